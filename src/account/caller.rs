@@ -1,0 +1,37 @@
+//! What the data plane needs to know about the holder of one key, in one record.
+
+use super::id::{KeyId, PlanId, UserId};
+use super::key::{KeyDigest, KeyLimits};
+use super::plan::PlanLimits;
+use super::user::UserStatus;
+use jiff::Timestamp;
+
+/// One API key with its user and plan, as it stood at `version` of the user.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Caller {
+    pub user: UserId,
+    pub key: KeyId,
+    /// What the presented key must hash to.
+    pub digest: KeyDigest,
+    pub user_status: UserStatus,
+    pub key_revoked: bool,
+    pub key_expires_at: Option<Timestamp>,
+    pub key_limits: KeyLimits,
+    pub plan: PlanId,
+    pub plan_limits: PlanLimits,
+    /// The user's version this record was read at; a reservation is refused when it has moved on.
+    pub version: u64,
+}
+
+impl Caller {
+    /// Whether plan and key both include `model` (the catalog's id).
+    #[must_use]
+    pub fn may_use(&self, model: &str) -> bool {
+        let key_allows = self
+            .key_limits
+            .models
+            .as_ref()
+            .is_none_or(|models| models.iter().any(|m| &**m == model));
+        key_allows && self.plan_limits.allows(model)
+    }
+}

@@ -1,0 +1,123 @@
+//! What a call holds while it runs ([`Lease`]) and what it cost when it ended ([`Charge`]).
+
+use super::day::Day;
+use super::id::{KeyId, RequestId, UserId};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// A reservation as it is kept in the store, so that a killed process still charges for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lease {
+    pub request: RequestId,
+    pub user: UserId,
+    pub key: KeyId,
+    /// The user's version the admission relied on; the store refuses the lease if it has moved on.
+    pub version: u64,
+    pub model: Arc<str>,
+    pub day: Day,
+    /// Tokens held: what is charged should the process die.
+    pub reserved: u64,
+    pub admitted_at: Timestamp,
+}
+
+/// One settled call: exactly one ledger row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Charge {
+    pub request: RequestId,
+    pub user: UserId,
+    pub key: KeyId,
+    pub model: Arc<str>,
+    /// The upstream that answered; empty when none was reached.
+    pub upstream: Arc<str>,
+    /// The day of admission, in the plan's time zone.
+    pub day: Day,
+    pub admitted_at: Timestamp,
+    pub tokens: TokenCount,
+    /// Cost in millionths of a US dollar.
+    pub cost_micro_dollars: i64,
+    pub status: Status,
+    pub source: Source,
+    /// Whether it counts against requests per day (a call no upstream took does not).
+    pub counted: bool,
+    /// From admission to the first byte of the answer, in milliseconds.
+    pub first_token_ms: Option<u32>,
+    /// From admission to the end, in milliseconds.
+    pub total_ms: u32,
+}
+
+/// Billed tokens of one call. `cached` is the part of `prompt` served from the upstream's cache;
+/// `completion` is visible output only, `reasoning` is counted apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCount {
+    pub prompt: u64,
+    pub cached: u64,
+    pub completion: u64,
+    pub reasoning: u64,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Complete,
+    CutByClient,
+    CutByUpstream,
+    CutByQuota,
+    Failed,
+    Abandoned,
+}
+
+/// Where the token counts of a charge come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The upstream said so.
+    Reported,
+    /// The gateway counted.
+    Estimated,
+}
+
+impl TokenCount {
+    /// What counts against tokens per day.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.prompt.saturating_add(self.completion).saturating_add(self.reasoning)
+    }
+}
+
+impl Status {
+    /// Every status, for metrics seeded at zero.
+    pub const ALL: [Self; 6] = [
+        Self::Complete,
+        Self::CutByClient,
+        Self::CutByUpstream,
+        Self::CutByQuota,
+        Self::Failed,
+        Self::Abandoned,
+    ];
+
+    /// The word stored, shown and used as a metric label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::CutByClient => "cut_by_client",
+            Self::CutByUpstream => "cut_by_upstream",
+            Self::CutByQuota => "cut_by_quota",
+            Self::Failed => "failed",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+impl Source {
+    /// The word stored and shown.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Estimated => "estimated",
+        }
+    }
+}

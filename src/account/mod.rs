@@ -1,0 +1,11 @@
+//! Who calls, on what plan, with which key, and what one settled call cost: plain data.
+//!
+//! Nothing here does I/O, is async, or reads the clock.
+
+pub mod id;
+pub mod plan;
+pub mod user;
+pub mod key;
+pub mod day;
+pub mod charge;
+pub mod caller;

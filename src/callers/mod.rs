@@ -1,0 +1,7 @@
+//! Who may call: the record behind a presented key, from this process's cache.
+//!
+//! The cache never waits for the store twice for the same key at once, remembers absent keys for
+//! a short while, and forgets a user when told to. It is never asked whether a record is still
+//! *current*: that is checked where a reservation is made durable (`store::Entry::Open`).
+
+pub mod cache;

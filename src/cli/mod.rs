@@ -1,0 +1,71 @@
+//! The commands. Each file is one command: its arguments, and `run`.
+//!
+//! An error is one plain sentence on standard error and exit code 1; never a backtrace.
+
+pub mod serve;
+pub mod demo;
+pub mod simulate;
+pub mod check;
+pub mod default_config;
+pub mod healthcheck;
+pub mod user;
+pub mod key;
+pub mod usage;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// An OpenAI-compatible gateway for Grok with exact quotas and a durable ledger.
+#[derive(Debug, Parser)]
+#[command(name = "knockx", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Demo(demo::Args),
+    Simulate(simulate::Args),
+    Check(check::Args),
+    DefaultConfig(default_config::Args),
+    Healthcheck(healthcheck::Args),
+    User(user::Args),
+    Key(key::Args),
+    Usage(usage::Args),
+}
+
+impl Cli {
+    /// Runs the chosen command to its end.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(e) => {
+                return fail(&anyhow::Error::new(e).context("the async runtime did not start"));
+            }
+        };
+        let command = self.command.unwrap_or_else(|| Command::Serve(serve::Args::default()));
+        runtime.block_on(dispatch(command)).unwrap_or_else(|e| fail(&e))
+    }
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve(args) => serve::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Simulate(args) => simulate::run(args).await,
+        Command::Check(args) => check::run(args).await,
+        Command::DefaultConfig(args) => default_config::run(&args),
+        Command::Healthcheck(args) => healthcheck::run(args).await,
+        Command::User(args) => user::run(args).await,
+        Command::Key(args) => key::run(args).await,
+        Command::Usage(args) => usage::run(args).await,
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("knockx: {error:#}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,21 @@
+//! The one place that reads the clock.
+//!
+//! Every rule takes `now` as an argument. The data plane reads it once at the door
+//! (`proxy/mod.rs`), background tasks once a round; tests pass what they like.
+
+use jiff::Timestamp;
+use std::time::Instant;
+
+/// Wall-clock time, for days, expiry and what is stored.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the place the ban points to")]
+pub fn now() -> Timestamp {
+    Timestamp::now()
+}
+
+/// Monotonic time, for durations and deadlines.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the place the ban points to")]
+pub fn instant() -> Instant {
+    Instant::now()
+}

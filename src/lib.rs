@@ -1,0 +1,26 @@
+//! KnockXPrime: an OpenAI-compatible gateway for Grok with exact quotas and a durable ledger.
+//!
+//! One call, read in the order of the modules below: [`proxy`] takes a request head, finds the
+//! [`callers`] record behind its key, reads the body ([`openai`], [`tokens`]), reserves from the
+//! caller's [`quota`], forwards to an [`upstream`], relays the reply and settles; the charge goes
+//! through [`usage`] into the [`store`]. [`control`] serves everything outside `/v1`.
+//!
+//! Arrows between modules point down this list only; `tests/it/layering.rs` keeps it so.
+
+pub mod cli;
+pub mod app;
+pub mod proxy;
+pub mod control;
+pub mod simulator;
+pub mod quota;
+pub mod callers;
+pub mod usage;
+pub mod upstream;
+pub mod instance;
+pub mod store;
+pub mod config;
+pub mod telemetry;
+pub mod tokens;
+pub mod openai;
+pub mod account;
+pub mod clock;

@@ -1,0 +1,1 @@
+//! OpenAI's error object, and the upstream's errors read into it.

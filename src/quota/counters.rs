@@ -1,0 +1,128 @@
+//! The seam between quota and where its numbers are kept.
+
+use super::rules::Debit;
+use crate::account::charge::{Charge, Lease};
+use crate::account::day::Day;
+use crate::account::id::{KeyId, RequestId, UserId};
+use crate::store::Used;
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+/// Where quota numbers live. A back end decides nothing: it takes all debits of a claim or none,
+/// and afterwards knows the lease.
+#[async_trait]
+pub trait Counters: Send + Sync + 'static {
+    /// Takes every debit of `claim`, or none. On [`Taken::Granted`] the lease is durable.
+    async fn take(&self, claim: Claim, now: Timestamp) -> Result<Taken, CountersError>;
+
+    /// Raises a running call's reservation by up to `want` tokens, and by nothing when fewer than
+    /// `least` are free. Returns what was added; it is durable on return.
+    async fn extend(&self, request: RequestId, want: u64, least: u64)
+    -> Result<u64, CountersError>;
+
+    /// Ends a lease: what was used is used, what was only reserved is free again, one ledger row
+    /// follows. A second settlement of a request changes nothing. Durable on return; it happens
+    /// even when the future is dropped after its first poll.
+    async fn settle(&self, charge: Charge);
+
+    /// What a user has used and holds on `day`.
+    async fn standing(
+        &self,
+        user: UserId,
+        day: Day,
+        now: Timestamp,
+    ) -> Result<Standing, CountersError>;
+
+    /// Everything used and held, per user and key, on `day`: for `usage verify`.
+    async fn used_on(&self, day: Day) -> Result<Vec<Used>, CountersError>;
+
+    /// How many leases are open.
+    fn open_leases(&self) -> u64;
+}
+
+/// What one admission asks for.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// `reserved` is what will be granted; the back end fills it in.
+    pub lease: Lease,
+    /// Checked in order; the first that does not fit names the refusal.
+    pub debits: Vec<Debit>,
+}
+
+/// The answer to a [`Claim`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Taken {
+    Granted(Grant),
+    Refused(Refused),
+    /// The caller's record is out of date: load it again and decide anew.
+    Stale,
+}
+
+/// An admitted call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grant {
+    /// Tokens reserved in all.
+    pub tokens: u64,
+    pub standing: Standing,
+}
+
+/// Which debit did not fit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refused {
+    pub limit: LimitKind,
+    /// True when finished calls alone would leave room: only running ones are in the way.
+    pub by_open_calls: bool,
+    /// For the window: until a request fits, in milliseconds.
+    pub retry_after_ms: u64,
+    pub standing: Standing,
+}
+
+/// Which limit a debit belongs to; also the metric label of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LimitKind {
+    Window,
+    RequestsPerDay,
+    TokensPerDay,
+    ConcurrentStreams,
+}
+
+/// A user's numbers at one moment. Limits are the caller's business.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub tokens_used: u64,
+    pub tokens_reserved: u64,
+    pub requests_used: u64,
+    pub streams_open: u64,
+    /// Requests left in the window bucket, rounded down; and until it is full again, in milliseconds.
+    pub window_left: u64,
+    pub window_full_in_ms: u64,
+}
+
+/// The numbers cannot be reached or written; nothing was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the quota store is unavailable")]
+pub struct CountersError;
+
+/// Whose counter a debit draws on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Scope {
+    User(UserId),
+    Key(KeyId),
+}
+
+impl LimitKind {
+    /// Every kind, for metrics seeded at zero.
+    pub const ALL: [Self; 4] =
+        [Self::Window, Self::RequestsPerDay, Self::TokensPerDay, Self::ConcurrentStreams];
+
+    /// The metric label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Window => "window",
+            Self::RequestsPerDay => "requests_per_day",
+            Self::TokensPerDay => "tokens_per_day",
+            Self::ConcurrentStreams => "concurrent_streams",
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The policy, pure: who asks for what, when, becomes a list of debits.
+
+use super::counters::{LimitKind, Scope};
+use crate::account::caller::Caller;
+use crate::account::day::Day;
+use crate::account::plan::Window;
+use jiff::Timestamp;
+
+/// Tokens one call asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// The prompt, counted on the safe side.
+    pub prompt: u64,
+    /// Output wished for: a whole answer, or a stream's first slice.
+    pub output: u64,
+    /// Output below which the call is not worth starting.
+    pub least_output: u64,
+    pub stream: bool,
+}
+
+/// One thing to take from one counter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Debit {
+    pub scope: Scope,
+    pub what: What,
+}
+
+/// What a debit takes, with its limit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum What {
+    /// One request from a token bucket.
+    Window(Window),
+    /// One request of a day.
+    Request { day: Day, limit: u64 },
+    /// `least ..= want` tokens of a day; all token debits of a claim get the same amount.
+    Tokens { day: Day, want: u64, least: u64, limit: u64 },
+    /// One of the streams open at a time.
+    Stream { limit: u64 },
+}
+
+impl What {
+    /// The limit that refuses when this debit does not fit.
+    #[must_use]
+    pub fn kind(&self) -> LimitKind {
+        match self {
+            Self::Window(_) => LimitKind::Window,
+            Self::Request { .. } => LimitKind::RequestsPerDay,
+            Self::Tokens { .. } => LimitKind::TokensPerDay,
+            Self::Stream { .. } => LimitKind::ConcurrentStreams,
+        }
+    }
+}
+
+/// The debits of one call, and the day it belongs to: the day of admission in the plan's zone.
+///
+/// Order matters for the refusal a caller sees when several limits are hit: the day first, since
+/// waiting a few seconds for the window would not help.
+#[must_use]
+pub fn debits(caller: &Caller, need: Need, now: Timestamp) -> (Day, Vec<Debit>) {
+    let plan = &caller.plan_limits;
+    let day = Day::at(now, &plan.time_zone);
+    let user = || Scope::User(caller.user);
+    let key = || Scope::Key(caller.key.clone());
+    let tokens = |limit| What::Tokens {
+        day,
+        want: need.prompt.saturating_add(need.output),
+        least: need.prompt.saturating_add(need.least_output),
+        limit,
+    };
+    let key_requests = caller.key_limits.requests_per_day.unwrap_or(u64::MAX);
+    let key_tokens = caller.key_limits.tokens_per_day.unwrap_or(u64::MAX);
+    let mut debits = vec![
+        Debit { scope: user(), what: What::Request { day, limit: plan.requests_per_day } },
+        Debit { scope: key(), what: What::Request { day, limit: key_requests } },
+        Debit { scope: user(), what: tokens(plan.tokens_per_day) },
+        Debit { scope: key(), what: tokens(key_tokens) },
+        Debit { scope: user(), what: What::Window(plan.window) },
+    ];
+    if need.stream {
+        let limit = u64::from(plan.concurrent_streams);
+        debits.push(Debit { scope: user(), what: What::Stream { limit } });
+    }
+    (day, debits)
+}

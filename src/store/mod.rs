@@ -1,0 +1,182 @@
+//! Where users, plans, keys and the ledger live: the verbs, whatever the dialect.
+//!
+//! Each verb is one use, done in one transaction. The dialect is chosen once, in [`open`].
+//! Every write is idempotent, so a caller that lost the answer may repeat it.
+
+pub mod sqlite;
+
+use crate::account::caller::Caller;
+use crate::account::charge::{Charge, Lease};
+use crate::account::day::Day;
+use crate::account::id::{KeyId, PlanId, RequestId, UserId};
+use crate::account::key::{Key, KeyDigest, KeyLimits};
+use crate::account::plan::Plan;
+use crate::account::user::{Role, User, UserStatus};
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+/// The verbs. Errors are [`StoreError`]; "not there" is `Ok(None)`.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    // --- the journal of the data plane -----------------------------------------------------
+
+    /// Writes a batch in one transaction, in order, and says what became of each entry.
+    async fn journal(&self, batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
+    /// Charges every lease that a dead process left open, as `abandoned`, with all it reserved.
+    async fn abandon_leases(&self, now: Timestamp) -> Result<Vec<Charge>, StoreError>;
+    /// What users and keys have used on `from` and later, from the rollups.
+    async fn used_since(&self, from: Day) -> Result<Vec<Used>, StoreError>;
+
+    // --- who may call -----------------------------------------------------------------------
+
+    /// The record behind a key, whatever its status.
+    async fn caller(&self, key: &KeyId) -> Result<Option<Caller>, StoreError>;
+    /// The user's current version.
+    async fn user_version(&self, user: UserId) -> Result<Option<u64>, StoreError>;
+    /// Users changed after `since` (0 = from the beginning), and the number to ask with next time.
+    async fn changes(&self, since: u64) -> Result<Changes, StoreError>;
+
+    // --- accounts ---------------------------------------------------------------------------
+
+    async fn add_user(&self, user: &NewUser) -> Result<User, AddUserError>;
+    /// By id.
+    async fn user(&self, id: UserId) -> Result<Option<User>, StoreError>;
+    /// By normalised e-mail.
+    async fn user_by_email(&self, email: &str) -> Result<Option<User>, StoreError>;
+    /// At most `limit` users after `after`, in the order of their ids.
+    async fn users(&self, after: Option<UserId>, limit: u32) -> Result<Vec<User>, StoreError>;
+    /// Applies the change and raises the user's version. `None` when there is no such user.
+    async fn change_user(
+        &self,
+        id: UserId,
+        change: &UserChange,
+    ) -> Result<Option<User>, StoreError>;
+    async fn add_key(&self, user: UserId, key: &NewKey) -> Result<Key, StoreError>;
+    /// All keys of a user, the oldest first, revoked ones too.
+    async fn keys(&self, user: UserId) -> Result<Vec<Key>, StoreError>;
+    /// Revokes; `None` when there is no such key. Revoking twice keeps the first time.
+    async fn revoke_key(&self, key: &KeyId, now: Timestamp) -> Result<Option<Key>, StoreError>;
+    /// All plans, the cheapest first.
+    async fn plans(&self) -> Result<Vec<Plan>, StoreError>;
+    async fn plan(&self, id: &PlanId) -> Result<Option<Plan>, StoreError>;
+    /// Inserts plans or updates them to what is given; users of a changed plan get a new version.
+    async fn put_plans(&self, plans: &[Plan]) -> Result<(), StoreError>;
+
+    // --- checks -----------------------------------------------------------------------------
+
+    /// Ledger against rollups for one day, per user: only what differs.
+    async fn rollup_drift(&self, day: Day) -> Result<Vec<Drift>, StoreError>;
+    /// The day's totals per user, summed from the ledger itself.
+    async fn ledger_totals(&self, day: Day) -> Result<Vec<Used>, StoreError>;
+    /// The ledger row of a request.
+    async fn charge(&self, request: RequestId) -> Result<Option<Charge>, StoreError>;
+    /// All ledger rows of a day, in the order of admission. For checks and exports, not for dashboards.
+    async fn charges(&self, day: Day) -> Result<Vec<Charge>, StoreError>;
+    /// How many leases are open.
+    async fn open_leases(&self) -> Result<u64, StoreError>;
+    /// Answers when the store does.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Entry {
+    /// A call was admitted: durable before the upstream is asked.
+    Open(Lease),
+    /// A running call holds `reserved` tokens in all from now on.
+    Extend { request: RequestId, reserved: u64 },
+    /// A call ended: its ledger row, its rollups, and its lease gone. Repeats change nothing.
+    Settle(Charge),
+}
+
+/// What became of an [`Entry`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    Done,
+    /// [`Entry::Open`] only: the user's version has moved on; nothing was written.
+    Stale,
+}
+
+/// Tokens and requests used, per user and day; per key where `key` is set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Used {
+    pub user: UserId,
+    /// `None` for the whole user.
+    pub key: Option<KeyId>,
+    pub day: Day,
+    pub tokens: u64,
+    pub requests: u64,
+}
+
+/// Which users changed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Changes {
+    pub upto: u64,
+    pub users: Vec<UserId>,
+}
+
+/// A user to be added.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    pub email: String,
+    pub username: Option<String>,
+    /// A PHC string (argon2id); `None` for a user who cannot log in.
+    pub password_hash: Option<String>,
+    pub role: Role,
+    pub plan: PlanId,
+    pub created_at: Timestamp,
+}
+
+/// Changes to a user; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default)]
+pub struct UserChange {
+    pub plan: Option<PlanId>,
+    pub role: Option<Role>,
+    pub status: Option<UserStatus>,
+}
+
+/// A key to be added: only its hash is stored.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    pub id: KeyId,
+    pub digest: KeyDigest,
+    pub last_four: String,
+    pub name: String,
+    pub created_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+    pub limits: KeyLimits,
+}
+
+/// A user-day on which ledger and rollups disagree.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drift {
+    pub user: UserId,
+    pub day: Day,
+    pub ledger: (u64, u64),
+    pub rollup: (u64, u64),
+}
+
+/// The store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Worth trying again: busy, full, unreachable.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// Not worth trying again.
+    #[error("the store holds something unexpected: {0}")]
+    Corrupt(String),
+    /// A key, plan or user that the change refers to is not there.
+    #[error("there is no {0}")]
+    Missing(&'static str),
+}
+
+/// Why a user was not added.
+#[derive(Debug, thiserror::Error)]
+pub enum AddUserError {
+    #[error("a user with this e-mail exists")]
+    EmailTaken,
+    #[error("there is no plan `{0}`")]
+    NoSuchPlan(PlanId),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,4 @@
+//! The one table of metrics.
+
+/// Handles, resolved once.
+pub struct Metrics {}
