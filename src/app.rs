@@ -1,1 +1,250 @@
-//! To be written.
+//! Configuration to running gateway: the only place that knows every part.
+//!
+//! [`start`] binds its sockets before it serves, so that whoever started it knows the
+//! addresses; [`Running::stop`] ends it softly first: not ready, new calls refused, open calls
+//! finished, charges written.
+
+use crate::account::day::Day;
+use crate::account::key::Pepper;
+use crate::callers::cache::CallerCache;
+use crate::callers::open::OpenCalls;
+use crate::callers::watch::Watch;
+use crate::clock;
+use crate::config::Config;
+use crate::control::{self, AdminState, ControlState, Readiness, Phase};
+use crate::instance::{DataFolder, Instance, Lock};
+use crate::proxy::{Proxy, connection};
+use crate::proxy::settle::Settler;
+use crate::quota::counters::Counters;
+use crate::quota::memory::MemoryCounters;
+use crate::store::{self, NewUser, Store};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::Upstreams;
+use crate::upstream::catalog::{Catalog, Secret};
+use crate::usage::journal::Journal;
+use anyhow::Context;
+use jiff::ToSpan;
+use jiff::tz::TimeZone;
+use pingora_core::protocols::l4::listener::Listener;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How often draining looks whether the last call has ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// How long calls may take to end once they are told to, and charges to be written.
+const LAST_ORDERS: Duration = Duration::from_secs(10);
+/// How often recorded times are folded into their buckets.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// A running gateway.
+pub struct Running {
+    pub public_addr: SocketAddr,
+    pub admin_addr: Option<SocketAddr>,
+    pub store: Arc<dyn Store>,
+    pub counters: Arc<dyn Counters>,
+    pub pepper: Pepper,
+    proxy: Arc<Proxy>,
+    readiness: Readiness,
+    grace: Duration,
+    /// Connections and the settling of calls.
+    calls: TaskTracker,
+    /// The journal's writer, which must outlive every call.
+    writer: TaskTracker,
+    stop: CancellationToken,
+    stop_writer: CancellationToken,
+    /// Freed last.
+    _lock: Lock,
+}
+
+/// The parts that calls are served with, once the store is open.
+struct Parts {
+    store: Arc<dyn Store>,
+    counters: Arc<dyn Counters>,
+    callers: Arc<CallerCache>,
+    metrics: Arc<Metrics>,
+    pepper: Pepper,
+}
+
+/// Starts a gateway; see the module.
+///
+/// # Errors
+/// One sentence on what could not be had: the folder, the store, an address.
+pub async fn start(config: Config) -> anyhow::Result<Running> {
+    let folder = DataFolder::open(config.database.folder())?;
+    let lock = folder.lock()?;
+    let secret = match &config.secret_key {
+        Some(secret) => secret.clone(),
+        None => folder.secret_key()?,
+    };
+    let public = bind(config.listener.addr).await?;
+    let admin = match config.admin_addr {
+        Some(addr) => Some(bind(addr).await?),
+        None => None,
+    };
+    let public_addr = public.local_addr()?;
+    let admin_addr = admin.as_ref().map(TcpListener::local_addr).transpose()?;
+
+    let (calls, writer) = (TaskTracker::new(), TaskTracker::new());
+    let (stop, stop_writer) = (CancellationToken::new(), CancellationToken::new());
+    let pepper = Pepper::new(secret.expose().as_bytes());
+    let parts = parts(&config, pepper, &writer, stop_writer.clone()).await?;
+    let readiness = Readiness::new();
+    let control = control::router(ControlState {
+        store: Arc::clone(&parts.store),
+        counters: Arc::clone(&parts.counters),
+        callers: Arc::clone(&parts.callers),
+        pepper: parts.pepper.clone(),
+        readiness: readiness.clone(),
+        started_at: clock::instant(),
+        cors: config.cors.clone(),
+    });
+    let grace = config.limits.shutdown_grace;
+    let proxy = Arc::new(proxy(config, &parts, control, &calls));
+
+    let watch = Watch {
+        store: Arc::clone(&parts.store),
+        callers: Arc::clone(&parts.callers),
+        open: proxy.open_calls.clone(),
+    };
+    writer.spawn(watch.run(stop.clone()));
+    writer.spawn(upkeep(Arc::clone(&parts.metrics), stop.clone()));
+    if let Some(admin) = admin {
+        let router = control::admin_router(AdminState {
+            metrics: Arc::clone(&parts.metrics),
+            counters: Arc::clone(&parts.counters),
+            readiness: readiness.clone(),
+        });
+        writer.spawn(serve_admin(admin, router, stop_writer.clone()));
+    }
+    writer.spawn(connection::accept(Arc::clone(&proxy), Listener::from(public), stop.clone()));
+    folder.announce(&Instance { pid: std::process::id(), public_addr, admin_addr })?;
+    readiness.set(Phase::Ready);
+    let Parts { store, counters, pepper, .. } = parts;
+    Ok(Running {
+        public_addr,
+        admin_addr,
+        store,
+        counters,
+        pepper,
+        proxy,
+        readiness,
+        grace,
+        calls,
+        writer,
+        stop,
+        stop_writer,
+        _lock: lock,
+    })
+}
+
+impl Running {
+    /// Ends the gateway: open calls may finish for as long as the configuration grants.
+    pub async fn stop(self) {
+        self.readiness.set(Phase::Draining);
+        self.proxy.draining.store(true, Ordering::Release);
+        let idle = async {
+            while self.counters.open_leases() > 0 {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(self.grace, idle).await.is_err() {
+            tracing::warn!(open_calls = self.counters.open_leases(), "grace is over; ending open calls");
+        }
+        self.proxy.hard_stop.cancel();
+        self.stop.cancel();
+        self.calls.close();
+        let _ = tokio::time::timeout(LAST_ORDERS, self.calls.wait()).await;
+        self.stop_writer.cancel();
+        self.writer.close();
+        if tokio::time::timeout(LAST_ORDERS, self.writer.wait()).await.is_err() {
+            tracing::error!("charges could not be written in time; their leases are charged at the next start");
+        }
+    }
+
+    /// Uses another catalog from the next call on; running calls keep theirs.
+    pub fn replace_catalog(&self, catalog: Catalog) {
+        let upstreams = Arc::new(Upstreams::new(catalog));
+        *self.proxy.upstreams.write().unwrap_or_else(std::sync::PoisonError::into_inner) = upstreams;
+    }
+}
+
+/// Opens the store, settles what a dead process left, and rebuilds the counters from the ledger.
+async fn parts(
+    config: &Config,
+    pepper: Pepper,
+    writer: &TaskTracker,
+    stop_writer: CancellationToken,
+) -> anyhow::Result<Parts> {
+    let store = store::open(&config.database).await.context("cannot open the database")?;
+    store.put_plans(&config.plans).await.context("cannot write the plans")?;
+    add_first_admin(config, &*store).await?;
+    let abandoned = store.abandon_leases(clock::now()).await.context("cannot settle open leases")?;
+    if !abandoned.is_empty() {
+        tracing::warn!(calls = abandoned.len(), "charged calls that an earlier process left open");
+    }
+    let from = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(2.days());
+    let used = store.used_since(Day(from)).await.context("cannot read what was used")?;
+    let models: Vec<&str> = config.catalog.models.iter().map(|model| &*model.id).collect();
+    let upstreams: Vec<&str> = config.catalog.upstreams.iter().map(|upstream| &*upstream.name).collect();
+    let metrics = Arc::new(Metrics::new(&models, &upstreams));
+    let journal = Journal::start(Arc::clone(&store), Arc::clone(&metrics), writer, stop_writer);
+    let counters = Arc::new(MemoryCounters::rebuilt(&used, journal));
+    let callers = Arc::new(CallerCache::new(Arc::clone(&store), config.limits.cached_callers));
+    Ok(Parts { store, counters, callers, metrics, pepper })
+}
+
+fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTracker) -> Proxy {
+    let settler = Settler {
+        counters: Arc::clone(&parts.counters),
+        metrics: Arc::clone(&parts.metrics),
+        tasks: calls.clone(),
+    };
+    Proxy {
+        listener: config.listener,
+        limits: config.limits,
+        pepper: parts.pepper.clone(),
+        callers: Arc::clone(&parts.callers),
+        open_calls: OpenCalls::default(),
+        upstreams: RwLock::new(Arc::new(Upstreams::new(config.catalog))),
+        settler,
+        control,
+        draining: AtomicBool::new(false),
+        hard_stop: CancellationToken::new(),
+        calls: AtomicU64::new(0),
+    }
+}
+
+/// Makes the configured admin when the store has no admin yet.
+async fn add_first_admin(config: &Config, store: &dyn Store) -> anyhow::Result<()> {
+    let Some(admin) = &config.first_admin else { return Ok(()) };
+    let password: &Secret = &admin.password;
+    let user = NewUser::admin(&admin.email, password.expose(), clock::now())?;
+    store::add_first_admin(store, user).await.context("cannot make the first admin")?;
+    Ok(())
+}
+
+async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"))
+}
+
+async fn serve_admin(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
+    let ended = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+    if let Err(e) = ended {
+        tracing::error!(error = %e, "the admin listener ended");
+    }
+}
+
+async fn upkeep(metrics: Arc<Metrics>, stop: CancellationToken) {
+    let mut rounds = tokio::time::interval(METRICS_UPKEEP);
+    loop {
+        tokio::select! {
+            _ = rounds.tick() => metrics.upkeep(),
+            () = stop.cancelled() => return,
+        }
+    }
+}

@@ -1,1 +1,348 @@
-//! To be written.
+//! The data plane: one call from its first byte to its last.
+//!
+//! A call reads as one line: accept, authenticate, read, route, reserve, forward, relay, settle;
+//! each step is a file, and takes what the step before it returned. A call works while the store
+//! sleeps and the control plane is down; the one thing it waits for is its quota.
+
+pub mod connection;
+pub mod accept;
+pub mod authenticate;
+pub mod read;
+pub mod route;
+pub mod reserve;
+pub mod forward;
+pub mod whole;
+pub mod stream;
+pub mod allowance;
+pub mod settle;
+pub mod refusal;
+pub mod reply;
+pub mod headers;
+pub mod models;
+pub mod bridge;
+
+use crate::account::caller::Caller;
+use crate::account::charge::Status;
+use crate::account::day::Day;
+use crate::account::key::Pepper;
+use crate::callers::cache::CallerCache;
+use crate::callers::open::OpenCalls;
+use crate::clock;
+use crate::config::{Limits, Listener};
+use crate::openai::request::ChatRequest;
+use crate::telemetry::labels::{Outcome, Route};
+use crate::upstream::Upstreams;
+use accept::Endpoint;
+use forward::{Forwarded, Forwarding, NotForwarded};
+use http::header;
+use pingora_core::protocols::http::ServerSession;
+use refusal::Refusal;
+use reply::{Budget, Replier};
+use reserve::{Admission, Reservation};
+use settle::{Ending, Settler};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use stream::Stream;
+use tokio_util::sync::CancellationToken;
+use whole::Whole;
+
+/// Largest request body of the control plane, in bytes.
+const CONTROL_BODY: usize = 64 * 1024;
+
+/// Everything a call needs.
+pub struct Proxy {
+    pub listener: Listener,
+    pub limits: Limits,
+    pub pepper: Pepper,
+    pub callers: Arc<CallerCache>,
+    pub open_calls: OpenCalls,
+    pub upstreams: RwLock<Arc<Upstreams>>,
+    pub settler: Settler,
+    pub control: axum::Router,
+    /// Set while the process ends: new calls are refused.
+    pub draining: AtomicBool,
+    /// Cancelled when open streams may not go on.
+    pub hard_stop: CancellationToken,
+    /// Tells the open calls of one user apart.
+    pub calls: AtomicU64,
+}
+
+/// How a request of the data plane was answered.
+struct Answered {
+    route: Route,
+    status: u16,
+    outcome: Outcome,
+}
+
+/// A call that was not answered, with what is known of the caller's budget.
+struct No {
+    refusal: Refusal,
+    budget: Option<Budget>,
+}
+
+impl From<Refusal> for No {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, budget: None }
+    }
+}
+
+impl Proxy {
+    /// Answers one request, whatever it is for.
+    pub async fn answer(&self, session: &mut ServerSession, replier: &Replier<'_>) {
+        let answered = match &replier.head.endpoint {
+            Endpoint::Control => {
+                let bounds = read::Bounds { bytes: CONTROL_BODY, time: self.listener.body_timeout };
+                let status = bridge::serve(session, &self.control, bounds, replier).await.unwrap_or(499);
+                Answered { route: Route::Control, status, outcome: outcome_of(status) }
+            }
+            Endpoint::ChatCompletions => match self.chat(session, replier).await {
+                Ok(answered) => answered,
+                Err(no) => self.refuse(session, replier, Route::ChatCompletions, no).await,
+            },
+            Endpoint::Models | Endpoint::Model(_) => match self.models(session, replier).await {
+                Ok(answered) => answered,
+                Err(no) => self.refuse(session, replier, Route::Models, no).await,
+            },
+            Endpoint::Preflight => self.preflight(session, replier).await,
+            Endpoint::WrongMethod { allow } => {
+                let refusal = Refusal::WrongMethod { allow };
+                self.refuse(session, replier, Route::Other, refusal.into()).await
+            }
+            Endpoint::Unknown => {
+                let head = session.req_header();
+                let path = String::from_utf8_lossy(head.raw_path());
+                let route = format!("{} {}", head.method, path.chars().take(200).collect::<String>());
+                self.refuse(session, replier, Route::Other, Refusal::NoSuchRoute(route).into()).await
+            }
+        };
+        self.settler.metrics.requests(answered.route, answered.status, answered.outcome).increment(1);
+    }
+
+    /// One chat completion.
+    async fn chat(&self, session: &mut ServerSession, replier: &Replier<'_>) -> Result<Answered, No> {
+        let head = replier.head;
+        if self.draining.load(Ordering::Acquire) {
+            return Err(Refusal::Draining.into());
+        }
+        let caller = self.authenticate(session, replier).await?;
+        let bounds = read::Bounds { bytes: self.limits.body_bytes, time: self.listener.body_timeout };
+        let body = read::read(session, bounds).await?;
+        let request = ChatRequest::parse(&body).map_err(Refusal::BadBody)?;
+        let upstreams = self.upstreams();
+        let model = route::route(&upstreams.catalog, &caller, &request.model)?;
+        let open = self.open_calls.open(caller.user, caller.key.clone(), self.calls.fetch_add(1, Ordering::Relaxed));
+        let admission = Admission {
+            request: head.id,
+            body: &request,
+            model: &model,
+            slice_tokens: self.limits.slice_tokens,
+            now: head.admitted_at,
+            started: head.started,
+        };
+        let reservation = self.reserve(&admission, &caller).await?;
+        let budget = reservation.budget();
+        self.settler.metrics.request_overhead_seconds.record(replier.elapsed());
+        let headers = session.req_header().headers.clone();
+        let forwarding = Forwarding {
+            upstreams: &upstreams,
+            request: &request,
+            headers: &headers,
+            reservation: &reservation,
+            metrics: &self.settler.metrics,
+        };
+        let spent = replier.elapsed();
+        match forwarding.forward(session).await {
+            Ok(forwarded) if request.stream && is_event_stream(&forwarded) => {
+                let bounds = self.stream_bounds(head.started);
+                let reply_head = stream_head(session, replier, &forwarded, &reservation, spent);
+                if session.write_response_header(Box::new(reply_head)).await.is_err() {
+                    whole::hung_up(reservation, &request, forwarded.upstream).await;
+                    return Ok(answered(200, Status::CutByClient));
+                }
+                let metrics = &self.settler.metrics;
+                metrics.streams_open.increment(1.0);
+                let slice = self.limits.slice_tokens;
+                let status = Stream::new(session, forwarded, &request, reservation, open, bounds, slice).run().await;
+                metrics.streams_open.decrement(1.0);
+                metrics.stream_duration_seconds.record(replier.elapsed());
+                Ok(answered(200, status))
+            }
+            Ok(forwarded) => self.relay_whole(session, replier, forwarded, reservation, &request).await,
+            Err(NotForwarded::CallerGone { upstream }) => {
+                whole::hung_up(reservation, &request, upstream).await;
+                session.set_keepalive(None);
+                Ok(answered(499, Status::CutByClient))
+            }
+            Err(NotForwarded::Failed { failure, upstream, counted }) => {
+                reservation.settle(Ending::failed(upstream, counted)).await;
+                Err(No { refusal: Refusal::Upstream(failure), budget: Some(budget) })
+            }
+        }
+    }
+
+    async fn relay_whole(
+        &self,
+        session: &mut ServerSession,
+        replier: &Replier<'_>,
+        mut forwarded: Forwarded,
+        reservation: Reservation,
+        request: &ChatRequest<'_>,
+    ) -> Result<Answered, No> {
+        let budget = reservation.budget();
+        let clamped = reservation.clamped.then_some(reservation.output_limit).flatten();
+        let upstream_began = forwarded.head_at;
+        let mut head = replier.head(200, clock::instant().duration_since(upstream_began));
+        headers::add_upstream_reply(&mut head, &forwarded.exchange);
+        budget.write(&mut head);
+        add_clamped(&mut head, clamped);
+        match whole::relay(session, &mut forwarded, reservation, request, self.limits.reply_bytes).await {
+            Whole::Complete(body) => {
+                forwarded.pool.release(forwarded.exchange).await;
+                let sent = replier.whole(session, head, body).await;
+                Ok(answered(200, if sent.is_ok() { Status::Complete } else { Status::CutByClient }))
+            }
+            Whole::Failed(failure) => Err(No { refusal: Refusal::Upstream(failure), budget: Some(budget) }),
+            Whole::CallerGone => {
+                session.set_keepalive(None);
+                Ok(answered(499, Status::CutByClient))
+            }
+        }
+    }
+
+    async fn models(&self, session: &mut ServerSession, replier: &Replier<'_>) -> Result<Answered, No> {
+        let mut caller = self.authenticate(session, replier).await?;
+        if !self.callers.is_current(&caller).await.map_err(|_| Refusal::CallersUnavailable)? {
+            self.callers.forget(caller.user);
+            caller = self.authenticate(session, replier).await?;
+        }
+        let day = Day::at(replier.head.admitted_at, &caller.plan_limits.time_zone);
+        let standing = self.settler.counters.standing(caller.user, day, replier.head.admitted_at).await;
+        let standing = standing.map_err(|_| Refusal::QuotaUnavailable)?;
+        let upstreams = self.upstreams();
+        let body = match &replier.head.endpoint {
+            Endpoint::Model(id) => models::one(&upstreams.catalog, &caller, id)?,
+            _ => models::list(&upstreams.catalog, &caller),
+        };
+        let mut head = replier.head(200, replier.elapsed());
+        Budget::of(&caller, standing, day, replier.head.admitted_at).write(&mut head);
+        let _ = replier.json(session, head, body).await;
+        Ok(Answered { route: Route::Models, status: 200, outcome: Outcome::Ok })
+    }
+
+    async fn preflight(&self, session: &mut ServerSession, replier: &Replier<'_>) -> Answered {
+        let mut head = replier.head(204, replier.elapsed());
+        let asked = session.get_header(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+        headers::add_preflight(&mut head, asked.as_ref());
+        let _ = session.write_response_header(Box::new(head)).await;
+        Answered { route: Route::Other, status: 204, outcome: Outcome::Ok }
+    }
+
+    async fn authenticate(&self, session: &ServerSession, replier: &Replier<'_>) -> Result<Arc<Caller>, Refusal> {
+        let headers = &session.req_header().headers;
+        let (now, instant) = (replier.head.admitted_at, replier.head.started);
+        authenticate::authenticate(headers, &self.callers, &self.pepper, now, instant).await
+    }
+
+    async fn reserve(&self, admission: &Admission<'_>, caller: &Arc<Caller>) -> Result<Reservation, No> {
+        let counters = &*self.settler.counters;
+        let settler = self.settler.clone();
+        let reserved = reserve::reserve(admission, Arc::clone(caller), &self.callers, counters, settler).await;
+        match reserved {
+            Ok(reservation) => {
+                self.settler.metrics.usage_admitted.increment(1);
+                self.settler.metrics.reservations_open.set(counters.open_leases() as f64);
+                Ok(reservation)
+            }
+            Err(refusal) => {
+                let day = Day::at(admission.now, &caller.plan_limits.time_zone);
+                let standing = counters.standing(caller.user, day, admission.now).await.ok();
+                let budget = standing.map(|standing| Budget::of(caller, standing, day, admission.now));
+                Err(No { refusal, budget })
+            }
+        }
+    }
+
+    async fn refuse(&self, session: &mut ServerSession, replier: &Replier<'_>, route: Route, no: No) -> Answered {
+        if let Refusal::Limited(limited) = &no.refusal {
+            self.settler.metrics.quota_refusals(limited.limit).increment(1);
+        }
+        tracing::debug!(request_id = %replier.head.id, refusal = ?no.refusal, "request refused");
+        let status = replier.refuse(session, no.refusal, no.budget).await.unwrap_or(499);
+        Answered { route, status, outcome: outcome_of(status) }
+    }
+
+    fn stream_bounds(&self, started: std::time::Instant) -> stream::Bounds {
+        stream::Bounds {
+            event_bytes: self.limits.event_bytes,
+            keepalive: self.limits.keepalive_comment,
+            deadline: (started + self.limits.call_timeout).into(),
+            hard_stop: self.hard_stop.clone(),
+        }
+    }
+
+    fn upstreams(&self) -> Arc<Upstreams> {
+        Arc::clone(&self.upstreams.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Reservation {
+    fn budget(&self) -> Budget {
+        Budget::of(&self.caller, self.standing, self.day, self.admitted_at)
+    }
+}
+
+/// Whether the upstream really streams: some answer `stream: true` with a JSON body.
+fn is_event_stream(forwarded: &Forwarded) -> bool {
+    forwarded.exchange.header("content-type").is_none_or(|kind| !kind.contains("json") && !kind.contains("html"))
+}
+
+fn stream_head(
+    session: &ServerSession,
+    replier: &Replier<'_>,
+    forwarded: &Forwarded,
+    reservation: &Reservation,
+    spent: std::time::Duration,
+) -> pingora_http::ResponseHeader {
+    let mut head = replier.head(200, spent);
+    headers::add_upstream_reply(&mut head, &forwarded.exchange);
+    reservation.budget().write(&mut head);
+    add_clamped(&mut head, reservation.clamped.then_some(reservation.output_limit).flatten());
+    let _ = head.insert_header(header::CACHE_CONTROL, "no-cache");
+    let _ = head.insert_header("x-accel-buffering", "no");
+    if !head.headers.contains_key(header::CONTENT_TYPE) {
+        let _ = head.insert_header(header::CONTENT_TYPE, "text/event-stream");
+    }
+    if session.req_header().version == http::Version::HTTP_11 {
+        let _ = head.insert_header(header::TRANSFER_ENCODING, "chunked");
+    }
+    head
+}
+
+fn add_clamped(head: &mut pingora_http::ResponseHeader, limit: Option<u64>) {
+    if let Some(limit) = limit {
+        let _ = head.insert_header("x-kx-clamped", limit);
+    }
+}
+
+fn answered(status: u16, ending: Status) -> Answered {
+    Answered { route: Route::ChatCompletions, status, outcome: outcome_of_ending(ending) }
+}
+
+fn outcome_of(status: u16) -> Outcome {
+    match status {
+        499 => Outcome::CutByClient,
+        500.. => Outcome::Failed,
+        400..500 => Outcome::Refused,
+        _ => Outcome::Ok,
+    }
+}
+
+fn outcome_of_ending(ending: Status) -> Outcome {
+    match ending {
+        Status::Complete => Outcome::Ok,
+        Status::CutByClient => Outcome::CutByClient,
+        Status::CutByUpstream => Outcome::CutByUpstream,
+        Status::CutByQuota => Outcome::CutByQuota,
+        Status::Failed | Status::Abandoned => Outcome::Failed,
+    }
+}

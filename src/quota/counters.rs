@@ -22,8 +22,9 @@ pub trait Counters: Send + Sync + 'static {
 
     /// Ends a lease: what was used is used, what was only reserved is free again, one ledger row
     /// follows. A second settlement of a request changes nothing. Durable on return; it happens
-    /// even when the future is dropped after its first poll.
-    async fn settle(&self, charge: Charge);
+    /// even when the future is dropped after its first poll. Returns the tokens that went past a
+    /// limit, because more was used than reserved and no room was left.
+    async fn settle(&self, charge: Charge) -> u64;
 
     /// What a user has used and holds on `day`.
     async fn standing(
@@ -59,11 +60,24 @@ pub enum Taken {
 }
 
 /// An admitted call.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
     /// Tokens reserved in all.
     pub tokens: u64,
+    /// Tokens that could still be added to this call, by the tightest of its limits.
+    pub free: u64,
     pub standing: Standing,
+}
+
+/// The answer to a running call that needs more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extended {
+    /// This many tokens were added.
+    Added(u64),
+    /// Nothing was added, but there would be room were it not for what other calls hold.
+    Held,
+    /// Nothing was added, and the limit is reached.
+    Exhausted,
 }
 
 /// Which debit did not fit.
@@ -93,8 +107,9 @@ pub struct Standing {
     pub tokens_reserved: u64,
     pub requests_used: u64,
     pub streams_open: u64,
-    /// Requests left in the window bucket, rounded down; and until it is full again, in milliseconds.
-    pub window_left: u64,
+    /// Requests left in the window bucket, rounded down; `None` = untouched, so full.
+    pub window_left: Option<u64>,
+    /// Until the bucket is full again.
     pub window_full_in_ms: u64,
 }
 

@@ -1,8 +1,13 @@
-//! What a caller may still use: reserve before the call, extend while it runs, settle when it ends.
+//! What a caller may still use: take before the call, extend while it runs, settle when it ends.
 //!
-//! Policy is [`rules`]: plan, key limits, need and `now` become debits. A back end
-//! ([`counters::Counters`]) only knows "take all of these or none, remember the lease".
+//! Policy is [`rules`]: caller, need and `now` become debits. A back end ([`counters::Counters`])
+//! only knows "take all of these or none, remember the lease": [`memory`] keeps the numbers of
+//! one process in a [`book`] and makes them durable through the journal.
+//!
+//! Invariants: at every grant, used + reserved <= limit for each user-day and key-day; reserved is
+//! the sum of the open leases; an admitted call ends in exactly one charge.
 
 pub mod rules;
 pub mod counters;
+pub mod book;
 pub mod memory;

@@ -16,7 +16,12 @@ pub struct Need {
     /// Output below which the call is not worth starting.
     pub least_output: u64,
     pub stream: bool,
+    /// Whether the output is reserved slice by slice while it runs.
+    pub sliced: bool,
 }
+
+/// A slice is at most this part of what is free.
+pub const SLICE_SHARE: u64 = 32;
 
 /// One thing to take from one counter.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,7 +38,9 @@ pub enum What {
     /// One request of a day.
     Request { day: Day, limit: u64 },
     /// `least ..= want` tokens of a day; all token debits of a claim get the same amount.
-    Tokens { day: Day, want: u64, least: u64, limit: u64 },
+    /// With a `share`, no more than one part in `share` of what is free (but at least `least`):
+    /// streams take small slices when little is left, so that many fit side by side.
+    Tokens { day: Day, want: u64, least: u64, limit: u64, share: Option<u64> },
     /// One of the streams open at a time.
     Stream { limit: u64 },
 }
@@ -66,6 +73,7 @@ pub fn debits(caller: &Caller, need: Need, now: Timestamp) -> (Day, Vec<Debit>) 
         want: need.prompt.saturating_add(need.output),
         least: need.prompt.saturating_add(need.least_output),
         limit,
+        share: need.sliced.then_some(SLICE_SHARE),
     };
     let key_requests = caller.key_limits.requests_per_day.unwrap_or(u64::MAX);
     let key_tokens = caller.key_limits.tokens_per_day.unwrap_or(u64::MAX);

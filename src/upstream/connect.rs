@@ -1,1 +1,269 @@
-//! To be written.
+//! Connections to upstreams: pooled, verified, every wait bounded.
+//!
+//! The only file that knows pingora's client side. One [`Connections`] serves one upstream, so
+//! its pool and its certificate authority are its own. An [`Exchange`] that is dropped closes its
+//! connection (that is how a call is cancelled); one that was read to its end may be released.
+
+use super::catalog::Upstream;
+use crate::clock;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use pingora_core::connectors::ConnectorOptions;
+use pingora_core::connectors::http::v1::Connector;
+use pingora_core::protocols::http::v1::client::HttpSession;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error as PingoraError, ErrorType};
+use pingora_http::RequestHeader;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Idle connections kept for one upstream.
+const POOL_SIZE: usize = 1024;
+/// An idle connection is closed after this time.
+const POOL_IDLE: Duration = Duration::from_secs(60);
+/// How long looked-up addresses are used again.
+const ADDRESSES_KEPT: Duration = Duration::from_secs(30);
+/// Large enough for a slow link and a 32 MiB body; a stuck upstream is found by the other waits.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Connections to one upstream.
+pub struct Connections {
+    upstream: Arc<Upstream>,
+    connector: Connector,
+    in_flight: Arc<Semaphore>,
+    addresses: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
+}
+
+/// A request as it goes out, authority and credentials already in the headers.
+pub struct Outgoing {
+    /// Below the upstream's base path, such as `/chat/completions`.
+    pub path: &'static str,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// One request under way.
+pub struct Exchange {
+    session: HttpSession,
+    peer: HttpPeer,
+    idle: Duration,
+    status: StatusCode,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Why no reply's head came.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    #[error("as many calls are in flight as the configuration allows")]
+    Busy,
+    #[error("connecting failed: {0}")]
+    Connect(String),
+    #[error("connecting took too long")]
+    ConnectTimeout,
+    #[error("no reply came in time")]
+    FirstByteTimeout,
+    #[error("the connection ended before a reply came: {0}")]
+    Closed(String),
+    #[error("the reply was not HTTP: {0}")]
+    NotHttp(String),
+}
+
+/// A reply's body ended before it was complete.
+#[derive(Debug, thiserror::Error)]
+pub enum Cut {
+    #[error("the upstream fell silent")]
+    Idle,
+    #[error("the upstream's connection broke: {0}")]
+    Broken(String),
+}
+
+impl Connections {
+    /// A pool for `upstream`; nothing is connected yet.
+    #[must_use]
+    pub fn new(upstream: Arc<Upstream>) -> Self {
+        let mut options = ConnectorOptions::new(POOL_SIZE);
+        options.ca_file.clone_from(&upstream.ca_file);
+        let in_flight = Arc::new(Semaphore::new(upstream.max_in_flight as usize));
+        Self { upstream, connector: Connector::new(Some(options)), in_flight, addresses: Mutex::new(None) }
+    }
+
+    /// Sends a request and waits for the reply's head. A pooled connection that turns out dead
+    /// before a byte of the reply is replaced by a new one, once.
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing of a reply was seen.
+    pub async fn send(&self, outgoing: &Outgoing) -> Result<Exchange, SendError> {
+        let permit = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| SendError::Busy)?;
+        let (session, peer, reused) = self.connect().await?;
+        match self.head(session, outgoing).await {
+            Ok(session) => Ok(self.exchange(session, peer, permit)),
+            Err(SendError::Closed(_)) if reused => {
+                let session = self.connect_anew(&peer).await?;
+                let session = self.head(session, outgoing).await?;
+                Ok(self.exchange(session, peer, permit))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Gives a connection whose reply was read to its end back to the pool.
+    pub async fn release(&self, exchange: Exchange) {
+        self.connector.release_http_session(exchange.session, &exchange.peer, Some(POOL_IDLE)).await;
+    }
+
+    async fn connect(&self) -> Result<(HttpSession, HttpPeer, bool), SendError> {
+        let mut last = SendError::Connect("the name has no address".to_owned());
+        for address in self.look_up().await? {
+            let peer = self.peer(address);
+            match self.connector.get_http_session(&peer).await {
+                Ok((session, reused)) => return Ok((session, peer, reused)),
+                Err(e) => last = connect_error(&e),
+            }
+        }
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Err(last)
+    }
+
+    /// Drains pooled connections that are dead too, until one is new.
+    async fn connect_anew(&self, peer: &HttpPeer) -> Result<HttpSession, SendError> {
+        while self.connector.reused_http_session(peer).await.is_some() {}
+        let (session, _) = self.connector.get_http_session(peer).await.map_err(|e| connect_error(&e))?;
+        Ok(session)
+    }
+
+    async fn head(&self, mut session: HttpSession, outgoing: &Outgoing) -> Result<HttpSession, SendError> {
+        session.read_timeout = Some(self.upstream.timeouts.first_byte);
+        session.write_timeout = Some(WRITE_TIMEOUT);
+        let header = self.request_header(outgoing).map_err(|e| SendError::NotHttp(e.to_string()))?;
+        session.write_request_header(Box::new(header)).await.map_err(|e| head_error(&e))?;
+        session.write_body(&outgoing.body).await.map_err(|e| head_error(&e))?;
+        session.finish_body().await.map_err(|e| head_error(&e))?;
+        let deadline = self.upstream.timeouts.first_byte;
+        let read = async {
+            loop {
+                session.read_response().await?;
+                let interim = session.get_status().is_some_and(|s| s.is_informational());
+                if !interim {
+                    return Ok(());
+                }
+            }
+        };
+        let outcome = tokio::time::timeout(deadline, read).await;
+        outcome.map_err(|_| SendError::FirstByteTimeout)?.map_err(|e: Box<PingoraError>| head_error(&e))?;
+        Ok(session)
+    }
+
+    fn exchange(&self, session: HttpSession, peer: HttpPeer, permit: OwnedSemaphorePermit) -> Exchange {
+        let idle = self.upstream.timeouts.idle;
+        let status = session.get_status().unwrap_or(StatusCode::BAD_GATEWAY);
+        Exchange { session, peer, idle, status, _permit: permit }
+    }
+
+    fn request_header(&self, outgoing: &Outgoing) -> Result<RequestHeader, Box<PingoraError>> {
+        let path = format!("{}{}", self.upstream.base_path, outgoing.path);
+        let mut header = RequestHeader::build("POST", path.as_bytes(), Some(outgoing.headers.len() + 3))?;
+        for (name, value) in &outgoing.headers {
+            header.append_header(name.clone(), value.clone())?;
+        }
+        header.insert_header(http::header::HOST, self.upstream.authority())?;
+        header.insert_header(http::header::CONTENT_LENGTH, outgoing.body.len())?;
+        if let Some(key) = &self.upstream.api_key {
+            header.insert_header(http::header::AUTHORIZATION, format!("Bearer {}", key.expose()))?;
+        }
+        Ok(header)
+    }
+
+    fn peer(&self, address: SocketAddr) -> HttpPeer {
+        let mut peer = HttpPeer::new(address, self.upstream.tls, self.upstream.host.clone());
+        peer.options.connection_timeout = Some(self.upstream.timeouts.connect);
+        peer.options.total_connection_timeout = Some(self.upstream.timeouts.connect);
+        peer
+    }
+
+    /// The upstream's addresses. pingora's own look-up would block the thread.
+    async fn look_up(&self) -> Result<Vec<SocketAddr>, SendError> {
+        let now = clock::instant();
+        if let Some((at, found)) = &*self.addresses.lock().unwrap_or_else(PoisonError::into_inner) {
+            if now.duration_since(*at) < ADDRESSES_KEPT {
+                return Ok(found.clone());
+            }
+        }
+        let asked = tokio::net::lookup_host((self.upstream.host.as_str(), self.upstream.port));
+        let found = tokio::time::timeout(self.upstream.timeouts.connect, asked).await;
+        let found = found.map_err(|_| SendError::ConnectTimeout)?;
+        let found: Vec<_> = found.map_err(|e| SendError::Connect(e.to_string()))?.collect();
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, found.clone()));
+        Ok(found)
+    }
+}
+
+impl Exchange {
+    /// The reply's status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The reply's headers.
+    pub fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        self.session.resp_header().into_iter().flat_map(|head| head.headers.iter())
+    }
+
+    /// One header of the reply, where it is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.session.resp_header()?.headers.get(name)?.to_str().ok()
+    }
+
+    /// The next bytes of the body, `None` at its end. Safe to drop before it is ready.
+    ///
+    /// # Errors
+    /// [`Cut`]: the body ended early, or nothing came for the upstream's idle time.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Cut> {
+        self.session.read_timeout = Some(self.idle);
+        self.session.read_body_bytes().await.map_err(|e| match e.etype() {
+            ErrorType::ReadTimedout => Cut::Idle,
+            _ => Cut::Broken(e.to_string()),
+        })
+    }
+}
+
+impl Upstream {
+    /// `host` or `host:port`, as the `Host` header wants it.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let default_port = if self.tls { 443 } else { 80 };
+        if self.port == default_port { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+/// Connects once, with the certificate checked, and says what came of it in one sentence.
+///
+/// # Errors
+/// The sentence, when the upstream was not reached.
+pub async fn probe(upstream: &Arc<Upstream>) -> Result<Duration, String> {
+    let connections = Connections::new(Arc::clone(upstream));
+    let started = clock::instant();
+    connections.connect().await.map_err(|e| e.to_string())?;
+    Ok(clock::instant().duration_since(started))
+}
+
+fn connect_error(error: &PingoraError) -> SendError {
+    match error.etype() {
+        ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => SendError::ConnectTimeout,
+        _ => SendError::Connect(error.to_string()),
+    }
+}
+
+fn head_error(error: &PingoraError) -> SendError {
+    match error.etype() {
+        ErrorType::ReadTimedout => SendError::FirstByteTimeout,
+        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::WriteTimedout => {
+            SendError::Closed(error.to_string())
+        }
+        _ => SendError::NotHttp(error.to_string()),
+    }
+}

@@ -2,3 +2,32 @@
 
 pub mod catalog;
 pub mod connect;
+
+use catalog::Catalog;
+use connect::Connections;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A catalog with a connection pool for each of its upstreams. Replaced whole on reload.
+pub struct Upstreams {
+    pub catalog: Catalog,
+    pools: HashMap<Arc<str>, Arc<Connections>>,
+}
+
+impl Upstreams {
+    /// Pools for every upstream of `catalog`; nothing is connected yet.
+    #[must_use]
+    pub fn new(catalog: Catalog) -> Self {
+        let pool = |upstream: &Arc<catalog::Upstream>| {
+            (Arc::clone(&upstream.name), Arc::new(Connections::new(Arc::clone(upstream))))
+        };
+        let pools = catalog.upstreams.iter().map(pool).collect();
+        Self { catalog, pools }
+    }
+
+    /// The pool of an upstream of the catalog.
+    #[must_use]
+    pub fn pool(&self, upstream: &str) -> Option<&Arc<Connections>> {
+        self.pools.get(upstream)
+    }
+}

@@ -1,0 +1,167 @@
+//! How far a running stream may go: what it holds, what it has used, and asking for more.
+//!
+//! The next slice is asked for in the background before the present one is used up. Far from the
+//! limit, use is judged by a cheap ceiling; where that would stop the stream, by an exact count.
+//! A stream that only waits for what other calls hold waits a while; the rest is a cut.
+
+use super::reserve::Reservation;
+use crate::account::charge::TokenCount;
+use crate::account::id::RequestId;
+use crate::openai::request::ChatRequest;
+use crate::quota::counters::{CountersError, Extended};
+use crate::tokens::estimate;
+use crate::tokens::meter::Meter;
+use futures_util::future::BoxFuture;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a stream that cannot go on waits for other calls of its user to give back.
+const WAIT_FOR_OTHERS: Duration = Duration::from_secs(20);
+/// Time between two tries while it waits.
+const TRY_AGAIN: Duration = Duration::from_millis(25);
+
+/// A stream's claim on its caller's quota.
+pub struct Allowance<'a> {
+    pub meter: Meter,
+    reservation: Reservation,
+    request: &'a ChatRequest<'a>,
+    slice: u64,
+    /// Set once the prompt has been counted exactly.
+    prompt_is_exact: bool,
+    /// The size of the latest slice; the next is asked for when half of it is left.
+    latest: u64,
+    asking: Option<Asking>,
+    /// Since when the stream has had to wait for others.
+    held_since: Option<Instant>,
+}
+
+type Asking = BoxFuture<'static, Result<Extended, CountersError>>;
+
+/// What the asking came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Look again whether the event is covered.
+    Retry,
+    /// The limit is reached.
+    Exhausted,
+}
+
+impl<'a> Allowance<'a> {
+    /// The allowance of an admitted stream.
+    #[must_use]
+    pub fn new(reservation: Reservation, request: &'a ChatRequest<'a>, slice: u64) -> Self {
+        let latest = reservation.reserved.saturating_sub(reservation.prompt);
+        Self {
+            meter: Meter::default(),
+            reservation,
+            request,
+            slice,
+            prompt_is_exact: false,
+            latest,
+            asking: None,
+            held_since: None,
+        }
+    }
+
+    /// The request that holds it.
+    #[must_use]
+    pub fn request(&self) -> RequestId {
+        self.reservation.request
+    }
+
+    /// Tokens held in all.
+    #[must_use]
+    pub fn reserved(&self) -> u64 {
+        self.reservation.reserved
+    }
+
+    /// Whether all that the meter has seen is covered; asks for the next slice ahead of time.
+    pub fn covers(&mut self) -> bool {
+        if !self.reservation.sliced {
+            return true;
+        }
+        let ceiling = self.reservation.prompt.saturating_add(self.meter.output_ceiling());
+        if ceiling > self.reservation.reserved && self.shortfall() > 0 {
+            return false;
+        }
+        let left = self.reservation.reserved.saturating_sub(ceiling);
+        if left < self.latest / 2 && self.asking.is_none() && self.held_since.is_none() {
+            self.asking = Some(self.ask(self.slice, 1));
+        }
+        true
+    }
+
+    /// Resolves when a pending request for more has been answered. A stream that is `blocked`
+    /// always has one pending.
+    pub async fn changed(&mut self, blocked: bool) -> Verdict {
+        if self.asking.is_none() && blocked {
+            if self.held_since.is_some() {
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+            let least = self.shortfall().max(1);
+            self.asking = Some(self.ask(self.slice.max(least), least));
+        }
+        let Some(asking) = &mut self.asking else { return std::future::pending().await };
+        let answer = asking.await;
+        self.asking = None;
+        self.weigh(answer, blocked)
+    }
+
+    /// Tokens as we count them: the prompt exactly, the output as exactly as it can be.
+    pub fn counted(&mut self) -> TokenCount {
+        let prompt = self.exact_prompt();
+        TokenCount { prompt, completion: self.meter.output_counted(), ..TokenCount::default() }
+    }
+
+    /// The reservation, to settle.
+    #[must_use]
+    pub fn into_reservation(self) -> Reservation {
+        self.reservation
+    }
+
+    fn weigh(&mut self, answer: Result<Extended, CountersError>, blocked: bool) -> Verdict {
+        match answer {
+            Ok(Extended::Added(tokens)) => {
+                self.reservation.reserved += tokens;
+                self.latest = tokens;
+                self.held_since = None;
+                Verdict::Retry
+            }
+            // Asked ahead of time: the stream finds out when it really needs more.
+            _ if !blocked => {
+                self.latest = 0;
+                Verdict::Retry
+            }
+            Ok(Extended::Exhausted) => Verdict::Exhausted,
+            // An unreachable quota store does not end a stream that others would let go on.
+            Ok(Extended::Held) | Err(CountersError) => {
+                let now = Instant::now();
+                let since = *self.held_since.get_or_insert(now);
+                if now.duration_since(since) < WAIT_FOR_OTHERS { Verdict::Retry } else { Verdict::Exhausted }
+            }
+        }
+    }
+
+    /// Tokens used beyond what is held, counted exactly.
+    fn shortfall(&mut self) -> u64 {
+        self.reservation.prompt = self.exact_prompt();
+        let used = self.reservation.prompt.saturating_add(self.meter.output_counted());
+        used.saturating_sub(self.reservation.reserved)
+    }
+
+    fn exact_prompt(&mut self) -> u64 {
+        if !self.prompt_is_exact {
+            let overhead = self.reservation.model.prompt_overhead_tokens;
+            self.reservation.prompt = estimate::exact_prompt(self.request, overhead);
+            self.prompt_is_exact = true;
+        }
+        self.reservation.prompt
+    }
+
+    fn ask(&self, want: u64, least: u64) -> Asking {
+        let counters = Arc::clone(self.reservation.counters());
+        let request = self.reservation.request;
+        Box::pin(async move { counters.extend(request, want, least).await })
+    }
+}

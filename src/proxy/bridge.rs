@@ -1,0 +1,62 @@
+//! The control plane, called in process: a request of the public port that is not for `/v1`
+//! becomes a `tower` call, and its response goes back on the same connection.
+
+use super::read::{self, Bounds};
+use super::refusal::Refusal;
+use super::reply::Replier;
+use axum::Router;
+use axum::body::Body;
+use bytes::Bytes;
+use http::header;
+use http_body_util::BodyExt;
+use pingora_core::Result;
+use pingora_core::protocols::http::ServerSession;
+use pingora_http::ResponseHeader;
+use tower::ServiceExt;
+
+/// Answers one request from `router`. Returns the status.
+///
+/// # Errors
+/// When the caller is gone.
+pub async fn serve(session: &mut ServerSession, router: &Router, bounds: Bounds, replier: &Replier<'_>) -> Result<u16> {
+    let body = match read::read(session, bounds).await {
+        Ok(body) => body,
+        Err(refusal) => return replier.refuse(session, refusal, None).await,
+    };
+    let Some(request) = request(session, body) else {
+        return replier.refuse(session, Refusal::BadHead("the request target is not a path"), None).await;
+    };
+    let response = router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+    send(session, response).await
+}
+
+fn request(session: &ServerSession, body: Bytes) -> Option<http::Request<Body>> {
+    let head = session.req_header();
+    let target = std::str::from_utf8(head.raw_path()).ok()?;
+    let mut request = http::Request::builder().method(head.method.clone()).uri(target).body(Body::from(body)).ok()?;
+    request.headers_mut().clone_from(&head.headers);
+    Some(request)
+}
+
+async fn send(session: &mut ServerSession, response: http::Response<Body>) -> Result<u16> {
+    let (parts, mut body) = response.into_parts();
+    let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len() + 1))?;
+    for (name, value) in &parts.headers {
+        head.append_header(name.clone(), value.clone())?;
+    }
+    let bodiless = parts.status == http::StatusCode::NO_CONTENT || parts.status == http::StatusCode::NOT_MODIFIED;
+    if !bodiless && !parts.headers.contains_key(header::CONTENT_LENGTH) {
+        match http_body::Body::size_hint(&body).exact() {
+            Some(length) => head.insert_header(header::CONTENT_LENGTH, length)?,
+            None => head.insert_header(header::TRANSFER_ENCODING, "chunked")?,
+        }
+    }
+    session.write_response_header(Box::new(head)).await?;
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Ok(data) = frame.into_data() {
+            session.write_response_body(data, false).await?;
+        }
+    }
+    session.write_response_body(Bytes::new(), true).await?;
+    Ok(parts.status.as_u16())
+}

@@ -1,0 +1,244 @@
+//! Every way the data plane says no: status, OpenAI error body, headers, side by side.
+//!
+//! Nothing below this boundary knows HTTP, and nothing else in the data plane picks a status.
+//! Shapes and codes are OpenAI's (platform error reference); `docs/errors.md` lists them for callers.
+
+use crate::openai::error::ErrorBody;
+use crate::openai::request::BadBody;
+use crate::quota::counters::LimitKind;
+use std::borrow::Cow;
+
+/// Why a call was not answered.
+#[derive(Debug)]
+pub enum Refusal {
+    // the head
+    HeadersTooLarge,
+    SlowHead,
+    BadHead(&'static str),
+    NoSuchRoute(String),
+    WrongMethod { allow: &'static str },
+    Draining,
+    // the key
+    MissingKey,
+    WrongKey,
+    RevokedKey,
+    ExpiredKey,
+    SuspendedUser,
+    CallersUnavailable,
+    // the body
+    BodyTooLarge { limit: usize },
+    SlowBody,
+    CutBody,
+    BadBody(BadBody),
+    // the model
+    UnknownModel(String),
+    ModelNotAllowed(String),
+    // the quota
+    Limited(Limited),
+    QuotaUnavailable,
+    // the upstream
+    Upstream(UpstreamFailure),
+    /// A bug of ours: the log has the cause.
+    Internal,
+}
+
+/// A limit that a call ran into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limited {
+    pub limit: LimitKind,
+    /// Only running calls are in the way.
+    pub by_open_calls: bool,
+    /// Until a retry may help, in milliseconds.
+    pub retry_after_ms: u64,
+}
+
+/// What went wrong with the upstream before a byte of the reply left.
+#[derive(Debug)]
+pub enum UpstreamFailure {
+    Busy,
+    Connect,
+    ConnectTimeout,
+    FirstByteTimeout,
+    Closed,
+    NotHttp,
+    /// The reply broke off, grew too large, or was not what was asked for.
+    BadReply,
+    /// The upstream answered with an error; status and body as translated for the caller.
+    Answered { status: u16, body: ErrorBody },
+}
+
+/// A refusal as it goes out.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: ErrorBody,
+    pub headers: Vec<(&'static str, String)>,
+    /// Whether the connection is closed after it, because what follows on it cannot be trusted.
+    pub close: bool,
+}
+
+/// How long a caller should wait for running calls to end, in milliseconds.
+const OPEN_CALLS_RETRY_MS: u64 = 1_000;
+
+impl Refusal {
+    /// The one place where causes become responses.
+    #[must_use]
+    pub fn answer(self) -> Answer {
+        match self {
+            Self::HeadersTooLarge => closing(431, "The request headers are too large.", None),
+            Self::SlowHead => closing(408, "The request headers did not arrive in time.", None),
+            Self::BadHead(what) => closing(400, format!("The request is ambiguous: {what}."), None),
+            Self::NoSuchRoute(route) => {
+                invalid(404, format!("Unknown request URL: {route}. This gateway does not offer it."), Some("unknown_url"))
+            }
+            Self::WrongMethod { allow } => {
+                let text = format!("Not allowed to use this method here; use {allow}.");
+                invalid(405, text, Some("method_not_allowed")).with("allow", allow)
+            }
+            Self::Draining => server(503, "The gateway is shutting down.", "shutting_down").with("retry-after", "1").closed(),
+            Self::MissingKey => unauthorized(
+                "You didn't provide an API key. Send it in the Authorization header: 'Authorization: Bearer YOUR_KEY'.",
+                None,
+            ),
+            Self::WrongKey => unauthorized("Incorrect API key provided.", Some("invalid_api_key")),
+            Self::RevokedKey => unauthorized("This API key has been revoked.", Some("invalid_api_key")),
+            Self::ExpiredKey => unauthorized("This API key has expired.", Some("invalid_api_key")),
+            Self::SuspendedUser => unauthorized("This account is suspended.", Some("account_deactivated")),
+            Self::CallersUnavailable => {
+                server(503, "Keys cannot be checked right now.", "key_store_unavailable").with("retry-after", "1")
+            }
+            Self::BodyTooLarge { limit } => {
+                closing(413, format!("The request body is larger than {limit} bytes."), Some("request_too_large"))
+            }
+            Self::SlowBody => closing(408, "The request body did not arrive in time.", None),
+            Self::CutBody => closing(400, "The request body is incomplete or badly framed.", None),
+            Self::BadBody(bad) => bad_body(bad),
+            Self::UnknownModel(model) => {
+                let text = format!("The model `{model}` does not exist or you do not have access to it.");
+                invalid(404, text, Some("model_not_found")).about("model")
+            }
+            Self::ModelNotAllowed(model) => {
+                let text = format!("Your plan or key does not include the model `{model}`.");
+                invalid(403, text, Some("model_not_allowed")).about("model")
+            }
+            Self::Limited(limited) => limited.answer(),
+            Self::QuotaUnavailable => {
+                let text = "The quota store is unavailable; nothing was charged.";
+                server(503, text, "quota_store_unavailable").with("retry-after", "1")
+            }
+            Self::Upstream(failure) => failure.answer(),
+            Self::Internal => server(500, "The gateway had an internal error.", "internal_error"),
+        }
+    }
+}
+
+impl Limited {
+    fn answer(&self) -> Answer {
+        match self.limit {
+            LimitKind::Window => {
+                let wait = seconds(self.retry_after_ms);
+                let text = format!("Rate limit reached for requests. Please try again in {wait}s.");
+                limited(text, "requests", "rate_limit_exceeded", self.retry_after_ms)
+            }
+            LimitKind::ConcurrentStreams => {
+                let text = "Too many streams are open at once; try again when one has ended.";
+                limited(text, "requests", "rate_limit_exceeded", OPEN_CALLS_RETRY_MS)
+            }
+            LimitKind::TokensPerDay if self.by_open_calls => {
+                let text = "What is left of your daily tokens is held by calls that are still running; try again shortly.";
+                limited(text, "tokens", "rate_limit_exceeded", OPEN_CALLS_RETRY_MS)
+            }
+            LimitKind::TokensPerDay => exhausted("tokens", self.retry_after_ms),
+            LimitKind::RequestsPerDay => exhausted("requests", self.retry_after_ms),
+        }
+    }
+}
+
+impl UpstreamFailure {
+    fn answer(self) -> Answer {
+        match self {
+            Self::Busy => {
+                server(503, "The model is at its capacity here; try again shortly.", "upstream_busy").with("retry-after", "1")
+            }
+            Self::Connect => server(502, "The upstream could not be reached.", "upstream_unreachable"),
+            Self::ConnectTimeout => server(504, "The upstream could not be reached in time.", "upstream_timeout"),
+            Self::FirstByteTimeout => server(504, "The upstream did not answer in time.", "upstream_timeout"),
+            Self::Closed => server(502, "The upstream closed the connection without an answer.", "upstream_closed"),
+            Self::NotHttp | Self::BadReply => {
+                server(502, "The upstream's answer was broken or incomplete.", "upstream_bad_reply")
+            }
+            Self::Answered { status, body } => Answer { status, body, headers: Vec::new(), close: false },
+        }
+    }
+}
+
+impl Answer {
+    fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    fn about(mut self, param: &str) -> Self {
+        self.body.param = Some(param.to_owned());
+        self
+    }
+
+    fn closed(mut self) -> Self {
+        self.close = true;
+        self
+    }
+}
+
+fn error(status: u16, kind: &'static str, text: impl Into<String>, code: Option<&'static str>) -> Answer {
+    let body = ErrorBody {
+        message: text.into(),
+        kind,
+        code: code.map(Cow::Borrowed),
+        param: None,
+    };
+    Answer { status, body, headers: Vec::new(), close: false }
+}
+
+fn invalid(status: u16, text: impl Into<String>, code: Option<&'static str>) -> Answer {
+    error(status, "invalid_request_error", text, code)
+}
+
+fn closing(status: u16, text: impl Into<String>, code: Option<&'static str>) -> Answer {
+    invalid(status, text, code).closed()
+}
+
+fn server(status: u16, text: &str, code: &'static str) -> Answer {
+    error(status, "server_error", text, Some(code))
+}
+
+fn unauthorized(text: &str, code: Option<&'static str>) -> Answer {
+    invalid(401, text, code).with("www-authenticate", "Bearer realm=\"knockx\"")
+}
+
+fn bad_body(bad: BadBody) -> Answer {
+    let mut answer = invalid(400, bad.message, bad.code);
+    answer.body.param = bad.param;
+    answer
+}
+
+/// A refusal that a retry will overcome: OpenAI's SDKs wait as told and try again.
+fn limited(text: impl Into<String>, kind: &'static str, code: &'static str, wait_ms: u64) -> Answer {
+    error(429, kind, text, Some(code))
+        .with("retry-after", wait_ms.div_ceil(1000).max(1).to_string())
+        .with("retry-after-ms", wait_ms.max(1).to_string())
+}
+
+/// A refusal that lasts until the day ends: `x-should-retry` stops OpenAI's SDKs, the code
+/// `insufficient_quota` stops LangChain's.
+fn exhausted(of: &str, wait_ms: u64) -> Answer {
+    let text = format!("You exceeded your daily quota of {of}; it is renewed in {} s.", wait_ms.div_ceil(1000));
+    error(429, "insufficient_quota", text, Some("insufficient_quota"))
+        .with("retry-after", wait_ms.div_ceil(1000).max(1).to_string())
+        .with("x-should-retry", "false")
+}
+
+/// Seconds with up to three decimals and no trailing zeros.
+fn seconds(ms: u64) -> String {
+    let text = format!("{}.{:03}", ms / 1000, ms % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}

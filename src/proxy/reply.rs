@@ -1,0 +1,179 @@
+//! Writing to the caller: heads with the gateway's own headers, refusals, whole bodies.
+
+use super::accept::Head;
+use super::headers;
+use super::refusal::{Answer, Refusal};
+use crate::account::caller::Caller;
+use crate::account::day::Day;
+use crate::clock;
+use crate::quota::counters::Standing;
+use bytes::Bytes;
+use http::StatusCode;
+use http::header;
+use jiff::Timestamp;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::{BError, Result};
+use pingora_http::ResponseHeader;
+use std::time::Duration;
+
+/// Where replies of one call go.
+pub struct Replier<'a> {
+    pub head: &'a Head,
+    /// Origins that may read replies; `None` = any.
+    pub cors: Option<&'a [String]>,
+}
+
+/// What the rate-limit headers tell, OpenAI's and ours.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    pub window_limit: u64,
+    pub window_left: u64,
+    pub window_full_in_ms: u64,
+    pub tokens_limit: u64,
+    pub tokens_left: u64,
+    pub requests_left: u64,
+    pub day_ends_in_ms: u64,
+}
+
+impl Replier<'_> {
+    /// The head of a reply, with what every reply of the data plane carries. `spent` is the
+    /// gateway's own share of the time.
+    #[must_use]
+    pub fn head(&self, status: u16, spent: Duration) -> ResponseHeader {
+        let code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut head = ResponseHeader::build(code, Some(24)).expect("a StatusCode is a valid status");
+        let _ = head.insert_header("x-request-id", self.head.id.to_string());
+        let _ = head.insert_header("x-process-time", format!("{:.6}", spent.as_secs_f64()));
+        headers::add_cors(&mut head, self.head.origin.as_ref(), self.cors);
+        head
+    }
+
+    /// Sends a refusal, with what is known of the caller's budget.
+    ///
+    /// # Errors
+    /// When the caller is gone.
+    pub async fn refuse(&self, session: &mut ServerSession, refusal: Refusal, budget: Option<Budget>) -> Result<u16> {
+        let Answer { status, body, headers, close } = refusal.answer();
+        if close {
+            session.set_keepalive(None);
+        }
+        let mut head = self.head(status, self.elapsed());
+        if let Some(budget) = budget {
+            budget.write(&mut head);
+        }
+        for (name, value) in headers {
+            let _ = head.insert_header(name, value);
+        }
+        self.json(session, head, body.to_json()).await?;
+        Ok(status)
+    }
+
+    /// Sends a whole JSON body.
+    ///
+    /// # Errors
+    /// When the caller is gone.
+    pub async fn json(&self, session: &mut ServerSession, mut head: ResponseHeader, body: Bytes) -> Result<()> {
+        let _ = head.insert_header(header::CONTENT_TYPE, "application/json");
+        self.whole(session, head, body).await
+    }
+
+    /// Sends a whole body; its type is already in `head`.
+    ///
+    /// # Errors
+    /// When the caller is gone.
+    pub async fn whole(&self, session: &mut ServerSession, mut head: ResponseHeader, body: Bytes) -> Result<()> {
+        head.set_content_length(body.len())?;
+        session.write_response_header(Box::new(head)).await?;
+        session.write_response_body(body, true).await
+    }
+
+    /// Time since the head arrived.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        clock::instant().duration_since(self.head.started)
+    }
+}
+
+impl Budget {
+    /// What is left for a caller with `standing`; a key's own lower limit is the one shown.
+    #[must_use]
+    pub fn of(caller: &Caller, standing: Standing, day: Day, now: Timestamp) -> Self {
+        let plan = &caller.plan_limits;
+        let tokens_limit = caller.key_limits.tokens_per_day.unwrap_or(u64::MAX).min(plan.tokens_per_day);
+        let requests_limit = caller.key_limits.requests_per_day.unwrap_or(u64::MAX).min(plan.requests_per_day);
+        let taken = standing.tokens_used.saturating_add(standing.tokens_reserved);
+        let ends_at = day.ends_at(&plan.time_zone).as_millisecond();
+        let window_limit = u64::from(plan.window.capacity);
+        Self {
+            window_limit,
+            window_left: standing.window_left.unwrap_or(window_limit),
+            window_full_in_ms: standing.window_full_in_ms,
+            tokens_limit,
+            tokens_left: tokens_limit.saturating_sub(taken),
+            requests_left: requests_limit.saturating_sub(standing.requests_used),
+            day_ends_in_ms: u64::try_from(ends_at - now.as_millisecond()).unwrap_or(0),
+        }
+    }
+
+    /// Adds the headers: requests are the short window's, tokens the day's.
+    pub fn write(&self, head: &mut ResponseHeader) {
+        let numbers = [
+            ("x-ratelimit-limit-requests", self.window_limit),
+            ("x-ratelimit-remaining-requests", self.window_left),
+            ("x-ratelimit-limit-tokens", self.tokens_limit),
+            ("x-ratelimit-remaining-tokens", self.tokens_left),
+            ("x-kx-quota-day-tokens-remaining", self.tokens_left),
+            ("x-kx-quota-day-requests-remaining", self.requests_left),
+        ];
+        for (name, number) in numbers {
+            let _ = head.insert_header(name, number);
+        }
+        let _ = head.insert_header("x-ratelimit-reset-requests", go_duration(self.window_full_in_ms));
+        let _ = head.insert_header("x-ratelimit-reset-tokens", go_duration(self.day_ends_in_ms));
+    }
+}
+
+/// A duration as OpenAI's reset headers write it: `12ms`, `1s`, `6m0s`, `1h0m0s`.
+#[must_use]
+pub fn go_duration(ms: u64) -> String {
+    let (hours, minutes, rest) = (ms / 3_600_000, ms / 60_000 % 60, ms % 60_000);
+    if ms < 1000 {
+        return if ms == 0 { "0s".to_owned() } else { format!("{ms}ms") };
+    }
+    let mut seconds = format!("{}.{:03}", rest / 1000, rest % 1000);
+    seconds.truncate(seconds.trim_end_matches('0').trim_end_matches('.').len());
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m{seconds}s"),
+        _ => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+/// A caller who went away is not an error of ours.
+#[must_use]
+pub fn is_gone(error: &BError) -> bool {
+    use pingora_core::ErrorType;
+    matches!(error.etype(), ErrorType::WriteError | ErrorType::WriteTimedout | ErrorType::ConnectionClosed | ErrorType::ReadError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_go_does() {
+        for (ms, text) in [
+            (0, "0s"),
+            (12, "12ms"),
+            (999, "999ms"),
+            (1000, "1s"),
+            (3890, "3.89s"),
+            (60_000, "1m0s"),
+            (360_000, "6m0s"),
+            (3_600_000, "1h0m0s"),
+            (86_399_500, "23h59m59.5s"),
+        ] {
+            assert_eq!(go_duration(ms), text);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Estimate to reservation, or a refusal with its retry time.
+//!
+//! A [`Reservation`] is the one value that stands for "this call is admitted": it is consumed by
+//! `settle`, and dropped unsettled (a panic, a runtime that goes away) it still charges all it held.
+
+use super::authenticate::admissible;
+use super::refusal::{Limited, Refusal};
+use super::settle::Settler;
+use crate::account::caller::Caller;
+use crate::account::charge::Lease;
+use crate::account::day::Day;
+use crate::account::id::RequestId;
+use crate::callers::cache::CallerCache;
+use crate::openai::request::ChatRequest;
+use crate::quota::counters::{Claim, Counters, Grant, LimitKind, Refused, Standing, Taken};
+use crate::quota::rules::{self, Need};
+use crate::tokens::estimate;
+use crate::upstream::catalog::Model;
+use jiff::Timestamp;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A cheap estimate above one part in this many of the plan's day is worth an exact count.
+const EXACT_BELOW: u64 = 256;
+/// How often a caller's record may turn out to be out of date in one admission.
+const FRESH_TRIES: usize = 3;
+
+/// An admitted call.
+pub struct Reservation {
+    pub request: RequestId,
+    pub caller: Arc<Caller>,
+    pub model: Arc<Model>,
+    pub day: Day,
+    pub admitted_at: Timestamp,
+    /// When admission began, for durations.
+    pub started: Instant,
+    /// Prompt tokens as reserved: counted, or a ceiling.
+    pub prompt: u64,
+    /// Tokens held in all, prompt included.
+    pub reserved: u64,
+    /// The output limit to send upstream, per choice; `None` leaves the caller's in force.
+    pub output_limit: Option<u64>,
+    /// Set when `output_limit` is below what the caller asked for.
+    pub clamped: bool,
+    pub sliced: bool,
+    pub standing: Standing,
+    pub(super) settler: Settler,
+    pub(super) settled: bool,
+}
+
+/// What an admission is decided on.
+pub struct Admission<'a> {
+    pub request: RequestId,
+    pub body: &'a ChatRequest<'a>,
+    pub model: &'a Arc<Model>,
+    pub slice_tokens: u64,
+    pub now: Timestamp,
+    pub started: Instant,
+}
+
+/// Tokens one call would like to have.
+struct Wish {
+    need: Need,
+    /// Output tokens of all choices if nothing limited them.
+    output: u64,
+}
+
+/// Takes the quota of one call.
+///
+/// # Errors
+/// The limit it ran into, or an unreachable quota store; nothing was taken.
+pub async fn reserve(
+    admission: &Admission<'_>,
+    caller: Arc<Caller>,
+    callers: &CallerCache,
+    counters: &dyn Counters,
+    settler: Settler,
+) -> Result<Reservation, Refusal> {
+    let mut caller = caller;
+    for _ in 0..FRESH_TRIES {
+        match admit(admission, &caller, counters).await? {
+            Admitted::Yes { grant, wish, day } => {
+                return Ok(admission.reservation(caller, grant, &wish, day, settler));
+            }
+            Admitted::Stale => caller = reload(&caller, callers, admission).await?,
+        }
+    }
+    Err(Refusal::CallersUnavailable)
+}
+
+enum Admitted {
+    Yes { grant: Grant, wish: Wish, day: Day },
+    Stale,
+}
+
+/// Tries with a cheap estimate where the plan is large, and with an exact one where it matters.
+async fn admit(admission: &Admission<'_>, caller: &Caller, counters: &dyn Counters) -> Result<Admitted, Refusal> {
+    let overhead = admission.model.prompt_overhead_tokens;
+    let cheap = estimate::cheap_prompt(admission.body, overhead);
+    let generous = caller.plan_limits.tokens_per_day / EXACT_BELOW;
+    if cheap <= generous {
+        match take(admission, caller, cheap, counters).await {
+            Err(Refusal::Limited(Limited { limit: LimitKind::TokensPerDay, .. })) => {}
+            decided => return decided,
+        }
+    }
+    take(admission, caller, estimate::exact_prompt(admission.body, overhead), counters).await
+}
+
+async fn take(
+    admission: &Admission<'_>,
+    caller: &Caller,
+    prompt: u64,
+    counters: &dyn Counters,
+) -> Result<Admitted, Refusal> {
+    let wish = admission.wish(prompt);
+    let (day, debits) = rules::debits(caller, wish.need, admission.now);
+    let lease = Lease {
+        request: admission.request,
+        user: caller.user,
+        key: caller.key.clone(),
+        version: caller.version,
+        model: Arc::clone(&admission.model.id),
+        day,
+        reserved: 0,
+        admitted_at: admission.now,
+    };
+    match counters.take(Claim { lease, debits }, admission.now).await {
+        Ok(Taken::Granted(grant)) => Ok(Admitted::Yes { grant, wish, day }),
+        Ok(Taken::Stale) => Ok(Admitted::Stale),
+        Ok(Taken::Refused(refused)) => Err(refusal(&refused, caller, day, admission.now)),
+        Err(_) => Err(Refusal::QuotaUnavailable),
+    }
+}
+
+/// The record again, fresh from the store, if it still admits the call.
+async fn reload(
+    caller: &Caller,
+    callers: &CallerCache,
+    admission: &Admission<'_>,
+) -> Result<Arc<Caller>, Refusal> {
+    callers.forget(caller.user);
+    let found = callers.find(&caller.key, admission.started).await.map_err(|_| Refusal::CallersUnavailable)?;
+    let fresh = found.ok_or(Refusal::WrongKey)?;
+    admissible(&fresh, admission.now)?;
+    if !fresh.may_use(&admission.model.id) {
+        return Err(Refusal::ModelNotAllowed(admission.body.model.clone()));
+    }
+    Ok(fresh)
+}
+
+fn refusal(refused: &Refused, caller: &Caller, day: Day, now: Timestamp) -> Refusal {
+    let day_ends = day.ends_at(&caller.plan_limits.time_zone);
+    let until_reset = day_ends.as_millisecond().saturating_sub(now.as_millisecond());
+    let retry_after_ms = match refused.limit {
+        LimitKind::RequestsPerDay | LimitKind::TokensPerDay => u64::try_from(until_reset).unwrap_or(0),
+        LimitKind::Window | LimitKind::ConcurrentStreams => refused.retry_after_ms,
+    };
+    Refusal::Limited(Limited { limit: refused.limit, by_open_calls: refused.by_open_calls, retry_after_ms })
+}
+
+impl Admission<'_> {
+    /// A stream asks for a slice, unless its model bills output that no slice can stop.
+    fn wish(&self, prompt: u64) -> Wish {
+        let choices = self.body.n;
+        let per_choice = self.body.max_output.unwrap_or(self.model.output_tokens);
+        let output = per_choice.saturating_mul(choices);
+        let sliced = self.body.stream && !self.model.hidden_reasoning;
+        let wanted = if sliced { output.min(self.slice_tokens.max(choices)) } else { output };
+        let least_output = choices.min(output);
+        let need = Need { prompt, output: wanted, least_output, stream: self.body.stream, sliced };
+        Wish { need, output }
+    }
+
+    fn reservation(
+        &self,
+        caller: Arc<Caller>,
+        grant: Grant,
+        wish: &Wish,
+        day: Day,
+        settler: Settler,
+    ) -> Reservation {
+        let reachable = if wish.need.sliced { grant.tokens.saturating_add(grant.free) } else { grant.tokens };
+        let granted_output = reachable.saturating_sub(wish.need.prompt);
+        let falls_short = granted_output < wish.output;
+        let per_choice = (granted_output / self.body.n).max(1);
+        let bounded_by_us = falls_short || (!wish.need.sliced && self.body.max_output.is_none());
+        let output_limit = bounded_by_us.then(|| per_choice.min(wish.output / self.body.n));
+        Reservation {
+            request: self.request,
+            caller,
+            model: Arc::clone(self.model),
+            day,
+            admitted_at: self.now,
+            started: self.started,
+            prompt: wish.need.prompt,
+            reserved: grant.tokens,
+            output_limit,
+            clamped: falls_short,
+            sliced: wish.need.sliced,
+            standing: grant.standing,
+            settler,
+            settled: false,
+        }
+    }
+}

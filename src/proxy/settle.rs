@@ -1,0 +1,194 @@
+//! The end of a call: quota trued up, one ledger row, metrics, one line in the log.
+//!
+//! Exactly once on every exit: settling consumes the [`Reservation`], and one that is dropped
+//! instead (a panic, a runtime that goes away) settles itself as abandoned. The work runs in a
+//! task of its own, so it is finished even when the connection's task is not.
+
+use super::reserve::Reservation;
+use crate::account::charge::{Charge, Source, Status, TokenCount};
+use crate::clock;
+use crate::openai::usage::Usage;
+use crate::quota::counters::Counters;
+use crate::telemetry::labels::TokenKind;
+use crate::telemetry::metrics::Metrics;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::task::TaskTracker;
+
+/// How long the end of a reply waits for its charge to be durable. Past it the reply ends anyway:
+/// the charge is kept in memory and written when the ledger is back.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What settling needs.
+#[derive(Clone)]
+pub struct Settler {
+    pub counters: Arc<dyn Counters>,
+    pub metrics: Arc<Metrics>,
+    pub tasks: TaskTracker,
+}
+
+/// How a call ended and what it used.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    pub status: Status,
+    pub tokens: TokenCount,
+    pub source: Source,
+    /// `cost_in_usd_ticks`, where the upstream told it.
+    pub cost_ticks: Option<i64>,
+    /// Whether the call counts against requests per day.
+    pub counted: bool,
+    pub upstream: Arc<str>,
+    pub first_byte_at: Option<Instant>,
+}
+
+impl Ending {
+    /// No upstream took the call, or the caller got no answer for it: nothing is charged.
+    #[must_use]
+    pub fn failed(upstream: Arc<str>, counted: bool) -> Self {
+        Self {
+            status: Status::Failed,
+            tokens: TokenCount::default(),
+            source: Source::Estimated,
+            cost_ticks: None,
+            counted,
+            upstream,
+            first_byte_at: None,
+        }
+    }
+
+    /// The upstream reported what it billed.
+    #[must_use]
+    pub fn reported(status: Status, usage: Usage, upstream: Arc<str>, first_byte_at: Instant) -> Self {
+        Self {
+            status,
+            tokens: usage.tokens,
+            source: Source::Reported,
+            cost_ticks: usage.cost_ticks,
+            counted: true,
+            upstream,
+            first_byte_at: Some(first_byte_at),
+        }
+    }
+
+    /// Nobody reported; we counted. Never more than `reserved`, the prompt going first.
+    #[must_use]
+    pub fn estimated(
+        status: Status,
+        (prompt, output): (u64, u64),
+        reserved: u64,
+        upstream: Arc<str>,
+        first_byte_at: Option<Instant>,
+    ) -> Self {
+        let prompt = prompt.min(reserved);
+        let completion = output.min(reserved - prompt);
+        let tokens = TokenCount { prompt, cached: 0, completion, reasoning: 0 };
+        Self { status, tokens, source: Source::Estimated, cost_ticks: None, counted: true, upstream, first_byte_at }
+    }
+}
+
+impl Reservation {
+    /// Settles, and returns once the charge is durable (or after a bounded wait).
+    pub async fn settle(mut self, ending: Ending) {
+        self.settled = true;
+        let task = self.settler.clone().run(self.charge(&ending));
+        let _ = tokio::time::timeout(PATIENCE, task).await;
+    }
+
+    /// Where this reservation is held.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<dyn Counters> {
+        &self.settler.counters
+    }
+
+    /// For work that outlives the call.
+    #[must_use]
+    pub fn tasks(&self) -> TaskTracker {
+        self.settler.tasks.clone()
+    }
+
+    fn charge(&self, ending: &Ending) -> Charge {
+        let ended = clock::instant();
+        let cost = self.model.prices.cost_micro_dollars(ending.cost_ticks, &ending.tokens);
+        Charge {
+            request: self.request,
+            user: self.caller.user,
+            key: self.caller.key.clone(),
+            model: Arc::clone(&self.model.id),
+            upstream: Arc::clone(&ending.upstream),
+            day: self.day,
+            admitted_at: self.admitted_at,
+            tokens: ending.tokens,
+            cost_micro_dollars: cost,
+            status: ending.status,
+            source: ending.source,
+            counted: ending.counted,
+            first_token_ms: ending.first_byte_at.map(|at| milliseconds(at.duration_since(self.started))),
+            total_ms: milliseconds(ended.duration_since(self.started)),
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        let tokens = TokenCount { completion: self.reserved, ..TokenCount::default() };
+        let ending = Ending { status: Status::Abandoned, tokens, ..Ending::failed("".into(), true) };
+        drop(self.settler.clone().run(self.charge(&ending)));
+    }
+}
+
+impl Settler {
+    /// Starts settling; the work goes on when the handle is dropped.
+    fn run(self, charge: Charge) -> tokio::task::JoinHandle<()> {
+        let tasks = self.tasks.clone();
+        tasks.spawn(async move {
+            count(&self.metrics, &charge);
+            log(&charge);
+            let overshoot = self.counters.settle(charge).await;
+            self.metrics.quota_overshoot_tokens.increment(overshoot);
+            self.metrics.reservations_open.set(self.counters.open_leases() as f64);
+        })
+    }
+}
+
+fn count(metrics: &Metrics, charge: &Charge) {
+    let tokens = &charge.tokens;
+    let kinds = [
+        (TokenKind::Prompt, tokens.prompt),
+        (TokenKind::Cached, tokens.cached),
+        (TokenKind::Completion, tokens.completion),
+        (TokenKind::Reasoning, tokens.reasoning),
+    ];
+    for (kind, number) in kinds {
+        metrics.tokens(kind, &charge.model).increment(number);
+    }
+    let cost = u64::try_from(charge.cost_micro_dollars).unwrap_or(0);
+    metrics.cost_micro_dollars(&charge.model).increment(cost);
+}
+
+/// The access log: who, what, how long, how it ended. Never a prompt, an answer or a secret.
+fn log(charge: &Charge) {
+    tracing::info!(
+        request_id = %charge.request,
+        user_id = %charge.user,
+        key_id = %charge.key,
+        model = &*charge.model,
+        upstream = &*charge.upstream,
+        status = charge.status.as_str(),
+        source = charge.source.as_str(),
+        prompt_tokens = charge.tokens.prompt,
+        cached_tokens = charge.tokens.cached,
+        completion_tokens = charge.tokens.completion,
+        reasoning_tokens = charge.tokens.reasoning,
+        cost_micro_dollars = charge.cost_micro_dollars,
+        first_token_ms = charge.first_token_ms,
+        total_ms = charge.total_ms,
+        "call settled"
+    );
+}
+
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

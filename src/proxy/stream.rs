@@ -1,0 +1,331 @@
+//! Relay of a stream: event by event as it comes, each shown to the meter.
+//!
+//! What the caller receives is the upstream's bytes, except: the usage chunk it did not ask for is
+//! taken out, keep-alive comments fill long silences, and an ending that is not the upstream's own
+//! says what it is. An event that would pass the reservation waits until more is reserved.
+//! The charge is durable before `[DONE]` leaves.
+
+use super::allowance::{Allowance, Verdict};
+use super::forward::{Forwarded, caller_gone};
+use super::reserve::Reservation;
+use super::settle::Ending;
+use crate::account::charge::Status;
+use crate::callers::open::OpenCall;
+use crate::openai::chunk::{self, Chunk, Seen};
+use crate::openai::error::ErrorBody;
+use crate::openai::request::ChatRequest;
+use crate::openai::sse::{Event, Scanner};
+use bytes::{Bytes, BytesMut};
+use pingora_core::protocols::http::ServerSession;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Exactly a comment and a blank line: anything else breaks some SDK's parser.
+const KEEPALIVE: &[u8] = b": keep-alive\n\n";
+
+/// What bounds a stream.
+pub struct Bounds {
+    /// Largest event, in bytes.
+    pub event_bytes: usize,
+    /// Comment after this much silence; `None` = never.
+    pub keepalive: Option<Duration>,
+    /// When the call must have ended.
+    pub deadline: Instant,
+    /// The process is about to end.
+    pub hard_stop: CancellationToken,
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The upstream finished; `[DONE]` is still to be sent when it came.
+    Complete,
+    CallerGone,
+    QuotaReached,
+    RightEnded,
+    UpstreamCut(&'static str),
+}
+
+/// An event, and what becomes of it.
+struct Judged {
+    raw: Bytes,
+    fate: Fate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Goes to the caller as it came, once it is covered.
+    Passes,
+    /// The usage chunk that only the gateway asked for.
+    Unasked,
+    /// `[DONE]`.
+    Last,
+    /// The upstream gave up.
+    Error,
+}
+
+/// A stream under way.
+pub struct Stream<'a> {
+    pub session: &'a mut ServerSession,
+    pub forwarded: Forwarded,
+    pub request: &'a ChatRequest<'a>,
+    pub open: OpenCall,
+    pub bounds: Bounds,
+    allowance: Allowance<'a>,
+    scanner: Scanner,
+    seen: Seen,
+    /// Passed by the meter, not yet written.
+    out: BytesMut,
+    /// An event that has to wait for more to be reserved.
+    waiting: Option<Judged>,
+    /// `[DONE]` and what came after it.
+    last: Option<Bytes>,
+}
+
+impl<'a> Stream<'a> {
+    /// A stream whose head has been sent to the caller.
+    #[must_use]
+    pub fn new(
+        session: &'a mut ServerSession,
+        forwarded: Forwarded,
+        request: &'a ChatRequest<'a>,
+        reservation: Reservation,
+        open: OpenCall,
+        bounds: Bounds,
+        slice_tokens: u64,
+    ) -> Self {
+        let scanner = Scanner::new(bounds.event_bytes);
+        let allowance = Allowance::new(reservation, request, slice_tokens);
+        Self {
+            session,
+            forwarded,
+            request,
+            open,
+            bounds,
+            allowance,
+            scanner,
+            seen: Seen::default(),
+            out: BytesMut::new(),
+            waiting: None,
+            last: None,
+        }
+    }
+
+    /// Relays to the end, settles, and writes the ending. Returns how the call ended.
+    pub async fn run(mut self) -> Status {
+        let end = self.relay().await;
+        let status = match end {
+            End::Complete => Status::Complete,
+            End::CallerGone => Status::CutByClient,
+            End::QuotaReached | End::RightEnded => Status::CutByQuota,
+            End::UpstreamCut(_) => Status::CutByUpstream,
+        };
+        let ending_bytes = self.ending_bytes(end);
+        let Self { session, forwarded, mut allowance, .. } = self;
+        let (ending, reservation) = {
+            let upstream = Arc::clone(&forwarded.upstream);
+            let ending = ending_of(status, &mut allowance, upstream, forwarded.head_at.into());
+            (ending, allowance.into_reservation())
+        };
+        let tasks = reservation.tasks();
+        reservation.settle(ending).await;
+        if status == Status::CutByClient {
+            session.set_keepalive(None);
+            return status;
+        }
+        if matches!(end, End::UpstreamCut(_) | End::RightEnded) {
+            session.set_keepalive(None);
+        }
+        let _ = session.write_response_body(ending_bytes, true).await;
+        if end == End::Complete {
+            tasks.spawn(recycle(forwarded));
+        }
+        status
+    }
+
+    async fn relay(&mut self) -> End {
+        let mut silence = Instant::now();
+        loop {
+            if let Some(end) = self.take_in_events() {
+                return if self.flush().await { end } else { End::CallerGone };
+            }
+            if !self.flush().await {
+                return End::CallerGone;
+            }
+            match self.wait(silence).await {
+                Woken::Bytes => silence = Instant::now(),
+                Woken::Extended => {}
+                Woken::Silence => {
+                    self.out.extend_from_slice(KEEPALIVE);
+                    silence = Instant::now();
+                }
+                Woken::End(end) => return end,
+            }
+        }
+    }
+
+    /// Waits for the next thing that happens to this stream.
+    async fn wait(&mut self, silence: Instant) -> Woken {
+        let blocked = self.waiting.is_some();
+        let keepalive = at(self.bounds.keepalive.map(|after| silence + after));
+        tokio::select! {
+            biased;
+            () = self.open.ended() => Woken::End(End::RightEnded),
+            () = self.bounds.hard_stop.cancelled() => Woken::End(End::UpstreamCut("the gateway is shutting down")),
+            verdict = self.allowance.changed(blocked) => match verdict {
+                Verdict::Retry => Woken::Extended,
+                Verdict::Exhausted => Woken::End(End::QuotaReached),
+            },
+            next = self.forwarded.exchange.next(), if !blocked => match next {
+                Ok(Some(bytes)) => {
+                    self.scanner.push(&bytes);
+                    Woken::Bytes
+                }
+                Ok(None) => Woken::End(self.upstream_ended()),
+                Err(cut) => {
+                    tracing::warn!(request_id = %self.allowance.request(), %cut, "upstream cut the stream");
+                    Woken::End(End::UpstreamCut("the upstream ended the stream early"))
+                }
+            },
+            () = caller_gone(self.session) => Woken::End(End::CallerGone),
+            () = keepalive => Woken::Silence,
+            () = tokio::time::sleep_until(self.bounds.deadline) => {
+                Woken::End(End::UpstreamCut("the call took longer than allowed"))
+            }
+        }
+    }
+
+    /// Takes in every whole event there is, until one has to wait or is the last.
+    fn take_in_events(&mut self) -> Option<End> {
+        loop {
+            let event = match self.waiting.take() {
+                Some(event) => event,
+                None => match self.scanner.next_event() {
+                    Ok(Some(event)) => self.judge(event),
+                    Ok(None) => return None,
+                    Err(oversize) => {
+                        tracing::warn!(request_id = %self.allowance.request(), %oversize, "upstream cut off");
+                        return Some(End::UpstreamCut("the upstream sent an oversized event"));
+                    }
+                },
+            };
+            match event.fate {
+                Fate::Last => {
+                    let mut last = BytesMut::from(&event.raw[..]);
+                    last.extend_from_slice(&self.scanner.rest());
+                    self.last = Some(last.freeze());
+                    return Some(End::Complete);
+                }
+                Fate::Error => return Some(End::UpstreamCut("the upstream reported an error")),
+                Fate::Unasked => {}
+                Fate::Passes if self.allowance.covers() => self.out.extend_from_slice(&event.raw),
+                Fate::Passes => {
+                    self.waiting = Some(event);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Shows an event to the meter and decides what becomes of it.
+    fn judge(&mut self, event: Event) -> Judged {
+        let fate = if event.is_done() { Fate::Last } else { self.fate(event.data.as_deref()) };
+        Judged { raw: event.raw, fate }
+    }
+
+    /// An event that is not understood passes: the caller's client may know it.
+    fn fate(&mut self, data: Option<&[u8]>) -> Fate {
+        let Some(chunk) = data.and_then(Chunk::parse) else { return Fate::Passes };
+        self.allowance.meter.chunk(&chunk);
+        self.seen.note(&chunk);
+        if let Some(error) = &chunk.error {
+            tracing::warn!(request_id = %self.allowance.request(), detail = error.detail, "upstream reported an error in its stream");
+            return Fate::Error;
+        }
+        if chunk.is_usage_only() && !self.request.include_usage { Fate::Unasked } else { Fate::Passes }
+    }
+
+    /// The upstream's body ended without `[DONE]`: complete only if it had said all it wanted to.
+    fn upstream_ended(&mut self) -> End {
+        if self.seen.is_finished() {
+            self.last = Some(self.scanner.rest());
+            End::Complete
+        } else {
+            End::UpstreamCut("the upstream ended the stream early")
+        }
+    }
+
+    /// Writes what has passed; false when the caller is gone.
+    async fn flush(&mut self) -> bool {
+        if self.out.is_empty() {
+            return true;
+        }
+        let bytes = self.out.split().freeze();
+        self.session.write_response_body(bytes, false).await.is_ok()
+    }
+
+    /// What the caller reads last.
+    fn ending_bytes(&mut self, end: End) -> Bytes {
+        match end {
+            End::Complete => self.last.take().unwrap_or_default(),
+            End::CallerGone => Bytes::new(),
+            End::QuotaReached => {
+                let usage = self.request.include_usage.then(|| self.allowance.counted());
+                let mut bytes = BytesMut::from(&chunk::length_cut(&self.seen, usage.as_ref())[..]);
+                bytes.extend_from_slice(chunk::DONE);
+                bytes.freeze()
+            }
+            End::RightEnded => in_band("Your right to use this key has ended.", "access_revoked"),
+            End::UpstreamCut(why) => in_band(&format!("The answer is incomplete: {why}."), "upstream_cut"),
+        }
+    }
+}
+
+enum Woken {
+    Bytes,
+    Extended,
+    Silence,
+    End(End),
+}
+
+/// What a stream is charged: as reported, or counted and then never above what it held.
+fn ending_of(status: Status, allowance: &mut Allowance<'_>, upstream: Arc<str>, head_at: Instant) -> Ending {
+    let head_at = head_at.into_std();
+    if let Some(usage) = allowance.meter.usage() {
+        return Ending::reported(status, usage, upstream, head_at);
+    }
+    let counted = allowance.counted();
+    let bound = if status == Status::Complete { u64::MAX } else { allowance.reserved() };
+    Ending::estimated(status, (counted.prompt, counted.completion), bound, upstream, Some(head_at))
+}
+
+fn in_band(message: &str, code: &'static str) -> Bytes {
+    chunk::error_event(&ErrorBody {
+        message: message.to_owned(),
+        kind: "server_error",
+        code: Some(code.into()),
+        param: None,
+    })
+}
+
+/// Reads what is left of a finished reply, so that its connection can serve another call.
+async fn recycle(mut forwarded: Forwarded) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let drained = async { while let Ok(Some(_)) = forwarded.exchange.next().await {} };
+    if tokio::time::timeout(PATIENCE, drained).await.is_ok() {
+        forwarded.pool.release(forwarded.exchange).await;
+    }
+}
+
+/// Sleeps until `when`, or for ever.
+fn at(when: Option<Instant>) -> impl Future<Output = ()> {
+    async move {
+        match when {
+            Some(when) => tokio::time::sleep_until(when).await,
+            None => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Relay of a reply that comes in one piece: read to its end, settled, then sent as it came.
+
+use super::forward::{Forwarded, caller_gone};
+use super::refusal::UpstreamFailure;
+use super::reserve::Reservation;
+use super::settle::Ending;
+use crate::account::charge::Status;
+use crate::openai::error::UpstreamError;
+use crate::openai::request::ChatRequest;
+use crate::openai::usage::Usage;
+use crate::openai::usage;
+use crate::tokens::estimate;
+use bytes::{Bytes, BytesMut};
+use pingora_core::protocols::http::ServerSession;
+use std::sync::Arc;
+
+/// How reading the reply ended.
+pub enum Whole {
+    /// The reply is complete and settled; it may be sent.
+    Complete(Bytes),
+    /// The reply was broken or an error in disguise; nothing was charged.
+    Failed(UpstreamFailure),
+    /// The caller hung up; settled.
+    CallerGone,
+}
+
+enum Collected {
+    Body(Bytes),
+    Broken,
+    CallerGone,
+}
+
+/// Reads and settles a reply. The charge is durable before the caller can have seen the answer.
+pub async fn relay(
+    session: &mut ServerSession,
+    forwarded: &mut Forwarded,
+    reservation: Reservation,
+    request: &ChatRequest<'_>,
+    limit: usize,
+) -> Whole {
+    let upstream = Arc::clone(&forwarded.upstream);
+    let head_at = forwarded.head_at;
+    match collect(session, forwarded, limit).await {
+        Collected::Body(body) => {
+            if let Some(error) = UpstreamError::in_reply(&body) {
+                reservation.settle(Ending::failed(upstream, false)).await;
+                return Whole::Failed(UpstreamFailure::Answered { status: error.status, body: error.body });
+            }
+            let ending = match Usage::from_reply(&body) {
+                Some(usage) => Ending::reported(Status::Complete, usage, upstream, head_at),
+                None => {
+                    let counted = (exact_prompt(request, &reservation), estimate::count(&usage::reply_text(&body)));
+                    Ending::estimated(Status::Complete, counted, u64::MAX, upstream, Some(head_at))
+                }
+            };
+            reservation.settle(ending).await;
+            Whole::Complete(body)
+        }
+        Collected::Broken => {
+            reservation.settle(Ending::failed(upstream, false)).await;
+            Whole::Failed(UpstreamFailure::BadReply)
+        }
+        Collected::CallerGone => {
+            hung_up(reservation, request, upstream).await;
+            Whole::CallerGone
+        }
+    }
+}
+
+/// Settles a call whose caller left before any output was seen: the prompt was sent, so it is charged.
+pub async fn hung_up(reservation: Reservation, request: &ChatRequest<'_>, upstream: Arc<str>) {
+    let prompt = exact_prompt(request, &reservation);
+    let reserved = reservation.reserved;
+    let ending = Ending::estimated(Status::CutByClient, (prompt, 0), reserved, upstream, None);
+    reservation.settle(ending).await;
+}
+
+async fn collect(session: &mut ServerSession, forwarded: &mut Forwarded, limit: usize) -> Collected {
+    let mut body = BytesMut::new();
+    let gone = caller_gone(session);
+    tokio::pin!(gone);
+    loop {
+        let next = tokio::select! {
+            next = forwarded.exchange.next() => next,
+            () = &mut gone => return Collected::CallerGone,
+        };
+        match next {
+            Ok(Some(bytes)) if body.len() + bytes.len() <= limit => body.extend_from_slice(&bytes),
+            Ok(None) if !body.is_empty() => return Collected::Body(body.freeze()),
+            _ => return Collected::Broken,
+        }
+    }
+}
+
+fn exact_prompt(request: &ChatRequest<'_>, reservation: &Reservation) -> u64 {
+    estimate::exact_prompt(request, reservation.model.prompt_overhead_tokens)
+}
