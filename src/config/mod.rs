@@ -1,14 +1,29 @@
-//! Configuration: [`raw`] is what was written, [`Config`] is what it means.
+//! Configuration: `raw` is what was written, [`Config`] is what it means.
 //!
-//! Layers, each over the one before: the compiled-in `config/default.toml`, the file given by
-//! `--config` or `KNOCKX_CONFIG`, the environment. This module alone reads the environment.
+//! [`layers`], each over the one before: the compiled-in `config/default.toml`, the file given by
+//! `--config` or `KNOCKX_CONFIG`, the environment. This module alone reads the environment, and
+//! only in [`load`]; it opens nothing else. Invariant: a [`Config`] that exists was checked whole.
 
-pub mod raw;
+pub mod error;
+pub mod layers;
+mod raw;
+mod written;
+mod forms;
+mod resolve;
+mod catalog;
+mod plans;
+mod production;
+mod masked;
+#[cfg(test)]
+mod tests;
+
+pub use error::ConfigError;
+pub use resolve::load_from;
 
 use crate::account::plan::{Plan, Window};
 use crate::upstream::catalog::{Catalog, Secret};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Everything a running gateway needs to know, checked.
@@ -24,11 +39,16 @@ pub struct Config {
     pub limits: Limits,
     /// Written into the store at start.
     pub plans: Vec<Plan>,
+    /// Upstreams that can be used, and the models that at least one of them has.
     pub catalog: Catalog,
+    /// Upstreams left out of `catalog` because their key is not set.
+    pub missing_keys: Vec<MissingKey>,
     pub cors: Cors,
     pub log: Log,
     /// The first admin, made when there is none.
     pub first_admin: Option<FirstAdmin>,
+    /// What was accepted but has no effect: to be logged once at start.
+    pub notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,4 +141,63 @@ pub enum LogFormat {
 pub struct FirstAdmin {
     pub email: String,
     pub password: Secret,
+}
+
+/// An upstream without its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingKey {
+    pub upstream: String,
+    /// The variables that may hold it.
+    pub variables: Vec<String>,
+}
+
+/// There is nothing to send calls to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no upstream can be used: {0}; or try the gateway without a key, with its built-in simulator: `knockx demo`"
+)]
+pub struct NoUpstream(String);
+
+/// Loads the defaults, the file (`KNOCKX_CONFIG` when `file` is `None`) and the environment.
+pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+    let environment: layers::Environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let named = environment.get("KNOCKX_CONFIG").filter(|name| !name.is_empty()).map(Path::new);
+    let Some(path) = file.or(named) else { return load_from(None, &environment) };
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { file: name.clone(), source })?;
+    load_from(Some((&name, &text)), &environment)
+}
+
+impl Config {
+    /// Whether there is an upstream to send calls to: `serve` asks, other commands work without.
+    pub fn require_upstream(&self) -> Result<(), NoUpstream> {
+        if !self.catalog.upstreams.is_empty() {
+            return Ok(());
+        }
+        let advice = self.missing_keys.iter().map(MissingKey::to_string).collect::<Vec<_>>();
+        let none_listed = || "the config file lists none".to_owned();
+        let advice = if advice.is_empty() { none_listed() } else { advice.join("; ") };
+        Err(NoUpstream(advice))
+    }
+}
+
+impl Database {
+    /// The folder that holds the database file, the lock and the generated secret.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        let Self::Sqlite { path, .. } = self;
+        match path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        }
+    }
+}
+
+impl std::fmt::Display for MissingKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "set {} for the upstream `{}`", self.variables.join(" or "), self.upstream)
+    }
 }

@@ -1,1 +1,169 @@
-//! The configuration as written.
+//! The configuration as written: every key of a config file, none of them required to be there.
+//!
+//! `config/default.toml` says what each key means; a test holds the two together.
+
+use super::forms::{
+    BaseUrl, Dollars, Email, LogFilter, Name, Names, Origins, Released, Seconds, Whole,
+};
+use super::written::Field;
+use super::{Durability, Environment, LogFormat};
+use crate::openai::request::LimitField;
+use crate::upstream::catalog::Secret;
+use jiff::tz::TimeZone;
+use serde::Deserialize;
+use std::net::IpAddr;
+
+type Optional<T> = Option<Field<T>>;
+type Bytes = Whole<usize, 1024, 1_073_741_824>;
+type Count<T> = Whole<T, 1, 1_000_000>;
+type Tokens = Whole<u64, 1, 100_000_000>;
+/// A wait that cannot be zero.
+type Wait = Seconds<1>;
+/// A wait that zero switches off.
+type Pause = Seconds<0>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Raw {
+    pub environment: Optional<Environment>,
+    pub host: Optional<Option<IpAddr>>,
+    pub port: Optional<Whole<u16, 0, 65535>>,
+    pub admin_host: Optional<IpAddr>,
+    pub admin_port: Optional<Whole<u16, 0, 65535>>,
+    pub secret_key: Optional<Option<Secret>>,
+    pub listener: Listener,
+    pub database: Database,
+    pub limits: Limits,
+    pub cors: Cors,
+    pub telemetry: Telemetry,
+    pub admin: Admin,
+    pub upstreams: Option<Vec<Upstream>>,
+    pub models: Option<Vec<Model>>,
+    pub plans: Option<Vec<Plan>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listener {
+    pub header_bytes: Optional<Whole<usize, 1024, 1_048_576>>,
+    pub header_timeout: Optional<Wait>,
+    pub keepalive: Optional<Wait>,
+    pub body_timeout: Optional<Wait>,
+    pub write_timeout: Optional<Wait>,
+    pub max_connections: Optional<Count<usize>>,
+    pub data_cors: Optional<Origins>,
+    pub tls_certificate: Optional<Option<String>>,
+    pub tls_key: Optional<Option<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    pub url: Optional<Secret>,
+    pub durability: Optional<Durability>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    pub body_bytes: Optional<Bytes>,
+    pub event_bytes: Optional<Bytes>,
+    pub reply_bytes: Optional<Bytes>,
+    pub rate_limit_requests: Optional<Count<u32>>,
+    pub rate_limit_window: Optional<Whole<u32, 1, 86_400>>,
+    pub slice_tokens: Optional<Whole<u64, 16, 1_000_000>>,
+    pub keepalive_comment: Optional<Pause>,
+    pub shutdown_grace: Optional<Pause>,
+    pub cached_callers: Optional<Whole<usize, 1, 10_000_000>>,
+    pub call_timeout: Optional<Wait>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cors {
+    pub origins: Optional<Option<Origins>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    pub log_format: Optional<Option<LogFormat>>,
+    pub log_filter: Optional<LogFilter>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    pub email: Optional<Option<Email>>,
+    pub password: Optional<Option<Secret>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    pub name: Field<Name>,
+    pub base_url: Field<BaseUrl>,
+    pub api_key: Optional<Secret>,
+    pub api_key_env: Optional<Names>,
+    pub connect_timeout: Optional<Wait>,
+    pub first_byte_timeout: Optional<Wait>,
+    pub idle_timeout: Optional<Wait>,
+    pub max_in_flight: Optional<Count<u32>>,
+    pub ca_file: Optional<Option<String>>,
+    pub limit_field: Optional<LimitField>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    pub id: Field<Name>,
+    pub aliases: Optional<Names>,
+    pub upstreams: Vec<Route>,
+    pub context_tokens: Field<Tokens>,
+    pub output_tokens: Optional<Tokens>,
+    pub prices: Prices,
+    pub long_prices: Option<LongPrices>,
+    pub hidden_reasoning: Optional<bool>,
+    pub prompt_overhead_tokens: Optional<Whole<u64, 0, 1_000_000>>,
+    pub created: Optional<Released>,
+    pub owned_by: Optional<Name>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    pub name: Field<Name>,
+    pub model: Optional<Name>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prices {
+    pub input: Field<Dollars>,
+    pub cached_input: Field<Dollars>,
+    pub output: Field<Dollars>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LongPrices {
+    pub from: Field<Tokens>,
+    pub input: Field<Dollars>,
+    pub cached_input: Field<Dollars>,
+    pub output: Field<Dollars>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    pub id: Field<Name>,
+    pub name: Field<String>,
+    pub price_cents: Field<Whole<u32, 0, 100_000_000>>,
+    pub max_tokens_per_day: Field<Whole<u64, 0, 1_000_000_000_000>>,
+    pub max_requests_per_day: Field<Whole<u64, 0, 1_000_000_000>>,
+    pub concurrent_streams: Field<Count<u32>>,
+    pub rate_limit_requests: Optional<Count<u32>>,
+    pub rate_limit_window: Optional<Whole<u32, 1, 86_400>>,
+    pub models: Optional<Names>,
+    pub time_zone: Optional<TimeZone>,
+}

@@ -1,0 +1,240 @@
+//! The upstreams and models of a configuration.
+//!
+//! An upstream whose key is not set is left out with its routes, and so is a model with no route
+//! left: the catalog holds what can be called.
+
+use super::error::{ConfigError, Origin};
+use super::forms::{BaseUrl, Seconds};
+use super::layers::{Environment as Variables, Layers};
+use super::written::{Field, Form, Written};
+use super::{Environment, MissingKey, raw};
+use crate::upstream::catalog::{
+    Catalog, Model, PriceStep, Prices, Route, Secret, Timeouts, Upstream,
+};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What upstreams may leave unsaid; `config/default.toml` shows the same values.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_mins(10);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+const MAX_IN_FLIGHT: u32 = 10_000;
+/// What models may leave unsaid.
+const OUTPUT_TOKENS: u64 = 8192;
+
+/// The upstream that `GROK_BASE_URL` speaks of.
+const XAI: &str = "xai";
+
+/// The catalog, and what did not get into it.
+pub struct Resolved<'a> {
+    pub catalog: Catalog,
+    pub missing_keys: Vec<MissingKey>,
+    /// The ids of all models, of those without a usable upstream too.
+    pub model_ids: HashSet<&'a str>,
+}
+
+/// An upstream's key.
+enum Key {
+    Set(Secret),
+    NotNeeded,
+    Missing(Vec<String>),
+}
+
+/// Checks and resolves upstreams and models.
+pub fn resolve<'a>(
+    layers: &'a Layers,
+    variables: &Variables,
+    environment: Environment,
+) -> Result<Resolved<'a>, ConfigError> {
+    let (upstreams, origin) = layers.list(|raw| &raw.upstreams);
+    let grok_base_url = grok_base_url(upstreams, variables)?;
+    let mut by_name = HashMap::new();
+    let mut usable = Vec::new();
+    let mut missing_keys = Vec::new();
+    for upstream in upstreams {
+        let name = upstream.name.value.0.as_str();
+        let moved = grok_base_url.as_ref().filter(|_| name == XAI);
+        let url = moved.unwrap_or(&upstream.base_url.value);
+        if environment == Environment::Production && !url.tls && !url.is_loopback() {
+            let problem =
+                format!("in production the upstream `{name}` must be reached by https://");
+            return Err(origin.error(&upstream.base_url.span, problem));
+        }
+        let resolved = match key(upstream, origin, variables)? {
+            Key::Set(key) => Some(server(upstream, url, Some(key))),
+            Key::NotNeeded => Some(server(upstream, url, None)),
+            Key::Missing(variables) => {
+                missing_keys.push(MissingKey { upstream: name.to_owned(), variables });
+                None
+            }
+        };
+        usable.extend(resolved.clone());
+        if by_name.insert(name, resolved).is_some() {
+            let problem = format!("there are two upstreams `{name}`");
+            return Err(origin.error(&upstream.name.span, problem));
+        }
+    }
+    let (models, model_ids) = models(layers, &by_name)?;
+    Ok(Resolved { catalog: Catalog { upstreams: usable, models }, missing_keys, model_ids })
+}
+
+fn grok_base_url(
+    upstreams: &[raw::Upstream],
+    variables: &Variables,
+) -> Result<Option<BaseUrl>, ConfigError> {
+    let name = "GROK_BASE_URL";
+    let Some(text) = variables.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let origin = Origin::Variable(name.to_owned());
+    if !upstreams.iter().any(|u| u.value_name() == XAI) {
+        let problem = "it moves the upstream `xai`, but the config file has none of that name";
+        return Err(origin.error(&(0..0), problem));
+    }
+    let url = BaseUrl::read(&Written::Text(text.clone()));
+    url.map(Some).ok_or_else(|| origin.error(&(0..0), format!("expected {}", BaseUrl::form())))
+}
+
+fn key(
+    upstream: &raw::Upstream,
+    origin: &Origin,
+    variables: &Variables,
+) -> Result<Key, ConfigError> {
+    match (&upstream.api_key, &upstream.api_key_env) {
+        (Some(key), None) if key.value.expose().is_empty() => Ok(Key::NotNeeded),
+        (Some(key), None) => Ok(Key::Set(key.value.clone())),
+        (None, Some(names)) if !names.value.0.is_empty() => {
+            let names = &names.value.0;
+            let set = names.iter().find_map(|n| variables.get(n).filter(|v| !v.trim().is_empty()));
+            Ok(set.map_or_else(|| Key::Missing(names.clone()), |v| Key::Set(Secret::new(v.trim()))))
+        }
+        _ => {
+            let name = upstream.value_name();
+            let problem = format!(
+                "the upstream `{name}` needs either api_key_env (variables that hold its key) or \
+                 api_key (the key; \"\" when the server asks for none)"
+            );
+            Err(origin.error(&upstream.name.span, problem))
+        }
+    }
+}
+
+fn server(upstream: &raw::Upstream, url: &BaseUrl, api_key: Option<Secret>) -> Arc<Upstream> {
+    Arc::new(Upstream {
+        name: upstream.value_name().into(),
+        tls: url.tls,
+        host: url.host.clone(),
+        port: url.port,
+        base_path: url.path.clone(),
+        api_key,
+        ca_file: said(upstream.ca_file.as_ref()).flatten(),
+        timeouts: Timeouts {
+            connect: wait(upstream.connect_timeout.as_ref(), CONNECT_TIMEOUT),
+            first_byte: wait(upstream.first_byte_timeout.as_ref(), FIRST_BYTE_TIMEOUT),
+            idle: wait(upstream.idle_timeout.as_ref(), IDLE_TIMEOUT),
+        },
+        max_in_flight: said(upstream.max_in_flight.as_ref()).map_or(MAX_IN_FLIGHT, |n| n.0),
+        limit_field: said(upstream.limit_field.as_ref()).unwrap_or_default(),
+    })
+}
+
+/// The models with a usable route, and the ids of all.
+fn models<'a>(
+    layers: &'a Layers,
+    upstreams: &HashMap<&str, Option<Arc<Upstream>>>,
+) -> Result<(Vec<Arc<Model>>, HashSet<&'a str>), ConfigError> {
+    let (models, origin) = layers.list(|raw| &raw.models);
+    let mut names = HashSet::new();
+    let mut usable = Vec::new();
+    for model in models {
+        let id = model.id.value.0.as_str();
+        let aliases = model.aliases.iter().flat_map(|a| a.value.0.iter().map(String::as_str));
+        if let Some(twice) = std::iter::once(id).chain(aliases).find(|name| !names.insert(*name)) {
+            let problem = format!("two models have the id or alias `{twice}`");
+            return Err(origin.error(&model.id.span, problem));
+        }
+        let routes = routes(model, origin, upstreams)?;
+        if !routes.is_empty() {
+            usable.push(Arc::new(meaning(model, routes)));
+        }
+    }
+    Ok((usable, models.iter().map(|model| model.id.value.0.as_str()).collect()))
+}
+
+fn routes(
+    model: &raw::Model,
+    origin: &Origin,
+    upstreams: &HashMap<&str, Option<Arc<Upstream>>>,
+) -> Result<Vec<Route>, ConfigError> {
+    let id = &model.id.value.0;
+    if model.upstreams.is_empty() {
+        let problem = format!("the model `{id}` needs at least one of `upstreams`");
+        return Err(origin.error(&model.id.span, problem));
+    }
+    let mut routes = Vec::new();
+    for route in &model.upstreams {
+        let name = route.name.value.0.as_str();
+        let Some(upstream) = upstreams.get(name) else {
+            let problem = format!(
+                "the model `{id}` names the upstream `{name}`, which is not the name of any [[upstreams]]"
+            );
+            return Err(origin.error(&route.name.span, problem));
+        };
+        let upstream_model = said(route.model.as_ref()).map_or_else(|| id.clone(), |m| m.0);
+        routes.extend(upstream.iter().map(|upstream| Route {
+            upstream: Arc::clone(upstream),
+            upstream_model: upstream_model.as_str().into(),
+        }));
+    }
+    Ok(routes)
+}
+
+fn meaning(model: &raw::Model, routes: Vec<Route>) -> Model {
+    let aliases = model.aliases.iter().flat_map(|a| &a.value.0).map(|a| a.as_str().into());
+    let owned_by = said(model.owned_by.as_ref())
+        .map_or_else(|| routes.first().map_or("", |r| &*r.upstream.name).to_owned(), |o| o.0);
+    Model {
+        id: model.id.value.0.as_str().into(),
+        aliases: aliases.collect(),
+        context_tokens: model.context_tokens.value.0,
+        output_tokens: said(model.output_tokens.as_ref()).map_or(OUTPUT_TOKENS, |n| n.0),
+        prices: prices(model),
+        hidden_reasoning: said(model.hidden_reasoning.as_ref()).unwrap_or(false),
+        prompt_overhead_tokens: said(model.prompt_overhead_tokens.as_ref()).map_or(0, |n| n.0),
+        created: said(model.created.as_ref()).map_or(0, |c| c.0),
+        owned_by,
+        routes,
+    }
+}
+
+fn prices(model: &raw::Model) -> Prices {
+    let raw::Prices { input, cached_input, output } = &model.prices;
+    let short = step(input, cached_input, output);
+    match &model.long_prices {
+        Some(raw::LongPrices { from, input, cached_input, output }) => {
+            Prices { short, long: step(input, cached_input, output), long_from: from.value.0 }
+        }
+        None => Prices { short, long: short, long_from: 0 },
+    }
+}
+
+fn step(
+    input: &Field<super::forms::Dollars>,
+    cached_input: &Field<super::forms::Dollars>,
+    output: &Field<super::forms::Dollars>,
+) -> PriceStep {
+    PriceStep { input: input.value.0, cached_input: cached_input.value.0, output: output.value.0 }
+}
+
+fn said<T: Clone>(field: Option<&Field<T>>) -> Option<T> {
+    field.map(|f| f.value.clone())
+}
+
+fn wait(field: Option<&Field<Seconds<1>>>, otherwise: Duration) -> Duration {
+    field.map_or(otherwise, |f| f.value.0)
+}
+
+impl raw::Upstream {
+    fn value_name(&self) -> &str {
+        &self.name.value.0
+    }
+}

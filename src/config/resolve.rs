@@ -1,0 +1,165 @@
+//! From layers to [`Config`]: each key's value in force, and the checks across keys.
+
+use super::error::ConfigError;
+use super::forms::Origins;
+use super::layers::{Environment as Variables, Layers};
+use super::{
+    Config, Cors, Database, Environment, FirstAdmin, Limits, Listener, Log, catalog, plans,
+    production,
+};
+use crate::account::plan::Window;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The configuration that a file (its name and text) and variables make over the defaults.
+/// An empty variable counts as not set.
+pub fn load_from(file: Option<(&str, &str)>, variables: &Variables) -> Result<Config, ConfigError> {
+    refuse_what_is_not_built(variables)?;
+    let layers = Layers::read(file, variables)?;
+    let environment = layers.value(|raw| &raw.environment)?;
+    let limits = limits(&layers)?;
+    let catalog::Resolved { catalog, missing_keys, model_ids } =
+        catalog::resolve(&layers, variables, environment)?;
+    let config = Config {
+        environment,
+        listener: listener(&layers, environment)?,
+        admin_addr: admin_addr(&layers)?,
+        database: database(&layers)?,
+        secret_key: layers.value(|raw| &raw.secret_key)?,
+        plans: plans::resolve(&layers, limits.window, &model_ids)?,
+        limits,
+        catalog,
+        missing_keys,
+        cors: cors(&layers)?,
+        log: log(&layers)?,
+        first_admin: first_admin(&layers)?,
+        notes: notes(variables),
+    };
+    production::check(&config, &layers)?;
+    Ok(config)
+}
+
+fn is_set(variables: &Variables, name: &str) -> bool {
+    variables.get(name).is_some_and(|value| !value.is_empty())
+}
+
+/// What an operator asked for must happen or be refused, never be passed over.
+fn refuse_what_is_not_built(variables: &Variables) -> Result<(), ConfigError> {
+    if is_set(variables, "REDIS_URL") {
+        let sentence = "REDIS_URL is set, but counters in Redis are not built yet: unset it to \
+                        run one instance with counters of its own";
+        return Err(ConfigError::NotBuilt(sentence.to_owned()));
+    }
+    if is_set(variables, "NEON_API_URL") && !is_set(variables, "DATABASE_URL") {
+        let sentence = "NEON_API_URL is set, but Neon's REST Data API has no transactions: \
+                        DATABASE_URL must hold the same project's Postgres string";
+        return Err(ConfigError::NotBuilt(sentence.to_owned()));
+    }
+    Ok(())
+}
+
+fn notes(variables: &Variables) -> Vec<String> {
+    let unused = |name: &&str| is_set(variables, name);
+    let note = |name: &str| format!("{name} has no effect: the store is the one in DATABASE_URL");
+    ["NEON_API_URL", "NEON_API_KEY"].into_iter().filter(unused).map(note).collect()
+}
+
+fn listener(layers: &Layers, environment: Environment) -> Result<Listener, ConfigError> {
+    let tls_certificate = layers.find(|raw| &raw.listener.tls_certificate)?;
+    let tls_key = layers.find(|raw| &raw.listener.tls_key)?;
+    if let Some(tls) = [tls_certificate, tls_key].iter().find(|tls| tls.value.is_some()) {
+        return Err(tls.error(
+            "TLS on the public listener is not built yet: leave tls_certificate and tls_key \
+             empty and put a TLS proxy in front",
+        ));
+    }
+    let by_environment = match environment {
+        Environment::Development => Ipv4Addr::LOCALHOST,
+        Environment::Production => Ipv4Addr::UNSPECIFIED,
+    };
+    let host = layers.value(|raw| &raw.host)?.unwrap_or(IpAddr::V4(by_environment));
+    Ok(Listener {
+        addr: SocketAddr::new(host, layers.value(|raw| &raw.port)?.0),
+        header_bytes: layers.value(|raw| &raw.listener.header_bytes)?.0,
+        header_timeout: layers.value(|raw| &raw.listener.header_timeout)?.0,
+        keepalive: layers.value(|raw| &raw.listener.keepalive)?.0,
+        body_timeout: layers.value(|raw| &raw.listener.body_timeout)?.0,
+        write_timeout: layers.value(|raw| &raw.listener.write_timeout)?.0,
+        max_connections: layers.value(|raw| &raw.listener.max_connections)?.0,
+        data_cors: match layers.value(|raw| &raw.listener.data_cors)? {
+            Origins::Any => None,
+            Origins::Listed(origins) => Some(origins),
+        },
+    })
+}
+
+fn admin_addr(layers: &Layers) -> Result<Option<SocketAddr>, ConfigError> {
+    let host = layers.value(|raw| &raw.admin_host)?;
+    let port = layers.value(|raw| &raw.admin_port)?.0;
+    Ok((port != 0).then(|| SocketAddr::new(host, port)))
+}
+
+fn database(layers: &Layers) -> Result<Database, ConfigError> {
+    let url = layers.find(|raw| &raw.database.url)?;
+    let durability = layers.value(|raw| &raw.database.durability)?;
+    let text = url.value.expose();
+    if text.starts_with("postgres:") || text.starts_with("postgresql:") {
+        return Err(url.error(
+            "a Postgres store is not built yet: use sqlite:PATH, such as sqlite:data/knockx.db",
+        ));
+    }
+    let path = text.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
+    match path {
+        Some(path) if !path.is_empty() && !path.contains([':', '?']) => {
+            Ok(Database::Sqlite { path: PathBuf::from(path), durability })
+        }
+        _ => Err(url.error("`database.url`: expected sqlite:PATH with the path of a file")),
+    }
+}
+
+fn limits(layers: &Layers) -> Result<Limits, ConfigError> {
+    let comment = layers.value(|raw| &raw.limits.keepalive_comment)?.0;
+    Ok(Limits {
+        body_bytes: layers.value(|raw| &raw.limits.body_bytes)?.0,
+        event_bytes: layers.value(|raw| &raw.limits.event_bytes)?.0,
+        reply_bytes: layers.value(|raw| &raw.limits.reply_bytes)?.0,
+        window: Window {
+            capacity: layers.value(|raw| &raw.limits.rate_limit_requests)?.0,
+            refill_seconds: layers.value(|raw| &raw.limits.rate_limit_window)?.0,
+        },
+        slice_tokens: layers.value(|raw| &raw.limits.slice_tokens)?.0,
+        keepalive_comment: (comment > Duration::ZERO).then_some(comment),
+        shutdown_grace: layers.value(|raw| &raw.limits.shutdown_grace)?.0,
+        cached_callers: layers.value(|raw| &raw.limits.cached_callers)?.0,
+        call_timeout: layers.value(|raw| &raw.limits.call_timeout)?.0,
+    })
+}
+
+fn cors(layers: &Layers) -> Result<Cors, ConfigError> {
+    Ok(match layers.value(|raw| &raw.cors.origins)? {
+        Some(Origins::Any) => Cors::Any,
+        Some(Origins::Listed(origins)) if !origins.is_empty() => Cors::Origins(origins),
+        Some(Origins::Listed(_)) | None => Cors::SameOrigin,
+    })
+}
+
+fn log(layers: &Layers) -> Result<Log, ConfigError> {
+    Ok(Log {
+        format: layers.value(|raw| &raw.telemetry.log_format)?,
+        filter: layers.value(|raw| &raw.telemetry.log_filter)?.0,
+    })
+}
+
+fn first_admin(layers: &Layers) -> Result<Option<FirstAdmin>, ConfigError> {
+    let email = layers.find(|raw| &raw.admin.email)?;
+    let password = layers.find(|raw| &raw.admin.password)?;
+    match (email.value, password.value) {
+        (Some(email), Some(password)) => {
+            Ok(Some(FirstAdmin { email: email.0.clone(), password: password.clone() }))
+        }
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(email.error("the first admin needs a password too: ADMIN_PASSWORD")),
+        (None, Some(_)) => Err(password.error("the first admin needs an e-mail too: ADMIN_EMAIL")),
+    }
+}

@@ -1,0 +1,159 @@
+//! The closed sets that metric labels come from; never a user id or a raw path.
+
+/// `route` of `knockx_requests_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    ChatCompletions,
+    Models,
+    /// Anything else under `/v1`.
+    Other,
+    /// Everything outside `/v1`.
+    Control,
+}
+
+/// `outcome` of `knockx_requests_total`: how a call ended, which its status alone cannot say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    /// By a rule of ours: authentication, bad input, quota, load.
+    Refused,
+    /// Something did not work.
+    Failed,
+    CutByClient,
+    CutByUpstream,
+    CutByQuota,
+}
+
+/// `kind` of `knockx_tokens_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenKind {
+    Prompt,
+    /// The part of `Prompt` that came from the upstream's cache.
+    Cached,
+    Completion,
+    Reasoning,
+}
+
+/// `op` of `knockx_store_seconds`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreOp {
+    Journal,
+    Caller,
+    UserVersion,
+    Changes,
+    Accounts,
+    Plans,
+    Ledger,
+    Ping,
+}
+
+/// `op` of `knockx_redis_seconds`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedisOp {
+    Take,
+    Extend,
+    Settle,
+    Standing,
+}
+
+impl Route {
+    /// Every route, in the order of declaration.
+    pub const ALL: [Self; 4] = [Self::ChatCompletions, Self::Models, Self::Other, Self::Control];
+
+    /// The label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat_completions",
+            Self::Models => "models",
+            Self::Other => "other",
+            Self::Control => "control",
+        }
+    }
+}
+
+impl Outcome {
+    /// Every outcome, in the order of declaration.
+    pub const ALL: [Self; 6] = [
+        Self::Ok,
+        Self::Refused,
+        Self::Failed,
+        Self::CutByClient,
+        Self::CutByUpstream,
+        Self::CutByQuota,
+    ];
+
+    /// The label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::CutByClient => "cut_by_client",
+            Self::CutByUpstream => "cut_by_upstream",
+            Self::CutByQuota => "cut_by_quota",
+        }
+    }
+}
+
+impl TokenKind {
+    /// Every kind, in the order of declaration.
+    pub const ALL: [Self; 4] = [Self::Prompt, Self::Cached, Self::Completion, Self::Reasoning];
+
+    /// The label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Prompt => "prompt",
+            Self::Cached => "cached",
+            Self::Completion => "completion",
+            Self::Reasoning => "reasoning",
+        }
+    }
+}
+
+impl StoreOp {
+    /// Every operation, in the order of declaration.
+    pub const ALL: [Self; 8] = [
+        Self::Journal,
+        Self::Caller,
+        Self::UserVersion,
+        Self::Changes,
+        Self::Accounts,
+        Self::Plans,
+        Self::Ledger,
+        Self::Ping,
+    ];
+
+    /// The label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Journal => "journal",
+            Self::Caller => "caller",
+            Self::UserVersion => "user_version",
+            Self::Changes => "changes",
+            Self::Accounts => "accounts",
+            Self::Plans => "plans",
+            Self::Ledger => "ledger",
+            Self::Ping => "ping",
+        }
+    }
+}
+
+impl RedisOp {
+    /// Every operation, in the order of declaration.
+    pub const ALL: [Self; 4] = [Self::Take, Self::Extend, Self::Settle, Self::Standing];
+
+    /// The label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Take => "take",
+            Self::Extend => "extend",
+            Self::Settle => "settle",
+            Self::Standing => "standing",
+        }
+    }
+}

@@ -1,4 +1,0 @@
-//! The one table of metrics.
-
-/// Handles, resolved once.
-pub struct Metrics {}

@@ -1,0 +1,307 @@
+//! The one table of metrics: names, help, buckets, and a handle for each series.
+//!
+//! [`Metrics::new`] resolves every handle, so counting is an atomic addition, and so every series
+//! exists from the start with 0. Nothing here is process-wide: whoever counts is given a `Metrics`.
+
+use super::labels::{Outcome, RedisOp, Route, StoreOp, TokenKind};
+use crate::quota::counters::LimitKind;
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+use std::collections::HashMap;
+
+const COUNTERS: [(&str, &str); 8] = [
+    ("knockx_requests_total", "Requests answered, by route, status and how they ended."),
+    ("knockx_tokens_total", "Billed tokens of settled calls; cached is a part of prompt."),
+    ("knockx_cost_micro_dollars_total", "Cost of settled calls, in millionths of a US dollar."),
+    ("knockx_quota_refusals_total", "Requests refused, by the limit that refused them."),
+    ("knockx_quota_overshoot_tokens_total", "Tokens an upstream billed beyond what was reserved."),
+    ("knockx_usage_admitted_total", "Calls admitted; each becomes one ledger row."),
+    ("knockx_usage_persisted_total", "Ledger rows written."),
+    ("knockx_retries_total", "Calls sent once more, before their first byte."),
+];
+
+const GAUGES: [(&str, &str); 5] = [
+    ("knockx_build_info", "1 for the version that runs."),
+    ("knockx_streams_open", "Streams being relayed now."),
+    ("knockx_reservations_open", "Calls that hold a reservation now."),
+    ("knockx_usage_queue_depth", "Journal entries that wait to be written."),
+    ("knockx_upstream_up", "1 when the upstream can be used, 0 when not or not tried yet."),
+];
+
+const HISTOGRAMS: [(&str, &str, &[f64]); 6] = [
+    (
+        "knockx_request_overhead_seconds",
+        "Time of the gateway's own, from a request's head to asking the upstream.",
+        &[50e-6, 100e-6, 200e-6, 300e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 25e-3, 0.1, 0.25, 1.0],
+    ),
+    (
+        "knockx_upstream_first_byte_seconds",
+        "From asking the upstream to the first byte of its reply.",
+        &[1e-3, 5e-3, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0],
+    ),
+    (
+        "knockx_stream_duration_seconds",
+        "From the first byte of a stream to its end.",
+        &[0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0],
+    ),
+    ("knockx_usage_flush_seconds", "Time to write one batch of the journal.", STORE_BUCKETS),
+    ("knockx_redis_seconds", "Time of one round trip to Redis.", STORE_BUCKETS),
+    ("knockx_store_seconds", "Time of one operation of the store.", STORE_BUCKETS),
+];
+
+const STORE_BUCKETS: &[f64] =
+    &[100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 0.1, 0.25, 1.0, 5.0];
+
+/// Statuses with a series of their own; the rest are counted as `other`.
+const STATUSES: [u16; 23] = [
+    200, 202, 204, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 499, 500, 501,
+    502, 503, 504, 0,
+];
+
+/// Where what has no series of its own is counted: a status, model or upstream.
+const OTHER: &str = "other";
+
+/// Handles, resolved once.
+pub struct Metrics {
+    pub request_overhead_seconds: Histogram,
+    pub stream_duration_seconds: Histogram,
+    pub streams_open: Gauge,
+    pub quota_overshoot_tokens: Counter,
+    pub reservations_open: Gauge,
+    pub retries: Counter,
+    pub usage_admitted: Counter,
+    pub usage_persisted: Counter,
+    pub usage_queue_depth: Gauge,
+    pub usage_flush_seconds: Histogram,
+    /// By route, status and outcome: see [`request_index`].
+    requests: Vec<Counter>,
+    refusals: [Counter; LimitKind::ALL.len()],
+    models: HashMap<Box<str>, ModelSeries>,
+    other_model: ModelSeries,
+    upstreams: HashMap<Box<str>, UpstreamSeries>,
+    other_upstream: UpstreamSeries,
+    store: [Histogram; StoreOp::ALL.len()],
+    redis: [Histogram; RedisOp::ALL.len()],
+    handle: PrometheusHandle,
+}
+
+struct ModelSeries {
+    tokens: [Counter; TokenKind::ALL.len()],
+    cost: Counter,
+}
+
+struct UpstreamSeries {
+    first_byte: Histogram,
+    up: Gauge,
+}
+
+impl Metrics {
+    /// Every series at 0, for these models and upstreams.
+    #[must_use]
+    pub fn new(models: &[&str], upstreams: &[&str]) -> Self {
+        let table = Table::new();
+        table.gauge("knockx_build_info", &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
+        Self {
+            request_overhead_seconds: table.histogram("knockx_request_overhead_seconds", &[]),
+            stream_duration_seconds: table.histogram("knockx_stream_duration_seconds", &[]),
+            streams_open: table.gauge("knockx_streams_open", &[]),
+            quota_overshoot_tokens: table.counter("knockx_quota_overshoot_tokens_total", &[]),
+            reservations_open: table.gauge("knockx_reservations_open", &[]),
+            retries: table.counter("knockx_retries_total", &[]),
+            usage_admitted: table.counter("knockx_usage_admitted_total", &[]),
+            usage_persisted: table.counter("knockx_usage_persisted_total", &[]),
+            usage_queue_depth: table.gauge("knockx_usage_queue_depth", &[]),
+            usage_flush_seconds: table.histogram("knockx_usage_flush_seconds", &[]),
+            requests: table.requests(),
+            refusals: LimitKind::ALL
+                .map(|l| table.counter("knockx_quota_refusals_total", &[("limit", l.as_str())])),
+            models: models.iter().map(|m| ((*m).into(), table.model(m))).collect(),
+            other_model: table.model(OTHER),
+            upstreams: upstreams.iter().map(|u| ((*u).into(), table.upstream(u))).collect(),
+            other_upstream: table.upstream(OTHER),
+            store: StoreOp::ALL
+                .map(|op| table.histogram("knockx_store_seconds", &[("op", op.as_str())])),
+            redis: RedisOp::ALL
+                .map(|op| table.histogram("knockx_redis_seconds", &[("op", op.as_str())])),
+            handle: table.recorder.handle(),
+        }
+    }
+
+    /// Requests answered. An outcome that cannot go with its status is counted as the status's own.
+    pub fn requests(&self, route: Route, status: u16, outcome: Outcome) -> &Counter {
+        let listed = STATUSES.iter().position(|s| *s == status);
+        let status = listed.unwrap_or(STATUSES.len() - 1);
+        &self.requests[request_index(route, status, outcome)]
+    }
+
+    /// Refusals by quota.
+    pub fn quota_refusals(&self, limit: LimitKind) -> &Counter {
+        &self.refusals[limit as usize]
+    }
+
+    /// Tokens of settled calls.
+    pub fn tokens(&self, kind: TokenKind, model: &str) -> &Counter {
+        &self.model(model).tokens[kind as usize]
+    }
+
+    /// Cost of settled calls, in micro-dollars.
+    pub fn cost_micro_dollars(&self, model: &str) -> &Counter {
+        &self.model(model).cost
+    }
+
+    /// From asking an upstream to its first byte.
+    pub fn upstream_first_byte_seconds(&self, upstream: &str) -> &Histogram {
+        &self.upstream(upstream).first_byte
+    }
+
+    /// Whether an upstream can be used: 1 or 0.
+    pub fn upstream_up(&self, upstream: &str) -> &Gauge {
+        &self.upstream(upstream).up
+    }
+
+    /// Time of one operation of the store.
+    pub fn store_seconds(&self, op: StoreOp) -> &Histogram {
+        &self.store[op as usize]
+    }
+
+    /// Time of one round trip to Redis.
+    pub fn redis_seconds(&self, op: RedisOp) -> &Histogram {
+        &self.redis[op as usize]
+    }
+
+    /// Everything in Prometheus's text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Folds recorded times into their buckets. To be called every few seconds: until then, or
+    /// until the next scrape, each recorded time takes memory.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    fn model(&self, model: &str) -> &ModelSeries {
+        self.models.get(model).unwrap_or(&self.other_model)
+    }
+
+    fn upstream(&self, upstream: &str) -> &UpstreamSeries {
+        self.upstreams.get(upstream).unwrap_or(&self.other_upstream)
+    }
+}
+
+/// The recorder while handles are being resolved.
+struct Table {
+    recorder: PrometheusRecorder,
+}
+
+impl Table {
+    fn new() -> Self {
+        let with_buckets = |builder: PrometheusBuilder,
+                            (name, _, buckets): &(&str, &str, &[f64])| {
+            builder
+                .set_buckets_for_metric(Matcher::Full((*name).to_owned()), buckets)
+                .expect("no list of buckets above is empty")
+        };
+        let recorder =
+            HISTOGRAMS.iter().fold(PrometheusBuilder::new(), with_buckets).build_recorder();
+        for (name, help) in COUNTERS {
+            recorder.describe_counter(name.into(), None, help.into());
+        }
+        for (name, help) in GAUGES {
+            recorder.describe_gauge(name.into(), None, help.into());
+        }
+        for (name, help, _) in HISTOGRAMS {
+            recorder.describe_histogram(name.into(), None, help.into());
+        }
+        Self { recorder }
+    }
+
+    fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
+        self.recorder.register_counter(&key(name, labels), &METADATA)
+    }
+
+    fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
+        self.recorder.register_gauge(&key(name, labels), &METADATA)
+    }
+
+    fn histogram(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Histogram {
+        self.recorder.register_histogram(&key(name, labels), &METADATA)
+    }
+
+    fn model(&self, model: &str) -> ModelSeries {
+        let tokens = |kind: TokenKind| {
+            self.counter("knockx_tokens_total", &[("kind", kind.as_str()), ("model", model)])
+        };
+        ModelSeries {
+            tokens: TokenKind::ALL.map(tokens),
+            cost: self.counter("knockx_cost_micro_dollars_total", &[("model", model)]),
+        }
+    }
+
+    fn upstream(&self, upstream: &str) -> UpstreamSeries {
+        let labels = [("upstream", upstream)];
+        UpstreamSeries {
+            first_byte: self.histogram("knockx_upstream_first_byte_seconds", &labels),
+            up: self.gauge("knockx_upstream_up", &labels),
+        }
+    }
+
+    /// In the order of [`request_index`].
+    fn requests(&self) -> Vec<Counter> {
+        let mut all = Vec::new();
+        for route in Route::ALL {
+            for status in STATUSES {
+                for outcome in Outcome::ALL {
+                    let outcome =
+                        if goes_with(outcome, status) { outcome } else { natural(status) };
+                    let digits = status.to_string();
+                    let status = if status == 0 { OTHER } else { &digits };
+                    let labels = [
+                        ("route", route.as_str()),
+                        ("status", status),
+                        ("outcome", outcome.as_str()),
+                    ];
+                    all.push(self.counter("knockx_requests_total", &labels));
+                }
+            }
+        }
+        all
+    }
+}
+
+const METADATA: Metadata<'static> = Metadata::new("knockx", Level::INFO, None);
+
+fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
+    let labels = labels.iter().map(|(label, value)| Label::new(*label, (*value).to_owned()));
+    Key::from_parts(name, labels.collect::<Vec<_>>())
+}
+
+fn request_index(route: Route, status: usize, outcome: Outcome) -> usize {
+    (route as usize * STATUSES.len() + status) * Outcome::ALL.len() + outcome as usize
+}
+
+/// Whether a request can end so with this status: it keeps the number of series in bounds.
+fn goes_with(outcome: Outcome, status: u16) -> bool {
+    match outcome {
+        Outcome::Ok => (200..400).contains(&status),
+        Outcome::Refused => status >= 400 && status != 499,
+        Outcome::Failed => status >= 400 || status == 0,
+        Outcome::CutByClient => matches!(status, 200 | 499),
+        Outcome::CutByUpstream | Outcome::CutByQuota => status == 200,
+    }
+}
+
+fn natural(status: u16) -> Outcome {
+    match status {
+        200..=399 => Outcome::Ok,
+        499 => Outcome::CutByClient,
+        400..=498 => Outcome::Refused,
+        _ => Outcome::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests;
