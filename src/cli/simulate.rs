@@ -1,13 +1,108 @@
-//! To be written.
+//! `knockx simulate`: the Grok simulator alone.
 
+use crate::simulator::Simulator;
+use crate::simulator::fault::{Faults, NAMES};
+use crate::simulator::settings::Settings;
+use anyhow::Context;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-/// To be written.
-#[derive(Debug, Default, clap::Args)]
-pub struct Args {}
+/// Runs an xAI-like API that answers without a model, for demos, tests and load.
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!(
+    "Example: knockx simulate --listen 127.0.0.1:9999 --tokens-per-second 80 --fault stall=5\n\n\
+     Faults, also several with commas: {NAMES}\n\n\
+     One request steers itself by headers (x-sim-tokens, x-sim-reasoning, x-sim-first-token-ms, x-sim-token-ms, \
+     x-sim-fault)\nor by its last user message: [sim tokens=500 token-ms=5 fault=cut=20].\n\
+     GET /sim/log?last=N and /sim/stats tell what was really said; POST /sim/fault sets the faults for all."
+))]
+pub struct Args {
+    /// Address to listen on; port 0 picks a free one.
+    #[arg(long, default_value = "127.0.0.1:9999")]
+    listen: SocketAddr,
+    /// Writes what was really said here, a JSON line an answer.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Other seeds give other words.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Silence before an answer's first token.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    first_token_ms: u64,
+    /// Speed of an answer; without it, as fast as it can be read.
+    #[arg(long, value_name = "N")]
+    tokens_per_second: Option<NonZeroU32>,
+    /// Length of an answer.
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    tokens: u64,
+    /// Tokens billed on top of the visible prompt, as a hidden system prompt is.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    prompt_overhead: u64,
+    /// What goes wrong with every request that names no fault of its own.
+    #[arg(long, value_name = "NAME[=ARG],…", default_value = "none")]
+    fault: Faults,
+    /// The one key that is right; without it, any is.
+    #[arg(long)]
+    key: Option<String>,
+    /// One more model name; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    model: Vec<String>,
+    /// Bytes of events that may share a write; 0 writes each alone.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024)]
+    coalesce: usize,
+}
 
-/// To be written.
+impl From<Args> for Settings {
+    fn from(args: Args) -> Self {
+        let gap = args.tokens_per_second.map(|rate| Duration::from_secs(1) / rate.get());
+        Self {
+            listen: args.listen,
+            seed: args.seed,
+            first_token: Duration::from_millis(args.first_token_ms),
+            token_gap: gap.unwrap_or_default(),
+            tokens: args.tokens,
+            reasoning: None,
+            prompt_overhead: args.prompt_overhead,
+            faults: args.fault,
+            key: args.key,
+            log: args.log,
+            coalesce: args.coalesce,
+            more_models: args.model,
+        }
+    }
+}
+
+/// Serves until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// The address is taken or the log file cannot be opened.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let _ = args;
-    anyhow::bail!("not built yet")
+    let settings = Settings::from(args);
+    let listen = settings.listen;
+    let listener =
+        TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let running = Simulator::start(settings, listener, &tasks, stop.clone())
+        .context("the simulator did not start")?;
+    println!("simulator ready on {}", running.url());
+    told_to_stop().await?;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn told_to_stop() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot listen for Ctrl-C"),
+        _ = terminate.recv() => Ok(()),
+    }
 }

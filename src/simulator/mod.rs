@@ -1,1 +1,105 @@
-//! To be written.
+//! A stand-in for xAI's API: for demos, tests and load, never for the data plane's own use.
+//!
+//! It speaks chat completions and responses as xAI does, counts tokens exactly, can fail in every
+//! way an upstream fails ([`fault`]), and keeps a log of what it really said ([`truth`]). Same
+//! seed and same request, same answer.
+
+pub mod settings;
+pub mod fault;
+mod serve;
+mod routes;
+mod ask;
+mod model;
+mod answer;
+mod chat;
+mod responses;
+mod delivery;
+mod spoil;
+mod reply;
+mod refusal;
+mod socket;
+pub mod truth;
+
+use fault::Faults;
+use http::HeaderMap;
+use model::Model;
+use settings::Settings;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use truth::TruthLog;
+
+/// The simulator's state, shared by all connections.
+#[derive(Debug)]
+pub struct Simulator {
+    settings: Settings,
+    models: Vec<Model>,
+    headers: HeaderMap,
+    /// For all requests; can change while running.
+    faults: RwLock<Faults>,
+    stored: responses::Stored,
+    truth: Arc<TruthLog>,
+}
+
+/// A simulator that serves.
+#[derive(Debug, Clone)]
+pub struct Running {
+    pub addr: SocketAddr,
+    pub log: Arc<TruthLog>,
+    simulator: Arc<Simulator>,
+}
+
+impl Simulator {
+    /// Serves on `listener` until `stop`; open streams end with it.
+    ///
+    /// # Errors
+    /// The log file cannot be opened, or the listener has no address.
+    pub fn start(
+        settings: Settings,
+        listener: TcpListener,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> io::Result<Running> {
+        let addr = listener.local_addr()?;
+        let truth = Arc::new(TruthLog::open(settings.log.as_deref())?);
+        // The tokenizer takes a moment to unfold; no request should pay for it.
+        bpe_openai::o200k_base();
+        let simulator = Arc::new(Self {
+            models: model::all(&settings.more_models),
+            headers: reply::common_headers(),
+            faults: RwLock::new(settings.faults.clone()),
+            stored: responses::Stored::default(),
+            truth: Arc::clone(&truth),
+            settings,
+        });
+        tasks.spawn(serve::keep_log_flushed(Arc::clone(&truth), stop.clone()));
+        tasks.spawn(serve::accept(Arc::clone(&simulator), listener, tasks.clone(), stop));
+        Ok(Running { addr, log: truth, simulator })
+    }
+
+    fn faults(&self) -> Faults {
+        self.faults.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_faults(&self, faults: Faults) {
+        *self.faults.write().unwrap_or_else(PoisonError::into_inner) = faults;
+    }
+}
+
+impl Running {
+    /// The base address clients are given, without `/v1`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// From the next request on, these faults hold unless a request names its own.
+    pub fn set_faults(&self, faults: Faults) {
+        self.simulator.set_faults(faults);
+    }
+}
+
+#[cfg(test)]
+mod tests;

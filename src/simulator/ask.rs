@@ -1,0 +1,297 @@
+//! What a request asks for, read from either of the two bodies: chat completions and responses.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// A request, reduced to what decides the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    pub model: String,
+    pub stream: bool,
+    pub include_usage: bool,
+    /// The limit on visible tokens of each choice.
+    pub max_tokens: Option<u64>,
+    pub choices: u32,
+    /// o200k tokens, with 3 a message, 1 a name and 3 for the reply.
+    pub prompt_tokens: u64,
+    /// A digest of all texts: the same words get the same answer.
+    pub digest: u64,
+    pub last_user_text: String,
+    /// The first function, if one is to be called.
+    pub function: Option<Function>,
+    /// Whether reasoning is to be shown.
+    pub show_reasoning: bool,
+    pub previous_response: Option<String>,
+}
+
+/// A function to call: its name and arguments that its schema takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    pub name: String,
+    pub arguments: String,
+}
+
+/// A body that is no request. The text is serde's, as xAI's server gives it out too.
+#[derive(Debug, thiserror::Error)]
+#[error("Failed to deserialize the JSON body into the target type: {0}")]
+pub struct Unreadable(#[from] serde_json::Error);
+
+#[derive(Deserialize)]
+struct ChatBody<'a> {
+    #[serde(borrow)]
+    model: Cow<'a, str>,
+    messages: Vec<Message<'a>>,
+    #[serde(default)]
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    max_tokens: Option<u64>,
+    max_completion_tokens: Option<u64>,
+    n: Option<u32>,
+    tools: Option<&'a RawValue>,
+    reasoning_effort: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct ResponsesBody<'a> {
+    #[serde(borrow)]
+    model: Cow<'a, str>,
+    input: Input<'a>,
+    instructions: Option<Cow<'a, str>>,
+    #[serde(default)]
+    stream: Option<bool>,
+    max_output_tokens: Option<u64>,
+    tools: Option<&'a RawValue>,
+    reasoning: Option<&'a RawValue>,
+    previous_response_id: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    #[serde(default)]
+    include_usage: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Input<'a> {
+    #[serde(borrow)]
+    Text(Cow<'a, str>),
+    Items(Vec<Message<'a>>),
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow, default)]
+    role: Cow<'a, str>,
+    content: Option<Content<'a>>,
+    name: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Content<'a> {
+    #[serde(borrow)]
+    Text(Cow<'a, str>),
+    Parts(Vec<Part<'a>>),
+}
+
+#[derive(Deserialize)]
+struct Part<'a> {
+    #[serde(borrow)]
+    text: Option<Cow<'a, str>>,
+}
+
+/// # Errors
+/// [`Unreadable`].
+pub fn chat(body: &[u8]) -> Result<Ask, Unreadable> {
+    let body: ChatBody<'_> = serde_json::from_slice(body)?;
+    let mut reading = Reading::default();
+    body.messages.iter().for_each(|message| reading.message(message));
+    Ok(Ask {
+        model: body.model.into_owned(),
+        stream: body.stream.unwrap_or(false),
+        include_usage: body.stream_options.is_some_and(|options| options.include_usage),
+        max_tokens: body.max_completion_tokens.or(body.max_tokens),
+        choices: body.n.unwrap_or(1).max(1),
+        function: reading.tools(body.tools),
+        show_reasoning: body.reasoning_effort.is_some(),
+        previous_response: None,
+        prompt_tokens: reading.tokens,
+        digest: reading.digest,
+        last_user_text: reading.last_user_text,
+    })
+}
+
+/// # Errors
+/// [`Unreadable`].
+pub fn responses(body: &[u8]) -> Result<Ask, Unreadable> {
+    let body: ResponsesBody<'_> = serde_json::from_slice(body)?;
+    let mut reading = Reading::default();
+    if let Some(text) = &body.instructions {
+        reading.message(&Message {
+            role: "system".into(),
+            content: Some(Content::Text(text.clone())),
+            name: None,
+        });
+    }
+    match body.input {
+        Input::Text(text) => {
+            reading.message(&Message {
+                role: "user".into(),
+                content: Some(Content::Text(text)),
+                name: None,
+            });
+        }
+        Input::Items(items) => items.iter().for_each(|item| reading.message(item)),
+    }
+    Ok(Ask {
+        model: body.model.into_owned(),
+        stream: body.stream.unwrap_or(false),
+        include_usage: true,
+        max_tokens: body.max_output_tokens,
+        choices: 1,
+        function: reading.tools(body.tools),
+        show_reasoning: body.reasoning.is_some(),
+        previous_response: body.previous_response_id.map(Cow::into_owned),
+        prompt_tokens: reading.tokens,
+        digest: reading.digest,
+        last_user_text: reading.last_user_text,
+    })
+}
+
+/// The prompt, read message by message.
+struct Reading {
+    tokens: u64,
+    digest: u64,
+    last_user_text: String,
+    /// A tool's result came last: it is to be answered in words.
+    after_tool: bool,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        // 3 tokens prime the reply; the digest begins at FNV-1a's offset basis.
+        Self {
+            tokens: 3,
+            digest: 0xcbf2_9ce4_8422_2325,
+            last_user_text: String::new(),
+            after_tool: false,
+        }
+    }
+}
+
+impl Reading {
+    fn message(&mut self, message: &Message<'_>) {
+        self.tokens += 3;
+        if let Some(name) = &message.name {
+            self.tokens += 1;
+            self.text(name);
+        }
+        let from_user = message.role == "user";
+        if from_user {
+            self.last_user_text.clear();
+        }
+        self.after_tool = !from_user && message.role != "system" && message.role != "developer";
+        let texts = match &message.content {
+            None => &[],
+            Some(Content::Text(text)) => std::slice::from_ref(text),
+            Some(Content::Parts(parts)) => {
+                &parts.iter().filter_map(|p| p.text.clone()).collect::<Vec<_>>()[..]
+            }
+        };
+        for text in texts {
+            self.text(text);
+            if from_user {
+                self.last_user_text.push_str(text);
+            }
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        self.tokens += bpe_openai::o200k_base().count(text) as u64;
+        for byte in text.bytes() {
+            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    /// Counts the tools as text; the first is called if the user spoke of a tool.
+    fn tools(&mut self, tools: Option<&RawValue>) -> Option<Function> {
+        let tools = tools?.get();
+        self.tokens += bpe_openai::o200k_base().count(tools) as u64;
+        let wanted = !self.after_tool && self.last_user_text.contains("tool");
+        if wanted { first_function(tools) } else { None }
+    }
+}
+
+/// Chat nests a function's name under `function`, responses does not.
+fn first_function(tools: &str) -> Option<Function> {
+    let tools: serde_json::Value = serde_json::from_str(tools).ok()?;
+    let tool = tools.get(0)?;
+    let function = tool.get("function").unwrap_or(tool);
+    let schema = &function["parameters"]["properties"];
+    let arguments = schema.as_object().into_iter().flatten().map(|(name, property)| {
+        let value = match property["type"].as_str() {
+            Some("integer" | "number") => 1.into(),
+            Some("boolean") => true.into(),
+            _ => "Paris".into(),
+        };
+        (name.clone(), value)
+    });
+    let arguments = serde_json::Value::Object(arguments.collect()).to_string();
+    Some(Function { name: function["name"].as_str()?.to_owned(), arguments })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOOLS: &str = r#"[{"type":"function","function":{"name":"weather","parameters":{"type":"object","properties":{"city":{"type":"string"},"days":{"type":"integer"}}}}}]"#;
+
+    #[test]
+    fn a_prompt_counts_messages_names_and_the_priming() {
+        let ask =
+            chat(br#"{"model":"m","messages":[{"role":"user","content":"hello","name":"bob"}]}"#)
+                .expect("good");
+        assert_eq!(ask.prompt_tokens, 3 + 3 + 1 + 1 + 1);
+        assert!(!ask.stream && !ask.include_usage && ask.choices == 1);
+    }
+
+    #[test]
+    fn parts_count_as_the_same_text() {
+        let text = chat(br#"{"model":"m","messages":[{"role":"user","content":"hello there"}]}"#)
+            .expect("good");
+        let parts = chat(
+            br#"{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"hello there"},{"type":"image_url","image_url":{"url":"data:"}}]}]}"#,
+        );
+        assert_eq!(text, parts.expect("good"));
+    }
+
+    #[test]
+    fn both_routes_read_the_same_prompt() {
+        let chat = chat(br#"{"model":"m","messages":[{"role":"system","content":"be kind"},{"role":"user","content":"h\u00e9"}]}"#);
+        let responses = responses(br#"{"model":"m","instructions":"be kind","input":[{"role":"user","content":[{"type":"input_text","text":"h\u00e9"}]}]}"#);
+        let (chat, responses) = (chat.expect("good"), responses.expect("good"));
+        assert_eq!((chat.prompt_tokens, chat.digest), (responses.prompt_tokens, responses.digest));
+    }
+
+    #[test]
+    fn a_tool_is_called_when_spoken_of_and_not_answered_yet() {
+        let ask = |messages: &str| {
+            chat(format!(r#"{{"model":"m","messages":{messages},"tools":{TOOLS}}}"#).as_bytes())
+                .expect("good")
+        };
+        let called = ask(r#"[{"role":"user","content":"use the tool"}]"#).function.expect("a call");
+        assert_eq!(called.name, "weather");
+        assert_eq!(called.arguments, r#"{"city":"Paris","days":1}"#);
+        assert_eq!(ask(r#"[{"role":"user","content":"hi"}]"#).function, None);
+        let answered = r#"[{"role":"user","content":"use the tool"},{"role":"assistant","content":null},{"role":"tool","content":"ok"}]"#;
+        assert_eq!(ask(answered).function, None);
+    }
+
+    #[test]
+    fn missing_messages_are_named() {
+        let error = chat(br#"{"model":"m"}"#).expect_err("no messages");
+        assert!(error.to_string().contains("missing field `messages`"), "{error}");
+    }
+}

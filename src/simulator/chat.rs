@@ -1,0 +1,247 @@
+//! An [`Answer`] in the words of `/v1/chat/completions`: one JSON body, or a row of events.
+//!
+//! An event is pasted from a prefix, a word and a suffix; nothing is serialised per token.
+
+use super::answer::{Answer, Usage, Words};
+use super::delivery::{Events, Said};
+use super::fault::{Fault, Faults};
+use super::refusal::Refusal;
+use std::fmt::Write;
+
+/// Who says it and when.
+#[derive(Debug, Clone)]
+pub struct Envelope {
+    pub id: String,
+    /// Unix seconds.
+    pub created: i64,
+}
+
+const FINGERPRINT: &str = "fp_simulated";
+
+/// The whole completion as one JSON object.
+pub fn completion(answer: &Answer, envelope: &Envelope) -> String {
+    let Envelope { id, created } = envelope;
+    let mut body = format!(
+        r#"{{"id":"{id}","object":"chat.completion","created":{created},"model":"{}","choices":["#,
+        answer.model
+    );
+    for choice in 0..answer.choices {
+        let comma = if choice == 0 { "" } else { "," };
+        let (message, finish) = (message(answer, choice), answer.finish.as_str());
+        let _ = write!(
+            body,
+            r#"{comma}{{"index":{choice},"message":{message},"finish_reason":"{finish}"}}"#
+        );
+    }
+    body.push(']');
+    if let Some(usage) = &answer.usage {
+        let _ = write!(body, r#","usage":{}"#, usage.chat_json());
+    }
+    let _ = write!(body, r#","system_fingerprint":"{FINGERPRINT}"}}"#);
+    body
+}
+
+fn message(answer: &Answer, choice: u32) -> String {
+    let mut message = format!(r#"{{"role":"assistant","content":"{}""#, answer.text_of(choice));
+    if answer.shown_reasoning > 0 {
+        let _ = write!(message, r#","reasoning_content":"{}""#, answer.reasoning_text());
+    }
+    if answer.call.is_some() {
+        let _ = write!(message, r#","tool_calls":[{}]"#, call_json(answer, choice, None));
+    }
+    message.push_str(r#","refusal":null}"#);
+    message
+}
+
+/// A tool call; events number it, whole messages do not.
+fn call_json(answer: &Answer, choice: u32, index: Option<u32>) -> String {
+    let Some(call) = &answer.call else { return String::new() };
+    let number = index.map(|index| format!(r#""index":{index},"#)).unwrap_or_default();
+    let name = serde_json::Value::from(call.function.name.as_str());
+    let arguments = serde_json::Value::from(call.function.arguments.as_str());
+    format!(
+        r#"{{{number}"id":"call_{choice:08}","type":"function","function":{{"name":{name},"arguments":{arguments}}}}}"#
+    )
+}
+
+/// The answer as events.
+#[derive(Debug)]
+pub struct ChatEvents {
+    answer: Answer,
+    /// Everything before a delta, a choice each.
+    prefixes: Vec<String>,
+    words: Vec<Words>,
+    reasoning: Words,
+    stage: Stage,
+    /// The choice whose turn it is.
+    choice: u32,
+    /// Tokens of each choice already said in this stage.
+    said: u64,
+    /// Visible tokens of all choices already said.
+    spoken: u64,
+    usage_chunks: u32,
+    running_usage: bool,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Reasoning,
+    Words,
+    Finish,
+    Usage,
+    Done,
+    End,
+}
+
+impl ChatEvents {
+    pub fn new(answer: Answer, envelope: &Envelope, include_usage: bool, faults: &Faults) -> Self {
+        let prefixes =
+            (0..answer.choices).map(|choice| prefix(&answer, envelope, choice)).collect();
+        let words = (0..answer.choices).map(|choice| answer.words_of(choice)).collect();
+        let wanted = u32::from(include_usage && answer.usage.is_some());
+        Self {
+            prefixes,
+            words,
+            reasoning: answer.words_of(u32::MAX),
+            stage: if answer.shown_reasoning > 0 { Stage::Reasoning } else { Stage::Words },
+            choice: 0,
+            said: 0,
+            spoken: 0,
+            usage_chunks: if faults.has(Fault::UsageTwice) { wanted * 2 } else { wanted },
+            running_usage: faults.has(Fault::UsageEveryChunk),
+            answer,
+        }
+    }
+
+    /// One chunk around a delta's inside.
+    fn chunk(&self, out: &mut Vec<u8>, delta: &[&str], end: &str) {
+        let prefix =
+            self.prefixes.get(self.choice as usize).map(String::as_str).unwrap_or_default();
+        out.extend_from_slice(prefix.as_bytes());
+        for part in delta {
+            out.extend_from_slice(part.as_bytes());
+        }
+        out.extend_from_slice(end.as_bytes());
+        if self.running_usage {
+            let usage = Usage { completion: self.spoken, ..self.answer.truth };
+            out.extend_from_slice(format!(r#"],"usage":{}"#, usage.chat_json()).as_bytes());
+        } else {
+            out.push(b']');
+        }
+        out.extend_from_slice(b",\"system_fingerprint\":\"");
+        out.extend_from_slice(FINGERPRINT.as_bytes());
+        out.extend_from_slice(b"\"}\n\n");
+    }
+
+    /// The turn passes to the next choice; after the last one `stage` has said a token of each.
+    fn pass_turn(&mut self, stage_length: u64, next: Stage) {
+        self.choice += 1;
+        if self.choice < self.answer.choices {
+            return;
+        }
+        self.choice = 0;
+        self.said += 1;
+        if self.said >= stage_length {
+            self.said = 0;
+            self.stage = next;
+        }
+    }
+
+    fn word(&mut self, out: &mut Vec<u8>) -> Said {
+        let word =
+            self.words.get_mut(self.choice as usize).and_then(Iterator::next).unwrap_or_default();
+        let first = self.said == 0;
+        let role = if first { r#""role":"assistant","# } else { "" };
+        if let Some(call) = &self.answer.call {
+            let tokens = call.tokens;
+            let json = call_json(&self.answer, self.choice, Some(0));
+            self.spoken += tokens;
+            self.chunk(out, &[role, r#""content":"","tool_calls":["#, &json, "]"], "}}");
+            self.pass_turn(1, Stage::Finish);
+            return Said { tokens };
+        }
+        let (word, tokens) = if self.answer.words == 0 { ("", 0) } else { (word, 1) };
+        self.spoken += tokens;
+        self.chunk(out, &[role, r#""content":""#, word, "\""], "}}");
+        self.pass_turn(self.answer.words, Stage::Finish);
+        Said { tokens }
+    }
+
+    fn reasoning(&mut self, out: &mut Vec<u8>) -> Said {
+        let word = self.reasoning.next().unwrap_or_default();
+        let role = if self.said == 0 { r#""role":"assistant","# } else { "" };
+        self.chunk(out, &[role, r#""reasoning_content":""#, word, "\""], "}}");
+        self.said += 1;
+        if self.said == self.answer.shown_reasoning {
+            self.said = 0;
+            self.stage = Stage::Words;
+        }
+        Said { tokens: 0 }
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) -> Said {
+        let end = format!(r#"}},"finish_reason":"{}"}}"#, self.answer.finish.as_str());
+        self.chunk(out, &[], &end);
+        self.pass_turn(1, if self.usage_chunks > 0 { Stage::Usage } else { Stage::Done });
+        Said { tokens: 0 }
+    }
+
+    fn usage(&mut self, out: &mut Vec<u8>) -> Said {
+        let prefix = self.prefixes.first().map(String::as_str).unwrap_or_default();
+        let head = prefix.split_once(CHOICE).map_or(prefix, |(head, _)| head);
+        let usage = self.answer.truth.chat_json();
+        let chunk = format!(
+            "{head}\"choices\":[],\"usage\":{usage},\"system_fingerprint\":\"{FINGERPRINT}\"}}\n\n"
+        );
+        out.extend_from_slice(chunk.as_bytes());
+        self.usage_chunks -= 1;
+        if self.usage_chunks == 0 {
+            self.stage = Stage::Done;
+        }
+        Said { tokens: 0 }
+    }
+}
+
+/// Where a prefix turns from the envelope to the choice.
+const CHOICE: &str = r#""choices":[{"index":"#;
+
+fn prefix(answer: &Answer, envelope: &Envelope, choice: u32) -> String {
+    let Envelope { id, created } = envelope;
+    let model = &answer.model;
+    format!(
+        r#"data: {{"id":"{id}","object":"chat.completion.chunk","created":{created},"model":"{model}",{CHOICE}{choice},"delta":{{"#
+    )
+}
+
+impl Events for ChatEvents {
+    fn token_is_next(&self) -> bool {
+        matches!(self.stage, Stage::Reasoning | Stage::Words)
+    }
+
+    fn is_over(&self) -> bool {
+        self.stage == Stage::End
+    }
+
+    fn next(&mut self, out: &mut Vec<u8>) -> Said {
+        match self.stage {
+            Stage::Reasoning => self.reasoning(out),
+            Stage::Words => self.word(out),
+            Stage::Finish => self.finish(out),
+            Stage::Usage => self.usage(out),
+            Stage::Done | Stage::End => {
+                out.extend_from_slice(b"data: [DONE]\n\n");
+                self.stage = Stage::End;
+                Said { tokens: 0 }
+            }
+        }
+    }
+
+    fn error(&self) -> String {
+        format!("data: {}\n\n", Refusal::Ordered(500).json())
+    }
+}
+
+#[cfg(test)]
+#[path = "chat_tests.rs"]
+mod tests;

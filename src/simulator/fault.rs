@@ -1,0 +1,272 @@
+//! Everything that can go wrong with an upstream, by name.
+//!
+//! A fault is plain data here; `delivery.rs` and `chat.rs` act on it. Several may be given at
+//! once, separated by commas (`split,crlf`).
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// One thing that goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The connection is closed after so many events, without the end of the body.
+    Cut(u64),
+    /// As `Cut`, but by a TCP reset.
+    Reset(u64),
+    /// The body ends well-formed after so many events, without `[DONE]`.
+    Close(u64),
+    /// Silence after so many events, until the client goes away.
+    Stall(u64),
+    /// An error event in the middle of a stream, then the end.
+    ErrorEvent(u64),
+    /// 429, with a `retry-after` of so many seconds if not 0.
+    TooMany(u64),
+    /// 410, 422, 500 or 503 in xAI's shape.
+    Status(u16),
+    /// 502 with a page from a CDN.
+    Html,
+    /// 200 and bytes that are no JSON.
+    Garbage,
+    /// Nothing at all, not even a status, for so long.
+    SlowFirstByte(Duration),
+    /// One byte at a time.
+    Drip,
+    /// Pieces of odd sizes: inside UTF-8 characters, between CR and LF.
+    Split,
+    /// CRLF line ends.
+    Crlf,
+    /// SSE comments and unknown events between the real ones.
+    Comments,
+    /// The JSON of an event spread over several `data:` lines.
+    Multiline,
+    NoUsage,
+    UsageTwice,
+    /// Running usage on every chunk, as old xAI samples show it.
+    UsageEveryChunk,
+    /// 200 with an error body.
+    Error200,
+    /// What xAI says to a wrong key: 400, not 401.
+    WrongKey,
+    /// 200 and an empty body.
+    Empty,
+    /// One event (or body) of 8 MiB.
+    Oversize,
+    BadUtf8,
+    /// So many tokens more than the request allowed.
+    Overrun(u64),
+    /// The connection is closed before any reply.
+    RefuseHeaders,
+}
+
+/// The faults of one request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Faults(Vec<Fault>);
+
+/// A name that stands for no fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no fault; known are {NAMES}")]
+pub struct UnknownFault(String);
+
+/// For help texts.
+pub const NAMES: &str = "cut=N reset=N close=N stall=N error-event=N 429[=SECONDS] 410 422 500 503 html \
+    garbage slow-first-byte=MS drip split crlf comments multiline no-usage usage-twice \
+    usage-every-chunk error-200 wrong-key empty oversize bad-utf8 overrun=N refuse-headers";
+
+/// Where a stream stops being what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Break {
+    Cut,
+    Reset,
+    Close,
+    Stall,
+    ErrorEvent,
+}
+
+impl Faults {
+    pub fn has(&self, fault: Fault) -> bool {
+        self.0.contains(&fault)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Fault> + '_ {
+        self.0.iter().copied()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The first break, and after how many events it comes.
+    pub fn break_after(&self) -> Option<(u64, Break)> {
+        self.iter().find_map(|fault| match fault {
+            Fault::Cut(n) => Some((n, Break::Cut)),
+            Fault::Reset(n) => Some((n, Break::Reset)),
+            Fault::Close(n) => Some((n, Break::Close)),
+            Fault::Stall(n) => Some((n, Break::Stall)),
+            Fault::ErrorEvent(n) => Some((n, Break::ErrorEvent)),
+            _ => None,
+        })
+    }
+
+    /// The faults that a body without events can have: it breaks in its middle.
+    #[must_use]
+    pub fn for_body(&self) -> Self {
+        let fitting = |fault| match fault {
+            Fault::Cut(_) => Some(Fault::Cut(1)),
+            Fault::Reset(_) => Some(Fault::Reset(1)),
+            Fault::Close(_) => Some(Fault::Close(1)),
+            Fault::Stall(_) => Some(Fault::Stall(1)),
+            Fault::Drip | Fault::Split => Some(fault),
+            _ => None,
+        };
+        Self(self.iter().filter_map(fitting).collect())
+    }
+
+    pub fn overrun(&self) -> u64 {
+        self.iter().map(|fault| if let Fault::Overrun(n) = fault { n } else { 0 }).sum()
+    }
+
+    pub fn slow_first_byte(&self) -> Duration {
+        self.iter().map(|f| if let Fault::SlowFirstByte(d) = f { d } else { Duration::ZERO }).sum()
+    }
+}
+
+impl From<Fault> for Faults {
+    fn from(fault: Fault) -> Self {
+        Self(vec![fault])
+    }
+}
+
+impl FromStr for Faults {
+    type Err = UnknownFault;
+
+    fn from_str(text: &str) -> Result<Self, UnknownFault> {
+        let names = text.split(',').map(str::trim);
+        names
+            .filter(|n| !n.is_empty() && *n != "none")
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+impl FromStr for Fault {
+    type Err = UnknownFault;
+
+    fn from_str(text: &str) -> Result<Self, UnknownFault> {
+        let unknown = || UnknownFault(text.to_owned());
+        let (name, argument) = match text.split_once('=') {
+            Some((name, n)) => (name, Some(n.parse::<u64>().map_err(|_| unknown())?)),
+            None => (text, None),
+        };
+        named(name, argument).ok_or_else(unknown)
+    }
+}
+
+/// An argument that is left out is the smallest that shows the fault.
+fn named(name: &str, argument: Option<u64>) -> Option<Fault> {
+    let events = argument.unwrap_or(3);
+    Some(match name {
+        "cut" => Fault::Cut(events),
+        "reset" => Fault::Reset(events),
+        "close" => Fault::Close(events),
+        "stall" => Fault::Stall(events),
+        "error-event" => Fault::ErrorEvent(events),
+        "429" => Fault::TooMany(argument.unwrap_or(0)),
+        "410" => Fault::Status(410),
+        "422" => Fault::Status(422),
+        "500" => Fault::Status(500),
+        "503" => Fault::Status(503),
+        "html" => Fault::Html,
+        "garbage" => Fault::Garbage,
+        "slow-first-byte" => Fault::SlowFirstByte(Duration::from_millis(argument.unwrap_or(1000))),
+        "drip" => Fault::Drip,
+        "split" => Fault::Split,
+        "crlf" => Fault::Crlf,
+        "comments" => Fault::Comments,
+        "multiline" => Fault::Multiline,
+        "no-usage" => Fault::NoUsage,
+        "usage-twice" => Fault::UsageTwice,
+        "usage-every-chunk" => Fault::UsageEveryChunk,
+        "error-200" => Fault::Error200,
+        "wrong-key" => Fault::WrongKey,
+        "empty" => Fault::Empty,
+        "oversize" => Fault::Oversize,
+        "bad-utf8" => Fault::BadUtf8,
+        "overrun" => Fault::Overrun(argument.unwrap_or(1)),
+        "refuse-headers" => Fault::RefuseHeaders,
+        _ => return None,
+    })
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cut(n) => write!(f, "cut={n}"),
+            Self::Reset(n) => write!(f, "reset={n}"),
+            Self::Close(n) => write!(f, "close={n}"),
+            Self::Stall(n) => write!(f, "stall={n}"),
+            Self::ErrorEvent(n) => write!(f, "error-event={n}"),
+            Self::TooMany(0) => f.write_str("429"),
+            Self::TooMany(n) => write!(f, "429={n}"),
+            Self::Status(n) => write!(f, "{n}"),
+            Self::SlowFirstByte(d) => write!(f, "slow-first-byte={}", d.as_millis()),
+            Self::Overrun(n) => write!(f, "overrun={n}"),
+            Self::Html => f.write_str("html"),
+            Self::Garbage => f.write_str("garbage"),
+            Self::Drip => f.write_str("drip"),
+            Self::Split => f.write_str("split"),
+            Self::Crlf => f.write_str("crlf"),
+            Self::Comments => f.write_str("comments"),
+            Self::Multiline => f.write_str("multiline"),
+            Self::NoUsage => f.write_str("no-usage"),
+            Self::UsageTwice => f.write_str("usage-twice"),
+            Self::UsageEveryChunk => f.write_str("usage-every-chunk"),
+            Self::Error200 => f.write_str("error-200"),
+            Self::WrongKey => f.write_str("wrong-key"),
+            Self::Empty => f.write_str("empty"),
+            Self::Oversize => f.write_str("oversize"),
+            Self::BadUtf8 => f.write_str("bad-utf8"),
+            Self::RefuseHeaders => f.write_str("refuse-headers"),
+        }
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, fault) in self.iter().enumerate() {
+            write!(f, "{}{fault}", if i == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_in_the_help_is_read_and_written_alike() {
+        for name in NAMES.split_whitespace() {
+            let given = name.replace("[=SECONDS]", "").replace("=N", "=7").replace("=MS", "=7");
+            let faults: Faults = given.parse().expect("a fault of the help");
+            assert_eq!(faults.to_string(), given);
+        }
+    }
+
+    #[test]
+    fn faults_are_a_list_and_strangers_are_refused() {
+        let faults: Faults = "split, crlf".parse().expect("two faults");
+        assert!(faults.has(Fault::Split) && faults.has(Fault::Crlf));
+        assert!("none".parse::<Faults>().expect("no fault").is_empty());
+        assert!("cut=x".parse::<Faults>().is_err());
+        assert!("explode".parse::<Faults>().is_err());
+    }
+
+    #[test]
+    fn a_break_comes_after_its_events() {
+        let faults: Faults = "crlf,stall=5".parse().expect("two faults");
+        assert_eq!(faults.break_after(), Some((5, Break::Stall)));
+        assert_eq!(Faults::from(Fault::Overrun(9)).overrun(), 9);
+    }
+}

@@ -1,0 +1,246 @@
+//! An [`Answer`] in the words of `/v1/responses`, and the responses kept for a later `GET`.
+
+use super::answer::{Answer, Finish, Words};
+use super::chat::Envelope;
+use super::delivery::{Events, Said};
+use bytes::Bytes;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Enough for any test; the oldest are forgotten first.
+const KEPT: usize = 1000;
+
+/// The whole response as one JSON object.
+pub fn response(answer: &Answer, envelope: &Envelope) -> String {
+    object(answer, envelope, true).to_string()
+}
+
+/// The response object: finished, or as it stands at the beginning of a stream.
+fn object(answer: &Answer, envelope: &Envelope, finished: bool) -> Value {
+    let cut = answer.finish == Finish::Length;
+    let status = if !finished {
+        "in_progress"
+    } else if cut {
+        "incomplete"
+    } else {
+        "completed"
+    };
+    let usage = answer.usage.filter(|_| finished).map(|usage| usage.responses_json());
+    let usage = usage.and_then(|usage| serde_json::from_str::<Value>(&usage).ok());
+    json!({
+        "id": response_id(envelope), "object": "response", "created_at": envelope.created, "model": answer.model,
+        "status": status, "output": if finished { output(answer, envelope) } else { json!([]) }, "usage": usage,
+        "incomplete_details": (finished && cut).then(|| json!({"reason": "max_output_tokens"})),
+        "error": null, "instructions": null, "metadata": {}, "parallel_tool_calls": true,
+        "previous_response_id": null, "reasoning": {"effort": null, "summary": null}, "store": true,
+        "temperature": null, "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [], "top_p": null,
+    })
+}
+
+fn response_id(envelope: &Envelope) -> String {
+    format!("resp_{}", envelope.id)
+}
+
+fn output(answer: &Answer, envelope: &Envelope) -> Value {
+    let mut items = Vec::new();
+    if answer.shown_reasoning > 0 {
+        let summary = json!([{"type": "summary_text", "text": answer.reasoning_text()}]);
+        items.push(
+            json!({"id": format!("rs_{}", envelope.id), "type": "reasoning", "summary": summary}),
+        );
+    }
+    items.push(match call(answer, envelope) {
+        Some(call) => call,
+        None => message(&answer.text_of(0), envelope, "completed"),
+    });
+    Value::from(items)
+}
+
+fn message(text: &str, envelope: &Envelope, status: &str) -> Value {
+    let content = if status == "completed" { vec![text_part(text)] } else { Vec::new() };
+    let id = format!("msg_{}", envelope.id);
+    json!({"id": id, "type": "message", "role": "assistant", "status": status, "content": content})
+}
+
+fn text_part(text: &str) -> Value {
+    json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []})
+}
+
+fn call(answer: &Answer, envelope: &Envelope) -> Option<Value> {
+    let function = &answer.call.as_ref()?.function;
+    Some(json!({
+        "id": format!("fc_{}", envelope.id), "type": "function_call", "status": "completed",
+        "call_id": "call_00000000", "name": function.name, "arguments": function.arguments,
+    }))
+}
+
+/// The answer as events: some before the words, one for each word, some after.
+#[derive(Debug)]
+pub struct ResponsesEvents {
+    before: VecDeque<Value>,
+    words: Words,
+    words_left: u64,
+    /// Tokens of a function call; they go with the event that carries its arguments.
+    call_tokens: u64,
+    after: VecDeque<Value>,
+    /// Around a word: the delta event without its number and text.
+    item: String,
+    number: u64,
+}
+
+impl ResponsesEvents {
+    pub fn new(answer: &Answer, envelope: &Envelope) -> Self {
+        let start = object(answer, envelope, false);
+        let mut before = VecDeque::from([
+            json!({"type": "response.created", "response": start}),
+            json!({"type": "response.in_progress", "response": start}),
+        ]);
+        let at = json!({"output_index": 0, "content_index": 0});
+        let mut after = VecDeque::new();
+        if let Some(call) = call(answer, envelope) {
+            call_events(&call, &mut after);
+        } else {
+            let item = format!("msg_{}", envelope.id);
+            let (empty, text) = (text_part(""), answer.text_of(0));
+            let part = |kind: &str, part: &Value| {
+                merge(&at, &json!({"type": kind, "item_id": item, "part": part}))
+            };
+            before.push_back(item_event(
+                "response.output_item.added",
+                &message("", envelope, "in_progress"),
+            ));
+            before.push_back(part("response.content_part.added", &empty));
+            let done = json!({"type": "response.output_text.done", "item_id": item, "text": text, "logprobs": []});
+            after.push_back(merge(&at, &done));
+            after.push_back(part("response.content_part.done", &text_part(&text)));
+            after.push_back(item_event(
+                "response.output_item.done",
+                &message(&text, envelope, "completed"),
+            ));
+        }
+        let last = if answer.finish == Finish::Length {
+            "response.incomplete"
+        } else {
+            "response.completed"
+        };
+        after.push_back(json!({"type": last, "response": object(answer, envelope, true)}));
+        Self {
+            before,
+            words: answer.words_of(0),
+            words_left: answer.words,
+            call_tokens: answer.call.as_ref().map_or(0, |call| call.tokens),
+            after,
+            item: format!("msg_{}", envelope.id),
+            number: 0,
+        }
+    }
+
+    fn say(&mut self, out: &mut Vec<u8>, event: &Value) {
+        let mut event = event.clone();
+        event["sequence_number"] = self.number.into();
+        self.number += 1;
+        let kind = event["type"].as_str().unwrap_or_default();
+        out.extend_from_slice(format!("event: {kind}\ndata: {event}\n\n").as_bytes());
+    }
+
+    fn say_word(&mut self, out: &mut Vec<u8>) {
+        let (number, item, word) = (self.number, &self.item, self.words.next().unwrap_or_default());
+        self.number += 1;
+        self.words_left -= 1;
+        out.extend_from_slice(b"event: response.output_text.delta\ndata: ");
+        let data = format!(
+            r#"{{"type":"response.output_text.delta","sequence_number":{number},"item_id":"{item}","output_index":0,"content_index":0,"logprobs":[],"delta":"{word}"}}"#
+        );
+        out.extend_from_slice(data.as_bytes());
+        out.extend_from_slice(b"\n\n");
+    }
+}
+
+impl Events for ResponsesEvents {
+    fn token_is_next(&self) -> bool {
+        self.before.is_empty() && (self.words_left > 0 || self.call_tokens > 0)
+    }
+
+    fn next(&mut self, out: &mut Vec<u8>) -> Said {
+        if let Some(event) = self.before.pop_front() {
+            self.say(out, &event);
+            return Said { tokens: 0 };
+        }
+        if self.words_left > 0 {
+            self.say_word(out);
+            return Said { tokens: 1 };
+        }
+        if let Some(event) = self.after.pop_front() {
+            self.say(out, &event);
+        }
+        Said { tokens: std::mem::take(&mut self.call_tokens) }
+    }
+
+    fn is_over(&self) -> bool {
+        self.before.is_empty() && self.words_left == 0 && self.after.is_empty()
+    }
+
+    fn error(&self) -> String {
+        let number = self.number;
+        format!(
+            "event: error\ndata: {{\"type\":\"error\",\"code\":\"internal\",\"message\":\"An internal error occurred.\",\
+             \"param\":null,\"sequence_number\":{number}}}\n\n"
+        )
+    }
+}
+
+fn item_event(kind: &str, item: &Value) -> Value {
+    json!({"type": kind, "output_index": 0, "item": item})
+}
+
+/// xAI sends a call's arguments in one piece.
+fn call_events(call: &Value, events: &mut VecDeque<Value>) {
+    let (id, arguments) = (&call["id"], &call["arguments"]);
+    let mut begun = call.clone();
+    begun["arguments"] = "".into();
+    begun["status"] = "in_progress".into();
+    let at = json!({"item_id": id, "output_index": 0});
+    let delta = json!({"type": "response.function_call_arguments.delta", "delta": arguments});
+    let done = json!({"type": "response.function_call_arguments.done", "arguments": arguments, "name": call["name"]});
+    events.push_back(item_event("response.output_item.added", &begun));
+    events.push_back(merge(&at, &delta));
+    events.push_back(merge(&at, &done));
+    events.push_back(item_event("response.output_item.done", call));
+}
+
+fn merge(left: &Value, right: &Value) -> Value {
+    let members = [left, right].into_iter().filter_map(Value::as_object).flatten();
+    Value::Object(members.map(|(name, value)| (name.clone(), value.clone())).collect())
+}
+
+/// Responses that were given, by id. xAI keeps them for all keys of a team.
+#[derive(Debug, Default)]
+pub struct Stored(Mutex<VecDeque<(String, Bytes)>>);
+
+impl Stored {
+    pub fn keep(&self, envelope: &Envelope, answer: &Answer) {
+        let kept = (response_id(envelope), Bytes::from(response(answer, envelope)));
+        let mut stored = self.lock();
+        if stored.len() == KEPT {
+            stored.pop_front();
+        }
+        stored.push_back(kept);
+    }
+
+    pub fn get(&self, id: &str) -> Option<Bytes> {
+        self.lock().iter().find(|(kept, _)| kept == id).map(|(_, body)| body.clone())
+    }
+
+    pub fn delete(&self, id: &str) -> Option<Bytes> {
+        let mut stored = self.lock();
+        let at = stored.iter().position(|(kept, _)| kept == id)?;
+        stored.remove(at)?;
+        Some(json!({"id": id, "object": "response", "deleted": true}).to_string().into())
+    }
+
+    /// Entries are whole even if a panic elsewhere poisoned the lock.
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(String, Bytes)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

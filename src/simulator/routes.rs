@@ -1,0 +1,301 @@
+//! From request to reply.
+
+use super::answer::Answer;
+use super::ask::{self, Ask};
+use super::chat::{self, ChatEvents, Envelope};
+use super::delivery::{Delivery, Events, Halves};
+use super::fault::{Break, Fault, Faults};
+use super::refusal::{Refusal, masked};
+use super::reply::{self, Content};
+use super::responses::{self, ResponsesEvents};
+use super::settings::Steer;
+use super::socket::Reset;
+use super::truth::{Entry, Tally};
+use super::{Simulator, model, spoil};
+use crate::clock;
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+
+/// Bodies above this are refused, as everywhere.
+const BODY_LIMIT: usize = 64 << 20;
+
+/// The two ways to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Chat,
+    Responses,
+}
+
+/// Why there is no reply of the usual kind.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("the simulator hung up without a reply, as it was told to")]
+    HungUp,
+}
+
+impl Simulator {
+    /// Answers one request; an error closes the connection.
+    pub async fn reply(
+        &self,
+        request: Request<Incoming>,
+        reset: Reset,
+    ) -> Result<Response<Content>, NoAnswer> {
+        let (head, body) = request.into_parts();
+        let body =
+            Limited::new(body, BODY_LIMIT).collect().await.map(http_body_util::Collected::to_bytes);
+        if head.uri.path().starts_with("/sim/") {
+            return Ok(self.inspect(&head, &body.unwrap_or_default()));
+        }
+        self.truth.asked();
+        let id = uuid::Uuid::now_v7().to_string();
+        let answered = match body {
+            Ok(body) => self.api(&head, &body, &id, reset).await,
+            Err(_) => Err(Refusal::TooLarge.into()),
+        };
+        match answered {
+            Err(NoAnswer::Refused(refusal)) => Ok(reply::refusal(&self.headers, &id, &refusal)),
+            other => other,
+        }
+    }
+
+    async fn api(
+        &self,
+        head: &Parts,
+        body: &[u8],
+        id: &str,
+        reset: Reset,
+    ) -> Result<Response<Content>, NoAnswer> {
+        self.authorise(&head.headers)?;
+        match (&head.method, head.uri.path()) {
+            (&Method::POST, "/v1/chat/completions") => {
+                self.complete(Route::Chat, head, body, id, reset).await
+            }
+            (&Method::POST, "/v1/responses") => {
+                self.complete(Route::Responses, head, body, id, reset).await
+            }
+            (method, path) => {
+                let steer = Steer::new(&self.settings, self.faults(), &head.headers, "")
+                    .map_err(Refusal::from)?;
+                if let Some(reply) = self.spoilt(&steer.faults, false, id, &head.headers).await? {
+                    return Ok(reply);
+                }
+                let json = self.look_up(method, path).ok_or(Refusal::UnknownRoute)??;
+                Ok(reply::json(&self.headers, id, json))
+            }
+        }
+    }
+
+    fn authorise(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let key = bearer(headers).ok_or(Refusal::NoKey)?;
+        match &self.settings.key {
+            Some(right) if right != key => Err(Refusal::WrongKey { masked: masked(key) }),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is there to read; `None` for no such route.
+    fn look_up(&self, method: &Method, path: &str) -> Option<Result<Bytes, Refusal>> {
+        let path = path.strip_prefix("/v1/")?;
+        if let Some(id) = path.strip_prefix("responses/") {
+            let unknown = || Refusal::UnknownResponse(id.to_owned());
+            return match *method {
+                Method::GET => Some(self.stored.get(id).ok_or_else(unknown)),
+                Method::DELETE => Some(self.stored.delete(id).ok_or_else(unknown)),
+                _ => None,
+            };
+        }
+        if *method != Method::GET {
+            return None;
+        }
+        match path {
+            "models" => Some(Ok(model::list_json(&self.models).into())),
+            "language-models" => Some(Ok(model::priced_list_json(&self.models).into())),
+            _ => {
+                let name = path.strip_prefix("models/")?;
+                let model = model::find(&self.models, name).map(|model| model.json().into());
+                Some(model.ok_or_else(|| Refusal::UnknownModel(name.to_owned())))
+            }
+        }
+    }
+
+    async fn complete(
+        &self,
+        route: Route,
+        head: &Parts,
+        body: &[u8],
+        id: &str,
+        reset: Reset,
+    ) -> Result<Response<Content>, NoAnswer> {
+        let ask = match route {
+            Route::Chat => ask::chat(body),
+            Route::Responses => ask::responses(body),
+        }
+        .map_err(Refusal::from)?;
+        let steer = Steer::new(&self.settings, self.faults(), &head.headers, &ask.last_user_text);
+        let steer = steer.map_err(Refusal::from)?;
+        if let Some(reply) = self.spoilt(&steer.faults, ask.stream, id, &head.headers).await? {
+            return Ok(reply);
+        }
+        let answer = self.answer(&ask, &steer)?;
+        let tally = self.truth.begin(entry(&head.headers, id, &ask, &answer, &steer.faults));
+        tokio::time::sleep(steer.faults.slow_first_byte()).await;
+        let envelope = Envelope { id: id.to_owned(), created: clock::now().as_second() };
+        if route == Route::Responses {
+            self.stored.keep(&envelope, &answer);
+        }
+        if ask.stream {
+            let events = events(route, answer, &envelope, &ask, &steer.faults);
+            let delivery = Delivery::new(events, &steer, self.settings.coalesce, tally, reset);
+            return Ok(reply::events(&self.headers, id, Content::streamed(delivery.into_frames())));
+        }
+        let content = whole(route, &answer, &envelope, &steer, tally, reset).await;
+        Ok(reply::json(&self.headers, id, content))
+    }
+
+    fn answer(&self, ask: &Ask, steer: &Steer) -> Result<Answer, Refusal> {
+        if let Some(id) = &ask.previous_response
+            && self.stored.get(id).is_none()
+        {
+            return Err(Refusal::UnknownResponse(id.clone()));
+        }
+        let model = model::find(&self.models, &ask.model);
+        let model = model.ok_or_else(|| Refusal::UnknownModel(ask.model.clone()))?;
+        Ok(Answer::new(ask, model, steer, self.settings.seed, self.settings.prompt_overhead))
+    }
+
+    /// The reply of those faults that leave no answer at all.
+    async fn spoilt(
+        &self,
+        faults: &Faults,
+        stream: bool,
+        id: &str,
+        headers: &HeaderMap,
+    ) -> Result<Option<Response<Content>>, NoAnswer> {
+        let in_band = faults.break_after().is_some_and(|(_, kind)| kind == Break::ErrorEvent);
+        for fault in faults.iter() {
+            let result = match fault {
+                Fault::Status(status) => Err(Refusal::Ordered(status).into()),
+                Fault::TooMany(retry_after) => Err(Refusal::TooMany { retry_after }.into()),
+                Fault::WrongKey => {
+                    Err(Refusal::WrongKey { masked: masked(bearer(headers).unwrap_or_default()) }
+                        .into())
+                }
+                Fault::RefuseHeaders => Err(NoAnswer::HungUp),
+                Fault::Html => Ok(reply::bad_gateway_page()),
+                Fault::Empty if stream => Ok(reply::events(&self.headers, id, Content::from(""))),
+                Fault::Empty => Ok(reply::json(&self.headers, id, "")),
+                Fault::Error200 => Ok(reply::json(&self.headers, id, Refusal::Ordered(503).json())),
+                Fault::ErrorEvent(_) if in_band && !stream => {
+                    Ok(reply::json(&self.headers, id, Refusal::Ordered(500).json()))
+                }
+                Fault::Garbage if !stream => {
+                    Ok(reply::json(&self.headers, id, &b"\x00\x01 no json {"[..]))
+                }
+                _ => continue,
+            };
+            tokio::time::sleep(faults.slow_first_byte()).await;
+            return result.map(Some);
+        }
+        Ok(None)
+    }
+
+    /// The simulator's own routes: what it said, how much, and which faults hold.
+    fn inspect(&self, head: &Parts, body: &[u8]) -> Response<Content> {
+        match (&head.method, head.uri.path()) {
+            (&Method::GET, "/sim/log") => {
+                let last =
+                    head.uri.query().and_then(|query| query.strip_prefix("last=")?.parse().ok());
+                reply::text(self.truth.json_lines(last.unwrap_or(usize::MAX)))
+            }
+            (&Method::GET, "/sim/stats") => {
+                reply::text(serde_json::to_vec(&self.truth.totals()).unwrap_or_default())
+            }
+            (&Method::POST, "/sim/fault") => match String::from_utf8_lossy(body).parse() {
+                Ok(faults) => {
+                    let told = format!("{faults}\n");
+                    self.set_faults(faults);
+                    reply::text(told)
+                }
+                Err(unknown) => status(StatusCode::BAD_REQUEST, format!("{unknown}\n")),
+            },
+            _ => status(
+                StatusCode::NOT_FOUND,
+                "GET /sim/log?last=N, GET /sim/stats, POST /sim/fault\n".to_owned(),
+            ),
+        }
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+fn status(status: StatusCode, text: String) -> Response<Content> {
+    let mut reply = reply::text(text);
+    *reply.status_mut() = status;
+    reply
+}
+
+fn entry(headers: &HeaderMap, id: &str, ask: &Ask, answer: &Answer, faults: &Faults) -> Entry {
+    let request = headers.get("x-request-id").or_else(|| headers.get("x-client-request-id"));
+    Entry {
+        request: request.and_then(|id| id.to_str().ok()).map(str::to_owned),
+        sim_id: id.to_owned(),
+        model: answer.model.clone(),
+        stream: ask.stream,
+        prompt: answer.truth.prompt,
+        cached: answer.truth.cached,
+        completion: answer.truth.completion,
+        reasoning: answer.truth.reasoning,
+        cost_ticks: answer.truth.cost_ticks,
+        fault: (!faults.is_empty()).then(|| faults.to_string()),
+        ..Entry::default()
+    }
+}
+
+fn events(
+    route: Route,
+    answer: Answer,
+    envelope: &Envelope,
+    ask: &Ask,
+    faults: &Faults,
+) -> Box<dyn Events> {
+    match route {
+        Route::Chat => Box::new(ChatEvents::new(answer, envelope, ask.include_usage, faults)),
+        Route::Responses => Box::new(ResponsesEvents::new(&answer, envelope)),
+    }
+}
+
+/// A body in one piece, after the time its tokens take. Under faults it goes out in pieces and
+/// without a length, so that each of them can be the last.
+async fn whole(
+    route: Route,
+    answer: &Answer,
+    envelope: &Envelope,
+    steer: &Steer,
+    tally: Tally,
+    reset: Reset,
+) -> Content {
+    let tokens = u32::try_from(answer.words).unwrap_or(u32::MAX);
+    let wait = steer.first_token + steer.token_gap.saturating_mul(tokens);
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+    let body = match route {
+        Route::Chat => chat::completion(answer, envelope),
+        Route::Responses => responses::response(answer, envelope),
+    };
+    if steer.faults.is_empty() {
+        return Content::told(body, tally, answer.visible());
+    }
+    let body = spoil::body(body.as_bytes(), &steer.faults);
+    let halves = Box::new(Halves::new(&body, answer.visible()));
+    let steer = Steer { faults: steer.faults.for_body(), ..steer.clone() };
+    Content::streamed(Delivery::new(halves, &steer, 0, tally, reset).into_frames())
+}

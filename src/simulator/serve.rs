@@ -1,0 +1,65 @@
+//! Connections: taken in, served, and dropped when the simulator stops.
+
+use super::Simulator;
+use super::socket::{Reset, Socket};
+use super::truth::TruthLog;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a finished answer may wait for its line in the log file.
+const FLUSH_EVERY: Duration = Duration::from_millis(50);
+
+/// When a process is out of file descriptors, taking in more at once cannot work.
+const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(20);
+
+pub async fn accept(
+    simulator: Arc<Simulator>,
+    listener: TcpListener,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = serve(Arc::clone(&simulator), stream);
+                tasks.spawn(stop.clone().run_until_cancelled_owned(connection));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the simulator could not accept a connection");
+                tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection to its end, whichever way it ends.
+async fn serve(simulator: Arc<Simulator>, stream: TcpStream) {
+    // Small events must leave at once; a socket that refuses is about to fail anyway.
+    let _ = stream.set_nodelay(true);
+    let reset = Reset::default();
+    let socket = TokioIo::new(Socket::new(stream, reset.clone()));
+    let service = service_fn(move |request| {
+        let (simulator, reset) = (Arc::clone(&simulator), reset.clone());
+        async move { simulator.reply(request, reset).await }
+    });
+    if let Err(error) = http1::Builder::new().serve_connection(socket, service).await {
+        tracing::debug!(%error, "a connection to the simulator ended early");
+    }
+}
+
+pub async fn keep_log_flushed(log: Arc<TruthLog>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(FLUSH_EVERY)).await.is_some() {
+        log.flush();
+    }
+    log.flush();
+}
