@@ -6,6 +6,7 @@ pub mod id;
 pub mod plan;
 pub mod user;
 pub mod key;
+pub mod password;
 pub mod day;
 pub mod charge;
 pub mod caller;

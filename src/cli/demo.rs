@@ -1,13 +1,204 @@
-//! To be written.
+//! `knockx demo`: the gateway with nothing to set up, and the simulator as its upstream.
 
+use crate::account::id::PlanId;
+use crate::account::key::PlainKey;
+use crate::account::user::{Role, User};
+use crate::app::{self, Running};
+use crate::cli::serve::{Signals, Told};
+use crate::clock;
+use crate::config;
+use crate::simulator::Simulator;
+use crate::simulator::settings::Settings;
+use crate::store::{NewKey, NewUser};
+use crate::telemetry::log;
+use anyhow::Context;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-/// To be written.
+/// What differs from the defaults; the simulator's address and the data folder are added to it.
+const SETTINGS: &str = include_str!("../../config/demo.toml");
+const CALLER: &str = "demo@knockx.example";
+const ADMIN: &str = "admin@knockx.example";
+const PLAN: &str = "high-max";
+
+/// Runs the gateway with nothing to set up: embedded stores, simulated Grok, a user and an admin.
 #[derive(Debug, Default, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Example: knockx demo\n         knockx demo --json --listen 127.0.0.1:0")]
+pub struct Args {
+    /// Address of the public port; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
+    listen: Option<SocketAddr>,
+    /// Keeps the stores here; without it they live in a temporary folder.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Prints one JSON line once ready, for scripts.
+    #[arg(long)]
+    json: bool,
+}
 
-/// To be written.
+/// What a script needs to use the demo.
+#[derive(Serialize)]
+struct Ready {
+    base_url: String,
+    api_key: String,
+    admin_api_key: String,
+    admin_email: &'static str,
+    admin_password: String,
+    metrics_url: String,
+    simulator_url: String,
+    pid: u32,
+}
+
+/// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let _ = args;
-    anyhow::bail!("not built yet")
+    let mut signals = Signals::listen()?;
+    let folder = Folder::of(args.data_dir)?;
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let simulator = simulator(&tasks, stop.clone()).await?;
+    let listen = args.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8000)));
+    let settings = settings(listen, folder.path(), &simulator.url());
+    let config = config::load_from(Some(("demo.toml", &settings)), &config::log_variables())?;
+    log::init(&config.log)?;
+    let running = app::start(config).await?;
+    let ready = people(&running, simulator.url()).await?;
+    if args.json {
+        println!("{}", serde_json::to_string(&ready)?);
+    } else {
+        print!("{}", welcome(&ready));
+    }
+    while !matches!(signals.next().await, Told::End) {}
+    running.stop().await;
+    stop.cancel();
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn simulator(tasks: &TaskTracker, stop: CancellationToken) -> anyhow::Result<crate::simulator::Running> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no port for the simulator")?;
+    Simulator::start(Settings::default(), listener, tasks, stop).context("the simulator did not start")
+}
+
+/// The demo's configuration, as a file would hold it.
+fn settings(listen: SocketAddr, folder: &Path, simulator: &str) -> String {
+    let database = format!("sqlite:{}", folder.join("knockx.db").display());
+    let text = SETTINGS.replace("http://simulator.invalid/v1", &format!("{simulator}/v1"));
+    let mut head = String::new();
+    let _ = writeln!(head, "host = {:?}\nport = {}", listen.ip().to_string(), listen.port());
+    format!("{head}{text}\n[database]\nurl = {database:?}\n")
+}
+
+/// Makes sure of the demo's two users and gives each a new key.
+async fn people(running: &Running, simulator_url: String) -> anyhow::Result<Ready> {
+    let password = format!("demo-{}", PlainKey::generate()?.id());
+    let caller = person(running, CALLER, Role::User, None).await?;
+    let admin = person(running, ADMIN, Role::Admin, Some(&password)).await?;
+    let base = format!("http://{}", running.public_addr);
+    Ok(Ready {
+        base_url: format!("{base}/v1"),
+        api_key: key(running, &caller).await?,
+        admin_api_key: key(running, &admin).await?,
+        admin_email: ADMIN,
+        admin_password: password,
+        metrics_url: running.admin_addr.map(|addr| format!("http://{addr}/metrics")).unwrap_or_default(),
+        simulator_url,
+        pid: std::process::id(),
+    })
+}
+
+/// The user with this e-mail, made when there is none; an admin gets a new password each time.
+async fn person(running: &Running, email: &str, role: Role, password: Option<&str>) -> anyhow::Result<User> {
+    if let Some(user) = running.store.user_by_email(email).await? {
+        return Ok(user);
+    }
+    let user = NewUser {
+        email: email.to_owned(),
+        username: None,
+        password_hash: password.map(crate::account::password::hash).transpose()?,
+        role,
+        plan: PlanId::from(PLAN),
+        created_at: clock::now(),
+    };
+    Ok(running.store.add_user(&user).await?)
+}
+
+async fn key(running: &Running, user: &User) -> anyhow::Result<String> {
+    let plain = PlainKey::generate()?;
+    let key = NewKey {
+        id: plain.id(),
+        digest: plain.digest(&running.pepper),
+        last_four: plain.last_four().to_owned(),
+        name: "demo".to_owned(),
+        created_at: clock::now(),
+        expires_at: None,
+        limits: crate::account::key::KeyLimits::default(),
+    };
+    running.store.add_key(user.id, &key).await?;
+    Ok(plain.reveal().to_owned())
+}
+
+fn welcome(ready: &Ready) -> String {
+    let Ready { base_url, api_key, admin_email, admin_password, metrics_url, simulator_url, .. } = ready;
+    format!(
+        r#"
+KnockXPrime is running, with a simulated Grok behind it. Try it from another terminal:
+
+  curl -N {base_url}/chat/completions \
+    -H "Authorization: Bearer {api_key}" -H "Content-Type: application/json" \
+    -d '{{"model":"grok-4.3","stream":true,"messages":[{{"role":"user","content":"Hello!"}}]}}'
+
+or with the OpenAI SDK:
+
+  from openai import OpenAI
+  client = OpenAI(base_url="{base_url}", api_key="{api_key}")
+  for chunk in client.chat.completions.create(model="grok-4.3", stream=True,
+          messages=[{{"role": "user", "content": "Hello!"}}]):
+      print(chunk.choices[0].delta.content or "", end="", flush=True)
+
+  usage      curl {usage_url} -H "Authorization: Bearer {api_key}"
+  metrics    {metrics_url}
+  simulator  {simulator_url}/sim/stats
+  admin      {admin_email}  password {admin_password}  (logging in and the web console are not built yet)
+
+Ctrl-C ends it.
+"#,
+        usage_url = format!("{}/api/v1/chat/usage", base_url.trim_end_matches("/v1")),
+    )
+}
+
+/// The data folder: the caller's, or a temporary one that goes when the demo ends.
+enum Folder {
+    Kept(PathBuf),
+    Temporary(PathBuf),
+}
+
+impl Folder {
+    fn of(kept: Option<PathBuf>) -> anyhow::Result<Self> {
+        if let Some(path) = kept {
+            return Ok(Self::Kept(path));
+        }
+        let name = format!("knockx-demo-{}", PlainKey::generate()?.id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self::Temporary(path))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) | Self::Temporary(path) => path,
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Self::Temporary(path) = self {
+            let _ = std::fs::remove_dir_all(path);
+        }
+    }
 }

@@ -1,13 +1,100 @@
-//! To be written.
+//! `knockx serve`: the gateway, until it is told to end.
 
+use crate::app;
+use crate::config::{self, Config};
+use crate::telemetry::log::{self, FilterHandle};
+use anyhow::Context;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// To be written.
+/// Runs the gateway (the default command).
 #[derive(Debug, Default, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Example: GROK_API_KEY=xai-... knockx serve --config knockx.toml\n\n\
+    SIGTERM ends it softly; SIGHUP reads upstreams, models, plans and log filter again.")]
+pub struct Args {
+    /// A configuration file; without it, defaults and environment.
+    #[arg(long, value_name = "FILE", env = "KNOCKX_CONFIG")]
+    config: Option<PathBuf>,
+}
 
-/// To be written.
+/// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let _ = args;
-    anyhow::bail!("not built yet")
+    let config = config::load(args.config.as_deref())?;
+    config.require_upstream()?;
+    let filter = log::init(&config.log)?;
+    tracing::info!(config = %config.masked(), "effective configuration");
+    for note in &config.notes {
+        tracing::warn!("{note}");
+    }
+    let mut signals = Signals::listen()?;
+    let running = app::start(config).await?;
+    tracing::info!(public = %running.public_addr, admin = ?running.admin_addr, "ready");
+    loop {
+        match signals.next().await {
+            Told::End => break,
+            Told::Reload => reload(&args, &running, &filter).await,
+        }
+    }
+    tracing::info!("ending: open calls may finish");
+    running.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a signal asks for.
+pub enum Told {
+    End,
+    Reload,
+}
+
+/// The signals the gateway listens to.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Takes over the signals; from here on they no longer end the process by themselves.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn listen() -> anyhow::Result<Self> {
+        let take = |kind| signal(kind).context("cannot listen to signals");
+        Ok(Self {
+            terminate: take(SignalKind::terminate())?,
+            interrupt: take(SignalKind::interrupt())?,
+            hang_up: take(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next thing asked for.
+    pub async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::End,
+            _ = self.interrupt.recv() => Told::End,
+            _ = self.hang_up.recv() => Told::Reload,
+        }
+    }
+}
+
+/// Reads the configuration again; a bad one changes nothing and says why.
+async fn reload(args: &Args, running: &app::Running, filter: &FilterHandle) {
+    let loaded = config::load(args.config.as_deref()).map_err(anyhow::Error::from);
+    let usable = loaded.and_then(|config| config.require_upstream().map(|()| config).map_err(Into::into));
+    let applied = match usable {
+        Ok(config) => apply(config, running, filter).await,
+        Err(e) => Err(e),
+    };
+    match applied {
+        Ok(()) => tracing::info!("configuration reloaded"),
+        Err(e) => tracing::error!(error = %format!("{e:#}"), "configuration not reloaded; the old one stays"),
+    }
+}
+
+async fn apply(config: Config, running: &app::Running, filter: &FilterHandle) -> anyhow::Result<()> {
+    filter.set(&config.log.filter)?;
+    running.store.put_plans(&config.plans).await.context("cannot write the plans")?;
+    running.replace_catalog(config.catalog);
+    Ok(())
 }

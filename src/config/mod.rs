@@ -201,3 +201,10 @@ impl std::fmt::Display for MissingKey {
         write!(f, "set {} for the upstream `{}`", self.variables.join(" or "), self.upstream)
     }
 }
+
+/// The environment's say in logging, and nothing else: for commands that bring their own settings.
+#[must_use]
+pub fn logging_variables() -> layers::Environment {
+    let named = |name: &str| Some((name.to_owned(), std::env::var(name).ok()?));
+    ["RUST_LOG", "LOG_FORMAT"].into_iter().filter_map(named).collect()
+}

@@ -46,7 +46,7 @@ async fn send(session: &mut ServerSession, response: http::Response<Body>) -> Re
     }
     let bodiless = parts.status == http::StatusCode::NO_CONTENT || parts.status == http::StatusCode::NOT_MODIFIED;
     if !bodiless && !parts.headers.contains_key(header::CONTENT_LENGTH) {
-        match http_body::Body::size_hint(&body).exact() {
+        match axum::body::HttpBody::size_hint(&body).exact() {
             Some(length) => head.insert_header(header::CONTENT_LENGTH, length)?,
             None => head.insert_header(header::TRANSFER_ENCODING, "chunked")?,
         }

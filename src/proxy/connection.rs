@@ -88,7 +88,7 @@ async fn refuse_head(proxy: &Proxy, mut session: ServerSession, refusal: Refusal
     session.set_keepalive(None);
     let answer = refusal.answer();
     let mut head = pingora_http::ResponseHeader::build(answer.status, Some(4)).expect("our statuses are valid");
-    let body = answer.body.to_json();
+    let body = bytes::Bytes::from(answer.body.to_json());
     let _ = head.insert_header(http::header::CONTENT_TYPE, "application/json");
     let _ = head.insert_header("x-request-id", crate::account::id::RequestId::new().to_string());
     let _ = head.set_content_length(body.len());

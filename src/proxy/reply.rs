@@ -64,7 +64,7 @@ impl Replier<'_> {
         for (name, value) in headers {
             let _ = head.insert_header(name, value);
         }
-        self.json(session, head, body.to_json()).await?;
+        self.json(session, head, body.to_json().into()).await?;
         Ok(status)
     }
 

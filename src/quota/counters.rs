@@ -16,9 +16,13 @@ pub trait Counters: Send + Sync + 'static {
     async fn take(&self, claim: Claim, now: Timestamp) -> Result<Taken, CountersError>;
 
     /// Raises a running call's reservation by up to `want` tokens, and by nothing when fewer than
-    /// `least` are free. Returns what was added; it is durable on return.
-    async fn extend(&self, request: RequestId, want: u64, least: u64)
-    -> Result<u64, CountersError>;
+    /// `least` are free. What was added is durable on return.
+    async fn extend(
+        &self,
+        request: RequestId,
+        want: u64,
+        least: u64,
+    ) -> Result<Extended, CountersError>;
 
     /// Ends a lease: what was used is used, what was only reserved is free again, one ledger row
     /// follows. A second settlement of a request changes nothing. Durable on return; it happens
