@@ -1,0 +1,28 @@
+# What we type often. `just check` is what runs on every change.
+
+default:
+    @just --list
+
+# everything that must hold before a change lands
+check:
+    scripts/test
+
+# formatting, lints and unit tests
+quick:
+    scripts/test --quick
+
+# a gateway with nothing to set up, against the built-in simulator
+demo:
+    cargo run --release -- demo
+
+# load and latency against nginx and no gateway at all
+load *args:
+    benches/load/run {{ args }}
+
+# licences, bans and sources of the dependencies
+deny:
+    cargo deny --locked check licenses bans sources
+
+# where a build from nothing spends its time (an HTML page in target/cargo-timings)
+timings:
+    CARGO_TARGET_DIR=target/timings cargo build --release --locked --timings
