@@ -6,6 +6,8 @@
 
 use crate::account::day::Day;
 use crate::account::key::Pepper;
+use crate::account::password;
+use crate::account::user::Role;
 use crate::callers::cache::CallerCache;
 use crate::callers::open::OpenCalls;
 use crate::callers::watch::Watch;
@@ -20,7 +22,7 @@ use crate::quota::memory::MemoryCounters;
 use crate::store::{self, NewUser, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
-use crate::upstream::catalog::{Catalog, Secret};
+use crate::upstream::catalog::Catalog;
 use crate::usage::journal::Journal;
 use anyhow::Context;
 use jiff::ToSpan;
@@ -222,10 +224,35 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
 /// Makes the configured admin when the store has no admin yet.
 async fn add_first_admin(config: &Config, store: &dyn Store) -> anyhow::Result<()> {
     let Some(admin) = &config.first_admin else { return Ok(()) };
-    let password: &Secret = &admin.password;
-    let user = NewUser::admin(&admin.email, password.expose(), clock::now())?;
-    store::add_first_admin(store, user).await.context("cannot make the first admin")?;
+    if has_admin(store).await? {
+        return Ok(());
+    }
+    let plan = config.plans.first().context("an admin needs a plan, and no plan is configured")?;
+    let user = NewUser {
+        email: admin.email.trim().to_lowercase(),
+        username: None,
+        password_hash: Some(password::hash(admin.password.expose())?),
+        role: Role::Admin,
+        plan: plan.id.clone(),
+        created_at: clock::now(),
+    };
+    store.add_user(&user).await.context("cannot make the first admin")?;
     Ok(())
+}
+
+async fn has_admin(store: &dyn Store) -> anyhow::Result<bool> {
+    const PAGE: u32 = 500;
+    let mut after = None;
+    loop {
+        let page = store.users(after, PAGE).await?;
+        if page.iter().any(|user| user.role == Role::Admin) {
+            return Ok(true);
+        }
+        match page.last() {
+            Some(last) => after = Some(last.id),
+            None => return Ok(false),
+        }
+    }
 }
 
 async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {

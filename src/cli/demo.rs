@@ -13,7 +13,6 @@ use crate::store::{NewKey, NewUser};
 use crate::telemetry::log;
 use anyhow::Context;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -64,7 +63,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let simulator = simulator(&tasks, stop.clone()).await?;
     let listen = args.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8000)));
     let settings = settings(listen, folder.path(), &simulator.url());
-    let config = config::load_from(Some(("demo.toml", &settings)), &config::log_variables())?;
+    let config = config::load_from(Some(("demo.toml", &settings)), &config::logging_variables())?;
     log::init(&config.log)?;
     let running = app::start(config).await?;
     let ready = people(&running, simulator.url()).await?;

@@ -23,7 +23,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = config::load(args.config.as_deref())?;
     config.require_upstream()?;
     let filter = log::init(&config.log)?;
-    tracing::info!(config = %config.masked(), "effective configuration");
+    tracing::info!(config = %config, "effective configuration");
     for note in &config.notes {
         tracing::warn!("{note}");
     }

@@ -108,7 +108,7 @@ impl Reservation {
 
     fn charge(&self, ending: &Ending) -> Charge {
         let ended = clock::instant();
-        let cost = self.model.prices.cost_micro_dollars(ending.cost_ticks, &ending.tokens);
+        let cost = self.model.prices.cost_micro_dollars(&ending.tokens, ending.cost_ticks);
         Charge {
             request: self.request,
             user: self.caller.user,
