@@ -1,1 +1,178 @@
 //! OpenAI's error object, and the upstream's errors read into it.
+//!
+//! The only place that decides what a caller is told of an upstream's failure; how upstreams
+//! word it is known to [`super::complaint`]. Invariant: what concerns the operator's
+//! account (a wrong key, used-up credits) never reaches the caller as the caller's own fault,
+//! and no message carries keys, account ids or addresses.
+
+use super::complaint::Complaint;
+use super::redact::redact;
+use serde_json::Value;
+use std::borrow::Cow;
+
+/// OpenAI's error object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorBody {
+    pub message: String,
+    /// `type` on the wire.
+    pub kind: &'static str,
+    pub param: Option<String>,
+    pub code: Option<Cow<'static, str>>,
+}
+
+/// An upstream's error, ready for the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamError {
+    pub fault: Fault,
+    /// The status the caller gets.
+    pub status: u16,
+    pub body: ErrorBody,
+    /// What the upstream said, redacted, for the operator's log only.
+    pub detail: String,
+}
+
+/// Whose fault it is, and so who may try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The request itself: no upstream would take it.
+    Request,
+    /// The prompt does not fit the model.
+    TooLong,
+    /// The upstream does not have the model.
+    Model,
+    /// The upstream's content rules.
+    Content,
+    /// The upstream limits the operator's rate.
+    Rate,
+    /// The operator's key is wrong, blocked or not allowed to do this.
+    OperatorKey,
+    /// The operator's credits are used up.
+    OperatorQuota,
+    /// The upstream is overloaded or being repaired.
+    Unavailable,
+    /// The upstream waited too long for itself.
+    Timeout,
+    /// Anything else that went wrong on the other side.
+    Broken,
+}
+
+impl ErrorBody {
+    /// The error as it goes out: `{"error":{…}}`.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let [message, kind] = [self.message.as_str(), self.kind].map(Value::from);
+        let [param, code] = [self.param.as_deref(), self.code.as_deref()].map(Value::from);
+        format!(
+            "{{\"error\":{{\"message\":{message},\"type\":{kind},\"param\":{param},\"code\":{code}}}}}"
+        )
+    }
+}
+
+impl Fault {
+    /// Whether another upstream may do better.
+    #[must_use]
+    pub fn retriable(self) -> bool {
+        !matches!(self, Self::Request | Self::TooLong | Self::Content)
+    }
+
+    /// Whether it speaks against the upstream's health.
+    #[must_use]
+    pub fn is_outage(self) -> bool {
+        matches!(
+            self,
+            Self::OperatorKey
+                | Self::OperatorQuota
+                | Self::Unavailable
+                | Self::Timeout
+                | Self::Broken
+        )
+    }
+}
+
+impl UpstreamError {
+    /// Reads a reply whose status is not a success.
+    #[must_use]
+    pub fn read(status: u16, content_type: Option<&str>, body: &[u8]) -> Self {
+        let is_html = content_type.is_some_and(|kind| kind.contains("html"));
+        let complaint = if is_html { Complaint::default() } else { Complaint::read(body) };
+        Self::translate(status, &complaint)
+    }
+
+    /// The error in a whole reply with a success status, if it is one: xAI answers some failures
+    /// with 200 and an error body.
+    #[must_use]
+    pub fn in_reply(body: &[u8]) -> Option<Self> {
+        let complaint = Complaint::read(body);
+        let is_error = complaint.has_error && !complaint.has_choices;
+        is_error.then(|| Self::translate(complaint.implied_status(), &complaint))
+    }
+
+    /// The error in an event of a stream that had begun.
+    #[must_use]
+    pub fn in_band(data: &[u8]) -> Option<Self> {
+        let complaint = Complaint::read(data);
+        complaint.understood().then(|| Self::translate(complaint.implied_status(), &complaint))
+    }
+
+    fn translate(status: u16, said: &Complaint) -> Self {
+        let fault = said.fault(status);
+        let detail = redact(&said.message);
+        let (status, kind, code) = answer(fault, status);
+        let message = own_words(fault).map_or_else(|| for_caller(&detail), str::to_owned);
+        let (param, code) = match fault {
+            Fault::Request => (said.param.clone(), said.openai_code()),
+            Fault::TooLong => (Some("messages".to_owned()), code.map(Cow::Borrowed)),
+            Fault::Model => (Some("model".to_owned()), code.map(Cow::Borrowed)),
+            _ => (None, code.map(Cow::Borrowed)),
+        };
+        let kind = if said.is_about_tokens(fault) { "tokens" } else { kind };
+        Self { fault, status, body: ErrorBody { message, kind, param, code }, detail }
+    }
+}
+
+/// Status, type and code the caller gets: the one table.
+fn answer(fault: Fault, upstream: u16) -> (u16, &'static str, Option<&'static str>) {
+    const REQUEST: &str = "invalid_request_error";
+    match fault {
+        Fault::Request if upstream == 413 => (413, REQUEST, None),
+        Fault::Request => (400, REQUEST, None),
+        Fault::TooLong => (400, REQUEST, Some("context_length_exceeded")),
+        Fault::Model => (404, REQUEST, Some("model_not_found")),
+        Fault::Content => (403, REQUEST, Some("content_policy_violation")),
+        Fault::Rate => (429, "requests", Some("rate_limit_exceeded")),
+        Fault::OperatorKey => (502, "server_error", Some("upstream_auth")),
+        Fault::OperatorQuota => (503, "server_error", Some("upstream_quota")),
+        Fault::Unavailable => (503, "server_error", Some("upstream_unavailable")),
+        Fault::Timeout => (504, "server_error", Some("upstream_timeout")),
+        Fault::Broken => (502, "server_error", Some("upstream_error")),
+    }
+}
+
+/// What the caller reads where the upstream's own words are for the operator.
+fn own_words(fault: Fault) -> Option<&'static str> {
+    match fault {
+        Fault::Request | Fault::TooLong | Fault::Model | Fault::Content => None,
+        Fault::Rate => {
+            Some("The model's upstream is rate limited right now. Please try again shortly.")
+        }
+        Fault::OperatorKey => Some("The gateway could not authenticate with the model's upstream."),
+        Fault::OperatorQuota => Some("The gateway's account at the model's upstream is exhausted."),
+        Fault::Unavailable => {
+            Some("The model's upstream is unavailable right now. Please try again.")
+        }
+        Fault::Timeout => Some("The model's upstream took too long to answer."),
+        Fault::Broken => Some("The model's upstream failed to answer this request."),
+    }
+}
+
+/// The upstream's own words, where they are about the caller's request.
+fn for_caller(redacted: &str) -> String {
+    if redacted.trim().is_empty() {
+        return "The model's upstream refused this request.".to_owned();
+    }
+    redacted.to_owned()
+}
+
+#[cfg(test)]
+#[path = "tests/error.rs"]
+mod tests;

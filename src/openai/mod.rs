@@ -1,6 +1,12 @@
 //! The OpenAI wire format, as far as the gateway reads or writes it. Pure: no I/O, no clock.
 
 pub mod request;
+pub mod prompt;
+mod splice;
 pub mod sse;
+pub mod chunk;
 pub mod usage;
 pub mod error;
+mod complaint;
+mod redact;
+pub mod json;

@@ -1,32 +1,163 @@
 //! How many output tokens a running answer has, seen event by event.
+//!
+//! Needed while the answer runs (is there still quota?) and at its end when usage never came.
+//! Three answers, from cheap to sure: [`Meter::output_ceiling`] by the kinds of bytes seen,
+//! [`Meter::output_counted`] by the tokenizer, [`Meter::usage`] by the upstream. The first two
+//! know what was shown; reasoning that an upstream hides or sums up is in its usage only.
+//!
+//! Memory is bounded by [`FOLD_AT`] however long the answer: text that has been counted is
+//! forgotten.
 
+use super::estimate::count;
+use crate::openai::chunk::{Choice, Chunk, Kind};
+use crate::openai::json;
 use crate::openai::usage::Usage;
+use serde_json::value::RawValue;
+
+/// Bytes of uncounted text that are kept before they are counted.
+pub const FOLD_AT: usize = 16 << 10;
+/// Bytes without a blank after which text is counted although a token may be torn apart.
+const LONG_WORD: usize = 1 << 10;
 
 /// Watches the parsed events of one answer.
 #[derive(Debug, Default)]
-pub struct Meter {}
+pub struct Meter {
+    /// Pieces of output that were not empty: an upstream sends at least one token in each.
+    deltas: u64,
+    /// Quarters of a token, by the kinds of characters seen.
+    quarters: u64,
+    /// Tokens of text that has been counted and forgotten.
+    folded: u64,
+    /// Text yet to be counted, all of one choice and kind.
+    pending: String,
+    lane: Option<(u64, Kind)>,
+    usage: Option<Usage>,
+    finished: bool,
+}
 
 impl Meter {
-    /// Takes in one event's data (a `chat.completion.chunk` as JSON).
+    /// Takes in one event's data (a `chat.completion.chunk` as JSON), or a whole reply.
     pub fn event(&mut self, data: &[u8]) {
-        let _ = data;
+        match Chunk::parse(data) {
+            Some(chunk) => self.chunk(&chunk),
+            // What cannot be read may still be output.
+            None if data.trim_ascii() == b"[DONE]" || data.trim_ascii().is_empty() => {}
+            None => self.deltas += 1,
+        }
+    }
+
+    /// Takes in one chunk that has been read already.
+    pub fn chunk(&mut self, chunk: &Chunk<'_>) {
+        self.usage = chunk.usage.or(self.usage);
+        for choice in chunk.choices() {
+            self.finished |= choice.finish().is_some();
+            choice.each_text(&mut |kind, raw| self.piece(choice, kind, raw));
+        }
     }
 
     /// Output tokens so far, never fewer than a tokenizer would count on usual text; cheap.
+    ///
+    /// Usual text is prose and code in any language: there it is two to four times the o200k
+    /// count. Text made to be expensive (base64, rare Chinese characters) can exceed it.
     #[must_use]
     pub fn output_ceiling(&self) -> u64 {
-        0
+        self.deltas.max(self.quarters.div_ceil(4))
     }
 
     /// Output tokens so far by the tokenizer: costs time, used near a limit and when usage never came.
+    ///
+    /// At least one for each delta, as upstreams send whole tokens. The o200k part is exact for
+    /// an answer of one choice whose words have blanks between them; where text without blanks is
+    /// counted in stretches of a kilobyte, each cut may add a token or two. Calling it often is
+    /// fine: no text is counted twice but the last [`LONG_WORD`] bytes.
     #[must_use]
     pub fn output_counted(&mut self) -> u64 {
-        0
+        self.fold_words();
+        self.deltas.max(self.folded + count(&self.pending))
     }
 
     /// The last usage object seen.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
-        None
+        self.usage
+    }
+
+    /// Whether any output was seen.
+    #[must_use]
+    pub fn text_seen(&self) -> bool {
+        self.deltas > 0
+    }
+
+    /// Whether a choice has given its reason to end.
+    #[must_use]
+    pub fn finished(&self) -> bool {
+        self.finished
+    }
+
+    fn piece(&mut self, choice: &Choice<'_>, kind: Kind, raw: &RawValue) {
+        let text = json::text(raw);
+        self.deltas += 1;
+        self.quarters += text.chars().map(quarters).sum::<u64>();
+        let lane = Some((choice.index, kind));
+        if self.lane != lane {
+            self.fold_all();
+            self.lane = lane;
+        }
+        let mut rest = &*text;
+        while !rest.is_empty() {
+            let room = FOLD_AT.saturating_sub(self.pending.len());
+            let (now, later) = rest.split_at(rest.floor_char_boundary(room));
+            self.pending.push_str(now);
+            if !later.is_empty() {
+                self.fold_words();
+            }
+            rest = later;
+        }
+    }
+
+    /// Counts the words that are sure to be whole, and forgets them.
+    ///
+    /// A space behind anything but white space begins a new word in o200k, whatever comes next:
+    /// the parts before and behind it count the same together and apart.
+    fn fold_words(&mut self) {
+        let bytes = self.pending.as_bytes();
+        let boundary = memchr::memrchr_iter(b' ', bytes)
+            .find(|at| *at > 0 && !ends_in_white(&self.pending[..*at]))
+            .unwrap_or(0);
+        if self.pending.len() - boundary > LONG_WORD {
+            return self.fold_all();
+        }
+        self.folded += count(&self.pending[..boundary]);
+        self.pending.drain(..boundary);
+    }
+
+    fn fold_all(&mut self) {
+        self.folded += count(&self.pending);
+        self.pending.clear();
     }
 }
+
+/// What one character costs at most in usual text, in quarters of an o200k token.
+fn quarters(c: char) -> u64 {
+    match c {
+        'a'..='z' | 'A'..='Z' | ' ' => 2,
+        // Tibetan and Ethiopic, which o200k hardly knows.
+        '\u{F00}'..='\u{FFF}' | '\u{1200}'..='\u{139F}' => 10,
+        // Digits, signs, Latin letters with marks; Burmese, Georgian, Khmer.
+        '\0'..='\u{2FF}' | '\u{1000}'..='\u{1FFF}' => 4,
+        // Greek, Cyrillic, Hebrew, Arabic, the scripts of India, Thai.
+        '\u{300}'..='\u{EFF}' => 3,
+        // Chinese, Japanese, Korean.
+        '\u{3000}'..='\u{D7FF}' => 8,
+        // Mathematics, emoji, the rest.
+        _ => 12,
+    }
+}
+
+fn ends_in_white(text: &str) -> bool {
+    text.ends_with(char::is_whitespace)
+}
+
+#[cfg(test)]
+#[path = "tests/meter.rs"]
+mod tests;

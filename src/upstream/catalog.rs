@@ -1,8 +1,12 @@
 //! The catalog: models as callers name them, the upstreams that serve them, and their prices.
 
+use crate::account::charge::TokenCount;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// The unit of the price list below in that of the ledger.
+const TICKS_PER_MICRO_DOLLAR: u64 = 10_000;
 
 /// Everything a request may be routed to. Replaced whole on reload.
 #[derive(Debug, Clone, Default)]
@@ -118,5 +122,94 @@ impl Catalog {
     #[must_use]
     pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
         self.models.iter().find(|m| &*m.id == name || m.aliases.iter().any(|a| &**a == name))
+    }
+}
+
+impl Prices {
+    /// What the tokens cost, in ticks.
+    ///
+    /// Cached tokens are part of the prompt and have their own price; reasoning is paid as output.
+    /// Once the prompt is long, the long price is that of the whole request.
+    #[must_use]
+    pub fn cost_ticks(&self, tokens: &TokenCount) -> u64 {
+        let is_long = self.long_from > 0 && tokens.prompt >= self.long_from;
+        let step = if is_long { &self.long } else { &self.short };
+        let cached = tokens.cached.min(tokens.prompt);
+        let output = tokens.completion.saturating_add(tokens.reasoning);
+        let input_cost = (tokens.prompt - cached).saturating_mul(step.input);
+        let cached_cost = cached.saturating_mul(step.cached_input);
+        let output_cost = output.saturating_mul(step.output);
+        input_cost.saturating_add(cached_cost).saturating_add(output_cost)
+    }
+
+    /// What the call cost, in millionths of a dollar, half of one rounded up. What the upstream
+    /// reports as charged wins over our own arithmetic: it has the server's tools in it.
+    #[must_use]
+    pub fn cost_micro_dollars(&self, tokens: &TokenCount, reported_ticks: Option<i64>) -> i64 {
+        let reported = reported_ticks.and_then(|ticks| u64::try_from(ticks).ok());
+        let ticks = reported.unwrap_or_else(|| self.cost_ticks(tokens));
+        let rounded_up = ticks % TICKS_PER_MICRO_DOLLAR >= TICKS_PER_MICRO_DOLLAR / 2;
+        let micro_dollars = ticks / TICKS_PER_MICRO_DOLLAR + u64::from(rounded_up);
+        i64::try_from(micro_dollars).unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Grok 4.3 and 4.7 as on the price list.
+    const GROK_4_3: Prices = Prices {
+        short: PriceStep { input: 12_500, cached_input: 2_000, output: 25_000 },
+        long: PriceStep { input: 25_000, cached_input: 4_000, output: 50_000 },
+        long_from: 200_000,
+    };
+    const GROK_4_7: Prices = Prices {
+        short: PriceStep { input: 20_000, cached_input: 5_000, output: 60_000 },
+        long: PriceStep { input: 40_000, cached_input: 10_000, output: 120_000 },
+        long_from: 200_000,
+    };
+
+    fn tokens(prompt: u64, cached: u64, completion: u64, reasoning: u64) -> TokenCount {
+        TokenCount { prompt, cached, completion, reasoning }
+    }
+
+    #[test]
+    fn costs_follow_the_price_list() {
+        for (prices, tokens, expected) in [
+            (GROK_4_3, tokens(1, 0, 0, 0), 12_500),
+            (GROK_4_3, tokens(214, 192, 12, 87), 3_134_000),
+            (GROK_4_3, tokens(207, 192, 9, 31), 1_571_500),
+            (GROK_4_3, tokens(199_999, 0, 1, 0), 199_999 * 12_500 + 25_000),
+            (GROK_4_3, tokens(200_000, 0, 1, 0), 200_000 * 25_000 + 50_000),
+            (GROK_4_3, tokens(200_000, 200_000, 0, 1), 200_000 * 4_000 + 50_000),
+            (GROK_4_7, tokens(1_000_000, 0, 0, 0), 4 * 10_000_000_000),
+            (GROK_4_7, tokens(0, 0, 50_000, 50_000), 6_000_000_000),
+            (Prices { long_from: 0, ..GROK_4_7 }, tokens(300_000, 0, 0, 0), 300_000 * 20_000),
+            (GROK_4_7, tokens(2, 9, 0, 0), 2 * 5_000),
+            (Prices::default(), tokens(9, 9, 9, 9), 0),
+            (GROK_4_7, tokens(u64::MAX, 0, u64::MAX, u64::MAX), u64::MAX),
+        ] {
+            assert_eq!(prices.cost_ticks(&tokens), expected, "{tokens:?}");
+        }
+    }
+
+    #[test]
+    fn money_is_rounded_half_up_and_what_is_reported_wins() {
+        let call = tokens(214, 192, 12, 87);
+        for (reported, expected) in [
+            (None, 313),
+            (Some(0), 0),
+            (Some(4_999), 0),
+            (Some(5_000), 1),
+            (Some(14_999), 1),
+            (Some(53_134_000), 5_313),
+            (Some(-1), 313),
+            (Some(i64::MAX), i64::MAX / 10_000 + 1),
+        ] {
+            assert_eq!(GROK_4_3.cost_micro_dollars(&call, reported), expected, "{reported:?}");
+        }
+        let all = tokens(u64::MAX, 0, 0, 0);
+        assert_eq!(GROK_4_3.cost_micro_dollars(&all, None), 1_844_674_407_370_955);
     }
 }

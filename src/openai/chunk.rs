@@ -1,0 +1,245 @@
+//! One chunk of a streamed answer: what the gateway reads of it, and the few it writes itself.
+//!
+//! Chunks are relayed as bytes; nothing here re-encodes them. A chunk that cannot be read is
+//! relayed all the same. The same reader takes a whole reply, whose `message` is one large delta.
+
+use super::error::{ErrorBody, UpstreamError};
+use super::json::{self, each_element, each_member};
+use super::usage::Usage;
+use crate::account::charge::TokenCount;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// The end of a stream, as it goes to the caller.
+pub const DONE: &[u8] = b"data: [DONE]\n\n";
+
+/// Choices that [`Seen`] keeps apart: as many as one call may ask for.
+const MAX_CHOICES: usize = 128;
+
+/// A `chat.completion.chunk` or a `chat.completion`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Chunk<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    created: Option<&'a RawValue>,
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow, rename = "usage")]
+    written_usage: Option<&'a RawValue>,
+    #[serde(borrow, rename = "error")]
+    written_error: Option<&'a RawValue>,
+    #[serde(borrow, rename = "choices")]
+    written_choices: Option<Vec<Choice<'a>>>,
+    #[serde(skip)]
+    pub usage: Option<Usage>,
+    /// The upstream failed after its answer had begun.
+    #[serde(skip)]
+    pub error: Option<UpstreamError>,
+}
+
+/// What a chunk says of one choice.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Choice<'a> {
+    pub index: u64,
+    #[serde(borrow)]
+    finish_reason: Option<&'a RawValue>,
+    #[serde(borrow, alias = "message")]
+    delta: Option<&'a RawValue>,
+    /// The older completions endpoint has the text here.
+    #[serde(borrow)]
+    text: Option<&'a RawValue>,
+}
+
+/// What a piece of output is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Content,
+    Reasoning,
+    Refusal,
+    ToolName,
+    ToolArguments,
+}
+
+/// What the chunks of one answer have in common, to write further ones that fit.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// As they were written, quotes and all.
+    id: Option<String>,
+    created: Option<String>,
+    model: Option<String>,
+    /// Index of each choice, and whether it still runs.
+    choices: Vec<(u64, bool)>,
+}
+
+impl<'a> Chunk<'a> {
+    /// Reads an event's data or a reply's body; `None` when it is not understood.
+    #[must_use]
+    pub fn parse(data: &'a [u8]) -> Option<Self> {
+        let mut chunk: Self = json::object(data)?;
+        chunk.usage = chunk.written_usage.and_then(|raw| Usage::parse(raw.get().as_bytes()));
+        if chunk.written_error.is_some_and(|raw| !json::is_null(raw)) {
+            chunk.error = UpstreamError::in_band(data);
+        }
+        Some(chunk)
+    }
+
+    /// Whether the chunk is there for its usage only: the one to take out again when the caller
+    /// had not asked for it.
+    #[must_use]
+    pub fn is_usage_only(&self) -> bool {
+        let no_choices = self.written_choices.as_ref().is_some_and(Vec::is_empty);
+        let has_usage = self.written_usage.is_some_and(|raw| !json::is_null(raw));
+        no_choices && has_usage && self.error.is_none()
+    }
+
+    /// The choices it speaks of.
+    #[must_use]
+    pub fn choices(&self) -> &[Choice<'a>] {
+        self.written_choices.as_deref().unwrap_or_default()
+    }
+}
+
+impl<'a> Choice<'a> {
+    /// Why the choice ended. An empty reason, which xAI sends with tool calls, is none.
+    #[must_use]
+    pub fn finish(&self) -> Option<Cow<'a, str>> {
+        let raw = self.finish_reason.filter(|raw| raw.get().starts_with('"'))?;
+        Some(json::text(raw)).filter(|reason| !reason.is_empty())
+    }
+
+    /// Calls `visit` with every piece of output that is not empty.
+    pub fn each_text(&self, visit: &mut dyn FnMut(Kind, &'a RawValue)) {
+        let mut give = |kind, raw: &'a RawValue| {
+            if json::text_len(raw) > 0 && !json::is_null(raw) {
+                visit(kind, raw);
+            }
+        };
+        if let Some(text) = self.text {
+            give(Kind::Content, text);
+        }
+        let Some(delta) = self.delta.filter(|raw| !json::is_null(raw)) else { return };
+        let mut has_reasoning = false;
+        let _ = each_member(delta.get(), |name, value| match &*name {
+            "content" => give(Kind::Content, value),
+            "refusal" => give(Kind::Refusal, value),
+            // Some servers send the same reasoning under two names.
+            "reasoning_content" | "reasoning" | "thinking" if !has_reasoning => {
+                has_reasoning = !json::is_null(value);
+                give(Kind::Reasoning, value);
+            }
+            "tool_calls" => {
+                let _ = each_element(value.get(), |call| tool_call(call, &mut give));
+            }
+            "function_call" => function(value, &mut give),
+            _ => {}
+        });
+    }
+}
+
+fn tool_call<'a>(call: &'a RawValue, give: &mut dyn FnMut(Kind, &'a RawValue)) {
+    let _ = each_member(call.get(), |name, value| match &*name {
+        "function" | "custom" => function(value, give),
+        _ => {}
+    });
+}
+
+fn function<'a>(call: &'a RawValue, give: &mut dyn FnMut(Kind, &'a RawValue)) {
+    let _ = each_member(call.get(), |name, value| match &*name {
+        "name" => give(Kind::ToolName, value),
+        "arguments" | "input" => give(Kind::ToolArguments, value),
+        _ => {}
+    });
+}
+
+impl Seen {
+    /// Takes in one chunk.
+    pub fn note(&mut self, chunk: &Chunk<'_>) {
+        keep(&mut self.id, chunk.id);
+        keep(&mut self.created, chunk.created);
+        keep(&mut self.model, chunk.model);
+        for choice in chunk.choices() {
+            let runs = choice.finish().is_none();
+            let known = self.choices.iter().position(|(index, _)| *index == choice.index);
+            if let Some(at) = known {
+                self.choices[at].1 &= runs;
+            } else if self.choices.len() < MAX_CHOICES {
+                self.choices.push((choice.index, runs));
+            }
+        }
+    }
+
+    /// Whether every choice that began has given its reason to end.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        !self.choices.is_empty() && self.choices.iter().all(|(_, runs)| !runs)
+    }
+
+    /// The choices that still run; the first one when none has begun.
+    fn running(&self) -> Vec<u64> {
+        if self.choices.is_empty() {
+            return vec![0];
+        }
+        self.choices.iter().filter(|(_, runs)| *runs).map(|(index, _)| *index).collect()
+    }
+
+    /// One event in this answer's style, from members to put behind the common ones.
+    fn event(&self, members: &str) -> String {
+        let id = self.id.as_deref().unwrap_or("\"chatcmpl-cut\"");
+        let created = self.created.as_deref().unwrap_or("0");
+        let model = self.model.as_deref().unwrap_or("\"\"");
+        format!(
+            "data: {{\"id\":{id},\"object\":\"chat.completion.chunk\",\"created\":{created},\
+             \"model\":{model},{members}}}\n\n"
+        )
+    }
+}
+
+/// Events that end an answer early the way a token limit would: one for each choice that still
+/// runs, and the usage where the caller asked for it. [`DONE`] is not among them.
+#[must_use]
+pub fn length_cut(seen: &Seen, usage: Option<&TokenCount>) -> Bytes {
+    let mut events = String::new();
+    for index in seen.running() {
+        events += &seen.event(&format!(
+            "\"choices\":[{{\"index\":{index},\"delta\":{{}},\"finish_reason\":\"length\"}}]"
+        ));
+    }
+    if let Some(tokens) = usage {
+        events += &seen.event(&format!("\"choices\":[],\"usage\":{}", usage_object(tokens)));
+    }
+    events.into()
+}
+
+/// The event that tells the caller of an error once the answer has begun.
+#[must_use]
+pub fn error_event(error: &ErrorBody) -> Bytes {
+    format!("data: {}\n\n", error.to_json()).into()
+}
+
+/// A usage object by OpenAI's arithmetic, reasoning folded into the completion.
+fn usage_object(tokens: &TokenCount) -> serde_json::Value {
+    serde_json::json!({
+        "prompt_tokens": tokens.prompt,
+        "completion_tokens": tokens.completion.saturating_add(tokens.reasoning),
+        "total_tokens": tokens.total(),
+        "prompt_tokens_details": { "cached_tokens": tokens.cached },
+        "completion_tokens_details": { "reasoning_tokens": tokens.reasoning },
+    })
+}
+
+/// Keeps the first value seen, if it is short and of one line: it will stand in an event of ours.
+fn keep(kept: &mut Option<String>, raw: Option<&RawValue>) {
+    let short = raw.filter(|raw| !json::is_null(raw) && raw.get().len() <= 256);
+    if let (None, Some(raw)) = (&kept, short.filter(|raw| !raw.get().contains(['\n', '\r']))) {
+        *kept = Some(raw.get().to_owned());
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/chunk.rs"]
+mod tests;

@@ -1,0 +1,236 @@
+//! JSON as raw text: walking it without copying, reading its strings late, and the two checks
+//! that serde_json leaves out when it skips a value.
+//!
+//! Owns no meaning: which member matters is for [`super::request`] and [`super::chunk`] to say.
+
+use memchr::memchr2;
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+
+/// Levels of nesting above which a body is refused; the same as serde_json's own limit, which it
+/// keeps for values it builds but not for values it skips.
+pub const MAX_DEPTH: usize = 128;
+
+/// Why valid JSON is still refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unsound {
+    #[error("it is nested more than {MAX_DEPTH} levels deep")]
+    TooDeep,
+    #[error("it has half of a surrogate pair, which is not a character")]
+    LoneSurrogate,
+}
+
+/// Checks nesting and escapes of a text that serde_json has accepted.
+///
+/// # Errors
+/// [`Unsound`].
+pub fn check(json: &[u8]) -> Result<(), Unsound> {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while let Some(byte) = json.get(at) {
+        at += 1;
+        match byte {
+            b'"' => at = after_string(json, at)?,
+            b'{' | b'[' if depth == MAX_DEPTH => return Err(Unsound::TooDeep),
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The object in `json` as a `T`; `None` for anything else, an array too, which serde would take
+/// for a struct's fields in order.
+#[must_use]
+pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    let is_object = json.trim_ascii_start().starts_with(b"{");
+    is_object.then(|| serde_json::from_slice(json).ok())?
+}
+
+/// Calls `visit` with every member of an object, in order, names unescaped.
+///
+/// # Errors
+/// When `json` is not one JSON object.
+pub fn each_member<'a>(
+    json: &'a str,
+    visit: impl FnMut(Cow<'a, str>, &'a RawValue),
+) -> serde_json::Result<()> {
+    let mut reader = serde_json::Deserializer::from_str(json);
+    reader.deserialize_map(Members(visit))?;
+    reader.end()
+}
+
+/// Calls `visit` with every element of an array, in order.
+///
+/// # Errors
+/// When `json` is not one JSON array.
+pub fn each_element<'a>(json: &'a str, visit: impl FnMut(&'a RawValue)) -> serde_json::Result<()> {
+    let mut reader = serde_json::Deserializer::from_str(json);
+    reader.deserialize_seq(Elements(visit))?;
+    reader.end()
+}
+
+/// The text of a JSON string; any other value is its own text.
+#[must_use]
+pub fn text(raw: &RawValue) -> Cow<'_, str> {
+    let json = raw.get();
+    match inside_quotes(json) {
+        None => Cow::Borrowed(json),
+        Some(inside) if !inside.contains('\\') => Cow::Borrowed(inside),
+        // A lone surrogate cannot be decoded; its escapes then stand for themselves.
+        Some(inside) => serde_json::from_str(json).map_or(Cow::Borrowed(inside), Cow::Owned),
+    }
+}
+
+/// The most bytes that [`text`] can have, without decoding: an escape is never shorter than what
+/// it stands for.
+#[must_use]
+pub fn text_len(raw: &RawValue) -> usize {
+    inside_quotes(raw.get()).map_or(raw.get().len(), str::len)
+}
+
+/// Whether the value is `null`.
+#[must_use]
+pub fn is_null(raw: &RawValue) -> bool {
+    raw.get() == "null"
+}
+
+fn inside_quotes(json: &str) -> Option<&str> {
+    json.strip_prefix('"')?.strip_suffix('"')
+}
+
+/// The position after the string whose first character is at `at`.
+fn after_string(json: &[u8], mut at: usize) -> Result<usize, Unsound> {
+    while let Some(found) = json.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
+        at += found;
+        if json[at] == b'"' {
+            return Ok(at + 1);
+        }
+        at = after_escape(json, at)?;
+    }
+    Ok(json.len())
+}
+
+/// The position after the escape whose backslash is at `at`.
+fn after_escape(json: &[u8], at: usize) -> Result<usize, Unsound> {
+    match code_unit(json, at) {
+        None => Ok(at + 2),
+        Some(0xD800..=0xDBFF) => match code_unit(json, at + 6) {
+            Some(0xDC00..=0xDFFF) => Ok(at + 12),
+            _ => Err(Unsound::LoneSurrogate),
+        },
+        Some(0xDC00..=0xDFFF) => Err(Unsound::LoneSurrogate),
+        Some(_) => Ok(at + 6),
+    }
+}
+
+/// The number in `\uXXXX` at `at`, if that is what is there.
+fn code_unit(json: &[u8], at: usize) -> Option<u16> {
+    let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+struct Members<F>(F);
+
+impl<'a, F: FnMut(Cow<'a, str>, &'a RawValue)> Visitor<'a> for Members<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(mut self, mut map: M) -> Result<(), M::Error> {
+        while let Some(name) = map.next_key_seed(Name)? {
+            (self.0)(name, map.next_value()?);
+        }
+        Ok(())
+    }
+}
+
+struct Elements<F>(F);
+
+impl<'a, F: FnMut(&'a RawValue)> Visitor<'a> for Elements<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<S: SeqAccess<'a>>(mut self, mut seq: S) -> Result<(), S::Error> {
+        while let Some(element) = seq.next_element()? {
+            (self.0)(element);
+        }
+        Ok(())
+    }
+}
+
+/// A member's name, borrowed unless it has escapes: what `Cow` does not do by itself.
+struct Name;
+
+impl<'a> DeserializeSeed<'a> for Name {
+    type Value = Cow<'a, str>;
+
+    fn deserialize<D: Deserializer<'a>>(self, reader: D) -> Result<Self::Value, D::Error> {
+        reader.deserialize_str(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Name {
+    type Value = Cow<'a, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, name: &'a str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(name))
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_deep_nesting_and_half_surrogates() {
+        let nested = |levels| "[".repeat(levels) + &"]".repeat(levels);
+        assert_eq!(check(nested(MAX_DEPTH).as_bytes()), Ok(()));
+        assert_eq!(check(nested(MAX_DEPTH + 1).as_bytes()), Err(Unsound::TooDeep));
+        for good in [r#""\ud83d\ude00""#, r#""\\ud83d""#, r#""é\n\"[[""#, r#"{"a":[1,{}]}"#] {
+            assert_eq!(check(good.as_bytes()), Ok(()), "{good}");
+        }
+        for bad in
+            [r#""\ud83d""#, r#""\uDE00""#, r#""\ud83dx""#, r#""\ud83d\n""#, r#"["\uD83D\u0041"]"#]
+        {
+            assert_eq!(check(bad.as_bytes()), Err(Unsound::LoneSurrogate), "{bad}");
+        }
+    }
+
+    #[test]
+    fn survives_what_is_not_json() {
+        for odd in [&b"\"\\u12"[..], b"\"\\", b"]]]}", b"\"abc", b"\xff\"\\u\xff\xff\xff\xff\""] {
+            let _ = check(odd);
+        }
+    }
+
+    #[test]
+    fn reads_strings_and_bounds_their_length() {
+        for (json, expected) in [
+            (r#""a b""#, "a b"),
+            (r#""a\nb\u00e9""#, "a\nbé"),
+            ("12", "12"),
+            (r#""\ud800""#, r"\ud800"),
+        ] {
+            let raw: &RawValue = serde_json::from_str(json).unwrap();
+            assert_eq!(text(raw), expected);
+            assert!(text(raw).len() <= text_len(raw));
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Putting new values into a request body in place of the caller's.
+//!
+//! Owns the arithmetic of positions; never re-encodes. Every byte outside the replaced values
+//! and the inserted members is the caller's.
+
+use super::request::{Changes, ChatRequest, LimitField, Written};
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use std::ops::Range;
+
+/// One replaced stretch of the body; an empty range inserts.
+struct Edit {
+    range: Range<usize>,
+    text: String,
+}
+
+/// The body of `request` with `changes` made.
+pub(super) fn splice(request: &ChatRequest<'_>, changes: Changes<'_>) -> Bytes {
+    let mut edits = Edits { body: request.body, list: Vec::new() };
+    let written = &request.written;
+    if let (Some(model), Some(old)) = (changes.model, written.model) {
+        edits.replace(old, serde_json::Value::from(model).to_string());
+    }
+    if let Some(limit) = changes.max_output {
+        edits.limit(written, limit, changes.limit_field);
+    }
+    if changes.include_usage && !request.include_usage {
+        edits.include_usage(written);
+    }
+    edits.apply()
+}
+
+struct Edits<'a> {
+    body: &'a [u8],
+    list: Vec<Edit>,
+}
+
+impl Edits<'_> {
+    fn replace(&mut self, old: &RawValue, text: String) {
+        self.list.push(Edit { range: position(self.body, old), text });
+    }
+
+    /// Adds a member at the front of the body's object, which is never empty.
+    fn insert(&mut self, member: &str) {
+        let brace = self.body.iter().position(|b| *b == b'{').map_or(0, |at| at + 1);
+        self.list.push(Edit { range: brace..brace, text: format!("{member},") });
+    }
+
+    /// Every limit that the caller set takes the new value, so that no reader finds a higher one.
+    fn limit(&mut self, written: &Written<'_>, limit: u64, field: LimitField) {
+        let both = [written.max_tokens, written.max_completion_tokens];
+        let mut given = both.into_iter().flatten().filter(|raw| raw.get() != "null").peekable();
+        if given.peek().is_some() {
+            return given.for_each(|old| self.replace(old, limit.to_string()));
+        }
+        let null = match field {
+            LimitField::MaxTokens => written.max_tokens,
+            LimitField::MaxCompletionTokens => written.max_completion_tokens,
+        };
+        match null {
+            Some(null) => self.replace(null, limit.to_string()),
+            None => self.insert(&format!("\"{}\":{limit}", field.as_str())),
+        }
+    }
+
+    fn include_usage(&mut self, written: &Written<'_>) {
+        const MEMBER: &str = "\"include_usage\":true";
+        let Some(options) = written.stream_options else {
+            return self.insert(&format!("\"stream_options\":{{{MEMBER}}}"));
+        };
+        if let Some(old) = written.include_usage {
+            return self.replace(old, "true".to_owned());
+        }
+        let Some(members) = options.get().strip_prefix('{') else {
+            return self.replace(options, format!("{{{MEMBER}}}"));
+        };
+        let is_empty = members.trim_ascii_start() == "}";
+        let comma = if is_empty { "" } else { "," };
+        let inside = position(self.body, options).start + 1;
+        self.list.push(Edit { range: inside..inside, text: format!("{MEMBER}{comma}") });
+    }
+
+    fn apply(mut self) -> Bytes {
+        self.list.sort_by_key(|edit| edit.range.start);
+        let added: usize = self.list.iter().map(|edit| edit.text.len()).sum();
+        let mut out = Vec::with_capacity(self.body.len() + added);
+        let mut done = 0;
+        for edit in &self.list {
+            out.extend_from_slice(&self.body[done..edit.range.start]);
+            out.extend_from_slice(edit.text.as_bytes());
+            done = edit.range.end;
+        }
+        out.extend_from_slice(&self.body[done..]);
+        out.into()
+    }
+}
+
+/// Where in `body` the value stands: it was borrowed from there, so its address says it.
+fn position(body: &[u8], value: &RawValue) -> Range<usize> {
+    let start = value.get().as_ptr().addr() - body.as_ptr().addr();
+    start..start + value.get().len()
+}

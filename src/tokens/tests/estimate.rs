@@ -1,0 +1,105 @@
+use super::*;
+use proptest::prelude::*;
+use serde_json::json;
+
+fn estimates(body: &serde_json::Value) -> (u64, u64) {
+    let body = body.to_string();
+    let request = ChatRequest::parse(body.as_bytes()).unwrap();
+    (exact_prompt(&request, 0), cheap_prompt(&request, 0))
+}
+
+fn ask(messages: &serde_json::Value) -> serde_json::Value {
+    json!({ "model": "m", "messages": messages })
+}
+
+#[test]
+fn counts_texts_and_the_template() {
+    let body = ask(&json!([{ "role": "user", "content": "Hello world" }]));
+    // "user" 1, "Hello world" 2, the message 3, the reply 3.
+    assert_eq!(estimates(&body).0, 9);
+    let body = ask(&json!([{ "role": "user", "name": "Ann", "content": "Hello world" }]));
+    assert_eq!(estimates(&body).0, 9 + 1 + count("Ann"));
+}
+
+#[test]
+fn adds_the_models_overhead() {
+    let body = ask(&json!([{ "role": "user", "content": "Hi" }])).to_string();
+    let request = ChatRequest::parse(body.as_bytes()).unwrap();
+    assert_eq!(exact_prompt(&request, 192), exact_prompt(&request, 0) + 192);
+    assert_eq!(cheap_prompt(&request, 192), cheap_prompt(&request, 0) + 192);
+    assert_eq!(cheap_prompt(&request, u64::MAX), u64::MAX);
+}
+
+#[test]
+fn never_tokenizes_encoded_media() {
+    let image = |data: &str| {
+        ask(&json!([{ "role": "user", "content": [
+            { "type": "text", "text": "What is this?" },
+            { "type": "image_url", "image_url": { "url": format!("data:image/png;base64,{data}") } },
+        ]}]))
+    };
+    let (small, large) = (estimates(&image("AAAA")), estimates(&image(&"QUJD".repeat(50_000))));
+    assert_eq!(small, large);
+    assert_eq!(small.0, 3 + 3 + 1 + count("What is this?") + PER_IMAGE);
+
+    let audio = ask(&json!([{ "role": "user", "content": [
+        { "type": "input_audio", "input_audio": { "data": "A".repeat(64_000), "format": "mp3" } },
+    ]}]));
+    assert!((1000..1100).contains(&estimates(&audio).0));
+}
+
+#[test]
+fn counts_tools_and_calls() {
+    let plain = ask(&json!([{ "role": "user", "content": "Hi" }]));
+    let mut with_tools = plain.clone();
+    let tools =
+        json!([{ "type": "function", "function": { "name": "look_up", "parameters": {} } }]);
+    with_tools["tools"] = tools.clone();
+    assert_eq!(estimates(&with_tools).0, estimates(&plain).0 + count(&tools.to_string()));
+
+    let calls = ask(&json!([{ "role": "assistant", "content": null, "tool_calls": [
+        { "id": "c1", "type": "function", "function": { "name": "f", "arguments": "{\"a\":1}" } },
+    ]}]));
+    assert!(estimates(&calls).0 > 6 + 1);
+}
+
+#[test]
+fn decodes_escapes_before_counting() {
+    let body = br#"{"model":"m","messages":[{"role":"user","content":"a\u0020b\nc"}]}"#;
+    let request = ChatRequest::parse(body).unwrap();
+    assert_eq!(exact_prompt(&request, 0), 3 + 3 + 1 + count("a b\nc"));
+}
+
+#[test]
+fn work_is_bounded_and_the_rest_is_taken_by_bytes() {
+    let mut left = 10;
+    assert_eq!(count_within("hello world and more", &mut left), count("hello worl") + 10);
+    assert_eq!(count_within("abc", &mut left), 3);
+    let mut left = 2;
+    assert_eq!(count_within("今今", &mut left), 6, "a character is never cut");
+}
+
+#[test]
+fn hostile_text_takes_linear_time() {
+    // Superlinear work on any of these would take minutes.
+    for unit in
+        ["a", " ", "\n", " \n", "A", "'", "0", "!", "é", "今", "\u{300}", "aA", " !", "\t \r"]
+    {
+        assert!(count(&unit.repeat(300_000 / unit.len())) > 0);
+    }
+}
+
+proptest! {
+    #[test]
+    fn cheap_is_a_ceiling_of_exact(
+        contents in prop::collection::vec("\\PC{0,60}|[\\x00-\\x7f]{0,60}|[0-9a-f]{0,64}", 1..5),
+        name in "\\PC{0,8}",
+        overhead in 0_u64..500,
+    ) {
+        let messages: Vec<_> =
+            contents.iter().map(|text| json!({ "role": "user", "name": name, "content": text })).collect();
+        let body = ask(&json!(messages)).to_string();
+        let request = ChatRequest::parse(body.as_bytes()).unwrap();
+        prop_assert!(cheap_prompt(&request, overhead) >= exact_prompt(&request, overhead));
+    }
+}
