@@ -80,7 +80,7 @@ impl<'a> Chunk<'a> {
     /// Reads an event's data or a reply's body; `None` when it is not understood.
     #[must_use]
     pub fn parse(data: &'a [u8]) -> Option<Self> {
-        let mut chunk: Self = serde_json::from_slice(data).ok()?;
+        let mut chunk: Self = json::object(data)?;
         chunk.usage = chunk.written_usage.and_then(|raw| Usage::parse(raw.get().as_bytes()));
         if chunk.written_error.is_some_and(|raw| !json::is_null(raw)) {
             chunk.error = UpstreamError::in_band(data);

@@ -4,7 +4,7 @@
 //! Owns no meaning: which member matters is for [`super::request`] and [`super::chunk`] to say.
 
 use memchr::memchr2;
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
@@ -42,6 +42,14 @@ pub fn check(json: &[u8]) -> Result<(), Unsound> {
     Ok(())
 }
 
+/// The object in `json` as a `T`; `None` for anything else, an array too, which serde would take
+/// for a struct's fields in order.
+#[must_use]
+pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    let is_object = json.trim_ascii_start().starts_with(b"{");
+    is_object.then(|| serde_json::from_slice(json).ok())?
+}
+
 /// Calls `visit` with every member of an object, in order, names unescaped.
 ///
 /// # Errors
@@ -59,10 +67,7 @@ pub fn each_member<'a>(
 ///
 /// # Errors
 /// When `json` is not one JSON array.
-pub fn each_element<'a>(
-    json: &'a str,
-    visit: impl FnMut(&'a RawValue),
-) -> serde_json::Result<()> {
+pub fn each_element<'a>(json: &'a str, visit: impl FnMut(&'a RawValue)) -> serde_json::Result<()> {
     let mut reader = serde_json::Deserializer::from_str(json);
     reader.deserialize_seq(Elements(visit))?;
     reader.end()
@@ -201,7 +206,9 @@ mod tests {
         for good in [r#""\ud83d\ude00""#, r#""\\ud83d""#, r#""é\n\"[[""#, r#"{"a":[1,{}]}"#] {
             assert_eq!(check(good.as_bytes()), Ok(()), "{good}");
         }
-        for bad in [r#""\ud83d""#, r#""\uDE00""#, r#""\ud83dx""#, r#""\ud83d\n""#, r#"["\uD83D\u0041"]"#] {
+        for bad in
+            [r#""\ud83d""#, r#""\uDE00""#, r#""\ud83dx""#, r#""\ud83d\n""#, r#"["\uD83D\u0041"]"#]
+        {
             assert_eq!(check(bad.as_bytes()), Err(Unsound::LoneSurrogate), "{bad}");
         }
     }
@@ -215,9 +222,12 @@ mod tests {
 
     #[test]
     fn reads_strings_and_bounds_their_length() {
-        for (json, expected) in
-            [(r#""a b""#, "a b"), (r#""a\nb\u00e9""#, "a\nbé"), ("12", "12"), (r#""\ud800""#, r"\ud800")]
-        {
+        for (json, expected) in [
+            (r#""a b""#, "a b"),
+            (r#""a\nb\u00e9""#, "a\nbé"),
+            ("12", "12"),
+            (r#""\ud800""#, r"\ud800"),
+        ] {
             let raw: &RawValue = serde_json::from_str(json).unwrap();
             assert_eq!(text(raw), expected);
             assert!(text(raw).len() <= text_len(raw));

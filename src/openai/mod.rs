@@ -7,5 +7,6 @@ pub mod sse;
 pub mod chunk;
 pub mod usage;
 pub mod error;
+mod complaint;
 mod redact;
 pub mod json;

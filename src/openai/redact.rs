@@ -65,9 +65,9 @@ fn has_uuid(word: &str) -> bool {
 }
 
 fn is_long_hex(word: &str) -> bool {
-    word.as_bytes().chunk_by(|a, b| a.is_ascii_hexdigit() && b.is_ascii_hexdigit()).any(|run| {
-        run.len() >= 24 && run[0].is_ascii_hexdigit()
-    })
+    word.as_bytes()
+        .chunk_by(|a, b| a.is_ascii_hexdigit() && b.is_ascii_hexdigit())
+        .any(|run| run.len() >= 24 && run[0].is_ascii_hexdigit())
 }
 
 #[cfg(test)]

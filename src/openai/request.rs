@@ -130,7 +130,11 @@ impl LimitField {
 
 impl BadBody {
     fn unreadable(why: impl std::fmt::Display) -> Self {
-        Self { message: format!("The request body could not be read: {why}."), param: None, code: None }
+        Self {
+            message: format!("The request body could not be read: {why}."),
+            param: None,
+            code: None,
+        }
     }
 
     fn missing(param: &str) -> Self {
@@ -191,7 +195,9 @@ impl<'a> Fields<'a> {
         })
         .map_err(BadBody::unreadable)?;
         if too_many {
-            return Err(BadBody::unreadable(format_args!("it has more than {MAX_MEMBERS} members")));
+            return Err(BadBody::unreadable(format_args!(
+                "it has more than {MAX_MEMBERS} members"
+            )));
         }
         match twice {
             None => Ok(Self(members)),

@@ -61,8 +61,8 @@ impl Usage {
     /// Reads a usage object. `None` when it is not one, names no tokens, or a count in it is
     /// negative or absurd: the call is then charged by estimate, which is safer than by garbage.
     #[must_use]
-    pub fn parse(json: &[u8]) -> Option<Self> {
-        let written: Written<'_> = serde_json::from_slice(json).ok()?;
+    pub fn parse(usage: &[u8]) -> Option<Self> {
+        let written: Written<'_> = json::object(usage)?;
         let prompt = number(written.prompt_tokens).ok()?;
         let completion = number(written.completion_tokens).ok()?;
         let total = number(written.total_tokens).ok()?;
@@ -88,7 +88,7 @@ impl Usage {
     /// The usage of a whole (not streamed) reply.
     #[must_use]
     pub fn from_reply(body: &[u8]) -> Option<Self> {
-        let reply: Reply<'_> = serde_json::from_slice(body).ok()?;
+        let reply: Reply<'_> = json::object(body)?;
         Self::parse(reply.usage?.get().as_bytes())
     }
 }
@@ -122,7 +122,9 @@ fn number(raw: Option<&RawValue>) -> Result<Option<u64>, Absurd> {
     #[expect(clippy::cast_precision_loss, reason = "the bound is far below 2^52")]
     let most = MAX_TOKENS as f64;
     match serde_json::from_str::<f64>(raw.get()) {
-        Err(_) if raw.get().starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) => {
+        Err(_)
+            if raw.get().starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) =>
+        {
             Err(Absurd)
         }
         Err(_) => Ok(None),

@@ -30,7 +30,9 @@ pub const EXACT_BYTES: usize = 4 << 20;
 /// byte, so this holds for any text in any script. Usual text has three to four bytes a token.
 #[must_use]
 pub fn cheap_prompt(request: &ChatRequest<'_>, overhead: u64) -> u64 {
-    fixed(&request.prompt.size).saturating_add(request.prompt.size.text_bytes).saturating_add(overhead)
+    fixed(&request.prompt.size)
+        .saturating_add(request.prompt.size.text_bytes)
+        .saturating_add(overhead)
 }
 
 /// The o200k count with the chat template's overhead: used when the quota is near.

@@ -141,14 +141,12 @@ impl Meter {
 fn quarters(c: char) -> u64 {
     match c {
         'a'..='z' | 'A'..='Z' | ' ' => 2,
-        // Digits, signs, Latin letters with marks.
-        '\0'..='\u{2FF}' => 4,
         // Tibetan and Ethiopic, which o200k hardly knows.
         '\u{F00}'..='\u{FFF}' | '\u{1200}'..='\u{139F}' => 10,
+        // Digits, signs, Latin letters with marks; Burmese, Georgian, Khmer.
+        '\0'..='\u{2FF}' | '\u{1000}'..='\u{1FFF}' => 4,
         // Greek, Cyrillic, Hebrew, Arabic, the scripts of India, Thai.
         '\u{300}'..='\u{EFF}' => 3,
-        // Burmese, Georgian, Khmer.
-        '\u{1000}'..='\u{1FFF}' => 4,
         // Chinese, Japanese, Korean.
         '\u{3000}'..='\u{D7FF}' => 8,
         // Mathematics, emoji, the rest.

@@ -34,18 +34,24 @@ fn reads_the_output_of_each_kind() {
         (r#"{"reasoning_content":"hm","content":null}"#, vec![(Kind::Reasoning, "hm")]),
         (r#"{"reasoning":"hm","reasoning_content":"hm"}"#, vec![(Kind::Reasoning, "hm")]),
         (r#"{"refusal":"no\n"}"#, vec![(Kind::Refusal, "no\n")]),
-        (r#"{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{}"}},
+        (
+            r#"{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{}"}},
             {"index":1,"function":{"arguments":"1"}}]}"#,
-            vec![(Kind::ToolName, "f"), (Kind::ToolArguments, "{}"), (Kind::ToolArguments, "1")]),
+            vec![(Kind::ToolName, "f"), (Kind::ToolArguments, "{}"), (Kind::ToolArguments, "1")],
+        ),
         (r#"{"function_call":{"name":"g"},"tool_calls":null}"#, vec![(Kind::ToolName, "g")]),
         ("null", vec![]),
         ("7", vec![]),
     ] {
         let json = format!(r#"{{"choices":[{{"index":0,"delta":{delta}}}]}}"#);
-        let expected: Vec<_> = expected.into_iter().map(|(kind, text)| (kind, text.to_owned())).collect();
+        let expected: Vec<_> =
+            expected.into_iter().map(|(kind, text)| (kind, text.to_owned())).collect();
         assert_eq!(texts(&json), expected, "{delta}");
     }
-    assert_eq!(texts(r#"{"choices":[{"index":0,"text":"old"}]}"#), [(Kind::Content, "old".to_owned())]);
+    assert_eq!(
+        texts(r#"{"choices":[{"index":0,"text":"old"}]}"#),
+        [(Kind::Content, "old".to_owned())]
+    );
 }
 
 #[test]
@@ -75,7 +81,17 @@ fn an_empty_finish_reason_is_none() {
 
 #[test]
 fn garbage_is_not_understood() {
-    for data in ["[DONE]", "", "null!", "{", "7", r#"{"choices":7}"#, r#"{"choices":[{"index":"a"}]}"#] {
+    for data in [
+        "[DONE]",
+        "",
+        "null!",
+        "[]",
+        "[1,2,3]",
+        "{",
+        "7",
+        r#"{"choices":7}"#,
+        r#"{"choices":[{"index":"a"}]}"#,
+    ] {
         assert!(Chunk::parse(data.as_bytes()).is_none(), "{data}");
     }
     assert!(Chunk::parse(&b"[".repeat(100_000)).is_none());

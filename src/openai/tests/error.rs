@@ -25,7 +25,13 @@ fn the_operators_account_is_not_the_callers_fault() {
     let wrong = "Incorrect API key provided: xa***Qz. Get one from https://console.example/keys.";
     check(400, &xai("invalid-argument", wrong), Fault::OperatorKey, 502, auth);
     check(400, &xai("Client specified an invalid argument", wrong), Fault::OperatorKey, 502, auth);
-    check(401, &openai("invalid_api_key", "invalid_request_error", wrong), Fault::OperatorKey, 502, auth);
+    check(
+        401,
+        &openai("invalid_api_key", "invalid_request_error", wrong),
+        Fault::OperatorKey,
+        502,
+        auth,
+    );
     check(401, "", Fault::OperatorKey, 502, auth);
     check(403, &xai("permission-denied", "The team is blocked."), Fault::OperatorKey, 502, auth);
 
@@ -42,7 +48,13 @@ fn the_operators_account_is_not_the_callers_fault() {
         assert!(!error.detail.contains(UUID));
     }
     for code in ["insufficient_quota", "credit_balance_exhausted", "project_spend_limit_exceeded"] {
-        check(429, &openai(code, "insufficient_quota", "Pay up."), Fault::OperatorQuota, 503, quota);
+        check(
+            429,
+            &openai(code, "insufficient_quota", "Pay up."),
+            Fault::OperatorQuota,
+            503,
+            quota,
+        );
     }
     check(402, "", Fault::OperatorQuota, 503, quota);
 }
@@ -50,38 +62,75 @@ fn the_operators_account_is_not_the_callers_fault() {
 #[test]
 fn a_rate_limit_stays_one() {
     let rate = Some("rate_limit_exceeded");
-    let message = format!("Too many requests for team {UUID} and model m. Tokens per Minute (actual/limit): 9/8");
+    let message = format!(
+        "Too many requests for team {UUID} and model m. Tokens per Minute (actual/limit): 9/8"
+    );
     let error = check(429, &xai("resource-exhausted", &message), Fault::Rate, 429, rate);
     assert_eq!(error.body.kind, "tokens");
     assert!(error.fault.retriable());
     let message = "Requests per Second (actual/limit): 2/2";
     let error = check(429, &xai("resource-exhausted", message), Fault::Rate, 429, rate);
     assert_eq!(error.body.kind, "requests");
-    assert!(!error.body.message.contains("2/2"), "the operator's limits are not the caller's business");
+    assert!(
+        !error.body.message.contains("2/2"),
+        "the operator's limits are not the caller's business"
+    );
     check(429, "slow down", Fault::Rate, 429, rate);
 }
 
 #[test]
 fn the_callers_own_mistakes_are_told() {
-    let long = "This model's maximum prompt length is 256000 but the request contains 300001 tokens.";
-    let error = check(400, &xai("invalid-argument", long), Fault::TooLong, 400, Some("context_length_exceeded"));
-    assert_eq!((error.body.message.as_str(), error.body.param.as_deref()), (long, Some("messages")));
-    check(400, &openai("context_length_exceeded", "invalid_request_error", "Too long."),
-        Fault::TooLong, 400, Some("context_length_exceeded"));
+    let long =
+        "This model's maximum prompt length is 256000 but the request contains 300001 tokens.";
+    let error = check(
+        400,
+        &xai("invalid-argument", long),
+        Fault::TooLong,
+        400,
+        Some("context_length_exceeded"),
+    );
+    assert_eq!(
+        (error.body.message.as_str(), error.body.param.as_deref()),
+        (long, Some("messages"))
+    );
+    check(
+        400,
+        &openai("context_length_exceeded", "invalid_request_error", "Too long."),
+        Fault::TooLong,
+        400,
+        Some("context_length_exceeded"),
+    );
 
-    let error = check(404, &xai("not-found", "The model m does not exist."), Fault::Model, 404, Some("model_not_found"));
+    let error = check(
+        404,
+        &xai("not-found", "The model m does not exist."),
+        Fault::Model,
+        404,
+        Some("model_not_found"),
+    );
     assert_eq!(error.body.param.as_deref(), Some("model"));
 
-    let error = check(422, &xai("invalid-argument", "missing field `role`"), Fault::Request, 400, None);
+    let error =
+        check(422, &xai("invalid-argument", "missing field `role`"), Fault::Request, 400, None);
     assert_eq!(error.body.message, "missing field `role`");
     check(410, &xai("gone", "Live search is deprecated."), Fault::Request, 400, None);
     check(422, r#"{"detail":"field required"}"#, Fault::Request, 400, None);
     check(400, r#"{"error":"bad stop"}"#, Fault::Request, 400, None);
-    let error = check(400, &openai("unknown_parameter", "invalid_request_error", "Unknown parameter."),
-        Fault::Request, 400, Some("unknown_parameter"));
+    let error = check(
+        400,
+        &openai("unknown_parameter", "invalid_request_error", "Unknown parameter."),
+        Fault::Request,
+        400,
+        Some("unknown_parameter"),
+    );
     assert_eq!(error.body.param.as_deref(), Some("x.y"));
-    check(403, &xai("permission-denied", "Content violates usage guidelines."), Fault::Content, 403,
-        Some("content_policy_violation"));
+    check(
+        403,
+        &xai("permission-denied", "Content violates usage guidelines."),
+        Fault::Content,
+        403,
+        Some("content_policy_violation"),
+    );
     assert!(!Fault::Request.retriable() && !Fault::TooLong.retriable());
 }
 
@@ -103,7 +152,8 @@ fn outages_are_server_errors() {
             let error = check(status, body, fault, answer, Some(code));
             assert_eq!(error.body.kind, "server_error");
         }
-        let html = UpstreamError::read(status, Some("text/html; charset=utf-8"), b"{\"error\":\"x\"}");
+        let html =
+            UpstreamError::read(status, Some("text/html; charset=utf-8"), b"{\"error\":\"x\"}");
         assert_eq!(html.fault, fault);
     }
 }
@@ -122,7 +172,10 @@ fn errors_with_status_200_are_found() {
         (xai("invalid-argument", "Incorrect API key provided."), Fault::OperatorKey),
         (xai("Some resource has been exhausted", "2/2"), Fault::Rate),
         (xai("not-found", "no such model"), Fault::Model),
-        (r#"{"error":{"message":"m","type":"server_error","code":null}}"#.to_owned(), Fault::Broken),
+        (
+            r#"{"error":{"message":"m","type":"server_error","code":null}}"#.to_owned(),
+            Fault::Broken,
+        ),
         (r#"{"error":{"message":"m","code":404}}"#.to_owned(), Fault::Model),
         (r#"{"error":"text"}"#.to_owned(), Fault::Unavailable),
     ] {
@@ -139,9 +192,16 @@ fn errors_with_status_200_are_found() {
 #[test]
 fn nothing_secret_is_told() {
     let secrets = ["xai-Ab12Cd34Ef56", "sk-proj-Zz99Yy88Xx77", UUID, "console.example"];
-    let message = format!("key {} or {} of team {} at https://{}/x", secrets[0], secrets[1], secrets[2], secrets[3]);
+    let message = format!(
+        "key {} or {} of team {} at https://{}/x",
+        secrets[0], secrets[1], secrets[2], secrets[3]
+    );
     for status in [400, 401, 403, 404, 422, 429, 500, 503] {
-        for body in [xai("code", &message), openai("c_d", "t", &message), format!("{{\"error\":{message:?}}}")] {
+        for body in [
+            xai("code", &message),
+            openai("c_d", "t", &message),
+            format!("{{\"error\":{message:?}}}"),
+        ] {
             let error = UpstreamError::read(status, None, body.as_bytes());
             let told = format!("{} {}", error.body.to_json(), error.detail);
             assert!(!secrets.iter().any(|secret| told.contains(secret)), "{told}");
@@ -152,5 +212,8 @@ fn nothing_secret_is_told() {
 #[test]
 fn writes_openais_shape() {
     let body = ErrorBody { message: "m".to_owned(), kind: "server_error", param: None, code: None };
-    assert_eq!(body.to_json(), r#"{"error":{"message":"m","type":"server_error","param":null,"code":null}}"#);
+    assert_eq!(
+        body.to_json(),
+        r#"{"error":{"message":"m","type":"server_error","param":null,"code":null}}"#
+    );
 }

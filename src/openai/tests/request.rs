@@ -41,9 +41,25 @@ fn null_is_as_good_as_absent() {
 #[test]
 fn refuses_what_is_not_a_json_object() {
     for body in [
-        &b""[..], b" ", b"null", b"[]", b"\"a\"", b"{", b"{}}", b"{\"a\":1,}", b"{'a':1}", b"nul",
-        b"{\"model\":\"m\"} x", b"\xEF\xBB\xBF{}", b"{\"a\":\"\xff\"}", b"{\"a\":\"\x00\"}",
-        b"\x00", b"{\"a\":01}", b"{\"a\":\"\\x\"}", b"{\"a\":\"\\u12\"}", b"{\"a\":NaN}",
+        &b""[..],
+        b" ",
+        b"null",
+        b"[]",
+        b"\"a\"",
+        b"{",
+        b"{}}",
+        b"{\"a\":1,}",
+        b"{'a':1}",
+        b"nul",
+        b"{\"model\":\"m\"} x",
+        b"\xEF\xBB\xBF{}",
+        b"{\"a\":\"\xff\"}",
+        b"{\"a\":\"\x00\"}",
+        b"\x00",
+        b"{\"a\":01}",
+        b"{\"a\":\"\\x\"}",
+        b"{\"a\":\"\\u12\"}",
+        b"{\"a\":NaN}",
     ] {
         let bad = refusal(body);
         assert_eq!((&bad.param, bad.code), (&None, None), "{body:?}: {bad}");
@@ -58,8 +74,10 @@ fn refuses_what_two_readers_could_read_differently() {
         (r#""model":"a","mod\u0065l":"b""#, "model"),
         (r#""model":"a","x":1,"x":1"#, "x"),
         (r#""model":"a","stream_options":{"a":1,"a":2}"#, "stream_options.a"),
-        (r#""model":"a","stream_options":{"include_usage":false,"include_us\u0061ge":true}"#,
-            "stream_options.include_usage"),
+        (
+            r#""model":"a","stream_options":{"include_usage":false,"include_us\u0061ge":true}"#,
+            "stream_options.include_usage",
+        ),
         (r#""model":"a","messages":[]"#, "messages"),
     ] {
         assert_eq!(refusal(with(members)).param.as_deref(), Some(param));
@@ -171,28 +189,55 @@ fn changes_just_those_bytes() {
         (r#" "model" : "m" "#, model, r#"{ "model" : "up\"stream" ,"#),
         (r#""mod\u0065l":"m""#, model, r#"{"mod\u0065l":"up\"stream","#),
         (r#""model":"m""#, usage, r#"{"stream_options":{"include_usage":true},"model":"m","#),
-        (r#""model":"m","stream_options":null"#, usage,
-            r#"{"model":"m","stream_options":{"include_usage":true},"#),
-        (r#""model":"m","stream_options":{ }"#, usage,
-            r#"{"model":"m","stream_options":{"include_usage":true },"#),
-        (r#""model":"m","stream_options":{ "a":1}"#, usage,
-            r#"{"model":"m","stream_options":{"include_usage":true, "a":1},"#),
-        (r#""model":"m","stream_options":{"include_usage": false }"#, usage,
-            r#"{"model":"m","stream_options":{"include_usage": true },"#),
-        (r#""model":"m","stream_options":{"include_usage":null}"#, usage,
-            r#"{"model":"m","stream_options":{"include_usage":true},"#),
-        (r#""model":"m","stream_options":{"include_usage":true}"#, usage,
-            r#"{"model":"m","stream_options":{"include_usage":true},"#),
+        (
+            r#""model":"m","stream_options":null"#,
+            usage,
+            r#"{"model":"m","stream_options":{"include_usage":true},"#,
+        ),
+        (
+            r#""model":"m","stream_options":{ }"#,
+            usage,
+            r#"{"model":"m","stream_options":{"include_usage":true },"#,
+        ),
+        (
+            r#""model":"m","stream_options":{ "a":1}"#,
+            usage,
+            r#"{"model":"m","stream_options":{"include_usage":true, "a":1},"#,
+        ),
+        (
+            r#""model":"m","stream_options":{"include_usage": false }"#,
+            usage,
+            r#"{"model":"m","stream_options":{"include_usage": true },"#,
+        ),
+        (
+            r#""model":"m","stream_options":{"include_usage":null}"#,
+            usage,
+            r#"{"model":"m","stream_options":{"include_usage":true},"#,
+        ),
+        (
+            r#""model":"m","stream_options":{"include_usage":true}"#,
+            usage,
+            r#"{"model":"m","stream_options":{"include_usage":true},"#,
+        ),
         (r#""model":"m""#, limit, r#"{"max_completion_tokens":9,"model":"m","#),
         (r#""model":"m""#, old_limit, r#"{"max_tokens":9,"model":"m","#),
         (r#""model":"m","max_tokens":50"#, limit, r#"{"model":"m","max_tokens":9,"#),
-        (r#""model":"m","max_tokens":50,"max_completion_tokens":60"#, limit,
-            r#"{"model":"m","max_tokens":9,"max_completion_tokens":9,"#),
-        (r#""model":"m","max_tokens":null,"max_completion_tokens":60"#, old_limit,
-            r#"{"model":"m","max_tokens":null,"max_completion_tokens":9,"#),
+        (
+            r#""model":"m","max_tokens":50,"max_completion_tokens":60"#,
+            limit,
+            r#"{"model":"m","max_tokens":9,"max_completion_tokens":9,"#,
+        ),
+        (
+            r#""model":"m","max_tokens":null,"max_completion_tokens":60"#,
+            old_limit,
+            r#"{"model":"m","max_tokens":null,"max_completion_tokens":9,"#,
+        ),
         (r#""model":"m","max_tokens":null"#, old_limit, r#"{"model":"m","max_tokens":9,"#),
-        (r#""model":"m","max_tokens":null"#, limit,
-            r#"{"max_completion_tokens":9,"model":"m","max_tokens":null,"#),
+        (
+            r#""model":"m","max_tokens":null"#,
+            limit,
+            r#"{"max_completion_tokens":9,"model":"m","max_tokens":null,"#,
+        ),
     ] {
         assert_eq!(spliced(&with(before), changes), format!("{after}{MESSAGES}}}"));
     }
@@ -263,7 +308,8 @@ fn expected(mut body: Value, changes: &Changes<'_>) -> Value {
     }
     if let Some(limit) = changes.max_output {
         let given = ["max_tokens", "max_completion_tokens"].into_iter();
-        let given: Vec<_> = given.filter(|name| body.get(name).is_some_and(Value::is_number)).collect();
+        let given: Vec<_> =
+            given.filter(|name| body.get(name).is_some_and(Value::is_number)).collect();
         for name in &given {
             body[*name] = limit.into();
         }

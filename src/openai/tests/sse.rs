@@ -66,7 +66,8 @@ fn an_event_that_ends_in_cr_does_not_wait() {
 
 #[test]
 fn knows_the_last_event() {
-    let (events, _) = scan([&b"data: [DONE]\n\ndata:[DONE]\r\n\r\ndata: [DONE] x\n\n: [DONE]\n\n"[..]]);
+    let (events, _) =
+        scan([&b"data: [DONE]\n\ndata:[DONE]\r\n\r\ndata: [DONE] x\n\n: [DONE]\n\n"[..]]);
     assert_eq!(events.iter().map(Event::is_done).collect::<Vec<_>>(), [true, true, false, false]);
 }
 

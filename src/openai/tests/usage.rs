@@ -51,9 +51,12 @@ fn cached_tokens_are_part_of_the_prompt() {
 #[test]
 fn reads_other_names_and_gaps() {
     for (json, expected) in [
-        (r#"{"input_tokens":9,"output_tokens":30,"total_tokens":39,
+        (
+            r#"{"input_tokens":9,"output_tokens":30,"total_tokens":39,
             "input_tokens_details":{"cached_tokens":2},
-            "output_tokens_details":{"reasoning_tokens":20}}"#, (9, 2, 10, 20)),
+            "output_tokens_details":{"reasoning_tokens":20}}"#,
+            (9, 2, 10, 20),
+        ),
         (r#"{"prompt_tokens":8,"total_tokens":8}"#, (8, 0, 0, 0)),
         (r#"{"prompt_tokens":8,"total_tokens":11}"#, (8, 0, 3, 0)),
         (r#"{"completion_tokens":3,"total_tokens":11}"#, (8, 0, 3, 0)),
@@ -67,7 +70,14 @@ fn reads_other_names_and_gaps() {
 #[test]
 fn garbage_is_no_usage() {
     for json in [
-        "", "null", "[]", "7", "{}", r#"{"total_tokens":9}"#, r#"{"prompt_tokens":null}"#,
+        "",
+        "null",
+        "[]",
+        "[1,2,3]",
+        "7",
+        "{}",
+        r#"{"total_tokens":9}"#,
+        r#"{"prompt_tokens":null}"#,
         r#"{"prompt_tokens":"8","completion_tokens":"9"}"#,
         r#"{"prompt_tokens":-1,"completion_tokens":2}"#,
         r#"{"prompt_tokens":1,"completion_tokens":-2}"#,
@@ -85,7 +95,8 @@ fn garbage_is_no_usage() {
 #[test]
 fn absurd_costs_are_left_to_our_own_arithmetic() {
     let cost = |ticks: &str| {
-        let json = format!(r#"{{"prompt_tokens":1,"completion_tokens":2,"cost_in_usd_ticks":{ticks}}}"#);
+        let json =
+            format!(r#"{{"prompt_tokens":1,"completion_tokens":2,"cost_in_usd_ticks":{ticks}}}"#);
         Usage::parse(json.as_bytes()).unwrap().cost_ticks
     };
     assert_eq!(cost("1234567"), Some(1_234_567));
@@ -99,7 +110,7 @@ fn absurd_costs_are_left_to_our_own_arithmetic() {
 fn finds_the_usage_of_a_whole_reply() {
     let usage = Usage::from_reply(include_bytes!("../../../tests/golden/reply.json")).unwrap();
     let tokens = TokenCount { prompt: 214, cached: 192, completion: 12, reasoning: 87 };
-    assert_eq!(usage, Usage { tokens, cost_ticks: Some(3_135_000) });
+    assert_eq!(usage, Usage { tokens, cost_ticks: Some(3_134_000) });
     for body in ["{}", r#"{"usage":null}"#, "not json", r#"{"usage":[]}"#] {
         assert_eq!(Usage::from_reply(body.as_bytes()), None);
     }

@@ -8,22 +8,22 @@ fn estimates(body: &serde_json::Value) -> (u64, u64) {
     (exact_prompt(&request, 0), cheap_prompt(&request, 0))
 }
 
-fn ask(messages: serde_json::Value) -> serde_json::Value {
+fn ask(messages: &serde_json::Value) -> serde_json::Value {
     json!({ "model": "m", "messages": messages })
 }
 
 #[test]
 fn counts_texts_and_the_template() {
-    let body = ask(json!([{ "role": "user", "content": "Hello world" }]));
+    let body = ask(&json!([{ "role": "user", "content": "Hello world" }]));
     // "user" 1, "Hello world" 2, the message 3, the reply 3.
     assert_eq!(estimates(&body).0, 9);
-    let body = ask(json!([{ "role": "user", "name": "Ann", "content": "Hello world" }]));
+    let body = ask(&json!([{ "role": "user", "name": "Ann", "content": "Hello world" }]));
     assert_eq!(estimates(&body).0, 9 + 1 + count("Ann"));
 }
 
 #[test]
 fn adds_the_models_overhead() {
-    let body = ask(json!([{ "role": "user", "content": "Hi" }])).to_string();
+    let body = ask(&json!([{ "role": "user", "content": "Hi" }])).to_string();
     let request = ChatRequest::parse(body.as_bytes()).unwrap();
     assert_eq!(exact_prompt(&request, 192), exact_prompt(&request, 0) + 192);
     assert_eq!(cheap_prompt(&request, 192), cheap_prompt(&request, 0) + 192);
@@ -33,7 +33,7 @@ fn adds_the_models_overhead() {
 #[test]
 fn never_tokenizes_encoded_media() {
     let image = |data: &str| {
-        ask(json!([{ "role": "user", "content": [
+        ask(&json!([{ "role": "user", "content": [
             { "type": "text", "text": "What is this?" },
             { "type": "image_url", "image_url": { "url": format!("data:image/png;base64,{data}") } },
         ]}]))
@@ -42,7 +42,7 @@ fn never_tokenizes_encoded_media() {
     assert_eq!(small, large);
     assert_eq!(small.0, 3 + 3 + 1 + count("What is this?") + PER_IMAGE);
 
-    let audio = ask(json!([{ "role": "user", "content": [
+    let audio = ask(&json!([{ "role": "user", "content": [
         { "type": "input_audio", "input_audio": { "data": "A".repeat(64_000), "format": "mp3" } },
     ]}]));
     assert!((1000..1100).contains(&estimates(&audio).0));
@@ -50,13 +50,14 @@ fn never_tokenizes_encoded_media() {
 
 #[test]
 fn counts_tools_and_calls() {
-    let plain = ask(json!([{ "role": "user", "content": "Hi" }]));
+    let plain = ask(&json!([{ "role": "user", "content": "Hi" }]));
     let mut with_tools = plain.clone();
-    let tools = json!([{ "type": "function", "function": { "name": "look_up", "parameters": {} } }]);
+    let tools =
+        json!([{ "type": "function", "function": { "name": "look_up", "parameters": {} } }]);
     with_tools["tools"] = tools.clone();
     assert_eq!(estimates(&with_tools).0, estimates(&plain).0 + count(&tools.to_string()));
 
-    let calls = ask(json!([{ "role": "assistant", "content": null, "tool_calls": [
+    let calls = ask(&json!([{ "role": "assistant", "content": null, "tool_calls": [
         { "id": "c1", "type": "function", "function": { "name": "f", "arguments": "{\"a\":1}" } },
     ]}]));
     assert!(estimates(&calls).0 > 6 + 1);
@@ -81,7 +82,9 @@ fn work_is_bounded_and_the_rest_is_taken_by_bytes() {
 #[test]
 fn hostile_text_takes_linear_time() {
     // Superlinear work on any of these would take minutes.
-    for unit in ["a", " ", "\n", " \n", "A", "'", "0", "!", "é", "今", "\u{300}", "aA", " !", "\t \r"] {
+    for unit in
+        ["a", " ", "\n", " \n", "A", "'", "0", "!", "é", "今", "\u{300}", "aA", " !", "\t \r"]
+    {
         assert!(count(&unit.repeat(300_000 / unit.len())) > 0);
     }
 }
@@ -95,7 +98,7 @@ proptest! {
     ) {
         let messages: Vec<_> =
             contents.iter().map(|text| json!({ "role": "user", "name": name, "content": text })).collect();
-        let body = ask(json!(messages)).to_string();
+        let body = ask(&json!(messages)).to_string();
         let request = ChatRequest::parse(body.as_bytes()).unwrap();
         prop_assert!(cheap_prompt(&request, overhead) >= exact_prompt(&request, overhead));
     }

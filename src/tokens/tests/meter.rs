@@ -3,16 +3,46 @@ use proptest::prelude::*;
 
 /// One paragraph each, in our own words.
 const USUAL: [(&str, &str); 30] = [
-    ("english", "The lighthouse keeper wrote letters all winter, and nobody on the mainland ever answered one of them."),
-    ("long words", "Extraordinarily counterintuitive thermodynamic irreversibility characterises non-equilibrium electrochemistry."),
-    ("capitals", "THE CONSTITUTIONAL AMENDMENT SHALL NOT BE CONSTRUED TO ABRIDGE XYLOPHONE PRIVILEGES"),
-    ("german", "Die Geschwindigkeitsbegrenzung auf der Autobahn wurde gestern im Bundesverfassungsgericht ausführlich besprochen."),
-    ("french", "L'été dernier, nous étions à la plage où les enfants bâtissaient des châteaux de sable très élevés."),
-    ("polish", "Zażółć gęślą jaźń, bo w Szczebrzeszynie chrząszcz brzmi w trzcinie i każdy o tym wie."),
-    ("finnish", "Epäjärjestelmällistyttämättömyydelläänsäkään hän ei saanut ystäviään vakuuttuneiksi asiasta."),
-    ("turkish", "Çekoslovakyalılaştıramadıklarımızdan mısınız, yoksa başka bir yerden mi geldiniz bugün?"),
-    ("vietnamese", "Hôm nay trời đẹp, chúng tôi đi dạo quanh hồ và nói chuyện về những kế hoạch sắp tới."),
-    ("russian", "Сегодня утром мы обсуждали, почему распределённые системы так трудно отлаживать в продакшене."),
+    (
+        "english",
+        "The lighthouse keeper wrote letters all winter, and nobody on the mainland ever answered one of them.",
+    ),
+    (
+        "long words",
+        "Extraordinarily counterintuitive thermodynamic irreversibility characterises non-equilibrium electrochemistry.",
+    ),
+    (
+        "capitals",
+        "THE CONSTITUTIONAL AMENDMENT SHALL NOT BE CONSTRUED TO ABRIDGE XYLOPHONE PRIVILEGES",
+    ),
+    (
+        "german",
+        "Die Geschwindigkeitsbegrenzung auf der Autobahn wurde gestern im Bundesverfassungsgericht ausführlich besprochen.",
+    ),
+    (
+        "french",
+        "L'été dernier, nous étions à la plage où les enfants bâtissaient des châteaux de sable très élevés.",
+    ),
+    (
+        "polish",
+        "Zażółć gęślą jaźń, bo w Szczebrzeszynie chrząszcz brzmi w trzcinie i każdy o tym wie.",
+    ),
+    (
+        "finnish",
+        "Epäjärjestelmällistyttämättömyydelläänsäkään hän ei saanut ystäviään vakuuttuneiksi asiasta.",
+    ),
+    (
+        "turkish",
+        "Çekoslovakyalılaştıramadıklarımızdan mısınız, yoksa başka bir yerden mi geldiniz bugün?",
+    ),
+    (
+        "vietnamese",
+        "Hôm nay trời đẹp, chúng tôi đi dạo quanh hồ và nói chuyện về những kế hoạch sắp tới.",
+    ),
+    (
+        "russian",
+        "Сегодня утром мы обсуждали, почему распределённые системы так трудно отлаживать в продакшене.",
+    ),
     ("greek", "Η θάλασσα ήταν ήρεμη σήμερα το πρωί και οι ψαράδες γύρισαν νωρίς στο λιμάνι."),
     ("arabic", "كانت السماء صافية هذا الصباح وخرج الأطفال إلى الحديقة ليلعبوا مع أصدقائهم."),
     ("hebrew", "הבוקר ירד גשם חזק ברחובות העיר והילדים נשארו בבית וקראו ספרים."),
@@ -26,11 +56,17 @@ const USUAL: [(&str, &str); 30] = [
     ("amharic", "ዛሬ ጠዋት ዝናብ እየዘነበ ነበር፤ ልጆቹም ቤት ውስጥ ይጫወቱ ነበር።"),
     ("tibetan", "དེ་རིང་ཞོགས་པར་ཆར་པ་བབས་སོང་། ཕྲུ་གུ་ཚོ་ཁྱིམ་ནང་རྩེད་མོ་རྩེས།"),
     ("chinese", "今天早上下了一场大雨,孩子们在屋里看书、下棋,等到中午太阳才出来。"),
-    ("japanese", "今朝は大雨だったので、子どもたちは家の中で本を読んだりゲームをしたりしていました。"),
+    (
+        "japanese",
+        "今朝は大雨だったので、子どもたちは家の中で本を読んだりゲームをしたりしていました。",
+    ),
     ("korean", "오늘 아침에는 비가 많이 와서 아이들이 집 안에서 책을 읽고 게임을 했습니다."),
     ("emoji", "🎉🥳👩‍👩‍👧‍👦🏳️‍🌈🦖🫠🧿🪬🇨🇭🇧🇷👍🏽"),
     ("mathematics", "∀ε>0 ∃δ>0: |x−a|<δ ⇒ |f(x)−f(a)|<ε; ∮_∂Ω ω = ∬_Ω dω ≈ ∑ₙ₌₀^∞ xⁿ⁄n!"),
-    ("rust", "fn main() {\n    let v: Vec<u64> = (0..10).map(|x| x * 2).collect();\n    println!(\"{v:?}\");\n}\n"),
+    (
+        "rust",
+        "fn main() {\n    let v: Vec<u64> = (0..10).map(|x| x * 2).collect();\n    println!(\"{v:?}\");\n}\n",
+    ),
     ("json", "{\"id\":12345,\"items\":[{\"a\":null,\"b\":[1,2,3]},{\"c\":\"x-y_z\"}],\"ok\":true}"),
     ("table", "| a | b | c |\n|---|---|---|\n| 1 | 2 | 3 |\n| x | y | z |\n"),
 ];
@@ -73,7 +109,10 @@ fn counts_as_o200k_does_however_often_it_is_asked() {
         let cuts = long.len() as u64 / 1024 + 1;
         let words_have_blanks = text.split(' ').all(|word| word.len() < 200);
         assert!(counted >= expected, "{name}: {counted} < {expected}");
-        assert!(counted <= expected + 2 * cuts || !words_have_blanks, "{name}: {counted} > {expected}");
+        assert!(
+            counted <= expected + 2 * cuts || !words_have_blanks,
+            "{name}: {counted} > {expected}"
+        );
     }
 }
 
