@@ -5,11 +5,12 @@ use super::refusal::UpstreamFailure;
 use super::reserve::Reservation;
 use super::settle::Ending;
 use crate::account::charge::Status;
+use crate::openai::chunk::Chunk;
 use crate::openai::error::UpstreamError;
 use crate::openai::request::ChatRequest;
 use crate::openai::usage::Usage;
-use crate::openai::usage;
 use crate::tokens::estimate;
+use crate::tokens::meter::Meter;
 use bytes::{Bytes, BytesMut};
 use pingora_core::protocols::http::ServerSession;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ pub async fn relay(
             let ending = match Usage::from_reply(&body) {
                 Some(usage) => Ending::reported(Status::Complete, usage, upstream, head_at),
                 None => {
-                    let counted = (exact_prompt(request, &reservation), estimate::count(&usage::reply_text(&body)));
+                    let counted = (exact_prompt(request, &reservation), counted_output(&body));
                     Ending::estimated(Status::Complete, counted, u64::MAX, upstream, Some(head_at))
                 }
             };
@@ -94,4 +95,13 @@ async fn collect(session: &mut ServerSession, forwarded: &mut Forwarded, limit: 
 
 fn exact_prompt(request: &ChatRequest<'_>, reservation: &Reservation) -> u64 {
     estimate::exact_prompt(request, reservation.model.prompt_overhead_tokens)
+}
+
+/// The output of a whole reply that reports no usage.
+fn counted_output(body: &[u8]) -> u64 {
+    let mut meter = Meter::default();
+    if let Some(reply) = Chunk::parse(body) {
+        meter.chunk(&reply);
+    }
+    meter.output_counted()
 }
