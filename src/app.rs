@@ -50,6 +50,7 @@ pub struct Running {
     pub store: Arc<dyn Store>,
     pub counters: Arc<dyn Counters>,
     pub pepper: Pepper,
+    pub metrics: Arc<Metrics>,
     proxy: Arc<Proxy>,
     readiness: Readiness,
     grace: Duration,
@@ -126,13 +127,14 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     writer.spawn(connection::accept(Arc::clone(&proxy), Listener::from(public), stop.clone()));
     folder.announce(&Instance { pid: std::process::id(), public_addr, admin_addr })?;
     readiness.set(Phase::Ready);
-    let Parts { store, counters, pepper, .. } = parts;
+    let Parts { store, counters, pepper, metrics, .. } = parts;
     Ok(Running {
         public_addr,
         admin_addr,
         store,
         counters,
         pepper,
+        metrics,
         proxy,
         readiness,
         grace,

@@ -63,7 +63,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let simulator = simulator(&tasks, stop.clone()).await?;
     let listen = args.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8000)));
     let settings = settings(listen, folder.path(), &simulator.url());
-    let config = config::load_from(Some(("demo.toml", &settings)), &config::logging_variables())?;
+    let mut config = config::load_from(Some(("demo.toml", &settings)), &config::logging_variables())?;
+    // Written as 0 it would mean "none"; the demo wants any free port.
+    config.admin_addr = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     log::init(&config.log)?;
     let running = app::start(config).await?;
     let ready = people(&running, simulator.url()).await?;

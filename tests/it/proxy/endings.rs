@@ -1,0 +1,142 @@
+//! Every way a call can end: what the caller sees, what is charged, what is left.
+
+use super::answers::charge_of;
+use crate::support::{Gateway, body, gateway, soon};
+use knockx::account::charge::Status;
+use std::time::Duration;
+
+const STREAM: &str = r#","stream":true"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_hangs_up_stops_the_upstream_and_pays_for_what_came() {
+    let gw = gateway().simulator(|s| (s.token_gap, s.tokens) = (Duration::from_millis(5), 100_000)).start().await;
+    let key = gw.key("wide").await;
+    let mut open = gw.chat(&key, &body("talk for long", STREAM)).open().await;
+    let request = open.headers["x-request-id"].to_str().unwrap().to_owned();
+    for _ in 0..5 {
+        open.next().await.expect("tokens flow");
+    }
+    drop(open);
+    let hung_up = std::time::Instant::now();
+    upstream_noticed(&gw).await;
+    assert!(hung_up.elapsed() < Duration::from_secs(1), "{:?}", hung_up.elapsed());
+    let charge = charge_of(&gw, &request).await;
+    assert_eq!(charge.status, Status::CutByClient);
+    assert!(charge.tokens.completion >= 4, "{charge:?}");
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_hangs_up_while_the_upstream_is_silent_is_noticed() {
+    for members in [STREAM, ""] {
+        let gw = gateway().simulator(|s| s.first_token = Duration::from_secs(600)).start().await;
+        let key = gw.key("wide").await;
+        let call = gw.chat(&key, &body("think", members));
+        let waiting = tokio::spawn(call.open());
+        soon("the call reaches the upstream", || async { gw.running.counters.open_leases() == 1 }).await;
+        soon("the simulator has it", || async { gw.simulator.log.totals().requests == 1 }).await;
+        waiting.abort();
+        let request_charge = only_charge(&gw).await;
+        assert_eq!(request_charge.status, Status::CutByClient);
+        assert!(request_charge.tokens.prompt > 0, "never free: {request_charge:?}");
+        gw.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_stream_never_looks_complete() {
+    for fault in ["cut=3", "close=3", "error-event=3", "oversize"] {
+        let gw = gateway().limits("event_bytes = 1048576").start().await;
+        let key = gw.key("wide").await;
+        let reply = gw.chat(&key, &body("hi", STREAM)).header("x-sim-fault", fault).send().await;
+        assert_eq!(reply.status, 200, "{fault}");
+        assert!(!reply.is_done(), "{fault}: {}", reply.text());
+        assert!(reply.text().contains(r#""error":{"#), "{fault}: {}", reply.text());
+        let charge = charge_of(&gw, reply.header("x-request-id")).await;
+        assert_eq!(charge.status, Status::CutByUpstream, "{fault}");
+        gw.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_upstream_is_kept_alive_by_comments_and_then_cut() {
+    let upstream = "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\napi_key = \"sim-test-key\"\nidle_timeout = 0.4\n";
+    let gw = gateway().upstreams(upstream).limits("keepalive_comment = 0.1").start().await;
+    let key = gw.key("wide").await;
+    let reply = gw.chat(&key, &body("hi", STREAM)).header("x-sim-fault", "stall=2").send().await;
+    assert!(reply.text().contains("\n\n: keep-alive\n\n"), "{}", reply.text());
+    assert!(reply.text().contains("upstream_cut") && !reply.is_done());
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upstream_failures_before_the_first_byte_are_errors_and_cost_nothing() {
+    let upstream = "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\napi_key = \"sim-test-key\"\nfirst_byte_timeout = 0.3\n";
+    for (fault, status, code) in [
+        ("500", 502, "upstream_error"),
+        ("503", 503, "upstream_unavailable"),
+        ("429", 429, "rate_limit_exceeded"),
+        ("html", 502, "upstream_error"),
+        ("error-200", 503, "upstream_unavailable"),
+        ("wrong-key", 502, "upstream_auth"),
+        ("refuse-headers", 502, "upstream_closed"),
+        ("slow-first-byte=5000", 504, "upstream_timeout"),
+    ] {
+        for members in ["", STREAM] {
+            let gw = gateway().upstreams(upstream).start().await;
+            let key = gw.key("wide").await;
+            let reply = gw.chat(&key, &body("hi", members)).header("x-sim-fault", fault).send().await;
+            let seen = (reply.status, reply.code());
+            assert_eq!(seen.0, status, "{fault} {members}: {}", reply.text());
+            assert_eq!(seen.1, code, "{fault} {members}: {}", reply.text());
+            let charge = charge_of(&gw, reply.header("x-request-id")).await;
+            assert_eq!((charge.status, charge.tokens.total()), (Status::Failed, 0), "{fault}");
+            assert_eq!(gw.used(key.user).await.0, 0, "{fault}");
+            gw.finish().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_upstream_is_tried_before_the_first_byte() {
+    let upstreams = "[[upstreams]]\nname = \"dead\"\nbase_url = \"http://127.0.0.1:9/v1\"\napi_key = \"x\"\n\
+        [[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\napi_key = \"sim-test-key\"\n";
+    let gw = gateway().upstreams(upstreams).start().await;
+    let key = gw.key("wide").await;
+    let reply = gw.ask(&key, &body("hi", STREAM)).await;
+    assert!(reply.is_done());
+    let charge = charge_of(&gw, reply.header("x-request-id")).await;
+    assert_eq!(&*charge.upstream, "simulator");
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_that_never_came_is_counted_by_us() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    for members in ["", STREAM] {
+        let with = gw.ask(&key, &body("count me", members)).await;
+        let without = gw.chat(&key, &body("count me", members)).header("x-sim-fault", "no-usage").send().await;
+        let reported = charge_of(&gw, with.header("x-request-id")).await;
+        let counted = charge_of(&gw, without.header("x-request-id")).await;
+        assert_eq!(counted.source, knockx::account::charge::Source::Estimated);
+        assert_eq!(counted.status, Status::Complete);
+        assert_eq!(counted.tokens, reported.tokens, "{members}");
+    }
+    gw.finish().await;
+}
+
+async fn upstream_noticed(gw: &Gateway) {
+    soon("the upstream is cancelled", || async {
+        gw.simulator.log.entries().iter().any(|entry| entry.aborted_by_client)
+    })
+    .await;
+}
+
+async fn only_charge(gw: &Gateway) -> knockx::account::charge::Charge {
+    gw.settled().await;
+    let mut charges = gw.running.store.charges(crate::support::today()).await.unwrap();
+    assert_eq!(charges.len(), 1);
+    charges.remove(0)
+}
+

@@ -1,0 +1,160 @@
+//! A small HTTP client: one connection a call, replies whole or piece by piece.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use std::net::SocketAddr;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+/// A request to be sent.
+pub struct Call {
+    addr: SocketAddr,
+    request: http::request::Builder,
+    body: Bytes,
+}
+
+/// A whole reply.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub body: Bytes,
+    /// The body ended as HTTP says it should.
+    pub whole: bool,
+}
+
+/// A reply under way. Dropping it hangs up.
+pub struct Open {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    body: Incoming,
+    connection: JoinHandle<()>,
+}
+
+impl Call {
+    pub fn new(addr: SocketAddr, method: &str, path: &str) -> Self {
+        let request = http::Request::builder().method(method).uri(path).header("host", addr.to_string());
+        Self { addr, request, body: Bytes::new() }
+    }
+
+    pub fn get(addr: SocketAddr, path: &str) -> Self {
+        Self::new(addr, "GET", path)
+    }
+
+    pub fn post(addr: SocketAddr, path: &str) -> Self {
+        Self::new(addr, "POST", path).header("content-type", "application/json")
+    }
+
+    pub fn key(self, key: &str) -> Self {
+        self.header("authorization", &format!("Bearer {key}"))
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.request = self.request.header(name, value);
+        self
+    }
+
+    pub fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Sends, and returns with the head.
+    pub async fn open(self) -> Open {
+        let stream = TcpStream::connect(self.addr).await.expect("the gateway listens");
+        stream.set_nodelay(true).unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let connection = tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        let request = self.request.body(Full::new(self.body)).unwrap();
+        let response = sender.send_request(request).await.expect("a reply");
+        let (parts, body) = response.into_parts();
+        Open { status: parts.status.as_u16(), headers: parts.headers, body, connection }
+    }
+
+    /// Sends, and returns with the whole reply.
+    pub async fn send(self) -> Reply {
+        self.open().await.rest().await
+    }
+}
+
+impl Open {
+    /// The next bytes; `None` at the end, however it came.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            match self.body.frame().await? {
+                Ok(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Some(data);
+                    }
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Everything that is still to come.
+    pub async fn rest(mut self) -> Reply {
+        let (mut body, mut whole) = (Vec::new(), true);
+        while let Some(frame) = self.body.frame().await {
+            match frame {
+                Ok(frame) => body.extend_from_slice(&frame.into_data().unwrap_or_default()),
+                Err(_) => {
+                    whole = false;
+                    break;
+                }
+            }
+        }
+        Reply { status: self.status, headers: self.headers.clone(), body: body.into(), whole }
+    }
+}
+
+impl Drop for Open {
+    /// Closes the connection at once, as a caller does who goes away.
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Reply {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {:?}", self.body))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The error object's code, `-` for null.
+    pub fn code(&self) -> String {
+        self.json()["error"]["code"].as_str().unwrap_or("-").to_owned()
+    }
+
+    /// The data of each event of a stream, `[DONE]` too.
+    pub fn events(&self) -> Vec<String> {
+        self.text().lines().filter_map(|line| line.strip_prefix("data:")).map(|data| data.trim().to_owned()).collect()
+    }
+
+    /// The text of a streamed answer's first choice.
+    pub fn answer(&self) -> String {
+        let content = |data: &String| {
+            let chunk: Value = serde_json::from_str(data).ok()?;
+            Some(chunk["choices"][0]["delta"]["content"].as_str()?.to_owned())
+        };
+        self.events().iter().filter_map(content).collect()
+    }
+
+    /// Whether the stream says it is complete.
+    pub fn is_done(&self) -> bool {
+        self.events().last().is_some_and(|data| data == "[DONE]")
+    }
+}
