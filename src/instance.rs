@@ -1,17 +1,33 @@
 //! The data folder of an embedded instance: its lock, its generated secret, and where it listens.
+//!
+//! Owns three files beside the database: `knockx.lock`, `secret.key`, `instance.json`. Each is
+//! written in one step, so another process sees the whole of it or nothing. What `instance.json`
+//! says is believed only while a live process holds the lock.
 
 use crate::upstream::catalog::Secret;
 use serde::{Deserialize, Serialize};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+const LOCK: &str = "knockx.lock";
+const SECRET: &str = "secret.key";
+const ANNOUNCEMENT: &str = "instance.json";
 
 /// The folder beside the SQLite file.
 #[derive(Debug, Clone)]
-pub struct DataFolder {}
+pub struct DataFolder {
+    path: PathBuf,
+}
 
 /// Held while an instance runs; a second instance cannot take it.
 #[derive(Debug)]
-pub struct Lock {}
+pub struct Lock {
+    /// Closing the file, which the system does for a dead process, frees the lock.
+    _file: File,
+}
 
 /// A running instance, as it announces itself to the other commands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,34 +45,225 @@ pub enum FolderError {
     )]
     InUse { pid: String, folder: String },
     #[error("cannot use the data folder {folder}: {source}")]
-    Io { folder: String, source: std::io::Error },
+    Io { folder: String, source: io::Error },
 }
 
 impl DataFolder {
     /// The folder, made when it is not there.
     pub fn open(folder: &Path) -> Result<Self, FolderError> {
-        let _ = folder;
-        Ok(Self {})
+        // A bare file name such as `knockx.db` lies in the working folder.
+        let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let opened = Self { path: here.to_owned() };
+        create_private_folder(here).map_err(|e| opened.error(e))?;
+        Ok(opened)
     }
 
     /// Takes the lock. It is freed when the process ends, however it ends.
     pub fn lock(&self) -> Result<Lock, FolderError> {
-        Ok(Lock {})
+        let mut file = self.open_lock().map_err(|e| self.error(e))?;
+        match file.try_lock() {
+            Ok(()) => {
+                self.forget_predecessor().map_err(|e| self.error(e))?;
+                write_pid(&mut file).map_err(|e| self.error(e))?;
+                Ok(Lock { _file: file })
+            }
+            Err(TryLockError::WouldBlock) => Err(FolderError::InUse {
+                pid: read_text(&mut file).unwrap_or_default(),
+                folder: self.path.display().to_string(),
+            }),
+            Err(TryLockError::Error(e)) => Err(self.error(e)),
+        }
     }
 
     /// The secret kept in the folder (mode 0600), made on first use.
     pub fn secret_key(&self) -> Result<Secret, FolderError> {
-        Ok(Secret::new(""))
+        let read = || read_secret(&self.path.join(SECRET));
+        let secret = match read() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.make_secret().and_then(|()| read())
+            }
+            other => other,
+        };
+        secret.map_err(|e| self.error(e))
     }
 
     /// Tells other commands where this instance listens.
     pub fn announce(&self, instance: &Instance) -> Result<(), FolderError> {
-        let _ = instance;
-        Ok(())
+        let text = serde_json::to_vec(instance).map_err(|e| self.error(e.into()))?;
+        let drafted = self.path.join(format!("{ANNOUNCEMENT}.{}", std::process::id()));
+        write_private(&drafted, &text)
+            .and_then(|()| std::fs::rename(&drafted, self.path.join(ANNOUNCEMENT)))
+            .map_err(|e| self.error(e))
     }
 
     /// The instance that holds the lock now, if any.
     pub fn running(&self) -> Option<Instance> {
-        None
+        let mut lock = File::open(self.path.join(LOCK)).ok()?;
+        // A shared lock is refused only while an instance holds the exclusive one; ours, when we
+        // get it, ends with this function.
+        if !matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)) {
+            return None;
+        }
+        let text = std::fs::read(self.path.join(ANNOUNCEMENT)).ok()?;
+        let instance: Instance = serde_json::from_slice(&text).ok()?;
+        // An announcement of the holder's predecessor is not the holder's.
+        let holder = read_text(&mut lock).ok()?;
+        (holder == instance.pid.to_string()).then_some(instance)
+    }
+
+    fn open_lock(&self) -> io::Result<File> {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.path.join(LOCK))
+    }
+
+    /// In a container every instance is process 1, so the number alone does not tell them apart.
+    fn forget_predecessor(&self) -> io::Result<()> {
+        match std::fs::remove_file(self.path.join(ANNOUNCEMENT)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a new secret in place unless another process was faster: then that one stands.
+    fn make_secret(&self) -> io::Result<()> {
+        let mut bytes = [0_u8; 32];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let drafted = self.path.join(format!("{SECRET}.{}", &text[..16]));
+        write_private(&drafted, text.as_bytes())?;
+        // A link, unlike a rename, never replaces a file that is there.
+        let linked = std::fs::hard_link(&drafted, self.path.join(SECRET));
+        std::fs::remove_file(&drafted)?;
+        match linked {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+            _ => File::open(&self.path)?.sync_all(),
+        }
+    }
+
+    fn error(&self, source: io::Error) -> FolderError {
+        FolderError::Io { folder: self.path.display().to_string(), source }
+    }
+}
+
+/// Makes a folder, and those above it, for the owner alone. One that is there stays as it is.
+pub(crate) fn create_private_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Writes a file for the owner alone and waits for the disk.
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(std::process::id().to_string().as_bytes())
+}
+
+fn read_text(file: &mut File) -> io::Result<String> {
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text.trim().to_owned())
+}
+
+fn read_secret(path: &Path) -> io::Result<Secret> {
+    let text = std::fs::read_to_string(path)?;
+    let secret = text.trim();
+    if secret.len() < 32 {
+        let why = format!("{SECRET} is shorter than 32 characters; restore it from a backup");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    }
+    Ok(Secret::new(secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn folder() -> (tempfile::TempDir, DataFolder) {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = DataFolder::open(&parent.path().join("a/b")).unwrap();
+        (parent, folder)
+    }
+
+    fn instance(pid: u32) -> Instance {
+        let addr = "127.0.0.1:8000".parse().unwrap();
+        Instance { pid, public_addr: addr, admin_addr: None }
+    }
+
+    #[test]
+    fn a_second_lock_is_refused_and_names_the_holder() {
+        let (_parent, folder) = folder();
+        let held = folder.lock().unwrap();
+        let refused = folder.lock().unwrap_err().to_string();
+        assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+        drop(held);
+        folder.lock().unwrap();
+    }
+
+    #[test]
+    fn the_secret_is_made_once_and_for_the_owner_alone() {
+        let (_parent, folder) = folder();
+        let first = folder.secret_key().unwrap();
+        assert_eq!(first.expose().len(), 64);
+        assert_eq!(first.expose(), folder.secret_key().unwrap().expose());
+        let mode = std::fs::metadata(folder.path.join(SECRET)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let left = std::fs::read_dir(&folder.path).unwrap().count();
+        assert_eq!(left, 1, "no draft may be left behind");
+    }
+
+    #[test]
+    fn processes_that_race_for_the_secret_agree() {
+        let (_parent, folder) = folder();
+        let secrets: Vec<String> = std::thread::scope(|scope| {
+            let race = || folder.secret_key().unwrap().expose().to_owned();
+            let racers: Vec<_> = (0..16).map(|_| scope.spawn(race)).collect();
+            racers.into_iter().map(|racer| racer.join().unwrap()).collect()
+        });
+        assert!(secrets.iter().all(|secret| *secret == secrets[0]));
+    }
+
+    #[test]
+    fn a_damaged_secret_is_refused_not_replaced() {
+        let (_parent, folder) = folder();
+        std::fs::write(folder.path.join(SECRET), "short").unwrap();
+        assert!(folder.secret_key().unwrap_err().to_string().contains("backup"));
+    }
+
+    #[test]
+    fn an_announcement_is_believed_only_from_the_holder_of_the_lock() {
+        let (_parent, folder) = folder();
+        assert_eq!(folder.running(), None);
+        let mine = instance(std::process::id());
+        folder.announce(&mine).unwrap();
+        assert_eq!(folder.running(), None, "nobody holds the lock");
+        let held = folder.lock().unwrap();
+        assert_eq!(folder.running(), None, "what a predecessor left is not the holder's");
+        folder.announce(&mine).unwrap();
+        assert_eq!(folder.running(), Some(mine));
+        folder.announce(&instance(1)).unwrap();
+        assert_eq!(folder.running(), None, "not the holder's number");
+        drop(held);
+        assert_eq!(folder.running(), None);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_one_plain_sentence() {
+        let (parent, _folder) = folder();
+        let file = parent.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = DataFolder::open(&file.join("below")).unwrap_err().to_string();
+        assert!(error.starts_with("cannot use the data folder"), "{error}");
     }
 }

@@ -1,22 +1,50 @@
 //! The cache of caller records.
+//!
+//! A hit takes no lock of ours. What is cached is either the newest record or one whose user was
+//! not forgotten since its load began: a load and [`CallerCache::forget`] settle the order between
+//! them under one lock, so a record read before a change is never kept after it was told.
 
 use crate::account::caller::Caller;
 use crate::account::id::{KeyId, UserId};
 use crate::store::{Store, StoreError};
-use std::sync::Arc;
-use std::time::Instant;
+use quick_cache::sync::Cache;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long an absent key is remembered: long enough to blunt guessing, short enough that a key
+/// added by another process works almost at once.
+const ABSENT_FOR: Duration = Duration::from_secs(5);
 
 /// Caller records by key, bounded in number, loaded once however many ask.
 pub struct CallerCache {
     store: Arc<dyn Store>,
+    records: Cache<KeyId, Found>,
+    index: Mutex<Index>,
+}
+
+/// What the store said about a key.
+#[derive(Clone)]
+enum Found {
+    Present(Arc<Caller>),
+    Absent { since: Instant },
+}
+
+/// Which keys of a user may be cached.
+#[derive(Default)]
+struct Index {
+    /// Raised by every `forget`: a load that began at an earlier number is not kept.
+    forgotten: u64,
+    keys: HashMap<UserId, Vec<KeyId>>,
+    /// Keys listed, evicted ones too.
+    listed: usize,
 }
 
 impl CallerCache {
     /// A cache over `store` that holds at most `capacity` records (present or absent).
     #[must_use]
     pub fn new(store: Arc<dyn Store>, capacity: usize) -> Self {
-        let _ = capacity;
-        Self { store }
+        Self { store, records: Cache::new(capacity), index: Mutex::default() }
     }
 
     /// The record of a key. An absent key is remembered for a few seconds from `now`.
@@ -24,13 +52,45 @@ impl CallerCache {
     /// # Errors
     /// When the record is not cached and the store does not answer.
     pub async fn find(&self, key: &KeyId, now: Instant) -> Result<Option<Arc<Caller>>, StoreError> {
-        let _ = now;
-        Ok(self.store.caller(key).await?.map(Arc::new))
+        loop {
+            let place = match self.records.get_value_or_guard_async(key).await {
+                Ok(Found::Present(caller)) => return Ok(Some(caller)),
+                Ok(found) if !found.is_outdated(now) => return Ok(None),
+                Ok(_) => {
+                    self.records.remove_if(key, |found| found.is_outdated(now));
+                    continue;
+                }
+                // Ours to load; all others who ask for the key wait for `place`.
+                Err(place) => place,
+            };
+            let began = self.index().forgotten;
+            let record = self.store.caller(key).await?.map(Arc::new);
+            let mut index = self.index();
+            if index.forgotten == began {
+                let found = match &record {
+                    Some(caller) => Found::Present(Arc::clone(caller)),
+                    None => Found::Absent { since: now },
+                };
+                if let Some(caller) = &record {
+                    index.list(caller.user, key);
+                }
+                // Refused only when the place itself was removed meanwhile: then it is not kept.
+                let _ = place.insert(found);
+                self.bound(&mut index);
+            }
+            return Ok(record);
+        }
     }
 
     /// Forgets the records of a user; the next [`find`](Self::find) loads them again.
     pub fn forget(&self, user: UserId) {
-        let _ = user;
+        let mut index = self.index();
+        index.forgotten += 1;
+        let keys = index.keys.remove(&user).unwrap_or_default();
+        index.listed -= keys.len();
+        for key in &keys {
+            self.records.remove(key);
+        }
     }
 
     /// Whether `caller` is still the user's current version, asked of the store itself.
@@ -39,5 +99,44 @@ impl CallerCache {
     /// When the store does not answer.
     pub async fn is_current(&self, caller: &Caller) -> Result<bool, StoreError> {
         Ok(self.store.user_version(caller.user).await? == Some(caller.version))
+    }
+
+    /// Lists anew once half of what is listed must have been evicted, so that the index stays
+    /// within a fixed multiple of the records at no cost worth counting for each.
+    fn bound(&self, index: &mut Index) {
+        let most = usize::try_from(self.records.capacity()).unwrap_or(usize::MAX);
+        if index.listed <= most.saturating_mul(2) {
+            return;
+        }
+        index.keys.clear();
+        index.listed = 0;
+        for (key, found) in self.records.iter() {
+            if let Found::Present(caller) = found {
+                index.list(caller.user, &key);
+            }
+        }
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Found {
+    fn is_outdated(&self, now: Instant) -> bool {
+        match self {
+            Self::Present(_) => false,
+            Self::Absent { since } => now.saturating_duration_since(*since) >= ABSENT_FOR,
+        }
+    }
+}
+
+impl Index {
+    fn list(&mut self, user: UserId, key: &KeyId) {
+        let keys = self.keys.entry(user).or_default();
+        if !keys.contains(key) {
+            keys.push(key.clone());
+            self.listed += 1;
+        }
     }
 }

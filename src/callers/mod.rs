@@ -5,3 +5,5 @@
 //! *current*: that is checked where a reservation is made durable (`store::Entry::Open`).
 
 pub mod cache;
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,8 @@
 //! Every write is idempotent, so a caller that lost the answer may repeat it.
 
 pub mod sqlite;
+#[cfg(test)]
+pub(crate) mod scripted;
 
 use crate::account::caller::Caller;
 use crate::account::charge::{Charge, Lease};
@@ -12,8 +14,11 @@ use crate::account::id::{KeyId, PlanId, RequestId, UserId};
 use crate::account::key::{Key, KeyDigest, KeyLimits};
 use crate::account::plan::Plan;
 use crate::account::user::{Role, User, UserStatus};
+use crate::config::Database;
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// The verbs. Errors are [`StoreError`]; "not there" is `Ok(None)`.
 #[async_trait]
@@ -66,8 +71,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Ledger against rollups for one day, per user: only what differs.
     async fn rollup_drift(&self, day: Day) -> Result<Vec<Drift>, StoreError>;
-    /// The day's totals per user, summed from the ledger itself.
+    /// The day's totals per user and per key, summed from the ledger itself.
     async fn ledger_totals(&self, day: Day) -> Result<Vec<Used>, StoreError>;
+    /// The day's totals per user and per key: ledger rows and what open leases hold, in one reading.
+    async fn taken_on(&self, day: Day) -> Result<Vec<Used>, StoreError>;
     /// The ledger row of a request.
     async fn charge(&self, request: RequestId) -> Result<Option<Charge>, StoreError>;
     /// All ledger rows of a day, in the order of admission. For checks and exports, not for dashboards.
@@ -76,6 +83,20 @@ pub trait Store: Send + Sync + 'static {
     async fn open_leases(&self) -> Result<u64, StoreError>;
     /// Answers when the store does.
     async fn ping(&self) -> Result<(), StoreError>;
+    /// Ends all connections in good order; nothing may be asked afterwards.
+    async fn close(&self) {}
+}
+
+/// Opens the configured store, its tables brought up to date.
+///
+/// # Errors
+/// When it cannot be reached or used.
+pub async fn open(database: &Database) -> Result<Arc<dyn Store>, StoreError> {
+    match database {
+        Database::Sqlite { path, durability } => {
+            Ok(Arc::new(sqlite::SqliteStore::open(path, *durability).await?))
+        }
+    }
 }
 
 /// One line of the journal.
@@ -98,7 +119,7 @@ pub enum Written {
 }
 
 /// Tokens and requests used, per user and day; per key where `key` is set.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Used {
     pub user: UserId,
     /// `None` for the whole user.
@@ -148,10 +169,11 @@ pub struct NewKey {
 }
 
 /// A user-day on which ledger and rollups disagree.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Drift {
     pub user: UserId,
     pub day: Day,
+    /// Tokens and requests.
     pub ledger: (u64, u64),
     pub rollup: (u64, u64),
 }
@@ -162,7 +184,7 @@ pub enum StoreError {
     /// Worth trying again: busy, full, unreachable.
     #[error("the store is not available: {0}")]
     Unavailable(String),
-    /// Not worth trying again.
+    /// Not worth trying again: the entry or row itself is to blame.
     #[error("the store holds something unexpected: {0}")]
     Corrupt(String),
     /// A key, plan or user that the change refers to is not there.

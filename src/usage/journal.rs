@@ -3,18 +3,32 @@
 //! Writes that arrive while a batch is being committed form the next batch, so the rate of
 //! commits follows the store's speed, not the number of calls. A lease that cannot be written is
 //! refused at once; an extension or a charge is kept and written again until it succeeds.
+//!
+//! One queue holds all three, so entries of one request are written in the order they were given.
+//! It is bounded without ever making a charge wait for room: at most [`WAITING_OPENS`] leases, and
+//! for each open lease one charge and the extensions its call still waits for.
 
+use super::writer::{Gauges, Item, Waiter, Writer};
 use crate::account::charge::{Charge, Lease};
 use crate::account::id::RequestId;
-use crate::store::Store;
+use crate::store::{Entry, Store};
 use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Leases that may wait to be written; more are refused, since they would wait for seconds.
+const WAITING_OPENS: usize = 16_384;
+
 /// A handle to the writer; clones share it.
 #[derive(Clone)]
-pub struct Journal {}
+pub struct Journal {
+    queue: mpsc::UnboundedSender<Item>,
+    room: Arc<Semaphore>,
+    unwritable: Arc<AtomicU64>,
+}
 
 /// The journal did not take a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,8 +42,9 @@ pub enum OpenError {
 }
 
 impl Journal {
-    /// Starts the writer on `tasks`. It ends, with everything written, after `stop` is cancelled
-    /// and the last handle's entries are in.
+    /// Starts the writer on `tasks`. It ends after `stop` is cancelled, once the queue is empty and
+    /// all of it is written: cancel `stop` when the last call has settled. Should the store stay
+    /// away it goes on trying; what it holds then is charged from the open leases at the next start.
     #[must_use]
     pub fn start(
         store: Arc<dyn Store>,
@@ -37,27 +52,64 @@ impl Journal {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Self {
-        let _ = (store, metrics, tasks, stop);
-        Self {}
+        Self::start_with(store, Gauges::of(&metrics), tasks, stop)
     }
 
-    /// Returns when the lease is durable.
+    pub(super) fn start_with(
+        store: Arc<dyn Store>,
+        gauges: Gauges,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let (queue, entries) = mpsc::unbounded_channel();
+        let unwritable = Arc::new(AtomicU64::new(0));
+        tasks.spawn(Writer::new(store, gauges, entries, Arc::clone(&unwritable), stop).run());
+        Self { queue, room: Arc::new(Semaphore::new(WAITING_OPENS)), unwritable }
+    }
+
+    /// Returns when the lease is durable. A caller that stops waiting cannot know whether it is,
+    /// and must settle the request.
     ///
     /// # Errors
     /// [`OpenError`]; then no lease is left behind.
     pub async fn open(&self, lease: Lease) -> Result<(), OpenError> {
-        let _ = lease;
-        Err(OpenError::Unavailable)
+        let room = Arc::clone(&self.room).try_acquire_owned();
+        let _room = room.map_err(|_| OpenError::Unavailable)?;
+        let answer = self.enqueue(Entry::Open(lease)).ok_or(OpenError::Unavailable)?;
+        answer.await.unwrap_or(Err(OpenError::Unavailable))
     }
 
     /// Returns when the raised reservation is durable. Waits for as long as the store is away.
     pub async fn extend(&self, request: RequestId, reserved: u64) {
-        let _ = (request, reserved);
+        if let Some(answer) = self.enqueue(Entry::Extend { request, reserved }) {
+            // No answer means that the writer ended; the lease then still holds what it held.
+            let _ = answer.await;
+        }
     }
 
     /// Returns when the charge is durable. Waits for as long as the store is away; the charge is
-    /// kept even when the caller of this function does not wait for it.
+    /// kept even when the caller of this function does not wait for it, once it was polled.
     pub async fn settle(&self, charge: Charge) {
-        let _ = charge;
+        let request = charge.request;
+        match self.enqueue(Entry::Settle(charge)) {
+            Some(answer) => drop(answer.await),
+            None => tracing::error!(
+                %request,
+                "charge came after the journal had ended, its lease is charged at the next start"
+            ),
+        }
+    }
+
+    /// Entries the store refused for good, each of which was logged. Anything but 0 is a defect.
+    #[must_use]
+    pub fn unwritable(&self) -> u64 {
+        self.unwritable.load(Ordering::Relaxed)
+    }
+
+    /// `None` when the writer has ended.
+    fn enqueue(&self, entry: Entry) -> Option<oneshot::Receiver<Result<(), OpenError>>> {
+        let (waiter, answer) = oneshot::channel();
+        self.queue.send((entry, Waiter(waiter))).ok()?;
+        Some(answer)
     }
 }

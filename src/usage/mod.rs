@@ -3,3 +3,6 @@
 //! [`journal::Journal`] is the handle that quota holds; one writer task turns what it is given into batches.
 
 pub mod journal;
+mod writer;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+//! How domain values are kept in columns, and read back. Reading refuses what writing cannot have made.
+
+use crate::account::charge::{Source, Status};
+use crate::account::day::Day;
+use crate::account::id::{RequestId, UserId};
+use crate::account::user::{Role, UserStatus};
+use crate::store::StoreError;
+use jiff::Timestamp;
+use jiff::fmt::temporal::{DateTimeParser, DateTimePrinter};
+use jiff::tz::TimeZone;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The list of a plan's or key's models.
+pub(super) type Models = Option<Arc<[Arc<str>]>>;
+
+/// SQLite's integers end at `i64::MAX`; a limit above it is as good as none.
+pub(super) fn integer(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+pub(super) fn count(stored: i64) -> Result<u64, StoreError> {
+    u64::try_from(stored).map_err(|_| unexpected("count", &stored.to_string()))
+}
+
+pub(super) fn small(stored: i64) -> Result<u32, StoreError> {
+    u32::try_from(stored).map_err(|_| unexpected("number", &stored.to_string()))
+}
+
+pub(super) fn blob(id: Uuid) -> Vec<u8> {
+    id.as_bytes().to_vec()
+}
+
+fn uuid(stored: &[u8]) -> Result<Uuid, StoreError> {
+    Uuid::from_slice(stored).map_err(|e| unexpected("id", &e.to_string()))
+}
+
+pub(super) fn user_id(stored: &[u8]) -> Result<UserId, StoreError> {
+    uuid(stored).map(UserId)
+}
+
+pub(super) fn request_id(stored: &[u8]) -> Result<RequestId, StoreError> {
+    uuid(stored).map(RequestId)
+}
+
+pub(super) fn instant(stored: i64) -> Result<Timestamp, StoreError> {
+    Timestamp::from_millisecond(stored).map_err(|e| unexpected("time", &e.to_string()))
+}
+
+pub(super) fn day(stored: &str) -> Result<Day, StoreError> {
+    stored.parse().map_err(|_| unexpected("day", stored))
+}
+
+pub(super) fn status(stored: &str) -> Result<Status, StoreError> {
+    word(&Status::ALL, Status::as_str, stored)
+}
+
+pub(super) fn source(stored: &str) -> Result<Source, StoreError> {
+    word(&[Source::Reported, Source::Estimated], Source::as_str, stored)
+}
+
+pub(super) fn role(stored: &str) -> Result<Role, StoreError> {
+    word(&[Role::User, Role::Admin], Role::as_str, stored)
+}
+
+pub(super) fn user_status(stored: &str) -> Result<UserStatus, StoreError> {
+    word(&[UserStatus::Active, UserStatus::Suspended], UserStatus::as_str, stored)
+}
+
+fn word<T: Copy>(all: &[T], as_str: fn(T) -> &'static str, stored: &str) -> Result<T, StoreError> {
+    let found = all.iter().copied().find(|value| as_str(*value) == stored);
+    found.ok_or_else(|| unexpected("word", stored))
+}
+
+pub(super) fn models_text(models: &Models) -> Option<String> {
+    models.as_ref().map(|models| serde_json::json!(models).to_string())
+}
+
+pub(super) fn models(stored: Option<&str>) -> Result<Models, StoreError> {
+    let read = |text| serde_json::from_str(text).map_err(|_| unexpected("list of models", text));
+    stored.map(read).transpose()
+}
+
+pub(super) fn time_zone_text(zone: &TimeZone) -> Result<String, StoreError> {
+    let text = DateTimePrinter::new().time_zone_to_string(zone);
+    text.map_err(|e| unexpected("time zone", &e.to_string()))
+}
+
+pub(super) fn time_zone(stored: &str) -> Result<TimeZone, StoreError> {
+    let zone = DateTimeParser::new().parse_time_zone(stored);
+    zone.map_err(|_| unexpected("time zone", stored))
+}
+
+fn unexpected(what: &str, stored: &str) -> StoreError {
+    StoreError::Corrupt(format!("`{stored}` is not a {what}"))
+}

@@ -1,0 +1,258 @@
+//! The embedded store: one SQLite file, all of its SQL.
+//!
+//! Every write goes through one connection, so writers of this process queue fairly instead of
+//! finding the file busy; reads have a pool of their own and never wait for a writer (WAL).
+//! A write takes the write lock when it begins, never half way, so that two processes (a running
+//! gateway and a command) wait for each other and neither fails.
+
+mod accounts;
+mod callers;
+mod checks;
+mod columns;
+mod journal;
+mod plans;
+
+use super::{AddUserError, Changes, Drift, Entry, NewKey, NewUser, Store, StoreError};
+use super::{Used, UserChange, Written};
+use crate::account::caller::Caller;
+use crate::account::charge::Charge;
+use crate::account::day::Day;
+use crate::account::id::{KeyId, PlanId, RequestId, UserId};
+use crate::account::key::Key;
+use crate::account::plan::Plan;
+use crate::account::user::User;
+use crate::config::Durability;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, SqlitePool, Transaction};
+use std::path::Path;
+use std::time::Duration;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// How long a statement waits for another process that holds the write lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a caller waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+const READERS: u32 = 4;
+
+/// The store in one SQLite file.
+#[derive(Debug, Clone)]
+pub struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the file, making it and its folder when they are not there, and brings its tables up
+    /// to date.
+    ///
+    /// # Errors
+    /// When the file cannot be used, or was written by a newer version.
+    pub async fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
+        create_folder(path)?;
+        let options = connect_options(path, durability);
+        let pool = SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None);
+        let writer = pool
+            .clone()
+            .max_connections(1)
+            .max_lifetime(None)
+            .connect_with(options.clone())
+            .await
+            .map_err(|e| cannot_open(path, &e))?;
+        let readers = pool.max_connections(READERS).connect_lazy_with(options);
+        let store = Self { writer, readers };
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// All or nothing, and under the write lock, so that two processes may start at once.
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        MIGRATIONS.run(&mut *tx).await.map_err(|e| match e {
+            MigrateError::VersionMissing(_) => {
+                StoreError::Corrupt("the database was written by a newer version of knockx".into())
+            }
+            MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _) => e.into(),
+            other => StoreError::Corrupt(other.to_string()),
+        })?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Begins a transaction that holds the write lock from its start.
+    async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        Ok(self.writer.begin_with("begin immediate").await?)
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn journal(&self, batch: &[Entry]) -> Result<Vec<Written>, StoreError> {
+        journal::write(self, batch).await
+    }
+
+    async fn abandon_leases(&self, _now: Timestamp) -> Result<Vec<Charge>, StoreError> {
+        // One process at a time holds the folder's lock, so every lease found is a dead one's:
+        // no deadline has to be compared with the time.
+        journal::abandon(self).await
+    }
+
+    async fn used_since(&self, from: Day) -> Result<Vec<Used>, StoreError> {
+        checks::used_since(self, from).await
+    }
+
+    async fn caller(&self, key: &KeyId) -> Result<Option<Caller>, StoreError> {
+        callers::caller(self, key).await
+    }
+
+    async fn user_version(&self, user: UserId) -> Result<Option<u64>, StoreError> {
+        callers::user_version(self, user).await
+    }
+
+    async fn changes(&self, since: u64) -> Result<Changes, StoreError> {
+        callers::changes(self, since).await
+    }
+
+    async fn add_user(&self, user: &NewUser) -> Result<User, AddUserError> {
+        accounts::add(self, user).await
+    }
+
+    async fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        accounts::by_id(self, id).await
+    }
+
+    async fn user_by_email(&self, email: &str) -> Result<Option<User>, StoreError> {
+        accounts::by_email(self, email).await
+    }
+
+    async fn users(&self, after: Option<UserId>, limit: u32) -> Result<Vec<User>, StoreError> {
+        accounts::page(self, after, limit).await
+    }
+
+    async fn change_user(
+        &self,
+        id: UserId,
+        change: &UserChange,
+    ) -> Result<Option<User>, StoreError> {
+        accounts::change(self, id, change).await
+    }
+
+    async fn add_key(&self, user: UserId, key: &NewKey) -> Result<Key, StoreError> {
+        callers::add_key(self, user, key).await
+    }
+
+    async fn keys(&self, user: UserId) -> Result<Vec<Key>, StoreError> {
+        callers::keys(self, user).await
+    }
+
+    async fn revoke_key(&self, key: &KeyId, now: Timestamp) -> Result<Option<Key>, StoreError> {
+        callers::revoke_key(self, key, now).await
+    }
+
+    async fn plans(&self) -> Result<Vec<Plan>, StoreError> {
+        plans::all(self).await
+    }
+
+    async fn plan(&self, id: &PlanId) -> Result<Option<Plan>, StoreError> {
+        plans::by_id(self, id).await
+    }
+
+    async fn put_plans(&self, plans: &[Plan]) -> Result<(), StoreError> {
+        plans::put(self, plans).await
+    }
+
+    async fn rollup_drift(&self, day: Day) -> Result<Vec<Drift>, StoreError> {
+        checks::rollup_drift(self, day).await
+    }
+
+    async fn ledger_totals(&self, day: Day) -> Result<Vec<Used>, StoreError> {
+        checks::ledger_totals(self, day).await
+    }
+
+    async fn taken_on(&self, day: Day) -> Result<Vec<Used>, StoreError> {
+        checks::taken_on(self, day).await
+    }
+
+    async fn charge(&self, request: RequestId) -> Result<Option<Charge>, StoreError> {
+        checks::charge(self, request).await
+    }
+
+    async fn charges(&self, day: Day) -> Result<Vec<Charge>, StoreError> {
+        checks::charges(self, day).await
+    }
+
+    async fn open_leases(&self) -> Result<u64, StoreError> {
+        checks::open_leases(self).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("select 1").execute(&self.readers).await?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    /// [`StoreError::Corrupt`] is kept for what the entry or row itself is to blame for. A damaged
+    /// or full file is the store's own trouble: no charge may be given up because of it.
+    fn from(error: sqlx::Error) -> Self {
+        let blames_the_data = match &error {
+            sqlx::Error::Database(e) => {
+                matches!(primary_code(e.as_ref()), Some(TOO_BIG | CONSTRAINT | MISMATCH))
+            }
+            sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => true,
+            _ => false,
+        };
+        if blames_the_data {
+            Self::Corrupt(error.to_string())
+        } else {
+            Self::Unavailable(error.to_string())
+        }
+    }
+}
+
+const TOO_BIG: i32 = 18;
+const CONSTRAINT: i32 = 19;
+const MISMATCH: i32 = 20;
+
+/// SQLite's error code without the detail in its upper bytes.
+fn primary_code(error: &dyn sqlx::error::DatabaseError) -> Option<i32> {
+    error.code()?.parse::<i32>().ok().map(|code| code & 0xff)
+}
+
+fn connect_options(path: &Path, durability: Durability) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(match durability {
+            Durability::Process => SqliteSynchronous::Normal,
+            Durability::Power => SqliteSynchronous::Full,
+        })
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        // A burst may make the log large; give the space back afterwards.
+        .pragma("journal_size_limit", "67108864")
+        .thread_name(|at| format!("sqlite-{at}"))
+}
+
+/// Only the owner may look in: the ledger says who talked to whom, and when.
+fn create_folder(path: &Path) -> Result<(), StoreError> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    crate::instance::create_private_folder(folder).map_err(|e| {
+        StoreError::Unavailable(format!("the folder {} cannot be made: {e}", folder.display()))
+    })
+}
+
+fn cannot_open(path: &Path, error: &sqlx::Error) -> StoreError {
+    StoreError::Unavailable(format!("{} cannot be opened: {error}", path.display()))
+}
