@@ -79,7 +79,9 @@ impl DataFolder {
     pub fn secret_key(&self) -> Result<Secret, FolderError> {
         let read = || read_secret(&self.path.join(SECRET));
         let secret = match read() {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => self.make_secret().and_then(|()| read()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.make_secret().and_then(|()| read())
+            }
             other => other,
         };
         secret.map_err(|e| self.error(e))

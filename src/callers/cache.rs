@@ -66,17 +66,19 @@ impl CallerCache {
             let began = self.index().forgotten;
             let record = self.store.caller(key).await?.map(Arc::new);
             let mut index = self.index();
-            let Some(caller) = record else {
-                // Refused only when the place was evicted meanwhile: then it is just not kept.
-                let _ = place.insert(Found::Absent { since: now });
-                return Ok(None);
-            };
             if index.forgotten == began {
-                index.list(caller.user, key);
-                let _ = place.insert(Found::Present(Arc::clone(&caller)));
+                let found = match &record {
+                    Some(caller) => Found::Present(Arc::clone(caller)),
+                    None => Found::Absent { since: now },
+                };
+                if let Some(caller) = &record {
+                    index.list(caller.user, key);
+                }
+                // Refused only when the place itself was removed meanwhile: then it is not kept.
+                let _ = place.insert(found);
                 self.bound(&mut index);
             }
-            return Ok(Some(caller));
+            return Ok(record);
         }
     }
 

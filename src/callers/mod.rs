@@ -7,3 +7,5 @@
 pub mod cache;
 pub mod open;
 pub mod watch;
+#[cfg(test)]
+mod tests;

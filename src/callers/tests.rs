@@ -1,0 +1,171 @@
+//! The cache over a store that answers when the test says so.
+
+use super::cache::CallerCache;
+use crate::account::caller::Caller;
+use crate::account::id::{KeyId, PlanId, UserId};
+use crate::account::key::{KeyDigest, KeyLimits};
+use crate::account::plan::{PlanLimits, Window};
+use crate::account::user::UserStatus;
+use crate::store::StoreError;
+use crate::store::scripted::{Asked, ScriptedStore};
+use futures_util::FutureExt;
+use jiff::tz::TimeZone;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+type Answer = oneshot::Sender<Result<Option<Caller>, StoreError>>;
+type Finding = JoinHandle<Result<Option<Arc<Caller>>, StoreError>>;
+
+struct Setup {
+    cache: Arc<CallerCache>,
+    asked: mpsc::UnboundedReceiver<Asked>,
+    now: Instant,
+}
+
+impl Setup {
+    fn new(capacity: usize) -> Self {
+        let (store, asked) = ScriptedStore::new();
+        let cache = Arc::new(CallerCache::new(store, capacity));
+        Self { cache, asked, now: crate::clock::instant() }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test joins what it spawns")]
+    fn find(&self, key: &str, now: Instant) -> Finding {
+        let (cache, key) = (Arc::clone(&self.cache), KeyId::from(key));
+        tokio::spawn(async move { cache.find(&key, now).await })
+    }
+
+    async fn asked(&mut self) -> Answer {
+        match self.asked.recv().await.unwrap() {
+            Asked::Caller(answer) => answer,
+            other @ Asked::Journal(..) => panic!("{other:?}"),
+        }
+    }
+
+    async fn load(&mut self, caller: &Caller) {
+        let finding = self.find(caller.key.as_str(), self.now);
+        self.asked().await.send(Ok(Some(caller.clone()))).unwrap();
+        assert_eq!(finding.await.unwrap().unwrap().as_deref(), Some(caller));
+    }
+
+    /// What is cached; `None` when the store would be asked.
+    fn cached(&self, key: &KeyId) -> Option<Option<Arc<Caller>>> {
+        self.cache.find(key, self.now).now_or_never().map(Result::unwrap)
+    }
+}
+
+fn caller(user: UserId, key: &str, version: u64) -> Caller {
+    Caller {
+        user,
+        key: KeyId::from(key),
+        digest: KeyDigest([0; 32]),
+        user_status: UserStatus::Active,
+        key_revoked: false,
+        key_expires_at: None,
+        key_limits: KeyLimits::default(),
+        plan: PlanId::from("plan"),
+        plan_limits: PlanLimits {
+            tokens_per_day: 1,
+            requests_per_day: 1,
+            window: Window { capacity: 1, refill_seconds: 1 },
+            concurrent_streams: 1,
+            models: None,
+            time_zone: TimeZone::UTC,
+        },
+        version,
+    }
+}
+
+#[tokio::test]
+async fn many_who_ask_at_once_load_once() {
+    let mut setup = Setup::new(10);
+    let findings: Vec<Finding> = (0..50).map(|_| setup.find("key", setup.now)).collect();
+    let answer = setup.asked().await;
+    answer.send(Ok(Some(caller(UserId::new(), "key", 1)))).unwrap();
+    for finding in findings {
+        assert!(finding.await.unwrap().unwrap().is_some());
+    }
+    assert!(setup.asked.try_recv().is_err(), "the store was asked once");
+}
+
+#[tokio::test]
+async fn a_failed_load_is_not_kept() {
+    let mut setup = Setup::new(10);
+    let finding = setup.find("key", setup.now);
+    setup.asked().await.send(Err(StoreError::Unavailable("away".into()))).unwrap();
+    finding.await.unwrap().unwrap_err();
+    setup.load(&caller(UserId::new(), "key", 1)).await;
+}
+
+#[tokio::test]
+async fn a_load_given_up_hands_over_to_the_next() {
+    let mut setup = Setup::new(10);
+    let first = setup.find("key", setup.now);
+    let unanswered = setup.asked().await;
+    let second = setup.find("key", setup.now);
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    drop(unanswered);
+    setup.asked().await.send(Ok(None)).unwrap();
+    assert!(second.await.unwrap().unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_absent_key_is_remembered_for_five_seconds() {
+    let mut setup = Setup::new(10);
+    let finding = setup.find("key", setup.now);
+    setup.asked().await.send(Ok(None)).unwrap();
+    assert!(finding.await.unwrap().unwrap().is_none());
+
+    setup.now += Duration::from_millis(4_999);
+    assert_eq!(setup.cached(&KeyId::from("key")), Some(None));
+    setup.now += Duration::from_millis(1);
+    setup.load(&caller(UserId::new(), "key", 1)).await;
+}
+
+#[tokio::test]
+async fn forgetting_a_user_forgets_all_of_its_keys_and_no_others() {
+    let mut setup = Setup::new(10);
+    let (user, other) = (UserId::new(), UserId::new());
+    let records = [caller(user, "a", 1), caller(user, "b", 1), caller(other, "c", 1)];
+    for record in &records {
+        setup.load(record).await;
+    }
+    setup.cache.forget(user);
+    assert_eq!(setup.cached(&records[0].key), None);
+    assert_eq!(setup.cached(&records[1].key), None);
+    assert!(setup.cached(&records[2].key).is_some());
+}
+
+#[tokio::test]
+async fn a_record_read_before_the_user_was_forgotten_is_never_kept() {
+    let mut setup = Setup::new(10);
+    let user = UserId::new();
+    let finding = setup.find("key", setup.now);
+    let answer = setup.asked().await;
+    setup.cache.forget(user);
+    answer.send(Ok(Some(caller(user, "key", 1)))).unwrap();
+    finding.await.unwrap().unwrap();
+
+    let newer = caller(user, "key", 2);
+    setup.load(&newer).await;
+    let cached = setup.cached(&newer.key).unwrap().unwrap();
+    assert_eq!(cached.version, 2);
+}
+
+#[tokio::test]
+async fn a_small_cache_forgets_what_a_large_index_lists() {
+    let mut setup = Setup::new(4);
+    let user = UserId::new();
+    let records: Vec<Caller> = (0..100).map(|n| caller(user, &format!("key{n}"), 1)).collect();
+    for record in &records {
+        setup.load(record).await;
+    }
+    setup.cache.forget(user);
+    for record in &records {
+        assert_eq!(setup.cached(&record.key), None);
+        setup.asked.try_recv().expect("not cached, so the store was asked");
+    }
+}

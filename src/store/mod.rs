@@ -4,6 +4,8 @@
 //! Every write is idempotent, so a caller that lost the answer may repeat it.
 
 pub mod sqlite;
+#[cfg(test)]
+pub(crate) mod scripted;
 
 use crate::account::caller::Caller;
 use crate::account::charge::{Charge, Lease};

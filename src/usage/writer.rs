@@ -34,10 +34,10 @@ pub(super) struct Waiter(pub(super) oneshot::Sender<Result<(), OpenError>>);
 /// The metrics this task moves.
 #[derive(Clone)]
 pub(super) struct Gauges {
-    admitted: Counter,
-    persisted: Counter,
-    depth: Gauge,
-    flush_seconds: Histogram,
+    pub(super) admitted: Counter,
+    pub(super) persisted: Counter,
+    pub(super) depth: Gauge,
+    pub(super) flush_seconds: Histogram,
 }
 
 pub(super) struct Writer {

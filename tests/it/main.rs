@@ -1,4 +1,3 @@
-//! Everything with a socket or a process: real gateways on free ports, the simulator behind them.
+//! Everything that needs a file, a socket or a second process.
 
-mod support;
-mod proxy;
+mod backends;

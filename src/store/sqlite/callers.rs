@@ -178,13 +178,12 @@ pub(super) async fn revoke_key(
     now: Timestamp,
 ) -> Result<Option<Key>, StoreError> {
     let mut tx = store.write().await?;
-    let revoked = sqlx::query(
-        "update api_key set revoked_at = ?2 where id = ?1 and revoked_at is null",
-    )
-    .bind(key.as_str())
-    .bind(now.as_millisecond())
-    .execute(&mut *tx)
-    .await?;
+    let revoked =
+        sqlx::query("update api_key set revoked_at = ?2 where id = ?1 and revoked_at is null")
+            .bind(key.as_str())
+            .bind(now.as_millisecond())
+            .execute(&mut *tx)
+            .await?;
     if revoked.rows_affected() > 0 {
         touch_user(&mut tx, key).await?;
     }

@@ -67,11 +67,7 @@ pub(super) fn user_status(stored: &str) -> Result<UserStatus, StoreError> {
     word(&[UserStatus::Active, UserStatus::Suspended], UserStatus::as_str, stored)
 }
 
-fn word<T: Copy>(
-    all: &[T],
-    as_str: fn(T) -> &'static str,
-    stored: &str,
-) -> Result<T, StoreError> {
+fn word<T: Copy>(all: &[T], as_str: fn(T) -> &'static str, stored: &str) -> Result<T, StoreError> {
     let found = all.iter().copied().find(|value| as_str(*value) == stored);
     found.ok_or_else(|| unexpected("word", stored))
 }

@@ -5,8 +5,8 @@
 //! one request's entries; entries of different requests do not touch each other.
 
 use super::SqliteStore;
-use super::columns::{integer, request_id};
 use super::checks::ChargeRow;
+use super::columns::{integer, request_id};
 use crate::account::charge::{Charge, Lease, Source, Status};
 use crate::account::id::RequestId;
 use crate::store::{Entry, StoreError, Written};

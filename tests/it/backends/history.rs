@@ -1,0 +1,170 @@
+//! Random histories of calls, cut into random batches, with repeats and dead processes: every
+//! call that was opened is charged exactly once, whatever happened.
+
+use super::sqlite;
+use super::store::{Any, add_user, charge, day, lease};
+use knockx::account::charge::{Charge, Lease, Status};
+use knockx::account::user::User;
+use knockx::store::Entry;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+/// What happens to the calls; each names a call by its number.
+#[derive(Debug, Clone)]
+enum Step {
+    Open(usize, u64),
+    Extend(usize, u64),
+    Settle(usize, u64),
+    /// What was given so far is written, and may be written again.
+    Commit {
+        again: bool,
+    },
+    /// What was given but not written is lost, and a new process starts.
+    Die,
+}
+
+const CALLS: usize = 12;
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => (0..CALLS, 0..1_000_u64).prop_map(|(call, held)| Step::Open(call, held)),
+        2 => (0..CALLS, 0..1_000_u64).prop_map(|(call, held)| Step::Extend(call, held)),
+        4 => (0..CALLS, 0..1_000_u64).prop_map(|(call, used)| Step::Settle(call, used)),
+        3 => any::<bool>().prop_map(|again| Step::Commit { again }),
+        1 => Just(Step::Die),
+    ]
+}
+
+/// What the ledger must hold in the end.
+struct Model {
+    calls: Vec<Lease>,
+    /// Held by calls whose opening is committed.
+    open: BTreeMap<usize, u64>,
+    charged: BTreeMap<usize, Charge>,
+    batch: Vec<(usize, Entry)>,
+}
+
+impl Model {
+    fn new(user: &User) -> Self {
+        let keys = ["a", "b", "c"];
+        let calls = (0..CALLS).map(|n| lease(user, keys[n % keys.len()], 0)).collect();
+        Self { calls, open: BTreeMap::new(), charged: BTreeMap::new(), batch: Vec::new() }
+    }
+
+    fn give(&mut self, call: usize, entry: Entry) {
+        self.batch.push((call, entry));
+    }
+
+    fn has_opened(&self, call: usize) -> bool {
+        let in_batch = |(n, entry): &(usize, Entry)| *n == call && matches!(entry, Entry::Open(_));
+        self.open.contains_key(&call)
+            || self.charged.contains_key(&call)
+            || self.batch.iter().any(in_batch)
+    }
+
+    fn commit(&mut self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for (call, entry) in std::mem::take(&mut self.batch) {
+            match &entry {
+                Entry::Open(lease) if !self.charged.contains_key(&call) => {
+                    self.open.entry(call).or_insert(lease.reserved);
+                }
+                Entry::Open(_) => {}
+                Entry::Extend { reserved, .. } => {
+                    if let Some(held) = self.open.get_mut(&call) {
+                        *held = (*held).max(*reserved);
+                    }
+                }
+                Entry::Settle(charge) => {
+                    self.open.remove(&call);
+                    self.charged.entry(call).or_insert_with(|| charge.clone());
+                }
+            }
+            entries.push(entry);
+        }
+        entries
+    }
+
+    fn die(&mut self) {
+        self.batch.clear();
+        for (call, held) in std::mem::take(&mut self.open) {
+            let mut abandoned = charge(&self.calls[call], 0, held);
+            abandoned.status = Status::Abandoned;
+            self.charged.insert(call, abandoned);
+        }
+    }
+}
+
+async fn play(steps: Vec<Step>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("knockx.db");
+    let mut store = sqlite::open(&path).await;
+    let user = add_user(&store, "a@b.c").await;
+    let mut model = Model::new(&user);
+    for step in steps.into_iter().chain([Step::Commit { again: false }, Step::Die]) {
+        match step {
+            Step::Open(call, reserved) => {
+                let lease = Lease { reserved, ..model.calls[call].clone() };
+                model.give(call, Entry::Open(lease));
+            }
+            // Only an admitted call is extended or settled.
+            Step::Extend(call, _) | Step::Settle(call, _) if !model.has_opened(call) => {}
+            Step::Extend(call, reserved) => {
+                let request = model.calls[call].request;
+                model.give(call, Entry::Extend { request, reserved });
+            }
+            Step::Settle(call, used) => {
+                let charge = charge(&model.calls[call], used, used / 2);
+                model.give(call, Entry::Settle(charge));
+            }
+            Step::Commit { again } => {
+                let entries = model.commit();
+                for _ in 0..=u8::from(again) {
+                    store.journal(&entries).await.unwrap();
+                }
+            }
+            Step::Die => {
+                model.die();
+                store.close().await;
+                store = sqlite::open(&path).await;
+                store.abandon_leases(super::store::at(0)).await.unwrap();
+            }
+        }
+    }
+    check(&store, &model).await;
+}
+
+async fn check(store: &Any, model: &Model) {
+    let on = day("2026-01-02");
+    assert_eq!(store.open_leases().await.unwrap(), 0);
+    assert_eq!(store.rollup_drift(on).await.unwrap(), []);
+    let mut left = store.charges(on).await.unwrap();
+    for (call, expected) in &model.charged {
+        let request = model.calls[*call].request;
+        let at = left.iter().position(|charge| charge.request == request);
+        let charged = left.swap_remove(at.expect("each call is charged"));
+        assert_eq!(charged.status, expected.status);
+        if expected.status == Status::Abandoned {
+            assert_eq!(charged.tokens.total(), expected.tokens.completion);
+        } else {
+            assert_eq!(charged.tokens, expected.tokens);
+        }
+    }
+    assert_eq!(left, [], "and none twice");
+    let mut used = store.used_since(on).await.unwrap();
+    let mut summed = store.ledger_totals(on).await.unwrap();
+    used.sort_by(|a, b| (a.user, &a.key).cmp(&(b.user, &b.key)));
+    summed.sort_by(|a, b| (a.user, &a.key).cmp(&(b.user, &b.key)));
+    assert_eq!(used, summed);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #[test]
+    fn every_opened_call_is_charged_exactly_once(
+        steps in prop::collection::vec(step(), 0..60),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(play(steps));
+    }
+}

@@ -1,0 +1,5 @@
+//! One suite for every back end.
+
+mod history;
+mod sqlite;
+mod store;

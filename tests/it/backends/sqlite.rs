@@ -1,0 +1,66 @@
+//! The suite over SQLite, and what only a file can do.
+
+use super::store::{Any, add_user, charge, day, lease, suite};
+use knockx::config::{Database, Durability};
+use knockx::store::{self, Entry, Written};
+use std::path::Path;
+use tempfile::TempDir;
+
+suite!(fresh);
+
+async fn fresh() -> (Any, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deeper/knockx.db");
+    (open(&path).await, folder)
+}
+
+pub async fn open(path: &Path) -> Any {
+    let database = Database::Sqlite { path: path.to_owned(), durability: Durability::Process };
+    store::open(&database).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_second_process_may_change_what_the_first_relies_on() {
+    let (gateway, folder) = fresh().await;
+    let user = add_user(&gateway, "a@b.c").await;
+    let command = open(&folder.path().join("deeper/knockx.db")).await;
+    command.change_user(user.id, &Default::default()).await.unwrap();
+    let opened = gateway.journal(&[Entry::Open(lease(&user, "key", 1))]).await.unwrap();
+    assert_eq!(opened, [Written::Stale]);
+    let told = gateway.changes(0).await.unwrap();
+    assert_eq!(told.users, [user.id]);
+}
+
+#[tokio::test]
+async fn two_processes_that_start_at_once_both_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("knockx.db");
+    let stores = futures_util::future::join_all((0..8).map(|_| open(&path))).await;
+    for store in stores {
+        assert_eq!(store.plans().await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_after_closing() {
+    let (store, folder) = fresh().await;
+    let user = add_user(&store, "a@b.c").await;
+    let lease = lease(&user, "key", 10);
+    let settled = charge(&lease, 3, 4);
+    store.journal(&[Entry::Open(lease), Entry::Settle(settled.clone())]).await.unwrap();
+    store.close().await;
+    let store = open(&folder.path().join("deeper/knockx.db")).await;
+    assert_eq!(store.charges(day("2026-01-02")).await.unwrap(), [settled]);
+    assert_eq!(store.user_by_email("a@b.c").await.unwrap(), Some(user));
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_in_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("knockx.db");
+    std::fs::write(&path, "not a database, but long enough to be asked about it").unwrap();
+    let database = Database::Sqlite { path, durability: Durability::Power };
+    let Err(error) = store::open(&database).await else { panic!("it opened") };
+    let text = error.to_string();
+    assert!(text.contains("not a database") && !text.contains('\n'), "{text}");
+}

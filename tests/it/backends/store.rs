@@ -1,0 +1,510 @@
+//! What every store must do. Each body takes a fresh, empty store of any dialect.
+
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use knockx::account::charge::{Charge, Lease, Source, Status, TokenCount};
+use knockx::account::day::Day;
+use knockx::account::id::{KeyId, PlanId, RequestId, UserId};
+use knockx::account::key::{KeyLimits, Pepper, PlainKey};
+use knockx::account::plan::{Plan, PlanLimits, Window};
+use knockx::account::user::{Role, User, UserStatus};
+use knockx::store::{
+    AddUserError, Entry, NewKey, NewUser, Store, StoreError, Used, UserChange, Written,
+};
+use std::sync::Arc;
+
+pub type Any = Arc<dyn Store>;
+
+/// Runs every body over the stores that `$open` makes: an async function that returns the store
+/// and whatever must live as long as it does.
+macro_rules! suite {
+    ($open:path: $($body:ident)*) => {
+        $(#[tokio::test]
+        async fn $body() {
+            let (store, _guard) = $open().await;
+            crate::backends::store::$body(store).await;
+        })*
+    };
+    ($open:path) => {
+        $crate::backends::store::suite!($open:
+            plans_come_back_as_they_were_put
+            only_a_changed_plan_makes_records_stale
+            a_user_is_found_by_id_and_by_email
+            an_email_is_taken_once
+            a_user_needs_a_plan_that_exists
+            users_come_in_pages
+            every_change_raises_the_version_and_is_told_once
+            a_key_added_twice_is_added_once
+            keys_are_listed_the_oldest_first
+            revoking_twice_keeps_the_first_time
+            the_caller_record_holds_key_user_and_plan
+            nothing_is_found_where_nothing_is
+            a_lease_needs_the_current_version_of_an_active_user
+            opening_twice_opens_once
+            a_settled_call_does_not_open_again
+            an_extension_only_raises
+            settling_twice_charges_once
+            one_batch_may_hold_a_whole_call
+            an_abandoned_lease_is_charged_with_all_it_held
+            a_charge_comes_back_as_it_was_written
+            sums_are_per_user_and_per_key
+            open_leases_count_as_taken
+            a_large_batch_is_one_batch
+            a_charge_that_cannot_be_stored_changes_nothing
+        );
+    };
+}
+pub(crate) use suite;
+
+pub fn day(text: &str) -> Day {
+    text.parse().unwrap()
+}
+
+pub fn at(seconds: i64) -> Timestamp {
+    Timestamp::new(1_767_312_000 + seconds, 0).unwrap()
+}
+
+pub fn plan(id: &str) -> Plan {
+    Plan {
+        id: PlanId::from(id),
+        name: format!("Plan {id}"),
+        price_cents: 400,
+        limits: PlanLimits {
+            tokens_per_day: 1_000,
+            requests_per_day: 10,
+            window: Window { capacity: 5, refill_seconds: 60 },
+            concurrent_streams: 3,
+            models: Some(["grok-4".into(), "grok-3".into()].into()),
+            time_zone: TimeZone::get("Europe/Berlin").unwrap(),
+        },
+    }
+}
+
+pub async fn add_user(store: &Any, email: &str) -> User {
+    store.put_plans(&[plan("basic")]).await.unwrap();
+    store.add_user(&new_user(email, "basic")).await.unwrap()
+}
+
+fn new_user(email: &str, plan: &str) -> NewUser {
+    NewUser {
+        email: email.to_owned(),
+        username: Some("Ada".to_owned()),
+        password_hash: None,
+        role: Role::User,
+        plan: PlanId::from(plan),
+        created_at: at(0),
+    }
+}
+
+fn new_key(name: &str) -> NewKey {
+    let plain = PlainKey::generate().unwrap();
+    NewKey {
+        id: plain.id(),
+        digest: plain.digest(&Pepper::new(b"pepper")),
+        last_four: plain.last_four().to_owned(),
+        name: name.to_owned(),
+        created_at: at(0),
+        expires_at: Some(at(60)),
+        limits: KeyLimits {
+            tokens_per_day: Some(7),
+            requests_per_day: None,
+            models: Some(["grok-4".into()].into()),
+        },
+    }
+}
+
+pub fn lease(user: &User, key: &str, reserved: u64) -> Lease {
+    Lease {
+        request: RequestId::new(),
+        user: user.id,
+        key: KeyId::from(key),
+        version: user.version,
+        model: "grok-4".into(),
+        day: day("2026-01-02"),
+        reserved,
+        admitted_at: at(1),
+    }
+}
+
+pub fn charge(lease: &Lease, prompt: u64, completion: u64) -> Charge {
+    Charge {
+        request: lease.request,
+        user: lease.user,
+        key: lease.key.clone(),
+        model: Arc::clone(&lease.model),
+        upstream: "xai".into(),
+        day: lease.day,
+        admitted_at: lease.admitted_at,
+        tokens: TokenCount { prompt, cached: prompt / 2, completion, reasoning: 1 },
+        cost_micro_dollars: -3,
+        status: Status::CutByClient,
+        source: Source::Reported,
+        counted: true,
+        first_token_ms: Some(20),
+        total_ms: 300,
+    }
+}
+
+async fn write(store: &Any, batch: &[Entry]) -> Vec<Written> {
+    store.journal(batch).await.unwrap()
+}
+
+async fn open(store: &Any, lease: &Lease) -> Written {
+    write(store, &[Entry::Open(lease.clone())]).await[0]
+}
+
+async fn no_drift(store: &Any) {
+    assert_eq!(store.rollup_drift(day("2026-01-02")).await.unwrap(), []);
+}
+
+/// The sum for the whole user, from the rollup and from the ledger, which must agree.
+async fn used(store: &Any, user: UserId) -> (u64, u64) {
+    let of = |list: Vec<Used>| {
+        let whole = list.into_iter().find(|used| used.user == user && used.key.is_none());
+        whole.map_or((0, 0), |used| (used.tokens, used.requests))
+    };
+    let rollup = of(store.used_since(day("2026-01-02")).await.unwrap());
+    assert_eq!(rollup, of(store.ledger_totals(day("2026-01-02")).await.unwrap()));
+    rollup
+}
+
+pub async fn plans_come_back_as_they_were_put(store: Any) {
+    let (mut cheap, dear) = (plan("cheap"), plan("dear"));
+    cheap.price_cents = 0;
+    cheap.limits.models = None;
+    cheap.limits.time_zone = TimeZone::UTC;
+    store.put_plans(&[dear.clone(), cheap.clone()]).await.unwrap();
+    assert_eq!(store.plans().await.unwrap(), [cheap.clone(), dear.clone()]);
+    cheap.name = "Renamed".to_owned();
+    store.put_plans(std::slice::from_ref(&cheap)).await.unwrap();
+    assert_eq!(store.plan(&cheap.id).await.unwrap(), Some(cheap));
+    assert_eq!(store.plan(&dear.id).await.unwrap(), Some(dear));
+}
+
+pub async fn only_a_changed_plan_makes_records_stale(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    store.put_plans(&[plan("basic"), plan("other")]).await.unwrap();
+    assert_eq!(store.user_version(user.id).await.unwrap(), Some(user.version));
+    let mut changed = plan("basic");
+    changed.limits.models = None;
+    let before = store.changes(0).await.unwrap();
+    store.put_plans(&[changed, plan("other")]).await.unwrap();
+    assert_eq!(store.user_version(user.id).await.unwrap(), Some(user.version + 1));
+    assert_eq!(store.changes(before.upto).await.unwrap().users, [user.id]);
+}
+
+pub async fn a_user_is_found_by_id_and_by_email(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    assert_eq!((user.role, user.status), (Role::User, UserStatus::Active));
+    assert_eq!((user.created_at, user.username.as_deref()), (at(0), Some("Ada")));
+    assert_eq!(store.user(user.id).await.unwrap().as_ref(), Some(&user));
+    assert_eq!(store.user_by_email("a@b.c").await.unwrap(), Some(user));
+}
+
+pub async fn an_email_is_taken_once(store: Any) {
+    add_user(&store, "a@b.c").await;
+    let again = store.add_user(&new_user("a@b.c", "basic")).await;
+    assert!(matches!(again, Err(AddUserError::EmailTaken)), "{again:?}");
+}
+
+pub async fn a_user_needs_a_plan_that_exists(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let added = store.add_user(&new_user("d@e.f", "gone")).await;
+    assert!(matches!(added, Err(AddUserError::NoSuchPlan(_))), "{added:?}");
+    let change = UserChange { plan: Some(PlanId::from("gone")), ..UserChange::default() };
+    let changed = store.change_user(user.id, &change).await;
+    assert!(matches!(changed, Err(StoreError::Missing("plan"))), "{changed:?}");
+    assert_eq!(store.user(user.id).await.unwrap(), Some(user));
+}
+
+pub async fn users_come_in_pages(store: Any) {
+    let mut all = Vec::new();
+    for n in 0..5 {
+        all.push(add_user(&store, &format!("{n}@b.c")).await);
+    }
+    all.sort_by_key(|user| user.id);
+    let first = store.users(None, 3).await.unwrap();
+    let rest = store.users(Some(first[2].id), 3).await.unwrap();
+    assert_eq!([first, rest].concat(), all);
+}
+
+pub async fn every_change_raises_the_version_and_is_told_once(store: Any) {
+    let (one, two) = (add_user(&store, "1@b.c").await, add_user(&store, "2@b.c").await);
+    let start = store.changes(0).await.unwrap();
+    assert_eq!(start.users, [one.id, two.id]);
+    assert_eq!(store.changes(start.upto).await.unwrap().users, []);
+
+    let change = UserChange { status: Some(UserStatus::Suspended), ..UserChange::default() };
+    let changed = store.change_user(one.id, &change).await.unwrap().unwrap();
+    let expected = User { status: UserStatus::Suspended, version: one.version + 1, ..one.clone() };
+    assert_eq!(changed, expected);
+    let key = store.add_key(two.id, &new_key("first")).await.unwrap();
+    store.revoke_key(&key.id, at(9)).await.unwrap();
+    assert_eq!(store.user_version(two.id).await.unwrap(), Some(two.version + 2));
+
+    let told = store.changes(start.upto).await.unwrap();
+    assert_eq!(told.users, [one.id, two.id]);
+    let nothing = store.changes(told.upto).await.unwrap();
+    assert_eq!((nothing.upto, nothing.users.len()), (told.upto, 0));
+}
+
+pub async fn a_key_added_twice_is_added_once(store: Any) {
+    let (user, other) = (add_user(&store, "1@b.c").await, add_user(&store, "2@b.c").await);
+    let key = new_key("laptop");
+    let added = store.add_key(user.id, &key).await.unwrap();
+    let version = store.user_version(user.id).await.unwrap();
+    assert_eq!(store.add_key(user.id, &key).await.unwrap(), added);
+    assert_eq!(store.user_version(user.id).await.unwrap(), version);
+    assert_eq!(store.keys(user.id).await.unwrap(), [added]);
+
+    store.add_key(other.id, &key).await.unwrap_err();
+    let orphan = store.add_key(UserId::new(), &new_key("orphan")).await;
+    assert!(matches!(orphan, Err(StoreError::Missing("user"))), "{orphan:?}");
+}
+
+pub async fn keys_are_listed_the_oldest_first(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    for (name, created) in [("second", 2), ("third", 3), ("first", 1)] {
+        let key = NewKey { created_at: at(created), ..new_key(name) };
+        store.add_key(user.id, &key).await.unwrap();
+    }
+    let keys = store.keys(user.id).await.unwrap();
+    let names: Vec<&str> = keys.iter().map(|key| &*key.name).collect();
+    assert_eq!(names, ["first", "second", "third"]);
+}
+
+pub async fn revoking_twice_keeps_the_first_time(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let key = store.add_key(user.id, &new_key("laptop")).await.unwrap();
+    let revoked = store.revoke_key(&key.id, at(5)).await.unwrap().unwrap();
+    assert_eq!(revoked.revoked_at, Some(at(5)));
+    let version = store.user_version(user.id).await.unwrap();
+    assert_eq!(store.revoke_key(&key.id, at(6)).await.unwrap(), Some(revoked));
+    assert_eq!(store.user_version(user.id).await.unwrap(), version);
+    assert_eq!(store.revoke_key(&KeyId::from("unknown"), at(6)).await.unwrap(), None);
+}
+
+pub async fn the_caller_record_holds_key_user_and_plan(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let key = new_key("laptop");
+    store.add_key(user.id, &key).await.unwrap();
+    let caller = store.caller(&key.id).await.unwrap().unwrap();
+    assert_eq!((caller.user, &caller.key, caller.digest), (user.id, &key.id, key.digest));
+    assert_eq!((caller.user_status, caller.key_revoked), (UserStatus::Active, false));
+    assert_eq!((caller.key_expires_at, &caller.key_limits), (key.expires_at, &key.limits));
+    assert_eq!((caller.plan, caller.plan_limits), (PlanId::from("basic"), plan("basic").limits));
+    assert_eq!(caller.version, user.version + 1);
+
+    let change = UserChange { status: Some(UserStatus::Suspended), ..UserChange::default() };
+    store.change_user(user.id, &change).await.unwrap();
+    store.revoke_key(&key.id, at(5)).await.unwrap();
+    let caller = store.caller(&key.id).await.unwrap().unwrap();
+    assert_eq!((caller.user_status, caller.key_revoked), (UserStatus::Suspended, true));
+}
+
+pub async fn nothing_is_found_where_nothing_is(store: Any) {
+    store.ping().await.unwrap();
+    assert_eq!(store.user(UserId::new()).await.unwrap(), None);
+    assert_eq!(store.user_by_email("a@b.c").await.unwrap(), None);
+    assert_eq!(store.user_version(UserId::new()).await.unwrap(), None);
+    assert_eq!(store.caller(&KeyId::from("unknown")).await.unwrap(), None);
+    assert_eq!(store.charge(RequestId::new()).await.unwrap(), None);
+    assert_eq!(store.abandon_leases(at(0)).await.unwrap(), []);
+    let change = UserChange::default();
+    assert_eq!(store.change_user(UserId::new(), &change).await.unwrap(), None);
+}
+
+pub async fn a_lease_needs_the_current_version_of_an_active_user(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let fresh = lease(&user, "key", 10);
+    assert_eq!(open(&store, &fresh).await, Written::Done);
+
+    let change = UserChange { status: Some(UserStatus::Suspended), ..UserChange::default() };
+    let suspended = store.change_user(user.id, &change).await.unwrap().unwrap();
+    assert_eq!(open(&store, &lease(&user, "key", 10)).await, Written::Stale);
+    assert_eq!(open(&store, &lease(&suspended, "key", 10)).await, Written::Stale);
+    let stranger = User { id: UserId::new(), ..user };
+    assert_eq!(open(&store, &lease(&stranger, "key", 10)).await, Written::Stale);
+    assert_eq!(store.open_leases().await.unwrap(), 1);
+    assert_eq!(open(&store, &fresh).await, Written::Done, "it was opened before the change");
+}
+
+pub async fn opening_twice_opens_once(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let (one, two) = (lease(&user, "key", 10), lease(&user, "key", 10));
+    let stale = Lease { version: 99, ..lease(&user, "key", 10) };
+    let batch = [&one, &stale, &one, &two].map(|lease| Entry::Open(lease.clone()));
+    let expected = [Written::Done, Written::Stale, Written::Done, Written::Done];
+    assert_eq!(write(&store, &batch).await, expected);
+    assert_eq!(write(&store, &batch).await, expected);
+    assert_eq!(store.open_leases().await.unwrap(), 2);
+}
+
+pub async fn a_settled_call_does_not_open_again(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let lease = lease(&user, "key", 10);
+    open(&store, &lease).await;
+    write(&store, &[Entry::Settle(charge(&lease, 3, 4))]).await;
+    assert_eq!(open(&store, &lease).await, Written::Done);
+    assert_eq!(store.open_leases().await.unwrap(), 0);
+}
+
+pub async fn an_extension_only_raises(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let lease = lease(&user, "key", 10);
+    let request = lease.request;
+    open(&store, &lease).await;
+    let to = |reserved| Entry::Extend { request, reserved };
+    write(&store, &[to(30), to(20), Entry::Extend { request: RequestId::new(), reserved: 1 }])
+        .await;
+    write(&store, &[to(5)]).await;
+    let abandoned = store.abandon_leases(at(9)).await.unwrap();
+    assert_eq!(abandoned[0].tokens.total(), 30);
+}
+
+pub async fn settling_twice_charges_once(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let lease = lease(&user, "key", 10);
+    open(&store, &lease).await;
+    let settled = charge(&lease, 3, 4);
+    let other = Charge { status: Status::Complete, ..charge(&lease, 30, 40) };
+    let batch = [Entry::Settle(settled.clone()), Entry::Settle(other)];
+    assert_eq!(write(&store, &batch).await, [Written::Done, Written::Done]);
+    assert_eq!(write(&store, &batch).await, [Written::Done, Written::Done]);
+    assert_eq!(store.charge(lease.request).await.unwrap(), Some(settled));
+    assert_eq!(used(&store, user.id).await, (8, 1));
+    assert_eq!(store.open_leases().await.unwrap(), 0);
+    no_drift(&store).await;
+}
+
+pub async fn one_batch_may_hold_a_whole_call(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let lease = lease(&user, "key", 10);
+    let batch = [
+        Entry::Open(lease.clone()),
+        Entry::Extend { request: lease.request, reserved: 50 },
+        Entry::Settle(charge(&lease, 3, 4)),
+    ];
+    for _ in 0..2 {
+        assert_eq!(write(&store, &batch).await, [Written::Done; 3]);
+        assert_eq!(used(&store, user.id).await, (8, 1));
+        assert_eq!(store.open_leases().await.unwrap(), 0);
+    }
+    assert_eq!(write(&store, &[]).await, []);
+}
+
+pub async fn an_abandoned_lease_is_charged_with_all_it_held(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let lease = lease(&user, "key", 10);
+    open(&store, &lease).await;
+    let abandoned = store.abandon_leases(at(9)).await.unwrap();
+    let expected = Charge {
+        upstream: "".into(),
+        tokens: TokenCount { prompt: 0, cached: 0, completion: 10, reasoning: 0 },
+        cost_micro_dollars: 0,
+        status: Status::Abandoned,
+        source: Source::Estimated,
+        first_token_ms: None,
+        total_ms: 0,
+        ..charge(&lease, 0, 0)
+    };
+    assert_eq!(abandoned, [expected]);
+    assert_eq!(store.charges(lease.day).await.unwrap(), abandoned);
+    assert_eq!(store.abandon_leases(at(9)).await.unwrap(), []);
+    assert_eq!(store.open_leases().await.unwrap(), 0);
+    assert_eq!(used(&store, user.id).await, (10, 1));
+    no_drift(&store).await;
+}
+
+pub async fn a_charge_comes_back_as_it_was_written(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let mut written = Vec::new();
+    for (n, status) in Status::ALL.into_iter().enumerate() {
+        let lease = lease(&user, "key", 10);
+        written.push(Charge {
+            status,
+            admitted_at: at(0) + SignedDuration::from_millis(i64::try_from(n).unwrap()),
+            source: if n % 2 == 0 { Source::Estimated } else { Source::Reported },
+            counted: n % 3 == 0,
+            first_token_ms: (n > 2).then_some(u32::MAX),
+            model: "a \"quoted\" ünïcode\\name".into(),
+            ..charge(&lease, n as u64, 5)
+        });
+    }
+    let batch: Vec<Entry> = written.iter().rev().cloned().map(Entry::Settle).collect();
+    write(&store, &batch).await;
+    assert_eq!(store.charges(day("2026-01-02")).await.unwrap(), written);
+    for charge in &written {
+        assert_eq!(store.charge(charge.request).await.unwrap().as_ref(), Some(charge));
+    }
+    no_drift(&store).await;
+}
+
+pub async fn sums_are_per_user_and_per_key(store: Any) {
+    let (one, two) = (add_user(&store, "1@b.c").await, add_user(&store, "2@b.c").await);
+    let mut batch = Vec::new();
+    for (user, key, model, on) in [
+        (&one, "a", "grok-4", "2026-01-02"),
+        (&one, "a", "grok-3", "2026-01-02"),
+        (&one, "b", "grok-4", "2026-01-02"),
+        (&two, "c", "grok-4", "2026-01-03"),
+        (&two, "c", "grok-4", "2026-01-01"),
+    ] {
+        let lease = Lease { day: day(on), model: model.into(), ..lease(user, key, 10) };
+        batch.push(Entry::Settle(charge(&lease, 5, 4)));
+    }
+    write(&store, &batch).await;
+    let sum = |user: &User, key: Option<&str>, on, tokens, requests| {
+        (user.id, key.map(KeyId::from), day(on), tokens, requests)
+    };
+    let mut since = store.used_since(day("2026-01-02")).await.unwrap();
+    let mut sums: Vec<_> =
+        since.drain(..).map(|u| (u.user, u.key, u.day, u.tokens, u.requests)).collect();
+    sums.sort();
+    let mut expected = vec![
+        sum(&one, None, "2026-01-02", 30, 3),
+        sum(&one, Some("a"), "2026-01-02", 20, 2),
+        sum(&one, Some("b"), "2026-01-02", 10, 1),
+        sum(&two, None, "2026-01-03", 10, 1),
+        sum(&two, Some("c"), "2026-01-03", 10, 1),
+    ];
+    expected.sort();
+    assert_eq!(sums, expected);
+    assert_eq!(store.ledger_totals(day("2026-01-02")).await.unwrap().len(), 3);
+}
+
+pub async fn open_leases_count_as_taken(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let (done, running) = (lease(&user, "a", 10), lease(&user, "b", 100));
+    open(&store, &done).await;
+    open(&store, &running).await;
+    write(&store, &[Entry::Settle(charge(&done, 3, 4))]).await;
+    let mut taken = store.taken_on(day("2026-01-02")).await.unwrap();
+    taken.sort_by(|a, b| a.key.cmp(&b.key));
+    let sums: Vec<_> = taken.iter().map(|used| (used.tokens, used.requests)).collect();
+    assert_eq!(sums, [(108, 2), (8, 1), (100, 1)]);
+}
+
+pub async fn a_large_batch_is_one_batch(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let leases: Vec<Lease> = (0..2_000).map(|_| lease(&user, "key", 10)).collect();
+    let opens: Vec<Entry> = leases.iter().cloned().map(Entry::Open).collect();
+    assert_eq!(write(&store, &opens).await, vec![Written::Done; 2_000]);
+    let settles: Vec<Entry> = leases.iter().map(|l| Entry::Settle(charge(l, 3, 4))).collect();
+    assert_eq!(write(&store, &settles).await, vec![Written::Done; 2_000]);
+    assert_eq!(used(&store, user.id).await, (16_000, 2_000));
+    assert_eq!(store.open_leases().await.unwrap(), 0);
+}
+
+pub async fn a_charge_that_cannot_be_stored_changes_nothing(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let (good, bad) = (lease(&user, "key", 10), lease(&user, "key", 10));
+    open(&store, &good).await;
+    open(&store, &bad).await;
+    let overflow = Charge { cost_micro_dollars: i64::MIN, ..charge(&bad, 1, 1) };
+    let batch = [Entry::Settle(charge(&good, 3, 4)), Entry::Settle(overflow)];
+    let refused = store.journal(&batch).await;
+    assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
+    assert_eq!(store.open_leases().await.unwrap(), 2);
+    assert_eq!(used(&store, user.id).await, (0, 0));
+}
