@@ -1,0 +1,453 @@
+// Drives the gateway with the real Node clients, as an application would.
+//
+// Run by `scripts/sdk`, once for each client:
+//
+//     node suite.mjs openai4|openai6|openai7|ai CONTEXT.json [CASE…]
+//
+// The context names the base address, the keys and the simulator behind the gateway; `target` is
+// `gateway`, or `simulator` when the clients talk to the simulator itself, which knows no quotas.
+// Each case prints `ok NAME` or `FAIL NAME reason`; the last line counts them.
+
+import { readFileSync } from "node:fs";
+
+const MODEL = "grok-4.3";
+const TOKENS = 24; // what the simulator says unless told otherwise
+const WEATHER = {
+  type: "object",
+  properties: { city: { type: "string" } },
+  required: ["city"],
+  additionalProperties: false,
+};
+const TOOLS = [{ type: "function", function: { name: "get_weather", parameters: WEATHER } }];
+
+const [client, contextFile, ...wanted] = process.argv.slice(2);
+const ctx = JSON.parse(readFileSync(contextFile, "utf8"));
+const cases = [];
+
+/** Registers a case; one with a target needs that one. */
+function test(name, target, run) {
+  cases.push({ name, target, run });
+}
+
+/** The case cannot be run here, and says why. */
+class Skip extends Error {}
+
+function expect(condition, ...seen) {
+  if (!condition) throw new Error("seen: " + seen.map((s) => JSON.stringify(s) ?? String(s)).join(" "));
+}
+
+function need(name) {
+  if (!ctx[name]) throw new Skip(`the context has no ${name}`);
+  return ctx[name];
+}
+
+const ask = (text) => [{ role: "user", content: text }];
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+/** What the simulator says about the call these reply headers belong to. */
+async function truth(headers) {
+  const ids = [headers.get("x-request-id"), headers.get("x-upstream-request-id")].filter(Boolean);
+  for (const until = Date.now() + 5000; Date.now() < until; await sleep(20)) {
+    const lines = (await (await fetch(ctx.sim_url + "/sim/log?last=2000")).text()).split("\n");
+    const entries = lines.filter(Boolean).map((line) => JSON.parse(line));
+    const entry = entries.findLast((e) => ids.includes(e.sim_id) || ids.includes(e.request));
+    if (entry) return entry;
+  }
+  throw new Error(`the simulator knows no call ${ids}`);
+}
+
+/** A plain call outside of any client; gives the status. */
+async function post(key, body) {
+  const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+  const reply = await fetch(ctx.base_url + "/chat/completions", {
+    method: "POST",
+    headers,
+    body: JSON.stringify(body),
+  });
+  await reply.arrayBuffer();
+  return reply.status;
+}
+
+/** A fetch that notes the status of each try. */
+function counting(attempts) {
+  return async (...request) => {
+    const reply = await fetch(...request);
+    attempts.push(reply.status);
+    return reply;
+  };
+}
+
+async function collect(stream) {
+  const chunks = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  return chunks;
+}
+
+/** Runs a call that must fail. */
+async function failure(call) {
+  try {
+    await call();
+  } catch (error) {
+    return error;
+  }
+  throw new Error("no error");
+}
+
+async function useUpDay(key) {
+  for (let i = 0; i < 60; i++) {
+    if ((await post(key, { model: MODEL, messages: ask("hello") })) === 429) return;
+  }
+}
+
+const isGateway = ctx.target === "gateway";
+
+async function openaiCases(OpenAI) {
+  const make = (options = {}) =>
+    new OpenAI({ baseURL: ctx.base_url, apiKey: ctx.api_key, maxRetries: 0, ...options });
+  const create = (body, own = make()) => own.chat.completions.create({ model: MODEL, messages: ask("hello"), ...body });
+  const text = (chunks, index = 0) =>
+    chunks
+      .flatMap((chunk) => chunk.choices)
+      .filter((choice) => choice.index === index)
+      .map((choice) => choice.delta.content ?? "")
+      .join("");
+
+  async function refused(kind, code, call) {
+    const error = await failure(call);
+    expect(error instanceof kind && error.constructor.name === kind.name, error.constructor.name, error.message);
+    if (isGateway && code) expect(error.code === code, error.code, error.message);
+    return error;
+  }
+
+  test("whole", null, async () => {
+    const reply = await create();
+    expect(reply.choices[0].finish_reason === "stop", reply);
+    expect(reply.choices[0].message.content.length > TOKENS, reply);
+    expect(reply.usage.completion_tokens === TOKENS, reply.usage);
+  });
+
+  test("stream", null, async () => {
+    const chunks = await collect(await create({ stream: true }));
+    expect(chunks.every((chunk) => chunk.choices.length === 1 && !chunk.usage), chunks);
+    expect(chunks.at(-1).choices[0].finish_reason === "stop", chunks.at(-1));
+    expect(text(chunks) === (await create()).choices[0].message.content, text(chunks));
+  });
+
+  test("stream_with_usage", null, async () => {
+    const { data, response } = await create({
+      stream: true,
+      stream_options: { include_usage: true },
+    }).withResponse();
+    const chunks = await collect(data);
+    const usages = chunks.filter((chunk) => chunk.usage).map((chunk) => chunk.usage);
+    expect(usages.length === 1 && chunks.at(-1).choices.length === 0, usages);
+    const [usage] = usages;
+    expect(usage.completion_tokens === TOKENS, usage);
+    const said = await truth(response.headers);
+    expect(said.prompt === usage.prompt_tokens && said.completion === TOKENS, said, usage);
+    return `prompt=${usage.prompt_tokens} completion=${usage.completion_tokens} total=${usage.total_tokens}`;
+  });
+
+  test("stream_helper", null, async () => {
+    const helper = (own) => (own.chat.completions.stream ? own.chat.completions : own.beta.chat.completions);
+    const runner = helper(make()).stream({ model: MODEL, messages: ask("hello") });
+    const content = await runner.finalContent();
+    expect(content.length > TOKENS, content);
+  });
+
+  test("odd_wire", null, async () => {
+    const reference = (await create()).choices[0].message.content;
+    for (const fault of ["split", "crlf", "split,crlf", "multiline", "drip"]) {
+      const headers = { "x-sim-fault": fault };
+      const body = { model: MODEL, messages: ask("hello"), stream: true };
+      const chunks = await collect(await make().chat.completions.create(body, { headers }));
+      expect(text(chunks) === reference, fault, text(chunks));
+    }
+  });
+
+  test("tools", null, async () => {
+    const reply = await create({ messages: ask("use the tool"), tools: TOOLS });
+    expect(reply.choices[0].finish_reason === "tool_calls", reply);
+    const [call] = reply.choices[0].message.tool_calls;
+    expect(call.function.name === "get_weather" && "city" in JSON.parse(call.function.arguments), call);
+    const messages = [
+      ...ask("use the tool"),
+      reply.choices[0].message,
+      { role: "tool", tool_call_id: call.id, content: "rain" },
+    ];
+    expect((await create({ messages, tools: TOOLS })).choices[0].finish_reason === "stop");
+  });
+
+  test("tools_stream", null, async () => {
+    const chunks = await collect(await create({ messages: ask("use the tool"), tools: TOOLS, stream: true }));
+    const calls = chunks.flatMap((chunk) => chunk.choices[0].delta.tool_calls ?? []);
+    expect(calls.every((call) => call.index === 0) && calls[0].function.name === "get_weather", calls);
+    expect("city" in JSON.parse(calls.map((call) => call.function.arguments ?? "").join("")), calls);
+    expect(chunks.at(-1).choices[0].finish_reason === "tool_calls", chunks.at(-1));
+  });
+
+  test("two_choices", null, async () => {
+    const reply = await create({ n: 2 });
+    const texts = reply.choices.map((choice) => choice.message.content);
+    expect(texts.length === 2 && texts[0] !== texts[1], texts);
+    expect(reply.usage.completion_tokens === 2 * TOKENS, reply.usage);
+    const chunks = await collect(await create({ n: 2, stream: true }));
+    expect(text(chunks, 0) === texts[0] && text(chunks, 1) === texts[1], texts);
+  });
+
+  test("abort", null, async () => {
+    const body = { messages: ask("[sim tokens=900 token-ms=20]"), max_tokens: 900, stream: true };
+    const { data, response } = await create(body).withResponse();
+    let seen = 0;
+    for await (const _ of data) if (++seen === 3) break;
+    data.controller.abort();
+    const closed = Date.now();
+    const said = await truth(response.headers);
+    expect(said.aborted_by_client && said.produced < 100, said);
+    expect(said.ended_ms - closed < 1000, said.ended_ms - closed);
+    return `upstream noticed after ${Math.max(said.ended_ms - closed, 0)} ms`;
+  });
+
+  test("parallel_streams", null, async () => {
+    const body = { messages: ask("[sim tokens=40 token-ms=5]"), stream: true };
+    const streams = Array.from({ length: 20 }, async () => collect(await create(body)));
+    const ends = (await Promise.all(streams)).map((chunks) => chunks.at(-1).choices[0].finish_reason);
+    expect(ends.every((end) => end === "stop"), ends);
+  });
+
+  test("models", null, async () => {
+    const names = [];
+    for await (const model of make().models.list()) names.push(model.id);
+    expect(names.includes(MODEL), names);
+    expect((await make().models.retrieve(MODEL)).id === MODEL);
+  });
+
+  test("responses", null, async () => {
+    const reply = await make().responses.create({ model: MODEL, input: "hello" });
+    expect(reply.status === "completed" && reply.usage.output_tokens === TOKENS, reply);
+    const events = await collect(await make().responses.create({ model: MODEL, input: "hello", stream: true }));
+    const deltas = events.filter((event) => event.type === "response.output_text.delta");
+    expect(deltas.map((event) => event.delta).join("") === reply.output_text, deltas.length);
+    expect(events.at(-1).type === "response.completed" && events.at(-1).response.usage, events.at(-1));
+  });
+
+  test("missing_key", "gateway", async () => {
+    const own = make({ defaultHeaders: { Authorization: null } });
+    await refused(OpenAI.AuthenticationError, null, () => create({}, own));
+  });
+
+  test("wrong_key", "gateway", async () => {
+    for (const apiKey of ["sk-wrong", "sk-kx-wrong_wrong"]) {
+      const own = make({ apiKey });
+      await refused(OpenAI.AuthenticationError, "invalid_api_key", () => create({}, own));
+      await refused(OpenAI.AuthenticationError, "invalid_api_key", () => own.models.list());
+    }
+  });
+
+  test("unknown_model", null, async () => {
+    await refused(OpenAI.NotFoundError, "model_not_found", () => create({ model: "no-such-model" }));
+    await refused(OpenAI.NotFoundError, "model_not_found", () => make().models.retrieve("no-such-model"));
+  });
+
+  test("bad_body", "gateway", async () => {
+    for (const messages of [undefined, "hello"]) {
+      const error = await refused(OpenAI.BadRequestError, null, () => create({ messages }));
+      expect(error.type === "invalid_request_error" && error.param === "messages", error.error);
+    }
+  });
+
+  test("forbidden_model", "gateway", async () => {
+    const { key, model } = need("limited");
+    await refused(OpenAI.PermissionDeniedError, null, () => create({ model }, make({ apiKey: key })));
+  });
+
+  test("too_large", "gateway", async () => {
+    const error = await failure(() => create({ messages: ask("x".repeat(33 << 20)) }));
+    expect(error.status === 413, error.status, error.message);
+  });
+
+  test("upstream_fails", null, async () => {
+    for (const fault of ["500", "503", "html"]) {
+      const messages = ask(`[sim fault=${fault}]`);
+      await refused(OpenAI.InternalServerError, null, () => create({ messages }));
+    }
+  });
+
+  test("upstream_fails_is_retried", null, async () => {
+    const attempts = [];
+    const own = make({ fetch: counting(attempts), maxRetries: 2 });
+    await refused(OpenAI.InternalServerError, null, () => create({ messages: ask("[sim fault=500]") }, own));
+    expect(attempts.length === 3, attempts);
+  });
+
+  test("error_in_stream", null, async () => {
+    for (const fault of isGateway ? ["error-event=4", "cut=4", "close=4"] : ["error-event=4"]) {
+      const stream = await create({ messages: ask(`[sim fault=${fault}]`), stream: true });
+      let seen = 0;
+      const error = await failure(async () => {
+        for await (const _ of stream) seen++;
+      });
+      expect(error instanceof OpenAI.APIError && seen === 4, fault, seen, error.message);
+    }
+  });
+
+  test("retry_after_is_kept", "simulator", async () => {
+    const attempts = [];
+    const own = make({ fetch: counting(attempts), maxRetries: 1 });
+    const began = Date.now();
+    await refused(OpenAI.RateLimitError, null, () => create({ messages: ask("[sim fault=429=1]") }, own));
+    expect(attempts.length === 2 && Date.now() - began >= 990, attempts, Date.now() - began);
+  });
+
+  test("day_refusal_is_final", "gateway", async () => {
+    const apiKey = need("day_key");
+    await useUpDay(apiKey);
+    const attempts = [];
+    const own = make({ apiKey, fetch: counting(attempts), maxRetries: 2 });
+    const began = Date.now();
+    await refused(OpenAI.RateLimitError, "insufficient_quota", () => create({}, own));
+    expect(attempts.length === 1 && Date.now() - began < 2000, attempts);
+  });
+
+  test("window_refusal_is_waited_for", "gateway", async () => {
+    const apiKey = need("window_key");
+    const body = { model: MODEL, messages: ask("hello"), max_tokens: 1 };
+    let full = false;
+    for (let i = 0; i < 400 && !full; i++) full = (await post(apiKey, body)) === 429;
+    expect(full, "400 calls found no end of the window");
+    const error = await refused(OpenAI.RateLimitError, "rate_limit_exceeded", async () => {
+      for (let i = 0; i < 20; i++) await create(body, make({ apiKey }));
+    });
+    const attempts = [];
+    await create(body, make({ apiKey, fetch: counting(attempts), maxRetries: 2 }));
+    expect(attempts.at(-1) === 200 && attempts.length <= 3, attempts);
+    const headers = error.headers;
+    const hint = headers.get ? headers.get("retry-after") : headers["retry-after"];
+    expect(Number(hint) > 0 && Number(hint) <= 60, hint);
+    return `attempts ${attempts}, retry-after ${hint} s`;
+  });
+}
+
+async function aiCases() {
+  const { generateText, streamText, jsonSchema, tool } = await import("ai");
+  const { createOpenAICompatible } = await import("@ai-sdk/openai-compatible");
+  const provider = (options = {}) =>
+    createOpenAICompatible({ name: "knockx", baseURL: ctx.base_url, apiKey: ctx.api_key, ...options });
+  const model = (options) => provider(options).chatModel(MODEL);
+  const tools = { get_weather: tool({ inputSchema: jsonSchema(WEATHER) }) };
+  const plain = { maxRetries: 0 };
+  const quiet = { ...plain, onError() {} };
+
+  async function parts(request) {
+    return collect(streamText({ ...quiet, ...request }).fullStream);
+  }
+
+  test("whole", null, async () => {
+    const reply = await generateText({ ...plain, model: model(), prompt: "hello" });
+    expect(reply.text.length > TOKENS && reply.finishReason === "stop", reply.text);
+    expect(reply.usage.outputTokens === TOKENS, reply.usage);
+  });
+
+  test("stream", null, async () => {
+    const reply = await generateText({ ...plain, model: model(), prompt: "hello" });
+    const seen = await parts({ model: model(), prompt: "hello" });
+    const text = seen.filter((part) => part.type === "text-delta").map((part) => part.text);
+    expect(text.join("") === reply.text, text.length);
+    expect(seen.at(-1).type === "finish" && seen.at(-1).finishReason === "stop", seen.at(-1));
+  });
+
+  test("stream_with_usage", null, async () => {
+    const seen = await parts({ model: model({ includeUsage: true }), prompt: "hello" });
+    const usage = seen.at(-1).totalUsage;
+    expect(usage.outputTokens === TOKENS, usage);
+    return `input=${usage.inputTokens} output=${usage.outputTokens} total=${usage.totalTokens}`;
+  });
+
+  test("tools", null, async () => {
+    const reply = await generateText({ ...plain, model: model(), prompt: "use the tool", tools });
+    expect(reply.toolCalls[0]?.toolName === "get_weather" && "city" in reply.toolCalls[0].input, reply.toolCalls);
+    const seen = await parts({ model: model(), prompt: "use the tool", tools });
+    const call = seen.find((part) => part.type === "tool-call");
+    expect(call?.toolName === "get_weather" && "city" in call.input, seen);
+  });
+
+  test("abort", null, async () => {
+    const abort = new AbortController();
+    let headers;
+    const fetching = async (...request) => {
+      const reply = await fetch(...request);
+      headers = reply.headers;
+      return reply;
+    };
+    const prompt = "[sim tokens=900 token-ms=20]";
+    const request = { model: model({ fetch: fetching }), prompt, maxOutputTokens: 900, abortSignal: abort.signal };
+    let seen = 0;
+    for await (const part of streamText({ ...quiet, ...request }).fullStream) {
+      if (part.type === "text-delta" && ++seen === 3) break;
+    }
+    abort.abort();
+    const closed = Date.now();
+    const said = await truth(headers);
+    expect(said.aborted_by_client && said.produced < 100, said);
+    expect(said.ended_ms - closed < 1000, said.ended_ms - closed);
+    return `upstream noticed after ${Math.max(said.ended_ms - closed, 0)} ms`;
+  });
+
+  async function status(request) {
+    const error = await failure(() => generateText({ ...plain, model: model(), prompt: "hello", ...request }));
+    return error.statusCode ?? error.message;
+  }
+
+  test("refusals", null, async () => {
+    const stranger = await status({ model: provider().chatModel("no-such-model") });
+    expect(stranger === 404, stranger);
+    if (!isGateway) return;
+    const wrong = await status({ model: model({ apiKey: "sk-wrong" }) });
+    expect(wrong === 401, wrong);
+  });
+
+  test("day_refusal", "gateway", async () => {
+    const apiKey = need("day_key");
+    await useUpDay(apiKey);
+    const error = await failure(() => generateText({ ...plain, model: model({ apiKey }), prompt: "hello" }));
+    expect(error.statusCode === 429 && error.data?.error.code === "insufficient_quota", error.data);
+  });
+
+  test("upstream_fails", null, async () => {
+    const code = await status({ prompt: "[sim fault=500]" });
+    expect(code >= 500, code);
+  });
+
+  test("error_in_stream", null, async () => {
+    for (const fault of isGateway ? ["error-event=4", "cut=4", "close=4"] : ["error-event=4"]) {
+      const seen = await parts({ model: model(), prompt: `[sim fault=${fault}]` });
+      expect(seen.some((part) => part.type === "error"), fault, seen.at(-1));
+    }
+  });
+}
+
+async function run({ name, run }) {
+  try {
+    const told = await run();
+    console.log(`ok ${name}` + (told ? ` (${told})` : ""));
+    return true;
+  } catch (error) {
+    if (error instanceof Skip) {
+      console.log(`skip ${name} ${error.message}`);
+      return null;
+    }
+    console.log(`FAIL ${name} ${error.constructor.name}: ${String(error.message).slice(0, 600)}`);
+    return false;
+  }
+}
+
+await (client === "ai" ? aiCases() : openaiCases((await import(client)).default));
+const results = [];
+for (const one of cases) {
+  const fits = (!one.target || one.target === ctx.target) && (!wanted.length || wanted.includes(one.name));
+  if (fits) results.push(await run(one));
+}
+const passed = results.filter((result) => result === true).length;
+const failed = results.filter((result) => result === false).length;
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed || !passed ? 1 : 0);

@@ -1,0 +1,600 @@
+"""Drives the gateway with the real Python clients, as an application would.
+
+Run by `scripts/sdk`, once in each virtual environment:
+
+    python suite.py openai|langchain CONTEXT.json
+
+The context names the base address, the keys and the simulator behind the gateway; `target` is
+`gateway`, or `simulator` when the clients talk to the simulator itself, which knows no quotas.
+Each case prints `ok NAME` or `FAIL NAME reason`; the last line counts them.
+"""
+
+import asyncio
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+MODEL = "grok-4.3"
+TOKENS = 24  # what the simulator says unless told otherwise
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "The weather of a city",
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}},
+                "required": ["city"],
+            },
+        },
+    }
+]
+
+CASES = []
+
+
+def case(suite, target=None):
+    """Registers a case of a suite; one with a target needs that one."""
+
+    def register(function):
+        CASES.append((suite, target, function.__name__, function))
+        return function
+
+    return register
+
+
+class Skip(Exception):
+    """The case cannot be run here, and says why."""
+
+
+def expect(condition, *seen):
+    if not condition:
+        raise AssertionError("seen: " + " ".join(repr(s) for s in seen))
+
+
+def ask(text):
+    return [{"role": "user", "content": text}]
+
+
+class Context:
+    """Where to go and with which key."""
+
+    def __init__(self, path):
+        with open(path) as file:
+            self.raw = json.load(file)
+        self.target = self.raw["target"]
+        self.base_url = self.raw["base_url"]
+        self.api_key = self.raw["api_key"]
+        self.sim_url = self.raw["sim_url"]
+
+    def need(self, name):
+        if not self.raw.get(name):
+            raise Skip(f"the context has no {name}")
+        return self.raw[name]
+
+    def truth(self, headers, wait=5.0):
+        """What the simulator says about the call these reply headers belong to."""
+        ids = {headers.get("x-request-id"), headers.get("x-upstream-request-id")} - {None}
+        until = time.monotonic() + wait
+        while time.monotonic() < until:
+            with urllib.request.urlopen(self.sim_url + "/sim/log?last=2000") as reply:
+                for line in reversed(reply.read().splitlines()):
+                    entry = json.loads(line)
+                    if entry["sim_id"] in ids or entry["request"] in ids:
+                        return entry
+            time.sleep(0.02)
+        raise AssertionError(f"the simulator knows no call {ids}")
+
+    def post(self, key, body):
+        """A plain call outside of any client; returns the status."""
+        request = urllib.request.Request(self.base_url + "/chat/completions", json.dumps(body).encode())
+        request.add_header("authorization", "Bearer " + key)
+        request.add_header("content-type", "application/json")
+        try:
+            with urllib.request.urlopen(request) as reply:
+                reply.read()
+                return reply.status
+        except urllib.error.HTTPError as refused:
+            refused.read()
+            return refused.code
+
+
+def client(ctx, attempts=None, **options):
+    """A client; `attempts` collects a status for each try it makes."""
+    import openai
+
+    options = {"base_url": ctx.base_url, "api_key": ctx.api_key, "max_retries": 0, **options}
+    if attempts is not None:
+        hooks = {"response": [lambda reply: attempts.append(reply.status_code)]}
+        options["http_client"] = openai.DefaultHttpxClient(event_hooks=hooks)
+    return openai.OpenAI(**options)
+
+
+def refused(kind, call):
+    """Runs a call that must raise exactly this kind of error."""
+    try:
+        call()
+    except Exception as error:
+        expect(type(error) is kind, type(error), error)
+        return error
+    raise AssertionError(f"no {kind.__name__}")
+
+
+def code_is(ctx, error, code):
+    """Only the gateway promises OpenAI's codes."""
+    if ctx.target == "gateway":
+        expect(error.code == code, error.code, error.body)
+        expect(error.response.headers.get("x-request-id"), dict(error.response.headers))
+
+
+# --- plain OpenAI client -------------------------------------------------------------------------
+
+
+@case("openai")
+def whole(ctx):
+    reply = client(ctx).chat.completions.create(model=MODEL, messages=ask("hello"))
+    expect(reply.object == "chat.completion" and reply.choices[0].message.role == "assistant", reply)
+    expect(len(reply.choices[0].message.content) > TOKENS, reply)
+    expect(reply.choices[0].finish_reason == "stop", reply)
+    expect(reply.usage.completion_tokens == TOKENS, reply.usage)
+
+
+@case("openai")
+def stream(ctx):
+    said, finish, model_ids = [], [], set()
+    with client(ctx).chat.completions.create(model=MODEL, messages=ask("hello"), stream=True) as chunks:
+        for chunk in chunks:
+            expect(chunk.usage is None, chunk)
+            model_ids.add((chunk.id, chunk.model))
+            said.append(chunk.choices[0].delta.content or "")
+            finish.append(chunk.choices[0].finish_reason)
+    whole = client(ctx).chat.completions.create(model=MODEL, messages=ask("hello"))
+    expect("".join(said) == whole.choices[0].message.content, said)
+    expect(finish[-1] == "stop" and set(finish[:-1]) <= {None}, finish)
+    expect(len(model_ids) == 1, model_ids)
+
+
+@case("openai")
+def stream_with_usage(ctx):
+    options = {"include_usage": True}
+    stream = client(ctx).chat.completions.create(
+        model=MODEL, messages=ask("hello"), stream=True, stream_options=options
+    )
+    chunks = list(stream)
+    usages = [chunk.usage for chunk in chunks if chunk.usage]
+    expect(len(usages) == 1 and chunks[-1].choices == [], usages)
+    usage = usages[0]
+    expect(usage.completion_tokens == TOKENS, usage)
+    expect(usage.total_tokens == usage.prompt_tokens + TOKENS, usage)
+    truth = ctx.truth(stream.response.headers)
+    expect((truth["prompt"], truth["completion"]) == (usage.prompt_tokens, TOKENS), truth)
+    return f"prompt={usage.prompt_tokens} completion={usage.completion_tokens} total={usage.total_tokens}"
+
+
+@case("openai")
+def stream_async(ctx):
+    import openai
+
+    async def run():
+        async with openai.AsyncOpenAI(base_url=ctx.base_url, api_key=ctx.api_key) as own:
+            stream = await own.chat.completions.create(model=MODEL, messages=ask("hello"), stream=True)
+            return [chunk.choices[0].finish_reason async for chunk in stream]
+
+    expect(asyncio.run(run())[-1] == "stop")
+
+
+@case("openai")
+def odd_wire(ctx):
+    """However the upstream's bytes are cut and framed, the words are the same."""
+    reference = None
+    for fault in ["none", "split", "crlf", "split,crlf", "multiline", "drip"]:
+        headers = {"x-sim-fault": fault}
+        stream = client(ctx).chat.completions.create(
+            model=MODEL, messages=ask("hello"), stream=True, extra_headers=headers
+        )
+        said = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+        reference = reference or said
+        expect(said == reference and len(said) > TOKENS, fault, said)
+
+
+@case("openai")
+def tools(ctx):
+    reply = client(ctx).chat.completions.create(model=MODEL, messages=ask("use the tool"), tools=TOOLS)
+    expect(reply.choices[0].finish_reason == "tool_calls", reply)
+    call = reply.choices[0].message.tool_calls[0]
+    expect(call.function.name == "get_weather" and "city" in json.loads(call.function.arguments), call)
+    messages = [
+        *ask("use the tool"),
+        reply.choices[0].message.model_dump(exclude_none=True),
+        {"role": "tool", "tool_call_id": call.id, "content": "rain"},
+    ]
+    last = client(ctx).chat.completions.create(model=MODEL, messages=messages, tools=TOOLS)
+    expect(last.choices[0].finish_reason == "stop" and last.choices[0].message.content, last)
+
+
+@case("openai")
+def tools_stream(ctx):
+    stream = client(ctx).chat.completions.create(
+        model=MODEL, messages=ask("use the tool"), tools=TOOLS, stream=True
+    )
+    name, arguments, finish = "", "", None
+    for chunk in stream:
+        for call in chunk.choices[0].delta.tool_calls or []:
+            expect(call.index == 0, call)
+            name += call.function.name or ""
+            arguments += call.function.arguments or ""
+        finish = chunk.choices[0].finish_reason or finish
+    expect(name == "get_weather" and "city" in json.loads(arguments), name, arguments)
+    expect(finish == "tool_calls", finish)
+
+
+@case("openai")
+def two_choices(ctx):
+    reply = client(ctx).chat.completions.create(model=MODEL, messages=ask("hello"), n=2)
+    texts = [choice.message.content for choice in reply.choices]
+    expect(len(texts) == 2 and texts[0] != texts[1], texts)
+    expect(reply.usage.completion_tokens == 2 * TOKENS, reply.usage)
+    streamed = {0: "", 1: ""}
+    for chunk in client(ctx).chat.completions.create(model=MODEL, messages=ask("hello"), n=2, stream=True):
+        streamed[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
+    expect(list(streamed.values()) == texts, streamed)
+
+
+@case("openai")
+def abort(ctx):
+    stream = client(ctx).chat.completions.create(
+        model=MODEL, messages=ask("[sim tokens=900 token-ms=20]"), stream=True, max_tokens=900
+    )
+    for seen, _ in enumerate(stream):
+        if seen == 3:
+            break
+    stream.close()
+    closed_ms = time.time() * 1000
+    truth = ctx.truth(stream.response.headers)
+    noticed_ms = truth["ended_ms"] - closed_ms
+    expect(truth["aborted_by_client"] and truth["produced"] < 100, truth)
+    expect(noticed_ms < 1000, noticed_ms)
+    return f"upstream noticed after {max(noticed_ms, 0):.0f} ms"
+
+
+@case("openai")
+def parallel_streams(ctx):
+    """Twenty streams of one user at once, without any max_tokens."""
+
+    def one(_):
+        stream = client(ctx).chat.completions.create(
+            model=MODEL, messages=ask("[sim tokens=40 token-ms=5]"), stream=True
+        )
+        return [chunk.choices[0].finish_reason for chunk in stream][-1:]
+
+    with ThreadPoolExecutor(20) as pool:
+        finished = list(pool.map(one, range(20)))
+    expect(finished == [["stop"]] * 20, finished)
+
+
+@case("openai")
+def models(ctx):
+    names = [model.id for model in client(ctx).models.list()]
+    expect(MODEL in names, names)
+    model = client(ctx).models.retrieve(MODEL)
+    expect(model.id == MODEL and model.object == "model", model)
+
+
+@case("openai")
+def responses(ctx):
+    reply = client(ctx).responses.create(model=MODEL, input="hello")
+    expect(reply.status == "completed" and len(reply.output_text) > TOKENS, reply)
+    expect(reply.usage.output_tokens == TOKENS, reply.usage)
+    events = list(client(ctx).responses.create(model=MODEL, input="hello", stream=True))
+    said = "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    expect(said == reply.output_text, said)
+    expect(events[-1].type == "response.completed" and events[-1].response.usage, events[-1])
+
+
+@case("openai")
+def output_limit(ctx):
+    reply = client(ctx).chat.completions.create(model=MODEL, messages=ask("hello"), max_completion_tokens=5)
+    expect(reply.choices[0].finish_reason == "length", reply)
+    expect(reply.usage.completion_tokens == 5, reply.usage)
+
+
+@case("openai", "gateway")
+def missing_key(ctx):
+    import openai
+
+    headers = {"Authorization": openai._types.Omit()}
+    call = client(ctx).chat.completions.create
+    refused(
+        openai.AuthenticationError,
+        lambda: call(model=MODEL, messages=ask("hello"), extra_headers=headers),
+    )
+
+
+@case("openai", "gateway")
+def wrong_key(ctx):
+    import openai
+
+    for key in ["sk-wrong", "sk-kx-wrong_wrong", ctx.api_key[:-1] + ("a" if ctx.api_key[-1] != "a" else "b")]:
+        own = client(ctx, api_key=key)
+        error = refused(
+            openai.AuthenticationError,
+            lambda: own.chat.completions.create(model=MODEL, messages=ask("hello")),
+        )
+        code_is(ctx, error, "invalid_api_key")
+        refused(openai.AuthenticationError, own.models.list)
+
+
+@case("openai")
+def unknown_model(ctx):
+    import openai
+
+    own = client(ctx)
+    error = refused(
+        openai.NotFoundError,
+        lambda: own.chat.completions.create(model="no-such-model", messages=ask("hello")),
+    )
+    code_is(ctx, error, "model_not_found")
+    refused(openai.NotFoundError, lambda: own.models.retrieve("no-such-model"))
+
+
+@case("openai", "gateway")
+def bad_body(ctx):
+    import openai
+
+    own = client(ctx)
+    for body in [{"model": MODEL}, {"model": MODEL, "messages": "hello"}, {"messages": ask("hello")}]:
+        error = refused(
+            openai.BadRequestError,
+            lambda: own.post("/chat/completions", body=body, cast_to=object),
+        )
+        expect(error.type == "invalid_request_error" and error.param, error.body)
+
+
+@case("openai", "gateway")
+def forbidden_model(ctx):
+    import openai
+
+    limited = ctx.need("limited")
+    own = client(ctx, api_key=limited["key"])
+    refused(
+        openai.PermissionDeniedError,
+        lambda: own.chat.completions.create(model=limited["model"], messages=ask("hello")),
+    )
+
+
+@case("openai", "gateway")
+def too_large(ctx):
+    import openai
+
+    big = "x" * (33 << 20)
+    try:
+        client(ctx).chat.completions.create(model=MODEL, messages=ask(big))
+    except openai.APIStatusError as error:
+        expect(error.status_code == 413, error)
+        return
+    raise AssertionError("no 413")
+
+
+@case("openai")
+def upstream_fails(ctx):
+    import openai
+
+    for fault in ["500", "503", "html"]:
+        attempts = []
+        own = client(ctx, attempts)
+        refused(
+            openai.InternalServerError,
+            lambda: own.chat.completions.create(model=MODEL, messages=ask(f"[sim fault={fault}]")),
+        )
+        expect(len(attempts) == 1 and attempts[0] >= 500, attempts)
+
+
+@case("openai")
+def upstream_fails_is_retried(ctx):
+    import openai
+
+    attempts = []
+    own = client(ctx, attempts, max_retries=2)
+    refused(
+        openai.InternalServerError,
+        lambda: own.chat.completions.create(model=MODEL, messages=ask("[sim fault=500]")),
+    )
+    expect(len(attempts) == 3, attempts)
+
+
+@case("openai")
+def error_in_stream(ctx):
+    import openai
+
+    faults = ["error-event=4", "cut=4", "close=4"] if ctx.target == "gateway" else ["error-event=4"]
+    for fault in faults:
+        seen = []
+        stream = client(ctx).chat.completions.create(
+            model=MODEL, messages=ask(f"[sim fault={fault}]"), stream=True
+        )
+        error = refused(openai.APIError, lambda: [seen.append(chunk) for chunk in stream])
+        expect(len(seen) == 4, fault, len(seen), error)
+
+
+@case("openai", "gateway")
+def day_refusal_is_final(ctx):
+    import openai
+
+    key = ctx.need("day_key")
+    for _ in range(60):
+        if ctx.post(key, {"model": MODEL, "messages": ask("hello")}) == 429:
+            break
+    attempts = []
+    own = client(ctx, attempts, api_key=key, max_retries=2)
+    began = time.monotonic()
+    error = refused(
+        openai.RateLimitError,
+        lambda: own.chat.completions.create(model=MODEL, messages=ask("hello")),
+    )
+    code_is(ctx, error, "insufficient_quota")
+    expect(attempts == [429] and time.monotonic() - began < 2, attempts)
+    expect(error.response.headers["x-should-retry"] == "false", dict(error.response.headers))
+
+
+@case("openai", "gateway")
+def window_refusal_is_waited_for(ctx):
+    import openai
+
+    key = ctx.need("window_key")
+    limited = {"model": MODEL, "messages": ask("hello"), "max_tokens": 1}
+    full = any(ctx.post(key, limited) == 429 for _ in range(400))
+    expect(full, "400 calls found no end of the window")
+    error = refused(
+        openai.RateLimitError,
+        lambda: [client(ctx, api_key=key).chat.completions.create(**limited) for _ in range(20)],
+    )
+    code_is(ctx, error, "rate_limit_exceeded")
+    hint = float(error.response.headers["retry-after"])
+    expect(0 < hint <= 60, hint)
+    attempts = []
+    own = client(ctx, attempts, api_key=key, max_retries=2)
+    own.chat.completions.create(**limited)
+    expect(attempts in ([429, 200], [429, 429, 200], [200]), attempts)
+    return f"attempts {attempts}, retry-after {hint:g} s"
+
+
+@case("openai", "simulator")
+def retry_after_is_kept(ctx):
+    """What `window_refusal_is_waited_for` relies on, without a window to fill."""
+    import openai
+
+    attempts = []
+    own = client(ctx, attempts, max_retries=1)
+    began = time.monotonic()
+    refused(
+        openai.RateLimitError,
+        lambda: own.chat.completions.create(model=MODEL, messages=ask("[sim fault=429=1]")),
+    )
+    expect(attempts == [429, 429] and time.monotonic() - began >= 1, attempts)
+
+
+# --- LangChain -----------------------------------------------------------------------------------
+
+
+def chat_openai(ctx, **options):
+    from langchain_openai import ChatOpenAI
+
+    options = {"model": MODEL, "base_url": ctx.base_url, "api_key": ctx.api_key, "max_retries": 0, **options}
+    return ChatOpenAI(**options)
+
+
+@case("langchain")
+def invoke(ctx):
+    message = chat_openai(ctx).invoke("hello")
+    expect(len(message.content) > TOKENS, message)
+    usage = message.usage_metadata
+    expect(usage["output_tokens"] == TOKENS, usage)
+
+
+@case("langchain")
+def stream_counts_once(ctx):
+    reference = chat_openai(ctx).invoke("hello")
+    total = None
+    for chunk in chat_openai(ctx, stream_usage=True).stream("hello"):
+        total = chunk if total is None else total + chunk
+    expect(total.content == reference.content, total)
+    expect(total.usage_metadata["total_tokens"] == reference.usage_metadata["total_tokens"], total.usage_metadata)
+    return f"total={total.usage_metadata['total_tokens']}"
+
+
+@case("langchain")
+def stream_without_usage(ctx):
+    total = None
+    for chunk in chat_openai(ctx, stream_usage=False).stream("hello"):
+        total = chunk if total is None else total + chunk
+    expect(len(total.content) > TOKENS and total.usage_metadata is None, total)
+
+
+@case("langchain")
+def stream_async_counts_once(ctx):
+    async def run():
+        total = None
+        async for chunk in chat_openai(ctx, stream_usage=True).astream("hello"):
+            total = chunk if total is None else total + chunk
+        return total
+
+    expect(asyncio.run(run()).usage_metadata["output_tokens"] == TOKENS)
+
+
+@case("langchain")
+def bound_tools(ctx):
+    bound = chat_openai(ctx).bind_tools(TOOLS)
+    call = bound.invoke("use the tool").tool_calls[0]
+    expect(call["name"] == "get_weather" and "city" in call["args"], call)
+    total = None
+    for chunk in bound.stream("use the tool"):
+        total = chunk if total is None else total + chunk
+    expect(total.tool_calls[0]["args"] == call["args"], total)
+
+
+@case("langchain", "gateway")
+def day_refusal_is_final_for_langchain(ctx):
+    import openai
+
+    key = ctx.need("day_key")
+    for _ in range(60):
+        if ctx.post(key, {"model": MODEL, "messages": ask("hello")}) == 429:
+            break
+    began = time.monotonic()
+    try:
+        chat_openai(ctx, api_key=key, max_retries=2).invoke("hello")
+    except openai.RateLimitError as error:
+        expect(error.code == "insufficient_quota", error.body)
+        expect(time.monotonic() - began < 2, time.monotonic() - began)
+        return
+    raise AssertionError("no RateLimitError")
+
+
+@case("langchain")
+def langchain_sees_errors(ctx):
+    import openai
+
+    for model, text, kind in [
+        ("no-such-model", "hello", openai.NotFoundError),
+        (MODEL, "[sim fault=500]", openai.InternalServerError),
+    ]:
+        try:
+            chat_openai(ctx, model=model).invoke(text)
+        except kind:
+            continue
+        raise AssertionError(f"no {kind.__name__}")
+
+
+def run(ctx, name, function):
+    """True, False, or None for a case that was skipped."""
+    try:
+        told = function(ctx)
+    except Skip as why:
+        print(f"skip {name} {why}")
+        return None
+    except Exception as error:
+        print(f"FAIL {name} {type(error).__name__}: {str(error)[:600]}")
+        return False
+    print(f"ok {name}" + (f" ({told})" if told else ""))
+    return True
+
+
+def main():
+    suite, ctx = sys.argv[1], Context(sys.argv[2])
+    wanted = sys.argv[3:]
+    results = []
+    for of, target, name, function in CASES:
+        if of == suite and target in (None, ctx.target) and (not wanted or name in wanted):
+            results.append(run(ctx, name, function))
+            sys.stdout.flush()
+    passed, failed = results.count(True), results.count(False)
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed or not passed else 0)
+
+
+if __name__ == "__main__":
+    main()
