@@ -8,21 +8,21 @@ pub fn run(body: &[u8]) {
     assert_eq!(request.splice(Changes::default()), body);
     assert!(cheap_prompt(&request, 7) >= exact_prompt(&request, 7));
     for limit_field in [LimitField::MaxTokens, LimitField::MaxCompletionTokens] {
-        let changes = Changes {
+        let asked = Changes {
             model: Some("other \"model\""),
             max_output: Some(17),
             limit_field,
             include_usage: true,
         };
-        let bytes = request.splice(changes);
+        let bytes = request.splice(asked);
         match ChatRequest::parse(&bytes) {
-            Ok(changed) => {
-                assert_eq!(changed.model, "other \"model\"");
-                assert_eq!(changed.max_output, Some(17));
-                assert!(changed.include_usage);
-                assert_eq!((changed.stream, changed.n), (request.stream, request.n));
-                assert_eq!(changed.prompt.size, request.prompt.size);
-                assert_eq!(changed.splice(changes), bytes, "a second time changes nothing");
+            Ok(again) => {
+                assert_eq!(again.model, "other \"model\"");
+                assert_eq!(again.max_output, Some(17));
+                assert!(again.include_usage);
+                assert_eq!((again.stream, again.n), (request.stream, request.n));
+                assert_eq!(again.prompt.size, request.prompt.size);
+                assert_eq!(again.splice(asked), bytes, "a second time changes nothing");
             }
             // Only a body with the most members allowed can be refused for those that were added.
             Err(bad) => assert!(bad.message.contains("members"), "{bad}"),
