@@ -49,10 +49,30 @@ pub struct Choice<'a> {
     #[serde(borrow)]
     finish_reason: Option<&'a RawValue>,
     #[serde(borrow, alias = "message")]
-    delta: Option<&'a RawValue>,
+    delta: Option<Delta<'a>>,
     /// The older completions endpoint has the text here.
     #[serde(borrow)]
     text: Option<&'a RawValue>,
+}
+
+/// What is new in a choice, or all of it in a whole reply.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Delta<'a> {
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    refusal: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reasoning_content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reasoning: Option<&'a RawValue>,
+    #[serde(borrow)]
+    thinking: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_calls: Option<&'a RawValue>,
+    #[serde(borrow)]
+    function_call: Option<&'a RawValue>,
 }
 
 /// What a piece of output is.
@@ -122,22 +142,31 @@ impl<'a> Choice<'a> {
         if let Some(text) = self.text {
             give(Kind::Content, text);
         }
-        let Some(delta) = self.delta.filter(|raw| !json::is_null(raw)) else { return };
-        let mut has_reasoning = false;
-        let _ = each_member(delta.get(), |name, value| match &*name {
-            "content" => give(Kind::Content, value),
-            "refusal" => give(Kind::Refusal, value),
-            // Some servers send the same reasoning under two names.
-            "reasoning_content" | "reasoning" | "thinking" if !has_reasoning => {
-                has_reasoning = !json::is_null(value);
-                give(Kind::Reasoning, value);
+        let Some(delta) = &self.delta else { return };
+        let texts = [
+            (Kind::Content, delta.content),
+            (Kind::Reasoning, delta.reasoning()),
+            (Kind::Refusal, delta.refusal),
+        ];
+        for (kind, raw) in texts {
+            if let Some(raw) = raw {
+                give(kind, raw);
             }
-            "tool_calls" => {
-                let _ = each_element(value.get(), |call| tool_call(call, &mut give));
-            }
-            "function_call" => function(value, &mut give),
-            _ => {}
-        });
+        }
+        if let Some(calls) = delta.tool_calls {
+            let _ = each_element(calls.get(), |call| tool_call(call, &mut give));
+        }
+        if let Some(call) = delta.function_call {
+            function(call, &mut give);
+        }
+    }
+}
+
+impl<'a> Delta<'a> {
+    /// Some servers send the same reasoning under two names: it counts once.
+    fn reasoning(&self) -> Option<&'a RawValue> {
+        let names = [self.reasoning_content, self.reasoning, self.thinking];
+        names.into_iter().flatten().find(|raw| !json::is_null(raw))
     }
 }
 

@@ -86,13 +86,12 @@ impl Complaint {
         // Only at the start, so that a message quoting the caller's text cannot pose as one.
         let has_bad_key = BAD_KEY.iter().any(|words| message.starts_with(words));
         match status {
-            401 | 407 => Fault::OperatorKey,
-            400 | 403 if code == "invalid-api-key" || has_bad_key => Fault::OperatorKey,
+            400 if code == "invalid-api-key" || has_bad_key => Fault::OperatorKey,
             402 => Fault::OperatorQuota,
             403 | 429 if is_out_of_money(&code) || has(&OUT_OF_MONEY) => Fault::OperatorQuota,
             429 => Fault::Rate,
             403 if has(&["usage guidelines", "safety", "content policy"]) => Fault::Content,
-            403 => Fault::OperatorKey,
+            401 | 403 | 407 => Fault::OperatorKey,
             400 | 413 | 422 if code == "context-length-exceeded" || has(&TOO_LONG) => {
                 Fault::TooLong
             }

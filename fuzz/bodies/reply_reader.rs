@@ -1,0 +1,35 @@
+//! The readers of what upstreams send: never panic, and never let the numbers run away.
+
+use knockx::openai::chunk::{Chunk, Seen, length_cut};
+use knockx::openai::error::UpstreamError;
+use knockx::openai::usage::{MAX_TOKENS, Usage};
+use knockx::tokens::meter::Meter;
+
+pub fn run(data: &[u8]) {
+    let mut meter = Meter::default();
+    meter.event(data);
+    meter.event(data);
+    let usages = [meter.usage(), Usage::parse(data), Usage::from_reply(data)];
+    for tokens in usages.into_iter().flatten().map(|usage| usage.tokens) {
+        assert!(tokens.cached <= tokens.prompt);
+        assert!(tokens.total() <= 3 * MAX_TOKENS);
+    }
+    // Each byte of output costs at most three tokens by the table of the meter.
+    assert!(meter.output_ceiling() <= 6 * data.len() as u64 + 2);
+    assert!(meter.output_counted() <= 2 * data.len() as u64 + 2);
+    if let Some(chunk) = Chunk::parse(data) {
+        let mut seen = Seen::default();
+        seen.note(&chunk);
+        let usage = chunk.usage.map(|usage| usage.tokens);
+        for event in length_cut(&seen, usage.as_ref()).split_inclusive(|byte| *byte == b'\n') {
+            let line = event.strip_prefix(b"data: ").unwrap_or_default();
+            assert!(line.is_empty() || Chunk::parse(line).is_some());
+        }
+    }
+    for status in [200, 400, 401, 403, 404, 422, 429, 500, 503] {
+        let error = UpstreamError::read(status, None, data);
+        assert!((400..600).contains(&error.status));
+        assert!(error.body.message.chars().count() <= 1100);
+    }
+    let _ = UpstreamError::in_reply(data);
+}
