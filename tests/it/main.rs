@@ -1,3 +1,6 @@
-//! Everything that needs a file, a socket or a second process.
+//! Everything with a socket, a file or a process: real gateways on free ports, the simulator
+//! behind them.
 
+mod support;
 mod backends;
+mod proxy;
