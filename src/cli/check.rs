@@ -1,13 +1,111 @@
-//! To be written.
+//! `knockx check`: loads the config and reaches every dependency, one line each.
 
+use super::config_arg::ConfigArg;
+use crate::config::{Config, Database, MissingKey};
+use crate::store::{self, StoreError};
+use crate::upstream::catalog::Upstream;
+use crate::upstream::connect;
+use futures_util::future::join_all;
+use std::fmt::Display;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// To be written.
+/// Checks the config and reaches every dependency.
 #[derive(Debug, Default, clap::Args)]
-pub struct Args {}
+#[command(after_help = "Example: GROK_API_KEY=xai-... knockx check --config knockx.toml")]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArg,
+}
 
-/// To be written.
+/// One thing that was checked: its name, and what was found or what to do.
+struct Finding {
+    name: String,
+    result: Result<String, String>,
+}
+
+/// A dependency that has not answered by then is not reached.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Prints a line for each part; exit code 1 when one of them fails.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let _ = args;
-    anyhow::bail!("not built yet")
+    let config = args.config.load()?;
+    println!("ok    config");
+    for note in &config.notes {
+        println!("note  {note}");
+    }
+    let mut findings = vec![store(&config).await];
+    findings.extend(join_all(config.catalog.upstreams.iter().map(upstream)).await);
+    findings.extend(config.missing_keys.iter().map(missing_key));
+    if config.catalog.upstreams.is_empty() && config.missing_keys.is_empty() {
+        let advice = "none is listed; add [[upstreams]] and [[models]] to the config file";
+        findings.push(Finding { name: "upstreams".to_owned(), result: Err(advice.to_owned()) });
+    }
+    for finding in &findings {
+        println!("{}", finding.line());
+    }
+    let all_well = findings.iter().all(|finding| finding.result.is_ok());
+    Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn store(config: &Config) -> Finding {
+    let Database::Sqlite { path, .. } = &config.database;
+    let name = format!("store sqlite:{}", path.display());
+    let answer = tokio::time::timeout(PATIENCE, ask_store(config)).await;
+    let result = match answer {
+        Ok(Ok(())) => Ok("answers".to_owned()),
+        Ok(Err(e)) => Err(format!("{e}; check that DATABASE_URL names a file you may write")),
+        Err(_) => Err("does not answer; check the disk it is on".to_owned()),
+    };
+    Finding { name, result }
+}
+
+async fn ask_store(config: &Config) -> Result<(), StoreError> {
+    store::open(&config.database).await?.ping().await
+}
+
+async fn upstream(upstream: &Arc<Upstream>) -> Finding {
+    let Upstream { name, host, port, .. } = &**upstream;
+    let result = match reach(host, *port, upstream.timeouts.connect).await {
+        Ok(()) => probe(upstream).await,
+        Err(advice) => Err(advice),
+    };
+    Finding { name: format!("upstream {name} ({host}:{port})"), result }
+}
+
+/// Name and port, told apart from what the connector has to say about TLS and keys.
+async fn reach(host: &str, port: u16, patience: Duration) -> Result<(), String> {
+    let addresses = tokio::net::lookup_host((host, port)).await;
+    let addresses: Vec<_> = match addresses {
+        Ok(found) => found.collect(),
+        Err(e) => return Err(format!("its name does not resolve ({e}); check base_url and DNS")),
+    };
+    match tokio::time::timeout(patience, tokio::net::TcpStream::connect(&*addresses)).await {
+        Ok(Ok(_connection)) => Ok(()),
+        Ok(Err(e)) => Err(format!("no connection ({e}); check base_url and the firewall")),
+        Err(_) => Err(format!("no connection in {patience:?}; check base_url and the firewall")),
+    }
+}
+
+async fn probe(upstream: &Arc<Upstream>) -> Result<String, String> {
+    match tokio::time::timeout(PATIENCE, connect::probe(upstream)).await {
+        Ok(answer) => answer.map(|took| format!("reached in {} ms", took.as_millis())),
+        Err(_) => Err("it takes connections but does not answer".to_owned()),
+    }
+}
+
+fn missing_key(missing: &MissingKey) -> Finding {
+    let advice = format!("its key is not set; set {}", missing.variables.join(" or "));
+    Finding { name: format!("upstream {}", missing.upstream), result: Err(advice) }
+}
+
+impl Finding {
+    fn line(&self) -> String {
+        let line = |mark: &str, text: &dyn Display| format!("{mark}  {}: {text}", self.name);
+        match &self.result {
+            Ok(found) => line("ok  ", found),
+            Err(advice) => line("FAIL", advice),
+        }
+    }
 }

@@ -1,13 +1,19 @@
-//! To be written.
+//! `knockx default-config`: the compiled-in defaults, comments and all.
 
+use crate::config::layers::DEFAULTS;
+use std::io::Write;
 use std::process::ExitCode;
 
-/// To be written.
+/// Prints the commented default config.
 #[derive(Debug, Default, clap::Args)]
+#[command(after_help = "Example: knockx default-config > knockx.toml")]
 pub struct Args {}
 
-/// To be written.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let _ = args;
-    anyhow::bail!("not built yet")
+/// Prints the file that is compiled in.
+pub fn run(_args: &Args) -> anyhow::Result<ExitCode> {
+    // Written rather than printed: a reader such as `head` may close the pipe, which is no failure.
+    match std::io::stdout().write_all(DEFAULTS.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! An error is one plain sentence on standard error and exit code 1; never a backtrace.
 
+pub mod config_arg;
 pub mod serve;
 pub mod demo;
 pub mod simulate;

@@ -22,6 +22,7 @@ pub use resolve::load_from;
 
 use crate::account::plan::{Plan, Window};
 use crate::upstream::catalog::{Catalog, Secret};
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -160,15 +161,29 @@ pub struct NoUpstream(String);
 
 /// Loads the defaults, the file (`KNOCKX_CONFIG` when `file` is `None`) and the environment.
 pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
-    let environment: layers::Environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let environment = environment();
     let named = environment.get("KNOCKX_CONFIG").filter(|name| !name.is_empty()).map(Path::new);
     let Some(path) = file.or(named) else { return load_from(None, &environment) };
     let name = path.display().to_string();
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Unreadable { file: name.clone(), source })?;
     load_from(Some((&name, &text)), &environment)
+}
+
+/// The environment's say in logging, and nothing else: for commands that bring their own settings.
+#[must_use]
+pub fn logging_variables() -> layers::Environment {
+    let mut variables = environment();
+    variables.retain(|name, _| matches!(name.as_str(), "LOG_FORMAT" | "RUST_LOG"));
+    variables
+}
+
+/// The process's variables; one that is not UTF-8 is none of ours.
+fn environment() -> layers::Environment {
+    let utf8 = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(utf8).collect()
 }
 
 impl Config {
@@ -200,11 +215,4 @@ impl std::fmt::Display for MissingKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "set {} for the upstream `{}`", self.variables.join(" or "), self.upstream)
     }
-}
-
-/// The environment's say in logging, and nothing else: for commands that bring their own settings.
-#[must_use]
-pub fn logging_variables() -> layers::Environment {
-    let named = |name: &str| Some((name.to_owned(), std::env::var(name).ok()?));
-    ["RUST_LOG", "LOG_FORMAT"].into_iter().filter_map(named).collect()
 }

@@ -1,0 +1,19 @@
+//! The `--config` that every command takes.
+
+use crate::config::{self, Config, ConfigError};
+use std::path::PathBuf;
+
+/// Which configuration to use.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ConfigArg {
+    /// Config file; without it, the one named by `KNOCKX_CONFIG`, else the defaults alone.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl ConfigArg {
+    /// The defaults, the file and the environment as one checked configuration.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        config::load(self.config.as_deref())
+    }
+}

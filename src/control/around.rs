@@ -1,0 +1,113 @@
+//! What surrounds every control route: ids, time, security headers, CORS, compression, limits.
+
+use super::api_error::ApiError;
+use crate::account::id::RequestId;
+use crate::clock;
+use crate::config::Cors;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    IF_NONE_MATCH, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use http_body_util::Limited;
+use std::any::Any;
+use std::time::Duration;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+/// Bodies here are small forms.
+const BODY_BYTES: usize = 64 * 1024;
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+const SECURITY: [(HeaderName, &str); 4] = [
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (X_FRAME_OPTIONS, "DENY"),
+    (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (REFERRER_POLICY, "no-referrer"),
+];
+
+/// Puts the layers around `router`; the last one added sees a request first.
+pub fn surround(router: Router, cors: &Cors) -> Router {
+    let router = router
+        .layer(from_fn(limit_body))
+        .layer(CatchPanicLayer::custom(after_panic))
+        .layer(CompressionLayer::new());
+    let router = match cors_layer(cors) {
+        Some(layer) => router.layer(layer),
+        None => router,
+    };
+    router.layer(from_fn(dress))
+}
+
+/// Gives a request its id and a reply the headers that all replies have.
+async fn dress(mut request: Request, next: Next) -> Response {
+    let began_at = clock::instant();
+    let id = request_id(request.headers());
+    let over_tls = request.headers().get(FORWARDED_PROTO).is_some_and(|proto| proto == "https");
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    headers.extend(SECURITY.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    if over_tls {
+        let a_year = HeaderValue::from_static("max-age=31536000");
+        headers.insert(STRICT_TRANSPORT_SECURITY, a_year);
+    }
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    let seconds =
+        format!("{:.6}", clock::instant().saturating_duration_since(began_at).as_secs_f64());
+    headers.extend(HeaderValue::try_from(seconds).ok().map(|value| (PROCESS_TIME, value)));
+    response
+}
+
+/// The caller's id when it is safe to log and send back, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let is_safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+    let well_formed =
+        |id: &&HeaderValue| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(is_safe);
+    let new = || HeaderValue::try_from(RequestId::new().to_string()).ok();
+    let kept = headers.get(REQUEST_ID).filter(well_formed).cloned();
+    kept.or_else(new).unwrap_or(HeaderValue::from_static("none"))
+}
+
+async fn limit_body(request: Request, next: Next) -> Response {
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|n| n.to_str().ok());
+    let announced: Option<usize> = announced.and_then(|n| n.parse().ok());
+    if announced.is_some_and(|bytes| bytes > BODY_BYTES) {
+        return ApiError::BodyTooLarge { limit: BODY_BYTES }.into_response();
+    }
+    // A body without a length ends as an error in whoever reads it.
+    next.run(request.map(|body| Body::new(Limited::new(body, BODY_BYTES)))).await
+}
+
+/// The panic itself has been printed with its place by then.
+fn after_panic(_cause: Box<dyn Any + Send + 'static>) -> Response {
+    tracing::error!("a control plane request panicked");
+    ApiError::Internal.into_response()
+}
+
+fn cors_layer(cors: &Cors) -> Option<CorsLayer> {
+    let origins = match cors {
+        Cors::SameOrigin => return None,
+        Cors::Any => AllowOrigin::any(),
+        Cors::Origins(origins) => {
+            AllowOrigin::list(origins.iter().filter_map(|origin| origin.parse().ok()))
+        }
+    };
+    let layer = CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH, REQUEST_ID])
+        .expose_headers([REQUEST_ID, PROCESS_TIME, ETAG])
+        .max_age(Duration::from_hours(24));
+    Some(layer)
+}

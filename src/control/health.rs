@@ -1,0 +1,153 @@
+//! Health: whether this instance is alive, ready, and what its parts say.
+
+use super::ControlState;
+use crate::account::day::Day;
+use crate::account::id::UserId;
+use crate::clock;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use jiff::tz::TimeZone;
+use serde::Serialize;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A part that has not answered by then counts as down.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The same where waking a sleeping database is the point.
+const WAKING_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whether this instance takes requests; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness(Arc<AtomicU8>);
+
+/// A phase in the life of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    Starting,
+    Ready,
+    Draining,
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: Status,
+    phase: Phase,
+    version: &'static str,
+    uptime_seconds: u64,
+    components: Components,
+}
+
+#[derive(Serialize)]
+struct Components {
+    store: Component,
+    counters: Component,
+}
+
+#[derive(Serialize)]
+struct Component {
+    status: Status,
+    latency_ms: f64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Ok,
+    Unavailable,
+}
+
+impl Readiness {
+    /// Of an instance in [`Phase::Starting`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Enters a phase.
+    pub fn set(&self, phase: Phase) {
+        self.0.store(phase as u8, Ordering::Release);
+    }
+
+    /// The phase now.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        let phases = [Phase::Starting, Phase::Ready, Phase::Draining];
+        let now = self.0.load(Ordering::Acquire);
+        phases.into_iter().find(|phase| *phase as u8 == now).unwrap_or(Phase::Starting)
+    }
+}
+
+pub(super) async fn ping() -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "status": "ok" }))
+}
+
+pub(super) async fn ready(State(readiness): State<Readiness>) -> Response {
+    let phase = readiness.phase();
+    let body = Json(serde_json::json!({ "status": phase }));
+    (ok_or_503(phase == Phase::Ready), body).into_response()
+}
+
+pub(super) async fn full(State(state): State<ControlState>) -> Response {
+    let components = ask_all(&state, PATIENCE).await;
+    let phase = state.readiness.phase();
+    let serves = components.all_ok() && phase == Phase::Ready;
+    let uptime = clock::instant().saturating_duration_since(state.started_at);
+    let health = Health {
+        status: Status::of(serves),
+        phase,
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_seconds: uptime.as_secs(),
+        components,
+    };
+    (ok_or_503(serves), Json(health)).into_response()
+}
+
+pub(super) async fn database(State(state): State<ControlState>) -> Response {
+    let store = ask(state.store.ping(), PATIENCE).await;
+    (ok_or_503(store.status == Status::Ok), Json(store)).into_response()
+}
+
+pub(super) async fn keep_alive(State(state): State<ControlState>) -> Response {
+    let components = ask_all(&state, WAKING_PATIENCE).await;
+    (ok_or_503(components.all_ok()), Json(components)).into_response()
+}
+
+async fn ask_all(state: &ControlState, patience: Duration) -> Components {
+    let now = clock::now();
+    let today = Day::at(now, &TimeZone::UTC);
+    // The counters have no ping: nobody's standing takes the way that everybody's does.
+    let standing = state.counters.standing(UserId(Uuid::nil()), today, now);
+    let (store, counters) =
+        tokio::join!(ask(state.store.ping(), patience), ask(standing, patience));
+    Components { store, counters }
+}
+
+async fn ask<T, E>(answer: impl Future<Output = Result<T, E>>, patience: Duration) -> Component {
+    let asked_at = clock::instant();
+    let answered = tokio::time::timeout(patience, answer).await;
+    let latency = clock::instant().saturating_duration_since(asked_at);
+    let latency_ms = (latency.as_secs_f64() * 1e6).round() / 1e3;
+    Component { status: Status::of(matches!(answered, Ok(Ok(_)))), latency_ms }
+}
+
+fn ok_or_503(ok: bool) -> StatusCode {
+    if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+impl Components {
+    fn all_ok(&self) -> bool {
+        self.store.status == Status::Ok && self.counters.status == Status::Ok
+    }
+}
+
+impl Status {
+    fn of(ok: bool) -> Self {
+        if ok { Self::Ok } else { Self::Unavailable }
+    }
+}
