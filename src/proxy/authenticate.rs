@@ -23,10 +23,17 @@ pub async fn authenticate(
 ) -> Result<Arc<Caller>, Refusal> {
     let presented = bearer(headers).ok_or(Refusal::MissingKey)?;
     let key = PlainKey::parse(presented).map_err(|_| Refusal::WrongKey)?;
-    let found = callers.find(&key.id(), instant).await.map_err(|_| Refusal::CallersUnavailable)?;
-    let caller = found.filter(|caller| caller.digest == key.digest(pepper)).ok_or(Refusal::WrongKey)?;
-    admissible(&caller, now)?;
-    Ok(caller)
+    let find = async || callers.find(&key.id(), instant).await.map_err(|_| Refusal::CallersUnavailable);
+    let right = |caller: &Arc<Caller>| caller.digest == key.digest(pepper);
+    let caller = find().await?.filter(right).ok_or(Refusal::WrongKey)?;
+    let Err(refusal) = admissible(&caller, now) else { return Ok(caller) };
+    // A resumed user is let in at once: a refusal has to be up to date.
+    if callers.is_current(&caller).await.unwrap_or(true) {
+        return Err(refusal);
+    }
+    callers.forget(caller.user);
+    let caller = find().await?.filter(right).ok_or(Refusal::WrongKey)?;
+    admissible(&caller, now).map(|()| caller)
 }
 
 /// Whether a caller whose key is right may call at all.

@@ -78,12 +78,16 @@ pub async fn reserve(
 ) -> Result<Reservation, Refusal> {
     let mut caller = caller;
     for _ in 0..FRESH_TRIES {
-        match admit(admission, &caller, counters).await? {
-            Admitted::Yes { grant, wish, day } => {
+        match admit(admission, &caller, counters).await {
+            Ok(Admitted::Yes { grant, wish, day }) => {
                 return Ok(admission.reservation(caller, grant, &wish, day, settler));
             }
-            Admitted::Stale => caller = reload(&caller, callers, admission).await?,
+            Ok(Admitted::Stale) => {}
+            // A better plan holds from the next request on too: a refusal has to be up to date.
+            Err(refusal) if callers.is_current(&caller).await.unwrap_or(true) => return Err(refusal),
+            Err(_) => {}
         }
+        caller = reload(&caller, callers, admission).await?;
     }
     Err(Refusal::CallersUnavailable)
 }

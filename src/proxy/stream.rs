@@ -147,7 +147,7 @@ impl<'a> Stream<'a> {
     }
 
     async fn relay(&mut self) -> End {
-        let mut silence = Instant::now();
+        let mut quiet = Quiet::from(Instant::now());
         loop {
             if let Some(end) = self.take_in_events() {
                 return if self.flush().await { end } else { End::CallerGone };
@@ -155,12 +155,13 @@ impl<'a> Stream<'a> {
             if !self.flush().await {
                 return End::CallerGone;
             }
-            match self.wait(silence).await {
-                Woken::Bytes => silence = Instant::now(),
-                Woken::Extended => {}
+            match self.wait(quiet).await {
+                Woken::Bytes => quiet = Quiet::from(Instant::now()),
+                // Time spent waiting for quota is not the upstream's silence.
+                Woken::Extended => quiet.upstream = Instant::now(),
                 Woken::Silence => {
                     self.out.extend_from_slice(KEEPALIVE);
-                    silence = Instant::now();
+                    quiet.caller = Instant::now();
                 }
                 Woken::End(end) => return end,
             }
@@ -168,9 +169,10 @@ impl<'a> Stream<'a> {
     }
 
     /// Waits for the next thing that happens to this stream.
-    async fn wait(&mut self, silence: Instant) -> Woken {
+    async fn wait(&mut self, quiet: Quiet) -> Woken {
         let blocked = self.waiting.is_some();
-        let keepalive = at(self.bounds.keepalive.map(|after| silence + after));
+        let keepalive = at(self.bounds.keepalive.map(|after| quiet.caller + after));
+        let idle = at((!blocked).then(|| quiet.upstream + self.forwarded.exchange.idle()));
         tokio::select! {
             biased;
             () = self.open.ended() => Woken::End(End::RightEnded),
@@ -192,6 +194,7 @@ impl<'a> Stream<'a> {
             },
             () = caller_gone(self.session) => Woken::End(End::CallerGone),
             () = keepalive => Woken::Silence,
+            () = idle => Woken::End(End::UpstreamCut("the upstream fell silent")),
             () = tokio::time::sleep_until(self.bounds.deadline) => {
                 Woken::End(End::UpstreamCut("the call took longer than allowed"))
             }
@@ -281,6 +284,19 @@ impl<'a> Stream<'a> {
             End::RightEnded => in_band("Your right to use this key has ended.", "access_revoked"),
             End::UpstreamCut(why) => in_band(&format!("The answer is incomplete: {why}."), "upstream_cut"),
         }
+    }
+}
+
+/// Since when nothing was heard from the upstream, and nothing sent to the caller.
+#[derive(Debug, Clone, Copy)]
+struct Quiet {
+    upstream: Instant,
+    caller: Instant,
+}
+
+impl From<Instant> for Quiet {
+    fn from(now: Instant) -> Self {
+        Self { upstream: now, caller: now }
     }
 }
 

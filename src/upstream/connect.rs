@@ -217,6 +217,13 @@ impl Exchange {
         self.session.resp_header()?.headers.get(name)?.to_str().ok()
     }
 
+    /// How long a silence of this upstream may last. A caller that drops [`Exchange::next`] before
+    /// it is ready, to look at other things, has to keep this time itself.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        self.idle
+    }
+
     /// The next bytes of the body, `None` at its end. Safe to drop before it is ready.
     ///
     /// # Errors

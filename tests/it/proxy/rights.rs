@@ -41,6 +41,9 @@ async fn what_changes_holds_from_the_next_request() {
     assert_eq!((refused.status, refused.code().as_str()), (401, "account_deactivated"));
     let models = Call::get(gw.addr(), "/v1/models").key(&key.text).send().await;
     assert_eq!(models.status, 401);
+    let resumed = UserChange { status: Some(UserStatus::Active), ..UserChange::default() };
+    gw.change_user(key.user, resumed).await;
+    assert_eq!(gw.ask(&key, &body("hi", "")).await.status, 200);
     gw.finish().await;
 }
 
