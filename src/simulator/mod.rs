@@ -26,6 +26,7 @@ use model::Model;
 use settings::Settings;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,7 @@ pub struct Simulator {
     /// For all requests; can change while running.
     faults: RwLock<Faults>,
     stored: responses::Stored,
+    ids: Ids,
     truth: Arc<TruthLog>,
 }
 
@@ -72,6 +74,7 @@ impl Simulator {
             headers: reply::common_headers(),
             faults: RwLock::new(settings.faults.clone()),
             stored: responses::Stored::default(),
+            ids: Ids::default(),
             truth: Arc::clone(&truth),
             settings,
         });
@@ -86,6 +89,25 @@ impl Simulator {
 
     fn set_faults(&self, faults: Faults) {
         *self.faults.write().unwrap_or_else(PoisonError::into_inner) = faults;
+    }
+}
+
+/// Request ids: unique over restarts, and without a system call each.
+#[derive(Debug)]
+struct Ids {
+    run: u64,
+    next: AtomicU64,
+}
+
+impl Default for Ids {
+    fn default() -> Self {
+        Self { run: uuid::Uuid::now_v7().as_u64_pair().0, next: AtomicU64::new(1) }
+    }
+}
+
+impl Ids {
+    fn draw(&self) -> String {
+        uuid::Uuid::from_u64_pair(self.run, self.next.fetch_add(1, Ordering::Relaxed)).to_string()
     }
 }
 

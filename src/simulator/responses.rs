@@ -96,28 +96,10 @@ impl ResponsesEvents {
             json!({"type": "response.created", "response": start}),
             json!({"type": "response.in_progress", "response": start}),
         ]);
-        let at = json!({"output_index": 0, "content_index": 0});
         let mut after = VecDeque::new();
-        if let Some(call) = call(answer, envelope) {
-            call_events(&call, &mut after);
-        } else {
-            let item = format!("msg_{}", envelope.id);
-            let (empty, text) = (text_part(""), answer.text_of(0));
-            let part = |kind: &str, part: &Value| {
-                merge(&at, &json!({"type": kind, "item_id": item, "part": part}))
-            };
-            before.push_back(item_event(
-                "response.output_item.added",
-                &message("", envelope, "in_progress"),
-            ));
-            before.push_back(part("response.content_part.added", &empty));
-            let done = json!({"type": "response.output_text.done", "item_id": item, "text": text, "logprobs": []});
-            after.push_back(merge(&at, &done));
-            after.push_back(part("response.content_part.done", &text_part(&text)));
-            after.push_back(item_event(
-                "response.output_item.done",
-                &message(&text, envelope, "completed"),
-            ));
+        match call(answer, envelope) {
+            Some(call) => call_events(&call, &mut after),
+            None => message_events(&answer.text_of(0), envelope, &mut before, &mut after),
         }
         let last = if answer.finish == Finish::Length {
             "response.incomplete"
@@ -192,6 +174,25 @@ impl Events for ResponsesEvents {
 
 fn item_event(kind: &str, item: &Value) -> Value {
     json!({"type": kind, "output_index": 0, "item": item})
+}
+
+/// What frames the words of a message.
+fn message_events(
+    text: &str,
+    envelope: &Envelope,
+    before: &mut VecDeque<Value>,
+    after: &mut VecDeque<Value>,
+) {
+    let at =
+        json!({"item_id": format!("msg_{}", envelope.id), "output_index": 0, "content_index": 0});
+    let part = |kind: &str, text: &str| merge(&at, &json!({"type": kind, "part": text_part(text)}));
+    before
+        .push_back(item_event("response.output_item.added", &message("", envelope, "in_progress")));
+    before.push_back(part("response.content_part.added", ""));
+    let done = json!({"type": "response.output_text.done", "text": text, "logprobs": []});
+    after.push_back(merge(&at, &done));
+    after.push_back(part("response.content_part.done", text));
+    after.push_back(item_event("response.output_item.done", &message(text, envelope, "completed")));
 }
 
 /// xAI sends a call's arguments in one piece.

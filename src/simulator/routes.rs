@@ -53,7 +53,7 @@ impl Simulator {
             return Ok(self.inspect(&head, &body.unwrap_or_default()));
         }
         self.truth.asked();
-        let id = uuid::Uuid::now_v7().to_string();
+        let id = self.ids.draw();
         let answered = match body {
             Ok(body) => self.api(&head, &body, &id, reset).await,
             Err(_) => Err(Refusal::TooLarge.into()),

@@ -231,6 +231,33 @@ async fn shapes_change_bytes_and_not_words() {
 }
 
 #[tokio::test]
+async fn big_late_and_broken_replies() {
+    let running = start(Settings::default()).await;
+    let big = chat(&running, "[sim fault=oversize]", STREAM).await;
+    assert!(big.body.len() > 8 << 20 && big.text().ends_with("data: [DONE]\n\n"));
+    let began = crate::clock::instant();
+    let late = chat(&running, "[sim fault=slow-first-byte=60,503]", "").await;
+    assert!(late.head.starts_with("HTTP/1.1 503 ") && began.elapsed() >= Duration::from_millis(60));
+    let broken = chat(&running, "[sim fault=bad-utf8]", STREAM).await;
+    assert!(broken.whole && String::from_utf8(broken.body).is_err());
+    let garbage = chat(&running, "[sim fault=garbage]", STREAM).await;
+    assert!(garbage.head.starts_with("HTTP/1.1 200 ") && garbage.text().contains("no json"));
+}
+
+#[tokio::test]
+async fn the_log_file_holds_every_answer() {
+    let file = std::env::temp_dir().join(format!("knockx-sim-{}.log", std::process::id()));
+    let running = start(Settings { log: Some(file.clone()), ..Settings::default() }).await;
+    chat(&running, "hello", "").await;
+    entry(&running).await;
+    running.log.flush();
+    let lines = std::fs::read_to_string(&file).expect("the log");
+    std::fs::remove_file(&file).expect("removed");
+    assert_eq!(lines.as_bytes(), running.log.json_lines(usize::MAX));
+    assert_eq!(lines.lines().count(), 1);
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_is_noticed() {
     let running = start(Settings::default()).await;
     let body = chat_body("[sim fault=stall=4]", STREAM);
