@@ -13,10 +13,10 @@ use crate::callers::open::OpenCalls;
 use crate::callers::watch::Watch;
 use crate::clock;
 use crate::config::Config;
-use crate::control::{self, AdminState, ControlState, Readiness, Phase};
+use crate::control::{self, AdminState, ControlState, Phase, Readiness};
 use crate::instance::{DataFolder, Instance, Lock};
-use crate::proxy::{Proxy, connection};
 use crate::proxy::settle::Settler;
+use crate::proxy::{Proxy, connection};
 use crate::quota::counters::Counters;
 use crate::quota::memory::MemoryCounters;
 use crate::store::{self, NewUser, Store};
@@ -157,7 +157,10 @@ impl Running {
             }
         };
         if tokio::time::timeout(self.grace, idle).await.is_err() {
-            tracing::warn!(open_calls = self.counters.open_leases(), "grace is over; ending open calls");
+            tracing::warn!(
+                open_calls = self.counters.open_leases(),
+                "grace is over; ending open calls"
+            );
         }
         self.proxy.hard_stop.cancel();
         self.stop.cancel();
@@ -166,14 +169,17 @@ impl Running {
         self.stop_writer.cancel();
         self.writer.close();
         if tokio::time::timeout(LAST_ORDERS, self.writer.wait()).await.is_err() {
-            tracing::error!("charges could not be written in time; their leases are charged at the next start");
+            tracing::error!(
+                "charges could not be written in time; their leases are charged at the next start"
+            );
         }
     }
 
     /// Uses another catalog from the next call on; running calls keep theirs.
     pub fn replace_catalog(&self, catalog: Catalog) {
         let upstreams = Arc::new(Upstreams::new(catalog));
-        *self.proxy.upstreams.write().unwrap_or_else(std::sync::PoisonError::into_inner) = upstreams;
+        *self.proxy.upstreams.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            upstreams;
     }
 }
 
@@ -187,14 +193,16 @@ async fn parts(
     let store = store::open(&config.database).await.context("cannot open the database")?;
     store.put_plans(&config.plans).await.context("cannot write the plans")?;
     add_first_admin(config, &*store).await?;
-    let abandoned = store.abandon_leases(clock::now()).await.context("cannot settle open leases")?;
+    let abandoned =
+        store.abandon_leases(clock::now()).await.context("cannot settle open leases")?;
     if !abandoned.is_empty() {
         tracing::warn!(calls = abandoned.len(), "charged calls that an earlier process left open");
     }
     let from = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(2.days());
     let used = store.used_since(Day(from)).await.context("cannot read what was used")?;
     let models: Vec<&str> = config.catalog.models.iter().map(|model| &*model.id).collect();
-    let upstreams: Vec<&str> = config.catalog.upstreams.iter().map(|upstream| &*upstream.name).collect();
+    let upstreams: Vec<&str> =
+        config.catalog.upstreams.iter().map(|upstream| &*upstream.name).collect();
     let metrics = Arc::new(Metrics::new(&models, &upstreams));
     let journal = Journal::start(Arc::clone(&store), Arc::clone(&metrics), writer, stop_writer);
     let counters = Arc::new(MemoryCounters::rebuilt(&used, journal));

@@ -40,7 +40,10 @@ impl OpenCalls {
     /// The keys with which a user has calls open.
     #[must_use]
     pub fn keys(&self, user: UserId) -> Vec<KeyId> {
-        self.lock().get(&user).map(|calls| calls.iter().map(|c| c.key.clone()).collect()).unwrap_or_default()
+        self.lock()
+            .get(&user)
+            .map(|calls| calls.iter().map(|c| c.key.clone()).collect())
+            .unwrap_or_default()
     }
 
     /// Ends the calls that a user has open with `key`.

@@ -63,7 +63,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let simulator = simulator(&tasks, stop.clone()).await?;
     let listen = args.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8000)));
     let settings = settings(listen, folder.path(), &simulator.url());
-    let mut config = config::load_from(Some(("demo.toml", &settings)), &config::logging_variables())?;
+    let mut config =
+        config::load_from(Some(("demo.toml", &settings)), &config::logging_variables())?;
     // Written as 0 it would mean "none"; the demo wants any free port.
     config.admin_addr = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     log::init(&config.log)?;
@@ -80,9 +81,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn simulator(tasks: &TaskTracker, stop: CancellationToken) -> anyhow::Result<crate::simulator::Running> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no port for the simulator")?;
-    Simulator::start(Settings::default(), listener, tasks, stop).context("the simulator did not start")
+async fn simulator(
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> anyhow::Result<crate::simulator::Running> {
+    let listener =
+        TcpListener::bind(("127.0.0.1", 0)).await.context("no port for the simulator")?;
+    Simulator::start(Settings::default(), listener, tasks, stop)
+        .context("the simulator did not start")
 }
 
 /// The demo's configuration, as a file would hold it.
@@ -106,14 +112,22 @@ async fn people(running: &Running, simulator_url: String) -> anyhow::Result<Read
         admin_api_key: key(running, &admin).await?,
         admin_email: ADMIN,
         admin_password: password,
-        metrics_url: running.admin_addr.map(|addr| format!("http://{addr}/metrics")).unwrap_or_default(),
+        metrics_url: running
+            .admin_addr
+            .map(|addr| format!("http://{addr}/metrics"))
+            .unwrap_or_default(),
         simulator_url,
         pid: std::process::id(),
     })
 }
 
 /// The user with this e-mail, made when there is none; an admin gets a new password each time.
-async fn person(running: &Running, email: &str, role: Role, password: Option<&str>) -> anyhow::Result<User> {
+async fn person(
+    running: &Running,
+    email: &str,
+    role: Role,
+    password: Option<&str>,
+) -> anyhow::Result<User> {
     if let Some(user) = running.store.user_by_email(email).await? {
         return Ok(user);
     }
@@ -144,7 +158,9 @@ async fn key(running: &Running, user: &User) -> anyhow::Result<String> {
 }
 
 fn welcome(ready: &Ready) -> String {
-    let Ready { base_url, api_key, admin_email, admin_password, metrics_url, simulator_url, .. } = ready;
+    let Ready {
+        base_url, api_key, admin_email, admin_password, metrics_url, simulator_url, ..
+    } = ready;
     format!(
         r#"
 KnockXPrime is running, with a simulated Grok behind it. Try it from another terminal:

@@ -81,18 +81,25 @@ impl Signals {
 /// Reads the configuration again; a bad one changes nothing and says why.
 async fn reload(args: &Args, running: &app::Running, filter: &FilterHandle) {
     let loaded = config::load(args.config.as_deref()).map_err(anyhow::Error::from);
-    let usable = loaded.and_then(|config| config.require_upstream().map(|()| config).map_err(Into::into));
+    let usable =
+        loaded.and_then(|config| config.require_upstream().map(|()| config).map_err(Into::into));
     let applied = match usable {
         Ok(config) => apply(config, running, filter).await,
         Err(e) => Err(e),
     };
     match applied {
         Ok(()) => tracing::info!("configuration reloaded"),
-        Err(e) => tracing::error!(error = %format!("{e:#}"), "configuration not reloaded; the old one stays"),
+        Err(e) => {
+            tracing::error!(error = %format!("{e:#}"), "configuration not reloaded; the old one stays")
+        }
     }
 }
 
-async fn apply(config: Config, running: &app::Running, filter: &FilterHandle) -> anyhow::Result<()> {
+async fn apply(
+    config: Config,
+    running: &app::Running,
+    filter: &FilterHandle,
+) -> anyhow::Result<()> {
     filter.set(&config.log.filter)?;
     running.store.put_plans(&config.plans).await.context("cannot write the plans")?;
     running.replace_catalog(config.catalog);

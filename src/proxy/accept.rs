@@ -21,7 +21,9 @@ pub enum Endpoint {
     /// A browser asks what it may send to `/v1`.
     Preflight,
     /// A path of the data plane that exists, asked with another method.
-    WrongMethod { allow: &'static str },
+    WrongMethod {
+        allow: &'static str,
+    },
     /// A path of the data plane that does not exist.
     Unknown,
     /// Everything outside the data plane.
@@ -135,7 +137,9 @@ impl Framing {
     fn of(raw: &[u8]) -> Self {
         let named = |name: &[u8]| {
             let is_named = |line: &&[u8]| {
-                line.len() > name.len() && line[name.len()] == b':' && line[..name.len()].eq_ignore_ascii_case(name)
+                line.len() > name.len()
+                    && line[name.len()] == b':'
+                    && line[..name.len()].eq_ignore_ascii_case(name)
             };
             raw.split(|b| *b == b'\n').filter(is_named).count()
         };
@@ -168,7 +172,9 @@ mod tests {
 
     #[test]
     fn framing_headers_are_counted_as_sent() {
-        let framing = Framing::of(b"POST / HTTP/1.1\r\nContent-Length: 3\r\ncontent-length: 3\r\nTE: x\r\n\r\n");
+        let framing = Framing::of(
+            b"POST / HTTP/1.1\r\nContent-Length: 3\r\ncontent-length: 3\r\nTE: x\r\n\r\n",
+        );
         assert_eq!((framing.lengths, framing.encodings), (2, 0));
     }
 }

@@ -138,7 +138,11 @@ impl<'a> Allowance<'a> {
             Ok(Extended::Held) | Err(CountersError) => {
                 let now = Instant::now();
                 let since = *self.held_since.get_or_insert(now);
-                if now.duration_since(since) < WAIT_FOR_OTHERS { Verdict::Retry } else { Verdict::Exhausted }
+                if now.duration_since(since) < WAIT_FOR_OTHERS {
+                    Verdict::Retry
+                } else {
+                    Verdict::Exhausted
+                }
             }
         }
     }

@@ -23,7 +23,8 @@ pub async fn authenticate(
 ) -> Result<Arc<Caller>, Refusal> {
     let presented = bearer(headers).ok_or(Refusal::MissingKey)?;
     let key = PlainKey::parse(presented).map_err(|_| Refusal::WrongKey)?;
-    let find = async || callers.find(&key.id(), instant).await.map_err(|_| Refusal::CallersUnavailable);
+    let find =
+        async || callers.find(&key.id(), instant).await.map_err(|_| Refusal::CallersUnavailable);
     let right = |caller: &Arc<Caller>| caller.digest == key.digest(pepper);
     let caller = find().await?.filter(right).ok_or(Refusal::WrongKey)?;
     let Err(refusal) = admissible(&caller, now) else { return Ok(caller) };

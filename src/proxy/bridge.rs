@@ -18,13 +18,20 @@ use tower::ServiceExt;
 ///
 /// # Errors
 /// When the caller is gone.
-pub async fn serve(session: &mut ServerSession, router: &Router, bounds: Bounds, replier: &Replier<'_>) -> Result<u16> {
+pub async fn serve(
+    session: &mut ServerSession,
+    router: &Router,
+    bounds: Bounds,
+    replier: &Replier<'_>,
+) -> Result<u16> {
     let body = match read::read(session, bounds).await {
         Ok(body) => body,
         Err(refusal) => return replier.refuse(session, refusal, None).await,
     };
     let Some(request) = request(session, body) else {
-        return replier.refuse(session, Refusal::BadHead("the request target is not a path"), None).await;
+        return replier
+            .refuse(session, Refusal::BadHead("the request target is not a path"), None)
+            .await;
     };
     let response = router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
     send(session, response).await
@@ -33,7 +40,11 @@ pub async fn serve(session: &mut ServerSession, router: &Router, bounds: Bounds,
 fn request(session: &ServerSession, body: Bytes) -> Option<http::Request<Body>> {
     let head = session.req_header();
     let target = std::str::from_utf8(head.raw_path()).ok()?;
-    let mut request = http::Request::builder().method(head.method.clone()).uri(target).body(Body::from(body)).ok()?;
+    let mut request = http::Request::builder()
+        .method(head.method.clone())
+        .uri(target)
+        .body(Body::from(body))
+        .ok()?;
     request.headers_mut().clone_from(&head.headers);
     Some(request)
 }
@@ -44,7 +55,8 @@ async fn send(session: &mut ServerSession, response: http::Response<Body>) -> Re
     for (name, value) in &parts.headers {
         head.append_header(name.clone(), value.clone())?;
     }
-    let bodiless = parts.status == http::StatusCode::NO_CONTENT || parts.status == http::StatusCode::NOT_MODIFIED;
+    let bodiless = parts.status == http::StatusCode::NO_CONTENT
+        || parts.status == http::StatusCode::NOT_MODIFIED;
     if !bodiless && !parts.headers.contains_key(header::CONTENT_LENGTH) {
         match axum::body::HttpBody::size_hint(&body).exact() {
             Some(length) => head.insert_header(header::CONTENT_LENGTH, length)?,

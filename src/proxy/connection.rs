@@ -9,9 +9,9 @@ use super::refusal::Refusal;
 use super::reply::Replier;
 use crate::clock;
 use crate::telemetry::labels::{Outcome, Route};
+use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::listener::Listener;
-use pingora_core::protocols::Stream;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -87,7 +87,8 @@ async fn serve(proxy: &Proxy, stream: Stream, stop: CancellationToken) {
 async fn refuse_head(proxy: &Proxy, mut session: ServerSession, refusal: Refusal) {
     session.set_keepalive(None);
     let answer = refusal.answer();
-    let mut head = pingora_http::ResponseHeader::build(answer.status, Some(4)).expect("our statuses are valid");
+    let mut head = pingora_http::ResponseHeader::build(answer.status, Some(4))
+        .expect("our statuses are valid");
     let body = bytes::Bytes::from(answer.body.to_json());
     let _ = head.insert_header(http::header::CONTENT_TYPE, "application/json");
     let _ = head.insert_header("x-request-id", crate::account::id::RequestId::new().to_string());

@@ -58,7 +58,11 @@ impl Forwarding<'_> {
     /// [`NotForwarded`]; the caller has not been sent a byte.
     pub async fn forward(&self, session: &mut ServerSession) -> Result<Forwarded, NotForwarded> {
         let routes = &self.reservation.model.routes;
-        let mut last = NotForwarded::Failed { failure: UpstreamFailure::Connect, upstream: "".into(), counted: false };
+        let mut last = NotForwarded::Failed {
+            failure: UpstreamFailure::Connect,
+            upstream: "".into(),
+            counted: false,
+        };
         for (place, route) in routes.iter().enumerate() {
             let upstream = &route.upstream.name;
             let Some(pool) = self.upstreams.pool(upstream) else { continue };
@@ -67,10 +71,13 @@ impl Forwarding<'_> {
             }
             match self.try_one(session, route, pool).await {
                 Tried::Answering(forwarded) => return Ok(forwarded),
-                Tried::CallerGone => return Err(NotForwarded::CallerGone { upstream: Arc::clone(upstream) }),
+                Tried::CallerGone => {
+                    return Err(NotForwarded::CallerGone { upstream: Arc::clone(upstream) });
+                }
                 Tried::Failed { failure, counted, try_next } => {
                     tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, ?failure, "upstream failed");
-                    last = NotForwarded::Failed { failure, upstream: Arc::clone(upstream), counted };
+                    last =
+                        NotForwarded::Failed { failure, upstream: Arc::clone(upstream), counted };
                     if !try_next {
                         break;
                     }
@@ -80,7 +87,12 @@ impl Forwarding<'_> {
         Err(last)
     }
 
-    async fn try_one(&self, session: &mut ServerSession, route: &Route, pool: &Arc<Connections>) -> Tried {
+    async fn try_one(
+        &self,
+        session: &mut ServerSession,
+        route: &Route,
+        pool: &Arc<Connections>,
+    ) -> Tried {
         let outgoing = self.outgoing(route);
         let asked_at = clock::instant();
         let sent = tokio::select! {
@@ -100,7 +112,12 @@ impl Forwarding<'_> {
         self.metrics.upstream_first_byte_seconds(upstream).record(head_at.duration_since(asked_at));
         if exchange.status().is_success() {
             let upstream = Arc::clone(upstream);
-            return Tried::Answering(Forwarded { exchange, pool: Arc::clone(pool), upstream, head_at });
+            return Tried::Answering(Forwarded {
+                exchange,
+                pool: Arc::clone(pool),
+                upstream,
+                head_at,
+            });
         }
         error_reply(exchange, pool).await
     }
@@ -134,7 +151,8 @@ pub async fn caller_gone(session: &mut ServerSession) {
 async fn error_reply(mut exchange: Exchange, pool: &Connections) -> Tried {
     let status = exchange.status().as_u16();
     let content_type = exchange.header("content-type").map(str::to_owned);
-    let body = tokio::time::timeout(ERROR_TIME, read_error(&mut exchange)).await.unwrap_or_default();
+    let body =
+        tokio::time::timeout(ERROR_TIME, read_error(&mut exchange)).await.unwrap_or_default();
     if body.is_some() {
         pool.release(exchange).await;
     }

@@ -135,7 +135,12 @@ fn crosses(name: &str, nominated: &[String]) -> bool {
 }
 
 fn nominated(headers: &HeaderMap) -> Vec<String> {
-    headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok()).flat_map(names).collect()
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(names)
+        .collect()
 }
 
 fn names(list: &str) -> Vec<String> {

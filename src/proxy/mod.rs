@@ -92,7 +92,8 @@ impl Proxy {
         let answered = match &replier.head.endpoint {
             Endpoint::Control => {
                 let bounds = read::Bounds { bytes: CONTROL_BODY, time: self.listener.body_timeout };
-                let status = bridge::serve(session, &self.control, bounds, replier).await.unwrap_or(499);
+                let status =
+                    bridge::serve(session, &self.control, bounds, replier).await.unwrap_or(499);
                 Answered { route: Route::Control, status, outcome: outcome_of(status) }
             }
             Endpoint::ChatCompletions => match self.chat(session, replier).await {
@@ -111,26 +112,40 @@ impl Proxy {
             Endpoint::Unknown => {
                 let head = session.req_header();
                 let path = String::from_utf8_lossy(head.raw_path());
-                let route = format!("{} {}", head.method, path.chars().take(200).collect::<String>());
-                self.refuse(session, replier, Route::Other, Refusal::NoSuchRoute(route).into()).await
+                let route =
+                    format!("{} {}", head.method, path.chars().take(200).collect::<String>());
+                self.refuse(session, replier, Route::Other, Refusal::NoSuchRoute(route).into())
+                    .await
             }
         };
-        self.settler.metrics.requests(answered.route, answered.status, answered.outcome).increment(1);
+        self.settler
+            .metrics
+            .requests(answered.route, answered.status, answered.outcome)
+            .increment(1);
     }
 
     /// One chat completion.
-    async fn chat(&self, session: &mut ServerSession, replier: &Replier<'_>) -> Result<Answered, No> {
+    async fn chat(
+        &self,
+        session: &mut ServerSession,
+        replier: &Replier<'_>,
+    ) -> Result<Answered, No> {
         let head = replier.head;
         if self.draining.load(Ordering::Acquire) {
             return Err(Refusal::Draining.into());
         }
         let caller = self.authenticate(session, replier).await?;
-        let bounds = read::Bounds { bytes: self.limits.body_bytes, time: self.listener.body_timeout };
+        let bounds =
+            read::Bounds { bytes: self.limits.body_bytes, time: self.listener.body_timeout };
         let body = read::read(session, bounds).await?;
         let request = ChatRequest::parse(&body).map_err(Refusal::BadBody)?;
         let upstreams = self.upstreams();
         let model = route::route(&upstreams.catalog, &caller, &request.model)?;
-        let open = self.open_calls.open(caller.user, caller.key.clone(), self.calls.fetch_add(1, Ordering::Relaxed));
+        let open = self.open_calls.open(
+            caller.user,
+            caller.key.clone(),
+            self.calls.fetch_add(1, Ordering::Relaxed),
+        );
         let admission = Admission {
             request: head.id,
             body: &request,
@@ -162,12 +177,17 @@ impl Proxy {
                 let metrics = &self.settler.metrics;
                 metrics.streams_open.increment(1.0);
                 let slice = self.limits.slice_tokens;
-                let status = Stream::new(session, forwarded, &request, reservation, open, bounds, slice).run().await;
+                let status =
+                    Stream::new(session, forwarded, &request, reservation, open, bounds, slice)
+                        .run()
+                        .await;
                 metrics.streams_open.decrement(1.0);
                 metrics.stream_duration_seconds.record(replier.elapsed());
                 Ok(answered(200, status))
             }
-            Ok(forwarded) => self.relay_whole(session, replier, forwarded, reservation, &request).await,
+            Ok(forwarded) => {
+                self.relay_whole(session, replier, forwarded, reservation, &request).await
+            }
             Err(NotForwarded::CallerGone { upstream }) => {
                 whole::hung_up(reservation, &request, upstream).await;
                 session.set_keepalive(None);
@@ -195,13 +215,17 @@ impl Proxy {
         headers::add_upstream_reply(&mut head, &forwarded.exchange);
         budget.write(&mut head);
         add_clamped(&mut head, clamped);
-        match whole::relay(session, &mut forwarded, reservation, request, self.limits.reply_bytes).await {
+        match whole::relay(session, &mut forwarded, reservation, request, self.limits.reply_bytes)
+            .await
+        {
             Whole::Complete(body) => {
                 forwarded.pool.release(forwarded.exchange).await;
                 let sent = replier.whole(session, head, body).await;
                 Ok(answered(200, if sent.is_ok() { Status::Complete } else { Status::CutByClient }))
             }
-            Whole::Failed(failure) => Err(No { refusal: Refusal::Upstream(failure), budget: Some(budget) }),
+            Whole::Failed(failure) => {
+                Err(No { refusal: Refusal::Upstream(failure), budget: Some(budget) })
+            }
             Whole::CallerGone => {
                 session.set_keepalive(None);
                 Ok(answered(499, Status::CutByClient))
@@ -209,14 +233,19 @@ impl Proxy {
         }
     }
 
-    async fn models(&self, session: &mut ServerSession, replier: &Replier<'_>) -> Result<Answered, No> {
+    async fn models(
+        &self,
+        session: &mut ServerSession,
+        replier: &Replier<'_>,
+    ) -> Result<Answered, No> {
         let mut caller = self.authenticate(session, replier).await?;
         if !self.callers.is_current(&caller).await.map_err(|_| Refusal::CallersUnavailable)? {
             self.callers.forget(caller.user);
             caller = self.authenticate(session, replier).await?;
         }
         let day = Day::at(replier.head.admitted_at, &caller.plan_limits.time_zone);
-        let standing = self.settler.counters.standing(caller.user, day, replier.head.admitted_at).await;
+        let standing =
+            self.settler.counters.standing(caller.user, day, replier.head.admitted_at).await;
         let standing = standing.map_err(|_| Refusal::QuotaUnavailable)?;
         let upstreams = self.upstreams();
         let body = match &replier.head.endpoint {
@@ -237,16 +266,25 @@ impl Proxy {
         Answered { route: Route::Other, status: 204, outcome: Outcome::Ok }
     }
 
-    async fn authenticate(&self, session: &ServerSession, replier: &Replier<'_>) -> Result<Arc<Caller>, Refusal> {
+    async fn authenticate(
+        &self,
+        session: &ServerSession,
+        replier: &Replier<'_>,
+    ) -> Result<Arc<Caller>, Refusal> {
         let headers = &session.req_header().headers;
         let (now, instant) = (replier.head.admitted_at, replier.head.started);
         authenticate::authenticate(headers, &self.callers, &self.pepper, now, instant).await
     }
 
-    async fn reserve(&self, admission: &Admission<'_>, caller: &Arc<Caller>) -> Result<Reservation, No> {
+    async fn reserve(
+        &self,
+        admission: &Admission<'_>,
+        caller: &Arc<Caller>,
+    ) -> Result<Reservation, No> {
         let counters = &*self.settler.counters;
         let settler = self.settler.clone();
-        let reserved = reserve::reserve(admission, Arc::clone(caller), &self.callers, counters, settler).await;
+        let reserved =
+            reserve::reserve(admission, Arc::clone(caller), &self.callers, counters, settler).await;
         match reserved {
             Ok(reservation) => {
                 self.settler.metrics.usage_admitted.increment(1);
@@ -256,13 +294,20 @@ impl Proxy {
             Err(refusal) => {
                 let day = Day::at(admission.now, &caller.plan_limits.time_zone);
                 let standing = counters.standing(caller.user, day, admission.now).await.ok();
-                let budget = standing.map(|standing| Budget::of(caller, standing, day, admission.now));
+                let budget =
+                    standing.map(|standing| Budget::of(caller, standing, day, admission.now));
                 Err(No { refusal, budget })
             }
         }
     }
 
-    async fn refuse(&self, session: &mut ServerSession, replier: &Replier<'_>, route: Route, no: No) -> Answered {
+    async fn refuse(
+        &self,
+        session: &mut ServerSession,
+        replier: &Replier<'_>,
+        route: Route,
+        no: No,
+    ) -> Answered {
         if let Refusal::Limited(limited) = &no.refusal {
             self.settler.metrics.quota_refusals(limited.limit).increment(1);
         }
@@ -293,7 +338,10 @@ impl Reservation {
 
 /// Whether the upstream really streams: some answer `stream: true` with a JSON body.
 fn is_event_stream(forwarded: &Forwarded) -> bool {
-    forwarded.exchange.header("content-type").is_none_or(|kind| !kind.contains("json") && !kind.contains("html"))
+    forwarded
+        .exchange
+        .header("content-type")
+        .is_none_or(|kind| !kind.contains("json") && !kind.contains("html"))
 }
 
 fn stream_head(

@@ -38,7 +38,12 @@ pub fn one(catalog: &Catalog, caller: &Caller, name: &str) -> Result<Bytes, Refu
 }
 
 fn object(model: &Model) -> ModelObject<'_> {
-    ModelObject { id: &model.id, object: "model", created: model.created, owned_by: &model.owned_by }
+    ModelObject {
+        id: &model.id,
+        object: "model",
+        created: model.created,
+        owned_by: &model.owned_by,
+    }
 }
 
 fn json(value: &impl Serialize) -> Bytes {

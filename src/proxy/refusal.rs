@@ -16,7 +16,9 @@ pub enum Refusal {
     SlowHead,
     BadHead(&'static str),
     NoSuchRoute(String),
-    WrongMethod { allow: &'static str },
+    WrongMethod {
+        allow: &'static str,
+    },
     Draining,
     // the key
     MissingKey,
@@ -26,7 +28,9 @@ pub enum Refusal {
     SuspendedUser,
     CallersUnavailable,
     // the body
-    BodyTooLarge { limit: usize },
+    BodyTooLarge {
+        limit: usize,
+    },
     SlowBody,
     CutBody,
     BadBody(BadBody),
@@ -64,7 +68,10 @@ pub enum UpstreamFailure {
     /// The reply broke off, grew too large, or was not what was asked for.
     BadReply,
     /// The upstream answered with an error; status and body as translated for the caller.
-    Answered { status: u16, body: ErrorBody },
+    Answered {
+        status: u16,
+        body: ErrorBody,
+    },
 }
 
 /// A refusal as it goes out.
@@ -88,33 +95,45 @@ impl Refusal {
             Self::HeadersTooLarge => closing(431, "The request headers are too large.", None),
             Self::SlowHead => closing(408, "The request headers did not arrive in time.", None),
             Self::BadHead(what) => closing(400, format!("The request is ambiguous: {what}."), None),
-            Self::NoSuchRoute(route) => {
-                invalid(404, format!("Unknown request URL: {route}. This gateway does not offer it."), Some("unknown_url"))
-            }
+            Self::NoSuchRoute(route) => invalid(
+                404,
+                format!("Unknown request URL: {route}. This gateway does not offer it."),
+                Some("unknown_url"),
+            ),
             Self::WrongMethod { allow } => {
                 let text = format!("Not allowed to use this method here; use {allow}.");
                 invalid(405, text, Some("method_not_allowed")).with("allow", allow)
             }
-            Self::Draining => server(503, "The gateway is shutting down.", "shutting_down").with("retry-after", "1").closed(),
+            Self::Draining => server(503, "The gateway is shutting down.", "shutting_down")
+                .with("retry-after", "1")
+                .closed(),
             Self::MissingKey => unauthorized(
                 "You didn't provide an API key. Send it in the Authorization header: 'Authorization: Bearer YOUR_KEY'.",
                 None,
             ),
             Self::WrongKey => unauthorized("Incorrect API key provided.", Some("invalid_api_key")),
-            Self::RevokedKey => unauthorized("This API key has been revoked.", Some("invalid_api_key")),
+            Self::RevokedKey => {
+                unauthorized("This API key has been revoked.", Some("invalid_api_key"))
+            }
             Self::ExpiredKey => unauthorized("This API key has expired.", Some("invalid_api_key")),
-            Self::SuspendedUser => unauthorized("This account is suspended.", Some("account_deactivated")),
+            Self::SuspendedUser => {
+                unauthorized("This account is suspended.", Some("account_deactivated"))
+            }
             Self::CallersUnavailable => {
-                server(503, "Keys cannot be checked right now.", "key_store_unavailable").with("retry-after", "1")
+                server(503, "Keys cannot be checked right now.", "key_store_unavailable")
+                    .with("retry-after", "1")
             }
-            Self::BodyTooLarge { limit } => {
-                closing(413, format!("The request body is larger than {limit} bytes."), Some("request_too_large"))
-            }
+            Self::BodyTooLarge { limit } => closing(
+                413,
+                format!("The request body is larger than {limit} bytes."),
+                Some("request_too_large"),
+            ),
             Self::SlowBody => closing(408, "The request body did not arrive in time.", None),
             Self::CutBody => closing(400, "The request body is incomplete or badly framed.", None),
             Self::BadBody(bad) => bad_body(bad),
             Self::UnknownModel(model) => {
-                let text = format!("The model `{model}` does not exist or you do not have access to it.");
+                let text =
+                    format!("The model `{model}` does not exist or you do not have access to it.");
                 invalid(404, text, Some("model_not_found")).about("model")
             }
             Self::ModelNotAllowed(model) => {
@@ -157,17 +176,32 @@ impl Limited {
 impl UpstreamFailure {
     fn answer(self) -> Answer {
         match self {
-            Self::Busy => {
-                server(503, "The model is at its capacity here; try again shortly.", "upstream_busy").with("retry-after", "1")
+            Self::Busy => server(
+                503,
+                "The model is at its capacity here; try again shortly.",
+                "upstream_busy",
+            )
+            .with("retry-after", "1"),
+            Self::Connect => {
+                server(502, "The upstream could not be reached.", "upstream_unreachable")
             }
-            Self::Connect => server(502, "The upstream could not be reached.", "upstream_unreachable"),
-            Self::ConnectTimeout => server(504, "The upstream could not be reached in time.", "upstream_timeout"),
-            Self::FirstByteTimeout => server(504, "The upstream did not answer in time.", "upstream_timeout"),
-            Self::Closed => server(502, "The upstream closed the connection without an answer.", "upstream_closed"),
+            Self::ConnectTimeout => {
+                server(504, "The upstream could not be reached in time.", "upstream_timeout")
+            }
+            Self::FirstByteTimeout => {
+                server(504, "The upstream did not answer in time.", "upstream_timeout")
+            }
+            Self::Closed => server(
+                502,
+                "The upstream closed the connection without an answer.",
+                "upstream_closed",
+            ),
             Self::NotHttp | Self::BadReply => {
                 server(502, "The upstream's answer was broken or incomplete.", "upstream_bad_reply")
             }
-            Self::Answered { status, body } => Answer { status, body, headers: Vec::new(), close: false },
+            Self::Answered { status, body } => {
+                Answer { status, body, headers: Vec::new(), close: false }
+            }
         }
     }
 }
@@ -189,13 +223,13 @@ impl Answer {
     }
 }
 
-fn error(status: u16, kind: &'static str, text: impl Into<String>, code: Option<&'static str>) -> Answer {
-    let body = ErrorBody {
-        message: text.into(),
-        kind,
-        code: code.map(Cow::Borrowed),
-        param: None,
-    };
+fn error(
+    status: u16,
+    kind: &'static str,
+    text: impl Into<String>,
+    code: Option<&'static str>,
+) -> Answer {
+    let body = ErrorBody { message: text.into(), kind, code: code.map(Cow::Borrowed), param: None };
     Answer { status, body, headers: Vec::new(), close: false }
 }
 
@@ -222,7 +256,12 @@ fn bad_body(bad: BadBody) -> Answer {
 }
 
 /// A refusal that a retry will overcome: OpenAI's SDKs wait as told and try again.
-fn limited(text: impl Into<String>, kind: &'static str, code: &'static str, wait_ms: u64) -> Answer {
+fn limited(
+    text: impl Into<String>,
+    kind: &'static str,
+    code: &'static str,
+    wait_ms: u64,
+) -> Answer {
     error(429, kind, text, Some(code))
         .with("retry-after", wait_ms.div_ceil(1000).max(1).to_string())
         .with("retry-after-ms", wait_ms.max(1).to_string())
@@ -231,7 +270,10 @@ fn limited(text: impl Into<String>, kind: &'static str, code: &'static str, wait
 /// A refusal that lasts until the day ends: `x-should-retry` stops OpenAI's SDKs, the code
 /// `insufficient_quota` stops LangChain's.
 fn exhausted(of: &str, wait_ms: u64) -> Answer {
-    let text = format!("You exceeded your daily quota of {of}; it is renewed in {} s.", wait_ms.div_ceil(1000));
+    let text = format!(
+        "You exceeded your daily quota of {of}; it is renewed in {} s.",
+        wait_ms.div_ceil(1000)
+    );
     error(429, "insufficient_quota", text, Some("insufficient_quota"))
         .with("retry-after", wait_ms.div_ceil(1000).max(1).to_string())
         .with("x-should-retry", "false")

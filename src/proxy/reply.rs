@@ -41,7 +41,8 @@ impl Replier<'_> {
     #[must_use]
     pub fn head(&self, status: u16, spent: Duration) -> ResponseHeader {
         let code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut head = ResponseHeader::build(code, Some(24)).expect("a StatusCode is a valid status");
+        let mut head =
+            ResponseHeader::build(code, Some(24)).expect("a StatusCode is a valid status");
         let _ = head.insert_header("x-request-id", self.head.id.to_string());
         let _ = head.insert_header("x-process-time", format!("{:.6}", spent.as_secs_f64()));
         headers::add_cors(&mut head, self.head.origin.as_ref(), self.cors);
@@ -52,7 +53,12 @@ impl Replier<'_> {
     ///
     /// # Errors
     /// When the caller is gone.
-    pub async fn refuse(&self, session: &mut ServerSession, refusal: Refusal, budget: Option<Budget>) -> Result<u16> {
+    pub async fn refuse(
+        &self,
+        session: &mut ServerSession,
+        refusal: Refusal,
+        budget: Option<Budget>,
+    ) -> Result<u16> {
         let Answer { status, body, headers, close } = refusal.answer();
         if close {
             session.set_keepalive(None);
@@ -72,7 +78,12 @@ impl Replier<'_> {
     ///
     /// # Errors
     /// When the caller is gone.
-    pub async fn json(&self, session: &mut ServerSession, mut head: ResponseHeader, body: Bytes) -> Result<()> {
+    pub async fn json(
+        &self,
+        session: &mut ServerSession,
+        mut head: ResponseHeader,
+        body: Bytes,
+    ) -> Result<()> {
         let _ = head.insert_header(header::CONTENT_TYPE, "application/json");
         self.whole(session, head, body).await
     }
@@ -81,7 +92,12 @@ impl Replier<'_> {
     ///
     /// # Errors
     /// When the caller is gone.
-    pub async fn whole(&self, session: &mut ServerSession, mut head: ResponseHeader, body: Bytes) -> Result<()> {
+    pub async fn whole(
+        &self,
+        session: &mut ServerSession,
+        mut head: ResponseHeader,
+        body: Bytes,
+    ) -> Result<()> {
         head.set_content_length(body.len())?;
         session.write_response_header(Box::new(head)).await?;
         session.write_response_body(body, true).await
@@ -99,8 +115,10 @@ impl Budget {
     #[must_use]
     pub fn of(caller: &Caller, standing: Standing, day: Day, now: Timestamp) -> Self {
         let plan = &caller.plan_limits;
-        let tokens_limit = caller.key_limits.tokens_per_day.unwrap_or(u64::MAX).min(plan.tokens_per_day);
-        let requests_limit = caller.key_limits.requests_per_day.unwrap_or(u64::MAX).min(plan.requests_per_day);
+        let tokens_limit =
+            caller.key_limits.tokens_per_day.unwrap_or(u64::MAX).min(plan.tokens_per_day);
+        let requests_limit =
+            caller.key_limits.requests_per_day.unwrap_or(u64::MAX).min(plan.requests_per_day);
         let taken = standing.tokens_used.saturating_add(standing.tokens_reserved);
         let ends_at = day.ends_at(&plan.time_zone).as_millisecond();
         let window_limit = u64::from(plan.window.capacity);
@@ -128,7 +146,8 @@ impl Budget {
         for (name, number) in numbers {
             let _ = head.insert_header(name, number);
         }
-        let _ = head.insert_header("x-ratelimit-reset-requests", go_duration(self.window_full_in_ms));
+        let _ =
+            head.insert_header("x-ratelimit-reset-requests", go_duration(self.window_full_in_ms));
         let _ = head.insert_header("x-ratelimit-reset-tokens", go_duration(self.day_ends_in_ms));
     }
 }
@@ -153,7 +172,13 @@ pub fn go_duration(ms: u64) -> String {
 #[must_use]
 pub fn is_gone(error: &BError) -> bool {
     use pingora_core::ErrorType;
-    matches!(error.etype(), ErrorType::WriteError | ErrorType::WriteTimedout | ErrorType::ConnectionClosed | ErrorType::ReadError)
+    matches!(
+        error.etype(),
+        ErrorType::WriteError
+            | ErrorType::WriteTimedout
+            | ErrorType::ConnectionClosed
+            | ErrorType::ReadError
+    )
 }
 
 #[cfg(test)]

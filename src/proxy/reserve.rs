@@ -84,7 +84,9 @@ pub async fn reserve(
             }
             Ok(Admitted::Stale) => {}
             // A better plan holds from the next request on too: a refusal has to be up to date.
-            Err(refusal) if callers.is_current(&caller).await.unwrap_or(true) => return Err(refusal),
+            Err(refusal) if callers.is_current(&caller).await.unwrap_or(true) => {
+                return Err(refusal);
+            }
             Err(_) => {}
         }
         caller = reload(&caller, callers, admission).await?;
@@ -98,7 +100,11 @@ enum Admitted {
 }
 
 /// Tries with a cheap estimate where the plan is large, and with an exact one where it matters.
-async fn admit(admission: &Admission<'_>, caller: &Caller, counters: &dyn Counters) -> Result<Admitted, Refusal> {
+async fn admit(
+    admission: &Admission<'_>,
+    caller: &Caller,
+    counters: &dyn Counters,
+) -> Result<Admitted, Refusal> {
     let overhead = admission.model.prompt_overhead_tokens;
     let cheap = estimate::cheap_prompt(admission.body, overhead);
     let generous = caller.plan_limits.tokens_per_day / EXACT_BELOW;
@@ -144,7 +150,10 @@ async fn reload(
     admission: &Admission<'_>,
 ) -> Result<Arc<Caller>, Refusal> {
     callers.forget(caller.user);
-    let found = callers.find(&caller.key, admission.started).await.map_err(|_| Refusal::CallersUnavailable)?;
+    let found = callers
+        .find(&caller.key, admission.started)
+        .await
+        .map_err(|_| Refusal::CallersUnavailable)?;
     let fresh = found.ok_or(Refusal::WrongKey)?;
     admissible(&fresh, admission.now)?;
     if !fresh.may_use(&admission.model.id) {
@@ -157,10 +166,16 @@ fn refusal(refused: &Refused, caller: &Caller, day: Day, now: Timestamp) -> Refu
     let day_ends = day.ends_at(&caller.plan_limits.time_zone);
     let until_reset = day_ends.as_millisecond().saturating_sub(now.as_millisecond());
     let retry_after_ms = match refused.limit {
-        LimitKind::RequestsPerDay | LimitKind::TokensPerDay => u64::try_from(until_reset).unwrap_or(0),
+        LimitKind::RequestsPerDay | LimitKind::TokensPerDay => {
+            u64::try_from(until_reset).unwrap_or(0)
+        }
         LimitKind::Window | LimitKind::ConcurrentStreams => refused.retry_after_ms,
     };
-    Refusal::Limited(Limited { limit: refused.limit, by_open_calls: refused.by_open_calls, retry_after_ms })
+    Refusal::Limited(Limited {
+        limit: refused.limit,
+        by_open_calls: refused.by_open_calls,
+        retry_after_ms,
+    })
 }
 
 impl Admission<'_> {
@@ -184,7 +199,8 @@ impl Admission<'_> {
         day: Day,
         settler: Settler,
     ) -> Reservation {
-        let reachable = if wish.need.sliced { grant.tokens.saturating_add(grant.free) } else { grant.tokens };
+        let reachable =
+            if wish.need.sliced { grant.tokens.saturating_add(grant.free) } else { grant.tokens };
         let granted_output = reachable.saturating_sub(wish.need.prompt);
         let falls_short = granted_output < wish.output;
         let per_choice = (granted_output / self.body.n).max(1);

@@ -58,7 +58,12 @@ impl Ending {
 
     /// The upstream reported what it billed.
     #[must_use]
-    pub fn reported(status: Status, usage: Usage, upstream: Arc<str>, first_byte_at: Instant) -> Self {
+    pub fn reported(
+        status: Status,
+        usage: Usage,
+        upstream: Arc<str>,
+        first_byte_at: Instant,
+    ) -> Self {
         Self {
             status,
             tokens: usage.tokens,
@@ -82,7 +87,15 @@ impl Ending {
         let prompt = prompt.min(reserved);
         let completion = output.min(reserved - prompt);
         let tokens = TokenCount { prompt, cached: 0, completion, reasoning: 0 };
-        Self { status, tokens, source: Source::Estimated, cost_ticks: None, counted: true, upstream, first_byte_at }
+        Self {
+            status,
+            tokens,
+            source: Source::Estimated,
+            cost_ticks: None,
+            counted: true,
+            upstream,
+            first_byte_at,
+        }
     }
 }
 
@@ -122,7 +135,9 @@ impl Reservation {
             status: ending.status,
             source: ending.source,
             counted: ending.counted,
-            first_token_ms: ending.first_byte_at.map(|at| milliseconds(at.duration_since(self.started))),
+            first_token_ms: ending
+                .first_byte_at
+                .map(|at| milliseconds(at.duration_since(self.started))),
             total_ms: milliseconds(ended.duration_since(self.started)),
         }
     }
@@ -134,7 +149,8 @@ impl Drop for Reservation {
             return;
         }
         let tokens = TokenCount { completion: self.reserved, ..TokenCount::default() };
-        let ending = Ending { status: Status::Abandoned, tokens, ..Ending::failed("".into(), true) };
+        let ending =
+            Ending { status: Status::Abandoned, tokens, ..Ending::failed("".into(), true) };
         drop(self.settler.clone().run(self.charge(&ending)));
     }
 }

@@ -248,7 +248,11 @@ impl<'a> Stream<'a> {
             tracing::warn!(request_id = %self.allowance.request(), detail = error.detail, "upstream reported an error in its stream");
             return Fate::Error;
         }
-        if chunk.is_usage_only() && !self.request.include_usage { Fate::Unasked } else { Fate::Passes }
+        if chunk.is_usage_only() && !self.request.include_usage {
+            Fate::Unasked
+        } else {
+            Fate::Passes
+        }
     }
 
     /// The upstream's body ended without `[DONE]`: complete only if it had said all it wanted to.
@@ -282,7 +286,9 @@ impl<'a> Stream<'a> {
                 bytes.freeze()
             }
             End::RightEnded => in_band("Your right to use this key has ended.", "access_revoked"),
-            End::UpstreamCut(why) => in_band(&format!("The answer is incomplete: {why}."), "upstream_cut"),
+            End::UpstreamCut(why) => {
+                in_band(&format!("The answer is incomplete: {why}."), "upstream_cut")
+            }
         }
     }
 }
@@ -308,7 +314,12 @@ enum Woken {
 }
 
 /// What a stream is charged: as reported, or counted and then never above what it held.
-fn ending_of(status: Status, allowance: &mut Allowance<'_>, upstream: Arc<str>, head_at: Instant) -> Ending {
+fn ending_of(
+    status: Status,
+    allowance: &mut Allowance<'_>,
+    upstream: Arc<str>,
+    head_at: Instant,
+) -> Ending {
     let head_at = head_at.into_std();
     if let Some(usage) = allowance.meter.usage() {
         return Ending::reported(status, usage, upstream, head_at);

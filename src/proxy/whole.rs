@@ -45,7 +45,10 @@ pub async fn relay(
         Collected::Body(body) => {
             if let Some(error) = UpstreamError::in_reply(&body) {
                 reservation.settle(Ending::failed(upstream, false)).await;
-                return Whole::Failed(UpstreamFailure::Answered { status: error.status, body: error.body });
+                return Whole::Failed(UpstreamFailure::Answered {
+                    status: error.status,
+                    body: error.body,
+                });
             }
             let ending = match Usage::from_reply(&body) {
                 Some(usage) => Ending::reported(Status::Complete, usage, upstream, head_at),
@@ -76,7 +79,11 @@ pub async fn hung_up(reservation: Reservation, request: &ChatRequest<'_>, upstre
     reservation.settle(ending).await;
 }
 
-async fn collect(session: &mut ServerSession, forwarded: &mut Forwarded, limit: usize) -> Collected {
+async fn collect(
+    session: &mut ServerSession,
+    forwarded: &mut Forwarded,
+    limit: usize,
+) -> Collected {
     let mut body = BytesMut::new();
     let gone = caller_gone(session);
     tokio::pin!(gone);

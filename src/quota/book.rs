@@ -84,14 +84,20 @@ impl Book {
             for debit in &claim.debits {
                 self.check(lease.user, lease.day, debit, now)?;
             }
-            let tokens = claim.debits.iter().filter_map(|debit| self.grantable(debit)).min().unwrap_or(0);
+            let tokens =
+                claim.debits.iter().filter_map(|debit| self.grantable(debit)).min().unwrap_or(0);
             for debit in &claim.debits {
-                self.accounts.entry(debit.scope.clone()).or_default().apply(&debit.what, tokens, now);
+                self.accounts.entry(debit.scope.clone()).or_default().apply(
+                    &debit.what,
+                    tokens,
+                    now,
+                );
             }
             let held = Held { day: lease.day, reserved: tokens, debits: claim.debits.clone() };
             self.leases.insert(lease.request, held);
         }
-        let free = claim.debits.iter().filter_map(|debit| self.free_tokens(debit)).min().unwrap_or(0);
+        let free =
+            claim.debits.iter().filter_map(|debit| self.free_tokens(debit)).min().unwrap_or(0);
         Ok(Grant {
             tokens: self.leases.get(&lease.request).map_or(0, |held| held.reserved),
             free,
@@ -115,7 +121,8 @@ impl Book {
         let Some(held) = self.leases.get(&request) else { return (Extended::Exhausted, 0) };
         let added = held.debits.iter().filter_map(|debit| self.addable(debit, want, least)).min();
         let Some(added) = added.filter(|added| *added >= least.max(1)) else {
-            let alone = held.debits.iter().filter_map(|debit| self.free_alone(debit, held.reserved)).min();
+            let alone =
+                held.debits.iter().filter_map(|debit| self.free_alone(debit, held.reserved)).min();
             let room = alone.unwrap_or(0) >= least.max(1);
             return (if room { Extended::Held } else { Extended::Exhausted }, held.reserved);
         };
@@ -152,7 +159,9 @@ impl Book {
     /// A user's numbers on `day`.
     #[must_use]
     pub fn standing(&self, user: UserId, day: Day, now: Timestamp) -> Standing {
-        let Some(account) = self.accounts.get(&Scope::User(user)) else { return Standing::default() };
+        let Some(account) = self.accounts.get(&Scope::User(user)) else {
+            return Standing::default();
+        };
         let tally = account.day(day);
         let bucket = account.bucket.map(|b| b.at(now));
         Standing {
@@ -169,7 +178,8 @@ impl Book {
     #[must_use]
     pub fn used_on(&self, day: Day, owner: impl Fn(&Scope) -> Option<UserId>) -> Vec<Used> {
         let open = |scope: &Scope| {
-            let holds = |held: &&Held| held.day == day && held.debits.iter().any(|d| d.scope == *scope);
+            let holds =
+                |held: &&Held| held.day == day && held.debits.iter().any(|d| d.scope == *scope);
             self.leases.values().filter(holds).count() as u64
         };
         let row = |(scope, account): (&Scope, &Account)| {
@@ -206,7 +216,9 @@ impl Book {
             }
             What::Request { day, limit } => {
                 let taken = account.map_or(0, |a| a.day(*day).requests);
-                (taken < *limit).then_some(()).ok_or_else(|| refused(LimitKind::RequestsPerDay, false, 0))
+                (taken < *limit)
+                    .then_some(())
+                    .ok_or_else(|| refused(LimitKind::RequestsPerDay, false, 0))
             }
             What::Tokens { day, least, limit, .. } => {
                 let tally = account.map(|a| a.day(*day)).unwrap_or_default();
@@ -216,7 +228,9 @@ impl Book {
             }
             What::Stream { limit } => {
                 let open = account.map_or(0, |a| a.streams_open);
-                (open < *limit).then_some(()).ok_or_else(|| refused(LimitKind::ConcurrentStreams, true, 0))
+                (open < *limit)
+                    .then_some(())
+                    .ok_or_else(|| refused(LimitKind::ConcurrentStreams, true, 0))
             }
         }
     }
@@ -345,7 +359,8 @@ impl Bucket {
             return self;
         }
         let resized = Self { window, ..self };
-        let share = u128::from(self.units) * u128::from(resized.brim()) / u128::from(self.brim().max(1));
+        let share =
+            u128::from(self.units) * u128::from(resized.brim()) / u128::from(self.brim().max(1));
         Self { units: u64::try_from(share).unwrap_or(u64::MAX).min(resized.brim()), ..resized }
     }
 

@@ -79,7 +79,12 @@ impl Counters for MemoryCounters {
         }
     }
 
-    async fn extend(&self, request: RequestId, want: u64, least: u64) -> Result<Extended, CountersError> {
+    async fn extend(
+        &self,
+        request: RequestId,
+        want: u64,
+        least: u64,
+    ) -> Result<Extended, CountersError> {
         let (extended, total) = self.state().book.extend(request, want, least);
         if matches!(extended, Extended::Added(_)) {
             let durable = self.journal.extend(request, total);
@@ -95,7 +100,12 @@ impl Counters for MemoryCounters {
         settled.overshoot
     }
 
-    async fn standing(&self, user: UserId, day: Day, now: Timestamp) -> Result<Standing, CountersError> {
+    async fn standing(
+        &self,
+        user: UserId,
+        day: Day,
+        now: Timestamp,
+    ) -> Result<Standing, CountersError> {
         Ok(self.state().book.standing(user, day, now))
     }
 

@@ -183,7 +183,9 @@ impl Default for Reading {
 
 impl Reading {
     fn message(&mut self, message: &Message<'_>) {
+        // As OpenAI's chat template: three tokens a message, and its role and name as text.
         self.tokens += 3;
+        self.text(&message.role);
         if let Some(name) = &message.name {
             self.tokens += 1;
             self.text(name);
@@ -253,7 +255,7 @@ mod tests {
         let ask =
             chat(br#"{"model":"m","messages":[{"role":"user","content":"hello","name":"bob"}]}"#)
                 .expect("good");
-        assert_eq!(ask.prompt_tokens, 3 + 3 + 1 + 1 + 1);
+        assert_eq!(ask.prompt_tokens, 3 + 3 + 1 + 1 + 1 + 1);
         assert!(!ask.stream && !ask.include_usage && ask.choices == 1);
     }
 

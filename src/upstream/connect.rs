@@ -86,7 +86,12 @@ impl Connections {
         let mut options = ConnectorOptions::new(POOL_SIZE);
         options.ca_file.clone_from(&upstream.ca_file);
         let in_flight = Arc::new(Semaphore::new(upstream.max_in_flight as usize));
-        Self { upstream, connector: Connector::new(Some(options)), in_flight, addresses: Mutex::new(None) }
+        Self {
+            upstream,
+            connector: Connector::new(Some(options)),
+            in_flight,
+            addresses: Mutex::new(None),
+        }
     }
 
     /// Sends a request and waits for the reply's head. A pooled connection that turns out dead
@@ -95,7 +100,8 @@ impl Connections {
     /// # Errors
     /// [`SendError`]: nothing of a reply was seen.
     pub async fn send(&self, outgoing: &Outgoing) -> Result<Exchange, SendError> {
-        let permit = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| SendError::Busy)?;
+        let permit =
+            Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| SendError::Busy)?;
         let (session, peer, reused) = self.connect().await?;
         match self.head(session, outgoing).await {
             Ok(session) => Ok(self.exchange(session, peer, permit)),
@@ -110,7 +116,9 @@ impl Connections {
 
     /// Gives a connection whose reply was read to its end back to the pool.
     pub async fn release(&self, exchange: Exchange) {
-        self.connector.release_http_session(exchange.session, &exchange.peer, Some(POOL_IDLE)).await;
+        self.connector
+            .release_http_session(exchange.session, &exchange.peer, Some(POOL_IDLE))
+            .await;
     }
 
     async fn connect(&self) -> Result<(HttpSession, HttpPeer, bool), SendError> {
@@ -129,14 +137,20 @@ impl Connections {
     /// Drains pooled connections that are dead too, until one is new.
     async fn connect_anew(&self, peer: &HttpPeer) -> Result<HttpSession, SendError> {
         while self.connector.reused_http_session(peer).await.is_some() {}
-        let (session, _) = self.connector.get_http_session(peer).await.map_err(|e| connect_error(&e))?;
+        let (session, _) =
+            self.connector.get_http_session(peer).await.map_err(|e| connect_error(&e))?;
         Ok(session)
     }
 
-    async fn head(&self, mut session: HttpSession, outgoing: &Outgoing) -> Result<HttpSession, SendError> {
+    async fn head(
+        &self,
+        mut session: HttpSession,
+        outgoing: &Outgoing,
+    ) -> Result<HttpSession, SendError> {
         session.read_timeout = Some(self.upstream.timeouts.first_byte);
         session.write_timeout = Some(WRITE_TIMEOUT);
-        let header = self.request_header(outgoing).map_err(|e| SendError::NotHttp(e.to_string()))?;
+        let header =
+            self.request_header(outgoing).map_err(|e| SendError::NotHttp(e.to_string()))?;
         session.write_request_header(Box::new(header)).await.map_err(|e| head_error(&e))?;
         session.write_body(&outgoing.body).await.map_err(|e| head_error(&e))?;
         session.finish_body().await.map_err(|e| head_error(&e))?;
@@ -151,11 +165,18 @@ impl Connections {
             }
         };
         let outcome = tokio::time::timeout(deadline, read).await;
-        outcome.map_err(|_| SendError::FirstByteTimeout)?.map_err(|e: Box<PingoraError>| head_error(&e))?;
+        outcome
+            .map_err(|_| SendError::FirstByteTimeout)?
+            .map_err(|e: Box<PingoraError>| head_error(&e))?;
         Ok(session)
     }
 
-    fn exchange(&self, session: HttpSession, peer: HttpPeer, permit: OwnedSemaphorePermit) -> Exchange {
+    fn exchange(
+        &self,
+        session: HttpSession,
+        peer: HttpPeer,
+        permit: OwnedSemaphorePermit,
+    ) -> Exchange {
         let idle = self.upstream.timeouts.idle;
         let status = session.get_status().unwrap_or(StatusCode::BAD_GATEWAY);
         Exchange { session, peer, idle, status, _permit: permit }
@@ -163,14 +184,16 @@ impl Connections {
 
     fn request_header(&self, outgoing: &Outgoing) -> Result<RequestHeader, Box<PingoraError>> {
         let path = format!("{}{}", self.upstream.base_path, outgoing.path);
-        let mut header = RequestHeader::build("POST", path.as_bytes(), Some(outgoing.headers.len() + 3))?;
+        let mut header =
+            RequestHeader::build("POST", path.as_bytes(), Some(outgoing.headers.len() + 3))?;
         for (name, value) in &outgoing.headers {
             header.append_header(name.clone(), value.clone())?;
         }
         header.insert_header(http::header::HOST, self.upstream.authority())?;
         header.insert_header(http::header::CONTENT_LENGTH, outgoing.body.len())?;
         if let Some(key) = &self.upstream.api_key {
-            header.insert_header(http::header::AUTHORIZATION, format!("Bearer {}", key.expose()))?;
+            header
+                .insert_header(http::header::AUTHORIZATION, format!("Bearer {}", key.expose()))?;
         }
         Ok(header)
     }
@@ -241,7 +264,8 @@ impl Upstream {
     /// `host` or `host:port`, as the `Host` header wants it.
     #[must_use]
     pub fn authority(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let host =
+            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         let default_port = if self.tls { 443 } else { 80 };
         if self.port == default_port { host } else { format!("{host}:{}", self.port) }
     }
@@ -268,9 +292,10 @@ fn connect_error(error: &PingoraError) -> SendError {
 fn head_error(error: &PingoraError) -> SendError {
     match error.etype() {
         ErrorType::ReadTimedout => SendError::FirstByteTimeout,
-        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError | ErrorType::WriteTimedout => {
-            SendError::Closed(error.to_string())
-        }
+        ErrorType::ConnectionClosed
+        | ErrorType::ReadError
+        | ErrorType::WriteError
+        | ErrorType::WriteTimedout => SendError::Closed(error.to_string()),
         _ => SendError::NotHttp(error.to_string()),
     }
 }

@@ -15,7 +15,10 @@ async fn a_whole_answer_is_the_upstreams_bytes() {
     assert_eq!(gw.used(key.user).await, (total, 1));
     let charge = charge_of(&gw, reply.header("x-request-id")).await;
     assert_eq!((charge.status, charge.source), (Status::Complete, Source::Reported));
-    assert_eq!(charge.cost_micro_dollars, (usage["cost_in_usd_ticks"].as_i64().unwrap() + 5_000) / 10_000);
+    assert_eq!(
+        charge.cost_micro_dollars,
+        (usage["cost_in_usd_ticks"].as_i64().unwrap() + 5_000) / 10_000
+    );
     gw.finish().await;
 }
 
@@ -24,7 +27,9 @@ async fn a_stream_ends_with_done_and_shows_usage_only_when_asked() {
     let gw = gateway().start().await;
     let key = gw.key("wide").await;
     let unasked = gw.ask(&key, &body("Hello!", r#","stream":true"#)).await;
-    let asked = gw.ask(&key, &body("Hello!", r#","stream":true,"stream_options":{"include_usage":true}"#)).await;
+    let asked = gw
+        .ask(&key, &body("Hello!", r#","stream":true,"stream_options":{"include_usage":true}"#))
+        .await;
     assert!(unasked.is_done() && asked.is_done());
     assert!(!unasked.text().contains("\"usage\""), "{}", unasked.text());
     assert_eq!(asked.events().len(), unasked.events().len() + 1, "just the usage chunk more");
@@ -40,7 +45,8 @@ async fn streams_pass_unchanged_however_they_are_cut_into_pieces() {
     for fault in ["split", "drip", "crlf", "comments", "multiline", "usage-every-chunk"] {
         let gw = gateway().start().await;
         let key = gw.key("wide").await;
-        let text = body("the same words", r#","stream":true,"stream_options":{"include_usage":true}"#);
+        let text =
+            body("the same words", r#","stream":true,"stream_options":{"include_usage":true}"#);
         let direct = Call::post(gw.simulator.addr, "/v1/chat/completions")
             .key("sim-test-key")
             .header("x-sim-fault", fault)
@@ -64,7 +70,8 @@ async fn the_upstreams_own_headers_stay_there() {
     }
     assert!(reply.header("x-request-id").starts_with("req_"));
     assert!(!reply.header("x-upstream-request-id").is_empty());
-    for ours in ["x-process-time", "x-ratelimit-reset-tokens", "x-kx-quota-day-requests-remaining"] {
+    for ours in ["x-process-time", "x-ratelimit-reset-tokens", "x-kx-quota-day-requests-remaining"]
+    {
         assert!(reply.headers.contains_key(ours), "{ours}");
     }
     gw.finish().await;
@@ -75,13 +82,20 @@ async fn models_are_the_callers_own() {
     let few = crate::support::Plan { id: "few", models: &["grok-4.3"], ..crate::support::WIDE };
     let gw = gateway().plan(few).start().await;
     let (wide, few) = (gw.key("wide").await, gw.key("few").await);
-    let count = async |key: &str| Call::get(gw.addr(), "/v1/models").key(key).send().await.json()["data"].as_array().unwrap().len();
+    let count = async |key: &str| {
+        Call::get(gw.addr(), "/v1/models").key(key).send().await.json()["data"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
     assert_eq!((count(&wide.text).await, count(&few.text).await), (2, 1));
     let one = Call::get(gw.addr(), "/v1/models/grok-latest").key(&few.text).send().await;
     assert_eq!(one.json()["id"], "grok-4.3");
-    let other = Call::get(gw.addr(), "/v1/models/grok-4.20-0309-reasoning").key(&few.text).send().await;
+    let other =
+        Call::get(gw.addr(), "/v1/models/grok-4.20-0309-reasoning").key(&few.text).send().await;
     assert_eq!((other.status, other.code().as_str()), (404, "model_not_found"));
-    let refused = gw.ask(&few, &body("hi", "").replace("grok-4.3", "grok-4.20-0309-reasoning")).await;
+    let refused =
+        gw.ask(&few, &body("hi", "").replace("grok-4.3", "grok-4.20-0309-reasoning")).await;
     assert_eq!((refused.status, refused.code().as_str()), (403, "model_not_allowed"));
     assert_eq!(gw.used(few.user).await, (0, 0));
     gw.finish().await;
@@ -99,7 +113,10 @@ async fn browsers_may_call_before_they_have_a_key() {
     assert_eq!(preflight.status, 204);
     assert_eq!(preflight.header("access-control-allow-headers"), "authorization,x-stainless-lang");
     assert_eq!(preflight.header("access-control-allow-origin"), "*");
-    let refused = Call::post(gw.addr(), "/v1/chat/completions").header("origin", "https://chat.example").send().await;
+    let refused = Call::post(gw.addr(), "/v1/chat/completions")
+        .header("origin", "https://chat.example")
+        .send()
+        .await;
     assert_eq!((refused.status, refused.header("access-control-allow-origin")), (401, "*"));
     assert!(refused.header("access-control-expose-headers").contains("x-should-retry"));
     gw.finish().await;
@@ -121,7 +138,10 @@ fn without_ids(text: &str) -> String {
     out
 }
 
-pub async fn charge_of(gw: &crate::support::Gateway, request: &str) -> knockx::account::charge::Charge {
+pub async fn charge_of(
+    gw: &crate::support::Gateway,
+    request: &str,
+) -> knockx::account::charge::Charge {
     gw.settled().await;
     gw.running.store.charge(request.parse().unwrap()).await.unwrap().expect("a ledger row")
 }

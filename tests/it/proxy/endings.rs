@@ -9,7 +9,10 @@ const STREAM: &str = r#","stream":true"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_who_hangs_up_stops_the_upstream_and_pays_for_what_came() {
-    let gw = gateway().simulator(|s| (s.token_gap, s.tokens) = (Duration::from_millis(5), 100_000)).start().await;
+    let gw = gateway()
+        .simulator(|s| (s.token_gap, s.tokens) = (Duration::from_millis(5), 100_000))
+        .start()
+        .await;
     let key = gw.key("wide").await;
     let mut open = gw.chat(&key, &body("talk for long", STREAM)).open().await;
     let request = open.headers["x-request-id"].to_str().unwrap().to_owned();
@@ -33,7 +36,8 @@ async fn a_caller_who_hangs_up_while_the_upstream_is_silent_is_noticed() {
         let key = gw.key("wide").await;
         let call = gw.chat(&key, &body("think", members));
         let waiting = tokio::spawn(call.open());
-        soon("the call reaches the upstream", || async { gw.running.counters.open_leases() == 1 }).await;
+        soon("the call reaches the upstream", || async { gw.running.counters.open_leases() == 1 })
+            .await;
         soon("the simulator has it", || async { gw.simulator.log.totals().requests == 1 }).await;
         waiting.abort();
         let request_charge = only_charge(&gw).await;
@@ -85,7 +89,8 @@ async fn upstream_failures_before_the_first_byte_are_errors_and_cost_nothing() {
         for members in ["", STREAM] {
             let gw = gateway().upstreams(upstream).start().await;
             let key = gw.key("wide").await;
-            let reply = gw.chat(&key, &body("hi", members)).header("x-sim-fault", fault).send().await;
+            let reply =
+                gw.chat(&key, &body("hi", members)).header("x-sim-fault", fault).send().await;
             let seen = (reply.status, reply.code());
             assert_eq!(seen.0, status, "{fault} {members}: {}", reply.text());
             assert_eq!(seen.1, code, "{fault} {members}: {}", reply.text());
@@ -116,7 +121,11 @@ async fn usage_that_never_came_is_counted_by_us() {
     let key = gw.key("wide").await;
     for members in ["", STREAM] {
         let with = gw.ask(&key, &body("count me", members)).await;
-        let without = gw.chat(&key, &body("count me", members)).header("x-sim-fault", "no-usage").send().await;
+        let without = gw
+            .chat(&key, &body("count me", members))
+            .header("x-sim-fault", "no-usage")
+            .send()
+            .await;
         let reported = charge_of(&gw, with.header("x-request-id")).await;
         let counted = charge_of(&gw, without.header("x-request-id")).await;
         assert_eq!(counted.source, knockx::account::charge::Source::Estimated);
@@ -139,4 +148,3 @@ async fn only_charge(gw: &Gateway) -> knockx::account::charge::Charge {
     assert_eq!(charges.len(), 1);
     charges.remove(0)
 }
-

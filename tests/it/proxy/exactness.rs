@@ -23,7 +23,8 @@ async fn at_every_grant_the_sum_is_within_the_limit_and_at_the_end_all_books_agr
     }
     let over = Arc::new(AtomicBool::new(false));
     let done = Arc::new(AtomicBool::new(false));
-    let watch = tokio::spawn(watch(Arc::clone(&gw), keys.clone(), Arc::clone(&over), Arc::clone(&done)));
+    let watch =
+        tokio::spawn(watch(Arc::clone(&gw), keys.clone(), Arc::clone(&over), Arc::clone(&done)));
     let callers = (0..TASKS).map(|number| {
         let (gw, key) = (Arc::clone(&gw), keys[usize::try_from(number % 5).unwrap()].clone());
         tokio::spawn(async move {
@@ -48,13 +49,17 @@ async fn one_call(gw: &Gateway, key: &Key, number: u64) {
     let members = if number % 3 == 0 { "" } else { r#","stream":true"# };
     let fault = FAULTS[usize::try_from(number).unwrap() % FAULTS.len()];
     let text = body(&format!("call {number}"), members);
-    let mut open = gw.chat(key, &text).header("x-sim-fault", fault).header("x-sim-token-ms", "1").open().await;
+    let mut open =
+        gw.chat(key, &text).header("x-sim-fault", fault).header("x-sim-token-ms", "1").open().await;
     if number % 7 == 0 {
         open.next().await;
         return;
     }
     let reply = open.rest().await;
-    let complete = members.is_empty() || reply.status != 200 || reply.is_done() || reply.text().contains("error");
+    let complete = members.is_empty()
+        || reply.status != 200
+        || reply.is_done()
+        || reply.text().contains("error");
     assert!(complete, "neither done nor honest about it: {}", reply.text());
 }
 
@@ -62,7 +67,8 @@ async fn watch(gw: Arc<Gateway>, keys: Vec<Key>, over: Arc<AtomicBool>, done: Ar
     while !done.load(Ordering::Acquire) {
         for key in &keys {
             let now = jiff::Timestamp::now();
-            let standing = gw.running.counters.standing(key.user, crate::support::today(), now).await.unwrap();
+            let standing =
+                gw.running.counters.standing(key.user, crate::support::today(), now).await.unwrap();
             if standing.tokens_used + standing.tokens_reserved > LIMIT {
                 over.store(true, Ordering::Release);
             }
@@ -78,7 +84,8 @@ async fn ledger_is_what_the_upstream_said(gw: &Gateway) {
     let mut compared = 0;
     for charge in &charges {
         let request = charge.request.to_string();
-        let said: Vec<_> = truth.iter().filter(|entry| entry.request.as_deref() == Some(&request)).collect();
+        let said: Vec<_> =
+            truth.iter().filter(|entry| entry.request.as_deref() == Some(&request)).collect();
         if charge.status == Status::Complete {
             assert_eq!(charge.source, Source::Reported, "{charge:?}");
             assert_eq!(said.len(), 1, "{charge:?}");

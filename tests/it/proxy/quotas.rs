@@ -63,7 +63,8 @@ async fn a_stream_is_cut_at_the_limit_with_length() {
     // This upstream ignores the limit it is sent, so the gateway itself has to cut.
     let gw = gateway().plan(TINY).simulator(|s| s.tokens = 1000).start().await;
     let key = gw.key("tiny").await;
-    let reply = gw.chat(&key, &body("hi", STREAM)).header("x-sim-fault", "overrun=500").send().await;
+    let reply =
+        gw.chat(&key, &body("hi", STREAM)).header("x-sim-fault", "overrun=500").send().await;
     assert!(reply.is_done(), "{}", reply.text());
     assert!(reply.text().contains(r#""finish_reason":"length""#));
     let charge = charge_of(&gw, reply.header("x-request-id")).await;
@@ -76,7 +77,8 @@ async fn a_stream_is_cut_at_the_limit_with_length() {
 async fn twenty_streams_whose_sum_fits_all_succeed() {
     const EACH: u64 = 40;
     let prompt = prompt_tokens().await;
-    let plan = Plan { id: "exact", tokens: 20 * (EACH + prompt), requests: 20, streams: 20, ..WIDE };
+    let plan =
+        Plan { id: "exact", tokens: 20 * (EACH + prompt), requests: 20, streams: 20, ..WIDE };
     let gw = gateway()
         .plan(plan)
         .simulator(|s| (s.tokens, s.token_gap) = (EACH, Duration::from_millis(2)))
@@ -126,7 +128,8 @@ async fn a_keys_own_lower_limit_counts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hidden_reasoning_beyond_the_grant_is_charged_and_counted() {
-    let gw = gateway().plan(TINY).simulator(|s| (s.tokens, s.reasoning) = (50, Some(300))).start().await;
+    let gw =
+        gateway().plan(TINY).simulator(|s| (s.tokens, s.reasoning) = (50, Some(300))).start().await;
     let key = gw.key("tiny").await;
     let text = body("hi", "").replace("grok-4.3", "grok-4.20-0309-reasoning");
     let reply = gw.ask(&key, &text).await;
@@ -141,7 +144,8 @@ async fn hidden_reasoning_beyond_the_grant_is_charged_and_counted() {
 async fn prompt_tokens() -> u64 {
     let gw = gateway().start().await;
     let key = gw.key("wide").await;
-    let tokens = gw.ask(&key, &body("hi", "")).await.json()["usage"]["prompt_tokens"].as_u64().unwrap();
+    let tokens =
+        gw.ask(&key, &body("hi", "")).await.json()["usage"]["prompt_tokens"].as_u64().unwrap();
     gw.finish().await;
     tokens
 }
@@ -149,6 +153,9 @@ async fn prompt_tokens() -> u64 {
 pub async fn metric(gw: &Gateway, name: &str) -> u64 {
     gw.settled().await;
     let text = gw.metrics();
-    let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).expect("the metric is there");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(&format!("{name} ")))
+        .expect("the metric is there");
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }

@@ -17,11 +17,16 @@ async fn a_key_that_is_not_ours_is_refused() {
     let missing = Call::post(gw.addr(), "/v1/chat/completions").body(body("hi", "")).send().await;
     assert_eq!((missing.status, missing.code().as_str()), (401, "-"));
     for text in [forged.as_str(), "sk-kx-", "sk-proj-fake", "", "x"] {
-        let refused = Call::post(gw.addr(), "/v1/chat/completions").key(text).body(body("hi", "")).send().await;
+        let refused = Call::post(gw.addr(), "/v1/chat/completions")
+            .key(text)
+            .body(body("hi", ""))
+            .send()
+            .await;
         assert_eq!(refused.status, 401, "{text}");
     }
     let unknown = knockx::account::key::PlainKey::generate().unwrap();
-    let refused = Call::post(gw.addr(), "/v1/chat/completions").key(unknown.reveal()).body("{}").send().await;
+    let refused =
+        Call::post(gw.addr(), "/v1/chat/completions").key(unknown.reveal()).body("{}").send().await;
     assert_eq!((refused.status, refused.code().as_str()), (401, "invalid_api_key"));
     gw.finish().await;
 }
@@ -31,9 +36,17 @@ async fn what_changes_holds_from_the_next_request() {
     let gw = gateway().plan(Plan { id: "none", requests: 0, ..WIDE }).start().await;
     let key = gw.key("wide").await;
     assert_eq!(gw.ask(&key, &body("hi", "")).await.status, 200);
-    gw.change_user(key.user, UserChange { plan: Some(PlanId::from("none")), ..UserChange::default() }).await;
+    gw.change_user(
+        key.user,
+        UserChange { plan: Some(PlanId::from("none")), ..UserChange::default() },
+    )
+    .await;
     assert_eq!(gw.ask(&key, &body("hi", "")).await.code(), "insufficient_quota");
-    gw.change_user(key.user, UserChange { plan: Some(PlanId::from("wide")), ..UserChange::default() }).await;
+    gw.change_user(
+        key.user,
+        UserChange { plan: Some(PlanId::from("wide")), ..UserChange::default() },
+    )
+    .await;
     assert_eq!(gw.ask(&key, &body("hi", "")).await.status, 200);
     let suspended = UserChange { status: Some(UserStatus::Suspended), ..UserChange::default() };
     gw.change_user(key.user, suspended).await;
@@ -49,7 +62,10 @@ async fn what_changes_holds_from_the_next_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn revoking_a_key_ends_its_open_streams_within_a_second() {
-    let gw = gateway().simulator(|s| (s.tokens, s.token_gap) = (3, Duration::from_secs(600))).start().await;
+    let gw = gateway()
+        .simulator(|s| (s.tokens, s.token_gap) = (3, Duration::from_secs(600)))
+        .start()
+        .await;
     let key = gw.key("wide").await;
     let mut open = gw.chat(&key, &body("hi", STREAM)).open().await;
     open.next().await.expect("the first token");

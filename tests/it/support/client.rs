@@ -37,7 +37,8 @@ pub struct Open {
 
 impl Call {
     pub fn new(addr: SocketAddr, method: &str, path: &str) -> Self {
-        let request = http::Request::builder().method(method).uri(path).header("host", addr.to_string());
+        let request =
+            http::Request::builder().method(method).uri(path).header("host", addr.to_string());
         Self { addr, request, body: Bytes::new() }
     }
 
@@ -141,7 +142,11 @@ impl Reply {
 
     /// The data of each event of a stream, `[DONE]` too.
     pub fn events(&self) -> Vec<String> {
-        self.text().lines().filter_map(|line| line.strip_prefix("data:")).map(|data| data.trim().to_owned()).collect()
+        self.text()
+            .lines()
+            .filter_map(|line| line.strip_prefix("data:"))
+            .map(|data| data.trim().to_owned())
+            .collect()
     }
 
     /// The text of a streamed answer's first choice.

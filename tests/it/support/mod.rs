@@ -136,7 +136,8 @@ impl Builder {
     pub async fn start_in(self, folder: TempDir) -> Gateway {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let simulator = Simulator::start(self.settings.clone(), listener, &tasks, stop.clone()).unwrap();
+        let simulator =
+            Simulator::start(self.settings.clone(), listener, &tasks, stop.clone()).unwrap();
         let text = self.config(&simulator.url(), &folder);
         let config = config::load_from(Some(("test.toml", &text)), &BTreeMap::new());
         let mut config = config.unwrap_or_else(|e| panic!("{e}\n{text}"));
@@ -147,7 +148,8 @@ impl Builder {
 
     fn config(&self, simulator: &str, folder: &TempDir) -> String {
         let default = "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\napi_key = \"sim-test-key\"\n";
-        let upstreams = self.upstreams.as_deref().unwrap_or(default).replace("{simulator}", simulator);
+        let upstreams =
+            self.upstreams.as_deref().unwrap_or(default).replace("{simulator}", simulator);
         let names: Vec<_> = upstreams.lines().filter_map(|l| l.strip_prefix("name = ")).collect();
         let routes: Vec<_> = names.iter().map(|name| format!("{{ name = {name} }}")).collect();
         let (limits, listener, model) = (&self.limits, &self.listener, &self.model);
@@ -168,7 +170,11 @@ impl Builder {
 
 impl Plan {
     fn table(&self) -> String {
-        let models = if self.models.is_empty() { String::new() } else { format!("models = {:?}\n", self.models) };
+        let models = if self.models.is_empty() {
+            String::new()
+        } else {
+            format!("models = {:?}\n", self.models)
+        };
         format!(
             "[[plans]]\nid = {:?}\nname = {:?}\nprice_cents = 0\nmax_tokens_per_day = {}\nmax_requests_per_day = {}\n\
              rate_limit_requests = {}\nrate_limit_window = 60\nconcurrent_streams = {}\ntime_zone = {:?}\n{models}",
@@ -233,7 +239,8 @@ impl Gateway {
 
     /// Today's tokens and requests of a user, by the counters.
     pub async fn used(&self, user: UserId) -> (u64, u64) {
-        let standing = self.running.counters.standing(user, today(), jiff::Timestamp::now()).await.unwrap();
+        let standing =
+            self.running.counters.standing(user, today(), jiff::Timestamp::now()).await.unwrap();
         (standing.tokens_used, standing.requests_used)
     }
 
@@ -245,7 +252,10 @@ impl Gateway {
     /// Waits until no call is open.
     pub async fn settled(&self) {
         soon("open leases end", || async { self.running.counters.open_leases() == 0 }).await;
-        soon("leases leave the store", || async { self.running.store.open_leases().await.unwrap() == 0 }).await;
+        soon("leases leave the store", || async {
+            self.running.store.open_leases().await.unwrap() == 0
+        })
+        .await;
     }
 
     /// Ends the gateway, having asserted that nothing is left and all books agree.
