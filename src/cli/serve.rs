@@ -90,7 +90,7 @@ async fn reload(args: &Args, running: &app::Running, filter: &FilterHandle) {
     match applied {
         Ok(()) => tracing::info!("configuration reloaded"),
         Err(e) => {
-            tracing::error!(error = %format!("{e:#}"), "configuration not reloaded; the old one stays")
+            tracing::error!(error = %format!("{e:#}"), "configuration not reloaded; the old one stays");
         }
     }
 }
