@@ -105,9 +105,6 @@ impl Store for ScriptedStore {
     async fn ledger_totals(&self, _: Day) -> Result<Vec<Used>, StoreError> {
         not_scripted()
     }
-    async fn taken_on(&self, _: Day) -> Result<Vec<Used>, StoreError> {
-        not_scripted()
-    }
     async fn charge(&self, _: RequestId) -> Result<Option<Charge>, StoreError> {
         not_scripted()
     }

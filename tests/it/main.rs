@@ -1,3 +1,6 @@
-//! Everything that needs a file, a socket or a second process.
+//! Everything with a file, a socket or a process: stores in temporary folders, real gateways on
+//! free ports, the simulator behind them.
 
 mod backends;
+mod support;
+mod proxy;

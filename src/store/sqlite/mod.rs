@@ -1,4 +1,4 @@
-//! The embedded store: one SQLite file, all of its SQL.
+//! The embedded store: one `SQLite` file, all of its SQL.
 //!
 //! Every write goes through one connection, so writers of this process queue fairly instead of
 //! finding the file busy; reads have a pool of their own and never wait for a writer (WAL).
@@ -38,7 +38,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
 
-/// The store in one SQLite file.
+/// The store in one `SQLite` file.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     writer: SqlitePool,
@@ -172,10 +172,6 @@ impl Store for SqliteStore {
         checks::ledger_totals(self, day).await
     }
 
-    async fn taken_on(&self, day: Day) -> Result<Vec<Used>, StoreError> {
-        checks::taken_on(self, day).await
-    }
-
     async fn charge(&self, request: RequestId) -> Result<Option<Charge>, StoreError> {
         checks::charge(self, request).await
     }
@@ -222,7 +218,7 @@ const TOO_BIG: i32 = 18;
 const CONSTRAINT: i32 = 19;
 const MISMATCH: i32 = 20;
 
-/// SQLite's error code without the detail in its upper bytes.
+/// `SQLite`'s error code without the detail in its upper bytes.
 fn primary_code(error: &dyn sqlx::error::DatabaseError) -> Option<i32> {
     error.code()?.parse::<i32>().ok().map(|code| code & 0xff)
 }
