@@ -163,7 +163,7 @@ impl From<&User> for UserShown {
 impl From<&Key> for KeyShown {
     fn from(key: &Key) -> Self {
         let time = |at: &Timestamp| at.to_string();
-        let models = |all: &Arc<[Arc<str>]>| all.iter().map(|model| model.to_string()).collect();
+        let models = |all: &Arc<[Arc<str>]>| all.iter().map(ToString::to_string).collect();
         Self {
             id: key.id.to_string(),
             name: key.name.clone(),

@@ -53,9 +53,11 @@ enum Action {
 struct Findings {
     day: Day,
     rollups: Vec<Drift>,
-    /// `None` when there were no counters to compare; `note` says why.
+    /// `None` when counters were not compared; `note` says why.
     counters: Option<Vec<Difference>>,
-    note: Option<&'static str>,
+    note: Option<String>,
+    /// There were counters to compare, and they could not be read.
+    unreadable: bool,
 }
 
 /// A user or key whose counter and ledger disagree; tokens and requests.
@@ -87,19 +89,29 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn verify(stored: &Stored, day: Day) -> anyhow::Result<Findings> {
     let rollups = stored.store.rollup_drift(day).await?;
-    let found = |counters, note| Findings { day, rollups, counters, note };
+    let without = |note: &str| Findings {
+        day,
+        rollups: rollups.clone(),
+        counters: None,
+        note: Some(note.to_owned()),
+        unreadable: false,
+    };
     let yesterday = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(1.days());
     if day < Day(yesterday) {
-        return Ok(found(None, Some("a gateway keeps the counters of the last days only")));
+        return Ok(without("a gateway keeps the counters of the last days only"));
     }
     let Some(instance) = stored.folder()?.running() else {
-        return Ok(found(None, Some("no gateway is running on this store")));
+        return Ok(without("no gateway is running on this store"));
     };
     let Some(addr) = instance.admin_addr else {
-        return Ok(found(None, Some("the running gateway has no admin port to ask")));
+        return Ok(without("the running gateway has no admin port to ask"));
     };
-    let differences = compare_counters(stored, addr, day).await?;
-    Ok(found(Some(differences), None))
+    Ok(match compare_counters(stored, addr, day).await {
+        Ok(counters) => {
+            Findings { day, rollups, counters: Some(counters), note: None, unreadable: false }
+        }
+        Err(e) => Findings { unreadable: true, ..without(&format!("{e:#}")) },
+    })
 }
 
 /// The differences that every reading finds.
@@ -116,7 +128,8 @@ async fn compare_counters(
         let after = counters(addr, day).await?;
         let mut found = differences(&before, &ledger, &after);
         if let Some(earlier) = lasting {
-            let known = |d: &Difference| earlier.iter().any(|e| (e.user, &e.key) == (d.user, &d.key));
+            let known =
+                |d: &Difference| earlier.iter().any(|e| (e.user, &e.key) == (d.user, &d.key));
             found.retain(known);
         }
         if found.is_empty() {
@@ -138,21 +151,23 @@ fn differences(before: &Totals, ledger: &Totals, after: &Totals) -> Vec<Differen
     owners
         .into_iter()
         .filter_map(|owner| {
-            let (low, mid, high) = (of(before, owner), of(ledger, owner), of(after, owner));
-            let differs = outside(mid.0, low.0, high.0) || outside(mid.1, low.1, high.1);
+            let (low, written, high) = (of(before, owner), of(ledger, owner), of(after, owner));
+            let differs = outside(written.0, low.0, high.0) || outside(written.1, low.1, high.1);
             let (user, key) = owner.clone();
-            differs.then_some(Difference { user, key, counter: high, ledger: mid })
+            differs.then_some(Difference { user, key, counter: high, ledger: written })
         })
         .collect()
 }
 
 async fn counters(addr: SocketAddr, day: Day) -> anyhow::Result<Totals> {
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, get(addr, &format!("/debug/quota?day={day}")))
-        .await
-        .map_err(|_| anyhow::anyhow!("it did not answer in time"))
-        .flatten()
-        .with_context(|| format!("cannot read the counters of the gateway at {addr}"))?;
-    let used: Vec<Used> = serde_json::from_slice(&answer).context("its answer is not understood")?;
+    let answer =
+        tokio::time::timeout(ANSWER_TIMEOUT, get(addr, &format!("/debug/quota?day={day}")))
+            .await
+            .map_err(|_| anyhow::anyhow!("it did not answer in time"))
+            .flatten()
+            .with_context(|| format!("cannot read the counters of the gateway at {addr}"))?;
+    let used: Vec<Used> =
+        serde_json::from_slice(&answer).context("its answer is not understood")?;
     Ok(totals(used))
 }
 
@@ -165,7 +180,8 @@ fn totals(used: Vec<Used>) -> Totals {
 /// One request to our own admin port. HTTP/1.0, so the answer ends where the connection does.
 async fn get(addr: SocketAddr, path: &str) -> anyhow::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(addr).await?;
-    let request = format!("GET {path} HTTP/1.0\r\nhost: {addr}\r\naccept: application/json\r\n\r\n");
+    let request =
+        format!("GET {path} HTTP/1.0\r\nhost: {addr}\r\naccept: application/json\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
@@ -178,7 +194,9 @@ async fn get(addr: SocketAddr, path: &str) -> anyhow::Result<Vec<u8>> {
 
 impl Findings {
     fn agree(&self) -> bool {
-        self.rollups.is_empty() && self.counters.as_ref().is_none_or(Vec::is_empty)
+        !self.unreadable
+            && self.rollups.is_empty()
+            && self.counters.as_ref().is_none_or(Vec::is_empty)
     }
 
     fn print(&self) {
@@ -189,7 +207,7 @@ impl Findings {
             let key = key.as_ref().map_or(String::new(), |key| format!(" key {key}"));
             println!("user {user}{key}: ledger {} and counter {}", sums(*ledger), sums(*counter));
         }
-        if let Some(why) = self.note {
+        if let Some(why) = &self.note {
             println!("counters were not compared: {why}");
         }
         let compared = if self.counters.is_some() { "counters, ledger" } else { "ledger" };
@@ -208,14 +226,16 @@ mod tests {
     use super::*;
 
     fn totals_of(user: UserId, tokens: u64) -> Totals {
-        let used = Used { user, key: None, day: Day(jiff::civil::date(2026, 1, 2)), tokens, requests: 1 };
+        let used =
+            Used { user, key: None, day: Day(jiff::civil::date(2026, 1, 2)), tokens, requests: 1 };
         totals(vec![used])
     }
 
     #[test]
     fn what_is_being_written_is_no_difference() {
         let user = UserId::new();
-        let (before, ledger, after) = (totals_of(user, 10), totals_of(user, 15), totals_of(user, 20));
+        let (before, ledger, after) =
+            (totals_of(user, 10), totals_of(user, 15), totals_of(user, 20));
         assert_eq!(differences(&before, &ledger, &after), []);
     }
 

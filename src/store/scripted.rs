@@ -27,7 +27,7 @@ pub(crate) struct ScriptedStore {
 
 impl ScriptedStore {
     /// The store, and the questions it is asked.
-    pub(crate) fn new() -> (Arc<dyn Store>, mpsc::UnboundedReceiver<Asked>) {
+    pub(crate) fn make() -> (Arc<dyn Store>, mpsc::UnboundedReceiver<Asked>) {
         let (asked, questions) = mpsc::unbounded_channel();
         (Arc::new(Self { asked }), questions)
     }
