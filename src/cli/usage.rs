@@ -210,9 +210,9 @@ impl Findings {
         if let Some(why) = &self.note {
             println!("counters were not compared: {why}");
         }
-        let compared = if self.counters.is_some() { "counters, ledger" } else { "ledger" };
+        let what = if self.counters.is_some() { "counters, ledger" } else { "ledger" };
         if self.agree() {
-            println!("{}: {compared} and rollups agree", self.day);
+            println!("{}: {what} and rollups agree", self.day);
         }
     }
 }
