@@ -226,9 +226,8 @@ mod tests {
     use super::*;
 
     fn totals_of(user: UserId, tokens: u64) -> Totals {
-        let used =
-            Used { user, key: None, day: Day(jiff::civil::date(2026, 1, 2)), tokens, requests: 1 };
-        totals(vec![used])
+        let day = Day(jiff::civil::date(2026, 1, 2));
+        totals(vec![Used { user, key: None, day, tokens, requests: 1 }])
     }
 
     #[test]
