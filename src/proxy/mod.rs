@@ -86,7 +86,7 @@ struct Relay<'a> {
 
 /// What came of forwarding; a failure is a [`No`].
 enum Step {
-    Answering(Forwarded, Reservation),
+    Answering(Box<(Forwarded, Reservation)>),
     CallerGone,
 }
 
@@ -180,7 +180,7 @@ impl Proxy {
         self.settler.metrics.request_overhead_seconds.record(spent);
         let (forwarded, reservation) =
             match self.forward(session, upstreams, &request, reservation).await? {
-                Step::Answering(forwarded, reservation) => (forwarded, reservation),
+                Step::Answering(answering) => *answering,
                 Step::CallerGone => return Ok(answered(499, Status::CutByClient)),
             };
         let mut reply_head = replier.head(200, spent);
@@ -219,7 +219,7 @@ impl Proxy {
             metrics,
         };
         match forwarding.forward(session).await {
-            Ok(forwarded) => Ok(Step::Answering(forwarded, reservation)),
+            Ok(forwarded) => Ok(Step::Answering(Box::new((forwarded, reservation)))),
             Err(NotForwarded::CallerGone { upstream }) => {
                 whole::hung_up(reservation, request, upstream).await;
                 session.set_keepalive(None);
@@ -277,8 +277,11 @@ impl Proxy {
                 budget.write(&mut reply_head);
                 let own = spent + clock::instant().duration_since(at);
                 let _ = reply_head.insert_header("x-process-time", reply::seconds(own));
-                let sent = replier.whole(session, reply_head, body).await;
-                Ok(answered(200, if sent.is_ok() { Status::Complete } else { Status::CutByClient }))
+                let written = replier.whole(session, reply_head, body).await;
+                Ok(answered(
+                    200,
+                    if written.is_ok() { Status::Complete } else { Status::CutByClient },
+                ))
             }
             Whole::Failed(failure) => {
                 Err(No { refusal: Refusal::Upstream(failure), budget: Some(budget) })
