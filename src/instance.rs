@@ -16,7 +16,7 @@ const LOCK: &str = "knockx.lock";
 const SECRET: &str = "secret.key";
 const ANNOUNCEMENT: &str = "instance.json";
 
-/// The folder beside the SQLite file.
+/// The folder beside the `SQLite` file.
 #[derive(Debug, Clone)]
 pub struct DataFolder {
     path: PathBuf,
@@ -133,7 +133,7 @@ impl DataFolder {
     fn make_secret(&self) -> io::Result<()> {
         let mut bytes = [0_u8; 32];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = hex(&bytes);
         let drafted = self.path.join(format!("{SECRET}.{}", &text[..16]));
         write_private(&drafted, text.as_bytes())?;
         // A link, unlike a rename, never replaces a file that is there.
@@ -173,6 +173,11 @@ fn read_text(file: &mut File) -> io::Result<String> {
     let mut text = String::new();
     file.read_to_string(&mut text)?;
     Ok(text.trim().to_owned())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }
 
 fn read_secret(path: &Path) -> io::Result<Secret> {

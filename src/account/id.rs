@@ -6,12 +6,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// A user, as a UUIDv7: sorted by the time of registration.
+/// A user, as a `UUIDv7`: sorted by the time of registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UserId(pub Uuid);
 
-/// One call, as a UUIDv7. Written `req_` and 32 hex digits on the wire (`x-request-id`) and in the ledger.
+/// One call, as a `UUIDv7`. Written `req_` and 32 hex digits on the wire (`x-request-id`) and in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub Uuid);
 

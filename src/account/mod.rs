@@ -10,3 +10,8 @@ pub mod password;
 pub mod day;
 pub mod charge;
 pub mod caller;
+
+#[cfg(test)]
+mod day_tests;
+#[cfg(test)]
+mod key_tests;

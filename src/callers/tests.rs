@@ -26,7 +26,7 @@ struct Setup {
 
 impl Setup {
     fn new(capacity: usize) -> Self {
-        let (store, asked) = ScriptedStore::new();
+        let (store, asked) = ScriptedStore::make();
         let cache = Arc::new(CallerCache::new(store, capacity));
         Self { cache, asked, now: crate::clock::instant() }
     }

@@ -12,6 +12,7 @@ pub mod healthcheck;
 pub mod user;
 pub mod key;
 pub mod usage;
+mod stored;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

@@ -1,13 +1,251 @@
-//! To be written.
+//! `knockx usage verify`: do counters, ledger and rollups agree?
+//!
+//! Ledger and rollups change together, so any difference is a fault. Counters of a running gateway
+//! are ahead of the ledger by what is being written: a reading takes them before and after the
+//! ledger, with time to write in between, and counts only what lies outside of both. What three
+//! readings in a row find is a fault.
 
+use super::stored::{Shared, Stored, print_json};
+use crate::account::day::Day;
+use crate::account::id::{KeyId, UserId};
+use crate::clock;
+use crate::store::{Drift, Used};
+use anyhow::Context;
+use clap::Subcommand;
+use jiff::ToSpan;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-/// To be written.
-#[derive(Debug, Default, clap::Args)]
-pub struct Args {}
+const READINGS: usize = 3;
+/// A gateway writes a settled call within this time unless its store is away.
+const TIME_TO_WRITE: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// To be written.
+/// Checks usage records.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: knockx usage verify --day 2026-11-22")]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Compares counters, ledger and rollups of a day; exit code 1 when they differ.
+    #[command(after_help = "Example: knockx usage verify --day 2026-11-22 --json")]
+    Verify {
+        /// As YYYY-MM-DD; today (UTC) when not given.
+        #[arg(long)]
+        day: Option<Day>,
+    },
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Findings {
+    day: Day,
+    rollups: Vec<Drift>,
+    /// `None` when counters were not compared; `note` says why.
+    counters: Option<Vec<Difference>>,
+    note: Option<String>,
+    /// There were counters to compare, and they could not be read.
+    unreadable: bool,
+}
+
+/// A user or key whose counter and ledger disagree; tokens and requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Difference {
+    user: UserId,
+    key: Option<KeyId>,
+    counter: (u64, u64),
+    ledger: (u64, u64),
+}
+
+/// Tokens and requests by user and key.
+type Totals = BTreeMap<(UserId, Option<KeyId>), (u64, u64)>;
+
+/// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let _ = args;
-    anyhow::bail!("not built yet")
+    let Action::Verify { day } = args.action;
+    let stored = Stored::open(&args.shared).await?;
+    let day = day.unwrap_or_else(|| Day::at(clock::now(), &TimeZone::UTC));
+    let findings = verify(&stored, day).await?;
+    if args.shared.json {
+        print_json(&findings)?;
+    } else {
+        findings.print();
+    }
+    stored.store.close().await;
+    Ok(if findings.agree() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn verify(stored: &Stored, day: Day) -> anyhow::Result<Findings> {
+    let rollups = stored.store.rollup_drift(day).await?;
+    let without = |note: &str| Findings {
+        day,
+        rollups: rollups.clone(),
+        counters: None,
+        note: Some(note.to_owned()),
+        unreadable: false,
+    };
+    let yesterday = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(1.days());
+    if day < Day(yesterday) {
+        return Ok(without("a gateway keeps the counters of the last days only"));
+    }
+    let Some(instance) = stored.folder()?.running() else {
+        return Ok(without("no gateway is running on this store"));
+    };
+    let Some(addr) = instance.admin_addr else {
+        return Ok(without("the running gateway has no admin port to ask"));
+    };
+    Ok(match compare_counters(stored, addr, day).await {
+        Ok(counters) => {
+            Findings { day, rollups, counters: Some(counters), note: None, unreadable: false }
+        }
+        Err(e) => Findings { unreadable: true, ..without(&format!("{e:#}")) },
+    })
+}
+
+/// The differences that every reading finds.
+async fn compare_counters(
+    stored: &Stored,
+    addr: SocketAddr,
+    day: Day,
+) -> anyhow::Result<Vec<Difference>> {
+    let mut lasting: Option<Vec<Difference>> = None;
+    for _ in 0..READINGS {
+        let before = counters(addr, day).await?;
+        tokio::time::sleep(TIME_TO_WRITE).await;
+        let ledger = totals(stored.store.ledger_totals(day).await?);
+        let after = counters(addr, day).await?;
+        let mut found = differences(&before, &ledger, &after);
+        if let Some(earlier) = lasting {
+            let known =
+                |d: &Difference| earlier.iter().any(|e| (e.user, &e.key) == (d.user, &d.key));
+            found.retain(known);
+        }
+        if found.is_empty() {
+            return Ok(found);
+        }
+        lasting = Some(found);
+    }
+    Ok(lasting.unwrap_or_default())
+}
+
+/// Counters only rise, and the ledger follows them: whoever is below `before` lost a charge,
+/// whoever is above `after` was charged without being counted.
+fn differences(before: &Totals, ledger: &Totals, after: &Totals) -> Vec<Difference> {
+    let mut owners: Vec<_> = before.keys().chain(ledger.keys()).chain(after.keys()).collect();
+    owners.sort();
+    owners.dedup();
+    let of = |totals: &Totals, owner| totals.get(owner).copied().unwrap_or_default();
+    let outside = |value, low, high| value < low || value > high;
+    owners
+        .into_iter()
+        .filter_map(|owner| {
+            let (low, written, high) = (of(before, owner), of(ledger, owner), of(after, owner));
+            let differs = outside(written.0, low.0, high.0) || outside(written.1, low.1, high.1);
+            let (user, key) = owner.clone();
+            differs.then_some(Difference { user, key, counter: high, ledger: written })
+        })
+        .collect()
+}
+
+async fn counters(addr: SocketAddr, day: Day) -> anyhow::Result<Totals> {
+    let answer =
+        tokio::time::timeout(ANSWER_TIMEOUT, get(addr, &format!("/debug/quota?day={day}")))
+            .await
+            .map_err(|_| anyhow::anyhow!("it did not answer in time"))
+            .flatten()
+            .with_context(|| format!("cannot read the counters of the gateway at {addr}"))?;
+    let used: Vec<Used> =
+        serde_json::from_slice(&answer).context("its answer is not understood")?;
+    Ok(totals(used))
+}
+
+/// Users and keys without any use are left out: a counter may remember them, a ledger does not.
+fn totals(used: Vec<Used>) -> Totals {
+    let total = |used: Used| ((used.user, used.key), (used.tokens, used.requests));
+    used.into_iter().map(total).filter(|(_, sums)| *sums != (0, 0)).collect()
+}
+
+/// One request to our own admin port. HTTP/1.0, so the answer ends where the connection does.
+async fn get(addr: SocketAddr, path: &str) -> anyhow::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(addr).await?;
+    let request =
+        format!("GET {path} HTTP/1.0\r\nhost: {addr}\r\naccept: application/json\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").context("no HTTP answer")?;
+    let head = String::from_utf8_lossy(&answer[..end]);
+    let status = head.split_whitespace().nth(1).unwrap_or_default();
+    anyhow::ensure!(status == "200", "it answered with status {status}");
+    Ok(answer.split_off(end + 4))
+}
+
+impl Findings {
+    fn agree(&self) -> bool {
+        !self.unreadable
+            && self.rollups.is_empty()
+            && self.counters.as_ref().is_none_or(Vec::is_empty)
+    }
+
+    fn print(&self) {
+        for Drift { user, ledger, rollup, .. } in &self.rollups {
+            println!("user {user}: ledger {} and rollup {}", sums(*ledger), sums(*rollup));
+        }
+        for Difference { user, key, counter, ledger } in self.counters.iter().flatten() {
+            let key = key.as_ref().map_or(String::new(), |key| format!(" key {key}"));
+            println!("user {user}{key}: ledger {} and counter {}", sums(*ledger), sums(*counter));
+        }
+        if let Some(why) = &self.note {
+            println!("counters were not compared: {why}");
+        }
+        let compared = if self.counters.is_some() { "counters, ledger" } else { "ledger" };
+        if self.agree() {
+            println!("{}: {compared} and rollups agree", self.day);
+        }
+    }
+}
+
+fn sums((tokens, requests): (u64, u64)) -> String {
+    format!("{tokens} tokens in {requests} requests")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn totals_of(user: UserId, tokens: u64) -> Totals {
+        let used =
+            Used { user, key: None, day: Day(jiff::civil::date(2026, 1, 2)), tokens, requests: 1 };
+        totals(vec![used])
+    }
+
+    #[test]
+    fn what_is_being_written_is_no_difference() {
+        let user = UserId::new();
+        let (before, ledger, after) =
+            (totals_of(user, 10), totals_of(user, 15), totals_of(user, 20));
+        assert_eq!(differences(&before, &ledger, &after), []);
+    }
+
+    #[test]
+    fn lost_and_uncounted_charges_are_differences() {
+        let user = UserId::new();
+        let counter = totals_of(user, 10);
+        for ledger in [totals_of(user, 9), totals_of(user, 11), Totals::new()] {
+            assert_eq!(differences(&counter, &ledger, &counter).len(), 1);
+        }
+        assert_eq!(differences(&Totals::new(), &counter, &Totals::new()).len(), 1);
+    }
 }

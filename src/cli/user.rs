@@ -1,13 +1,196 @@
-//! To be written.
+//! `knockx user`: adds, shows and changes users.
 
+use super::stored::{KeyShown, Shared, Stored, UserShown, print_json};
+use crate::account::id::PlanId;
+use crate::account::password;
+use crate::account::user::{Role, User, UserStatus, normalised_email};
+use crate::clock;
+use crate::store::{AddUserError, NewUser, StoreError, UserChange};
+use anyhow::Context;
+use clap::{Subcommand, ValueEnum};
+use std::io::Read;
 use std::process::ExitCode;
 
-/// To be written.
-#[derive(Debug, Default, clap::Args)]
-pub struct Args {}
+/// Users listed in one reading.
+const PAGE: u32 = 200;
+const SHORTEST_PASSWORD: usize = 8;
 
-/// To be written.
+/// Adds, shows and changes users.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: knockx user add ada@example.com --plan leveler\n\n\
+    USER is an e-mail address or a user's id. Changes hold from the next request on, also in a \
+    gateway that is running.")]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Adds a user and prints a first API key, once.
+    #[command(
+        after_help = "Example: knockx user add ada@example.com --plan leveler --role admin --password-stdin < password"
+    )]
+    Add(Add),
+    /// Lists all users.
+    #[command(after_help = "Example: knockx user list --json")]
+    List,
+    /// Shows one user.
+    #[command(after_help = "Example: knockx user show ada@example.com")]
+    Show { user: String },
+    /// Puts a user on another plan.
+    #[command(after_help = "Example: knockx user set-plan ada@example.com high-max")]
+    SetPlan { user: String, plan: String },
+    /// Makes a user an admin, or an admin a user.
+    #[command(after_help = "Example: knockx user set-role ada@example.com admin")]
+    SetRole { user: String, role: RoleArg },
+    /// Stops a user's keys and ends the user's open streams.
+    #[command(after_help = "Example: knockx user suspend ada@example.com")]
+    Suspend { user: String },
+    /// Lets a suspended user's keys work again.
+    #[command(after_help = "Example: knockx user resume ada@example.com")]
+    Resume { user: String },
+}
+
+#[derive(Debug, clap::Args)]
+struct Add {
+    email: String,
+    #[arg(long, value_name = "ID", default_value = "baby-free")]
+    plan: String,
+    #[arg(long, value_enum, default_value = "user")]
+    role: RoleArg,
+    #[arg(long, value_name = "NAME")]
+    username: Option<String>,
+    /// Reads a password for the console from standard input; without it the user cannot log in.
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum RoleArg {
+    User,
+    Admin,
+}
+
+/// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let _ = args;
-    anyhow::bail!("not built yet")
+    let stored = Stored::open(&args.shared).await?;
+    let json = args.shared.json;
+    match args.action {
+        Action::Add(add) => add_user(&stored, add, json).await?,
+        Action::List => list(&stored, json).await?,
+        Action::Show { user } => show(&stored.user(&user).await?, json)?,
+        Action::SetPlan { user, plan } => {
+            let plan = Some(PlanId::from(&*plan));
+            change(&stored, &user, UserChange { plan, ..UserChange::default() }, json).await?;
+        }
+        Action::SetRole { user, role } => {
+            let role = Some(role.into());
+            change(&stored, &user, UserChange { role, ..UserChange::default() }, json).await?;
+        }
+        Action::Suspend { user } => {
+            set_status(&stored, &user, UserStatus::Suspended, json).await?;
+        }
+        Action::Resume { user } => set_status(&stored, &user, UserStatus::Active, json).await?,
+    }
+    stored.store.close().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn add_user(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
+    let now = clock::now();
+    let new = NewUser {
+        email: normalised_email(&add.email)?,
+        username: add.username,
+        password_hash: if add.password_stdin { Some(read_password_hash()?) } else { None },
+        role: add.role.into(),
+        plan: PlanId::from(&*add.plan),
+        created_at: now,
+    };
+    let user = match stored.store.add_user(&new).await {
+        Ok(user) => user,
+        Err(AddUserError::NoSuchPlan(plan)) => return no_such_plan(stored, &plan).await,
+        Err(e) => return Err(e.into()),
+    };
+    let (plain, key) = stored.add_key(&user, |_| {}, now).await?;
+    if json {
+        return print_json(&serde_json::json!({
+            "user": UserShown::from(&user),
+            "key": KeyShown::from(&key),
+            "api_key": plain.reveal(),
+        }));
+    }
+    println!("{}", UserShown::from(&user).line());
+    println!("API key, shown only now: {}", plain.reveal());
+    Ok(())
+}
+
+async fn list(stored: &Stored, json: bool) -> anyhow::Result<()> {
+    let mut after = None;
+    loop {
+        let page = stored.store.users(after, PAGE).await?;
+        for user in &page {
+            show(user, json)?;
+        }
+        match page.last() {
+            Some(last) => after = Some(last.id),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// One line for each user: a list of users is as many lines of JSON.
+fn show(user: &User, json: bool) -> anyhow::Result<()> {
+    let shown = UserShown::from(user);
+    if json {
+        return print_json(&shown);
+    }
+    println!("{}", shown.line());
+    Ok(())
+}
+
+async fn set_status(
+    stored: &Stored,
+    who: &str,
+    status: UserStatus,
+    json: bool,
+) -> anyhow::Result<()> {
+    let status = Some(status);
+    change(stored, who, UserChange { status, ..UserChange::default() }, json).await
+}
+
+async fn change(stored: &Stored, who: &str, change: UserChange, json: bool) -> anyhow::Result<()> {
+    let user = stored.user(who).await?;
+    let changed = match (stored.store.change_user(user.id, &change).await, change.plan) {
+        (Err(StoreError::Missing(_)), Some(plan)) => return no_such_plan(stored, &plan).await,
+        (changed, _) => changed?,
+    };
+    show(&changed.with_context(|| format!("there is no user `{who}`"))?, json)
+}
+
+async fn no_such_plan(stored: &Stored, plan: &PlanId) -> anyhow::Result<()> {
+    let plans = stored.store.plans().await?;
+    let ids: Vec<&str> = plans.iter().map(|plan| plan.id.as_str()).collect();
+    anyhow::bail!("there is no plan `{plan}`; the plans are {}", ids.join(", "))
+}
+
+fn read_password_hash() -> anyhow::Result<String> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).context("cannot read the password")?;
+    let password = text.trim_end_matches(['\r', '\n']);
+    if password.chars().count() < SHORTEST_PASSWORD {
+        anyhow::bail!("a password needs at least {SHORTEST_PASSWORD} characters");
+    }
+    Ok(password::hash(password)?)
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::User => Self::User,
+            RoleArg::Admin => Self::Admin,
+        }
+    }
 }

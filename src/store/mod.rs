@@ -73,8 +73,6 @@ pub trait Store: Send + Sync + 'static {
     async fn rollup_drift(&self, day: Day) -> Result<Vec<Drift>, StoreError>;
     /// The day's totals per user and per key, summed from the ledger itself.
     async fn ledger_totals(&self, day: Day) -> Result<Vec<Used>, StoreError>;
-    /// The day's totals per user and per key: ledger rows and what open leases hold, in one reading.
-    async fn taken_on(&self, day: Day) -> Result<Vec<Used>, StoreError>;
     /// The ledger row of a request.
     async fn charge(&self, request: RequestId) -> Result<Option<Charge>, StoreError>;
     /// All ledger rows of a day, in the order of admission. For checks and exports, not for dashboards.

@@ -27,7 +27,7 @@ pub(crate) struct ScriptedStore {
 
 impl ScriptedStore {
     /// The store, and the questions it is asked.
-    pub(crate) fn new() -> (Arc<dyn Store>, mpsc::UnboundedReceiver<Asked>) {
+    pub(crate) fn make() -> (Arc<dyn Store>, mpsc::UnboundedReceiver<Asked>) {
         let (asked, questions) = mpsc::unbounded_channel();
         (Arc::new(Self { asked }), questions)
     }
@@ -103,9 +103,6 @@ impl Store for ScriptedStore {
         not_scripted()
     }
     async fn ledger_totals(&self, _: Day) -> Result<Vec<Used>, StoreError> {
-        not_scripted()
-    }
-    async fn taken_on(&self, _: Day) -> Result<Vec<Used>, StoreError> {
         not_scripted()
     }
     async fn charge(&self, _: RequestId) -> Result<Option<Charge>, StoreError> {

@@ -46,6 +46,7 @@ impl Journal {
     /// all of it is written: cancel `stop` when the last call has settled. Should the store stay
     /// away it goes on trying; what it holds then is charged from the open leases at the next start.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "a part that runs owns what it was given")]
     pub fn start(
         store: Arc<dyn Store>,
         metrics: Arc<Metrics>,
@@ -91,13 +92,15 @@ impl Journal {
     /// kept even when the caller of this function does not wait for it, once it was polled.
     pub async fn settle(&self, charge: Charge) {
         let request = charge.request;
-        match self.enqueue(Entry::Settle(charge)) {
-            Some(answer) => drop(answer.await),
-            None => tracing::error!(
+        let Some(answer) = self.enqueue(Entry::Settle(charge)) else {
+            tracing::error!(
                 %request,
                 "charge came after the journal had ended, its lease is charged at the next start"
-            ),
-        }
+            );
+            return;
+        };
+        // No answer means that the writer was ended by force; the lease is charged then.
+        let _ = answer.await;
     }
 
     /// Entries the store refused for good, each of which was logged. Anything but 0 is a defect.

@@ -27,7 +27,7 @@ struct Setup {
 
 impl Setup {
     fn new() -> Self {
-        let (store, asked) = ScriptedStore::new();
+        let (store, asked) = ScriptedStore::make();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let journal = Journal::start_with(store, Gauges::silent(), &tasks, stop.clone());
         Self { journal, asked, tasks, stop }

@@ -178,12 +178,11 @@ impl Writer {
     }
 
     fn store_failed(&mut self, why: &str) {
-        let pause = match self.outage {
-            Some(outage) => (outage.pause * 2).min(LAST_RETRY),
-            None => {
-                tracing::warn!(error = why, "ledger cannot be written, trying again until it can");
-                FIRST_RETRY
-            }
+        let pause = if let Some(outage) = self.outage {
+            (outage.pause * 2).min(LAST_RETRY)
+        } else {
+            tracing::warn!(error = why, "ledger cannot be written, trying again until it can");
+            FIRST_RETRY
         };
         self.outage = Some(Outage { retry_at: Instant::now() + pause, pause });
         self.refuse_opens();

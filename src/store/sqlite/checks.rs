@@ -87,31 +87,6 @@ pub(super) async fn ledger_totals(store: &SqliteStore, day: Day) -> Result<Vec<U
     rows.into_iter().map(Used::try_from).collect()
 }
 
-/// One statement, so that a call that settles meanwhile is seen on one side and not on both.
-pub(super) async fn taken_on(store: &SqliteStore, day: Day) -> Result<Vec<Used>, StoreError> {
-    let rows: Vec<UsedRow> = sqlx::query_as(
-        "with taken as (
-             select user_id, key_id, prompt + completion + reasoning as tokens, counted as requests
-             from usage_event
-             where day = ?1
-             union all
-             select user_id, key_id, reserved, 1 from lease where day = ?1
-         ),
-         used as (
-             select user_id, key_id, sum(tokens) as tokens, sum(requests) as requests
-             from taken
-             group by user_id, key_id
-         )
-         select user_id, key_id, ?1 as day, tokens, requests from used
-         union all
-         select user_id, null, ?1, sum(tokens), sum(requests) from used group by user_id",
-    )
-    .bind(day.to_string())
-    .fetch_all(&store.readers)
-    .await?;
-    rows.into_iter().map(Used::try_from).collect()
-}
-
 pub(super) async fn rollup_drift(store: &SqliteStore, day: Day) -> Result<Vec<Drift>, StoreError> {
     let rows: Vec<DriftRow> = sqlx::query_as(
         "with ledger as (

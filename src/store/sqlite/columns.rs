@@ -14,7 +14,7 @@ use uuid::Uuid;
 /// The list of a plan's or key's models.
 pub(super) type Models = Option<Arc<[Arc<str>]>>;
 
-/// SQLite's integers end at `i64::MAX`; a limit above it is as good as none.
+/// `SQLite`'s integers end at `i64::MAX`; a limit above it is as good as none.
 pub(super) fn integer(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

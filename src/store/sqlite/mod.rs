@@ -1,4 +1,4 @@
-//! The embedded store: one SQLite file, all of its SQL.
+//! The embedded store: one `SQLite` file, all of its SQL.
 //!
 //! Every write goes through one connection, so writers of this process queue fairly instead of
 //! finding the file busy; reads have a pool of their own and never wait for a writer (WAL).
@@ -27,6 +27,8 @@ use jiff::Timestamp;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, SqlitePool, Transaction};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -38,7 +40,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
 
-/// The store in one SQLite file.
+/// The store in one `SQLite` file.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     writer: SqlitePool,
@@ -52,7 +54,7 @@ impl SqliteStore {
     /// # Errors
     /// When the file cannot be used, or was written by a newer version.
     pub async fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
-        create_folder(path)?;
+        create_private(path)?;
         let options = connect_options(path, durability);
         let pool = SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None);
         let writer = pool
@@ -172,10 +174,6 @@ impl Store for SqliteStore {
         checks::ledger_totals(self, day).await
     }
 
-    async fn taken_on(&self, day: Day) -> Result<Vec<Used>, StoreError> {
-        checks::taken_on(self, day).await
-    }
-
     async fn charge(&self, request: RequestId) -> Result<Option<Charge>, StoreError> {
         checks::charge(self, request).await
     }
@@ -222,7 +220,7 @@ const TOO_BIG: i32 = 18;
 const CONSTRAINT: i32 = 19;
 const MISMATCH: i32 = 20;
 
-/// SQLite's error code without the detail in its upper bytes.
+/// `SQLite`'s error code without the detail in its upper bytes.
 fn primary_code(error: &dyn sqlx::error::DatabaseError) -> Option<i32> {
     error.code()?.parse::<i32>().ok().map(|code| code & 0xff)
 }
@@ -243,14 +241,19 @@ fn connect_options(path: &Path, durability: Durability) -> SqliteConnectOptions 
         .thread_name(|at| format!("sqlite-{at}"))
 }
 
-/// Only the owner may look in: the ledger says who talked to whom, and when.
-fn create_folder(path: &Path) -> Result<(), StoreError> {
-    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
-        return Ok(());
-    };
-    crate::instance::create_private_folder(folder).map_err(|e| {
-        StoreError::Unavailable(format!("the folder {} cannot be made: {e}", folder.display()))
-    })
+/// Makes the file and its folder for the owner alone: the ledger says who talked, and when.
+fn create_private(path: &Path) -> Result<(), StoreError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder
+        .map_or(Ok(()), crate::instance::create_private_folder)
+        .and_then(|()| {
+            // SQLite gives its other files the same rights.
+            OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+        })
+        .map(drop)
+        .map_err(|e| {
+            StoreError::Unavailable(format!("{} cannot be made or written: {e}", path.display()))
+        })
 }
 
 fn cannot_open(path: &Path, error: &sqlx::Error) -> StoreError {

@@ -1,8 +1,9 @@
-//! The suite over SQLite, and what only a file can do.
+//! The suite over `SQLite`, and what only a file can do.
 
 use super::store::{Any, add_user, charge, day, lease, suite};
 use knockx::config::{Database, Durability};
-use knockx::store::{self, Entry, Written};
+use knockx::store::{self, Entry, UserChange, Written};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -24,7 +25,7 @@ async fn a_second_process_may_change_what_the_first_relies_on() {
     let (gateway, folder) = fresh().await;
     let user = add_user(&gateway, "a@b.c").await;
     let command = open(&folder.path().join("deeper/knockx.db")).await;
-    command.change_user(user.id, &Default::default()).await.unwrap();
+    command.change_user(user.id, &UserChange::default()).await.unwrap();
     let opened = gateway.journal(&[Entry::Open(lease(&user, "key", 1))]).await.unwrap();
     assert_eq!(opened, [Written::Stale]);
     let told = gateway.changes(0).await.unwrap();
@@ -63,4 +64,14 @@ async fn a_file_that_is_no_database_is_refused_in_one_sentence() {
     let Err(error) = store::open(&database).await else { panic!("it opened") };
     let text = error.to_string();
     assert!(text.contains("not a database") && !text.contains('\n'), "{text}");
+}
+
+#[tokio::test]
+async fn only_the_owner_may_read_the_files() {
+    let (store, folder) = fresh().await;
+    add_user(&store, "a@b.c").await;
+    for file in std::fs::read_dir(folder.path().join("deeper")).unwrap() {
+        let mode = file.unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
 }

@@ -48,7 +48,6 @@ macro_rules! suite {
             an_abandoned_lease_is_charged_with_all_it_held
             a_charge_comes_back_as_it_was_written
             sums_are_per_user_and_per_key
-            open_leases_count_as_taken
             a_large_batch_is_one_batch
             a_charge_that_cannot_be_stored_changes_nothing
         );
@@ -471,18 +470,6 @@ pub async fn sums_are_per_user_and_per_key(store: Any) {
     expected.sort();
     assert_eq!(sums, expected);
     assert_eq!(store.ledger_totals(day("2026-01-02")).await.unwrap().len(), 3);
-}
-
-pub async fn open_leases_count_as_taken(store: Any) {
-    let user = add_user(&store, "a@b.c").await;
-    let (done, running) = (lease(&user, "a", 10), lease(&user, "b", 100));
-    open(&store, &done).await;
-    open(&store, &running).await;
-    write(&store, &[Entry::Settle(charge(&done, 3, 4))]).await;
-    let mut taken = store.taken_on(day("2026-01-02")).await.unwrap();
-    taken.sort_by(|a, b| a.key.cmp(&b.key));
-    let sums: Vec<_> = taken.iter().map(|used| (used.tokens, used.requests)).collect();
-    assert_eq!(sums, [(108, 2), (8, 1), (100, 1)]);
 }
 
 pub async fn a_large_batch_is_one_batch(store: Any) {

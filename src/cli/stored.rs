@@ -1,0 +1,179 @@
+//! The configured store, opened for one command, and what commands show of it.
+//!
+//! Works beside a running gateway: that one notices every change by the user's version.
+
+use crate::account::id::UserId;
+use crate::account::key::{Key, NoRandomness, Pepper, PlainKey};
+use crate::account::user::{User, normalised_email};
+use crate::config::{self, Config};
+use crate::instance::DataFolder;
+use crate::store::{self, NewKey, Store};
+use anyhow::Context;
+use jiff::Timestamp;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What every command on the store takes.
+#[derive(Debug, Default, clap::Args)]
+pub struct Shared {
+    /// A configuration file; without it, defaults and environment.
+    #[arg(long, value_name = "FILE", env = "KNOCKX_CONFIG", global = true)]
+    pub config: Option<PathBuf>,
+    /// Prints JSON, for scripts.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The store, with the configuration it was found by.
+pub struct Stored {
+    pub config: Config,
+    pub store: Arc<dyn Store>,
+}
+
+/// A user as commands print it.
+#[derive(Serialize)]
+pub struct UserShown {
+    id: String,
+    email: String,
+    username: Option<String>,
+    role: &'static str,
+    status: &'static str,
+    plan: String,
+    created_at: String,
+}
+
+/// A key as commands print it.
+#[derive(Serialize)]
+pub struct KeyShown {
+    id: String,
+    name: String,
+    last_four: String,
+    created_at: String,
+    expires_at: Option<String>,
+    revoked_at: Option<String>,
+    max_tokens_per_day: Option<u64>,
+    max_requests_per_day: Option<u64>,
+    models: Option<Vec<String>>,
+}
+
+impl Stored {
+    /// Opens the store. One that holds no plans yet, because no gateway ran on it, is given them.
+    pub async fn open(shared: &Shared) -> anyhow::Result<Self> {
+        let config = config::load(shared.config.as_deref())?;
+        let store = store::open(&config.database).await.context("cannot open the database")?;
+        if store.plans().await?.is_empty() {
+            store.put_plans(&config.plans).await?;
+        }
+        Ok(Self { config, store })
+    }
+
+    /// The user with this e-mail or id.
+    pub async fn user(&self, who: &str) -> anyhow::Result<User> {
+        let found = match (who.parse::<UserId>(), normalised_email(who)) {
+            (Ok(id), _) => self.store.user(id).await?,
+            (Err(_), Ok(email)) => self.store.user_by_email(&email).await?,
+            (Err(_), Err(_)) => anyhow::bail!("`{who}` is neither an e-mail address nor a user id"),
+        };
+        found.with_context(|| format!("there is no user `{who}`"))
+    }
+
+    /// What keys are hashed with: the same as in the gateway on this store.
+    pub fn pepper(&self) -> anyhow::Result<Pepper> {
+        let secret = match &self.config.secret_key {
+            Some(secret) => secret.clone(),
+            None => self.folder()?.secret_key()?,
+        };
+        Ok(Pepper::new(secret.expose().as_bytes()))
+    }
+
+    /// The folder of the store, where a running gateway announces itself.
+    pub fn folder(&self) -> anyhow::Result<DataFolder> {
+        Ok(DataFolder::open(self.config.database.folder())?)
+    }
+
+    /// Makes a key, which only the return value holds in the clear.
+    pub async fn add_key(
+        &self,
+        user: &User,
+        describe: impl FnOnce(&mut NewKey),
+        now: Timestamp,
+    ) -> anyhow::Result<(PlainKey, Key)> {
+        let (plain, mut key) = self.new_key(now)?;
+        describe(&mut key);
+        let key = self.store.add_key(user.id, &key).await?;
+        Ok((plain, key))
+    }
+
+    fn new_key(&self, now: Timestamp) -> anyhow::Result<(PlainKey, NewKey)> {
+        let plain = PlainKey::generate().map_err(|e: NoRandomness| anyhow::anyhow!(e))?;
+        let key = NewKey {
+            id: plain.id(),
+            digest: plain.digest(&self.pepper()?),
+            last_four: plain.last_four().to_owned(),
+            name: "default".to_owned(),
+            created_at: now,
+            expires_at: None,
+            limits: crate::account::key::KeyLimits::default(),
+        };
+        Ok((plain, key))
+    }
+}
+
+/// Prints `value` as one line of JSON.
+pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}
+
+impl UserShown {
+    /// One line for a person.
+    pub fn line(&self) -> String {
+        let Self { id, email, role, status, plan, .. } = self;
+        format!("{id}  {email:<32}  {role:<5}  {status:<9}  {plan}")
+    }
+}
+
+impl KeyShown {
+    /// One line for a person.
+    pub fn line(&self) -> String {
+        let state = match (&self.revoked_at, &self.expires_at) {
+            (Some(at), _) => format!("revoked {at}"),
+            (None, Some(at)) => format!("expires {at}"),
+            (None, None) => "valid".to_owned(),
+        };
+        format!("{}  …{}  {:<16}  {state}", self.id, self.last_four, self.name)
+    }
+}
+
+impl From<&User> for UserShown {
+    fn from(user: &User) -> Self {
+        Self {
+            id: user.id.to_string(),
+            email: user.email.clone(),
+            username: user.username.clone(),
+            role: user.role.as_str(),
+            status: user.status.as_str(),
+            plan: user.plan.to_string(),
+            created_at: user.created_at.to_string(),
+        }
+    }
+}
+
+impl From<&Key> for KeyShown {
+    fn from(key: &Key) -> Self {
+        let time = |at: &Timestamp| at.to_string();
+        let models = |all: &Arc<[Arc<str>]>| all.iter().map(ToString::to_string).collect();
+        Self {
+            id: key.id.to_string(),
+            name: key.name.clone(),
+            last_four: key.last_four.clone(),
+            created_at: key.created_at.to_string(),
+            expires_at: key.expires_at.as_ref().map(time),
+            revoked_at: key.revoked_at.as_ref().map(time),
+            max_tokens_per_day: key.limits.tokens_per_day,
+            max_requests_per_day: key.limits.requests_per_day,
+            models: key.limits.models.as_ref().map(models),
+        }
+    }
+}
