@@ -161,6 +161,7 @@ fn welcome(ready: &Ready) -> String {
     let Ready {
         base_url, api_key, admin_email, admin_password, metrics_url, simulator_url, ..
     } = ready;
+    let base = base_url.trim_end_matches("/v1");
     format!(
         r#"
 KnockXPrime is running, with a simulated Grok behind it. Try it from another terminal:
@@ -177,14 +178,13 @@ or with the OpenAI SDK:
           messages=[{{"role": "user", "content": "Hello!"}}]):
       print(chunk.choices[0].delta.content or "", end="", flush=True)
 
-  usage      curl {usage_url} -H "Authorization: Bearer {api_key}"
+  usage      curl {base}/api/v1/chat/usage -H "Authorization: Bearer {api_key}"
   metrics    {metrics_url}
   simulator  {simulator_url}/sim/stats
   admin      {admin_email}  password {admin_password}  (logging in and the web console are not built yet)
 
 Ctrl-C ends it.
-"#,
-        usage_url = format!("{}/api/v1/chat/usage", base_url.trim_end_matches("/v1")),
+"#
     )
 }
 

@@ -8,6 +8,7 @@ use crate::account::id::RequestId;
 use http::{HeaderMap, HeaderValue, Method};
 use jiff::Timestamp;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v1::server::HttpSession;
 use pingora_http::RequestHeader;
 use std::time::Instant;
 
@@ -89,7 +90,7 @@ impl Head {
 /// # Errors
 /// The refusal; the connection must be closed after it.
 pub fn check(session: &ServerSession, header_bytes: usize) -> Result<(), Refusal> {
-    let raw = session.as_http1().map(|h1| h1.get_headers_raw_bytes()).unwrap_or_default();
+    let raw = session.as_http1().map(HttpSession::get_headers_raw_bytes).unwrap_or_default();
     if raw.len() > header_bytes {
         return Err(Refusal::HeadersTooLarge);
     }

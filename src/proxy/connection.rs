@@ -74,7 +74,8 @@ async fn serve(proxy: &Proxy, stream: Stream, stop: CancellationToken) {
         if stop.is_cancelled() {
             session.set_keepalive(None);
         }
-        proxy.serve(&mut session).await;
+        // Boxed: a waiting connection need not hold room for a call.
+        Box::pin(proxy.serve(&mut session)).await;
         next = match session.finish().await {
             Ok(Some(reusable)) => Some(reusable.into_parts()),
             _ => None,

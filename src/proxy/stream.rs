@@ -17,7 +17,6 @@ use crate::openai::request::ChatRequest;
 use crate::openai::sse::{Event, Scanner};
 use bytes::{Bytes, BytesMut};
 use pingora_core::protocols::http::ServerSession;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -348,11 +347,9 @@ async fn recycle(mut forwarded: Forwarded) {
 }
 
 /// Sleeps until `when`, or for ever.
-fn at(when: Option<Instant>) -> impl Future<Output = ()> {
-    async move {
-        match when {
-            Some(when) => tokio::time::sleep_until(when).await,
-            None => std::future::pending().await,
-        }
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
     }
 }

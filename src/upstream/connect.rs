@@ -33,7 +33,7 @@ pub struct Connections {
     upstream: Arc<Upstream>,
     connector: Connector,
     in_flight: Arc<Semaphore>,
-    addresses: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
+    addresses: Mutex<Option<(Instant, Arc<[SocketAddr]>)>>,
 }
 
 /// A request as it goes out, authority and credentials already in the headers.
@@ -46,8 +46,9 @@ pub struct Outgoing {
 
 /// One request under way.
 pub struct Exchange {
-    session: HttpSession,
-    peer: HttpPeer,
+    /// Boxed, because exchanges are moved about and these are large.
+    session: Box<HttpSession>,
+    peer: Box<HttpPeer>,
     idle: Duration,
     status: StatusCode,
     _permit: OwnedSemaphorePermit,
@@ -117,14 +118,14 @@ impl Connections {
     /// Gives a connection whose reply was read to its end back to the pool.
     pub async fn release(&self, exchange: Exchange) {
         self.connector
-            .release_http_session(exchange.session, &exchange.peer, Some(POOL_IDLE))
+            .release_http_session(*exchange.session, &*exchange.peer, Some(POOL_IDLE))
             .await;
     }
 
     async fn connect(&self) -> Result<(HttpSession, HttpPeer, bool), SendError> {
         let mut last = SendError::Connect("the name has no address".to_owned());
-        for address in self.look_up().await? {
-            let peer = self.peer(address);
+        for address in self.look_up().await?.iter() {
+            let peer = self.peer(*address);
             match self.connector.get_http_session(&peer).await {
                 Ok((session, reused)) => return Ok((session, peer, reused)),
                 Err(e) => last = connect_error(&e),
@@ -179,7 +180,7 @@ impl Connections {
     ) -> Exchange {
         let idle = self.upstream.timeouts.idle;
         let status = session.get_status().unwrap_or(StatusCode::BAD_GATEWAY);
-        Exchange { session, peer, idle, status, _permit: permit }
+        Exchange { session: Box::new(session), peer: Box::new(peer), idle, status, _permit: permit }
     }
 
     fn request_header(&self, outgoing: &Outgoing) -> Result<RequestHeader, Box<PingoraError>> {
@@ -206,18 +207,21 @@ impl Connections {
     }
 
     /// The upstream's addresses. pingora's own look-up would block the thread.
-    async fn look_up(&self) -> Result<Vec<SocketAddr>, SendError> {
+    async fn look_up(&self) -> Result<Arc<[SocketAddr]>, SendError> {
         let now = clock::instant();
-        if let Some((at, found)) = &*self.addresses.lock().unwrap_or_else(PoisonError::into_inner) {
-            if now.duration_since(*at) < ADDRESSES_KEPT {
-                return Ok(found.clone());
-            }
+        let kept = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((at, found)) = kept
+            && now.duration_since(at) < ADDRESSES_KEPT
+        {
+            return Ok(found);
         }
         let asked = tokio::net::lookup_host((self.upstream.host.as_str(), self.upstream.port));
         let found = tokio::time::timeout(self.upstream.timeouts.connect, asked).await;
         let found = found.map_err(|_| SendError::ConnectTimeout)?;
-        let found: Vec<_> = found.map_err(|e| SendError::Connect(e.to_string()))?.collect();
-        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, found.clone()));
+        let found: Arc<[SocketAddr]> =
+            found.map_err(|e| SendError::Connect(e.to_string()))?.collect();
+        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((now, Arc::clone(&found)));
         Ok(found)
     }
 }
