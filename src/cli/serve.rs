@@ -29,7 +29,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let mut signals = Signals::listen()?;
     let running = app::start(config).await?;
-    tracing::info!(public = %running.public_addr, admin = ?running.admin_addr, "ready");
+    let admin = running.admin_addr.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
+    tracing::info!(public = %running.public_addr, admin, "ready");
     loop {
         match signals.next().await {
             Told::End => break,

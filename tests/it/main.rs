@@ -6,5 +6,6 @@
 #![allow(clippy::pedantic, reason = "tests are read as prose")]
 
 mod support;
+mod docs;
 mod backends;
 mod proxy;
