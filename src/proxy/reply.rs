@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header;
 use jiff::Timestamp;
+use pingora_core::Result;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::{BError, Result};
 use pingora_http::ResponseHeader;
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ impl Replier<'_> {
         let mut head =
             ResponseHeader::build(code, Some(24)).expect("a StatusCode is a valid status");
         let _ = head.insert_header("x-request-id", self.head.id.to_string());
-        let _ = head.insert_header("x-process-time", format!("{:.6}", spent.as_secs_f64()));
+        let _ = head.insert_header("x-process-time", seconds(spent));
         headers::add_cors(&mut head, self.head.origin.as_ref(), self.cors);
         head
     }
@@ -152,6 +152,12 @@ impl Budget {
     }
 }
 
+/// Seconds with microseconds, as `x-process-time` writes them.
+#[must_use]
+pub fn seconds(time: Duration) -> String {
+    format!("{:.6}", time.as_secs_f64())
+}
+
 /// A duration as OpenAI's reset headers write it: `12ms`, `1s`, `6m0s`, `1h0m0s`.
 #[must_use]
 pub fn go_duration(ms: u64) -> String {
@@ -166,19 +172,6 @@ pub fn go_duration(ms: u64) -> String {
         (0, _) => format!("{minutes}m{seconds}s"),
         _ => format!("{hours}h{minutes}m{seconds}s"),
     }
-}
-
-/// A caller who went away is not an error of ours.
-#[must_use]
-pub fn is_gone(error: &BError) -> bool {
-    use pingora_core::ErrorType;
-    matches!(
-        error.etype(),
-        ErrorType::WriteError
-            | ErrorType::WriteTimedout
-            | ErrorType::ConnectionClosed
-            | ErrorType::ReadError
-    )
 }
 
 #[cfg(test)]

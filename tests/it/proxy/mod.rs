@@ -5,3 +5,4 @@ mod endings;
 mod exactness;
 mod quotas;
 mod rights;
+mod tls;
