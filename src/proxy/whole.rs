@@ -8,6 +8,7 @@ use crate::account::charge::Status;
 use crate::clock;
 use crate::openai::chunk::Chunk;
 use crate::openai::error::UpstreamError;
+use crate::openai::json;
 use crate::openai::request::ChatRequest;
 use crate::openai::usage::Usage;
 use crate::tokens::meter::Meter;
@@ -98,10 +99,15 @@ async fn collect(
         };
         match next {
             Ok(Some(bytes)) if body.len() + bytes.len() <= limit => body.extend_from_slice(&bytes),
-            Ok(None) if !body.is_empty() => return Collected::Body(body.freeze()),
+            Ok(None) if is_json_object(&body) => return Collected::Body(body.freeze()),
             _ => return Collected::Broken,
         }
     }
+}
+
+/// Clients stumble over anything else, and find no error in it.
+fn is_json_object(body: &[u8]) -> bool {
+    json::object::<serde::de::IgnoredAny>(body).is_some()
 }
 
 /// The output of a whole reply that reports no usage.
