@@ -5,6 +5,7 @@
 //! sleeps and the control plane is down; the one thing it waits for is its quota.
 
 pub mod connection;
+pub mod framing;
 pub mod accept;
 pub mod authenticate;
 pub mod read;
@@ -112,8 +113,10 @@ impl Proxy {
             Endpoint::Unknown => {
                 let head = session.req_header();
                 let path = String::from_utf8_lossy(head.raw_path());
-                let route =
-                    format!("{} {}", head.method, path.chars().take(200).collect::<String>());
+                // Some clients put a key behind the question mark; it is not said back.
+                let path = path.split('?').next().unwrap_or_default();
+                let path: String = path.chars().take(200).collect();
+                let route = format!("{} {path}", head.method);
                 self.refuse(session, replier, Route::Other, Refusal::NoSuchRoute(route).into())
                     .await
             }
@@ -170,7 +173,8 @@ impl Proxy {
             Ok(forwarded) if request.stream && is_event_stream(&forwarded) => {
                 let bounds = self.stream_bounds(head.started);
                 let reply_head = stream_head(session, replier, &forwarded, &reservation, spent);
-                if session.write_response_header(Box::new(reply_head)).await.is_err() {
+                let sent = reply::send_head(session, reply_head, replier.patience).await;
+                if sent.is_err() {
                     whole::hung_up(reservation, &request, forwarded.upstream).await;
                     return Ok(answered(200, Status::CutByClient));
                 }
@@ -262,7 +266,7 @@ impl Proxy {
         let mut head = replier.head(204, replier.elapsed());
         let asked = session.get_header(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
         headers::add_preflight(&mut head, asked.as_ref());
-        let _ = session.write_response_header(Box::new(head)).await;
+        let _ = reply::send_head(session, head, replier.patience).await;
         Answered { route: Route::Other, status: 204, outcome: Outcome::Ok }
     }
 
@@ -322,6 +326,7 @@ impl Proxy {
             keepalive: self.limits.keepalive_comment,
             deadline: (started + self.limits.call_timeout).into(),
             hard_stop: self.hard_stop.clone(),
+            patience: self.listener.write_timeout,
         }
     }
 

@@ -1,7 +1,12 @@
 //! The data plane, as its callers see it.
 
 mod answers;
+mod bodies;
 mod endings;
 mod exactness;
+mod framing;
+mod privacy;
 mod quotas;
 mod rights;
+mod routes;
+mod slow;

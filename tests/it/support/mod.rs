@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod raw;
+pub mod recorder;
 
 use client::{Call, Reply};
 use knockx::account::day::Day;
