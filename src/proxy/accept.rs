@@ -1,16 +1,13 @@
-//! The request head: which endpoint it is for, and whether its framing can be trusted.
-//!
-//! pingora parses HTTP/1.1 and settles most ambiguities by dropping one reading. Here an
-//! ambiguous head is refused instead, and the connection closed (RFC 9112 section 11.2).
+//! The request head: which endpoint it is for.
 
-use super::refusal::Refusal;
 use crate::account::id::RequestId;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
 use jiff::Timestamp;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v1::server::HttpSession;
-use pingora_http::RequestHeader;
 use std::time::Instant;
+
+/// Bytes a model's id may have.
+const MAX_MODEL_LEN: usize = 256;
 
 /// What a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +58,9 @@ impl Endpoint {
             _ if is_chat => (Self::ChatCompletions, "POST"),
             "/v1/models" => (Self::Models, "GET"),
             _ => match path.strip_prefix("/v1/models/") {
-                Some(id) if !id.is_empty() => (Self::Model(id.to_owned()), "GET"),
+                Some(id) if (1..=MAX_MODEL_LEN).contains(&id.len()) => {
+                    (Self::Model(id.to_owned()), "GET")
+                }
                 _ => return Self::Unknown,
             },
         };
@@ -82,69 +81,6 @@ impl Head {
             admitted_at: now,
             started,
         }
-    }
-}
-
-/// Refuses a head that is too large or whose framing two servers could read differently.
-///
-/// # Errors
-/// The refusal; the connection must be closed after it.
-pub fn check(session: &ServerSession, header_bytes: usize) -> Result<(), Refusal> {
-    let raw = session.as_http1().map(HttpSession::get_headers_raw_bytes).unwrap_or_default();
-    if raw.len() > header_bytes {
-        return Err(Refusal::HeadersTooLarge);
-    }
-    let header = session.req_header();
-    let framing = Framing::of(&raw);
-    if framing.lengths > 1 {
-        return Err(Refusal::BadHead("more than one Content-Length"));
-    }
-    if framing.lengths > 0 && framing.encodings > 0 {
-        return Err(Refusal::BadHead("both Content-Length and Transfer-Encoding"));
-    }
-    if framing.encodings > 1 {
-        return Err(Refusal::BadHead("more than one Transfer-Encoding"));
-    }
-    check_target(header)
-}
-
-fn check_target(header: &RequestHeader) -> Result<(), Refusal> {
-    let target = header.raw_path();
-    let is_asterisk = target == b"*" && header.method == Method::OPTIONS;
-    if !target.starts_with(b"/") && !is_asterisk {
-        return Err(Refusal::BadHead("the request target is not a path"));
-    }
-    if header.uri.authority().is_some() || header.uri.scheme().is_some() {
-        return Err(Refusal::BadHead("the request target is not a path"));
-    }
-    if count(&header.headers, http::header::HOST.as_str()) > 1 {
-        return Err(Refusal::BadHead("more than one Host"));
-    }
-    Ok(())
-}
-
-fn count(headers: &HeaderMap, name: &str) -> usize {
-    headers.get_all(name).iter().count()
-}
-
-/// How often each framing header stands in the head as it was sent (pingora has already dropped
-/// what it decided against).
-struct Framing {
-    lengths: usize,
-    encodings: usize,
-}
-
-impl Framing {
-    fn of(raw: &[u8]) -> Self {
-        let named = |name: &[u8]| {
-            let is_named = |line: &&[u8]| {
-                line.len() > name.len()
-                    && line[name.len()] == b':'
-                    && line[..name.len()].eq_ignore_ascii_case(name)
-            };
-            raw.split(|b| *b == b'\n').filter(is_named).count()
-        };
-        Self { lengths: named(b"content-length"), encodings: named(b"transfer-encoding") }
     }
 }
 
@@ -169,13 +105,5 @@ mod tests {
         assert_eq!(of("GET", "/"), Endpoint::Control);
         assert_eq!(of("POST", "/v1x/chat/completions"), Endpoint::Control);
         assert_eq!(of("POST", "/%761/chat/completions"), Endpoint::Control);
-    }
-
-    #[test]
-    fn framing_headers_are_counted_as_sent() {
-        let framing = Framing::of(
-            b"POST / HTTP/1.1\r\nContent-Length: 3\r\ncontent-length: 3\r\nTE: x\r\n\r\n",
-        );
-        assert_eq!((framing.lengths, framing.encodings), (2, 0));
     }
 }

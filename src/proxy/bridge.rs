@@ -3,7 +3,7 @@
 
 use super::read::{self, Bounds};
 use super::refusal::Refusal;
-use super::reply::Replier;
+use super::reply::{self, Replier};
 use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use http_body_util::BodyExt;
 use pingora_core::Result;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
+use std::time::Duration;
 use tower::ServiceExt;
 
 /// Answers one request from `router`. Returns the status.
@@ -34,7 +35,7 @@ pub async fn serve(
             .await;
     };
     let response = router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
-    send(session, response).await
+    send(session, response, replier.patience).await
 }
 
 fn request(session: &ServerSession, body: Bytes) -> Option<http::Request<Body>> {
@@ -49,7 +50,11 @@ fn request(session: &ServerSession, body: Bytes) -> Option<http::Request<Body>> 
     Some(request)
 }
 
-async fn send(session: &mut ServerSession, response: http::Response<Body>) -> Result<u16> {
+async fn send(
+    session: &mut ServerSession,
+    response: http::Response<Body>,
+    patience: Duration,
+) -> Result<u16> {
     let (parts, mut body) = response.into_parts();
     let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len() + 1))?;
     for (name, value) in &parts.headers {
@@ -63,12 +68,12 @@ async fn send(session: &mut ServerSession, response: http::Response<Body>) -> Re
             None => head.insert_header(header::TRANSFER_ENCODING, "chunked")?,
         }
     }
-    session.write_response_header(Box::new(head)).await?;
+    reply::send_head(session, head, patience).await?;
     while let Some(Ok(frame)) = body.frame().await {
         if let Ok(data) = frame.into_data() {
-            session.write_response_body(data, false).await?;
+            reply::send(session, data, false, patience).await?;
         }
     }
-    session.write_response_body(Bytes::new(), true).await?;
+    reply::send(session, Bytes::new(), true, patience).await?;
     Ok(parts.status.as_u16())
 }

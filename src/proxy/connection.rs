@@ -4,14 +4,19 @@
 //! silent peer costs a bounded time and a bounded buffer.
 
 use super::Proxy;
-use super::accept::{self, Head};
+use super::accept::Head;
+use super::framing;
 use super::refusal::Refusal;
-use super::reply::Replier;
+use super::reply::{self, Replier};
+use crate::account::id::RequestId;
 use crate::clock;
+use crate::config::Listener;
 use crate::telemetry::labels::{Outcome, Route};
+use bytes::BytesMut;
+use http::header::TRANSFER_ENCODING;
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::l4::listener::Listener;
+use pingora_core::protocols::l4::listener::Listener as Socket;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -19,9 +24,14 @@ use tokio_util::sync::CancellationToken;
 
 /// How long accepting rests after the system refused (no file descriptors, for example).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+/// How long, and for how many bytes, a refused body may still arrive.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 4 * 1024 * 1024;
+/// What pingora's parser refuses though its bytes looked right.
+const MALFORMED: Refusal = Refusal::BadHead("it is not a well-formed HTTP/1.1 request");
 
 /// Accepts until `stop` is cancelled; connections live on the proxy's task tracker.
-pub async fn accept(proxy: Arc<Proxy>, listener: Listener, stop: CancellationToken) {
+pub async fn accept(proxy: Arc<Proxy>, listener: Socket, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(proxy.listener.max_connections));
     loop {
         let accepted = tokio::select! {
@@ -44,75 +54,122 @@ pub async fn accept(proxy: Arc<Proxy>, listener: Listener, stop: CancellationTok
     }
 }
 
+/// A connection between two requests.
+struct Waiting {
+    stream: Stream,
+    /// Bytes that have come behind the request before.
+    bytes: BytesMut,
+    /// Whether a request has been served on it.
+    is_reused: bool,
+}
+
 /// Serves one connection until either side ends it.
 async fn serve(proxy: &Proxy, stream: Stream, stop: CancellationToken) {
-    let mut next = Some((stream, None));
-    let mut wait = proxy.listener.header_timeout;
-    while let Some((stream, prefix)) = next.take() {
-        let mut session = ServerSession::new_http1(stream);
-        session.set_keepalive(Some(proxy.listener.keepalive.as_secs().max(1)));
-        session.set_write_timeout(Some(proxy.listener.write_timeout));
-        session.set_total_drain_timeout(Some(proxy.listener.header_timeout));
-        session.set_pipelining_enabled(true);
-        if let Some(prefix) = prefix {
-            session.set_pipelined_prefix(prefix);
-        }
+    let mut next = Some(Waiting { stream, bytes: BytesMut::new(), is_reused: false });
+    while let Some(mut waiting) = next.take() {
         let received = tokio::select! {
-            received = tokio::time::timeout(wait, session.read_request()) => received,
+            received = waiting.head(&proxy.listener) => received,
             () = stop.cancelled() => return,
         };
+        let mut session = ServerSession::new_http1(waiting.stream);
+        session.set_pipelining_enabled(true);
         match received {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => return,
-            Ok(Err(e)) => return refuse_head(proxy, session, bad_head(&e.to_string())).await,
-            Err(_) if wait == proxy.listener.keepalive => return,
-            Err(_) => return refuse_head(proxy, session, Refusal::SlowHead).await,
+            Ok(true) => session.set_pipelined_prefix(waiting.bytes),
+            Ok(false) => return,
+            Err(refusal) => return refuse_head(proxy, session, refusal).await,
         }
-        if let Err(refusal) = accept::check(&session, proxy.listener.header_bytes) {
-            return refuse_head(proxy, session, refusal).await;
+        // The head is here, so this does not wait.
+        if !matches!(session.read_request().await, Ok(true)) {
+            return refuse_head(proxy, session, MALFORMED).await;
         }
-        if stop.is_cancelled() {
+        // pingora reads chunks leniently (a line without a size ends the body, trailers may be
+        // anything), so where such a body ends is a matter of opinion: nothing follows it.
+        let is_chunked = session.get_header(TRANSFER_ENCODING).is_some();
+        if is_chunked || stop.is_cancelled() {
             session.set_keepalive(None);
         }
         // Boxed: a waiting connection need not hold room for a call.
         Box::pin(proxy.serve(&mut session)).await;
-        next = match session.finish().await {
-            Ok(Some(reusable)) => Some(reusable.into_parts()),
-            _ => None,
-        };
-        wait = proxy.listener.keepalive;
+        next = finish(session, proxy.listener.write_timeout).await;
     }
+}
+
+impl Waiting {
+    /// Waits for a head; false when the connection is to be closed without an answer.
+    async fn head(&mut self, bounds: &Listener) -> Result<bool, Refusal> {
+        if self.is_reused && self.bytes.is_empty() {
+            let first = framing::more(&mut self.stream, &mut self.bytes);
+            let Ok(Ok(1..)) = tokio::time::timeout(bounds.keepalive, first).await else {
+                return Ok(false);
+            };
+        }
+        let head = framing::read(&mut self.stream, &mut self.bytes, bounds.header_bytes);
+        let head = tokio::time::timeout(bounds.header_timeout, head).await;
+        head.map_err(|_| Refusal::SlowHead)?
+    }
+}
+
+/// Ends a request. The connection comes back if another may follow on it.
+async fn finish(mut session: ServerSession, patience: Duration) -> Option<Waiting> {
+    if session.get_keepalive().is_none() && !session.is_body_done() {
+        linger(&mut session, patience).await;
+    }
+    let finished = tokio::time::timeout(patience, session.finish()).await;
+    let Ok(Ok(Some(reusable))) = finished else { return None };
+    let (stream, bytes) = reusable.into_parts();
+    Some(Waiting { stream, bytes: bytes.unwrap_or_default(), is_reused: true })
+}
+
+/// Takes in, for a moment, a body that nobody wants: closing while bytes arrive resets the
+/// connection, and many clients then never read the answer.
+async fn linger(session: &mut ServerSession, patience: Duration) {
+    let closed = async {
+        let _ = session.finish_body().await;
+        session.shutdown().await;
+    };
+    if tokio::time::timeout(patience, closed).await.is_err() {
+        return;
+    }
+    let mut left = LINGER_BYTES;
+    let unread = async {
+        while let Ok(Some(bytes)) = session.read_request_body().await {
+            left = left.saturating_sub(bytes.len());
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, unread).await;
 }
 
 /// Answers a head that cannot be served, and ends the connection.
 async fn refuse_head(proxy: &Proxy, mut session: ServerSession, refusal: Refusal) {
     session.set_keepalive(None);
     let answer = refusal.answer();
-    let mut head = pingora_http::ResponseHeader::build(answer.status, Some(4))
+    let mut head = pingora_http::ResponseHeader::build(answer.status, Some(8))
         .expect("our statuses are valid");
     let body = bytes::Bytes::from(answer.body.to_json());
     let _ = head.insert_header(http::header::CONTENT_TYPE, "application/json");
-    let _ = head.insert_header("x-request-id", crate::account::id::RequestId::new().to_string());
+    let _ = head.insert_header("x-request-id", RequestId::new().to_string());
+    let _ = head.insert_header("x-process-time", "0.000000");
     let _ = head.set_content_length(body.len());
     proxy.settler.metrics.requests(Route::Other, answer.status, Outcome::Refused).increment(1);
-    if session.write_response_header(Box::new(head)).await.is_ok() {
-        let _ = session.write_response_body(body, true).await;
+    let patience = proxy.listener.write_timeout;
+    if reply::send_head(&mut session, head, patience).await.is_ok() {
+        let _ = reply::send(&mut session, body, true, patience).await;
     }
-    session.shutdown().await;
-}
-
-fn bad_head(error: &str) -> Refusal {
-    if error.contains("too many headers") || error.contains("larger than") {
-        return Refusal::HeadersTooLarge;
-    }
-    Refusal::BadHead("it is not a well-formed HTTP/1.1 request")
+    let _ = tokio::time::timeout(patience, session.shutdown()).await;
 }
 
 impl Proxy {
     /// Serves one request whose head has been read.
     async fn serve(&self, session: &mut ServerSession) {
         let head = Head::read(session, clock::now(), clock::instant());
-        let replier = Replier { head: &head, cors: self.listener.data_cors.as_deref() };
+        let replier = Replier {
+            head: &head,
+            cors: self.listener.data_cors.as_deref(),
+            patience: self.listener.write_timeout,
+        };
         self.answer(session, &replier).await;
     }
 }

@@ -6,6 +6,7 @@
 use crate::account::id::RequestId;
 use crate::upstream::connect::Exchange;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use memchr::memmem;
 use pingora_http::ResponseHeader;
 
 const HOP_BY_HOP: [&str; 10] = [
@@ -23,12 +24,15 @@ const HOP_BY_HOP: [&str; 10] = [
 
 /// A caller's headers that stop here: credentials, what the gateway writes itself, and what only
 /// says where the caller is.
-const STOPPED_UP: [&str; 16] = [
+const STOPPED_UP: [&str; 19] = [
     "authorization",
     "x-api-key",
+    "api-key",
     "cookie",
     "host",
     "content-length",
+    "content-type",
+    "content-encoding",
     "expect",
     "accept-encoding",
     "origin",
@@ -41,6 +45,9 @@ const STOPPED_UP: [&str; 16] = [
     "openai-project",
     "cdn-loop",
 ];
+
+/// How keys of this gateway begin; a header that has one stops here, whatever its name.
+const OUR_KEYS: &[u8] = b"sk-kx-";
 
 /// An upstream's headers that stop here. Its rate limits are the operator's, not the caller's.
 const STOPPED_DOWN: [&str; 12] = [
@@ -74,12 +81,15 @@ pub fn upstream_request(from: &HeaderMap, id: RequestId) -> HeaderMap {
         let stops = STOPPED_UP.contains(&text)
             || text.starts_with("x-kx-")
             || text.starts_with("x-forwarded-")
-            || text.starts_with("sec-");
+            || text.starts_with("sec-")
+            || memmem::find(value.as_bytes(), OUR_KEYS).is_some();
         if !stops && crosses(text, &nominated) {
             out.append(name.clone(), value.clone());
         }
     }
     out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    // What was read as JSON is read as JSON: no other charset or encoding may make it mean more.
+    out.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         out.insert(HeaderName::from_static("x-request-id"), id);
     }
@@ -88,7 +98,9 @@ pub fn upstream_request(from: &HeaderMap, id: RequestId) -> HeaderMap {
 
 /// Adds the upstream's headers that cross to `to`.
 pub fn add_upstream_reply(to: &mut ResponseHeader, exchange: &Exchange) {
-    let nominated: Vec<String> = exchange.header("connection").map(names).unwrap_or_default();
+    let connection = exchange.headers().filter(|(name, _)| *name == header::CONNECTION);
+    let nominated: Vec<String> =
+        connection.filter_map(|(_, value)| value.to_str().ok()).flat_map(names).collect();
     for (name, value) in exchange.headers() {
         let text = name.as_str();
         let stops = STOPPED_DOWN.contains(&text)
@@ -164,7 +176,9 @@ mod tests {
             ("te", "trailers"),
             ("upgrade", "websocket"),
             ("x-grok-conv-id", "conversation"),
-            ("content-type", "application/json"),
+            ("x-note", "my key is sk-kx-fake"),
+            ("content-type", "application/json; charset=utf-7"),
+            ("content-encoding", "gzip"),
         ] {
             from.append(name, HeaderValue::from_static(value));
         }
@@ -173,5 +187,6 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, ["accept-encoding", "content-type", "x-grok-conv-id", "x-request-id"]);
         assert_eq!(out["accept-encoding"], "identity");
+        assert_eq!(out["content-type"], "application/json");
     }
 }

@@ -5,6 +5,7 @@
 //! sleeps and the control plane is down; the one thing it waits for is its quota.
 
 pub mod connection;
+pub mod framing;
 pub mod accept;
 pub mod authenticate;
 pub mod read;
@@ -135,8 +136,10 @@ impl Proxy {
             Endpoint::Unknown => {
                 let head = session.req_header();
                 let path = String::from_utf8_lossy(head.raw_path());
-                let route =
-                    format!("{} {}", head.method, path.chars().take(200).collect::<String>());
+                // Some clients put a key behind the question mark; it is not said back.
+                let path = path.split('?').next().unwrap_or_default();
+                let path: String = path.chars().take(200).collect();
+                let route = format!("{} {path}", head.method);
                 self.refuse(session, replier, Route::Other, Refusal::NoSuchRoute(route).into())
                     .await
             }
@@ -243,7 +246,7 @@ impl Proxy {
         let Relay { mut reply_head, forwarded, reservation, request, limits } = relay;
         reservation.budget().write(&mut reply_head);
         make_stream_head(&mut reply_head, session.req_header().version);
-        if session.write_response_header(Box::new(reply_head)).await.is_err() {
+        if reply::send_head(session, reply_head, replier.patience).await.is_err() {
             whole::hung_up(reservation, request, forwarded.upstream).await;
             return answered(200, Status::CutByClient);
         }
@@ -322,7 +325,7 @@ impl Proxy {
         let mut head = replier.head(204, replier.elapsed());
         let asked = session.get_header(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
         headers::add_preflight(&mut head, asked.as_ref());
-        let _ = session.write_response_header(Box::new(head)).await;
+        let _ = reply::send_head(session, head, replier.patience).await;
         Answered { route: Route::Other, status: 204, outcome: Outcome::Ok }
     }
 
@@ -381,6 +384,7 @@ impl Proxy {
             keepalive: limits.keepalive_comment,
             deadline: (started + limits.call_timeout).into(),
             hard_stop: self.hard_stop.clone(),
+            patience: self.listener.write_timeout,
         }
     }
 

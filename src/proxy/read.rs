@@ -3,6 +3,7 @@
 use super::refusal::Refusal;
 use bytes::{Bytes, BytesMut};
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::{Error, ErrorType};
 use std::time::Duration;
 
 /// What a body may cost us.
@@ -34,7 +35,7 @@ async fn collect(session: &mut ServerSession, limit: usize) -> Result<Bytes, Ref
     }
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while let Some(bytes) = session.read_request_body().await.map_err(|_| Refusal::CutBody)? {
+    while let Some(bytes) = session.read_request_body().await.map_err(|e| broken(&e))? {
         if first.len() + rest.len() + bytes.len() > limit {
             return Err(Refusal::BodyTooLarge { limit });
         }
@@ -58,8 +59,20 @@ fn declared_length(session: &ServerSession) -> Result<Option<u64>, Refusal> {
     length.map(Some).ok_or(Refusal::BadHead("an unreadable Content-Length"))
 }
 
-/// RFC 9110 section 10.1.1: a client may wait for this before it sends the body.
+/// pingora has a deadline of its own for each read.
+fn broken(error: &Error) -> Refusal {
+    match error.etype() {
+        ErrorType::ReadTimedout => Refusal::SlowBody,
+        _ => Refusal::CutBody,
+    }
+}
+
+/// RFC 9110 section 10.1.1: a client may wait for this before it sends the body. One that speaks
+/// HTTP/1.0 would take it for the answer.
 fn expects_continue(session: &ServerSession) -> bool {
+    if session.req_header().version == http::Version::HTTP_10 {
+        return false;
+    }
     let expect = session.get_header(http::header::EXPECT);
     expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

@@ -11,16 +11,21 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header;
 use jiff::Timestamp;
-use pingora_core::Result;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use std::time::Duration;
+
+/// Bytes of a body that are written at once.
+const PART: usize = 64 * 1024;
 
 /// Where replies of one call go.
 pub struct Replier<'a> {
     pub head: &'a Head,
     /// Origins that may read replies; `None` = any.
     pub cors: Option<&'a [String]>,
+    /// How long the caller may read nothing.
+    pub patience: Duration,
 }
 
 /// What the rate-limit headers tell, OpenAI's and ours.
@@ -99,8 +104,8 @@ impl Replier<'_> {
         body: Bytes,
     ) -> Result<()> {
         head.set_content_length(body.len())?;
-        session.write_response_header(Box::new(head)).await?;
-        session.write_response_body(body, true).await
+        send_head(session, head, self.patience).await?;
+        send(session, body, true, self.patience).await
     }
 
     /// Time since the head arrived.
@@ -108,6 +113,48 @@ impl Replier<'_> {
     pub fn elapsed(&self) -> Duration {
         clock::instant().duration_since(self.head.started)
     }
+}
+
+/// Sends a head. pingora would wait for ever for a caller that reads nothing.
+///
+/// # Errors
+/// The caller is gone, or read nothing for `patience`; the connection ends with this request.
+pub async fn send_head(
+    session: &mut ServerSession,
+    head: ResponseHeader,
+    patience: Duration,
+) -> Result<()> {
+    let sent = within(patience, session.write_response_header(Box::new(head))).await;
+    // What was given up half way cannot be followed by another reply.
+    sent.inspect_err(|_| session.set_keepalive(None))
+}
+
+/// Sends a piece of a body, and its end with the last one. A long one goes in parts, so that
+/// `patience` is for a caller that reads nothing, not for one that reads slowly.
+///
+/// # Errors
+/// As [`send_head`].
+pub async fn send(
+    session: &mut ServerSession,
+    mut bytes: Bytes,
+    is_last: bool,
+    patience: Duration,
+) -> Result<()> {
+    loop {
+        let part = bytes.split_to(bytes.len().min(PART));
+        let is_end = bytes.is_empty();
+        let sent = within(patience, session.write_response_body(part, is_last && is_end)).await;
+        sent.inspect_err(|_| session.set_keepalive(None))?;
+        if is_end {
+            return Ok(());
+        }
+    }
+}
+
+async fn within(patience: Duration, write: impl Future<Output = Result<()>>) -> Result<()> {
+    let written = tokio::time::timeout(patience, write).await;
+    written
+        .unwrap_or_else(|_| Error::e_explain(ErrorType::WriteTimedout, "the caller reads nothing"))
 }
 
 impl Budget {

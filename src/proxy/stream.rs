@@ -7,6 +7,7 @@
 
 use super::allowance::{Allowance, Verdict};
 use super::forward::{Forwarded, caller_gone};
+use super::reply;
 use super::reserve::Reservation;
 use super::settle::Ending;
 use crate::account::charge::Status;
@@ -35,6 +36,8 @@ pub struct Bounds {
     pub deadline: Instant,
     /// The process is about to end.
     pub hard_stop: CancellationToken,
+    /// How long the caller may read nothing.
+    pub patience: Duration,
 }
 
 /// How a stream ended.
@@ -47,6 +50,8 @@ enum End {
     RightEnded,
     UpstreamCut(&'static str),
 }
+
+const SHUTTING_DOWN: End = End::UpstreamCut("the gateway is shutting down");
 
 /// An event, and what becomes of it.
 struct Judged {
@@ -82,6 +87,8 @@ pub struct Stream<'a> {
     waiting: Option<Judged>,
     /// `[DONE]` and what came after it.
     last: Option<Bytes>,
+    /// A write was given up half way: nothing may follow it.
+    torn: bool,
 }
 
 impl<'a> Stream<'a> {
@@ -110,6 +117,7 @@ impl<'a> Stream<'a> {
             out: BytesMut::new(),
             waiting: None,
             last: None,
+            torn: false,
         }
     }
 
@@ -123,23 +131,24 @@ impl<'a> Stream<'a> {
             End::UpstreamCut(_) => Status::CutByUpstream,
         };
         let ending_bytes = self.ending_bytes(end);
-        let Self { session, forwarded, mut allowance, .. } = self;
+        let Self { session, forwarded, mut allowance, bounds, torn, .. } = self;
         let (ending, reservation) = {
             let upstream = Arc::clone(&forwarded.upstream);
             let ending = ending_of(status, &mut allowance, upstream, forwarded.head_at.into());
             (ending, allowance.into_reservation())
         };
         let tasks = reservation.tasks();
+        // An upstream that has more to say is cancelled before anyone is waited for.
+        let finished = (end == End::Complete).then_some(forwarded);
         reservation.settle(ending).await;
-        if status == Status::CutByClient {
+        if finished.is_none() && end != End::QuotaReached {
             session.set_keepalive(None);
+        }
+        if end == End::CallerGone || torn {
             return status;
         }
-        if matches!(end, End::UpstreamCut(_) | End::RightEnded) {
-            session.set_keepalive(None);
-        }
-        let _ = session.write_response_body(ending_bytes, true).await;
-        if end == End::Complete {
+        let _ = reply::send(session, ending_bytes, true, bounds.patience).await;
+        if let Some(forwarded) = finished {
             tasks.spawn(recycle(forwarded));
         }
         status
@@ -149,10 +158,10 @@ impl<'a> Stream<'a> {
         let mut quiet = Quiet::from(Instant::now());
         loop {
             if let Some(end) = self.take_in_events() {
-                return if self.flush().await { end } else { End::CallerGone };
+                return self.flush().await.unwrap_or(end);
             }
-            if !self.flush().await {
-                return End::CallerGone;
+            if let Some(end) = self.flush().await {
+                return end;
             }
             match self.wait(quiet).await {
                 Woken::Bytes => quiet = Quiet::from(Instant::now()),
@@ -175,7 +184,7 @@ impl<'a> Stream<'a> {
         tokio::select! {
             biased;
             () = self.open.ended() => Woken::End(End::RightEnded),
-            () = self.bounds.hard_stop.cancelled() => Woken::End(End::UpstreamCut("the gateway is shutting down")),
+            () = self.bounds.hard_stop.cancelled() => Woken::End(SHUTTING_DOWN),
             verdict = self.allowance.changed(blocked) => match verdict {
                 Verdict::Retry => Woken::Extended,
                 Verdict::Exhausted => Woken::End(End::QuotaReached),
@@ -264,13 +273,26 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Writes what has passed; false when the caller is gone.
-    async fn flush(&mut self) -> bool {
+    /// Writes what has passed. A caller who reads nothing does not keep alive what has to end.
+    async fn flush(&mut self) -> Option<End> {
         if self.out.is_empty() {
-            return true;
+            return None;
         }
         let bytes = self.out.split().freeze();
-        self.session.write_response_body(bytes, false).await.is_ok()
+        tokio::select! {
+            biased;
+            sent = reply::send(self.session, bytes, false, self.bounds.patience) => {
+                sent.is_err().then_some(End::CallerGone)
+            }
+            () = self.open.ended() => {
+                self.torn = true;
+                Some(End::RightEnded)
+            }
+            () = self.bounds.hard_stop.cancelled() => {
+                self.torn = true;
+                Some(SHUTTING_DOWN)
+            }
+        }
     }
 
     /// What the caller reads last.

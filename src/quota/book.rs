@@ -382,3 +382,7 @@ impl Bucket {
         (self.brim() - self.units).div_ceil(u64::from(self.window.capacity.max(1)))
     }
 }
+
+#[cfg(test)]
+#[path = "tests/book.rs"]
+mod tests;

@@ -90,3 +90,7 @@ pub fn debits(caller: &Caller, need: Need, now: Timestamp) -> (Day, Vec<Debit>) 
     }
     (day, debits)
 }
+
+#[cfg(test)]
+#[path = "tests/rules.rs"]
+mod tests;

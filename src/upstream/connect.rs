@@ -5,11 +5,11 @@
 //! connection (that is how a call is cancelled); one that was read to its end may be released.
 
 use super::catalog::Upstream;
+use super::idle::Idle;
 use crate::clock;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use pingora_core::connectors::ConnectorOptions;
-use pingora_core::connectors::http::v1::Connector;
+use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error as PingoraError, ErrorType};
@@ -19,10 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Idle connections kept for one upstream.
-const POOL_SIZE: usize = 1024;
-/// An idle connection is closed after this time.
-const POOL_IDLE: Duration = Duration::from_secs(60);
+/// pingora's own pool stays empty; see [`Idle`].
+const NO_POOL: usize = 1;
 /// How long looked-up addresses are used again.
 const ADDRESSES_KEPT: Duration = Duration::from_secs(30);
 /// Large enough for a slow link and a 32 MiB body; a stuck upstream is found by the other waits.
@@ -31,7 +29,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections to one upstream.
 pub struct Connections {
     upstream: Arc<Upstream>,
-    connector: Connector,
+    connector: TransportConnector,
+    idle: Idle,
     in_flight: Arc<Semaphore>,
     addresses: Mutex<Option<(Instant, Arc<[SocketAddr]>)>>,
 }
@@ -46,9 +45,9 @@ pub struct Outgoing {
 
 /// One request under way.
 pub struct Exchange {
-    /// Boxed, because exchanges are moved about and these are large.
+    /// Boxed, because exchanges are moved about and it is large.
     session: Box<HttpSession>,
-    peer: Box<HttpPeer>,
+    address: SocketAddr,
     idle: Duration,
     status: StatusCode,
     _permit: OwnedSemaphorePermit,
@@ -84,12 +83,13 @@ impl Connections {
     /// A pool for `upstream`; nothing is connected yet.
     #[must_use]
     pub fn new(upstream: Arc<Upstream>) -> Self {
-        let mut options = ConnectorOptions::new(POOL_SIZE);
+        let mut options = ConnectorOptions::new(NO_POOL);
         options.ca_file.clone_from(&upstream.ca_file);
         let in_flight = Arc::new(Semaphore::new(upstream.max_in_flight as usize));
         Self {
             upstream,
-            connector: Connector::new(Some(options)),
+            connector: TransportConnector::new(Some(options)),
+            idle: Idle::default(),
             in_flight,
             addresses: Mutex::new(None),
         }
@@ -103,13 +103,13 @@ impl Connections {
     pub async fn send(&self, outgoing: &Outgoing) -> Result<Exchange, SendError> {
         let permit =
             Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| SendError::Busy)?;
-        let (session, peer, reused) = self.connect().await?;
+        let (session, address, reused) = self.connect().await?;
         match self.head(session, outgoing).await {
-            Ok(session) => Ok(self.exchange(session, peer, permit)),
+            Ok(session) => Ok(self.exchange(session, address, permit)),
             Err(SendError::Closed(_)) if reused => {
-                let session = self.connect_anew(&peer).await?;
+                let session = self.connect_anew(address).await?;
                 let session = self.head(session, outgoing).await?;
-                Ok(self.exchange(session, peer, permit))
+                Ok(self.exchange(session, address, permit))
             }
             Err(e) => Err(e),
         }
@@ -117,30 +117,32 @@ impl Connections {
 
     /// Gives a connection whose reply was read to its end back to the pool.
     pub async fn release(&self, exchange: Exchange) {
-        self.connector
-            .release_http_session(*exchange.session, &*exchange.peer, Some(POOL_IDLE))
-            .await;
+        let Exchange { mut session, address, .. } = exchange;
+        session.respect_keepalive();
+        if let Some(stream) = session.reuse().await {
+            self.idle.put(stream, address, clock::instant());
+        }
     }
 
-    async fn connect(&self) -> Result<(HttpSession, HttpPeer, bool), SendError> {
+    /// A session to the first address that takes it, and whether its connection was idle before.
+    async fn connect(&self) -> Result<(HttpSession, SocketAddr, bool), SendError> {
         let mut last = SendError::Connect("the name has no address".to_owned());
         for address in self.look_up().await?.iter() {
-            let peer = self.peer(*address);
-            match self.connector.get_http_session(&peer).await {
-                Ok((session, reused)) => return Ok((session, peer, reused)),
-                Err(e) => last = connect_error(&e),
+            if let Some(stream) = self.idle.take(*address, clock::instant()) {
+                return Ok((HttpSession::new(stream), *address, true));
+            }
+            match self.connect_anew(*address).await {
+                Ok(session) => return Ok((session, *address, false)),
+                Err(e) => last = e,
             }
         }
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).take();
         Err(last)
     }
 
-    /// Drains pooled connections that are dead too, until one is new.
-    async fn connect_anew(&self, peer: &HttpPeer) -> Result<HttpSession, SendError> {
-        while self.connector.reused_http_session(peer).await.is_some() {}
-        let (session, _) =
-            self.connector.get_http_session(peer).await.map_err(|e| connect_error(&e))?;
-        Ok(session)
+    async fn connect_anew(&self, address: SocketAddr) -> Result<HttpSession, SendError> {
+        let connected = self.connector.new_stream(&self.peer(address)).await;
+        Ok(HttpSession::new(connected.map_err(|e| connect_error(&e))?))
     }
 
     async fn head(
@@ -175,12 +177,12 @@ impl Connections {
     fn exchange(
         &self,
         session: HttpSession,
-        peer: HttpPeer,
+        address: SocketAddr,
         permit: OwnedSemaphorePermit,
     ) -> Exchange {
         let idle = self.upstream.timeouts.idle;
         let status = session.get_status().unwrap_or(StatusCode::BAD_GATEWAY);
-        Exchange { session: Box::new(session), peer: Box::new(peer), idle, status, _permit: permit }
+        Exchange { session: Box::new(session), address, idle, status, _permit: permit }
     }
 
     fn request_header(&self, outgoing: &Outgoing) -> Result<RequestHeader, Box<PingoraError>> {

@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod connect;
+pub mod idle;
 
 use catalog::Catalog;
 use connect::Connections;

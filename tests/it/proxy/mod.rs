@@ -1,8 +1,13 @@
 //! The data plane, as its callers see it.
 
 mod answers;
+mod bodies;
 mod endings;
 mod exactness;
+mod framing;
+mod privacy;
 mod quotas;
 mod rights;
+mod routes;
+mod slow;
 mod tls;

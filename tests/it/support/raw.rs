@@ -5,6 +5,26 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// A chat call as it stands on the wire; `fields` are lines of the head, the body's length not
+/// among them.
+pub fn chat(key: &str, fields: &str, body: &str) -> String {
+    let head = head(key, fields);
+    format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// A chat call's head, up to where the body's length is said.
+pub fn head(key: &str, fields: &str) -> String {
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {key}\r\n{fields}"
+    )
+}
+
+/// The statuses of the replies in a text.
+pub fn statuses(text: &str) -> Vec<u16> {
+    let status = |reply: &str| reply.get(..3)?.parse().ok();
+    text.split("HTTP/1.1 ").skip(1).filter_map(status).collect()
+}
+
 /// A plain connection.
 pub struct Raw {
     pub stream: TcpStream,
@@ -24,11 +44,12 @@ impl Raw {
     }
 
     /// Everything until the peer closes.
-    pub async fn to_end(&mut self) -> String {
+    pub async fn everything(&mut self) -> String {
         let mut all = Vec::new();
-        let read = self.stream.read_to_end(&mut all);
-        let _ = tokio::time::timeout(SOON, read).await.expect("the connection is closed");
-        String::from_utf8_lossy(&all).into_owned()
+        let read = tokio::time::timeout(SOON, self.stream.read_to_end(&mut all)).await;
+        let text = String::from_utf8_lossy(&all).into_owned();
+        assert!(read.is_ok(), "the connection stays open after {text:?}");
+        text
     }
 
     /// Reads until `text` has come.

@@ -1,0 +1,343 @@
+//! A book against the oracle, over random histories of several users, keys and plans.
+
+mod oracle;
+
+use super::*;
+use crate::account::charge::{Lease, Source, Status, TokenCount};
+use crate::account::id::KeyId;
+use crate::quota::rules::{self, Need};
+use jiff::tz::TimeZone;
+use oracle::{BEGINNING, CALLS, Call, KEYS, Oracle, Queue, USERS, caller};
+use proptest::prelude::*;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Take {
+        call: usize,
+        user: usize,
+        key: usize,
+        need: Need,
+    },
+    /// The same claim again, as after a lost answer.
+    TakeAgain {
+        call: usize,
+    },
+    Extend {
+        call: usize,
+        want: u64,
+        least: u64,
+    },
+    Settle {
+        call: usize,
+        used: u64,
+        counted: bool,
+    },
+    Undo {
+        call: usize,
+    },
+    Wait {
+        ms: i64,
+    },
+    /// The clock of another process may be behind.
+    Back {
+        ms: i64,
+    },
+    ChangePlan {
+        user: usize,
+        tokens: u64,
+        requests: u64,
+        window: Window,
+        streams: u32,
+    },
+}
+
+fn need() -> impl Strategy<Value = Need> {
+    (1..60_u64, 0..200_u64, 0..4_u64, any::<bool>(), any::<bool>()).prop_map(
+        |(prompt, output, least, stream, sliced)| Need {
+            prompt,
+            output,
+            least_output: least.min(output),
+            stream,
+            sliced: sliced && stream,
+        },
+    )
+}
+
+fn window() -> impl Strategy<Value = Window> {
+    (0..6_u32, 1..4_u32).prop_map(|(capacity, refill_seconds)| Window { capacity, refill_seconds })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let call = 0..CALLS;
+    prop_oneof![
+        8 => (call.clone(), 0..USERS, 0..KEYS, need())
+            .prop_map(|(call, user, key, need)| Step::Take { call, user, key, need }),
+        1 => call.clone().prop_map(|call| Step::TakeAgain { call }),
+        4 => (call.clone(), 0..150_u64, 0..20_u64)
+            .prop_map(|(call, want, least)| Step::Extend { call, want, least }),
+        6 => (call.clone(), 0..250_u64, any::<bool>())
+            .prop_map(|(call, used, counted)| Step::Settle { call, used, counted }),
+        1 => call.prop_map(|call| Step::Undo { call }),
+        6 => (0..1_500_i64).prop_map(|ms| Step::Wait { ms }),
+        1 => (0..86_400_000_i64).prop_map(|ms| Step::Wait { ms }),
+        1 => (0..2_000_i64).prop_map(|ms| Step::Back { ms }),
+        1 => (0..USERS, 0..900_u64, 0..12_u64, window(), 0..4_u32).prop_map(
+            |(user, tokens, requests, window, streams)| {
+                Step::ChangePlan { user, tokens, requests, window, streams }
+            }
+        ),
+    ]
+}
+
+fn play(steps: Vec<Step>) {
+    let (mut book, mut oracle) = (Book::default(), Oracle::new());
+    for step in steps {
+        match step {
+            Step::Take { call, .. } if oracle.calls.contains_key(&call) => {}
+            Step::Take { call, user, key, need } => {
+                take(&mut book, &mut oracle, call, (user, key), need);
+            }
+            Step::TakeAgain { call } => take_again(&mut book, &oracle, call),
+            Step::Extend { call, want, least } => extend(&mut book, &mut oracle, call, want, least),
+            Step::Settle { call, used, counted } => {
+                settle(&mut book, &mut oracle, call, used, counted);
+            }
+            Step::Undo { call } => undo(&mut book, &mut oracle, call),
+            Step::Wait { ms } => oracle.now += ms,
+            Step::Back { ms } => oracle.now -= ms,
+            Step::ChangePlan { user, tokens, requests, window, streams } => {
+                for caller in &mut oracle.callers[user] {
+                    let plan = &mut caller.plan_limits;
+                    plan.tokens_per_day = tokens;
+                    plan.requests_per_day = requests;
+                    plan.concurrent_streams = streams;
+                    plan.window = window;
+                }
+                oracle.admitted.remove(&user);
+            }
+        }
+        compare(&book, &oracle);
+    }
+    for call in 0..CALLS {
+        settle(&mut book, &mut oracle, call, 7, true);
+    }
+    compare(&book, &oracle);
+    assert_eq!(book.open_leases(), 0);
+}
+
+fn take(
+    book: &mut Book,
+    oracle: &mut Oracle,
+    number: usize,
+    (user, key): (usize, usize),
+    need: Need,
+) {
+    let caller = oracle.callers[user][key].clone();
+    let now = oracle.time();
+    let (day, debits) = rules::debits(&caller, need, now);
+    let lease = Lease {
+        request: oracle.ids[number],
+        user: caller.user,
+        key: caller.key.clone(),
+        version: 1,
+        model: "m".into(),
+        day,
+        reserved: 0,
+        admitted_at: now,
+    };
+    let claim = Claim { lease, debits };
+    let mut call = Call { caller, claim: claim.clone(), need, held: 0, ended: None };
+    let expected = oracle.verdict(user, &call.caller, need, day);
+    let amount = oracle.amount(&call, need.prompt + need.output, need.prompt + need.least_output);
+    match (book.take(&claim, now), expected) {
+        (Ok(grant), None) => {
+            call.held = amount;
+            let limits = call.limits();
+            let queue = oracle.queue(user);
+            let request = i128::from(queue.window.refill_seconds) * 1000;
+            oracle.queues.insert(user, Queue { length: queue.length + request, ..queue });
+            oracle.admitted.entry(user).or_default().push(queue.at);
+            oracle.check_window(user);
+            oracle.calls.insert(number, call);
+            assert_eq!(grant.tokens, amount);
+            let free = limits.iter().map(|(scope, limit)| oracle.free(scope, day, *limit)).min();
+            assert_eq!(Some(grant.free), free);
+            within(oracle, &limits, day);
+        }
+        (Err(refused), Some((limit, by_open_calls))) => {
+            assert_eq!((refused.limit, refused.by_open_calls), (limit, by_open_calls));
+            if limit == LimitKind::Window && queue_moves(oracle, user) {
+                check_wait(oracle, user, refused.retry_after_ms);
+            }
+        }
+        (got, expected) => panic!("{got:?} where {expected:?} was expected"),
+    }
+}
+
+fn queue_moves(oracle: &Oracle, user: usize) -> bool {
+    oracle.callers[user][0].plan_limits.window.capacity > 0
+}
+
+/// A caller who waits as told fits, and one who waits a millisecond less does not.
+fn check_wait(oracle: &Oracle, user: usize, wait: u64) {
+    let (queue, wait) = (oracle.queue(user), i64::try_from(wait).unwrap());
+    assert!(wait > 0);
+    assert!(queue.at(queue.window, queue.at + wait).fits(), "after {wait} ms of {queue:?}");
+    assert!(!queue.at(queue.window, queue.at + wait - 1).fits(), "before {wait} ms of {queue:?}");
+}
+
+/// Used and reserved together stay within each limit at every grant.
+fn within(oracle: &Oracle, limits: &[(Scope, u64)], day: Day) {
+    for (scope, limit) in limits {
+        let taken = oracle.used(scope, day) + oracle.reserved(scope, day);
+        assert!(taken <= *limit, "{taken} of {limit} taken from {scope:?}");
+    }
+}
+
+fn take_again(book: &mut Book, oracle: &Oracle, number: usize) {
+    let Some(call) = oracle.calls.get(&number).filter(|call| call.ended.is_none()) else { return };
+    let again = book.take(&call.claim, oracle.time()).unwrap();
+    assert_eq!(again.tokens, call.held, "the same grant");
+}
+
+fn extend(book: &mut Book, oracle: &mut Oracle, number: usize, want: u64, least: u64) {
+    let id = oracle.ids[number];
+    let Some(call) = oracle.calls.get(&number).filter(|call| call.ended.is_none()).cloned() else {
+        assert_eq!(book.extend(id, want, least), (Extended::Exhausted, 0));
+        return;
+    };
+    let (day, floor) = (call.claim.lease.day, least.max(1));
+    let amount = oracle.amount(&call, want, least);
+    let alone = |(scope, limit): &(Scope, u64)| {
+        limit.saturating_sub(oracle.used(scope, day)).saturating_sub(call.held)
+    };
+    let alone = call.limits().iter().map(alone).min().unwrap();
+    let expected = match () {
+        () if amount >= floor => (Extended::Added(amount), call.held + amount),
+        () if alone >= floor => (Extended::Held, call.held),
+        () => (Extended::Exhausted, call.held),
+    };
+    assert_eq!(book.extend(id, want, least), expected);
+    oracle.calls.get_mut(&number).unwrap().held = expected.1;
+    if amount >= floor {
+        within(oracle, &call.limits(), day);
+    }
+}
+
+fn settle(book: &mut Book, oracle: &mut Oracle, number: usize, used: u64, counted: bool) {
+    let known = oracle.calls.get(&number).cloned();
+    let Some(call) = known else { return };
+    let lease = &call.claim.lease;
+    let charge = Charge {
+        request: lease.request,
+        user: lease.user,
+        key: lease.key.clone(),
+        model: "m".into(),
+        upstream: "u".into(),
+        day: lease.day,
+        admitted_at: lease.admitted_at,
+        tokens: TokenCount { completion: used, ..TokenCount::default() },
+        cost_micro_dollars: 0,
+        status: Status::Complete,
+        source: Source::Reported,
+        counted,
+        first_token_ms: None,
+        total_ms: 1,
+    };
+    if call.ended.is_some() {
+        assert_eq!(book.settle(&charge), None, "a second settlement changes nothing");
+        return;
+    }
+    oracle.calls.get_mut(&number).unwrap().ended = Some((used, counted));
+    let past = |(scope, limit): &(Scope, u64)| {
+        let taken = oracle.used(scope, lease.day) + oracle.reserved(scope, lease.day);
+        taken.saturating_sub(*limit).min(used.saturating_sub(call.held))
+    };
+    let overshoot = call.limits().iter().map(past).max().unwrap();
+    assert_eq!(book.settle(&charge), Some(Settled { overshoot }));
+    assert_eq!(book.settle(&charge), None);
+}
+
+fn undo(book: &mut Book, oracle: &mut Oracle, number: usize) {
+    book.undo(oracle.ids[number]);
+    let Some(call) = oracle.calls.get(&number).filter(|call| call.ended.is_none()) else { return };
+    let user = oracle.callers.iter().position(|keys| keys[0].user == call.caller.user).unwrap();
+    oracle.calls.remove(&number);
+    // The window gets its request back, as it was last looked at.
+    let queue = oracle.queues.get_mut(&user).unwrap();
+    let request = i128::from(queue.window.refill_seconds) * 1000;
+    queue.length = (queue.length - request).max(0);
+    oracle.admitted.remove(&user);
+}
+
+/// Every number the book tells is the sum over calls.
+fn compare(book: &Book, oracle: &Oracle) {
+    let open = oracle.calls.values().filter(|call| call.ended.is_none()).count() as u64;
+    assert_eq!(book.open_leases(), open);
+    for keys in &oracle.callers {
+        let caller = &keys[0];
+        let day = Day::at(oracle.time(), &caller.plan_limits.time_zone);
+        let scope = Scope::User(caller.user);
+        let standing = book.standing(caller.user, day, oracle.time());
+        let told = (standing.tokens_used, standing.tokens_reserved, standing.requests_used);
+        let summed =
+            (oracle.used(&scope, day), oracle.reserved(&scope, day), oracle.requests(&scope, day));
+        assert_eq!(told, summed);
+        assert_eq!(standing.streams_open, oracle.streams(caller.user));
+        let reports = book.used_on(day, |scope| match scope {
+            Scope::User(user) => Some(*user),
+            Scope::Key(key) => {
+                keys.iter().find(|caller| caller.key == *key).map(|caller| caller.user)
+            }
+        });
+        for row in reports.iter().filter(|row| row.user == caller.user) {
+            let scope = row.key.clone().map_or(Scope::User(row.user), Scope::Key);
+            let ended = oracle.of(&scope, day).filter_map(|call| call.ended);
+            let (tokens, requests) = ended.fold((0, 0), |(tokens, requests), (used, counted)| {
+                (tokens + used, requests + u64::from(counted))
+            });
+            assert_eq!((row.tokens, row.requests), (tokens, requests), "{scope:?} on {day}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #[test]
+    fn a_book_tells_what_its_calls_add_up_to(steps in prop::collection::vec(step(), 1..200)) {
+        play(steps);
+    }
+}
+
+#[test]
+fn a_restart_keeps_what_was_used() {
+    let day = Day::at(Timestamp::from_millisecond(BEGINNING).unwrap(), &TimeZone::UTC);
+    let caller = caller(0, 0);
+    let row = |key: Option<KeyId>, tokens, requests| Used {
+        user: caller.user,
+        key,
+        day,
+        tokens,
+        requests,
+    };
+    let rows = [row(None, 500, 4), row(Some(caller.key.clone()), 300, 4)];
+    let mut book = Book::rebuilt(&rows);
+    let now = Timestamp::from_millisecond(BEGINNING).unwrap();
+    let need = Need { prompt: 1, output: 0, least_output: 0, stream: false, sliced: false };
+    let (day, debits) = rules::debits(&caller, need, now);
+    let lease = Lease {
+        request: RequestId::new(),
+        user: caller.user,
+        key: caller.key.clone(),
+        version: 1,
+        model: "m".into(),
+        day,
+        reserved: 0,
+        admitted_at: now,
+    };
+    let refused = book.take(&Claim { lease, debits }, now).unwrap_err();
+    assert_eq!(refused.limit, LimitKind::TokensPerDay, "the key has used its own 300");
+    assert!(!refused.by_open_calls);
+    let standing = book.standing(caller.user, day, now);
+    assert_eq!((standing.tokens_used, standing.requests_used), (500, 4));
+}

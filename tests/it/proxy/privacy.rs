@@ -1,0 +1,127 @@
+//! What crosses the gateway and what does not, and how its connections to upstreams are used.
+
+use crate::support::client::Call;
+use crate::support::recorder::{Recorder, Then};
+use crate::support::{body, gateway};
+use std::collections::BTreeSet;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_operators_credentials_and_harmless_headers_go_up() {
+    let recorder = Recorder::start(Then::Goes).await;
+    let gw = gateway().upstreams(&recorder.table()).start().await;
+    let key = gw.key("wide").await;
+    let mut call = gw
+        .chat(&key, &body("hi", ""))
+        .header("connection", "x-nominated, content-type, authorization, x-request-id")
+        .header("connection", "x-second");
+    for (name, value) in [
+        ("x-nominated", "1"),
+        ("x-second", "1"),
+        ("x-kx-anything", "1"),
+        ("x-api-key", &key.text),
+        ("api-key", &key.text),
+        ("x-copy-of-key", &format!("Bearer {}", key.text)),
+        ("cookie", "session=1"),
+        ("proxy-authorization", "Basic x"),
+        ("proxy-connection", "keep-alive"),
+        ("keep-alive", "timeout=5"),
+        ("te", "trailers"),
+        ("trailer", "x-t"),
+        ("upgrade", "websocket"),
+        ("forwarded", "for=10.0.0.1"),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("x-forwarded-host", "evil"),
+        ("x-real-ip", "10.0.0.1"),
+        ("x-request-id", "mine"),
+        ("origin", "https://a"),
+        ("referer", "https://a/secret"),
+        ("content-encoding", "gzip"),
+        ("accept-encoding", "gzip, br"),
+        ("x-grok-conv-id", "kept"),
+    ] {
+        call = call.header(name, value);
+    }
+    let reply = call.send().await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let received = &recorder.received()[0];
+    let names: BTreeSet<&str> = received.names().into_iter().collect();
+    let expected = [
+        "accept-encoding",
+        "authorization",
+        "content-length",
+        "content-type",
+        "host",
+        "x-grok-conv-id",
+        "x-request-id",
+    ];
+    assert_eq!(names, expected.into(), "{:?}", received.lines);
+    assert_eq!(received.names().len(), expected.len(), "each once: {:?}", received.lines);
+    assert_eq!(received.lines[0], "POST /v1/chat/completions HTTP/1.1");
+    assert_eq!(received.header("authorization"), ["Bearer operators-own"]);
+    assert_eq!(received.header("host"), [recorder.addr.to_string()]);
+    assert_eq!(received.header("content-type"), ["application/json"]);
+    assert_eq!(received.header("x-request-id"), [reply.header("x-request-id")]);
+    assert!(!reply.headers.contains_key("x-internal"), "nominated by the upstream");
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_never_said_back() {
+    let gw = gateway().start().await;
+    let (key, plan) = (gw.key("wide").await, "wide");
+    let other = gw.key(plan).await;
+    gw.running.store.revoke_key(&other.id, jiff::Timestamp::now()).await.unwrap().unwrap();
+    let mistyped = format!("{}x", &key.text[..key.text.len() - 1]);
+    let text = body("hi", "");
+    let mut replies = Vec::new();
+    for presented in [&key.text, &other.text, &mistyped] {
+        let query = format!("/v1/unknown?key={presented}");
+        replies.push(Call::get(gw.addr(), &query).key(presented).send().await);
+        replies.push(Call::get(gw.addr(), "/v1/models").key(presented).send().await);
+        for sent in [text.as_str(), "{", &text.replace("grok-4.3", "none")] {
+            let call = Call::post(gw.addr(), "/v1/chat/completions").key(presented);
+            replies.push(call.body(sent.to_owned()).send().await);
+        }
+    }
+    for fault in ["500", "wrong-key", "garbage", "error-200", "429"] {
+        replies.push(gw.chat(&key, &text).header("x-sim-fault", fault).send().await);
+    }
+    for reply in replies {
+        let headers = format!("{:?}", reply.headers);
+        let said = format!("{headers} {}", String::from_utf8_lossy(&reply.body));
+        for key in [&key, &other] {
+            assert!(!said.contains(&key.text[..20]), "{said}");
+        }
+        assert!(!said.contains("sim-test-key"), "{said}");
+        assert!(!reply.header("x-request-id").is_empty(), "{said}");
+    }
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_one_after_another_share_a_connection() {
+    let recorder = Recorder::start(Then::Goes).await;
+    let gw = gateway().upstreams(&recorder.table()).start().await;
+    let key = gw.key("wide").await;
+    for _ in 0..5 {
+        assert_eq!(gw.ask(&key, &body("hi", "")).await.status, 200);
+    }
+    let connections: Vec<_> = recorder.received().iter().map(|one| one.connection).collect();
+    assert_eq!(connections, [0; 5]);
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_connection_that_died_is_replaced() {
+    let recorder = Recorder::start(Then::Dies).await;
+    let gw = gateway().upstreams(&recorder.table()).start().await;
+    let key = gw.key("wide").await;
+    for _ in 0..3 {
+        let reply = gw.ask(&key, &body("hi", "")).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+    let connections: Vec<_> = recorder.received().iter().map(|one| one.connection).collect();
+    assert_eq!(connections, [0, 0, 1, 1, 2]);
+    assert_eq!(gw.used(key.user).await, (12, 3), "each call is charged once");
+    gw.finish().await;
+}
