@@ -25,4 +25,4 @@ deny:
 
 # where a build from nothing spends its time (an HTML page in target/cargo-timings)
 timings:
-    CARGO_TARGET_DIR=target/timings cargo build --release --locked --timings
+    cargo build --release --locked --timings --target-dir target/timings

@@ -16,13 +16,12 @@ use crate::config::Config;
 use crate::control::{self, AdminState, ControlState, Phase, Readiness};
 use crate::instance::{DataFolder, Instance, Lock};
 use crate::proxy::settle::Settler;
-use crate::proxy::{Proxy, connection};
+use crate::proxy::{Current, Proxy, connection};
 use crate::quota::counters::Counters;
 use crate::quota::memory::MemoryCounters;
 use crate::store::{self, NewUser, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
-use crate::upstream::catalog::Catalog;
 use crate::usage::journal::Journal;
 use anyhow::Context;
 use jiff::ToSpan;
@@ -30,7 +29,7 @@ use jiff::tz::TimeZone;
 use pingora_core::protocols::l4::listener::Listener;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -175,11 +174,17 @@ impl Running {
         }
     }
 
-    /// Uses another catalog from the next call on; running calls keep theirs.
-    pub fn replace_catalog(&self, catalog: Catalog) {
-        let upstreams = Arc::new(Upstreams::new(catalog));
-        *self.proxy.upstreams.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
-            upstreams;
+    /// Takes over what can change while running, from the next call on; running calls keep what
+    /// they began with.
+    ///
+    /// # Errors
+    /// When the plans cannot be written; then nothing has changed.
+    pub async fn reload(&self, config: Config) -> anyhow::Result<()> {
+        self.store.put_plans(&config.plans).await.context("cannot write the plans")?;
+        let Config { catalog, limits, .. } = config;
+        let current = Arc::new(Current { upstreams: Upstreams::new(catalog), limits });
+        *self.proxy.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+        Ok(())
     }
 }
 
@@ -218,11 +223,13 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
     };
     Proxy {
         listener: config.listener,
-        limits: config.limits,
         pepper: parts.pepper.clone(),
         callers: Arc::clone(&parts.callers),
         open_calls: OpenCalls::default(),
-        upstreams: RwLock::new(Arc::new(Upstreams::new(config.catalog))),
+        current: RwLock::new(Arc::new(Current {
+            upstreams: Upstreams::new(config.catalog),
+            limits: config.limits,
+        })),
         settler,
         control,
         draining: AtomicBool::new(false),

@@ -46,9 +46,15 @@ fn a_midnight_that_is_skipped_gives_a_day_of_23_hours() {
     // Beirut goes from 00:00 to 01:00.
     let beirut = zone("Asia/Beirut");
     let eve = Day(date(2025, 3, 29));
-    assert_eq!(eve.ends_at(&beirut), "2025-03-30T01:00+03[Asia/Beirut]".parse::<jiff::Zoned>().unwrap().timestamp());
+    assert_eq!(
+        eve.ends_at(&beirut),
+        "2025-03-30T01:00+03[Asia/Beirut]".parse::<jiff::Zoned>().unwrap().timestamp()
+    );
     let change = Day(date(2025, 3, 30));
-    assert_eq!(change.ends_at(&beirut).duration_since(eve.ends_at(&beirut)), SignedDuration::from_hours(23));
+    assert_eq!(
+        change.ends_at(&beirut).duration_since(eve.ends_at(&beirut)),
+        SignedDuration::from_hours(23)
+    );
 }
 
 #[test]

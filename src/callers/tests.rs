@@ -51,6 +51,7 @@ impl Setup {
     }
 
     /// What is cached; `None` when the store would be asked.
+    #[expect(clippy::option_option, reason = "not cached, and cached as absent, are two things")]
     fn cached(&self, key: &KeyId) -> Option<Option<Arc<Caller>>> {
         self.cache.find(key, self.now).now_or_never().map(Result::unwrap)
     }

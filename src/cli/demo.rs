@@ -121,7 +121,7 @@ async fn people(running: &Running, simulator_url: String) -> anyhow::Result<Read
     })
 }
 
-/// The user with this e-mail, made when there is none; an admin gets a new password each time.
+/// The user with this e-mail, made when there is none; one who is there stays as they are.
 async fn person(
     running: &Running,
     email: &str,
@@ -158,30 +158,33 @@ async fn key(running: &Running, user: &User) -> anyhow::Result<String> {
 }
 
 fn welcome(ready: &Ready) -> String {
-    let Ready {
-        base_url, api_key, admin_email, admin_password, metrics_url, simulator_url, ..
-    } = ready;
+    let Ready { base_url, api_key, metrics_url, simulator_url, .. } = ready;
     let base = base_url.trim_end_matches("/v1");
     format!(
         r#"
-KnockXPrime is running, with a simulated Grok behind it. Try it from another terminal:
+KnockXPrime is running. Behind it is a simulated Grok: its words mean nothing, its token counts are exact.
+From another terminal:
+
+  export KNOCKX_KEY={api_key}
 
   curl -N {base_url}/chat/completions \
-    -H "Authorization: Bearer {api_key}" -H "Content-Type: application/json" \
-    -d '{{"model":"grok-4.3","stream":true,"messages":[{{"role":"user","content":"Hello!"}}]}}'
+    -H "Authorization: Bearer $KNOCKX_KEY" -H "Content-Type: application/json" \
+    -d '{{"model":"grok-4.3","stream":true,"messages":[{{"role":"user","content":"Hello! [sim tokens=60 token-ms=50]"}}]}}'
 
 or with the OpenAI SDK:
 
+  import os
   from openai import OpenAI
-  client = OpenAI(base_url="{base_url}", api_key="{api_key}")
+  client = OpenAI(base_url="{base_url}", api_key=os.environ["KNOCKX_KEY"])
   for chunk in client.chat.completions.create(model="grok-4.3", stream=True,
-          messages=[{{"role": "user", "content": "Hello!"}}]):
+          messages=[{{"role": "user", "content": "Hello! [sim tokens=60 token-ms=50]"}}]):
       print(chunk.choices[0].delta.content or "", end="", flush=True)
 
-  usage      curl {base}/api/v1/chat/usage -H "Authorization: Bearer {api_key}"
-  metrics    {metrics_url}
-  simulator  {simulator_url}/sim/stats
-  admin      {admin_email}  password {admin_password}  (logging in and the web console are not built yet)
+([sim ...] asks the simulator for 60 tokens, one every 50 ms.) What that has used, and what is going on:
+
+  curl {base}/api/v1/chat/usage -H "Authorization: Bearer $KNOCKX_KEY"
+  curl {metrics_url}
+  curl {simulator_url}/sim/stats
 
 Ctrl-C ends it.
 "#

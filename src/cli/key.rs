@@ -11,8 +11,10 @@ use std::process::ExitCode;
 
 /// Adds, lists and revokes API keys.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: knockx key add ada@example.com --name laptop --model grok-4\n\n\
-    USER is an e-mail address or a user's id.")]
+#[command(
+    after_help = "Example: knockx key add ada@example.com --name laptop --model grok-4.3\n\n\
+    USER is an e-mail address or a user's id."
+)]
 pub struct Args {
     #[command(subcommand)]
     action: Action,

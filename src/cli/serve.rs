@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Runs the gateway (the default command).
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Example: GROK_API_KEY=xai-... knockx serve --config knockx.toml\n\n\
-    SIGTERM ends it softly; SIGHUP reads upstreams, models, plans and log filter again.")]
+    SIGTERM ends it softly; SIGHUP reads upstreams, models, plans, limits and log filter again.")]
 pub struct Args {
     /// A configuration file; without it, defaults and environment.
     #[arg(long, value_name = "FILE", env = "KNOCKX_CONFIG")]
@@ -29,7 +29,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let mut signals = Signals::listen()?;
     let running = app::start(config).await?;
-    tracing::info!(public = %running.public_addr, admin = ?running.admin_addr, "ready");
+    let admin = running.admin_addr.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
+    tracing::info!(public = %running.public_addr, admin, "ready");
     loop {
         match signals.next().await {
             Told::End => break,
@@ -101,7 +102,5 @@ async fn apply(
     filter: &FilterHandle,
 ) -> anyhow::Result<()> {
     filter.set(&config.log.filter)?;
-    running.store.put_plans(&config.plans).await.context("cannot write the plans")?;
-    running.replace_catalog(config.catalog);
-    Ok(())
+    running.reload(config).await
 }

@@ -210,9 +210,9 @@ impl Findings {
         if let Some(why) = &self.note {
             println!("counters were not compared: {why}");
         }
-        let compared = if self.counters.is_some() { "counters, ledger" } else { "ledger" };
+        let what = if self.counters.is_some() { "counters, ledger" } else { "ledger" };
         if self.agree() {
-            println!("{}: {compared} and rollups agree", self.day);
+            println!("{}: {what} and rollups agree", self.day);
         }
     }
 }
@@ -226,9 +226,8 @@ mod tests {
     use super::*;
 
     fn totals_of(user: UserId, tokens: u64) -> Totals {
-        let used =
-            Used { user, key: None, day: Day(jiff::civil::date(2026, 1, 2)), tokens, requests: 1 };
-        totals(vec![used])
+        let day = Day(jiff::civil::date(2026, 1, 2));
+        totals(vec![Used { user, key: None, day, tokens, requests: 1 }])
     }
 
     #[test]

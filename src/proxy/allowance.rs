@@ -4,12 +4,11 @@
 //! limit, use is judged by a cheap ceiling; where that would stop the stream, by an exact count.
 //! A stream that only waits for what other calls hold waits a while; the rest is a cut.
 
-use super::reserve::Reservation;
+use super::reserve::{Reservation, exact_prompt};
 use crate::account::charge::TokenCount;
 use crate::account::id::RequestId;
 use crate::openai::request::ChatRequest;
 use crate::quota::counters::{CountersError, Extended};
-use crate::tokens::estimate;
 use crate::tokens::meter::Meter;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -156,8 +155,7 @@ impl<'a> Allowance<'a> {
 
     fn exact_prompt(&mut self) -> u64 {
         if !self.prompt_is_exact {
-            let overhead = self.reservation.model.prompt_overhead_tokens;
-            self.reservation.prompt = estimate::exact_prompt(self.request, overhead);
+            self.reservation.prompt = exact_prompt(self.request, &self.reservation.model);
             self.prompt_is_exact = true;
         }
         self.reservation.prompt

@@ -27,7 +27,7 @@ use crate::account::charge::Status;
 use crate::account::day::Day;
 use crate::account::key::Pepper;
 use crate::callers::cache::CallerCache;
-use crate::callers::open::OpenCalls;
+use crate::callers::open::{OpenCall, OpenCalls};
 use crate::clock;
 use crate::config::{Limits, Listener};
 use crate::openai::request::ChatRequest;
@@ -37,12 +37,14 @@ use accept::Endpoint;
 use forward::{Forwarded, Forwarding, NotForwarded};
 use http::header;
 use pingora_core::protocols::http::ServerSession;
+use pingora_http::ResponseHeader;
 use refusal::Refusal;
 use reply::{Budget, Replier};
 use reserve::{Admission, Reservation};
 use settle::{Ending, Settler};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 use stream::Stream;
 use tokio_util::sync::CancellationToken;
 use whole::Whole;
@@ -53,11 +55,11 @@ const CONTROL_BODY: usize = 64 * 1024;
 /// Everything a call needs.
 pub struct Proxy {
     pub listener: Listener,
-    pub limits: Limits,
     pub pepper: Pepper,
     pub callers: Arc<CallerCache>,
     pub open_calls: OpenCalls,
-    pub upstreams: RwLock<Arc<Upstreams>>,
+    /// What a reload replaces; a call keeps what it began with.
+    pub current: RwLock<Arc<Current>>,
     pub settler: Settler,
     pub control: axum::Router,
     /// Set while the process ends: new calls are refused.
@@ -66,6 +68,27 @@ pub struct Proxy {
     pub hard_stop: CancellationToken,
     /// Tells the open calls of one user apart.
     pub calls: AtomicU64,
+}
+
+/// The part of the configuration that can change while the gateway runs.
+pub struct Current {
+    pub upstreams: Upstreams,
+    pub limits: Limits,
+}
+
+/// What a relay works on: the head to be sent, the reply, what is held for it, what was asked.
+struct Relay<'a> {
+    reply_head: ResponseHeader,
+    forwarded: Forwarded,
+    reservation: Reservation,
+    request: &'a ChatRequest<'a>,
+    limits: &'a Limits,
+}
+
+/// What came of forwarding; a failure is a [`No`].
+enum Step {
+    Answering(Box<(Forwarded, Reservation)>),
+    CallerGone,
 }
 
 /// How a request of the data plane was answered.
@@ -138,94 +161,130 @@ impl Proxy {
             return Err(Refusal::Draining.into());
         }
         let caller = self.authenticate(session, replier).await?;
+        let current = self.current();
+        let upstreams = &current.upstreams;
         let bounds =
-            read::Bounds { bytes: self.limits.body_bytes, time: self.listener.body_timeout };
+            read::Bounds { bytes: current.limits.body_bytes, time: self.listener.body_timeout };
         let body = read::read(session, bounds).await?;
         let request = ChatRequest::parse(&body).map_err(Refusal::BadBody)?;
-        let upstreams = self.upstreams();
         let model = route::route(&upstreams.catalog, &caller, &request.model)?;
-        let open = self.open_calls.open(
-            caller.user,
-            caller.key.clone(),
-            self.calls.fetch_add(1, Ordering::Relaxed),
-        );
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        let open = self.open_calls.open(caller.user, caller.key.clone(), number);
         let admission = Admission {
             request: head.id,
             body: &request,
             model: &model,
-            slice_tokens: self.limits.slice_tokens,
+            slice_tokens: current.limits.slice_tokens,
             now: head.admitted_at,
             started: head.started,
         };
         let reservation = self.reserve(&admission, &caller).await?;
-        let budget = reservation.budget();
-        self.settler.metrics.request_overhead_seconds.record(replier.elapsed());
-        let headers = session.req_header().headers.clone();
-        let forwarding = Forwarding {
-            upstreams: &upstreams,
+        let spent = replier.elapsed();
+        self.settler.metrics.request_overhead_seconds.record(spent);
+        let (forwarded, reservation) =
+            match self.forward(session, upstreams, &request, reservation).await? {
+                Step::Answering(answering) => *answering,
+                Step::CallerGone => return Ok(answered(499, Status::CutByClient)),
+            };
+        let mut reply_head = replier.head(200, spent);
+        headers::add_upstream_reply(&mut reply_head, &forwarded.exchange);
+        add_clamped(&mut reply_head, &reservation);
+        let is_stream = request.stream && is_event_stream(&forwarded);
+        let relay = Relay {
+            reply_head,
+            forwarded,
+            reservation,
             request: &request,
+            limits: &current.limits,
+        };
+        if is_stream {
+            Ok(self.relay_stream(session, replier, relay, open).await)
+        } else {
+            self.relay_whole(session, replier, relay, spent).await
+        }
+    }
+
+    /// Sends the call upstream, or settles it when nobody answers or nobody waits any more.
+    async fn forward(
+        &self,
+        session: &mut ServerSession,
+        upstreams: &Upstreams,
+        request: &ChatRequest<'_>,
+        reservation: Reservation,
+    ) -> Result<Step, No> {
+        let headers = session.req_header().headers.clone();
+        let metrics = &self.settler.metrics;
+        let forwarding = Forwarding {
+            upstreams,
+            request,
             headers: &headers,
             reservation: &reservation,
-            metrics: &self.settler.metrics,
+            metrics,
         };
-        let spent = replier.elapsed();
         match forwarding.forward(session).await {
-            Ok(forwarded) if request.stream && is_event_stream(&forwarded) => {
-                let bounds = self.stream_bounds(head.started);
-                let reply_head = stream_head(session, replier, &forwarded, &reservation, spent);
-                let sent = reply::send_head(session, reply_head, replier.patience).await;
-                if sent.is_err() {
-                    whole::hung_up(reservation, &request, forwarded.upstream).await;
-                    return Ok(answered(200, Status::CutByClient));
-                }
-                let metrics = &self.settler.metrics;
-                metrics.streams_open.increment(1.0);
-                let slice = self.limits.slice_tokens;
-                let status =
-                    Stream::new(session, forwarded, &request, reservation, open, bounds, slice)
-                        .run()
-                        .await;
-                metrics.streams_open.decrement(1.0);
-                metrics.stream_duration_seconds.record(replier.elapsed());
-                Ok(answered(200, status))
-            }
-            Ok(forwarded) => {
-                self.relay_whole(session, replier, forwarded, reservation, &request).await
-            }
+            Ok(forwarded) => Ok(Step::Answering(Box::new((forwarded, reservation)))),
             Err(NotForwarded::CallerGone { upstream }) => {
-                whole::hung_up(reservation, &request, upstream).await;
+                whole::hung_up(reservation, request, upstream).await;
                 session.set_keepalive(None);
-                Ok(answered(499, Status::CutByClient))
+                Ok(Step::CallerGone)
             }
             Err(NotForwarded::Failed { failure, upstream, counted }) => {
+                let budget = reservation.budget();
                 reservation.settle(Ending::failed(upstream, counted)).await;
                 Err(No { refusal: Refusal::Upstream(failure), budget: Some(budget) })
             }
         }
     }
 
+    async fn relay_stream(
+        &self,
+        session: &mut ServerSession,
+        replier: &Replier<'_>,
+        relay: Relay<'_>,
+        open: OpenCall,
+    ) -> Answered {
+        let Relay { mut reply_head, forwarded, reservation, request, limits } = relay;
+        reservation.budget().write(&mut reply_head);
+        make_stream_head(&mut reply_head, session.req_header().version);
+        if reply::send_head(session, reply_head, replier.patience).await.is_err() {
+            whole::hung_up(reservation, request, forwarded.upstream).await;
+            return answered(200, Status::CutByClient);
+        }
+        let metrics = &self.settler.metrics;
+        metrics.streams_open.increment(1.0);
+        let bounds = self.stream_bounds(limits, replier.head.started);
+        let slice = limits.slice_tokens;
+        let stream = Stream::new(session, forwarded, request, reservation, open, bounds, slice);
+        let status = stream.run().await;
+        metrics.streams_open.decrement(1.0);
+        metrics.stream_duration_seconds.record(replier.elapsed());
+        answered(200, status)
+    }
+
+    /// `spent` is the gateway's own time so far.
     async fn relay_whole(
         &self,
         session: &mut ServerSession,
         replier: &Replier<'_>,
-        mut forwarded: Forwarded,
-        reservation: Reservation,
-        request: &ChatRequest<'_>,
+        relay: Relay<'_>,
+        spent: Duration,
     ) -> Result<Answered, No> {
-        let budget = reservation.budget();
-        let clamped = reservation.clamped.then_some(reservation.output_limit).flatten();
-        let upstream_began = forwarded.head_at;
-        let mut head = replier.head(200, clock::instant().duration_since(upstream_began));
-        headers::add_upstream_reply(&mut head, &forwarded.exchange);
-        budget.write(&mut head);
-        add_clamped(&mut head, clamped);
-        match whole::relay(session, &mut forwarded, reservation, request, self.limits.reply_bytes)
-            .await
+        let Relay { mut reply_head, mut forwarded, reservation, request, limits } = relay;
+        let (mut budget, reserved) = (reservation.budget(), reservation.reserved);
+        match whole::relay(session, &mut forwarded, reservation, request, limits.reply_bytes).await
         {
-            Whole::Complete(body) => {
+            Whole::Complete { body, at, charged } => {
                 forwarded.pool.release(forwarded.exchange).await;
-                let sent = replier.whole(session, head, body).await;
-                Ok(answered(200, if sent.is_ok() { Status::Complete } else { Status::CutByClient }))
+                budget.tokens_left =
+                    budget.tokens_left.saturating_add(reserved).saturating_sub(charged);
+                budget.write(&mut reply_head);
+                let own = spent + clock::instant().duration_since(at);
+                let _ = reply_head.insert_header("x-process-time", reply::seconds(own));
+                let written = replier.whole(session, reply_head, body).await;
+                Ok(answered(
+                    200,
+                    if written.is_ok() { Status::Complete } else { Status::CutByClient },
+                ))
             }
             Whole::Failed(failure) => {
                 Err(No { refusal: Refusal::Upstream(failure), budget: Some(budget) })
@@ -251,10 +310,10 @@ impl Proxy {
         let standing =
             self.settler.counters.standing(caller.user, day, replier.head.admitted_at).await;
         let standing = standing.map_err(|_| Refusal::QuotaUnavailable)?;
-        let upstreams = self.upstreams();
+        let current = self.current();
         let body = match &replier.head.endpoint {
-            Endpoint::Model(id) => models::one(&upstreams.catalog, &caller, id)?,
-            _ => models::list(&upstreams.catalog, &caller),
+            Endpoint::Model(id) => models::one(&current.upstreams.catalog, &caller, id)?,
+            _ => models::list(&current.upstreams.catalog, &caller),
         };
         let mut head = replier.head(200, replier.elapsed());
         Budget::of(&caller, standing, day, replier.head.admitted_at).write(&mut head);
@@ -291,7 +350,6 @@ impl Proxy {
             reserve::reserve(admission, Arc::clone(caller), &self.callers, counters, settler).await;
         match reserved {
             Ok(reservation) => {
-                self.settler.metrics.usage_admitted.increment(1);
                 self.settler.metrics.reservations_open.set(counters.open_leases() as f64);
                 Ok(reservation)
             }
@@ -320,18 +378,18 @@ impl Proxy {
         Answered { route, status, outcome: outcome_of(status) }
     }
 
-    fn stream_bounds(&self, started: std::time::Instant) -> stream::Bounds {
+    fn stream_bounds(&self, limits: &Limits, started: Instant) -> stream::Bounds {
         stream::Bounds {
-            event_bytes: self.limits.event_bytes,
-            keepalive: self.limits.keepalive_comment,
-            deadline: (started + self.limits.call_timeout).into(),
+            event_bytes: limits.event_bytes,
+            keepalive: limits.keepalive_comment,
+            deadline: (started + limits.call_timeout).into(),
             hard_stop: self.hard_stop.clone(),
             patience: self.listener.write_timeout,
         }
     }
 
-    fn upstreams(&self) -> Arc<Upstreams> {
-        Arc::clone(&self.upstreams.read().unwrap_or_else(PoisonError::into_inner))
+    fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -349,30 +407,20 @@ fn is_event_stream(forwarded: &Forwarded) -> bool {
         .is_none_or(|kind| !kind.contains("json") && !kind.contains("html"))
 }
 
-fn stream_head(
-    session: &ServerSession,
-    replier: &Replier<'_>,
-    forwarded: &Forwarded,
-    reservation: &Reservation,
-    spent: std::time::Duration,
-) -> pingora_http::ResponseHeader {
-    let mut head = replier.head(200, spent);
-    headers::add_upstream_reply(&mut head, &forwarded.exchange);
-    reservation.budget().write(&mut head);
-    add_clamped(&mut head, reservation.clamped.then_some(reservation.output_limit).flatten());
+fn make_stream_head(head: &mut ResponseHeader, version: http::Version) {
     let _ = head.insert_header(header::CACHE_CONTROL, "no-cache");
     let _ = head.insert_header("x-accel-buffering", "no");
     if !head.headers.contains_key(header::CONTENT_TYPE) {
         let _ = head.insert_header(header::CONTENT_TYPE, "text/event-stream");
     }
-    if session.req_header().version == http::Version::HTTP_11 {
+    if version == http::Version::HTTP_11 {
         let _ = head.insert_header(header::TRANSFER_ENCODING, "chunked");
     }
-    head
 }
 
-fn add_clamped(head: &mut pingora_http::ResponseHeader, limit: Option<u64>) {
-    if let Some(limit) = limit {
+/// Tells the caller the output limit that was sent in place of a larger one, or of none.
+fn add_clamped(head: &mut ResponseHeader, reservation: &Reservation) {
+    if let Some(limit) = reservation.output_limit.filter(|_| reservation.clamped) {
         let _ = head.insert_header("x-kx-clamped", limit);
     }
 }

@@ -49,7 +49,7 @@ impl Replier<'_> {
         let mut head =
             ResponseHeader::build(code, Some(24)).expect("a StatusCode is a valid status");
         let _ = head.insert_header("x-request-id", self.head.id.to_string());
-        let _ = head.insert_header("x-process-time", format!("{:.6}", spent.as_secs_f64()));
+        let _ = head.insert_header("x-process-time", seconds(spent));
         headers::add_cors(&mut head, self.head.origin.as_ref(), self.cors);
         head
     }
@@ -197,6 +197,12 @@ impl Budget {
             head.insert_header("x-ratelimit-reset-requests", go_duration(self.window_full_in_ms));
         let _ = head.insert_header("x-ratelimit-reset-tokens", go_duration(self.day_ends_in_ms));
     }
+}
+
+/// Seconds with microseconds, as `x-process-time` writes them.
+#[must_use]
+pub fn seconds(time: Duration) -> String {
+    format!("{:.6}", time.as_secs_f64())
 }
 
 /// A duration as OpenAI's reset headers write it: `12ms`, `1s`, `6m0s`, `1h0m0s`.

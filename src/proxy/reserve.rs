@@ -115,7 +115,7 @@ async fn admit(
             decided => return decided,
         }
     }
-    take(admission, caller, estimate::exact_prompt(admission.body, overhead), counters).await
+    take(admission, caller, exact_prompt(admission.body, admission.model), counters).await
 }
 
 async fn take(
@@ -161,6 +161,15 @@ async fn reload(
         return Err(Refusal::ModelNotAllowed(admission.body.model.clone()));
     }
     Ok(fresh)
+}
+
+/// The prompt counted exactly. A long one would hold up other calls on this thread, so it is
+/// counted where threads may block.
+#[must_use]
+pub fn exact_prompt(request: &ChatRequest<'_>, model: &Model) -> u64 {
+    const LONG: u64 = 128 * 1024;
+    let count = || estimate::exact_prompt(request, model.prompt_overhead_tokens);
+    if request.prompt.size.text_bytes > LONG { tokio::task::block_in_place(count) } else { count() }
 }
 
 fn refusal(refused: &Refused, caller: &Caller, day: Day, now: Timestamp) -> Refusal {

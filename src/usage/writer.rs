@@ -135,8 +135,7 @@ impl Writer {
     async fn commit(&mut self) {
         let count = self.pending.len().min(self.batch);
         let (entries, waiters): (Vec<Entry>, Vec<Waiter>) = self.pending.drain(..count).unzip();
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-        self.gauges.depth.set((count + self.pending.len() + self.queue.len()) as f64);
+        self.show_depth(count);
         let began = Instant::now();
         let written = self.store.journal(&entries).await;
         self.gauges.flush_seconds.record(began.elapsed());
@@ -153,6 +152,13 @@ impl Writer {
             }
             Err(e) => self.give_up(&entries, waiters, &e),
         }
+        self.show_depth(0);
+    }
+
+    /// What waits, with `committing` entries that are being written.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    fn show_depth(&self, committing: usize) {
+        self.gauges.depth.set((committing + self.pending.len() + self.queue.len()) as f64);
     }
 
     fn committed(&mut self, entries: &[Entry], waiters: Vec<Waiter>, written: &[Written]) {

@@ -95,12 +95,12 @@ fn play(steps: Vec<Step>) {
         match step {
             Step::Take { call, .. } if oracle.calls.contains_key(&call) => {}
             Step::Take { call, user, key, need } => {
-                take(&mut book, &mut oracle, call, (user, key), need)
+                take(&mut book, &mut oracle, call, (user, key), need);
             }
             Step::TakeAgain { call } => take_again(&mut book, &oracle, call),
             Step::Extend { call, want, least } => extend(&mut book, &mut oracle, call, want, least),
             Step::Settle { call, used, counted } => {
-                settle(&mut book, &mut oracle, call, used, counted)
+                settle(&mut book, &mut oracle, call, used, counted);
             }
             Step::Undo { call } => undo(&mut book, &mut oracle, call),
             Step::Wait { ms } => oracle.now += ms,

@@ -16,7 +16,10 @@ const COUNTERS: [(&str, &str); 8] = [
     ("knockx_tokens_total", "Billed tokens of settled calls; cached is a part of prompt."),
     ("knockx_cost_micro_dollars_total", "Cost of settled calls, in millionths of a US dollar."),
     ("knockx_quota_refusals_total", "Requests refused, by the limit that refused them."),
-    ("knockx_quota_overshoot_tokens_total", "Tokens an upstream billed beyond what was reserved."),
+    (
+        "knockx_quota_overshoot_tokens_total",
+        "Tokens charged past a limit, because an upstream billed more than was reserved.",
+    ),
     ("knockx_usage_admitted_total", "Calls admitted; each becomes one ledger row."),
     ("knockx_usage_persisted_total", "Ledger rows written."),
     ("knockx_retries_total", "Calls sent once more, before their first byte."),
@@ -27,7 +30,10 @@ const GAUGES: [(&str, &str); 5] = [
     ("knockx_streams_open", "Streams being relayed now."),
     ("knockx_reservations_open", "Calls that hold a reservation now."),
     ("knockx_usage_queue_depth", "Journal entries that wait to be written."),
-    ("knockx_upstream_up", "1 when the upstream can be used, 0 when not or not tried yet."),
+    (
+        "knockx_upstream_up",
+        "1 when the last try reached the upstream, 0 when it did not or none was made.",
+    ),
 ];
 
 const HISTOGRAMS: [(&str, &str, &[f64]); 6] = [
@@ -43,7 +49,7 @@ const HISTOGRAMS: [(&str, &str, &[f64]); 6] = [
     ),
     (
         "knockx_stream_duration_seconds",
-        "From the first byte of a stream to its end.",
+        "From a request's head to the end of its stream.",
         &[0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0],
     ),
     ("knockx_usage_flush_seconds", "Time to write one batch of the journal.", STORE_BUCKETS),

@@ -31,6 +31,7 @@ async fn a_stream_ends_with_done_and_shows_usage_only_when_asked() {
         .ask(&key, &body("Hello!", r#","stream":true,"stream_options":{"include_usage":true}"#))
         .await;
     assert!(unasked.is_done() && asked.is_done());
+    assert!(unasked.whole && asked.whole, "the body ends as HTTP says it should");
     assert!(!unasked.text().contains("\"usage\""), "{}", unasked.text());
     assert_eq!(asked.events().len(), unasked.events().len() + 1, "just the usage chunk more");
     assert_eq!(unasked.answer(), asked.answer());

@@ -69,7 +69,7 @@ async fn bodies_that_cannot_be_read_are_400_and_cost_nothing() {
     }
     let not_utf8 = raw::head(&key.text, "Content-Length: 3\r\nConnection: close\r\n\r\n");
     let mut raw = Raw::connect(gw.addr()).await;
-    let reply = raw.send(not_utf8).await.send([b'{', 0xff, b'}']).await.to_end().await;
+    let reply = raw.send(not_utf8).await.send([b'{', 0xff, b'}']).await.everything().await;
     assert_eq!(statuses(&reply), [400], "{reply}");
     assert_eq!(gw.used(key.user).await, (0, 0));
     assert_eq!(gw.simulator.log.totals().requests, 0);
@@ -128,13 +128,13 @@ fn sized(filling: usize) -> String {
 async fn send(addr: &std::net::SocketAddr, key: &str, text: &str, piece: usize) -> String {
     let mut raw = Raw::connect(*addr).await;
     if piece == 0 {
-        return raw.send(raw::chat(key, "Connection: close\r\n", text)).await.to_end().await;
+        return raw.send(raw::chat(key, "Connection: close\r\n", text)).await.everything().await;
     }
     raw.send(raw::head(key, "Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
     for chunk in text.as_bytes().chunks(piece) {
         raw.send(format!("{:x}\r\n", chunk.len())).await.send(chunk).await.send("\r\n").await;
     }
-    raw.send("0\r\n\r\n").await.to_end().await
+    raw.send("0\r\n\r\n").await.everything().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,7 +163,7 @@ async fn bodies_over_the_limit_are_413_and_not_read() {
         sent += chunk.len();
     }
     assert!(sent < 64 << 20, "{sent} bytes were taken in");
-    assert_eq!(statuses(&raw.to_end().await), [413]);
+    assert_eq!(statuses(&raw.everything().await), [413]);
     // One at the limit is fine, a small one sent in too large a hurry as well.
     let least = sized(0).len();
     assert_eq!(statuses(&send(&gw.addr(), &key.text, &sized(100_000 - least), 0).await), [200]);
@@ -180,6 +180,6 @@ async fn a_refusal_can_be_read_while_the_body_is_still_being_sent() {
     let head = raw::head("sk-kx-wrong", &format!("Content-Length: {}\r\n\r\n", text.len()));
     raw.send(head).await;
     raw.stream.write_all(text.as_bytes()).await.expect("the rest is taken in for a moment");
-    assert_eq!(statuses(&raw.to_end().await), [401]);
+    assert_eq!(statuses(&raw.everything().await), [401]);
     gw.finish().await;
 }

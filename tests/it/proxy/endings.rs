@@ -105,6 +105,19 @@ async fn upstream_failures_before_the_first_byte_are_errors_and_cost_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_no_client_could_read_is_an_error_and_costs_nothing() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    for fault in ["garbage", "empty", "cut"] {
+        let reply = gw.chat(&key, &body("hi", "")).header("x-sim-fault", fault).send().await;
+        assert_eq!((reply.status, reply.code().as_str()), (502, "upstream_bad_reply"), "{fault}");
+        let charge = charge_of(&gw, reply.header("x-request-id")).await;
+        assert_eq!((charge.status, charge.tokens.total()), (Status::Failed, 0), "{fault}");
+    }
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_next_upstream_is_tried_before_the_first_byte() {
     let upstreams = "[[upstreams]]\nname = \"dead\"\nbase_url = \"http://127.0.0.1:9/v1\"\napi_key = \"x\"\n\
         [[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\napi_key = \"sim-test-key\"\n";

@@ -46,12 +46,12 @@ async fn at_every_grant_the_sum_is_within_the_limit_and_at_the_end_all_books_agr
 
 /// Streams and whole answers, some broken by the upstream, some left by the caller.
 async fn one_call(gw: &Gateway, key: &Key, number: u64) {
-    let members = if number % 3 == 0 { "" } else { r#","stream":true"# };
+    let members = if number.is_multiple_of(3) { "" } else { r#","stream":true"# };
     let fault = FAULTS[usize::try_from(number).unwrap() % FAULTS.len()];
     let text = body(&format!("call {number}"), members);
     let mut open =
         gw.chat(key, &text).header("x-sim-fault", fault).header("x-sim-token-ms", "1").open().await;
-    if number % 7 == 0 {
+    if number.is_multiple_of(7) {
         open.next().await;
         return;
     }

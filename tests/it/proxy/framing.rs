@@ -12,7 +12,7 @@ fn smuggled(key: &Key) -> String {
 /// Sends `shape` with a good call behind it: there is one reply, and no call.
 async fn refused(gw: &Gateway, key: &Key, shape: &str, status: u16) {
     let mut raw = Raw::connect(gw.addr()).await;
-    let reply = raw.send(format!("{shape}{}", smuggled(key))).await.to_end().await;
+    let reply = raw.send(format!("{shape}{}", smuggled(key))).await.everything().await;
     assert_eq!(statuses(&reply), [status], "{shape:?}: {reply}");
     assert!(reply.to_lowercase().contains("\r\nconnection: close\r\n"), "{shape:?}: {reply}");
     assert!(reply.contains(r#""type":"invalid_request_error""#), "{shape:?}: {reply}");
@@ -155,7 +155,7 @@ async fn good_chunks_are_one_body_and_nothing_behind_them_is_read() {
     let head = raw::head(&key.text, "Transfer-Encoding: chunked\r\n\r\n");
     let mut raw = Raw::connect(gw.addr()).await;
     let all = format!("\r\n{head}{chunked}{}", smuggled(&key));
-    let reply = raw.send(all).await.to_end().await;
+    let reply = raw.send(all).await.everything().await;
     assert_eq!(statuses(&reply), [200], "{reply}");
     assert_eq!(gw.simulator.log.totals().requests, 1);
     gw.finish().await;
@@ -180,7 +180,7 @@ async fn pipelined_requests_are_answered_in_order() {
         for bytes in all.as_bytes().chunks(piece) {
             raw.send(bytes).await;
         }
-        let replies = raw.to_end().await;
+        let replies = raw.everything().await;
         assert_eq!(statuses(&replies), [404, 200, 404, 200, 404, 400], "{piece}: {replies}");
         let order: Vec<_> = ["`none-1`", "[DONE]", "`none-2`", "chat.completion\"", "`none-3`"]
             .iter()
@@ -198,7 +198,7 @@ async fn a_refused_body_is_no_next_request() {
     let inner = smuggled(&key);
     let head = raw::head("sk-kx-wrong", &format!("Content-Length: {}\r\n\r\n", inner.len()));
     let mut raw = Raw::connect(gw.addr()).await;
-    let reply = raw.send(format!("{head}{inner}{inner}")).await.to_end().await;
+    let reply = raw.send(format!("{head}{inner}{inner}")).await.everything().await;
     assert_eq!(statuses(&reply), [401], "{reply}");
     assert_eq!(gw.simulator.log.totals().requests, 0);
     gw.finish().await;
@@ -219,11 +219,11 @@ async fn a_body_is_asked_for_only_from_a_caller_who_may_send_it() {
     let mut caller = Raw::connect(gw.addr()).await;
     let asked = caller.send(raw::head(&key.text, &fields)).await.until("\r\n\r\n").await;
     assert_eq!(statuses(&asked), [100], "{asked}");
-    let reply = caller.send(&text).await.to_end().await;
+    let reply = caller.send(&text).await.everything().await;
     assert_eq!(statuses(&reply), [200], "{reply}");
     let mut old = Raw::connect(gw.addr()).await;
     let head = raw::head(&key.text, &fields).replace("HTTP/1.1", "HTTP/1.0");
-    let reply = old.send(format!("{head}{text}")).await.to_end().await;
+    let reply = old.send(format!("{head}{text}")).await.everything().await;
     assert_eq!(statuses(&reply), [200], "no interim answer to HTTP/1.0: {reply}");
     gw.finish().await;
 }
@@ -237,13 +237,13 @@ async fn heads_over_the_bounds_are_431() {
     let many = "x: 1\r\n".repeat(400);
     for fields in [long.as_str(), many.as_str()] {
         let mut raw = Raw::connect(gw.addr()).await;
-        let reply = raw.send(raw::chat(&key.text, fields, &text)).await.to_end().await;
+        let reply = raw.send(raw::chat(&key.text, fields, &text)).await.everything().await;
         assert_eq!(statuses(&reply), [431], "{reply}");
     }
     // A head without an end is refused at the bound, not at its end.
     let mut endless = Raw::connect(gw.addr()).await;
     let reply = endless.send("GET / HTTP/1.1\r\nx: ").await.send("a".repeat(9000)).await;
-    assert_eq!(statuses(&reply.to_end().await), [431]);
+    assert_eq!(statuses(&reply.everything().await), [431]);
     let within = format!("x-long: {}\r\n", "a".repeat(7000));
     let reply = gw.chat(&key, &text).header("x-long", &within[8..7000]).send().await;
     assert_eq!(reply.status, 200);
@@ -258,12 +258,16 @@ async fn nothing_is_upgraded() {
     let h2c = "Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n";
     for fields in [upgrade, h2c] {
         let mut raw = Raw::connect(gw.addr()).await;
-        let reply = raw.send(raw::chat(&key.text, fields, &body("hi", ""))).await.to_end().await;
+        let reply =
+            raw.send(raw::chat(&key.text, fields, &body("hi", ""))).await.everything().await;
         assert_eq!(statuses(&reply), [200], "{reply}");
     }
     let mut raw = Raw::connect(gw.addr()).await;
-    let reply =
-        raw.send("OPTIONS * HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n").await.to_end().await;
+    let reply = raw
+        .send("OPTIONS * HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n")
+        .await
+        .everything()
+        .await;
     assert!(matches!(statuses(&reply)[..], [200..500]), "{reply}");
     assert_eq!(Call::get(gw.addr(), "/health/ping").send().await.status, 200);
     gw.finish().await;

@@ -10,3 +10,4 @@ mod quotas;
 mod rights;
 mod routes;
 mod slow;
+mod tls;

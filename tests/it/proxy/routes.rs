@@ -57,7 +57,7 @@ async fn no_spelling_of_a_path_reaches_what_another_does() {
                 text.len()
             ))
             .await
-            .to_end()
+            .everything()
             .await;
         assert!(matches!(statuses(&reply)[..], [404 | 405]), "{path}: {reply}");
         if path.starts_with("/v1") {
@@ -114,7 +114,7 @@ async fn every_kind_of_bad_key_is_401_and_costs_nothing() {
     ] {
         for route in ["POST /v1/chat/completions", "GET /v1/models"] {
             let call = format!("{route} HTTP/1.1\r\nHost: g\r\n{fields}Connection: close\r\n\r\n");
-            let reply = Raw::connect(gw.addr()).await.send(call).await.to_end().await;
+            let reply = Raw::connect(gw.addr()).await.send(call).await.everything().await;
             assert_eq!(statuses(&reply), [401], "{fields}: {reply}");
             assert!(reply.contains(says), "{fields}: {reply}");
             assert!(reply.to_lowercase().contains("www-authenticate: bearer"), "{reply}");

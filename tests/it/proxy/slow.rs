@@ -17,7 +17,7 @@ async fn a_head_that_does_not_come_or_drips_is_408() {
     let gw = gateway().listener("header_timeout = 0.3\nkeepalive = 0.3").start().await;
     let started = Instant::now();
     for begun in ["", "POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\n"] {
-        let reply = Raw::connect(gw.addr()).await.send(begun).await.to_end().await;
+        let reply = Raw::connect(gw.addr()).await.send(begun).await.everything().await;
         assert_eq!(statuses(&reply), [408], "{reply}");
     }
     let mut dripping = TcpStream::connect(gw.addr()).await.unwrap();
@@ -30,7 +30,7 @@ async fn a_head_that_does_not_come_or_drips_is_408() {
     for (begun, expected) in [("", vec![200]), ("GET /health", vec![200, 408])] {
         let mut raw = Raw::connect(gw.addr()).await;
         let ping = format!("GET /health/ping HTTP/1.1\r\nHost: g\r\n\r\n{begun}");
-        let replies = raw.send(ping).await.to_end().await;
+        let replies = raw.send(ping).await.everything().await;
         assert_eq!(statuses(&replies), expected, "{replies}");
     }
     gw.finish().await;
@@ -44,7 +44,7 @@ async fn a_body_that_does_not_come_is_408() {
         ["Content-Length: 100\r\n\r\n{\"model\"", "Transfer-Encoding: chunked\r\n\r\n8\r\n{\"mo"]
     {
         let mut raw = Raw::connect(gw.addr()).await;
-        let reply = raw.send(raw::head(&key.text, framing)).await.to_end().await;
+        let reply = raw.send(raw::head(&key.text, framing)).await.everything().await;
         assert_eq!(statuses(&reply), [408], "{reply}");
     }
     assert_eq!(gw.used(key.user).await, (0, 0));
@@ -60,7 +60,7 @@ async fn connections_over_the_bound_are_closed_and_the_others_served() {
     let mut second = Raw::connect(gw.addr()).await;
     first.send(ping).await.until("200 OK").await;
     second.send(ping).await.until("200 OK").await;
-    assert_eq!(Raw::connect(gw.addr()).await.to_end().await, "", "closed at once");
+    assert_eq!(Raw::connect(gw.addr()).await.everything().await, "", "closed at once");
     first.send(ping).await.until("200 OK").await;
     drop(first);
     soon("a place is free again", || async {
@@ -147,7 +147,7 @@ async fn a_half_sent_head_or_body_that_ends_is_no_call() {
         let mut raw = Raw::connect(gw.addr()).await;
         raw.send(&whole.as_bytes()[..cut]).await;
         raw.stream.shutdown().await.unwrap();
-        let reply = raw.to_end().await;
+        let reply = raw.everything().await;
         assert!(matches!(statuses(&reply)[..], [] | [400]), "{cut}: {reply}");
     }
     assert_eq!(gw.simulator.log.totals().requests, 0);

@@ -58,7 +58,6 @@ pub struct Builder {
     settings: Settings,
     limits: String,
     listener: String,
-    model: String,
     upstreams: Option<String>,
 }
 
@@ -86,7 +85,6 @@ pub fn gateway() -> Builder {
         settings: Settings::default(),
         limits: String::new(),
         listener: String::new(),
-        model: String::new(),
         upstreams: None,
     }
 }
@@ -113,12 +111,6 @@ impl Builder {
     /// Lines of `[listener]`.
     pub fn listener(mut self, lines: &str) -> Self {
         let _ = writeln!(self.listener, "{lines}");
-        self
-    }
-
-    /// Lines of the model `grok-4.3`.
-    pub fn model(mut self, lines: &str) -> Self {
-        let _ = writeln!(self.model, "{lines}");
         self
     }
 
@@ -153,7 +145,7 @@ impl Builder {
             self.upstreams.as_deref().unwrap_or(default).replace("{simulator}", simulator);
         let names: Vec<_> = upstreams.lines().filter_map(|l| l.strip_prefix("name = ")).collect();
         let routes: Vec<_> = names.iter().map(|name| format!("{{ name = {name} }}")).collect();
-        let (limits, listener, model) = (&self.limits, &self.listener, &self.model);
+        let (limits, listener) = (&self.limits, &self.listener);
         let routes = routes.join(", ");
         let database = format!("sqlite:{}", folder.path().join("knockx.db").display());
         let plans: String = self.plans.iter().map(Plan::table).collect();
@@ -161,7 +153,7 @@ impl Builder {
             "host = \"127.0.0.1\"\nport = 0\n[listener]\n{listener}\n[limits]\n{limits}\n[database]\nurl = {database:?}\n\
              {upstreams}\n\
              [[models]]\nid = \"grok-4.3\"\naliases = [\"grok-latest\"]\nupstreams = [{routes}]\ncontext_tokens = 1000000\n\
-             prices = {{ input = 1.25, cached_input = 0.20, output = 2.50 }}\nowned_by = \"xai\"\n{model}\n\
+             prices = {{ input = 1.25, cached_input = 0.20, output = 2.50 }}\nowned_by = \"xai\"\n\
              [[models]]\nid = \"grok-4.20-0309-reasoning\"\nupstreams = [{routes}]\ncontext_tokens = 1000000\n\
              prices = {{ input = 1.25, cached_input = 0.20, output = 2.50 }}\nowned_by = \"xai\"\nhidden_reasoning = true\n\
              {plans}"

@@ -44,7 +44,7 @@ impl Raw {
     }
 
     /// Everything until the peer closes.
-    pub async fn to_end(&mut self) -> String {
+    pub async fn everything(&mut self) -> String {
         let mut all = Vec::new();
         let read = tokio::time::timeout(SOON, self.stream.read_to_end(&mut all)).await;
         let text = String::from_utf8_lossy(&all).into_owned();

@@ -1,0 +1,196 @@
+//! The words and the program agree: links lead somewhere, and every name in one is in the other.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// The README and everything in `docs/`.
+fn pages() -> Vec<PathBuf> {
+    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let is_page = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "md");
+    docs.filter(is_page).chain([root().join("README.md")]).collect()
+}
+
+/// Every stretch of `text` that begins with `start` and goes on with characters that `goes_on` takes.
+fn names<'a>(text: &'a str, start: &str, goes_on: impl Fn(char) -> bool) -> BTreeSet<&'a str> {
+    let end = |rest: &str| rest.find(|c| !goes_on(c)).unwrap_or(rest.len());
+    text.match_indices(start).map(|(at, _)| &text[at..at + end(&text[at..])]).collect()
+}
+
+/// What stands in backticks in the first cell of each row of a table.
+fn first_cells(text: &str) -> Vec<&str> {
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.filter_map(|row| row[2..].split(" | ").next());
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading() {
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split(')').next().unwrap();
+            if target.contains("://") {
+                continue;
+            }
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let file =
+                if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            assert!(file.exists(), "{}: {target} is not there", page.display());
+            if !heading.is_empty() {
+                let anchors = anchors(&fs::read_to_string(&file).unwrap());
+                assert!(anchors.contains(heading), "{}: {target} has no heading", page.display());
+            }
+        }
+    }
+}
+
+/// The headings of a page as GitHub names them in links.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter_map(|line| line.strip_prefix('#'));
+    let kept = |c: &char| c.is_alphanumeric() || *c == '-' || *c == ' ' || *c == '_';
+    let anchor = |heading: &str| {
+        let heading = heading.trim_start_matches('#').trim().to_lowercase();
+        heading.chars().filter(kept).collect::<String>().replace(' ', "-")
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn every_page_is_linked_from_the_readme() {
+    let readme = text("README.md");
+    for page in pages().iter().filter(|page| !page.ends_with("README.md")) {
+        let name = page.file_name().unwrap().to_str().unwrap();
+        assert!(readme.contains(&format!("](docs/{name})")), "{name} is not linked");
+    }
+}
+
+#[test]
+fn every_series_is_described_and_every_described_series_exists() {
+    let word = |c: char| c.is_ascii_lowercase() || c == '_';
+    let source = text("src/telemetry/metrics/mod.rs");
+    let page = text("docs/metrics.md");
+    let exist = names(&source, "knockx_", word);
+    let tabled: BTreeSet<&str> =
+        first_cells(&page).into_iter().filter(|name| name.starts_with("knockx_")).collect();
+    assert_eq!(exist, tabled);
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        let unknown: Vec<_> = names(&text, "knockx_", word).difference(&exist).copied().collect();
+        assert!(unknown.is_empty(), "{}: no such series: {unknown:?}", page.display());
+    }
+}
+
+#[test]
+fn every_code_of_a_refusal_is_explained() {
+    let page = text("docs/errors.md");
+    let sources = [
+        "src/proxy/refusal.rs",
+        "src/proxy/stream.rs",
+        "src/openai/error.rs",
+        "src/control/api_error.rs",
+    ];
+    for source in sources {
+        let program = text(source);
+        let is_code = |word: &&str| {
+            word.contains('_') && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        };
+        for code in program.split('"').skip(1).step_by(2).filter(is_code) {
+            assert!(
+                page.contains(&format!("`{code}`")),
+                "{source}: {code} is not in docs/errors.md"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_variable_of_the_readme_is_one_and_none_is_missing() {
+    let readme = text("README.md");
+    let known = text("src/config/layers.rs")
+        + &text("src/config/catalog.rs")
+        + &text("config/default.toml");
+    let is_variable = |word: &&str| word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+    let tabled: BTreeSet<&str> = first_cells(&readme).into_iter().filter(is_variable).collect();
+    for name in &tabled {
+        assert!(known.contains(&format!("\"{name}\"")), "{name} is not a variable of the config");
+    }
+    let layers = text("src/config/layers.rs");
+    let (_, list) = layers.split_once("const SHORT_NAMES").unwrap();
+    let (list, _) = list.split_once("];").unwrap();
+    for name in list.split('"').skip(1).step_by(4) {
+        assert!(tabled.contains(name), "{name} is not in the README");
+    }
+}
+
+#[test]
+fn every_section_of_the_defaults_is_in_the_readme() {
+    let readme = text("README.md");
+    for header in text("config/default.toml").lines().filter(|line| line.starts_with('[')) {
+        assert!(readme.contains(&format!("`{header}`")), "{header} is not in the README");
+    }
+}
+
+#[test]
+fn every_command_is_in_the_readme_and_every_command_of_the_readme_exists() {
+    let readme = text("README.md");
+    let mut tabled = BTreeSet::new();
+    for cell in first_cells(&readme).into_iter().filter_map(|cell| cell.strip_prefix("knockx ")) {
+        match cell.split_once(' ') {
+            None => drop(tabled.insert(cell.to_owned())),
+            Some((noun, verbs)) => {
+                tabled.extend(verbs.split("\\|").map(|verb| format!("{noun} {verb}")));
+            }
+        }
+    }
+    assert_eq!(tabled, commands());
+}
+
+/// The program's commands, `noun verb` where they have verbs.
+fn commands() -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for command in listed(&[]) {
+        let verbs = listed(&[&command]);
+        if verbs.is_empty() {
+            all.insert(command);
+        } else {
+            all.extend(verbs.iter().map(|verb| format!("{command} {verb}")));
+        }
+    }
+    all
+}
+
+/// What `--help` lists under "Commands:".
+fn listed(command: &[&str]) -> Vec<String> {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_knockx")).args(command).arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let Some((_, list)) = help.split_once("\nCommands:\n") else { return Vec::new() };
+    let rows = list.lines().take_while(|line| !line.is_empty());
+    let names = rows.filter_map(|row| row.split_whitespace().next().map(str::to_owned));
+    names.filter(|name| name != "help").collect()
+}
+
+#[test]
+fn every_flag_and_fault_of_the_simulator_is_described() {
+    let page = text("docs/simulator.md");
+    let output = Command::new(env!("CARGO_BIN_EXE_knockx")).args(["simulate", "--help"]).output();
+    let help = String::from_utf8(output.unwrap().stdout).unwrap();
+    for flag in names(&help, "--", |c| c.is_ascii_lowercase() || c == '-') {
+        assert!(flag == "--help" || page.contains(&format!("`{flag} ")), "{flag} is not described");
+    }
+    for fault in knockx::simulator::fault::NAMES.split_whitespace() {
+        let name = fault.split(['=', '[']).next().unwrap();
+        let described = [format!("`{name}`"), format!("`{name}=")];
+        assert!(described.iter().any(|d| page.contains(d.as_str())), "{name} is not described");
+    }
+}
