@@ -4,6 +4,7 @@
 
 pub mod id;
 pub mod plan;
+pub mod limit;
 pub mod user;
 pub mod key;
 pub mod password;

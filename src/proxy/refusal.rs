@@ -3,9 +3,9 @@
 //! Nothing below this boundary knows HTTP, and nothing else in the data plane picks a status.
 //! Shapes and codes are OpenAI's (platform error reference); `docs/errors.md` lists them for callers.
 
+use crate::account::limit::LimitKind;
 use crate::openai::error::ErrorBody;
 use crate::openai::request::BadBody;
-use crate::quota::counters::LimitKind;
 use std::borrow::Cow;
 
 /// Why a call was not answered.

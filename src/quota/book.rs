@@ -2,11 +2,12 @@
 //!
 //! A [`Book`] is also the model that any other back end is tested against.
 
-use super::counters::{Claim, Extended, Grant, LimitKind, Refused, Scope, Standing};
+use super::counters::{Claim, Extended, Grant, Refused, Scope, Standing};
 use super::rules::{Debit, What};
 use crate::account::charge::Charge;
 use crate::account::day::Day;
 use crate::account::id::{RequestId, UserId};
+use crate::account::limit::LimitKind;
 use crate::account::plan::Window;
 use crate::store::Used;
 use jiff::Timestamp;

@@ -4,6 +4,7 @@ use super::rules::Debit;
 use crate::account::charge::{Charge, Lease};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, RequestId, UserId};
+use crate::account::limit::LimitKind;
 use crate::store::Used;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -95,15 +96,6 @@ pub struct Refused {
     pub standing: Standing,
 }
 
-/// Which limit a debit belongs to; also the metric label of a refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LimitKind {
-    Window,
-    RequestsPerDay,
-    TokensPerDay,
-    ConcurrentStreams,
-}
-
 /// A user's numbers at one moment. Limits are the caller's business.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -127,21 +119,4 @@ pub struct CountersError;
 pub enum Scope {
     User(UserId),
     Key(KeyId),
-}
-
-impl LimitKind {
-    /// Every kind, for metrics seeded at zero.
-    pub const ALL: [Self; 4] =
-        [Self::Window, Self::RequestsPerDay, Self::TokensPerDay, Self::ConcurrentStreams];
-
-    /// The metric label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Window => "window",
-            Self::RequestsPerDay => "requests_per_day",
-            Self::TokensPerDay => "tokens_per_day",
-            Self::ConcurrentStreams => "concurrent_streams",
-        }
-    }
 }

@@ -1,8 +1,9 @@
 //! The policy, pure: who asks for what, when, becomes a list of debits.
 
-use super::counters::{LimitKind, Scope};
+use super::counters::Scope;
 use crate::account::caller::Caller;
 use crate::account::day::Day;
+use crate::account::limit::LimitKind;
 use crate::account::plan::Window;
 use jiff::Timestamp;
 

@@ -6,6 +6,7 @@
 #![allow(clippy::pedantic, reason = "tests are read as prose")]
 
 mod support;
+mod layering;
 mod docs;
 mod backends;
 mod proxy;

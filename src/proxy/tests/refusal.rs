@@ -21,7 +21,7 @@ fn check(refusal: Refusal, expected: &Row<'_>) {
     assert_eq!(found, *expected, "{shown}");
     let message = &answer.body.message;
     assert!(message.ends_with('.') || message.contains("YOUR_KEY"), "{message}");
-    let json: serde_json::Value = serde_json::from_slice(answer.body.to_json().as_bytes()).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&answer.body.to_json()).unwrap();
     let mut members: Vec<_> = json["error"].as_object().unwrap().keys().collect();
     members.sort();
     assert_eq!(members, ["code", "message", "param", "type"], "{shown}");

@@ -4,7 +4,7 @@
 //! exists from the start with 0. Nothing here is process-wide: whoever counts is given a `Metrics`.
 
 use super::labels::{Outcome, RedisOp, Route, StoreOp, TokenKind};
-use crate::quota::counters::LimitKind;
+use crate::account::limit::LimitKind;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,

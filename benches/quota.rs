@@ -1,0 +1,135 @@
+//! What quota costs a call, with one user and with many: `cargo bench --bench quota`.
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use knockx::account::caller::Caller;
+use knockx::account::charge::{Charge, Lease, Source, Status, TokenCount};
+use knockx::account::id::{KeyId, PlanId, RequestId, UserId};
+use knockx::account::key::{KeyDigest, KeyLimits};
+use knockx::account::plan::{PlanLimits, Window};
+use knockx::account::user::UserStatus;
+use knockx::quota::book::Book;
+use knockx::quota::counters::Claim;
+use knockx::quota::rules::{self, Need};
+use std::hint::black_box;
+
+const NEED: Need = Need { prompt: 500, output: 256, least_output: 1, stream: true, sliced: true };
+const MANY: usize = 100_000;
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_780_000_000).expect("in range")
+}
+
+fn caller() -> Caller {
+    let user = UserId::new();
+    Caller {
+        user,
+        key: KeyId::from(user.to_string().as_str()),
+        digest: KeyDigest([0; 32]),
+        user_status: UserStatus::Active,
+        key_revoked: false,
+        key_expires_at: None,
+        key_limits: KeyLimits::default(),
+        plan: PlanId::from("plan"),
+        plan_limits: PlanLimits {
+            tokens_per_day: u64::MAX / 4,
+            requests_per_day: u64::MAX / 4,
+            // Every request is let through: what is measured is the taking, not the refusing.
+            window: Window { capacity: 1_000_000, refill_seconds: 1 },
+            concurrent_streams: u32::MAX,
+            models: None,
+            time_zone: TimeZone::UTC,
+        },
+        version: 1,
+    }
+}
+
+fn claim(caller: &Caller) -> Claim {
+    let (day, debits) = rules::debits(caller, NEED, now());
+    let lease = Lease {
+        request: RequestId::new(),
+        user: caller.user,
+        key: caller.key.clone(),
+        version: 1,
+        model: "grok-4.3".into(),
+        day,
+        reserved: 0,
+        admitted_at: now(),
+    };
+    Claim { lease, debits }
+}
+
+fn charge(lease: &Lease) -> Charge {
+    Charge {
+        request: lease.request,
+        user: lease.user,
+        key: lease.key.clone(),
+        model: lease.model.clone(),
+        upstream: "xai".into(),
+        day: lease.day,
+        admitted_at: lease.admitted_at,
+        tokens: TokenCount { prompt: 450, cached: 0, completion: 100, reasoning: 0 },
+        cost_micro_dollars: 1,
+        status: Status::Complete,
+        source: Source::Reported,
+        counted: true,
+        first_token_ms: None,
+        total_ms: 1,
+    }
+}
+
+/// A book in which each caller has one finished and one open call.
+fn filled(callers: &[Caller]) -> Book {
+    let mut book = Book::default();
+    for caller in callers {
+        let (done, open) = (claim(caller), claim(caller));
+        for claim in [&done, &open] {
+            book.take(claim, now()).expect("the plan is wide");
+        }
+        book.settle(&charge(&done.lease));
+    }
+    book
+}
+
+fn rules(c: &mut Criterion) {
+    let caller = caller();
+    c.bench_function("debits of a call", |b| {
+        b.iter(|| rules::debits(black_box(&caller), NEED, now()));
+    });
+}
+
+fn book(c: &mut Criterion) {
+    for users in [1, MANY] {
+        let callers: Vec<Caller> = (0..users).map(|_| caller()).collect();
+        let mut book = filled(&callers);
+        let mut group = c.benchmark_group(format!("book of {users} users"));
+        let mut turn = 0_usize;
+        let mut next = || {
+            // A stride that visits every caller keeps the cache from being warm for one.
+            turn = (turn + 7_919) % users;
+            claim(&callers[turn])
+        };
+        group.bench_function("take, extend, settle", |b| {
+            b.iter_batched(
+                &mut next,
+                |claim| {
+                    let granted = book.take(&claim, now()).is_ok();
+                    let extended = book.extend(claim.lease.request, 256, 1);
+                    let settled = book.settle(&charge(&claim.lease));
+                    assert!(granted && settled.is_some());
+                    extended
+                },
+                BatchSize::SmallInput,
+            );
+        });
+        let lease = claim(&callers[0]).lease;
+        group.bench_function("standing", |b| {
+            b.iter(|| book.standing(black_box(lease.user), lease.day, now()));
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, rules, book);
+criterion_main!(benches);

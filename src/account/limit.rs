@@ -1,0 +1,27 @@
+//! The kinds of limits that a plan or a key sets.
+
+/// Which limit a call ran into; also the metric label of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LimitKind {
+    Window,
+    RequestsPerDay,
+    TokensPerDay,
+    ConcurrentStreams,
+}
+
+impl LimitKind {
+    /// Every kind, for metrics seeded at zero.
+    pub const ALL: [Self; 4] =
+        [Self::Window, Self::RequestsPerDay, Self::TokensPerDay, Self::ConcurrentStreams];
+
+    /// The metric label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Window => "window",
+            Self::RequestsPerDay => "requests_per_day",
+            Self::TokensPerDay => "tokens_per_day",
+            Self::ConcurrentStreams => "concurrent_streams",
+        }
+    }
+}

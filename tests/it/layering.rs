@@ -1,0 +1,237 @@
+//! The rules that keep the map in `src/lib.rs` true: arrows point down, and each thing that must
+//! exist once has one owner. Comments and tests do not count.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// One source file without its comments and tests, by its path below `src`.
+struct Source {
+    path: String,
+    code: String,
+}
+
+impl Source {
+    /// The module of the crate it belongs to.
+    fn module(&self) -> &str {
+        self.path.split(['/', '.']).next().unwrap()
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        self.code.lines()
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    collect(&root, &mut paths);
+    let source = |path: &PathBuf| Source {
+        path: path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(),
+        code: code(&std::fs::read_to_string(path).unwrap()),
+    };
+    paths.iter().map(source).collect()
+}
+
+fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let is_test = name == "tests" || name.ends_with("_tests") || name == "scripted";
+        if path.is_dir() && !is_test {
+            collect(&path, paths);
+        } else if path.extension().is_some_and(|kind| kind == "rs") && !is_test {
+            paths.push(path);
+        }
+    }
+}
+
+/// The part before the tests, comments blanked; a `//` inside a string keeps what is before it.
+fn code(text: &str) -> String {
+    let tests = ["\n#[cfg(test)]\nmod tests {", "\n#[cfg(test)]\n#[path"];
+    let end = tests.iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
+    let line = |line: &str| match line.trim_start() {
+        comment if comment.starts_with("//") => String::new(),
+        _ => line.split(" // ").next().unwrap_or_default().to_owned(),
+    };
+    text[..end].lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Modules as `lib.rs` lists them, from the top down.
+fn map() -> Vec<String> {
+    let lib = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs"));
+    let lib = lib.unwrap();
+    let name = |line: &str| line.strip_prefix("pub mod ")?.strip_suffix(';').map(str::to_owned);
+    lib.lines().filter_map(name).collect()
+}
+
+/// The crate's modules that a line names.
+fn named(line: &str) -> Vec<&str> {
+    let name = |rest: &'_ str| rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+    line.split("crate::")
+        .skip(1)
+        .map(|rest| &rest[..name(rest).unwrap_or(rest.len())])
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+#[test]
+fn arrows_point_down() {
+    let map = map();
+    let place: BTreeMap<&str, usize> =
+        map.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
+    assert!(place.len() > 10, "lib.rs lists the modules: {map:?}");
+    for source in sources() {
+        let Some(from) = place.get(source.module()) else {
+            assert!(["lib.rs", "main.rs"].contains(&source.path.as_str()), "{}", source.path);
+            continue;
+        };
+        for line in source.lines() {
+            for name in named(line) {
+                let to = place.get(name).unwrap_or_else(|| panic!("{}: {line}", source.path));
+                assert!(from <= to, "{} names {name}, which is above it: {line}", source.path);
+            }
+        }
+    }
+}
+
+/// A call works while the store sleeps and the control plane is down, and the other way round.
+#[test]
+fn the_planes_meet_only_below() {
+    for (module, others) in
+        [("proxy", ["control", "store", "usage"]), ("control", ["proxy", "upstream", "simulator"])]
+    {
+        for source in sources().iter().filter(|source| source.module() == module) {
+            for line in source.lines() {
+                let other = named(line).into_iter().find(|name| others.contains(name));
+                assert_eq!(other, None, "{}: {line}", source.path);
+            }
+        }
+    }
+}
+
+/// What only some files may say: the words, the files (or folders, with a slash), and why a file
+/// that is not the owner may say it too.
+struct Rule {
+    what: &'static str,
+    words: &'static [&'static str],
+    owners: &'static [&'static str],
+    exceptions: &'static [(&'static str, &'static str)],
+}
+
+const RULES: &[Rule] = &[
+    Rule { what: "SQL", words: &["sqlx"], owners: &["store/"], exceptions: &[] },
+    Rule {
+        what: "the environment",
+        words: &["std::env", "env::var"],
+        owners: &["config/"],
+        exceptions: &[("cli/demo.rs", "asks for the folder of temporary files only")],
+    },
+    Rule {
+        what: "the clock",
+        words: &["Timestamp::now", "SystemTime", "Instant::now", "now_v7", "Zoned::now"],
+        owners: &["clock.rs"],
+        exceptions: &[
+            ("account/id.rs", "ids sort by the time they were made at; no rule reads it back"),
+            ("simulator/mod.rs", "ids of one run are told from those of another"),
+            ("proxy/stream.rs", "tokio's instants, which its timers wait for"),
+            ("proxy/allowance.rs", "tokio's instants, which its timers wait for"),
+            ("usage/writer.rs", "tokio's instants, which its timers wait for"),
+        ],
+    },
+    Rule {
+        what: "tasks that belong to nobody",
+        words: &["tokio::spawn", "thread::spawn", "tokio::task::spawn("],
+        owners: &[],
+        exceptions: &[],
+    },
+    Rule {
+        what: "names of metrics",
+        words: &["\"knockx_"],
+        owners: &["telemetry/metrics/"],
+        exceptions: &[],
+    },
+    Rule {
+        what: "pingora's client side",
+        words: &["pingora_core::connectors", "pingora_core::upstreams", "v1::client"],
+        owners: &["upstream/connect.rs"],
+        exceptions: &[],
+    },
+    Rule {
+        what: "raw keys",
+        words: &[".reveal()"],
+        owners: &["cli/", "control/"],
+        exceptions: &[],
+    },
+];
+
+#[test]
+fn each_thing_has_its_owner() {
+    for rule in RULES {
+        for source in sources() {
+            let path = source.path.as_str();
+            let is_owner = rule.owners.iter().any(|owner| path.starts_with(owner));
+            let is_excused = rule.exceptions.iter().any(|(file, _)| *file == path);
+            let said = source.lines().find(|line| rule.words.iter().any(|w| line.contains(w)));
+            if is_excused {
+                assert!(said.is_some(), "{path} needs no exception for {} any more", rule.what);
+            } else if !is_owner {
+                assert_eq!(said, None, "{path} is not the owner of {}", rule.what);
+            }
+        }
+    }
+}
+
+/// Statuses with which the data plane refuses stand in `refusal.rs`, beside text and code.
+#[test]
+fn refusals_have_one_table() {
+    const EXCEPTIONS: [(&str, &[u16], &str); 2] = [
+        ("proxy/mod.rs", &[400, 499, 500], "sorts statuses for metrics; 499 is never sent"),
+        ("proxy/forward.rs", &[429, 500], "judges what an upstream answered"),
+    ];
+    for source in sources().iter().filter(|source| source.module() == "proxy") {
+        let path = source.path.as_str();
+        if path == "proxy/refusal.rs" {
+            continue;
+        }
+        let excused = EXCEPTIONS.iter().find(|(file, ..)| *file == path);
+        let excused = excused.map_or(&[][..], |(_, statuses, _)| statuses);
+        for line in source.lines() {
+            let words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+            for status in words.filter_map(|word| word.parse::<u16>().ok()) {
+                let is_refusal = (400..600).contains(&status) && !excused.contains(&status);
+                assert!(!is_refusal, "{path}: {line}");
+            }
+        }
+    }
+}
+
+/// Data, wire format, counting and policy: no waiting, no I/O.
+#[test]
+fn what_is_pure_stays_so() {
+    const PURE: [&str; 5] = ["account/", "openai/", "tokens/", "quota/rules.rs", "quota/book.rs"];
+    const IMPURE: [&str; 9] = [
+        "async ",
+        ".await",
+        "tokio",
+        "std::fs",
+        "std::net",
+        "std::io",
+        "std::process",
+        "tracing::",
+        "Mutex",
+    ];
+    for source in sources() {
+        if PURE.iter().any(|pure| source.path.starts_with(pure)) {
+            let impure = source.lines().find(|line| IMPURE.iter().any(|word| line.contains(word)));
+            assert_eq!(impure, None, "{}", source.path);
+        }
+    }
+}
+
+#[test]
+fn comments_and_tests_do_not_count() {
+    let text = "//! crate::a\nuse crate::b; // crate::c\n/// crate::d\nfn f() {}\n#[cfg(test)]\nmod tests {\ncrate::e\n}";
+    let code = code(text);
+    assert_eq!(code.lines().flat_map(named).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(named("a(crate::x::Y, crate::z_w)"), ["x", "z_w"]);
+}
