@@ -54,6 +54,8 @@ pub struct Changes<'a> {
     pub model: Option<&'a str>,
     /// Replaces whichever limit the caller sent; where none was sent, it goes in under `limit_field`.
     pub max_output: Option<u64>,
+    /// With `MaxTokens` a limit sent as `max_completion_tokens` alone is sent as both: the upstream
+    /// would overlook it.
     pub limit_field: LimitField,
     /// Switches `stream_options.include_usage` on.
     pub include_usage: bool,

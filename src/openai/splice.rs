@@ -21,7 +21,8 @@ pub(super) fn splice(request: &ChatRequest<'_>, changes: Changes<'_>) -> Bytes {
     if let (Some(model), Some(old)) = (changes.model, written.model) {
         edits.replace(old, serde_json::Value::from(model).to_string());
     }
-    if let Some(limit) = changes.max_output {
+    let overlooked = written.limit_is_overlooked(changes.limit_field);
+    if let Some(limit) = changes.max_output.or(request.max_output.filter(|_| overlooked)) {
         edits.limit(written, limit, changes.limit_field);
     }
     if changes.include_usage && !request.include_usage {
@@ -46,12 +47,17 @@ impl Edits<'_> {
         self.list.push(Edit { range: brace..brace, text: format!("{member},") });
     }
 
-    /// Every limit that the caller set takes the new value, so that no reader finds a higher one.
+    /// Every limit that the caller set takes the new value, so that no reader finds a higher one,
+    /// and the upstream finds it under a name that it reads.
     fn limit(&mut self, written: &Written<'_>, limit: u64, field: LimitField) {
         let both = [written.max_tokens, written.max_completion_tokens];
-        let mut given = both.into_iter().flatten().filter(|raw| raw.get() != "null").peekable();
-        if given.peek().is_some() {
-            return given.for_each(|old| self.replace(old, limit.to_string()));
+        let mut is_given = false;
+        for old in both.into_iter().flatten().filter(|raw| raw.get() != "null") {
+            is_given = true;
+            self.replace(old, limit.to_string());
+        }
+        if is_given && !written.limit_is_overlooked(field) {
+            return;
         }
         let null = match field {
             LimitField::MaxTokens => written.max_tokens,
@@ -92,6 +98,17 @@ impl Edits<'_> {
         }
         out.extend_from_slice(&self.body[done..]);
         out.into()
+    }
+}
+
+impl Written<'_> {
+    /// Whether the caller's limit stands only under the newer name, and the upstream reads only
+    /// the older one. (Upstreams that read the newer name read the older one too.)
+    fn limit_is_overlooked(&self, read: LimitField) -> bool {
+        let given = |raw: Option<&RawValue>| raw.is_some_and(|raw| raw.get() != "null");
+        read == LimitField::MaxTokens
+            && given(self.max_completion_tokens)
+            && !given(self.max_tokens)
     }
 }
 

@@ -75,7 +75,6 @@ impl Forwarding<'_> {
                     return Err(NotForwarded::CallerGone { upstream: Arc::clone(upstream) });
                 }
                 Tried::Failed { failure, counted, try_next } => {
-                    tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, ?failure, "upstream failed");
                     last =
                         NotForwarded::Failed { failure, upstream: Arc::clone(upstream), counted };
                     if !try_next {
@@ -103,6 +102,7 @@ impl Forwarding<'_> {
         let exchange = match sent {
             Ok(exchange) => exchange,
             Err(e) => {
+                tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, error = %e, "upstream did not answer");
                 self.up(upstream, !matches!(e, SendError::Connect(_) | SendError::ConnectTimeout));
                 return Tried::Failed { failure: failure(&e), counted: false, try_next: true };
             }
@@ -119,7 +119,34 @@ impl Forwarding<'_> {
                 head_at,
             });
         }
-        error_reply(exchange, pool).await
+        self.error_reply(exchange, pool, upstream).await
+    }
+
+    /// Translates an error status. A 4xx that the caller caused counts as a request; anything the
+    /// caller could not help does not, and is worth trying elsewhere.
+    async fn error_reply(
+        &self,
+        mut exchange: Exchange,
+        pool: &Connections,
+        upstream: &str,
+    ) -> Tried {
+        let status = exchange.status().as_u16();
+        let content_type = exchange.header("content-type").map(str::to_owned);
+        let body =
+            tokio::time::timeout(ERROR_TIME, read_error(&mut exchange)).await.unwrap_or_default();
+        if body.is_some() {
+            pool.release(exchange).await;
+        }
+        let error = UpstreamError::read(status, content_type.as_deref(), &body.unwrap_or_default());
+        let callers_fault = error.status < 500 && error.status != 429;
+        // What is said of the caller's request may quote it, and prompts are never logged.
+        let detail = if callers_fault { "" } else { &*error.detail };
+        tracing::warn!(request_id = %self.reservation.request, upstream, upstream_status = status, detail, "upstream answered with an error");
+        Tried::Failed {
+            failure: UpstreamFailure::Answered { status: error.status, body: error.body },
+            counted: callers_fault,
+            try_next: !callers_fault,
+        }
     }
 
     fn up(&self, upstream: &str, is_up: bool) {
@@ -144,25 +171,6 @@ impl Forwarding<'_> {
 /// Resolves when the caller's connection has ended. Bytes of a next request are kept for it.
 pub async fn caller_gone(session: &mut ServerSession) {
     while session.read_body_or_idle(true).await.is_ok() {}
-}
-
-/// Translates an error status. A 4xx that the caller caused counts as a request; anything the
-/// caller could not help does not, and is worth trying elsewhere.
-async fn error_reply(mut exchange: Exchange, pool: &Connections) -> Tried {
-    let status = exchange.status().as_u16();
-    let content_type = exchange.header("content-type").map(str::to_owned);
-    let body =
-        tokio::time::timeout(ERROR_TIME, read_error(&mut exchange)).await.unwrap_or_default();
-    if body.is_some() {
-        pool.release(exchange).await;
-    }
-    let error = UpstreamError::read(status, content_type.as_deref(), &body.unwrap_or_default());
-    let callers_fault = error.status < 500 && error.status != 429;
-    Tried::Failed {
-        failure: UpstreamFailure::Answered { status: error.status, body: error.body },
-        counted: callers_fault,
-        try_next: !callers_fault,
-    }
 }
 
 /// The whole error body, `None` when it is too long or broken off.

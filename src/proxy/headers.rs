@@ -90,7 +90,8 @@ pub fn upstream_request(from: &HeaderMap, id: RequestId) -> HeaderMap {
     out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     // What was read as JSON is read as JSON: no other charset or encoding may make it mean more.
     out.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+    // Without our `req_`: servers built on starlette-context answer 400 to what is no UUID.
+    if let Ok(id) = HeaderValue::from_str(&id.0.hyphenated().to_string()) {
         out.insert(HeaderName::from_static("x-request-id"), id);
     }
     out
@@ -182,11 +183,13 @@ mod tests {
         ] {
             from.append(name, HeaderValue::from_static(value));
         }
-        let out = upstream_request(&from, RequestId::new());
+        let id = RequestId::new();
+        let out = upstream_request(&from, id);
         let mut names: Vec<_> = out.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["accept-encoding", "content-type", "x-grok-conv-id", "x-request-id"]);
         assert_eq!(out["accept-encoding"], "identity");
+        assert_eq!(out["x-request-id"].to_str().unwrap().parse(), Ok(id.0), "a UUID and no more");
         assert_eq!(out["content-type"], "application/json");
     }
 }

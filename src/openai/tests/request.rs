@@ -230,9 +230,24 @@ fn changes_just_those_bytes() {
         (
             r#""model":"m","max_tokens":null,"max_completion_tokens":60"#,
             old_limit,
-            r#"{"model":"m","max_tokens":null,"max_completion_tokens":9,"#,
+            r#"{"model":"m","max_tokens":9,"max_completion_tokens":9,"#,
         ),
         (r#""model":"m","max_tokens":null"#, old_limit, r#"{"model":"m","max_tokens":9,"#),
+        (
+            r#""model":"m","max_completion_tokens":60"#,
+            Changes { max_output: None, ..old_limit },
+            r#"{"max_tokens":60,"model":"m","max_completion_tokens":60,"#,
+        ),
+        (
+            r#""model":"m","max_completion_tokens":60"#,
+            old_limit,
+            r#"{"max_tokens":9,"model":"m","max_completion_tokens":9,"#,
+        ),
+        (
+            r#""model":"m","max_tokens":60"#,
+            Changes { max_output: None, ..limit },
+            r#"{"model":"m","max_tokens":60,"#,
+        ),
         (
             r#""model":"m","max_tokens":null"#,
             limit,
@@ -306,14 +321,18 @@ fn expected(mut body: Value, changes: &Changes<'_>) -> Value {
     if let Some(model) = changes.model {
         body["model"] = model.into();
     }
-    if let Some(limit) = changes.max_output {
+    let is_given = |body: &Value, name: &str| body.get(name).is_some_and(Value::is_number);
+    let overlooked = changes.limit_field == LimitField::MaxTokens
+        && is_given(&body, "max_completion_tokens")
+        && !is_given(&body, "max_tokens");
+    let own = body.get("max_completion_tokens").and_then(Value::as_u64).filter(|_| overlooked);
+    if let Some(limit) = changes.max_output.or(own) {
         let given = ["max_tokens", "max_completion_tokens"].into_iter();
-        let given: Vec<_> =
-            given.filter(|name| body.get(name).is_some_and(Value::is_number)).collect();
+        let given: Vec<_> = given.filter(|name| is_given(&body, name)).collect();
         for name in &given {
             body[*name] = limit.into();
         }
-        if given.is_empty() {
+        if given.is_empty() || overlooked {
             body[changes.limit_field.as_str()] = limit.into();
         }
     }
