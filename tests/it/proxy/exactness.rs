@@ -83,7 +83,8 @@ async fn ledger_is_what_the_upstream_said(gw: &Gateway) {
     let charges = gw.running.store.charges(crate::support::today()).await.unwrap();
     let mut compared = 0;
     for charge in &charges {
-        let request = charge.request.to_string();
+        // The id goes upstream as a bare UUID.
+        let request = charge.request.0.to_string();
         let said: Vec<_> =
             truth.iter().filter(|entry| entry.request.as_deref() == Some(&request)).collect();
         if charge.status == Status::Complete {
