@@ -71,7 +71,7 @@ async fn a_key_is_never_said_back() {
     let (key, plan) = (gw.key("wide").await, "wide");
     let other = gw.key(plan).await;
     gw.running.store.revoke_key(&other.id, jiff::Timestamp::now()).await.unwrap().unwrap();
-    let mistyped = format!("{}x", &key.text[..key.text.len() - 1]);
+    let mistyped = format!("{}xx", &key.text[..key.text.len() - 1]);
     let text = body("hi", "");
     let mut replies = Vec::new();
     for presented in [&key.text, &other.text, &mistyped] {
