@@ -9,3 +9,4 @@ mod support;
 mod docs;
 mod backends;
 mod proxy;
+mod process;
