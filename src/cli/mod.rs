@@ -20,6 +20,10 @@ use std::process::ExitCode;
 /// An OpenAI-compatible gateway for Grok with exact quotas and a durable ledger.
 #[derive(Debug, Parser)]
 #[command(name = "knockx", version, about)]
+#[command(
+    after_help = "Example: knockx demo      everything at once, with a simulated Grok\n         \
+    knockx            serve: the gateway itself, as configured"
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -68,6 +72,15 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("knockx: {error:#}");
+    eprintln!("knockx: {}", sentence(error));
     ExitCode::FAILURE
+}
+
+/// The error and its causes; one that the error has in its own words already is not said again.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
+        "" => cause,
+        told if told.ends_with(&cause) => told.to_owned(),
+        told => format!("{told}: {cause}"),
+    })
 }

@@ -10,3 +10,4 @@ mod layering;
 mod docs;
 mod backends;
 mod proxy;
+mod process;

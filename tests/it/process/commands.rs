@@ -1,0 +1,118 @@
+//! What the commands print, and how they end.
+
+use super::{Host, KNOCKX, knockx, refused, stdout};
+use clap::CommandFactory;
+use knockx::cli::Cli;
+use std::fs;
+use std::process::Command;
+
+#[test]
+fn the_help_of_every_command_has_an_example() {
+    fn check(command: &clap::Command, words: &[&str]) {
+        let output = Command::new(KNOCKX).args(words).arg("--help").output().unwrap();
+        let help = stdout(&output);
+        assert!(output.status.success(), "{words:?}");
+        let call = format!("knockx {}", words.join(" "));
+        let example = help.split("Example").nth(1).unwrap_or_default();
+        // Written as in a shell, or as the words of a Dockerfile.
+        let example = example.replace("\", \"", " ");
+        assert!(example.contains(call.trim()), "no example of `{call}`:\n{help}");
+        for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+            check(inner, &[words, &[inner.get_name()]].concat());
+        }
+    }
+    check(&Cli::command(), &[]);
+}
+
+#[test]
+fn the_default_config_is_printed_and_is_a_config() {
+    let output = knockx().arg("default-config").output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(stdout(&output), fs::read_to_string("config/default.toml").unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("default.toml");
+    fs::write(&file, output.stdout).unwrap();
+    let loaded = knockx().current_dir(&folder).args(["serve", "--config"]).arg(file).output();
+    let told = refused(&loaded.unwrap());
+    assert!(told.contains("GROK_API_KEY") && told.contains("knockx demo"), "{told}");
+}
+
+#[test]
+fn a_bad_config_is_refused_by_file_line_and_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.toml");
+    for (text, line, key, form) in [
+        ("port = 0\n\n[limits]\nbody_byte = 3\n", "line 4", "body_byte", "body_bytes"),
+        ("port = \"x\"\n", "line 1", "port", "whole number from 0 to 65535"),
+        ("[limits]\nslice_tokens = 1\n", "line 2", "slice_tokens", "16"),
+        ("[database]\nurl = \"mysql:x\"\n", "line 2", "database.url", "sqlite:PATH"),
+    ] {
+        fs::write(&file, text).unwrap();
+        for command in ["serve", "check", "healthcheck"] {
+            let told =
+                knockx().current_dir(&folder).args([command, "--config"]).arg(&file).output();
+            let told = refused(&told.unwrap());
+            for word in ["mine.toml", line, key, form] {
+                assert!(told.contains(word), "{command}: no `{word}` in: {told}");
+            }
+        }
+    }
+}
+
+#[test]
+fn errors_are_one_plain_sentence() {
+    let host = Host::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    host.key();
+    for (words, word) in [
+        (&["user", "add", "ada@example.com", "--plan", "wide"][..], "e-mail exists"),
+        (&["user", "add", "nonsense"], "nonsense"),
+        (&["user", "add", "bob@example.com", "--plan", "none"], "wide"),
+        (&["user", "show", "nobody@example.com"], "nobody@example.com"),
+        (&["key", "add", "nobody@example.com"], "nobody@example.com"),
+        (&["key", "revoke", "nothing"], "nothing"),
+    ] {
+        let told = refused(&host.run(words));
+        assert!(told.contains(word), "{words:?}: {told}");
+    }
+    for words in [&["simulate", "--listen", &addr][..], &["demo", "--listen", &addr]] {
+        let told = refused(&knockx().args(words).output().unwrap());
+        assert!(told.contains(&addr), "{words:?}: {told}");
+    }
+    let told = refused(&knockx().args(["serve", "--config", "/none.toml"]).output().unwrap());
+    assert_eq!(told.matches("No such file").count(), 1, "{told}");
+    let nowhere =
+        knockx().args(["user", "list"]).env("DATABASE_URL", "sqlite:/proc/x/y.db").output();
+    assert!(refused(&nowhere.unwrap()).contains("/proc/x"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_tells_what_is_well_and_what_to_do() {
+    let host = Host::new();
+    let output = host.run(&["check"]);
+    let told = stdout(&output);
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.lines().all(|line| line.starts_with("ok ")) && told.lines().count() == 3,
+        "{told}"
+    );
+    let text = fs::read_to_string(host.config()).unwrap();
+    fs::write(host.config(), text.replace(&host.simulator, "http://127.0.0.1:9")).unwrap();
+    let output = host.run(&["check"]);
+    let told = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let failed: Vec<_> = told.lines().filter(|line| line.starts_with("FAIL ")).collect();
+    assert!(failed.len() == 1 && failed[0].contains("check base_url"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn healthcheck_asks_the_instance_that_runs() {
+    let host = Host::new();
+    assert!(!host.run(&["healthcheck"]).status.success());
+    let serving = host.serve().await;
+    let output = host.run(&["healthcheck"]);
+    assert!(output.status.success(), "{output:?}");
+    serving.ends_well().await;
+    refused(&host.run(&["healthcheck"]));
+}

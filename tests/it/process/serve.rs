@@ -1,0 +1,114 @@
+//! `knockx serve`: one instance a folder, soft ends, reloads, metrics.
+
+use super::{Host, MODEL, refused};
+use crate::support::client::Call;
+use crate::support::soon;
+use knockx::account::charge::Status;
+use std::fs;
+
+/// Slow enough that what happens meanwhile happens in its middle.
+const SLOW: [(&str, &str); 2] = [("x-sim-tokens", "150"), ("x-sim-token-ms", "20")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_instance_on_the_same_folder_is_refused() {
+    let host = Host::new();
+    let first = host.serve().await;
+    // Without the log, which says before it with what configuration.
+    let second = host.command(&["serve"]).env("RUST_LOG", "error").output();
+    let told = refused(&second.unwrap());
+    assert!(told.contains("another knockx") && told.contains("data"), "{told}");
+    assert!(told.contains(&first.process.0.id().to_string()), "{told}");
+    assert_eq!(Call::get(first.addr, "/health/ready").send().await.status, 200);
+    first.ends_well().await;
+    host.serve().await.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_soft_end_lets_an_open_stream_finish_and_takes_no_new_call() {
+    let host = Host::new();
+    let key = host.key();
+    let mut serving = host.serve().await;
+    let mut call = serving.chat(&key, r#","stream":true"#);
+    for (name, value) in SLOW {
+        call = call.header(name, value);
+    }
+    let mut open = call.open().await;
+    open.next().await.expect("tokens flow");
+
+    serving.process.signal("TERM");
+    soon("new calls are refused", || async {
+        let reply = serving.chat(&key, "").send().await;
+        reply.status == 503 && reply.code() == "shutting_down"
+    })
+    .await;
+    assert_eq!(Call::get(serving.addr, "/health/ready").send().await.status, 503);
+    assert_eq!(Call::get(serving.addr, "/health/ping").send().await.status, 200);
+    let told = refused(&host.run(&["healthcheck"]));
+    assert!(told.contains("draining"), "{told}");
+
+    let reply = open.rest().await;
+    assert!(reply.is_done() && reply.whole, "{}", reply.text());
+    assert!(serving.process.exit().await.success());
+    let ledger = host.ledger().await;
+    let row = ledger.iter().find(|row| row.request.to_string() == reply.header("x-request-id"));
+    let row = row.expect("the stream's row");
+    assert_eq!((row.status, row.tokens.completion), (Status::Complete, 150));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_takes_a_good_file_and_leaves_a_bad_one() {
+    let host = Host::new();
+    let key = host.key();
+    let serving = host.serve().await;
+    let models = || async {
+        let reply = Call::get(serving.addr, "/v1/models").key(&key).send().await;
+        let models = reply.json()["data"].as_array().unwrap().clone();
+        models.iter().map(|model| model["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let good = fs::read_to_string(host.config()).unwrap();
+    fs::write(host.config(), good.replace("context_tokens", "context_token")).unwrap();
+    serving.process.signal("HUP");
+    soon("the bad file is told", || async { host.log().contains("context_token`") }).await;
+    assert!(host.log().contains("the old one stays"), "{}", host.log());
+    assert_eq!(models().await, [MODEL]);
+    assert_eq!(serving.chat(&key, "").send().await.status, 200);
+
+    fs::write(host.config(), good.replace(MODEL, "grok-next")).unwrap();
+    serving.process.signal("HUP");
+    soon("the good file holds", || async { models().await == ["grok-next"] }).await;
+    serving.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_told_on_the_admin_port_alone() {
+    let host = Host::new();
+    let key = host.key();
+    let serving = host.serve().await;
+    assert_eq!(serving.chat(&key, "").send().await.status, 200);
+    let metrics = Call::get(serving.admin, "/metrics").send().await;
+    assert_eq!(metrics.status, 200);
+    let counted = r#"knockx_requests_total{route="chat_completions",status="200",outcome="ok"} 1"#;
+    assert!(metrics.text().contains(counted), "{}", metrics.text());
+    assert!(metrics.text().contains("knockx_usage_persisted_total 1"), "{}", metrics.text());
+    assert!(!metrics.text().contains("@example.com"), "labels tell of nobody");
+    assert_eq!(Call::get(serving.addr, "/metrics").send().await.status, 404);
+    serving.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_holds_neither_keys_nor_words() {
+    let host = Host::new();
+    let key = host.key();
+    let serving = host.serve().await;
+    let body = format!(
+        r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"a secret of mine"}}]}}"#
+    );
+    let reply = Call::post(serving.addr, "/v1/chat/completions").key(&key).body(body).send().await;
+    let said = reply.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
+    serving.ends_well().await;
+    let log = host.log();
+    assert!(log.contains("call settled") && log.contains("effective configuration"), "{log}");
+    for secret in [&*key, "a secret of mine", &*said, "sim-test-key"] {
+        assert!(!log.contains(secret), "{log}");
+    }
+}

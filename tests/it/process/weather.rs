@@ -1,0 +1,59 @@
+//! Bad weather that only a process can meet: a full disk, a kill.
+
+use super::{Host, KNOCKX, bare};
+use crate::support::client::Reply;
+use crate::support::soon;
+use knockx::account::charge::Status;
+use std::process::Command;
+
+/// `serve` that cannot make any file larger, as on a full disk: writes fail, nothing is killed.
+fn on_a_full_disk(host: &Host) -> Command {
+    let mut command = bare("bash");
+    // In KiB: room for the database as it is made, not for a write-ahead log of many calls.
+    let script = r#"ulimit -f 256; trap "" XFSZ; exec "$0" serve --config "$1""#;
+    command.args(["-c", script, KNOCKX]).arg(host.config());
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_new_calls_and_lets_the_accepted_one_end() {
+    let host = Host::new();
+    let key = host.key();
+    let mut serving = host.serve_as(&mut on_a_full_disk(&host)).await;
+    let slow = serving.chat(&key, r#","stream":true"#).header("x-sim-tokens", "150");
+    let mut open = slow.header("x-sim-token-ms", "20").open().await;
+    open.next().await.expect("tokens flow");
+    let mut accepted: Vec<Reply> = Vec::new();
+    let refused = loop {
+        let reply = serving.chat(&key, "").send().await;
+        if reply.status != 200 {
+            break reply;
+        }
+        accepted.push(reply);
+        assert!(accepted.len() < 10_000, "the disk does not fill up");
+    };
+    assert_eq!((refused.status, refused.code().as_str()), (503, "quota_store_unavailable"));
+    assert!(!refused.header("retry-after").is_empty());
+    let stream = open.rest().await;
+    assert!(stream.is_done() && stream.whole, "{}", stream.text());
+
+    // Its charge waits for room in memory. Killed before that, it pays what its lease holds.
+    serving.process.0.kill().unwrap();
+    serving.process.exit().await;
+    drop(serving);
+    let again = host.serve().await;
+    soon("the disk has room again", || async { again.chat(&key, "").send().await.status == 200 })
+        .await;
+    again.ends_well().await;
+    let ledger = host.ledger().await;
+    let row = |id: &str| {
+        let rows: Vec<_> = ledger.iter().filter(|row| row.request.to_string() == id).collect();
+        assert_eq!(rows.len(), 1, "{id}");
+        rows[0].status
+    };
+    let (_, written) = accepted.split_last().expect("some calls before the disk is full");
+    for reply in written {
+        assert_eq!(row(reply.header("x-request-id")), Status::Complete);
+    }
+    assert_eq!(row(stream.header("x-request-id")), Status::Abandoned);
+}
