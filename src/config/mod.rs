@@ -64,7 +64,7 @@ pub struct Listener {
     pub addr: SocketAddr,
     /// Request head larger than this: 431. Bytes.
     pub header_bytes: usize,
-    /// A new connection must send its first request head within this time: 408.
+    /// A request head must be complete within this time: 408.
     pub header_timeout: Duration,
     /// An idle kept-alive connection is closed after this time.
     pub keepalive: Duration,
