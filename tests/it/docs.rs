@@ -1,6 +1,6 @@
 //! The words and the program agree: links lead somewhere, and every name in one is in the other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -137,6 +137,17 @@ fn every_section_of_the_defaults_is_in_the_readme() {
     let readme = text("README.md");
     for header in text("config/default.toml").lines().filter(|line| line.starts_with('[')) {
         assert!(readme.contains(&format!("`{header}`")), "{header} is not in the README");
+    }
+}
+
+#[test]
+fn every_shipped_configuration_loads() {
+    for entry in fs::read_dir(root().join("config")).unwrap() {
+        let path = entry.unwrap().path();
+        let file = fs::read_to_string(&path).unwrap();
+        let name = path.display().to_string();
+        let config = knockx::config::load_from(Some((&name, &file)), &BTreeMap::new());
+        config.unwrap_or_else(|e| panic!("{e}"));
     }
 }
 
