@@ -24,6 +24,7 @@ struct UserRow {
 }
 
 pub(super) async fn add(store: &SqliteStore, user: &NewUser) -> Result<User, AddUserError> {
+    let mut turn = store.writer.turn().await?;
     let row: Result<UserRow, sqlx::Error> = sqlx::query_as(
         "insert into users (
              id, email, username, password_hash, role, status, plan_id, change_seq, created_at
@@ -42,7 +43,7 @@ pub(super) async fn add(store: &SqliteStore, user: &NewUser) -> Result<User, Add
     .bind(UserStatus::Active.as_str())
     .bind(user.plan.as_str())
     .bind(user.created_at.as_millisecond())
-    .fetch_one(&store.writer)
+    .fetch_one(&mut *turn)
     .await;
     match row {
         Ok(row) => Ok(row.try_into()?),
@@ -103,6 +104,7 @@ pub(super) async fn change(
     id: UserId,
     change: &UserChange,
 ) -> Result<Option<User>, StoreError> {
+    let mut turn = store.writer.turn().await?;
     let row: Result<Option<UserRow>, sqlx::Error> = sqlx::query_as(
         "update users set
              plan_id = coalesce(?2, plan_id),
@@ -117,7 +119,7 @@ pub(super) async fn change(
     .bind(change.plan.as_ref().map(PlanId::as_str))
     .bind(change.role.map(Role::as_str))
     .bind(change.status.map(UserStatus::as_str))
-    .fetch_optional(&store.writer)
+    .fetch_optional(&mut *turn)
     .await;
     match row {
         Ok(row) => row.map(User::try_from).transpose(),

@@ -99,7 +99,8 @@ pub(super) async fn add_key(
     user: UserId,
     key: &NewKey,
 ) -> Result<Key, StoreError> {
-    let mut tx = store.write().await?;
+    let mut turn = store.writer.turn().await?;
+    let mut tx = turn.begin().await?;
     let inserted = insert_key(&mut tx, user, key).await?;
     if inserted {
         touch_user(&mut tx, &key.id).await?;
@@ -177,7 +178,8 @@ pub(super) async fn revoke_key(
     key: &KeyId,
     now: Timestamp,
 ) -> Result<Option<Key>, StoreError> {
-    let mut tx = store.write().await?;
+    let mut turn = store.writer.turn().await?;
+    let mut tx = turn.begin().await?;
     let revoked =
         sqlx::query("update api_key set revoked_at = ?2 where id = ?1 and revoked_at is null")
             .bind(key.as_str())

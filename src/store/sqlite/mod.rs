@@ -11,6 +11,7 @@ mod checks;
 mod columns;
 mod journal;
 mod plans;
+mod writer;
 
 use super::{AddUserError, Changes, Drift, Entry, NewKey, NewUser, Store, StoreError};
 use super::{Used, UserChange, Written};
@@ -24,13 +25,14 @@ use crate::account::user::User;
 use crate::config::Durability;
 use async_trait::async_trait;
 use jiff::Timestamp;
+use sqlx::SqlitePool;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, SqlitePool, Transaction};
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
+use writer::Writer;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -41,9 +43,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
 
 /// The store in one `SQLite` file.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct SqliteStore {
-    writer: SqlitePool,
+    writer: Writer,
     readers: SqlitePool,
 }
 
@@ -56,15 +58,14 @@ impl SqliteStore {
     pub async fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
         create_private(path)?;
         let options = connect_options(path, durability);
-        let pool = SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).idle_timeout(None);
-        let writer = pool
-            .clone()
-            .max_connections(1)
-            .max_lifetime(None)
-            .connect_with(options.clone())
-            .await
-            .map_err(|e| cannot_open(path, &e))?;
-        let readers = pool.max_connections(READERS).connect_lazy_with(options);
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(None)
+            // A file does not go away; asking each time would double the round trips.
+            .test_before_acquire(false)
+            .connect_lazy_with(options.clone());
+        let writer = Writer::open(options).await.map_err(|e| cannot_open(path, &e))?;
         let store = Self { writer, readers };
         store.migrate().await?;
         Ok(store)
@@ -72,7 +73,8 @@ impl SqliteStore {
 
     /// All or nothing, and under the write lock, so that two processes may start at once.
     async fn migrate(&self) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
+        let mut turn = self.writer.turn().await?;
+        let mut tx = turn.begin().await?;
         MIGRATIONS.run(&mut *tx).await.map_err(|e| match e {
             MigrateError::VersionMissing(_) => {
                 StoreError::Corrupt("the database was written by a newer version of knockx".into())
@@ -82,11 +84,6 @@ impl SqliteStore {
         })?;
         tx.commit().await?;
         Ok(())
-    }
-
-    /// Begins a transaction that holds the write lock from its start.
-    async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        Ok(self.writer.begin_with("begin immediate").await?)
     }
 }
 

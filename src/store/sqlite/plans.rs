@@ -59,7 +59,8 @@ pub(super) async fn by_id(store: &SqliteStore, id: &PlanId) -> Result<Option<Pla
 /// A plan given as it stands is not touched, so that a restart makes no user's record stale.
 pub(super) async fn put(store: &SqliteStore, plans: &[Plan]) -> Result<(), StoreError> {
     let plans: Vec<Value> = plans.iter().map(plan_json).collect::<Result<_, _>>()?;
-    let mut tx = store.write().await?;
+    let mut turn = store.writer.turn().await?;
+    let mut tx = turn.begin().await?;
     let changed: Vec<String> = sqlx::query_scalar(
         "insert into plan (
              id, name, price_cents, tokens_per_day, requests_per_day, window_capacity,

@@ -1,0 +1,78 @@
+//! The one connection that writes, and whose turn it is.
+
+use super::ACQUIRE_TIMEOUT;
+use crate::store::StoreError;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
+use std::ops::{Deref, DerefMut};
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Writers of this process wait here in order of arrival, so none finds the file busy because of
+/// another. Not a pool: that would ask the connection whether it still lives before and after each
+/// use, which costs a small batch more than the batch itself.
+#[derive(Debug)]
+pub(super) struct Writer {
+    options: SqliteConnectOptions,
+    /// `None` while a [`WriteTurn::once`] runs, and after one that failed.
+    connection: Mutex<Option<SqliteConnection>>,
+}
+
+/// The writing connection, for as long as this lives.
+pub(super) struct WriteTurn<'a>(MutexGuard<'a, Option<SqliteConnection>>);
+
+impl Writer {
+    pub(super) async fn open(options: SqliteConnectOptions) -> Result<Self, sqlx::Error> {
+        let connection = options.connect().await?;
+        Ok(Self { options, connection: Mutex::new(Some(connection)) })
+    }
+
+    pub(super) async fn turn(&self) -> Result<WriteTurn<'_>, StoreError> {
+        let turn = tokio::time::timeout(ACQUIRE_TIMEOUT, self.connection.lock()).await;
+        let mut turn =
+            turn.map_err(|_| StoreError::Unavailable("another write has taken too long".into()))?;
+        if turn.is_none() {
+            *turn = Some(self.options.connect().await?);
+        }
+        Ok(WriteTurn(turn))
+    }
+
+    pub(super) async fn close(&self) {
+        if let Some(connection) = self.connection.lock().await.take() {
+            // The file is whole either way.
+            let _ = connection.close().await;
+        }
+    }
+}
+
+impl WriteTurn<'_> {
+    /// Begins a transaction that holds the file's write lock from its start.
+    pub(super) async fn begin(&mut self) -> Result<Transaction<'_, Sqlite>, StoreError> {
+        Ok(self.begin_with("begin immediate").await?)
+    }
+
+    /// Runs a text that begins and commits by itself. Should it fail half way, or nobody wait for
+    /// it any more, the connection is closed, and SQLite rolls back.
+    pub(super) async fn once<T>(
+        mut self,
+        run: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.0.take().expect("a turn has a connection");
+        let done = run(&mut connection).await?;
+        *self.0 = Some(connection);
+        Ok(done)
+    }
+}
+
+impl Deref for WriteTurn<'_> {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        self.0.as_ref().expect("a turn has a connection")
+    }
+}
+
+impl DerefMut for WriteTurn<'_> {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        self.0.as_mut().expect("a turn has a connection")
+    }
+}
