@@ -76,11 +76,11 @@ async fn serve(proxy: &Proxy, stream: Stream, stop: CancellationToken) {
         match received {
             Ok(true) => session.set_pipelined_prefix(waiting.bytes),
             Ok(false) => return,
-            Err(refusal) => return refuse_head(proxy, session, refusal).await,
+            Err(refusal) => return Box::pin(refuse_head(proxy, session, refusal)).await,
         }
         // The head is here, so this does not wait.
         if !matches!(session.read_request().await, Ok(true)) {
-            return refuse_head(proxy, session, MALFORMED).await;
+            return Box::pin(refuse_head(proxy, session, MALFORMED)).await;
         }
         // pingora reads chunks leniently (a line without a size ends the body, trailers may be
         // anything), so where such a body ends is a matter of opinion: nothing follows it.
@@ -90,7 +90,7 @@ async fn serve(proxy: &Proxy, stream: Stream, stop: CancellationToken) {
         }
         // Boxed: a waiting connection need not hold room for a call.
         Box::pin(proxy.serve(&mut session)).await;
-        next = finish(session, proxy.listener.write_timeout).await;
+        next = Box::pin(finish(session, proxy.listener.write_timeout)).await;
     }
 }
 

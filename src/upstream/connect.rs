@@ -7,16 +7,19 @@
 use super::catalog::Upstream;
 use super::idle::Idle;
 use crate::clock;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
-use pingora_core::protocols::http::v1::client::HttpSession;
+use pingora_core::protocols::Stream;
+use pingora_core::protocols::http::v1::client::{HttpSession, http_req_header_to_wire};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error as PingoraError, ErrorType};
 use pingora_http::RequestHeader;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// pingora's own pool stays empty; see [`Idle`].
@@ -103,12 +106,12 @@ impl Connections {
     pub async fn send(&self, outgoing: &Outgoing) -> Result<Exchange, SendError> {
         let permit =
             Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| SendError::Busy)?;
-        let (session, address, reused) = self.connect().await?;
-        match self.head(session, outgoing).await {
+        let (stream, address, reused) = self.connect().await?;
+        match self.head(stream, outgoing).await {
             Ok(session) => Ok(self.exchange(session, address, permit)),
             Err(SendError::Closed(_)) if reused => {
-                let session = self.connect_anew(address).await?;
-                let session = self.head(session, outgoing).await?;
+                let stream = self.connect_anew(address).await?;
+                let session = self.head(stream, outgoing).await?;
                 Ok(self.exchange(session, address, permit))
             }
             Err(e) => Err(e),
@@ -124,15 +127,15 @@ impl Connections {
         }
     }
 
-    /// A session to the first address that takes it, and whether its connection was idle before.
-    async fn connect(&self) -> Result<(HttpSession, SocketAddr, bool), SendError> {
+    /// A connection to the first address that takes one, and whether it was idle before.
+    async fn connect(&self) -> Result<(Stream, SocketAddr, bool), SendError> {
         let mut last = SendError::Connect("the name has no address".to_owned());
         for address in self.look_up().await?.iter() {
             if let Some(stream) = self.idle.take(*address, clock::instant()) {
-                return Ok((HttpSession::new(stream), *address, true));
+                return Ok((stream, *address, true));
             }
             match self.connect_anew(*address).await {
-                Ok(session) => return Ok((session, *address, false)),
+                Ok(stream) => return Ok((stream, *address, false)),
                 Err(e) => last = e,
             }
         }
@@ -140,23 +143,33 @@ impl Connections {
         Err(last)
     }
 
-    async fn connect_anew(&self, address: SocketAddr) -> Result<HttpSession, SendError> {
-        let connected = self.connector.new_stream(&self.peer(address)).await;
-        Ok(HttpSession::new(connected.map_err(|e| connect_error(&e))?))
+    async fn connect_anew(&self, address: SocketAddr) -> Result<Stream, SendError> {
+        // Boxed: every call would carry room for a handshake that few need.
+        let peer = self.peer(address);
+        let connected = Box::pin(self.connector.new_stream(&peer)).await;
+        connected.map_err(|e| connect_error(&e))
     }
 
+    /// Sends the request and reads the reply's head.
     async fn head(
         &self,
-        mut session: HttpSession,
+        mut stream: Stream,
         outgoing: &Outgoing,
     ) -> Result<HttpSession, SendError> {
-        session.read_timeout = Some(self.upstream.timeouts.first_byte);
-        session.write_timeout = Some(WRITE_TIMEOUT);
         let header =
             self.request_header(outgoing).map_err(|e| SendError::NotHttp(e.to_string()))?;
-        session.write_request_header(Box::new(header)).await.map_err(|e| head_error(&e))?;
-        session.write_body(&outgoing.body).await.map_err(|e| head_error(&e))?;
-        session.finish_body().await.map_err(|e| head_error(&e))?;
+        let header = http_req_header_to_wire(&header)
+            .ok_or_else(|| SendError::NotHttp("the request cannot be written".to_owned()))?;
+        // Not by the session, which would write head and body one after the other.
+        let mut request = header.chain(&outgoing.body[..]);
+        let written = tokio::time::timeout(WRITE_TIMEOUT, async {
+            stream.write_all_buf(&mut request).await?;
+            stream.flush().await
+        });
+        let written = written.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        written.map_err(|e| SendError::Closed(e.to_string()))?;
+        let mut session = HttpSession::new(stream);
+        session.read_timeout = Some(self.upstream.timeouts.first_byte);
         let deadline = self.upstream.timeouts.first_byte;
         let read = async {
             loop {
@@ -298,10 +311,7 @@ fn connect_error(error: &PingoraError) -> SendError {
 fn head_error(error: &PingoraError) -> SendError {
     match error.etype() {
         ErrorType::ReadTimedout => SendError::FirstByteTimeout,
-        ErrorType::ConnectionClosed
-        | ErrorType::ReadError
-        | ErrorType::WriteError
-        | ErrorType::WriteTimedout => SendError::Closed(error.to_string()),
+        ErrorType::ConnectionClosed | ErrorType::ReadError => SendError::Closed(error.to_string()),
         _ => SendError::NotHttp(error.to_string()),
     }
 }

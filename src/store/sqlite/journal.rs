@@ -89,10 +89,11 @@ impl Arrays {
         let (mut leases, mut extensions, mut charges) = (Vec::new(), Vec::new(), Vec::new());
         for entry in batch {
             match entry {
-                Entry::Open(lease) => leases.push(lease_json(lease)),
-                Entry::Extend { request, reserved } => extensions
-                    .push(json!({ "request": hex(*request), "reserved": integer(*reserved) })),
-                Entry::Settle(charge) => charges.push(charge_json(charge)),
+                Entry::Open(lease) => leases.push(lease_row(lease)),
+                Entry::Extend { request, reserved } => {
+                    extensions.push(extension_row(*request, *reserved));
+                }
+                Entry::Settle(charge) => charges.push(charge_row(charge)),
             }
         }
         let text = |entries| Value::Array(entries).to_string();
@@ -100,39 +101,43 @@ impl Arrays {
     }
 }
 
-fn lease_json(lease: &Lease) -> Value {
-    json!({
-        "request": hex(lease.request),
-        "user": lease.user.0.simple().to_string(),
-        "key": lease.key.as_str(),
-        "version": integer(lease.version),
-        "model": lease.model,
-        "day": lease.day.to_string(),
-        "reserved": integer(lease.reserved),
-        "admitted_at": lease.admitted_at.as_millisecond(),
-    })
+fn lease_row(lease: &Lease) -> Value {
+    json!([
+        hex(lease.request),
+        lease.user.0.simple().to_string(),
+        lease.key.as_str(),
+        integer(lease.version),
+        lease.model,
+        lease.day.to_string(),
+        integer(lease.reserved),
+        lease.admitted_at.as_millisecond(),
+    ])
 }
 
-fn charge_json(charge: &Charge) -> Value {
-    json!({
-        "request": hex(charge.request),
-        "user": charge.user.0.simple().to_string(),
-        "key": charge.key.as_str(),
-        "model": charge.model,
-        "upstream": charge.upstream,
-        "day": charge.day.to_string(),
-        "admitted_at": charge.admitted_at.as_millisecond(),
-        "prompt": integer(charge.tokens.prompt),
-        "cached": integer(charge.tokens.cached),
-        "completion": integer(charge.tokens.completion),
-        "reasoning": integer(charge.tokens.reasoning),
-        "cost": charge.cost_micro_dollars,
-        "status": charge.status.as_str(),
-        "source": charge.source.as_str(),
-        "counted": i32::from(charge.counted),
-        "first_token_ms": charge.first_token_ms,
-        "total_ms": charge.total_ms,
-    })
+fn extension_row(request: RequestId, reserved: u64) -> Value {
+    json!([hex(request), integer(reserved)])
+}
+
+fn charge_row(charge: &Charge) -> Value {
+    json!([
+        hex(charge.request),
+        charge.user.0.simple().to_string(),
+        charge.key.as_str(),
+        charge.model,
+        charge.upstream,
+        charge.day.to_string(),
+        charge.admitted_at.as_millisecond(),
+        integer(charge.tokens.prompt),
+        integer(charge.tokens.cached),
+        integer(charge.tokens.completion),
+        integer(charge.tokens.reasoning),
+        charge.cost_micro_dollars,
+        charge.status.as_str(),
+        charge.source.as_str(),
+        i32::from(charge.counted),
+        charge.first_token_ms,
+        charge.total_ms,
+    ])
 }
 
 fn hex(request: RequestId) -> String {

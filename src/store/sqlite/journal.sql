@@ -1,4 +1,5 @@
--- One batch of the journal. $1 leases, $2 extensions, $3 charges: JSON arrays, empty ones too.
+-- One batch of the journal. $1 leases, $2 extensions, $3 charges: JSON arrays (empty ones too) of
+-- one array an entry, in the order that `lease_row`, `extension_row` and `charge_row` give them.
 -- Answers with the requests in $1 that are not admitted.
 -- Named parameters: sqlx counts numbered ones through all statements of a text, and loses gaps.
 begin immediate;
@@ -6,24 +7,24 @@ begin immediate;
 -- Leases of active users whose version is still the one relied on.
 insert into lease (request, user_id, key_id, version, model, day, reserved, admitted_at)
 select
-    unhex(entry.value ->> 'request'), users.id, entry.value ->> 'key', users.version,
-    entry.value ->> 'model', entry.value ->> 'day', entry.value ->> 'reserved',
-    entry.value ->> 'admitted_at'
+    unhex(entry.value ->> 0), users.id, entry.value ->> 2, users.version,
+    entry.value ->> 4, entry.value ->> 5, entry.value ->> 6,
+    entry.value ->> 7
 from json_each($1) as entry
-cross join users on users.id = unhex(entry.value ->> 'user')
-where users.version = entry.value ->> 'version'
+cross join users on users.id = unhex(entry.value ->> 1)
+where users.version = entry.value ->> 3
   and users.status = 'active'
   -- A lease that was settled already must not come back when its opening is repeated.
   and not exists (
       select 1 from usage_event
-      where usage_event.request = unhex(entry.value ->> 'request')
+      where usage_event.request = unhex(entry.value ->> 0)
   )
 on conflict (request) do nothing;
 
 -- A repeated or late extension never lowers what a call holds.
 update lease set reserved = raised.reserved
 from (
-    select unhex(value ->> 'request') as request, max(value ->> 'reserved') as reserved
+    select unhex(value ->> 0) as request, max(value ->> 1) as reserved
     from json_each($2)
     group by 1
 ) as raised
@@ -37,20 +38,20 @@ insert into usage_event (
     status, source, counted, first_token_ms, total_ms
 )
 select
-    unhex(value ->> 'request'), unhex(value ->> 'user'), value ->> 'key',
-    value ->> 'model', value ->> 'upstream', value ->> 'day', value ->> 'admitted_at',
-    value ->> 'prompt', value ->> 'cached', value ->> 'completion',
-    value ->> 'reasoning', value ->> 'cost', value ->> 'status', value ->> 'source',
-    value ->> 'counted', value ->> 'first_token_ms', value ->> 'total_ms'
+    unhex(value ->> 0), unhex(value ->> 1), value ->> 2,
+    value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+    value ->> 7, value ->> 8, value ->> 9,
+    value ->> 10, value ->> 11, value ->> 12, value ->> 13,
+    value ->> 14, value ->> 15, value ->> 16
 from json_each($3)
 where true
 on conflict (request) do nothing;
 
 delete from lease
-where request in (select unhex(value ->> 'request') from json_each($3));
+where request in (select unhex(value ->> 0) from json_each($3));
 
 -- Those that an earlier try had written are admitted, whether they still run or not.
-with asked as (select unhex(value ->> 'request') as request from json_each($1))
+with asked as (select unhex(value ->> 0) as request from json_each($1))
 select request from asked
 where not exists (select 1 from lease where lease.request = asked.request)
   and not exists (select 1 from usage_event where usage_event.request = asked.request);
