@@ -19,14 +19,16 @@ use crate::proxy::settle::Settler;
 use crate::proxy::{Current, Proxy, connection};
 use crate::quota::counters::Counters;
 use crate::quota::memory::MemoryCounters;
+use crate::store::measured::Measured;
 use crate::store::{self, NewUser, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
 use crate::usage::journal::Journal;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use jiff::ToSpan;
 use jiff::tz::TimeZone;
 use pingora_core::protocols::l4::listener::Listener;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -195,7 +197,12 @@ async fn parts(
     writer: &TaskTracker,
     stop_writer: CancellationToken,
 ) -> anyhow::Result<Parts> {
+    let models: Vec<&str> = config.catalog.models.iter().map(|model| &*model.id).collect();
+    let upstreams: Vec<&str> =
+        config.catalog.upstreams.iter().map(|upstream| &*upstream.name).collect();
+    let metrics = Arc::new(Metrics::new(&models, &upstreams));
     let store = store::open(&config.database).await.context("cannot open the database")?;
+    let store: Arc<dyn Store> = Arc::new(Measured::new(store, Arc::clone(&metrics)));
     store.put_plans(&config.plans).await.context("cannot write the plans")?;
     add_first_admin(config, &*store).await?;
     let abandoned =
@@ -205,10 +212,6 @@ async fn parts(
     }
     let from = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(2.days());
     let used = store.used_since(Day(from)).await.context("cannot read what was used")?;
-    let models: Vec<&str> = config.catalog.models.iter().map(|model| &*model.id).collect();
-    let upstreams: Vec<&str> =
-        config.catalog.upstreams.iter().map(|upstream| &*upstream.name).collect();
-    let metrics = Arc::new(Metrics::new(&models, &upstreams));
     let journal = Journal::start(Arc::clone(&store), Arc::clone(&metrics), writer, stop_writer);
     let counters = Arc::new(MemoryCounters::rebuilt(&used, journal));
     let callers = Arc::new(CallerCache::new(Arc::clone(&store), config.limits.cached_callers));
@@ -273,7 +276,14 @@ async fn has_admin(store: &dyn Store) -> anyhow::Result<bool> {
 }
 
 async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr}"))
+    TcpListener::bind(addr).await.map_err(|e| {
+        let hint = if e.kind() == ErrorKind::AddrInUse {
+            "; choose another port with PORT, ADMIN_PORT or `demo --listen`"
+        } else {
+            ""
+        };
+        anyhow!("cannot listen on {addr}: {e}{hint}")
+    })
 }
 
 async fn serve_admin(listener: TcpListener, router: axum::Router, stop: CancellationToken) {

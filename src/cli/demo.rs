@@ -9,7 +9,7 @@ use crate::clock;
 use crate::config;
 use crate::simulator::Simulator;
 use crate::simulator::settings::Settings;
-use crate::store::{NewKey, NewUser};
+use crate::store::{NewKey, NewUser, UserChange};
 use crate::telemetry::log;
 use anyhow::Context;
 use serde::Serialize;
@@ -121,20 +121,23 @@ async fn people(running: &Running, simulator_url: String) -> anyhow::Result<Read
     })
 }
 
-/// The user with this e-mail, made when there is none; one who is there stays as they are.
+/// The user with this e-mail, made when there is none. One who is there keeps all but the password:
+/// what is printed has to be the one that holds.
 async fn person(
     running: &Running,
     email: &str,
     role: Role,
     password: Option<&str>,
 ) -> anyhow::Result<User> {
+    let password_hash = password.map(crate::account::password::hash).transpose()?;
     if let Some(user) = running.store.user_by_email(email).await? {
-        return Ok(user);
+        let change = UserChange { password_hash, ..UserChange::default() };
+        return Ok(running.store.change_user(user.id, &change).await?.unwrap_or(user));
     }
     let user = NewUser {
         email: email.to_owned(),
         username: None,
-        password_hash: password.map(crate::account::password::hash).transpose()?,
+        password_hash,
         role,
         plan: PlanId::from(PLAN),
         created_at: clock::now(),

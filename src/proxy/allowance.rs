@@ -1,7 +1,7 @@
 //! How far a running stream may go: what it holds, what it has used, and asking for more.
 //!
 //! The next slice is asked for in the background before the present one is used up. Far from the
-//! limit, use is judged by a cheap ceiling; where that would stop the stream, by an exact count.
+//! limit, use is judged by a cheap ceiling; where no more is to be had, by an exact count.
 //! A stream that only waits for what other calls hold waits a while; the rest is a cut.
 
 use super::reserve::{Reservation, exact_prompt};
@@ -31,6 +31,8 @@ pub struct Allowance<'a> {
     /// The size of the latest slice; the next is asked for when half of it is left.
     latest: u64,
     asking: Option<Asking>,
+    /// The latest asking brought nothing, so only an exact count tells whether there is enough.
+    must_count: bool,
     /// Since when the stream has had to wait for others.
     held_since: Option<Instant>,
 }
@@ -59,6 +61,7 @@ impl<'a> Allowance<'a> {
             prompt_is_exact: false,
             latest,
             asking: None,
+            must_count: false,
             held_since: None,
         }
     }
@@ -81,14 +84,22 @@ impl<'a> Allowance<'a> {
             return true;
         }
         let ceiling = self.reservation.prompt.saturating_add(self.meter.output_ceiling());
-        if ceiling > self.reservation.reserved && self.shortfall() > 0 {
-            return false;
+        let held = self.reservation.reserved;
+        if ceiling <= held {
+            let is_low = held - ceiling < self.latest / 2;
+            if is_low && self.asking.is_none() && self.held_since.is_none() {
+                self.asking = Some(self.ask(self.slice, 1));
+            }
+            return true;
         }
-        let left = self.reservation.reserved.saturating_sub(ceiling);
-        if left < self.latest / 2 && self.asking.is_none() && self.held_since.is_none() {
-            self.asking = Some(self.ask(self.slice, 1));
+        if self.must_count {
+            return self.shortfall() == 0;
         }
-        true
+        // More is usually had sooner, and always cheaper, than the answer is counted.
+        if self.asking.is_none() {
+            self.asking = Some(self.ask(self.slice.max(ceiling - held), 1));
+        }
+        false
     }
 
     /// Resolves when a pending request for more has been answered. A stream that is `blocked`
@@ -124,7 +135,12 @@ impl<'a> Allowance<'a> {
             Ok(Extended::Added(tokens)) => {
                 self.reservation.reserved += tokens;
                 self.latest = tokens;
+                self.must_count = false;
                 self.held_since = None;
+                Verdict::Retry
+            }
+            _ if blocked && !self.must_count => {
+                self.must_count = true;
                 Verdict::Retry
             }
             // Asked ahead of time: the stream finds out when it really needs more.

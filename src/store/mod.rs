@@ -3,6 +3,7 @@
 //! Each verb is one use, done in one transaction. The dialect is chosen once, in [`open`].
 //! Every write is idempotent, so a caller that lost the answer may repeat it.
 
+pub mod measured;
 pub mod sqlite;
 #[cfg(test)]
 pub(crate) mod scripted;
@@ -149,6 +150,8 @@ pub struct NewUser {
 /// Changes to a user; `None` leaves a field as it is.
 #[derive(Debug, Clone, Default)]
 pub struct UserChange {
+    /// A PHC string (argon2id).
+    pub password_hash: Option<String>,
     pub plan: Option<PlanId>,
     pub role: Option<Role>,
     pub status: Option<UserStatus>,

@@ -110,6 +110,7 @@ pub(super) async fn change(
              plan_id = coalesce(?2, plan_id),
              role = coalesce(?3, role),
              status = coalesce(?4, status),
+             password_hash = coalesce(?5, password_hash),
              version = version + 1,
              change_seq = (select coalesce(max(change_seq), 0) + 1 from users)
          where id = ?1
@@ -119,6 +120,7 @@ pub(super) async fn change(
     .bind(change.plan.as_ref().map(PlanId::as_str))
     .bind(change.role.map(Role::as_str))
     .bind(change.status.map(UserStatus::as_str))
+    .bind(&change.password_hash)
     .fetch_optional(&mut *turn)
     .await;
     match row {

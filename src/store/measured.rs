@@ -1,0 +1,76 @@
+//! Any store, with the time of each verb recorded.
+
+use super::{AddUserError, Changes, Drift, Entry, NewKey, NewUser, Store, StoreError};
+use super::{Used, UserChange, Written};
+use crate::account::caller::Caller;
+use crate::account::charge::Charge;
+use crate::account::day::Day;
+use crate::account::id::{KeyId, PlanId, RequestId, UserId};
+use crate::account::key::Key;
+use crate::account::plan::Plan;
+use crate::account::user::User;
+use crate::clock;
+use crate::telemetry::labels::StoreOp;
+use crate::telemetry::metrics::Metrics;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use std::sync::Arc;
+
+/// A store whose verbs show in `knockx_store_seconds`.
+pub struct Measured {
+    inner: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+}
+
+impl Measured {
+    #[must_use]
+    pub fn new(inner: Arc<dyn Store>, metrics: Arc<Metrics>) -> Self {
+        Self { inner, metrics }
+    }
+}
+
+/// Each verb is passed on, and its time recorded under `op`.
+macro_rules! measured {
+    ($($op:ident $verb:ident($($name:ident: $type:ty),*) -> $out:ty;)*) => {
+        #[async_trait]
+        impl Store for Measured {
+            $(async fn $verb(&self, $($name: $type),*) -> $out {
+                let began = clock::instant();
+                let done = self.inner.$verb($($name),*).await;
+                let took = clock::instant().duration_since(began);
+                self.metrics.store_seconds(StoreOp::$op).record(took);
+                done
+            })*
+
+            async fn close(&self) {
+                self.inner.close().await;
+            }
+        }
+    };
+}
+
+measured! {
+    Journal journal(batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
+    Journal abandon_leases(now: Timestamp) -> Result<Vec<Charge>, StoreError>;
+    Ledger used_since(from: Day) -> Result<Vec<Used>, StoreError>;
+    Caller caller(key: &KeyId) -> Result<Option<Caller>, StoreError>;
+    UserVersion user_version(user: UserId) -> Result<Option<u64>, StoreError>;
+    Changes changes(since: u64) -> Result<Changes, StoreError>;
+    Accounts add_user(user: &NewUser) -> Result<User, AddUserError>;
+    Accounts user(id: UserId) -> Result<Option<User>, StoreError>;
+    Accounts user_by_email(email: &str) -> Result<Option<User>, StoreError>;
+    Accounts users(after: Option<UserId>, limit: u32) -> Result<Vec<User>, StoreError>;
+    Accounts change_user(id: UserId, change: &UserChange) -> Result<Option<User>, StoreError>;
+    Accounts add_key(user: UserId, key: &NewKey) -> Result<Key, StoreError>;
+    Accounts keys(user: UserId) -> Result<Vec<Key>, StoreError>;
+    Accounts revoke_key(key: &KeyId, now: Timestamp) -> Result<Option<Key>, StoreError>;
+    Plans plans() -> Result<Vec<Plan>, StoreError>;
+    Plans plan(id: &PlanId) -> Result<Option<Plan>, StoreError>;
+    Plans put_plans(plans: &[Plan]) -> Result<(), StoreError>;
+    Ledger rollup_drift(day: Day) -> Result<Vec<Drift>, StoreError>;
+    Ledger ledger_totals(day: Day) -> Result<Vec<Used>, StoreError>;
+    Ledger charge(request: RequestId) -> Result<Option<Charge>, StoreError>;
+    Ledger charges(day: Day) -> Result<Vec<Charge>, StoreError>;
+    Ledger open_leases() -> Result<u64, StoreError>;
+    Ping ping() -> Result<(), StoreError>;
+}
