@@ -1,8 +1,8 @@
 //! What quota costs a call, with one user and with many: `cargo bench --bench quota`.
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use knockx::account::caller::Caller;
 use knockx::account::charge::{Charge, Lease, Source, Status, TokenCount};
 use knockx::account::id::{KeyId, PlanId, RequestId, UserId};
@@ -104,7 +104,8 @@ fn book(c: &mut Criterion) {
         let callers: Vec<Caller> = (0..users).map(|_| caller()).collect();
         let mut book = filled(&callers);
         let mut group = c.benchmark_group(format!("book of {users} users"));
-        let mut turn = 0_usize;
+        // Time moves on, or the window would run dry.
+        let (mut turn, mut now) = (0_usize, now());
         let mut next = || {
             // A stride that visits every caller keeps the cache from being warm for one.
             turn = (turn + 7_919) % users;
@@ -114,7 +115,8 @@ fn book(c: &mut Criterion) {
             b.iter_batched(
                 &mut next,
                 |claim| {
-                    let granted = book.take(&claim, now()).is_ok();
+                    now += SignedDuration::from_millis(1);
+                    let granted = book.take(&claim, now).is_ok();
                     let extended = book.extend(claim.lease.request, 256, 1);
                     let settled = book.settle(&charge(&claim.lease));
                     assert!(granted && settled.is_some());
@@ -125,7 +127,7 @@ fn book(c: &mut Criterion) {
         });
         let lease = claim(&callers[0]).lease;
         group.bench_function("standing", |b| {
-            b.iter(|| book.standing(black_box(lease.user), lease.day, now()));
+            b.iter(|| book.standing(black_box(lease.user), lease.day, now));
         });
         group.finish();
     }
