@@ -2,8 +2,8 @@
 //!
 //! A [`Book`] is also the model that any other back end is tested against.
 
-use super::counters::{Claim, Extended, Grant, Refused, Scope, Standing};
-use super::rules::{Debit, What};
+use super::counters::{Claim, Extended, Grant, Refused, Standing};
+use super::rules::{Debit, Scope, What};
 use crate::account::charge::Charge;
 use crate::account::day::Day;
 use crate::account::id::{RequestId, UserId};

@@ -3,7 +3,7 @@
 use super::rules::Debit;
 use crate::account::charge::{Charge, Lease};
 use crate::account::day::Day;
-use crate::account::id::{KeyId, RequestId, UserId};
+use crate::account::id::{RequestId, UserId};
 use crate::account::limit::LimitKind;
 use crate::store::Used;
 use async_trait::async_trait;
@@ -113,10 +113,3 @@ pub struct Standing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the quota store is unavailable")]
 pub struct CountersError;
-
-/// Whose counter a debit draws on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Scope {
-    User(UserId),
-    Key(KeyId),
-}

@@ -4,7 +4,8 @@
 //! calls go on and are settled in memory at once and in the ledger as soon as it is back.
 
 use super::book::Book;
-use super::counters::{Claim, Counters, CountersError, Extended, Grant, Scope, Standing, Taken};
+use super::counters::{Claim, Counters, CountersError, Extended, Grant, Standing, Taken};
+use super::rules::Scope;
 use crate::account::charge::{Charge, Lease};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, RequestId, UserId};

@@ -1,8 +1,8 @@
 //! The policy, pure: who asks for what, when, becomes a list of debits.
 
-use super::counters::Scope;
 use crate::account::caller::Caller;
 use crate::account::day::Day;
+use crate::account::id::{KeyId, UserId};
 use crate::account::limit::LimitKind;
 use crate::account::plan::Window;
 use jiff::Timestamp;
@@ -29,6 +29,13 @@ pub const SLICE_SHARE: u64 = 32;
 pub struct Debit {
     pub scope: Scope,
     pub what: What,
+}
+
+/// Whose counter a debit draws on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Scope {
+    User(UserId),
+    Key(KeyId),
 }
 
 /// What a debit takes, with its limit.
