@@ -184,8 +184,9 @@ impl Running {
     pub async fn reload(&self, config: Config) -> anyhow::Result<()> {
         self.store.put_plans(&config.plans).await.context("cannot write the plans")?;
         let Config { catalog, limits, .. } = config;
-        let current = Arc::new(Current { upstreams: Upstreams::new(catalog), limits });
-        *self.proxy.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+        let mut current = self.proxy.current.write().unwrap_or_else(PoisonError::into_inner);
+        let upstreams = current.upstreams.replaced_by(catalog);
+        *current = Arc::new(Current { upstreams, limits });
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::account::caller::Caller;
 use crate::account::id::UserId;
 use crate::account::user::UserStatus;
 use crate::clock;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +28,7 @@ pub struct Watch {
 impl Watch {
     /// Runs until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
+        // Without an answer the first round forgets every user: slower, and right.
         let mut since = self.store.changes(0).await.map_or(0, |changes| changes.upto);
         let mut rounds = tokio::time::interval(ROUND);
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -44,18 +45,27 @@ impl Watch {
         let Ok(changes) = self.store.changes(since).await else { return since };
         for user in changes.users {
             self.callers.forget(user);
-            self.end_calls_without_right(user, clock::now()).await;
+            if self.end_calls_without_right(user, clock::now()).await.is_err() {
+                return since;
+            }
         }
         changes.upto
     }
 
-    async fn end_calls_without_right(&self, user: UserId, now: Timestamp) {
+    /// # Errors
+    /// Whether a call may go on is not known; to be tried again.
+    async fn end_calls_without_right(
+        &self,
+        user: UserId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         for key in self.open.keys(user) {
-            let found = self.callers.find(&key, clock::instant()).await;
-            if found.is_ok_and(|caller| !caller.is_some_and(|caller| has_right(&caller, now))) {
+            let caller = self.callers.find(&key, clock::instant()).await?;
+            if !caller.is_some_and(|caller| has_right(&caller, now)) {
                 self.open.end(user, &key);
             }
         }
+        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The `--config` that every command takes.
+//! The `--config` of every command that needs a configuration.
 
 use crate::config::{self, Config, ConfigError};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ConfigArg {
     /// Config file; without it, the one named by `KNOCKX_CONFIG`, else the defaults alone.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
 }
 

@@ -1,10 +1,10 @@
 //! `knockx serve`: the gateway, until it is told to end.
 
 use crate::app;
-use crate::config::{self, Config};
+use crate::cli::config_arg::ConfigArg;
+use crate::config::Config;
 use crate::telemetry::log::{self, FilterHandle};
 use anyhow::Context;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -13,14 +13,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[command(after_help = "Example: GROK_API_KEY=xai-... knockx serve --config knockx.toml\n\n\
     SIGTERM ends it softly; SIGHUP reads upstreams, models, plans, limits and log filter again.")]
 pub struct Args {
-    /// A configuration file; without it, defaults and environment.
-    #[arg(long, value_name = "FILE", env = "KNOCKX_CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArg,
 }
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let config = config::load(args.config.as_deref())?;
+    let config = args.config.load()?;
     config.require_upstream()?;
     let filter = log::init(&config.log)?;
     tracing::info!(config = %config, "effective configuration");
@@ -81,7 +80,7 @@ impl Signals {
 
 /// Reads the configuration again; a bad one changes nothing and says why.
 async fn reload(args: &Args, running: &app::Running, filter: &FilterHandle) {
-    let loaded = config::load(args.config.as_deref()).map_err(anyhow::Error::from);
+    let loaded = args.config.load().map_err(anyhow::Error::from);
     let usable =
         loaded.and_then(|config| config.require_upstream().map(|()| config).map_err(Into::into));
     let applied = match usable {
@@ -101,6 +100,8 @@ async fn apply(
     running: &app::Running,
     filter: &FilterHandle,
 ) -> anyhow::Result<()> {
-    filter.set(&config.log.filter)?;
-    running.reload(config).await
+    let log = config.log.filter.clone();
+    running.reload(config).await?;
+    // Last, because it cannot fail: the filter was read when the configuration was.
+    Ok(filter.set(&log)?)
 }

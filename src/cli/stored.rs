@@ -5,21 +5,20 @@
 use crate::account::id::UserId;
 use crate::account::key::{Key, NoRandomness, Pepper, PlainKey};
 use crate::account::user::{User, normalised_email};
-use crate::config::{self, Config};
+use crate::cli::config_arg::ConfigArg;
+use crate::config::Config;
 use crate::instance::DataFolder;
 use crate::store::{self, NewKey, Store};
 use anyhow::Context;
 use jiff::Timestamp;
 use serde::Serialize;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What every command on the store takes.
 #[derive(Debug, Default, clap::Args)]
 pub struct Shared {
-    /// A configuration file; without it, defaults and environment.
-    #[arg(long, value_name = "FILE", env = "KNOCKX_CONFIG", global = true)]
-    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub config: ConfigArg,
     /// Prints JSON, for scripts.
     #[arg(long, global = true)]
     pub json: bool,
@@ -60,7 +59,7 @@ pub struct KeyShown {
 impl Stored {
     /// Opens the store. One that holds no plans yet, because no gateway ran on it, is given them.
     pub async fn open(shared: &Shared) -> anyhow::Result<Self> {
-        let config = config::load(shared.config.as_deref())?;
+        let config = shared.config.load()?;
         let store = store::open(&config.database).await.context("cannot open the database")?;
         if store.plans().await?.is_empty() {
             store.put_plans(&config.plans).await?;

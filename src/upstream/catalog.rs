@@ -16,7 +16,7 @@ pub struct Catalog {
 }
 
 /// One server that speaks the OpenAI wire format.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
     pub name: Arc<str>,
     pub tls: bool,
@@ -35,7 +35,7 @@ pub struct Upstream {
 }
 
 /// How long to wait for an upstream.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     pub connect: Duration,
     /// From the request sent to the reply's head.

@@ -98,6 +98,12 @@ impl Connections {
         }
     }
 
+    /// Whom it connects to.
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
     /// Sends a request and waits for the reply's head. A pooled connection that turns out dead
     /// before a byte of the reply is replaced by a new one, once.
     ///

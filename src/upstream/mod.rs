@@ -26,6 +26,19 @@ impl Upstreams {
         Self { catalog, pools }
     }
 
+    /// The same for another catalog: an upstream that stays as it is keeps its connections, and
+    /// its calls in flight stay counted.
+    #[must_use]
+    pub fn replaced_by(&self, catalog: Catalog) -> Self {
+        let mut next = Self::new(catalog);
+        for (name, pool) in &mut next.pools {
+            if let Some(old) = self.pools.get(name).filter(|old| old.upstream() == pool.upstream()) {
+                *pool = Arc::clone(old);
+            }
+        }
+        next
+    }
+
     /// The pool of an upstream of the catalog.
     #[must_use]
     pub fn pool(&self, upstream: &str) -> Option<&Arc<Connections>> {
