@@ -127,7 +127,7 @@ fn book(c: &mut Criterion) {
         });
         let lease = claim(&callers[0]).lease;
         group.bench_function("standing", |b| {
-            b.iter(|| book.standing(black_box(lease.user), lease.day, now));
+            b.iter(|| book.standing(black_box(lease.user), Some(&lease.key), lease.day, now));
         });
         group.finish();
     }

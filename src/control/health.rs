@@ -122,7 +122,7 @@ async fn ask_all(state: &ControlState, patience: Duration) -> Components {
     let now = clock::now();
     let today = Day::at(now, &TimeZone::UTC);
     // The counters have no ping: nobody's standing takes the way that everybody's does.
-    let standing = state.counters.standing(UserId(Uuid::nil()), today, now);
+    let standing = state.counters.standing(UserId(Uuid::nil()), None, today, now);
     let (store, counters) =
         tokio::join!(ask(state.store.ping(), patience), ask(standing, patience));
     Components { store, counters }

@@ -4,6 +4,7 @@ use super::*;
 use crate::account::charge::Charge;
 use crate::account::day::Day;
 use crate::account::id::{PlanId, RequestId, UserId};
+use crate::account::id::KeyId;
 use crate::account::key::{KeyLimits, PlainKey};
 use crate::account::user::{Role, UserStatus};
 use crate::clock;
@@ -152,7 +153,13 @@ impl Counters for Away {
     async fn settle(&self, _: Charge) -> u64 {
         0
     }
-    async fn standing(&self, _: UserId, _: Day, _: Timestamp) -> Result<Standing, CountersError> {
+    async fn standing(
+        &self,
+        _: UserId,
+        _: Option<&KeyId>,
+        _: Day,
+        _: Timestamp,
+    ) -> Result<Standing, CountersError> {
         Err(CountersError)
     }
     async fn used_on(&self, _: Day) -> Result<Vec<Used>, CountersError> {

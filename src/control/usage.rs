@@ -7,6 +7,7 @@ use crate::account::day::Day;
 use crate::account::id::PlanId;
 use crate::clock;
 use crate::quota::counters::Standing;
+use crate::quota::left;
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -61,47 +62,42 @@ pub(super) async fn live(
     let now = clock::now();
     let caller = auth::caller(&state, &headers, now).await?;
     let day = Day::at(now, &caller.plan_limits.time_zone);
-    let standing = state.counters.standing(caller.user, day, now).await?;
+    let standing = state.counters.standing(caller.user, Some(&caller.key), day, now).await?;
     Ok(Json(usage(&caller, day, standing)))
 }
 
-/// The numbers are the whole user's, held against the stricter of the plan's limit and the key's:
-/// `remaining` is never more than the key may really use.
+/// Of tokens and requests the stricter limit is shown, the plan's or the key's own, with what that
+/// one counts.
 fn usage(caller: &Caller, day: Day, standing: Standing) -> Usage {
     let plan = &caller.plan_limits;
-    let stricter = |plans: u64, keys: Option<u64>| keys.map_or(plans, |keys| keys.min(plans));
-    let tokens = stricter(plan.tokens_per_day, caller.key_limits.tokens_per_day);
-    let requests = stricter(plan.requests_per_day, caller.key_limits.requests_per_day);
-    let held = standing.tokens_used.saturating_add(standing.tokens_reserved);
+    let left = left::left(caller, &standing);
+    let (tokens, requests) = (left.tokens, left.requests);
     let streams = u64::from(plan.concurrent_streams);
     Usage {
         plan: caller.plan.clone(),
         day,
         resets_at: day.ends_at(&plan.time_zone),
         tokens: Tokens {
-            used: standing.tokens_used,
-            reserved: standing.tokens_reserved,
-            limit: tokens,
-            remaining: tokens.saturating_sub(held),
+            used: tokens.used,
+            reserved: tokens.reserved,
+            limit: tokens.limit,
+            remaining: tokens.left(),
         },
         requests: Requests {
-            used: standing.requests_used,
-            limit: requests,
-            remaining: requests.saturating_sub(standing.requests_used),
+            used: requests.used,
+            limit: requests.limit,
+            remaining: requests.left(),
         },
-        window: window(caller, standing),
+        window: Window {
+            limit: u64::from(plan.window.capacity),
+            remaining: left.window,
+            resets_in_ms: standing.window_full_in_ms,
+            seconds: plan.window.refill_seconds,
+        },
         streams: Streams {
             open: standing.streams_open,
             limit: streams,
             remaining: streams.saturating_sub(standing.streams_open),
         },
     }
-}
-
-fn window(caller: &Caller, standing: Standing) -> Window {
-    let window = caller.plan_limits.window;
-    let limit = u64::from(window.capacity);
-    let remaining = standing.window_left.map_or(limit, |left| left.min(limit));
-    let seconds = window.refill_seconds;
-    Window { limit, remaining, resets_in_ms: standing.window_full_in_ms, seconds }
 }

@@ -307,8 +307,11 @@ impl Proxy {
             caller = self.authenticate(session, replier).await?;
         }
         let day = Day::at(replier.head.admitted_at, &caller.plan_limits.time_zone);
-        let standing =
-            self.settler.counters.standing(caller.user, day, replier.head.admitted_at).await;
+        let standing = self
+            .settler
+            .counters
+            .standing(caller.user, Some(&caller.key), day, replier.head.admitted_at)
+            .await;
         let standing = standing.map_err(|_| Refusal::QuotaUnavailable)?;
         let current = self.current();
         let body = match &replier.head.endpoint {
@@ -355,7 +358,10 @@ impl Proxy {
             }
             Err(refusal) => {
                 let day = Day::at(admission.now, &caller.plan_limits.time_zone);
-                let standing = counters.standing(caller.user, day, admission.now).await.ok();
+                let standing = counters
+                    .standing(caller.user, Some(&caller.key), day, admission.now)
+                    .await
+                    .ok();
                 let budget =
                     standing.map(|standing| Budget::of(caller, standing, day, admission.now));
                 Err(No { refusal, budget })

@@ -7,6 +7,7 @@ use crate::account::caller::Caller;
 use crate::account::day::Day;
 use crate::clock;
 use crate::quota::counters::Standing;
+use crate::quota::left;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header;
@@ -158,24 +159,18 @@ async fn within(patience: Duration, write: impl Future<Output = Result<()>>) -> 
 }
 
 impl Budget {
-    /// What is left for a caller with `standing`; a key's own lower limit is the one shown.
+    /// What is left for a caller with `standing`.
     #[must_use]
     pub fn of(caller: &Caller, standing: Standing, day: Day, now: Timestamp) -> Self {
-        let plan = &caller.plan_limits;
-        let tokens_limit =
-            caller.key_limits.tokens_per_day.unwrap_or(u64::MAX).min(plan.tokens_per_day);
-        let requests_limit =
-            caller.key_limits.requests_per_day.unwrap_or(u64::MAX).min(plan.requests_per_day);
-        let taken = standing.tokens_used.saturating_add(standing.tokens_reserved);
-        let ends_at = day.ends_at(&plan.time_zone).as_millisecond();
-        let window_limit = u64::from(plan.window.capacity);
+        let left = left::left(caller, &standing);
+        let ends_at = day.ends_at(&caller.plan_limits.time_zone).as_millisecond();
         Self {
-            window_limit,
-            window_left: standing.window_left.unwrap_or(window_limit),
+            window_limit: u64::from(caller.plan_limits.window.capacity),
+            window_left: left.window,
             window_full_in_ms: standing.window_full_in_ms,
-            tokens_limit,
-            tokens_left: tokens_limit.saturating_sub(taken),
-            requests_left: requests_limit.saturating_sub(standing.requests_used),
+            tokens_limit: left.tokens.limit,
+            tokens_left: left.tokens.left(),
+            requests_left: left.requests.left(),
             day_ends_in_ms: u64::try_from(ends_at - now.as_millisecond()).unwrap_or(0),
         }
     }

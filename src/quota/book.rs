@@ -2,11 +2,11 @@
 //!
 //! A [`Book`] is also the model that any other back end is tested against.
 
-use super::counters::{Claim, Extended, Grant, Refused, Standing};
+use super::counters::{Claim, DayTally, Extended, Grant, Refused, Standing};
 use super::rules::{Debit, Scope, What};
-use crate::account::charge::Charge;
+use crate::account::charge::{Charge, Lease};
 use crate::account::day::Day;
-use crate::account::id::{RequestId, UserId};
+use crate::account::id::{KeyId, RequestId, UserId};
 use crate::account::limit::LimitKind;
 use crate::account::plan::Window;
 use crate::store::Used;
@@ -35,12 +35,13 @@ struct Tally {
     tokens_reserved: u64,
     /// Admitted calls, running ones too; a call that does not count is taken off when it settles.
     requests: u64,
+    /// Those of them that run.
+    open: u64,
 }
 
 /// An open lease.
 #[derive(Debug, Clone)]
 struct Held {
-    day: Day,
     reserved: u64,
     debits: Vec<Debit>,
 }
@@ -83,7 +84,7 @@ impl Book {
         let lease = &claim.lease;
         if !self.leases.contains_key(&lease.request) {
             for debit in &claim.debits {
-                self.check(lease.user, lease.day, debit, now)?;
+                self.check(lease, debit, now)?;
             }
             let tokens =
                 claim.debits.iter().filter_map(|debit| self.grantable(debit)).min().unwrap_or(0);
@@ -94,7 +95,7 @@ impl Book {
                     now,
                 );
             }
-            let held = Held { day: lease.day, reserved: tokens, debits: claim.debits.clone() };
+            let held = Held { reserved: tokens, debits: claim.debits.clone() };
             self.leases.insert(lease.request, held);
         }
         let free =
@@ -102,7 +103,7 @@ impl Book {
         Ok(Grant {
             tokens: self.leases.get(&lease.request).map_or(0, |held| held.reserved),
             free,
-            standing: self.standing(lease.user, lease.day, now),
+            standing: self.standing(lease.user, Some(&lease.key), lease.day, now),
         })
     }
 
@@ -157,18 +158,25 @@ impl Book {
         Some(Settled { overshoot })
     }
 
-    /// A user's numbers on `day`.
+    /// A user's numbers on `day`, and those of one of its keys.
     #[must_use]
-    pub fn standing(&self, user: UserId, day: Day, now: Timestamp) -> Standing {
+    pub fn standing(
+        &self,
+        user: UserId,
+        key: Option<&KeyId>,
+        day: Day,
+        now: Timestamp,
+    ) -> Standing {
+        let tally = |account: Option<&Account>| account.map_or(Tally::default(), |a| a.day(day));
+        let of_key = key.and_then(|key| self.accounts.get(&Scope::Key(key.clone())));
+        let key = tally(of_key).told();
         let Some(account) = self.accounts.get(&Scope::User(user)) else {
-            return Standing::default();
+            return Standing { key, ..Standing::default() };
         };
-        let tally = account.day(day);
         let bucket = account.bucket.map(|b| b.at(now));
         Standing {
-            tokens_used: tally.tokens_used,
-            tokens_reserved: tally.tokens_reserved,
-            requests_used: tally.requests,
+            user: account.day(day).told(),
+            key,
             streams_open: account.streams_open,
             window_left: bucket.map(|b| b.left()),
             window_full_in_ms: bucket.map_or(0, |b| b.full_in_ms()),
@@ -178,18 +186,13 @@ impl Book {
     /// What users and keys have used on `day`, running calls' reservations left out.
     #[must_use]
     pub fn used_on(&self, day: Day, owner: impl Fn(&Scope) -> Option<UserId>) -> Vec<Used> {
-        let open = |scope: &Scope| {
-            let holds =
-                |held: &&Held| held.day == day && held.debits.iter().any(|d| d.scope == *scope);
-            self.leases.values().filter(holds).count() as u64
-        };
         let row = |(scope, account): (&Scope, &Account)| {
             let tally = account.days.iter().find(|(d, _)| *d == day)?.1;
             let key = match scope {
                 Scope::User(_) => None,
                 Scope::Key(key) => Some(key.clone()),
             };
-            let requests = tally.requests.saturating_sub(open(scope));
+            let requests = tally.requests.saturating_sub(tally.open);
             Some(Used { user: owner(scope)?, key, day, tokens: tally.tokens_used, requests })
         };
         self.accounts.iter().filter_map(row).collect()
@@ -201,17 +204,19 @@ impl Book {
         self.leases.len() as u64
     }
 
-    fn check(&self, user: UserId, day: Day, debit: &Debit, now: Timestamp) -> Result<(), Refused> {
+    fn check(&self, lease: &Lease, debit: &Debit, now: Timestamp) -> Result<(), Refused> {
         let refused = |limit, by_open_calls, retry_after_ms| Refused {
             limit,
             by_open_calls,
             retry_after_ms,
-            standing: self.standing(user, day, now),
+            standing: self.standing(lease.user, Some(&lease.key), lease.day, now),
         };
         let account = self.accounts.get(&debit.scope);
         match &debit.what {
             What::Window(window) => {
-                let wait = account.map_or(0, |a| a.bucket_at(*window, now).wait_ms());
+                let untouched = || Bucket::full(*window, now);
+                let bucket = account.map_or_else(untouched, |a| a.bucket_at(*window, now));
+                let wait = bucket.wait_ms();
                 let fits = window.capacity > 0 && wait == 0;
                 fits.then_some(()).ok_or_else(|| refused(LimitKind::Window, false, wait))
             }
@@ -295,7 +300,11 @@ impl Account {
     fn apply(&mut self, what: &What, tokens: u64, now: Timestamp) {
         match what {
             What::Window(window) => self.bucket = Some(self.bucket_at(*window, now).less_one()),
-            What::Request { day, .. } => self.day_mut(*day).requests += 1,
+            What::Request { day, .. } => {
+                let tally = self.day_mut(*day);
+                tally.requests += 1;
+                tally.open += 1;
+            }
             What::Tokens { day, .. } => self.day_mut(*day).tokens_reserved += tokens,
             What::Stream { .. } => self.streams_open += 1,
         }
@@ -308,6 +317,7 @@ impl Account {
             What::Request { day, .. } => {
                 let tally = self.day_mut(*day);
                 tally.requests = tally.requests.saturating_sub(u64::from(!counted));
+                tally.open = tally.open.saturating_sub(1);
             }
             What::Tokens { day, .. } => {
                 let tally = self.day_mut(*day);
@@ -326,6 +336,14 @@ impl Account {
 }
 
 impl Tally {
+    fn told(self) -> DayTally {
+        DayTally {
+            tokens_used: self.tokens_used,
+            tokens_reserved: self.tokens_reserved,
+            requests_used: self.requests,
+        }
+    }
+
     fn taken(&self) -> u64 {
         self.tokens_used.saturating_add(self.tokens_reserved)
     }

@@ -3,7 +3,7 @@
 use super::rules::Debit;
 use crate::account::charge::{Charge, Lease};
 use crate::account::day::Day;
-use crate::account::id::{RequestId, UserId};
+use crate::account::id::{KeyId, RequestId, UserId};
 use crate::account::limit::LimitKind;
 use crate::store::Used;
 use async_trait::async_trait;
@@ -31,10 +31,11 @@ pub trait Counters: Send + Sync + 'static {
     /// limit, because more was used than reserved and no room was left.
     async fn settle(&self, charge: Charge) -> u64;
 
-    /// What a user has used and holds on `day`.
+    /// What a user, and of it one key, has used and holds on `day`.
     async fn standing(
         &self,
         user: UserId,
+        key: Option<&KeyId>,
         day: Day,
         now: Timestamp,
     ) -> Result<Standing, CountersError>;
@@ -96,12 +97,22 @@ pub struct Refused {
     pub standing: Standing,
 }
 
+/// Tokens and requests of one day.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DayTally {
+    pub tokens_used: u64,
+    pub tokens_reserved: u64,
+    /// Running calls too.
+    pub requests_used: u64,
+}
+
 /// A user's numbers at one moment. Limits are the caller's business.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standing {
-    pub tokens_used: u64,
-    pub tokens_reserved: u64,
-    pub requests_used: u64,
+    /// The whole user's day.
+    pub user: DayTally,
+    /// The day of the key that was asked for.
+    pub key: DayTally,
     pub streams_open: u64,
     /// Requests left in the window bucket, rounded down; `None` = untouched, so full.
     pub window_left: Option<u64>,

@@ -104,10 +104,11 @@ impl Counters for MemoryCounters {
     async fn standing(
         &self,
         user: UserId,
+        key: Option<&KeyId>,
         day: Day,
         now: Timestamp,
     ) -> Result<Standing, CountersError> {
-        Ok(self.state().book.standing(user, day, now))
+        Ok(self.state().book.standing(user, key, day, now))
     }
 
     async fn used_on(&self, day: Day) -> Result<Vec<Used>, CountersError> {

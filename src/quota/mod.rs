@@ -8,6 +8,7 @@
 //! the sum of the open leases; an admitted call ends in exactly one charge.
 
 pub mod rules;
+pub mod left;
 pub mod counters;
 pub mod book;
 pub mod memory;

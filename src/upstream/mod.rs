@@ -32,7 +32,8 @@ impl Upstreams {
     pub fn replaced_by(&self, catalog: Catalog) -> Self {
         let mut next = Self::new(catalog);
         for (name, pool) in &mut next.pools {
-            if let Some(old) = self.pools.get(name).filter(|old| old.upstream() == pool.upstream()) {
+            if let Some(old) = self.pools.get(name).filter(|old| old.upstream() == pool.upstream())
+            {
                 *pool = Arc::clone(old);
             }
         }

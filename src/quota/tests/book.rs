@@ -278,8 +278,9 @@ fn compare(book: &Book, oracle: &Oracle) {
         let caller = &keys[0];
         let day = Day::at(oracle.time(), &caller.plan_limits.time_zone);
         let scope = Scope::User(caller.user);
-        let standing = book.standing(caller.user, day, oracle.time());
-        let told = (standing.tokens_used, standing.tokens_reserved, standing.requests_used);
+        let standing = book.standing(caller.user, None, day, oracle.time());
+        let told =
+            (standing.user.tokens_used, standing.user.tokens_reserved, standing.user.requests_used);
         let summed =
             (oracle.used(&scope, day), oracle.reserved(&scope, day), oracle.requests(&scope, day));
         assert_eq!(told, summed);
@@ -338,6 +339,6 @@ fn a_restart_keeps_what_was_used() {
     let refused = book.take(&Claim { lease, debits }, now).unwrap_err();
     assert_eq!(refused.limit, LimitKind::TokensPerDay, "the key has used its own 300");
     assert!(!refused.by_open_calls);
-    let standing = book.standing(caller.user, day, now);
-    assert_eq!((standing.tokens_used, standing.requests_used), (500, 4));
+    let standing = book.standing(caller.user, None, day, now);
+    assert_eq!((standing.user.tokens_used, standing.user.requests_used), (500, 4));
 }

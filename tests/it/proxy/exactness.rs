@@ -67,9 +67,13 @@ async fn watch(gw: Arc<Gateway>, keys: Vec<Key>, over: Arc<AtomicBool>, done: Ar
     while !done.load(Ordering::Acquire) {
         for key in &keys {
             let now = jiff::Timestamp::now();
-            let standing =
-                gw.running.counters.standing(key.user, crate::support::today(), now).await.unwrap();
-            if standing.tokens_used + standing.tokens_reserved > LIMIT {
+            let standing = gw
+                .running
+                .counters
+                .standing(key.user, None, crate::support::today(), now)
+                .await
+                .unwrap();
+            if standing.user.tokens_used + standing.user.tokens_reserved > LIMIT {
                 over.store(true, Ordering::Release);
             }
         }

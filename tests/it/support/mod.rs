@@ -232,9 +232,13 @@ impl Gateway {
 
     /// Today's tokens and requests of a user, by the counters.
     pub async fn used(&self, user: UserId) -> (u64, u64) {
-        let standing =
-            self.running.counters.standing(user, today(), jiff::Timestamp::now()).await.unwrap();
-        (standing.tokens_used, standing.requests_used)
+        let standing = self
+            .running
+            .counters
+            .standing(user, None, today(), jiff::Timestamp::now())
+            .await
+            .unwrap();
+        (standing.user.tokens_used, standing.user.requests_used)
     }
 
     /// All metrics, as Prometheus reads them.
