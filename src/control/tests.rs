@@ -3,8 +3,8 @@
 use super::*;
 use crate::account::charge::Charge;
 use crate::account::day::Day;
-use crate::account::id::{PlanId, RequestId, UserId};
 use crate::account::id::KeyId;
+use crate::account::id::{PlanId, RequestId, UserId};
 use crate::account::key::{KeyLimits, PlainKey};
 use crate::account::user::{Role, UserStatus};
 use crate::clock;

@@ -14,6 +14,7 @@ use crate::account::limit::LimitKind;
 use crate::callers::cache::CallerCache;
 use crate::openai::request::ChatRequest;
 use crate::quota::counters::{Claim, Counters, Grant, Refused, Standing, Taken};
+use crate::quota::left;
 use crate::quota::rules::{self, Need};
 use crate::tokens::estimate;
 use crate::upstream::catalog::Model;
@@ -23,6 +24,8 @@ use std::time::Instant;
 
 /// A cheap estimate above one part in this many of the plan's day is worth an exact count.
 const EXACT_BELOW: u64 = 256;
+/// A prompt of fewer tokens than this is counted sooner than asked about.
+const WORTH_ASKING: u64 = 64;
 /// How often a caller's record may turn out to be out of date in one admission.
 const FRESH_TRIES: usize = 3;
 
@@ -115,7 +118,32 @@ async fn admit(
             decided => return decided,
         }
     }
+    refuse_hopeless(admission, caller, counters).await?;
     take(admission, caller, exact_prompt(admission.body, admission.model), counters).await
+}
+
+/// Refuses a long prompt that cannot fit into what is left of the day. Counting it first would let
+/// a caller who has used up a small plan spend our time for nothing.
+async fn refuse_hopeless(
+    admission: &Admission<'_>,
+    caller: &Caller,
+    counters: &dyn Counters,
+) -> Result<(), Refusal> {
+    let fewest = estimate::fewest_tokens(admission.body);
+    if fewest < WORTH_ASKING {
+        return Ok(());
+    }
+    let day = Day::at(admission.now, &caller.plan_limits.time_zone);
+    let standing = counters.standing(caller.user, Some(&caller.key), day, admission.now).await;
+    let standing = standing.map_err(|_| Refusal::QuotaUnavailable)?;
+    let tokens = left::left(caller, &standing).tokens;
+    if fewest <= tokens.left() {
+        return Ok(());
+    }
+    let by_open_calls = tokens.used.saturating_add(fewest) <= tokens.limit;
+    let limit = LimitKind::TokensPerDay;
+    let refused = Refused { limit, by_open_calls, retry_after_ms: 0, standing };
+    Err(refusal(&refused, caller, day, admission.now))
 }
 
 async fn take(

@@ -52,6 +52,14 @@ pub fn exact_prompt(request: &ChatRequest<'_>, overhead: u64) -> u64 {
     fixed(&request.prompt.size).saturating_add(texts).saturating_add(overhead)
 }
 
+/// What the prompt's texts are at least, whatever is in them.
+#[must_use]
+pub fn fewest_tokens(request: &ChatRequest<'_>) -> u64 {
+    /// No token of o200k has more bytes, and JSON may write each as `\u0020`.
+    const LONGEST_TOKEN: u64 = 128 * 6;
+    request.prompt.size.text_bytes / LONGEST_TOKEN
+}
+
 /// The o200k tokens of a text.
 #[must_use]
 pub fn count(text: &str) -> u64 {
@@ -60,11 +68,6 @@ pub fn count(text: &str) -> u64 {
         return 0;
     }
     bpe_openai::o200k_base().count(text) as u64
-}
-
-/// Loads the tokenizer (about 0.1 s), so that no call has to wait for it.
-pub fn load() {
-    bpe_openai::o200k_base();
 }
 
 /// What costs the same whatever the words are.

@@ -71,6 +71,16 @@ fn decodes_escapes_before_counting() {
 }
 
 #[test]
+fn no_text_has_fewer_tokens_than_the_floor() {
+    for unit in [" ", "\n", "-", "=", "a"] {
+        let body = ask(&json!([{ "role": "user", "content": unit.repeat(100_000) }])).to_string();
+        let request = ChatRequest::parse(body.as_bytes()).unwrap();
+        let (floor, exact) = (fewest_tokens(&request), exact_prompt(&request, 0));
+        assert!(0 < floor && floor <= exact, "{unit:?}: {floor} of {exact}");
+    }
+}
+
+#[test]
 fn work_is_bounded_and_the_rest_is_taken_by_bytes() {
     let mut left = 10;
     assert_eq!(count_within("hello world and more", &mut left), count("hello worl") + 10);
@@ -100,6 +110,7 @@ proptest! {
             contents.iter().map(|text| json!({ "role": "user", "name": name, "content": text })).collect();
         let body = ask(&json!(messages)).to_string();
         let request = ChatRequest::parse(body.as_bytes()).unwrap();
-        prop_assert!(cheap_prompt(&request, overhead) >= exact_prompt(&request, overhead));
+        let exact = exact_prompt(&request, overhead);
+        prop_assert!(fewest_tokens(&request) <= exact && exact <= cheap_prompt(&request, overhead));
     }
 }
