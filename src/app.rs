@@ -24,6 +24,7 @@ use crate::store::{self, NewUser, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
 use crate::usage::journal::Journal;
+use crate::workers::Workers;
 use anyhow::{Context, anyhow};
 use jiff::ToSpan;
 use jiff::tz::TimeZone;
@@ -58,7 +59,7 @@ pub struct Running {
     /// Connections and the settling of calls.
     calls: TaskTracker,
     /// The journal's writer, which must outlive every call.
-    writer: TaskTracker,
+    workers: Workers,
     stop: CancellationToken,
     stop_writer: CancellationToken,
     /// Freed last.
@@ -93,10 +94,10 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let public_addr = public.local_addr()?;
     let admin_addr = admin.as_ref().map(TcpListener::local_addr).transpose()?;
 
-    let (calls, writer) = (TaskTracker::new(), TaskTracker::new());
+    let (calls, workers) = (TaskTracker::new(), Workers::default());
     let (stop, stop_writer) = (CancellationToken::new(), CancellationToken::new());
     let pepper = Pepper::new(secret.expose().as_bytes());
-    let parts = parts(&config, pepper, &writer, stop_writer.clone()).await?;
+    let parts = parts(&config, pepper, &workers, stop_writer.clone()).await?;
     let readiness = Readiness::new();
     let control = control::router(ControlState {
         store: Arc::clone(&parts.store),
@@ -115,17 +116,20 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         callers: Arc::clone(&parts.callers),
         open: proxy.open_calls.clone(),
     };
-    writer.spawn(watch.run(stop.clone()));
-    writer.spawn(upkeep(Arc::clone(&parts.metrics), stop.clone()));
+    workers.spawn("watch", watch.run(stop.clone()));
+    workers.spawn("upkeep", upkeep(Arc::clone(&parts.metrics), stop.clone()));
     if let Some(admin) = admin {
         let router = control::admin_router(AdminState {
             metrics: Arc::clone(&parts.metrics),
             counters: Arc::clone(&parts.counters),
             readiness: readiness.clone(),
         });
-        writer.spawn(serve_admin(admin, router, stop_writer.clone()));
+        workers.spawn("admin", serve_admin(admin, router, stop_writer.clone()));
     }
-    writer.spawn(connection::accept(Arc::clone(&proxy), Listener::from(public), stop.clone()));
+    workers.spawn(
+        "accept",
+        connection::accept(Arc::clone(&proxy), Listener::from(public), stop.clone()),
+    );
     folder.announce(&Instance { pid: std::process::id(), public_addr, admin_addr })?;
     readiness.set(Phase::Ready);
     let Parts { store, counters, pepper, metrics, .. } = parts;
@@ -140,7 +144,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         readiness,
         grace,
         calls,
-        writer,
+        workers,
         stop,
         stop_writer,
         _lock: lock,
@@ -150,6 +154,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 impl Running {
     /// Ends the gateway: open calls may finish for as long as the configuration grants.
     pub async fn stop(self) {
+        self.workers.may_end();
         self.readiness.set(Phase::Draining);
         self.proxy.draining.store(true, Ordering::Release);
         let idle = async {
@@ -168,12 +173,16 @@ impl Running {
         self.calls.close();
         let _ = tokio::time::timeout(LAST_ORDERS, self.calls.wait()).await;
         self.stop_writer.cancel();
-        self.writer.close();
-        if tokio::time::timeout(LAST_ORDERS, self.writer.wait()).await.is_err() {
+        if tokio::time::timeout(LAST_ORDERS, self.workers.wait()).await.is_err() {
             tracing::error!(
                 "charges could not be written in time; their leases are charged at the next start"
             );
         }
+    }
+
+    /// Resolves when a part that must live has died: what is left should be ended.
+    pub async fn died(&self) {
+        self.workers.died().await;
     }
 
     /// Takes over what can change while running, from the next call on; running calls keep what
@@ -195,7 +204,7 @@ impl Running {
 async fn parts(
     config: &Config,
     pepper: Pepper,
-    writer: &TaskTracker,
+    workers: &Workers,
     stop_writer: CancellationToken,
 ) -> anyhow::Result<Parts> {
     let models: Vec<&str> = config.catalog.models.iter().map(|model| &*model.id).collect();
@@ -213,7 +222,7 @@ async fn parts(
     }
     let from = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(2.days());
     let used = store.used_since(Day(from)).await.context("cannot read what was used")?;
-    let journal = Journal::start(Arc::clone(&store), Arc::clone(&metrics), writer, stop_writer);
+    let journal = Journal::start(Arc::clone(&store), Arc::clone(&metrics), workers, stop_writer);
     let counters = Arc::new(MemoryCounters::rebuilt(&used, journal));
     let callers = Arc::new(CallerCache::new(Arc::clone(&store), config.limits.cached_callers));
     Ok(Parts { store, counters, callers, metrics, pepper })

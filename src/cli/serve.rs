@@ -30,15 +30,18 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let running = app::start(config).await?;
     let admin = running.admin_addr.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
     tracing::info!(public = %running.public_addr, admin, "ready");
-    loop {
-        match signals.next().await {
-            Told::End => break,
-            Told::Reload => reload(&args, &running, &filter).await,
+    let code = loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::End => break ExitCode::SUCCESS,
+                Told::Reload => reload(&args, &running, &filter).await,
+            },
+            () = running.died() => break ExitCode::FAILURE,
         }
-    }
+    };
     tracing::info!("ending: open calls may finish");
     running.stop().await;
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 /// What a signal asks for.

@@ -14,13 +14,13 @@ use crate::quota::memory::MemoryCounters;
 use crate::store::{self, NewKey, NewUser, Used, UserChange};
 use crate::telemetry::metrics::Metrics;
 use crate::usage::journal::Journal;
+use crate::workers::Workers;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use jiff::{Timestamp, ToSpan};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 const SECRET: &[u8] = b"a pepper for tests";
@@ -72,7 +72,7 @@ async fn control_with(cors: Cors, counters: Option<Arc<dyn Counters>>) -> Contro
     };
     let user = store.add_user(&user).await.unwrap().id;
     let metrics = Arc::new(Metrics::new(&[], &[]));
-    let tasks = TaskTracker::new();
+    let tasks = Workers::default();
     let journal =
         Journal::start(Arc::clone(&store), Arc::clone(&metrics), &tasks, CancellationToken::new());
     let counters = counters.unwrap_or_else(|| Arc::new(MemoryCounters::rebuilt(&[], journal)));
@@ -163,6 +163,9 @@ impl Counters for Away {
         Err(CountersError)
     }
     async fn used_on(&self, _: Day) -> Result<Vec<Used>, CountersError> {
+        Err(CountersError)
+    }
+    async fn ping(&self) -> Result<(), CountersError> {
         Err(CountersError)
     }
     fn open_leases(&self) -> u64 {

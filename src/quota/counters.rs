@@ -43,6 +43,9 @@ pub trait Counters: Send + Sync + 'static {
     /// Everything used and held, per user and key, on `day`: for `usage verify`.
     async fn used_on(&self, day: Day) -> Result<Vec<Used>, CountersError>;
 
+    /// Answers when calls can be admitted.
+    async fn ping(&self) -> Result<(), CountersError>;
+
     /// How many leases are open.
     fn open_leases(&self) -> u64;
 }

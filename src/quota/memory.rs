@@ -120,6 +120,10 @@ impl Counters for MemoryCounters {
         Ok(state.book.used_on(day, owner))
     }
 
+    async fn ping(&self) -> Result<(), CountersError> {
+        if self.journal.is_away() { Err(CountersError) } else { Ok(()) }
+    }
+
     fn open_leases(&self) -> u64 {
         self.state().book.open_leases()
     }

@@ -13,11 +13,11 @@ use crate::account::charge::{Charge, Lease};
 use crate::account::id::RequestId;
 use crate::store::{Entry, Store};
 use crate::telemetry::metrics::Metrics;
+use crate::workers::Workers;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 /// Leases that may wait to be written; more are refused, since they would wait for seconds.
 const WAITING_OPENS: usize = 16_384;
@@ -27,7 +27,14 @@ const WAITING_OPENS: usize = 16_384;
 pub struct Journal {
     queue: mpsc::UnboundedSender<Item>,
     room: Arc<Semaphore>,
-    unwritable: Arc<AtomicU64>,
+    state: Arc<State>,
+}
+
+/// What the writer tells of itself.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) unwritable: AtomicU64,
+    pub(super) is_away: AtomicBool,
 }
 
 /// The journal did not take a lease.
@@ -42,7 +49,7 @@ pub enum OpenError {
 }
 
 impl Journal {
-    /// Starts the writer on `tasks`. It ends after `stop` is cancelled, once the queue is empty and
+    /// Starts the writer on `workers`. It ends after `stop` is cancelled, once the queue is empty and
     /// all of it is written: cancel `stop` when the last call has settled. Should the store stay
     /// away it goes on trying; what it holds then is charged from the open leases at the next start.
     #[must_use]
@@ -50,22 +57,23 @@ impl Journal {
     pub fn start(
         store: Arc<dyn Store>,
         metrics: Arc<Metrics>,
-        tasks: &TaskTracker,
+        workers: &Workers,
         stop: CancellationToken,
     ) -> Self {
-        Self::start_with(store, Gauges::of(&metrics), tasks, stop)
+        Self::start_with(store, Gauges::of(&metrics), workers, stop)
     }
 
     pub(super) fn start_with(
         store: Arc<dyn Store>,
         gauges: Gauges,
-        tasks: &TaskTracker,
+        workers: &Workers,
         stop: CancellationToken,
     ) -> Self {
         let (queue, entries) = mpsc::unbounded_channel();
-        let unwritable = Arc::new(AtomicU64::new(0));
-        tasks.spawn(Writer::new(store, gauges, entries, Arc::clone(&unwritable), stop).run());
-        Self { queue, room: Arc::new(Semaphore::new(WAITING_OPENS)), unwritable }
+        let state = Arc::new(State::default());
+        let writer = Writer::new(store, gauges, entries, Arc::clone(&state), stop);
+        workers.spawn("journal", writer.run());
+        Self { queue, room: Arc::new(Semaphore::new(WAITING_OPENS)), state }
     }
 
     /// Returns when the lease is durable. A caller that stops waiting cannot know whether it is,
@@ -106,7 +114,13 @@ impl Journal {
     /// Entries the store refused for good, each of which was logged. Anything but 0 is a defect.
     #[must_use]
     pub fn unwritable(&self) -> u64 {
-        self.unwritable.load(Ordering::Relaxed)
+        self.state.unwritable.load(Ordering::Relaxed)
+    }
+
+    /// Whether the latest try to write failed because the store cannot be written.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.state.is_away.load(Ordering::Relaxed)
     }
 
     /// `None` when the writer has ended.

@@ -6,6 +6,7 @@ use crate::account::charge::{Charge, Lease, Source, Status, TokenCount};
 use crate::account::id::{KeyId, RequestId, UserId};
 use crate::store::scripted::{Asked, ScriptedStore};
 use crate::store::{Entry, StoreError, Written};
+use crate::workers::Workers;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -14,21 +15,20 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 type Answer = oneshot::Sender<Result<Vec<Written>, StoreError>>;
 
 struct Setup {
     journal: Journal,
     asked: mpsc::UnboundedReceiver<Asked>,
-    tasks: TaskTracker,
+    tasks: Workers,
     stop: CancellationToken,
 }
 
 impl Setup {
     fn new() -> Self {
         let (store, asked) = ScriptedStore::make();
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (tasks, stop) = (Workers::default(), CancellationToken::new());
         let journal = Journal::start_with(store, Gauges::silent(), &tasks, stop.clone());
         Self { journal, asked, tasks, stop }
     }
@@ -71,7 +71,6 @@ impl Setup {
 
     async fn end(self) {
         self.stop.cancel();
-        self.tasks.close();
         self.tasks.wait().await;
     }
 }
@@ -236,7 +235,6 @@ async fn stopping_writes_what_waits_and_what_comes_meanwhile() {
     let second = setup.settle();
     answer.send(Ok(vec![Written::Done])).unwrap();
     setup.commit(&[second]).await;
-    setup.tasks.close();
     setup.tasks.wait().await;
 
     assert_eq!(setup.journal.open(lease()).await, Err(OpenError::Unavailable));
@@ -263,6 +261,5 @@ async fn the_writer_ends_when_nobody_holds_a_handle() {
     drop(journal);
     let Some(Asked::Journal(_, answer)) = asked.recv().await else { panic!() };
     answer.send(Ok(vec![Written::Done])).unwrap();
-    tasks.close();
     tasks.wait().await;
 }

@@ -5,14 +5,14 @@
 //! tried for ever. An entry that is itself to blame is singled out by halving the batches, logged
 //! and counted, so that it cannot hold up the others; its lease stays and is charged at the next start.
 
-use super::journal::OpenError;
+use super::journal::{OpenError, State};
 use crate::account::id::RequestId;
 use crate::store::{Entry, Store, StoreError, Written};
 use crate::telemetry::metrics::Metrics;
 use metrics::{Counter, Gauge, Histogram};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -45,7 +45,7 @@ pub(super) struct Writer {
     gauges: Gauges,
     queue: mpsc::UnboundedReceiver<Item>,
     stop: CancellationToken,
-    unwritable: Arc<AtomicU64>,
+    state: Arc<State>,
     /// Taken from the queue and not yet written, the oldest first.
     pending: VecDeque<Item>,
     /// How many to commit together: halved to find an entry that the store refuses.
@@ -65,11 +65,11 @@ impl Writer {
         store: Arc<dyn Store>,
         gauges: Gauges,
         queue: mpsc::UnboundedReceiver<Item>,
-        unwritable: Arc<AtomicU64>,
+        state: Arc<State>,
         stop: CancellationToken,
     ) -> Self {
         let pending = VecDeque::new();
-        Self { store, gauges, queue, stop, unwritable, pending, batch: BATCH, outage: None }
+        Self { store, gauges, queue, stop, state, pending, batch: BATCH, outage: None }
     }
 
     /// Runs until the queue is closed and everything in it is written.
@@ -164,6 +164,7 @@ impl Writer {
     fn committed(&mut self, entries: &[Entry], waiters: Vec<Waiter>, written: &[Written]) {
         if self.outage.take().is_some() {
             tracing::info!("ledger can be written again");
+            self.state.is_away.store(false, Ordering::Relaxed);
         }
         self.batch = (self.batch * 2).min(BATCH);
         let (mut admitted, mut persisted) = (0, 0);
@@ -190,6 +191,7 @@ impl Writer {
             tracing::warn!(error = why, "ledger cannot be written, trying again until it can");
             FIRST_RETRY
         };
+        self.state.is_away.store(true, Ordering::Relaxed);
         self.outage = Some(Outage { retry_at: Instant::now() + pause, pause });
         self.refuse_opens();
     }
@@ -215,7 +217,7 @@ impl Writer {
         for entry in entries {
             let request = request_of(entry);
             tracing::error!(%request, error = %why, ?entry, "store refused a journal entry for good");
-            self.unwritable.fetch_add(1, Ordering::Relaxed);
+            self.state.unwritable.fetch_add(1, Ordering::Relaxed);
         }
         for waiter in waiters {
             waiter.answer(Err(OpenError::Unavailable));
