@@ -4,7 +4,7 @@
 //! left: the catalog holds what can be called.
 
 use super::error::{ConfigError, Origin};
-use super::forms::{BaseUrl, Seconds};
+use super::forms::{BaseUrl, CaFile, Seconds};
 use super::layers::{Environment as Variables, Layers};
 use super::written::{Field, Form, Written};
 use super::{Environment, MissingKey, raw};
@@ -25,6 +25,7 @@ const OUTPUT_TOKENS: u64 = 8192;
 
 /// The upstream that `GROK_BASE_URL` speaks of.
 const XAI: &str = "xai";
+const GROK_BASE_URL: &str = "GROK_BASE_URL";
 
 /// The catalog, and what did not get into it.
 pub struct Resolved<'a> {
@@ -59,7 +60,10 @@ pub fn resolve<'a>(
         if environment == Environment::Production && !url.tls && !url.is_loopback() {
             let problem =
                 format!("in production the upstream `{name}` must be reached by https://");
-            return Err(origin.error(&upstream.base_url.span, problem));
+            return Err(match moved {
+                Some(_) => Origin::Variable(GROK_BASE_URL.to_owned()).error(&(0..0), problem),
+                None => origin.error(&upstream.base_url.span, problem),
+            });
         }
         let resolved = match key(upstream, origin, variables)? {
             Key::Set(key) => Some(server(upstream, url, Some(key))),
@@ -83,7 +87,7 @@ fn grok_base_url(
     upstreams: &[raw::Upstream],
     variables: &Variables,
 ) -> Result<Option<BaseUrl>, ConfigError> {
-    let name = "GROK_BASE_URL";
+    let name = GROK_BASE_URL;
     let Some(text) = variables.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
     let origin = Origin::Variable(name.to_owned());
     if !upstreams.iter().any(|u| u.value_name() == XAI) {
@@ -104,8 +108,16 @@ fn key(
         (Some(key), None) => Ok(Key::Set(key.value.clone())),
         (None, Some(names)) if !names.value.0.is_empty() => {
             let names = &names.value.0;
-            let set = names.iter().find_map(|n| variables.get(n).filter(|v| !v.trim().is_empty()));
-            Ok(set.map_or_else(|| Key::Missing(names.clone()), |v| Key::Set(Secret::new(v.trim()))))
+            let is_set = |n: &&String| variables.get(*n).is_some_and(|v| !v.trim().is_empty());
+            let Some(name) = names.iter().find(is_set) else {
+                return Ok(Key::Missing(names.clone()));
+            };
+            let key = variables.get(name).map_or("", |v| v.trim());
+            if !key.bytes().all(|b| b.is_ascii_graphic()) {
+                let problem = "a key has no spaces, line ends or letters outside ASCII";
+                return Err(Origin::Variable(name.clone()).error(&(0..0), problem));
+            }
+            Ok(Key::Set(Secret::new(key)))
         }
         _ => {
             let name = upstream.value_name();
@@ -126,7 +138,7 @@ fn server(upstream: &raw::Upstream, url: &BaseUrl, api_key: Option<Secret>) -> A
         port: url.port,
         base_path: url.path.clone(),
         api_key,
-        ca_file: said(upstream.ca_file.as_ref()).flatten(),
+        ca_file: said(upstream.ca_file.as_ref()).flatten().map(|file: CaFile| file.0),
         timeouts: Timeouts {
             connect: wait(upstream.connect_timeout.as_ref(), CONNECT_TIMEOUT),
             first_byte: wait(upstream.first_byte_timeout.as_ref(), FIRST_BYTE_TIMEOUT),

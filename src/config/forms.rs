@@ -7,6 +7,8 @@ use crate::upstream::catalog::Secret;
 use http::Uri;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -25,6 +27,10 @@ pub struct Dollars(pub u64);
 /// A name without spaces, to refer to something by.
 #[derive(Debug, Clone)]
 pub struct Name(pub String);
+
+/// A file of certificates.
+#[derive(Debug, Clone)]
+pub struct CaFile(pub String);
 
 /// Names in a list.
 #[derive(Debug, Clone)]
@@ -140,6 +146,20 @@ impl Form for String {
 
     fn read(written: &Written) -> Option<Self> {
         written.text().map(str::to_owned)
+    }
+}
+
+impl Form for CaFile {
+    fn form() -> String {
+        "the path of a file with certificates in PEM that can be read".to_owned()
+    }
+
+    /// Read here, because the connections made later take its being there for granted.
+    fn read(written: &Written) -> Option<Self> {
+        let path = written.text()?;
+        let mut certificates = CertificateDer::pem_file_iter(path).ok()?.peekable();
+        certificates.peek()?;
+        certificates.all(|one| one.is_ok()).then(|| Self(path.to_owned()))
     }
 }
 

@@ -3,7 +3,7 @@
 //! `config/default.toml` says what each key means; a test holds the two together.
 
 use super::forms::{
-    BaseUrl, Dollars, Email, LogFilter, Name, Names, Origins, Released, Seconds, Whole,
+    BaseUrl, CaFile, Dollars, Email, LogFilter, Name, Names, Origins, Released, Seconds, Whole,
 };
 use super::written::Field;
 use super::{Durability, Environment, LogFormat};
@@ -109,7 +109,7 @@ pub struct Upstream {
     pub first_byte_timeout: Optional<Wait>,
     pub idle_timeout: Optional<Wait>,
     pub max_in_flight: Optional<Count<u32>>,
-    pub ca_file: Optional<Option<String>>,
+    pub ca_file: Optional<Option<CaFile>>,
     pub limit_field: Optional<LimitField>,
 }
 

@@ -18,6 +18,34 @@ fn refused(file: &str, variables: &[(&str, &str)]) -> String {
     load_from(Some(("my.toml", file)), &vars(variables)).unwrap_err().to_string()
 }
 
+const CA_FILE: &str = r#"
+[[upstreams]]
+name = "own"
+base_url = "https://models.example.com/v1"
+api_key = ""
+ca_file = "FILE"
+"#;
+
+/// The TLS library takes the file for granted, so it is looked at here.
+#[test]
+fn a_file_of_certificates_must_be_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    let config = CA_FILE.replace("FILE", file.to_str().unwrap());
+    let problem = || refused(&config, &[]);
+    assert!(problem().contains("line 6") && problem().contains("certificates in PEM"));
+    std::fs::write(&file, b"\x00\x01 no certificate").unwrap();
+    assert!(problem().contains("certificates in PEM"));
+}
+
+#[test]
+fn a_key_that_no_header_can_carry_is_refused() {
+    for key in ["a\nb", "schl\u{fc}ssel", "two words"] {
+        let problem = refused("", &[("GROK_API_KEY", key)]);
+        assert!(problem.contains("GROK_API_KEY") && !problem.contains(key), "{problem}");
+    }
+}
+
 #[test]
 fn defaults_are_those_of_the_contract() {
     let config = load_from(None, &vars(&[("XAI_API_KEY", "xai-1")])).unwrap();

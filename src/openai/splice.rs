@@ -21,8 +21,9 @@ pub(super) fn splice(request: &ChatRequest<'_>, changes: Changes<'_>) -> Bytes {
     if let (Some(model), Some(old)) = (changes.model, written.model) {
         edits.replace(old, serde_json::Value::from(model).to_string());
     }
-    let overlooked = written.limit_is_overlooked(changes.limit_field);
-    if let Some(limit) = changes.max_output.or(request.max_output.filter(|_| overlooked)) {
+    // The upstream must not read a limit that is higher than the one reserved for.
+    let misread = written.limit_is_overlooked(changes.limit_field) || written.limits_differ();
+    if let Some(limit) = changes.max_output.or(request.max_output.filter(|_| misread)) {
         edits.limit(written, limit, changes.limit_field);
     }
     if changes.include_usage && !request.include_usage {
@@ -109,6 +110,14 @@ impl Written<'_> {
         read == LimitField::MaxTokens
             && given(self.max_completion_tokens)
             && !given(self.max_tokens)
+    }
+
+    /// Whether both limits are given, with values that are not written alike.
+    fn limits_differ(&self) -> bool {
+        match (self.max_tokens.map(RawValue::get), self.max_completion_tokens.map(RawValue::get)) {
+            (None | Some("null"), _) | (_, None | Some("null")) => false,
+            (older, newer) => older != newer,
+        }
     }
 }
 

@@ -25,6 +25,8 @@ struct UserRow {
 
 pub(super) async fn add(store: &SqliteStore, user: &NewUser) -> Result<User, AddUserError> {
     let mut turn = store.writer.turn().await?;
+    // Its commit is the answer: a row that is returned is not yet one that is written.
+    let mut tx = turn.begin().await?;
     let row: Result<UserRow, sqlx::Error> = sqlx::query_as(
         "insert into users (
              id, email, username, password_hash, role, status, plan_id, change_seq, created_at
@@ -43,10 +45,13 @@ pub(super) async fn add(store: &SqliteStore, user: &NewUser) -> Result<User, Add
     .bind(UserStatus::Active.as_str())
     .bind(user.plan.as_str())
     .bind(user.created_at.as_millisecond())
-    .fetch_one(&mut *turn)
+    .fetch_one(&mut *tx)
     .await;
     match row {
-        Ok(row) => Ok(row.try_into()?),
+        Ok(row) => {
+            tx.commit().await.map_err(StoreError::from)?;
+            Ok(row.try_into()?)
+        }
         Err(e) => Err(match constraint(&e) {
             Some(ErrorKind::UniqueViolation) => AddUserError::EmailTaken,
             Some(ErrorKind::ForeignKeyViolation) => AddUserError::NoSuchPlan(user.plan.clone()),
@@ -105,6 +110,8 @@ pub(super) async fn change(
     change: &UserChange,
 ) -> Result<Option<User>, StoreError> {
     let mut turn = store.writer.turn().await?;
+    // Its commit is the answer: a row that is returned is not yet one that is written.
+    let mut tx = turn.begin().await?;
     let row: Result<Option<UserRow>, sqlx::Error> = sqlx::query_as(
         "update users set
              plan_id = coalesce(?2, plan_id),
@@ -121,10 +128,13 @@ pub(super) async fn change(
     .bind(change.role.map(Role::as_str))
     .bind(change.status.map(UserStatus::as_str))
     .bind(&change.password_hash)
-    .fetch_optional(&mut *turn)
+    .fetch_optional(&mut *tx)
     .await;
     match row {
-        Ok(row) => row.map(User::try_from).transpose(),
+        Ok(row) => {
+            tx.commit().await?;
+            row.map(User::try_from).transpose()
+        }
         Err(e) if constraint(&e) == Some(ErrorKind::ForeignKeyViolation) => {
             Err(StoreError::Missing("plan"))
         }

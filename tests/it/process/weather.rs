@@ -1,6 +1,6 @@
 //! Bad weather that only a process can meet: a full disk, a kill.
 
-use super::{Host, KNOCKX, bare};
+use super::{Host, KNOCKX, bare, stdout};
 use crate::support::client::Reply;
 use crate::support::soon;
 use knockx::account::charge::Status;
@@ -56,4 +56,26 @@ async fn a_full_disk_refuses_new_calls_and_lets_the_accepted_one_end() {
         assert_eq!(row(reply.header("x-request-id")), Status::Complete);
     }
     assert_eq!(row(stream.header("x-request-id")), Status::Abandoned);
+}
+
+/// A change that is not written is not reported as made.
+#[tokio::test]
+async fn a_full_disk_refuses_changes_of_users() {
+    let host = Host::new();
+    host.key();
+    let before = stdout(&host.run(&["user", "show", "ada@example.com"]));
+    for words in [
+        "user suspend ada@example.com",
+        "user set-plan ada@example.com high-max",
+        "user set-role ada@example.com admin",
+        "user add eve@example.com",
+    ] {
+        let mut command = bare("bash");
+        // Not a byte more: the files that are there may be written again, none may grow.
+        let script = r#"ulimit -f 0; trap "" XFSZ; exec "$0" "${@:2}" --config "$1""#;
+        command.args(["-c", script, KNOCKX]).arg(host.config()).args(words.split(' '));
+        let output = command.output().unwrap();
+        assert!(!output.status.success(), "{words}: {}", stdout(&output));
+    }
+    assert_eq!(stdout(&host.run(&["user", "show", "ada@example.com"])), before);
 }

@@ -43,6 +43,22 @@ async fn the_window_refuses_for_a_while_and_charges_nothing() {
     gw.finish().await;
 }
 
+/// The smaller of two limits is what is reserved, so no reader may find the larger.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_limits_that_differ_are_sent_as_the_smaller() {
+    let gw = gateway().plan(TINY).simulator(|s| s.tokens = 50_000).start().await;
+    let key = gw.key("tiny").await;
+    for limits in [
+        r#","max_tokens":1,"max_completion_tokens":50000"#,
+        r#","max_tokens":50000,"max_completion_tokens":1"#,
+    ] {
+        let reply = gw.ask(&key, &body("hi", limits)).await;
+        assert_eq!(reply.json()["usage"]["completion_tokens"], 1, "{}", reply.text());
+    }
+    assert!(gw.used(key.user).await.0 <= TINY.tokens);
+    gw.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_answer_is_clamped_to_what_is_left() {
     let gw = gateway().plan(TINY).simulator(|s| s.tokens = 1000).start().await;
