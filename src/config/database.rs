@@ -124,12 +124,14 @@ impl<'a> Address<'a> {
     /// `channel_binding` with every connection.
     fn url(&self, mode: &str) -> String {
         let own = ["sslmode", "ssl-mode", "channel_binding"];
-        let kept = self.parameters.iter().filter(|(name, _)| !own.contains(name));
-        let kept: String = kept.map(|(name, value)| format!("&{name}={value}")).collect();
         let Self { login, host_and_port, database, .. } = self;
         // Without an authority there is no URL; `host` in the query stands above it.
         let host = if host_and_port.is_empty() { "localhost" } else { host_and_port };
-        format!("postgres://{login}{host}/{database}?sslmode={mode}{kept}")
+        let mut url = format!("postgres://{login}{host}/{database}?sslmode={mode}");
+        for (name, value) in self.parameters.iter().filter(|(name, _)| !own.contains(name)) {
+            url.extend(["&", name, "=", value]);
+        }
+        url
     }
 
     /// A socket, or an address of this machine.

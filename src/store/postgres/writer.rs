@@ -118,9 +118,9 @@ impl Writer {
         let claimed = state.claim.map(|claim| claim.epoch);
         let written = batch.write(claimed, &state.doubted, &mut connection);
         match timeout(PATIENCE, written).await {
-            Ok(Ok(stale)) => {
+            Ok(Ok(not_admitted)) => {
                 state.connection = Some(connection);
-                Ok(stale)
+                Ok(not_admitted)
             }
             Ok(Err(e)) if is_refusal(&e) => {
                 state.connection = Some(connection);
@@ -183,9 +183,9 @@ impl State {
         answered: Result<Vec<Uuid>, Failure>,
     ) -> Result<Vec<Uuid>, StoreError> {
         let (error, in_doubt) = match answered {
-            Ok(stale) => {
+            Ok(not_admitted) => {
                 self.doubted.clear();
-                return Ok(stale);
+                return Ok(not_admitted);
             }
             Err(Failure::Unanswered(error)) => (error, true),
             Err(Failure::Unsent(error) | Failure::Refused(error)) => (error, was_sent),

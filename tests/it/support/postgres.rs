@@ -145,14 +145,15 @@ async fn shared() -> String {
 /// A value in a static is never dropped: a small watcher stops the server and clears its folder.
 fn end_with_this_process(server: &Server) {
     let process = server.process.as_ref().unwrap().id();
-    let script = "while kill -0 $1 2>/dev/null; do sleep 0.2; done; kill -INT $2 2>/dev/null; \
-                  while kill -0 $2 2>/dev/null; do sleep 0.2; done; rm -rf $3";
+    let script = "( while kill -0 $1; do sleep 0.2; done; kill -INT $2; \
+                  while kill -0 $2; do sleep 0.2; done; rm -rf $3 ) &";
     let mut watcher = Command::new("sh");
     watcher.args(["-c", script, "watcher", &std::process::id().to_string()]);
     watcher.arg(process.to_string()).arg(server.folder.path());
     // Not in the group of the test, which a runner may kill as a whole.
     std::os::unix::process::CommandExt::process_group(&mut watcher, 0);
-    watcher.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    watcher.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    assert!(watcher.status().unwrap().success());
 }
 
 fn is_root() -> bool {
