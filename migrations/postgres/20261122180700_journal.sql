@@ -17,10 +17,12 @@ create function journal(
 ) returns setof uuid
 language plpgsql
 -- Plans are kept for the life of a connection: one made while the ledger is small must not read
--- all of it when it is large.
+-- all of it when it is large. The one table without an index to use (`instance`, one row) then looks
+-- dear enough to compile code for, which takes many times as long as the batch.
 set enable_hashjoin = off
 set enable_mergejoin = off
 set enable_seqscan = off
+set jit = off
 as $$
 begin
     perform hold_fence(claimed);

@@ -127,9 +127,7 @@ impl Writer {
                 Err(Failure::Refused(e.into()))
             }
             Ok(Err(e)) => Err(Failure::Unanswered(e.into())),
-            Err(_) => {
-                Err(Failure::Unanswered(StoreError::Unavailable("no answer to a write".into())))
-            }
+            Err(_) => Err(Failure::Silent(trouble("it does not answer"))),
         }
     }
 
@@ -170,8 +168,10 @@ enum Failure {
     Unsent(StoreError),
     /// The server said no: nothing was written.
     Refused(StoreError),
-    /// It was sent, and may have been written.
+    /// It was sent and the connection broke: it may have been written.
     Unanswered(StoreError),
+    /// It was sent and has taken too long: the same, but another try would take as long again.
+    Silent(StoreError),
 }
 
 impl State {
@@ -187,7 +187,7 @@ impl State {
                 self.doubted.clear();
                 return Ok(not_admitted);
             }
-            Err(Failure::Unanswered(error)) => (error, true),
+            Err(Failure::Unanswered(error) | Failure::Silent(error)) => (error, true),
             Err(Failure::Unsent(error) | Failure::Refused(error)) => (error, was_sent),
         };
         if in_doubt {
