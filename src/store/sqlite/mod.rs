@@ -210,6 +210,13 @@ pub(super) fn blames_the_data(error: &SqliteError) -> bool {
     matches!(primary_code(error), Some(TOO_BIG | CONSTRAINT | MISMATCH))
 }
 
+/// Whether another process was in the way.
+fn is_busy(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error().and_then(|e| e.try_downcast_ref::<SqliteError>());
+    error.and_then(primary_code) == Some(BUSY)
+}
+
+const BUSY: i32 = 5;
 const TOO_BIG: i32 = 18;
 const CONSTRAINT: i32 = 19;
 const MISMATCH: i32 = 20;
