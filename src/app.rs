@@ -26,8 +26,8 @@ use crate::upstream::Upstreams;
 use crate::usage::journal::Journal;
 use crate::workers::Workers;
 use anyhow::{Context, anyhow};
-use jiff::ToSpan;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
 use pingora_core::protocols::l4::listener::Listener;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -42,6 +42,8 @@ use tokio_util::task::TaskTracker;
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// How long calls may take to end once they are told to, and charges to be written.
 const LAST_ORDERS: Duration = Duration::from_secs(10);
+/// How often the ledger is prepared for the week that follows.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often recorded times are folded into their buckets.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
@@ -62,8 +64,8 @@ pub struct Running {
     workers: Workers,
     stop: CancellationToken,
     stop_writer: CancellationToken,
-    /// Freed last.
-    _lock: Lock,
+    /// Freed last. A store on a server holds its claim by itself.
+    _lock: Option<Lock>,
 }
 
 /// The parts that calls are served with, once the store is open.
@@ -80,11 +82,12 @@ struct Parts {
 /// # Errors
 /// One sentence on what could not be had: the folder, the store, an address.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
-    let folder = DataFolder::open(config.database.folder())?;
-    let lock = folder.lock()?;
-    let secret = match &config.secret_key {
-        Some(secret) => secret.clone(),
-        None => folder.secret_key()?,
+    let folder = config.database.folder().map(DataFolder::open).transpose()?;
+    let lock = folder.as_ref().map(DataFolder::lock).transpose()?;
+    let secret = match (&config.secret_key, &folder) {
+        (Some(secret), _) => secret.clone(),
+        (None, Some(folder)) => folder.secret_key()?,
+        (None, None) => anyhow::bail!("a store without a folder needs SECRET_KEY"),
     };
     let public = bind(config.listener.addr).await?;
     let admin = match config.admin_addr {
@@ -118,6 +121,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     };
     workers.spawn("watch", watch.run(stop.clone()));
     workers.spawn("upkeep", upkeep(Arc::clone(&parts.metrics), stop.clone()));
+    workers.spawn("days", prepare_days(Arc::clone(&parts.store), stop.clone()));
     if let Some(admin) = admin {
         let router = control::admin_router(AdminState {
             metrics: Arc::clone(&parts.metrics),
@@ -130,7 +134,9 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         "accept",
         connection::accept(Arc::clone(&proxy), Listener::from(public), stop.clone()),
     );
-    folder.announce(&Instance { pid: std::process::id(), public_addr, admin_addr })?;
+    if let Some(folder) = &folder {
+        folder.announce(&Instance { pid: std::process::id(), public_addr, admin_addr })?;
+    }
     readiness.set(Phase::Ready);
     let Parts { store, counters, pepper, metrics, .. } = parts;
     Ok(Running {
@@ -213,6 +219,8 @@ async fn parts(
     let metrics = Arc::new(Metrics::new(&models, &upstreams));
     let store = store::open(&config.database).await.context("cannot open the database")?;
     let store: Arc<dyn Store> = Arc::new(Measured::new(store, Arc::clone(&metrics)));
+    store.claim().await.context("cannot use the database")?;
+    store.prepare_days(yesterday(clock::now())).await.context("cannot prepare the ledger")?;
     store.put_plans(&config.plans).await.context("cannot write the plans")?;
     add_first_admin(config, &*store).await?;
     let abandoned =
@@ -311,4 +319,18 @@ async fn upkeep(metrics: Arc<Metrics>, stop: CancellationToken) {
             () = stop.cancelled() => return,
         }
     }
+}
+
+/// A day's charges are taken without it, and go where they belong once it succeeds.
+async fn prepare_days(store: Arc<dyn Store>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(DAY)).await.is_some() {
+        if let Err(e) = store.prepare_days(yesterday(clock::now())).await {
+            tracing::error!(error = %e, "ledger not prepared for the days ahead, trying again in a day");
+        }
+    }
+}
+
+/// The earliest day that a plan's time zone may still have.
+fn yesterday(now: Timestamp) -> Day {
+    Day(Day::at(now, &TimeZone::UTC).0.saturating_sub(1.days()))
 }

@@ -2,7 +2,7 @@
 
 use super::config_arg::ConfigArg;
 use crate::config::{Config, Database, MissingKey};
-use crate::store::{self, StoreError};
+use crate::store;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect;
 use futures_util::future::join_all;
@@ -50,19 +50,24 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn store(config: &Config) -> Finding {
-    let Database::Sqlite { path, .. } = &config.database;
-    let name = format!("store sqlite:{}", path.display());
-    let answer = tokio::time::timeout(PATIENCE, ask_store(config)).await;
-    let result = match answer {
-        Ok(Ok(())) => Ok("answers".to_owned()),
-        Ok(Err(e)) => Err(format!("{e}; check that DATABASE_URL names a file you may write")),
-        Err(_) => Err("does not answer; check the disk it is on".to_owned()),
+    let (name, advice, silent) = match &config.database {
+        Database::Sqlite { path, .. } => (
+            format!("store sqlite:{}", path.display()),
+            "check that DATABASE_URL names a file you may write",
+            "does not answer; check the disk it is on",
+        ),
+        Database::Postgres(server) => (
+            format!("store postgres://{}", server.place),
+            "check host, user, password and database in DATABASE_URL",
+            "does not answer; check the host in DATABASE_URL and the firewall",
+        ),
+    };
+    let result = match tokio::time::timeout(PATIENCE, store::look(&config.database)).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(e)) => Err(format!("{e}; {advice}")),
+        Err(_) => Err(silent.to_owned()),
     };
     Finding { name, result }
-}
-
-async fn ask_store(config: &Config) -> Result<(), StoreError> {
-    store::open(&config.database).await?.ping().await
 }
 
 async fn upstream(upstream: &Arc<Upstream>) -> Finding {

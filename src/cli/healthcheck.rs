@@ -39,8 +39,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Where the instance says it listens, or else where the config would have it listen.
 fn instance_addr(config: &Config) -> SocketAddr {
-    let folder = config.database.folder();
-    let data_folder = if folder.is_dir() { DataFolder::open(folder).ok() } else { None };
+    let folder = config.database.folder().filter(|folder| folder.is_dir());
+    let data_folder = folder.and_then(|folder| DataFolder::open(folder).ok());
     let announced = data_folder.and_then(|folder| folder.running()).map(|it| it.public_addr);
     reachable(announced.unwrap_or(config.listener.addr))
 }

@@ -7,6 +7,7 @@ pub mod serve;
 pub mod demo;
 pub mod simulate;
 pub mod check;
+pub mod migrate;
 pub mod default_config;
 pub mod healthcheck;
 pub mod user;
@@ -35,6 +36,7 @@ enum Command {
     Demo(demo::Args),
     Simulate(simulate::Args),
     Check(check::Args),
+    Migrate(migrate::Args),
     DefaultConfig(default_config::Args),
     Healthcheck(healthcheck::Args),
     User(user::Args),
@@ -63,6 +65,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(args).await,
         Command::Simulate(args) => simulate::run(args).await,
         Command::Check(args) => check::run(args).await,
+        Command::Migrate(args) => migrate::run(args).await,
         Command::DefaultConfig(args) => default_config::run(&args),
         Command::Healthcheck(args) => healthcheck::run(args).await,
         Command::User(args) => user::run(args).await,

@@ -81,14 +81,16 @@ impl Stored {
     pub fn pepper(&self) -> anyhow::Result<Pepper> {
         let secret = match &self.config.secret_key {
             Some(secret) => secret.clone(),
-            None => self.folder()?.secret_key()?,
+            None => {
+                self.folder()?.context("a store without a folder needs SECRET_KEY")?.secret_key()?
+            }
         };
         Ok(Pepper::new(secret.expose().as_bytes()))
     }
 
-    /// The folder of the store, where a running gateway announces itself.
-    pub fn folder(&self) -> anyhow::Result<DataFolder> {
-        Ok(DataFolder::open(self.config.database.folder())?)
+    /// The folder of the store, where a running gateway announces itself; a server has none.
+    pub fn folder(&self) -> anyhow::Result<Option<DataFolder>> {
+        Ok(self.config.database.folder().map(DataFolder::open).transpose()?)
     }
 
     /// Makes a key, which only the return value holds in the clear.

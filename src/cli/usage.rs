@@ -100,10 +100,20 @@ async fn verify(stored: &Stored, day: Day) -> anyhow::Result<Findings> {
     if day < Day(yesterday) {
         return Ok(without("a gateway keeps the counters of the last days only"));
     }
-    let Some(instance) = stored.folder()?.running() else {
-        return Ok(without("no gateway is running on this store"));
+    let addr = match stored.folder()? {
+        Some(folder) => match folder.running() {
+            Some(instance) => instance.admin_addr,
+            None => return Ok(without("no gateway is running on this store")),
+        },
+        // Nobody announces an address on a server: the configured one it is, if anybody is there.
+        None => match stored.config.admin_addr {
+            Some(addr) if TcpStream::connect(addr).await.is_err() => {
+                return Ok(without(&format!("no gateway answers on the admin address {addr}")));
+            }
+            addr => addr,
+        },
     };
-    let Some(addr) = instance.admin_addr else {
+    let Some(addr) = addr else {
         return Ok(without("the running gateway has no admin port to ask"));
     };
     Ok(match compare_counters(stored, addr, day).await {

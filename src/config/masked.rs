@@ -1,18 +1,25 @@
 //! The configuration in force as one line, with every secret masked.
 
-use super::{Config, Cors, Database};
+use super::{Config, Cors, Database, PostgresServer};
 use crate::upstream::catalog::Upstream;
 use std::fmt;
 
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Database::Sqlite { path, durability } = &self.database;
         write!(f, "environment={:?}", self.environment)?;
         match self.admin_addr {
             Some(addr) => write!(f, " admin={addr}")?,
             None => write!(f, " admin=off")?,
         }
-        write!(f, " database=sqlite:{} durability={durability:?}", path.display())?;
+        match &self.database {
+            Database::Sqlite { path, durability } => {
+                write!(f, " database=sqlite:{} durability={durability:?}", path.display())?;
+            }
+            Database::Postgres(server) => {
+                let PostgresServer { place, connections, .. } = server;
+                write!(f, " database=postgres://***@{place} connections={connections}")?;
+            }
+        }
         let secret_key = self.secret_key.as_ref().map_or("generated", |_| "***");
         write!(f, " secret_key={secret_key} {:?} {:?}", self.listener, self.limits)?;
         match &self.cors {

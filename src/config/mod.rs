@@ -11,6 +11,7 @@ mod written;
 mod forms;
 mod resolve;
 mod catalog;
+mod database;
 mod plans;
 mod production;
 mod masked;
@@ -35,7 +36,7 @@ pub struct Config {
     /// Where `/metrics` and the debug routes are served; `None` = nowhere.
     pub admin_addr: Option<SocketAddr>,
     pub database: Database,
-    /// `None` = made once and kept in the data folder.
+    /// `None` = made once and kept in the data folder; a store on a server needs one.
     pub secret_key: Option<Secret>,
     pub limits: Limits,
     /// Written into the store at start.
@@ -79,10 +80,27 @@ pub struct Listener {
 }
 
 /// Where the store is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Database {
     /// The file and its folder, which also holds the lock and the generated secret.
-    Sqlite { path: PathBuf, durability: Durability },
+    Sqlite {
+        path: PathBuf,
+        durability: Durability,
+    },
+    Postgres(PostgresServer),
+}
+
+/// A Postgres server, as `DATABASE_URL` names it.
+#[derive(Debug, Clone)]
+pub struct PostgresServer {
+    /// Holds the password; its `sslmode` is the one in force.
+    pub url: Secret,
+    /// Host and database, fit to be shown.
+    pub place: String,
+    /// The host's name says that it leads through a connection pooler.
+    pub pooled: bool,
+    /// Most connections at a time, without the one that writes the journal.
+    pub connections: u32,
 }
 
 /// What a committed transaction survives.
@@ -200,13 +218,16 @@ impl Config {
 }
 
 impl Database {
-    /// The folder that holds the database file, the lock and the generated secret.
+    /// The folder that holds the database file, the lock and the generated secret; `None` where a
+    /// server has taken their place.
     #[must_use]
-    pub fn folder(&self) -> &Path {
-        let Self::Sqlite { path, .. } = self;
-        match path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite { path, .. } => match path.parent() {
+                Some(folder) if folder != Path::new("") => Some(folder),
+                _ => Some(Path::new(".")),
+            },
+            Self::Postgres(_) => None,
         }
     }
 }

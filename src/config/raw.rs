@@ -61,6 +61,7 @@ pub struct Listener {
 pub struct Database {
     pub url: Optional<Secret>,
     pub durability: Optional<Durability>,
+    pub connections: Optional<Whole<u32, 1, 1000>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

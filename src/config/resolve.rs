@@ -4,12 +4,11 @@ use super::error::ConfigError;
 use super::forms::Origins;
 use super::layers::{Environment as Variables, Layers};
 use super::{
-    Config, Cors, Database, Environment, FirstAdmin, Limits, Listener, Log, catalog, plans,
+    Config, Cors, Environment, FirstAdmin, Limits, Listener, Log, catalog, database, plans,
     production,
 };
 use crate::account::plan::Window;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// The configuration that a file (its name and text) and variables make over the defaults.
@@ -25,7 +24,7 @@ pub fn load_from(file: Option<(&str, &str)>, variables: &Variables) -> Result<Co
         environment,
         listener: listener(&layers, environment)?,
         admin_addr: admin_addr(&layers)?,
-        database: database(&layers)?,
+        database: database::resolve(&layers, environment, is_set(variables, "NEON_API_URL"))?,
         secret_key: layers.value(|raw| &raw.secret_key)?,
         plans: plans::resolve(&layers, limits.window, &model_ids)?,
         limits,
@@ -36,6 +35,7 @@ pub fn load_from(file: Option<(&str, &str)>, variables: &Variables) -> Result<Co
         first_admin: first_admin(&layers)?,
         notes: notes(variables),
     };
+    database::check_secret(&config, &layers)?;
     production::check(&config, &layers)?;
     Ok(config)
 }
@@ -49,11 +49,6 @@ fn refuse_what_is_not_built(variables: &Variables) -> Result<(), ConfigError> {
     if is_set(variables, "REDIS_URL") {
         let sentence = "REDIS_URL is set, but counters in Redis are not built yet: unset it to \
                         run one instance with counters of its own";
-        return Err(ConfigError::NotBuilt(sentence.to_owned()));
-    }
-    if is_set(variables, "NEON_API_URL") && !is_set(variables, "DATABASE_URL") {
-        let sentence = "NEON_API_URL is set, but Neon's REST Data API has no transactions: \
-                        DATABASE_URL must hold the same project's Postgres string";
         return Err(ConfigError::NotBuilt(sentence.to_owned()));
     }
     Ok(())
@@ -98,24 +93,6 @@ fn admin_addr(layers: &Layers) -> Result<Option<SocketAddr>, ConfigError> {
     let host = layers.value(|raw| &raw.admin_host)?;
     let port = layers.value(|raw| &raw.admin_port)?.0;
     Ok((port != 0).then(|| SocketAddr::new(host, port)))
-}
-
-fn database(layers: &Layers) -> Result<Database, ConfigError> {
-    let url = layers.find(|raw| &raw.database.url)?;
-    let durability = layers.value(|raw| &raw.database.durability)?;
-    let text = url.value.expose();
-    if text.starts_with("postgres:") || text.starts_with("postgresql:") {
-        return Err(url.error(
-            "a Postgres store is not built yet: use sqlite:PATH, such as sqlite:data/knockx.db",
-        ));
-    }
-    let path = text.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
-    match path {
-        Some(path) if !path.is_empty() && !path.contains([':', '?']) => {
-            Ok(Database::Sqlite { path: PathBuf::from(path), durability })
-        }
-        _ => Err(url.error("`database.url`: expected sqlite:PATH with the path of a file")),
-    }
 }
 
 fn limits(layers: &Layers) -> Result<Limits, ConfigError> {

@@ -51,7 +51,7 @@ fn defaults_are_those_of_the_contract() {
     let config = load_from(None, &vars(&[("XAI_API_KEY", "xai-1")])).unwrap();
     assert_eq!(config.listener.addr.to_string(), "127.0.0.1:8000");
     assert_eq!(config.admin_addr.unwrap().to_string(), "127.0.0.1:9090");
-    assert_eq!(config.database.folder(), Path::new("data"));
+    assert_eq!(config.database.folder(), Some(Path::new("data")));
     assert_eq!(config.cors, Cors::SameOrigin);
     assert_eq!(config.limits.window, Window { capacity: 100, refill_seconds: 60 });
     assert_eq!(config.listener.data_cors, None);
@@ -107,7 +107,7 @@ fn the_environment_is_over_the_file_and_the_file_over_the_defaults() {
     assert_eq!(config.limits.slice_tokens, 99);
     assert_eq!(config.limits.keepalive_comment, None);
     assert_eq!(config.limits.call_timeout, Duration::from_millis(500));
-    assert_eq!(config.database.folder(), Path::new("/tmp"));
+    assert_eq!(config.database.folder(), Some(Path::new("/tmp")));
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn every_short_name_reaches_its_key() {
         ],
     );
     assert_eq!(config.listener.addr.to_string(), "0.0.0.0:8000");
-    assert_eq!(config.database.folder(), Path::new("."));
+    assert_eq!(config.database.folder(), Some(Path::new(".")));
     assert_eq!(config.limits.window, Window { capacity: 7, refill_seconds: 8 });
     assert_eq!(config.plans[0].limits.window, config.limits.window);
     let origins = ["https://a.example", "http://b:1"].map(str::to_owned).to_vec();
@@ -182,7 +182,8 @@ fn a_bad_variable_is_refused_by_name() {
             "environment variable KNOCKX__LIMITS__NOPE: unknown field `nope`",
         ),
         ("KNOCKX__MODELS", "1", "KNOCKX__MODELS: it names no single key"),
-        ("DATABASE_URL", "postgres://u:hunter2@h/d", "a Postgres store is not built yet"),
+        ("DATABASE_URL", "postgres://u:hunter2@h/d", "a store in Postgres needs SECRET_KEY"),
+        ("DATABASE_URL", "postgres://u:hunter2@/d", "expected postgres://USER:PASSWORD@HOST"),
         ("REDIS_URL", "redis://h", "not built yet"),
         ("NEON_API_URL", "https://n", "DATABASE_URL must hold the same project's Postgres string"),
         ("GROK_BASE_URL", "api.x.ai", "environment variable GROK_BASE_URL: expected an http://"),
@@ -233,6 +234,24 @@ fn tables_must_fit_together() {
     assert!(sentence.contains("the config file has none of that name"), "{sentence}");
     let sentence = refused(&good, &[("ENVIRONMENT", "production")]);
     assert!(sentence.contains("must be reached by https://"), "{sentence}");
+}
+
+#[test]
+fn a_store_in_postgres_needs_its_own_secret_and_tells_none() {
+    let postgres = ("DATABASE_URL", "postgres://u:hunter2@db.example/d?sslmode=require");
+    let secret = ("SECRET_KEY", "0123456789abcdef0123456789abcdef");
+    let config = loaded("", &[postgres, secret, ("NEON_API_URL", "https://n")]);
+    assert_eq!(config.database.folder(), None);
+    assert!(config.notes[0].contains("NEON_API_URL has no effect"), "{:?}", config.notes);
+    let line = config.to_string();
+    assert!(line.contains("database=postgres://***@db.example/d") && !line.contains("hunter2"));
+    let sentence = refused("", &[postgres, ("SECRET_KEY", "short")]);
+    assert!(sentence.contains("SECRET_KEY") && sentence.contains("32 bytes"), "{sentence}");
+    let sentence = refused("", &[postgres, secret, ("ENVIRONMENT", "production")]);
+    assert!(sentence.contains("sslmode=verify-full") && !sentence.contains("hunter2"));
+    let file = ("DATABASE_URL", "sqlite:k.db");
+    let sentence = refused("", &[file, ("NEON_API_URL", "https://n")]);
+    assert!(sentence.contains("same project's Postgres string"), "{sentence}");
 }
 
 #[test]

@@ -50,6 +50,8 @@ macro_rules! measured {
 }
 
 measured! {
+    Journal claim() -> Result<(), StoreError>;
+    Ledger prepare_days(from: Day) -> Result<(), StoreError>;
     Journal journal(batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
     Journal abandon_leases(now: Timestamp) -> Result<Vec<Charge>, StoreError>;
     Ledger used_since(from: Day) -> Result<Vec<Used>, StoreError>;

@@ -5,6 +5,8 @@
 
 pub mod measured;
 pub mod sqlite;
+pub mod postgres;
+mod columns;
 #[cfg(test)]
 pub(crate) mod scripted;
 
@@ -26,6 +28,12 @@ use std::sync::Arc;
 pub trait Store: Send + Sync + 'static {
     // --- the journal of the data plane -----------------------------------------------------
 
+    /// Becomes the one instance that writes the journal, or says that there is another. Whoever held
+    /// the claim before, and has lost touch, can write no more. Commands do without it.
+    async fn claim(&self) -> Result<(), StoreError>;
+    /// Makes room for the ledger of `from` and the week after it, where days have to be prepared.
+    /// To be repeated every day; charges of other days are taken too.
+    async fn prepare_days(&self, from: Day) -> Result<(), StoreError>;
     /// Writes a batch in one transaction, in order, and says what became of each entry.
     async fn journal(&self, batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
     /// Charges every lease that a dead process left open, as `abandoned`, with all it reserved.
@@ -95,6 +103,23 @@ pub async fn open(database: &Database) -> Result<Arc<dyn Store>, StoreError> {
         Database::Sqlite { path, durability } => {
             Ok(Arc::new(sqlite::SqliteStore::open(path, *durability).await?))
         }
+        Database::Postgres(server) => Ok(Arc::new(postgres::PostgresStore::open(server).await?)),
+    }
+}
+
+/// Reaches the configured store once, and says in a few words what it found.
+///
+/// # Errors
+/// When it cannot be reached.
+pub async fn look(database: &Database) -> Result<String, StoreError> {
+    match database {
+        Database::Sqlite { .. } => {
+            let store = open(database).await?;
+            store.ping().await?;
+            store.close().await;
+            Ok("answers".to_owned())
+        }
+        Database::Postgres(server) => postgres::look(server).await,
     }
 }
 
@@ -202,4 +227,24 @@ pub enum AddUserError {
     NoSuchPlan(PlanId),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for StoreError {
+    /// [`StoreError::Corrupt`] is kept for what the entry or row itself is to blame for. A store that
+    /// is damaged, full or away is its own trouble: no charge may be given up because of it.
+    fn from(error: sqlx::Error) -> Self {
+        let blames_the_data = match &error {
+            sqlx::Error::Database(e) => match e.try_downcast_ref::<sqlx::sqlite::SqliteError>() {
+                Some(e) => sqlite::blames_the_data(e),
+                None => e.code().is_some_and(|code| postgres::blames_the_data(&code)),
+            },
+            sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => true,
+            _ => false,
+        };
+        if blames_the_data {
+            Self::Corrupt(error.to_string())
+        } else {
+            Self::Unavailable(error.to_string())
+        }
+    }
 }

@@ -54,6 +54,12 @@ impl Store for ScriptedStore {
     async fn caller(&self, _: &KeyId) -> Result<Option<Caller>, StoreError> {
         self.ask(Asked::Caller).await
     }
+    async fn claim(&self) -> Result<(), StoreError> {
+        not_scripted()
+    }
+    async fn prepare_days(&self, _: Day) -> Result<(), StoreError> {
+        not_scripted()
+    }
     async fn abandon_leases(&self, _: Timestamp) -> Result<Vec<Charge>, StoreError> {
         not_scripted()
     }

@@ -4,9 +4,9 @@
 //! at a time, so it only rises.
 
 use super::SqliteStore;
-use super::columns;
 use crate::account::id::{PlanId, UserId};
 use crate::account::user::{Role, User, UserStatus};
+use crate::store::columns;
 use crate::store::{AddUserError, NewUser, StoreError, UserChange};
 use sqlx::error::ErrorKind;
 

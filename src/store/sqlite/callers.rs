@@ -2,11 +2,11 @@
 
 use super::SqliteStore;
 use super::accounts::constraint;
-use super::columns;
 use super::plans::LimitsRow;
 use crate::account::caller::Caller;
 use crate::account::id::{KeyId, PlanId, UserId};
 use crate::account::key::{Key, KeyDigest, KeyLimits};
+use crate::store::columns;
 use crate::store::{Changes, NewKey, StoreError};
 use jiff::Timestamp;
 use sqlx::SqliteConnection;

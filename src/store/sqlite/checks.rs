@@ -1,10 +1,10 @@
 //! Reading the ledger and the rollup: what was used, row by row, in sums, and whether they agree.
 
 use super::SqliteStore;
-use super::columns;
 use crate::account::charge::{Charge, TokenCount};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, RequestId};
+use crate::store::columns;
 use crate::store::{Drift, StoreError, Used};
 
 /// A ledger row as it is stored.

@@ -7,9 +7,9 @@
 
 use super::SqliteStore;
 use super::checks::ChargeRow;
-use super::columns::{integer, request_id};
 use crate::account::charge::{Charge, Lease, Source, Status};
 use crate::account::id::RequestId;
+use crate::store::columns::{integer, request_id};
 use crate::store::{Entry, StoreError, Written};
 use serde_json::{Value, json};
 use std::collections::HashSet;

@@ -8,7 +8,6 @@
 mod accounts;
 mod callers;
 mod checks;
-mod columns;
 mod journal;
 mod plans;
 mod writer;
@@ -26,8 +25,10 @@ use crate::config::Durability;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::SqlitePool;
+use sqlx::error::DatabaseError;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteError, SqliteJournalMode};
+use sqlx::sqlite::{SqlitePoolOptions, SqliteSynchronous};
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -97,6 +98,16 @@ impl Store for SqliteStore {
         // One process at a time holds the folder's lock, so every lease found is a dead one's:
         // no deadline has to be compared with the time.
         journal::abandon(self).await
+    }
+
+    async fn claim(&self) -> Result<(), StoreError> {
+        // The lock on the folder is the claim.
+        Ok(())
+    }
+
+    async fn prepare_days(&self, _from: Day) -> Result<(), StoreError> {
+        // One table holds all days.
+        Ok(())
     }
 
     async fn used_since(&self, from: Day) -> Result<Vec<Used>, StoreError> {
@@ -194,31 +205,24 @@ impl Store for SqliteStore {
     }
 }
 
-impl From<sqlx::Error> for StoreError {
-    /// [`StoreError::Corrupt`] is kept for what the entry or row itself is to blame for. A damaged
-    /// or full file is the store's own trouble: no charge may be given up because of it.
-    fn from(error: sqlx::Error) -> Self {
-        let blames_the_data = match &error {
-            sqlx::Error::Database(e) => {
-                matches!(primary_code(e.as_ref()), Some(TOO_BIG | CONSTRAINT | MISMATCH))
-            }
-            sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => true,
-            _ => false,
-        };
-        if blames_the_data {
-            Self::Corrupt(error.to_string())
-        } else {
-            Self::Unavailable(error.to_string())
-        }
-    }
+/// Whether the entry or row itself is to blame. A damaged or full file is the store's own trouble.
+pub(super) fn blames_the_data(error: &SqliteError) -> bool {
+    matches!(primary_code(error), Some(TOO_BIG | CONSTRAINT | MISMATCH))
 }
 
+/// Whether another process was in the way.
+fn is_busy(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error().and_then(|e| e.try_downcast_ref::<SqliteError>());
+    error.and_then(primary_code) == Some(BUSY)
+}
+
+const BUSY: i32 = 5;
 const TOO_BIG: i32 = 18;
 const CONSTRAINT: i32 = 19;
 const MISMATCH: i32 = 20;
 
 /// `SQLite`'s error code without the detail in its upper bytes.
-fn primary_code(error: &dyn sqlx::error::DatabaseError) -> Option<i32> {
+fn primary_code(error: &SqliteError) -> Option<i32> {
     error.code()?.parse::<i32>().ok().map(|code| code & 0xff)
 }
 

@@ -1,10 +1,10 @@
 //! Plans.
 
 use super::SqliteStore;
-use super::columns;
 use crate::account::id::PlanId;
 use crate::account::plan::{Plan, PlanLimits, Window};
 use crate::store::StoreError;
+use crate::store::columns;
 use serde_json::{Value, json};
 
 /// A plan as it is stored.

@@ -1,11 +1,15 @@
 //! The one connection that writes, and whose turn it is.
 
-use super::ACQUIRE_TIMEOUT;
+use super::{ACQUIRE_TIMEOUT, BUSY_TIMEOUT, is_busy};
+use crate::clock;
 use crate::store::StoreError;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
+
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Writers of this process wait here in order of arrival, so none finds the file busy because of
 /// another. Not a pool: that would ask the connection whether it still lives before and after each
@@ -22,7 +26,7 @@ pub(super) struct WriteTurn<'a>(MutexGuard<'a, Option<SqliteConnection>>);
 
 impl Writer {
     pub(super) async fn open(options: SqliteConnectOptions) -> Result<Self, sqlx::Error> {
-        let connection = options.connect().await?;
+        let connection = connect_in_turn(&options).await?;
         Ok(Self { options, connection: Mutex::new(Some(connection)) })
     }
 
@@ -40,6 +44,20 @@ impl Writer {
         if let Some(connection) = self.connection.lock().await.take() {
             // The file is whole either way.
             let _ = connection.close().await;
+        }
+    }
+}
+
+/// SQLite's own patience does not reach the change of a new file to WAL, which two processes that
+/// start at once both attempt.
+async fn connect_in_turn(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    let began = clock::instant();
+    loop {
+        match options.connect().await {
+            Err(e) if is_busy(&e) && clock::instant().duration_since(began) < BUSY_TIMEOUT => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            connected => return connected,
         }
     }
 }

@@ -2,4 +2,5 @@
 
 mod history;
 mod sqlite;
+mod postgres;
 mod store;

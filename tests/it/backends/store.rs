@@ -50,6 +50,8 @@ macro_rules! suite {
             sums_are_per_user_and_per_key
             a_large_batch_is_one_batch
             a_charge_that_cannot_be_stored_changes_nothing
+            days_are_prepared_before_and_after_their_charges
+            a_claimed_store_writes_as_any
         );
     };
 }
@@ -494,4 +496,33 @@ pub async fn a_charge_that_cannot_be_stored_changes_nothing(store: Any) {
     assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
     assert_eq!(store.open_leases().await.unwrap(), 2);
     assert_eq!(used(&store, user.id).await, (0, 0));
+}
+
+pub async fn days_are_prepared_before_and_after_their_charges(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let (early, late) = (lease(&user, "key", 10), lease(&user, "key", 10));
+    let settle = |lease: &Lease| Entry::Settle(charge(lease, 3, 4));
+    write(&store, &[settle(&early)]).await;
+    for _ in 0..2 {
+        store.prepare_days(day("2025-12-31")).await.unwrap();
+    }
+    for _ in 0..2 {
+        write(&store, &[settle(&late), settle(&early)]).await;
+        assert_eq!(used(&store, user.id).await, (16, 2));
+    }
+    for lease in [early, late] {
+        assert!(store.charge(lease.request).await.unwrap().is_some());
+    }
+    assert_eq!(store.charges(day("2026-01-02")).await.unwrap().len(), 2);
+    no_drift(&store).await;
+}
+
+pub async fn a_claimed_store_writes_as_any(store: Any) {
+    store.claim().await.unwrap();
+    let user = add_user(&store, "a@b.c").await;
+    let (left, ended) = (lease(&user, "key", 10), lease(&user, "key", 10));
+    open(&store, &left).await;
+    write(&store, &[Entry::Open(ended.clone()), Entry::Settle(charge(&ended, 3, 4))]).await;
+    assert_eq!(store.abandon_leases(at(9)).await.unwrap().len(), 1);
+    assert_eq!(used(&store, user.id).await, (18, 2));
 }

@@ -4,6 +4,7 @@
 
 mod commands;
 mod demo;
+mod postgres;
 mod serve;
 mod weather;
 

@@ -4,6 +4,8 @@
 //! asserting that nothing is left: no open reservation, and counters, ledger and rollups agree.
 
 pub mod client;
+pub mod pgbouncer;
+pub mod postgres;
 pub mod raw;
 pub mod recorder;
 

@@ -1,0 +1,29 @@
+//! `knockx migrate`: brings the store's tables up to date, and does nothing else.
+
+use super::config_arg::ConfigArg;
+use crate::account::day::Day;
+use crate::clock;
+use crate::store;
+use anyhow::Context;
+use jiff::tz::TimeZone;
+use std::process::ExitCode;
+
+/// Brings the tables of the store up to date; `serve` does so too when it starts.
+#[derive(Debug, Default, clap::Args)]
+#[command(after_help = "Example: DATABASE_URL=postgres://... SECRET_KEY=... knockx migrate")]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+/// Runs the command.
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = args.config.load()?;
+    // Opening is what migrates: no command ever works on tables of another version.
+    let store = store::open(&config.database).await.context("cannot open the database")?;
+    let today = Day::at(clock::now(), &TimeZone::UTC);
+    store.prepare_days(today).await.context("cannot prepare the ledger")?;
+    store.close().await;
+    println!("the tables are up to date");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,107 @@
+//! Reaching the server: how connections are made and kept, and whether they can be relied on.
+
+use super::{is_waking, trouble};
+use crate::clock;
+use crate::store::StoreError;
+use futures_util::future::join_all;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool};
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Below the five minutes after which Neon suspends a database and cuts its connections.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4 * 60);
+const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// A database that sleeps or starts has this long to come up.
+const WAKE_PATIENCE: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// Rounds of the self-test, and different questions that each connection has in them.
+const ROUNDS: i32 = 12;
+const QUESTIONS: i32 = 4;
+
+const MIXED_UP: &str = "the pooler in front of Postgres mixes up prepared statements: use the \
+    direct host, or set max_prepared_statements = 1000 (PgBouncer 1.21 or later)";
+
+/// What a URL of the configuration says.
+pub(super) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    let options: PgConnectOptions =
+        url.parse().map_err(|_| trouble("DATABASE_URL is not a Postgres address"))?;
+    // Poolers refuse what they do not know at the start of a session, and we read no floats.
+    Ok(options.application_name("knockx").extra_float_digits(None))
+}
+
+/// Prepared statements stay on: without them sqlx asks in two steps that a pooler may send to two
+/// servers, and gets the answer to another question.
+pub(super) fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .min_connections(0)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(IDLE_TIMEOUT)
+        .max_lifetime(MAX_LIFETIME)
+        .test_before_acquire(true)
+        .connect_lazy_with(options)
+}
+
+/// Connects once, and again while the server seems to be waking up.
+pub(super) async fn wake(options: &PgConnectOptions) -> Result<(), StoreError> {
+    let began = clock::instant();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let failed = match timeout(WAKE_PATIENCE, options.connect()).await {
+            Ok(Ok(connection)) => {
+                // It has served its purpose.
+                let _ = connection.close().await;
+                return Ok(());
+            }
+            Ok(Err(e)) => e,
+            Err(_) => return Err(trouble("it takes no connection")),
+        };
+        if !is_waking(&failed) || clock::instant().duration_since(began) + pause > WAKE_PATIENCE {
+            return Err(failed.into());
+        }
+        // Many instances that wait for one server must not come back in step.
+        sleep(jittered(pause)?).await;
+        pause = (pause * 2).min(LAST_PAUSE);
+    }
+}
+
+/// Asks different questions over all connections at once: a pooler that does not keep prepared
+/// statements apart answers one with another's answer, and would do so with users and quotas.
+pub(super) async fn self_test(pool: &PgPool) -> Result<(), StoreError> {
+    let connections = i32::try_from(pool.options().get_max_connections()).unwrap_or(i32::MAX);
+    let answers = join_all((0..connections).map(|asker| ask(pool, asker))).await;
+    answers.into_iter().collect()
+}
+
+async fn ask(pool: &PgPool, asker: i32) -> Result<(), StoreError> {
+    let mut connection = pool.acquire().await?;
+    for round in 0..ROUNDS {
+        let expected = asker * QUESTIONS + round % QUESTIONS;
+        let question = AssertSqlSafe(format!("select {expected}"));
+        let answer = sqlx::query_scalar::<_, i32>(question).fetch_one(&mut *connection).await;
+        match answer {
+            Ok(answer) if answer == expected => {}
+            // Unknown, known already, or of another shape: all told about a prepared statement.
+            Err(sqlx::Error::Database(e)) if !is_about_statements(e.code().as_deref()) => {
+                return Err(sqlx::Error::Database(e).into());
+            }
+            Err(e @ sqlx::Error::Io(_)) => return Err(e.into()),
+            Ok(_) | Err(_) => return Err(StoreError::Unavailable(MIXED_UP.into())),
+        }
+    }
+    Ok(())
+}
+
+fn is_about_statements(code: Option<&str>) -> bool {
+    // Unknown and duplicate statement, a plan of another shape, a message for another statement.
+    matches!(code, Some("26000" | "42P05" | "0A000" | "08P01"))
+}
+
+/// Anything from nothing to all of `pause`.
+fn jittered(pause: Duration) -> Result<Duration, StoreError> {
+    let random = getrandom::u32().map_err(|e| trouble(&e.to_string()))?;
+    Ok(pause.mul_f64(f64::from(random) / f64::from(u32::MAX)))
+}

@@ -1,0 +1,238 @@
+//! The store on a Postgres server: all of its SQL.
+//!
+//! The journal goes through one connection of its own, so its batches arrive in order; everything
+//! else has a pool. Nothing relies on a session but the claim, so a pooler in transaction mode may be
+//! in between for the commands, and for instances once they share their counters.
+
+mod accounts;
+mod callers;
+mod checks;
+mod connect;
+mod journal;
+mod plans;
+mod writer;
+
+use super::{AddUserError, Changes, Drift, Entry, NewKey, NewUser, Store, StoreError};
+use super::{Used, UserChange, Written};
+use crate::account::caller::Caller;
+use crate::account::charge::Charge;
+use crate::account::day::Day;
+use crate::account::id::{KeyId, PlanId, RequestId, UserId};
+use crate::account::key::Key;
+use crate::account::plan::Plan;
+use crate::account::user::User;
+use crate::clock;
+use crate::config::PostgresServer;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::migrate::MigrateError;
+use sqlx::{ConnectOptions, PgPool};
+use writer::Writer;
+
+/// Days from the given one on that have a partition, its predecessor's evening hours included.
+const DAYS_AHEAD: i32 = 9;
+/// Held while migrations run; see `writer` for the other one.
+const MIGRATION_LOCK: i64 = 0x6b_6e6f_636b_7802;
+
+/// The store on a Postgres server.
+pub struct PostgresStore {
+    writer: Writer,
+    pool: PgPool,
+}
+
+impl PostgresStore {
+    /// Reaches the server, waiting for one that sleeps, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// When it cannot be used, or its tables are those of a newer version.
+    pub async fn open(server: &PostgresServer) -> Result<Self, StoreError> {
+        let options = connect::options(server.url.expose())?;
+        connect::wake(&options).await?;
+        let pool = connect::pool(options.clone(), server.connections);
+        connect::self_test(&pool).await?;
+        let store = Self { writer: Writer::new(options, server.pooled), pool };
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// All or nothing. The lock is the transaction's, since a session's own is lost in a pooler; with
+    /// it any number of instances may start at once.
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let mut migrations = sqlx::migrate!("migrations/postgres");
+        migrations.set_locking(false);
+        let mut tx = self.pool.begin().await?;
+        sqlx::query("select pg_advisory_xact_lock($1)")
+            .bind(MIGRATION_LOCK)
+            .execute(&mut *tx)
+            .await?;
+        migrations.run(&mut *tx).await.map_err(|e| match e {
+            MigrateError::VersionMissing(_) => {
+                StoreError::Corrupt("the database was written by a newer version of knockx".into())
+            }
+            MigrateError::Execute(e) | MigrateError::ExecuteMigration(e, _) => e.into(),
+            other => StoreError::Corrupt(other.to_string()),
+        })?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// Connects once, and tells the server's version and how long it takes to answer.
+///
+/// # Errors
+/// When it cannot be reached.
+pub async fn look(server: &PostgresServer) -> Result<String, StoreError> {
+    let options = connect::options(server.url.expose())?;
+    let mut connection = options.connect().await?;
+    let version: String =
+        sqlx::query_scalar("show server_version").fetch_one(&mut connection).await?;
+    let began = clock::instant();
+    sqlx::query("select 1").execute(&mut connection).await?;
+    let took = clock::instant().duration_since(began);
+    let version = version.split(' ').next().unwrap_or_default();
+    Ok(format!("Postgres {version} answers in {:.1} ms", took.as_secs_f64() * 1000.0))
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn journal(&self, batch: &[Entry]) -> Result<Vec<Written>, StoreError> {
+        journal::write(self, batch).await
+    }
+
+    async fn abandon_leases(&self, _now: Timestamp) -> Result<Vec<Charge>, StoreError> {
+        // One process at a time holds the claim, so every lease found is a dead one's: no deadline
+        // has to be compared with the time.
+        journal::abandon(self).await
+    }
+
+    async fn claim(&self) -> Result<(), StoreError> {
+        self.writer.claim(&self.pool).await
+    }
+
+    async fn prepare_days(&self, from: Day) -> Result<(), StoreError> {
+        sqlx::query("select prepare_usage_event($1::date, $2)")
+            .bind(from.to_string())
+            .bind(DAYS_AHEAD)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    async fn used_since(&self, from: Day) -> Result<Vec<Used>, StoreError> {
+        checks::used_since(self, from).await
+    }
+
+    async fn caller(&self, key: &KeyId) -> Result<Option<Caller>, StoreError> {
+        callers::caller(self, key).await
+    }
+
+    async fn user_version(&self, user: UserId) -> Result<Option<u64>, StoreError> {
+        callers::user_version(self, user).await
+    }
+
+    async fn changes(&self, since: u64) -> Result<Changes, StoreError> {
+        callers::changes(self, since).await
+    }
+
+    async fn add_user(&self, user: &NewUser) -> Result<User, AddUserError> {
+        accounts::add(self, user).await
+    }
+
+    async fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        accounts::by_id(self, id).await
+    }
+
+    async fn user_by_email(&self, email: &str) -> Result<Option<User>, StoreError> {
+        accounts::by_email(self, email).await
+    }
+
+    async fn users(&self, after: Option<UserId>, limit: u32) -> Result<Vec<User>, StoreError> {
+        accounts::page(self, after, limit).await
+    }
+
+    async fn change_user(
+        &self,
+        id: UserId,
+        change: &UserChange,
+    ) -> Result<Option<User>, StoreError> {
+        accounts::change(self, id, change).await
+    }
+
+    async fn add_key(&self, user: UserId, key: &NewKey) -> Result<Key, StoreError> {
+        callers::add_key(self, user, key).await
+    }
+
+    async fn keys(&self, user: UserId) -> Result<Vec<Key>, StoreError> {
+        callers::keys(self, user).await
+    }
+
+    async fn revoke_key(&self, key: &KeyId, now: Timestamp) -> Result<Option<Key>, StoreError> {
+        callers::revoke_key(self, key, now).await
+    }
+
+    async fn plans(&self) -> Result<Vec<Plan>, StoreError> {
+        plans::all(self).await
+    }
+
+    async fn plan(&self, id: &PlanId) -> Result<Option<Plan>, StoreError> {
+        plans::by_id(self, id).await
+    }
+
+    async fn put_plans(&self, plans: &[Plan]) -> Result<(), StoreError> {
+        plans::put(self, plans).await
+    }
+
+    async fn rollup_drift(&self, day: Day) -> Result<Vec<Drift>, StoreError> {
+        checks::rollup_drift(self, day).await
+    }
+
+    async fn ledger_totals(&self, day: Day) -> Result<Vec<Used>, StoreError> {
+        checks::ledger_totals(self, day).await
+    }
+
+    async fn charge(&self, request: RequestId) -> Result<Option<Charge>, StoreError> {
+        checks::charge(self, request).await
+    }
+
+    async fn charges(&self, day: Day) -> Result<Vec<Charge>, StoreError> {
+        checks::charges(self, day).await
+    }
+
+    async fn open_leases(&self) -> Result<u64, StoreError> {
+        checks::open_leases(self).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("select 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Whether the entry itself is to blame: a value that does not fit, or breaks a constraint.
+pub(super) fn blames_the_data(code: &str) -> bool {
+    code.starts_with("22") || code.starts_with("23")
+}
+
+/// Classes of errors of a server that cannot work now, and may have cut the connection: its
+/// connection, its resources, an operator's intervention, its system.
+fn is_in_the_way(code: &str) -> bool {
+    ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class))
+}
+
+/// Whether a connection failed in a way that a server has while it starts or wakes up.
+fn is_waking(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(e) => e.code().is_some_and(|code| is_in_the_way(&code)),
+        _ => false,
+    }
+}
+
+fn trouble(why: &str) -> StoreError {
+    StoreError::Unavailable(format!("Postgres: {why}"))
+}

@@ -1,0 +1,298 @@
+//! The suite over Postgres, and what only a server can do.
+
+use super::store::{Any, add_user, charge, day, lease, suite};
+use crate::support::SOON;
+use crate::support::pgbouncer::PgBouncer;
+use crate::support::postgres::{Fresh, Server, database, fresh as fresh_database};
+use knockx::account::charge::{Charge, Lease};
+use knockx::account::user::User;
+use knockx::config::Database;
+use knockx::store::{self, Entry, StoreError, Written};
+use knockx::telemetry::metrics::Metrics;
+use knockx::usage::journal::Journal;
+use knockx::workers::Workers;
+use sqlx::{AssertSqlSafe, PgConnection};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+suite!(fresh);
+
+async fn fresh() -> (Any, Fresh) {
+    let fresh = fresh_database().await;
+    (open(&fresh).await, fresh)
+}
+
+async fn open(fresh: &Fresh) -> Any {
+    store::open(&fresh.database()).await.unwrap()
+}
+
+/// The journal's writer over a store, ended in good order by `end`.
+struct Writing {
+    journal: Journal,
+    tasks: Workers,
+    stop: CancellationToken,
+}
+
+impl Writing {
+    fn to(store: &Any) -> Self {
+        let (tasks, stop) = (Workers::default(), CancellationToken::new());
+        let metrics = Arc::new(Metrics::new(&[], &[]));
+        let journal = Journal::start(Arc::clone(store), metrics, &tasks, stop.clone());
+        Self { journal, tasks, stop }
+    }
+
+    /// Settles in the background; the task ends when the charge is durable.
+    fn settle(&self, charge: Charge) {
+        let journal = self.journal.clone();
+        self.tasks.spawn("charge", async move { journal.settle(charge).await });
+    }
+
+    async fn end(self) -> u64 {
+        self.stop.cancel();
+        tokio::time::timeout(SOON, self.tasks.wait()).await.expect("all is written");
+        self.journal.unwritable()
+    }
+}
+
+fn settled(user: &User, key: &str) -> Charge {
+    charge(&lease(user, key, 10), 3, 4)
+}
+
+fn said(refused: Result<impl Sized, StoreError>) -> String {
+    match refused {
+        Err(StoreError::Unavailable(why)) => why,
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("it was taken"),
+    }
+}
+
+/// Cuts the connections of this database that hold an advisory lock, or that ran the journal.
+async fn cut_writers(connection: &mut PgConnection) {
+    let cut: Vec<bool> = sqlx::query_scalar(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity
+         where datname = current_database() and pid <> pg_backend_pid()
+           and (query like '%from journal(%' or pid in (
+               select pid from pg_locks where locktype = 'advisory'
+           ))",
+    )
+    .fetch_all(connection)
+    .await
+    .unwrap();
+    assert!(!cut.is_empty() && cut.iter().all(|cut| *cut), "{cut:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_start_at_once_all_start() {
+    let fresh = fresh_database().await;
+    let stores = futures_util::future::join_all((0..6).map(|_| open(&fresh))).await;
+    for store in stores {
+        assert_eq!(store.plans().await.unwrap(), []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_connection_costs_no_batch() {
+    let (store, fresh) = fresh().await;
+    store.claim().await.unwrap();
+    let user = add_user(&store, "a@b.c").await;
+    let mut past = fresh.connection().await;
+    for n in 1..4 {
+        let lease = lease(&user, "key", 10);
+        let batch = [Entry::Open(lease.clone()), Entry::Settle(charge(&lease, 3, 4))];
+        assert_eq!(store.journal(&batch).await.unwrap(), [Written::Done; 2]);
+        assert_eq!(store.charges(lease.day).await.unwrap().len(), n);
+        cut_writers(&mut past).await;
+    }
+    // The lock was taken again with the new connection.
+    let opened = store.journal(&[Entry::Open(lease(&user, "key", 1))]).await.unwrap();
+    assert_eq!(opened, [Written::Done]);
+    assert!(said(open(&fresh).await.claim().await).contains("another knockx"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_whose_answer_is_lost_does_not_stay() {
+    let (store, fresh) = fresh().await;
+    let user = add_user(&store, "a@b.c").await;
+    store.journal(&[]).await.unwrap();
+    let mut past = fresh.connection().await;
+    // Stands for a network that swallows answers: the batch is done, and cut off before it can say so.
+    for sql in [
+        "create function cut() returns trigger language plpgsql as $$
+         begin perform pg_terminate_backend(pg_backend_pid()); return null; end $$",
+        "create constraint trigger cut after insert on lease deferrable initially deferred
+         for each row execute function cut()",
+    ] {
+        sqlx::query(sql).execute(&mut past).await.unwrap();
+    }
+    let doubted = lease(&user, "key", 10);
+    said(store.journal(&[Entry::Open(doubted.clone())]).await);
+    sqlx::query("drop trigger cut on lease").execute(&mut past).await.unwrap();
+    // As if the commit had come through all the same.
+    let copy = AssertSqlSafe(format!(
+        "insert into lease values ('{}', '{}', 'key', 1, 'grok-4', '2026-01-02', 10, 0)",
+        doubted.request.0, user.id
+    ));
+    sqlx::query(copy).execute(&mut past).await.unwrap();
+    assert_eq!(store.open_leases().await.unwrap(), 1);
+    store.journal(&[Entry::Settle(settled(&user, "key"))]).await.unwrap();
+    assert_eq!(store.open_leases().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_that_meet_do_not_deadlock() {
+    let (one, fresh) = fresh().await;
+    let two = open(&fresh).await;
+    let user = add_user(&one, "a@b.c").await;
+    let keys: Vec<String> = (0..40).map(|n| format!("key{n}")).collect();
+    let batches = |store: Any, backwards: bool| {
+        let (user, mut keys) = (user.clone(), keys.clone());
+        if backwards {
+            keys.reverse();
+        }
+        async move {
+            for _ in 0..20 {
+                let settle = |key: &String| Entry::Settle(settled(&user, key));
+                let batch: Vec<Entry> = keys.iter().map(settle).collect();
+                store.journal(&batch).await.unwrap();
+            }
+        }
+    };
+    tokio::join!(batches(Arc::clone(&one), false), batches(two, true));
+    assert_eq!(one.rollup_drift(day("2026-01-02")).await.unwrap(), []);
+    assert_eq!(one.charges(day("2026-01-02")).await.unwrap().len(), 2 * 20 * 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_made_at_once_are_told_without_a_gap() {
+    let (one, fresh) = fresh().await;
+    let two = open(&fresh).await;
+    let user = add_user(&one, "a@b.c").await;
+    let rounds = 30;
+    let change = |store: Any| {
+        let id = user.id;
+        async move {
+            for _ in 0..rounds {
+                store.change_user(id, &store::UserChange::default()).await.unwrap();
+            }
+        }
+    };
+    let reader = async {
+        let mut since = 0;
+        while one.user_version(user.id).await.unwrap() < Some(user.version + 2 * rounds) {
+            let told = one.changes(since).await.unwrap();
+            assert!(told.upto >= since);
+            since = told.upto;
+        }
+        one.changes(since).await.unwrap().upto
+    };
+    let ((), (), upto) = tokio::join!(change(Arc::clone(&one)), change(two), reader);
+    assert_eq!(upto, one.changes(0).await.unwrap().upto);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_to_blame_does_not_hold_up_the_others() {
+    let (store, _fresh) = fresh().await;
+    let user = add_user(&store, "a@b.c").await;
+    store.journal(&[Entry::Settle(settled(&user, "key"))]).await.unwrap();
+    let writing = Writing::to(&store);
+    for n in 0..50 {
+        let cost_micro_dollars = if n == 17 { i64::MIN } else { -3 };
+        writing.settle(Charge { cost_micro_dollars, ..settled(&user, "key") });
+    }
+    assert_eq!(writing.end().await, 1);
+    assert_eq!(store.charges(day("2026-01-02")).await.unwrap().len(), 50);
+    assert_eq!(store.rollup_drift(day("2026-01-02")).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_instance_at_a_time_and_a_superseded_one_writes_no_more() {
+    let (first, fresh) = fresh().await;
+    let user = add_user(&first, "a@b.c").await;
+    first.claim().await.unwrap();
+    let opened = lease(&user, "key", 10);
+    first.journal(&[Entry::Open(opened.clone())]).await.unwrap();
+
+    let second = open(&fresh).await;
+    assert!(said(second.claim().await).contains("another knockx is using this database"));
+
+    cut_writers(&mut fresh.connection().await).await;
+    second.claim().await.unwrap();
+    assert_eq!(second.abandon_leases(super::store::at(9)).await.unwrap().len(), 1);
+    let settle = Entry::Settle(charge(&opened, 3, 4));
+    for entry in [settle, Entry::Open(lease(&user, "key", 10))] {
+        let why = said(first.journal(&[entry]).await);
+        assert!(why.contains("another knockx has taken over"), "{why}");
+    }
+    assert!(said(first.abandon_leases(super::store::at(9)).await).contains("taken over"));
+    let entry = Entry::Open(lease(&user, "key", 10));
+    assert_eq!(second.journal(&[entry]).await.unwrap(), [Written::Done]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_by_name_takes_no_claim() {
+    let fresh = fresh_database().await;
+    let Database::Postgres(mut server) = fresh.database() else { panic!() };
+    server.pooled = true;
+    let store = store::open(&Database::Postgres(server)).await.unwrap();
+    let why = said(store.claim().await);
+    assert!(why.contains("pooler") && !why.contains('\n'), "{why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_restarts_loses_nothing() {
+    let mut server = Server::start().await;
+    let store = store::open(&database(&server.url("postgres"))).await.unwrap();
+    store.claim().await.unwrap();
+    let user = add_user(&store, "a@b.c").await;
+    let writing = Writing::to(&store);
+    for _ in 0..3 {
+        for _ in 0..100 {
+            writing.settle(settled(&user, "key"));
+        }
+        server.stop();
+        let refused = writing.journal.open(lease(&user, "key", 10)).await;
+        assert!(refused.is_err());
+        for _ in 0..100 {
+            writing.settle(settled(&user, "key"));
+        }
+        server.run().await;
+    }
+    assert_eq!(writing.end().await, 0);
+    assert_eq!(store.charges(day("2026-01-02")).await.unwrap().len(), 600);
+    assert_eq!(store.rollup_drift(day("2026-01-02")).await.unwrap(), []);
+    assert_eq!(store.open_leases().await.unwrap(), 0);
+}
+
+/// Debian's PgBouncer may be older or newer than 1.21, which learned to keep prepared statements
+/// apart: what must never happen is a wrong answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_in_transaction_mode_answers_right_or_is_refused() {
+    let server = Server::start().await;
+    let direct = store::open(&database(&server.url("postgres"))).await.unwrap();
+    let user = add_user(&direct, "a@b.c").await;
+
+    let careless = PgBouncer::start(server.port(), 0).await;
+    let Err(refused) = store::open(&database(&careless.url())).await else {
+        panic!("prepared statements are mixed up")
+    };
+    let sentence = refused.to_string();
+    assert!(sentence.contains("max_prepared_statements"), "{sentence}");
+
+    let careful = PgBouncer::start(server.port(), 200).await;
+    match store::open(&database(&careful.url())).await {
+        Err(refused) => {
+            assert!(!careful.keeps_statements_apart, "{refused}");
+            assert!(refused.to_string().contains("max_prepared_statements"), "{refused}");
+        }
+        Ok(store) => {
+            let leases: Vec<Lease> = (0..200).map(|_| lease(&user, "key", 10)).collect();
+            for lease in &leases {
+                let batch = [Entry::Open(lease.clone()), Entry::Settle(charge(lease, 3, 4))];
+                assert_eq!(store.journal(&batch).await.unwrap(), [Written::Done; 2]);
+                assert_eq!(store.user(user.id).await.unwrap().as_ref(), Some(&user));
+            }
+            assert_eq!(store.charges(day("2026-01-02")).await.unwrap().len(), 200);
+            assert!(said(store.claim().await).contains("pooler"));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The program on a Postgres server.
+
+use super::{Call, Host, LOOK, Process, refused, stdout};
+use crate::support::{SOON, postgres};
+use knockx::store;
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Output};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// A host whose store is a database of a server.
+struct OnPostgres {
+    host: Host,
+    database: postgres::Fresh,
+    addr: SocketAddr,
+}
+
+impl OnPostgres {
+    async fn new() -> Self {
+        // Free now; should another take it meanwhile, `serve` says so and the test fails by that.
+        let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Self { host: Host::new(), database: postgres::fresh().await, addr }
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.host.command(words);
+        command.env("DATABASE_URL", &self.database.url).env("SECRET_KEY", SECRET);
+        command.env("PORT", self.addr.port().to_string()).env("RUST_LOG", "error");
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    async fn serve(&self) -> Process {
+        let log = || File::options().create(true).append(true).open(self.host.log_file()).unwrap();
+        let mut process = Process::spawn(self.command(&["serve"]).stdout(log()).stderr(log()));
+        let ready = async {
+            while !self.run(&["healthcheck"]).status.success() {
+                assert!(process.0.try_wait().unwrap().is_none(), "{}", self.host.log());
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::time::timeout(SOON, ready).await.expect("the gateway starts");
+        process
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrate_and_check_say_what_they_found() {
+    let on = OnPostgres::new().await;
+    for _ in 0..2 {
+        assert_eq!(stdout(&on.run(&["migrate"])), "the tables are up to date\n");
+        assert_eq!(stdout(&on.host.run(&["migrate"])), "the tables are up to date\n");
+    }
+    let told = stdout(&on.run(&["check"]));
+    assert!(told.contains("ok    store postgres://127.0.0.1/") && told.contains(" ms\n"), "{told}");
+    assert!(told.contains("Postgres 1"), "{told}");
+    let nowhere =
+        on.command(&["check"]).env("DATABASE_URL", "postgres://u:pw@127.0.0.1:9/d").output();
+    let told = stdout(&nowhere.unwrap());
+    assert!(told.contains("FAIL  store") && told.contains("check host, user"), "{told}");
+    assert!(!told.contains("pw@"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_served_from_a_server_and_a_second_instance_is_refused() {
+    let on = OnPostgres::new().await;
+    let output = on.run(&["user", "add", "ada@example.com", "--plan", "wide", "--json"]);
+    let added: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut first = on.serve().await;
+    let second = on.command(&["serve"]).env("PORT", "0").env("ADMIN_PORT", "0").output();
+    let told = refused(&second.unwrap());
+    assert!(told.contains("another knockx is using this database"), "{told}");
+
+    for _ in 0..3 {
+        let call = Call::post(on.addr, "/v1/chat/completions");
+        let call = call.key(added["api_key"].as_str().unwrap());
+        let reply = call.body(crate::support::body("hello", "")).send().await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+    let verified = on.run(&["usage", "verify"]);
+    assert!(stdout(&verified).contains("counters, ledger and rollups agree"), "{verified:?}");
+    first.signal("TERM");
+    assert!(first.exit().await.success());
+    let store = store::open(&on.database.database()).await.unwrap();
+    assert_eq!(store.charges(crate::support::today()).await.unwrap().len(), 3);
+    assert_eq!(store.open_leases().await.unwrap(), 0);
+
+    // Killed, its lock goes with it.
+    let killed = on.serve().await;
+    drop(killed);
+    let mut next = on.serve().await;
+    next.signal("TERM");
+    assert!(next.exit().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_work_is_said_in_one_sentence() {
+    let on = OnPostgres::new().await;
+    let missing = (on.database.url.rsplit_once('/').unwrap().0).to_owned() + "/none";
+    for (name, value, word) in [
+        ("SECRET_KEY", "short", "SECRET_KEY"),
+        ("DATABASE_URL", &missing, "\"none\" does not exist"),
+        ("DATABASE_URL", "postgres://u:hunter2@/d", "expected postgres://"),
+    ] {
+        let told = refused(&on.command(&["serve"]).env(name, value).output().unwrap());
+        assert!(told.contains(word) && !told.contains("hunter2"), "{told}");
+    }
+    let data_api = on
+        .command(&["serve"])
+        .env("DATABASE_URL", "sqlite:k.db")
+        .env("NEON_API_URL", "https://n")
+        .output();
+    assert!(refused(&data_api.unwrap()).contains("same project's Postgres string"));
+}
