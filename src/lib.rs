@@ -17,6 +17,7 @@ pub mod callers;
 pub mod usage;
 pub mod store;
 pub mod instance;
+pub mod redis_conn;
 pub mod telemetry;
 pub mod config;
 pub mod upstream;

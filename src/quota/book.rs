@@ -211,7 +211,9 @@ impl Book {
         let account = self.accounts.get(&debit.scope);
         match &debit.what {
             What::Window(window) => {
-                let wait = account.map_or(0, |a| a.bucket_at(*window, now).wait_ms());
+                let untouched = || Bucket::full(*window, now);
+                let bucket = account.map_or_else(untouched, |a| a.bucket_at(*window, now));
+                let wait = bucket.wait_ms();
                 let fits = window.capacity > 0 && wait == 0;
                 fits.then_some(()).ok_or_else(|| refused(LimitKind::Window, false, wait))
             }

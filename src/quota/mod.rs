@@ -11,3 +11,4 @@ pub mod rules;
 pub mod counters;
 pub mod book;
 pub mod memory;
+pub mod redis;

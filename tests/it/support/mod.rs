@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod raw;
+pub mod redis;
 pub mod recorder;
 
 use client::{Call, Reply};
