@@ -22,7 +22,7 @@ pub struct Lease {
 }
 
 /// One settled call: exactly one ledger row.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Charge {
     pub request: RequestId,
     pub user: UserId,

@@ -12,7 +12,8 @@ use uuid::Uuid;
 pub struct UserId(pub Uuid);
 
 /// One call, as a `UUIDv7`. Written `req_` and 32 hex digits on the wire (`x-request-id`) and in the ledger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct RequestId(pub Uuid);
 
 /// The public part of an API key: 12 base62 characters, safe to log and to look up by.

@@ -12,3 +12,4 @@ pub mod left;
 pub mod counters;
 pub mod book;
 pub mod memory;
+pub mod redis;

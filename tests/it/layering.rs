@@ -121,6 +121,12 @@ struct Rule {
 const RULES: &[Rule] = &[
     Rule { what: "SQL", words: &["sqlx"], owners: &["store/"], exceptions: &[] },
     Rule {
+        what: "Redis",
+        words: &["redis::cmd", "use redis::"],
+        owners: &["redis_conn.rs", "quota/redis/"],
+        exceptions: &[],
+    },
+    Rule {
         what: "the environment",
         words: &["std::env", "env::var"],
         owners: &["config/"],

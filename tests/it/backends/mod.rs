@@ -1,5 +1,6 @@
 //! One suite for every back end.
 
+mod counters;
 mod history;
 mod sqlite;
 mod postgres;

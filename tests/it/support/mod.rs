@@ -7,6 +7,7 @@ pub mod client;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod raw;
+pub mod redis;
 pub mod recorder;
 
 use client::{Call, Reply};

@@ -1,0 +1,36 @@
+-- Raises what a running call holds.
+--
+-- KEYS 1 lease, 2 the user's account, 3 the key's account
+-- ARGV 1 tokens the gateway knows it holds, 2 want, 3 least
+-- Answers added TOKENS | held | exhausted.
+-- A script, because looking and taking must be one step. Sent again after a lost answer it finds
+-- more held than the gateway knows of, and says how much, instead of taking twice.
+local lease = redis.call('HMGET', KEYS[1], 'reserved', 'debits')
+if not lease[1] then
+    return { 'exhausted' }
+end
+local reserved, known = whole(lease[1]), whole(ARGV[1])
+if reserved > known then
+    return { 'added', reserved - known }
+end
+local user, key = load(KEYS[2]), load(KEYS[3])
+local debits = read_debits(lease[2], user, key)
+local want, least = whole(ARGV[2]), whole(ARGV[3])
+local added = least_of(debits, function(debit)
+    return addable(debit, want, least)
+end)
+if added < math.max(least, 1) then
+    local alone = least_of(debits, function(debit)
+        return math.max(debit.limit - get(debit.account, debit.day .. ':u') - reserved, 0)
+    end)
+    return { alone >= math.max(least, 1) and 'held' or 'exhausted' }
+end
+for _, debit in ipairs(debits) do
+    if debit.what == 'tokens' then
+        add(debit.account, debit.day, ':r', added)
+    end
+end
+save(user)
+save(key)
+redis.call('HSET', KEYS[1], 'reserved', digits(reserved + added))
+return { 'added', added }

@@ -1,0 +1,105 @@
+//! Names of keys. All keys of a user carry one partition in braces, so that a cluster keeps them on
+//! one node and one script may use them.
+
+use crate::account::day::Day;
+use crate::account::id::{KeyId, RequestId, UserId};
+
+/// Partitions; each has an epoch, an outbox and a set of lease deadlines. Never to be changed where
+/// data is: a user's numbers would be looked for elsewhere.
+pub const PARTITIONS: u8 = 64;
+
+/// A share of the users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Partition(pub u8);
+
+impl Partition {
+    /// The partition of a user: the last bits of a `UUIDv7` are random.
+    #[must_use]
+    pub fn of(user: UserId) -> Self {
+        Self(user.0.as_bytes()[15] % PARTITIONS)
+    }
+
+    /// All partitions.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..PARTITIONS).map(Self)
+    }
+
+    /// Set while the partition's counters are whole.
+    #[must_use]
+    pub fn epoch(self) -> String {
+        self.name("epoch")
+    }
+
+    /// The user's version, as far as Redis has heard of it.
+    #[must_use]
+    pub fn version(self, user: UserId) -> String {
+        self.name(&format!("version:{}", user.0.simple()))
+    }
+
+    /// The numbers of a user.
+    #[must_use]
+    pub fn user(self, user: UserId) -> String {
+        self.name(&format!("user:{}", user.0.simple()))
+    }
+
+    /// The numbers of a key.
+    #[must_use]
+    pub fn key(self, user: UserId, key: &KeyId) -> String {
+        self.name(&format!("key:{}:{key}", user.0.simple()))
+    }
+
+    /// What a running call holds.
+    #[must_use]
+    pub fn lease(self, request: RequestId) -> String {
+        self.name(&format!("lease:{}", request.0.simple()))
+    }
+
+    /// Left where a lease was, so that a repeated command finds that it is repeated.
+    #[must_use]
+    pub fn tombstone(self, request: RequestId) -> String {
+        self.name(&format!("ended:{}", request.0.simple()))
+    }
+
+    /// Running calls by the time at which they count as abandoned.
+    #[must_use]
+    pub fn deadlines(self) -> String {
+        self.name("deadlines")
+    }
+
+    /// Accounts that were drawn on for a day.
+    #[must_use]
+    pub fn accounts(self, day: Day) -> String {
+        self.name(&format!("accounts:{day}"))
+    }
+
+    /// Charges on their way to the ledger.
+    #[must_use]
+    pub fn outbox(self) -> String {
+        self.name("outbox")
+    }
+
+    /// How many calls were settled: it never goes backwards unless Redis lost writes.
+    #[must_use]
+    pub fn settled(self) -> String {
+        self.name("settled")
+    }
+
+    fn name(self, rest: &str) -> String {
+        format!("kx:{{{}}}:{rest}", self.0)
+    }
+}
+
+/// Whose account a name stands for: the inverse of [`Partition::user`] and [`Partition::key`].
+#[must_use]
+pub fn owner(name: &str) -> Option<(UserId, Option<KeyId>)> {
+    let (_, rest) = name.split_once("}:")?;
+    let (kind, rest) = rest.split_once(':')?;
+    match kind {
+        "user" => Some((rest.parse().ok()?, None)),
+        "key" => {
+            let (user, key) = rest.split_once(':')?;
+            Some((user.parse().ok()?, Some(KeyId::from(key))))
+        }
+        _ => None,
+    }
+}

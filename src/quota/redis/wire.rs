@@ -1,0 +1,143 @@
+//! What scripts are told, and what their answers mean.
+
+use crate::quota::counters::{CountersError, DayTally, Extended, Grant, Refused, Standing};
+use crate::quota::rules::{Debit, Scope, What};
+use redis::Value;
+use std::fmt::Write;
+
+/// Lua's numbers are exact below this: no limit is larger.
+const LARGEST: u64 = (1 << 53) - 1;
+
+/// The answer to a take.
+pub(super) enum TakeReply {
+    Granted(Grant),
+    Refused(Refused),
+    Stale,
+    Settled,
+    Rebuild,
+}
+
+/// The answer to a settlement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SettleReply {
+    Settled { overshoot: u64 },
+    Again,
+    Alive,
+    Lost,
+}
+
+/// Debits as `read_debits` of `book.lua` reads them.
+pub(super) fn debits(debits: &[Debit]) -> String {
+    let mut text = String::with_capacity(debits.len() * 48);
+    for debit in debits {
+        let whose = match debit.scope {
+            Scope::User(_) => 'u',
+            Scope::Key(_) => 'k',
+        };
+        let _ = match &debit.what {
+            What::Window(window) => {
+                writeln!(text, "{whose} window {} {}", window.capacity, window.refill_seconds)
+            }
+            What::Request { day, limit } => {
+                writeln!(text, "{whose} request {day} {}", exact(*limit))
+            }
+            What::Tokens { day, want, least, limit, share } => writeln!(
+                text,
+                "{whose} tokens {day} {} {} {} {}",
+                exact(*limit),
+                exact(*want),
+                exact(*least),
+                share.unwrap_or(0)
+            ),
+            What::Stream { limit } => writeln!(text, "{whose} stream {}", exact(*limit)),
+        };
+    }
+    text
+}
+
+pub(super) fn exact(number: u64) -> u64 {
+    number.min(LARGEST)
+}
+
+pub(super) fn take_reply(reply: &[Value], asked: &[Debit]) -> Result<TakeReply, CountersError> {
+    let (word, rest) = head(reply)?;
+    match (word, rest) {
+        ("granted", [tokens, free, numbers @ ..]) => Ok(TakeReply::Granted(Grant {
+            tokens: number(tokens)?,
+            free: number(free)?,
+            standing: standing(numbers)?,
+        })),
+        ("refused", [place, by_open_calls, retry, numbers @ ..]) => {
+            let place = usize::try_from(number(place)?).map_err(|_| CountersError)?;
+            let debit = asked.get(place.wrapping_sub(1)).ok_or(CountersError)?;
+            Ok(TakeReply::Refused(Refused {
+                limit: debit.what.kind(),
+                by_open_calls: number(by_open_calls)? == 1,
+                retry_after_ms: number(retry)?,
+                standing: standing(numbers)?,
+            }))
+        }
+        ("stale", _) => Ok(TakeReply::Stale),
+        ("settled", _) => Ok(TakeReply::Settled),
+        ("rebuild", _) => Ok(TakeReply::Rebuild),
+        _ => Err(CountersError),
+    }
+}
+
+pub(super) fn extend_reply(reply: &[Value]) -> Result<Extended, CountersError> {
+    match head(reply)? {
+        ("added", [tokens]) => Ok(Extended::Added(number(tokens)?)),
+        ("held", _) => Ok(Extended::Held),
+        ("exhausted", _) => Ok(Extended::Exhausted),
+        _ => Err(CountersError),
+    }
+}
+
+pub(super) fn settle_reply(reply: &[Value]) -> Result<SettleReply, CountersError> {
+    match head(reply)? {
+        ("settled", [overshoot, _]) => Ok(SettleReply::Settled { overshoot: number(overshoot)? }),
+        ("again", _) => Ok(SettleReply::Again),
+        ("alive", _) => Ok(SettleReply::Alive),
+        ("lost", _) => Ok(SettleReply::Lost),
+        _ => Err(CountersError),
+    }
+}
+
+pub(super) fn standing(numbers: &[Value]) -> Result<Standing, CountersError> {
+    let [u_used, u_reserved, u_requests, k_used, k_reserved, k_requests, streams, left, full_in] =
+        numbers
+    else {
+        return Err(CountersError);
+    };
+    Ok(Standing {
+        user: tally(u_used, u_reserved, u_requests)?,
+        key: tally(k_used, k_reserved, k_requests)?,
+        streams_open: number(streams)?,
+        // Below zero: the bucket was never touched.
+        window_left: number(left).ok(),
+        window_full_in_ms: number(full_in)?,
+    })
+}
+
+fn tally(used: &Value, reserved: &Value, requests: &Value) -> Result<DayTally, CountersError> {
+    Ok(DayTally {
+        tokens_used: number(used)?,
+        tokens_reserved: number(reserved)?,
+        requests_used: number(requests)?,
+    })
+}
+
+fn head(reply: &[Value]) -> Result<(&str, &[Value]), CountersError> {
+    let (first, rest) = reply.split_first().ok_or(CountersError)?;
+    let word = match first {
+        Value::BulkString(word) => std::str::from_utf8(word).map_err(|_| CountersError)?,
+        Value::SimpleString(word) => word,
+        _ => return Err(CountersError),
+    };
+    Ok((word, rest))
+}
+
+fn number(value: &Value) -> Result<u64, CountersError> {
+    let Value::Int(number) = value else { return Err(CountersError) };
+    u64::try_from(*number).map_err(|_| CountersError)
+}

@@ -1,0 +1,369 @@
+//! One random history for the model and every back end: the same answers, the same numbers.
+//!
+//! The model is [`Book`], which has an oracle of its own.
+
+use crate::support::redis::Redis;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use knockx::account::caller::Caller;
+use knockx::account::charge::{Charge, Lease, Source, Status, TokenCount};
+use knockx::account::day::Day;
+use knockx::account::id::{KeyId, PlanId, RequestId, UserId};
+use knockx::account::key::{KeyDigest, KeyLimits};
+use knockx::account::plan::{PlanLimits, Window};
+use knockx::account::user::UserStatus;
+use knockx::quota::book::Book;
+use knockx::quota::counters::{Claim, Counters, Extended, Taken};
+use knockx::quota::redis::{Clock, RedisCounters, Settings};
+use knockx::quota::rules::{self, Need, Scope};
+use knockx::redis_conn::{RedisConn, RedisUrls};
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+
+const USERS: usize = 2;
+const KEYS: usize = 2;
+const CALLS: usize = 16;
+/// 2026-03-28, a day before clocks change in Berlin, where the second user's days begin.
+const BEGINNING: i64 = 1_774_656_000_000;
+/// On each of the two, so that a run plays ten thousand.
+const CASES: u32 = 5_000;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Take {
+        call: usize,
+        user: usize,
+        key: usize,
+        need: Need,
+    },
+    /// The same command again, as after a lost answer.
+    TakeAgain {
+        call: usize,
+    },
+    Extend {
+        call: usize,
+        want: u64,
+        least: u64,
+    },
+    /// Carried out, but the answer is lost; then another is asked for.
+    ExtendUnheard {
+        call: usize,
+        want: u64,
+        least: u64,
+    },
+    Settle {
+        call: usize,
+        used: u64,
+        counted: bool,
+    },
+    Withdraw {
+        call: usize,
+    },
+    Wait {
+        ms: i64,
+    },
+    /// The clock of another process may be behind.
+    Back {
+        ms: i64,
+    },
+    ChangePlan {
+        user: usize,
+        tokens: u64,
+        requests: u64,
+        window: Window,
+        streams: u32,
+    },
+}
+
+fn need() -> impl Strategy<Value = Need> {
+    (1..60_u64, 0..200_u64, 0..4_u64, any::<bool>(), any::<bool>()).prop_map(
+        |(prompt, output, least, stream, sliced)| Need {
+            prompt,
+            output,
+            least_output: least.min(output),
+            stream,
+            sliced: sliced && stream,
+        },
+    )
+}
+
+fn window() -> impl Strategy<Value = Window> {
+    (0..6_u32, 0..4_u32).prop_map(|(capacity, refill_seconds)| Window { capacity, refill_seconds })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let call = 0..CALLS;
+    prop_oneof![
+        8 => (call.clone(), 0..USERS, 0..KEYS, need())
+            .prop_map(|(call, user, key, need)| Step::Take { call, user, key, need }),
+        1 => call.clone().prop_map(|call| Step::TakeAgain { call }),
+        4 => (call.clone(), 0..150_u64, 0..20_u64)
+            .prop_map(|(call, want, least)| Step::Extend { call, want, least }),
+        1 => (call.clone(), 0..150_u64, 0..20_u64)
+            .prop_map(|(call, want, least)| Step::ExtendUnheard { call, want, least }),
+        6 => (call.clone(), 0..250_u64, any::<bool>())
+            .prop_map(|(call, used, counted)| Step::Settle { call, used, counted }),
+        1 => call.prop_map(|call| Step::Withdraw { call }),
+        6 => (0..1_500_i64).prop_map(|ms| Step::Wait { ms }),
+        1 => (0..86_400_000_i64).prop_map(|ms| Step::Wait { ms }),
+        1 => (0..2_000_i64).prop_map(|ms| Step::Back { ms }),
+        1 => (0..USERS, 0..900_u64, 0..12_u64, window(), 0..4_u32).prop_map(
+            |(user, tokens, requests, window, streams)| {
+                Step::ChangePlan { user, tokens, requests, window, streams }
+            }
+        ),
+    ]
+}
+
+/// The model and a back end side by side, with users of their own.
+struct Pair<'a> {
+    book: Book,
+    counters: &'a RedisCounters,
+    /// Another handle, which hears what the first does not.
+    other: RedisCounters,
+    callers: Vec<Vec<Caller>>,
+    calls: HashMap<usize, Claim>,
+    now: i64,
+}
+
+impl<'a> Pair<'a> {
+    fn new(counters: &'a RedisCounters, other: RedisCounters) -> Self {
+        let callers = (0..USERS).map(|user| {
+            let id = UserId::new();
+            (0..KEYS).map(|key| caller(id, user, key)).collect()
+        });
+        let callers = callers.collect();
+        let (book, calls) = (Book::default(), HashMap::new());
+        Self { book, counters, other, callers, calls, now: BEGINNING }
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.now).unwrap()
+    }
+
+    async fn step(&mut self, step: Step) {
+        match step {
+            Step::Take { call, .. } if self.calls.contains_key(&call) => {}
+            Step::Take { call, user, key, need } => {
+                let claim = claim(&self.callers[user][key], need, self.time());
+                if self.take(&claim).await {
+                    self.calls.insert(call, claim);
+                }
+            }
+            Step::TakeAgain { call } => {
+                if let Some(claim) = self.calls.get(&call).cloned() {
+                    assert!(self.take(&claim).await, "taken before");
+                }
+            }
+            Step::Extend { call, want, least } => {
+                let Some(claim) = self.calls.get(&call) else { return };
+                let request = claim.lease.request;
+                let expected = self.book.extend(request, want, least).0;
+                let got = self.counters.extend(request, want, least).await.unwrap();
+                assert_eq!(got, expected);
+            }
+            Step::ExtendUnheard { call, want, least } => self.unheard(call, want, least).await,
+            Step::Settle { call, used, counted } => self.settle(call, used, counted).await,
+            Step::Withdraw { call } => {
+                let Some(claim) = self.calls.remove(&call) else { return };
+                self.book.undo(claim.lease.request);
+                self.counters.withdraw(&claim.lease).await.unwrap();
+                self.counters.withdraw(&claim.lease).await.unwrap();
+            }
+            Step::Wait { ms } => self.now += ms,
+            Step::Back { ms } => self.now -= ms,
+            Step::ChangePlan { user, tokens, requests, window, streams } => {
+                for caller in &mut self.callers[user] {
+                    let plan = &mut caller.plan_limits;
+                    plan.tokens_per_day = tokens;
+                    plan.requests_per_day = requests;
+                    plan.concurrent_streams = streams;
+                    plan.window = window;
+                    caller.version += 1;
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, claim: &Claim) -> bool {
+        let now = self.time();
+        let got = self.counters.take(claim.clone(), now).await.unwrap();
+        match self.book.take(claim, now) {
+            Ok(grant) => {
+                assert_eq!(got, Taken::Granted(grant));
+                true
+            }
+            Err(refused) => {
+                assert_eq!(got, Taken::Refused(refused));
+                false
+            }
+        }
+    }
+
+    async fn unheard(&mut self, call: usize, want: u64, least: u64) {
+        let Some(claim) = self.calls.get(&call).cloned() else { return };
+        let request = claim.lease.request;
+        let again = self.other.take(claim, self.time()).await.unwrap();
+        assert!(matches!(again, Taken::Granted(_)));
+        let expected = self.book.extend(request, want, least).0;
+        assert_eq!(self.other.extend(request, want, least).await.unwrap(), expected);
+        if let Extended::Added(tokens) = expected {
+            let heard = self.counters.extend(request, 9, 1).await.unwrap();
+            assert_eq!(heard, Extended::Added(tokens), "what was added unheard, and no more");
+        }
+    }
+
+    async fn settle(&mut self, call: usize, used: u64, counted: bool) {
+        let Some(claim) = self.calls.remove(&call) else { return };
+        let charge = charge(&claim.lease, used, counted);
+        let expected = self.book.settle(&charge).unwrap();
+        assert_eq!(self.counters.settle(charge.clone()).await, expected.overshoot);
+        assert_eq!(self.counters.settle(charge).await, 0, "a second settlement changes nothing");
+    }
+
+    async fn compare(&self) {
+        for keys in &self.callers {
+            let (user, zone) = (keys[0].user, &keys[0].plan_limits.time_zone);
+            let day = Day::at(self.time(), zone);
+            let key = Some(&keys[1].key);
+            let got = self.counters.standing(user, key, day, self.time()).await.unwrap();
+            assert_eq!(got, self.book.standing(user, key, day, self.time()));
+        }
+    }
+
+    /// The report of a day, as `usage verify` reads it.
+    async fn compare_reports(&self) {
+        let owner = |scope: &Scope| match scope {
+            Scope::User(user) => Some(*user),
+            Scope::Key(key) => {
+                let mut all = self.callers.iter().flatten();
+                all.find(|caller| caller.key == *key).map(|caller| caller.user)
+            }
+        };
+        let day = Day::at(self.time(), &TimeZone::UTC);
+        let mut expected = self.book.used_on(day, owner);
+        let mut got = self.counters.used_on(day).await.unwrap();
+        got.retain(|row| self.callers.iter().any(|keys| keys[0].user == row.user));
+        expected.sort_by_key(|row| (row.user, row.key.clone()));
+        got.sort_by_key(|row| (row.user, row.key.clone()));
+        assert_eq!(got, expected);
+    }
+}
+
+fn caller(id: UserId, user: usize, key: usize) -> Caller {
+    let zone = if user == 0 { TimeZone::UTC } else { TimeZone::get("Europe/Berlin").unwrap() };
+    Caller {
+        user: id,
+        key: KeyId::from(format!("{}-{key}", id.0.simple()).as_str()),
+        digest: KeyDigest([0; 32]),
+        user_status: UserStatus::Active,
+        key_revoked: false,
+        key_expires_at: None,
+        key_limits: KeyLimits {
+            tokens_per_day: (key == 0).then_some(300),
+            requests_per_day: (key == 0).then_some(5),
+            models: None,
+        },
+        plan: PlanId::from("plan"),
+        plan_limits: PlanLimits {
+            tokens_per_day: 700,
+            requests_per_day: 9,
+            window: Window { capacity: 3, refill_seconds: 2 },
+            concurrent_streams: 2,
+            models: None,
+            time_zone: zone,
+        },
+        version: 1,
+    }
+}
+
+fn claim(caller: &Caller, need: Need, now: Timestamp) -> Claim {
+    let (day, debits) = rules::debits(caller, need, now);
+    let lease = Lease {
+        request: RequestId::new(),
+        user: caller.user,
+        key: caller.key.clone(),
+        version: caller.version,
+        model: "m".into(),
+        day,
+        reserved: 0,
+        admitted_at: now,
+    };
+    Claim { lease, debits }
+}
+
+fn charge(lease: &Lease, used: u64, counted: bool) -> Charge {
+    Charge {
+        request: lease.request,
+        user: lease.user,
+        key: lease.key.clone(),
+        model: "m".into(),
+        upstream: "u".into(),
+        day: lease.day,
+        admitted_at: lease.admitted_at,
+        tokens: TokenCount { completion: used, ..TokenCount::default() },
+        cost_micro_dollars: 0,
+        status: Status::Complete,
+        source: Source::Reported,
+        counted,
+        first_token_ms: None,
+        total_ms: 1,
+    }
+}
+
+const SETTINGS: Settings = Settings { clock: Clock::Given, lease: Duration::from_secs(60) };
+
+/// Plays `cases` histories on `connection`.
+fn play(runtime: &Runtime, connection: &RedisConn, cases: u32) {
+    let counters = RedisCounters::new(connection.clone(), SETTINGS);
+    runtime.block_on(counters.begin(&[])).unwrap();
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let mut played = 0_u32;
+    let played = std::cell::RefCell::new(&mut played);
+    proptest!(config, |(steps in prop::collection::vec(step(), 1..40))| {
+        runtime.block_on(async {
+            let other = RedisCounters::new(connection.clone(), SETTINGS);
+            let mut pair = Pair::new(&counters, other);
+            // Most answers tell the numbers too, so looking now and then is enough.
+            for (number, step) in steps.into_iter().enumerate() {
+                pair.step(step).await;
+                if number % 8 == 7 {
+                    pair.compare().await;
+                }
+            }
+            pair.compare().await;
+            let mut played = played.borrow_mut();
+            **played += 1;
+            if **played % 100 == 1 {
+                pair.compare_reports().await;
+            }
+            for call in 0..CALLS {
+                pair.settle(call, 7, true).await;
+            }
+            pair.compare().await;
+        });
+    });
+    assert_eq!(counters.open_leases(), 0);
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn redis_answers_as_the_model_does() {
+    let (redis, runtime) = (Redis::start(), runtime());
+    let urls = RedisUrls::new(vec![redis.url()]);
+    let connection = runtime.block_on(RedisConn::open(&urls)).unwrap();
+    play(&runtime, &connection, CASES);
+}
+
+#[test]
+fn a_cluster_answers_as_the_model_does() {
+    let (redis, runtime) = (Redis::start_cluster(), runtime());
+    let urls = RedisUrls::new(vec![redis.url()]);
+    let connection = runtime.block_on(RedisConn::open_cluster(&urls)).unwrap();
+    play(&runtime, &connection, CASES);
+}
