@@ -103,7 +103,11 @@ impl Forwarding<'_> {
             Ok(exchange) => exchange,
             Err(e) => {
                 tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, error = %e, "upstream did not answer");
-                self.up(upstream, !matches!(e, SendError::Connect(_) | SendError::ConnectTimeout));
+                // One that was too busy to be asked is neither up nor down.
+                if !matches!(e, SendError::Busy) {
+                    let is_up = !matches!(e, SendError::Connect(_) | SendError::ConnectTimeout);
+                    self.up(upstream, is_up);
+                }
                 return Tried::Failed { failure: failure(&e), counted: false, try_next: true };
             }
         };
@@ -138,7 +142,7 @@ impl Forwarding<'_> {
             pool.release(exchange).await;
         }
         let error = UpstreamError::read(status, content_type.as_deref(), &body.unwrap_or_default());
-        let callers_fault = error.status < 500 && error.status != 429;
+        let callers_fault = !error.fault.retriable();
         // What is said of the caller's request may quote it, and prompts are never logged.
         let detail = if callers_fault { "" } else { &*error.detail };
         tracing::warn!(request_id = %self.reservation.request, upstream, upstream_status = status, detail, "upstream answered with an error");

@@ -62,7 +62,7 @@ impl Ending {
         status: Status,
         usage: Usage,
         upstream: Arc<str>,
-        first_byte_at: Instant,
+        first_byte_at: Option<Instant>,
     ) -> Self {
         Self {
             status,
@@ -71,7 +71,7 @@ impl Ending {
             cost_ticks: usage.cost_ticks,
             counted: true,
             upstream,
-            first_byte_at: Some(first_byte_at),
+            first_byte_at,
         }
     }
 
@@ -121,7 +121,11 @@ impl Reservation {
 
     fn charge(&self, ending: &Ending) -> Charge {
         let ended = clock::instant();
-        let cost = self.model.prices.cost_micro_dollars(&ending.tokens, ending.cost_ticks);
+        // What an abandoned call really cost nobody knows, however it came to be abandoned.
+        let cost = match ending.status {
+            Status::Abandoned => 0,
+            _ => self.model.prices.cost_micro_dollars(&ending.tokens, ending.cost_ticks),
+        };
         Charge {
             request: self.request,
             user: self.caller.user,

@@ -87,6 +87,8 @@ pub struct Stream<'a> {
     waiting: Option<Judged>,
     /// `[DONE]` and what came after it.
     last: Option<Bytes>,
+    /// When the first output came.
+    first_output_at: Option<Instant>,
     /// A write was given up half way: nothing may follow it.
     torn: bool,
 }
@@ -117,6 +119,7 @@ impl<'a> Stream<'a> {
             out: BytesMut::new(),
             waiting: None,
             last: None,
+            first_output_at: None,
             torn: false,
         }
     }
@@ -131,10 +134,11 @@ impl<'a> Stream<'a> {
             End::UpstreamCut(_) => Status::CutByUpstream,
         };
         let ending_bytes = self.ending_bytes(end);
-        let Self { session, forwarded, mut allowance, bounds, torn, .. } = self;
+        let Self { session, forwarded, mut allowance, bounds, torn, first_output_at, .. } = self;
         let (ending, reservation) = {
             let upstream = Arc::clone(&forwarded.upstream);
-            let ending = ending_of(status, &mut allowance, upstream, forwarded.head_at.into());
+            let first = first_output_at.map(Instant::into_std);
+            let ending = ending_of(status, &mut allowance, upstream, first);
             (ending, allowance.into_reservation())
         };
         let tasks = reservation.tasks();
@@ -160,17 +164,18 @@ impl<'a> Stream<'a> {
             if let Some(end) = self.take_in_events() {
                 return self.flush().await.unwrap_or(end);
             }
+            let says_something = !self.out.is_empty();
             if let Some(end) = self.flush().await {
                 return end;
             }
+            if says_something {
+                quiet.caller = Instant::now();
+            }
             match self.wait(quiet).await {
-                Woken::Bytes => quiet = Quiet::from(Instant::now()),
+                Woken::Bytes => quiet.upstream = Instant::now(),
                 // Time spent waiting for quota is not the upstream's silence.
                 Woken::Extended => quiet.upstream = Instant::now(),
-                Woken::Silence => {
-                    self.out.extend_from_slice(KEEPALIVE);
-                    quiet.caller = Instant::now();
-                }
+                Woken::Silence => self.out.extend_from_slice(KEEPALIVE),
                 Woken::End(end) => return end,
             }
         }
@@ -185,6 +190,10 @@ impl<'a> Stream<'a> {
             biased;
             () = self.open.ended() => Woken::End(End::RightEnded),
             () = self.bounds.hard_stop.cancelled() => Woken::End(SHUTTING_DOWN),
+            // Before the upstream: bytes that are always there must not outrun it.
+            () = tokio::time::sleep_until(self.bounds.deadline) => {
+                Woken::End(End::UpstreamCut("the call took longer than allowed"))
+            }
             verdict = self.allowance.changed(blocked) => match verdict {
                 Verdict::Retry => Woken::Extended,
                 Verdict::Exhausted => Woken::End(End::QuotaReached),
@@ -203,9 +212,6 @@ impl<'a> Stream<'a> {
             () = caller_gone(self.session) => Woken::End(End::CallerGone),
             () = keepalive => Woken::Silence,
             () = idle => Woken::End(End::UpstreamCut("the upstream fell silent")),
-            () = tokio::time::sleep_until(self.bounds.deadline) => {
-                Woken::End(End::UpstreamCut("the call took longer than allowed"))
-            }
         }
     }
 
@@ -249,8 +255,16 @@ impl<'a> Stream<'a> {
 
     /// An event that is not understood passes: the caller's client may know it.
     fn fate(&mut self, data: Option<&[u8]>) -> Fate {
-        let Some(chunk) = data.and_then(Chunk::parse) else { return Fate::Passes };
+        let Some(chunk) = data.and_then(Chunk::parse) else {
+            if data.is_some_and(|data| !data.trim_ascii().is_empty()) {
+                self.allowance.meter.unreadable();
+            }
+            return Fate::Passes;
+        };
         self.allowance.meter.chunk(&chunk);
+        if self.first_output_at.is_none() && self.allowance.meter.text_seen() {
+            self.first_output_at = Some(Instant::now());
+        }
         self.seen.note(&chunk);
         if let Some(error) = &chunk.error {
             tracing::warn!(request_id = %self.allowance.request(), detail = error.detail, "upstream reported an error in its stream");
@@ -339,15 +353,20 @@ fn ending_of(
     status: Status,
     allowance: &mut Allowance<'_>,
     upstream: Arc<str>,
-    head_at: Instant,
+    first_output_at: Option<std::time::Instant>,
 ) -> Ending {
-    let head_at = head_at.into_std();
     if let Some(usage) = allowance.meter.usage() {
-        return Ending::reported(status, usage, upstream, head_at);
+        return Ending::reported(status, usage, upstream, first_output_at);
     }
     let counted = allowance.counted();
     let bound = if status == Status::Complete { u64::MAX } else { allowance.reserved() };
-    Ending::estimated(status, (counted.prompt, counted.completion), bound, upstream, Some(head_at))
+    Ending::estimated(
+        status,
+        (counted.prompt, counted.completion),
+        bound,
+        upstream,
+        first_output_at,
+    )
 }
 
 fn in_band(message: &str, code: &'static str) -> Bytes {

@@ -54,7 +54,7 @@ pub async fn relay(
                 });
             }
             let ending = match Usage::from_reply(&body) {
-                Some(usage) => Ending::reported(Status::Complete, usage, upstream, head_at),
+                Some(usage) => Ending::reported(Status::Complete, usage, upstream, Some(head_at)),
                 None => {
                     let counted =
                         (exact_prompt(request, &reservation.model), counted_output(&body));

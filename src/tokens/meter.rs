@@ -42,8 +42,13 @@ impl Meter {
             Some(chunk) => self.chunk(&chunk),
             // What cannot be read may still be output.
             None if data.trim_ascii() == b"[DONE]" || data.trim_ascii().is_empty() => {}
-            None => self.deltas += 1,
+            None => self.unreadable(),
         }
+    }
+
+    /// Takes in an event that could not be read, and is passed on all the same.
+    pub fn unreadable(&mut self) {
+        self.deltas += 1;
     }
 
     /// Takes in one chunk that has been read already.

@@ -136,17 +136,39 @@ impl Connections {
     /// A connection to the first address that takes one, and whether it was idle before.
     async fn connect(&self) -> Result<(Stream, SocketAddr, bool), SendError> {
         let mut last = SendError::Connect("the name has no address".to_owned());
-        for address in self.look_up().await?.iter() {
+        let addresses = self.look_up().await?;
+        // Before any is connected to: the first may be one that never answers.
+        for address in addresses.iter() {
             if let Some(stream) = self.idle.take(*address, clock::instant()) {
                 return Ok((stream, *address, true));
             }
+        }
+        for (place, address) in addresses.iter().enumerate() {
             match self.connect_anew(*address).await {
-                Ok(stream) => return Ok((stream, *address, false)),
+                Ok(stream) => {
+                    self.prefer(&addresses, place);
+                    return Ok((stream, *address, false));
+                }
                 Err(e) => last = e,
             }
         }
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).take();
         Err(last)
+    }
+
+    /// Puts the address that answered before those that did not, for as long as they are kept.
+    fn prefer(&self, addresses: &Arc<[SocketAddr]>, place: usize) {
+        if place == 0 {
+            return;
+        }
+        let mut kept = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, found)) = &mut *kept
+            && found == addresses
+        {
+            let mut reordered = addresses.to_vec();
+            reordered[..=place].rotate_right(1);
+            *found = reordered.into();
+        }
     }
 
     async fn connect_anew(&self, address: SocketAddr) -> Result<Stream, SendError> {

@@ -320,8 +320,7 @@ fn play(runtime: &Runtime, connection: &RedisConn, cases: u32) {
     let counters = RedisCounters::new(connection.clone(), SETTINGS);
     runtime.block_on(counters.begin(&[])).unwrap();
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    let mut played = 0_u32;
-    let played = std::cell::RefCell::new(&mut played);
+    let played = std::cell::Cell::new(0_u32);
     proptest!(config, |(steps in prop::collection::vec(step(), 1..40))| {
         runtime.block_on(async {
             let other = RedisCounters::new(connection.clone(), SETTINGS);
@@ -334,9 +333,8 @@ fn play(runtime: &Runtime, connection: &RedisConn, cases: u32) {
                 }
             }
             pair.compare().await;
-            let mut played = played.borrow_mut();
-            **played += 1;
-            if **played % 100 == 1 {
+            played.set(played.get() + 1);
+            if played.get() % 100 == 1 {
                 pair.compare_reports().await;
             }
             for call in 0..CALLS {

@@ -193,9 +193,11 @@ async fn changes_made_at_once_are_told_without_a_gap() {
 async fn an_entry_to_blame_does_not_hold_up_the_others() {
     let (store, _fresh) = fresh().await;
     let user = add_user(&store, "a@b.c").await;
-    store.journal(&[Entry::Settle(settled(&user, "key"))]).await.unwrap();
+    let below_zero = Charge { cost_micro_dollars: -3, ..settled(&user, "key") };
+    store.journal(&[Entry::Settle(below_zero)]).await.unwrap();
     let writing = Writing::to(&store);
     for n in 0..50 {
+        // No sum that is below zero already can take it in.
         let cost_micro_dollars = if n == 17 { i64::MIN } else { -3 };
         writing.settle(Charge { cost_micro_dollars, ..settled(&user, "key") });
     }
