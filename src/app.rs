@@ -15,6 +15,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::control::{self, AdminState, ControlState, Phase, Readiness};
 use crate::instance::{DataFolder, Instance, Lock};
+use crate::proxy::buffers::Buffers;
 use crate::proxy::settle::Settler;
 use crate::proxy::{Current, Proxy, connection};
 use crate::quota::counters::Counters;
@@ -243,6 +244,7 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
         tasks: calls.clone(),
     };
     Proxy {
+        buffers: Buffers::new(config.listener.buffered_bytes),
         listener: config.listener,
         pepper: parts.pepper.clone(),
         callers: Arc::clone(&parts.callers),

@@ -75,6 +75,8 @@ pub struct Listener {
     pub write_timeout: Duration,
     /// More connections than this are closed on arrival.
     pub max_connections: usize,
+    /// Bodies that are held whole may take this much together. Bytes.
+    pub buffered_bytes: usize,
     /// Origins that browsers may call `/v1` from; `None` = any.
     pub data_cors: Option<Vec<String>>,
 }

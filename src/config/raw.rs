@@ -51,6 +51,7 @@ pub struct Listener {
     pub body_timeout: Optional<Wait>,
     pub write_timeout: Optional<Wait>,
     pub max_connections: Optional<Count<usize>>,
+    pub buffered_bytes: Optional<Whole<usize, 1_048_576, 1_099_511_627_776>>,
     pub data_cors: Optional<Origins>,
     pub tls_certificate: Optional<Option<String>>,
     pub tls_key: Optional<Option<String>>,

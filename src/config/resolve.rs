@@ -82,6 +82,7 @@ fn listener(layers: &Layers, environment: Environment) -> Result<Listener, Confi
         body_timeout: layers.value(|raw| &raw.listener.body_timeout)?.0,
         write_timeout: layers.value(|raw| &raw.listener.write_timeout)?.0,
         max_connections: layers.value(|raw| &raw.listener.max_connections)?.0,
+        buffered_bytes: layers.value(|raw| &raw.listener.buffered_bytes)?.0,
         data_cors: match layers.value(|raw| &raw.listener.data_cors)? {
             Origins::Any => None,
             Origins::Listed(origins) => Some(origins),

@@ -3,6 +3,7 @@
 use crate::account::id::RequestId;
 use http::{HeaderValue, Method};
 use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
 use pingora_core::protocols::http::ServerSession;
 use std::time::Instant;
 
@@ -40,8 +41,8 @@ pub struct Head {
 }
 
 impl Endpoint {
-    /// Reads method and path. Only exact paths count: nothing is decoded or normalised, so what
-    /// is authorised is what was asked for.
+    /// Reads method and path. Only exact paths count: but for a model's name nothing is decoded or
+    /// normalised, so what is authorised is what was asked for.
     #[must_use]
     pub fn of(method: &Method, path: &str) -> Self {
         let path = path.split('?').next().unwrap_or_default();
@@ -59,7 +60,9 @@ impl Endpoint {
             "/v1/models" => (Self::Models, "GET"),
             _ => match path.strip_prefix("/v1/models/") {
                 Some(id) if (1..=MAX_MODEL_LEN).contains(&id.len()) => {
-                    (Self::Model(id.to_owned()), "GET")
+                    // SDKs write a `/` of the id as `%2F`.
+                    let id = percent_decode_str(id).decode_utf8_lossy();
+                    (Self::Model(id.into_owned()), "GET")
                 }
                 _ => return Self::Unknown,
             },
@@ -98,6 +101,7 @@ mod tests {
         assert_eq!(of("GET", "/v1/chat/completions"), Endpoint::WrongMethod { allow: "POST" });
         assert_eq!(of("GET", "/v1/models"), Endpoint::Models);
         assert_eq!(of("GET", "/v1/models/grok-4.3"), Endpoint::Model("grok-4.3".into()));
+        assert_eq!(of("GET", "/v1/models/xai%2Fgrok"), Endpoint::Model("xai/grok".into()));
         assert_eq!(of("OPTIONS", "/v1/anything"), Endpoint::Preflight);
         assert_eq!(of("POST", "/v1/../health"), Endpoint::Unknown);
         assert_eq!(of("POST", "/v1"), Endpoint::Unknown);

@@ -1,6 +1,7 @@
 //! The control plane, called in process: a request of the public port that is not for `/v1`
 //! becomes a `tower` call, and its response goes back on the same connection.
 
+use super::buffers::Buffers;
 use super::read::{self, Bounds};
 use super::refusal::Refusal;
 use super::reply::{self, Replier};
@@ -23,9 +24,10 @@ pub async fn serve(
     session: &mut ServerSession,
     router: &Router,
     bounds: Bounds,
+    buffers: &Buffers,
     replier: &Replier<'_>,
 ) -> Result<u16> {
-    let body = match read::read(session, bounds).await {
+    let body = match read::read(session, bounds, &mut buffers.hold()).await {
         Ok(body) => body,
         Err(refusal) => return replier.refuse(session, refusal, None).await,
     };

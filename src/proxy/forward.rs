@@ -1,5 +1,6 @@
 //! Send a call to an upstream; try the next one only while nothing of a reply has been seen.
 
+use super::leash::{Leash, Pulled};
 use super::refusal::UpstreamFailure;
 use super::reserve::Reservation;
 use crate::clock;
@@ -13,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use pingora_core::protocols::http::ServerSession;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// An error reply is read up to here: enough for any error object.
@@ -32,8 +34,15 @@ pub struct Forwarded {
 pub enum NotForwarded {
     /// The last upstream's failure, whose name it was, and whether the call counts as a request.
     Failed { failure: UpstreamFailure, upstream: Arc<str>, counted: bool },
-    /// The caller hung up while waiting.
-    CallerGone { upstream: Arc<str> },
+    /// Nobody waits any more; `asked` when a byte of the request may have reached the upstream.
+    Stopped { by: Stop, upstream: Arc<str>, asked: bool },
+}
+
+/// What ended a call while it was waiting for its reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    CallerGone,
+    Pulled(Pulled),
 }
 
 /// What stays the same whichever upstream is tried.
@@ -43,11 +52,12 @@ pub struct Forwarding<'a> {
     pub headers: &'a HeaderMap,
     pub reservation: &'a Reservation,
     pub metrics: &'a Metrics,
+    pub leash: &'a Leash,
 }
 
 enum Tried {
     Answering(Forwarded),
-    CallerGone,
+    Stopped { by: Stop, asked: bool },
     Failed { failure: UpstreamFailure, counted: bool, try_next: bool },
 }
 
@@ -71,8 +81,9 @@ impl Forwarding<'_> {
             }
             match self.try_one(session, route, pool).await {
                 Tried::Answering(forwarded) => return Ok(forwarded),
-                Tried::CallerGone => {
-                    return Err(NotForwarded::CallerGone { upstream: Arc::clone(upstream) });
+                Tried::Stopped { by, asked } => {
+                    let upstream = Arc::clone(upstream);
+                    return Err(NotForwarded::Stopped { by, upstream, asked });
                 }
                 Tried::Failed { failure, counted, try_next } => {
                     last =
@@ -96,7 +107,9 @@ impl Forwarding<'_> {
         let asked_at = clock::instant();
         let sent = tokio::select! {
             sent = pool.send(&outgoing) => sent,
-            () = caller_gone(session) => return Tried::CallerGone,
+            by = stopped(session, self.leash) => {
+                return Tried::Stopped { by, asked: outgoing.begun.load(Ordering::Relaxed) };
+            }
         };
         let upstream = &route.upstream.name;
         let exchange = match sent {
@@ -136,6 +149,8 @@ impl Forwarding<'_> {
     ) -> Tried {
         let status = exchange.status().as_u16();
         let content_type = exchange.header("content-type").map(str::to_owned);
+        // The other form, a date, is not worth a clock that may differ from ours.
+        let retry_after = exchange.header("retry-after").and_then(|text| text.trim().parse().ok());
         let body =
             tokio::time::timeout(ERROR_TIME, read_error(&mut exchange)).await.unwrap_or_default();
         if body.is_some() {
@@ -147,7 +162,11 @@ impl Forwarding<'_> {
         let detail = if callers_fault { "" } else { &*error.detail };
         tracing::warn!(request_id = %self.reservation.request, upstream, upstream_status = status, detail, "upstream answered with an error");
         Tried::Failed {
-            failure: UpstreamFailure::Answered { status: error.status, body: error.body },
+            failure: UpstreamFailure::Answered {
+                status: error.status,
+                body: error.body,
+                retry_after: retry_after.filter(|_| !callers_fault),
+            },
             counted: callers_fault,
             try_next: !callers_fault,
         }
@@ -168,7 +187,17 @@ impl Forwarding<'_> {
             path: "/chat/completions",
             headers: super::headers::upstream_request(self.headers, self.reservation.request),
             body: self.request.splice(changes),
+            begun: AtomicBool::new(false),
         }
+    }
+}
+
+/// Resolves when there is nobody left to answer, or nothing left to answer with.
+pub async fn stopped(session: &mut ServerSession, leash: &Leash) -> Stop {
+    tokio::select! {
+        biased;
+        pulled = leash.pulled() => Stop::Pulled(pulled),
+        () = caller_gone(session) => Stop::CallerGone,
     }
 }
 

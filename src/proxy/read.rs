@@ -1,5 +1,6 @@
 //! The request body, whole and bounded in size and time.
 
+use super::buffers::Held;
 use super::refusal::Refusal;
 use bytes::{Bytes, BytesMut};
 use pingora_core::protocols::http::ServerSession;
@@ -16,20 +17,28 @@ pub struct Bounds {
 }
 
 /// Reads the body. A declared length over the limit is refused before a byte is read, and an
-/// undeclared one as soon as it passes the limit.
+/// undeclared one as soon as it passes the limit. Its memory is taken from `held`.
 ///
 /// # Errors
-/// Too large, too slow, or broken off; the connection cannot be used again.
-pub async fn read(session: &mut ServerSession, bounds: Bounds) -> Result<Bytes, Refusal> {
+/// Too large, too slow, broken off, or no room; the connection cannot be used again.
+pub async fn read(
+    session: &mut ServerSession,
+    bounds: Bounds,
+    held: &mut Held,
+) -> Result<Bytes, Refusal> {
     let declared = declared_length(session)?;
     if declared.is_some_and(|length| length > bounds.bytes as u64) {
         return Err(Refusal::BodyTooLarge { limit: bounds.bytes });
     }
-    let body = tokio::time::timeout(bounds.time, collect(session, bounds.bytes)).await;
+    let body = tokio::time::timeout(bounds.time, collect(session, bounds.bytes, held)).await;
     body.map_err(|_| Refusal::SlowBody)?
 }
 
-async fn collect(session: &mut ServerSession, limit: usize) -> Result<Bytes, Refusal> {
+async fn collect(
+    session: &mut ServerSession,
+    limit: usize,
+    held: &mut Held,
+) -> Result<Bytes, Refusal> {
     if expects_continue(session) {
         session.write_continue_response().await.map_err(|_| Refusal::CutBody)?;
     }
@@ -39,6 +48,7 @@ async fn collect(session: &mut ServerSession, limit: usize) -> Result<Bytes, Ref
         if first.len() + rest.len() + bytes.len() > limit {
             return Err(Refusal::BodyTooLarge { limit });
         }
+        held.grow(bytes.len())?;
         // Most bodies arrive in one piece, which then needs no copy.
         if first.is_empty() && rest.is_empty() {
             first = bytes;

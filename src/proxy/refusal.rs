@@ -34,6 +34,8 @@ pub enum Refusal {
     SlowBody,
     CutBody,
     BadBody(BadBody),
+    /// All bodies together are as large as memory allows.
+    NoRoom,
     // the model
     UnknownModel(String),
     ModelNotAllowed(String),
@@ -42,8 +44,6 @@ pub enum Refusal {
     QuotaUnavailable,
     // the upstream
     Upstream(UpstreamFailure),
-    /// A bug of ours: the log has the cause.
-    Internal,
 }
 
 /// A limit that a call ran into.
@@ -71,6 +71,8 @@ pub enum UpstreamFailure {
     Answered {
         status: u16,
         body: ErrorBody,
+        /// Seconds after which it wants to be asked again.
+        retry_after: Option<u32>,
     },
 }
 
@@ -131,6 +133,11 @@ impl Refusal {
             Self::SlowBody => closing(408, "The request body did not arrive in time.", None),
             Self::CutBody => closing(400, "The request body is incomplete or badly framed.", None),
             Self::BadBody(bad) => bad_body(bad),
+            Self::NoRoom => {
+                server(503, "The gateway is busy with large bodies; try again.", "gateway_busy")
+                    .with("retry-after", "1")
+                    .closed()
+            }
             Self::UnknownModel(model) => {
                 let text =
                     format!("The model `{model}` does not exist or you do not have access to it.");
@@ -146,7 +153,6 @@ impl Refusal {
                 server(503, text, "quota_store_unavailable").with("retry-after", "1")
             }
             Self::Upstream(failure) => failure.answer(),
-            Self::Internal => server(500, "The gateway had an internal error.", "internal_error"),
         }
     }
 }
@@ -199,8 +205,9 @@ impl UpstreamFailure {
             Self::NotHttp | Self::BadReply => {
                 server(502, "The upstream's answer was broken or incomplete.", "upstream_bad_reply")
             }
-            Self::Answered { status, body } => {
-                Answer { status, body, headers: Vec::new(), close: false }
+            Self::Answered { status, body, retry_after } => {
+                let headers = retry_after.map(|seconds| ("retry-after", seconds.to_string()));
+                Answer { status, body, headers: headers.into_iter().collect(), close: false }
             }
         }
     }

@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// Bytes of a body that are written at once.
 const PART: usize = 64 * 1024;
+/// How long closing a connection may take.
+const GIVE_UP: Duration = Duration::from_secs(1);
 
 /// Where replies of one call go.
 pub struct Replier<'a> {
@@ -126,8 +128,10 @@ pub async fn send_head(
     patience: Duration,
 ) -> Result<()> {
     let sent = within(patience, session.write_response_header(Box::new(head))).await;
-    // What was given up half way cannot be followed by another reply.
-    sent.inspect_err(|_| session.set_keepalive(None))
+    if sent.is_err() {
+        give_up(session).await;
+    }
+    sent
 }
 
 /// Sends a piece of a body, and its end with the last one. A long one goes in parts, so that
@@ -145,11 +149,21 @@ pub async fn send(
         let part = bytes.split_to(bytes.len().min(PART));
         let is_end = bytes.is_empty();
         let sent = within(patience, session.write_response_body(part, is_last && is_end)).await;
-        sent.inspect_err(|_| session.set_keepalive(None))?;
+        if sent.is_err() {
+            give_up(session).await;
+            return sent;
+        }
         if is_end {
             return Ok(());
         }
     }
+}
+
+/// What was given up half way cannot be followed by anything: not by another reply, and not by
+/// the last chunk that pingora would write.
+pub async fn give_up(session: &mut ServerSession) {
+    session.set_keepalive(None);
+    let _ = tokio::time::timeout(GIVE_UP, session.shutdown()).await;
 }
 
 async fn within(patience: Duration, write: impl Future<Output = Result<()>>) -> Result<()> {
@@ -172,6 +186,16 @@ impl Budget {
             tokens_left: left.tokens.left(),
             requests_left: left.requests.left(),
             day_ends_in_ms: u64::try_from(ends_at - now.as_millisecond()).unwrap_or(0),
+        }
+    }
+
+    /// After a call that gave back what it held, and its request too unless that `counted`.
+    #[must_use]
+    pub fn returned(self, tokens: u64, counted: bool) -> Self {
+        Self {
+            tokens_left: self.tokens_left.saturating_add(tokens),
+            requests_left: self.requests_left + u64::from(!counted),
+            ..self
         }
     }
 

@@ -7,11 +7,11 @@
 
 use super::allowance::{Allowance, Verdict};
 use super::forward::{Forwarded, caller_gone};
+use super::leash::{Leash, Pulled};
 use super::reply;
 use super::reserve::Reservation;
 use super::settle::Ending;
 use crate::account::charge::Status;
-use crate::callers::open::OpenCall;
 use crate::openai::chunk::{self, Chunk, Seen};
 use crate::openai::error::ErrorBody;
 use crate::openai::request::ChatRequest;
@@ -21,7 +21,6 @@ use pingora_core::protocols::http::ServerSession;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// Exactly a comment and a blank line: anything else breaks some SDK's parser.
 const KEEPALIVE: &[u8] = b": keep-alive\n\n";
@@ -32,10 +31,6 @@ pub struct Bounds {
     pub event_bytes: usize,
     /// Comment after this much silence; `None` = never.
     pub keepalive: Option<Duration>,
-    /// When the call must have ended.
-    pub deadline: Instant,
-    /// The process is about to end.
-    pub hard_stop: CancellationToken,
     /// How long the caller may read nothing.
     pub patience: Duration,
 }
@@ -47,11 +42,9 @@ enum End {
     Complete,
     CallerGone,
     QuotaReached,
-    RightEnded,
+    Pulled(Pulled),
     UpstreamCut(&'static str),
 }
-
-const SHUTTING_DOWN: End = End::UpstreamCut("the gateway is shutting down");
 
 /// An event, and what becomes of it.
 struct Judged {
@@ -76,7 +69,7 @@ pub struct Stream<'a> {
     pub session: &'a mut ServerSession,
     pub forwarded: Forwarded,
     pub request: &'a ChatRequest<'a>,
-    pub open: OpenCall,
+    pub leash: Leash,
     pub bounds: Bounds,
     allowance: Allowance<'a>,
     scanner: Scanner,
@@ -101,7 +94,7 @@ impl<'a> Stream<'a> {
         forwarded: Forwarded,
         request: &'a ChatRequest<'a>,
         reservation: Reservation,
-        open: OpenCall,
+        leash: Leash,
         bounds: Bounds,
         slice_tokens: u64,
     ) -> Self {
@@ -111,7 +104,7 @@ impl<'a> Stream<'a> {
             session,
             forwarded,
             request,
-            open,
+            leash,
             bounds,
             allowance,
             scanner,
@@ -130,7 +123,8 @@ impl<'a> Stream<'a> {
         let status = match end {
             End::Complete => Status::Complete,
             End::CallerGone => Status::CutByClient,
-            End::QuotaReached | End::RightEnded => Status::CutByQuota,
+            End::QuotaReached => Status::CutByQuota,
+            End::Pulled(why) => why.status(),
             End::UpstreamCut(_) => Status::CutByUpstream,
         };
         let ending_bytes = self.ending_bytes(end);
@@ -149,6 +143,8 @@ impl<'a> Stream<'a> {
             session.set_keepalive(None);
         }
         if end == End::CallerGone || torn {
+            // What was written may end in the middle of a chunk: nothing may follow it.
+            reply::give_up(session).await;
             return status;
         }
         let _ = reply::send(session, ending_bytes, true, bounds.patience).await;
@@ -188,12 +184,8 @@ impl<'a> Stream<'a> {
         let idle = at((!blocked).then(|| quiet.upstream + self.forwarded.exchange.idle()));
         tokio::select! {
             biased;
-            () = self.open.ended() => Woken::End(End::RightEnded),
-            () = self.bounds.hard_stop.cancelled() => Woken::End(SHUTTING_DOWN),
-            // Before the upstream: bytes that are always there must not outrun it.
-            () = tokio::time::sleep_until(self.bounds.deadline) => {
-                Woken::End(End::UpstreamCut("the call took longer than allowed"))
-            }
+            // Before the upstream: bytes that are always there must not outrun the deadline.
+            why = self.leash.pulled() => Woken::End(End::Pulled(why)),
             verdict = self.allowance.changed(blocked) => match verdict {
                 Verdict::Retry => Woken::Extended,
                 Verdict::Exhausted => Woken::End(End::QuotaReached),
@@ -298,13 +290,9 @@ impl<'a> Stream<'a> {
             sent = reply::send(self.session, bytes, false, self.bounds.patience) => {
                 sent.is_err().then_some(End::CallerGone)
             }
-            () = self.open.ended() => {
+            why = self.leash.pulled() => {
                 self.torn = true;
-                Some(End::RightEnded)
-            }
-            () = self.bounds.hard_stop.cancelled() => {
-                self.torn = true;
-                Some(SHUTTING_DOWN)
+                Some(End::Pulled(why))
             }
         }
     }
@@ -320,10 +308,12 @@ impl<'a> Stream<'a> {
                 bytes.extend_from_slice(chunk::DONE);
                 bytes.freeze()
             }
-            End::RightEnded => in_band("Your right to use this key has ended.", "access_revoked"),
-            End::UpstreamCut(why) => {
-                in_band(&format!("The answer is incomplete: {why}."), "upstream_cut")
+            End::Pulled(Pulled::RightEnded) => {
+                in_band("Your right to use this key has ended.", "access_revoked")
             }
+            End::Pulled(Pulled::ShuttingDown) => incomplete("the gateway is shutting down"),
+            End::Pulled(Pulled::TooLong) => incomplete("the call took longer than allowed"),
+            End::UpstreamCut(why) => incomplete(why),
         }
     }
 }
@@ -367,6 +357,10 @@ fn ending_of(
         upstream,
         first_output_at,
     )
+}
+
+fn incomplete(why: &str) -> Bytes {
+    in_band(&format!("The answer is incomplete: {why}."), "upstream_cut")
 }
 
 fn in_band(message: &str, code: &'static str) -> Bytes {

@@ -1,7 +1,9 @@
 //! Relay of a reply that comes in one piece: read to its end, settled, then sent as it came.
 
-use super::forward::{Forwarded, caller_gone};
-use super::refusal::UpstreamFailure;
+use super::buffers::Held;
+use super::forward::{Forwarded, Stop, stopped};
+use super::leash::{Leash, Pulled};
+use super::refusal::{Refusal, UpstreamFailure};
 use super::reserve::{Reservation, exact_prompt};
 use super::settle::Ending;
 use crate::account::charge::Status;
@@ -22,15 +24,23 @@ pub enum Whole {
     /// The reply is complete (since `at`) and settled, for `charged` tokens; it may be sent.
     Complete { body: Bytes, at: Instant, charged: u64 },
     /// The reply was broken or an error in disguise; nothing was charged.
-    Failed(UpstreamFailure),
-    /// The caller hung up; settled.
-    CallerGone,
+    Failed(Refusal),
+    /// Nobody waits any more; settled.
+    Stopped(Stop),
 }
 
 enum Collected {
     Body(Bytes),
-    Broken,
-    CallerGone,
+    Broken(Refusal),
+    Stopped(Stop),
+}
+
+/// Bounds of a reply.
+pub struct Bounds<'a> {
+    /// Largest reply, in bytes.
+    pub bytes: usize,
+    pub held: &'a mut Held,
+    pub leash: &'a Leash,
 }
 
 /// Reads and settles a reply. The charge is durable before the caller can have seen the answer.
@@ -39,19 +49,20 @@ pub async fn relay(
     forwarded: &mut Forwarded,
     reservation: Reservation,
     request: &ChatRequest<'_>,
-    limit: usize,
+    bounds: Bounds<'_>,
 ) -> Whole {
     let upstream = Arc::clone(&forwarded.upstream);
     let head_at = forwarded.head_at;
-    match collect(session, forwarded, limit).await {
+    match collect(session, forwarded, bounds).await {
         Collected::Body(body) => {
             let at = clock::instant();
             if let Some(error) = UpstreamError::in_reply(&body) {
                 reservation.settle(Ending::failed(upstream, false)).await;
-                return Whole::Failed(UpstreamFailure::Answered {
+                return Whole::Failed(Refusal::Upstream(UpstreamFailure::Answered {
                     status: error.status,
                     body: error.body,
-                });
+                    retry_after: None,
+                }));
             }
             let ending = match Usage::from_reply(&body) {
                 Some(usage) => Ending::reported(Status::Complete, usage, upstream, Some(head_at)),
@@ -65,42 +76,65 @@ pub async fn relay(
             reservation.settle(ending).await;
             Whole::Complete { body, at, charged }
         }
-        Collected::Broken => {
+        Collected::Broken(refusal) => {
             reservation.settle(Ending::failed(upstream, false)).await;
-            Whole::Failed(UpstreamFailure::BadReply)
+            Whole::Failed(refusal)
         }
-        Collected::CallerGone => {
-            hung_up(reservation, request, upstream).await;
-            Whole::CallerGone
+        Collected::Stopped(by) => {
+            settle_stopped(reservation, Some(request), upstream, by).await;
+            Whole::Stopped(by)
         }
     }
 }
 
-/// Settles a call whose caller left before any output was seen: the prompt was sent, so it is charged.
-pub async fn hung_up(reservation: Reservation, request: &ChatRequest<'_>, upstream: Arc<str>) {
-    let prompt = exact_prompt(request, &reservation.model);
-    let reserved = reservation.reserved;
-    let ending = Ending::estimated(Status::CutByClient, (prompt, 0), reserved, upstream, None);
+/// Settles a call that was stopped before any output was seen. The prompt is charged, unless it was
+/// we who stopped it or nothing of `sent` can have reached the upstream.
+pub async fn settle_stopped(
+    reservation: Reservation,
+    sent: Option<&ChatRequest<'_>>,
+    upstream: Arc<str>,
+    by: Stop,
+) {
+    let status = match by {
+        Stop::CallerGone => Status::CutByClient,
+        Stop::Pulled(Pulled::RightEnded) => Status::CutByQuota,
+        Stop::Pulled(Pulled::ShuttingDown | Pulled::TooLong) => {
+            return reservation.settle(Ending::failed(upstream, false)).await;
+        }
+    };
+    let ending = match sent {
+        Some(request) => {
+            let prompt = exact_prompt(request, &reservation.model);
+            Ending::estimated(status, (prompt, 0), reservation.reserved, upstream, None)
+        }
+        None => Ending { status, ..Ending::failed(upstream, false) },
+    };
     reservation.settle(ending).await;
 }
 
 async fn collect(
     session: &mut ServerSession,
     forwarded: &mut Forwarded,
-    limit: usize,
+    bounds: Bounds<'_>,
 ) -> Collected {
     let mut body = BytesMut::new();
-    let gone = caller_gone(session);
-    tokio::pin!(gone);
+    let stopped = stopped(session, bounds.leash);
+    tokio::pin!(stopped);
     loop {
         let next = tokio::select! {
+            biased;
+            by = &mut stopped => return Collected::Stopped(by),
             next = forwarded.exchange.next() => next,
-            () = &mut gone => return Collected::CallerGone,
         };
         match next {
-            Ok(Some(bytes)) if body.len() + bytes.len() <= limit => body.extend_from_slice(&bytes),
+            Ok(Some(bytes)) if body.len() + bytes.len() <= bounds.bytes => {
+                if let Err(no_room) = bounds.held.grow(bytes.len()) {
+                    return Collected::Broken(no_room);
+                }
+                body.extend_from_slice(&bytes);
+            }
             Ok(None) if is_json_object(&body) => return Collected::Body(body.freeze()),
-            _ => return Collected::Broken,
+            _ => return Collected::Broken(Refusal::Upstream(UpstreamFailure::BadReply)),
         }
     }
 }

@@ -38,8 +38,7 @@ pub fn cheap_prompt(request: &ChatRequest<'_>, overhead: u64) -> u64 {
 /// The o200k count with the chat template's overhead: used when the quota is near.
 ///
 /// Work is bounded by [`EXACT_BYTES`]; above a few hundred kilobytes of `prompt.size.text_bytes`
-/// it still takes milliseconds, and so does the first call, which loads the tokenizer (see
-/// [`load`]).
+/// it still takes milliseconds, and so does the first call, which loads the tokenizer.
 #[must_use]
 pub fn exact_prompt(request: &ChatRequest<'_>, overhead: u64) -> u64 {
     let mut left = EXACT_BYTES;

@@ -17,6 +17,7 @@ use pingora_core::{Error as PingoraError, ErrorType};
 use pingora_http::RequestHeader;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
@@ -44,6 +45,8 @@ pub struct Outgoing {
     pub path: &'static str,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// Set once a byte of it may have reached the upstream.
+    pub begun: AtomicBool,
 }
 
 /// One request under way.
@@ -188,6 +191,7 @@ impl Connections {
             self.request_header(outgoing).map_err(|e| SendError::NotHttp(e.to_string()))?;
         let header = http_req_header_to_wire(&header)
             .ok_or_else(|| SendError::NotHttp("the request cannot be written".to_owned()))?;
+        outgoing.begun.store(true, Ordering::Relaxed);
         // Not by the session, which would write head and body one after the other.
         let mut request = header.chain(&outgoing.body[..]);
         let written = tokio::time::timeout(WRITE_TIMEOUT, async {

@@ -75,7 +75,8 @@ fn what_is_away_for_a_moment_says_when_to_come_back() {
     check(Refusal::Upstream(UpstreamFailure::Busy), &soon("upstream_busy"));
     let closing = (503, SERVER, "shutting_down", "", vec![("retry-after", "1")], true);
     check(Refusal::Draining, &closing);
-    check(Refusal::Internal, &(500, SERVER, "internal_error", "", vec![], false));
+    let closing = (503, SERVER, "gateway_busy", "", vec![("retry-after", "1")], true);
+    check(Refusal::NoRoom, &closing);
 }
 
 #[test]

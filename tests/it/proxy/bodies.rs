@@ -183,3 +183,15 @@ async fn a_refusal_can_be_read_while_the_body_is_still_being_sent() {
     assert_eq!(statuses(&raw.everything().await), [401]);
     gw.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_take_no_more_memory_than_they_may() {
+    let gw = gateway().listener("buffered_bytes = 1048576").start().await;
+    let key = gw.key("wide").await;
+    let large = body(&"a".repeat(2_000_000), "");
+    let refused = gw.ask(&key, &large).await;
+    assert_eq!((refused.status, refused.code().as_str()), (503, "gateway_busy"));
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(gw.ask(&key, &body("hi", "")).await.status, 200, "what was refused holds nothing");
+    gw.finish().await;
+}

@@ -118,6 +118,52 @@ async fn a_reply_that_no_client_could_read_is_an_error_and_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_takes_too_long_ends_and_costs_nothing() {
+    let gw = gateway()
+        .simulator(|s| s.first_token = Duration::from_secs(600))
+        .limits("call_timeout = 0.2")
+        .start()
+        .await;
+    let key = gw.key("wide").await;
+    let late = gw.ask(&key, &body("think", "")).await;
+    assert_eq!((late.status, late.code().as_str()), (504, "upstream_timeout"));
+    upstream_noticed(&gw).await;
+    let charge = only_charge(&gw).await;
+    assert_eq!((charge.status, charge.tokens.total()), (Status::Failed, 0));
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_says_when_to_come_back() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let reply = gw.chat(&key, &body("hi", "")).header("x-sim-fault", "429=7").send().await;
+    assert_eq!((reply.status, reply.header("retry-after")), (429, "7"));
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_reply_to_a_known_caller_tells_what_is_left() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let other = body("hi", "").replace("grok", "grak");
+    let calls = [
+        gw.chat(&key, "not json"),
+        gw.chat(&key, &other),
+        gw.chat(&key, &body("hi", "")).header("x-sim-fault", "500"),
+    ];
+    let mut left = Vec::new();
+    for call in calls {
+        let reply = call.send().await;
+        assert!(reply.status >= 400, "{}", reply.status);
+        let of = |name| reply.header(name).parse::<u64>().unwrap();
+        left.push((of("x-kx-quota-day-tokens-remaining"), of("x-kx-quota-day-requests-remaining")));
+    }
+    assert!(left.iter().all(|then| *then == left[0]), "what failed gave everything back: {left:?}");
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_next_upstream_is_tried_before_the_first_byte() {
     let upstreams = "[[upstreams]]\nname = \"dead\"\nbase_url = \"http://127.0.0.1:9/v1\"\napi_key = \"x\"\n\
         [[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\napi_key = \"sim-test-key\"\n";

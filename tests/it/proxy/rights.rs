@@ -1,7 +1,7 @@
 //! Keys: which are refused, and how soon a right ends.
 
 use crate::support::client::Call;
-use crate::support::{Plan, WIDE, body, gateway};
+use crate::support::{Plan, WIDE, body, gateway, soon};
 use knockx::account::id::PlanId;
 use knockx::account::user::UserStatus;
 use knockx::store::UserChange;
@@ -76,5 +76,19 @@ async fn revoking_a_key_ends_its_open_streams_within_a_second() {
     assert!(revoked.elapsed() < Duration::from_secs(1), "{:?}", revoked.elapsed());
     assert!(rest.text().contains("access_revoked") && !rest.is_done(), "{}", rest.text());
     assert_eq!(gw.ask(&key, &body("hi", "")).await.status, 401);
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revoking_a_key_ends_a_call_that_waits_for_its_answer() {
+    let gw = gateway().simulator(|s| s.first_token = Duration::from_secs(600)).start().await;
+    let key = gw.key("wide").await;
+    let waiting = tokio::spawn(gw.chat(&key, &body("think", "")).send());
+    soon("the simulator has the call", || async { gw.simulator.log.totals().requests == 1 }).await;
+    gw.running.store.revoke_key(&key.id, jiff::Timestamp::now()).await.unwrap().unwrap();
+    let revoked = Instant::now();
+    let reply = waiting.await.unwrap();
+    assert!(revoked.elapsed() < Duration::from_secs(1), "{:?}", revoked.elapsed());
+    assert_eq!((reply.status, reply.code().as_str()), (401, "invalid_api_key"));
     gw.finish().await;
 }

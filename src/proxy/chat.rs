@@ -1,0 +1,288 @@
+//! One chat completion, as one line: authenticate, read, route, reserve, forward, relay, settle.
+
+use super::buffers::Held;
+use super::forward::{Forwarded, Forwarding, NotForwarded, Stop};
+use super::leash::Leash;
+use super::refusal::Refusal;
+use super::reply::{self, Budget, Replier};
+use super::reserve::{self, Admission, Reservation};
+use super::settle::Ending;
+use super::stream::{self, Stream};
+use super::whole::{self, Whole};
+use super::{Answered, CALLER_GONE, Current, No, Proxy, headers, outcome_of_ending, read, route};
+use crate::account::caller::Caller;
+use crate::account::charge::Status;
+use crate::clock;
+use crate::openai::request::ChatRequest;
+use crate::telemetry::labels::Route;
+use bytes::Bytes;
+use http::header;
+use pingora_core::protocols::http::ServerSession;
+use pingora_http::ResponseHeader;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// One call on its way: what every step of it needs.
+struct Call<'a> {
+    proxy: &'a Proxy,
+    replier: &'a Replier<'a>,
+    current: &'a Current,
+    request: &'a ChatRequest<'a>,
+    /// The memory its bodies take.
+    held: Held,
+}
+
+impl Proxy {
+    /// Answers one chat completion.
+    pub(super) async fn chat(
+        &self,
+        session: &mut ServerSession,
+        replier: &Replier<'_>,
+    ) -> Result<Answered, No> {
+        if self.draining.load(Ordering::Acquire) {
+            return Err(Refusal::Draining.into());
+        }
+        let caller = self.authenticate(session, replier).await?;
+        match self.chat_of(&caller, session, replier).await {
+            Err(No { refusal, budget: None }) => {
+                let budget = match refusal {
+                    Refusal::QuotaUnavailable => None,
+                    _ => self.budget(&caller, replier.head.admitted_at).await.ok(),
+                };
+                Err(No { refusal, budget })
+            }
+            answered => answered,
+        }
+    }
+
+    async fn chat_of(
+        &self,
+        caller: &Arc<Caller>,
+        session: &mut ServerSession,
+        replier: &Replier<'_>,
+    ) -> Result<Answered, No> {
+        let current = self.current();
+        let mut held = self.buffers.hold();
+        let body = self.read_chat(session, &current, &mut held).await?;
+        let request = ChatRequest::parse(&body).map_err(Refusal::BadBody)?;
+        let mut call = Call { proxy: self, replier, current: &current, request: &request, held };
+        let leash = call.leash(caller);
+        let reservation = call.reserve(caller).await?;
+        let spent = replier.elapsed();
+        self.settler.metrics.request_overhead_seconds.record(spent);
+        let (forwarded, reservation) = match call.forward(session, reservation, &leash).await? {
+            Step::Answering(answering) => *answering,
+            Step::CallerGone => return Ok(answered(CALLER_GONE, Status::CutByClient)),
+        };
+        let mut reply_head = replier.head(200, spent);
+        headers::add_upstream_reply(&mut reply_head, &forwarded.exchange);
+        add_clamped(&mut reply_head, &reservation);
+        let relay = Relay { reply_head, forwarded, reservation, leash };
+        if request.stream && is_event_stream(&relay.forwarded) {
+            Ok(call.relay_stream(session, relay).await)
+        } else {
+            call.relay_whole(session, relay, spent).await
+        }
+    }
+
+    async fn read_chat(
+        &self,
+        session: &mut ServerSession,
+        current: &Current,
+        held: &mut Held,
+    ) -> Result<Bytes, Refusal> {
+        let bounds =
+            read::Bounds { bytes: current.limits.body_bytes, time: self.listener.body_timeout };
+        read::read(session, bounds, held).await
+    }
+}
+
+/// What came of forwarding; a failure is a [`No`].
+enum Step {
+    Answering(Box<(Forwarded, Reservation)>),
+    CallerGone,
+}
+
+/// What a relay works on: the head to be sent, the reply, what is held for it, what may end it.
+struct Relay {
+    reply_head: ResponseHeader,
+    forwarded: Forwarded,
+    reservation: Reservation,
+    leash: Leash,
+}
+
+impl Call<'_> {
+    fn leash(&self, caller: &Caller) -> Leash {
+        let proxy = self.proxy;
+        let number = proxy.calls.fetch_add(1, Ordering::Relaxed);
+        Leash {
+            open: proxy.open_calls.open(caller.user, caller.key.clone(), number),
+            hard_stop: proxy.hard_stop.clone(),
+            deadline: (self.replier.head.started + self.current.limits.call_timeout).into(),
+        }
+    }
+
+    async fn reserve(&self, caller: &Arc<Caller>) -> Result<Reservation, Refusal> {
+        let (proxy, head) = (self.proxy, self.replier.head);
+        let model = route::route(&self.current.upstreams.catalog, caller, &self.request.model)?;
+        let admission = Admission {
+            request: head.id,
+            body: self.request,
+            model: &model,
+            slice_tokens: self.current.limits.slice_tokens,
+            now: head.admitted_at,
+            started: head.started,
+        };
+        let settler = proxy.settler.clone();
+        let counters = &*proxy.settler.counters;
+        let caller = Arc::clone(caller);
+        let reserved =
+            reserve::reserve(&admission, caller, &proxy.callers, counters, settler).await?;
+        proxy.settler.metrics.reservations_open.set(counters.open_leases() as f64);
+        Ok(reserved)
+    }
+
+    /// Sends the call upstream, or settles it when nobody answers or nobody waits any more.
+    async fn forward(
+        &self,
+        session: &mut ServerSession,
+        reservation: Reservation,
+        leash: &Leash,
+    ) -> Result<Step, No> {
+        let headers = session.req_header().headers.clone();
+        let forwarding = Forwarding {
+            upstreams: &self.current.upstreams,
+            request: self.request,
+            headers: &headers,
+            reservation: &reservation,
+            metrics: &self.proxy.settler.metrics,
+            leash,
+        };
+        match forwarding.forward(session).await {
+            Ok(forwarded) => Ok(Step::Answering(Box::new((forwarded, reservation)))),
+            Err(NotForwarded::Stopped { by, upstream, asked }) => {
+                let request = asked.then_some(self.request);
+                whole::settle_stopped(reservation, request, upstream, by).await;
+                match stopped(session, by) {
+                    Some(refusal) => Err(refusal.into()),
+                    None => Ok(Step::CallerGone),
+                }
+            }
+            Err(NotForwarded::Failed { failure, upstream, counted }) => {
+                let budget = reservation.budget().returned(reservation.reserved, counted);
+                reservation.settle(Ending::failed(upstream, counted)).await;
+                Err(No { refusal: Refusal::Upstream(failure), budget: Some(budget) })
+            }
+        }
+    }
+
+    async fn relay_stream(&self, session: &mut ServerSession, relay: Relay) -> Answered {
+        let Relay { mut reply_head, forwarded, reservation, leash } = relay;
+        reservation.budget().write(&mut reply_head);
+        make_stream_head(&mut reply_head, session.req_header().version);
+        if reply::send_head(session, reply_head, self.replier.patience).await.is_err() {
+            let upstream = forwarded.upstream;
+            let by = Stop::CallerGone;
+            whole::settle_stopped(reservation, Some(self.request), upstream, by).await;
+            return answered(200, Status::CutByClient);
+        }
+        let metrics = &self.proxy.settler.metrics;
+        metrics.streams_open.increment(1.0);
+        let bounds = self.stream_bounds();
+        let slice = self.current.limits.slice_tokens;
+        let stream =
+            Stream::new(session, forwarded, self.request, reservation, leash, bounds, slice);
+        let status = stream.run().await;
+        metrics.streams_open.decrement(1.0);
+        metrics.stream_duration_seconds.record(self.replier.elapsed());
+        answered(200, status)
+    }
+
+    /// `spent` is the gateway's own time so far.
+    async fn relay_whole(
+        &mut self,
+        session: &mut ServerSession,
+        relay: Relay,
+        spent: Duration,
+    ) -> Result<Answered, No> {
+        let Relay { mut reply_head, mut forwarded, reservation, leash } = relay;
+        let (budget, reserved) = (reservation.budget(), reservation.reserved);
+        let bytes = self.current.limits.reply_bytes;
+        let bounds = whole::Bounds { bytes, held: &mut self.held, leash: &leash };
+        match whole::relay(session, &mut forwarded, reservation, self.request, bounds).await {
+            Whole::Complete { body, at, charged } => {
+                forwarded.pool.release(forwarded.exchange).await;
+                let mut budget = budget.returned(reserved, true);
+                budget.tokens_left = budget.tokens_left.saturating_sub(charged);
+                budget.write(&mut reply_head);
+                let own = spent + clock::instant().duration_since(at);
+                let _ = reply_head.insert_header("x-process-time", reply::seconds(own));
+                let written = self.replier.whole(session, reply_head, body).await;
+                let ending = if written.is_ok() { Status::Complete } else { Status::CutByClient };
+                Ok(answered(200, ending))
+            }
+            Whole::Failed(refusal) => {
+                Err(No { refusal, budget: Some(budget.returned(reserved, false)) })
+            }
+            Whole::Stopped(by) => match stopped(session, by) {
+                Some(refusal) => Err(refusal.into()),
+                None => Ok(answered(CALLER_GONE, Status::CutByClient)),
+            },
+        }
+    }
+
+    fn stream_bounds(&self) -> stream::Bounds {
+        stream::Bounds {
+            event_bytes: self.current.limits.event_bytes,
+            keepalive: self.current.limits.keepalive_comment,
+            patience: self.replier.patience,
+        }
+    }
+}
+
+impl Reservation {
+    fn budget(&self) -> Budget {
+        Budget::of(&self.caller, self.standing, self.day, self.admitted_at)
+    }
+}
+
+/// A call that was stopped before a byte of its reply was sent: what its caller is told, if it is
+/// still there.
+fn stopped(session: &mut ServerSession, by: Stop) -> Option<Refusal> {
+    session.set_keepalive(None);
+    match by {
+        Stop::CallerGone => None,
+        Stop::Pulled(why) => Some(why.refusal()),
+    }
+}
+
+/// Whether the upstream really streams: some answer `stream: true` with a JSON body.
+fn is_event_stream(forwarded: &Forwarded) -> bool {
+    forwarded
+        .exchange
+        .header("content-type")
+        .is_none_or(|kind| !kind.contains("json") && !kind.contains("html"))
+}
+
+fn make_stream_head(head: &mut ResponseHeader, version: http::Version) {
+    let _ = head.insert_header(header::CACHE_CONTROL, "no-cache");
+    let _ = head.insert_header("x-accel-buffering", "no");
+    if !head.headers.contains_key(header::CONTENT_TYPE) {
+        let _ = head.insert_header(header::CONTENT_TYPE, "text/event-stream");
+    }
+    if version == http::Version::HTTP_11 {
+        let _ = head.insert_header(header::TRANSFER_ENCODING, "chunked");
+    }
+}
+
+/// Tells the caller the output limit that was sent in place of a larger one, or of none.
+fn add_clamped(head: &mut ResponseHeader, reservation: &Reservation) {
+    if let Some(limit) = reservation.output_limit.filter(|_| reservation.clamped) {
+        let _ = head.insert_header("x-kx-clamped", limit);
+    }
+}
+
+fn answered(status: u16, ending: Status) -> Answered {
+    Answered { route: Route::ChatCompletions, status, outcome: outcome_of_ending(ending) }
+}

@@ -1,0 +1,58 @@
+//! What may end a call from outside, whatever it is waiting for.
+
+use super::refusal::{Refusal, UpstreamFailure};
+use crate::account::charge::Status;
+use crate::callers::open::OpenCall;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Held by a call from its admission to its end.
+pub struct Leash {
+    pub open: OpenCall,
+    /// Cancelled when the process is about to end.
+    pub hard_stop: CancellationToken,
+    /// When the call must have ended.
+    pub deadline: Instant,
+}
+
+/// Why a call has to end now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulled {
+    /// The key was revoked or the user suspended.
+    RightEnded,
+    ShuttingDown,
+    TooLong,
+}
+
+impl Leash {
+    /// Resolves when the call has to end.
+    pub async fn pulled(&self) -> Pulled {
+        tokio::select! {
+            biased;
+            () = self.open.ended() => Pulled::RightEnded,
+            () = self.hard_stop.cancelled() => Pulled::ShuttingDown,
+            () = tokio::time::sleep_until(self.deadline) => Pulled::TooLong,
+        }
+    }
+}
+
+impl Pulled {
+    /// How the call is recorded.
+    #[must_use]
+    pub fn status(self) -> Status {
+        match self {
+            Self::RightEnded => Status::CutByQuota,
+            Self::ShuttingDown | Self::TooLong => Status::CutByUpstream,
+        }
+    }
+
+    /// What the caller is told when nothing of the reply was sent yet.
+    #[must_use]
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Self::RightEnded => Refusal::RevokedKey,
+            Self::ShuttingDown => Refusal::Draining,
+            Self::TooLong => Refusal::Upstream(UpstreamFailure::FirstByteTimeout),
+        }
+    }
+}
