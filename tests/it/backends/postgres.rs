@@ -14,6 +14,7 @@ use knockx::workers::Workers;
 use sqlx::{AssertSqlSafe, PgConnection};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 suite!(fresh);
 
@@ -30,6 +31,7 @@ async fn open(fresh: &Fresh) -> Any {
 struct Writing {
     journal: Journal,
     tasks: Workers,
+    charges: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -38,16 +40,18 @@ impl Writing {
         let (tasks, stop) = (Workers::default(), CancellationToken::new());
         let metrics = Arc::new(Metrics::new(&[], &[]));
         let journal = Journal::start(Arc::clone(store), metrics, &tasks, stop.clone());
-        Self { journal, tasks, stop }
+        Self { journal, tasks, charges: TaskTracker::new(), stop }
     }
 
     /// Settles in the background; the task ends when the charge is durable.
     fn settle(&self, charge: Charge) {
         let journal = self.journal.clone();
-        self.tasks.spawn("charge", async move { journal.settle(charge).await });
+        self.charges.spawn(async move { journal.settle(charge).await });
     }
 
     async fn end(self) -> u64 {
+        self.charges.close();
+        tokio::time::timeout(SOON, self.charges.wait()).await.expect("all is answered");
         self.stop.cancel();
         tokio::time::timeout(SOON, self.tasks.wait()).await.expect("all is written");
         self.journal.unwritable()
