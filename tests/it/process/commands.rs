@@ -87,6 +87,43 @@ fn errors_are_one_plain_sentence() {
     assert!(refused(&nowhere.unwrap()).contains("/proc/x"));
 }
 
+#[test]
+fn commands_in_a_wrong_folder_leave_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |words: &[&str]| knockx().current_dir(&folder).args(words).output().unwrap();
+    let is_untouched = || fs::read_dir(&folder).unwrap().next().is_none();
+    for words in [
+        &["user", "list"][..],
+        &["user", "show", "ada@example.com"],
+        &["user", "suspend", "ada@example.com"],
+        &["key", "list", "ada@example.com"],
+        &["key", "add", "ada@example.com"],
+        &["usage", "verify"],
+        &["usage", "verify", "--json"],
+    ] {
+        let told = refused(&run(words));
+        assert!(told.contains("data/knockx.db; `knockx serve` makes it"), "{words:?}: {told}");
+        assert!(is_untouched(), "{words:?}");
+    }
+    let told = stdout(&run(&["check"]));
+    let line = "ok    store sqlite:data/knockx.db: not there yet, `knockx serve` will make it";
+    assert!(told.lines().any(|found| found == line), "{told}");
+    assert!(is_untouched());
+    assert!(run(&["user", "add", "ada@example.com"]).status.success());
+    assert!(run(&["user", "show", "ada@example.com"]).status.success());
+}
+
+#[test]
+fn check_tells_where_no_database_can_be_made() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    let mut check = knockx();
+    check.arg("check").current_dir(&folder).env("DATABASE_URL", "sqlite:file/below/knockx.db");
+    let told = stdout(&check.output().unwrap());
+    let store = told.lines().find(|line| line.contains("store")).unwrap();
+    assert!(store.starts_with("FAIL ") && store.contains("DATABASE_URL"), "{told}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn check_tells_what_is_well_and_what_to_do() {
     let host = Host::new();
