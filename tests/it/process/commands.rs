@@ -48,12 +48,13 @@ fn a_bad_config_is_refused_by_file_line_and_key() {
         ("[database]\nurl = \"mysql:x\"\n", "line 2", "database.url", "sqlite:PATH"),
     ] {
         fs::write(&file, text).unwrap();
-        for command in ["serve", "check", "healthcheck"] {
-            let told =
-                knockx().current_dir(&folder).args([command, "--config"]).arg(&file).output();
-            let told = refused(&told.unwrap());
+        // No command means `serve`.
+        for command in [&[][..], &["serve"], &["check"], &["healthcheck"]] {
+            let mut run = knockx();
+            run.current_dir(&folder).args(command).arg("--config").arg(&file);
+            let told = refused(&run.output().unwrap());
             for word in ["mine.toml", line, key, form] {
-                assert!(told.contains(word), "{command}: no `{word}` in: {told}");
+                assert!(told.contains(word), "{command:?}: no `{word}` in: {told}");
             }
         }
     }
