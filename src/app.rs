@@ -85,11 +85,7 @@ struct Parts {
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     let folder = config.database.folder().map(DataFolder::open).transpose()?;
     let lock = folder.as_ref().map(DataFolder::lock).transpose()?;
-    let secret = match (&config.secret_key, &folder) {
-        (Some(secret), _) => secret.clone(),
-        (None, Some(folder)) => folder.secret_key()?,
-        (None, None) => anyhow::bail!("a store without a folder needs SECRET_KEY"),
-    };
+    let pepper = pepper(&config, folder.as_ref())?;
     let public = bind(config.listener.addr).await?;
     let admin = match config.admin_addr {
         Some(addr) => Some(bind(addr).await?),
@@ -100,29 +96,13 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 
     let (calls, workers) = (TaskTracker::new(), Workers::default());
     let (stop, stop_writer) = (CancellationToken::new(), CancellationToken::new());
-    let pepper = Pepper::new(secret.expose().as_bytes());
     let parts = parts(&config, pepper, &workers, stop_writer.clone()).await?;
     let readiness = Readiness::new();
-    let control = control::router(ControlState {
-        store: Arc::clone(&parts.store),
-        counters: Arc::clone(&parts.counters),
-        callers: Arc::clone(&parts.callers),
-        pepper: parts.pepper.clone(),
-        readiness: readiness.clone(),
-        started_at: clock::instant(),
-        cors: config.cors.clone(),
-    });
+    let control = control(&config, &parts, &readiness);
     let grace = config.limits.shutdown_grace;
     let proxy = Arc::new(proxy(config, &parts, control, &calls));
 
-    let watch = Watch {
-        store: Arc::clone(&parts.store),
-        callers: Arc::clone(&parts.callers),
-        open: proxy.open_calls.clone(),
-    };
-    workers.spawn("watch", watch.run(stop.clone()));
-    workers.spawn("upkeep", upkeep(Arc::clone(&parts.metrics), stop.clone()));
-    workers.spawn("days", prepare_days(Arc::clone(&parts.store), stop.clone()));
+    spawn_chores(&workers, &parts, &proxy, &stop);
     if let Some(admin) = admin {
         let router = control::admin_router(AdminState {
             metrics: Arc::clone(&parts.metrics),
@@ -205,6 +185,40 @@ impl Running {
         *current = Arc::new(Current { upstreams, limits });
         Ok(())
     }
+}
+
+/// What keys are hashed with.
+fn pepper(config: &Config, folder: Option<&DataFolder>) -> anyhow::Result<Pepper> {
+    let secret = match (&config.secret_key, folder) {
+        (Some(secret), _) => secret.clone(),
+        (None, Some(folder)) => folder.secret_key()?,
+        (None, None) => anyhow::bail!("a store without a folder needs SECRET_KEY"),
+    };
+    Ok(Pepper::new(secret.expose().as_bytes()))
+}
+
+fn control(config: &Config, parts: &Parts, readiness: &Readiness) -> axum::Router {
+    control::router(ControlState {
+        store: Arc::clone(&parts.store),
+        counters: Arc::clone(&parts.counters),
+        callers: Arc::clone(&parts.callers),
+        pepper: parts.pepper.clone(),
+        readiness: readiness.clone(),
+        started_at: clock::instant(),
+        cors: config.cors.clone(),
+    })
+}
+
+/// What has to be done again and again while the gateway runs.
+fn spawn_chores(workers: &Workers, parts: &Parts, proxy: &Proxy, stop: &CancellationToken) {
+    let watch = Watch {
+        store: Arc::clone(&parts.store),
+        callers: Arc::clone(&parts.callers),
+        open: proxy.open_calls.clone(),
+    };
+    workers.spawn("watch", watch.run(stop.clone()));
+    workers.spawn("upkeep", upkeep(Arc::clone(&parts.metrics), stop.clone()));
+    workers.spawn("days", prepare_days(Arc::clone(&parts.store), stop.clone()));
 }
 
 /// Opens the store, settles what a dead process left, and rebuilds the counters from the ledger.

@@ -11,6 +11,12 @@ use std::io::{self, Read, Seek, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// [`DataFolder::running`] holds the lock for an instant, which is no instance: a tenth of a second
+/// in all is far more than an instant, and nothing to somebody who is told of a second instance.
+const LOCK_TRIES: usize = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 const LOCK: &str = "knockx.lock";
 const SECRET: &str = "secret.key";
@@ -61,7 +67,7 @@ impl DataFolder {
     /// Takes the lock. It is freed when the process ends, however it ends.
     pub fn lock(&self) -> Result<Lock, FolderError> {
         let mut file = self.open_lock().map_err(|e| self.error(e))?;
-        match file.try_lock() {
+        match lock_exclusively(&file, pause) {
             Ok(()) => {
                 self.forget_predecessor().map_err(|e| self.error(e))?;
                 write_pid(&mut file).map_err(|e| self.error(e))?;
@@ -150,6 +156,22 @@ impl DataFolder {
     }
 }
 
+/// Takes the lock as soon as those who only look have let go of it; `pause` is between two tries.
+fn lock_exclusively(file: &File, mut pause: impl FnMut()) -> Result<(), TryLockError> {
+    for _ in 1..LOCK_TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => pause(),
+            decided => return decided,
+        }
+    }
+    file.try_lock()
+}
+
+#[expect(clippy::disallowed_methods, reason = "once, at start, when nothing else runs yet")]
+fn pause() {
+    std::thread::sleep(LOCK_PAUSE);
+}
+
 /// Makes a folder, and those above it, for the owner alone. One that is there stays as it is.
 pub(crate) fn create_private_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
@@ -214,6 +236,27 @@ mod tests {
         assert!(refused.contains(&std::process::id().to_string()), "{refused}");
         drop(held);
         folder.lock().unwrap();
+    }
+
+    #[test]
+    fn somebody_who_only_looks_does_not_stop_a_start() {
+        let (_parent, folder) = folder();
+        let look = || {
+            let file = folder.open_lock().unwrap();
+            file.try_lock_shared().unwrap();
+            file
+        };
+        let mut looks = vec![look(), look()];
+        let file = folder.open_lock().unwrap();
+        lock_exclusively(&file, || drop(looks.pop())).unwrap();
+        file.unlock().unwrap();
+
+        let lasting = look();
+        let mut pauses = 0;
+        let refused = lock_exclusively(&file, || pauses += 1);
+        assert!(matches!(refused, Err(TryLockError::WouldBlock)), "{refused:?}");
+        assert_eq!(pauses, LOCK_TRIES - 1);
+        drop(lasting);
     }
 
     #[test]

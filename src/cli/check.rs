@@ -6,7 +6,9 @@ use crate::store;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect;
 use futures_util::future::join_all;
+use nix::unistd::{AccessFlags, access};
 use std::fmt::Display;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,8 @@ struct Finding {
     name: String,
     result: Result<String, String>,
 }
+
+const WRITABLE: &str = "check that DATABASE_URL names a file you may write";
 
 /// A dependency that has not answered by then is not reached.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,7 +57,7 @@ async fn store(config: &Config) -> Finding {
     let (name, advice, silent) = match &config.database {
         Database::Sqlite { path, .. } => (
             format!("store sqlite:{}", path.display()),
-            "check that DATABASE_URL names a file you may write",
+            WRITABLE,
             "does not answer; check the disk it is on",
         ),
         Database::Postgres(server) => (
@@ -62,12 +66,26 @@ async fn store(config: &Config) -> Finding {
             "does not answer; check the host in DATABASE_URL and the firewall",
         ),
     };
+    if let Some(file) = config.database.missing_file() {
+        return Finding { name, result: to_be_made(&file) };
+    }
     let result = match tokio::time::timeout(PATIENCE, store::look(&config.database)).await {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(e)) => Err(format!("{e}; {advice}")),
         Err(_) => Err(silent.to_owned()),
     };
     Finding { name, result }
+}
+
+/// A check makes no database: it tells whether `serve` could.
+fn to_be_made(file: &Path) -> Result<String, String> {
+    let Some(folder) = file.ancestors().skip(1).find(|folder| folder.exists()) else {
+        return Err(WRITABLE.to_owned());
+    };
+    match access(folder, AccessFlags::W_OK | AccessFlags::X_OK) {
+        Ok(()) => Ok("not there yet, `knockx serve` will make it".to_owned()),
+        Err(e) => Err(format!("it cannot be made in {} ({e}); {WRITABLE}", folder.display())),
+    }
 }
 
 async fn upstream(upstream: &Arc<Upstream>) -> Finding {

@@ -16,11 +16,13 @@ pub mod usage;
 mod stored;
 
 use clap::{Parser, Subcommand};
+use config_arg::ConfigArg;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// An OpenAI-compatible gateway for Grok with exact quotas and a durable ledger.
 #[derive(Debug, Parser)]
-#[command(name = "knockx", version, about)]
+#[command(name = "knockx", version, about, args_conflicts_with_subcommands = true)]
 #[command(
     after_help = "Example: knockx demo      everything at once, with a simulated Grok\n         \
     knockx            serve: the gateway itself, as configured"
@@ -28,6 +30,9 @@ use std::process::ExitCode;
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    /// Config file of `serve`, which is what runs without a command.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -54,7 +59,8 @@ impl Cli {
                 return fail(&anyhow::Error::new(e).context("the async runtime did not start"));
             }
         };
-        let command = self.command.unwrap_or_else(|| Command::Serve(serve::Args::default()));
+        let serve = serve::Args { config: ConfigArg { config: self.config } };
+        let command = self.command.unwrap_or(Command::Serve(serve));
         runtime.block_on(dispatch(command)).unwrap_or_else(|e| fail(&e))
     }
 }

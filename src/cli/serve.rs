@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
     SIGTERM ends it softly; SIGHUP reads upstreams, models, plans, limits and log filter again.")]
 pub struct Args {
     #[command(flatten)]
-    config: ConfigArg,
+    pub config: ConfigArg,
 }
 
 /// Runs the command.

@@ -57,9 +57,26 @@ pub struct KeyShown {
 }
 
 impl Stored {
-    /// Opens the store. One that holds no plans yet, because no gateway ran on it, is given them.
+    /// Opens the store that is there. Started in a wrong folder, a command says so and leaves
+    /// nothing behind.
     pub async fn open(shared: &Shared) -> anyhow::Result<Self> {
         let config = shared.config.load()?;
+        if let Some(file) = config.database.missing_file() {
+            anyhow::bail!(
+                "there is no database {}; `knockx serve` makes it, --config or DATABASE_URL name another",
+                file.display()
+            );
+        }
+        Self::at(config).await
+    }
+
+    /// Opens the store, made when it is not there: users may be added before a gateway runs.
+    pub async fn open_or_make(shared: &Shared) -> anyhow::Result<Self> {
+        Self::at(shared.config.load()?).await
+    }
+
+    /// A store that holds no plans yet, because no gateway ran on it, is given them.
+    async fn at(config: Config) -> anyhow::Result<Self> {
         let store = store::open(&config.database).await.context("cannot open the database")?;
         if store.plans().await?.is_empty() {
             store.put_plans(&config.plans).await?;

@@ -76,7 +76,10 @@ enum RoleArg {
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let stored = Stored::open(&args.shared).await?;
+    let stored = match args.action {
+        Action::Add(_) => Stored::open_or_make(&args.shared).await?,
+        _ => Stored::open(&args.shared).await?,
+    };
     let json = args.shared.json;
     match args.action {
         Action::Add(add) => add_user(&stored, add, json).await?,

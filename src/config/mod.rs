@@ -232,6 +232,19 @@ impl Database {
             Self::Postgres(_) => None,
         }
     }
+
+    /// The database file where there is none yet, as whole as can be told: a command that was
+    /// started in a wrong folder looks for it in a wrong place.
+    #[must_use]
+    pub fn missing_file(&self) -> Option<PathBuf> {
+        match self {
+            // What cannot be looked at is no missing file; opening it tells why.
+            Self::Sqlite { path, .. } if matches!(path.try_exists(), Ok(false)) => {
+                Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl std::fmt::Display for MissingKey {

@@ -270,6 +270,20 @@ fn production_refuses_weak_secrets_and_any_origin() {
 }
 
 #[test]
+fn production_names_the_variable_and_the_form_of_a_weak_secret() {
+    let admin = "[admin]\nemail = \"a@b.example\"\npassword";
+    for (file, variable, form) in [
+        ("secret_key = \"short\"".to_owned(), "SECRET_KEY", "32 random bytes"),
+        (format!("{admin} = \"short\""), "ADMIN_PASSWORD", "12 characters"),
+        (format!("{admin} = \"change-me-please\""), "ADMIN_PASSWORD", "from an example"),
+    ] {
+        let sentence = refused(&file, &[("ENVIRONMENT", "production")]);
+        assert!(sentence.contains(variable) && sentence.contains(form), "{sentence}");
+        assert!(!sentence.contains("short") && !sentence.contains("please"), "{sentence}");
+    }
+}
+
+#[test]
 fn every_shipped_file_loads() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let mut loaded = 0;

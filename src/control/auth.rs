@@ -37,8 +37,13 @@ pub async fn caller(
     }
 }
 
+/// The key of the one `Authorization` header: of two, somebody else may read the other.
 fn presented(headers: &HeaderMap) -> Result<PlainKey, ApiError> {
-    let value = headers.get(AUTHORIZATION).ok_or(ApiError::NoKey)?;
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(ApiError::NoKey)?;
+    if values.next().is_some() {
+        return Err(ApiError::UnknownKey);
+    }
     let text = value.to_str().map_err(|_| ApiError::UnknownKey)?;
     let (scheme, key) = text.split_once(' ').ok_or(ApiError::NoKey)?;
     if !scheme.eq_ignore_ascii_case("bearer") {

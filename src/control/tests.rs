@@ -386,6 +386,13 @@ async fn keys_that_do_not_hold_are_refused() {
         let reply = control.send("GET", "/api/v1/chat/usage", &[("authorization", value)]).await;
         refused(reply, 401, message).await;
     }
+    let bearer = format!("Bearer {}", control.key(None, KeyLimits::default()).await.reveal());
+    let bearer = bearer.as_str();
+    for twice in [[bearer, bearer], [bearer, "Basic abc"], ["Basic abc", bearer]] {
+        let headers = twice.map(|value| ("authorization", value));
+        let reply = control.send("GET", "/api/v1/chat/usage", &headers).await;
+        refused(reply, 401, "not known").await;
+    }
     let stranger = PlainKey::generate().unwrap();
     refused(control.usage(&stranger).await, 401, "not known").await;
     let expired = clock::now().checked_sub(1.second()).unwrap();

@@ -74,19 +74,6 @@ impl Fault {
     pub fn retriable(self) -> bool {
         !matches!(self, Self::Request | Self::TooLong | Self::Content)
     }
-
-    /// Whether it speaks against the upstream's health.
-    #[must_use]
-    pub fn is_outage(self) -> bool {
-        matches!(
-            self,
-            Self::OperatorKey
-                | Self::OperatorQuota
-                | Self::Unavailable
-                | Self::Timeout
-                | Self::Broken
-        )
-    }
 }
 
 impl UpstreamError {

@@ -4,7 +4,6 @@
 //! decoded, let alone rewritten. The gateway and the upstream must read the same request, so
 //! whatever two readers could take differently (a key twice, half a surrogate pair) is refused.
 
-use super::error::ErrorBody;
 use super::json::{self, each_member};
 use super::prompt::{BadMessages, Prompt};
 use super::splice;
@@ -152,17 +151,6 @@ impl BadBody {
     fn wrong_value(param: &str, why: &str) -> Self {
         let message = format!("Invalid value for '{param}': {why}.");
         Self { message, param: Some(param.to_owned()), code: Some("invalid_value") }
-    }
-}
-
-impl From<BadBody> for ErrorBody {
-    fn from(bad: BadBody) -> Self {
-        Self {
-            message: bad.message,
-            kind: "invalid_request_error",
-            param: bad.param,
-            code: bad.code.map(Cow::Borrowed),
-        }
     }
 }
 

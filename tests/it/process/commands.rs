@@ -48,12 +48,13 @@ fn a_bad_config_is_refused_by_file_line_and_key() {
         ("[database]\nurl = \"mysql:x\"\n", "line 2", "database.url", "sqlite:PATH"),
     ] {
         fs::write(&file, text).unwrap();
-        for command in ["serve", "check", "healthcheck"] {
-            let told =
-                knockx().current_dir(&folder).args([command, "--config"]).arg(&file).output();
-            let told = refused(&told.unwrap());
+        // No command means `serve`.
+        for command in [&[][..], &["serve"], &["check"], &["healthcheck"]] {
+            let mut run = knockx();
+            run.current_dir(&folder).args(command).arg("--config").arg(&file);
+            let told = refused(&run.output().unwrap());
             for word in ["mine.toml", line, key, form] {
-                assert!(told.contains(word), "{command}: no `{word}` in: {told}");
+                assert!(told.contains(word), "{command:?}: no `{word}` in: {told}");
             }
         }
     }
@@ -85,6 +86,43 @@ fn errors_are_one_plain_sentence() {
     let nowhere =
         knockx().args(["user", "list"]).env("DATABASE_URL", "sqlite:/proc/x/y.db").output();
     assert!(refused(&nowhere.unwrap()).contains("/proc/x"));
+}
+
+#[test]
+fn commands_in_a_wrong_folder_leave_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |words: &[&str]| knockx().current_dir(&folder).args(words).output().unwrap();
+    let is_untouched = || fs::read_dir(&folder).unwrap().next().is_none();
+    for words in [
+        &["user", "list"][..],
+        &["user", "show", "ada@example.com"],
+        &["user", "suspend", "ada@example.com"],
+        &["key", "list", "ada@example.com"],
+        &["key", "add", "ada@example.com"],
+        &["usage", "verify"],
+        &["usage", "verify", "--json"],
+    ] {
+        let told = refused(&run(words));
+        assert!(told.contains("data/knockx.db; `knockx serve` makes it"), "{words:?}: {told}");
+        assert!(is_untouched(), "{words:?}");
+    }
+    let told = stdout(&run(&["check"]));
+    let line = "ok    store sqlite:data/knockx.db: not there yet, `knockx serve` will make it";
+    assert!(told.lines().any(|found| found == line), "{told}");
+    assert!(is_untouched());
+    assert!(run(&["user", "add", "ada@example.com"]).status.success());
+    assert!(run(&["user", "show", "ada@example.com"]).status.success());
+}
+
+#[test]
+fn check_tells_where_no_database_can_be_made() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    let mut check = knockx();
+    check.arg("check").current_dir(&folder).env("DATABASE_URL", "sqlite:file/below/knockx.db");
+    let told = stdout(&check.output().unwrap());
+    let store = told.lines().find(|line| line.contains("store")).unwrap();
+    assert!(store.starts_with("FAIL ") && store.contains("DATABASE_URL"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
