@@ -19,3 +19,9 @@ pub fn now() -> Timestamp {
 pub fn instant() -> Instant {
     Instant::now()
 }
+
+/// An id that nobody else has, later ones after earlier ones.
+#[must_use]
+pub fn unique() -> uuid::Uuid {
+    uuid::Uuid::now_v7()
+}

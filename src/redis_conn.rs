@@ -35,6 +35,12 @@ impl RedisUrls {
     }
 }
 
+impl RedisUrls {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        Ok(Self::new(text.split(',').map(str::to_owned).collect()))
+    }
+}
+
 impl fmt::Debug for RedisUrls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host =

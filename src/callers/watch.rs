@@ -1,4 +1,5 @@
-//! Watches the store for changed users: forgets their records and ends calls that lost their right.
+//! Watches for changed users: forgets their records and ends calls that lost their right. Where Redis
+//! tells that something has changed, the store is not asked before.
 //!
 //! New calls do not rely on it (their reservation checks the user's version); open streams do,
 //! and end within one round of it.
@@ -13,6 +14,7 @@ use crate::store::{Store, StoreError};
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Time between two looks: a cut within a second, with room for a slow store.
@@ -23,6 +25,8 @@ pub struct Watch {
     pub store: Arc<dyn Store>,
     pub callers: Arc<CallerCache>,
     pub open: OpenCalls,
+    /// Woken by every change; `None` = the store is asked again and again.
+    pub changed: Option<Arc<Notify>>,
 }
 
 impl Watch {
@@ -30,26 +34,31 @@ impl Watch {
     pub async fn run(self, stop: CancellationToken) {
         // Without an answer the first round forgets every user: slower, and right.
         let mut since = self.store.changes(0).await.map_or(0, |changes| changes.upto);
-        let mut rounds = tokio::time::interval(ROUND);
-        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = rounds.tick() => since = self.look(since).await,
-                () = stop.cancelled() => return,
-            }
+        let mut is_known = false;
+        while stop.run_until_cancelled(self.pause(is_known)).await.is_some() {
+            // A store that does not answer is asked again.
+            let looked = self.look(since).await;
+            is_known = looked.is_ok();
+            since = looked.unwrap_or(since);
         }
     }
 
-    /// One round; returns what to ask with next time. A store that does not answer is asked again.
-    async fn look(&self, since: u64) -> u64 {
-        let Ok(changes) = self.store.changes(since).await else { return since };
+    /// Until it is time to look; `is_known` when the latest look told all there was.
+    async fn pause(&self, is_known: bool) {
+        match &self.changed {
+            Some(changed) if is_known => changed.notified().await,
+            _ => tokio::time::sleep(ROUND).await,
+        }
+    }
+
+    /// One round; returns what to ask with next time.
+    async fn look(&self, since: u64) -> Result<u64, StoreError> {
+        let changes = self.store.changes(since).await?;
         for user in changes.users {
             self.callers.forget(user);
-            if self.end_calls_without_right(user, clock::now()).await.is_err() {
-                return since;
-            }
+            self.end_calls_without_right(user, clock::now()).await?;
         }
-        changes.upto
+        Ok(changes.upto)
     }
 
     /// # Errors

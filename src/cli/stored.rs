@@ -6,9 +6,13 @@ use crate::account::id::UserId;
 use crate::account::key::{Key, NoRandomness, Pepper, PlainKey};
 use crate::account::user::{User, normalised_email};
 use crate::cli::config_arg::ConfigArg;
-use crate::config::Config;
+use crate::config::{Config, Redis};
 use crate::instance::DataFolder;
+use crate::quota::redis::{Clock, RedisCounters, Settings};
+use crate::redis_conn::RedisConn;
+use crate::store::announced::Announced;
 use crate::store::{self, NewKey, Store};
+use crate::telemetry::metrics::Metrics;
 use anyhow::Context;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -27,7 +31,10 @@ pub struct Shared {
 /// The store, with the configuration it was found by.
 pub struct Stored {
     pub config: Config,
+    /// Tells gateways of every change, where they share something to be told through.
     pub store: Arc<dyn Store>,
+    /// The counters that gateways share.
+    pub counters: Option<Arc<RedisCounters>>,
 }
 
 /// A user as commands print it.
@@ -77,11 +84,19 @@ impl Stored {
 
     /// A store that holds no plans yet, because no gateway ran on it, is given them.
     async fn at(config: Config) -> anyhow::Result<Self> {
-        let store = store::open(&config.database).await.context("cannot open the database")?;
+        let mut store = store::open(&config.database).await.context("cannot open the database")?;
         if store.plans().await?.is_empty() {
             store.put_plans(&config.plans).await?;
         }
-        Ok(Self { config, store })
+        let counters = match &config.redis {
+            Some(redis) => Some(shared_counters(redis).await?),
+            None => None,
+        };
+        if let Some(counters) = &counters {
+            let herald = Arc::new(counters.herald(Arc::clone(&store)));
+            store = Arc::new(Announced::new(store, herald));
+        }
+        Ok(Self { config, store, counters })
     }
 
     /// The user with this e-mail or id.
@@ -136,6 +151,15 @@ impl Stored {
         };
         Ok((plain, key))
     }
+}
+
+/// The counters in Redis, for a look: nothing is kept up for a command.
+async fn shared_counters(redis: &Redis) -> anyhow::Result<Arc<RedisCounters>> {
+    let connection = RedisConn::open(&redis.urls).await.context("cannot reach Redis")?;
+    let settings =
+        Settings { clock: Clock::Redis, lease: redis.lease, max_backlog: redis.max_backlog };
+    let metrics = Arc::new(Metrics::new(&[], &[]));
+    Ok(Arc::new(RedisCounters::new(connection, settings, metrics)))
 }
 
 /// Prints `value` as one line of JSON.

@@ -9,6 +9,8 @@ use super::stored::{Shared, Stored, print_json};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, UserId};
 use crate::clock;
+use crate::quota::counters::Counters;
+use crate::quota::redis::RedisCounters;
 use crate::store::{Drift, Used};
 use anyhow::Context;
 use clap::Subcommand;
@@ -100,6 +102,9 @@ async fn verify(stored: &Stored, day: Day) -> anyhow::Result<Findings> {
     if day < Day(yesterday) {
         return Ok(without("a gateway keeps the counters of the last days only"));
     }
+    if let Some(shared) = &stored.counters {
+        return Ok(findings(stored, &Source::Redis(shared), day, rollups).await);
+    }
     let addr = match stored.folder()? {
         Some(folder) => match folder.running() {
             Some(instance) => instance.admin_addr,
@@ -116,26 +121,36 @@ async fn verify(stored: &Stored, day: Day) -> anyhow::Result<Findings> {
     let Some(addr) = addr else {
         return Ok(without("the running gateway has no admin port to ask"));
     };
-    Ok(match compare_counters(stored, addr, day).await {
-        Ok(counters) => {
-            Findings { day, rollups, counters: Some(counters), note: None, unreadable: false }
-        }
-        Err(e) => Findings { unreadable: true, ..without(&format!("{e:#}")) },
-    })
+    Ok(findings(stored, &Source::Gateway(addr), day, rollups).await)
+}
+
+/// Where counters are read.
+enum Source<'a> {
+    /// The admin port of the one gateway.
+    Gateway(SocketAddr),
+    Redis(&'a RedisCounters),
+}
+
+async fn findings(stored: &Stored, source: &Source<'_>, day: Day, rollups: Vec<Drift>) -> Findings {
+    let (counters, note) = match compare_counters(stored, source, day).await {
+        Ok(counters) => (Some(counters), None),
+        Err(e) => (None, Some(format!("{e:#}"))),
+    };
+    Findings { day, rollups, unreadable: counters.is_none(), counters, note }
 }
 
 /// The differences that every reading finds.
 async fn compare_counters(
     stored: &Stored,
-    addr: SocketAddr,
+    source: &Source<'_>,
     day: Day,
 ) -> anyhow::Result<Vec<Difference>> {
     let mut lasting: Option<Vec<Difference>> = None;
     for _ in 0..READINGS {
-        let before = counters(addr, day).await?;
+        let before = source.counters(day).await?;
         tokio::time::sleep(TIME_TO_WRITE).await;
         let ledger = totals(stored.store.ledger_totals(day).await?);
-        let after = counters(addr, day).await?;
+        let after = source.counters(day).await?;
         let mut found = differences(&before, &ledger, &after);
         if let Some(earlier) = lasting {
             let known =
@@ -169,7 +184,18 @@ fn differences(before: &Totals, ledger: &Totals, after: &Totals) -> Vec<Differen
         .collect()
 }
 
-async fn counters(addr: SocketAddr, day: Day) -> anyhow::Result<Totals> {
+impl Source<'_> {
+    async fn counters(&self, day: Day) -> anyhow::Result<Totals> {
+        match self {
+            Self::Gateway(addr) => of_gateway(*addr, day).await,
+            Self::Redis(counters) => {
+                Ok(totals(counters.used_on(day).await.context("cannot read the counters")?))
+            }
+        }
+    }
+}
+
+async fn of_gateway(addr: SocketAddr, day: Day) -> anyhow::Result<Totals> {
     let answer =
         tokio::time::timeout(ANSWER_TIMEOUT, get(addr, &format!("/debug/quota?day={day}")))
             .await

@@ -30,13 +30,14 @@ pub struct Found<'a, T> {
 }
 
 /// Short names of variables, and the keys they set.
-const SHORT_NAMES: [(&str, &str); 13] = [
+const SHORT_NAMES: [(&str, &str); 14] = [
     ("ENVIRONMENT", "environment"),
     ("HOST", "host"),
     ("PORT", "port"),
     ("ADMIN_PORT", "admin_port"),
     ("SECRET_KEY", "secret_key"),
     ("DATABASE_URL", "database.url"),
+    ("REDIS_URL", "redis.url"),
     ("RATE_LIMIT_REQUESTS", "limits.rate_limit_requests"),
     ("RATE_LIMIT_WINDOW", "limits.rate_limit_window"),
     ("CORS_ORIGINS", "cors.origins"),

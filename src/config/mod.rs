@@ -22,6 +22,7 @@ pub use error::ConfigError;
 pub use resolve::load_from;
 
 use crate::account::plan::{Plan, Window};
+use crate::redis_conn::RedisUrls;
 use crate::upstream::catalog::{Catalog, Secret};
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -36,6 +37,8 @@ pub struct Config {
     /// Where `/metrics` and the debug routes are served; `None` = nowhere.
     pub admin_addr: Option<SocketAddr>,
     pub database: Database,
+    /// Where gateways share their counters; `None` = one gateway with counters of its own.
+    pub redis: Option<Redis>,
     /// `None` = made once and kept in the data folder; a store on a server needs one.
     pub secret_key: Option<Secret>,
     pub limits: Limits,
@@ -79,6 +82,18 @@ pub struct Listener {
     pub buffered_bytes: usize,
     /// Origins that browsers may call `/v1` from; `None` = any.
     pub data_cors: Option<Vec<String>>,
+}
+
+/// Counters that gateways share.
+#[derive(Debug, Clone)]
+pub struct Redis {
+    pub urls: RedisUrls,
+    /// A call that its gateway has not renewed for this long is charged with all it holds.
+    pub lease: Duration,
+    /// No call is admitted while more charges than this wait for the ledger.
+    pub max_backlog: u64,
+    /// The folder where charges wait while Redis does not take them.
+    pub spool: PathBuf,
 }
 
 /// Where the store is.

@@ -33,6 +33,7 @@ pub struct Raw {
     pub secret_key: Optional<Option<Secret>>,
     pub listener: Listener,
     pub database: Database,
+    pub redis: Redis,
     pub limits: Limits,
     pub cors: Cors,
     pub telemetry: Telemetry,
@@ -63,6 +64,15 @@ pub struct Database {
     pub url: Optional<Secret>,
     pub durability: Optional<Durability>,
     pub connections: Optional<Whole<u32, 1, 1000>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Redis {
+    pub url: Optional<Option<Secret>>,
+    pub lease: Optional<Wait>,
+    pub max_backlog: Optional<Whole<u64, 1000, 1_000_000_000>>,
+    pub spool: Optional<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

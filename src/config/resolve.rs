@@ -4,17 +4,17 @@ use super::error::ConfigError;
 use super::forms::Origins;
 use super::layers::{Environment as Variables, Layers};
 use super::{
-    Config, Cors, Environment, FirstAdmin, Limits, Listener, Log, catalog, database, plans,
+    Config, Cors, Environment, FirstAdmin, Limits, Listener, Log, Redis, catalog, database, plans,
     production,
 };
 use crate::account::plan::Window;
+use crate::redis_conn::RedisUrls;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// The configuration that a file (its name and text) and variables make over the defaults.
 /// An empty variable counts as not set.
 pub fn load_from(file: Option<(&str, &str)>, variables: &Variables) -> Result<Config, ConfigError> {
-    refuse_what_is_not_built(variables)?;
     let layers = Layers::read(file, variables)?;
     let environment = layers.value(|raw| &raw.environment)?;
     let limits = limits(&layers)?;
@@ -25,6 +25,7 @@ pub fn load_from(file: Option<(&str, &str)>, variables: &Variables) -> Result<Co
         listener: listener(&layers, environment)?,
         admin_addr: admin_addr(&layers)?,
         database: database::resolve(&layers, environment, is_set(variables, "NEON_API_URL"))?,
+        redis: redis(&layers)?,
         secret_key: layers.value(|raw| &raw.secret_key)?,
         plans: plans::resolve(&layers, limits.window, &model_ids)?,
         limits,
@@ -44,14 +45,17 @@ fn is_set(variables: &Variables, name: &str) -> bool {
     variables.get(name).is_some_and(|value| !value.is_empty())
 }
 
-/// What an operator asked for must happen or be refused, never be passed over.
-fn refuse_what_is_not_built(variables: &Variables) -> Result<(), ConfigError> {
-    if is_set(variables, "REDIS_URL") {
-        let sentence = "REDIS_URL is set, but counters in Redis are not built yet: unset it to \
-                        run one instance with counters of its own";
-        return Err(ConfigError::NotBuilt(sentence.to_owned()));
-    }
-    Ok(())
+fn redis(layers: &Layers) -> Result<Option<Redis>, ConfigError> {
+    let url = layers.find(|raw| &raw.redis.url)?;
+    let Some(text) = url.value else { return Ok(None) };
+    let urls = RedisUrls::parse(text.expose())
+        .map_err(|problem| url.error(format!("`redis.url`: {problem}")))?;
+    Ok(Some(Redis {
+        urls,
+        lease: layers.value(|raw| &raw.redis.lease)?.0,
+        max_backlog: layers.value(|raw| &raw.redis.max_backlog)?.0,
+        spool: layers.value(|raw| &raw.redis.spool)?.into(),
+    }))
 }
 
 fn notes(variables: &Variables) -> Vec<String> {

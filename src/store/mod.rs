@@ -3,6 +3,7 @@
 //! Each verb is one use, done in one transaction. The dialect is chosen once, in [`open`].
 //! Every write is idempotent, so a caller that lost the answer may repeat it.
 
+pub mod announced;
 pub mod measured;
 pub mod sqlite;
 pub mod postgres;
@@ -88,6 +89,12 @@ pub trait Store: Send + Sync + 'static {
     async fn charges(&self, day: Day) -> Result<Vec<Charge>, StoreError>;
     /// How many leases are open.
     async fn open_leases(&self) -> Result<u64, StoreError>;
+    async fn bury(&self, _entry: &str, _why: &str, _now: Timestamp) -> Result<(), StoreError> {
+        Ok(())
+    }
+    async fn buried(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
     /// Answers when the store does.
     async fn ping(&self) -> Result<(), StoreError>;
     /// Ends all connections in good order; nothing may be asked afterwards.

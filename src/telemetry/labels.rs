@@ -54,6 +54,12 @@ pub enum RedisOp {
     Extend,
     Settle,
     Standing,
+    /// Deadlines of running calls.
+    Renew,
+    /// Charges on their way to the ledger.
+    Flush,
+    /// Changes to users, keys and plans.
+    Announce,
 }
 
 impl Route {
@@ -144,7 +150,15 @@ impl StoreOp {
 
 impl RedisOp {
     /// Every operation, in the order of declaration.
-    pub const ALL: [Self; 4] = [Self::Take, Self::Extend, Self::Settle, Self::Standing];
+    pub const ALL: [Self; 7] = [
+        Self::Take,
+        Self::Extend,
+        Self::Settle,
+        Self::Standing,
+        Self::Renew,
+        Self::Flush,
+        Self::Announce,
+    ];
 
     /// The label.
     #[must_use]
@@ -154,6 +168,9 @@ impl RedisOp {
             Self::Extend => "extend",
             Self::Settle => "settle",
             Self::Standing => "standing",
+            Self::Renew => "renew",
+            Self::Flush => "flush",
+            Self::Announce => "announce",
         }
     }
 }

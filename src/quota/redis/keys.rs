@@ -8,6 +8,9 @@ use crate::account::id::{KeyId, RequestId, UserId};
 /// data is: a user's numbers would be looked for elsewhere.
 pub const PARTITIONS: u8 = 64;
 
+/// Raised by every change to a user, a key or a plan.
+pub const CHANGES: &str = "kx:changes";
+
 /// A share of the users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Partition(pub u8);
@@ -82,6 +85,24 @@ impl Partition {
     #[must_use]
     pub fn settled(self) -> String {
         self.name("settled")
+    }
+
+    /// How many of them are in the ledger.
+    #[must_use]
+    pub fn written(self) -> String {
+        self.name("written")
+    }
+
+    /// The gateway that writes the outbox to the ledger.
+    #[must_use]
+    pub fn writer(self) -> String {
+        self.name("writer")
+    }
+
+    /// The gateway that rebuilds the counters.
+    #[must_use]
+    pub fn rebuilder(self) -> String {
+        self.name("rebuilder")
     }
 
     fn name(self, rest: &str) -> String {

@@ -5,30 +5,46 @@
 //! and withdrawn as soon as Redis is back, an extension is not granted, and a settlement goes on
 //! being sent until it is answered.
 
+mod announce;
+mod calls;
+mod keeper;
 mod keys;
+mod link;
+mod outbox;
+mod rebuild;
 mod scripts;
+mod spool;
 mod wire;
+
+pub use announce::Herald;
+pub use keeper::{Keeper, Look};
+pub use outbox::Scribe;
+pub use spool::Spool;
 
 use super::counters::{Claim, Counters, CountersError, DayTally, Extended, Standing, Taken};
 use crate::account::charge::{Charge, Lease, Source, Status, TokenCount};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, RequestId, UserId};
+use crate::clock;
 use crate::redis_conn::RedisConn;
 use crate::store::Used;
+use crate::telemetry::labels::RedisOp;
+use crate::telemetry::metrics::Metrics;
 use async_trait::async_trait;
-use jiff::Timestamp;
+use calls::{Call, Calls};
+use jiff::{SignedDuration, Timestamp};
 use keys::Partition;
+use link::{Link, Unanswered};
 use redis::Value;
-use scripts::{Script, Scripts};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use wire::{SettleReply, TakeReply};
 
 /// Longer than any command is repeated.
-const TOMBSTONE_MS: u64 = 15 * 60 * 1000;
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LAST_PAUSE: Duration = Duration::from_secs(1);
+const TOMBSTONE: Duration = Duration::from_secs(15 * 60);
+/// A call that ended longer ago may have lost its tombstone. Well below its time, for clocks differ.
+const LATELY: SignedDuration = SignedDuration::from_mins(10);
 
 /// Where scripts have the time from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,100 +61,37 @@ pub struct Settings {
     pub clock: Clock,
     /// After this long without renewal a call counts as abandoned.
     pub lease: Duration,
+    /// No call is admitted while more charges than this wait for the ledger.
+    pub max_backlog: u64,
 }
 
 /// Counters in Redis.
 pub struct RedisCounters {
-    connection: RedisConn,
-    scripts: Scripts,
+    link: Link,
     settings: Settings,
-    /// The calls of this gateway that hold something.
-    open: Mutex<HashMap<RequestId, Open>>,
-}
-
-/// A running call.
-#[derive(Debug, Clone)]
-struct Open {
-    user: UserId,
-    key: KeyId,
-    reserved: u64,
+    calls: Calls,
+    /// More charges wait for the ledger than may.
+    is_full: AtomicBool,
+    /// Where charges wait on disk while Redis is away.
+    spool: OnceLock<Spool>,
 }
 
 impl RedisCounters {
     /// Counters on `connection`; nothing is sent yet.
     #[must_use]
-    pub fn new(connection: RedisConn, settings: Settings) -> Self {
-        Self { connection, scripts: Scripts::new(), settings, open: Mutex::default() }
+    pub fn new(connection: RedisConn, settings: Settings, metrics: Arc<Metrics>) -> Self {
+        Self {
+            link: Link::new(connection, metrics),
+            settings,
+            calls: Calls::default(),
+            is_full: AtomicBool::new(false),
+            spool: OnceLock::new(),
+        }
     }
 
-    /// Begins each partition that has no epoch with what the ledger says was used.
-    ///
-    /// # Errors
-    /// Redis cannot be reached; partitions not yet begun go on refusing.
-    pub async fn begin(&self, used: &[Used]) -> Result<(), CountersError> {
-        for partition in Partition::all() {
-            let mine = used.iter().filter(|row| Partition::of(row.user) == partition);
-            let mut load = redis::pipe();
-            load.atomic();
-            for row in mine {
-                let account = match &row.key {
-                    None => partition.user(row.user),
-                    Some(key) => partition.key(row.user, key),
-                };
-                let day = row.day;
-                load.hset(&account, format!("{day}:u"), row.tokens).ignore();
-                load.hset(&account, format!("{day}:r"), 0).ignore();
-                load.hset(&account, format!("{day}:q"), row.requests).ignore();
-                load.sadd(partition.accounts(day), &account).ignore();
-            }
-            load.set(partition.epoch(), 1).ignore();
-            self.load_partition(partition, &load).await?;
-        }
-        Ok(())
-    }
-
-    async fn load_partition(
-        &self,
-        partition: Partition,
-        load: &redis::Pipeline,
-    ) -> Result<(), CountersError> {
-        let exists = redis::cmd("EXISTS").arg(partition.epoch()).to_owned();
-        let exists: bool = self.connection.send(&exists).await.map_err(|e| unreachable(&e))?;
-        if !exists {
-            self.connection.send_all(load).await.map_err(|e| unreachable(&e))?;
-        }
-        Ok(())
-    }
-
-    /// Runs a script, once more when no answer came.
-    async fn run(
-        &self,
-        script: &Script,
-        keys: &[String],
-        arguments: &[String],
-    ) -> Result<Vec<Value>, CountersError> {
-        match script.run(&self.connection, keys, arguments).await {
-            Err(e) if is_silence(&e) => script.run(&self.connection, keys, arguments).await,
-            done => done,
-        }
-        .map_err(|e| unreachable(&e))
-    }
-
-    /// Runs a script until it is answered.
-    async fn run_to_end(
-        &self,
-        script: &Script,
-        keys: &[String],
-        arguments: &[String],
-    ) -> Vec<Value> {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            if let Ok(reply) = self.run(script, keys, arguments).await {
-                return reply;
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LAST_PAUSE);
-        }
+    /// Keeps charges on disk too while Redis does not take them.
+    pub fn keep_on_disk(&self, spool: Spool) {
+        let _ = self.spool.set(spool);
     }
 
     fn now(&self, now: Timestamp) -> String {
@@ -146,10 +99,6 @@ impl RedisCounters {
             Clock::Redis => String::new(),
             Clock::Given => now.as_millisecond().to_string(),
         }
-    }
-
-    fn open(&self) -> MutexGuard<'_, HashMap<RequestId, Open>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send_take(&self, claim: &Claim, now: Timestamp) -> Result<TakeReply, CountersError> {
@@ -169,13 +118,20 @@ impl RedisCounters {
             lease.request.0.simple().to_string(),
             lease.version.to_string(),
             self.now(now),
-            self.settings.lease.as_millis().to_string(),
+            milliseconds(self.settings.lease),
             wire::debits(&claim.debits),
             lease.day.to_string(),
-            serde_json::to_string(&abandoned(lease)).map_err(|_| CountersError)?,
+            written(&abandoned(lease)),
         ];
-        let reply = self.run(&self.scripts.take, &keys, &arguments).await?;
-        wire::take_reply(&reply, &claim.debits)
+        let take = &self.link.scripts.take;
+        match self.link.run(RedisOp::Take, take, &keys, &arguments).await {
+            Ok(reply) => wire::take_reply(&reply, &claim.debits),
+            Err(Unanswered::Refused) => Err(CountersError),
+            Err(Unanswered::Silent) => {
+                self.calls.doubt(lease.clone());
+                Err(CountersError)
+            }
+        }
     }
 
     /// Undoes a take whose answer never came.
@@ -191,32 +147,90 @@ impl RedisCounters {
             at.key(lease.user, &lease.key),
             at.deadlines(),
         ];
-        let arguments = [lease.request.0.simple().to_string(), TOMBSTONE_MS.to_string()];
-        self.run(&self.scripts.withdraw, &keys, &arguments).await?;
-        self.open().remove(&lease.request);
+        let arguments = [lease.request.0.simple().to_string(), milliseconds(TOMBSTONE)];
+        let withdraw = &self.link.scripts.withdraw;
+        self.link.run(RedisOp::Settle, withdraw, &keys, &arguments).await?;
+        self.calls.withdrawn(lease.request);
         Ok(())
+    }
+
+    /// Keys and arguments of `settle.lua`; `reaped_at` when the gateway is taken for dead.
+    fn settlement(charge: &Charge, reaped_at: Option<i64>) -> ([String; 9], [String; 8]) {
+        let at = Partition::of(charge.user);
+        let keys = [
+            at.lease(charge.request),
+            at.tombstone(charge.request),
+            at.user(charge.user),
+            at.key(charge.user, &charge.key),
+            at.deadlines(),
+            at.outbox(),
+            at.settled(),
+            at.epoch(),
+            at.written(),
+        ];
+        let arguments = [
+            charge.request.0.simple().to_string(),
+            wire::exact(charge.tokens.total()).to_string(),
+            u8::from(charge.counted).to_string(),
+            written(charge),
+            milliseconds(TOMBSTONE),
+            charge.day.to_string(),
+            u8::from(ended_lately(charge, clock::now())).to_string(),
+            reaped_at.map(|ms| ms.to_string()).unwrap_or_default(),
+        ];
+        (keys, arguments)
+    }
+
+    /// Sends a charge until it is answered; on disk meanwhile, when the first try is not.
+    async fn send_settle(&self, charge: &Charge) -> Vec<Value> {
+        let (keys, arguments) = Self::settlement(charge, None);
+        let settle = &self.link.scripts.settle;
+        if let Ok(reply) = self.link.run(RedisOp::Settle, settle, &keys, &arguments).await {
+            return reply;
+        }
+        let kept = match self.spool.get() {
+            Some(spool) => spool.keep(charge).await,
+            None => None,
+        };
+        let reply = self.link.run_to_end(RedisOp::Settle, settle, &keys, &arguments).await;
+        drop(kept);
+        reply
     }
 
     async fn report(&self, account: &str, day: Day) -> Result<Option<Used>, CountersError> {
         let Some((user, key)) = keys::owner(account) else { return Ok(None) };
         let mut ask = redis::cmd("HMGET");
         ask.arg(account).arg(&[format!("{day}:u"), format!("{day}:q"), format!("{day}:o")]);
-        let numbers: (Option<u64>, Option<u64>, Option<u64>) =
-            self.connection.send(&ask).await.map_err(|e| unreachable(&e))?;
+        let numbers: (Option<u64>, Option<u64>, Option<u64>) = self.link.ask(&ask).await?;
         let (tokens, Some(requests), open) = numbers else { return Ok(None) };
         let requests = requests.saturating_sub(open.unwrap_or(0));
         Ok(Some(Used { user, key, day, tokens: tokens.unwrap_or(0), requests }))
+    }
+
+    /// What the accounts of one partition have used on `day`.
+    async fn used_in(&self, partition: Partition, day: Day) -> Result<Vec<Used>, CountersError> {
+        let members = redis::cmd("SMEMBERS").arg(partition.accounts(day)).to_owned();
+        let accounts: Vec<String> = self.link.ask(&members).await?;
+        let mut rows = Vec::with_capacity(accounts.len());
+        for account in accounts {
+            rows.extend(self.report(&account, day).await?);
+        }
+        Ok(rows)
     }
 }
 
 #[async_trait]
 impl Counters for RedisCounters {
     async fn take(&self, claim: Claim, now: Timestamp) -> Result<Taken, CountersError> {
+        if self.link.is_away() || self.is_full.load(Ordering::Relaxed) {
+            return Err(CountersError);
+        }
         match self.send_take(&claim, now).await? {
             TakeReply::Granted(grant) => {
-                let lease = claim.lease;
-                let open = Open { user: lease.user, key: lease.key, reserved: grant.tokens };
-                self.open().insert(lease.request, open);
+                let debits = wire::debits(&claim.debits);
+                let lease = Lease { reserved: grant.tokens, ..claim.lease };
+                self.calls.open(Call { lease, debits });
+                self.link.metrics.usage_admitted.increment(1);
                 Ok(Taken::Granted(grant))
             }
             TakeReply::Refused(refused) => Ok(Taken::Refused(refused)),
@@ -231,48 +245,29 @@ impl Counters for RedisCounters {
         want: u64,
         least: u64,
     ) -> Result<Extended, CountersError> {
-        let Some(open) = self.open().get(&request).cloned() else {
+        let Some(Call { lease, .. }) = self.calls.call(request) else {
             return Ok(Extended::Exhausted);
         };
-        let at = Partition::of(open.user);
-        let keys = [at.lease(request), at.user(open.user), at.key(open.user, &open.key)];
-        let numbers = [open.reserved, want, least].map(|n| wire::exact(n).to_string());
-        let reply = self.run(&self.scripts.extend, &keys, &numbers).await?;
+        let at = Partition::of(lease.user);
+        let keys = [at.lease(request), at.user(lease.user), at.key(lease.user, &lease.key)];
+        let numbers = [lease.reserved, want, least].map(|n| wire::exact(n).to_string());
+        let extend = &self.link.scripts.extend;
+        let reply = self.link.run(RedisOp::Extend, extend, &keys, &numbers).await?;
         let extended = wire::extend_reply(&reply)?;
-        if let Extended::Added(tokens) = extended
-            && let Some(open) = self.open().get_mut(&request)
-        {
-            open.reserved += tokens;
+        if let Extended::Added(tokens) = extended {
+            self.calls.raise(request, tokens);
         }
         Ok(extended)
     }
 
     async fn settle(&self, charge: Charge) -> u64 {
-        let at = Partition::of(charge.user);
-        let keys = [
-            at.lease(charge.request),
-            at.tombstone(charge.request),
-            at.user(charge.user),
-            at.key(charge.user, &charge.key),
-            at.deadlines(),
-            at.outbox(),
-            at.settled(),
-            at.epoch(),
-        ];
-        let arguments = [
-            charge.request.0.simple().to_string(),
-            wire::exact(charge.tokens.total()).to_string(),
-            u8::from(charge.counted).to_string(),
-            serde_json::to_string(&charge).unwrap_or_default(),
-            TOMBSTONE_MS.to_string(),
-            String::new(),
-        ];
-        let reply = self.run_to_end(&self.scripts.settle, &keys, &arguments).await;
-        self.open().remove(&charge.request);
-        match wire::settle_reply(&reply) {
-            Ok(SettleReply::Settled { overshoot }) => overshoot,
-            _ => 0,
-        }
+        let reply = self.send_settle(&charge).await;
+        let Ok(SettleReply { overshoot, number, written, .. }) = wire::settle_reply(&reply) else {
+            tracing::error!(request = %charge.request, ?reply, "redis answered a settlement strangely");
+            return 0;
+        };
+        self.calls.settled(charge, number, written);
+        overshoot
     }
 
     async fn standing(
@@ -282,13 +277,17 @@ impl Counters for RedisCounters {
         day: Day,
         now: Timestamp,
     ) -> Result<Standing, CountersError> {
+        if self.link.is_away() {
+            return Err(CountersError);
+        }
         let at = Partition::of(user);
         // Without a key it is the user's own account once more, whose numbers are then dropped.
         let of_key = key.map_or_else(|| at.user(user), |key| at.key(user, key));
         let keys = [at.user(user), of_key];
         let arguments = [day.to_string(), self.now(now)];
-        let mut standing =
-            wire::standing(&self.run(&self.scripts.standing, &keys, &arguments).await?)?;
+        let script = &self.link.scripts.standing;
+        let reply = self.link.run(RedisOp::Standing, script, &keys, &arguments).await?;
+        let mut standing = wire::standing(&reply)?;
         if key.is_none() {
             standing.key = DayTally::default();
         }
@@ -298,23 +297,34 @@ impl Counters for RedisCounters {
     async fn used_on(&self, day: Day) -> Result<Vec<Used>, CountersError> {
         let mut rows = Vec::new();
         for partition in Partition::all() {
-            let members = redis::cmd("SMEMBERS").arg(partition.accounts(day)).to_owned();
-            let accounts: Vec<String> =
-                self.connection.send(&members).await.map_err(|e| unreachable(&e))?;
-            for account in accounts {
-                rows.extend(self.report(&account, day).await?);
-            }
+            rows.extend(self.used_in(partition, day).await?);
         }
         Ok(rows)
     }
 
     async fn ping(&self) -> Result<(), CountersError> {
-        self.connection.send(&redis::cmd("PING")).await.map_err(|e| unreachable(&e))
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(CountersError);
+        }
+        Ok(self.link.ask(&redis::cmd("PING")).await?)
     }
 
     fn open_leases(&self) -> u64 {
-        self.open().len() as u64
+        self.calls.count()
     }
+}
+
+fn milliseconds(time: Duration) -> String {
+    time.as_millis().to_string()
+}
+
+fn written(charge: &Charge) -> String {
+    serde_json::to_string(charge).expect("a charge is plain data")
+}
+
+fn ended_lately(charge: &Charge, now: Timestamp) -> bool {
+    let ran = SignedDuration::from_millis(i64::from(charge.total_ms));
+    now.duration_since(charge.admitted_at) - ran < LATELY
 }
 
 /// What a call is charged whose gateway died: the reaper adds what it then holds.
@@ -335,15 +345,4 @@ fn abandoned(lease: &Lease) -> Charge {
         first_token_ms: None,
         total_ms: 0,
     }
-}
-
-/// Whether a command may or may not have been carried out, so that only its repetition tells.
-fn is_silence(error: &redis::RedisError) -> bool {
-    error.is_io_error() || error.is_timeout() || error.is_connection_dropped()
-}
-
-/// The cause goes to the log, here; callers only learn that the quota store is away.
-fn unreachable(error: &redis::RedisError) -> CountersError {
-    tracing::warn!(%error, "redis did not do what it was asked");
-    CountersError
 }

@@ -19,6 +19,13 @@ pub(super) struct Scripts {
     pub settle: Script,
     pub withdraw: Script,
     pub standing: Script,
+    pub renew: Script,
+    pub restore: Script,
+    pub load: Script,
+    pub begin: Script,
+    pub written: Script,
+    pub own: Script,
+    pub version: Script,
 }
 
 impl Scripts {
@@ -31,6 +38,13 @@ impl Scripts {
             settle: Script::new(frees, include_str!("settle.lua")),
             withdraw: Script::new(frees, include_str!("withdraw.lua")),
             standing: Script::new("#!lua flags=no-writes", include_str!("standing.lua")),
+            renew: Script::new(frees, include_str!("renew.lua")),
+            restore: Script::new(frees, include_str!("restore.lua")),
+            load: Script::new(frees, include_str!("load.lua")),
+            begin: Script::new(frees, include_str!("begin.lua")),
+            written: Script::new(frees, include_str!("written.lua")),
+            own: Script::new(frees, include_str!("own.lua")),
+            version: Script::new(frees, include_str!("version.lua")),
         }
     }
 }

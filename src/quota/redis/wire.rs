@@ -19,11 +19,23 @@ pub(super) enum TakeReply {
 
 /// The answer to a settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SettleReply {
-    Settled { overshoot: u64 },
+pub(super) struct SettleReply {
+    pub end: SettleEnd,
+    pub overshoot: u64,
+    /// Settlements so far, in the partition.
+    pub number: u64,
+    /// How many of them are in the ledger.
+    pub written: u64,
+}
+
+/// What a settlement came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SettleEnd {
+    Settled,
+    /// It was settled before.
     Again,
+    /// Its gateway renewed it after all.
     Alive,
-    Lost,
 }
 
 /// Debits as `read_debits` of `book.lua` reads them.
@@ -94,13 +106,21 @@ pub(super) fn extend_reply(reply: &[Value]) -> Result<Extended, CountersError> {
 }
 
 pub(super) fn settle_reply(reply: &[Value]) -> Result<SettleReply, CountersError> {
-    match head(reply)? {
-        ("settled", [overshoot, _]) => Ok(SettleReply::Settled { overshoot: number(overshoot)? }),
-        ("again", _) => Ok(SettleReply::Again),
-        ("alive", _) => Ok(SettleReply::Alive),
-        ("lost", _) => Ok(SettleReply::Lost),
-        _ => Err(CountersError),
-    }
+    let (end, overshoot, numbers) = match head(reply)? {
+        ("settled", [overshoot, numbers @ ..]) => (SettleEnd::Settled, number(overshoot)?, numbers),
+        ("again", numbers) => (SettleEnd::Again, 0, numbers),
+        ("alive", _) => {
+            return Ok(SettleReply { end: SettleEnd::Alive, overshoot: 0, number: 0, written: 0 });
+        }
+        _ => return Err(CountersError),
+    };
+    let [so_far, written] = numbers else { return Err(CountersError) };
+    Ok(SettleReply { end, overshoot, number: number(so_far)?, written: number(written)? })
+}
+
+/// The word a script answers with.
+pub(super) fn word(reply: &[Value]) -> Result<&str, CountersError> {
+    head(reply).map(|(word, _)| word)
 }
 
 pub(super) fn standing(numbers: &[Value]) -> Result<Standing, CountersError> {

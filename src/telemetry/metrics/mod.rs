@@ -11,7 +11,7 @@ use metrics_exporter_prometheus::{
 };
 use std::collections::HashMap;
 
-const COUNTERS: [(&str, &str); 8] = [
+const COUNTERS: [(&str, &str); 11] = [
     ("knockx_requests_total", "Requests answered, by route, status and how they ended."),
     ("knockx_tokens_total", "Billed tokens of settled calls; cached is a part of prompt."),
     ("knockx_cost_micro_dollars_total", "Cost of settled calls, in millionths of a US dollar."),
@@ -22,6 +22,15 @@ const COUNTERS: [(&str, &str); 8] = [
     ),
     ("knockx_usage_admitted_total", "Calls admitted; each becomes one ledger row."),
     ("knockx_usage_persisted_total", "Ledger rows written."),
+    ("knockx_usage_dead_total", "Charges that the ledger will never take, kept among the dead."),
+    (
+        "knockx_quota_drift_total",
+        "Accounts whose counters differed from the ledger and were set to it.",
+    ),
+    (
+        "knockx_redis_lost_writes_total",
+        "Times Redis was found to have lost what it had acknowledged.",
+    ),
     ("knockx_retries_total", "Calls sent once more, before their first byte."),
 ];
 
@@ -80,6 +89,9 @@ pub struct Metrics {
     pub usage_admitted: Counter,
     pub usage_persisted: Counter,
     pub usage_queue_depth: Gauge,
+    pub usage_dead: Counter,
+    pub quota_drift: Counter,
+    pub redis_lost_writes: Counter,
     pub usage_flush_seconds: Histogram,
     /// By route, status and outcome: see [`request_index`].
     requests: Vec<Counter>,
@@ -119,6 +131,9 @@ impl Metrics {
             usage_admitted: table.counter("knockx_usage_admitted_total", &[]),
             usage_persisted: table.counter("knockx_usage_persisted_total", &[]),
             usage_queue_depth: table.gauge("knockx_usage_queue_depth", &[]),
+            usage_dead: table.counter("knockx_usage_dead_total", &[]),
+            quota_drift: table.counter("knockx_quota_drift_total", &[]),
+            redis_lost_writes: table.counter("knockx_redis_lost_writes_total", &[]),
             usage_flush_seconds: table.histogram("knockx_usage_flush_seconds", &[]),
             requests: table.requests(),
             refusals: LimitKind::ALL

@@ -17,8 +17,10 @@ use knockx::quota::counters::{Claim, Counters, Extended, Taken};
 use knockx::quota::redis::{Clock, RedisCounters, Settings};
 use knockx::quota::rules::{self, Need, Scope};
 use knockx::redis_conn::{RedisConn, RedisUrls};
+use knockx::telemetry::metrics::Metrics;
 use proptest::prelude::*;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 
@@ -313,17 +315,22 @@ fn charge(lease: &Lease, used: u64, counted: bool) -> Charge {
     }
 }
 
-const SETTINGS: Settings = Settings { clock: Clock::Given, lease: Duration::from_secs(60) };
+const SETTINGS: Settings =
+    Settings { clock: Clock::Given, lease: Duration::from_secs(60), max_backlog: u64::MAX };
+
+fn metrics() -> Arc<Metrics> {
+    Arc::new(Metrics::new(&[], &[]))
+}
 
 /// Plays `cases` histories on `connection`.
 fn play(runtime: &Runtime, connection: &RedisConn, cases: u32) {
-    let counters = RedisCounters::new(connection.clone(), SETTINGS);
+    let counters = RedisCounters::new(connection.clone(), SETTINGS, metrics());
     runtime.block_on(counters.begin(&[])).unwrap();
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let played = std::cell::Cell::new(0_u32);
     proptest!(config, |(steps in prop::collection::vec(step(), 1..40))| {
         runtime.block_on(async {
-            let other = RedisCounters::new(connection.clone(), SETTINGS);
+            let other = RedisCounters::new(connection.clone(), SETTINGS, metrics());
             let mut pair = Pair::new(&counters, other);
             // Most answers tell the numbers too, so looking now and then is enough.
             for (number, step) in steps.into_iter().enumerate() {

@@ -89,7 +89,12 @@ async fn metrics_are_told_on_the_admin_port_alone() {
     assert_eq!(metrics.status, 200);
     let counted = r#"knockx_requests_total{route="chat_completions",status="200",outcome="ok"} 1"#;
     assert!(metrics.text().contains(counted), "{}", metrics.text());
-    assert!(metrics.text().contains("knockx_usage_persisted_total 1"), "{}", metrics.text());
+    // The row is durable before the answer, and counted a moment after.
+    soon("the row is counted", || async {
+        let metrics = Call::get(serving.admin, "/metrics").send().await;
+        metrics.text().contains("knockx_usage_persisted_total 1")
+    })
+    .await;
     assert!(!metrics.text().contains("@example.com"), "labels tell of nobody");
     assert_eq!(Call::get(serving.addr, "/metrics").send().await.status, 404);
     serving.ends_well().await;

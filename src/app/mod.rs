@@ -4,6 +4,8 @@
 //! addresses; [`Running::stop`] ends it softly first: not ready, new calls refused, open calls
 //! finished, charges written.
 
+mod counters;
+
 use crate::account::day::Day;
 use crate::account::key::Pepper;
 use crate::account::password;
@@ -19,14 +21,13 @@ use crate::proxy::buffers::Buffers;
 use crate::proxy::settle::Settler;
 use crate::proxy::{Current, Proxy, connection};
 use crate::quota::counters::Counters;
-use crate::quota::memory::MemoryCounters;
 use crate::store::measured::Measured;
 use crate::store::{self, NewUser, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
-use crate::usage::journal::Journal;
 use crate::workers::Workers;
 use anyhow::{Context, anyhow};
+use counters::{Counting, Means};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use pingora_core::protocols::l4::listener::Listener;
@@ -36,6 +37,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -76,6 +78,7 @@ struct Parts {
     callers: Arc<CallerCache>,
     metrics: Arc<Metrics>,
     pepper: Pepper,
+    changed: Option<Arc<Notify>>,
 }
 
 /// Starts a gateway; see the module.
@@ -96,7 +99,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
 
     let (calls, workers) = (TaskTracker::new(), Workers::default());
     let (stop, stop_writer) = (CancellationToken::new(), CancellationToken::new());
-    let parts = parts(&config, pepper, &workers, stop_writer.clone()).await?;
+    let parts = parts(&config, pepper, (&workers, &calls), stop_writer.clone()).await?;
     let readiness = Readiness::new();
     let control = control(&config, &parts, &readiness);
     let grace = config.limits.shutdown_grace;
@@ -215,17 +218,18 @@ fn spawn_chores(workers: &Workers, parts: &Parts, proxy: &Proxy, stop: &Cancella
         store: Arc::clone(&parts.store),
         callers: Arc::clone(&parts.callers),
         open: proxy.open_calls.clone(),
+        changed: parts.changed.clone(),
     };
     workers.spawn("watch", watch.run(stop.clone()));
     workers.spawn("upkeep", upkeep(Arc::clone(&parts.metrics), stop.clone()));
     workers.spawn("days", prepare_days(Arc::clone(&parts.store), stop.clone()));
 }
 
-/// Opens the store, settles what a dead process left, and rebuilds the counters from the ledger.
+/// Opens the store and starts counting.
 async fn parts(
     config: &Config,
     pepper: Pepper,
-    workers: &Workers,
+    (workers, tasks): (&Workers, &TaskTracker),
     stop_writer: CancellationToken,
 ) -> anyhow::Result<Parts> {
     let models: Vec<&str> = config.catalog.models.iter().map(|model| &*model.id).collect();
@@ -234,21 +238,19 @@ async fn parts(
     let metrics = Arc::new(Metrics::new(&models, &upstreams));
     let store = store::open(&config.database).await.context("cannot open the database")?;
     let store: Arc<dyn Store> = Arc::new(Measured::new(store, Arc::clone(&metrics)));
-    store.claim().await.context("cannot use the database")?;
     store.prepare_days(yesterday(clock::now())).await.context("cannot prepare the ledger")?;
+    let means = Means {
+        store,
+        metrics: Arc::clone(&metrics),
+        workers,
+        tasks: tasks.clone(),
+        stop: stop_writer,
+    };
+    let Counting { store, counters, changed } = counters::start(config, means).await?;
     store.put_plans(&config.plans).await.context("cannot write the plans")?;
     add_first_admin(config, &*store).await?;
-    let abandoned =
-        store.abandon_leases(clock::now()).await.context("cannot settle open leases")?;
-    if !abandoned.is_empty() {
-        tracing::warn!(calls = abandoned.len(), "charged calls that an earlier process left open");
-    }
-    let from = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(2.days());
-    let used = store.used_since(Day(from)).await.context("cannot read what was used")?;
-    let journal = Journal::start(Arc::clone(&store), Arc::clone(&metrics), workers, stop_writer);
-    let counters = Arc::new(MemoryCounters::rebuilt(&used, journal));
     let callers = Arc::new(CallerCache::new(Arc::clone(&store), config.limits.cached_callers));
-    Ok(Parts { store, counters, callers, metrics, pepper })
+    Ok(Parts { store, counters, callers, metrics, pepper, changed })
 }
 
 fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTracker) -> Proxy {

@@ -1,0 +1,47 @@
+//! Tells all gateways at once what changed in the store.
+
+use super::{Partition, RedisCounters, keys};
+use crate::account::id::UserId;
+use crate::store::announced::Announcer;
+use crate::store::{Store, StoreError};
+use crate::telemetry::labels::RedisOp;
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// Announces through Redis: the next reservation with an older record is refused, and each gateway
+/// looks for changes within a fraction of a second.
+pub struct Herald {
+    counters: Arc<RedisCounters>,
+    store: Arc<dyn Store>,
+}
+
+impl RedisCounters {
+    /// A herald of changes in `store`.
+    #[must_use]
+    pub fn herald(self: &Arc<Self>, store: Arc<dyn Store>) -> Herald {
+        Herald { counters: Arc::clone(self), store }
+    }
+}
+
+const UNTOLD: &str = "the change is saved, but Redis does not answer, so gateways may learn of it \
+    only when it does; try again";
+
+#[async_trait]
+impl Announcer for Herald {
+    async fn announce(&self, user: Option<UserId>) -> Result<(), StoreError> {
+        let link = &self.counters.link;
+        let untold = |_| StoreError::Unavailable(UNTOLD.to_owned());
+        if let Some(user) = user
+            && let Some(version) = self.store.user_version(user).await?
+        {
+            let keys = [Partition::of(user).version(user)];
+            let script = &link.scripts.version;
+            let arguments = [version.to_string()];
+            let told = link.run(RedisOp::Announce, script, &keys, &arguments);
+            told.await.map_err(untold)?;
+        }
+        let mut raise = redis::cmd("INCR");
+        let _: u64 = link.ask(raise.arg(keys::CHANGES)).await.map_err(untold)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,374 @@
+//! What a gateway does for its calls in Redis while they run: it looks whether Redis is there and
+//! whole, puts off the deadlines of its leases, brings back what Redis lost, and ends the leases of
+//! gateways that died.
+
+use super::calls::Call;
+use super::keys::{self, Partition};
+use super::wire::{self, SettleEnd};
+use super::{RedisCounters, abandoned, milliseconds, written};
+use crate::account::charge::{Charge, TokenCount};
+use crate::account::id::RequestId;
+use crate::clock;
+use crate::quota::counters::{Counters, CountersError};
+use crate::telemetry::labels::RedisOp;
+use crate::telemetry::metrics::Metrics;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Time between two looks: an open stream is cut within a second, and so is a new outage seen.
+const LOOK: Duration = Duration::from_millis(250);
+/// Time between two searches for what dead processes left on disk.
+const SEARCH: Duration = Duration::from_secs(30);
+/// Leases renewed by one command.
+const AT_ONCE: usize = 500;
+
+/// One look at all partitions.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    pub(super) parts: Vec<PartLook>,
+    /// Changes to users, keys and plans so far.
+    changes: u64,
+}
+
+/// One partition at a moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PartLook {
+    pub(super) partition: Partition,
+    /// Whether its counters are whole.
+    pub(super) is_begun: bool,
+    pub(super) settled: u64,
+    pub(super) written: u64,
+}
+
+/// The worker. `Keeper::run` ends when it is told to stop.
+pub struct Keeper {
+    counters: Arc<RedisCounters>,
+    metrics: Arc<Metrics>,
+    /// Told of every look; the scribe waits for it.
+    looks: watch::Sender<Look>,
+    /// Woken when users, keys or plans changed.
+    changed: Arc<Notify>,
+    /// For what takes longer than a round.
+    tasks: TaskTracker,
+    seen: Seen,
+}
+
+struct Seen {
+    changes: Option<u64>,
+    /// Since when Redis has answered every look.
+    contact: Option<Instant>,
+    renewed: Instant,
+    searched: Option<Instant>,
+}
+
+impl Keeper {
+    /// A keeper of the calls of `counters`.
+    #[must_use]
+    pub fn new(
+        counters: Arc<RedisCounters>,
+        metrics: Arc<Metrics>,
+        changed: Arc<Notify>,
+        tasks: TaskTracker,
+    ) -> Self {
+        let seen = Seen { changes: None, contact: None, renewed: clock::instant(), searched: None };
+        Self { counters, metrics, looks: watch::Sender::default(), changed, tasks, seen }
+    }
+
+    /// Every look, as it is taken.
+    #[must_use]
+    pub fn looks(&self) -> watch::Receiver<Look> {
+        self.looks.subscribe()
+    }
+
+    /// Runs until `stop` is cancelled.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut rounds = tokio::time::interval(LOOK);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(rounds.tick()).await.is_some() {
+            // What fails is tried again in the next round.
+            let _ = self.round().await;
+        }
+    }
+
+    async fn round(&mut self) -> Result<(), CountersError> {
+        // Before the look, so that a settlement in between cannot seem to have been lost.
+        let last = self.counters.calls.last();
+        let look = match self.look().await {
+            Ok(look) => look,
+            Err(e) => {
+                self.seen.contact = None;
+                if self.counters.link.set_away(true) {
+                    tracing::error!("redis does not answer; new calls are refused");
+                }
+                return Err(e);
+            }
+        };
+        let contact = *self.seen.contact.get_or_insert_with(clock::instant);
+        if self.counters.link.set_away(false) {
+            tracing::info!("redis answers again");
+        }
+        self.notice_changes(look.changes);
+        self.weigh(&look);
+        self.compare(&look, &last).await?;
+        self.looks.send_replace(look);
+        self.withdraw().await?;
+        let lease = self.counters.settings.lease;
+        if self.seen.renewed.elapsed() >= lease / 3 {
+            self.renew().await?;
+            self.seen.renewed = clock::instant();
+        }
+        // While Redis was away nobody could renew: those that live need time to do so.
+        if contact.elapsed() >= lease {
+            self.reap().await?;
+        }
+        self.search();
+        Ok(())
+    }
+
+    async fn look(&self) -> Result<Look, CountersError> {
+        let names = |p: Partition| [p.epoch(), p.settled(), p.written()];
+        let mut ask = redis::cmd("MGET");
+        ask.arg(keys::CHANGES).arg(Partition::all().flat_map(names).collect::<Vec<_>>());
+        let texts: Vec<Option<String>> = self.counters.link.ask(&ask).await?;
+        let number =
+            |text: &Option<String>| text.as_ref().and_then(|t| t.parse().ok()).unwrap_or(0);
+        let (changes, parts) = texts.split_first().ok_or(CountersError)?;
+        let part = |(partition, texts): (Partition, &[Option<String>])| PartLook {
+            partition,
+            is_begun: texts[0].is_some(),
+            settled: number(&texts[1]),
+            written: number(&texts[2]),
+        };
+        let parts = Partition::all().zip(parts.chunks_exact(3)).map(part).collect();
+        Ok(Look { parts, changes: number(changes) })
+    }
+
+    /// After an outage too: a change may have gone unheard.
+    fn notice_changes(&mut self, changes: u64) {
+        let was_away = self.seen.contact.is_none();
+        if self.seen.changes != Some(changes) || was_away {
+            self.seen.changes = Some(changes);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Notes how much waits for the ledger, and closes admission before memory ends.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    fn weigh(&self, look: &Look) {
+        let backlog = look.backlog();
+        self.metrics.usage_queue_depth.set(backlog as f64);
+        let is_full = backlog > self.counters.settings.max_backlog;
+        if self.counters.is_full.swap(is_full, Ordering::Relaxed) != is_full {
+            tracing::warn!(backlog, is_full, "charges wait for the ledger");
+        }
+    }
+
+    /// Compares what Redis has with what it had told: `last` are the numbers told before the look.
+    async fn compare(&self, look: &Look, last: &[u64]) -> Result<(), CountersError> {
+        for (part, last) in look.parts.iter().zip(last) {
+            let partition = part.partition;
+            if !part.is_begun {
+                // Before the counters are rebuilt, so that what is held is held from the start.
+                self.restore_all(partition).await?;
+            } else if part.settled < *last {
+                tracing::error!(
+                    partition = partition.0,
+                    told = last,
+                    has = part.settled,
+                    "redis has lost writes that it had acknowledged; sending them again"
+                );
+                self.metrics.redis_lost_writes.increment(1);
+                self.send_again(partition);
+                self.restore_all(partition).await?;
+            } else {
+                self.counters.calls.written(partition, part.written);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends again all charges that may not be in the ledger; those that Redis still knows change
+    /// nothing.
+    fn send_again(&self, partition: Partition) {
+        for charge in self.counters.calls.take_sent(partition) {
+            let counters = Arc::clone(&self.counters);
+            self.tasks.spawn(async move {
+                counters.settle(charge).await;
+            });
+        }
+    }
+
+    /// Undoes takes whose answer never came.
+    async fn withdraw(&self) -> Result<(), CountersError> {
+        for lease in self.counters.calls.doubted() {
+            self.counters.withdraw(&lease).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts off the deadlines of this gateway's calls.
+    async fn renew(&self) -> Result<(), CountersError> {
+        for partition in Partition::all() {
+            let calls = self.counters.calls.of(partition);
+            for some in calls.chunks(AT_ONCE) {
+                self.renew_some(partition, some).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn renew_some(&self, partition: Partition, calls: &[Call]) -> Result<(), CountersError> {
+        let lease = milliseconds(self.counters.settings.lease);
+        let names = calls.iter().map(|call| name(call.lease.request));
+        let arguments: Vec<String> = [String::new(), lease].into_iter().chain(names).collect();
+        let link = &self.counters.link;
+        let keys = [partition.deadlines()];
+        let gone = link.run(RedisOp::Renew, &link.scripts.renew, &keys, &arguments).await?;
+        let gone: Vec<String> =
+            gone.into_iter().filter_map(|value| redis::from_redis_value(value).ok()).collect();
+        for call in calls.iter().filter(|call| gone.contains(&name(call.lease.request))) {
+            self.restore(call).await?;
+        }
+        Ok(())
+    }
+
+    async fn restore_all(&self, partition: Partition) -> Result<(), CountersError> {
+        for call in self.counters.calls.of(partition) {
+            self.restore(&call).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings back the lease of a running call, unless it is there or has ended meanwhile.
+    async fn restore(&self, call: &Call) -> Result<(), CountersError> {
+        let lease = &call.lease;
+        if self.counters.calls.call(lease.request).is_none() {
+            return Ok(());
+        }
+        let at = Partition::of(lease.user);
+        let keys = [
+            at.lease(lease.request),
+            at.tombstone(lease.request),
+            at.user(lease.user),
+            at.key(lease.user, &lease.key),
+            at.deadlines(),
+            at.accounts(lease.day),
+        ];
+        let arguments = [
+            name(lease.request),
+            String::new(),
+            milliseconds(self.counters.settings.lease),
+            call.debits.clone(),
+            wire::exact(lease.reserved).to_string(),
+            written(&abandoned(lease)),
+        ];
+        let link = &self.counters.link;
+        let reply = link.run(RedisOp::Renew, &link.scripts.restore, &keys, &arguments).await?;
+        if wire::word(&reply)? == "restored" {
+            tracing::warn!(request = %lease.request, "brought back a lease that redis had lost");
+        }
+        Ok(())
+    }
+
+    /// Ends leases whose gateway has not renewed them.
+    async fn reap(&self) -> Result<(), CountersError> {
+        let link = &self.counters.link;
+        let time: (i64, i64) = link.ask(&redis::cmd("TIME")).await?;
+        let now = time.0 * 1000 + time.1 / 1000;
+        for partition in Partition::all() {
+            let mut overdue = redis::cmd("ZRANGEBYSCORE");
+            overdue
+                .arg(partition.deadlines())
+                .arg("-inf")
+                .arg(now)
+                .arg("LIMIT")
+                .arg(0)
+                .arg(AT_ONCE);
+            let requests: Vec<String> = link.ask(&overdue).await?;
+            for request in requests {
+                self.reap_one(partition, &request, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn reap_one(
+        &self,
+        partition: Partition,
+        request: &str,
+        now: i64,
+    ) -> Result<(), CountersError> {
+        let Ok(request) = request.parse().map(RequestId) else { return Ok(()) };
+        let link = &self.counters.link;
+        let mut ask = redis::cmd("HMGET");
+        ask.arg(partition.lease(request)).arg("reserved").arg("charge");
+        let (reserved, charge): (Option<u64>, Option<String>) = link.ask(&ask).await?;
+        let charge = charge.and_then(|text| serde_json::from_str::<Charge>(&text).ok());
+        let (Some(reserved), Some(charge)) = (reserved, charge) else {
+            let mut forget = redis::cmd("ZREM");
+            forget.arg(partition.deadlines()).arg(name(request));
+            return Ok(link.ask(&forget).await?);
+        };
+        let tokens = TokenCount { completion: reserved, ..TokenCount::default() };
+        let charge = Charge { tokens, ..charge };
+        let (keys, arguments) = RedisCounters::settlement(&charge, Some(now));
+        let reply = link.run(RedisOp::Settle, &link.scripts.settle, &keys, &arguments).await?;
+        if wire::settle_reply(&reply)?.end == SettleEnd::Settled {
+            tracing::warn!(%request, reserved, "charged a call whose gateway is gone");
+        }
+        Ok(())
+    }
+
+    /// Sends what dead processes left on disk.
+    fn search(&mut self) {
+        if self.seen.searched.is_some_and(|at| at.elapsed() < SEARCH) {
+            return;
+        }
+        self.seen.searched = Some(clock::instant());
+        let counters = Arc::clone(&self.counters);
+        let Some(spool) = counters.spool.get().cloned() else { return };
+        self.tasks.spawn(async move {
+            let left = tokio::task::spawn_blocking(move || spool.left()).await;
+            let left = match left {
+                Ok(Ok(left)) => left,
+                Ok(Err(error)) => {
+                    return tracing::error!(%error, "cannot look for charges on disk");
+                }
+                Err(_) => return,
+            };
+            for left in left {
+                for charge in &left.charges {
+                    counters.send_settle(charge).await;
+                }
+                tracing::warn!(
+                    charges = left.charges.len(),
+                    "sent what a dead process left on disk"
+                );
+                left.done();
+            }
+        });
+    }
+}
+
+impl Look {
+    /// Whether every partition can admit calls.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.parts.is_empty() && self.parts.iter().all(|part| part.is_begun)
+    }
+
+    /// Charges that wait for the ledger.
+    #[must_use]
+    pub fn backlog(&self) -> u64 {
+        self.parts.iter().map(|part| part.settled.saturating_sub(part.written)).sum()
+    }
+}
+
+fn name(request: RequestId) -> String {
+    request.0.simple().to_string()
+}

@@ -1,0 +1,235 @@
+//! Charges from Redis into the ledger.
+//!
+//! A charge leaves Redis only when the ledger has it, and the ledger takes each once, so a batch may
+//! be written again by whoever comes next. One gateway writes a partition at a time, which is for
+//! large batches only: two would do no harm.
+
+use super::RedisCounters;
+use super::keeper::Look;
+use super::keys::Partition;
+use super::link::Unanswered;
+use super::rebuild::Rebuild;
+use super::wire;
+use crate::account::charge::Charge;
+use crate::clock;
+use crate::quota::counters::CountersError;
+use crate::store::{Entry, Store, StoreError};
+use crate::telemetry::labels::RedisOp;
+use crate::telemetry::metrics::Metrics;
+use redis::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Charges read from one partition at once.
+const SOME: usize = 250;
+/// Charges written at once: beyond it a commit gets longer and no cheaper for each.
+const BATCH: usize = 1000;
+/// A gateway that has not written for this long is followed by another.
+const OWNED: Duration = Duration::from_secs(10);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
+/// How long the last charges may take when the gateway ends; others write what is left.
+const LAST_ORDERS: Duration = Duration::from_secs(5);
+
+/// The worker. [`Scribe::run`] ends when it is told to stop.
+pub struct Scribe {
+    desk: Desk,
+    looks: watch::Receiver<Look>,
+    rebuild: Rebuild,
+}
+
+/// What a scribe writes from and to.
+pub(super) struct Desk {
+    pub(super) counters: Arc<RedisCounters>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Tells gateways apart.
+    gateway: String,
+}
+
+/// A charge in an outbox.
+struct Waiting {
+    partition: Partition,
+    id: String,
+    number: u64,
+    text: String,
+}
+
+/// Work was not done, and is to be tried again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Later {
+    #[error("redis does not answer")]
+    Redis,
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+impl From<CountersError> for Later {
+    fn from(_: CountersError) -> Self {
+        Self::Redis
+    }
+}
+
+impl From<Unanswered> for Later {
+    fn from(_: Unanswered) -> Self {
+        Self::Redis
+    }
+}
+
+impl Scribe {
+    /// A scribe that writes what `looks` finds to be waiting.
+    #[must_use]
+    pub fn new(
+        counters: Arc<RedisCounters>,
+        store: Arc<dyn Store>,
+        metrics: Arc<Metrics>,
+        looks: watch::Receiver<Look>,
+    ) -> Self {
+        let gateway = clock::unique().simple().to_string();
+        let desk = Desk { counters, store, metrics, gateway };
+        Self { desk, looks, rebuild: Rebuild::default() }
+    }
+
+    /// Runs until `stop` is cancelled, and then until nothing waits, within a few seconds.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut pause = FIRST_PAUSE;
+        while stop.run_until_cancelled(self.looks.changed()).await.is_some_and(|ok| ok.is_ok()) {
+            match self.round().await {
+                Ok(()) => pause = FIRST_PAUSE,
+                Err(later) => {
+                    if pause == FIRST_PAUSE || pause == LAST_PAUSE {
+                        tracing::warn!(%later, "charges wait, trying again until they are written");
+                    }
+                    stop.run_until_cancelled(tokio::time::sleep(jittered(pause))).await;
+                    pause = (pause * 2).min(LAST_PAUSE);
+                }
+            }
+        }
+        let rest = async {
+            let all: Vec<Partition> = Partition::all().collect();
+            while self.desk.write_some(&all).await.is_ok_and(|written| written > 0) {}
+        };
+        if tokio::time::timeout(LAST_ORDERS, rest).await.is_err() {
+            tracing::warn!("charges are left in redis for another gateway to write");
+        }
+    }
+
+    async fn round(&mut self) -> Result<(), Later> {
+        let look = self.looks.borrow_and_update().clone();
+        let missing: Vec<Partition> =
+            look.parts.iter().filter(|part| !part.is_begun).map(|part| part.partition).collect();
+        self.rebuild.round(&self.desk, &missing).await?;
+        let busy: Vec<Partition> = look
+            .parts
+            .iter()
+            .filter(|part| part.settled > part.written)
+            .map(|part| part.partition)
+            .collect();
+        if !busy.is_empty() {
+            while self.desk.write_some(&busy).await? >= SOME {}
+            self.rebuild.note_written(&busy);
+        }
+        self.rebuild.compare(&self.desk, &look).await
+    }
+}
+
+/// Gateways that were stopped by one thing must not come back all at once.
+fn jittered(pause: Duration) -> Duration {
+    let [.., random] = clock::unique().into_bytes();
+    pause.mul_f64(0.5 + f64::from(random) / 512.0)
+}
+
+impl Desk {
+    /// Writes what waits in those of `partitions` that are ours. Returns how many charges it were.
+    pub(super) async fn write_some(&self, partitions: &[Partition]) -> Result<usize, Later> {
+        let mut waiting = Vec::new();
+        for partition in partitions {
+            if waiting.len() < BATCH && self.is_ours(&partition.writer(), OWNED).await? {
+                waiting.extend(self.read(*partition).await?);
+            }
+        }
+        if waiting.is_empty() {
+            return Ok(0);
+        }
+        let began = clock::instant();
+        let mut charges = Vec::with_capacity(waiting.len());
+        for one in &waiting {
+            match serde_json::from_str::<Charge>(&one.text) {
+                Ok(charge) => charges.push((charge, &*one.text)),
+                Err(e) => self.bury(&one.text, &e.to_string()).await?,
+            }
+        }
+        self.write(&charges).await?;
+        self.metrics.usage_flush_seconds.record(clock::instant().duration_since(began));
+        self.metrics.usage_persisted.increment(charges.len() as u64);
+        self.take_out(&waiting).await?;
+        Ok(waiting.len())
+    }
+
+    /// Whether a lock is ours for a while from now.
+    pub(super) async fn is_ours(&self, name: &str, time: Duration) -> Result<bool, Later> {
+        let link = &self.counters.link;
+        let arguments = [self.gateway.clone(), time.as_millis().to_string()];
+        let own = &link.scripts.own;
+        let reply = link.run(RedisOp::Flush, own, &[name.to_owned()], &arguments).await?;
+        Ok(wire::word(&reply)? == "owned")
+    }
+
+    async fn read(&self, partition: Partition) -> Result<Vec<Waiting>, Later> {
+        let mut ask = redis::cmd("XRANGE");
+        ask.arg(partition.outbox()).arg("-").arg("+").arg("COUNT").arg(SOME);
+        let entries: Vec<(String, HashMap<String, String>)> = self.counters.link.ask(&ask).await?;
+        let waiting = |(id, mut fields): (String, HashMap<String, String>)| {
+            let number = fields.get("n").and_then(|n| n.parse().ok()).unwrap_or(0);
+            let text = fields.remove("charge").unwrap_or_default();
+            Waiting { partition, id, number, text }
+        };
+        Ok(entries.into_iter().map(waiting).collect())
+    }
+
+    /// Writes charges; those that the ledger will never take are buried, so that they hold up none.
+    pub(super) async fn write(&self, charges: &[(Charge, &str)]) -> Result<(), Later> {
+        let mut heap = vec![charges];
+        while let Some(some) = heap.pop() {
+            let entries: Vec<Entry> =
+                some.iter().map(|(charge, _)| Entry::Settle(charge.clone())).collect();
+            match self.store.journal(&entries).await {
+                Ok(_) => {}
+                Err(StoreError::Corrupt(_)) if some.len() > 1 => {
+                    let (first, second) = some.split_at(some.len() / 2);
+                    heap.extend([second, first]);
+                }
+                Err(StoreError::Corrupt(why)) => {
+                    for (_, text) in some {
+                        self.bury(text, &why).await?;
+                    }
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
+    async fn bury(&self, text: &str, why: &str) -> Result<(), Later> {
+        tracing::error!(why, entry = text, "a charge can never be written; kept among the dead");
+        self.metrics.usage_dead.increment(1);
+        Ok(self.store.bury(text, why, clock::now()).await?)
+    }
+
+    async fn take_out(&self, waiting: &[Waiting]) -> Result<(), Later> {
+        let link = &self.counters.link;
+        for some in waiting.chunk_by(|a, b| a.partition == b.partition) {
+            let Some(first) = some.first() else { continue };
+            let highest = some.iter().map(|one| one.number).max().unwrap_or(0);
+            let ids = some.iter().map(|one| one.id.clone());
+            let arguments: Vec<String> = [highest.to_string()].into_iter().chain(ids).collect();
+            let keys = [first.partition.outbox(), first.partition.written()];
+            let _: Vec<Value> =
+                link.run(RedisOp::Flush, &link.scripts.written, &keys, &arguments).await?;
+        }
+        Ok(())
+    }
+}

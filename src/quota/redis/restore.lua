@@ -1,0 +1,33 @@
+-- Brings back the lease of a running call that Redis has lost. No limit is asked: the call was
+-- admitted, and what it holds is held.
+--
+-- KEYS 1 lease, 2 tombstone, 3 the user's account, 4 the key's account, 5 lease deadlines,
+--      6 accounts of the day
+-- ARGV 1 request, 2 now in ms or empty, 3 lease in ms, 4 debits, 5 tokens held, 6 the charge should
+--      the gateway die
+-- Answers restored | there | ended.
+-- A script, because all debits must come back together; sent again it changes nothing.
+if redis.call('EXISTS', KEYS[1]) == 1 then
+    return { 'there' }
+elseif redis.call('EXISTS', KEYS[2]) == 1 then
+    return { 'ended' }
+end
+local user, key = load(KEYS[3]), load(KEYS[4])
+for _, debit in ipairs(read_debits(ARGV[4], user, key)) do
+    local account = debit.account
+    if debit.what == 'request' then
+        add(account, debit.day, ':q', 1)
+        set(account, debit.day .. ':o', get(account, debit.day .. ':o') + 1)
+    elseif debit.what == 'tokens' then
+        add(account, debit.day, ':r', whole(ARGV[5]))
+    elseif debit.what == 'stream' then
+        set(account, 's', get(account, 's') + 1)
+    end
+end
+save(user)
+save(key)
+redis.call('HSET', KEYS[1], 'reserved', ARGV[5], 'debits', ARGV[4], 'charge', ARGV[6])
+redis.call('ZADD', KEYS[5], clock(ARGV[2]) + ARGV[3], ARGV[1])
+redis.call('SADD', KEYS[6], KEYS[3], KEYS[4])
+redis.call('PEXPIRE', KEYS[6], ACCOUNT_MS)
+return { 'restored' }

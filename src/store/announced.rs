@@ -1,0 +1,108 @@
+//! Any store, with every change to users, keys and plans announced to those who keep copies.
+
+use super::{AddUserError, Changes, Drift, Entry, NewKey, NewUser, Store, StoreError};
+use super::{Used, UserChange, Written};
+use crate::account::caller::Caller;
+use crate::account::charge::Charge;
+use crate::account::day::Day;
+use crate::account::id::{KeyId, PlanId, RequestId, UserId};
+use crate::account::key::Key;
+use crate::account::plan::Plan;
+use crate::account::user::User;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use std::sync::Arc;
+
+/// Who is told.
+#[async_trait]
+pub trait Announcer: Send + Sync + 'static {
+    /// Returns once everybody will act on the change: of one user, or of any.
+    async fn announce(&self, user: Option<UserId>) -> Result<(), StoreError>;
+}
+
+/// A store whose changes are announced before they are answered.
+pub struct Announced {
+    inner: Arc<dyn Store>,
+    announcer: Arc<dyn Announcer>,
+}
+
+impl Announced {
+    #[must_use]
+    pub fn new(inner: Arc<dyn Store>, announcer: Arc<dyn Announcer>) -> Self {
+        Self { inner, announcer }
+    }
+}
+
+/// Verbs that change nothing of which there are copies.
+macro_rules! announced {
+    ($($verb:ident($($name:ident: $type:ty),*) -> $out:ty;)*) => {
+        #[async_trait]
+        impl Store for Announced {
+            $(async fn $verb(&self, $($name: $type),*) -> $out {
+                self.inner.$verb($($name),*).await
+            })*
+
+            async fn change_user(
+                &self,
+                id: UserId,
+                change: &UserChange,
+            ) -> Result<Option<User>, StoreError> {
+                let changed = self.inner.change_user(id, change).await?;
+                self.announcer.announce(Some(id)).await?;
+                Ok(changed)
+            }
+
+            async fn add_key(&self, user: UserId, key: &NewKey) -> Result<Key, StoreError> {
+                let added = self.inner.add_key(user, key).await?;
+                self.announcer.announce(Some(user)).await?;
+                Ok(added)
+            }
+
+            async fn revoke_key(
+                &self,
+                key: &KeyId,
+                now: Timestamp,
+            ) -> Result<Option<Key>, StoreError> {
+                let owner = self.inner.caller(key).await?.map(|caller| caller.user);
+                let revoked = self.inner.revoke_key(key, now).await?;
+                self.announcer.announce(owner).await?;
+                Ok(revoked)
+            }
+
+            async fn put_plans(&self, plans: &[Plan]) -> Result<(), StoreError> {
+                self.inner.put_plans(plans).await?;
+                self.announcer.announce(None).await
+            }
+
+            async fn close(&self) {
+                self.inner.close().await;
+            }
+        }
+    };
+}
+
+announced! {
+    claim() -> Result<(), StoreError>;
+    prepare_days(from: Day) -> Result<(), StoreError>;
+    journal(batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
+    abandon_leases(now: Timestamp) -> Result<Vec<Charge>, StoreError>;
+    used_since(from: Day) -> Result<Vec<Used>, StoreError>;
+    caller(key: &KeyId) -> Result<Option<Caller>, StoreError>;
+    user_version(user: UserId) -> Result<Option<u64>, StoreError>;
+    changes(since: u64) -> Result<Changes, StoreError>;
+    add_user(user: &NewUser) -> Result<User, AddUserError>;
+    user(id: UserId) -> Result<Option<User>, StoreError>;
+    user_by_email(email: &str) -> Result<Option<User>, StoreError>;
+    users(after: Option<UserId>, limit: u32) -> Result<Vec<User>, StoreError>;
+    keys(user: UserId) -> Result<Vec<Key>, StoreError>;
+    plans() -> Result<Vec<Plan>, StoreError>;
+    plan(id: &PlanId) -> Result<Option<Plan>, StoreError>;
+    rollup_drift(day: Day) -> Result<Vec<Drift>, StoreError>;
+    ledger_totals(day: Day) -> Result<Vec<Used>, StoreError>;
+    charge(request: RequestId) -> Result<Option<Charge>, StoreError>;
+    charges(day: Day) -> Result<Vec<Charge>, StoreError>;
+    bury(entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError>;
+    buried() -> Result<u64, StoreError>;
+    open_leases() -> Result<u64, StoreError>;
+    ping() -> Result<(), StoreError>;
+}
