@@ -41,7 +41,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Compares counters, ledger and rollups of a day; exit code 1 when they differ.
+    /// Compares counters, ledger and rollups of a day; exit code 1 when they differ, or when there
+    /// are entries that never reached the ledger.
     #[command(after_help = "Example: knockx usage verify --day 2026-11-22 --json")]
     Verify {
         /// As YYYY-MM-DD; today (UTC) when not given.
@@ -55,6 +56,8 @@ enum Action {
 struct Findings {
     day: Day,
     rollups: Vec<Drift>,
+    /// Entries of any day that never reached the ledger: charges may be missing from it.
+    buried: u64,
     /// `None` when counters were not compared; `note` says why.
     counters: Option<Vec<Difference>>,
     note: Option<String>,
@@ -91,37 +94,15 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn verify(stored: &Stored, day: Day) -> anyhow::Result<Findings> {
     let rollups = stored.store.rollup_drift(day).await?;
-    let without = |note: &str| Findings {
-        day,
-        rollups: rollups.clone(),
-        counters: None,
-        note: Some(note.to_owned()),
-        unreadable: false,
-    };
-    let yesterday = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(1.days());
-    if day < Day(yesterday) {
-        return Ok(without("a gateway keeps the counters of the last days only"));
-    }
-    if let Some(shared) = &stored.counters {
-        return Ok(findings(stored, &Source::Redis(shared), day, rollups).await);
-    }
-    let addr = match stored.folder()? {
-        Some(folder) => match folder.running() {
-            Some(instance) => instance.admin_addr,
-            None => return Ok(without("no gateway is running on this store")),
+    let buried = stored.store.buried().await?;
+    let (counters, note, unreadable) = match source(stored, day).await? {
+        Ok(source) => match compare_counters(stored, &source, day).await {
+            Ok(counters) => (Some(counters), None, false),
+            Err(e) => (None, Some(format!("{e:#}")), true),
         },
-        // Nobody announces an address on a server: the configured one it is, if anybody is there.
-        None => match stored.config.admin_addr {
-            Some(addr) if TcpStream::connect(addr).await.is_err() => {
-                return Ok(without(&format!("no gateway answers on the admin address {addr}")));
-            }
-            addr => addr,
-        },
+        Err(why) => (None, Some(why), false),
     };
-    let Some(addr) = addr else {
-        return Ok(without("the running gateway has no admin port to ask"));
-    };
-    Ok(findings(stored, &Source::Gateway(addr), day, rollups).await)
+    Ok(Findings { day, rollups, buried, counters, note, unreadable })
 }
 
 /// Where counters are read.
@@ -131,12 +112,30 @@ enum Source<'a> {
     Redis(&'a RedisCounters),
 }
 
-async fn findings(stored: &Stored, source: &Source<'_>, day: Day, rollups: Vec<Drift>) -> Findings {
-    let (counters, note) = match compare_counters(stored, source, day).await {
-        Ok(counters) => (Some(counters), None),
-        Err(e) => (None, Some(format!("{e:#}"))),
+/// Where the counters of `day` are, or why there are none to compare.
+async fn source(stored: &Stored, day: Day) -> anyhow::Result<Result<Source<'_>, String>> {
+    let yesterday = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(1.days());
+    if day < Day(yesterday) {
+        return Ok(Err("a gateway keeps the counters of the last days only".to_owned()));
+    }
+    if let Some(shared) = &stored.counters {
+        return Ok(Ok(Source::Redis(shared)));
+    }
+    let addr = match stored.folder()? {
+        Some(folder) => match folder.running() {
+            Some(instance) => instance.admin_addr,
+            None => return Ok(Err("no gateway is running on this store".to_owned())),
+        },
+        // Nobody announces an address on a server: the configured one it is, if anybody is there.
+        None => match stored.config.admin_addr {
+            Some(addr) if TcpStream::connect(addr).await.is_err() => {
+                return Ok(Err(format!("no gateway answers on the admin address {addr}")));
+            }
+            addr => addr,
+        },
     };
-    Findings { day, rollups, unreadable: counters.is_none(), counters, note }
+    let no_port = || "the running gateway has no admin port to ask".to_owned();
+    Ok(addr.map(Source::Gateway).ok_or_else(no_port))
 }
 
 /// The differences that every reading finds.
@@ -232,6 +231,7 @@ impl Findings {
     fn agree(&self) -> bool {
         !self.unreadable
             && self.rollups.is_empty()
+            && self.buried == 0
             && self.counters.as_ref().is_none_or(Vec::is_empty)
     }
 
@@ -242,6 +242,13 @@ impl Findings {
         for Difference { user, key, counter, ledger } in self.counters.iter().flatten() {
             let key = key.as_ref().map_or(String::new(), |key| format!(" key {key}"));
             println!("user {user}{key}: ledger {} and counter {}", sums(*ledger), sums(*counter));
+        }
+        if self.buried > 0 {
+            let entries = if self.buried == 1 { "entry" } else { "entries" };
+            let buried = self.buried;
+            println!(
+                "{buried} {entries} could not be written to the ledger: see the table usage_dead"
+            );
         }
         if let Some(why) = &self.note {
             println!("counters were not compared: {why}");

@@ -39,6 +39,9 @@ pub trait Store: Send + Sync + 'static {
     async fn journal(&self, batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
     /// Charges every lease that a dead process left open, as `abandoned`, with all it reserved.
     async fn abandon_leases(&self, now: Timestamp) -> Result<Vec<Charge>, StoreError>;
+    /// Keeps what could not be read or written for good, and why, for a person to look at. Burying
+    /// the same entry again changes nothing.
+    async fn bury(&self, entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError>;
     /// What users and keys have used on `from` and later, from the rollups.
     async fn used_since(&self, from: Day) -> Result<Vec<Used>, StoreError>;
 
@@ -89,12 +92,8 @@ pub trait Store: Send + Sync + 'static {
     async fn charges(&self, day: Day) -> Result<Vec<Charge>, StoreError>;
     /// How many leases are open.
     async fn open_leases(&self) -> Result<u64, StoreError>;
-    async fn bury(&self, _entry: &str, _why: &str, _now: Timestamp) -> Result<(), StoreError> {
-        Ok(())
-    }
-    async fn buried(&self) -> Result<u64, StoreError> {
-        Ok(0)
-    }
+    /// How many entries are buried.
+    async fn buried(&self) -> Result<u64, StoreError>;
     /// Answers when the store does.
     async fn ping(&self) -> Result<(), StoreError>;
     /// Ends all connections in good order; nothing may be asked afterwards.
@@ -137,7 +136,8 @@ pub enum Entry {
     Open(Lease),
     /// A running call holds `reserved` tokens in all from now on.
     Extend { request: RequestId, reserved: u64 },
-    /// A call ended: its ledger row, its rollups, and its lease gone. Repeats change nothing.
+    /// A call ended: its ledger row, its rollups, and its lease gone. Repeats change nothing, but
+    /// the real charge replaces one that is `abandoned`, whatever their order.
     Settle(Charge),
 }
 

@@ -77,7 +77,11 @@ impl Model {
                 }
                 Entry::Settle(charge) => {
                     self.open.remove(&call);
-                    self.charged.entry(call).or_insert_with(|| charge.clone());
+                    // An estimate makes room for what comes late and is true.
+                    let known = self.charged.get(&call);
+                    if known.is_none_or(|known| known.status == Status::Abandoned) {
+                        self.charged.insert(call, charge.clone());
+                    }
                 }
             }
             entries.push(entry);

@@ -2,6 +2,7 @@
 //!
 //! Every process is a child of its test and ends with it.
 
+mod cluster;
 mod commands;
 mod demo;
 mod postgres;

@@ -66,16 +66,26 @@ impl Call {
 
     /// Sends, and returns with the head.
     pub async fn open(self) -> Open {
-        let stream = TcpStream::connect(self.addr).await.expect("the gateway listens");
-        stream.set_nodelay(true).unwrap();
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        self.try_open().await.expect("a reply")
+    }
+
+    /// Sends to a gateway that may not be there; `None` when nothing comes back.
+    async fn try_open(self) -> Option<Open> {
+        let stream = TcpStream::connect(self.addr).await.ok()?;
+        stream.set_nodelay(true).ok()?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
         let connection = tokio::spawn(async move {
             let _ = connection.await;
         });
         let request = self.request.body(Full::new(self.body)).unwrap();
-        let response = sender.send_request(request).await.expect("a reply");
+        let response = sender.send_request(request).await.ok()?;
         let (parts, body) = response.into_parts();
-        Open { status: parts.status.as_u16(), headers: parts.headers, body, connection }
+        Some(Open { status: parts.status.as_u16(), headers: parts.headers, body, connection })
+    }
+
+    /// The whole reply of a gateway that may not be there, or go away.
+    pub async fn try_send(self) -> Option<Reply> {
+        Some(self.try_open().await?.rest().await)
     }
 
     /// Sends, and returns with the whole reply.

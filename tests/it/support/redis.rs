@@ -1,6 +1,7 @@
 //! A real Redis on a free port, ended with the value.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -8,13 +9,30 @@ use std::time::{Duration, Instant};
 pub struct Redis {
     process: Child,
     port: u16,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Redis {
     /// One server that keeps nothing on disk.
     pub fn start() -> Self {
         Self::start_with(&[])
+    }
+
+    /// One server that has on disk what it has acknowledged.
+    pub fn start_durable() -> Self {
+        Self::start_with(&DURABLE)
+    }
+
+    /// Ends a durable server as a crash does.
+    pub fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Starts a durable server again, with what it had.
+    pub fn restart(&mut self) {
+        self.process = spawn(self.port, self.folder.path(), &DURABLE);
+        self.wait_until("an answer", |redis| redis.try_command(&["ping"]).is_some());
     }
 
     /// A cluster of one node that serves every slot: it refuses what a larger one would refuse.
@@ -34,14 +52,8 @@ impl Redis {
     fn start_with(more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
-        let process = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
-            .args(["--dir", folder.path().to_str().unwrap()])
-            .args(more)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is needed: apt-get install redis-server");
-        let redis = Self { process, port, _folder: folder };
+        let process = spawn(port, folder.path(), more);
+        let redis = Self { process, port, folder };
         redis.wait_until("an answer", |redis| redis.try_command(&["ping"]).is_some());
         redis
     }
@@ -73,6 +85,18 @@ impl Drop for Redis {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
+
+fn spawn(port: u16, folder: &Path, more: &[&str]) -> Child {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+        .args(["--dir", folder.to_str().unwrap()])
+        .args(more)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server is needed: apt-get install redis-server")
 }
 
 fn free_port() -> u16 {

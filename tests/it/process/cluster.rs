@@ -1,0 +1,360 @@
+//! Several gateways on one Redis and one Postgres.
+
+use super::{Host, LOOK, Process, Serving, stdout};
+use crate::support::client::Call;
+use crate::support::redis::Redis;
+use crate::support::{SOON, body, postgres, soon, today};
+use knockx::account::charge::{Charge, Status};
+use knockx::store;
+use serde_json::Value;
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const STREAM: &str = r#","stream":true"#;
+/// Of the plan `tiny`.
+const TINY: u64 = 3_000;
+/// Seconds without renewal after which a call is abandoned.
+const LEASE: u64 = 2;
+
+/// Gateways and what they share.
+struct Cluster {
+    host: Host,
+    redis: Redis,
+    database: String,
+}
+
+/// A user with a key.
+#[derive(Clone)]
+struct User {
+    id: String,
+    key: String,
+    key_id: String,
+}
+
+impl Cluster {
+    async fn new() -> Self {
+        let database = postgres::fresh().await.url;
+        let cluster = Self { host: Host::new(), redis: Redis::start_durable(), database };
+        let config = cluster.host.config();
+        let mut text = std::fs::read_to_string(&config).unwrap();
+        text += &format!(
+            "[[plans]]\nid = \"tiny\"\nname = \"Tiny\"\nprice_cents = 0\nmax_tokens_per_day = {TINY}\n\
+             max_requests_per_day = 100000\nrate_limit_requests = 100000\nconcurrent_streams = 1000\n"
+        );
+        std::fs::write(config, text).unwrap();
+        cluster
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.host.command(words);
+        let spool = self.host.folder.path().join("spool");
+        command.env("DATABASE_URL", &self.database).env("REDIS_URL", self.redis.url());
+        command.env("SECRET_KEY", SECRET).env("KNOCKX__REDIS__SPOOL", spool);
+        command.env("KNOCKX__REDIS__LEASE", LEASE.to_string());
+        command.env("RUST_LOG", "warn,knockx=info");
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> String {
+        let output = self.command(words).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        stdout(&output)
+    }
+
+    async fn serve(&self) -> Serving {
+        let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Free now; should another take them meanwhile, `serve` says so and the test fails by that.
+        let (addr, admin): (SocketAddr, SocketAddr) = (port(), port());
+        let log = || File::options().create(true).append(true).open(self.host.log_file()).unwrap();
+        let mut command = self.command(&["serve"]);
+        command.env("PORT", addr.port().to_string()).env("ADMIN_PORT", admin.port().to_string());
+        let mut process = Process::spawn(command.stdout(log()).stderr(log()));
+        let ready = async {
+            while tokio::net::TcpStream::connect(addr).await.is_err()
+                || Call::get(addr, "/health/ready").send().await.status != 200
+            {
+                assert!(process.0.try_wait().unwrap().is_none(), "{}", self.host.log());
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::time::timeout(SOON, ready).await.expect("the gateway starts");
+        Serving { process, addr, admin }
+    }
+
+    fn user(&self, name: &str, plan: &str) -> User {
+        let email = format!("{name}@example.com");
+        let told = self.run(&["user", "add", &email, "--plan", plan, "--json"]);
+        let told: Value = serde_json::from_str(&told).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        User {
+            id: text(&told["user"]["id"]),
+            key: text(&told["api_key"]),
+            key_id: text(&told["key"]["id"]),
+        }
+    }
+
+    /// Today's ledger.
+    async fn ledger(&self) -> Vec<Charge> {
+        let store = store::open(&postgres::database(&self.database)).await.unwrap();
+        let charges = store.charges(today()).await.unwrap();
+        store.close().await;
+        charges
+    }
+
+    /// Waits until as many rows as calls were answered are in the ledger.
+    async fn rows(&self, at_least: usize) -> Vec<Charge> {
+        soon("the rows arrive", || async { self.ledger().await.len() >= at_least }).await;
+        self.ledger().await
+    }
+
+    fn books_agree(&self) {
+        let told = self.run(&["usage", "verify"]);
+        assert!(told.contains("counters, ledger and rollups agree"), "{told}");
+    }
+}
+
+impl Serving {
+    fn ask(&self, user: &User, text: &str, members: &str) -> Call {
+        Call::post(self.addr, "/v1/chat/completions").key(&user.key).body(body(text, members))
+    }
+
+    async fn usage(&self, user: &User) -> Value {
+        Call::get(self.addr, "/api/v1/chat/usage").key(&user.key).send().await.json()
+    }
+
+    async fn metric(&self, name: &str) -> f64 {
+        let metrics = Call::get(self.admin, "/metrics").send().await;
+        let line = metrics.text().lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_gateways_never_give_more_than_there_is_though_one_is_killed() {
+    let cluster = Arc::new(Cluster::new().await);
+    let gateways = [cluster.serve().await, cluster.serve().await, cluster.serve().await];
+    let addrs: Vec<SocketAddr> = gateways.iter().map(|gateway| gateway.addr).collect();
+    let users: Vec<User> = (0..5).map(|n| cluster.user(&format!("u{n}"), "tiny")).collect();
+    let [mut doomed, second, third] = gateways;
+
+    let done = Arc::new(AtomicBool::new(false));
+    let watch = tokio::spawn(never_over(second.addr, users.clone(), Arc::clone(&done)));
+    let callers: Vec<_> = (0..500_usize)
+        .map(|number| {
+            let (addr, user) = (addrs[number % 3], users[number % 5].clone());
+            tokio::spawn(async move {
+                let text = body(&format!("call {number}"), STREAM);
+                let call = Call::post(addr, "/v1/chat/completions").key(&user.key).body(text);
+                // The one that is killed answers nobody any more.
+                let _ = call.header("x-sim-token-ms", "5").try_send().await;
+            })
+        })
+        .collect();
+    soon("streams are under way", || async { second.metric("knockx_streams_open").await > 10.0 })
+        .await;
+    doomed.process.0.kill().unwrap();
+    let killed = Instant::now();
+    soon("its calls are charged", || async {
+        cluster.ledger().await.iter().any(|charge| charge.status == Status::Abandoned)
+    })
+    .await;
+    assert!(killed.elapsed() < Duration::from_secs(2 * LEASE + 3), "{:?}", killed.elapsed());
+    futures_util::future::join_all(callers).await;
+    for user in &users {
+        soon("nothing is held any more", || async {
+            second.usage(user).await["tokens"]["reserved"] == 0
+        })
+        .await;
+    }
+    done.store(true, Ordering::Release);
+    assert!(watch.await.unwrap() > 10, "it was looked at now and then");
+    for gateway in [&second, &third] {
+        assert_eq!(gateway.metric("knockx_quota_overshoot_tokens_total").await, 0.0);
+    }
+    cluster.books_agree();
+    let ledger = cluster.ledger().await;
+    for user in &users {
+        let mine = ledger.iter().filter(|charge| charge.user.to_string() == user.id);
+        let sum: u64 = mine.map(|charge| charge.tokens.total()).sum();
+        assert!(sum <= TINY && sum > TINY / 2, "{sum}");
+    }
+    second.ends_well().await;
+    third.ends_well().await;
+}
+
+/// Looks at all users until `done`; returns how often.
+async fn never_over(addr: SocketAddr, users: Vec<User>, done: Arc<AtomicBool>) -> usize {
+    let mut looks = 0;
+    while !done.load(Ordering::Acquire) {
+        for user in &users {
+            let told = Call::get(addr, "/api/v1/chat/usage").key(&user.key).send().await.json();
+            let tokens = &told["tokens"];
+            let taken = tokens["used"].as_u64().unwrap() + tokens["reserved"].as_u64().unwrap();
+            assert!(taken <= TINY, "{told}");
+        }
+        looks += 1;
+        tokio::time::sleep(LOOK).await;
+    }
+    looks
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_emptied_redis_gives_nobody_a_fresh_quota() {
+    let cluster = Cluster::new().await;
+    let (one, two) = (cluster.serve().await, cluster.serve().await);
+    let (poor, rich) = (cluster.user("poor", "tiny"), cluster.user("rich", "wide"));
+    let mut spent = 0;
+    while one.ask(&poor, "spend", "").send().await.status == 200 {
+        spent += 1;
+    }
+    assert!(spent > 3);
+    // One stream runs through all of it.
+    let mut open = two.ask(&rich, "talk", STREAM).header("x-sim-token-ms", "20").open().await;
+    open.next().await.unwrap();
+    let before = one.usage(&rich).await["tokens"]["reserved"].clone();
+    assert_ne!(before, 0);
+
+    cluster.redis.command(&["flushall"]);
+    let emptied = Instant::now();
+    let poor_again = loop {
+        let reply = one.ask(&poor, "again", "").send().await;
+        if reply.status != 503 {
+            break reply;
+        }
+        assert_eq!(reply.code(), "quota_store_unavailable");
+        tokio::time::sleep(LOOK).await;
+    };
+    assert!(emptied.elapsed() < Duration::from_secs(10), "{:?}", emptied.elapsed());
+    assert_eq!(poor_again.code(), "insufficient_quota", "{}", poor_again.text());
+    assert_eq!(two.ask(&rich, "hi", "").send().await.status, 200);
+    let rest = open.rest().await;
+    assert!(rest.is_done(), "{}", rest.text());
+    cluster.rows(spent + 2).await;
+    assert_eq!(two.usage(&rich).await["tokens"]["reserved"], 0);
+    cluster.books_agree();
+    one.ends_well().await;
+    two.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_holds_at_every_gateway_at_once() {
+    let cluster = Cluster::new().await;
+    let (one, two) = (cluster.serve().await, cluster.serve().await);
+    let user = cluster.user("ada", "wide");
+    assert_eq!(one.ask(&user, "hi", "").send().await.status, 200);
+    let mut open = two.ask(&user, "talk", STREAM).header("x-sim-token-ms", "50").open().await;
+    open.next().await.unwrap();
+    cluster.run(&["user", "set-plan", &user.id, "tiny"]);
+    assert_eq!(one.usage(&user).await["plan"], "tiny");
+    cluster.run(&["key", "revoke", &user.key_id]);
+    let revoked = Instant::now();
+    assert_eq!(one.ask(&user, "hi", "").send().await.status, 401);
+    assert_eq!(two.ask(&user, "hi", "").send().await.status, 401);
+    let rest = open.rest().await;
+    assert!(revoked.elapsed() < Duration::from_secs(1), "{:?}", revoked.elapsed());
+    assert!(rest.text().contains("access_revoked"), "{}", rest.text());
+    cluster.rows(2).await;
+    cluster.books_agree();
+    one.ends_well().await;
+    two.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_redis_is_away_running_calls_end_well_and_nothing_is_lost() {
+    let mut cluster = Cluster::new().await;
+    let one = cluster.serve().await;
+    let mut two = cluster.serve().await;
+    let user = cluster.user("ada", "wide");
+    let slow = |gateway: &Serving| {
+        let call = gateway.ask(&user, "talk", STREAM);
+        call.header("x-sim-token-ms", "20").header("x-sim-tokens", "20").open()
+    };
+    let (mut at_one, mut at_two) = (slow(&one).await, slow(&two).await);
+    at_one.next().await.unwrap();
+    at_two.next().await.unwrap();
+    cluster.redis.kill();
+    let asked = Instant::now();
+    let refused = one.ask(&user, "hi", "").send().await;
+    assert_eq!((refused.status, refused.code().as_str()), (503, "quota_store_unavailable"));
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    assert_ne!(refused.header("retry-after"), "");
+    assert!(at_one.rest().await.is_done());
+    assert!(at_two.rest().await.is_done());
+    // What this one has on disk, another sends.
+    soon("its charge is on disk", || async {
+        cluster.host.folder.path().join("spool").read_dir().is_ok_and(|files| files.count() == 2)
+    })
+    .await;
+    two.process.0.kill().unwrap();
+    two.process.0.wait().unwrap();
+    cluster.redis.restart();
+    soon("calls are admitted again", || async {
+        one.ask(&user, "hi", "").send().await.status == 200
+    })
+    .await;
+    let three = cluster.serve().await;
+    let rows = cluster.rows(3).await;
+    assert!(rows.iter().all(|charge| charge.status == Status::Complete), "{rows:?}");
+    cluster.books_agree();
+    one.ends_well().await;
+    three.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_slept_charges_what_was_true() {
+    let cluster = Cluster::new().await;
+    let (sleepy, other) = (cluster.serve().await, cluster.serve().await);
+    let user = cluster.user("ada", "wide");
+    let call = sleepy.ask(&user, "talk", STREAM).header("x-sim-token-ms", "5");
+    let mut open = call.open().await;
+    open.next().await.unwrap();
+    sleepy.process.signal("STOP");
+    soon("it is taken for dead", || async {
+        cluster.ledger().await.first().is_some_and(|charge| charge.status == Status::Abandoned)
+    })
+    .await;
+    assert_eq!(other.usage(&user).await["tokens"]["reserved"], 0);
+    sleepy.process.signal("CONT");
+    assert!(open.rest().await.is_done());
+    soon("the true charge is there", || async {
+        cluster.ledger().await.first().is_some_and(|charge| charge.status == Status::Complete)
+    })
+    .await;
+    assert_eq!(cluster.ledger().await.len(), 1);
+    cluster.books_agree();
+    sleepy.ends_well().await;
+    other.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_postgres_known_callers_are_served_and_their_rows_arrive_later() {
+    let mut server = postgres::Server::start().await;
+    let mut cluster = Cluster::new().await;
+    cluster.database = server.url("postgres");
+    let (one, two) = (cluster.serve().await, cluster.serve().await);
+    let (known, unknown) = (cluster.user("ada", "wide"), cluster.user("bob", "wide"));
+    for gateway in [&one, &two] {
+        assert_eq!(gateway.ask(&known, "hi", "").send().await.status, 200);
+    }
+    server.stop();
+    for number in 0..50 {
+        let gateway = if number % 2 == 0 { &one } else { &two };
+        assert_eq!(gateway.ask(&known, "hi", "").send().await.status, 200);
+    }
+    let refused = one.ask(&unknown, "hi", "").send().await;
+    assert_eq!((refused.status, refused.code().as_str()), (503, "key_store_unavailable"));
+    server.run().await;
+    cluster.rows(52).await;
+    soon("they are served again", || async {
+        one.ask(&unknown, "hi", "").send().await.status == 200
+    })
+    .await;
+    cluster.books_agree();
+    one.ends_well().await;
+    two.ends_well().await;
+}
