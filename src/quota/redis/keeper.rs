@@ -1,16 +1,10 @@
 //! What a gateway does for its calls in Redis while they run: it looks whether Redis is there and
-//! whole, puts off the deadlines of its leases, brings back what Redis lost, and ends the leases of
-//! gateways that died.
+//! whole, sees to its leases, sends again what Redis lost, and hears of changes.
 
-use super::calls::Call;
+use super::RedisCounters;
 use super::keys::{self, Partition};
-use super::wire::{self, SettleEnd};
-use super::{RedisCounters, abandoned, milliseconds, written};
-use crate::account::charge::{Charge, TokenCount};
-use crate::account::id::RequestId;
 use crate::clock;
 use crate::quota::counters::{Counters, CountersError};
-use crate::telemetry::labels::RedisOp;
 use crate::telemetry::metrics::Metrics;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,8 +18,6 @@ use tokio_util::task::TaskTracker;
 const LOOK: Duration = Duration::from_millis(250);
 /// Time between two searches for what dead processes left on disk.
 const SEARCH: Duration = Duration::from_secs(30);
-/// Leases renewed by one command.
-const AT_ONCE: usize = 500;
 
 /// One look at all partitions.
 #[derive(Debug, Clone, Default)]
@@ -119,12 +111,12 @@ impl Keeper {
         self.withdraw().await?;
         let lease = self.counters.settings.lease;
         if self.seen.renewed.elapsed() >= lease / 3 {
-            self.renew().await?;
+            self.counters.renew().await?;
             self.seen.renewed = clock::instant();
         }
         // While Redis was away nobody could renew: those that live need time to do so.
         if contact.elapsed() >= lease {
-            self.reap().await?;
+            self.counters.reap().await?;
         }
         self.search();
         Ok(())
@@ -174,7 +166,7 @@ impl Keeper {
             let partition = part.partition;
             if !part.is_begun {
                 // Before the counters are rebuilt, so that what is held is held from the start.
-                self.restore_all(partition).await?;
+                self.counters.restore_all(partition).await?;
             } else if part.settled < *last {
                 tracing::error!(
                     partition = partition.0,
@@ -184,7 +176,7 @@ impl Keeper {
                 );
                 self.metrics.redis_lost_writes.increment(1);
                 self.send_again(partition);
-                self.restore_all(partition).await?;
+                self.counters.restore_all(partition).await?;
             } else {
                 self.counters.calls.written(partition, part.written);
             }
@@ -207,119 +199,6 @@ impl Keeper {
     async fn withdraw(&self) -> Result<(), CountersError> {
         for lease in self.counters.calls.doubted() {
             self.counters.withdraw(&lease).await?;
-        }
-        Ok(())
-    }
-
-    /// Puts off the deadlines of this gateway's calls.
-    async fn renew(&self) -> Result<(), CountersError> {
-        for partition in Partition::all() {
-            let calls = self.counters.calls.of(partition);
-            for some in calls.chunks(AT_ONCE) {
-                self.renew_some(partition, some).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn renew_some(&self, partition: Partition, calls: &[Call]) -> Result<(), CountersError> {
-        let lease = milliseconds(self.counters.settings.lease);
-        let names = calls.iter().map(|call| name(call.lease.request));
-        let arguments: Vec<String> = [String::new(), lease].into_iter().chain(names).collect();
-        let link = &self.counters.link;
-        let keys = [partition.deadlines()];
-        let gone = link.run(RedisOp::Renew, &link.scripts.renew, &keys, &arguments).await?;
-        let gone: Vec<String> =
-            gone.into_iter().filter_map(|value| redis::from_redis_value(value).ok()).collect();
-        for call in calls.iter().filter(|call| gone.contains(&name(call.lease.request))) {
-            self.restore(call).await?;
-        }
-        Ok(())
-    }
-
-    async fn restore_all(&self, partition: Partition) -> Result<(), CountersError> {
-        for call in self.counters.calls.of(partition) {
-            self.restore(&call).await?;
-        }
-        Ok(())
-    }
-
-    /// Brings back the lease of a running call, unless it is there or has ended meanwhile.
-    async fn restore(&self, call: &Call) -> Result<(), CountersError> {
-        let lease = &call.lease;
-        if self.counters.calls.call(lease.request).is_none() {
-            return Ok(());
-        }
-        let at = Partition::of(lease.user);
-        let keys = [
-            at.lease(lease.request),
-            at.tombstone(lease.request),
-            at.user(lease.user),
-            at.key(lease.user, &lease.key),
-            at.deadlines(),
-            at.accounts(lease.day),
-        ];
-        let arguments = [
-            name(lease.request),
-            String::new(),
-            milliseconds(self.counters.settings.lease),
-            call.debits.clone(),
-            wire::exact(lease.reserved).to_string(),
-            written(&abandoned(lease)),
-        ];
-        let link = &self.counters.link;
-        let reply = link.run(RedisOp::Renew, &link.scripts.restore, &keys, &arguments).await?;
-        if wire::word(&reply)? == "restored" {
-            tracing::warn!(request = %lease.request, "brought back a lease that redis had lost");
-        }
-        Ok(())
-    }
-
-    /// Ends leases whose gateway has not renewed them.
-    async fn reap(&self) -> Result<(), CountersError> {
-        let link = &self.counters.link;
-        let time: (i64, i64) = link.ask(&redis::cmd("TIME")).await?;
-        let now = time.0 * 1000 + time.1 / 1000;
-        for partition in Partition::all() {
-            let mut overdue = redis::cmd("ZRANGEBYSCORE");
-            overdue
-                .arg(partition.deadlines())
-                .arg("-inf")
-                .arg(now)
-                .arg("LIMIT")
-                .arg(0)
-                .arg(AT_ONCE);
-            let requests: Vec<String> = link.ask(&overdue).await?;
-            for request in requests {
-                self.reap_one(partition, &request, now).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn reap_one(
-        &self,
-        partition: Partition,
-        request: &str,
-        now: i64,
-    ) -> Result<(), CountersError> {
-        let Ok(request) = request.parse().map(RequestId) else { return Ok(()) };
-        let link = &self.counters.link;
-        let mut ask = redis::cmd("HMGET");
-        ask.arg(partition.lease(request)).arg("reserved").arg("charge");
-        let (reserved, charge): (Option<u64>, Option<String>) = link.ask(&ask).await?;
-        let charge = charge.and_then(|text| serde_json::from_str::<Charge>(&text).ok());
-        let (Some(reserved), Some(charge)) = (reserved, charge) else {
-            let mut forget = redis::cmd("ZREM");
-            forget.arg(partition.deadlines()).arg(name(request));
-            return Ok(link.ask(&forget).await?);
-        };
-        let tokens = TokenCount { completion: reserved, ..TokenCount::default() };
-        let charge = Charge { tokens, ..charge };
-        let (keys, arguments) = RedisCounters::settlement(&charge, Some(now));
-        let reply = link.run(RedisOp::Settle, &link.scripts.settle, &keys, &arguments).await?;
-        if wire::settle_reply(&reply)?.end == SettleEnd::Settled {
-            tracing::warn!(%request, reserved, "charged a call whose gateway is gone");
         }
         Ok(())
     }
@@ -367,8 +246,4 @@ impl Look {
     pub fn backlog(&self) -> u64 {
         self.parts.iter().map(|part| part.settled.saturating_sub(part.written)).sum()
     }
-}
-
-fn name(request: RequestId) -> String {
-    request.0.simple().to_string()
 }

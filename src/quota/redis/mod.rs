@@ -9,6 +9,7 @@ mod announce;
 mod calls;
 mod keeper;
 mod keys;
+mod leases;
 mod link;
 mod outbox;
 mod rebuild;

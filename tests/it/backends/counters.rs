@@ -17,6 +17,7 @@ use knockx::quota::counters::{Claim, Counters, Extended, Taken};
 use knockx::quota::redis::{Clock, RedisCounters, Settings};
 use knockx::quota::rules::{self, Need, Scope};
 use knockx::redis_conn::{RedisConn, RedisUrls};
+use knockx::store::Used;
 use knockx::telemetry::metrics::Metrics;
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -63,6 +64,10 @@ enum Step {
     Withdraw {
         call: usize,
     },
+    /// Deadlines are put off: no number changes.
+    Renew,
+    /// All gateways are taken for dead; then they come back and say that the estimates were right.
+    Reap,
     Wait {
         ms: i64,
     },
@@ -108,6 +113,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (call.clone(), 0..250_u64, any::<bool>())
             .prop_map(|(call, used, counted)| Step::Settle { call, used, counted }),
         1 => call.prop_map(|call| Step::Withdraw { call }),
+        1 => Just(Step::Renew),
+        1 => Just(Step::Reap),
         6 => (0..1_500_i64).prop_map(|ms| Step::Wait { ms }),
         1 => (0..86_400_000_i64).prop_map(|ms| Step::Wait { ms }),
         1 => (0..2_000_i64).prop_map(|ms| Step::Back { ms }),
@@ -127,6 +134,8 @@ struct Pair<'a> {
     other: RedisCounters,
     callers: Vec<Vec<Caller>>,
     calls: HashMap<usize, Claim>,
+    /// Tokens that each call holds.
+    held: HashMap<RequestId, u64>,
     now: i64,
 }
 
@@ -137,8 +146,8 @@ impl<'a> Pair<'a> {
             (0..KEYS).map(|key| caller(id, user, key)).collect()
         });
         let callers = callers.collect();
-        let (book, calls) = (Book::default(), HashMap::new());
-        Self { book, counters, other, callers, calls, now: BEGINNING }
+        let (book, calls, held) = (Book::default(), HashMap::new(), HashMap::new());
+        Self { book, counters, other, callers, calls, held, now: BEGINNING }
     }
 
     fn time(&self) -> Timestamp {
@@ -165,6 +174,7 @@ impl<'a> Pair<'a> {
                 let expected = self.book.extend(request, want, least).0;
                 let got = self.counters.extend(request, want, least).await.unwrap();
                 assert_eq!(got, expected);
+                self.raise(request, expected);
             }
             Step::ExtendUnheard { call, want, least } => self.unheard(call, want, least).await,
             Step::Settle { call, used, counted } => self.settle(call, used, counted).await,
@@ -174,6 +184,8 @@ impl<'a> Pair<'a> {
                 self.counters.withdraw(&claim.lease).await.unwrap();
                 self.counters.withdraw(&claim.lease).await.unwrap();
             }
+            Step::Renew => self.counters.renew().await.unwrap(),
+            Step::Reap => self.reap().await,
             Step::Wait { ms } => self.now += ms,
             Step::Back { ms } => self.now -= ms,
             Step::ChangePlan { user, tokens, requests, window, streams } => {
@@ -195,6 +207,7 @@ impl<'a> Pair<'a> {
         match self.book.take(claim, now) {
             Ok(grant) => {
                 assert_eq!(got, Taken::Granted(grant));
+                self.held.insert(claim.lease.request, grant.tokens);
                 true
             }
             Err(refused) => {
@@ -214,6 +227,22 @@ impl<'a> Pair<'a> {
         if let Extended::Added(tokens) = expected {
             let heard = self.counters.extend(request, 9, 1).await.unwrap();
             assert_eq!(heard, Extended::Added(tokens), "what was added unheard, and no more");
+            self.raise(request, expected);
+        }
+    }
+
+    fn raise(&mut self, request: RequestId, extended: Extended) {
+        if let Extended::Added(tokens) = extended {
+            *self.held.get_mut(&request).unwrap() += tokens;
+        }
+    }
+
+    async fn reap(&mut self) {
+        self.counters.reap_at(FAR).await.unwrap();
+        for (_, claim) in std::mem::take(&mut self.calls) {
+            let charge = charge(&claim.lease, self.held[&claim.lease.request], true);
+            self.book.settle(&charge).unwrap();
+            self.counters.settle(charge).await;
         }
     }
 
@@ -315,6 +344,9 @@ fn charge(lease: &Lease, used: u64, counted: bool) -> Charge {
     }
 }
 
+/// Milliseconds since 1970, after every deadline.
+const FAR: i64 = 4_000_000_000_000;
+
 const SETTINGS: Settings =
     Settings { clock: Clock::Given, lease: Duration::from_secs(60), max_backlog: u64::MAX };
 
@@ -371,4 +403,84 @@ fn a_cluster_answers_as_the_model_does() {
     let urls = RedisUrls::new(vec![redis.url()]);
     let connection = runtime.block_on(RedisConn::open_cluster(&urls)).unwrap();
     play(&runtime, &connection, CASES);
+}
+
+/// Counters of an empty Redis, and a call that one user has open.
+struct One {
+    redis: Redis,
+    counters: RedisCounters,
+    caller: Caller,
+    claim: Claim,
+}
+
+impl One {
+    async fn new() -> Self {
+        let redis = Redis::start();
+        let connection = RedisConn::open(&RedisUrls::new(vec![redis.url()])).await.unwrap();
+        let counters = RedisCounters::new(connection, SETTINGS, metrics());
+        counters.begin(&[]).await.unwrap();
+        let caller = caller(UserId::new(), 0, 1);
+        let need = Need { prompt: 10, output: 90, least_output: 1, stream: false, sliced: false };
+        let claim = claim(&caller, need, Timestamp::now());
+        let taken = counters.take(claim.clone(), Timestamp::now()).await.unwrap();
+        assert!(matches!(taken, Taken::Granted(_)));
+        Self { redis, counters, caller, claim }
+    }
+
+    /// Tokens used and reserved, and requests.
+    async fn standing(&self) -> (u64, u64, u64) {
+        let (now, key) = (Timestamp::now(), Some(&self.caller.key));
+        let day = self.claim.lease.day;
+        let standing = self.counters.standing(self.caller.user, key, day, now).await.unwrap();
+        assert_eq!(standing.user, standing.key);
+        let tally = standing.user;
+        (tally.tokens_used, tally.tokens_reserved, tally.requests_used)
+    }
+
+    async fn settle(&self, used: u64, counted: bool) {
+        self.counters.settle(charge(&self.claim.lease, used, counted)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_charge_that_comes_late_takes_the_place_of_the_estimate() {
+    for (counted, requests) in [(true, 1), (false, 0)] {
+        let one = One::new().await;
+        assert_eq!(one.standing().await, (0, 100, 1));
+        one.counters.reap_at(0).await.unwrap();
+        assert_eq!(one.standing().await, (0, 100, 1), "its time has not come");
+        one.counters.reap_at(FAR).await.unwrap();
+        assert_eq!(one.standing().await, (100, 0, 1));
+        one.settle(30, counted).await;
+        assert_eq!(one.standing().await, (30, 0, requests));
+        one.settle(30, counted).await;
+        assert_eq!(one.standing().await, (30, 0, requests), "once");
+    }
+}
+
+#[tokio::test]
+async fn what_an_emptied_redis_has_forgotten_comes_back() {
+    let one = One::new().await;
+    one.redis.command(&["flushall"]);
+    let again = one.counters.take(one.claim.clone(), Timestamp::now()).await;
+    assert!(again.is_err(), "nobody is admitted to counters that are not whole");
+    let day = one.claim.lease.day;
+    let of = |key| Used { user: one.caller.user, key, day, tokens: 250, requests: 3 };
+    one.counters.begin(&[of(None), of(Some(one.caller.key.clone()))]).await.unwrap();
+    one.counters.renew().await.unwrap();
+    assert_eq!(one.standing().await, (250, 100, 4));
+    one.counters.renew().await.unwrap();
+    one.settle(30, true).await;
+    assert_eq!(one.standing().await, (280, 0, 4));
+}
+
+#[tokio::test]
+async fn a_call_whose_lease_is_lost_is_charged_all_the_same() {
+    let one = One::new().await;
+    one.redis.command(&["flushall"]);
+    one.counters.begin(&[]).await.unwrap();
+    one.settle(30, true).await;
+    assert_eq!(one.standing().await, (30, 0, 1));
+    one.settle(30, true).await;
+    assert_eq!(one.standing().await, (30, 0, 1), "once");
 }
