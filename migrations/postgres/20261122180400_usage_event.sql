@@ -1,7 +1,8 @@
--- The ledger: one row for each settled call, never changed. A request keeps its day of admission,
--- so the two are its identity, and repeating a write changes nothing. A partition a day: what is
--- old goes by dropping a table. The request comes first in the key, because a day is the same for
--- all of a partition and a request can then be found without knowing its day.
+-- The ledger: one row for each settled call. A row never changes, except that the real charge of a
+-- call once taken for dead replaces its estimate (status `abandoned`). A request keeps its day of
+-- admission, so the two are its identity, and repeating a write changes nothing. A partition a day:
+-- what is old goes by dropping a table. The request comes first in the key, because a day is the
+-- same for all of a partition and a request can then be found without knowing its day.
 create table usage_event (
     request uuid not null,
     user_id uuid not null,
@@ -48,6 +49,7 @@ begin
         continue when to_regclass(its_name) is not null;
         execute format('create table %I (like usage_event including all)', its_name);
         -- Rows of that day that came before their partition move into it, and nobody adds more.
+        -- Named directly, a partition does not fire its parent's triggers: the rollup has the rows.
         lock table usage_event_default in access exclusive mode;
         execute format(
             'with moved as (delete from usage_event_default where day = %L returning *)

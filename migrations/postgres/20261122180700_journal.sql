@@ -67,13 +67,16 @@ begin
     end if;
 
     if cardinality(charge_request) > 0 then
-        -- Ledger rows that are not there yet; a trigger adds them to the rollup.
-        insert into usage_event (
+        -- Ledger rows that are not there yet, and those that were only an estimate so far; triggers
+        -- keep the rollup. One statement, so that a charge waits for another writer's estimate of the
+        -- same request and then replaces it. In the order of requests, so that such writers do not
+        -- deadlock; of several charges for one request the first that is no estimate.
+        insert into usage_event as so_far (
             request, user_id, key_id, model, upstream, day, admitted_at,
             prompt, cached, completion, reasoning, cost_micro_dollars,
             status, source, counted, first_token_ms, total_ms
         )
-        select
+        select distinct on (entry.request, entry.day::date)
             entry.request, entry.user_id, entry.key_id, entry.model, entry.upstream,
             entry.day::date, entry.admitted_at,
             entry.prompt, entry.cached, entry.completion, entry.reasoning, entry.cost,
@@ -83,12 +86,29 @@ begin
             charge_day, charge_admitted_at,
             charge_prompt, charge_cached, charge_completion, charge_reasoning, charge_cost,
             charge_status, charge_source, charge_counted, charge_first_token_ms, charge_total_ms
-        ) as entry (
+        ) with ordinality as entry (
             request, user_id, key_id, model, upstream, day, admitted_at,
             prompt, cached, completion, reasoning, cost,
-            status, source, counted, first_token_ms, total_ms
+            status, source, counted, first_token_ms, total_ms, place
         )
-        on conflict (request, day) do nothing;
+        order by entry.request, entry.day::date, entry.status = 'abandoned', entry.place
+        on conflict (request, day) do update set
+            user_id = excluded.user_id,
+            key_id = excluded.key_id,
+            model = excluded.model,
+            upstream = excluded.upstream,
+            admitted_at = excluded.admitted_at,
+            prompt = excluded.prompt,
+            cached = excluded.cached,
+            completion = excluded.completion,
+            reasoning = excluded.reasoning,
+            cost_micro_dollars = excluded.cost_micro_dollars,
+            status = excluded.status,
+            source = excluded.source,
+            counted = excluded.counted,
+            first_token_ms = excluded.first_token_ms,
+            total_ms = excluded.total_ms
+        where so_far.status = 'abandoned' and excluded.status <> 'abandoned';
 
         delete from lease where lease.request = any (charge_request);
     end if;

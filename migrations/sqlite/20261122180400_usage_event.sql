@@ -1,6 +1,7 @@
--- The ledger: one row for each settled call, never changed. The request id is the key, so that
--- repeating a write changes nothing. Without rowid, since rows are small and arrive almost in the
--- order of their ids: one tree to append to instead of two.
+-- The ledger: one row for each settled call. A row never changes, except that the real charge of a
+-- call once taken for dead replaces its estimate (status `abandoned`). The request id is the key, so
+-- that repeating a write changes nothing. Without rowid, since rows are small and arrive almost in
+-- the order of their ids: one tree to append to instead of two.
 create table usage_event (
     request blob not null primary key check (length(request) = 16),
     user_id blob not null,

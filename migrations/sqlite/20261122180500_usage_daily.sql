@@ -34,3 +34,31 @@ begin
         reasoning = reasoning + excluded.reasoning,
         cost_micro_dollars = cost_micro_dollars + excluded.cost_micro_dollars;
 end;
+
+-- The same for an estimate whose real charge came late: the estimate out, the charge in.
+create trigger usage_event_changes_daily after update on usage_event
+begin
+    update usage_daily set
+        requests = requests - old.counted,
+        prompt = prompt - old.prompt,
+        cached = cached - old.cached,
+        completion = completion - old.completion,
+        reasoning = reasoning - old.reasoning,
+        cost_micro_dollars = cost_micro_dollars - old.cost_micro_dollars
+    where day = old.day and user_id = old.user_id and key_id = old.key_id and model = old.model;
+    insert into usage_daily (
+        day, user_id, key_id, model,
+        requests, prompt, cached, completion, reasoning, cost_micro_dollars
+    )
+    values (
+        new.day, new.user_id, new.key_id, new.model,
+        new.counted, new.prompt, new.cached, new.completion, new.reasoning, new.cost_micro_dollars
+    )
+    on conflict (day, user_id, key_id, model) do update set
+        requests = requests + excluded.requests,
+        prompt = prompt + excluded.prompt,
+        cached = cached + excluded.cached,
+        completion = completion + excluded.completion,
+        reasoning = reasoning + excluded.reasoning,
+        cost_micro_dollars = cost_micro_dollars + excluded.cost_micro_dollars;
+end;

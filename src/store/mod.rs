@@ -130,7 +130,8 @@ pub enum Entry {
     Open(Lease),
     /// A running call holds `reserved` tokens in all from now on.
     Extend { request: RequestId, reserved: u64 },
-    /// A call ended: its ledger row, its rollups, and its lease gone. Repeats change nothing.
+    /// A call ended: its ledger row, its rollups, and its lease gone. Repeats change nothing, but
+    /// the real charge replaces one that is `abandoned`, whatever their order.
     Settle(Charge),
 }
 

@@ -31,7 +31,8 @@ from (
 where lease.request = raised.request
   and lease.reserved < raised.reserved;
 
--- Ledger rows that are not there yet; a trigger adds them to the rollup.
+-- Ledger rows that are not there yet, and those that were only an estimate so far; triggers keep the
+-- rollup. Row by row: of several charges for one request the first that is no estimate stays.
 insert into usage_event (
     request, user_id, key_id, model, upstream, day, admitted_at,
     prompt, cached, completion, reasoning, cost_micro_dollars,
@@ -45,7 +46,24 @@ select
     value ->> 14, value ->> 15, value ->> 16
 from json_each($3)
 where true
-on conflict (request) do nothing;
+on conflict (request) do update set
+    user_id = excluded.user_id,
+    key_id = excluded.key_id,
+    model = excluded.model,
+    upstream = excluded.upstream,
+    day = excluded.day,
+    admitted_at = excluded.admitted_at,
+    prompt = excluded.prompt,
+    cached = excluded.cached,
+    completion = excluded.completion,
+    reasoning = excluded.reasoning,
+    cost_micro_dollars = excluded.cost_micro_dollars,
+    status = excluded.status,
+    source = excluded.source,
+    counted = excluded.counted,
+    first_token_ms = excluded.first_token_ms,
+    total_ms = excluded.total_ms
+where status = 'abandoned' and excluded.status <> 'abandoned';
 
 delete from lease
 where request in (select unhex(value ->> 0) from json_each($3));

@@ -77,7 +77,11 @@ impl Model {
                 }
                 Entry::Settle(charge) => {
                     self.open.remove(&call);
-                    self.charged.entry(call).or_insert_with(|| charge.clone());
+                    let charged = self.charged.entry(call).or_insert_with(|| charge.clone());
+                    // It was taken for dead, and here is its real charge.
+                    if charged.status == Status::Abandoned {
+                        *charged = charge.clone();
+                    }
                 }
             }
             entries.push(entry);

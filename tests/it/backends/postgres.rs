@@ -11,7 +11,7 @@ use knockx::store::{self, Entry, StoreError, Written};
 use knockx::telemetry::metrics::Metrics;
 use knockx::usage::journal::Journal;
 use knockx::workers::Workers;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -160,6 +160,36 @@ async fn writers_that_meet_do_not_deadlock() {
     tokio::join!(batches(Arc::clone(&one), false), batches(two, true));
     assert_eq!(one.rollup_drift(day("2026-01-02")).await.unwrap(), []);
     assert_eq!(one.charges(day("2026-01-02")).await.unwrap().len(), 2 * 20 * 40);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_charge_waits_for_the_estimate_it_replaces() {
+    let (store, fresh) = fresh().await;
+    let user = add_user(&store, "a@b.c").await;
+    let real = settled(&user, "key");
+    let mut reaper = fresh.connection().await;
+    let mut estimate = reaper.begin().await.unwrap();
+    let insert = AssertSqlSafe(format!(
+        "insert into usage_event values (
+             '{}', '{}', 'key', 'grok-4', '', '2026-01-02', 0,
+             0, 0, 10, 0, 0, 'abandoned', 'estimated', true, null, 0
+         )",
+        real.request.0, user.id
+    ));
+    sqlx::query(insert).execute(&mut *estimate).await.unwrap();
+    let settle = [Entry::Settle(real.clone())];
+    let mut watcher = fresh.connection().await;
+    let commit = async {
+        let waiting = "select exists (select from pg_stat_activity
+            where datname = current_database() and query like '%from journal(%'
+              and wait_event_type = 'Lock')";
+        while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(&mut watcher).await.unwrap() {}
+        estimate.commit().await.unwrap();
+    };
+    let (written, ()) = tokio::join!(store.journal(&settle), commit);
+    assert_eq!(written.unwrap(), [Written::Done]);
+    assert_eq!(store.charges(day("2026-01-02")).await.unwrap(), [real]);
+    assert_eq!(store.rollup_drift(day("2026-01-02")).await.unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -46,6 +46,9 @@ macro_rules! suite {
             settling_twice_charges_once
             one_batch_may_hold_a_whole_call
             an_abandoned_lease_is_charged_with_all_it_held
+            a_late_charge_replaces_the_estimate
+            an_estimate_never_replaces_a_charge
+            charges_of_one_request_in_one_batch_end_as_the_real_one
             a_charge_comes_back_as_it_was_written
             sums_are_per_user_and_per_key
             a_large_batch_is_one_batch
@@ -415,6 +418,87 @@ pub async fn an_abandoned_lease_is_charged_with_all_it_held(store: Any) {
     assert_eq!(store.open_leases().await.unwrap(), 0);
     assert_eq!(used(&store, user.id).await, (10, 1));
     no_drift(&store).await;
+}
+
+/// What a reaper writes for a call whose gateway is away.
+fn estimate(lease: &Lease) -> Charge {
+    Charge {
+        upstream: "".into(),
+        cost_micro_dollars: 0,
+        status: Status::Abandoned,
+        source: Source::Estimated,
+        first_token_ms: None,
+        total_ms: 0,
+        ..charge(lease, 0, lease.reserved)
+    }
+}
+
+pub async fn a_late_charge_replaces_the_estimate(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    // Before and after its day was prepared, beside calls that nobody took for dead.
+    for round in 1..3 {
+        let (late, other) = (lease(&user, "key", 500), lease(&user, "key", 10));
+        let settle = [estimate(&late), charge(&other, 3, 4)].map(Entry::Settle);
+        write(&store, &settle).await;
+        assert_eq!(used(&store, user.id).await, (501 + 8 * (2 * round - 1), 2 * round));
+        let real = Charge { model: "grok-3".into(), ..charge(&late, 3, 4) };
+        for _ in 0..2 {
+            let batch = [real.clone(), estimate(&late), charge(&other, 30, 40)].map(Entry::Settle);
+            assert_eq!(write(&store, &batch).await, [Written::Done; 3]);
+            assert_eq!(store.charge(late.request).await.unwrap(), Some(real.clone()));
+            assert_eq!(store.charge(other.request).await.unwrap(), Some(charge(&other, 3, 4)));
+            assert_eq!(used(&store, user.id).await, (16 * round, 2 * round));
+            no_drift(&store).await;
+        }
+        store.prepare_days(day("2026-01-01")).await.unwrap();
+        assert_eq!(used(&store, user.id).await, (16 * round, 2 * round));
+        no_drift(&store).await;
+    }
+    let late = lease(&user, "key", 500);
+    let uncounted = Charge { counted: false, ..charge(&late, 0, 0) };
+    write(&store, &[Entry::Settle(estimate(&late))]).await;
+    write(&store, &[Entry::Settle(uncounted)]).await;
+    assert_eq!(used(&store, user.id).await, (33, 4));
+    no_drift(&store).await;
+}
+
+pub async fn an_estimate_never_replaces_a_charge(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let lease = lease(&user, "key", 500);
+    let dearer = Charge { status: Status::Failed, ..charge(&lease, 30, 40) };
+    for settle in [charge(&lease, 3, 4), estimate(&lease), dearer, estimate(&lease)] {
+        assert_eq!(write(&store, &[Entry::Settle(settle)]).await, [Written::Done]);
+        assert_eq!(store.charges(lease.day).await.unwrap(), [charge(&lease, 3, 4)]);
+        assert_eq!(used(&store, user.id).await, (8, 1));
+        no_drift(&store).await;
+    }
+}
+
+pub async fn charges_of_one_request_in_one_batch_end_as_the_real_one(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    // Written on its own before the batch, or not.
+    for known in [false, true] {
+        for estimates in [[true, false], [false, true], [false, false], [true, true]] {
+            let before = used(&store, user.id).await;
+            let lease = lease(&user, "key", 500);
+            if known {
+                write(&store, &[Entry::Settle(estimate(&lease))]).await;
+            }
+            let real = (1..).zip(estimates).map(|(n, is_estimate)| match is_estimate {
+                true => estimate(&lease),
+                false => charge(&lease, n, n),
+            });
+            let real: Vec<Charge> = real.collect();
+            let batch: Vec<Entry> = real.iter().cloned().map(Entry::Settle).collect();
+            assert_eq!(write(&store, &batch).await, [Written::Done; 2]);
+            let stays = real.iter().find(|charge| charge.status != Status::Abandoned);
+            let stays = stays.unwrap_or(&real[0]);
+            assert_eq!(store.charge(lease.request).await.unwrap().as_ref(), Some(stays));
+            let after = (before.0 + stays.tokens.total(), before.1 + 1);
+            assert_eq!(used(&store, user.id).await, after, "{known} {estimates:?}");
+            no_drift(&store).await;
+        }
+    }
 }
 
 pub async fn a_charge_comes_back_as_it_was_written(store: Any) {
