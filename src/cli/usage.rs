@@ -39,7 +39,8 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Compares counters, ledger and rollups of a day; exit code 1 when they differ.
+    /// Compares counters, ledger and rollups of a day; exit code 1 when they differ, or when there
+    /// are entries that never reached the ledger.
     #[command(after_help = "Example: knockx usage verify --day 2026-11-22 --json")]
     Verify {
         /// As YYYY-MM-DD; today (UTC) when not given.
@@ -53,6 +54,8 @@ enum Action {
 struct Findings {
     day: Day,
     rollups: Vec<Drift>,
+    /// Entries of any day that never reached the ledger: charges may be missing from it.
+    buried: u64,
     /// `None` when counters were not compared; `note` says why.
     counters: Option<Vec<Difference>>,
     note: Option<String>,
@@ -89,9 +92,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn verify(stored: &Stored, day: Day) -> anyhow::Result<Findings> {
     let rollups = stored.store.rollup_drift(day).await?;
+    let buried = stored.store.buried().await?;
     let without = |note: &str| Findings {
         day,
         rollups: rollups.clone(),
+        buried,
         counters: None,
         note: Some(note.to_owned()),
         unreadable: false,
@@ -117,9 +122,14 @@ async fn verify(stored: &Stored, day: Day) -> anyhow::Result<Findings> {
         return Ok(without("the running gateway has no admin port to ask"));
     };
     Ok(match compare_counters(stored, addr, day).await {
-        Ok(counters) => {
-            Findings { day, rollups, counters: Some(counters), note: None, unreadable: false }
-        }
+        Ok(counters) => Findings {
+            day,
+            rollups,
+            buried,
+            counters: Some(counters),
+            note: None,
+            unreadable: false,
+        },
         Err(e) => Findings { unreadable: true, ..without(&format!("{e:#}")) },
     })
 }
@@ -206,6 +216,7 @@ impl Findings {
     fn agree(&self) -> bool {
         !self.unreadable
             && self.rollups.is_empty()
+            && self.buried == 0
             && self.counters.as_ref().is_none_or(Vec::is_empty)
     }
 
@@ -216,6 +227,13 @@ impl Findings {
         for Difference { user, key, counter, ledger } in self.counters.iter().flatten() {
             let key = key.as_ref().map_or(String::new(), |key| format!(" key {key}"));
             println!("user {user}{key}: ledger {} and counter {}", sums(*ledger), sums(*counter));
+        }
+        if self.buried > 0 {
+            let entries = if self.buried == 1 { "entry" } else { "entries" };
+            let buried = self.buried;
+            println!(
+                "{buried} {entries} could not be written to the ledger: see the table usage_dead"
+            );
         }
         if let Some(why) = &self.note {
             println!("counters were not compared: {why}");

@@ -8,6 +8,7 @@ use crate::store::StoreError;
 use jiff::Timestamp;
 use jiff::fmt::temporal::{DateTimeParser, DateTimePrinter};
 use jiff::tz::TimeZone;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -25,6 +26,16 @@ pub(super) fn count(stored: i64) -> Result<u64, StoreError> {
 
 pub(super) fn small(stored: i64) -> Result<u32, StoreError> {
     u32::try_from(stored).map_err(|_| unexpected("number", &stored.to_string()))
+}
+
+/// What tells a text from every other.
+pub(super) fn digest(text: &str) -> Vec<u8> {
+    Sha256::digest(text).to_vec()
+}
+
+/// Postgres has no place for NUL in a text.
+pub(super) fn text(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
 
 pub(super) fn blob(id: Uuid) -> Vec<u8> {

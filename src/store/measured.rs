@@ -54,6 +54,7 @@ measured! {
     Ledger prepare_days(from: Day) -> Result<(), StoreError>;
     Journal journal(batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
     Journal abandon_leases(now: Timestamp) -> Result<Vec<Charge>, StoreError>;
+    Ledger bury(entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError>;
     Ledger used_since(from: Day) -> Result<Vec<Used>, StoreError>;
     Caller caller(key: &KeyId) -> Result<Option<Caller>, StoreError>;
     UserVersion user_version(user: UserId) -> Result<Option<u64>, StoreError>;
@@ -74,5 +75,6 @@ measured! {
     Ledger charge(request: RequestId) -> Result<Option<Charge>, StoreError>;
     Ledger charges(day: Day) -> Result<Vec<Charge>, StoreError>;
     Ledger open_leases() -> Result<u64, StoreError>;
+    Ledger buried() -> Result<u64, StoreError>;
     Ping ping() -> Result<(), StoreError>;
 }

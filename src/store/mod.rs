@@ -38,6 +38,9 @@ pub trait Store: Send + Sync + 'static {
     async fn journal(&self, batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
     /// Charges every lease that a dead process left open, as `abandoned`, with all it reserved.
     async fn abandon_leases(&self, now: Timestamp) -> Result<Vec<Charge>, StoreError>;
+    /// Keeps what could not be read or written for good, and why, for a person to look at. Burying
+    /// the same entry again changes nothing.
+    async fn bury(&self, entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError>;
     /// What users and keys have used on `from` and later, from the rollups.
     async fn used_since(&self, from: Day) -> Result<Vec<Used>, StoreError>;
 
@@ -88,6 +91,8 @@ pub trait Store: Send + Sync + 'static {
     async fn charges(&self, day: Day) -> Result<Vec<Charge>, StoreError>;
     /// How many leases are open.
     async fn open_leases(&self) -> Result<u64, StoreError>;
+    /// How many entries are buried.
+    async fn buried(&self) -> Result<u64, StoreError>;
     /// Answers when the store does.
     async fn ping(&self) -> Result<(), StoreError>;
     /// Ends all connections in good order; nothing may be asked afterwards.

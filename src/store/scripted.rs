@@ -63,6 +63,9 @@ impl Store for ScriptedStore {
     async fn abandon_leases(&self, _: Timestamp) -> Result<Vec<Charge>, StoreError> {
         not_scripted()
     }
+    async fn bury(&self, _: &str, _: &str, _: Timestamp) -> Result<(), StoreError> {
+        not_scripted()
+    }
     async fn used_since(&self, _: Day) -> Result<Vec<Used>, StoreError> {
         not_scripted()
     }
@@ -118,6 +121,9 @@ impl Store for ScriptedStore {
         not_scripted()
     }
     async fn open_leases(&self) -> Result<u64, StoreError> {
+        not_scripted()
+    }
+    async fn buried(&self) -> Result<u64, StoreError> {
         not_scripted()
     }
     async fn ping(&self) -> Result<(), StoreError> {

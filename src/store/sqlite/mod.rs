@@ -8,6 +8,7 @@
 mod accounts;
 mod callers;
 mod checks;
+mod dead;
 mod journal;
 mod plans;
 mod writer;
@@ -110,6 +111,10 @@ impl Store for SqliteStore {
         Ok(())
     }
 
+    async fn bury(&self, entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError> {
+        dead::bury(self, entry, why, now).await
+    }
+
     async fn used_since(&self, from: Day) -> Result<Vec<Used>, StoreError> {
         checks::used_since(self, from).await
     }
@@ -192,6 +197,10 @@ impl Store for SqliteStore {
 
     async fn open_leases(&self) -> Result<u64, StoreError> {
         checks::open_leases(self).await
+    }
+
+    async fn buried(&self) -> Result<u64, StoreError> {
+        dead::buried(self).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

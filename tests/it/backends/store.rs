@@ -55,6 +55,7 @@ macro_rules! suite {
             a_charge_that_cannot_be_stored_changes_nothing
             days_are_prepared_before_and_after_their_charges
             a_claimed_store_writes_as_any
+            an_entry_is_buried_once
         );
     };
 }
@@ -609,4 +610,16 @@ pub async fn a_claimed_store_writes_as_any(store: Any) {
     write(&store, &[Entry::Open(ended.clone()), Entry::Settle(charge(&ended, 3, 4))]).await;
     assert_eq!(store.abandon_leases(at(9)).await.unwrap().len(), 1);
     assert_eq!(used(&store, user.id).await, (18, 2));
+}
+
+pub async fn an_entry_is_buried_once(store: Any) {
+    assert_eq!(store.buried().await.unwrap(), 0);
+    let long = "{\"ünïcode\":'".repeat(1_000);
+    let entries = ["", "\0", "a\0b", "a\u{fffd}b", &long];
+    for now in [at(1), at(2)] {
+        for entry in entries {
+            store.bury(entry, "not \0 readable", now).await.unwrap();
+        }
+    }
+    assert_eq!(store.buried().await.unwrap(), 5);
 }

@@ -2,6 +2,7 @@
 
 use super::{Call, Host, LOOK, Process, refused, stdout};
 use crate::support::{SOON, postgres};
+use jiff::Timestamp;
 use knockx::store;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -88,6 +89,15 @@ async fn calls_are_served_from_a_server_and_a_second_instance_is_refused() {
     let store = store::open(&on.database.database()).await.unwrap();
     assert_eq!(store.charges(crate::support::today()).await.unwrap().len(), 3);
     assert_eq!(store.open_leases().await.unwrap(), 0);
+
+    assert!(on.run(&["usage", "verify"]).status.success());
+    store.bury("{}", "not a charge", Timestamp::UNIX_EPOCH).await.unwrap();
+    let verified = on.run(&["usage", "verify"]);
+    assert_eq!(verified.status.code(), Some(1));
+    assert!(
+        stdout(&verified).contains("1 entry could not be written to the ledger"),
+        "{verified:?}"
+    );
 
     // Killed, its lock goes with it.
     let killed = on.serve().await;
