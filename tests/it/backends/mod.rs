@@ -2,6 +2,7 @@
 
 mod counters;
 mod history;
+mod sentinel;
 mod sqlite;
 mod postgres;
 mod store;
