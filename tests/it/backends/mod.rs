@@ -2,6 +2,7 @@
 
 mod counters;
 mod history;
+mod redis_look;
 mod sentinel;
 mod sqlite;
 mod postgres;
