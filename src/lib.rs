@@ -18,6 +18,7 @@ pub mod usage;
 pub mod store;
 pub mod instance;
 pub mod workers;
+pub mod redis_look;
 pub mod telemetry;
 pub mod config;
 pub mod redis_conn;

@@ -7,6 +7,7 @@ use crate::quota::counters::Counters;
 use crate::quota::memory::MemoryCounters;
 use crate::quota::redis::{Clock, Keeper, Look, RedisCounters, Scribe, Settings, Spool};
 use crate::redis_conn::RedisConn;
+use crate::redis_look::{self, Finding, Severity};
 use crate::store::Store;
 use crate::store::announced::Announced;
 use crate::telemetry::metrics::Metrics;
@@ -72,11 +73,25 @@ async fn abandon(store: &dyn Store) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Refuses a Redis on which quotas would not hold, and says what another may lose.
+async fn rely_on(connection: &RedisConn) -> anyhow::Result<()> {
+    let found = redis_look::look(connection, clock::now()).await.map_err(anyhow::Error::msg)?;
+    for Finding { severity, text } in found {
+        match severity {
+            Severity::Ok => {}
+            Severity::Warning => tracing::warn!("{text}"),
+            Severity::Refusal => anyhow::bail!(text),
+        }
+    }
+    Ok(())
+}
+
 async fn shared(redis: &Redis, means: Means<'_>) -> anyhow::Result<Counting> {
     let Means { store, metrics, workers, tasks, stop } = means;
     // This gateway keeps none, but the one that ran here before may have.
     abandon(&*store).await?;
     let connection = RedisConn::open(&redis.urls).await.context("cannot reach Redis")?;
+    rely_on(&connection).await?;
     let settings =
         Settings { clock: Clock::Redis, lease: redis.lease, max_backlog: redis.max_backlog };
     let counters = Arc::new(RedisCounters::new(connection, settings, Arc::clone(&metrics)));

@@ -1,7 +1,10 @@
 //! `knockx check`: loads the config and reaches every dependency, one line each.
 
 use super::config_arg::ConfigArg;
+use crate::clock;
 use crate::config::{Config, Database, MissingKey};
+use crate::redis_conn::{RedisConn, RedisUrls};
+use crate::redis_look::{self, Severity};
 use crate::store;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect;
@@ -40,6 +43,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         println!("note  {note}");
     }
     let mut findings = vec![store(&config).await];
+    if let Some(redis) = &config.redis {
+        findings.extend(counters(&redis.urls).await);
+    }
     findings.extend(join_all(config.catalog.upstreams.iter().map(upstream)).await);
     findings.extend(config.missing_keys.iter().map(missing_key));
     if config.catalog.upstreams.is_empty() && config.missing_keys.is_empty() {
@@ -75,6 +81,33 @@ async fn store(config: &Config) -> Finding {
         Err(_) => Err(silent.to_owned()),
     };
     Finding { name, result }
+}
+
+/// Each thing that Redis should know about itself is a line.
+async fn counters(urls: &RedisUrls) -> Vec<Finding> {
+    let name = format!("redis {urls:?}");
+    let looked = async {
+        let unreached = |e| format!("{e}; check host, user and password in REDIS_URL");
+        let connection = RedisConn::open(urls).await.map_err(unreached)?;
+        redis_look::look(&connection, clock::now()).await
+    };
+    let found = match tokio::time::timeout(PATIENCE, looked).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(advice)) => return vec![Finding { name, result: Err(advice) }],
+        Err(_) => {
+            let advice = "does not answer; check the host in REDIS_URL and the firewall";
+            return vec![Finding { name, result: Err(advice.to_owned()) }];
+        }
+    };
+    let line = |redis_look::Finding { severity, text }| Finding {
+        name: name.clone(),
+        result: match severity {
+            Severity::Ok => Ok(text),
+            Severity::Warning => Ok(format!("works, but: {text}")),
+            Severity::Refusal => Err(text),
+        },
+    };
+    found.into_iter().map(line).collect()
 }
 
 /// A check makes no database: it tells whether `serve` could.

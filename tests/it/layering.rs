@@ -123,7 +123,7 @@ const RULES: &[Rule] = &[
     Rule {
         what: "Redis",
         words: &["redis::cmd", "use redis::"],
-        owners: &["redis_conn.rs", "quota/redis/"],
+        owners: &["redis_conn/", "redis_look.rs", "quota/redis/"],
         exceptions: &[],
     },
     Rule {

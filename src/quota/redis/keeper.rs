@@ -116,7 +116,7 @@ impl Keeper {
         }
         // While Redis was away nobody could renew: those that live need time to do so.
         if contact.elapsed() >= lease {
-            self.counters.reap().await?;
+            self.counters.reap(None).await?;
         }
         self.search();
         Ok(())

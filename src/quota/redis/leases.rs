@@ -83,20 +83,14 @@ impl RedisCounters {
         Ok(())
     }
 
-    /// Ends leases whose gateway has not renewed them.
-    pub(super) async fn reap(&self) -> Result<(), CountersError> {
-        let time: (i64, i64) = self.link.ask(&redis::cmd("TIME")).await?;
-        self.reap_at(time.0 * 1000 + time.1 / 1000).await
-    }
-
-    /// Ends leases whose deadline was before `now`, in milliseconds since 1970. Each is charged with
-    /// all it holds.
+    /// Ends leases whose gateway has not renewed them; each is charged with all it holds. `now` as
+    /// milliseconds since 1970, `None` = by Redis' own clock.
     ///
     /// # Errors
     /// Redis cannot be reached.
-    pub async fn reap_at(&self, now: i64) -> Result<(), CountersError> {
+    pub async fn reap(&self, now: Option<i64>) -> Result<(), CountersError> {
         let overdue = Partition::all().map(|partition| self.overdue(partition, now));
-        for (partition, requests) in Partition::all().zip(try_join_all(overdue).await?) {
+        for (partition, (now, requests)) in Partition::all().zip(try_join_all(overdue).await?) {
             for request in requests {
                 self.reap_one(partition, &request, now).await?;
             }
@@ -104,10 +98,20 @@ impl RedisCounters {
         Ok(())
     }
 
-    async fn overdue(&self, partition: Partition, now: i64) -> Result<Vec<String>, CountersError> {
-        let mut ask = redis::cmd("ZRANGEBYSCORE");
-        ask.arg(partition.deadlines()).arg("-inf").arg(now).arg("LIMIT").arg(0).arg(AT_ONCE);
-        Ok(self.link.ask(&ask).await?)
+    /// The time it was, and the requests whose deadline had passed.
+    async fn overdue(
+        &self,
+        partition: Partition,
+        now: Option<i64>,
+    ) -> Result<(i64, Vec<String>), CountersError> {
+        let now = now.map(|ms| ms.to_string()).unwrap_or_default();
+        let arguments = [now, AT_ONCE.to_string()];
+        let (keys, overdue) = ([partition.deadlines()], &self.link.scripts.overdue);
+        let reply = self.link.run(RedisOp::Renew, overdue, &keys, &arguments).await?;
+        let mut texts =
+            reply.into_iter().filter_map(|value| redis::from_redis_value::<String>(value).ok());
+        let now = texts.next().and_then(|now| now.parse().ok()).ok_or(CountersError)?;
+        Ok((now, texts.collect()))
     }
 
     async fn reap_one(

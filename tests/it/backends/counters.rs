@@ -238,7 +238,7 @@ impl<'a> Pair<'a> {
     }
 
     async fn reap(&mut self) {
-        self.counters.reap_at(FAR).await.unwrap();
+        self.counters.reap(Some(FAR)).await.unwrap();
         for (_, claim) in std::mem::take(&mut self.calls) {
             let charge = charge(&claim.lease, self.held[&claim.lease.request], true);
             self.book.settle(&charge).unwrap();
@@ -447,9 +447,9 @@ async fn a_charge_that_comes_late_takes_the_place_of_the_estimate() {
     for (counted, requests) in [(true, 1), (false, 0)] {
         let one = One::new().await;
         assert_eq!(one.standing().await, (0, 100, 1));
-        one.counters.reap_at(0).await.unwrap();
+        one.counters.reap(Some(0)).await.unwrap();
         assert_eq!(one.standing().await, (0, 100, 1), "its time has not come");
-        one.counters.reap_at(FAR).await.unwrap();
+        one.counters.reap(Some(FAR)).await.unwrap();
         assert_eq!(one.standing().await, (100, 0, 1));
         one.settle(30, counted).await;
         assert_eq!(one.standing().await, (30, 0, requests));

@@ -2,6 +2,8 @@
 
 mod counters;
 mod history;
+mod redis_look;
+mod sentinel;
 mod sqlite;
 mod postgres;
 mod store;

@@ -1,0 +1,115 @@
+//! One shared connection to Redis, whatever its kind.
+//!
+//! Calls at the same time share it and travel together (pipelined), so there is nothing to wait for
+//! and nothing to check out. It reconnects by itself, and never sends a command twice: whoever
+//! repeats one has to know that it is safe.
+
+mod urls;
+mod sentinel;
+
+pub use urls::RedisUrls;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::cluster::ClusterClientBuilder;
+use redis::cluster_async::ClusterConnection;
+use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult};
+use sentinel::Followed;
+use std::io;
+use std::time::Duration;
+use tokio::time::timeout;
+use urls::Place;
+
+/// How long one command may take, connecting included.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// A handle to the connection; clones share it.
+#[derive(Clone)]
+pub enum RedisConn {
+    /// One server.
+    Single(ConnectionManager),
+    /// A cluster, each command sent to the node that has its keys.
+    Cluster(ClusterConnection),
+    /// The server that is the master at the time.
+    Sentinel(Followed),
+}
+
+impl RedisConn {
+    /// A connection that is made when it is first needed.
+    ///
+    /// # Errors
+    /// An address that cannot be read, or a cluster of which no node answers.
+    pub async fn open(urls: &RedisUrls) -> RedisResult<Self> {
+        match &urls.0 {
+            Place::Single(url) => {
+                let config = ConnectionManagerConfig::new()
+                    .set_connection_timeout(Some(PATIENCE))
+                    .set_response_timeout(Some(PATIENCE))
+                    .set_number_of_retries(1)
+                    .set_max_delay(Duration::from_millis(250));
+                let client = Client::open(url.as_str())?;
+                Ok(Self::Single(ConnectionManager::new_lazy_with_config(client, config)?))
+            }
+            Place::Cluster(urls) => Self::open_nodes(urls).await,
+            Place::Sentinel(watched) => Ok(Self::Sentinel(Followed::new(watched.clone()))),
+        }
+    }
+
+    /// A connection to a cluster, known by some of its nodes: also by a single one.
+    ///
+    /// # Errors
+    /// An address that cannot be read, or no node that answers.
+    pub async fn open_cluster(urls: &RedisUrls) -> RedisResult<Self> {
+        match &urls.0 {
+            Place::Single(url) => Self::open_nodes(std::slice::from_ref(url)).await,
+            Place::Cluster(_) | Place::Sentinel(_) => Self::open(urls).await,
+        }
+    }
+
+    async fn open_nodes(urls: &[String]) -> RedisResult<Self> {
+        let client = ClusterClientBuilder::new(urls.to_vec())
+            .connection_timeout(PATIENCE)
+            .response_timeout(PATIENCE)
+            .retries(1)
+            .build()?;
+        Ok(Self::Cluster(client.get_async_connection().await?))
+    }
+
+    /// Sends commands to be carried out together.
+    ///
+    /// # Errors
+    /// As [`RedisConn::send`].
+    pub async fn send_all(&self, commands: &Pipeline) -> RedisResult<()> {
+        match self {
+            Self::Single(connection) => {
+                in_time(commands.query_async(&mut connection.clone())).await
+            }
+            Self::Cluster(connection) => {
+                in_time(commands.query_async(&mut connection.clone())).await
+            }
+            Self::Sentinel(followed) => followed.send_all(commands).await,
+        }
+    }
+
+    /// Sends a command.
+    ///
+    /// # Errors
+    /// No answer in time, or an error as the answer. The command may have been carried out.
+    pub async fn send<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        match self {
+            Self::Single(connection) => in_time(command.query_async(&mut connection.clone())).await,
+            Self::Cluster(connection) => {
+                in_time(command.query_async(&mut connection.clone())).await
+            }
+            Self::Sentinel(followed) => followed.send(command).await,
+        }
+    }
+}
+
+/// The driver's own limits are for connecting and for the answer, each by itself.
+async fn in_time<T>(sent: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    timeout(PATIENCE, sent).await.unwrap_or_else(|_| Err(timed_out()))
+}
+
+fn timed_out() -> RedisError {
+    io::Error::from(io::ErrorKind::TimedOut).into()
+}

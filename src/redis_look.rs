@@ -1,0 +1,238 @@
+//! What the gateway finds out about a Redis before it relies on it.
+//!
+//! Asks only what managed services answer too: `INFO` and `TIME`. Says nothing of what is in order
+//! but its version.
+
+use crate::redis_conn::RedisConn;
+use jiff::Timestamp;
+use redis::{RedisError, Value};
+use std::collections::HashMap;
+
+/// The first version whose scripts can say what they do (`#!lua flags=...`).
+const OLDEST: (u32, u32) = (7, 0);
+/// Seconds between two clocks: what is worth a word, and what makes days end wrongly.
+const CLOCK_WARNING: i64 = 5;
+const CLOCK_REFUSAL: i64 = 60 * 60;
+
+/// Something found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub severity: Severity,
+    /// One sentence.
+    pub text: String,
+}
+
+/// What a finding means for those who want to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// It works, and something may be lost.
+    Warning,
+    /// Quotas would not hold.
+    Refusal,
+}
+
+/// Looks at Redis; of a cluster, at each node, and says once what is true of several.
+///
+/// # Errors
+/// One sentence, when it does not answer.
+pub async fn look(connection: &RedisConn, now: Timestamp) -> Result<Vec<Finding>, String> {
+    let no_answer = |e: RedisError| format!("Redis cannot be asked how it is set up: {e}");
+    // Without naming sections: servers older than we take know one at a time.
+    let info: Value = connection.send(&redis::cmd("INFO")).await.map_err(no_answer)?;
+    let time: Value = connection.send(&redis::cmd("TIME")).await.map_err(no_answer)?;
+
+    let mut findings = Vec::new();
+    for text in texts(&info) {
+        findings.extend(from_info(&text));
+    }
+    for time in texts(&time).chunks(2) {
+        let seconds = time[0].parse().map_err(|_| "Redis does not tell the time".to_owned())?;
+        findings.extend(from_clock(seconds, now));
+    }
+    if !findings.iter().any(|finding| finding.text == NO_AOF) {
+        // Managed services keep this to themselves.
+        let setting = connection.send(redis::cmd("CONFIG").arg("GET").arg("appendfsync")).await;
+        for pair in texts(&setting.unwrap_or(Value::Nil)).chunks(2) {
+            findings.extend(pair.get(1).and_then(|setting| from_appendfsync(setting)));
+        }
+    }
+    let mut said: Vec<Finding> = Vec::new();
+    for finding in findings {
+        if !said.contains(&finding) {
+            said.push(finding);
+        }
+    }
+    Ok(said)
+}
+
+const NO_AOF: &str = "Redis keeps no append-only file: when it restarts, every charge not yet in \
+    the ledger is lost, and all counters are until they are built from the ledger again; set \
+    `appendonly yes`";
+const EVERY_SECOND: &str = "Redis writes to disk every second (`appendfsync everysec`): up to two \
+    seconds of acknowledged writes can be lost when its machine dies, and gateways that live send \
+    theirs again";
+const WHENEVER: &str = "Redis leaves it to the system when to write to disk (`appendfsync no`): \
+    half a minute of acknowledged writes can be lost when its machine dies, and gateways that live \
+    send theirs again";
+const NO_MINIMUM: &str = "Redis takes writes without waiting for a replica: what a failover finds \
+    in none is lost; with `min-replicas-to-write 1` a master that was cut off takes no more";
+
+/// What the text of `INFO` says.
+fn from_info(info: &str) -> Vec<Finding> {
+    let fields: HashMap<&str, &str> =
+        info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
+    let field = |name: &str| fields.get(name).copied();
+    let number = |name: &str| field(name).and_then(|value| value.parse::<u64>().ok());
+    let mut findings = vec![from_version(field("redis_version"))];
+    match (field("maxmemory_policy"), number("maxmemory")) {
+        (None | Some("noeviction"), _) => {}
+        (Some(policy), Some(0) | None) => findings.push(warning(&format!(
+            "Redis has the memory policy `{policy}`: with a `maxmemory` it would evict counters, \
+             and evicted counters are lost quota; set `maxmemory-policy noeviction`"
+        ))),
+        (Some(policy), Some(_)) => findings.push(refusal(format!(
+            "Redis may evict counters when its memory is full, and evicted counters are lost \
+             quota: set `maxmemory-policy noeviction` in place of `{policy}`"
+        ))),
+    }
+    if field("aof_enabled") == Some("0") {
+        findings.push(warning(NO_AOF));
+    }
+    let has_minimum = field("min_slaves_good_slaves").is_some();
+    if number("connected_slaves").is_some_and(|replicas| replicas > 0) && !has_minimum {
+        findings.push(warning(NO_MINIMUM));
+    }
+    findings
+}
+
+fn from_version(version: Option<&str>) -> Finding {
+    let Some(text) = version else {
+        return warning("Redis does not tell its version: 7.0 or newer is needed");
+    };
+    let mut parts = text.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let number = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if number < OLDEST {
+        return refusal(format!("Redis {text} is too old: 7.0 or newer is needed"));
+    }
+    Finding { severity: Severity::Ok, text: format!("Redis {text}") }
+}
+
+fn from_clock(seconds: i64, now: Timestamp) -> Option<Finding> {
+    let ahead = seconds.saturating_sub(now.as_second());
+    let distance = ahead.saturating_abs();
+    let side = if ahead < 0 { "behind" } else { "ahead of" };
+    let text = format!(
+        "the clock of Redis is {distance} s {side} this machine's, and days end by it: let both \
+         follow the same time server"
+    );
+    if distance > CLOCK_REFUSAL {
+        return Some(refusal(text));
+    }
+    (distance > CLOCK_WARNING).then(|| warning(&text))
+}
+
+fn from_appendfsync(setting: &str) -> Option<Finding> {
+    match setting {
+        "everysec" => Some(warning(EVERY_SECOND)),
+        "no" => Some(warning(WHENEVER)),
+        _ => None,
+    }
+}
+
+fn warning(text: &str) -> Finding {
+    Finding { severity: Severity::Warning, text: text.to_owned() }
+}
+
+fn refusal(text: String) -> Finding {
+    Finding { severity: Severity::Refusal, text }
+}
+
+/// All texts of an answer, in order. A cluster answers by node: the nodes' names are left out.
+fn texts(answer: &Value) -> Vec<String> {
+    match answer {
+        Value::BulkString(bytes) => vec![String::from_utf8_lossy(bytes).into_owned()],
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => vec![text.clone()],
+        Value::Int(number) => vec![number.to_string()],
+        Value::Array(answers) => answers.iter().flat_map(texts).collect(),
+        Value::Map(answers) => answers.iter().flat_map(|(_, answer)| texts(answer)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(info: &str) -> Vec<(Severity, String)> {
+        let info = info.replace(' ', "\r\n");
+        from_info(&info).into_iter().map(|finding| (finding.severity, finding.text)).collect()
+    }
+
+    #[test]
+    fn what_info_says_is_judged() {
+        use Severity::{Ok, Refusal, Warning};
+        let fine = "redis_version:7.2.4 maxmemory:0 maxmemory_policy:noeviction aof_enabled:1";
+        for (info, expected) in [
+            ("redis_version:7.0.15", &[(Ok, "Redis 7.0.15")][..]),
+            ("redis_version:10.1-rc1", &[(Ok, "Redis 10.1-rc1")]),
+            ("redis_version:6.2.19", &[(Refusal, "6.2.19 is too old")]),
+            ("redis_version:new", &[(Refusal, "too old")]),
+            ("", &[(Warning, "does not tell its version")]),
+            (fine, &[(Ok, "Redis 7.2.4")]),
+            ("redis_version:7.0 aof_enabled:0", &[(Ok, ""), (Warning, "no append-only file")]),
+            (
+                "redis_version:7.0 maxmemory:1048576 maxmemory_policy:allkeys-lru",
+                &[(Ok, ""), (Refusal, "in place of `allkeys-lru`")],
+            ),
+            (
+                "redis_version:7.0 maxmemory:0 maxmemory_policy:volatile-ttl",
+                &[(Ok, ""), (Warning, "`volatile-ttl`")],
+            ),
+            ("redis_version:7.0 maxmemory:1048576 maxmemory_policy:noeviction", &[(Ok, "")]),
+            ("redis_version:7.0 connected_slaves:0", &[(Ok, "")]),
+            (
+                "redis_version:7.0 connected_slaves:1",
+                &[(Ok, ""), (Warning, "`min-replicas-to-write 1`")],
+            ),
+            ("redis_version:7.0 connected_slaves:1 min_slaves_good_slaves:1", &[(Ok, "")]),
+        ] {
+            let found = found(info);
+            assert_eq!(found.len(), expected.len(), "{info}: {found:?}");
+            for ((severity, text), (expected, part)) in found.iter().zip(expected) {
+                assert_eq!(severity, expected, "{info}: {text}");
+                assert!(text.contains(part) && !text.contains('\n'), "{info}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn clocks_may_differ_a_little() {
+        let now = Timestamp::from_second(1_000_000).expect("a time");
+        for (ahead, severity, part) in [
+            (0, None, ""),
+            (5, None, ""),
+            (-5, None, ""),
+            (6, Some(Severity::Warning), "6 s ahead of"),
+            (-3_600, Some(Severity::Warning), "3600 s behind"),
+            (3_601, Some(Severity::Refusal), "3601 s ahead of"),
+        ] {
+            let found = from_clock(1_000_000 + ahead, now);
+            assert_eq!(found.as_ref().map(|finding| finding.severity), severity, "{ahead}");
+            assert!(found.is_none_or(|finding| finding.text.contains(part)), "{ahead}");
+        }
+        assert!(from_clock(i64::MIN, now).is_some());
+    }
+
+    #[test]
+    fn how_often_it_writes_is_judged() {
+        for (setting, part) in
+            [("everysec", Some("two seconds")), ("always", None), ("no", Some("half a minute"))]
+        {
+            let found = from_appendfsync(setting).map(|finding| finding.text);
+            assert_eq!(found.is_some(), part.is_some(), "{setting}");
+            assert!(found.is_none_or(|text| text.contains(part.unwrap_or_default())));
+        }
+    }
+}
