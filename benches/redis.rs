@@ -3,7 +3,6 @@
 //! Starts a `redis-server` of its own. Each line is one run: calls (a take and a settlement) a
 //! second, and the same for each second that Redis' own thread worked.
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use knockx::account::caller::Caller;
 use knockx::account::charge::{Charge, Lease, Source, Status, TokenCount};
@@ -11,6 +10,7 @@ use knockx::account::id::{KeyId, PlanId, RequestId, UserId};
 use knockx::account::key::{KeyDigest, KeyLimits};
 use knockx::account::plan::{PlanLimits, Window};
 use knockx::account::user::UserStatus;
+use knockx::clock;
 use knockx::quota::counters::{Claim, Counters, Taken};
 use knockx::quota::redis::{Clock, RedisCounters, Settings};
 use knockx::quota::rules::{self, Need};
@@ -20,7 +20,8 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio_util::task::TaskTracker;
 
 const NEED: Need = Need { prompt: 500, output: 256, least_output: 1, stream: true, sliced: true };
 const RUN: Duration = Duration::from_secs(5);
@@ -102,7 +103,7 @@ fn caller() -> Caller {
 }
 
 async fn call(counters: &RedisCounters, caller: &Caller) {
-    let now = Timestamp::now();
+    let now = clock::now();
     let (day, debits) = rules::debits(caller, NEED, now);
     let lease = Lease {
         request: RequestId::new(),
@@ -149,22 +150,22 @@ async fn run(server: &Server, callers: usize, pool: usize) {
     all[0].begin(&[]).await.expect("redis answers");
     let users: Arc<Vec<Caller>> = Arc::new((0..USERS).map(|_| caller()).collect());
     let done = Arc::new(AtomicU64::new(0));
-    let (began, worked) = (Instant::now(), server.worked());
-    let tasks: Vec<_> = (0..callers)
-        .map(|number| {
-            let counters = Arc::clone(&all[number % pool]);
-            let (users, done) = (Arc::clone(&users), Arc::clone(&done));
-            tokio::spawn(async move {
-                let mut next = number;
-                while began.elapsed() < RUN {
-                    call(&counters, &users[next % USERS]).await;
-                    done.fetch_add(1, Ordering::Relaxed);
-                    next += 7;
-                }
-            })
-        })
-        .collect();
-    futures_util::future::join_all(tasks).await;
+    let (began, worked) = (clock::instant(), server.worked());
+    let tasks = TaskTracker::new();
+    for number in 0..callers {
+        let counters = Arc::clone(&all[number % pool]);
+        let (users, done) = (Arc::clone(&users), Arc::clone(&done));
+        tasks.spawn(async move {
+            let mut next = number;
+            while began.elapsed() < RUN {
+                call(&counters, &users[next % USERS]).await;
+                done.fetch_add(1, Ordering::Relaxed);
+                next += 7;
+            }
+        });
+    }
+    tasks.close();
+    tasks.wait().await;
     let (took, worked) = (began.elapsed().as_secs_f64(), server.worked() - worked);
     #[expect(clippy::cast_precision_loss, reason = "a figure to be read")]
     let calls = done.load(Ordering::Relaxed) as f64;

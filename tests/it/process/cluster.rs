@@ -1,11 +1,11 @@
 //! Several gateways on one Redis and one Postgres.
 
 use super::{Host, LOOK, Process, Serving, stdout};
-use crate::support::client::Call;
+use crate::support::client::{Call, Reply};
 use crate::support::redis::Redis;
 use crate::support::{SOON, body, postgres, soon, today};
 use knockx::account::charge::{Charge, Status};
-use knockx::store;
+use knockx::store::{self, Store};
 use serde_json::Value;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -13,6 +13,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::OnceCell;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const STREAM: &str = r#","stream":true"#;
@@ -26,6 +27,8 @@ struct Cluster {
     host: Host,
     redis: Redis,
     database: String,
+    /// Opened when it is first looked at.
+    store: OnceCell<Arc<dyn Store>>,
 }
 
 /// A user with a key.
@@ -39,7 +42,8 @@ struct User {
 impl Cluster {
     async fn new() -> Self {
         let database = postgres::fresh().await.url;
-        let cluster = Self { host: Host::new(), redis: Redis::start_durable(), database };
+        let (host, store) = (Host::new(), OnceCell::new());
+        let cluster = Self { host, redis: Redis::start_durable(), database, store };
         let config = cluster.host.config();
         let mut text = std::fs::read_to_string(&config).unwrap();
         text += &format!(
@@ -100,10 +104,8 @@ impl Cluster {
 
     /// Today's ledger.
     async fn ledger(&self) -> Vec<Charge> {
-        let store = store::open(&postgres::database(&self.database)).await.unwrap();
-        let charges = store.charges(today()).await.unwrap();
-        store.close().await;
-        charges
+        let open = async || store::open(&postgres::database(&self.database)).await.unwrap();
+        self.store.get_or_init(open).await.charges(today()).await.unwrap()
     }
 
     /// Waits until as many rows as calls were answered are in the ledger.
@@ -121,6 +123,18 @@ impl Cluster {
 impl Serving {
     fn ask(&self, user: &User, text: &str, members: &str) -> Call {
         Call::post(self.addr, "/v1/chat/completions").key(&user.key).body(body(text, members))
+    }
+
+    /// The reply as soon as calls are admitted.
+    async fn answer(&self, user: &User) -> Reply {
+        loop {
+            let reply = self.ask(user, "again", "").send().await;
+            if reply.status != 503 {
+                return reply;
+            }
+            assert_eq!(reply.code(), "quota_store_unavailable");
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn usage(&self, user: &User) -> Value {
@@ -163,7 +177,8 @@ async fn many_gateways_never_give_more_than_there_is_though_one_is_killed() {
         cluster.ledger().await.iter().any(|charge| charge.status == Status::Abandoned)
     })
     .await;
-    assert!(killed.elapsed() < Duration::from_secs(2 * LEASE + 3), "{:?}", killed.elapsed());
+    // The rest is for a machine that is busy with five hundred streams.
+    assert!(killed.elapsed() < Duration::from_secs(LEASE + 15), "{:?}", killed.elapsed());
     futures_util::future::join_all(callers).await;
     for user in &users {
         soon("nothing is held any more", || async {
@@ -214,24 +229,19 @@ async fn an_emptied_redis_gives_nobody_a_fresh_quota() {
     }
     assert!(spent > 3);
     // One stream runs through all of it.
-    let mut open = two.ask(&rich, "talk", STREAM).header("x-sim-token-ms", "20").open().await;
+    let long = two.ask(&rich, "talk", STREAM).header("x-sim-tokens", "500");
+    let mut open = long.header("x-sim-token-ms", "20").open().await;
     open.next().await.unwrap();
     let before = one.usage(&rich).await["tokens"]["reserved"].clone();
     assert_ne!(before, 0);
 
     cluster.redis.command(&["flushall"]);
     let emptied = Instant::now();
-    let poor_again = loop {
-        let reply = one.ask(&poor, "again", "").send().await;
-        if reply.status != 503 {
-            break reply;
-        }
-        assert_eq!(reply.code(), "quota_store_unavailable");
-        tokio::time::sleep(LOOK).await;
-    };
+    let poor_again = one.answer(&poor).await;
+    let rich_again = two.answer(&rich).await;
     assert!(emptied.elapsed() < Duration::from_secs(10), "{:?}", emptied.elapsed());
     assert_eq!(poor_again.code(), "insufficient_quota", "{}", poor_again.text());
-    assert_eq!(two.ask(&rich, "hi", "").send().await.status, 200);
+    assert_eq!(rich_again.status, 200, "{}", rich_again.text());
     let rest = open.rest().await;
     assert!(rest.is_done(), "{}", rest.text());
     cluster.rows(spent + 2).await;
@@ -247,7 +257,8 @@ async fn a_change_holds_at_every_gateway_at_once() {
     let (one, two) = (cluster.serve().await, cluster.serve().await);
     let user = cluster.user("ada", "wide");
     assert_eq!(one.ask(&user, "hi", "").send().await.status, 200);
-    let mut open = two.ask(&user, "talk", STREAM).header("x-sim-token-ms", "50").open().await;
+    let endless = two.ask(&user, "talk", STREAM).header("x-sim-tokens", "100000");
+    let mut open = endless.header("x-sim-token-ms", "50").open().await;
     open.next().await.unwrap();
     cluster.run(&["user", "set-plan", &user.id, "tiny"]);
     assert_eq!(one.usage(&user).await["plan"], "tiny");
