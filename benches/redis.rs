@@ -138,8 +138,12 @@ async fn call(counters: &RedisCounters, caller: &Caller) {
 
 /// Calls of `callers` tasks at once, spread over `pool` connections.
 async fn run(server: &Server, callers: usize, pool: usize) {
-    let settings =
-        Settings { clock: Clock::Redis, lease: Duration::from_secs(60), max_backlog: u64::MAX };
+    let settings = Settings {
+        clock: Clock::Redis,
+        lease: Duration::from_secs(60),
+        max_backlog: u64::MAX,
+        compare: Duration::from_secs(60),
+    };
     let metrics = Arc::new(Metrics::new(&[], &[]));
     let mut all = Vec::new();
     for _ in 0..pool {

@@ -92,8 +92,12 @@ async fn shared(redis: &Redis, means: Means<'_>) -> anyhow::Result<Counting> {
     abandon(&*store).await?;
     let connection = RedisConn::open(&redis.urls).await.context("cannot reach Redis")?;
     rely_on(&connection).await?;
-    let settings =
-        Settings { clock: Clock::Redis, lease: redis.lease, max_backlog: redis.max_backlog };
+    let settings = Settings {
+        clock: Clock::Redis,
+        lease: redis.lease,
+        max_backlog: redis.max_backlog,
+        compare: redis.compare,
+    };
     let counters = Arc::new(RedisCounters::new(connection, settings, Arc::clone(&metrics)));
     counters.keep_on_disk(Spool::new(&redis.spool));
     let changed = Arc::new(Notify::new());

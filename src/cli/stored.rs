@@ -156,8 +156,12 @@ impl Stored {
 /// The counters in Redis, for a look: nothing is kept up for a command.
 async fn shared_counters(redis: &Redis) -> anyhow::Result<Arc<RedisCounters>> {
     let connection = RedisConn::open(&redis.urls).await.context("cannot reach Redis")?;
-    let settings =
-        Settings { clock: Clock::Redis, lease: redis.lease, max_backlog: redis.max_backlog };
+    let settings = Settings {
+        clock: Clock::Redis,
+        lease: redis.lease,
+        max_backlog: redis.max_backlog,
+        compare: redis.compare,
+    };
     let metrics = Arc::new(Metrics::new(&[], &[]));
     Ok(Arc::new(RedisCounters::new(connection, settings, metrics)))
 }

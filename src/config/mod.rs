@@ -92,6 +92,8 @@ pub struct Redis {
     pub lease: Duration,
     /// No call is admitted while more charges than this wait for the ledger.
     pub max_backlog: u64,
+    /// Time between two comparisons of counters and ledger.
+    pub compare: Duration,
     /// The folder where charges wait while Redis does not take them.
     pub spool: PathBuf,
 }

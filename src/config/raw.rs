@@ -72,6 +72,7 @@ pub struct Redis {
     pub url: Optional<Option<Secret>>,
     pub lease: Optional<Wait>,
     pub max_backlog: Optional<Whole<u64, 1000, 1_000_000_000>>,
+    pub compare: Optional<Wait>,
     pub spool: Optional<String>,
 }
 

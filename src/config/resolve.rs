@@ -54,6 +54,7 @@ fn redis(layers: &Layers) -> Result<Option<Redis>, ConfigError> {
         urls,
         lease: layers.value(|raw| &raw.redis.lease)?.0,
         max_backlog: layers.value(|raw| &raw.redis.max_backlog)?.0,
+        compare: layers.value(|raw| &raw.redis.compare)?.0,
         spool: layers.value(|raw| &raw.redis.spool)?.into(),
     }))
 }

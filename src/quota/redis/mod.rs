@@ -33,6 +33,7 @@ use crate::telemetry::labels::RedisOp;
 use crate::telemetry::metrics::Metrics;
 use async_trait::async_trait;
 use calls::{Call, Calls};
+use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use keys::Partition;
 use link::{Link, Unanswered};
@@ -46,6 +47,9 @@ use wire::{SettleReply, TakeReply};
 const TOMBSTONE: Duration = Duration::from_secs(15 * 60);
 /// A call that ended longer ago may have lost its tombstone. Well below its time, for clocks differ.
 const LATELY: SignedDuration = SignedDuration::from_mins(10);
+
+/// Accounts read together.
+const AT_ONCE: usize = 200;
 
 /// Where scripts have the time from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub struct Settings {
     pub lease: Duration,
     /// No call is admitted while more charges than this wait for the ledger.
     pub max_backlog: u64,
+    /// Time between two comparisons of counters and ledger.
+    pub compare: Duration,
 }
 
 /// Counters in Redis.
@@ -213,8 +219,9 @@ impl RedisCounters {
         let members = redis::cmd("SMEMBERS").arg(partition.accounts(day)).to_owned();
         let accounts: Vec<String> = self.link.ask(&members).await?;
         let mut rows = Vec::with_capacity(accounts.len());
-        for account in accounts {
-            rows.extend(self.report(&account, day).await?);
+        for some in accounts.chunks(AT_ONCE) {
+            let reports = some.iter().map(|account| self.report(account, day));
+            rows.extend(try_join_all(reports).await?.into_iter().flatten());
         }
         Ok(rows)
     }

@@ -25,8 +25,6 @@ const GRACE: Duration = Duration::from_millis(2500);
 const OWNED: Duration = Duration::from_secs(15);
 /// Accounts set by one command.
 const AT_ONCE: usize = 200;
-/// Time between two comparisons of counters and ledger.
-const COMPARE: Duration = Duration::from_secs(60);
 
 /// What a scribe remembers between rounds.
 #[derive(Default)]
@@ -36,6 +34,8 @@ pub(super) struct Rebuild {
     /// Partitions written to since their counters were last compared with the ledger.
     written: HashSet<Partition>,
     compared: Option<Instant>,
+    /// Whether the ledger had any rows when a partition was first seen without an epoch.
+    is_used: Option<bool>,
 }
 
 impl Rebuild {
@@ -43,6 +43,7 @@ impl Rebuild {
     pub(super) async fn round(&mut self, desk: &Desk, missing: &[Partition]) -> Result<(), Later> {
         self.missing.retain(|partition, _| missing.contains(partition));
         if missing.is_empty() {
+            self.is_used = None;
             return Ok(());
         }
         for partition in missing {
@@ -58,16 +59,19 @@ impl Rebuild {
         if ours.is_empty() {
             return Ok(());
         }
-        let used = desk.store.used_since(earliest()).await?;
-        // Where nothing was used nothing can have been lost.
         let waited = |p: &Partition| self.missing.get(p).is_some_and(|at| at.elapsed() >= GRACE);
-        if !used.is_empty() && !ours.iter().all(waited) {
+        if !ours.iter().all(waited) && !self.is_first(desk).await? {
             return Ok(());
         }
-        for partition in ours {
-            rebuild(desk, partition).await?;
+        rebuild(desk, &ours).await
+    }
+
+    /// Whether the ledger knows of no use at all: then nothing can have been lost.
+    async fn is_first(&mut self, desk: &Desk) -> Result<bool, Later> {
+        if self.is_used.is_none() {
+            self.is_used = Some(!desk.store.used_since(earliest()).await?.is_empty());
         }
-        Ok(())
+        Ok(self.is_used == Some(false))
     }
 
     /// Notes that these partitions have new rows in the ledger.
@@ -78,7 +82,8 @@ impl Rebuild {
     /// Compares counters with the ledger now and then, where there was something to write: a ledger
     /// that nobody writes is not woken.
     pub(super) async fn compare(&mut self, desk: &Desk, look: &Look) -> Result<(), Later> {
-        let is_due = self.compared.is_none_or(|at| at.elapsed() >= COMPARE);
+        let pause = desk.counters.settings.compare;
+        let is_due = self.compared.is_none_or(|at| at.elapsed() >= pause);
         if !is_due || self.written.is_empty() {
             return Ok(());
         }
@@ -115,13 +120,15 @@ async fn bring_to_ledger(desk: &Desk, partition: Partition) -> Result<(), Later>
     written
 }
 
-/// Sets the counters of a partition to what the ledger says, and begins it.
-async fn rebuild(desk: &Desk, partition: Partition) -> Result<(), Later> {
-    let number = desk.counters.settled(&[partition]).await?;
-    while desk.write_some(&[partition]).await? > 0 {}
+/// Sets the counters of partitions to what the ledger says, and begins them.
+async fn rebuild(desk: &Desk, partitions: &[Partition]) -> Result<(), Later> {
+    let numbers = desk.counters.settled(partitions).await?;
+    while desk.write_some(partitions).await? > 0 {}
     let used = desk.store.used_since(earliest()).await?;
-    // When a call was settled meanwhile, the next round reads the ledger again.
-    desk.counters.begin_one(partition, number[0], &used).await?;
+    for (partition, number) in partitions.iter().zip(numbers) {
+        // Where a call was settled meanwhile, the next round reads the ledger again.
+        desk.counters.begin_one(*partition, number, &used).await?;
+    }
     Ok(())
 }
 

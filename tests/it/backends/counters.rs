@@ -347,8 +347,12 @@ fn charge(lease: &Lease, used: u64, counted: bool) -> Charge {
 /// Milliseconds since 1970, after every deadline.
 const FAR: i64 = 4_000_000_000_000;
 
-const SETTINGS: Settings =
-    Settings { clock: Clock::Given, lease: Duration::from_secs(60), max_backlog: u64::MAX };
+const SETTINGS: Settings = Settings {
+    clock: Clock::Given,
+    lease: Duration::from_secs(60),
+    max_backlog: u64::MAX,
+    compare: Duration::from_secs(60),
+};
 
 fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(&[], &[]))

@@ -60,7 +60,7 @@ impl Cluster {
         command.env("DATABASE_URL", &self.database).env("REDIS_URL", self.redis.url());
         command.env("SECRET_KEY", SECRET).env("KNOCKX__REDIS__SPOOL", spool);
         command.env("KNOCKX__REDIS__LEASE", LEASE.to_string());
-        command.env("RUST_LOG", "warn,knockx=info");
+        command.env("KNOCKX__REDIS__COMPARE", "1").env("RUST_LOG", "warn,knockx=info");
         command
     }
 
@@ -368,4 +368,28 @@ async fn without_postgres_known_callers_are_served_and_their_rows_arrive_later()
     cluster.books_agree();
     one.ends_well().await;
     two.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_that_differs_from_the_ledger_is_set_to_it() {
+    let cluster = Cluster::new().await;
+    let one = cluster.serve().await;
+    let user = cluster.user("ada", "wide");
+    assert_eq!(one.ask(&user, "hi", "").send().await.status, 200);
+    cluster.rows(1).await;
+    let used = one.usage(&user).await["tokens"]["used"].clone();
+    let uuid = user.id.replace('-', "");
+    let partition = u8::from_str_radix(&uuid[30..], 16).unwrap() % 64;
+    let account = format!("kx:{{{partition}}}:user:{uuid}");
+    cluster.redis.command(&["hset", &account, &format!("{}:u", today()), "7"]);
+    assert_eq!(one.usage(&user).await["tokens"]["used"], 7);
+    // It is looked at again once there was something to write.
+    assert_eq!(one.ask(&user, "hi", "").send().await.status, 200);
+    soon("the counter is mended", || async {
+        one.usage(&user).await["tokens"]["used"].as_u64() == used.as_u64().map(|used| 2 * used)
+    })
+    .await;
+    assert_eq!(one.metric("knockx_quota_drift_total").await, 1.0);
+    cluster.books_agree();
+    one.ends_well().await;
 }
