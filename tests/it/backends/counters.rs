@@ -254,7 +254,7 @@ impl<'a> Pair<'a> {
     }
 }
 
-fn caller(id: UserId, user: usize, key: usize) -> Caller {
+pub(super) fn caller(id: UserId, user: usize, key: usize) -> Caller {
     let zone = if user == 0 { TimeZone::UTC } else { TimeZone::get("Europe/Berlin").unwrap() };
     Caller {
         user: id,
@@ -281,7 +281,7 @@ fn caller(id: UserId, user: usize, key: usize) -> Caller {
     }
 }
 
-fn claim(caller: &Caller, need: Need, now: Timestamp) -> Claim {
+pub(super) fn claim(caller: &Caller, need: Need, now: Timestamp) -> Claim {
     let (day, debits) = rules::debits(caller, need, now);
     let lease = Lease {
         request: RequestId::new(),
@@ -318,7 +318,7 @@ fn charge(lease: &Lease, used: u64, counted: bool) -> Charge {
 const SETTINGS: Settings =
     Settings { clock: Clock::Given, lease: Duration::from_secs(60), max_backlog: u64::MAX };
 
-fn metrics() -> Arc<Metrics> {
+pub(super) fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(&[], &[]))
 }
 
