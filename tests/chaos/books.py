@@ -6,6 +6,8 @@ from collections import Counter, defaultdict
 
 # Nothing was taken and nothing was sent upstream.
 REFUSALS = {"insufficient_quota", "quota_store_unavailable", "key_store_unavailable", "shutting_down"}
+# No call runs for longer.
+LONGEST_SECONDS = 60
 COUNTS = ("prompt", "cached", "completion", "reasoning")
 # Signs of a bug, whatever the books say.
 ALARMS = ("a worker has died", "counters differed from the ledger and were set to it",
@@ -14,7 +16,7 @@ ALARMS = ("a worker has died", "counters differed from the ledger and were set t
 LEDGER = """
 select coalesce(json_agg(row_to_json(rows)), '[]') from (
     select 'req_' || replace(request::text, '-', '') as id, user_id::text, key_id, day::text, status, source, counted,
-        prompt, cached, completion, reasoning, prompt + completion + reasoning as tokens
+        admitted_at / 1000.0 as admitted_at, prompt, cached, completion, reasoning, prompt + completion + reasoning as tokens
     from usage_event
 ) as rows
 """
@@ -53,8 +55,8 @@ async def unfinished(cluster, users):
 class Books:
     """What the clients saw, what the simulator said, what ledger and Redis hold."""
 
-    def __init__(self, cluster, users, plans, calls):
-        self.cluster, self.users, self.calls = cluster, users, calls
+    def __init__(self, cluster, users, plans, calls, deaths):
+        self.cluster, self.users, self.calls, self.deaths = cluster, users, calls, deaths
         self.limits = {user["id"]: plans[user["plan"]] for user in users}
         self.violations = defaultdict(list)
 
@@ -66,12 +68,14 @@ class Books:
         lines = self.cluster.simulator.truth.read_text().splitlines()
         self.said = {"req_" + entry["request"].replace("-", ""): entry for entry in map(json.loads, lines)}
         self.row = {row["id"]: row for row in self.rows}
+        self.gateway = {call.request: call.gateway for call in self.calls if call.request}
         self.log = [entry for gateway in gateways for entry in read_log(gateway.log)]
         self.messages = Counter(message for message, _ in self.log)
 
     def check(self):
         self.check_rows()
         self.check_refusals()
+        self.check_abandoned()
         self.check_sums()
         for alarm in ALARMS:
             self.violations[alarm] += [alarm] * self.messages[alarm]
@@ -95,7 +99,7 @@ class Books:
                     found["a whole answer charged wrongly"].append((call.request, wrong, call.fault))
         for row in self.rows:
             said = self.said.get(row["id"])
-            if row["source"] == "reported" and any(row[count] != said[count] for count in COUNTS):
+            if row["source"] == "reported" and not self.is_true(row, said):
                 found["a reported row that is not what was reported"].append(row["id"])
             if row["status"] == "failed" and row["tokens"]:
                 found["a failed call that is charged"].append(row["id"])
@@ -104,6 +108,11 @@ class Books:
         headless = sum(call.request is None for call in self.calls)
         if len(unseen) > headless:
             found["rows of calls that nobody made"] += unseen
+
+    def is_true(self, row, said):
+        """A client may leave while usage still grows."""
+        grows = row["status"] != "complete" and said["fault"] == "usage-every-chunk"
+        return all(row[count] == said[count] or grows and row[count] < said[count] for count in COUNTS)
 
     def wrong(self, call, row, said):
         if said is None:
@@ -122,8 +131,21 @@ class Books:
             if call.status not in (None, 200) and call.code in REFUSALS:
                 if call.request in self.said:
                     self.violations["refused, and sent upstream"].append((call.request, call.code))
-                if call.request in self.row:
-                    self.violations["refused, and charged"].append((call.request, call.code, self.row[call.request]))
+                row = self.row.get(call.request)
+                # A gateway that was killed could not undo what it had taken.
+                if row and (row["tokens"] or row["counted"]) and not self.died(row):
+                    self.violations["refused, and charged"].append((call, row))
+
+    def check_abandoned(self):
+        """A gateway that lives knows what its calls came to, in the end."""
+        abandoned = [row for row in self.rows if row["status"] == "abandoned"]
+        self.violations["abandoned, but nobody died"] += [row["id"] for row in abandoned if not self.died(row)]
+
+    def died(self, row):
+        """Whether the gateway of a call was killed while it may have run."""
+        mine = self.gateway.get(row["id"])
+        times = [at for at, name in self.deaths if mine in (None, name)]
+        return any(row["admitted_at"] - 1 < at < row["admitted_at"] + LONGEST_SECONDS for at in times)
 
     def check_sums(self):
         """Counters are what the ledger says, and within the limits; nothing is held."""

@@ -11,7 +11,7 @@ from servers import LEASE_SECONDS, STOP_SECONDS
 class Faults:
     def __init__(self, cluster, gateways, chance, flush):
         self.cluster, self.gateways, self.chance = cluster, gateways, chance
-        self.done, self.told = Counter(), []
+        self.done, self.told, self.deaths = Counter(), [], []
         self.redis, self.postgres = asyncio.Lock(), asyncio.Lock()
         self.kinds = {
             self.kill_gateway: 4,
@@ -47,6 +47,7 @@ class Faults:
         async with gateway.taken:
             self.note("gateway-kill", gateway.name)
             gateway.kill()
+            self.deaths.append((time.time(), gateway.name))
             await asyncio.sleep(away)
             await gateway.start()
 

@@ -66,17 +66,21 @@ class FaultProxy:
     async def forward(self, reader, writer):
         """Whoever asked may be gone when it arrives: what is on its way stays on its way."""
         while data := await self.next(reader):
-            writer.write(data)
-            await writer.drain()
+            await self.hand_over(data, writer)
         writer.write_eof()
 
     async def give_back(self, reader, writer):
         while data := await self.next(reader):
             if self.mode == "mute" and self.chance.random() < self.amount:
                 raise ConnectionResetError
-            writer.write(data)
-            await writer.drain()
+            await self.hand_over(data, writer)
         raise ConnectionResetError
+
+    async def hand_over(self, data, writer):
+        if writer.is_closing():
+            raise ConnectionResetError
+        writer.write(data)
+        await writer.drain()
 
     async def next(self, reader):
         data = await reader.read(CHUNK)
