@@ -18,6 +18,8 @@ use tokio_util::task::TaskTracker;
 const LOOK: Duration = Duration::from_millis(250);
 /// Time between two searches for what dead processes left on disk.
 const SEARCH: Duration = Duration::from_secs(30);
+/// How long takes that are still in doubt may hold up the end.
+const LAST_ORDERS: Duration = Duration::from_secs(1);
 
 /// One look at all partitions.
 #[derive(Debug, Clone, Default)]
@@ -85,6 +87,8 @@ impl Keeper {
             // What fails is tried again in the next round.
             let _ = self.round().await;
         }
+        // Nobody else knows of these.
+        let _ = tokio::time::timeout(LAST_ORDERS, self.withdraw()).await;
     }
 
     async fn round(&mut self) -> Result<(), CountersError> {

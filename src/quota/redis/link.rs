@@ -62,11 +62,14 @@ impl Link {
     ) -> Result<Vec<Value>, Unanswered> {
         let began = clock::instant();
         let mut done = script.run(&self.connection, keys, arguments).await;
-        if done.as_ref().is_err_and(is_silence) {
+        let fell_silent = done.as_ref().is_err_and(is_silence);
+        if fell_silent {
             done = script.run(&self.connection, keys, arguments).await;
         }
         self.metrics.redis_seconds(op).record(clock::instant().duration_since(began));
-        done.map_err(|e| unanswered(&e))
+        // A second try that is refused, as by a server that is starting, tells nothing of the first.
+        let why = |e| if fell_silent { Unanswered::Silent } else { e };
+        done.map_err(|e| why(unanswered(&e)))
     }
 
     /// Runs a script until it is answered.
@@ -102,4 +105,50 @@ fn is_silence(error: &redis::RedisError) -> bool {
 fn unanswered(error: &redis::RedisError) -> Unanswered {
     tracing::warn!(%error, "redis did not do what it was asked");
     if is_silence(error) { Unanswered::Silent } else { Unanswered::Refused }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis_conn::RedisUrls;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// Closes the first connection that brings a script, and then is still loading.
+    async fn starts_again(listener: TcpListener) {
+        let mut fell_silent = false;
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = vec![0; 65536];
+            while let Ok(length @ 1..) = stream.read(&mut bytes).await {
+                let text = String::from_utf8_lossy(&bytes[..length]);
+                let reply = if !text.contains("EVALSHA") {
+                    "+OK\r\n".repeat(text.matches("SETINFO").count())
+                } else if fell_silent {
+                    "-LOADING Redis is loading the dataset in memory\r\n".to_owned()
+                } else {
+                    fell_silent = true;
+                    break;
+                };
+                stream.write_all(reply.as_bytes()).await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_second_try_tells_nothing_of_the_first() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let asked = async {
+            let connection = RedisConn::open(&RedisUrls::new(vec![url])).await.unwrap();
+            let link = Link::new(connection, Arc::new(Metrics::new(&[], &[])));
+            let run = async || link.run(RedisOp::Take, &link.scripts.take, &[], &[]).await;
+            assert_eq!(run().await.unwrap_err(), Unanswered::Silent);
+            assert_eq!(run().await.unwrap_err(), Unanswered::Refused);
+        };
+        tokio::select! {
+            () = starts_again(listener) => panic!("it serves for ever"),
+            () = asked => {}
+        }
+    }
 }

@@ -141,7 +141,8 @@ impl RedisCounters {
         }
     }
 
-    /// Undoes a take whose answer never came.
+    /// Undoes a take whose answer never came. Where a reaper has charged it, a charge of nothing takes
+    /// that one's place.
     ///
     /// # Errors
     /// Redis cannot be reached.
@@ -156,8 +157,21 @@ impl RedisCounters {
         ];
         let arguments = [lease.request.0.simple().to_string(), milliseconds(TOMBSTONE)];
         let withdraw = &self.link.scripts.withdraw;
-        self.link.run(RedisOp::Settle, withdraw, &keys, &arguments).await?;
+        let reply = self.link.run(RedisOp::Settle, withdraw, &keys, &arguments).await?;
+        if wire::word(&reply)? == "reaped" {
+            self.charge_nothing(lease).await?;
+        }
         self.calls.withdrawn(lease.request);
+        Ok(())
+    }
+
+    async fn charge_nothing(&self, lease: &Lease) -> Result<(), CountersError> {
+        let charge = Charge { status: Status::Failed, counted: false, ..abandoned(lease) };
+        let (keys, arguments) = Self::settlement(&charge, None);
+        let settle = &self.link.scripts.settle;
+        let reply = self.link.run(RedisOp::Settle, settle, &keys, &arguments).await?;
+        let SettleReply { number, written, .. } = wire::settle_reply(&reply)?;
+        self.calls.settled(charge, number, written);
         Ok(())
     }
 

@@ -2,9 +2,13 @@
 --
 -- KEYS 1 lease, 2 tombstone, 3 the user's account, 4 the key's account, 5 lease deadlines
 -- ARGV 1 request, 2 tombstone in ms
--- Answers withdrawn | again.
+-- Answers withdrawn | again | reaped: its gateway was taken for dead meanwhile, and it was charged.
 -- A script, because all debits must come back together; sent again it changes nothing.
 local lease = redis.call('HMGET', KEYS[1], 'reserved', 'debits')
+local ended = redis.call('GET', KEYS[2])
+if not lease[1] and ended then
+    return { string.find(ended, '^reaped:') and 'reaped' or 'again' }
+end
 -- Should the take itself arrive only now, the tombstone refuses it.
 redis.call('SET', KEYS[2], 'withdrawn', 'PX', ARGV[2])
 if not lease[1] then

@@ -283,7 +283,7 @@ impl<'a> Pair<'a> {
     }
 }
 
-fn caller(id: UserId, user: usize, key: usize) -> Caller {
+pub(super) fn caller(id: UserId, user: usize, key: usize) -> Caller {
     let zone = if user == 0 { TimeZone::UTC } else { TimeZone::get("Europe/Berlin").unwrap() };
     Caller {
         user: id,
@@ -310,7 +310,7 @@ fn caller(id: UserId, user: usize, key: usize) -> Caller {
     }
 }
 
-fn claim(caller: &Caller, need: Need, now: Timestamp) -> Claim {
+pub(super) fn claim(caller: &Caller, need: Need, now: Timestamp) -> Claim {
     let (day, debits) = rules::debits(caller, need, now);
     let lease = Lease {
         request: RequestId::new(),
@@ -354,7 +354,7 @@ const SETTINGS: Settings = Settings {
     compare: Duration::from_secs(60),
 };
 
-fn metrics() -> Arc<Metrics> {
+pub(super) fn metrics() -> Arc<Metrics> {
     Arc::new(Metrics::new(&[], &[]))
 }
 

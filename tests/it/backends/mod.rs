@@ -1,6 +1,7 @@
 //! One suite for every back end.
 
 mod counters;
+mod silence;
 mod history;
 mod redis_look;
 mod sentinel;

@@ -1,0 +1,61 @@
+//! What becomes of a call whose gateway and Redis did not hear each other for a while.
+
+use super::counters::{caller, claim, metrics};
+use crate::support::redis::Redis;
+use crate::support::soon;
+use jiff::Timestamp;
+use knockx::account::id::UserId;
+use knockx::quota::counters::{Counters, Standing, Taken};
+use knockx::quota::redis::{Clock, Keeper, RedisCounters, Settings};
+use knockx::quota::rules::Need;
+use knockx::redis_conn::{RedisConn, RedisUrls};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const SETTINGS: Settings = Settings {
+    clock: Clock::Redis,
+    lease: Duration::from_millis(100),
+    max_backlog: u64::MAX,
+    compare: Duration::from_secs(60),
+};
+
+async fn gateway(redis: &Redis) -> Arc<RedisCounters> {
+    let connection = RedisConn::open(&RedisUrls::new(vec![redis.url()])).await.unwrap();
+    let counters = Arc::new(RedisCounters::new(connection, SETTINGS, metrics()));
+    counters.begin(&[]).await.unwrap();
+    counters
+}
+
+#[tokio::test]
+async fn a_refused_call_costs_nothing_though_it_was_taken_and_then_reaped() {
+    let redis = Redis::start();
+    // The one whose take goes unheard has no keeper: it hangs for longer than its lease.
+    let (unheard, other) = (gateway(&redis).await, gateway(&redis).await);
+    let (caller, now) = (caller(UserId::new(), 0, 0), Timestamp::now());
+    let need = Need { prompt: 10, output: 20, least_output: 1, stream: true, sliced: false };
+    let claim = claim(&caller, need, now);
+    assert!(matches!(unheard.take(claim.clone(), now).await.unwrap(), Taken::Granted(_)));
+    let day = claim.lease.day;
+    let standing =
+        || async { other.standing(caller.user, Some(&caller.key), day, now).await.unwrap() };
+
+    let stop = CancellationToken::new();
+    let changed = Arc::new(Notify::new());
+    let keeper = Keeper::new(Arc::clone(&other), metrics(), changed, TaskTracker::new());
+    let keeping = tokio::spawn(keeper.run(stop.clone()));
+    soon("the call is charged", || async { standing().await.user.tokens_used == 30 }).await;
+
+    for _ in 0..2 {
+        unheard.withdraw(&claim.lease).await.unwrap();
+        let Standing { user, key, streams_open, .. } = standing().await;
+        assert_eq!((user.tokens_used, user.tokens_reserved, user.requests_used), (0, 0, 0));
+        assert_eq!((key.tokens_used, key.tokens_reserved, key.requests_used), (0, 0, 0));
+        assert_eq!(streams_open, 0);
+    }
+    assert_eq!(unheard.open_leases(), 0);
+    stop.cancel();
+    keeping.await.unwrap();
+}
