@@ -20,6 +20,10 @@ impl fmt::Display for Config {
                 write!(f, " database=postgres://***@{place} connections={connections}")?;
             }
         }
+        match &self.redis {
+            Some(redis) => write!(f, " {redis:?}")?,
+            None => write!(f, " redis=none")?,
+        }
         let secret_key = self.secret_key.as_ref().map_or("generated", |_| "***");
         write!(f, " secret_key={secret_key} {:?} {:?}", self.listener, self.limits)?;
         match &self.cors {

@@ -254,6 +254,20 @@ fn a_store_in_postgres_needs_its_own_secret_and_tells_none() {
 }
 
 #[test]
+fn where_redis_is_is_told_without_its_password() {
+    for url in ["redis://u:hunter2@r.example:6379/0", "rediss://:hunter2@a:1,rediss://:hunter2@b:2"]
+    {
+        let config = loaded("", &[("REDIS_URL", url)]);
+        assert!(config.redis.is_some());
+        for told in [config.to_string(), format!("{config:?}")] {
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+    }
+    let sentence = refused("", &[("REDIS_URL", "http://:hunter2@h")]);
+    assert!(sentence.contains("redis.url") && !sentence.contains("hunter2"), "{sentence}");
+}
+
+#[test]
 fn production_refuses_weak_secrets_and_any_origin() {
     let cases = [
         ("SECRET_KEY", "short"),

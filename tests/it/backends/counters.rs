@@ -103,22 +103,23 @@ fn window() -> impl Strategy<Value = Window> {
 fn step() -> impl Strategy<Value = Step> {
     let call = 0..CALLS;
     prop_oneof![
-        8 => (call.clone(), 0..USERS, 0..KEYS, need())
+        32 => (call.clone(), 0..USERS, 0..KEYS, need())
             .prop_map(|(call, user, key, need)| Step::Take { call, user, key, need }),
-        1 => call.clone().prop_map(|call| Step::TakeAgain { call }),
-        4 => (call.clone(), 0..150_u64, 0..20_u64)
+        4 => call.clone().prop_map(|call| Step::TakeAgain { call }),
+        16 => (call.clone(), 0..150_u64, 0..20_u64)
             .prop_map(|(call, want, least)| Step::Extend { call, want, least }),
-        1 => (call.clone(), 0..150_u64, 0..20_u64)
+        4 => (call.clone(), 0..150_u64, 0..20_u64)
             .prop_map(|(call, want, least)| Step::ExtendUnheard { call, want, least }),
-        6 => (call.clone(), 0..250_u64, any::<bool>())
+        24 => (call.clone(), 0..250_u64, any::<bool>())
             .prop_map(|(call, used, counted)| Step::Settle { call, used, counted }),
-        1 => call.prop_map(|call| Step::Withdraw { call }),
-        1 => Just(Step::Renew),
+        4 => call.prop_map(|call| Step::Withdraw { call }),
+        4 => Just(Step::Renew),
+        // Looks at all partitions.
         1 => Just(Step::Reap),
-        6 => (0..1_500_i64).prop_map(|ms| Step::Wait { ms }),
-        1 => (0..86_400_000_i64).prop_map(|ms| Step::Wait { ms }),
-        1 => (0..2_000_i64).prop_map(|ms| Step::Back { ms }),
-        1 => (0..USERS, 0..900_u64, 0..12_u64, window(), 0..4_u32).prop_map(
+        24 => (0..1_500_i64).prop_map(|ms| Step::Wait { ms }),
+        4 => (0..86_400_000_i64).prop_map(|ms| Step::Wait { ms }),
+        4 => (0..2_000_i64).prop_map(|ms| Step::Back { ms }),
+        4 => (0..USERS, 0..900_u64, 0..12_u64, window(), 0..4_u32).prop_map(
             |(user, tokens, requests, window, streams)| {
                 Step::ChangePlan { user, tokens, requests, window, streams }
             }
