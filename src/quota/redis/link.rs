@@ -119,7 +119,7 @@ mod tests {
         let mut fell_silent = false;
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut bytes = [0; 65536];
+            let mut bytes = vec![0; 65536];
             while let Ok(length @ 1..) = stream.read(&mut bytes).await {
                 let text = String::from_utf8_lossy(&bytes[..length]);
                 let reply = if !text.contains("EVALSHA") {
@@ -139,7 +139,8 @@ mod tests {
     async fn a_refused_second_try_tells_nothing_of_the_first() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}", listener.local_addr().unwrap());
-        let server = tokio::spawn(starts_again(listener));
+        let tasks = tokio_util::task::TaskTracker::new();
+        let server = tasks.spawn(starts_again(listener));
         let connection = RedisConn::open(&RedisUrls::new(vec![url])).await.unwrap();
         let link = Link::new(connection, Arc::new(Metrics::new(&[], &[])));
         let run = async || link.run(RedisOp::Take, &link.scripts.take, &[], &[]).await;
