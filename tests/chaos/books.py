@@ -10,8 +10,11 @@ REFUSALS = {"insufficient_quota", "quota_store_unavailable", "key_store_unavaila
 LONGEST_SECONDS = 60
 COUNTS = ("prompt", "cached", "completion", "reasoning")
 # Signs of a bug, whatever the books say.
-ALARMS = ("a worker has died", "counters differed from the ledger and were set to it",
-          "a charge can never be written; kept among the dead", "redis answered a settlement strangely")  # fmt: skip
+ALARMS = ("a worker has died", "a charge can never be written; kept among the dead",
+          "redis answered a settlement strangely")  # fmt: skip
+# Signs of a bug unless Redis was made to lose something.
+REPAIRS = ("counters differed from the ledger and were set to it", "redis had lost a charge that it had acknowledged",
+           "brought back a lease that redis had lost")  # fmt: skip
 
 LEDGER = """
 select coalesce(json_agg(row_to_json(rows)), '[]') from (
@@ -55,8 +58,9 @@ async def unfinished(cluster, users):
 class Books:
     """What the clients saw, what the simulator said, what ledger and Redis hold."""
 
-    def __init__(self, cluster, users, plans, calls, deaths):
-        self.cluster, self.users, self.calls, self.deaths = cluster, users, calls, deaths
+    def __init__(self, cluster, users, plans, calls, faults):
+        self.cluster, self.users, self.calls = cluster, users, calls
+        self.deaths, self.losses = faults.deaths, faults.losses
         self.limits = {user["id"]: plans[user["plan"]] for user in users}
         self.violations = defaultdict(list)
 
@@ -77,7 +81,7 @@ class Books:
         self.check_refusals()
         self.check_abandoned()
         self.check_sums()
-        for alarm in ALARMS:
+        for alarm in ALARMS + (() if self.losses else REPAIRS):
             self.violations[alarm] += [alarm] * self.messages[alarm]
         for message, entry in self.log:
             if "panicked" in message:
@@ -89,7 +93,9 @@ class Books:
         """Every answer that was begun has one row, every whole answer the true one."""
         found = self.violations
         begun = {call.request for call in self.calls if call.status == 200} | set(self.said)
-        found["no row for a call that was begun"] += [request for request in begun if request not in self.row]
+        missing = [request for request in begun if request not in self.row]
+        found["no row for a call that was begun"] += [r for r in missing if not self.taken_along(r)]
+        self.lost = [request for request in missing if self.taken_along(request)]
         ids = Counter(row["id"] for row in self.rows), Counter(call.request for call in self.calls if call.request)
         found["a request twice"] += [request for each in ids for request, times in each.items() if times > 1]
         for call in self.calls:
@@ -113,6 +119,15 @@ class Books:
         """A client may leave while usage still grows."""
         grows = row["status"] != "complete" and said["fault"] == "usage-every-chunk"
         return all(row[count] == said[count] or grows and row[count] < said[count] for count in COUNTS)
+
+    def taken_along(self, request):
+        """Whether Redis lost it, and the gateway that remembered it died as well."""
+        began = next((call.began for call in self.calls if call.request == request), None)
+        if began is None:
+            began = self.said[request]["began_ms"] / 1000
+        soon = began, began + LONGEST_SECONDS
+        died = self.died({"id": request, "admitted_at": began})
+        return died and any(soon[0] < at < soon[1] for at in self.losses)
 
     def wrong(self, call, row, said):
         if said is None:
@@ -185,8 +200,8 @@ class Books:
             "abandoned": status["abandoned"],
             "corrected late": len(corrected),
             "cut needlessly": needless,
-            "brought back": self.messages["brought back a lease that redis had lost"],
-            "lost writes": self.messages["redis has lost writes that it had acknowledged; sending them again"],
+            "lost with Redis and gateway": len(self.lost),
+            "repaired": sum(self.messages[repair] for repair in REPAIRS),
             "violations": sum(map(len, self.violations.values())),
         }, refused, status
 

@@ -9,9 +9,11 @@ from servers import LEASE_SECONDS, STOP_SECONDS
 
 
 class Faults:
-    def __init__(self, cluster, gateways, chance, flush):
+    def __init__(self, cluster, gateways, chance, flush, lose):
         self.cluster, self.gateways, self.chance = cluster, gateways, chance
-        self.done, self.told, self.deaths = Counter(), [], []
+        self.done, self.told = Counter(), []
+        # When gateways died, and when Redis lost something.
+        self.deaths, self.losses = [], []
         self.redis, self.postgres = asyncio.Lock(), asyncio.Lock()
         self.kinds = {
             self.kill_gateway: 4,
@@ -23,6 +25,8 @@ class Faults:
         }
         if flush:
             self.kinds[self.flush] = 1
+        if lose:
+            self.kinds[self.lose] = 3
 
     async def run(self, seconds):
         """Each fault is a task of its own, so that they meet; returns when all have healed."""
@@ -95,7 +99,21 @@ class Faults:
             return
         async with self.redis:
             self.note("flush", "all")
+            self.losses.append(time.time())
             await self.cluster.redis.ask("FLUSHALL")
+
+    async def lose(self):
+        """Redis comes back without its last second."""
+        if self.redis.locked():
+            return
+        async with self.redis:
+            sizes = self.cluster.redis.sizes()
+            await asyncio.sleep(self.chance.uniform(0.1, 1))
+            self.note("lose", "what came last")
+            self.cluster.redis.kill()
+            self.losses.append(time.time())
+            self.cluster.redis.forget(sizes)
+            await self.cluster.redis.start()
 
     async def spoil_wire(self):
         """One way of one gateway, or of all."""

@@ -139,10 +139,7 @@ class Redis(Process):
         """The answers to several commands, past every proxy."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24)
         try:
-            for words in commands:
-                parts = [str(word).encode() for word in words]
-                writer.write(b"*%d\r\n" % len(parts))
-                writer.writelines(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+            writer.write(b"".join(written(words) for words in commands))
             return [await self.answer(reader) for _ in commands]
         finally:
             writer.close()
@@ -161,6 +158,21 @@ class Redis(Process):
         if kind == b"$":
             return (await reader.readexactly(int(rest) + 2))[:-2].decode()
         return [await self.answer(reader) for _ in range(int(rest))]
+
+
+    def sizes(self):
+        return {file: file.stat().st_size for file in self.data.glob("appendonlydir/*.incr.aof")}
+
+    def forget(self, sizes):
+        """Loses what was written since, as a machine or a failover does; it must not run."""
+        for file, size in sizes.items():
+            os.truncate(file, min(size, file.stat().st_size))
+
+
+def written(words):
+    """A command as it goes over the wire."""
+    parts = [str(word).encode() for word in words]
+    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
 
 
 class Postgres(Process):

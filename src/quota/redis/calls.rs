@@ -6,6 +6,7 @@ use crate::account::charge::{Charge, Lease};
 use crate::account::id::RequestId;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use uuid::Uuid;
 
 /// Charges kept for one partition. They are in Redis too: only when Redis loses its data while
 /// Postgres is away for longer than this lasts, charges are lost.
@@ -30,6 +31,8 @@ struct State {
 struct Part {
     /// The highest number of a settlement that Redis has told.
     last: u64,
+    /// The epoch in which it was told.
+    epoch: Option<Uuid>,
     /// Settled, and not yet known to be in the ledger; with the number told then.
     sent: VecDeque<(u64, Charge)>,
 }
@@ -69,14 +72,13 @@ impl Calls {
         state.open.values().filter(mine).cloned().collect()
     }
 
-    /// A settlement was answered: `number` were settled then, and `written` of them in the ledger.
-    pub(super) fn settled(&self, charge: Charge, number: u64, written: u64) {
+    /// A settlement was answered: `number` were settled then.
+    pub(super) fn settled(&self, charge: Charge, number: u64) {
         let mut state = self.state();
         state.open.remove(&charge.request);
         let part = state.part(Partition::of(charge.user));
         part.last = part.last.max(number);
         part.sent.push_back((number, charge));
-        part.forget(written);
         if part.sent.len() > KEPT {
             part.sent.pop_front();
         }
@@ -86,6 +88,14 @@ impl Calls {
     pub(super) fn last(&self) -> Vec<u64> {
         let state = self.state();
         (0..PARTITIONS).map(|p| state.parts.get(&p).map_or(0, |part| part.last)).collect()
+    }
+
+    /// Whether numbers told before still count; from now on it is this epoch.
+    pub(super) fn is_same_epoch(&self, partition: Partition, epoch: Option<Uuid>) -> bool {
+        let mut state = self.state();
+        let part = state.part(partition);
+        let before = std::mem::replace(&mut part.epoch, epoch);
+        before.is_none_or(|before| Some(before) == epoch)
     }
 
     /// Forgets the charges that are in the ledger.

@@ -3,9 +3,12 @@
 
 use super::RedisCounters;
 use super::keys::{self, Partition};
+use super::link::Unanswered;
+use super::wire::SettleEnd;
 use crate::clock;
-use crate::quota::counters::{Counters, CountersError};
+use crate::quota::counters::CountersError;
 use crate::telemetry::metrics::Metrics;
+use redis::Value;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,6 +16,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 /// Time between two looks: an open stream is cut within a second, and so is a new outage seen.
 const LOOK: Duration = Duration::from_millis(250);
@@ -27,6 +31,8 @@ pub struct Look {
     pub(super) parts: Vec<PartLook>,
     /// Changes to users, keys and plans so far.
     changes: u64,
+    /// The running servers by their own ids, where they tell.
+    servers: Option<String>,
 }
 
 /// One partition at a moment.
@@ -35,6 +41,7 @@ pub(super) struct PartLook {
     pub(super) partition: Partition,
     /// Whether its counters are whole.
     pub(super) is_begun: bool,
+    epoch: Option<Uuid>,
     pub(super) settled: u64,
     pub(super) written: u64,
 }
@@ -54,6 +61,7 @@ pub struct Keeper {
 
 struct Seen {
     changes: Option<u64>,
+    servers: Option<String>,
     /// Since when Redis has answered every look.
     contact: Option<Instant>,
     renewed: Instant,
@@ -69,7 +77,8 @@ impl Keeper {
         changed: Arc<Notify>,
         tasks: TaskTracker,
     ) -> Self {
-        let seen = Seen { changes: None, contact: None, renewed: clock::instant(), searched: None };
+        let renewed = clock::instant();
+        let seen = Seen { changes: None, servers: None, contact: None, renewed, searched: None };
         Self { counters, metrics, looks: watch::Sender::default(), changed, tasks, seen }
     }
 
@@ -110,11 +119,12 @@ impl Keeper {
         }
         self.notice_changes(look.changes);
         self.weigh(&look);
-        self.compare(&look, &last).await?;
+        let is_another_server = self.notice_servers(&look);
+        self.compare(&look, &last, is_another_server).await?;
         self.looks.send_replace(look);
         self.withdraw().await?;
         let lease = self.counters.settings.lease;
-        if self.seen.renewed.elapsed() >= lease / 3 {
+        if is_another_server || self.seen.renewed.elapsed() >= lease / 3 {
             self.counters.renew().await?;
             self.seen.renewed = clock::instant();
         }
@@ -137,11 +147,32 @@ impl Keeper {
         let part = |(partition, texts): (Partition, &[Option<String>])| PartLook {
             partition,
             is_begun: texts[0].is_some(),
+            epoch: texts[0].as_ref().and_then(|text| text.parse().ok()),
             settled: number(&texts[1]),
             written: number(&texts[2]),
         };
         let parts = Partition::all().zip(parts.chunks_exact(3)).map(part).collect();
-        Ok(Look { parts, changes: number(changes) })
+        // After the numbers: when these are the servers we know, the numbers are theirs.
+        let servers = self.servers().await?;
+        Ok(Look { parts, changes: number(changes), servers })
+    }
+
+    /// `None` where servers do not tell.
+    async fn servers(&self) -> Result<Option<String>, CountersError> {
+        let mut ask = redis::cmd("INFO");
+        match self.counters.link.ask::<Value>(ask.arg("server")).await {
+            Ok(told) => Ok(run_ids(&told)),
+            Err(Unanswered::Refused) => Ok(None),
+            Err(Unanswered::Silent) => Err(CountersError),
+        }
+    }
+
+    /// Whether a server was restarted, or another has taken its place.
+    fn notice_servers(&mut self, look: &Look) -> bool {
+        if look.servers.is_none() || look.servers == self.seen.servers {
+            return false;
+        }
+        std::mem::replace(&mut self.seen.servers, look.servers.clone()).is_some()
     }
 
     /// After an outage too: a change may have gone unheard.
@@ -165,25 +196,33 @@ impl Keeper {
     }
 
     /// Compares what Redis has with what it had told: `last` are the numbers told before the look.
-    async fn compare(&self, look: &Look, last: &[u64]) -> Result<(), CountersError> {
+    /// Another server, or another epoch, gives numbers anew: what the former one had taken is then
+    /// in doubt, whatever its number.
+    async fn compare(
+        &self,
+        look: &Look,
+        last: &[u64],
+        is_another_server: bool,
+    ) -> Result<(), CountersError> {
+        let calls = &self.counters.calls;
+        let mut doubtful = Vec::new();
         for (part, last) in look.parts.iter().zip(last) {
-            let partition = part.partition;
-            if !part.is_begun {
-                // Before the counters are rebuilt, so that what is held is held from the start.
-                self.counters.restore_all(partition).await?;
-            } else if part.settled < *last {
-                tracing::error!(
-                    partition = partition.0,
-                    told = last,
-                    has = part.settled,
-                    "redis has lost writes that it had acknowledged; sending them again"
-                );
-                self.metrics.redis_lost_writes.increment(1);
-                self.send_again(partition);
-                self.counters.restore_all(partition).await?;
-            } else {
-                self.counters.calls.written(partition, part.written);
+            let is_same = part.is_begun && calls.is_same_epoch(part.partition, part.epoch);
+            if is_same && part.settled >= *last && !is_another_server {
+                calls.written(part.partition, part.written);
+                continue;
             }
+            // Without an epoch they go to the ledger, before it is read.
+            if part.is_begun {
+                self.send_again(part.partition);
+            }
+            if !is_same || part.settled < *last {
+                doubtful.push(part.partition);
+            }
+        }
+        for partition in doubtful {
+            // Before the counters are rebuilt, so that what is held is held from the start.
+            self.counters.restore_all(partition).await?;
         }
         Ok(())
     }
@@ -193,8 +232,14 @@ impl Keeper {
     fn send_again(&self, partition: Partition) {
         for charge in self.counters.calls.take_sent(partition) {
             let counters = Arc::clone(&self.counters);
+            let metrics = Arc::clone(&self.metrics);
             self.tasks.spawn(async move {
-                counters.settle(charge).await;
+                let request = charge.request;
+                let reply = counters.settle_remembered(charge).await;
+                if reply.is_some_and(|reply| reply.end == SettleEnd::Settled) {
+                    tracing::error!(%request, "redis had lost a charge that it had acknowledged");
+                    metrics.redis_lost_writes.increment(1);
+                }
             });
         }
     }
@@ -250,4 +295,14 @@ impl Look {
     pub fn backlog(&self) -> u64 {
         self.parts.iter().map(|part| part.settled.saturating_sub(part.written)).sum()
     }
+}
+
+/// The run ids in an answer to `INFO`, of one server or of all of a cluster.
+fn run_ids(told: &Value) -> Option<String> {
+    let text = format!("{told:?}");
+    let ids = text.split("run_id:").skip(1);
+    let hex = |rest: &str| rest.chars().take_while(char::is_ascii_hexdigit).collect::<String>();
+    let mut ids: Vec<String> = ids.map(hex).collect();
+    ids.sort_unstable();
+    (!ids.is_empty()).then(|| ids.join(" "))
 }

@@ -170,13 +170,12 @@ impl RedisCounters {
         let (keys, arguments) = Self::settlement(&charge, None);
         let settle = &self.link.scripts.settle;
         let reply = self.link.run(RedisOp::Settle, settle, &keys, &arguments).await?;
-        let SettleReply { number, written, .. } = wire::settle_reply(&reply)?;
-        self.calls.settled(charge, number, written);
+        self.calls.settled(charge, wire::settle_reply(&reply)?.number);
         Ok(())
     }
 
     /// Keys and arguments of `settle.lua`; `reaped_at` when the gateway is taken for dead.
-    fn settlement(charge: &Charge, reaped_at: Option<i64>) -> ([String; 9], [String; 8]) {
+    fn settlement(charge: &Charge, reaped_at: Option<i64>) -> ([String; 8], [String; 8]) {
         let at = Partition::of(charge.user);
         let keys = [
             at.lease(charge.request),
@@ -187,7 +186,6 @@ impl RedisCounters {
             at.outbox(),
             at.settled(),
             at.epoch(),
-            at.written(),
         ];
         let arguments = [
             charge.request.0.simple().to_string(),
@@ -216,6 +214,17 @@ impl RedisCounters {
         let reply = self.link.run_to_end(RedisOp::Settle, settle, &keys, &arguments).await;
         drop(kept);
         reply
+    }
+
+    /// Settles, and remembers the charge until it is in the ledger.
+    async fn settle_remembered(&self, charge: Charge) -> Option<SettleReply> {
+        let reply = self.send_settle(&charge).await;
+        let Ok(settled) = wire::settle_reply(&reply) else {
+            tracing::error!(request = %charge.request, ?reply, "redis answered a settlement strangely");
+            return None;
+        };
+        self.calls.settled(charge, settled.number);
+        Some(settled)
     }
 
     async fn report(&self, account: &str, day: Day) -> Result<Option<Used>, CountersError> {
@@ -283,13 +292,7 @@ impl Counters for RedisCounters {
     }
 
     async fn settle(&self, charge: Charge) -> u64 {
-        let reply = self.send_settle(&charge).await;
-        let Ok(SettleReply { overshoot, number, written, .. }) = wire::settle_reply(&reply) else {
-            tracing::error!(request = %charge.request, ?reply, "redis answered a settlement strangely");
-            return 0;
-        };
-        self.calls.settled(charge, number, written);
-        overshoot
+        self.settle_remembered(charge).await.map_or(0, |reply| reply.overshoot)
     }
 
     async fn standing(

@@ -48,7 +48,10 @@ impl Rebuild {
         }
         for partition in missing {
             self.missing.entry(*partition).or_insert_with(clock::instant);
-            bring_to_ledger(desk, *partition).await?;
+            if bring_to_ledger(desk, *partition).await? {
+                // Another may have read the ledger before.
+                self.written.insert(*partition);
+            }
         }
         let mut ours = Vec::new();
         for partition in missing {
@@ -105,11 +108,12 @@ impl Rebuild {
     }
 }
 
-/// Writes to the ledger what this gateway knows to be settled in a partition that was lost.
-async fn bring_to_ledger(desk: &Desk, partition: Partition) -> Result<(), Later> {
+/// Writes to the ledger what this gateway knows to be settled in a partition that was lost. False
+/// when it knows of nothing.
+async fn bring_to_ledger(desk: &Desk, partition: Partition) -> Result<bool, Later> {
     let charges = desk.counters.calls.take_sent(partition);
     if charges.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     tracing::warn!(partition = partition.0, charges = charges.len(), "writing charges again");
     let texts: Vec<(Charge, &str)> = charges.iter().map(|charge| (charge.clone(), "")).collect();
@@ -117,7 +121,7 @@ async fn bring_to_ledger(desk: &Desk, partition: Partition) -> Result<(), Later>
     if written.is_err() {
         desk.counters.calls.put_back(partition, charges);
     }
-    written
+    written.map(|()| true)
 }
 
 /// Sets the counters of partitions to what the ledger says, and begins them.

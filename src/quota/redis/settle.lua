@@ -1,11 +1,11 @@
 -- Ends a lease: what was used is used, the rest is free again, and the charge is on its way.
 --
 -- KEYS 1 lease, 2 tombstone, 3 the user's account, 4 the key's account, 5 lease deadlines,
---      6 outbox, 7 number of settlements, 8 epoch, 9 number of settlements in the ledger
+--      6 outbox, 7 number of settlements, 8 epoch
 -- ARGV 1 request, 2 tokens used, 3 whether it counts as a request, 4 charge, 5 tombstone in ms,
 --      6 day, 7 whether the call ended lately, 8 empty, or now in ms: the gateway is taken for dead,
 --      if the lease's deadline has passed and it still holds just the tokens that are charged
--- Answers settled OVERSHOOT NUMBER IN_LEDGER | again NUMBER IN_LEDGER | alive.
+-- Answers settled OVERSHOOT NUMBER | again NUMBER | alive.
 -- A script, because counters and charge must change together; sent again it changes nothing.
 local reaping = ARGV[8] ~= ''
 local used, counted = whole(ARGV[2]), ARGV[3] == '1'
@@ -13,11 +13,11 @@ local lease = redis.call('HMGET', KEYS[1], 'reserved', 'debits')
 local ended = redis.call('GET', KEYS[2])
 
 local function answer(word, overshoot)
-    local number, written = whole(redis.call('GET', KEYS[7])), whole(redis.call('GET', KEYS[9]))
+    local number = whole(redis.call('GET', KEYS[7]))
     if overshoot then
-        return { word, overshoot, number, written }
+        return { word, overshoot, number }
     end
-    return { word, number, written }
+    return { word, number }
 end
 
 -- The number goes with the charge, so that the ledger's writer can say how far it has come.

@@ -24,8 +24,6 @@ pub(super) struct SettleReply {
     pub overshoot: u64,
     /// Settlements so far, in the partition.
     pub number: u64,
-    /// How many of them are in the ledger.
-    pub written: u64,
 }
 
 /// What a settlement came to.
@@ -110,12 +108,12 @@ pub(super) fn settle_reply(reply: &[Value]) -> Result<SettleReply, CountersError
         ("settled", [overshoot, numbers @ ..]) => (SettleEnd::Settled, number(overshoot)?, numbers),
         ("again", numbers) => (SettleEnd::Again, 0, numbers),
         ("alive", _) => {
-            return Ok(SettleReply { end: SettleEnd::Alive, overshoot: 0, number: 0, written: 0 });
+            return Ok(SettleReply { end: SettleEnd::Alive, overshoot: 0, number: 0 });
         }
         _ => return Err(CountersError),
     };
-    let [so_far, written] = numbers else { return Err(CountersError) };
-    Ok(SettleReply { end, overshoot, number: number(so_far)?, written: number(written)? })
+    let [so_far] = numbers else { return Err(CountersError) };
+    Ok(SettleReply { end, overshoot, number: number(so_far)? })
 }
 
 /// The word a script answers with.

@@ -29,7 +29,7 @@ const COUNTERS: [(&str, &str); 11] = [
     ),
     (
         "knockx_redis_lost_writes_total",
-        "Times Redis was found to have lost what it had acknowledged.",
+        "Charges that Redis had acknowledged and then lost; they were sent again.",
     ),
     ("knockx_retries_total", "Calls sent once more, before their first byte."),
 ];

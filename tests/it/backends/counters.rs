@@ -326,7 +326,7 @@ pub(super) fn claim(caller: &Caller, need: Need, now: Timestamp) -> Claim {
     Claim { lease, debits }
 }
 
-fn charge(lease: &Lease, used: u64, counted: bool) -> Charge {
+pub(super) fn charge(lease: &Lease, used: u64, counted: bool) -> Charge {
     Charge {
         request: lease.request,
         user: lease.user,

@@ -1,6 +1,6 @@
 //! What becomes of a call whose gateway and Redis did not hear each other for a while.
 
-use super::counters::{caller, claim, metrics};
+use super::counters::{caller, charge, claim, metrics};
 use crate::support::redis::Redis;
 use crate::support::soon;
 use jiff::Timestamp;
@@ -29,24 +29,63 @@ async fn gateway(redis: &Redis) -> Arc<RedisCounters> {
     counters
 }
 
+/// Keeps the calls of `counters` until `done`.
+async fn keep_until<F: Future<Output = bool>>(
+    counters: &Arc<RedisCounters>,
+    what: &str,
+    done: impl Fn() -> F,
+) {
+    let stop = CancellationToken::new();
+    let changed = Arc::new(Notify::new());
+    let keeper = Keeper::new(Arc::clone(counters), metrics(), changed, TaskTracker::new());
+    let mut looks = keeper.looks();
+    let keeping = tokio::spawn(keeper.run(stop.clone()));
+    looks.changed().await.unwrap();
+    soon(what, done).await;
+    stop.cancel();
+    keeping.await.unwrap();
+}
+
+const NEED: Need = Need { prompt: 10, output: 20, least_output: 1, stream: true, sliced: false };
+
+#[tokio::test]
+async fn a_charge_lost_with_redis_comes_back_though_its_number_was_given_anew() {
+    let redis = Redis::start();
+    let (one, two) = (gateway(&redis).await, gateway(&redis).await);
+    let (caller, now) = (caller(UserId::new(), 0, 0), Timestamp::now());
+    let call = async |counters: &RedisCounters, used| {
+        let claim = claim(&caller, NEED, now);
+        assert!(matches!(counters.take(claim.clone(), now).await.unwrap(), Taken::Granted(_)));
+        counters.settle(charge(&claim.lease, used, true)).await;
+        claim.lease.day
+    };
+    let day = call(&one, 5).await;
+    keep_until(&one, "a look", || async { true }).await;
+
+    redis.command(&["flushall"]);
+    two.begin(&[]).await.unwrap();
+    // The first of the new epoch, as the other was of the old.
+    call(&two, 7).await;
+    let used = || async {
+        two.standing(caller.user, None, day, now).await.unwrap().user.tokens_used == 12
+    };
+    keep_until(&one, "the charge comes back", used).await;
+}
+
 #[tokio::test]
 async fn a_refused_call_costs_nothing_though_it_was_taken_and_then_reaped() {
     let redis = Redis::start();
     // The one whose take goes unheard has no keeper: it hangs for longer than its lease.
     let (unheard, other) = (gateway(&redis).await, gateway(&redis).await);
     let (caller, now) = (caller(UserId::new(), 0, 0), Timestamp::now());
-    let need = Need { prompt: 10, output: 20, least_output: 1, stream: true, sliced: false };
-    let claim = claim(&caller, need, now);
+    let claim = claim(&caller, NEED, now);
     assert!(matches!(unheard.take(claim.clone(), now).await.unwrap(), Taken::Granted(_)));
     let day = claim.lease.day;
     let standing =
         || async { other.standing(caller.user, Some(&caller.key), day, now).await.unwrap() };
 
-    let stop = CancellationToken::new();
-    let changed = Arc::new(Notify::new());
-    let keeper = Keeper::new(Arc::clone(&other), metrics(), changed, TaskTracker::new());
-    let keeping = tokio::spawn(keeper.run(stop.clone()));
-    soon("the call is charged", || async { standing().await.user.tokens_used == 30 }).await;
+    keep_until(&other, "the call is charged", || async { standing().await.user.tokens_used == 30 })
+        .await;
 
     for _ in 0..2 {
         unheard.withdraw(&claim.lease).await.unwrap();
@@ -56,6 +95,4 @@ async fn a_refused_call_costs_nothing_though_it_was_taken_and_then_reaped() {
         assert_eq!(streams_open, 0);
     }
     assert_eq!(unheard.open_leases(), 0);
-    stop.cancel();
-    keeping.await.unwrap();
 }
