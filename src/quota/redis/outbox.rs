@@ -28,7 +28,7 @@ const SOME: usize = 250;
 /// Charges written at once: beyond it a commit gets longer and no cheaper for each.
 const BATCH: usize = 1000;
 /// A gateway that has not written for this long is followed by another.
-const OWNED: Duration = Duration::from_secs(10);
+const OWNED: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// How long the last charges may take when the gateway ends; others write what is left.
