@@ -65,17 +65,42 @@ pub struct BadEmail(pub String);
 /// The form an e-mail address is stored and looked up in: trimmed and lower case.
 ///
 /// # Errors
-/// Unless there is one `@` with something on both sides, no white space, and at most 254 bytes.
-/// Whether mail arrives there only sending it can tell.
+/// Unless there is one `@` with something on both sides, all of it ASCII, no white space, and at
+/// most 254 bytes. Letters of other scripts that look like these would make two addresses of what
+/// people take for one. Whether mail arrives there only sending it can tell.
 pub fn normalised_email(text: &str) -> Result<String, BadEmail> {
-    let email = text.trim().to_lowercase();
+    let email = text.trim().to_ascii_lowercase();
     let parts: Vec<&str> = email.split('@').collect();
     let has_shape = matches!(parts[..], [name, host] if !name.is_empty() && !host.is_empty());
-    let is_plain = !email.chars().any(|c| c.is_whitespace() || c.is_control());
+    let is_plain = email.bytes().all(|byte| byte.is_ascii_graphic());
     if has_shape && is_plain && email.len() <= 254 {
         Ok(email)
     } else {
         Err(BadEmail(text.trim().to_owned()))
+    }
+}
+
+/// Text that is not a username.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "`{0}` is not a username: 3 to 32 letters a to z, digits, dots, underscores and hyphens, \
+    beginning with a letter or digit"
+)]
+pub struct BadUsername(pub String);
+
+/// The form a username is stored and compared in: trimmed and lower case.
+///
+/// # Errors
+/// Unless it is 3 to 32 of `a-z 0-9 . _ -`, beginning with a letter or digit.
+pub fn normalised_username(text: &str) -> Result<String, BadUsername> {
+    let username = text.trim().to_ascii_lowercase();
+    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_plain = username.bytes().all(|byte| is_word(byte) || b"._-".contains(&byte));
+    let begins_well = username.bytes().next().is_some_and(is_word);
+    if is_plain && begins_well && (3..=32).contains(&username.len()) {
+        Ok(username)
+    } else {
+        Err(BadUsername(text.trim().to_owned()))
     }
 }
 
@@ -91,9 +116,31 @@ mod tests {
     #[test]
     fn what_is_no_email_is_refused() {
         let long = format!("{}@example.com", "a".repeat(250));
-        for text in ["", "@", "a@", "@b", "a@b@c", "a b@c", "a@b\u{a0}c", "a@b\0c", "plain", &long]
-        {
+        // The last ones hold a Cyrillic a, a dotless i, the Kelvin sign and a full-width a.
+        let looks = ["\u{430}da@b.c", "ada@ex\u{131}t.c", "\u{212a}@b.c", "\u{ff41}@b.c"];
+        let plain = ["", "@", "a@", "@b", "a@b@c", "a b@c", "a@b\u{a0}c", "a@b\0c", "plain", &long];
+        for text in plain.into_iter().chain(looks) {
             assert_eq!(normalised_email(text), Err(BadEmail(text.to_owned())), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn usernames_are_trimmed_and_lowered() {
+        let longest = "a".repeat(32);
+        for (text, expected) in
+            [(" Ada.L-1_ ", "ada.l-1_"), ("0ab", "0ab"), ("a--", "a--"), (&longest, &longest)]
+        {
+            assert_eq!(normalised_username(text).as_deref(), Ok(expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_username_is_refused() {
+        let long = "a".repeat(33);
+        let bad = ["", "ab", ".ab", "_ab", "-ab", "a b", "a@b", "ab\0", "\u{430}da", "\u{212a}ate"];
+        for text in bad.into_iter().chain([&*long]) {
+            let refused = normalised_username(text);
+            assert_eq!(refused, Err(BadUsername(text.to_owned())), "{text:?}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::written::{Form, Written};
 use super::{Durability, Environment, LogFormat};
+use crate::account::user::normalised_email;
 use crate::openai::request::LimitField;
 use crate::upstream::catalog::Secret;
 use http::Uri;
@@ -283,10 +284,7 @@ impl Form for Email {
     }
 
     fn read(written: &Written) -> Option<Self> {
-        let text = written.text()?.to_lowercase();
-        let (local, domain) = text.rsplit_once('@')?;
-        let is_plain = !text.contains(|c: char| c.is_whitespace() || c.is_control());
-        (is_plain && !local.is_empty() && !domain.is_empty()).then(|| Self(text.clone()))
+        normalised_email(written.text()?).ok().map(Self)
     }
 }
 
