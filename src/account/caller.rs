@@ -18,6 +18,7 @@ pub struct Caller {
     pub key_expires_at: Option<Timestamp>,
     pub key_limits: KeyLimits,
     pub plan: PlanId,
+    /// With the user's own limits in their place.
     pub plan_limits: PlanLimits,
     /// The user's version this record was read at; a reservation is refused when it has moved on.
     pub version: u64,

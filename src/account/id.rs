@@ -26,16 +26,31 @@ pub struct KeyId(pub Arc<str>);
 #[serde(transparent)]
 pub struct PlanId(pub Arc<str>);
 
+/// One log-in, as a `UUIDv7`. Not a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(pub Uuid);
+
+/// A request for another plan, as a `UUIDv7`: sorted by the time of asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UpgradeId(pub Uuid);
+
 /// An identifier that does not read as one.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is not a well-formed identifier")]
 pub struct BadId(pub String);
 
+/// A new `UUIDv7`: it sorts after the ones made before it.
+pub(crate) fn sorted_by_time() -> Uuid {
+    Uuid::now_v7()
+}
+
 impl UserId {
     /// A new id that sorts after the ones made before it.
     #[must_use]
     pub fn new() -> Self {
-        Self(Uuid::now_v7())
+        Self(sorted_by_time())
     }
 }
 
@@ -62,7 +77,7 @@ impl RequestId {
     /// A new id that sorts after the ones made before it.
     #[must_use]
     pub fn new() -> Self {
-        Self(Uuid::now_v7())
+        Self(sorted_by_time())
     }
 }
 
@@ -123,5 +138,46 @@ impl From<&str> for PlanId {
 impl fmt::Display for PlanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl SessionId {
+    /// A new id.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(sorted_by_time())
+    }
+}
+
+impl Default for SessionId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl UpgradeId {
+    /// A new id that sorts after the ones made before it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(sorted_by_time())
+    }
+}
+
+impl Default for UpgradeId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for UpgradeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for UpgradeId {
+    type Err = BadId;
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        Uuid::try_parse(text).map(Self).map_err(|_| BadId(text.to_owned()))
     }
 }

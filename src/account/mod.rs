@@ -3,6 +3,7 @@
 //! Nothing here does I/O, is async, or reads the clock.
 
 pub mod id;
+pub mod by;
 pub mod plan;
 pub mod limit;
 pub mod user;

@@ -1,8 +1,10 @@
 //! A user of the gateway.
 
 use super::id::{PlanId, UserId};
+use super::plan::{PlanLimits, Window};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A registered user.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,9 +16,45 @@ pub struct User {
     pub role: Role,
     pub status: UserStatus,
     pub plan: PlanId,
+    /// Limits of this user that differ from the plan's.
+    pub overrides: LimitOverrides,
     /// Raised by every change that a call must notice (plan, status, role, any of the user's keys).
     pub version: u64,
     pub created_at: Timestamp,
+}
+
+/// A user's own limits in place of the plan's. `None` leaves the plan's in force.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitOverrides {
+    #[serde(rename = "max_tokens_per_day")]
+    pub tokens_per_day: Option<u64>,
+    #[serde(rename = "max_requests_per_day")]
+    pub requests_per_day: Option<u64>,
+    pub window: Option<Window>,
+    pub concurrent_streams: Option<u32>,
+    pub models: Option<Arc<[Arc<str>]>>,
+}
+
+impl LimitOverrides {
+    /// The limits that hold for the user.
+    #[must_use]
+    pub fn over(&self, plan: PlanLimits) -> PlanLimits {
+        PlanLimits {
+            tokens_per_day: self.tokens_per_day.unwrap_or(plan.tokens_per_day),
+            requests_per_day: self.requests_per_day.unwrap_or(plan.requests_per_day),
+            window: self.window.unwrap_or(plan.window),
+            concurrent_streams: self.concurrent_streams.unwrap_or(plan.concurrent_streams),
+            models: self.models.clone().or(plan.models),
+            time_zone: plan.time_zone,
+        }
+    }
+
+    /// Whether the plan's limits hold as they are.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What a user may do on the control plane.

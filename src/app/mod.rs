@@ -6,9 +6,11 @@
 
 mod counters;
 
+use crate::account::by::By;
 use crate::account::day::Day;
 use crate::account::key::Pepper;
 use crate::account::password;
+use crate::account::plan::Plan;
 use crate::account::user::Role;
 use crate::callers::cache::CallerCache;
 use crate::callers::open::OpenCalls;
@@ -22,7 +24,7 @@ use crate::proxy::settle::Settler;
 use crate::proxy::{Current, Proxy, connection};
 use crate::quota::counters::Counters;
 use crate::store::measured::Measured;
-use crate::store::{self, NewUser, Store};
+use crate::store::{self, NewUser, Store, UserFilter};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
 use crate::workers::Workers;
@@ -181,7 +183,7 @@ impl Running {
     /// # Errors
     /// When the plans cannot be written; then nothing has changed.
     pub async fn reload(&self, config: Config) -> anyhow::Result<()> {
-        self.store.put_plans(&config.plans).await.context("cannot write the plans")?;
+        put_plans(&*self.store, &config.plans).await?;
         let Config { catalog, limits, .. } = config;
         let mut current = self.proxy.current.write().unwrap_or_else(PoisonError::into_inner);
         let upstreams = current.upstreams.replaced_by(catalog);
@@ -247,7 +249,7 @@ async fn parts(
         stop: stop_writer,
     };
     let Counting { store, counters, changed } = counters::start(config, means).await?;
-    store.put_plans(&config.plans).await.context("cannot write the plans")?;
+    put_plans(&*store, &config.plans).await?;
     add_first_admin(config, &*store).await?;
     let callers = Arc::new(CallerCache::new(Arc::clone(&store), config.limits.cached_callers));
     Ok(Parts { store, counters, callers, metrics, pepper, changed })
@@ -277,38 +279,34 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
     }
 }
 
+/// Makes the configured plans hold, but for those that an admin has changed since.
+async fn put_plans(store: &dyn Store, plans: &[Plan]) -> anyhow::Result<()> {
+    let by = By::gateway(clock::now());
+    for kept in store.put_plans(plans, &by).await.context("cannot write the plans")? {
+        tracing::info!(plan = %kept, "plan kept as an admin changed it, not as configured");
+    }
+    Ok(())
+}
+
 /// Makes the configured admin when the store has no admin yet.
 async fn add_first_admin(config: &Config, store: &dyn Store) -> anyhow::Result<()> {
     let Some(admin) = &config.first_admin else { return Ok(()) };
-    if has_admin(store).await? {
+    let admins = UserFilter { role: Some(Role::Admin), ..UserFilter::default() };
+    if !store.users(&admins, None, 1).await?.is_empty() {
         return Ok(());
     }
+    let by = By::gateway(clock::now());
     let plan = config.plans.first().context("an admin needs a plan, and no plan is configured")?;
     let user = NewUser {
-        email: admin.email.trim().to_lowercase(),
+        email: admin.email.clone(),
         username: None,
         password_hash: Some(password::hash(admin.password.expose())?),
         role: Role::Admin,
         plan: plan.id.clone(),
-        created_at: clock::now(),
+        created_at: by.at,
     };
-    store.add_user(&user).await.context("cannot make the first admin")?;
+    store.add_user(&user, &by).await.context("cannot make the first admin")?;
     Ok(())
-}
-
-async fn has_admin(store: &dyn Store) -> anyhow::Result<bool> {
-    const PAGE: u32 = 500;
-    let mut after = None;
-    loop {
-        let page = store.users(after, PAGE).await?;
-        if page.iter().any(|user| user.role == Role::Admin) {
-            return Ok(true);
-        }
-        match page.last() {
-            Some(last) => after = Some(last.id),
-            None => return Ok(false),
-        }
-    }
 }
 
 async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {

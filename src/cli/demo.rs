@@ -1,5 +1,6 @@
 //! `knockx demo`: the gateway with nothing to set up, and the simulator as its upstream.
 
+use crate::account::by::By;
 use crate::account::id::PlanId;
 use crate::account::key::PlainKey;
 use crate::account::user::{Role, User};
@@ -130,9 +131,10 @@ async fn person(
     password: Option<&str>,
 ) -> anyhow::Result<User> {
     let password_hash = password.map(crate::account::password::hash).transpose()?;
+    let by = By::operator(clock::now());
     if let Some(user) = running.store.user_by_email(email).await? {
         let change = UserChange { password_hash, ..UserChange::default() };
-        return Ok(running.store.change_user(user.id, &change).await?.unwrap_or(user));
+        return Ok(running.store.change_user(user.id, &change, &by).await?.unwrap_or(user));
     }
     let user = NewUser {
         email: email.to_owned(),
@@ -140,23 +142,24 @@ async fn person(
         password_hash,
         role,
         plan: PlanId::from(PLAN),
-        created_at: clock::now(),
+        created_at: by.at,
     };
-    Ok(running.store.add_user(&user).await?)
+    Ok(running.store.add_user(&user, &by).await?)
 }
 
 async fn key(running: &Running, user: &User) -> anyhow::Result<String> {
     let plain = PlainKey::generate()?;
+    let by = By::operator(clock::now());
     let key = NewKey {
         id: plain.id(),
         digest: plain.digest(&running.pepper),
         last_four: plain.last_four().to_owned(),
         name: "demo".to_owned(),
-        created_at: clock::now(),
+        created_at: by.at,
         expires_at: None,
         limits: crate::account::key::KeyLimits::default(),
     };
-    running.store.add_key(user.id, &key).await?;
+    running.store.add_key(user.id, &key, &by).await?;
     Ok(plain.reveal().to_owned())
 }
 

@@ -1,6 +1,7 @@
 //! `knockx key`: adds, lists and revokes API keys.
 
 use super::stored::{KeyShown, Shared, Stored, print_json};
+use crate::account::by::By;
 use crate::account::id::KeyId;
 use crate::account::key::{Key, KeyLimits};
 use crate::clock;
@@ -72,7 +73,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
         Action::Revoke { key_id } => {
-            let revoked = stored.store.revoke_key(&KeyId::from(&*key_id), clock::now()).await?;
+            let by = By::operator(clock::now());
+            let revoked = stored.store.revoke_key(&KeyId::from(&*key_id), &by).await?;
             show(&revoked.with_context(|| format!("there is no key `{key_id}`"))?, json)?;
         }
     }

@@ -2,10 +2,12 @@
 //!
 //! Works beside a running gateway: that one notices every change by the user's version.
 
+use crate::account::by::By;
 use crate::account::id::UserId;
 use crate::account::key::{Key, NoRandomness, Pepper, PlainKey};
 use crate::account::user::{User, normalised_email};
 use crate::cli::config_arg::ConfigArg;
+use crate::clock;
 use crate::config::{Config, Redis};
 use crate::instance::DataFolder;
 use crate::quota::redis::{Clock, RedisCounters, Settings};
@@ -86,7 +88,7 @@ impl Stored {
     async fn at(config: Config) -> anyhow::Result<Self> {
         let mut store = store::open(&config.database).await.context("cannot open the database")?;
         if store.plans().await?.is_empty() {
-            store.put_plans(&config.plans).await?;
+            store.put_plans(&config.plans, &By::gateway(clock::now())).await?;
         }
         let counters = match &config.redis {
             Some(redis) => Some(shared_counters(redis).await?),
@@ -134,7 +136,7 @@ impl Stored {
     ) -> anyhow::Result<(PlainKey, Key)> {
         let (plain, mut key) = self.new_key(now)?;
         describe(&mut key);
-        let key = self.store.add_key(user.id, &key).await?;
+        let key = self.store.add_key(user.id, &key, &By::operator(now)).await?;
         Ok((plain, key))
     }
 

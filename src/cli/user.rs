@@ -1,11 +1,12 @@
 //! `knockx user`: adds, shows and changes users.
 
 use super::stored::{KeyShown, Shared, Stored, UserShown, print_json};
+use crate::account::by::By;
 use crate::account::id::PlanId;
 use crate::account::password;
-use crate::account::user::{Role, User, UserStatus, normalised_email};
+use crate::account::user::{Role, User, UserStatus, normalised_email, normalised_username};
 use crate::clock;
-use crate::store::{AddUserError, NewUser, StoreError, UserChange};
+use crate::store::{NewUser, UserChange, UserError, UserFilter};
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 use std::io::Read;
@@ -106,15 +107,15 @@ async fn add_user(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
     let now = clock::now();
     let new = NewUser {
         email: normalised_email(&add.email)?,
-        username: add.username,
+        username: add.username.as_deref().map(normalised_username).transpose()?,
         password_hash: if add.password_stdin { Some(read_password_hash()?) } else { None },
         role: add.role.into(),
         plan: PlanId::from(&*add.plan),
         created_at: now,
     };
-    let user = match stored.store.add_user(&new).await {
+    let user = match stored.store.add_user(&new, &By::operator(now)).await {
         Ok(user) => user,
-        Err(AddUserError::NoSuchPlan(plan)) => return no_such_plan(stored, &plan).await,
+        Err(UserError::NoSuchPlan(plan)) => return no_such_plan(stored, &plan).await,
         Err(e) => return Err(e.into()),
     };
     let (plain, key) = stored.add_key(&user, |_| {}, now).await?;
@@ -133,7 +134,7 @@ async fn add_user(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
 async fn list(stored: &Stored, json: bool) -> anyhow::Result<()> {
     let mut after = None;
     loop {
-        let page = stored.store.users(after, PAGE).await?;
+        let page = stored.store.users(&UserFilter::default(), after, PAGE).await?;
         for user in &page {
             show(user, json)?;
         }
@@ -166,9 +167,10 @@ async fn set_status(
 
 async fn change(stored: &Stored, who: &str, change: UserChange, json: bool) -> anyhow::Result<()> {
     let user = stored.user(who).await?;
-    let changed = match (stored.store.change_user(user.id, &change).await, change.plan) {
-        (Err(StoreError::Missing(_)), Some(plan)) => return no_such_plan(stored, &plan).await,
-        (changed, _) => changed?,
+    let by = By::operator(clock::now());
+    let changed = match stored.store.change_user(user.id, &change, &by).await {
+        Err(UserError::NoSuchPlan(plan)) => return no_such_plan(stored, &plan).await,
+        changed => changed?,
     };
     show(&changed.with_context(|| format!("there is no user `{who}`"))?, json)
 }

@@ -56,6 +56,7 @@ fn meaning(plan: &raw::Plan, window: Window) -> Plan {
         id: PlanId::from(plan.id.value.0.as_str()),
         name: plan.name.value.clone(),
         price_cents: plan.price_cents.value.0,
+        retired: false,
         limits,
     }
 }

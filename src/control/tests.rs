@@ -1,6 +1,7 @@
 //! The router as its callers see it, over a real store and real counters.
 
 use super::*;
+use crate::account::by::By;
 use crate::account::charge::Charge;
 use crate::account::day::Day;
 use crate::account::id::KeyId;
@@ -51,6 +52,11 @@ impl Reply {
     }
 }
 
+/// Who changes something in a test.
+fn by() -> By {
+    By::operator(clock::now())
+}
+
 async fn control() -> Control {
     control_with(Cors::SameOrigin, None).await
 }
@@ -61,7 +67,7 @@ async fn control_with(cors: Cors, counters: Option<Arc<dyn Counters>>) -> Contro
     let variables = BTreeMap::from([("DATABASE_URL".to_owned(), url)]);
     let config = config::load_from(None, &variables).unwrap();
     let store = store::open(&config.database).await.unwrap();
-    store.put_plans(&config.plans).await.unwrap();
+    store.put_plans(&config.plans, &by()).await.unwrap();
     let user = NewUser {
         email: "a@example.com".to_owned(),
         username: None,
@@ -70,7 +76,7 @@ async fn control_with(cors: Cors, counters: Option<Arc<dyn Counters>>) -> Contro
         plan: PlanId::from("leveler"),
         created_at: clock::now(),
     };
-    let user = store.add_user(&user).await.unwrap().id;
+    let user = store.add_user(&user, &by()).await.unwrap().id;
     let metrics = Arc::new(Metrics::new(&[], &[]));
     let tasks = Workers::default();
     let journal =
@@ -103,7 +109,7 @@ impl Control {
             expires_at,
             limits,
         };
-        self.store.add_key(self.user, &new).await.unwrap();
+        self.store.add_key(self.user, &new, &by()).await.unwrap();
         key
     }
 
@@ -401,13 +407,13 @@ async fn keys_that_do_not_hold_are_refused() {
 
     let key = control.key(None, KeyLimits::default()).await;
     assert_eq!(control.usage(&key).await.status, 200);
-    control.store.revoke_key(&key.id(), clock::now()).await.unwrap();
+    control.store.revoke_key(&key.id(), &by()).await.unwrap();
     refused(control.usage(&key).await, 401, "revoked").await;
 
     let key = control.key(None, KeyLimits::default()).await;
     assert_eq!(control.usage(&key).await.status, 200);
     let suspend = UserChange { status: Some(UserStatus::Suspended), ..UserChange::default() };
-    control.store.change_user(control.user, &suspend).await.unwrap();
+    control.store.change_user(control.user, &suspend, &by()).await.unwrap();
     refused(control.usage(&key).await, 403, "suspended").await;
 }
 

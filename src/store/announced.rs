@@ -1,17 +1,22 @@
 //! Any store, with every change to users, keys and plans announced to those who keep copies.
 
-use super::{AddUserError, Changes, Drift, Entry, NewKey, NewUser, Store, StoreError};
-use super::{Used, UserChange, Written};
+use super::audit::{Audit, AuditEntry, AuditFilter, Change};
+use super::sessions::{Credentials, NewSession, Rotated, Rotation, Sessions};
+use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
+use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, Store, StoreError};
+use super::{Used, UserChange, UserError, UserFilter, Written};
+use crate::account::by::By;
 use crate::account::caller::Caller;
 use crate::account::charge::Charge;
 use crate::account::day::Day;
-use crate::account::id::{KeyId, PlanId, RequestId, UserId};
+use crate::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
 use crate::account::key::Key;
 use crate::account::plan::Plan;
 use crate::account::user::User;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Who is told.
 #[async_trait]
@@ -33,76 +38,155 @@ impl Announced {
     }
 }
 
-/// Verbs that change nothing of which there are copies.
+/// The verbs in the table change nothing of which there are copies, and are passed on; what follows
+/// it stands as it is.
 macro_rules! announced {
-    ($($verb:ident($($name:ident: $type:ty),*) -> $out:ty;)*) => {
+    (
+        $trait:ident {
+            $($verb:ident($($name:ident: $type:ty),*) -> $out:ty;)*
+        }
+        $($announcing:tt)*
+    ) => {
         #[async_trait]
-        impl Store for Announced {
+        impl $trait for Announced {
             $(async fn $verb(&self, $($name: $type),*) -> $out {
                 self.inner.$verb($($name),*).await
             })*
 
-            async fn change_user(
-                &self,
-                id: UserId,
-                change: &UserChange,
-            ) -> Result<Option<User>, StoreError> {
-                let changed = self.inner.change_user(id, change).await?;
-                self.announcer.announce(Some(id)).await?;
-                Ok(changed)
-            }
-
-            async fn add_key(&self, user: UserId, key: &NewKey) -> Result<Key, StoreError> {
-                let added = self.inner.add_key(user, key).await?;
-                self.announcer.announce(Some(user)).await?;
-                Ok(added)
-            }
-
-            async fn revoke_key(
-                &self,
-                key: &KeyId,
-                now: Timestamp,
-            ) -> Result<Option<Key>, StoreError> {
-                let owner = self.inner.caller(key).await?.map(|caller| caller.user);
-                let revoked = self.inner.revoke_key(key, now).await?;
-                self.announcer.announce(owner).await?;
-                Ok(revoked)
-            }
-
-            async fn put_plans(&self, plans: &[Plan]) -> Result<(), StoreError> {
-                self.inner.put_plans(plans).await?;
-                self.announcer.announce(None).await
-            }
-
-            async fn close(&self) {
-                self.inner.close().await;
-            }
+            $($announcing)*
         }
     };
 }
 
 announced! {
-    claim() -> Result<(), StoreError>;
-    prepare_days(from: Day) -> Result<(), StoreError>;
-    journal(batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
-    abandon_leases(now: Timestamp) -> Result<Vec<Charge>, StoreError>;
-    used_since(from: Day) -> Result<Vec<Used>, StoreError>;
-    caller(key: &KeyId) -> Result<Option<Caller>, StoreError>;
-    user_version(user: UserId) -> Result<Option<u64>, StoreError>;
-    changes(since: u64) -> Result<Changes, StoreError>;
-    add_user(user: &NewUser) -> Result<User, AddUserError>;
-    user(id: UserId) -> Result<Option<User>, StoreError>;
-    user_by_email(email: &str) -> Result<Option<User>, StoreError>;
-    users(after: Option<UserId>, limit: u32) -> Result<Vec<User>, StoreError>;
-    keys(user: UserId) -> Result<Vec<Key>, StoreError>;
-    plans() -> Result<Vec<Plan>, StoreError>;
-    plan(id: &PlanId) -> Result<Option<Plan>, StoreError>;
-    rollup_drift(day: Day) -> Result<Vec<Drift>, StoreError>;
-    ledger_totals(day: Day) -> Result<Vec<Used>, StoreError>;
-    charge(request: RequestId) -> Result<Option<Charge>, StoreError>;
-    charges(day: Day) -> Result<Vec<Charge>, StoreError>;
-    bury(entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError>;
-    buried() -> Result<u64, StoreError>;
-    open_leases() -> Result<u64, StoreError>;
-    ping() -> Result<(), StoreError>;
+    Store {
+        claim() -> Result<(), StoreError>;
+        prepare_days(from: Day) -> Result<(), StoreError>;
+        journal(batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
+        abandon_leases(now: Timestamp) -> Result<Vec<Charge>, StoreError>;
+        used_since(from: Day) -> Result<Vec<Used>, StoreError>;
+        caller(key: &KeyId) -> Result<Option<Caller>, StoreError>;
+        user_version(user: UserId) -> Result<Option<u64>, StoreError>;
+        changes(since: u64) -> Result<Changes, StoreError>;
+        add_user(user: &NewUser, by: &By) -> Result<User, UserError>;
+        user(id: UserId) -> Result<Option<User>, StoreError>;
+        user_by_email(email: &str) -> Result<Option<User>, StoreError>;
+        users(
+            filter: &UserFilter, after: Option<UserId>, limit: u32
+        ) -> Result<Vec<User>, StoreError>;
+        keys(user: UserId) -> Result<Vec<Key>, StoreError>;
+        plans() -> Result<Vec<Plan>, StoreError>;
+        plan(id: &PlanId) -> Result<Option<Plan>, StoreError>;
+        add_plan(plan: &Plan, by: &By) -> Result<bool, StoreError>;
+        rollup_drift(day: Day) -> Result<Vec<Drift>, StoreError>;
+        ledger_totals(day: Day) -> Result<Vec<Used>, StoreError>;
+        charge(request: RequestId) -> Result<Option<Charge>, StoreError>;
+        charges(day: Day) -> Result<Vec<Charge>, StoreError>;
+        bury(entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError>;
+        buried() -> Result<u64, StoreError>;
+        open_leases() -> Result<u64, StoreError>;
+        ping() -> Result<(), StoreError>;
+    }
+
+    async fn change_user(
+        &self,
+        id: UserId,
+        change: &UserChange,
+        by: &By,
+    ) -> Result<Option<User>, UserError> {
+        let changed = self.inner.change_user(id, change, by).await?;
+        self.announcer.announce(Some(id)).await?;
+        Ok(changed)
+    }
+
+    async fn add_key(&self, user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError> {
+        let added = self.inner.add_key(user, key, by).await?;
+        self.announcer.announce(Some(user)).await?;
+        Ok(added)
+    }
+
+    async fn change_key(
+        &self,
+        user: UserId,
+        key: &KeyId,
+        change: &KeyChange,
+        by: &By,
+    ) -> Result<Option<Key>, StoreError> {
+        let changed = self.inner.change_key(user, key, change, by).await?;
+        self.announcer.announce(Some(user)).await?;
+        Ok(changed)
+    }
+
+    async fn replace_key(&self, user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError> {
+        let added = self.inner.replace_key(user, key, by).await?;
+        self.announcer.announce(Some(user)).await?;
+        Ok(added)
+    }
+
+    async fn revoke_key(&self, key: &KeyId, by: &By) -> Result<Option<Key>, StoreError> {
+        let owner = self.inner.caller(key).await?.map(|caller| caller.user);
+        let revoked = self.inner.revoke_key(key, by).await?;
+        self.announcer.announce(owner).await?;
+        Ok(revoked)
+    }
+
+    async fn put_plans(&self, plans: &[Plan], by: &By) -> Result<Vec<PlanId>, StoreError> {
+        let kept = self.inner.put_plans(plans, by).await?;
+        self.announcer.announce(None).await?;
+        Ok(kept)
+    }
+
+    async fn change_plan(&self, plan: &Plan, by: &By) -> Result<bool, StoreError> {
+        let changed = self.inner.change_plan(plan, by).await?;
+        self.announcer.announce(None).await?;
+        Ok(changed)
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+announced! {
+    Sessions {
+        credentials(email: &str) -> Result<Option<Credentials>, StoreError>;
+        credentials_of(user: UserId) -> Result<Option<Credentials>, StoreError>;
+        rehash(user: UserId, old: &str, new: &str) -> Result<(), StoreError>;
+        open_session(session: &NewSession) -> Result<(), StoreError>;
+        session_user(session: SessionId, now: Timestamp) -> Result<Option<User>, StoreError>;
+        rotate_session(rotation: &Rotation) -> Result<Rotated, StoreError>;
+        end_session(session: SessionId) -> Result<(), StoreError>;
+    }
+}
+
+announced! {
+    Upgrades {
+        ask_upgrade(user: UserId, to: &PlanId, by: &By) -> Result<Upgrade, StoreError>;
+        upgrades(
+            status: Option<UpgradeStatus>, before: Option<UpgradeId>, limit: u32
+        ) -> Result<Vec<Upgrade>, StoreError>;
+    }
+
+    async fn decide_upgrade(
+        &self,
+        id: UpgradeId,
+        approve: bool,
+        by: &By,
+    ) -> Result<Option<Decided>, StoreError> {
+        let decided = self.inner.decide_upgrade(id, approve, by).await?;
+        // Also of one that was decided before: its announcement may be what went wrong.
+        if let Some(Decided::Now(upgrade) | Decided::Before(upgrade)) = &decided {
+            self.announcer.announce(Some(upgrade.user)).await?;
+        }
+        Ok(decided)
+    }
+}
+
+announced! {
+    Audit {
+        note(change: &Change, by: &By) -> Result<(), StoreError>;
+        audit(
+            filter: &AuditFilter, before: Option<Uuid>, limit: u32
+        ) -> Result<Vec<AuditEntry>, StoreError>;
+    }
 }

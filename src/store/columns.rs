@@ -3,11 +3,13 @@
 use crate::account::charge::{Source, Status};
 use crate::account::day::Day;
 use crate::account::id::{RequestId, UserId};
-use crate::account::user::{Role, UserStatus};
+use crate::account::user::{LimitOverrides, Role, UserStatus};
 use crate::store::StoreError;
+use crate::store::upgrades::UpgradeStatus;
 use jiff::Timestamp;
 use jiff::fmt::temporal::{DateTimeParser, DateTimePrinter};
 use jiff::tz::TimeZone;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -42,7 +44,7 @@ pub(super) fn blob(id: Uuid) -> Vec<u8> {
     id.as_bytes().to_vec()
 }
 
-fn uuid(stored: &[u8]) -> Result<Uuid, StoreError> {
+pub(super) fn uuid(stored: &[u8]) -> Result<Uuid, StoreError> {
     Uuid::from_slice(stored).map_err(|e| unexpected("id", &e.to_string()))
 }
 
@@ -78,17 +80,46 @@ pub(super) fn user_status(stored: &str) -> Result<UserStatus, StoreError> {
     word(&[UserStatus::Active, UserStatus::Suspended], UserStatus::as_str, stored)
 }
 
+pub(super) fn upgrade_status(stored: &str) -> Result<UpgradeStatus, StoreError> {
+    word(&UpgradeStatus::ALL, UpgradeStatus::as_str, stored)
+}
+
 fn word<T: Copy>(all: &[T], as_str: fn(T) -> &'static str, stored: &str) -> Result<T, StoreError> {
     let found = all.iter().copied().find(|value| as_str(*value) == stored);
     found.ok_or_else(|| unexpected("word", stored))
 }
 
 pub(super) fn models_text(models: &Models) -> Option<String> {
-    models.as_ref().map(|models| serde_json::json!(models).to_string())
+    models.as_ref().map(|models| json!(models).to_string())
 }
 
 pub(super) fn models(stored: Option<&str>) -> Result<Models, StoreError> {
     let read = |text| serde_json::from_str(text).map_err(|_| unexpected("list of models", text));
+    stored.map(read).transpose()
+}
+
+/// Counts as large as [`integer`] takes: the limits they replace are kept in such columns.
+pub(super) fn overrides_text(overrides: &LimitOverrides) -> Option<String> {
+    let fitting = |limit: Option<u64>| limit.map(|count| count.min(i64::MAX.unsigned_abs()));
+    let overrides = LimitOverrides {
+        tokens_per_day: fitting(overrides.tokens_per_day),
+        requests_per_day: fitting(overrides.requests_per_day),
+        ..overrides.clone()
+    };
+    (!overrides.is_empty()).then(|| json!(overrides).to_string())
+}
+
+pub(super) fn overrides(stored: Option<&str>) -> Result<LimitOverrides, StoreError> {
+    let read = |text| serde_json::from_str(text).map_err(|_| unexpected("set of limits", text));
+    stored.map_or_else(|| Ok(LimitOverrides::default()), read)
+}
+
+pub(super) fn json_text(value: Option<&Value>) -> Option<String> {
+    value.map(Value::to_string)
+}
+
+pub(super) fn json(stored: Option<&str>) -> Result<Option<Value>, StoreError> {
+    let read = |text| serde_json::from_str(text).map_err(|_| unexpected("JSON value", text));
     stored.map(read).transpose()
 }
 

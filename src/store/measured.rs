@@ -1,11 +1,15 @@
 //! Any store, with the time of each verb recorded.
 
-use super::{AddUserError, Changes, Drift, Entry, NewKey, NewUser, Store, StoreError};
-use super::{Used, UserChange, Written};
+use super::audit::{Audit, AuditEntry, AuditFilter, Change};
+use super::sessions::{Credentials, NewSession, Rotated, Rotation, Sessions};
+use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
+use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, Store, StoreError};
+use super::{Used, UserChange, UserError, UserFilter, Written};
+use crate::account::by::By;
 use crate::account::caller::Caller;
 use crate::account::charge::Charge;
 use crate::account::day::Day;
-use crate::account::id::{KeyId, PlanId, RequestId, UserId};
+use crate::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
 use crate::account::key::Key;
 use crate::account::plan::Plan;
 use crate::account::user::User;
@@ -15,6 +19,7 @@ use crate::telemetry::metrics::Metrics;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// A store whose verbs show in `knockx_store_seconds`.
 pub struct Measured {
@@ -29,11 +34,17 @@ impl Measured {
     }
 }
 
-/// Each verb is passed on, and its time recorded under `op`.
+/// Each verb of the trait is passed on, and its time recorded under `op`; what follows the table
+/// stands as it is.
 macro_rules! measured {
-    ($($op:ident $verb:ident($($name:ident: $type:ty),*) -> $out:ty;)*) => {
+    (
+        $trait:ident {
+            $($op:ident $verb:ident($($name:ident: $type:ty),*) -> $out:ty;)*
+        }
+        $($untimed:tt)*
+    ) => {
         #[async_trait]
-        impl Store for Measured {
+        impl $trait for Measured {
             $(async fn $verb(&self, $($name: $type),*) -> $out {
                 let began = clock::instant();
                 let done = self.inner.$verb($($name),*).await;
@@ -42,39 +53,88 @@ macro_rules! measured {
                 done
             })*
 
-            async fn close(&self) {
-                self.inner.close().await;
-            }
+            $($untimed)*
         }
     };
 }
 
 measured! {
-    Journal claim() -> Result<(), StoreError>;
-    Ledger prepare_days(from: Day) -> Result<(), StoreError>;
-    Journal journal(batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
-    Journal abandon_leases(now: Timestamp) -> Result<Vec<Charge>, StoreError>;
-    Ledger bury(entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError>;
-    Ledger used_since(from: Day) -> Result<Vec<Used>, StoreError>;
-    Caller caller(key: &KeyId) -> Result<Option<Caller>, StoreError>;
-    UserVersion user_version(user: UserId) -> Result<Option<u64>, StoreError>;
-    Changes changes(since: u64) -> Result<Changes, StoreError>;
-    Accounts add_user(user: &NewUser) -> Result<User, AddUserError>;
-    Accounts user(id: UserId) -> Result<Option<User>, StoreError>;
-    Accounts user_by_email(email: &str) -> Result<Option<User>, StoreError>;
-    Accounts users(after: Option<UserId>, limit: u32) -> Result<Vec<User>, StoreError>;
-    Accounts change_user(id: UserId, change: &UserChange) -> Result<Option<User>, StoreError>;
-    Accounts add_key(user: UserId, key: &NewKey) -> Result<Key, StoreError>;
-    Accounts keys(user: UserId) -> Result<Vec<Key>, StoreError>;
-    Accounts revoke_key(key: &KeyId, now: Timestamp) -> Result<Option<Key>, StoreError>;
-    Plans plans() -> Result<Vec<Plan>, StoreError>;
-    Plans plan(id: &PlanId) -> Result<Option<Plan>, StoreError>;
-    Plans put_plans(plans: &[Plan]) -> Result<(), StoreError>;
-    Ledger rollup_drift(day: Day) -> Result<Vec<Drift>, StoreError>;
-    Ledger ledger_totals(day: Day) -> Result<Vec<Used>, StoreError>;
-    Ledger charge(request: RequestId) -> Result<Option<Charge>, StoreError>;
-    Ledger charges(day: Day) -> Result<Vec<Charge>, StoreError>;
-    Ledger open_leases() -> Result<u64, StoreError>;
-    Ledger buried() -> Result<u64, StoreError>;
-    Ping ping() -> Result<(), StoreError>;
+    Store {
+        Journal claim() -> Result<(), StoreError>;
+        Ledger prepare_days(from: Day) -> Result<(), StoreError>;
+        Journal journal(batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
+        Journal abandon_leases(now: Timestamp) -> Result<Vec<Charge>, StoreError>;
+        Ledger bury(entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError>;
+        Ledger used_since(from: Day) -> Result<Vec<Used>, StoreError>;
+        Caller caller(key: &KeyId) -> Result<Option<Caller>, StoreError>;
+        UserVersion user_version(user: UserId) -> Result<Option<u64>, StoreError>;
+        Changes changes(since: u64) -> Result<Changes, StoreError>;
+        Accounts add_user(user: &NewUser, by: &By) -> Result<User, UserError>;
+        Accounts user(id: UserId) -> Result<Option<User>, StoreError>;
+        Accounts user_by_email(email: &str) -> Result<Option<User>, StoreError>;
+        Accounts users(
+            filter: &UserFilter, after: Option<UserId>, limit: u32
+        ) -> Result<Vec<User>, StoreError>;
+        Accounts change_user(
+            id: UserId, change: &UserChange, by: &By
+        ) -> Result<Option<User>, UserError>;
+        Accounts add_key(user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError>;
+        Accounts change_key(
+            user: UserId, key: &KeyId, change: &KeyChange, by: &By
+        ) -> Result<Option<Key>, StoreError>;
+        Accounts replace_key(user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError>;
+        Accounts keys(user: UserId) -> Result<Vec<Key>, StoreError>;
+        Accounts revoke_key(key: &KeyId, by: &By) -> Result<Option<Key>, StoreError>;
+        Plans plans() -> Result<Vec<Plan>, StoreError>;
+        Plans plan(id: &PlanId) -> Result<Option<Plan>, StoreError>;
+        Plans put_plans(plans: &[Plan], by: &By) -> Result<Vec<PlanId>, StoreError>;
+        Plans add_plan(plan: &Plan, by: &By) -> Result<bool, StoreError>;
+        Plans change_plan(plan: &Plan, by: &By) -> Result<bool, StoreError>;
+        Ledger rollup_drift(day: Day) -> Result<Vec<Drift>, StoreError>;
+        Ledger ledger_totals(day: Day) -> Result<Vec<Used>, StoreError>;
+        Ledger charge(request: RequestId) -> Result<Option<Charge>, StoreError>;
+        Ledger charges(day: Day) -> Result<Vec<Charge>, StoreError>;
+        Ledger open_leases() -> Result<u64, StoreError>;
+        Ledger buried() -> Result<u64, StoreError>;
+        Ping ping() -> Result<(), StoreError>;
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+measured! {
+    Sessions {
+        Sessions credentials(email: &str) -> Result<Option<Credentials>, StoreError>;
+        Sessions credentials_of(user: UserId) -> Result<Option<Credentials>, StoreError>;
+        Sessions rehash(user: UserId, old: &str, new: &str) -> Result<(), StoreError>;
+        Sessions open_session(session: &NewSession) -> Result<(), StoreError>;
+        Sessions session_user(
+            session: SessionId, now: Timestamp
+        ) -> Result<Option<User>, StoreError>;
+        Sessions rotate_session(rotation: &Rotation) -> Result<Rotated, StoreError>;
+        Sessions end_session(session: SessionId) -> Result<(), StoreError>;
+    }
+}
+
+measured! {
+    Upgrades {
+        Accounts ask_upgrade(user: UserId, to: &PlanId, by: &By) -> Result<Upgrade, StoreError>;
+        Accounts upgrades(
+            status: Option<UpgradeStatus>, before: Option<UpgradeId>, limit: u32
+        ) -> Result<Vec<Upgrade>, StoreError>;
+        Accounts decide_upgrade(
+            id: UpgradeId, approve: bool, by: &By
+        ) -> Result<Option<Decided>, StoreError>;
+    }
+}
+
+measured! {
+    Audit {
+        Audit note(change: &Change, by: &By) -> Result<(), StoreError>;
+        Audit audit(
+            filter: &AuditFilter, before: Option<Uuid>, limit: u32
+        ) -> Result<Vec<AuditEntry>, StoreError>;
+    }
 }

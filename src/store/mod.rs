@@ -3,6 +3,9 @@
 //! Each verb is one use, done in one transaction. The dialect is chosen once, in [`open`].
 //! Every write is idempotent, so a caller that lost the answer may repeat it.
 
+pub mod sessions;
+pub mod upgrades;
+pub mod audit;
 pub mod announced;
 pub mod measured;
 pub mod sqlite;
@@ -11,22 +14,26 @@ mod columns;
 #[cfg(test)]
 pub(crate) mod scripted;
 
+use crate::account::by::By;
 use crate::account::caller::Caller;
 use crate::account::charge::{Charge, Lease};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, UserId};
 use crate::account::key::{Key, KeyDigest, KeyLimits};
 use crate::account::plan::Plan;
-use crate::account::user::{Role, User, UserStatus};
+use crate::account::user::{LimitOverrides, Role, User, UserStatus};
 use crate::config::Database;
 use async_trait::async_trait;
+use audit::Audit;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sessions::Sessions;
 use std::sync::Arc;
+use upgrades::Upgrades;
 
 /// The verbs. Errors are [`StoreError`]; "not there" is `Ok(None)`.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Sessions + Upgrades + Audit + Send + Sync + 'static {
     // --- the journal of the data plane -----------------------------------------------------
 
     /// Becomes the one instance that writes the journal, or says that there is another. Whoever held
@@ -54,31 +61,54 @@ pub trait Store: Send + Sync + 'static {
     /// Users changed after `since` (0 = from the beginning), and the number to ask with next time.
     async fn changes(&self, since: u64) -> Result<Changes, StoreError>;
 
-    // --- accounts ---------------------------------------------------------------------------
+    // --- accounts: every change is audited in its own transaction ---------------------------
 
-    async fn add_user(&self, user: &NewUser) -> Result<User, AddUserError>;
+    async fn add_user(&self, user: &NewUser, by: &By) -> Result<User, UserError>;
     /// By id.
     async fn user(&self, id: UserId) -> Result<Option<User>, StoreError>;
     /// By normalised e-mail.
     async fn user_by_email(&self, email: &str) -> Result<Option<User>, StoreError>;
     /// At most `limit` users after `after`, in the order of their ids.
-    async fn users(&self, after: Option<UserId>, limit: u32) -> Result<Vec<User>, StoreError>;
-    /// Applies the change and raises the user's version. `None` when there is no such user.
+    async fn users(
+        &self,
+        filter: &UserFilter,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<Vec<User>, StoreError>;
+    /// Applies the change and raises the user's version. A new password or a suspension ends the
+    /// user's sessions. `None` when there is no such user.
     async fn change_user(
         &self,
         id: UserId,
         change: &UserChange,
-    ) -> Result<Option<User>, StoreError>;
-    async fn add_key(&self, user: UserId, key: &NewKey) -> Result<Key, StoreError>;
+        by: &By,
+    ) -> Result<Option<User>, UserError>;
+    async fn add_key(&self, user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError>;
+    /// Changes a key that is not revoked; `None` when the user has no such key.
+    async fn change_key(
+        &self,
+        user: UserId,
+        key: &KeyId,
+        change: &KeyChange,
+        by: &By,
+    ) -> Result<Option<Key>, StoreError>;
+    /// Adds a key and revokes all others of the user that have its name, at once.
+    async fn replace_key(&self, user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError>;
     /// All keys of a user, the oldest first, revoked ones too.
     async fn keys(&self, user: UserId) -> Result<Vec<Key>, StoreError>;
     /// Revokes; `None` when there is no such key. Revoking twice keeps the first time.
-    async fn revoke_key(&self, key: &KeyId, now: Timestamp) -> Result<Option<Key>, StoreError>;
+    async fn revoke_key(&self, key: &KeyId, by: &By) -> Result<Option<Key>, StoreError>;
     /// All plans, the cheapest first.
     async fn plans(&self) -> Result<Vec<Plan>, StoreError>;
     async fn plan(&self, id: &PlanId) -> Result<Option<Plan>, StoreError>;
-    /// Inserts plans or updates them to what is given; users of a changed plan get a new version.
-    async fn put_plans(&self, plans: &[Plan]) -> Result<(), StoreError>;
+    /// Inserts the configured plans or updates them to what is given, but for those that were
+    /// changed by [`Store::change_plan`] or come from [`Store::add_plan`]: these stay, and their ids
+    /// are returned. Users of a changed plan get a new version.
+    async fn put_plans(&self, plans: &[Plan], by: &By) -> Result<Vec<PlanId>, StoreError>;
+    /// Adds a plan; false when its id is taken, and nothing has changed.
+    async fn add_plan(&self, plan: &Plan, by: &By) -> Result<bool, StoreError>;
+    /// Makes the plan what is given; its users get a new version. False when there is no such plan.
+    async fn change_plan(&self, plan: &Plan, by: &By) -> Result<bool, StoreError>;
 
     // --- checks -----------------------------------------------------------------------------
 
@@ -179,14 +209,72 @@ pub struct NewUser {
     pub created_at: Timestamp,
 }
 
+/// Which users; `None` = any.
+#[derive(Debug, Clone, Default)]
+pub struct UserFilter {
+    /// A part of the e-mail or the username, in whatever case.
+    pub search: Option<String>,
+    pub plan: Option<PlanId>,
+    pub status: Option<UserStatus>,
+    pub role: Option<Role>,
+}
+
 /// Changes to a user; `None` leaves a field as it is.
 #[derive(Debug, Clone, Default)]
 pub struct UserChange {
+    /// Normalised.
+    pub email: Option<String>,
+    /// `Some(None)` takes it away.
+    pub username: Option<Option<String>>,
+    /// All of them: what is not given is the plan's again.
+    pub overrides: Option<LimitOverrides>,
     /// A PHC string (argon2id).
     pub password_hash: Option<String>,
     pub plan: Option<PlanId>,
     pub role: Option<Role>,
     pub status: Option<UserStatus>,
+}
+
+/// Changes to a key; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default)]
+pub struct KeyChange {
+    pub name: Option<String>,
+    /// `Some(None)` = never.
+    pub expires_at: Option<Option<Timestamp>>,
+    /// All of them: what is not given is the plan's again.
+    pub limits: Option<KeyLimits>,
+}
+
+impl UserChange {
+    /// The user afterwards, but for the version, which the store raises.
+    fn applied_to(&self, user: User) -> User {
+        User {
+            email: self.email.clone().unwrap_or(user.email),
+            username: self.username.clone().unwrap_or(user.username),
+            overrides: self.overrides.clone().unwrap_or(user.overrides),
+            plan: self.plan.clone().unwrap_or(user.plan),
+            role: self.role.unwrap_or(user.role),
+            status: self.status.unwrap_or(user.status),
+            ..user
+        }
+    }
+
+    /// Whether who is logged in as the user must log in again.
+    fn ends_sessions(&self) -> bool {
+        self.password_hash.is_some() || self.status == Some(UserStatus::Suspended)
+    }
+}
+
+impl KeyChange {
+    /// The key afterwards.
+    fn applied_to(&self, key: Key) -> Key {
+        Key {
+            name: self.name.clone().unwrap_or(key.name),
+            expires_at: self.expires_at.unwrap_or(key.expires_at),
+            limits: self.limits.clone().unwrap_or(key.limits),
+            ..key
+        }
+    }
 }
 
 /// A key to be added: only its hash is stored.
@@ -225,15 +313,28 @@ pub enum StoreError {
     Missing(&'static str),
 }
 
-/// Why a user was not added.
+/// Why a user was not added or changed.
 #[derive(Debug, thiserror::Error)]
-pub enum AddUserError {
+pub enum UserError {
     #[error("a user with this e-mail exists")]
     EmailTaken,
+    #[error("a user with this username exists")]
+    UsernameTaken,
     #[error("there is no plan `{0}`")]
     NoSuchPlan(PlanId),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl UserError {
+    /// For changes that give the user no other name, whose plan is known to be there.
+    fn of_the_store(self) -> StoreError {
+        match self {
+            Self::Store(error) => error,
+            Self::NoSuchPlan(_) => StoreError::Missing("plan"),
+            Self::EmailTaken | Self::UsernameTaken => StoreError::Corrupt(self.to_string()),
+        }
+    }
 }
 
 impl From<sqlx::Error> for StoreError {

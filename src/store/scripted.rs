@@ -1,11 +1,15 @@
 //! A store for tests that answers what the test tells it to, when the test tells it to.
 
-use super::{AddUserError, Changes, Drift, Entry, NewKey, NewUser, Store, StoreError};
-use super::{Used, UserChange, Written};
+use super::audit::{Audit, AuditEntry, AuditFilter, Change};
+use super::sessions::{Credentials, NewSession, Rotated, Rotation, Sessions};
+use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
+use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, Store, StoreError};
+use super::{Used, UserChange, UserError, UserFilter, Written};
+use crate::account::by::By;
 use crate::account::caller::Caller;
 use crate::account::charge::Charge;
 use crate::account::day::Day;
-use crate::account::id::{KeyId, PlanId, RequestId, UserId};
+use crate::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
 use crate::account::key::Key;
 use crate::account::plan::Plan;
 use crate::account::user::User;
@@ -13,6 +17,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 /// A question the store was asked, with the place for its answer.
 #[derive(Debug)]
@@ -42,91 +47,90 @@ impl ScriptedStore {
     }
 }
 
-fn not_scripted<T>() -> Result<T, StoreError> {
-    Err(StoreError::Unavailable("not scripted".into()))
+/// The verbs in the table are scripted by no test; what follows it stands as it is.
+macro_rules! not_scripted {
+    (
+        $trait:ident {
+            $($verb:ident($($type:ty),*) -> $out:ty;)*
+        }
+        $($scripted:tt)*
+    ) => {
+        #[async_trait]
+        impl $trait for ScriptedStore {
+            $(async fn $verb(&self, $(_: $type),*) -> $out {
+                Err(StoreError::Unavailable("not scripted".into()).into())
+            })*
+
+            $($scripted)*
+        }
+    };
 }
 
-#[async_trait]
-impl Store for ScriptedStore {
+not_scripted! {
+    Store {
+        claim() -> Result<(), StoreError>;
+        prepare_days(Day) -> Result<(), StoreError>;
+        abandon_leases(Timestamp) -> Result<Vec<Charge>, StoreError>;
+        bury(&str, &str, Timestamp) -> Result<(), StoreError>;
+        used_since(Day) -> Result<Vec<Used>, StoreError>;
+        user_version(UserId) -> Result<Option<u64>, StoreError>;
+        changes(u64) -> Result<Changes, StoreError>;
+        add_user(&NewUser, &By) -> Result<User, UserError>;
+        user(UserId) -> Result<Option<User>, StoreError>;
+        user_by_email(&str) -> Result<Option<User>, StoreError>;
+        users(&UserFilter, Option<UserId>, u32) -> Result<Vec<User>, StoreError>;
+        change_user(UserId, &UserChange, &By) -> Result<Option<User>, UserError>;
+        add_key(UserId, &NewKey, &By) -> Result<Key, StoreError>;
+        change_key(UserId, &KeyId, &KeyChange, &By) -> Result<Option<Key>, StoreError>;
+        replace_key(UserId, &NewKey, &By) -> Result<Key, StoreError>;
+        keys(UserId) -> Result<Vec<Key>, StoreError>;
+        revoke_key(&KeyId, &By) -> Result<Option<Key>, StoreError>;
+        plans() -> Result<Vec<Plan>, StoreError>;
+        plan(&PlanId) -> Result<Option<Plan>, StoreError>;
+        put_plans(&[Plan], &By) -> Result<Vec<PlanId>, StoreError>;
+        add_plan(&Plan, &By) -> Result<bool, StoreError>;
+        change_plan(&Plan, &By) -> Result<bool, StoreError>;
+        rollup_drift(Day) -> Result<Vec<Drift>, StoreError>;
+        ledger_totals(Day) -> Result<Vec<Used>, StoreError>;
+        charge(RequestId) -> Result<Option<Charge>, StoreError>;
+        charges(Day) -> Result<Vec<Charge>, StoreError>;
+        open_leases() -> Result<u64, StoreError>;
+        buried() -> Result<u64, StoreError>;
+        ping() -> Result<(), StoreError>;
+    }
+
     async fn journal(&self, batch: &[Entry]) -> Result<Vec<Written>, StoreError> {
         self.ask(|answer| Asked::Journal(batch.to_vec(), answer)).await
     }
+
     async fn caller(&self, _: &KeyId) -> Result<Option<Caller>, StoreError> {
         self.ask(Asked::Caller).await
     }
-    async fn claim(&self) -> Result<(), StoreError> {
-        not_scripted()
+}
+
+not_scripted! {
+    Sessions {
+        credentials(&str) -> Result<Option<Credentials>, StoreError>;
+        credentials_of(UserId) -> Result<Option<Credentials>, StoreError>;
+        rehash(UserId, &str, &str) -> Result<(), StoreError>;
+        open_session(&NewSession) -> Result<(), StoreError>;
+        session_user(SessionId, Timestamp) -> Result<Option<User>, StoreError>;
+        rotate_session(&Rotation) -> Result<Rotated, StoreError>;
+        end_session(SessionId) -> Result<(), StoreError>;
     }
-    async fn prepare_days(&self, _: Day) -> Result<(), StoreError> {
-        not_scripted()
+}
+
+not_scripted! {
+    Upgrades {
+        ask_upgrade(UserId, &PlanId, &By) -> Result<Upgrade, StoreError>;
+        upgrades(Option<UpgradeStatus>, Option<UpgradeId>, u32) -> Result<Vec<Upgrade>, StoreError>;
+        decide_upgrade(UpgradeId, bool, &By) -> Result<Option<Decided>, StoreError>;
     }
-    async fn abandon_leases(&self, _: Timestamp) -> Result<Vec<Charge>, StoreError> {
-        not_scripted()
-    }
-    async fn bury(&self, _: &str, _: &str, _: Timestamp) -> Result<(), StoreError> {
-        not_scripted()
-    }
-    async fn used_since(&self, _: Day) -> Result<Vec<Used>, StoreError> {
-        not_scripted()
-    }
-    async fn user_version(&self, _: UserId) -> Result<Option<u64>, StoreError> {
-        not_scripted()
-    }
-    async fn changes(&self, _: u64) -> Result<Changes, StoreError> {
-        not_scripted()
-    }
-    async fn add_user(&self, _: &NewUser) -> Result<User, AddUserError> {
-        Ok(not_scripted()?)
-    }
-    async fn user(&self, _: UserId) -> Result<Option<User>, StoreError> {
-        not_scripted()
-    }
-    async fn user_by_email(&self, _: &str) -> Result<Option<User>, StoreError> {
-        not_scripted()
-    }
-    async fn users(&self, _: Option<UserId>, _: u32) -> Result<Vec<User>, StoreError> {
-        not_scripted()
-    }
-    async fn change_user(&self, _: UserId, _: &UserChange) -> Result<Option<User>, StoreError> {
-        not_scripted()
-    }
-    async fn add_key(&self, _: UserId, _: &NewKey) -> Result<Key, StoreError> {
-        not_scripted()
-    }
-    async fn keys(&self, _: UserId) -> Result<Vec<Key>, StoreError> {
-        not_scripted()
-    }
-    async fn revoke_key(&self, _: &KeyId, _: Timestamp) -> Result<Option<Key>, StoreError> {
-        not_scripted()
-    }
-    async fn plans(&self) -> Result<Vec<Plan>, StoreError> {
-        not_scripted()
-    }
-    async fn plan(&self, _: &PlanId) -> Result<Option<Plan>, StoreError> {
-        not_scripted()
-    }
-    async fn put_plans(&self, _: &[Plan]) -> Result<(), StoreError> {
-        not_scripted()
-    }
-    async fn rollup_drift(&self, _: Day) -> Result<Vec<Drift>, StoreError> {
-        not_scripted()
-    }
-    async fn ledger_totals(&self, _: Day) -> Result<Vec<Used>, StoreError> {
-        not_scripted()
-    }
-    async fn charge(&self, _: RequestId) -> Result<Option<Charge>, StoreError> {
-        not_scripted()
-    }
-    async fn charges(&self, _: Day) -> Result<Vec<Charge>, StoreError> {
-        not_scripted()
-    }
-    async fn open_leases(&self) -> Result<u64, StoreError> {
-        not_scripted()
-    }
-    async fn buried(&self) -> Result<u64, StoreError> {
-        not_scripted()
-    }
-    async fn ping(&self) -> Result<(), StoreError> {
-        not_scripted()
+}
+
+not_scripted! {
+    Audit {
+        note(&Change, &By) -> Result<(), StoreError>;
+        audit(&AuditFilter, Option<Uuid>, u32) -> Result<Vec<AuditEntry>, StoreError>;
     }
 }

@@ -42,7 +42,9 @@ pub enum StoreOp {
     UserVersion,
     Changes,
     Accounts,
+    Sessions,
     Plans,
+    Audit,
     Ledger,
     Ping,
 }
@@ -121,13 +123,15 @@ impl TokenKind {
 
 impl StoreOp {
     /// Every operation, in the order of declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Journal,
         Self::Caller,
         Self::UserVersion,
         Self::Changes,
         Self::Accounts,
+        Self::Sessions,
         Self::Plans,
+        Self::Audit,
         Self::Ledger,
         Self::Ping,
     ];
@@ -141,7 +145,9 @@ impl StoreOp {
             Self::UserVersion => "user_version",
             Self::Changes => "changes",
             Self::Accounts => "accounts",
+            Self::Sessions => "sessions",
             Self::Plans => "plans",
+            Self::Audit => "audit",
             Self::Ledger => "ledger",
             Self::Ping => "ping",
         }

@@ -1,29 +1,49 @@
 //! Users. Every change takes the next number of the sequence that `changes` reads, before it
 //! touches any other row: see `change_number` in the migrations.
 
-use super::PostgresStore;
+use super::{PostgresStore, audit, sessions};
+use crate::account::by::By;
 use crate::account::id::{PlanId, UserId};
-use crate::account::user::{Role, User, UserStatus};
+use crate::account::user::{User, UserStatus};
+use crate::store::audit::Change;
 use crate::store::columns;
-use crate::store::{AddUserError, NewUser, StoreError, UserChange};
-use sqlx::PgConnection;
-use sqlx::error::ErrorKind;
+use crate::store::sessions::Credentials;
+use crate::store::{NewUser, StoreError, UserChange, UserError, UserFilter};
+use sqlx::error::{DatabaseError, ErrorKind};
+use sqlx::{PgConnection, PgExecutor, QueryBuilder};
 use uuid::Uuid;
 
 /// A user as it is stored, without the password's hash.
 #[derive(sqlx::FromRow)]
-struct UserRow {
+pub(super) struct UserRow {
     id: Uuid,
     email: String,
     username: Option<String>,
     role: String,
     status: String,
     plan_id: String,
+    overrides: Option<String>,
     version: i64,
     created_at: i64,
 }
 
-pub(super) async fn add(store: &PostgresStore, user: &NewUser) -> Result<User, AddUserError> {
+/// A user as it is stored.
+#[derive(sqlx::FromRow)]
+pub(super) struct CredentialsRow {
+    #[sqlx(flatten)]
+    user: UserRow,
+    password_hash: Option<String>,
+}
+
+pub(super) async fn add(store: &PostgresStore, user: &NewUser, by: &By) -> Result<User, UserError> {
+    let mut tx = store.pool.begin().await.map_err(StoreError::from)?;
+    let added = insert(&mut tx, user).await?;
+    audit::write(&mut tx, &Change::of_user(None, &added, false), by).await?;
+    tx.commit().await.map_err(StoreError::from)?;
+    Ok(added)
+}
+
+async fn insert(tx: &mut PgConnection, user: &NewUser) -> Result<User, UserError> {
     let row: Result<UserRow, sqlx::Error> = sqlx::query_as(
         "with number as (
              update change_number set last = last + 1 returning last
@@ -33,7 +53,7 @@ pub(super) async fn add(store: &PostgresStore, user: &NewUser) -> Result<User, A
          )
          select $1, $2, $3, $4, $5, $6, $7, number.last, $8
          from number
-         returning id, email, username, role, status, plan_id, version, created_at",
+         returning id, email, username, role, status, plan_id, overrides, version, created_at",
     )
     .bind(UserId::new().0)
     .bind(&user.email)
@@ -43,28 +63,49 @@ pub(super) async fn add(store: &PostgresStore, user: &NewUser) -> Result<User, A
     .bind(UserStatus::Active.as_str())
     .bind(user.plan.as_str())
     .bind(user.created_at.as_millisecond())
-    .fetch_one(&store.pool)
+    .fetch_one(tx)
     .await;
-    match row {
-        Ok(row) => Ok(row.try_into()?),
-        Err(e) => Err(match constraint(&e) {
-            Some(ErrorKind::UniqueViolation) => AddUserError::EmailTaken,
-            Some(ErrorKind::ForeignKeyViolation) => AddUserError::NoSuchPlan(user.plan.clone()),
-            _ => AddUserError::Store(e.into()),
-        }),
-    }
+    Ok(row.map_err(|e| refused(e, &user.plan))?.try_into()?)
 }
 
 pub(super) async fn by_id(store: &PostgresStore, id: UserId) -> Result<Option<User>, StoreError> {
-    let row: Option<UserRow> = sqlx::query_as(
-        "select id, email, username, role, status, plan_id, version, created_at
+    Ok(find(&store.pool, id).await?.map(|found| found.user))
+}
+
+pub(super) async fn find(
+    executor: impl PgExecutor<'_>,
+    id: UserId,
+) -> Result<Option<Credentials>, StoreError> {
+    let row: Option<CredentialsRow> = sqlx::query_as(
+        "select
+             id, email, username, role, status, plan_id, overrides, version, created_at,
+             password_hash
          from users
          where id = $1",
     )
     .bind(id.0)
-    .fetch_optional(&store.pool)
+    .fetch_optional(executor)
     .await?;
-    row.map(User::try_from).transpose()
+    row.map(Credentials::try_from).transpose()
+}
+
+/// The user, who stays so until the transaction ends; log-ins wait as well.
+pub(super) async fn lock(
+    tx: &mut PgConnection,
+    id: UserId,
+) -> Result<Option<Credentials>, StoreError> {
+    let row: Option<CredentialsRow> = sqlx::query_as(
+        "select
+             id, email, username, role, status, plan_id, overrides, version, created_at,
+             password_hash
+         from users
+         where id = $1
+         for no key update",
+    )
+    .bind(id.0)
+    .fetch_optional(tx)
+    .await?;
+    row.map(Credentials::try_from).transpose()
 }
 
 pub(super) async fn by_email(
@@ -72,7 +113,7 @@ pub(super) async fn by_email(
     email: &str,
 ) -> Result<Option<User>, StoreError> {
     let row: Option<UserRow> = sqlx::query_as(
-        "select id, email, username, role, status, plan_id, version, created_at
+        "select id, email, username, role, status, plan_id, overrides, version, created_at
          from users
          where email = $1",
     )
@@ -84,63 +125,135 @@ pub(super) async fn by_email(
 
 pub(super) async fn page(
     store: &PostgresStore,
+    filter: &UserFilter,
     after: Option<UserId>,
     limit: u32,
 ) -> Result<Vec<User>, StoreError> {
-    let rows: Vec<UserRow> = sqlx::query_as(
-        "select id, email, username, role, status, plan_id, version, created_at
+    let mut query = QueryBuilder::new(
+        "select id, email, username, role, status, plan_id, overrides, version, created_at
          from users
-         where id > $1
-         order by id
-         limit $2",
-    )
-    // No user has the nil id, and it sorts before every other.
-    .bind(after.map_or(Uuid::nil(), |id| id.0))
-    .bind(i64::from(limit))
-    .fetch_all(&store.pool)
-    .await?;
+         where true",
+    );
+    if let Some(after) = after {
+        query.push(" and id > ").push_bind(after.0);
+    }
+    if let Some(search) = &filter.search {
+        let pattern = pattern(search);
+        query.push(" and (email like ").push_bind(pattern.clone());
+        query.push(" or lower(username collate \"C\") like ").push_bind(pattern).push(")");
+    }
+    if let Some(plan) = &filter.plan {
+        query.push(" and plan_id = ").push_bind(plan.as_str());
+    }
+    if let Some(status) = filter.status {
+        query.push(" and status = ").push_bind(status.as_str());
+    }
+    if let Some(role) = filter.role {
+        query.push(" and role = ").push_bind(role.as_str());
+    }
+    query.push(" order by id limit ").push_bind(i64::from(limit));
+    let rows: Vec<UserRow> = query.build_query_as().fetch_all(&store.pool).await?;
     rows.into_iter().map(User::try_from).collect()
+}
+
+/// Matches what has `search` in it. A pattern and no call of a function: the planner can tell how
+/// much it finds, and reads all users in one go where that is little.
+fn pattern(search: &str) -> String {
+    let mut pattern = String::from("%");
+    for letter in columns::text(&search.to_lowercase()).chars() {
+        if matches!(letter, '\\' | '%' | '_') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern + "%"
 }
 
 pub(super) async fn change(
     store: &PostgresStore,
     id: UserId,
     change: &UserChange,
-) -> Result<Option<User>, StoreError> {
-    let row: Result<Option<UserRow>, sqlx::Error> = sqlx::query_as(
+    by: &By,
+) -> Result<Option<User>, UserError> {
+    let mut tx = store.pool.begin().await.map_err(StoreError::from)?;
+    hold_changes(&mut tx).await?;
+    let changed = change_in(&mut tx, id, change, by).await?;
+    tx.commit().await.map_err(StoreError::from)?;
+    Ok(changed)
+}
+
+/// A change as a part of a transaction that holds back others.
+pub(super) async fn change_in(
+    tx: &mut PgConnection,
+    id: UserId,
+    change: &UserChange,
+    by: &By,
+) -> Result<Option<User>, UserError> {
+    let Some(Credentials { user: before, password_hash }) = lock(&mut *tx, id).await? else {
+        return Ok(None);
+    };
+    let new_password = change.password_hash.is_some() && change.password_hash != password_hash;
+    let password_hash = change.password_hash.clone().or(password_hash);
+    let after = update(tx, &change.applied_to(before.clone()), password_hash).await?;
+    if change.ends_sessions() {
+        sessions::end_all(tx, id).await?;
+    }
+    audit::write(tx, &Change::of_user(Some(&before), &after, new_password), by).await?;
+    Ok(Some(after))
+}
+
+/// Makes the user what is given, of a version that follows.
+async fn update(
+    tx: &mut PgConnection,
+    user: &User,
+    password_hash: Option<String>,
+) -> Result<User, UserError> {
+    let row: Result<UserRow, sqlx::Error> = sqlx::query_as(
         "with number as (
              update change_number set last = last + 1 returning last
          )
          update users set
-             plan_id = coalesce($2, plan_id),
-             role = coalesce($3, role),
-             status = coalesce($4, status),
-             password_hash = coalesce($5, password_hash),
+             email = $2,
+             username = $3,
+             password_hash = $4,
+             role = $5,
+             status = $6,
+             plan_id = $7,
+             overrides = $8,
              version = version + 1,
              change_seq = number.last
          from number
          where id = $1
-         returning id, email, username, role, status, plan_id, version, created_at",
+         returning id, email, username, role, status, plan_id, overrides, version, created_at",
     )
-    .bind(id.0)
-    .bind(change.plan.as_ref().map(PlanId::as_str))
-    .bind(change.role.map(Role::as_str))
-    .bind(change.status.map(UserStatus::as_str))
-    .bind(&change.password_hash)
-    .fetch_optional(&store.pool)
+    .bind(user.id.0)
+    .bind(&user.email)
+    .bind(&user.username)
+    .bind(password_hash)
+    .bind(user.role.as_str())
+    .bind(user.status.as_str())
+    .bind(user.plan.as_str())
+    .bind(columns::overrides_text(&user.overrides))
+    .fetch_one(tx)
     .await;
-    match row {
-        Ok(row) => row.map(User::try_from).transpose(),
-        Err(e) if constraint(&e) == Some(ErrorKind::ForeignKeyViolation) => {
-            Err(StoreError::Missing("plan"))
-        }
-        Err(e) => Err(e.into()),
+    Ok(row.map_err(|e| refused(e, &user.plan))?.try_into()?)
+}
+
+/// Which rule a user was written against.
+fn refused(error: sqlx::Error, plan: &PlanId) -> UserError {
+    let broken = error.as_database_error().and_then(DatabaseError::constraint);
+    let is_the_username = broken == Some("users_by_username");
+    match constraint(&error) {
+        Some(ErrorKind::UniqueViolation) if is_the_username => UserError::UsernameTaken,
+        Some(ErrorKind::UniqueViolation) => UserError::EmailTaken,
+        Some(ErrorKind::ForeignKeyViolation) => UserError::NoSuchPlan(plan.clone()),
+        _ => UserError::Store(error.into()),
     }
 }
 
 /// Which constraint a statement ran against.
 pub(super) fn constraint(error: &sqlx::Error) -> Option<ErrorKind> {
-    error.as_database_error().map(sqlx::error::DatabaseError::kind)
+    error.as_database_error().map(DatabaseError::kind)
 }
 
 /// Makes later changes to users wait until the transaction ends; see the module.
@@ -160,8 +273,17 @@ impl TryFrom<UserRow> for User {
             role: columns::role(&row.role)?,
             status: columns::user_status(&row.status)?,
             plan: PlanId(row.plan_id.into()),
+            overrides: columns::overrides(row.overrides.as_deref())?,
             version: columns::count(row.version)?,
             created_at: columns::instant(row.created_at)?,
         })
+    }
+}
+
+impl TryFrom<CredentialsRow> for Credentials {
+    type Error = StoreError;
+
+    fn try_from(row: CredentialsRow) -> Result<Self, StoreError> {
+        Ok(Self { user: row.user.try_into()?, password_hash: row.password_hash })
     }
 }

@@ -5,6 +5,10 @@
 //! in between for the commands, and for instances once they share their counters.
 
 mod accounts;
+mod sessions;
+mod upgrades;
+mod audit;
+mod keys;
 mod callers;
 mod checks;
 mod connect;
@@ -13,8 +17,9 @@ mod journal;
 mod plans;
 mod writer;
 
-use super::{AddUserError, Changes, Drift, Entry, NewKey, NewUser, Store, StoreError};
-use super::{Used, UserChange, Written};
+use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, Store, StoreError};
+use super::{Used, UserChange, UserError, UserFilter, Written};
+use crate::account::by::By;
 use crate::account::caller::Caller;
 use crate::account::charge::Charge;
 use crate::account::day::Day;
@@ -139,8 +144,8 @@ impl Store for PostgresStore {
         callers::changes(self, since).await
     }
 
-    async fn add_user(&self, user: &NewUser) -> Result<User, AddUserError> {
-        accounts::add(self, user).await
+    async fn add_user(&self, user: &NewUser, by: &By) -> Result<User, UserError> {
+        accounts::add(self, user, by).await
     }
 
     async fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
@@ -151,28 +156,48 @@ impl Store for PostgresStore {
         accounts::by_email(self, email).await
     }
 
-    async fn users(&self, after: Option<UserId>, limit: u32) -> Result<Vec<User>, StoreError> {
-        accounts::page(self, after, limit).await
+    async fn users(
+        &self,
+        filter: &UserFilter,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<Vec<User>, StoreError> {
+        accounts::page(self, filter, after, limit).await
     }
 
     async fn change_user(
         &self,
         id: UserId,
         change: &UserChange,
-    ) -> Result<Option<User>, StoreError> {
-        accounts::change(self, id, change).await
+        by: &By,
+    ) -> Result<Option<User>, UserError> {
+        accounts::change(self, id, change, by).await
     }
 
-    async fn add_key(&self, user: UserId, key: &NewKey) -> Result<Key, StoreError> {
-        callers::add_key(self, user, key).await
+    async fn add_key(&self, user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError> {
+        keys::add(self, user, key, by).await
+    }
+
+    async fn change_key(
+        &self,
+        user: UserId,
+        key: &KeyId,
+        change: &KeyChange,
+        by: &By,
+    ) -> Result<Option<Key>, StoreError> {
+        keys::change(self, user, key, change, by).await
+    }
+
+    async fn replace_key(&self, user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError> {
+        keys::replace(self, user, key, by).await
     }
 
     async fn keys(&self, user: UserId) -> Result<Vec<Key>, StoreError> {
-        callers::keys(self, user).await
+        keys::of_user(self, user).await
     }
 
-    async fn revoke_key(&self, key: &KeyId, now: Timestamp) -> Result<Option<Key>, StoreError> {
-        callers::revoke_key(self, key, now).await
+    async fn revoke_key(&self, key: &KeyId, by: &By) -> Result<Option<Key>, StoreError> {
+        keys::revoke(self, key, by).await
     }
 
     async fn plans(&self) -> Result<Vec<Plan>, StoreError> {
@@ -183,8 +208,16 @@ impl Store for PostgresStore {
         plans::by_id(self, id).await
     }
 
-    async fn put_plans(&self, plans: &[Plan]) -> Result<(), StoreError> {
-        plans::put(self, plans).await
+    async fn put_plans(&self, plans: &[Plan], by: &By) -> Result<Vec<PlanId>, StoreError> {
+        plans::put(self, plans, by).await
+    }
+
+    async fn add_plan(&self, plan: &Plan, by: &By) -> Result<bool, StoreError> {
+        plans::add(self, plan, by).await
+    }
+
+    async fn change_plan(&self, plan: &Plan, by: &By) -> Result<bool, StoreError> {
+        plans::change(self, plan, by).await
     }
 
     async fn rollup_drift(&self, day: Day) -> Result<Vec<Drift>, StoreError> {

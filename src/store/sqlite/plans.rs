@@ -1,11 +1,14 @@
 //! Plans.
 
 use super::SqliteStore;
+use super::audit;
+use crate::account::by::By;
 use crate::account::id::PlanId;
 use crate::account::plan::{Plan, PlanLimits, Window};
 use crate::store::StoreError;
+use crate::store::audit::Change;
 use crate::store::columns;
-use serde_json::{Value, json};
+use sqlx::{SqliteConnection, SqliteExecutor};
 
 /// A plan as it is stored.
 #[derive(sqlx::FromRow)]
@@ -13,6 +16,8 @@ struct PlanRow {
     id: String,
     name: String,
     price_cents: i64,
+    retired: bool,
+    changed: bool,
     #[sqlx(flatten)]
     limits: LimitsRow,
 }
@@ -29,53 +34,131 @@ pub(super) struct LimitsRow {
     time_zone: String,
 }
 
+/// A plan, and whose word on it counts.
+pub(super) struct Found {
+    pub plan: Plan,
+    /// An admin's; otherwise the configuration's.
+    changed: bool,
+}
+
 pub(super) async fn all(store: &SqliteStore) -> Result<Vec<Plan>, StoreError> {
     let rows: Vec<PlanRow> = sqlx::query_as(
         "select
-             id, name, price_cents, tokens_per_day, requests_per_day, window_capacity,
-             window_refill_seconds, concurrent_streams, models, time_zone
+             id, name, price_cents, retired, changed, tokens_per_day, requests_per_day,
+             window_capacity, window_refill_seconds, concurrent_streams, models, time_zone
          from plan
          order by price_cents, id",
     )
     .fetch_all(&store.readers)
     .await?;
-    rows.into_iter().map(Plan::try_from).collect()
+    rows.into_iter().map(|row| Ok(Found::try_from(row)?.plan)).collect()
 }
 
 pub(super) async fn by_id(store: &SqliteStore, id: &PlanId) -> Result<Option<Plan>, StoreError> {
+    Ok(find(&store.readers, id).await?.map(|found| found.plan))
+}
+
+pub(super) async fn find(
+    executor: impl SqliteExecutor<'_>,
+    id: &PlanId,
+) -> Result<Option<Found>, StoreError> {
     let row: Option<PlanRow> = sqlx::query_as(
         "select
-             id, name, price_cents, tokens_per_day, requests_per_day, window_capacity,
-             window_refill_seconds, concurrent_streams, models, time_zone
+             id, name, price_cents, retired, changed, tokens_per_day, requests_per_day,
+             window_capacity, window_refill_seconds, concurrent_streams, models, time_zone
          from plan
          where id = ?1",
     )
     .bind(id.as_str())
-    .fetch_optional(&store.readers)
+    .fetch_optional(executor)
     .await?;
-    row.map(Plan::try_from).transpose()
+    row.map(Found::try_from).transpose()
 }
 
 /// A plan given as it stands is not touched, so that a restart makes no user's record stale.
-pub(super) async fn put(store: &SqliteStore, plans: &[Plan]) -> Result<(), StoreError> {
-    let plans: Vec<Value> = plans.iter().map(plan_json).collect::<Result<_, _>>()?;
+pub(super) async fn put(
+    store: &SqliteStore,
+    plans: &[Plan],
+    by: &By,
+) -> Result<Vec<PlanId>, StoreError> {
+    let mut kept = Vec::new();
     let mut turn = store.writer.turn().await?;
     let mut tx = turn.begin().await?;
-    let changed: Vec<String> = sqlx::query_scalar(
+    // A handful, and only at start: statements for each are plainer than eleven arrays.
+    for plan in plans {
+        match find(&mut *tx, &plan.id).await? {
+            Some(found) if found.changed => kept.push(found.plan.id),
+            found => write(&mut tx, found, (plan, false), by).await?,
+        }
+    }
+    tx.commit().await?;
+    Ok(kept)
+}
+
+pub(super) async fn add(store: &SqliteStore, plan: &Plan, by: &By) -> Result<bool, StoreError> {
+    let mut turn = store.writer.turn().await?;
+    let mut tx = turn.begin().await?;
+    let is_taken = find(&mut *tx, &plan.id).await?.is_some();
+    if !is_taken {
+        write(&mut tx, None, (plan, true), by).await?;
+    }
+    tx.commit().await?;
+    Ok(!is_taken)
+}
+
+pub(super) async fn change(store: &SqliteStore, plan: &Plan, by: &By) -> Result<bool, StoreError> {
+    let mut turn = store.writer.turn().await?;
+    let mut tx = turn.begin().await?;
+    let found = find(&mut *tx, &plan.id).await?;
+    let is_there = found.is_some();
+    if is_there {
+        write(&mut tx, found, (plan, true), by).await?;
+    }
+    tx.commit().await?;
+    Ok(is_there)
+}
+
+/// Makes a plan what is given, tells of it, and gives its users the next version; does nothing when
+/// it is that already.
+async fn write(
+    tx: &mut SqliteConnection,
+    before: Option<Found>,
+    (plan, changed): (&Plan, bool),
+    by: &By,
+) -> Result<(), StoreError> {
+    let Some(after) = upsert(tx, plan, changed).await? else { return Ok(()) };
+    let before = before.map(|found| found.plan);
+    audit::write(tx, &Change::of_plan(before.as_ref(), &after), by).await?;
+    sqlx::query(
+        "update users set
+             version = version + 1,
+             change_seq = (select coalesce(max(change_seq), 0) + 1 from users)
+         where plan_id = ?1",
+    )
+    .bind(plan.id.as_str())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// The plan as it is stored now, when it was new or differed.
+async fn upsert(
+    tx: &mut SqliteConnection,
+    plan: &Plan,
+    changed: bool,
+) -> Result<Option<Plan>, StoreError> {
+    let limits = &plan.limits;
+    let row: Option<PlanRow> = sqlx::query_as(
         "insert into plan (
-             id, name, price_cents, tokens_per_day, requests_per_day, window_capacity,
-             window_refill_seconds, concurrent_streams, models, time_zone
+             id, name, price_cents, retired, changed, tokens_per_day, requests_per_day,
+             window_capacity, window_refill_seconds, concurrent_streams, models, time_zone
          )
-         select
-             value ->> 'id', value ->> 'name', value ->> 'price_cents',
-             value ->> 'tokens_per_day', value ->> 'requests_per_day',
-             value ->> 'window_capacity', value ->> 'window_refill_seconds',
-             value ->> 'concurrent_streams', value ->> 'models', value ->> 'time_zone'
-         from json_each(?1)
-         where true
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
          on conflict (id) do update set
              name = excluded.name,
              price_cents = excluded.price_cents,
+             retired = excluded.retired,
+             changed = excluded.changed,
              tokens_per_day = excluded.tokens_per_day,
              requests_per_day = excluded.requests_per_day,
              window_capacity = excluded.window_capacity,
@@ -84,57 +167,47 @@ pub(super) async fn put(store: &SqliteStore, plans: &[Plan]) -> Result<(), Store
              models = excluded.models,
              time_zone = excluded.time_zone
          where (
-             name, price_cents, tokens_per_day, requests_per_day, window_capacity,
-             window_refill_seconds, concurrent_streams, models, time_zone
+             plan.name, plan.price_cents, plan.retired, plan.tokens_per_day, plan.requests_per_day,
+             plan.window_capacity, plan.window_refill_seconds, plan.concurrent_streams,
+             plan.models, plan.time_zone
          ) is not (
-             excluded.name, excluded.price_cents, excluded.tokens_per_day,
+             excluded.name, excluded.price_cents, excluded.retired, excluded.tokens_per_day,
              excluded.requests_per_day, excluded.window_capacity, excluded.window_refill_seconds,
              excluded.concurrent_streams, excluded.models, excluded.time_zone
          )
-         returning id",
+         returning
+             id, name, price_cents, retired, changed, tokens_per_day, requests_per_day,
+             window_capacity, window_refill_seconds, concurrent_streams, models, time_zone",
     )
-    .bind(Value::Array(plans).to_string())
-    .fetch_all(&mut *tx)
+    .bind(plan.id.as_str())
+    .bind(&plan.name)
+    .bind(i64::from(plan.price_cents))
+    .bind(plan.retired)
+    .bind(changed)
+    .bind(columns::integer(limits.tokens_per_day))
+    .bind(columns::integer(limits.requests_per_day))
+    .bind(i64::from(limits.window.capacity))
+    .bind(i64::from(limits.window.refill_seconds))
+    .bind(i64::from(limits.concurrent_streams))
+    .bind(columns::models_text(&limits.models))
+    .bind(columns::time_zone_text(&limits.time_zone)?)
+    .fetch_optional(tx)
     .await?;
-    sqlx::query(
-        "update users set
-             version = version + 1,
-             change_seq = (select coalesce(max(change_seq), 0) + 1 from users)
-         where plan_id in (select value from json_each(?1))",
-    )
-    .bind(json!(changed).to_string())
-    .execute(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    Ok(())
+    row.map(|row| Ok(Found::try_from(row)?.plan)).transpose()
 }
 
-fn plan_json(plan: &Plan) -> Result<Value, StoreError> {
-    let limits = &plan.limits;
-    Ok(json!({
-        "id": plan.id.as_str(),
-        "name": plan.name,
-        "price_cents": plan.price_cents,
-        "tokens_per_day": columns::integer(limits.tokens_per_day),
-        "requests_per_day": columns::integer(limits.requests_per_day),
-        "window_capacity": limits.window.capacity,
-        "window_refill_seconds": limits.window.refill_seconds,
-        "concurrent_streams": limits.concurrent_streams,
-        "models": columns::models_text(&limits.models),
-        "time_zone": columns::time_zone_text(&limits.time_zone)?,
-    }))
-}
-
-impl TryFrom<PlanRow> for Plan {
+impl TryFrom<PlanRow> for Found {
     type Error = StoreError;
 
     fn try_from(row: PlanRow) -> Result<Self, StoreError> {
-        Ok(Self {
+        let plan = Plan {
             id: PlanId(row.id.into()),
             name: row.name,
             price_cents: columns::small(row.price_cents)?,
+            retired: row.retired,
             limits: row.limits.try_into()?,
-        })
+        };
+        Ok(Self { plan, changed: row.changed })
     }
 }
 

@@ -8,3 +8,4 @@ mod sentinel;
 mod sqlite;
 mod postgres;
 mod store;
+mod announced;

@@ -1,6 +1,7 @@
 //! The suite over Postgres, and what only a server can do.
 
-use super::store::{Any, add_user, charge, day, lease, suite};
+use super::store::past::{KEPT_USERNAMES, migrations_before, shared_usernames, usernames};
+use super::store::{Any, add_user, by, charge, day, lease, suite};
 use crate::support::SOON;
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Fresh, Server, database, fresh as fresh_database};
@@ -11,7 +12,7 @@ use knockx::store::{self, Entry, StoreError, Written};
 use knockx::telemetry::metrics::Metrics;
 use knockx::usage::journal::Journal;
 use knockx::workers::Workers;
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -68,6 +69,18 @@ fn said(refused: Result<impl Sized, StoreError>) -> String {
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("it was taken"),
     }
+}
+
+#[tokio::test]
+async fn of_those_who_share_a_username_the_oldest_keeps_it() {
+    let fresh = fresh_database().await;
+    let mut past = fresh.connection().await;
+    migrations_before("postgres", 20_261_123_000_000).await.run(&mut past).await.unwrap();
+    past.execute(AssertSqlSafe(shared_usernames(""))).await.unwrap();
+    assert_eq!(
+        usernames(&open(&fresh).await).await,
+        KEPT_USERNAMES.map(|name| name.map(str::to_owned))
+    );
 }
 
 /// Cuts the connections of this database that hold an advisory lock, or that ran the journal.
@@ -206,7 +219,7 @@ async fn changes_made_at_once_are_told_without_a_gap() {
         let id = user.id;
         async move {
             for _ in 0..rounds {
-                store.change_user(id, &store::UserChange::default()).await.unwrap();
+                store.change_user(id, &store::UserChange::default(), &by()).await.unwrap();
             }
         }
     };

@@ -1,8 +1,11 @@
 //! The suite over `SQLite`, and what only a file can do.
 
-use super::store::{Any, add_user, charge, day, lease, suite};
+use super::store::past::{KEPT_USERNAMES, migrations_before, shared_usernames, usernames};
+use super::store::{Any, add_user, by, charge, day, lease, suite};
 use knockx::config::{Database, Durability};
 use knockx::store::{self, Entry, UserChange, Written};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::TempDir;
@@ -25,7 +28,7 @@ async fn a_second_process_may_change_what_the_first_relies_on() {
     let (gateway, folder) = fresh().await;
     let user = add_user(&gateway, "a@b.c").await;
     let command = open(&folder.path().join("deeper/knockx.db")).await;
-    command.change_user(user.id, &UserChange::default()).await.unwrap();
+    command.change_user(user.id, &UserChange::default(), &by()).await.unwrap();
     let opened = gateway.journal(&[Entry::Open(lease(&user, "key", 1))]).await.unwrap();
     assert_eq!(opened, [Written::Stale]);
     let told = gateway.changes(0).await.unwrap();
@@ -74,4 +77,19 @@ async fn only_the_owner_may_read_the_files() {
         let mode = file.unwrap().metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
+}
+
+#[tokio::test]
+async fn of_those_who_share_a_username_the_oldest_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("knockx.db");
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let mut past = SqliteConnection::connect_with(&options).await.unwrap();
+    migrations_before("sqlite", 20_261_123_000_000).await.run(&mut past).await.unwrap();
+    past.execute(AssertSqlSafe(shared_usernames("x"))).await.unwrap();
+    past.close().await.unwrap();
+    assert_eq!(
+        usernames(&open(&path).await).await,
+        KEPT_USERNAMES.map(|name| name.map(str::to_owned))
+    );
 }

@@ -66,10 +66,17 @@ fn errors_are_one_plain_sentence() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
     host.key();
+    let named = ["user", "add", "eve@example.com", "--plan", "wide", "--username", "Ada", "--json"];
+    assert!(stdout(&host.run(&named)).contains("\"username\":\"ada\""));
     for (words, word) in [
         (&["user", "add", "ada@example.com", "--plan", "wide"][..], "e-mail exists"),
         (&["user", "add", "nonsense"], "nonsense"),
         (&["user", "add", "bob@example.com", "--plan", "none"], "wide"),
+        (&["user", "add", "bob@example.com", "--username", "b"], "not a username"),
+        (
+            &["user", "add", "bob@example.com", "--plan", "wide", "--username", "ADA"],
+            "username exists",
+        ),
         (&["user", "show", "nobody@example.com"], "nobody@example.com"),
         (&["key", "add", "nobody@example.com"], "nobody@example.com"),
         (&["key", "revoke", "nothing"], "nothing"),

@@ -2,7 +2,7 @@
 
 use crate::support::client::Call;
 use crate::support::recorder::{Recorder, Then};
-use crate::support::{body, gateway};
+use crate::support::{body, by, gateway};
 use std::collections::BTreeSet;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +71,7 @@ async fn a_key_is_never_said_back() {
     let gw = gateway().start().await;
     let (key, plan) = (gw.key("wide").await, "wide");
     let other = gw.key(plan).await;
-    gw.running.store.revoke_key(&other.id, jiff::Timestamp::now()).await.unwrap().unwrap();
+    gw.running.store.revoke_key(&other.id, &by()).await.unwrap().unwrap();
     let mistyped = format!("{}xx", &key.text[..key.text.len() - 1]);
     let text = body("hi", "");
     let mut replies = Vec::new();

@@ -1,7 +1,7 @@
 //! Keys: which are refused, and how soon a right ends.
 
 use crate::support::client::Call;
-use crate::support::{Plan, WIDE, body, gateway, soon};
+use crate::support::{Plan, WIDE, body, by, gateway, soon};
 use knockx::account::id::PlanId;
 use knockx::account::user::UserStatus;
 use knockx::store::UserChange;
@@ -70,7 +70,7 @@ async fn revoking_a_key_ends_its_open_streams_within_a_second() {
     let key = gw.key("wide").await;
     let mut open = gw.chat(&key, &body("hi", STREAM)).open().await;
     open.next().await.expect("the first token");
-    gw.running.store.revoke_key(&key.id, jiff::Timestamp::now()).await.unwrap().unwrap();
+    gw.running.store.revoke_key(&key.id, &by()).await.unwrap().unwrap();
     let revoked = Instant::now();
     let rest = open.rest().await;
     assert!(revoked.elapsed() < Duration::from_secs(1), "{:?}", revoked.elapsed());
@@ -85,7 +85,7 @@ async fn revoking_a_key_ends_a_call_that_waits_for_its_answer() {
     let key = gw.key("wide").await;
     let waiting = tokio::spawn(gw.chat(&key, &body("think", "")).send());
     soon("the simulator has the call", || async { gw.simulator.log.totals().requests == 1 }).await;
-    gw.running.store.revoke_key(&key.id, jiff::Timestamp::now()).await.unwrap().unwrap();
+    gw.running.store.revoke_key(&key.id, &by()).await.unwrap().unwrap();
     let revoked = Instant::now();
     let reply = waiting.await.unwrap();
     assert!(revoked.elapsed() < Duration::from_secs(1), "{:?}", revoked.elapsed());

@@ -2,7 +2,7 @@
 
 use crate::support::client::Call;
 use crate::support::raw::{Raw, statuses};
-use crate::support::{body, gateway};
+use crate::support::{body, by, gateway};
 use knockx::account::key::{KeyLimits, PlainKey};
 use knockx::store::NewKey;
 
@@ -81,7 +81,7 @@ async fn no_spelling_of_a_path_reaches_what_another_does() {
 async fn every_kind_of_bad_key_is_401_and_costs_nothing() {
     let gw = gateway().start().await;
     let (good, revoked) = (gw.key("wide").await, gw.key("wide").await);
-    gw.running.store.revoke_key(&revoked.id, jiff::Timestamp::now()).await.unwrap().unwrap();
+    gw.running.store.revoke_key(&revoked.id, &by()).await.unwrap().unwrap();
     let plain = PlainKey::generate().unwrap();
     let expired = NewKey {
         id: plain.id(),
@@ -92,7 +92,7 @@ async fn every_kind_of_bad_key_is_401_and_costs_nothing() {
         expires_at: Some(jiff::Timestamp::UNIX_EPOCH),
         limits: KeyLimits::default(),
     };
-    gw.running.store.add_key(good.user, &expired).await.unwrap();
+    gw.running.store.add_key(good.user, &expired, &by()).await.unwrap();
     // The public half of a real key with a secret and a checksum of another's.
     let stranger = PlainKey::generate().unwrap();
     let mixed = format!("{}{}", &good.text[..18], &stranger.reveal()[18..]);

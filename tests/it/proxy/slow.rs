@@ -3,7 +3,7 @@
 use super::answers::charge_of;
 use crate::support::client::Call;
 use crate::support::raw::{self, Raw, statuses};
-use crate::support::{SOON, body, gateway, soon};
+use crate::support::{SOON, body, by, gateway, soon};
 use knockx::account::charge::Status;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -130,7 +130,7 @@ async fn a_revoked_key_ends_a_stream_that_nobody_reads() {
     let call = raw::chat(&key.text, "", &body("talk", r#","stream":true"#));
     stream.write_all(call.as_bytes()).await.unwrap();
     soon("the call is admitted", || async { gw.running.counters.open_leases() == 1 }).await;
-    gw.running.store.revoke_key(&key.id, jiff::Timestamp::now()).await.unwrap().unwrap();
+    gw.running.store.revoke_key(&key.id, &by()).await.unwrap().unwrap();
     let revoked = Instant::now();
     soon("the call is settled", || async { gw.running.counters.open_leases() == 0 }).await;
     assert!(revoked.elapsed() < Duration::from_secs(2), "{:?}", revoked.elapsed());

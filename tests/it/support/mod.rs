@@ -11,6 +11,7 @@ pub mod redis;
 pub mod recorder;
 
 use client::{Call, Reply};
+use knockx::account::by::By;
 use knockx::account::day::Day;
 use knockx::account::id::{KeyId, PlanId, UserId};
 use knockx::account::key::{KeyLimits, PlainKey};
@@ -179,6 +180,11 @@ impl Plan {
     }
 }
 
+/// Who changes something in a test.
+pub fn by() -> By {
+    By::operator(jiff::Timestamp::now())
+}
+
 impl Gateway {
     pub fn addr(&self) -> SocketAddr {
         self.running.public_addr
@@ -199,7 +205,7 @@ impl Gateway {
             plan: PlanId::from(plan),
             created_at: jiff::Timestamp::now(),
         };
-        let user = self.running.store.add_user(&user).await.unwrap().id;
+        let user = self.running.store.add_user(&user, &by()).await.unwrap().id;
         self.another_key(user, limits).await
     }
 
@@ -215,12 +221,12 @@ impl Gateway {
             expires_at: None,
             limits,
         };
-        self.running.store.add_key(user, &key).await.unwrap();
+        self.running.store.add_key(user, &key, &by()).await.unwrap();
         Key { text: plain.reveal().to_owned(), id: plain.id(), user }
     }
 
     pub async fn change_user(&self, user: UserId, change: UserChange) {
-        self.running.store.change_user(user, &change).await.unwrap().unwrap();
+        self.running.store.change_user(user, &change, &by()).await.unwrap().unwrap();
     }
 
     /// A chat completion's call, not yet sent.

@@ -1,0 +1,2 @@
+-- An admin made the plan, or changed it: what the configuration says of it no longer counts.
+alter table plan add column changed integer not null default 0;

@@ -1,0 +1,92 @@
+//! Log-ins: what a password is checked against, and the sessions that follow.
+//!
+//! A session is one log-in. It lives while its refresh token is exchanged for the next one in time,
+//! and ends by log-out, a changed password, a suspended user, or a refresh token used twice.
+
+use super::StoreError;
+use crate::account::id::{SessionId, UserId};
+use crate::account::user::User;
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+/// Sessions of one user that live at once; a further log-in ends the oldest.
+pub(super) const MOST_SESSIONS: u32 = 100;
+
+/// What a session's refresh token hashes to (SHA-256: it is random, so it needs no slow hash).
+pub type TokenDigest = [u8; 32];
+
+/// Log-ins and their sessions.
+#[async_trait]
+pub trait Sessions {
+    /// The user with this normalised e-mail, with the hash of its password.
+    async fn credentials(&self, email: &str) -> Result<Option<Credentials>, StoreError>;
+
+    /// The same by id.
+    async fn credentials_of(&self, user: UserId) -> Result<Option<Credentials>, StoreError>;
+
+    /// Keeps the same password under another hash, unless it was changed meanwhile. No session ends
+    /// and nothing is audited: to the user nothing has changed.
+    async fn rehash(&self, user: UserId, old: &str, new: &str) -> Result<(), StoreError>;
+
+    /// Begins a session. Of the user's sessions only the newest hundred stay, and none that has
+    /// expired.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] when there is no such user.
+    async fn open_session(&self, session: &NewSession) -> Result<(), StoreError>;
+
+    /// The user of a session that lives at `now`, whatever the user's status.
+    async fn session_user(
+        &self,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<User>, StoreError>;
+
+    /// Takes the current refresh token for the next. Any other token of the session ends it: the
+    /// token was used before, by its owner or by a thief. Only the very same rotation, with the same
+    /// next token, may be repeated by a caller that lost the answer.
+    async fn rotate_session(&self, rotation: &Rotation) -> Result<Rotated, StoreError>;
+
+    /// Ends a session. Ending it twice changes nothing.
+    async fn end_session(&self, session: SessionId) -> Result<(), StoreError>;
+}
+
+/// A user with what its password is checked against.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    pub user: User,
+    /// A PHC string (argon2id) or a bcrypt hash; `None` = cannot log in.
+    pub password_hash: Option<String>,
+}
+
+/// A session to begin.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    pub id: SessionId,
+    pub user: UserId,
+    pub digest: TokenDigest,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+}
+
+/// The exchange of a refresh token.
+#[derive(Debug, Clone)]
+pub struct Rotation {
+    pub session: SessionId,
+    pub presented: TokenDigest,
+    pub next: TokenDigest,
+    pub now: Timestamp,
+    /// The new end of the session.
+    pub expires_at: Timestamp,
+}
+
+/// What became of a [`Rotation`].
+#[derive(Debug, Clone)]
+pub enum Rotated {
+    /// The token was the current one.
+    Done(User),
+    /// It was not; the session has ended.
+    Reused(UserId),
+    /// There is no such session, or it has ended or expired.
+    Unknown,
+}

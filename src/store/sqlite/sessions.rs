@@ -1,0 +1,184 @@
+//! Log-ins and their sessions.
+
+use super::SqliteStore;
+use super::accounts::{CredentialsRow, UserRow, find};
+use crate::account::id::{SessionId, UserId};
+use crate::account::user::User;
+use crate::store::StoreError;
+use crate::store::columns;
+use crate::store::sessions::{Credentials, MOST_SESSIONS, NewSession, Rotated, Rotation, Sessions};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+
+#[async_trait]
+impl Sessions for SqliteStore {
+    async fn credentials(&self, email: &str) -> Result<Option<Credentials>, StoreError> {
+        let row: Option<CredentialsRow> = sqlx::query_as(
+            "select
+                 id, email, username, role, status, plan_id, overrides, version, created_at,
+                 password_hash
+             from users
+             where email = ?1",
+        )
+        .bind(email)
+        .fetch_optional(&self.readers)
+        .await?;
+        row.map(Credentials::try_from).transpose()
+    }
+
+    async fn credentials_of(&self, user: UserId) -> Result<Option<Credentials>, StoreError> {
+        find(&self.readers, user).await
+    }
+
+    async fn rehash(&self, user: UserId, old: &str, new: &str) -> Result<(), StoreError> {
+        let mut turn = self.writer.turn().await?;
+        sqlx::query("update users set password_hash = ?3 where id = ?1 and password_hash = ?2")
+            .bind(columns::blob(user.0))
+            .bind(old)
+            .bind(new)
+            .execute(&mut *turn)
+            .await?;
+        Ok(())
+    }
+
+    async fn open_session(&self, session: &NewSession) -> Result<(), StoreError> {
+        let mut turn = self.writer.turn().await?;
+        let mut tx = turn.begin().await?;
+        if find(&mut *tx, session.user).await?.is_none() {
+            return Err(StoreError::Missing("user"));
+        }
+        sqlx::query(
+            "insert into session (id, user_id, digest, created_at, expires_at)
+             values (?1, ?2, ?3, ?4, ?5)
+             on conflict (id) do nothing",
+        )
+        .bind(columns::blob(session.id.0))
+        .bind(columns::blob(session.user.0))
+        .bind(session.digest.to_vec())
+        .bind(session.created_at.as_millisecond())
+        .bind(session.expires_at.as_millisecond())
+        .execute(&mut *tx)
+        .await?;
+        end_surplus(&mut tx, session).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    async fn session_user(
+        &self,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<User>, StoreError> {
+        let row: Option<UserRow> = sqlx::query_as(
+            "select
+                 users.id, email, username, role, status, plan_id, overrides, version,
+                 users.created_at
+             from session
+             join users on users.id = session.user_id
+             where session.id = ?1
+               and session.expires_at > ?2",
+        )
+        .bind(columns::blob(session.0))
+        .bind(now.as_millisecond())
+        .fetch_optional(&self.readers)
+        .await?;
+        row.map(User::try_from).transpose()
+    }
+
+    async fn rotate_session(&self, rotation: &Rotation) -> Result<Rotated, StoreError> {
+        let mut turn = self.writer.turn().await?;
+        let mut tx = turn.begin().await?;
+        let rotated = match exchange(&mut tx, rotation).await? {
+            Some(user) => {
+                let found = find(&mut *tx, user).await?;
+                found.map_or(Rotated::Unknown, |found| Rotated::Done(found.user))
+            }
+            None => end_reused(&mut tx, rotation).await?.map_or(Rotated::Unknown, Rotated::Reused),
+        };
+        tx.commit().await?;
+        Ok(rotated)
+    }
+
+    async fn end_session(&self, session: SessionId) -> Result<(), StoreError> {
+        let mut turn = self.writer.turn().await?;
+        sqlx::query("delete from session where id = ?1")
+            .bind(columns::blob(session.0))
+            .execute(&mut *turn)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Ends all sessions of a user.
+pub(super) async fn end_all(tx: &mut SqliteConnection, user: UserId) -> Result<(), StoreError> {
+    sqlx::query("delete from session where user_id = ?1")
+        .bind(columns::blob(user.0))
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Ends the user's sessions that have expired, and the oldest beyond what one may have.
+async fn end_surplus(tx: &mut SqliteConnection, newest: &NewSession) -> Result<(), StoreError> {
+    sqlx::query(
+        "delete from session
+         where user_id = ?1
+           and (expires_at <= ?2 or id not in (
+               select id
+               from session
+               where user_id = ?1 and expires_at > ?2
+               order by created_at desc, id desc
+               limit ?3
+           ))",
+    )
+    .bind(columns::blob(newest.user.0))
+    .bind(newest.created_at.as_millisecond())
+    .bind(MOST_SESSIONS)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// The session's user, when the token was the current one. An exchange repeated under its next
+/// token, which only the store and its caller know, is the same exchange.
+async fn exchange(
+    tx: &mut SqliteConnection,
+    rotation: &Rotation,
+) -> Result<Option<UserId>, StoreError> {
+    let user: Option<Vec<u8>> = sqlx::query_scalar(
+        "update session set
+             digest = ?3,
+             expires_at = ?5
+         where id = ?1
+           and digest in (?2, ?3)
+           and expires_at > ?4
+         returning user_id",
+    )
+    .bind(columns::blob(rotation.session.0))
+    .bind(rotation.presented.to_vec())
+    .bind(rotation.next.to_vec())
+    .bind(rotation.now.as_millisecond())
+    .bind(rotation.expires_at.as_millisecond())
+    .fetch_optional(tx)
+    .await?;
+    user.map(|id| columns::user_id(&id)).transpose()
+}
+
+/// The user of the session that ends here, if it still lived.
+async fn end_reused(
+    tx: &mut SqliteConnection,
+    rotation: &Rotation,
+) -> Result<Option<UserId>, StoreError> {
+    let user: Option<Vec<u8>> = sqlx::query_scalar(
+        "delete from session
+         where id = ?1
+           and expires_at > ?2
+         returning user_id",
+    )
+    .bind(columns::blob(rotation.session.0))
+    .bind(rotation.now.as_millisecond())
+    .fetch_optional(tx)
+    .await?;
+    user.map(|id| columns::user_id(&id)).transpose()
+}

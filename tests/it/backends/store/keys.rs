@@ -1,0 +1,168 @@
+//! Keys, and the caller record behind each.
+
+use super::{Any, add_user, at, by, new_key, plan, suspend};
+use knockx::account::by::By;
+use knockx::account::id::{KeyId, PlanId, UserId};
+use knockx::account::key::{Key, KeyLimits};
+use knockx::account::plan::{PlanLimits, Window};
+use knockx::account::user::{LimitOverrides, UserStatus};
+use knockx::store::{KeyChange, NewKey, StoreError, UserChange};
+
+pub async fn a_key_added_twice_is_added_once(store: Any) {
+    let (user, other) = (add_user(&store, "1@b.c").await, add_user(&store, "2@b.c").await);
+    let key = new_key("laptop");
+    let added = store.add_key(user.id, &key, &by()).await.unwrap();
+    let version = store.user_version(user.id).await.unwrap();
+    assert_eq!(store.add_key(user.id, &key, &by()).await.unwrap(), added);
+    assert_eq!(store.user_version(user.id).await.unwrap(), version);
+    assert_eq!(store.keys(user.id).await.unwrap(), [added]);
+
+    store.add_key(other.id, &key, &by()).await.unwrap_err();
+    let orphan = store.add_key(UserId::new(), &new_key("orphan"), &by()).await;
+    assert!(matches!(orphan, Err(StoreError::Missing("user"))), "{orphan:?}");
+}
+
+pub async fn keys_are_listed_the_oldest_first(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    for (name, created) in [("second", 2), ("third", 3), ("first", 1)] {
+        let key = NewKey { created_at: at(created), ..new_key(name) };
+        store.add_key(user.id, &key, &by()).await.unwrap();
+    }
+    let keys = store.keys(user.id).await.unwrap();
+    let names: Vec<&str> = keys.iter().map(|key| &*key.name).collect();
+    assert_eq!(names, ["first", "second", "third"]);
+}
+
+pub async fn a_key_is_changed_while_it_lives(store: Any) {
+    let (user, other) = (add_user(&store, "1@b.c").await, add_user(&store, "2@b.c").await);
+    let key = store.add_key(user.id, &new_key("laptop"), &by()).await.unwrap();
+    let version = store.user_version(user.id).await.unwrap().unwrap();
+
+    let renamed = KeyChange { name: Some("desk".to_owned()), ..KeyChange::default() };
+    let changed = store.change_key(user.id, &key.id, &renamed, &by()).await.unwrap().unwrap();
+    assert_eq!(changed, Key { name: "desk".to_owned(), ..key.clone() });
+    let limits = KeyLimits { requests_per_day: Some(3), ..KeyLimits::default() };
+    let rest = KeyChange { name: None, expires_at: Some(None), limits: Some(limits.clone()) };
+    let changed = store.change_key(user.id, &key.id, &rest, &by()).await.unwrap().unwrap();
+    assert_eq!(changed, Key { expires_at: None, limits, ..changed.clone() });
+    assert_eq!(store.keys(user.id).await.unwrap(), std::slice::from_ref(&changed));
+    assert_eq!(store.user_version(user.id).await.unwrap(), Some(version + 2));
+
+    for nothing in [rest, KeyChange::default()] {
+        let same = store.change_key(user.id, &key.id, &nothing, &by()).await.unwrap();
+        assert_eq!(same.as_ref(), Some(&changed));
+    }
+    assert_eq!(store.user_version(user.id).await.unwrap(), Some(version + 2));
+
+    let unknown = KeyId::from("unknown");
+    assert_eq!(store.change_key(other.id, &key.id, &renamed, &by()).await.unwrap(), None);
+    assert_eq!(store.change_key(user.id, &unknown, &renamed, &by()).await.unwrap(), None);
+    let revoked = store.revoke_key(&key.id, &by()).await.unwrap().unwrap();
+    assert_eq!(store.change_key(user.id, &key.id, &renamed, &by()).await.unwrap(), None);
+    assert_eq!(store.keys(user.id).await.unwrap(), [revoked]);
+}
+
+/// The ids of a user's keys that are not revoked, in order.
+async fn live(store: &Any, user: UserId) -> Vec<KeyId> {
+    let keys = store.keys(user).await.unwrap();
+    keys.into_iter().filter(|key| key.revoked_at.is_none()).map(|key| key.id).collect()
+}
+
+pub async fn a_replaced_key_takes_the_place_of_its_namesakes(store: Any) {
+    let (user, other) = (add_user(&store, "1@b.c").await, add_user(&store, "2@b.c").await);
+    let theirs = store.add_key(other.id, &new_key("laptop"), &by()).await.unwrap();
+    let created = |at, name| NewKey { created_at: at, ..new_key(name) };
+    let olds = [created(at(1), "laptop"), created(at(2), "laptop"), created(at(3), "laptop")];
+    for old in &olds {
+        store.add_key(user.id, old, &by()).await.unwrap();
+    }
+    let desk = store.add_key(user.id, &created(at(4), "desk"), &by()).await.unwrap();
+    store.revoke_key(&olds[0].id, &By::operator(at(5))).await.unwrap();
+    let version = store.user_version(user.id).await.unwrap().unwrap();
+
+    let new = created(at(6), "laptop");
+    let added = store.replace_key(user.id, &new, &By::operator(at(7))).await.unwrap();
+    assert_eq!((&added.id, added.revoked_at), (&new.id, None));
+    assert_eq!(store.user_version(user.id).await.unwrap(), Some(version + 1));
+    assert_eq!(live(&store, user.id).await, [desk.id, added.id]);
+    assert_eq!(live(&store, other.id).await, [theirs.id]);
+    let revoked: Vec<_> =
+        store.keys(user.id).await.unwrap().into_iter().map(|key| key.revoked_at).collect();
+    assert_eq!(revoked, [Some(at(5)), Some(at(7)), Some(at(7)), None, None]);
+
+    let orphan = store.replace_key(UserId::new(), &new_key("orphan"), &by()).await;
+    assert!(matches!(orphan, Err(StoreError::Missing("user"))), "{orphan:?}");
+    store.replace_key(other.id, &new, &by()).await.unwrap_err();
+}
+
+pub async fn replacing_again_revokes_nothing_more(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let (first, second) = (new_key("laptop"), new_key("laptop"));
+    let added = store.replace_key(user.id, &first, &by()).await.unwrap();
+    let version = store.user_version(user.id).await.unwrap();
+    assert_eq!(store.replace_key(user.id, &first, &by()).await.unwrap(), added);
+    assert_eq!(store.user_version(user.id).await.unwrap(), version);
+    store.replace_key(user.id, &second, &by()).await.unwrap();
+    let late = store.replace_key(user.id, &first, &by()).await.unwrap();
+    assert_eq!(late.revoked_at, Some(at(9)));
+    assert_eq!(live(&store, user.id).await, [second.id]);
+}
+
+pub async fn revoking_twice_keeps_the_first_time(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let key = store.add_key(user.id, &new_key("laptop"), &by()).await.unwrap();
+    let revoked = store.revoke_key(&key.id, &By::operator(at(5))).await.unwrap().unwrap();
+    assert_eq!(revoked.revoked_at, Some(at(5)));
+    let version = store.user_version(user.id).await.unwrap();
+    assert_eq!(store.revoke_key(&key.id, &By::operator(at(6))).await.unwrap(), Some(revoked));
+    assert_eq!(store.user_version(user.id).await.unwrap(), version);
+    assert_eq!(
+        store.revoke_key(&KeyId::from("unknown"), &By::operator(at(6))).await.unwrap(),
+        None
+    );
+}
+
+pub async fn the_caller_record_holds_key_user_and_plan(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let key = new_key("laptop");
+    store.add_key(user.id, &key, &by()).await.unwrap();
+    let caller = store.caller(&key.id).await.unwrap().unwrap();
+    assert_eq!((caller.user, &caller.key, caller.digest), (user.id, &key.id, key.digest));
+    assert_eq!((caller.user_status, caller.key_revoked), (UserStatus::Active, false));
+    assert_eq!((caller.key_expires_at, &caller.key_limits), (key.expires_at, &key.limits));
+    assert_eq!((caller.plan, caller.plan_limits), (PlanId::from("basic"), plan("basic").limits));
+    assert_eq!(caller.version, user.version + 1);
+
+    suspend(&store, user.id).await;
+    store.revoke_key(&key.id, &by()).await.unwrap();
+    let caller = store.caller(&key.id).await.unwrap().unwrap();
+    assert_eq!((caller.user_status, caller.key_revoked), (UserStatus::Suspended, true));
+}
+
+pub async fn the_callers_limits_are_the_users_own_over_the_plans(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let key = store.add_key(user.id, &new_key("laptop"), &by()).await.unwrap();
+    let window = Window { capacity: 9, refill_seconds: 1 };
+    let overrides = LimitOverrides {
+        tokens_per_day: Some(5_000),
+        window: Some(window),
+        models: Some(["grok-3".into()].into()),
+        ..LimitOverrides::default()
+    };
+    let change = UserChange { overrides: Some(overrides), ..UserChange::default() };
+    let changed = store.change_user(user.id, &change, &by()).await.unwrap().unwrap();
+    let expected = PlanLimits {
+        tokens_per_day: 5_000,
+        window,
+        models: Some(["grok-3".into()].into()),
+        ..plan("basic").limits
+    };
+    let caller = store.caller(&key.id).await.unwrap().unwrap();
+    assert_eq!((caller.plan_limits, caller.version), (expected, changed.version));
+
+    let none = Some(LimitOverrides::default());
+    let change = UserChange { overrides: none, ..UserChange::default() };
+    store.change_user(user.id, &change, &by()).await.unwrap();
+    let caller = store.caller(&key.id).await.unwrap().unwrap();
+    assert_eq!(caller.plan_limits, plan("basic").limits);
+}

@@ -1,0 +1,231 @@
+//! What every store must do. Each body takes a fresh, empty store of any dialect.
+
+pub mod users;
+pub mod keys;
+pub mod plans;
+pub mod sessions;
+pub mod upgrades;
+pub mod audit;
+pub mod journal;
+pub mod past;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use knockx::account::by::{Actor, By};
+use knockx::account::charge::{Charge, Lease, Source, Status, TokenCount};
+use knockx::account::day::Day;
+use knockx::account::id::{KeyId, PlanId, RequestId, UserId};
+use knockx::account::key::{KeyLimits, Pepper, PlainKey};
+use knockx::account::plan::{Plan, PlanLimits, Window};
+use knockx::account::user::{Role, User, UserStatus};
+use knockx::store::{NewKey, NewUser, Store, UserChange};
+use std::sync::Arc;
+
+pub type Any = Arc<dyn Store>;
+
+/// Runs every body over the stores that `$open` makes: an async function that returns the store
+/// and whatever must live as long as it does.
+macro_rules! suite {
+    ($open:path: $($noun:ident { $($body:ident)* })*) => {
+        $($(#[tokio::test]
+        async fn $body() {
+            let (store, _guard) = $open().await;
+            crate::backends::store::$noun::$body(store).await;
+        })*)*
+    };
+    ($open:path) => {
+        $crate::backends::store::suite!($open:
+            users {
+                a_user_is_found_by_id_and_by_email
+                an_email_is_taken_once
+                of_two_who_register_at_once_one_is_told
+                a_username_is_taken_once_in_any_case
+                a_user_needs_a_plan_that_exists
+                a_change_changes_what_it_names
+                a_refused_change_changes_nothing
+                users_come_in_pages
+                users_are_found_by_a_part_of_their_names
+                users_are_found_by_what_they_are
+                every_change_raises_the_version_and_is_told_once
+                own_limits_are_kept_and_taken_back
+                nothing_is_found_where_nothing_is
+            }
+            keys {
+                a_key_added_twice_is_added_once
+                keys_are_listed_the_oldest_first
+                a_key_is_changed_while_it_lives
+                a_replaced_key_takes_the_place_of_its_namesakes
+                replacing_again_revokes_nothing_more
+                revoking_twice_keeps_the_first_time
+                the_caller_record_holds_key_user_and_plan
+                the_callers_limits_are_the_users_own_over_the_plans
+            }
+            plans {
+                plans_come_back_as_they_were_put
+                only_a_changed_plan_makes_records_stale
+                a_plan_is_added_once
+                a_plan_is_changed_where_it_is
+                what_an_admin_changed_is_not_put_back
+            }
+            sessions {
+                credentials_hold_the_hash
+                a_hash_is_replaced_unless_it_was_changed
+                a_session_lives_until_it_ends
+                a_session_goes_on_with_each_next_token
+                a_token_used_twice_ends_the_session
+                of_two_exchanges_at_once_one_ends_the_session
+                an_exchange_whose_answer_was_lost_may_be_repeated
+                a_new_password_or_a_suspension_ends_sessions
+                a_user_has_a_hundred_sessions
+                sessions_that_expired_make_room
+            }
+            upgrades {
+                asking_again_asks_once
+                asking_for_another_plan_replaces_the_request
+                a_request_needs_a_plan_that_can_be_had
+                an_approved_request_changes_the_plan
+                a_rejected_request_changes_nothing
+                of_two_decisions_the_first_holds
+                requests_come_in_pages_the_newest_first
+                requests_made_at_once_leave_one_pending
+            }
+            audit {
+                changes_of_users_are_told_with_what_was_before
+                changes_of_keys_are_told_with_what_was_before
+                changes_of_plans_are_told_with_what_was_before
+                decisions_are_told_with_what_was_before
+                what_changes_nothing_is_not_told
+                what_is_refused_is_not_told
+                a_note_comes_back_as_it_was_written
+                entries_come_in_pages_the_newest_first
+                entries_are_found_by_subject_and_by_actor
+            }
+            journal {
+                a_lease_needs_the_current_version_of_an_active_user
+                opening_twice_opens_once
+                a_settled_call_does_not_open_again
+                an_extension_only_raises
+                settling_twice_charges_once
+                one_batch_may_hold_a_whole_call
+                an_abandoned_lease_is_charged_with_all_it_held
+                a_late_charge_replaces_the_estimate
+                an_estimate_never_replaces_a_charge
+                charges_of_one_request_in_one_batch_end_as_the_real_one
+                a_charge_comes_back_as_it_was_written
+                sums_are_per_user_and_per_key
+                a_large_batch_is_one_batch
+                a_charge_that_cannot_be_stored_changes_nothing
+                days_are_prepared_before_and_after_their_charges
+                a_claimed_store_writes_as_any
+                an_entry_is_buried_once
+            }
+        );
+    };
+}
+pub(crate) use suite;
+
+pub fn day(text: &str) -> Day {
+    text.parse().unwrap()
+}
+
+pub fn at(seconds: i64) -> Timestamp {
+    Timestamp::new(1_767_312_000 + seconds, 0).unwrap()
+}
+
+/// Whoever changes something when it does not matter who.
+pub fn by() -> By {
+    By::operator(at(9))
+}
+
+/// An admin who changes something.
+fn admin() -> By {
+    let actor = Actor::User(UserId::new());
+    By { actor, at: at(9), request: Some("req_1".to_owned()) }
+}
+
+pub fn plan(id: &str) -> Plan {
+    Plan {
+        id: PlanId::from(id),
+        name: format!("Plan {id}"),
+        price_cents: 400,
+        retired: false,
+        limits: PlanLimits {
+            tokens_per_day: 1_000,
+            requests_per_day: 10,
+            window: Window { capacity: 5, refill_seconds: 60 },
+            concurrent_streams: 3,
+            models: Some(["grok-4".into(), "grok-3".into()].into()),
+            time_zone: TimeZone::get("Europe/Berlin").unwrap(),
+        },
+    }
+}
+
+pub async fn add_user(store: &Any, email: &str) -> User {
+    store.put_plans(&[plan("basic")], &by()).await.unwrap();
+    store.add_user(&new_user(email, "basic"), &by()).await.unwrap()
+}
+
+pub fn new_user(email: &str, plan: &str) -> NewUser {
+    NewUser {
+        email: email.to_owned(),
+        username: None,
+        password_hash: None,
+        role: Role::User,
+        plan: PlanId::from(plan),
+        created_at: at(0),
+    }
+}
+
+pub fn new_key(name: &str) -> NewKey {
+    let plain = PlainKey::generate().unwrap();
+    NewKey {
+        id: plain.id(),
+        digest: plain.digest(&Pepper::new(b"pepper")),
+        last_four: plain.last_four().to_owned(),
+        name: name.to_owned(),
+        created_at: at(0),
+        expires_at: Some(at(60)),
+        limits: KeyLimits {
+            tokens_per_day: Some(7),
+            requests_per_day: None,
+            models: Some(["grok-4".into()].into()),
+        },
+    }
+}
+
+pub fn lease(user: &User, key: &str, reserved: u64) -> Lease {
+    Lease {
+        request: RequestId::new(),
+        user: user.id,
+        key: KeyId::from(key),
+        version: user.version,
+        model: "grok-4".into(),
+        day: day("2026-01-02"),
+        reserved,
+        admitted_at: at(1),
+    }
+}
+
+pub fn charge(lease: &Lease, prompt: u64, completion: u64) -> Charge {
+    Charge {
+        request: lease.request,
+        user: lease.user,
+        key: lease.key.clone(),
+        model: Arc::clone(&lease.model),
+        upstream: "xai".into(),
+        day: lease.day,
+        admitted_at: lease.admitted_at,
+        tokens: TokenCount { prompt, cached: prompt / 2, completion, reasoning: 1 },
+        cost_micro_dollars: -3,
+        status: Status::CutByClient,
+        source: Source::Reported,
+        counted: true,
+        first_token_ms: Some(20),
+        total_ms: 300,
+    }
+}
+
+async fn suspend(store: &Any, user: UserId) -> User {
+    let change = UserChange { status: Some(UserStatus::Suspended), ..UserChange::default() };
+    store.change_user(user, &change, &by()).await.unwrap().unwrap()
+}

@@ -1,0 +1,79 @@
+//! Plans.
+
+use super::{Any, add_user, admin, by, new_user, plan};
+use jiff::tz::TimeZone;
+use knockx::account::id::PlanId;
+use knockx::account::plan::Plan;
+
+pub async fn plans_come_back_as_they_were_put(store: Any) {
+    let (mut cheap, dear) = (plan("cheap"), plan("dear"));
+    cheap.price_cents = 0;
+    cheap.limits.models = None;
+    cheap.limits.time_zone = TimeZone::UTC;
+    store.put_plans(&[dear.clone(), cheap.clone()], &by()).await.unwrap();
+    assert_eq!(store.plans().await.unwrap(), [cheap.clone(), dear.clone()]);
+    cheap.name = "Renamed".to_owned();
+    store.put_plans(std::slice::from_ref(&cheap), &by()).await.unwrap();
+    assert_eq!(store.plan(&cheap.id).await.unwrap(), Some(cheap));
+    assert_eq!(store.plan(&dear.id).await.unwrap(), Some(dear));
+}
+
+pub async fn only_a_changed_plan_makes_records_stale(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    store.put_plans(&[plan("basic"), plan("other")], &by()).await.unwrap();
+    assert_eq!(store.user_version(user.id).await.unwrap(), Some(user.version));
+    let mut changed = plan("basic");
+    changed.limits.models = None;
+    let before = store.changes(0).await.unwrap();
+    store.put_plans(&[changed, plan("other")], &by()).await.unwrap();
+    assert_eq!(store.user_version(user.id).await.unwrap(), Some(user.version + 1));
+    assert_eq!(store.changes(before.upto).await.unwrap().users, [user.id]);
+}
+
+pub async fn a_plan_is_added_once(store: Any) {
+    let own = Plan { retired: true, ..plan("own") };
+    assert!(store.add_plan(&own, &admin()).await.unwrap());
+    assert_eq!(store.plan(&own.id).await.unwrap().as_ref(), Some(&own));
+    assert!(!store.add_plan(&plan("own"), &admin()).await.unwrap());
+    assert_eq!(store.plans().await.unwrap(), [own]);
+}
+
+pub async fn a_plan_is_changed_where_it_is(store: Any) {
+    assert!(!store.change_plan(&plan("basic"), &admin()).await.unwrap());
+    assert_eq!(store.plans().await.unwrap(), []);
+    let user = add_user(&store, "a@b.c").await;
+    store.put_plans(&[plan("other")], &by()).await.unwrap();
+    let untouched = store.add_user(&new_user("d@e.f", "other"), &by()).await.unwrap();
+    let before = store.changes(0).await.unwrap();
+
+    let changed = Plan { name: "New".to_owned(), retired: true, ..plan("basic") };
+    for _ in 0..2 {
+        assert!(store.change_plan(&changed, &admin()).await.unwrap());
+        assert_eq!(store.plan(&changed.id).await.unwrap().as_ref(), Some(&changed));
+        assert_eq!(store.user_version(user.id).await.unwrap(), Some(user.version + 1));
+    }
+    assert_eq!(store.user_version(untouched.id).await.unwrap(), Some(untouched.version));
+    assert_eq!(store.changes(before.upto).await.unwrap().users, [user.id]);
+}
+
+pub async fn what_an_admin_changed_is_not_put_back(store: Any) {
+    let configured = ["same", "changed", "added"].map(plan);
+    assert_eq!(store.put_plans(&configured[..2], &by()).await.unwrap(), []);
+    // A change that changes nothing leaves the configuration its say.
+    store.change_plan(&configured[0], &admin()).await.unwrap();
+    let mut changed = plan("changed");
+    changed.limits.tokens_per_day = 5;
+    store.change_plan(&changed, &admin()).await.unwrap();
+    let added = Plan { name: "By hand".to_owned(), ..plan("added") };
+    store.add_plan(&added, &admin()).await.unwrap();
+
+    let mut later = configured;
+    later[0].price_cents = 1;
+    for _ in 0..2 {
+        let kept = store.put_plans(&later, &by()).await.unwrap();
+        assert_eq!(kept, [PlanId::from("changed"), PlanId::from("added")]);
+        for plan in [&later[0], &changed, &added] {
+            assert_eq!(store.plan(&plan.id).await.unwrap().as_ref(), Some(plan));
+        }
+    }
+}

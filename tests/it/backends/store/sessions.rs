@@ -1,0 +1,210 @@
+//! Log-ins and their sessions.
+
+use super::{Any, add_user, at, by, new_key, new_user, suspend};
+use jiff::Timestamp;
+use knockx::account::id::{SessionId, UserId};
+use knockx::account::user::{LimitOverrides, Role, User, UserStatus};
+use knockx::store::sessions::{NewSession, Rotated, Rotation};
+use knockx::store::{NewUser, StoreError, UserChange};
+
+/// A session from the first second to the hundredth, with the token 1.
+async fn open(store: &Any, user: UserId) -> SessionId {
+    open_between(store, user, at(1), at(100)).await
+}
+
+async fn open_between(store: &Any, user: UserId, from: Timestamp, to: Timestamp) -> SessionId {
+    let id = SessionId::new();
+    let session = NewSession { id, user, digest: [1; 32], created_at: from, expires_at: to };
+    store.open_session(&session).await.unwrap();
+    id
+}
+
+/// An exchange in the fiftieth second that ends a hundred later.
+fn exchange(session: SessionId, presented: u8, next: u8) -> Rotation {
+    let (presented, next) = ([presented; 32], [next; 32]);
+    Rotation { session, presented, next, now: at(50), expires_at: at(150) }
+}
+
+async fn rotate(store: &Any, session: SessionId, presented: u8, next: u8) -> Rotated {
+    store.rotate_session(&exchange(session, presented, next)).await.unwrap()
+}
+
+async fn lives(store: &Any, session: SessionId, now: Timestamp) -> bool {
+    store.session_user(session, now).await.unwrap().is_some()
+}
+
+pub async fn credentials_hold_the_hash(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let found = store.credentials("a@b.c").await.unwrap().unwrap();
+    assert_eq!((found.user, found.password_hash), (user.clone(), None));
+    let with_hash = NewUser { password_hash: Some("hash".into()), ..new_user("d@e.f", "basic") };
+    let other = store.add_user(&with_hash, &by()).await.unwrap();
+    let found = store.credentials("d@e.f").await.unwrap().unwrap();
+    assert_eq!((found.user, found.password_hash.as_deref()), (other.clone(), Some("hash")));
+    let found = store.credentials_of(other.id).await.unwrap().unwrap();
+    assert_eq!((found.user, found.password_hash.as_deref()), (other, Some("hash")));
+
+    let change = UserChange { password_hash: Some("new".into()), ..UserChange::default() };
+    store.change_user(user.id, &change, &by()).await.unwrap();
+    let change = UserChange { role: Some(Role::Admin), ..UserChange::default() };
+    store.change_user(user.id, &change, &by()).await.unwrap();
+    let found = store.credentials_of(user.id).await.unwrap().unwrap();
+    assert_eq!((found.user.role, found.password_hash.as_deref()), (Role::Admin, Some("new")));
+}
+
+pub async fn a_hash_is_replaced_unless_it_was_changed(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let hash = async || store.credentials_of(user.id).await.unwrap().unwrap().password_hash;
+    store.rehash(user.id, "", "new").await.unwrap();
+    assert_eq!(hash().await, None);
+    let change = UserChange { password_hash: Some("old".into()), ..UserChange::default() };
+    store.change_user(user.id, &change, &by()).await.unwrap();
+    let (session, before) = (open(&store, user.id).await, store.changes(0).await.unwrap());
+    for (old, expected) in [("other", "old"), ("old", "new"), ("old", "new")] {
+        store.rehash(user.id, old, "new").await.unwrap();
+        assert_eq!(hash().await.as_deref(), Some(expected));
+    }
+    assert!(lives(&store, session, at(2)).await);
+    assert_eq!(store.changes(0).await.unwrap(), before);
+}
+
+pub async fn a_session_lives_until_it_ends(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let (one, two) = (open(&store, user.id).await, open(&store, user.id).await);
+    assert_eq!(store.session_user(one, at(99)).await.unwrap(), Some(user.clone()));
+    assert!(!lives(&store, one, at(100)).await);
+    for _ in 0..2 {
+        store.end_session(one).await.unwrap();
+        assert!(!lives(&store, one, at(2)).await);
+        assert!(lives(&store, two, at(2)).await);
+    }
+    assert!(matches!(rotate(&store, one, 1, 2).await, Rotated::Unknown));
+    let nobody = NewSession {
+        id: SessionId::new(),
+        user: UserId::new(),
+        digest: [1; 32],
+        created_at: at(1),
+        expires_at: at(100),
+    };
+    let opened = store.open_session(&nobody).await;
+    assert!(matches!(opened, Err(StoreError::Missing("user"))), "{opened:?}");
+    let again = NewSession { id: two, user: user.id, ..nobody };
+    store.open_session(&again).await.unwrap();
+    assert!(lives(&store, two, at(2)).await);
+}
+
+pub async fn a_session_goes_on_with_each_next_token(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let session = open(&store, user.id).await;
+    for token in 1..5 {
+        let rotated = rotate(&store, session, token, token + 1).await;
+        assert!(matches!(&rotated, Rotated::Done(same) if *same == user), "{rotated:?}");
+    }
+    assert!(lives(&store, session, at(149)).await);
+    assert!(!lives(&store, session, at(150)).await);
+    let late = Rotation { now: at(150), ..exchange(session, 5, 6) };
+    let rotated = store.rotate_session(&late).await.unwrap();
+    assert!(matches!(rotated, Rotated::Unknown), "{rotated:?}");
+    let late = Rotation { now: at(150), ..exchange(session, 1, 6) };
+    let rotated = store.rotate_session(&late).await.unwrap();
+    assert!(matches!(rotated, Rotated::Unknown), "{rotated:?}");
+}
+
+pub async fn a_token_used_twice_ends_the_session(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    for wrong in [1, 3, 9] {
+        let (session, other) = (open(&store, user.id).await, open(&store, user.id).await);
+        assert!(matches!(rotate(&store, session, 1, 2).await, Rotated::Done(_)));
+        let reused = rotate(&store, session, wrong, 4).await;
+        assert!(matches!(reused, Rotated::Reused(id) if id == user.id), "{reused:?}");
+        assert!(!lives(&store, session, at(50)).await);
+        assert!(lives(&store, other, at(50)).await);
+        for token in [1, 2, 4] {
+            assert!(matches!(rotate(&store, session, token, 5).await, Rotated::Unknown));
+        }
+    }
+}
+
+pub async fn of_two_exchanges_at_once_one_ends_the_session(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    for _ in 0..10 {
+        let session = open(&store, user.id).await;
+        let (one, two) = tokio::join!(rotate(&store, session, 1, 2), rotate(&store, session, 1, 3));
+        let is_right = matches!(
+            (&one, &two),
+            (Rotated::Done(_), Rotated::Reused(_)) | (Rotated::Reused(_), Rotated::Done(_))
+        );
+        assert!(is_right, "{one:?} {two:?}");
+        assert!(!lives(&store, session, at(50)).await);
+    }
+}
+
+pub async fn an_exchange_whose_answer_was_lost_may_be_repeated(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let session = open(&store, user.id).await;
+    for _ in 0..2 {
+        assert!(matches!(rotate(&store, session, 1, 2).await, Rotated::Done(_)));
+    }
+    assert!(matches!(rotate(&store, session, 2, 3).await, Rotated::Done(_)));
+    assert!(matches!(rotate(&store, session, 1, 2).await, Rotated::Reused(_)));
+}
+
+pub async fn a_new_password_or_a_suspension_ends_sessions(store: Any) {
+    let (user, other) = (add_user(&store, "1@b.c").await, add_user(&store, "2@b.c").await);
+    let theirs = open(&store, other.id).await;
+    let none = UserChange::default();
+    let harmless = [
+        none.clone(),
+        UserChange { role: Some(Role::Admin), ..none.clone() },
+        UserChange { status: Some(UserStatus::Active), ..none.clone() },
+        UserChange { email: Some("3@b.c".into()), ..none.clone() },
+        UserChange { overrides: Some(LimitOverrides::default()), ..none.clone() },
+    ];
+    let ending = [
+        UserChange { password_hash: Some("hash".into()), ..none.clone() },
+        UserChange { status: Some(UserStatus::Suspended), ..none },
+    ];
+    for change in ending {
+        let sessions = [open(&store, user.id).await, open(&store, user.id).await];
+        for harmless in &harmless {
+            store.change_user(user.id, harmless, &by()).await.unwrap();
+        }
+        store.add_key(user.id, &new_key("laptop"), &by()).await.unwrap();
+        assert!(lives(&store, sessions[0], at(2)).await);
+        store.change_user(user.id, &change, &by()).await.unwrap();
+        for session in sessions {
+            assert!(!lives(&store, session, at(2)).await, "{change:?}");
+            assert!(matches!(rotate(&store, session, 1, 2).await, Rotated::Unknown));
+        }
+    }
+    assert!(lives(&store, theirs, at(2)).await);
+    // Who is suspended is for the caller to judge: the user comes back with the status.
+    let gone: User = suspend(&store, user.id).await;
+    let session = open(&store, user.id).await;
+    assert_eq!(store.session_user(session, at(2)).await.unwrap(), Some(gone));
+}
+
+pub async fn a_user_has_a_hundred_sessions(store: Any) {
+    let (user, other) = (add_user(&store, "1@b.c").await, add_user(&store, "2@b.c").await);
+    let theirs = open(&store, other.id).await;
+    let mut sessions = Vec::new();
+    for second in 0..103 {
+        sessions.push(open_between(&store, user.id, at(second), at(1_000)).await);
+    }
+    for (n, session) in sessions.into_iter().enumerate() {
+        assert_eq!(lives(&store, session, at(103)).await, n >= 3, "{n}");
+    }
+    assert!(lives(&store, theirs, at(50)).await);
+}
+
+pub async fn sessions_that_expired_make_room(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let old = open_between(&store, user.id, at(0), at(1_000)).await;
+    for _ in 0..99 {
+        open_between(&store, user.id, at(1), at(2)).await;
+    }
+    let new = open_between(&store, user.id, at(2), at(1_000)).await;
+    assert!(lives(&store, old, at(3)).await && lives(&store, new, at(3)).await);
+    let past = Rotation { now: at(1), ..exchange(old, 9, 2) };
+    assert!(matches!(store.rotate_session(&past).await.unwrap(), Rotated::Reused(_)));
+}

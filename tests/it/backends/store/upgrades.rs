@@ -1,0 +1,174 @@
+//! Requests for another plan.
+
+use super::{Any, add_user, admin, at, by, new_key, plan};
+use futures_util::future::join_all;
+use knockx::account::by::{Actor, By};
+use knockx::account::id::{PlanId, UpgradeId, UserId};
+use knockx::account::plan::Plan;
+use knockx::account::user::User;
+use knockx::store::StoreError;
+use knockx::store::upgrades::{Decided, Upgrade, UpgradeStatus};
+
+/// A user on `basic`, where there are also `big` and `huge`.
+async fn user(store: &Any, email: &str) -> User {
+    store.put_plans(&[plan("big"), plan("huge")], &by()).await.unwrap();
+    add_user(store, email).await
+}
+
+/// The user asks for a plan in some second.
+async fn ask(store: &Any, user: UserId, to: &str, second: i64) -> Upgrade {
+    let by = By { actor: Actor::User(user), at: at(second), request: None };
+    store.ask_upgrade(user, &PlanId::from(to), &by).await.unwrap()
+}
+
+async fn all(store: &Any) -> Vec<Upgrade> {
+    store.upgrades(None, None, 100).await.unwrap()
+}
+
+pub async fn asking_again_asks_once(store: Any) {
+    let user = user(&store, "a@b.c").await;
+    let asked = ask(&store, user.id, "big", 1).await;
+    let expected = Upgrade {
+        id: asked.id,
+        user: user.id,
+        from: PlanId::from("basic"),
+        to: PlanId::from("big"),
+        status: UpgradeStatus::Pending,
+        asked_at: at(1),
+        decided_at: None,
+        decided_by: None,
+    };
+    assert_eq!(asked, expected);
+    assert_eq!(ask(&store, user.id, "big", 2).await, asked);
+    assert_eq!(all(&store).await, [asked]);
+    assert_eq!(store.user(user.id).await.unwrap(), Some(user));
+}
+
+pub async fn asking_for_another_plan_replaces_the_request(store: Any) {
+    let (user, other) = (user(&store, "1@b.c").await, user(&store, "2@b.c").await);
+    let first = ask(&store, user.id, "big", 1).await;
+    let theirs = ask(&store, other.id, "big", 2).await;
+    let second = ask(&store, user.id, "huge", 3).await;
+    let replaced = Upgrade {
+        status: UpgradeStatus::Superseded,
+        decided_at: Some(at(3)),
+        decided_by: Some(format!("user:{}", user.id)),
+        ..first
+    };
+    assert_eq!(all(&store).await, [second, theirs, replaced.clone()]);
+    let late = store.decide_upgrade(replaced.id, true, &admin()).await.unwrap();
+    assert_eq!(late, Some(Decided::Before(replaced)));
+}
+
+pub async fn a_request_needs_a_plan_that_can_be_had(store: Any) {
+    let user = user(&store, "a@b.c").await;
+    store.change_plan(&Plan { retired: true, ..plan("huge") }, &admin()).await.unwrap();
+    for plan in ["gone", "huge"] {
+        let asked = store.ask_upgrade(user.id, &PlanId::from(plan), &by()).await;
+        assert!(matches!(asked, Err(StoreError::Missing("plan"))), "{asked:?}");
+    }
+    let asked = store.ask_upgrade(UserId::new(), &PlanId::from("big"), &by()).await;
+    assert!(matches!(asked, Err(StoreError::Missing("user"))), "{asked:?}");
+    assert_eq!(all(&store).await, []);
+}
+
+pub async fn an_approved_request_changes_the_plan(store: Any) {
+    let user = user(&store, "a@b.c").await;
+    let key = store.add_key(user.id, &new_key("laptop"), &by()).await.unwrap();
+    let (before, told) =
+        (store.user(user.id).await.unwrap().unwrap(), store.changes(0).await.unwrap());
+    let asked = ask(&store, user.id, "big", 1).await;
+    assert_eq!(store.changes(0).await.unwrap(), told);
+
+    let by = admin();
+    let expected = Upgrade {
+        status: UpgradeStatus::Approved,
+        decided_at: Some(by.at),
+        decided_by: Some(by.actor.to_string()),
+        ..asked
+    };
+    let decided = store.decide_upgrade(asked.id, true, &by).await.unwrap();
+    assert_eq!(decided, Some(Decided::Now(expected.clone())));
+    let after = User { plan: PlanId::from("big"), version: before.version + 1, ..before };
+    assert_eq!(store.user(user.id).await.unwrap().as_ref(), Some(&after));
+    assert_eq!(store.changes(told.upto).await.unwrap().users, [user.id]);
+    let caller = store.caller(&key.id).await.unwrap().unwrap();
+    assert_eq!((caller.plan, caller.version), (PlanId::from("big"), after.version));
+
+    let again = store.decide_upgrade(asked.id, false, &admin()).await.unwrap();
+    assert_eq!(again, Some(Decided::Before(expected)));
+    assert_eq!(store.user(user.id).await.unwrap(), Some(after));
+    assert_eq!(ask(&store, user.id, "huge", 2).await.from, PlanId::from("big"));
+}
+
+pub async fn a_rejected_request_changes_nothing(store: Any) {
+    let user = user(&store, "a@b.c").await;
+    let asked = ask(&store, user.id, "big", 1).await;
+    let decided = store.decide_upgrade(asked.id, false, &admin()).await.unwrap();
+    let Some(Decided::Now(decided)) = decided else { panic!("{decided:?}") };
+    assert_eq!((decided.status, decided.decided_at), (UpgradeStatus::Rejected, Some(at(9))));
+    assert_eq!(store.user(user.id).await.unwrap().as_ref(), Some(&user));
+    let again = ask(&store, user.id, "big", 2).await;
+    assert_ne!(again.id, asked.id);
+    assert_eq!(all(&store).await, [again, decided]);
+}
+
+pub async fn of_two_decisions_the_first_holds(store: Any) {
+    let user = user(&store, "a@b.c").await;
+    let asked = ask(&store, user.id, "big", 1).await;
+    let by = admin();
+    let decide = |approve| store.decide_upgrade(asked.id, approve, &by);
+    let (one, two) = tokio::join!(decide(true), decide(false));
+    let (one, two) = (one.unwrap().unwrap(), two.unwrap().unwrap());
+    let holds = match (one, two) {
+        (Decided::Now(first), Decided::Before(same))
+        | (Decided::Before(same), Decided::Now(first))
+            if first == same =>
+        {
+            first.status
+        }
+        other => panic!("{other:?}"),
+    };
+    let plan = store.user(user.id).await.unwrap().unwrap().plan;
+    assert_eq!(plan == PlanId::from("big"), holds == UpgradeStatus::Approved);
+}
+
+pub async fn requests_come_in_pages_the_newest_first(store: Any) {
+    let mut asked = Vec::new();
+    for n in 0..7 {
+        let user = user(&store, &format!("{n}@b.c")).await;
+        asked.push(ask(&store, user.id, "big", n).await);
+    }
+    for n in [1, 4] {
+        let decided = store.decide_upgrade(asked[n].id, false, &admin()).await.unwrap();
+        let Some(Decided::Now(decided)) = decided else { panic!("{decided:?}") };
+        asked[n] = decided;
+    }
+    asked.reverse();
+    let pending = |upgrade: &&Upgrade| upgrade.status == UpgradeStatus::Pending;
+    for (status, expected) in [
+        (None, asked.clone()),
+        (Some(UpgradeStatus::Pending), asked.iter().filter(pending).cloned().collect()),
+        (Some(UpgradeStatus::Rejected), asked.iter().filter(|u| !pending(u)).cloned().collect()),
+        (Some(UpgradeStatus::Approved), vec![]),
+    ] {
+        let (mut pages, mut before): (Vec<Upgrade>, Option<UpgradeId>) = (Vec::new(), None);
+        loop {
+            let page = store.upgrades(status, before, 2).await.unwrap();
+            assert!(page.len() <= 2);
+            match page.last() {
+                Some(last) => before = Some(last.id),
+                None => break,
+            }
+            pages.extend(page);
+        }
+        assert_eq!(pages, expected, "{status:?}");
+    }
+}
+
+pub async fn requests_made_at_once_leave_one_pending(store: Any) {
+    let user = user(&store, "a@b.c").await;
+    join_all((0..6).map(|n| ask(&store, user.id, ["big", "huge"][n % 2], 1))).await;
+    let pending = store.upgrades(Some(UpgradeStatus::Pending), None, 9).await.unwrap();
+    assert_eq!(pending.len(), 1);
+}

@@ -1,0 +1,250 @@
+//! Users.
+
+use super::{Any, add_user, at, by, new_key, new_user, plan, suspend};
+use futures_util::future::join_all;
+use knockx::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
+use knockx::account::plan::Window;
+use knockx::account::user::{LimitOverrides, Role, User, UserStatus};
+use knockx::store::audit::AuditFilter;
+use knockx::store::{NewUser, UserChange, UserError, UserFilter};
+use std::sync::Arc;
+
+pub async fn a_user_is_found_by_id_and_by_email(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    assert_eq!((user.role, user.status), (Role::User, UserStatus::Active));
+    assert_eq!((user.created_at, &user.username), (at(0), &None));
+    assert!(user.overrides.is_empty());
+    assert_eq!(store.user(user.id).await.unwrap().as_ref(), Some(&user));
+    assert_eq!(store.user_by_email("a@b.c").await.unwrap(), Some(user));
+}
+
+pub async fn an_email_is_taken_once(store: Any) {
+    add_user(&store, "a@b.c").await;
+    let again = store.add_user(&new_user("a@b.c", "basic"), &by()).await;
+    assert!(matches!(again, Err(UserError::EmailTaken)), "{again:?}");
+}
+
+pub async fn of_two_who_register_at_once_one_is_told(store: Any) {
+    store.put_plans(&[plan("basic")], &by()).await.unwrap();
+    let both = [new_user("a@b.c", "basic"), new_user("a@b.c", "basic")];
+    let by = by();
+    let added = join_all(both.iter().map(|user| store.add_user(user, &by))).await;
+    let told = |r: &&Result<User, UserError>| matches!(r, Err(UserError::EmailTaken));
+    assert_eq!(added.iter().filter(told).count(), 1, "{added:?}");
+    let added = added.into_iter().find_map(Result::ok).unwrap();
+    assert_eq!(store.users(&UserFilter::default(), None, 9).await.unwrap(), [added]);
+}
+
+fn named(email: &str, username: &str) -> NewUser {
+    NewUser { username: Some(username.to_owned()), ..new_user(email, "basic") }
+}
+
+pub async fn a_username_is_taken_once_in_any_case(store: Any) {
+    let other = add_user(&store, "1@b.c").await;
+    add_user(&store, "2@b.c").await;
+    let ada = store.add_user(&named("ada@b.c", "ada"), &by()).await.unwrap();
+    assert_eq!(ada.username.as_deref(), Some("ada"));
+    for taken in ["ada", "Ada"] {
+        let again = store.add_user(&named("3@b.c", taken), &by()).await;
+        assert!(matches!(again, Err(UserError::UsernameTaken)), "{again:?}");
+        let change = UserChange { username: Some(Some(taken.to_owned())), ..UserChange::default() };
+        let again = store.change_user(other.id, &change, &by()).await;
+        assert!(matches!(again, Err(UserError::UsernameTaken)), "{again:?}");
+    }
+    let nameless = UserChange { username: Some(None), ..UserChange::default() };
+    let changed = store.change_user(ada.id, &nameless, &by()).await.unwrap().unwrap();
+    assert_eq!(changed.username, None);
+    store.add_user(&named("3@b.c", "Ada"), &by()).await.unwrap();
+}
+
+pub async fn a_user_needs_a_plan_that_exists(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let added = store.add_user(&new_user("d@e.f", "gone"), &by()).await;
+    assert!(matches!(added, Err(UserError::NoSuchPlan(_))), "{added:?}");
+    let change = UserChange { plan: Some(PlanId::from("gone")), ..UserChange::default() };
+    let changed = store.change_user(user.id, &change, &by()).await;
+    assert!(matches!(changed, Err(UserError::NoSuchPlan(_))), "{changed:?}");
+    assert_eq!(store.user(user.id).await.unwrap(), Some(user));
+}
+
+pub async fn a_change_changes_what_it_names(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    store.put_plans(&[plan("other")], &by()).await.unwrap();
+    let change = UserChange {
+        email: Some("new@b.c".to_owned()),
+        username: Some(Some("ada".to_owned())),
+        plan: Some(PlanId::from("other")),
+        role: Some(Role::Admin),
+        ..UserChange::default()
+    };
+    let expected = User {
+        email: "new@b.c".to_owned(),
+        username: Some("ada".to_owned()),
+        plan: PlanId::from("other"),
+        role: Role::Admin,
+        version: user.version + 1,
+        ..user.clone()
+    };
+    let changed = store.change_user(user.id, &change, &by()).await.unwrap();
+    assert_eq!(changed.as_ref(), Some(&expected));
+    assert_eq!(store.user_by_email("new@b.c").await.unwrap(), changed);
+    assert_eq!(store.user_by_email("a@b.c").await.unwrap(), None);
+    let same = store.change_user(user.id, &UserChange::default(), &by()).await.unwrap();
+    assert_eq!(same, Some(User { version: user.version + 2, ..expected }));
+}
+
+pub async fn a_refused_change_changes_nothing(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    add_user(&store, "taken@b.c").await;
+    let change = UserChange {
+        email: Some("taken@b.c".to_owned()),
+        role: Some(Role::Admin),
+        ..UserChange::default()
+    };
+    let before = store.changes(0).await.unwrap();
+    let refused = store.change_user(user.id, &change, &by()).await;
+    assert!(matches!(refused, Err(UserError::EmailTaken)), "{refused:?}");
+    assert_eq!(store.user(user.id).await.unwrap(), Some(user));
+    assert_eq!(store.changes(0).await.unwrap(), before);
+}
+
+pub async fn users_come_in_pages(store: Any) {
+    let mut all = Vec::new();
+    for n in 0..5 {
+        all.push(add_user(&store, &format!("{n}@b.c")).await);
+    }
+    let any = UserFilter::default();
+    all.sort_by_key(|user| user.id);
+    let first = store.users(&any, None, 3).await.unwrap();
+    let rest = store.users(&any, Some(first[2].id), 3).await.unwrap();
+    assert_eq!([first, rest].concat(), all);
+}
+
+/// The e-mails of those that a search finds.
+async fn found(store: &Any, search: &str) -> Vec<String> {
+    let filter = UserFilter { search: Some(search.to_owned()), ..UserFilter::default() };
+    let users = store.users(&filter, None, 9).await.unwrap();
+    users.into_iter().map(|user| user.email).collect()
+}
+
+pub async fn users_are_found_by_a_part_of_their_names(store: Any) {
+    add_user(&store, "ada@one.example").await;
+    for (email, username) in [("b@two.example", "Lovelace"), ("c_d%e\\@two.example", "x_y")] {
+        store.add_user(&named(email, username), &by()).await.unwrap();
+    }
+    let (ada, lovelace, odd) = ("ada@one.example", "b@two.example", "c_d%e\\@two.example");
+    for (search, expected) in [
+        ("ADA@", vec![ada]),
+        ("one.", vec![ada]),
+        ("LOVE", vec![lovelace]),
+        ("lovelace", vec![lovelace]),
+        ("TWO", vec![lovelace, odd]),
+        ("", vec![ada, lovelace, odd]),
+        ("_", vec![odd]),
+        ("%", vec![odd]),
+        ("\\", vec![odd]),
+        ("d%e\\", vec![odd]),
+        ("x_y", vec![odd]),
+        ("a_a", vec![]),
+        ("a%e", vec![]),
+        ("'", vec![]),
+        ("\0", vec![]),
+        ("ümlaut", vec![]),
+    ] {
+        assert_eq!(found(&store, search).await, expected, "{search:?}");
+    }
+}
+
+pub async fn users_are_found_by_what_they_are(store: Any) {
+    let plain = add_user(&store, "1@b.c").await;
+    store.put_plans(&[plan("other")], &by()).await.unwrap();
+    let other = store.add_user(&new_user("2@b.c", "other"), &by()).await.unwrap();
+    let boss = NewUser { role: Role::Admin, ..new_user("3@b.c", "other") };
+    let boss = store.add_user(&boss, &by()).await.unwrap();
+    let gone =
+        suspend(&store, store.add_user(&new_user("4@b.c", "other"), &by()).await.unwrap().id).await;
+
+    let all = UserFilter::default();
+    let (on_other, others) = (Some(PlanId::from("other")), PlanId::from("other"));
+    let suspended = Some(UserStatus::Suspended);
+    for (filter, expected) in [
+        (UserFilter { plan: on_other.clone(), ..all.clone() }, vec![&other, &boss, &gone]),
+        (UserFilter { plan: Some(PlanId::from("none")), ..all.clone() }, vec![]),
+        (UserFilter { status: suspended, ..all.clone() }, vec![&gone]),
+        (UserFilter { role: Some(Role::Admin), ..all.clone() }, vec![&boss]),
+        (UserFilter { role: Some(Role::Admin), status: suspended, ..all.clone() }, vec![]),
+        (UserFilter { search: Some("2@".into()), plan: Some(others), ..all.clone() }, vec![&other]),
+        (all, vec![&plain, &other, &boss, &gone]),
+    ] {
+        let found = store.users(&filter, None, 9).await.unwrap();
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{filter:?}");
+        let rest = store.users(&filter, found.first().map(|user| user.id), 9).await.unwrap();
+        assert_eq!(rest.len(), found.len().saturating_sub(1));
+    }
+}
+
+pub async fn every_change_raises_the_version_and_is_told_once(store: Any) {
+    let (one, two) = (add_user(&store, "1@b.c").await, add_user(&store, "2@b.c").await);
+    let start = store.changes(0).await.unwrap();
+    assert_eq!(start.users, [one.id, two.id]);
+    assert_eq!(store.changes(start.upto).await.unwrap().users, []);
+
+    let changed = suspend(&store, one.id).await;
+    let expected = User { status: UserStatus::Suspended, version: one.version + 1, ..one.clone() };
+    assert_eq!(changed, expected);
+    let key = store.add_key(two.id, &new_key("first"), &by()).await.unwrap();
+    store.revoke_key(&key.id, &by()).await.unwrap();
+    assert_eq!(store.user_version(two.id).await.unwrap(), Some(two.version + 2));
+
+    let told = store.changes(start.upto).await.unwrap();
+    assert_eq!(told.users, [one.id, two.id]);
+    let nothing = store.changes(told.upto).await.unwrap();
+    assert_eq!((nothing.upto, nothing.users.len()), (told.upto, 0));
+}
+
+pub async fn own_limits_are_kept_and_taken_back(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let some = LimitOverrides {
+        tokens_per_day: Some(u64::try_from(i64::MAX).unwrap()),
+        window: Some(Window { capacity: 9, refill_seconds: 1 }),
+        models: Some(Arc::from([Arc::from("grok-4")])),
+        ..LimitOverrides::default()
+    };
+    let all = LimitOverrides {
+        requests_per_day: Some(0),
+        concurrent_streams: Some(u32::MAX),
+        ..some.clone()
+    };
+    for overrides in [some, all, LimitOverrides::default()] {
+        let change = UserChange { overrides: Some(overrides.clone()), ..UserChange::default() };
+        let changed = store.change_user(user.id, &change, &by()).await.unwrap().unwrap();
+        assert_eq!(changed.overrides, overrides);
+        let other = UserChange { role: Some(Role::User), ..UserChange::default() };
+        store.change_user(user.id, &other, &by()).await.unwrap();
+        assert_eq!(store.user(user.id).await.unwrap().unwrap().overrides, overrides);
+    }
+    let endless = LimitOverrides { tokens_per_day: Some(u64::MAX), ..LimitOverrides::default() };
+    let change = UserChange { overrides: Some(endless), ..UserChange::default() };
+    let changed = store.change_user(user.id, &change, &by()).await.unwrap().unwrap();
+    assert_eq!(changed.overrides.tokens_per_day, Some(i64::MAX.unsigned_abs()));
+}
+
+pub async fn nothing_is_found_where_nothing_is(store: Any) {
+    store.ping().await.unwrap();
+    assert_eq!(store.user(UserId::new()).await.unwrap(), None);
+    assert_eq!(store.user_by_email("a@b.c").await.unwrap(), None);
+    assert_eq!(store.user_version(UserId::new()).await.unwrap(), None);
+    assert_eq!(store.caller(&KeyId::from("unknown")).await.unwrap(), None);
+    assert_eq!(store.charge(RequestId::new()).await.unwrap(), None);
+    assert_eq!(store.abandon_leases(at(0)).await.unwrap(), []);
+    let change = UserChange::default();
+    assert_eq!(store.change_user(UserId::new(), &change, &by()).await.unwrap(), None);
+    assert_eq!(store.keys(UserId::new()).await.unwrap(), []);
+    assert_eq!(store.plan(&PlanId::from("unknown")).await.unwrap(), None);
+    assert!(store.credentials("a@b.c").await.unwrap().is_none());
+    assert!(store.credentials_of(UserId::new()).await.unwrap().is_none());
+    assert_eq!(store.session_user(SessionId::new(), at(0)).await.unwrap(), None);
+    assert_eq!(store.upgrades(None, None, 9).await.unwrap(), []);
+    assert_eq!(store.decide_upgrade(UpgradeId::new(), true, &by()).await.unwrap(), None);
+    assert_eq!(store.audit(&AuditFilter::default(), None, 9).await.unwrap(), []);
+}
