@@ -1,5 +1,6 @@
 //! Any store, with every change to users, keys and plans announced to those who keep copies.
 
+use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::{AddUserError, Changes, Drift, Entry, NewKey, NewUser, Store, StoreError};
 use super::{Used, UserChange, Written};
 use crate::account::caller::Caller;
@@ -8,7 +9,7 @@ use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, UserId};
 use crate::account::key::Key;
 use crate::account::plan::Plan;
-use crate::account::user::User;
+use crate::account::user::{User, UserStatus};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -35,53 +36,19 @@ impl Announced {
 
 /// Verbs that change nothing of which there are copies.
 macro_rules! announced {
-    ($($verb:ident($($name:ident: $type:ty),*) -> $out:ty;)*) => {
+    ($trait:ident { $($verb:ident($($name:ident: $type:ty),*) -> $out:ty;)* } { $($more:tt)* }) => {
         #[async_trait]
-        impl Store for Announced {
+        impl $trait for Announced {
             $(async fn $verb(&self, $($name: $type),*) -> $out {
                 self.inner.$verb($($name),*).await
             })*
 
-            async fn change_user(
-                &self,
-                id: UserId,
-                change: &UserChange,
-            ) -> Result<Option<User>, StoreError> {
-                let changed = self.inner.change_user(id, change).await?;
-                self.announcer.announce(Some(id)).await?;
-                Ok(changed)
-            }
-
-            async fn add_key(&self, user: UserId, key: &NewKey) -> Result<Key, StoreError> {
-                let added = self.inner.add_key(user, key).await?;
-                self.announcer.announce(Some(user)).await?;
-                Ok(added)
-            }
-
-            async fn revoke_key(
-                &self,
-                key: &KeyId,
-                now: Timestamp,
-            ) -> Result<Option<Key>, StoreError> {
-                let owner = self.inner.caller(key).await?.map(|caller| caller.user);
-                let revoked = self.inner.revoke_key(key, now).await?;
-                self.announcer.announce(owner).await?;
-                Ok(revoked)
-            }
-
-            async fn put_plans(&self, plans: &[Plan]) -> Result<(), StoreError> {
-                self.inner.put_plans(plans).await?;
-                self.announcer.announce(None).await
-            }
-
-            async fn close(&self) {
-                self.inner.close().await;
-            }
+            $($more)*
         }
     };
 }
 
-announced! {
+announced! { Store {
     claim() -> Result<(), StoreError>;
     prepare_days(from: Day) -> Result<(), StoreError>;
     journal(batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
@@ -105,4 +72,63 @@ announced! {
     buried() -> Result<u64, StoreError>;
     open_leases() -> Result<u64, StoreError>;
     ping() -> Result<(), StoreError>;
-}
+} {
+    async fn change_user(
+        &self,
+        id: UserId,
+        change: &UserChange,
+    ) -> Result<Option<User>, StoreError> {
+        let changed = self.inner.change_user(id, change).await?;
+        self.announcer.announce(Some(id)).await?;
+        Ok(changed)
+    }
+
+    async fn add_key(&self, user: UserId, key: &NewKey) -> Result<Key, StoreError> {
+        let added = self.inner.add_key(user, key).await?;
+        self.announcer.announce(Some(user)).await?;
+        Ok(added)
+    }
+
+    async fn revoke_key(
+        &self,
+        key: &KeyId,
+        now: Timestamp,
+    ) -> Result<Option<Key>, StoreError> {
+        let owner = self.inner.caller(key).await?.map(|caller| caller.user);
+        let revoked = self.inner.revoke_key(key, now).await?;
+        self.announcer.announce(owner).await?;
+        Ok(revoked)
+    }
+
+    async fn put_plans(&self, plans: &[Plan]) -> Result<(), StoreError> {
+        self.inner.put_plans(plans).await?;
+        self.announcer.announce(None).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+} }
+
+announced! { Reports {
+    usage_by_day(user: UserId, from: Day, to: Day) -> Result<Vec<(Day, Sums)>, StoreError>;
+    usage_by_model(user: UserId, from: Day, to: Day) -> Result<Vec<(String, Sums)>, StoreError>;
+    usage_by_hour(user: UserId, from: Timestamp, to: Timestamp)
+        -> Result<Vec<(Timestamp, String, Sums)>, StoreError>;
+    latency(user: UserId, from: Day, to: Day) -> Result<Latency, StoreError>;
+    history(
+        user: UserId,
+        filter: &HistoryFilter,
+        before: Option<(Timestamp, RequestId)>,
+        limit: u32
+    ) -> Result<Vec<Charge>, StoreError>;
+    last_used(user: UserId) -> Result<Vec<(KeyId, Timestamp)>, StoreError>;
+    user_counts() -> Result<Vec<(PlanId, UserStatus, u64)>, StoreError>;
+    totals_by_plan(from: Day, to: Day) -> Result<Vec<(PlanId, u64, Sums)>, StoreError>;
+    totals_by_model(from: Day, to: Day) -> Result<Vec<(String, Sums)>, StoreError>;
+    top_users(from: Day, to: Day, by: TopBy, limit: u32) -> Result<Vec<(User, Sums)>, StoreError>;
+} {
+    fn connections(&self) -> Connections {
+        self.inner.connections()
+    }
+} }

@@ -1,5 +1,6 @@
 //! Any store, with the time of each verb recorded.
 
+use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::{AddUserError, Changes, Drift, Entry, NewKey, NewUser, Store, StoreError};
 use super::{Used, UserChange, Written};
 use crate::account::caller::Caller;
@@ -8,7 +9,7 @@ use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, UserId};
 use crate::account::key::Key;
 use crate::account::plan::Plan;
-use crate::account::user::User;
+use crate::account::user::{User, UserStatus};
 use crate::clock;
 use crate::telemetry::labels::StoreOp;
 use crate::telemetry::metrics::Metrics;
@@ -31,9 +32,9 @@ impl Measured {
 
 /// Each verb is passed on, and its time recorded under `op`.
 macro_rules! measured {
-    ($($op:ident $verb:ident($($name:ident: $type:ty),*) -> $out:ty;)*) => {
+    ($trait:ident { $($op:ident $verb:ident($($name:ident: $type:ty),*) -> $out:ty;)* } { $($more:tt)* }) => {
         #[async_trait]
-        impl Store for Measured {
+        impl $trait for Measured {
             $(async fn $verb(&self, $($name: $type),*) -> $out {
                 let began = clock::instant();
                 let done = self.inner.$verb($($name),*).await;
@@ -42,14 +43,12 @@ macro_rules! measured {
                 done
             })*
 
-            async fn close(&self) {
-                self.inner.close().await;
-            }
+            $($more)*
         }
     };
 }
 
-measured! {
+measured! { Store {
     Journal claim() -> Result<(), StoreError>;
     Ledger prepare_days(from: Day) -> Result<(), StoreError>;
     Journal journal(batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
@@ -77,4 +76,33 @@ measured! {
     Ledger open_leases() -> Result<u64, StoreError>;
     Ledger buried() -> Result<u64, StoreError>;
     Ping ping() -> Result<(), StoreError>;
-}
+} {
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+} }
+
+measured! { Reports {
+    Reports usage_by_day(user: UserId, from: Day, to: Day) -> Result<Vec<(Day, Sums)>, StoreError>;
+    Reports usage_by_model(user: UserId, from: Day, to: Day)
+        -> Result<Vec<(String, Sums)>, StoreError>;
+    Reports usage_by_hour(user: UserId, from: Timestamp, to: Timestamp)
+        -> Result<Vec<(Timestamp, String, Sums)>, StoreError>;
+    Reports latency(user: UserId, from: Day, to: Day) -> Result<Latency, StoreError>;
+    Reports history(
+        user: UserId,
+        filter: &HistoryFilter,
+        before: Option<(Timestamp, RequestId)>,
+        limit: u32
+    ) -> Result<Vec<Charge>, StoreError>;
+    Reports last_used(user: UserId) -> Result<Vec<(KeyId, Timestamp)>, StoreError>;
+    Reports user_counts() -> Result<Vec<(PlanId, UserStatus, u64)>, StoreError>;
+    Reports totals_by_plan(from: Day, to: Day) -> Result<Vec<(PlanId, u64, Sums)>, StoreError>;
+    Reports totals_by_model(from: Day, to: Day) -> Result<Vec<(String, Sums)>, StoreError>;
+    Reports top_users(from: Day, to: Day, by: TopBy, limit: u32)
+        -> Result<Vec<(User, Sums)>, StoreError>;
+} {
+    fn connections(&self) -> Connections {
+        self.inner.connections()
+    }
+} }

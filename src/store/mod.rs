@@ -3,11 +3,13 @@
 //! Each verb is one use, done in one transaction. The dialect is chosen once, in [`open`].
 //! Every write is idempotent, so a caller that lost the answer may repeat it.
 
+pub mod reports;
 pub mod announced;
 pub mod measured;
 pub mod sqlite;
 pub mod postgres;
 mod columns;
+mod report_rows;
 #[cfg(test)]
 pub(crate) mod scripted;
 
@@ -21,12 +23,13 @@ use crate::account::user::{Role, User, UserStatus};
 use crate::config::Database;
 use async_trait::async_trait;
 use jiff::Timestamp;
+use reports::Reports;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The verbs. Errors are [`StoreError`]; "not there" is `Ok(None)`.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Reports + Send + Sync + 'static {
     // --- the journal of the data plane -----------------------------------------------------
 
     /// Becomes the one instance that writes the journal, or says that there is another. Whoever held

@@ -1,5 +1,6 @@
 //! A store for tests that answers what the test tells it to, when the test tells it to.
 
+use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::{AddUserError, Changes, Drift, Entry, NewKey, NewUser, Store, StoreError};
 use super::{Used, UserChange, Written};
 use crate::account::caller::Caller;
@@ -8,7 +9,7 @@ use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, UserId};
 use crate::account::key::Key;
 use crate::account::plan::Plan;
-use crate::account::user::User;
+use crate::account::user::{User, UserStatus};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -54,6 +55,9 @@ impl Store for ScriptedStore {
     async fn caller(&self, _: &KeyId) -> Result<Option<Caller>, StoreError> {
         self.ask(Asked::Caller).await
     }
+    async fn bury(&self, _: &str, _: &str, _: Timestamp) -> Result<(), StoreError> {
+        not_scripted()
+    }
     async fn claim(&self) -> Result<(), StoreError> {
         not_scripted()
     }
@@ -61,9 +65,6 @@ impl Store for ScriptedStore {
         not_scripted()
     }
     async fn abandon_leases(&self, _: Timestamp) -> Result<Vec<Charge>, StoreError> {
-        not_scripted()
-    }
-    async fn bury(&self, _: &str, _: &str, _: Timestamp) -> Result<(), StoreError> {
         not_scripted()
     }
     async fn used_since(&self, _: Day) -> Result<Vec<Used>, StoreError> {
@@ -128,5 +129,69 @@ impl Store for ScriptedStore {
     }
     async fn ping(&self) -> Result<(), StoreError> {
         not_scripted()
+    }
+}
+
+#[async_trait]
+impl Reports for ScriptedStore {
+    async fn usage_by_day(
+        &self,
+        _: UserId,
+        _: Day,
+        _: Day,
+    ) -> Result<Vec<(Day, Sums)>, StoreError> {
+        not_scripted()
+    }
+    async fn usage_by_model(
+        &self,
+        _: UserId,
+        _: Day,
+        _: Day,
+    ) -> Result<Vec<(String, Sums)>, StoreError> {
+        not_scripted()
+    }
+    async fn usage_by_hour(
+        &self,
+        _: UserId,
+        _: Timestamp,
+        _: Timestamp,
+    ) -> Result<Vec<(Timestamp, String, Sums)>, StoreError> {
+        not_scripted()
+    }
+    async fn latency(&self, _: UserId, _: Day, _: Day) -> Result<Latency, StoreError> {
+        not_scripted()
+    }
+    async fn history(
+        &self,
+        _: UserId,
+        _: &HistoryFilter,
+        _: Option<(Timestamp, RequestId)>,
+        _: u32,
+    ) -> Result<Vec<Charge>, StoreError> {
+        not_scripted()
+    }
+    async fn last_used(&self, _: UserId) -> Result<Vec<(KeyId, Timestamp)>, StoreError> {
+        not_scripted()
+    }
+    async fn user_counts(&self) -> Result<Vec<(PlanId, UserStatus, u64)>, StoreError> {
+        not_scripted()
+    }
+    async fn totals_by_plan(&self, _: Day, _: Day) -> Result<Vec<(PlanId, u64, Sums)>, StoreError> {
+        not_scripted()
+    }
+    async fn totals_by_model(&self, _: Day, _: Day) -> Result<Vec<(String, Sums)>, StoreError> {
+        not_scripted()
+    }
+    async fn top_users(
+        &self,
+        _: Day,
+        _: Day,
+        _: TopBy,
+        _: u32,
+    ) -> Result<Vec<(User, Sums)>, StoreError> {
+        not_scripted()
+    }
+    fn connections(&self) -> Connections {
+        Connections { in_use: 0, open: 0, max: 0 }
     }
 }

@@ -44,6 +44,7 @@ pub enum StoreOp {
     Accounts,
     Plans,
     Ledger,
+    Reports,
     Ping,
 }
 
@@ -121,7 +122,7 @@ impl TokenKind {
 
 impl StoreOp {
     /// Every operation, in the order of declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Journal,
         Self::Caller,
         Self::UserVersion,
@@ -129,6 +130,7 @@ impl StoreOp {
         Self::Accounts,
         Self::Plans,
         Self::Ledger,
+        Self::Reports,
         Self::Ping,
     ];
 
@@ -143,6 +145,7 @@ impl StoreOp {
             Self::Accounts => "accounts",
             Self::Plans => "plans",
             Self::Ledger => "ledger",
+            Self::Reports => "reports",
             Self::Ping => "ping",
         }
     }

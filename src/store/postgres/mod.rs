@@ -9,8 +9,10 @@ mod callers;
 mod checks;
 mod connect;
 mod dead;
+mod history;
 mod journal;
 mod plans;
+mod reports;
 mod writer;
 
 use super::{AddUserError, Changes, Drift, Entry, NewKey, NewUser, Store, StoreError};

@@ -11,6 +11,7 @@ mod checks;
 mod dead;
 mod journal;
 mod plans;
+mod reports;
 mod writer;
 
 use super::{AddUserError, Changes, Drift, Entry, NewKey, NewUser, Store, StoreError};

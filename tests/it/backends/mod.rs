@@ -3,6 +3,8 @@
 mod counters;
 mod silence;
 mod history;
+mod reports;
+mod rows;
 mod redis_look;
 mod sentinel;
 mod sqlite;

@@ -1,5 +1,7 @@
 //! The suite over Postgres, and what only a server can do.
 
+use super::reports::sums_agree_with_the_older_ledger;
+use super::rows::{migrations_until, older_ledger};
 use super::store::{Any, add_user, charge, day, lease, suite};
 use crate::support::SOON;
 use crate::support::pgbouncer::PgBouncer;
@@ -11,6 +13,7 @@ use knockx::store::{self, Entry, StoreError, Written};
 use knockx::telemetry::metrics::Metrics;
 use knockx::usage::journal::Journal;
 use knockx::workers::Workers;
+use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -83,6 +86,20 @@ async fn cut_writers(connection: &mut PgConnection) {
     .await
     .unwrap();
     assert!(!cut.is_empty() && cut.iter().all(|cut| *cut), "{cut:?}");
+}
+
+#[tokio::test]
+async fn the_rollups_of_an_older_database_are_filled_from_its_ledger() {
+    let fresh = fresh_database().await;
+    let mut past = fresh.connection().await;
+    let older = migrations_until("postgres", "20261122180800_usage_dead.sql");
+    Migrator::new(older.path()).await.unwrap().run(&mut past).await.unwrap();
+    sqlx::query("select prepare_usage_event('2026-01-01', 3)").execute(&mut past).await.unwrap();
+    let (users, rows) = older_ledger(|id| format!("'{id}'"), |flag| flag.to_string());
+    sqlx::query(AssertSqlSafe(rows)).execute(&mut past).await.unwrap();
+    let store = open(&fresh).await;
+    store.prepare_days(day("2026-01-04")).await.unwrap();
+    sums_agree_with_the_older_ledger(&store, users).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,13 @@
 //! The suite over `SQLite`, and what only a file can do.
 
+use super::reports::sums_agree_with_the_older_ledger;
+use super::rows::{migrations_until, older_ledger};
 use super::store::{Any, add_user, charge, day, lease, suite};
 use knockx::config::{Database, Durability};
 use knockx::store::{self, Entry, UserChange, Written};
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::TempDir;
@@ -74,4 +79,19 @@ async fn only_the_owner_may_read_the_files() {
         let mode = file.unwrap().metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
+}
+
+#[tokio::test]
+async fn the_rollups_of_an_older_file_are_filled_from_its_ledger() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("knockx.db");
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let mut past = options.connect().await.unwrap();
+    let older = migrations_until("sqlite", "20261122180800_usage_dead.sql");
+    Migrator::new(older.path()).await.unwrap().run(&mut past).await.unwrap();
+    let id = |id: uuid::Uuid| format!("x'{}'", id.simple());
+    let (users, rows) = older_ledger(id, |flag| u8::from(flag).to_string());
+    sqlx::query(AssertSqlSafe(rows)).execute(&mut past).await.unwrap();
+    past.close().await.unwrap();
+    sums_agree_with_the_older_ledger(&open(&path).await, users).await;
 }

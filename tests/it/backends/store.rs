@@ -18,15 +18,27 @@ pub type Any = Arc<dyn Store>;
 /// Runs every body over the stores that `$open` makes: an async function that returns the store
 /// and whatever must live as long as it does.
 macro_rules! suite {
-    ($open:path: $($body:ident)*) => {
+    ($open:path: $home:ident: $($body:ident)*) => {
         $(#[tokio::test]
         async fn $body() {
             let (store, _guard) = $open().await;
-            crate::backends::store::$body(store).await;
+            crate::backends::$home::$body(store).await;
         })*
     };
     ($open:path) => {
-        $crate::backends::store::suite!($open:
+        $crate::backends::store::suite!($open: reports:
+            sums_are_those_of_the_ledger
+            latency_counts_calls_by_their_time
+            history_comes_in_pages
+            history_of_few_calls_over_years
+            keys_tell_when_they_were_last_used
+            users_are_counted_by_plan_and_status
+            totals_are_the_sums_of_all_users
+            top_users_come_in_order
+            a_store_tells_its_connections
+            reports_on_nothing_are_empty
+        );
+        $crate::backends::store::suite!($open: store:
             plans_come_back_as_they_were_put
             only_a_changed_plan_makes_records_stale
             a_user_is_found_by_id_and_by_email
@@ -90,7 +102,7 @@ pub async fn add_user(store: &Any, email: &str) -> User {
     store.add_user(&new_user(email, "basic")).await.unwrap()
 }
 
-fn new_user(email: &str, plan: &str) -> NewUser {
+pub fn new_user(email: &str, plan: &str) -> NewUser {
     NewUser {
         email: email.to_owned(),
         username: Some("Ada".to_owned()),
@@ -150,7 +162,7 @@ pub fn charge(lease: &Lease, prompt: u64, completion: u64) -> Charge {
     }
 }
 
-async fn write(store: &Any, batch: &[Entry]) -> Vec<Written> {
+pub async fn write(store: &Any, batch: &[Entry]) -> Vec<Written> {
     store.journal(batch).await.unwrap()
 }
 
@@ -158,12 +170,12 @@ async fn open(store: &Any, lease: &Lease) -> Written {
     write(store, &[Entry::Open(lease.clone())]).await[0]
 }
 
-async fn no_drift(store: &Any) {
+pub async fn no_drift(store: &Any) {
     assert_eq!(store.rollup_drift(day("2026-01-02")).await.unwrap(), []);
 }
 
 /// The sum for the whole user, from the rollup and from the ledger, which must agree.
-async fn used(store: &Any, user: UserId) -> (u64, u64) {
+pub async fn used(store: &Any, user: UserId) -> (u64, u64) {
     let of = |list: Vec<Used>| {
         let whole = list.into_iter().find(|used| used.user == user && used.key.is_none());
         whole.map_or((0, 0), |used| (used.tokens, used.requests))
@@ -422,7 +434,7 @@ pub async fn an_abandoned_lease_is_charged_with_all_it_held(store: Any) {
 }
 
 /// What a reaper writes for a call whose gateway is away.
-fn estimate(lease: &Lease) -> Charge {
+pub fn estimate(lease: &Lease) -> Charge {
     Charge {
         upstream: "".into(),
         cost_micro_dollars: 0,
