@@ -40,7 +40,7 @@ impl Setup {
     async fn asked(&mut self) -> Answer {
         match self.asked.recv().await.unwrap() {
             Asked::Caller(answer) => answer,
-            other @ Asked::Journal(..) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 

@@ -133,7 +133,8 @@ pub async fn look(database: &Database) -> Result<String, StoreError> {
 }
 
 /// One line of the journal.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Entry {
     /// A call was admitted: durable before the upstream is asked.
     Open(Lease),

@@ -19,6 +19,8 @@ use tokio::sync::{mpsc, oneshot};
 #[derive(Debug)]
 pub(crate) enum Asked {
     Journal(Vec<Entry>, oneshot::Sender<Result<Vec<Written>, StoreError>>),
+    /// The entry's text.
+    Bury(String, oneshot::Sender<Result<(), StoreError>>),
     Caller(oneshot::Sender<Result<Option<Caller>, StoreError>>),
 }
 
@@ -55,8 +57,8 @@ impl Store for ScriptedStore {
     async fn caller(&self, _: &KeyId) -> Result<Option<Caller>, StoreError> {
         self.ask(Asked::Caller).await
     }
-    async fn bury(&self, _: &str, _: &str, _: Timestamp) -> Result<(), StoreError> {
-        not_scripted()
+    async fn bury(&self, entry: &str, _: &str, _: Timestamp) -> Result<(), StoreError> {
+        self.ask(|answer| Asked::Bury(entry.to_owned(), answer)).await
     }
     async fn claim(&self) -> Result<(), StoreError> {
         not_scripted()

@@ -111,7 +111,7 @@ impl Journal {
         let _ = answer.await;
     }
 
-    /// Entries the store refused for good, each of which was logged. Anything but 0 is a defect.
+    /// Entries the store refused for good, each of which was buried. Anything but 0 is a defect.
     #[must_use]
     pub fn unwritable(&self) -> u64 {
         self.state.unwritable.load(Ordering::Relaxed)

@@ -36,7 +36,7 @@ impl Setup {
     async fn batch(&mut self) -> (Vec<Entry>, Answer) {
         match self.asked.recv().await.unwrap() {
             Asked::Journal(batch, answer) => (batch, answer),
-            other @ Asked::Caller(..) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -69,6 +69,17 @@ impl Setup {
         Entry::Settle(charge)
     }
 
+    /// Is asked to bury `expected`, and answers.
+    async fn bury(&mut self, expected: &Entry, answered: Result<(), StoreError>) {
+        match self.asked.recv().await.unwrap() {
+            Asked::Bury(entry, answer) => {
+                assert_eq!(entry, serde_json::to_string(expected).unwrap());
+                answer.send(answered).unwrap();
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
     async fn end(self) {
         self.stop.cancel();
         self.tasks.wait().await;
@@ -82,6 +93,7 @@ impl Gauges {
             persisted: Counter::noop(),
             depth: Gauge::noop(),
             flush_seconds: Histogram::noop(),
+            dead: Counter::noop(),
         }
     }
 }
@@ -213,6 +225,9 @@ async fn an_entry_the_store_refuses_does_not_hold_up_the_others() {
         let (batch, answer) = setup.batch().await;
         if batch.contains(&bad) {
             answer.send(Err(StoreError::Corrupt("overflow".into()))).unwrap();
+            if batch.len() == 1 {
+                setup.bury(&bad, Ok(())).await;
+            }
         } else {
             answer.send(Ok(vec![Written::Done; batch.len()])).unwrap();
             written.extend(batch);
@@ -221,6 +236,22 @@ async fn an_entry_the_store_refuses_does_not_hold_up_the_others() {
     let expected: Vec<Entry> =
         std::iter::once(&first).chain(&entries).filter(|entry| **entry != bad).cloned().collect();
     assert_eq!(written, expected);
+    assert_eq!(setup.journal.unwritable(), 1);
+    setup.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_cannot_be_buried_now_is_tried_again() {
+    let mut setup = Setup::new();
+    let bad = setup.settle();
+    for answered in [Err(StoreError::Unavailable("away".into())), Ok(())] {
+        let (batch, answer) = setup.batch().await;
+        assert_eq!(batch, std::slice::from_ref(&bad));
+        answer.send(Err(StoreError::Corrupt("overflow".into()))).unwrap();
+        setup.bury(&bad, answered).await;
+    }
+    let next = setup.settle();
+    setup.commit(&[next]).await;
     assert_eq!(setup.journal.unwritable(), 1);
     setup.end().await;
 }

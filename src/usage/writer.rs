@@ -2,11 +2,13 @@
 //!
 //! It alone decides what happens when the store fails. While it does, leases are refused within
 //! [`PATIENCE`] of one try, so a call never hangs; extensions and charges are kept in order and
-//! tried for ever. An entry that is itself to blame is singled out by halving the batches, logged
-//! and counted, so that it cannot hold up the others; its lease stays and is charged at the next start.
+//! tried for ever. An entry that is itself to blame is singled out by halving the batches, buried,
+//! logged and counted, so that it cannot hold up the others; its lease stays and is charged at the
+//! next start.
 
 use super::journal::{OpenError, State};
 use crate::account::id::RequestId;
+use crate::clock;
 use crate::store::{Entry, Store, StoreError, Written};
 use crate::telemetry::metrics::Metrics;
 use metrics::{Counter, Gauge, Histogram};
@@ -38,6 +40,7 @@ pub(super) struct Gauges {
     pub(super) persisted: Counter,
     pub(super) depth: Gauge,
     pub(super) flush_seconds: Histogram,
+    pub(super) dead: Counter,
 }
 
 pub(super) struct Writer {
@@ -150,7 +153,7 @@ impl Writer {
                 self.put_back(entries, waiters);
                 self.batch = count / 2;
             }
-            Err(e) => self.give_up(&entries, waiters, &e),
+            Err(e) => self.give_up(entries, waiters, &e).await,
         }
         self.show_depth(0);
     }
@@ -162,10 +165,7 @@ impl Writer {
     }
 
     fn committed(&mut self, entries: &[Entry], waiters: Vec<Waiter>, written: &[Written]) {
-        if self.outage.take().is_some() {
-            tracing::info!("ledger can be written again");
-            self.state.is_away.store(false, Ordering::Relaxed);
-        }
+        self.store_answered();
         self.batch = (self.batch * 2).min(BATCH);
         let (mut admitted, mut persisted) = (0, 0);
         for ((entry, waiter), written) in entries.iter().zip(waiters).zip(written) {
@@ -182,6 +182,13 @@ impl Writer {
         }
         self.gauges.admitted.increment(admitted);
         self.gauges.persisted.increment(persisted);
+    }
+
+    fn store_answered(&mut self) {
+        if self.outage.take().is_some() {
+            tracing::info!("ledger can be written again");
+            self.state.is_away.store(false, Ordering::Relaxed);
+        }
     }
 
     fn store_failed(&mut self, why: &str) {
@@ -212,16 +219,29 @@ impl Writer {
         }
     }
 
-    /// The store will never take these. The whole entry is logged: it is all that is left of it.
-    fn give_up(&mut self, entries: &[Entry], waiters: Vec<Waiter>, why: &StoreError) {
-        for entry in entries {
+    /// The store will never take these. Each is buried whole, or tried again when that cannot be
+    /// done now either.
+    async fn give_up(&mut self, entries: Vec<Entry>, waiters: Vec<Waiter>, why: &StoreError) {
+        for entry in &entries {
+            if let Err(StoreError::Unavailable(away)) = self.bury(entry, why).await {
+                self.put_back(entries, waiters);
+                self.store_failed(&away);
+                return;
+            }
             let request = request_of(entry);
             tracing::error!(%request, error = %why, ?entry, "store refused a journal entry for good");
             self.state.unwritable.fetch_add(1, Ordering::Relaxed);
+            self.gauges.dead.increment(1);
         }
+        self.store_answered();
         for waiter in waiters {
             waiter.answer(Err(OpenError::Unavailable));
         }
+    }
+
+    async fn bury(&self, entry: &Entry, why: &StoreError) -> Result<(), StoreError> {
+        let text = serde_json::to_string(entry).expect("an entry is plain data");
+        self.store.bury(&text, &why.to_string(), clock::now()).await
     }
 }
 
@@ -239,6 +259,7 @@ impl Gauges {
             persisted: metrics.usage_persisted.clone(),
             depth: metrics.usage_queue_depth.clone(),
             flush_seconds: metrics.usage_flush_seconds.clone(),
+            dead: metrics.usage_dead.clone(),
         }
     }
 }

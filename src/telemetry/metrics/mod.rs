@@ -22,7 +22,7 @@ const COUNTERS: [(&str, &str); 11] = [
     ),
     ("knockx_usage_admitted_total", "Calls admitted; each becomes one ledger row."),
     ("knockx_usage_persisted_total", "Ledger rows written."),
-    ("knockx_usage_dead_total", "Charges that the ledger will never take, kept among the dead."),
+    ("knockx_usage_dead_total", "Entries that the ledger will never take, kept among the dead."),
     (
         "knockx_quota_drift_total",
         "Accounts whose counters differed from the ledger and were set to it.",
