@@ -46,6 +46,23 @@ pub struct Charge {
     pub total_ms: u32,
 }
 
+/// A correction of what one key of a user has used on a day, beside the ledger: an admin began the
+/// day anew. One row for each key; the user's numbers are the sum over the keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Adjustment {
+    /// The reset, which may concern several keys.
+    pub reset: RequestId,
+    pub user: UserId,
+    pub key: KeyId,
+    pub day: Day,
+    /// Added to what was used; negative for a reset.
+    pub tokens: i64,
+    pub requests: i64,
+    pub at: Timestamp,
+    /// Who did it: `user:ID`, `operator` or `gateway`.
+    pub by: String,
+}
+
 /// Billed tokens of one call. `cached` is the part of `prompt` served from the upstream's cache;
 /// `completion` is visible output only, `reasoning` is counted apart.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

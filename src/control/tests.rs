@@ -9,7 +9,7 @@ use crate::account::key::{KeyLimits, PlainKey};
 use crate::account::user::{Role, UserStatus};
 use crate::clock;
 use crate::config;
-use crate::quota::counters::{Claim, CountersError, Extended, Standing, Taken};
+use crate::quota::counters::{Claim, CountersError, Extended, Removed, Reset, Standing, Taken};
 use crate::quota::memory::MemoryCounters;
 use crate::store::{self, NewKey, NewUser, Used, UserChange};
 use crate::telemetry::metrics::Metrics;
@@ -152,6 +152,9 @@ impl Counters for Away {
     }
     async fn settle(&self, _: Charge) -> u64 {
         0
+    }
+    async fn reset(&self, _: &Reset) -> Result<Removed, CountersError> {
+        Err(CountersError)
     }
     async fn standing(
         &self,

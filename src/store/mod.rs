@@ -14,7 +14,7 @@ mod report_rows;
 pub(crate) mod scripted;
 
 use crate::account::caller::Caller;
-use crate::account::charge::{Charge, Lease};
+use crate::account::charge::{Adjustment, Charge, Lease};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, UserId};
 use crate::account::key::{Key, KeyDigest, KeyLimits};
@@ -45,7 +45,7 @@ pub trait Store: Reports + Send + Sync + 'static {
     /// Keeps what could not be read or written for good, and why, for a person to look at. Burying
     /// the same entry again changes nothing.
     async fn bury(&self, entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError>;
-    /// What users and keys have used on `from` and later, from the rollups.
+    /// What users and keys have used on `from` and later, from the rollups, with adjustments.
     async fn used_since(&self, from: Day) -> Result<Vec<Used>, StoreError>;
 
     // --- who may call -----------------------------------------------------------------------
@@ -87,7 +87,7 @@ pub trait Store: Reports + Send + Sync + 'static {
 
     /// Ledger against rollups for one day, per user: only what differs.
     async fn rollup_drift(&self, day: Day) -> Result<Vec<Drift>, StoreError>;
-    /// The day's totals per user and per key, summed from the ledger itself.
+    /// The day's totals per user and per key, summed from the ledger itself, with adjustments.
     async fn ledger_totals(&self, day: Day) -> Result<Vec<Used>, StoreError>;
     /// The ledger row of a request.
     async fn charge(&self, request: RequestId) -> Result<Option<Charge>, StoreError>;
@@ -143,6 +143,8 @@ pub enum Entry {
     /// A call ended: its ledger row, its rollups, and its lease gone. Repeats change nothing, but
     /// the real charge replaces one that is `abandoned`, whatever their order.
     Settle(Charge),
+    /// A correction beside the ledger. Repeats change nothing.
+    Adjust(Adjustment),
 }
 
 /// What became of an [`Entry`].

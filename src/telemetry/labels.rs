@@ -55,6 +55,7 @@ pub enum RedisOp {
     Extend,
     Settle,
     Standing,
+    Reset,
     /// Deadlines of running calls.
     Renew,
     /// Charges on their way to the ledger.
@@ -153,11 +154,12 @@ impl StoreOp {
 
 impl RedisOp {
     /// Every operation, in the order of declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Take,
         Self::Extend,
         Self::Settle,
         Self::Standing,
+        Self::Reset,
         Self::Renew,
         Self::Flush,
         Self::Announce,
@@ -171,6 +173,7 @@ impl RedisOp {
             Self::Extend => "extend",
             Self::Settle => "settle",
             Self::Standing => "standing",
+            Self::Reset => "reset",
             Self::Renew => "renew",
             Self::Flush => "flush",
             Self::Announce => "announce",

@@ -2,7 +2,7 @@
 
 use super::journal::{Journal, OpenError};
 use super::writer::Gauges;
-use crate::account::charge::{Charge, Lease, Source, Status, TokenCount};
+use crate::account::charge::{Adjustment, Charge, Lease, Source, Status, TokenCount};
 use crate::account::id::{KeyId, RequestId, UserId};
 use crate::store::scripted::{Asked, ScriptedStore};
 use crate::store::{Entry, StoreError, Written};
@@ -131,6 +131,20 @@ fn charge() -> Charge {
     }
 }
 
+fn adjustment(key: &str) -> Adjustment {
+    let lease = lease();
+    Adjustment {
+        reset: lease.request,
+        user: lease.user,
+        key: KeyId::from(key),
+        day: lease.day,
+        tokens: -7,
+        requests: -1,
+        at: lease.admitted_at,
+        by: "operator".to_owned(),
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_waits_during_a_commit_is_the_next_batch() {
     let mut setup = Setup::new();
@@ -253,6 +267,29 @@ async fn an_entry_that_cannot_be_buried_now_is_tried_again() {
     let next = setup.settle();
     setup.commit(&[next]).await;
     assert_eq!(setup.journal.unwritable(), 1);
+    setup.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn adjustments_are_kept_while_the_store_is_away() {
+    let mut setup = Setup::new();
+    let (journal, two) = (setup.journal.clone(), vec![adjustment("a"), adjustment("b")]);
+    let entries: Vec<Entry> = two.iter().cloned().map(Entry::Adjust).collect();
+    let mut adjusted = async move { journal.adjust(two).await }.boxed();
+    assert!(adjusted.as_mut().now_or_never().is_none());
+    assert_eq!(setup.fail().await, entries);
+    setup.commit(&entries).await;
+    assert!(adjusted.await);
+    assert!(setup.journal.adjust(Vec::new()).await);
+
+    let (journal, one) = (setup.journal.clone(), adjustment("a"));
+    let bad = Entry::Adjust(one.clone());
+    let mut adjusted = async move { journal.adjust(vec![one]).await }.boxed();
+    assert!(adjusted.as_mut().now_or_never().is_none());
+    let (_, answer) = setup.batch().await;
+    answer.send(Err(StoreError::Corrupt("overflow".into()))).unwrap();
+    setup.bury(&bad, Ok(())).await;
+    assert!(!adjusted.await);
     setup.end().await;
 }
 

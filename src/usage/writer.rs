@@ -1,10 +1,9 @@
 //! The task behind the journal: takes what waits, commits it, answers, and tries again.
 //!
 //! It alone decides what happens when the store fails. While it does, leases are refused within
-//! [`PATIENCE`] of one try, so a call never hangs; extensions and charges are kept in order and
-//! tried for ever. An entry that is itself to blame is singled out by halving the batches, buried,
-//! logged and counted, so that it cannot hold up the others; its lease stays and is charged at the
-//! next start.
+//! [`PATIENCE`] of one try, so a call never hangs; all else is kept in order and tried for ever. An
+//! entry that is itself to blame is singled out by halving the batches, buried, logged and counted,
+//! so that it cannot hold up the others; its lease stays and is charged at the next start.
 
 use super::journal::{OpenError, State};
 use crate::account::id::RequestId;
@@ -176,7 +175,7 @@ impl Writer {
                 }
                 (Entry::Open(_), Written::Done) => admitted += 1,
                 (Entry::Settle(_), Written::Done) => persisted += 1,
-                (Entry::Extend { .. }, Written::Done) => {}
+                (Entry::Extend { .. } | Entry::Adjust(_), Written::Done) => {}
             }
             waiter.answer(Ok(()));
         }
@@ -273,5 +272,6 @@ fn request_of(entry: &Entry) -> RequestId {
         Entry::Open(lease) => lease.request,
         Entry::Extend { request, .. } => *request,
         Entry::Settle(charge) => charge.request,
+        Entry::Adjust(adjustment) => adjustment.reset,
     }
 }

@@ -1,10 +1,13 @@
 //! One suite for every back end.
 
 mod counters;
+mod losses;
 mod silence;
 mod history;
 mod reports;
 mod rows;
+mod adjustments;
+mod resets;
 mod redis_look;
 mod sentinel;
 mod sqlite;

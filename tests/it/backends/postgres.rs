@@ -1,8 +1,9 @@
 //! The suite over Postgres, and what only a server can do.
 
+use super::adjustments::adjustment;
 use super::reports::sums_agree_with_the_older_ledger;
 use super::rows::{migrations_until, older_ledger};
-use super::store::{Any, add_user, charge, day, lease, suite};
+use super::store::{Any, add_user, charge, day, lease, suite, used};
 use crate::support::SOON;
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Fresh, Server, database, fresh as fresh_database};
@@ -272,11 +273,13 @@ async fn one_instance_at_a_time_and_a_superseded_one_writes_no_more() {
     second.claim().await.unwrap();
     assert_eq!(second.abandon_leases(super::store::at(9)).await.unwrap().len(), 1);
     let settle = Entry::Settle(charge(&opened, 3, 4));
-    for entry in [settle, Entry::Open(lease(&user, "key", 10))] {
+    let adjust = Entry::Adjust(adjustment(&user, opened.request, "key", -5, -1));
+    for entry in [settle, adjust, Entry::Open(lease(&user, "key", 10))] {
         let why = said(first.journal(&[entry]).await);
         assert!(why.contains("another knockx has taken over"), "{why}");
     }
     assert!(said(first.abandon_leases(super::store::at(9)).await).contains("taken over"));
+    assert_eq!(used(&second, user.id).await, (10, 1), "it did not adjust either");
     let entry = Entry::Open(lease(&user, "key", 10));
     assert_eq!(second.journal(&[entry]).await.unwrap(), [Written::Done]);
 }

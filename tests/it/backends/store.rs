@@ -26,6 +26,11 @@ macro_rules! suite {
         })*
     };
     ($open:path) => {
+        $crate::backends::store::suite!($open: adjustments:
+            an_adjustment_counts_once
+            sums_never_go_below_zero
+            an_adjustment_goes_with_its_batch
+        );
         $crate::backends::store::suite!($open: reports:
             sums_are_those_of_the_ledger
             latency_counts_calls_by_their_time
