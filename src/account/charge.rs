@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A reservation as it is kept in the store, so that a killed process still charges for it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Lease {
     pub request: RequestId,
     pub user: UserId,
@@ -44,6 +44,23 @@ pub struct Charge {
     pub first_token_ms: Option<u32>,
     /// From admission to the end, in milliseconds.
     pub total_ms: u32,
+}
+
+/// A correction of what one key of a user has used on a day, beside the ledger: an admin began the
+/// day anew. One row for each key; the user's numbers are the sum over the keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Adjustment {
+    /// The reset, which may concern several keys.
+    pub reset: RequestId,
+    pub user: UserId,
+    pub key: KeyId,
+    pub day: Day,
+    /// Added to what was used; negative for a reset.
+    pub tokens: i64,
+    pub requests: i64,
+    pub at: Timestamp,
+    /// Who did it: `user:ID`, `operator` or `gateway`.
+    pub by: String,
 }
 
 /// Billed tokens of one call. `cached` is the part of `prompt` served from the upstream's cache;

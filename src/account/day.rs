@@ -19,6 +19,12 @@ impl Day {
         Self(zone.to_datetime(now).date())
     }
 
+    /// The first instant of this day in `zone`.
+    #[must_use]
+    pub fn starts_at(self, zone: &TimeZone) -> Timestamp {
+        self.0.to_zoned(zone.clone()).map_or(Timestamp::MIN, |start| start.timestamp())
+    }
+
     /// The first instant after this day in `zone`. A midnight that a clock change skips becomes
     /// the first instant that exists.
     #[must_use]

@@ -154,6 +154,15 @@ impl Pepper {
         Self(secret.into())
     }
 
+    /// A secret for another purpose, from which this one cannot be told.
+    #[must_use]
+    pub fn derived(&self, purpose: &[u8]) -> [u8; 32] {
+        let mut mac = self.mac();
+        mac.update(b"knockx, derived: ");
+        mac.update(purpose);
+        mac.finalize().into_bytes().into()
+    }
+
     fn mac(&self) -> Hmac<Sha256> {
         Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length")
     }
@@ -166,7 +175,7 @@ impl fmt::Debug for Pepper {
 }
 
 /// Appends `len` characters, each uniform: bytes of 248 and above would favour the first ones.
-fn push_random_base62(out: &mut String, len: usize) -> Result<(), NoRandomness> {
+pub(super) fn push_random_base62(out: &mut String, len: usize) -> Result<(), NoRandomness> {
     let mut wanted = len;
     while wanted > 0 {
         let mut bytes = [0_u8; 64];

@@ -17,7 +17,9 @@ use crate::callers::open::OpenCalls;
 use crate::callers::watch::Watch;
 use crate::clock;
 use crate::config::Config;
-use crate::control::{self, AdminState, ControlState, Phase, Readiness};
+use crate::control::admin::reload::ReloadRequest;
+use crate::control::identity::Identity;
+use crate::control::{self, AdminState, ControlState, Doors, Phase, Readiness, ThisInstance};
 use crate::instance::{DataFolder, Instance, Lock};
 use crate::proxy::buffers::Buffers;
 use crate::proxy::settle::Settler;
@@ -39,7 +41,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -60,6 +62,8 @@ pub struct Running {
     pub counters: Arc<dyn Counters>,
     pub pepper: Pepper,
     pub metrics: Arc<Metrics>,
+    /// Wishes of admins for a reload; whoever started the gateway knows where its configuration is.
+    reloads: Mutex<mpsc::Receiver<ReloadRequest>>,
     proxy: Arc<Proxy>,
     readiness: Readiness,
     grace: Duration,
@@ -103,7 +107,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let (stop, stop_writer) = (CancellationToken::new(), CancellationToken::new());
     let parts = parts(&config, pepper, (&workers, &calls), stop_writer.clone()).await?;
     let readiness = Readiness::new();
-    let control = control(&config, &parts, &readiness);
+    let (wishes, reloads) = mpsc::channel(1);
+    let control = control(&config, &parts, &readiness, wishes)?;
     let grace = config.limits.shutdown_grace;
     let proxy = Arc::new(proxy(config, &parts, control, &calls));
 
@@ -132,6 +137,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         counters,
         pepper,
         metrics,
+        reloads: Mutex::new(reloads),
         proxy,
         readiness,
         grace,
@@ -177,6 +183,14 @@ impl Running {
         self.workers.died().await;
     }
 
+    /// The next wish of an admin for a reload; pending for ever once no admin can have one.
+    pub async fn reload_wished(&self) -> ReloadRequest {
+        match self.reloads.lock().await.recv().await {
+            Some(wish) => wish,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Takes over what can change while running, from the next call on; running calls keep what
     /// they began with.
     ///
@@ -202,16 +216,32 @@ fn pepper(config: &Config, folder: Option<&DataFolder>) -> anyhow::Result<Pepper
     Ok(Pepper::new(secret.expose().as_bytes()))
 }
 
-fn control(config: &Config, parts: &Parts, readiness: &Readiness) -> axum::Router {
-    control::router(ControlState {
+fn control(
+    config: &Config,
+    parts: &Parts,
+    readiness: &Readiness,
+    reloads: mpsc::Sender<ReloadRequest>,
+) -> anyhow::Result<axum::Router> {
+    let identity = Identity::new(&parts.pepper, config.accounts.clone(), config.billing)?;
+    let instance = ThisInstance {
+        readiness: readiness.clone(),
+        started_at: clock::instant(),
+        metrics: Arc::clone(&parts.metrics),
+        reloads,
+    };
+    let state = ControlState {
         store: Arc::clone(&parts.store),
         counters: Arc::clone(&parts.counters),
         callers: Arc::clone(&parts.callers),
         pepper: parts.pepper.clone(),
-        readiness: readiness.clone(),
-        started_at: clock::instant(),
+        identity: Arc::new(identity),
+        instance: Arc::new(instance),
+    };
+    let doors = Doors {
         cors: config.cors.clone(),
-    })
+        trusted_proxies: config.listener.trusted_proxies.clone().into(),
+    };
+    Ok(control::router(state, doors))
 }
 
 /// What has to be done again and again while the gateway runs.

@@ -40,7 +40,7 @@ impl Setup {
     async fn asked(&mut self) -> Answer {
         match self.asked.recv().await.unwrap() {
             Asked::Caller(answer) => answer,
-            other @ Asked::Journal(..) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -51,7 +51,6 @@ impl Setup {
     }
 
     /// What is cached; `None` when the store would be asked.
-    #[expect(clippy::option_option, reason = "not cached, and cached as absent, are two things")]
     fn cached(&self, key: &KeyId) -> Option<Option<Arc<Caller>>> {
         self.cache.find(key, self.now).now_or_never().map(Result::unwrap)
     }

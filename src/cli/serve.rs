@@ -34,8 +34,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         tokio::select! {
             told = signals.next() => match told {
                 Told::End => break ExitCode::SUCCESS,
-                Told::Reload => reload(&args, &running, &filter).await,
+                Told::Reload => {
+                    let _ = reload(&args, &running, &filter).await;
+                }
             },
+            wish = running.reload_wished() => {
+                let _ = wish.send(reload(&args, &running, &filter).await);
+            }
             () = running.died() => break ExitCode::FAILURE,
         }
     };
@@ -82,7 +87,7 @@ impl Signals {
 }
 
 /// Reads the configuration again; a bad one changes nothing and says why.
-async fn reload(args: &Args, running: &app::Running, filter: &FilterHandle) {
+async fn reload(args: &Args, running: &app::Running, filter: &FilterHandle) -> Result<(), String> {
     let loaded = args.config.load().map_err(anyhow::Error::from);
     let usable =
         loaded.and_then(|config| config.require_upstream().map(|()| config).map_err(Into::into));
@@ -91,9 +96,14 @@ async fn reload(args: &Args, running: &app::Running, filter: &FilterHandle) {
         Err(e) => Err(e),
     };
     match applied {
-        Ok(()) => tracing::info!("configuration reloaded"),
+        Ok(()) => {
+            tracing::info!("configuration reloaded");
+            Ok(())
+        }
         Err(e) => {
-            tracing::error!(error = %format!("{e:#}"), "configuration not reloaded; the old one stays");
+            let error = format!("{e:#}");
+            tracing::error!(error, "configuration not reloaded; the old one stays");
+            Err(error)
         }
     }
 }

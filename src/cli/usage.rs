@@ -165,7 +165,8 @@ async fn compare_counters(
 }
 
 /// Counters only rise, and the ledger follows them: whoever is below `before` lost a charge,
-/// whoever is above `after` was charged without being counted.
+/// whoever is above `after` was charged without being counted. An admin's reset in between looks like
+/// both, and is gone from the next reading.
 fn differences(before: &Totals, ledger: &Totals, after: &Totals) -> Vec<Difference> {
     let mut owners: Vec<_> = before.keys().chain(ledger.keys()).chain(after.keys()).collect();
     owners.sort();

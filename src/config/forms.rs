@@ -1,11 +1,12 @@
 //! The forms of config values: what each type accepts, and how it says so.
 
 use super::written::{Form, Written};
-use super::{Durability, Environment, LogFormat};
+use super::{Billing, Durability, Environment, LogFormat};
 use crate::account::user::normalised_email;
 use crate::openai::request::LimitField;
 use crate::upstream::catalog::Secret;
 use http::Uri;
+use ipnet::IpNet;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use rustls_pki_types::CertificateDer;
@@ -36,6 +37,10 @@ pub struct CaFile(pub String);
 /// Names in a list.
 #[derive(Debug, Clone)]
 pub struct Names(pub Vec<String>);
+
+/// Networks, or single addresses.
+#[derive(Debug, Clone)]
+pub struct Nets(pub Vec<IpNet>);
 
 /// Web origins.
 #[derive(Debug, Clone)]
@@ -183,6 +188,19 @@ impl Form for Names {
     fn read(written: &Written) -> Option<Self> {
         let names = written.list()?;
         names.iter().all(|n| is_name(n)).then_some(Self(names))
+    }
+}
+
+impl Form for Nets {
+    fn form() -> String {
+        "addresses or networks such as \"10.0.0.0/8\", as a list or comma-separated".to_owned()
+    }
+
+    fn read(written: &Written) -> Option<Self> {
+        let net = |text: &String| {
+            text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+        };
+        written.list()?.iter().map(net).collect::<Option<_>>().map(Self)
     }
 }
 
@@ -338,6 +356,20 @@ impl Form for Durability {
         match written.text()? {
             "process" => Some(Self::Process),
             "power" => Some(Self::Power),
+            _ => None,
+        }
+    }
+}
+
+impl Form for Billing {
+    fn form() -> String {
+        "open or manual (stripe is not built yet)".to_owned()
+    }
+
+    fn read(written: &Written) -> Option<Self> {
+        match written.text()? {
+            "open" => Some(Self::Open),
+            "manual" => Some(Self::Manual),
             _ => None,
         }
     }

@@ -31,6 +31,7 @@ impl fmt::Display for Config {
             Cors::Any => write!(f, " cors=*")?,
             Cors::Origins(origins) => write!(f, " cors={}", origins.join(","))?,
         }
+        write!(f, " {:?} billing={:?}", self.accounts, self.billing)?;
         write!(f, " log_filter={:?}", self.log.filter)?;
         let upstreams = self.catalog.upstreams.iter().map(|u| upstream(u));
         let missing = self.missing_keys.iter().map(|m| format!("{} (key missing)", m.upstream));

@@ -21,9 +21,11 @@ mod tests;
 pub use error::ConfigError;
 pub use resolve::load_from;
 
+use crate::account::id::PlanId;
 use crate::account::plan::{Plan, Window};
 use crate::redis_conn::RedisUrls;
 use crate::upstream::catalog::{Catalog, Secret};
+use ipnet::IpNet;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -49,6 +51,8 @@ pub struct Config {
     /// Upstreams left out of `catalog` because their key is not set.
     pub missing_keys: Vec<MissingKey>,
     pub cors: Cors,
+    pub accounts: Accounts,
+    pub billing: Billing,
     pub log: Log,
     /// The first admin, made when there is none.
     pub first_admin: Option<FirstAdmin>,
@@ -80,6 +84,8 @@ pub struct Listener {
     pub max_connections: usize,
     /// Bodies that are held whole may take this much together. Bytes.
     pub buffered_bytes: usize,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Origins that browsers may call `/v1` from; `None` = any.
     pub data_cors: Option<Vec<String>>,
 }
@@ -151,6 +157,34 @@ pub struct Limits {
     pub cached_callers: usize,
     /// Longest a call may run.
     pub call_timeout: Duration,
+}
+
+/// Registration and log-in.
+#[derive(Debug, Clone)]
+pub struct Accounts {
+    /// Whether anybody may register.
+    pub registration: bool,
+    /// The plan of those who register; `None` = there is no plan, so nobody can.
+    pub default_plan: Option<PlanId>,
+    /// How long an access token holds.
+    pub access_token: Duration,
+    /// How long a session lives without being refreshed.
+    pub refresh_token: Duration,
+    /// Wrong passwords for one account before tries have to wait.
+    pub account_tries: u32,
+    /// Wrong passwords from one address before tries have to wait.
+    pub address_tries: u32,
+    /// Registrations from one address before further ones have to wait.
+    pub address_registrations: u32,
+}
+
+/// How users come to another plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Billing {
+    /// At once.
+    Open,
+    /// When an admin approves.
+    Manual,
 }
 
 /// Browser access to the control plane.

@@ -3,10 +3,11 @@
 //! `config/default.toml` says what each key means; a test holds the two together.
 
 use super::forms::{
-    BaseUrl, CaFile, Dollars, Email, LogFilter, Name, Names, Origins, Released, Seconds, Whole,
+    BaseUrl, CaFile, Dollars, Email, LogFilter, Name, Names, Nets, Origins, Released, Seconds,
+    Whole,
 };
 use super::written::Field;
-use super::{Durability, Environment, LogFormat};
+use super::{Billing as BillingMode, Durability, Environment, LogFormat};
 use crate::openai::request::LimitField;
 use crate::upstream::catalog::Secret;
 use jiff::tz::TimeZone;
@@ -36,6 +37,8 @@ pub struct Raw {
     pub redis: Redis,
     pub limits: Limits,
     pub cors: Cors,
+    pub accounts: Accounts,
+    pub billing: Billing,
     pub telemetry: Telemetry,
     pub admin: Admin,
     pub upstreams: Option<Vec<Upstream>>,
@@ -53,6 +56,7 @@ pub struct Listener {
     pub write_timeout: Optional<Wait>,
     pub max_connections: Optional<Count<usize>>,
     pub buffered_bytes: Optional<Whole<usize, 1_048_576, 1_099_511_627_776>>,
+    pub trusted_proxies: Optional<Nets>,
     pub data_cors: Optional<Origins>,
     pub tls_certificate: Optional<Option<String>>,
     pub tls_key: Optional<Option<String>>,
@@ -95,6 +99,24 @@ pub struct Limits {
 #[serde(deny_unknown_fields, default)]
 pub struct Cors {
     pub origins: Optional<Option<Origins>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Accounts {
+    pub registration: Optional<bool>,
+    pub default_plan: Optional<Option<Name>>,
+    pub access_token: Optional<Wait>,
+    pub refresh_token: Optional<Wait>,
+    pub account_tries: Optional<Count<u32>>,
+    pub address_tries: Optional<Count<u32>>,
+    pub address_registrations: Optional<Count<u32>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Billing {
+    pub mode: Optional<BillingMode>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -4,10 +4,11 @@ use super::error::ConfigError;
 use super::forms::Origins;
 use super::layers::{Environment as Variables, Layers};
 use super::{
-    Config, Cors, Environment, FirstAdmin, Limits, Listener, Log, Redis, catalog, database, plans,
-    production,
+    Accounts, Config, Cors, Environment, FirstAdmin, Limits, Listener, Log, Redis, catalog,
+    database, plans, production,
 };
-use crate::account::plan::Window;
+use crate::account::id::PlanId;
+use crate::account::plan::{Plan, Window};
 use crate::redis_conn::RedisUrls;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub fn load_from(file: Option<(&str, &str)>, variables: &Variables) -> Result<Co
     let limits = limits(&layers)?;
     let catalog::Resolved { catalog, missing_keys, model_ids } =
         catalog::resolve(&layers, variables, environment)?;
+    let plans = plans::resolve(&layers, limits.window, &model_ids)?;
     let config = Config {
         environment,
         listener: listener(&layers, environment)?,
@@ -27,7 +29,9 @@ pub fn load_from(file: Option<(&str, &str)>, variables: &Variables) -> Result<Co
         database: database::resolve(&layers, environment, is_set(variables, "NEON_API_URL"))?,
         redis: redis(&layers)?,
         secret_key: layers.value(|raw| &raw.secret_key)?,
-        plans: plans::resolve(&layers, limits.window, &model_ids)?,
+        accounts: accounts(&layers, &plans)?,
+        billing: layers.value(|raw| &raw.billing.mode)?,
+        plans,
         limits,
         catalog,
         missing_keys,
@@ -88,6 +92,7 @@ fn listener(layers: &Layers, environment: Environment) -> Result<Listener, Confi
         write_timeout: layers.value(|raw| &raw.listener.write_timeout)?.0,
         max_connections: layers.value(|raw| &raw.listener.max_connections)?.0,
         buffered_bytes: layers.value(|raw| &raw.listener.buffered_bytes)?.0,
+        trusted_proxies: layers.value(|raw| &raw.listener.trusted_proxies)?.0,
         data_cors: match layers.value(|raw| &raw.listener.data_cors)? {
             Origins::Any => None,
             Origins::Listed(origins) => Some(origins),
@@ -124,6 +129,27 @@ fn cors(layers: &Layers) -> Result<Cors, ConfigError> {
         Some(Origins::Any) => Cors::Any,
         Some(Origins::Listed(origins)) if !origins.is_empty() => Cors::Origins(origins),
         Some(Origins::Listed(_)) | None => Cors::SameOrigin,
+    })
+}
+
+fn accounts(layers: &Layers, plans: &[Plan]) -> Result<Accounts, ConfigError> {
+    let default_plan = layers.find(|raw| &raw.accounts.default_plan)?;
+    let plan = default_plan.value.as_ref().map(|name| PlanId::from(&*name.0));
+    if let Some(plan) = &plan
+        && !plans.iter().any(|known| known.id == *plan)
+    {
+        return Err(
+            default_plan.error(format!("`accounts.default_plan`: there is no plan `{plan}`"))
+        );
+    }
+    Ok(Accounts {
+        registration: layers.value(|raw| &raw.accounts.registration)?,
+        default_plan: plan.or_else(|| Some(plans.first()?.id.clone())),
+        access_token: layers.value(|raw| &raw.accounts.access_token)?.0,
+        refresh_token: layers.value(|raw| &raw.accounts.refresh_token)?.0,
+        account_tries: layers.value(|raw| &raw.accounts.account_tries)?.0,
+        address_tries: layers.value(|raw| &raw.accounts.address_tries)?.0,
+        address_registrations: layers.value(|raw| &raw.accounts.address_registrations)?.0,
     })
 }
 

@@ -337,8 +337,18 @@ fn every_key_is_in_the_default_file_with_a_comment() {
     let bare: Vec<_> = documented.iter().filter(|(_, c)| !**c).map(|(key, _)| key).collect();
     assert!(bare.is_empty(), "without a comment: {bare:?}");
     let mut accepted = BTreeSet::new();
-    let sections =
-        ["", "listener.", "database.", "redis.", "limits.", "cors.", "telemetry.", "admin."];
+    let sections = [
+        "",
+        "listener.",
+        "database.",
+        "redis.",
+        "limits.",
+        "cors.",
+        "accounts.",
+        "billing.",
+        "telemetry.",
+        "admin.",
+    ];
     let tables = ["upstreams.", "models.", "plans."];
     for section in sections.iter().chain(&tables) {
         let head = match section.trim_end_matches('.') {

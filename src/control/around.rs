@@ -1,29 +1,35 @@
-//! What surrounds every control route: ids, time, security headers, CORS, compression, limits.
+//! What surrounds every control route: ids, time, the request log, security headers, CORS,
+//! compression, limits.
 
 use super::api_error::ApiError;
-use crate::account::id::RequestId;
+use super::client;
+use crate::account::id::{RequestId, UserId};
 use crate::clock;
 use crate::config::Cors;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
     IF_NONE_MATCH, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
-use axum::middleware::{Next, from_fn};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http_body_util::Limited;
+use ipnet::IpNet;
 use std::any::Any;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::normalize_path::NormalizePath;
 
 /// Bodies here are small forms.
-const BODY_BYTES: usize = 64 * 1024;
+pub(super) const BODY_BYTES: usize = 64 * 1024;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -35,8 +41,42 @@ const SECURITY: [(HeaderName, &str); 4] = [
     (REFERRER_POLICY, "no-referrer"),
 ];
 
+/// Who asks, as far as it is known; the request log reads it when the reply is there.
+#[derive(Clone)]
+pub struct Asker {
+    request: HeaderValue,
+    pub address: IpAddr,
+    user: Arc<OnceLock<UserId>>,
+}
+
+impl Asker {
+    /// Of the request that has these extensions.
+    #[must_use]
+    pub fn of(extensions: &Extensions) -> Self {
+        let unknown = || Self {
+            request: HeaderValue::from_static("none"),
+            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            user: Arc::default(),
+        };
+        extensions.get().cloned().unwrap_or_else(unknown)
+    }
+
+    /// Notes who it is.
+    pub fn is(&self, user: UserId) {
+        let _ = self.user.set(user);
+    }
+
+    /// The id of the request, as it is answered.
+    #[must_use]
+    pub fn request_id(&self) -> String {
+        self.request.to_str().unwrap_or_default().to_owned()
+    }
+}
+
 /// Puts the layers around `router`; the last one added sees a request first.
-pub fn surround(router: Router, cors: &Cors) -> Router {
+pub fn surround(router: Router, cors: &Cors, trusted: Arc<[IpNet]>) -> Router {
+    // Every path answers with and without a slash at its end: a redirect would lose a POST's body.
+    let router = Router::new().fallback_service(NormalizePath::trim_trailing_slash(router));
     let router = router
         .layer(from_fn(limit_body))
         .layer(CatchPanicLayer::custom(after_panic))
@@ -45,26 +85,38 @@ pub fn surround(router: Router, cors: &Cors) -> Router {
         Some(layer) => router.layer(layer),
         None => router,
     };
-    router.layer(from_fn(dress))
+    router.layer(from_fn_with_state(trusted, dress))
 }
 
-/// Gives a request its id and a reply the headers that all replies have.
-async fn dress(mut request: Request, next: Next) -> Response {
+/// Gives a request its id and a reply the headers that all replies have, and logs both.
+async fn dress(State(trusted): State<Arc<[IpNet]>>, mut request: Request, next: Next) -> Response {
     let began_at = clock::instant();
-    let id = request_id(request.headers());
+    let asker = Asker {
+        request: request_id(request.headers()),
+        address: client::address(request.extensions(), request.headers(), &trusted),
+        user: Arc::default(),
+    };
     let over_tls = request.headers().get(FORWARDED_PROTO).is_some_and(|proto| proto == "https");
-    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    request.headers_mut().insert(REQUEST_ID, asker.request.clone());
+    request.extensions_mut().insert(asker.clone());
     let mut response = next.run(request).await;
+    let took = clock::instant().saturating_duration_since(began_at);
+    let status = response.status().as_u16();
+    tracing::info!(
+        request = %asker.request_id(), %method, path, status, client = %asker.address,
+        user = asker.user.get().map(tracing::field::display),
+        total_ms = took.as_secs_f64() * 1000.0, "control request",
+    );
     let headers = response.headers_mut();
-    headers.insert(REQUEST_ID, id);
+    headers.insert(REQUEST_ID, asker.request);
     headers.extend(SECURITY.map(|(name, value)| (name, HeaderValue::from_static(value))));
     if over_tls {
         let a_year = HeaderValue::from_static("max-age=31536000");
         headers.insert(STRICT_TRANSPORT_SECURITY, a_year);
     }
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    let seconds =
-        format!("{:.6}", clock::instant().saturating_duration_since(began_at).as_secs_f64());
+    let seconds = format!("{:.6}", took.as_secs_f64());
     headers.extend(HeaderValue::try_from(seconds).ok().map(|value| (PROCESS_TIME, value)));
     response
 }

@@ -1,26 +1,125 @@
-//! API keys on the control plane: `Authorization: Bearer sk-kx-…` becomes a [`Caller`].
+//! Who asks: each extractor is a rule, and a handler's arguments say which one holds for its route.
 //!
-//! The same record as the data plane's, but asked of the store whether it is current: here a
-//! revoked key must not read for as long as a cache lives, and nothing is reserved that would tell.
+//! [`SignedIn`] and [`Admin`] want an access token, whose session has to live; [`Reader`] takes an API
+//! key as well. The store is asked each time: here nobody may read on for as long as a cache lives.
 
 use super::ControlState;
 use super::api_error::ApiError;
+use super::around::Asker;
+use super::token::{BadToken, Bearer};
+use crate::account::by::{Actor, By};
 use crate::account::caller::Caller;
+use crate::account::id::UserId;
 use crate::account::key::PlainKey;
-use crate::account::user::UserStatus;
+use crate::account::user::{Role, User, UserStatus};
 use crate::clock;
+use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
 use jiff::Timestamp;
 use std::sync::Arc;
 
-/// The holder of the presented key, active and current.
-pub async fn caller(
+/// Keys begin with it; access tokens never do.
+const KEY_PREFIX: &str = "sk-kx-";
+
+/// Somebody logged in.
+pub struct SignedIn {
+    pub user: User,
+    pub bearer: Bearer,
+    /// For the audit log.
+    pub by: By,
+}
+
+/// An admin, logged in.
+pub struct Admin {
+    pub user: User,
+    pub by: By,
+}
+
+/// Somebody who may read their own: logged in, or with an API key.
+pub enum Reader {
+    User(Box<User>),
+    Key(Arc<Caller>),
+}
+
+impl Reader {
+    /// Whose own it is.
+    #[must_use]
+    pub fn id(&self) -> UserId {
+        match self {
+            Self::User(user) => user.id,
+            Self::Key(caller) => caller.user,
+        }
+    }
+}
+
+impl FromRequestParts<ControlState> for SignedIn {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ControlState) -> Result<Self, ApiError> {
+        let now = clock::now();
+        let token = credential(&parts.headers)?.ok_or(ApiError::NoToken)?;
+        if token.starts_with(KEY_PREFIX) {
+            return Err(ApiError::KeyNotEnough);
+        }
+        let (user, bearer) = signed_in(state, token, now).await?;
+        let asker = Asker::of(&parts.extensions);
+        asker.is(user.id);
+        let by = By { actor: Actor::User(user.id), at: now, request: Some(asker.request_id()) };
+        Ok(Self { user, bearer, by })
+    }
+}
+
+impl FromRequestParts<ControlState> for Admin {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ControlState) -> Result<Self, ApiError> {
+        let SignedIn { user, by, .. } = SignedIn::from_request_parts(parts, state).await?;
+        match user.role {
+            Role::Admin => Ok(Self { user, by }),
+            Role::User => Err(ApiError::AdminsOnly),
+        }
+    }
+}
+
+impl FromRequestParts<ControlState> for Reader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &ControlState) -> Result<Self, ApiError> {
+        let now = clock::now();
+        let credential = credential(&parts.headers)?.ok_or(ApiError::NoKey)?;
+        let reader = if credential.starts_with(KEY_PREFIX) {
+            Self::Key(caller(state, credential, now).await?)
+        } else {
+            Self::User(Box::new(signed_in(state, credential, now).await?.0))
+        };
+        Asker::of(&parts.extensions).is(reader.id());
+        Ok(reader)
+    }
+}
+
+/// The user of a token's session, active.
+async fn signed_in(
     state: &ControlState,
-    headers: &HeaderMap,
+    token: &str,
     now: Timestamp,
-) -> Result<Arc<Caller>, ApiError> {
-    let key = presented(headers)?;
+) -> Result<(User, Bearer), ApiError> {
+    let bearer = state.identity.tokens.read(token, now).map_err(|bad| match bad {
+        BadToken::Invalid => ApiError::BadToken,
+        BadToken::Expired => ApiError::ExpiredToken,
+    })?;
+    let user = state.store.session_user(bearer.session, now).await?;
+    let user = user.filter(|user| user.id == bearer.user).ok_or(ApiError::BadToken)?;
+    match user.status {
+        UserStatus::Active => Ok((user, bearer)),
+        UserStatus::Suspended => Err(ApiError::Suspended),
+    }
+}
+
+/// The holder of a key, active and current.
+async fn caller(state: &ControlState, text: &str, now: Timestamp) -> Result<Arc<Caller>, ApiError> {
+    let key = PlainKey::parse(text).map_err(|_| ApiError::UnknownKey)?;
     let caller = current(state, &key).await?.ok_or(ApiError::UnknownKey)?;
     if caller.digest != key.digest(&state.pepper) {
         return Err(ApiError::UnknownKey);
@@ -37,19 +136,17 @@ pub async fn caller(
     }
 }
 
-/// The key of the one `Authorization` header: of two, somebody else may read the other.
-fn presented(headers: &HeaderMap) -> Result<PlainKey, ApiError> {
+/// What stands behind `Bearer` in the one `Authorization` header: of two, somebody else may read the
+/// other.
+fn credential(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(ApiError::NoKey)?;
+    let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(ApiError::UnknownKey);
+        return Err(ApiError::BadToken);
     }
-    let text = value.to_str().map_err(|_| ApiError::UnknownKey)?;
-    let (scheme, key) = text.split_once(' ').ok_or(ApiError::NoKey)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(ApiError::NoKey);
-    }
-    PlainKey::parse(key.trim()).map_err(|_| ApiError::UnknownKey)
+    let text = value.to_str().map_err(|_| ApiError::BadToken)?;
+    let Some((scheme, credential)) = text.split_once(' ') else { return Ok(None) };
+    Ok(scheme.eq_ignore_ascii_case("bearer").then_some(credential.trim()))
 }
 
 /// The record as it stands now: an outdated one is loaded once more.

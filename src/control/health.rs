@@ -11,6 +11,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
+use utoipa::ToSchema;
 
 /// A part that has not answered by then counts as down.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -22,7 +23,7 @@ const WAKING_PATIENCE: Duration = Duration::from_secs(20);
 pub struct Readiness(Arc<AtomicU8>);
 
 /// A phase in the life of an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     Starting,
@@ -30,8 +31,9 @@ pub enum Phase {
     Draining,
 }
 
-#[derive(Serialize)]
-struct Health {
+/// This instance and its parts.
+#[derive(Serialize, ToSchema)]
+pub struct Health {
     status: Status,
     phase: Phase,
     version: &'static str,
@@ -39,19 +41,22 @@ struct Health {
     components: Components,
 }
 
-#[derive(Serialize)]
+/// Its parts.
+#[derive(Serialize, ToSchema)]
 struct Components {
     store: Component,
     counters: Component,
 }
 
-#[derive(Serialize)]
+/// A part.
+#[derive(Serialize, ToSchema)]
 struct Component {
     status: Status,
     latency_ms: f64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+/// Whether it works.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Status {
     Ok,
@@ -79,37 +84,78 @@ impl Readiness {
     }
 }
 
-pub(super) async fn ping() -> Json<serde_json::Value> {
-    Json(serde_json::json!({ "status": "ok" }))
+/// It is alive.
+#[derive(Serialize, ToSchema)]
+pub struct Alive {
+    status: Status,
 }
 
-pub(super) async fn ready(State(readiness): State<Readiness>) -> Response {
+/// In which phase it is.
+#[derive(Serialize, ToSchema)]
+pub struct Ready {
+    status: Phase,
+}
+
+/// Alive
+#[utoipa::path(get, path = "/health/ping", tag = "Health",
+    responses((status = 200, body = Alive)))]
+pub async fn ping() -> Json<Alive> {
+    Json(Alive { status: Status::Ok })
+}
+
+/// Ready
+///
+/// 503 while starting and while ending.
+#[utoipa::path(get, path = "/health/ready", tag = "Health",
+    responses((status = 200, body = Ready), (status = 503, body = Ready)))]
+pub async fn ready(State(state): State<ControlState>) -> Response {
+    readiness(&state.instance.readiness)
+}
+
+/// Whether requests should be sent here.
+pub fn readiness(readiness: &Readiness) -> Response {
     let phase = readiness.phase();
-    let body = Json(serde_json::json!({ "status": phase }));
-    (ok_or_503(phase == Phase::Ready), body).into_response()
+    (ok_or_503(phase == Phase::Ready), Json(Ready { status: phase })).into_response()
 }
 
-pub(super) async fn full(State(state): State<ControlState>) -> Response {
-    let components = ask_all(&state, PATIENCE).await;
-    let phase = state.readiness.phase();
-    let serves = components.all_ok() && phase == Phase::Ready;
-    let uptime = clock::instant().saturating_duration_since(state.started_at);
-    let health = Health {
-        status: Status::of(serves),
+/// Health
+///
+/// 503 when calls cannot be served.
+#[utoipa::path(get, path = "/health", tag = "Health",
+    responses((status = 200, body = Health), (status = 503, body = Health)))]
+pub async fn full(State(state): State<ControlState>) -> Response {
+    let health = now(&state).await;
+    (ok_or_503(health.status == Status::Ok), Json(health)).into_response()
+}
+
+/// How everything is at this moment.
+pub async fn now(state: &ControlState) -> Health {
+    let components = ask_all(state, PATIENCE).await;
+    let phase = state.instance.readiness.phase();
+    let uptime = clock::instant().saturating_duration_since(state.instance.started_at);
+    Health {
+        status: Status::of(components.all_ok() && phase == Phase::Ready),
         phase,
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: uptime.as_secs(),
         components,
-    };
-    (ok_or_503(serves), Json(health)).into_response()
+    }
 }
 
-pub(super) async fn database(State(state): State<ControlState>) -> Response {
+/// The database
+#[utoipa::path(get, path = "/health/database", tag = "Health",
+    responses((status = 200, body = Component), (status = 503, body = Component)))]
+pub async fn database(State(state): State<ControlState>) -> Response {
     let store = ask(state.store.ping(), PATIENCE).await;
     (ok_or_503(store.status == Status::Ok), Json(store)).into_response()
 }
 
-pub(super) async fn keep_alive(State(state): State<ControlState>) -> Response {
+/// Keep alive
+///
+/// Wakes the database and the counters, and tells how long that took.
+#[utoipa::path(get, path = "/health/keep-alive", tag = "Health",
+    responses((status = 200, body = Components), (status = 503, body = Components)))]
+pub async fn keep_alive(State(state): State<ControlState>) -> Response {
     let components = ask_all(&state, WAKING_PATIENCE).await;
     (ok_or_503(components.all_ok()), Json(components)).into_response()
 }

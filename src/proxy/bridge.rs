@@ -7,11 +7,13 @@ use super::refusal::Refusal;
 use super::reply::{self, Replier};
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use http::header;
 use http_body_util::BodyExt;
 use pingora_core::Result;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_http::ResponseHeader;
 use std::time::Duration;
 use tower::ServiceExt;
@@ -49,6 +51,9 @@ fn request(session: &ServerSession, body: Bytes) -> Option<http::Request<Body>> 
         .body(Body::from(body))
         .ok()?;
     request.headers_mut().clone_from(&head.headers);
+    if let Some(peer) = session.client_addr().and_then(SocketAddr::as_inet) {
+        request.extensions_mut().insert(ConnectInfo(*peer));
+    }
     Some(request)
 }
 

@@ -176,7 +176,7 @@ impl Budget {
     /// What is left for a caller with `standing`.
     #[must_use]
     pub fn of(caller: &Caller, standing: Standing, day: Day, now: Timestamp) -> Self {
-        let left = left::left(caller, &standing);
+        let left = left::left(&caller.plan_limits, &caller.key_limits, &standing);
         let ends_at = day.ends_at(&caller.plan_limits.time_zone).as_millisecond();
         Self {
             window_limit: u64::from(caller.plan_limits.window.capacity),

@@ -136,7 +136,7 @@ async fn refuse_hopeless(
     let day = Day::at(admission.now, &caller.plan_limits.time_zone);
     let standing = counters.standing(caller.user, Some(&caller.key), day, admission.now).await;
     let standing = standing.map_err(|_| Refusal::QuotaUnavailable)?;
-    let tokens = left::left(caller, &standing).tokens;
+    let tokens = left::left(&caller.plan_limits, &caller.key_limits, &standing).tokens;
     if fewest <= tokens.left() {
         return Ok(());
     }

@@ -2,9 +2,9 @@
 //!
 //! A [`Book`] is also the model that any other back end is tested against.
 
-use super::counters::{Claim, DayTally, Extended, Grant, Refused, Standing};
+use super::counters::{Claim, DayTally, Extended, Grant, Refused, Removed, Reset, Standing};
 use super::rules::{Debit, Scope, What};
-use crate::account::charge::{Charge, Lease};
+use crate::account::charge::{Adjustment, Charge, Lease};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, RequestId, UserId};
 use crate::account::limit::LimitKind;
@@ -156,6 +156,24 @@ impl Book {
             }
         }
         Some(Settled { overshoot })
+    }
+
+    /// Takes away what a user's keys have used on a day; running calls keep what they hold, and
+    /// their request. Returns what follows into the ledger.
+    pub fn reset(&mut self, reset: &Reset) -> Vec<Adjustment> {
+        let mut adjustments = Vec::new();
+        for key in &reset.keys {
+            let account = self.accounts.get_mut(&Scope::Key(key.clone()));
+            let removed = account.map(|account| account.begin_anew(reset.day)).unwrap_or_default();
+            if removed == Removed::default() {
+                continue;
+            }
+            if let Some(user) = self.accounts.get_mut(&Scope::User(reset.user)) {
+                user.take_off(reset.day, removed);
+            }
+            adjustments.push(reset.adjustment(key, removed));
+        }
+        adjustments
     }
 
     /// A user's numbers on `day`, and those of one of its keys.
@@ -325,6 +343,22 @@ impl Account {
                 tally.tokens_used = tally.tokens_used.saturating_add(used);
             }
             What::Stream { .. } => self.streams_open = self.streams_open.saturating_sub(1),
+        }
+    }
+
+    /// Takes off all that was settled on `day`.
+    fn begin_anew(&mut self, day: Day) -> Removed {
+        let tally = self.day(day);
+        let requests = tally.requests.saturating_sub(tally.open);
+        let removed = Removed { tokens: tally.tokens_used, requests };
+        self.take_off(day, removed);
+        removed
+    }
+
+    fn take_off(&mut self, day: Day, removed: Removed) {
+        if let Some((_, tally)) = self.days.iter_mut().find(|(d, _)| *d == day) {
+            tally.tokens_used = tally.tokens_used.saturating_sub(removed.tokens);
+            tally.requests = tally.requests.saturating_sub(removed.requests);
         }
     }
 

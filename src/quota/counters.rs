@@ -1,7 +1,7 @@
 //! The seam between quota and where its numbers are kept.
 
 use super::rules::Debit;
-use crate::account::charge::{Charge, Lease};
+use crate::account::charge::{Adjustment, Charge, Lease};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, RequestId, UserId};
 use crate::account::limit::LimitKind;
@@ -31,6 +31,11 @@ pub trait Counters: Send + Sync + 'static {
     /// limit, because more was used than reserved and no room was left.
     async fn settle(&self, charge: Charge) -> u64;
 
+    /// Begins a user's day anew: nothing is used, what running calls hold stays held. One
+    /// [`Adjustment`] for each key that had used something follows into the ledger. A reset that is
+    /// repeated under its id changes nothing more. Durable on return.
+    async fn reset(&self, reset: &Reset) -> Result<Removed, CountersError>;
+
     /// What a user, and of it one key, has used and holds on `day`.
     async fn standing(
         &self,
@@ -57,6 +62,44 @@ pub struct Claim {
     pub lease: Lease,
     /// Checked in order; the first that does not fit names the refusal.
     pub debits: Vec<Debit>,
+}
+
+/// A day of a user that begins anew.
+#[derive(Debug, Clone)]
+pub struct Reset {
+    pub id: RequestId,
+    pub user: UserId,
+    /// All keys of the user, revoked ones too.
+    pub keys: Vec<KeyId>,
+    pub day: Day,
+    pub at: Timestamp,
+    /// Who does it: `user:ID`, `operator` or `gateway`.
+    pub by: String,
+}
+
+impl Reset {
+    /// What follows into the ledger when `removed` was taken from a key.
+    #[must_use]
+    pub fn adjustment(&self, key: &KeyId, removed: Removed) -> Adjustment {
+        let negative = |number: u64| i64::try_from(number).map_or(i64::MIN, |number| -number);
+        Adjustment {
+            reset: self.id,
+            user: self.user,
+            key: key.clone(),
+            day: self.day,
+            tokens: negative(removed.tokens),
+            requests: negative(removed.requests),
+            at: self.at,
+            by: self.by.clone(),
+        }
+    }
+}
+
+/// What a [`Reset`] took away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Removed {
+    pub tokens: u64,
+    pub requests: u64,
 }
 
 /// The answer to a [`Claim`].

@@ -1,7 +1,8 @@
 //! What a caller may still use today, pure: the stricter of the plan and its key's own limits.
 
 use super::counters::{DayTally, Standing};
-use crate::account::caller::Caller;
+use crate::account::key::KeyLimits;
+use crate::account::plan::PlanLimits;
 
 /// One limit of a day, and how far it is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +34,9 @@ impl Share {
     }
 }
 
-/// What `caller` may still use with `standing`, which is for its key.
+/// What may still be used under the limits of a plan and a key, with `standing`, which is for both.
 #[must_use]
-pub fn left(caller: &Caller, standing: &Standing) -> Left {
-    let (plan, key) = (&caller.plan_limits, &caller.key_limits);
+pub fn left(plan: &PlanLimits, key: &KeyLimits, standing: &Standing) -> Left {
     let capacity = u64::from(plan.window.capacity);
     let of_key = |limit: Option<u64>, share: fn(u64, &DayTally) -> Share| {
         limit.map(|limit| share(limit, &standing.key))

@@ -4,22 +4,26 @@
 //! calls go on and are settled in memory at once and in the ledger as soon as it is back.
 
 use super::book::Book;
-use super::counters::{Claim, Counters, CountersError, Extended, Grant, Standing, Taken};
+use super::counters::{Claim, Counters, CountersError, Extended, Grant};
+use super::counters::{Removed, Reset, Standing, Taken};
 use super::rules::Scope;
-use crate::account::charge::{Charge, Lease};
+use crate::account::charge::{Adjustment, Charge, Lease};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, RequestId, UserId};
 use crate::store::Used;
 use crate::usage::journal::{Journal, OpenError};
 use async_trait::async_trait;
 use jiff::Timestamp;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long a running call waits for a raised reservation to become durable. Past it the stream
 /// goes on: only a process killed before the ledger is back would then charge too little.
 const EXTEND_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Resets that are remembered, so that a repeated one changes nothing.
+const RESETS: usize = 256;
 
 /// In-process counters.
 pub struct MemoryCounters {
@@ -32,6 +36,8 @@ struct State {
     book: Book,
     /// Whose each key is, for reports by key.
     owners: HashMap<KeyId, UserId>,
+    /// The latest resets, the newest last.
+    resets: VecDeque<(RequestId, Vec<Adjustment>)>,
 }
 
 impl MemoryCounters {
@@ -39,7 +45,8 @@ impl MemoryCounters {
     #[must_use]
     pub fn rebuilt(used: &[Used], journal: Journal) -> Self {
         let owners = used.iter().filter_map(|row| Some((row.key.clone()?, row.user))).collect();
-        Self { state: Mutex::new(State { book: Book::rebuilt(used), owners }), journal }
+        let state = State { book: Book::rebuilt(used), owners, resets: VecDeque::new() };
+        Self { state: Mutex::new(state), journal }
     }
 
     /// The lock guards plain data that no panic can leave half changed on purpose; a poisoned
@@ -56,6 +63,19 @@ impl MemoryCounters {
             state.owners.insert(lease.key.clone(), lease.user);
         }
         Ok(grant)
+    }
+
+    fn reset_in_memory(&self, reset: &Reset) -> Vec<Adjustment> {
+        let mut state = self.state();
+        if let Some((_, before)) = state.resets.iter().find(|(id, _)| *id == reset.id) {
+            return before.clone();
+        }
+        let adjustments = state.book.reset(reset);
+        if state.resets.len() >= RESETS {
+            state.resets.pop_front();
+        }
+        state.resets.push_back((reset.id, adjustments.clone()));
+        adjustments
     }
 }
 
@@ -99,6 +119,17 @@ impl Counters for MemoryCounters {
         let Some(settled) = settled else { return 0 };
         self.journal.settle(charge).await;
         settled.overshoot
+    }
+
+    async fn reset(&self, reset: &Reset) -> Result<Removed, CountersError> {
+        let adjustments = self.reset_in_memory(reset);
+        let removed = Removed {
+            tokens: adjustments.iter().map(|one| one.tokens.unsigned_abs()).sum(),
+            requests: adjustments.iter().map(|one| one.requests.unsigned_abs()).sum(),
+        };
+        // A repeated reset waits for the same adjustments, which the ledger takes once.
+        let written = self.journal.adjust(adjustments).await;
+        written.then_some(removed).ok_or(CountersError)
     }
 
     async fn standing(

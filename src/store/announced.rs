@@ -1,6 +1,7 @@
 //! Any store, with every change to users, keys and plans announced to those who keep copies.
 
 use super::audit::{Audit, AuditEntry, AuditFilter, Change};
+use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::sessions::{Credentials, NewSession, Rotated, Rotation, Sessions};
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
 use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, Store, StoreError};
@@ -12,7 +13,7 @@ use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
 use crate::account::key::Key;
 use crate::account::plan::Plan;
-use crate::account::user::User;
+use crate::account::user::{User, UserStatus};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -188,5 +189,32 @@ announced! {
         audit(
             filter: &AuditFilter, before: Option<Uuid>, limit: u32
         ) -> Result<Vec<AuditEntry>, StoreError>;
+    }
+}
+
+announced! {
+    Reports {
+        usage_by_day(user: UserId, from: Day, to: Day) -> Result<Vec<(Day, Sums)>, StoreError>;
+        usage_by_model(
+            user: UserId, from: Day, to: Day
+        ) -> Result<Vec<(String, Sums)>, StoreError>;
+        usage_by_hour(
+            user: UserId, from: Timestamp, to: Timestamp
+        ) -> Result<Vec<(Timestamp, String, Sums)>, StoreError>;
+        latency(user: UserId, from: Day, to: Day) -> Result<Latency, StoreError>;
+        history(
+            user: UserId, filter: &HistoryFilter, before: Option<(Timestamp, RequestId)>, limit: u32
+        ) -> Result<Vec<Charge>, StoreError>;
+        last_used(user: UserId) -> Result<Vec<(KeyId, Timestamp)>, StoreError>;
+        user_counts() -> Result<Vec<(PlanId, UserStatus, u64)>, StoreError>;
+        totals_by_plan(from: Day, to: Day) -> Result<Vec<(PlanId, u64, Sums)>, StoreError>;
+        totals_by_model(from: Day, to: Day) -> Result<Vec<(String, Sums)>, StoreError>;
+        top_users(
+            from: Day, to: Day, by: TopBy, limit: u32
+        ) -> Result<Vec<(User, Sums)>, StoreError>;
+    }
+
+    fn connections(&self) -> Connections {
+        self.inner.connections()
     }
 }

@@ -1,6 +1,7 @@
 //! Any store, with the time of each verb recorded.
 
 use super::audit::{Audit, AuditEntry, AuditFilter, Change};
+use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::sessions::{Credentials, NewSession, Rotated, Rotation, Sessions};
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
 use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, Store, StoreError};
@@ -12,7 +13,7 @@ use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
 use crate::account::key::Key;
 use crate::account::plan::Plan;
-use crate::account::user::User;
+use crate::account::user::{User, UserStatus};
 use crate::clock;
 use crate::telemetry::labels::StoreOp;
 use crate::telemetry::metrics::Metrics;
@@ -136,5 +137,32 @@ measured! {
         Audit audit(
             filter: &AuditFilter, before: Option<Uuid>, limit: u32
         ) -> Result<Vec<AuditEntry>, StoreError>;
+    }
+}
+
+measured! {
+    Reports {
+        Reports usage_by_day(user: UserId, from: Day, to: Day) -> Result<Vec<(Day, Sums)>, StoreError>;
+        Reports usage_by_model(
+            user: UserId, from: Day, to: Day
+        ) -> Result<Vec<(String, Sums)>, StoreError>;
+        Reports usage_by_hour(
+            user: UserId, from: Timestamp, to: Timestamp
+        ) -> Result<Vec<(Timestamp, String, Sums)>, StoreError>;
+        Reports latency(user: UserId, from: Day, to: Day) -> Result<Latency, StoreError>;
+        Reports history(
+            user: UserId, filter: &HistoryFilter, before: Option<(Timestamp, RequestId)>, limit: u32
+        ) -> Result<Vec<Charge>, StoreError>;
+        Reports last_used(user: UserId) -> Result<Vec<(KeyId, Timestamp)>, StoreError>;
+        Reports user_counts() -> Result<Vec<(PlanId, UserStatus, u64)>, StoreError>;
+        Reports totals_by_plan(from: Day, to: Day) -> Result<Vec<(PlanId, u64, Sums)>, StoreError>;
+        Reports totals_by_model(from: Day, to: Day) -> Result<Vec<(String, Sums)>, StoreError>;
+        Reports top_users(
+            from: Day, to: Day, by: TopBy, limit: u32
+        ) -> Result<Vec<(User, Sums)>, StoreError>;
+    }
+
+    fn connections(&self) -> Connections {
+        self.inner.connections()
     }
 }

@@ -6,17 +6,19 @@
 pub mod sessions;
 pub mod upgrades;
 pub mod audit;
+pub mod reports;
 pub mod announced;
 pub mod measured;
 pub mod sqlite;
 pub mod postgres;
 mod columns;
+mod report_rows;
 #[cfg(test)]
 pub(crate) mod scripted;
 
 use crate::account::by::By;
 use crate::account::caller::Caller;
-use crate::account::charge::{Charge, Lease};
+use crate::account::charge::{Adjustment, Charge, Lease};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, UserId};
 use crate::account::key::{Key, KeyDigest, KeyLimits};
@@ -26,6 +28,7 @@ use crate::config::Database;
 use async_trait::async_trait;
 use audit::Audit;
 use jiff::Timestamp;
+use reports::Reports;
 use serde::{Deserialize, Serialize};
 use sessions::Sessions;
 use std::sync::Arc;
@@ -33,7 +36,7 @@ use upgrades::Upgrades;
 
 /// The verbs. Errors are [`StoreError`]; "not there" is `Ok(None)`.
 #[async_trait]
-pub trait Store: Sessions + Upgrades + Audit + Send + Sync + 'static {
+pub trait Store: Sessions + Upgrades + Audit + Reports + Send + Sync + 'static {
     // --- the journal of the data plane -----------------------------------------------------
 
     /// Becomes the one instance that writes the journal, or says that there is another. Whoever held
@@ -49,7 +52,7 @@ pub trait Store: Sessions + Upgrades + Audit + Send + Sync + 'static {
     /// Keeps what could not be read or written for good, and why, for a person to look at. Burying
     /// the same entry again changes nothing.
     async fn bury(&self, entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError>;
-    /// What users and keys have used on `from` and later, from the rollups.
+    /// What users and keys have used on `from` and later, from the rollups, with adjustments.
     async fn used_since(&self, from: Day) -> Result<Vec<Used>, StoreError>;
 
     // --- who may call -----------------------------------------------------------------------
@@ -114,7 +117,7 @@ pub trait Store: Sessions + Upgrades + Audit + Send + Sync + 'static {
 
     /// Ledger against rollups for one day, per user: only what differs.
     async fn rollup_drift(&self, day: Day) -> Result<Vec<Drift>, StoreError>;
-    /// The day's totals per user and per key, summed from the ledger itself.
+    /// The day's totals per user and per key, summed from the ledger itself, with adjustments.
     async fn ledger_totals(&self, day: Day) -> Result<Vec<Used>, StoreError>;
     /// The ledger row of a request.
     async fn charge(&self, request: RequestId) -> Result<Option<Charge>, StoreError>;
@@ -160,7 +163,8 @@ pub async fn look(database: &Database) -> Result<String, StoreError> {
 }
 
 /// One line of the journal.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Entry {
     /// A call was admitted: durable before the upstream is asked.
     Open(Lease),
@@ -169,6 +173,8 @@ pub enum Entry {
     /// A call ended: its ledger row, its rollups, and its lease gone. Repeats change nothing, but
     /// the real charge replaces one that is `abandoned`, whatever their order.
     Settle(Charge),
+    /// A correction beside the ledger. Repeats change nothing.
+    Adjust(Adjustment),
 }
 
 /// What became of an [`Entry`].

@@ -1,6 +1,7 @@
 //! A store for tests that answers what the test tells it to, when the test tells it to.
 
 use super::audit::{Audit, AuditEntry, AuditFilter, Change};
+use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::sessions::{Credentials, NewSession, Rotated, Rotation, Sessions};
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
 use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, Store, StoreError};
@@ -12,7 +13,7 @@ use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
 use crate::account::key::Key;
 use crate::account::plan::Plan;
-use crate::account::user::User;
+use crate::account::user::{User, UserStatus};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use uuid::Uuid;
 #[derive(Debug)]
 pub(crate) enum Asked {
     Journal(Vec<Entry>, oneshot::Sender<Result<Vec<Written>, StoreError>>),
+    /// The entry's text.
+    Bury(String, oneshot::Sender<Result<(), StoreError>>),
     Caller(oneshot::Sender<Result<Option<Caller>, StoreError>>),
 }
 
@@ -71,7 +74,6 @@ not_scripted! {
         claim() -> Result<(), StoreError>;
         prepare_days(Day) -> Result<(), StoreError>;
         abandon_leases(Timestamp) -> Result<Vec<Charge>, StoreError>;
-        bury(&str, &str, Timestamp) -> Result<(), StoreError>;
         used_since(Day) -> Result<Vec<Used>, StoreError>;
         user_version(UserId) -> Result<Option<u64>, StoreError>;
         changes(u64) -> Result<Changes, StoreError>;
@@ -103,6 +105,10 @@ not_scripted! {
         self.ask(|answer| Asked::Journal(batch.to_vec(), answer)).await
     }
 
+    async fn bury(&self, entry: &str, _: &str, _: Timestamp) -> Result<(), StoreError> {
+        self.ask(|answer| Asked::Bury(entry.to_owned(), answer)).await
+    }
+
     async fn caller(&self, _: &KeyId) -> Result<Option<Caller>, StoreError> {
         self.ask(Asked::Caller).await
     }
@@ -132,5 +138,32 @@ not_scripted! {
     Audit {
         note(&Change, &By) -> Result<(), StoreError>;
         audit(&AuditFilter, Option<Uuid>, u32) -> Result<Vec<AuditEntry>, StoreError>;
+    }
+}
+
+not_scripted! {
+    Reports {
+        usage_by_day(UserId, Day, Day) -> Result<Vec<(Day, Sums)>, StoreError>;
+        usage_by_model(
+            UserId, Day, Day
+        ) -> Result<Vec<(String, Sums)>, StoreError>;
+        usage_by_hour(
+            UserId, Timestamp, Timestamp
+        ) -> Result<Vec<(Timestamp, String, Sums)>, StoreError>;
+        latency(UserId, Day, Day) -> Result<Latency, StoreError>;
+        history(
+            UserId, &HistoryFilter, Option<(Timestamp, RequestId)>, u32
+        ) -> Result<Vec<Charge>, StoreError>;
+        last_used(UserId) -> Result<Vec<(KeyId, Timestamp)>, StoreError>;
+        user_counts() -> Result<Vec<(PlanId, UserStatus, u64)>, StoreError>;
+        totals_by_plan(Day, Day) -> Result<Vec<(PlanId, u64, Sums)>, StoreError>;
+        totals_by_model(Day, Day) -> Result<Vec<(String, Sums)>, StoreError>;
+        top_users(
+            Day, Day, TopBy, u32
+        ) -> Result<Vec<(User, Sums)>, StoreError>;
+    }
+
+    fn connections(&self) -> Connections {
+        Connections { in_use: 0, open: 0, max: 0 }
     }
 }

@@ -46,6 +46,7 @@ pub enum StoreOp {
     Plans,
     Audit,
     Ledger,
+    Reports,
     Ping,
 }
 
@@ -56,6 +57,7 @@ pub enum RedisOp {
     Extend,
     Settle,
     Standing,
+    Reset,
     /// Deadlines of running calls.
     Renew,
     /// Charges on their way to the ledger.
@@ -123,7 +125,7 @@ impl TokenKind {
 
 impl StoreOp {
     /// Every operation, in the order of declaration.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Journal,
         Self::Caller,
         Self::UserVersion,
@@ -133,6 +135,7 @@ impl StoreOp {
         Self::Plans,
         Self::Audit,
         Self::Ledger,
+        Self::Reports,
         Self::Ping,
     ];
 
@@ -149,6 +152,7 @@ impl StoreOp {
             Self::Plans => "plans",
             Self::Audit => "audit",
             Self::Ledger => "ledger",
+            Self::Reports => "reports",
             Self::Ping => "ping",
         }
     }
@@ -156,11 +160,12 @@ impl StoreOp {
 
 impl RedisOp {
     /// Every operation, in the order of declaration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Take,
         Self::Extend,
         Self::Settle,
         Self::Standing,
+        Self::Reset,
         Self::Renew,
         Self::Flush,
         Self::Announce,
@@ -174,6 +179,7 @@ impl RedisOp {
             Self::Extend => "extend",
             Self::Settle => "settle",
             Self::Standing => "standing",
+            Self::Reset => "reset",
             Self::Renew => "renew",
             Self::Flush => "flush",
             Self::Announce => "announce",

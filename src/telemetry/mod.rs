@@ -1,5 +1,6 @@
 //! What operators see: metrics and logs.
 
 pub mod labels;
+pub mod backlog;
 pub mod metrics;
 pub mod log;

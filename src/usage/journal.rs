@@ -1,19 +1,21 @@
-//! The journal: leases, extensions and charges, written in batches by one task.
+//! The journal: leases, extensions, charges and adjustments, written in batches by one task.
 //!
 //! Writes that arrive while a batch is being committed form the next batch, so the rate of
 //! commits follows the store's speed, not the number of calls. A lease that cannot be written is
-//! refused at once; an extension or a charge is kept and written again until it succeeds.
+//! refused at once; everything else is kept and written again until it succeeds.
 //!
-//! One queue holds all three, so entries of one request are written in the order they were given.
-//! It is bounded without ever making a charge wait for room: at most [`WAITING_OPENS`] leases, and
-//! for each open lease one charge and the extensions its call still waits for.
+//! One queue holds them all, so entries of one request are written in the order they were given.
+//! It is bounded without ever making a charge wait for room: at most [`WAITING_OPENS`] leases, for
+//! each open lease one charge and the extensions its call still waits for, and the adjustments that
+//! admins ask for by hand.
 
 use super::writer::{Gauges, Item, Waiter, Writer};
-use crate::account::charge::{Charge, Lease};
+use crate::account::charge::{Adjustment, Charge, Lease};
 use crate::account::id::RequestId;
 use crate::store::{Entry, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::workers::Workers;
+use futures_util::future::join_all;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -111,7 +113,17 @@ impl Journal {
         let _ = answer.await;
     }
 
-    /// Entries the store refused for good, each of which was logged. Anything but 0 is a defect.
+    /// Returns when the adjustments are durable. Waits for as long as the store is away; they are kept
+    /// even when the caller of this function does not wait for it, once it was polled. False when
+    /// the journal has ended, or the store refuses one of them for good.
+    pub async fn adjust(&self, adjustments: Vec<Adjustment>) -> bool {
+        let entries = adjustments.into_iter().map(Entry::Adjust);
+        let answers: Option<Vec<_>> = entries.map(|entry| self.enqueue(entry)).collect();
+        let Some(answers) = answers else { return false };
+        join_all(answers).await.iter().all(|answer| matches!(answer, Ok(Ok(()))))
+    }
+
+    /// Entries the store refused for good, each of which was buried. Anything but 0 is a defect.
     #[must_use]
     pub fn unwritable(&self) -> u64 {
         self.state.unwritable.load(Ordering::Relaxed)

@@ -2,10 +2,11 @@
 
 use super::journal::{Journal, OpenError};
 use super::writer::Gauges;
-use crate::account::charge::{Charge, Lease, Source, Status, TokenCount};
+use crate::account::charge::{Adjustment, Charge, Lease, Source, Status, TokenCount};
 use crate::account::id::{KeyId, RequestId, UserId};
 use crate::store::scripted::{Asked, ScriptedStore};
 use crate::store::{Entry, StoreError, Written};
+use crate::telemetry::backlog::Backlog;
 use crate::workers::Workers;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -36,7 +37,7 @@ impl Setup {
     async fn batch(&mut self) -> (Vec<Entry>, Answer) {
         match self.asked.recv().await.unwrap() {
             Asked::Journal(batch, answer) => (batch, answer),
-            other @ Asked::Caller(..) => panic!("{other:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -69,6 +70,17 @@ impl Setup {
         Entry::Settle(charge)
     }
 
+    /// Is asked to bury `expected`, and answers.
+    async fn bury(&mut self, expected: &Entry, answered: Result<(), StoreError>) {
+        match self.asked.recv().await.unwrap() {
+            Asked::Bury(entry, answer) => {
+                assert_eq!(entry, serde_json::to_string(expected).unwrap());
+                answer.send(answered).unwrap();
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
     async fn end(self) {
         self.stop.cancel();
         self.tasks.wait().await;
@@ -80,8 +92,9 @@ impl Gauges {
         Self {
             admitted: Counter::noop(),
             persisted: Counter::noop(),
-            depth: Gauge::noop(),
+            backlog: Backlog::new(Gauge::noop()),
             flush_seconds: Histogram::noop(),
+            dead: Counter::noop(),
         }
     }
 }
@@ -116,6 +129,20 @@ fn charge() -> Charge {
         counted: true,
         first_token_ms: None,
         total_ms: 1,
+    }
+}
+
+fn adjustment(key: &str) -> Adjustment {
+    let lease = lease();
+    Adjustment {
+        reset: lease.request,
+        user: lease.user,
+        key: KeyId::from(key),
+        day: lease.day,
+        tokens: -7,
+        requests: -1,
+        at: lease.admitted_at,
+        by: "operator".to_owned(),
     }
 }
 
@@ -213,6 +240,9 @@ async fn an_entry_the_store_refuses_does_not_hold_up_the_others() {
         let (batch, answer) = setup.batch().await;
         if batch.contains(&bad) {
             answer.send(Err(StoreError::Corrupt("overflow".into()))).unwrap();
+            if batch.len() == 1 {
+                setup.bury(&bad, Ok(())).await;
+            }
         } else {
             answer.send(Ok(vec![Written::Done; batch.len()])).unwrap();
             written.extend(batch);
@@ -222,6 +252,45 @@ async fn an_entry_the_store_refuses_does_not_hold_up_the_others() {
         std::iter::once(&first).chain(&entries).filter(|entry| **entry != bad).cloned().collect();
     assert_eq!(written, expected);
     assert_eq!(setup.journal.unwritable(), 1);
+    setup.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_cannot_be_buried_now_is_tried_again() {
+    let mut setup = Setup::new();
+    let bad = setup.settle();
+    for answered in [Err(StoreError::Unavailable("away".into())), Ok(())] {
+        let (batch, answer) = setup.batch().await;
+        assert_eq!(batch, std::slice::from_ref(&bad));
+        answer.send(Err(StoreError::Corrupt("overflow".into()))).unwrap();
+        setup.bury(&bad, answered).await;
+    }
+    let next = setup.settle();
+    setup.commit(&[next]).await;
+    assert_eq!(setup.journal.unwritable(), 1);
+    setup.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn adjustments_are_kept_while_the_store_is_away() {
+    let mut setup = Setup::new();
+    let (journal, two) = (setup.journal.clone(), vec![adjustment("a"), adjustment("b")]);
+    let entries: Vec<Entry> = two.iter().cloned().map(Entry::Adjust).collect();
+    let mut adjusted = async move { journal.adjust(two).await }.boxed();
+    assert!(adjusted.as_mut().now_or_never().is_none());
+    assert_eq!(setup.fail().await, entries);
+    setup.commit(&entries).await;
+    assert!(adjusted.await);
+    assert!(setup.journal.adjust(Vec::new()).await);
+
+    let (journal, one) = (setup.journal.clone(), adjustment("a"));
+    let bad = Entry::Adjust(one.clone());
+    let mut adjusted = async move { journal.adjust(vec![one]).await }.boxed();
+    assert!(adjusted.as_mut().now_or_never().is_none());
+    let (_, answer) = setup.batch().await;
+    answer.send(Err(StoreError::Corrupt("overflow".into()))).unwrap();
+    setup.bury(&bad, Ok(())).await;
+    assert!(!adjusted.await);
     setup.end().await;
 }
 

@@ -1,15 +1,17 @@
 //! The task behind the journal: takes what waits, commits it, answers, and tries again.
 //!
 //! It alone decides what happens when the store fails. While it does, leases are refused within
-//! [`PATIENCE`] of one try, so a call never hangs; extensions and charges are kept in order and
-//! tried for ever. An entry that is itself to blame is singled out by halving the batches, logged
-//! and counted, so that it cannot hold up the others; its lease stays and is charged at the next start.
+//! [`PATIENCE`] of one try, so a call never hangs; all else is kept in order and tried for ever. An
+//! entry that is itself to blame is singled out by halving the batches, buried, logged and counted,
+//! so that it cannot hold up the others; its lease stays and is charged at the next start.
 
 use super::journal::{OpenError, State};
 use crate::account::id::RequestId;
+use crate::clock;
 use crate::store::{Entry, Store, StoreError, Written};
+use crate::telemetry::backlog::Backlog;
 use crate::telemetry::metrics::Metrics;
-use metrics::{Counter, Gauge, Histogram};
+use metrics::{Counter, Histogram};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -36,8 +38,9 @@ pub(super) struct Waiter(pub(super) oneshot::Sender<Result<(), OpenError>>);
 pub(super) struct Gauges {
     pub(super) admitted: Counter,
     pub(super) persisted: Counter,
-    pub(super) depth: Gauge,
+    pub(super) backlog: Backlog,
     pub(super) flush_seconds: Histogram,
+    pub(super) dead: Counter,
 }
 
 pub(super) struct Writer {
@@ -80,7 +83,7 @@ impl Writer {
                 None => self.take_waiting().await,
             }
             if self.pending.is_empty() && self.queue.is_closed() && self.queue.is_empty() {
-                self.gauges.depth.set(0.0);
+                self.gauges.backlog.set(0, clock::instant());
                 return;
             }
             self.commit().await;
@@ -150,22 +153,19 @@ impl Writer {
                 self.put_back(entries, waiters);
                 self.batch = count / 2;
             }
-            Err(e) => self.give_up(&entries, waiters, &e),
+            Err(e) => self.give_up(entries, waiters, &e).await,
         }
         self.show_depth(0);
     }
 
     /// What waits, with `committing` entries that are being written.
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
     fn show_depth(&self, committing: usize) {
-        self.gauges.depth.set((committing + self.pending.len() + self.queue.len()) as f64);
+        let waiting = committing + self.pending.len() + self.queue.len();
+        self.gauges.backlog.set(waiting as u64, clock::instant());
     }
 
     fn committed(&mut self, entries: &[Entry], waiters: Vec<Waiter>, written: &[Written]) {
-        if self.outage.take().is_some() {
-            tracing::info!("ledger can be written again");
-            self.state.is_away.store(false, Ordering::Relaxed);
-        }
+        self.store_answered();
         self.batch = (self.batch * 2).min(BATCH);
         let (mut admitted, mut persisted) = (0, 0);
         for ((entry, waiter), written) in entries.iter().zip(waiters).zip(written) {
@@ -176,12 +176,19 @@ impl Writer {
                 }
                 (Entry::Open(_), Written::Done) => admitted += 1,
                 (Entry::Settle(_), Written::Done) => persisted += 1,
-                (Entry::Extend { .. }, Written::Done) => {}
+                (Entry::Extend { .. } | Entry::Adjust(_), Written::Done) => {}
             }
             waiter.answer(Ok(()));
         }
         self.gauges.admitted.increment(admitted);
         self.gauges.persisted.increment(persisted);
+    }
+
+    fn store_answered(&mut self) {
+        if self.outage.take().is_some() {
+            tracing::info!("ledger can be written again");
+            self.state.is_away.store(false, Ordering::Relaxed);
+        }
     }
 
     fn store_failed(&mut self, why: &str) {
@@ -212,16 +219,29 @@ impl Writer {
         }
     }
 
-    /// The store will never take these. The whole entry is logged: it is all that is left of it.
-    fn give_up(&mut self, entries: &[Entry], waiters: Vec<Waiter>, why: &StoreError) {
-        for entry in entries {
+    /// The store will never take these. Each is buried whole, or tried again when that cannot be
+    /// done now either.
+    async fn give_up(&mut self, entries: Vec<Entry>, waiters: Vec<Waiter>, why: &StoreError) {
+        for entry in &entries {
+            if let Err(StoreError::Unavailable(away)) = self.bury(entry, why).await {
+                self.put_back(entries, waiters);
+                self.store_failed(&away);
+                return;
+            }
             let request = request_of(entry);
             tracing::error!(%request, error = %why, ?entry, "store refused a journal entry for good");
             self.state.unwritable.fetch_add(1, Ordering::Relaxed);
+            self.gauges.dead.increment(1);
         }
+        self.store_answered();
         for waiter in waiters {
             waiter.answer(Err(OpenError::Unavailable));
         }
+    }
+
+    async fn bury(&self, entry: &Entry, why: &StoreError) -> Result<(), StoreError> {
+        let text = serde_json::to_string(entry).expect("an entry is plain data");
+        self.store.bury(&text, &why.to_string(), clock::now()).await
     }
 }
 
@@ -237,8 +257,9 @@ impl Gauges {
         Self {
             admitted: metrics.usage_admitted.clone(),
             persisted: metrics.usage_persisted.clone(),
-            depth: metrics.usage_queue_depth.clone(),
+            backlog: metrics.usage_backlog.clone(),
             flush_seconds: metrics.usage_flush_seconds.clone(),
+            dead: metrics.usage_dead.clone(),
         }
     }
 }
@@ -252,5 +273,6 @@ fn request_of(entry: &Entry) -> RequestId {
         Entry::Open(lease) => lease.request,
         Entry::Extend { request, .. } => *request,
         Entry::Settle(charge) => charge.request,
+        Entry::Adjust(adjustment) => adjustment.reset,
     }
 }

@@ -185,10 +185,9 @@ impl Keeper {
     }
 
     /// Notes how much waits for the ledger, and closes admission before memory ends.
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
     fn weigh(&self, look: &Look) {
         let backlog = look.backlog();
-        self.metrics.usage_queue_depth.set(backlog as f64);
+        self.metrics.usage_backlog.set(backlog, clock::instant());
         let is_full = backlog > self.counters.settings.max_backlog;
         if self.counters.is_full.swap(is_full, Ordering::Relaxed) != is_full {
             tracing::warn!(backlog, is_full, "charges wait for the ledger");

@@ -63,6 +63,12 @@ impl Partition {
         self.name(&format!("ended:{}", request.0.simple()))
     }
 
+    /// What a reset took away, so that a repeated one finds that it is repeated.
+    #[must_use]
+    pub fn reset(self, id: RequestId) -> String {
+        self.name(&format!("reset:{}", id.0.simple()))
+    }
+
     /// Running calls by the time at which they count as abandoned.
     #[must_use]
     pub fn deadlines(self) -> String {
@@ -75,13 +81,13 @@ impl Partition {
         self.name(&format!("accounts:{day}"))
     }
 
-    /// Charges on their way to the ledger.
+    /// Charges and adjustments on their way to the ledger.
     #[must_use]
     pub fn outbox(self) -> String {
         self.name("outbox")
     }
 
-    /// How many calls were settled: it never goes backwards unless Redis lost writes.
+    /// How many calls were settled, and adjustments made: it never goes backwards unless Redis lost writes.
     #[must_use]
     pub fn settled(self) -> String {
         self.name("settled")

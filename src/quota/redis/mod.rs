@@ -2,8 +2,8 @@
 //!
 //! Each verb is one script and one round trip, and safe to repeat: a lease, and later a tombstone,
 //! bear the request's id. A command without an answer is sent once more; then a take is refused
-//! and withdrawn as soon as Redis is back, an extension is not granted, and a settlement goes on
-//! being sent until it is answered.
+//! and withdrawn as soon as Redis is back, an extension is not granted, a reset is left to be asked
+//! for again, and a settlement goes on being sent until it is answered.
 
 mod announce;
 mod calls;
@@ -13,6 +13,7 @@ mod leases;
 mod link;
 mod outbox;
 mod rebuild;
+mod reset;
 mod scripts;
 mod spool;
 mod wire;
@@ -22,7 +23,8 @@ pub use keeper::{Keeper, Look};
 pub use outbox::Scribe;
 pub use spool::Spool;
 
-use super::counters::{Claim, Counters, CountersError, DayTally, Extended, Standing, Taken};
+use super::counters::{Claim, Counters, CountersError, DayTally, Extended};
+use super::counters::{Removed, Reset, Standing, Taken};
 use crate::account::charge::{Charge, Lease, Source, Status, TokenCount};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, RequestId, UserId};
@@ -293,6 +295,10 @@ impl Counters for RedisCounters {
 
     async fn settle(&self, charge: Charge) -> u64 {
         self.settle_remembered(charge).await.map_or(0, |reply| reply.overshoot)
+    }
+
+    async fn reset(&self, reset: &Reset) -> Result<Removed, CountersError> {
+        self.send_reset(reset).await
     }
 
     async fn standing(

@@ -1,6 +1,6 @@
-//! Charges from Redis into the ledger.
+//! Charges and adjustments from Redis into the ledger.
 //!
-//! A charge leaves Redis only when the ledger has it, and the ledger takes each once, so a batch may
+//! An entry leaves Redis only when the ledger has it, and the ledger takes each once, so a batch may
 //! be written again by whoever comes next. One gateway writes a partition at a time, which is for
 //! large batches only: two would do no harm.
 
@@ -10,7 +10,6 @@ use super::keys::Partition;
 use super::link::Unanswered;
 use super::rebuild::Rebuild;
 use super::wire;
-use crate::account::charge::Charge;
 use crate::clock;
 use crate::quota::counters::CountersError;
 use crate::store::{Entry, Store, StoreError};
@@ -23,9 +22,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Charges read from one partition at once.
+/// Entries read from one partition at once.
 const SOME: usize = 250;
-/// Charges written at once: beyond it a commit gets longer and no cheaper for each.
+/// Entries written at once: beyond it a commit gets longer and no cheaper for each.
 const BATCH: usize = 1000;
 /// A gateway that has not written for this long is followed by another.
 const OWNED: Duration = Duration::from_secs(3);
@@ -50,11 +49,12 @@ pub(super) struct Desk {
     gateway: String,
 }
 
-/// A charge in an outbox.
+/// An entry of an outbox.
 struct Waiting {
     partition: Partition,
     id: String,
     number: u64,
+    is_adjustment: bool,
     text: String,
 }
 
@@ -142,8 +142,18 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + f64::from(random) / 512.0)
 }
 
+impl Waiting {
+    fn entry(&self) -> serde_json::Result<Entry> {
+        if self.is_adjustment {
+            serde_json::from_str(&self.text).map(Entry::Adjust)
+        } else {
+            serde_json::from_str(&self.text).map(Entry::Settle)
+        }
+    }
+}
+
 impl Desk {
-    /// Writes what waits in those of `partitions` that are ours. Returns how many charges it were.
+    /// Writes what waits in those of `partitions` that are ours. Returns how many entries it were.
     pub(super) async fn write_some(&self, partitions: &[Partition]) -> Result<usize, Later> {
         let mut waiting = Vec::new();
         for partition in partitions {
@@ -155,16 +165,18 @@ impl Desk {
             return Ok(0);
         }
         let began = clock::instant();
-        let mut charges = Vec::with_capacity(waiting.len());
+        let mut entries = Vec::with_capacity(waiting.len());
         for one in &waiting {
-            match serde_json::from_str::<Charge>(&one.text) {
-                Ok(charge) => charges.push((charge, &*one.text)),
+            match one.entry() {
+                Ok(entry) => entries.push((entry, &*one.text)),
                 Err(e) => self.bury(&one.text, &e.to_string()).await?,
             }
         }
-        self.write(&charges).await?;
+        self.write(&entries).await?;
+        let is_charge = |(entry, _): &&(Entry, &str)| matches!(entry, Entry::Settle(_));
+        let charges = entries.iter().filter(is_charge).count();
         self.metrics.usage_flush_seconds.record(clock::instant().duration_since(began));
-        self.metrics.usage_persisted.increment(charges.len() as u64);
+        self.metrics.usage_persisted.increment(charges as u64);
         self.take_out(&waiting).await?;
         Ok(waiting.len())
     }
@@ -184,18 +196,19 @@ impl Desk {
         let entries: Vec<(String, HashMap<String, String>)> = self.counters.link.ask(&ask).await?;
         let waiting = |(id, mut fields): (String, HashMap<String, String>)| {
             let number = fields.get("n").and_then(|n| n.parse().ok()).unwrap_or(0);
-            let text = fields.remove("charge").unwrap_or_default();
-            Waiting { partition, id, number, text }
+            let adjustment = fields.remove("adjust");
+            let is_adjustment = adjustment.is_some();
+            let text = adjustment.or_else(|| fields.remove("charge")).unwrap_or_default();
+            Waiting { partition, id, number, is_adjustment, text }
         };
         Ok(entries.into_iter().map(waiting).collect())
     }
 
-    /// Writes charges; those that the ledger will never take are buried, so that they hold up none.
-    pub(super) async fn write(&self, charges: &[(Charge, &str)]) -> Result<(), Later> {
-        let mut heap = vec![charges];
+    /// Writes entries; those that the ledger will never take are buried, so that they hold up none.
+    pub(super) async fn write(&self, entries: &[(Entry, &str)]) -> Result<(), Later> {
+        let mut heap = vec![entries];
         while let Some(some) = heap.pop() {
-            let entries: Vec<Entry> =
-                some.iter().map(|(charge, _)| Entry::Settle(charge.clone())).collect();
+            let entries: Vec<Entry> = some.iter().map(|(entry, _)| entry.clone()).collect();
             match self.store.journal(&entries).await {
                 Ok(_) => {}
                 Err(StoreError::Corrupt(_)) if some.len() > 1 => {
@@ -214,7 +227,7 @@ impl Desk {
     }
 
     async fn bury(&self, text: &str, why: &str) -> Result<(), Later> {
-        tracing::error!(why, entry = text, "a charge can never be written; kept among the dead");
+        tracing::error!(why, entry = text, "an entry can never be written; kept among the dead");
         self.metrics.usage_dead.increment(1);
         Ok(self.store.bury(text, why, clock::now()).await?)
     }

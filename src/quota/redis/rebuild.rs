@@ -8,11 +8,10 @@ use super::keeper::Look;
 use super::keys::Partition;
 use super::outbox::{Desk, Later};
 use super::{RedisCounters, wire};
-use crate::account::charge::Charge;
 use crate::account::day::Day;
 use crate::clock;
 use crate::quota::counters::CountersError;
-use crate::store::Used;
+use crate::store::{Entry, Used};
 use crate::telemetry::labels::RedisOp;
 use jiff::ToSpan;
 use jiff::tz::TimeZone;
@@ -116,8 +115,9 @@ async fn bring_to_ledger(desk: &Desk, partition: Partition) -> Result<bool, Late
         return Ok(false);
     }
     tracing::warn!(partition = partition.0, charges = charges.len(), "writing charges again");
-    let texts: Vec<(Charge, &str)> = charges.iter().map(|charge| (charge.clone(), "")).collect();
-    let written = desk.write(&texts).await;
+    let entries: Vec<(Entry, &str)> =
+        charges.iter().map(|charge| (Entry::Settle(charge.clone()), "")).collect();
+    let written = desk.write(&entries).await;
     if written.is_err() {
         desk.counters.calls.put_back(partition, charges);
     }

@@ -1,6 +1,7 @@
 //! What scripts are told, and what their answers mean.
 
-use crate::quota::counters::{CountersError, DayTally, Extended, Grant, Refused, Standing};
+use crate::quota::counters::{CountersError, DayTally, Extended, Grant, Refused};
+use crate::quota::counters::{Removed, Standing};
 use crate::quota::rules::{Debit, Scope, What};
 use redis::Value;
 use std::fmt::Write;
@@ -114,6 +115,15 @@ pub(super) fn settle_reply(reply: &[Value]) -> Result<SettleReply, CountersError
     };
     let [so_far] = numbers else { return Err(CountersError) };
     Ok(SettleReply { end, overshoot, number: number(so_far)? })
+}
+
+pub(super) fn reset_reply(reply: &[Value]) -> Result<Removed, CountersError> {
+    match head(reply)? {
+        ("removed", [tokens, requests]) => {
+            Ok(Removed { tokens: number(tokens)?, requests: number(requests)? })
+        }
+        _ => Err(CountersError),
+    }
 }
 
 /// The word a script answers with.

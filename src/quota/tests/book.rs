@@ -35,6 +35,10 @@ enum Step {
     Undo {
         call: usize,
     },
+    /// The user's day begins anew, twice.
+    Reset {
+        user: usize,
+    },
     Wait {
         ms: i64,
     },
@@ -78,6 +82,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (call.clone(), 0..250_u64, any::<bool>())
             .prop_map(|(call, used, counted)| Step::Settle { call, used, counted }),
         1 => call.prop_map(|call| Step::Undo { call }),
+        1 => (0..USERS).prop_map(|user| Step::Reset { user }),
         6 => (0..1_500_i64).prop_map(|ms| Step::Wait { ms }),
         1 => (0..86_400_000_i64).prop_map(|ms| Step::Wait { ms }),
         1 => (0..2_000_i64).prop_map(|ms| Step::Back { ms }),
@@ -103,6 +108,7 @@ fn play(steps: Vec<Step>) {
                 settle(&mut book, &mut oracle, call, used, counted);
             }
             Step::Undo { call } => undo(&mut book, &mut oracle, call),
+            Step::Reset { user } => reset(&mut book, &mut oracle, user),
             Step::Wait { ms } => oracle.now += ms,
             Step::Back { ms } => oracle.now -= ms,
             Step::ChangePlan { user, tokens, requests, window, streams } => {
@@ -146,7 +152,8 @@ fn take(
         admitted_at: now,
     };
     let claim = Claim { lease, debits };
-    let mut call = Call { caller, claim: claim.clone(), need, held: 0, ended: None };
+    let mut call =
+        Call { caller, claim: claim.clone(), need, held: 0, ended: None, forgiven: false };
     let expected = oracle.verdict(user, &call.caller, need, day);
     let amount = oracle.amount(&call, need.prompt + need.output, need.prompt + need.least_output);
     match (book.take(&claim, now), expected) {
@@ -270,6 +277,37 @@ fn undo(book: &mut Book, oracle: &mut Oracle, number: usize) {
     oracle.admitted.remove(&user);
 }
 
+fn reset(book: &mut Book, oracle: &mut Oracle, user: usize) {
+    let callers = oracle.callers[user].clone();
+    let day = Day::at(oracle.time(), &callers[0].plan_limits.time_zone);
+    let reset = Reset {
+        id: RequestId::new(),
+        user: callers[0].user,
+        keys: callers.iter().map(|caller| caller.key.clone()).collect(),
+        day,
+        at: oracle.time(),
+        by: "operator".to_owned(),
+    };
+    let mut expected = Vec::new();
+    for key in &reset.keys {
+        let scope = Scope::Key(key.clone());
+        let ended = oracle.of(&scope, day).filter_map(Call::settled);
+        let removed = ended.fold(Removed::default(), |sum, (used, counted)| Removed {
+            tokens: sum.tokens + used,
+            requests: sum.requests + u64::from(counted),
+        });
+        if removed != Removed::default() {
+            expected.push(reset.adjustment(key, removed));
+        }
+    }
+    assert_eq!(book.reset(&reset), expected);
+    assert_eq!(book.reset(&reset), [], "nothing is left to take away");
+    let ours = |call: &&mut Call| call.caller.user == reset.user && call.claim.lease.day == day;
+    for call in oracle.calls.values_mut().filter(ours) {
+        call.forgiven = call.forgiven || call.ended.is_some();
+    }
+}
+
 /// Every number the book tells is the sum over calls.
 fn compare(book: &Book, oracle: &Oracle) {
     let open = oracle.calls.values().filter(|call| call.ended.is_none()).count() as u64;
@@ -293,7 +331,7 @@ fn compare(book: &Book, oracle: &Oracle) {
         });
         for row in reports.iter().filter(|row| row.user == caller.user) {
             let scope = row.key.clone().map_or(Scope::User(row.user), Scope::Key);
-            let ended = oracle.of(&scope, day).filter_map(|call| call.ended);
+            let ended = oracle.of(&scope, day).filter_map(Call::settled);
             let (tokens, requests) = ended.fold((0, 0), |(tokens, requests), (used, counted)| {
                 (tokens + used, requests + u64::from(counted))
             });

@@ -28,9 +28,16 @@ pub struct Call {
     pub held: u64,
     /// Tokens used and whether it counts, once it has ended.
     pub ended: Option<(u64, bool)>,
+    /// It had ended when its user's day began anew.
+    pub forgiven: bool,
 }
 
 impl Call {
+    /// Tokens used and whether it counts, once it has ended and unless it is forgiven.
+    pub fn settled(&self) -> Option<(u64, bool)> {
+        self.ended.filter(|_| !self.forgiven)
+    }
+
     /// The limits of its user's day and its key's day, as they were when it was admitted.
     pub fn limits(&self) -> [(Scope, u64); 2] {
         token_limits(&self.caller)
@@ -144,7 +151,7 @@ impl Oracle {
     }
 
     pub fn used(&self, scope: &Scope, day: Day) -> u64 {
-        self.of(scope, day).filter_map(|call| Some(call.ended?.0)).sum()
+        self.of(scope, day).filter_map(|call| Some(call.settled()?.0)).sum()
     }
 
     pub fn reserved(&self, scope: &Scope, day: Day) -> u64 {
@@ -152,8 +159,11 @@ impl Oracle {
     }
 
     pub fn requests(&self, scope: &Scope, day: Day) -> u64 {
-        self.of(scope, day).filter(|call| call.ended.is_none_or(|(_, counted)| counted)).count()
-            as u64
+        let counts = |call: &&Call| match call.ended {
+            None => true,
+            Some((_, counted)) => counted && !call.forgiven,
+        };
+        self.of(scope, day).filter(counts).count() as u64
     }
 
     pub fn streams(&self, user: UserId) -> u64 {

@@ -108,6 +108,20 @@ pub(super) async fn lock(
     row.map(Credentials::try_from).transpose()
 }
 
+/// Those of the users that there are, in no order.
+pub(super) async fn by_ids(store: &PostgresStore, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows: Vec<UserRow> = sqlx::query_as(
+        "select id, email, username, role, status, plan_id, overrides, version, created_at
+         from users
+         where id = any($1)",
+    )
+    .bind(ids)
+    .fetch_all(&store.pool)
+    .await?;
+    rows.into_iter().map(User::try_from).collect()
+}
+
 pub(super) async fn by_email(
     store: &PostgresStore,
     email: &str,

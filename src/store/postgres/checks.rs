@@ -50,12 +50,21 @@ struct DriftRow {
 
 pub(super) async fn used_since(store: &PostgresStore, from: Day) -> Result<Vec<Used>, StoreError> {
     let rows: Vec<UsedRow> = sqlx::query_as(
-        "with used as (
-             select
-                 user_id, key_id, day,
-                 sum(prompt + completion + reasoning)::bigint as tokens, sum(requests)::bigint as requests
+        "with part as (
+             select user_id, key_id, day, prompt + completion + reasoning as tokens, requests
              from usage_daily
              where day >= $1::date
+             union all
+             select user_id, key_id, day, tokens, requests
+             from usage_adjustment
+             where day >= $1::date
+         ),
+         used as (
+             select
+                 user_id, key_id, day,
+                 greatest(sum(tokens), 0)::bigint as tokens,
+                 greatest(sum(requests), 0)::bigint as requests
+             from part
              group by day, user_id, key_id
          )
          select user_id, key_id, to_char(day, 'YYYY-MM-DD') as day, tokens, requests from used
@@ -77,12 +86,23 @@ pub(super) async fn ledger_totals(
     day: Day,
 ) -> Result<Vec<Used>, StoreError> {
     let rows: Vec<UsedRow> = sqlx::query_as(
-        "with used as (
+        "with part as (
              select
                  user_id, key_id, day,
-                 sum(prompt + completion + reasoning)::bigint as tokens, count(*) filter (where counted) as requests
+                 prompt + completion + reasoning as tokens, counted::integer as requests
              from usage_event
              where day = $1::date
+             union all
+             select user_id, key_id, day, tokens, requests
+             from usage_adjustment
+             where day = $1::date
+         ),
+         used as (
+             select
+                 user_id, key_id, day,
+                 greatest(sum(tokens), 0)::bigint as tokens,
+                 greatest(sum(requests), 0)::bigint as requests
+             from part
              group by day, user_id, key_id
          )
          select user_id, key_id, to_char(day, 'YYYY-MM-DD') as day, tokens, requests from used

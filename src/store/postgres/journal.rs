@@ -1,13 +1,14 @@
-//! The journal's batches: leases, extensions and charges, in one transaction.
+//! The journal's batches: leases, extensions, charges and adjustments, in one transaction.
 //!
 //! A batch costs one round trip however long it is: its entries travel as arrays, one for each
 //! column, and the function `journal` in the migrations is the whole transaction. Kinds are written
 //! in the order open, extend, settle, which is also the order of any one request's entries; entries
-//! of different requests do not touch each other.
+//! of different requests do not touch each other. Adjustments touch none of them; they are rare, and
+//! a batch that has some is another statement, around the same function.
 
 use super::PostgresStore;
 use super::checks::ChargeRow;
-use crate::account::charge::{Charge, Lease, Source, Status};
+use crate::account::charge::{Adjustment, Charge, Lease, Source, Status};
 use crate::account::id::RequestId;
 use crate::store::columns::integer;
 use crate::store::{Entry, StoreError, Written};
@@ -16,6 +17,24 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 const JOURNAL: &str = "select * from journal(
+    $1, $2,
+    $3, $4, $5, $6, $7, $8, $9, $10,
+    $11, $12,
+    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29
+)";
+
+/// Where the function refuses the batch, nothing is written here either.
+const JOURNAL_AND_ADJUSTMENTS: &str = "with adjusted as (
+    insert into usage_adjustment (reset, user_id, key_id, day, tokens, requests, at, by)
+    select entry.reset, entry.user_id, entry.key_id, entry.day::date,
+        entry.tokens, entry.requests, entry.at, entry.by
+    from unnest(
+        $30::uuid[], $31::uuid[], $32::text[], $33::text[],
+        $34::bigint[], $35::bigint[], $36::bigint[], $37::text[]
+    ) as entry (reset, user_id, key_id, day, tokens, requests, at, by)
+    on conflict (reset, key_id) do nothing
+)
+select * from journal(
     $1, $2,
     $3, $4, $5, $6, $7, $8, $9, $10,
     $11, $12,
@@ -68,7 +87,7 @@ pub(super) async fn abandon(store: &PostgresStore) -> Result<Vec<Charge>, StoreE
 fn answer(entry: &Entry, stale: &HashSet<RequestId>) -> Written {
     match entry {
         Entry::Open(lease) if stale.contains(&lease.request) => Written::Stale,
-        Entry::Open(_) | Entry::Extend { .. } | Entry::Settle(_) => Written::Done,
+        _ => Written::Done,
     }
 }
 
@@ -78,6 +97,7 @@ pub(super) struct Arrays<'a> {
     leases: Leases<'a>,
     extensions: Extensions,
     charges: Charges<'a>,
+    adjustments: Adjustments<'a>,
 }
 
 #[derive(Default)]
@@ -119,6 +139,18 @@ struct Charges<'a> {
     total_ms: Vec<i64>,
 }
 
+#[derive(Default)]
+struct Adjustments<'a> {
+    reset: Vec<Uuid>,
+    user: Vec<Uuid>,
+    key: Vec<&'a str>,
+    day: Vec<String>,
+    tokens: Vec<i64>,
+    requests: Vec<i64>,
+    at: Vec<i64>,
+    by: Vec<&'a str>,
+}
+
 impl<'a> Arrays<'a> {
     fn of(batch: &'a [Entry]) -> Self {
         let mut arrays = Self::default();
@@ -130,6 +162,7 @@ impl<'a> Arrays<'a> {
                     arrays.extensions.reserved.push(integer(*reserved));
                 }
                 Entry::Settle(charge) => arrays.charges.push(charge),
+                Entry::Adjust(adjustment) => arrays.adjustments.push(adjustment),
             }
         }
         arrays
@@ -147,8 +180,10 @@ impl<'a> Arrays<'a> {
         doubted: &[Uuid],
         connection: &mut PgConnection,
     ) -> Result<Vec<Uuid>, sqlx::Error> {
-        let Self { leases, extensions, charges } = self;
-        sqlx::query_scalar(JOURNAL)
+        let Self { leases, extensions, charges, adjustments } = self;
+        let has_adjustments = !adjustments.reset.is_empty();
+        let text = if has_adjustments { JOURNAL_AND_ADJUSTMENTS } else { JOURNAL };
+        let batch = sqlx::query_scalar(text)
             .bind(claimed)
             .bind(doubted)
             .bind(&leases.request)
@@ -177,7 +212,19 @@ impl<'a> Arrays<'a> {
             .bind(&charges.source)
             .bind(&charges.counted)
             .bind(&charges.first_token_ms)
-            .bind(&charges.total_ms)
+            .bind(&charges.total_ms);
+        if !has_adjustments {
+            return batch.fetch_all(connection).await;
+        }
+        batch
+            .bind(&adjustments.reset)
+            .bind(&adjustments.user)
+            .bind(&adjustments.key)
+            .bind(&adjustments.day)
+            .bind(&adjustments.tokens)
+            .bind(&adjustments.requests)
+            .bind(&adjustments.at)
+            .bind(&adjustments.by)
             .fetch_all(connection)
             .await
     }
@@ -215,5 +262,18 @@ impl<'a> Charges<'a> {
         self.counted.push(charge.counted);
         self.first_token_ms.push(charge.first_token_ms.map(i64::from));
         self.total_ms.push(i64::from(charge.total_ms));
+    }
+}
+
+impl<'a> Adjustments<'a> {
+    fn push(&mut self, adjustment: &'a Adjustment) {
+        self.reset.push(adjustment.reset.0);
+        self.user.push(adjustment.user.0);
+        self.key.push(adjustment.key.as_str());
+        self.day.push(adjustment.day.to_string());
+        self.tokens.push(adjustment.tokens);
+        self.requests.push(adjustment.requests);
+        self.at.push(adjustment.at.as_millisecond());
+        self.by.push(&adjustment.by);
     }
 }

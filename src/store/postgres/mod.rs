@@ -13,8 +13,10 @@ mod callers;
 mod checks;
 mod connect;
 mod dead;
+mod history;
 mod journal;
 mod plans;
+mod reports;
 mod writer;
 
 use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, Store, StoreError};

@@ -154,6 +154,11 @@ impl Writer {
         }
     }
 
+    /// How many connections are in use, and how many there are.
+    pub(super) fn connections(&self) -> (u32, u32) {
+        self.state.try_lock().map_or((1, 1), |idle| (0, u32::from(idle.connection.is_some())))
+    }
+
     pub(super) async fn close(&self) {
         if let Some(connection) = self.state.lock().await.connection.take() {
             // What was committed is safe either way.

@@ -91,6 +91,20 @@ pub(super) async fn find(
     row.map(Credentials::try_from).transpose()
 }
 
+/// Those of the users that there are, in no order.
+pub(super) async fn by_ids(store: &SqliteStore, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
+    let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
+    let rows: Vec<UserRow> = sqlx::query_as(
+        "select id, email, username, role, status, plan_id, overrides, version, created_at
+         from users
+         where id in (select unhex(value) from json_each(?1))",
+    )
+    .bind(serde_json::json!(ids).to_string())
+    .fetch_all(&store.readers)
+    .await?;
+    rows.into_iter().map(User::try_from).collect()
+}
+
 pub(super) async fn by_email(store: &SqliteStore, email: &str) -> Result<Option<User>, StoreError> {
     let row: Option<UserRow> = sqlx::query_as(
         "select id, email, username, role, status, plan_id, overrides, version, created_at

@@ -49,12 +49,20 @@ struct DriftRow {
 
 pub(super) async fn used_since(store: &SqliteStore, from: Day) -> Result<Vec<Used>, StoreError> {
     let rows: Vec<UsedRow> = sqlx::query_as(
-        "with used as (
-             select
-                 user_id, key_id, day,
-                 sum(prompt + completion + reasoning) as tokens, sum(requests) as requests
+        "with part as (
+             select user_id, key_id, day, prompt + completion + reasoning as tokens, requests
              from usage_daily
              where day >= ?1
+             union all
+             select user_id, key_id, day, tokens, requests
+             from usage_adjustment
+             where day >= ?1
+         ),
+         used as (
+             select
+                 user_id, key_id, day,
+                 max(sum(tokens), 0) as tokens, max(sum(requests), 0) as requests
+             from part
              group by day, user_id, key_id
          )
          select user_id, key_id, day, tokens, requests from used
@@ -69,12 +77,22 @@ pub(super) async fn used_since(store: &SqliteStore, from: Day) -> Result<Vec<Use
 
 pub(super) async fn ledger_totals(store: &SqliteStore, day: Day) -> Result<Vec<Used>, StoreError> {
     let rows: Vec<UsedRow> = sqlx::query_as(
-        "with used as (
+        "with part as (
              select
                  user_id, key_id, day,
-                 sum(prompt + completion + reasoning) as tokens, sum(counted) as requests
+                 prompt + completion + reasoning as tokens, counted as requests
              from usage_event
              where day = ?1
+             union all
+             select user_id, key_id, day, tokens, requests
+             from usage_adjustment
+             where day = ?1
+         ),
+         used as (
+             select
+                 user_id, key_id, day,
+                 max(sum(tokens), 0) as tokens, max(sum(requests), 0) as requests
+             from part
              group by user_id, key_id
          )
          select user_id, key_id, day, tokens, requests from used

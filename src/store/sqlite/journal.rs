@@ -1,20 +1,20 @@
-//! The journal's batches: leases, extensions and charges, in one transaction.
+//! The journal's batches: leases, extensions, charges and adjustments, in one transaction.
 //!
 //! A batch costs the same one round trip to SQLite's thread however long it is: its entries travel
 //! as one JSON array each kind, and `journal.sql` is the whole transaction. Kinds are written in the
 //! order open, extend, settle, which is also the order of any one request's entries; entries of
-//! different requests do not touch each other.
+//! different requests do not touch each other, and adjustments touch none of them.
 
 use super::SqliteStore;
 use super::checks::ChargeRow;
-use crate::account::charge::{Charge, Lease, Source, Status};
+use crate::account::charge::{Adjustment, Charge, Lease, Source, Status};
 use crate::account::id::RequestId;
 use crate::store::columns::{integer, request_id};
 use crate::store::{Entry, StoreError, Written};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
-/// `$1` leases, `$2` extensions, `$3` charges; answers with the requests not admitted.
+/// `$1` leases, `$2` extensions, `$3` charges, `$4` adjustments; answers with the requests not admitted.
 const JOURNAL: &str = include_str!("journal.sql");
 
 pub(super) async fn write(
@@ -29,6 +29,7 @@ pub(super) async fn write(
                 .bind(arrays.leases)
                 .bind(arrays.extensions)
                 .bind(arrays.charges)
+                .bind(arrays.adjustments)
                 .fetch_all(connection)
                 .await
         })
@@ -73,7 +74,7 @@ pub(super) async fn abandon(store: &SqliteStore) -> Result<Vec<Charge>, StoreErr
 fn answer(entry: &Entry, stale: &HashSet<RequestId>) -> Written {
     match entry {
         Entry::Open(lease) if stale.contains(&lease.request) => Written::Stale,
-        Entry::Open(_) | Entry::Extend { .. } | Entry::Settle(_) => Written::Done,
+        _ => Written::Done,
     }
 }
 
@@ -82,11 +83,13 @@ struct Arrays {
     leases: String,
     extensions: String,
     charges: String,
+    adjustments: String,
 }
 
 impl Arrays {
     fn of(batch: &[Entry]) -> Self {
-        let (mut leases, mut extensions, mut charges) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut leases, mut extensions) = (Vec::new(), Vec::new());
+        let (mut charges, mut adjustments) = (Vec::new(), Vec::new());
         for entry in batch {
             match entry {
                 Entry::Open(lease) => leases.push(lease_row(lease)),
@@ -94,10 +97,16 @@ impl Arrays {
                     extensions.push(extension_row(*request, *reserved));
                 }
                 Entry::Settle(charge) => charges.push(charge_row(charge)),
+                Entry::Adjust(adjustment) => adjustments.push(adjustment_row(adjustment)),
             }
         }
         let text = |entries| Value::Array(entries).to_string();
-        Self { leases: text(leases), extensions: text(extensions), charges: text(charges) }
+        Self {
+            leases: text(leases),
+            extensions: text(extensions),
+            charges: text(charges),
+            adjustments: text(adjustments),
+        }
     }
 }
 
@@ -137,6 +146,19 @@ fn charge_row(charge: &Charge) -> Value {
         i32::from(charge.counted),
         charge.first_token_ms,
         charge.total_ms,
+    ])
+}
+
+fn adjustment_row(adjustment: &Adjustment) -> Value {
+    json!([
+        hex(adjustment.reset),
+        adjustment.user.0.simple().to_string(),
+        adjustment.key.as_str(),
+        adjustment.day.to_string(),
+        adjustment.tokens,
+        adjustment.requests,
+        adjustment.at.as_millisecond(),
+        adjustment.by,
     ])
 }
 

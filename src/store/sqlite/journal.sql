@@ -1,5 +1,6 @@
--- One batch of the journal. $1 leases, $2 extensions, $3 charges: JSON arrays (empty ones too) of
--- one array an entry, in the order that `lease_row`, `extension_row` and `charge_row` give them.
+-- One batch of the journal. $1 leases, $2 extensions, $3 charges, $4 adjustments: JSON arrays (empty
+-- ones too) of one array an entry, in the order that `lease_row`, `extension_row`, `charge_row` and
+-- `adjustment_row` give them.
 -- Answers with the requests in $1 that are not admitted.
 -- Named parameters: sqlx counts numbered ones through all statements of a text, and loses gaps.
 begin immediate;
@@ -67,6 +68,14 @@ where status = 'abandoned' and excluded.status <> 'abandoned';
 
 delete from lease
 where request in (select unhex(value ->> 0) from json_each($3));
+
+insert into usage_adjustment (reset, user_id, key_id, day, tokens, requests, at, by)
+select
+    unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3,
+    value ->> 4, value ->> 5, value ->> 6, value ->> 7
+from json_each($4)
+where true
+on conflict (reset, key_id) do nothing;
 
 -- Those that an earlier try had written are admitted, whether they still run or not.
 with asked as (select unhex(value ->> 0) as request from json_each($1))

@@ -15,6 +15,7 @@ mod checks;
 mod dead;
 mod journal;
 mod plans;
+mod reports;
 mod writer;
 
 use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, Store, StoreError};

@@ -40,6 +40,11 @@ impl Writer {
         Ok(WriteTurn(turn))
     }
 
+    /// How many connections are in use, and how many there are.
+    pub(super) fn connections(&self) -> (u32, u32) {
+        self.connection.try_lock().map_or((1, 1), |idle| (0, u32::from(idle.is_some())))
+    }
+
     pub(super) async fn close(&self) {
         if let Some(connection) = self.connection.lock().await.take() {
             // The file is whole either way.

@@ -3,6 +3,7 @@
 //! [`Metrics::new`] resolves every handle, so counting is an atomic addition, and so every series
 //! exists from the start with 0. Nothing here is process-wide: whoever counts is given a `Metrics`.
 
+use super::backlog::Backlog;
 use super::labels::{Outcome, RedisOp, Route, StoreOp, TokenKind};
 use crate::account::limit::LimitKind;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
@@ -22,7 +23,7 @@ const COUNTERS: [(&str, &str); 11] = [
     ),
     ("knockx_usage_admitted_total", "Calls admitted; each becomes one ledger row."),
     ("knockx_usage_persisted_total", "Ledger rows written."),
-    ("knockx_usage_dead_total", "Charges that the ledger will never take, kept among the dead."),
+    ("knockx_usage_dead_total", "Entries that the ledger will never take, kept among the dead."),
     (
         "knockx_quota_drift_total",
         "Accounts whose counters differed from the ledger and were set to it.",
@@ -88,7 +89,7 @@ pub struct Metrics {
     pub retries: Counter,
     pub usage_admitted: Counter,
     pub usage_persisted: Counter,
-    pub usage_queue_depth: Gauge,
+    pub usage_backlog: Backlog,
     pub usage_dead: Counter,
     pub quota_drift: Counter,
     pub redis_lost_writes: Counter,
@@ -130,7 +131,7 @@ impl Metrics {
             retries: table.counter("knockx_retries_total", &[]),
             usage_admitted: table.counter("knockx_usage_admitted_total", &[]),
             usage_persisted: table.counter("knockx_usage_persisted_total", &[]),
-            usage_queue_depth: table.gauge("knockx_usage_queue_depth", &[]),
+            usage_backlog: Backlog::new(table.gauge("knockx_usage_queue_depth", &[])),
             usage_dead: table.counter("knockx_usage_dead_total", &[]),
             quota_drift: table.counter("knockx_quota_drift_total", &[]),
             redis_lost_writes: table.counter("knockx_redis_lost_writes_total", &[]),

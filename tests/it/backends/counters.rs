@@ -13,11 +13,10 @@ use knockx::account::key::{KeyDigest, KeyLimits};
 use knockx::account::plan::{PlanLimits, Window};
 use knockx::account::user::UserStatus;
 use knockx::quota::book::Book;
-use knockx::quota::counters::{Claim, Counters, Extended, Taken};
+use knockx::quota::counters::{Claim, Counters, Extended, Removed, Reset, Taken};
 use knockx::quota::redis::{Clock, RedisCounters, Settings};
 use knockx::quota::rules::{self, Need, Scope};
 use knockx::redis_conn::{RedisConn, RedisUrls};
-use knockx::store::Used;
 use knockx::telemetry::metrics::Metrics;
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -63,6 +62,10 @@ enum Step {
     },
     Withdraw {
         call: usize,
+    },
+    /// The user's day begins anew; the command is sent twice.
+    Reset {
+        user: usize,
     },
     /// Deadlines are put off: no number changes.
     Renew,
@@ -113,6 +116,7 @@ fn step() -> impl Strategy<Value = Step> {
         24 => (call.clone(), 0..250_u64, any::<bool>())
             .prop_map(|(call, used, counted)| Step::Settle { call, used, counted }),
         4 => call.prop_map(|call| Step::Withdraw { call }),
+        2 => (0..USERS).prop_map(|user| Step::Reset { user }),
         4 => Just(Step::Renew),
         // Looks at all partitions.
         1 => Just(Step::Reap),
@@ -185,6 +189,7 @@ impl<'a> Pair<'a> {
                 self.counters.withdraw(&claim.lease).await.unwrap();
                 self.counters.withdraw(&claim.lease).await.unwrap();
             }
+            Step::Reset { user } => self.reset(user).await,
             Step::Renew => self.counters.renew().await.unwrap(),
             Step::Reap => self.reap().await,
             Step::Wait { ms } => self.now += ms,
@@ -235,6 +240,18 @@ impl<'a> Pair<'a> {
     fn raise(&mut self, request: RequestId, extended: Extended) {
         if let Extended::Added(tokens) = extended {
             *self.held.get_mut(&request).unwrap() += tokens;
+        }
+    }
+
+    async fn reset(&mut self, user: usize) {
+        let reset = reset(&self.callers[user], self.time());
+        let adjustments = self.book.reset(&reset);
+        let expected = Removed {
+            tokens: adjustments.iter().map(|one| one.tokens.unsigned_abs()).sum(),
+            requests: adjustments.iter().map(|one| one.requests.unsigned_abs()).sum(),
+        };
+        for _ in 0..2 {
+            assert_eq!(self.counters.reset(&reset).await.unwrap(), expected);
         }
     }
 
@@ -326,6 +343,18 @@ pub(super) fn claim(caller: &Caller, need: Need, now: Timestamp) -> Claim {
     Claim { lease, debits }
 }
 
+/// Today of a user with these callers, begun anew.
+pub(super) fn reset(callers: &[Caller], now: Timestamp) -> Reset {
+    Reset {
+        id: RequestId::new(),
+        user: callers[0].user,
+        keys: callers.iter().map(|caller| caller.key.clone()).collect(),
+        day: Day::at(now, &callers[0].plan_limits.time_zone),
+        at: now,
+        by: "operator".to_owned(),
+    }
+}
+
 pub(super) fn charge(lease: &Lease, used: u64, counted: bool) -> Charge {
     Charge {
         request: lease.request,
@@ -346,9 +375,9 @@ pub(super) fn charge(lease: &Lease, used: u64, counted: bool) -> Charge {
 }
 
 /// Milliseconds since 1970, after every deadline.
-const FAR: i64 = 4_000_000_000_000;
+pub(super) const FAR: i64 = 4_000_000_000_000;
 
-const SETTINGS: Settings = Settings {
+pub(super) const SETTINGS: Settings = Settings {
     clock: Clock::Given,
     lease: Duration::from_secs(60),
     max_backlog: u64::MAX,
@@ -408,84 +437,4 @@ fn a_cluster_answers_as_the_model_does() {
     let urls = RedisUrls::new(vec![redis.url()]);
     let connection = runtime.block_on(RedisConn::open_cluster(&urls)).unwrap();
     play(&runtime, &connection, CASES);
-}
-
-/// Counters of an empty Redis, and a call that one user has open.
-struct One {
-    redis: Redis,
-    counters: RedisCounters,
-    caller: Caller,
-    claim: Claim,
-}
-
-impl One {
-    async fn new() -> Self {
-        let redis = Redis::start();
-        let connection = RedisConn::open(&RedisUrls::new(vec![redis.url()])).await.unwrap();
-        let counters = RedisCounters::new(connection, SETTINGS, metrics());
-        counters.begin(&[]).await.unwrap();
-        let caller = caller(UserId::new(), 0, 1);
-        let need = Need { prompt: 10, output: 90, least_output: 1, stream: false, sliced: false };
-        let claim = claim(&caller, need, Timestamp::now());
-        let taken = counters.take(claim.clone(), Timestamp::now()).await.unwrap();
-        assert!(matches!(taken, Taken::Granted(_)));
-        Self { redis, counters, caller, claim }
-    }
-
-    /// Tokens used and reserved, and requests.
-    async fn standing(&self) -> (u64, u64, u64) {
-        let (now, key) = (Timestamp::now(), Some(&self.caller.key));
-        let day = self.claim.lease.day;
-        let standing = self.counters.standing(self.caller.user, key, day, now).await.unwrap();
-        assert_eq!(standing.user, standing.key);
-        let tally = standing.user;
-        (tally.tokens_used, tally.tokens_reserved, tally.requests_used)
-    }
-
-    async fn settle(&self, used: u64, counted: bool) {
-        self.counters.settle(charge(&self.claim.lease, used, counted)).await;
-    }
-}
-
-#[tokio::test]
-async fn a_charge_that_comes_late_takes_the_place_of_the_estimate() {
-    for (counted, requests) in [(true, 1), (false, 0)] {
-        let one = One::new().await;
-        assert_eq!(one.standing().await, (0, 100, 1));
-        one.counters.reap(Some(0)).await.unwrap();
-        assert_eq!(one.standing().await, (0, 100, 1), "its time has not come");
-        one.counters.reap(Some(FAR)).await.unwrap();
-        assert_eq!(one.standing().await, (100, 0, 1));
-        one.settle(30, counted).await;
-        assert_eq!(one.standing().await, (30, 0, requests));
-        one.settle(30, counted).await;
-        assert_eq!(one.standing().await, (30, 0, requests), "once");
-    }
-}
-
-#[tokio::test]
-async fn what_an_emptied_redis_has_forgotten_comes_back() {
-    let one = One::new().await;
-    one.redis.command(&["flushall"]);
-    let again = one.counters.take(one.claim.clone(), Timestamp::now()).await;
-    assert!(again.is_err(), "nobody is admitted to counters that are not whole");
-    let day = one.claim.lease.day;
-    let of = |key| Used { user: one.caller.user, key, day, tokens: 250, requests: 3 };
-    one.counters.begin(&[of(None), of(Some(one.caller.key.clone()))]).await.unwrap();
-    one.counters.renew().await.unwrap();
-    assert_eq!(one.standing().await, (250, 100, 4));
-    one.counters.renew().await.unwrap();
-    one.settle(30, true).await;
-    assert_eq!(one.standing().await, (280, 0, 4));
-}
-
-#[tokio::test]
-async fn a_call_whose_lease_is_lost_is_charged_all_the_same() {
-    let one = One::new().await;
-    one.redis.command(&["flushall"]);
-    one.counters.begin(&[]).await.unwrap();
-    one.settle(30, true).await;
-    assert_eq!(one.standing().await, (30, 0, 1));
-    one.settle(30, true).await;
-    assert_eq!(one.standing().await, (30, 0, 1), "once");
 }

@@ -1,11 +1,13 @@
-//! Random histories of calls, cut into random batches, with repeats and dead processes: every
-//! call that was opened is charged exactly once, whatever happened.
+//! Random histories of calls and adjustments, cut into random batches, with repeats and dead
+//! processes: every call that was opened is charged exactly once, whatever happened.
 
 use super::sqlite;
+use super::store::adjustments::adjustment;
 use super::store::{Any, add_user, charge, day, lease};
 use knockx::account::charge::{Charge, Lease, Status};
+use knockx::account::id::{KeyId, RequestId};
 use knockx::account::user::User;
-use knockx::store::Entry;
+use knockx::store::{Entry, Used};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -15,6 +17,13 @@ enum Step {
     Open(usize, u64),
     Extend(usize, u64),
     Settle(usize, u64),
+    /// A correction of a key under a reset, each by its number.
+    Adjust {
+        reset: usize,
+        key: usize,
+        tokens: i64,
+        requests: i64,
+    },
     /// What was given so far is written, and may be written again.
     Commit {
         again: bool,
@@ -24,12 +33,17 @@ enum Step {
 }
 
 const CALLS: usize = 12;
+const KEYS: [&str; 3] = ["a", "b", "c"];
+const RESETS: usize = 4;
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         5 => (0..CALLS, 0..1_000_u64).prop_map(|(call, held)| Step::Open(call, held)),
         2 => (0..CALLS, 0..1_000_u64).prop_map(|(call, held)| Step::Extend(call, held)),
         4 => (0..CALLS, 0..1_000_u64).prop_map(|(call, used)| Step::Settle(call, used)),
+        1 => (0..RESETS, 0..KEYS.len(), -1_500..100_i64, -3..1_i64).prop_map(
+            |(reset, key, tokens, requests)| Step::Adjust { reset, key, tokens, requests }
+        ),
         3 => any::<bool>().prop_map(|again| Step::Commit { again }),
         1 => Just(Step::Die),
     ]
@@ -41,14 +55,22 @@ struct Model {
     /// Held by calls whose opening is committed.
     open: BTreeMap<usize, u64>,
     charged: BTreeMap<usize, Charge>,
+    resets: Vec<RequestId>,
+    /// Tokens and requests, by reset and key.
+    adjusted: BTreeMap<(RequestId, KeyId), (i64, i64)>,
     batch: Vec<(usize, Entry)>,
 }
 
 impl Model {
     fn new(user: &User) -> Self {
-        let keys = ["a", "b", "c"];
-        let calls = (0..CALLS).map(|n| lease(user, keys[n % keys.len()], 0)).collect();
-        Self { calls, open: BTreeMap::new(), charged: BTreeMap::new(), batch: Vec::new() }
+        Self {
+            calls: (0..CALLS).map(|n| lease(user, KEYS[n % KEYS.len()], 0)).collect(),
+            open: BTreeMap::new(),
+            charged: BTreeMap::new(),
+            resets: (0..RESETS).map(|_| RequestId::new()).collect(),
+            adjusted: BTreeMap::new(),
+            batch: Vec::new(),
+        }
     }
 
     fn give(&mut self, call: usize, entry: Entry) {
@@ -83,10 +105,25 @@ impl Model {
                         self.charged.insert(call, charge.clone());
                     }
                 }
+                Entry::Adjust(adjustment) => {
+                    let name = (adjustment.reset, adjustment.key.clone());
+                    let numbers = (adjustment.tokens, adjustment.requests);
+                    self.adjusted.entry(name).or_insert(numbers);
+                }
             }
             entries.push(entry);
         }
         entries
+    }
+
+    /// What a key, or all keys, have used: charges and adjustments, but never less than nothing.
+    fn used(&self, key: &str) -> (u64, u64) {
+        let charges = self.charged.values().filter(|charge| charge.key.as_str() == key);
+        let charges = charges.map(|charge| (i64::try_from(charge.tokens.total()).unwrap(), 1));
+        let adjusted = self.adjusted.iter().filter(|((_, k), _)| k.as_str() == key);
+        let parts = charges.chain(adjusted.map(|(_, numbers)| *numbers));
+        let (tokens, requests) = parts.fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+        (tokens.max(0).unsigned_abs(), requests.max(0).unsigned_abs())
     }
 
     fn die(&mut self) {
@@ -94,6 +131,7 @@ impl Model {
         for (call, held) in std::mem::take(&mut self.open) {
             let mut abandoned = charge(&self.calls[call], 0, held);
             abandoned.status = Status::Abandoned;
+            abandoned.tokens.reasoning = 0;
             self.charged.insert(call, abandoned);
         }
     }
@@ -120,6 +158,11 @@ async fn play(steps: Vec<Step>) {
             Step::Settle(call, used) => {
                 let charge = charge(&model.calls[call], used, used / 2);
                 model.give(call, Entry::Settle(charge));
+            }
+            Step::Adjust { reset, key, tokens, requests } => {
+                let reset = model.resets[reset];
+                let adjusted = adjustment(&user, reset, KEYS[key], tokens, requests);
+                model.give(0, Entry::Adjust(adjusted));
             }
             Step::Commit { again } => {
                 let entries = model.commit();
@@ -148,18 +191,24 @@ async fn check(store: &Any, model: &Model) {
         let at = left.iter().position(|charge| charge.request == request);
         let charged = left.swap_remove(at.expect("each call is charged"));
         assert_eq!(charged.status, expected.status);
-        if expected.status == Status::Abandoned {
-            assert_eq!(charged.tokens.total(), expected.tokens.completion);
-        } else {
-            assert_eq!(charged.tokens, expected.tokens);
-        }
+        assert_eq!(charged.tokens, expected.tokens);
     }
     assert_eq!(left, [], "and none twice");
-    let mut used = store.used_since(on).await.unwrap();
-    let mut summed = store.ledger_totals(on).await.unwrap();
-    used.sort_by(|a, b| (a.user, &a.key).cmp(&(b.user, &b.key)));
-    summed.sort_by(|a, b| (a.user, &a.key).cmp(&(b.user, &b.key)));
-    assert_eq!(used, summed);
+    let expected = KEYS.map(|key| (key, model.used(key)));
+    let all = expected.iter().fold((0, 0), |sum, (_, it)| (sum.0 + it.0, sum.1 + it.1));
+    for used in [store.used_since(on).await.unwrap(), store.ledger_totals(on).await.unwrap()] {
+        let of = |key: Option<&str>| {
+            let mut mine = used.iter().filter(|row| row.key.as_ref().map(KeyId::as_str) == key);
+            let told =
+                mine.next().map_or((0, 0), |Used { tokens, requests, .. }| (*tokens, *requests));
+            assert_eq!(mine.next(), None);
+            told
+        };
+        assert_eq!(of(None), all);
+        for (key, numbers) in expected {
+            assert_eq!(of(Some(key)), numbers, "{key}");
+        }
+    }
 }
 
 proptest! {

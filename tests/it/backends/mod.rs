@@ -1,8 +1,10 @@
 //! One suite for every back end.
 
 mod counters;
+mod losses;
 mod silence;
 mod history;
+mod resets;
 mod redis_look;
 mod sentinel;
 mod sqlite;

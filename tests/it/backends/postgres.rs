@@ -1,6 +1,10 @@
 //! The suite over Postgres, and what only a server can do.
 
+use super::store::adjustments::adjustment;
+use super::store::journal::used;
 use super::store::past::{KEPT_USERNAMES, migrations_before, shared_usernames, usernames};
+use super::store::reports::sums_agree_with_the_older_ledger;
+use super::store::rows::{migrations_until, older_ledger};
 use super::store::{Any, add_user, by, charge, day, lease, suite};
 use crate::support::SOON;
 use crate::support::pgbouncer::PgBouncer;
@@ -12,6 +16,7 @@ use knockx::store::{self, Entry, StoreError, Written};
 use knockx::telemetry::metrics::Metrics;
 use knockx::usage::journal::Journal;
 use knockx::workers::Workers;
+use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -96,6 +101,20 @@ async fn cut_writers(connection: &mut PgConnection) {
     .await
     .unwrap();
     assert!(!cut.is_empty() && cut.iter().all(|cut| *cut), "{cut:?}");
+}
+
+#[tokio::test]
+async fn the_rollups_of_an_older_database_are_filled_from_its_ledger() {
+    let fresh = fresh_database().await;
+    let mut past = fresh.connection().await;
+    let older = migrations_until("postgres", "20261122180800_usage_dead.sql");
+    Migrator::new(older.path()).await.unwrap().run(&mut past).await.unwrap();
+    sqlx::query("select prepare_usage_event('2026-01-01', 3)").execute(&mut past).await.unwrap();
+    let (users, rows) = older_ledger(|id| format!("'{id}'"), |flag| flag.to_string());
+    sqlx::query(AssertSqlSafe(rows)).execute(&mut past).await.unwrap();
+    let store = open(&fresh).await;
+    store.prepare_days(day("2026-01-04")).await.unwrap();
+    sums_agree_with_the_older_ledger(&store, users).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -268,11 +287,13 @@ async fn one_instance_at_a_time_and_a_superseded_one_writes_no_more() {
     second.claim().await.unwrap();
     assert_eq!(second.abandon_leases(super::store::at(9)).await.unwrap().len(), 1);
     let settle = Entry::Settle(charge(&opened, 3, 4));
-    for entry in [settle, Entry::Open(lease(&user, "key", 10))] {
+    let adjust = Entry::Adjust(adjustment(&user, opened.request, "key", -5, -1));
+    for entry in [settle, adjust, Entry::Open(lease(&user, "key", 10))] {
         let why = said(first.journal(&[entry]).await);
         assert!(why.contains("another knockx has taken over"), "{why}");
     }
     assert!(said(first.abandon_leases(super::store::at(9)).await).contains("taken over"));
+    assert_eq!(used(&second, user.id).await, (10, 1), "it did not adjust either");
     let entry = Entry::Open(lease(&user, "key", 10));
     assert_eq!(second.journal(&[entry]).await.unwrap(), [Written::Done]);
 }

@@ -1,11 +1,14 @@
 //! The suite over `SQLite`, and what only a file can do.
 
 use super::store::past::{KEPT_USERNAMES, migrations_before, shared_usernames, usernames};
+use super::store::reports::sums_agree_with_the_older_ledger;
+use super::store::rows::{migrations_until, older_ledger};
 use super::store::{Any, add_user, by, charge, day, lease, suite};
 use knockx::config::{Database, Durability};
 use knockx::store::{self, Entry, UserChange, Written};
+use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::TempDir;
@@ -92,4 +95,19 @@ async fn of_those_who_share_a_username_the_oldest_keeps_it() {
         usernames(&open(&path).await).await,
         KEPT_USERNAMES.map(|name| name.map(str::to_owned))
     );
+}
+
+#[tokio::test]
+async fn the_rollups_of_an_older_file_are_filled_from_its_ledger() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("knockx.db");
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let mut past = options.connect().await.unwrap();
+    let older = migrations_until("sqlite", "20261122180800_usage_dead.sql");
+    Migrator::new(older.path()).await.unwrap().run(&mut past).await.unwrap();
+    let id = |id: uuid::Uuid| format!("x'{}'", id.simple());
+    let (users, rows) = older_ledger(id, |flag| u8::from(flag).to_string());
+    sqlx::query(AssertSqlSafe(rows)).execute(&mut past).await.unwrap();
+    past.close().await.unwrap();
+    sums_agree_with_the_older_ledger(&open(&path).await, users).await;
 }

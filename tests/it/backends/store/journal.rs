@@ -7,7 +7,7 @@ use knockx::account::id::{KeyId, RequestId, UserId};
 use knockx::account::user::{User, UserStatus};
 use knockx::store::{Entry, StoreError, Used, UserChange, Written};
 
-async fn write(store: &Any, batch: &[Entry]) -> Vec<Written> {
+pub async fn write(store: &Any, batch: &[Entry]) -> Vec<Written> {
     store.journal(batch).await.unwrap()
 }
 
@@ -15,12 +15,12 @@ async fn open(store: &Any, lease: &Lease) -> Written {
     write(store, &[Entry::Open(lease.clone())]).await[0]
 }
 
-async fn no_drift(store: &Any) {
+pub async fn no_drift(store: &Any) {
     assert_eq!(store.rollup_drift(day("2026-01-02")).await.unwrap(), []);
 }
 
 /// The sum for the whole user, from the rollup and from the ledger, which must agree.
-async fn used(store: &Any, user: UserId) -> (u64, u64) {
+pub async fn used(store: &Any, user: UserId) -> (u64, u64) {
     let of = |list: Vec<Used>| {
         let whole = list.into_iter().find(|used| used.user == user && used.key.is_none());
         whole.map_or((0, 0), |used| (used.tokens, used.requests))
@@ -133,7 +133,7 @@ pub async fn an_abandoned_lease_is_charged_with_all_it_held(store: Any) {
 }
 
 /// What a reaper writes for a call whose gateway is away.
-fn estimate(lease: &Lease) -> Charge {
+pub fn estimate(lease: &Lease) -> Charge {
     Charge {
         upstream: "".into(),
         cost_micro_dollars: 0,

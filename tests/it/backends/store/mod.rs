@@ -7,6 +7,9 @@ pub mod sessions;
 pub mod upgrades;
 pub mod audit;
 pub mod journal;
+pub mod rows;
+pub mod reports;
+pub mod adjustments;
 pub mod past;
 
 use jiff::Timestamp;
@@ -99,6 +102,23 @@ macro_rules! suite {
                 a_note_comes_back_as_it_was_written
                 entries_come_in_pages_the_newest_first
                 entries_are_found_by_subject_and_by_actor
+            }
+            adjustments {
+                an_adjustment_counts_once
+                sums_never_go_below_zero
+                an_adjustment_goes_with_its_batch
+            }
+            reports {
+                sums_are_those_of_the_ledger
+                latency_counts_calls_by_their_time
+                history_comes_in_pages
+                history_of_few_calls_over_years
+                keys_tell_when_they_were_last_used
+                users_are_counted_by_plan_and_status
+                totals_are_the_sums_of_all_users
+                top_users_come_in_order
+                a_store_tells_its_connections
+                reports_on_nothing_are_empty
             }
             journal {
                 a_lease_needs_the_current_version_of_an_active_user

@@ -1,0 +1,11 @@
+//! What admins do: every handler takes an [`super::auth::Admin`], and every change is audited.
+
+pub mod overview;
+pub mod users;
+pub mod reset;
+pub mod top_users;
+pub mod plans;
+pub mod upgrades;
+pub mod audit;
+pub mod system;
+pub mod reload;

@@ -1,0 +1,75 @@
+//! `GET /api/v1/admin/usage/top-users`: who used the most.
+
+use crate::account::day::Day;
+use crate::account::id::{PlanId, UserId};
+use crate::clock;
+use crate::control::ControlState;
+use crate::control::api_error::ApiError;
+use crate::control::auth::Admin;
+use crate::control::body::Params;
+use crate::control::openapi::{Away, BadQuery, NotAdmin};
+use crate::control::page::{self, Page};
+use crate::control::usage::period::Period;
+use crate::control::usage::sums::SumsView;
+use crate::store::reports::TopBy;
+use axum::Json;
+use axum::extract::State;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TopQuery {
+    /// What users are ranked by: `tokens` (unless said), `requests` or `cost`.
+    #[param(value_type = Option<String>, pattern = "^(tokens|requests|cost)$")]
+    by: Option<TopBy>,
+    /// The first day; by default the thirtieth before `to`.
+    #[param(format = Date)]
+    from: Option<String>,
+    /// The last day; by default today (UTC).
+    #[param(format = Date)]
+    to: Option<String>,
+    /// Users, 50 unless said.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+}
+
+/// A user and what they used.
+#[derive(Serialize, ToSchema)]
+pub struct TopUser {
+    #[schema(value_type = String, format = Uuid)]
+    id: UserId,
+    email: String,
+    #[schema(required)]
+    username: Option<String>,
+    #[schema(value_type = String)]
+    plan: PlanId,
+    #[serde(flatten)]
+    sums: SumsView,
+}
+
+/// Top users
+#[utoipa::path(get, path = "/api/v1/admin/usage/top-users", tag = "Admin",
+    security(("token" = [])), params(TopQuery),
+    responses((status = 200, body = Page<TopUser>), BadQuery, NotAdmin, Away))]
+pub async fn top_users(
+    State(state): State<ControlState>,
+    _admin: Admin,
+    Params(query): Params<TopQuery>,
+) -> Result<Json<Page<TopUser>>, ApiError> {
+    let today = Day::at(clock::now(), &TimeZone::UTC);
+    let period = Period::asked(query.from.as_deref(), query.to.as_deref(), today)?;
+    let limit = page::limit(query.limit)?;
+    let by = query.by.unwrap_or_default();
+    let top = state.store.top_users(period.from, period.to, by, limit).await?;
+    let shown = top.into_iter().map(|(user, sums)| TopUser {
+        id: user.id,
+        email: user.email,
+        username: user.username,
+        plan: user.plan,
+        sums: sums.into(),
+    });
+    Ok(Json(Page::whole(shown.collect())))
+}

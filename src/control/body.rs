@@ -1,0 +1,107 @@
+//! Bodies and query parameters as the handlers want them, refused with the field that is to blame.
+
+use super::api_error::ApiError;
+use super::around::BODY_BYTES;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Uri};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// A JSON body.
+pub struct Form<T>(pub T);
+
+/// A value that is written as an object. serde would take a list of its fields as well.
+#[derive(Debug, Default)]
+pub struct Object<T>(pub T);
+
+/// The parameters behind the question mark.
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            return Err(ApiError::NotJsonType);
+        }
+        let body = Bytes::from_request(request, state).await;
+        let body = body.map_err(|_| ApiError::BodyTooLarge { limit: BODY_BYTES })?;
+        // First as JSON alone: what is not JSON is another mistake than what does not fit.
+        serde_json::from_slice::<IgnoredAny>(&body)
+            .map_err(|e| ApiError::NotJson(e.to_string()))?;
+        let mut reader = serde_json::Deserializer::from_slice(&body);
+        let form: Result<Object<T>, _> = serde_path_to_error::deserialize(&mut reader);
+        form.map(|form| Self(form.0)).map_err(|e| blame(&e.path().to_string(), e.inner()))
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        query(&parts.uri).map(Self)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields))
+            }
+        }
+
+        reader.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
+fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
+    let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    // No parameter has a use for them, and not every store takes them.
+    if let Some((name, _)) = pairs.clone().find(|(_, value)| value.contains(char::is_control)) {
+        return Err(ApiError::invalid(&name, "Parameters have no control characters."));
+    }
+    let reader = serde_urlencoded::Deserializer::new(pairs);
+    serde_path_to_error::deserialize(reader).map_err(|e| blame(&e.path().to_string(), e.inner()))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = value.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+/// The refusal of a field. serde names the path of a wrong value; of a field too much or too little it
+/// names the field itself, in backticks.
+fn blame(path: &str, error: &impl std::fmt::Display) -> ApiError {
+    let message = error.to_string();
+    let problem = message.split(" at line ").next().unwrap_or_default().to_owned();
+    let is_of_field = ["unknown field", "missing field", "duplicate field"]
+        .iter()
+        .any(|start| problem.starts_with(start));
+    let named = problem.split('`').nth(1).filter(|_| is_of_field).unwrap_or_default();
+    let path = if path == "." { "" } else { path };
+    let param = match (path, named) {
+        (path, "") => path.to_owned(),
+        ("", named) => named.to_owned(),
+        // The path may or may not end with the field already.
+        (path, named) if path == named || path.ends_with(&format!(".{named}")) => path.to_owned(),
+        (path, named) => format!("{path}.{named}"),
+    };
+    let subject = if param.is_empty() { "The body".to_owned() } else { format!("`{param}`") };
+    ApiError::Invalid { problem: format!("{subject}: {problem}."), param }
+}

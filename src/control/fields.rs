@@ -1,0 +1,120 @@
+//! What clients may write into fields: each type is a promise about its text, kept when it is read.
+
+use crate::account::password;
+use crate::account::user::{normalised_email, normalised_username};
+use serde::{Deserialize, Deserializer};
+use std::fmt;
+use utoipa::ToSchema;
+
+/// Passwords are at least this long, in characters.
+pub const SHORTEST_PASSWORD: usize = 8;
+
+/// An e-mail address, normalised.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(try_from = "String")]
+#[schema(value_type = String, format = Email, min_length = 3, max_length = 254, example = "ada@example.com")]
+pub struct Email(pub String);
+
+/// A username, normalised.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(try_from = "String")]
+#[schema(value_type = String, pattern = r"^\s*[A-Za-z0-9][A-Za-z0-9._-]{2,31}\s*$", example = "ada")]
+pub struct Username(pub String);
+
+/// A password to be set.
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(try_from = "String")]
+#[schema(value_type = String, format = Password, min_length = 8, max_length = 128, example = "correct horse battery staple")]
+pub struct NewPassword(pub String);
+
+/// A password to be checked: whatever was set once, up to a length that is worth hashing.
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(try_from = "String")]
+#[schema(value_type = String, format = Password, min_length = 1, max_length = 1024, example = "correct horse battery staple")]
+pub struct Password(pub String);
+
+/// A name for people, such as a key's.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(try_from = "String")]
+#[schema(value_type = String, min_length = 1, max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$", example = "laptop")]
+pub struct Label(pub String);
+
+/// A field that does not hold what it must.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BadField(String);
+
+fn bad(problem: impl Into<String>) -> BadField {
+    BadField(problem.into())
+}
+
+impl TryFrom<String> for Email {
+    type Error = BadField;
+    fn try_from(text: String) -> Result<Self, BadField> {
+        normalised_email(&text).map(Self).map_err(|_| bad("this is not an e-mail address"))
+    }
+}
+
+impl TryFrom<String> for Username {
+    type Error = BadField;
+    fn try_from(text: String) -> Result<Self, BadField> {
+        normalised_username(&text).map(Self).map_err(|e| bad(e.to_string()))
+    }
+}
+
+impl TryFrom<String> for NewPassword {
+    type Error = BadField;
+    fn try_from(text: String) -> Result<Self, BadField> {
+        let characters = text.chars().count();
+        if characters < SHORTEST_PASSWORD {
+            return Err(bad(format!("a password has at least {SHORTEST_PASSWORD} characters")));
+        }
+        if characters > 128 || text.len() > password::LONGEST {
+            return Err(bad("a password has at most 128 characters"));
+        }
+        Ok(Self(text))
+    }
+}
+
+impl TryFrom<String> for Password {
+    type Error = BadField;
+    fn try_from(text: String) -> Result<Self, BadField> {
+        if (1..=password::LONGEST).contains(&text.len()) {
+            Ok(Self(text))
+        } else {
+            Err(bad(format!("a password has 1 to {} bytes", password::LONGEST)))
+        }
+    }
+}
+
+impl TryFrom<String> for Label {
+    type Error = BadField;
+    fn try_from(text: String) -> Result<Self, BadField> {
+        let text = text.trim();
+        if text.is_empty() || text.chars().count() > 64 || text.chars().any(char::is_control) {
+            return Err(bad("a name has 1 to 64 characters, and none that cannot be seen"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for NewPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NewPassword(…)")
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+/// For fields where `null` says something else than being left out: `None` = left out.
+pub fn present<'de, T, D>(reader: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::<T>::deserialize(reader).map(Some)
+}

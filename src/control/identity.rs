@@ -1,0 +1,212 @@
+//! Log-ins: passwords checked, sessions begun, tokens handed out.
+
+use super::api_error::ApiError;
+use super::client;
+use super::passwords::Passwords;
+use super::throttle::Throttle;
+use super::token::{Bearer, Tokens};
+use crate::account::id::{SessionId, UserId};
+use crate::account::key::Pepper;
+use crate::account::password::Verified;
+use crate::account::refresh::RefreshToken;
+use crate::account::user::{User, UserStatus};
+use crate::config::{Accounts, Billing};
+use crate::store::Store;
+use crate::store::sessions::{NewSession, Rotated, Rotation};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use std::net::IpAddr;
+use std::time::Instant;
+use utoipa::ToSchema;
+
+/// What log-ins work with.
+pub struct Identity {
+    pub tokens: Tokens,
+    pub passwords: Passwords,
+    pub accounts: Accounts,
+    pub billing: Billing,
+    /// Wrong passwords by account, known or not.
+    by_account: Throttle<String>,
+    by_address: Throttle<IpAddr>,
+    registrations: Throttle<IpAddr>,
+}
+
+/// The tokens of a session.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TokenPair {
+    /// Sent as `Authorization: Bearer`.
+    pub access_token: String,
+    /// Exchanged for the next pair, once.
+    pub refresh_token: String,
+    #[schema(example = "bearer")]
+    pub token_type: &'static str,
+    /// Seconds that the access token holds.
+    #[schema(example = 900)]
+    pub expires_in: i64,
+}
+
+impl Identity {
+    /// Log-ins as configured.
+    ///
+    /// # Errors
+    /// When the system gives no randomness.
+    pub fn new(
+        pepper: &Pepper,
+        accounts: Accounts,
+        billing: Billing,
+    ) -> Result<Self, crate::account::password::HashError> {
+        Ok(Self {
+            tokens: Tokens::new(&pepper.derived(b"access tokens"), accounts.access_token),
+            passwords: Passwords::new()?,
+            by_account: Throttle::new(accounts.account_tries),
+            by_address: Throttle::new(accounts.address_tries),
+            registrations: Throttle::new(accounts.address_registrations),
+            accounts,
+            billing,
+        })
+    }
+
+    /// Counts a registration from `address`.
+    ///
+    /// # Errors
+    /// [`ApiError::TooManyTries`].
+    pub fn may_register(&self, address: IpAddr, now: Instant) -> Result<(), ApiError> {
+        let attempt = self.registrations.attempt(&client::network(address), now);
+        attempt.map_err(ApiError::TooManyTries)
+    }
+
+    /// The user with this e-mail and password, active. Whether the e-mail or the password was wrong
+    /// shows neither in the answer nor in the time it takes.
+    ///
+    /// # Errors
+    /// [`ApiError::WrongCredentials`], [`ApiError::TooManyTries`], [`ApiError::Suspended`].
+    pub async fn check(
+        &self,
+        store: &dyn Store,
+        email: &str,
+        password: &str,
+        (address, now): (IpAddr, Instant),
+    ) -> Result<User, ApiError> {
+        let network = client::network(address);
+        self.by_address.attempt(&network, now).map_err(ApiError::TooManyTries)?;
+        let account = email.to_owned();
+        if let Err(wait) = self.by_account.attempt(&account, now) {
+            return Err(ApiError::TooManyTries(wait));
+        }
+        let found = store.credentials(email).await?;
+        let stored = found.as_ref().and_then(|found| found.password_hash.as_deref());
+        let verified = self.passwords.verify(password, stored).await?;
+        let (Some(found), Verified::Yes | Verified::YesRehash) = (&found, verified) else {
+            return Err(ApiError::WrongCredentials);
+        };
+        self.by_account.forgive(&account);
+        self.by_address.take_back(&network);
+        if found.user.status == UserStatus::Suspended {
+            return Err(ApiError::Suspended);
+        }
+        if let (Verified::YesRehash, Some(old)) = (verified, stored) {
+            let new = self.passwords.hash(password).await?;
+            store.rehash(found.user.id, old, &new).await?;
+        }
+        Ok(found.user.clone())
+    }
+
+    /// Checks the password of somebody logged in.
+    ///
+    /// # Errors
+    /// [`ApiError::WrongPassword`], [`ApiError::TooManyTries`].
+    pub async fn confirm(
+        &self,
+        store: &dyn Store,
+        user: &User,
+        password: &str,
+        now: Instant,
+    ) -> Result<(), ApiError> {
+        self.by_account.attempt(&user.email, now).map_err(ApiError::TooManyTries)?;
+        let found = store.credentials_of(user.id).await?;
+        let stored = found.as_ref().and_then(|found| found.password_hash.as_deref());
+        match self.passwords.verify(password, stored).await? {
+            Verified::No => Err(ApiError::WrongPassword),
+            Verified::Yes | Verified::YesRehash => {
+                self.by_account.forgive(&user.email);
+                Ok(())
+            }
+        }
+    }
+
+    /// Begins a session.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn begin(
+        &self,
+        store: &dyn Store,
+        user: UserId,
+        now: Timestamp,
+    ) -> Result<TokenPair, ApiError> {
+        let session = SessionId::new();
+        let refresh = RefreshToken::generate(session).map_err(|_| ApiError::Internal)?;
+        let new = NewSession {
+            id: session,
+            user,
+            digest: refresh.digest(),
+            created_at: now,
+            expires_at: self.session_end(now),
+        };
+        store.open_session(&new).await?;
+        self.pair(Bearer { user, session }, &refresh, now)
+    }
+
+    /// Exchanges a refresh token for the next pair.
+    ///
+    /// # Errors
+    /// [`ApiError::BadRefreshToken`]; when the token was used before, its session has ended.
+    pub async fn refresh(
+        &self,
+        store: &dyn Store,
+        token: &str,
+        now: Timestamp,
+    ) -> Result<TokenPair, ApiError> {
+        let presented = RefreshToken::parse(token).map_err(|_| ApiError::BadRefreshToken)?;
+        let session = presented.session();
+        let next = RefreshToken::generate(session).map_err(|_| ApiError::Internal)?;
+        let rotation = Rotation {
+            session,
+            presented: presented.digest(),
+            next: next.digest(),
+            now,
+            expires_at: self.session_end(now),
+        };
+        match store.rotate_session(&rotation).await? {
+            Rotated::Done(user) if user.status == UserStatus::Active => {
+                self.pair(Bearer { user: user.id, session }, &next, now)
+            }
+            Rotated::Done(_) => Err(ApiError::Suspended),
+            Rotated::Reused(user) => {
+                tracing::warn!(%user, "a refresh token was used twice; its session has ended");
+                Err(ApiError::BadRefreshToken)
+            }
+            Rotated::Unknown => Err(ApiError::BadRefreshToken),
+        }
+    }
+
+    fn session_end(&self, now: Timestamp) -> Timestamp {
+        let lifetime =
+            SignedDuration::try_from(self.accounts.refresh_token).unwrap_or(SignedDuration::MAX);
+        now.checked_add(lifetime).unwrap_or(Timestamp::MAX)
+    }
+
+    fn pair(
+        &self,
+        bearer: Bearer,
+        refresh: &RefreshToken,
+        now: Timestamp,
+    ) -> Result<TokenPair, ApiError> {
+        Ok(TokenPair {
+            access_token: self.tokens.issue(bearer, now).map_err(|_| ApiError::Internal)?,
+            refresh_token: refresh.reveal().to_owned(),
+            token_type: "bearer",
+            expires_in: self.tokens.lifetime_seconds(),
+        })
+    }
+}

@@ -1,0 +1,329 @@
+//! One's own API keys.
+
+use super::ControlState;
+use super::api_error::ApiError;
+use super::auth::SignedIn;
+use super::body::Form;
+use super::fields::{Label, present};
+use super::openapi::{Away, BadBody, NoSuchKey, NotSignedIn, TooManyKeys};
+use super::page::Page;
+use super::session::DEFAULT_KEY;
+use crate::account::id::{KeyId, UserId};
+use crate::account::key::{Key, KeyLimits, PlainKey};
+use crate::clock;
+use crate::store::{KeyChange, NewKey};
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// Keys that one account may have live at a time.
+const MOST: usize = 100;
+/// Models that one key may be narrowed to.
+const MOST_MODELS: usize = 100;
+
+/// A key, without its secret.
+#[derive(Serialize, ToSchema)]
+pub struct KeyView {
+    #[schema(value_type = String, example = "4f9KZ0q1Wm7a")]
+    id: KeyId,
+    #[schema(example = "laptop")]
+    name: String,
+    /// Its last four characters.
+    #[schema(example = "x7Qa")]
+    last_four: String,
+    created_at: Timestamp,
+    #[schema(required)]
+    last_used_at: Option<Timestamp>,
+    #[schema(required)]
+    expires_at: Option<Timestamp>,
+    #[schema(required)]
+    revoked_at: Option<Timestamp>,
+    /// Its own limit; `null` = the plan's alone.
+    #[schema(required)]
+    max_tokens_per_day: Option<u64>,
+    #[schema(required)]
+    max_requests_per_day: Option<u64>,
+    /// `null` = every model of the plan.
+    #[schema(required, value_type = Option<Vec<String>>)]
+    models: Option<Arc<[Arc<str>]>>,
+}
+
+/// A new key, with its secret.
+#[derive(Serialize, ToSchema)]
+pub struct NewKeyView {
+    /// Shown only now.
+    #[schema(example = "sk-kx-...")]
+    api_key: String,
+    #[serde(flatten)]
+    key: KeyView,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyForm {
+    name: Label,
+    /// When it ends by itself; later than now.
+    #[serde(default)]
+    expires_at: Option<Timestamp>,
+    #[serde(default)]
+    #[schema(maximum = 1_000_000_000_000_i64)]
+    max_tokens_per_day: Option<u64>,
+    #[serde(default)]
+    #[schema(maximum = 1_000_000_000)]
+    max_requests_per_day: Option<u64>,
+    /// Ids of models; those that the plan has not are of no use.
+    #[serde(default)]
+    #[schema(max_items = 100)]
+    models: Option<Vec<ModelId>>,
+}
+
+/// What is left out stays; `null` takes a limit or the expiry away.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyPatch {
+    #[serde(default)]
+    name: Option<Label>,
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Timestamp>)]
+    expires_at: Option<Option<Timestamp>>,
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u64>, maximum = 1_000_000_000_000_i64)]
+    max_tokens_per_day: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u64>, maximum = 1_000_000_000)]
+    max_requests_per_day: Option<Option<u64>>,
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<Vec<ModelId>>, max_items = 100)]
+    models: Option<Option<Vec<ModelId>>>,
+}
+
+/// The id of a model.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(try_from = "String")]
+#[schema(value_type = String, pattern = "^[A-Za-z0-9._:/-]{1,128}$", example = "grok-4.3")]
+pub struct ModelId(String);
+
+impl TryFrom<String> for ModelId {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/-".contains(&b));
+        if is_plain && (1..=128).contains(&text.len()) {
+            Ok(Self(text))
+        } else {
+            Err("this is not the id of a model")
+        }
+    }
+}
+
+/// Your keys
+///
+/// The oldest first, revoked ones too.
+#[utoipa::path(get, path = "/api/v1/keys", tag = "Keys", security(("token" = [])),
+    responses((status = 200, body = Page<KeyView>), NotSignedIn, Away))]
+pub async fn list(
+    State(state): State<ControlState>,
+    who: SignedIn,
+) -> Result<Json<Page<KeyView>>, ApiError> {
+    Ok(Json(Page::whole(views(&state, who.user.id).await?)))
+}
+
+/// Add a key
+#[utoipa::path(post, path = "/api/v1/keys", tag = "Keys", security(("token" = [])),
+    request_body = KeyForm,
+    responses((status = 201, body = NewKeyView), BadBody, NotSignedIn, TooManyKeys, Away))]
+pub async fn add(
+    State(state): State<ControlState>,
+    who: SignedIn,
+    Form(form): Form<KeyForm>,
+) -> Result<(StatusCode, Json<NewKeyView>), ApiError> {
+    let now = clock::now();
+    later_than(now, form.expires_at)?;
+    let limits = KeyLimits {
+        tokens_per_day: bounded("max_tokens_per_day", form.max_tokens_per_day, MOST_TOKENS)?,
+        requests_per_day: bounded(
+            "max_requests_per_day",
+            form.max_requests_per_day,
+            MOST_REQUESTS,
+        )?,
+        models: models(form.models)?,
+    };
+    let keys = state.store.keys(who.user.id).await?;
+    if keys.iter().filter(|key| key.revoked_at.is_none()).count() >= MOST {
+        return Err(ApiError::TooManyKeys(MOST));
+    }
+    let (plain, key) = new_key(&state, &form.name.0, form.expires_at, limits, now)?;
+    let added = state.store.add_key(who.user.id, &key, &who.by).await?;
+    Ok((StatusCode::CREATED, Json(NewKeyView::of(&plain, added))))
+}
+
+/// Change a key
+#[utoipa::path(patch, path = "/api/v1/keys/{id}", tag = "Keys", security(("token" = [])),
+    params(("id" = String, Path, description = "The key's id")), request_body = KeyPatch,
+    responses((status = 200, body = KeyView), BadBody, NotSignedIn, NoSuchKey, Away))]
+pub async fn change(
+    State(state): State<ControlState>,
+    who: SignedIn,
+    Path(id): Path<String>,
+    Form(form): Form<KeyPatch>,
+) -> Result<Json<KeyView>, ApiError> {
+    let key = own(&state, who.user.id, &id).await?;
+    later_than(clock::now(), form.expires_at.flatten())?;
+    let KeyLimits { tokens_per_day, requests_per_day, models: narrowed } = key.limits;
+    let limits = KeyLimits {
+        tokens_per_day: bounded(
+            "max_tokens_per_day",
+            form.max_tokens_per_day.unwrap_or(tokens_per_day),
+            MOST_TOKENS,
+        )?,
+        requests_per_day: bounded(
+            "max_requests_per_day",
+            form.max_requests_per_day.unwrap_or(requests_per_day),
+            MOST_REQUESTS,
+        )?,
+        models: form.models.map_or(Ok(narrowed), models)?,
+    };
+    let change = KeyChange {
+        name: form.name.map(|name| name.0),
+        expires_at: form.expires_at,
+        limits: Some(limits),
+    };
+    let changed = state.store.change_key(who.user.id, &key.id, &change, &who.by).await?;
+    let changed = changed.ok_or(ApiError::NoSuch("key"))?;
+    let last_used = last_used(&state, who.user.id).await?;
+    Ok(Json(KeyView::of(changed, &last_used)))
+}
+
+/// Revoke a key
+///
+/// Holds from the next request on; open streams end within a second.
+#[utoipa::path(delete, path = "/api/v1/keys/{id}", tag = "Keys", security(("token" = [])),
+    params(("id" = String, Path, description = "The key's id")),
+    responses((status = 204, description = "The key is dead"), NotSignedIn, NoSuchKey, Away))]
+pub async fn revoke(
+    State(state): State<ControlState>,
+    who: SignedIn,
+    Path(id): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    let key = own(&state, who.user.id, &id).await?;
+    state.store.revoke_key(&key.id, &who.by).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Regenerate the default key
+///
+/// The old one is dead at once.
+#[utoipa::path(post, path = "/api/v1/users/regenerate-api-key", tag = "Keys",
+    security(("token" = [])),
+    responses((status = 200, body = NewKeyView), NotSignedIn, Away))]
+pub async fn regenerate(
+    State(state): State<ControlState>,
+    who: SignedIn,
+) -> Result<Json<NewKeyView>, ApiError> {
+    let (plain, key) = new_key(&state, DEFAULT_KEY, None, KeyLimits::default(), clock::now())?;
+    let added = state.store.replace_key(who.user.id, &key, &who.by).await?;
+    Ok(Json(NewKeyView::of(&plain, added)))
+}
+
+/// All keys of a user, as they are shown.
+pub async fn views(state: &ControlState, user: UserId) -> Result<Vec<KeyView>, ApiError> {
+    let keys = state.store.keys(user).await?;
+    let last_used = last_used(state, user).await?;
+    Ok(keys.into_iter().map(|key| KeyView::of(key, &last_used)).collect())
+}
+
+async fn last_used(
+    state: &ControlState,
+    user: UserId,
+) -> Result<HashMap<KeyId, Timestamp>, ApiError> {
+    Ok(state.store.last_used(user).await?.into_iter().collect())
+}
+
+/// A new key of some user, to be added, and its text.
+pub fn new_key(
+    state: &ControlState,
+    name: &str,
+    expires_at: Option<Timestamp>,
+    limits: KeyLimits,
+    now: Timestamp,
+) -> Result<(PlainKey, NewKey), ApiError> {
+    let plain = PlainKey::generate().map_err(|_| ApiError::Internal)?;
+    let key = NewKey {
+        id: plain.id(),
+        digest: plain.digest(&state.pepper),
+        last_four: plain.last_four().to_owned(),
+        name: name.to_owned(),
+        created_at: now,
+        expires_at,
+        limits,
+    };
+    Ok((plain, key))
+}
+
+/// A live key of the user; whose a foreign one is, nobody learns.
+async fn own(state: &ControlState, user: UserId, id: &str) -> Result<Key, ApiError> {
+    let keys = state.store.keys(user).await?;
+    let live = |key: &Key| key.id.as_str() == id && key.revoked_at.is_none();
+    keys.into_iter().find(live).ok_or(ApiError::NoSuch("key"))
+}
+
+/// The most that a limit of tokens a day can say.
+pub const MOST_TOKENS: u64 = 1_000_000_000_000;
+/// The most that a limit of requests a day can say.
+pub const MOST_REQUESTS: u64 = 1_000_000_000;
+
+/// A limit that may be left out.
+pub fn bounded(param: &str, limit: Option<u64>, most: u64) -> Result<Option<u64>, ApiError> {
+    match limit {
+        Some(limit) if limit > most => {
+            Err(ApiError::invalid(param, format!("`{param}` is at most {most}.")))
+        }
+        limit => Ok(limit),
+    }
+}
+
+/// A list of models that may be left out.
+pub fn models(ids: Option<Vec<ModelId>>) -> Result<Option<Arc<[Arc<str>]>>, ApiError> {
+    let Some(ids) = ids else { return Ok(None) };
+    if ids.len() > MOST_MODELS {
+        let problem = format!("`models` has at most {MOST_MODELS} entries.");
+        return Err(ApiError::invalid("models", problem));
+    }
+    Ok(Some(ids.into_iter().map(|id| Arc::from(id.0)).collect()))
+}
+
+fn later_than(now: Timestamp, expires_at: Option<Timestamp>) -> Result<(), ApiError> {
+    match expires_at {
+        Some(end) if end <= now => {
+            Err(ApiError::invalid("expires_at", "`expires_at` has passed already."))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl KeyView {
+    fn of(key: Key, last_used: &HashMap<KeyId, Timestamp>) -> Self {
+        Self {
+            last_used_at: last_used.get(&key.id).copied(),
+            id: key.id,
+            name: key.name,
+            last_four: key.last_four,
+            created_at: key.created_at,
+            expires_at: key.expires_at,
+            revoked_at: key.revoked_at,
+            max_tokens_per_day: key.limits.tokens_per_day,
+            max_requests_per_day: key.limits.requests_per_day,
+            models: key.limits.models,
+        }
+    }
+}
+
+impl NewKeyView {
+    fn of(plain: &PlainKey, key: Key) -> Self {
+        Self { api_key: plain.reveal().to_owned(), key: KeyView::of(key, &HashMap::new()) }
+    }
+}

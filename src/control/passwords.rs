@@ -1,0 +1,71 @@
+//! Hashing passwords without stopping anything else: on threads of their own, few at a time, with a
+//! bounded queue before them.
+
+use super::api_error::ApiError;
+use crate::account::password::{self, Verified};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use tokio::sync::Semaphore;
+
+/// Hashes that may wait for their turn; more are refused rather than kept waiting for seconds.
+const WAITING: usize = 64;
+
+/// The pool.
+pub struct Passwords {
+    /// Cores that may hash.
+    turns: Arc<Semaphore>,
+    places: Semaphore,
+    /// What nobody's password hashes to.
+    nobody: String,
+}
+
+impl Passwords {
+    /// A pool of half the cores.
+    ///
+    /// # Errors
+    /// When the system gives no randomness for the hash that stands in for unknown users.
+    pub fn new() -> Result<Self, password::HashError> {
+        let cores = available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            turns: Arc::new(Semaphore::new((cores / 2).max(1))),
+            places: Semaphore::new(WAITING),
+            nobody: password::hash("nobody has this password")?,
+        })
+    }
+
+    /// The hash to store.
+    ///
+    /// # Errors
+    /// [`ApiError::Busy`] when too many wait.
+    pub async fn hash(&self, password: &str) -> Result<String, ApiError> {
+        let password = password.to_owned();
+        let hashed = self.run(move || password::hash(&password)).await?;
+        hashed.map_err(|_| ApiError::Internal)
+    }
+
+    /// Checks a password. Without a stored hash it takes as long, and is wrong.
+    ///
+    /// # Errors
+    /// [`ApiError::Busy`] when too many wait.
+    pub async fn verify(&self, password: &str, stored: Option<&str>) -> Result<Verified, ApiError> {
+        let (password, is_known) = (password.to_owned(), stored.is_some());
+        let stored = stored.unwrap_or(&self.nobody).to_owned();
+        let verified = self.run(move || password::verify(&password, &stored)).await?;
+        Ok(if is_known { verified } else { Verified::No })
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let _place = self.places.try_acquire().map_err(|_| ApiError::Busy)?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| ApiError::Internal)?;
+        // The turn goes along: a caller that stops waiting does not end the work it began.
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(turn);
+            done
+        });
+        done.await.map_err(|_| ApiError::Internal)
+    }
+}

@@ -1,0 +1,302 @@
+//! The router as its callers see it, over a real store and real counters.
+
+mod access;
+mod accounts;
+mod admins;
+mod attacks;
+mod described;
+mod history;
+mod keys;
+mod plans;
+mod surroundings;
+
+use super::*;
+use crate::account::by::By;
+use crate::account::charge::{Charge, Source, Status, TokenCount};
+use crate::account::day::Day;
+use crate::account::id::{KeyId, PlanId, RequestId, UserId};
+use crate::account::key::{KeyLimits, PlainKey};
+use crate::account::password;
+use crate::account::user::{Role, User};
+use crate::clock;
+use crate::config::{self, Config};
+use crate::quota::memory::MemoryCounters;
+use crate::store::{self, Entry, NewKey, NewUser};
+use crate::usage::journal::Journal;
+use crate::workers::Workers;
+use axum::body::{Body, to_bytes};
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, Request, StatusCode};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+const SECRET: &[u8] = b"a pepper for tests";
+const PASSWORD: &str = "correct horse battery staple";
+
+/// A control plane, and what tests need beside it.
+struct Control {
+    router: Router,
+    admin_port: Router,
+    store: Arc<dyn Store>,
+    counters: Arc<dyn Counters>,
+    readiness: Readiness,
+    _folder: tempfile::TempDir,
+}
+
+/// What is asked for.
+#[derive(Default)]
+struct Ask<'a> {
+    headers: Vec<(&'a str, String)>,
+    body: Option<Value>,
+    /// The client's address.
+    from: Option<&'a str>,
+}
+
+struct Reply {
+    status: StatusCode,
+    headers: HeaderMap,
+    text: String,
+}
+
+/// Somebody with an account, logged in.
+struct Person {
+    user: User,
+    token: String,
+    refresh: String,
+}
+
+impl Reply {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e} in {:?}", self.text))
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    fn code(&self) -> String {
+        self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    #[track_caller]
+    fn ok(self) -> Value {
+        assert!(self.status.is_success(), "{} {}", self.status, self.text);
+        if self.text.is_empty() { Value::Null } else { self.json() }
+    }
+
+    #[track_caller]
+    fn refused(&self, status: u16, code: &str) {
+        let found = (self.status.as_u16(), self.code());
+        assert_eq!(found, (status, code.to_owned()), "{}", self.text);
+        let error = &self.json()["error"];
+        assert!(error["message"].as_str().is_some_and(|text| text.len() > 10), "{error}");
+        assert!(error["type"].is_string() && error.get("param").is_some(), "{error}");
+        assert_eq!(self.headers.contains_key("www-authenticate"), status == 401);
+    }
+
+    #[track_caller]
+    fn invalid(&self, param: &str) {
+        self.refused(422, "invalid_value");
+        assert_eq!(self.json()["error"]["param"], param, "{}", self.text);
+    }
+}
+
+fn configured(more: &str) -> Config {
+    config::load_from(Some(("test.toml", more)), &BTreeMap::new()).unwrap()
+}
+
+async fn control() -> Control {
+    control_with("", None).await
+}
+
+/// A control plane with `more` in its configuration, and these counters instead of its own.
+async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Control {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("k.db").display());
+    let mut config = configured(more);
+    let database = BTreeMap::from([("DATABASE_URL".to_owned(), url)]);
+    config.database = config::load_from(None, &database).unwrap().database;
+    let store = store::open(&config.database).await.unwrap();
+    store.put_plans(&config.plans, &By::gateway(clock::now())).await.unwrap();
+    let metrics = Arc::new(Metrics::new(&[], &[]));
+    let (tasks, stop) = (Workers::default(), CancellationToken::new());
+    let journal = Journal::start(Arc::clone(&store), Arc::clone(&metrics), &tasks, stop);
+    let counters = counters.unwrap_or_else(|| Arc::new(MemoryCounters::rebuilt(&[], journal)));
+    let readiness = Readiness::new();
+    readiness.set(Phase::Ready);
+    let pepper = Pepper::new(SECRET);
+    let identity = Identity::new(&pepper, config.accounts.clone(), config.billing).unwrap();
+    let (reloads, _) = tokio::sync::mpsc::channel(1);
+    let instance = ThisInstance {
+        readiness: readiness.clone(),
+        started_at: clock::instant(),
+        metrics: Arc::clone(&metrics),
+        reloads,
+    };
+    let state = ControlState {
+        store: Arc::clone(&store),
+        counters: Arc::clone(&counters),
+        callers: Arc::new(CallerCache::new(Arc::clone(&store), 100)),
+        pepper,
+        identity: Arc::new(identity),
+        instance: Arc::new(instance),
+    };
+    let trusted_proxies = config.listener.trusted_proxies.clone().into();
+    let router = router(state, Doors { cors: config.cors.clone(), trusted_proxies });
+    let admin_port = admin_router(AdminState {
+        metrics,
+        counters: Arc::clone(&counters),
+        readiness: readiness.clone(),
+    });
+    Control { router, admin_port, store, counters, readiness, _folder: folder }
+}
+
+impl Control {
+    /// A user as the operator adds it, logged in.
+    async fn person(&self, email: &str, role: Role) -> Person {
+        let new = NewUser {
+            email: email.to_owned(),
+            username: None,
+            password_hash: Some(password::hash(PASSWORD).unwrap()),
+            role,
+            plan: PlanId::from("leveler"),
+            created_at: clock::now(),
+        };
+        let user = self.store.add_user(&new, &By::operator(clock::now())).await.unwrap();
+        self.log_in(user).await
+    }
+
+    async fn log_in(&self, user: User) -> Person {
+        let tokens = self.login(&user.email, PASSWORD).await.ok();
+        let text = |field: &str| tokens[field].as_str().unwrap().to_owned();
+        Person { token: text("access_token"), refresh: text("refresh_token"), user }
+    }
+
+    async fn login(&self, email: &str, password: &str) -> Reply {
+        let form = json!({ "email": email, "password": password });
+        self.post("/api/v1/users/login", None, form).await
+    }
+
+    async fn user(&self) -> Person {
+        self.person("ada@example.com", Role::User).await
+    }
+
+    async fn admin(&self) -> Person {
+        self.person("root@example.com", Role::Admin).await
+    }
+
+    /// A key of a user, as the operator adds it.
+    async fn key(
+        &self,
+        user: UserId,
+        expires_at: Option<Timestamp>,
+        limits: KeyLimits,
+    ) -> PlainKey {
+        let key = PlainKey::generate().unwrap();
+        let new = NewKey {
+            id: key.id(),
+            digest: key.digest(&Pepper::new(SECRET)),
+            last_four: key.last_four().to_owned(),
+            name: "test".to_owned(),
+            created_at: clock::now(),
+            expires_at,
+            limits,
+        };
+        self.store.add_key(user, &new, &By::operator(clock::now())).await.unwrap();
+        key
+    }
+
+    /// Puts a finished call into the ledger.
+    async fn charged(&self, user: UserId, with: impl FnOnce(&mut Charge)) -> Charge {
+        let mut ended = ended_now(user);
+        with(&mut ended);
+        self.store.journal(&[Entry::Settle(ended.clone())]).await.unwrap();
+        ended
+    }
+
+    async fn ask(&self, method: &str, path: &str, ask: Ask<'_>) -> Reply {
+        send(&self.router, method, path, ask).await
+    }
+
+    async fn get(&self, path: &str, token: Option<&str>) -> Reply {
+        self.ask("GET", path, Ask::default().bearer(token)).await
+    }
+
+    async fn post(&self, path: &str, token: Option<&str>, body: Value) -> Reply {
+        self.ask("POST", path, Ask::default().bearer(token).json(body)).await
+    }
+
+    async fn patch(&self, path: &str, token: Option<&str>, body: Value) -> Reply {
+        self.ask("PATCH", path, Ask::default().bearer(token).json(body)).await
+    }
+
+    async fn delete(&self, path: &str, token: Option<&str>) -> Reply {
+        self.ask("DELETE", path, Ask::default().bearer(token)).await
+    }
+}
+
+impl Ask<'_> {
+    fn bearer(mut self, token: Option<&str>) -> Self {
+        self.headers.extend(token.map(|token| ("authorization", format!("Bearer {token}"))));
+        self
+    }
+
+    fn json(mut self, body: Value) -> Self {
+        self.headers.push(("content-type", "application/json".to_owned()));
+        self.body = Some(body);
+        self
+    }
+}
+
+/// A call that ended now.
+fn ended_now(user: UserId) -> Charge {
+    let now = clock::now();
+    Charge {
+        request: RequestId::new(),
+        user,
+        key: KeyId::from("0123456789ab"),
+        model: "grok-4.3".into(),
+        upstream: "xai".into(),
+        day: Day::at(now, &TimeZone::UTC),
+        admitted_at: now,
+        tokens: TokenCount { prompt: 10, cached: 4, completion: 20, reasoning: 5 },
+        cost_micro_dollars: 123,
+        status: Status::Complete,
+        source: Source::Reported,
+        counted: true,
+        first_token_ms: Some(40),
+        total_ms: 200,
+    }
+}
+
+async fn send(router: &Router, method: &str, path: &str, ask: Ask<'_>) -> Reply {
+    let body = ask.body.map_or(Body::empty(), |body| Body::from(body.to_string()));
+    raw(router, method, path, &ask.headers, ask.from, body).await
+}
+
+async fn raw(
+    router: &Router,
+    method: &str,
+    path: &str,
+    headers: &[(&str, String)],
+    from: Option<&str>,
+    body: Body,
+) -> Reply {
+    let mut request = Request::builder().method(method).uri(path);
+    for (name, value) in headers {
+        request = request.header(*name, value);
+    }
+    let mut request = request.body(body).unwrap();
+    let peer = SocketAddr::new(from.unwrap_or("127.0.0.1").parse().unwrap(), 1);
+    request.extensions_mut().insert(ConnectInfo(peer));
+    let response = router.clone().oneshot(request).await.unwrap();
+    let (head, body) = response.into_parts();
+    let body = to_bytes(body, 1 << 22).await.unwrap();
+    let text = String::from_utf8_lossy(&body).into_owned();
+    Reply { status: head.status, headers: head.headers, text }
+}

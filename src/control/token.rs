@@ -1,0 +1,272 @@
+//! Access tokens: JWT (RFC 7519) signed with HMAC-SHA256, and with nothing else.
+//!
+//! The token says which session it belongs to; whether that session lives, and what its user may do,
+//! is asked of the store each time, so an ended session ends its tokens at once.
+
+use crate::account::id::{SessionId, UserId};
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::{SignedDuration, Timestamp};
+use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use signature::{Signer, Verifier};
+use std::fmt::Write;
+use std::time::Duration;
+
+const ALGORITHM: Algorithm = Algorithm::HS256;
+const ISSUER: &str = "knockx";
+const AUDIENCE: &str = "knockx-control";
+/// Longer texts are none of ours, and not worth parsing.
+const LONGEST: usize = 2048;
+
+/// Makes and reads access tokens.
+pub struct Tokens {
+    signing: EncodingKey,
+    verifying: DecodingKey,
+    /// Names the signing key, so that tokens of another are refused by name.
+    key_id: String,
+    rules: Validation,
+    lifetime: SignedDuration,
+}
+
+/// What a token says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Claims {
+    iss: String,
+    aud: String,
+    sub: UserId,
+    sid: SessionId,
+    iat: i64,
+    exp: i64,
+}
+
+/// What a good token gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bearer {
+    pub user: UserId,
+    pub session: SessionId,
+}
+
+/// Why a token is not good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadToken {
+    /// Not one of ours, or changed.
+    Invalid,
+    Expired,
+}
+
+impl Tokens {
+    /// Tokens signed with `key`.
+    #[must_use]
+    pub fn new(key: &[u8], lifetime: Duration) -> Self {
+        // Whoever was first had the same provider.
+        let _ = PROVIDER.install_default();
+        let name = name(key);
+        let mut rules = Validation::new(ALGORITHM);
+        rules.set_issuer(&[ISSUER]);
+        rules.set_audience(&[AUDIENCE]);
+        rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        // Time is an argument here, so `read` looks at it.
+        rules.validate_exp = false;
+        Self {
+            signing: EncodingKey::from_secret(key),
+            verifying: DecodingKey::from_secret(key),
+            key_id: name,
+            rules,
+            lifetime: SignedDuration::try_from(lifetime).unwrap_or(SignedDuration::MAX),
+        }
+    }
+
+    /// How long a token holds, in seconds.
+    #[must_use]
+    pub fn lifetime_seconds(&self) -> i64 {
+        self.lifetime.as_secs()
+    }
+
+    /// A token for a session, good from `now` on.
+    ///
+    /// # Errors
+    /// Never with the provider at hand; its interface has one.
+    pub fn issue(
+        &self,
+        bearer: Bearer,
+        now: Timestamp,
+    ) -> Result<String, jsonwebtoken::errors::Error> {
+        let issued = now.as_second();
+        let claims = Claims {
+            iss: ISSUER.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            sub: bearer.user,
+            sid: bearer.session,
+            iat: issued,
+            exp: issued.saturating_add(self.lifetime.as_secs()),
+        };
+        let header = Header { kid: Some(self.key_id.clone()), ..Header::new(ALGORITHM) };
+        jsonwebtoken::encode(&header, &claims, &self.signing)
+    }
+
+    /// Who presents a token, if it is good at `now`.
+    ///
+    /// # Errors
+    /// [`BadToken`].
+    pub fn read(&self, token: &str, now: Timestamp) -> Result<Bearer, BadToken> {
+        if token.len() > LONGEST {
+            return Err(BadToken::Invalid);
+        }
+        let data = jsonwebtoken::decode::<Claims>(token, &self.verifying, &self.rules)
+            .map_err(|_| BadToken::Invalid)?;
+        if data.header.kid.as_ref() != Some(&self.key_id) {
+            return Err(BadToken::Invalid);
+        }
+        if data.claims.exp <= now.as_second() {
+            return Err(BadToken::Expired);
+        }
+        Ok(Bearer { user: data.claims.sub, session: data.claims.sid })
+    }
+}
+
+fn mac(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length")
+}
+
+/// Eight hex digits that tell keys apart, and tell nothing of them.
+fn name(key: &[u8]) -> String {
+    let mut mac = mac(key);
+    mac.update(b"name");
+    mac.finalize().into_bytes()[..4].iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The one algorithm, as `jsonwebtoken` asks for it.
+static PROVIDER: CryptoProvider = CryptoProvider {
+    signer_factory: |algorithm, key| Ok(Box::new(Hs256::new(*algorithm, key.as_bytes())?)),
+    verifier_factory: |algorithm, key| {
+        Ok(Box::new(Hs256::new(*algorithm, key.try_get_as_bytes()?)?))
+    },
+    key_utils: KeyUtils::new_unimplemented(),
+};
+
+struct Hs256(Hmac<Sha256>);
+
+impl Hs256 {
+    fn new(algorithm: Algorithm, key: &[u8]) -> jsonwebtoken::errors::Result<Self> {
+        if algorithm == ALGORITHM {
+            Ok(Self(mac(key)))
+        } else {
+            Err(ErrorKind::InvalidAlgorithm.into())
+        }
+    }
+}
+
+impl Signer<Vec<u8>> for Hs256 {
+    fn try_sign(&self, message: &[u8]) -> Result<Vec<u8>, signature::Error> {
+        let mut mac = self.0.clone();
+        mac.update(message);
+        Ok(mac.finalize().into_bytes().to_vec())
+    }
+}
+
+impl Verifier<Vec<u8>> for Hs256 {
+    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
+        let mut mac = self.0.clone();
+        mac.update(message);
+        mac.verify_slice(signature).map_err(signature::Error::from_source)
+    }
+}
+
+impl JwtSigner for Hs256 {
+    fn algorithm(&self) -> Algorithm {
+        ALGORITHM
+    }
+}
+
+impl JwtVerifier for Hs256 {
+    fn algorithm(&self) -> Algorithm {
+        ALGORITHM
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::{Value, json};
+
+    const KEY: &[u8] = b"an obviously fake key for tests";
+
+    fn tokens() -> Tokens {
+        Tokens::new(KEY, Duration::from_secs(900))
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn bearer() -> Bearer {
+        Bearer { user: UserId::new(), session: SessionId::new() }
+    }
+
+    /// A token with its parts changed, signed with `key` as HS256 (an empty key: no signature).
+    fn forged(token: &str, key: &[u8], change: impl FnOnce(&mut Value, &mut Value)) -> String {
+        let part = |at: usize| -> Value {
+            let text = token.split('.').nth(at).unwrap();
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).unwrap()).unwrap()
+        };
+        let (mut header, mut claims) = (part(0), part(1));
+        change(&mut header, &mut claims);
+        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let message = format!("{}.{}", encode(&header), encode(&claims));
+        if key.is_empty() {
+            return format!("{message}.");
+        }
+        let mut mac = mac(key);
+        mac.update(message.as_bytes());
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+    }
+
+    #[test]
+    fn a_token_gives_its_bearer_until_it_expires() {
+        let (tokens, bearer) = (tokens(), bearer());
+        let token = tokens.issue(bearer, at(1_000)).unwrap();
+        assert_eq!(tokens.read(&token, at(1_000)), Ok(bearer));
+        assert_eq!(tokens.read(&token, at(1_899)), Ok(bearer));
+        assert_eq!(tokens.read(&token, at(1_900)), Err(BadToken::Expired));
+        let other = Tokens::new(b"another secret", Duration::from_secs(900));
+        assert_eq!(other.read(&token, at(1_000)), Err(BadToken::Invalid));
+    }
+
+    #[test]
+    fn what_is_forged_is_refused() {
+        let tokens = tokens();
+        let token = tokens.issue(bearer(), at(1_000)).unwrap();
+        let same = forged(&token, KEY, |_, _| {});
+        assert!(tokens.read(&same, at(1_000)).is_ok(), "the forger's craft is sound");
+
+        let refused = |what: &str, token: &str| {
+            assert_eq!(tokens.read(token, at(1_000)), Err(BadToken::Invalid), "{what}");
+        };
+        for alg in ["none", "None", "HS384", "HS512", "RS256", "ES256", "EdDSA"] {
+            refused(alg, &forged(&token, KEY, |header, _| header["alg"] = json!(alg)));
+            refused(alg, &forged(&token, b"", |header, _| header["alg"] = json!(alg)));
+        }
+        refused("no signature", &forged(&token, b"", |_, _| {}));
+        refused("another key", &forged(&token, b"guess", |_, _| {}));
+        refused("kid", &forged(&token, KEY, |header, _| header["kid"] = json!("00000000")));
+        refused("no kid", &forged(&token, KEY, |header, _| header["kid"] = Value::Null));
+        refused("audience", &forged(&token, KEY, |_, claims| claims["aud"] = json!("elsewhere")));
+        refused("issuer", &forged(&token, KEY, |_, claims| claims["iss"] = json!("elsewhere")));
+        refused("no exp", &forged(&token, KEY, |_, claims| claims["exp"] = Value::Null));
+        refused("more", &forged(&token, KEY, |_, claims| claims["role"] = json!("admin")));
+        refused("empty", "");
+        refused("dots", "..");
+        refused("long", &"a".repeat(LONGEST + 1));
+        let (head, _) = token.rsplit_once('.').unwrap();
+        refused("cut", head);
+    }
+}

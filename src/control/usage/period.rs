@@ -1,0 +1,126 @@
+//! Periods of days as clients ask for them.
+
+use crate::account::day::Day;
+use crate::control::api_error::ApiError;
+use crate::store::reports::Sums;
+use jiff::ToSpan;
+use std::collections::HashMap;
+
+/// The most days that are summed at once.
+const MOST_DAYS: i32 = 366;
+/// Days unless asked otherwise.
+const USUAL_DAYS: i32 = 30;
+
+/// Years that a ledger may know.
+const YEARS: std::ops::RangeInclusive<i16> = 1970..=9998;
+
+/// Days from the first to the last, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Period {
+    pub from: Day,
+    pub to: Day,
+}
+
+impl Period {
+    /// As asked for; by default the thirty days that end `today`.
+    ///
+    /// # Errors
+    /// When it ends before it begins, or is longer than a year.
+    pub fn asked(from: Option<&str>, to: Option<&str>, today: Day) -> Result<Self, ApiError> {
+        let to = day("to", to)?.unwrap_or(today);
+        let usual = Day(to.0.saturating_sub((USUAL_DAYS - 1).days()));
+        let period = Self { from: day("from", from)?.unwrap_or(usual), to };
+        match period.length() {
+            1..=MOST_DAYS => Ok(period),
+            ..=0 => Err(ApiError::invalid("from", "`from` is later than `to`.")),
+            _ => Err(ApiError::invalid("from", format!("A period has {MOST_DAYS} days at most."))),
+        }
+    }
+
+    /// A calendar month (`YYYY-MM`); by default the one that `today` is in.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn month(asked: Option<&str>, today: Day) -> Result<Self, ApiError> {
+        let first = match asked {
+            None => today.0.first_of_month(),
+            Some(month) if month.len() == "2026-09".len() => {
+                day("month", Some(&format!("{month}-01")))
+                    .map_err(|_| bad_month())?
+                    .map_or(today.0, |day| day.0)
+            }
+            Some(_) => return Err(bad_month()),
+        };
+        Ok(Self { from: Day(first), to: Day(first.last_of_month()) })
+    }
+
+    /// Every day with its sums: a day without a call is a day of zeros.
+    #[must_use]
+    pub fn filled(self, sums: Vec<(Day, Sums)>) -> Vec<(Day, Sums)> {
+        let known: HashMap<Day, Sums> = sums.into_iter().collect();
+        let days = self.from.0.series(1.day()).take_while(|day| *day <= self.to.0).map(Day);
+        days.map(|day| (day, known.get(&day).copied().unwrap_or_default())).collect()
+    }
+
+    fn length(self) -> i32 {
+        (self.to.0 - self.from.0).get_days().saturating_add(1)
+    }
+}
+
+/// A day that may be left out.
+///
+/// # Errors
+/// When it is none.
+pub fn day(param: &str, text: Option<&str>) -> Result<Option<Day>, ApiError> {
+    let read = |text: &str| {
+        let day = text.parse().ok().filter(|day: &Day| YEARS.contains(&day.0.year()));
+        day.ok_or_else(|| {
+            ApiError::invalid(param, format!("`{param}` must be a date such as 2026-09-21."))
+        })
+    };
+    text.map(read).transpose()
+}
+
+fn bad_month() -> ApiError {
+    ApiError::invalid("month", "`month` must be a month such as 2026-09.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn day(text: &str) -> Day {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn periods_have_an_end_and_a_bound() {
+        let today = day("2026-09-21");
+        let asked = |from, to| Period::asked(from, to, today).map(|p| (p.from, p.to)).ok();
+        assert_eq!(asked(None, None), Some((day("2026-08-23"), today)));
+        assert_eq!(asked(Some("2026-09-21"), None), Some((today, today)));
+        assert_eq!(asked(None, Some("2026-03-01")), Some((day("2026-01-31"), day("2026-03-01"))));
+        assert_eq!(asked(Some("2026-09-22"), None), None);
+        assert_eq!(asked(Some("2025-09-21"), None), Some((day("2025-09-21"), today)));
+        assert_eq!(asked(Some("2025-09-20"), None), None);
+        assert_eq!(asked(Some("-009999-01-01"), Some("9998-12-31")), None);
+        assert_eq!(asked(None, Some("9999-12-31")), None);
+        assert_eq!(asked(Some("yesterday"), None), None);
+    }
+
+    #[test]
+    fn months_are_whole_and_days_without_calls_are_zeros() {
+        let today = day("2026-02-21");
+        let month = |text| Period::month(text, today).map(|p| (p.from, p.to)).ok();
+        assert_eq!(month(None), Some((day("2026-02-01"), day("2026-02-28"))));
+        assert_eq!(month(Some("2024-02")), Some((day("2024-02-01"), day("2024-02-29"))));
+        for bad in ["2026", "2026-13", "2026-02-01", "", "feb"] {
+            assert_eq!(month(Some(bad)), None, "{bad}");
+        }
+        let some = Sums { calls: 3, ..Sums::default() };
+        let filled = Period::month(None, today).unwrap().filled(vec![(day("2026-02-03"), some)]);
+        assert_eq!(filled.len(), 28);
+        assert_eq!(filled[2], (day("2026-02-03"), some));
+        assert_eq!(filled[3], (day("2026-02-04"), Sums::default()));
+    }
+}

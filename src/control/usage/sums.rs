@@ -1,0 +1,74 @@
+//! Sums as they are shown.
+
+use crate::store::reports::Sums;
+use serde::Serialize;
+use std::iter::Sum;
+use utoipa::ToSchema;
+
+/// What calls add up to.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct SumsView {
+    /// Those that count against requests per day.
+    requests: u64,
+    /// All admitted calls.
+    calls: u64,
+    /// Those that the upstream failed or cut.
+    failed: u64,
+    tokens: TokensView,
+    cost_micro_dollars: i64,
+    /// The same in US cents.
+    cost_cents: f64,
+}
+
+/// Tokens as the upstream bills them.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct TokensView {
+    pub prompt: u64,
+    /// The part of `prompt` that came from the upstream's cache.
+    pub cached: u64,
+    /// Visible output.
+    pub completion: u64,
+    pub reasoning: u64,
+    /// Prompt, completion and reasoning: what counts against tokens per day.
+    pub total: u64,
+}
+
+impl From<Sums> for SumsView {
+    fn from(sums: Sums) -> Self {
+        Self {
+            requests: sums.requests,
+            calls: sums.calls,
+            failed: sums.failed,
+            tokens: TokensView {
+                prompt: sums.prompt,
+                cached: sums.cached,
+                completion: sums.completion,
+                reasoning: sums.reasoning,
+                total: sums.tokens(),
+            },
+            cost_micro_dollars: sums.cost_micro_dollars,
+            cost_cents: cents(sums.cost_micro_dollars),
+        }
+    }
+}
+
+/// Micro-dollars as US cents.
+#[must_use]
+pub fn cents(micro_dollars: i64) -> f64 {
+    micro_dollars as f64 / 10_000.0
+}
+
+impl<'a> Sum<&'a Sums> for Sums {
+    fn sum<I: Iterator<Item = &'a Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            requests: sum.requests + one.requests,
+            calls: sum.calls + one.calls,
+            failed: sum.failed + one.failed,
+            prompt: sum.prompt + one.prompt,
+            cached: sum.cached + one.cached,
+            completion: sum.completion + one.completion,
+            reasoning: sum.reasoning + one.reasoning,
+            cost_micro_dollars: sum.cost_micro_dollars + one.cost_micro_dollars,
+        })
+    }
+}

@@ -1,0 +1,40 @@
+-- Begins a user's day anew: nothing is used, what running calls hold stays held.
+--
+-- KEYS 1 tombstone of the reset, 2 epoch, 3 outbox, 4 number of settlements, 5 the user's account,
+--      6.. accounts of the user's keys
+-- ARGV 1 tombstone in ms, 2 day, 3.. for each key its adjustment as JSON, up to the numbers
+-- Answers removed TOKENS REQUESTS | rebuild.
+-- A script, because counters and adjustments must change together; sent again it answers the same.
+local done = redis.call('GET', KEYS[1])
+if done then
+    local tokens, requests = string.match(done, '^(%d+) (%d+)$')
+    return { 'removed', tonumber(tokens), tonumber(requests) }
+elseif redis.call('EXISTS', KEYS[2]) == 0 then
+    return { 'rebuild' }
+end
+
+local day = ARGV[2]
+local tokens, requests = 0, 0
+for place = 6, #KEYS do
+    local account = load(KEYS[place])
+    local used, open = get(account, day .. ':u'), get(account, day .. ':o')
+    local settled = math.max(get(account, day .. ':q') - open, 0)
+    if used > 0 or settled > 0 then
+        set(account, day .. ':u', 0)
+        set(account, day .. ':q', open)
+        save(account)
+        tokens, requests = tokens + used, requests + settled
+        local adjustment = ARGV[place - 3]
+            .. '"tokens":' .. digits(0 - used) .. ',"requests":' .. digits(0 - settled) .. '}'
+        local number = redis.call('INCR', KEYS[4])
+        redis.call('XADD', KEYS[3], '*', 'adjust', adjustment, 'n', number)
+    end
+end
+if tokens > 0 or requests > 0 then
+    local user = load(KEYS[5])
+    add(user, day, ':u', -tokens)
+    add(user, day, ':q', -requests)
+    save(user)
+end
+redis.call('SET', KEYS[1], digits(tokens) .. ' ' .. digits(requests), 'PX', ARGV[1])
+return { 'removed', tokens, requests }

@@ -1,0 +1,260 @@
+//! What dashboards read. Sums come from the rollups, pages of the ledger by its index on users.
+
+use super::history;
+use super::{PostgresStore, accounts};
+use crate::account::charge::Charge;
+use crate::account::day::Day;
+use crate::account::id::{KeyId, PlanId, RequestId, UserId};
+use crate::account::user::{User, UserStatus};
+use crate::store::StoreError;
+use crate::store::report_rows::{DayRow, HourRow, LastUsedRow, LatencyRow, ModelRow, PlanRow};
+use crate::store::report_rows::{SumsRow, UserCountRow, hours};
+use crate::store::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// The columns of a [`SumsRow`].
+macro_rules! sums {
+    () => {
+        "sum(requests)::bigint as requests, sum(calls)::bigint as calls,
+             sum(failed)::bigint as failed, sum(prompt)::bigint as prompt,
+             sum(cached)::bigint as cached, sum(completion)::bigint as completion,
+             sum(reasoning)::bigint as reasoning,
+             sum(cost_micro_dollars)::bigint as cost_micro_dollars"
+    };
+}
+
+#[derive(sqlx::FromRow)]
+struct UserRow {
+    user_id: Uuid,
+    #[sqlx(flatten)]
+    sums: SumsRow,
+}
+
+#[async_trait]
+impl Reports for PostgresStore {
+    async fn usage_by_day(
+        &self,
+        user: UserId,
+        from: Day,
+        to: Day,
+    ) -> Result<Vec<(Day, Sums)>, StoreError> {
+        let rows: Vec<DayRow> = sqlx::query_as(concat!(
+            "select to_char(day, 'YYYY-MM-DD') as day, ",
+            sums!(),
+            " from usage_daily
+             where user_id = $1 and day between $2::date and $3::date
+             group by usage_daily.day
+             having sum(calls) > 0
+             order by usage_daily.day"
+        ))
+        .bind(user.0)
+        .bind(from.to_string())
+        .bind(to.to_string())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn usage_by_model(
+        &self,
+        user: UserId,
+        from: Day,
+        to: Day,
+    ) -> Result<Vec<(String, Sums)>, StoreError> {
+        let rows: Vec<ModelRow> = sqlx::query_as(concat!(
+            "select model, ",
+            sums!(),
+            " from usage_daily
+             where user_id = $1 and day between $2::date and $3::date
+             group by model
+             having sum(calls) > 0
+             order by sum(prompt + completion + reasoning) desc, model"
+        ))
+        .bind(user.0)
+        .bind(from.to_string())
+        .bind(to.to_string())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn usage_by_hour(
+        &self,
+        user: UserId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<(Timestamp, String, Sums)>, StoreError> {
+        let (first, end) = hours(from, to);
+        let rows: Vec<HourRow> = sqlx::query_as(
+            "select
+                 hour, model, requests, calls, failed,
+                 prompt, cached, completion, reasoning, cost_micro_dollars
+             from usage_hourly
+             where user_id = $1 and hour >= $2 and hour < $3 and calls > 0
+             order by hour, model",
+        )
+        .bind(user.0)
+        .bind(first)
+        .bind(end)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn latency(&self, user: UserId, from: Day, to: Day) -> Result<Latency, StoreError> {
+        let row: LatencyRow = sqlx::query_as(
+            "select
+                 coalesce(sum(took_50), 0)::bigint as took_50,
+                 coalesce(sum(took_100), 0)::bigint as took_100,
+                 coalesce(sum(took_250), 0)::bigint as took_250,
+                 coalesce(sum(took_500), 0)::bigint as took_500,
+                 coalesce(sum(took_1000), 0)::bigint as took_1000,
+                 coalesce(sum(took_2500), 0)::bigint as took_2500,
+                 coalesce(sum(took_5000), 0)::bigint as took_5000,
+                 coalesce(sum(took_10000), 0)::bigint as took_10000,
+                 coalesce(sum(took_30000), 0)::bigint as took_30000,
+                 coalesce(sum(took_60000), 0)::bigint as took_60000,
+                 coalesce(sum(took_300000), 0)::bigint as took_300000,
+                 coalesce(sum(took_longer), 0)::bigint as took_longer
+             from usage_daily
+             where user_id = $1 and day between $2::date and $3::date",
+        )
+        .bind(user.0)
+        .bind(from.to_string())
+        .bind(to.to_string())
+        .fetch_one(&self.pool)
+        .await?;
+        row.try_into()
+    }
+
+    async fn history(
+        &self,
+        user: UserId,
+        filter: &HistoryFilter,
+        before: Option<(Timestamp, RequestId)>,
+        limit: u32,
+    ) -> Result<Vec<Charge>, StoreError> {
+        history::page(self, user, filter, before, limit).await
+    }
+
+    async fn last_used(&self, user: UserId) -> Result<Vec<(KeyId, Timestamp)>, StoreError> {
+        let rows: Vec<LastUsedRow> = sqlx::query_as(
+            "select key_id, max(last_at) as last_at
+             from usage_daily
+             where user_id = $1 and calls > 0
+             group by key_id
+             order by key_id",
+        )
+        .bind(user.0)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn user_counts(&self) -> Result<Vec<(PlanId, UserStatus, u64)>, StoreError> {
+        let rows: Vec<UserCountRow> = sqlx::query_as(
+            "select plan_id, status, count(*) as user_count
+             from users
+             group by plan_id, status
+             order by plan_id, status",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn totals_by_plan(
+        &self,
+        from: Day,
+        to: Day,
+    ) -> Result<Vec<(PlanId, u64, Sums)>, StoreError> {
+        let rows: Vec<PlanRow> = sqlx::query_as(concat!(
+            "with used as (
+                 select user_id, ",
+            sums!(),
+            "    from usage_daily
+                 where day between $1::date and $2::date
+                 group by user_id
+                 having sum(calls) > 0
+             )
+             select users.plan_id, count(*) as user_count, ",
+            sums!(),
+            " from used
+             join users on users.id = used.user_id
+             group by users.plan_id
+             order by users.plan_id"
+        ))
+        .bind(from.to_string())
+        .bind(to.to_string())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn totals_by_model(&self, from: Day, to: Day) -> Result<Vec<(String, Sums)>, StoreError> {
+        let rows: Vec<ModelRow> = sqlx::query_as(concat!(
+            "select model, ",
+            sums!(),
+            " from usage_daily
+             where day between $1::date and $2::date
+             group by model
+             having sum(calls) > 0
+             order by sum(prompt + completion + reasoning) desc, model"
+        ))
+        .bind(from.to_string())
+        .bind(to.to_string())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn top_users(
+        &self,
+        from: Day,
+        to: Day,
+        by: TopBy,
+        limit: u32,
+    ) -> Result<Vec<(User, Sums)>, StoreError> {
+        let rows: Vec<UserRow> = sqlx::query_as(concat!(
+            "select user_id, ",
+            sums!(),
+            " from usage_daily
+             where day between $1::date and $2::date
+             group by user_id
+             having sum(calls) > 0
+             order by
+                 case $3
+                     when 'requests' then sum(requests)
+                     when 'cost' then sum(cost_micro_dollars)
+                     else sum(prompt + completion + reasoning)
+                 end desc,
+                 user_id
+             limit $4"
+        ))
+        .bind(from.to_string())
+        .bind(to.to_string())
+        .bind(by.as_str())
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        let sums = rows.into_iter().map(|row| Ok((UserId(row.user_id), Sums::try_from(row.sums)?)));
+        let sums: Vec<(UserId, Sums)> = sums.collect::<Result<_, StoreError>>()?;
+        let ids: Vec<UserId> = sums.iter().map(|(id, _)| *id).collect();
+        let users = accounts::by_ids(self, &ids).await?.into_iter();
+        let mut users: HashMap<UserId, User> = users.map(|user| (user.id, user)).collect();
+        Ok(sums.into_iter().filter_map(|(id, sums)| Some((users.remove(&id)?, sums))).collect())
+    }
+
+    fn connections(&self) -> Connections {
+        let (writing, open) = self.writer.connections();
+        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
+        Connections {
+            in_use: writing + self.pool.size().saturating_sub(idle),
+            open: open + self.pool.size(),
+            max: 1 + self.pool.options().get_max_connections(),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What dashboards read: sums from the rollups, pages of the ledger by index. Nothing here scans
+//! the ledger.
+
+use super::StoreError;
+use crate::account::charge::{Charge, Status};
+use crate::account::day::Day;
+use crate::account::id::{KeyId, PlanId, RequestId, UserId};
+use crate::account::user::{User, UserStatus};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+/// Reading what was used. Days are inclusive on both ends.
+#[async_trait]
+pub trait Reports {
+    /// A user's sums by day, the earliest first; days without a call are left out.
+    async fn usage_by_day(
+        &self,
+        user: UserId,
+        from: Day,
+        to: Day,
+    ) -> Result<Vec<(Day, Sums)>, StoreError>;
+
+    /// A user's sums by model, the most tokens first.
+    async fn usage_by_model(
+        &self,
+        user: UserId,
+        from: Day,
+        to: Day,
+    ) -> Result<Vec<(String, Sums)>, StoreError>;
+
+    /// A user's sums by hour and model, the earliest first, for all hours that `from..to` touches. An
+    /// hour is told by its beginning (UTC) and has the calls that were admitted in it.
+    async fn usage_by_hour(
+        &self,
+        user: UserId,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Vec<(Timestamp, String, Sums)>, StoreError>;
+
+    /// How long a user's calls took.
+    async fn latency(&self, user: UserId, from: Day, to: Day) -> Result<Latency, StoreError>;
+
+    /// At most `limit` of a user's ledger rows before `before`, the newest first, by time of admission
+    /// and then by request.
+    async fn history(
+        &self,
+        user: UserId,
+        filter: &HistoryFilter,
+        before: Option<(Timestamp, RequestId)>,
+        limit: u32,
+    ) -> Result<Vec<Charge>, StoreError>;
+
+    /// When each of a user's keys was last used for an admitted call.
+    async fn last_used(&self, user: UserId) -> Result<Vec<(KeyId, Timestamp)>, StoreError>;
+
+    /// How many users there are, by plan and status.
+    async fn user_counts(&self) -> Result<Vec<(PlanId, UserStatus, u64)>, StoreError>;
+
+    /// Everybody's sums, and how many users used anything, by the plan they have now.
+    async fn totals_by_plan(
+        &self,
+        from: Day,
+        to: Day,
+    ) -> Result<Vec<(PlanId, u64, Sums)>, StoreError>;
+
+    /// Everybody's sums by model, the most tokens first.
+    async fn totals_by_model(&self, from: Day, to: Day) -> Result<Vec<(String, Sums)>, StoreError>;
+
+    /// Users who used the most, in order; users who used nothing are left out.
+    async fn top_users(
+        &self,
+        from: Day,
+        to: Day,
+        by: TopBy,
+        limit: u32,
+    ) -> Result<Vec<(User, Sums)>, StoreError>;
+
+    /// Connections of the store, in use and in all.
+    fn connections(&self) -> Connections;
+}
+
+/// What calls add up to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Sums {
+    /// Calls that count against requests per day.
+    pub requests: u64,
+    /// All admitted calls.
+    pub calls: u64,
+    /// Those that the upstream failed or cut.
+    pub failed: u64,
+    pub prompt: u64,
+    pub cached: u64,
+    pub completion: u64,
+    pub reasoning: u64,
+    pub cost_micro_dollars: i64,
+}
+
+impl Sums {
+    /// What counts against tokens per day.
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        self.prompt.saturating_add(self.completion).saturating_add(self.reasoning)
+    }
+}
+
+/// Upper ends of the buckets that the times of calls are counted in, in milliseconds; a last bucket
+/// takes what is longer. The rollup has a column for each.
+pub const LATENCY_BOUNDS: [u32; 11] =
+    [50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000];
+
+/// How many calls took how long, from admission to end, by [`LATENCY_BOUNDS`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Latency(pub [u64; LATENCY_BOUNDS.len() + 1]);
+
+impl Latency {
+    /// About how long `share` (0 to 1) of the calls took at most, in milliseconds: within the bucket
+    /// calls are taken to be spread evenly. `None` without calls.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "of small numbers")]
+    pub fn quantile(&self, share: f64) -> Option<u32> {
+        let calls: u64 = self.0.iter().sum();
+        if calls == 0 {
+            return None;
+        }
+        let wanted = share.clamp(0.0, 1.0) * calls as f64;
+        let (mut below, mut lower) = (0.0, 0.0);
+        for (place, count) in self.0.iter().enumerate() {
+            let upper = LATENCY_BOUNDS.get(place).copied().map_or(lower, f64::from);
+            let inside = *count as f64;
+            if *count > 0 && below + inside >= wanted {
+                return Some((lower + (upper - lower) * (wanted - below) / inside).round() as u32);
+            }
+            (below, lower) = (below + inside, upper);
+        }
+        LATENCY_BOUNDS.last().copied()
+    }
+}
+
+/// Which ledger rows; `None` = any. Days as in the ledger.
+#[derive(Debug, Clone, Default)]
+pub struct HistoryFilter {
+    pub from: Option<Day>,
+    pub to: Option<Day>,
+    pub model: Option<String>,
+    pub status: Option<Status>,
+    pub key: Option<KeyId>,
+}
+
+/// What users are ranked by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TopBy {
+    #[default]
+    Tokens,
+    Requests,
+    Cost,
+}
+
+impl TopBy {
+    /// The word in an address.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Requests => "requests",
+            Self::Cost => "cost",
+        }
+    }
+}
+
+/// No time zone is further from UTC.
+const FURTHEST_MS: i64 = 26 * 60 * 60 * 1000;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// No call of `day` was admitted before this time, in milliseconds since 1970.
+pub(super) fn admitted_from(day: Day) -> i64 {
+    admitted_until(day) - FURTHEST_MS - DAY_MS - FURTHEST_MS
+}
+
+/// All calls of `day` were admitted before this time, in milliseconds since 1970.
+pub(super) fn admitted_until(day: Day) -> i64 {
+    day.ends_at(&TimeZone::UTC).as_millisecond() + FURTHEST_MS
+}
+
+/// No call admitted before `at` has a later day.
+pub(super) fn last_day(at: Timestamp) -> Day {
+    let latest = Timestamp::from_millisecond(at.as_millisecond() + FURTHEST_MS);
+    Day::at(latest.unwrap_or(Timestamp::MAX), &TimeZone::UTC)
+}
+
+/// Connections of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Connections {
+    pub in_use: u32,
+    pub open: u32,
+    pub max: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(counts: &[(usize, u64)]) -> Latency {
+        let mut latency = Latency::default();
+        for (place, count) in counts {
+            latency.0[*place] = *count;
+        }
+        latency
+    }
+
+    #[test]
+    fn quantiles_lie_within_their_bucket() {
+        assert_eq!(Latency::default().quantile(0.5), None);
+        assert_eq!(of(&[(2, 10)]).quantile(0.5), Some(175));
+        assert_eq!(of(&[(0, 95), (4, 5)]).quantile(0.95), Some(50));
+        assert_eq!(of(&[(0, 95), (4, 5)]).quantile(0.96), Some(600));
+        assert_eq!(of(&[(11, 1)]).quantile(0.5), Some(300_000));
+        assert_eq!(of(&[(3, 4)]).quantile(1.0), Some(500));
+    }
+}
