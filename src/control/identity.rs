@@ -5,14 +5,14 @@ use super::client;
 use super::passwords::Passwords;
 use super::throttle::Throttle;
 use super::token::{Bearer, Tokens};
-use crate::account::id::{SessionId, UserId};
+use crate::account::id::SessionId;
 use crate::account::key::Pepper;
 use crate::account::password::Verified;
 use crate::account::refresh::RefreshToken;
 use crate::account::user::{User, UserStatus};
 use crate::config::{Accounts, Billing};
-use crate::store::Store;
-use crate::store::sessions::{NewSession, Rotated, Rotation};
+use crate::store::sessions::{Credentials, NewSession, Rotated, Rotation};
+use crate::store::{Store, StoreError};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use std::net::IpAddr;
@@ -86,7 +86,7 @@ impl Identity {
         email: &str,
         password: &str,
         (address, now): (IpAddr, Instant),
-    ) -> Result<User, ApiError> {
+    ) -> Result<Credentials, ApiError> {
         let network = client::network(address);
         self.by_address.attempt(&network, now).map_err(ApiError::TooManyTries)?;
         let account = email.to_owned();
@@ -96,7 +96,7 @@ impl Identity {
         let found = store.credentials(email).await?;
         let stored = found.as_ref().and_then(|found| found.password_hash.as_deref());
         let verified = self.passwords.verify(password, stored).await?;
-        let (Some(found), Verified::Yes | Verified::YesRehash) = (&found, verified) else {
+        let (Some(mut found), Verified::Yes | Verified::YesRehash) = (found, verified) else {
             return Err(ApiError::WrongCredentials);
         };
         self.by_account.forgive(&account);
@@ -104,11 +104,12 @@ impl Identity {
         if found.user.status == UserStatus::Suspended {
             return Err(ApiError::Suspended);
         }
-        if let (Verified::YesRehash, Some(old)) = (verified, stored) {
+        if let (Verified::YesRehash, Some(old)) = (verified, &found.password_hash) {
             let new = self.passwords.hash(password).await?;
             store.rehash(found.user.id, old, &new).await?;
+            found.password_hash = Some(new);
         }
-        Ok(found.user.clone())
+        Ok(found)
     }
 
     /// Checks the password of somebody logged in.
@@ -134,26 +135,31 @@ impl Identity {
         }
     }
 
-    /// Begins a session.
+    /// Begins a session of a user whose password has been checked or set.
     ///
     /// # Errors
-    /// The store's.
+    /// [`ApiError::WrongCredentials`] when it was changed meanwhile.
     pub async fn begin(
         &self,
         store: &dyn Store,
-        user: UserId,
+        checked: Credentials,
         now: Timestamp,
     ) -> Result<TokenPair, ApiError> {
+        let user = checked.user.id;
         let session = SessionId::new();
         let refresh = RefreshToken::generate(session).map_err(|_| ApiError::Internal)?;
         let new = NewSession {
             id: session,
             user,
             digest: refresh.digest(),
+            password_hash: checked.password_hash,
             created_at: now,
             expires_at: self.session_end(now),
         };
-        store.open_session(&new).await?;
+        store.open_session(&new).await.map_err(|e| match e {
+            StoreError::Missing(_) => ApiError::WrongCredentials,
+            error => error.into(),
+        })?;
         self.pair(Bearer { user, session }, &refresh, now)
     }
 

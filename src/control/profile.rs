@@ -13,6 +13,7 @@ use crate::account::plan::Plan;
 use crate::account::user::{Role, User, UserStatus};
 use crate::clock;
 use crate::store::UserChange;
+use crate::store::sessions::Credentials;
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
@@ -118,9 +119,10 @@ pub async fn change_password(
     let now = clock::instant();
     identity.confirm(&*state.store, &who.user, &form.current_password.0, now).await?;
     let password_hash = Some(identity.passwords.hash(&form.new_password.0).await?);
-    let change = UserChange { password_hash, ..UserChange::default() };
+    let change = UserChange { password_hash: password_hash.clone(), ..UserChange::default() };
     let changed = state.store.change_user(who.user.id, &change, &who.by).await?;
-    logged_in(&state, changed.ok_or(ApiError::BadToken)?).await.map(Json)
+    let user = changed.ok_or(ApiError::BadToken)?;
+    logged_in(&state, Credentials { user, password_hash }).await.map(Json)
 }
 
 impl UserView {

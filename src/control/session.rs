@@ -14,9 +14,10 @@ use super::openapi::{
 use super::profile::UserView;
 use crate::account::by::{Actor, By};
 use crate::account::key::KeyLimits;
-use crate::account::user::{Role, User};
+use crate::account::user::Role;
 use crate::clock;
 use crate::store::NewUser;
+use crate::store::sessions::Credentials;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -100,7 +101,8 @@ pub async fn register(
     let by = By { actor: Actor::User(user.id), ..by };
     let (secret, key) = new_key(&state, DEFAULT_KEY, None, KeyLimits::default(), now)?;
     state.store.add_key(user.id, &key, &by).await?;
-    let tokens = identity.begin(&*state.store, user.id, now).await?;
+    let checked = Credentials { user: user.clone(), password_hash: new.password_hash };
+    let tokens = identity.begin(&*state.store, checked, now).await?;
     let user = UserView::of(&state, user).await?;
     let api_key = secret.reveal().to_owned();
     Ok((StatusCode::CREATED, Json(Registered { user, api_key, tokens })))
@@ -118,9 +120,9 @@ pub async fn login(
 ) -> Result<Json<LoggedIn>, ApiError> {
     let identity = &state.identity;
     let from = (asker.address, clock::instant());
-    let user = identity.check(&*state.store, &form.email.0, &form.password.0, from).await?;
-    asker.is(user.id);
-    logged_in(&state, user).await.map(Json)
+    let checked = identity.check(&*state.store, &form.email.0, &form.password.0, from).await?;
+    asker.is(checked.user.id);
+    logged_in(&state, checked).await.map(Json)
 }
 
 /// Refresh the access token
@@ -150,7 +152,8 @@ pub async fn logout(
 }
 
 /// Begins a session for somebody who has shown who they are.
-pub async fn logged_in(state: &ControlState, user: User) -> Result<LoggedIn, ApiError> {
-    let tokens = state.identity.begin(&*state.store, user.id, clock::now()).await?;
+pub async fn logged_in(state: &ControlState, checked: Credentials) -> Result<LoggedIn, ApiError> {
+    let user = checked.user.clone();
+    let tokens = state.identity.begin(&*state.store, checked, clock::now()).await?;
     Ok(LoggedIn { user: UserView::of(state, user).await?, tokens })
 }

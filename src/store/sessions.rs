@@ -5,7 +5,7 @@
 
 use super::StoreError;
 use crate::account::id::{SessionId, UserId};
-use crate::account::user::User;
+use crate::account::user::{User, UserStatus};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -32,7 +32,8 @@ pub trait Sessions {
     /// expired.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] when there is no such user.
+    /// [`StoreError::Missing`] unless the user is there, is active, and still has the password that
+    /// was checked.
     async fn open_session(&self, session: &NewSession) -> Result<(), StoreError>;
 
     /// The user of a session that lives at `now`, whatever the user's status.
@@ -65,8 +66,18 @@ pub struct NewSession {
     pub id: SessionId,
     pub user: UserId,
     pub digest: TokenDigest,
+    /// What the password was checked against: one that has been changed since begins nothing.
+    pub password_hash: Option<String>,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
+}
+
+impl NewSession {
+    /// Whether it may begin, as the user stands now.
+    #[must_use]
+    pub fn is_for(&self, found: &Credentials) -> bool {
+        found.user.status == UserStatus::Active && found.password_hash == self.password_hash
+    }
 }
 
 /// The exchange of a refresh token.

@@ -43,7 +43,7 @@ impl Sessions for PostgresStore {
 
     async fn open_session(&self, session: &NewSession) -> Result<(), StoreError> {
         let mut tx = self.pool.begin().await?;
-        if lock(&mut tx, session.user).await?.is_none() {
+        if !lock(&mut tx, session.user).await?.is_some_and(|found| session.is_for(&found)) {
             return Err(StoreError::Missing("user"));
         }
         sqlx::query(

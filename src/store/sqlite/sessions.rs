@@ -45,7 +45,7 @@ impl Sessions for SqliteStore {
     async fn open_session(&self, session: &NewSession) -> Result<(), StoreError> {
         let mut turn = self.writer.turn().await?;
         let mut tx = turn.begin().await?;
-        if find(&mut *tx, session.user).await?.is_none() {
+        if !find(&mut *tx, session.user).await?.is_some_and(|found| session.is_for(&found)) {
             return Err(StoreError::Missing("user"));
         }
         sqlx::query(

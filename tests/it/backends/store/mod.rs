@@ -74,6 +74,7 @@ macro_rules! suite {
                 credentials_hold_the_hash
                 a_hash_is_replaced_unless_it_was_changed
                 a_session_lives_until_it_ends
+                a_session_needs_the_password_that_was_checked
                 a_session_goes_on_with_each_next_token
                 a_token_used_twice_ends_the_session
                 of_two_exchanges_at_once_one_ends_the_session
