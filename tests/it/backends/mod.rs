@@ -2,6 +2,7 @@
 
 mod counters;
 mod silence;
+mod rebuild;
 mod history;
 mod redis_look;
 mod sentinel;
