@@ -46,6 +46,9 @@ pub async fn look(connection: &RedisConn, now: Timestamp) -> Result<Vec<Finding>
     let mut findings = Vec::new();
     for text in texts(&info) {
         findings.extend(from_info(&text));
+        if !connection.is_cluster() && text.contains("cluster_enabled:1") {
+            findings.push(refusal(LONE_NODE.to_owned()));
+        }
     }
     for time in texts(&time).chunks(2) {
         let seconds = time[0].parse().map_err(|_| "Redis does not tell the time".to_owned())?;
@@ -78,6 +81,9 @@ const WHENEVER: &str = "Redis leaves it to the system when to write to disk (`ap
     send theirs again";
 const NO_MINIMUM: &str = "Redis takes writes without waiting for a replica: what a failover finds \
     in none is lost; with `min-replicas-to-write 1` a master that was cut off takes no more";
+
+const LONE_NODE: &str = "Redis is a cluster, and REDIS_URL names one address, which is read as a single \
+    server: name several of its nodes with commas between them, or the one address twice";
 
 /// What the text of `INFO` says.
 fn from_info(info: &str) -> Vec<Finding> {

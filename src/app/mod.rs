@@ -95,13 +95,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let folder = config.database.folder().map(DataFolder::open).transpose()?;
     let lock = folder.as_ref().map(DataFolder::lock).transpose()?;
     let pepper = pepper(&config, folder.as_ref())?;
-    let public = bind(config.listener.addr).await?;
-    let admin = match config.admin_addr {
-        Some(addr) => Some(bind(addr).await?),
-        None => None,
-    };
-    let public_addr = public.local_addr()?;
-    let admin_addr = admin.as_ref().map(TcpListener::local_addr).transpose()?;
+    let sockets = Sockets::bind(&config).await?;
+    let Sockets { public_addr, admin_addr, .. } = sockets;
 
     let (calls, workers) = (TaskTracker::new(), Workers::default());
     let (stop, stop_writer) = (CancellationToken::new(), CancellationToken::new());
@@ -113,18 +108,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let proxy = Arc::new(proxy(config, &parts, control, &calls));
 
     spawn_chores(&workers, &parts, &proxy, &stop);
-    if let Some(admin) = admin {
-        let router = control::admin_router(AdminState {
-            metrics: Arc::clone(&parts.metrics),
-            counters: Arc::clone(&parts.counters),
-            readiness: readiness.clone(),
-        });
-        workers.spawn("admin", serve_admin(admin, router, stop_writer.clone()));
-    }
-    workers.spawn(
-        "accept",
-        connection::accept(Arc::clone(&proxy), Listener::from(public), stop.clone()),
-    );
+    let admin_state = AdminState {
+        metrics: Arc::clone(&parts.metrics),
+        counters: Arc::clone(&parts.counters),
+        readiness: readiness.clone(),
+    };
+    sockets.serve(&workers, &proxy, admin_state, (&stop, &stop_writer));
     if let Some(folder) = &folder {
         folder.announce(&Instance { pid: std::process::id(), public_addr, admin_addr })?;
     }
@@ -147,6 +136,44 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         stop_writer,
         _lock: lock,
     })
+}
+
+/// The sockets, before anybody is served.
+struct Sockets {
+    public: TcpListener,
+    public_addr: SocketAddr,
+    admin: Option<TcpListener>,
+    admin_addr: Option<SocketAddr>,
+}
+
+impl Sockets {
+    async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let public = bind(config.listener.addr).await?;
+        let admin = match config.admin_addr {
+            Some(addr) => Some(bind(addr).await?),
+            None => None,
+        };
+        let public_addr = public.local_addr()?;
+        let admin_addr = admin.as_ref().map(TcpListener::local_addr).transpose()?;
+        Ok(Self { public, public_addr, admin, admin_addr })
+    }
+
+    /// Serves until `stop`; the admin's until `stop_writer`, so that the end can be watched.
+    fn serve(
+        self,
+        workers: &Workers,
+        proxy: &Arc<Proxy>,
+        admin: AdminState,
+        (stop, stop_writer): (&CancellationToken, &CancellationToken),
+    ) {
+        if let Some(socket) = self.admin {
+            let router = control::admin_router(admin);
+            workers.spawn("admin", serve_admin(socket, router, stop_writer.clone()));
+        }
+        let public = Listener::from(self.public);
+        let accept = connection::accept(Arc::clone(proxy), public, stop.clone());
+        workers.spawn("accept", accept);
+    }
 }
 
 impl Running {

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// added by another process works almost at once.
 const ABSENT_FOR: Duration = Duration::from_secs(5);
 
+/// How long a refusal waits for the store to say that it is up to date.
+const MOMENT: Duration = Duration::from_millis(300);
+
 /// Caller records by key, bounded in number, loaded once however many ask.
 pub struct CallerCache {
     store: Arc<dyn Store>,
@@ -91,6 +94,13 @@ impl CallerCache {
         for key in &keys {
             self.records.remove(key);
         }
+    }
+
+    /// Whether a refusal may rely on `caller`: it is the user's current version, or the store does not
+    /// say so in a moment. A store that is away must not hold up answers.
+    pub async fn is_current_as_known(&self, caller: &Caller) -> bool {
+        let asked = tokio::time::timeout(MOMENT, self.is_current(caller)).await;
+        !matches!(asked, Ok(Ok(false)))
     }
 
     /// Whether `caller` is still the user's current version, asked of the store itself.

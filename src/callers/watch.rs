@@ -1,5 +1,5 @@
 //! Watches for changed users: forgets their records and ends calls that lost their right. Where Redis
-//! tells that something has changed, the store is not asked before.
+//! tells that something has changed, the store is seldom asked before.
 //!
 //! New calls do not rely on it (their reservation checks the user's version); open streams do,
 //! and end within one round of it.
@@ -19,13 +19,15 @@ use tokio_util::sync::CancellationToken;
 
 /// Time between two looks: a cut within a second, with room for a slow store.
 const ROUND: Duration = Duration::from_millis(250);
+/// Time between two looks where changes are told: whoever made one may have died before telling.
+const NET: Duration = Duration::from_secs(30);
 
 /// What the watch works on.
 pub struct Watch {
     pub store: Arc<dyn Store>,
     pub callers: Arc<CallerCache>,
     pub open: OpenCalls,
-    /// Woken by every change; `None` = the store is asked again and again.
+    /// Woken by every change that is told; `None` = the store is asked again and again.
     pub changed: Option<Arc<Notify>>,
 }
 
@@ -46,7 +48,9 @@ impl Watch {
     /// Until it is time to look; `is_known` when the latest look told all there was.
     async fn pause(&self, is_known: bool) {
         match &self.changed {
-            Some(changed) if is_known => changed.notified().await,
+            Some(changed) if is_known => {
+                let _ = tokio::time::timeout(NET, changed.notified()).await;
+            }
             _ => tokio::time::sleep(ROUND).await,
         }
     }

@@ -29,7 +29,7 @@ pub async fn authenticate(
     let caller = find().await?.filter(right).ok_or(Refusal::WrongKey)?;
     let Err(refusal) = admissible(&caller, now) else { return Ok(caller) };
     // A resumed user is let in at once: a refusal has to be up to date.
-    if callers.is_current(&caller).await.unwrap_or(true) {
+    if callers.is_current_as_known(&caller).await {
         return Err(refusal);
     }
     callers.forget(caller.user);

@@ -87,10 +87,11 @@ pub async fn reserve(
                 return Ok(admission.reservation(caller, grant, &wish, day, settler));
             }
             Ok(Admitted::Stale) => {}
+            // No record is to blame, and a take that may have been carried out must not be repeated:
+            // it is about to be withdrawn under this request's name.
+            Err(Refusal::QuotaUnavailable) => return Err(Refusal::QuotaUnavailable),
             // A better plan holds from the next request on too: a refusal has to be up to date.
-            Err(refusal) if callers.is_current(&caller).await.unwrap_or(true) => {
-                return Err(refusal);
-            }
+            Err(refusal) if callers.is_current_as_known(&caller).await => return Err(refusal),
             Err(_) => {}
         }
         caller = reload(&caller, callers, admission).await?;

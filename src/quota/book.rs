@@ -292,9 +292,10 @@ impl Account {
     }
 
     /// The day's tally, made when new. A plan's time zone may change, so a day or two either way
-    /// stay; older ones with nothing reserved go, so that an account never grows with uptime.
+    /// stay, and all that the ledger may tell of; older ones with nothing reserved go, so that an
+    /// account never grows with uptime.
     fn day_mut(&mut self, day: Day) -> &mut Tally {
-        const KEPT: usize = 3;
+        const KEPT: usize = 5;
         if let Some(at) = self.days.iter().position(|(d, _)| *d == day) {
             return &mut self.days[at].1;
         }

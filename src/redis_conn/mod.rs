@@ -1,8 +1,9 @@
 //! One shared connection to Redis, whatever its kind.
 //!
 //! Calls at the same time share it and travel together (pipelined), so there is nothing to wait for
-//! and nothing to check out. It reconnects by itself, and never sends a command twice: whoever
-//! repeats one has to know that it is safe.
+//! and nothing to check out. It reconnects by itself. To one server, and to one that sentinels name, it
+//! never sends a command twice; to a cluster the driver does, once, when a node drops the connection or
+//! says that it cannot serve it now. So every command has to be safe to repeat.
 
 mod urls;
 mod sentinel;
@@ -72,6 +73,12 @@ impl RedisConn {
             .retries(1)
             .build()?;
         Ok(Self::Cluster(client.get_async_connection().await?))
+    }
+
+    /// Whether each command goes to the node that has its keys; the driver then repeats some.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
     }
 
     /// Sends commands to be carried out together.

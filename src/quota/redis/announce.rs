@@ -1,5 +1,6 @@
 //! Tells all gateways at once what changed in the store.
 
+use super::link::Unanswered;
 use super::{Partition, RedisCounters, keys};
 use crate::account::id::UserId;
 use crate::store::announced::Announcer;
@@ -7,6 +8,7 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::labels::RedisOp;
 use async_trait::async_trait;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Announces through Redis: the next reservation with an older record is refused, and each gateway
 /// looks for changes within a fraction of a second.
@@ -29,6 +31,14 @@ const UNTOLD: &str = "the change is saved, but Redis does not answer, so gateway
 #[async_trait]
 impl Announcer for Herald {
     async fn announce(&self, user: Option<UserId>) -> Result<(), StoreError> {
+        self.tell(user)
+            .await
+            .inspect_err(|_| self.counters.is_untold.store(true, Ordering::Relaxed))
+    }
+}
+
+impl Herald {
+    async fn tell(&self, user: Option<UserId>) -> Result<(), StoreError> {
         let link = &self.counters.link;
         let untold = |_| StoreError::Unavailable(UNTOLD.to_owned());
         if let Some(user) = user
@@ -40,8 +50,24 @@ impl Announcer for Herald {
             let told = link.run(RedisOp::Announce, script, &keys, &arguments);
             told.await.map_err(untold)?;
         }
+        self.counters.announce_any().await.map_err(untold)
+    }
+}
+
+impl RedisCounters {
+    /// Tells again what could not be told.
+    pub(super) async fn announce_untold(&self) -> Result<(), Unanswered> {
+        if !self.is_untold.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let told = self.announce_any().await;
+        told.inspect_err(|_| self.is_untold.store(true, Ordering::Relaxed))
+    }
+
+    /// Lets every gateway look for changes.
+    async fn announce_any(&self) -> Result<(), Unanswered> {
         let mut raise = redis::cmd("INCR");
-        let _: u64 = link.ask(raise.arg(keys::CHANGES)).await.map_err(untold)?;
+        let _: u64 = self.link.ask(raise.arg(keys::CHANGES)).await?;
         Ok(())
     }
 }

@@ -5,9 +5,10 @@
 -- `bt` when, in ms, `bc` capacity, `bs` seconds to refill. Numbers stay below 2^53, where Lua's are
 -- exact; the gateway sees to that.
 
-local KEPT_DAYS = 3
+-- As many as the ledger may tell of when counters are built from it, and one more.
+local KEPT_DAYS = 5
 -- An account without calls for this long has no day that could still be asked for.
-local ACCOUNT_MS = 4 * 24 * 60 * 60 * 1000
+local ACCOUNT_MS = 5 * 24 * 60 * 60 * 1000
 
 local function whole(text)
     return tonumber(text) or 0

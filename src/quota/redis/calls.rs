@@ -2,9 +2,10 @@
 //! are not yet in the ledger.
 
 use super::keys::{PARTITIONS, Partition};
+use super::wire::Told;
 use crate::account::charge::{Charge, Lease};
 use crate::account::id::RequestId;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use uuid::Uuid;
 
@@ -23,18 +24,32 @@ struct State {
     open: HashMap<RequestId, Call>,
     /// Takes whose answer never came: refused, and perhaps carried out all the same.
     doubted: HashMap<RequestId, Lease>,
-    parts: HashMap<u8, Part>,
+    /// Leases of others whose charge cannot be read here.
+    unreadable: HashSet<RequestId>,
+    parts: HashMap<Partition, Part>,
 }
 
 /// What is known of one partition.
 #[derive(Default)]
 struct Part {
-    /// The highest number of a settlement that Redis has told.
-    last: u64,
-    /// The epoch in which it was told.
-    epoch: Option<Uuid>,
-    /// Settled, and not yet known to be in the ledger; with the number told then.
-    sent: VecDeque<(u64, Charge)>,
+    /// What the latest look found.
+    look: Option<Told>,
+    /// The latest that was told of settlements.
+    last: Option<Told>,
+    /// Redis may have lost leases of ours.
+    leases_in_doubt: bool,
+    /// It may have lost charges: some of `sent` are to be sent again.
+    charges_in_doubt: bool,
+    /// Settled, and not yet known to be in the ledger: the oldest first, the first of them having
+    /// this place.
+    sent: VecDeque<Sent>,
+    first: u64,
+}
+
+/// A charge, and what was told when Redis took it; `None` = it may have been lost.
+struct Sent {
+    charge: Charge,
+    told: Option<Told>,
 }
 
 /// A running call.
@@ -43,6 +58,13 @@ pub(super) struct Call {
     pub(super) lease: Lease,
     /// As the scripts read them.
     pub(super) debits: String,
+}
+
+/// A charge that Redis may have lost.
+pub(super) struct Doubtful {
+    pub(super) charge: Charge,
+    partition: Partition,
+    place: u64,
 }
 
 impl Calls {
@@ -65,59 +87,127 @@ impl Calls {
         self.state().open.len() as u64
     }
 
-    /// The running calls of a partition.
-    pub(super) fn of(&self, partition: Partition) -> Vec<Call> {
-        let state = self.state();
-        let mine = |call: &&Call| Partition::of(call.lease.user) == partition;
-        state.open.values().filter(mine).cloned().collect()
+    /// The running calls by partition.
+    pub(super) fn running(&self) -> HashMap<Partition, Vec<RequestId>> {
+        let mut running: HashMap<Partition, Vec<RequestId>> = HashMap::new();
+        for call in self.state().open.values() {
+            running.entry(Partition::of(call.lease.user)).or_default().push(call.lease.request);
+        }
+        running
     }
 
-    /// A settlement was answered: `number` were settled then.
-    pub(super) fn settled(&self, charge: Charge, number: u64) {
+    /// Redis has taken the charge of a call, which is over by that.
+    pub(super) fn settled(&self, charge: Charge, told: Option<Told>) {
+        self.state().open.remove(&charge.request);
+        self.remember(charge, told);
+    }
+
+    /// Keeps a charge until it is in the ledger.
+    pub(super) fn remember(&self, charge: Charge, told: Option<Told>) {
         let mut state = self.state();
-        state.open.remove(&charge.request);
         let part = state.part(Partition::of(charge.user));
-        part.last = part.last.max(number);
-        part.sent.push_back((number, charge));
+        part.hear(told);
+        let sent = Sent { charge, told };
+        part.charges_in_doubt |= sent.is_doubtful(part.look);
+        part.sent.push_back(sent);
         if part.sent.len() > KEPT {
-            part.sent.pop_front();
+            part.forget_first();
         }
     }
 
-    /// The highest number told for each partition.
-    pub(super) fn last(&self) -> Vec<u64> {
+    /// The latest that was told for each partition.
+    pub(super) fn last(&self) -> Vec<Option<Told>> {
         let state = self.state();
-        (0..PARTITIONS).map(|p| state.parts.get(&p).map_or(0, |part| part.last)).collect()
+        let last = |p| state.parts.get(&Partition(p)).and_then(|part| part.last);
+        (0..PARTITIONS).map(last).collect()
     }
 
-    /// Whether numbers told before still count; from now on it is this epoch.
-    pub(super) fn is_same_epoch(&self, partition: Partition, epoch: Option<Uuid>) -> bool {
+    /// Notes what a look found. Returns whether the epoch is another than at the look before.
+    pub(super) fn is_new_epoch(&self, partition: Partition, look: Told) -> bool {
         let mut state = self.state();
         let part = state.part(partition);
-        let before = std::mem::replace(&mut part.epoch, epoch);
-        before.is_none_or(|before| Some(before) == epoch)
+        let before = part.look.replace(look);
+        part.charges_in_doubt |= before.is_none_or(|before| before.epoch != look.epoch);
+        before.is_some_and(|before| before.epoch != look.epoch)
     }
 
-    /// Forgets the charges that are in the ledger.
-    pub(super) fn written(&self, partition: Partition, written: u64) {
-        self.state().part(partition).forget(written);
-    }
-
-    /// Takes all charges that may not be in the ledger: Redis has forgotten some of them.
-    pub(super) fn take_sent(&self, partition: Partition) -> Vec<Charge> {
+    /// Forgets the charges that are in the ledger: those of this epoch with a number up to `written`.
+    pub(super) fn written(&self, partition: Partition, epoch: Uuid, written: u64) {
         let mut state = self.state();
         let part = state.part(partition);
-        part.last = 0;
-        part.sent.drain(..).map(|(_, charge)| charge).collect()
+        let is_written = |told: Told| told.epoch == Some(epoch) && told.number <= written;
+        while part.sent.front().is_some_and(|sent| sent.told.is_some_and(is_written)) {
+            part.forget_first();
+        }
     }
 
-    /// Puts charges back that could not be brought to where they belong.
-    pub(super) fn put_back(&self, partition: Partition, charges: Vec<Charge>) {
+    /// Redis has lost something, so all that it has of this gateway is in doubt.
+    pub(super) fn doubt_all(&self, partition: Partition) {
         let mut state = self.state();
         let part = state.part(partition);
-        for charge in charges.into_iter().rev() {
-            // No number of a server that was reset means anything: no look forgets these.
-            part.sent.push_front((u64::MAX, charge));
+        part.leases_in_doubt = true;
+        part.charges_in_doubt = true;
+        part.last = None;
+        for sent in &mut part.sent {
+            sent.told = None;
+        }
+    }
+
+    /// Takes the partitions in which leases may have been lost.
+    pub(super) fn take_doubtful(&self) -> HashSet<Partition> {
+        let mut state = self.state();
+        let all = state.parts.iter_mut();
+        let doubtful = all.filter_map(|(partition, part)| {
+            std::mem::take(&mut part.leases_in_doubt).then_some(*partition)
+        });
+        doubtful.collect()
+    }
+
+    /// Leases may still be lost there.
+    pub(super) fn doubt_leases(&self, partitions: &HashSet<Partition>) {
+        let mut state = self.state();
+        for partition in partitions {
+            state.part(*partition).leases_in_doubt = true;
+        }
+    }
+
+    /// Some of the charges that Redis may have lost: not taken at all, or in another epoch.
+    pub(super) fn doubtful_charges(&self, at_most: usize) -> Vec<Doubtful> {
+        let state = self.state();
+        let mut found = Vec::new();
+        for (partition, part) in state.parts.iter().filter(|(_, part)| part.charges_in_doubt) {
+            for (place, sent) in (part.first..).zip(&part.sent) {
+                if found.len() == at_most {
+                    return found;
+                }
+                if sent.is_doubtful(part.look) {
+                    let (charge, partition) = (sent.charge.clone(), *partition);
+                    found.push(Doubtful { charge, partition, place });
+                }
+            }
+        }
+        found
+    }
+
+    /// The partitions of which Redis may not have every charge.
+    pub(super) fn with_doubtful_charges(&self) -> HashSet<Partition> {
+        let mut state = self.state();
+        for part in state.parts.values_mut().filter(|part| part.charges_in_doubt) {
+            part.charges_in_doubt = part.sent.iter().any(|sent| sent.is_doubtful(part.look));
+        }
+        let doubtful = state.parts.iter().filter(|(_, part)| part.charges_in_doubt);
+        doubtful.map(|(partition, _)| *partition).collect()
+    }
+
+    /// Redis has taken a charge, or taken it before. Without `told` it is no matter of ours any more.
+    pub(super) fn confirm(&self, doubtful: &Doubtful, told: Option<Told>) {
+        let mut state = self.state();
+        let part = state.part(doubtful.partition);
+        part.hear(told);
+        let written = part.look.map(|look| Told { number: 0, ..look });
+        let place = doubtful.place.checked_sub(part.first).and_then(|at| usize::try_from(at).ok());
+        if let Some(sent) = place.and_then(|at| part.sent.get_mut(at)) {
+            sent.told = told.or(written);
         }
     }
 
@@ -140,6 +230,15 @@ impl Calls {
         state.open.remove(&request);
     }
 
+    /// Notes a lease that cannot be charged. Returns whether that is news.
+    pub(super) fn cannot_read(&self, request: RequestId) -> bool {
+        self.state().unreadable.insert(request)
+    }
+
+    pub(super) fn unreadable(&self) -> HashSet<RequestId> {
+        self.state().unreadable.clone()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,14 +246,32 @@ impl Calls {
 
 impl State {
     fn part(&mut self, partition: Partition) -> &mut Part {
-        self.parts.entry(partition.0).or_default()
+        self.parts.entry(partition).or_default()
     }
 }
 
 impl Part {
-    fn forget(&mut self, written: u64) {
-        while self.sent.front().is_some_and(|(number, _)| *number <= written) {
-            self.sent.pop_front();
+    fn hear(&mut self, told: Option<Told>) {
+        let Some(told) = told else { return };
+        let is_older = |last: Told| last.epoch == told.epoch && last.number > told.number;
+        if !self.last.is_some_and(is_older) {
+            self.last = Some(told);
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if self.sent.pop_front().is_some() {
+            self.first += 1;
+        }
+    }
+}
+
+impl Sent {
+    /// `look` is what the latest found, if there was one.
+    fn is_doubtful(&self, look: Option<Told>) -> bool {
+        match self.told {
+            None => true,
+            Some(told) => look.is_some_and(|look| look.epoch != told.epoch),
         }
     }
 }

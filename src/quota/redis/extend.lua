@@ -1,13 +1,16 @@
 -- Raises what a running call holds.
 --
--- KEYS 1 lease, 2 the user's account, 3 the key's account
+-- KEYS 1 lease, 2 the user's account, 3 the key's account, 4 epoch
 -- ARGV 1 tokens the gateway knows it holds, 2 want, 3 least
--- Answers added TOKENS | held | exhausted.
+-- Answers added TOKENS | held | exhausted | lost: there is no such lease.
 -- A script, because looking and taking must be one step. Sent again after a lost answer it finds
 -- more held than the gateway knows of, and says how much, instead of taking twice.
 local lease = redis.call('HMGET', KEYS[1], 'reserved', 'debits')
 if not lease[1] then
-    return { 'exhausted' }
+    return { 'lost' }
+elseif redis.call('EXISTS', KEYS[4]) == 0 then
+    -- Without an epoch accounts do not say what is used.
+    return { 'held' }
 end
 local reserved, known = whole(lease[1]), whole(ARGV[1])
 if reserved > known then

@@ -1,10 +1,11 @@
-//! What a gateway does for its calls in Redis while they run: it looks whether Redis is there and
-//! whole, sees to its leases, sends again what Redis lost, and hears of changes.
+//! Looks whether Redis is there and whole, and what is new, several times a second whatever else
+//! happens. What there is to do about it, the warden and the scribe do.
 
 use super::RedisCounters;
 use super::keys::{self, Partition};
 use super::link::Unanswered;
-use super::wire::SettleEnd;
+use super::warden::Warden;
+use super::wire::Told;
 use crate::clock;
 use crate::quota::counters::CountersError;
 use crate::telemetry::metrics::Metrics;
@@ -20,10 +21,6 @@ use uuid::Uuid;
 
 /// Time between two looks: an open stream is cut within a second, and so is a new outage seen.
 const LOOK: Duration = Duration::from_millis(250);
-/// Time between two searches for what dead processes left on disk.
-const SEARCH: Duration = Duration::from_secs(30);
-/// How long takes that are still in doubt may hold up the end.
-const LAST_ORDERS: Duration = Duration::from_secs(1);
 
 /// One look at all partitions.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +30,8 @@ pub struct Look {
     changes: u64,
     /// The running servers by their own ids, where they tell.
     servers: Option<String>,
+    /// Since when Redis has answered every look.
+    pub(super) contact: Option<Instant>,
 }
 
 /// One partition at a moment.
@@ -50,11 +49,11 @@ pub(super) struct PartLook {
 pub struct Keeper {
     counters: Arc<RedisCounters>,
     metrics: Arc<Metrics>,
-    /// Told of every look; the scribe waits for it.
+    /// Told of every look; the warden and the scribe wait for it.
     looks: watch::Sender<Look>,
     /// Woken when users, keys or plans changed.
     changed: Arc<Notify>,
-    /// For what takes longer than a round.
+    /// For what the warden leaves to others.
     tasks: TaskTracker,
     seen: Seen,
 }
@@ -64,8 +63,6 @@ struct Seen {
     servers: Option<String>,
     /// Since when Redis has answered every look.
     contact: Option<Instant>,
-    renewed: Instant,
-    searched: Option<Instant>,
 }
 
 impl Keeper {
@@ -77,8 +74,7 @@ impl Keeper {
         changed: Arc<Notify>,
         tasks: TaskTracker,
     ) -> Self {
-        let renewed = clock::instant();
-        let seen = Seen { changes: None, servers: None, contact: None, renewed, searched: None };
+        let seen = Seen { changes: None, servers: None, contact: None };
         Self { counters, metrics, looks: watch::Sender::default(), changed, tasks, seen }
     }
 
@@ -89,21 +85,26 @@ impl Keeper {
     }
 
     /// Runs until `stop` is cancelled.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
+        let counters = Arc::clone(&self.counters);
+        let metrics = Arc::clone(&self.metrics);
+        let warden = Warden::new(counters, metrics, self.looks(), self.tasks.clone());
+        tokio::join!(self.keep_looking(stop.clone()), warden.run(stop));
+    }
+
+    async fn keep_looking(mut self, stop: CancellationToken) {
         let mut rounds = tokio::time::interval(LOOK);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(rounds.tick()).await.is_some() {
             // What fails is tried again in the next round.
             let _ = self.round().await;
         }
-        // Nobody else knows of these.
-        let _ = tokio::time::timeout(LAST_ORDERS, self.withdraw()).await;
     }
 
     async fn round(&mut self) -> Result<(), CountersError> {
         // Before the look, so that a settlement in between cannot seem to have been lost.
         let last = self.counters.calls.last();
-        let look = match self.look().await {
+        let mut look = match self.look().await {
             Ok(look) => look,
             Err(e) => {
                 self.seen.contact = None;
@@ -113,27 +114,16 @@ impl Keeper {
                 return Err(e);
             }
         };
-        let contact = *self.seen.contact.get_or_insert_with(clock::instant);
         if self.counters.link.set_away(false) {
             tracing::info!("redis answers again");
         }
         self.notice_changes(look.changes);
+        look.contact = Some(*self.seen.contact.get_or_insert_with(clock::instant));
         self.weigh(&look);
         let is_another_server = self.notice_servers(&look);
-        self.compare(&look, &last, is_another_server).await?;
+        self.compare(&look, &last, is_another_server);
         self.looks.send_replace(look);
-        self.withdraw().await?;
-        let lease = self.counters.settings.lease;
-        if is_another_server || self.seen.renewed.elapsed() >= lease / 3 {
-            self.counters.renew().await?;
-            self.seen.renewed = clock::instant();
-        }
-        // While Redis was away nobody could renew: those that live need time to do so.
-        if contact.elapsed() >= lease {
-            self.counters.reap(None).await?;
-        }
-        self.search();
-        Ok(())
+        Ok(self.counters.announce_untold().await?)
     }
 
     async fn look(&self) -> Result<Look, CountersError> {
@@ -154,7 +144,7 @@ impl Keeper {
         let parts = Partition::all().zip(parts.chunks_exact(3)).map(part).collect();
         // After the numbers: when these are the servers we know, the numbers are theirs.
         let servers = self.servers().await?;
-        Ok(Look { parts, changes: number(changes), servers })
+        Ok(Look { parts, changes: number(changes), servers, contact: None })
     }
 
     /// `None` where servers do not tell.
@@ -194,91 +184,22 @@ impl Keeper {
         }
     }
 
-    /// Compares what Redis has with what it had told: `last` are the numbers told before the look.
-    /// Another server, or another epoch, gives numbers anew: what the former one had taken is then
-    /// in doubt, whatever its number.
-    async fn compare(
-        &self,
-        look: &Look,
-        last: &[u64],
-        is_another_server: bool,
-    ) -> Result<(), CountersError> {
+    /// Compares what Redis has with what it had told: `last` was told before the look. Another
+    /// server, or another epoch, gives numbers anew: what the former one had taken is then in doubt,
+    /// whatever its number.
+    fn compare(&self, look: &Look, last: &[Option<Told>], is_another_server: bool) {
         let calls = &self.counters.calls;
-        let mut doubtful = Vec::new();
         for (part, last) in look.parts.iter().zip(last) {
-            let is_same = part.is_begun && calls.is_same_epoch(part.partition, part.epoch);
-            if is_same && part.settled >= *last && !is_another_server {
-                calls.written(part.partition, part.written);
-                continue;
-            }
-            // Without an epoch they go to the ledger, before it is read.
-            if part.is_begun {
-                self.send_again(part.partition);
-            }
-            if !is_same || part.settled < *last {
-                doubtful.push(part.partition);
+            let is_new = calls
+                .is_new_epoch(part.partition, Told { epoch: part.epoch, number: part.settled });
+            let has_lost =
+                last.is_some_and(|last| last.epoch == part.epoch && last.number > part.settled);
+            if is_new || has_lost || is_another_server {
+                calls.doubt_all(part.partition);
+            } else if let Some(epoch) = part.epoch {
+                calls.written(part.partition, epoch, part.written);
             }
         }
-        for partition in doubtful {
-            // Before the counters are rebuilt, so that what is held is held from the start.
-            self.counters.restore_all(partition).await?;
-        }
-        Ok(())
-    }
-
-    /// Sends again all charges that may not be in the ledger; those that Redis still knows change
-    /// nothing.
-    fn send_again(&self, partition: Partition) {
-        for charge in self.counters.calls.take_sent(partition) {
-            let counters = Arc::clone(&self.counters);
-            let metrics = Arc::clone(&self.metrics);
-            self.tasks.spawn(async move {
-                let request = charge.request;
-                let reply = counters.settle_remembered(charge).await;
-                if reply.is_some_and(|reply| reply.end == SettleEnd::Settled) {
-                    tracing::error!(%request, "redis had lost a charge that it had acknowledged");
-                    metrics.redis_lost_writes.increment(1);
-                }
-            });
-        }
-    }
-
-    /// Undoes takes whose answer never came.
-    async fn withdraw(&self) -> Result<(), CountersError> {
-        for lease in self.counters.calls.doubted() {
-            self.counters.withdraw(&lease).await?;
-        }
-        Ok(())
-    }
-
-    /// Sends what dead processes left on disk.
-    fn search(&mut self) {
-        if self.seen.searched.is_some_and(|at| at.elapsed() < SEARCH) {
-            return;
-        }
-        self.seen.searched = Some(clock::instant());
-        let counters = Arc::clone(&self.counters);
-        let Some(spool) = counters.spool.get().cloned() else { return };
-        self.tasks.spawn(async move {
-            let left = tokio::task::spawn_blocking(move || spool.left()).await;
-            let left = match left {
-                Ok(Ok(left)) => left,
-                Ok(Err(error)) => {
-                    return tracing::error!(%error, "cannot look for charges on disk");
-                }
-                Err(_) => return,
-            };
-            for left in left {
-                for charge in &left.charges {
-                    counters.send_settle(charge).await;
-                }
-                tracing::warn!(
-                    charges = left.charges.len(),
-                    "sent what a dead process left on disk"
-                );
-                left.done();
-            }
-        });
     }
 }
 
@@ -287,6 +208,11 @@ impl Look {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         !self.parts.is_empty() && self.parts.iter().all(|part| part.is_begun)
+    }
+
+    /// Partitions that admit nobody: Redis has lost them.
+    pub(super) fn without_epoch(&self) -> impl Iterator<Item = Partition> {
+        self.parts.iter().filter(|part| !part.is_begun).map(|part| part.partition)
     }
 
     /// Charges that wait for the ledger.

@@ -111,6 +111,12 @@ impl Partition {
         self.name("rebuilder")
     }
 
+    /// Gateways that bring back what they know, each with the time by which it has, or is dead.
+    #[must_use]
+    pub fn bringing(self) -> String {
+        self.name("bringing")
+    }
+
     fn name(self, rest: &str) -> String {
         format!("kx:{{{}}}:{rest}", self.0)
     }

@@ -4,56 +4,75 @@
 use super::calls::Call;
 use super::keys::Partition;
 use super::wire::{self, SettleEnd};
-use super::{RedisCounters, abandoned, milliseconds, written};
+use super::{Ended, RedisCounters, abandoned, milliseconds, written};
 use crate::account::charge::{Charge, TokenCount};
 use crate::account::id::RequestId;
 use crate::quota::counters::CountersError;
 use crate::telemetry::labels::RedisOp;
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
+use std::collections::HashSet;
 
-/// Leases taken together.
+/// Leases renewed by one command, and overdue ones found by one and ended in one round.
 const AT_ONCE: usize = 500;
+/// Leases brought back together: each is a command of its own.
+const TOGETHER: usize = 200;
 
 impl RedisCounters {
-    /// Puts off the deadlines of this gateway's calls.
+    /// Puts off the deadlines of this gateway's calls, and brings back the leases that are gone.
     ///
     /// # Errors
     /// Redis cannot be reached.
     pub async fn renew(&self) -> Result<(), CountersError> {
-        for partition in Partition::all() {
-            let calls = self.calls.of(partition);
-            for some in calls.chunks(AT_ONCE) {
-                self.renew_some(partition, some).await?;
-            }
-        }
-        Ok(())
+        self.renew_in(|_| true).await
     }
 
-    async fn renew_some(&self, partition: Partition, calls: &[Call]) -> Result<(), CountersError> {
+    /// The same, in some partitions.
+    pub(super) async fn renew_in(
+        &self,
+        is_meant: impl Fn(Partition) -> bool,
+    ) -> Result<(), CountersError> {
+        let mut running = self.calls.running();
+        running.retain(|partition, _| is_meant(*partition));
+        let some = running.iter().flat_map(|(partition, requests)| {
+            requests.chunks(AT_ONCE).map(|some| self.renew_some(*partition, some))
+        });
+        let gone: Vec<RequestId> = try_join_all(some).await?.into_iter().flatten().collect();
+        self.restore_all(&gone).await
+    }
+
+    /// Brings back leases; one that cannot be does not keep others from it.
+    async fn restore_all(&self, gone: &[RequestId]) -> Result<(), CountersError> {
+        let mut done = Ok(());
+        for some in gone.chunks(TOGETHER) {
+            let calls = some.iter().filter_map(|request| self.calls.call(*request));
+            let restored = join_all(calls.map(|call| self.restore(call))).await;
+            if !restored.is_empty() && restored.iter().all(Result::is_err) {
+                return Err(CountersError);
+            }
+            done = restored.into_iter().fold(done, Result::and);
+        }
+        done
+    }
+
+    /// Returns those whose lease is gone.
+    async fn renew_some(
+        &self,
+        partition: Partition,
+        requests: &[RequestId],
+    ) -> Result<Vec<RequestId>, CountersError> {
         let lease = milliseconds(self.settings.lease);
-        let names = calls.iter().map(|call| name(call.lease.request));
+        let names = requests.iter().copied().map(name);
         let arguments: Vec<String> = [String::new(), lease].into_iter().chain(names).collect();
         let link = &self.link;
         let keys = [partition.deadlines()];
         let gone = link.run(RedisOp::Renew, &link.scripts.renew, &keys, &arguments).await?;
-        let gone: Vec<String> =
+        let gone: HashSet<String> =
             gone.into_iter().filter_map(|value| redis::from_redis_value(value).ok()).collect();
-        for call in calls.iter().filter(|call| gone.contains(&name(call.lease.request))) {
-            self.restore(call).await?;
-        }
-        Ok(())
-    }
-
-    /// Brings back the leases of this gateway's calls in a partition.
-    pub(super) async fn restore_all(&self, partition: Partition) -> Result<(), CountersError> {
-        for call in self.calls.of(partition) {
-            self.restore(&call).await?;
-        }
-        Ok(())
+        Ok(requests.iter().copied().filter(|request| gone.contains(&name(*request))).collect())
     }
 
     /// Brings back the lease of a running call, unless it is there or has ended meanwhile.
-    async fn restore(&self, call: &Call) -> Result<(), CountersError> {
+    pub(super) async fn restore(&self, call: Call) -> Result<(), CountersError> {
         let lease = &call.lease;
         if self.calls.call(lease.request).is_none() {
             return Ok(());
@@ -83,63 +102,82 @@ impl RedisCounters {
         Ok(())
     }
 
-    /// Ends leases whose gateway has not renewed them; each is charged with all it holds. `now` as
-    /// milliseconds since 1970, `None` = by Redis' own clock.
+    /// Ends leases whose gateway has not renewed them, some at a time; each is charged with all it
+    /// holds. `now` as milliseconds since 1970, `None` = by Redis' own clock.
     ///
     /// # Errors
     /// Redis cannot be reached.
     pub async fn reap(&self, now: Option<i64>) -> Result<(), CountersError> {
-        let overdue = Partition::all().map(|partition| self.overdue(partition, now));
-        for (partition, (now, requests)) in Partition::all().zip(try_join_all(overdue).await?) {
-            for request in requests {
-                self.reap_one(partition, &request, now).await?;
-            }
-        }
-        Ok(())
+        let unreadable = self.calls.unreadable();
+        let overdue = Partition::all().map(|partition| self.overdue(partition, now, &unreadable));
+        let overdue: Vec<_> = try_join_all(overdue).await?.into_iter().flatten().collect();
+        let reaped = overdue.iter().take(AT_ONCE).map(|lease| self.reap_one(lease));
+        join_all(reaped).await.into_iter().collect()
     }
 
-    /// The time it was, and the requests whose deadline had passed.
+    /// Leases whose deadline had passed.
     async fn overdue(
         &self,
         partition: Partition,
         now: Option<i64>,
-    ) -> Result<(i64, Vec<String>), CountersError> {
+        unreadable: &HashSet<RequestId>,
+    ) -> Result<Vec<Overdue>, CountersError> {
         let now = now.map(|ms| ms.to_string()).unwrap_or_default();
-        let arguments = [now, AT_ONCE.to_string()];
+        let arguments = [now, (AT_ONCE + unreadable.len()).to_string()];
         let (keys, overdue) = ([partition.deadlines()], &self.link.scripts.overdue);
         let reply = self.link.run(RedisOp::Renew, overdue, &keys, &arguments).await?;
         let mut texts =
             reply.into_iter().filter_map(|value| redis::from_redis_value::<String>(value).ok());
-        let now = texts.next().and_then(|now| now.parse().ok()).ok_or(CountersError)?;
-        Ok((now, texts.collect()))
+        let now = texts.next().ok_or(CountersError)?;
+        let requests = texts.filter_map(|text| text.parse().ok().map(RequestId));
+        let requests = requests.filter(|request| !unreadable.contains(request));
+        Ok(requests.map(|request| Overdue { partition, request, now: now.clone() }).collect())
     }
 
-    async fn reap_one(
-        &self,
-        partition: Partition,
-        request: &str,
-        now: i64,
-    ) -> Result<(), CountersError> {
-        let Ok(request) = request.parse().map(RequestId) else { return Ok(()) };
+    async fn reap_one(&self, overdue: &Overdue) -> Result<(), CountersError> {
+        let Overdue { partition, request, now } = overdue;
         let link = &self.link;
         let mut ask = redis::cmd("HMGET");
-        ask.arg(partition.lease(request)).arg("reserved").arg("charge");
+        ask.arg(partition.lease(*request)).arg("reserved").arg("charge");
         let (reserved, charge): (Option<u64>, Option<String>) = link.ask(&ask).await?;
-        let charge = charge.and_then(|text| serde_json::from_str::<Charge>(&text).ok());
         let (Some(reserved), Some(charge)) = (reserved, charge) else {
-            let mut forget = redis::cmd("ZREM");
-            forget.arg(partition.deadlines()).arg(name(request));
-            return Ok(link.ask(&forget).await?);
+            return self.unlist(*partition, *request).await;
+        };
+        let charge: Charge = match serde_json::from_str(&charge) {
+            Ok(charge) => charge,
+            Err(error) => {
+                // Left as it is: a gateway of another version may read it.
+                if self.calls.cannot_read(*request) {
+                    tracing::error!(%request, %error, entry = charge, "cannot charge a call whose gateway is gone");
+                }
+                return Ok(());
+            }
         };
         let tokens = TokenCount { completion: reserved, ..TokenCount::default() };
         let charge = Charge { tokens, ..charge };
-        let (keys, arguments) = Self::settlement(&charge, Some(now));
+        let (keys, arguments) = Self::settlement(&charge, Ended::Unrenewed { now });
         let reply = link.run(RedisOp::Settle, &link.scripts.settle, &keys, &arguments).await?;
-        if wire::settle_reply(&reply)?.end == SettleEnd::Settled {
+        let reply = wire::settle_reply(&reply)?;
+        if reply.end == SettleEnd::Settled {
             tracing::warn!(%request, reserved, "charged a call whose gateway is gone");
+            self.calls.remember(charge, reply.told);
         }
         Ok(())
     }
+
+    async fn unlist(&self, partition: Partition, request: RequestId) -> Result<(), CountersError> {
+        let (link, unlist) = (&self.link, &self.link.scripts.unlist);
+        let keys = [partition.lease(request), partition.deadlines()];
+        link.run(RedisOp::Renew, unlist, &keys, &[name(request)]).await?;
+        Ok(())
+    }
+}
+
+/// A lease whose deadline had passed `now`, in milliseconds since 1970.
+struct Overdue {
+    partition: Partition,
+    request: RequestId,
+    now: String,
 }
 
 fn name(request: RequestId) -> String {

@@ -6,13 +6,13 @@ use crate::quota::counters::CountersError;
 use crate::redis_conn::RedisConn;
 use crate::telemetry::labels::RedisOp;
 use crate::telemetry::metrics::Metrics;
-use redis::{Cmd, FromRedisValue, Value};
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LAST_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// One gateway's way to Redis.
 pub(super) struct Link {
@@ -21,6 +21,8 @@ pub(super) struct Link {
     pub(super) metrics: Arc<Metrics>,
     /// The latest look found nobody; the keeper goes on looking.
     away: AtomicBool,
+    /// A failure was logged since Redis last answered a look.
+    has_complained: AtomicBool,
 }
 
 /// Why there is no answer.
@@ -40,7 +42,8 @@ impl From<Unanswered> for CountersError {
 
 impl Link {
     pub(super) fn new(connection: RedisConn, metrics: Arc<Metrics>) -> Self {
-        Self { connection, scripts: Scripts::new(), metrics, away: AtomicBool::new(false) }
+        let (away, has_complained) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { connection, scripts: Scripts::new(), metrics, away, has_complained }
     }
 
     pub(super) fn is_away(&self) -> bool {
@@ -49,6 +52,9 @@ impl Link {
 
     /// Notes whether Redis answers. Returns whether that is news.
     pub(super) fn set_away(&self, away: bool) -> bool {
+        if !away {
+            self.has_complained.store(false, Ordering::Relaxed);
+        }
         self.away.swap(away, Ordering::Relaxed) != away
     }
 
@@ -62,49 +68,53 @@ impl Link {
     ) -> Result<Vec<Value>, Unanswered> {
         let began = clock::instant();
         let mut done = script.run(&self.connection, keys, arguments).await;
-        let fell_silent = done.as_ref().is_err_and(is_silence);
+        let fell_silent = done.as_ref().is_err_and(|e| self.is_silence(e));
         if fell_silent {
             done = script.run(&self.connection, keys, arguments).await;
         }
         self.metrics.redis_seconds(op).record(clock::instant().duration_since(began));
         // A second try that is refused, as by a server that is starting, tells nothing of the first.
         let why = |e| if fell_silent { Unanswered::Silent } else { e };
-        done.map_err(|e| why(unanswered(&e)))
-    }
-
-    /// Runs a script until it is answered.
-    pub(super) async fn run_to_end(
-        &self,
-        op: RedisOp,
-        script: &Script,
-        keys: &[String],
-        arguments: &[String],
-    ) -> Vec<Value> {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            if let Ok(reply) = self.run(op, script, keys, arguments).await {
-                return reply;
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LAST_PAUSE);
-        }
+        done.map_err(|e| why(self.unanswered(&e)))
     }
 
     /// Sends one command, once.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Unanswered> {
-        self.connection.send(command).await.map_err(|e| unanswered(&e))
+        self.connection.send(command).await.map_err(|e| self.unanswered(&e))
+    }
+
+    /// The cause goes to the log, here, once an outage; callers only learn that the quota store is
+    /// away.
+    fn unanswered(&self, error: &RedisError) -> Unanswered {
+        if self.has_complained.swap(true, Ordering::Relaxed) {
+            tracing::debug!(%error, "redis did not do what it was asked");
+        } else {
+            tracing::warn!(%error, "redis did not do what it was asked");
+        }
+        if self.is_silence(error) { Unanswered::Silent } else { Unanswered::Refused }
+    }
+
+    fn is_silence(&self, error: &RedisError) -> bool {
+        may_have_been_done(error, self.connection.is_cluster())
     }
 }
 
-/// Whether a command may or may not have been carried out, so that only its repetition tells.
-fn is_silence(error: &redis::RedisError) -> bool {
-    error.is_io_error() || error.is_timeout() || error.is_connection_dropped()
-}
-
-/// The cause goes to the log, here; callers only learn that the quota store is away.
-fn unanswered(error: &redis::RedisError) -> Unanswered {
-    tracing::warn!(%error, "redis did not do what it was asked");
-    if is_silence(error) { Unanswered::Silent } else { Unanswered::Refused }
+/// Whether a command may or may not have been carried out, so that only its repetition tells. Where
+/// the driver repeats commands, an error may be the answer to the second try alone: then only those
+/// that the first would have met as well tell that nothing was done.
+fn may_have_been_done(error: &RedisError, is_repeated: bool) -> bool {
+    let is_silence = error.is_io_error() || error.is_timeout() || error.is_connection_dropped();
+    let is_lasting = error.code() == Some("OOM")
+        || matches!(
+            error.kind(),
+            ErrorKind::Server(
+                ServerErrorKind::ResponseError
+                    | ServerErrorKind::NoScript
+                    | ServerErrorKind::NoPerm
+                    | ServerErrorKind::CrossSlot
+            )
+        );
+    is_silence || is_repeated && !is_lasting
 }
 
 #[cfg(test)]
@@ -132,6 +142,24 @@ mod tests {
                 };
                 stream.write_all(reply.as_bytes()).await.unwrap();
             }
+        }
+    }
+
+    #[test]
+    fn a_driver_that_repeats_leaves_more_in_doubt() {
+        let server = |kind| RedisError::from((ErrorKind::Server(kind), "told"));
+        let dropped = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        for (error, once, repeated) in [
+            (RedisError::from(dropped), true, true),
+            (server(ServerErrorKind::BusyLoading), false, true),
+            (server(ServerErrorKind::ClusterDown), false, true),
+            (server(ServerErrorKind::ReadOnly), false, true),
+            (server(ServerErrorKind::NoScript), false, false),
+            (server(ServerErrorKind::ResponseError), false, false),
+            (redis::make_extension_error("OOM".into(), None), false, false),
+        ] {
+            assert_eq!(may_have_been_done(&error, false), once, "{error}");
+            assert_eq!(may_have_been_done(&error, true), repeated, "{error}");
         }
     }
 

@@ -16,6 +16,7 @@ mod rebuild;
 mod reset;
 mod scripts;
 mod spool;
+mod warden;
 mod wire;
 
 pub use announce::Herald;
@@ -34,19 +35,22 @@ use crate::store::Used;
 use crate::telemetry::labels::RedisOp;
 use crate::telemetry::metrics::Metrics;
 use async_trait::async_trait;
-use calls::{Call, Calls};
+use calls::{Call, Calls, Doubtful};
 use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use keys::Partition;
-use link::{Link, Unanswered};
+use link::{FIRST_PAUSE, LAST_PAUSE, Link, Unanswered};
 use redis::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use wire::{SettleReply, TakeReply};
+use wire::{SettleEnd, SettleReply, TakeReply};
 
-/// Longer than any command is repeated.
+/// A command repeated within this time finds that it was carried out; a charge repeated later is not
+/// counted, see [`LATELY`].
 const TOMBSTONE: Duration = Duration::from_secs(15 * 60);
+/// For as long a gateway may be taken for dead, and come back with its calls.
+const LONG_TOMBSTONE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A call that ended longer ago may have lost its tombstone. Well below its time, for clocks differ.
 const LATELY: SignedDuration = SignedDuration::from_mins(10);
 
@@ -81,6 +85,10 @@ pub struct RedisCounters {
     calls: Calls,
     /// More charges wait for the ledger than may.
     is_full: AtomicBool,
+    /// Tells gateways apart.
+    gateway: String,
+    /// A change to users, keys or plans could not be told to the other gateways.
+    is_untold: AtomicBool,
     /// Where charges wait on disk while Redis is away.
     spool: OnceLock<Spool>,
 }
@@ -94,6 +102,8 @@ impl RedisCounters {
             settings,
             calls: Calls::default(),
             is_full: AtomicBool::new(false),
+            gateway: clock::unique().simple().to_string(),
+            is_untold: AtomicBool::new(false),
             spool: OnceLock::new(),
         }
     }
@@ -169,15 +179,17 @@ impl RedisCounters {
 
     async fn charge_nothing(&self, lease: &Lease) -> Result<(), CountersError> {
         let charge = Charge { status: Status::Failed, counted: false, ..abandoned(lease) };
-        let (keys, arguments) = Self::settlement(&charge, None);
+        let (keys, arguments) = Self::settlement(&charge, Ended::Known);
         let settle = &self.link.scripts.settle;
         let reply = self.link.run(RedisOp::Settle, settle, &keys, &arguments).await?;
-        self.calls.settled(charge, wire::settle_reply(&reply)?.number);
+        self.calls.settled(charge, wire::settle_reply(&reply)?.told);
         Ok(())
     }
 
-    /// Keys and arguments of `settle.lua`; `reaped_at` when the gateway is taken for dead.
-    fn settlement(charge: &Charge, reaped_at: Option<i64>) -> ([String; 8], [String; 8]) {
+    /// Keys and arguments of `settle.lua`, as they are now.
+    fn settlement(charge: &Charge, ended: Ended<'_>) -> ([String; 8], [String; 9]) {
+        let is_estimate = charge.status == Status::Abandoned;
+        let tombstone = if is_estimate { LONG_TOMBSTONE } else { TOMBSTONE };
         let at = Partition::of(charge.user);
         let keys = [
             at.lease(charge.request),
@@ -194,28 +206,36 @@ impl RedisCounters {
             wire::exact(charge.tokens.total()).to_string(),
             u8::from(charge.counted).to_string(),
             written(charge),
-            milliseconds(TOMBSTONE),
+            milliseconds(tombstone),
             charge.day.to_string(),
             u8::from(ended_lately(charge, clock::now())).to_string(),
-            reaped_at.map(|ms| ms.to_string()).unwrap_or_default(),
+            u8::from(is_estimate).to_string(),
+            match ended {
+                Ended::Known => String::new(),
+                Ended::Unrenewed { now } => now.to_owned(),
+            },
         ];
         (keys, arguments)
     }
 
     /// Sends a charge until it is answered; on disk meanwhile, when the first try is not.
     async fn send_settle(&self, charge: &Charge) -> Vec<Value> {
-        let (keys, arguments) = Self::settlement(charge, None);
         let settle = &self.link.scripts.settle;
-        if let Ok(reply) = self.link.run(RedisOp::Settle, settle, &keys, &arguments).await {
-            return reply;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let (keys, arguments) = Self::settlement(charge, Ended::Known);
+            if let Ok(reply) = self.link.run(RedisOp::Settle, settle, &keys, &arguments).await {
+                if let Some(spool) = self.spool.get().filter(|_| pause > FIRST_PAUSE) {
+                    spool.taken(charge.request);
+                }
+                return reply;
+            }
+            if let Some(spool) = self.spool.get().filter(|_| pause == FIRST_PAUSE) {
+                spool.keep(charge);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
         }
-        let kept = match self.spool.get() {
-            Some(spool) => spool.keep(charge).await,
-            None => None,
-        };
-        let reply = self.link.run_to_end(RedisOp::Settle, settle, &keys, &arguments).await;
-        drop(kept);
-        reply
     }
 
     /// Settles, and remembers the charge until it is in the ledger.
@@ -225,8 +245,39 @@ impl RedisCounters {
             tracing::error!(request = %charge.request, ?reply, "redis answered a settlement strangely");
             return None;
         };
-        self.calls.settled(charge, settled.number);
+        self.calls.settled(charge, settled.told);
         Some(settled)
+    }
+
+    /// Sends a charge once more that Redis may have lost. Returns whether it had.
+    async fn settle_again(&self, doubtful: &Doubtful) -> Result<bool, CountersError> {
+        let charge = &doubtful.charge;
+        // A call that was charged for a dead gateway may have been brought back by it: then it lives.
+        let ended = match charge.status {
+            Status::Abandoned => Ended::Unrenewed { now: "now" },
+            _ => Ended::Known,
+        };
+        let (keys, arguments) = Self::settlement(charge, ended);
+        let settle = &self.link.scripts.settle;
+        let reply = self.link.run(RedisOp::Settle, settle, &keys, &arguments).await?;
+        let reply = wire::settle_reply(&reply)?;
+        self.calls.confirm(doubtful, reply.told);
+        Ok(reply.end == SettleEnd::Settled)
+    }
+
+    /// `None` = Redis has no such lease.
+    async fn send_extend(
+        &self,
+        held: &Lease,
+        want: u64,
+        least: u64,
+    ) -> Result<Option<Extended>, CountersError> {
+        let at = Partition::of(held.user);
+        let keys =
+            [at.lease(held.request), at.user(held.user), at.key(held.user, &held.key), at.epoch()];
+        let numbers = [held.reserved, want, least].map(|n| wire::exact(n).to_string());
+        let extend = &self.link.scripts.extend;
+        wire::extend_reply(&self.link.run(RedisOp::Extend, extend, &keys, &numbers).await?)
     }
 
     async fn report(&self, account: &str, day: Day) -> Result<Option<Used>, CountersError> {
@@ -281,12 +332,15 @@ impl Counters for RedisCounters {
         let Some(Call { lease, .. }) = self.calls.call(request) else {
             return Ok(Extended::Exhausted);
         };
-        let at = Partition::of(lease.user);
-        let keys = [at.lease(request), at.user(lease.user), at.key(lease.user, &lease.key)];
-        let numbers = [lease.reserved, want, least].map(|n| wire::exact(n).to_string());
-        let extend = &self.link.scripts.extend;
-        let reply = self.link.run(RedisOp::Extend, extend, &keys, &numbers).await?;
-        let extended = wire::extend_reply(&reply)?;
+        let mut extended = self.send_extend(&lease, want, least).await?;
+        if extended.is_none()
+            && let Some(call) = self.calls.call(request)
+        {
+            self.restore(call).await?;
+            extended = self.send_extend(&lease, want, least).await?;
+        }
+        // Ended for good: its gateway was taken for dead.
+        let extended = extended.unwrap_or(Extended::Exhausted);
         if let Extended::Added(tokens) = extended {
             self.calls.raise(request, tokens);
         }
@@ -343,6 +397,17 @@ impl Counters for RedisCounters {
     fn open_leases(&self) -> u64 {
         self.calls.count()
     }
+}
+
+/// How it is known that a call is over.
+#[derive(Debug, Clone, Copy)]
+enum Ended<'a> {
+    Known,
+    /// Its lease was not renewed: it is over if that is so still at this time, `now` or in
+    /// milliseconds since 1970.
+    Unrenewed {
+        now: &'a str,
+    },
 }
 
 fn milliseconds(time: Duration) -> String {

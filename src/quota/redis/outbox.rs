@@ -1,8 +1,8 @@
 //! Charges and adjustments from Redis into the ledger.
 //!
 //! An entry leaves Redis only when the ledger has it, and the ledger takes each once, so a batch may
-//! be written again by whoever comes next. One gateway writes a partition at a time, which is for
-//! large batches only: two would do no harm.
+//! be written again by whoever comes next. One gateway writes a partition at a time, so that batches
+//! are large; two that do, as when one was taken for dead, write the same rows.
 
 use super::RedisCounters;
 use super::keeper::Look;
@@ -26,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 const SOME: usize = 250;
 /// Entries written at once: beyond it a commit gets longer and no cheaper for each.
 const BATCH: usize = 1000;
+/// How long one turn may take: then missing partitions and newer looks get theirs.
+const TURN: Duration = Duration::from_secs(1);
 /// A gateway that has not written for this long is followed by another.
 const OWNED: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -38,6 +40,8 @@ pub struct Scribe {
     desk: Desk,
     looks: watch::Receiver<Look>,
     rebuild: Rebuild,
+    /// Where the next batch begins, so that no partition is always the last.
+    first: usize,
 }
 
 /// What a scribe writes from and to.
@@ -53,7 +57,6 @@ pub(super) struct Desk {
 struct Waiting {
     partition: Partition,
     id: String,
-    number: u64,
     is_adjustment: bool,
     text: String,
 }
@@ -90,7 +93,7 @@ impl Scribe {
     ) -> Self {
         let gateway = clock::unique().simple().to_string();
         let desk = Desk { counters, store, metrics, gateway };
-        Self { desk, looks, rebuild: Rebuild::default() }
+        Self { desk, looks, rebuild: Rebuild::default(), first: 0 }
     }
 
     /// Runs until `stop` is cancelled, and then until nothing waits, within a few seconds.
@@ -110,7 +113,7 @@ impl Scribe {
         }
         let rest = async {
             let all: Vec<Partition> = Partition::all().collect();
-            while self.desk.write_some(&all).await.is_ok_and(|written| written > 0) {}
+            while self.desk.write_some(&all).await.is_ok_and(|written| !written.is_empty()) {}
         };
         if tokio::time::timeout(LAST_ORDERS, rest).await.is_err() {
             tracing::warn!("charges are left in redis for another gateway to write");
@@ -119,8 +122,7 @@ impl Scribe {
 
     async fn round(&mut self) -> Result<(), Later> {
         let look = self.looks.borrow_and_update().clone();
-        let missing: Vec<Partition> =
-            look.parts.iter().filter(|part| !part.is_begun).map(|part| part.partition).collect();
+        let missing: Vec<Partition> = look.without_epoch().collect();
         self.rebuild.round(&self.desk, &missing).await?;
         let busy: Vec<Partition> = look
             .parts
@@ -128,11 +130,24 @@ impl Scribe {
             .filter(|part| part.settled > part.written)
             .map(|part| part.partition)
             .collect();
-        if !busy.is_empty() {
-            while self.desk.write_some(&busy).await? >= SOME {}
-            self.rebuild.note_written(&busy);
-        }
+        self.write(&busy).await?;
         self.rebuild.compare(&self.desk, &look).await
+    }
+
+    /// Writes what waits in these partitions, for one turn.
+    async fn write(&mut self, busy: &[Partition]) -> Result<(), Later> {
+        let began = clock::instant();
+        while !busy.is_empty() && began.elapsed() < TURN {
+            let (before, after) = busy.split_at(self.first % busy.len());
+            let busy = [after, before].concat();
+            self.first = self.first.wrapping_add(BATCH / SOME);
+            let written = self.desk.write_some(&busy).await?;
+            self.rebuild.note_written(&written);
+            if written.len() < SOME {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -153,8 +168,12 @@ impl Waiting {
 }
 
 impl Desk {
-    /// Writes what waits in those of `partitions` that are ours. Returns how many entries it were.
-    pub(super) async fn write_some(&self, partitions: &[Partition]) -> Result<usize, Later> {
+    /// Writes what waits in those of `partitions` that are ours. Returns of which
+    /// partition each entry was.
+    pub(super) async fn write_some(
+        &self,
+        partitions: &[Partition],
+    ) -> Result<Vec<Partition>, Later> {
         let mut waiting = Vec::new();
         for partition in partitions {
             if waiting.len() < BATCH && self.is_ours(&partition.writer(), OWNED).await? {
@@ -162,7 +181,7 @@ impl Desk {
             }
         }
         if waiting.is_empty() {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let began = clock::instant();
         let mut entries = Vec::with_capacity(waiting.len());
@@ -178,7 +197,7 @@ impl Desk {
         self.metrics.usage_flush_seconds.record(clock::instant().duration_since(began));
         self.metrics.usage_persisted.increment(charges as u64);
         self.take_out(&waiting).await?;
-        Ok(waiting.len())
+        Ok(waiting.into_iter().map(|one| one.partition).collect())
     }
 
     /// Whether a lock is ours for a while from now.
@@ -195,11 +214,10 @@ impl Desk {
         ask.arg(partition.outbox()).arg("-").arg("+").arg("COUNT").arg(SOME);
         let entries: Vec<(String, HashMap<String, String>)> = self.counters.link.ask(&ask).await?;
         let waiting = |(id, mut fields): (String, HashMap<String, String>)| {
-            let number = fields.get("n").and_then(|n| n.parse().ok()).unwrap_or(0);
             let adjustment = fields.remove("adjust");
             let is_adjustment = adjustment.is_some();
             let text = adjustment.or_else(|| fields.remove("charge")).unwrap_or_default();
-            Waiting { partition, id, number, is_adjustment, text }
+            Waiting { partition, id, is_adjustment, text }
         };
         Ok(entries.into_iter().map(waiting).collect())
     }
@@ -236,12 +254,11 @@ impl Desk {
         let link = &self.counters.link;
         for some in waiting.chunk_by(|a, b| a.partition == b.partition) {
             let Some(first) = some.first() else { continue };
-            let highest = some.iter().map(|one| one.number).max().unwrap_or(0);
-            let ids = some.iter().map(|one| one.id.clone());
-            let arguments: Vec<String> = [highest.to_string()].into_iter().chain(ids).collect();
-            let keys = [first.partition.outbox(), first.partition.written()];
+            let ids: Vec<String> = some.iter().map(|one| one.id.clone()).collect();
+            let at = first.partition;
+            let keys = [at.outbox(), at.written(), at.settled()];
             let _: Vec<Value> =
-                link.run(RedisOp::Flush, &link.scripts.written, &keys, &arguments).await?;
+                link.run(RedisOp::Flush, &link.scripts.written, &keys, &ids).await?;
         }
         Ok(())
     }

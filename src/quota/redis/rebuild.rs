@@ -1,24 +1,29 @@
 //! Counters from the ledger: when Redis has lost them, and when they differ.
 //!
-//! A partition without an epoch admits nobody. Gateways first write to the ledger what they know to
-//! be settled and bring back the leases of their running calls; then one of them sets the counters
-//! to what the ledger says and begins the partition anew.
+//! A partition without an epoch admits nobody. Gateways first send again what they know to be settled
+//! and bring back the leases of their running calls; then one of them sets the counters to what the
+//! ledger says and begins the partition anew.
+//!
+//! A ledger is relied on only if no charge waited before it was read, and none has come since.
 
+use super::RedisCounters;
 use super::keeper::Look;
 use super::keys::Partition;
 use super::outbox::{Desk, Later};
-use super::{RedisCounters, wire};
+use super::wire::{self, State};
 use crate::account::day::Day;
 use crate::clock;
 use crate::quota::counters::CountersError;
-use crate::store::{Entry, Used};
+use crate::store::Used;
 use crate::telemetry::labels::RedisOp;
+use futures_util::future::try_join_all;
 use jiff::ToSpan;
 use jiff::tz::TimeZone;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// Time for all gateways to notice and to write what they know, before the ledger is read.
+/// Time for all gateways to notice. Those that then say that they bring back what they know are waited
+/// for; see `bring.lua`.
 const GRACE: Duration = Duration::from_millis(2500);
 /// A gateway that dies while it rebuilds is followed by another after this.
 const OWNED: Duration = Duration::from_secs(15);
@@ -30,30 +35,21 @@ const AT_ONCE: usize = 200;
 pub(super) struct Rebuild {
     /// Since when each partition has been seen without an epoch.
     missing: HashMap<Partition, Instant>,
-    /// Partitions written to since their counters were last compared with the ledger.
+    /// Partitions that this gateway wrote to since their counters were last compared with the ledger.
     written: HashSet<Partition>,
     compared: Option<Instant>,
-    /// Whether the ledger had any rows when a partition was first seen without an epoch.
-    is_used: Option<bool>,
 }
 
 impl Rebuild {
     /// Rebuilds those of the partitions without an epoch whose time has come.
     pub(super) async fn round(&mut self, desk: &Desk, missing: &[Partition]) -> Result<(), Later> {
         self.missing.retain(|partition, _| missing.contains(partition));
-        if missing.is_empty() {
-            self.is_used = None;
-            return Ok(());
-        }
         for partition in missing {
             self.missing.entry(*partition).or_insert_with(clock::instant);
-            if bring_to_ledger(desk, *partition).await? {
-                // Another may have read the ledger before.
-                self.written.insert(*partition);
-            }
         }
+        let waited = |p: &&Partition| self.missing.get(p).is_some_and(|at| at.elapsed() >= GRACE);
         let mut ours = Vec::new();
-        for partition in missing {
+        for partition in missing.iter().filter(waited) {
             if desk.is_ours(&partition.rebuilder(), OWNED).await? {
                 ours.push(*partition);
             }
@@ -61,19 +57,13 @@ impl Rebuild {
         if ours.is_empty() {
             return Ok(());
         }
-        let waited = |p: &Partition| self.missing.get(p).is_some_and(|at| at.elapsed() >= GRACE);
-        if !ours.iter().all(waited) && !self.is_first(desk).await? {
-            return Ok(());
+        loop {
+            let written = desk.write_some(&ours).await?;
+            self.note_written(&written);
+            if written.is_empty() {
+                return rebuild(desk, &ours).await;
+            }
         }
-        rebuild(desk, &ours).await
-    }
-
-    /// Whether the ledger knows of no use at all: then nothing can have been lost.
-    async fn is_first(&mut self, desk: &Desk) -> Result<bool, Later> {
-        if self.is_used.is_none() {
-            self.is_used = Some(!desk.store.used_since(earliest()).await?.is_empty());
-        }
-        Ok(self.is_used == Some(false))
     }
 
     /// Notes that these partitions have new rows in the ledger.
@@ -96,10 +86,10 @@ impl Rebuild {
         if quiet.is_empty() {
             return Ok(());
         }
-        let numbers = desk.counters.settled(&quiet).await?;
+        let states = desk.counters.states(&quiet).await?;
         let used = desk.store.used_since(earliest()).await?;
-        for (partition, number) in quiet.into_iter().zip(numbers) {
-            if mend(desk, partition, number, &used).await? {
+        for (partition, state) in quiet.into_iter().zip(states) {
+            if state.has_counters() && mend(desk, partition, &state, &used).await? {
                 self.written.remove(&partition);
             }
         }
@@ -107,31 +97,18 @@ impl Rebuild {
     }
 }
 
-/// Writes to the ledger what this gateway knows to be settled in a partition that was lost. False
-/// when it knows of nothing.
-async fn bring_to_ledger(desk: &Desk, partition: Partition) -> Result<bool, Later> {
-    let charges = desk.counters.calls.take_sent(partition);
-    if charges.is_empty() {
-        return Ok(false);
-    }
-    tracing::warn!(partition = partition.0, charges = charges.len(), "writing charges again");
-    let entries: Vec<(Entry, &str)> =
-        charges.iter().map(|charge| (Entry::Settle(charge.clone()), "")).collect();
-    let written = desk.write(&entries).await;
-    if written.is_err() {
-        desk.counters.calls.put_back(partition, charges);
-    }
-    written.map(|()| true)
-}
-
 /// Sets the counters of partitions to what the ledger says, and begins them.
 async fn rebuild(desk: &Desk, partitions: &[Partition]) -> Result<(), Later> {
-    let numbers = desk.counters.settled(partitions).await?;
-    while desk.write_some(partitions).await? > 0 {}
+    let states = desk.counters.states(partitions).await?;
+    if !states.iter().any(State::is_to_begin) {
+        return Ok(());
+    }
     let used = desk.store.used_since(earliest()).await?;
-    for (partition, number) in partitions.iter().zip(numbers) {
-        // Where a call was settled meanwhile, the next round reads the ledger again.
-        desk.counters.begin_one(*partition, number, &used).await?;
+    for (partition, state) in partitions.iter().zip(states) {
+        if state.is_to_begin() {
+            // Where a call was settled meanwhile, the next round reads the ledger again.
+            desk.counters.begin_one(*partition, &state, &used).await?;
+        }
     }
     Ok(())
 }
@@ -140,23 +117,23 @@ async fn rebuild(desk: &Desk, partitions: &[Partition]) -> Result<(), Later> {
 async fn mend(
     desk: &Desk,
     partition: Partition,
-    number: u64,
+    state: &State,
     used: &[Used],
 ) -> Result<bool, Later> {
     let mine: Vec<&Used> = of(partition, used).collect();
     for (day, rows) in by_day(&mine) {
         let counted = desk.counters.used_in(partition, day).await?;
-        let differs = |row: &&Used| {
-            let same = |other: &&Used| (other.user, &other.key) == (row.user, &row.key);
-            counted.iter().find(same).is_none_or(|other| *other != **row)
-        };
+        let counted: HashMap<_, &Used> =
+            counted.iter().map(|row| ((row.user, row.key.as_ref()), row)).collect();
+        let counted = |row: &Used| counted.get(&(row.user, row.key.as_ref())).copied();
+        let differs = |row: &&Used| counted(row) != Some(*row);
         let different: Vec<&Used> = rows.iter().copied().filter(differs).collect();
         for some in different.chunks(AT_ONCE) {
-            if desk.counters.load(partition, day, &number.to_string(), some).await? != "loaded" {
+            if desk.counters.load(partition, day, state, some).await? != "loaded" {
                 return Ok(false);
             }
             for row in some {
-                let was = counted.iter().find(|it| (it.user, &it.key) == (row.user, &row.key));
+                let was = counted(row);
                 tracing::error!(?row, ?was, "counters differed from the ledger and were set to it");
             }
             desk.metrics.quota_drift.increment(some.len() as u64);
@@ -173,28 +150,31 @@ impl RedisCounters {
     /// Redis cannot be reached; partitions not yet begun go on refusing.
     pub async fn begin(&self, used: &[Used]) -> Result<(), CountersError> {
         let all: Vec<Partition> = Partition::all().collect();
-        let numbers = self.settled(&all).await?;
-        for (partition, number) in all.into_iter().zip(numbers) {
-            self.begin_one(partition, number, used).await?;
+        let states = self.states(&all).await?;
+        for (partition, state) in all.into_iter().zip(states) {
+            self.begin_one(partition, &state, used).await?;
         }
         Ok(())
     }
 
-    /// Begins a partition, unless a call was settled after `number` others.
+    /// Begins a partition, unless a call was settled since it stood as `state` says.
     async fn begin_one(
         &self,
         partition: Partition,
-        number: u64,
+        state: &State,
         used: &[Used],
     ) -> Result<(), CountersError> {
+        if !state.epoch.is_empty() {
+            return Ok(());
+        }
         let mine: Vec<&Used> = of(partition, used).collect();
         for (day, rows) in by_day(&mine) {
             for some in rows.chunks(AT_ONCE) {
-                self.load(partition, day, "", some).await?;
+                self.load(partition, day, state, some).await?;
             }
         }
-        let keys = [partition.epoch(), partition.outbox(), partition.settled()];
-        let arguments = [clock::unique().simple().to_string(), number.to_string()];
+        let keys = [partition.epoch(), partition.settled(), partition.bringing()];
+        let arguments = [clock::unique().simple().to_string(), state.number.to_string()];
         let begin = &self.link.scripts.begin;
         let reply = self.link.run(RedisOp::Flush, begin, &keys, &arguments).await?;
         if wire::word(&reply)? == "begun" {
@@ -203,21 +183,17 @@ impl RedisCounters {
         Ok(())
     }
 
-    /// Sets accounts; `number` as `load.lua` takes it. Returns its answer.
+    /// Sets accounts, unless something has happened since the partition stood as `state` says.
+    /// Returns the script's answer.
     async fn load(
         &self,
         partition: Partition,
         day: Day,
-        number: &str,
+        state: &State,
         rows: &[&Used],
     ) -> Result<String, CountersError> {
-        let mut keys = vec![
-            partition.epoch(),
-            partition.outbox(),
-            partition.settled(),
-            partition.accounts(day),
-        ];
-        let mut arguments = vec![day.to_string(), number.to_owned()];
+        let mut keys = vec![partition.epoch(), partition.settled(), partition.accounts(day)];
+        let mut arguments = vec![day.to_string(), state.epoch.clone(), state.number.to_string()];
         for row in rows {
             keys.push(match &row.key {
                 None => partition.user(row.user),
@@ -230,11 +206,26 @@ impl RedisCounters {
         Ok(wire::word(&reply)?.to_owned())
     }
 
-    /// How many calls were settled in each of the partitions.
-    async fn settled(&self, partitions: &[Partition]) -> Result<Vec<u64>, CountersError> {
-        let names: Vec<String> = partitions.iter().map(|p| p.settled()).collect();
-        let numbers: Vec<Option<u64>> = self.link.ask(redis::cmd("MGET").arg(names)).await?;
-        Ok(numbers.into_iter().map(|number| number.unwrap_or(0)).collect())
+    /// How each of the partitions stands.
+    async fn states(&self, partitions: &[Partition]) -> Result<Vec<State>, CountersError> {
+        let state = async |partition: &Partition| {
+            let keys = [partition.epoch(), partition.settled(), partition.outbox()];
+            let (link, state) = (&self.link, &self.link.scripts.state);
+            wire::state(&link.run(RedisOp::Flush, state, &keys, &[]).await?)
+        };
+        try_join_all(partitions.iter().map(state)).await
+    }
+}
+
+impl State {
+    /// Whether a ledger that is read now has all that the partition's counters have.
+    fn has_counters(&self) -> bool {
+        !self.epoch.is_empty() && self.waiting == 0
+    }
+
+    /// Whether the partition may be begun from a ledger that is read now.
+    fn is_to_begin(&self) -> bool {
+        self.epoch.is_empty() && self.waiting == 0
     }
 }
 

@@ -7,7 +7,9 @@
 --      the gateway die
 -- Answers restored | there | ended.
 -- A script, because all debits must come back together; sent again it changes nothing.
+local deadline = clock(ARGV[2]) + ARGV[3]
 if redis.call('EXISTS', KEYS[1]) == 1 then
+    redis.call('ZADD', KEYS[5], 'NX', deadline, ARGV[1])
     return { 'there' }
 elseif redis.call('EXISTS', KEYS[2]) == 1 then
     return { 'ended' }
@@ -27,7 +29,7 @@ end
 save(user)
 save(key)
 redis.call('HSET', KEYS[1], 'reserved', ARGV[5], 'debits', ARGV[4], 'charge', ARGV[6])
-redis.call('ZADD', KEYS[5], clock(ARGV[2]) + ARGV[3], ARGV[1])
+redis.call('ZADD', KEYS[5], deadline, ARGV[1])
 redis.call('SADD', KEYS[6], KEYS[3], KEYS[4])
 redis.call('PEXPIRE', KEYS[6], ACCOUNT_MS)
 return { 'restored' }

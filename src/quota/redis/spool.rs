@@ -1,39 +1,65 @@
 //! Charges on disk while Redis does not take them, so that a gateway may die meanwhile.
 //!
 //! Each process writes a file of its own and holds a lock on it; a file that nobody holds was left
-//! by a dead process, and whoever finds it sends what is in it. Sending twice does no harm.
+//! by a dead process, and whoever finds it sends what is in it. Sending twice does no harm, so a file
+//! stays whenever it is in doubt. One thread does all the writing: nobody waits for the disk.
 
 use crate::account::charge::Charge;
+use crate::account::id::RequestId;
 use crate::clock;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
 
 const ENDING: &str = "charges";
+/// Of a file that is not locked yet.
+const UNFINISHED: &str = "new";
+/// Of a file in which something could not be read.
+const UNREADABLE: &str = "unreadable";
+/// Orders carried out together.
+const TOGETHER: usize = 4096;
 
 /// A folder of such files.
 #[derive(Clone)]
 pub struct Spool {
     folder: PathBuf,
-    mine: Arc<Mutex<Mine>>,
+    /// The name of this process' files, without the ending.
+    name: String,
+    /// Never full: what is ordered waits in memory anyway.
+    orders: Sender<Order>,
+}
+
+enum Order {
+    Keep(RequestId, Vec<u8>),
+    /// Redis has taken it.
+    Taken(RequestId),
+}
+
+/// The thread that writes.
+struct Writer {
+    folder: PathBuf,
+    path: PathBuf,
+    file: Option<Written>,
+    /// Charges on disk that Redis has not taken yet.
+    waiting: HashSet<RequestId>,
 }
 
 /// The file of this process.
-struct Mine {
-    path: PathBuf,
-    file: Option<File>,
-    /// Charges in it that Redis has not taken yet.
-    waiting: usize,
+struct Written {
+    file: File,
+    /// Up to where its lines are whole.
+    length: u64,
+    has_name: bool,
 }
-
-/// Keeps a charge on disk; dropped when Redis has taken it.
-pub(super) struct Kept(Arc<Mutex<Mine>>);
 
 /// What a dead process left.
 pub(super) struct Left {
     pub(super) charges: Vec<Charge>,
     path: PathBuf,
+    unreadable: usize,
     /// Holds the lock.
     _file: File,
 }
@@ -42,31 +68,32 @@ impl Spool {
     /// A spool in `folder`, which is made when it is first needed.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
-        let path = folder.join(format!("{}.{ENDING}", clock::unique().simple()));
-        let mine = Mine { path, file: None, waiting: 0 };
-        Self { folder: folder.to_owned(), mine: Arc::new(Mutex::new(mine)) }
-    }
-
-    /// Returns once the charge is on disk. One that cannot be written is in memory only.
-    pub(super) async fn keep(&self, charge: &Charge) -> Option<Kept> {
-        let mut line = serde_json::to_vec(charge).ok()?;
-        line.push(b'\n');
-        let (folder, mine) = (self.folder.clone(), Arc::clone(&self.mine));
-        let kept = tokio::task::spawn_blocking(move || {
-            lock(&mine).append(&folder, &line)?;
-            Ok::<_, io::Error>(Kept(mine))
-        });
-        match kept.await {
-            Ok(Ok(kept)) => Some(kept),
-            Ok(Err(error)) => {
-                tracing::error!(%error, request = %charge.request, "charge waits in memory only");
-                None
-            }
-            Err(_) => None,
+        let name = clock::unique().simple().to_string();
+        let path = folder.join(&name).with_extension(ENDING);
+        let writer =
+            Writer { folder: folder.to_owned(), path, file: None, waiting: HashSet::new() };
+        let (orders, ordered) = channel();
+        let spawned =
+            thread::Builder::new().name("spool".to_owned()).spawn(move || writer.run(&ordered));
+        if let Err(error) = spawned {
+            tracing::error!(%error, "charges cannot wait on disk, only in memory");
         }
+        Self { folder: folder.to_owned(), name, orders }
     }
 
-    /// What dead processes left here.
+    /// Has a charge written to disk. One that cannot be is in memory only.
+    pub(super) fn keep(&self, charge: &Charge) {
+        let Ok(mut line) = serde_json::to_vec(charge) else { return };
+        line.push(b'\n');
+        let _ = self.orders.send(Order::Keep(charge.request, line));
+    }
+
+    /// Redis has taken a charge.
+    pub(super) fn taken(&self, request: RequestId) {
+        let _ = self.orders.send(Order::Taken(request));
+    }
+
+    /// What dead processes left here. It blocks.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -78,51 +105,110 @@ impl Spool {
         let mut found = Vec::new();
         for entry in entries {
             let path = entry?.path();
-            let is_ours = path == lock(&self.mine).path;
-            if !is_ours && path.extension().is_some_and(|ending| ending == ENDING) {
-                found.extend(Left::open(path)?);
+            let is_ours = path.file_stem().is_some_and(|stem| stem == self.name.as_str());
+            if is_ours || path.extension().is_none_or(|ending| ending != ENDING) {
+                continue;
+            }
+            match Left::open(&path) {
+                Ok(left) => found.extend(left),
+                Err(error) => {
+                    tracing::error!(%error, file = %path.display(), "cannot read charges on disk");
+                }
             }
         }
         Ok(found)
     }
 }
 
-impl Mine {
-    fn append(&mut self, folder: &Path, line: &[u8]) -> io::Result<()> {
-        if self.file.is_none() {
-            crate::instance::create_private_folder(folder)?;
-            let file = OpenOptions::new().create(true).append(true).open(&self.path)?;
-            file.lock()?;
-            self.file = Some(file);
+impl Writer {
+    /// Runs until nobody can order any more.
+    fn run(mut self, ordered: &Receiver<Order>) {
+        while let Ok(first) = ordered.recv() {
+            let mut lines = HashMap::new();
+            for order in std::iter::once(first).chain(ordered.try_iter().take(TOGETHER)) {
+                match order {
+                    Order::Keep(request, line) => {
+                        lines.insert(request, line);
+                    }
+                    Order::Taken(request) => {
+                        lines.remove(&request);
+                        self.waiting.remove(&request);
+                    }
+                }
+            }
+            self.keep(lines);
+            if self.waiting.is_empty() {
+                self.remove();
+            }
         }
-        let Some(file) = &mut self.file else { return Ok(()) };
-        file.write_all(line)?;
-        file.sync_data()?;
-        self.waiting += 1;
+    }
+
+    fn keep(&mut self, lines: HashMap<RequestId, Vec<u8>>) {
+        if lines.is_empty() {
+            return;
+        }
+        let bytes: Vec<u8> = lines.values().flatten().copied().collect();
+        match self.append(&bytes) {
+            Ok(()) => self.waiting.extend(lines.into_keys()),
+            Err(error) => {
+                let charges = lines.len();
+                tracing::error!(%error, charges, "charges wait in memory only");
+            }
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let written = match &mut self.file {
+            Some(written) => written,
+            none => none.insert(Written::create(&self.folder, &self.path)?),
+        };
+        if let Err(e) = written.append(bytes) {
+            if written.file.set_len(written.length).is_err() {
+                // A line would go on where another broke off: what is in it, others send.
+                self.file = None;
+                self.path = self.path.with_file_name(clock::unique().simple().to_string());
+                self.path.set_extension(ENDING);
+            }
+            return Err(e);
+        }
+        if !written.has_name {
+            std::fs::rename(self.path.with_extension(UNFINISHED), &self.path)?;
+            written.has_name = true;
+            File::open(&self.folder)?.sync_all()?;
+        }
         Ok(())
     }
 
-    /// A charge is where it belongs. With the last one the file goes.
-    fn taken(&mut self) {
-        self.waiting -= 1;
-        if self.waiting == 0 {
-            self.file = None;
+    fn remove(&mut self) {
+        if self.file.take().is_some() {
             // A file that stays is found, and its charges are found to be settled.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-impl Drop for Kept {
-    fn drop(&mut self) {
-        lock(&self.0).taken();
+impl Written {
+    /// Locked before it bears its name: nobody may take it for left.
+    fn create(folder: &Path, path: &Path) -> io::Result<Self> {
+        crate::instance::create_private_folder(folder)?;
+        let unfinished = path.with_extension(UNFINISHED);
+        let file = OpenOptions::new().create(true).append(true).open(unfinished)?;
+        file.lock()?;
+        Ok(Self { file, length: 0, has_name: false })
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.file.sync_data()?;
+        self.length += bytes.len() as u64;
+        Ok(())
     }
 }
 
 impl Left {
     /// `None` when its process lives.
-    fn open(path: PathBuf) -> io::Result<Option<Self>> {
-        let file = match File::open(&path) {
+    fn open(path: &Path) -> io::Result<Option<Self>> {
+        let mut file = match File::open(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
@@ -131,20 +217,40 @@ impl Left {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(e)) => return Err(e),
         }
-        // The last line may be half a line: its charge was never known to be kept.
-        let charge = |line: io::Result<String>| serde_json::from_str(&line.ok()?).ok();
-        let charges = BufReader::new(&file).lines().filter_map(charge).collect();
-        Ok(Some(Self { charges, path, _file: file }))
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        // What follows the last end of a line is half a charge that was never known to be kept.
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let (mut charges, mut unreadable) = (Vec::new(), 0);
+        for line in lines {
+            match serde_json::from_slice(line) {
+                Ok(charge) => charges.push(charge),
+                Err(_) => unreadable += 1,
+            }
+        }
+        Ok(Some(Self { charges, path: path.to_owned(), unreadable, _file: file }))
     }
 
-    /// All of it is where it belongs.
+    /// All that could be read is where it belongs. It blocks.
     pub(super) fn done(self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        let done = if self.unreadable == 0 {
+            std::fs::remove_file(&self.path)
+        } else {
+            let aside = self.path.with_extension(UNREADABLE);
+            tracing::error!(
+                lines = self.unreadable,
+                file = %aside.display(),
+                "charges on disk that cannot be read, kept for a look"
+            );
+            std::fs::rename(&self.path, aside)
+        };
+        if let Err(error) = done {
             tracing::warn!(%error, "cannot remove charges that were sent");
         }
     }
 }
 
-fn lock(mine: &Mutex<Mine>) -> std::sync::MutexGuard<'_, Mine> {
-    mine.lock().unwrap_or_else(PoisonError::into_inner)
-}
+#[cfg(test)]
+#[path = "tests/spool.rs"]
+mod tests;

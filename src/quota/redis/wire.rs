@@ -5,6 +5,7 @@ use crate::quota::counters::{Removed, Standing};
 use crate::quota::rules::{Debit, Scope, What};
 use redis::Value;
 use std::fmt::Write;
+use uuid::Uuid;
 
 /// Lua's numbers are exact below this: no limit is larger.
 const LARGEST: u64 = (1 << 53) - 1;
@@ -23,8 +24,28 @@ pub(super) enum TakeReply {
 pub(super) struct SettleReply {
     pub end: SettleEnd,
     pub overshoot: u64,
+    /// Not told of a call that goes on.
+    pub told: Option<Told>,
+}
+
+/// What Redis told when it took a charge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Told {
+    /// `None` = the partition had none.
+    pub epoch: Option<Uuid>,
     /// Settlements so far, in the partition.
     pub number: u64,
+}
+
+/// How a partition stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct State {
+    /// Empty where there is none.
+    pub epoch: String,
+    /// Settlements so far.
+    pub number: u64,
+    /// Charges that wait for the ledger.
+    pub waiting: u64,
 }
 
 /// What a settlement came to.
@@ -95,26 +116,35 @@ pub(super) fn take_reply(reply: &[Value], asked: &[Debit]) -> Result<TakeReply, 
     }
 }
 
-pub(super) fn extend_reply(reply: &[Value]) -> Result<Extended, CountersError> {
+/// `None` = Redis has no such lease.
+pub(super) fn extend_reply(reply: &[Value]) -> Result<Option<Extended>, CountersError> {
     match head(reply)? {
-        ("added", [tokens]) => Ok(Extended::Added(number(tokens)?)),
-        ("held", _) => Ok(Extended::Held),
-        ("exhausted", _) => Ok(Extended::Exhausted),
+        ("added", [tokens]) => Ok(Some(Extended::Added(number(tokens)?))),
+        ("held", _) => Ok(Some(Extended::Held)),
+        ("exhausted", _) => Ok(Some(Extended::Exhausted)),
+        ("lost", _) => Ok(None),
         _ => Err(CountersError),
     }
 }
 
 pub(super) fn settle_reply(reply: &[Value]) -> Result<SettleReply, CountersError> {
-    let (end, overshoot, numbers) = match head(reply)? {
-        ("settled", [overshoot, numbers @ ..]) => (SettleEnd::Settled, number(overshoot)?, numbers),
-        ("again", numbers) => (SettleEnd::Again, 0, numbers),
+    let (end, overshoot, told) = match head(reply)? {
+        ("settled", [overshoot, told @ ..]) => (SettleEnd::Settled, number(overshoot)?, told),
+        ("again", told) => (SettleEnd::Again, 0, told),
         ("alive", _) => {
-            return Ok(SettleReply { end: SettleEnd::Alive, overshoot: 0, number: 0 });
+            return Ok(SettleReply { end: SettleEnd::Alive, overshoot: 0, told: None });
         }
         _ => return Err(CountersError),
     };
-    let [so_far] = numbers else { return Err(CountersError) };
-    Ok(SettleReply { end, overshoot, number: number(so_far)? })
+    let [so_far, epoch] = told else { return Err(CountersError) };
+    let told = Told { epoch: text(epoch)?.parse().ok(), number: number(so_far)? };
+    Ok(SettleReply { end, overshoot, told: Some(told) })
+}
+
+pub(super) fn state(reply: &[Value]) -> Result<State, CountersError> {
+    let ("state", [epoch, so_far, waiting]) = head(reply)? else { return Err(CountersError) };
+    let epoch = text(epoch)?.to_owned();
+    Ok(State { epoch, number: number(so_far)?, waiting: number(waiting)? })
 }
 
 pub(super) fn reset_reply(reply: &[Value]) -> Result<Removed, CountersError> {
@@ -157,12 +187,15 @@ fn tally(used: &Value, reserved: &Value, requests: &Value) -> Result<DayTally, C
 
 fn head(reply: &[Value]) -> Result<(&str, &[Value]), CountersError> {
     let (first, rest) = reply.split_first().ok_or(CountersError)?;
-    let word = match first {
-        Value::BulkString(word) => std::str::from_utf8(word).map_err(|_| CountersError)?,
-        Value::SimpleString(word) => word,
-        _ => return Err(CountersError),
-    };
-    Ok((word, rest))
+    Ok((text(first)?, rest))
+}
+
+fn text(value: &Value) -> Result<&str, CountersError> {
+    match value {
+        Value::BulkString(text) => std::str::from_utf8(text).map_err(|_| CountersError),
+        Value::SimpleString(text) => Ok(text),
+        _ => Err(CountersError),
+    }
 }
 
 fn number(value: &Value) -> Result<u64, CountersError> {

@@ -1,12 +1,21 @@
 -- Takes charges out of the outbox that the ledger now has.
 --
--- KEYS 1 outbox, 2 number of settlements in the ledger
--- ARGV 1 the highest number among them, 2.. their ids
+-- KEYS 1 outbox, 2 number of settlements in the ledger, 3 number of settlements
+-- ARGV ids of the charges
 -- Answers with how many were still there.
--- A script, because gateways forget charges by the number. It never goes back, nor is it raised by
--- a batch that is not all there: a server that was reset may give its numbers anew.
-local gone = redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
-if gone == #ARGV - 1 and whole(ARGV[1]) > whole(redis.call('GET', KEYS[2])) then
-    redis.call('SET', KEYS[2], ARGV[1])
+-- A script, because gateways forget charges by the number: all before the oldest that waits are in
+-- the ledger, whoever wrote them.
+local gone = redis.call('XDEL', KEYS[1], unpack(ARGV))
+local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+local written = whole(redis.call('GET', KEYS[3]))
+if oldest then
+    for place = 1, #oldest[2], 2 do
+        if oldest[2][place] == 'n' then
+            written = whole(oldest[2][place + 1]) - 1
+        end
+    end
+end
+if written > whole(redis.call('GET', KEYS[2])) then
+    redis.call('SET', KEYS[2], digits(written))
 end
 return { gone }

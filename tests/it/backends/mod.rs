@@ -3,6 +3,7 @@
 mod counters;
 mod losses;
 mod silence;
+mod rebuild;
 mod history;
 mod resets;
 mod redis_look;

@@ -44,7 +44,7 @@ async fn a_server_tells_what_it_may_lose() {
 
 #[tokio::test]
 async fn sentinels_and_nodes_of_a_cluster_are_looked_at_too() {
-    use Severity::{Ok, Warning};
+    use Severity::{Ok, Refusal, Warning};
     let watched = Watched::start("");
     let expected =
         [(Ok, "Redis "), (Warning, "no append-only file"), (Warning, "min-replicas-to-write")];
@@ -53,6 +53,8 @@ async fn sentinels_and_nodes_of_a_cluster_are_looked_at_too() {
     let twice = format!("{0},{0}", cluster.url());
     let expected = [(Ok, "Redis "), (Warning, "no append-only file")];
     check(&found(&twice, SignedDuration::ZERO).await, &expected);
+    let alone = found(&cluster.url(), SignedDuration::ZERO).await;
+    check(&alone, &[(Ok, "Redis "), (Warning, "append-only"), (Refusal, "name several")]);
 }
 
 #[tokio::test]

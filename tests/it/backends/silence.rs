@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-const SETTINGS: Settings = Settings {
+pub(super) const SETTINGS: Settings = Settings {
     clock: Clock::Redis,
     lease: Duration::from_millis(100),
     max_backlog: u64::MAX,
@@ -23,14 +23,18 @@ const SETTINGS: Settings = Settings {
 };
 
 async fn gateway(redis: &Redis) -> Arc<RedisCounters> {
+    gateway_with(redis, SETTINGS).await
+}
+
+pub(super) async fn gateway_with(redis: &Redis, settings: Settings) -> Arc<RedisCounters> {
     let connection = RedisConn::open(&RedisUrls::new(vec![redis.url()])).await.unwrap();
-    let counters = Arc::new(RedisCounters::new(connection, SETTINGS, metrics()));
+    let counters = Arc::new(RedisCounters::new(connection, settings, metrics()));
     counters.begin(&[]).await.unwrap();
     counters
 }
 
 /// Keeps the calls of `counters` until `done`.
-async fn keep_until<F: Future<Output = bool>>(
+pub(super) async fn keep_until<F: Future<Output = bool>>(
     counters: &Arc<RedisCounters>,
     what: &str,
     done: impl Fn() -> F,
@@ -46,7 +50,8 @@ async fn keep_until<F: Future<Output = bool>>(
     keeping.await.unwrap();
 }
 
-const NEED: Need = Need { prompt: 10, output: 20, least_output: 1, stream: true, sliced: false };
+pub(super) const NEED: Need =
+    Need { prompt: 10, output: 20, least_output: 1, stream: true, sliced: false };
 
 #[tokio::test]
 async fn a_charge_lost_with_redis_comes_back_though_its_number_was_given_anew() {

@@ -298,7 +298,12 @@ async fn while_redis_is_away_running_calls_end_well_and_nothing_is_lost() {
     assert!(at_two.rest().await.is_done());
     // What this one has on disk, another sends.
     soon("its charge is on disk", || async {
-        cluster.host.folder.path().join("spool").read_dir().is_ok_and(|files| files.count() == 2)
+        let files = cluster.host.folder.path().join("spool").read_dir();
+        let has_name = |file: &std::io::Result<std::fs::DirEntry>| {
+            file.as_ref()
+                .is_ok_and(|file| file.path().extension().is_some_and(|it| it == "charges"))
+        };
+        files.is_ok_and(|files| files.filter(has_name).count() == 2)
     })
     .await;
     two.process.0.kill().unwrap();
@@ -352,7 +357,15 @@ async fn without_postgres_known_callers_are_served_and_their_rows_arrive_later()
     for gateway in [&one, &two] {
         assert_eq!(gateway.ask(&known, "hi", "").send().await.status, 200);
     }
+    let poor = cluster.user("poor", "tiny");
+    let mut spent = 0;
+    while one.ask(&poor, "spend", "").send().await.status == 200 {
+        spent += 1;
+    }
     server.stop();
+    let asked = Instant::now();
+    assert_eq!(one.ask(&poor, "spend", "").send().await.code(), "insufficient_quota");
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     for number in 0..50 {
         let gateway = if number % 2 == 0 { &one } else { &two };
         assert_eq!(gateway.ask(&known, "hi", "").send().await.status, 200);
@@ -360,7 +373,7 @@ async fn without_postgres_known_callers_are_served_and_their_rows_arrive_later()
     let refused = one.ask(&unknown, "hi", "").send().await;
     assert_eq!((refused.status, refused.code().as_str()), (503, "key_store_unavailable"));
     server.run().await;
-    cluster.rows(52).await;
+    cluster.rows(52 + spent).await;
     soon("they are served again", || async {
         one.ask(&unknown, "hi", "").send().await.status == 200
     })

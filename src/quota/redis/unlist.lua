@@ -1,0 +1,11 @@
+-- Forgets the deadline of a lease that is gone.
+--
+-- KEYS 1 lease, 2 lease deadlines
+-- ARGV 1 request
+-- Answers there | gone.
+-- A script, because a lease that comes back meanwhile keeps its deadline.
+if redis.call('EXISTS', KEYS[1]) == 1 then
+    return { 'there' }
+end
+redis.call('ZREM', KEYS[2], ARGV[1])
+return { 'gone' }

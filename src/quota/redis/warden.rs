@@ -1,0 +1,214 @@
+//! Sees to what this gateway has in Redis: leases renewed and brought back, charges sent again, takes
+//! withdrawn that nobody heard of, and ended what dead gateways left.
+//!
+//! It works on what the keeper sees and never holds it up. Each round does a bounded part of each
+//! work, all of them at once: what fails is tried again at the next look.
+
+use super::RedisCounters;
+use super::calls::Doubtful;
+use super::keeper::Look;
+use super::keys::Partition;
+use crate::clock;
+use crate::quota::counters::CountersError;
+use crate::telemetry::labels::RedisOp;
+use crate::telemetry::metrics::Metrics;
+use futures_util::future::{join_all, try_join_all};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Time between two searches for calls whose gateway is gone.
+const REAP: Duration = Duration::from_secs(1);
+/// Time between two searches for what dead processes left on disk.
+const SEARCH: Duration = Duration::from_secs(30);
+/// A gateway that has not said anew for this long that it brings back what it knows is dead.
+const BRINGING: Duration = Duration::from_secs(5);
+/// And what it could not bring back within this time holds up nobody any more.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Charges sent again, and takes withdrawn, in one round.
+const SOME: usize = 500;
+/// Charges that a dead process left, sent at once.
+const AT_ONCE: usize = 100;
+/// How long takes that are still in doubt may hold up the end.
+const LAST_ORDERS: Duration = Duration::from_secs(1);
+
+/// The worker. [`Warden::run`] ends when it is told to stop.
+pub(super) struct Warden {
+    counters: Arc<RedisCounters>,
+    metrics: Arc<Metrics>,
+    looks: watch::Receiver<Look>,
+    /// For what takes longer than a round.
+    tasks: TaskTracker,
+    /// Since when partitions have been seen without an epoch.
+    missing: HashMap<Partition, Instant>,
+    /// Those of them to which this gateway has brought back all it knows.
+    brought: HashSet<Partition>,
+    renewed: Instant,
+    reaped: Option<Instant>,
+    searched: Option<Instant>,
+}
+
+impl Warden {
+    pub(super) fn new(
+        counters: Arc<RedisCounters>,
+        metrics: Arc<Metrics>,
+        looks: watch::Receiver<Look>,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            counters,
+            metrics,
+            looks,
+            tasks,
+            missing: HashMap::new(),
+            brought: HashSet::new(),
+            renewed: clock::instant(),
+            reaped: None,
+            searched: None,
+        }
+    }
+
+    /// Runs until `stop` is cancelled.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        while stop.run_until_cancelled(self.looks.changed()).await.is_some_and(|ok| ok.is_ok()) {
+            let look = self.looks.borrow_and_update().clone();
+            let counters = Arc::clone(&self.counters);
+            let reaping = self.is_to_reap(&look);
+            let reaped = async { if reaping { counters.reap(None).await } else { Ok(()) } };
+            // What fails is tried again in the next round.
+            let _ = tokio::join!(self.bring(&look), counters.withdraw_some(), reaped);
+            self.search();
+        }
+        // Nobody else knows of these.
+        let _ = tokio::time::timeout(LAST_ORDERS, self.counters.withdraw_all()).await;
+    }
+
+    /// Keeps leases and charges where they belong. A partition without an epoch is not begun before
+    /// all that is known here is back.
+    async fn bring(&mut self, look: &Look) -> Result<(), CountersError> {
+        let missing: HashSet<Partition> = look.without_epoch().collect();
+        self.missing.retain(|partition, _| missing.contains(partition));
+        self.brought.retain(|partition| missing.contains(partition));
+        let mut bringing: Vec<Partition> = missing.difference(&self.brought).copied().collect();
+        bringing.retain(|partition| {
+            self.missing.entry(*partition).or_insert_with(clock::instant).elapsed() < PATIENCE
+        });
+        self.say_bringing(&bringing, BRINGING).await?;
+        self.renew(&missing).await?;
+        self.send_again().await?;
+        let doubtful = self.counters.calls.with_doubtful_charges();
+        let brought = bringing.iter().copied().filter(|partition| !doubtful.contains(partition));
+        let brought: Vec<Partition> = brought.collect();
+        self.say_bringing(&brought, Duration::ZERO).await?;
+        self.brought.extend(brought);
+        Ok(())
+    }
+
+    async fn say_bringing(
+        &self,
+        partitions: &[Partition],
+        time: Duration,
+    ) -> Result<(), CountersError> {
+        let link = &self.counters.link;
+        let arguments = [self.counters.gateway.clone(), time.as_millis().to_string()];
+        let say = async |partition: &Partition| {
+            let keys = [partition.bringing()];
+            link.run(RedisOp::Renew, &link.scripts.bring, &keys, &arguments).await
+        };
+        try_join_all(partitions.iter().map(say)).await?;
+        Ok(())
+    }
+
+    /// Renews all leases when it is time to, and at once where some may be gone.
+    async fn renew(&mut self, missing: &HashSet<Partition>) -> Result<(), CountersError> {
+        let counters = &self.counters;
+        let is_due = self.renewed.elapsed() >= counters.settings.lease / 3;
+        let doubtful = counters.calls.take_doubtful();
+        let is_meant = |partition: Partition| {
+            is_due || missing.contains(&partition) || doubtful.contains(&partition)
+        };
+        if let Err(e) = counters.renew_in(is_meant).await {
+            counters.calls.doubt_leases(&doubtful);
+            return Err(e);
+        }
+        if is_due {
+            self.renewed = clock::instant();
+        }
+        Ok(())
+    }
+
+    /// Sends again some of the charges that Redis may have lost; those that it still knows change
+    /// nothing.
+    async fn send_again(&self) -> Result<(), CountersError> {
+        let doubtful = self.counters.calls.doubtful_charges(SOME);
+        let sent = join_all(doubtful.iter().map(|charge| self.send_one(charge))).await;
+        sent.into_iter().collect()
+    }
+
+    async fn send_one(&self, doubtful: &Doubtful) -> Result<(), CountersError> {
+        if self.counters.settle_again(doubtful).await? {
+            let request = doubtful.charge.request;
+            tracing::error!(%request, "redis had lost a charge that it had acknowledged");
+            self.metrics.redis_lost_writes.increment(1);
+        }
+        Ok(())
+    }
+
+    /// While Redis was away nobody could renew: those that live need time to do so.
+    fn is_to_reap(&mut self, look: &Look) -> bool {
+        let lease = self.counters.settings.lease;
+        let is_due = self.reaped.is_none_or(|at| at.elapsed() >= REAP.min(lease));
+        let is_due = is_due && look.contact.is_some_and(|since| since.elapsed() >= lease);
+        if is_due {
+            self.reaped = Some(clock::instant());
+        }
+        is_due
+    }
+
+    /// Sends what dead processes left on disk.
+    fn search(&mut self) {
+        if self.searched.is_some_and(|at| at.elapsed() < SEARCH) {
+            return;
+        }
+        self.searched = Some(clock::instant());
+        let counters = Arc::clone(&self.counters);
+        let Some(spool) = counters.spool.get().cloned() else { return };
+        self.tasks.spawn(async move {
+            let left = tokio::task::spawn_blocking(move || spool.left()).await;
+            let left = match left {
+                Ok(Ok(left)) => left,
+                Ok(Err(error)) => {
+                    return tracing::error!(%error, "cannot look for charges on disk");
+                }
+                Err(_) => return,
+            };
+            for left in left {
+                for some in left.charges.chunks(AT_ONCE) {
+                    join_all(some.iter().cloned().map(|it| counters.settle_remembered(it))).await;
+                }
+                let charges = left.charges.len();
+                tracing::warn!(charges, "sent what a dead process left on disk");
+                let _ = tokio::task::spawn_blocking(move || left.done()).await;
+            }
+        });
+    }
+}
+
+impl RedisCounters {
+    /// Undoes takes whose answer never came.
+    async fn withdraw_some(&self) -> Result<(), CountersError> {
+        let doubted = self.calls.doubted();
+        let withdrawn = doubted.iter().take(SOME).map(|lease| self.withdraw(lease));
+        join_all(withdrawn).await.into_iter().collect()
+    }
+
+    async fn withdraw_all(&self) -> Result<(), CountersError> {
+        while !self.calls.doubted().is_empty() {
+            self.withdraw_some().await?;
+        }
+        Ok(())
+    }
+}
