@@ -9,6 +9,7 @@ use crate::account::id::{KeyId, UserId};
 use crate::store::{Store, StoreError};
 use quick_cache::sync::Cache;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ pub struct CallerCache {
     store: Arc<dyn Store>,
     records: Cache<KeyId, Found>,
     index: Mutex<Index>,
+    /// Since it was last asked whether it was.
+    asked: AtomicBool,
 }
 
 /// What the store said about a key.
@@ -47,7 +50,8 @@ impl CallerCache {
     /// A cache over `store` that holds at most `capacity` records (present or absent).
     #[must_use]
     pub fn new(store: Arc<dyn Store>, capacity: usize) -> Self {
-        Self { store, records: Cache::new(capacity), index: Mutex::default() }
+        let (records, asked) = (Cache::new(capacity), AtomicBool::new(false));
+        Self { store, records, index: Mutex::default(), asked }
     }
 
     /// The record of a key. An absent key is remembered for a few seconds from `now`.
@@ -55,6 +59,9 @@ impl CallerCache {
     /// # Errors
     /// When the record is not cached and the store does not answer.
     pub async fn find(&self, key: &KeyId, now: Instant) -> Result<Option<Arc<Caller>>, StoreError> {
+        if !self.asked.load(Ordering::Relaxed) {
+            self.asked.store(true, Ordering::Relaxed);
+        }
         loop {
             let place = match self.records.get_value_or_guard_async(key).await {
                 Ok(Found::Present(caller)) => return Ok(Some(caller)),
@@ -83,6 +90,11 @@ impl CallerCache {
             }
             return Ok(record);
         }
+    }
+
+    /// Whether a record was looked for since this was last called.
+    pub fn was_asked(&self) -> bool {
+        self.asked.swap(false, Ordering::Relaxed)
     }
 
     /// Forgets the records of a user; the next [`find`](Self::find) loads them again.

@@ -37,6 +37,12 @@ impl OpenCalls {
         OpenCall { calls: self.clone(), user, number, ended }
     }
 
+    /// Whether no call is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// The keys with which a user has calls open.
     #[must_use]
     pub fn keys(&self, user: UserId) -> Vec<KeyId> {

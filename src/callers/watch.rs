@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Time between two looks: a cut within a second, with room for a slow store.
 const ROUND: Duration = Duration::from_millis(250);
-/// Time between two looks where changes are told: whoever made one may have died before telling.
+/// Time between two looks where changes are told, while there are calls: whoever made a change may
+/// have died before telling.
 const NET: Duration = Duration::from_secs(30);
 
 /// What the watch works on.
@@ -49,7 +50,11 @@ impl Watch {
     async fn pause(&self, is_known: bool) {
         match &self.changed {
             Some(changed) if is_known => {
-                let _ = tokio::time::timeout(NET, changed.notified()).await;
+                // Without calls a missed change matters to nobody, and the store may sleep.
+                while tokio::time::timeout(NET, changed.notified()).await.is_err()
+                    && !self.callers.was_asked()
+                    && self.open.is_empty()
+                {}
             }
             _ => tokio::time::sleep(ROUND).await,
         }

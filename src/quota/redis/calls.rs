@@ -5,13 +5,19 @@ use super::keys::{PARTITIONS, Partition};
 use super::wire::Told;
 use crate::account::charge::{Charge, Lease};
 use crate::account::id::RequestId;
+use crate::clock;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Charges kept for one partition. They are in Redis too: only when Redis loses its data while
 /// Postgres is away for longer than this lasts, charges are lost.
 const KEPT: usize = 4096;
+
+/// A charge is remembered for this long though it is in the ledger: a Redis that loses its latest
+/// seconds has it in no counter any more.
+const MEMORY: Duration = Duration::from_secs(5);
 
 /// Calls and charges of this gateway.
 #[derive(Default)]
@@ -40,7 +46,7 @@ struct Part {
     leases_in_doubt: bool,
     /// It may have lost charges: some of `sent` are to be sent again.
     charges_in_doubt: bool,
-    /// Settled, and not yet known to be in the ledger: the oldest first, the first of them having
+    /// Settled lately, or not yet known to be in the ledger: the oldest first, the first of them having
     /// this place.
     sent: VecDeque<Sent>,
     first: u64,
@@ -50,6 +56,7 @@ struct Part {
 struct Sent {
     charge: Charge,
     told: Option<Told>,
+    since: Instant,
 }
 
 /// A running call.
@@ -102,12 +109,12 @@ impl Calls {
         self.remember(charge, told);
     }
 
-    /// Keeps a charge until it is in the ledger.
+    /// Keeps a charge until it is in the ledger, and safe in Redis.
     pub(super) fn remember(&self, charge: Charge, told: Option<Told>) {
         let mut state = self.state();
         let part = state.part(Partition::of(charge.user));
         part.hear(told);
-        let sent = Sent { charge, told };
+        let sent = Sent { charge, told, since: clock::instant() };
         part.charges_in_doubt |= sent.is_doubtful(part.look);
         part.sent.push_back(sent);
         if part.sent.len() > KEPT {
@@ -136,7 +143,9 @@ impl Calls {
         let mut state = self.state();
         let part = state.part(partition);
         let is_written = |told: Told| told.epoch == Some(epoch) && told.number <= written;
-        while part.sent.front().is_some_and(|sent| sent.told.is_some_and(is_written)) {
+        let is_past =
+            |sent: &Sent| sent.told.is_some_and(is_written) && sent.since.elapsed() >= MEMORY;
+        while part.sent.front().is_some_and(is_past) {
             part.forget_first();
         }
     }

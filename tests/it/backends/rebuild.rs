@@ -208,6 +208,21 @@ async fn charges_are_sent_again_as_often_as_redis_loses_them() {
 }
 
 #[tokio::test]
+async fn a_charge_in_the_ledger_comes_back_to_counters_that_lost_it_at_once() {
+    let lost = Lost::new().await;
+    let charge = lost.call().await;
+    lost.write(&lost.ids());
+    keep_until(&lost.one, "two looks", || async { lost.number("written") == 1 }).await;
+    // Redis comes back as it was before the call.
+    let tombstone = format!("ended:{}", charge.request.0.simple());
+    let account = format!("user:{}", charge.user.0.simple());
+    for name in [&*tombstone, &account, "settled", "written"] {
+        lost.redis.command(&["del", &lost.name(name)]);
+    }
+    keep_until(&lost.one, "it is counted", || async { lost.standing().await.0 == 5 }).await;
+}
+
+#[tokio::test]
 async fn what_is_written_is_told_though_two_wrote_it() {
     let lost = Lost::new().await;
     lost.call().await;
