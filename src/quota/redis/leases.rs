@@ -40,6 +40,21 @@ impl RedisCounters {
         self.restore_all(&gone).await
     }
 
+    /// Brings back what Redis may have lost of this gateway's leases in some partitions: also what was
+    /// added to those that are there.
+    pub(super) async fn restore_in(
+        &self,
+        partitions: &HashSet<Partition>,
+    ) -> Result<(), CountersError> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let mut running = self.calls.running();
+        running.retain(|partition, _| partitions.contains(partition));
+        let running: Vec<RequestId> = running.into_values().flatten().collect();
+        self.restore_all(&running).await
+    }
+
     /// Brings back leases; one that cannot be does not keep others from it.
     async fn restore_all(&self, gone: &[RequestId]) -> Result<(), CountersError> {
         let mut done = Ok(());

@@ -1,5 +1,5 @@
--- Brings back the lease of a running call that Redis has lost. No limit is asked: the call was
--- admitted, and what it holds is held.
+-- Brings back the lease of a running call that Redis has lost, or what was added to it. No limit is
+-- asked: the call was admitted, and what it holds is held.
 --
 -- KEYS 1 lease, 2 tombstone, 3 the user's account, 4 the key's account, 5 lease deadlines,
 --      6 accounts of the day
@@ -8,14 +8,26 @@
 -- Answers restored | there | ended.
 -- A script, because all debits must come back together; sent again it changes nothing.
 local deadline = clock(ARGV[2]) + ARGV[3]
-if redis.call('EXISTS', KEYS[1]) == 1 then
-    redis.call('ZADD', KEYS[5], 'NX', deadline, ARGV[1])
-    return { 'there' }
-elseif redis.call('EXISTS', KEYS[2]) == 1 then
+local held = redis.call('HGET', KEYS[1], 'reserved')
+if not held and redis.call('EXISTS', KEYS[2]) == 1 then
     return { 'ended' }
 end
 local user, key = load(KEYS[3]), load(KEYS[4])
-for _, debit in ipairs(read_debits(ARGV[4], user, key)) do
+local debits = read_debits(ARGV[4], user, key)
+if held then
+    local more = whole(ARGV[5]) - whole(held)
+    for _, debit in ipairs(debits) do
+        if debit.what == 'tokens' and more > 0 then
+            add(debit.account, debit.day, ':r', more)
+            redis.call('HSET', KEYS[1], 'reserved', ARGV[5])
+        end
+    end
+    save(user)
+    save(key)
+    redis.call('ZADD', KEYS[5], 'NX', deadline, ARGV[1])
+    return { 'there' }
+end
+for _, debit in ipairs(debits) do
     local account = debit.account
     if debit.what == 'request' then
         add(account, debit.day, ':q', 1)

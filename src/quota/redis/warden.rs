@@ -127,13 +127,11 @@ impl Warden {
         let counters = &self.counters;
         let is_due = self.renewed.elapsed() >= counters.settings.lease / 3;
         let doubtful = counters.calls.take_doubtful();
-        let is_meant = |partition: Partition| {
-            is_due || missing.contains(&partition) || doubtful.contains(&partition)
-        };
-        if let Err(e) = counters.renew_in(is_meant).await {
+        if let Err(e) = counters.restore_in(&doubtful).await {
             counters.calls.doubt_leases(&doubtful);
             return Err(e);
         }
+        counters.renew_in(|partition| is_due || missing.contains(&partition)).await?;
         if is_due {
             self.renewed = clock::instant();
         }

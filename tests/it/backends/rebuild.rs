@@ -223,6 +223,27 @@ async fn a_charge_in_the_ledger_comes_back_to_counters_that_lost_it_at_once() {
 }
 
 #[tokio::test]
+async fn what_redis_lost_of_a_lease_comes_back_too() {
+    let lost = Lost::new().await;
+    lost.call().await;
+    let open = lost.open(&lost.one).await;
+    assert_eq!(lost.one.extend(open.lease.request, 10, 1).await.unwrap(), Extended::Added(10));
+    keep_until(&lost.one, "a look", || async { lost.standing().await == (5, 40) }).await;
+    // Redis comes back as it was before the latest slice and the charge.
+    let (user, key) = (lost.caller.user, &lost.caller.key);
+    let reserved = format!("{}:r", open.lease.day);
+    for account in [format!("user:{}", user.0.simple()), format!("key:{}:{key}", user.0.simple())] {
+        lost.redis.command(&["hincrby", &lost.name(&account), &reserved, "-10"]);
+    }
+    lost.redis.command(&["hset", &lost.lease(&open), "reserved", "30"]);
+    lost.redis.command(&["del", &lost.name("settled")]);
+    assert_eq!(lost.standing().await, (5, 30));
+    keep_until(&lost.one, "all is held", || async { lost.standing().await == (5, 40) }).await;
+    lost.one.settle(charge(&open.lease, 7, true)).await;
+    assert_eq!(lost.standing().await, (12, 0));
+}
+
+#[tokio::test]
 async fn what_is_written_is_told_though_two_wrote_it() {
     let lost = Lost::new().await;
     lost.call().await;
