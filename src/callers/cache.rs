@@ -99,12 +99,27 @@ impl CallerCache {
 
     /// Forgets the records of a user; the next [`find`](Self::find) loads them again.
     pub fn forget(&self, user: UserId) {
+        self.forget_before(user, u64::MAX);
+    }
+
+    /// Forgets the records of a user that were read before `version`. Word of a change may come after
+    /// the changed record, and the store may be away then.
+    pub fn forget_before(&self, user: UserId, version: u64) {
         let mut index = self.index();
         index.forgotten += 1;
-        let keys = index.keys.remove(&user).unwrap_or_default();
-        index.listed -= keys.len();
-        for key in &keys {
-            self.records.remove(key);
+        let Index { keys, listed, .. } = &mut *index;
+        let Some(keys) = keys.get_mut(&user) else { return };
+        *listed -= keys.len();
+        keys.retain(|key| {
+            let is_new = self.records.peek(key).is_some_and(|found| found.is_since(version));
+            if !is_new {
+                self.records.remove(key);
+            }
+            is_new
+        });
+        *listed += keys.len();
+        if keys.is_empty() {
+            index.keys.remove(&user);
         }
     }
 
@@ -145,6 +160,10 @@ impl CallerCache {
 }
 
 impl Found {
+    fn is_since(&self, version: u64) -> bool {
+        matches!(self, Self::Present(caller) if caller.version >= version)
+    }
+
     fn is_outdated(&self, now: Instant) -> bool {
         match self {
             Self::Present(_) => false,

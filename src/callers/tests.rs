@@ -140,6 +140,20 @@ async fn forgetting_a_user_forgets_all_of_its_keys_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_record_that_is_as_new_as_a_change_stays() {
+    let mut setup = Setup::new(10);
+    let user = UserId::new();
+    let (older, newer) = (caller(user, "a", 1), caller(user, "b", 2));
+    setup.load(&older).await;
+    setup.load(&newer).await;
+    setup.cache.forget_before(user, 2);
+    assert_eq!(setup.cached(&older.key), None);
+    assert!(setup.cached(&newer.key).is_some());
+    setup.cache.forget_before(user, 3);
+    assert_eq!(setup.cached(&newer.key), None);
+}
+
+#[tokio::test]
 async fn a_record_read_before_the_user_was_forgotten_is_never_kept() {
     let mut setup = Setup::new(10);
     let user = UserId::new();

@@ -10,7 +10,7 @@ use crate::account::caller::Caller;
 use crate::account::id::UserId;
 use crate::account::user::UserStatus;
 use crate::clock;
-use crate::store::{Store, StoreError};
+use crate::store::{Changed, Store, StoreError};
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,8 +63,8 @@ impl Watch {
     /// One round; returns what to ask with next time.
     async fn look(&self, since: u64) -> Result<u64, StoreError> {
         let changes = self.store.changes(since).await?;
-        for user in changes.users {
-            self.callers.forget(user);
+        for Changed { user, version } in changes.users {
+            self.callers.forget_before(user, version);
             self.end_calls_without_right(user, clock::now()).await?;
         }
         Ok(changes.upto)

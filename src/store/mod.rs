@@ -200,7 +200,15 @@ pub struct Used {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Changes {
     pub upto: u64,
-    pub users: Vec<UserId>,
+    pub users: Vec<Changed>,
+}
+
+/// A user who changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Changed {
+    pub user: UserId,
+    /// What [`Caller::version`] is from then on.
+    pub version: u64,
 }
 
 /// A user to be added.

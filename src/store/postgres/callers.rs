@@ -7,7 +7,7 @@ use crate::account::caller::Caller;
 use crate::account::id::{KeyId, PlanId, UserId};
 use crate::account::key::KeyDigest;
 use crate::store::columns;
-use crate::store::{Changes, StoreError};
+use crate::store::{Changed, Changes, StoreError};
 use uuid::Uuid;
 
 #[derive(sqlx::FromRow)]
@@ -63,14 +63,19 @@ pub(super) async fn user_version(
 }
 
 pub(super) async fn changes(store: &PostgresStore, since: u64) -> Result<Changes, StoreError> {
-    let rows: Vec<(i64, Uuid)> = sqlx::query_as(
-        "select change_seq, id from users where change_seq > $1 order by change_seq",
+    let rows: Vec<(i64, Uuid, i64)> = sqlx::query_as(
+        "select change_seq, id, version from users where change_seq > $1 order by change_seq",
     )
     .bind(columns::integer(since))
     .fetch_all(&store.pool)
     .await?;
-    let upto = rows.last().map_or(Ok(since), |(seq, _)| columns::count(*seq))?;
-    let users = rows.iter().map(|(_, id)| UserId(*id)).collect();
+    let upto = rows.last().map_or(Ok(since), |(seq, ..)| columns::count(*seq))?;
+    let users = rows
+        .iter()
+        .map(|(_, id, version)| {
+            Ok(Changed { user: UserId(*id), version: columns::count(*version)? })
+        })
+        .collect::<Result<_, StoreError>>()?;
     Ok(Changes { upto, users })
 }
 

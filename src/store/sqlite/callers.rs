@@ -7,7 +7,7 @@ use crate::account::caller::Caller;
 use crate::account::id::{KeyId, PlanId, UserId};
 use crate::account::key::KeyDigest;
 use crate::store::columns;
-use crate::store::{Changes, StoreError};
+use crate::store::{Changed, Changes, StoreError};
 
 #[derive(sqlx::FromRow)]
 struct CallerRow {
@@ -59,14 +59,19 @@ pub(super) async fn user_version(
 }
 
 pub(super) async fn changes(store: &SqliteStore, since: u64) -> Result<Changes, StoreError> {
-    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
-        "select change_seq, id from users where change_seq > ?1 order by change_seq",
+    let rows: Vec<(i64, Vec<u8>, i64)> = sqlx::query_as(
+        "select change_seq, id, version from users where change_seq > ?1 order by change_seq",
     )
     .bind(columns::integer(since))
     .fetch_all(&store.readers)
     .await?;
-    let upto = rows.last().map_or(Ok(since), |(seq, _)| columns::count(*seq))?;
-    let users = rows.iter().map(|(_, id)| columns::user_id(id)).collect::<Result<_, _>>()?;
+    let upto = rows.last().map_or(Ok(since), |(seq, ..)| columns::count(*seq))?;
+    let users = rows
+        .iter()
+        .map(|(_, id, version)| {
+            Ok(Changed { user: columns::user_id(id)?, version: columns::count(*version)? })
+        })
+        .collect::<Result<_, StoreError>>()?;
     Ok(Changes { upto, users })
 }
 

@@ -3,7 +3,7 @@
 use super::store::past::{KEPT_USERNAMES, migrations_before, shared_usernames, usernames};
 use super::store::reports::sums_agree_with_the_older_ledger;
 use super::store::rows::{migrations_until, older_ledger};
-use super::store::{Any, add_user, by, charge, day, lease, suite};
+use super::store::{Any, add_user, by, changed, charge, day, lease, suite};
 use knockx::config::{Database, Durability};
 use knockx::store::{self, Entry, UserChange, Written};
 use sqlx::migrate::Migrator;
@@ -35,7 +35,7 @@ async fn a_second_process_may_change_what_the_first_relies_on() {
     let opened = gateway.journal(&[Entry::Open(lease(&user, "key", 1))]).await.unwrap();
     assert_eq!(opened, [Written::Stale]);
     let told = gateway.changes(0).await.unwrap();
-    assert_eq!(told.users, [user.id]);
+    assert_eq!(told.users, [changed(&user, 1)]);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use knockx::account::id::{KeyId, PlanId, RequestId, UserId};
 use knockx::account::key::{KeyLimits, Pepper, PlainKey};
 use knockx::account::plan::{Plan, PlanLimits, Window};
 use knockx::account::user::{Role, User, UserStatus};
-use knockx::store::{NewKey, NewUser, Store, UserChange};
+use knockx::store::{Changed, NewKey, NewUser, Store, UserChange};
 use std::sync::Arc;
 
 pub type Any = Arc<dyn Store>;
@@ -179,6 +179,11 @@ pub fn plan(id: &str) -> Plan {
             time_zone: TimeZone::get("Europe/Berlin").unwrap(),
         },
     }
+}
+
+/// What is told of a user after so many more changes.
+pub const fn changed(user: &User, times: u64) -> Changed {
+    Changed { user: user.id, version: user.version + times }
 }
 
 pub async fn add_user(store: &Any, email: &str) -> User {

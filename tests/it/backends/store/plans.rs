@@ -1,6 +1,6 @@
 //! Plans.
 
-use super::{Any, add_user, admin, by, new_user, plan};
+use super::{Any, add_user, admin, by, changed, new_user, plan};
 use jiff::tz::TimeZone;
 use knockx::account::id::PlanId;
 use knockx::account::plan::Plan;
@@ -22,12 +22,12 @@ pub async fn only_a_changed_plan_makes_records_stale(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     store.put_plans(&[plan("basic"), plan("other")], &by()).await.unwrap();
     assert_eq!(store.user_version(user.id).await.unwrap(), Some(user.version));
-    let mut changed = plan("basic");
-    changed.limits.models = None;
+    let mut other = plan("basic");
+    other.limits.models = None;
     let before = store.changes(0).await.unwrap();
-    store.put_plans(&[changed, plan("other")], &by()).await.unwrap();
+    store.put_plans(&[other, plan("other")], &by()).await.unwrap();
     assert_eq!(store.user_version(user.id).await.unwrap(), Some(user.version + 1));
-    assert_eq!(store.changes(before.upto).await.unwrap().users, [user.id]);
+    assert_eq!(store.changes(before.upto).await.unwrap().users, [changed(&user, 1)]);
 }
 
 pub async fn a_plan_is_added_once(store: Any) {
@@ -46,14 +46,14 @@ pub async fn a_plan_is_changed_where_it_is(store: Any) {
     let untouched = store.add_user(&new_user("d@e.f", "other"), &by()).await.unwrap();
     let before = store.changes(0).await.unwrap();
 
-    let changed = Plan { name: "New".to_owned(), retired: true, ..plan("basic") };
+    let new = Plan { name: "New".to_owned(), retired: true, ..plan("basic") };
     for _ in 0..2 {
-        assert!(store.change_plan(&changed, &admin()).await.unwrap());
-        assert_eq!(store.plan(&changed.id).await.unwrap().as_ref(), Some(&changed));
+        assert!(store.change_plan(&new, &admin()).await.unwrap());
+        assert_eq!(store.plan(&new.id).await.unwrap().as_ref(), Some(&new));
         assert_eq!(store.user_version(user.id).await.unwrap(), Some(user.version + 1));
     }
     assert_eq!(store.user_version(untouched.id).await.unwrap(), Some(untouched.version));
-    assert_eq!(store.changes(before.upto).await.unwrap().users, [user.id]);
+    assert_eq!(store.changes(before.upto).await.unwrap().users, [changed(&user, 1)]);
 }
 
 pub async fn what_an_admin_changed_is_not_put_back(store: Any) {

@@ -1,6 +1,6 @@
 //! Requests for another plan.
 
-use super::{Any, add_user, admin, at, by, new_key, plan};
+use super::{Any, add_user, admin, at, by, changed, new_key, plan};
 use futures_util::future::join_all;
 use knockx::account::by::{Actor, By};
 use knockx::account::id::{PlanId, UpgradeId, UserId};
@@ -89,9 +89,9 @@ pub async fn an_approved_request_changes_the_plan(store: Any) {
     };
     let decided = store.decide_upgrade(asked.id, true, &by).await.unwrap();
     assert_eq!(decided, Some(Decided::Now(expected.clone())));
-    let after = User { plan: PlanId::from("big"), version: before.version + 1, ..before };
+    let after = User { plan: PlanId::from("big"), version: before.version + 1, ..before.clone() };
     assert_eq!(store.user(user.id).await.unwrap().as_ref(), Some(&after));
-    assert_eq!(store.changes(told.upto).await.unwrap().users, [user.id]);
+    assert_eq!(store.changes(told.upto).await.unwrap().users, [changed(&before, 1)]);
     let caller = store.caller(&key.id).await.unwrap().unwrap();
     assert_eq!((caller.plan, caller.version), (PlanId::from("big"), after.version));
 

@@ -1,6 +1,6 @@
 //! Users.
 
-use super::{Any, add_user, at, by, new_key, new_user, plan, suspend};
+use super::{Any, add_user, at, by, changed, new_key, new_user, plan, suspend};
 use futures_util::future::join_all;
 use knockx::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
 use knockx::account::plan::Window;
@@ -186,18 +186,18 @@ pub async fn users_are_found_by_what_they_are(store: Any) {
 pub async fn every_change_raises_the_version_and_is_told_once(store: Any) {
     let (one, two) = (add_user(&store, "1@b.c").await, add_user(&store, "2@b.c").await);
     let start = store.changes(0).await.unwrap();
-    assert_eq!(start.users, [one.id, two.id]);
+    assert_eq!(start.users, [changed(&one, 0), changed(&two, 0)]);
     assert_eq!(store.changes(start.upto).await.unwrap().users, []);
 
-    let changed = suspend(&store, one.id).await;
+    let suspended = suspend(&store, one.id).await;
     let expected = User { status: UserStatus::Suspended, version: one.version + 1, ..one.clone() };
-    assert_eq!(changed, expected);
+    assert_eq!(suspended, expected);
     let key = store.add_key(two.id, &new_key("first"), &by()).await.unwrap();
     store.revoke_key(&key.id, &by()).await.unwrap();
     assert_eq!(store.user_version(two.id).await.unwrap(), Some(two.version + 2));
 
     let told = store.changes(start.upto).await.unwrap();
-    assert_eq!(told.users, [one.id, two.id]);
+    assert_eq!(told.users, [changed(&one, 1), changed(&two, 2)]);
     let nothing = store.changes(told.upto).await.unwrap();
     assert_eq!((nothing.upto, nothing.users.len()), (told.upto, 0));
 }
