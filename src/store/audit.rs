@@ -3,8 +3,8 @@
 //! The verbs that change something write their entry in the same transaction. [`Audit::note`] is for
 //! what happens outside the store.
 
-use super::StoreError;
 use super::upgrades::Upgrade;
+use super::{StoreError, Used};
 use crate::account::by::By;
 use crate::account::key::Key;
 use crate::account::plan::Plan;
@@ -116,6 +116,22 @@ impl Change {
             subject: format!("upgrade:{}", after.id),
             before: before.map(upgrade),
             after: Some(upgrade(after)),
+        }
+    }
+
+    /// Counters that differed from the ledger were set to it.
+    #[must_use]
+    pub fn of_counters(before: Option<&Used>, after: &Used) -> Self {
+        let subject = match &after.key {
+            None => format!("user:{}", after.user),
+            Some(key) => format!("key:{key}"),
+        };
+        let shown = |used: &Used| json!({ "day": used.day, "tokens": used.tokens, "requests": used.requests });
+        Self {
+            action: "counters.mend",
+            subject,
+            before: before.map(shown),
+            after: Some(shown(after)),
         }
     }
 

@@ -11,10 +11,12 @@ use super::keeper::Look;
 use super::keys::Partition;
 use super::outbox::{Desk, Later};
 use super::wire::{self, State};
+use crate::account::by::By;
 use crate::account::day::Day;
 use crate::clock;
 use crate::quota::counters::CountersError;
 use crate::store::Used;
+use crate::store::audit::Change;
 use crate::telemetry::labels::RedisOp;
 use futures_util::future::try_join_all;
 use jiff::ToSpan;
@@ -133,13 +135,21 @@ async fn mend(
                 return Ok(false);
             }
             for row in some {
-                let was = counted(row);
-                tracing::error!(?row, ?was, "counters differed from the ledger and were set to it");
+                told(desk, counted(row), row).await;
             }
             desk.metrics.quota_drift.increment(some.len() as u64);
         }
     }
     Ok(true)
+}
+
+/// Says that an account was mended: in the log, and in the audit log if the store takes it.
+async fn told(desk: &Desk, was: Option<&Used>, is: &Used) {
+    tracing::error!(?is, ?was, "counters differed from the ledger and were set to it");
+    let by = By::gateway(clock::now());
+    if let Err(error) = desk.store.note(&Change::of_counters(was, is), &by).await {
+        tracing::warn!(%error, "the audit log did not take that");
+    }
 }
 
 impl RedisCounters {

@@ -5,6 +5,7 @@ use crate::support::client::{Call, Reply};
 use crate::support::redis::Redis;
 use crate::support::{SOON, body, postgres, soon, today};
 use knockx::account::charge::{Charge, Status};
+use knockx::store::audit::AuditFilter;
 use knockx::store::{self, Store};
 use serde_json::Value;
 use std::fs::File;
@@ -104,8 +105,12 @@ impl Cluster {
 
     /// Today's ledger.
     async fn ledger(&self) -> Vec<Charge> {
+        self.store().await.charges(today()).await.unwrap()
+    }
+
+    async fn store(&self) -> &Arc<dyn Store> {
         let open = async || store::open(&postgres::database(&self.database)).await.unwrap();
-        self.store.get_or_init(open).await.charges(today()).await.unwrap()
+        self.store.get_or_init(open).await
     }
 
     /// Waits until as many rows as calls were answered are in the ledger.
@@ -368,7 +373,8 @@ async fn without_postgres_known_callers_are_served_and_their_rows_arrive_later()
     assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     for number in 0..50 {
         let gateway = if number % 2 == 0 { &one } else { &two };
-        assert_eq!(gateway.ask(&known, "hi", "").send().await.status, 200);
+        let answer = gateway.ask(&known, "hi", "").send().await;
+        assert_eq!(answer.status, 200, "{} {number}", answer.code());
     }
     let refused = one.ask(&unknown, "hi", "").send().await;
     assert_eq!((refused.status, refused.code().as_str()), (503, "key_store_unavailable"));
@@ -403,6 +409,13 @@ async fn a_counter_that_differs_from_the_ledger_is_set_to_it() {
     })
     .await;
     assert_eq!(one.metric("knockx_quota_drift_total").await, 1.0);
+    let filter = AuditFilter { actor: Some("gateway".into()), ..AuditFilter::default() };
+    let log = cluster.store().await.audit(&filter, None, 1).await.unwrap();
+    assert_eq!(log[0].action, "counters.mend");
+    assert_eq!(log[0].subject, format!("user:{}", user.id));
+    let tokens = |state: &Option<Value>| state.as_ref().unwrap()["tokens"].as_u64();
+    let used = used.as_u64().unwrap();
+    assert_eq!((tokens(&log[0].before), tokens(&log[0].after)), (Some(7 + used), Some(2 * used)));
     cluster.books_agree();
     one.ends_well().await;
 }
