@@ -134,10 +134,10 @@ async fn mend(
             if desk.counters.load(partition, day, state, some).await? != "loaded" {
                 return Ok(false);
             }
+            desk.metrics.quota_drift.increment(some.len() as u64);
             for row in some {
                 told(desk, counted(row), row).await;
             }
-            desk.metrics.quota_drift.increment(some.len() as u64);
         }
     }
     Ok(true)
