@@ -10,7 +10,7 @@ use knockx::account::key::{KeyDigest, KeyLimits};
 use knockx::account::plan::{PlanLimits, Window};
 use knockx::account::user::UserStatus;
 use knockx::quota::book::Book;
-use knockx::quota::counters::Claim;
+use knockx::quota::counters::{Claim, SoFar};
 use knockx::quota::rules::{self, Need};
 use std::hint::black_box;
 
@@ -57,7 +57,7 @@ fn claim(caller: &Caller) -> Claim {
         reserved: 0,
         admitted_at: now(),
     };
-    Claim { lease, debits }
+    Claim { lease, debits, so_far: SoFar::default() }
 }
 
 fn charge(lease: &Lease) -> Charge {

@@ -11,7 +11,7 @@ use knockx::account::key::{KeyDigest, KeyLimits};
 use knockx::account::plan::{PlanLimits, Window};
 use knockx::account::user::UserStatus;
 use knockx::clock;
-use knockx::quota::counters::{Claim, Counters, Taken};
+use knockx::quota::counters::{Claim, Counters, SoFar, Taken};
 use knockx::quota::redis::{Clock, RedisCounters, Settings};
 use knockx::quota::rules::{self, Need};
 use knockx::redis_conn::{RedisConn, RedisUrls};
@@ -131,7 +131,7 @@ async fn call(counters: &RedisCounters, caller: &Caller) {
         first_token_ms: Some(100),
         total_ms: 1000,
     };
-    let taken = counters.take(Claim { lease, debits }, now).await;
+    let taken = counters.take(Claim { lease, debits, so_far: SoFar::default() }, now).await;
     assert!(matches!(taken, Ok(Taken::Granted(_))), "{taken:?}");
     counters.settle(charge).await;
 }

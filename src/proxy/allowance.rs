@@ -80,10 +80,11 @@ impl<'a> Allowance<'a> {
 
     /// Whether all that the meter has seen is covered; asks for the next slice ahead of time.
     pub fn covers(&mut self) -> bool {
+        let ceiling = self.reservation.prompt.saturating_add(self.meter.output_ceiling());
+        self.reservation.so_far.set(ceiling);
         if !self.reservation.sliced {
             return true;
         }
-        let ceiling = self.reservation.prompt.saturating_add(self.meter.output_ceiling());
         let held = self.reservation.reserved;
         if ceiling <= held {
             let is_low = held - ceiling < self.latest / 2;

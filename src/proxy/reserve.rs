@@ -13,7 +13,7 @@ use crate::account::id::RequestId;
 use crate::account::limit::LimitKind;
 use crate::callers::cache::CallerCache;
 use crate::openai::request::ChatRequest;
-use crate::quota::counters::{Claim, Counters, Grant, Refused, Standing, Taken};
+use crate::quota::counters::{Claim, Counters, Grant, Refused, SoFar, Standing, Taken};
 use crate::quota::left;
 use crate::quota::rules::{self, Need};
 use crate::tokens::estimate;
@@ -42,6 +42,7 @@ pub struct Reservation {
     pub prompt: u64,
     /// Tokens held in all, prompt included.
     pub reserved: u64,
+    pub so_far: SoFar,
     /// The output limit to send upstream, per choice; `None` leaves the caller's in force.
     pub output_limit: Option<u64>,
     /// Set when `output_limit` is below what the caller asked for.
@@ -83,8 +84,8 @@ pub async fn reserve(
     let mut caller = caller;
     for _ in 0..FRESH_TRIES {
         match admit(admission, &caller, counters).await {
-            Ok(Admitted::Yes { grant, wish, day }) => {
-                return Ok(admission.reservation(caller, grant, &wish, day, settler));
+            Ok(Admitted::Yes(admitted)) => {
+                return Ok(admission.reservation(caller, admitted, settler));
             }
             Ok(Admitted::Stale) => {}
             // No record is to blame, and a take that may have been carried out must not be repeated:
@@ -100,8 +101,16 @@ pub async fn reserve(
 }
 
 enum Admitted {
-    Yes { grant: Grant, wish: Wish, day: Day },
+    Yes(Holding),
     Stale,
+}
+
+/// What an admitted call was given.
+struct Holding {
+    grant: Grant,
+    wish: Wish,
+    day: Day,
+    so_far: SoFar,
 }
 
 /// Tries with a cheap estimate where the plan is large, and with an exact one where it matters.
@@ -165,8 +174,10 @@ async fn take(
         reserved: 0,
         admitted_at: admission.now,
     };
-    match counters.take(Claim { lease, debits }, admission.now).await {
-        Ok(Taken::Granted(grant)) => Ok(Admitted::Yes { grant, wish, day }),
+    let so_far = SoFar::default();
+    let claim = Claim { lease, debits, so_far: so_far.clone() };
+    match counters.take(claim, admission.now).await {
+        Ok(Taken::Granted(grant)) => Ok(Admitted::Yes(Holding { grant, wish, day, so_far })),
         Ok(Taken::Stale) => Ok(Admitted::Stale),
         Ok(Taken::Refused(refused)) => Err(refusal(&refused, caller, day, admission.now)),
         Err(_) => Err(Refusal::QuotaUnavailable),
@@ -233,11 +244,10 @@ impl Admission<'_> {
     fn reservation(
         &self,
         caller: Arc<Caller>,
-        grant: Grant,
-        wish: &Wish,
-        day: Day,
+        holding: Holding,
         settler: Settler,
     ) -> Reservation {
+        let Holding { grant, wish, day, so_far } = holding;
         let reachable =
             if wish.need.sliced { grant.tokens.saturating_add(grant.free) } else { grant.tokens };
         let granted_output = reachable.saturating_sub(wish.need.prompt);
@@ -254,6 +264,7 @@ impl Admission<'_> {
             started: self.started,
             prompt: wish.need.prompt,
             reserved: grant.tokens,
+            so_far,
             output_limit,
             clamped: falls_short,
             sliced: wish.need.sliced,

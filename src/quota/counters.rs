@@ -8,6 +8,8 @@ use crate::account::limit::LimitKind;
 use crate::store::Used;
 use async_trait::async_trait;
 use jiff::Timestamp;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where quota numbers live. A back end decides nothing: it takes all debits of a claim or none,
 /// and afterwards knows the lease.
@@ -62,6 +64,23 @@ pub struct Claim {
     pub lease: Lease,
     /// Checked in order; the first that does not fit names the refusal.
     pub debits: Vec<Debit>,
+    pub so_far: SoFar,
+}
+
+/// Tokens that a running call has come to, prompt included, as its stream last judged them. Nobody is
+/// charged by it: it tells how much of what a dead gateway's call held was seen.
+#[derive(Debug, Clone, Default)]
+pub struct SoFar(Arc<AtomicU64>);
+
+impl SoFar {
+    pub fn set(&self, tokens: u64) {
+        self.0.store(tokens, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// A day of a user that begins anew.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::account::charge::Lease;
-use crate::quota::counters::{Claim, Taken};
+use crate::quota::counters::{Claim, SoFar, Taken};
 use crate::quota::rules::{Debit, Scope, What};
 
 const USERS: &str = "/api/v1/admin/users";
@@ -124,7 +124,8 @@ async fn use_tokens(control: &Control, user: UserId, tokens: u64) {
             Debit { scope, what: want },
         ]
     });
-    let claim = Claim { lease: lease.clone(), debits: debits.collect() };
+    let (debits, so_far) = (debits.collect(), SoFar::default());
+    let claim = Claim { lease: lease.clone(), debits, so_far };
     let taken = control.counters.take(claim, now).await.unwrap();
     assert!(matches!(taken, Taken::Granted(_)), "{taken:?}");
     let mut charge = ended_now(user.id);

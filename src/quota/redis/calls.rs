@@ -6,6 +6,7 @@ use super::wire::Told;
 use crate::account::charge::{Charge, Lease};
 use crate::account::id::RequestId;
 use crate::clock;
+use crate::quota::counters::SoFar;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -65,6 +66,15 @@ pub(super) struct Call {
     pub(super) lease: Lease,
     /// As the scripts read them.
     pub(super) debits: String,
+    pub(super) so_far: SoFar,
+}
+
+/// A call whose lease is to be put off.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Renewal {
+    pub(super) request: RequestId,
+    /// Tokens.
+    pub(super) so_far: u64,
 }
 
 /// A charge that Redis may have lost.
@@ -95,10 +105,11 @@ impl Calls {
     }
 
     /// The running calls by partition.
-    pub(super) fn running(&self) -> HashMap<Partition, Vec<RequestId>> {
-        let mut running: HashMap<Partition, Vec<RequestId>> = HashMap::new();
-        for call in self.state().open.values() {
-            running.entry(Partition::of(call.lease.user)).or_default().push(call.lease.request);
+    pub(super) fn running(&self) -> HashMap<Partition, Vec<Renewal>> {
+        let mut running: HashMap<Partition, Vec<Renewal>> = HashMap::new();
+        for Call { lease, so_far, .. } in self.state().open.values() {
+            let renewal = Renewal { request: lease.request, so_far: so_far.get() };
+            running.entry(Partition::of(lease.user)).or_default().push(renewal);
         }
         running
     }

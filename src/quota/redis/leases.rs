@@ -1,7 +1,7 @@
 //! Leases in Redis: put off while their calls run, brought back when Redis lost them, ended when
 //! their gateway died.
 
-use super::calls::Call;
+use super::calls::{Call, Renewal};
 use super::keys::Partition;
 use super::wire::{self, SettleEnd};
 use super::{Ended, RedisCounters, abandoned, milliseconds, written};
@@ -33,8 +33,8 @@ impl RedisCounters {
     ) -> Result<(), CountersError> {
         let mut running = self.calls.running();
         running.retain(|partition, _| is_meant(*partition));
-        let some = running.iter().flat_map(|(partition, requests)| {
-            requests.chunks(AT_ONCE).map(|some| self.renew_some(*partition, some))
+        let some = running.iter().flat_map(|(partition, calls)| {
+            calls.chunks(AT_ONCE).map(|some| self.renew_some(*partition, some))
         });
         let gone: Vec<RequestId> = try_join_all(some).await?.into_iter().flatten().collect();
         self.restore_all(&gone).await
@@ -51,8 +51,8 @@ impl RedisCounters {
         }
         let mut running = self.calls.running();
         running.retain(|partition, _| partitions.contains(partition));
-        let running: Vec<RequestId> = running.into_values().flatten().collect();
-        self.restore_all(&running).await
+        let running = running.into_values().flatten();
+        self.restore_all(&running.map(|call| call.request).collect::<Vec<_>>()).await
     }
 
     /// Brings back leases; one that cannot be does not keep others from it.
@@ -73,17 +73,20 @@ impl RedisCounters {
     async fn renew_some(
         &self,
         partition: Partition,
-        requests: &[RequestId],
+        calls: &[Renewal],
     ) -> Result<Vec<RequestId>, CountersError> {
-        let lease = milliseconds(self.settings.lease);
-        let names = requests.iter().copied().map(name);
-        let arguments: Vec<String> = [String::new(), lease].into_iter().chain(names).collect();
+        let mut keys = vec![partition.deadlines()];
+        let mut arguments = vec![String::new(), milliseconds(self.settings.lease)];
+        for call in calls {
+            keys.push(partition.lease(call.request));
+            arguments.extend([name(call.request), wire::exact(call.so_far).to_string()]);
+        }
         let link = &self.link;
-        let keys = [partition.deadlines()];
         let gone = link.run(RedisOp::Renew, &link.scripts.renew, &keys, &arguments).await?;
         let gone: HashSet<String> =
             gone.into_iter().filter_map(|value| redis::from_redis_value(value).ok()).collect();
-        Ok(requests.iter().copied().filter(|request| gone.contains(&name(*request))).collect())
+        let requests = calls.iter().map(|call| call.request);
+        Ok(requests.filter(|request| gone.contains(&name(*request))).collect())
     }
 
     /// Brings back the lease of a running call, unless it is there or has ended meanwhile.
@@ -153,8 +156,9 @@ impl RedisCounters {
         let Overdue { partition, request, now } = overdue;
         let link = &self.link;
         let mut ask = redis::cmd("HMGET");
-        ask.arg(partition.lease(*request)).arg("reserved").arg("charge");
-        let (reserved, charge): (Option<u64>, Option<String>) = link.ask(&ask).await?;
+        ask.arg(partition.lease(*request)).arg(&["reserved", "charge", "so_far"]);
+        let (reserved, charge, so_far): (Option<u64>, Option<String>, Option<u64>) =
+            link.ask(&ask).await?;
         let (Some(reserved), Some(charge)) = (reserved, charge) else {
             return self.unlist(*partition, *request).await;
         };
@@ -174,7 +178,7 @@ impl RedisCounters {
         let reply = link.run(RedisOp::Settle, &link.scripts.settle, &keys, &arguments).await?;
         let reply = wire::settle_reply(&reply)?;
         if reply.end == SettleEnd::Settled {
-            tracing::warn!(%request, reserved, "charged a call whose gateway is gone");
+            tracing::warn!(%request, reserved, so_far, "charged a call whose gateway is gone");
             self.calls.remember(charge, reply.told);
         }
         Ok(())

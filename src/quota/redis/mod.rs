@@ -313,7 +313,7 @@ impl Counters for RedisCounters {
             TakeReply::Granted(grant) => {
                 let debits = wire::debits(&claim.debits);
                 let lease = Lease { reserved: grant.tokens, ..claim.lease };
-                self.calls.open(Call { lease, debits });
+                self.calls.open(Call { lease, debits, so_far: claim.so_far });
                 self.link.metrics.usage_admitted.increment(1);
                 Ok(Taken::Granted(grant))
             }

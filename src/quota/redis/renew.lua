@@ -1,16 +1,18 @@
--- Puts off the deadlines of calls that still run.
+-- Puts off the deadlines of calls that still run, and notes how far they have come.
 --
--- KEYS 1 lease deadlines
--- ARGV 1 now in ms or empty, 2 lease in ms, 3.. requests
+-- KEYS 1 lease deadlines, 2.. leases
+-- ARGV 1 now in ms or empty, 2 lease in ms, 3.. for each lease its request, and tokens so far
 -- Answers with the requests whose lease is gone.
 -- A script, because a deadline may only be moved where there is one.
 local deadline = clock(ARGV[1]) + ARGV[2]
 local gone = {}
-for place = 3, #ARGV do
-    if redis.call('ZSCORE', KEYS[1], ARGV[place]) then
-        redis.call('ZADD', KEYS[1], deadline, ARGV[place])
+for place = 2, #KEYS do
+    local request, so_far = ARGV[2 * place - 1], ARGV[2 * place]
+    if redis.call('ZSCORE', KEYS[1], request) and redis.call('EXISTS', KEYS[place]) == 1 then
+        redis.call('ZADD', KEYS[1], deadline, request)
+        redis.call('HSET', KEYS[place], 'so_far', so_far)
     else
-        gone[#gone + 1] = ARGV[place]
+        gone[#gone + 1] = request
     end
 end
 return gone

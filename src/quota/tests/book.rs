@@ -5,6 +5,7 @@ mod oracle;
 use super::*;
 use crate::account::charge::{Lease, Source, Status, TokenCount};
 use crate::account::id::KeyId;
+use crate::quota::counters::SoFar;
 use crate::quota::rules::{self, Need};
 use jiff::tz::TimeZone;
 use oracle::{BEGINNING, CALLS, Call, KEYS, Oracle, Queue, USERS, caller};
@@ -151,7 +152,7 @@ fn take(
         reserved: 0,
         admitted_at: now,
     };
-    let claim = Claim { lease, debits };
+    let claim = Claim { lease, debits, so_far: SoFar::default() };
     let mut call =
         Call { caller, claim: claim.clone(), need, held: 0, ended: None, forgiven: false };
     let expected = oracle.verdict(user, &call.caller, need, day);
@@ -374,7 +375,7 @@ fn a_restart_keeps_what_was_used() {
         reserved: 0,
         admitted_at: now,
     };
-    let refused = book.take(&Claim { lease, debits }, now).unwrap_err();
+    let refused = book.take(&Claim { lease, debits, so_far: SoFar::default() }, now).unwrap_err();
     assert_eq!(refused.limit, LimitKind::TokensPerDay, "the key has used its own 300");
     assert!(!refused.by_open_calls);
     let standing = book.standing(caller.user, None, day, now);

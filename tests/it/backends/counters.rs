@@ -13,7 +13,7 @@ use knockx::account::key::{KeyDigest, KeyLimits};
 use knockx::account::plan::{PlanLimits, Window};
 use knockx::account::user::UserStatus;
 use knockx::quota::book::Book;
-use knockx::quota::counters::{Claim, Counters, Extended, Removed, Reset, Taken};
+use knockx::quota::counters::{Claim, Counters, Extended, Removed, Reset, SoFar, Taken};
 use knockx::quota::redis::{Clock, RedisCounters, Settings};
 use knockx::quota::rules::{self, Need, Scope};
 use knockx::redis_conn::{RedisConn, RedisUrls};
@@ -340,7 +340,7 @@ pub(super) fn claim(caller: &Caller, need: Need, now: Timestamp) -> Claim {
         reserved: 0,
         admitted_at: now,
     };
-    Claim { lease, debits }
+    Claim { lease, debits, so_far: SoFar::default() }
 }
 
 /// Today of a user with these callers, begun anew.

@@ -295,6 +295,16 @@ async fn a_deadline_is_there_just_as_long_as_its_lease() {
 }
 
 #[tokio::test]
+async fn a_renewal_tells_how_far_a_call_has_come() {
+    let lost = Lost::new().await;
+    let open = lost.open(&lost.one).await;
+    open.so_far.set(123);
+    lost.one.renew().await.unwrap();
+    let told = lost.redis.command(&["hget", &lost.lease(&open), "so_far"]);
+    assert!(told.contains("123"), "{told}");
+}
+
+#[tokio::test]
 async fn a_reaper_remembers_what_it_charged() {
     let lost = Lost::new().await;
     let open = lost.open(&lost.one).await;
