@@ -40,6 +40,18 @@ pub(super) fn text(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
+/// The pattern of `like`, with the escape `\`, of texts that have `part` in them.
+pub(super) fn containing(part: &str) -> String {
+    let mut pattern = String::from("%");
+    for letter in text(part).chars() {
+        if matches!(letter, '\\' | '%' | '_') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern + "%"
+}
+
 pub(super) fn blob(id: Uuid) -> Vec<u8> {
     id.as_bytes().to_vec()
 }

@@ -6,7 +6,7 @@
 use super::{SqliteStore, audit, sessions};
 use crate::account::by::By;
 use crate::account::id::{PlanId, UserId};
-use crate::account::user::{User, UserStatus};
+use crate::account::user::{Role, User, UserStatus};
 use crate::store::audit::Change;
 use crate::store::columns;
 use crate::store::sessions::Credentials;
@@ -132,10 +132,10 @@ pub(super) async fn page(
         query.push(" and id > ").push_bind(columns::blob(after.0));
     }
     if let Some(search) = &filter.search {
-        // Not `like`: no character has a meaning of its own here.
-        let search = columns::text(&search.to_lowercase());
-        query.push(" and (instr(email, ").push_bind(search.clone());
-        query.push(") > 0 or instr(lower(username), ").push_bind(search).push(") > 0)");
+        // `like` takes A to Z for a to z, which spares us a lower-case copy of each name.
+        let pattern = columns::containing(&search.to_lowercase());
+        query.push(" and (email like ").push_bind(pattern.clone()).push(" escape '\\'");
+        query.push(" or username like ").push_bind(pattern).push(" escape '\\')");
     }
     if let Some(plan) = &filter.plan {
         query.push(" and plan_id = ").push_bind(plan.as_str());
@@ -145,6 +145,10 @@ pub(super) async fn page(
     }
     if let Some(role) = filter.role {
         query.push(" and role = ").push_bind(role.as_str());
+    }
+    if filter.role == Some(Role::Admin) {
+        // Said as the index says it, or it would not be used.
+        query.push(" and role <> 'user'");
     }
     query.push(" order by id limit ").push_bind(limit);
     let rows: Vec<UserRow> = query.build_query_as().fetch_all(&store.readers).await?;
