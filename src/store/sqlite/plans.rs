@@ -118,8 +118,8 @@ pub(super) async fn change(store: &SqliteStore, plan: &Plan, by: &By) -> Result<
     Ok(is_there)
 }
 
-/// Makes a plan what is given, tells of it, and gives its users the next version; does nothing when
-/// it is that already.
+/// Makes a plan what is given and tells of it; does nothing when it is that already. Where calls must
+/// notice, its users get the next version: all of them, so not for a new name or price.
 async fn write(
     tx: &mut SqliteConnection,
     before: Option<Found>,
@@ -129,6 +129,9 @@ async fn write(
     let Some(after) = upsert(tx, plan, changed).await? else { return Ok(()) };
     let before = before.map(|found| found.plan);
     audit::write(tx, &Change::of_plan(before.as_ref(), &after), by).await?;
+    if before.is_some_and(|before| before.limits == after.limits) {
+        return Ok(());
+    }
     sqlx::query(
         "update users set
              version = version + 1,

@@ -22,6 +22,9 @@ pub async fn only_a_changed_plan_makes_records_stale(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     store.put_plans(&[plan("basic"), plan("other")], &by()).await.unwrap();
     assert_eq!(store.user_version(user.id).await.unwrap(), Some(user.version));
+    let renamed = Plan { name: "New".to_owned(), price_cents: 77, ..plan("basic") };
+    store.put_plans(&[renamed, plan("other")], &by()).await.unwrap();
+    assert_eq!(store.user_version(user.id).await.unwrap(), Some(user.version));
     let mut other = plan("basic");
     other.limits.models = None;
     let before = store.changes(0).await.unwrap();
@@ -46,7 +49,8 @@ pub async fn a_plan_is_changed_where_it_is(store: Any) {
     let untouched = store.add_user(&new_user("d@e.f", "other"), &by()).await.unwrap();
     let before = store.changes(0).await.unwrap();
 
-    let new = Plan { name: "New".to_owned(), retired: true, ..plan("basic") };
+    let mut new = Plan { name: "New".to_owned(), retired: true, ..plan("basic") };
+    new.limits.tokens_per_day += 1;
     for _ in 0..2 {
         assert!(store.change_plan(&new, &admin()).await.unwrap());
         assert_eq!(store.plan(&new.id).await.unwrap().as_ref(), Some(&new));
