@@ -263,6 +263,8 @@ fn control(
         pepper: parts.pepper.clone(),
         identity: Arc::new(identity),
         instance: Arc::new(instance),
+        overviews: Arc::new(control::admin::overview::overviews()),
+        top_reports: Arc::new(control::admin::top_users::reports()),
     };
     let doors = Doors {
         cors: config.cors.clone(),

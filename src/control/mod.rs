@@ -12,6 +12,7 @@ mod around;
 mod client;
 mod body;
 mod page;
+mod kept;
 mod fields;
 mod validator;
 mod token;
@@ -37,7 +38,9 @@ use crate::config::Cors;
 use crate::quota::counters::Counters;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
+use admin::overview::Overviews;
 use admin::reload::Reloads;
+use admin::top_users::TopReports;
 use api_error::ApiError;
 use axum::Router;
 use axum::routing::get;
@@ -61,6 +64,8 @@ pub struct ControlState {
     pub pepper: Pepper,
     pub identity: Arc<Identity>,
     pub instance: Arc<ThisInstance>,
+    pub overviews: Arc<Overviews>,
+    pub top_reports: Arc<TopReports>,
 }
 
 /// The gateway itself, as its health routes see it.

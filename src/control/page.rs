@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 /// Entries of a page unless asked otherwise.
 const USUAL: u32 = 50;
 /// The most.
-const MOST: u32 = 200;
+pub const MOST: u32 = 200;
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]

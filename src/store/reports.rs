@@ -149,7 +149,7 @@ pub struct HistoryFilter {
 }
 
 /// What users are ranked by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TopBy {
     #[default]

@@ -1,4 +1,7 @@
 //! `GET /api/v1/admin/stats/overview`: how many users, what they use today, what they pay.
+//!
+//! The store counts all users and adds up all of today for it, so a page that asks again and again is
+//! told what is some seconds old: see [`Kept`].
 
 use crate::account::day::Day;
 use crate::account::id::PlanId;
@@ -8,16 +11,30 @@ use crate::clock;
 use crate::control::ControlState;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
+use crate::control::kept::Kept;
 use crate::control::openapi::{Away, NotAdmin};
 use crate::control::usage::daily::ModelSums;
 use crate::control::usage::stats::model_sums;
 use crate::control::usage::sums::SumsView;
 use crate::store::reports::Sums;
+use crate::store::{Store, StoreError};
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use jiff::tz::TimeZone;
 use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
 use utoipa::ToSchema;
+
+/// Overviews by their day.
+pub type Overviews = Kept<Day, Overview>;
+
+/// Numbers that change with every call, so not for long.
+#[must_use]
+pub fn overviews() -> Overviews {
+    Kept::new(Duration::from_secs(5), Duration::from_secs(60))
+}
 
 /// The gateway at a glance. The day is UTC's.
 #[derive(Serialize, ToSchema)]
@@ -62,22 +79,29 @@ pub struct PlanSums {
 }
 
 /// Overview
+///
+/// Some seconds old at most, or a minute when nobody has asked for a while.
 #[utoipa::path(get, path = "/api/v1/admin/stats/overview", tag = "Admin",
     security(("token" = [])),
     responses((status = 200, body = Overview), NotAdmin, Away))]
 pub async fn overview(
     State(state): State<ControlState>,
     _admin: Admin,
-) -> Result<Json<Overview>, ApiError> {
-    let store = &state.store;
+) -> Result<Response, ApiError> {
     let today = Day::at(clock::now(), &TimeZone::UTC);
+    let ask = of_day(Arc::clone(&state.store), today);
+    let overview = state.overviews.answer(today, clock::instant(), ask).await?;
+    Ok(Json(&*overview).into_response())
+}
+
+async fn of_day(store: Arc<dyn Store>, day: Day) -> Result<Overview, StoreError> {
     let plans = store.plans().await?;
     let counts = store.user_counts().await?;
-    let by_plan = store.totals_by_plan(today, today).await?;
-    let by_model = store.totals_by_model(today, today).await?;
+    let by_plan = store.totals_by_plan(day, day).await?;
+    let by_model = store.totals_by_model(day, day).await?;
     let total: Sums = by_plan.iter().map(|(_, _, sums)| sums).sum();
-    Ok(Json(Overview {
-        day: today,
+    Ok(Overview {
+        day,
         users: user_counts(&plans, &counts),
         active_today: by_plan.iter().map(|(_, users, _)| users).sum(),
         today: total.into(),
@@ -87,7 +111,7 @@ pub async fn overview(
             .collect(),
         today_by_model: model_sums(by_model),
         monthly_recurring_revenue_cents: revenue(&plans, &counts),
-    }))
+    })
 }
 
 fn user_counts(plans: &[Plan], counts: &[(PlanId, UserStatus, u64)]) -> UserCounts {

@@ -145,6 +145,8 @@ async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Contro
         pepper,
         identity: Arc::new(identity),
         instance: Arc::new(instance),
+        overviews: Arc::new(admin::overview::overviews()),
+        top_reports: Arc::new(admin::top_users::reports()),
     };
     let trusted_proxies = config.listener.trusted_proxies.clone().into();
     let router = router(state, Doors { cors: config.cors.clone(), trusted_proxies });
