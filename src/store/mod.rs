@@ -13,6 +13,7 @@ pub mod sqlite;
 pub mod postgres;
 mod columns;
 mod report_rows;
+mod history;
 #[cfg(test)]
 pub(crate) mod scripted;
 

@@ -1,12 +1,12 @@
 //! What dashboards read. Sums come from the rollups, pages of the ledger by its index on users.
 
-use super::history;
 use super::{PostgresStore, accounts};
 use crate::account::charge::Charge;
 use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, UserId};
 use crate::account::user::{User, UserStatus};
 use crate::store::StoreError;
+use crate::store::history::{self, Wanted};
 use crate::store::report_rows::{DayRow, HourRow, LastUsedRow, LatencyRow, ModelRow, PlanRow};
 use crate::store::report_rows::{SumsRow, UserCountRow, hours};
 use crate::store::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
@@ -137,7 +137,7 @@ impl Reports for PostgresStore {
         before: Option<(Timestamp, RequestId)>,
         limit: u32,
     ) -> Result<Vec<Charge>, StoreError> {
-        history::page(self, user, filter, before, limit).await
+        history::page(self, &Wanted { user, filter, before, limit }).await
     }
 
     async fn last_used(&self, user: UserId) -> Result<Vec<(KeyId, Timestamp)>, StoreError> {

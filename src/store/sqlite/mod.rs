@@ -13,6 +13,7 @@ mod keys;
 mod callers;
 mod checks;
 mod dead;
+mod history;
 mod journal;
 mod plans;
 mod reports;

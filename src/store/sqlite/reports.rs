@@ -1,16 +1,14 @@
 //! What dashboards read. Sums come from the rollups, pages of the ledger by its index on users.
 
-use super::checks::ChargeRow;
 use super::{SqliteStore, accounts};
-use crate::account::charge::{Charge, Status};
+use crate::account::charge::Charge;
 use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, UserId};
 use crate::account::user::{User, UserStatus};
+use crate::store::history::{self, Wanted};
 use crate::store::report_rows::{DayRow, HourRow, LastUsedRow, LatencyRow, ModelRow, PlanRow};
 use crate::store::report_rows::{SumsRow, UserCountRow, hours};
-use crate::store::reports::{
-    Connections, HistoryFilter, Latency, Reports, Sums, TopBy, admitted_from, admitted_until,
-};
+use crate::store::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use crate::store::{StoreError, columns};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -136,41 +134,7 @@ impl Reports for SqliteStore {
         before: Option<(Timestamp, RequestId)>,
         limit: u32,
     ) -> Result<Vec<Charge>, StoreError> {
-        // The index knows when calls were admitted; what that says of their days is enough to
-        // leave out all others but a few.
-        let page_end = before.map(|(at, request)| (at.as_millisecond(), columns::blob(request.0)));
-        let days_end = filter.to.map(|to| (admitted_until(to), Vec::new()));
-        let end = page_end.into_iter().chain(days_end).min().unwrap_or((i64::MAX, Vec::new()));
-        let rows: Vec<ChargeRow> = sqlx::query_as(
-            "select
-                 request, user_id, key_id, model, upstream, day, admitted_at,
-                 prompt, cached, completion, reasoning, cost_micro_dollars,
-                 status, source, counted, first_token_ms, total_ms
-             from usage_event
-             where user_id = ?1
-               and admitted_at >= ?2
-               and (admitted_at, request) < (?3, ?4)
-               and (?5 is null or day >= ?5)
-               and (?6 is null or day <= ?6)
-               and (?7 is null or model = ?7)
-               and (?8 is null or status = ?8)
-               and (?9 is null or key_id = ?9)
-             order by admitted_at desc, request desc
-             limit ?10",
-        )
-        .bind(columns::blob(user.0))
-        .bind(filter.from.map_or(i64::MIN, admitted_from))
-        .bind(end.0)
-        .bind(end.1)
-        .bind(filter.from.map(|day| day.to_string()))
-        .bind(filter.to.map(|day| day.to_string()))
-        .bind(&filter.model)
-        .bind(filter.status.map(Status::as_str))
-        .bind(filter.key.as_ref().map(KeyId::as_str))
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?;
-        rows.into_iter().map(Charge::try_from).collect()
+        history::page(self, &Wanted { user, filter, before, limit }).await
     }
 
     async fn last_used(&self, user: UserId) -> Result<Vec<(KeyId, Timestamp)>, StoreError> {
