@@ -144,7 +144,7 @@ impl Proxy {
         replier: &Replier<'_>,
     ) -> Result<Answered, No> {
         let mut caller = self.authenticate(session, replier).await?;
-        if !self.callers.is_current(&caller).await.map_err(|_| Refusal::CallersUnavailable)? {
+        if !self.callers.is_current_as_known(&caller).await {
             self.callers.forget(caller.user);
             caller = self.authenticate(session, replier).await?;
         }
