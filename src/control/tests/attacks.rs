@@ -106,21 +106,29 @@ async fn an_unknown_user_takes_as_long_as_a_wrong_password() {
         control_with("[accounts]\naccount_tries = 1000\naddress_tries = 1000\n", None).await;
     let ada = control.user().await;
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
-    // Side by side, so that whatever else the machine does hits both.
-    for _ in 0..40 {
-        for (email, times) in [(&*ada.user.email, &mut known), ("nobody@example.com", &mut unknown)]
-        {
-            let began = clock::instant();
-            let reply = control.login(email, "wrong").await;
-            times.push(began.elapsed().as_secs_f64());
-            reply.refused(401, "invalid_credentials");
+    // The quickest of many is what the work takes; all above it is the machine's. A busy machine is
+    // given more tries: an answer without its hash would be quicker by far however often it is asked.
+    let least = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
+    let mut apart = f64::INFINITY;
+    for _ in 0..10 {
+        // Side by side, so that whatever else the machine does hits both.
+        for _ in 0..20 {
+            for (email, times) in
+                [(&*ada.user.email, &mut known), ("nobody@example.com", &mut unknown)]
+            {
+                let began = clock::instant();
+                let reply = control.login(email, "wrong").await;
+                times.push(began.elapsed().as_secs_f64());
+                reply.refused(401, "invalid_credentials");
+            }
+        }
+        let (known, unknown) = (least(&known), least(&unknown));
+        apart = (known - unknown).abs() / known.max(unknown);
+        if apart < 0.1 {
+            break;
         }
     }
-    // The quickest of many is what the work takes; all above it is the machine's.
-    let least = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
-    let (known, unknown) = (least(&known), least(&unknown));
-    let apart = (known - unknown).abs() / known.max(unknown);
-    assert!(apart < 0.2, "known {known:.4} s, unknown {unknown:.4} s");
+    assert!(apart < 0.2, "known {:.4} s, unknown {:.4} s", least(&known), least(&unknown));
     let text = |reply: Reply| reply.json()["error"].clone();
     let (known, unknown) = (control.login(&ada.user.email, "wrong").await, "nobody@example.com");
     assert_eq!(text(known), text(control.login(unknown, "wrong").await));
