@@ -241,12 +241,7 @@ impl Admission<'_> {
         Wish { need, output }
     }
 
-    fn reservation(
-        &self,
-        caller: Arc<Caller>,
-        holding: Holding,
-        settler: Settler,
-    ) -> Reservation {
+    fn reservation(&self, caller: Arc<Caller>, holding: Holding, settler: Settler) -> Reservation {
         let Holding { grant, wish, day, so_far } = holding;
         let reachable =
             if wish.need.sliced { grant.tokens.saturating_add(grant.free) } else { grant.tokens };
