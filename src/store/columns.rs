@@ -40,9 +40,11 @@ pub(super) fn text(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// The pattern of `like`, with the escape `\`, of texts that have `part` in them.
-pub(super) fn containing(part: &str) -> String {
-    let mut pattern = String::from("%");
+/// The pattern of `like`, with the escape `\`, of names that a search finds: those that have it in them.
+/// One or two letters are in too many, and in no index of parts: of these it is the beginning.
+pub(super) fn searched(part: &str) -> String {
+    let is_short = part.chars().nth(2).is_none();
+    let mut pattern = String::from(if is_short { "" } else { "%" });
     for letter in text(part).chars() {
         if matches!(letter, '\\' | '%' | '_') {
             pattern.push('\\');

@@ -227,7 +227,7 @@ pub struct NewUser {
 /// Which users; `None` = any.
 #[derive(Debug, Clone, Default)]
 pub struct UserFilter {
-    /// A part of the e-mail or the username, in whatever case.
+    /// A part of the e-mail or the username, in whatever case; of one or two letters, its beginning.
     pub search: Option<String>,
     pub plan: Option<PlanId>,
     pub status: Option<UserStatus>,

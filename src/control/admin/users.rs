@@ -33,7 +33,7 @@ const LONGEST_SEARCH: usize = 254;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct UsersQuery {
-    /// A part of the e-mail or the username.
+    /// A part of the e-mail or the username; of one or two letters, its beginning.
     #[param(max_length = 254)]
     search: Option<String>,
     #[param(example = "leveler")]

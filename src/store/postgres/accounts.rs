@@ -154,7 +154,7 @@ pub(super) async fn page(
     if let Some(search) = &filter.search {
         // A pattern and no call of a function: the planner can tell how much it finds, and reads all
         // users in one go where that is little.
-        let pattern = columns::containing(&search.to_lowercase());
+        let pattern = columns::searched(&search.to_lowercase());
         query.push(" and (email like ").push_bind(pattern.clone());
         query.push(" or lower(username collate \"C\") like ").push_bind(pattern).push(")");
     }

@@ -123,17 +123,18 @@ pub(super) async fn page(
     after: Option<UserId>,
     limit: u32,
 ) -> Result<Vec<User>, StoreError> {
+    // The page is found in the index of names alone, and only then are its rows read.
     let mut query = QueryBuilder::new(
         "select id, email, username, role, status, plan_id, overrides, version, created_at
          from users
-         where true",
+         where id in (select id from users where true",
     );
     if let Some(after) = after {
         query.push(" and id > ").push_bind(columns::blob(after.0));
     }
     if let Some(search) = &filter.search {
         // `like` takes A to Z for a to z, which spares us a lower-case copy of each name.
-        let pattern = columns::containing(&search.to_lowercase());
+        let pattern = columns::searched(&search.to_lowercase());
         query.push(" and (email like ").push_bind(pattern.clone()).push(" escape '\\'");
         query.push(" or username like ").push_bind(pattern).push(" escape '\\')");
     }
@@ -150,7 +151,7 @@ pub(super) async fn page(
         // Said as the index says it, or it would not be used.
         query.push(" and role <> 'user'");
     }
-    query.push(" order by id limit ").push_bind(limit);
+    query.push(" order by id limit ").push_bind(limit).push(") order by id");
     let rows: Vec<UserRow> = query.build_query_as().fetch_all(&store.readers).await?;
     rows.into_iter().map(User::try_from).collect()
 }
