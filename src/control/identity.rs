@@ -95,7 +95,7 @@ impl Identity {
         }
         let found = store.credentials(email).await?;
         let stored = found.as_ref().and_then(|found| found.password_hash.as_deref());
-        let verified = self.passwords.verify(password, stored).await?;
+        let verified = self.passwords.verify(email, password, stored).await?;
         let (Some(mut found), Verified::Yes | Verified::YesRehash) = (found, verified) else {
             return Err(ApiError::WrongCredentials);
         };
@@ -126,7 +126,7 @@ impl Identity {
         self.by_account.attempt(&user.email, now).map_err(ApiError::TooManyTries)?;
         let found = store.credentials_of(user.id).await?;
         let stored = found.as_ref().and_then(|found| found.password_hash.as_deref());
-        match self.passwords.verify(password, stored).await? {
+        match self.passwords.verify(&user.email, password, stored).await? {
             Verified::No => Err(ApiError::WrongPassword),
             Verified::Yes | Verified::YesRehash => {
                 self.by_account.forgive(&user.email);

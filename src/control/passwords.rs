@@ -3,18 +3,25 @@
 
 use super::api_error::ApiError;
 use crate::account::password::{self, Verified};
+use quick_cache::sync::Cache;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 /// Hashes that may wait for their turn; more are refused rather than kept waiting for seconds.
 const WAITING: usize = 64;
+
+/// Accounts of which it is known whether a check runs.
+const ACCOUNTS: usize = 1024;
 
 /// The pool.
 pub struct Passwords {
     /// Cores that may hash.
     turns: Arc<Semaphore>,
     places: Semaphore,
+    /// Many guesses of one account's password wait for each other, not others for them.
+    accounts: Cache<String, Arc<Mutex<()>>>,
     /// What nobody's password hashes to.
     nobody: String,
 }
@@ -29,6 +36,7 @@ impl Passwords {
         Ok(Self {
             turns: Arc::new(Semaphore::new((cores / 2).max(1))),
             places: Semaphore::new(WAITING),
+            accounts: Cache::new(ACCOUNTS),
             nobody: password::hash("nobody has this password")?,
         })
     }
@@ -43,11 +51,20 @@ impl Passwords {
         hashed.map_err(|_| ApiError::Internal)
     }
 
-    /// Checks a password. Without a stored hash it takes as long, and is wrong.
+    /// Checks the password of an account (by its e-mail, whether there is one or not). Without a stored
+    /// hash it takes as long, and is wrong.
     ///
     /// # Errors
     /// [`ApiError::Busy`] when too many wait.
-    pub async fn verify(&self, password: &str, stored: Option<&str>) -> Result<Verified, ApiError> {
+    pub async fn verify(
+        &self,
+        account: &str,
+        password: &str,
+        stored: Option<&str>,
+    ) -> Result<Verified, ApiError> {
+        let Ok(turn) =
+            self.accounts.get_or_insert_with(account, || Ok::<_, Infallible>(Arc::default()));
+        let _turn = turn.lock().await;
         let (password, is_known) = (password.to_owned(), stored.is_some());
         let stored = stored.unwrap_or(&self.nobody).to_owned();
         let verified = self.run(move || password::verify(&password, &stored)).await?;
