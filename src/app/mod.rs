@@ -5,13 +5,10 @@
 //! finished, charges written.
 
 mod counters;
+mod initial;
 
-use crate::account::by::By;
 use crate::account::day::Day;
 use crate::account::key::Pepper;
-use crate::account::password;
-use crate::account::plan::Plan;
-use crate::account::user::Role;
 use crate::callers::cache::CallerCache;
 use crate::callers::open::OpenCalls;
 use crate::callers::watch::Watch;
@@ -26,7 +23,7 @@ use crate::proxy::settle::Settler;
 use crate::proxy::{Current, Proxy, connection};
 use crate::quota::counters::Counters;
 use crate::store::measured::Measured;
-use crate::store::{self, NewUser, Store, UserFilter};
+use crate::store::{self, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
 use crate::workers::Workers;
@@ -224,7 +221,7 @@ impl Running {
     /// # Errors
     /// When the plans cannot be written; then nothing has changed.
     pub async fn reload(&self, config: Config) -> anyhow::Result<()> {
-        put_plans(&*self.store, &config.plans).await?;
+        initial::put_plans(&*self.store, &config.plans).await?;
         let Config { catalog, limits, .. } = config;
         let mut current = self.proxy.current.write().unwrap_or_else(PoisonError::into_inner);
         let upstreams = current.upstreams.replaced_by(catalog);
@@ -308,8 +305,8 @@ async fn parts(
         stop: stop_writer,
     };
     let Counting { store, counters, changed } = counters::start(config, means).await?;
-    put_plans(&*store, &config.plans).await?;
-    add_first_admin(config, &*store).await?;
+    initial::put_plans(&*store, &config.plans).await?;
+    initial::add_first_admin(config, &*store).await?;
     let callers = Arc::new(CallerCache::new(Arc::clone(&store), config.limits.cached_callers));
     Ok(Parts { store, counters, callers, metrics, pepper, changed })
 }
@@ -336,36 +333,6 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
         hard_stop: CancellationToken::new(),
         calls: AtomicU64::new(0),
     }
-}
-
-/// Makes the configured plans hold, but for those that an admin has changed since.
-async fn put_plans(store: &dyn Store, plans: &[Plan]) -> anyhow::Result<()> {
-    let by = By::gateway(clock::now());
-    for kept in store.put_plans(plans, &by).await.context("cannot write the plans")? {
-        tracing::info!(plan = %kept, "plan kept as an admin changed it, not as configured");
-    }
-    Ok(())
-}
-
-/// Makes the configured admin when the store has no admin yet.
-async fn add_first_admin(config: &Config, store: &dyn Store) -> anyhow::Result<()> {
-    let Some(admin) = &config.first_admin else { return Ok(()) };
-    let admins = UserFilter { role: Some(Role::Admin), ..UserFilter::default() };
-    if !store.users(&admins, None, 1).await?.is_empty() {
-        return Ok(());
-    }
-    let by = By::gateway(clock::now());
-    let plan = config.plans.first().context("an admin needs a plan, and no plan is configured")?;
-    let user = NewUser {
-        email: admin.email.clone(),
-        username: None,
-        password_hash: Some(password::hash(admin.password.expose())?),
-        role: Role::Admin,
-        plan: plan.id.clone(),
-        created_at: by.at,
-    };
-    store.add_user(&user, &by).await.context("cannot make the first admin")?;
-    Ok(())
 }
 
 async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {

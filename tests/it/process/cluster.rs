@@ -5,8 +5,9 @@ use crate::support::client::{Call, Reply};
 use crate::support::redis::Redis;
 use crate::support::{SOON, body, postgres, soon, today};
 use knockx::account::charge::{Charge, Status};
+use knockx::account::user::Role;
 use knockx::store::audit::AuditFilter;
-use knockx::store::{self, Store};
+use knockx::store::{self, Store, UserFilter};
 use serde_json::Value;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -30,6 +31,8 @@ struct Cluster {
     database: String,
     /// Opened when it is first looked at.
     store: OnceCell<Arc<dyn Store>>,
+    /// The e-mail of the first admin, if the gateways are to make one.
+    admin: Option<&'static str>,
 }
 
 /// A user with a key.
@@ -44,7 +47,7 @@ impl Cluster {
     async fn new() -> Self {
         let database = postgres::fresh().await.url;
         let (host, store) = (Host::new(), OnceCell::new());
-        let cluster = Self { host, redis: Redis::start_durable(), database, store };
+        let cluster = Self { host, redis: Redis::start_durable(), database, store, admin: None };
         let config = cluster.host.config();
         let mut text = std::fs::read_to_string(&config).unwrap();
         text += &format!(
@@ -59,6 +62,9 @@ impl Cluster {
         let mut command = self.host.command(words);
         let spool = self.host.folder.path().join("spool");
         command.env("DATABASE_URL", &self.database).env("REDIS_URL", self.redis.url());
+        if let Some(email) = self.admin {
+            command.env("ADMIN_EMAIL", email).env("ADMIN_PASSWORD", "correct horse battery staple");
+        }
         command.env("SECRET_KEY", SECRET).env("KNOCKX__REDIS__SPOOL", spool);
         command.env("KNOCKX__REDIS__LEASE", LEASE.to_string());
         command.env("KNOCKX__REDIS__COMPARE", "1").env("RUST_LOG", "warn,knockx=info");
@@ -350,6 +356,19 @@ async fn a_gateway_that_slept_charges_what_was_true() {
     cluster.books_agree();
     sleepy.ends_well().await;
     other.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_that_start_together_make_one_admin() {
+    let mut cluster = Cluster::new().await;
+    cluster.admin = Some("root@example.com");
+    let serving = futures_util::future::join_all((0..4).map(|_| cluster.serve())).await;
+    let admins = UserFilter { role: Some(Role::Admin), ..UserFilter::default() };
+    let admins = cluster.store().await.users(&admins, None, 9).await.unwrap();
+    assert_eq!(admins.iter().map(|user| &*user.email).collect::<Vec<_>>(), ["root@example.com"]);
+    for gateway in serving {
+        gateway.ends_well().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

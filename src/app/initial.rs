@@ -1,0 +1,47 @@
+//! What a store must hold before the first call: the configured plans, and an admin.
+
+use crate::account::by::By;
+use crate::account::password;
+use crate::account::plan::Plan;
+use crate::account::user::Role;
+use crate::clock;
+use crate::config::Config;
+use crate::store::{NewUser, Store, StoreError, UserError, UserFilter};
+use anyhow::Context;
+
+/// Makes the configured plans hold, but for those that an admin has changed since.
+pub(super) async fn put_plans(store: &dyn Store, plans: &[Plan]) -> anyhow::Result<()> {
+    let by = By::gateway(clock::now());
+    for kept in store.put_plans(plans, &by).await.context("cannot write the plans")? {
+        tracing::info!(plan = %kept, "plan kept as an admin changed it, not as configured");
+    }
+    Ok(())
+}
+
+/// Makes the configured admin when the store has no admin yet.
+pub(super) async fn add_first_admin(config: &Config, store: &dyn Store) -> anyhow::Result<()> {
+    let Some(admin) = &config.first_admin else { return Ok(()) };
+    if has_admin(store).await? {
+        return Ok(());
+    }
+    let by = By::gateway(clock::now());
+    let plan = config.plans.first().context("an admin needs a plan, and no plan is configured")?;
+    let user = NewUser {
+        email: admin.email.clone(),
+        username: None,
+        password_hash: Some(password::hash(admin.password.expose())?),
+        role: Role::Admin,
+        plan: plan.id.clone(),
+        created_at: by.at,
+    };
+    match store.add_user(&user, &by).await {
+        // Another gateway that began at the same time was quicker.
+        Err(UserError::EmailTaken) if has_admin(store).await? => Ok(()),
+        added => added.map(drop).context("cannot make the first admin"),
+    }
+}
+
+async fn has_admin(store: &dyn Store) -> Result<bool, StoreError> {
+    let admins = UserFilter { role: Some(Role::Admin), ..UserFilter::default() };
+    Ok(!store.users(&admins, None, 1).await?.is_empty())
+}
