@@ -10,9 +10,8 @@ use crate::store::{NewUser, Store, StoreError, UserError, UserFilter};
 use anyhow::Context;
 
 /// Makes the configured plans hold, but for those that an admin has changed since.
-pub(super) async fn put_plans(store: &dyn Store, plans: &[Plan]) -> anyhow::Result<()> {
-    let by = By::gateway(clock::now());
-    for kept in store.put_plans(plans, &by).await.context("cannot write the plans")? {
+pub(super) async fn put_plans(store: &dyn Store, plans: &[Plan], by: &By) -> anyhow::Result<()> {
+    for kept in store.put_plans(plans, by).await.context("cannot write the plans")? {
         tracing::info!(plan = %kept, "plan kept as an admin changed it, not as configured");
     }
     Ok(())

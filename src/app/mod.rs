@@ -7,6 +7,7 @@
 mod counters;
 mod initial;
 
+use crate::account::by::By;
 use crate::account::day::Day;
 use crate::account::key::Pepper;
 use crate::callers::cache::CallerCache;
@@ -22,10 +23,12 @@ use crate::proxy::buffers::Buffers;
 use crate::proxy::settle::Settler;
 use crate::proxy::{Current, Proxy, connection};
 use crate::quota::counters::Counters;
+use crate::store::audit::Change;
 use crate::store::measured::Measured;
 use crate::store::{self, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
+use crate::upstream::catalog::Catalog;
 use crate::workers::Workers;
 use anyhow::{Context, anyhow};
 use counters::{Counting, Means};
@@ -219,15 +222,28 @@ impl Running {
     /// they began with.
     ///
     /// # Errors
-    /// When the plans cannot be written; then nothing has changed.
-    pub async fn reload(&self, config: Config) -> anyhow::Result<()> {
-        initial::put_plans(&*self.store, &config.plans).await?;
+    /// When the plans cannot be written; then nothing has changed. Or when the audit log cannot be.
+    pub async fn reload(&self, config: Config, by: &By) -> anyhow::Result<()> {
+        initial::put_plans(&*self.store, &config.plans, by).await?;
         let Config { catalog, limits, .. } = config;
-        let mut current = self.proxy.current.write().unwrap_or_else(PoisonError::into_inner);
-        let upstreams = current.upstreams.replaced_by(catalog);
-        *current = Arc::new(Current { upstreams, limits });
-        Ok(())
+        let after = names(&catalog);
+        let before = {
+            let mut current = self.proxy.current.write().unwrap_or_else(PoisonError::into_inner);
+            let before = names(&current.upstreams.catalog);
+            let upstreams = current.upstreams.replaced_by(catalog);
+            *current = Arc::new(Current { upstreams, limits });
+            before
+        };
+        let change = Change::of_config(before, after);
+        self.store.note(&change, by).await.context("reloaded, but the audit log did not take that")
     }
+}
+
+/// What the audit log shows of a configuration; plans have entries of their own.
+fn names(catalog: &Catalog) -> serde_json::Value {
+    let upstreams: Vec<&str> = catalog.upstreams.iter().map(|upstream| &*upstream.name).collect();
+    let models: Vec<&str> = catalog.models.iter().map(|model| &*model.id).collect();
+    serde_json::json!({ "upstreams": upstreams, "models": models })
 }
 
 /// What keys are hashed with.
@@ -305,7 +321,7 @@ async fn parts(
         stop: stop_writer,
     };
     let Counting { store, counters, changed } = counters::start(config, means).await?;
-    initial::put_plans(&*store, &config.plans).await?;
+    initial::put_plans(&*store, &config.plans, &By::gateway(clock::now())).await?;
     initial::add_first_admin(config, &*store).await?;
     let callers = Arc::new(CallerCache::new(Arc::clone(&store), config.limits.cached_callers));
     Ok(Parts { store, counters, callers, metrics, pepper, changed })

@@ -76,7 +76,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         print!("{}", welcome(&ready));
     }
-    while !matches!(signals.next().await, Told::End) {}
+    loop {
+        tokio::select! {
+            told = signals.next() => if matches!(told, Told::End) { break },
+            wish = running.reload_wished() => {
+                let _ = wish.answer.send(Err("the demo has no configuration file.".to_owned()));
+            }
+        }
+    }
     running.stop().await;
     stop.cancel();
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,9 @@
 //! `knockx serve`: the gateway, until it is told to end.
 
+use crate::account::by::By;
 use crate::app;
 use crate::cli::config_arg::ConfigArg;
+use crate::clock;
 use crate::config::Config;
 use crate::telemetry::log::{self, FilterHandle};
 use anyhow::Context;
@@ -35,11 +37,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             told = signals.next() => match told {
                 Told::End => break ExitCode::SUCCESS,
                 Told::Reload => {
-                    let _ = reload(&args, &running, &filter).await;
+                    let by = By::operator(clock::now());
+                    let _ = reload(&args, &running, &filter, &by).await;
                 }
             },
             wish = running.reload_wished() => {
-                let _ = wish.send(reload(&args, &running, &filter).await);
+                let reloaded = reload(&args, &running, &filter, &wish.by).await;
+                let _ = wish.answer.send(reloaded);
             }
             () = running.died() => break ExitCode::FAILURE,
         }
@@ -87,12 +91,17 @@ impl Signals {
 }
 
 /// Reads the configuration again; a bad one changes nothing and says why.
-async fn reload(args: &Args, running: &app::Running, filter: &FilterHandle) -> Result<(), String> {
+async fn reload(
+    args: &Args,
+    running: &app::Running,
+    filter: &FilterHandle,
+    by: &By,
+) -> Result<(), String> {
     let loaded = args.config.load().map_err(anyhow::Error::from);
     let usable =
         loaded.and_then(|config| config.require_upstream().map(|()| config).map_err(Into::into));
     let applied = match usable {
-        Ok(config) => apply(config, running, filter).await,
+        Ok(config) => apply(config, running, filter, by).await,
         Err(e) => Err(e),
     };
     match applied {
@@ -112,9 +121,10 @@ async fn apply(
     config: Config,
     running: &app::Running,
     filter: &FilterHandle,
+    by: &By,
 ) -> anyhow::Result<()> {
     let log = config.log.filter.clone();
-    running.reload(config).await?;
+    running.reload(config, by).await?;
     // Last, because it cannot fail: the filter was read when the configuration was.
     Ok(filter.set(&log)?)
 }

@@ -4,7 +4,7 @@
 //! never to the client.
 
 use crate::quota::counters::CountersError;
-use crate::store::{StoreError, UserError};
+use crate::store::{LIVE_KEYS, StoreError, UserError};
 use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -76,6 +76,10 @@ pub enum ApiError {
     RetiredPlan,
     #[error("This request has been decided already.")]
     DecidedBefore,
+    #[error(
+        "This request is out of date: the user has another plan by now, or the plan is retired."
+    )]
+    OutdatedRequest,
     #[error("An account can have {0} live keys at most. Revoke one first.")]
     TooManyKeys(usize),
     #[error("The configuration was not reloaded: {0}")]
@@ -167,6 +171,7 @@ impl ApiError {
             Self::SamePlan => (S::CONFLICT, INVALID, Some("same_plan")),
             Self::RetiredPlan => (S::CONFLICT, INVALID, Some("plan_retired")),
             Self::DecidedBefore => (S::CONFLICT, INVALID, Some("already_decided")),
+            Self::OutdatedRequest => (S::CONFLICT, INVALID, Some("request_outdated")),
             Self::TooManyKeys(_) => (S::CONFLICT, INVALID, Some("too_many_keys")),
             Self::NotReloaded(_) => (S::CONFLICT, INVALID, Some("not_reloaded")),
 
@@ -238,7 +243,12 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Missing(what) => Self::NoSuch(what),
-            error => Self::StoreUnavailable(error),
+            StoreError::TooManyKeys => Self::TooManyKeys(LIVE_KEYS),
+            StoreError::Corrupt(_) => {
+                tracing::error!(%error, "the store holds what it should not");
+                Self::Internal
+            }
+            error @ StoreError::Unavailable(_) => Self::StoreUnavailable(error),
         }
     }
 }

@@ -6,13 +6,14 @@ use super::client;
 use crate::account::id::{RequestId, UserId};
 use crate::clock;
 use crate::config::Cors;
+use crate::store::StoreError;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, REFERRER_POLICY, RETRY_AFTER,
+    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -28,6 +29,8 @@ use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::normalize_path::NormalizePath;
 
+/// More than the slowest route takes: one that waits for a database to wake up.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Bodies here are small forms.
 pub(super) const BODY_BYTES: usize = 64 * 1024;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -79,6 +82,7 @@ pub fn surround(router: Router, cors: &Cors, trusted: Arc<[IpNet]>) -> Router {
     let router = Router::new().fallback_service(NormalizePath::trim_trailing_slash(router));
     let router = router
         .layer(from_fn(limit_body))
+        .layer(from_fn(in_time))
         .layer(CatchPanicLayer::custom(after_panic))
         .layer(CompressionLayer::new());
     let router = match cors_layer(cors) {
@@ -141,6 +145,17 @@ async fn limit_body(request: Request, next: Next) -> Response {
     next.run(request.map(|body| Body::new(Limited::new(body, BODY_BYTES)))).await
 }
 
+/// A store that fell silent must not hold a caller, and its connection, for ever.
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(PATIENCE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let silent = StoreError::Unavailable("it did not answer in time".to_owned());
+            ApiError::StoreUnavailable(silent).into_response()
+        }
+    }
+}
+
 /// The panic itself has been printed with its place by then.
 fn after_panic(_cause: Box<dyn Any + Send + 'static>) -> Response {
     tracing::error!("a control plane request panicked");
@@ -159,7 +174,7 @@ fn cors_layer(cors: &Cors) -> Option<CorsLayer> {
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
         .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH, REQUEST_ID])
-        .expose_headers([REQUEST_ID, PROCESS_TIME, ETAG])
+        .expose_headers([REQUEST_ID, PROCESS_TIME, ETAG, LINK, RETRY_AFTER, CONTENT_DISPOSITION])
         .max_age(Duration::from_hours(24));
     Some(layer)
 }

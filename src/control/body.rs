@@ -3,7 +3,7 @@
 use super::api_error::ApiError;
 use super::around::BODY_BYTES;
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
@@ -66,6 +66,23 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
         }
 
         reader.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
+/// A part of the path. One that is no text names nothing that is there.
+pub struct Segment(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| ApiError::NoSuchRoute)?;
+        if text.contains(char::is_control) {
+            return Err(ApiError::NoSuchRoute);
+        }
+        Ok(Self(text))
     }
 }
 

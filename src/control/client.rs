@@ -25,10 +25,16 @@ pub fn address(extensions: &Extensions, headers: &HeaderMap, trusted: &[IpNet]) 
         if !is_trusted(&client) {
             break;
         }
-        let Ok(address) = named.trim().parse() else { break };
+        let Some(address) = read(named.trim()) else { break };
         client = plain(address);
     }
     client
+}
+
+/// An address, with a port where the proxy adds one.
+fn read(named: &str) -> Option<IpAddr> {
+    let with_port = || named.parse().ok().map(|socket: SocketAddr| socket.ip());
+    named.parse().ok().or_else(with_port)
 }
 
 /// What a limit on addresses goes by: of IPv6 a network of 64 bits, since one host has all of it.
@@ -73,6 +79,8 @@ mod tests {
         check("10.0.0.1", &["nonsense"], "10.0.0.1");
         check("10.0.0.1", &["203.0.113.9, nonsense, 10.1.1.1"], "10.1.1.1");
         check("10.0.0.1", &["2001:db8::1"], "2001:db8::1");
+        check("10.0.0.1", &["203.0.113.9:4567"], "203.0.113.9");
+        check("10.0.0.1", &["[2001:db8::1]:4567"], "2001:db8::1");
     }
 
     #[test]

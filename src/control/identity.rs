@@ -5,7 +5,7 @@ use super::client;
 use super::passwords::Passwords;
 use super::throttle::Throttle;
 use super::token::{Bearer, Tokens};
-use crate::account::id::SessionId;
+use crate::account::id::{SessionId, UserId};
 use crate::account::key::Pepper;
 use crate::account::password::Verified;
 use crate::account::refresh::RefreshToken;
@@ -28,6 +28,8 @@ pub struct Identity {
     /// Wrong passwords by account, known or not.
     by_account: Throttle<String>,
     by_address: Throttle<IpAddr>,
+    /// Of those who are logged in: guesses at the door must not keep them from their own account.
+    confirmations: Throttle<UserId>,
     registrations: Throttle<IpAddr>,
 }
 
@@ -60,6 +62,7 @@ impl Identity {
             passwords: Passwords::new()?,
             by_account: Throttle::new(accounts.account_tries),
             by_address: Throttle::new(accounts.address_tries),
+            confirmations: Throttle::new(accounts.account_tries),
             registrations: Throttle::new(accounts.address_registrations),
             accounts,
             billing,
@@ -104,12 +107,32 @@ impl Identity {
         if found.user.status == UserStatus::Suspended {
             return Err(ApiError::Suspended);
         }
-        if let (Verified::YesRehash, Some(old)) = (verified, &found.password_hash) {
-            let new = self.passwords.hash(password).await?;
-            store.rehash(found.user.id, old, &new).await?;
-            found.password_hash = Some(new);
+        if verified == Verified::YesRehash {
+            found = self.rehashed(store, found, password).await?;
         }
         Ok(found)
+    }
+
+    /// The same password under a hash of today. Where another log-in was quicker, under its hash; where
+    /// too many hashes wait, under the old one for now.
+    async fn rehashed(
+        &self,
+        store: &dyn Store,
+        found: Credentials,
+        password: &str,
+    ) -> Result<Credentials, ApiError> {
+        let Some(old) = &found.password_hash else { return Ok(found) };
+        let Ok(new) = self.passwords.hash(password).await else { return Ok(found) };
+        store.rehash(found.user.id, old, &new).await?;
+        let Some(now) = store.credentials_of(found.user.id).await? else { return Ok(found) };
+        let Some(stored) = &now.password_hash else { return Ok(found) };
+        if *stored == new {
+            return Ok(now);
+        }
+        match self.passwords.verify(&now.user.email, password, Some(stored)).await? {
+            Verified::No => Err(ApiError::WrongCredentials),
+            Verified::Yes | Verified::YesRehash => Ok(now),
+        }
     }
 
     /// Checks the password of somebody logged in.
@@ -123,13 +146,13 @@ impl Identity {
         password: &str,
         now: Instant,
     ) -> Result<(), ApiError> {
-        self.by_account.attempt(&user.email, now).map_err(ApiError::TooManyTries)?;
+        self.confirmations.attempt(&user.id, now).map_err(ApiError::TooManyTries)?;
         let found = store.credentials_of(user.id).await?;
         let stored = found.as_ref().and_then(|found| found.password_hash.as_deref());
         match self.passwords.verify(&user.email, password, stored).await? {
             Verified::No => Err(ApiError::WrongPassword),
             Verified::Yes | Verified::YesRehash => {
-                self.by_account.forgive(&user.email);
+                self.confirmations.forgive(&user.id);
                 Ok(())
             }
         }

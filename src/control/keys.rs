@@ -3,7 +3,7 @@
 use super::ControlState;
 use super::api_error::ApiError;
 use super::auth::SignedIn;
-use super::body::Form;
+use super::body::{Form, Segment};
 use super::fields::{Label, present};
 use super::openapi::{Away, BadBody, NoSuchKey, NotSignedIn, TooManyKeys};
 use super::page::Page;
@@ -13,7 +13,7 @@ use crate::account::key::{Key, KeyLimits, PlainKey};
 use crate::clock;
 use crate::store::{KeyChange, NewKey};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// Keys that one account may have live at a time.
-const MOST: usize = 100;
 /// Models that one key may be narrowed to.
 const MOST_MODELS: usize = 100;
 
@@ -152,10 +150,6 @@ pub async fn add(
         )?,
         models: models(form.models)?,
     };
-    let keys = state.store.keys(who.user.id).await?;
-    if keys.iter().filter(|key| key.revoked_at.is_none()).count() >= MOST {
-        return Err(ApiError::TooManyKeys(MOST));
-    }
     let (plain, key) = new_key(&state, &form.name.0, form.expires_at, limits, now)?;
     let added = state.store.add_key(who.user.id, &key, &who.by).await?;
     Ok((StatusCode::CREATED, Json(NewKeyView::of(&plain, added))))
@@ -168,7 +162,7 @@ pub async fn add(
 pub async fn change(
     State(state): State<ControlState>,
     who: SignedIn,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Form(form): Form<KeyPatch>,
 ) -> Result<Json<KeyView>, ApiError> {
     let key = own(&state, who.user.id, &id).await?;
@@ -207,7 +201,7 @@ pub async fn change(
 pub async fn revoke(
     State(state): State<ControlState>,
     who: SignedIn,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<StatusCode, ApiError> {
     let key = own(&state, who.user.id, &id).await?;
     state.store.revoke_key(&key.id, &who.by).await?;

@@ -141,7 +141,7 @@ refusals! {
     /// Requests for plans by their id.
     NoSuchUpgrade: [ApiError::NoSuch("request")];
     /// Deciding them.
-    DecidedBefore: [ApiError::DecidedBefore];
+    DecidedBefore: [ApiError::DecidedBefore, ApiError::OutdatedRequest];
     /// Reloading the configuration.
     NotReloaded: [ApiError::NotReloaded("my.toml, line 3: ...".to_owned())];
 }

@@ -3,7 +3,7 @@
 use super::ControlState;
 use super::api_error::ApiError;
 use super::auth::SignedIn;
-use super::body::Form;
+use super::body::{Form, Segment};
 use super::openapi::{Away, BadBody, Cached, NoSuchPlan, NotSignedIn, NotThisPlan};
 use super::page::Page;
 use super::profile::UserView;
@@ -14,7 +14,7 @@ use crate::config::Billing;
 use crate::store::UserChange;
 use crate::store::upgrades::{Upgrade, UpgradeStatus};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
@@ -135,7 +135,7 @@ pub async fn list(
     responses((status = 200, body = PlanView), Cached, NoSuchPlan, Away))]
 pub async fn show(
     State(state): State<ControlState>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let plan = state.store.plan(&PlanId::from(id.as_str())).await?;

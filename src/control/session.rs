@@ -85,6 +85,9 @@ pub async fn register(
     let plan = identity.accounts.default_plan.clone().filter(|_| identity.accounts.registration);
     let plan = plan.ok_or(ApiError::RegistrationClosed)?;
     identity.may_register(asker.address, clock::instant())?;
+    if state.store.plan(&plan).await?.is_some_and(|plan| plan.retired) {
+        return Err(ApiError::RegistrationClosed);
+    }
     let now = clock::now();
     let new = NewUser {
         email: form.email.0,

@@ -29,15 +29,25 @@ pub async fn serve(
     buffers: &Buffers,
     replier: &Replier<'_>,
 ) -> Result<u16> {
+    let (limit, mut is_too_large) = (bounds.bytes, false);
     let body = match read::read(session, bounds, &mut buffers.hold()).await {
         Ok(body) => body,
+        // Said by the router itself, as it says everything: it goes by the announced length.
+        Err(Refusal::BodyTooLarge { .. }) => {
+            session.set_keepalive(None);
+            is_too_large = true;
+            Bytes::new()
+        }
         Err(refusal) => return replier.refuse(session, refusal, None).await,
     };
-    let Some(request) = request(session, body) else {
+    let Some(mut request) = request(session, body) else {
         return replier
             .refuse(session, Refusal::BadHead("the request target is not a path"), None)
             .await;
     };
+    if is_too_large {
+        request.headers_mut().insert(header::CONTENT_LENGTH, (limit + 1).into());
+    }
     let response = router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
     send(session, response, replier.patience).await
 }

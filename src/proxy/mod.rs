@@ -154,10 +154,22 @@ impl Proxy {
             Endpoint::Model(id) => models::one(&current.upstreams.catalog, &caller, id)?,
             _ => models::list(&current.upstreams.catalog, &caller),
         };
-        let mut head = replier.head(200, replier.elapsed());
+        let etag = models::etag(&body);
+        let is_known = session
+            .get_header(header::IF_NONE_MATCH)
+            .is_some_and(|known| known.as_bytes() == etag.as_bytes());
+        let status = if is_known { 304 } else { 200 };
+        let mut head = replier.head(status, replier.elapsed());
         budget.write(&mut head);
-        let _ = replier.json(session, head, body).await;
-        Ok(Answered { route: Route::Models, status: 200, outcome: Outcome::Ok })
+        let _ = head.insert_header(header::ETAG, etag);
+        // Plan and key may change with the next request, so what is kept has to be asked about.
+        let _ = head.insert_header(header::CACHE_CONTROL, "private, no-cache");
+        let _ = if is_known {
+            reply::send_head(session, head, replier.patience).await
+        } else {
+            replier.json(session, head, body).await
+        };
+        Ok(Answered { route: Route::Models, status, outcome: Outcome::Ok })
     }
 
     async fn preflight(&self, session: &mut ServerSession, replier: &Replier<'_>) -> Answered {

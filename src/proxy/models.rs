@@ -5,6 +5,7 @@ use crate::account::caller::Caller;
 use crate::upstream::catalog::{Catalog, Model};
 use bytes::Bytes;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 /// OpenAI's model object.
 #[derive(Serialize)]
@@ -35,6 +36,14 @@ pub fn list(catalog: &Catalog, caller: &Caller) -> Bytes {
 pub fn one(catalog: &Catalog, caller: &Caller, name: &str) -> Result<Bytes, Refusal> {
     let model = catalog.model(name).filter(|model| caller.may_use(&model.id));
     model.map(|model| json(&object(model))).ok_or_else(|| Refusal::UnknownModel(name.to_owned()))
+}
+
+/// A strong validator of a body (RFC 9110 section 8.8.3).
+#[must_use]
+pub fn etag(body: &[u8]) -> String {
+    let hash = Sha256::digest(body);
+    let start = hash.iter().take(8).fold(0_u64, |start, byte| start << 8 | u64::from(*byte));
+    format!("\"{start:016x}\"")
 }
 
 fn object(model: &Model) -> ModelObject<'_> {

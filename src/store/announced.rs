@@ -37,6 +37,12 @@ impl Announced {
     pub fn new(inner: Arc<dyn Store>, announcer: Arc<dyn Announcer>) -> Self {
         Self { inner, announcer }
     }
+
+    async fn announce_later(&self, user: UserId) {
+        if let Err(error) = self.announcer.announce(Some(user)).await {
+            tracing::warn!(%user, %error, "a new key is told to the other gateways later");
+        }
+    }
 }
 
 /// The verbs in the table change nothing of which there are copies, and are passed on; what follows
@@ -100,9 +106,11 @@ announced! {
         Ok(changed)
     }
 
+    // A new key is shown once: it must not be lost because others cannot be told of it yet. While they
+    // cannot, no call is admitted; what was not told is told as soon as they can.
     async fn add_key(&self, user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError> {
         let added = self.inner.add_key(user, key, by).await?;
-        self.announcer.announce(Some(user)).await?;
+        self.announce_later(user).await;
         Ok(added)
     }
 
@@ -120,7 +128,7 @@ announced! {
 
     async fn replace_key(&self, user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError> {
         let added = self.inner.replace_key(user, key, by).await?;
-        self.announcer.announce(Some(user)).await?;
+        self.announce_later(user).await;
         Ok(added)
     }
 

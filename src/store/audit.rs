@@ -119,6 +119,13 @@ impl Change {
         }
     }
 
+    /// The configuration was read again.
+    #[must_use]
+    pub fn of_config(before: Value, after: Value) -> Self {
+        let (before, after) = (Some(before), Some(after));
+        Self { action: "config.reload", subject: "config".to_owned(), before, after }
+    }
+
     /// Counters that differed from the ledger were set to it.
     #[must_use]
     pub fn of_counters(before: Option<&Used>, after: &Used) -> Self {

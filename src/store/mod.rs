@@ -326,7 +326,13 @@ pub enum StoreError {
     /// A key, plan or user that the change refers to is not there.
     #[error("there is no {0}")]
     Missing(&'static str),
+    /// A user has [`LIVE_KEYS`] already.
+    #[error("a user can have {LIVE_KEYS} live keys at most")]
+    TooManyKeys,
 }
+
+/// Keys that a user may have at the same time, revoked ones not counted.
+pub const LIVE_KEYS: usize = 100;
 
 /// Why a user was not added or changed.
 #[derive(Debug, thiserror::Error)]

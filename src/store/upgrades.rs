@@ -84,4 +84,7 @@ pub enum Decided {
     Now(Upgrade),
     /// It was not pending any more; nothing has changed.
     Before(Upgrade),
+    /// It is pending, and cannot be approved: the user has another plan by now than at the time of asking,
+    /// or the plan asked for is retired. Nothing has changed.
+    Outdated(Upgrade),
 }

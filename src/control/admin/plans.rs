@@ -5,13 +5,13 @@ use crate::account::plan::{Plan, PlanLimits};
 use crate::control::ControlState;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
-use crate::control::body::{Form, Object};
+use crate::control::body::{Form, Object, Segment};
 use crate::control::fields::{Label, present};
 use crate::control::keys::{self, MOST_REQUESTS, MOST_TOKENS, ModelId, bounded};
 use crate::control::openapi::{Away, BadBody, NoSuchPlan, NotAdmin, PlanTaken};
 use crate::control::plans::{PlanView, WindowView};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
@@ -126,7 +126,7 @@ pub async fn add(
 pub async fn change(
     State(state): State<ControlState>,
     admin: Admin,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Form(form): Form<PlanPatch>,
 ) -> Result<Json<PlanView>, ApiError> {
     let mut plan = find(&state, &id).await?;
@@ -147,7 +147,7 @@ pub async fn change(
 pub async fn retire(
     State(state): State<ControlState>,
     admin: Admin,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<PlanView>, ApiError> {
     let plan = Plan { retired: true, ..find(&state, &id).await? };
     if !state.store.change_plan(&plan, &admin.by).await? {

@@ -1,10 +1,10 @@
 //! `POST /api/v1/admin/config/reload`: what SIGHUP does, with an answer.
 
+use crate::account::by::By;
 use crate::control::ControlState;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
 use crate::control::openapi::{Away, NotAdmin, NotReloaded};
-use crate::store::audit::Change;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -12,8 +12,12 @@ use tokio::sync::{mpsc, oneshot};
 use utoipa::ToSchema;
 
 /// A wish for the configuration to be read again, and where to say what came of it: nothing, or why
-/// the old one stays.
-pub type ReloadRequest = oneshot::Sender<Result<(), String>>;
+/// the old one stays. Whoever grants it notes it in the audit log.
+pub struct ReloadRequest {
+    /// Who wishes it.
+    pub by: By,
+    pub answer: oneshot::Sender<Result<(), String>>,
+}
 /// Where such wishes go.
 pub type Reloads = mpsc::Sender<ReloadRequest>;
 
@@ -37,10 +41,8 @@ pub async fn reload(
 ) -> Result<Json<Reloaded>, ApiError> {
     let (answer, answered) = oneshot::channel();
     let not_here = || ApiError::NotReloaded("this gateway was not started to reload.".to_owned());
-    state.instance.reloads.send(answer).await.map_err(|_| not_here())?;
+    let wish = ReloadRequest { by: admin.by, answer };
+    state.instance.reloads.send(wish).await.map_err(|_| not_here())?;
     answered.await.map_err(|_| not_here())?.map_err(ApiError::NotReloaded)?;
-    let change =
-        Change { action: "config.reload", subject: "config".to_owned(), before: None, after: None };
-    state.store.note(&change, &admin.by).await?;
     Ok(Json(Reloaded { status: "reloaded" }))
 }

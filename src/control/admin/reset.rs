@@ -7,12 +7,13 @@ use crate::clock;
 use crate::control::ControlState;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
+use crate::control::body::Segment;
 use crate::control::openapi::{Away, NoSuchUser, NotAdmin};
 use crate::control::profile::plan_of;
 use crate::quota::counters::Reset;
 use crate::store::audit::Change;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -36,7 +37,7 @@ pub struct ResetView {
 pub async fn reset(
     State(state): State<ControlState>,
     admin: Admin,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<ResetView>, ApiError> {
     let user = users::find(&state, &id).await?;
     let zone = plan_of(&state, &user.plan).await?.limits.time_zone;
@@ -51,11 +52,14 @@ pub async fn reset(
         at: now,
         by: admin.by.actor.to_string(),
     };
+    let before = state.counters.standing(user.id, None, day, now).await?.user;
     let removed = state.counters.reset(&reset).await?;
     let change = Change {
         action: "usage.reset",
         subject: format!("user:{}", user.id),
-        before: None,
+        before: Some(json!({
+            "day": day, "tokens": before.tokens_used, "requests": before.requests_used,
+        })),
         after: Some(json!({
             "day": day, "removed_tokens": removed.tokens, "removed_requests": removed.requests,
         })),

@@ -4,13 +4,13 @@ use crate::account::id::UpgradeId;
 use crate::control::ControlState;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
-use crate::control::body::Params;
+use crate::control::body::{Params, Segment};
 use crate::control::openapi::{Away, BadQuery, DecidedBefore, NoSuchUpgrade, NotAdmin};
 use crate::control::page::{self, Page};
 use crate::control::plans::UpgradeView;
 use crate::store::upgrades::{Decided, UpgradeStatus};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -54,7 +54,7 @@ pub async fn list(
 pub async fn approve(
     State(state): State<ControlState>,
     admin: Admin,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<UpgradeView>, ApiError> {
     decide(&state, &admin, &id, true).await
 }
@@ -66,7 +66,7 @@ pub async fn approve(
 pub async fn reject(
     State(state): State<ControlState>,
     admin: Admin,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<UpgradeView>, ApiError> {
     decide(&state, &admin, &id, false).await
 }
@@ -81,6 +81,7 @@ async fn decide(
     match state.store.decide_upgrade(id, approve, &admin.by).await? {
         Some(Decided::Now(upgrade)) => Ok(Json(UpgradeView::of(upgrade))),
         Some(Decided::Before(_)) => Err(ApiError::DecidedBefore),
+        Some(Decided::Outdated(_)) => Err(ApiError::OutdatedRequest),
         None => Err(ApiError::NoSuch("request")),
     }
 }

@@ -7,7 +7,7 @@ use crate::clock;
 use crate::control::ControlState;
 use crate::control::api_error::ApiError;
 use crate::control::auth::{Admin, Reader};
-use crate::control::body::{Form, Object, Params};
+use crate::control::body::{Form, Object, Params, Segment};
 use crate::control::fields::{Email, Username, present};
 use crate::control::keys::{self, KeyView, MOST_REQUESTS, MOST_TOKENS, ModelId, bounded};
 use crate::control::openapi::{
@@ -22,7 +22,7 @@ use crate::control::usage::sums::SumsView;
 use crate::store::reports::Sums;
 use crate::store::{UserChange, UserFilter};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -138,9 +138,9 @@ pub async fn list(
         status: query.status,
         role: query.role,
     };
-    let plans = state.store.plans().await?;
     let users = state.store.users(&filter, after, limit + 1).await?;
-    // A plan that came after the list was read is one that nobody had then.
+    // Read after them: plans come and never go.
+    let plans = state.store.plans().await?;
     let users = users.into_iter().filter_map(|user| {
         let plan = plans.iter().find(|plan| plan.id == user.plan)?.clone();
         Some((user, plan))
@@ -161,7 +161,7 @@ pub async fn list(
 pub async fn show(
     State(state): State<ControlState>,
     _admin: Admin,
-    Path(id): Path<String>,
+    Segment(id): Segment,
 ) -> Result<Json<UserInFull>, ApiError> {
     let user = find(&state, &id).await?;
     in_full(&state, user).await.map(Json)
@@ -177,7 +177,7 @@ pub async fn show(
 pub async fn change(
     State(state): State<ControlState>,
     admin: Admin,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     Form(form): Form<UserPatch>,
 ) -> Result<Json<UserInFull>, ApiError> {
     let user = find(&state, &id).await?;

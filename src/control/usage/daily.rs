@@ -55,19 +55,22 @@ pub async fn daily(
     let (begins, ends) = (day.starts_at(&zone), day.ends_at(&zone));
     let rows = state.store.usage_by_hour(reader.id(), begins, ends).await?;
     let hours = hours(begins, now, &rows);
-    let total: Sums = rows.iter().map(|(_, _, sums)| sums).sum();
+    let total: Sums =
+        state.store.usage_by_day(reader.id(), day, day).await?.iter().map(|(_, sums)| sums).sum();
     Ok(Json(DailyUsage { day, total: total.into(), hours }))
 }
 
-/// Every hour that has begun.
+/// Every hour of the clock that has begun. Where the day begins between two, the first of them has calls
+/// of the day before in it, and the total has not.
 fn hours(begins: Timestamp, now: Timestamp, rows: &[(Timestamp, String, Sums)]) -> Vec<Hour> {
-    let starts = std::iter::successors(Some(begins), |hour| hour.checked_add(1.hour()).ok());
+    let since_hour = begins.as_second().rem_euclid(3600).seconds();
+    let first = begins.checked_sub(since_hour).unwrap_or(begins);
+    let starts = std::iter::successors(Some(first), |hour| hour.checked_add(1.hour()).ok());
     starts.take_while(|start| *start <= now).map(|start| hour(start, rows)).collect()
 }
 
 fn hour(starts_at: Timestamp, rows: &[(Timestamp, String, Sums)]) -> Hour {
     let ends_at = starts_at.checked_add(1.hour()).unwrap_or(Timestamp::MAX);
-    // A zone half an hour off has its calls in the hour in which their own hour begins.
     let inside = |row: &&(Timestamp, String, Sums)| row.0 >= starts_at && row.0 < ends_at;
     let rows: Vec<_> = rows.iter().filter(inside).collect();
     let total: Sums = rows.iter().map(|(_, _, sums)| sums).sum();

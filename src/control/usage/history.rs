@@ -237,7 +237,9 @@ impl FromStr for Place {
     type Err = ();
     fn from_str(text: &str) -> Result<Self, ()> {
         let (at, request) = text.split_once('.').ok_or(())?;
-        let at = at.parse().ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).ok_or(())?;
+        // No call is older than 1970, and not every store knows days before its own first.
+        let at = at.parse().ok().filter(|ms| *ms >= 0);
+        let at = at.and_then(|ms| Timestamp::from_millisecond(ms).ok()).ok_or(())?;
         Ok(Self(at, request.parse().map_err(|_| ())?))
     }
 }

@@ -70,7 +70,7 @@ pub(super) async fn find(
          from plan
          where id = $1",
     )
-    .bind(id.as_str())
+    .bind(columns::text(id.as_str()))
     .fetch_optional(executor)
     .await?;
     row.map(Found::try_from).transpose()

@@ -82,6 +82,9 @@ impl Upgrades for PostgresStore {
         if asked.status != UpgradeStatus::Pending {
             return Ok(Some(Decided::Before(asked)));
         }
+        if approve && is_outdated(&mut tx, &asked).await? {
+            return Ok(Some(Decided::Outdated(asked)));
+        }
         let (status, action) = if approve {
             (UpgradeStatus::Approved, "upgrade.approve")
         } else {
@@ -97,6 +100,23 @@ impl Upgrades for PostgresStore {
         tx.commit().await?;
         Ok(Some(Decided::Now(decided)))
     }
+}
+
+/// Whether the user has another plan by now than when it was asked, or nobody may come to the plan that
+/// was asked for any more.
+async fn is_outdated(tx: &mut PgConnection, asked: &Upgrade) -> Result<bool, StoreError> {
+    let is_good: Option<i32> = sqlx::query_scalar(
+        "select 1
+         from users
+         join plan on plan.id = $2
+         where users.id = $1 and users.plan_id = $3 and not plan.retired",
+    )
+    .bind(asked.user.0)
+    .bind(asked.to.as_str())
+    .bind(asked.from.as_str())
+    .fetch_optional(tx)
+    .await?;
+    Ok(is_good.is_none())
 }
 
 async fn find(tx: &mut PgConnection, id: UpgradeId) -> Result<Option<Upgrade>, StoreError> {

@@ -8,7 +8,7 @@ use crate::account::id::{KeyId, UserId};
 use crate::account::key::{Key, KeyLimits};
 use crate::store::audit::Change;
 use crate::store::columns;
-use crate::store::{KeyChange, NewKey, StoreError};
+use crate::store::{KeyChange, LIVE_KEYS, NewKey, StoreError};
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use sqlx::error::ErrorKind;
@@ -62,11 +62,23 @@ pub(super) async fn add(
     let is_new = insert(&mut tx, user, key).await?;
     let added = same(&mut tx, user, key).await?;
     if is_new {
+        bound(&mut tx, user).await?;
         audit::write(&mut tx, &Change::of_key("key.add", None, &added), by).await?;
         touch_user(&mut tx, user).await?;
     }
     tx.commit().await?;
     Ok(added)
+}
+
+/// Counted where it is added: many at once must not come past the bound together.
+async fn bound(tx: &mut SqliteConnection, user: UserId) -> Result<(), StoreError> {
+    let live: i64 = sqlx::query_scalar(
+        "select count(*) from api_key where user_id = ?1 and revoked_at is null",
+    )
+    .bind(columns::blob(user.0))
+    .fetch_one(tx)
+    .await?;
+    if columns::count(live)? > LIVE_KEYS as u64 { Err(StoreError::TooManyKeys) } else { Ok(()) }
 }
 
 /// A key that is there already replaces nothing again: its successors may have come since.
@@ -84,6 +96,7 @@ pub(super) async fn replace(
         for old in revoke_namesakes(&mut tx, user, key, by.at).await? {
             audit::write(&mut tx, &of_revoked(&old), by).await?;
         }
+        bound(&mut tx, user).await?;
         audit::write(&mut tx, &Change::of_key("key.add", None, &added), by).await?;
         touch_user(&mut tx, user).await?;
     }
