@@ -29,6 +29,8 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_millis(2500);
 /// A gateway that dies while it rebuilds is followed by another after this.
 const OWNED: Duration = Duration::from_secs(15);
+/// What the audit log is told must not hold up charges for longer.
+const NOTING: Duration = Duration::from_secs(2);
 /// Accounts set by one command.
 const AT_ONCE: usize = 200;
 
@@ -136,19 +138,26 @@ async fn mend(
             }
             desk.metrics.quota_drift.increment(some.len() as u64);
             for row in some {
-                told(desk, counted(row), row).await;
+                let was = counted(row);
+                tracing::error!(?row, ?was, "counters differed from the ledger and were set to it");
+            }
+            let noted = note(desk, some.iter().map(|row| (counted(row), *row)));
+            if tokio::time::timeout(NOTING, noted).await.is_err() {
+                tracing::warn!("the audit log did not take all of that in time");
             }
         }
     }
     Ok(true)
 }
 
-/// Says that an account was mended: in the log, and in the audit log if the store takes it.
-async fn told(desk: &Desk, was: Option<&Used>, is: &Used) {
-    tracing::error!(?is, ?was, "counters differed from the ledger and were set to it");
+/// Has the audit log tell of accounts that were mended, as far as the store takes it.
+async fn note(desk: &Desk, mended: impl Iterator<Item = (Option<&Used>, &Used)>) {
     let by = By::gateway(clock::now());
-    if let Err(error) = desk.store.note(&Change::of_counters(was, is), &by).await {
-        tracing::warn!(%error, "the audit log did not take that");
+    for (was, is) in mended {
+        if let Err(error) = desk.store.note(&Change::of_counters(was, is), &by).await {
+            tracing::warn!(%error, "the audit log did not take that");
+            return;
+        }
     }
 }
 
