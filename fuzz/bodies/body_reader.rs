@@ -1,10 +1,11 @@
 //! The request reader: never panics, and what it has changed reads back as changed.
 
-use knockx::openai::request::{Changes, ChatRequest, LimitField};
+use knockx::openai::request::{Changes, LimitField, Request};
+use knockx::openai::surface::Surface;
 use knockx::tokens::estimate::{cheap_prompt, exact_prompt};
 
 pub fn run(body: &[u8]) {
-    let Ok(request) = ChatRequest::parse(body) else { return };
+    let Ok(request) = Request::parse(Surface::ChatCompletions, body) else { return };
     assert_eq!(request.splice(Changes::default()), body);
     assert!(cheap_prompt(&request, 7) >= exact_prompt(&request, 7));
     for limit_field in [LimitField::MaxTokens, LimitField::MaxCompletionTokens] {
@@ -15,7 +16,7 @@ pub fn run(body: &[u8]) {
             include_usage: true,
         };
         let bytes = request.splice(asked);
-        match ChatRequest::parse(&bytes) {
+        match Request::parse(Surface::ChatCompletions, &bytes) {
             Ok(again) => {
                 assert_eq!(again.model, "other \"model\"");
                 assert_eq!(again.max_output, Some(17));

@@ -4,6 +4,7 @@
 //! relayed all the same. The same reader takes a whole reply, whose `message` is one large delta.
 
 use super::error::{ErrorBody, UpstreamError};
+use super::follow::Listener;
 use super::json::{self, each_element, each_member};
 use super::usage::Usage;
 use crate::account::charge::TokenCount;
@@ -115,6 +116,19 @@ impl<'a> Chunk<'a> {
         let no_choices = self.written_choices.as_ref().is_some_and(Vec::is_empty);
         let has_usage = self.written_usage.is_some_and(|raw| !json::is_null(raw));
         no_choices && has_usage && self.error.is_none()
+    }
+
+    /// Tells `to` what the chunk says.
+    pub fn tell(&self, to: &mut dyn Listener) {
+        if let Some(usage) = self.usage {
+            to.usage(usage);
+        }
+        for choice in self.choices() {
+            if choice.finish().is_some() {
+                to.finished();
+            }
+            choice.each_text(&mut |kind, raw| to.text(choice.index, kind, raw));
+        }
     }
 
     /// The choices it speaks of.

@@ -1,4 +1,4 @@
-//! A chat request body: what the gateway reads of it, and the few changes it makes.
+//! A request body: what the gateway reads of it, and the few changes it makes.
 //!
 //! A body is read in one bounded pass and stays bytes: fields the gateway does not know are never
 //! decoded, let alone rewritten. The gateway and the upstream must read the same request, so
@@ -7,6 +7,7 @@
 use super::json::{self, each_member};
 use super::prompt::{BadMessages, Prompt};
 use super::splice;
+use super::surface::Surface;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -21,14 +22,15 @@ const MAX_CHOICES: u64 = 128;
 
 /// The fields the gateway reads. Everything else stays bytes.
 #[derive(Debug)]
-pub struct ChatRequest<'a> {
+pub struct Request<'a> {
+    pub surface: Surface,
     pub(super) body: &'a [u8],
     pub(super) written: Written<'a>,
     pub model: String,
     pub stream: bool,
     /// The caller asked for `stream_options.include_usage`.
     pub include_usage: bool,
-    /// `max_completion_tokens`, or `max_tokens`; the smaller when both are there.
+    /// The limit on the output of one choice; the smallest when it is given under several names.
     pub max_output: Option<u64>,
     /// Number of choices, at least 1.
     pub n: u64,
@@ -37,11 +39,11 @@ pub struct ChatRequest<'a> {
 }
 
 /// The values that may be changed, as they stand in the body.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Written<'a> {
     pub model: Option<&'a RawValue>,
-    pub max_tokens: Option<&'a RawValue>,
-    pub max_completion_tokens: Option<&'a RawValue>,
+    /// The limits that are there, `null` too, by their names.
+    pub limits: Vec<(&'static str, &'a RawValue)>,
     pub stream_options: Option<&'a RawValue>,
     /// The member inside `stream_options`.
     pub include_usage: Option<&'a RawValue>,
@@ -78,33 +80,34 @@ pub struct BadBody {
     pub code: Option<&'static str>,
 }
 
-impl<'a> ChatRequest<'a> {
-    /// Reads a body.
+impl<'a> Request<'a> {
+    /// Reads a body that was sent to `surface`.
     ///
     /// # Errors
     /// [`BadBody`] when it is not a JSON object, has a key twice at the top level, lacks `model`
-    /// or `messages`, or a field the gateway reads has the wrong type.
-    pub fn parse(body: &'a [u8]) -> Result<Self, BadBody> {
+    /// or what the model is to read, or a field the gateway reads has the wrong type.
+    pub fn parse(surface: Surface, body: &'a [u8]) -> Result<Self, BadBody> {
         let fields = Fields::read(body)?;
-        let stream_options = fields.object("stream_options")?;
-        let include_usage = match &stream_options {
-            None => None,
-            Some(options) => options.get("include_usage"),
-        };
-        let max_tokens = fields.limit("max_tokens")?;
-        let max_completion_tokens = fields.limit("max_completion_tokens")?;
+        let told = surface.description();
+        let options = if told.usage_is_asked_for { fields.object("stream_options")? } else { None };
+        let include_usage = options.as_ref().and_then(|options| options.get("include_usage"));
+        let mut max_output = None;
+        for name in told.limits {
+            max_output = [max_output, fields.limit(name)?].into_iter().flatten().min();
+        }
+        let limits = told.limits.iter().filter_map(|name| Some((*name, fields.get(name)?)));
         Ok(Self {
+            surface,
             body,
             model: fields.model()?,
-            stream: bool_of("stream", fields.get("stream"))?,
+            stream: told.streams && bool_of("stream", fields.get("stream"))?,
             include_usage: bool_of("stream_options.include_usage", include_usage)?,
-            max_output: [max_tokens, max_completion_tokens].into_iter().flatten().min(),
-            n: fields.choices()?,
-            prompt: fields.prompt()?,
+            max_output,
+            n: (told.choices)(&fields)?,
+            prompt: (told.prompt)(&fields)?,
             written: Written {
                 model: fields.get("model"),
-                max_tokens: fields.get("max_tokens"),
-                max_completion_tokens: fields.get("max_completion_tokens"),
+                limits: limits.collect(),
                 stream_options: fields.get("stream_options"),
                 include_usage,
             },
@@ -115,6 +118,21 @@ impl<'a> ChatRequest<'a> {
     #[must_use]
     pub fn splice(&self, changes: Changes<'_>) -> Bytes {
         splice::splice(self, changes)
+    }
+
+    /// Whether the gateway has to ask for a stream's usage by itself.
+    #[must_use]
+    pub fn wants_usage_asked_for(&self) -> bool {
+        self.stream && !self.include_usage && self.surface.description().usage_is_asked_for
+    }
+
+    /// The name by which an upstream that knows chat's limit as `field` knows this surface's.
+    pub(super) fn limit_name(&self, field: LimitField) -> Option<&'static str> {
+        match self.surface.description().limits {
+            [] => None,
+            [only] => Some(only),
+            _ => Some(field.as_str()),
+        }
     }
 }
 
@@ -138,24 +156,24 @@ impl BadBody {
         }
     }
 
-    fn missing(param: &str) -> Self {
+    pub(super) fn missing(param: &str) -> Self {
         let message = format!("Missing required parameter: '{param}'.");
         Self { message, param: Some(param.to_owned()), code: Some("missing_required_parameter") }
     }
 
-    fn wrong_type(param: &str, expected: &str) -> Self {
+    pub(super) fn wrong_type(param: &str, expected: &str) -> Self {
         let message = format!("Invalid type for '{param}': expected {expected}.");
         Self { message, param: Some(param.to_owned()), code: Some("invalid_type") }
     }
 
-    fn wrong_value(param: &str, why: &str) -> Self {
+    pub(super) fn wrong_value(param: &str, why: &str) -> Self {
         let message = format!("Invalid value for '{param}': {why}.");
         Self { message, param: Some(param.to_owned()), code: Some("invalid_value") }
     }
 }
 
 /// An object's members, each name once.
-struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Fields<'a> {
     fn read(body: &'a [u8]) -> Result<Self, BadBody> {
@@ -203,7 +221,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The value, unless it is absent or `null`.
-    fn given(&self, name: &str) -> Option<&'a RawValue> {
+    pub(super) fn given(&self, name: &str) -> Option<&'a RawValue> {
         self.get(name).filter(|value| !json::is_null(value))
     }
 
@@ -218,7 +236,7 @@ impl<'a> Fields<'a> {
     }
 
     fn model(&self) -> Result<String, BadBody> {
-        let raw = self.given("model").ok_or_else(|| BadBody::missing("model"))?;
+        let raw = self.required("model")?;
         let not_a_name = || BadBody::wrong_type("model", "a string");
         let name: String = serde_json::from_str(raw.get()).map_err(|_| not_a_name())?;
         if name.is_empty() {
@@ -241,25 +259,35 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn choices(&self) -> Result<u64, BadBody> {
-        let Some(raw) = self.given("n") else { return Ok(1) };
+    /// How many answers are asked for under `name`: 1 where nothing is said.
+    pub(super) fn count(&self, name: &str) -> Result<u64, BadBody> {
+        let Some(raw) = self.given(name) else { return Ok(1) };
         match raw.get().parse::<u64>() {
             Ok(n) if (1..=MAX_CHOICES).contains(&n) => Ok(n),
-            _ => Err(BadBody::wrong_type("n", "an integer from 1 to 128")),
+            _ => Err(BadBody::wrong_type(name, "an integer from 1 to 128")),
         }
     }
 
-    fn prompt(&self) -> Result<Prompt<'a>, BadBody> {
-        let messages = self.given("messages").ok_or_else(|| BadBody::missing("messages"))?;
-        let extras = ["tools", "functions", "response_format"];
-        let extras = extras.into_iter().filter_map(|name| self.given(name)).collect();
-        Prompt::read(messages, extras).map_err(|bad| match bad {
-            BadMessages::NotAnArray => BadBody::wrong_type("messages", "an array of objects"),
-            BadMessages::Empty => BadBody::wrong_value("messages", "it is empty"),
+    /// The messages under `name`, with the other members that become part of the prompt.
+    pub(super) fn messages(&self, name: &str, extras: &[&str]) -> Result<Prompt<'a>, BadBody> {
+        let messages = self.required(name)?;
+        Prompt::read(messages, self.all_given(extras)).map_err(|bad| match bad {
+            BadMessages::NotAnArray => BadBody::wrong_type(name, "an array of objects"),
+            BadMessages::Empty => BadBody::wrong_value(name, "it is empty"),
             BadMessages::NotAnObject(at) => {
-                BadBody::wrong_type(&format!("messages[{at}]"), "an object")
+                BadBody::wrong_type(&format!("{name}[{at}]"), "an object")
             }
         })
+    }
+
+    /// The value, which has to be there.
+    pub(super) fn required(&self, name: &str) -> Result<&'a RawValue, BadBody> {
+        self.given(name).ok_or_else(|| BadBody::missing(name))
+    }
+
+    /// Those of the members that are there.
+    pub(super) fn all_given(&self, names: &[&str]) -> Vec<&'a RawValue> {
+        names.iter().filter_map(|name| self.given(name)).collect()
     }
 }
 

@@ -1,6 +1,8 @@
 //! The request head: which endpoint it is for.
 
 use crate::account::id::RequestId;
+use crate::openai::error::ErrorBody;
+use crate::openai::surface::Surface;
 use http::{HeaderValue, Method};
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
@@ -13,7 +15,8 @@ const MAX_MODEL_LEN: usize = 256;
 /// What a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
-    ChatCompletions,
+    /// A metered call.
+    Call(Surface),
     Models,
     /// One model, by its id as written in the path.
     Model(String),
@@ -47,18 +50,20 @@ impl Endpoint {
     pub fn of(method: &Method, path: &str) -> Self {
         let path = path.split('?').next().unwrap_or_default();
         let path = path.strip_suffix('/').filter(|p| !p.is_empty()).unwrap_or(path);
-        let is_chat = path == "/v1/chat/completions" || path == "/api/v1/chat/completions";
-        let in_data_plane = is_chat || path == "/v1" || path.starts_with("/v1/");
-        if !in_data_plane {
+        // The earlier service had chat here, and clients still ask there.
+        let path = if path == "/api/v1/chat/completions" { "/v1/chat/completions" } else { path };
+        let Some(below) = path.strip_prefix("/v1").filter(|p| p.is_empty() || p.starts_with('/'))
+        else {
             return Self::Control;
-        }
+        };
         if method == Method::OPTIONS {
             return Self::Preflight;
         }
-        let found = match path {
-            _ if is_chat => (Self::ChatCompletions, "POST"),
-            "/v1/models" => (Self::Models, "GET"),
-            _ => match path.strip_prefix("/v1/models/") {
+        let surface = Surface::ALL.into_iter().find(|surface| surface.path() == below);
+        let found = match (surface, below) {
+            (Some(surface), _) => (Self::Call(surface), "POST"),
+            (None, "/models") => (Self::Models, "GET"),
+            _ => match below.strip_prefix("/models/") {
                 Some(id) if (1..=MAX_MODEL_LEN).contains(&id.len()) => {
                     // SDKs write a `/` of the id as `%2F`.
                     let id = percent_decode_str(id).decode_utf8_lossy();
@@ -68,6 +73,17 @@ impl Endpoint {
             },
         };
         if method.as_str() == found.1 { found.0 } else { Self::WrongMethod { allow: found.1 } }
+    }
+}
+
+impl Endpoint {
+    /// An error in the words of what was asked for.
+    #[must_use]
+    pub fn error(&self, status: u16, error: &ErrorBody) -> String {
+        match self {
+            Self::Call(surface) => surface.error(status, error),
+            _ => error.to_json(),
+        }
     }
 }
 
@@ -94,10 +110,11 @@ mod tests {
     #[test]
     fn paths_and_methods_name_endpoints() {
         let of = |method: &str, path: &str| Endpoint::of(&method.parse().unwrap(), path);
-        assert_eq!(of("POST", "/v1/chat/completions"), Endpoint::ChatCompletions);
-        assert_eq!(of("POST", "/v1/chat/completions/"), Endpoint::ChatCompletions);
-        assert_eq!(of("POST", "/v1/chat/completions?x=1"), Endpoint::ChatCompletions);
-        assert_eq!(of("POST", "/api/v1/chat/completions"), Endpoint::ChatCompletions);
+        let chat = Endpoint::Call(Surface::ChatCompletions);
+        assert_eq!(of("POST", "/v1/chat/completions"), chat);
+        assert_eq!(of("POST", "/v1/chat/completions/"), chat);
+        assert_eq!(of("POST", "/v1/chat/completions?x=1"), chat);
+        assert_eq!(of("POST", "/api/v1/chat/completions"), chat);
         assert_eq!(of("GET", "/v1/chat/completions"), Endpoint::WrongMethod { allow: "POST" });
         assert_eq!(of("GET", "/v1/models"), Endpoint::Models);
         assert_eq!(of("GET", "/v1/models/grok-4.3"), Endpoint::Model("grok-4.3".into()));

@@ -5,7 +5,7 @@ use super::refusal::UpstreamFailure;
 use super::reserve::Reservation;
 use crate::clock;
 use crate::openai::error::UpstreamError;
-use crate::openai::request::{Changes, ChatRequest};
+use crate::openai::request::{Changes, Request};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
 use crate::upstream::catalog::Route;
@@ -48,7 +48,7 @@ pub enum Stop {
 /// What stays the same whichever upstream is tried.
 pub struct Forwarding<'a> {
     pub upstreams: &'a Upstreams,
-    pub request: &'a ChatRequest<'a>,
+    pub request: &'a Request<'a>,
     pub headers: &'a HeaderMap,
     pub reservation: &'a Reservation,
     pub metrics: &'a Metrics,
@@ -181,10 +181,10 @@ impl Forwarding<'_> {
             model: (*route.upstream_model != *self.request.model).then_some(&*route.upstream_model),
             max_output: self.reservation.output_limit,
             limit_field: route.upstream.limit_field,
-            include_usage: self.request.stream && !self.request.include_usage,
+            include_usage: self.request.wants_usage_asked_for(),
         };
         Outgoing {
-            path: "/chat/completions",
+            path: self.request.surface.path(),
             headers: super::headers::upstream_request(self.headers, self.reservation.request),
             body: self.request.splice(changes),
             begun: AtomicBool::new(false),

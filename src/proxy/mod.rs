@@ -7,7 +7,7 @@
 pub mod connection;
 pub mod framing;
 pub mod accept;
-pub mod chat;
+pub mod call;
 pub mod authenticate;
 pub mod buffers;
 pub mod read;
@@ -32,6 +32,7 @@ use crate::account::key::Pepper;
 use crate::callers::cache::CallerCache;
 use crate::callers::open::OpenCalls;
 use crate::config::{Limits, Listener};
+use crate::openai::surface::Surface;
 use crate::telemetry::labels::{Outcome, Route};
 use crate::upstream::Upstreams;
 use accept::Endpoint;
@@ -108,9 +109,9 @@ impl Proxy {
                     .unwrap_or(CALLER_GONE);
                 Answered { route: Route::Control, status, outcome: outcome_of(status) }
             }
-            Endpoint::ChatCompletions => match self.chat(session, replier).await {
+            Endpoint::Call(surface) => match self.call(*surface, session, replier).await {
                 Ok(answered) => answered,
-                Err(no) => self.refuse(session, replier, Route::ChatCompletions, no).await,
+                Err(no) => self.refuse(session, replier, route_of(*surface), no).await,
             },
             Endpoint::Models | Endpoint::Model(_) => match self.models(session, replier).await {
                 Ok(answered) => answered,
@@ -204,6 +205,13 @@ impl Proxy {
 
     fn current(&self) -> Arc<Current> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What metrics call a surface.
+fn route_of(surface: Surface) -> Route {
+    match surface {
+        Surface::ChatCompletions => Route::ChatCompletions,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::account::day::Day;
 use crate::account::id::RequestId;
 use crate::account::limit::LimitKind;
 use crate::callers::cache::CallerCache;
-use crate::openai::request::ChatRequest;
+use crate::openai::request::Request;
 use crate::quota::counters::{Claim, Counters, Grant, Refused, SoFar, Standing, Taken};
 use crate::quota::left;
 use crate::quota::rules::{self, Need};
@@ -56,7 +56,7 @@ pub struct Reservation {
 /// What an admission is decided on.
 pub struct Admission<'a> {
     pub request: RequestId,
-    pub body: &'a ChatRequest<'a>,
+    pub body: &'a Request<'a>,
     pub model: &'a Arc<Model>,
     pub slice_tokens: u64,
     pub now: Timestamp,
@@ -206,7 +206,7 @@ async fn reload(
 /// The prompt counted exactly. A long one would hold up other calls on this thread, so it is
 /// counted where threads may block.
 #[must_use]
-pub fn exact_prompt(request: &ChatRequest<'_>, model: &Model) -> u64 {
+pub fn exact_prompt(request: &Request<'_>, model: &Model) -> u64 {
     const LONG: u64 = 128 * 1024;
     let count = || estimate::exact_prompt(request, model.prompt_overhead_tokens);
     if request.prompt.size.text_bytes > LONG { tokio::task::block_in_place(count) } else { count() }
@@ -232,7 +232,8 @@ impl Admission<'_> {
     /// A stream asks for a slice, unless its model bills output that no slice can stop.
     fn wish(&self, prompt: u64) -> Wish {
         let choices = self.body.n;
-        let per_choice = self.body.max_output.unwrap_or(self.model.output_tokens);
+        let unlimited = if self.body.surface.has_output() { self.model.output_tokens } else { 0 };
+        let per_choice = self.body.max_output.unwrap_or(unlimited);
         let output = per_choice.saturating_mul(choices);
         let sliced = self.body.stream && !self.model.hidden_reasoning;
         let wanted = if sliced { output.min(self.slice_tokens.max(choices)) } else { output };
@@ -249,7 +250,8 @@ impl Admission<'_> {
         let falls_short = granted_output < wish.output;
         let per_choice = (granted_output / self.body.n).max(1);
         let bounded_by_us = falls_short || (!wish.need.sliced && self.body.max_output.is_none());
-        let output_limit = bounded_by_us.then(|| per_choice.min(wish.output / self.body.n));
+        let output_limit =
+            (bounded_by_us && wish.output > 0).then(|| per_choice.min(wish.output / self.body.n));
         Reservation {
             request: self.request,
             caller,

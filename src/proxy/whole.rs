@@ -8,11 +8,9 @@ use super::reserve::{Reservation, exact_prompt};
 use super::settle::Ending;
 use crate::account::charge::Status;
 use crate::clock;
-use crate::openai::chunk::Chunk;
 use crate::openai::error::UpstreamError;
 use crate::openai::json;
-use crate::openai::request::ChatRequest;
-use crate::openai::usage::Usage;
+use crate::openai::request::Request;
 use crate::tokens::meter::Meter;
 use bytes::{Bytes, BytesMut};
 use pingora_core::protocols::http::ServerSession;
@@ -48,7 +46,7 @@ pub async fn relay(
     session: &mut ServerSession,
     forwarded: &mut Forwarded,
     reservation: Reservation,
-    request: &ChatRequest<'_>,
+    request: &Request<'_>,
     bounds: Bounds<'_>,
 ) -> Whole {
     let upstream = Arc::clone(&forwarded.upstream);
@@ -64,11 +62,13 @@ pub async fn relay(
                     retry_after: None,
                 }));
             }
-            let ending = match Usage::from_reply(&body) {
+            let mut meter = Meter::default();
+            request.surface.hear(&body, &mut meter);
+            let ending = match meter.usage() {
                 Some(usage) => Ending::reported(Status::Complete, usage, upstream, Some(head_at)),
                 None => {
-                    let counted =
-                        (exact_prompt(request, &reservation.model), counted_output(&body));
+                    let prompt = exact_prompt(request, &reservation.model);
+                    let counted = (prompt, meter.output_counted());
                     Ending::estimated(Status::Complete, counted, u64::MAX, upstream, Some(head_at))
                 }
             };
@@ -91,7 +91,7 @@ pub async fn relay(
 /// we who stopped it or nothing of `sent` can have reached the upstream.
 pub async fn settle_stopped(
     reservation: Reservation,
-    sent: Option<&ChatRequest<'_>>,
+    sent: Option<&Request<'_>>,
     upstream: Arc<str>,
     by: Stop,
 ) {
@@ -142,13 +142,4 @@ async fn collect(
 /// Clients stumble over anything else, and find no error in it.
 fn is_json_object(body: &[u8]) -> bool {
     json::object::<serde::de::IgnoredAny>(body).is_some()
-}
-
-/// The output of a whole reply that reports no usage.
-fn counted_output(body: &[u8]) -> u64 {
-    let mut meter = Meter::default();
-    if let Some(reply) = Chunk::parse(body) {
-        meter.chunk(&reply);
-    }
-    meter.output_counted()
 }

@@ -7,7 +7,7 @@
 
 use crate::openai::json;
 use crate::openai::prompt::{Piece, PromptSize};
-use crate::openai::request::ChatRequest;
+use crate::openai::request::Request;
 
 /// What the chat template adds to each message, as OpenAI documents it for its own models.
 const PER_MESSAGE: u64 = 3;
@@ -29,7 +29,7 @@ pub const EXACT_BYTES: usize = 4 << 20;
 /// One token for each byte of text: every token of a byte-pair vocabulary stands for at least one
 /// byte, so this holds for any text in any script. Usual text has three to four bytes a token.
 #[must_use]
-pub fn cheap_prompt(request: &ChatRequest<'_>, overhead: u64) -> u64 {
+pub fn cheap_prompt(request: &Request<'_>, overhead: u64) -> u64 {
     fixed(&request.prompt.size)
         .saturating_add(request.prompt.size.text_bytes)
         .saturating_add(overhead)
@@ -40,7 +40,7 @@ pub fn cheap_prompt(request: &ChatRequest<'_>, overhead: u64) -> u64 {
 /// Work is bounded by [`EXACT_BYTES`]; above a few hundred kilobytes of `prompt.size.text_bytes`
 /// it still takes milliseconds, and so does the first call, which loads the tokenizer.
 #[must_use]
-pub fn exact_prompt(request: &ChatRequest<'_>, overhead: u64) -> u64 {
+pub fn exact_prompt(request: &Request<'_>, overhead: u64) -> u64 {
     let mut left = EXACT_BYTES;
     let mut texts = 0_u64;
     request.prompt.each(&mut |piece| {
@@ -53,7 +53,7 @@ pub fn exact_prompt(request: &ChatRequest<'_>, overhead: u64) -> u64 {
 
 /// What the prompt's texts are at least, whatever is in them.
 #[must_use]
-pub fn fewest_tokens(request: &ChatRequest<'_>) -> u64 {
+pub fn fewest_tokens(request: &Request<'_>) -> u64 {
     /// No token of o200k has more bytes, and JSON may write each as `\u0020`.
     const LONGEST_TOKEN: u64 = 128 * 6;
     request.prompt.size.text_bytes / LONGEST_TOKEN

@@ -1,4 +1,4 @@
-//! One chat completion, as one line: authenticate, read, route, reserve, forward, relay, settle.
+//! One metered call, whatever its surface, as one line: authenticate, read, route, reserve, forward, relay, settle.
 
 use super::buffers::Held;
 use super::forward::{Forwarded, Forwarding, NotForwarded, Stop};
@@ -9,12 +9,14 @@ use super::reserve::{self, Admission, Reservation};
 use super::settle::Ending;
 use super::stream::{self, Stream};
 use super::whole::{self, Whole};
-use super::{Answered, CALLER_GONE, Current, No, Proxy, headers, outcome_of_ending, read, route};
+use super::{
+    Answered, CALLER_GONE, Current, No, Proxy, headers, outcome_of_ending, read, route, route_of,
+};
 use crate::account::caller::Caller;
 use crate::account::charge::Status;
 use crate::clock;
-use crate::openai::request::ChatRequest;
-use crate::telemetry::labels::Route;
+use crate::openai::request::Request;
+use crate::openai::surface::Surface;
 use bytes::Bytes;
 use http::header;
 use pingora_core::protocols::http::ServerSession;
@@ -28,15 +30,16 @@ struct Call<'a> {
     proxy: &'a Proxy,
     replier: &'a Replier<'a>,
     current: &'a Current,
-    request: &'a ChatRequest<'a>,
+    request: &'a Request<'a>,
     /// The memory its bodies take.
     held: Held,
 }
 
 impl Proxy {
-    /// Answers one chat completion.
-    pub(super) async fn chat(
+    /// Answers one call.
+    pub(super) async fn call(
         &self,
+        surface: Surface,
         session: &mut ServerSession,
         replier: &Replier<'_>,
     ) -> Result<Answered, No> {
@@ -44,7 +47,7 @@ impl Proxy {
             return Err(Refusal::Draining.into());
         }
         let caller = self.authenticate(session, replier).await?;
-        match self.chat_of(&caller, session, replier).await {
+        match self.call_of(surface, &caller, session, replier).await {
             Err(No { refusal, budget: None }) => {
                 let budget = match refusal {
                     Refusal::QuotaUnavailable => None,
@@ -56,16 +59,17 @@ impl Proxy {
         }
     }
 
-    async fn chat_of(
+    async fn call_of(
         &self,
+        surface: Surface,
         caller: &Arc<Caller>,
         session: &mut ServerSession,
         replier: &Replier<'_>,
     ) -> Result<Answered, No> {
         let current = self.current();
         let mut held = self.buffers.hold();
-        let body = self.read_chat(session, &current, &mut held).await?;
-        let request = ChatRequest::parse(&body).map_err(Refusal::BadBody)?;
+        let body = self.read_body(session, &current, &mut held).await?;
+        let request = Request::parse(surface, &body).map_err(Refusal::BadBody)?;
         let mut call = Call { proxy: self, replier, current: &current, request: &request, held };
         let leash = call.leash(caller);
         let reservation = call.reserve(caller).await?;
@@ -73,7 +77,7 @@ impl Proxy {
         self.settler.metrics.request_overhead_seconds.record(spent);
         let (forwarded, reservation) = match call.forward(session, reservation, &leash).await? {
             Step::Answering(answering) => *answering,
-            Step::CallerGone => return Ok(answered(CALLER_GONE, Status::CutByClient)),
+            Step::CallerGone => return Ok(answered(surface, CALLER_GONE, Status::CutByClient)),
         };
         let mut reply_head = replier.head(200, spent);
         headers::add_upstream_reply(&mut reply_head, &forwarded.exchange);
@@ -86,7 +90,7 @@ impl Proxy {
         }
     }
 
-    async fn read_chat(
+    async fn read_body(
         &self,
         session: &mut ServerSession,
         current: &Current,
@@ -185,7 +189,7 @@ impl Call<'_> {
             let upstream = forwarded.upstream;
             let by = Stop::CallerGone;
             whole::settle_stopped(reservation, Some(self.request), upstream, by).await;
-            return answered(200, Status::CutByClient);
+            return self.answered(200, Status::CutByClient);
         }
         let metrics = &self.proxy.settler.metrics;
         metrics.streams_open.increment(1.0);
@@ -196,7 +200,7 @@ impl Call<'_> {
         let status = stream.run().await;
         metrics.streams_open.decrement(1.0);
         metrics.stream_duration_seconds.record(self.replier.elapsed());
-        answered(200, status)
+        self.answered(200, status)
     }
 
     /// `spent` is the gateway's own time so far.
@@ -220,16 +224,20 @@ impl Call<'_> {
                 let _ = reply_head.insert_header("x-process-time", reply::seconds(own));
                 let written = self.replier.whole(session, reply_head, body).await;
                 let ending = if written.is_ok() { Status::Complete } else { Status::CutByClient };
-                Ok(answered(200, ending))
+                Ok(self.answered(200, ending))
             }
             Whole::Failed(refusal) => {
                 Err(No { refusal, budget: Some(budget.returned(reserved, false)) })
             }
             Whole::Stopped(by) => match stopped(session, by) {
                 Some(refusal) => Err(refusal.into()),
-                None => Ok(answered(CALLER_GONE, Status::CutByClient)),
+                None => Ok(self.answered(CALLER_GONE, Status::CutByClient)),
             },
         }
+    }
+
+    fn answered(&self, status: u16, ending: Status) -> Answered {
+        answered(self.request.surface, status, ending)
     }
 
     fn stream_bounds(&self) -> stream::Bounds {
@@ -283,6 +291,6 @@ fn add_clamped(head: &mut ResponseHeader, reservation: &Reservation) {
     }
 }
 
-fn answered(status: u16, ending: Status) -> Answered {
-    Answered { route: Route::ChatCompletions, status, outcome: outcome_of_ending(ending) }
+fn answered(surface: Surface, status: u16, ending: Status) -> Answered {
+    Answered { route: route_of(surface), status, outcome: outcome_of_ending(ending) }
 }
