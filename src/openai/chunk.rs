@@ -86,9 +86,19 @@ pub enum Kind {
     ToolArguments,
 }
 
+/// In which words chunks are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Style {
+    #[default]
+    Chat,
+    /// Of the older completions.
+    Text,
+}
+
 /// What the chunks of one answer have in common, to write further ones that fit.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
+    style: Style,
     /// As they were written, quotes and all.
     id: Option<String>,
     created: Option<String>,
@@ -199,7 +209,30 @@ fn function<'a>(call: &'a RawValue, give: &mut dyn FnMut(Kind, &'a RawValue)) {
     });
 }
 
+impl Style {
+    fn object(self) -> &'static str {
+        match self {
+            Self::Chat => "chat.completion.chunk",
+            Self::Text => "text_completion",
+        }
+    }
+
+    /// The members of a choice that says nothing new.
+    fn nothing(self) -> &'static str {
+        match self {
+            Self::Chat => r#""delta":{}"#,
+            Self::Text => r#""text":"","logprobs":null"#,
+        }
+    }
+}
+
 impl Seen {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn of(style: Style) -> Self {
+        Self { style, ..Self::default() }
+    }
+
     /// Takes in one chunk.
     pub fn note(&mut self, chunk: &Chunk<'_>) {
         keep(&mut self.id, chunk.id);
@@ -235,8 +268,9 @@ impl Seen {
         let id = self.id.as_deref().unwrap_or("\"chatcmpl-cut\"");
         let created = self.created.as_deref().unwrap_or("0");
         let model = self.model.as_deref().unwrap_or("\"\"");
+        let object = self.style.object();
         format!(
-            "data: {{\"id\":{id},\"object\":\"chat.completion.chunk\",\"created\":{created},\
+            "data: {{\"id\":{id},\"object\":\"{object}\",\"created\":{created},\
              \"model\":{model},{members}}}\n\n"
         )
     }
@@ -247,9 +281,10 @@ impl Seen {
 #[must_use]
 pub fn length_cut(seen: &Seen, usage: Option<&TokenCount>) -> Bytes {
     let mut events = String::new();
+    let nothing = seen.style.nothing();
     for index in seen.running() {
         events += &seen.event(&format!(
-            "\"choices\":[{{\"index\":{index},\"delta\":{{}},\"finish_reason\":\"length\"}}]"
+            "\"choices\":[{{\"index\":{index},{nothing},\"finish_reason\":\"length\"}}]"
         ));
     }
     if let Some(tokens) = usage {

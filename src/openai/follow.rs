@@ -18,6 +18,8 @@ pub trait Listener {
     fn unreadable(&mut self);
     /// A choice has given its reason to end.
     fn finished(&mut self);
+    /// An image.
+    fn image(&mut self);
 }
 
 /// What becomes of an event.
@@ -42,6 +44,11 @@ pub trait Follow: Send {
 
     /// Whether all has been said, though the end marker is missing.
     fn is_finished(&self) -> bool;
+
+    /// The name under which the upstream keeps the reply, once it is known.
+    fn id(&self) -> Option<&str> {
+        None
+    }
 
     /// What ends the reply early the way a token limit would, end marker and all.
     fn length_cut(&mut self, tokens: &TokenCount) -> Bytes;

@@ -17,6 +17,8 @@ use std::borrow::Cow;
 const MAX_MEMBERS: usize = 256;
 /// Bytes a model's name may have.
 const MAX_MODEL_LEN: usize = 256;
+/// Bytes a reply's id may have.
+const MAX_NAME_LEN: usize = 256;
 /// Choices one call may ask for, as at OpenAI.
 const MAX_CHOICES: u64 = 128;
 
@@ -36,6 +38,18 @@ pub struct Request<'a> {
     pub n: u64,
     /// What the model will read.
     pub prompt: Prompt<'a>,
+    pub ties: Ties,
+}
+
+/// What a call has to do with others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ties {
+    /// The kept reply that it goes on from.
+    pub previous: Option<String>,
+    /// Whether the upstream will keep its reply.
+    pub is_kept: bool,
+    /// Whether its reply is to be fetched later.
+    pub is_deferred: bool,
 }
 
 /// The values that may be changed, as they stand in the body.
@@ -91,20 +105,27 @@ impl<'a> Request<'a> {
         let told = surface.description();
         let options = if told.usage_is_asked_for { fields.object("stream_options")? } else { None };
         let include_usage = options.as_ref().and_then(|options| options.get("include_usage"));
+        let names = surface.limits();
         let mut max_output = None;
-        for name in told.limits {
+        for name in names {
             max_output = [max_output, fields.limit(name)?].into_iter().flatten().min();
         }
-        let limits = told.limits.iter().filter_map(|name| Some((*name, fields.get(name)?)));
+        let limits = names.iter().filter_map(|name| Some((*name, fields.get(name)?)));
+        let model = fields.model()?;
+        let stream = fields.flag("stream")?;
+        if stream && !told.streams {
+            return Err(BadBody::wrong_value("stream", "there are no streams here"));
+        }
         Ok(Self {
             surface,
             body,
-            model: fields.model()?,
-            stream: told.streams && bool_of("stream", fields.get("stream"))?,
+            model,
+            stream,
             include_usage: bool_of("stream_options.include_usage", include_usage)?,
             max_output,
             n: (told.choices)(&fields)?,
             prompt: (told.prompt)(&fields)?,
+            ties: (told.ties)(&fields)?,
             written: Written {
                 model: fields.get("model"),
                 limits: limits.collect(),
@@ -128,7 +149,7 @@ impl<'a> Request<'a> {
 
     /// The name by which an upstream that knows chat's limit as `field` knows this surface's.
     pub(super) fn limit_name(&self, field: LimitField) -> Option<&'static str> {
-        match self.surface.description().limits {
+        match self.surface.limits() {
             [] => None,
             [only] => Some(only),
             _ => Some(field.as_str()),
@@ -278,6 +299,29 @@ impl<'a> Fields<'a> {
                 BadBody::wrong_type(&format!("{name}[{at}]"), "an object")
             }
         })
+    }
+
+    /// The text under `name`, or texts, or tokens.
+    pub(super) fn texts(&self, name: &str) -> Result<Prompt<'a>, BadBody> {
+        let expected = "a string, or an array of strings or of tokens";
+        let texts = self.required(name)?;
+        Prompt::of_texts(texts).ok_or_else(|| BadBody::wrong_type(name, expected))
+    }
+
+    /// Whether `name` is true.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, BadBody> {
+        bool_of(name, self.get(name))
+    }
+
+    /// The short text under `name`, where there is one.
+    pub(super) fn name(&self, name: &str) -> Result<Option<String>, BadBody> {
+        let Some(raw) = self.given(name) else { return Ok(None) };
+        let text: String =
+            serde_json::from_str(raw.get()).map_err(|_| BadBody::wrong_type(name, "a string"))?;
+        if text.is_empty() || text.len() > MAX_NAME_LEN || text.chars().any(char::is_control) {
+            return Err(BadBody::wrong_value(name, "it is no id"));
+        }
+        Ok(Some(text))
     }
 
     /// The value, which has to be there.

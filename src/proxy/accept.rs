@@ -11,12 +11,16 @@ use std::time::Instant;
 
 /// Bytes a model's id may have.
 const MAX_MODEL_LEN: usize = 256;
+/// Bytes a reply's id may have.
+const MAX_ID_LEN: usize = 128;
 
 /// What a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// A metered call.
     Call(Surface),
+    /// Something that an upstream keeps.
+    Kept(Kept),
     Models,
     /// One model, by its id as written in the path.
     Model(String),
@@ -30,6 +34,22 @@ pub enum Endpoint {
     Unknown,
     /// Everything outside the data plane.
     Control,
+}
+
+/// What is asked for by its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub id: String,
+    pub act: Act,
+}
+
+/// What is to be done with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    Read,
+    Delete,
+    Cancel,
+    ListInput,
 }
 
 /// One request, before its body.
@@ -63,6 +83,7 @@ impl Endpoint {
         let found = match (surface, below) {
             (Some(surface), _) => (Self::Call(surface), "POST"),
             (None, "/models") => (Self::Models, "GET"),
+            _ if below.starts_with("/responses/") => return Self::of_kept(method, below),
             _ => match below.strip_prefix("/models/") {
                 Some(id) if (1..=MAX_MODEL_LEN).contains(&id.len()) => {
                     // SDKs write a `/` of the id as `%2F`.
@@ -77,6 +98,36 @@ impl Endpoint {
 }
 
 impl Endpoint {
+    /// Below `/responses`.
+    fn of_kept(method: &Method, below: &str) -> Self {
+        let mut parts = below.split('/').skip(2);
+        let (id, rest, more) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+        let is_id_byte = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+        if !(1..=MAX_ID_LEN).contains(&id.len()) || !id.bytes().all(is_id_byte) || more.is_some() {
+            return Self::Unknown;
+        }
+        let (act, allow) = match (method.as_str(), rest) {
+            ("GET", None) => (Some(Act::Read), ""),
+            ("DELETE", None) => (Some(Act::Delete), ""),
+            (_, None) => (None, "GET, DELETE"),
+            ("POST", Some("cancel")) => (Some(Act::Cancel), ""),
+            (_, Some("cancel")) => (None, "POST"),
+            ("GET", Some("input_items")) => (Some(Act::ListInput), ""),
+            (_, Some("input_items")) => (None, "GET"),
+            _ => return Self::Unknown,
+        };
+        match act {
+            Some(act) => Self::Kept(Kept { id: id.to_owned(), act }),
+            None => Self::WrongMethod { allow },
+        }
+    }
+
+    /// Whether the key may be sent as Anthropic's clients send it.
+    #[must_use]
+    pub fn takes_api_key(&self) -> bool {
+        matches!(self, Self::Call(Surface::Messages | Surface::CountTokens))
+    }
+
     /// An error in the words of what was asked for.
     #[must_use]
     pub fn error(&self, status: u16, error: &ErrorBody) -> String {
@@ -119,6 +170,22 @@ mod tests {
         assert_eq!(of("GET", "/v1/models"), Endpoint::Models);
         assert_eq!(of("GET", "/v1/models/grok-4.3"), Endpoint::Model("grok-4.3".into()));
         assert_eq!(of("GET", "/v1/models/xai%2Fgrok"), Endpoint::Model("xai/grok".into()));
+        let kept = |act| Endpoint::Kept(Kept { id: "resp_1-a".into(), act });
+        assert_eq!(of("GET", "/v1/responses/resp_1-a"), kept(Act::Read));
+        assert_eq!(of("DELETE", "/v1/responses/resp_1-a/"), kept(Act::Delete));
+        assert_eq!(of("POST", "/v1/responses/resp_1-a/cancel"), kept(Act::Cancel));
+        assert_eq!(of("GET", "/v1/responses/resp_1-a/input_items?limit=1"), kept(Act::ListInput));
+        let wrong = |allow| Endpoint::WrongMethod { allow };
+        assert_eq!(of("POST", "/v1/responses/resp_1-a"), wrong("GET, DELETE"));
+        assert_eq!(of("GET", "/v1/responses/resp_1-a/cancel"), wrong("POST"));
+        for none in ["..", "a/b", "a/cancel/b", "a%2Fb", "a b", "\u{e9}"] {
+            assert_eq!(of("GET", &format!("/v1/responses/x/{none}/")[..]), Endpoint::Unknown);
+        }
+        for none in ["..", "a%2Fb", "a.b", "a;b"] {
+            assert_eq!(of("GET", &format!("/v1/responses/{none}")), Endpoint::Unknown);
+        }
+        assert_eq!(of("POST", "/v1/responses"), Endpoint::Call(Surface::Responses));
+        assert_eq!(of("POST", "/v1/messages/count_tokens"), Endpoint::Call(Surface::CountTokens));
         assert_eq!(of("OPTIONS", "/v1/anything"), Endpoint::Preflight);
         assert_eq!(of("POST", "/v1/../health"), Endpoint::Unknown);
         assert_eq!(of("POST", "/v1"), Endpoint::Unknown);

@@ -125,6 +125,12 @@ impl<'a> Allowance<'a> {
         TokenCount { prompt, completion: self.meter.output_counted(), ..TokenCount::default() }
     }
 
+    /// The reservation as it stands.
+    #[must_use]
+    pub fn reservation(&self) -> &Reservation {
+        &self.reservation
+    }
+
     /// The reservation, to settle.
     #[must_use]
     pub fn into_reservation(self) -> Reservation {

@@ -6,6 +6,7 @@ use super::leash::Leash;
 use super::refusal::Refusal;
 use super::reply::{self, Budget, Replier};
 use super::reserve::{self, Admission, Reservation};
+use super::route::Wanted;
 use super::settle::Ending;
 use super::stream::{self, Stream};
 use super::whole::{self, Whole};
@@ -14,6 +15,7 @@ use super::{
 };
 use crate::account::caller::Caller;
 use crate::account::charge::Status;
+use crate::account::kept::KeptReply;
 use crate::clock;
 use crate::openai::request::Request;
 use crate::openai::surface::Surface;
@@ -69,10 +71,12 @@ impl Proxy {
         let current = self.current();
         let mut held = self.buffers.hold();
         let body = self.read_body(session, &current, &mut held).await?;
-        let request = Request::parse(surface, &body).map_err(Refusal::BadBody)?;
+        let mut request = Request::parse(surface, &body).map_err(Refusal::BadBody)?;
+        let earlier = self.earlier(caller, &mut request, replier).await?;
         let mut call = Call { proxy: self, replier, current: &current, request: &request, held };
-        let leash = call.leash(caller);
-        let reservation = call.reserve(caller).await?;
+        let leash = self.leash(caller, replier, &current);
+        let upstream = earlier.as_ref().map(|reply| &*reply.upstream);
+        let reservation = call.reserve(caller, upstream).await?;
         let spent = replier.elapsed();
         self.settler.metrics.request_overhead_seconds.record(spent);
         let (forwarded, reservation) = match call.forward(session, reservation, &leash).await? {
@@ -87,6 +91,31 @@ impl Proxy {
             Ok(call.relay_stream(session, relay).await)
         } else {
             call.relay_whole(session, relay, spent).await
+        }
+    }
+
+    /// The kept reply that a call goes on from. The upstream reads all of it again.
+    async fn earlier(
+        &self,
+        caller: &Caller,
+        request: &mut Request<'_>,
+        replier: &Replier<'_>,
+    ) -> Result<Option<KeptReply>, Refusal> {
+        let Some(id) = &request.ties.previous else { return Ok(None) };
+        let found = self.keeper.find(id, caller.user, replier.head.admitted_at).await;
+        let found = found.map_err(|_| Refusal::RepliesUnavailable)?;
+        let reply = found.ok_or_else(|| Refusal::NoSuchPrevious(id.clone()))?;
+        request.prompt.size.earlier_tokens = reply.tokens;
+        Ok(Some(reply))
+    }
+
+    /// What may end a call of this caller from outside.
+    pub(super) fn leash(&self, caller: &Caller, replier: &Replier<'_>, current: &Current) -> Leash {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        Leash {
+            open: self.open_calls.open(caller.user, caller.key.clone(), number),
+            hard_stop: self.hard_stop.clone(),
+            deadline: (replier.head.started + current.limits.call_timeout).into(),
         }
     }
 
@@ -117,19 +146,16 @@ struct Relay {
 }
 
 impl Call<'_> {
-    fn leash(&self, caller: &Caller) -> Leash {
-        let proxy = self.proxy;
-        let number = proxy.calls.fetch_add(1, Ordering::Relaxed);
-        Leash {
-            open: proxy.open_calls.open(caller.user, caller.key.clone(), number),
-            hard_stop: proxy.hard_stop.clone(),
-            deadline: (self.replier.head.started + self.current.limits.call_timeout).into(),
-        }
-    }
-
-    async fn reserve(&self, caller: &Arc<Caller>) -> Result<Reservation, Refusal> {
+    /// `upstream` is the only one that will do, if there is such.
+    async fn reserve(
+        &self,
+        caller: &Arc<Caller>,
+        upstream: Option<&str>,
+    ) -> Result<Reservation, Refusal> {
         let (proxy, head) = (self.proxy, self.replier.head);
-        let model = route::route(&self.current.upstreams.catalog, caller, &self.request.model)?;
+        let Request { model, surface, .. } = self.request;
+        let wanted = Wanted { model, surface: *surface, upstream };
+        let model = route::route(&self.current.upstreams.catalog, caller, wanted)?;
         let admission = Admission {
             request: head.id,
             body: self.request,
@@ -194,9 +220,9 @@ impl Call<'_> {
         let metrics = &self.proxy.settler.metrics;
         metrics.streams_open.increment(1.0);
         let bounds = self.stream_bounds();
-        let slice = self.current.limits.slice_tokens;
+        let keeper = self.proxy.keeper.clone();
         let stream =
-            Stream::new(session, forwarded, self.request, reservation, leash, bounds, slice);
+            Stream::new(session, forwarded, self.request, reservation, leash, bounds, keeper);
         let status = stream.run().await;
         metrics.streams_open.decrement(1.0);
         metrics.stream_duration_seconds.record(self.replier.elapsed());
@@ -214,10 +240,13 @@ impl Call<'_> {
         let (budget, reserved) = (reservation.budget(), reservation.reserved);
         let bytes = self.current.limits.reply_bytes;
         let bounds = whole::Bounds { bytes, held: &mut self.held, leash: &leash };
-        match whole::relay(session, &mut forwarded, reservation, self.request, bounds).await {
+        let keeper = &self.proxy.keeper;
+        let relayed =
+            whole::relay(session, &mut forwarded, reservation, self.request, bounds, keeper).await;
+        match relayed {
             Whole::Complete { body, at, charged } => {
                 forwarded.pool.release(forwarded.exchange).await;
-                let mut budget = budget.returned(reserved, true);
+                let mut budget = budget.returned(reserved, !self.request.surface.is_free());
                 budget.tokens_left = budget.tokens_left.saturating_sub(charged);
                 budget.write(&mut reply_head);
                 let own = spent + clock::instant().duration_since(at);
@@ -245,6 +274,7 @@ impl Call<'_> {
             event_bytes: self.current.limits.event_bytes,
             keepalive: self.current.limits.keepalive_comment,
             patience: self.replier.patience,
+            slice_tokens: self.current.limits.slice_tokens,
         }
     }
 }
@@ -259,10 +289,7 @@ impl Reservation {
 /// still there.
 fn stopped(session: &mut ServerSession, by: Stop) -> Option<Refusal> {
     session.set_keepalive(None);
-    match by {
-        Stop::CallerGone => None,
-        Stop::Pulled(why) => Some(why.refusal()),
-    }
+    by.refusal()
 }
 
 /// Whether the upstream really streams: some answer `stream: true` with a JSON body.

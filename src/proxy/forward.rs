@@ -1,7 +1,7 @@
 //! Send a call to an upstream; try the next one only while nothing of a reply has been seen.
 
 use super::leash::{Leash, Pulled};
-use super::refusal::UpstreamFailure;
+use super::refusal::{Refusal, UpstreamFailure};
 use super::reserve::Reservation;
 use crate::clock;
 use crate::openai::error::UpstreamError;
@@ -11,7 +11,7 @@ use crate::upstream::Upstreams;
 use crate::upstream::catalog::Route;
 use crate::upstream::connect::{Connections, Exchange, Outgoing, SendError};
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use pingora_core::protocols::http::ServerSession;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +43,17 @@ pub enum NotForwarded {
 pub enum Stop {
     CallerGone,
     Pulled(Pulled),
+}
+
+impl Stop {
+    /// What the caller is told, if it is still there.
+    #[must_use]
+    pub fn refusal(self) -> Option<Refusal> {
+        match self {
+            Self::CallerGone => None,
+            Self::Pulled(why) => Some(why.refusal()),
+        }
+    }
 }
 
 /// What stays the same whichever upstream is tried.
@@ -184,7 +195,8 @@ impl Forwarding<'_> {
             include_usage: self.request.wants_usage_asked_for(),
         };
         Outgoing {
-            path: self.request.surface.path(),
+            method: Method::POST,
+            path: self.request.surface.path().into(),
             headers: super::headers::upstream_request(self.headers, self.reservation.request),
             body: self.request.splice(changes),
             begun: AtomicBool::new(false),
@@ -218,7 +230,9 @@ async fn read_error(exchange: &mut Exchange) -> Option<Bytes> {
     Some(body.freeze())
 }
 
-fn failure(error: &SendError) -> UpstreamFailure {
+/// What the caller is told of it.
+#[must_use]
+pub fn failure(error: &SendError) -> UpstreamFailure {
     match error {
         SendError::Busy => UpstreamFailure::Busy,
         SendError::Connect(_) => UpstreamFailure::Connect,

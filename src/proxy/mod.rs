@@ -22,6 +22,7 @@ pub mod settle;
 pub mod refusal;
 pub mod reply;
 pub mod headers;
+pub mod kept;
 pub mod models;
 pub mod bridge;
 
@@ -32,6 +33,7 @@ use crate::account::key::Pepper;
 use crate::callers::cache::CallerCache;
 use crate::callers::open::OpenCalls;
 use crate::config::{Limits, Listener};
+use crate::kept::Keeper;
 use crate::openai::surface::Surface;
 use crate::telemetry::labels::{Outcome, Route};
 use crate::upstream::Upstreams;
@@ -58,6 +60,8 @@ pub struct Proxy {
     pub listener: Listener,
     pub pepper: Pepper,
     pub callers: Arc<CallerCache>,
+    /// Whose the replies are that upstreams keep.
+    pub keeper: Keeper,
     pub open_calls: OpenCalls,
     /// What a reload replaces; a call keeps what it began with.
     pub current: RwLock<Arc<Current>>,
@@ -113,6 +117,10 @@ impl Proxy {
                 Ok(answered) => answered,
                 Err(no) => self.refuse(session, replier, route_of(*surface), no).await,
             },
+            Endpoint::Kept(kept) => match self.kept(session, replier, kept).await {
+                Ok(answered) => answered,
+                Err(no) => self.refuse(session, replier, Route::Kept, no).await,
+            },
             Endpoint::Models | Endpoint::Model(_) => match self.models(session, replier).await {
                 Ok(answered) => answered,
                 Err(no) => self.refuse(session, replier, Route::Models, no).await,
@@ -144,11 +152,7 @@ impl Proxy {
         session: &mut ServerSession,
         replier: &Replier<'_>,
     ) -> Result<Answered, No> {
-        let mut caller = self.authenticate(session, replier).await?;
-        if !self.callers.is_current_as_known(&caller).await {
-            self.callers.forget(caller.user);
-            caller = self.authenticate(session, replier).await?;
-        }
+        let caller = self.up_to_date_caller(session, replier).await?;
         let budget = self.budget(&caller, replier.head.admitted_at).await?;
         let current = self.current();
         let body = match &replier.head.endpoint {
@@ -159,6 +163,20 @@ impl Proxy {
         budget.write(&mut head);
         let _ = replier.json(session, head, body).await;
         Ok(Answered { route: Route::Models, status: 200, outcome: Outcome::Ok })
+    }
+
+    /// The caller, whose record no admission will look at again.
+    async fn up_to_date_caller(
+        &self,
+        session: &ServerSession,
+        replier: &Replier<'_>,
+    ) -> Result<Arc<Caller>, Refusal> {
+        let caller = self.authenticate(session, replier).await?;
+        if self.callers.is_current_as_known(&caller).await {
+            return Ok(caller);
+        }
+        self.callers.forget(caller.user);
+        self.authenticate(session, replier).await
     }
 
     async fn preflight(&self, session: &mut ServerSession, replier: &Replier<'_>) -> Answered {
@@ -174,9 +192,10 @@ impl Proxy {
         session: &ServerSession,
         replier: &Replier<'_>,
     ) -> Result<Arc<Caller>, Refusal> {
-        let headers = &session.req_header().headers;
+        let takes_api_key = replier.head.endpoint.takes_api_key();
+        let presented = authenticate::presented(&session.req_header().headers, takes_api_key);
         let (now, instant) = (replier.head.admitted_at, replier.head.started);
-        authenticate::authenticate(headers, &self.callers, &self.pepper, now, instant).await
+        authenticate::authenticate(presented, &self.callers, &self.pepper, now, instant).await
     }
 
     /// What is left for a caller now.
@@ -212,6 +231,13 @@ impl Proxy {
 fn route_of(surface: Surface) -> Route {
     match surface {
         Surface::ChatCompletions => Route::ChatCompletions,
+        Surface::Responses => Route::Responses,
+        Surface::Completions => Route::Completions,
+        Surface::Embeddings => Route::Embeddings,
+        Surface::Images => Route::Images,
+        Surface::Messages => Route::Messages,
+        Surface::CountTokens => Route::CountTokens,
+        Surface::TokenizeText => Route::TokenizeText,
     }
 }
 

@@ -12,6 +12,8 @@ use super::reply;
 use super::reserve::Reservation;
 use super::settle::Ending;
 use crate::account::charge::{Status, TokenCount};
+use crate::account::kept::KeptReply;
+use crate::kept::{Keeper, Unknown};
 use crate::openai::error::ErrorBody;
 use crate::openai::follow::{Follow, Heard};
 use crate::openai::request::Request;
@@ -33,6 +35,8 @@ pub struct Bounds {
     pub keepalive: Option<Duration>,
     /// How long the caller may read nothing.
     pub patience: Duration,
+    /// Tokens that are reserved at once.
+    pub slice_tokens: u64,
 }
 
 /// How a stream ended.
@@ -44,6 +48,8 @@ enum End {
     Failed,
     CallerGone,
     QuotaReached,
+    /// Whose the reply is could not be noted; nothing of it was sent.
+    NotNoted,
     Pulled(Pulled),
     UpstreamCut(&'static str),
 }
@@ -68,6 +74,9 @@ pub struct Stream<'a> {
     first_output_at: Option<Instant>,
     /// A write was given up half way: nothing may follow it.
     torn: bool,
+    keeper: Keeper,
+    /// The reply as it is noted, once the upstream has said its name.
+    kept: Option<KeptReply>,
 }
 
 impl<'a> Stream<'a> {
@@ -80,10 +89,10 @@ impl<'a> Stream<'a> {
         reservation: Reservation,
         leash: Leash,
         bounds: Bounds,
-        slice_tokens: u64,
+        keeper: Keeper,
     ) -> Self {
         let scanner = Scanner::new(bounds.event_bytes);
-        let allowance = Allowance::new(reservation, request, slice_tokens);
+        let allowance = Allowance::new(reservation, request, bounds.slice_tokens);
         Self {
             session,
             forwarded,
@@ -98,6 +107,8 @@ impl<'a> Stream<'a> {
             last: None,
             first_output_at: None,
             torn: false,
+            keeper,
+            kept: None,
         }
     }
 
@@ -109,15 +120,24 @@ impl<'a> Stream<'a> {
             End::CallerGone => Status::CutByClient,
             End::QuotaReached => Status::CutByQuota,
             End::Pulled(why) => why.status(),
+            End::NotNoted => Status::Failed,
             End::Failed | End::UpstreamCut(_) => Status::CutByUpstream,
         };
         let upstream = Arc::clone(&self.forwarded.upstream);
         let first = self.first_output_at.map(Instant::into_std);
-        let ending = ending_of(status, &mut self.allowance, upstream, first);
+        let ending = match status {
+            Status::Failed => Ending::failed(upstream, false),
+            _ => ending_of(status, &mut self.allowance, upstream, first),
+        };
         let ending_bytes = self.ending_bytes(end, &ending.tokens);
-        let Self { session, forwarded, allowance, bounds, torn, .. } = self;
+        let Self { session, forwarded, allowance, bounds, torn, keeper, kept, .. } = self;
         let reservation = allowance.into_reservation();
         let tasks = reservation.tasks();
+        if let Some(kept) = kept {
+            let (kept, now) =
+                (KeptReply { tokens: ending.tokens.total(), ..kept }, reservation.admitted_at);
+            tasks.spawn(async move { keeper.keep(&kept, now).await });
+        }
         // An upstream that has more to say is cancelled before anyone is waited for.
         let finished = matches!(end, End::Complete | End::Failed).then_some(forwarded);
         reservation.settle(ending).await;
@@ -139,7 +159,12 @@ impl<'a> Stream<'a> {
     async fn relay(&mut self) -> End {
         let mut quiet = Quiet::from(Instant::now());
         loop {
-            if let Some(end) = self.take_in_events() {
+            let ended = self.take_in_events();
+            if self.note_whose().await.is_err() {
+                self.out.clear();
+                return End::NotNoted;
+            }
+            if let Some(end) = ended {
                 return self.flush().await.unwrap_or(end);
             }
             let says_something = !self.out.is_empty();
@@ -157,6 +182,22 @@ impl<'a> Stream<'a> {
                 Woken::End(end) => return end,
             }
         }
+    }
+
+    /// Notes whose the reply is, before anybody sees its name.
+    async fn note_whose(&mut self) -> Result<(), Unknown> {
+        if self.kept.is_some() || !self.request.ties.is_kept {
+            return Ok(());
+        }
+        let Some(id) = self.follow.id() else { return Ok(()) };
+        let reservation = self.allowance.reservation();
+        let kept = reservation.kept(id, &self.forwarded.upstream, reservation.prompt);
+        let noted = self.keeper.keep(&kept, reservation.admitted_at).await;
+        if let Err(unknown) = &noted {
+            tracing::error!(request_id = %reservation.request, %unknown, "a reply has no owner");
+        }
+        self.kept = Some(kept);
+        noted
     }
 
     /// Waits for the next thing that happens to this stream.
@@ -271,6 +312,9 @@ impl<'a> Stream<'a> {
             End::Complete | End::Failed => self.last.take().unwrap_or_default(),
             End::CallerGone => Bytes::new(),
             End::QuotaReached => self.follow.length_cut(tokens),
+            End::NotNoted => {
+                self.in_band("Whose this reply is could not be noted.", "reply_store_unavailable")
+            }
             End::Pulled(Pulled::RightEnded) => {
                 self.in_band("Your right to use this key has ended.", "access_revoked")
             }

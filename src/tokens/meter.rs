@@ -34,6 +34,7 @@ pub struct Meter {
     lane: Option<(u64, Kind)>,
     usage: Option<Usage>,
     finished: bool,
+    images: u64,
 }
 
 impl Meter {
@@ -91,6 +92,12 @@ impl Meter {
         self.finished
     }
 
+    /// How many images came.
+    #[must_use]
+    pub fn images(&self) -> u64 {
+        self.images
+    }
+
     /// Counts the words that are sure to be whole, and forgets them.
     ///
     /// A space behind anything but white space begins a new word in o200k, whatever comes next:
@@ -145,6 +152,10 @@ impl Listener for Meter {
 
     fn finished(&mut self) {
         self.finished = true;
+    }
+
+    fn image(&mut self) {
+        self.images += 1;
     }
 }
 

@@ -8,13 +8,14 @@ use super::catalog::Upstream;
 use super::idle::Idle;
 use crate::clock;
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::v1::client::{HttpSession, http_req_header_to_wire};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error as PingoraError, ErrorType};
 use pingora_http::RequestHeader;
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,8 +42,9 @@ pub struct Connections {
 
 /// A request as it goes out, authority and credentials already in the headers.
 pub struct Outgoing {
+    pub method: Method,
     /// Below the upstream's base path, such as `/chat/completions`.
-    pub path: &'static str,
+    pub path: Cow<'static, str>,
     pub headers: HeaderMap,
     pub body: Bytes,
     /// Set once a byte of it may have reached the upstream.
@@ -232,8 +234,11 @@ impl Connections {
 
     fn request_header(&self, outgoing: &Outgoing) -> Result<RequestHeader, Box<PingoraError>> {
         let path = format!("{}{}", self.upstream.base_path, outgoing.path);
-        let mut header =
-            RequestHeader::build("POST", path.as_bytes(), Some(outgoing.headers.len() + 3))?;
+        let mut header = RequestHeader::build(
+            outgoing.method.clone(),
+            path.as_bytes(),
+            Some(outgoing.headers.len() + 3),
+        )?;
         for (name, value) in &outgoing.headers {
             header.append_header(name.clone(), value.clone())?;
         }

@@ -1,6 +1,6 @@
 //! `POST /v1/chat/completions`.
 
-use super::{Description, openai_error};
+use super::{Description, Output, no_id, no_ties, openai_error};
 use crate::account::charge::TokenCount;
 use crate::openai::chunk::{self, Chunk, Seen};
 use crate::openai::error::ErrorBody;
@@ -12,13 +12,16 @@ use bytes::{Bytes, BytesMut};
 
 pub(super) static DESCRIPTION: Description = Description {
     path: "/chat/completions",
-    limits: &["max_completion_tokens", "max_tokens"],
+    output: Output::Tokens(&["max_completion_tokens", "max_tokens"]),
     streams: true,
     usage_is_asked_for: true,
+    bills_prompt: true,
     choices: |fields| fields.count("n"),
     prompt,
+    ties: no_ties,
     follow: |include_usage| Box::new(ChunkStream::new(Seen::default(), include_usage)),
     hear: hear_chunk,
+    id_of: no_id,
     error: openai_error,
 };
 
