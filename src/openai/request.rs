@@ -135,6 +135,26 @@ impl<'a> Request<'a> {
         })
     }
 
+    /// The request for an answer that was deferred, and is to be paid when it is fetched: it has no
+    /// body, and may cost `tokens`.
+    #[must_use]
+    pub fn to_fetch(model: &str, tokens: u64) -> Self {
+        let mut prompt = Prompt::of_extras(Vec::new());
+        prompt.size.earlier_tokens = tokens;
+        Self {
+            surface: Surface::ChatCompletions,
+            body: b"",
+            written: Written::default(),
+            model: model.to_owned(),
+            stream: false,
+            include_usage: false,
+            max_output: Some(0),
+            n: 1,
+            prompt,
+            ties: Ties::default(),
+        }
+    }
+
     /// The body with `changes` spliced in; every other byte is the caller's.
     #[must_use]
     pub fn splice(&self, changes: Changes<'_>) -> Bytes {

@@ -13,6 +13,8 @@ use std::time::Instant;
 const MAX_MODEL_LEN: usize = 256;
 /// Bytes a reply's id may have.
 const MAX_ID_LEN: usize = 128;
+/// Where deferred completions are.
+const DEFERRED: &str = "/chat/deferred-completion/";
 
 /// What a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,19 +23,26 @@ pub enum Endpoint {
     Call(Surface),
     /// Something that an upstream keeps.
     Kept(Kept),
-    Models,
-    /// One model, by its id as written in the path.
-    Model(String),
+    /// The answer to a deferred chat, by its id.
+    Deferred(String),
+    /// All models, or one by its id.
+    Models(Option<String>, Shape),
     /// A browser asks what it may send to `/v1`.
     Preflight,
     /// A path of the data plane that exists, asked with another method.
-    WrongMethod {
-        allow: &'static str,
-    },
+    WrongMethod { allow: &'static str },
     /// A path of the data plane that does not exist.
     Unknown,
     /// Everything outside the data plane.
     Control,
+}
+
+/// In whose shape models are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    OpenAi,
+    /// xAI's language models, with their prices.
+    Xai,
 }
 
 /// What is asked for by its id.
@@ -82,15 +91,12 @@ impl Endpoint {
         let surface = Surface::ALL.into_iter().find(|surface| surface.path() == below);
         let found = match (surface, below) {
             (Some(surface), _) => (Self::Call(surface), "POST"),
-            (None, "/models") => (Self::Models, "GET"),
+            (None, "/models") => (Self::Models(None, Shape::OpenAi), "GET"),
+            (None, "/language-models") => (Self::Models(None, Shape::Xai), "GET"),
             _ if below.starts_with("/responses/") => return Self::of_kept(method, below),
-            _ => match below.strip_prefix("/models/") {
-                Some(id) if (1..=MAX_MODEL_LEN).contains(&id.len()) => {
-                    // SDKs write a `/` of the id as `%2F`.
-                    let id = percent_decode_str(id).decode_utf8_lossy();
-                    (Self::Model(id.into_owned()), "GET")
-                }
-                _ => return Self::Unknown,
+            _ => match Self::by_id(below) {
+                Some(found) => (found, "GET"),
+                None => return Self::Unknown,
             },
         };
         if method.as_str() == found.1 { found.0 } else { Self::WrongMethod { allow: found.1 } }
@@ -98,12 +104,25 @@ impl Endpoint {
 }
 
 impl Endpoint {
+    /// What is read by the id at the end of its path.
+    fn by_id(below: &str) -> Option<Self> {
+        if let Some(id) = below.strip_prefix(DEFERRED) {
+            return is_id(id).then(|| Self::Deferred(id.to_owned()));
+        }
+        let of_xai = below.strip_prefix("/language-models/").map(|id| (id, Shape::Xai));
+        let (id, shape) =
+            of_xai.or(below.strip_prefix("/models/").map(|id| (id, Shape::OpenAi)))?;
+        // SDKs write a `/` of the id as `%2F`.
+        let name = percent_decode_str(id).decode_utf8_lossy();
+        let is_short = (1..=MAX_MODEL_LEN).contains(&id.len());
+        is_short.then(|| Self::Models(Some(name.into_owned()), shape))
+    }
+
     /// Below `/responses`.
     fn of_kept(method: &Method, below: &str) -> Self {
         let mut parts = below.split('/').skip(2);
         let (id, rest, more) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
-        let is_id_byte = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
-        if !(1..=MAX_ID_LEN).contains(&id.len()) || !id.bytes().all(is_id_byte) || more.is_some() {
+        if !is_id(id) || more.is_some() {
             return Self::Unknown;
         }
         let (act, allow) = match (method.as_str(), rest) {
@@ -138,6 +157,11 @@ impl Endpoint {
     }
 }
 
+fn is_id(id: &str) -> bool {
+    let is_id_byte = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    (1..=MAX_ID_LEN).contains(&id.len()) && id.bytes().all(is_id_byte)
+}
+
 impl Head {
     /// Reads the head that `session` has received.
     #[must_use]
@@ -167,9 +191,17 @@ mod tests {
         assert_eq!(of("POST", "/v1/chat/completions?x=1"), chat);
         assert_eq!(of("POST", "/api/v1/chat/completions"), chat);
         assert_eq!(of("GET", "/v1/chat/completions"), Endpoint::WrongMethod { allow: "POST" });
-        assert_eq!(of("GET", "/v1/models"), Endpoint::Models);
-        assert_eq!(of("GET", "/v1/models/grok-4.3"), Endpoint::Model("grok-4.3".into()));
-        assert_eq!(of("GET", "/v1/models/xai%2Fgrok"), Endpoint::Model("xai/grok".into()));
+        assert_eq!(of("GET", "/v1/models"), Endpoint::Models(None, Shape::OpenAi));
+        let model = |id: &str| Endpoint::Models(Some(id.into()), Shape::OpenAi);
+        assert_eq!(of("GET", "/v1/models/grok-4.3"), model("grok-4.3"));
+        assert_eq!(of("GET", "/v1/models/xai%2Fgrok"), model("xai/grok"));
+        assert_eq!(of("GET", "/v1/language-models"), Endpoint::Models(None, Shape::Xai));
+        let priced = Endpoint::Models(Some("grok-4.3".into()), Shape::Xai);
+        assert_eq!(of("GET", "/v1/language-models/grok-4.3"), priced);
+        let deferred = Endpoint::Deferred("3f-6c".into());
+        assert_eq!(of("GET", "/v1/chat/deferred-completion/3f-6c"), deferred);
+        assert_eq!(of("GET", "/v1/chat/deferred-completion/3f/6c"), Endpoint::Unknown);
+        assert_eq!(of("GET", "/v1/chat/deferred-completion/"), Endpoint::Unknown);
         let kept = |act| Endpoint::Kept(Kept { id: "resp_1-a".into(), act });
         assert_eq!(of("GET", "/v1/responses/resp_1-a"), kept(Act::Read));
         assert_eq!(of("DELETE", "/v1/responses/resp_1-a/"), kept(Act::Delete));

@@ -28,13 +28,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// One call on its way: what every step of it needs.
-struct Call<'a> {
-    proxy: &'a Proxy,
-    replier: &'a Replier<'a>,
-    current: &'a Current,
-    request: &'a Request<'a>,
+pub(super) struct Call<'a> {
+    pub proxy: &'a Proxy,
+    pub replier: &'a Replier<'a>,
+    pub current: &'a Current,
+    pub request: &'a Request<'a>,
     /// The memory its bodies take.
-    held: Held,
+    pub held: Held,
 }
 
 impl Proxy {
@@ -138,16 +138,16 @@ enum Step {
 }
 
 /// What a relay works on: the head to be sent, the reply, what is held for it, what may end it.
-struct Relay {
-    reply_head: ResponseHeader,
-    forwarded: Forwarded,
-    reservation: Reservation,
-    leash: Leash,
+pub(super) struct Relay {
+    pub reply_head: ResponseHeader,
+    pub forwarded: Forwarded,
+    pub reservation: Reservation,
+    pub leash: Leash,
 }
 
 impl Call<'_> {
     /// `upstream` is the only one that will do, if there is such.
-    async fn reserve(
+    pub(super) async fn reserve(
         &self,
         caller: &Arc<Caller>,
         upstream: Option<&str>,
@@ -230,7 +230,7 @@ impl Call<'_> {
     }
 
     /// `spent` is the gateway's own time so far.
-    async fn relay_whole(
+    pub(super) async fn relay_whole(
         &mut self,
         session: &mut ServerSession,
         relay: Relay,
@@ -280,7 +280,7 @@ impl Call<'_> {
 }
 
 impl Reservation {
-    fn budget(&self) -> Budget {
+    pub(super) fn budget(&self) -> Budget {
         Budget::of(&self.caller, self.standing, self.day, self.admitted_at)
     }
 }

@@ -23,6 +23,7 @@ pub mod refusal;
 pub mod reply;
 pub mod headers;
 pub mod kept;
+pub mod deferred;
 pub mod models;
 pub mod bridge;
 
@@ -37,7 +38,7 @@ use crate::kept::Keeper;
 use crate::openai::surface::Surface;
 use crate::telemetry::labels::{Outcome, Route};
 use crate::upstream::Upstreams;
-use accept::Endpoint;
+use accept::{Endpoint, Shape};
 use buffers::Buffers;
 use http::header;
 use jiff::Timestamp;
@@ -121,10 +122,16 @@ impl Proxy {
                 Ok(answered) => answered,
                 Err(no) => self.refuse(session, replier, Route::Kept, no).await,
             },
-            Endpoint::Models | Endpoint::Model(_) => match self.models(session, replier).await {
+            Endpoint::Deferred(id) => match self.deferred(session, replier, id).await {
                 Ok(answered) => answered,
-                Err(no) => self.refuse(session, replier, Route::Models, no).await,
+                Err(no) => self.refuse(session, replier, Route::Deferred, no).await,
             },
+            Endpoint::Models(id, shape) => {
+                match self.models(session, replier, id.as_deref(), *shape).await {
+                    Ok(answered) => answered,
+                    Err(no) => self.refuse(session, replier, Route::Models, no).await,
+                }
+            }
             Endpoint::Preflight => self.preflight(session, replier).await,
             Endpoint::WrongMethod { allow } => {
                 let refusal = Refusal::WrongMethod { allow };
@@ -151,13 +158,16 @@ impl Proxy {
         &self,
         session: &mut ServerSession,
         replier: &Replier<'_>,
+        id: Option<&str>,
+        shape: Shape,
     ) -> Result<Answered, No> {
         let caller = self.up_to_date_caller(session, replier).await?;
         let budget = self.budget(&caller, replier.head.admitted_at).await?;
         let current = self.current();
-        let body = match &replier.head.endpoint {
-            Endpoint::Model(id) => models::one(&current.upstreams.catalog, &caller, id)?,
-            _ => models::list(&current.upstreams.catalog, &caller),
+        let catalog = &current.upstreams.catalog;
+        let body = match id {
+            Some(id) => models::one(catalog, &caller, id, shape)?,
+            None => models::list(catalog, &caller, shape),
         };
         let mut head = replier.head(200, replier.elapsed());
         budget.write(&mut head);

@@ -96,6 +96,11 @@ fn ending_of(
     head_at: Instant,
 ) -> Ending {
     let (model, first) = (&reservation.model, Some(head_at));
+    if request.ties.is_deferred && request.surface.id_of(body).is_some() {
+        // What it comes to is charged when it is fetched.
+        let status = Status::Complete;
+        return Ending { status, first_byte_at: first, ..Ending::failed(upstream, true) };
+    }
     let mut meter = Meter::default();
     request.surface.hear(body, &mut meter);
     let mut ending = match meter.usage() {
@@ -127,7 +132,9 @@ async fn note_whose(
         return Ok(());
     }
     let Some(id) = request.surface.id_of(body) else { return Ok(()) };
-    let kept = reservation.kept(&id, &ending.upstream, ending.tokens.total());
+    let tokens =
+        if request.ties.is_deferred { reservation.reserved } else { ending.tokens.total() };
+    let kept = reservation.kept(&id, &ending.upstream, tokens);
     keeper.keep(&kept, reservation.admitted_at).await.map_err(|unknown| {
         tracing::error!(request_id = %reservation.request, %unknown, "a reply has no owner");
         Refusal::RepliesUnavailable

@@ -26,6 +26,8 @@ pub struct Ask {
     pub previous_response: Option<String>,
     /// Whether the reply is kept for a later `GET`.
     pub store: bool,
+    /// Whether the reply is to be fetched later.
+    pub deferred: bool,
     /// Whether numbers are wanted in base64.
     pub in_base64: bool,
 }
@@ -55,6 +57,7 @@ struct ChatBody<'a> {
     n: Option<u32>,
     tools: Option<&'a RawValue>,
     reasoning_effort: Option<&'a RawValue>,
+    deferred: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -125,6 +128,7 @@ pub fn chat(body: &[u8]) -> Result<Ask, Unreadable> {
         choices: body.n.unwrap_or(1).max(1),
         function: reading.tools(body.tools),
         show_reasoning: body.reasoning_effort.is_some(),
+        deferred: body.deferred.unwrap_or(false),
         ..reading.asked()
     })
 }

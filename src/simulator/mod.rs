@@ -15,6 +15,7 @@ mod answer;
 mod chat;
 mod responses;
 mod completions;
+mod deferred;
 mod messages;
 mod plain;
 mod delivery;
@@ -46,6 +47,7 @@ pub struct Simulator {
     /// For all requests; can change while running.
     faults: RwLock<Faults>,
     stored: responses::Stored,
+    deferred: deferred::Deferred,
     ids: Ids,
     truth: Arc<TruthLog>,
 }
@@ -78,6 +80,7 @@ impl Simulator {
             headers: reply::common_headers(),
             faults: RwLock::new(settings.faults.clone()),
             stored: responses::Stored::default(),
+            deferred: deferred::Deferred::default(),
             ids: Ids::default(),
             truth: Arc::clone(&truth),
             settings,

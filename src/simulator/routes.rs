@@ -4,6 +4,7 @@ use super::answer::Answer;
 use super::ask::{self, Ask};
 use super::chat::{self, ChatEvents, Envelope};
 use super::completions::{self, CompletionEvents};
+use super::deferred::Waiting;
 use super::delivery::{Delivery, Events, Halves};
 use super::fault::{Break, Fault, Faults};
 use super::messages::{self, MessageEvents};
@@ -111,6 +112,9 @@ impl Simulator {
         if let Some(route) = posted.and_then(Route::of) {
             return self.complete(route, head, body, id, reset).await;
         }
+        if let Some(deferred) = path.strip_prefix("/v1/chat/deferred-completion/") {
+            return Ok(self.fetch(deferred, id)?);
+        }
         match (&head.method, path) {
             (&Method::POST, "/v1/tokenize-text") => {
                 let asked = asks::tokenize(body).map_err(Refusal::from)?;
@@ -193,6 +197,9 @@ impl Simulator {
         if route == Route::Responses && ask.store {
             self.stored.keep(&envelope, &answer);
         }
+        if route == Route::Chat && ask.deferred {
+            return Ok(self.defer(id, &answer, &envelope, &steer, tally));
+        }
         if ask.stream {
             let events = events(route, answer, &envelope, &ask, &steer.faults);
             let delivery = Delivery::new(events, &steer, self.settings.coalesce, tally, reset);
@@ -200,6 +207,38 @@ impl Simulator {
         }
         let content = whole(route, &answer, &envelope, (&ask, &steer), tally, reset).await;
         Ok(reply::json(&self.headers, id, content))
+    }
+
+    /// Keeps a completion until it is fetched.
+    fn defer(
+        &self,
+        id: &str,
+        answer: &Answer,
+        envelope: &Envelope,
+        steer: &Steer,
+        tally: Tally,
+    ) -> Response<Content> {
+        let words = u32::try_from(answer.words).unwrap_or(u32::MAX);
+        let wait = steer.first_token + steer.token_gap.saturating_mul(words);
+        let (body, tokens) = (chat::completion(answer, envelope).into(), answer.visible());
+        let ready_at = clock::instant() + wait;
+        self.deferred.keep(id, Waiting { body, tokens, tally, ready_at });
+        reply::json(&self.headers, id, serde_json::json!({"request_id": id}).to_string())
+    }
+
+    /// Gives a kept completion away, once.
+    fn fetch(&self, deferred: &str, id: &str) -> Result<Response<Content>, Refusal> {
+        match self.deferred.fetch(deferred, clock::instant()) {
+            None => Err(Refusal::UnknownResponse(deferred.to_owned())),
+            Some(None) => {
+                let mut reply = reply::json(&self.headers, id, "");
+                *reply.status_mut() = StatusCode::ACCEPTED;
+                Ok(reply)
+            }
+            Some(Some(Waiting { body, tokens, tally, .. })) => {
+                Ok(reply::json(&self.headers, id, Content::told(body, tally, tokens)))
+            }
+        }
     }
 
     fn model(&self, name: &str) -> Result<&Model, Refusal> {

@@ -13,6 +13,8 @@ pub enum Route {
     TokenizeText,
     /// What an upstream keeps, asked for by its id.
     Kept,
+    /// Deferred completions.
+    Deferred,
     Models,
     /// Anything else under `/v1`.
     Other,
@@ -79,7 +81,7 @@ pub enum RedisOp {
 
 impl Route {
     /// Every route, in the order of declaration.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ChatCompletions,
         Self::Responses,
         Self::Completions,
@@ -89,6 +91,7 @@ impl Route {
         Self::CountTokens,
         Self::TokenizeText,
         Self::Kept,
+        Self::Deferred,
         Self::Models,
         Self::Other,
         Self::Control,
@@ -107,6 +110,7 @@ impl Route {
             Self::CountTokens => "count_tokens",
             Self::TokenizeText => "tokenize_text",
             Self::Kept => "kept",
+            Self::Deferred => "deferred",
             Self::Models => "models",
             Self::Other => "other",
             Self::Control => "control",

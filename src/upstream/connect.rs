@@ -129,6 +129,26 @@ impl Connections {
         }
     }
 
+    /// As [`Connections::send`], over a new connection and so never twice.
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing of a reply was seen.
+    pub async fn send_once(&self, outgoing: &Outgoing) -> Result<Exchange, SendError> {
+        let permit =
+            Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| SendError::Busy)?;
+        let mut last = SendError::Connect("the name has no address".to_owned());
+        for address in self.look_up().await?.iter() {
+            match self.connect_anew(*address).await {
+                Ok(stream) => {
+                    let session = self.head(stream, outgoing).await?;
+                    return Ok(self.exchange(session, *address, permit));
+                }
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+
     /// Gives a connection whose reply was read to its end back to the pool.
     pub async fn release(&self, exchange: Exchange) {
         let Exchange { mut session, address, .. } = exchange;

@@ -33,8 +33,11 @@ pub fn described(document: Document) -> Document {
     messages,
     count_tokens,
     tokenize_text,
+    deferred_completion,
     models,
-    model
+    model,
+    language_models,
+    language_model
 ))]
 struct Routes;
 
@@ -58,7 +61,7 @@ impl IntoResponses for Refused {
     }
 }
 
-/// What asking for a kept response may be refused with.
+/// What asking for something by its id may be refused with.
 struct NotKept;
 
 impl IntoResponses for NotKept {
@@ -67,7 +70,7 @@ impl IntoResponses for NotKept {
             (400, "The request is not what the model's server takes"),
             (401, "The key is missing or does not hold"),
             (403, "The account is suspended"),
-            (404, "There is no such response, or it is another user's"),
+            (404, "There is none of this id, or it is another user's"),
             (429, "The model's server has no time for it now"),
             (502, "The model's server failed"),
             (503, "The gateway or the model's server cannot take calls now"),
@@ -204,6 +207,35 @@ fn count_tokens() {}
     responses((status = 200, description = "The answer", body = Value), Refused))]
 #[expect(dead_code, reason = "told, not called")]
 fn tokenize_text() {}
+
+/// A deferred completion
+///
+/// xAI's route for a chat with `deferred`: given once, and charged then. Another user's is 404.
+#[utoipa::path(get, path = "/v1/chat/deferred-completion/{id}", tag = "Models", security(("key" = [])),
+    params(("id" = String, Path, description = "The chat's `request_id`", example = "3f6c")),
+    responses(
+        (status = 200, description = "The completion", body = Value),
+        (status = 202, description = "It is not ready"),
+        (status = 409, body = ErrorBody, description = "Another call is fetching it"),
+        Refused,
+    ))]
+#[expect(dead_code, reason = "told, not called")]
+fn deferred_completion() {}
+
+/// Language models
+///
+/// xAI's list, with prices in US cents for a hundred million tokens.
+#[utoipa::path(get, path = "/v1/language-models", tag = "Models", security(("key" = [])),
+    responses((status = 200, description = "What the key may use", body = Value), NotKept))]
+#[expect(dead_code, reason = "told, not called")]
+fn language_models() {}
+
+/// One language model
+#[utoipa::path(get, path = "/v1/language-models/{id}", tag = "Models", security(("key" = [])),
+    params(("id" = String, Path, description = "The model's id", example = "grok-4.3")),
+    responses((status = 200, description = "The model", body = Value), NotKept))]
+#[expect(dead_code, reason = "told, not called")]
+fn language_model() {}
 
 /// Models
 #[utoipa::path(get, path = "/v1/models", tag = "Models", security(("key" = [])),

@@ -1,14 +1,17 @@
 //! `POST /v1/chat/completions`.
 
-use super::{Description, Output, no_id, no_ties, openai_error};
+use super::{Description, Output, openai_error};
 use crate::account::charge::TokenCount;
 use crate::openai::chunk::{self, Chunk, Seen};
 use crate::openai::error::ErrorBody;
 use crate::openai::follow::{Follow, Heard, Listener};
+use crate::openai::json;
 use crate::openai::prompt::Prompt;
-use crate::openai::request::{BadBody, Fields};
+use crate::openai::request::{BadBody, Fields, Ties};
 use crate::openai::sse::Event;
 use bytes::{Bytes, BytesMut};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 pub(super) static DESCRIPTION: Description = Description {
     path: "/chat/completions",
@@ -18,15 +21,39 @@ pub(super) static DESCRIPTION: Description = Description {
     bills_prompt: true,
     choices: |fields| fields.count("n"),
     prompt,
-    ties: no_ties,
+    ties,
     follow: |include_usage| Box::new(ChunkStream::new(Seen::default(), include_usage)),
     hear: hear_chunk,
-    id_of: no_id,
+    id_of,
     error: openai_error,
 };
 
 fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {
     fields.messages("messages", &["tools", "functions", "response_format"])
+}
+
+/// An answer that is deferred is kept until it is fetched.
+fn ties(fields: &Fields<'_>) -> Result<Ties, BadBody> {
+    // What the field means is xAI's; elsewhere anything may stand there.
+    let is_deferred = fields.given("deferred").is_some_and(|raw| raw.get() == "true");
+    if is_deferred && fields.flag("stream")? {
+        return Err(BadBody::wrong_value("deferred", "a stream cannot be deferred"));
+    }
+    Ok(Ties { is_kept: is_deferred, is_deferred, previous: None })
+}
+
+/// The name under which a deferred answer can be fetched. Any other reply is not kept.
+fn id_of(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Deferred<'a> {
+        #[serde(borrow)]
+        request_id: Option<&'a RawValue>,
+        #[serde(borrow)]
+        choices: Option<&'a RawValue>,
+    }
+    let deferred: Deferred<'_> = json::object(body)?;
+    let id = deferred.request_id.filter(|_| deferred.choices.is_none())?;
+    id.get().starts_with('"').then(|| json::text(id).into_owned())
 }
 
 /// Tells what a whole completion says, whose `message` is one large delta.

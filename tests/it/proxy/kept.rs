@@ -2,7 +2,7 @@
 
 use super::answers::charge_of;
 use crate::support::client::{Call, Reply};
-use crate::support::{Gateway, Key, gateway};
+use crate::support::{Gateway, Key, Plan, WIDE, gateway, soon};
 use serde_json::{Value, json};
 
 async fn respond(gw: &Gateway, key: &Key, members: Value) -> Reply {
@@ -140,5 +140,126 @@ async fn what_is_not_stored_is_nobodys() {
         assert_eq!(kept, None);
         assert_eq!(seen_by(&gw, &key, &id).await, [404; 4]);
     }
+    gw.finish().await;
+}
+
+/// A chat that is to be fetched later; its request's id there.
+async fn defer(gw: &Gateway, key: &Key, text: &str) -> (Reply, String) {
+    let body = json!({
+        "model": "grok-4.3", "deferred": true, "max_completion_tokens": 50,
+        "messages": [{"role": "user", "content": text}],
+    });
+    let call = Call::post(gw.addr(), "/v1/chat/completions").key(&key.text);
+    let reply = call.body(body.to_string()).send().await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let id = reply.json()["request_id"].as_str().unwrap().to_owned();
+    (reply, id)
+}
+
+async fn fetch(gw: &Gateway, key: &Key, id: &str) -> Reply {
+    let path = format!("/v1/chat/deferred-completion/{id}");
+    Call::get(gw.addr(), &path).key(&key.text).send().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deferred_answer_is_charged_when_it_is_fetched_and_fetched_once() {
+    let gw = gateway().start().await;
+    let (owner, stranger) = (gw.key("wide").await, gw.key("wide").await);
+    let (deferred, id) = defer(&gw, &owner, "Hello").await;
+    let charge = charge_of(&gw, deferred.header("x-request-id")).await;
+    assert_eq!((charge.tokens.total(), charge.cost_micro_dollars, charge.counted), (0, 0, true));
+    assert_eq!(gw.used(owner.user).await, (0, 1));
+    let asked = gw.simulator.log.totals().requests;
+    assert_eq!(fetch(&gw, &stranger, &id).await.status, 404);
+    assert_eq!(gw.simulator.log.totals().requests, asked, "a stranger's question goes nowhere");
+    let fetched = fetch(&gw, &owner, &id).await;
+    assert_eq!(fetched.status, 200, "{}", fetched.text());
+    let usage = &fetched.json()["usage"];
+    let charge = charge_of(&gw, fetched.header("x-request-id")).await;
+    assert_eq!(charge.tokens.total(), usage["total_tokens"].as_u64().unwrap());
+    assert_eq!(gw.used(owner.user).await, (charge.tokens.total(), 2));
+    assert_eq!(gw.simulator.log.totals().requests, asked + 1);
+    let again = fetch(&gw, &owner, &id).await;
+    assert_eq!((again.status, again.code().as_str()), (404, "reply_not_found"));
+    assert_eq!(gw.simulator.log.totals().requests, asked + 1, "it is not asked for twice");
+    assert_eq!(gw.used(stranger.user).await, (0, 0));
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asking_too_early_costs_nothing_and_may_be_repeated() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let (_, id) = defer(&gw, &key, "Hello [sim first-token-ms=600]").await;
+    let early = fetch(&gw, &key, &id).await;
+    assert_eq!((early.status, early.body.len()), (202, 0));
+    assert_eq!(gw.used(key.user).await, (0, 1));
+    soon("it is ready", || async { fetch(&gw, &key, &id).await.status == 200 }).await;
+    assert_eq!(gw.used(key.user).await.1, 2);
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_fetch_at_once_one_is_answered_and_charged() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let (_, id) = defer(&gw, &key, "Hello").await;
+    let replies = futures_util::future::join_all((0..8).map(|_| fetch(&gw, &key, &id))).await;
+    let statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+    assert!(statuses.iter().all(|status| [200, 404, 409].contains(status)), "{statuses:?}");
+    assert_eq!(gw.used(key.user).await.1, 2);
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_quota_does_not_cover_stays_to_be_fetched() {
+    let small = Plan { id: "small", tokens: 100, ..WIDE };
+    let gw = gateway().plan(small).start().await;
+    let key = gw.key("small").await;
+    let (_, id) = defer(&gw, &key, "Hello").await;
+    let used = json!({
+        "model": "grok-4.3", "messages": [{"role": "user", "content": "Talk [sim tokens=60]"}],
+    });
+    assert_eq!(gw.ask(&key, &used.to_string()).await.status, 200);
+    let asked = gw.simulator.log.totals().requests;
+    let refused = fetch(&gw, &key, &id).await;
+    assert_eq!((refused.status, refused.code().as_str()), (429, "insufficient_quota"));
+    assert_eq!(gw.simulator.log.totals().requests, asked, "it stays where it is");
+    let kept = gw.running.store.kept_reply(&id, jiff::Timestamp::now()).await.unwrap();
+    assert!(kept.is_some());
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_not_deferred_and_others_may_mean_something_else() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let body = |members: &str| crate::support::body("Hello", members);
+    let refused = gw.ask(&key, &body(r#","deferred":true,"stream":true"#)).await;
+    assert_eq!((refused.status, refused.code().as_str()), (400, "invalid_value"));
+    let plain = gw.ask(&key, &body(r#","deferred":false"#)).await;
+    assert_eq!(plain.status, 200);
+    assert!(plain.json()["choices"].is_array());
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn language_models_are_the_callers_own_with_their_prices() {
+    let few = Plan { id: "few", models: &["grok-4.3"], ..WIDE };
+    let gw = gateway().plan(few).start().await;
+    let (wide, few) = (gw.key("wide").await, gw.key("few").await);
+    let get = async |key: &Key, path: &str| Call::get(gw.addr(), path).key(&key.text).send().await;
+    let all = get(&wide, "/v1/language-models").await.json();
+    assert_eq!(all["models"].as_array().unwrap().len(), 2);
+    let own = get(&few, "/v1/language-models").await.json();
+    assert_eq!(own["models"].as_array().unwrap().len(), 1);
+    let one = get(&few, "/v1/language-models/grok-latest").await.json();
+    assert_eq!(one, own["models"][0]);
+    assert_eq!((&one["id"], &one["aliases"]), (&json!("grok-4.3"), &json!(["grok-latest"])));
+    assert_eq!(one["prompt_text_token_price"], 12_500);
+    assert_eq!(one["completion_text_token_price"], 25_000);
+    let hidden = get(&few, "/v1/language-models/grok-4.20-0309-reasoning").await;
+    assert_eq!((hidden.status, hidden.code().as_str()), (404, "model_not_found"));
     gw.finish().await;
 }
