@@ -262,15 +262,19 @@ fn first_function(tools: &str) -> Option<Function> {
     let tools: serde_json::Value = serde_json::from_str(tools).ok()?;
     let tool = tools.get(0)?;
     let function = tool.get("function").unwrap_or(tool);
-    let schema = &function["parameters"]["properties"];
-    let arguments = schema.as_object().into_iter().flatten().map(|(name, property)| {
-        let value = match property["type"].as_str() {
-            Some("integer" | "number") => 1.into(),
-            Some("boolean") => true.into(),
-            _ => "Paris".into(),
-        };
-        (name.clone(), value)
-    });
+    // Anthropic's name for it is the other.
+    let schema = function.get("parameters").or(function.get("input_schema"));
+    let schema = schema.map(|schema| &schema["properties"]);
+    let arguments = schema.and_then(|schema| schema.as_object()).into_iter().flatten().map(
+        |(name, property)| {
+            let value = match property["type"].as_str() {
+                Some("integer" | "number") => 1.into(),
+                Some("boolean") => true.into(),
+                _ => "Paris".into(),
+            };
+            (name.clone(), value)
+        },
+    );
     let arguments = serde_json::Value::Object(arguments.collect()).to_string();
     Some(Function { name: function["name"].as_str()?.to_owned(), arguments })
 }

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::openapi::{Ref, RefOr};
 
 /// A request for an answer. Fields that are not told here go to the model's server as they are.
 #[derive(Serialize, ToSchema)]
@@ -80,12 +82,13 @@ pub struct ResponseRequest {
     /// One of `GET /v1/models`.
     pub model: String,
     /// A text, or items such as messages.
-    pub input: Input,
+    #[schema(schema_with = text_or_items)]
+    pub input: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instructions: Option<String>,
     /// A kept response of the same user to go on from.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "resp_1")]
+    #[schema(example = "resp_1", pattern = "^[A-Za-z0-9_-]{1,128}$")]
     pub previous_response_id: Option<String>,
     /// False: the response is not kept.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,22 +102,15 @@ pub struct ResponseRequest {
     pub max_output_tokens: Option<u64>,
 }
 
-/// A text, or several things to read.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "told, not made")]
-pub enum Input {
-    Text(String),
-    Items(Vec<Message>),
-}
-
 /// A request for a completion. Fields that are not told here go to the model's server as they are.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"model": "grok-4.3", "prompt": "Once upon a time", "max_tokens": 20}))]
 pub struct CompletionRequest {
     /// One of `GET /v1/models`.
     pub model: String,
-    pub prompt: Texts,
+    /// A text, or several; each may be in tokens.
+    #[schema(schema_with = texts)]
+    pub prompt: String,
     /// The most tokens of output; what the quota does not cover is taken off.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
@@ -124,22 +120,15 @@ pub struct CompletionRequest {
     pub stream: Option<bool>,
 }
 
-/// A text, or several, or a text in tokens.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "told, not made")]
-pub enum Texts {
-    One(String),
-    Several(Vec<String>),
-}
-
 /// A request for embeddings.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"model": "simulated-embedding", "input": ["one text", "another"]}))]
 pub struct EmbeddingRequest {
     /// One of `GET /v1/models`.
     pub model: String,
-    pub input: Texts,
+    /// A text, or several; each may be in tokens.
+    #[schema(schema_with = texts)]
+    pub input: String,
     /// `float` or `base64`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoding_format: Option<String>,
@@ -193,4 +182,37 @@ pub struct TokenizeRequest {
     /// One of `GET /v1/models`.
     pub model: String,
     pub text: String,
+}
+
+/// Errors of the routes that Anthropic made.
+#[derive(Serialize, ToSchema)]
+pub struct MessagesError {
+    #[serde(rename = "type")]
+    #[schema(example = "error")]
+    pub kind: String,
+    pub error: MessagesErrorDetail,
+}
+
+/// What is wrong.
+#[derive(Serialize, ToSchema)]
+pub struct MessagesErrorDetail {
+    #[serde(rename = "type")]
+    #[schema(example = "not_found_error")]
+    pub kind: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+fn text_or(items: RefOr<Schema>) -> RefOr<Schema> {
+    let text = ObjectBuilder::new().schema_type(Type::String);
+    let several = ArrayBuilder::new().items(items).min_items(Some(1));
+    OneOfBuilder::new().item(text).item(several).into()
+}
+
+fn texts() -> RefOr<Schema> {
+    text_or(RefOr::T(ObjectBuilder::new().schema_type(Type::String).into()))
+}
+
+fn text_or_items() -> RefOr<Schema> {
+    text_or(RefOr::Ref(Ref::from_schema_name(Message::name())))
 }

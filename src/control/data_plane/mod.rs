@@ -6,7 +6,7 @@ mod bodies;
 use super::api_error::ErrorBody;
 use bodies::{
     ChatRequest, CompletionRequest, CountRequest, EmbeddingRequest, ImageRequest, MessageRequest,
-    Model, Models, ResponseRequest, TokenizeRequest,
+    MessagesError, Model, Models, ResponseRequest, TokenizeRequest,
 };
 use std::collections::BTreeMap;
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
@@ -19,45 +19,60 @@ pub fn described(document: Document) -> Document {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(
-    chat_completions,
-    chat_completions_alias,
-    responses,
-    response,
-    delete_response,
-    cancel_response,
-    response_input,
-    completions,
-    embeddings,
-    images,
-    messages,
-    count_tokens,
-    tokenize_text,
-    deferred_completion,
-    models,
-    model,
-    language_models,
-    language_model
-))]
+#[openapi(
+    components(schemas(MessagesError)),
+    paths(
+        chat_completions,
+        chat_completions_alias,
+        responses,
+        response,
+        delete_response,
+        cancel_response,
+        response_input,
+        completions,
+        embeddings,
+        images,
+        messages,
+        count_tokens,
+        tokenize_text,
+        deferred_completion,
+        models,
+        model,
+        language_models,
+        language_model
+    )
+)]
 struct Routes;
 
 /// What any call to a model may be refused with.
+const CALLS: [(u16, &str); 10] = [
+    (400, "The request is not what the model's server takes"),
+    (401, "The key is missing or does not hold"),
+    (403, "The plan or the key has not this model, or the account is suspended"),
+    (404, "There is no such model, or no server of it offers this route"),
+    (413, "The body is too large"),
+    (429, "A limit is reached: `Retry-After` says until when"),
+    (500, "Something went wrong on our side"),
+    (502, "The model's server failed"),
+    (503, "The gateway or the model's server cannot take calls now"),
+    (504, "The model's server did not answer in time"),
+];
+
+/// The same in OpenAI's shape.
 struct Refused;
 
 impl IntoResponses for Refused {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        refused(&[
-            (400, "The request is not what the model's server takes"),
-            (401, "The key is missing or does not hold"),
-            (403, "The plan or the key has not this model, or the account is suspended"),
-            (404, "There is no such model, or no server of it offers this route"),
-            (413, "The body is too large"),
-            (429, "A limit is reached: `Retry-After` says until when"),
-            (500, "Something went wrong on our side"),
-            (502, "The model's server failed"),
-            (503, "The gateway or the model's server cannot take calls now"),
-            (504, "The model's server did not answer in time"),
-        ])
+        refused(&ErrorBody::name(), &CALLS)
+    }
+}
+
+/// The same in Anthropic's shape.
+struct RefusedMessage;
+
+impl IntoResponses for RefusedMessage {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        refused(&MessagesError::name(), &CALLS)
     }
 }
 
@@ -66,21 +81,24 @@ struct NotKept;
 
 impl IntoResponses for NotKept {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        refused(&[
-            (400, "The request is not what the model's server takes"),
-            (401, "The key is missing or does not hold"),
-            (403, "The account is suspended"),
-            (404, "There is none of this id, or it is another user's"),
-            (429, "The model's server has no time for it now"),
-            (502, "The model's server failed"),
-            (503, "The gateway or the model's server cannot take calls now"),
-            (504, "The model's server did not answer in time"),
-        ])
+        refused(
+            &ErrorBody::name(),
+            &[
+                (400, "The request is not what the model's server takes"),
+                (401, "The key is missing or does not hold"),
+                (403, "The account is suspended"),
+                (404, "There is none of this id, or it is another user's"),
+                (429, "The model's server has no time for it now"),
+                (502, "The model's server failed"),
+                (503, "The gateway or the model's server cannot take calls now"),
+                (504, "The model's server did not answer in time"),
+            ],
+        )
     }
 }
 
-fn refused(refusals: &[(u16, &str)]) -> BTreeMap<String, RefOr<Response>> {
-    let schema = Ref::from_schema_name(ErrorBody::name());
+fn refused(schema: &str, refusals: &[(u16, &str)]) -> BTreeMap<String, RefOr<Response>> {
+    let schema = Ref::from_schema_name(schema);
     let content = ContentBuilder::new().schema(Some(schema)).build();
     let response = |(status, what): &(u16, &str)| {
         let response = ResponseBuilder::new().description(*what);
@@ -186,7 +204,7 @@ fn images() {}
 /// Anthropic's route; its errors are in Anthropic's shape, and `x-api-key` is taken too.
 #[utoipa::path(post, path = "/v1/messages", tag = "Models", security(("key" = [])),
     request_body = MessageRequest,
-    responses((status = 200, description = "The answer, whole or as events", content((Value = "application/json"), (String = "text/event-stream"))), Refused))]
+    responses((status = 200, description = "The answer, whole or as events", content((Value = "application/json"), (String = "text/event-stream"))), RefusedMessage))]
 #[expect(dead_code, reason = "told, not called")]
 fn messages() {}
 
@@ -195,7 +213,7 @@ fn messages() {}
 /// Anthropic's route; nothing is charged.
 #[utoipa::path(post, path = "/v1/messages/count_tokens", tag = "Models", security(("key" = [])),
     request_body = CountRequest,
-    responses((status = 200, description = "The answer", body = Value), Refused))]
+    responses((status = 200, description = "The answer", body = Value), RefusedMessage))]
 #[expect(dead_code, reason = "told, not called")]
 fn count_tokens() {}
 
