@@ -3,8 +3,9 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use knockx::openai::chunk::Chunk;
 use knockx::openai::error::UpstreamError;
-use knockx::openai::request::{Changes, ChatRequest};
+use knockx::openai::request::{Changes, Request};
 use knockx::openai::sse::Scanner;
+use knockx::openai::surface::Surface;
 use knockx::openai::usage::Usage;
 use knockx::tokens::estimate::{cheap_prompt, count, exact_prompt};
 use knockx::tokens::meter::Meter;
@@ -46,9 +47,10 @@ fn requests(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("request {name}"));
         group.throughput(Throughput::Bytes(body.len() as u64));
         group.bench_function("parse", |b| {
-            b.iter(|| ChatRequest::parse(black_box(body.as_bytes())).is_ok());
+            b.iter(|| Request::parse(Surface::ChatCompletions, black_box(body.as_bytes())).is_ok());
         });
-        let request = ChatRequest::parse(body.as_bytes()).expect("a good body");
+        let request =
+            Request::parse(Surface::ChatCompletions, body.as_bytes()).expect("a good body");
         group.bench_function("splice", |b| b.iter(|| request.splice(black_box(changes))));
         group.bench_function("cheap estimate", |b| b.iter(|| cheap_prompt(&request, 192)));
         group.bench_function("exact estimate", |b| b.iter(|| exact_prompt(&request, 192)));

@@ -14,6 +14,7 @@ pub mod control;
 pub mod simulator;
 pub mod quota;
 pub mod callers;
+pub mod kept;
 pub mod usage;
 pub mod store;
 pub mod instance;

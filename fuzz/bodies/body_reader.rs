@@ -1,27 +1,37 @@
-//! The request reader: never panics, and what it has changed reads back as changed.
+//! The request reader of every surface: never panics, and what it has changed reads back as changed.
 
-use knockx::openai::request::{Changes, ChatRequest, LimitField};
+use knockx::openai::request::{Changes, LimitField, Request};
+use knockx::openai::surface::{Output, Surface};
 use knockx::tokens::estimate::{cheap_prompt, exact_prompt};
 
 pub fn run(body: &[u8]) {
-    let Ok(request) = ChatRequest::parse(body) else { return };
+    for surface in Surface::ALL {
+        read(surface, body);
+    }
+}
+
+fn read(surface: Surface, body: &[u8]) {
+    let Ok(request) = Request::parse(surface, body) else { return };
     assert_eq!(request.splice(Changes::default()), body);
     assert!(cheap_prompt(&request, 7) >= exact_prompt(&request, 7));
+    let tells_usage_if_asked = matches!(surface, Surface::ChatCompletions | Surface::Completions);
+    let has_limit = matches!(surface.output(), Output::Tokens(_));
     for limit_field in [LimitField::MaxTokens, LimitField::MaxCompletionTokens] {
         let asked = Changes {
             model: Some("other \"model\""),
-            max_output: Some(17),
+            max_output: has_limit.then_some(17),
             limit_field,
-            include_usage: true,
+            include_usage: tells_usage_if_asked,
         };
         let bytes = request.splice(asked);
-        match ChatRequest::parse(&bytes) {
+        match Request::parse(surface, &bytes) {
             Ok(again) => {
                 assert_eq!(again.model, "other \"model\"");
-                assert_eq!(again.max_output, Some(17));
-                assert!(again.include_usage);
+                assert_eq!(again.max_output, has_limit.then_some(17));
+                assert_eq!(again.include_usage, tells_usage_if_asked);
                 assert_eq!((again.stream, again.n), (request.stream, request.n));
                 assert_eq!(again.prompt.size, request.prompt.size);
+                assert_eq!(again.ties, request.ties);
                 assert_eq!(again.splice(asked), bytes, "a second time changes nothing");
             }
             // Only a body with the most members allowed can be refused for those that were added.

@@ -2,6 +2,9 @@
 
 use knockx::openai::chunk::{Chunk, Seen, length_cut};
 use knockx::openai::error::UpstreamError;
+use knockx::openai::follow::{Follow, Heard};
+use knockx::openai::sse::Scanner;
+use knockx::openai::surface::Surface;
 use knockx::openai::usage::{MAX_TOKENS, Usage};
 use knockx::tokens::meter::Meter;
 
@@ -26,10 +29,37 @@ pub fn run(data: &[u8]) {
             assert!(line.is_empty() || Chunk::parse(line).is_some());
         }
     }
+    for surface in Surface::ALL {
+        hear(surface, data);
+    }
     for status in [200, 400, 401, 403, 404, 422, 429, 500, 503] {
         let error = UpstreamError::read(status, None, data);
         assert!((400..600).contains(&error.status));
         assert!(error.body.message.chars().count() <= 1100);
     }
     let _ = UpstreamError::in_reply(data);
+}
+
+/// As a whole reply and as a stream; and however the stream stands, it can be ended in order.
+fn hear(surface: Surface, data: &[u8]) {
+    let mut meter = Meter::default();
+    surface.hear(data, &mut meter);
+    let _ = surface.id_of(data);
+    let mut follow = surface.follow(true);
+    follow_all(&mut *follow, data, &mut meter);
+    let usage = meter.usage().map(|usage| usage.tokens).unwrap_or_default();
+    assert!(usage.cached <= usage.prompt && usage.total() <= 4 * MAX_TOKENS);
+    let cut = follow.length_cut(&usage);
+    let heard = follow_all(&mut *surface.follow(true), &cut, &mut meter);
+    assert_eq!(heard, Some(Heard::Last), "{cut:?}");
+}
+
+fn follow_all(follow: &mut dyn Follow, stream: &[u8], meter: &mut Meter) -> Option<Heard> {
+    let mut scanner = Scanner::new(1 << 20);
+    scanner.push(stream);
+    let mut last = None;
+    while let Ok(Some(event)) = scanner.next_event() {
+        last = Some(follow.event(&event, meter));
+    }
+    last
 }

@@ -12,6 +12,7 @@ pub mod refresh;
 pub mod password;
 pub mod day;
 pub mod charge;
+pub mod kept;
 pub mod caller;
 
 #[cfg(test)]

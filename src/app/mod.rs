@@ -19,6 +19,7 @@ use crate::control::admin::reload::ReloadRequest;
 use crate::control::identity::Identity;
 use crate::control::{self, AdminState, ControlState, Doors, Phase, Readiness, ThisInstance};
 use crate::instance::{DataFolder, Instance, Lock};
+use crate::kept::Keeper;
 use crate::proxy::buffers::Buffers;
 use crate::proxy::settle::Settler;
 use crate::proxy::{Current, Proxy, connection};
@@ -338,6 +339,7 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
         listener: config.listener,
         pepper: parts.pepper.clone(),
         callers: Arc::clone(&parts.callers),
+        keeper: Keeper::new(Arc::clone(&parts.store)),
         open_calls: OpenCalls::default(),
         current: RwLock::new(Arc::new(Current {
             upstreams: Upstreams::new(config.catalog),

@@ -4,10 +4,11 @@
 //! left: the catalog holds what can be called.
 
 use super::error::{ConfigError, Origin};
-use super::forms::{BaseUrl, CaFile, Seconds};
+use super::forms::{BaseUrl, CaFile, Seconds, Surfaces};
 use super::layers::{Environment as Variables, Layers};
 use super::written::{Field, Form, Written};
 use super::{Environment, MissingKey, raw};
+use crate::openai::surface::Surface;
 use crate::upstream::catalog::{
     Catalog, Model, PriceStep, Prices, Route, Secret, Timeouts, Upstream,
 };
@@ -20,6 +21,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_mins(10);
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 const MAX_IN_FLIGHT: u32 = 10_000;
+/// What servers that speak the OpenAI wire format usually have.
+const SURFACES: [Surface; 4] =
+    [Surface::ChatCompletions, Surface::Responses, Surface::Completions, Surface::Embeddings];
 /// What models may leave unsaid.
 const OUTPUT_TOKENS: u64 = 8192;
 
@@ -146,6 +150,8 @@ fn server(upstream: &raw::Upstream, url: &BaseUrl, api_key: Option<Secret>) -> A
         },
         max_in_flight: said(upstream.max_in_flight.as_ref()).map_or(MAX_IN_FLIGHT, |n| n.0),
         limit_field: said(upstream.limit_field.as_ref()).unwrap_or_default(),
+        surfaces: said(upstream.surfaces.as_ref())
+            .map_or_else(|| SURFACES.to_vec(), |Surfaces(list)| list),
     })
 }
 
@@ -192,9 +198,11 @@ fn routes(
             return Err(origin.error(&route.name.span, problem));
         };
         let upstream_model = said(route.model.as_ref()).map_or_else(|| id.clone(), |m| m.0);
+        let surfaces = said(route.surfaces.as_ref()).map(|Surfaces(list)| list);
         routes.extend(upstream.iter().map(|upstream| Route {
             upstream: Arc::clone(upstream),
             upstream_model: upstream_model.as_str().into(),
+            surfaces: surfaces.clone(),
         }));
     }
     Ok(routes)
@@ -211,6 +219,8 @@ fn meaning(model: &raw::Model, routes: Vec<Route>) -> Model {
         output_tokens: said(model.output_tokens.as_ref()).map_or(OUTPUT_TOKENS, |n| n.0),
         prices: prices(model),
         hidden_reasoning: said(model.hidden_reasoning.as_ref()).unwrap_or(false),
+        image_ticks: said(model.image_price.as_ref()).map_or(0, |price| price.0),
+        image_tokens: said(model.image_tokens.as_ref()).map_or(0, |n| n.0),
         prompt_overhead_tokens: said(model.prompt_overhead_tokens.as_ref()).map_or(0, |n| n.0),
         created: said(model.created.as_ref()).map_or(0, |c| c.0),
         owned_by,

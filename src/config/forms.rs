@@ -4,6 +4,7 @@ use super::written::{Form, Written};
 use super::{Billing, Durability, Environment, LogFormat};
 use crate::account::user::normalised_email;
 use crate::openai::request::LimitField;
+use crate::openai::surface::Surface;
 use crate::upstream::catalog::Secret;
 use http::Uri;
 use ipnet::IpNet;
@@ -25,6 +26,14 @@ pub struct Seconds<const MIN_MS: u64>(pub Duration);
 /// Ticks (1e-10 dollars) for one token, written as dollars for a million tokens.
 #[derive(Debug, Clone, Copy)]
 pub struct Dollars(pub u64);
+
+/// Ticks for one image.
+#[derive(Debug, Clone, Copy)]
+pub struct PerImage(pub u64);
+
+/// What an upstream offers.
+#[derive(Debug, Clone)]
+pub struct Surfaces(pub Vec<Surface>);
 
 /// A name without spaces, to refer to something by.
 #[derive(Debug, Clone)]
@@ -129,6 +138,30 @@ impl Form for Dollars {
             return None;
         }
         format!("{whole}{decimals:0<PRICE_DECIMALS$}").parse().ok().map(Self)
+    }
+}
+
+impl Form for PerImage {
+    fn form() -> String {
+        "US dollars for one image with at most four decimals, such as 0.02".to_owned()
+    }
+
+    fn read(written: &Written) -> Option<Self> {
+        // What is a tick a token for a dollar per million tokens is a million for a dollar.
+        Dollars::read(written)?.0.checked_mul(1_000_000).map(Self)
+    }
+}
+
+impl Form for Surfaces {
+    fn form() -> String {
+        let names: Vec<_> = Surface::ALL.iter().map(|surface| surface.as_str()).collect();
+        format!("a list of {}", names.join(", "))
+    }
+
+    fn read(written: &Written) -> Option<Self> {
+        let surface =
+            |name: &String| Surface::ALL.into_iter().find(|surface| surface.as_str() == name);
+        written.list()?.iter().map(surface).collect::<Option<_>>().map(Self)
     }
 }
 

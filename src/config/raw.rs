@@ -3,8 +3,8 @@
 //! `config/default.toml` says what each key means; a test holds the two together.
 
 use super::forms::{
-    BaseUrl, CaFile, Dollars, Email, LogFilter, Name, Names, Nets, Origins, Released, Seconds,
-    Whole,
+    BaseUrl, CaFile, Dollars, Email, LogFilter, Name, Names, Nets, Origins, PerImage, Released,
+    Seconds, Surfaces, Whole,
 };
 use super::written::Field;
 use super::{Billing as BillingMode, Durability, Environment, LogFormat};
@@ -146,6 +146,7 @@ pub struct Upstream {
     pub max_in_flight: Optional<Count<u32>>,
     pub ca_file: Optional<Option<CaFile>>,
     pub limit_field: Optional<LimitField>,
+    pub surfaces: Optional<Surfaces>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -159,6 +160,8 @@ pub struct Model {
     pub prices: Prices,
     pub long_prices: Option<LongPrices>,
     pub hidden_reasoning: Optional<bool>,
+    pub image_price: Optional<PerImage>,
+    pub image_tokens: Optional<Whole<u64, 0, 1_000_000>>,
     pub prompt_overhead_tokens: Optional<Whole<u64, 0, 1_000_000>>,
     pub created: Optional<Released>,
     pub owned_by: Optional<Name>,
@@ -169,6 +172,7 @@ pub struct Model {
 pub struct Route {
     pub name: Field<Name>,
     pub model: Optional<Name>,
+    pub surfaces: Optional<Surfaces>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -4,6 +4,7 @@
 //! relayed all the same. The same reader takes a whole reply, whose `message` is one large delta.
 
 use super::error::{ErrorBody, UpstreamError};
+use super::follow::Listener;
 use super::json::{self, each_element, each_member};
 use super::usage::Usage;
 use crate::account::charge::TokenCount;
@@ -85,9 +86,19 @@ pub enum Kind {
     ToolArguments,
 }
 
+/// In which words chunks are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Style {
+    #[default]
+    Chat,
+    /// Of the older completions.
+    Text,
+}
+
 /// What the chunks of one answer have in common, to write further ones that fit.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
+    style: Style,
     /// As they were written, quotes and all.
     id: Option<String>,
     created: Option<String>,
@@ -115,6 +126,19 @@ impl<'a> Chunk<'a> {
         let no_choices = self.written_choices.as_ref().is_some_and(Vec::is_empty);
         let has_usage = self.written_usage.is_some_and(|raw| !json::is_null(raw));
         no_choices && has_usage && self.error.is_none()
+    }
+
+    /// Tells `to` what the chunk says.
+    pub fn tell(&self, to: &mut dyn Listener) {
+        if let Some(usage) = self.usage {
+            to.usage(usage);
+        }
+        for choice in self.choices() {
+            if choice.finish().is_some() {
+                to.finished();
+            }
+            choice.each_text(&mut |kind, raw| to.text(choice.index, kind, raw));
+        }
     }
 
     /// The choices it speaks of.
@@ -185,7 +209,30 @@ fn function<'a>(call: &'a RawValue, give: &mut dyn FnMut(Kind, &'a RawValue)) {
     });
 }
 
+impl Style {
+    fn object(self) -> &'static str {
+        match self {
+            Self::Chat => "chat.completion.chunk",
+            Self::Text => "text_completion",
+        }
+    }
+
+    /// The members of a choice that says nothing new.
+    fn nothing(self) -> &'static str {
+        match self {
+            Self::Chat => r#""delta":{}"#,
+            Self::Text => r#""text":"","logprobs":null"#,
+        }
+    }
+}
+
 impl Seen {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn of(style: Style) -> Self {
+        Self { style, ..Self::default() }
+    }
+
     /// Takes in one chunk.
     pub fn note(&mut self, chunk: &Chunk<'_>) {
         keep(&mut self.id, chunk.id);
@@ -221,8 +268,9 @@ impl Seen {
         let id = self.id.as_deref().unwrap_or("\"chatcmpl-cut\"");
         let created = self.created.as_deref().unwrap_or("0");
         let model = self.model.as_deref().unwrap_or("\"\"");
+        let object = self.style.object();
         format!(
-            "data: {{\"id\":{id},\"object\":\"chat.completion.chunk\",\"created\":{created},\
+            "data: {{\"id\":{id},\"object\":\"{object}\",\"created\":{created},\
              \"model\":{model},{members}}}\n\n"
         )
     }
@@ -233,9 +281,10 @@ impl Seen {
 #[must_use]
 pub fn length_cut(seen: &Seen, usage: Option<&TokenCount>) -> Bytes {
     let mut events = String::new();
+    let nothing = seen.style.nothing();
     for index in seen.running() {
         events += &seen.event(&format!(
-            "\"choices\":[{{\"index\":{index},\"delta\":{{}},\"finish_reason\":\"length\"}}]"
+            "\"choices\":[{{\"index\":{index},{nothing},\"finish_reason\":\"length\"}}]"
         ));
     }
     if let Some(tokens) = usage {

@@ -101,6 +101,14 @@ impl UpstreamError {
         complaint.understood().then(|| Self::translate(complaint.implied_status(), &complaint))
     }
 
+    /// Whether the upstream's `message` may be passed on as it came: it is the caller's to know, and
+    /// nothing in it is the operator's.
+    #[must_use]
+    pub fn is_fit_to_pass(&self, message: &str) -> bool {
+        let is_callers = own_words(self.fault).is_none() || self.fault == Fault::Broken;
+        is_callers && self.detail == message
+    }
+
     fn translate(status: u16, said: &Complaint) -> Self {
         let fault = said.fault(status);
         let detail = redact(&said.message);

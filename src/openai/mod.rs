@@ -1,9 +1,11 @@
 //! The OpenAI wire format, as far as the gateway reads or writes it. Pure: no I/O, no clock.
 
+pub mod surface;
 pub mod request;
 pub mod prompt;
 mod splice;
 pub mod sse;
+pub mod follow;
 pub mod chunk;
 pub mod usage;
 pub mod error;

@@ -10,10 +10,22 @@ use serde_json::value::RawValue;
 /// The parts of a request that a model reads.
 #[derive(Debug, Clone)]
 pub struct Prompt<'a> {
-    messages: &'a RawValue,
-    /// `tools`, `functions` and `response_format`, which upstreams write into the prompt.
+    main: Main<'a>,
+    /// `tools`, `response_format` and the like, which upstreams write into the prompt.
     extras: Vec<&'a RawValue>,
     pub size: PromptSize,
+}
+
+/// The main part.
+#[derive(Debug, Clone, Copy)]
+enum Main<'a> {
+    Nothing,
+    /// An array of objects, each with its content.
+    Messages(&'a RawValue),
+    /// A string that stands for one message.
+    Message(&'a RawValue),
+    /// A string, or an array of strings, tokens, or arrays of tokens; in no template.
+    Texts(&'a RawValue),
 }
 
 /// How much of each there is.
@@ -26,6 +38,10 @@ pub struct PromptSize {
     pub images: u64,
     /// Bytes of audio and files as they are written.
     pub media_bytes: u64,
+    /// Text that came as tokens.
+    pub tokens: u64,
+    /// Tokens of what went before, which the upstream has and the body has not.
+    pub earlier_tokens: u64,
 }
 
 /// One part, in the order of the body.
@@ -38,6 +54,8 @@ pub enum Piece<'a> {
     Text(&'a RawValue),
     Image,
     Media(&'a RawValue),
+    /// A token by its number.
+    Token,
 }
 
 /// What is wrong with `messages`.
@@ -70,25 +88,57 @@ impl<'a> Prompt<'a> {
         if count == 0 {
             return Err(BadMessages::Empty);
         }
-        let mut prompt = Self { messages, extras, size: PromptSize::default() };
+        Ok(Self::of(Main::Messages(messages), extras))
+    }
+
+    /// A prompt whose main part is one message, a string.
+    #[must_use]
+    pub fn of_text(text: &'a RawValue, extras: Vec<&'a RawValue>) -> Self {
+        Self::of(Main::Message(text), extras)
+    }
+
+    /// A prompt whose main part is at the upstream already.
+    #[must_use]
+    pub fn of_extras(extras: Vec<&'a RawValue>) -> Self {
+        Self::of(Main::Nothing, extras)
+    }
+
+    /// A string, or an array of strings, tokens, or arrays of tokens; `None` for anything else.
+    #[must_use]
+    pub fn of_texts(texts: &'a RawValue) -> Option<Self> {
+        let mut is_good = texts.get().starts_with('"');
+        if !is_good {
+            let mut count = 0_u64;
+            let mut are_good = true;
+            each_element(texts.get(), |text| {
+                count += 1;
+                are_good &= is_text_or_token(text) || is_tokens(text);
+            })
+            .ok()?;
+            is_good = are_good && count > 0;
+        }
+        is_good.then(|| Self::of(Main::Texts(texts), Vec::new()))
+    }
+
+    fn of(main: Main<'a>, extras: Vec<&'a RawValue>) -> Self {
+        let mut prompt = Self { main, extras, size: PromptSize::default() };
         prompt.size = prompt.measure();
-        Ok(prompt)
+        prompt
     }
 
     /// Calls `visit` with every piece.
     pub fn each(&self, visit: &mut dyn FnMut(Piece<'a>)) {
-        // The body has been parsed before, so none of these walks can fail.
-        let _ = each_element(self.messages.get(), |message| {
-            visit(Piece::Message);
-            let _ = each_member(message.get(), |name, value| match &*name {
-                "content" => content(value, visit),
-                "name" => {
-                    visit(Piece::Name);
-                    text(value, visit);
-                }
-                _ => text(value, visit),
-            });
-        });
+        match self.main {
+            Main::Nothing => {}
+            Main::Messages(messages) => each_message(messages, visit),
+            Main::Message(message) => {
+                visit(Piece::Message);
+                // The role that the upstream gives it.
+                visit(Piece::Token);
+                text(message, visit);
+            }
+            Main::Texts(texts) => each_text(texts, visit),
+        }
         for extra in &self.extras {
             text(extra, visit);
         }
@@ -102,13 +152,55 @@ impl<'a> Prompt<'a> {
             Piece::Text(raw) => size.text_bytes += json::text_len(raw) as u64,
             Piece::Image => size.images += 1,
             Piece::Media(raw) => size.media_bytes += json::text_len(raw) as u64,
+            Piece::Token => size.tokens += 1,
         });
         size
     }
 }
 
+fn each_message<'a>(messages: &'a RawValue, visit: &mut dyn FnMut(Piece<'a>)) {
+    // The body has been parsed before, so none of these walks can fail.
+    let _ = each_element(messages.get(), |message| {
+        visit(Piece::Message);
+        let _ = each_member(message.get(), |name, value| match &*name {
+            "content" => content(value, 0, visit),
+            "name" => {
+                visit(Piece::Name);
+                text(value, visit);
+            }
+            _ => text(value, visit),
+        });
+    });
+}
+
+fn each_text<'a>(texts: &'a RawValue, visit: &mut dyn FnMut(Piece<'a>)) {
+    if texts.get().starts_with('[') {
+        let _ = each_element(texts.get(), |text| each_text(text, visit));
+    } else if texts.get().starts_with('"') {
+        text(texts, visit);
+    } else {
+        visit(Piece::Token);
+    }
+}
+
+fn is_text_or_token(raw: &RawValue) -> bool {
+    raw.get().starts_with('"') || raw.get().parse::<u64>().is_ok()
+}
+
+fn is_tokens(raw: &RawValue) -> bool {
+    let mut are_tokens = true;
+    let walked = each_element(raw.get(), |token| {
+        are_tokens &= token.get().parse::<u64>().is_ok();
+    });
+    walked.is_ok() && are_tokens
+}
+
+/// Parts that are looked for inside of parts: the result of a tool has some. Each level costs
+/// another walk over all that is in it.
+const DEEPEST: usize = 1;
+
 /// A message's content: a string, or an array of parts.
-fn content<'a>(value: &'a RawValue, visit: &mut dyn FnMut(Piece<'a>)) {
+fn content<'a>(value: &'a RawValue, depth: usize, visit: &mut dyn FnMut(Piece<'a>)) {
     if !value.get().starts_with('[') {
         return text(value, visit);
     }
@@ -120,6 +212,8 @@ fn content<'a>(value: &'a RawValue, visit: &mut dyn FnMut(Piece<'a>)) {
             "type" => {}
             "image_url" | "image" => visit(Piece::Image),
             "input_audio" | "file" => visit(Piece::Media(value)),
+            "content" if depth < DEEPEST => content(value, depth + 1, visit),
+            "source" => source(value, visit),
             // A media part of a kind yet unknown; a `text` part may well quote such an address.
             name if name != "text" && value.get().contains(";base64,") => {
                 visit(Piece::Media(value));
@@ -127,6 +221,21 @@ fn content<'a>(value: &'a RawValue, visit: &mut dyn FnMut(Piece<'a>)) {
             _ => text(value, visit),
         });
     });
+}
+
+/// Where a part of Anthropic's shape has its picture or document: encoded, behind a link, or text.
+fn source<'a>(value: &'a RawValue, visit: &mut dyn FnMut(Piece<'a>)) {
+    let mut piece = None;
+    let _ = each_member(value.get(), |name, value| match (&*name, &*json::text(value)) {
+        ("type", "base64" | "url") => piece = piece.or(Some(false)),
+        ("media_type", kind) if kind.starts_with("image/") => piece = Some(true),
+        _ => {}
+    });
+    match piece {
+        Some(true) => visit(Piece::Image),
+        Some(false) => visit(Piece::Media(value)),
+        None => text(value, visit),
+    }
 }
 
 fn text<'a>(value: &'a RawValue, visit: &mut dyn FnMut(Piece<'a>)) {

@@ -1,4 +1,4 @@
-//! A chat request body: what the gateway reads of it, and the few changes it makes.
+//! A request body: what the gateway reads of it, and the few changes it makes.
 //!
 //! A body is read in one bounded pass and stays bytes: fields the gateway does not know are never
 //! decoded, let alone rewritten. The gateway and the upstream must read the same request, so
@@ -7,6 +7,7 @@
 use super::json::{self, each_member};
 use super::prompt::{BadMessages, Prompt};
 use super::splice;
+use super::surface::Surface;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -16,32 +17,47 @@ use std::borrow::Cow;
 const MAX_MEMBERS: usize = 256;
 /// Bytes a model's name may have.
 const MAX_MODEL_LEN: usize = 256;
+/// Bytes a reply's id may have.
+const MAX_NAME_LEN: usize = 256;
 /// Choices one call may ask for, as at OpenAI.
 const MAX_CHOICES: u64 = 128;
 
 /// The fields the gateway reads. Everything else stays bytes.
 #[derive(Debug)]
-pub struct ChatRequest<'a> {
+pub struct Request<'a> {
+    pub surface: Surface,
     pub(super) body: &'a [u8],
     pub(super) written: Written<'a>,
     pub model: String,
     pub stream: bool,
     /// The caller asked for `stream_options.include_usage`.
     pub include_usage: bool,
-    /// `max_completion_tokens`, or `max_tokens`; the smaller when both are there.
+    /// The limit on the output of one choice; the smallest when it is given under several names.
     pub max_output: Option<u64>,
     /// Number of choices, at least 1.
     pub n: u64,
     /// What the model will read.
     pub prompt: Prompt<'a>,
+    pub ties: Ties,
+}
+
+/// What a call has to do with others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ties {
+    /// The kept reply that it goes on from.
+    pub previous: Option<String>,
+    /// Whether the upstream will keep its reply.
+    pub is_kept: bool,
+    /// Whether its reply is to be fetched later.
+    pub is_deferred: bool,
 }
 
 /// The values that may be changed, as they stand in the body.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Written<'a> {
     pub model: Option<&'a RawValue>,
-    pub max_tokens: Option<&'a RawValue>,
-    pub max_completion_tokens: Option<&'a RawValue>,
+    /// The limits that are there, `null` too, by their names.
+    pub limits: Vec<(&'static str, &'a RawValue)>,
     pub stream_options: Option<&'a RawValue>,
     /// The member inside `stream_options`.
     pub include_usage: Option<&'a RawValue>,
@@ -78,43 +94,86 @@ pub struct BadBody {
     pub code: Option<&'static str>,
 }
 
-impl<'a> ChatRequest<'a> {
-    /// Reads a body.
+impl<'a> Request<'a> {
+    /// Reads a body that was sent to `surface`.
     ///
     /// # Errors
     /// [`BadBody`] when it is not a JSON object, has a key twice at the top level, lacks `model`
-    /// or `messages`, or a field the gateway reads has the wrong type.
-    pub fn parse(body: &'a [u8]) -> Result<Self, BadBody> {
+    /// or what the model is to read, or a field the gateway reads has the wrong type.
+    pub fn parse(surface: Surface, body: &'a [u8]) -> Result<Self, BadBody> {
         let fields = Fields::read(body)?;
-        let stream_options = fields.object("stream_options")?;
-        let include_usage = match &stream_options {
-            None => None,
-            Some(options) => options.get("include_usage"),
-        };
-        let max_tokens = fields.limit("max_tokens")?;
-        let max_completion_tokens = fields.limit("max_completion_tokens")?;
+        let told = surface.description();
+        let options = if told.usage_is_asked_for { fields.object("stream_options")? } else { None };
+        let include_usage = options.as_ref().and_then(|options| options.get("include_usage"));
+        let names = surface.limits();
+        let mut max_output = None;
+        for name in names {
+            max_output = [max_output, fields.limit(name)?].into_iter().flatten().min();
+        }
+        let limits = names.iter().filter_map(|name| Some((*name, fields.get(name)?)));
+        let model = fields.model()?;
+        let stream = fields.flag("stream")?;
+        if stream && !told.streams {
+            return Err(BadBody::wrong_value("stream", "there are no streams here"));
+        }
         Ok(Self {
+            surface,
             body,
-            model: fields.model()?,
-            stream: bool_of("stream", fields.get("stream"))?,
+            model,
+            stream,
             include_usage: bool_of("stream_options.include_usage", include_usage)?,
-            max_output: [max_tokens, max_completion_tokens].into_iter().flatten().min(),
-            n: fields.choices()?,
-            prompt: fields.prompt()?,
+            max_output,
+            n: (told.choices)(&fields)?,
+            prompt: (told.prompt)(&fields)?,
+            ties: (told.ties)(&fields)?,
             written: Written {
                 model: fields.get("model"),
-                max_tokens: fields.get("max_tokens"),
-                max_completion_tokens: fields.get("max_completion_tokens"),
+                limits: limits.collect(),
                 stream_options: fields.get("stream_options"),
                 include_usage,
             },
         })
     }
 
+    /// The request for an answer that was deferred, and is to be paid when it is fetched: it has no
+    /// body, and may cost `tokens`.
+    #[must_use]
+    pub fn to_fetch(model: &str, tokens: u64) -> Self {
+        let mut prompt = Prompt::of_extras(Vec::new());
+        prompt.size.earlier_tokens = tokens;
+        Self {
+            surface: Surface::ChatCompletions,
+            body: b"",
+            written: Written::default(),
+            model: model.to_owned(),
+            stream: false,
+            include_usage: false,
+            max_output: Some(0),
+            n: 1,
+            prompt,
+            ties: Ties::default(),
+        }
+    }
+
     /// The body with `changes` spliced in; every other byte is the caller's.
     #[must_use]
     pub fn splice(&self, changes: Changes<'_>) -> Bytes {
         splice::splice(self, changes)
+    }
+
+    /// Whether the gateway has to ask for a stream's usage by itself.
+    #[must_use]
+    pub fn wants_usage_asked_for(&self) -> bool {
+        self.stream && !self.include_usage && self.surface.description().usage_is_asked_for
+    }
+
+    /// The name by which an upstream that knows chat's limit as `field` knows this surface's.
+    pub(super) fn limit_name(&self, field: LimitField) -> Option<&'static str> {
+        match self.surface.limits() {
+            [] => None,
+            [only] => Some(only),
+            _ => Some(field.as_str()),
+        }
     }
 }
 
@@ -138,24 +197,24 @@ impl BadBody {
         }
     }
 
-    fn missing(param: &str) -> Self {
+    pub(super) fn missing(param: &str) -> Self {
         let message = format!("Missing required parameter: '{param}'.");
         Self { message, param: Some(param.to_owned()), code: Some("missing_required_parameter") }
     }
 
-    fn wrong_type(param: &str, expected: &str) -> Self {
+    pub(super) fn wrong_type(param: &str, expected: &str) -> Self {
         let message = format!("Invalid type for '{param}': expected {expected}.");
         Self { message, param: Some(param.to_owned()), code: Some("invalid_type") }
     }
 
-    fn wrong_value(param: &str, why: &str) -> Self {
+    pub(super) fn wrong_value(param: &str, why: &str) -> Self {
         let message = format!("Invalid value for '{param}': {why}.");
         Self { message, param: Some(param.to_owned()), code: Some("invalid_value") }
     }
 }
 
 /// An object's members, each name once.
-struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Fields<'a> {
     fn read(body: &'a [u8]) -> Result<Self, BadBody> {
@@ -203,7 +262,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The value, unless it is absent or `null`.
-    fn given(&self, name: &str) -> Option<&'a RawValue> {
+    pub(super) fn given(&self, name: &str) -> Option<&'a RawValue> {
         self.get(name).filter(|value| !json::is_null(value))
     }
 
@@ -218,7 +277,7 @@ impl<'a> Fields<'a> {
     }
 
     fn model(&self) -> Result<String, BadBody> {
-        let raw = self.given("model").ok_or_else(|| BadBody::missing("model"))?;
+        let raw = self.required("model")?;
         let not_a_name = || BadBody::wrong_type("model", "a string");
         let name: String = serde_json::from_str(raw.get()).map_err(|_| not_a_name())?;
         if name.is_empty() {
@@ -241,25 +300,58 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn choices(&self) -> Result<u64, BadBody> {
-        let Some(raw) = self.given("n") else { return Ok(1) };
+    /// How many answers are asked for under `name`: 1 where nothing is said.
+    pub(super) fn count(&self, name: &str) -> Result<u64, BadBody> {
+        let Some(raw) = self.given(name) else { return Ok(1) };
         match raw.get().parse::<u64>() {
             Ok(n) if (1..=MAX_CHOICES).contains(&n) => Ok(n),
-            _ => Err(BadBody::wrong_type("n", "an integer from 1 to 128")),
+            _ => Err(BadBody::wrong_type(name, "an integer from 1 to 128")),
         }
     }
 
-    fn prompt(&self) -> Result<Prompt<'a>, BadBody> {
-        let messages = self.given("messages").ok_or_else(|| BadBody::missing("messages"))?;
-        let extras = ["tools", "functions", "response_format"];
-        let extras = extras.into_iter().filter_map(|name| self.given(name)).collect();
-        Prompt::read(messages, extras).map_err(|bad| match bad {
-            BadMessages::NotAnArray => BadBody::wrong_type("messages", "an array of objects"),
-            BadMessages::Empty => BadBody::wrong_value("messages", "it is empty"),
+    /// The messages under `name`, with the other members that become part of the prompt.
+    pub(super) fn messages(&self, name: &str, extras: &[&str]) -> Result<Prompt<'a>, BadBody> {
+        let messages = self.required(name)?;
+        Prompt::read(messages, self.all_given(extras)).map_err(|bad| match bad {
+            BadMessages::NotAnArray => BadBody::wrong_type(name, "an array of objects"),
+            BadMessages::Empty => BadBody::wrong_value(name, "it is empty"),
             BadMessages::NotAnObject(at) => {
-                BadBody::wrong_type(&format!("messages[{at}]"), "an object")
+                BadBody::wrong_type(&format!("{name}[{at}]"), "an object")
             }
         })
+    }
+
+    /// The text under `name`, or texts, or tokens.
+    pub(super) fn texts(&self, name: &str) -> Result<Prompt<'a>, BadBody> {
+        let expected = "a string, or an array of strings or of tokens";
+        let texts = self.required(name)?;
+        Prompt::of_texts(texts).ok_or_else(|| BadBody::wrong_type(name, expected))
+    }
+
+    /// Whether `name` is true.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, BadBody> {
+        bool_of(name, self.get(name))
+    }
+
+    /// The short text under `name`, where there is one.
+    pub(super) fn name(&self, name: &str) -> Result<Option<String>, BadBody> {
+        let Some(raw) = self.given(name) else { return Ok(None) };
+        let text: String =
+            serde_json::from_str(raw.get()).map_err(|_| BadBody::wrong_type(name, "a string"))?;
+        if text.is_empty() || text.len() > MAX_NAME_LEN || text.chars().any(char::is_control) {
+            return Err(BadBody::wrong_value(name, "it is no id"));
+        }
+        Ok(Some(text))
+    }
+
+    /// The value, which has to be there.
+    pub(super) fn required(&self, name: &str) -> Result<&'a RawValue, BadBody> {
+        self.given(name).ok_or_else(|| BadBody::missing(name))
+    }
+
+    /// Those of the members that are there.
+    pub(super) fn all_given(&self, names: &[&str]) -> Vec<&'a RawValue> {
+        names.iter().filter_map(|name| self.given(name)).collect()
     }
 }
 

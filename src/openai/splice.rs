@@ -3,7 +3,7 @@
 //! Owns the arithmetic of positions; never re-encodes. Every byte outside the replaced values
 //! and the inserted members is the caller's.
 
-use super::request::{Changes, ChatRequest, LimitField, Written};
+use super::request::{Changes, LimitField, Request, Written};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use std::ops::Range;
@@ -15,16 +15,18 @@ struct Edit {
 }
 
 /// The body of `request` with `changes` made.
-pub(super) fn splice(request: &ChatRequest<'_>, changes: Changes<'_>) -> Bytes {
+pub(super) fn splice(request: &Request<'_>, changes: Changes<'_>) -> Bytes {
     let mut edits = Edits { body: request.body, list: Vec::new() };
     let written = &request.written;
     if let (Some(model), Some(old)) = (changes.model, written.model) {
         edits.replace(old, serde_json::Value::from(model).to_string());
     }
-    // The upstream must not read a limit that is higher than the one reserved for.
-    let misread = written.limit_is_overlooked(changes.limit_field) || written.limits_differ();
-    if let Some(limit) = changes.max_output.or(request.max_output.filter(|_| misread)) {
-        edits.limit(written, limit, changes.limit_field);
+    if let Some(read) = request.limit_name(changes.limit_field) {
+        // The upstream must not read a limit that is higher than the one reserved for.
+        let misread = written.limit_is_overlooked(read) || written.limits_differ();
+        if let Some(limit) = changes.max_output.or(request.max_output.filter(|_| misread)) {
+            edits.limit(written, limit, read);
+        }
     }
     if changes.include_usage && !request.include_usage {
         edits.include_usage(written);
@@ -49,24 +51,19 @@ impl Edits<'_> {
     }
 
     /// Every limit that the caller set takes the new value, so that no reader finds a higher one,
-    /// and the upstream finds it under a name that it reads.
-    fn limit(&mut self, written: &Written<'_>, limit: u64, field: LimitField) {
-        let both = [written.max_tokens, written.max_completion_tokens];
+    /// and the upstream finds it under the name `read`.
+    fn limit(&mut self, written: &Written<'_>, limit: u64, read: &str) {
         let mut is_given = false;
-        for old in both.into_iter().flatten().filter(|raw| raw.get() != "null") {
+        for old in written.given_limits() {
             is_given = true;
             self.replace(old, limit.to_string());
         }
-        if is_given && !written.limit_is_overlooked(field) {
+        if is_given && !written.limit_is_overlooked(read) {
             return;
         }
-        let null = match field {
-            LimitField::MaxTokens => written.max_tokens,
-            LimitField::MaxCompletionTokens => written.max_completion_tokens,
-        };
-        match null {
-            Some(null) => self.replace(null, limit.to_string()),
-            None => self.insert(&format!("\"{}\":{limit}", field.as_str())),
+        match written.limits.iter().find(|(name, _)| *name == read) {
+            Some((_, null)) => self.replace(null, limit.to_string()),
+            None => self.insert(&format!("\"{read}\":{limit}")),
         }
     }
 
@@ -102,22 +99,25 @@ impl Edits<'_> {
     }
 }
 
-impl Written<'_> {
-    /// Whether the caller's limit stands only under the newer name, and the upstream reads only
-    /// the older one. (Upstreams that read the newer name read the older one too.)
-    fn limit_is_overlooked(&self, read: LimitField) -> bool {
-        let given = |raw: Option<&RawValue>| raw.is_some_and(|raw| raw.get() != "null");
-        read == LimitField::MaxTokens
-            && given(self.max_completion_tokens)
-            && !given(self.max_tokens)
+impl<'a> Written<'a> {
+    fn given_limits(&self) -> impl Iterator<Item = &'a RawValue> {
+        self.limits.iter().map(|(_, raw)| *raw).filter(|raw| raw.get() != "null")
     }
 
-    /// Whether both limits are given, with values that are not written alike.
+    /// Whether the caller's limit stands only under chat's newer name, and the upstream reads only
+    /// the older one. (Upstreams that read the newer name read the older one too.)
+    fn limit_is_overlooked(&self, read: &str) -> bool {
+        let is_read = |(name, raw): &(&str, &RawValue)| *name == read && raw.get() != "null";
+        read == LimitField::MaxTokens.as_str()
+            && self.given_limits().next().is_some()
+            && !self.limits.iter().any(is_read)
+    }
+
+    /// Whether several limits are given, with values that are not written alike.
     fn limits_differ(&self) -> bool {
-        match (self.max_tokens.map(RawValue::get), self.max_completion_tokens.map(RawValue::get)) {
-            (None | Some("null"), _) | (_, None | Some("null")) => false,
-            (older, newer) => older != newer,
-        }
+        let mut given = self.given_limits().map(RawValue::get);
+        let first = given.next();
+        given.any(|other| Some(other) != first)
     }
 }
 

@@ -85,11 +85,68 @@ impl Usage {
         })
     }
 
+    /// Reads the usage object of images, which may name their cost alone.
+    #[must_use]
+    pub fn of_images(usage: &[u8]) -> Option<Self> {
+        let written: Written<'_> = json::object(usage)?;
+        let cost_ticks = written.cost_in_usd_ticks.and_then(ticks);
+        let of_cost = cost_ticks.map(|_| Self { tokens: TokenCount::default(), cost_ticks });
+        Self::parse(usage).or(of_cost)
+    }
+
     /// The usage of a whole (not streamed) reply.
     #[must_use]
     pub fn from_reply(body: &[u8]) -> Option<Self> {
         let reply: Reply<'_> = json::object(body)?;
         Self::parse(reply.usage?.get().as_bytes())
+    }
+}
+
+/// Usage as Anthropic's messages write it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Anthropic<'a> {
+    #[serde(borrow)]
+    input_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cache_read_input_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cache_creation_input_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    output_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cost_in_usd_ticks: Option<&'a RawValue>,
+}
+
+/// Usage that comes in several objects, each with all that was used so far of what it names.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SplitUsage {
+    input: Option<u64>,
+    cache_read: Option<u64>,
+    cache_creation: Option<u64>,
+    output: Option<u64>,
+    cost_ticks: Option<i64>,
+}
+
+impl SplitUsage {
+    /// Takes in one more object; `None` until input and output are known, or when it is absurd.
+    pub fn and(&mut self, usage: &[u8]) -> Option<Usage> {
+        let written: Anthropic<'_> = json::object(usage)?;
+        let counts = [
+            (written.input_tokens, &mut self.input),
+            (written.cache_read_input_tokens, &mut self.cache_read),
+            (written.cache_creation_input_tokens, &mut self.cache_creation),
+            (written.output_tokens, &mut self.output),
+        ];
+        for (raw, count) in counts {
+            *count = number(raw).ok()?.or(*count);
+        }
+        self.cost_ticks = written.cost_in_usd_ticks.and_then(ticks).or(self.cost_ticks);
+        let cached = self.cache_read.unwrap_or(0);
+        // The cached part stands beside the input, not in it.
+        let prompt = self.input? + cached + self.cache_creation.unwrap_or(0);
+        let tokens = TokenCount { prompt, cached, completion: self.output?, reasoning: 0 };
+        Some(Usage { tokens, cost_ticks: self.cost_ticks })
     }
 }
 

@@ -1,6 +1,8 @@
 //! The request head: which endpoint it is for.
 
 use crate::account::id::RequestId;
+use crate::openai::error::ErrorBody;
+use crate::openai::surface::Surface;
 use http::{HeaderValue, Method};
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
@@ -9,24 +11,54 @@ use std::time::Instant;
 
 /// Bytes a model's id may have.
 const MAX_MODEL_LEN: usize = 256;
+/// Bytes a reply's id may have.
+const MAX_ID_LEN: usize = 128;
+/// Where deferred completions are.
+const DEFERRED: &str = "/chat/deferred-completion/";
 
 /// What a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
-    ChatCompletions,
-    Models,
-    /// One model, by its id as written in the path.
-    Model(String),
+    /// A metered call.
+    Call(Surface),
+    /// Something that an upstream keeps.
+    Kept(Kept),
+    /// The answer to a deferred chat, by its id.
+    Deferred(String),
+    /// All models, or one by its id.
+    Models(Option<String>, Shape),
     /// A browser asks what it may send to `/v1`.
     Preflight,
     /// A path of the data plane that exists, asked with another method.
-    WrongMethod {
-        allow: &'static str,
-    },
+    WrongMethod { allow: &'static str },
     /// A path of the data plane that does not exist.
     Unknown,
     /// Everything outside the data plane.
     Control,
+}
+
+/// In whose shape models are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    OpenAi,
+    /// xAI's language models, with their prices.
+    Xai,
+}
+
+/// What is asked for by its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub id: String,
+    pub act: Act,
+}
+
+/// What is to be done with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    Read,
+    Delete,
+    Cancel,
+    ListInput,
 }
 
 /// One request, before its body.
@@ -47,28 +79,87 @@ impl Endpoint {
     pub fn of(method: &Method, path: &str) -> Self {
         let path = path.split('?').next().unwrap_or_default();
         let path = path.strip_suffix('/').filter(|p| !p.is_empty()).unwrap_or(path);
-        let is_chat = path == "/v1/chat/completions" || path == "/api/v1/chat/completions";
-        let in_data_plane = is_chat || path == "/v1" || path.starts_with("/v1/");
-        if !in_data_plane {
+        // The earlier service had chat here, and clients still ask there.
+        let path = if path == "/api/v1/chat/completions" { "/v1/chat/completions" } else { path };
+        let Some(below) = path.strip_prefix("/v1").filter(|p| p.is_empty() || p.starts_with('/'))
+        else {
             return Self::Control;
-        }
+        };
         if method == Method::OPTIONS {
             return Self::Preflight;
         }
-        let found = match path {
-            _ if is_chat => (Self::ChatCompletions, "POST"),
-            "/v1/models" => (Self::Models, "GET"),
-            _ => match path.strip_prefix("/v1/models/") {
-                Some(id) if (1..=MAX_MODEL_LEN).contains(&id.len()) => {
-                    // SDKs write a `/` of the id as `%2F`.
-                    let id = percent_decode_str(id).decode_utf8_lossy();
-                    (Self::Model(id.into_owned()), "GET")
-                }
-                _ => return Self::Unknown,
+        let surface = Surface::ALL.into_iter().find(|surface| surface.path() == below);
+        let found = match (surface, below) {
+            (Some(surface), _) => (Self::Call(surface), "POST"),
+            (None, "/models") => (Self::Models(None, Shape::OpenAi), "GET"),
+            (None, "/language-models") => (Self::Models(None, Shape::Xai), "GET"),
+            _ if below.starts_with("/responses/") => return Self::of_kept(method, below),
+            _ => match Self::by_id(below) {
+                Some(found) => (found, "GET"),
+                None => return Self::Unknown,
             },
         };
         if method.as_str() == found.1 { found.0 } else { Self::WrongMethod { allow: found.1 } }
     }
+}
+
+impl Endpoint {
+    /// What is read by the id at the end of its path.
+    fn by_id(below: &str) -> Option<Self> {
+        if let Some(id) = below.strip_prefix(DEFERRED) {
+            return is_id(id).then(|| Self::Deferred(id.to_owned()));
+        }
+        let of_xai = below.strip_prefix("/language-models/").map(|id| (id, Shape::Xai));
+        let (id, shape) =
+            of_xai.or(below.strip_prefix("/models/").map(|id| (id, Shape::OpenAi)))?;
+        // SDKs write a `/` of the id as `%2F`.
+        let name = percent_decode_str(id).decode_utf8_lossy();
+        let is_short = (1..=MAX_MODEL_LEN).contains(&id.len());
+        is_short.then(|| Self::Models(Some(name.into_owned()), shape))
+    }
+
+    /// Below `/responses`.
+    fn of_kept(method: &Method, below: &str) -> Self {
+        let mut parts = below.split('/').skip(2);
+        let (id, rest, more) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+        if !is_id(id) || more.is_some() {
+            return Self::Unknown;
+        }
+        let (act, allow) = match (method.as_str(), rest) {
+            ("GET", None) => (Some(Act::Read), ""),
+            ("DELETE", None) => (Some(Act::Delete), ""),
+            (_, None) => (None, "GET, DELETE"),
+            ("POST", Some("cancel")) => (Some(Act::Cancel), ""),
+            (_, Some("cancel")) => (None, "POST"),
+            ("GET", Some("input_items")) => (Some(Act::ListInput), ""),
+            (_, Some("input_items")) => (None, "GET"),
+            _ => return Self::Unknown,
+        };
+        match act {
+            Some(act) => Self::Kept(Kept { id: id.to_owned(), act }),
+            None => Self::WrongMethod { allow },
+        }
+    }
+
+    /// Whether the key may be sent as Anthropic's clients send it.
+    #[must_use]
+    pub fn takes_api_key(&self) -> bool {
+        matches!(self, Self::Call(Surface::Messages | Surface::CountTokens))
+    }
+
+    /// An error in the words of what was asked for.
+    #[must_use]
+    pub fn error(&self, status: u16, error: &ErrorBody) -> String {
+        match self {
+            Self::Call(surface) => surface.error(status, error),
+            _ => error.to_json(),
+        }
+    }
+}
+
+fn is_id(id: &str) -> bool {
+    let is_id_byte = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    (1..=MAX_ID_LEN).contains(&id.len()) && id.bytes().all(is_id_byte)
 }
 
 impl Head {
@@ -94,14 +185,39 @@ mod tests {
     #[test]
     fn paths_and_methods_name_endpoints() {
         let of = |method: &str, path: &str| Endpoint::of(&method.parse().unwrap(), path);
-        assert_eq!(of("POST", "/v1/chat/completions"), Endpoint::ChatCompletions);
-        assert_eq!(of("POST", "/v1/chat/completions/"), Endpoint::ChatCompletions);
-        assert_eq!(of("POST", "/v1/chat/completions?x=1"), Endpoint::ChatCompletions);
-        assert_eq!(of("POST", "/api/v1/chat/completions"), Endpoint::ChatCompletions);
+        let chat = Endpoint::Call(Surface::ChatCompletions);
+        assert_eq!(of("POST", "/v1/chat/completions"), chat);
+        assert_eq!(of("POST", "/v1/chat/completions/"), chat);
+        assert_eq!(of("POST", "/v1/chat/completions?x=1"), chat);
+        assert_eq!(of("POST", "/api/v1/chat/completions"), chat);
         assert_eq!(of("GET", "/v1/chat/completions"), Endpoint::WrongMethod { allow: "POST" });
-        assert_eq!(of("GET", "/v1/models"), Endpoint::Models);
-        assert_eq!(of("GET", "/v1/models/grok-4.3"), Endpoint::Model("grok-4.3".into()));
-        assert_eq!(of("GET", "/v1/models/xai%2Fgrok"), Endpoint::Model("xai/grok".into()));
+        assert_eq!(of("GET", "/v1/models"), Endpoint::Models(None, Shape::OpenAi));
+        let model = |id: &str| Endpoint::Models(Some(id.into()), Shape::OpenAi);
+        assert_eq!(of("GET", "/v1/models/grok-4.3"), model("grok-4.3"));
+        assert_eq!(of("GET", "/v1/models/xai%2Fgrok"), model("xai/grok"));
+        assert_eq!(of("GET", "/v1/language-models"), Endpoint::Models(None, Shape::Xai));
+        let priced = Endpoint::Models(Some("grok-4.3".into()), Shape::Xai);
+        assert_eq!(of("GET", "/v1/language-models/grok-4.3"), priced);
+        let deferred = Endpoint::Deferred("3f-6c".into());
+        assert_eq!(of("GET", "/v1/chat/deferred-completion/3f-6c"), deferred);
+        assert_eq!(of("GET", "/v1/chat/deferred-completion/3f/6c"), Endpoint::Unknown);
+        assert_eq!(of("GET", "/v1/chat/deferred-completion/"), Endpoint::Unknown);
+        let kept = |act| Endpoint::Kept(Kept { id: "resp_1-a".into(), act });
+        assert_eq!(of("GET", "/v1/responses/resp_1-a"), kept(Act::Read));
+        assert_eq!(of("DELETE", "/v1/responses/resp_1-a/"), kept(Act::Delete));
+        assert_eq!(of("POST", "/v1/responses/resp_1-a/cancel"), kept(Act::Cancel));
+        assert_eq!(of("GET", "/v1/responses/resp_1-a/input_items?limit=1"), kept(Act::ListInput));
+        let wrong = |allow| Endpoint::WrongMethod { allow };
+        assert_eq!(of("POST", "/v1/responses/resp_1-a"), wrong("GET, DELETE"));
+        assert_eq!(of("GET", "/v1/responses/resp_1-a/cancel"), wrong("POST"));
+        for none in ["..", "a/b", "a/cancel/b", "a%2Fb", "a b", "\u{e9}"] {
+            assert_eq!(of("GET", &format!("/v1/responses/x/{none}/")[..]), Endpoint::Unknown);
+        }
+        for none in ["..", "a%2Fb", "a.b", "a;b"] {
+            assert_eq!(of("GET", &format!("/v1/responses/{none}")), Endpoint::Unknown);
+        }
+        assert_eq!(of("POST", "/v1/responses"), Endpoint::Call(Surface::Responses));
+        assert_eq!(of("POST", "/v1/messages/count_tokens"), Endpoint::Call(Surface::CountTokens));
         assert_eq!(of("OPTIONS", "/v1/anything"), Endpoint::Preflight);
         assert_eq!(of("POST", "/v1/../health"), Endpoint::Unknown);
         assert_eq!(of("POST", "/v1"), Endpoint::Unknown);

@@ -7,7 +7,7 @@
 use super::reserve::{Reservation, exact_prompt};
 use crate::account::charge::TokenCount;
 use crate::account::id::RequestId;
-use crate::openai::request::ChatRequest;
+use crate::openai::request::Request;
 use crate::quota::counters::{CountersError, Extended};
 use crate::tokens::meter::Meter;
 use futures_util::future::BoxFuture;
@@ -24,7 +24,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(25);
 pub struct Allowance<'a> {
     pub meter: Meter,
     reservation: Reservation,
-    request: &'a ChatRequest<'a>,
+    request: &'a Request<'a>,
     slice: u64,
     /// Set once the prompt has been counted exactly.
     prompt_is_exact: bool,
@@ -51,7 +51,7 @@ pub enum Verdict {
 impl<'a> Allowance<'a> {
     /// The allowance of an admitted stream.
     #[must_use]
-    pub fn new(reservation: Reservation, request: &'a ChatRequest<'a>, slice: u64) -> Self {
+    pub fn new(reservation: Reservation, request: &'a Request<'a>, slice: u64) -> Self {
         let latest = reservation.reserved.saturating_sub(reservation.prompt);
         Self {
             meter: Meter::default(),
@@ -123,6 +123,12 @@ impl<'a> Allowance<'a> {
     pub fn counted(&mut self) -> TokenCount {
         let prompt = self.exact_prompt();
         TokenCount { prompt, completion: self.meter.output_counted(), ..TokenCount::default() }
+    }
+
+    /// The reservation as it stands.
+    #[must_use]
+    pub fn reservation(&self) -> &Reservation {
+        &self.reservation
     }
 
     /// The reservation, to settle.

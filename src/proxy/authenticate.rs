@@ -10,18 +10,18 @@ use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Finds the caller behind the request's key. A key that cannot be one of ours costs no look-up.
+/// Finds the caller behind the `presented` key. A key that cannot be one of ours costs no look-up.
 ///
 /// # Errors
 /// The refusal; which of "unknown" and "wrong secret" it was is not told.
 pub async fn authenticate(
-    headers: &HeaderMap,
+    presented: Option<&str>,
     callers: &CallerCache,
     pepper: &Pepper,
     now: Timestamp,
     instant: Instant,
 ) -> Result<Arc<Caller>, Refusal> {
-    let presented = bearer(headers).ok_or(Refusal::MissingKey)?;
+    let presented = presented.ok_or(Refusal::MissingKey)?;
     let key = PlainKey::parse(presented).map_err(|_| Refusal::WrongKey)?;
     let find =
         async || callers.find(&key.id(), instant).await.map_err(|_| Refusal::CallersUnavailable);
@@ -52,6 +52,22 @@ pub fn admissible(caller: &Caller, now: Timestamp) -> Result<(), Refusal> {
         return Err(Refusal::SuspendedUser);
     }
     Ok(())
+}
+
+/// The key that a request presents: as a bearer, or as Anthropic's clients do where
+/// `takes_api_key`. Two that differ are none.
+#[must_use]
+pub fn presented(headers: &HeaderMap, takes_api_key: bool) -> Option<&str> {
+    let mut keys = headers.get_all("x-api-key").iter().filter(|_| takes_api_key);
+    match (bearer(headers), keys.next()) {
+        (bearer, None) => bearer,
+        (None, Some(_)) if headers.contains_key(http::header::AUTHORIZATION) => None,
+        (bearer, Some(key)) => {
+            let key = key.to_str().ok()?.trim();
+            let is_one = keys.next().is_none() && bearer.is_none_or(|bearer| bearer == key);
+            (is_one && !key.is_empty()).then_some(key)
+        }
+    }
 }
 
 /// The token of the one `Authorization: Bearer …` header; two such headers are none.
@@ -87,5 +103,25 @@ mod tests {
         check(&["Bearer"], None);
         check(&["Bearer "], None);
         check(&["Bearer a", "Bearer b"], None);
+    }
+
+    #[test]
+    fn an_api_key_counts_where_anthropics_clients_call() {
+        let check = |headers: &[(&'static str, &str)], takes: bool, expected: Option<&str>| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, HeaderValue::from_str(value).unwrap());
+            }
+            assert_eq!(presented(&map, takes), expected, "{headers:?}");
+        };
+        check(&[("x-api-key", "a")], true, Some("a"));
+        check(&[("x-api-key", "a")], false, None);
+        check(&[("x-api-key", "a"), ("authorization", "Bearer a")], true, Some("a"));
+        check(&[("x-api-key", "a"), ("authorization", "Bearer b")], true, None);
+        check(&[("x-api-key", "a"), ("authorization", "Bearer b")], false, Some("b"));
+        check(&[("x-api-key", "a"), ("authorization", "Basic b")], true, None);
+        check(&[("x-api-key", "a"), ("x-api-key", "a")], true, None);
+        check(&[("x-api-key", " ")], true, None);
+        check(&[("authorization", "Bearer b")], true, Some("b"));
     }
 }

@@ -1,17 +1,17 @@
 //! Send a call to an upstream; try the next one only while nothing of a reply has been seen.
 
 use super::leash::{Leash, Pulled};
-use super::refusal::UpstreamFailure;
+use super::refusal::{Refusal, UpstreamFailure};
 use super::reserve::Reservation;
 use crate::clock;
 use crate::openai::error::UpstreamError;
-use crate::openai::request::{Changes, ChatRequest};
+use crate::openai::request::{Changes, Request};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
 use crate::upstream::catalog::Route;
 use crate::upstream::connect::{Connections, Exchange, Outgoing, SendError};
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use pingora_core::protocols::http::ServerSession;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,10 +45,21 @@ pub enum Stop {
     Pulled(Pulled),
 }
 
+impl Stop {
+    /// What the caller is told, if it is still there.
+    #[must_use]
+    pub fn refusal(self) -> Option<Refusal> {
+        match self {
+            Self::CallerGone => None,
+            Self::Pulled(why) => Some(why.refusal()),
+        }
+    }
+}
+
 /// What stays the same whichever upstream is tried.
 pub struct Forwarding<'a> {
     pub upstreams: &'a Upstreams,
-    pub request: &'a ChatRequest<'a>,
+    pub request: &'a Request<'a>,
     pub headers: &'a HeaderMap,
     pub reservation: &'a Reservation,
     pub metrics: &'a Metrics,
@@ -181,10 +192,11 @@ impl Forwarding<'_> {
             model: (*route.upstream_model != *self.request.model).then_some(&*route.upstream_model),
             max_output: self.reservation.output_limit,
             limit_field: route.upstream.limit_field,
-            include_usage: self.request.stream && !self.request.include_usage,
+            include_usage: self.request.wants_usage_asked_for(),
         };
         Outgoing {
-            path: "/chat/completions",
+            method: Method::POST,
+            path: self.request.surface.path().into(),
             headers: super::headers::upstream_request(self.headers, self.reservation.request),
             body: self.request.splice(changes),
             begun: AtomicBool::new(false),
@@ -218,7 +230,9 @@ async fn read_error(exchange: &mut Exchange) -> Option<Bytes> {
     Some(body.freeze())
 }
 
-fn failure(error: &SendError) -> UpstreamFailure {
+/// What the caller is told of it.
+#[must_use]
+pub fn failure(error: &SendError) -> UpstreamFailure {
     match error {
         SendError::Busy => UpstreamFailure::Busy,
         SendError::Connect(_) => UpstreamFailure::Connect,

@@ -7,7 +7,7 @@
 pub mod connection;
 pub mod framing;
 pub mod accept;
-pub mod chat;
+pub mod call;
 pub mod authenticate;
 pub mod buffers;
 pub mod read;
@@ -22,6 +22,8 @@ pub mod settle;
 pub mod refusal;
 pub mod reply;
 pub mod headers;
+pub mod kept;
+pub mod deferred;
 pub mod models;
 pub mod bridge;
 
@@ -32,9 +34,11 @@ use crate::account::key::Pepper;
 use crate::callers::cache::CallerCache;
 use crate::callers::open::OpenCalls;
 use crate::config::{Limits, Listener};
+use crate::kept::Keeper;
+use crate::openai::surface::Surface;
 use crate::telemetry::labels::{Outcome, Route};
 use crate::upstream::Upstreams;
-use accept::Endpoint;
+use accept::{Endpoint, Shape};
 use buffers::Buffers;
 use http::header;
 use jiff::Timestamp;
@@ -57,6 +61,8 @@ pub struct Proxy {
     pub listener: Listener,
     pub pepper: Pepper,
     pub callers: Arc<CallerCache>,
+    /// Whose the replies are that upstreams keep.
+    pub keeper: Keeper,
     pub open_calls: OpenCalls,
     /// What a reload replaces; a call keeps what it began with.
     pub current: RwLock<Arc<Current>>,
@@ -108,14 +114,24 @@ impl Proxy {
                     .unwrap_or(CALLER_GONE);
                 Answered { route: Route::Control, status, outcome: outcome_of(status) }
             }
-            Endpoint::ChatCompletions => match self.chat(session, replier).await {
+            Endpoint::Call(surface) => match self.call(*surface, session, replier).await {
                 Ok(answered) => answered,
-                Err(no) => self.refuse(session, replier, Route::ChatCompletions, no).await,
+                Err(no) => self.refuse(session, replier, route_of(*surface), no).await,
             },
-            Endpoint::Models | Endpoint::Model(_) => match self.models(session, replier).await {
+            Endpoint::Kept(kept) => match self.kept(session, replier, kept).await {
                 Ok(answered) => answered,
-                Err(no) => self.refuse(session, replier, Route::Models, no).await,
+                Err(no) => self.refuse(session, replier, Route::Kept, no).await,
             },
+            Endpoint::Deferred(id) => match self.deferred(session, replier, id).await {
+                Ok(answered) => answered,
+                Err(no) => self.refuse(session, replier, Route::Deferred, no).await,
+            },
+            Endpoint::Models(id, shape) => {
+                match self.models(session, replier, id.as_deref(), *shape).await {
+                    Ok(answered) => answered,
+                    Err(no) => self.refuse(session, replier, Route::Models, no).await,
+                }
+            }
             Endpoint::Preflight => self.preflight(session, replier).await,
             Endpoint::WrongMethod { allow } => {
                 let refusal = Refusal::WrongMethod { allow };
@@ -142,17 +158,16 @@ impl Proxy {
         &self,
         session: &mut ServerSession,
         replier: &Replier<'_>,
+        id: Option<&str>,
+        shape: Shape,
     ) -> Result<Answered, No> {
-        let mut caller = self.authenticate(session, replier).await?;
-        if !self.callers.is_current_as_known(&caller).await {
-            self.callers.forget(caller.user);
-            caller = self.authenticate(session, replier).await?;
-        }
+        let caller = self.up_to_date_caller(session, replier).await?;
         let budget = self.budget(&caller, replier.head.admitted_at).await?;
         let current = self.current();
-        let body = match &replier.head.endpoint {
-            Endpoint::Model(id) => models::one(&current.upstreams.catalog, &caller, id)?,
-            _ => models::list(&current.upstreams.catalog, &caller),
+        let catalog = &current.upstreams.catalog;
+        let body = match id {
+            Some(id) => models::one(catalog, &caller, id, shape)?,
+            None => models::list(catalog, &caller, shape),
         };
         let etag = models::etag(&body);
         let is_known = session
@@ -172,6 +187,20 @@ impl Proxy {
         Ok(Answered { route: Route::Models, status, outcome: Outcome::Ok })
     }
 
+    /// The caller, whose record no admission will look at again.
+    async fn up_to_date_caller(
+        &self,
+        session: &ServerSession,
+        replier: &Replier<'_>,
+    ) -> Result<Arc<Caller>, Refusal> {
+        let caller = self.authenticate(session, replier).await?;
+        if self.callers.is_current_as_known(&caller).await {
+            return Ok(caller);
+        }
+        self.callers.forget(caller.user);
+        self.authenticate(session, replier).await
+    }
+
     async fn preflight(&self, session: &mut ServerSession, replier: &Replier<'_>) -> Answered {
         let mut head = replier.head(204, replier.elapsed());
         let asked = session.get_header(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
@@ -185,9 +214,10 @@ impl Proxy {
         session: &ServerSession,
         replier: &Replier<'_>,
     ) -> Result<Arc<Caller>, Refusal> {
-        let headers = &session.req_header().headers;
+        let takes_api_key = replier.head.endpoint.takes_api_key();
+        let presented = authenticate::presented(&session.req_header().headers, takes_api_key);
         let (now, instant) = (replier.head.admitted_at, replier.head.started);
-        authenticate::authenticate(headers, &self.callers, &self.pepper, now, instant).await
+        authenticate::authenticate(presented, &self.callers, &self.pepper, now, instant).await
     }
 
     /// What is left for a caller now.
@@ -216,6 +246,20 @@ impl Proxy {
 
     fn current(&self) -> Arc<Current> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What metrics call a surface.
+fn route_of(surface: Surface) -> Route {
+    match surface {
+        Surface::ChatCompletions => Route::ChatCompletions,
+        Surface::Responses => Route::Responses,
+        Surface::Completions => Route::Completions,
+        Surface::Embeddings => Route::Embeddings,
+        Surface::Images => Route::Images,
+        Surface::Messages => Route::Messages,
+        Surface::CountTokens => Route::CountTokens,
+        Surface::TokenizeText => Route::TokenizeText,
     }
 }
 

@@ -1,11 +1,14 @@
-//! `GET /v1/models` and `GET /v1/models/{id}`: the catalog as one caller may see it.
+//! `GET /v1/models`, `GET /v1/language-models` and one of each by its id: the catalog as one caller
+//! may see it.
 
+use super::accept::Shape;
 use super::refusal::Refusal;
 use crate::account::caller::Caller;
 use crate::upstream::catalog::{Catalog, Model};
 use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
 /// OpenAI's model object.
 #[derive(Serialize)]
@@ -16,26 +19,55 @@ struct ModelObject<'a> {
     owned_by: &'a str,
 }
 
+/// xAI's language model object. Its prices are in cents for a hundred million tokens, which is what a
+/// tick a token is.
+#[derive(Serialize)]
+struct LanguageModel<'a> {
+    #[serde(flatten)]
+    model: ModelObject<'a>,
+    aliases: &'a [Arc<str>],
+    context_length: u64,
+    prompt_text_token_price: u64,
+    cached_prompt_text_token_price: u64,
+    completion_text_token_price: u64,
+}
+
 #[derive(Serialize)]
 struct ModelList<'a> {
     object: &'static str,
     data: Vec<ModelObject<'a>>,
 }
 
+#[derive(Serialize)]
+struct LanguageModelList<'a> {
+    models: Vec<LanguageModel<'a>>,
+}
+
 /// All models the caller may use.
 #[must_use]
-pub fn list(catalog: &Catalog, caller: &Caller) -> Bytes {
+pub fn list(catalog: &Catalog, caller: &Caller, shape: Shape) -> Bytes {
     let allowed = catalog.models.iter().filter(|model| caller.may_use(&model.id));
-    json(&ModelList { object: "list", data: allowed.map(|model| object(model)).collect() })
+    match shape {
+        Shape::OpenAi => {
+            json(&ModelList { object: "list", data: allowed.map(|model| object(model)).collect() })
+        }
+        Shape::Xai => {
+            json(&LanguageModelList { models: allowed.map(|model| priced(model)).collect() })
+        }
+    }
 }
 
 /// One model, by id or alias.
 ///
 /// # Errors
 /// There is none, or the caller may not use it: both look the same from outside.
-pub fn one(catalog: &Catalog, caller: &Caller, name: &str) -> Result<Bytes, Refusal> {
+pub fn one(catalog: &Catalog, caller: &Caller, name: &str, shape: Shape) -> Result<Bytes, Refusal> {
     let model = catalog.model(name).filter(|model| caller.may_use(&model.id));
-    model.map(|model| json(&object(model))).ok_or_else(|| Refusal::UnknownModel(name.to_owned()))
+    let model = model.ok_or_else(|| Refusal::UnknownModel(name.to_owned()))?;
+    Ok(match shape {
+        Shape::OpenAi => json(&object(model)),
+        Shape::Xai => json(&priced(model)),
+    })
 }
 
 /// A strong validator of a body (RFC 9110 section 8.8.3).
@@ -52,6 +84,18 @@ fn object(model: &Model) -> ModelObject<'_> {
         object: "model",
         created: model.created,
         owned_by: &model.owned_by,
+    }
+}
+
+fn priced(model: &Model) -> LanguageModel<'_> {
+    let prices = &model.prices.short;
+    LanguageModel {
+        model: object(model),
+        aliases: &model.aliases,
+        context_length: model.context_tokens,
+        prompt_text_token_price: prices.input,
+        cached_prompt_text_token_price: prices.cached_input,
+        completion_text_token_price: prices.output,
     }
 }
 

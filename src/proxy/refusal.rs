@@ -39,6 +39,14 @@ pub enum Refusal {
     // the model
     UnknownModel(String),
     ModelNotAllowed(String),
+    // what upstreams keep
+    /// There is none of this id, or it is another user's.
+    NoSuchReply(String),
+    /// The same of the one that a call goes on from.
+    NoSuchPrevious(String),
+    /// It is being fetched, which can be done once.
+    ReplyInUse,
+    RepliesUnavailable,
     // the quota
     Limited(Limited),
     QuotaUnavailable,
@@ -146,6 +154,23 @@ impl Refusal {
             Self::ModelNotAllowed(model) => {
                 let text = format!("Your plan or key does not include the model `{model}`.");
                 invalid(403, text, Some("model_not_allowed")).about("model")
+            }
+            Self::NoSuchReply(id) => {
+                let text = format!("There is no reply with the id `{id}`.");
+                invalid(404, text, Some("reply_not_found")).about("id")
+            }
+            Self::NoSuchPrevious(id) => {
+                let text = format!("Previous response with id `{id}` not found.");
+                invalid(404, text, Some("previous_response_not_found"))
+                    .about("previous_response_id")
+            }
+            Self::ReplyInUse => {
+                let text = "This reply is being fetched by another call.";
+                invalid(409, text, Some("reply_in_use")).with("retry-after", "1")
+            }
+            Self::RepliesUnavailable => {
+                let text = "Whose replies are cannot be noted or looked up right now.";
+                server(503, text, "reply_store_unavailable").with("retry-after", "1")
             }
             Self::Limited(limited) => limited.answer(),
             Self::QuotaUnavailable => {

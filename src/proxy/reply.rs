@@ -78,7 +78,8 @@ impl Replier<'_> {
         for (name, value) in headers {
             let _ = head.insert_header(name, value);
         }
-        self.json(session, head, body.to_json().into()).await?;
+        let body = self.head.endpoint.error(status, &body);
+        self.json(session, head, body.into()).await?;
         Ok(status)
     }
 

@@ -10,9 +10,12 @@ use crate::account::caller::Caller;
 use crate::account::charge::Lease;
 use crate::account::day::Day;
 use crate::account::id::RequestId;
+use crate::account::kept::KeptReply;
 use crate::account::limit::LimitKind;
 use crate::callers::cache::CallerCache;
-use crate::openai::request::ChatRequest;
+use crate::kept::KEPT_FOR;
+use crate::openai::request::Request;
+use crate::openai::surface::Output;
 use crate::quota::counters::{Claim, Counters, Grant, Refused, SoFar, Standing, Taken};
 use crate::quota::left;
 use crate::quota::rules::{self, Need};
@@ -56,7 +59,7 @@ pub struct Reservation {
 /// What an admission is decided on.
 pub struct Admission<'a> {
     pub request: RequestId,
-    pub body: &'a ChatRequest<'a>,
+    pub body: &'a Request<'a>,
     pub model: &'a Arc<Model>,
     pub slice_tokens: u64,
     pub now: Timestamp,
@@ -206,7 +209,7 @@ async fn reload(
 /// The prompt counted exactly. A long one would hold up other calls on this thread, so it is
 /// counted where threads may block.
 #[must_use]
-pub fn exact_prompt(request: &ChatRequest<'_>, model: &Model) -> u64 {
+pub fn exact_prompt(request: &Request<'_>, model: &Model) -> u64 {
     const LONG: u64 = 128 * 1024;
     let count = || estimate::exact_prompt(request, model.prompt_overhead_tokens);
     if request.prompt.size.text_bytes > LONG { tokio::task::block_in_place(count) } else { count() }
@@ -228,15 +231,36 @@ fn refusal(refused: &Refused, caller: &Caller, day: Day, now: Timestamp) -> Refu
     })
 }
 
+impl Reservation {
+    /// The reply to this call, as what an upstream keeps.
+    #[must_use]
+    pub fn kept(&self, id: &str, upstream: &str, tokens: u64) -> KeptReply {
+        KeptReply {
+            id: id.to_owned(),
+            user: self.caller.user,
+            upstream: upstream.to_owned(),
+            model: self.model.id.to_string(),
+            tokens,
+            expires_at: self.admitted_at + KEPT_FOR,
+        }
+    }
+}
+
 impl Admission<'_> {
     /// A stream asks for a slice, unless its model bills output that no slice can stop.
     fn wish(&self, prompt: u64) -> Wish {
         let choices = self.body.n;
-        let per_choice = self.body.max_output.unwrap_or(self.model.output_tokens);
+        let per_choice = match self.body.surface.output() {
+            Output::Tokens(_) => self.body.max_output.unwrap_or(self.model.output_tokens),
+            Output::Images => self.model.image_tokens,
+            Output::None => 0,
+        };
         let output = per_choice.saturating_mul(choices);
         let sliced = self.body.stream && !self.model.hidden_reasoning;
         let wanted = if sliced { output.min(self.slice_tokens.max(choices)) } else { output };
-        let least_output = choices.min(output);
+        // Text can be cut short; an image is had or not.
+        let is_text = matches!(self.body.surface.output(), Output::Tokens(_));
+        let least_output = if is_text { choices.min(output) } else { output };
         let need = Need { prompt, output: wanted, least_output, stream: self.body.stream, sliced };
         Wish { need, output }
     }
@@ -249,7 +273,9 @@ impl Admission<'_> {
         let falls_short = granted_output < wish.output;
         let per_choice = (granted_output / self.body.n).max(1);
         let bounded_by_us = falls_short || (!wish.need.sliced && self.body.max_output.is_none());
-        let output_limit = bounded_by_us.then(|| per_choice.min(wish.output / self.body.n));
+        let is_text = matches!(self.body.surface.output(), Output::Tokens(_));
+        let output_limit =
+            (bounded_by_us && is_text).then(|| per_choice.min(wish.output / self.body.n));
         Reservation {
             request: self.request,
             caller,
@@ -261,7 +287,7 @@ impl Admission<'_> {
             reserved: grant.tokens,
             so_far,
             output_limit,
-            clamped: falls_short,
+            clamped: falls_short && is_text,
             sliced: wish.need.sliced,
             standing: grant.standing,
             settler,

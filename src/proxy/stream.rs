@@ -3,7 +3,7 @@
 //! What the caller receives is the upstream's bytes, except: the usage chunk it did not ask for is
 //! taken out, keep-alive comments fill long silences, and an ending that is not the upstream's own
 //! says what it is. An event that would pass the reservation waits until more is reserved.
-//! The charge is durable before `[DONE]` leaves.
+//! The charge is durable before the end marker leaves.
 
 use super::allowance::{Allowance, Verdict};
 use super::forward::{Forwarded, caller_gone};
@@ -11,10 +11,12 @@ use super::leash::{Leash, Pulled};
 use super::reply;
 use super::reserve::Reservation;
 use super::settle::Ending;
-use crate::account::charge::Status;
-use crate::openai::chunk::{self, Chunk, Seen};
+use crate::account::charge::{Status, TokenCount};
+use crate::account::kept::KeptReply;
+use crate::kept::{Keeper, Unknown};
 use crate::openai::error::ErrorBody;
-use crate::openai::request::ChatRequest;
+use crate::openai::follow::{Follow, Heard};
+use crate::openai::request::Request;
 use crate::openai::sse::{Event, Scanner};
 use bytes::{Bytes, BytesMut};
 use pingora_core::protocols::http::ServerSession;
@@ -33,57 +35,48 @@ pub struct Bounds {
     pub keepalive: Option<Duration>,
     /// How long the caller may read nothing.
     pub patience: Duration,
+    /// Tokens that are reserved at once.
+    pub slice_tokens: u64,
 }
 
 /// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// The upstream finished; `[DONE]` is still to be sent when it came.
+    /// The upstream finished; its last event is still to be sent when it came.
     Complete,
+    /// The upstream failed, and its last event, still to be sent, says so.
+    Failed,
     CallerGone,
     QuotaReached,
+    /// Whose the reply is could not be noted; nothing of it was sent.
+    NotNoted,
     Pulled(Pulled),
     UpstreamCut(&'static str),
-}
-
-/// An event, and what becomes of it.
-struct Judged {
-    raw: Bytes,
-    fate: Fate,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// Goes to the caller as it came, once it is covered.
-    Passes,
-    /// The usage chunk that only the gateway asked for.
-    Unasked,
-    /// `[DONE]`.
-    Last,
-    /// The upstream gave up.
-    Error,
 }
 
 /// A stream under way.
 pub struct Stream<'a> {
     pub session: &'a mut ServerSession,
     pub forwarded: Forwarded,
-    pub request: &'a ChatRequest<'a>,
+    pub request: &'a Request<'a>,
     pub leash: Leash,
     pub bounds: Bounds,
     allowance: Allowance<'a>,
     scanner: Scanner,
-    seen: Seen,
+    follow: Box<dyn Follow>,
     /// Passed by the meter, not yet written.
     out: BytesMut,
     /// An event that has to wait for more to be reserved.
-    waiting: Option<Judged>,
-    /// `[DONE]` and what came after it.
+    waiting: Option<Event>,
+    /// The end marker and what came after it.
     last: Option<Bytes>,
     /// When the first output came.
     first_output_at: Option<Instant>,
     /// A write was given up half way: nothing may follow it.
     torn: bool,
+    keeper: Keeper,
+    /// The reply as it is noted, once the upstream has said its name.
+    kept: Option<KeptReply>,
 }
 
 impl<'a> Stream<'a> {
@@ -92,14 +85,14 @@ impl<'a> Stream<'a> {
     pub fn new(
         session: &'a mut ServerSession,
         forwarded: Forwarded,
-        request: &'a ChatRequest<'a>,
+        request: &'a Request<'a>,
         reservation: Reservation,
         leash: Leash,
         bounds: Bounds,
-        slice_tokens: u64,
+        keeper: Keeper,
     ) -> Self {
         let scanner = Scanner::new(bounds.event_bytes);
-        let allowance = Allowance::new(reservation, request, slice_tokens);
+        let allowance = Allowance::new(reservation, request, bounds.slice_tokens);
         Self {
             session,
             forwarded,
@@ -108,12 +101,14 @@ impl<'a> Stream<'a> {
             bounds,
             allowance,
             scanner,
-            seen: Seen::default(),
+            follow: request.surface.follow(request.include_usage),
             out: BytesMut::new(),
             waiting: None,
             last: None,
             first_output_at: None,
             torn: false,
+            keeper,
+            kept: None,
         }
     }
 
@@ -125,19 +120,26 @@ impl<'a> Stream<'a> {
             End::CallerGone => Status::CutByClient,
             End::QuotaReached => Status::CutByQuota,
             End::Pulled(why) => why.status(),
-            End::UpstreamCut(_) => Status::CutByUpstream,
+            End::NotNoted => Status::Failed,
+            End::Failed | End::UpstreamCut(_) => Status::CutByUpstream,
         };
-        let ending_bytes = self.ending_bytes(end);
-        let Self { session, forwarded, mut allowance, bounds, torn, first_output_at, .. } = self;
-        let (ending, reservation) = {
-            let upstream = Arc::clone(&forwarded.upstream);
-            let first = first_output_at.map(Instant::into_std);
-            let ending = ending_of(status, &mut allowance, upstream, first);
-            (ending, allowance.into_reservation())
+        let upstream = Arc::clone(&self.forwarded.upstream);
+        let first = self.first_output_at.map(Instant::into_std);
+        let ending = match status {
+            Status::Failed => Ending::failed(upstream, false),
+            _ => ending_of(status, &mut self.allowance, upstream, first),
         };
+        let ending_bytes = self.ending_bytes(end, &ending.tokens);
+        let Self { session, forwarded, allowance, bounds, torn, keeper, kept, .. } = self;
+        let reservation = allowance.into_reservation();
         let tasks = reservation.tasks();
+        if let Some(kept) = kept {
+            let (kept, now) =
+                (KeptReply { tokens: ending.tokens.total(), ..kept }, reservation.admitted_at);
+            tasks.spawn(async move { keeper.keep(&kept, now).await });
+        }
         // An upstream that has more to say is cancelled before anyone is waited for.
-        let finished = (end == End::Complete).then_some(forwarded);
+        let finished = matches!(end, End::Complete | End::Failed).then_some(forwarded);
         reservation.settle(ending).await;
         if finished.is_none() && end != End::QuotaReached {
             session.set_keepalive(None);
@@ -157,7 +159,12 @@ impl<'a> Stream<'a> {
     async fn relay(&mut self) -> End {
         let mut quiet = Quiet::from(Instant::now());
         loop {
-            if let Some(end) = self.take_in_events() {
+            let ended = self.take_in_events();
+            if self.note_whose().await.is_err() {
+                self.out.clear();
+                return End::NotNoted;
+            }
+            if let Some(end) = ended {
                 return self.flush().await.unwrap_or(end);
             }
             let says_something = !self.out.is_empty();
@@ -175,6 +182,22 @@ impl<'a> Stream<'a> {
                 Woken::End(end) => return end,
             }
         }
+    }
+
+    /// Notes whose the reply is, before anybody sees its name.
+    async fn note_whose(&mut self) -> Result<(), Unknown> {
+        if self.kept.is_some() || !self.request.ties.is_kept {
+            return Ok(());
+        }
+        let Some(id) = self.follow.id() else { return Ok(()) };
+        let reservation = self.allowance.reservation();
+        let kept = reservation.kept(id, &self.forwarded.upstream, reservation.prompt);
+        let noted = self.keeper.keep(&kept, reservation.admitted_at).await;
+        if let Err(unknown) = &noted {
+            tracing::error!(request_id = %reservation.request, %unknown, "a reply has no owner");
+        }
+        self.kept = Some(kept);
+        noted
     }
 
     /// Waits for the next thing that happens to this stream.
@@ -213,7 +236,11 @@ impl<'a> Stream<'a> {
             let event = match self.waiting.take() {
                 Some(event) => event,
                 None => match self.scanner.next_event() {
-                    Ok(Some(event)) => self.judge(event),
+                    Ok(Some(event)) => match self.hear(&event) {
+                        Heard::Passes => event,
+                        Heard::Unasked => continue,
+                        heard => return Some(self.last_event(&event, heard)),
+                    },
                     Ok(None) => return None,
                     Err(oversize) => {
                         tracing::warn!(request_id = %self.allowance.request(), %oversize, "upstream cut off");
@@ -221,57 +248,39 @@ impl<'a> Stream<'a> {
                     }
                 },
             };
-            match event.fate {
-                Fate::Last => {
-                    let mut last = BytesMut::from(&event.raw[..]);
-                    last.extend_from_slice(&self.scanner.rest());
-                    self.last = Some(last.freeze());
-                    return Some(End::Complete);
-                }
-                Fate::Error => return Some(End::UpstreamCut("the upstream reported an error")),
-                Fate::Unasked => {}
-                Fate::Passes if self.allowance.covers() => self.out.extend_from_slice(&event.raw),
-                Fate::Passes => {
-                    self.waiting = Some(event);
-                    return None;
-                }
+            if !self.allowance.covers() {
+                self.waiting = Some(event);
+                return None;
             }
+            self.out.extend_from_slice(&event.raw);
         }
     }
 
-    /// Shows an event to the meter and decides what becomes of it.
-    fn judge(&mut self, event: Event) -> Judged {
-        let fate = if event.is_done() { Fate::Last } else { self.fate(event.data.as_deref()) };
-        Judged { raw: event.raw, fate }
-    }
-
-    /// An event that is not understood passes: the caller's client may know it.
-    fn fate(&mut self, data: Option<&[u8]>) -> Fate {
-        let Some(chunk) = data.and_then(Chunk::parse) else {
-            if data.is_some_and(|data| !data.trim_ascii().is_empty()) {
-                self.allowance.meter.unreadable();
-            }
-            return Fate::Passes;
-        };
-        self.allowance.meter.chunk(&chunk);
+    /// Shows an event to the meter; says what becomes of it.
+    fn hear(&mut self, event: &Event) -> Heard {
+        let heard = self.follow.event(event, &mut self.allowance.meter);
         if self.first_output_at.is_none() && self.allowance.meter.text_seen() {
             self.first_output_at = Some(Instant::now());
         }
-        self.seen.note(&chunk);
-        if let Some(error) = &chunk.error {
-            tracing::warn!(request_id = %self.allowance.request(), detail = error.detail, "upstream reported an error in its stream");
-            return Fate::Error;
-        }
-        if chunk.is_usage_only() && !self.request.include_usage {
-            Fate::Unasked
-        } else {
-            Fate::Passes
-        }
+        heard
     }
 
-    /// The upstream's body ended without `[DONE]`: complete only if it had said all it wanted to.
+    /// Nothing of the upstream's follows this event.
+    fn last_event(&mut self, event: &Event, heard: Heard) -> End {
+        if let Heard::Error(detail) = heard {
+            tracing::warn!(request_id = %self.allowance.request(), detail, "upstream reported an error in its stream");
+            return End::UpstreamCut("the upstream reported an error");
+        }
+        let mut last = BytesMut::from(&event.raw[..]);
+        last.extend_from_slice(&self.scanner.rest());
+        self.last = Some(last.freeze());
+        if heard == Heard::Failed { End::Failed } else { End::Complete }
+    }
+
+    /// The upstream's body ended without its end marker: complete only if it had said all it wanted
+    /// to.
     fn upstream_ended(&mut self) -> End {
-        if self.seen.is_finished() {
+        if self.follow.is_finished() {
             self.last = Some(self.scanner.rest());
             End::Complete
         } else {
@@ -297,24 +306,35 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// What the caller reads last.
-    fn ending_bytes(&mut self, end: End) -> Bytes {
+    /// What the caller reads last; `tokens` are what it is charged.
+    fn ending_bytes(&mut self, end: End, tokens: &TokenCount) -> Bytes {
         match end {
-            End::Complete => self.last.take().unwrap_or_default(),
+            End::Complete | End::Failed => self.last.take().unwrap_or_default(),
             End::CallerGone => Bytes::new(),
-            End::QuotaReached => {
-                let usage = self.request.include_usage.then(|| self.allowance.counted());
-                let mut bytes = BytesMut::from(&chunk::length_cut(&self.seen, usage.as_ref())[..]);
-                bytes.extend_from_slice(chunk::DONE);
-                bytes.freeze()
+            End::QuotaReached => self.follow.length_cut(tokens),
+            End::NotNoted => {
+                self.in_band("Whose this reply is could not be noted.", "reply_store_unavailable")
             }
             End::Pulled(Pulled::RightEnded) => {
-                in_band("Your right to use this key has ended.", "access_revoked")
+                self.in_band("Your right to use this key has ended.", "access_revoked")
             }
-            End::Pulled(Pulled::ShuttingDown) => incomplete("the gateway is shutting down"),
-            End::Pulled(Pulled::TooLong) => incomplete("the call took longer than allowed"),
-            End::UpstreamCut(why) => incomplete(why),
+            End::Pulled(Pulled::ShuttingDown) => self.incomplete("the gateway is shutting down"),
+            End::Pulled(Pulled::TooLong) => self.incomplete("the call took longer than allowed"),
+            End::UpstreamCut(why) => self.incomplete(why),
         }
+    }
+
+    fn incomplete(&mut self, why: &str) -> Bytes {
+        self.in_band(&format!("The answer is incomplete: {why}."), "upstream_cut")
+    }
+
+    fn in_band(&mut self, message: &str, code: &'static str) -> Bytes {
+        self.follow.error(&ErrorBody {
+            message: message.to_owned(),
+            kind: "server_error",
+            code: Some(code.into()),
+            param: None,
+        })
     }
 }
 
@@ -357,19 +377,6 @@ fn ending_of(
         upstream,
         first_output_at,
     )
-}
-
-fn incomplete(why: &str) -> Bytes {
-    in_band(&format!("The answer is incomplete: {why}."), "upstream_cut")
-}
-
-fn in_band(message: &str, code: &'static str) -> Bytes {
-    chunk::error_event(&ErrorBody {
-        message: message.to_owned(),
-        kind: "server_error",
-        code: Some(code.into()),
-        param: None,
-    })
 }
 
 /// Reads what is left of a finished reply, so that its connection can serve another call.

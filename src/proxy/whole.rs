@@ -8,12 +8,13 @@ use super::reserve::{Reservation, exact_prompt};
 use super::settle::Ending;
 use crate::account::charge::Status;
 use crate::clock;
-use crate::openai::chunk::Chunk;
+use crate::kept::Keeper;
 use crate::openai::error::UpstreamError;
 use crate::openai::json;
-use crate::openai::request::ChatRequest;
-use crate::openai::usage::Usage;
+use crate::openai::request::Request;
+use crate::openai::surface::Output;
 use crate::tokens::meter::Meter;
+use crate::upstream::connect::Exchange;
 use bytes::{Bytes, BytesMut};
 use pingora_core::protocols::http::ServerSession;
 use std::sync::Arc;
@@ -29,7 +30,8 @@ pub enum Whole {
     Stopped(Stop),
 }
 
-enum Collected {
+/// A reply's body, or why there is none.
+pub enum Collected {
     Body(Bytes),
     Broken(Refusal),
     Stopped(Stop),
@@ -48,12 +50,13 @@ pub async fn relay(
     session: &mut ServerSession,
     forwarded: &mut Forwarded,
     reservation: Reservation,
-    request: &ChatRequest<'_>,
+    request: &Request<'_>,
     bounds: Bounds<'_>,
+    keeper: &Keeper,
 ) -> Whole {
     let upstream = Arc::clone(&forwarded.upstream);
     let head_at = forwarded.head_at;
-    match collect(session, forwarded, bounds).await {
+    match collect(session, &mut forwarded.exchange, bounds).await {
         Collected::Body(body) => {
             let at = clock::instant();
             if let Some(error) = UpstreamError::in_reply(&body) {
@@ -64,14 +67,11 @@ pub async fn relay(
                     retry_after: None,
                 }));
             }
-            let ending = match Usage::from_reply(&body) {
-                Some(usage) => Ending::reported(Status::Complete, usage, upstream, Some(head_at)),
-                None => {
-                    let counted =
-                        (exact_prompt(request, &reservation.model), counted_output(&body));
-                    Ending::estimated(Status::Complete, counted, u64::MAX, upstream, Some(head_at))
-                }
-            };
+            let ending = ending_of(request, &reservation, &body, upstream, head_at);
+            if let Err(refusal) = note_whose(request, &reservation, &ending, &body, keeper).await {
+                reservation.settle(Ending::failed(ending.upstream, false)).await;
+                return Whole::Failed(refusal);
+            }
             let charged = ending.tokens.total();
             reservation.settle(ending).await;
             Whole::Complete { body, at, charged }
@@ -87,11 +87,65 @@ pub async fn relay(
     }
 }
 
+/// What a complete reply is charged: as reported, or counted.
+fn ending_of(
+    request: &Request<'_>,
+    reservation: &Reservation,
+    body: &[u8],
+    upstream: Arc<str>,
+    head_at: Instant,
+) -> Ending {
+    let (model, first) = (&reservation.model, Some(head_at));
+    if request.ties.is_deferred && request.surface.id_of(body).is_some() {
+        // What it comes to is charged when it is fetched.
+        let status = Status::Complete;
+        return Ending { status, first_byte_at: first, ..Ending::failed(upstream, true) };
+    }
+    let mut meter = Meter::default();
+    request.surface.hear(body, &mut meter);
+    let mut ending = match meter.usage() {
+        Some(usage) => Ending::reported(Status::Complete, usage, upstream, first),
+        None => {
+            let counted = (exact_prompt(request, model), meter.output_counted());
+            Ending::estimated(Status::Complete, counted, u64::MAX, upstream, first)
+        }
+    };
+    let images = meter.images();
+    if images > 0 && ending.tokens.total() == 0 {
+        ending.tokens.completion = images.saturating_mul(model.image_tokens);
+        let price = i64::try_from(images.saturating_mul(model.image_ticks)).unwrap_or(i64::MAX);
+        ending.cost_ticks = ending.cost_ticks.or(Some(price));
+    }
+    ending.counted = !request.surface.is_free();
+    ending
+}
+
+/// Notes whose the reply is, where the upstream keeps it, before anybody sees its name.
+async fn note_whose(
+    request: &Request<'_>,
+    reservation: &Reservation,
+    ending: &Ending,
+    body: &[u8],
+    keeper: &Keeper,
+) -> Result<(), Refusal> {
+    if !request.ties.is_kept {
+        return Ok(());
+    }
+    let Some(id) = request.surface.id_of(body) else { return Ok(()) };
+    let tokens =
+        if request.ties.is_deferred { reservation.reserved } else { ending.tokens.total() };
+    let kept = reservation.kept(&id, &ending.upstream, tokens);
+    keeper.keep(&kept, reservation.admitted_at).await.map_err(|unknown| {
+        tracing::error!(request_id = %reservation.request, %unknown, "a reply has no owner");
+        Refusal::RepliesUnavailable
+    })
+}
+
 /// Settles a call that was stopped before any output was seen. The prompt is charged, unless it was
 /// we who stopped it or nothing of `sent` can have reached the upstream.
 pub async fn settle_stopped(
     reservation: Reservation,
-    sent: Option<&ChatRequest<'_>>,
+    sent: Option<&Request<'_>>,
     upstream: Arc<str>,
     by: Stop,
 ) {
@@ -103,18 +157,29 @@ pub async fn settle_stopped(
         }
     };
     let ending = match sent {
+        Some(request) if request.surface.output() == Output::Images => {
+            // An image is made whoever waits for it.
+            let (held, model) = (reservation.reserved, &reservation.model);
+            let price = i64::try_from(request.n.saturating_mul(model.image_ticks));
+            let ending = Ending::estimated(status, (0, held), held, upstream, None);
+            Ending { cost_ticks: price.ok(), ..ending }
+        }
         Some(request) => {
             let prompt = exact_prompt(request, &reservation.model);
-            Ending::estimated(status, (prompt, 0), reservation.reserved, upstream, None)
+            let counted = !request.surface.is_free();
+            let ending =
+                Ending::estimated(status, (prompt, 0), reservation.reserved, upstream, None);
+            Ending { counted, ..ending }
         }
         None => Ending { status, ..Ending::failed(upstream, false) },
     };
     reservation.settle(ending).await;
 }
 
-async fn collect(
+/// Reads a body to its end.
+pub async fn collect(
     session: &mut ServerSession,
-    forwarded: &mut Forwarded,
+    exchange: &mut Exchange,
     bounds: Bounds<'_>,
 ) -> Collected {
     let mut body = BytesMut::new();
@@ -124,7 +189,7 @@ async fn collect(
         let next = tokio::select! {
             biased;
             by = &mut stopped => return Collected::Stopped(by),
-            next = forwarded.exchange.next() => next,
+            next = exchange.next() => next,
         };
         match next {
             Ok(Some(bytes)) if body.len() + bytes.len() <= bounds.bytes => {
@@ -142,13 +207,4 @@ async fn collect(
 /// Clients stumble over anything else, and find no error in it.
 fn is_json_object(body: &[u8]) -> bool {
     json::object::<serde::de::IgnoredAny>(body).is_some()
-}
-
-/// The output of a whole reply that reports no usage.
-fn counted_output(body: &[u8]) -> u64 {
-    let mut meter = Meter::default();
-    if let Some(reply) = Chunk::parse(body) {
-        meter.chunk(&reply);
-    }
-    meter.output_counted()
 }

@@ -99,6 +99,13 @@ impl Answer {
         self.words_of(u32::MAX).take(words).collect()
     }
 
+    /// Makes it images, which are paid by their number and have no tokens.
+    pub fn price_images(&mut self) {
+        let cost_ticks = IMAGE_TICKS * u64::from(self.choices);
+        self.truth = Usage { cost_ticks, ..Usage::default() };
+        self.usage = self.usage.map(|_| self.truth);
+    }
+
     /// All visible tokens of all choices.
     pub fn visible(&self) -> u64 {
         self.truth.completion
@@ -159,6 +166,9 @@ impl Usage {
         )
     }
 }
+
+/// What an image costs: 0.02 dollars.
+const IMAGE_TICKS: u64 = 200_000_000;
 
 /// An endless row of words, drawn by splitmix64.
 #[derive(Debug, Clone)]

@@ -1,11 +1,12 @@
-//! What a request asks for, read from either of the two bodies: chat completions and responses.
+//! What a request asks for, read from the bodies of chat completions and responses.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// A request, reduced to what decides the answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "bodies have that many switches")]
 pub struct Ask {
     pub model: String,
     pub stream: bool,
@@ -23,6 +24,12 @@ pub struct Ask {
     /// Whether reasoning is to be shown.
     pub show_reasoning: bool,
     pub previous_response: Option<String>,
+    /// Whether the reply is kept for a later `GET`.
+    pub store: bool,
+    /// Whether the reply is to be fetched later.
+    pub deferred: bool,
+    /// Whether numbers are wanted in base64.
+    pub in_base64: bool,
 }
 
 /// A function to call: its name and arguments that its schema takes.
@@ -50,12 +57,14 @@ struct ChatBody<'a> {
     n: Option<u32>,
     tools: Option<&'a RawValue>,
     reasoning_effort: Option<&'a RawValue>,
+    deferred: Option<bool>,
 }
 
 #[derive(Deserialize)]
 struct ResponsesBody<'a> {
     #[serde(borrow)]
     model: Cow<'a, str>,
+    #[serde(default)]
     input: Input<'a>,
     instructions: Option<Cow<'a, str>>,
     #[serde(default)]
@@ -64,6 +73,7 @@ struct ResponsesBody<'a> {
     tools: Option<&'a RawValue>,
     reasoning: Option<&'a RawValue>,
     previous_response_id: Option<Cow<'a, str>>,
+    store: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -72,16 +82,18 @@ struct StreamOptions {
     include_usage: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(untagged)]
 enum Input<'a> {
+    #[default]
+    None,
     #[serde(borrow)]
     Text(Cow<'a, str>),
     Items(Vec<Message<'a>>),
 }
 
 #[derive(Deserialize)]
-struct Message<'a> {
+pub(super) struct Message<'a> {
     #[serde(borrow, default)]
     role: Cow<'a, str>,
     content: Option<Content<'a>>,
@@ -116,10 +128,8 @@ pub fn chat(body: &[u8]) -> Result<Ask, Unreadable> {
         choices: body.n.unwrap_or(1).max(1),
         function: reading.tools(body.tools),
         show_reasoning: body.reasoning_effort.is_some(),
-        previous_response: None,
-        prompt_tokens: reading.tokens,
-        digest: reading.digest,
-        last_user_text: reading.last_user_text,
+        deferred: body.deferred.unwrap_or(false),
+        ..reading.asked()
     })
 }
 
@@ -143,6 +153,7 @@ pub fn responses(body: &[u8]) -> Result<Ask, Unreadable> {
                 name: None,
             });
         }
+        Input::None => {}
         Input::Items(items) => items.iter().for_each(|item| reading.message(item)),
     }
     Ok(Ask {
@@ -154,15 +165,14 @@ pub fn responses(body: &[u8]) -> Result<Ask, Unreadable> {
         function: reading.tools(body.tools),
         show_reasoning: body.reasoning.is_some(),
         previous_response: body.previous_response_id.map(Cow::into_owned),
-        prompt_tokens: reading.tokens,
-        digest: reading.digest,
-        last_user_text: reading.last_user_text,
+        store: body.store.unwrap_or(true),
+        ..reading.asked()
     })
 }
 
 /// The prompt, read message by message.
-struct Reading {
-    tokens: u64,
+pub(super) struct Reading {
+    pub tokens: u64,
     digest: u64,
     last_user_text: String,
     /// A tool's result came last: it is to be answered in words.
@@ -182,7 +192,28 @@ impl Default for Reading {
 }
 
 impl Reading {
-    fn message(&mut self, message: &Message<'_>) {
+    /// For prompts that no template is put around.
+    pub fn without_template() -> Self {
+        Self { tokens: 0, ..Self::default() }
+    }
+
+    /// What is known from the prompt alone.
+    pub fn asked(self) -> Ask {
+        Ask {
+            prompt_tokens: self.tokens,
+            digest: self.digest,
+            last_user_text: self.last_user_text,
+            ..Ask::default()
+        }
+    }
+
+    /// A text that stands by itself.
+    pub fn prompt(&mut self, text: &str) {
+        self.text(text);
+        self.last_user_text.push_str(text);
+    }
+
+    pub fn message(&mut self, message: &Message<'_>) {
         // As OpenAI's chat template: three tokens a message, and its role and name as text.
         self.tokens += 3;
         self.text(&message.role);
@@ -210,7 +241,7 @@ impl Reading {
         }
     }
 
-    fn text(&mut self, text: &str) {
+    pub fn text(&mut self, text: &str) {
         self.tokens += bpe_openai::o200k_base().count(text) as u64;
         for byte in text.bytes() {
             self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -218,7 +249,7 @@ impl Reading {
     }
 
     /// Counts the tools as text; the first is called if the user spoke of a tool.
-    fn tools(&mut self, tools: Option<&RawValue>) -> Option<Function> {
+    pub fn tools(&mut self, tools: Option<&RawValue>) -> Option<Function> {
         let tools = tools?.get();
         self.tokens += bpe_openai::o200k_base().count(tools) as u64;
         let wanted = !self.after_tool && self.last_user_text.contains("tool");
@@ -231,15 +262,19 @@ fn first_function(tools: &str) -> Option<Function> {
     let tools: serde_json::Value = serde_json::from_str(tools).ok()?;
     let tool = tools.get(0)?;
     let function = tool.get("function").unwrap_or(tool);
-    let schema = &function["parameters"]["properties"];
-    let arguments = schema.as_object().into_iter().flatten().map(|(name, property)| {
-        let value = match property["type"].as_str() {
-            Some("integer" | "number") => 1.into(),
-            Some("boolean") => true.into(),
-            _ => "Paris".into(),
-        };
-        (name.clone(), value)
-    });
+    // Anthropic's name for it is the other.
+    let schema = function.get("parameters").or(function.get("input_schema"));
+    let schema = schema.map(|schema| &schema["properties"]);
+    let arguments = schema.and_then(|schema| schema.as_object()).into_iter().flatten().map(
+        |(name, property)| {
+            let value = match property["type"].as_str() {
+                Some("integer" | "number") => 1.into(),
+                Some("boolean") => true.into(),
+                _ => "Paris".into(),
+            };
+            (name.clone(), value)
+        },
+    );
     let arguments = serde_json::Value::Object(arguments.collect()).to_string();
     Some(Function { name: function["name"].as_str()?.to_owned(), arguments })
 }

@@ -1,6 +1,6 @@
 //! A stand-in for xAI's API: for demos, tests and load, never for the data plane's own use.
 //!
-//! It speaks chat completions and responses as xAI does, counts tokens exactly, can fail in every
+//! It speaks every surface of the wire format as xAI does, counts tokens exactly, can fail in every
 //! way an upstream fails ([`fault`]), and keeps a log of what it really said ([`truth`]). Same
 //! seed and same request, same answer.
 
@@ -9,10 +9,15 @@ pub mod fault;
 mod serve;
 mod routes;
 mod ask;
+mod asks;
 mod model;
 mod answer;
 mod chat;
 mod responses;
+mod completions;
+mod deferred;
+mod messages;
+mod plain;
 mod delivery;
 mod spoil;
 mod reply;
@@ -42,6 +47,7 @@ pub struct Simulator {
     /// For all requests; can change while running.
     faults: RwLock<Faults>,
     stored: responses::Stored,
+    deferred: deferred::Deferred,
     ids: Ids,
     truth: Arc<TruthLog>,
 }
@@ -74,6 +80,7 @@ impl Simulator {
             headers: reply::common_headers(),
             faults: RwLock::new(settings.faults.clone()),
             stored: responses::Stored::default(),
+            deferred: deferred::Deferred::default(),
             ids: Ids::default(),
             truth: Arc::clone(&truth),
             settings,

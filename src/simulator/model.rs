@@ -17,7 +17,7 @@ const LONG_PROMPT: u64 = 200_000;
 pub const DEFAULT: &str = "grok-4.3";
 
 /// Name, context, input, cached and output price.
-const TABLE: [(&str, u64, u64, u64, u64); 7] = [
+const TABLE: [(&str, u64, u64, u64, u64); 9] = [
     ("grok-4.7", 500_000, 20_000, 5_000, 60_000),
     ("grok-4.6", 500_000, 20_000, 5_000, 60_000),
     ("grok-4.5", 500_000, 20_000, 3_000, 60_000),
@@ -25,6 +25,9 @@ const TABLE: [(&str, u64, u64, u64, u64); 7] = [
     ("grok-4.20-0309-reasoning", 1_000_000, 12_500, 2_000, 25_000),
     ("grok-4.20-0309-non-reasoning", 1_000_000, 12_500, 2_000, 25_000),
     ("grok-build-0.1", 256_000, 10_000, 2_000, 20_000),
+    ("grok-imagine-image", 8_000, 0, 0, 0),
+    // xAI has none; other servers do.
+    ("simulated-embedding", 8_000, 200, 200, 0),
 ];
 
 /// Other names for the above; replies carry the model's own name.

@@ -215,6 +215,13 @@ fn merge(left: &Value, right: &Value) -> Value {
     Value::Object(members.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
+/// What a response was made from is not kept here: the list is empty.
+pub fn no_items() -> Bytes {
+    Bytes::from_static(
+        br#"{"object":"list","data":[],"first_id":null,"last_id":null,"has_more":false}"#,
+    )
+}
+
 /// Responses that were given, by id. xAI keeps them for all keys of a team.
 #[derive(Debug, Default)]
 pub struct Stored(Mutex<VecDeque<(String, Bytes)>>);

@@ -3,15 +3,19 @@
 use super::answer::Answer;
 use super::ask::{self, Ask};
 use super::chat::{self, ChatEvents, Envelope};
+use super::completions::{self, CompletionEvents};
+use super::deferred::Waiting;
 use super::delivery::{Delivery, Events, Halves};
 use super::fault::{Break, Fault, Faults};
+use super::messages::{self, MessageEvents};
+use super::model::Model;
 use super::refusal::{Refusal, masked};
 use super::reply::{self, Content};
 use super::responses::{self, ResponsesEvents};
 use super::settings::Steer;
 use super::socket::Reset;
 use super::truth::{Entry, Tally};
-use super::{Simulator, model, spoil};
+use super::{Simulator, asks, model, plain, spoil};
 use crate::clock;
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
@@ -23,11 +27,42 @@ use hyper::body::Incoming;
 /// Bodies above this are refused, as everywhere.
 const BODY_LIMIT: usize = 64 << 20;
 
-/// The two ways to ask.
+/// The ways to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Route {
     Chat,
     Responses,
+    Completions,
+    Messages,
+    CountTokens,
+    Embeddings,
+    Images,
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Self> {
+        Some(match path {
+            "/v1/chat/completions" => Self::Chat,
+            "/v1/responses" => Self::Responses,
+            "/v1/completions" => Self::Completions,
+            "/v1/messages" => Self::Messages,
+            "/v1/messages/count_tokens" => Self::CountTokens,
+            "/v1/embeddings" => Self::Embeddings,
+            "/v1/images/generations" => Self::Images,
+            _ => return None,
+        })
+    }
+
+    fn read(self, body: &[u8]) -> Result<Ask, ask::Unreadable> {
+        match self {
+            Self::Chat => ask::chat(body),
+            Self::Responses => ask::responses(body),
+            Self::Completions => asks::completions(body),
+            Self::Messages | Self::CountTokens => asks::messages(body),
+            Self::Embeddings => asks::embeddings(body),
+            Self::Images => asks::images(body),
+        }
+    }
 }
 
 /// Why there is no reply of the usual kind.
@@ -72,12 +107,19 @@ impl Simulator {
         reset: Reset,
     ) -> Result<Response<Content>, NoAnswer> {
         self.authorise(&head.headers)?;
-        match (&head.method, head.uri.path()) {
-            (&Method::POST, "/v1/chat/completions") => {
-                self.complete(Route::Chat, head, body, id, reset).await
-            }
-            (&Method::POST, "/v1/responses") => {
-                self.complete(Route::Responses, head, body, id, reset).await
+        let path = head.uri.path();
+        let posted = Some(path).filter(|_| head.method == Method::POST);
+        if let Some(route) = posted.and_then(Route::of) {
+            return self.complete(route, head, body, id, reset).await;
+        }
+        if let Some(deferred) = path.strip_prefix("/v1/chat/deferred-completion/") {
+            return Ok(self.fetch(deferred, id)?);
+        }
+        match (&head.method, path) {
+            (&Method::POST, "/v1/tokenize-text") => {
+                let asked = asks::tokenize(body).map_err(Refusal::from)?;
+                self.model(&asked.model)?;
+                Ok(reply::json(&self.headers, id, plain::tokens(&asked.text)))
             }
             (method, path) => {
                 let steer = Steer::new(&self.settings, self.faults(), &head.headers, "")
@@ -103,10 +145,16 @@ impl Simulator {
     fn look_up(&self, method: &Method, path: &str) -> Option<Result<Bytes, Refusal>> {
         let path = path.strip_prefix("/v1/")?;
         if let Some(id) = path.strip_prefix("responses/") {
+            let (id, rest) = id.split_once('/').unwrap_or((id, ""));
             let unknown = || Refusal::UnknownResponse(id.to_owned());
-            return match *method {
-                Method::GET => Some(self.stored.get(id).ok_or_else(unknown)),
-                Method::DELETE => Some(self.stored.delete(id).ok_or_else(unknown)),
+            return match (method, rest) {
+                (&Method::GET, "") | (&Method::POST, "cancel") => {
+                    Some(self.stored.get(id).ok_or_else(unknown))
+                }
+                (&Method::GET, "input_items") => {
+                    Some(self.stored.get(id).map(|_| responses::no_items()).ok_or_else(unknown))
+                }
+                (&Method::DELETE, "") => Some(self.stored.delete(id).ok_or_else(unknown)),
                 _ => None,
             };
         }
@@ -132,41 +180,87 @@ impl Simulator {
         id: &str,
         reset: Reset,
     ) -> Result<Response<Content>, NoAnswer> {
-        let ask = match route {
-            Route::Chat => ask::chat(body),
-            Route::Responses => ask::responses(body),
-        }
-        .map_err(Refusal::from)?;
+        let ask = route.read(body).map_err(Refusal::from)?;
         let steer = Steer::new(&self.settings, self.faults(), &head.headers, &ask.last_user_text);
         let steer = steer.map_err(Refusal::from)?;
         if let Some(reply) = self.spoilt(&steer.faults, ask.stream, id, &head.headers).await? {
             return Ok(reply);
         }
-        let answer = self.answer(&ask, &steer)?;
+        let answer = self.answer(route, &ask, &steer)?;
+        if route == Route::CountTokens {
+            let count = messages::token_count(answer.truth.prompt);
+            return Ok(reply::json(&self.headers, id, count));
+        }
         let tally = self.truth.begin(entry(&head.headers, id, &ask, &answer, &steer.faults));
         tokio::time::sleep(steer.faults.slow_first_byte()).await;
         let envelope = Envelope { id: id.to_owned(), created: clock::now().as_second() };
-        if route == Route::Responses {
+        if route == Route::Responses && ask.store {
             self.stored.keep(&envelope, &answer);
+        }
+        if route == Route::Chat && ask.deferred {
+            return Ok(self.defer(id, &answer, &envelope, &steer, tally));
         }
         if ask.stream {
             let events = events(route, answer, &envelope, &ask, &steer.faults);
             let delivery = Delivery::new(events, &steer, self.settings.coalesce, tally, reset);
             return Ok(reply::events(&self.headers, id, Content::streamed(delivery.into_frames())));
         }
-        let content = whole(route, &answer, &envelope, &steer, tally, reset).await;
+        let content = whole(route, &answer, &envelope, (&ask, &steer), tally, reset).await;
         Ok(reply::json(&self.headers, id, content))
     }
 
-    fn answer(&self, ask: &Ask, steer: &Steer) -> Result<Answer, Refusal> {
+    /// Keeps a completion until it is fetched.
+    fn defer(
+        &self,
+        id: &str,
+        answer: &Answer,
+        envelope: &Envelope,
+        steer: &Steer,
+        tally: Tally,
+    ) -> Response<Content> {
+        let words = u32::try_from(answer.words).unwrap_or(u32::MAX);
+        let wait = steer.first_token + steer.token_gap.saturating_mul(words);
+        let (body, tokens) = (chat::completion(answer, envelope).into(), answer.visible());
+        let ready_at = clock::instant() + wait;
+        self.deferred.keep(id, Waiting { body, tokens, tally, ready_at });
+        reply::json(&self.headers, id, serde_json::json!({"request_id": id}).to_string())
+    }
+
+    /// Gives a kept completion away, once.
+    fn fetch(&self, deferred: &str, id: &str) -> Result<Response<Content>, Refusal> {
+        match self.deferred.fetch(deferred, clock::instant()) {
+            None => Err(Refusal::UnknownResponse(deferred.to_owned())),
+            Some(None) => {
+                let mut reply = reply::json(&self.headers, id, "");
+                *reply.status_mut() = StatusCode::ACCEPTED;
+                Ok(reply)
+            }
+            Some(Some(Waiting { body, tokens, tally, .. })) => {
+                Ok(reply::json(&self.headers, id, Content::told(body, tally, tokens)))
+            }
+        }
+    }
+
+    fn model(&self, name: &str) -> Result<&Model, Refusal> {
+        model::find(&self.models, name).ok_or_else(|| Refusal::UnknownModel(name.to_owned()))
+    }
+
+    fn answer(&self, route: Route, ask: &Ask, steer: &Steer) -> Result<Answer, Refusal> {
         if let Some(id) = &ask.previous_response
             && self.stored.get(id).is_none()
         {
             return Err(Refusal::UnknownResponse(id.clone()));
         }
-        let model = model::find(&self.models, &ask.model);
-        let model = model.ok_or_else(|| Refusal::UnknownModel(ask.model.clone()))?;
-        Ok(Answer::new(ask, model, steer, self.settings.seed, self.settings.prompt_overhead))
+        let model = self.model(&ask.model)?;
+        let overhead = match route {
+            Route::Embeddings | Route::Images => 0,
+            _ => self.settings.prompt_overhead,
+        };
+        let mut answer = Answer::new(ask, model, steer, self.settings.seed, overhead);
+        if route == Route::Images {
+            answer.price_images();
+        }
+        Ok(answer)
     }
 
     /// The reply of those faults that leave no answer at all.
@@ -268,7 +362,10 @@ fn events(
 ) -> Box<dyn Events> {
     match route {
         Route::Chat => Box::new(ChatEvents::new(answer, envelope, ask.include_usage, faults)),
-        Route::Responses => Box::new(ResponsesEvents::new(&answer, envelope)),
+        Route::Completions => Box::new(CompletionEvents::new(answer, envelope, ask.include_usage)),
+        Route::Messages => Box::new(MessageEvents::new(&answer, envelope)),
+        // The others do not stream, whatever is asked of them.
+        _ => Box::new(ResponsesEvents::new(&answer, envelope)),
     }
 }
 
@@ -278,7 +375,7 @@ async fn whole(
     route: Route,
     answer: &Answer,
     envelope: &Envelope,
-    steer: &Steer,
+    (ask, steer): (&Ask, &Steer),
     tally: Tally,
     reset: Reset,
 ) -> Content {
@@ -290,6 +387,10 @@ async fn whole(
     let body = match route {
         Route::Chat => chat::completion(answer, envelope),
         Route::Responses => responses::response(answer, envelope),
+        Route::Completions => completions::completion(answer, envelope),
+        Route::Messages | Route::CountTokens => messages::message(answer, envelope),
+        Route::Embeddings => plain::embeddings(answer, ask.in_base64),
+        Route::Images => plain::images(answer, envelope),
     };
     if steer.faults.is_empty() {
         return Content::told(body, tally, answer.visible());

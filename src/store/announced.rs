@@ -1,6 +1,7 @@
 //! Any store, with every change to users, keys and plans announced to those who keep copies.
 
 use super::audit::{Audit, AuditEntry, AuditFilter, Change};
+use super::kept::KeptReplies;
 use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::sessions::{Credentials, NewSession, Rotated, Rotation, Sessions};
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
@@ -11,6 +12,7 @@ use crate::account::caller::Caller;
 use crate::account::charge::Charge;
 use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
+use crate::account::kept::KeptReply;
 use crate::account::key::Key;
 use crate::account::plan::Plan;
 use crate::account::user::{User, UserStatus};
@@ -197,6 +199,18 @@ announced! {
         audit(
             filter: &AuditFilter, before: Option<Uuid>, limit: u32
         ) -> Result<Vec<AuditEntry>, StoreError>;
+    }
+}
+
+announced! {
+    KeptReplies {
+        keep_reply(reply: &KeptReply, now: Timestamp) -> Result<bool, StoreError>;
+        kept_reply(id: &str, now: Timestamp) -> Result<Option<KeptReply>, StoreError>;
+        claim_reply(
+            id: &str, now: Timestamp, until: Timestamp
+        ) -> Result<bool, StoreError>;
+        release_reply(id: &str) -> Result<(), StoreError>;
+        forget_reply(id: &str) -> Result<(), StoreError>;
     }
 }
 

@@ -7,6 +7,7 @@ pub mod sessions;
 pub mod upgrades;
 pub mod audit;
 pub mod reports;
+pub mod kept;
 pub mod announced;
 pub mod measured;
 pub mod sqlite;
@@ -29,6 +30,7 @@ use crate::config::Database;
 use async_trait::async_trait;
 use audit::Audit;
 use jiff::Timestamp;
+use kept::KeptReplies;
 use reports::Reports;
 use serde::{Deserialize, Serialize};
 use sessions::Sessions;
@@ -37,7 +39,9 @@ use upgrades::Upgrades;
 
 /// The verbs. Errors are [`StoreError`]; "not there" is `Ok(None)`.
 #[async_trait]
-pub trait Store: Sessions + Upgrades + Audit + Reports + Send + Sync + 'static {
+pub trait Store:
+    Sessions + Upgrades + Audit + Reports + KeptReplies + Send + Sync + 'static
+{
     // --- the journal of the data plane -----------------------------------------------------
 
     /// Becomes the one instance that writes the journal, or says that there is another. Whoever held

@@ -1,6 +1,7 @@
 //! A store for tests that answers what the test tells it to, when the test tells it to.
 
 use super::audit::{Audit, AuditEntry, AuditFilter, Change};
+use super::kept::KeptReplies;
 use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::sessions::{Credentials, NewSession, Rotated, Rotation, Sessions};
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
@@ -11,6 +12,7 @@ use crate::account::caller::Caller;
 use crate::account::charge::Charge;
 use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
+use crate::account::kept::KeptReply;
 use crate::account::key::Key;
 use crate::account::plan::Plan;
 use crate::account::user::{User, UserStatus};
@@ -138,6 +140,16 @@ not_scripted! {
     Audit {
         note(&Change, &By) -> Result<(), StoreError>;
         audit(&AuditFilter, Option<Uuid>, u32) -> Result<Vec<AuditEntry>, StoreError>;
+    }
+}
+
+not_scripted! {
+    KeptReplies {
+        keep_reply(&KeptReply, Timestamp) -> Result<bool, StoreError>;
+        kept_reply(&str, Timestamp) -> Result<Option<KeptReply>, StoreError>;
+        claim_reply(&str, Timestamp, Timestamp) -> Result<bool, StoreError>;
+        release_reply(&str) -> Result<(), StoreError>;
+        forget_reply(&str) -> Result<(), StoreError>;
     }
 }
 

@@ -4,6 +4,17 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     ChatCompletions,
+    Responses,
+    Completions,
+    Embeddings,
+    Images,
+    Messages,
+    CountTokens,
+    TokenizeText,
+    /// What an upstream keeps, asked for by its id.
+    Kept,
+    /// Deferred completions.
+    Deferred,
     Models,
     /// Anything else under `/v1`.
     Other,
@@ -47,6 +58,8 @@ pub enum StoreOp {
     Audit,
     Ledger,
     Reports,
+    /// Owners of replies that upstreams keep.
+    Kept,
     Ping,
 }
 
@@ -68,13 +81,36 @@ pub enum RedisOp {
 
 impl Route {
     /// Every route, in the order of declaration.
-    pub const ALL: [Self; 4] = [Self::ChatCompletions, Self::Models, Self::Other, Self::Control];
+    pub const ALL: [Self; 13] = [
+        Self::ChatCompletions,
+        Self::Responses,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Images,
+        Self::Messages,
+        Self::CountTokens,
+        Self::TokenizeText,
+        Self::Kept,
+        Self::Deferred,
+        Self::Models,
+        Self::Other,
+        Self::Control,
+    ];
 
     /// The label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ChatCompletions => "chat_completions",
+            Self::Responses => "responses",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+            Self::Images => "images",
+            Self::Messages => "messages",
+            Self::CountTokens => "count_tokens",
+            Self::TokenizeText => "tokenize_text",
+            Self::Kept => "kept",
+            Self::Deferred => "deferred",
             Self::Models => "models",
             Self::Other => "other",
             Self::Control => "control",
@@ -125,7 +161,7 @@ impl TokenKind {
 
 impl StoreOp {
     /// Every operation, in the order of declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Journal,
         Self::Caller,
         Self::UserVersion,
@@ -136,6 +172,7 @@ impl StoreOp {
         Self::Audit,
         Self::Ledger,
         Self::Reports,
+        Self::Kept,
         Self::Ping,
     ];
 
@@ -153,6 +190,7 @@ impl StoreOp {
             Self::Audit => "audit",
             Self::Ledger => "ledger",
             Self::Reports => "reports",
+            Self::Kept => "kept",
             Self::Ping => "ping",
         }
     }

@@ -7,12 +7,12 @@
 
 use crate::openai::json;
 use crate::openai::prompt::{Piece, PromptSize};
-use crate::openai::request::ChatRequest;
+use crate::openai::request::Request;
 
 /// What the chat template adds to each message, as OpenAI documents it for its own models.
 const PER_MESSAGE: u64 = 3;
 const PER_NAME: u64 = 1;
-/// The reply is primed with this many tokens.
+/// The reply to messages is primed with this many tokens.
 const REPLY: u64 = 3;
 /// An image is charged as the largest that xAI has documented (six tiles of 256 and a preview of
 /// 256); its size is unknown without decoding it, and small ones cost far less.
@@ -29,7 +29,10 @@ pub const EXACT_BYTES: usize = 4 << 20;
 /// One token for each byte of text: every token of a byte-pair vocabulary stands for at least one
 /// byte, so this holds for any text in any script. Usual text has three to four bytes a token.
 #[must_use]
-pub fn cheap_prompt(request: &ChatRequest<'_>, overhead: u64) -> u64 {
+pub fn cheap_prompt(request: &Request<'_>, overhead: u64) -> u64 {
+    if !request.surface.bills_prompt() {
+        return 0;
+    }
     fixed(&request.prompt.size)
         .saturating_add(request.prompt.size.text_bytes)
         .saturating_add(overhead)
@@ -40,7 +43,10 @@ pub fn cheap_prompt(request: &ChatRequest<'_>, overhead: u64) -> u64 {
 /// Work is bounded by [`EXACT_BYTES`]; above a few hundred kilobytes of `prompt.size.text_bytes`
 /// it still takes milliseconds, and so does the first call, which loads the tokenizer.
 #[must_use]
-pub fn exact_prompt(request: &ChatRequest<'_>, overhead: u64) -> u64 {
+pub fn exact_prompt(request: &Request<'_>, overhead: u64) -> u64 {
+    if !request.surface.bills_prompt() {
+        return 0;
+    }
     let mut left = EXACT_BYTES;
     let mut texts = 0_u64;
     request.prompt.each(&mut |piece| {
@@ -53,10 +59,10 @@ pub fn exact_prompt(request: &ChatRequest<'_>, overhead: u64) -> u64 {
 
 /// What the prompt's texts are at least, whatever is in them.
 #[must_use]
-pub fn fewest_tokens(request: &ChatRequest<'_>) -> u64 {
+pub fn fewest_tokens(request: &Request<'_>) -> u64 {
     /// No token of o200k has more bytes, and JSON may write each as `\u0020`.
     const LONGEST_TOKEN: u64 = 128 * 6;
-    request.prompt.size.text_bytes / LONGEST_TOKEN
+    if request.surface.bills_prompt() { request.prompt.size.text_bytes / LONGEST_TOKEN } else { 0 }
 }
 
 /// The o200k tokens of a text.
@@ -75,7 +81,9 @@ fn fixed(size: &PromptSize) -> u64 {
         + size.names * PER_NAME
         + size.images * PER_IMAGE
         + size.media_bytes.div_ceil(MEDIA_BYTES_PER_TOKEN)
-        + REPLY
+        + size.tokens
+        + size.earlier_tokens
+        + if size.messages > 0 { REPLY } else { 0 }
 }
 
 /// Counts the first `left` bytes and takes the others at one token a byte.

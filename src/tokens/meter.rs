@@ -9,7 +9,8 @@
 //! forgotten.
 
 use super::estimate::count;
-use crate::openai::chunk::{Choice, Chunk, Kind};
+use crate::openai::chunk::{Chunk, Kind};
+use crate::openai::follow::Listener;
 use crate::openai::json;
 use crate::openai::usage::Usage;
 use serde_json::value::RawValue;
@@ -33,6 +34,7 @@ pub struct Meter {
     lane: Option<(u64, Kind)>,
     usage: Option<Usage>,
     finished: bool,
+    images: u64,
 }
 
 impl Meter {
@@ -46,18 +48,9 @@ impl Meter {
         }
     }
 
-    /// Takes in an event that could not be read, and is passed on all the same.
-    pub fn unreadable(&mut self) {
-        self.deltas += 1;
-    }
-
     /// Takes in one chunk that has been read already.
     pub fn chunk(&mut self, chunk: &Chunk<'_>) {
-        self.usage = chunk.usage.or(self.usage);
-        for choice in chunk.choices() {
-            self.finished |= choice.finish().is_some();
-            choice.each_text(&mut |kind, raw| self.piece(choice, kind, raw));
-        }
+        chunk.tell(self);
     }
 
     /// Output tokens so far, never fewer than a tokenizer would count on usual text; cheap.
@@ -99,25 +92,10 @@ impl Meter {
         self.finished
     }
 
-    fn piece(&mut self, choice: &Choice<'_>, kind: Kind, raw: &RawValue) {
-        let text = json::text(raw);
-        self.deltas += 1;
-        self.quarters += text.chars().map(quarters).sum::<u64>();
-        let lane = Some((choice.index, kind));
-        if self.lane != lane {
-            self.fold_all();
-            self.lane = lane;
-        }
-        let mut rest = &*text;
-        while !rest.is_empty() {
-            let room = FOLD_AT.saturating_sub(self.pending.len());
-            let (now, later) = rest.split_at(rest.floor_char_boundary(room));
-            self.pending.push_str(now);
-            if !later.is_empty() {
-                self.fold_words();
-            }
-            rest = later;
-        }
+    /// How many images came.
+    #[must_use]
+    pub fn images(&self) -> u64 {
+        self.images
     }
 
     /// Counts the words that are sure to be whole, and forgets them.
@@ -139,6 +117,45 @@ impl Meter {
     fn fold_all(&mut self) {
         self.folded += count(&self.pending);
         self.pending.clear();
+    }
+}
+
+impl Listener for Meter {
+    fn text(&mut self, lane: u64, kind: Kind, text: &RawValue) {
+        let text = json::text(text);
+        self.deltas += 1;
+        self.quarters += text.chars().map(quarters).sum::<u64>();
+        let lane = Some((lane, kind));
+        if self.lane != lane {
+            self.fold_all();
+            self.lane = lane;
+        }
+        let mut rest = &*text;
+        while !rest.is_empty() {
+            let room = FOLD_AT.saturating_sub(self.pending.len());
+            let (now, later) = rest.split_at(rest.floor_char_boundary(room));
+            self.pending.push_str(now);
+            if !later.is_empty() {
+                self.fold_words();
+            }
+            rest = later;
+        }
+    }
+
+    fn usage(&mut self, usage: Usage) {
+        self.usage = Some(usage);
+    }
+
+    fn unreadable(&mut self) {
+        self.deltas += 1;
+    }
+
+    fn finished(&mut self) {
+        self.finished = true;
+    }
+
+    fn image(&mut self) {
+        self.images += 1;
     }
 }
 

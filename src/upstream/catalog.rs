@@ -1,6 +1,7 @@
 //! The catalog: models as callers name them, the upstreams that serve them, and their prices.
 
 use crate::account::charge::TokenCount;
+use crate::openai::surface::Surface;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub struct Upstream {
     /// Calls in flight at the same time; more are refused with 503.
     pub max_in_flight: u32,
     pub limit_field: crate::openai::request::LimitField,
+    /// What it offers.
+    pub surfaces: Vec<Surface>,
 }
 
 /// How long to wait for an upstream.
@@ -59,6 +62,10 @@ pub struct Model {
     /// Whether the model bills reasoning that `max_completion_tokens` does not bound: such calls
     /// reserve their whole output at once.
     pub hidden_reasoning: bool,
+    /// Ticks (1e-10 US dollars) for one image, where the upstream does not say what it cost.
+    pub image_ticks: u64,
+    /// Tokens of the day that one image takes, where the upstream names none.
+    pub image_tokens: u64,
     /// Prompt tokens the upstream adds and bills by itself.
     pub prompt_overhead_tokens: u64,
     /// Unix seconds, as `/v1/models` shows it.
@@ -72,6 +79,8 @@ pub struct Route {
     pub upstream: Arc<Upstream>,
     /// The upstream's own name for the model.
     pub upstream_model: Arc<str>,
+    /// What the upstream offers for this model; `None` = all that it offers.
+    pub surfaces: Option<Vec<Surface>>,
 }
 
 /// Prices in ticks (1e-10 US dollars) for one token; one dollar per million tokens is 10,000 ticks.
@@ -114,6 +123,23 @@ impl Secret {
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("***")
+    }
+}
+
+impl Upstream {
+    /// Whether it offers `surface`.
+    #[must_use]
+    pub fn offers(&self, surface: Surface) -> bool {
+        self.surfaces.contains(&surface)
+    }
+}
+
+impl Route {
+    /// Whether the model can be had there for `surface`.
+    #[must_use]
+    pub fn offers(&self, surface: Surface) -> bool {
+        let is_for_model = self.surfaces.as_ref().is_none_or(|list| list.contains(&surface));
+        is_for_model && self.upstream.offers(surface)
     }
 }
 

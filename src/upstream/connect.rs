@@ -8,13 +8,14 @@ use super::catalog::Upstream;
 use super::idle::Idle;
 use crate::clock;
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::v1::client::{HttpSession, http_req_header_to_wire};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error as PingoraError, ErrorType};
 use pingora_http::RequestHeader;
+use std::borrow::Cow;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,8 +42,9 @@ pub struct Connections {
 
 /// A request as it goes out, authority and credentials already in the headers.
 pub struct Outgoing {
+    pub method: Method,
     /// Below the upstream's base path, such as `/chat/completions`.
-    pub path: &'static str,
+    pub path: Cow<'static, str>,
     pub headers: HeaderMap,
     pub body: Bytes,
     /// Set once a byte of it may have reached the upstream.
@@ -125,6 +127,26 @@ impl Connections {
             }
             Err(e) => Err(e),
         }
+    }
+
+    /// As [`Connections::send`], over a new connection and so never twice.
+    ///
+    /// # Errors
+    /// [`SendError`]: nothing of a reply was seen.
+    pub async fn send_once(&self, outgoing: &Outgoing) -> Result<Exchange, SendError> {
+        let permit =
+            Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| SendError::Busy)?;
+        let mut last = SendError::Connect("the name has no address".to_owned());
+        for address in self.look_up().await?.iter() {
+            match self.connect_anew(*address).await {
+                Ok(stream) => {
+                    let session = self.head(stream, outgoing).await?;
+                    return Ok(self.exchange(session, *address, permit));
+                }
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
     }
 
     /// Gives a connection whose reply was read to its end back to the pool.
@@ -232,8 +254,11 @@ impl Connections {
 
     fn request_header(&self, outgoing: &Outgoing) -> Result<RequestHeader, Box<PingoraError>> {
         let path = format!("{}{}", self.upstream.base_path, outgoing.path);
-        let mut header =
-            RequestHeader::build("POST", path.as_bytes(), Some(outgoing.headers.len() + 3))?;
+        let mut header = RequestHeader::build(
+            outgoing.method.clone(),
+            path.as_bytes(),
+            Some(outgoing.headers.len() + 3),
+        )?;
         for (name, value) in &outgoing.headers {
             header.append_header(name.clone(), value.clone())?;
         }

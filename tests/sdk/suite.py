@@ -2,7 +2,7 @@
 
 Run by `scripts/sdk`, once in each virtual environment:
 
-    python suite.py openai|langchain CONTEXT.json
+    python suite.py openai|langchain|anthropic CONTEXT.json
 
 The context names the base address, the keys and the simulator behind the gateway; `target` is
 `gateway`, or `simulator` when the clients talk to the simulator itself, which knows no quotas.
@@ -307,13 +307,13 @@ def not_offered(ctx):
 
     own = client(ctx)
     for call in [
-        lambda: own.responses.create(model=MODEL, input="hello"),
-        lambda: own.completions.create(model=MODEL, prompt="hello"),
-        lambda: own.embeddings.create(model=MODEL, input="hello"),
-        lambda: own.images.generate(model=MODEL, prompt="hello"),
+        lambda: own.files.list(),
         lambda: own.get("/nothing/here", cast_to=object),
     ]:
         code_is(ctx, refused(openai.NotFoundError, call), "unknown_url")
+    chat_only = {"model": "grok-imagine-image", "messages": ask("hello")}
+    error = refused(openai.NotFoundError, lambda: own.chat.completions.create(**chat_only))
+    code_is(ctx, error, "model_not_found")
     error = refused(openai.APIStatusError, lambda: own.get("/chat/completions", cast_to=object))
     expect(error.status_code == 405 and error.response.headers["allow"] == "POST", error)
 
@@ -697,6 +697,157 @@ def error_in_langchain_stream(ctx):
     for fault in ["error-event=4", "cut=4", "close=4"] if ctx.target == "gateway" else ["error-event=4"]:
         error = refused(openai.APIError, lambda: list(chat_openai(ctx).stream(f"[sim fault={fault}]")))
         expect(ctx.target == "simulator" or error.code == "upstream_cut", fault, error.body)
+
+
+@case("openai")
+def responses(ctx):
+    own = client(ctx)
+    if not hasattr(own, "responses"):
+        return "this SDK is older than responses"
+    reply = own.responses.with_raw_response.create(model=MODEL, input="hello", max_output_tokens=50)
+    first = reply.parse()
+    truth = ctx.truth(reply.headers)
+    usage = first.usage
+    expect(first.status == "completed" and first.output_text, first)
+    expect((truth["prompt"], truth["completion"]) == (usage.input_tokens, usage.output_tokens), truth)
+    second = own.responses.create(model=MODEL, input="and more", previous_response_id=first.id)
+    expect(second.output_text, second)
+    expect(own.responses.retrieve(first.id).id == first.id, first.id)
+    own.responses.delete(first.id)
+
+
+@case("openai")
+def responses_stream(ctx):
+    own = client(ctx)
+    if not hasattr(own, "responses") or not hasattr(own.responses, "stream"):
+        return "this SDK is older than streamed responses"
+    for fault in ["none", "split", "crlf"]:
+        said, numbers = "", []
+        headers = {"x-sim-fault": fault}
+        with own.responses.stream(model=MODEL, input="hello", extra_headers=headers) as stream:
+            for event in stream:
+                numbers.append(event.sequence_number)
+                if event.type == "response.output_text.delta":
+                    said += event.delta
+            last = stream.get_final_response()
+        expect(last.status == "completed" and last.output_text == said, said, last)
+        expect(numbers == list(range(len(numbers))), numbers)
+        expect(last.usage.output_tokens == TOKENS, last.usage)
+
+
+@case("openai", "gateway")
+def responses_of_others(ctx):
+    import openai
+
+    own = client(ctx)
+    if not hasattr(own, "responses"):
+        return "this SDK is older than responses"
+    reply = own.responses.create(model=MODEL, input="hello")
+    other = client(ctx, api_key=ctx.need("window_key"))
+    refused(openai.NotFoundError, lambda: other.responses.retrieve(reply.id))
+    again = {"model": MODEL, "input": "more", "previous_response_id": reply.id}
+    refused(openai.NotFoundError, lambda: other.responses.create(**again))
+
+
+@case("openai")
+def broken_responses_stream(ctx):
+    own = client(ctx)
+    if not hasattr(own, "responses"):
+        return "this SDK is older than responses"
+    text = "[sim tokens=50 fault=error-event=9]"
+    try:
+        kinds = [event.type for event in own.responses.create(model=MODEL, input=text, stream=True)]
+    except Exception as error:
+        return type(error).__name__
+    expect("response.completed" not in kinds and kinds[-1] == "error", kinds)
+
+
+@case("openai")
+def embeddings(ctx):
+    """The SDK asks for base64 by itself, and decodes it."""
+    reply = client(ctx).embeddings.create(model="simulated-embedding", input=["one text", "another"])
+    expect([item.index for item in reply.data] == [0, 1], reply)
+    expect(all(len(item.embedding) == 8 for item in reply.data), reply)
+    expect(reply.usage.prompt_tokens == reply.usage.total_tokens > 0, reply.usage)
+
+
+@case("openai")
+def older_completions(ctx):
+    stream = client(ctx).completions.create(model=MODEL, prompt="hello", max_tokens=10, stream=True)
+    chunks = list(stream)
+    expect(chunks[-1].choices[0].finish_reason == "length", chunks[-1])
+    whole = client(ctx).completions.create(model=MODEL, prompt="hello", max_tokens=10)
+    expect("".join(chunk.choices[0].text for chunk in chunks) == whole.choices[0].text, whole)
+
+
+@case("openai")
+def images(ctx):
+    reply = client(ctx).images.generate(model="grok-imagine-image", prompt="a lighthouse", n=2)
+    expect(len(reply.data) == 2 and reply.data[0].url, reply)
+
+
+# --- Anthropic's client ----------------------------------------------------------------------------
+
+
+def anthropic_client(ctx, **options):
+    import anthropic
+
+    base_url = ctx.base_url.removesuffix("/v1")
+    return anthropic.Anthropic(**{"base_url": base_url, "api_key": ctx.api_key, "max_retries": 0, **options})
+
+
+@case("anthropic", "gateway")
+def messages(ctx):
+    own = anthropic_client(ctx)
+    reply = own.messages.with_raw_response.create(model=MODEL, max_tokens=50, messages=ask("hello"))
+    message, truth = reply.parse(), ctx.truth(reply.headers)
+    expect(message.content[0].text and message.stop_reason == "end_turn", message)
+    usage = message.usage
+    prompt = usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens
+    expect((truth["prompt"], truth["completion"]) == (prompt, usage.output_tokens), truth)
+    own.messages.create(model=MODEL, max_tokens=50, system="Be brief.", messages=ask("hello"))
+    count = own.messages.count_tokens(model=MODEL, messages=ask("hello"))
+    expect(count.input_tokens == prompt, count, prompt)
+
+
+@case("anthropic", "gateway")
+def messages_stream(ctx):
+    for fault in ["none", "split", "crlf", "comments"]:
+        headers = {"x-sim-fault": fault}
+        own = anthropic_client(ctx).messages
+        with own.stream(model=MODEL, max_tokens=50, messages=ask("hello"), extra_headers=headers) as stream:
+            said = "".join(stream.text_stream)
+            last = stream.get_final_message()
+        expect(said and last.content[0].text == said, said, last)
+        expect(last.stop_reason == "end_turn" and last.usage.output_tokens == TOKENS, last.usage)
+
+
+@case("anthropic", "gateway")
+def messages_tools(ctx):
+    schema = TOOLS[0]["function"]["parameters"]
+    tools = [{"name": "get_weather", "description": "The weather", "input_schema": schema}]
+    own = anthropic_client(ctx)
+    reply = own.messages.create(model=MODEL, max_tokens=50, messages=ask("use the tool"), tools=tools)
+    expect(reply.stop_reason == "tool_use", reply)
+    expect(reply.content[-1].name == "get_weather" and "city" in reply.content[-1].input, reply)
+
+
+@case("anthropic", "gateway")
+def messages_refused(ctx):
+    import anthropic
+
+    call = {"model": MODEL, "max_tokens": 5, "messages": ask("hello")}
+    for expected, options, change in [
+        (anthropic.AuthenticationError, {"api_key": "sk-wrong"}, {}),
+        (anthropic.NotFoundError, {}, {"model": "no-such-model"}),
+        (anthropic.BadRequestError, {}, {"messages": []}),
+    ]:
+        error = refused(expected, lambda: anthropic_client(ctx, **options).messages.create(**{**call, **change}))
+        expect(error.body["type"] == "error" and error.body["error"]["message"], error.body)
+    own = anthropic_client(ctx)
+    broken = {**call, "max_tokens": 50, "messages": ask("[sim tokens=50 fault=cut=9]")}
+    error = refused(anthropic.APIStatusError, lambda: list(own.messages.create(stream=True, **broken)))
+    expect("incomplete" in str(error), error)
 
 
 def run(ctx, name, function):

@@ -19,7 +19,10 @@ async fn the_description_is_whole() {
                 let is_error = status.as_str() >= "400" && !path.starts_with("/health");
                 if is_error {
                     let schema = &response["content"]["application/json"]["schema"]["$ref"];
-                    assert_eq!(schema, "#/components/schemas/ErrorBody", "{what} {status}");
+                    let is_anthropics = path.starts_with("/v1/messages");
+                    let name = if is_anthropics { "MessagesError" } else { "ErrorBody" };
+                    let expected = format!("#/components/schemas/{name}");
+                    assert_eq!(*schema, expected, "{what} {status}");
                 }
             }
         }

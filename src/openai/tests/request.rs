@@ -10,7 +10,7 @@ fn with(members: &str) -> String {
 }
 
 fn refusal(body: impl AsRef<[u8]>) -> BadBody {
-    ChatRequest::parse(body.as_ref()).unwrap_err()
+    Request::parse(Surface::ChatCompletions, body.as_ref()).unwrap_err()
 }
 
 #[test]
@@ -19,7 +19,7 @@ fn reads_the_fields_it_needs() {
         r#""model":"grok-4.3","stream":true,"n":2,"max_tokens":50,"max_completion_tokens":40,
            "stream_options":{"include_usage":true,"x":1},"user":{"id":7},"unknown":[1e999]"#,
     );
-    let request = ChatRequest::parse(body.as_bytes()).unwrap();
+    let request = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap();
     assert_eq!(request.model, "grok-4.3");
     assert!(request.stream && request.include_usage);
     assert_eq!((request.n, request.max_output), (2, Some(40)));
@@ -31,11 +31,11 @@ fn null_is_as_good_as_absent() {
         r#""model":"m","stream":null,"n":null,"max_tokens":null,"max_completion_tokens":null,
            "stream_options":null,"tools":null"#,
     );
-    let request = ChatRequest::parse(body.as_bytes()).unwrap();
+    let request = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap();
     assert!(!request.stream && !request.include_usage);
     assert_eq!((request.n, request.max_output), (1, None));
     let body = with(r#""model":"m","stream_options":{"include_usage":null}"#);
-    assert!(!ChatRequest::parse(body.as_bytes()).unwrap().include_usage);
+    assert!(!Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap().include_usage);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn bounds_depth_and_members() {
             let value = format!("{}1{}", open.repeat(levels), close.repeat(levels));
             with(&format!(r#""model":"m","x":{value}"#))
         };
-        assert!(ChatRequest::parse(bomb(127).as_bytes()).is_ok());
+        assert!(Request::parse(Surface::ChatCompletions, bomb(127).as_bytes()).is_ok());
         for levels in [128, 1_000_000] {
             assert!(refusal(bomb(levels)).message.contains("128 levels"));
         }
@@ -165,7 +165,7 @@ fn sizes_the_prompt() {
             {"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}},
             {"type":"video","video":{"url":"data:video/mp4;base64,AAAA"}}, "ef"]},
         {"role":"assistant","content":null,"tool_calls":[]}]}"#;
-    let size = ChatRequest::parse(body.as_bytes()).unwrap().prompt.size;
+    let size = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap().prompt.size;
     assert_eq!((size.messages, size.names, size.images), (3, 1, 1));
     let texts = ["system", "ab", "user", "Ann", "c\\u0064", "ef", "assistant", "[]", "[1]"];
     assert_eq!(size.text_bytes, texts.iter().map(|text| text.len() as u64).sum::<u64>());
@@ -175,7 +175,7 @@ fn sizes_the_prompt() {
 
 /// The body after `changes`, as text.
 fn spliced(body: &str, changes: Changes<'_>) -> String {
-    let bytes = ChatRequest::parse(body.as_bytes()).unwrap().splice(changes);
+    let bytes = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap().splice(changes);
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
@@ -368,7 +368,7 @@ proptest! {
         let text = text.unwrap();
         let limit_field = if old_field { LimitField::MaxTokens } else { LimitField::MaxCompletionTokens };
         let changes = Changes { model: model.as_deref(), max_output, limit_field, include_usage };
-        let request = ChatRequest::parse(text.as_bytes()).unwrap();
+        let request = Request::parse(Surface::ChatCompletions, text.as_bytes()).unwrap();
         let bytes = request.splice(changes);
         let read: Value = serde_json::from_slice(&bytes).unwrap();
         let limits = ["max_tokens", "max_completion_tokens"].map(|name| body[name].as_u64());
@@ -379,13 +379,13 @@ proptest! {
         }
         // What was made must be acceptable again: no key is there twice.
         if max_output != Some(0) && model.is_none() {
-            prop_assert!(ChatRequest::parse(&bytes).is_ok());
+            prop_assert!(Request::parse(Surface::ChatCompletions, &bytes).is_ok());
         }
     }
 
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(
         prop::sample::select(br#"{}[]",:\u0d8ntrue1e-.model sg"#.to_vec()), 0..80)) {
-        let _ = ChatRequest::parse(&bytes);
+        let _ = Request::parse(Surface::ChatCompletions, &bytes);
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::openai::request::ChatRequest;
+use crate::openai::request::Request;
+use crate::openai::surface::Surface;
 
 /// Status, `type`, `code`, `param`, further headers, and whether the connection ends.
 type Row<'a> = (u16, &'a str, &'a str, &'a str, Vec<(&'a str, &'a str)>, bool);
@@ -52,7 +53,7 @@ fn routes_and_models() {
     );
     check(Refusal::UnknownModel("m".into()), &open(404, "model_not_found", "model"));
     check(Refusal::ModelNotAllowed("m".into()), &open(403, "model_not_allowed", "model"));
-    let bad = ChatRequest::parse(br#"{"model":1}"#).unwrap_err();
+    let bad = Request::parse(Surface::ChatCompletions, br#"{"model":1}"#).unwrap_err();
     check(Refusal::BadBody(bad), &open(400, "invalid_type", "model"));
 }
 

@@ -7,6 +7,7 @@
 mod accounts;
 mod sessions;
 mod upgrades;
+mod kept;
 mod audit;
 mod keys;
 mod callers;

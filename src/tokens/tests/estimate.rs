@@ -1,10 +1,11 @@
 use super::*;
+use crate::openai::surface::Surface;
 use proptest::prelude::*;
 use serde_json::json;
 
 fn estimates(body: &serde_json::Value) -> (u64, u64) {
     let body = body.to_string();
-    let request = ChatRequest::parse(body.as_bytes()).unwrap();
+    let request = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap();
     (exact_prompt(&request, 0), cheap_prompt(&request, 0))
 }
 
@@ -24,7 +25,7 @@ fn counts_texts_and_the_template() {
 #[test]
 fn adds_the_models_overhead() {
     let body = ask(&json!([{ "role": "user", "content": "Hi" }])).to_string();
-    let request = ChatRequest::parse(body.as_bytes()).unwrap();
+    let request = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap();
     assert_eq!(exact_prompt(&request, 192), exact_prompt(&request, 0) + 192);
     assert_eq!(cheap_prompt(&request, 192), cheap_prompt(&request, 0) + 192);
     assert_eq!(cheap_prompt(&request, u64::MAX), u64::MAX);
@@ -66,7 +67,7 @@ fn counts_tools_and_calls() {
 #[test]
 fn decodes_escapes_before_counting() {
     let body = br#"{"model":"m","messages":[{"role":"user","content":"a\u0020b\nc"}]}"#;
-    let request = ChatRequest::parse(body).unwrap();
+    let request = Request::parse(Surface::ChatCompletions, body).unwrap();
     assert_eq!(exact_prompt(&request, 0), 3 + 3 + 1 + count("a b\nc"));
 }
 
@@ -74,7 +75,7 @@ fn decodes_escapes_before_counting() {
 fn no_text_has_fewer_tokens_than_the_floor() {
     for unit in [" ", "\n", "-", "=", "a"] {
         let body = ask(&json!([{ "role": "user", "content": unit.repeat(100_000) }])).to_string();
-        let request = ChatRequest::parse(body.as_bytes()).unwrap();
+        let request = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap();
         let (floor, exact) = (fewest_tokens(&request), exact_prompt(&request, 0));
         assert!(0 < floor && floor <= exact, "{unit:?}: {floor} of {exact}");
     }
@@ -109,7 +110,7 @@ proptest! {
         let messages: Vec<_> =
             contents.iter().map(|text| json!({ "role": "user", "name": name, "content": text })).collect();
         let body = ask(&json!(messages)).to_string();
-        let request = ChatRequest::parse(body.as_bytes()).unwrap();
+        let request = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap();
         let exact = exact_prompt(&request, overhead);
         prop_assert!(fewest_tokens(&request) <= exact && exact <= cheap_prompt(&request, overhead));
     }

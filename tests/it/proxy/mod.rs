@@ -10,4 +10,6 @@ mod quotas;
 mod rights;
 mod routes;
 mod slow;
+mod surfaces;
+mod kept;
 mod tls;

@@ -63,6 +63,8 @@ pub struct Builder {
     limits: String,
     listener: String,
     upstreams: Option<String>,
+    /// Further `[[models]]`.
+    models: String,
 }
 
 /// A running gateway with its simulator.
@@ -90,6 +92,7 @@ pub fn gateway() -> Builder {
         limits: String::new(),
         listener: String::new(),
         upstreams: None,
+        models: String::new(),
     }
 }
 
@@ -125,6 +128,12 @@ impl Builder {
         self
     }
 
+    /// `[[models]]` tables beside the two that are always there.
+    pub fn models(mut self, tables: &str) -> Self {
+        self.models.push_str(tables);
+        self
+    }
+
     pub async fn start(self) -> Gateway {
         self.start_in(TempDir::new().unwrap()).await
     }
@@ -144,7 +153,9 @@ impl Builder {
     }
 
     fn config(&self, simulator: &str, folder: &TempDir) -> String {
-        let default = "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\napi_key = \"sim-test-key\"\n";
+        let default = "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\napi_key = \"sim-test-key\"\n\
+             surfaces = [\"chat/completions\", \"responses\", \"completions\", \"embeddings\", \"images/generations\", \
+             \"messages\", \"messages/count_tokens\", \"tokenize-text\"]\n";
         let upstreams =
             self.upstreams.as_deref().unwrap_or(default).replace("{simulator}", simulator);
         let names: Vec<_> = upstreams.lines().filter_map(|l| l.strip_prefix("name = ")).collect();
@@ -152,6 +163,7 @@ impl Builder {
         let (limits, listener) = (&self.limits, &self.listener);
         let routes = routes.join(", ");
         let database = format!("sqlite:{}", folder.path().join("knockx.db").display());
+        let others = &self.models;
         let plans: String = self.plans.iter().map(Plan::table).collect();
         format!(
             "host = \"127.0.0.1\"\nport = 0\n[listener]\n{listener}\n[limits]\n{limits}\n[database]\nurl = {database:?}\n\
@@ -160,7 +172,7 @@ impl Builder {
              prices = {{ input = 1.25, cached_input = 0.20, output = 2.50 }}\nowned_by = \"xai\"\n\
              [[models]]\nid = \"grok-4.20-0309-reasoning\"\nupstreams = [{routes}]\ncontext_tokens = 1000000\n\
              prices = {{ input = 1.25, cached_input = 0.20, output = 2.50 }}\nowned_by = \"xai\"\nhidden_reasoning = true\n\
-             {plans}"
+             {others}{plans}"
         )
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! That crate builds the tables of three tokenizers, one small write at a time, which is a tenth
 //! of our whole build. This one takes its place (see `[patch.crates-io]` in the main manifest)
-//! with the same name, function and counts.
+//! with the same name and counts.
 
 use bpe::byte_pair_encoding::BytePairEncoding;
 use regex_automata::meta::Regex;
@@ -46,6 +46,13 @@ impl Tokenizer {
     pub fn count(&self, text: &str) -> usize {
         let words = Splits { split: &self.split, text, at: 0 };
         words.map(|word| self.bpe.count(word.as_bytes())).sum()
+    }
+
+    /// The tokens of `text`, each with the bytes it stands for.
+    pub fn encode(&self, text: &str) -> Vec<(u32, Vec<u8>)> {
+        let words = Splits { split: &self.split, text, at: 0 };
+        let tokens = words.flat_map(|word| self.bpe.encode_via_backtracking(word.as_bytes()));
+        tokens.map(|token| (token, self.bpe.decode_tokens(&[token]))).collect()
     }
 }
 

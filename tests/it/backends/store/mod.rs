@@ -6,6 +6,7 @@ pub mod plans;
 pub mod sessions;
 pub mod upgrades;
 pub mod audit;
+pub mod kept;
 pub mod journal;
 pub mod rows;
 pub mod reports;
@@ -92,6 +93,13 @@ macro_rules! suite {
                 of_two_decisions_the_first_holds
                 requests_come_in_pages_the_newest_first
                 requests_made_at_once_leave_one_pending
+            }
+            kept {
+                a_reply_is_the_first_users
+                noting_again_only_raises_tokens
+                a_reply_ends_with_its_time
+                of_many_who_claim_one_gets_it
+                a_forgotten_reply_is_gone
             }
             audit {
                 changes_of_users_are_told_with_what_was_before

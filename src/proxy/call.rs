@@ -1,4 +1,4 @@
-//! One chat completion, as one line: authenticate, read, route, reserve, forward, relay, settle.
+//! One metered call, whatever its surface, as one line: authenticate, read, route, reserve, forward, relay, settle.
 
 use super::buffers::Held;
 use super::forward::{Forwarded, Forwarding, NotForwarded, Stop};
@@ -6,15 +6,19 @@ use super::leash::Leash;
 use super::refusal::Refusal;
 use super::reply::{self, Budget, Replier};
 use super::reserve::{self, Admission, Reservation};
+use super::route::Wanted;
 use super::settle::Ending;
 use super::stream::{self, Stream};
 use super::whole::{self, Whole};
-use super::{Answered, CALLER_GONE, Current, No, Proxy, headers, outcome_of_ending, read, route};
+use super::{
+    Answered, CALLER_GONE, Current, No, Proxy, headers, outcome_of_ending, read, route, route_of,
+};
 use crate::account::caller::Caller;
 use crate::account::charge::Status;
+use crate::account::kept::KeptReply;
 use crate::clock;
-use crate::openai::request::ChatRequest;
-use crate::telemetry::labels::Route;
+use crate::openai::request::Request;
+use crate::openai::surface::Surface;
 use bytes::Bytes;
 use http::header;
 use pingora_core::protocols::http::ServerSession;
@@ -24,19 +28,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// One call on its way: what every step of it needs.
-struct Call<'a> {
-    proxy: &'a Proxy,
-    replier: &'a Replier<'a>,
-    current: &'a Current,
-    request: &'a ChatRequest<'a>,
+pub(super) struct Call<'a> {
+    pub proxy: &'a Proxy,
+    pub replier: &'a Replier<'a>,
+    pub current: &'a Current,
+    pub request: &'a Request<'a>,
     /// The memory its bodies take.
-    held: Held,
+    pub held: Held,
 }
 
 impl Proxy {
-    /// Answers one chat completion.
-    pub(super) async fn chat(
+    /// Answers one call.
+    pub(super) async fn call(
         &self,
+        surface: Surface,
         session: &mut ServerSession,
         replier: &Replier<'_>,
     ) -> Result<Answered, No> {
@@ -44,7 +49,7 @@ impl Proxy {
             return Err(Refusal::Draining.into());
         }
         let caller = self.authenticate(session, replier).await?;
-        match self.chat_of(&caller, session, replier).await {
+        match self.call_of(surface, &caller, session, replier).await {
             Err(No { refusal, budget: None }) => {
                 let budget = match refusal {
                     Refusal::QuotaUnavailable => None,
@@ -56,24 +61,27 @@ impl Proxy {
         }
     }
 
-    async fn chat_of(
+    async fn call_of(
         &self,
+        surface: Surface,
         caller: &Arc<Caller>,
         session: &mut ServerSession,
         replier: &Replier<'_>,
     ) -> Result<Answered, No> {
         let current = self.current();
         let mut held = self.buffers.hold();
-        let body = self.read_chat(session, &current, &mut held).await?;
-        let request = ChatRequest::parse(&body).map_err(Refusal::BadBody)?;
+        let body = self.read_body(session, &current, &mut held).await?;
+        let mut request = Request::parse(surface, &body).map_err(Refusal::BadBody)?;
+        let earlier = self.earlier(caller, &mut request, replier).await?;
         let mut call = Call { proxy: self, replier, current: &current, request: &request, held };
-        let leash = call.leash(caller);
-        let reservation = call.reserve(caller).await?;
+        let leash = self.leash(caller, replier, &current);
+        let upstream = earlier.as_ref().map(|reply| &*reply.upstream);
+        let reservation = call.reserve(caller, upstream).await?;
         let spent = replier.elapsed();
         self.settler.metrics.request_overhead_seconds.record(spent);
         let (forwarded, reservation) = match call.forward(session, reservation, &leash).await? {
             Step::Answering(answering) => *answering,
-            Step::CallerGone => return Ok(answered(CALLER_GONE, Status::CutByClient)),
+            Step::CallerGone => return Ok(answered(surface, CALLER_GONE, Status::CutByClient)),
         };
         let mut reply_head = replier.head(200, spent);
         headers::add_upstream_reply(&mut reply_head, &forwarded.exchange);
@@ -86,7 +94,32 @@ impl Proxy {
         }
     }
 
-    async fn read_chat(
+    /// The kept reply that a call goes on from. The upstream reads all of it again.
+    async fn earlier(
+        &self,
+        caller: &Caller,
+        request: &mut Request<'_>,
+        replier: &Replier<'_>,
+    ) -> Result<Option<KeptReply>, Refusal> {
+        let Some(id) = &request.ties.previous else { return Ok(None) };
+        let found = self.keeper.find(id, caller.user, replier.head.admitted_at).await;
+        let found = found.map_err(|_| Refusal::RepliesUnavailable)?;
+        let reply = found.ok_or_else(|| Refusal::NoSuchPrevious(id.clone()))?;
+        request.prompt.size.earlier_tokens = reply.tokens;
+        Ok(Some(reply))
+    }
+
+    /// What may end a call of this caller from outside.
+    pub(super) fn leash(&self, caller: &Caller, replier: &Replier<'_>, current: &Current) -> Leash {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        Leash {
+            open: self.open_calls.open(caller.user, caller.key.clone(), number),
+            hard_stop: self.hard_stop.clone(),
+            deadline: (replier.head.started + current.limits.call_timeout).into(),
+        }
+    }
+
+    async fn read_body(
         &self,
         session: &mut ServerSession,
         current: &Current,
@@ -105,27 +138,24 @@ enum Step {
 }
 
 /// What a relay works on: the head to be sent, the reply, what is held for it, what may end it.
-struct Relay {
-    reply_head: ResponseHeader,
-    forwarded: Forwarded,
-    reservation: Reservation,
-    leash: Leash,
+pub(super) struct Relay {
+    pub reply_head: ResponseHeader,
+    pub forwarded: Forwarded,
+    pub reservation: Reservation,
+    pub leash: Leash,
 }
 
 impl Call<'_> {
-    fn leash(&self, caller: &Caller) -> Leash {
-        let proxy = self.proxy;
-        let number = proxy.calls.fetch_add(1, Ordering::Relaxed);
-        Leash {
-            open: proxy.open_calls.open(caller.user, caller.key.clone(), number),
-            hard_stop: proxy.hard_stop.clone(),
-            deadline: (self.replier.head.started + self.current.limits.call_timeout).into(),
-        }
-    }
-
-    async fn reserve(&self, caller: &Arc<Caller>) -> Result<Reservation, Refusal> {
+    /// `upstream` is the only one that will do, if there is such.
+    pub(super) async fn reserve(
+        &self,
+        caller: &Arc<Caller>,
+        upstream: Option<&str>,
+    ) -> Result<Reservation, Refusal> {
         let (proxy, head) = (self.proxy, self.replier.head);
-        let model = route::route(&self.current.upstreams.catalog, caller, &self.request.model)?;
+        let Request { model, surface, .. } = self.request;
+        let wanted = Wanted { model, surface: *surface, upstream };
+        let model = route::route(&self.current.upstreams.catalog, caller, wanted)?;
         let admission = Admission {
             request: head.id,
             body: self.request,
@@ -185,22 +215,22 @@ impl Call<'_> {
             let upstream = forwarded.upstream;
             let by = Stop::CallerGone;
             whole::settle_stopped(reservation, Some(self.request), upstream, by).await;
-            return answered(200, Status::CutByClient);
+            return self.answered(200, Status::CutByClient);
         }
         let metrics = &self.proxy.settler.metrics;
         metrics.streams_open.increment(1.0);
         let bounds = self.stream_bounds();
-        let slice = self.current.limits.slice_tokens;
+        let keeper = self.proxy.keeper.clone();
         let stream =
-            Stream::new(session, forwarded, self.request, reservation, leash, bounds, slice);
+            Stream::new(session, forwarded, self.request, reservation, leash, bounds, keeper);
         let status = stream.run().await;
         metrics.streams_open.decrement(1.0);
         metrics.stream_duration_seconds.record(self.replier.elapsed());
-        answered(200, status)
+        self.answered(200, status)
     }
 
     /// `spent` is the gateway's own time so far.
-    async fn relay_whole(
+    pub(super) async fn relay_whole(
         &mut self,
         session: &mut ServerSession,
         relay: Relay,
@@ -210,26 +240,33 @@ impl Call<'_> {
         let (budget, reserved) = (reservation.budget(), reservation.reserved);
         let bytes = self.current.limits.reply_bytes;
         let bounds = whole::Bounds { bytes, held: &mut self.held, leash: &leash };
-        match whole::relay(session, &mut forwarded, reservation, self.request, bounds).await {
+        let keeper = &self.proxy.keeper;
+        let relayed =
+            whole::relay(session, &mut forwarded, reservation, self.request, bounds, keeper).await;
+        match relayed {
             Whole::Complete { body, at, charged } => {
                 forwarded.pool.release(forwarded.exchange).await;
-                let mut budget = budget.returned(reserved, true);
+                let mut budget = budget.returned(reserved, !self.request.surface.is_free());
                 budget.tokens_left = budget.tokens_left.saturating_sub(charged);
                 budget.write(&mut reply_head);
                 let own = spent + clock::instant().duration_since(at);
                 let _ = reply_head.insert_header("x-process-time", reply::seconds(own));
                 let written = self.replier.whole(session, reply_head, body).await;
                 let ending = if written.is_ok() { Status::Complete } else { Status::CutByClient };
-                Ok(answered(200, ending))
+                Ok(self.answered(200, ending))
             }
             Whole::Failed(refusal) => {
                 Err(No { refusal, budget: Some(budget.returned(reserved, false)) })
             }
             Whole::Stopped(by) => match stopped(session, by) {
                 Some(refusal) => Err(refusal.into()),
-                None => Ok(answered(CALLER_GONE, Status::CutByClient)),
+                None => Ok(self.answered(CALLER_GONE, Status::CutByClient)),
             },
         }
+    }
+
+    fn answered(&self, status: u16, ending: Status) -> Answered {
+        answered(self.request.surface, status, ending)
     }
 
     fn stream_bounds(&self) -> stream::Bounds {
@@ -237,12 +274,13 @@ impl Call<'_> {
             event_bytes: self.current.limits.event_bytes,
             keepalive: self.current.limits.keepalive_comment,
             patience: self.replier.patience,
+            slice_tokens: self.current.limits.slice_tokens,
         }
     }
 }
 
 impl Reservation {
-    fn budget(&self) -> Budget {
+    pub(super) fn budget(&self) -> Budget {
         Budget::of(&self.caller, self.standing, self.day, self.admitted_at)
     }
 }
@@ -251,10 +289,7 @@ impl Reservation {
 /// still there.
 fn stopped(session: &mut ServerSession, by: Stop) -> Option<Refusal> {
     session.set_keepalive(None);
-    match by {
-        Stop::CallerGone => None,
-        Stop::Pulled(why) => Some(why.refusal()),
-    }
+    by.refusal()
 }
 
 /// Whether the upstream really streams: some answer `stream: true` with a JSON body.
@@ -283,6 +318,6 @@ fn add_clamped(head: &mut ResponseHeader, reservation: &Reservation) {
     }
 }
 
-fn answered(status: u16, ending: Status) -> Answered {
-    Answered { route: Route::ChatCompletions, status, outcome: outcome_of_ending(ending) }
+fn answered(surface: Surface, status: u16, ending: Status) -> Answered {
+    Answered { route: route_of(surface), status, outcome: outcome_of_ending(ending) }
 }

@@ -1,0 +1,243 @@
+//! `POST /v1/messages` and `/v1/messages/count_tokens`, in Anthropic's shape.
+//!
+//! Its usage counts the part of the prompt that came from the cache beside `input_tokens`, not in
+//! it; and it comes in two halves, at a stream's beginning and at its end.
+
+use super::{Description, Output, hear_nothing, never_streams, no_id, no_ties};
+use crate::account::charge::TokenCount;
+use crate::openai::chunk::Kind;
+use crate::openai::error::{ErrorBody, UpstreamError};
+use crate::openai::follow::{Follow, Heard, Listener};
+use crate::openai::json::{self, each_element, each_member};
+use crate::openai::prompt::Prompt;
+use crate::openai::request::{BadBody, Fields};
+use crate::openai::sse::Event;
+use crate::openai::usage::{SplitUsage, Usage};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use std::fmt::Write;
+
+pub(super) static MESSAGES: Description = Description {
+    path: "/messages",
+    output: Output::Tokens(&["max_tokens"]),
+    streams: true,
+    usage_is_asked_for: false,
+    bills_prompt: true,
+    choices,
+    prompt,
+    ties: no_ties,
+    follow: |_| Box::new(MessageStream::default()),
+    hear,
+    id_of: no_id,
+    error,
+};
+
+pub(super) static COUNT_TOKENS: Description = Description {
+    path: "/messages/count_tokens",
+    output: Output::None,
+    streams: false,
+    usage_is_asked_for: false,
+    bills_prompt: false,
+    choices: |_| Ok(1),
+    prompt,
+    ties: no_ties,
+    follow: never_streams,
+    hear: hear_nothing,
+    id_of: no_id,
+    error,
+};
+
+/// Always one; but here a limit is no matter of choice.
+fn choices(fields: &Fields<'_>) -> Result<u64, BadBody> {
+    fields.required("max_tokens").map(|_| 1)
+}
+
+fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {
+    fields.messages("messages", &["system", "tools"])
+}
+
+/// `{"type":"error","error":{"type","message"}}`; the type goes by the status.
+fn error(status: u16, error: &ErrorBody) -> String {
+    let kind = match status {
+        400 | 405 | 408 | 422 | 431 => "invalid_request_error",
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        503 => "overloaded_error",
+        504 => "timeout_error",
+        _ => "api_error",
+    };
+    json!({"type": "error", "error": {"type": kind, "message": error.message}}).to_string()
+}
+
+/// A whole message, or the beginning of a streamed one.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Message<'a> {
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+}
+
+fn hear(body: &[u8], to: &mut dyn Listener) {
+    let Some(message) = json::object::<Message<'_>>(body) else { return };
+    let mut usage = SplitUsage::default();
+    if let Some(usage) = message.usage.and_then(|raw| usage.and(raw.get().as_bytes())) {
+        to.usage(usage);
+    }
+    let Some(content) = message.content else { return };
+    let mut lane = 0;
+    let _ = each_element(content.get(), |block| {
+        hear_block(block, lane, to);
+        lane += 1;
+    });
+    to.finished();
+}
+
+/// Tells what a block of content says, whole or new.
+fn hear_block(block: &RawValue, lane: u64, to: &mut dyn Listener) {
+    let _ = each_member(block.get(), |name, value| {
+        let kind = match &*name {
+            "text" => Kind::Content,
+            "thinking" => Kind::Reasoning,
+            "name" => Kind::ToolName,
+            "input" if value.get() == "{}" => return,
+            "input" | "partial_json" => Kind::ToolArguments,
+            _ => return,
+        };
+        if json::text_len(value) > 0 && !json::is_null(value) {
+            to.text(lane, kind, value);
+        }
+    });
+}
+
+fn hear_delta(block: Option<&RawValue>, lane: u64, to: &mut dyn Listener) {
+    if let Some(block) = block {
+        hear_block(block, lane, to);
+    }
+}
+
+/// An event's data, as far as it is read.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Said<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    index: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content_block: Option<&'a RawValue>,
+    #[serde(borrow)]
+    delta: Option<&'a RawValue>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+}
+
+/// A stream of blocks between `message_start` and `message_stop`.
+#[derive(Default)]
+struct MessageStream {
+    usage: SplitUsage,
+    /// Blocks that have begun and not ended.
+    open: Vec<u64>,
+    /// The one that the latest event began.
+    begun: Option<u64>,
+}
+
+/// Blocks that are kept apart; a message has a handful.
+const MAX_BLOCKS: usize = 1024;
+
+impl Follow for MessageStream {
+    fn event(&mut self, event: &Event, to: &mut dyn Listener) -> Heard {
+        let data = event.data.as_deref();
+        let Some(said) = data.and_then(json::object::<Said<'_>>) else {
+            if data.is_some_and(|data| !data.trim_ascii().is_empty()) {
+                to.unreadable();
+            }
+            return Heard::Passes;
+        };
+        let lane = said.index.and_then(|raw| raw.get().parse().ok()).unwrap_or(0);
+        self.begun = None;
+        match &*said.kind.map(json::text).unwrap_or_default() {
+            "message_start" => self.begin(&said),
+            "content_block_start" => {
+                if self.open.len() < MAX_BLOCKS {
+                    self.open.push(lane);
+                    self.begun = Some(lane);
+                }
+                hear_delta(said.content_block, lane, to);
+            }
+            "content_block_delta" => hear_delta(said.delta, lane, to),
+            "content_block_stop" => self.open.retain(|open| *open != lane),
+            "message_delta" => {
+                let usage = said.usage.and_then(|raw| self.usage.and(raw.get().as_bytes()));
+                if let Some(usage) = usage {
+                    to.usage(usage);
+                }
+                to.finished();
+            }
+            "message_stop" => return Heard::Last,
+            "error" => {
+                let error = UpstreamError::in_band(data.unwrap_or_default());
+                return Heard::Error(error.map(|error| error.detail).unwrap_or_default());
+            }
+            _ => {}
+        }
+        Heard::Passes
+    }
+
+    fn is_finished(&self) -> bool {
+        false
+    }
+
+    fn length_cut(&mut self, tokens: &TokenCount) -> Bytes {
+        let mut events = String::new();
+        // The event that did not pass may have begun a block: nobody has seen it.
+        let unseen = self.begun;
+        for index in std::mem::take(&mut self.open) {
+            if Some(index) == unseen {
+                continue;
+            }
+            let data = json!({"type": "content_block_stop", "index": index});
+            let _ = write!(events, "event: content_block_stop\ndata: {data}\n\n");
+        }
+        let data = json!({
+            "type": "message_delta",
+            "delta": {"stop_reason": "max_tokens", "stop_sequence": null},
+            "usage": {
+                "input_tokens": tokens.prompt - tokens.cached.min(tokens.prompt),
+                "cache_creation_input_tokens": 0,
+                "cache_read_input_tokens": tokens.cached,
+                "output_tokens": tokens.completion.saturating_add(tokens.reasoning),
+            },
+        });
+        let _ = write!(events, "event: message_delta\ndata: {data}\n\n");
+        events += "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+        events.into()
+    }
+
+    fn error(&mut self, told: &ErrorBody) -> Bytes {
+        format!("event: error\ndata: {}\n\n", error(500, told)).into()
+    }
+}
+
+impl MessageStream {
+    /// What `message_start` says of the output is where it begins, not what it came to.
+    fn begin(&mut self, said: &Said<'_>) {
+        let message =
+            said.message.and_then(|raw| json::object::<Message<'_>>(raw.get().as_bytes()));
+        if let Some(usage) = message.and_then(|message| message.usage) {
+            let _: Option<Usage> = self.usage.and(usage.get().as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "../tests/messages.rs"]
+mod tests;

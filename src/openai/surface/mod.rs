@@ -1,0 +1,188 @@
+//! The surfaces of the wire format: what callers may post to, one small description each.
+//!
+//! A call goes the same way whatever it is for; what differs is told here: where it is sent, how
+//! its body is read, how its reply is heard, and how the gateway words an ending of its own.
+//! Adding a surface is one file with a [`Description`] and one variant of [`Surface`].
+
+mod chat;
+mod responses;
+mod completions;
+mod embeddings;
+mod images;
+mod messages;
+mod tokenize;
+
+use super::chunk::Seen;
+use super::error::ErrorBody;
+use super::follow::{Follow, Listener};
+use super::prompt::Prompt;
+use super::request::{BadBody, Fields, Ties};
+
+/// What a call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Surface {
+    ChatCompletions,
+    Responses,
+    Completions,
+    Embeddings,
+    Images,
+    Messages,
+    CountTokens,
+    TokenizeText,
+}
+
+/// What a surface gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Tokens; with the names that callers may give the limit on those of one choice, the one to
+    /// use first.
+    Tokens(&'static [&'static str]),
+    Images,
+    /// Nothing that is counted.
+    None,
+}
+
+/// What is particular to a surface.
+pub struct Description {
+    /// Below an upstream's base path, and below `/v1` here.
+    pub path: &'static str,
+    output: Output,
+    /// Whether its reply can be a stream.
+    pub(super) streams: bool,
+    /// Whether streams tell their usage only if `stream_options.include_usage` asks for it.
+    pub(super) usage_is_asked_for: bool,
+    /// Whether what goes in is paid.
+    bills_prompt: bool,
+    /// How many answers the body asks for.
+    pub(super) choices: fn(&Fields<'_>) -> Result<u64, BadBody>,
+    /// What the model will read.
+    pub(super) prompt: for<'a> fn(&Fields<'a>) -> Result<Prompt<'a>, BadBody>,
+    /// What the call has to do with others.
+    pub(super) ties: fn(&Fields<'_>) -> Result<Ties, BadBody>,
+    /// A follower of one stream; the caller asked for its usage, or did not.
+    follow: fn(bool) -> Box<dyn Follow>,
+    /// Tells what a whole reply says.
+    hear: fn(&[u8], &mut dyn Listener),
+    /// The name under which the upstream keeps a whole reply.
+    id_of: fn(&[u8]) -> Option<String>,
+    /// An error as the body of a reply with this status.
+    error: fn(u16, &ErrorBody) -> String,
+}
+
+impl Surface {
+    /// Every surface.
+    pub const ALL: [Self; 8] = [
+        Self::ChatCompletions,
+        Self::Responses,
+        Self::Completions,
+        Self::Embeddings,
+        Self::Images,
+        Self::Messages,
+        Self::CountTokens,
+        Self::TokenizeText,
+    ];
+
+    /// What is particular to it.
+    #[must_use]
+    pub fn description(self) -> &'static Description {
+        match self {
+            Self::ChatCompletions => &chat::DESCRIPTION,
+            Self::Responses => &responses::DESCRIPTION,
+            Self::Completions => &completions::DESCRIPTION,
+            Self::Embeddings => &embeddings::DESCRIPTION,
+            Self::Images => &images::DESCRIPTION,
+            Self::Messages => &messages::MESSAGES,
+            Self::CountTokens => &messages::COUNT_TOKENS,
+            Self::TokenizeText => &tokenize::DESCRIPTION,
+        }
+    }
+
+    /// The name in the configuration: its path without the slash.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.path().trim_start_matches('/')
+    }
+
+    /// Below an upstream's base path, and below `/v1` here.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        self.description().path
+    }
+
+    /// What it gives.
+    #[must_use]
+    pub fn output(self) -> Output {
+        self.description().output
+    }
+
+    /// Whether what goes in is paid.
+    #[must_use]
+    pub fn bills_prompt(self) -> bool {
+        self.description().bills_prompt
+    }
+
+    /// Whether nothing is ever billed for it: neither tokens nor a request of the day.
+    #[must_use]
+    pub fn is_free(self) -> bool {
+        !self.bills_prompt() && self.output() == Output::None
+    }
+
+    /// The names of its limit on the output of one choice, the one to use first.
+    pub(super) fn limits(self) -> &'static [&'static str] {
+        match self.output() {
+            Output::Tokens(limits) => limits,
+            Output::Images | Output::None => &[],
+        }
+    }
+
+    /// The name under which the upstream keeps a whole reply.
+    #[must_use]
+    pub fn id_of(self, body: &[u8]) -> Option<String> {
+        (self.description().id_of)(body)
+    }
+
+    /// A follower of one stream.
+    #[must_use]
+    pub fn follow(self, include_usage: bool) -> Box<dyn Follow> {
+        (self.description().follow)(include_usage)
+    }
+
+    /// Tells `to` what a whole reply says.
+    pub fn hear(self, body: &[u8], to: &mut dyn Listener) {
+        (self.description().hear)(body, to);
+    }
+
+    /// An error as the body of a reply with this status.
+    #[must_use]
+    pub fn error(self, status: u16, error: &ErrorBody) -> String {
+        (self.description().error)(status, error)
+    }
+}
+
+/// The error body of all surfaces that OpenAI made.
+fn openai_error(_status: u16, error: &ErrorBody) -> String {
+    error.to_json()
+}
+
+/// For surfaces whose calls stand by themselves.
+#[expect(clippy::unnecessary_wraps, reason = "other surfaces' bodies can be refused here")]
+fn no_ties(_fields: &Fields<'_>) -> Result<Ties, BadBody> {
+    Ok(Ties::default())
+}
+
+/// For surfaces whose replies no upstream keeps.
+fn no_id(_body: &[u8]) -> Option<String> {
+    None
+}
+
+/// For surfaces whose replies tell of no usage.
+fn hear_nothing(_body: &[u8], _to: &mut dyn Listener) {}
+
+/// For surfaces that do not stream: what comes as a stream all the same is passed and ends badly.
+fn never_streams(_include_usage: bool) -> Box<dyn Follow> {
+    Box::new(chat::ChunkStream::new(Seen::default(), true))
+}
+
+#[cfg(test)]
+#[path = "../tests/surface.rs"]
+pub(super) mod tests;

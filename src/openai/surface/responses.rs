@@ -1,0 +1,340 @@
+//! `POST /v1/responses`.
+//!
+//! An upstream keeps these replies unless told not to, for all who share its account. What refers
+//! to a kept thing other than by `previous_response_id`, which the gateway can tie to its owner, is
+//! refused.
+
+use super::{Description, Output, openai_error};
+use crate::account::charge::TokenCount;
+use crate::openai::chunk::Kind;
+use crate::openai::error::{ErrorBody, UpstreamError};
+use crate::openai::follow::{Follow, Heard, Listener};
+use crate::openai::json::{self, each_element, each_member};
+use crate::openai::prompt::Prompt;
+use crate::openai::request::{BadBody, Fields, Ties};
+use crate::openai::sse::Event;
+use crate::openai::usage::Usage;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+pub(super) static DESCRIPTION: Description = Description {
+    path: "/responses",
+    output: Output::Tokens(&["max_output_tokens"]),
+    streams: true,
+    usage_is_asked_for: false,
+    bills_prompt: true,
+    choices: |_| Ok(1),
+    prompt,
+    ties,
+    follow: |_| Box::new(ResponseStream::default()),
+    hear,
+    id_of,
+    error: openai_error,
+};
+
+/// A response as JSON is kept up to here, to write its last event in its own words.
+const KEPT_BYTES: usize = 16 * 1024;
+
+/// Members that would have the model read what somebody else left at the upstream.
+const SHARED: [&str; 2] = ["conversation", "prompt"];
+
+fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {
+    let extras = ["instructions", "tools", "text"];
+    let Some(input) = fields.given("input") else {
+        // What went before is enough to go on from.
+        fields.given("previous_response_id").ok_or_else(|| BadBody::missing("input"))?;
+        return Ok(Prompt::of_extras(fields.all_given(&extras)));
+    };
+    if input.get().starts_with('"') {
+        return Ok(Prompt::of_text(input, fields.all_given(&extras)));
+    }
+    let mut refers = false;
+    let _ = each_element(input.get(), |item| refers |= refers_to_an_item(item));
+    if refers {
+        let why = "items cannot be referred to here; send them, or use previous_response_id";
+        return Err(BadBody::wrong_value("input", why));
+    }
+    fields.messages("input", &extras)
+}
+
+fn refers_to_an_item(item: &RawValue) -> bool {
+    let mut refers = false;
+    let _ = each_member(item.get(), |name, value| {
+        refers |= name == "type" && json::text(value) == "item_reference";
+    });
+    refers
+}
+
+fn ties(fields: &Fields<'_>) -> Result<Ties, BadBody> {
+    for name in SHARED {
+        if fields.given(name).is_some() {
+            return Err(BadBody::wrong_value(name, "it is not offered here"));
+        }
+    }
+    if fields.flag("background")? {
+        return Err(BadBody::wrong_value("background", "it is not offered here"));
+    }
+    let is_kept = fields.given("store").is_none() || fields.flag("store")?;
+    let previous = fields.name("previous_response_id")?;
+    Ok(Ties { previous, is_kept, is_deferred: false })
+}
+
+/// A response, as far as it is read.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Response<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    output: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+fn id_of(body: &[u8]) -> Option<String> {
+    text_of(json::object::<Response<'_>>(body)?.id)
+}
+
+fn hear(body: &[u8], to: &mut dyn Listener) {
+    let Some(response) = json::object::<Response<'_>>(body) else { return };
+    if let Some(usage) = usage_of(&response) {
+        to.usage(usage);
+    }
+    let Some(output) = response.output else { return };
+    let mut lane = 0;
+    let _ = each_element(output.get(), |item| {
+        hear_item(item, lane, to);
+        lane += 1;
+    });
+    to.finished();
+}
+
+/// Tells what a whole item says: a message, reasoning, a call.
+fn hear_item(item: &RawValue, lane: u64, to: &mut dyn Listener) {
+    let _ = each_member(item.get(), |name, value| match &*name {
+        "content" | "summary" => {
+            let _ = each_element(value.get(), |part| hear_part(part, lane, to));
+        }
+        "name" => tell(Kind::ToolName, value, lane, to),
+        "arguments" | "input" => tell(Kind::ToolArguments, value, lane, to),
+        _ => {}
+    });
+}
+
+fn hear_part(part: &RawValue, lane: u64, to: &mut dyn Listener) {
+    let _ = each_member(part.get(), |name, value| match &*name {
+        "text" => tell(Kind::Content, value, lane, to),
+        "refusal" => tell(Kind::Refusal, value, lane, to),
+        _ => {}
+    });
+}
+
+fn tell(kind: Kind, text: &RawValue, lane: u64, to: &mut dyn Listener) {
+    if json::text_len(text) > 0 && !json::is_null(text) {
+        to.text(lane, kind, text);
+    }
+}
+
+fn usage_of(response: &Response<'_>) -> Option<Usage> {
+    Usage::parse(response.usage?.get().as_bytes())
+}
+
+fn text_of(raw: Option<&RawValue>) -> Option<String> {
+    raw.filter(|raw| raw.get().starts_with('"')).map(|raw| json::text(raw).into_owned())
+}
+
+/// An event's data, as far as it is read.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Said<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    sequence_number: Option<&'a RawValue>,
+    #[serde(borrow)]
+    output_index: Option<&'a RawValue>,
+    #[serde(borrow)]
+    delta: Option<&'a RawValue>,
+    #[serde(borrow)]
+    item: Option<&'a RawValue>,
+    #[serde(borrow)]
+    response: Option<&'a RawValue>,
+}
+
+/// A stream of numbered events that ends with the response as it then is.
+#[derive(Default)]
+struct ResponseStream {
+    id: Option<String>,
+    /// The response as it was when it began, if it is not too large.
+    begun: Option<Value>,
+    /// The number of the next event, should the gateway write it.
+    next: u64,
+}
+
+impl Follow for ResponseStream {
+    fn event(&mut self, event: &Event, to: &mut dyn Listener) -> Heard {
+        let data = event.data.as_deref();
+        let Some(said) = data.and_then(json::object::<Said<'_>>) else {
+            if data.is_some_and(|data| !data.trim_ascii().is_empty() && !event.is_done()) {
+                to.unreadable();
+            }
+            return Heard::Passes;
+        };
+        let number = said.sequence_number.and_then(|raw| raw.get().parse().ok());
+        let number = number.unwrap_or(self.next);
+        self.next = number + 1;
+        let heard = self.said(&said, data.unwrap_or_default(), to);
+        if matches!(heard, Heard::Error(_)) {
+            self.next = number;
+        }
+        heard
+    }
+
+    fn is_finished(&self) -> bool {
+        false
+    }
+
+    fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    fn length_cut(&mut self, tokens: &TokenCount) -> Bytes {
+        let mut response = self.begun.take().unwrap_or_else(|| json!({}));
+        let defaults = json!({
+            "id": self.id, "object": "response", "created_at": 0, "model": "", "error": null,
+            "instructions": null, "metadata": {}, "parallel_tool_calls": true, "temperature": null,
+            "tool_choice": "auto", "tools": [], "top_p": null,
+        });
+        let ours = json!({
+            "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"},
+            "output": [], "usage": usage_object(tokens),
+        });
+        merge(&mut response, defaults, false);
+        merge(&mut response, ours, true);
+        // The event that did not pass had the number before.
+        let number = self.next.saturating_sub(1);
+        let data = json!({
+            "type": "response.incomplete", "sequence_number": number, "response": response,
+        });
+        format!("event: response.incomplete\ndata: {data}\n\n").into()
+    }
+
+    fn error(&mut self, error: &ErrorBody) -> Bytes {
+        let data = json!({
+            "type": "error", "code": error.code, "message": error.message, "param": error.param,
+            "sequence_number": self.next,
+        });
+        format!("event: error\ndata: {data}\n\n").into()
+    }
+}
+
+impl ResponseStream {
+    fn said(&mut self, said: &Said<'_>, data: &[u8], to: &mut dyn Listener) -> Heard {
+        let kind = said.kind.map(json::text).unwrap_or_default();
+        let lane = said.output_index.and_then(|raw| raw.get().parse().ok()).unwrap_or(0);
+        if let (Some(delta), true) = (said.delta, kind.ends_with(".delta")) {
+            match kind_of(&kind) {
+                Some(kind) => tell(kind, delta, lane, to),
+                None => to.unreadable(),
+            }
+            return Heard::Passes;
+        }
+        if let (Some(item), "response.output_item.added") = (said.item, &*kind) {
+            hear_item(item, lane, to);
+        }
+        if kind == "error" {
+            let detail = UpstreamError::in_band(data).map(|error| error.detail);
+            return Heard::Error(detail.unwrap_or_default());
+        }
+        let Some(raw) = said.response else { return Heard::Passes };
+        let Some(response) = json::object::<Response<'_>>(raw.get().as_bytes()) else {
+            return Heard::Passes;
+        };
+        self.note(raw, &response);
+        if let Some(usage) = usage_of(&response) {
+            to.usage(usage);
+        }
+        match &*kind {
+            "response.completed" | "response.incomplete" => {
+                to.finished();
+                Heard::Last
+            }
+            "response.failed" => failure(&response, raw),
+            _ => Heard::Passes,
+        }
+    }
+
+    /// Keeps who the response is, and how it looks.
+    fn note(&mut self, raw: &RawValue, response: &Response<'_>) {
+        if self.id.is_none() {
+            self.id = text_of(response.id);
+        }
+        if self.begun.is_none() && raw.get().len() <= KEPT_BYTES {
+            self.begun = serde_json::from_str(raw.get()).ok();
+        }
+    }
+}
+
+/// What an output delta is, by the type of its event; `None` for what is no text.
+fn kind_of(event: &str) -> Option<Kind> {
+    let says = |word| event.contains(word);
+    if says("audio.delta") || says("image") {
+        None
+    } else if says("arguments") || says("tool_call_input") || says("code") {
+        Some(Kind::ToolArguments)
+    } else if says("reasoning") {
+        Some(Kind::Reasoning)
+    } else if says("refusal") {
+        Some(Kind::Refusal)
+    } else {
+        Some(Kind::Content)
+    }
+}
+
+/// A response that failed is told in the upstream's own words, unless they are the operator's to
+/// read.
+fn failure(response: &Response<'_>, raw: &RawValue) -> Heard {
+    #[derive(Deserialize)]
+    struct Inner<'a> {
+        #[serde(borrow)]
+        message: Option<&'a RawValue>,
+    }
+    let inner = response.error.and_then(|error| json::object::<Inner<'_>>(error.get().as_bytes()));
+    let message = inner.and_then(|inner| inner.message).map(|raw| json::text(raw).into_owned());
+    match UpstreamError::in_reply(raw.get().as_bytes()) {
+        Some(error) if error.is_fit_to_pass(message.as_deref().unwrap_or_default()) => {
+            Heard::Failed
+        }
+        Some(error) => Heard::Error(error.detail),
+        None => Heard::Failed,
+    }
+}
+
+/// A usage object of this surface; reasoning is part of the output.
+fn usage_object(tokens: &TokenCount) -> Value {
+    json!({
+        "input_tokens": tokens.prompt,
+        "input_tokens_details": {"cached_tokens": tokens.cached},
+        "output_tokens": tokens.completion.saturating_add(tokens.reasoning),
+        "output_tokens_details": {"reasoning_tokens": tokens.reasoning},
+        "total_tokens": tokens.total(),
+    })
+}
+
+/// Adds members to an object; those that are there stay unless `replaces`.
+fn merge(object: &mut Value, members: Value, replaces: bool) {
+    let (Value::Object(object), Value::Object(members)) = (object, members) else { return };
+    for (name, value) in members {
+        if replaces || !object.contains_key(&name) {
+            object.insert(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "../tests/responses.rs"]
+mod tests;

@@ -1,0 +1,18 @@
+//! `POST /v1/tokenize-text`, of xAI: a text's tokens. Nothing is billed for it.
+
+use super::{Description, Output, hear_nothing, never_streams, no_id, no_ties, openai_error};
+
+pub(super) static DESCRIPTION: Description = Description {
+    path: "/tokenize-text",
+    output: Output::None,
+    streams: false,
+    usage_is_asked_for: false,
+    bills_prompt: false,
+    choices: |_| Ok(1),
+    prompt: |fields| fields.texts("text"),
+    ties: no_ties,
+    follow: never_streams,
+    hear: hear_nothing,
+    id_of: no_id,
+    error: openai_error,
+};

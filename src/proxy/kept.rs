@@ -1,0 +1,142 @@
+//! What an upstream keeps, asked for by its id: read, deleted, cancelled.
+//!
+//! It belongs to the user who made it, and is asked of the upstream that has it. Nothing is billed
+//! for it.
+
+use super::accept::{Act, Kept};
+use super::forward::stopped;
+use super::refusal::{Refusal, UpstreamFailure};
+use super::reply::Replier;
+use super::{Answered, CALLER_GONE, No, Proxy, forward, headers, outcome_of, whole};
+use crate::account::caller::Caller;
+use crate::account::kept::KeptReply;
+use crate::openai::error::UpstreamError;
+use crate::telemetry::labels::Route;
+use crate::upstream::connect::{Exchange, Outgoing};
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use pingora_core::protocols::http::ServerSession;
+use std::sync::atomic::AtomicBool;
+
+/// Bytes of a query that go along; real ones have a few words.
+const QUERY_BYTES: usize = 1024;
+
+impl Proxy {
+    /// Answers a request for something kept.
+    pub(super) async fn kept(
+        &self,
+        session: &mut ServerSession,
+        replier: &Replier<'_>,
+        kept: &Kept,
+    ) -> Result<Answered, No> {
+        let caller = self.up_to_date_caller(session, replier).await?;
+        let now = replier.head.admitted_at;
+        let found = self.keeper.find(&kept.id, caller.user, now).await;
+        let none = || Refusal::NoSuchReply(kept.id.clone());
+        let reply = found.map_err(|_| Refusal::RepliesUnavailable)?.ok_or_else(none)?;
+        let budget = self.budget(&caller, now).await?;
+        let refused = |refusal| No { refusal, budget: Some(budget) };
+        let answer = self.ask_keeper(session, replier, &caller, (kept, &reply)).await;
+        let Some((mut head, body)) = answer.map_err(refused)? else {
+            return Ok(Answered {
+                route: Route::Kept,
+                status: CALLER_GONE,
+                outcome: outcome_of(CALLER_GONE),
+            });
+        };
+        if kept.act == Act::Delete {
+            self.keeper.forget(&kept.id).await;
+        }
+        budget.write(&mut head);
+        let _ = replier.whole(session, head, body).await;
+        Ok(Answered { route: Route::Kept, status: 200, outcome: outcome_of(200) })
+    }
+
+    /// Asks the upstream that has it; `None` when nobody waits any more.
+    async fn ask_keeper(
+        &self,
+        session: &mut ServerSession,
+        replier: &Replier<'_>,
+        caller: &Caller,
+        (kept, reply): (&Kept, &KeptReply),
+    ) -> Result<Option<(pingora_http::ResponseHeader, Bytes)>, Refusal> {
+        let current = self.current();
+        let leash = self.leash(caller, replier, &current);
+        let none = || Refusal::NoSuchReply(kept.id.clone());
+        let pool = current.upstreams.pool(&reply.upstream).ok_or_else(none)?;
+        let outgoing = kept.outgoing(session, replier);
+        let sent = tokio::select! {
+            sent = pool.send(&outgoing) => sent,
+            by = stopped(session, &leash) => return by.refusal().map_or(Ok(None), Err),
+        };
+        let mut exchange = sent.map_err(|e| Refusal::Upstream(forward::failure(&e)))?;
+        let mut room = self.buffers.hold();
+        let bytes = current.limits.reply_bytes;
+        let bounds = whole::Bounds { bytes, held: &mut room, leash: &leash };
+        let body = match whole::collect(session, &mut exchange, bounds).await {
+            whole::Collected::Body(body) => body,
+            whole::Collected::Broken(_) if exchange.status() == StatusCode::NOT_FOUND => {
+                return Err(none());
+            }
+            whole::Collected::Broken(refusal) => return Err(refusal),
+            whole::Collected::Stopped(by) => return by.refusal().map_or(Ok(None), Err),
+        };
+        refuse_errors(&exchange, &body, none)?;
+        let mut head = replier.head(200, replier.elapsed());
+        headers::add_upstream_reply(&mut head, &exchange);
+        pool.release(exchange).await;
+        Ok(Some((head, body)))
+    }
+}
+
+fn refuse_errors(
+    exchange: &Exchange,
+    body: &[u8],
+    none: impl Fn() -> Refusal,
+) -> Result<(), Refusal> {
+    let status = exchange.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    if status == StatusCode::NOT_FOUND {
+        return Err(none());
+    }
+    let error = UpstreamError::read(status.as_u16(), exchange.header("content-type"), body);
+    tracing::warn!(
+        upstream_status = status.as_u16(),
+        detail = error.detail,
+        "upstream did not give what it keeps"
+    );
+    Err(Refusal::Upstream(UpstreamFailure::Answered {
+        status: error.status,
+        body: error.body,
+        retry_after: None,
+    }))
+}
+
+impl Kept {
+    fn outgoing(&self, session: &ServerSession, replier: &Replier<'_>) -> Outgoing {
+        let (method, below) = match self.act {
+            Act::Read => (Method::GET, ""),
+            Act::Delete => (Method::DELETE, ""),
+            Act::Cancel => (Method::POST, "/cancel"),
+            Act::ListInput => (Method::GET, "/input_items"),
+        };
+        let header = session.req_header();
+        let query = header.uri.query().filter(|query| is_passed(query));
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        Outgoing {
+            method,
+            path: format!("/responses/{}{below}{query}", self.id).into(),
+            headers: headers::upstream_request(&header.headers, replier.head.id),
+            body: Bytes::new(),
+            begun: AtomicBool::new(false),
+        }
+    }
+}
+
+/// A query of plain words. What streams is not asked for: there is one reply, and it is whole.
+fn is_passed(query: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~=&%[],".contains(&b);
+    query.len() <= QUERY_BYTES && query.bytes().all(is_plain) && !query.contains("stream")
+}

@@ -1,0 +1,35 @@
+//! Completions that are fetched later, and once.
+
+use super::truth::Tally;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// A completion that waits to be fetched.
+#[derive(Debug)]
+pub struct Waiting {
+    pub body: Bytes,
+    /// Visible tokens of it.
+    pub tokens: u64,
+    pub tally: Tally,
+    pub ready_at: Instant,
+}
+
+/// What waits, by id.
+#[derive(Debug, Default)]
+pub struct Deferred(Mutex<HashMap<String, Waiting>>);
+
+impl Deferred {
+    pub fn keep(&self, id: &str, waiting: Waiting) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(id.to_owned(), waiting);
+    }
+
+    /// Gives it away if it is ready at `now`; `Some(None)` when it is not, `None` when there is none.
+    pub fn fetch(&self, id: &str, now: Instant) -> Option<Option<Waiting>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_ready = all.get(id)?.ready_at <= now;
+        Some(if is_ready { all.remove(id) } else { None })
+    }
+}

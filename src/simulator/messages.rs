@@ -1,0 +1,157 @@
+//! An [`Answer`] in the words of `/v1/messages`, which are Anthropic's: one JSON body, or a row of
+//! events.
+
+use super::answer::{Answer, Finish, Words};
+use super::chat::Envelope;
+use super::delivery::{Events, Said};
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+
+/// The whole message as one JSON object.
+pub fn message(answer: &Answer, envelope: &Envelope) -> String {
+    let mut message = begun(answer, envelope);
+    message["content"] = content(answer, envelope);
+    message["stop_reason"] = stop_reason(answer).into();
+    match usage(answer) {
+        Some(usage) => message["usage"] = usage,
+        None => drop(message.as_object_mut().and_then(|members| members.remove("usage"))),
+    }
+    message.to_string()
+}
+
+/// What `/v1/messages/count_tokens` answers.
+pub fn token_count(prompt: u64) -> String {
+    json!({"input_tokens": prompt}).to_string()
+}
+
+/// The message as it stands at the beginning of a stream.
+fn begun(answer: &Answer, envelope: &Envelope) -> Value {
+    let mut usage = usage(answer).unwrap_or_else(|| json!({"input_tokens": 0}));
+    usage["output_tokens"] = 1.into();
+    json!({
+        "id": format!("msg_{}", envelope.id), "type": "message", "role": "assistant", "model": answer.model,
+        "content": [], "stop_reason": null, "stop_sequence": null, "usage": usage,
+    })
+}
+
+/// What came from the cache stands beside the input, not in it.
+fn usage(answer: &Answer) -> Option<Value> {
+    let usage = answer.usage?;
+    Some(json!({
+        "input_tokens": usage.prompt - usage.cached, "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": usage.cached, "output_tokens": usage.completion + usage.reasoning,
+    }))
+}
+
+fn stop_reason(answer: &Answer) -> &'static str {
+    match answer.finish {
+        Finish::Stop => "end_turn",
+        Finish::Length => "max_tokens",
+        Finish::ToolCalls => "tool_use",
+    }
+}
+
+fn content(answer: &Answer, envelope: &Envelope) -> Value {
+    let mut blocks = Vec::new();
+    if answer.shown_reasoning > 0 {
+        blocks.push(
+            json!({"type": "thinking", "thinking": answer.reasoning_text(), "signature": ""}),
+        );
+    }
+    blocks.push(match &answer.call {
+        Some(call) => {
+            let input: Value = serde_json::from_str(&call.function.arguments).unwrap_or_default();
+            let mut block = tool_use(answer, envelope);
+            block["input"] = input;
+            block
+        }
+        None => json!({"type": "text", "text": answer.text_of(0)}),
+    });
+    blocks.into()
+}
+
+fn tool_use(answer: &Answer, envelope: &Envelope) -> Value {
+    let name = answer.call.as_ref().map(|call| call.function.name.as_str());
+    json!({"type": "tool_use", "id": format!("toolu_{}", envelope.id), "name": name, "input": {}})
+}
+
+/// The answer as events: some before the words, one for each word, some after.
+#[derive(Debug)]
+pub struct MessageEvents {
+    before: VecDeque<Value>,
+    words: Words,
+    words_left: u64,
+    /// Tokens of a call; they go with the event that carries its arguments.
+    call_tokens: u64,
+    after: VecDeque<Value>,
+}
+
+impl MessageEvents {
+    pub fn new(answer: &Answer, envelope: &Envelope) -> Self {
+        let start = json!({"type": "message_start", "message": begun(answer, envelope)});
+        let block = match &answer.call {
+            Some(_) => tool_use(answer, envelope),
+            None => json!({"type": "text", "text": ""}),
+        };
+        let block = json!({"type": "content_block_start", "index": 0, "content_block": block});
+        let mut after = VecDeque::new();
+        if let Some(call) = &answer.call {
+            let delta =
+                json!({"type": "input_json_delta", "partial_json": call.function.arguments});
+            after.push_back(json!({"type": "content_block_delta", "index": 0, "delta": delta}));
+        }
+        after.push_back(json!({"type": "content_block_stop", "index": 0}));
+        let delta = json!({"stop_reason": stop_reason(answer), "stop_sequence": null});
+        let mut end = json!({"type": "message_delta", "delta": delta});
+        if let Some(usage) = usage(answer) {
+            end["usage"] = usage;
+        }
+        after.push_back(end);
+        after.push_back(json!({"type": "message_stop"}));
+        Self {
+            before: VecDeque::from([start, block, json!({"type": "ping"})]),
+            words: answer.words_of(0),
+            words_left: answer.words,
+            call_tokens: answer.call.as_ref().map_or(0, |call| call.tokens),
+            after,
+        }
+    }
+}
+
+fn say(out: &mut Vec<u8>, event: &Value) {
+    let kind = event["type"].as_str().unwrap_or_default();
+    out.extend_from_slice(format!("event: {kind}\ndata: {event}\n\n").as_bytes());
+}
+
+impl Events for MessageEvents {
+    fn token_is_next(&self) -> bool {
+        self.before.is_empty() && (self.words_left > 0 || self.call_tokens > 0)
+    }
+
+    fn next(&mut self, out: &mut Vec<u8>) -> Said {
+        if let Some(event) = self.before.pop_front() {
+            say(out, &event);
+            return Said { tokens: 0 };
+        }
+        if self.words_left > 0 {
+            let delta =
+                json!({"type": "text_delta", "text": self.words.next().unwrap_or_default()});
+            say(out, &json!({"type": "content_block_delta", "index": 0, "delta": delta}));
+            self.words_left -= 1;
+            return Said { tokens: 1 };
+        }
+        if let Some(event) = self.after.pop_front() {
+            say(out, &event);
+        }
+        Said { tokens: std::mem::take(&mut self.call_tokens) }
+    }
+
+    fn is_over(&self) -> bool {
+        self.before.is_empty() && self.words_left == 0 && self.after.is_empty()
+    }
+
+    fn error(&self) -> String {
+        let error = json!({"type": "api_error", "message": "An internal error occurred."});
+        format!("event: error\ndata: {}\n\n", json!({"type": "error", "error": error}))
+    }
+}

@@ -1,0 +1,82 @@
+//! Whose the replies are that upstreams keep.
+
+use super::{Any, add_user, at};
+use futures_util::future::join_all;
+use knockx::account::id::UserId;
+use knockx::account::kept::KeptReply;
+
+fn reply(id: &str, user: UserId) -> KeptReply {
+    KeptReply {
+        id: id.to_owned(),
+        user,
+        upstream: "xai".to_owned(),
+        model: "grok-4.3".to_owned(),
+        tokens: 10,
+        expires_at: at(1000),
+    }
+}
+
+pub async fn a_reply_is_the_first_users(store: Any) {
+    let user = add_user(&store, "a@b.c").await.id;
+    let other = add_user(&store, "d@e.f").await.id;
+    let first = reply("resp_1", user);
+    assert!(store.keep_reply(&first, at(1)).await.unwrap());
+    assert!(!store.keep_reply(&reply("resp_1", other), at(2)).await.unwrap());
+    let elsewhere = KeptReply { upstream: "other".to_owned(), ..first.clone() };
+    assert!(!store.keep_reply(&elsewhere, at(2)).await.unwrap());
+    assert_eq!(store.kept_reply("resp_1", at(3)).await.unwrap(), Some(first));
+    assert_eq!(store.kept_reply("resp_2", at(3)).await.unwrap(), None);
+    assert_eq!(store.kept_reply("", at(3)).await.unwrap(), None);
+}
+
+pub async fn noting_again_only_raises_tokens(store: Any) {
+    let user = add_user(&store, "a@b.c").await.id;
+    let first = reply("resp_1", user);
+    for (tokens, kept) in [(10, 10), (40, 40), (5, 40), (u64::MAX, i64::MAX as u64)] {
+        let again = KeptReply { tokens, expires_at: at(5000), ..first.clone() };
+        let noted = if tokens == 10 { first.clone() } else { again };
+        assert!(store.keep_reply(&noted, at(1)).await.unwrap());
+        let found = store.kept_reply("resp_1", at(1)).await.unwrap().unwrap();
+        assert_eq!((found.tokens, found.expires_at), (kept, at(1000)));
+    }
+}
+
+pub async fn a_reply_ends_with_its_time(store: Any) {
+    let user = add_user(&store, "a@b.c").await.id;
+    for number in 0..40 {
+        assert!(store.keep_reply(&reply(&format!("old_{number}"), user), at(1)).await.unwrap());
+    }
+    assert!(store.kept_reply("old_0", at(999)).await.unwrap().is_some());
+    assert_eq!(store.kept_reply("old_0", at(1000)).await.unwrap(), None);
+    assert!(!store.claim_reply("old_0", at(1000), at(1001)).await.unwrap());
+    // Each new row takes some of the expired ones away.
+    for number in 0..3 {
+        let new = KeptReply { expires_at: at(9000), ..reply(&format!("new_{number}"), user) };
+        assert!(store.keep_reply(&new, at(1000)).await.unwrap());
+    }
+    for number in 0..40 {
+        assert_eq!(store.kept_reply(&format!("old_{number}"), at(1)).await.unwrap(), None);
+    }
+    assert!(store.kept_reply("new_2", at(1)).await.unwrap().is_some());
+}
+
+pub async fn of_many_who_claim_one_gets_it(store: Any) {
+    let user = add_user(&store, "a@b.c").await.id;
+    assert!(!store.claim_reply("none", at(1), at(9)).await.unwrap());
+    store.keep_reply(&reply("once", user), at(1)).await.unwrap();
+    let claims = join_all((0..8).map(|_| store.claim_reply("once", at(2), at(9)))).await;
+    assert_eq!(claims.into_iter().filter(|claim| *claim.as_ref().unwrap()).count(), 1);
+    assert!(!store.claim_reply("once", at(8), at(9)).await.unwrap());
+    // One who went away has it no longer than it said.
+    assert!(store.claim_reply("once", at(9), at(20)).await.unwrap());
+    store.release_reply("once").await.unwrap();
+    assert!(store.claim_reply("once", at(10), at(20)).await.unwrap());
+}
+
+pub async fn a_forgotten_reply_is_gone(store: Any) {
+    let user = add_user(&store, "a@b.c").await.id;
+    store.keep_reply(&reply("resp_1", user), at(1)).await.unwrap();
+    store.forget_reply("resp_1").await.unwrap();
+    store.forget_reply("resp_1").await.unwrap();
+    assert_eq!(store.kept_reply("resp_1", at(2)).await.unwrap(), None);
+}
