@@ -63,7 +63,7 @@ class World:
         while cursor is not None:
             page = self.read(f"{V1}/admin/upgrades?limit=200&status=pending{cursor}", admin)
             # The heavy user asks again before these are decided, which ends what was asked before.
-            self.pending += [asked["id"] for asked in page["data"] if asked["user_id"] != self.heavy_id]
+            self.pending += [asked for asked in page["data"] if asked["user_id"] != self.heavy_id]
             cursor = page["next_cursor"] and f"&cursor={page['next_cursor']}"
 
     def deep(self, path, who):
@@ -218,8 +218,11 @@ def writes(world):
 
     def decide(n):
         if world.pending:
-            what = ["approve", "reject"][n % 2]
-            path = f"{V1}/admin/upgrades/{world.pending.pop()}/{what}"
+            what, asked = ["approve", "reject"][n % 2], world.pending.pop()
+            # As it was when they asked: a request of somebody who has another plan by now is out of date.
+            path, form = f"{V1}/admin/users/{asked['user_id']}", {"plan_id": asked["from"]}
+            yield Ask(f"PATCH {V1}/admin/users/{{id}}", path, admin, form)
+            path = f"{V1}/admin/upgrades/{asked['id']}/{what}"
             yield Ask(f"POST {V1}/admin/upgrades/{{id}}/{what}", path, admin)
 
     def reload(_):
