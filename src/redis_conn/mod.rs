@@ -13,13 +13,17 @@ pub use urls::RedisUrls;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
-use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError, RedisResult};
+use redis::io::tcp::TcpSettings;
+use redis::io::tcp::socket2::TcpKeepalive;
+use redis::{Client, Cmd, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, RedisResult};
 use sentinel::Followed;
 use std::io;
 use std::time::Duration;
 use tokio::time::timeout;
 use urls::Place;
 
+/// What was sent must be acknowledged by the other machine within this time.
+const SILENCE: Duration = Duration::from_secs(2);
 /// How long one command may take, connecting included.
 const PATIENCE: Duration = Duration::from_millis(400);
 
@@ -47,7 +51,8 @@ impl RedisConn {
                     .set_response_timeout(Some(PATIENCE))
                     .set_number_of_retries(1)
                     .set_max_delay(Duration::from_millis(250));
-                let client = Client::open(url.as_str())?;
+                let server = url.as_str().into_connection_info()?.set_tcp_settings(tcp());
+                let client = Client::open(server)?;
                 Ok(Self::Single(ConnectionManager::new_lazy_with_config(client, config)?))
             }
             Place::Cluster(urls) => Self::open_nodes(urls).await,
@@ -71,6 +76,7 @@ impl RedisConn {
             .connection_timeout(PATIENCE)
             .response_timeout(PATIENCE)
             .retries(1)
+            .tcp_settings(tcp())
             .build()?;
         Ok(Self::Cluster(client.get_async_connection().await?))
     }
@@ -115,6 +121,16 @@ impl RedisConn {
 /// The driver's own limits are for connecting and for the answer, each by itself.
 async fn in_time<T>(sent: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     timeout(PATIENCE, sent).await.unwrap_or_else(|_| Err(timed_out()))
+}
+
+/// A server that vanished without a word is found by its silence: the driver keeps a connection on which
+/// commands time out, so the system has to end it.
+fn tcp() -> TcpSettings {
+    let settings = TcpSettings::default().set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(SILENCE);
+    let idle = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE);
+    settings.set_keepalive(idle)
 }
 
 fn timed_out() -> RedisError {

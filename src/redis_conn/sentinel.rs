@@ -4,7 +4,7 @@
 //! the sentinels a few questions a second however many calls there are.
 
 use super::urls::Watched;
-use super::{PATIENCE, timed_out};
+use super::{PATIENCE, tcp, timed_out};
 use futures_util::future::{BoxFuture, FutureExt, Shared};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use redis::aio::MultiplexedConnection;
@@ -170,7 +170,9 @@ async fn connect(server: ConnectionInfo) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(PATIENCE))
         .set_response_timeout(Some(PATIENCE));
-    Client::open(server)?.get_multiplexed_async_connection_with_config(&config).await
+    Client::open(server.set_tcp_settings(tcp()))?
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
 }
 
 fn unreadable(problem: String) -> RedisError {

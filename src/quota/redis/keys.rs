@@ -117,6 +117,11 @@ impl Partition {
         self.name("bringing")
     }
 
+    /// Written now and then, to see whether writes are taken.
+    pub fn tried(self) -> String {
+        self.name("tried")
+    }
+
     fn name(self, rest: &str) -> String {
         format!("kx:{{{}}}:{rest}", self.0)
     }

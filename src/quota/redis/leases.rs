@@ -36,8 +36,15 @@ impl RedisCounters {
         let some = running.iter().flat_map(|(partition, calls)| {
             calls.chunks(AT_ONCE).map(|some| self.renew_some(*partition, some))
         });
-        let gone: Vec<RequestId> = try_join_all(some).await?.into_iter().flatten().collect();
-        self.restore_all(&gone).await
+        // A partition that cannot be written must not keep others from being renewed.
+        let (mut gone, mut done) = (Vec::new(), Ok(()));
+        for renewed in join_all(some).await {
+            match renewed {
+                Ok(some) => gone.extend(some),
+                Err(e) => done = Err(e),
+            }
+        }
+        self.restore_all(&gone).await.and(done)
     }
 
     /// Brings back what Redis may have lost of this gateway's leases in some partitions: also what was

@@ -94,6 +94,11 @@ impl Link {
         if self.is_silence(error) { Unanswered::Silent } else { Unanswered::Refused }
     }
 
+    /// Whether there are several masters.
+    pub(super) fn is_cluster(&self) -> bool {
+        self.connection.is_cluster()
+    }
+
     fn is_silence(&self, error: &RedisError) -> bool {
         may_have_been_done(error, self.connection.is_cluster())
     }

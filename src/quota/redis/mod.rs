@@ -187,7 +187,7 @@ impl RedisCounters {
     }
 
     /// Keys and arguments of `settle.lua`, as they are now.
-    fn settlement(charge: &Charge, ended: Ended<'_>) -> ([String; 8], [String; 9]) {
+    fn settlement(charge: &Charge, ended: Ended<'_>) -> ([String; 9], [String; 9]) {
         let is_estimate = charge.status == Status::Abandoned;
         let tombstone = if is_estimate { LONG_TOMBSTONE } else { TOMBSTONE };
         let at = Partition::of(charge.user);
@@ -200,6 +200,7 @@ impl RedisCounters {
             at.outbox(),
             at.settled(),
             at.epoch(),
+            at.accounts(charge.day),
         ];
         let arguments = [
             charge.request.0.simple().to_string(),

@@ -1,7 +1,7 @@
 -- Ends a lease: what was used is used, the rest is free again, and the charge is on its way.
 --
 -- KEYS 1 lease, 2 tombstone, 3 the user's account, 4 the key's account, 5 lease deadlines,
---      6 outbox, 7 number of settlements, 8 epoch
+--      6 outbox, 7 number of settlements, 8 epoch, 9 accounts of the day
 -- ARGV 1 request, 2 tokens used, 3 whether it counts as a request, 4 charge, 5 tombstone in ms,
 --      6 day, 7 whether the call ended lately, 8 whether it is an estimate, whose place a true charge
 --      may take later, 9 empty; or the time, `now` or in ms: a lease is ended only if its deadline has
@@ -36,6 +36,8 @@ local function book(tokens, requests)
         add(account, ARGV[6], ':q', requests)
         save(account)
     end
+    redis.call('SADD', KEYS[9], KEYS[3], KEYS[4])
+    redis.call('PEXPIRE', KEYS[9], ACCOUNT_MS)
 end
 
 if lease[1] then

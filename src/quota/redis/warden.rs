@@ -4,10 +4,10 @@
 //! It works on what the keeper sees and never holds it up. Each round does a bounded part of each
 //! work, all of them at once: what fails is tried again at the next look.
 
-use super::RedisCounters;
 use super::calls::Doubtful;
 use super::keeper::Look;
 use super::keys::Partition;
+use super::{RedisCounters, milliseconds};
 use crate::clock;
 use crate::quota::counters::CountersError;
 use crate::telemetry::labels::RedisOp;
@@ -22,6 +22,8 @@ use tokio_util::task::TaskTracker;
 
 /// Time between two searches for calls whose gateway is gone.
 const REAP: Duration = Duration::from_secs(1);
+/// How long what tries whether Redis takes writes stays there.
+const TRIED: Duration = Duration::from_secs(10);
 /// Time between two searches for what dead processes left on disk.
 const SEARCH: Duration = Duration::from_secs(30);
 /// A gateway that has not said anew for this long that it brings back what it knows is dead.
@@ -48,6 +50,8 @@ pub(super) struct Warden {
     brought: HashSet<Partition>,
     renewed: Instant,
     reaped: Option<Instant>,
+    /// Since when Redis has taken every write that tried whether it does.
+    writable: Option<Instant>,
     searched: Option<Instant>,
 }
 
@@ -67,6 +71,7 @@ impl Warden {
             brought: HashSet::new(),
             renewed: clock::instant(),
             reaped: None,
+            writable: None,
             searched: None,
         }
     }
@@ -76,7 +81,7 @@ impl Warden {
         while stop.run_until_cancelled(self.looks.changed()).await.is_some_and(|ok| ok.is_ok()) {
             let look = self.looks.borrow_and_update().clone();
             let counters = Arc::clone(&self.counters);
-            let reaping = self.is_to_reap(&look);
+            let reaping = self.is_to_reap(&look).await;
             let reaped = async { if reaping { counters.reap(None).await } else { Ok(()) } };
             // What fails is tried again in the next round.
             let _ = tokio::join!(self.bring(&look), counters.withdraw_some(), reaped);
@@ -96,9 +101,11 @@ impl Warden {
         bringing.retain(|partition| {
             self.missing.entry(*partition).or_insert_with(clock::instant).elapsed() < PATIENCE
         });
-        self.say_bringing(&bringing, BRINGING).await?;
-        self.renew(&missing).await?;
-        self.send_again().await?;
+        // Each to its end: where some partitions cannot be written, the others are not left alone.
+        let said = self.say_bringing(&bringing, BRINGING).await;
+        let renewed = self.renew(&missing).await;
+        let sent = self.send_again().await;
+        said.and(renewed).and(sent)?;
         let doubtful = self.counters.calls.with_doubtful_charges();
         let brought = bringing.iter().copied().filter(|partition| !doubtful.contains(partition));
         let brought: Vec<Partition> = brought.collect();
@@ -127,15 +134,15 @@ impl Warden {
         let counters = &self.counters;
         let is_due = self.renewed.elapsed() >= counters.settings.lease / 3;
         let doubtful = counters.calls.take_doubtful();
-        if let Err(e) = counters.restore_in(&doubtful).await {
+        let restored = counters.restore_in(&doubtful).await;
+        if restored.is_err() {
             counters.calls.doubt_leases(&doubtful);
-            return Err(e);
         }
-        counters.renew_in(|partition| is_due || missing.contains(&partition)).await?;
-        if is_due {
+        let renewed = counters.renew_in(|partition| is_due || missing.contains(&partition)).await;
+        if is_due && renewed.is_ok() {
             self.renewed = clock::instant();
         }
-        Ok(())
+        restored.and(renewed)
     }
 
     /// Sends again some of the charges that Redis may have lost; those that it still knows change
@@ -155,15 +162,20 @@ impl Warden {
         Ok(())
     }
 
-    /// While Redis was away nobody could renew: those that live need time to do so.
-    fn is_to_reap(&mut self, look: &Look) -> bool {
+    /// While Redis was away, or took no writes, nobody could renew: those that live need time to do so.
+    async fn is_to_reap(&mut self, look: &Look) -> bool {
         let lease = self.counters.settings.lease;
-        let is_due = self.reaped.is_none_or(|at| at.elapsed() >= REAP.min(lease));
-        let is_due = is_due && look.contact.is_some_and(|since| since.elapsed() >= lease);
-        if is_due {
-            self.reaped = Some(clock::instant());
+        if self.reaped.is_some_and(|at| at.elapsed() < REAP.min(lease)) {
+            return false;
         }
-        is_due
+        self.reaped = Some(clock::instant());
+        if self.counters.takes_writes().await.is_err() {
+            self.writable = None;
+            return false;
+        }
+        let writable = *self.writable.get_or_insert_with(clock::instant);
+        let for_long = |since: Instant| since.elapsed() >= lease;
+        for_long(writable) && look.contact.is_some_and(for_long)
     }
 
     /// Sends what dead processes left on disk.
@@ -196,6 +208,19 @@ impl Warden {
 }
 
 impl RedisCounters {
+    /// Whether Redis takes writes: each master of a cluster by itself. One that is short of replicas, or
+    /// whose disk is full, answers reads all the same.
+    async fn takes_writes(&self) -> Result<(), CountersError> {
+        let all = if self.link.is_cluster() { usize::MAX } else { 1 };
+        let tried = Partition::all().take(all).map(async |partition| {
+            let mut write = redis::cmd("SET");
+            write.arg(partition.tried()).arg(1).arg("PX").arg(milliseconds(TRIED));
+            self.link.ask::<String>(&write).await
+        });
+        try_join_all(tried).await?;
+        Ok(())
+    }
+
     /// Undoes takes whose answer never came.
     async fn withdraw_some(&self) -> Result<(), CountersError> {
         let doubted = self.calls.doubted();

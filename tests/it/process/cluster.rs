@@ -333,6 +333,41 @@ async fn while_redis_is_away_running_calls_end_well_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn calls_outlive_a_redis_that_takes_no_writes_for_longer_than_a_lease() {
+    let cluster = Cluster::new().await;
+    let (one, two) = (cluster.serve().await, cluster.serve().await);
+    let user = cluster.user("ada", "wide");
+    let call = one.ask(&user, "talk", STREAM);
+    let call = call.header("x-sim-token-ms", "100").header("x-sim-tokens", "300");
+    let mut open = call.open().await;
+    open.next().await.unwrap();
+    let set =
+        |replicas| cluster.redis.command(&["config", "set", "min-replicas-to-write", replicas]);
+    set("1");
+    let uuid = user.id.replace('-', "");
+    let partition = u8::from_str_radix(&uuid[30..], 16).unwrap() % 64;
+    let deadlines = format!("kx:{{{partition}}}:deadlines");
+    let overdue = || {
+        let now = jiff::Timestamp::now().as_millisecond().to_string();
+        cluster.redis.command(&["zcount", &deadlines, "-inf", &now])
+    };
+    soon("its lease is overdue", || async { overdue().contains('1') }).await;
+    set("0");
+    soon("it is renewed", || async { overdue().contains('0') }).await;
+    // Others had their chance by now.
+    for _ in 0..5 {
+        open.next().await.unwrap();
+    }
+    assert_eq!(cluster.ledger().await, []);
+    drop(open);
+    let rows = cluster.rows(1).await;
+    assert_eq!(rows[0].status, Status::CutByClient);
+    cluster.books_agree();
+    one.ends_well().await;
+    two.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_slept_charges_what_was_true() {
     let cluster = Cluster::new().await;
     let (sleepy, other) = (cluster.serve().await, cluster.serve().await);
