@@ -28,8 +28,8 @@ use crate::store::audit::Change;
 use crate::store::measured::Measured;
 use crate::store::{self, Store};
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::Upstreams;
 use crate::upstream::catalog::Catalog;
+use crate::upstream::{InForce, Upstreams};
 use crate::workers::Workers;
 use anyhow::{Context, anyhow};
 use counters::{Counting, Means};
@@ -63,6 +63,7 @@ pub struct Running {
     pub counters: Arc<dyn Counters>,
     pub pepper: Pepper,
     pub metrics: Arc<Metrics>,
+    upstreams: InForce,
     /// Wishes of admins for a reload; whoever started the gateway knows where its configuration is.
     reloads: Mutex<mpsc::Receiver<ReloadRequest>>,
     proxy: Arc<Proxy>,
@@ -84,6 +85,7 @@ struct Parts {
     counters: Arc<dyn Counters>,
     callers: Arc<CallerCache>,
     metrics: Arc<Metrics>,
+    upstreams: InForce,
     pepper: Pepper,
     changed: Option<Arc<Notify>>,
 }
@@ -119,7 +121,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         folder.announce(&Instance { pid: std::process::id(), public_addr, admin_addr })?;
     }
     readiness.set(Phase::Ready);
-    let Parts { store, counters, pepper, metrics, .. } = parts;
+    let Parts { store, counters, pepper, metrics, upstreams, .. } = parts;
     Ok(Running {
         public_addr,
         admin_addr,
@@ -127,6 +129,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         counters,
         pepper,
         metrics,
+        upstreams,
         reloads: Mutex::new(reloads),
         proxy,
         readiness,
@@ -206,6 +209,12 @@ impl Running {
         }
     }
 
+    /// The upstreams in force.
+    #[must_use]
+    pub fn upstreams(&self) -> Arc<Upstreams> {
+        self.upstreams.get()
+    }
+
     /// Resolves when a part that must live has died: what is left should be ended.
     pub async fn died(&self) {
         self.workers.died().await;
@@ -231,7 +240,7 @@ impl Running {
         let before = {
             let mut current = self.proxy.current.write().unwrap_or_else(PoisonError::into_inner);
             let before = names(&current.upstreams.catalog);
-            let upstreams = current.upstreams.replaced_by(catalog);
+            let upstreams = self.upstreams.replace(catalog);
             *current = Arc::new(Current { upstreams, limits });
             before
         };
@@ -268,6 +277,7 @@ fn control(
         readiness: readiness.clone(),
         started_at: clock::instant(),
         metrics: Arc::clone(&parts.metrics),
+        upstreams: parts.upstreams.clone(),
         reloads,
     };
     let state = ControlState {
@@ -325,7 +335,8 @@ async fn parts(
     initial::put_plans(&*store, &config.plans, &By::gateway(clock::now())).await?;
     initial::add_first_admin(config, &*store).await?;
     let callers = Arc::new(CallerCache::new(Arc::clone(&store), config.limits.cached_callers));
-    Ok(Parts { store, counters, callers, metrics, pepper, changed })
+    let upstreams = InForce::new(Upstreams::new(config.catalog.clone()));
+    Ok(Parts { store, counters, callers, metrics, upstreams, pepper, changed })
 }
 
 fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTracker) -> Proxy {
@@ -342,7 +353,7 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
         keeper: Keeper::new(Arc::clone(&parts.store)),
         open_calls: OpenCalls::default(),
         current: RwLock::new(Arc::new(Current {
-            upstreams: Upstreams::new(config.catalog),
+            upstreams: parts.upstreams.get(),
             limits: config.limits,
         })),
         settler,

@@ -21,6 +21,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_mins(10);
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 const MAX_IN_FLIGHT: u32 = 10_000;
+const QUEUE_LENGTH: u32 = 1_000;
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What servers that speak the OpenAI wire format usually have.
 const SURFACES: [Surface; 4] =
     [Surface::ChatCompletions, Surface::Responses, Surface::Completions, Surface::Embeddings];
@@ -149,6 +151,8 @@ fn server(upstream: &raw::Upstream, url: &BaseUrl, api_key: Option<Secret>) -> A
             idle: wait(upstream.idle_timeout.as_ref(), IDLE_TIMEOUT),
         },
         max_in_flight: said(upstream.max_in_flight.as_ref()).map_or(MAX_IN_FLIGHT, |n| n.0),
+        queue_length: said(upstream.queue_length.as_ref()).map_or(QUEUE_LENGTH, |n| n.0),
+        queue_timeout: wait(upstream.queue_timeout.as_ref(), QUEUE_TIMEOUT),
         limit_field: said(upstream.limit_field.as_ref()).unwrap_or_default(),
         surfaces: said(upstream.surfaces.as_ref())
             .map_or_else(|| SURFACES.to_vec(), |Surfaces(list)| list),
@@ -202,6 +206,7 @@ fn routes(
         routes.extend(upstream.iter().map(|upstream| Route {
             upstream: Arc::clone(upstream),
             upstream_model: upstream_model.as_str().into(),
+            weight: said(route.weight.as_ref()).map(|weight| weight.0),
             surfaces: surfaces.clone(),
         }));
     }

@@ -144,6 +144,8 @@ pub struct Upstream {
     pub first_byte_timeout: Optional<Wait>,
     pub idle_timeout: Optional<Wait>,
     pub max_in_flight: Optional<Count<u32>>,
+    pub queue_length: Optional<Whole<u32, 0, 1_000_000>>,
+    pub queue_timeout: Optional<Wait>,
     pub ca_file: Optional<Option<CaFile>>,
     pub limit_field: Optional<LimitField>,
     pub surfaces: Optional<Surfaces>,
@@ -172,6 +174,7 @@ pub struct Model {
 pub struct Route {
     pub name: Field<Name>,
     pub model: Optional<Name>,
+    pub weight: Optional<Whole<u32, 1, 1000>>,
     pub surfaces: Optional<Surfaces>,
 }
 

@@ -38,6 +38,7 @@ use crate::config::Cors;
 use crate::quota::counters::Counters;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
+use crate::upstream::InForce;
 use admin::overview::Overviews;
 use admin::reload::Reloads;
 use admin::top_users::TopReports;
@@ -73,6 +74,7 @@ pub struct ThisInstance {
     pub readiness: Readiness,
     pub started_at: Instant,
     pub metrics: Arc<Metrics>,
+    pub upstreams: InForce,
     pub reloads: Reloads,
 }
 

@@ -4,8 +4,9 @@
 //! charged to the call that gets it; asking too early costs nothing but a place in the window.
 
 use super::accept::Head;
+use super::attempt;
 use super::call::{Call, Relay};
-use super::forward::{self, Forwarded, stopped};
+use super::forward::{Forwarded, stopped};
 use super::leash::Leash;
 use super::refusal::{Refusal, UpstreamFailure};
 use super::reply::Replier;
@@ -115,6 +116,9 @@ impl Proxy {
     ) -> Asked {
         let none = || Asked::No(Refusal::NoSuchReply(reply.id.clone()));
         let Some(pool) = current.upstreams.pool(&reply.upstream) else { return none() };
+        let Some(place) = pool.places.take() else {
+            return Asked::No(Refusal::Upstream(UpstreamFailure::Busy));
+        };
         let outgoing = Outgoing {
             method: Method::GET,
             path: format!("/chat/deferred-completion/{}", reply.id).into(),
@@ -123,12 +127,12 @@ impl Proxy {
             begun: AtomicBool::new(false),
         };
         let sent = tokio::select! {
-            sent = pool.send_once(&outgoing) => sent,
+            sent = pool.send_once(place, &outgoing) => sent,
             by = stopped(session, leash) => return by.refusal().map_or(Asked::CallerGone, Asked::No),
         };
         let exchange = match sent {
             Ok(exchange) => exchange,
-            Err(e) => return Asked::No(Refusal::Upstream(forward::failure(&e))),
+            Err(e) => return Asked::No(Refusal::Upstream(attempt::failure(&e))),
         };
         match exchange.status() {
             StatusCode::ACCEPTED => Asked::NotYet,

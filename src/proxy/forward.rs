@@ -1,25 +1,29 @@
-//! Send a call to an upstream; try the next one only while nothing of a reply has been seen.
+//! Send a call to an upstream, and to another only while nothing of a reply has been seen.
+//!
+//! Upstreams that keep failing are left out, those that asked for a rest come last, and a full one is
+//! waited for when there is no other. What is tried again is bounded for the call (each upstream once, a
+//! lone one twice) and for the gateway (see [`Retries`](crate::upstream::retries::Retries)).
 
+use super::attempt::{Blame, Tried};
 use super::leash::{Leash, Pulled};
 use super::refusal::{Refusal, UpstreamFailure};
 use super::reserve::Reservation;
 use crate::clock;
-use crate::openai::error::UpstreamError;
-use crate::openai::request::{Changes, Request};
+use crate::openai::request::Request;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
 use crate::upstream::catalog::Route;
-use crate::upstream::connect::{Connections, Exchange, Outgoing, SendError};
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method};
+use crate::upstream::connect::{Connections, Exchange};
+use crate::upstream::pick;
+use crate::upstream::places::Place;
+use http::{HeaderMap, HeaderValue};
 use pingora_core::protocols::http::ServerSession;
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// An error reply is read up to here: enough for any error object.
-const ERROR_BYTES: usize = 64 * 1024;
-const ERROR_TIME: Duration = Duration::from_secs(5);
+/// About how long a lone upstream is left before it is asked once more.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// An upstream is answering.
 pub struct Forwarded {
@@ -28,6 +32,13 @@ pub struct Forwarded {
     pub upstream: Arc<str>,
     /// When the reply's head was here.
     pub head_at: Instant,
+}
+
+impl Forwarded {
+    /// Notes that a reply which had begun well came to nothing.
+    pub fn broke_off(&self) {
+        self.pool.breaker.cut(clock::instant(), chance());
+    }
 }
 
 /// No upstream is answering.
@@ -66,144 +77,175 @@ pub struct Forwarding<'a> {
     pub leash: &'a Leash,
 }
 
-enum Tried {
-    Answering(Forwarded),
-    Stopped { by: Stop, asked: bool },
-    Failed { failure: UpstreamFailure, counted: bool, try_next: bool },
+/// How far a call has come with its upstreams.
+#[derive(Default)]
+struct Visits<'a> {
+    asked: usize,
+    last: Option<NotForwarded>,
+    /// Failed in a way that a second try may help, without having cost anything.
+    again: Option<&'a Route>,
+    /// Had no place free.
+    full: Option<&'a Route>,
+    /// The shortest time after which one may be worth asking.
+    rest: Option<Duration>,
 }
 
+type Done = ControlFlow<Result<Forwarded, NotForwarded>>;
+
 impl Forwarding<'_> {
-    /// Tries the model's upstreams in order of preference.
+    /// Tries the model's upstreams.
     ///
     /// # Errors
     /// [`NotForwarded`]; the caller has not been sent a byte.
     pub async fn forward(&self, session: &mut ServerSession) -> Result<Forwarded, NotForwarded> {
-        let routes = &self.reservation.model.routes;
-        let mut last = NotForwarded::Failed {
-            failure: UpstreamFailure::Connect,
-            upstream: "".into(),
-            counted: false,
-        };
-        for (place, route) in routes.iter().enumerate() {
-            let upstream = &route.upstream.name;
-            let Some(pool) = self.upstreams.pool(upstream) else { continue };
-            if place > 0 {
-                self.metrics.retries.increment(1);
-            }
-            match self.try_one(session, route, pool).await {
-                Tried::Answering(forwarded) => return Ok(forwarded),
-                Tried::Stopped { by, asked } => {
-                    let upstream = Arc::clone(upstream);
-                    return Err(NotForwarded::Stopped { by, upstream, asked });
-                }
-                Tried::Failed { failure, counted, try_next } => {
-                    last =
-                        NotForwarded::Failed { failure, upstream: Arc::clone(upstream), counted };
-                    if !try_next {
-                        break;
-                    }
-                }
+        self.upstreams.retries.save();
+        let mut visits = Visits::default();
+        for route in self.order() {
+            if let Done::Break(done) = self.visit(session, route, None, &mut visits).await {
+                return done;
             }
         }
-        Err(last)
+        if let Some(route) = visits.full {
+            let done = self.wait_and_visit(session, route, &mut visits).await;
+            if let Done::Break(done) = done {
+                return done;
+            }
+        } else if let (1, Some(route)) = (visits.asked, visits.again) {
+            let pause = AGAIN_AFTER.mul_f64(0.5 + chance());
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                by = stopped(session, self.leash) => return Err(stopped_at(route, by)),
+            }
+            if let Done::Break(done) = self.visit(session, route, None, &mut visits).await {
+                return done;
+            }
+        }
+        Err(visits.outcome())
     }
 
-    async fn try_one(
+    /// The model's routes, those that asked for a rest last.
+    fn order(&self) -> Vec<&Route> {
+        let (now, key) = (clock::instant(), self.conversation());
+        let mut order = pick::order(&self.reservation.model.routes, key);
+        order.sort_by_cached_key(|route| {
+            let pool = self.upstreams.pool(&route.upstream.name);
+            pool.is_some_and(|pool| pool.rests.is_resting(&route.upstream_model, now))
+        });
+        order
+    }
+
+    /// What calls have in common whose prompts begin alike.
+    fn conversation(&self) -> &[u8] {
+        let named = self.headers.get("x-grok-conv-id").map(HeaderValue::as_bytes);
+        named.unwrap_or_else(|| self.reservation.caller.key.as_str().as_bytes())
+    }
+
+    /// Asks one upstream, if it is worth asking and there is a place. Continues where another may be
+    /// tried.
+    async fn visit<'r>(
         &self,
         session: &mut ServerSession,
-        route: &Route,
-        pool: &Arc<Connections>,
-    ) -> Tried {
-        let outgoing = self.outgoing(route);
-        let asked_at = clock::instant();
-        let sent = tokio::select! {
-            sent = pool.send(&outgoing) => sent,
-            by = stopped(session, self.leash) => {
-                return Tried::Stopped { by, asked: outgoing.begun.load(Ordering::Relaxed) };
+        route: &'r Route,
+        place: Option<Place>,
+        visits: &mut Visits<'r>,
+    ) -> Done {
+        let Some(pool) = self.upstreams.pool(&route.upstream.name) else {
+            return Done::Continue(());
+        };
+        let trial = match pool.breaker.admit(clock::instant()) {
+            Ok(trial) => trial,
+            Err(rest) => {
+                visits.rest = Some(visits.rest.map_or(rest, |other| other.min(rest)));
+                return Done::Continue(());
             }
         };
-        let upstream = &route.upstream.name;
-        let exchange = match sent {
-            Ok(exchange) => exchange,
-            Err(e) => {
-                tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, error = %e, "upstream did not answer");
-                // One that was too busy to be asked is neither up nor down.
-                if !matches!(e, SendError::Busy) {
-                    let is_up = !matches!(e, SendError::Connect(_) | SendError::ConnectTimeout);
-                    self.up(upstream, is_up);
+        let Some(place) = place.or_else(|| pool.places.take()) else {
+            visits.full.get_or_insert(route);
+            return Done::Continue(());
+        };
+        if visits.asked > 0 {
+            if !self.upstreams.retries.take() {
+                return Done::Break(Err(visits.outcome()));
+            }
+            self.metrics.retries.increment(1);
+        }
+        visits.asked += 1;
+        let tried = self.try_one(session, route, pool, place).await;
+        let now = clock::instant();
+        match &tried {
+            Tried::Stopped { .. } => drop(trial),
+            Tried::Failed { blame: Blame::Upstream, .. } => trial.failed(now, chance()),
+            Tried::Answering(_) | Tried::Failed { .. } => trial.succeeded(now),
+        }
+        let breaker = self.metrics.upstream_breaker(&route.upstream.name);
+        breaker.set(pool.breaker.phase(now).number());
+        let upstream = Arc::clone(&route.upstream.name);
+        match tried {
+            Tried::Answering(forwarded) => Done::Break(Ok(forwarded)),
+            Tried::Stopped { by, asked } => {
+                Done::Break(Err(NotForwarded::Stopped { by, upstream, asked }))
+            }
+            Tried::Failed { failure, blame, again } => {
+                let counted = blame == Blame::Caller;
+                let failed = NotForwarded::Failed { failure, upstream, counted };
+                if counted {
+                    return Done::Break(Err(failed));
                 }
-                return Tried::Failed { failure: failure(&e), counted: false, try_next: true };
+                if let Blame::Limit { rest } = blame {
+                    pool.rests.begin(&route.upstream_model, now, rest);
+                }
+                visits.last = Some(failed);
+                visits.again = again.then_some(route);
+                Done::Continue(())
             }
-        };
-        let head_at = clock::instant();
-        self.up(upstream, true);
-        self.metrics.upstream_first_byte_seconds(upstream).record(head_at.duration_since(asked_at));
-        if exchange.status().is_success() {
-            let upstream = Arc::clone(upstream);
-            return Tried::Answering(Forwarded {
-                exchange,
-                pool: Arc::clone(pool),
-                upstream,
-                head_at,
-            });
         }
-        self.error_reply(exchange, pool, upstream).await
     }
 
-    /// Translates an error status. A 4xx that the caller caused counts as a request; anything the
-    /// caller could not help does not, and is worth trying elsewhere.
-    async fn error_reply(
+    /// Waits for a place at an upstream that is full, as long as it lets calls wait.
+    async fn wait_and_visit<'r>(
         &self,
-        mut exchange: Exchange,
-        pool: &Connections,
-        upstream: &str,
-    ) -> Tried {
-        let status = exchange.status().as_u16();
-        let content_type = exchange.header("content-type").map(str::to_owned);
-        // The other form, a date, is not worth a clock that may differ from ours.
-        let retry_after = exchange.header("retry-after").and_then(|text| text.trim().parse().ok());
-        let body =
-            tokio::time::timeout(ERROR_TIME, read_error(&mut exchange)).await.unwrap_or_default();
-        if body.is_some() {
-            pool.release(exchange).await;
-        }
-        let error = UpstreamError::read(status, content_type.as_deref(), &body.unwrap_or_default());
-        let callers_fault = !error.fault.retriable();
-        // What is said of the caller's request may quote it, and prompts are never logged.
-        let detail = if callers_fault { "" } else { &*error.detail };
-        tracing::warn!(request_id = %self.reservation.request, upstream, upstream_status = status, detail, "upstream answered with an error");
-        Tried::Failed {
-            failure: UpstreamFailure::Answered {
-                status: error.status,
-                body: error.body,
-                retry_after: retry_after.filter(|_| !callers_fault),
-            },
-            counted: callers_fault,
-            try_next: !callers_fault,
-        }
-    }
-
-    fn up(&self, upstream: &str, is_up: bool) {
-        self.metrics.upstream_up(upstream).set(if is_up { 1.0 } else { 0.0 });
-    }
-
-    fn outgoing(&self, route: &Route) -> Outgoing {
-        let changes = Changes {
-            model: (*route.upstream_model != *self.request.model).then_some(&*route.upstream_model),
-            max_output: self.reservation.output_limit,
-            limit_field: route.upstream.limit_field,
-            include_usage: self.request.wants_usage_asked_for(),
+        session: &mut ServerSession,
+        route: &'r Route,
+        visits: &mut Visits<'r>,
+    ) -> Done {
+        let pool = self.upstreams.pool(&route.upstream.name);
+        let ticket = pool.and_then(|pool| pool.places.queue(self.reservation.caller.user));
+        let Some(ticket) = ticket else { return Done::Continue(()) };
+        let waited = tokio::time::timeout(route.upstream.queue_timeout, ticket.place());
+        let place = tokio::select! {
+            place = waited => place.ok().flatten(),
+            by = stopped(session, self.leash) => return Done::Break(Err(stopped_at(route, by))),
         };
-        Outgoing {
-            method: Method::POST,
-            path: self.request.surface.path().into(),
-            headers: super::headers::upstream_request(self.headers, self.reservation.request),
-            body: self.request.splice(changes),
-            begun: AtomicBool::new(false),
+        match place {
+            Some(place) => self.visit(session, route, Some(place), visits).await,
+            None => Done::Continue(()),
         }
     }
 }
 
+impl Visits<'_> {
+    /// What came of it when no upstream answers.
+    fn outcome(&mut self) -> NotForwarded {
+        let failure = match (self.full, self.rest) {
+            (Some(_), _) => UpstreamFailure::Busy,
+            (None, Some(rest)) => UpstreamFailure::Resting(rest),
+            (None, None) => UpstreamFailure::Connect,
+        };
+        let unasked = NotForwarded::Failed { failure, upstream: "".into(), counted: false };
+        self.last.take().unwrap_or(unasked)
+    }
+}
+
+/// Nobody waits any more for a call that was not sent.
+fn stopped_at(route: &Route, by: Stop) -> NotForwarded {
+    NotForwarded::Stopped { by, upstream: Arc::clone(&route.upstream.name), asked: false }
+}
+
+/// From 0 to 1, so that what failed together is not tried again together.
+pub(super) fn chance() -> f64 {
+    let [.., random] = clock::unique().into_bytes();
+    f64::from(random) / 255.0
+}
 /// Resolves when there is nobody left to answer, or nothing left to answer with.
 pub async fn stopped(session: &mut ServerSession, leash: &Leash) -> Stop {
     tokio::select! {
@@ -216,29 +258,4 @@ pub async fn stopped(session: &mut ServerSession, leash: &Leash) -> Stop {
 /// Resolves when the caller's connection has ended. Bytes of a next request are kept for it.
 pub async fn caller_gone(session: &mut ServerSession) {
     while session.read_body_or_idle(true).await.is_ok() {}
-}
-
-/// The whole error body, `None` when it is too long or broken off.
-async fn read_error(exchange: &mut Exchange) -> Option<Bytes> {
-    let mut body = BytesMut::new();
-    while let Some(bytes) = exchange.next().await.ok()? {
-        body.extend_from_slice(&bytes);
-        if body.len() > ERROR_BYTES {
-            return None;
-        }
-    }
-    Some(body.freeze())
-}
-
-/// What the caller is told of it.
-#[must_use]
-pub fn failure(error: &SendError) -> UpstreamFailure {
-    match error {
-        SendError::Busy => UpstreamFailure::Busy,
-        SendError::Connect(_) => UpstreamFailure::Connect,
-        SendError::ConnectTimeout => UpstreamFailure::ConnectTimeout,
-        SendError::FirstByteTimeout => UpstreamFailure::FirstByteTimeout,
-        SendError::Closed(_) => UpstreamFailure::Closed,
-        SendError::NotHttp(_) => UpstreamFailure::NotHttp,
-    }
 }

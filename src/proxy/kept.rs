@@ -7,7 +7,7 @@ use super::accept::{Act, Kept};
 use super::forward::stopped;
 use super::refusal::{Refusal, UpstreamFailure};
 use super::reply::Replier;
-use super::{Answered, CALLER_GONE, No, Proxy, forward, headers, outcome_of, whole};
+use super::{Answered, CALLER_GONE, No, Proxy, attempt, headers, outcome_of, whole};
 use crate::account::caller::Caller;
 use crate::account::kept::KeptReply;
 use crate::openai::error::UpstreamError;
@@ -64,12 +64,14 @@ impl Proxy {
         let leash = self.leash(caller, replier, &current);
         let none = || Refusal::NoSuchReply(kept.id.clone());
         let pool = current.upstreams.pool(&reply.upstream).ok_or_else(none)?;
+        let busy = || Refusal::Upstream(UpstreamFailure::Busy);
+        let place = pool.places.take().ok_or_else(busy)?;
         let outgoing = kept.outgoing(session, replier);
         let sent = tokio::select! {
-            sent = pool.send(&outgoing) => sent,
+            sent = pool.send(place, &outgoing) => sent,
             by = stopped(session, &leash) => return by.refusal().map_or(Ok(None), Err),
         };
-        let mut exchange = sent.map_err(|e| Refusal::Upstream(forward::failure(&e)))?;
+        let mut exchange = sent.map_err(|e| Refusal::Upstream(attempt::failure(&e)))?;
         let mut room = self.buffers.hold();
         let bytes = current.limits.reply_bytes;
         let bounds = whole::Bounds { bytes, held: &mut room, leash: &leash };

@@ -15,6 +15,7 @@ pub mod route;
 pub mod reserve;
 pub mod leash;
 pub mod forward;
+pub mod attempt;
 pub mod whole;
 pub mod stream;
 pub mod allowance;
@@ -80,7 +81,7 @@ pub struct Proxy {
 
 /// The part of the configuration that can change while the gateway runs.
 pub struct Current {
-    pub upstreams: Upstreams,
+    pub upstreams: Arc<Upstreams>,
     pub limits: Limits,
 }
 

@@ -7,6 +7,7 @@ use crate::account::limit::LimitKind;
 use crate::openai::error::ErrorBody;
 use crate::openai::request::BadBody;
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// Why a call was not answered.
 #[derive(Debug)]
@@ -68,6 +69,8 @@ pub struct Limited {
 #[derive(Debug)]
 pub enum UpstreamFailure {
     Busy,
+    /// None is worth asking for so long.
+    Resting(Duration),
     Connect,
     ConnectTimeout,
     FirstByteTimeout,
@@ -213,6 +216,12 @@ impl UpstreamFailure {
                 "upstream_busy",
             )
             .with("retry-after", "1"),
+            Self::Resting(time) => server(
+                503,
+                "The model's upstream is unavailable right now. Please try again.",
+                "upstream_unavailable",
+            )
+            .with("retry-after", time.as_millis().div_ceil(1000).max(1).to_string()),
             Self::Connect => {
                 server(502, "The upstream could not be reached.", "upstream_unreachable")
             }

@@ -123,6 +123,9 @@ impl<'a> Stream<'a> {
             End::NotNoted => Status::Failed,
             End::Failed | End::UpstreamCut(_) => Status::CutByUpstream,
         };
+        if matches!(end, End::Failed | End::UpstreamCut(_)) {
+            self.forwarded.broke_off();
+        }
         let upstream = Arc::clone(&self.forwarded.upstream);
         let first = self.first_output_at.map(Instant::into_std);
         let ending = match status {

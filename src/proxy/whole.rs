@@ -60,6 +60,9 @@ pub async fn relay(
         Collected::Body(body) => {
             let at = clock::instant();
             if let Some(error) = UpstreamError::in_reply(&body) {
+                if error.fault.retriable() {
+                    forwarded.broke_off();
+                }
                 reservation.settle(Ending::failed(upstream, false)).await;
                 return Whole::Failed(Refusal::Upstream(UpstreamFailure::Answered {
                     status: error.status,
@@ -77,6 +80,9 @@ pub async fn relay(
             Whole::Complete { body, at, charged }
         }
         Collected::Broken(refusal) => {
+            if matches!(refusal, Refusal::Upstream(_)) {
+                forwarded.broke_off();
+            }
             reservation.settle(Ending::failed(upstream, false)).await;
             Whole::Failed(refusal)
         }

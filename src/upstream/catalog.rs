@@ -30,8 +30,12 @@ pub struct Upstream {
     /// PEM file with the authority that signed the server's certificate; `None` = the system's.
     pub ca_file: Option<String>,
     pub timeouts: Timeouts,
-    /// Calls in flight at the same time; more are refused with 503.
+    /// Calls in flight at the same time; more wait.
     pub max_in_flight: u32,
+    /// Calls that may wait; more are refused with 503.
+    pub queue_length: u32,
+    /// How long one may wait.
+    pub queue_timeout: Duration,
     pub limit_field: crate::openai::request::LimitField,
     /// What it offers.
     pub surfaces: Vec<Surface>,
@@ -52,7 +56,7 @@ pub struct Timeouts {
 pub struct Model {
     pub id: Arc<str>,
     pub aliases: Vec<Arc<str>>,
-    /// In order of preference.
+    /// In order of preference, or to be drawn from by weight.
     pub routes: Vec<Route>,
     /// Prompt and output together, in tokens.
     pub context_tokens: u64,
@@ -79,6 +83,8 @@ pub struct Route {
     pub upstream: Arc<Upstream>,
     /// The upstream's own name for the model.
     pub upstream_model: Arc<str>,
+    /// Its share of the model's calls; where no route has one, they are tried in order.
+    pub weight: Option<u32>,
     /// What the upstream offers for this model; `None` = all that it offers.
     pub surfaces: Option<Vec<Surface>>,
 }

@@ -4,8 +4,11 @@
 //! its pool and its certificate authority are its own. An [`Exchange`] that is dropped closes its
 //! connection (that is how a call is cancelled); one that was read to its end may be released.
 
+use super::breaker::Breaker;
 use super::catalog::Upstream;
 use super::idle::Idle;
+use super::places::{Place, Places};
+use super::rests::Rests;
 use crate::clock;
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -22,7 +25,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// pingora's own pool stays empty; see [`Idle`].
 const NO_POOL: usize = 1;
@@ -36,7 +38,12 @@ pub struct Connections {
     upstream: Arc<Upstream>,
     connector: TransportConnector,
     idle: Idle,
-    in_flight: Arc<Semaphore>,
+    /// Whether it is worth asking.
+    pub breaker: Arc<Breaker>,
+    /// Which models it wants to be left alone with.
+    pub rests: Rests,
+    /// Who may ask it now.
+    pub places: Arc<Places>,
     addresses: Mutex<Option<(Instant, Arc<[SocketAddr]>)>>,
 }
 
@@ -58,14 +65,12 @@ pub struct Exchange {
     address: SocketAddr,
     idle: Duration,
     status: StatusCode,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// Why no reply's head came.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    #[error("as many calls are in flight as the configuration allows")]
-    Busy,
     #[error("connecting failed: {0}")]
     Connect(String),
     #[error("connecting took too long")]
@@ -93,12 +98,14 @@ impl Connections {
     pub fn new(upstream: Arc<Upstream>) -> Self {
         let mut options = ConnectorOptions::new(NO_POOL);
         options.ca_file.clone_from(&upstream.ca_file);
-        let in_flight = Arc::new(Semaphore::new(upstream.max_in_flight as usize));
+        let places = Places::new(upstream.max_in_flight, upstream.queue_length as usize);
         Self {
             upstream,
             connector: TransportConnector::new(Some(options)),
             idle: Idle::default(),
-            in_flight,
+            breaker: Arc::default(),
+            rests: Rests::default(),
+            places,
             addresses: Mutex::new(None),
         }
     }
@@ -109,21 +116,19 @@ impl Connections {
         &self.upstream
     }
 
-    /// Sends a request and waits for the reply's head. A pooled connection that turns out dead
+    /// Sends a request, in its `place`, and waits for the reply's head. A pooled connection that turns out dead
     /// before a byte of the reply is replaced by a new one, once.
     ///
     /// # Errors
     /// [`SendError`]: nothing of a reply was seen.
-    pub async fn send(&self, outgoing: &Outgoing) -> Result<Exchange, SendError> {
-        let permit =
-            Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| SendError::Busy)?;
+    pub async fn send(&self, place: Place, outgoing: &Outgoing) -> Result<Exchange, SendError> {
         let (stream, address, reused) = self.connect().await?;
         match self.head(stream, outgoing).await {
-            Ok(session) => Ok(self.exchange(session, address, permit)),
+            Ok(session) => Ok(self.exchange(session, address, place)),
             Err(SendError::Closed(_)) if reused => {
                 let stream = self.connect_anew(address).await?;
                 let session = self.head(stream, outgoing).await?;
-                Ok(self.exchange(session, address, permit))
+                Ok(self.exchange(session, address, place))
             }
             Err(e) => Err(e),
         }
@@ -133,15 +138,17 @@ impl Connections {
     ///
     /// # Errors
     /// [`SendError`]: nothing of a reply was seen.
-    pub async fn send_once(&self, outgoing: &Outgoing) -> Result<Exchange, SendError> {
-        let permit =
-            Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| SendError::Busy)?;
+    pub async fn send_once(
+        &self,
+        place: Place,
+        outgoing: &Outgoing,
+    ) -> Result<Exchange, SendError> {
         let mut last = SendError::Connect("the name has no address".to_owned());
         for address in self.look_up().await?.iter() {
             match self.connect_anew(*address).await {
                 Ok(stream) => {
                     let session = self.head(stream, outgoing).await?;
-                    return Ok(self.exchange(session, *address, permit));
+                    return Ok(self.exchange(session, *address, place));
                 }
                 Err(e) => last = e,
             }
@@ -241,15 +248,10 @@ impl Connections {
         Ok(session)
     }
 
-    fn exchange(
-        &self,
-        session: HttpSession,
-        address: SocketAddr,
-        permit: OwnedSemaphorePermit,
-    ) -> Exchange {
+    fn exchange(&self, session: HttpSession, address: SocketAddr, place: Place) -> Exchange {
         let idle = self.upstream.timeouts.idle;
         let status = session.get_status().unwrap_or(StatusCode::BAD_GATEWAY);
-        Exchange { session: Box::new(session), address, idle, status, _permit: permit }
+        Exchange { session: Box::new(session), address, idle, status, _place: place }
     }
 
     fn request_header(&self, outgoing: &Outgoing) -> Result<RequestHeader, Box<PingoraError>> {

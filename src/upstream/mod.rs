@@ -1,18 +1,61 @@
 //! Models and the servers that run them.
 
+pub mod breaker;
 pub mod catalog;
 pub mod connect;
 pub mod idle;
+pub mod pick;
+pub mod places;
+pub mod rests;
+pub mod retries;
 
+use breaker::Phase;
 use catalog::Catalog;
 use connect::Connections;
+use retries::Retries;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 /// A catalog with a connection pool for each of its upstreams. Replaced whole on reload.
 pub struct Upstreams {
     pub catalog: Catalog,
     pools: HashMap<Arc<str>, Arc<Connections>>,
+    pub retries: Arc<Retries>,
+}
+
+/// Those in force; clones share them.
+#[derive(Clone)]
+pub struct InForce(Arc<RwLock<Arc<Upstreams>>>);
+
+impl InForce {
+    /// Upstreams that the next call will use.
+    #[must_use]
+    pub fn new(upstreams: Upstreams) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(upstreams))))
+    }
+
+    /// Those that are in force now.
+    #[must_use]
+    pub fn get(&self) -> Arc<Upstreams> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts others in their place; returns these.
+    pub fn replace(&self, catalog: Catalog) -> Arc<Upstreams> {
+        let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::new(held.replaced_by(catalog));
+        Arc::clone(&held)
+    }
+}
+
+/// How one upstream does.
+#[derive(Debug, Clone)]
+pub struct Condition {
+    pub name: Arc<str>,
+    pub phase: Phase,
+    pub in_flight: u32,
+    pub queued: usize,
 }
 
 impl Upstreams {
@@ -23,11 +66,11 @@ impl Upstreams {
             (Arc::clone(&upstream.name), Arc::new(Connections::new(Arc::clone(upstream))))
         };
         let pools = catalog.upstreams.iter().map(pool).collect();
-        Self { catalog, pools }
+        Self { catalog, pools, retries: Arc::default() }
     }
 
-    /// The same for another catalog: an upstream that stays as it is keeps its connections, and
-    /// its calls in flight stay counted.
+    /// The same for another catalog: an upstream that stays as it is keeps its connections, what is
+    /// known of it, and its calls in flight stay counted.
     #[must_use]
     pub fn replaced_by(&self, catalog: Catalog) -> Self {
         let mut next = Self::new(catalog);
@@ -37,7 +80,20 @@ impl Upstreams {
                 *pool = Arc::clone(old);
             }
         }
+        next.retries = Arc::clone(&self.retries);
         next
+    }
+
+    /// How each upstream does, in the order of the catalog.
+    #[must_use]
+    pub fn conditions(&self, now: Instant) -> Vec<Condition> {
+        let pools = self.catalog.upstreams.iter().filter_map(|upstream| self.pool(&upstream.name));
+        let condition = |pool: &Arc<Connections>| {
+            let (in_flight, queued) = pool.places.count();
+            let name = Arc::clone(&pool.upstream().name);
+            Condition { name, phase: pool.breaker.phase(now), in_flight, queued }
+        };
+        pools.map(condition).collect()
     }
 
     /// The pool of an upstream of the catalog.

@@ -7,6 +7,8 @@ use crate::control::auth::Admin;
 use crate::control::health::{Health, now};
 use crate::control::openapi::{Away, NotAdmin};
 use crate::store::reports::Connections;
+use crate::upstream::Condition;
+use crate::upstream::breaker::Phase;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -19,6 +21,7 @@ pub struct SystemHealth {
     health: Health,
     store_connections: ConnectionsView,
     usage: Pipeline,
+    upstreams: Vec<UpstreamView>,
     /// Calls that run on this gateway.
     open_calls: u64,
     /// Entries that no ledger can take, kept for a person to look at.
@@ -31,6 +34,40 @@ pub struct ConnectionsView {
     in_use: u32,
     open: u32,
     max: u32,
+}
+
+/// A server that runs models.
+#[derive(Serialize, ToSchema)]
+pub struct UpstreamView {
+    #[schema(example = "xai")]
+    name: String,
+    state: UpstreamState,
+    in_flight: u32,
+    /// Calls that wait for a place.
+    queued: usize,
+}
+
+/// Whether it is asked.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum UpstreamState {
+    Asked,
+    /// Single calls try whether it is back.
+    Tried,
+    /// It kept failing.
+    LeftAlone,
+}
+
+impl From<Condition> for UpstreamView {
+    fn from(condition: Condition) -> Self {
+        let state = match condition.phase {
+            Phase::Closed => UpstreamState::Asked,
+            Phase::HalfOpen => UpstreamState::Tried,
+            Phase::Open => UpstreamState::LeftAlone,
+        };
+        let Condition { name, in_flight, queued, .. } = condition;
+        Self { name: name.to_string(), state, in_flight, queued }
+    }
 }
 
 /// Charges on their way to the ledger.
@@ -52,6 +89,7 @@ pub async fn health(
 ) -> Result<Json<SystemHealth>, ApiError> {
     let Connections { in_use, open, max } = state.store.connections();
     let backlog = state.instance.metrics.usage_backlog.look(clock::instant());
+    let upstreams = state.instance.upstreams.get().conditions(clock::instant());
     Ok(Json(SystemHealth {
         health: now(&state).await,
         store_connections: ConnectionsView { in_use, open, max },
@@ -59,6 +97,7 @@ pub async fn health(
             queue_depth: backlog.entries,
             flush_lag_ms: u64::try_from(backlog.lag.as_millis()).unwrap_or(u64::MAX),
         },
+        upstreams: upstreams.into_iter().map(UpstreamView::from).collect(),
         open_calls: state.counters.open_leases(),
         dead_entries: state.store.buried().await?,
     }))

@@ -22,6 +22,7 @@ use crate::clock;
 use crate::config::{self, Config};
 use crate::quota::memory::MemoryCounters;
 use crate::store::{self, Entry, NewKey, NewUser};
+use crate::upstream::Upstreams;
 use crate::usage::journal::Journal;
 use crate::workers::Workers;
 use axum::body::{Body, to_bytes};
@@ -136,6 +137,7 @@ async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Contro
         readiness: readiness.clone(),
         started_at: clock::instant(),
         metrics: Arc::clone(&metrics),
+        upstreams: InForce::new(Upstreams::new(config.catalog.clone())),
         reloads,
     };
     let state = ControlState {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::openai::request::Request;
 use crate::openai::surface::Surface;
+use std::time::Duration;
 
 /// Status, `type`, `code`, `param`, further headers, and whether the connection ends.
 type Row<'a> = (u16, &'a str, &'a str, &'a str, Vec<(&'a str, &'a str)>, bool);
@@ -74,6 +75,8 @@ fn what_is_away_for_a_moment_says_when_to_come_back() {
     check(Refusal::CallersUnavailable, &soon("key_store_unavailable"));
     check(Refusal::QuotaUnavailable, &soon("quota_store_unavailable"));
     check(Refusal::Upstream(UpstreamFailure::Busy), &soon("upstream_busy"));
+    let resting = UpstreamFailure::Resting(Duration::from_millis(300));
+    check(Refusal::Upstream(resting), &soon("upstream_unavailable"));
     let closing = (503, SERVER, "shutting_down", "", vec![("retry-after", "1")], true);
     check(Refusal::Draining, &closing);
     let closing = (503, SERVER, "gateway_busy", "", vec![("retry-after", "1")], true);

@@ -35,7 +35,7 @@ const COUNTERS: [(&str, &str); 11] = [
     ("knockx_retries_total", "Calls sent once more, before their first byte."),
 ];
 
-const GAUGES: [(&str, &str); 5] = [
+const GAUGES: [(&str, &str); 6] = [
     ("knockx_build_info", "1 for the version that runs."),
     ("knockx_streams_open", "Streams being relayed now."),
     ("knockx_reservations_open", "Calls that hold a reservation now."),
@@ -43,6 +43,10 @@ const GAUGES: [(&str, &str); 5] = [
     (
         "knockx_upstream_up",
         "1 when the last try reached the upstream, 0 when it did not or none was made.",
+    ),
+    (
+        "knockx_upstream_breaker",
+        "0 while the upstream is asked, 2 while it is left alone because it kept failing, 1 while single calls try whether it is back.",
     ),
 ];
 
@@ -114,6 +118,7 @@ struct ModelSeries {
 struct UpstreamSeries {
     first_byte: Histogram,
     up: Gauge,
+    breaker: Gauge,
 }
 
 impl Metrics {
@@ -176,6 +181,11 @@ impl Metrics {
     /// From asking an upstream to its first byte.
     pub fn upstream_first_byte_seconds(&self, upstream: &str) -> &Histogram {
         &self.upstream(upstream).first_byte
+    }
+
+    /// Whether an upstream is left alone: see [`Phase::number`](crate::upstream::breaker::Phase::number).
+    pub fn upstream_breaker(&self, upstream: &str) -> &Gauge {
+        &self.upstream(upstream).breaker
     }
 
     /// Whether an upstream can be used: 1 or 0.
@@ -268,6 +278,7 @@ impl Table {
         UpstreamSeries {
             first_byte: self.histogram("knockx_upstream_first_byte_seconds", &labels),
             up: self.gauge("knockx_upstream_up", &labels),
+            breaker: self.gauge("knockx_upstream_breaker", &labels),
         }
     }
 

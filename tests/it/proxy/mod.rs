@@ -13,3 +13,4 @@ mod slow;
 mod surfaces;
 mod kept;
 mod tls;
+mod weather;

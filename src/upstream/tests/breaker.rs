@@ -1,0 +1,94 @@
+use super::*;
+use crate::clock;
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// Fails so often that it opens; 0.5 is the middle of what chance may do.
+fn opened(now: Instant) -> Arc<Breaker> {
+    let breaker = Arc::<Breaker>::default();
+    for _ in 0..IN_A_ROW {
+        assert_eq!(breaker.phase(now), Phase::Closed);
+        breaker.admit(now).unwrap().failed(now, 0.5);
+    }
+    breaker
+}
+
+#[test]
+fn failures_in_a_row_open_it_for_twice_as_long_each_time() {
+    let mut now = clock::instant();
+    let breaker = opened(now);
+    for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+        assert_eq!(breaker.phase(now), Phase::Open);
+        assert_eq!(breaker.admit(now).unwrap_err(), Duration::from_secs(seconds));
+        now += Duration::from_secs(seconds);
+        assert_eq!(breaker.phase(now), Phase::HalfOpen);
+        breaker.admit(now).unwrap().failed(now, 0.5);
+    }
+}
+
+#[test]
+fn one_success_closes_it() {
+    let now = clock::instant();
+    let breaker = opened(now);
+    let later = now + ms(1_000);
+    breaker.admit(later).unwrap().succeeded(later);
+    assert_eq!(breaker.phase(later), Phase::Closed);
+    for _ in 1..IN_A_ROW {
+        breaker.admit(later).unwrap().failed(later, 0.5);
+    }
+    assert_eq!(breaker.phase(later), Phase::Closed, "what failed before is forgotten");
+}
+
+#[test]
+fn one_call_at_a_time_tries_whether_it_is_back() {
+    let now = clock::instant();
+    let breaker = opened(now);
+    let later = now + ms(1_000);
+    let trial = breaker.admit(later).unwrap();
+    assert!(breaker.admit(later).is_err());
+    drop(trial);
+    let trial = breaker.admit(later).expect("the one before showed nothing");
+    trial.succeeded(later);
+    breaker.admit(later).unwrap();
+}
+
+#[test]
+fn calls_that_were_under_way_do_not_make_it_stay_open_longer() {
+    let now = clock::instant();
+    let breaker = Arc::<Breaker>::default();
+    let trials: Vec<Trial> = (0..50).map(|_| breaker.admit(now).unwrap()).collect();
+    for trial in trials {
+        trial.failed(now, 0.5);
+    }
+    assert_eq!(breaker.admit(now).unwrap_err(), SHORTEST);
+}
+
+#[test]
+fn half_of_a_window_opens_it_and_less_does_not() {
+    for (failing, phase) in [(2, Phase::Open), (3, Phase::Closed)] {
+        let now = clock::instant();
+        let breaker = Arc::<Breaker>::default();
+        for number in 1..=60 {
+            match breaker.admit(now) {
+                Ok(trial) if number % failing == 0 => trial.failed(now, 0.5),
+                Ok(trial) => trial.succeeded(now),
+                Err(_) => break,
+            }
+        }
+        assert_eq!(breaker.phase(now), phase, "one in {failing}");
+    }
+}
+
+#[test]
+fn chance_moves_the_end_by_a_quarter() {
+    for (chance, rest) in [(0.0, 750), (1.0, 1_250), (9.0, 1_250)] {
+        let now = clock::instant();
+        let breaker = Arc::<Breaker>::default();
+        for _ in 0..IN_A_ROW {
+            breaker.admit(now).unwrap().failed(now, chance);
+        }
+        assert_eq!(breaker.admit(now).unwrap_err(), ms(rest));
+    }
+}

@@ -1,0 +1,56 @@
+use super::*;
+use crate::openai::request::LimitField;
+use crate::upstream::catalog::{Secret, Timeouts, Upstream};
+use std::sync::Arc;
+use std::time::Duration;
+
+fn route(name: &str, weight: Option<u32>) -> Route {
+    let second = Duration::from_secs(1);
+    let upstream = Upstream {
+        name: name.into(),
+        tls: false,
+        host: "127.0.0.1".to_owned(),
+        port: 1,
+        base_path: "/v1".to_owned(),
+        api_key: None::<Secret>,
+        ca_file: None,
+        timeouts: Timeouts { connect: second, first_byte: second, idle: second },
+        max_in_flight: 1,
+        queue_length: 0,
+        queue_timeout: second,
+        limit_field: LimitField::default(),
+        surfaces: Vec::new(),
+    };
+    let upstream = Arc::new(upstream);
+    Route { upstream, upstream_model: "m".into(), weight, surfaces: None }
+}
+
+fn names<'a>(order: &[&'a Route]) -> Vec<&'a str> {
+    order.iter().map(|route| &*route.upstream.name).collect()
+}
+
+#[test]
+fn without_weights_it_is_the_order_of_the_file() {
+    let routes = [route("b", None), route("a", None), route("c", None)];
+    for key in 0..20_u32 {
+        assert_eq!(names(&order(&routes, &key.to_be_bytes())), ["b", "a", "c"]);
+    }
+}
+
+#[test]
+fn weights_are_kept_and_a_key_stays_where_it_is() {
+    let routes = [route("a", Some(1)), route("b", Some(3)), route("c", None)];
+    let mut first = [0_u32; 3];
+    for key in 0..10_000_u32 {
+        let key = key.to_be_bytes();
+        let drawn = names(&order(&routes, &key));
+        assert_eq!(drawn, names(&order(&routes, &key)));
+        // One upstream less moves no key that was not its own.
+        let fewer = names(&order(&routes[..2], &key))[0];
+        assert!(fewer == drawn[0] || drawn[0] == "c");
+        first[["a", "b", "c"].iter().position(|name| *name == drawn[0]).unwrap()] += 1;
+    }
+    for (count, expected) in first.into_iter().zip([2_000, 6_000, 2_000]) {
+        assert!(count.abs_diff(expected) < 200, "{first:?}");
+    }
+}

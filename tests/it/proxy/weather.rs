@@ -1,0 +1,146 @@
+//! Several upstreams, of which some fail, are full, or want to be left alone.
+
+use super::quotas::metric;
+use crate::support::{Gateway, Key, body, gateway, soon};
+use knockx::simulator::settings::Settings;
+use knockx::simulator::{self, Simulator};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const STREAM: &str = r#","stream":true"#;
+
+/// An upstream beside the one that every gateway has.
+struct Other {
+    running: simulator::Running,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Other {
+    async fn start(faults: &str) -> Self {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let settings = Settings { faults: faults.parse().unwrap(), ..Settings::default() };
+        let running = Simulator::start(settings, listener, &tasks, stop.clone()).unwrap();
+        Self { running, stop, tasks }
+    }
+
+    /// A gateway that prefers this one to its own.
+    async fn preferred(&self) -> Gateway {
+        let tables = format!(
+            "[[upstreams]]\nname = \"other\"\nbase_url = \"{}/v1\"\napi_key = \"k\"\n\
+             [[upstreams]]\nname = \"simulator\"\nbase_url = \"{{simulator}}/v1\"\napi_key = \"k\"\n",
+            self.running.url()
+        );
+        gateway().upstreams(&tables).start().await
+    }
+
+    fn asked(&self) -> u64 {
+        self.running.log.totals().requests
+    }
+
+    async fn finish(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Status of a call, streamed or not.
+async fn status(gw: &Gateway, key: &Key, number: u64) -> u16 {
+    let members = if number.is_multiple_of(2) { "" } else { STREAM };
+    let reply = gw.ask(key, &body(&format!("call {number}"), members)).await;
+    assert!(reply.status != 200 || members.is_empty() || reply.is_done(), "{}", reply.text());
+    reply.status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_that_keeps_failing_is_left_alone_until_it_is_back() {
+    let other = Other::start("500").await;
+    let gw = other.preferred().await;
+    let key = gw.key("wide").await;
+    for number in 0..40 {
+        assert_eq!(status(&gw, &key, number).await, 200);
+    }
+    assert!((10..15).contains(&other.asked()), "{}", other.asked());
+    assert_eq!(metric(&gw, "knockx_upstream_breaker{upstream=\"other\"}").await, 2);
+    other.running.set_faults("none".parse().unwrap());
+    soon("it is asked again", || async {
+        status(&gw, &key, 0).await;
+        other.running.log.totals().finished > 0
+    })
+    .await;
+    assert_eq!(metric(&gw, "knockx_upstream_breaker{upstream=\"other\"}").await, 0);
+    gw.finish().await;
+    other.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_succeed_though_half_of_those_to_one_upstream_fail() {
+    let other = Other::start("none").await;
+    let gw = other.preferred().await;
+    let key = gw.key("wide").await;
+    let (mut failed, mut luck) = (0, 1_u64);
+    for number in 0..1_000 {
+        // The same course every time, and no pattern that a breaker could learn.
+        luck = luck.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let fault = if luck >> 63 == 0 { "none" } else { "503" };
+        other.running.set_faults(fault.parse().unwrap());
+        failed += u64::from(status(&gw, &key, number).await != 200);
+    }
+    assert!(failed <= 1, "{failed} of 1,000 failed");
+    let charges = gw.running.store.charges(crate::support::today());
+    gw.settled().await;
+    assert_eq!(charges.await.unwrap().len(), 1_000, "one row each, however often it was tried");
+    gw.finish().await;
+    other.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_at_its_rate_limit_is_asked_last_for_a_while() {
+    let other = Other::start("429=30").await;
+    let gw = other.preferred().await;
+    let key = gw.key("wide").await;
+    for number in 0..10 {
+        assert_eq!(status(&gw, &key, number).await, 200);
+    }
+    assert_eq!(other.asked(), 1);
+    gw.finish().await;
+    other.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lone_upstream_that_fails_at_once_is_asked_once_more() {
+    let gw = gateway().simulator(|settings| settings.faults = "500".parse().unwrap()).start().await;
+    let key = gw.key("wide").await;
+    assert_eq!(status(&gw, &key, 0).await, 502);
+    assert_eq!(gw.simulator.log.totals().requests, 2);
+    assert_eq!(metric(&gw, "knockx_retries_total").await, 1);
+    assert_eq!(gw.running.store.charges(crate::support::today()).await.unwrap().len(), 1);
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_upstream_is_waited_for_within_bounds() {
+    let narrow = "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\napi_key = \"k\"\n\
+                  max_in_flight = 1\nqueue_length = 1\nqueue_timeout = 60\n";
+    let gw = gateway().upstreams(narrow).start().await;
+    let key = gw.key("wide").await;
+    let slow = gw.chat(&key, &body("slow", STREAM)).header("x-sim-token-ms", "50");
+    let mut open = slow.open().await;
+    open.next().await.unwrap();
+    let text = body("waits", "");
+    let waiting = gw.ask(&key, &text);
+    let refused = async {
+        let queued = || gw.running.upstreams().conditions(std::time::Instant::now())[0].queued == 1;
+        soon("it is queued", || async { queued() }).await;
+        let refused = gw.ask(&key, &body("too many", "")).await;
+        assert_eq!((refused.status, refused.code().as_str()), (503, "upstream_busy"));
+        assert_eq!(refused.header("retry-after"), "1");
+        drop(open);
+    };
+    let (answered, ()) = tokio::join!(waiting, refused);
+    assert_eq!(answered.status, 200);
+    gw.finish().await;
+}
