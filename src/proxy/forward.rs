@@ -163,7 +163,8 @@ impl Forwarding<'_> {
             visits.full.get_or_insert(route);
             return Done::Continue(());
         };
-        if visits.asked > 0 {
+        let is_retry = visits.asked > 0;
+        if is_retry {
             if !self.upstreams.retries.take() {
                 return Done::Break(Err(visits.outcome()));
             }
@@ -181,7 +182,12 @@ impl Forwarding<'_> {
         breaker.set(pool.breaker.phase(now).number());
         let upstream = Arc::clone(&route.upstream.name);
         match tried {
-            Tried::Answering(forwarded) => Done::Break(Ok(forwarded)),
+            Tried::Answering(forwarded) => {
+                if is_retry {
+                    self.upstreams.retries.give_back();
+                }
+                Done::Break(Ok(forwarded))
+            }
             Tried::Stopped { by, asked } => {
                 Done::Break(Err(NotForwarded::Stopped { by, upstream, asked }))
             }
@@ -246,6 +252,7 @@ pub(super) fn chance() -> f64 {
     let [.., random] = clock::unique().into_bytes();
     f64::from(random) / 255.0
 }
+
 /// Resolves when there is nobody left to answer, or nothing left to answer with.
 pub async fn stopped(session: &mut ServerSession, leash: &Leash) -> Stop {
     tokio::select! {

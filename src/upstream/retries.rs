@@ -1,5 +1,6 @@
 //! How much may be tried again. When everything fails, calls that each try twice would double what an
-//! upstream in trouble has to bear.
+//! upstream in trouble has to bear. A retry that is answered was worth it and costs nothing, so that one
+//! upstream in trouble beside a sound one never uses this up.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,9 +24,12 @@ impl Default for Retries {
 impl Retries {
     /// Notes a call.
     pub fn save(&self) {
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |saved| {
-            Some((saved + PER_CALL).min(MOST))
-        });
+        self.add(PER_CALL);
+    }
+
+    /// Gives back what a retry took that was answered.
+    pub fn give_back(&self) {
+        self.add(RETRY);
     }
 
     /// Takes what one retry costs; false when there is not enough.
@@ -35,11 +39,26 @@ impl Retries {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |saved| saved.checked_sub(RETRY));
         taken.is_ok()
     }
+
+    fn add(&self, amount: u64) {
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |saved| {
+            Some((saved + amount).min(MOST))
+        });
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn retries_that_are_answered_never_run_out() {
+        let retries = Retries::default();
+        for _ in 0..1_000 {
+            assert!(retries.take());
+            retries.give_back();
+        }
+    }
 
     #[test]
     fn one_retry_for_every_five_calls_and_a_hundred_ahead() {
