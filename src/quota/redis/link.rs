@@ -66,6 +66,18 @@ impl Link {
         keys: &[String],
         arguments: &[String],
     ) -> Result<Vec<Value>, Unanswered> {
+        self.run_told(op, script, keys, arguments).await.0
+    }
+
+    /// The same; and whether no answer came at first, so that the script may yet be carried out by a
+    /// server that reads a dying connection to its end.
+    pub(super) async fn run_told(
+        &self,
+        op: RedisOp,
+        script: &Script,
+        keys: &[String],
+        arguments: &[String],
+    ) -> (Result<Vec<Value>, Unanswered>, bool) {
         let began = clock::instant();
         let mut done = script.run(&self.connection, keys, arguments).await;
         let fell_silent = done.as_ref().is_err_and(|e| self.is_silence(e));
@@ -75,7 +87,7 @@ impl Link {
         self.metrics.redis_seconds(op).record(clock::instant().duration_since(began));
         // A second try that is refused, as by a server that is starting, tells nothing of the first.
         let why = |e| if fell_silent { Unanswered::Silent } else { e };
-        done.map_err(|e| why(self.unanswered(&e)))
+        (done.map_err(|e| why(self.unanswered(&e))), fell_silent)
     }
 
     /// Sends one command, once.

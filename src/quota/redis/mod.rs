@@ -143,14 +143,26 @@ impl RedisCounters {
             written(&abandoned(lease)),
         ];
         let take = &self.link.scripts.take;
-        match self.link.run(RedisOp::Take, take, &keys, &arguments).await {
-            Ok(reply) => wire::take_reply(&reply, &claim.debits),
-            Err(Unanswered::Refused) => Err(CountersError),
-            Err(Unanswered::Silent) => {
-                self.calls.doubt(lease.clone());
-                Err(CountersError)
-            }
+        let (done, fell_silent) = self.link.run_told(RedisOp::Take, take, &keys, &arguments).await;
+        let reply = match done {
+            Ok(reply) => wire::take_reply(&reply, &claim.debits)?,
+            Err(Unanswered::Refused) => return Err(CountersError),
+            Err(Unanswered::Silent) => return self.doubt(lease),
+        };
+        match reply {
+            TakeReply::Granted(_) => Ok(reply),
+            // An earlier sending was carried out, and ended since by a reaper; or may be carried out
+            // yet, when what refused the later one has passed.
+            TakeReply::Settled => self.doubt(lease),
+            _ if fell_silent => self.doubt(lease),
+            _ => Ok(reply),
         }
+    }
+
+    /// Refuses a take that may have been carried out; it is withdrawn soon.
+    fn doubt<T>(&self, lease: &Lease) -> Result<T, CountersError> {
+        self.calls.doubt(lease.clone());
+        Err(CountersError)
     }
 
     /// Undoes a take whose answer never came. Where a reaper has charged it, a charge of nothing takes

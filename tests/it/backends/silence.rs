@@ -101,3 +101,24 @@ async fn a_refused_call_costs_nothing_though_it_was_taken_and_then_reaped() {
     }
     assert_eq!(unheard.open_leases(), 0);
 }
+
+#[tokio::test]
+async fn a_take_that_is_answered_only_after_it_was_reaped_costs_nothing() {
+    let redis = Redis::start();
+    let (unheard, other) = (gateway(&redis).await, gateway(&redis).await);
+    let (caller, now) = (caller(UserId::new(), 0, 0), Timestamp::now());
+    let claim = claim(&caller, NEED, now);
+    assert!(matches!(unheard.take(claim.clone(), now).await.unwrap(), Taken::Granted(_)));
+    let day = claim.lease.day;
+    let used = || async {
+        let Standing { user, .. } = other.standing(caller.user, None, day, now).await.unwrap();
+        (user.tokens_used, user.tokens_reserved, user.requests_used)
+    };
+    keep_until(&other, "the call is charged", || async { used().await == (30, 0, 1) }).await;
+
+    // As a gateway does that was frozen for so long: nothing had come, so it asks once more.
+    let awake = gateway(&redis).await;
+    assert!(awake.take(claim.clone(), now).await.is_err());
+    keep_until(&awake, "it is taken back", || async { used().await == (0, 0, 0) }).await;
+    assert_eq!(awake.open_leases(), 0);
+}
