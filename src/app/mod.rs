@@ -14,7 +14,7 @@ use crate::callers::cache::CallerCache;
 use crate::callers::open::OpenCalls;
 use crate::callers::watch::Watch;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{Config, TlsFiles};
 use crate::control::admin::reload::ReloadRequest;
 use crate::control::identity::Identity;
 use crate::control::{self, AdminState, ControlState, Doors, Phase, Readiness, ThisInstance};
@@ -22,6 +22,7 @@ use crate::instance::{DataFolder, Instance, Lock};
 use crate::kept::Keeper;
 use crate::proxy::buffers::Buffers;
 use crate::proxy::settle::Settler;
+use crate::proxy::tls::Tls;
 use crate::proxy::{Current, Proxy, connection};
 use crate::quota::counters::Counters;
 use crate::store::audit::Change;
@@ -98,6 +99,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let folder = config.database.folder().map(DataFolder::open).transpose()?;
     let lock = folder.as_ref().map(DataFolder::lock).transpose()?;
     let pepper = pepper(&config, folder.as_ref())?;
+    let tls = config.listener.tls.as_ref().map(Tls::new).transpose()?;
     let sockets = Sockets::bind(&config).await?;
     let Sockets { public_addr, admin_addr, .. } = sockets;
 
@@ -108,7 +110,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let (wishes, reloads) = mpsc::channel(1);
     let control = control(&config, &parts, &readiness, wishes)?;
     let grace = config.limits.shutdown_grace;
-    let proxy = Arc::new(proxy(config, &parts, control, &calls));
+    let proxy = Arc::new(Proxy { tls, ..proxy(config, &parts, control, &calls) });
 
     spawn_chores(&workers, &parts, &proxy, &stop);
     let admin_state = AdminState {
@@ -228,12 +230,24 @@ impl Running {
         }
     }
 
+    /// Takes a renewed certificate into use, for connections to come.
+    ///
+    /// # Errors
+    /// When it cannot be read, or does not go with its key; then the old one stays.
+    pub fn reload_tls(&self, files: &TlsFiles) -> anyhow::Result<()> {
+        self.proxy.tls.as_ref().map_or(Ok(()), |tls| tls.reload(files))
+    }
+
     /// Takes over what can change while running, from the next call on; running calls keep what
     /// they began with.
     ///
     /// # Errors
-    /// When the plans cannot be written; then nothing has changed. Or when the audit log cannot be.
+    /// When the certificate cannot be read or the plans cannot be written; then nothing has changed. Or
+    /// when the audit log cannot be.
     pub async fn reload(&self, config: Config, by: &By) -> anyhow::Result<()> {
+        if let Some(files) = &config.listener.tls {
+            self.reload_tls(files)?;
+        }
         initial::put_plans(&*self.store, &config.plans, by).await?;
         let Config { catalog, limits, .. } = config;
         let after = names(&catalog);
@@ -348,6 +362,7 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
     Proxy {
         buffers: Buffers::new(config.listener.buffered_bytes),
         listener: config.listener,
+        tls: None,
         pepper: parts.pepper.clone(),
         callers: Arc::clone(&parts.callers),
         keeper: Keeper::new(Arc::clone(&parts.store)),

@@ -2,7 +2,8 @@
 
 use super::config_arg::ConfigArg;
 use crate::clock;
-use crate::config::{Config, Database, MissingKey};
+use crate::config::{Config, Database, MissingKey, TlsFiles};
+use crate::proxy::tls::Tls;
 use crate::redis_conn::{RedisConn, RedisUrls};
 use crate::redis_look::{self, Severity};
 use crate::store;
@@ -46,6 +47,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(redis) = &config.redis {
         findings.extend(counters(&redis.urls).await);
     }
+    findings.extend(config.listener.tls.as_ref().map(certificate));
     findings.extend(join_all(config.catalog.upstreams.iter().map(upstream)).await);
     findings.extend(config.missing_keys.iter().map(missing_key));
     if config.catalog.upstreams.is_empty() && config.missing_keys.is_empty() {
@@ -57,6 +59,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let all_well = findings.iter().all(|finding| finding.result.is_ok());
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn certificate(files: &TlsFiles) -> Finding {
+    let result = match Tls::new(files) {
+        Ok(_) => Ok("goes with its key".to_owned()),
+        Err(e) => Err(format!("{e:#}")),
+    };
+    Finding { name: format!("certificate {}", files.certificate), result }
 }
 
 async fn store(config: &Config) -> Finding {

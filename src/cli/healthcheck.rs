@@ -25,7 +25,7 @@ const STATUS_BYTES: usize = 12;
 
 /// Asks the running instance whether it is ready.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let addr = instance_addr(&args.config.load()?);
+    let addr = instance_addr(&args.config.load()?)?;
     let answer = tokio::time::timeout(PATIENCE, ask(addr)).await;
     let status = answer
         .with_context(|| format!("{addr} does not answer"))?
@@ -37,12 +37,19 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Where the instance says it listens, or else where the config would have it listen.
-fn instance_addr(config: &Config) -> SocketAddr {
+/// Where the instance says it listens, or else where the config would have it listen. The admin listener
+/// where the public one has TLS: its certificate is for another name than this machine's.
+fn instance_addr(config: &Config) -> anyhow::Result<SocketAddr> {
     let folder = config.database.folder().filter(|folder| folder.is_dir());
     let data_folder = folder.and_then(|folder| DataFolder::open(folder).ok());
-    let announced = data_folder.and_then(|folder| folder.running()).map(|it| it.public_addr);
-    reachable(announced.unwrap_or(config.listener.addr))
+    let announced = data_folder.and_then(|folder| folder.running());
+    let addr = if config.listener.tls.is_some() {
+        let admin = announced.map_or(config.admin_addr, |it| it.admin_addr);
+        admin.context("with TLS on the public port, the admin listener is asked: set ADMIN_PORT")?
+    } else {
+        announced.map_or(config.listener.addr, |it| it.public_addr)
+    };
+    Ok(reachable(addr))
 }
 
 /// One listens on all addresses, but connects to one.

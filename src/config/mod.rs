@@ -88,6 +88,16 @@ pub struct Listener {
     pub trusted_proxies: Vec<IpNet>,
     /// Origins that browsers may call `/v1` from; `None` = any.
     pub data_cors: Option<Vec<String>>,
+    /// `None` = the port is plain.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Two PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's own certificate first, then those between it and its authority.
+    pub certificate: String,
+    pub key: String,
 }
 
 /// Counters that gateways share.

@@ -4,8 +4,8 @@ use super::error::ConfigError;
 use super::forms::Origins;
 use super::layers::{Environment as Variables, Layers};
 use super::{
-    Accounts, Config, Cors, Environment, FirstAdmin, Limits, Listener, Log, Redis, catalog,
-    database, plans, production,
+    Accounts, Config, Cors, Environment, FirstAdmin, Limits, Listener, Log, Redis, TlsFiles,
+    catalog, database, plans, production,
 };
 use crate::account::id::PlanId;
 use crate::account::plan::{Plan, Window};
@@ -70,14 +70,6 @@ fn notes(variables: &Variables) -> Vec<String> {
 }
 
 fn listener(layers: &Layers, environment: Environment) -> Result<Listener, ConfigError> {
-    let tls_certificate = layers.find(|raw| &raw.listener.tls_certificate)?;
-    let tls_key = layers.find(|raw| &raw.listener.tls_key)?;
-    if let Some(tls) = [tls_certificate, tls_key].iter().find(|tls| tls.value.is_some()) {
-        return Err(tls.error(
-            "TLS on the public listener is not built yet: leave tls_certificate and tls_key \
-             empty and put a TLS proxy in front",
-        ));
-    }
     let by_environment = match environment {
         Environment::Development => Ipv4Addr::LOCALHOST,
         Environment::Production => Ipv4Addr::UNSPECIFIED,
@@ -97,7 +89,21 @@ fn listener(layers: &Layers, environment: Environment) -> Result<Listener, Confi
             Origins::Any => None,
             Origins::Listed(origins) => Some(origins),
         },
+        tls: tls(layers)?,
     })
+}
+
+fn tls(layers: &Layers) -> Result<Option<TlsFiles>, ConfigError> {
+    let certificate = layers.find(|raw| &raw.listener.tls_certificate)?;
+    let key = layers.find(|raw| &raw.listener.tls_key)?;
+    match (certificate.value, key.value) {
+        (Some(certificate), Some(key)) => {
+            Ok(Some(TlsFiles { certificate: certificate.clone(), key: key.clone() }))
+        }
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(key.error("tls_certificate needs its tls_key")),
+        (None, Some(_)) => Err(certificate.error("tls_key needs its tls_certificate")),
+    }
 }
 
 fn admin_addr(layers: &Layers) -> Result<Option<SocketAddr>, ConfigError> {

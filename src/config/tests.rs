@@ -158,7 +158,7 @@ fn a_bad_file_is_refused_with_line_key_and_form() {
         ("[limits]\ncall_timeout = \"30s\"", "line 2: `limits.call_timeout`: expected seconds"),
         ("[telemetry]\nlog_format = \"xml\"", "`telemetry.log_format`: expected pretty or json"),
         ("[telemetry]\nlog_filter = \"a=b=c\"", "expected a log filter"),
-        ("[listener]\ntls_key = \"k.pem\"", "line 2: TLS on the public listener is not built yet"),
+        ("[listener]\ntls_key = \"k.pem\"", "tls_key needs its tls_certificate"),
         ("[listener]\ndata_cors = [\"example.com\"]", "expected \"*\", or origins such as"),
         ("port = ", "my.toml, line 1"),
         ("host = \"example.com\"", "expected an IP address"),

@@ -1,4 +1,5 @@
-//! Connections of the public port: accepted up to a bound, one request after another.
+//! Connections of the public port: accepted up to a bound, one request after another. Those that speak
+//! HTTP/2 go on in [`super::multiplexed`].
 //!
 //! pingora's own waits are infinite or per read; every wait here has a deadline, so a slow or
 //! silent peer costs a bounded time and a bounded buffer.
@@ -6,6 +7,7 @@
 use super::Proxy;
 use super::accept::Head;
 use super::framing;
+use super::multiplexed;
 use super::refusal::Refusal;
 use super::reply::{self, Replier};
 use crate::account::id::RequestId;
@@ -14,9 +16,10 @@ use crate::config::Listener;
 use crate::telemetry::labels::{Outcome, Route};
 use bytes::BytesMut;
 use http::header::TRANSFER_ENCODING;
-use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::listener::Listener as Socket;
+use pingora_core::protocols::l4::stream::Stream as Plain;
+use pingora_core::protocols::{ALPN, Ssl, Stream};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -48,9 +51,32 @@ pub async fn accept(proxy: Arc<Proxy>, listener: Socket, stop: CancellationToken
         let (proxy, stop) = (Arc::clone(&proxy), stop.clone());
         let tasks = proxy.settler.tasks.clone();
         tasks.spawn(async move {
-            serve(&proxy, Box::new(stream), stop).await;
+            match proxy.secured(stream).await {
+                Some((stream, Spoken::Http1)) => serve(&proxy, stream, stop).await,
+                Some((stream, Spoken::Http2)) => multiplexed::serve(&proxy, stream, stop).await,
+                None => {}
+            }
             drop(place);
         });
+    }
+}
+
+/// What was agreed on; without TLS nothing was, and the first bytes will tell.
+enum Spoken {
+    Http1,
+    Http2,
+}
+
+impl Proxy {
+    /// The connection as it is after the handshake, where there has to be one; `None` when that failed.
+    async fn secured(&self, stream: Plain) -> Option<(Stream, Spoken)> {
+        let Some(tls) = &self.tls else { return Some((Box::new(stream), Spoken::Http1)) };
+        let acceptor = tls.acceptor();
+        let handshake = acceptor.tls_handshake(stream);
+        let stream =
+            tokio::time::timeout(self.listener.header_timeout, handshake).await.ok()?.ok()?;
+        let is_h2 = stream.selected_alpn_proto() == Some(ALPN::H2);
+        Some((Box::new(stream), if is_h2 { Spoken::Http2 } else { Spoken::Http1 }))
     }
 }
 
@@ -64,13 +90,19 @@ struct Waiting {
 }
 
 /// Serves one connection until either side ends it.
-async fn serve(proxy: &Proxy, stream: Stream, stop: CancellationToken) {
+async fn serve(proxy: &Arc<Proxy>, stream: Stream, stop: CancellationToken) {
     let mut next = Some(Waiting { stream, bytes: BytesMut::new(), is_reused: false });
     while let Some(mut waiting) = next.take() {
         let received = tokio::select! {
             received = waiting.head(&proxy.listener) => received,
             () = stop.cancelled() => return,
         };
+        if received.is_err() && !waiting.is_reused {
+            match multiplexed::from_its_beginning(waiting.stream, &waiting.bytes) {
+                Ok(stream) => return Box::pin(multiplexed::serve(proxy, stream, stop)).await,
+                Err(stream) => waiting.stream = stream,
+            }
+        }
         let mut session = ServerSession::new_http1(waiting.stream);
         session.set_pipelining_enabled(true);
         match received {
@@ -163,7 +195,7 @@ async fn refuse_head(proxy: &Proxy, mut session: ServerSession, refusal: Refusal
 
 impl Proxy {
     /// Serves one request whose head has been read.
-    async fn serve(&self, session: &mut ServerSession) {
+    pub(super) async fn serve(&self, session: &mut ServerSession) {
         let head = Head::read(session, clock::now(), clock::instant());
         let replier = Replier {
             head: &head,

@@ -5,7 +5,9 @@
 //! sleeps and the control plane is down; the one thing it waits for is its quota.
 
 pub mod connection;
+pub mod tls;
 pub mod framing;
+pub mod multiplexed;
 pub mod accept;
 pub mod call;
 pub mod authenticate;
@@ -60,6 +62,8 @@ const CALLER_GONE: u16 = 499;
 /// Everything a call needs.
 pub struct Proxy {
     pub listener: Listener,
+    /// `None` where the public port is plain.
+    pub tls: Option<tls::Tls>,
     pub pepper: Pepper,
     pub callers: Arc<CallerCache>,
     /// Whose the replies are that upstreams keep.

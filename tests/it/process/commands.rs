@@ -161,3 +161,29 @@ async fn healthcheck_asks_the_instance_that_runs() {
     serving.ends_well().await;
     refused(&host.run(&["healthcheck"]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_tls_the_certificate_is_checked_and_health_asked_beside_it() {
+    let host = Host::new();
+    let at = |name: &str| host.folder.path().join(name);
+    host.configure(&format!(
+        "listener.tls_certificate = {:?}\nlistener.tls_key = {:?}",
+        at("cert.pem"),
+        at("key.pem")
+    ));
+    let told = refused(&host.command(&["serve"]).env("RUST_LOG", "error").output().unwrap());
+    assert!(told.contains("cert.pem"), "{told}");
+    let made = |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+    let (certificate, other) = (made("gateway.example"), made("other.example"));
+    fs::write(at("cert.pem"), certificate.cert.pem()).unwrap();
+    fs::write(at("key.pem"), other.signing_key.serialize_pem()).unwrap();
+    let told = stdout(&host.run(&["check"]));
+    assert!(told.contains("FAIL  certificate") && told.contains("used together"), "{told}");
+    fs::write(at("key.pem"), certificate.signing_key.serialize_pem()).unwrap();
+    let told = stdout(&host.run(&["check"]));
+    assert!(told.contains("ok    certificate"), "{told}");
+    let serving = host.serve().await;
+    let output = host.run(&["healthcheck"]);
+    assert!(output.status.success(), "{output:?}");
+    serving.ends_well().await;
+}

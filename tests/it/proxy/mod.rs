@@ -12,5 +12,6 @@ mod routes;
 mod slow;
 mod surfaces;
 mod kept;
+mod http2;
 mod tls;
 mod weather;

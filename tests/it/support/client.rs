@@ -1,12 +1,14 @@
-//! A small HTTP client: one connection a call, replies whole or piece by piece.
+//! A small HTTP client: one connection a call, replies whole or piece by piece; and one whose calls share
+//! a connection of HTTP/2.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use std::net::SocketAddr;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -91,6 +93,40 @@ impl Call {
     /// Sends, and returns with the whole reply.
     pub async fn send(self) -> Reply {
         self.open().await.rest().await
+    }
+}
+
+/// A connection of HTTP/2.
+#[derive(Clone)]
+pub struct Shared(http2::SendRequest<Full<Bytes>>);
+
+impl Shared {
+    /// Begins with HTTP/2 at once.
+    pub async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (sender, connection) = shaken.unwrap();
+        tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        Self(sender)
+    }
+
+    /// Sends a call; returns with the head.
+    pub async fn open(&self, mut call: Call) -> Open {
+        let headers = call.request.headers_mut().unwrap();
+        let authority = headers.remove("host").unwrap();
+        let path = call.request.uri_ref().unwrap().clone();
+        let uri = format!("http://{}{path}", authority.to_str().unwrap());
+        let request = call.request.uri(uri).body(Full::new(call.body)).unwrap();
+        let response = self.0.clone().send_request(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let connection = tokio::spawn(async {});
+        Open { status: parts.status.as_u16(), headers: parts.headers, body, connection }
+    }
+
+    /// Sends a call; returns with the whole reply.
+    pub async fn send(&self, call: Call) -> Reply {
+        self.open(call).await.rest().await
     }
 }
 
