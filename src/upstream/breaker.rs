@@ -98,6 +98,12 @@ impl Breaker {
         }
     }
 
+    /// Failures one after the other, up to now.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.state().in_a_row
+    }
+
     /// A reply that had begun well was cut off. `chance` is from 0 to 1.
     pub fn cut(&self, now: Instant, chance: f64) {
         self.state().fail(now, chance);

@@ -54,6 +54,8 @@ impl InForce {
 pub struct Condition {
     pub name: Arc<str>,
     pub phase: Phase,
+    /// Failures one after the other, up to now.
+    pub failures: u32,
     pub in_flight: u32,
     pub queued: usize,
 }
@@ -91,7 +93,8 @@ impl Upstreams {
         let condition = |pool: &Arc<Connections>| {
             let (in_flight, queued) = pool.places.count();
             let name = Arc::clone(&pool.upstream().name);
-            Condition { name, phase: pool.breaker.phase(now), in_flight, queued }
+            let (phase, failures) = (pool.breaker.phase(now), pool.breaker.failures());
+            Condition { name, phase, failures, in_flight, queued }
         };
         pools.map(condition).collect()
     }

@@ -42,6 +42,8 @@ pub struct UpstreamView {
     #[schema(example = "xai")]
     name: String,
     state: UpstreamState,
+    /// Failures one after the other, up to now.
+    failures: u32,
     in_flight: u32,
     /// Calls that wait for a place.
     queued: usize,
@@ -65,8 +67,8 @@ impl From<Condition> for UpstreamView {
             Phase::HalfOpen => UpstreamState::Tried,
             Phase::Open => UpstreamState::LeftAlone,
         };
-        let Condition { name, in_flight, queued, .. } = condition;
-        Self { name: name.to_string(), state, in_flight, queued }
+        let Condition { name, failures, in_flight, queued, .. } = condition;
+        Self { name: name.to_string(), state, failures, in_flight, queued }
     }
 }
 

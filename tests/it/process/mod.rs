@@ -7,6 +7,7 @@ mod commands;
 mod demo;
 mod postgres;
 mod serve;
+mod storm;
 mod weather;
 
 use crate::support::client::Call;

@@ -13,5 +13,6 @@ mod slow;
 mod surfaces;
 mod kept;
 mod http2;
+mod matrix;
 mod tls;
 mod weather;

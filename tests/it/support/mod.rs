@@ -8,6 +8,7 @@ pub mod pgbouncer;
 pub mod postgres;
 pub mod raw;
 pub mod redis;
+pub mod trouble;
 pub mod recorder;
 
 use client::{Call, Reply};
