@@ -30,7 +30,7 @@ use crate::store::measured::Measured;
 use crate::store::{self, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::catalog::Catalog;
-use crate::upstream::{InForce, Upstreams};
+use crate::upstream::{Condition, InForce, Upstreams};
 use crate::workers::Workers;
 use anyhow::{Context, anyhow};
 use counters::{Counting, Means};
@@ -320,7 +320,8 @@ fn spawn_chores(workers: &Workers, parts: &Parts, proxy: &Proxy, stop: &Cancella
         changed: parts.changed.clone(),
     };
     workers.spawn("watch", watch.run(stop.clone()));
-    workers.spawn("upkeep", upkeep(Arc::clone(&parts.metrics), stop.clone()));
+    let metrics = Arc::clone(&parts.metrics);
+    workers.spawn("upkeep", upkeep(metrics, parts.upstreams.clone(), stop.clone()));
     workers.spawn("days", prepare_days(Arc::clone(&parts.store), stop.clone()));
 }
 
@@ -358,6 +359,7 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
         counters: Arc::clone(&parts.counters),
         metrics: Arc::clone(&parts.metrics),
         tasks: calls.clone(),
+        reasoning: Arc::default(),
     };
     Proxy {
         buffers: Buffers::new(config.listener.buffered_bytes),
@@ -397,12 +399,15 @@ async fn serve_admin(listener: TcpListener, router: axum::Router, stop: Cancella
     }
 }
 
-async fn upkeep(metrics: Arc<Metrics>, stop: CancellationToken) {
+async fn upkeep(metrics: Arc<Metrics>, upstreams: InForce, stop: CancellationToken) {
     let mut rounds = tokio::time::interval(METRICS_UPKEEP);
-    loop {
-        tokio::select! {
-            _ = rounds.tick() => metrics.upkeep(),
-            () = stop.cancelled() => return,
+    while stop.run_until_cancelled(rounds.tick()).await.is_some() {
+        metrics.upkeep();
+        for condition in upstreams.get().conditions(clock::instant()) {
+            let Condition { name, phase, in_flight, queued, .. } = condition;
+            metrics.upstream_breaker(&name).set(phase.number());
+            metrics.upstream_in_flight(&name).set(f64::from(in_flight));
+            metrics.upstream_queued(&name).set(queued as f64);
         }
     }
 }

@@ -38,6 +38,9 @@ pub struct Request<'a> {
     pub n: u64,
     /// What the model will read.
     pub prompt: Prompt<'a>,
+    /// `prompt_cache_key` as it stands in the body: calls that share it have prompts that begin alike
+    /// (OpenAI's and xAI's pages on prompt caching).
+    pub cache_key: Option<&'a str>,
     pub ties: Ties,
 }
 
@@ -125,6 +128,7 @@ impl<'a> Request<'a> {
             max_output,
             n: (told.choices)(&fields)?,
             prompt: (told.prompt)(&fields)?,
+            cache_key: fields.given("prompt_cache_key").map(RawValue::get),
             ties: (told.ties)(&fields)?,
             written: Written {
                 model: fields.get("model"),
@@ -151,6 +155,7 @@ impl<'a> Request<'a> {
             max_output: Some(0),
             n: 1,
             prompt,
+            cache_key: None,
             ties: Ties::default(),
         }
     }

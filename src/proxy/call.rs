@@ -156,10 +156,12 @@ impl Call<'_> {
         let Request { model, surface, .. } = self.request;
         let wanted = Wanted { model, surface: *surface, upstream };
         let model = route::route(&self.current.upstreams.catalog, caller, wanted)?;
+        let reasoning = &proxy.settler.reasoning;
         let admission = Admission {
             request: head.id,
             body: self.request,
             model: &model,
+            reasoning: if model.hidden_reasoning { reasoning.allowance(&model.id) } else { 0 },
             slice_tokens: self.current.limits.slice_tokens,
             now: head.admitted_at,
             started: head.started,

@@ -137,6 +137,7 @@ impl Forwarding<'_> {
     /// What calls have in common whose prompts begin alike.
     fn conversation(&self) -> &[u8] {
         let named = self.headers.get("x-grok-conv-id").map(HeaderValue::as_bytes);
+        let named = named.or(self.request.cache_key.map(str::as_bytes));
         named.unwrap_or_else(|| self.reservation.caller.key.as_str().as_bytes())
     }
 

@@ -15,6 +15,7 @@ pub mod buffers;
 pub mod read;
 pub mod route;
 pub mod reserve;
+pub mod reasoning;
 pub mod leash;
 pub mod forward;
 pub mod attempt;

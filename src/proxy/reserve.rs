@@ -61,6 +61,8 @@ pub struct Admission<'a> {
     pub request: RequestId,
     pub body: &'a Request<'a>,
     pub model: &'a Arc<Model>,
+    /// Tokens to be held for what the model bills and does not show.
+    pub reasoning: u64,
     pub slice_tokens: u64,
     pub now: Timestamp,
     pub started: Instant,
@@ -71,6 +73,16 @@ struct Wish {
     need: Need,
     /// Output tokens of all choices if nothing limited them.
     output: u64,
+    /// Tokens for reasoning beside them.
+    reasoning: u64,
+}
+
+impl Wish {
+    /// What is left for output of tokens granted beside the prompt. Reasoning comes first, but leaves a half:
+    /// most calls need much less than is held for it.
+    fn visible(&self, granted: u64) -> u64 {
+        (granted - self.reasoning.min(granted / 2)).min(self.output)
+    }
 }
 
 /// Takes the quota of one call.
@@ -257,21 +269,26 @@ impl Admission<'_> {
         };
         let output = per_choice.saturating_mul(choices);
         let sliced = self.body.stream && !self.model.hidden_reasoning;
-        let wanted = if sliced { output.min(self.slice_tokens.max(choices)) } else { output };
         // Text can be cut short; an image is had or not.
         let is_text = matches!(self.body.surface.output(), Output::Tokens(_));
+        let reasoning = if is_text { self.reasoning } else { 0 };
+        let wanted = if sliced {
+            output.min(self.slice_tokens.max(choices))
+        } else {
+            output.saturating_add(reasoning)
+        };
         let least_output = if is_text { choices.min(output) } else { output };
         let need = Need { prompt, output: wanted, least_output, stream: self.body.stream, sliced };
-        Wish { need, output }
+        Wish { need, output, reasoning }
     }
 
     fn reservation(&self, caller: Arc<Caller>, holding: Holding, settler: Settler) -> Reservation {
         let Holding { grant, wish, day, so_far } = holding;
         let reachable =
             if wish.need.sliced { grant.tokens.saturating_add(grant.free) } else { grant.tokens };
-        let granted_output = reachable.saturating_sub(wish.need.prompt);
-        let falls_short = granted_output < wish.output;
-        let per_choice = (granted_output / self.body.n).max(1);
+        let visible = wish.visible(reachable.saturating_sub(wish.need.prompt));
+        let falls_short = visible < wish.output;
+        let per_choice = (visible / self.body.n).max(1);
         let bounded_by_us = falls_short || (!wish.need.sliced && self.body.max_output.is_none());
         let is_text = matches!(self.body.surface.output(), Output::Tokens(_));
         let output_limit =

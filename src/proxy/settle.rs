@@ -4,6 +4,7 @@
 //! instead (a panic, a runtime that goes away) settles itself as abandoned. The work runs in a
 //! task of its own, so it is finished even when the connection's task is not.
 
+use super::reasoning::Reasoning;
 use super::reserve::Reservation;
 use crate::account::charge::{Charge, Source, Status, TokenCount};
 use crate::clock;
@@ -25,6 +26,7 @@ pub struct Settler {
     pub counters: Arc<dyn Counters>,
     pub metrics: Arc<Metrics>,
     pub tasks: TaskTracker,
+    pub reasoning: Arc<Reasoning>,
 }
 
 /// How a call ended and what it used.
@@ -103,8 +105,19 @@ impl Reservation {
     /// Settles, and returns once the charge is durable (or after a bounded wait).
     pub async fn settle(mut self, ending: Ending) {
         self.settled = true;
+        self.learn(&ending);
         let task = self.settler.clone().run(self.charge(&ending));
         let _ = tokio::time::timeout(PATIENCE, task).await;
+    }
+
+    /// Notes what the model's reasoning took, where all of it was told.
+    fn learn(&self, ending: &Ending) {
+        let is_told = (ending.status, ending.source) == (Status::Complete, Source::Reported);
+        if self.model.hidden_reasoning && is_told {
+            let Settler { reasoning, metrics, .. } = &self.settler;
+            let allowance = reasoning.note(&self.model.id, ending.tokens.reasoning);
+            metrics.reasoning_allowance_tokens(&self.model.id).set(allowance as f64);
+        }
     }
 
     /// Where this reservation is held.

@@ -35,7 +35,7 @@ const COUNTERS: [(&str, &str); 11] = [
     ("knockx_retries_total", "Calls sent once more, before their first byte."),
 ];
 
-const GAUGES: [(&str, &str); 6] = [
+const GAUGES: [(&str, &str); 9] = [
     ("knockx_build_info", "1 for the version that runs."),
     ("knockx_streams_open", "Streams being relayed now."),
     ("knockx_reservations_open", "Calls that hold a reservation now."),
@@ -47,6 +47,12 @@ const GAUGES: [(&str, &str); 6] = [
     (
         "knockx_upstream_breaker",
         "0 while the upstream is asked, 2 while it is left alone because it kept failing, 1 while single calls try whether it is back.",
+    ),
+    ("knockx_upstream_in_flight", "Calls that the upstream is working on."),
+    ("knockx_upstream_queued", "Calls that wait for a place at the upstream."),
+    (
+        "knockx_reasoning_allowance_tokens",
+        "Tokens that a call of the model holds for its hidden reasoning, as learned.",
     ),
 ];
 
@@ -113,12 +119,15 @@ pub struct Metrics {
 struct ModelSeries {
     tokens: [Counter; TokenKind::ALL.len()],
     cost: Counter,
+    reasoning_allowance: Gauge,
 }
 
 struct UpstreamSeries {
     first_byte: Histogram,
     up: Gauge,
     breaker: Gauge,
+    in_flight: Gauge,
+    queued: Gauge,
 }
 
 impl Metrics {
@@ -178,6 +187,11 @@ impl Metrics {
         &self.model(model).cost
     }
 
+    /// Tokens that calls of a model hold for its hidden reasoning.
+    pub fn reasoning_allowance_tokens(&self, model: &str) -> &Gauge {
+        &self.model(model).reasoning_allowance
+    }
+
     /// From asking an upstream to its first byte.
     pub fn upstream_first_byte_seconds(&self, upstream: &str) -> &Histogram {
         &self.upstream(upstream).first_byte
@@ -186,6 +200,16 @@ impl Metrics {
     /// Whether an upstream is left alone: see [`Phase::number`](crate::upstream::breaker::Phase::number).
     pub fn upstream_breaker(&self, upstream: &str) -> &Gauge {
         &self.upstream(upstream).breaker
+    }
+
+    /// Calls that an upstream is working on.
+    pub fn upstream_in_flight(&self, upstream: &str) -> &Gauge {
+        &self.upstream(upstream).in_flight
+    }
+
+    /// Calls that wait for a place at an upstream.
+    pub fn upstream_queued(&self, upstream: &str) -> &Gauge {
+        &self.upstream(upstream).queued
     }
 
     /// Whether an upstream can be used: 1 or 0.
@@ -270,6 +294,8 @@ impl Table {
         ModelSeries {
             tokens: TokenKind::ALL.map(tokens),
             cost: self.counter("knockx_cost_micro_dollars_total", &[("model", model)]),
+            reasoning_allowance: self
+                .gauge("knockx_reasoning_allowance_tokens", &[("model", model)]),
         }
     }
 
@@ -279,6 +305,8 @@ impl Table {
             first_byte: self.histogram("knockx_upstream_first_byte_seconds", &labels),
             up: self.gauge("knockx_upstream_up", &labels),
             breaker: self.gauge("knockx_upstream_breaker", &labels),
+            in_flight: self.gauge("knockx_upstream_in_flight", &labels),
+            queued: self.gauge("knockx_upstream_queued", &labels),
         }
     }
 

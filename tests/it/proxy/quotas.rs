@@ -1,7 +1,8 @@
 //! Limits: what is refused, what is clamped, what is cut, and what a refusal costs (nothing).
 
 use super::answers::charge_of;
-use crate::support::{Gateway, Plan, WIDE, body, gateway};
+use crate::support::{Gateway, Plan, WIDE, body, gateway, soon, today};
+use jiff::Timestamp;
 use knockx::account::charge::Status;
 use knockx::account::key::KeyLimits;
 use std::time::Duration;
@@ -153,6 +154,47 @@ async fn hidden_reasoning_beyond_the_grant_is_charged_and_counted() {
     assert!(total > 300);
     assert_eq!(gw.used(key.user).await, (total, 1));
     assert_eq!(metric(&gw, "knockx_quota_overshoot_tokens_total").await, total - 100);
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_holds_what_the_calls_before_it_needed_for_reasoning() {
+    let gw = gateway().simulator(|s| (s.tokens, s.reasoning) = (20, Some(300))).start().await;
+    let key = gw.key("wide").await;
+    let text = |members| body("hi", members).replace("grok-4.3", "grok-4.20-0309-reasoning");
+    let held = async || {
+        let call = gw.chat(&key, &text(r#","max_completion_tokens":50"#));
+        let waiting = tokio::spawn(call.header("x-sim-first-token-ms", "600000").open());
+        soon("it is open", || async { gw.running.counters.open_leases() == 1 }).await;
+        let standing = gw.running.counters.standing(key.user, None, today(), Timestamp::now());
+        let held = standing.await.unwrap().user.tokens_reserved;
+        waiting.abort();
+        drop(waiting);
+        gw.settled().await;
+        held
+    };
+    let before = held().await;
+    assert_eq!(gw.ask(&key, &text("")).await.status, 200);
+    assert_eq!(held().await, before + 320, "at most a quarter more than 300");
+    let series = r#"knockx_reasoning_allowance_tokens{model="grok-4.20-0309-reasoning"}"#;
+    assert_eq!(metric(&gw, series).await, 320);
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reasoning_leaves_half_of_what_is_left_for_the_answer() {
+    let plan = Plan { id: "small", tokens: 1_000, ..WIDE };
+    let gw =
+        gateway().plan(plan).simulator(|s| (s.tokens, s.reasoning) = (20, Some(300))).start().await;
+    let (wide, small) = (gw.key("wide").await, gw.key("small").await);
+    let text = body("hi", "").replace("grok-4.3", "grok-4.20-0309-reasoning");
+    assert_eq!(gw.ask(&wide, &text).await.header("x-kx-clamped"), "");
+    let clamped: u64 = gw.ask(&small, &text).await.header("x-kx-clamped").parse().unwrap();
+    assert!((600..700).contains(&clamped), "{clamped} of about 990 less 320");
+    let clamped: u64 = gw.ask(&small, &text).await.header("x-kx-clamped").parse().unwrap();
+    assert!((300..400).contains(&clamped), "{clamped} of about 660 less 320");
+    let clamped: u64 = gw.ask(&small, &text).await.header("x-kx-clamped").parse().unwrap();
+    assert!((150..180).contains(&clamped), "{clamped}, half of about 330");
     gw.finish().await;
 }
 

@@ -1,5 +1,6 @@
 //! Several upstreams, of which some fail, are full, or want to be left alone.
 
+use super::answers::charge_of;
 use super::quotas::metric;
 use crate::support::{Gateway, Key, body, gateway, soon};
 use knockx::simulator::settings::Settings;
@@ -143,4 +144,35 @@ async fn a_full_upstream_is_waited_for_within_bounds() {
     let (answered, ()) = tokio::join!(waiting, refused);
     assert_eq!(answered.status, 200);
     gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conversations_that_share_a_cache_key_meet_at_one_upstream() {
+    let other = Other::start("none").await;
+    let upstreams = format!(
+        "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{{simulator}}/v1\"\napi_key = \"k\"\n\
+         [[upstreams]]\nname = \"other\"\nbase_url = \"{}/v1\"\napi_key = \"k\"\n",
+        other.running.url()
+    );
+    let spread = "[[models]]\nid = \"spread\"\ncontext_tokens = 100000\nowned_by = \"x\"\n\
+                  prices = { input = 1, cached_input = 1, output = 1 }\n\
+                  upstreams = [{ name = \"simulator\", model = \"grok-4.3\", weight = 1 }, \
+                  { name = \"other\", model = \"grok-4.3\", weight = 1 }]\n";
+    let gw = gateway().upstreams(&upstreams).models(spread).start().await;
+    let (one, two) = (gw.key("wide").await, gw.key("wide").await);
+    let mut met = std::collections::HashSet::new();
+    for conversation in 0..12 {
+        let members = format!(r#","prompt_cache_key":"conversation-{conversation}""#);
+        let text = body("hi", &members).replace("grok-4.3", "spread");
+        let mut upstreams = Vec::new();
+        for key in [&one, &two] {
+            let reply = gw.ask(key, &text).await;
+            upstreams.push(charge_of(&gw, reply.header("x-request-id")).await.upstream);
+        }
+        assert_eq!(upstreams[0], upstreams[1], "conversation {conversation}");
+        met.extend(upstreams);
+    }
+    assert_eq!(met.len(), 2, "both upstreams have their share");
+    gw.finish().await;
+    other.finish().await;
 }
