@@ -2,7 +2,7 @@
 //
 // Run by `scripts/sdk`, once for each client:
 //
-//     node suite.mjs openai4|openai6|openai7|ai CONTEXT.json [CASE…]
+//     node suite.mjs openai4|openai6|openai7|ai|xai3|xai5|ai-openai CONTEXT.json [CASE…]
 //
 // The context names the base address, the keys and the simulator behind the gateway; `target` is
 // `gateway`, or `simulator` when the clients talk to the simulator itself, which knows no quotas.
@@ -532,6 +532,67 @@ async function aiCases() {
   });
 }
 
+/** Providers of the AI SDK that speak responses, chat or both: `create` makes one, `sdk` calls it. */
+function providerCases(sdk, create) {
+  const { generateText, streamText, jsonSchema, tool } = sdk;
+  const tools = { get_weather: tool({ inputSchema: jsonSchema(WEATHER) }) };
+  let headers;
+  const noting = async (...request) => {
+    const reply = await fetch(...request);
+    headers = reply.headers;
+    return reply;
+  };
+  const provider = (options = {}) =>
+    create({ baseURL: ctx.base_url, apiKey: ctx.api_key, fetch: noting, ...options });
+  const kinds = { plain: (own) => own(MODEL), chat: (own) => own.chat?.(MODEL), responses: (own) => own.responses?.(MODEL) };
+
+  for (const [kind, modelOf] of Object.entries(kinds)) {
+    if (!modelOf(provider())) continue;
+    const request = { maxRetries: 0, prompt: "hello" };
+
+    test(`${kind}_whole`, null, async () => {
+      const reply = await generateText({ ...request, model: modelOf(provider()) });
+      const said = await truth(headers);
+      expect(reply.text.length > TOKENS && reply.finishReason === "stop", reply.text);
+      const { inputTokens, outputTokens } = reply.usage;
+      expect(inputTokens === said.prompt && outputTokens === said.completion, reply.usage, said);
+    });
+
+    test(`${kind}_stream`, null, async () => {
+      const reply = await generateText({ ...request, model: modelOf(provider()) });
+      const stream = streamText({ ...request, model: modelOf(provider()), onError() {} });
+      const texts = await collect(stream.textStream);
+      expect(texts.length > 1 && texts.join("") === reply.text, texts.length);
+      const [said, usage] = [await truth(headers), await stream.usage];
+      expect(usage.inputTokens === said.prompt && usage.outputTokens === said.completion, usage, said);
+    });
+
+    test(`${kind}_tools`, null, async () => {
+      const reply = await generateText({ ...request, model: modelOf(provider()), prompt: "use the tool", tools });
+      expect(reply.toolCalls[0]?.toolName === "get_weather" && "city" in reply.toolCalls[0].input, reply.toolCalls);
+    });
+
+    test(`${kind}_refused`, "gateway", async () => {
+      const own = provider({ apiKey: "sk-wrong" });
+      const error = await failure(() => generateText({ ...request, model: modelOf(own) }));
+      expect(error.statusCode === 401, error.statusCode, error.message);
+    });
+
+    test(`${kind}_cut`, "gateway", async () => {
+      const prompt = "[sim fault=cut=4]";
+      const stream = streamText({ ...request, model: modelOf(provider()), prompt, onError() {} });
+      const parts = await collect(stream.fullStream);
+      expect(parts.some((part) => part.type === "error"), parts.at(-1));
+    });
+  }
+}
+
+const PROVIDERS = {
+  xai3: async () => providerCases(await import("ai"), (await import("xai3")).createXai),
+  xai5: async () => providerCases(await import("ai7"), (await import("@ai-sdk/xai")).createXai),
+  "ai-openai": async () => providerCases(await import("ai7"), (await import("@ai-sdk/openai")).createOpenAI),
+};
+
 async function run({ name, run }) {
   try {
     const told = await run();
@@ -547,7 +608,8 @@ async function run({ name, run }) {
   }
 }
 
-await (client === "ai" ? aiCases() : openaiCases((await import(client)).default));
+if (client in PROVIDERS) await PROVIDERS[client]();
+else await (client === "ai" ? aiCases() : openaiCases((await import(client)).default));
 const results = [];
 for (const one of cases) {
   const fits = (!one.target || one.target === ctx.target) && (!wanted.length || wanted.includes(one.name));

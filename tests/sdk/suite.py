@@ -2,7 +2,7 @@
 
 Run by `scripts/sdk`, once in each virtual environment:
 
-    python suite.py openai|langchain|anthropic CONTEXT.json
+    python suite.py openai|langchain|langchain-xai|llm|anthropic CONTEXT.json
 
 The context names the base address, the keys and the simulator behind the gateway; `target` is
 `gateway`, or `simulator` when the clients talk to the simulator itself, which knows no quotas.
@@ -11,7 +11,10 @@ Each case prints `ok NAME` or `FAIL NAME reason`; the last line counts them.
 
 import asyncio
 import json
+import os
+import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -784,6 +787,82 @@ def older_completions(ctx):
 def images(ctx):
     reply = client(ctx).images.generate(model="grok-imagine-image", prompt="a lighthouse", n=2)
     expect(len(reply.data) == 2 and reply.data[0].url, reply)
+
+
+# --- LangChain's own client for xAI ----------------------------------------------------------------
+
+
+def chat_xai(ctx, **options):
+    from langchain_xai import ChatXAI
+
+    options = {"model": MODEL, "xai_api_base": ctx.base_url, "api_key": ctx.api_key, "max_retries": 0, **options}
+    return ChatXAI(**options)
+
+
+@case("langchain-xai")
+def xai_invoke(ctx):
+    tokens = 41
+    message = chat_xai(ctx).invoke(f"[sim tokens={tokens}]")
+    truth = ctx.truth_of(lambda entry: entry["completion"] == tokens)
+    usage = message.usage_metadata
+    expect(message.content and usage["output_tokens"] == tokens, usage)
+    expect(usage["input_tokens"] == truth["prompt"], usage, truth)
+
+
+@case("langchain-xai")
+def xai_stream(ctx):
+    tokens, total = 43, None
+    for chunk in chat_xai(ctx, stream_usage=True).stream(f"[sim tokens={tokens}]"):
+        total = chunk if total is None else total + chunk
+    truth = ctx.truth_of(lambda entry: entry["completion"] == tokens)
+    usage = total.usage_metadata
+    expect(total.content and usage["output_tokens"] == tokens, usage)
+    expect(usage["input_tokens"] == truth["prompt"], usage, truth)
+
+
+@case("langchain-xai")
+def xai_tools(ctx):
+    call = chat_xai(ctx).bind_tools(TOOLS).invoke("use the tool").tool_calls[0]
+    expect(call["name"] == "get_weather" and "city" in call["args"], call)
+
+
+@case("langchain-xai", "gateway")
+def xai_refusals(ctx):
+    import openai
+
+    refused(openai.AuthenticationError, lambda: chat_xai(ctx, api_key="sk-wrong").invoke("hello"))
+    refused(openai.NotFoundError, lambda: chat_xai(ctx, model="no-such-model").invoke("hello"))
+
+
+# --- the llm command -------------------------------------------------------------------------------
+
+
+def llm(ctx, *words, key=None):
+    """Runs the command, with this gateway as the model `knockx`."""
+    with tempfile.TemporaryDirectory() as folder:
+        with open(os.path.join(folder, "extra-openai-models.yaml"), "w") as models:
+            entry = {"model_id": "knockx", "model_name": MODEL, "api_base": ctx.base_url, "supports_tools": True}
+            json.dump([{**entry, "api_key_name": "knockx"}], models)
+        command = [sys.executable, "-m", "llm", "-m", "knockx", "--key", key or ctx.api_key, *words]
+        environment = {**os.environ, "LLM_USER_PATH": folder}
+        return subprocess.run(command, env=environment, text=True, capture_output=True, stdin=subprocess.DEVNULL)
+
+
+@case("llm")
+def prompts(ctx):
+    for tokens, options in [(45, ["--no-stream"]), (47, [])]:
+        ran = llm(ctx, "--usage", *options, f"[sim tokens={tokens}]")
+        expect(ran.returncode == 0 and ran.stdout.strip(), ran)
+        truth = ctx.truth_of(lambda entry: entry["completion"] == tokens)
+        expect(truth["stream"] == (options == []) and truth["finished"], truth)
+        told = f"{truth['prompt']} input, {tokens} output"
+        expect(told in ran.stderr, told, ran.stderr)
+
+
+@case("llm", "gateway")
+def llm_refusals(ctx):
+    ran = llm(ctx, "hello", key="sk-wrong")
+    expect(ran.returncode != 0 and "Incorrect API key" in ran.stderr, ran)
 
 
 # --- Anthropic's client ----------------------------------------------------------------------------
