@@ -25,3 +25,10 @@ pub fn instant() -> Instant {
 pub fn unique() -> uuid::Uuid {
     uuid::Uuid::now_v7()
 }
+
+/// A number from 0 to 1, so that what failed together is not tried again together.
+#[must_use]
+pub fn chance() -> f64 {
+    let [.., random] = unique().into_bytes();
+    f64::from(random) / 255.0
+}

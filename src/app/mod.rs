@@ -30,7 +30,7 @@ use crate::store::measured::Measured;
 use crate::store::{self, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::catalog::Catalog;
-use crate::upstream::{Condition, InForce, Upstreams};
+use crate::upstream::{Condition, InForce, Upstreams, probe};
 use crate::workers::Workers;
 use anyhow::{Context, anyhow};
 use counters::{Counting, Means};
@@ -322,6 +322,7 @@ fn spawn_chores(workers: &Workers, parts: &Parts, proxy: &Proxy, stop: &Cancella
     workers.spawn("watch", watch.run(stop.clone()));
     let metrics = Arc::clone(&parts.metrics);
     workers.spawn("upkeep", upkeep(metrics, parts.upstreams.clone(), stop.clone()));
+    workers.spawn("probe", probe::run(parts.upstreams.clone(), stop.clone()));
     workers.spawn("days", prepare_days(Arc::clone(&parts.store), stop.clone()));
 }
 

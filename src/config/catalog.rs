@@ -153,6 +153,9 @@ fn server(upstream: &raw::Upstream, url: &BaseUrl, api_key: Option<Secret>) -> A
         max_in_flight: said(upstream.max_in_flight.as_ref()).map_or(MAX_IN_FLIGHT, |n| n.0),
         queue_length: said(upstream.queue_length.as_ref()).map_or(QUEUE_LENGTH, |n| n.0),
         queue_timeout: wait(upstream.queue_timeout.as_ref(), QUEUE_TIMEOUT),
+        probe: said(upstream.probe_interval.as_ref())
+            .map(|every| every.0)
+            .filter(|every| !every.is_zero()),
         limit_field: said(upstream.limit_field.as_ref()).unwrap_or_default(),
         surfaces: said(upstream.surfaces.as_ref())
             .map_or_else(|| SURFACES.to_vec(), |Surfaces(list)| list),

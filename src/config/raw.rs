@@ -146,6 +146,7 @@ pub struct Upstream {
     pub max_in_flight: Optional<Count<u32>>,
     pub queue_length: Optional<Whole<u32, 0, 1_000_000>>,
     pub queue_timeout: Optional<Wait>,
+    pub probe_interval: Optional<Pause>,
     pub ca_file: Optional<Option<CaFile>>,
     pub limit_field: Optional<LimitField>,
     pub surfaces: Optional<Surfaces>,

@@ -37,7 +37,7 @@ pub struct Forwarded {
 impl Forwarded {
     /// Notes that a reply which had begun well came to nothing.
     pub fn broke_off(&self) {
-        self.pool.breaker.cut(clock::instant(), chance());
+        self.pool.breaker.cut(clock::instant(), clock::chance());
     }
 }
 
@@ -111,7 +111,7 @@ impl Forwarding<'_> {
                 return done;
             }
         } else if let (1, Some(route)) = (visits.asked, visits.again) {
-            let pause = AGAIN_AFTER.mul_f64(0.5 + chance());
+            let pause = AGAIN_AFTER.mul_f64(0.5 + clock::chance());
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 by = stopped(session, self.leash) => return Err(stopped_at(route, by)),
@@ -176,7 +176,7 @@ impl Forwarding<'_> {
         let now = clock::instant();
         match &tried {
             Tried::Stopped { .. } => drop(trial),
-            Tried::Failed { blame: Blame::Upstream, .. } => trial.failed(now, chance()),
+            Tried::Failed { blame: Blame::Upstream, .. } => trial.failed(now, clock::chance()),
             Tried::Answering(_) | Tried::Failed { .. } => trial.succeeded(now),
         }
         let breaker = self.metrics.upstream_breaker(&route.upstream.name);
@@ -246,12 +246,6 @@ impl Visits<'_> {
 /// Nobody waits any more for a call that was not sent.
 fn stopped_at(route: &Route, by: Stop) -> NotForwarded {
     NotForwarded::Stopped { by, upstream: Arc::clone(&route.upstream.name), asked: false }
-}
-
-/// From 0 to 1, so that what failed together is not tried again together.
-pub(super) fn chance() -> f64 {
-    let [.., random] = clock::unique().into_bytes();
-    f64::from(random) / 255.0
 }
 
 /// Resolves when there is nobody left to answer, or nothing left to answer with.

@@ -36,6 +36,8 @@ pub struct Upstream {
     pub queue_length: u32,
     /// How long one may wait.
     pub queue_timeout: Duration,
+    /// Time between two questions whether it is there; `None` = its calls tell.
+    pub probe: Option<Duration>,
     pub limit_field: crate::openai::request::LimitField,
     /// What it offers.
     pub surfaces: Vec<Surface>,

@@ -6,6 +6,7 @@ pub mod connect;
 pub mod idle;
 pub mod pick;
 pub mod places;
+pub mod probe;
 pub mod rests;
 pub mod retries;
 
@@ -89,14 +90,18 @@ impl Upstreams {
     /// How each upstream does, in the order of the catalog.
     #[must_use]
     pub fn conditions(&self, now: Instant) -> Vec<Condition> {
-        let pools = self.catalog.upstreams.iter().filter_map(|upstream| self.pool(&upstream.name));
         let condition = |pool: &Arc<Connections>| {
             let (in_flight, queued) = pool.places.count();
             let name = Arc::clone(&pool.upstream().name);
             let (phase, failures) = (pool.breaker.phase(now), pool.breaker.failures());
             Condition { name, phase, failures, in_flight, queued }
         };
-        pools.map(condition).collect()
+        self.pools().map(condition).collect()
+    }
+
+    /// The pools of all upstreams, in the order of the catalog.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<Connections>> {
+        self.catalog.upstreams.iter().filter_map(|upstream| self.pool(&upstream.name))
     }
 
     /// The pool of an upstream of the catalog.

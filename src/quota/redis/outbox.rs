@@ -153,8 +153,7 @@ impl Scribe {
 
 /// Gateways that were stopped by one thing must not come back all at once.
 fn jittered(pause: Duration) -> Duration {
-    let [.., random] = clock::unique().into_bytes();
-    pause.mul_f64(0.5 + f64::from(random) / 512.0)
+    pause.mul_f64(0.5 + clock::chance() / 2.0)
 }
 
 impl Waiting {

@@ -18,6 +18,7 @@ fn route(name: &str, weight: Option<u32>) -> Route {
         max_in_flight: 1,
         queue_length: 0,
         queue_timeout: second,
+        probe: None,
         limit_field: LimitField::default(),
         surfaces: Vec::new(),
     };

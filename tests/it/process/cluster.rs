@@ -444,6 +444,51 @@ async fn without_postgres_known_callers_are_served_and_their_rows_arrive_later()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kept_reply_is_its_owners_at_every_gateway_and_nobodys_while_that_cannot_be_noted() {
+    let mut server = postgres::Server::start().await;
+    let mut cluster = Cluster::new().await;
+    cluster.database = server.url("postgres");
+    let (one, two) = (cluster.serve().await, cluster.serve().await);
+    let (ada, bob) = (cluster.user("ada", "wide"), cluster.user("bob", "wide"));
+    let respond = |gateway: &Serving, user: &User, members: &str| {
+        let body = format!(r#"{{"model":"grok-4.3","input":"hi"{members}}}"#);
+        Call::post(gateway.addr, "/v1/responses").key(&user.key).body(body).send()
+    };
+    let kept = respond(&one, &ada, "").await.json()["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/responses/{kept}");
+    let next = format!(r#","previous_response_id":"{kept}""#);
+    for gateway in [&one, &two] {
+        let read = async |user: &User| Call::get(gateway.addr, &path).key(&user.key).send().await;
+        assert_eq!((read(&ada).await.status, read(&bob).await.status), (200, 404));
+        assert_eq!(respond(gateway, &ada, &next).await.status, 200);
+        assert_eq!(respond(gateway, &bob, &next).await.status, 404);
+    }
+    let answered = cluster.rows(3).await.len();
+    server.stop();
+    let refused = |reply: &Reply| (reply.status, reply.code());
+    let away = (503, "reply_store_unavailable".to_owned());
+    assert_eq!(refused(&respond(&one, &ada, "").await), away);
+    assert_eq!(refused(&respond(&two, &ada, &next).await), away);
+    let stream = respond(&one, &ada, STREAM).await;
+    let text = stream.text();
+    assert!(
+        text.contains("reply_store_unavailable") && !text.contains("response.completed"),
+        "{text}"
+    );
+    assert_eq!(refused(&Call::get(two.addr, &path).key(&ada.key).send().await), away);
+    assert_eq!(respond(&two, &ada, r#","store":false"#).await.status, 200, "nothing to be noted");
+    server.run().await;
+    cluster.rows(answered + 3).await;
+    soon("it is its owner's again", || async {
+        Call::get(two.addr, &path).key(&ada.key).send().await.status == 200
+    })
+    .await;
+    cluster.books_agree();
+    one.ends_well().await;
+    two.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_counter_that_differs_from_the_ledger_is_set_to_it() {
     let cluster = Cluster::new().await;
     let one = cluster.serve().await;

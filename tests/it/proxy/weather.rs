@@ -2,9 +2,11 @@
 
 use super::answers::charge_of;
 use super::quotas::metric;
+use crate::support::trouble::Trouble;
 use crate::support::{Gateway, Key, body, gateway, soon};
 use knockx::simulator::settings::Settings;
 use knockx::simulator::{self, Simulator};
+use knockx::upstream::breaker::Phase;
 use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -192,4 +194,31 @@ async fn conversations_that_share_a_cache_key_meet_at_one_upstream() {
     assert_eq!(met.len(), 2, "both upstreams have their share");
     gw.finish().await;
     other.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_find_an_upstream_that_is_down_or_back_before_callers_do() {
+    let trouble = Trouble::start().await;
+    let addr = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let upstreams = format!(
+        "[[upstreams]]\nname = \"sick\"\nbase_url = \"http://{}/503/probed/v1\"\napi_key = \"k\"\nprobe_interval = 0.01\n\
+         [[upstreams]]\nname = \"away\"\nbase_url = \"http://{addr}/v1\"\napi_key = \"k\"\nprobe_interval = 0.01\n\
+         [[upstreams]]\nname = \"simulator\"\nbase_url = \"{{simulator}}/v1\"\napi_key = \"k\"\nprobe_interval = 0.01\n",
+        trouble.addr
+    );
+    let gw = gateway().upstreams(&upstreams).start().await;
+    let key = gw.key("wide").await;
+    let phase = |place: usize| gw.running.upstreams().conditions(Instant::now())[place].phase;
+    soon("both are left alone", || async { (phase(0), phase(1)) == (Phase::Open, Phase::Open) })
+        .await;
+    assert_eq!(status(&gw, &key, 0).await, 200);
+    assert_eq!(metric(&gw, "knockx_retries_total").await, 0, "the sound one was asked first");
+    let listener = TcpListener::bind(addr).await.unwrap();
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let _back = Simulator::start(Settings::default(), listener, &tasks, stop.clone()).unwrap();
+    soon("the one is asked again", || async { phase(1) == Phase::Closed }).await;
+    assert_ne!(phase(0), Phase::Closed);
+    assert_eq!(phase(2), Phase::Closed);
+    gw.finish().await;
+    stop.cancel();
 }

@@ -1,0 +1,72 @@
+//! Asks upstreams for their models now and then, where that is configured: one that is down is left alone
+//! before a caller has to find out, and one that is back is asked again without one.
+
+use super::InForce;
+use super::breaker::Phase;
+use super::connect::{Connections, Outgoing};
+use crate::clock;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{HeaderMap, Method};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// How often it is looked whom to ask.
+const ROUND: Duration = Duration::from_millis(250);
+/// A sound upstream has its list of models sooner.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks until `stop` is cancelled.
+pub async fn run(upstreams: InForce, stop: CancellationToken) {
+    let mut rounds = tokio::time::interval(ROUND);
+    let mut asked: HashMap<Arc<str>, Instant> = HashMap::new();
+    while stop.run_until_cancelled(rounds.tick()).await.is_some() {
+        let (now, upstreams) = (clock::instant(), upstreams.get());
+        let is_due = |pool: &&Arc<Connections>| {
+            let upstream = pool.upstream();
+            let last = asked.get(&upstream.name);
+            upstream.probe.is_some_and(|every| {
+                last.is_none_or(|last| now.saturating_duration_since(*last) >= every)
+            })
+        };
+        let due: Vec<_> = upstreams.pools().filter(is_due).cloned().collect();
+        asked.extend(due.iter().map(|pool| (Arc::clone(&pool.upstream().name), now)));
+        let probes = join_all(due.iter().map(probe));
+        if stop.run_until_cancelled(probes).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Asks one upstream and tells its breaker. That it has its list of models says nothing for one that is
+/// asked anyway: its calls may fail all the same.
+async fn probe(pool: &Arc<Connections>) {
+    let is_asked = pool.breaker.phase(clock::instant()) == Phase::Closed;
+    let Ok(trial) = pool.breaker.admit(clock::instant()) else { return };
+    // One that is full is at work.
+    let Some(place) = pool.places.take() else { return };
+    let outgoing = Outgoing {
+        method: Method::GET,
+        path: "/models".into(),
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+        begun: AtomicBool::new(false),
+    };
+    let answered = tokio::time::timeout(PATIENCE, pool.send_once(place, &outgoing)).await;
+    let is_up = matches!(answered, Ok(Ok(exchange)) if !exchange.status().is_server_error());
+    let now = clock::instant();
+    match (is_up, is_asked) {
+        (false, _) => {
+            tracing::warn!(
+                upstream = &*pool.upstream().name,
+                "an upstream does not answer a probe"
+            );
+            trial.failed(now, clock::chance());
+        }
+        (true, false) => trial.succeeded(now),
+        (true, true) => {}
+    }
+}
