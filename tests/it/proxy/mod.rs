@@ -12,6 +12,7 @@ mod routes;
 mod slow;
 mod surfaces;
 mod kept;
+mod golden;
 mod http2;
 mod matrix;
 mod tls;

@@ -1,4 +1,4 @@
-//! An upstream in every kind of trouble: the path of its base address says which.
+//! An upstream in every kind of trouble, or with a recorded answer: the path of its base address says which.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -90,6 +90,9 @@ const HEAD: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\n";
 const USAGE: &str = r#""usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}"#;
 
 fn steps(trouble: &str, is_stream: bool) -> Vec<Step> {
+    if let Some(name) = trouble.strip_prefix("golden-") {
+        return recorded(name);
+    }
     match trouble {
         "closed" => vec![],
         "slow-first-byte" => vec![Step::Hang],
@@ -104,12 +107,38 @@ fn steps(trouble: &str, is_stream: bool) -> Vec<Step> {
                 r#"{"code":"unavailable","error":"Try again later."}"#,
             )]
         }
+        "wrong-key" => vec![status(400, "application/json", WRONG_KEY)],
+        "no-credits" => vec![status(429, "application/json", NO_CREDITS)],
+        "too-long" => vec![status(400, "application/json", TOO_LONG)],
         _ => match trouble.parse() {
             Ok(number) => vec![status(number, "application/json", complaint(number))],
             Err(_) if is_stream => streamed(trouble),
             Err(_) => whole(trouble),
         },
     }
+}
+
+const WRONG_KEY: &str =
+    r#"{"code":"invalid-argument","error":"Incorrect API key provided: xa***Qz."}"#;
+const NO_CREDITS: &str = r#"{"code":"resource-exhausted","error":"Your team has either used all available credits or reached its monthly spending limit."}"#;
+const TOO_LONG: &str = r#"{"code":"invalid-argument","error":"This model's maximum prompt length is 256000 but the request contains 300001 tokens."}"#;
+
+/// The bytes of a recorded answer.
+pub fn golden(name: &str) -> Vec<u8> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(root.join("tests/golden").join(name)).unwrap()
+}
+
+/// A recorded answer; a stream in pieces that end anywhere.
+fn recorded(name: &str) -> Vec<Step> {
+    let bytes = golden(name);
+    if !name.ends_with(".sse") {
+        return vec![status(200, "application/json", std::str::from_utf8(&bytes).unwrap())];
+    }
+    let head =
+        format!("{HEAD}content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n");
+    let pieces = bytes.chunks(97).map(|piece| Step::Say(chunk(piece)));
+    [say(&head)].into_iter().chain(pieces).chain([say("0\r\n\r\n")]).collect()
 }
 
 fn say(text: &str) -> Step {
