@@ -19,8 +19,10 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 MODEL = "grok-4.3"
+THINKER = "grok-4.20-0309-reasoning"
 TOKENS = 24  # what the simulator says unless told otherwise
 TOOLS = [
     {
@@ -96,6 +98,32 @@ class Context:
             time.sleep(0.02)
         raise AssertionError("the simulator does not know the call")
 
+    def agrees(self, truth, prompt, output):
+        """What a client was told is what the simulator said, and stands in the ledger (which the
+        simulator alone has not got). Hidden reasoning is output. Gives the ledger's row."""
+        expect((truth["prompt"], truth["completion"] + truth["reasoning"]) == (prompt, output), truth, prompt, output)
+        if self.target != "gateway":
+            return None
+        row = self.charge("req_" + truth["request"].replace("-", ""))
+        tokens = {name: truth[name] for name in ("prompt", "cached", "completion", "reasoning")}
+        expect(row["tokens"] == {**tokens, "total": prompt + output}, row, truth)
+        expect((row["status"], row["source"]) == ("complete", "reported"), row)
+        return row
+
+    def charge(self, request_id, wait=5.0):
+        """The ledger's one row for a request."""
+        url = self.base_url.removesuffix("/v1") + "/api/v1/usage/history?limit=200"
+        request = urllib.request.Request(url, headers={"authorization": "Bearer " + self.api_key})
+        until = time.monotonic() + wait
+        while time.monotonic() < until:
+            with urllib.request.urlopen(request) as reply:
+                rows = [row for row in json.load(reply)["data"] if row["request_id"] == request_id]
+            if rows:
+                expect(len(rows) == 1, rows)
+                return rows[0]
+            time.sleep(0.02)
+        raise AssertionError("the ledger does not know " + request_id)
+
     def post(self, key, body):
         """A plain call outside of any client; returns the status."""
         request = urllib.request.Request(self.base_url + "/chat/completions", json.dumps(body).encode())
@@ -108,6 +136,13 @@ class Context:
         except urllib.error.HTTPError as refused:
             refused.read()
             return refused.code
+
+    def mend(self):
+        """Good calls after one that the upstream failed. All suites share that upstream, and together
+        they would open its breaker."""
+        if self.target == "gateway":
+            for _ in range(2):
+                self.post(self.need("mend_key"), {"model": MODEL, "messages": ask("hello"), "max_tokens": 1})
 
 
 def client(ctx, attempts=None, **options):
@@ -432,6 +467,7 @@ def upstream_fails(ctx):
             lambda: own.chat.completions.create(model=MODEL, messages=ask(f"[sim fault={fault}]")),
         )
         expect(len(attempts) == 1 and attempts[0] >= 500, attempts)
+        ctx.mend()
 
 
 @case("openai", "gateway")
@@ -459,6 +495,7 @@ def upstream_errors_are_translated(ctx):
         )
         expect(error.status_code == status and error.code == code, fault, error.status_code, error.body)
         expect(error.response.headers.get("x-request-id"), fault)
+        ctx.mend()
 
 
 @case("openai")
@@ -472,6 +509,7 @@ def upstream_fails_is_retried(ctx):
         lambda: own.chat.completions.create(model=MODEL, messages=ask("[sim fault=500]")),
     )
     expect(len(attempts) == 3, attempts)
+    ctx.mend()
 
 
 @case("openai")
@@ -487,6 +525,7 @@ def error_in_stream(ctx):
         error = refused(openai.APIError, lambda: [seen.append(chunk) for chunk in stream])
         expect(len(seen) == 4, fault, len(seen), error)
         expect(ctx.target == "simulator" or error.code == "upstream_cut", fault, error.body)
+        ctx.mend()
 
 
 @case("openai", "gateway")
@@ -700,6 +739,7 @@ def error_in_langchain_stream(ctx):
     for fault in ["error-event=4", "cut=4", "close=4"] if ctx.target == "gateway" else ["error-event=4"]:
         error = refused(openai.APIError, lambda: list(chat_openai(ctx).stream(f"[sim fault={fault}]")))
         expect(ctx.target == "simulator" or error.code == "upstream_cut", fault, error.body)
+        ctx.mend()
 
 
 @case("openai")
@@ -712,7 +752,7 @@ def responses(ctx):
     truth = ctx.truth(reply.headers)
     usage = first.usage
     expect(first.status == "completed" and first.output_text, first)
-    expect((truth["prompt"], truth["completion"]) == (usage.input_tokens, usage.output_tokens), truth)
+    ctx.agrees(truth, usage.input_tokens, usage.output_tokens)
     second = own.responses.create(model=MODEL, input="and more", previous_response_id=first.id)
     expect(second.output_text, second)
     expect(own.responses.retrieve(first.id).id == first.id, first.id)
@@ -768,10 +808,13 @@ def broken_responses_stream(ctx):
 @case("openai")
 def embeddings(ctx):
     """The SDK asks for base64 by itself, and decodes it."""
-    reply = client(ctx).embeddings.create(model="simulated-embedding", input=["one text", "another"])
+    call = client(ctx).embeddings.with_raw_response.create
+    raw = call(model="simulated-embedding", input=["one text", "another"])
+    reply = raw.parse()
     expect([item.index for item in reply.data] == [0, 1], reply)
     expect(all(len(item.embedding) == 8 for item in reply.data), reply)
     expect(reply.usage.prompt_tokens == reply.usage.total_tokens > 0, reply.usage)
+    ctx.agrees(ctx.truth(raw.headers), reply.usage.prompt_tokens, 0)
 
 
 @case("openai")
@@ -785,84 +828,128 @@ def older_completions(ctx):
 
 @case("openai")
 def images(ctx):
-    reply = client(ctx).images.generate(model="grok-imagine-image", prompt="a lighthouse", n=2)
+    """An image has a price and no tokens."""
+    call = client(ctx).images.with_raw_response.generate
+    raw = call(model="grok-imagine-image", prompt="a lighthouse", n=2)
+    reply, ticks = raw.parse(), json.loads(raw.http_response.text)["usage"]["cost_in_usd_ticks"]
     expect(len(reply.data) == 2 and reply.data[0].url, reply)
+    row = ctx.agrees(ctx.truth(raw.headers), 0, 0)
+    expect(not row or row["cost_micro_dollars"] * 10_000 == ticks > 0, row, ticks)
 
 
-# --- LangChain's own client for xAI ----------------------------------------------------------------
+# --- LangChain for xAI -----------------------------------------------------------------------------
 
 
-def chat_xai(ctx, **options):
+def chat_xai(ctx, headers=None, **options):
+    """`headers` becomes those of the last reply."""
+    import httpx
     from langchain_xai import ChatXAI
 
-    options = {"model": MODEL, "xai_api_base": ctx.base_url, "api_key": ctx.api_key, "max_retries": 0, **options}
+    if headers is not None:
+        hooks = {"response": [lambda reply: headers.update(reply.headers)]}
+        options["http_client"] = httpx.Client(event_hooks=hooks)
+    options = {"model": MODEL, "base_url": ctx.base_url, "api_key": ctx.api_key, "max_retries": 0, **options}
     return ChatXAI(**options)
 
 
-@case("langchain-xai")
-def xai_invoke(ctx):
-    tokens = 41
-    message = chat_xai(ctx).invoke(f"[sim tokens={tokens}]")
-    truth = ctx.truth_of(lambda entry: entry["completion"] == tokens)
-    usage = message.usage_metadata
-    expect(message.content and usage["output_tokens"] == tokens, usage)
-    expect(usage["input_tokens"] == truth["prompt"], usage, truth)
-
-
-@case("langchain-xai")
-def xai_stream(ctx):
-    tokens, total = 43, None
-    for chunk in chat_xai(ctx, stream_usage=True).stream(f"[sim tokens={tokens}]"):
+def added(chunks):
+    total = None
+    for chunk in chunks:
         total = chunk if total is None else total + chunk
-    truth = ctx.truth_of(lambda entry: entry["completion"] == tokens)
-    usage = total.usage_metadata
-    expect(total.content and usage["output_tokens"] == tokens, usage)
-    expect(usage["input_tokens"] == truth["prompt"], usage, truth)
+    return total
 
 
 @case("langchain-xai")
-def xai_tools(ctx):
-    call = chat_xai(ctx).bind_tools(TOOLS).invoke("use the tool").tool_calls[0]
+def xai_usage(ctx):
+    """Whole and streamed, on both surfaces, and with reasoning, which ChatXAI adds by itself."""
+    for model, thought in [(MODEL, 0), (THINKER, 7)]:
+        for surface in [{}, {"use_responses_api": True}]:
+            prompt, said = f"hello [sim reasoning={thought}]", []
+            for call in [lambda own: own.invoke(prompt), lambda own: added(own.stream(prompt))]:
+                headers = {}
+                message = call(chat_xai(ctx, headers, model=model, **surface))
+                usage = message.usage_metadata
+                expect(usage["output_tokens"] == TOKENS + thought, usage)
+                expect(usage["total_tokens"] == usage["input_tokens"] + TOKENS + thought, usage)
+                expect(usage["output_token_details"]["reasoning"] == thought, usage)
+                ctx.agrees(ctx.truth(headers), usage["input_tokens"], usage["output_tokens"])
+                said.append(message.text)
+            expect(said[0] == said[1] and len(said[0]) > TOKENS, said)
+
+
+@case("langchain-xai")
+def xai_stream_async(ctx):
+    async def run():
+        return added([chunk async for chunk in chat_xai(ctx).astream("hello")])
+
+    expect(asyncio.run(run()).usage_metadata["output_tokens"] == TOKENS)
+
+
+@case("langchain-xai")
+def xai_bound_tools(ctx):
+    bound = chat_xai(ctx).bind_tools(TOOLS)
+    call = bound.invoke("use the tool").tool_calls[0]
     expect(call["name"] == "get_weather" and "city" in call["args"], call)
+    expect(added(bound.stream("use the tool")).tool_calls[0]["args"] == call["args"], call)
 
 
 @case("langchain-xai", "gateway")
-def xai_refusals(ctx):
+def xai_sees_refusals(ctx):
     import openai
 
     refused(openai.AuthenticationError, lambda: chat_xai(ctx, api_key="sk-wrong").invoke("hello"))
     refused(openai.NotFoundError, lambda: chat_xai(ctx, model="no-such-model").invoke("hello"))
+    error = refused(openai.APIError, lambda: list(chat_xai(ctx).stream("[sim fault=cut=4]")))
+    expect(error.code == "upstream_cut", error.body)
 
 
-# --- the llm command -------------------------------------------------------------------------------
+# --- llm, the command ------------------------------------------------------------------------------
 
 
-def llm(ctx, *words, key=None):
-    """Runs the command, with this gateway as the model `knockx`."""
-    with tempfile.TemporaryDirectory() as folder:
-        with open(os.path.join(folder, "extra-openai-models.yaml"), "w") as models:
-            entry = {"model_id": "knockx", "model_name": MODEL, "api_base": ctx.base_url, "supports_tools": True}
-            json.dump([{**entry, "api_key_name": "knockx"}], models)
-        command = [sys.executable, "-m", "llm", "-m", "knockx", "--key", key or ctx.api_key, *words]
-        environment = {**os.environ, "LLM_USER_PATH": folder}
-        return subprocess.run(command, env=environment, text=True, capture_output=True, stdin=subprocess.DEVNULL)
+def llm(ctx, folder, *words):
+    """Runs the command with a folder of its own; gives what it printed and what it logged."""
+    chat = {"model_id": "chat", "model_name": MODEL, "api_base": ctx.base_url, "api_key_name": "knockx"}
+    models = [chat, {**chat, "model_id": "responses", "responses": True}]
+    # What is JSON is YAML too.
+    (folder / "extra-openai-models.yaml").write_text(json.dumps(models))
+    (folder / "keys.json").write_text(json.dumps({"knockx": ctx.api_key}))
+    env = {**os.environ, "LLM_USER_PATH": str(folder)}
+
+    def run(*words):
+        done = subprocess.run([sys.executable, "-m", "llm", *words], env=env, capture_output=True, text=True)
+        expect(done.returncode == 0, done.stderr)
+        return done.stdout
+
+    return run(*words), json.loads(run("logs", "--json", "-n", "1"))[0]
 
 
 @case("llm")
-def prompts(ctx):
-    for tokens, options in [(45, ["--no-stream"]), (47, [])]:
-        ran = llm(ctx, "--usage", *options, f"[sim tokens={tokens}]")
-        expect(ran.returncode == 0 and ran.stdout.strip(), ran)
-        truth = ctx.truth_of(lambda entry: entry["completion"] == tokens)
-        expect(truth["stream"] == (options == []) and truth["finished"], truth)
-        told = f"{truth['prompt']} input, {tokens} output"
-        expect(told in ran.stderr, told, ran.stderr)
+def llm_usage(ctx):
+    """Whole and streamed, on both surfaces."""
+    with tempfile.TemporaryDirectory() as folder:
+        for model in ["chat", "responses"]:
+            said = []
+            for way in [["--no-stream"], []]:
+                printed, log = llm(ctx, Path(folder), "-m", model, *way, "hello")
+                expect(printed.strip() == log["response"].strip() and len(printed) > TOKENS, printed, log)
+                expect(log["output_tokens"] == TOKENS, log)
+                truth = ctx.truth_of(lambda entry: entry["sim_id"] in log["response_json"]["id"])
+                expect(truth["stream"] == (not way), truth)
+                ctx.agrees(truth, log["input_tokens"], log["output_tokens"])
+                said.append(printed)
+            expect(said[0] == said[1], said)
 
 
 @case("llm", "gateway")
-def llm_refusals(ctx):
-    ran = llm(ctx, "hello", key="sk-wrong")
-    expect(ran.returncode != 0 and "Incorrect API key" in ran.stderr, ran)
+def llm_sees_refusals(ctx):
+    with tempfile.TemporaryDirectory() as folder:
+        for key, told in [("sk-wrong", "Incorrect API key"), (ctx.need("dead_keys")[0]["key"], "has been revoked")]:
+            try:
+                llm(ctx, Path(folder), "-m", "chat", "--key", key, "hello")
+            except AssertionError as error:
+                expect("401" in str(error) and told in str(error), error)
+                continue
+            raise AssertionError("not refused")
 
 
 # --- Anthropic's client ----------------------------------------------------------------------------
