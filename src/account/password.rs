@@ -9,6 +9,9 @@ use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Params, Version};
 pub const LONGEST: usize = 1024;
 /// Memory in KiB, passes and lanes: OWASP's password storage cheat sheet.
 const COST: (u32, u32, u32) = (19 * 1024, 2, 1);
+/// A hash at that cost that stands in for accounts that are not there. Its bytes were drawn, not made from a
+/// password, so none matches; made at start it would cost each gateway its memory.
+pub const NOBODYS: &str = "$argon2id$v=19$m=19456,t=2,p=1$t5JtXxNK+qj+QVc8rG5Yeg$9rnwo0iRZchESonymrDdVZjtN+wP4wFbAjQceo52LvQ";
 /// bcrypt reads no further; passlib, which the earlier service used, cut passwords there.
 const LONGEST_FOR_BCRYPT: usize = 72;
 /// Each step doubles the time: 14 takes about a second of one core.
@@ -87,6 +90,20 @@ mod tests {
         let params = Params::new(16, 1, 1, None).unwrap();
         let argon = Argon2::new(algorithm, version, params);
         argon.hash_password(password.as_bytes()).unwrap().to_string()
+    }
+
+    #[test]
+    fn nobodys_hash_takes_the_time_of_one_of_today() {
+        let phc = PasswordHash::new(NOBODYS).unwrap();
+        let today = hash("any").unwrap();
+        let today = PasswordHash::new(&today).unwrap();
+        assert_eq!(
+            (phc.algorithm, phc.version, &phc.params),
+            (today.algorithm, today.version, &today.params)
+        );
+        let lengths = |phc: &PasswordHash| (phc.salt.unwrap().len(), phc.hash.unwrap().len());
+        assert_eq!(lengths(&phc), lengths(&today));
+        assert_eq!(verify("", NOBODYS), Verified::No);
     }
 
     #[test]

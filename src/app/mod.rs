@@ -108,7 +108,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let parts = parts(&config, pepper, (&workers, &calls), stop_writer.clone()).await?;
     let readiness = Readiness::new();
     let (wishes, reloads) = mpsc::channel(1);
-    let control = control(&config, &parts, &readiness, wishes)?;
+    let control = control(&config, &parts, &readiness, wishes);
     let grace = config.limits.shutdown_grace;
     let proxy = Arc::new(Proxy { tls, ..proxy(config, &parts, control, &calls) });
 
@@ -285,8 +285,8 @@ fn control(
     parts: &Parts,
     readiness: &Readiness,
     reloads: mpsc::Sender<ReloadRequest>,
-) -> anyhow::Result<axum::Router> {
-    let identity = Identity::new(&parts.pepper, config.accounts.clone(), config.billing)?;
+) -> axum::Router {
+    let identity = Identity::new(&parts.pepper, config.accounts.clone(), config.billing);
     let instance = ThisInstance {
         readiness: readiness.clone(),
         started_at: clock::instant(),
@@ -308,7 +308,7 @@ fn control(
         cors: config.cors.clone(),
         trusted_proxies: config.listener.trusted_proxies.clone().into(),
     };
-    Ok(control::router(state, doors))
+    control::router(state, doors)
 }
 
 /// What has to be done again and again while the gateway runs.

@@ -49,24 +49,18 @@ pub struct TokenPair {
 
 impl Identity {
     /// Log-ins as configured.
-    ///
-    /// # Errors
-    /// When the system gives no randomness.
-    pub fn new(
-        pepper: &Pepper,
-        accounts: Accounts,
-        billing: Billing,
-    ) -> Result<Self, crate::account::password::HashError> {
-        Ok(Self {
+    #[must_use]
+    pub fn new(pepper: &Pepper, accounts: Accounts, billing: Billing) -> Self {
+        Self {
             tokens: Tokens::new(&pepper.derived(b"access tokens"), accounts.access_token),
-            passwords: Passwords::new()?,
+            passwords: Passwords::new(),
             by_account: Throttle::new(accounts.account_tries),
             by_address: Throttle::new(accounts.address_tries),
             confirmations: Throttle::new(accounts.account_tries),
             registrations: Throttle::new(accounts.address_registrations),
             accounts,
             billing,
-        })
+        }
     }
 
     /// Counts a registration from `address`.

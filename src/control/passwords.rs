@@ -22,23 +22,18 @@ pub struct Passwords {
     places: Semaphore,
     /// Many guesses of one account's password wait for each other, not others for them.
     accounts: Cache<String, Arc<Mutex<()>>>,
-    /// What nobody's password hashes to.
-    nobody: String,
 }
 
 impl Passwords {
     /// A pool of half the cores.
-    ///
-    /// # Errors
-    /// When the system gives no randomness for the hash that stands in for unknown users.
-    pub fn new() -> Result<Self, password::HashError> {
+    #[must_use]
+    pub fn new() -> Self {
         let cores = available_parallelism().map_or(1, usize::from);
-        Ok(Self {
+        Self {
             turns: Arc::new(Semaphore::new((cores / 2).max(1))),
             places: Semaphore::new(WAITING),
             accounts: Cache::new(ACCOUNTS),
-            nobody: password::hash("nobody has this password")?,
-        })
+        }
     }
 
     /// The hash to store.
@@ -66,7 +61,7 @@ impl Passwords {
             self.accounts.get_or_insert_with(account, || Ok::<_, Infallible>(Arc::default()));
         let _turn = turn.lock().await;
         let (password, is_known) = (password.to_owned(), stored.is_some());
-        let stored = stored.unwrap_or(&self.nobody).to_owned();
+        let stored = stored.unwrap_or(password::NOBODYS).to_owned();
         let verified = self.run(move || password::verify(&password, &stored)).await?;
         Ok(if is_known { verified } else { Verified::No })
     }

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::openai::request::Request;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
+use crate::upstream::breaker::Trial;
 use crate::upstream::catalog::Route;
 use crate::upstream::connect::{Connections, Exchange};
 use crate::upstream::pick;
@@ -164,8 +165,7 @@ impl Forwarding<'_> {
             visits.full.get_or_insert(route);
             return Done::Continue(());
         };
-        let is_retry = visits.asked > 0;
-        if is_retry {
+        if visits.asked > 0 {
             if !self.upstreams.retries.take() {
                 return Done::Break(Err(visits.outcome()));
             }
@@ -173,18 +173,34 @@ impl Forwarding<'_> {
         }
         visits.asked += 1;
         let tried = self.try_one(session, route, pool, place).await;
+        self.tell(trial, &tried, pool);
+        self.follow(tried, route, pool, visits)
+    }
+
+    /// Tells the breaker what a try has shown.
+    fn tell(&self, trial: Trial, tried: &Tried, pool: &Connections) {
         let now = clock::instant();
-        match &tried {
+        match tried {
             Tried::Stopped { .. } => drop(trial),
             Tried::Failed { blame: Blame::Upstream, .. } => trial.failed(now, clock::chance()),
             Tried::Answering(_) | Tried::Failed { .. } => trial.succeeded(now),
         }
-        let breaker = self.metrics.upstream_breaker(&route.upstream.name);
+        let breaker = self.metrics.upstream_breaker(&pool.upstream().name);
         breaker.set(pool.breaker.phase(now).number());
+    }
+
+    /// Whether a try was the last.
+    fn follow<'r>(
+        &self,
+        tried: Tried,
+        route: &'r Route,
+        pool: &Connections,
+        visits: &mut Visits<'r>,
+    ) -> Done {
         let upstream = Arc::clone(&route.upstream.name);
         match tried {
             Tried::Answering(forwarded) => {
-                if is_retry {
+                if visits.asked > 1 {
                     self.upstreams.retries.give_back();
                 }
                 Done::Break(Ok(forwarded))
@@ -192,16 +208,14 @@ impl Forwarding<'_> {
             Tried::Stopped { by, asked } => {
                 Done::Break(Err(NotForwarded::Stopped { by, upstream, asked }))
             }
+            Tried::Failed { failure, blame: Blame::Caller, .. } => {
+                Done::Break(Err(NotForwarded::Failed { failure, upstream, counted: true }))
+            }
             Tried::Failed { failure, blame, again } => {
-                let counted = blame == Blame::Caller;
-                let failed = NotForwarded::Failed { failure, upstream, counted };
-                if counted {
-                    return Done::Break(Err(failed));
-                }
                 if let Blame::Limit { rest } = blame {
-                    pool.rests.begin(&route.upstream_model, now, rest);
+                    pool.rests.begin(&route.upstream_model, clock::instant(), rest);
                 }
-                visits.last = Some(failed);
+                visits.last = Some(NotForwarded::Failed { failure, upstream, counted: false });
                 visits.again = again.then_some(route);
                 Done::Continue(())
             }

@@ -131,7 +131,7 @@ async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Contro
     let readiness = Readiness::new();
     readiness.set(Phase::Ready);
     let pepper = Pepper::new(SECRET);
-    let identity = Identity::new(&pepper, config.accounts.clone(), config.billing).unwrap();
+    let identity = Identity::new(&pepper, config.accounts.clone(), config.billing);
     let (reloads, _) = tokio::sync::mpsc::channel(1);
     let instance = ThisInstance {
         readiness: readiness.clone(),
