@@ -8,6 +8,7 @@ use super::attempt::{Blame, Tried};
 use super::leash::{Leash, Pulled};
 use super::refusal::{Refusal, UpstreamFailure};
 use super::reserve::Reservation;
+use crate::account::id::UserId;
 use crate::clock;
 use crate::openai::request::Request;
 use crate::telemetry::metrics::Metrics;
@@ -36,9 +37,9 @@ pub struct Forwarded {
 }
 
 impl Forwarded {
-    /// Notes that a reply which had begun well came to nothing.
-    pub fn broke_off(&self) {
-        self.pool.breaker.cut(clock::instant(), clock::chance());
+    /// Notes that a reply to `caller` which had begun well came to nothing.
+    pub fn broke_off(&self, caller: UserId) {
+        self.pool.breaker.cut(clock::instant(), clock::chance(), caller);
     }
 }
 
@@ -182,7 +183,13 @@ impl Forwarding<'_> {
         let now = clock::instant();
         match tried {
             Tried::Stopped { .. } => drop(trial),
-            Tried::Failed { blame: Blame::Upstream, .. } => trial.failed(now, clock::chance()),
+            Tried::Failed { blame: Blame::Upstream, failure, .. } => {
+                // Whatever was asked, it was not reached.
+                let is_away =
+                    matches!(failure, UpstreamFailure::Connect | UpstreamFailure::ConnectTimeout);
+                let caller = (!is_away).then_some(self.reservation.caller.user);
+                trial.failed(now, clock::chance(), caller);
+            }
             Tried::Answering(_) | Tried::Failed { .. } => trial.succeeded(now),
         }
         let breaker = self.metrics.upstream_breaker(&pool.upstream().name);

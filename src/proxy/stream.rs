@@ -124,7 +124,7 @@ impl<'a> Stream<'a> {
             End::Failed | End::UpstreamCut(_) => Status::CutByUpstream,
         };
         if matches!(end, End::Failed | End::UpstreamCut(_)) {
-            self.forwarded.broke_off();
+            self.forwarded.broke_off(self.allowance.reservation().caller.user);
         }
         let upstream = Arc::clone(&self.forwarded.upstream);
         let first = self.first_output_at.map(Instant::into_std);

@@ -61,7 +61,7 @@ pub async fn relay(
             let at = clock::instant();
             if let Some(error) = UpstreamError::in_reply(&body) {
                 if error.fault.retriable() {
-                    forwarded.broke_off();
+                    forwarded.broke_off(reservation.caller.user);
                 }
                 reservation.settle(Ending::failed(upstream, false)).await;
                 return Whole::Failed(Refusal::Upstream(UpstreamFailure::Answered {
@@ -81,7 +81,7 @@ pub async fn relay(
         }
         Collected::Broken(refusal) => {
             if matches!(refusal, Refusal::Upstream(_)) {
-                forwarded.broke_off();
+                forwarded.broke_off(reservation.caller.user);
             }
             reservation.settle(Ending::failed(upstream, false)).await;
             Whole::Failed(refusal)

@@ -1,6 +1,10 @@
 //! Whether an upstream is worth asking. Closed while it answers; open for a while once it keeps failing;
 //! then one call at a time tries whether it is back. Pure: time and chance are arguments.
+//!
+//! A request may be what an upstream fails at, so failures of one caller alone never open it: nobody can
+//! take an upstream from the others.
 
+use crate::account::id::UserId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +33,7 @@ pub enum Phase {
 #[derive(Debug, Default)]
 struct State {
     in_a_row: u32,
+    behind: Behind,
     window: Option<Window>,
     open: Option<Open>,
 }
@@ -38,6 +43,17 @@ struct Window {
     began: Instant,
     asked: u32,
     failed: u32,
+    behind: Behind,
+}
+
+/// Whose calls have failed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Behind {
+    #[default]
+    Nobody,
+    One(UserId),
+    /// Several, or something that no request can cause.
+    Many,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -104,9 +120,9 @@ impl Breaker {
         self.state().in_a_row
     }
 
-    /// A reply that had begun well was cut off. `chance` is from 0 to 1.
-    pub fn cut(&self, now: Instant, chance: f64) {
-        self.state().fail(now, chance);
+    /// A reply to `caller` that had begun well was cut off. `chance` is from 0 to 1.
+    pub fn cut(&self, now: Instant, chance: f64, caller: UserId) {
+        self.state().fail(now, chance, Some(caller));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -120,16 +136,18 @@ impl Trial {
         self.is_told = true;
         let mut state = self.breaker.state();
         state.in_a_row = 0;
+        state.behind = Behind::Nobody;
         state.open = None;
         state.window(now).asked += 1;
     }
 
-    /// It did not. `chance`, from 0 to 1, keeps gateways from coming back all at once.
-    pub fn failed(mut self, now: Instant, chance: f64) {
+    /// It did not. `chance`, from 0 to 1, keeps gateways from coming back all at once; `caller` is whose
+    /// request may have been the cause, `None` where none can have been.
+    pub fn failed(mut self, now: Instant, chance: f64, caller: Option<UserId>) {
         self.is_told = true;
         let mut state = self.breaker.state();
         state.window(now).asked += 1;
-        state.fail(now, chance);
+        state.fail(now, chance, caller);
     }
 }
 
@@ -143,9 +161,19 @@ impl Drop for Trial {
     }
 }
 
+impl Behind {
+    fn and(self, caller: Option<UserId>) -> Self {
+        match (self, caller) {
+            (Self::Nobody, Some(caller)) => Self::One(caller),
+            (Self::One(other), Some(caller)) if other == caller => self,
+            _ => Self::Many,
+        }
+    }
+}
+
 impl State {
     fn window(&mut self, now: Instant) -> &mut Window {
-        let fresh = Window { began: now, asked: 0, failed: 0 };
+        let fresh = Window { began: now, asked: 0, failed: 0, behind: Behind::Nobody };
         let window = self.window.get_or_insert(fresh);
         if now.saturating_duration_since(window.began) >= WINDOW {
             *window = fresh;
@@ -153,16 +181,20 @@ impl State {
         window
     }
 
-    fn fail(&mut self, now: Instant, chance: f64) {
+    fn fail(&mut self, now: Instant, chance: f64, caller: Option<UserId>) {
         self.in_a_row = self.in_a_row.saturating_add(1);
+        self.behind = self.behind.and(caller);
+        let row = self.in_a_row >= IN_A_ROW && self.behind == Behind::Many;
         let window = self.window(now);
         window.failed += 1;
-        let half = window.asked >= ENOUGH && window.failed * 2 >= window.asked;
+        window.behind = window.behind.and(caller);
+        let many = window.asked >= ENOUGH && window.behind == Behind::Many;
+        let half = many && window.failed * 2 >= window.asked;
         let tries = match &self.open {
             // Calls that were under way when it opened say nothing new.
             Some(open) if !open.is_tried => return,
             Some(open) => open.tries + 1,
-            None if self.in_a_row >= IN_A_ROW || half => 0,
+            None if row || half => 0,
             None => return,
         };
         let time = SHORTEST.saturating_mul(1 << tries.min(10)).min(LONGEST);

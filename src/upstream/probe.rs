@@ -64,7 +64,7 @@ async fn probe(pool: &Arc<Connections>) {
                 upstream = &*pool.upstream().name,
                 "an upstream does not answer a probe"
             );
-            trial.failed(now, clock::chance());
+            trial.failed(now, clock::chance(), None);
         }
         (true, false) => trial.succeeded(now),
         (true, true) => {}

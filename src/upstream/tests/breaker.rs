@@ -10,7 +10,7 @@ fn opened(now: Instant) -> Arc<Breaker> {
     let breaker = Arc::<Breaker>::default();
     for _ in 0..IN_A_ROW {
         assert_eq!(breaker.phase(now), Phase::Closed);
-        breaker.admit(now).unwrap().failed(now, 0.5);
+        breaker.admit(now).unwrap().failed(now, 0.5, None);
     }
     breaker
 }
@@ -24,7 +24,7 @@ fn failures_in_a_row_open_it_for_twice_as_long_each_time() {
         assert_eq!(breaker.admit(now).unwrap_err(), Duration::from_secs(seconds));
         now += Duration::from_secs(seconds);
         assert_eq!(breaker.phase(now), Phase::HalfOpen);
-        breaker.admit(now).unwrap().failed(now, 0.5);
+        breaker.admit(now).unwrap().failed(now, 0.5, None);
     }
 }
 
@@ -36,7 +36,7 @@ fn one_success_closes_it() {
     breaker.admit(later).unwrap().succeeded(later);
     assert_eq!(breaker.phase(later), Phase::Closed);
     for _ in 1..IN_A_ROW {
-        breaker.admit(later).unwrap().failed(later, 0.5);
+        breaker.admit(later).unwrap().failed(later, 0.5, None);
     }
     assert_eq!(breaker.phase(later), Phase::Closed, "what failed before is forgotten");
 }
@@ -60,7 +60,7 @@ fn calls_that_were_under_way_do_not_make_it_stay_open_longer() {
     let breaker = Arc::<Breaker>::default();
     let trials: Vec<Trial> = (0..50).map(|_| breaker.admit(now).unwrap()).collect();
     for trial in trials {
-        trial.failed(now, 0.5);
+        trial.failed(now, 0.5, None);
     }
     assert_eq!(breaker.admit(now).unwrap_err(), SHORTEST);
 }
@@ -72,7 +72,7 @@ fn half_of_a_window_opens_it_and_less_does_not() {
         let breaker = Arc::<Breaker>::default();
         for number in 1..=60 {
             match breaker.admit(now) {
-                Ok(trial) if number % failing == 0 => trial.failed(now, 0.5),
+                Ok(trial) if number % failing == 0 => trial.failed(now, 0.5, None),
                 Ok(trial) => trial.succeeded(now),
                 Err(_) => break,
             }
@@ -87,8 +87,39 @@ fn chance_moves_the_end_by_a_quarter() {
         let now = clock::instant();
         let breaker = Arc::<Breaker>::default();
         for _ in 0..IN_A_ROW {
-            breaker.admit(now).unwrap().failed(now, chance);
+            breaker.admit(now).unwrap().failed(now, chance, None);
         }
         assert_eq!(breaker.admit(now).unwrap_err(), ms(rest));
     }
+}
+
+#[test]
+fn one_caller_alone_never_opens_it() {
+    let now = clock::instant();
+    let [one, two] = [UserId::new(), UserId::new()];
+    let breaker = Arc::<Breaker>::default();
+    for _ in 0..200 {
+        breaker.admit(now).expect("one caller may send what it fails at").failed(
+            now,
+            0.5,
+            Some(one),
+        );
+    }
+    breaker.cut(now, 0.5, one);
+    assert_eq!(breaker.phase(now), Phase::Closed);
+    breaker.admit(now).unwrap().failed(now, 0.5, Some(two));
+    assert_eq!(breaker.phase(now), Phase::Open, "another's fails too");
+}
+
+#[test]
+fn a_success_ends_what_is_held_against_it() {
+    let now = clock::instant();
+    let [one, two] = [UserId::new(), UserId::new()];
+    let breaker = Arc::<Breaker>::default();
+    breaker.admit(now).unwrap().failed(now, 0.5, Some(two));
+    breaker.admit(now).unwrap().succeeded(now);
+    for _ in 0..IN_A_ROW {
+        breaker.admit(now).unwrap().failed(now, 0.5, Some(one));
+    }
+    assert_eq!(breaker.phase(now), Phase::Closed);
 }
