@@ -48,12 +48,14 @@ pub async fn accept(proxy: Arc<Proxy>, listener: Socket, stop: CancellationToken
         // Past the bound a connection is closed at once: its peer learns sooner than by waiting.
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
         let _ = stream.set_nodelay();
-        let (proxy, stop) = (Arc::clone(&proxy), stop.clone());
+        let (proxy, places, stop) = (Arc::clone(&proxy), Arc::clone(&places), stop.clone());
         let tasks = proxy.settler.tasks.clone();
         tasks.spawn(async move {
             match proxy.secured(stream).await {
-                Some((stream, Spoken::Http1)) => serve(&proxy, stream, stop).await,
-                Some((stream, Spoken::Http2)) => multiplexed::serve(&proxy, stream, stop).await,
+                Some((stream, Spoken::Http1)) => serve(&proxy, stream, &places, stop).await,
+                Some((stream, Spoken::Http2)) => {
+                    multiplexed::serve(&proxy, stream, &places, stop).await;
+                }
                 None => {}
             }
             drop(place);
@@ -90,7 +92,12 @@ struct Waiting {
 }
 
 /// Serves one connection until either side ends it.
-async fn serve(proxy: &Arc<Proxy>, stream: Stream, stop: CancellationToken) {
+async fn serve(
+    proxy: &Arc<Proxy>,
+    stream: Stream,
+    places: &Arc<Semaphore>,
+    stop: CancellationToken,
+) {
     let mut next = Some(Waiting { stream, bytes: BytesMut::new(), is_reused: false });
     while let Some(mut waiting) = next.take() {
         let received = tokio::select! {
@@ -99,7 +106,9 @@ async fn serve(proxy: &Arc<Proxy>, stream: Stream, stop: CancellationToken) {
         };
         if received.is_err() && !waiting.is_reused {
             match multiplexed::from_its_beginning(waiting.stream, &waiting.bytes) {
-                Ok(stream) => return Box::pin(multiplexed::serve(proxy, stream, stop)).await,
+                Ok(stream) => {
+                    return Box::pin(multiplexed::serve(proxy, stream, places, stop)).await;
+                }
                 Err(stream) => waiting.stream = stream,
             }
         }

@@ -4,12 +4,14 @@
 //! knowledge", RFC 9113 section 3.3); the older upgrade from HTTP/1.1 is not taken.
 
 use super::Proxy;
+use h2::Reason;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{self, H2Accept, HttpSession};
 use pingora_core::protocols::l4::stream::Stream as Socket;
 use pingora_core::protocols::{Digest, Stream};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,8 +37,14 @@ pub(super) fn from_its_beginning(stream: Stream, bytes: &[u8]) -> Result<Stream,
     }
 }
 
-/// Serves one connection until either side ends it.
-pub(super) async fn serve(proxy: &Arc<Proxy>, stream: Stream, stop: CancellationToken) {
+/// Serves one connection until either side ends it. Each of its open requests takes one of the `places` for
+/// connections, as one on a connection of its own would.
+pub(super) async fn serve(
+    proxy: &Arc<Proxy>,
+    stream: Stream,
+    places: &Arc<Semaphore>,
+    stop: CancellationToken,
+) {
     let bounds = &proxy.listener;
     let socket_digest = stream.get_socket_digest();
     let digest = Arc::new(Digest { socket_digest, ..Digest::default() });
@@ -60,9 +68,15 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, stream: Stream, stop: Cancellation
             () = quiet(&open, patience) => return,
         };
         match accepted {
-            Ok(Some(H2Accept::Session(session))) => {
-                let call = open.track_future(one(Arc::clone(proxy), session));
-                proxy.settler.tasks.spawn(call);
+            Ok(Some(H2Accept::Session(mut session))) => {
+                match Arc::clone(places).try_acquire_owned() {
+                    Ok(place) => {
+                        let call = open.track_future(one(Arc::clone(proxy), session, place));
+                        proxy.settler.tasks.spawn(call);
+                    }
+                    // It was not looked at, so that it may be sent again (RFC 9113 section 8.7).
+                    Err(_) => session.shutdown_with_reason(Reason::REFUSED_STREAM),
+                }
             }
             Ok(Some(H2Accept::Rejected)) if malformed < MOST_MALFORMED => malformed += 1,
             _ => return,
@@ -71,7 +85,7 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, stream: Stream, stop: Cancellation
 }
 
 /// Serves one request.
-async fn one(proxy: Arc<Proxy>, session: HttpSession) {
+async fn one(proxy: Arc<Proxy>, session: HttpSession, _place: OwnedSemaphorePermit) {
     let mut session = ServerSession::new_http2(session);
     // Boxed, as on connections of HTTP/1.1.
     Box::pin(proxy.serve(&mut session)).await;

@@ -82,6 +82,26 @@ async fn a_body_over_the_limit_is_refused_and_the_connection_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn requests_count_as_connections_do() {
+    let gw = gateway().listener("max_connections = 3").start().await;
+    let key = gw.key("wide").await;
+    let shared = plain(&gw).await;
+    let slow = || gw.chat(&key, &body("slow", STREAM)).header("x-sim-token-ms", "1000");
+    let open = [shared.open(slow()).await, shared.open(slow()).await];
+    let refused = shared.try_open(gw.chat(&key, &body("one too many", ""))).await;
+    assert!(refused.is_none(), "it was not served");
+    drop(open);
+    soon("there is room again", || async {
+        shared
+            .try_open(gw.chat(&key, &body("hi", "")))
+            .await
+            .is_some_and(|reply| reply.status == 200)
+    })
+    .await;
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_silent_connection_is_closed() {
     let gw = gateway().listener("keepalive = 0.3\nheader_timeout = 0.3").start().await;
     for beginning in

@@ -112,16 +112,21 @@ impl Shared {
     }
 
     /// Sends a call; returns with the head.
-    pub async fn open(&self, mut call: Call) -> Open {
+    pub async fn open(&self, call: Call) -> Open {
+        self.try_open(call).await.expect("a reply")
+    }
+
+    /// Sends a call that may be refused without a reply.
+    pub async fn try_open(&self, mut call: Call) -> Option<Open> {
         let headers = call.request.headers_mut().unwrap();
         let authority = headers.remove("host").unwrap();
         let path = call.request.uri_ref().unwrap().clone();
         let uri = format!("http://{}{path}", authority.to_str().unwrap());
         let request = call.request.uri(uri).body(Full::new(call.body)).unwrap();
-        let response = self.0.clone().send_request(request).await.unwrap();
+        let response = self.0.clone().send_request(request).await.ok()?;
         let (parts, body) = response.into_parts();
         let connection = tokio::spawn(async {});
-        Open { status: parts.status.as_u16(), headers: parts.headers, body, connection }
+        Some(Open { status: parts.status.as_u16(), headers: parts.headers, body, connection })
     }
 
     /// Sends a call; returns with the whole reply.
