@@ -6,6 +6,7 @@
 
 mod chat;
 mod responses;
+mod so_far;
 mod completions;
 mod embeddings;
 mod images;

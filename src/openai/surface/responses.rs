@@ -4,6 +4,7 @@
 //! to a kept thing other than by `previous_response_id`, which the gateway can tie to its owner, is
 //! refused.
 
+use super::so_far::SoFar;
 use super::{Description, Output, openai_error};
 use crate::account::charge::TokenCount;
 use crate::openai::chunk::Kind;
@@ -160,6 +161,8 @@ struct Said<'a> {
     #[serde(borrow)]
     delta: Option<&'a RawValue>,
     #[serde(borrow)]
+    item_id: Option<&'a RawValue>,
+    #[serde(borrow)]
     item: Option<&'a RawValue>,
     #[serde(borrow)]
     response: Option<&'a RawValue>,
@@ -173,10 +176,12 @@ struct ResponseStream {
     begun: Option<Value>,
     /// The number of the next event, should the gateway write it.
     next: u64,
+    so_far: SoFar,
 }
 
 impl Follow for ResponseStream {
     fn event(&mut self, event: &Event, to: &mut dyn Listener) -> Heard {
+        self.so_far.next_event();
         let data = event.data.as_deref();
         let Some(said) = data.and_then(json::object::<Said<'_>>) else {
             if data.is_some_and(|data| !data.trim_ascii().is_empty() && !event.is_done()) {
@@ -211,7 +216,7 @@ impl Follow for ResponseStream {
         });
         let ours = json!({
             "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"},
-            "output": [], "usage": usage_object(tokens),
+            "output": self.so_far.output(), "usage": usage_object(tokens),
         });
         merge(&mut response, defaults, false);
         merge(&mut response, ours, true);
@@ -241,10 +246,15 @@ impl ResponseStream {
                 Some(kind) => tell(kind, delta, lane, to),
                 None => to.unreadable(),
             }
+            if kind == "response.output_text.delta" {
+                self.so_far.delta(lane, text_of(said.item_id), delta);
+            }
             return Heard::Passes;
         }
-        if let (Some(item), "response.output_item.added") = (said.item, &*kind) {
-            hear_item(item, lane, to);
+        match (said.item, &*kind) {
+            (Some(item), "response.output_item.added") => hear_item(item, lane, to),
+            (Some(item), "response.output_item.done") => self.so_far.whole(lane, item),
+            _ => {}
         }
         if kind == "error" {
             let detail = UpstreamError::in_band(data).map(|error| error.detail);

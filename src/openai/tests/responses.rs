@@ -39,6 +39,12 @@ fn a_cut_is_an_incomplete_response_with_the_next_number() {
     );
     assert_eq!((&response["status"], &response["store"]), (&json!("incomplete"), &json!(true)));
     assert_eq!(response["incomplete_details"], json!({"reason": "max_output_tokens"}));
+    let output = json!([
+        {"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Greet them."}]},
+        {"id": "msg_1", "type": "message", "status": "incomplete", "role": "assistant",
+         "content": [{"type": "output_text", "text": "Hello", "annotations": []}]},
+    ]);
+    assert_eq!(response["output"], output);
     let expected = json!({
         "input_tokens": 10, "input_tokens_details": {"cached_tokens": 2},
         "output_tokens": 7, "output_tokens_details": {"reasoning_tokens": 4}, "total_tokens": 17,

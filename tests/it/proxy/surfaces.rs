@@ -158,6 +158,16 @@ async fn a_quota_that_ends_ends_every_stream_as_a_limit_would() {
         assert_eq!((charge.tokens.prompt, charge.tokens.completion), (input, output));
         assert_eq!(charge.status, Status::CutByQuota, "{}", surface.path);
         assert!(charge.tokens.total() <= 300, "{}: {:?}", surface.path, charge.tokens);
+        if surface.path == "/v1/responses" {
+            let events =
+                reply.events().into_iter().map(|data| serde_json::from_str(&data).unwrap());
+            let events: Vec<Value> = events.collect();
+            let deltas =
+                events.iter().filter(|event| event["type"] == "response.output_text.delta");
+            let said: String = deltas.filter_map(|event| event["delta"].as_str()).collect();
+            let output = &events.last().unwrap()["response"]["output"];
+            assert_eq!(output[0]["content"][0]["text"], said, "{output}");
+        }
     }
     gw.finish().await;
 }
