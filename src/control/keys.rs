@@ -167,24 +167,14 @@ pub async fn change(
 ) -> Result<Json<KeyView>, ApiError> {
     let key = own(&state, who.user.id, &id).await?;
     later_than(clock::now(), form.expires_at.flatten())?;
-    let KeyLimits { tokens_per_day, requests_per_day, models: narrowed } = key.limits;
-    let limits = KeyLimits {
-        tokens_per_day: bounded(
-            "max_tokens_per_day",
-            form.max_tokens_per_day.unwrap_or(tokens_per_day),
-            MOST_TOKENS,
-        )?,
-        requests_per_day: bounded(
-            "max_requests_per_day",
-            form.max_requests_per_day.unwrap_or(requests_per_day),
-            MOST_REQUESTS,
-        )?,
-        models: form.models.map_or(Ok(narrowed), models)?,
-    };
+    let tokens = |given| bounded("max_tokens_per_day", given, MOST_TOKENS);
+    let requests = |given| bounded("max_requests_per_day", given, MOST_REQUESTS);
     let change = KeyChange {
         name: form.name.map(|name| name.0),
         expires_at: form.expires_at,
-        limits: Some(limits),
+        tokens_per_day: form.max_tokens_per_day.map(tokens).transpose()?,
+        requests_per_day: form.max_requests_per_day.map(requests).transpose()?,
+        models: form.models.map(models).transpose()?,
     };
     let changed = state.store.change_key(who.user.id, &key.id, &change, &who.by).await?;
     let changed = changed.ok_or(ApiError::NoSuch("key"))?;

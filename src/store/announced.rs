@@ -5,7 +5,7 @@ use super::kept::KeptReplies;
 use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::sessions::{Credentials, NewSession, Rotated, Rotation, Sessions};
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
-use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, Store, StoreError};
+use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, PlanChange, Store, StoreError};
 use super::{Used, UserChange, UserError, UserFilter, Written};
 use crate::account::by::By;
 use crate::account::caller::Caller;
@@ -147,8 +147,13 @@ announced! {
         Ok(kept)
     }
 
-    async fn change_plan(&self, plan: &Plan, by: &By) -> Result<bool, StoreError> {
-        let changed = self.inner.change_plan(plan, by).await?;
+    async fn change_plan(
+        &self,
+        id: &PlanId,
+        change: &PlanChange,
+        by: &By,
+    ) -> Result<Option<Plan>, StoreError> {
+        let changed = self.inner.change_plan(id, change, by).await?;
         self.announcer.announce(None).await?;
         Ok(changed)
     }

@@ -5,7 +5,7 @@ use super::kept::KeptReplies;
 use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::sessions::{Credentials, NewSession, Rotated, Rotation, Sessions};
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
-use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, Store, StoreError};
+use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, PlanChange, Store, StoreError};
 use super::{Used, UserChange, UserError, UserFilter, Written};
 use crate::account::by::By;
 use crate::account::caller::Caller;
@@ -92,7 +92,9 @@ measured! {
         Plans plan(id: &PlanId) -> Result<Option<Plan>, StoreError>;
         Plans put_plans(plans: &[Plan], by: &By) -> Result<Vec<PlanId>, StoreError>;
         Plans add_plan(plan: &Plan, by: &By) -> Result<bool, StoreError>;
-        Plans change_plan(plan: &Plan, by: &By) -> Result<bool, StoreError>;
+        Plans change_plan(
+            id: &PlanId, change: &PlanChange, by: &By
+        ) -> Result<Option<Plan>, StoreError>;
         Ledger rollup_drift(day: Day) -> Result<Vec<Drift>, StoreError>;
         Ledger ledger_totals(day: Day) -> Result<Vec<Used>, StoreError>;
         Ledger charge(request: RequestId) -> Result<Option<Charge>, StoreError>;

@@ -24,12 +24,13 @@ use crate::account::charge::{Adjustment, Charge, Lease};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, UserId};
 use crate::account::key::{Key, KeyDigest, KeyLimits};
-use crate::account::plan::Plan;
+use crate::account::plan::{Plan, PlanLimits, Window};
 use crate::account::user::{LimitOverrides, Role, User, UserStatus};
 use crate::config::Database;
 use async_trait::async_trait;
 use audit::Audit;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use kept::KeptReplies;
 use reports::Reports;
 use serde::{Deserialize, Serialize};
@@ -115,8 +116,14 @@ pub trait Store:
     async fn put_plans(&self, plans: &[Plan], by: &By) -> Result<Vec<PlanId>, StoreError>;
     /// Adds a plan; false when its id is taken, and nothing has changed.
     async fn add_plan(&self, plan: &Plan, by: &By) -> Result<bool, StoreError>;
-    /// Makes the plan what is given; its users get a new version. False when there is no such plan.
-    async fn change_plan(&self, plan: &Plan, by: &By) -> Result<bool, StoreError>;
+    /// Changes a plan as it stands then; its users get a new version where its limits change. `None` when
+    /// there is no such plan.
+    async fn change_plan(
+        &self,
+        id: &PlanId,
+        change: &PlanChange,
+        by: &By,
+    ) -> Result<Option<Plan>, StoreError>;
 
     // --- checks -----------------------------------------------------------------------------
 
@@ -260,8 +267,25 @@ pub struct KeyChange {
     pub name: Option<String>,
     /// `Some(None)` = never.
     pub expires_at: Option<Option<Timestamp>>,
-    /// All of them: what is not given is the plan's again.
-    pub limits: Option<KeyLimits>,
+    /// `Some(None)` = the plan's again, as for the two below.
+    pub tokens_per_day: Option<Option<u64>>,
+    pub requests_per_day: Option<Option<u64>>,
+    pub models: Option<Option<Arc<[Arc<str>]>>>,
+}
+
+/// Changes to a plan; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default)]
+pub struct PlanChange {
+    pub name: Option<String>,
+    pub price_cents: Option<u32>,
+    pub retired: Option<bool>,
+    pub tokens_per_day: Option<u64>,
+    pub requests_per_day: Option<u64>,
+    pub window: Option<Window>,
+    pub concurrent_streams: Option<u32>,
+    /// `Some(None)` = every model.
+    pub models: Option<Option<Arc<[Arc<str>]>>>,
+    pub time_zone: Option<TimeZone>,
 }
 
 impl UserChange {
@@ -290,8 +314,33 @@ impl KeyChange {
         Key {
             name: self.name.clone().unwrap_or(key.name),
             expires_at: self.expires_at.unwrap_or(key.expires_at),
-            limits: self.limits.clone().unwrap_or(key.limits),
+            limits: KeyLimits {
+                tokens_per_day: self.tokens_per_day.unwrap_or(key.limits.tokens_per_day),
+                requests_per_day: self.requests_per_day.unwrap_or(key.limits.requests_per_day),
+                models: self.models.clone().unwrap_or(key.limits.models),
+            },
             ..key
+        }
+    }
+}
+
+impl PlanChange {
+    /// The plan afterwards.
+    fn applied_to(&self, plan: Plan) -> Plan {
+        let Plan { id, name, price_cents, retired, limits } = plan;
+        Plan {
+            id,
+            name: self.name.clone().unwrap_or(name),
+            price_cents: self.price_cents.unwrap_or(price_cents),
+            retired: self.retired.unwrap_or(retired),
+            limits: PlanLimits {
+                tokens_per_day: self.tokens_per_day.unwrap_or(limits.tokens_per_day),
+                requests_per_day: self.requests_per_day.unwrap_or(limits.requests_per_day),
+                window: self.window.unwrap_or(limits.window),
+                concurrent_streams: self.concurrent_streams.unwrap_or(limits.concurrent_streams),
+                models: self.models.clone().unwrap_or(limits.models),
+                time_zone: self.time_zone.clone().unwrap_or(limits.time_zone),
+            },
         }
     }
 }

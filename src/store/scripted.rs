@@ -5,7 +5,7 @@ use super::kept::KeptReplies;
 use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::sessions::{Credentials, NewSession, Rotated, Rotation, Sessions};
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
-use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, Store, StoreError};
+use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, PlanChange, Store, StoreError};
 use super::{Used, UserChange, UserError, UserFilter, Written};
 use crate::account::by::By;
 use crate::account::caller::Caller;
@@ -93,7 +93,7 @@ not_scripted! {
         plan(&PlanId) -> Result<Option<Plan>, StoreError>;
         put_plans(&[Plan], &By) -> Result<Vec<PlanId>, StoreError>;
         add_plan(&Plan, &By) -> Result<bool, StoreError>;
-        change_plan(&Plan, &By) -> Result<bool, StoreError>;
+        change_plan(&PlanId, &PlanChange, &By) -> Result<Option<Plan>, StoreError>;
         rollup_drift(Day) -> Result<Vec<Drift>, StoreError>;
         ledger_totals(Day) -> Result<Vec<Used>, StoreError>;
         charge(RequestId) -> Result<Option<Charge>, StoreError>;

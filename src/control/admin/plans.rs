@@ -10,6 +10,7 @@ use crate::control::fields::{Label, present};
 use crate::control::keys::{self, MOST_REQUESTS, MOST_TOKENS, ModelId, bounded};
 use crate::control::openapi::{Away, BadBody, NoSuchPlan, NotAdmin, PlanTaken};
 use crate::control::plans::{PlanView, WindowView};
+use crate::store::PlanChange;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -95,21 +96,7 @@ pub async fn add(
     admin: Admin,
     Form(form): Form<PlanForm>,
 ) -> Result<(StatusCode, Json<PlanView>), ApiError> {
-    let plan = Plan {
-        id: PlanId::from(form.id.0.as_str()),
-        name: form.name.0,
-        price_cents: form.price_cents,
-        retired: false,
-        limits: PlanLimits {
-            tokens_per_day: form.max_tokens_per_day,
-            requests_per_day: form.max_requests_per_day,
-            window: form.window.0.checked("window")?,
-            concurrent_streams: form.concurrent_streams,
-            models: keys::models(form.models)?,
-            time_zone: form.time_zone.map_or(TimeZone::UTC, |zone| zone.0),
-        },
-    };
-    check(&plan)?;
+    let plan = form.plan()?;
     if !state.store.add_plan(&plan, &admin.by).await? {
         return Err(ApiError::PlanTaken);
     }
@@ -129,13 +116,12 @@ pub async fn change(
     Segment(id): Segment,
     Form(form): Form<PlanPatch>,
 ) -> Result<Json<PlanView>, ApiError> {
-    let mut plan = find(&state, &id).await?;
-    form.apply(&mut plan)?;
-    check(&plan)?;
-    if !state.store.change_plan(&plan, &admin.by).await? {
+    let id = PlanId::from(id.as_str());
+    if state.store.plan(&id).await?.is_none() {
         return Err(ApiError::NoSuch("plan"));
     }
-    Ok(Json(PlanView::of(plan)))
+    let changed = state.store.change_plan(&id, &form.change()?, &admin.by).await?;
+    changed.map(|plan| Json(PlanView::of(plan))).ok_or(ApiError::NoSuch("plan"))
 }
 
 /// Retire a plan
@@ -149,51 +135,64 @@ pub async fn retire(
     admin: Admin,
     Segment(id): Segment,
 ) -> Result<Json<PlanView>, ApiError> {
-    let plan = Plan { retired: true, ..find(&state, &id).await? };
-    if !state.store.change_plan(&plan, &admin.by).await? {
-        return Err(ApiError::NoSuch("plan"));
-    }
-    Ok(Json(PlanView::of(plan)))
+    let retired = PlanChange { retired: Some(true), ..PlanChange::default() };
+    let plan = state.store.change_plan(&PlanId::from(id.as_str()), &retired, &admin.by).await?;
+    plan.map(|plan| Json(PlanView::of(plan))).ok_or(ApiError::NoSuch("plan"))
 }
 
-async fn find(state: &ControlState, id: &str) -> Result<Plan, ApiError> {
-    state.store.plan(&PlanId::from(id)).await?.ok_or(ApiError::NoSuch("plan"))
-}
-
-fn check(plan: &Plan) -> Result<(), ApiError> {
-    let limits = &plan.limits;
-    bounded("max_tokens_per_day", Some(limits.tokens_per_day), MOST_TOKENS)?;
-    bounded("max_requests_per_day", Some(limits.requests_per_day), MOST_REQUESTS)?;
-    bounded("price_cents", Some(plan.price_cents.into()), 100_000_000)?;
-    if !(1..=1_000_000).contains(&limits.concurrent_streams) {
-        let problem = "`concurrent_streams` is 1 to 1000000.";
-        return Err(ApiError::invalid("concurrent_streams", problem));
+impl PlanForm {
+    fn plan(self) -> Result<Plan, ApiError> {
+        Ok(Plan {
+            id: PlanId::from(self.id.0.as_str()),
+            name: self.name.0,
+            price_cents: cents(self.price_cents)?,
+            retired: false,
+            limits: PlanLimits {
+                tokens_per_day: tokens(self.max_tokens_per_day)?,
+                requests_per_day: requests(self.max_requests_per_day)?,
+                window: self.window.0.checked("window")?,
+                concurrent_streams: streams(self.concurrent_streams)?,
+                models: keys::models(self.models)?,
+                time_zone: self.time_zone.map_or(TimeZone::UTC, |zone| zone.0),
+            },
+        })
     }
-    Ok(())
 }
 
 impl PlanPatch {
-    fn apply(self, plan: &mut Plan) -> Result<(), ApiError> {
-        let limits = &mut plan.limits;
-        if let Some(name) = self.name {
-            plan.name = name.0;
-        }
-        plan.price_cents = self.price_cents.unwrap_or(plan.price_cents);
-        plan.retired = self.retired.unwrap_or(plan.retired);
-        limits.tokens_per_day = self.max_tokens_per_day.unwrap_or(limits.tokens_per_day);
-        limits.requests_per_day = self.max_requests_per_day.unwrap_or(limits.requests_per_day);
-        limits.concurrent_streams = self.concurrent_streams.unwrap_or(limits.concurrent_streams);
-        if let Some(window) = self.window {
-            limits.window = window.0.checked("window")?;
-        }
-        if let Some(models) = self.models {
-            limits.models = keys::models(models)?;
-        }
-        if let Some(Zone(zone)) = self.time_zone {
-            limits.time_zone = zone;
-        }
-        Ok(())
+    fn change(self) -> Result<PlanChange, ApiError> {
+        Ok(PlanChange {
+            name: self.name.map(|name| name.0),
+            price_cents: self.price_cents.map(cents).transpose()?,
+            retired: self.retired,
+            tokens_per_day: self.max_tokens_per_day.map(tokens).transpose()?,
+            requests_per_day: self.max_requests_per_day.map(requests).transpose()?,
+            window: self.window.map(|window| window.0.checked("window")).transpose()?,
+            concurrent_streams: self.concurrent_streams.map(streams).transpose()?,
+            models: self.models.map(keys::models).transpose()?,
+            time_zone: self.time_zone.map(|zone| zone.0),
+        })
     }
+}
+
+fn tokens(given: u64) -> Result<u64, ApiError> {
+    bounded("max_tokens_per_day", Some(given), MOST_TOKENS).map(|_| given)
+}
+
+fn requests(given: u64) -> Result<u64, ApiError> {
+    bounded("max_requests_per_day", Some(given), MOST_REQUESTS).map(|_| given)
+}
+
+fn cents(given: u32) -> Result<u32, ApiError> {
+    bounded("price_cents", Some(given.into()), 100_000_000).map(|_| given)
+}
+
+fn streams(given: u32) -> Result<u32, ApiError> {
+    if (1..=1_000_000).contains(&given) {
+        return Ok(given);
+    }
+    let problem = "`concurrent_streams` is 1 to 1000000.";
+    Err(ApiError::invalid("concurrent_streams", problem))
 }
 
 impl TryFrom<String> for PlanName {

@@ -20,7 +20,7 @@ mod plans;
 mod reports;
 mod writer;
 
-use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, Store, StoreError};
+use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, PlanChange, Store, StoreError};
 use super::{Used, UserChange, UserError, UserFilter, Written};
 use crate::account::by::By;
 use crate::account::caller::Caller;
@@ -219,8 +219,13 @@ impl Store for PostgresStore {
         plans::add(self, plan, by).await
     }
 
-    async fn change_plan(&self, plan: &Plan, by: &By) -> Result<bool, StoreError> {
-        plans::change(self, plan, by).await
+    async fn change_plan(
+        &self,
+        id: &PlanId,
+        change: &PlanChange,
+        by: &By,
+    ) -> Result<Option<Plan>, StoreError> {
+        plans::change(self, id, change, by).await
     }
 
     async fn rollup_drift(&self, day: Day) -> Result<Vec<Drift>, StoreError> {

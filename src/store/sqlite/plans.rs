@@ -5,9 +5,9 @@ use super::audit;
 use crate::account::by::By;
 use crate::account::id::PlanId;
 use crate::account::plan::{Plan, PlanLimits, Window};
-use crate::store::StoreError;
 use crate::store::audit::Change;
 use crate::store::columns;
+use crate::store::{PlanChange, StoreError};
 use sqlx::{SqliteConnection, SqliteExecutor};
 
 /// A plan as it is stored.
@@ -106,16 +106,19 @@ pub(super) async fn add(store: &SqliteStore, plan: &Plan, by: &By) -> Result<boo
     Ok(!is_taken)
 }
 
-pub(super) async fn change(store: &SqliteStore, plan: &Plan, by: &By) -> Result<bool, StoreError> {
+pub(super) async fn change(
+    store: &SqliteStore,
+    id: &PlanId,
+    change: &PlanChange,
+    by: &By,
+) -> Result<Option<Plan>, StoreError> {
     let mut turn = store.writer.turn().await?;
     let mut tx = turn.begin().await?;
-    let found = find(&mut *tx, &plan.id).await?;
-    let is_there = found.is_some();
-    if is_there {
-        write(&mut tx, found, (plan, true), by).await?;
-    }
+    let Some(found) = find(&mut *tx, id).await? else { return Ok(None) };
+    let plan = change.applied_to(found.plan.clone());
+    write(&mut tx, Some(found), (&plan, true), by).await?;
     tx.commit().await?;
-    Ok(is_there)
+    Ok(Some(plan))
 }
 
 /// Makes a plan what is given and tells of it; does nothing when it is that already. Where calls must

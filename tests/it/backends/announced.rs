@@ -5,7 +5,7 @@ use super::store::{Any, add_user, by, new_key, new_user, plan};
 use async_trait::async_trait;
 use knockx::account::id::{PlanId, UserId};
 use knockx::store::announced::{Announced, Announcer};
-use knockx::store::{KeyChange, StoreError, UserChange};
+use knockx::store::{KeyChange, PlanChange, StoreError, UserChange};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
@@ -51,7 +51,8 @@ async fn every_change_that_a_call_must_notice_is_announced() {
     assert_eq!(told.since(), [Some(user)]);
     store.revoke_key(&key.id, &by).await.unwrap();
     assert_eq!(told.since(), [Some(user)]);
-    store.change_plan(&plan("basic"), &by).await.unwrap();
+    let basic = plan("basic");
+    store.change_plan(&basic.id, &PlanChange::default(), &by).await.unwrap();
     assert_eq!(told.since(), [None]);
 
     store.add_plan(&plan("big"), &by).await.unwrap();

@@ -41,8 +41,15 @@ pub async fn a_key_is_changed_while_it_lives(store: Any) {
     let renamed = KeyChange { name: Some("desk".to_owned()), ..KeyChange::default() };
     let changed = store.change_key(user.id, &key.id, &renamed, &by()).await.unwrap().unwrap();
     assert_eq!(changed, Key { name: "desk".to_owned(), ..key.clone() });
-    let limits = KeyLimits { requests_per_day: Some(3), ..KeyLimits::default() };
-    let rest = KeyChange { name: None, expires_at: Some(None), limits: Some(limits.clone()) };
+    let rest = KeyChange {
+        expires_at: Some(None),
+        tokens_per_day: Some(None),
+        requests_per_day: Some(Some(3)),
+        ..KeyChange::default()
+    };
+    let models = changed.limits.models.clone();
+    assert!(changed.limits.tokens_per_day.is_some() && models.is_some());
+    let limits = KeyLimits { tokens_per_day: None, requests_per_day: Some(3), models };
     let changed = store.change_key(user.id, &key.id, &rest, &by()).await.unwrap().unwrap();
     assert_eq!(changed, Key { expires_at: None, limits, ..changed.clone() });
     assert_eq!(store.keys(user.id).await.unwrap(), std::slice::from_ref(&changed));

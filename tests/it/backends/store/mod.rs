@@ -22,7 +22,7 @@ use knockx::account::id::{KeyId, PlanId, RequestId, UserId};
 use knockx::account::key::{KeyLimits, Pepper, PlainKey};
 use knockx::account::plan::{Plan, PlanLimits, Window};
 use knockx::account::user::{Role, User, UserStatus};
-use knockx::store::{Changed, NewKey, NewUser, Store, UserChange};
+use knockx::store::{Changed, NewKey, NewUser, PlanChange, Store, UserChange};
 use std::sync::Arc;
 
 pub type Any = Arc<dyn Store>;
@@ -69,6 +69,7 @@ macro_rules! suite {
                 only_a_changed_plan_makes_records_stale
                 a_plan_is_added_once
                 a_plan_is_changed_where_it_is
+                changes_of_several_fields_at_once_are_all_kept
                 what_an_admin_changed_is_not_put_back
             }
             sessions {
@@ -170,6 +171,22 @@ pub fn by() -> By {
 fn admin() -> By {
     let actor = Actor::User(UserId::new());
     By { actor, at: at(9), request: Some("req_1".to_owned()) }
+}
+
+/// The change that makes a plan this one.
+pub fn to(plan: &Plan) -> PlanChange {
+    let Plan { name, price_cents, retired, limits, .. } = plan.clone();
+    PlanChange {
+        name: Some(name),
+        price_cents: Some(price_cents),
+        retired: Some(retired),
+        tokens_per_day: Some(limits.tokens_per_day),
+        requests_per_day: Some(limits.requests_per_day),
+        window: Some(limits.window),
+        concurrent_streams: Some(limits.concurrent_streams),
+        models: Some(limits.models),
+        time_zone: Some(limits.time_zone),
+    }
 }
 
 pub fn plan(id: &str) -> Plan {

@@ -1,9 +1,10 @@
 //! Plans.
 
-use super::{Any, add_user, admin, by, changed, new_user, plan};
+use super::{Any, add_user, admin, by, changed, new_user, plan, to};
 use jiff::tz::TimeZone;
 use knockx::account::id::PlanId;
 use knockx::account::plan::Plan;
+use knockx::store::PlanChange;
 
 pub async fn plans_come_back_as_they_were_put(store: Any) {
     let (mut cheap, dear) = (plan("cheap"), plan("dear"));
@@ -42,7 +43,8 @@ pub async fn a_plan_is_added_once(store: Any) {
 }
 
 pub async fn a_plan_is_changed_where_it_is(store: Any) {
-    assert!(!store.change_plan(&plan("basic"), &admin()).await.unwrap());
+    let basic = plan("basic");
+    assert_eq!(store.change_plan(&basic.id, &to(&basic), &admin()).await.unwrap(), None);
     assert_eq!(store.plans().await.unwrap(), []);
     let user = add_user(&store, "a@b.c").await;
     store.put_plans(&[plan("other")], &by()).await.unwrap();
@@ -52,7 +54,8 @@ pub async fn a_plan_is_changed_where_it_is(store: Any) {
     let mut new = Plan { name: "New".to_owned(), retired: true, ..plan("basic") };
     new.limits.tokens_per_day += 1;
     for _ in 0..2 {
-        assert!(store.change_plan(&new, &admin()).await.unwrap());
+        let changed = store.change_plan(&new.id, &to(&new), &admin()).await.unwrap();
+        assert_eq!(changed.as_ref(), Some(&new));
         assert_eq!(store.plan(&new.id).await.unwrap().as_ref(), Some(&new));
         assert_eq!(store.user_version(user.id).await.unwrap(), Some(user.version + 1));
     }
@@ -64,10 +67,10 @@ pub async fn what_an_admin_changed_is_not_put_back(store: Any) {
     let configured = ["same", "changed", "added"].map(plan);
     assert_eq!(store.put_plans(&configured[..2], &by()).await.unwrap(), []);
     // A change that changes nothing leaves the configuration its say.
-    store.change_plan(&configured[0], &admin()).await.unwrap();
+    store.change_plan(&configured[0].id, &to(&configured[0]), &admin()).await.unwrap();
     let mut changed = plan("changed");
     changed.limits.tokens_per_day = 5;
-    store.change_plan(&changed, &admin()).await.unwrap();
+    store.change_plan(&changed.id, &to(&changed), &admin()).await.unwrap();
     let added = Plan { name: "By hand".to_owned(), ..plan("added") };
     store.add_plan(&added, &admin()).await.unwrap();
 
@@ -80,4 +83,20 @@ pub async fn what_an_admin_changed_is_not_put_back(store: Any) {
             assert_eq!(store.plan(&plan.id).await.unwrap().as_ref(), Some(plan));
         }
     }
+}
+
+pub async fn changes_of_several_fields_at_once_are_all_kept(store: Any) {
+    store.put_plans(&[plan("shared")], &by()).await.unwrap();
+    let id = PlanId::from("shared");
+    let name = PlanChange { name: Some("Renamed".to_owned()), ..PlanChange::default() };
+    let price = PlanChange { price_cents: Some(9), ..PlanChange::default() };
+    let tokens = PlanChange { tokens_per_day: Some(77), ..PlanChange::default() };
+    let by = admin();
+    let changes = [&name, &price, &tokens].map(|change| store.change_plan(&id, change, &by));
+    for changed in futures_util::future::join_all(changes).await {
+        assert!(changed.unwrap().is_some());
+    }
+    let shared = store.plan(&id).await.unwrap().unwrap();
+    let seen = (shared.name.as_str(), shared.price_cents, shared.limits.tokens_per_day);
+    assert_eq!(seen, ("Renamed", 9, 77));
 }

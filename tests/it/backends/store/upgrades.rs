@@ -4,10 +4,9 @@ use super::{Any, add_user, admin, at, by, changed, new_key, plan};
 use futures_util::future::join_all;
 use knockx::account::by::{Actor, By};
 use knockx::account::id::{PlanId, UpgradeId, UserId};
-use knockx::account::plan::Plan;
 use knockx::account::user::User;
-use knockx::store::StoreError;
 use knockx::store::upgrades::{Decided, Upgrade, UpgradeStatus};
+use knockx::store::{PlanChange, StoreError};
 
 /// A user on `basic`, where there are also `big` and `huge`.
 async fn user(store: &Any, email: &str) -> User {
@@ -62,7 +61,8 @@ pub async fn asking_for_another_plan_replaces_the_request(store: Any) {
 
 pub async fn a_request_needs_a_plan_that_can_be_had(store: Any) {
     let user = user(&store, "a@b.c").await;
-    store.change_plan(&Plan { retired: true, ..plan("huge") }, &admin()).await.unwrap();
+    let retired = PlanChange { retired: Some(true), ..PlanChange::default() };
+    store.change_plan(&PlanId::from("huge"), &retired, &admin()).await.unwrap();
     for plan in ["gone", "huge"] {
         let asked = store.ask_upgrade(user.id, &PlanId::from(plan), &by()).await;
         assert!(matches!(asked, Err(StoreError::Missing("plan"))), "{asked:?}");
