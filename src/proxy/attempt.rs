@@ -153,7 +153,11 @@ impl Forwarding<'_> {
         Outgoing {
             method: Method::POST,
             path: self.request.surface.path().into(),
-            headers: super::headers::upstream_request(self.headers, self.reservation.request),
+            headers: super::headers::upstream_request(
+                self.headers,
+                self.reservation.request,
+                &route.upstream,
+            ),
             body: self.request.splice(changes),
             begun: AtomicBool::new(false),
         }

@@ -7,6 +7,7 @@
 use super::Proxy;
 use super::accept::Head;
 use super::framing;
+use super::headers;
 use super::multiplexed;
 use super::refusal::Refusal;
 use super::reply::{self, Replier};
@@ -193,6 +194,7 @@ async fn refuse_head(proxy: &Proxy, mut session: ServerSession, refusal: Refusal
     let _ = head.insert_header(http::header::CONTENT_TYPE, "application/json");
     let _ = head.insert_header("x-request-id", RequestId::new().to_string());
     let _ = head.insert_header("x-process-time", "0.000000");
+    headers::add_protection(&mut head);
     let _ = head.set_content_length(body.len());
     proxy.settler.metrics.requests(Route::Other, answer.status, Outcome::Refused).increment(1);
     let patience = proxy.listener.write_timeout;

@@ -122,7 +122,11 @@ impl Proxy {
         let outgoing = Outgoing {
             method: Method::GET,
             path: format!("/chat/deferred-completion/{}", reply.id).into(),
-            headers: headers::upstream_request(&session.req_header().headers, head.id),
+            headers: headers::upstream_request(
+                &session.req_header().headers,
+                head.id,
+                pool.upstream(),
+            ),
             body: Bytes::new(),
             begun: AtomicBool::new(false),
         };

@@ -1,69 +1,51 @@
 //! Which headers cross the gateway, and the ones it adds.
 //!
-//! Hop-by-hop headers, and those that `Connection` names, never cross (RFC 9110 section 7.6.1);
-//! neither do credentials, cookies, or anything that tells of the other side's infrastructure.
+//! Both ways by an allow list of names, with the values checked: `docs/surfaces.md` has the table. Headers that
+//! `Connection` names are not passed on (RFC 9110 section 7.6.1), and trailers never are.
 
 use crate::account::id::RequestId;
+use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::Exchange;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;
 use pingora_http::ResponseHeader;
+use std::net::IpAddr;
 
-const HOP_BY_HOP: [&str; 10] = [
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-];
+/// A caller's headers that go upstream: what an API needs to know how it is called. Everything else stops here,
+/// so that no header of a caller can name a key, an account, an address or another path.
+const REQUEST_ALLOWED: [&str; 4] =
+    ["anthropic-beta", "anthropic-version", "openai-beta", "x-grok-conv-id"];
 
-/// A caller's headers that stop here: credentials, what the gateway writes itself, and what only
-/// says where the caller is.
-const STOPPED_UP: [&str; 19] = [
-    "authorization",
-    "x-api-key",
-    "api-key",
-    "cookie",
-    "host",
-    "content-length",
-    "content-type",
-    "content-encoding",
-    "expect",
-    "accept-encoding",
-    "origin",
-    "referer",
-    "forwarded",
-    "via",
-    "x-real-ip",
-    "x-request-id",
-    "openai-organization",
-    "openai-project",
-    "cdn-loop",
-];
+/// How the headers begin that steer the simulator; they go only to an upstream on this machine.
+const SIMULATOR_PREFIX: &str = "x-sim-";
+
+/// Bytes that the value of a caller's header may have.
+const MAX_REQUEST_VALUE: usize = 1024;
+
+/// Fields of one name that go upstream; more are dropped.
+const MAX_REQUEST_FIELDS: usize = 8;
 
 /// How keys of this gateway begin; a header that has one stops here, whatever its name.
 const OUR_KEYS: &[u8] = b"sk-kx-";
 
-/// An upstream's headers that stop here. Its rate limits are the operator's, not the caller's.
-const STOPPED_DOWN: [&str; 12] = [
-    "content-length",
-    "set-cookie",
-    "server",
-    "via",
-    "alt-svc",
-    "strict-transport-security",
-    "x-request-id",
-    "x-process-time",
-    "nel",
-    "report-to",
-    "retry-after",
-    "date",
-];
+/// An upstream's numbers that reach the caller: times that it measured.
+const REPLY_NUMBERS: [&str; 4] =
+    ["openai-processing-ms", "x-metrics-e2e-ms", "x-metrics-mean-itl-ms", "x-metrics-ttft-ms"];
+
+/// An upstream's short words that reach the caller.
+const REPLY_WORDS: [&str; 1] = ["openai-version"];
+
+/// The names under which upstreams send the id of a request.
+const UPSTREAM_IDS: [&str; 2] = ["x-request-id", "request-id"];
+
+/// Types that a reply of the data plane may have.
+const REPLY_TYPES: [&str; 2] = ["application/json", "text/event-stream"];
+
+/// Bytes that the value of an upstream's header may have.
+const MAX_REPLY_VALUE: usize = 128;
+
+/// Who asks upstream.
+const USER_AGENT: &str = concat!("knockx/", env!("CARGO_PKG_VERSION"));
 
 /// Headers that browsers' scripts may read on replies of the data plane.
 const EXPOSED: &str = "x-request-id, x-upstream-request-id, x-process-time, retry-after, retry-after-ms, \
@@ -71,25 +53,32 @@ const EXPOSED: &str = "x-request-id, x-upstream-request-id, x-process-time, retr
     x-ratelimit-limit-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, \
     x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens";
 
-/// The caller's headers as they go upstream; authority, length and credentials come later.
+/// The headers of a request to `upstream`: the caller's that are allowed, and the gateway's own. Authority,
+/// length and credentials come later.
 #[must_use]
-pub fn upstream_request(from: &HeaderMap, id: RequestId) -> HeaderMap {
+pub fn upstream_request(from: &HeaderMap, id: RequestId, upstream: &Upstream) -> HeaderMap {
     let nominated = nominated(from);
-    let mut out = HeaderMap::with_capacity(from.len() + 3);
+    let is_here = is_loopback(&upstream.host);
+    let mut out = HeaderMap::with_capacity(8);
     for (name, value) in from {
         let text = name.as_str();
-        let stops = STOPPED_UP.contains(&text)
-            || text.starts_with("x-kx-")
-            || text.starts_with("x-forwarded-")
-            || text.starts_with("sec-")
-            || memmem::find(value.as_bytes(), OUR_KEYS).is_some();
-        if !stops && crosses(text, &nominated) {
+        let is_allowed =
+            REQUEST_ALLOWED.contains(&text) || (is_here && text.starts_with(SIMULATOR_PREFIX));
+        let is_harmless = value.len() <= MAX_REQUEST_VALUE
+            && value.to_str().is_ok()
+            && memmem::find(value.as_bytes(), OUR_KEYS).is_none();
+        let is_nominated = nominated.iter().any(|other| other == text);
+        let is_bounded = out.get_all(name).iter().count() < MAX_REQUEST_FIELDS;
+        if is_allowed && is_harmless && !is_nominated && is_bounded {
             out.append(name.clone(), value.clone());
         }
     }
+    // A stream is asked for in the body; OpenAI's own SDKs send this for streams too.
+    out.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
     out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     // What was read as JSON is read as JSON: no other charset or encoding may make it mean more.
     out.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    out.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     // Without our `req_`: servers built on starlette-context answer 400 to what is no UUID.
     if let Ok(id) = HeaderValue::from_str(&id.0.hyphenated().to_string()) {
         out.insert(HeaderName::from_static("x-request-id"), id);
@@ -97,25 +86,54 @@ pub fn upstream_request(from: &HeaderMap, id: RequestId) -> HeaderMap {
     out
 }
 
-/// Adds the upstream's headers that cross to `to`.
+/// Adds the upstream's headers that are allowed to `to`.
 pub fn add_upstream_reply(to: &mut ResponseHeader, exchange: &Exchange) {
     let connection = exchange.headers().filter(|(name, _)| *name == header::CONNECTION);
     let nominated: Vec<String> =
         connection.filter_map(|(_, value)| value.to_str().ok()).flat_map(names).collect();
-    for (name, value) in exchange.headers() {
-        let text = name.as_str();
-        let stops = STOPPED_DOWN.contains(&text)
-            || text.starts_with("x-ratelimit-")
-            || text.starts_with("x-kx-")
-            || text.starts_with("cf-")
-            || text.starts_with("access-control-");
-        if !stops && crosses(text, &nominated) {
-            let _ = to.append_header(name.clone(), value.clone());
-        }
+    let allowed = exchange.headers().filter(|(name, value)| is_reply_allowed(name, value));
+    for (name, value) in allowed.filter(|(name, _)| !nominated.iter().any(|n| name.as_str() == n)) {
+        let _ = to.insert_header(name.clone(), value.clone());
     }
-    if let Some(id) = exchange.header("x-request-id") {
+    let ids = UPSTREAM_IDS.into_iter().filter_map(|name| exchange.header(name));
+    if let Some(id) = ids.into_iter().find(|id| is_word(id)) {
         let _ = to.insert_header("x-upstream-request-id", id);
     }
+}
+
+/// True where a header of an upstream's reply may reach the caller. The value is checked as well as the name:
+/// no upstream can put text of its choice there.
+fn is_reply_allowed(name: &HeaderName, value: &HeaderValue) -> bool {
+    let (name, Ok(value)) = (name.as_str(), value.to_str()) else { return false };
+    let is_number = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    match name {
+        "content-type" => {
+            let essence = value.split(';').next().unwrap_or_default().trim();
+            value.len() <= MAX_REPLY_VALUE
+                && REPLY_TYPES.iter().any(|kind| essence.eq_ignore_ascii_case(kind))
+        }
+        name if REPLY_NUMBERS.contains(&name) => value.len() <= 20 && is_number(value),
+        name if REPLY_WORDS.contains(&name) => value.len() <= 32 && is_word(value),
+        _ => false,
+    }
+}
+
+/// A word that names nothing but itself: an id or a version.
+fn is_word(text: &str) -> bool {
+    let is_word_byte = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    (1..=MAX_REPLY_VALUE).contains(&text.len()) && text.bytes().all(is_word_byte)
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+/// Adds what keeps browsers and caches from making more of a reply than it is. A reply that may be kept says so
+/// afterwards.
+pub fn add_protection(to: &mut ResponseHeader) {
+    let _ = to.insert_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    let _ = to.insert_header(header::CACHE_CONTROL, "no-store");
 }
 
 /// Adds what lets a browser's script read a reply of the data plane. `allowed` are the origins
@@ -143,10 +161,6 @@ pub fn add_preflight(to: &mut ResponseHeader, asked: Option<&HeaderValue>) {
     }
 }
 
-fn crosses(name: &str, nominated: &[String]) -> bool {
-    !HOP_BY_HOP.contains(&name) && !nominated.iter().any(|n| n == name)
-}
-
 fn nominated(headers: &HeaderMap) -> Vec<String> {
     headers
         .get_all(header::CONNECTION)
@@ -165,31 +179,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_hops_and_nominated_headers_stay_here() {
-        let mut from = HeaderMap::new();
-        for (name, value) in [
-            ("authorization", "Bearer sk-kx-fake"),
-            ("cookie", "a=b"),
-            ("connection", "close, X-Secret"),
-            ("x-secret", "1"),
-            ("x-kx-anything", "1"),
-            ("x-forwarded-for", "10.0.0.1"),
-            ("te", "trailers"),
-            ("upgrade", "websocket"),
-            ("x-grok-conv-id", "conversation"),
-            ("x-note", "my key is sk-kx-fake"),
-            ("content-type", "application/json; charset=utf-7"),
-            ("content-encoding", "gzip"),
-        ] {
-            from.append(name, HeaderValue::from_static(value));
+    fn reply_headers_pass_by_name_and_value() {
+        let check = |name: &'static str, value: &str, expected: bool| {
+            let name = HeaderName::from_static(name);
+            let value = HeaderValue::from_str(value).unwrap();
+            assert_eq!(is_reply_allowed(&name, &value), expected, "{name}: {value:?}");
+        };
+        check("content-type", "application/json; charset=utf-8", true);
+        check("content-type", "text/event-stream", true);
+        check("content-type", "text/html", false);
+        check("openai-processing-ms", "1234", true);
+        check("openai-processing-ms", "xai-operators-key", false);
+        check("openai-version", "2020-10-01", true);
+        check("openai-version", "a b", false);
+        for name in
+            ["openai-organization", "authorization", "set-cookie", "x-accel-redirect", "server"]
+        {
+            check(name, "1", false);
         }
-        let id = RequestId::new();
-        let out = upstream_request(&from, id);
-        let mut names: Vec<_> = out.keys().map(HeaderName::as_str).collect();
-        names.sort_unstable();
-        assert_eq!(names, ["accept-encoding", "content-type", "x-grok-conv-id", "x-request-id"]);
-        assert_eq!(out["accept-encoding"], "identity");
-        assert_eq!(out["x-request-id"].to_str().unwrap().parse(), Ok(id.0), "a UUID and no more");
-        assert_eq!(out["content-type"], "application/json");
+        for name in
+            ["retry-after", "x-litellm-key-spend", "cache-control", "content-encoding", "link"]
+        {
+            check(name, "1", false);
+        }
+    }
+
+    #[test]
+    fn only_hosts_of_this_machine_are_steered() {
+        for host in ["localhost", "127.0.0.1", "127.9.9.9", "::1", "[::1]"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["api.x.ai", "10.0.0.1", "localhost.example", "127.0.0.1.example"] {
+            assert!(!is_loopback(host), "{host}");
+        }
     }
 }

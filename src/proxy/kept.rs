@@ -12,6 +12,7 @@ use crate::account::caller::Caller;
 use crate::account::kept::KeptReply;
 use crate::openai::error::UpstreamError;
 use crate::telemetry::labels::Route;
+use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::{Exchange, Outgoing};
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -66,7 +67,7 @@ impl Proxy {
         let pool = current.upstreams.pool(&reply.upstream).ok_or_else(none)?;
         let busy = || Refusal::Upstream(UpstreamFailure::Busy);
         let place = pool.places.take().ok_or_else(busy)?;
-        let outgoing = kept.outgoing(session, replier);
+        let outgoing = kept.outgoing(session, replier, pool.upstream());
         let sent = tokio::select! {
             sent = pool.send(place, &outgoing) => sent,
             by = stopped(session, &leash) => return by.refusal().map_or(Ok(None), Err),
@@ -117,7 +118,12 @@ fn refuse_errors(
 }
 
 impl Kept {
-    fn outgoing(&self, session: &ServerSession, replier: &Replier<'_>) -> Outgoing {
+    fn outgoing(
+        &self,
+        session: &ServerSession,
+        replier: &Replier<'_>,
+        upstream: &Upstream,
+    ) -> Outgoing {
         let (method, below) = match self.act {
             Act::Read => (Method::GET, ""),
             Act::Delete => (Method::DELETE, ""),
@@ -130,7 +136,7 @@ impl Kept {
         Outgoing {
             method,
             path: format!("/responses/{}{below}{query}", self.id).into(),
-            headers: headers::upstream_request(&header.headers, replier.head.id),
+            headers: headers::upstream_request(&header.headers, replier.head.id, upstream),
             body: Bytes::new(),
             begun: AtomicBool::new(false),
         }

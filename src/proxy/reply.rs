@@ -53,6 +53,7 @@ impl Replier<'_> {
             ResponseHeader::build(code, Some(24)).expect("a StatusCode is a valid status");
         let _ = head.insert_header("x-request-id", self.head.id.to_string());
         let _ = head.insert_header("x-process-time", seconds(spent));
+        headers::add_protection(&mut head);
         headers::add_cors(&mut head, self.head.origin.as_ref(), self.cors);
         head
     }
@@ -90,14 +91,13 @@ impl Replier<'_> {
     pub async fn json(
         &self,
         session: &mut ServerSession,
-        mut head: ResponseHeader,
+        head: ResponseHeader,
         body: Bytes,
     ) -> Result<()> {
-        let _ = head.insert_header(header::CONTENT_TYPE, "application/json");
         self.whole(session, head, body).await
     }
 
-    /// Sends a whole body; its type is already in `head`.
+    /// Sends a whole body, as JSON where `head` names no type.
     ///
     /// # Errors
     /// When the caller is gone.
@@ -108,6 +108,9 @@ impl Replier<'_> {
         body: Bytes,
     ) -> Result<()> {
         head.set_content_length(body.len())?;
+        if !body.is_empty() && !head.headers.contains_key(header::CONTENT_TYPE) {
+            head.insert_header(header::CONTENT_TYPE, "application/json")?;
+        }
         send_head(session, head, self.patience).await?;
         send(session, body, true, self.patience).await
     }

@@ -2,6 +2,7 @@
 
 use crate::support::client::Call;
 use crate::support::recorder::{Recorder, Then};
+use crate::support::trouble::Trouble;
 use crate::support::{body, by, gateway};
 use std::collections::BTreeSet;
 
@@ -37,6 +38,22 @@ async fn only_the_operators_credentials_and_harmless_headers_go_up() {
         ("referer", "https://a/secret"),
         ("content-encoding", "gzip"),
         ("accept-encoding", "gzip, br"),
+        ("x-original-url", "/admin"),
+        ("x-rewrite-url", "/admin"),
+        ("x-http-method-override", "DELETE"),
+        ("idempotency-key", "1"),
+        ("content_length", "3"),
+        ("transfer_encoding", "chunked"),
+        ("x-stainless-lang", "python"),
+        ("x-codex-turn-metadata", "/home/me"),
+        ("user-agent", "curl/8"),
+        ("accept", "text/html"),
+        ("session_id", "1"),
+        ("openai-organization", "org-callers"),
+        ("openai-beta", &format!("copy={}", key.text)),
+        ("anthropic-version", "2023-06-01"),
+        ("anthropic-beta", "one"),
+        ("anthropic-beta", "two"),
         ("x-grok-conv-id", "kept"),
     ] {
         call = call.header(name, value);
@@ -46,16 +63,23 @@ async fn only_the_operators_credentials_and_harmless_headers_go_up() {
     let received = &recorder.received()[0];
     let names: BTreeSet<&str> = received.names().into_iter().collect();
     let expected = [
+        "accept",
         "accept-encoding",
+        "anthropic-beta",
+        "anthropic-version",
         "authorization",
         "content-length",
         "content-type",
         "host",
+        "user-agent",
         "x-grok-conv-id",
         "x-request-id",
     ];
     assert_eq!(names, expected.into(), "{:?}", received.lines);
-    assert_eq!(received.names().len(), expected.len(), "each once: {:?}", received.lines);
+    assert_eq!(received.header("anthropic-beta"), ["one", "two"]);
+    assert_eq!(received.names().len(), expected.len() + 1, "each once: {:?}", received.lines);
+    assert_eq!(received.header("accept"), ["application/json"]);
+    assert!(received.header("user-agent")[0].starts_with("knockx/"));
     assert_eq!(received.lines[0], "POST /v1/chat/completions HTTP/1.1");
     assert_eq!(received.header("authorization"), ["Bearer operators-own"]);
     assert_eq!(received.header("host"), [recorder.addr.to_string()]);
@@ -63,6 +87,64 @@ async fn only_the_operators_credentials_and_harmless_headers_go_up() {
     let id: knockx::account::id::RequestId = reply.header("x-request-id").parse().unwrap();
     assert_eq!(received.header("x-request-id"), [id.0.to_string()], "a bare UUID");
     assert!(!reply.headers.contains_key("x-internal"), "nominated by the upstream");
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_upstreams_headers_only_harmless_ones_reach_the_caller() {
+    let (recorder, trouble) = (Recorder::start(Then::Goes).await, Trouble::start().await);
+    let streams = format!("http://{}/golden-stream.sse/headers/v1", trouble.addr);
+    for (table, members) in [
+        (recorder.table(), ""),
+        (
+            format!(
+                "[[upstreams]]\nname = \"stream\"\nbase_url = {streams:?}\napi_key = \"operators-own\"\n"
+            ),
+            r#","stream":true"#,
+        ),
+    ] {
+        let gw = gateway().upstreams(&table).start().await;
+        let key = gw.key("wide").await;
+        let reply = gw.ask(&key, &body("hi", members)).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let said = format!("{:?}", reply.headers);
+        for leak in ["secret", "31337", "operators-own", "12.5", "anthropic", "10.0.0.1"] {
+            assert!(!said.contains(leak), "{leak}: {said}");
+        }
+        assert_eq!(reply.header("openai-processing-ms"), "17");
+        assert_eq!(reply.header("openai-version"), "2020-10-01");
+        assert_eq!(reply.header("x-metrics-ttft-ms"), "8.5");
+        assert_eq!(reply.header("x-upstream-request-id"), "up-1");
+        assert_eq!(reply.header("x-content-type-options"), "nosniff");
+        gw.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_reply_of_the_data_plane_is_protected() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let chat = |members: &str| gw.chat(&key, &body("hi", members));
+    let post = |path: &str| Call::post(gw.addr(), path).key(&key.text);
+    for (call, expected) in [
+        (chat(""), "no-store"),
+        (chat(r#","stream":true"#), "no-cache"),
+        (chat(r#","n":"x""#), "no-store"),
+        (chat("").header("x-sim-fault", "500"), "no-store"),
+        (post("/v1/nothing"), "no-store"),
+        (post("/v1/models"), "no-store"),
+        (post("/v1/messages").body("{}"), "no-store"),
+        (Call::get(gw.addr(), "/v1/models").key(&key.text), "private, no-cache"),
+        (Call::get(gw.addr(), "/v1/models"), "no-store"),
+        (Call::get(gw.addr(), "/v1/responses/none").key(&key.text), "no-store"),
+        (Call::new(gw.addr(), "OPTIONS", "/v1/models"), "no-store"),
+        (Call::get(gw.addr(), "/v1/models").header("x-large", &"x".repeat(70_000)), "no-store"),
+    ] {
+        let reply = call.send().await;
+        let said = format!("{} {:?}", reply.status, reply.headers);
+        assert_eq!(reply.header("x-content-type-options"), "nosniff", "{said}");
+        assert_eq!(reply.header("cache-control"), expected, "{said}");
+    }
     gw.finish().await;
 }
 

@@ -16,6 +16,15 @@ pub struct Received {
     pub connection: usize,
 }
 
+/// Headers of an upstream's reply: what tells of its side, and four that are harmless.
+pub const UPSTREAM_HEADERS: &str = "openai-organization: org-secret\r\nopenai-project: proj_secret\r\nauthorization: Bearer operators-own\r\n\
+set-cookie: __cf_bm=secret\r\nserver: secret-host\r\nx-litellm-key-spend: 12.5\r\nx-accel-redirect: /secret\r\n\
+x-accel-expires: 100\r\nx-sendfile: /etc/secret\r\nanthropic-organization-id: secret\r\n\
+anthropic-ratelimit-tokens-remaining: 5\r\nx-ratelimit-limit-requests: 31337\r\nvia: 1.1 secret\r\n\
+location: http://10.0.0.1/secret\r\nlink: <http://10.0.0.1>; rel=next\r\nretry-after: 31337\r\ncf-ray: secret\r\n\
+access-control-allow-origin: http://secret\r\ncache-control: public, max-age=31337\r\nx-kx-clamped: 31337\r\n\
+openai-processing-ms: 17\r\nopenai-version: 2020-10-01\r\nx-metrics-ttft-ms: 8.5\r\nx-request-id: up-1\r\n";
+
 pub struct Recorder {
     pub addr: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
@@ -86,7 +95,8 @@ async fn serve(
         }
         let answer = r#"{"id":"1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1,"total_tokens":4}}"#;
         let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-internal: secret\r\nconnection: x-internal\r\n";
-        let reply = format!("{head}content-length: {}\r\n\r\n{answer}", answer.len());
+        let reply =
+            format!("{head}{UPSTREAM_HEADERS}content-length: {}\r\n\r\n{answer}", answer.len());
         if stream.write_all(reply.as_bytes()).await.is_err() {
             return;
         }

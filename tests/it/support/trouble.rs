@@ -1,5 +1,6 @@
 //! An upstream in every kind of trouble, or with a recorded answer: the path of its base address says which.
 
+use super::recorder::UPSTREAM_HEADERS;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -135,8 +136,9 @@ fn recorded(name: &str) -> Vec<Step> {
     if !name.ends_with(".sse") {
         return vec![status(200, "application/json", std::str::from_utf8(&bytes).unwrap())];
     }
-    let head =
-        format!("{HEAD}content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n");
+    let head = format!(
+        "{HEAD}{UPSTREAM_HEADERS}content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    );
     let pieces = bytes.chunks(97).map(|piece| Step::Say(chunk(piece)));
     [say(&head)].into_iter().chain(pieces).chain([say("0\r\n\r\n")]).collect()
 }
