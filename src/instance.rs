@@ -93,6 +93,14 @@ impl DataFolder {
         secret.map_err(|e| self.error(e))
     }
 
+    /// The secret kept in the folder; `None` = none was made yet.
+    pub fn existing_secret(&self) -> Result<Option<Secret>, FolderError> {
+        match read_secret(&self.path.join(SECRET)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other.map(Some).map_err(|e| self.error(e)),
+        }
+    }
+
     /// Tells other commands where this instance listens.
     pub fn announce(&self, instance: &Instance) -> Result<(), FolderError> {
         let text = serde_json::to_vec(instance).map_err(|e| self.error(e.into()))?;

@@ -1,10 +1,12 @@
 //! Refresh tokens: `rt-kx-<session>_<secret>`, good for one exchange.
 //!
 //! The session (32 hex digits) finds the record, the secret (43 base62 characters, 256 bits) proves
-//! the holder. Only a hash is stored; it needs no key, since a random secret cannot be guessed.
+//! the holder. Only a hash keyed with the server's secret is stored, so that a new `SECRET_KEY` ends
+//! every refresh token.
 
 use super::id::SessionId;
 use super::key::{NoRandomness, push_random_base62};
+use super::server_secret::ServerSecret;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use uuid::Uuid;
@@ -64,10 +66,10 @@ impl RefreshToken {
         self.session
     }
 
-    /// The hash to store or compare.
+    /// The keyed hash to store or compare.
     #[must_use]
-    pub fn digest(&self) -> [u8; 32] {
-        Sha256::digest(&self.text).into()
+    pub fn digest(&self, secret: &ServerSecret) -> [u8; 32] {
+        secret.refresh_digest(&Sha256::digest(&self.text))
     }
 
     /// The token itself, to hand to its holder once.
@@ -86,14 +88,18 @@ impl fmt::Debug for RefreshToken {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::key::Pepper;
 
     #[test]
     fn a_token_is_read_back_and_nothing_else_is() {
         let session = SessionId::new();
         let token = RefreshToken::generate(session).unwrap();
         let read = RefreshToken::parse(token.reveal()).unwrap();
-        assert_eq!((read.session(), read.digest()), (session, token.digest()));
-        assert_ne!(RefreshToken::generate(session).unwrap().digest(), token.digest());
+        let secret = ServerSecret::of(&Pepper::new(b"secret"));
+        let digest = token.digest(&secret);
+        assert_eq!((read.session(), read.digest(&secret)), (session, digest));
+        assert_ne!(RefreshToken::generate(session).unwrap().digest(&secret), digest);
+        assert_ne!(token.digest(&ServerSecret::of(&Pepper::new(b"another"))), digest);
         assert!(!format!("{token:?}").contains(&token.reveal()[40..]));
 
         let text = token.reveal();

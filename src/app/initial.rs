@@ -1,13 +1,36 @@
-//! What a store must hold before the first call: the configured plans, and an admin.
+//! What a store must hold before the first call: the secret's fingerprint, the configured plans, and an
+//! admin.
 
 use crate::account::by::By;
+use crate::account::key::Pepper;
 use crate::account::password;
 use crate::account::plan::Plan;
+use crate::account::server_secret::ServerSecret;
 use crate::account::user::Role;
 use crate::clock;
 use crate::config::Config;
+use crate::store::sessions::Adopted;
 use crate::store::{NewUser, Store, StoreError, UserError, UserFilter};
 use anyhow::Context;
+
+/// Records the secret that this gateway hashes with, and warns where the store was last used with
+/// another: changing it is allowed, and ends all keys and sessions.
+pub(super) async fn adopt_secret(store: &dyn Store, pepper: &Pepper) -> anyhow::Result<()> {
+    let secret = ServerSecret::of(pepper);
+    let adopted = store.adopt_secret(&secret, clock::now()).await;
+    if let Adopted::Changed { live_keys, sessions } =
+        adopted.context("cannot record the fingerprint of SECRET_KEY")?
+    {
+        tracing::warn!(
+            live_keys,
+            sessions,
+            "SECRET_KEY is not the one that this database was last used with: {live_keys} keys made \
+             with the other no longer work, and {sessions} sessions have ended; to have the keys \
+             back, start with the earlier SECRET_KEY"
+        );
+    }
+    Ok(())
+}
 
 /// Makes the configured plans hold, but for those that an admin has changed since.
 pub(super) async fn put_plans(store: &dyn Store, plans: &[Plan], by: &By) -> anyhow::Result<()> {

@@ -348,6 +348,7 @@ async fn parts(
         stop: stop_writer,
     };
     let Counting { store, counters, changed } = counters::start(config, means).await?;
+    initial::adopt_secret(&*store, &pepper).await?;
     initial::put_plans(&*store, &config.plans, &By::gateway(clock::now())).await?;
     initial::add_first_admin(config, &*store).await?;
     let callers = Arc::new(CallerCache::new(Arc::clone(&store), config.limits.cached_callers));

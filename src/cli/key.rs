@@ -5,6 +5,7 @@ use crate::account::by::By;
 use crate::account::id::KeyId;
 use crate::account::key::{Key, KeyLimits};
 use crate::clock;
+use crate::store::all_keys;
 use anyhow::Context;
 use clap::Subcommand;
 use jiff::Timestamp;
@@ -68,7 +69,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Action::Add(add) => add_key(&stored, add, json).await?,
         Action::List { user } => {
             let user = stored.user(&user).await?;
-            for key in stored.store.keys(user.id).await? {
+            for key in all_keys(&*stored.store, user.id).await? {
                 show(&key, json)?;
             }
         }

@@ -5,6 +5,7 @@
 use crate::account::by::By;
 use crate::account::id::UserId;
 use crate::account::key::{Key, NoRandomness, Pepper, PlainKey};
+use crate::account::server_secret::ServerSecret;
 use crate::account::user::{User, normalised_email};
 use crate::cli::config_arg::ConfigArg;
 use crate::clock;
@@ -112,14 +113,38 @@ impl Stored {
     }
 
     /// What keys are hashed with: the same as in the gateway on this store.
-    pub fn pepper(&self) -> anyhow::Result<Pepper> {
-        let secret = match &self.config.secret_key {
-            Some(secret) => secret.clone(),
-            None => {
-                self.folder()?.context("a store without a folder needs SECRET_KEY")?.secret_key()?
-            }
+    ///
+    /// # Errors
+    /// When the gateway uses another secret than this command has: a key would never work.
+    pub async fn pepper(&self, now: Timestamp) -> anyhow::Result<Pepper> {
+        let folder = self.folder()?;
+        let found = match (&self.config.secret_key, &folder) {
+            (Some(secret), _) => Some(secret.clone()),
+            (None, Some(folder)) => folder.existing_secret()?,
+            (None, None) => anyhow::bail!("a store without a folder needs SECRET_KEY"),
         };
-        Ok(Pepper::new(secret.expose().as_bytes()))
+        let made = match (found, folder) {
+            (Some(secret), _) => secret,
+            // Made here only where no gateway has used one that is kept elsewhere.
+            (None, Some(folder)) if self.store.secret_in_use(None, now).await?.is_none() => {
+                folder.secret_key()?
+            }
+            (None, _) => anyhow::bail!(
+                "SECRET_KEY is not set here, and the gateway on this database uses one: a key made \
+                 without it would never work. Set the gateway's SECRET_KEY for this command"
+            ),
+        };
+        let pepper = Pepper::new(made.expose().as_bytes());
+        let mine = ServerSecret::of(&pepper).fingerprint();
+        match self.store.secret_in_use(Some(mine), now).await? {
+            Some(used) if used != mine => anyhow::bail!(
+                "SECRET_KEY here (fingerprint {mine}) is not the one that the gateway on this database \
+                 uses (fingerprint {used}): a key made with it would never work. Set the gateway's \
+                 SECRET_KEY for this command; or, to change it for good, restart the gateway with the \
+                 new one first, which ends all existing keys"
+            ),
+            _ => Ok(pepper),
+        }
     }
 
     /// The folder of the store, where a running gateway announces itself; a server has none.
@@ -134,17 +159,17 @@ impl Stored {
         describe: impl FnOnce(&mut NewKey),
         now: Timestamp,
     ) -> anyhow::Result<(PlainKey, Key)> {
-        let (plain, mut key) = self.new_key(now)?;
+        let (plain, mut key) = self.new_key(now).await?;
         describe(&mut key);
         let key = self.store.add_key(user.id, &key, &By::operator(now)).await?;
         Ok((plain, key))
     }
 
-    fn new_key(&self, now: Timestamp) -> anyhow::Result<(PlainKey, NewKey)> {
+    async fn new_key(&self, now: Timestamp) -> anyhow::Result<(PlainKey, NewKey)> {
         let plain = PlainKey::generate().map_err(|e: NoRandomness| anyhow::anyhow!(e))?;
         let key = NewKey {
             id: plain.id(),
-            digest: plain.digest(&self.pepper()?),
+            digest: plain.digest(&self.pepper(now).await?),
             last_four: plain.last_four().to_owned(),
             name: "default".to_owned(),
             created_at: now,

@@ -113,6 +113,8 @@ async fn add_user(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
         plan: PlanId::from(&*add.plan),
         created_at: now,
     };
+    // A user whose key cannot be made is not added either.
+    stored.pepper(now).await?;
     let user = match stored.store.add_user(&new, &By::operator(now)).await {
         Ok(user) => user,
         Err(UserError::NoSuchPlan(plan)) => return no_such_plan(stored, &plan).await,

@@ -86,6 +86,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
     }
 }
 
+/// Two parts of the path, in its order; see [`Segment`].
+pub struct Segments(pub String, pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segments {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path((first, second)) = Path::<(String, String)>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| ApiError::NoSuchRoute)?;
+        if [&first, &second].iter().any(|text| text.contains(char::is_control)) {
+            return Err(ApiError::NoSuchRoute);
+        }
+        Ok(Self(first, second))
+    }
+}
+
 fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
     let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     // No parameter has a use for them, and not every store takes them.

@@ -9,6 +9,7 @@ use crate::account::id::{SessionId, UserId};
 use crate::account::key::Pepper;
 use crate::account::password::Verified;
 use crate::account::refresh::RefreshToken;
+use crate::account::server_secret::ServerSecret;
 use crate::account::user::{User, UserStatus};
 use crate::config::{Accounts, Billing};
 use crate::store::sessions::{Credentials, NewSession, Rotated, Rotation};
@@ -23,6 +24,8 @@ use utoipa::ToSchema;
 pub struct Identity {
     pub tokens: Tokens,
     pub passwords: Passwords,
+    /// Keys the hashes of refresh tokens.
+    secret: ServerSecret,
     pub accounts: Accounts,
     pub billing: Billing,
     /// Wrong passwords by account, known or not.
@@ -54,6 +57,7 @@ impl Identity {
         Self {
             tokens: Tokens::new(&pepper.derived(b"access tokens"), accounts.access_token),
             passwords: Passwords::new(),
+            secret: ServerSecret::of(pepper),
             by_account: Throttle::new(accounts.account_tries),
             by_address: Throttle::new(accounts.address_tries),
             confirmations: Throttle::new(accounts.account_tries),
@@ -168,7 +172,7 @@ impl Identity {
         let new = NewSession {
             id: session,
             user,
-            digest: refresh.digest(),
+            digest: refresh.digest(&self.secret),
             password_hash: checked.password_hash,
             created_at: now,
             expires_at: self.session_end(now),
@@ -195,8 +199,8 @@ impl Identity {
         let next = RefreshToken::generate(session).map_err(|_| ApiError::Internal)?;
         let rotation = Rotation {
             session,
-            presented: presented.digest(),
-            next: next.digest(),
+            presented: presented.digest(&self.secret),
+            next: next.digest(&self.secret),
             now,
             expires_at: self.session_end(now),
         };

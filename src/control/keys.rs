@@ -3,23 +3,25 @@
 use super::ControlState;
 use super::api_error::ApiError;
 use super::auth::SignedIn;
-use super::body::{Form, Segment};
+use super::body::{Form, Params, Segment};
 use super::fields::{Label, present};
-use super::openapi::{Away, BadBody, NoSuchKey, NotSignedIn, TooManyKeys};
-use super::page::Page;
+use super::openapi::{Away, BadBody, BadQuery, NoSuchKey, NotSignedIn, TooManyKeys};
+use super::page::{self, Page};
 use super::session::DEFAULT_KEY;
 use crate::account::id::{KeyId, UserId};
 use crate::account::key::{Key, KeyLimits, PlainKey};
 use crate::clock;
-use crate::store::{KeyChange, NewKey};
+use crate::store::{KeyChange, KeyFilter, NewKey};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// Models that one key may be narrowed to.
 const MOST_MODELS: usize = 100;
@@ -118,16 +120,32 @@ impl TryFrom<String> for ModelId {
     }
 }
 
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct KeysQuery {
+    /// Keys of a page, 50 unless said.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// The place of a key in the list.
+struct Place(Timestamp, KeyId);
+
 /// Your keys
 ///
 /// The oldest first, revoked ones too.
 #[utoipa::path(get, path = "/api/v1/keys", tag = "Keys", security(("token" = [])),
-    responses((status = 200, body = Page<KeyView>), NotSignedIn, Away))]
+    params(KeysQuery),
+    responses((status = 200, body = Page<KeyView>), BadQuery, NotSignedIn, Away))]
 pub async fn list(
     State(state): State<ControlState>,
     who: SignedIn,
+    Params(query): Params<KeysQuery>,
 ) -> Result<Json<Page<KeyView>>, ApiError> {
-    Ok(Json(Page::whole(views(&state, who.user.id).await?)))
+    page_of(&state, who.user.id, query).await.map(Json)
 }
 
 /// Add a key
@@ -213,9 +231,25 @@ pub async fn regenerate(
     Ok(Json(NewKeyView::of(&plain, added)))
 }
 
-/// All keys of a user, as they are shown.
-pub async fn views(state: &ControlState, user: UserId) -> Result<Vec<KeyView>, ApiError> {
-    let keys = state.store.keys(user).await?;
+/// A page of a user's keys, as they are shown.
+pub async fn page_of(
+    state: &ControlState,
+    user: UserId,
+    query: KeysQuery,
+) -> Result<Page<KeyView>, ApiError> {
+    let limit = page::limit(query.limit)?;
+    let after = page::cursor(query.cursor.as_deref())?.map(|Place(at, id)| (at, id));
+    let filter = KeyFilter { live: false, after };
+    let keys = state.store.keys(user, &filter, limit + 1).await?;
+    let last_used = last_used(state, user).await?;
+    let cursor = |key: &Key| Place(key.created_at, key.id.clone()).to_string();
+    Ok(Page::of(keys, limit, cursor, |key| KeyView::of(key, &last_used)))
+}
+
+/// The keys of a user that are not revoked, as they are shown.
+pub async fn live(state: &ControlState, user: UserId) -> Result<Vec<KeyView>, ApiError> {
+    let filter = KeyFilter { live: true, after: None };
+    let keys = state.store.keys(user, &filter, page::MOST).await?;
     let last_used = last_used(state, user).await?;
     Ok(keys.into_iter().map(|key| KeyView::of(key, &last_used)).collect())
 }
@@ -249,10 +283,9 @@ pub fn new_key(
 }
 
 /// A live key of the user; whose a foreign one is, nobody learns.
-async fn own(state: &ControlState, user: UserId, id: &str) -> Result<Key, ApiError> {
-    let keys = state.store.keys(user).await?;
-    let live = |key: &Key| key.id.as_str() == id && key.revoked_at.is_none();
-    keys.into_iter().find(live).ok_or(ApiError::NoSuch("key"))
+pub async fn own(state: &ControlState, user: UserId, id: &str) -> Result<Key, ApiError> {
+    let key = state.store.key(user, &KeyId::from(id)).await?;
+    key.filter(|key| key.revoked_at.is_none()).ok_or(ApiError::NoSuch("key"))
 }
 
 /// The most that a limit of tokens a day can say.
@@ -286,6 +319,22 @@ fn later_than(now: Timestamp, expires_at: Option<Timestamp>) -> Result<(), ApiEr
             Err(ApiError::invalid("expires_at", "`expires_at` has passed already."))
         }
         _ => Ok(()),
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0.as_millisecond(), self.1)
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (at, id) = text.split_once('.').ok_or(())?;
+        let at = at.parse().ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).ok_or(())?;
+        let is_id = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if is_id { Ok(Self(at, KeyId::from(id))) } else { Err(()) }
     }
 }
 

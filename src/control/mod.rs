@@ -127,6 +127,8 @@ fn routes() -> OpenApiRouter<ControlState> {
         .routes(routes!(admin::overview::overview))
         .routes(routes!(admin::users::list))
         .routes(routes!(admin::users::show, admin::users::change))
+        .routes(routes!(admin::keys::list))
+        .routes(routes!(admin::keys::revoke))
         .routes(routes!(admin::reset::reset))
         .routes(routes!(admin::top_users::top_users))
         .routes(routes!(admin::plans::add))

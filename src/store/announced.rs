@@ -3,9 +3,11 @@
 use super::audit::{Audit, AuditEntry, AuditFilter, Change};
 use super::kept::KeptReplies;
 use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
-use super::sessions::{Credentials, NewSession, Rotated, Rotation, Sessions};
+use super::sessions::{Adopted, Credentials, NewSession, Rotated, Rotation, Sessions};
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
-use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, PlanChange, Store, StoreError};
+use super::{
+    Changes, Drift, Entry, KeyChange, KeyFilter, NewKey, NewUser, PlanChange, Store, StoreError,
+};
 use super::{Used, UserChange, UserError, UserFilter, Written};
 use crate::account::by::By;
 use crate::account::caller::Caller;
@@ -15,6 +17,7 @@ use crate::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId}
 use crate::account::kept::KeptReply;
 use crate::account::key::Key;
 use crate::account::plan::Plan;
+use crate::account::server_secret::{Fingerprint, ServerSecret};
 use crate::account::user::{User, UserStatus};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -83,7 +86,10 @@ announced! {
         users(
             filter: &UserFilter, after: Option<UserId>, limit: u32
         ) -> Result<Vec<User>, StoreError>;
-        keys(user: UserId) -> Result<Vec<Key>, StoreError>;
+        keys(
+            user: UserId, filter: &KeyFilter, limit: u32
+        ) -> Result<Vec<Key>, StoreError>;
+        key(user: UserId, key: &KeyId) -> Result<Option<Key>, StoreError>;
         plans() -> Result<Vec<Plan>, StoreError>;
         plan(id: &PlanId) -> Result<Option<Plan>, StoreError>;
         add_plan(plan: &Plan, by: &By) -> Result<bool, StoreError>;
@@ -172,6 +178,10 @@ announced! {
         session_user(session: SessionId, now: Timestamp) -> Result<Option<User>, StoreError>;
         rotate_session(rotation: &Rotation) -> Result<Rotated, StoreError>;
         end_session(session: SessionId) -> Result<(), StoreError>;
+        adopt_secret(secret: &ServerSecret, now: Timestamp) -> Result<Adopted, StoreError>;
+        secret_in_use(
+            mine: Option<Fingerprint>, now: Timestamp
+        ) -> Result<Option<Fingerprint>, StoreError>;
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::account::charge::{Source, Status};
 use crate::account::day::Day;
 use crate::account::id::{RequestId, UserId};
+use crate::account::server_secret::Fingerprint;
 use crate::account::user::{LimitOverrides, Role, UserStatus};
 use crate::store::StoreError;
 use crate::store::upgrades::UpgradeStatus;
@@ -145,6 +146,11 @@ pub(super) fn time_zone_text(zone: &TimeZone) -> Result<String, StoreError> {
 pub(super) fn time_zone(stored: &str) -> Result<TimeZone, StoreError> {
     let zone = DateTimeParser::new().parse_time_zone(stored);
     zone.map_err(|_| unexpected("time zone", stored))
+}
+
+pub(super) fn fingerprint(stored: &[u8]) -> Result<Fingerprint, StoreError> {
+    let bytes = stored.try_into();
+    bytes.map(Fingerprint).map_err(|_| unexpected("fingerprint", "(bytes)"))
 }
 
 fn unexpected(what: &str, stored: &str) -> StoreError {

@@ -3,9 +3,11 @@
 use super::audit::{Audit, AuditEntry, AuditFilter, Change};
 use super::kept::KeptReplies;
 use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
-use super::sessions::{Credentials, NewSession, Rotated, Rotation, Sessions};
+use super::sessions::{Adopted, Credentials, NewSession, Rotated, Rotation, Sessions};
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
-use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, PlanChange, Store, StoreError};
+use super::{
+    Changes, Drift, Entry, KeyChange, KeyFilter, NewKey, NewUser, PlanChange, Store, StoreError,
+};
 use super::{Used, UserChange, UserError, UserFilter, Written};
 use crate::account::by::By;
 use crate::account::caller::Caller;
@@ -15,6 +17,7 @@ use crate::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId}
 use crate::account::kept::KeptReply;
 use crate::account::key::Key;
 use crate::account::plan::Plan;
+use crate::account::server_secret::{Fingerprint, ServerSecret};
 use crate::account::user::{User, UserStatus};
 use crate::clock;
 use crate::telemetry::labels::StoreOp;
@@ -86,7 +89,10 @@ measured! {
             user: UserId, key: &KeyId, change: &KeyChange, by: &By
         ) -> Result<Option<Key>, StoreError>;
         Accounts replace_key(user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError>;
-        Accounts keys(user: UserId) -> Result<Vec<Key>, StoreError>;
+        Accounts keys(
+            user: UserId, filter: &KeyFilter, limit: u32
+        ) -> Result<Vec<Key>, StoreError>;
+        Accounts key(user: UserId, key: &KeyId) -> Result<Option<Key>, StoreError>;
         Accounts revoke_key(key: &KeyId, by: &By) -> Result<Option<Key>, StoreError>;
         Plans plans() -> Result<Vec<Plan>, StoreError>;
         Plans plan(id: &PlanId) -> Result<Option<Plan>, StoreError>;
@@ -120,6 +126,10 @@ measured! {
         ) -> Result<Option<User>, StoreError>;
         Sessions rotate_session(rotation: &Rotation) -> Result<Rotated, StoreError>;
         Sessions end_session(session: SessionId) -> Result<(), StoreError>;
+        Sessions adopt_secret(secret: &ServerSecret, now: Timestamp) -> Result<Adopted, StoreError>;
+        Sessions secret_in_use(
+            mine: Option<Fingerprint>, now: Timestamp
+        ) -> Result<Option<Fingerprint>, StoreError>;
     }
 }
 

@@ -103,8 +103,15 @@ pub trait Store:
     ) -> Result<Option<Key>, StoreError>;
     /// Adds a key and revokes all others of the user that have its name, at once.
     async fn replace_key(&self, user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError>;
-    /// All keys of a user, the oldest first, revoked ones too.
-    async fn keys(&self, user: UserId) -> Result<Vec<Key>, StoreError>;
+    /// At most `limit` keys of a user, the oldest first.
+    async fn keys(
+        &self,
+        user: UserId,
+        filter: &KeyFilter,
+        limit: u32,
+    ) -> Result<Vec<Key>, StoreError>;
+    /// A key of a user, whatever its state; `None` when it is not this user's.
+    async fn key(&self, user: UserId, key: &KeyId) -> Result<Option<Key>, StoreError>;
     /// Revokes; `None` when there is no such key. Revoking twice keeps the first time.
     async fn revoke_key(&self, key: &KeyId, by: &By) -> Result<Option<Key>, StoreError>;
     /// All plans, the cheapest first.
@@ -243,6 +250,39 @@ pub struct UserFilter {
     pub plan: Option<PlanId>,
     pub status: Option<UserStatus>,
     pub role: Option<Role>,
+}
+
+/// Which keys of a user.
+#[derive(Debug, Clone, Default)]
+pub struct KeyFilter {
+    /// Only those that are not revoked.
+    pub live: bool,
+    /// Only those after this place in the list, as [`key_place`] gives it.
+    pub after: Option<(Timestamp, KeyId)>,
+}
+
+/// The place of a key in its user's list.
+#[must_use]
+pub fn key_place(key: &Key) -> (Timestamp, KeyId) {
+    (key.created_at, key.id.clone())
+}
+
+/// All keys of a user, the oldest first, revoked ones too: for work that needs each of them. A user has
+/// [`LIVE_KEYS`] and [`REVOKED_KEYS`] at most.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn all_keys(store: &dyn Store, user: UserId) -> Result<Vec<Key>, StoreError> {
+    let (mut keys, mut filter) = (Vec::new(), KeyFilter::default());
+    loop {
+        let page = store.keys(user, &filter, KEYS_AT_A_TIME).await?;
+        filter.after = page.last().map(key_place);
+        let is_last = page.len() < KEYS_AT_A_TIME as usize;
+        keys.extend(page);
+        if is_last {
+            return Ok(keys);
+        }
+    }
 }
 
 /// Changes to a user; `None` leaves a field as it is.
@@ -386,6 +426,11 @@ pub enum StoreError {
 
 /// Keys that a user may have at the same time, revoked ones not counted.
 pub const LIVE_KEYS: usize = 100;
+/// Revoked keys of a user that are kept; a further one takes the place of the one that was revoked
+/// first.
+pub const REVOKED_KEYS: u32 = 500;
+/// Keys that [`all_keys`] reads in one step.
+const KEYS_AT_A_TIME: u32 = 500;
 
 /// Why a user was not added or changed.
 #[derive(Debug, thiserror::Error)]

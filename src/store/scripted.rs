@@ -3,9 +3,11 @@
 use super::audit::{Audit, AuditEntry, AuditFilter, Change};
 use super::kept::KeptReplies;
 use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
-use super::sessions::{Credentials, NewSession, Rotated, Rotation, Sessions};
+use super::sessions::{Adopted, Credentials, NewSession, Rotated, Rotation, Sessions};
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
-use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, PlanChange, Store, StoreError};
+use super::{
+    Changes, Drift, Entry, KeyChange, KeyFilter, NewKey, NewUser, PlanChange, Store, StoreError,
+};
 use super::{Used, UserChange, UserError, UserFilter, Written};
 use crate::account::by::By;
 use crate::account::caller::Caller;
@@ -15,6 +17,7 @@ use crate::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId}
 use crate::account::kept::KeptReply;
 use crate::account::key::Key;
 use crate::account::plan::Plan;
+use crate::account::server_secret::{Fingerprint, ServerSecret};
 use crate::account::user::{User, UserStatus};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -87,7 +90,8 @@ not_scripted! {
         add_key(UserId, &NewKey, &By) -> Result<Key, StoreError>;
         change_key(UserId, &KeyId, &KeyChange, &By) -> Result<Option<Key>, StoreError>;
         replace_key(UserId, &NewKey, &By) -> Result<Key, StoreError>;
-        keys(UserId) -> Result<Vec<Key>, StoreError>;
+        keys(UserId, &KeyFilter, u32) -> Result<Vec<Key>, StoreError>;
+        key(UserId, &KeyId) -> Result<Option<Key>, StoreError>;
         revoke_key(&KeyId, &By) -> Result<Option<Key>, StoreError>;
         plans() -> Result<Vec<Plan>, StoreError>;
         plan(&PlanId) -> Result<Option<Plan>, StoreError>;
@@ -125,6 +129,8 @@ not_scripted! {
         session_user(SessionId, Timestamp) -> Result<Option<User>, StoreError>;
         rotate_session(&Rotation) -> Result<Rotated, StoreError>;
         end_session(SessionId) -> Result<(), StoreError>;
+        adopt_secret(&ServerSecret, Timestamp) -> Result<Adopted, StoreError>;
+        secret_in_use(Option<Fingerprint>, Timestamp) -> Result<Option<Fingerprint>, StoreError>;
     }
 }
 

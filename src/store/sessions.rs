@@ -5,6 +5,7 @@
 
 use super::StoreError;
 use crate::account::id::{SessionId, UserId};
+use crate::account::server_secret::{Fingerprint, ServerSecret};
 use crate::account::user::{User, UserStatus};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -12,7 +13,7 @@ use jiff::Timestamp;
 /// Sessions of one user that live at once; a further log-in ends the oldest.
 pub(super) const MOST_SESSIONS: u32 = 100;
 
-/// What a session's refresh token hashes to (SHA-256: it is random, so it needs no slow hash).
+/// Keyed hash of a session's refresh token ([`ServerSecret::refresh_digest`]).
 pub type TokenDigest = [u8; 32];
 
 /// Log-ins and their sessions.
@@ -50,6 +51,39 @@ pub trait Sessions {
 
     /// Ends a session. Ending it twice changes nothing.
     async fn end_session(&self, session: SessionId) -> Result<(), StoreError>;
+
+    /// Makes `secret` the one that this store is used with, for a gateway that starts. Another one than
+    /// before ends all sessions. The first one that is recorded takes over the sessions of versions that
+    /// recorded none.
+    async fn adopt_secret(
+        &self,
+        secret: &ServerSecret,
+        now: Timestamp,
+    ) -> Result<Adopted, StoreError>;
+
+    /// The secret that this store is used with, for a command that makes keys. In a store without keys
+    /// `mine` is recorded first. `None` = none is recorded.
+    async fn secret_in_use(
+        &self,
+        mine: Option<Fingerprint>,
+        now: Timestamp,
+    ) -> Result<Option<Fingerprint>, StoreError>;
+}
+
+/// Result of [`Sessions::adopt_secret`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adopted {
+    /// None was recorded before.
+    First,
+    /// The one that was recorded.
+    Same,
+    /// Another one was recorded before.
+    Changed {
+        /// Keys, neither revoked nor expired, whose hashes the new secret cannot verify.
+        live_keys: u64,
+        /// Sessions that have ended.
+        sessions: u64,
+    },
 }
 
 /// A user with what its password is checked against.

@@ -11,6 +11,7 @@ use crate::control::body::Segment;
 use crate::control::openapi::{Away, NoSuchUser, NotAdmin};
 use crate::control::profile::plan_of;
 use crate::quota::counters::Reset;
+use crate::store::all_keys;
 use crate::store::audit::Change;
 use axum::Json;
 use axum::extract::State;
@@ -43,7 +44,7 @@ pub async fn reset(
     let zone = plan_of(&state, &user.plan).await?.limits.time_zone;
     let now = clock::now();
     let day = Day::at(now, &zone);
-    let keys = state.store.keys(user.id).await?;
+    let keys = all_keys(&*state.store, user.id).await?;
     let reset = Reset {
         id: RequestId::new(),
         user: user.id,

@@ -57,6 +57,7 @@ pub struct UserInFull {
     overrides: OverridesView,
     usage: Usage,
     this_month: SumsView,
+    /// Those that are not revoked; all of them are at `/users/{id}/keys`.
     keys: Vec<KeyView>,
 }
 
@@ -225,7 +226,7 @@ async fn in_full(state: &ControlState, user: User) -> Result<UserInFull, ApiErro
     Ok(UserInFull {
         usage,
         this_month: this_month.into(),
-        keys: keys::views(state, user.id).await?,
+        keys: keys::live(state, user.id).await?,
         overrides: OverridesView::of(&user.overrides),
         user: UserView::of(state, user).await?,
     })

@@ -17,7 +17,7 @@ enum Rule {
 
 use Rule::{Admin as AdminOnly, Open, Reader, User as SignedIn};
 
-const RULES: [(&str, &str, Rule); 43] = [
+const RULES: [(&str, &str, Rule); 45] = [
     ("get", "/", Open),
     ("get", "/api", Open),
     ("get", "/health", Open),
@@ -51,6 +51,8 @@ const RULES: [(&str, &str, Rule); 43] = [
     ("get", "/api/v1/admin/users", AdminOnly),
     ("get", "/api/v1/admin/users/{id}", AdminOnly),
     ("patch", "/api/v1/admin/users/{id}", AdminOnly),
+    ("get", "/api/v1/admin/users/{id}/keys", AdminOnly),
+    ("delete", "/api/v1/admin/users/{id}/keys/{key_id}", AdminOnly),
     ("post", "/api/v1/admin/users/{id}/reset-usage", AdminOnly),
     ("get", "/api/v1/admin/usage/top-users", AdminOnly),
     ("post", "/api/v1/admin/plans", AdminOnly),
@@ -114,7 +116,8 @@ async fn answers_by_rule(method: &str, path: &str, rule: Rule) {
         admins_key: admins_key.reveal().to_owned(),
     };
     let method = method.to_uppercase();
-    let path = path.replace("{id}", "none").replace("{plan_id}", "leveler");
+    let path = path.replace("{id}", "none").replace("{key_id}", "none");
+    let path = path.replace("{plan_id}", "leveler");
     let asked = async |credential: Option<&str>| {
         let reply = control.ask(&method, &path, Ask::default().bearer(credential)).await;
         (reply.status.as_u16(), reply)

@@ -101,3 +101,76 @@ async fn a_key_shows_when_it_was_last_used() {
     let shown: Timestamp = list["data"][0]["last_used_at"].as_str().unwrap().parse().unwrap();
     assert_eq!(shown.as_millisecond(), charge.admitted_at.as_millisecond());
 }
+
+#[tokio::test]
+async fn keys_are_listed_in_pages() {
+    let control = control().await;
+    let ada = control.user().await;
+    let eve = control.person("eve@example.com", Role::User).await;
+    for _ in 0..5 {
+        control.key(ada.user.id, None, KeyLimits::default()).await;
+    }
+    let root = control.admin().await;
+    let as_admin = format!("/api/v1/admin/users/{}/keys", ada.user.id);
+    for (path, token) in [(KEYS, &ada.token), (&as_admin, &root.token)] {
+        let token = Some(&**token);
+        let whole = control.get(path, token).await.ok();
+        let whole = whole["data"].as_array().unwrap().clone();
+        let (mut cursor, mut found) = (String::new(), Vec::new());
+        for expected in [2, 2, 1] {
+            let page = control.get(&format!("{path}?limit=2{cursor}"), token).await.ok();
+            let keys = page["data"].as_array().unwrap();
+            assert_eq!(keys.len(), expected);
+            found.extend(keys.clone());
+            cursor = format!("&cursor={}", page["next_cursor"].as_str().unwrap_or_default());
+        }
+        assert_eq!((&found, &*cursor), (&whole, "&cursor="));
+        for bad in ["?limit=0", "?limit=201", "?limit=x"] {
+            control.get(&format!("{path}{bad}"), token).await.invalid("limit");
+        }
+        for bad in ["x", "1.", ".x", "1.%27", "9999999999999999999.x", "-1.a%00"] {
+            control.get(&format!("{path}?cursor={bad}"), token).await.invalid("cursor");
+        }
+        control.get(&format!("{path}?user={}", eve.user.id), token).await.invalid("user");
+        // A cursor is a place in whichever list is asked for.
+        let place = format!("{KEYS}?cursor=0.{}", whole[0]["id"].as_str().unwrap());
+        assert_eq!(control.get(&place, Some(&eve.token)).await.ok()["data"], json!([]));
+    }
+}
+
+#[tokio::test]
+async fn an_admin_revokes_one_key_of_a_user() {
+    let control = control().await;
+    let (ada, root) = (control.user().await, control.admin().await);
+    let eve = control.person("eve@example.com", Role::User).await;
+    let admin = Some(&*root.token);
+    let [lost, other] = [
+        control.key(ada.user.id, None, KeyLimits::default()).await,
+        control.key(ada.user.id, None, KeyLimits::default()).await,
+    ];
+    let of = |user: &Person, key: &str| format!("/api/v1/admin/users/{}/keys/{key}", user.user.id);
+    let id = lost.id().to_string();
+    assert_eq!(control.get(USAGE, Some(lost.reveal())).await.status, 200);
+    control.delete(&of(&eve, &id), admin).await.refused(404, "not_found");
+    control.delete(&of(&ada, "nothing"), admin).await.refused(404, "not_found");
+    control.delete(&of(&ada, "a%00b"), admin).await.refused(404, "not_found");
+    control.delete(&of(&ada, &id), Some(&ada.token)).await.refused(403, "admins_only");
+    let nobody = format!("/api/v1/admin/users/{}/keys/{id}", UserId::new());
+    control.delete(&nobody, admin).await.refused(404, "not_found");
+    assert_eq!(control.get(USAGE, Some(lost.reveal())).await.status, 200);
+
+    assert_eq!(control.delete(&of(&ada, &id), admin).await.status, 204);
+    control.get(USAGE, Some(lost.reveal())).await.refused(401, "invalid_api_key");
+    assert_eq!(control.get(USAGE, Some(other.reveal())).await.status, 200);
+    assert_eq!(control.get(USAGE, Some(&ada.token)).await.status, 200, "the session stays");
+    control.delete(&of(&ada, &id), admin).await.refused(404, "not_found");
+
+    let log = control.get(&format!("/api/v1/admin/audit?subject=key:{id}"), admin).await.ok();
+    let entry = &log["data"][0];
+    assert_eq!(entry["action"], "key.revoke");
+    assert_eq!(entry["actor"], format!("user:{}", root.user.id));
+    assert!(entry["before"]["revoked_at"].is_null() && entry["after"]["revoked_at"].is_string());
+    let shown = control.get(&format!("/api/v1/admin/users/{}", ada.user.id), admin).await.ok();
+    let shown: Vec<_> = shown["keys"].as_array().unwrap().iter().map(|key| &key["id"]).collect();
+    assert_eq!(shown, [&json!(other.id())], "in full are those that live");
+}

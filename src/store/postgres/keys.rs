@@ -8,7 +8,7 @@ use crate::account::id::{KeyId, UserId};
 use crate::account::key::{Key, KeyLimits};
 use crate::store::audit::Change;
 use crate::store::columns;
-use crate::store::{KeyChange, LIVE_KEYS, NewKey, StoreError};
+use crate::store::{KeyChange, KeyFilter, LIVE_KEYS, NewKey, REVOKED_KEYS, StoreError};
 use jiff::Timestamp;
 use sqlx::PgConnection;
 use sqlx::error::ErrorKind;
@@ -35,7 +35,15 @@ pub(super) struct KeyStateRow {
     key_models: Option<String>,
 }
 
-pub(super) async fn of_user(store: &PostgresStore, user: UserId) -> Result<Vec<Key>, StoreError> {
+pub(super) async fn of_user(
+    store: &PostgresStore,
+    user: UserId,
+    filter: &KeyFilter,
+    limit: u32,
+) -> Result<Vec<Key>, StoreError> {
+    // No key has a place before this one.
+    let start = (i64::MIN, KeyId::from(""));
+    let after = filter.after.clone().map(|(at, id)| (at.as_millisecond(), id)).unwrap_or(start);
     let rows: Vec<KeyRow> = sqlx::query_as(
         "select
              id, name, last_four, created_at, expires_at, revoked_at,
@@ -43,12 +51,28 @@ pub(super) async fn of_user(store: &PostgresStore, user: UserId) -> Result<Vec<K
              models as key_models
          from api_key
          where user_id = $1
-         order by created_at, id",
+           and (not $2 or revoked_at is null)
+           and (created_at, id) > ($3, $4)
+         order by created_at, id
+         limit $5",
     )
     .bind(user.0)
+    .bind(filter.live)
+    .bind(after.0)
+    .bind(after.1.as_str())
+    .bind(i64::from(limit))
     .fetch_all(&store.pool)
     .await?;
     rows.into_iter().map(Key::try_from).collect()
+}
+
+pub(super) async fn one_of_user(
+    store: &PostgresStore,
+    user: UserId,
+    key: &KeyId,
+) -> Result<Option<Key>, StoreError> {
+    let mut connection = store.pool.acquire().await?;
+    find(&mut connection, key, Some(user)).await
 }
 
 /// Adding the same key again changes nothing; another key under its id is refused.
@@ -64,11 +88,33 @@ pub(super) async fn add(
     let added = same(&mut tx, user, key).await?;
     if is_new {
         bound(&mut tx, user).await?;
+        prune_revoked(&mut tx, user).await?;
         audit::write(&mut tx, &Change::of_key("key.add", None, &added), by).await?;
         touch_user(&mut tx, user).await?;
     }
     tx.commit().await?;
     Ok(added)
+}
+
+/// Of the keys that a user has revoked the latest stay, however fast they are replaced.
+async fn prune_revoked(tx: &mut PgConnection, user: UserId) -> Result<(), StoreError> {
+    sqlx::query(
+        "delete from api_key
+         where user_id = $1
+           and revoked_at is not null
+           and id not in (
+               select id
+               from api_key
+               where user_id = $1 and revoked_at is not null
+               order by revoked_at desc, id desc
+               limit $2
+           )",
+    )
+    .bind(user.0)
+    .bind(i64::from(REVOKED_KEYS))
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// Counted where it is added: many at once must not come past the bound together.
@@ -98,6 +144,7 @@ pub(super) async fn replace(
             audit::write(&mut tx, &of_revoked(&old), by).await?;
         }
         bound(&mut tx, user).await?;
+        prune_revoked(&mut tx, user).await?;
         audit::write(&mut tx, &Change::of_key("key.add", None, &added), by).await?;
         touch_user(&mut tx, user).await?;
     }

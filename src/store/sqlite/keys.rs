@@ -8,7 +8,7 @@ use crate::account::id::{KeyId, UserId};
 use crate::account::key::{Key, KeyLimits};
 use crate::store::audit::Change;
 use crate::store::columns;
-use crate::store::{KeyChange, LIVE_KEYS, NewKey, StoreError};
+use crate::store::{KeyChange, KeyFilter, LIVE_KEYS, NewKey, REVOKED_KEYS, StoreError};
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use sqlx::error::ErrorKind;
@@ -34,7 +34,15 @@ pub(super) struct KeyStateRow {
     key_models: Option<String>,
 }
 
-pub(super) async fn of_user(store: &SqliteStore, user: UserId) -> Result<Vec<Key>, StoreError> {
+pub(super) async fn of_user(
+    store: &SqliteStore,
+    user: UserId,
+    filter: &KeyFilter,
+    limit: u32,
+) -> Result<Vec<Key>, StoreError> {
+    // No key has a place before this one.
+    let start = (i64::MIN, KeyId::from(""));
+    let after = filter.after.clone().map(|(at, id)| (at.as_millisecond(), id)).unwrap_or(start);
     let rows: Vec<KeyRow> = sqlx::query_as(
         "select
              id, name, last_four, created_at, expires_at, revoked_at,
@@ -42,12 +50,28 @@ pub(super) async fn of_user(store: &SqliteStore, user: UserId) -> Result<Vec<Key
              models as key_models
          from api_key
          where user_id = ?1
-         order by created_at, id",
+           and (?2 = 0 or revoked_at is null)
+           and (created_at, id) > (?3, ?4)
+         order by created_at, id
+         limit ?5",
     )
     .bind(columns::blob(user.0))
+    .bind(filter.live)
+    .bind(after.0)
+    .bind(after.1.as_str())
+    .bind(limit)
     .fetch_all(&store.readers)
     .await?;
     rows.into_iter().map(Key::try_from).collect()
+}
+
+pub(super) async fn one_of_user(
+    store: &SqliteStore,
+    user: UserId,
+    key: &KeyId,
+) -> Result<Option<Key>, StoreError> {
+    let mut connection = store.readers.acquire().await?;
+    find(&mut connection, key, Some(user)).await
 }
 
 /// Adding the same key again changes nothing; another key under its id is refused.
@@ -63,11 +87,33 @@ pub(super) async fn add(
     let added = same(&mut tx, user, key).await?;
     if is_new {
         bound(&mut tx, user).await?;
+        prune_revoked(&mut tx, user).await?;
         audit::write(&mut tx, &Change::of_key("key.add", None, &added), by).await?;
         touch_user(&mut tx, user).await?;
     }
     tx.commit().await?;
     Ok(added)
+}
+
+/// Of the keys that a user has revoked the latest stay, however fast they are replaced.
+async fn prune_revoked(tx: &mut SqliteConnection, user: UserId) -> Result<(), StoreError> {
+    sqlx::query(
+        "delete from api_key
+         where user_id = ?1
+           and revoked_at is not null
+           and id not in (
+               select id
+               from api_key
+               where user_id = ?1 and revoked_at is not null
+               order by revoked_at desc, id desc
+               limit ?2
+           )",
+    )
+    .bind(columns::blob(user.0))
+    .bind(REVOKED_KEYS)
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// Counted where it is added: many at once must not come past the bound together.
@@ -97,6 +143,7 @@ pub(super) async fn replace(
             audit::write(&mut tx, &of_revoked(&old), by).await?;
         }
         bound(&mut tx, user).await?;
+        prune_revoked(&mut tx, user).await?;
         audit::write(&mut tx, &Change::of_key("key.add", None, &added), by).await?;
         touch_user(&mut tx, user).await?;
     }

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod sessions;
+mod secret;
 mod upgrades;
 mod kept;
 mod audit;
@@ -20,7 +21,9 @@ mod plans;
 mod reports;
 mod writer;
 
-use super::{Changes, Drift, Entry, KeyChange, NewKey, NewUser, PlanChange, Store, StoreError};
+use super::{
+    Changes, Drift, Entry, KeyChange, KeyFilter, NewKey, NewUser, PlanChange, Store, StoreError,
+};
 use super::{Used, UserChange, UserError, UserFilter, Written};
 use crate::account::by::By;
 use crate::account::caller::Caller;
@@ -187,8 +190,17 @@ impl Store for SqliteStore {
         keys::replace(self, user, key, by).await
     }
 
-    async fn keys(&self, user: UserId) -> Result<Vec<Key>, StoreError> {
-        keys::of_user(self, user).await
+    async fn keys(
+        &self,
+        user: UserId,
+        filter: &KeyFilter,
+        limit: u32,
+    ) -> Result<Vec<Key>, StoreError> {
+        keys::of_user(self, user, filter, limit).await
+    }
+
+    async fn key(&self, user: UserId, key: &KeyId) -> Result<Option<Key>, StoreError> {
+        keys::one_of_user(self, user, key).await
     }
 
     async fn revoke_key(&self, key: &KeyId, by: &By) -> Result<Option<Key>, StoreError> {

@@ -2,11 +2,14 @@
 
 use super::SqliteStore;
 use super::accounts::{CredentialsRow, UserRow, find};
+use super::secret;
 use crate::account::id::{SessionId, UserId};
+use crate::account::server_secret::{Fingerprint, ServerSecret};
 use crate::account::user::User;
 use crate::store::StoreError;
 use crate::store::columns;
-use crate::store::sessions::{Credentials, MOST_SESSIONS, NewSession, Rotated, Rotation, Sessions};
+use crate::store::sessions::{Adopted, Credentials, MOST_SESSIONS, NewSession};
+use crate::store::sessions::{Rotated, Rotation, Sessions};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
@@ -107,6 +110,22 @@ impl Sessions for SqliteStore {
             .execute(&mut *turn)
             .await?;
         Ok(())
+    }
+
+    async fn adopt_secret(
+        &self,
+        secret: &ServerSecret,
+        now: Timestamp,
+    ) -> Result<Adopted, StoreError> {
+        secret::adopt(self, secret, now).await
+    }
+
+    async fn secret_in_use(
+        &self,
+        mine: Option<Fingerprint>,
+        now: Timestamp,
+    ) -> Result<Option<Fingerprint>, StoreError> {
+        secret::in_use(self, mine, now).await
     }
 }
 

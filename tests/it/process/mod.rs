@@ -6,6 +6,7 @@ mod cluster;
 mod commands;
 mod demo;
 mod postgres;
+mod secrets;
 mod serve;
 mod storm;
 mod weather;

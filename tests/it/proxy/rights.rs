@@ -1,9 +1,10 @@
 //! Keys: which are refused, and how soon a right ends.
 
 use crate::support::client::Call;
-use crate::support::{Plan, WIDE, body, by, gateway, soon};
+use crate::support::{Gateway, Plan, WIDE, body, by, gateway, soon};
 use knockx::account::id::PlanId;
-use knockx::account::user::UserStatus;
+use knockx::account::key::KeyLimits;
+use knockx::account::user::{Role, UserStatus};
 use knockx::store::UserChange;
 use std::time::{Duration, Instant};
 
@@ -90,5 +91,40 @@ async fn revoking_a_key_ends_a_call_that_waits_for_its_answer() {
     let reply = waiting.await.unwrap();
     assert!(revoked.elapsed() < Duration::from_secs(1), "{:?}", revoked.elapsed());
     assert_eq!((reply.status, reply.code().as_str()), (401, "invalid_api_key"));
+    gw.finish().await;
+}
+
+/// The access token of an admin who has just logged in.
+async fn admin_token(gw: &Gateway) -> String {
+    let form = r#"{"email":"root@test.example","password":"correct horse battery staple"}"#;
+    let registered = Call::post(gw.addr(), "/api/v1/users/register").body(form).send().await.json();
+    let user = registered["user"]["id"].as_str().unwrap().parse().unwrap();
+    gw.change_user(user, UserChange { role: Some(Role::Admin), ..UserChange::default() }).await;
+    registered["access_token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_ends_the_streams_of_one_key_alone() {
+    let gw = gateway()
+        .simulator(|s| (s.tokens, s.token_gap) = (3, Duration::from_secs(600)))
+        .start()
+        .await;
+    let key = gw.key("wide").await;
+    let other = gw.another_key(key.user, KeyLimits::default()).await;
+    let admin = admin_token(&gw).await;
+    let mut open = gw.chat(&key, &body("hi", STREAM)).open().await;
+    let mut stays = gw.chat(&other, &body("hi", STREAM)).open().await;
+    open.next().await.expect("the first token");
+    stays.next().await.expect("the first token");
+    let path = format!("/api/v1/admin/users/{}/keys/{}", key.user, key.id);
+    let revoked = Instant::now();
+    let reply = Call::new(gw.addr(), "DELETE", &path).key(&admin).send().await;
+    assert_eq!(reply.status, 204, "{}", reply.text());
+    let rest = open.rest().await;
+    assert!(revoked.elapsed() < Duration::from_secs(2), "{:?}", revoked.elapsed());
+    assert!(rest.text().contains("access_revoked") && !rest.is_done(), "{}", rest.text());
+    assert_eq!(gw.ask(&key, &body("hi", "")).await.status, 401);
+    assert_eq!(gw.running.counters.open_leases(), 1, "the other key's stream goes on");
+    drop(stays);
     gw.finish().await;
 }

@@ -6,7 +6,9 @@ use knockx::account::id::{KeyId, PlanId, UserId};
 use knockx::account::key::{Key, KeyLimits};
 use knockx::account::plan::{PlanLimits, Window};
 use knockx::account::user::{LimitOverrides, UserStatus};
-use knockx::store::{KeyChange, NewKey, StoreError, UserChange};
+use knockx::store::{
+    KeyChange, KeyFilter, NewKey, REVOKED_KEYS, StoreError, UserChange, all_keys, key_place,
+};
 
 pub async fn a_key_added_twice_is_added_once(store: Any) {
     let (user, other) = (add_user(&store, "1@b.c").await, add_user(&store, "2@b.c").await);
@@ -15,7 +17,7 @@ pub async fn a_key_added_twice_is_added_once(store: Any) {
     let version = store.user_version(user.id).await.unwrap();
     assert_eq!(store.add_key(user.id, &key, &by()).await.unwrap(), added);
     assert_eq!(store.user_version(user.id).await.unwrap(), version);
-    assert_eq!(store.keys(user.id).await.unwrap(), [added]);
+    assert_eq!(all_keys(&*store, user.id).await.unwrap(), [added]);
 
     store.add_key(other.id, &key, &by()).await.unwrap_err();
     let orphan = store.add_key(UserId::new(), &new_key("orphan"), &by()).await;
@@ -28,9 +30,63 @@ pub async fn keys_are_listed_the_oldest_first(store: Any) {
         let key = NewKey { created_at: at(created), ..new_key(name) };
         store.add_key(user.id, &key, &by()).await.unwrap();
     }
-    let keys = store.keys(user.id).await.unwrap();
+    let keys = all_keys(&*store, user.id).await.unwrap();
     let names: Vec<&str> = keys.iter().map(|key| &*key.name).collect();
     assert_eq!(names, ["first", "second", "third"]);
+}
+
+pub async fn keys_come_in_pages_and_are_one_users(store: Any) {
+    let (user, other) = (add_user(&store, "1@b.c").await, add_user(&store, "2@b.c").await);
+    // Three of the same moment: their ids decide.
+    let mut expected = Vec::new();
+    for created in [1, 2, 2, 2, 3] {
+        let key = NewKey { created_at: at(created), ..new_key("laptop") };
+        expected.push((at(created), store.add_key(user.id, &key, &by()).await.unwrap().id));
+    }
+    expected.sort();
+    let theirs = store.add_key(other.id, &new_key("laptop"), &by()).await.unwrap();
+    let (mut filter, mut found) = (KeyFilter::default(), Vec::new());
+    loop {
+        let page = store.keys(user.id, &filter, 2).await.unwrap();
+        assert!(page.len() <= 2);
+        let Some(last) = page.last() else { break };
+        filter.after = Some(key_place(last));
+        found.extend(page.iter().map(key_place));
+    }
+    assert_eq!(found, expected);
+
+    store.revoke_key(&expected[1].1, &by()).await.unwrap();
+    let filter = KeyFilter { live: true, after: None };
+    let live = store.keys(user.id, &filter, 200).await.unwrap();
+    let live: Vec<_> = live.iter().map(key_place).collect();
+    expected.remove(1);
+    assert_eq!(live, expected);
+
+    let one = store.key(other.id, &theirs.id).await.unwrap();
+    assert_eq!(one.as_ref(), Some(&theirs));
+    assert_eq!(store.key(user.id, &theirs.id).await.unwrap(), None);
+    assert_eq!(store.key(user.id, &KeyId::from("unknown")).await.unwrap(), None);
+}
+
+pub async fn revoked_keys_of_a_user_are_bounded(store: Any) {
+    let (user, other) = (add_user(&store, "1@b.c").await, add_user(&store, "2@b.c").await);
+    let theirs = store.add_key(other.id, &new_key("default"), &by()).await.unwrap();
+    store.revoke_key(&theirs.id, &By::operator(at(0))).await.unwrap();
+    let named = store.add_key(user.id, &new_key("laptop"), &by()).await.unwrap();
+    let first =
+        store.replace_key(user.id, &new_key("default"), &By::operator(at(1))).await.unwrap();
+    let times = i64::from(REVOKED_KEYS) + 3;
+    for second in 2..2 + times {
+        let by = By::operator(at(second));
+        store.replace_key(user.id, &new_key("default"), &by).await.unwrap();
+    }
+    let keys = all_keys(&*store, user.id).await.unwrap();
+    let revoked = keys.iter().filter(|key| key.revoked_at.is_some()).count();
+    assert_eq!((revoked, keys.len()), (REVOKED_KEYS as usize, REVOKED_KEYS as usize + 2));
+    let has = |id: &KeyId| keys.iter().any(|key| key.id == *id);
+    assert!(has(&named.id) && !has(&first.id), "live ones stay, the first revoked goes");
+    let others = all_keys(&*store, other.id).await.unwrap();
+    assert_eq!(others.len(), 1, "nobody else's keys go");
 }
 
 pub async fn a_key_is_changed_while_it_lives(store: Any) {
@@ -52,7 +108,7 @@ pub async fn a_key_is_changed_while_it_lives(store: Any) {
     let limits = KeyLimits { tokens_per_day: None, requests_per_day: Some(3), models };
     let changed = store.change_key(user.id, &key.id, &rest, &by()).await.unwrap().unwrap();
     assert_eq!(changed, Key { expires_at: None, limits, ..changed.clone() });
-    assert_eq!(store.keys(user.id).await.unwrap(), std::slice::from_ref(&changed));
+    assert_eq!(all_keys(&*store, user.id).await.unwrap(), std::slice::from_ref(&changed));
     assert_eq!(store.user_version(user.id).await.unwrap(), Some(version + 2));
 
     for nothing in [rest, KeyChange::default()] {
@@ -66,12 +122,12 @@ pub async fn a_key_is_changed_while_it_lives(store: Any) {
     assert_eq!(store.change_key(user.id, &unknown, &renamed, &by()).await.unwrap(), None);
     let revoked = store.revoke_key(&key.id, &by()).await.unwrap().unwrap();
     assert_eq!(store.change_key(user.id, &key.id, &renamed, &by()).await.unwrap(), None);
-    assert_eq!(store.keys(user.id).await.unwrap(), [revoked]);
+    assert_eq!(all_keys(&*store, user.id).await.unwrap(), [revoked]);
 }
 
 /// The ids of a user's keys that are not revoked, in order.
 async fn live(store: &Any, user: UserId) -> Vec<KeyId> {
-    let keys = store.keys(user).await.unwrap();
+    let keys = all_keys(&**store, user).await.unwrap();
     keys.into_iter().filter(|key| key.revoked_at.is_none()).map(|key| key.id).collect()
 }
 
@@ -94,7 +150,7 @@ pub async fn a_replaced_key_takes_the_place_of_its_namesakes(store: Any) {
     assert_eq!(live(&store, user.id).await, [desk.id, added.id]);
     assert_eq!(live(&store, other.id).await, [theirs.id]);
     let revoked: Vec<_> =
-        store.keys(user.id).await.unwrap().into_iter().map(|key| key.revoked_at).collect();
+        all_keys(&*store, user.id).await.unwrap().into_iter().map(|key| key.revoked_at).collect();
     assert_eq!(revoked, [Some(at(5)), Some(at(7)), Some(at(7)), None, None]);
 
     let orphan = store.replace_key(UserId::new(), &new_key("orphan"), &by()).await;

@@ -4,6 +4,7 @@ pub mod users;
 pub mod keys;
 pub mod plans;
 pub mod sessions;
+pub mod secrets;
 pub mod upgrades;
 pub mod audit;
 pub mod kept;
@@ -57,6 +58,8 @@ macro_rules! suite {
             keys {
                 a_key_added_twice_is_added_once
                 keys_are_listed_the_oldest_first
+                keys_come_in_pages_and_are_one_users
+                revoked_keys_of_a_user_are_bounded
                 a_key_is_changed_while_it_lives
                 a_replaced_key_takes_the_place_of_its_namesakes
                 replacing_again_revokes_nothing_more
@@ -84,6 +87,12 @@ macro_rules! suite {
                 a_new_password_or_a_suspension_ends_sessions
                 a_user_has_a_hundred_sessions
                 sessions_that_expired_make_room
+            }
+            secrets {
+                another_secret_ends_all_sessions
+                sessions_from_before_the_first_secret_go_on
+                of_gateways_that_start_at_once_one_is_the_first
+                a_command_learns_which_secret_is_in_use
             }
             upgrades {
                 asking_again_asks_once

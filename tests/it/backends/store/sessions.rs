@@ -8,7 +8,7 @@ use knockx::store::sessions::{NewSession, Rotated, Rotation};
 use knockx::store::{NewUser, StoreError, UserChange};
 
 /// A session from the first second to the hundredth, with the token 1.
-async fn open(store: &Any, user: UserId) -> SessionId {
+pub async fn open(store: &Any, user: UserId) -> SessionId {
     open_between(store, user, at(1), at(100)).await
 }
 
@@ -41,7 +41,7 @@ async fn rotate(store: &Any, session: SessionId, presented: u8, next: u8) -> Rot
     store.rotate_session(&exchange(session, presented, next)).await.unwrap()
 }
 
-async fn lives(store: &Any, session: SessionId, now: Timestamp) -> bool {
+pub async fn lives(store: &Any, session: SessionId, now: Timestamp) -> bool {
     store.session_user(session, now).await.unwrap().is_some()
 }
 

@@ -1,0 +1,72 @@
+//! Which server's secret the store is used with.
+
+use super::sessions::{lives, open};
+use super::{Any, add_user, at, by, new_key};
+use knockx::account::key::Pepper;
+use knockx::account::server_secret::ServerSecret;
+use knockx::store::NewKey;
+use knockx::store::sessions::{Adopted, Rotated, Rotation};
+
+fn secret(text: &str) -> ServerSecret {
+    ServerSecret::of(&Pepper::new(text.as_bytes()))
+}
+
+async fn adopt(store: &Any, text: &str) -> Adopted {
+    store.adopt_secret(&secret(text), at(20)).await.unwrap()
+}
+
+pub async fn another_secret_ends_all_sessions(store: Any) {
+    assert_eq!(adopt(&store, "one").await, Adopted::First);
+    let (ada, bob) = (add_user(&store, "a@b.c").await, add_user(&store, "b@b.c").await);
+    let sessions = [open(&store, ada.id).await, open(&store, bob.id).await];
+    let keys = ["live", "lasting", "revoked", "expired"].map(new_key);
+    for (key, expires_at) in keys.iter().zip([Some(at(60)), None, None, Some(at(15))]) {
+        let key = NewKey { expires_at, ..key.clone() };
+        store.add_key(ada.id, &key, &by()).await.unwrap();
+    }
+    store.revoke_key(&keys[2].id, &by()).await.unwrap();
+
+    assert_eq!(adopt(&store, "one").await, Adopted::Same);
+    assert!(lives(&store, sessions[0], at(20)).await && lives(&store, sessions[1], at(20)).await);
+    assert_eq!(adopt(&store, "two").await, Adopted::Changed { live_keys: 2, sessions: 2 });
+    assert!(!lives(&store, sessions[0], at(20)).await && !lives(&store, sessions[1], at(20)).await);
+    assert_eq!(adopt(&store, "two").await, Adopted::Same);
+    assert_eq!(adopt(&store, "one").await, Adopted::Changed { live_keys: 2, sessions: 0 });
+}
+
+pub async fn sessions_from_before_the_first_secret_go_on(store: Any) {
+    let ada = add_user(&store, "a@b.c").await;
+    // Its token's digest, all ones, is what an earlier version stored: a hash without a key.
+    let session = open(&store, ada.id).await;
+    assert_eq!(adopt(&store, "one").await, Adopted::First);
+    let rotation = |presented| Rotation {
+        session,
+        presented,
+        next: [2; 32],
+        now: at(30),
+        expires_at: at(150),
+    };
+    let presented = secret("one").refresh_digest(&[1; 32]);
+    let rotated = store.rotate_session(&rotation(presented)).await.unwrap();
+    assert!(matches!(rotated, Rotated::Done(user) if user.id == ada.id));
+}
+
+pub async fn of_gateways_that_start_at_once_one_is_the_first(store: Any) {
+    let (one, two) = (secret("one"), secret("one"));
+    let started = tokio::join!(store.adopt_secret(&one, at(1)), store.adopt_secret(&two, at(1)));
+    let mut started = [started.0.unwrap(), started.1.unwrap()];
+    started.sort_by_key(|adopted| *adopted == Adopted::Same);
+    assert_eq!(started, [Adopted::First, Adopted::Same]);
+}
+
+pub async fn a_command_learns_which_secret_is_in_use(store: Any) {
+    let (one, two) = (secret("one").fingerprint(), secret("two").fingerprint());
+    let in_use = async |mine| store.secret_in_use(mine, at(1)).await.unwrap();
+    let ada = add_user(&store, "a@b.c").await;
+    assert_eq!(in_use(None).await, None);
+    store.add_key(ada.id, &new_key("laptop"), &by()).await.unwrap();
+    assert_eq!(in_use(Some(one)).await, None, "with which the keys were made is not known");
+    adopt(&store, "two").await;
+    assert_eq!(in_use(None).await, Some(two));
+    assert_eq!(in_use(Some(one)).await, Some(two), "what is recorded stays");
+}
