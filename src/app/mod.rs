@@ -324,6 +324,7 @@ fn spawn_chores(workers: &Workers, parts: &Parts, proxy: &Proxy, stop: &Cancella
     workers.spawn("upkeep", upkeep(metrics, parts.upstreams.clone(), stop.clone()));
     workers.spawn("probe", probe::run(parts.upstreams.clone(), stop.clone()));
     workers.spawn("days", prepare_days(Arc::clone(&parts.store), stop.clone()));
+    workers.spawn("prune", prune(Arc::clone(&parts.store), stop.clone()));
 }
 
 /// Opens the store and starts counting.
@@ -419,6 +420,28 @@ async fn prepare_days(store: Arc<dyn Store>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(DAY)).await.is_some() {
         if let Err(e) = store.prepare_days(yesterday(clock::now())).await {
             tracing::error!(error = %e, "ledger not prepared for the days ahead, trying again in a day");
+        }
+    }
+}
+
+/// At the start and then every day; what fails is tried again with the next.
+async fn prune(store: Arc<dyn Store>, stop: CancellationToken) {
+    let mut days = tokio::time::interval(DAY);
+    while stop.run_until_cancelled(days.tick()).await.is_some() {
+        let mut pruned = 0;
+        let ended = loop {
+            match store.prune(clock::now()).await {
+                Ok(0) => break Ok(pruned),
+                Ok(more) => pruned += more,
+                Err(e) => break Err(e),
+            }
+        };
+        match ended {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(rows, "deleted old keys, sessions and rollups"),
+            Err(error) => {
+                tracing::warn!(%error, "old rows were not deleted, trying again in a day");
+            }
         }
     }
 }

@@ -186,6 +186,8 @@ pub struct Accounts {
     pub address_tries: u32,
     /// Registrations from one address before further ones have to wait.
     pub address_registrations: u32,
+    /// Changes that one account makes to its keys, profile and plan before further ones have to wait.
+    pub account_changes: u32,
 }
 
 /// How users come to another plan.

@@ -111,6 +111,7 @@ pub struct Accounts {
     pub account_tries: Optional<Count<u32>>,
     pub address_tries: Optional<Count<u32>>,
     pub address_registrations: Optional<Count<u32>>,
+    pub account_changes: Optional<Count<u32>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

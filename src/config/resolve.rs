@@ -156,6 +156,7 @@ fn accounts(layers: &Layers, plans: &[Plan]) -> Result<Accounts, ConfigError> {
         account_tries: layers.value(|raw| &raw.accounts.account_tries)?.0,
         address_tries: layers.value(|raw| &raw.accounts.address_tries)?.0,
         address_registrations: layers.value(|raw| &raw.accounts.address_registrations)?.0,
+        account_changes: layers.value(|raw| &raw.accounts.account_changes)?.0,
     })
 }
 

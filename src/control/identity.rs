@@ -34,6 +34,8 @@ pub struct Identity {
     /// Of those who are logged in: guesses at the door must not keep them from their own account.
     confirmations: Throttle<UserId>,
     registrations: Throttle<IpAddr>,
+    /// Each change leaves rows behind, which nobody may make without bounds.
+    changes: Throttle<UserId>,
 }
 
 /// The tokens of a session.
@@ -62,6 +64,7 @@ impl Identity {
             by_address: Throttle::new(accounts.address_tries),
             confirmations: Throttle::new(accounts.account_tries),
             registrations: Throttle::new(accounts.address_registrations),
+            changes: Throttle::new(accounts.account_changes),
             accounts,
             billing,
         }
@@ -74,6 +77,14 @@ impl Identity {
     pub fn may_register(&self, address: IpAddr, now: Instant) -> Result<(), ApiError> {
         let attempt = self.registrations.attempt(&client::network(address), now);
         attempt.map_err(ApiError::TooManyTries)
+    }
+
+    /// Counts a change that a user makes to their own keys, profile or plan.
+    ///
+    /// # Errors
+    /// [`ApiError::TooManyTries`].
+    pub fn may_change(&self, user: UserId, now: Instant) -> Result<(), ApiError> {
+        self.changes.attempt(&user, now).map_err(ApiError::TooManyTries)
     }
 
     /// The user with this e-mail and password, active. Whether the e-mail or the password was wrong

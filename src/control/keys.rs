@@ -5,7 +5,7 @@ use super::api_error::ApiError;
 use super::auth::SignedIn;
 use super::body::{Form, Params, Segment};
 use super::fields::{Label, present};
-use super::openapi::{Away, BadBody, BadQuery, NoSuchKey, NotSignedIn, TooManyKeys};
+use super::openapi::{Away, BadBody, BadQuery, NoSuchKey, NotSignedIn, TooManyKeys, TooOften};
 use super::page::{self, Page};
 use super::session::DEFAULT_KEY;
 use crate::account::id::{KeyId, UserId};
@@ -151,7 +151,7 @@ pub async fn list(
 /// Add a key
 #[utoipa::path(post, path = "/api/v1/keys", tag = "Keys", security(("token" = [])),
     request_body = KeyForm,
-    responses((status = 201, body = NewKeyView), BadBody, NotSignedIn, TooManyKeys, Away))]
+    responses((status = 201, body = NewKeyView), BadBody, NotSignedIn, TooManyKeys, TooOften, Away))]
 pub async fn add(
     State(state): State<ControlState>,
     who: SignedIn,
@@ -168,6 +168,7 @@ pub async fn add(
         )?,
         models: models(form.models)?,
     };
+    state.identity.may_change(who.user.id, clock::instant())?;
     let (plain, key) = new_key(&state, &form.name.0, form.expires_at, limits, now)?;
     let added = state.store.add_key(who.user.id, &key, &who.by).await?;
     Ok((StatusCode::CREATED, Json(NewKeyView::of(&plain, added))))
@@ -176,7 +177,7 @@ pub async fn add(
 /// Change a key
 #[utoipa::path(patch, path = "/api/v1/keys/{id}", tag = "Keys", security(("token" = [])),
     params(("id" = String, Path, description = "The key's id")), request_body = KeyPatch,
-    responses((status = 200, body = KeyView), BadBody, NotSignedIn, NoSuchKey, Away))]
+    responses((status = 200, body = KeyView), BadBody, NotSignedIn, NoSuchKey, TooOften, Away))]
 pub async fn change(
     State(state): State<ControlState>,
     who: SignedIn,
@@ -194,6 +195,7 @@ pub async fn change(
         requests_per_day: form.max_requests_per_day.map(requests).transpose()?,
         models: form.models.map(models).transpose()?,
     };
+    state.identity.may_change(who.user.id, clock::instant())?;
     let changed = state.store.change_key(who.user.id, &key.id, &change, &who.by).await?;
     let changed = changed.ok_or(ApiError::NoSuch("key"))?;
     let last_used = last_used(&state, who.user.id).await?;
@@ -221,11 +223,12 @@ pub async fn revoke(
 /// The old one is dead at once.
 #[utoipa::path(post, path = "/api/v1/users/regenerate-api-key", tag = "Keys",
     security(("token" = [])),
-    responses((status = 200, body = NewKeyView), NotSignedIn, Away))]
+    responses((status = 200, body = NewKeyView), NotSignedIn, TooManyKeys, TooOften, Away))]
 pub async fn regenerate(
     State(state): State<ControlState>,
     who: SignedIn,
 ) -> Result<Json<NewKeyView>, ApiError> {
+    state.identity.may_change(who.user.id, clock::instant())?;
     let (plain, key) = new_key(&state, DEFAULT_KEY, None, KeyLimits::default(), clock::now())?;
     let added = state.store.replace_key(who.user.id, &key, &who.by).await?;
     Ok(Json(NewKeyView::of(&plain, added)))

@@ -4,12 +4,13 @@ use super::ControlState;
 use super::api_error::ApiError;
 use super::auth::SignedIn;
 use super::body::{Form, Segment};
-use super::openapi::{Away, BadBody, Cached, NoSuchPlan, NotSignedIn, NotThisPlan};
+use super::openapi::{Away, BadBody, Cached, NoSuchPlan, NotSignedIn, NotThisPlan, TooOften};
 use super::page::Page;
 use super::profile::UserView;
 use super::validator;
 use crate::account::id::{PlanId, UpgradeId};
 use crate::account::plan::{Plan, PlanLimits, Window};
+use crate::clock;
 use crate::config::Billing;
 use crate::store::UserChange;
 use crate::store::upgrades::{Upgrade, UpgradeStatus};
@@ -163,7 +164,7 @@ pub async fn compare(
 #[utoipa::path(post, path = "/api/v1/plans/upgrade", tag = "Plans", security(("token" = [])),
     request_body = UpgradeForm,
     responses((status = 200, body = Upgraded), (status = 202, body = UpgradeView),
-        BadBody, NotSignedIn, NoSuchPlan, NotThisPlan, Away))]
+        BadBody, NotSignedIn, NoSuchPlan, NotThisPlan, TooOften, Away))]
 pub async fn upgrade(
     State(state): State<ControlState>,
     who: SignedIn,
@@ -177,6 +178,7 @@ pub async fn upgrade(
     if plan.retired {
         return Err(ApiError::RetiredPlan);
     }
+    state.identity.may_change(who.user.id, clock::instant())?;
     match state.identity.billing {
         Billing::Open => {
             let change = UserChange { plan: Some(plan.id), ..UserChange::default() };

@@ -95,6 +95,7 @@ pub async fn change(
         let now = clock::instant();
         state.identity.confirm(&*state.store, &who.user, &password.0, now).await?;
     }
+    state.identity.may_change(who.user.id, clock::instant())?;
     let change = UserChange {
         email: form.email.map(|email| email.0),
         username: form.username.map(|name| name.map(|name| name.0)),

@@ -74,6 +74,7 @@ announced! {
     Store {
         claim() -> Result<(), StoreError>;
         prepare_days(from: Day) -> Result<(), StoreError>;
+        prune(now: Timestamp) -> Result<u64, StoreError>;
         journal(batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
         abandon_leases(now: Timestamp) -> Result<Vec<Charge>, StoreError>;
         used_since(from: Day) -> Result<Vec<Used>, StoreError>;
@@ -235,8 +236,8 @@ announced! {
         usage_by_model(
             user: UserId, from: Day, to: Day
         ) -> Result<Vec<(String, Sums)>, StoreError>;
-        usage_by_hour(
-            user: UserId, from: Timestamp, to: Timestamp
+        usage_by_quarter_hour(
+            user: UserId, day: Day
         ) -> Result<Vec<(Timestamp, String, Sums)>, StoreError>;
         latency(user: UserId, from: Day, to: Day) -> Result<Latency, StoreError>;
         history(

@@ -68,6 +68,7 @@ measured! {
     Store {
         Journal claim() -> Result<(), StoreError>;
         Ledger prepare_days(from: Day) -> Result<(), StoreError>;
+        Accounts prune(now: Timestamp) -> Result<u64, StoreError>;
         Journal journal(batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
         Journal abandon_leases(now: Timestamp) -> Result<Vec<Charge>, StoreError>;
         Ledger bury(entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError>;
@@ -172,8 +173,8 @@ measured! {
         Reports usage_by_model(
             user: UserId, from: Day, to: Day
         ) -> Result<Vec<(String, Sums)>, StoreError>;
-        Reports usage_by_hour(
-            user: UserId, from: Timestamp, to: Timestamp
+        Reports usage_by_quarter_hour(
+            user: UserId, day: Day
         ) -> Result<Vec<(Timestamp, String, Sums)>, StoreError>;
         Reports latency(user: UserId, from: Day, to: Day) -> Result<Latency, StoreError>;
         Reports history(

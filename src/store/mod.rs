@@ -48,6 +48,11 @@ pub trait Store:
     /// Becomes the one instance that writes the journal, or says that there is another. Whoever held
     /// the claim before, and has lost touch, can write no more. Commands do without it.
     async fn claim(&self) -> Result<(), StoreError>;
+    /// Deletes what is past its time: keys that ended [`KEYS_KEPT_DAYS`] ago, requests for plans that were
+    /// replaced as long ago, expired sessions, quarters of an hour of past days. The ledger, its daily
+    /// sums and the audit log stay. At most [`PRUNED_AT_ONCE`] rows of each; returns how many, so that 0
+    /// means that nothing is left.
+    async fn prune(&self, now: Timestamp) -> Result<u64, StoreError>;
     /// Makes room for the ledger of `from` and the week after it, where days have to be prepared.
     /// To be repeated every day; charges of other days are taken too.
     async fn prepare_days(&self, from: Day) -> Result<(), StoreError>;
@@ -429,6 +434,10 @@ pub const LIVE_KEYS: usize = 100;
 /// Revoked keys of a user that are kept; a further one takes the place of the one that was revoked
 /// first.
 pub const REVOKED_KEYS: u32 = 500;
+/// Days for which revoked and expired keys are kept; the ledger names their ids for longer.
+pub const KEYS_KEPT_DAYS: i64 = 90;
+/// Rows of a kind that one [`Store::prune`] deletes: so few that nobody waits for it.
+pub const PRUNED_AT_ONCE: u32 = 1000;
 /// Keys that [`all_keys`] reads in one step.
 const KEYS_AT_A_TIME: u32 = 500;
 

@@ -8,7 +8,7 @@ use crate::account::id::{KeyId, PlanId};
 use crate::account::user::UserStatus;
 use jiff::Timestamp;
 
-pub(super) const MS_PER_HOUR: i64 = 3_600_000;
+const MS_PER_QUARTER: i64 = 900_000;
 
 #[derive(sqlx::FromRow)]
 pub(super) struct SumsRow {
@@ -37,8 +37,8 @@ pub(super) struct ModelRow {
 }
 
 #[derive(sqlx::FromRow)]
-pub(super) struct HourRow {
-    hour: i64,
+pub(super) struct QuarterRow {
+    quarter: i64,
     model: String,
     #[sqlx(flatten)]
     sums: SumsRow,
@@ -82,13 +82,6 @@ pub(super) struct LatencyRow {
     took_longer: i64,
 }
 
-/// The hours that `from..to` touches, as the first and the one after the last.
-pub(super) fn hours(from: Timestamp, to: Timestamp) -> (i64, i64) {
-    let first = from.as_millisecond().div_euclid(MS_PER_HOUR);
-    let end = to.as_millisecond().saturating_add(MS_PER_HOUR - 1).div_euclid(MS_PER_HOUR);
-    (first, end)
-}
-
 impl TryFrom<SumsRow> for Sums {
     type Error = StoreError;
 
@@ -122,11 +115,11 @@ impl TryFrom<ModelRow> for (String, Sums) {
     }
 }
 
-impl TryFrom<HourRow> for (Timestamp, String, Sums) {
+impl TryFrom<QuarterRow> for (Timestamp, String, Sums) {
     type Error = StoreError;
 
-    fn try_from(row: HourRow) -> Result<Self, StoreError> {
-        let begins = columns::instant(row.hour.saturating_mul(MS_PER_HOUR))?;
+    fn try_from(row: QuarterRow) -> Result<Self, StoreError> {
+        let begins = columns::instant(row.quarter.saturating_mul(MS_PER_QUARTER))?;
         Ok((begins, row.model, row.sums.try_into()?))
     }
 }

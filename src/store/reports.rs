@@ -30,13 +30,13 @@ pub trait Reports {
         to: Day,
     ) -> Result<Vec<(String, Sums)>, StoreError>;
 
-    /// A user's sums by hour and model, the earliest first, for all hours that `from..to` touches. An
-    /// hour is told by its beginning (UTC) and has the calls that were admitted in it.
-    async fn usage_by_hour(
+    /// A user's sums of a day by quarter of an hour and model, the earliest first. A quarter is named by
+    /// its beginning and has the calls of the day that were admitted in it. Days older than
+    /// [`QUARTERS_KEPT`] may have none.
+    async fn usage_by_quarter_hour(
         &self,
         user: UserId,
-        from: Timestamp,
-        to: Timestamp,
+        day: Day,
     ) -> Result<Vec<(Timestamp, String, Sums)>, StoreError>;
 
     /// How long a user's calls took.
@@ -80,6 +80,9 @@ pub trait Reports {
     /// Connections of the store, in use and in all.
     fn connections(&self) -> Connections;
 }
+
+/// Days for which quarters of an hour are kept at least.
+pub const QUARTERS_KEPT: i64 = 7;
 
 /// What calls add up to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

@@ -78,6 +78,7 @@ not_scripted! {
     Store {
         claim() -> Result<(), StoreError>;
         prepare_days(Day) -> Result<(), StoreError>;
+        prune(Timestamp) -> Result<u64, StoreError>;
         abandon_leases(Timestamp) -> Result<Vec<Charge>, StoreError>;
         used_since(Day) -> Result<Vec<Used>, StoreError>;
         user_version(UserId) -> Result<Option<u64>, StoreError>;
@@ -165,9 +166,7 @@ not_scripted! {
         usage_by_model(
             UserId, Day, Day
         ) -> Result<Vec<(String, Sums)>, StoreError>;
-        usage_by_hour(
-            UserId, Timestamp, Timestamp
-        ) -> Result<Vec<(Timestamp, String, Sums)>, StoreError>;
+        usage_by_quarter_hour(UserId, Day) -> Result<Vec<(Timestamp, String, Sums)>, StoreError>;
         latency(UserId, Day, Day) -> Result<Latency, StoreError>;
         history(
             UserId, &HistoryFilter, Option<(Timestamp, RequestId)>, u32

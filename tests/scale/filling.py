@@ -181,9 +181,9 @@ class Filling:
             " order by day, user_id, key_id, model",
         )
         self.store.run(
-            f"insert into usage_hourly (user_id, hour, model, requests, calls, failed, {sums})"
-            f" select user_id, admitted_at / 3600000, model, {CALLS}, {SUMS} from usage_event"
-            " group by 1, 2, 3 order by 1, 2, 3"
+            f"insert into usage_quarter_hourly (user_id, day, quarter, model, requests, calls, failed, {sums})"
+            f" select user_id, day, admitted_at / 900000, model, {CALLS}, {SUMS} from usage_event"
+            " group by 1, 2, 3, 4 order by 1, 2, 3, 4"
         )
 
     def add_upgrades(self):

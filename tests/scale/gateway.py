@@ -24,6 +24,7 @@ admin_port = 0
 access_token = 86400
 account_tries = 1000000
 address_tries = 1000000
+account_changes = 1000000
 address_registrations = 1000000
 [telemetry]
 log_format = "json"

@@ -107,3 +107,33 @@ async fn days_and_hours_without_calls_are_zeros() {
     assert_eq!(none["error_share"], 0.0);
     control.get("/api/v1/usage/stats?from=2020-01-02&to=2020-01-01", token).await.invalid("from");
 }
+
+#[tokio::test]
+async fn hours_of_any_zone_make_up_the_total() {
+    use crate::store::PlanChange;
+    use jiff::ToSpan;
+    for name in ["Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Marquesas"] {
+        let control = control().await;
+        let ada = control.user().await;
+        let zone = TimeZone::get(name).unwrap();
+        let change = PlanChange { time_zone: Some(zone.clone()), ..PlanChange::default() };
+        let by = By::operator(clock::now());
+        control.store.change_plan(&PlanId::from("leveler"), &change, &by).await.unwrap().unwrap();
+        let (now, day) = (clock::now(), Day::at(clock::now(), &zone));
+        let midnight = day.starts_at(&zone);
+        let yesterday = midnight.checked_sub(1.second()).unwrap();
+        for at in [yesterday, midnight, now] {
+            let charged = |charge: &mut Charge| {
+                (charge.admitted_at, charge.day) = (at, Day::at(at, &zone));
+            };
+            control.charged(ada.user.id, charged).await;
+        }
+        let today = control.get("/api/v1/usage/daily", Some(&ada.token)).await.ok();
+        let hours = today["hours"].as_array().unwrap();
+        assert_eq!(today["total"]["calls"], 2, "{name}: one is yesterday's");
+        let calls: u64 = hours.iter().map(|h| h["total"]["calls"].as_u64().unwrap()).sum();
+        assert_eq!(calls, 2, "{name}");
+        let first: Timestamp = hours[0]["starts_at"].as_str().unwrap().parse().unwrap();
+        assert_eq!(first, midnight, "{name}");
+    }
+}

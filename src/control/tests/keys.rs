@@ -1,6 +1,7 @@
 //! One's own keys.
 
 use super::*;
+use crate::store::KeyFilter;
 use jiff::ToSpan;
 
 const KEYS: &str = "/api/v1/keys";
@@ -173,4 +174,42 @@ async fn an_admin_revokes_one_key_of_a_user() {
     let shown = control.get(&format!("/api/v1/admin/users/{}", ada.user.id), admin).await.ok();
     let shown: Vec<_> = shown["keys"].as_array().unwrap().iter().map(|key| &key["id"]).collect();
     assert_eq!(shown, [&json!(other.id())], "in full are those that live");
+}
+
+#[tokio::test]
+async fn changes_of_one_account_have_to_wait_and_revoking_never_does() {
+    let control = control_with("[accounts]\naccount_changes = 6\n", None).await;
+    let (ada, root) = (control.user().await, control.admin().await);
+    let eve = control.person("eve@example.com", Role::User).await;
+    let token = Some(&*ada.token);
+    let key = control.post(KEYS, token, json!({ "name": "laptop" })).await.ok();
+    let path = format!("{KEYS}/{}", key["id"].as_str().unwrap());
+    let asks = [
+        ("POST", KEYS, json!({ "name": "laptop" })),
+        ("POST", "/api/v1/users/regenerate-api-key", json!({})),
+        ("PATCH", &*path, json!({ "name": "desk" })),
+        ("PATCH", "/api/v1/users/profile", json!({ "username": "ada" })),
+        ("POST", "/api/v1/plans/upgrade", json!({ "plan_id": "log-min" })),
+    ];
+    let ask = async |method: &str, path: &str, form: &Value, token: Option<&str>| {
+        control.ask(method, path, Ask::default().bearer(token).json(form.clone())).await
+    };
+    for (method, path, form) in &asks {
+        ask(method, path, form, token).await.ok();
+    }
+    let rows = control.store.keys(ada.user.id, &KeyFilter::default(), 200).await.unwrap().len();
+    for (method, path, form) in &asks {
+        let refused = ask(method, path, form, token).await;
+        refused.refused(429, "too_many_tries");
+        assert!(refused.header("retry-after").parse::<u64>().is_ok_and(|wait| wait >= 1));
+    }
+    let after = control.store.keys(ada.user.id, &KeyFilter::default(), 200).await.unwrap().len();
+    assert_eq!(after, rows, "a refused change leaves nothing behind");
+    // Nobody else waits, nor does who changes others, nor who revokes.
+    control.post(KEYS, Some(&eve.token), json!({ "name": "laptop" })).await.ok();
+    let user = format!("/api/v1/admin/users/{}", ada.user.id);
+    for _ in 0..8 {
+        control.patch(&user, Some(&root.token), json!({ "role": "user" })).await.ok();
+    }
+    assert_eq!(control.delete(&path, token).await.status, 204);
 }

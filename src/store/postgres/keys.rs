@@ -43,7 +43,7 @@ pub(super) async fn of_user(
 ) -> Result<Vec<Key>, StoreError> {
     // No key has a place before this one.
     let start = (i64::MIN, KeyId::from(""));
-    let after = filter.after.clone().map(|(at, id)| (at.as_millisecond(), id)).unwrap_or(start);
+    let after = filter.after.clone().map_or(start, |(at, id)| (at.as_millisecond(), id));
     let rows: Vec<KeyRow> = sqlx::query_as(
         "select
              id, name, last_four, created_at, expires_at, revoked_at,

@@ -18,6 +18,7 @@ mod dead;
 mod history;
 mod journal;
 mod plans;
+mod prune;
 mod reports;
 mod writer;
 
@@ -128,6 +129,10 @@ impl Store for PostgresStore {
             .execute(&self.pool)
             .await?;
         Ok(())
+    }
+
+    async fn prune(&self, now: Timestamp) -> Result<u64, StoreError> {
+        prune::all(self, now).await
     }
 
     async fn bury(&self, entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError> {

@@ -18,6 +18,7 @@ mod dead;
 mod history;
 mod journal;
 mod plans;
+mod prune;
 mod reports;
 mod writer;
 
@@ -120,6 +121,10 @@ impl Store for SqliteStore {
     async fn prepare_days(&self, _from: Day) -> Result<(), StoreError> {
         // One table holds all days.
         Ok(())
+    }
+
+    async fn prune(&self, now: Timestamp) -> Result<u64, StoreError> {
+        prune::all(self, now).await
     }
 
     async fn bury(&self, entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError> {

@@ -6,8 +6,8 @@ use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, UserId};
 use crate::account::user::{User, UserStatus};
 use crate::store::history::{self, Wanted};
-use crate::store::report_rows::{DayRow, HourRow, LastUsedRow, LatencyRow, ModelRow, PlanRow};
-use crate::store::report_rows::{SumsRow, UserCountRow, hours};
+use crate::store::report_rows::{DayRow, LastUsedRow, LatencyRow, ModelRow, PlanRow, QuarterRow};
+use crate::store::report_rows::{SumsRow, UserCountRow};
 use crate::store::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use crate::store::{StoreError, columns};
 use async_trait::async_trait;
@@ -78,24 +78,21 @@ impl Reports for SqliteStore {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
-    async fn usage_by_hour(
+    async fn usage_by_quarter_hour(
         &self,
         user: UserId,
-        from: Timestamp,
-        to: Timestamp,
+        day: Day,
     ) -> Result<Vec<(Timestamp, String, Sums)>, StoreError> {
-        let (first, end) = hours(from, to);
-        let rows: Vec<HourRow> = sqlx::query_as(
+        let rows: Vec<QuarterRow> = sqlx::query_as(
             "select
-                 hour, model, requests, calls, failed,
+                 quarter, model, requests, calls, failed,
                  prompt, cached, completion, reasoning, cost_micro_dollars
-             from usage_hourly
-             where user_id = ?1 and hour >= ?2 and hour < ?3 and calls > 0
-             order by hour, model",
+             from usage_quarter_hourly
+             where user_id = ?1 and day = ?2 and calls > 0
+             order by quarter, model",
         )
         .bind(columns::blob(user.0))
-        .bind(first)
-        .bind(end)
+        .bind(day.to_string())
         .fetch_all(&self.readers)
         .await?;
         rows.into_iter().map(TryInto::try_into).collect()

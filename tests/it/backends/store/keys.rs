@@ -1,13 +1,16 @@
 //! Keys, and the caller record behind each.
 
-use super::{Any, add_user, at, by, new_key, plan, suspend};
-use knockx::account::by::By;
+use super::sessions::{lives, open};
+use super::{Any, add_user, at, by, charge, day, lease, new_key, plan, suspend};
+use jiff::Timestamp;
+use knockx::account::by::{Actor, By};
 use knockx::account::id::{KeyId, PlanId, UserId};
 use knockx::account::key::{Key, KeyLimits};
 use knockx::account::plan::{PlanLimits, Window};
 use knockx::account::user::{LimitOverrides, UserStatus};
+use knockx::store::upgrades::UpgradeStatus;
 use knockx::store::{
-    KeyChange, KeyFilter, NewKey, REVOKED_KEYS, StoreError, UserChange, all_keys, key_place,
+    Entry, KeyChange, KeyFilter, NewKey, REVOKED_KEYS, StoreError, UserChange, all_keys, key_place,
 };
 
 pub async fn a_key_added_twice_is_added_once(store: Any) {
@@ -87,6 +90,77 @@ pub async fn revoked_keys_of_a_user_are_bounded(store: Any) {
     assert!(has(&named.id) && !has(&first.id), "live ones stay, the first revoked goes");
     let others = all_keys(&*store, other.id).await.unwrap();
     assert_eq!(others.len(), 1, "nobody else's keys go");
+}
+
+/// So many days after the first second.
+fn days(days: i64) -> Timestamp {
+    at(days * 86_400)
+}
+
+pub async fn what_is_past_its_time_is_pruned(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    store.prepare_days(day("2026-01-01")).await.unwrap();
+    let mut kept = Vec::new();
+    for (revoked, expires_at, stays) in [
+        (Some(days(9)), None, false),
+        (None, Some(days(9)), false),
+        (Some(days(9)), Some(days(300)), false),
+        (Some(days(11)), None, true),
+        (None, Some(days(11)), true),
+        (None, None, true),
+    ] {
+        let key = NewKey { expires_at, ..new_key("laptop") };
+        store.add_key(user.id, &key, &by()).await.unwrap();
+        if let Some(at) = revoked {
+            store.revoke_key(&key.id, &By::operator(at)).await.unwrap();
+        }
+        kept.extend(stays.then_some(key.id));
+    }
+    let charge = charge(&lease(&user, "gone", 10), 3, 4);
+    store.journal(&[Entry::Settle(charge.clone())]).await.unwrap();
+    let on = charge.day;
+    assert_eq!(store.usage_by_quarter_hour(user.id, on).await.unwrap().len(), 1);
+    assert_eq!(store.prune(days(7)).await.unwrap(), 0);
+    assert_eq!(store.usage_by_quarter_hour(user.id, on).await.unwrap().len(), 1);
+
+    let by_day = store.usage_by_day(user.id, on, on).await.unwrap();
+    assert_eq!(store.prune(days(100)).await.unwrap(), 4, "three keys and a quarter of an hour");
+    assert_eq!(store.prune(days(100)).await.unwrap(), 0);
+    let mut left: Vec<_> =
+        all_keys(&*store, user.id).await.unwrap().into_iter().map(|key| key.id).collect();
+    left.sort();
+    kept.sort();
+    assert_eq!(left, kept);
+    // What was charged stays, with the id of its key.
+    assert_eq!(store.usage_by_day(user.id, on, on).await.unwrap(), by_day);
+    let row = store.charge(charge.request).await.unwrap().unwrap();
+    assert_eq!(row.key, KeyId::from("gone"));
+    assert_eq!(store.rollup_drift(on).await.unwrap(), []);
+}
+
+pub async fn pruning_goes_on_until_nothing_is_left(store: Any) {
+    store.put_plans(&[plan("big"), plan("huge")], &by()).await.unwrap();
+    let user = add_user(&store, "a@b.c").await;
+    let other = add_user(&store, "b@b.c").await;
+    for second in 0..4 {
+        for to in ["big", "huge"] {
+            let by = By { actor: Actor::User(user.id), at: at(second), request: None };
+            store.ask_upgrade(user.id, &PlanId::from(to), &by).await.unwrap();
+        }
+    }
+    let asked = store.upgrades(None, None, 100).await.unwrap();
+    let replaced =
+        asked.iter().filter(|asked| asked.status == UpgradeStatus::Superseded).count() as u64;
+    assert_eq!(replaced, 7);
+    // Sessions of others who have not logged in since.
+    let session = open(&store, other.id).await;
+    assert!(lives(&store, session, at(50)).await);
+    assert_eq!(store.prune(at(99)).await.unwrap(), 0);
+    assert_eq!(store.prune(days(200)).await.unwrap(), replaced + 1);
+    let left = store.upgrades(None, None, 100).await.unwrap();
+    assert_eq!(left.len() as u64, asked.len() as u64 - replaced);
+    assert!(!lives(&store, session, at(50)).await);
+    assert_eq!(store.prune(days(200)).await.unwrap(), 0);
 }
 
 pub async fn a_key_is_changed_while_it_lives(store: Any) {

@@ -60,6 +60,8 @@ macro_rules! suite {
                 keys_are_listed_the_oldest_first
                 keys_come_in_pages_and_are_one_users
                 revoked_keys_of_a_user_are_bounded
+                what_is_past_its_time_is_pruned
+                pruning_goes_on_until_nothing_is_left
                 a_key_is_changed_while_it_lives
                 a_replaced_key_takes_the_place_of_its_namesakes
                 replacing_again_revokes_nothing_more

@@ -73,24 +73,19 @@ impl Told {
             let latency = store.latency(user.id, from, to).await.unwrap();
             assert_eq!(latency, latency_of(&rows));
         }
-        self.hours_agree(store).await;
+        self.quarters_agree(store).await;
     }
 
-    async fn hours_agree(&self, store: &Any) {
-        let hour = |row: &Charge| row.admitted_at.as_second() / 3600;
-        for user in &self.users {
-            for (from, to) in [(-90_000, 900_000), (0, 86_400), (-1, 1), (10_799, 90_000), (5, 5)] {
-                let touched = (at(from).as_second() / 3600)..((at(to).as_second() + 3599) / 3600);
-                let mine = self.rows.iter().filter(|row| row.user == user.id);
-                let rows: Vec<&Charge> = mine.filter(|row| touched.contains(&hour(row))).collect();
-                let folded = folded(&rows, |row| (hour(row) * 3600, row.model.to_string()));
-                let expected: Vec<_> = folded
-                    .into_iter()
-                    .map(|((at, model), sums)| (Timestamp::from_second(at).unwrap(), model, sums))
-                    .collect();
-                let told = store.usage_by_hour(user.id, at(from), at(to)).await.unwrap();
-                assert_eq!(told, expected);
-            }
+    async fn quarters_agree(&self, store: &Any) {
+        let quarter = |row: &Charge| row.admitted_at.as_second() / 900 * 900;
+        for (user, on) in self.users.iter().flat_map(|user| DAYS.map(|on| (user, day(on)))) {
+            let folded =
+                folded(&self.of(user, on, on), |row| (quarter(row), row.model.to_string()));
+            let expected: Vec<_> = folded
+                .into_iter()
+                .map(|((at, model), sums)| (Timestamp::from_second(at).unwrap(), model, sums))
+                .collect();
+            assert_eq!(store.usage_by_quarter_hour(user.id, on).await.unwrap(), expected);
         }
     }
 }
@@ -349,7 +344,7 @@ pub async fn reports_on_nothing_are_empty(store: Any) {
     let (user, on, filter) = (UserId::new(), day("2026-01-02"), HistoryFilter::default());
     assert_eq!(store.usage_by_day(user, on, on).await.unwrap(), []);
     assert_eq!(store.usage_by_model(user, on, on).await.unwrap(), []);
-    assert_eq!(store.usage_by_hour(user, at(0), at(9_000)).await.unwrap(), []);
+    assert_eq!(store.usage_by_quarter_hour(user, on).await.unwrap(), []);
     assert_eq!(store.history(user, &filter, None, 10).await.unwrap(), []);
     assert_eq!(store.last_used(user).await.unwrap(), []);
     assert_eq!(store.user_counts().await.unwrap(), []);
