@@ -14,7 +14,14 @@ use knockx::quota::counters::{Claim, SoFar};
 use knockx::quota::rules::{self, Need};
 use std::hint::black_box;
 
-const NEED: Need = Need { prompt: 500, output: 256, least_output: 1, stream: true, sliced: true };
+const NEED: Need = Need {
+    prompt: 500,
+    output: 256,
+    least_output: 1,
+    likely_output: 500,
+    stream: true,
+    sliced: true,
+};
 const MANY: usize = 100_000;
 
 fn now() -> Timestamp {

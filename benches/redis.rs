@@ -23,7 +23,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
-const NEED: Need = Need { prompt: 500, output: 256, least_output: 1, stream: true, sliced: true };
+const NEED: Need = Need {
+    prompt: 500,
+    output: 256,
+    least_output: 1,
+    likely_output: 500,
+    stream: true,
+    sliced: true,
+};
 const RUN: Duration = Duration::from_secs(5);
 const USERS: usize = 1000;
 

@@ -363,6 +363,8 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
         metrics: Arc::clone(&parts.metrics),
         tasks: calls.clone(),
         reasoning: Arc::default(),
+        lengths: Arc::default(),
+        waiting: Arc::default(),
     };
     Proxy {
         buffers: Buffers::new(config.listener.buffered_bytes),

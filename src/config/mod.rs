@@ -159,6 +159,11 @@ pub struct Limits {
     pub window: Window,
     /// Tokens a stream reserves at a time.
     pub slice_tokens: u64,
+    /// Output tokens that an answer is taken to come to, where neither its caller limits it nor enough
+    /// answers have been seen.
+    pub expected_output_tokens: u64,
+    /// How long a call may wait for running calls of its user to give back tokens; zero = not at all.
+    pub admission_wait: Duration,
     /// SSE comment after this much upstream silence; `None` = never.
     pub keepalive_comment: Option<Duration>,
     /// How long open streams may finish after SIGTERM.

@@ -123,6 +123,8 @@ fn limits(layers: &Layers) -> Result<Limits, ConfigError> {
             refill_seconds: layers.value(|raw| &raw.limits.rate_limit_window)?.0,
         },
         slice_tokens: layers.value(|raw| &raw.limits.slice_tokens)?.0,
+        expected_output_tokens: layers.value(|raw| &raw.limits.expected_output_tokens)?.0,
+        admission_wait: layers.value(|raw| &raw.limits.admission_wait)?.0,
         keepalive_comment: (comment > Duration::ZERO).then_some(comment),
         shutdown_grace: layers.value(|raw| &raw.limits.shutdown_grace)?.0,
         cached_callers: layers.value(|raw| &raw.limits.cached_callers)?.0,

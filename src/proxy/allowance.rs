@@ -2,7 +2,8 @@
 //!
 //! The next slice is asked for in the background before the present one is used up. Far from the
 //! limit, use is judged by a cheap ceiling; where no more is to be had, by an exact count.
-//! A stream that only waits for what other calls hold waits a while; the rest is a cut.
+//! A stream that finds no more is cut within 100 ms: while it waits nobody reads its upstream, which goes
+//! on producing what nobody will be charged for.
 
 use super::reserve::{Reservation, exact_prompt};
 use crate::account::charge::TokenCount;
@@ -15,10 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a stream that cannot go on waits for other calls of its user to give back.
-const WAIT_FOR_OTHERS: Duration = Duration::from_secs(20);
+/// How long a stream that cannot go on waits for other calls of its user to give back: for one that is
+/// just ending. With the asking itself this is well below the 100 ms after which it has to be cut.
+const WAIT_FOR_OTHERS: Duration = TRY_AGAIN;
+/// The same for a quota store that cannot be reached: streams outlast a short outage.
+const WAIT_FOR_STORE: Duration = Duration::from_secs(20);
 /// Time between two tries while it waits.
-const TRY_AGAIN: Duration = Duration::from_millis(25);
+const TRY_AGAIN: Duration = Duration::from_millis(15);
 
 /// A stream's claim on its caller's quota.
 pub struct Allowance<'a> {
@@ -156,17 +160,22 @@ impl<'a> Allowance<'a> {
                 Verdict::Retry
             }
             Ok(Extended::Exhausted) => Verdict::Exhausted,
-            // An unreachable quota store does not end a stream that others would let go on.
-            Ok(Extended::Held) | Err(CountersError) => {
-                let now = Instant::now();
-                let since = *self.held_since.get_or_insert(now);
-                if now.duration_since(since) < WAIT_FOR_OTHERS {
-                    Verdict::Retry
-                } else {
-                    Verdict::Exhausted
-                }
-            }
+            Ok(Extended::Held) => self.wait(WAIT_FOR_OTHERS),
+            Err(CountersError) => self.wait(WAIT_FOR_STORE),
         }
+    }
+
+    /// Whether a stream that cannot go on now still waits.
+    fn wait(&mut self, longest: Duration) -> Verdict {
+        let now = Instant::now();
+        let since = *self.held_since.get_or_insert(now);
+        if now.duration_since(since) < longest { Verdict::Retry } else { Verdict::Exhausted }
+    }
+
+    /// Tokens that came and that are charged to nobody, when `charged` are.
+    pub fn uncharged(&mut self, charged: u64) -> u64 {
+        let counted = self.counted();
+        counted.total().saturating_sub(charged)
     }
 
     /// Tokens used beyond what is held, counted exactly.

@@ -1,13 +1,14 @@
 //! One metered call, whatever its surface, as one line: authenticate, read, route, reserve, forward, relay, settle.
 
+use super::admission::{self, Asking, Patience, Unreserved};
 use super::buffers::Held;
 use super::forward::{Forwarded, Forwarding, NotForwarded, Stop};
 use super::leash::Leash;
 use super::refusal::Refusal;
 use super::reply::{self, Budget, Replier};
-use super::reserve::{self, Admission, Reservation};
+use super::reserve::{Admission, Reservation};
 use super::route::Wanted;
-use super::settle::Ending;
+use super::settle::{Ending, Settler};
 use super::stream::{self, Stream};
 use super::whole::{self, Whole};
 use super::{
@@ -23,8 +24,8 @@ use bytes::Bytes;
 use http::header;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// One call on its way: what every step of it needs.
@@ -76,8 +77,14 @@ impl Proxy {
         let mut call = Call { proxy: self, replier, current: &current, request: &request, held };
         let leash = self.leash(caller, replier, &current);
         let upstream = earlier.as_ref().map(|reply| &*reply.upstream);
-        let reservation = call.reserve(caller, upstream).await?;
-        let spent = replier.elapsed();
+        let reservation = match call.reserve(session, &leash, caller, upstream).await {
+            Ok(reservation) => reservation,
+            Err(by) => {
+                let gone = answered(surface, CALLER_GONE, Status::CutByClient);
+                return unreserved(session, by).map_or(Ok(gone), Err);
+            }
+        };
+        let spent = replier.elapsed().saturating_sub(reservation.waited);
         self.settler.metrics.request_overhead_seconds.record(spent);
         let (forwarded, reservation) = match call.forward(session, reservation, &leash).await? {
             Step::Answering(answering) => *answering,
@@ -149,29 +156,36 @@ impl Call<'_> {
     /// `upstream` is the only one that will do, if there is such.
     pub(super) async fn reserve(
         &self,
+        session: &mut ServerSession,
+        leash: &Leash,
         caller: &Arc<Caller>,
         upstream: Option<&str>,
-    ) -> Result<Reservation, Refusal> {
+    ) -> Result<Reservation, Unreserved> {
         let (proxy, head) = (self.proxy, self.replier.head);
         let Request { model, surface, .. } = self.request;
         let wanted = Wanted { model, surface: *surface, upstream };
         let model = route::route(&self.current.upstreams.catalog, caller, wanted)?;
-        let reasoning = &proxy.settler.reasoning;
+        let Settler { reasoning, lengths, counters, metrics, .. } = &proxy.settler;
+        let limits = &self.current.limits;
+        let learned =
+            self.request.max_output.is_none().then(|| lengths.likely(caller.user, &model.id));
         let admission = Admission {
             request: head.id,
             body: self.request,
             model: &model,
             reasoning: if model.hidden_reasoning { reasoning.allowance(&model.id) } else { 0 },
-            slice_tokens: self.current.limits.slice_tokens,
+            likely: learned.flatten().unwrap_or(limits.expected_output_tokens),
+            slice_tokens: limits.slice_tokens,
             now: head.admitted_at,
             started: head.started,
+            exact: OnceLock::new(),
         };
-        let settler = proxy.settler.clone();
-        let counters = &*proxy.settler.counters;
         let caller = Arc::clone(caller);
-        let reserved =
-            reserve::reserve(&admission, caller, &proxy.callers, counters, settler).await?;
-        proxy.settler.metrics.reservations_open.set(counters.open_leases() as f64);
+        let asking = Asking { caller, callers: &proxy.callers, settler: &proxy.settler };
+        let patience =
+            Patience { leash, draining: &proxy.draining, longest: limits.admission_wait };
+        let reserved = admission::reserve(session, admission, asking, &patience).await?;
+        metrics.reservations_open.set(counters.open_leases() as f64);
         Ok(reserved)
     }
 
@@ -292,6 +306,14 @@ impl Reservation {
 fn stopped(session: &mut ServerSession, by: Stop) -> Option<Refusal> {
     session.set_keepalive(None);
     by.refusal()
+}
+
+/// What a call that holds nothing is told; `None` when there is nobody left to tell.
+pub(super) fn unreserved(session: &mut ServerSession, by: Unreserved) -> Option<No> {
+    match by {
+        Unreserved::Refused(refusal) => Some(refusal.into()),
+        Unreserved::Stopped(by) => stopped(session, by).map(No::from),
+    }
 }
 
 /// Whether the upstream really streams: some answer `stream: true` with a JSON body.

@@ -5,7 +5,7 @@
 
 use super::accept::Head;
 use super::attempt;
-use super::call::{Call, Relay};
+use super::call::{Call, Relay, unreserved};
 use super::forward::{Forwarded, stopped};
 use super::leash::Leash;
 use super::refusal::{Refusal, UpstreamFailure};
@@ -77,8 +77,11 @@ impl Proxy {
         let mut call =
             Call { proxy: self, replier, current, request: &request, held: self.buffers.hold() };
         let leash = self.leash(caller, replier, current);
-        let reservation = call.reserve(caller, Some(&reply.upstream)).await?;
-        let spent = replier.elapsed();
+        let reservation = match call.reserve(session, &leash, caller, Some(&reply.upstream)).await {
+            Ok(reservation) => reservation,
+            Err(by) => return unreserved(session, by).map_or(Ok(answered(CALLER_GONE)), Err),
+        };
+        let spent = replier.elapsed().saturating_sub(reservation.waited);
         let budget = reservation.budget().returned(reservation.reserved, false);
         match self.ask_for_deferred(session, replier.head, &leash, (current, reply)).await {
             Asked::Ready(forwarded) => {

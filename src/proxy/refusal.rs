@@ -99,6 +99,8 @@ pub struct Answer {
 
 /// How long a caller should wait for running calls to end, in milliseconds.
 const OPEN_CALLS_RETRY_MS: u64 = 1_000;
+/// The same where the call has waited for them already.
+const RUNNING_CALLS_RETRY_MS: u64 = 2_000;
 
 impl Refusal {
     /// The one place where causes become responses.
@@ -198,8 +200,8 @@ impl Limited {
                 limited(text, "requests", "rate_limit_exceeded", OPEN_CALLS_RETRY_MS)
             }
             LimitKind::TokensPerDay if self.by_open_calls => {
-                let text = "What is left of your daily tokens is held by calls that are still running; try again shortly.";
-                limited(text, "tokens", "rate_limit_exceeded", OPEN_CALLS_RETRY_MS)
+                let text = "Your running calls hold, or are likely to need, what is left of your daily tokens; try again when one has ended.";
+                limited(text, "tokens", "rate_limit_exceeded", RUNNING_CALLS_RETRY_MS)
             }
             LimitKind::TokensPerDay => exhausted("tokens", self.retry_after_ms),
             LimitKind::RequestsPerDay => exhausted("requests", self.retry_after_ms),

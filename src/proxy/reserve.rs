@@ -2,6 +2,7 @@
 //!
 //! A [`Reservation`] is the one value that stands for "this call is admitted": it is consumed by
 //! `settle`, and dropped unsettled (a panic, a runtime that goes away) it still charges all it held.
+//! A call that only running calls keep from its tokens waits for them: see [`super::admission`].
 
 use super::authenticate::admissible;
 use super::refusal::{Limited, Refusal};
@@ -18,12 +19,12 @@ use crate::openai::request::Request;
 use crate::openai::surface::Output;
 use crate::quota::counters::{Claim, Counters, Grant, Refused, SoFar, Standing, Taken};
 use crate::quota::left;
-use crate::quota::rules::{self, Need};
+use crate::quota::rules::{self, Need, Scope};
 use crate::tokens::estimate;
 use crate::upstream::catalog::Model;
 use jiff::Timestamp;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 /// A cheap estimate above one part in this many of the plan's day is worth an exact count.
 const EXACT_BELOW: u64 = 256;
@@ -41,6 +42,8 @@ pub struct Reservation {
     pub admitted_at: Timestamp,
     /// When admission began, for durations.
     pub started: Instant,
+    /// How long it waited for running calls.
+    pub waited: Duration,
     /// Prompt tokens as reserved: counted, or a ceiling.
     pub prompt: u64,
     /// Tokens held in all, prompt included.
@@ -48,6 +51,9 @@ pub struct Reservation {
     pub so_far: SoFar,
     /// The output limit to send upstream, per choice; `None` leaves the caller's in force.
     pub output_limit: Option<u64>,
+    /// Output tokens, of all choices, at which the upstream was to stop.
+    pub most_output: u64,
+    pub choices: u64,
     /// Set when `output_limit` is below what the caller asked for.
     pub clamped: bool,
     pub sliced: bool,
@@ -63,9 +69,13 @@ pub struct Admission<'a> {
     pub model: &'a Arc<Model>,
     /// Tokens to be held for what the model bills and does not show.
     pub reasoning: u64,
+    /// Output tokens that one choice is likely to come to, where the caller names no limit.
+    pub likely: u64,
     pub slice_tokens: u64,
     pub now: Timestamp,
     pub started: Instant,
+    /// The prompt as counted exactly, once it has been.
+    pub exact: OnceLock<u64>,
 }
 
 /// Tokens one call would like to have.
@@ -85,6 +95,22 @@ impl Wish {
     }
 }
 
+/// Why a call was not admitted.
+pub enum NotAdmitted {
+    Refused(Refusal),
+    /// The day has room, but running calls hold it, or are likely to need it.
+    ByRunningCalls {
+        refusal: Refusal,
+        scope: Scope,
+    },
+}
+
+impl From<Refusal> for NotAdmitted {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
 /// Takes the quota of one call.
 ///
 /// # Errors
@@ -94,25 +120,27 @@ pub async fn reserve(
     caller: Arc<Caller>,
     callers: &CallerCache,
     counters: &dyn Counters,
-    settler: Settler,
-) -> Result<Reservation, Refusal> {
+    settler: &Settler,
+) -> Result<Reservation, NotAdmitted> {
     let mut caller = caller;
     for _ in 0..FRESH_TRIES {
         match admit(admission, &caller, counters).await {
             Ok(Admitted::Yes(admitted)) => {
-                return Ok(admission.reservation(caller, admitted, settler));
+                return Ok(admission.reservation(caller, admitted, settler.clone()));
             }
             Ok(Admitted::Stale) => {}
             // No record is to blame, and a take that may have been carried out must not be repeated:
             // it is about to be withdrawn under this request's name.
-            Err(Refusal::QuotaUnavailable) => return Err(Refusal::QuotaUnavailable),
+            Err(NotAdmitted::Refused(Refusal::QuotaUnavailable)) => {
+                return Err(Refusal::QuotaUnavailable.into());
+            }
             // A better plan holds from the next request on too: a refusal has to be up to date.
-            Err(refusal) if callers.is_current_as_known(&caller).await => return Err(refusal),
+            Err(no) if callers.is_current_as_known(&caller).await => return Err(no),
             Err(_) => {}
         }
         caller = reload(&caller, callers, admission).await?;
     }
-    Err(Refusal::CallersUnavailable)
+    Err(Refusal::CallersUnavailable.into())
 }
 
 enum Admitted {
@@ -133,18 +161,28 @@ async fn admit(
     admission: &Admission<'_>,
     caller: &Caller,
     counters: &dyn Counters,
-) -> Result<Admitted, Refusal> {
+) -> Result<Admitted, NotAdmitted> {
+    if let Some(exact) = admission.exact.get() {
+        return take(admission, caller, *exact, counters).await;
+    }
     let overhead = admission.model.prompt_overhead_tokens;
     let cheap = estimate::cheap_prompt(admission.body, overhead);
     let generous = caller.plan_limits.tokens_per_day / EXACT_BELOW;
     if cheap <= generous {
         match take(admission, caller, cheap, counters).await {
-            Err(Refusal::Limited(Limited { limit: LimitKind::TokensPerDay, .. })) => {}
+            Err(
+                NotAdmitted::ByRunningCalls { .. }
+                | NotAdmitted::Refused(Refusal::Limited(Limited {
+                    limit: LimitKind::TokensPerDay,
+                    ..
+                })),
+            ) => {}
             decided => return decided,
         }
     }
     refuse_hopeless(admission, caller, counters).await?;
-    take(admission, caller, exact_prompt(admission.body, admission.model), counters).await
+    let exact = admission.exact.get_or_init(|| exact_prompt(admission.body, admission.model));
+    take(admission, caller, *exact, counters).await
 }
 
 /// Refuses a long prompt that cannot fit into what is left of the day. Counting it first would let
@@ -153,7 +191,7 @@ async fn refuse_hopeless(
     admission: &Admission<'_>,
     caller: &Caller,
     counters: &dyn Counters,
-) -> Result<(), Refusal> {
+) -> Result<(), NotAdmitted> {
     let fewest = estimate::fewest_tokens(admission.body);
     if fewest < WORTH_ASKING {
         return Ok(());
@@ -167,8 +205,9 @@ async fn refuse_hopeless(
     }
     let by_open_calls = tokens.used.saturating_add(fewest) <= tokens.limit;
     let limit = LimitKind::TokensPerDay;
-    let refused = Refused { limit, by_open_calls, retry_after_ms: 0, standing };
-    Err(refusal(&refused, caller, day, admission.now))
+    let scope = Scope::User(caller.user);
+    let refused = Refused { limit, by_open_calls, scope, retry_after_ms: 0, standing };
+    Err(not_admitted(refused, caller, day, admission.now))
 }
 
 async fn take(
@@ -176,7 +215,7 @@ async fn take(
     caller: &Caller,
     prompt: u64,
     counters: &dyn Counters,
-) -> Result<Admitted, Refusal> {
+) -> Result<Admitted, NotAdmitted> {
     let wish = admission.wish(prompt);
     let (day, debits) = rules::debits(caller, wish.need, admission.now);
     let lease = Lease {
@@ -194,8 +233,8 @@ async fn take(
     match counters.take(claim, admission.now).await {
         Ok(Taken::Granted(grant)) => Ok(Admitted::Yes(Holding { grant, wish, day, so_far })),
         Ok(Taken::Stale) => Ok(Admitted::Stale),
-        Ok(Taken::Refused(refused)) => Err(refusal(&refused, caller, day, admission.now)),
-        Err(_) => Err(Refusal::QuotaUnavailable),
+        Ok(Taken::Refused(refused)) => Err(not_admitted(refused, caller, day, admission.now)),
+        Err(_) => Err(Refusal::QuotaUnavailable.into()),
     }
 }
 
@@ -206,6 +245,18 @@ async fn reload(
     admission: &Admission<'_>,
 ) -> Result<Arc<Caller>, Refusal> {
     callers.forget(caller.user);
+    look_again(caller, callers, admission).await
+}
+
+/// The record as it is known now, if it still admits the call.
+///
+/// # Errors
+/// Why the caller may not go on, or that nobody can tell.
+pub async fn look_again(
+    caller: &Caller,
+    callers: &CallerCache,
+    admission: &Admission<'_>,
+) -> Result<Arc<Caller>, Refusal> {
     let found = callers
         .find(&caller.key, admission.started)
         .await
@@ -225,6 +276,16 @@ pub fn exact_prompt(request: &Request<'_>, model: &Model) -> u64 {
     const LONG: u64 = 128 * 1024;
     let count = || estimate::exact_prompt(request, model.prompt_overhead_tokens);
     if request.prompt.size.text_bytes > LONG { tokio::task::block_in_place(count) } else { count() }
+}
+
+fn not_admitted(refused: Refused, caller: &Caller, day: Day, now: Timestamp) -> NotAdmitted {
+    let refusal = refusal(&refused, caller, day, now);
+    match refused {
+        Refused { limit: LimitKind::TokensPerDay, by_open_calls: true, scope, .. } => {
+            NotAdmitted::ByRunningCalls { refusal, scope }
+        }
+        _ => NotAdmitted::Refused(refusal),
+    }
 }
 
 fn refusal(refused: &Refused, caller: &Caller, day: Day, now: Timestamp) -> Refusal {
@@ -278,7 +339,18 @@ impl Admission<'_> {
             output.saturating_add(reasoning)
         };
         let least_output = if is_text { choices.min(output) } else { output };
-        let need = Need { prompt, output: wanted, least_output, stream: self.body.stream, sliced };
+        let likely_output = match self.body.max_output {
+            None if is_text => self.likely.saturating_mul(choices).min(output),
+            _ => output,
+        };
+        let need = Need {
+            prompt,
+            output: wanted,
+            least_output,
+            likely_output: likely_output.saturating_add(reasoning),
+            stream: self.body.stream,
+            sliced,
+        };
         Wish { need, output, reasoning }
     }
 
@@ -291,8 +363,8 @@ impl Admission<'_> {
         let per_choice = (visible / self.body.n).max(1);
         let bounded_by_us = falls_short || (!wish.need.sliced && self.body.max_output.is_none());
         let is_text = matches!(self.body.surface.output(), Output::Tokens(_));
-        let output_limit =
-            (bounded_by_us && is_text).then(|| per_choice.min(wish.output / self.body.n));
+        let most = per_choice.min(wish.output / self.body.n);
+        let output_limit = (bounded_by_us && is_text).then_some(most);
         Reservation {
             request: self.request,
             caller,
@@ -300,10 +372,13 @@ impl Admission<'_> {
             day,
             admitted_at: self.now,
             started: self.started,
+            waited: Duration::ZERO,
             prompt: wish.need.prompt,
             reserved: grant.tokens,
             so_far,
             output_limit,
+            most_output: if falls_short { most.saturating_mul(self.body.n) } else { wish.output },
+            choices: self.body.n,
             clamped: falls_short && is_text,
             sliced: wish.need.sliced,
             standing: grant.standing,

@@ -4,8 +4,10 @@
 //! instead (a panic, a runtime that goes away) settles itself as abandoned. The work runs in a
 //! task of its own, so it is finished even when the connection's task is not.
 
+use super::lengths::{Length, Lengths};
 use super::reasoning::Reasoning;
 use super::reserve::Reservation;
+use super::waiting::Waiting;
 use crate::account::charge::{Charge, Source, Status, TokenCount};
 use crate::clock;
 use crate::openai::usage::Usage;
@@ -27,6 +29,9 @@ pub struct Settler {
     pub metrics: Arc<Metrics>,
     pub tasks: TaskTracker,
     pub reasoning: Arc<Reasoning>,
+    pub lengths: Arc<Lengths>,
+    /// Told of every call that gives back what it held.
+    pub waiting: Arc<Waiting>,
 }
 
 /// How a call ended and what it used.
@@ -110,13 +115,31 @@ impl Reservation {
         let _ = tokio::time::timeout(PATIENCE, task).await;
     }
 
-    /// Notes what the model's reasoning took, where all of it was told.
+    /// Notes how long the answer was, and what the model's reasoning took, where all of it was told.
     fn learn(&self, ending: &Ending) {
+        if let Some(length) = self.length(ending) {
+            self.settler.lengths.note(self.caller.user, &self.model.id, length);
+        }
         let is_told = (ending.status, ending.source) == (Status::Complete, Source::Reported);
         if self.model.hidden_reasoning && is_told {
             let Settler { reasoning, metrics, .. } = &self.settler;
             let allowance = reasoning.note(&self.model.id, ending.tokens.reasoning);
             metrics.reasoning_allowance_tokens(&self.model.id).set(allowance as f64);
+        }
+    }
+
+    /// Output tokens of one choice, if the call had an answer. A call that nobody cut and that ended
+    /// before its limit said all it wanted to.
+    fn length(&self, ending: &Ending) -> Option<Length> {
+        let output = ending.tokens.completion.saturating_add(ending.tokens.reasoning);
+        if output == 0 {
+            return None;
+        }
+        let of_one = output / self.choices.max(1);
+        match ending.status {
+            Status::Complete if output < self.most_output => Some(Length::Whole(of_one)),
+            Status::Failed | Status::Abandoned => None,
+            _ => Some(Length::AtLeast(of_one)),
         }
     }
 
@@ -179,7 +202,9 @@ impl Settler {
         tasks.spawn(async move {
             count(&self.metrics, &charge);
             log(&charge);
+            let (user, key) = (charge.user, charge.key.clone());
             let overshoot = self.counters.settle(charge).await;
+            self.waiting.settled(user, &key);
             self.metrics.quota_overshoot_tokens.increment(overshoot);
             self.metrics.reservations_open.set(self.counters.open_leases() as f64);
         })

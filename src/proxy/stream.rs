@@ -11,7 +11,7 @@ use super::leash::{Leash, Pulled};
 use super::reply;
 use super::reserve::Reservation;
 use super::settle::Ending;
-use crate::account::charge::{Status, TokenCount};
+use crate::account::charge::{Source, Status, TokenCount};
 use crate::account::kept::KeptReply;
 use crate::kept::{Keeper, Unknown};
 use crate::openai::error::ErrorBody;
@@ -133,6 +133,7 @@ impl<'a> Stream<'a> {
             _ => ending_of(status, &mut self.allowance, upstream, first),
         };
         let ending_bytes = self.ending_bytes(end, &ending.tokens);
+        self.count_uncharged(&ending);
         let Self { session, forwarded, allowance, bounds, torn, keeper, kept, .. } = self;
         let reservation = allowance.into_reservation();
         let tasks = reservation.tasks();
@@ -201,6 +202,19 @@ impl<'a> Stream<'a> {
         }
         self.kept = Some(kept);
         noted
+    }
+
+    /// Counts what came, also what was not shown, and is charged to nobody.
+    fn count_uncharged(&mut self, ending: &Ending) {
+        if ending.source == Source::Reported {
+            return;
+        }
+        while let Ok(Some(event)) = self.scanner.next_event() {
+            let _ = self.follow.event(&event, &mut self.allowance.meter);
+        }
+        let uncharged = self.allowance.uncharged(ending.tokens.total());
+        let metrics = &self.allowance.reservation().settler.metrics;
+        metrics.uncharged_tokens.increment(uncharged);
     }
 
     /// Waits for the next thing that happens to this stream.

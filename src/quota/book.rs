@@ -33,6 +33,8 @@ struct Account {
 struct Tally {
     tokens_used: u64,
     tokens_reserved: u64,
+    /// What running calls are likely to take beyond what they hold.
+    tokens_expected: u64,
     /// Admitted calls, running ones too; a call that does not count is taken off when it settles.
     requests: u64,
     /// Those of them that run.
@@ -43,6 +45,8 @@ struct Tally {
 #[derive(Debug, Clone)]
 struct Held {
     reserved: u64,
+    /// Tokens it is likely to take beyond those.
+    expected: u64,
     debits: Vec<Debit>,
 }
 
@@ -83,26 +87,29 @@ impl Book {
     pub fn take(&mut self, claim: &Claim, now: Timestamp) -> Result<Grant, Refused> {
         let lease = &claim.lease;
         if !self.leases.contains_key(&lease.request) {
+            let likely = self.likely(&claim.debits);
             for debit in &claim.debits {
-                self.check(lease, debit, now)?;
+                self.check(lease, debit, likely, now)?;
             }
             let tokens =
                 claim.debits.iter().filter_map(|debit| self.grantable(debit)).min().unwrap_or(0);
+            let debits = claim.debits.clone();
+            let held = Held { reserved: tokens, expected: likely.saturating_sub(tokens), debits };
             for debit in &claim.debits {
                 self.accounts.entry(debit.scope.clone()).or_default().apply(
                     &debit.what,
-                    tokens,
+                    (held.reserved, held.expected),
                     now,
                 );
             }
-            let held = Held { reserved: tokens, debits: claim.debits.clone() };
             self.leases.insert(lease.request, held);
         }
-        let free =
-            claim.debits.iter().filter_map(|debit| self.free_tokens(debit)).min().unwrap_or(0);
+        let (reserved, expected) =
+            self.leases.get(&lease.request).map_or((0, 0), |held| (held.reserved, held.expected));
+        let free = claim.debits.iter().filter_map(|debit| self.free_tokens(debit, expected)).min();
         Ok(Grant {
-            tokens: self.leases.get(&lease.request).map_or(0, |held| held.reserved),
-            free,
+            tokens: reserved,
+            free: free.unwrap_or(0),
             standing: self.standing(lease.user, Some(&lease.key), lease.day, now),
         })
     }
@@ -112,7 +119,7 @@ impl Book {
         let Some(held) = self.leases.remove(&request) else { return };
         for debit in &held.debits {
             let account = self.accounts.entry(debit.scope.clone()).or_default();
-            account.release(&debit.what, held.reserved, 0, false);
+            account.release(&debit.what, &held, 0, false);
             account.refund_window(&debit.what);
         }
     }
@@ -121,22 +128,28 @@ impl Book {
     /// free. Returns what came of it and what the call now holds in all.
     pub fn extend(&mut self, request: RequestId, want: u64, least: u64) -> (Extended, u64) {
         let Some(held) = self.leases.get(&request) else { return (Extended::Exhausted, 0) };
-        let added = held.debits.iter().filter_map(|debit| self.addable(debit, want, least)).min();
+        let addable = |debit| self.addable(debit, held.expected, want, least);
+        let added = held.debits.iter().filter_map(addable).min();
         let Some(added) = added.filter(|added| *added >= least.max(1)) else {
             let alone =
                 held.debits.iter().filter_map(|debit| self.free_alone(debit, held.reserved)).min();
             let room = alone.unwrap_or(0) >= least.max(1);
             return (if room { Extended::Held } else { Extended::Exhausted }, held.reserved);
         };
+        // What was expected of the call is now held by it.
+        let come = held.expected.min(added);
         for debit in &held.debits {
             if let What::Tokens { day, .. } = debit.what {
                 let account = self.accounts.entry(debit.scope.clone()).or_default();
-                account.day_mut(day).tokens_reserved += added;
+                let tally = account.day_mut(day);
+                tally.tokens_reserved += added;
+                tally.tokens_expected = tally.tokens_expected.saturating_sub(come);
             }
         }
         let total = held.reserved + added;
         if let Some(held) = self.leases.get_mut(&request) {
             held.reserved = total;
+            held.expected -= come;
         }
         (Extended::Added(added), total)
     }
@@ -148,7 +161,7 @@ impl Book {
         let mut overshoot = 0;
         for debit in &held.debits {
             let account = self.accounts.entry(debit.scope.clone()).or_default();
-            account.release(&debit.what, held.reserved, used, charge.counted);
+            account.release(&debit.what, &held, used, charge.counted);
             if let What::Tokens { day, limit, .. } = debit.what {
                 let excess = used.saturating_sub(held.reserved);
                 let past = account.day(day).taken().saturating_sub(limit);
@@ -222,10 +235,32 @@ impl Book {
         self.leases.len() as u64
     }
 
-    fn check(&self, lease: &Lease, debit: &Debit, now: Timestamp) -> Result<(), Refused> {
+    /// What a call is likely to take, so much of it as is left for it were it the only one running,
+    /// but never less than it needs.
+    fn likely(&self, debits: &[Debit]) -> u64 {
+        let (mut all, mut needed) = (None, 0);
+        for debit in debits {
+            let What::Tokens { day, least, likely, limit, .. } = debit.what else { continue };
+            let used = self.accounts.get(&debit.scope).map_or(0, |a| a.day(day).tokens_used);
+            let likely = likely.min(limit.saturating_sub(used));
+            all = Some(all.map_or(likely, |all: u64| all.min(likely)));
+            needed = needed.max(least);
+        }
+        all.unwrap_or(0).max(needed)
+    }
+
+    /// Whether a debit fits; `likely` is what the call will take in the end.
+    fn check(
+        &self,
+        lease: &Lease,
+        debit: &Debit,
+        likely: u64,
+        now: Timestamp,
+    ) -> Result<(), Refused> {
         let refused = |limit, by_open_calls, retry_after_ms| Refused {
             limit,
             by_open_calls,
+            scope: debit.scope.clone(),
             retry_after_ms,
             standing: self.standing(lease.user, Some(&lease.key), lease.day, now),
         };
@@ -246,7 +281,7 @@ impl Book {
             }
             What::Tokens { day, least, limit, .. } => {
                 let tally = account.map(|a| a.day(*day)).unwrap_or_default();
-                let fits = tally.taken().saturating_add(*least) <= *limit;
+                let fits = tally.exposed().saturating_add(likely) <= *limit;
                 let settled_fits = tally.tokens_used.saturating_add(*least) <= *limit;
                 fits.then_some(()).ok_or_else(|| refused(LimitKind::TokensPerDay, settled_fits, 0))
             }
@@ -261,13 +296,14 @@ impl Book {
 
     fn grantable(&self, debit: &Debit) -> Option<u64> {
         let What::Tokens { want, least, .. } = debit.what else { return None };
-        self.addable(debit, want, least)
+        self.addable(debit, 0, want, least)
     }
 
-    /// Up to `want` of what is free, and no more than the debit's share of it unless `least` is.
-    fn addable(&self, debit: &Debit, want: u64, least: u64) -> Option<u64> {
+    /// Up to `want` of what is free for a call of which so much is `expected`, and no more than the
+    /// debit's share of it unless `least` is.
+    fn addable(&self, debit: &Debit, expected: u64, want: u64, least: u64) -> Option<u64> {
         let What::Tokens { share, .. } = debit.what else { return None };
-        let free = self.free_tokens(debit)?;
+        let free = self.free_tokens(debit, expected)?;
         let fair = share.map_or(free, |share| (free / share.max(1)).max(least));
         Some(free.min(want).min(fair))
     }
@@ -279,10 +315,12 @@ impl Book {
         Some(limit.saturating_sub(used).saturating_sub(reserved))
     }
 
-    fn free_tokens(&self, debit: &Debit) -> Option<u64> {
+    /// What a call may still get: all that is `expected` of it, and what is expected of nobody.
+    fn free_tokens(&self, debit: &Debit, expected: u64) -> Option<u64> {
         let What::Tokens { day, limit, .. } = debit.what else { return None };
-        let taken = self.accounts.get(&debit.scope).map_or(0, |a| a.day(day).taken());
-        Some(limit.saturating_sub(taken))
+        let tally = self.accounts.get(&debit.scope).map_or(Tally::default(), |a| a.day(day));
+        let of_nobody = limit.saturating_sub(tally.exposed());
+        Some(limit.saturating_sub(tally.taken()).min(of_nobody.saturating_add(expected)))
     }
 }
 
@@ -304,7 +342,7 @@ impl Account {
             let mut place = 0;
             self.days.retain(|(_, tally)| {
                 place += 1;
-                place < KEPT || tally.tokens_reserved > 0
+                place < KEPT || tally.tokens_reserved > 0 || tally.tokens_expected > 0
             });
         }
         self.days.push((day, Tally::default()));
@@ -316,7 +354,8 @@ impl Account {
         self.bucket.unwrap_or(Bucket::full(window, now)).resized(window).at(now)
     }
 
-    fn apply(&mut self, what: &What, tokens: u64, now: Timestamp) {
+    /// Takes what a debit says; of tokens so many to be held, and so many that are expected.
+    fn apply(&mut self, what: &What, (reserved, expected): (u64, u64), now: Timestamp) {
         match what {
             What::Window(window) => self.bucket = Some(self.bucket_at(*window, now).less_one()),
             What::Request { day, .. } => {
@@ -324,13 +363,17 @@ impl Account {
                 tally.requests += 1;
                 tally.open += 1;
             }
-            What::Tokens { day, .. } => self.day_mut(*day).tokens_reserved += tokens,
+            What::Tokens { day, .. } => {
+                let tally = self.day_mut(*day);
+                tally.tokens_reserved += reserved;
+                tally.tokens_expected += expected;
+            }
             What::Stream { .. } => self.streams_open += 1,
         }
     }
 
     /// Gives back what `apply` took and books what was used. The window keeps its request.
-    fn release(&mut self, what: &What, reserved: u64, used: u64, counted: bool) {
+    fn release(&mut self, what: &What, held: &Held, used: u64, counted: bool) {
         match what {
             What::Window(_) => {}
             What::Request { day, .. } => {
@@ -340,7 +383,8 @@ impl Account {
             }
             What::Tokens { day, .. } => {
                 let tally = self.day_mut(*day);
-                tally.tokens_reserved = tally.tokens_reserved.saturating_sub(reserved);
+                tally.tokens_reserved = tally.tokens_reserved.saturating_sub(held.reserved);
+                tally.tokens_expected = tally.tokens_expected.saturating_sub(held.expected);
                 tally.tokens_used = tally.tokens_used.saturating_add(used);
             }
             What::Stream { .. } => self.streams_open = self.streams_open.saturating_sub(1),
@@ -381,6 +425,11 @@ impl Tally {
 
     fn taken(&self) -> u64 {
         self.tokens_used.saturating_add(self.tokens_reserved)
+    }
+
+    /// What is used once every running call has taken what is expected of it.
+    fn exposed(&self) -> u64 {
+        self.taken().saturating_add(self.tokens_expected)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The seam between quota and where its numbers are kept.
 
-use super::rules::Debit;
+use super::rules::{Debit, Scope};
 use crate::account::charge::{Adjustment, Charge, Lease};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, RequestId, UserId};
@@ -135,7 +135,8 @@ pub enum Taken {
 pub struct Grant {
     /// Tokens reserved in all.
     pub tokens: u64,
-    /// Tokens that could still be added to this call, by the tightest of its limits.
+    /// Tokens that could still be added to this call, by the tightest of its limits, without touching
+    /// what other calls are likely to take.
     pub free: u64,
     pub standing: Standing,
 }
@@ -145,7 +146,7 @@ pub struct Grant {
 pub enum Extended {
     /// This many tokens were added.
     Added(u64),
-    /// Nothing was added, but there would be room were it not for what other calls hold.
+    /// Nothing was added, but there would be room were it not for other calls.
     Held,
     /// Nothing was added, and the limit is reached.
     Exhausted,
@@ -157,6 +158,8 @@ pub struct Refused {
     pub limit: LimitKind,
     /// True when finished calls alone would leave room: only running ones are in the way.
     pub by_open_calls: bool,
+    /// Whose limit it was.
+    pub scope: Scope,
     /// For the window: until a request fits, in milliseconds.
     pub retry_after_ms: u64,
     pub standing: Standing,

@@ -5,7 +5,9 @@
 //! one process in a [`book`] and makes them durable through the journal.
 //!
 //! Invariants: at every grant, used + reserved <= limit for each user-day and key-day; reserved is
-//! the sum of the open leases; an admitted call ends in exactly one charge.
+//! the sum of the open leases; an admitted call ends in exactly one charge. Exposure, which is what
+//! running calls hold and are likely to take yet, is counted too: at every admission used + exposure
+//! <= limit, so that calls which run together do not starve one another in mid-answer.
 
 pub mod rules;
 pub mod left;

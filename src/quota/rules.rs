@@ -16,6 +16,8 @@ pub struct Need {
     pub output: u64,
     /// Output below which the call is not worth starting.
     pub least_output: u64,
+    /// Output that the call is likely to come to in the end.
+    pub likely_output: u64,
     pub stream: bool,
     /// Whether the output is reserved slice by slice while it runs.
     pub sliced: bool,
@@ -48,7 +50,10 @@ pub enum What {
     /// `least ..= want` tokens of a day; all token debits of a claim get the same amount.
     /// With a `share`, no more than one part in `share` of what is free (but at least `least`):
     /// streams take small slices when little is left, so that many fit side by side.
-    Tokens { day: Day, want: u64, least: u64, limit: u64, share: Option<u64> },
+    ///
+    /// `likely` is what the call will probably take in the end, so much of it as is left of the day. It is
+    /// admitted only where that fits beside what running calls hold and are likely to take yet.
+    Tokens { day: Day, want: u64, least: u64, likely: u64, limit: u64, share: Option<u64> },
     /// One of the streams open at a time.
     Stream { limit: u64 },
 }
@@ -80,6 +85,7 @@ pub fn debits(caller: &Caller, need: Need, now: Timestamp) -> (Day, Vec<Debit>) 
         day,
         want: need.prompt.saturating_add(need.output),
         least: need.prompt.saturating_add(need.least_output),
+        likely: need.prompt.saturating_add(need.likely_output.max(need.least_output)),
         limit,
         share: need.sliced.then_some(SLICE_SHARE),
     };

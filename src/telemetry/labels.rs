@@ -35,6 +35,16 @@ pub enum Outcome {
     CutByQuota,
 }
 
+/// `outcome` of `knockx_admission_waits_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    Admitted,
+    /// Its time was up, too many waited, or a limit was hit that waiting does not help against.
+    Refused,
+    /// The caller hung up, or its right to wait ended.
+    Gone,
+}
+
 /// `kind` of `knockx_tokens_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
@@ -139,6 +149,21 @@ impl Outcome {
             Self::CutByClient => "cut_by_client",
             Self::CutByUpstream => "cut_by_upstream",
             Self::CutByQuota => "cut_by_quota",
+        }
+    }
+}
+
+impl Waited {
+    /// Every outcome, in the order of declaration.
+    pub const ALL: [Self; 3] = [Self::Admitted, Self::Refused, Self::Gone];
+
+    /// The label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::Refused => "refused",
+            Self::Gone => "gone",
         }
     }
 }

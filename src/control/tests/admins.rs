@@ -118,7 +118,8 @@ async fn use_tokens(control: &Control, user: UserId, tokens: u64) {
     };
     let debits = [Scope::User(user.id), Scope::Key(key.clone())].into_iter().flat_map(|scope| {
         let limit = 1_000_000;
-        let want = What::Tokens { day, want: tokens, least: tokens, limit, share: None };
+        let want =
+            What::Tokens { day, want: tokens, least: tokens, likely: tokens, limit, share: None };
         [
             Debit { scope: scope.clone(), what: What::Request { day, limit } },
             Debit { scope, what: want },

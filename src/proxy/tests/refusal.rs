@@ -111,7 +111,7 @@ fn limits() {
     check(limited(LimitKind::Window, false, 0), &waits("requests", "1", "1"));
     check(limited(LimitKind::ConcurrentStreams, true, 0), &waits("requests", "1", "1000"));
     // What running calls hold comes back within seconds, whatever is left of the day.
-    check(limited(LimitKind::TokensPerDay, true, 9_000_000), &waits("tokens", "1", "1000"));
+    check(limited(LimitKind::TokensPerDay, true, 9_000_000), &waits("tokens", "2", "2000"));
     let gone = |after| {
         let headers = vec![("retry-after", after), ("x-should-retry", "false")];
         (429, "insufficient_quota", "insufficient_quota", "", headers, false)

@@ -1,7 +1,8 @@
 -- The numbers of one user or key, as src/quota/book.rs keeps them. Stands before every script.
 --
 -- An account is a hash. For each of its days (the newest few): `DAY:u` tokens used, `DAY:r` tokens
--- reserved, `DAY:q` requests, `DAY:o` open leases. `s` streams open. The token bucket: `bu` units,
+-- reserved, `DAY:e` tokens that running calls are likely to take beyond those, `DAY:q` requests,
+-- `DAY:o` open leases. `s` streams open. The token bucket: `bu` units,
 -- `bt` when, in ms, `bc` capacity, `bs` seconds to refill. Numbers stay below 2^53, where Lua's are
 -- exact; the gateway sees to that.
 
@@ -70,8 +71,9 @@ local function forget_old_days(account)
     end
     table.sort(days, function(a, b) return a > b end)
     for place, day in ipairs(days) do
-        if place >= KEPT_DAYS and get(account, day .. ':r') == 0 then
-            for _, part in ipairs({ ':u', ':r', ':q', ':o' }) do
+        local held = get(account, day .. ':r') + get(account, day .. ':e')
+        if place >= KEPT_DAYS and held == 0 then
+            for _, part in ipairs({ ':u', ':r', ':e', ':q', ':o' }) do
                 account[day .. part] = nil
                 account.changed[day .. part] = nil
                 redis.call('HDEL', account.key, day .. part)
@@ -98,6 +100,18 @@ end
 
 local function taken(account, day)
     return get(account, day .. ':u') + get(account, day .. ':r')
+end
+
+-- What is used once every running call has taken what is expected of it.
+local function exposed(account, day)
+    return taken(account, day) + get(account, day .. ':e')
+end
+
+-- Notes that a call has so many more tokens ahead of it than it holds.
+local function expect(account, day, number)
+    if number ~= 0 then
+        set(account, day .. ':e', math.max(get(account, day .. ':e') + number, 0))
+    end
 end
 
 -- A request costs `cost` units of a bucket, and each millisecond adds `capacity` of them.
@@ -197,6 +211,8 @@ local function read_debits(text, user, key)
         elseif debit.what == 'tokens' then
             debit.day, debit.limit = word[3], whole(word[4])
             debit.want, debit.least, debit.share = whole(word[5]), whole(word[6]), whole(word[7])
+            -- None in what an older gateway wrote: its calls are likely to take what they need.
+            debit.likely = whole(word[8])
         else
             debit.limit = whole(word[3])
         end
@@ -205,13 +221,16 @@ local function read_debits(text, user, key)
     return debits
 end
 
-local function free_tokens(debit)
-    return math.max(debit.limit - taken(debit.account, debit.day), 0)
+-- What a call may still get: all that is `expected` of it, and what is expected of nobody.
+local function free_tokens(debit, expected)
+    local of_nobody = math.max(debit.limit - exposed(debit.account, debit.day), 0)
+    return math.min(math.max(debit.limit - taken(debit.account, debit.day), 0), of_nobody + expected)
 end
 
--- Up to `want` of what is free, and no more than the debit's share of it unless `least` is.
-local function addable(debit, want, least)
-    local free = free_tokens(debit)
+-- Up to `want` of what is free for a call of which so much is `expected`, and no more than the
+-- debit's share of it unless `least` is.
+local function addable(debit, expected, want, least)
+    local free = free_tokens(debit, expected)
     local fair = free
     if debit.share > 0 then
         fair = math.max(math.floor(free / debit.share), least)
@@ -231,17 +250,23 @@ local function least_of(debits, measure)
     return least or 0
 end
 
--- Gives back what a lease holds and books what was used. The window keeps its request. Returns
--- the tokens that went past a limit.
-local function release(debits, reserved, used, counted)
+-- Gives back what a lease holds, and what was expected of it, and books what was used. The window
+-- keeps its request. Returns the tokens that went past a limit.
+local function release(debits, reserved, expected, used, counted)
     local overshoot = 0
     for _, debit in ipairs(debits) do
         local account = debit.account
         if debit.what == 'request' then
             add(account, debit.day, ':q', counted and 0 or -1)
-            set(account, debit.day .. ':o', math.max(get(account, debit.day .. ':o') - 1, 0))
+            local open = math.max(get(account, debit.day .. ':o') - 1, 0)
+            set(account, debit.day .. ':o', open)
+            if open == 0 then
+                -- An older gateway ends leases without taking this back.
+                expect(account, debit.day, -get(account, debit.day .. ':e'))
+            end
         elseif debit.what == 'tokens' then
             add(account, debit.day, ':r', -reserved)
+            expect(account, debit.day, -expected)
             add(account, debit.day, ':u', used)
             local past = math.max(taken(account, debit.day) - debit.limit, 0)
             overshoot = math.max(overshoot, math.min(math.max(used - reserved, 0), past))

@@ -2,17 +2,17 @@
 --
 -- KEYS 1 lease, 2 the user's account, 3 the key's account, 4 epoch
 -- ARGV 1 tokens the gateway knows it holds, 2 want, 3 least
--- Answers added TOKENS | held | exhausted | lost: there is no such lease.
+-- Answers added TOKENS | held | exhausted | rebuild | lost: there is no such lease.
 -- A script, because looking and taking must be one step. Sent again after a lost answer it finds
 -- more held than the gateway knows of, and says how much, instead of taking twice.
-local lease = redis.call('HMGET', KEYS[1], 'reserved', 'debits')
+local lease = redis.call('HMGET', KEYS[1], 'reserved', 'debits', 'expected')
 if not lease[1] then
     return { 'lost' }
 elseif redis.call('EXISTS', KEYS[4]) == 0 then
     -- Without an epoch accounts do not say what is used.
-    return { 'held' }
+    return { 'rebuild' }
 end
-local reserved, known = whole(lease[1]), whole(ARGV[1])
+local reserved, expected, known = whole(lease[1]), whole(lease[3]), whole(ARGV[1])
 if reserved > known then
     return { 'added', reserved - known }
 end
@@ -20,7 +20,7 @@ local user, key = load(KEYS[2]), load(KEYS[3])
 local debits = read_debits(lease[2], user, key)
 local want, least = whole(ARGV[2]), whole(ARGV[3])
 local added = least_of(debits, function(debit)
-    return addable(debit, want, least)
+    return addable(debit, expected, want, least)
 end)
 if added < math.max(least, 1) then
     local alone = least_of(debits, function(debit)
@@ -28,12 +28,15 @@ if added < math.max(least, 1) then
     end)
     return { alone >= math.max(least, 1) and 'held' or 'exhausted' }
 end
+-- What was expected of the call is now held by it.
+local come = math.min(expected, added)
 for _, debit in ipairs(debits) do
     if debit.what == 'tokens' then
         add(debit.account, debit.day, ':r', added)
+        expect(debit.account, debit.day, -come)
     end
 end
 save(user)
 save(key)
-redis.call('HSET', KEYS[1], 'reserved', digits(reserved + added))
+redis.call('HSET', KEYS[1], 'reserved', digits(reserved + added), 'expected', digits(expected - come))
 return { 'added', added }

@@ -8,7 +8,8 @@
 -- Answers restored | there | ended.
 -- A script, because all debits must come back together; sent again it changes nothing.
 local deadline = clock(ARGV[2]) + ARGV[3]
-local held = redis.call('HGET', KEYS[1], 'reserved')
+local lease = redis.call('HMGET', KEYS[1], 'reserved', 'expected')
+local held, expected = lease[1], whole(lease[2])
 if not held and redis.call('EXISTS', KEYS[2]) == 1 then
     return { 'ended' }
 end
@@ -16,17 +17,25 @@ local user, key = load(KEYS[3]), load(KEYS[4])
 local debits = read_debits(ARGV[4], user, key)
 if held then
     local more = whole(ARGV[5]) - whole(held)
-    for _, debit in ipairs(debits) do
-        if debit.what == 'tokens' and more > 0 then
-            add(debit.account, debit.day, ':r', more)
-            redis.call('HSET', KEYS[1], 'reserved', ARGV[5])
+    if more > 0 then
+        local come = math.min(expected, more)
+        for _, debit in ipairs(debits) do
+            if debit.what == 'tokens' then
+                add(debit.account, debit.day, ':r', more)
+                expect(debit.account, debit.day, -come)
+            end
         end
+        redis.call('HSET', KEYS[1], 'reserved', ARGV[5], 'expected', digits(expected - come))
     end
     save(user)
     save(key)
     redis.call('ZADD', KEYS[5], 'NX', deadline, ARGV[1])
     return { 'there' }
 end
+-- As the take did, but for what was left then: nobody remembers that.
+expected = least_of(debits, function(debit)
+    return math.max(math.min(debit.likely, debit.limit) - whole(ARGV[5]), 0)
+end)
 for _, debit in ipairs(debits) do
     local account = debit.account
     if debit.what == 'request' then
@@ -34,13 +43,15 @@ for _, debit in ipairs(debits) do
         set(account, debit.day .. ':o', get(account, debit.day .. ':o') + 1)
     elseif debit.what == 'tokens' then
         add(account, debit.day, ':r', whole(ARGV[5]))
+        expect(account, debit.day, expected)
     elseif debit.what == 'stream' then
         set(account, 's', get(account, 's') + 1)
     end
 end
 save(user)
 save(key)
-redis.call('HSET', KEYS[1], 'reserved', ARGV[5], 'debits', ARGV[4], 'charge', ARGV[6])
+redis.call('HSET', KEYS[1], 'reserved', ARGV[5], 'expected', digits(expected), 'debits', ARGV[4],
+    'charge', ARGV[6])
 redis.call('ZADD', KEYS[5], deadline, ARGV[1])
 redis.call('SADD', KEYS[6], KEYS[3], KEYS[4])
 redis.call('PEXPIRE', KEYS[6], ACCOUNT_MS)

@@ -11,7 +11,7 @@
 -- A script, because counters and charge must change together; sent again it changes nothing.
 local is_estimate, reaping = ARGV[8] == '1', ARGV[9] ~= ''
 local used, counted = whole(ARGV[2]), ARGV[3] == '1'
-local lease = redis.call('HMGET', KEYS[1], 'reserved', 'debits')
+local lease = redis.call('HMGET', KEYS[1], 'reserved', 'debits', 'expected')
 local ended = redis.call('GET', KEYS[2])
 
 local function answer(...)
@@ -50,7 +50,8 @@ if lease[1] then
         end
     end
     local user, key = load(KEYS[3]), load(KEYS[4])
-    local overshoot = release(read_debits(lease[2], user, key), whole(lease[1]), used, counted)
+    local debits = read_debits(lease[2], user, key)
+    local overshoot = release(debits, whole(lease[1]), whole(lease[3]), used, counted)
     save(user)
     save(key)
     redis.call('DEL', KEYS[1])

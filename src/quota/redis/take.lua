@@ -14,7 +14,8 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
 end
 local user, key = load(KEYS[5]), load(KEYS[6])
 local debits = read_debits(ARGV[5], user, key)
-local reserved = redis.call('HGET', KEYS[3], 'reserved')
+local lease = redis.call('HMGET', KEYS[3], 'reserved', 'expected')
+local reserved, expected = lease[1], whole(lease[2])
 if not reserved then
     if redis.call('EXISTS', KEYS[4]) == 1 then
         return { 'settled' }
@@ -26,6 +27,17 @@ if not reserved then
         -- The record comes from the store, so a newer one is right.
         redis.call('SET', KEYS[2], ARGV[2])
     end
+    -- What the call is likely to take, so much of it as is left for it were it the only one running,
+    -- but never less than it needs.
+    local likely, needed = nil, 0
+    for _, debit in ipairs(debits) do
+        if debit.what == 'tokens' then
+            local left = math.max(debit.limit - get(debit.account, debit.day .. ':u'), 0)
+            likely = math.min(likely or left, left, debit.likely)
+            needed = math.max(needed, debit.least)
+        end
+    end
+    likely = math.max(likely or 0, needed)
     for place, debit in ipairs(debits) do
         local account, fits, by_open_calls, retry = debit.account, true, 0, 0
         if debit.what == 'window' then
@@ -34,7 +46,7 @@ if not reserved then
         elseif debit.what == 'request' then
             fits = get(account, debit.day .. ':q') < debit.limit
         elseif debit.what == 'tokens' then
-            fits = taken(account, debit.day) + debit.least <= debit.limit
+            fits = exposed(account, debit.day) + likely <= debit.limit
             local alone = get(account, debit.day .. ':u') + debit.least <= debit.limit
             by_open_calls = alone and 1 or 0
         else
@@ -46,8 +58,9 @@ if not reserved then
         end
     end
     local tokens = least_of(debits, function(debit)
-        return addable(debit, debit.want, debit.least)
+        return addable(debit, 0, debit.want, debit.least)
     end)
+    expected = math.max(likely - tokens, 0)
     for _, debit in ipairs(debits) do
         local account = debit.account
         if debit.what == 'window' then
@@ -59,6 +72,7 @@ if not reserved then
             set(account, debit.day .. ':o', get(account, debit.day .. ':o') + 1)
         elseif debit.what == 'tokens' then
             add(account, debit.day, ':r', tokens)
+            expect(account, debit.day, expected)
         else
             set(account, 's', get(account, 's') + 1)
         end
@@ -66,9 +80,13 @@ if not reserved then
     save(user)
     save(key)
     reserved = tokens
-    redis.call('HSET', KEYS[3], 'reserved', digits(tokens), 'debits', ARGV[5], 'charge', ARGV[7])
+    redis.call('HSET', KEYS[3], 'reserved', digits(tokens), 'expected', digits(expected),
+        'debits', ARGV[5], 'charge', ARGV[7])
     redis.call('ZADD', KEYS[7], now + ARGV[4], ARGV[1])
     redis.call('SADD', KEYS[8], KEYS[5], KEYS[6])
     redis.call('PEXPIRE', KEYS[8], ACCOUNT_MS)
 end
-return { 'granted', whole(reserved), least_of(debits, free_tokens), standing(user, key, day, now) }
+local free = least_of(debits, function(debit)
+    return free_tokens(debit, expected)
+end)
+return { 'granted', whole(reserved), free, standing(user, key, day, now) }

@@ -73,13 +73,14 @@ pub(super) fn debits(debits: &[Debit]) -> String {
             What::Request { day, limit } => {
                 writeln!(text, "{whose} request {day} {}", exact(*limit))
             }
-            What::Tokens { day, want, least, limit, share } => writeln!(
+            What::Tokens { day, want, least, likely, limit, share } => writeln!(
                 text,
-                "{whose} tokens {day} {} {} {} {}",
+                "{whose} tokens {day} {} {} {} {} {}",
                 exact(*limit),
                 exact(*want),
                 exact(*least),
-                share.unwrap_or(0)
+                share.unwrap_or(0),
+                exact(*likely)
             ),
             What::Stream { limit } => writeln!(text, "{whose} stream {}", exact(*limit)),
         };
@@ -105,6 +106,7 @@ pub(super) fn take_reply(reply: &[Value], asked: &[Debit]) -> Result<TakeReply, 
             Ok(TakeReply::Refused(Refused {
                 limit: debit.what.kind(),
                 by_open_calls: number(by_open_calls)? == 1,
+                scope: debit.scope.clone(),
                 retry_after_ms: number(retry)?,
                 standing: standing(numbers)?,
             }))

@@ -4,7 +4,7 @@
 -- ARGV 1 request, 2 tombstone in ms
 -- Answers withdrawn | again | reaped: its gateway was taken for dead meanwhile, and it was charged.
 -- A script, because all debits must come back together; sent again it changes nothing.
-local lease = redis.call('HMGET', KEYS[1], 'reserved', 'debits')
+local lease = redis.call('HMGET', KEYS[1], 'reserved', 'debits', 'expected')
 local ended = redis.call('GET', KEYS[2])
 if not lease[1] and ended then
     return { string.find(ended, '^reaped:') and 'reaped' or 'again' }
@@ -16,7 +16,7 @@ if not lease[1] then
 end
 local user, key = load(KEYS[3]), load(KEYS[4])
 local debits = read_debits(lease[2], user, key)
-release(debits, whole(lease[1]), 0, false)
+release(debits, whole(lease[1]), whole(lease[3]), 0, false)
 for _, debit in ipairs(debits) do
     local bucket = debit.what == 'window' and stored_bucket(debit.account)
     if bucket then

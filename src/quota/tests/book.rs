@@ -3,6 +3,7 @@
 mod oracle;
 
 use super::*;
+use crate::account::caller::Caller;
 use crate::account::charge::{Lease, Source, Status, TokenCount};
 use crate::account::id::KeyId;
 use crate::quota::counters::SoFar;
@@ -57,11 +58,12 @@ enum Step {
 }
 
 fn need() -> impl Strategy<Value = Need> {
-    (1..60_u64, 0..200_u64, 0..4_u64, any::<bool>(), any::<bool>()).prop_map(
-        |(prompt, output, least, stream, sliced)| Need {
+    (1..60_u64, 0..200_u64, 0..4_u64, 0..400_u64, any::<bool>(), any::<bool>()).prop_map(
+        |(prompt, output, least, likely_output, stream, sliced)| Need {
             prompt,
             output,
             least_output: least.min(output),
+            likely_output,
             stream,
             sliced: sliced && stream,
         },
@@ -153,12 +155,20 @@ fn take(
         admitted_at: now,
     };
     let claim = Claim { lease, debits, so_far: SoFar::default() };
-    let mut call =
-        Call { caller, claim: claim.clone(), need, held: 0, ended: None, forgiven: false };
+    let mut call = Call {
+        caller,
+        claim: claim.clone(),
+        need,
+        held: 0,
+        likely: 0,
+        ended: None,
+        forgiven: false,
+    };
     let expected = oracle.verdict(user, &call.caller, need, day);
     let amount = oracle.amount(&call, need.prompt + need.output, need.prompt + need.least_output);
     match (book.take(&claim, now), expected) {
         (Ok(grant), None) => {
+            call.likely = oracle.likely(&call.caller, need, day);
             call.held = amount;
             let limits = call.limits();
             let queue = oracle.queue(user);
@@ -166,11 +176,18 @@ fn take(
             oracle.queues.insert(user, Queue { length: queue.length + request, ..queue });
             oracle.admitted.entry(user).or_default().push(queue.at);
             oracle.check_window(user);
-            oracle.calls.insert(number, call);
+            oracle.calls.insert(number, call.clone());
             assert_eq!(grant.tokens, amount);
-            let free = limits.iter().map(|(scope, limit)| oracle.free(scope, day, *limit)).min();
+            let free = limits.iter().map(|(scope, limit)| oracle.free(&call, scope, *limit)).min();
             assert_eq!(Some(grant.free), free);
             within(oracle, &limits, day);
+            for (scope, limit) in &limits {
+                let exposed = oracle.used(scope, day) + oracle.exposed(scope, day);
+                assert!(
+                    exposed <= *limit,
+                    "{exposed} of {limit} likely to be taken from {scope:?}"
+                );
+            }
         }
         (Err(refused), Some((limit, by_open_calls))) => {
             assert_eq!((refused.limit, refused.by_open_calls), (limit, by_open_calls));
@@ -363,7 +380,14 @@ fn a_restart_keeps_what_was_used() {
     let rows = [row(None, 500, 4), row(Some(caller.key.clone()), 300, 4)];
     let mut book = Book::rebuilt(&rows);
     let now = Timestamp::from_millisecond(BEGINNING).unwrap();
-    let need = Need { prompt: 1, output: 0, least_output: 0, stream: false, sliced: false };
+    let need = Need {
+        prompt: 1,
+        output: 0,
+        least_output: 0,
+        likely_output: 0,
+        stream: false,
+        sliced: false,
+    };
     let (day, debits) = rules::debits(&caller, need, now);
     let lease = Lease {
         request: RequestId::new(),
@@ -380,4 +404,74 @@ fn a_restart_keeps_what_was_used() {
     assert!(!refused.by_open_calls);
     let standing = book.standing(caller.user, None, day, now);
     assert_eq!((standing.user.tokens_used, standing.user.requests_used), (500, 4));
+}
+
+/// A claim of a call that has no key limits: `prompt` tokens now, and it will come to `likely`.
+fn stream(caller: &Caller, prompt: u64, likely: u64, now: Timestamp) -> Claim {
+    let need = Need {
+        prompt,
+        output: 16,
+        least_output: 1,
+        likely_output: likely - prompt,
+        stream: true,
+        sliced: true,
+    };
+    let (day, debits) = rules::debits(caller, need, now);
+    let lease = Lease {
+        request: RequestId::new(),
+        user: caller.user,
+        key: caller.key.clone(),
+        version: 1,
+        model: "m".into(),
+        day,
+        reserved: 0,
+        admitted_at: now,
+    };
+    Claim { lease, debits, so_far: SoFar::default() }
+}
+
+/// What streams are likely to take is kept for them: others neither get in nor grow into it.
+#[test]
+fn streams_that_run_together_get_what_was_expected_of_them() {
+    let now = Timestamp::from_millisecond(BEGINNING).unwrap();
+    let mut caller = caller(0, 1);
+    caller.plan_limits.window = Window { capacity: 100, refill_seconds: 1 };
+    caller.plan_limits.concurrent_streams = 100;
+    let mut book = Book::default();
+    let (one, two) = (stream(&caller, 8, 300, now), stream(&caller, 8, 300, now));
+    let third = stream(&caller, 8, 101, now);
+    book.take(&one, now).unwrap();
+    let granted = book.take(&two, now).unwrap();
+    assert_eq!(granted.tokens + granted.free, 400, "its own 300, and 100 expected of nobody");
+    let refused = book.take(&third, now).unwrap_err();
+    assert_eq!((refused.limit, refused.by_open_calls), (LimitKind::TokensPerDay, true));
+    let mut grow = |claim: &Claim| {
+        let mut held = 0;
+        while let (Extended::Added(_), total) = book.extend(claim.lease.request, 16, 1) {
+            held = total;
+        }
+        held
+    };
+    assert_eq!(grow(&one), 400, "all but what is expected of the other");
+    assert_eq!(grow(&two), 300);
+    assert_eq!(book.open_leases(), 2);
+}
+
+/// Alone, a call may take all that is left, whatever is expected of it.
+#[test]
+fn a_stream_alone_may_take_everything() {
+    let now = Timestamp::from_millisecond(BEGINNING).unwrap();
+    let caller = caller(0, 1);
+    for likely in [9, 50, 100_000] {
+        let mut book = Book::default();
+        let claim = stream(&caller, 8, likely, now);
+        let granted = book.take(&claim, now).unwrap();
+        assert_eq!(granted.tokens + granted.free, 700);
+        let mut held = granted.tokens;
+        while let (Extended::Added(_), total) = book.extend(claim.lease.request, 16, 1) {
+            held = total;
+        }
+        assert_eq!(held, 700);
+        assert_eq!(book.extend(claim.lease.request, 16, 1), (Extended::Exhausted, 700));
+    }
 }

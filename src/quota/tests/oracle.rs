@@ -26,6 +26,8 @@ pub struct Call {
     pub claim: Claim,
     pub need: Need,
     pub held: u64,
+    /// Tokens it was likely to take when it was admitted, of what was left then.
+    pub likely: u64,
     /// Tokens used and whether it counts, once it has ended.
     pub ended: Option<(u64, bool)>,
     /// It had ended when its user's day began anew.
@@ -158,6 +160,20 @@ impl Oracle {
         self.of(scope, day).filter(|call| call.ended.is_none()).map(|call| call.held).sum()
     }
 
+    /// What running calls hold, or will once each has taken what it is likely to.
+    pub fn exposed(&self, scope: &Scope, day: Day) -> u64 {
+        let open = self.of(scope, day).filter(|call| call.ended.is_none());
+        open.map(|call| call.held.max(call.likely)).sum()
+    }
+
+    /// What a call is likely to take of what is left, were it the only one running.
+    pub fn likely(&self, caller: &Caller, need: Need, day: Day) -> u64 {
+        let left = |(scope, limit): (Scope, u64)| limit.saturating_sub(self.used(&scope, day));
+        let left = token_limits(caller).map(left).into_iter().min().unwrap();
+        let least = need.prompt + need.least_output;
+        left.min(need.prompt + need.likely_output).max(least)
+    }
+
     pub fn requests(&self, scope: &Scope, day: Day) -> u64 {
         let counts = |call: &&Call| match call.ended {
             None => true,
@@ -177,8 +193,13 @@ impl Oracle {
         self.queues.get(&user).copied().unwrap_or(empty).at(window, self.now)
     }
 
-    pub fn free(&self, scope: &Scope, day: Day, limit: u64) -> u64 {
-        limit.saturating_sub(self.used(scope, day) + self.reserved(scope, day))
+    /// What `call` may still get; it may be new.
+    pub fn free(&self, call: &Call, scope: &Scope, limit: u64) -> u64 {
+        let day = call.claim.lease.day;
+        let taken = self.used(scope, day) + self.reserved(scope, day);
+        let exposed = self.used(scope, day) + self.exposed(scope, day);
+        let own = call.likely.saturating_sub(call.held);
+        limit.saturating_sub(taken).min(limit.saturating_sub(exposed) + own)
     }
 
     /// The limit that refuses, and whether only running calls are in its way.
@@ -199,7 +220,8 @@ impl Oracle {
             return Some((LimitKind::RequestsPerDay, false));
         }
         for (scope, limit) in token_limits(caller) {
-            if self.used(&scope, day) + self.reserved(&scope, day) + least > limit {
+            let likely = self.likely(caller, need, day);
+            if self.used(&scope, day) + self.exposed(&scope, day) + likely > limit {
                 let alone = self.used(&scope, day) + least <= limit;
                 return Some((LimitKind::TokensPerDay, alone));
             }
@@ -217,7 +239,7 @@ impl Oracle {
     /// Tokens that a call would get.
     pub fn amount(&self, call: &Call, want: u64, least: u64) -> u64 {
         let part = |(scope, limit): &(Scope, u64)| {
-            let free = self.free(scope, call.claim.lease.day, *limit);
+            let free = self.free(call, scope, *limit);
             let fair = if call.need.sliced { (free / SLICE_SHARE).max(least) } else { free };
             free.min(want).min(fair)
         };

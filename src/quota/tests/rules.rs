@@ -28,7 +28,14 @@ fn caller(zone: &str) -> Caller {
     }
 }
 
-const NEED: Need = Need { prompt: 30, output: 200, least_output: 2, stream: false, sliced: false };
+const NEED: Need = Need {
+    prompt: 30,
+    output: 200,
+    least_output: 2,
+    likely_output: 150,
+    stream: false,
+    sliced: false,
+};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -74,8 +81,8 @@ fn only_streams_take_a_stream_and_only_slices_a_share() {
         let (_, debits) = debits(&caller("UTC"), Need { stream, sliced, ..NEED }, now);
         assert_eq!(debits.iter().any(|d| matches!(d.what, What::Stream { .. })), stream);
         for debit in &debits {
-            if let What::Tokens { want, least, share, .. } = debit.what {
-                assert_eq!((want, least), (230, 32));
+            if let What::Tokens { want, least, likely, share, .. } = debit.what {
+                assert_eq!((want, least, likely), (230, 32, 180));
                 assert_eq!(share, sliced.then_some(SLICE_SHARE));
             }
         }
@@ -98,11 +105,17 @@ fn a_keys_own_limits_are_its_own_counters() {
 
 #[test]
 fn huge_wishes_do_not_wrap_around() {
-    let need = Need { prompt: u64::MAX, output: u64::MAX, least_output: u64::MAX, ..NEED };
+    let need = Need {
+        prompt: u64::MAX,
+        output: u64::MAX,
+        least_output: u64::MAX,
+        likely_output: u64::MAX,
+        ..NEED
+    };
     let (_, debits) = debits(&caller("UTC"), need, at("2026-01-02T03:04:05Z"));
     for debit in &debits {
-        if let What::Tokens { want, least, .. } = debit.what {
-            assert_eq!((want, least), (u64::MAX, u64::MAX));
+        if let What::Tokens { want, least, likely, .. } = debit.what {
+            assert_eq!((want, least, likely), (u64::MAX, u64::MAX, u64::MAX));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! exists from the start with 0. Nothing here is process-wide: whoever counts is given a `Metrics`.
 
 use super::backlog::Backlog;
-use super::labels::{Outcome, RedisOp, Route, StoreOp, TokenKind};
+use super::labels::{Outcome, RedisOp, Route, StoreOp, TokenKind, Waited};
 use crate::account::limit::LimitKind;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{
@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{
 };
 use std::collections::HashMap;
 
-const COUNTERS: [(&str, &str); 11] = [
+const COUNTERS: [(&str, &str); 13] = [
     ("knockx_requests_total", "Requests answered, by route, status and how they ended."),
     ("knockx_tokens_total", "Billed tokens of settled calls; cached is a part of prompt."),
     ("knockx_cost_micro_dollars_total", "Cost of settled calls, in millionths of a US dollar."),
@@ -20,6 +20,14 @@ const COUNTERS: [(&str, &str); 11] = [
     (
         "knockx_quota_overshoot_tokens_total",
         "Tokens charged past a limit, because an upstream billed more than was reserved.",
+    ),
+    (
+        "knockx_uncharged_tokens_total",
+        "Tokens that an upstream is known to have produced and that nobody was charged for.",
+    ),
+    (
+        "knockx_admission_waits_total",
+        "Calls that waited for tokens held by running calls, by what came of it.",
     ),
     ("knockx_usage_admitted_total", "Calls admitted; each becomes one ledger row."),
     ("knockx_usage_persisted_total", "Ledger rows written."),
@@ -35,10 +43,11 @@ const COUNTERS: [(&str, &str); 11] = [
     ("knockx_retries_total", "Calls sent once more, before their first byte."),
 ];
 
-const GAUGES: [(&str, &str); 9] = [
+const GAUGES: [(&str, &str); 10] = [
     ("knockx_build_info", "1 for the version that runs."),
     ("knockx_streams_open", "Streams being relayed now."),
     ("knockx_reservations_open", "Calls that hold a reservation now."),
+    ("knockx_admission_waiting", "Calls that wait for tokens held by running calls now."),
     ("knockx_usage_queue_depth", "Journal entries that wait to be written."),
     (
         "knockx_upstream_up",
@@ -95,6 +104,9 @@ pub struct Metrics {
     pub stream_duration_seconds: Histogram,
     pub streams_open: Gauge,
     pub quota_overshoot_tokens: Counter,
+    /// See [`Reservation`](crate::proxy::reserve::Reservation): produced beyond what it held.
+    pub uncharged_tokens: Counter,
+    pub admission_waiting: Gauge,
     pub reservations_open: Gauge,
     pub retries: Counter,
     pub usage_admitted: Counter,
@@ -107,6 +119,7 @@ pub struct Metrics {
     /// By route, status and outcome: see [`request_index`].
     requests: Vec<Counter>,
     refusals: [Counter; LimitKind::ALL.len()],
+    waits: [Counter; Waited::ALL.len()],
     models: HashMap<Box<str>, ModelSeries>,
     other_model: ModelSeries,
     upstreams: HashMap<Box<str>, UpstreamSeries>,
@@ -141,6 +154,8 @@ impl Metrics {
             stream_duration_seconds: table.histogram("knockx_stream_duration_seconds", &[]),
             streams_open: table.gauge("knockx_streams_open", &[]),
             quota_overshoot_tokens: table.counter("knockx_quota_overshoot_tokens_total", &[]),
+            uncharged_tokens: table.counter("knockx_uncharged_tokens_total", &[]),
+            admission_waiting: table.gauge("knockx_admission_waiting", &[]),
             reservations_open: table.gauge("knockx_reservations_open", &[]),
             retries: table.counter("knockx_retries_total", &[]),
             usage_admitted: table.counter("knockx_usage_admitted_total", &[]),
@@ -153,6 +168,8 @@ impl Metrics {
             requests: table.requests(),
             refusals: LimitKind::ALL
                 .map(|l| table.counter("knockx_quota_refusals_total", &[("limit", l.as_str())])),
+            waits: Waited::ALL
+                .map(|w| table.counter("knockx_admission_waits_total", &[("outcome", w.as_str())])),
             models: models.iter().map(|m| ((*m).into(), table.model(m))).collect(),
             other_model: table.model(OTHER),
             upstreams: upstreams.iter().map(|u| ((*u).into(), table.upstream(u))).collect(),
@@ -175,6 +192,11 @@ impl Metrics {
     /// Refusals by quota.
     pub fn quota_refusals(&self, limit: LimitKind) -> &Counter {
         &self.refusals[limit as usize]
+    }
+
+    /// Calls that waited for others to give back tokens.
+    pub fn admission_waits(&self, waited: Waited) -> &Counter {
+        &self.waits[waited as usize]
     }
 
     /// Tokens of settled calls.

@@ -88,11 +88,12 @@ enum Step {
 }
 
 fn need() -> impl Strategy<Value = Need> {
-    (1..60_u64, 0..200_u64, 0..4_u64, any::<bool>(), any::<bool>()).prop_map(
-        |(prompt, output, least, stream, sliced)| Need {
+    (1..60_u64, 0..200_u64, 0..4_u64, 0..400_u64, any::<bool>(), any::<bool>()).prop_map(
+        |(prompt, output, least, likely_output, stream, sliced)| Need {
             prompt,
             output,
             least_output: least.min(output),
+            likely_output,
             stream,
             sliced: sliced && stream,
         },

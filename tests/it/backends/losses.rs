@@ -26,7 +26,14 @@ impl One {
         let counters = RedisCounters::new(connection, SETTINGS, metrics());
         counters.begin(&[]).await.unwrap();
         let caller = caller(UserId::new(), 0, 1);
-        let need = Need { prompt: 10, output: 90, least_output: 1, stream: false, sliced: false };
+        let need = Need {
+            prompt: 10,
+            output: 90,
+            least_output: 1,
+            likely_output: 90,
+            stream: false,
+            sliced: false,
+        };
         let claim = claim(&caller, need, Timestamp::now());
         let taken = counters.take(claim.clone(), Timestamp::now()).await.unwrap();
         assert!(matches!(taken, Taken::Granted(_)));

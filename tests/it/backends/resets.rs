@@ -54,7 +54,14 @@ impl Setup {
     }
 
     async fn take(&self, key: usize, prompt: u64, output: u64) -> Claim {
-        let need = Need { prompt, output, least_output: 1, stream: false, sliced: false };
+        let need = Need {
+            prompt,
+            output,
+            least_output: 1,
+            likely_output: output,
+            stream: false,
+            sliced: false,
+        };
         let claim = claim(&self.callers[key], need, self.now);
         let taken = self.counters.take(claim.clone(), self.now).await.unwrap();
         let Taken::Granted(grant) = taken else { panic!("{taken:?}") };
@@ -117,7 +124,14 @@ impl Setup {
         assert_eq!(self.standing().await, (30, 0, 1), "what came later is not a repeated reset's");
 
         let rest = self.take(1, 10, LIMIT - 30 - 10).await;
-        let need = Need { prompt: 1, output: 0, least_output: 0, stream: false, sliced: false };
+        let need = Need {
+            prompt: 1,
+            output: 0,
+            least_output: 0,
+            likely_output: 0,
+            stream: false,
+            sliced: false,
+        };
         let more = claim(&self.callers[1], need, self.now);
         let refused = self.counters.take(more, self.now).await.unwrap();
         assert!(matches!(refused, Taken::Refused(_)), "{refused:?}");

@@ -50,8 +50,14 @@ pub(super) async fn keep_until<F: Future<Output = bool>>(
     keeping.await.unwrap();
 }
 
-pub(super) const NEED: Need =
-    Need { prompt: 10, output: 20, least_output: 1, stream: true, sliced: false };
+pub(super) const NEED: Need = Need {
+    prompt: 10,
+    output: 20,
+    least_output: 1,
+    likely_output: 20,
+    stream: true,
+    sliced: false,
+};
 
 #[tokio::test]
 async fn a_charge_lost_with_redis_comes_back_though_its_number_was_given_anew() {

@@ -4,6 +4,7 @@ mod answers;
 mod bodies;
 mod endings;
 mod exactness;
+mod exposure;
 mod framing;
 mod privacy;
 mod quotas;

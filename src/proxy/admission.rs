@@ -1,0 +1,186 @@
+//! Admission with patience: a call that only running calls keep from its tokens waits for them.
+//!
+//! It waits before anything is sent upstream, for `limits.admission_wait` at most, behind those of its
+//! user who came before ([`super::waiting`]). A hang-up, the end of the caller's right, the call's deadline and
+//! a shutdown end the wait at once; none of it costs anything.
+
+use super::forward::{Stop, stopped};
+use super::leash::Leash;
+use super::refusal::{Limited, Refusal};
+use super::reserve::{self, Admission, NotAdmitted, Reservation};
+use super::settle::Settler;
+use super::waiting::Place;
+use crate::account::caller::Caller;
+use crate::account::limit::LimitKind;
+use crate::callers::cache::CallerCache;
+use crate::quota::counters::Counters;
+use crate::telemetry::labels::Waited;
+use jiff::SignedDuration;
+use pingora_core::protocols::http::ServerSession;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often somebody who waits looks whether the gateway is shutting down.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Where and how long a call may wait.
+pub struct Patience<'a> {
+    pub leash: &'a Leash,
+    /// Set once no new call is taken.
+    pub draining: &'a AtomicBool,
+    /// Zero = not at all.
+    pub longest: Duration,
+}
+
+/// Why a call holds nothing.
+pub enum Unreserved {
+    Refused(Refusal),
+    /// Nobody waits any more.
+    Stopped(Stop),
+}
+
+impl From<Refusal> for Unreserved {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Who asks, and of whom.
+pub struct Asking<'a> {
+    pub caller: Arc<Caller>,
+    pub callers: &'a CallerCache,
+    pub settler: &'a Settler,
+}
+
+/// Takes the quota of one call, as soon as running calls of its user leave room for it.
+///
+/// # Errors
+/// A refusal, or that nobody waits for the call any more; nothing was taken.
+pub async fn reserve(
+    session: &mut ServerSession,
+    admission: Admission<'_>,
+    asking: Asking<'_>,
+    patience: &Patience<'_>,
+) -> Result<Reservation, Unreserved> {
+    let Asking { caller, callers, settler } = asking;
+    let counters: &dyn Counters = &*settler.counters;
+    let behind = settler.waiting.line(caller.user, &caller.key);
+    if behind.is_none() {
+        let first = reserve::reserve(&admission, Arc::clone(&caller), callers, counters, settler);
+        match first.await {
+            Ok(reservation) => return Ok(reservation),
+            Err(NotAdmitted::Refused(refusal)) => return Err(refusal.into()),
+            Err(NotAdmitted::ByRunningCalls { refusal, .. }) if patience.longest.is_zero() => {
+                settler.metrics.admission_waits(Waited::Refused).increment(1);
+                return Err(refusal.into());
+            }
+            Err(NotAdmitted::ByRunningCalls { scope, .. }) => {
+                let place = settler.waiting.join(scope);
+                let waiter = Waiter { admission, caller, callers, settler, patience };
+                return waiter.wait(session, place).await;
+            }
+        }
+    }
+    let place = behind.and_then(|scope| settler.waiting.join(scope));
+    Waiter { admission, caller, callers, settler, patience }.wait(session, place).await
+}
+
+/// A call that waits.
+struct Waiter<'a> {
+    admission: Admission<'a>,
+    caller: Arc<Caller>,
+    callers: &'a CallerCache,
+    settler: &'a Settler,
+    patience: &'a Patience<'a>,
+}
+
+impl Waiter<'_> {
+    /// Waits in line, and counts what comes of it; without a `place` the line is too long.
+    async fn wait(
+        self,
+        session: &mut ServerSession,
+        place: Option<Place>,
+    ) -> Result<Reservation, Unreserved> {
+        let (settler, waiting) = (self.settler, &self.settler.waiting);
+        settler.metrics.admission_waiting.set(waiting.count() as f64);
+        let came_of_it = match place {
+            Some(place) => self.wait_in_line(session, place).await,
+            None => Err(by_running_calls().into()),
+        };
+        let waited = match &came_of_it {
+            Ok(_) => Waited::Admitted,
+            Err(Unreserved::Refused(Refusal::Limited(_))) => Waited::Refused,
+            Err(_) => Waited::Gone,
+        };
+        settler.metrics.admission_waits(waited).increment(1);
+        settler.metrics.admission_waiting.set(waiting.count() as f64);
+        came_of_it
+    }
+
+    async fn wait_in_line(
+        mut self,
+        session: &mut ServerSession,
+        mut place: Place,
+    ) -> Result<Reservation, Unreserved> {
+        let began = Instant::now();
+        let deadline = began + self.patience.longest;
+        let first_now = self.admission.now;
+        loop {
+            self.turn(session, &place, deadline).await?;
+            let waited = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
+            self.admission.now = first_now.saturating_add(waited).unwrap_or(first_now);
+            // Plan and key may have changed, and the call may wait no more.
+            let caller = reserve::look_again(&self.caller, self.callers, &self.admission).await?;
+            self.caller = Arc::clone(&caller);
+            let settler = self.settler;
+            let tried = reserve::reserve(
+                &self.admission,
+                caller,
+                self.callers,
+                &*settler.counters,
+                settler,
+            );
+            match tried.await {
+                Ok(mut reservation) => {
+                    reservation.waited = began.elapsed();
+                    return Ok(reservation);
+                }
+                Err(NotAdmitted::Refused(refusal)) => return Err(refusal.into()),
+                Err(NotAdmitted::ByRunningCalls { refusal, scope }) if scope != *place.scope() => {
+                    place = self.settler.waiting.join(scope).ok_or(refusal)?;
+                }
+                Err(NotAdmitted::ByRunningCalls { .. }) => {}
+            }
+        }
+    }
+
+    /// Resolves when the call may try, or fails when it has to stop waiting.
+    async fn turn(
+        &self,
+        session: &mut ServerSession,
+        place: &Place,
+        deadline: Instant,
+    ) -> Result<(), Unreserved> {
+        tokio::select! {
+            biased;
+            by = stopped(session, self.patience.leash) => Err(Unreserved::Stopped(by)),
+            () = drained(self.patience.draining) => Err(Refusal::Draining.into()),
+            () = tokio::time::sleep_until(deadline) => Err(by_running_calls().into()),
+            () = place.turn() => Ok(()),
+        }
+    }
+}
+
+/// Refused because running calls hold, or are likely to need, what is left.
+fn by_running_calls() -> Refusal {
+    let limit = LimitKind::TokensPerDay;
+    Refusal::Limited(Limited { limit, by_open_calls: true, retry_after_ms: 0 })
+}
+
+async fn drained(draining: &AtomicBool) {
+    while !draining.load(Ordering::Acquire) {
+        tokio::time::sleep(LOOK).await;
+    }
+}

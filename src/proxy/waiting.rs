@@ -1,0 +1,200 @@
+//! Calls that fit into the day, but not beside the calls that run: they wait in line, first come first
+//! served, before anything is sent upstream.
+//!
+//! There is a line for each user, and one for each key whose own limit is in the way. Only the first in
+//! a line tries to be admitted: when a call of its user has been settled here, and every [`POLL`], since
+//! calls end at other gateways too. Whoever waits holds no quota and no place in the window.
+
+use crate::account::id::{KeyId, UserId};
+use crate::quota::rules::Scope;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Time between two tries of the first in a line when no call is settled here.
+const POLL: Duration = Duration::from_millis(250);
+
+/// Calls that may wait in one line; more are refused.
+const LONGEST: usize = 64;
+
+/// The lines. An empty line takes no memory.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    lines: Mutex<HashMap<Scope, VecDeque<Arc<Notify>>>>,
+}
+
+/// A call's place in a line; dropping it leaves the line and lets the next one try.
+#[derive(Debug)]
+pub struct Place {
+    waiting: Arc<Waiting>,
+    scope: Scope,
+    turn: Arc<Notify>,
+}
+
+impl Waiting {
+    /// The line that a new call has to join before it may try: others came first.
+    #[must_use]
+    pub fn line(&self, user: UserId, key: &KeyId) -> Option<Scope> {
+        let lines = self.lines();
+        if lines.is_empty() {
+            return None;
+        }
+        let scopes = [Scope::User(user), Scope::Key(key.clone())];
+        scopes.into_iter().find(|scope| lines.contains_key(scope))
+    }
+
+    /// The last place in a line; `None` when too many wait. The first in line may try at once, since a
+    /// call may have ended after it was refused.
+    #[must_use]
+    pub fn join(self: &Arc<Self>, scope: Scope) -> Option<Place> {
+        let turn = Arc::new(Notify::new());
+        let mut lines = self.lines();
+        let line = lines.entry(scope.clone()).or_default();
+        if line.len() >= LONGEST {
+            return None;
+        }
+        if line.is_empty() {
+            turn.notify_one();
+        }
+        line.push_back(Arc::clone(&turn));
+        drop(lines);
+        Some(Place { waiting: Arc::clone(self), scope, turn })
+    }
+
+    /// A call of this user and key has given back what it held.
+    pub fn settled(&self, user: UserId, key: &KeyId) {
+        let lines = self.lines();
+        if lines.is_empty() {
+            return;
+        }
+        for scope in [Scope::User(user), Scope::Key(key.clone())] {
+            if let Some(first) = lines.get(&scope).and_then(VecDeque::front) {
+                first.notify_one();
+            }
+        }
+    }
+
+    /// Calls that wait now.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lines().values().map(VecDeque::len).sum()
+    }
+
+    fn lines(&self) -> MutexGuard<'_, HashMap<Scope, VecDeque<Arc<Notify>>>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Whose limit is in the way of those in this line.
+    #[must_use]
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Resolves when the call may try again.
+    pub async fn turn(&self) {
+        loop {
+            if tokio::time::timeout(POLL, self.turn.notified()).await.is_ok() || self.is_first() {
+                return;
+            }
+        }
+    }
+
+    fn is_first(&self) -> bool {
+        let lines = self.waiting.lines();
+        let first = lines.get(&self.scope).and_then(VecDeque::front);
+        first.is_some_and(|first| Arc::ptr_eq(first, &self.turn))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut lines = self.waiting.lines();
+        let Some(line) = lines.get_mut(&self.scope) else { return };
+        line.retain(|turn| !Arc::ptr_eq(turn, &self.turn));
+        match line.front() {
+            Some(next) => next.notify_one(),
+            None => drop(lines.remove(&self.scope)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    const USER: UserId = UserId(uuid::Uuid::from_u128(1));
+
+    fn key(name: &str) -> KeyId {
+        KeyId::from(name)
+    }
+
+    fn may_try(place: &Place) -> bool {
+        place.turn.notified().now_or_never().is_some()
+    }
+
+    #[tokio::test]
+    async fn the_first_tries_when_a_call_is_settled_and_the_next_when_it_leaves() {
+        let waiting = Arc::new(Waiting::default());
+        assert_eq!(waiting.line(USER, &key("k")), None);
+        let first = waiting.join(Scope::User(USER)).unwrap();
+        let second = waiting.join(Scope::User(USER)).unwrap();
+        assert_eq!(waiting.line(USER, &key("k")), Some(Scope::User(USER)));
+        assert!(may_try(&first), "what it was refused for may have ended");
+        assert!(!may_try(&first) && !may_try(&second));
+        waiting.settled(USER, &key("k"));
+        assert!(may_try(&first) && !may_try(&second));
+        drop(first);
+        assert!(may_try(&second));
+        drop(second);
+        assert_eq!((waiting.count(), waiting.line(USER, &key("k"))), (0, None));
+    }
+
+    #[tokio::test]
+    async fn who_leaves_from_the_middle_changes_nothing_for_others() {
+        let waiting = Arc::new(Waiting::default());
+        let [first, second, third] = [(); 3].map(|()| waiting.join(Scope::User(USER)).unwrap());
+        assert!(may_try(&first));
+        drop(second);
+        let _ = may_try(&first);
+        drop(first);
+        assert!(may_try(&third));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_full_holds_up_no_other() {
+        let waiting = Arc::new(Waiting::default());
+        let of_key = waiting.join(Scope::Key(key("full"))).unwrap();
+        assert!(may_try(&of_key));
+        assert_eq!(waiting.line(USER, &key("other")), None);
+        assert_eq!(waiting.line(USER, &key("full")), Some(Scope::Key(key("full"))));
+        waiting.settled(USER, &key("other"));
+        assert!(!may_try(&of_key));
+        waiting.settled(USER, &key("full"));
+        assert!(may_try(&of_key));
+    }
+
+    #[tokio::test]
+    async fn a_line_is_bounded() {
+        let waiting = Arc::new(Waiting::default());
+        let places: Vec<_> =
+            (0..LONGEST).map(|_| waiting.join(Scope::User(USER)).unwrap()).collect();
+        assert!(waiting.join(Scope::User(USER)).is_none());
+        drop(places);
+        assert_eq!(waiting.count(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_also_tries_now_and_then_for_what_ends_elsewhere() {
+        let waiting = Arc::new(Waiting::default());
+        let (first, second) =
+            (waiting.join(Scope::User(USER)).unwrap(), waiting.join(Scope::User(USER)).unwrap());
+        first.turn().await;
+        first.turn().await;
+        let never = tokio::time::timeout(POLL * 20, second.turn()).await;
+        assert!(never.is_err());
+    }
+}

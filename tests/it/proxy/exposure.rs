@@ -1,0 +1,279 @@
+//! Calls of one user side by side: they run together only as far as all of them can end well, and the
+//! rest wait. What the upstream produced is what somebody was charged for.
+
+use super::answers::charge_of;
+use super::quotas::metric;
+use crate::support::client::Reply;
+use crate::support::{Gateway, Key, Plan, WIDE, body, by, gateway, soon, today};
+use futures_util::future::join_all;
+use knockx::account::charge::Status;
+use knockx::account::key::KeyLimits;
+use knockx::account::user::UserStatus;
+use knockx::store::UserChange;
+use std::time::{Duration, Instant};
+
+const STREAM: &str = r#","stream":true"#;
+const LIMIT: u64 = 10_000;
+const PLAN: Plan = Plan { id: "ten", tokens: LIMIT, ..WIDE };
+/// Of each answer.
+const EACH: u64 = 1_500;
+const MS: Duration = Duration::from_millis(1);
+
+/// Tokens that the upstream has produced, prompts included.
+async fn produced(gw: &Gateway) -> u64 {
+    soon("the upstream has no open answer", || async { gw.simulator.log.totals().open == 0 }).await;
+    gw.simulator.log.entries().iter().map(|entry| entry.prompt + entry.produced).sum()
+}
+
+async fn charged(gw: &Gateway) -> u64 {
+    let charges = gw.running.store.charges(today()).await.unwrap();
+    charges.iter().map(|charge| charge.tokens.total()).sum()
+}
+
+/// Forty calls at once; returns the replies, and what was produced and charged.
+async fn forty(gw: &Gateway, key: &Key, members: &str) -> (Vec<Reply>, u64, u64) {
+    let text = body("hi", members);
+    let replies = join_all((0..40).map(|_| gw.ask(key, &text))).await;
+    gw.settled().await;
+    let (produced, charged) = (produced(gw).await, charged(gw).await);
+    assert!(gw.used(key.user).await.0 <= LIMIT);
+    (replies, produced, charged)
+}
+
+fn is_complete(reply: &Reply) -> bool {
+    reply.status == 200 && reply.is_done() && reply.text().contains(r#""finish_reason":"stop""#)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_with_limits_run_as_far_as_the_day_goes_and_nothing_is_given_away() {
+    let gw = gateway().plan(PLAN).simulator(|s| (s.tokens, s.token_gap) = (EACH, MS)).start().await;
+    let key = gw.key("ten").await;
+    let members = format!(r#"{STREAM},"max_tokens":{EACH}"#);
+    let (replies, produced, charged) = forty(&gw, &key, &members).await;
+    let complete = replies.iter().filter(|reply| reply.header("x-kx-clamped").is_empty());
+    assert_eq!(complete.filter(|reply| reply.status == 200 && reply.is_done()).count(), 6);
+    for reply in replies.iter().filter(|reply| reply.status != 200) {
+        assert_eq!(reply.status, 429, "{}", reply.text());
+    }
+    assert_eq!(produced, charged);
+    assert_eq!(metric(&gw, "knockx_uncharged_tokens_total").await, 0);
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_without_limits_do_too() {
+    let gw = gateway().plan(PLAN).simulator(|s| (s.tokens, s.token_gap) = (EACH, MS)).start().await;
+    let key = gw.key("ten").await;
+    let (replies, produced, charged) = forty(&gw, &key, STREAM).await;
+    assert_eq!(replies.iter().filter(|reply| is_complete(reply)).count(), 6);
+    assert!(produced - charged <= LIMIT / 50, "{produced} produced, {charged} charged");
+    assert_eq!(metric(&gw, "knockx_admission_waiting").await, 0);
+    gw.finish().await;
+}
+
+/// Every stream and every whole answer that is let through ends by itself, or was told its limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_and_whole_answers_share_a_day() {
+    let gw = gateway().plan(PLAN).simulator(|s| (s.tokens, s.token_gap) = (400, MS)).start().await;
+    let key = gw.key("ten").await;
+    let kinds = ["", STREAM, r#","max_tokens":400"#, r#","stream":true,"max_tokens":400"#];
+    let texts: Vec<_> = (0..40).map(|n| body("hi", kinds[n % kinds.len()])).collect();
+    let replies = join_all(texts.iter().map(|text| gw.ask(&key, text))).await;
+    gw.settled().await;
+    assert!(replies.iter().all(|reply| matches!(reply.status, 200 | 429)));
+    let entries = gw.simulator.log.entries();
+    let whole = entries.iter().filter(|entry| entry.produced == 400).count();
+    assert!(whole >= 23, "{whole} of the 24 that there is room for");
+    assert_eq!(produced(&gw).await, charged(&gw).await);
+    assert!(gw.used(key.user).await.0 <= LIMIT);
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_alone_may_take_everything() {
+    let plan = Plan { id: "five", tokens: 5_000, ..WIDE };
+    let gw = gateway().plan(plan).simulator(|s| s.tokens = 20_000).start().await;
+    let key = gw.key("five").await;
+    let reply = gw.ask(&key, &body("hi", STREAM)).await;
+    assert!(reply.is_done() && reply.text().contains(r#""finish_reason":"length""#));
+    let (used, _) = gw.used(key.user).await;
+    assert!(
+        (4_980..=5_000).contains(&used),
+        "all but what the prompt was estimated too high: {used}"
+    );
+    assert_eq!(produced(&gw).await, used);
+    gw.finish().await;
+}
+
+/// The key's own limit is what its streams have to share, though the plan has room for all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keys_own_limit_is_shared_in_the_same_way() {
+    let gw = gateway().simulator(|s| (s.tokens, s.token_gap) = (300, MS)).start().await;
+    let limits = KeyLimits { tokens_per_day: Some(1_000), ..KeyLimits::default() };
+    let key = gw.key_with("wide", limits).await;
+    let other = gw.another_key(key.user, KeyLimits::default()).await;
+    let text = body("hi", r#","stream":true,"max_tokens":300"#);
+    let (limited, free) = tokio::join!(
+        join_all((0..10).map(|_| gw.ask(&key, &text))),
+        join_all((0..10).map(|_| gw.ask(&other, &text))),
+    );
+    let complete = |replies: &[Reply]| {
+        let unclamped = |reply: &&Reply| reply.header("x-kx-clamped").is_empty();
+        replies.iter().filter(|reply| reply.is_done()).filter(unclamped).count()
+    };
+    assert_eq!((complete(&limited), complete(&free)), (3, 10));
+    gw.settled().await;
+    assert_eq!(produced(&gw).await, charged(&gw).await);
+    gw.finish().await;
+}
+
+/// A gateway on which one stream holds all that is left, and its key. The stream ends when dropped.
+async fn occupied(limits: &str) -> (Gateway, Key, crate::support::client::Open) {
+    let gw = gateway()
+        .plan(PLAN)
+        .limits(limits)
+        .simulator(|s| (s.tokens, s.token_gap) = (20, MS))
+        .start()
+        .await;
+    let key = gw.key("ten").await;
+    let call = gw.chat(&key, &body("occupy", r#","stream":true,"max_tokens":9980"#));
+    let mut open = call.header("x-sim-tokens", "9000").header("x-sim-token-ms", "20").open().await;
+    open.next().await.unwrap();
+    (gw, key, open)
+}
+
+async fn waiting(gw: &Gateway, number: u64) {
+    let line = format!("knockx_admission_waiting {number}");
+    soon("they wait", || async { gw.metrics().lines().any(|l| l == line) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_came_first_is_served_first_and_at_once() {
+    let (gw, key, open) = occupied("").await;
+    let gw = std::sync::Arc::new(gw);
+    let mut calls = Vec::new();
+    for number in 0..6_usize {
+        // Each needs all that is left, so they go one by one; whole answers and streams alike.
+        let stream = if number % 2 == 0 { STREAM } else { "" };
+        let text = body(&"word ".repeat(1 + number), &format!(r#"{stream},"max_tokens":9900"#));
+        let (gw_, key_) = (std::sync::Arc::clone(&gw), key.clone());
+        calls.push(tokio::spawn(async move { gw_.ask(&key_, &text).await }));
+        waiting(&gw, number as u64 + 1).await;
+    }
+    let before = gw.simulator.log.entries().len();
+    assert_eq!(before, 0, "nothing was sent upstream");
+    drop(open);
+    let freed = Instant::now();
+    for call in calls {
+        let reply = call.await.unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+    // Six answers of 20 ms; a line that is looked at only now and then would take longer.
+    assert!(freed.elapsed() < Duration::from_millis(1_200), "{:?}", freed.elapsed());
+    gw.settled().await;
+    let prompts: Vec<u64> = gw.simulator.log.entries()[1..].iter().map(|e| e.prompt).collect();
+    assert!(prompts.is_sorted() && prompts.len() == 6, "{prompts:?}");
+    assert_eq!(metric(&gw, r#"knockx_admission_waits_total{outcome="admitted"}"#).await, 6);
+    std::sync::Arc::into_inner(gw).unwrap().finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hang_up_ends_the_wait_and_costs_nothing() {
+    let (gw, key, open) = occupied("").await;
+    let text = body("hi", "");
+    let waits = tokio::spawn(gw.chat(&key, &text).open());
+    waiting(&gw, 1).await;
+    waits.abort();
+    waiting(&gw, 0).await;
+    assert_eq!(metric_now(&gw, r#"knockx_admission_waits_total{outcome="gone"}"#), 1);
+    drop(open);
+    gw.settled().await;
+    assert_eq!(gw.used(key.user).await.1, 1, "the stream alone");
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waited_in_vain_is_told_to_come_back_soon() {
+    let (gw, key, open) = occupied("admission_wait = 0.2").await;
+    for members in ["", STREAM] {
+        let began = Instant::now();
+        let refused = gw.ask(&key, &body("hi", members)).await;
+        assert!(began.elapsed() >= Duration::from_millis(200));
+        assert_eq!((refused.status, refused.code().as_str()), (429, "rate_limit_exceeded"));
+        assert_eq!(refused.header("retry-after"), "2");
+        assert_eq!(refused.header("x-should-retry"), "");
+    }
+    assert_eq!(metric_now(&gw, r#"knockx_admission_waits_total{outcome="refused"}"#), 2);
+    drop(open);
+    gw.settled().await;
+    assert_eq!(gw.used(key.user).await.1, 1);
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_where_the_operator_wants_none_to() {
+    let (gw, key, open) = occupied("admission_wait = 0").await;
+    let refused = gw.ask(&key, &body("hi", STREAM)).await;
+    assert_eq!((refused.status, refused.code().as_str()), (429, "rate_limit_exceeded"));
+    drop(open);
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_a_day_that_is_used_up() {
+    let plan = Plan { id: "tiny", tokens: 100, ..WIDE };
+    let gw = gateway().plan(plan).simulator(|s| s.tokens = 20_000).start().await;
+    let key = gw.key("tiny").await;
+    assert_eq!(gw.ask(&key, &body("hi", "")).await.status, 200);
+    let began = Instant::now();
+    let refused = gw.ask(&key, &body("hi", STREAM)).await;
+    assert_eq!(refused.code(), "insufficient_quota");
+    assert!(began.elapsed() < Duration::from_secs(2));
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_suspended_waits_no_longer() {
+    let (gw, key, open) = occupied("").await;
+    let waits = tokio::spawn(gw.chat(&key, &body("hi", "")).open());
+    waiting(&gw, 1).await;
+    let suspended = UserChange { status: Some(UserStatus::Suspended), ..UserChange::default() };
+    gw.running.store.change_user(key.user, &suspended, &by()).await.unwrap().unwrap();
+    let reply = waits.await.unwrap().rest().await;
+    assert_eq!(reply.status, 401, "{}", reply.text());
+    waiting(&gw, 0).await;
+    drop(open);
+    gw.settled().await;
+    assert_eq!(gw.used(key.user).await.1, 1);
+    gw.finish().await;
+}
+
+/// Streams that nobody could have told to be so long: they end where the day does, at once, and hardly
+/// anything is produced that nobody pays for.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_longer_than_expected_are_cut_at_once() {
+    let gw = gateway()
+        .plan(PLAN)
+        .limits("expected_output_tokens = 16")
+        .simulator(|s| (s.tokens, s.token_gap) = (EACH, Duration::from_millis(10)))
+        .start()
+        .await;
+    let key = gw.key("ten").await;
+    let (replies, produced, charged) = forty(&gw, &key, STREAM).await;
+    assert!(replies.iter().all(|reply| reply.status == 200 && reply.is_done()));
+    assert_eq!(gw.used(key.user).await.0, LIMIT);
+    assert!(produced - charged <= LIMIT / 50, "{produced} produced, {charged} charged");
+    let known = metric(&gw, "knockx_uncharged_tokens_total").await;
+    assert!(known > 0 && known <= produced - charged, "{known} of {}", produced - charged);
+    for reply in &replies {
+        let charge = charge_of(&gw, reply.header("x-request-id")).await;
+        assert_eq!(charge.status, Status::CutByQuota);
+    }
+    gw.finish().await;
+}
+
+fn metric_now(gw: &Gateway, name: &str) -> u64 {
+    let text = gw.metrics();
+    let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
