@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
     "Example: knockx simulate --listen 127.0.0.1:9999 --tokens-per-second 80 --fault stall=5\n\n\
      Faults, also several with commas: {NAMES}\n\n\
      One request steers itself by headers (x-sim-tokens, x-sim-reasoning, x-sim-first-token-ms, x-sim-token-ms, \
-     x-sim-fault)\nor by its last user message: [sim tokens=500 token-ms=5 fault=cut=20].\n\
+     x-sim-cache-writes, x-sim-fault)\nor by its last user message: [sim tokens=500 token-ms=5 fault=cut=20].\n\
      GET /sim/log?last=N and /sim/stats tell what was really said; POST /sim/fault sets the faults for all."
 ))]
 pub struct Args {

@@ -4,8 +4,9 @@
 //! the truth about an answer is known without a tokenizer.
 
 use super::ask::{Ask, Function};
-use super::fault::Fault;
+use super::fault::{Fault, Faults};
 use super::model::Model;
+use super::responses;
 use super::settings::Steer;
 
 /// An answer, decided before its first byte.
@@ -19,6 +20,8 @@ pub struct Answer {
     pub finish: Finish,
     /// Reasoning that is also shown, word by word.
     pub shown_reasoning: u64,
+    /// Reasoning in a form that only this simulator reads, if it was wanted.
+    pub sealed: Option<String>,
     /// `None` if the upstream is to forget it.
     pub usage: Option<Usage>,
     /// What usage says when it is not forgotten.
@@ -46,6 +49,8 @@ pub enum Finish {
 pub struct Usage {
     pub prompt: u64,
     pub cached: u64,
+    /// The part of the prompt that was written into the cache; only messages name it.
+    pub cache_writes: u64,
     pub completion: u64,
     pub reasoning: u64,
     pub cost_ticks: u64,
@@ -68,15 +73,18 @@ impl Answer {
         let reasoning =
             if model.reasons() { steer.reasoning.unwrap_or(16 + digest % 48) } else { 0 };
         let prompt = ask.prompt_tokens + prompt_overhead;
-        let truth = Usage::new(model, prompt, visible * u64::from(ask.choices), reasoning);
+        let mut truth = Usage::new(model, prompt, visible * u64::from(ask.choices), reasoning);
+        truth.cache_writes = steer.cache_writes.min(truth.prompt - truth.cached);
         Self {
             model: model.name.clone(),
             choices: ask.choices,
             words,
             finish: Finish::of(call.is_some(), words, ask.max_tokens, steer.tokens),
             call,
+            sealed: (ask.wants_seal && reasoning > 0)
+                .then(|| format!("{}{digest:016x}", responses::seal(seed))),
             shown_reasoning: if ask.show_reasoning { reasoning } else { 0 },
-            usage: (!steer.faults.has(Fault::NoUsage)).then_some(truth),
+            usage: reported(truth, &steer.faults),
             truth,
             digest,
         }
@@ -112,6 +120,19 @@ impl Answer {
     }
 }
 
+/// What the upstream says of the truth.
+fn reported(truth: Usage, faults: &Faults) -> Option<Usage> {
+    if faults.has(Fault::NoUsage) {
+        None
+    } else if faults.has(Fault::ZeroUsage) {
+        Some(Usage::default())
+    } else if faults.has(Fault::CachedOver) {
+        Some(Usage { cached: truth.prompt + 1000, ..truth })
+    } else {
+        Some(truth)
+    }
+}
+
 impl Call {
     fn new(function: Function) -> Self {
         let count = |text: &str| bpe_openai::o200k_base().count(text) as u64;
@@ -144,12 +165,12 @@ impl Usage {
     fn new(model: &Model, prompt: u64, completion: u64, reasoning: u64) -> Self {
         let cached = if prompt > 128 { prompt / 2 / 64 * 64 } else { 0 };
         let cost_ticks = model.cost_ticks(prompt, cached, completion + reasoning);
-        Self { prompt, cached, completion, reasoning, cost_ticks }
+        Self { prompt, cached, cache_writes: 0, completion, reasoning, cost_ticks }
     }
 
     /// The object at the end of a chat completion.
     pub fn chat_json(&self) -> String {
-        let Self { prompt, cached, completion, reasoning, cost_ticks } = *self;
+        let Self { prompt, cached, completion, reasoning, cost_ticks, .. } = *self;
         let total = prompt + completion + reasoning;
         format!(
             r#"{{"prompt_tokens":{prompt},"completion_tokens":{completion},"total_tokens":{total},"prompt_tokens_details":{{"text_tokens":{prompt},"audio_tokens":0,"image_tokens":0,"cached_tokens":{cached}}},"completion_tokens_details":{{"reasoning_tokens":{reasoning},"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}},"num_sources_used":0,"cost_in_usd_ticks":{cost_ticks}}}"#

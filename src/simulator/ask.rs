@@ -30,6 +30,11 @@ pub struct Ask {
     pub deferred: bool,
     /// Whether numbers are wanted in base64.
     pub in_base64: bool,
+    pub stream_options: bool,
+    /// Whether reasoning is wanted sealed, to be sent back with the next request.
+    pub wants_seal: bool,
+    /// Sealed reasoning that the request sends back.
+    pub seals: Vec<String>,
 }
 
 /// A function to call: its name and arguments that its schema takes.
@@ -74,6 +79,7 @@ struct ResponsesBody<'a> {
     reasoning: Option<&'a RawValue>,
     previous_response_id: Option<Cow<'a, str>>,
     store: Option<bool>,
+    include: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -92,12 +98,13 @@ enum Input<'a> {
     Items(Vec<Message<'a>>),
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct Message<'a> {
     #[serde(borrow, default)]
     role: Cow<'a, str>,
     content: Option<Content<'a>>,
     name: Option<Cow<'a, str>>,
+    encrypted_content: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -123,6 +130,7 @@ pub fn chat(body: &[u8]) -> Result<Ask, Unreadable> {
     Ok(Ask {
         model: body.model.into_owned(),
         stream: body.stream.unwrap_or(false),
+        stream_options: body.stream_options.is_some(),
         include_usage: body.stream_options.is_some_and(|options| options.include_usage),
         max_tokens: body.max_completion_tokens.or(body.max_tokens),
         choices: body.n.unwrap_or(1).max(1),
@@ -142,7 +150,7 @@ pub fn responses(body: &[u8]) -> Result<Ask, Unreadable> {
         reading.message(&Message {
             role: "system".into(),
             content: Some(Content::Text(text.clone())),
-            name: None,
+            ..Message::default()
         });
     }
     match body.input {
@@ -150,7 +158,7 @@ pub fn responses(body: &[u8]) -> Result<Ask, Unreadable> {
             reading.message(&Message {
                 role: "user".into(),
                 content: Some(Content::Text(text)),
-                name: None,
+                ..Message::default()
             });
         }
         Input::None => {}
@@ -166,6 +174,7 @@ pub fn responses(body: &[u8]) -> Result<Ask, Unreadable> {
         show_reasoning: body.reasoning.is_some(),
         previous_response: body.previous_response_id.map(Cow::into_owned),
         store: body.store.unwrap_or(true),
+        wants_seal: body.include.iter().flatten().any(|name| name == "reasoning.encrypted_content"),
         ..reading.asked()
     })
 }
@@ -175,6 +184,7 @@ pub(super) struct Reading {
     pub tokens: u64,
     digest: u64,
     last_user_text: String,
+    seals: Vec<String>,
     /// A tool's result came last: it is to be answered in words.
     after_tool: bool,
 }
@@ -186,6 +196,7 @@ impl Default for Reading {
             tokens: 3,
             digest: 0xcbf2_9ce4_8422_2325,
             last_user_text: String::new(),
+            seals: Vec::new(),
             after_tool: false,
         }
     }
@@ -203,6 +214,7 @@ impl Reading {
             prompt_tokens: self.tokens,
             digest: self.digest,
             last_user_text: self.last_user_text,
+            seals: self.seals,
             ..Ask::default()
         }
     }
@@ -217,6 +229,7 @@ impl Reading {
         // As OpenAI's chat template: three tokens a message, and its role and name as text.
         self.tokens += 3;
         self.text(&message.role);
+        self.seals.extend(message.encrypted_content.iter().map(ToString::to_string));
         if let Some(name) = &message.name {
             self.tokens += 1;
             self.text(name);

@@ -94,6 +94,7 @@ pub fn completions(body: &[u8]) -> Result<Ask, Unreadable> {
     Ok(Ask {
         model: body.model.into_owned(),
         stream: body.stream.unwrap_or(false),
+        stream_options: body.stream_options.is_some(),
         include_usage: body.stream_options.is_some_and(|options| options.include_usage),
         max_tokens: body.max_tokens,
         choices: answers * body.prompt.count(),

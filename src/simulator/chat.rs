@@ -124,7 +124,8 @@ impl ChatEvents {
         }
         out.extend_from_slice(end.as_bytes());
         if self.running_usage {
-            let usage = Usage { completion: self.spoken, ..self.answer.truth };
+            let usage = self.answer.usage.unwrap_or(self.answer.truth);
+            let usage = Usage { completion: self.spoken.min(usage.completion), ..usage };
             out.extend_from_slice(format!(r#"],"usage":{}"#, usage.chat_json()).as_bytes());
         } else {
             out.push(b']');
@@ -190,7 +191,7 @@ impl ChatEvents {
     fn usage(&mut self, out: &mut Vec<u8>) -> Said {
         let prefix = self.prefixes.first().map(String::as_str).unwrap_or_default();
         let head = prefix.split_once(CHOICE).map_or(prefix, |(head, _)| head);
-        let usage = self.answer.truth.chat_json();
+        let usage = self.answer.usage.unwrap_or(self.answer.truth).chat_json();
         let chunk = format!(
             "{head}\"choices\":[],\"usage\":{usage},\"system_fingerprint\":\"{FINGERPRINT}\"}}\n\n"
         );

@@ -88,7 +88,8 @@ impl Events for CompletionEvents {
             let finish = format!("\"{}\"", self.answer.finish.as_str());
             self.chunk(out, self.number - words, "", &finish);
         } else if self.number < usage {
-            let (head, usage) = (&self.head, self.answer.truth.chat_json());
+            let usage = self.answer.usage.unwrap_or(self.answer.truth).chat_json();
+            let head = &self.head;
             let chunk = format!("data: {head}\"choices\":[],\"usage\":{usage}}}\n\n");
             out.extend_from_slice(chunk.as_bytes());
         } else {

@@ -3,7 +3,7 @@
 
 use super::fault::{Break, Fault, Faults};
 use super::settings::Steer;
-use super::socket::Reset;
+use super::socket::Wire;
 use super::spoil;
 use super::truth::Tally;
 use crate::clock;
@@ -47,7 +47,7 @@ pub struct Delivery {
     break_after: Option<(u64, Break)>,
     coalesce: usize,
     tally: Tally,
-    reset: Reset,
+    wire: Wire,
     /// Events written so far.
     written: u64,
     /// Events of them that carried a token.
@@ -90,7 +90,7 @@ impl Delivery {
         steer: &Steer,
         coalesce: usize,
         tally: Tally,
-        reset: Reset,
+        wire: Wire,
     ) -> Self {
         Self {
             events,
@@ -99,7 +99,7 @@ impl Delivery {
             faults: steer.faults.clone(),
             coalesce,
             tally,
-            reset,
+            wire,
             written: 0,
             tokens: 0,
             pieces: VecDeque::new(),
@@ -145,6 +145,7 @@ impl Delivery {
         let broken = match ending {
             Ending::Whole => {
                 self.tally.finish();
+                self.wire.send_trailers(self.faults.trailers());
                 return None;
             }
             Ending::Broken(Break::Stall) => return std::future::pending().await,
@@ -156,7 +157,7 @@ impl Delivery {
         }
         tokio::time::sleep(SETTLE).await;
         if broken == Break::Reset {
-            self.reset.pull();
+            self.wire.reset();
         }
         Some(Err(Cut))
     }

@@ -3,6 +3,7 @@
 //! A fault is plain data here; `delivery.rs` and `chat.rs` act on it. Several may be given at
 //! once, separated by commas (`split,crlf`).
 
+use super::trouble::Trouble;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -57,6 +58,34 @@ pub enum Fault {
     Overrun(u64),
     /// The connection is closed before any reply.
     RefuseHeaders,
+    /// Usage says 0 tokens, whatever was answered.
+    ZeroUsage,
+    /// Usage says that more tokens came from the cache than the prompt has.
+    CachedOver,
+    /// A member of each message stands twice in it.
+    DuplicateKeys,
+    /// Choices count from -1.
+    OddIndex,
+    /// The request is wrong: the first event of a stream says so, or a 400.
+    ErrorFirst,
+    /// A refusal that is the operator's to solve.
+    Trouble(Trouble),
+    /// So many interim replies (103) before the reply.
+    Interim(u64),
+    /// So many trailers after the body.
+    Trailers(u64),
+    /// A compressed body that nobody asked for.
+    Gzip,
+    /// The reply's id is this number, in six digits.
+    ShortId(u64),
+    /// Requests with `stream_options` are refused.
+    NoStreamOptions,
+    /// Requests with reasoning that was sealed under another seed are refused.
+    Sealed,
+    /// Headers that are the operator's alone.
+    LeakyHeaders,
+    /// A 400 that quotes the key, a host, an address and an e-mail address.
+    LeakyError,
 }
 
 /// The faults of one request.
@@ -71,7 +100,9 @@ pub struct UnknownFault(String);
 /// For help texts.
 pub const NAMES: &str = "cut=N reset=N close=N stall=N error-event=N 429[=SECONDS] 410 422 500 503 html \
     garbage slow-first-byte=MS drip split crlf comments multiline no-usage usage-twice \
-    usage-every-chunk error-200 wrong-key empty oversize bad-utf8 overrun=N refuse-headers";
+    usage-every-chunk zero-usage cached-over duplicate-keys odd-index error-200 error-first wrong-key \
+    credit-balance arrearage billing-limit spending-limit no-balance no-quota key-not-valid empty oversize bad-utf8 \
+    overrun=N refuse-headers interim=N trailers=N gzip short-id=N no-stream-options sealed leaky-headers leaky-error";
 
 /// Where a stream stops being what it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +147,7 @@ impl Faults {
             Fault::Reset(_) => Some(Fault::Reset(1)),
             Fault::Close(_) => Some(Fault::Close(1)),
             Fault::Stall(_) => Some(Fault::Stall(1)),
-            Fault::Drip | Fault::Split => Some(fault),
+            Fault::Drip | Fault::Split | Fault::Trailers(_) => Some(fault),
             _ => None,
         };
         Self(self.iter().filter_map(fitting).collect())
@@ -124,6 +155,22 @@ impl Faults {
 
     pub fn overrun(&self) -> u64 {
         self.iter().map(|fault| if let Fault::Overrun(n) = fault { n } else { 0 }).sum()
+    }
+
+    pub fn trailers(&self) -> u64 {
+        self.iter().map(|fault| if let Fault::Trailers(n) = fault { n } else { 0 }).sum()
+    }
+
+    pub fn interim(&self) -> u64 {
+        self.iter().map(|fault| if let Fault::Interim(n) = fault { n } else { 0 }).sum()
+    }
+
+    /// The id that a reply is to have in place of its own.
+    pub fn short_id(&self) -> Option<String> {
+        self.iter().find_map(|fault| match fault {
+            Fault::ShortId(n) => Some(format!("{n:06}")),
+            _ => None,
+        })
     }
 
     pub fn slow_first_byte(&self) -> Duration {
@@ -163,6 +210,40 @@ impl FromStr for Fault {
     }
 }
 
+/// The faults that take no argument.
+const PLAIN: [(&str, Fault); 30] = [
+    ("410", Fault::Status(410)),
+    ("422", Fault::Status(422)),
+    ("500", Fault::Status(500)),
+    ("503", Fault::Status(503)),
+    ("html", Fault::Html),
+    ("garbage", Fault::Garbage),
+    ("drip", Fault::Drip),
+    ("split", Fault::Split),
+    ("crlf", Fault::Crlf),
+    ("comments", Fault::Comments),
+    ("multiline", Fault::Multiline),
+    ("no-usage", Fault::NoUsage),
+    ("usage-twice", Fault::UsageTwice),
+    ("usage-every-chunk", Fault::UsageEveryChunk),
+    ("zero-usage", Fault::ZeroUsage),
+    ("cached-over", Fault::CachedOver),
+    ("duplicate-keys", Fault::DuplicateKeys),
+    ("odd-index", Fault::OddIndex),
+    ("error-200", Fault::Error200),
+    ("error-first", Fault::ErrorFirst),
+    ("wrong-key", Fault::WrongKey),
+    ("empty", Fault::Empty),
+    ("oversize", Fault::Oversize),
+    ("bad-utf8", Fault::BadUtf8),
+    ("refuse-headers", Fault::RefuseHeaders),
+    ("gzip", Fault::Gzip),
+    ("no-stream-options", Fault::NoStreamOptions),
+    ("sealed", Fault::Sealed),
+    ("leaky-headers", Fault::LeakyHeaders),
+    ("leaky-error", Fault::LeakyError),
+];
+
 /// An argument that is left out is the smallest that shows the fault.
 fn named(name: &str, argument: Option<u64>) -> Option<Fault> {
     let events = argument.unwrap_or(3);
@@ -173,29 +254,15 @@ fn named(name: &str, argument: Option<u64>) -> Option<Fault> {
         "stall" => Fault::Stall(events),
         "error-event" => Fault::ErrorEvent(events),
         "429" => Fault::TooMany(argument.unwrap_or(0)),
-        "410" => Fault::Status(410),
-        "422" => Fault::Status(422),
-        "500" => Fault::Status(500),
-        "503" => Fault::Status(503),
-        "html" => Fault::Html,
-        "garbage" => Fault::Garbage,
         "slow-first-byte" => Fault::SlowFirstByte(Duration::from_millis(argument.unwrap_or(1000))),
-        "drip" => Fault::Drip,
-        "split" => Fault::Split,
-        "crlf" => Fault::Crlf,
-        "comments" => Fault::Comments,
-        "multiline" => Fault::Multiline,
-        "no-usage" => Fault::NoUsage,
-        "usage-twice" => Fault::UsageTwice,
-        "usage-every-chunk" => Fault::UsageEveryChunk,
-        "error-200" => Fault::Error200,
-        "wrong-key" => Fault::WrongKey,
-        "empty" => Fault::Empty,
-        "oversize" => Fault::Oversize,
-        "bad-utf8" => Fault::BadUtf8,
         "overrun" => Fault::Overrun(argument.unwrap_or(1)),
-        "refuse-headers" => Fault::RefuseHeaders,
-        _ => return None,
+        "interim" => Fault::Interim(argument.unwrap_or(100)),
+        "trailers" => Fault::Trailers(argument.unwrap_or(1000)),
+        "short-id" => Fault::ShortId(argument.unwrap_or(1)),
+        _ => {
+            let plain = PLAIN.iter().find(|(plain, _)| *plain == name).map(|(_, fault)| *fault);
+            return plain.or_else(|| Trouble::named(name).map(Fault::Trouble));
+        }
     })
 }
 
@@ -209,25 +276,16 @@ impl fmt::Display for Fault {
             Self::ErrorEvent(n) => write!(f, "error-event={n}"),
             Self::TooMany(0) => f.write_str("429"),
             Self::TooMany(n) => write!(f, "429={n}"),
-            Self::Status(n) => write!(f, "{n}"),
             Self::SlowFirstByte(d) => write!(f, "slow-first-byte={}", d.as_millis()),
             Self::Overrun(n) => write!(f, "overrun={n}"),
-            Self::Html => f.write_str("html"),
-            Self::Garbage => f.write_str("garbage"),
-            Self::Drip => f.write_str("drip"),
-            Self::Split => f.write_str("split"),
-            Self::Crlf => f.write_str("crlf"),
-            Self::Comments => f.write_str("comments"),
-            Self::Multiline => f.write_str("multiline"),
-            Self::NoUsage => f.write_str("no-usage"),
-            Self::UsageTwice => f.write_str("usage-twice"),
-            Self::UsageEveryChunk => f.write_str("usage-every-chunk"),
-            Self::Error200 => f.write_str("error-200"),
-            Self::WrongKey => f.write_str("wrong-key"),
-            Self::Empty => f.write_str("empty"),
-            Self::Oversize => f.write_str("oversize"),
-            Self::BadUtf8 => f.write_str("bad-utf8"),
-            Self::RefuseHeaders => f.write_str("refuse-headers"),
+            Self::Interim(n) => write!(f, "interim={n}"),
+            Self::Trailers(n) => write!(f, "trailers={n}"),
+            Self::ShortId(n) => write!(f, "short-id={n}"),
+            Self::Trouble(trouble) => f.write_str(trouble.name()),
+            plain => {
+                let named = PLAIN.iter().find(|(_, fault)| fault == plain);
+                f.write_str(named.map_or("none", |(name, _)| name))
+            }
         }
     }
 }

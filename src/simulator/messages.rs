@@ -38,7 +38,8 @@ fn begun(answer: &Answer, envelope: &Envelope) -> Value {
 fn usage(answer: &Answer) -> Option<Value> {
     let usage = answer.usage?;
     Some(json!({
-        "input_tokens": usage.prompt - usage.cached, "cache_creation_input_tokens": 0,
+        "input_tokens": usage.prompt.saturating_sub(usage.cached + usage.cache_writes),
+        "cache_creation_input_tokens": usage.cache_writes,
         "cache_read_input_tokens": usage.cached, "output_tokens": usage.completion + usage.reasoning,
     }))
 }

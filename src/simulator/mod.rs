@@ -8,6 +8,8 @@ pub mod settings;
 pub mod fault;
 mod serve;
 mod routes;
+mod faulty;
+mod inspect;
 mod ask;
 mod asks;
 mod model;
@@ -22,6 +24,8 @@ mod delivery;
 mod spoil;
 mod reply;
 mod refusal;
+mod trouble;
+mod gzip;
 mod socket;
 pub mod truth;
 

@@ -2,6 +2,7 @@
 
 use super::ask::Unreadable;
 use super::settings::BadSteer;
+use super::trouble::Trouble;
 use http::StatusCode;
 
 /// A refused request.
@@ -36,13 +37,32 @@ pub enum Refusal {
     TooMany { retry_after: u64 },
     #[error("{}", ordered(*.0).1)]
     Ordered(u16),
+    #[error("the account of the simulated operator: {}", .0.name())]
+    Trouble(Trouble),
+    #[error("Invalid arguments: 'messages[0].content' has a part that the model cannot read.")]
+    InvalidArguments,
+    #[error("Unknown parameter: 'stream_options'.")]
+    StreamOptions,
+    #[error("The encrypted content of an item could not be verified.")]
+    ForeignSeal,
+    #[error(
+        "The backend grok-gpu-7.internal.example:8443 (10.1.2.3, fd00::17) refused the key {key} of \
+         operator@example.com; see https://admin.internal.example/teams/42."
+    )]
+    Leaky { key: String },
 }
 
 impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NoKey => StatusCode::UNAUTHORIZED,
-            Self::WrongKey { .. } | Self::BadSteer(_) => StatusCode::BAD_REQUEST,
+            Self::WrongKey { .. }
+            | Self::BadSteer(_)
+            | Self::InvalidArguments
+            | Self::StreamOptions
+            | Self::ForeignSeal
+            | Self::Leaky { .. } => StatusCode::BAD_REQUEST,
+            Self::Trouble(trouble) => trouble.status(),
             Self::UnknownModel(_) | Self::UnknownResponse(_) | Self::UnknownRoute => {
                 StatusCode::NOT_FOUND
             }
@@ -63,12 +83,54 @@ impl Refusal {
             }
             Self::UnknownModel(_) | Self::UnknownResponse(_) | Self::UnknownRoute => "not-found",
             Self::TooMany { .. } => "resource-exhausted",
+            Self::InvalidArguments => "invalid_arguments",
+            Self::StreamOptions => "unknown_parameter",
+            Self::ForeignSeal => "invalid_encrypted_content",
+            Self::Leaky { .. } | Self::Trouble(_) => "permission-denied",
             Self::Ordered(status) => ordered(*status).0,
         }
     }
 
+    /// The member of the request that is wrong, where the upstream says so in `OpenAI`'s shape.
+    fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::InvalidArguments => Some("messages[0].content"),
+            Self::StreamOptions => Some("stream_options"),
+            Self::ForeignSeal => Some("input"),
+            _ => None,
+        }
+    }
+
+    /// As the first event of a stream of chat chunks or completions.
+    pub fn chat_event(&self) -> String {
+        format!("data: {}\n\n", self.json())
+    }
+
+    /// As the first event of a stream of `/v1/responses`.
+    pub fn responses_event(&self) -> String {
+        let (code, message, param) = (self.code(), self.to_string(), self.param());
+        let error = serde_json::json!({"type": "error", "code": code, "message": message, "param": param, "sequence_number": 0});
+        format!("event: error\ndata: {error}\n\n")
+    }
+
+    /// As the first event of a stream of `/v1/messages`.
+    pub fn messages_event(&self) -> String {
+        let error =
+            serde_json::json!({"type": "invalid_request_error", "message": self.to_string()});
+        let event = serde_json::json!({"type": "error", "error": error});
+        format!("event: error\ndata: {event}\n\n")
+    }
+
     /// The body.
     pub fn json(&self) -> String {
+        if let Self::Trouble(trouble) = self {
+            return trouble.json();
+        }
+        if let Some(param) = self.param() {
+            let (code, message) = (self.code(), self.to_string());
+            let error = serde_json::json!({"message": message, "type": "invalid_request_error", "param": param, "code": code});
+            return serde_json::json!({"error": error}).to_string();
+        }
         serde_json::json!({"code": self.code(), "error": self.to_string()}).to_string()
     }
 }

@@ -1,11 +1,12 @@
 //! Replies: their headers and bodies.
 
 use super::delivery::Cut;
+use super::gzip;
 use super::refusal::Refusal;
 use super::truth::Tally;
 use bytes::Bytes;
 use futures_util::Stream;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 use std::pin::Pin;
@@ -106,6 +107,33 @@ pub fn events(headers: &HeaderMap, id: &str, content: Content) -> Response<Conte
     let mut reply = with_type(headers, id, "text/event-stream", content);
     reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     reply
+}
+
+/// Headers of other gateways and servers that no caller is to see.
+pub fn leak(reply: &mut Response<Content>) {
+    let pairs = [
+        ("openai-organization", "org-of-the-operator"),
+        ("openai-project", "proj_of_the_operator"),
+        ("x-litellm-key-spend", "17.5"),
+        ("x-litellm-model-api-base", "https://10.1.2.3/v1"),
+        ("x-accel-redirect", "/internal/file"),
+        ("authorization", "Bearer sk-of-the-operator"),
+        ("x-api-key", "sk-of-the-operator"),
+        ("x-envoy-upstream-service-time", "4"),
+        ("via", "1.1 gpu-7.internal.example"),
+        ("x-served-by", "cache-7.internal.example"),
+    ];
+    for (name, value) in pairs {
+        reply.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+}
+
+/// Compresses the body, and says so.
+pub fn gzipped(reply: Response<Content>) -> Response<Content> {
+    let (mut head, body) = reply.into_parts();
+    head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    let frames = gzip::frames(http_body_util::BodyStream::new(body));
+    Response::from_parts(head, Content::streamed(frames))
 }
 
 /// A page, as a CDN shows it when nothing answers behind it.

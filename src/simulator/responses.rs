@@ -43,18 +43,31 @@ fn response_id(envelope: &Envelope) -> String {
 }
 
 fn output(answer: &Answer, envelope: &Envelope) -> Value {
-    let mut items = Vec::new();
-    if answer.shown_reasoning > 0 {
-        let summary = json!([{"type": "summary_text", "text": answer.reasoning_text()}]);
-        items.push(
-            json!({"id": format!("rs_{}", envelope.id), "type": "reasoning", "summary": summary}),
-        );
-    }
+    let mut items: Vec<_> = reasoning(answer, envelope).into_iter().collect();
     items.push(match call(answer, envelope) {
         Some(call) => call,
         None => message(&answer.text_of(0), envelope, "completed"),
     });
     Value::from(items)
+}
+
+/// How reasoning begins that was sealed under a seed.
+pub fn seal(seed: u64) -> String {
+    format!("sealed-{seed:016x}-")
+}
+
+/// Reasoning that is shown, or sealed for the next request.
+fn reasoning(answer: &Answer, envelope: &Envelope) -> Option<Value> {
+    let mut item = json!({"id": format!("rs_{}", envelope.id), "type": "reasoning", "summary": []});
+    if answer.shown_reasoning > 0 {
+        item["summary"] = json!([{"type": "summary_text", "text": answer.reasoning_text()}]);
+    } else {
+        answer.sealed.as_ref()?;
+    }
+    if let Some(sealed) = &answer.sealed {
+        item["encrypted_content"] = sealed.as_str().into();
+    }
+    Some(item)
 }
 
 fn message(text: &str, envelope: &Envelope, status: &str) -> Value {
@@ -86,6 +99,8 @@ pub struct ResponsesEvents {
     after: VecDeque<Value>,
     /// Around a word: the delta event without its number and text.
     item: String,
+    /// The item's place in the output.
+    place: u64,
     number: u64,
 }
 
@@ -97,9 +112,18 @@ impl ResponsesEvents {
             json!({"type": "response.in_progress", "response": start}),
         ]);
         let mut after = VecDeque::new();
+        let reasoning = reasoning(answer, envelope);
+        let place = u64::from(reasoning.is_some());
+        if let Some(item) = &reasoning {
+            before.push_back(item_event("response.output_item.added", 0, item));
+            before.push_back(item_event("response.output_item.done", 0, item));
+        }
         match call(answer, envelope) {
-            Some(call) => call_events(&call, &mut after),
-            None => message_events(&answer.text_of(0), envelope, &mut before, &mut after),
+            Some(call) => call_events(&call, place, &mut after),
+            None => {
+                let text = answer.text_of(0);
+                message_events(&text, envelope, place, (&mut before, &mut after));
+            }
         }
         let last = if answer.finish == Finish::Length {
             "response.incomplete"
@@ -114,6 +138,7 @@ impl ResponsesEvents {
             call_tokens: answer.call.as_ref().map_or(0, |call| call.tokens),
             after,
             item: format!("msg_{}", envelope.id),
+            place,
             number: 0,
         }
     }
@@ -127,15 +152,16 @@ impl ResponsesEvents {
     }
 
     fn say_word(&mut self, out: &mut Vec<u8>) {
-        let (number, item, word) = (self.number, &self.item, self.words.next().unwrap_or_default());
-        self.number += 1;
-        self.words_left -= 1;
-        out.extend_from_slice(b"event: response.output_text.delta\ndata: ");
+        let word = self.words.next().unwrap_or_default();
+        let Self { number, item, place, .. } = &*self;
         let data = format!(
-            r#"{{"type":"response.output_text.delta","sequence_number":{number},"item_id":"{item}","output_index":0,"content_index":0,"logprobs":[],"delta":"{word}"}}"#
+            r#"{{"type":"response.output_text.delta","sequence_number":{number},"item_id":"{item}","output_index":{place},"content_index":0,"logprobs":[],"delta":"{word}"}}"#
         );
+        out.extend_from_slice(b"event: response.output_text.delta\ndata: ");
         out.extend_from_slice(data.as_bytes());
         out.extend_from_slice(b"\n\n");
+        self.number += 1;
+        self.words_left -= 1;
     }
 }
 
@@ -172,42 +198,43 @@ impl Events for ResponsesEvents {
     }
 }
 
-fn item_event(kind: &str, item: &Value) -> Value {
-    json!({"type": kind, "output_index": 0, "item": item})
+fn item_event(kind: &str, place: u64, item: &Value) -> Value {
+    json!({"type": kind, "output_index": place, "item": item})
 }
 
 /// What frames the words of a message.
 fn message_events(
     text: &str,
     envelope: &Envelope,
-    before: &mut VecDeque<Value>,
-    after: &mut VecDeque<Value>,
+    place: u64,
+    (before, after): (&mut VecDeque<Value>, &mut VecDeque<Value>),
 ) {
-    let at =
-        json!({"item_id": format!("msg_{}", envelope.id), "output_index": 0, "content_index": 0});
+    let item = format!("msg_{}", envelope.id);
+    let at = json!({"item_id": item, "output_index": place, "content_index": 0});
     let part = |kind: &str, text: &str| merge(&at, &json!({"type": kind, "part": text_part(text)}));
-    before
-        .push_back(item_event("response.output_item.added", &message("", envelope, "in_progress")));
+    let begun = message("", envelope, "in_progress");
+    before.push_back(item_event("response.output_item.added", place, &begun));
     before.push_back(part("response.content_part.added", ""));
     let done = json!({"type": "response.output_text.done", "text": text, "logprobs": []});
     after.push_back(merge(&at, &done));
     after.push_back(part("response.content_part.done", text));
-    after.push_back(item_event("response.output_item.done", &message(text, envelope, "completed")));
+    let whole = message(text, envelope, "completed");
+    after.push_back(item_event("response.output_item.done", place, &whole));
 }
 
 /// xAI sends a call's arguments in one piece.
-fn call_events(call: &Value, events: &mut VecDeque<Value>) {
+fn call_events(call: &Value, place: u64, events: &mut VecDeque<Value>) {
     let (id, arguments) = (&call["id"], &call["arguments"]);
     let mut begun = call.clone();
     begun["arguments"] = "".into();
     begun["status"] = "in_progress".into();
-    let at = json!({"item_id": id, "output_index": 0});
+    let at = json!({"item_id": id, "output_index": place});
     let delta = json!({"type": "response.function_call_arguments.delta", "delta": arguments});
     let done = json!({"type": "response.function_call_arguments.done", "arguments": arguments, "name": call["name"]});
-    events.push_back(item_event("response.output_item.added", &begun));
+    events.push_back(item_event("response.output_item.added", place, &begun));
     events.push_back(merge(&at, &delta));
     events.push_back(merge(&at, &done));
-    events.push_back(item_event("response.output_item.done", call));
+    events.push_back(item_event("response.output_item.done", place, call));
 }
 
 fn merge(left: &Value, right: &Value) -> Value {
@@ -230,6 +257,7 @@ impl Stored {
     pub fn keep(&self, envelope: &Envelope, answer: &Answer) {
         let kept = (response_id(envelope), Bytes::from(response(answer, envelope)));
         let mut stored = self.lock();
+        stored.retain(|(id, _)| *id != kept.0);
         if stored.len() == KEPT {
             stored.pop_front();
         }

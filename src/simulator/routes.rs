@@ -6,14 +6,14 @@ use super::chat::{self, ChatEvents, Envelope};
 use super::completions::{self, CompletionEvents};
 use super::deferred::Waiting;
 use super::delivery::{Delivery, Events, Halves};
-use super::fault::{Break, Fault, Faults};
+use super::fault::{Fault, Faults};
 use super::messages::{self, MessageEvents};
 use super::model::Model;
 use super::refusal::{Refusal, masked};
 use super::reply::{self, Content};
 use super::responses::{self, ResponsesEvents};
 use super::settings::Steer;
-use super::socket::Reset;
+use super::socket::Wire;
 use super::truth::{Entry, Tally};
 use super::{Simulator, asks, model, plain, spoil};
 use crate::clock;
@@ -29,7 +29,7 @@ const BODY_LIMIT: usize = 64 << 20;
 
 /// The ways to ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Route {
+pub(super) enum Route {
     Chat,
     Responses,
     Completions,
@@ -79,7 +79,7 @@ impl Simulator {
     pub async fn reply(
         &self,
         request: Request<Incoming>,
-        reset: Reset,
+        wire: Wire,
     ) -> Result<Response<Content>, NoAnswer> {
         let (head, body) = request.into_parts();
         let body =
@@ -90,7 +90,7 @@ impl Simulator {
         self.truth.asked();
         let id = self.ids.draw();
         let answered = match body {
-            Ok(body) => self.api(&head, &body, &id, reset).await,
+            Ok(body) => self.api(&head, &body, &id, wire).await,
             Err(_) => Err(Refusal::TooLarge.into()),
         };
         match answered {
@@ -104,13 +104,13 @@ impl Simulator {
         head: &Parts,
         body: &[u8],
         id: &str,
-        reset: Reset,
+        wire: Wire,
     ) -> Result<Response<Content>, NoAnswer> {
         self.authorise(&head.headers)?;
         let path = head.uri.path();
         let posted = Some(path).filter(|_| head.method == Method::POST);
         if let Some(route) = posted.and_then(Route::of) {
-            return self.complete(route, head, body, id, reset).await;
+            return self.complete(route, head, body, id, wire).await;
         }
         if let Some(deferred) = path.strip_prefix("/v1/chat/deferred-completion/") {
             return Ok(self.fetch(deferred, id)?);
@@ -124,7 +124,8 @@ impl Simulator {
             (method, path) => {
                 let steer = Steer::new(&self.settings, self.faults(), &head.headers, "")
                     .map_err(Refusal::from)?;
-                if let Some(reply) = self.spoilt(&steer.faults, false, id, &head.headers).await? {
+                let spoilt = self.spoilt(&steer.faults, None, id, &head.headers).await?;
+                if let Some(reply) = spoilt {
                     return Ok(reply);
                 }
                 let json = self.look_up(method, path).ok_or(Refusal::UnknownRoute)??;
@@ -178,14 +179,17 @@ impl Simulator {
         head: &Parts,
         body: &[u8],
         id: &str,
-        reset: Reset,
+        wire: Wire,
     ) -> Result<Response<Content>, NoAnswer> {
         let ask = route.read(body).map_err(Refusal::from)?;
         let steer = Steer::new(&self.settings, self.faults(), &head.headers, &ask.last_user_text);
         let steer = steer.map_err(Refusal::from)?;
-        if let Some(reply) = self.spoilt(&steer.faults, ask.stream, id, &head.headers).await? {
+        let streamed = Some(route).filter(|_| ask.stream);
+        wire.send_interim(steer.faults.interim());
+        if let Some(reply) = self.spoilt(&steer.faults, streamed, id, &head.headers).await? {
             return Ok(reply);
         }
+        self.refuse_unsupported(&ask, &steer.faults)?;
         let answer = self.answer(route, &ask, &steer)?;
         if route == Route::CountTokens {
             let count = messages::token_count(answer.truth.prompt);
@@ -193,20 +197,38 @@ impl Simulator {
         }
         let tally = self.truth.begin(entry(&head.headers, id, &ask, &answer, &steer.faults));
         tokio::time::sleep(steer.faults.slow_first_byte()).await;
-        let envelope = Envelope { id: id.to_owned(), created: clock::now().as_second() };
+        let mut reply = self.give(route, answer, id, (&ask, &steer), tally, wire).await;
+        if steer.faults.has(Fault::LeakyHeaders) {
+            reply::leak(&mut reply);
+        }
+        Ok(if steer.faults.has(Fault::Gzip) { reply::gzipped(reply) } else { reply })
+    }
+
+    /// The reply that carries an answer.
+    async fn give(
+        &self,
+        route: Route,
+        answer: Answer,
+        id: &str,
+        (ask, steer): (&Ask, &Steer),
+        tally: Tally,
+        wire: Wire,
+    ) -> Response<Content> {
+        let own = steer.faults.short_id().unwrap_or_else(|| id.to_owned());
+        let envelope = Envelope { id: own, created: clock::now().as_second() };
         if route == Route::Responses && ask.store {
             self.stored.keep(&envelope, &answer);
         }
         if route == Route::Chat && ask.deferred {
-            return Ok(self.defer(id, &answer, &envelope, &steer, tally));
+            return self.defer(id, &answer, &envelope, steer, tally);
         }
         if ask.stream {
-            let events = events(route, answer, &envelope, &ask, &steer.faults);
-            let delivery = Delivery::new(events, &steer, self.settings.coalesce, tally, reset);
-            return Ok(reply::events(&self.headers, id, Content::streamed(delivery.into_frames())));
+            let events = events(route, answer, &envelope, ask, &steer.faults);
+            let delivery = Delivery::new(events, steer, self.settings.coalesce, tally, wire);
+            return reply::events(&self.headers, id, Content::streamed(delivery.into_frames()));
         }
-        let content = whole(route, &answer, &envelope, (&ask, &steer), tally, reset).await;
-        Ok(reply::json(&self.headers, id, content))
+        let content = whole(route, &answer, &envelope, (ask, steer), tally, wire).await;
+        reply::json(&self.headers, id, content)
     }
 
     /// Keeps a completion until it is fetched.
@@ -222,8 +244,9 @@ impl Simulator {
         let wait = steer.first_token + steer.token_gap.saturating_mul(words);
         let (body, tokens) = (chat::completion(answer, envelope).into(), answer.visible());
         let ready_at = clock::instant() + wait;
-        self.deferred.keep(id, Waiting { body, tokens, tally, ready_at });
-        reply::json(&self.headers, id, serde_json::json!({"request_id": id}).to_string())
+        self.deferred.keep(&envelope.id, Waiting { body, tokens, tally, ready_at });
+        let told = serde_json::json!({"request_id": envelope.id}).to_string();
+        reply::json(&self.headers, id, told)
     }
 
     /// Gives a kept completion away, once.
@@ -262,78 +285,10 @@ impl Simulator {
         }
         Ok(answer)
     }
-
-    /// The reply of those faults that leave no answer at all.
-    async fn spoilt(
-        &self,
-        faults: &Faults,
-        stream: bool,
-        id: &str,
-        headers: &HeaderMap,
-    ) -> Result<Option<Response<Content>>, NoAnswer> {
-        let in_band = faults.break_after().is_some_and(|(_, kind)| kind == Break::ErrorEvent);
-        for fault in faults.iter() {
-            let result = match fault {
-                Fault::Status(status) => Err(Refusal::Ordered(status).into()),
-                Fault::TooMany(retry_after) => Err(Refusal::TooMany { retry_after }.into()),
-                Fault::WrongKey => {
-                    Err(Refusal::WrongKey { masked: masked(bearer(headers).unwrap_or_default()) }
-                        .into())
-                }
-                Fault::RefuseHeaders => Err(NoAnswer::HungUp),
-                Fault::Html => Ok(reply::bad_gateway_page()),
-                Fault::Empty if stream => Ok(reply::events(&self.headers, id, Content::from(""))),
-                Fault::Empty => Ok(reply::json(&self.headers, id, "")),
-                Fault::Error200 => Ok(reply::json(&self.headers, id, Refusal::Ordered(503).json())),
-                Fault::ErrorEvent(_) if in_band && !stream => {
-                    Ok(reply::json(&self.headers, id, Refusal::Ordered(500).json()))
-                }
-                Fault::Garbage if !stream => {
-                    Ok(reply::json(&self.headers, id, &b"\x00\x01 no json {"[..]))
-                }
-                _ => continue,
-            };
-            tokio::time::sleep(faults.slow_first_byte()).await;
-            return result.map(Some);
-        }
-        Ok(None)
-    }
-
-    /// The simulator's own routes: what it said, how much, and which faults hold.
-    fn inspect(&self, head: &Parts, body: &[u8]) -> Response<Content> {
-        match (&head.method, head.uri.path()) {
-            (&Method::GET, "/sim/log") => {
-                let last =
-                    head.uri.query().and_then(|query| query.strip_prefix("last=")?.parse().ok());
-                reply::text(self.truth.json_lines(last.unwrap_or(usize::MAX)))
-            }
-            (&Method::GET, "/sim/stats") => {
-                reply::text(serde_json::to_vec(&self.truth.totals()).unwrap_or_default())
-            }
-            (&Method::POST, "/sim/fault") => match String::from_utf8_lossy(body).parse() {
-                Ok(faults) => {
-                    let told = format!("{faults}\n");
-                    self.set_faults(faults);
-                    reply::text(told)
-                }
-                Err(unknown) => status(StatusCode::BAD_REQUEST, format!("{unknown}\n")),
-            },
-            _ => status(
-                StatusCode::NOT_FOUND,
-                "GET /sim/log?last=N, GET /sim/stats, POST /sim/fault\n".to_owned(),
-            ),
-        }
-    }
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
-}
-
-fn status(status: StatusCode, text: String) -> Response<Content> {
-    let mut reply = reply::text(text);
-    *reply.status_mut() = status;
-    reply
 }
 
 fn entry(headers: &HeaderMap, id: &str, ask: &Ask, answer: &Answer, faults: &Faults) -> Entry {
@@ -377,7 +332,7 @@ async fn whole(
     envelope: &Envelope,
     (ask, steer): (&Ask, &Steer),
     tally: Tally,
-    reset: Reset,
+    wire: Wire,
 ) -> Content {
     let tokens = u32::try_from(answer.words).unwrap_or(u32::MAX);
     let wait = steer.first_token + steer.token_gap.saturating_mul(tokens);
@@ -398,5 +353,5 @@ async fn whole(
     let body = spoil::body(body.as_bytes(), &steer.faults);
     let halves = Box::new(Halves::new(&body, answer.visible()));
     let steer = Steer { faults: steer.faults.for_body(), ..steer.clone() };
-    Content::streamed(Delivery::new(halves, &steer, 0, tally, reset).into_frames())
+    Content::streamed(Delivery::new(halves, &steer, 0, tally, wire).into_frames())
 }

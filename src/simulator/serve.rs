@@ -1,7 +1,7 @@
 //! Connections: taken in, served, and dropped when the simulator stops.
 
 use super::Simulator;
-use super::socket::{Reset, Socket};
+use super::socket::{Socket, Wire};
 use super::truth::TruthLog;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -46,11 +46,11 @@ pub async fn accept(
 async fn serve(simulator: Arc<Simulator>, stream: TcpStream) {
     // Small events must leave at once; a socket that refuses is about to fail anyway.
     let _ = stream.set_nodelay(true);
-    let reset = Reset::default();
-    let socket = TokioIo::new(Socket::new(stream, reset.clone()));
+    let wire = Wire::default();
+    let socket = TokioIo::new(Socket::new(stream, wire.clone()));
     let service = service_fn(move |request| {
-        let (simulator, reset) = (Arc::clone(&simulator), reset.clone());
-        async move { simulator.reply(request, reset).await }
+        let (simulator, wire) = (Arc::clone(&simulator), wire.clone());
+        async move { simulator.reply(request, wire).await }
     });
     // Heads and small bodies are copied together: cheaper than a vectored write.
     let served = http1::Builder::new().writev(false).serve_connection(socket, service).await;

@@ -63,6 +63,8 @@ pub struct Steer {
     pub reasoning: Option<u64>,
     pub first_token: Duration,
     pub token_gap: Duration,
+    /// Prompt tokens that are written into the cache, if the prompt has as many.
+    pub cache_writes: u64,
     pub faults: Faults,
 }
 
@@ -91,6 +93,7 @@ impl Steer {
             reasoning: settings.reasoning,
             first_token: settings.first_token,
             token_gap: settings.token_gap,
+            cache_writes: 0,
             faults,
         };
         for (name, value) in head {
@@ -115,6 +118,7 @@ impl Steer {
             "tokens" => self.tokens = number,
             "reasoning" => self.reasoning = Some(number),
             "first-token-ms" => self.first_token = Duration::from_millis(number),
+            "cache-writes" => self.cache_writes = number,
             "token-ms" => self.token_gap = Duration::from_millis(number),
             _ => return Err(bad("unknown word".to_owned())),
         }

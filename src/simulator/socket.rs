@@ -1,39 +1,103 @@
-//! A TCP connection that can be ended by a reset.
+//! A TCP connection that a reply can make misbehave below HTTP: a reset, a flood of interim
+//! replies, trailers without end.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Closes as any other, unless its [`Reset`] was pulled.
+const INTERIM: &[u8] = b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n";
+const TRAILER: &[u8] = b"x-trailer: one more\r\n";
+
+/// How a body in chunks ends.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// Closes as any other and writes what it is given, unless its [`Wire`] says otherwise.
 #[derive(Debug)]
 pub struct Socket {
     stream: TcpStream,
-    reset: Reset,
+    wire: Wire,
+    /// Bytes of our own that go out before anything else.
+    own: Vec<u8>,
 }
 
-/// Makes the socket end by a TCP reset once it is dropped.
+/// What a reply orders of the socket it goes through.
 #[derive(Debug, Clone, Default)]
-pub struct Reset(Arc<AtomicBool>);
+pub struct Wire(Arc<Orders>);
 
-impl Reset {
-    pub fn pull(&self) {
-        self.0.store(true, Ordering::Relaxed);
+#[derive(Debug, Default)]
+struct Orders {
+    reset: AtomicBool,
+    interim: AtomicU64,
+    trailers: AtomicU64,
+}
+
+impl Wire {
+    /// The socket ends by a TCP reset once it is dropped.
+    pub fn reset(&self) {
+        self.0.reset.store(true, Ordering::Relaxed);
+    }
+
+    /// So many interim replies go out before the reply.
+    pub fn send_interim(&self, count: u64) {
+        self.0.interim.store(count, Ordering::Relaxed);
+    }
+
+    /// So many trailers follow the last chunk of the body.
+    pub fn send_trailers(&self, count: u64) {
+        self.0.trailers.store(count, Ordering::Relaxed);
     }
 }
 
+/// Up to 16 KiB of a line, as often as `left` says.
+fn take_lines(left: &AtomicU64, line: &[u8]) -> Option<Vec<u8>> {
+    let many = (16 * 1024 / line.len()) as u64;
+    let count = left.load(Ordering::Relaxed).min(many);
+    left.fetch_sub(count, Ordering::Relaxed);
+    (count > 0).then(|| line.repeat(usize::try_from(count).unwrap_or_default()))
+}
+
 impl Socket {
-    pub fn new(stream: TcpStream, reset: Reset) -> Self {
-        Self { stream, reset }
+    pub fn new(stream: TcpStream, wire: Wire) -> Self {
+        Self { stream, wire, own: Vec::new() }
+    }
+
+    /// Writes lines of our own until there are none left.
+    fn poll_lines(
+        &mut self,
+        cx: &mut Context<'_>,
+        left: impl Fn(&Orders) -> &AtomicU64,
+        line: &[u8],
+    ) -> Poll<io::Result<()>> {
+        loop {
+            while !self.own.is_empty() {
+                let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.own))?;
+                self.own.drain(..written);
+            }
+            match take_lines(left(&self.wire.0), line) {
+                Some(lines) => self.own = lines,
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// Ends what may be written of `bytes` before trailers have to go out.
+    fn before_trailers<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        let ends_body = bytes.len() > 2 && bytes.ends_with(LAST_CHUNK);
+        if ends_body && self.wire.0.trailers.load(Ordering::Relaxed) > 0 {
+            bytes.get(..bytes.len() - 2).unwrap_or(bytes)
+        } else {
+            bytes
+        }
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.reset.0.load(Ordering::Relaxed) {
+        if self.wire.0.reset.load(Ordering::Relaxed) {
             // A socket that is already gone needs no reset.
             let _ = self.stream.set_zero_linger();
         }
@@ -56,7 +120,12 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        ready!(self.poll_lines(cx, |orders| &orders.interim, INTERIM))?;
+        if buf == b"\r\n" {
+            ready!(self.poll_lines(cx, |orders| &orders.trailers, TRAILER))?;
+        }
+        let now = self.before_trailers(buf);
+        Pin::new(&mut self.stream).poll_write(cx, now)
     }
 
     fn poll_write_vectored(

@@ -13,6 +13,8 @@ pub fn event(bytes: &mut Vec<u8>, start: usize, number: u64, faults: &Faults) {
             Fault::Oversize if number == 1 => pad(event),
             Fault::BadUtf8 if number == 2 => break_utf8(event),
             Fault::Garbage if number > 0 => garbage(number),
+            Fault::DuplicateKeys => duplicate_key(event),
+            Fault::OddIndex => odd_index(event),
             Fault::Comments => [NOISE, event].concat(),
             Fault::Multiline => spread(event),
             _ => continue,
@@ -32,11 +34,14 @@ pub fn event(bytes: &mut Vec<u8>, start: usize, number: u64, faults: &Faults) {
 
 /// Spoils a whole JSON body.
 pub fn body(json: &[u8], faults: &Faults) -> Vec<u8> {
-    match faults.iter().find(|f| matches!(f, Fault::Oversize | Fault::BadUtf8)) {
-        Some(Fault::Oversize) => pad(json),
-        Some(Fault::BadUtf8) => break_utf8(json),
-        _ => json.to_vec(),
-    }
+    let spoil = |json: Vec<u8>, fault| match fault {
+        Fault::Oversize => pad(&json),
+        Fault::BadUtf8 => break_utf8(&json),
+        Fault::DuplicateKeys => duplicate_key(&json),
+        Fault::OddIndex => odd_index(&json),
+        _ => json,
+    };
+    faults.iter().fold(json.to_vec(), spoil)
 }
 
 /// Cuts a frame into the pieces it is written in.
@@ -65,6 +70,32 @@ fn odd_size(rest: &[u8], size: usize) -> usize {
     let window = rest.get(..size).unwrap_or(rest);
     let cut = window.iter().position(|byte| *byte >= 0xc0 || *byte == b'\r');
     cut.map_or(size, |at| at + 1)
+}
+
+/// Members that one surface or the other has in what it says; the first of them stands twice.
+const MEMBERS: [&[u8]; 4] = [
+    b"\"role\":\"assistant\"",
+    b"\"index\":0",
+    b"\"object\":\"list\"",
+    b"\"mime_type\":\"image/jpeg\"",
+];
+
+fn duplicate_key(json: &[u8]) -> Vec<u8> {
+    let member = MEMBERS.iter().find_map(|member| Some((find(json, member)?, member)));
+    let Some((at, member)) = member else { return json.to_vec() };
+    let (before, after) = json.split_at(at);
+    [before, member, b",", after].concat()
+}
+
+fn odd_index(json: &[u8]) -> Vec<u8> {
+    let index = b"\"index\":0";
+    let Some(at) = find(json, index) else { return json.to_vec() };
+    let (before, after) = json.split_at(at);
+    [before, b"\"index\":-1", after.get(index.len()..).unwrap_or_default()].concat()
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
 /// Blanks are legal anywhere in JSON and are no tokens.

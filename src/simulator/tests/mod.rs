@@ -1,5 +1,7 @@
 //! The simulator over real sockets.
 
+mod faults;
+
 use super::settings::Settings;
 use super::truth::Entry;
 use super::{Running, Simulator};

@@ -1,0 +1,40 @@
+//! The simulator's own routes: what it said, how much, and which faults there are.
+
+use super::Simulator;
+use super::reply::{self, Content};
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+
+impl Simulator {
+    /// Answers a request to `/sim/`.
+    pub(super) fn inspect(&self, head: &Parts, body: &[u8]) -> Response<Content> {
+        match (&head.method, head.uri.path()) {
+            (&Method::GET, "/sim/log") => {
+                let last =
+                    head.uri.query().and_then(|query| query.strip_prefix("last=")?.parse().ok());
+                reply::text(self.truth.json_lines(last.unwrap_or(usize::MAX)))
+            }
+            (&Method::GET, "/sim/stats") => {
+                reply::text(serde_json::to_vec(&self.truth.totals()).unwrap_or_default())
+            }
+            (&Method::POST, "/sim/fault") => match String::from_utf8_lossy(body).parse() {
+                Ok(faults) => {
+                    let told = format!("{faults}\n");
+                    self.set_faults(faults);
+                    reply::text(told)
+                }
+                Err(unknown) => status(StatusCode::BAD_REQUEST, format!("{unknown}\n")),
+            },
+            _ => status(
+                StatusCode::NOT_FOUND,
+                "GET /sim/log?last=N, GET /sim/stats, POST /sim/fault\n".to_owned(),
+            ),
+        }
+    }
+}
+
+fn status(status: StatusCode, text: String) -> Response<Content> {
+    let mut reply = reply::text(text);
+    *reply.status_mut() = status;
+    reply
+}

@@ -1,0 +1,91 @@
+//! Refusals that are the operator's to solve: the account is empty or the key is wrong. Each is in
+//! the shape of an upstream that says it, and many look like a fault of the request.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+/// What is wrong with the operator's account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Anthropic: 400.
+    CreditBalance,
+    /// Alibaba: 400.
+    Arrearage,
+    /// `OpenAI`: 400.
+    BillingLimit,
+    /// xAI: 403.
+    SpendingLimit,
+    /// `DeepSeek`: 402.
+    NoBalance,
+    /// `OpenAI`: 429.
+    NoQuota,
+    /// Google: 400.
+    KeyNotValid,
+}
+
+const NAMES: [(&str, Trouble); 7] = [
+    ("credit-balance", Trouble::CreditBalance),
+    ("arrearage", Trouble::Arrearage),
+    ("billing-limit", Trouble::BillingLimit),
+    ("spending-limit", Trouble::SpendingLimit),
+    ("no-balance", Trouble::NoBalance),
+    ("no-quota", Trouble::NoQuota),
+    ("key-not-valid", Trouble::KeyNotValid),
+];
+
+impl Trouble {
+    pub fn named(name: &str) -> Option<Self> {
+        NAMES.iter().find(|(known, _)| *known == name).map(|(_, trouble)| *trouble)
+    }
+
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, trouble)| *trouble == self).map_or("none", |(name, _)| name)
+    }
+
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::SpendingLimit => StatusCode::FORBIDDEN,
+            Self::NoBalance => StatusCode::PAYMENT_REQUIRED,
+            Self::NoQuota => StatusCode::TOO_MANY_REQUESTS,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// The body.
+    pub fn json(self) -> String {
+        let openai = |message: &str, kind: &str, code: &str| json!({"error": {"message": message, "type": kind, "param": Value::Null, "code": code}});
+        let body = match self {
+            Self::CreditBalance => {
+                let message =
+                    "Your credit balance is too low to access the API. Please add credits.";
+                json!({"type": "error", "error": {"type": "invalid_request_error", "message": message}})
+            }
+            Self::Arrearage => openai(
+                "Access denied: the account is not in good standing.",
+                "Arrearage",
+                "Arrearage",
+            ),
+            Self::BillingLimit => openai(
+                "Billing hard limit has been reached",
+                "invalid_request_error",
+                "billing_hard_limit_reached",
+            ),
+            Self::SpendingLimit => json!({
+                "code": "permission-denied",
+                "error": "Your team 00000000-0000-4000-8000-000000000000 has used all available credits or reached its monthly spending limit.",
+            }),
+            Self::NoBalance => {
+                openai("Insufficient Balance", "unknown_error", "invalid_request_error")
+            }
+            Self::NoQuota => openai(
+                "You exceeded your current quota, please check your plan and billing details.",
+                "insufficient_quota",
+                "insufficient_quota",
+            ),
+            Self::KeyNotValid => json!({"error": {
+                "code": 400, "status": "INVALID_ARGUMENT", "message": "API key not valid. Please pass a valid API key.",
+            }}),
+        };
+        body.to_string()
+    }
+}
