@@ -1,6 +1,5 @@
 //! Completions that are fetched later, and once.
 
-use super::truth::Tally;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,9 +9,6 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Waiting {
     pub body: Bytes,
-    /// Visible tokens of it.
-    pub tokens: u64,
-    pub tally: Tally,
     pub ready_at: Instant,
 }
 

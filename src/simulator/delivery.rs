@@ -39,7 +39,7 @@ pub struct Said {
 #[error("the simulator cut the connection, as it was told to")]
 pub struct Cut;
 
-/// Sends the events of one answer.
+/// Sends the events of one answer. They are generated at their pace, read or not.
 pub struct Delivery {
     events: Box<dyn Events>,
     pace: Pace,
@@ -80,6 +80,9 @@ impl Pace {
         (!wait.is_zero()).then(|| self.began + wait)
     }
 }
+
+/// Bytes that are generated ahead of a client that does not read.
+const OUTPUT_BUFFER: usize = 4 << 20;
 
 /// What is written before a connection breaks must be on its way by then.
 const SETTLE: Duration = Duration::from_millis(10);
@@ -134,11 +137,33 @@ impl Delivery {
             // Gives the connection a turn to flush, so that pieces do not meet again.
             tokio::task::yield_now().await;
         }
-        self.tally.produced(tokens);
+        self.tally.sent(tokens);
         if self.pieces.is_empty() && self.ending == Some(Ending::Whole) {
             self.tally.finish();
         }
         piece
+    }
+
+    /// Counts what was generated and never read: generation keeps its pace when nobody reads, until
+    /// the output buffer is full. Without a pace an answer is generated as it is read.
+    fn count_unread(&mut self) {
+        let waiting: u64 = self.pieces.drain(..).map(|(_, tokens)| tokens).sum();
+        self.tally.generated(waiting);
+        if self.pace.gap.is_zero() {
+            return;
+        }
+        let mut unread = Vec::new();
+        while self.ending.is_none() && unread.len() < OUTPUT_BUFFER && !self.next_is_early() {
+            if self.breaks_here(&mut unread) {
+                return;
+            }
+            self.tokens += u64::from(self.events.token_is_next());
+            self.tally.generated(self.events.next(&mut unread).tokens);
+            self.written += 1;
+            if self.events.is_over() {
+                self.ending = Some(Ending::Whole);
+            }
+        }
     }
 
     async fn end(&mut self, ending: Ending) -> Option<Result<Bytes, Cut>> {
@@ -215,6 +240,13 @@ impl Delivery {
         }
         self.ending = Some(Ending::Broken(kind));
         true
+    }
+}
+
+impl Drop for Delivery {
+    /// The client went away, or the last event went out.
+    fn drop(&mut self) {
+        self.count_unread();
     }
 }
 

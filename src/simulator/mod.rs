@@ -27,6 +27,7 @@ mod refusal;
 mod trouble;
 mod gzip;
 mod socket;
+pub mod bill;
 pub mod truth;
 
 use fault::Faults;

@@ -1,7 +1,7 @@
 //! The models on offer and what their tokens cost.
 
 /// A model and its prices, in ticks (1e-10 US dollars) a token.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Model {
     pub name: String,
     pub context: u64,

@@ -14,14 +14,14 @@ use std::task::{Context, Poll};
 
 /// A body that is there already, or one that comes piece by piece.
 pub enum Content {
-    Whole { bytes: Option<Bytes>, tally: Option<(Tally, u64)> },
+    Whole { bytes: Option<Bytes>, tally: Option<Box<(Tally, u64)>> },
     Streamed(Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Cut>> + Send>>),
 }
 
 impl Content {
     /// A body that counts as produced once the connection takes it.
     pub fn told(bytes: impl Into<Bytes>, tally: Tally, tokens: u64) -> Self {
-        Self::Whole { bytes: Some(bytes.into()), tally: Some((tally, tokens)) }
+        Self::Whole { bytes: Some(bytes.into()), tally: Some(Box::new((tally, tokens))) }
     }
 
     pub fn streamed(
@@ -48,8 +48,9 @@ impl Body for Content {
         match self.get_mut() {
             Self::Streamed(frames) => frames.as_mut().poll_next(cx),
             Self::Whole { bytes, tally } => {
-                if let Some((mut tally, tokens)) = tally.take() {
-                    tally.produced(tokens);
+                if let Some(tally) = tally.take() {
+                    let (mut tally, tokens) = *tally;
+                    tally.sent(tokens);
                     tally.finish();
                 }
                 Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Enough for any test; the oldest are forgotten first.
-const KEPT: usize = 1000;
+const KEPT: usize = 10_000;
 
 /// The whole response as one JSON object.
 pub fn response(answer: &Answer, envelope: &Envelope) -> String {
@@ -251,32 +252,58 @@ pub fn no_items() -> Bytes {
 
 /// Responses that were given, by id. xAI keeps them for all keys of a team.
 #[derive(Debug, Default)]
-pub struct Stored(Mutex<VecDeque<(String, Bytes)>>);
+pub struct Stored(Mutex<VecDeque<StoredResponse>>);
+
+/// A response that is generated to its end even when the one who asked is gone.
+#[derive(Debug)]
+struct StoredResponse {
+    id: String,
+    in_progress: Bytes,
+    whole: Bytes,
+    done_at: Instant,
+    /// Tokens that a request which goes on from it has in its prompt.
+    context: u64,
+}
 
 impl Stored {
-    pub fn keep(&self, envelope: &Envelope, answer: &Answer) {
-        let kept = (response_id(envelope), Bytes::from(response(answer, envelope)));
+    /// Keeps an answer that is whole at `done_at`.
+    pub fn keep(&self, envelope: &Envelope, answer: &Answer, done_at: Instant) {
+        let kept = StoredResponse {
+            id: response_id(envelope),
+            in_progress: object(answer, envelope, false).to_string().into(),
+            whole: response(answer, envelope).into(),
+            done_at,
+            context: answer.truth.prompt + answer.truth.completion,
+        };
         let mut stored = self.lock();
-        stored.retain(|(id, _)| *id != kept.0);
+        stored.retain(|other| other.id != kept.id);
         if stored.len() == KEPT {
             stored.pop_front();
         }
         stored.push_back(kept);
     }
 
-    pub fn get(&self, id: &str) -> Option<Bytes> {
-        self.lock().iter().find(|(kept, _)| kept == id).map(|(_, body)| body.clone())
+    /// The response as it stands at `now`.
+    pub fn get(&self, id: &str, now: Instant) -> Option<Bytes> {
+        let stored = self.lock();
+        let kept = stored.iter().find(|kept| kept.id == id)?;
+        Some(if now < kept.done_at { kept.in_progress.clone() } else { kept.whole.clone() })
+    }
+
+    /// Tokens that a request which goes on from this response has in its prompt.
+    pub fn context(&self, id: &str) -> Option<u64> {
+        self.lock().iter().find(|kept| kept.id == id).map(|kept| kept.context)
     }
 
     pub fn delete(&self, id: &str) -> Option<Bytes> {
         let mut stored = self.lock();
-        let at = stored.iter().position(|(kept, _)| kept == id)?;
+        let at = stored.iter().position(|kept| kept.id == id)?;
         stored.remove(at)?;
         Some(json!({"id": id, "object": "response", "deleted": true}).to_string().into())
     }
 
     /// Entries are whole even if a panic elsewhere poisoned the lock.
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(String, Bytes)>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<StoredResponse>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

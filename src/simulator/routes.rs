@@ -2,11 +2,12 @@
 
 use super::answer::Answer;
 use super::ask::{self, Ask};
+use super::bill::Terms;
 use super::chat::{self, ChatEvents, Envelope};
 use super::completions::{self, CompletionEvents};
 use super::deferred::Waiting;
 use super::delivery::{Delivery, Events, Halves};
-use super::fault::{Fault, Faults};
+use super::fault::{Break, Fault, Faults};
 use super::messages::{self, MessageEvents};
 use super::model::Model;
 use super::refusal::{Refusal, masked};
@@ -51,6 +52,18 @@ impl Route {
             "/v1/images/generations" => Self::Images,
             _ => return None,
         })
+    }
+
+    /// As the log names it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Responses => "responses",
+            Self::Completions => "completions",
+            Self::Messages | Self::CountTokens => "messages",
+            Self::Embeddings => "embeddings",
+            Self::Images => "images",
+        }
     }
 
     fn read(self, body: &[u8]) -> Result<Ask, ask::Unreadable> {
@@ -150,11 +163,14 @@ impl Simulator {
             let unknown = || Refusal::UnknownResponse(id.to_owned());
             return match (method, rest) {
                 (&Method::GET, "") | (&Method::POST, "cancel") => {
-                    Some(self.stored.get(id).ok_or_else(unknown))
+                    Some(self.stored.get(id, clock::instant()).ok_or_else(unknown))
                 }
-                (&Method::GET, "input_items") => {
-                    Some(self.stored.get(id).map(|_| responses::no_items()).ok_or_else(unknown))
-                }
+                (&Method::GET, "input_items") => Some(
+                    self.stored
+                        .get(id, clock::instant())
+                        .map(|_| responses::no_items())
+                        .ok_or_else(unknown),
+                ),
                 (&Method::DELETE, "") => Some(self.stored.delete(id).ok_or_else(unknown)),
                 _ => None,
             };
@@ -195,7 +211,10 @@ impl Simulator {
             let count = messages::token_count(answer.truth.prompt);
             return Ok(reply::json(&self.headers, id, count));
         }
-        let tally = self.truth.begin(entry(&head.headers, id, &ask, &answer, &steer.faults));
+        let entry = entry(route, &head.headers, id, &ask, &answer, &steer.faults);
+        let goes_on = !ask.stream || stays(route, &ask, &steer.faults);
+        let terms = Terms { model: self.model(&ask.model)?.clone(), goes_on };
+        let tally = self.truth.begin(entry, terms);
         tokio::time::sleep(steer.faults.slow_first_byte()).await;
         let mut reply = self.give(route, answer, id, (&ask, &steer), tally, wire).await;
         if steer.faults.has(Fault::LeakyHeaders) {
@@ -216,11 +235,17 @@ impl Simulator {
     ) -> Response<Content> {
         let own = steer.faults.short_id().unwrap_or_else(|| id.to_owned());
         let envelope = Envelope { id: own, created: clock::now().as_second() };
-        if route == Route::Responses && ask.store {
-            self.stored.keep(&envelope, &answer);
+        let done_at = clock::instant() + steer.duration(answer.words);
+        if stays(route, ask, &steer.faults) {
+            self.stored.keep(&envelope, &answer, done_at);
         }
         if route == Route::Chat && ask.deferred {
-            return self.defer(id, &answer, &envelope, steer, tally);
+            let body = chat::completion(&answer, &envelope).into();
+            self.deferred.keep(&envelope.id, Waiting { body, ready_at: done_at });
+            let told = serde_json::json!({"request_id": envelope.id}).to_string();
+            // It is generated and billed whether or not it is ever fetched.
+            let told = Content::told(told, tally, answer.visible());
+            return reply::json(&self.headers, id, told);
         }
         if ask.stream {
             let events = events(route, answer, &envelope, ask, &steer.faults);
@@ -229,24 +254,6 @@ impl Simulator {
         }
         let content = whole(route, &answer, &envelope, (ask, steer), tally, wire).await;
         reply::json(&self.headers, id, content)
-    }
-
-    /// Keeps a completion until it is fetched.
-    fn defer(
-        &self,
-        id: &str,
-        answer: &Answer,
-        envelope: &Envelope,
-        steer: &Steer,
-        tally: Tally,
-    ) -> Response<Content> {
-        let words = u32::try_from(answer.words).unwrap_or(u32::MAX);
-        let wait = steer.first_token + steer.token_gap.saturating_mul(words);
-        let (body, tokens) = (chat::completion(answer, envelope).into(), answer.visible());
-        let ready_at = clock::instant() + wait;
-        self.deferred.keep(&envelope.id, Waiting { body, tokens, tally, ready_at });
-        let told = serde_json::json!({"request_id": envelope.id}).to_string();
-        reply::json(&self.headers, id, told)
     }
 
     /// Gives a kept completion away, once.
@@ -258,9 +265,7 @@ impl Simulator {
                 *reply.status_mut() = StatusCode::ACCEPTED;
                 Ok(reply)
             }
-            Some(Some(Waiting { body, tokens, tally, .. })) => {
-                Ok(reply::json(&self.headers, id, Content::told(body, tally, tokens)))
-            }
+            Some(Some(Waiting { body, .. })) => Ok(reply::json(&self.headers, id, body)),
         }
     }
 
@@ -269,17 +274,19 @@ impl Simulator {
     }
 
     fn answer(&self, route: Route, ask: &Ask, steer: &Steer) -> Result<Answer, Refusal> {
-        if let Some(id) = &ask.previous_response
-            && self.stored.get(id).is_none()
-        {
-            return Err(Refusal::UnknownResponse(id.clone()));
-        }
+        let context = match &ask.previous_response {
+            Some(id) => {
+                let context = self.stored.context(id);
+                context.ok_or_else(|| Refusal::UnknownResponse(id.clone()))?
+            }
+            None => 0,
+        };
         let model = self.model(&ask.model)?;
         let overhead = match route {
             Route::Embeddings | Route::Images => 0,
             _ => self.settings.prompt_overhead,
         };
-        let mut answer = Answer::new(ask, model, steer, self.settings.seed, overhead);
+        let mut answer = Answer::new(ask, model, steer, self.settings.seed, overhead + context);
         if route == Route::Images {
             answer.price_images();
         }
@@ -291,13 +298,29 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
-fn entry(headers: &HeaderMap, id: &str, ask: &Ask, answer: &Answer, faults: &Faults) -> Entry {
+/// Whether a response is kept, and so is generated to its end whatever becomes of its connection.
+fn stays(route: Route, ask: &Ask, faults: &Faults) -> bool {
+    let fails = faults.break_after().is_some_and(|(_, kind)| kind == Break::ErrorEvent);
+    route == Route::Responses && ask.store && !fails
+}
+
+fn entry(
+    route: Route,
+    headers: &HeaderMap,
+    id: &str,
+    ask: &Ask,
+    answer: &Answer,
+    faults: &Faults,
+) -> Entry {
     let request = headers.get("x-request-id").or_else(|| headers.get("x-client-request-id"));
     Entry {
         request: request.and_then(|id| id.to_str().ok()).map(str::to_owned),
         sim_id: id.to_owned(),
+        surface: route.name(),
         model: answer.model.clone(),
         stream: ask.stream,
+        deferred: ask.deferred,
+        continues: ask.previous_response.is_some(),
         prompt: answer.truth.prompt,
         cached: answer.truth.cached,
         completion: answer.truth.completion,
@@ -334,8 +357,7 @@ async fn whole(
     tally: Tally,
     wire: Wire,
 ) -> Content {
-    let tokens = u32::try_from(answer.words).unwrap_or(u32::MAX);
-    let wait = steer.first_token + steer.token_gap.saturating_mul(tokens);
+    let wait = steer.duration(answer.words);
     if !wait.is_zero() {
         tokio::time::sleep(wait).await;
     }

@@ -107,6 +107,12 @@ impl Steer {
         Ok(steer)
     }
 
+    /// The time that an answer of so many words takes.
+    pub fn duration(&self, words: u64) -> Duration {
+        let words = u32::try_from(words).unwrap_or(u32::MAX);
+        self.first_token + self.token_gap.saturating_mul(words)
+    }
+
     fn set(&mut self, key: &str, value: &str) -> Result<(), BadSteer> {
         let bad = |why: String| BadSteer { key: key.to_owned(), value: value.to_owned(), why };
         if key == "fault" {

@@ -1,8 +1,9 @@
-//! What the simulator really said, to hold the gateway's ledger against.
+//! What the simulator really said and what a real upstream would bill for it, to hold the gateway's ledger against.
 //!
 //! Each answer leaves one [`Entry`], also when its client went away half-way; replies that are
 //! refusals leave none. The newest entries are kept in memory, all of them go to the log file.
 
+use super::bill::{Bill, Terms};
 use crate::clock;
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -16,26 +17,39 @@ const KEPT: usize = 100_000;
 
 /// One answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "a line of the log has that many yes and no")]
 pub struct Entry {
     /// The request id the client sent, if any.
     pub request: Option<String>,
     /// The `x-request-id` of the simulator's reply.
     pub sim_id: String,
+    /// The surface's name, as `chat` or `responses`.
+    pub surface: &'static str,
     pub model: String,
     pub stream: bool,
+    /// The answer is kept until it is fetched, and perhaps never is.
+    pub deferred: bool,
+    /// The prompt has what a stored response was made from, which the request does not show.
+    pub continues: bool,
     /// What usage said, or would have said at the end.
     pub prompt: u64,
     pub cached: u64,
     pub completion: u64,
     pub reasoning: u64,
     pub cost_ticks: u64,
-    /// Visible tokens that were handed to the connection.
+    /// Visible tokens that were generated, whether or not the client read them.
     pub produced: u64,
+    /// Visible tokens that were handed to the connection.
+    pub sent: u64,
     /// Whether the last byte was handed to the connection.
     pub finished: bool,
     pub fault: Option<String>,
     /// The client closed before the end.
     pub aborted_by_client: bool,
+    /// Generation goes on to the end when the client is gone.
+    pub goes_on: bool,
+    /// What it costs the one who asked.
+    pub billed: Bill,
     pub began_ms: i64,
     pub ended_ms: i64,
 }
@@ -54,6 +68,9 @@ pub struct Totals {
     pub completion: u64,
     pub reasoning: u64,
     pub produced: u64,
+    pub sent: u64,
+    pub billed_tokens: u64,
+    pub billed_ticks: u64,
 }
 
 /// The entries, newest last.
@@ -110,10 +127,10 @@ impl TruthLog {
     }
 
     /// An answer begins.
-    pub(super) fn begin(self: &Arc<Self>, mut entry: Entry) -> Tally {
+    pub(super) fn begin(self: &Arc<Self>, mut entry: Entry, terms: Terms) -> Tally {
         entry.began_ms = clock::now().as_millisecond();
         self.lock().totals.open += 1;
-        Tally { log: Arc::clone(self), entry: Some(entry) }
+        Tally { log: Arc::clone(self), entry: Some(entry), terms }
     }
 
     /// Brings the file up to date.
@@ -125,7 +142,9 @@ impl TruthLog {
         }
     }
 
-    fn record(&self, mut entry: Entry) {
+    fn record(&self, mut entry: Entry, terms: &Terms) {
+        entry.goes_on = terms.goes_on;
+        entry.billed = terms.bill(&entry);
         entry.ended_ms = clock::now().as_millisecond();
         let mut inner = self.lock();
         inner.totals.add(&entry);
@@ -155,6 +174,9 @@ impl Totals {
         self.completion += entry.completion;
         self.reasoning += entry.reasoning;
         self.produced += entry.produced;
+        self.sent += entry.sent;
+        self.billed_tokens += entry.billed.tokens;
+        self.billed_ticks += entry.billed.cost_ticks;
     }
 }
 
@@ -171,11 +193,20 @@ impl Entry {
 pub struct Tally {
     log: Arc<TruthLog>,
     entry: Option<Entry>,
+    terms: Terms,
 }
 
 impl Tally {
-    /// So many visible tokens were handed to the connection.
-    pub fn produced(&mut self, tokens: u64) {
+    /// So many visible tokens were generated and handed to the connection.
+    pub fn sent(&mut self, tokens: u64) {
+        self.generated(tokens);
+        if let Some(entry) = &mut self.entry {
+            entry.sent += tokens;
+        }
+    }
+
+    /// So many visible tokens were generated, and are not handed over.
+    pub fn generated(&mut self, tokens: u64) {
         if let Some(entry) = &mut self.entry {
             entry.produced += tokens;
         }
@@ -184,14 +215,14 @@ impl Tally {
     /// The last byte was handed over.
     pub fn finish(&mut self) {
         if let Some(entry) = self.entry.take() {
-            self.log.record(Entry { finished: true, ..entry });
+            self.log.record(Entry { finished: true, ..entry }, &self.terms);
         }
     }
 
     /// The simulator itself ended the answer early.
     pub fn broke_off(&mut self) {
         if let Some(entry) = self.entry.take() {
-            self.log.record(entry);
+            self.log.record(entry, &self.terms);
         }
     }
 }
@@ -199,7 +230,7 @@ impl Tally {
 impl Drop for Tally {
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take() {
-            self.log.record(Entry { aborted_by_client: true, ..entry });
+            self.log.record(Entry { aborted_by_client: true, ..entry }, &self.terms);
         }
     }
 }
@@ -211,22 +242,27 @@ mod tests {
     #[test]
     fn an_answer_ends_finished_broken_off_or_aborted() {
         let log = Arc::new(TruthLog::open(None).expect("no file to open"));
-        let mut whole = log.begin(Entry::default());
-        whole.produced(3);
+        let begin = || log.begin(Entry::default(), Terms::default());
+        let mut whole = begin();
+        whole.sent(3);
         whole.finish();
-        log.begin(Entry::default()).broke_off();
-        drop(log.begin(Entry::default()));
+        begin().broke_off();
+        let mut unread = begin();
+        unread.generated(5);
+        drop(unread);
         assert_eq!(log.totals().open, 0);
         let ends: Vec<_> =
             log.entries().iter().map(|e| (e.produced, e.finished, e.aborted_by_client)).collect();
-        assert_eq!(ends, [(3, true, false), (0, false, false), (0, false, true)]);
+        assert_eq!((log.totals().produced, log.totals().sent), (8, 3));
+        assert_eq!(ends, [(3, true, false), (0, false, false), (5, false, true)]);
     }
 
     #[test]
     fn the_newest_lines_are_told() {
         let log = Arc::new(TruthLog::open(None).expect("no file to open"));
         for id in ["a", "b"] {
-            log.begin(Entry { sim_id: id.to_owned(), ..Entry::default() }).finish();
+            let entry = Entry { sim_id: id.to_owned(), ..Entry::default() };
+            log.begin(entry, Terms::default()).finish();
         }
         let lines = String::from_utf8(log.json_lines(1)).expect("text");
         assert_eq!(lines.lines().count(), 1);

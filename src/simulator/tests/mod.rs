@@ -1,5 +1,6 @@
 //! The simulator over real sockets.
 
+mod bills;
 mod faults;
 
 use super::settings::Settings;
