@@ -6,6 +6,8 @@ import random
 import time
 from dataclasses import dataclass, field
 
+from wire import chunked, whole
+
 CALL_SECONDS = 40
 MODEL = "grok-4.3"
 # What the upstream does to some of the calls; answers under the second kind are still whole.
@@ -129,16 +131,3 @@ def read_whole(call, answer):
         call.complete = True
     else:
         call.code = answer["error"]["code"]
-
-
-async def chunked(reader):
-    while length := int(await reader.readline() or b"0", 16):
-        yield (await reader.readexactly(length + 2))[:-2]
-
-
-async def whole(reader, headers):
-    if "content-length" in headers:
-        yield await reader.readexactly(int(headers["content-length"]))
-        return
-    while data := await reader.read(65536):
-        yield data

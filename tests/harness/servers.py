@@ -1,4 +1,4 @@
-"""The processes of `scripts/chaos`, each started and ended by its own number."""
+"""The processes of a cluster under test, each started and ended by its own number."""
 
 import asyncio
 import json
@@ -254,9 +254,10 @@ class Simulator(Process):
 class Gateway(Process):
     """One of the gateways; each start is on other ports."""
 
-    def __init__(self, place, cluster, proxies):
+    def __init__(self, place, cluster, proxies=None):
         super().__init__(cluster.folder, f"gateway-{place}")
-        self.cluster, self.proxies = cluster, proxies
+        # Ways to Redis and Postgres that can be broken; without them it goes straight.
+        self.cluster, self.proxies = cluster, proxies or {}
         # What is done to the process is done by one fault at a time.
         self.taken = asyncio.Lock()
         self.address = None
@@ -264,7 +265,8 @@ class Gateway(Process):
 
     def spawn_serve(self):
         port = free_port()
-        env = self.cluster.environment(self.proxies["redis"].port, self.proxies["postgres"].port)
+        ports = {name: proxy.port for name, proxy in self.proxies.items()}
+        env = self.cluster.environment(**ports)
         env |= {"PORT": str(port), "ADMIN_PORT": "0"}
         self.spawn([self.cluster.binary, "serve", "--config", self.cluster.config], env)
         return ("127.0.0.1", port)
@@ -309,11 +311,11 @@ class Gateway(Process):
 class Cluster:
     """What the gateways share."""
 
-    def __init__(self, binary, folder, redis, postgres, simulator, plans):
+    def __init__(self, binary, folder, redis, postgres, simulator, plans, config=CONFIG):
         self.binary, self.folder = binary, folder
         self.redis, self.postgres, self.simulator = redis, postgres, simulator
         self.config, self.spool = folder / "knockx.toml", folder / "spool"
-        self.config.write_text(CONFIG + "".join(PLAN.format(**plan) for plan in plans))
+        self.config.write_text(config + "".join(PLAN.format(**plan) for plan in plans))
 
     def environment(self, redis=None, postgres=None):
         """What `knockx` needs; with other ports when it goes through a proxy."""
