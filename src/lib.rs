@@ -27,4 +27,5 @@ pub mod upstream;
 pub mod tokens;
 pub mod openai;
 pub mod account;
+pub mod client_address;
 pub mod clock;

@@ -21,6 +21,8 @@ use crate::control::{self, AdminState, ControlState, Doors, Phase, Readiness, Th
 use crate::instance::{DataFolder, Instance, Lock};
 use crate::kept::Keeper;
 use crate::proxy::buffers::Buffers;
+use crate::proxy::exhausted::Exhausted;
+use crate::proxy::peers::Peers;
 use crate::proxy::settle::Settler;
 use crate::proxy::tls::Tls;
 use crate::proxy::{Current, Proxy, connection};
@@ -368,6 +370,8 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
     };
     Proxy {
         buffers: Buffers::new(config.listener.buffered_bytes),
+        peers: Peers::new(config.listener.connections_per_address),
+        exhausted: Exhausted::default(),
         listener: config.listener,
         tls: None,
         pepper: parts.pepper.clone(),

@@ -78,10 +78,14 @@ pub struct Listener {
     pub keepalive: Duration,
     /// A request body must be complete within this time: 408.
     pub body_timeout: Duration,
+    /// A request body must come this fast once it has had a while, in bytes per second: 408. 0 = however slow.
+    pub body_rate: u64,
     /// A reply that the caller does not read for this time ends as a hang-up.
     pub write_timeout: Duration,
     /// More connections than this are closed on arrival.
     pub max_connections: usize,
+    /// More connections than this of one address are closed on arrival.
+    pub connections_per_address: usize,
     /// Bodies that are held whole may take this much together. Bytes.
     pub buffered_bytes: usize,
     /// Proxies whose `X-Forwarded-For` is believed.
@@ -185,7 +189,7 @@ pub struct Accounts {
     pub access_token: Duration,
     /// How long a session lives without being refreshed.
     pub refresh_token: Duration,
-    /// Wrong passwords for one account before tries have to wait.
+    /// Wrong passwords for one account from one address before tries from there have to wait.
     pub account_tries: u32,
     /// Wrong passwords from one address before tries have to wait.
     pub address_tries: u32,

@@ -13,6 +13,10 @@ use crate::redis_conn::RedisUrls;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+/// Where it is not set, one address may have one part in this many of all connections, and at least a few.
+const ADDRESS_SHARE: usize = 4;
+const LEAST_PER_ADDRESS: usize = 16;
+
 /// The configuration that a file (its name and text) and variables make over the defaults.
 /// An empty variable counts as not set.
 pub fn load_from(file: Option<(&str, &str)>, variables: &Variables) -> Result<Config, ConfigError> {
@@ -75,14 +79,21 @@ fn listener(layers: &Layers, environment: Environment) -> Result<Listener, Confi
         Environment::Production => Ipv4Addr::UNSPECIFIED,
     };
     let host = layers.value(|raw| &raw.host)?.unwrap_or(IpAddr::V4(by_environment));
+    let max_connections = layers.value(|raw| &raw.listener.max_connections)?.0;
+    let per_address = match layers.value(|raw| &raw.listener.connections_per_address)?.0 {
+        0 => (max_connections / ADDRESS_SHARE).max(LEAST_PER_ADDRESS),
+        most => most,
+    };
     Ok(Listener {
         addr: SocketAddr::new(host, layers.value(|raw| &raw.port)?.0),
         header_bytes: layers.value(|raw| &raw.listener.header_bytes)?.0,
         header_timeout: layers.value(|raw| &raw.listener.header_timeout)?.0,
         keepalive: layers.value(|raw| &raw.listener.keepalive)?.0,
         body_timeout: layers.value(|raw| &raw.listener.body_timeout)?.0,
+        body_rate: layers.value(|raw| &raw.listener.body_rate)?.0,
         write_timeout: layers.value(|raw| &raw.listener.write_timeout)?.0,
-        max_connections: layers.value(|raw| &raw.listener.max_connections)?.0,
+        max_connections,
+        connections_per_address: per_address,
         buffered_bytes: layers.value(|raw| &raw.listener.buffered_bytes)?.0,
         trusted_proxies: layers.value(|raw| &raw.listener.trusted_proxies)?.0,
         data_cors: match layers.value(|raw| &raw.listener.data_cors)? {

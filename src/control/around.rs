@@ -2,14 +2,14 @@
 //! compression, limits.
 
 use super::api_error::ApiError;
-use super::client;
 use crate::account::id::{RequestId, UserId};
+use crate::client_address;
 use crate::clock;
 use crate::config::Cors;
 use crate::store::StoreError;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
     CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, REFERRER_POLICY, RETRY_AFTER,
@@ -21,7 +21,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::Limited;
 use ipnet::IpNet;
 use std::any::Any;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -95,9 +95,11 @@ pub fn surround(router: Router, cors: &Cors, trusted: Arc<[IpNet]>) -> Router {
 /// Gives a request its id and a reply the headers that all replies have, and logs both.
 async fn dress(State(trusted): State<Arc<[IpNet]>>, mut request: Request, next: Next) -> Response {
     let began_at = clock::instant();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
     let asker = Asker {
         request: request_id(request.headers()),
-        address: client::address(request.extensions(), request.headers(), &trusted),
+        address: client_address::address(peer, request.headers(), &trusted),
         user: Arc::default(),
     };
     let over_tls = request.headers().get(FORWARDED_PROTO).is_some_and(|proto| proto == "https");

@@ -1,8 +1,8 @@
 //! Log-ins: passwords checked, sessions begun, tokens handed out.
 
 use super::api_error::ApiError;
-use super::client;
-use super::passwords::Passwords;
+use super::guesses::{Guess, Guesses};
+use super::passwords::{Passwords, Turn};
 use super::throttle::Throttle;
 use super::token::{Bearer, Tokens};
 use crate::account::id::{SessionId, UserId};
@@ -11,6 +11,7 @@ use crate::account::password::Verified;
 use crate::account::refresh::RefreshToken;
 use crate::account::server_secret::ServerSecret;
 use crate::account::user::{User, UserStatus};
+use crate::client_address;
 use crate::config::{Accounts, Billing};
 use crate::store::sessions::{Credentials, NewSession, Rotated, Rotation};
 use crate::store::{Store, StoreError};
@@ -28,11 +29,10 @@ pub struct Identity {
     secret: ServerSecret,
     pub accounts: Accounts,
     pub billing: Billing,
-    /// Wrong passwords by account, known or not.
-    by_account: Throttle<String>,
-    by_address: Throttle<IpAddr>,
-    /// Of those who are logged in: guesses at the door must not keep them from their own account.
-    confirmations: Throttle<UserId>,
+    guesses: Guesses,
+    /// Of those who are logged in, by their session: neither guesses at the door nor another session keeps them from
+    /// their own account.
+    confirmations: Throttle<SessionId>,
     registrations: Throttle<IpAddr>,
     /// Each change leaves rows behind, which nobody may make without bounds.
     changes: Throttle<UserId>,
@@ -60,8 +60,7 @@ impl Identity {
             tokens: Tokens::new(&pepper.derived(b"access tokens"), accounts.access_token),
             passwords: Passwords::new(),
             secret: ServerSecret::of(pepper),
-            by_account: Throttle::new(accounts.account_tries),
-            by_address: Throttle::new(accounts.address_tries),
+            guesses: Guesses::new(accounts.account_tries, accounts.address_tries),
             confirmations: Throttle::new(accounts.account_tries),
             registrations: Throttle::new(accounts.address_registrations),
             changes: Throttle::new(accounts.account_changes),
@@ -75,7 +74,7 @@ impl Identity {
     /// # Errors
     /// [`ApiError::TooManyTries`].
     pub fn may_register(&self, address: IpAddr, now: Instant) -> Result<(), ApiError> {
-        let attempt = self.registrations.attempt(&client::network(address), now);
+        let attempt = self.registrations.attempt(&client_address::host(address), now);
         attempt.map_err(ApiError::TooManyTries)
     }
 
@@ -99,20 +98,13 @@ impl Identity {
         password: &str,
         (address, now): (IpAddr, Instant),
     ) -> Result<Credentials, ApiError> {
-        let network = client::network(address);
-        self.by_address.attempt(&network, now).map_err(ApiError::TooManyTries)?;
-        let account = email.to_owned();
-        if let Err(wait) = self.by_account.attempt(&account, now) {
-            return Err(ApiError::TooManyTries(wait));
-        }
-        let found = store.credentials(email).await?;
-        let stored = found.as_ref().and_then(|found| found.password_hash.as_deref());
-        let verified = self.passwords.verify(email, password, stored).await?;
+        let guess = self.guesses.begin(email, address, now).map_err(ApiError::TooManyTries)?;
+        let checked = self.verify(store, email, password, &guess).await;
+        let (found, verified) = checked.inspect_err(|_| self.guesses.not_made(&guess))?;
         let (Some(mut found), Verified::Yes | Verified::YesRehash) = (found, verified) else {
             return Err(ApiError::WrongCredentials);
         };
-        self.by_account.forgive(&account);
-        self.by_address.take_back(&network);
+        self.guesses.succeeded(guess);
         if found.user.status == UserStatus::Suspended {
             return Err(ApiError::Suspended);
         }
@@ -120,6 +112,21 @@ impl Identity {
             found = self.rehashed(store, found, password).await?;
         }
         Ok(found)
+    }
+
+    /// The account of this e-mail, and whether the password is its.
+    async fn verify(
+        &self,
+        store: &dyn Store,
+        email: &str,
+        password: &str,
+        guess: &Guess,
+    ) -> Result<(Option<Credentials>, Verified), ApiError> {
+        let found = store.credentials(email).await?;
+        let stored = found.as_ref().and_then(|found| found.password_hash.as_deref());
+        let turn = if guess.is_known { Turn::AtOnce } else { Turn::OfItsAccount };
+        let verified = self.passwords.verify(email, password, stored, turn).await?;
+        Ok((found, verified))
     }
 
     /// The same password under a hash of today. Where another log-in was quicker, under its hash; where
@@ -138,7 +145,7 @@ impl Identity {
         if *stored == new {
             return Ok(now);
         }
-        match self.passwords.verify(&now.user.email, password, Some(stored)).await? {
+        match self.passwords.verify(&now.user.email, password, Some(stored), Turn::AtOnce).await? {
             Verified::No => Err(ApiError::WrongCredentials),
             Verified::Yes | Verified::YesRehash => Ok(now),
         }
@@ -151,17 +158,17 @@ impl Identity {
     pub async fn confirm(
         &self,
         store: &dyn Store,
-        user: &User,
+        (user, session): (&User, SessionId),
         password: &str,
         now: Instant,
     ) -> Result<(), ApiError> {
-        self.confirmations.attempt(&user.id, now).map_err(ApiError::TooManyTries)?;
+        self.confirmations.attempt(&session, now).map_err(ApiError::TooManyTries)?;
         let found = store.credentials_of(user.id).await?;
         let stored = found.as_ref().and_then(|found| found.password_hash.as_deref());
-        match self.passwords.verify(&user.email, password, stored).await? {
+        match self.passwords.verify(&user.email, password, stored, Turn::AtOnce).await? {
             Verified::No => Err(ApiError::WrongPassword),
             Verified::Yes | Verified::YesRehash => {
-                self.confirmations.forgive(&user.id);
+                self.confirmations.forgive(&session);
                 Ok(())
             }
         }

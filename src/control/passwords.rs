@@ -15,13 +15,37 @@ const WAITING: usize = 64;
 /// Accounts of which it is known whether a check runs.
 const ACCOUNTS: usize = 1024;
 
+/// Checks of one account's password that may wait for each other; more are refused.
+const WAITING_OF_ACCOUNT: usize = 8;
+
+/// When a check may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// After the other checks of its account: who guesses waits for those who guess.
+    OfItsAccount,
+    /// Beside them.
+    AtOnce,
+}
+
+/// The checks of one account's password.
+struct Queue {
+    places: Semaphore,
+    turn: Mutex<()>,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { places: Semaphore::new(WAITING_OF_ACCOUNT), turn: Mutex::default() }
+    }
+}
+
 /// The pool.
 pub struct Passwords {
     /// Cores that may hash.
     turns: Arc<Semaphore>,
     places: Semaphore,
     /// Many guesses of one account's password wait for each other, not others for them.
-    accounts: Cache<String, Arc<Mutex<()>>>,
+    accounts: Cache<String, Arc<Queue>>,
 }
 
 impl Passwords {
@@ -56,10 +80,17 @@ impl Passwords {
         account: &str,
         password: &str,
         stored: Option<&str>,
+        turn: Turn,
     ) -> Result<Verified, ApiError> {
-        let Ok(turn) =
+        let Ok(queue) =
             self.accounts.get_or_insert_with(account, || Ok::<_, Infallible>(Arc::default()));
-        let _turn = turn.lock().await;
+        let _waiting = match turn {
+            Turn::OfItsAccount => {
+                let place = queue.places.try_acquire().map_err(|_| ApiError::Busy)?;
+                Some((queue.turn.lock().await, place))
+            }
+            Turn::AtOnce => None,
+        };
         let (password, is_known) = (password.to_owned(), stored.is_some());
         let stored = stored.unwrap_or(password::NOBODYS).to_owned();
         let verified = self.run(move || password::verify(&password, &stored)).await?;

@@ -93,7 +93,10 @@ pub async fn change(
             ApiError::invalid("current_password", "A new e-mail needs the current password.")
         })?;
         let now = clock::instant();
-        state.identity.confirm(&*state.store, &who.user, &password.0, now).await?;
+        state
+            .identity
+            .confirm(&*state.store, (&who.user, who.bearer.session), &password.0, now)
+            .await?;
     }
     state.identity.may_change(who.user.id, clock::instant())?;
     let change = UserChange {
@@ -118,7 +121,9 @@ pub async fn change_password(
 ) -> Result<Json<LoggedIn>, ApiError> {
     let identity = &state.identity;
     let now = clock::instant();
-    identity.confirm(&*state.store, &who.user, &form.current_password.0, now).await?;
+    identity
+        .confirm(&*state.store, (&who.user, who.bearer.session), &form.current_password.0, now)
+        .await?;
     let password_hash = Some(identity.passwords.hash(&form.new_password.0).await?);
     let change = UserChange { password_hash: password_hash.clone(), ..UserChange::default() };
     let changed = state.store.change_user(who.user.id, &change, &who.by).await?;

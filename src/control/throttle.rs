@@ -6,18 +6,25 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The first wait.
-const SHORTEST: Duration = Duration::from_secs(1);
-/// The longest.
-const LONGEST: Duration = Duration::from_mins(15);
-/// Without a try for this long all is forgotten.
-const MEMORY: Duration = Duration::from_hours(1);
 /// Names that are remembered; the least used are forgotten first.
 const NAMES: usize = 100_000;
 
+/// How fast tries may come.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Tries that go without a wait.
+    pub free: u32,
+    /// The first wait; each further one is twice as long.
+    pub shortest: Duration,
+    /// The longest wait.
+    pub longest: Duration,
+    /// Without a try for this long all is forgotten.
+    pub memory: Duration,
+}
+
 /// Tries by name.
 pub struct Throttle<N> {
-    free: u32,
+    pace: Pace,
     tries: Cache<N, Arc<Mutex<Tries>>>,
 }
 
@@ -28,11 +35,31 @@ struct Tries {
     last: Option<Instant>,
 }
 
+impl Pace {
+    /// `free` tries without a wait, then a second and twice as long after each, up to 15 minutes; forgotten after an
+    /// hour.
+    #[must_use]
+    pub fn usual(free: u32) -> Self {
+        Self {
+            free,
+            shortest: Duration::from_secs(1),
+            longest: Duration::from_mins(15),
+            memory: Duration::from_hours(1),
+        }
+    }
+}
+
 impl<N: Hash + Eq + Clone> Throttle<N> {
-    /// `free` tries go without a wait.
+    /// `free` tries go without a wait, and further ones at the usual pace.
     #[must_use]
     pub fn new(free: u32) -> Self {
-        Self { free, tries: Cache::new(NAMES) }
+        Self::at(Pace::usual(free))
+    }
+
+    /// Tries at `pace`.
+    #[must_use]
+    pub fn at(pace: Pace) -> Self {
+        Self { pace, tries: Cache::new(NAMES) }
     }
 
     /// Counts a try, before it is made, so that many at once do not slip through.
@@ -40,9 +67,28 @@ impl<N: Hash + Eq + Clone> Throttle<N> {
     /// # Errors
     /// How long to wait; then the try does not count.
     pub fn attempt(&self, name: &N, now: Instant) -> Result<(), Duration> {
-        let made = self.tries.get_or_insert_with(name, || Ok::<_, ()>(Arc::default()));
-        let Ok(tries) = made else { return Ok(()) };
-        tries.lock().unwrap_or_else(PoisonError::into_inner).attempt(self.free, now)
+        self.attempt_at(self.pace, name, now)
+    }
+
+    /// The same at another pace.
+    ///
+    /// # Errors
+    /// As [`Throttle::attempt`].
+    pub fn attempt_at(&self, pace: Pace, name: &N, now: Instant) -> Result<(), Duration> {
+        self.with(name, |tries| tries.attempt(pace, now)).unwrap_or(Ok(()))
+    }
+
+    /// Counts a try that is made whatever the number.
+    pub fn count(&self, name: &N, now: Instant) {
+        self.with(name, |tries| tries.add(self.pace, now));
+    }
+
+    /// True once more tries were counted than are free.
+    #[must_use]
+    pub fn is_over(&self, name: &N, now: Instant) -> bool {
+        let Some(tries) = self.tries.get(name) else { return false };
+        let tries = tries.lock().unwrap_or_else(PoisonError::into_inner);
+        tries.count > self.pace.free && tries.passed(now) < self.pace.memory
     }
 
     /// Forgets the tries under a name: the last one was right.
@@ -50,37 +96,54 @@ impl<N: Hash + Eq + Clone> Throttle<N> {
         self.tries.remove(name);
     }
 
-    /// Takes one try back: it was right, but the name has others.
+    /// Takes one try back: it was right or was not made, but the name has others.
     pub fn take_back(&self, name: &N) {
         if let Some(tries) = self.tries.get(name) {
             let mut tries = tries.lock().unwrap_or_else(PoisonError::into_inner);
             tries.count = tries.count.saturating_sub(1);
         }
     }
-}
 
-impl Tries {
-    fn attempt(&mut self, free: u32, now: Instant) -> Result<(), Duration> {
-        if let Some(last) = self.last {
-            let passed = now.saturating_duration_since(last);
-            if passed >= MEMORY {
-                self.count = 0;
-            }
-            let wait = wait(self.count, free);
-            if let Some(rest) = wait.checked_sub(passed).filter(|rest| !rest.is_zero()) {
-                return Err(rest);
-            }
-        }
-        self.count = self.count.saturating_add(1);
-        self.last = Some(now);
-        Ok(())
+    fn with<T>(&self, name: &N, change: impl FnOnce(&mut Tries) -> T) -> Option<T> {
+        let tries = self.tries.get_or_insert_with(name, || Ok::<_, ()>(Arc::default())).ok()?;
+        let mut tries = tries.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(change(&mut tries))
     }
 }
 
-/// The wait after `count` tries.
-fn wait(count: u32, free: u32) -> Duration {
-    let Some(beyond) = count.checked_sub(free) else { return Duration::ZERO };
-    SHORTEST.saturating_mul(1 << beyond.min(20)).min(LONGEST)
+impl Tries {
+    fn attempt(&mut self, pace: Pace, now: Instant) -> Result<(), Duration> {
+        let wait =
+            if self.passed(now) < pace.memory { pace.wait(self.count) } else { Duration::ZERO };
+        match wait.checked_sub(self.passed(now)) {
+            Some(rest) if !rest.is_zero() => Err(rest),
+            _ => {
+                self.add(pace, now);
+                Ok(())
+            }
+        }
+    }
+
+    fn add(&mut self, pace: Pace, now: Instant) {
+        if self.passed(now) >= pace.memory {
+            self.count = 0;
+        }
+        self.count = self.count.saturating_add(1);
+        self.last = Some(now);
+    }
+
+    /// Time since the last try.
+    fn passed(&self, now: Instant) -> Duration {
+        self.last.map_or(Duration::MAX, |last| now.saturating_duration_since(last))
+    }
+}
+
+impl Pace {
+    /// The wait after `count` tries.
+    fn wait(self, count: u32) -> Duration {
+        let Some(beyond) = count.checked_sub(self.free) else { return Duration::ZERO };
+        self.shortest.saturating_mul(1 << beyond.min(20)).min(self.longest)
+    }
 }
 
 #[cfg(test)]
@@ -104,7 +167,7 @@ mod tests {
             now += wait;
             assert_eq!(throttle.attempt(&"a", now), Ok(()));
         }
-        now += MEMORY;
+        now += Pace::usual(3).memory;
         assert_eq!(throttle.attempt(&"a", now), Ok(()));
         assert_eq!(throttle.attempt(&"a", now), Ok(()), "an hour ends it");
     }

@@ -1,12 +1,16 @@
 //! The request head: which endpoint it is for.
 
 use crate::account::id::RequestId;
+use crate::client_address;
 use crate::openai::error::ErrorBody;
 use crate::openai::surface::Surface;
 use http::{HeaderValue, Method};
+use ipnet::IpNet;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::l4::socket::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 /// Bytes a model's id may have.
@@ -68,6 +72,10 @@ pub struct Head {
     pub endpoint: Endpoint,
     /// The page a browser sends the request for.
     pub origin: Option<HeaderValue>,
+    /// The client's address, as a trusted proxy names it or as the connection has it.
+    pub address: IpAddr,
+    /// The address is one that a trusted proxy named.
+    pub forwarded: bool,
     pub admitted_at: Timestamp,
     pub started: Instant,
 }
@@ -163,14 +171,24 @@ fn is_id(id: &str) -> bool {
 }
 
 impl Head {
-    /// Reads the head that `session` has received.
+    /// Reads the head that `session` has received; `trusted` are proxies whose word for an address is taken.
     #[must_use]
-    pub fn read(session: &ServerSession, now: Timestamp, started: Instant) -> Self {
+    pub fn read(
+        session: &ServerSession,
+        trusted: &[IpNet],
+        now: Timestamp,
+        started: Instant,
+    ) -> Self {
         let header = session.req_header();
+        let peer = session.client_addr().and_then(SocketAddr::as_inet);
+        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), std::net::SocketAddr::ip);
+        let address = client_address::address(peer, &header.headers, trusted);
         let path = std::str::from_utf8(header.raw_path()).unwrap_or("/v1/not-utf-8");
         Self {
             id: RequestId::new(),
             endpoint: Endpoint::of(&header.method, path),
+            address,
+            forwarded: address != peer.to_canonical(),
             origin: header.headers.get(http::header::ORIGIN).cloned(),
             admitted_at: now,
             started,

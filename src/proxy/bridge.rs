@@ -15,6 +15,7 @@ use pingora_core::Result;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_http::ResponseHeader;
+use std::future::ready;
 use std::time::Duration;
 use tower::ServiceExt;
 
@@ -30,7 +31,8 @@ pub async fn serve(
     replier: &Replier<'_>,
 ) -> Result<u16> {
     let (limit, mut is_too_large) = (bounds.bytes, false);
-    let body = match read::read(session, bounds, &mut buffers.hold()).await {
+    let mut held = buffers.hold(None, replier.head.address);
+    let body = match read::read(session, bounds, &mut held, ready(Ok(()))).await {
         Ok(body) => body,
         // Said by the router itself, as it says everything: it goes by the announced length.
         Err(Refusal::BodyTooLarge { .. }) => {

@@ -20,7 +20,6 @@ use crate::account::kept::KeptReply;
 use crate::clock;
 use crate::openai::request::Request;
 use crate::openai::surface::Surface;
-use bytes::Bytes;
 use http::header;
 use pingora_core::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
@@ -50,7 +49,11 @@ impl Proxy {
             return Err(Refusal::Draining.into());
         }
         let caller = self.authenticate(session, replier).await?;
-        match self.call_of(surface, &caller, session, replier).await {
+        let answered = self.call_of(surface, &caller, session, replier).await;
+        if let Err(no) = &answered {
+            self.exhausted.note(caller.user, no);
+        }
+        match answered {
             Err(No { refusal, budget: None }) => {
                 let budget = match refusal {
                     Refusal::QuotaUnavailable => None,
@@ -70,8 +73,12 @@ impl Proxy {
         replier: &Replier<'_>,
     ) -> Result<Answered, No> {
         let current = self.current();
-        let mut held = self.buffers.hold();
-        let body = self.read_body(session, &current, &mut held).await?;
+        let now = replier.head.admitted_at;
+        self.refuse_exhausted(caller, surface, now).await?;
+        let mut held = self.buffers.hold(Some(caller.user), replier.head.address);
+        let bounds = self.body_bounds(current.limits.body_bytes);
+        let admit = self.refuse_without_quota(caller, surface, now);
+        let body = read::read(session, bounds, &mut held, admit).await?;
         let mut request = Request::parse(surface, &body).map_err(Refusal::BadBody)?;
         let earlier = self.earlier(caller, &mut request, replier).await?;
         let mut call = Call { proxy: self, replier, current: &current, request: &request, held };
@@ -124,17 +131,6 @@ impl Proxy {
             hard_stop: self.hard_stop.clone(),
             deadline: (replier.head.started + current.limits.call_timeout).into(),
         }
-    }
-
-    async fn read_body(
-        &self,
-        session: &mut ServerSession,
-        current: &Current,
-        held: &mut Held,
-    ) -> Result<Bytes, Refusal> {
-        let bounds =
-            read::Bounds { bytes: current.limits.body_bytes, time: self.listener.body_timeout };
-        read::read(session, bounds, held).await
     }
 }
 

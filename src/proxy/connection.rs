@@ -6,24 +6,28 @@
 
 use super::Proxy;
 use super::accept::Head;
+use super::buffers::Held;
 use super::framing;
 use super::headers;
 use super::multiplexed;
+use super::peers::Places;
 use super::refusal::Refusal;
 use super::reply::{self, Replier};
 use crate::account::id::RequestId;
+use crate::client_address;
 use crate::clock;
 use crate::config::Listener;
 use crate::telemetry::labels::{Outcome, Route};
 use bytes::BytesMut;
 use http::header::TRANSFER_ENCODING;
+use ipnet::IpNet;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::listener::Listener as Socket;
 use pingora_core::protocols::l4::stream::Stream as Plain;
-use pingora_core::protocols::{ALPN, Ssl, Stream};
+use pingora_core::protocols::{ALPN, GetSocketDigest, Ssl, Stream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// How long accepting rests after the system refused (no file descriptors, for example).
@@ -36,7 +40,7 @@ const MALFORMED: Refusal = Refusal::BadHead("it is not a well-formed HTTP/1.1 re
 
 /// Accepts until `stop` is cancelled; connections live on the proxy's task tracker.
 pub async fn accept(proxy: Arc<Proxy>, listener: Socket, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(proxy.listener.max_connections));
+    let places = Places::new(proxy.listener.max_connections, proxy.peers.clone());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -46,21 +50,44 @@ pub async fn accept(proxy: Arc<Proxy>, listener: Socket, stop: CancellationToken
             tokio::time::sleep(ACCEPT_REST).await;
             continue;
         };
+        let peer = Peer::of(&stream, &proxy.listener.trusted_proxies);
         // Past the bound a connection is closed at once: its peer learns sooner than by waiting.
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let Some(place) = places.take(peer.counted()) else { continue };
         let _ = stream.set_nodelay();
-        let (proxy, places, stop) = (Arc::clone(&proxy), Arc::clone(&places), stop.clone());
+        let (proxy, places, stop) = (Arc::clone(&proxy), places.clone(), stop.clone());
         let tasks = proxy.settler.tasks.clone();
         tasks.spawn(async move {
             match proxy.secured(stream).await {
-                Some((stream, Spoken::Http1)) => serve(&proxy, stream, &places, stop).await,
+                Some((stream, Spoken::Http1)) => serve(&proxy, stream, (&places, peer), stop).await,
                 Some((stream, Spoken::Http2)) => {
-                    multiplexed::serve(&proxy, stream, &places, stop).await;
+                    multiplexed::serve(&proxy, stream, (&places, peer), stop).await;
                 }
                 None => {}
             }
             drop(place);
         });
+    }
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer {
+    pub address: IpAddr,
+    /// A proxy whose clients are counted in its place.
+    is_proxy: bool,
+}
+
+impl Peer {
+    fn of(stream: &Plain, trusted: &[IpNet]) -> Self {
+        let digest = stream.get_socket_digest();
+        let address = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet());
+        let address = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SocketAddr::ip);
+        Self { address, is_proxy: client_address::is_trusted(address, trusted) }
+    }
+
+    /// The address whose connections are bounded.
+    pub fn counted(self) -> Option<IpAddr> {
+        (!self.is_proxy).then_some(self.address)
     }
 }
 
@@ -96,19 +123,19 @@ struct Waiting {
 async fn serve(
     proxy: &Arc<Proxy>,
     stream: Stream,
-    places: &Arc<Semaphore>,
+    (places, peer): (&Places, Peer),
     stop: CancellationToken,
 ) {
     let mut next = Some(Waiting { stream, bytes: BytesMut::new(), is_reused: false });
     while let Some(mut waiting) = next.take() {
         let received = tokio::select! {
-            received = waiting.head(&proxy.listener) => received,
+            received = waiting.head(&proxy.listener, proxy.buffers.hold(None, peer.address)) => received,
             () = stop.cancelled() => return,
         };
         if received.is_err() && !waiting.is_reused {
             match multiplexed::from_its_beginning(waiting.stream, &waiting.bytes) {
                 Ok(stream) => {
-                    return Box::pin(multiplexed::serve(proxy, stream, places, stop)).await;
+                    return Box::pin(multiplexed::serve(proxy, stream, (places, peer), stop)).await;
                 }
                 Err(stream) => waiting.stream = stream,
             }
@@ -138,14 +165,14 @@ async fn serve(
 
 impl Waiting {
     /// Waits for a head; false when the connection is to be closed without an answer.
-    async fn head(&mut self, bounds: &Listener) -> Result<bool, Refusal> {
+    async fn head(&mut self, bounds: &Listener, mut held: Held) -> Result<bool, Refusal> {
         if self.is_reused && self.bytes.is_empty() {
             let first = framing::more(&mut self.stream, &mut self.bytes);
             let Ok(Ok(1..)) = tokio::time::timeout(bounds.keepalive, first).await else {
                 return Ok(false);
             };
         }
-        let head = framing::read(&mut self.stream, &mut self.bytes, bounds.header_bytes);
+        let head = framing::read(&mut self.stream, &mut self.bytes, bounds.header_bytes, &mut held);
         let head = tokio::time::timeout(bounds.header_timeout, head).await;
         head.map_err(|_| Refusal::SlowHead)?
     }
@@ -207,7 +234,8 @@ async fn refuse_head(proxy: &Proxy, mut session: ServerSession, refusal: Refusal
 impl Proxy {
     /// Serves one request whose head has been read.
     pub(super) async fn serve(&self, session: &mut ServerSession) {
-        let head = Head::read(session, clock::now(), clock::instant());
+        let trusted = &self.listener.trusted_proxies;
+        let head = Head::read(session, trusted, clock::now(), clock::instant());
         let replier = Replier {
             head: &head,
             cors: self.listener.data_cors.as_deref(),

@@ -74,8 +74,8 @@ impl Proxy {
         (caller, reply): (&Arc<Caller>, &KeptReply),
     ) -> Result<Answered, No> {
         let request = Request::to_fetch(&reply.model, reply.tokens);
-        let mut call =
-            Call { proxy: self, replier, current, request: &request, held: self.buffers.hold() };
+        let held = self.buffers.hold(Some(caller.user), replier.head.address);
+        let mut call = Call { proxy: self, replier, current, request: &request, held };
         let leash = self.leash(caller, replier, current);
         let reservation = match call.reserve(session, &leash, caller, Some(&reply.upstream)).await {
             Ok(reservation) => reservation,

@@ -6,6 +6,7 @@
 //! and judged here before pingora parses it, and after an ambiguous one the connection is closed
 //! (RFC 9112 section 11.2): what stands behind it is never read as a request.
 
+use super::buffers::Held;
 use super::refusal::Refusal;
 use bytes::{Buf, BytesMut};
 use memchr::memmem;
@@ -15,6 +16,8 @@ use tokio::io::AsyncReadExt;
 
 /// Room for one read; most heads need a single one.
 const READ: usize = 4096;
+/// Bytes that most heads do not pass.
+const USUAL_HEAD: usize = 8 * 1024;
 /// Header fields that pingora's parser takes.
 const MAX_FIELDS: usize = 256;
 const LINE_END: &[u8] = b"\r\n";
@@ -24,11 +27,12 @@ const HEAD_END: &[u8] = b"\r\n\r\n";
 /// `bytes`. False when the peer closed before that.
 ///
 /// # Errors
-/// The refusal of a head over `limit` bytes or one that is ambiguous.
+/// The refusal of a head over `limit` bytes, one that is ambiguous, or one that finds no room in `held`.
 pub async fn read(
     stream: &mut Stream,
     bytes: &mut BytesMut,
     limit: usize,
+    held: &mut Held,
 ) -> Result<bool, Refusal> {
     let mut searched = 0_usize;
     loop {
@@ -53,6 +57,10 @@ pub async fn read(
         }
         // A lone CR may be the first half of an empty line.
         searched = if &bytes[..] == b"\r" { 0 } else { bytes.len() };
+        // A usual head is part of what a connection costs; a large one is counted as bodies are.
+        if bytes.len() > USUAL_HEAD {
+            held.reach(bytes.capacity())?;
+        }
         if more(stream, bytes).await.unwrap_or(0) == 0 {
             return Ok(false);
         }

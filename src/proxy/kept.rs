@@ -73,7 +73,7 @@ impl Proxy {
             by = stopped(session, &leash) => return by.refusal().map_or(Ok(None), Err),
         };
         let mut exchange = sent.map_err(|e| Refusal::Upstream(attempt::failure(&e)))?;
-        let mut room = self.buffers.hold();
+        let mut room = self.buffers.hold(Some(caller.user), replier.head.address);
         let bytes = current.limits.reply_bytes;
         let bounds = whole::Bounds { bytes, held: &mut room, leash: &leash };
         let body = match whole::collect(session, &mut exchange, bounds).await {

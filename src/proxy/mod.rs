@@ -12,6 +12,8 @@ pub mod accept;
 pub mod call;
 pub mod authenticate;
 pub mod buffers;
+pub mod peers;
+pub mod exhausted;
 pub mod read;
 pub mod route;
 pub mod reserve;
@@ -48,8 +50,10 @@ use crate::telemetry::labels::{Outcome, Route};
 use crate::upstream::Upstreams;
 use accept::{Endpoint, Shape};
 use buffers::Buffers;
+use exhausted::Exhausted;
 use http::header;
 use jiff::Timestamp;
+use peers::Peers;
 use pingora_core::protocols::http::ServerSession;
 use refusal::Refusal;
 use reply::{Budget, Replier};
@@ -84,6 +88,10 @@ pub struct Proxy {
     pub hard_stop: CancellationToken,
     /// The memory that bodies may take together.
     pub buffers: Buffers,
+    /// The connections of each address.
+    pub peers: Peers,
+    /// Users who have no quota left, as far as it was seen.
+    pub exhausted: Exhausted,
     /// Tells the open calls of one user apart.
     pub calls: AtomicU64,
 }
@@ -116,9 +124,15 @@ impl From<Refusal> for No {
 impl Proxy {
     /// Answers one request, whatever it is for.
     pub async fn answer(&self, session: &mut ServerSession, replier: &Replier<'_>) {
+        // The connections of a proxy are not bounded, but the open requests of each of its clients are.
+        let peer = replier.head.forwarded.then(|| self.peers.connect(replier.head.address));
         let answered = match &replier.head.endpoint {
+            _ if matches!(peer, Some(None)) => {
+                let refusal = Refusal::TooManyConnections { most: self.peers.most() };
+                self.refuse(session, replier, Route::Other, refusal.into()).await
+            }
             Endpoint::Control => {
-                let bounds = read::Bounds { bytes: CONTROL_BODY, time: self.listener.body_timeout };
+                let bounds = self.body_bounds(CONTROL_BODY);
                 let status = bridge::serve(session, &self.control, bounds, &self.buffers, replier)
                     .await
                     .unwrap_or(CALLER_GONE);
@@ -252,6 +266,11 @@ impl Proxy {
         tracing::debug!(request_id = %replier.head.id, refusal = ?no.refusal, "request refused");
         let status = replier.refuse(session, no.refusal, no.budget).await.unwrap_or(CALLER_GONE);
         Answered { route, status, outcome: outcome_of(status) }
+    }
+
+    fn body_bounds(&self, bytes: usize) -> read::Bounds {
+        let Listener { body_timeout, body_rate, .. } = self.listener;
+        read::Bounds { bytes, time: body_timeout, rate: body_rate }
     }
 
     fn current(&self) -> Arc<Current> {

@@ -4,6 +4,8 @@
 //! knowledge", RFC 9113 section 3.3); the older upgrade from HTTP/1.1 is not taken.
 
 use super::Proxy;
+use super::connection::Peer;
+use super::peers::{Place, Places};
 use h2::Reason;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{self, H2Accept, HttpSession};
@@ -11,7 +13,6 @@ use pingora_core::protocols::l4::stream::Stream as Socket;
 use pingora_core::protocols::{Digest, Stream};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,11 +39,11 @@ pub(super) fn from_its_beginning(stream: Stream, bytes: &[u8]) -> Result<Stream,
 }
 
 /// Serves one connection until either side ends it. Each of its open requests takes one of the `places` for
-/// connections, as one on a connection of its own would.
+/// connections, as one on a connection of its own would; so does its address.
 pub(super) async fn serve(
     proxy: &Arc<Proxy>,
     stream: Stream,
-    places: &Arc<Semaphore>,
+    (places, peer): (&Places, Peer),
     stop: CancellationToken,
 ) {
     let bounds = &proxy.listener;
@@ -69,13 +70,13 @@ pub(super) async fn serve(
         };
         match accepted {
             Ok(Some(H2Accept::Session(mut session))) => {
-                match Arc::clone(places).try_acquire_owned() {
-                    Ok(place) => {
+                match places.take(peer.counted()) {
+                    Some(place) => {
                         let call = open.track_future(one(Arc::clone(proxy), session, place));
                         proxy.settler.tasks.spawn(call);
                     }
                     // It was not looked at, so that it may be sent again (RFC 9113 section 8.7).
-                    Err(_) => session.shutdown_with_reason(Reason::REFUSED_STREAM),
+                    None => session.shutdown_with_reason(Reason::REFUSED_STREAM),
                 }
             }
             Ok(Some(H2Accept::Rejected)) if malformed < MOST_MALFORMED => malformed += 1,
@@ -85,7 +86,7 @@ pub(super) async fn serve(
 }
 
 /// Serves one request.
-async fn one(proxy: Arc<Proxy>, session: HttpSession, _place: OwnedSemaphorePermit) {
+async fn one(proxy: Arc<Proxy>, session: HttpSession, _place: Place) {
     let mut session = ServerSession::new_http2(session);
     // Boxed, as on connections of HTTP/1.1.
     Box::pin(proxy.serve(&mut session)).await;

@@ -2,10 +2,18 @@
 
 use super::buffers::Held;
 use super::refusal::Refusal;
+use crate::clock;
 use bytes::{Bytes, BytesMut};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::{Error, ErrorType};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// What pingora reads a body through, unless the body is smaller.
+const READ_BUFFER: usize = 64 * 1024;
+/// A body of more bytes than this is large.
+const LARGE: usize = 64 * 1024;
+/// How long a body may take before its rate counts.
+const RATE_GRACE: Duration = Duration::from_secs(10);
 
 /// What a body may cost us.
 #[derive(Debug, Clone, Copy)]
@@ -14,53 +22,110 @@ pub struct Bounds {
     pub bytes: usize,
     /// Longest it may take to arrive.
     pub time: Duration,
+    /// Bytes per second that it must come at on average, after a grace; 0 = however slow.
+    pub rate: u64,
+}
+
+impl Bounds {
+    /// How long after its beginning the next piece may come, when `received` bytes are there.
+    fn time_for(&self, received: usize) -> Duration {
+        let at_rate = Duration::from_millis(
+            (received as u64).saturating_mul(1000).checked_div(self.rate).unwrap_or(u64::MAX),
+        );
+        self.time.min(RATE_GRACE.saturating_add(at_rate))
+    }
 }
 
 /// Reads the body. A declared length over the limit is refused before a byte is read, and an
-/// undeclared one as soon as it passes the limit. Its memory is taken from `held`.
+/// undeclared one as soon as it passes the limit. Its memory is taken from `held` as it arrives.
+/// `admit` is asked once it is known that the body is large, before more of it is read.
 ///
 /// # Errors
-/// Too large, too slow, broken off, or no room; the connection cannot be used again.
+/// Too large, too slow, broken off, no room, or not admitted; the connection cannot be used again.
 pub async fn read(
     session: &mut ServerSession,
     bounds: Bounds,
     held: &mut Held,
+    admit: impl Future<Output = Result<(), Refusal>>,
 ) -> Result<Bytes, Refusal> {
     let declared = declared_length(session)?;
     if declared.is_some_and(|length| length > bounds.bytes as u64) {
         return Err(Refusal::BodyTooLarge { limit: bounds.bytes });
     }
-    let body = tokio::time::timeout(bounds.time, collect(session, bounds.bytes, held)).await;
-    body.map_err(|_| Refusal::SlowBody)?
-}
-
-async fn collect(
-    session: &mut ServerSession,
-    limit: usize,
-    held: &mut Held,
-) -> Result<Bytes, Refusal> {
+    let mut admit = Some(admit);
+    if declared.is_some_and(|length| length > LARGE as u64)
+        && let Some(admit) = admit.take()
+    {
+        admit.await?;
+    }
     if expects_continue(session) {
         session.write_continue_response().await.map_err(|_| Refusal::CutBody)?;
     }
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    while let Some(bytes) = session.read_request_body().await.map_err(|e| broken(&e))? {
-        if first.len() + rest.len() + bytes.len() > limit {
-            return Err(Refusal::BodyTooLarge { limit });
-        }
-        held.grow(bytes.len())?;
-        // Most bodies arrive in one piece, which then needs no copy.
-        if first.is_empty() && rest.is_empty() {
-            first = bytes;
-        } else {
-            if rest.is_empty() {
-                rest.extend_from_slice(&first);
-                first = Bytes::new();
-            }
-            rest.extend_from_slice(&bytes);
+    let through = match declared {
+        Some(length) => READ_BUFFER.min(usize::try_from(length).unwrap_or(READ_BUFFER)),
+        None if session.is_body_empty() => 0,
+        None => READ_BUFFER,
+    };
+    let mut body =
+        Pieces { bounds, begun_at: clock::instant(), first: Bytes::new(), all: BytesMut::new() };
+    loop {
+        held.reach(through + body.memory())?;
+        let Some(piece) = body.next(session).await? else { break };
+        body.add(piece)?;
+        if body.len() > LARGE
+            && let Some(admit) = admit.take()
+        {
+            admit.await?;
         }
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    held.keep(body.memory());
+    Ok(body.whole())
+}
+
+/// What has come of a body.
+struct Pieces {
+    bounds: Bounds,
+    begun_at: Instant,
+    /// Most bodies arrive in one piece, which then needs no copy.
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Pieces {
+    fn len(&self) -> usize {
+        self.first.len() + self.all.len()
+    }
+
+    /// Bytes of memory taken.
+    fn memory(&self) -> usize {
+        self.first.len() + self.all.capacity()
+    }
+
+    async fn next(&self, session: &mut ServerSession) -> Result<Option<Bytes>, Refusal> {
+        let until = self.begun_at + self.bounds.time_for(self.len());
+        let piece = tokio::time::timeout_at(until.into(), session.read_request_body()).await;
+        piece.map_err(|_| Refusal::SlowBody)?.map_err(|e| broken(&e))
+    }
+
+    fn add(&mut self, piece: Bytes) -> Result<(), Refusal> {
+        let limit = self.bounds.bytes;
+        if self.len() + piece.len() > limit {
+            return Err(Refusal::BodyTooLarge { limit });
+        }
+        if self.len() == 0 {
+            self.first = piece;
+        } else {
+            if self.all.is_empty() {
+                self.all.extend_from_slice(&std::mem::take(&mut self.first));
+            }
+            self.all.extend_from_slice(&piece);
+        }
+        Ok(())
+    }
+
+    fn whole(self) -> Bytes {
+        if self.all.is_empty() { self.first } else { self.all.freeze() }
+    }
 }
 
 fn declared_length(session: &ServerSession) -> Result<Option<u64>, Refusal> {
@@ -85,4 +150,20 @@ fn expects_continue(session: &ServerSession) -> bool {
     }
     let expect = session.get_header(http::header::EXPECT);
     expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_must_come_at_the_rate_after_a_grace() {
+        let bounds = |rate| Bounds { bytes: 1 << 20, time: Duration::from_secs(60), rate };
+        let seconds = |rate, received| bounds(rate).time_for(received).as_secs();
+        assert_eq!(seconds(2048, 0), 10);
+        assert_eq!(seconds(2048, 2048), 11);
+        assert_eq!(seconds(2048, 65_536), 42);
+        assert_eq!(seconds(2048, 1 << 20), 60, "the whole time is a bound as well");
+        assert_eq!(seconds(0, 0), 60, "no rate");
+    }
 }

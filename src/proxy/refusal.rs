@@ -37,6 +37,16 @@ pub enum Refusal {
     BadBody(BadBody),
     /// All bodies together are as large as memory allows.
     NoRoom,
+    /// Those of this user, or of this address, are as large as its share.
+    NoShare {
+        is_user: bool,
+        /// Bytes.
+        share: usize,
+    },
+    /// A proxy's client has as many open requests as an address may have connections.
+    TooManyConnections {
+        most: usize,
+    },
     // the model
     UnknownModel(String),
     ModelNotAllowed(String),
@@ -150,6 +160,19 @@ impl Refusal {
                 server(503, "The gateway is busy with large bodies; try again.", "gateway_busy")
                     .with("retry-after", "1")
                     .closed()
+            }
+            Self::NoShare { is_user, share } => {
+                let of = if is_user { "your account" } else { "your address" };
+                let text = format!(
+                    "The bodies of {of}'s running calls take the {share} bytes they may take together; try again when one of the calls has ended."
+                );
+                limited(text, "requests", "bodies_in_flight", OPEN_CALLS_RETRY_MS).closed()
+            }
+            Self::TooManyConnections { most } => {
+                let text = format!(
+                    "Your address has {most} requests open, as many as it may have; try again when one has ended."
+                );
+                limited(text, "requests", "too_many_connections", OPEN_CALLS_RETRY_MS).closed()
             }
             Self::UnknownModel(model) => {
                 let text =

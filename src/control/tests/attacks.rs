@@ -15,24 +15,45 @@ async fn try_login(control: &Control, email: &str, password: &str, from: &str) -
 async fn guessing_at_an_account_has_to_wait_and_nobody_else_does() {
     let control = control().await;
     let ada = control.user().await;
-    for number in 0..5 {
-        let reply =
-            try_login(&control, &ada.user.email, "wrong", &format!("192.0.2.{number}")).await;
+    for _ in 0..5 {
+        let reply = try_login(&control, &ada.user.email, "wrong", "198.51.100.1").await;
         reply.refused(401, "invalid_credentials");
     }
-    let refused = try_login(&control, &ada.user.email, PASSWORD, "192.0.2.9").await;
+    let refused = try_login(&control, &ada.user.email, PASSWORD, "198.51.100.1").await;
     refused.refused(429, "too_many_tries");
     assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
     // An account that is not there waits as well: nothing tells it from one that is.
-    for number in 0..5 {
-        let from = format!("198.51.100.{number}");
-        try_login(&control, "nobody@example.com", "wrong", &from).await;
+    for _ in 0..5 {
+        try_login(&control, "nobody@example.com", "wrong", "198.51.100.2").await;
     }
-    let reply = try_login(&control, "nobody@example.com", "wrong", "198.51.100.9").await;
+    let reply = try_login(&control, "nobody@example.com", "wrong", "198.51.100.2").await;
     reply.refused(429, "too_many_tries");
     let eve = control.person("eve@example.com", Role::User).await;
     control.get(PROFILE, Some(&eve.token)).await.ok();
     control.get(PROFILE, Some(&ada.token)).await.ok();
+    try_login(&control, &ada.user.email, PASSWORD, "198.51.100.3").await.ok();
+}
+
+#[tokio::test]
+async fn guesses_from_changing_addresses_lock_nobody_out() {
+    let control = control_with("[accounts]\naccount_tries = 1\n", None).await;
+    let ada = control.user().await;
+    try_login(&control, &ada.user.email, PASSWORD, "192.0.2.1").await.ok();
+    for number in 0..14 {
+        for network in ["198.51.100", "203.0.113", "192.0.2"] {
+            let from = format!("{network}.{}", number + 10);
+            let reply = try_login(&control, &ada.user.email, "wrong", &from).await;
+            assert!([401, 429].contains(&reply.status.as_u16()), "{}", reply.status);
+        }
+    }
+    try_login(&control, &ada.user.email, PASSWORD, "192.0.2.1").await.ok();
+    try_login(&control, &ada.user.email, PASSWORD, "198.18.0.1").await.ok();
+    // An account under attack gives one guess to a host that it does not know.
+    let wrong = async || try_login(&control, &ada.user.email, "wrong", "198.18.0.2").await;
+    wrong().await.refused(401, "invalid_credentials");
+    let refused = wrong().await;
+    refused.refused(429, "too_many_tries");
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() > 800);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod bodies;
 mod endings;
 mod exactness;
 mod exposure;
+mod fairness;
 mod framing;
 mod privacy;
 mod quotas;

@@ -1,8 +1,7 @@
 //! Who is at the other end: the peer of the connection or, behind a proxy that is trusted, whom that
 //! proxy names.
 
-use axum::extract::ConnectInfo;
-use axum::http::{Extensions, HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -13,16 +12,15 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// `X-Forwarded-For` is read from the right: each trusted proxy added the address it was called from,
 /// and what stands left of the first untrusted address anybody may have written.
 #[must_use]
-pub fn address(extensions: &Extensions, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let peer = extensions
-        .get::<ConnectInfo<SocketAddr>>()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |p| p.0.ip());
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
+pub fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut client = plain(peer);
+    if !is_trusted(client, trusted) {
+        return client;
+    }
     let values: Vec<&str> =
         headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
     for named in values.iter().rev().flat_map(|value| value.rsplit(',')) {
-        if !is_trusted(&client) {
+        if !is_trusted(client, trusted) {
             break;
         }
         let Some(address) = read(named.trim()) else { break };
@@ -31,18 +29,35 @@ pub fn address(extensions: &Extensions, headers: &HeaderMap, trusted: &[IpNet]) 
     client
 }
 
+/// True where the word of the one at `address` is taken for who its client is.
+#[must_use]
+pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+    let address = plain(address);
+    trusted.iter().any(|net| net.contains(&address))
+}
+
 /// An address, with a port where the proxy adds one.
 fn read(named: &str) -> Option<IpAddr> {
     let with_port = || named.parse().ok().map(|socket: SocketAddr| socket.ip());
     named.parse().ok().or_else(with_port)
 }
 
-/// What a limit on addresses goes by: of IPv6 a network of 64 bits, since one host has all of it.
+/// What a limit on hosts goes by: of IPv6 a network of 64 bits, since one host has all of it.
+#[must_use]
+pub fn host(address: IpAddr) -> IpAddr {
+    match plain(address) {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// What a limit on networks goes by: the /24 of an IPv4 address, the /48 of an IPv6 address, which are the
+/// smallest that are routed on their own.
 #[must_use]
 pub fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+    match plain(address) {
+        IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & !0xff)),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 80 << 80)),
     }
 }
 
@@ -59,13 +74,11 @@ mod tests {
     fn only_trusted_proxies_are_believed() {
         let check = |peer: &str, forwarded: &[&str], expected: &str| {
             let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
-            let mut extensions = Extensions::new();
-            extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
             let mut headers = HeaderMap::new();
             for value in forwarded {
                 headers.append(FORWARDED_FOR, value.parse().unwrap());
             }
-            let found = address(&extensions, &headers, &trusted);
+            let found = address(peer.parse().unwrap(), &headers, &trusted);
             assert_eq!(found.to_string(), expected, "{peer} {forwarded:?}");
         };
         check("192.0.2.1", &[], "192.0.2.1");
@@ -84,9 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn of_ipv6_the_network_counts() {
-        let of = |text: &str| network(text.parse().unwrap()).to_string();
-        assert_eq!(of("192.0.2.1"), "192.0.2.1");
-        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+    fn hosts_and_networks_are_prefixes() {
+        let check = |text: &str, of_host: &str, of_network: &str| {
+            let address = text.parse().unwrap();
+            assert_eq!(host(address).to_string(), of_host);
+            assert_eq!(network(address).to_string(), of_network);
+        };
+        check("192.0.2.1", "192.0.2.1", "192.0.2.0");
+        check("::ffff:192.0.2.1", "192.0.2.1", "192.0.2.0");
+        check("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::", "2001:db8:1::");
     }
 }
