@@ -78,7 +78,12 @@ pub fn each_element<'a>(json: &'a str, visit: impl FnMut(&'a RawValue)) -> serde
 /// The text of a JSON string; any other value is its own text.
 #[must_use]
 pub fn text(raw: &RawValue) -> Cow<'_, str> {
-    let json = raw.get();
+    text_in(raw.get())
+}
+
+/// [`text`] of a value that is at hand as its JSON alone.
+#[must_use]
+pub fn text_in(json: &str) -> Cow<'_, str> {
     match inside_quotes(json) {
         None => Cow::Borrowed(json),
         Some(inside) if !inside.contains('\\') => Cow::Borrowed(inside),
@@ -91,7 +96,13 @@ pub fn text(raw: &RawValue) -> Cow<'_, str> {
 /// it stands for.
 #[must_use]
 pub fn text_len(raw: &RawValue) -> usize {
-    inside_quotes(raw.get()).map_or(raw.get().len(), str::len)
+    text_len_in(raw.get())
+}
+
+/// [`text_len`] of a value that is at hand as its JSON alone.
+#[must_use]
+pub fn text_len_in(json: &str) -> usize {
+    inside_quotes(json).map_or(json.len(), str::len)
 }
 
 /// Whether the value is `null`.
@@ -105,7 +116,7 @@ fn inside_quotes(json: &str) -> Option<&str> {
 }
 
 /// The position after the string whose first character is at `at`.
-fn after_string(json: &[u8], mut at: usize) -> Result<usize, Unsound> {
+pub(super) fn after_string(json: &[u8], mut at: usize) -> Result<usize, Unsound> {
     while let Some(found) = json.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
         at += found;
         if json[at] == b'"' {

@@ -3,6 +3,9 @@
 pub mod surface;
 pub mod request;
 pub mod prompt;
+mod part;
+pub mod media;
+pub mod cursor;
 mod splice;
 pub mod sse;
 pub mod follow;

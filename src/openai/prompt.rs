@@ -1,10 +1,14 @@
 //! What a prompt is made of, as far as its tokens go: texts, images, other media, messages.
 //!
 //! Keeps references into the body and copies nothing. The walk is the same for sizing and for
-//! counting, so the two can never disagree about what counts. It errs towards counting too much:
-//! members it does not know count as text. Encoded media never count as text.
+//! counting, so the two can never disagree about what counts; it reads each byte once. It errs towards
+//! counting too much: members it does not know count as text. A part weighs the same wherever it
+//! stands, in a message, in the output of a tool, or nested in another part; encoded media weigh as
+//! media, and sealed text (encrypted reasoning, signatures) as such.
 
-use super::json::{self, each_element, each_member};
+use super::cursor::Cursor;
+use super::json::{self, each_element};
+use super::part::Walk;
 use serde_json::value::RawValue;
 
 /// The parts of a request that a model reads.
@@ -38,6 +42,8 @@ pub struct PromptSize {
     pub images: u64,
     /// Bytes of audio and files as they are written.
     pub media_bytes: u64,
+    /// Bytes of sealed text as they are written.
+    pub sealed_bytes: u64,
     /// Text that came as tokens.
     pub tokens: u64,
     /// Tokens of what went before, which the upstream has and the body has not.
@@ -51,11 +57,20 @@ pub enum Piece<'a> {
     Message,
     /// The message has a name; its text follows by itself.
     Name,
-    Text(&'a RawValue),
+    /// JSON of a text, or of anything else that counts as one.
+    Text(&'a str),
+    /// Base64 of a text, which the upstream decodes.
+    EncodedText(&'a str),
+    /// A picture, or a medium behind a link.
     Image,
-    Media(&'a RawValue),
+    /// JSON of a medium.
+    Media(&'a str),
+    /// JSON of a text that only its maker can read.
+    Sealed(&'a str),
     /// A token by its number.
     Token,
+    /// Bytes of a name that may be read.
+    Unknown(u64),
 }
 
 /// What is wrong with `messages`.
@@ -135,12 +150,12 @@ impl<'a> Prompt<'a> {
                 visit(Piece::Message);
                 // The role that the upstream gives it.
                 visit(Piece::Token);
-                text(message, visit);
+                text(message.get(), visit);
             }
             Main::Texts(texts) => each_text(texts, visit),
         }
         for extra in &self.extras {
-            text(extra, visit);
+            text(extra.get(), visit);
         }
     }
 
@@ -149,35 +164,32 @@ impl<'a> Prompt<'a> {
         self.each(&mut |piece| match piece {
             Piece::Message => size.messages += 1,
             Piece::Name => size.names += 1,
-            Piece::Text(raw) => size.text_bytes += json::text_len(raw) as u64,
+            Piece::Text(json) => size.text_bytes += json::text_len_in(json) as u64,
+            Piece::EncodedText(payload) => size.text_bytes += payload.len() as u64,
             Piece::Image => size.images += 1,
-            Piece::Media(raw) => size.media_bytes += json::text_len(raw) as u64,
+            Piece::Media(json) => size.media_bytes += json::text_len_in(json) as u64,
+            Piece::Sealed(json) => size.sealed_bytes += json::text_len_in(json) as u64,
             Piece::Token => size.tokens += 1,
+            Piece::Unknown(bytes) => size.tokens += bytes.div_ceil(3),
         });
         size
     }
 }
 
 fn each_message<'a>(messages: &'a RawValue, visit: &mut dyn FnMut(Piece<'a>)) {
-    // The body has been parsed before, so none of these walks can fail.
-    let _ = each_element(messages.get(), |message| {
+    let mut cursor = Cursor::new(messages.get());
+    cursor.enter(b'[');
+    while cursor.next_element() {
         visit(Piece::Message);
-        let _ = each_member(message.get(), |name, value| match &*name {
-            "content" => content(value, 0, visit),
-            "name" => {
-                visit(Piece::Name);
-                text(value, visit);
-            }
-            _ => text(value, visit),
-        });
-    });
+        Walk { visit: &mut *visit, place: None }.object(&mut cursor);
+    }
 }
 
 fn each_text<'a>(texts: &'a RawValue, visit: &mut dyn FnMut(Piece<'a>)) {
     if texts.get().starts_with('[') {
         let _ = each_element(texts.get(), |text| each_text(text, visit));
     } else if texts.get().starts_with('"') {
-        text(texts, visit);
+        text(texts.get(), visit);
     } else {
         visit(Piece::Token);
     }
@@ -195,51 +207,12 @@ fn is_tokens(raw: &RawValue) -> bool {
     walked.is_ok() && are_tokens
 }
 
-/// Parts that are looked for inside of parts: the result of a tool has some. Each level costs
-/// another walk over all that is in it.
-const DEEPEST: usize = 1;
-
-/// A message's content: a string, or an array of parts.
-fn content<'a>(value: &'a RawValue, depth: usize, visit: &mut dyn FnMut(Piece<'a>)) {
-    if !value.get().starts_with('[') {
-        return text(value, visit);
-    }
-    let _ = each_element(value.get(), |part| {
-        if !part.get().starts_with('{') {
-            return text(part, visit);
-        }
-        let _ = each_member(part.get(), |name, value| match &*name {
-            "type" => {}
-            "image_url" | "image" => visit(Piece::Image),
-            "input_audio" | "file" => visit(Piece::Media(value)),
-            "content" if depth < DEEPEST => content(value, depth + 1, visit),
-            "source" => source(value, visit),
-            // A media part of a kind yet unknown; a `text` part may well quote such an address.
-            name if name != "text" && value.get().contains(";base64,") => {
-                visit(Piece::Media(value));
-            }
-            _ => text(value, visit),
-        });
-    });
-}
-
-/// Where a part of Anthropic's shape has its picture or document: encoded, behind a link, or text.
-fn source<'a>(value: &'a RawValue, visit: &mut dyn FnMut(Piece<'a>)) {
-    let mut piece = None;
-    let _ = each_member(value.get(), |name, value| match (&*name, &*json::text(value)) {
-        ("type", "base64" | "url") => piece = piece.or(Some(false)),
-        ("media_type", kind) if kind.starts_with("image/") => piece = Some(true),
-        _ => {}
-    });
-    match piece {
-        Some(true) => visit(Piece::Image),
-        Some(false) => visit(Piece::Media(value)),
-        None => text(value, visit),
+pub(super) fn text<'a>(json: &'a str, visit: &mut dyn FnMut(Piece<'a>)) {
+    if json != "null" {
+        visit(Piece::Text(json));
     }
 }
 
-fn text<'a>(value: &'a RawValue, visit: &mut dyn FnMut(Piece<'a>)) {
-    if !json::is_null(value) {
-        visit(Piece::Text(value));
-    }
-}
+#[cfg(test)]
+#[path = "tests/prompt.rs"]
+mod tests;

@@ -29,7 +29,8 @@ pub(super) static DESCRIPTION: Description = Description {
 };
 
 fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {
-    fields.messages("messages", &["tools", "functions", "response_format"])
+    // Of a prediction all that the answer does not repeat is billed, as output.
+    fields.messages("messages", &["tools", "functions", "response_format", "prediction"])
 }
 
 /// An answer that is deferred is kept until it is fetched.

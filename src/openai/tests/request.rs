@@ -169,7 +169,7 @@ fn sizes_the_prompt() {
     assert_eq!((size.messages, size.names, size.images), (3, 1, 1));
     let texts = ["system", "ab", "user", "Ann", "c\\u0064", "ef", "assistant", "[]", "[1]"];
     assert_eq!(size.text_bytes, texts.iter().map(|text| text.len() as u64).sum::<u64>());
-    let media = [r#"{"data":"AAAA","format":"wav"}"#, r#"{"url":"data:video/mp4;base64,AAAA"}"#];
+    let media = ["AAAA", "data:video/mp4;base64,AAAA"];
     assert_eq!(size.media_bytes, media.iter().map(|text| text.len() as u64).sum::<u64>());
 }
 

@@ -1,0 +1,111 @@
+use super::*;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use proptest::prelude::*;
+
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x80\0\0\0\x80\x08\x06";
+
+fn noise(len: u32) -> Vec<u8> {
+    (0..len).map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect()
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+fn url(mime: &str, bytes: &[u8]) -> String {
+    quoted(&format!("data:{mime};base64,{}", STANDARD.encode(bytes)))
+}
+
+#[test]
+fn pictures_are_known_wherever_they_stand() {
+    let picture = [PNG, &noise(5000)].concat();
+    let png = url("image/png", &picture);
+    for (name, place) in [
+        ("image_url", Some(Place::Image)),
+        ("url", Some(Place::Image)),
+        ("file_data", Some(Place::File)),
+        ("unknown", None),
+    ] {
+        assert_eq!(kind(name, &png, place, None), Kind::Image, "{name}");
+    }
+    // Without a head: by the name's kind, or by what it begins with.
+    let bare = quoted(&STANDARD.encode(&picture));
+    assert_eq!(kind("data", &bare, None, None), Kind::Image);
+    assert_eq!(kind("images", &bare, Some(Place::Image), None), Kind::Image);
+    assert_eq!(kind("data", &bare, Some(Place::File), Some("image/png")), Kind::Image);
+    assert_eq!(kind("data", &quoted(&URL_SAFE_NO_PAD.encode(&picture)), None, None), Kind::Image);
+    assert_eq!(kind("text", &bare, None, None), Kind::Text);
+    assert_eq!(kind("data", &png.replace('/', "\\/"), Some(Place::File), None), Kind::Image);
+}
+
+#[test]
+fn documents_and_sound_are_binary() {
+    let pdf = [&b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"[..], &noise(5000), b"xref 0 6\n"].concat();
+    assert_eq!(
+        kind("file_data", &url("application/pdf", &pdf), Some(Place::File), None),
+        Kind::Binary
+    );
+    let bare = quoted(&STANDARD.encode(&pdf));
+    assert_eq!(kind("data", &bare, Some(Place::File), Some("application/pdf")), Kind::Binary);
+    let sound = quoted(&STANDARD.encode(noise(5000)));
+    assert_eq!(kind("data", &sound, Some(Place::Sound), None), Kind::Binary);
+    assert_eq!(
+        kind("url", &quoted("https://a.example/b.png?c=1"), Some(Place::Image), None),
+        Kind::Link
+    );
+}
+
+#[test]
+fn text_stays_text_whatever_it_is_called() {
+    let text = "All the world's a stage, and all the men and women merely players. ".repeat(50);
+    for (name, place) in [
+        ("image_url", Some(Place::Image)),
+        ("data", Some(Place::Sound)),
+        ("file_data", Some(Place::File)),
+        ("source", None),
+    ] {
+        assert_eq!(kind(name, &quoted(&text), place, None), Kind::Text, "{name}");
+        assert_eq!(kind(name, &quoted(&format!("data:,{text}")), place, None), Kind::Text);
+        assert_eq!(
+            kind(name, &quoted(&format!("data:image/png;base64,{text}")), place, None),
+            Kind::Text
+        );
+        assert_eq!(
+            kind(name, &quoted(&format!("https://a.example/{text}")), place, None),
+            Kind::Text
+        );
+    }
+    for mime in ["text/plain", "application/json", "image/svg+xml", "application/octet-stream", ""]
+    {
+        let json = url(mime, text.as_bytes());
+        let found = kind("file_data", &json, Some(Place::File), None);
+        let Kind::EncodedText(payload) = found else { panic!("{mime}: {found:?}") };
+        assert_eq!(decoded(payload), text);
+    }
+    let bare = quoted(&STANDARD.encode(&text));
+    assert!(matches!(kind("data", &bare, Some(Place::File), None), Kind::EncodedText(_)));
+    let chinese = url("application/octet-stream", "四海之内皆兄弟也".repeat(90).as_bytes());
+    assert!(matches!(kind("file_data", &chinese, Some(Place::File), None), Kind::EncodedText(_)));
+}
+
+#[test]
+fn a_seal_has_no_spaces() {
+    assert!(is_sealed("\"gAAAAABo-_x1+/==\""));
+    assert!(!is_sealed("\"one two\"") && !is_sealed("\"one\\u0020two\""));
+    assert!(!is_sealed("\"日本\"") && !is_sealed("{}"));
+}
+
+proptest! {
+    #[test]
+    fn a_payload_of_text_comes_back(text in "\\PC{0,200}") {
+        let payload = STANDARD.encode(&text);
+        prop_assert_eq!(decoded(&payload), text);
+    }
+
+    #[test]
+    fn no_string_makes_it_panic(text in "\\PC{0,60}|data:[a-z/;,]{0,20}[A-Za-z0-9+/=\\\\]{0,80}", at in 0_usize..3) {
+        let place = [Some(Place::Image), Some(Place::File), None][at];
+        let _ = kind("data", &quoted(&text), place, None);
+        let _ = decoded(&text);
+    }
+}
