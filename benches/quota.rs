@@ -7,7 +7,7 @@ use knockx::account::caller::Caller;
 use knockx::account::charge::{Charge, Lease, Source, Status, TokenCount};
 use knockx::account::id::{KeyId, PlanId, RequestId, UserId};
 use knockx::account::key::{KeyDigest, KeyLimits};
-use knockx::account::plan::{PlanLimits, Window};
+use knockx::account::plan::{PlanLimits, RequestPolicy, Window};
 use knockx::account::user::UserStatus;
 use knockx::quota::book::Book;
 use knockx::quota::counters::{Claim, SoFar};
@@ -47,6 +47,7 @@ fn caller() -> Caller {
             concurrent_streams: u32::MAX,
             models: None,
             time_zone: TimeZone::UTC,
+            policy: RequestPolicy::default(),
         },
         version: 1,
     }

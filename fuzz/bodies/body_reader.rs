@@ -1,5 +1,6 @@
 //! The request reader of every surface: never panics, and what it has changed reads back as changed.
 
+use knockx::account::plan::{RequestPolicy, ServerTools};
 use knockx::openai::request::{Changes, LimitField, Request};
 use knockx::openai::surface::{Output, Surface};
 use knockx::tokens::estimate::{cheap_prompt, exact_prompt};
@@ -10,9 +11,27 @@ pub fn run(body: &[u8]) {
     }
 }
 
+/// What was changed once is a body that is not changed again.
+fn settled(surface: Surface, request: &Request<'_>, changes: Changes<'_>) {
+    let bytes = request.splice(changes);
+    match Request::parse(surface, &bytes) {
+        Ok(again) => {
+            assert_eq!(again.splice(changes), bytes);
+            if let Some(policy) = changes.policy {
+                assert_eq!(again.stripped(policy), Vec::<String>::new());
+            }
+        }
+        Err(bad) => assert!(bad.message.contains("members"), "{bad}"),
+    }
+}
+
 fn read(surface: Surface, body: &[u8]) {
     let Ok(request) = Request::parse(surface, body) else { return };
-    assert_eq!(request.splice(Changes::default()), body);
+    // Limits that disagree are made one; then there is nothing left to change.
+    settled(surface, &request, Changes::default());
+    let server_tools = ServerTools::Strip;
+    let policy = RequestPolicy { server_tools, max_tool_calls: 3, ..RequestPolicy::default() };
+    settled(surface, &request, Changes { policy: Some(&policy), ..Changes::default() });
     assert!(cheap_prompt(&request, 7) >= exact_prompt(&request, 7));
     let tells_usage_if_asked = matches!(surface, Surface::ChatCompletions | Surface::Completions);
     let has_limit = matches!(surface.output(), Output::Tokens(_));
@@ -22,6 +41,7 @@ fn read(surface: Surface, body: &[u8]) {
             max_output: has_limit.then_some(17),
             limit_field,
             include_usage: tells_usage_if_asked,
+            policy: None,
         };
         let bytes = request.splice(asked);
         match Request::parse(surface, &bytes) {

@@ -33,6 +33,42 @@ pub struct PlanLimits {
     pub models: Option<Arc<[Arc<str>]>>,
     /// Where the plan's day begins.
     pub time_zone: TimeZone,
+    /// What a request may ask for that tokens do not bound.
+    pub policy: RequestPolicy,
+}
+
+/// What a request may ask an upstream for that tokens do not bound. Stored as JSON, in which what is not
+/// there has its default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RequestPolicy {
+    pub server_tools: ServerTools,
+    /// Calls of tools that one request may allow the upstream; more are cut down to it.
+    pub max_tool_calls: u32,
+    /// Tiers a request may choose; `any` = all. Others are taken out, which leaves the upstream's default.
+    pub service_tiers: Words,
+    /// Sizes of images; `any` = all. Others are refused.
+    pub image_sizes: Words,
+    /// Qualities of images; `any` = all. Others are refused.
+    pub image_qualities: Words,
+    /// Whether a request may name what is kept in the operator's account, which all callers share.
+    pub account_references: bool,
+}
+
+/// A list of words, shared by the records that have it.
+pub type Words = Arc<[Arc<str>]>;
+
+/// What becomes of tools that the upstream runs and bills by the call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerTools {
+    /// They pass.
+    #[default]
+    Allow,
+    /// They are taken out of the request, and the call goes on without them.
+    Strip,
+    /// A request for them is refused.
+    Refuse,
 }
 
 /// A token bucket of requests: `capacity` at once, refilled evenly over `refill_seconds`.
@@ -47,5 +83,61 @@ impl PlanLimits {
     #[must_use]
     pub fn allows(&self, model: &str) -> bool {
         self.models.as_ref().is_none_or(|models| models.iter().any(|m| &**m == model))
+    }
+}
+
+impl Default for RequestPolicy {
+    fn default() -> Self {
+        let words = |words: &[&str]| words.iter().map(|word| Arc::from(*word)).collect();
+        Self {
+            server_tools: ServerTools::Allow,
+            max_tool_calls: 20,
+            service_tiers: words(&["auto", "default", "flex", "standard", "standard_only"]),
+            image_sizes: words(&[
+                "auto",
+                "256x256",
+                "512x512",
+                "1024x1024",
+                "1024x1536",
+                "1536x1024",
+                "1k",
+            ]),
+            image_qualities: words(&["auto", "low", "medium", "standard"]),
+            account_references: false,
+        }
+    }
+}
+
+impl RequestPolicy {
+    /// Whether `word` is in the list, or `any` is.
+    #[must_use]
+    pub fn lists(list: &Words, word: &str) -> bool {
+        list.iter().any(|listed| &**listed == "any" || listed.eq_ignore_ascii_case(word))
+    }
+}
+
+/// What is new in a plan's policy; `None` leaves it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PolicyChange {
+    pub server_tools: Option<ServerTools>,
+    pub max_tool_calls: Option<u32>,
+    pub service_tiers: Option<Words>,
+    pub image_sizes: Option<Words>,
+    pub image_qualities: Option<Words>,
+    pub account_references: Option<bool>,
+}
+
+impl PolicyChange {
+    /// The policy afterwards.
+    #[must_use]
+    pub fn applied_to(&self, policy: RequestPolicy) -> RequestPolicy {
+        RequestPolicy {
+            server_tools: self.server_tools.unwrap_or(policy.server_tools),
+            max_tool_calls: self.max_tool_calls.unwrap_or(policy.max_tool_calls),
+            service_tiers: self.service_tiers.clone().unwrap_or(policy.service_tiers),
+            image_sizes: self.image_sizes.clone().unwrap_or(policy.image_sizes),
+            image_qualities: self.image_qualities.clone().unwrap_or(policy.image_qualities),
+            account_references: self.account_references.unwrap_or(policy.account_references),
+        }
     }
 }

@@ -47,6 +47,7 @@ impl LimitOverrides {
             concurrent_streams: self.concurrent_streams.unwrap_or(plan.concurrent_streams),
             models: self.models.clone().or(plan.models),
             time_zone: plan.time_zone,
+            policy: plan.policy,
         }
     }
 

@@ -11,6 +11,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::store::sessions::Adopted;
 use crate::store::{NewUser, Store, StoreError, UserError, UserFilter};
+use crate::upstream::catalog::Catalog;
 use anyhow::Context;
 
 /// Records the secret that this gateway hashes with, and warns where the store was last used with
@@ -32,10 +33,22 @@ pub(super) async fn adopt_secret(store: &dyn Store, pepper: &Pepper) -> anyhow::
     Ok(())
 }
 
-/// Makes the configured plans hold, but for those that an admin has changed since.
-pub(super) async fn put_plans(store: &dyn Store, plans: &[Plan], by: &By) -> anyhow::Result<()> {
+/// Makes the configured plans hold, but for those that an admin has changed since. Says which plans have
+/// models that are configured no longer: calls for those are refused.
+pub(super) async fn put_plans(
+    store: &dyn Store,
+    plans: &[Plan],
+    catalog: &Catalog,
+    by: &By,
+) -> anyhow::Result<()> {
     for kept in store.put_plans(plans, by).await.context("cannot write the plans")? {
         tracing::info!(plan = %kept, "plan kept as an admin changed it, not as configured");
+    }
+    for plan in store.plans().await.context("cannot read the plans")? {
+        let models = plan.limits.models.iter().flat_map(|models| models.iter());
+        for model in models.filter(|model| catalog.id_of(model).is_none()) {
+            tracing::warn!(plan = %plan.id, %model, "plan has a model that is not configured");
+        }
     }
     Ok(())
 }

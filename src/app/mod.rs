@@ -250,7 +250,7 @@ impl Running {
         if let Some(files) = &config.listener.tls {
             self.reload_tls(files)?;
         }
-        initial::put_plans(&*self.store, &config.plans, by).await?;
+        initial::put_plans(&*self.store, &config.plans, &config.catalog, by).await?;
         let Config { catalog, limits, .. } = config;
         let after = names(&catalog);
         let before = {
@@ -352,7 +352,8 @@ async fn parts(
     };
     let Counting { store, counters, changed } = counters::start(config, means).await?;
     initial::adopt_secret(&*store, &pepper).await?;
-    initial::put_plans(&*store, &config.plans, &By::gateway(clock::now())).await?;
+    let by = By::gateway(clock::now());
+    initial::put_plans(&*store, &config.plans, &config.catalog, &by).await?;
     initial::add_first_admin(config, &*store).await?;
     let callers = Arc::new(CallerCache::new(Arc::clone(&store), config.limits.cached_callers));
     let upstreams = InForce::new(Upstreams::new(config.catalog.clone()));

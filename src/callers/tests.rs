@@ -4,7 +4,7 @@ use super::cache::CallerCache;
 use crate::account::caller::Caller;
 use crate::account::id::{KeyId, PlanId, UserId};
 use crate::account::key::{KeyDigest, KeyLimits};
-use crate::account::plan::{PlanLimits, Window};
+use crate::account::plan::{PlanLimits, RequestPolicy, Window};
 use crate::account::user::UserStatus;
 use crate::store::StoreError;
 use crate::store::scripted::{Asked, ScriptedStore};
@@ -73,6 +73,7 @@ fn caller(user: UserId, key: &str, version: u64) -> Caller {
             concurrent_streams: 1,
             models: None,
             time_zone: TimeZone::UTC,
+            policy: RequestPolicy::default(),
         },
         version,
     }

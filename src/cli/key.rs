@@ -6,10 +6,12 @@ use crate::account::id::KeyId;
 use crate::account::key::{Key, KeyLimits};
 use crate::clock;
 use crate::store::all_keys;
+use crate::upstream::catalog::Catalog;
 use anyhow::Context;
 use clap::Subcommand;
 use jiff::Timestamp;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Adds, lists and revokes API keys.
 #[derive(Debug, clap::Args)]
@@ -88,20 +90,12 @@ async fn add_key(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
     if add.expires.is_some_and(|at| at <= now) {
         anyhow::bail!("the key would have expired already");
     }
-    for model in &add.models {
-        // The gateway compares ids, so an alias or a slip makes a key that opens nothing. Not
-        // refused: the operator's shell may lack the keys of the upstreams that offer it.
-        if !stored.config.catalog.models.iter().any(|known| *known.id == **model) {
-            eprintln!(
-                "knockx: note: no upstream configured here offers a model with the id `{model}`"
-            );
-        }
-    }
+    let models = model_ids(&stored.config.catalog, &add.models)?;
     let user = stored.user(&add.user).await?;
     let limits = KeyLimits {
         tokens_per_day: add.tokens_per_day,
         requests_per_day: add.requests_per_day,
-        models: (!add.models.is_empty()).then(|| add.models.iter().map(|m| (**m).into()).collect()),
+        models: (!models.is_empty()).then(|| models.into()),
     };
     let describe = |key: &mut crate::store::NewKey| {
         key.name = add.name;
@@ -116,6 +110,19 @@ async fn add_key(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
     println!("{}", KeyShown::from(&key).line());
     println!("API key, shown only now: {}", plain.reveal());
     Ok(())
+}
+
+/// The ids that calls are compared with, of models named by id or alias.
+fn model_ids(catalog: &Catalog, names: &[String]) -> anyhow::Result<Vec<Arc<str>>> {
+    let id = |name: &String| {
+        catalog.id_of(name).cloned().with_context(|| {
+            format!(
+                "`{name}` is not the id or an alias of a model in this configuration (--config FILE \
+                 names the one that `serve` uses)"
+            )
+        })
+    };
+    names.iter().map(id).collect()
 }
 
 /// One line for each key: a list of keys is as many lines of JSON.

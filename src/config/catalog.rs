@@ -10,9 +10,9 @@ use super::written::{Field, Form, Written};
 use super::{Environment, MissingKey, raw};
 use crate::openai::surface::Surface;
 use crate::upstream::catalog::{
-    Catalog, Model, PriceStep, Prices, Route, Secret, Timeouts, Upstream,
+    Catalog, Model, ModelNames, PriceStep, Prices, Route, Secret, Timeouts, Upstream,
 };
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,11 +34,9 @@ const XAI: &str = "xai";
 const GROK_BASE_URL: &str = "GROK_BASE_URL";
 
 /// The catalog, and what did not get into it.
-pub struct Resolved<'a> {
+pub struct Resolved {
     pub catalog: Catalog,
     pub missing_keys: Vec<MissingKey>,
-    /// The ids of all models, of those without a usable upstream too.
-    pub model_ids: HashSet<&'a str>,
 }
 
 /// An upstream's key.
@@ -49,11 +47,11 @@ enum Key {
 }
 
 /// Checks and resolves upstreams and models.
-pub fn resolve<'a>(
-    layers: &'a Layers,
+pub fn resolve(
+    layers: &Layers,
     variables: &Variables,
     environment: Environment,
-) -> Result<Resolved<'a>, ConfigError> {
+) -> Result<Resolved, ConfigError> {
     let (upstreams, origin) = layers.list(|raw| &raw.upstreams);
     let grok_base_url = grok_base_url(upstreams, variables)?;
     let mut by_name = HashMap::new();
@@ -85,8 +83,8 @@ pub fn resolve<'a>(
             return Err(origin.error(&upstream.name.span, problem));
         }
     }
-    let (models, model_ids) = models(layers, &by_name)?;
-    Ok(Resolved { catalog: Catalog { upstreams: usable, models }, missing_keys, model_ids })
+    let (models, names) = models(layers, &by_name)?;
+    Ok(Resolved { catalog: Catalog { upstreams: usable, models, names }, missing_keys })
 }
 
 fn grok_base_url(
@@ -162,18 +160,20 @@ fn server(upstream: &raw::Upstream, url: &BaseUrl, api_key: Option<Secret>) -> A
     })
 }
 
-/// The models with a usable route, and the ids of all.
-fn models<'a>(
-    layers: &'a Layers,
+/// The models with a usable route, and the names of all.
+fn models(
+    layers: &Layers,
     upstreams: &HashMap<&str, Option<Arc<Upstream>>>,
-) -> Result<(Vec<Arc<Model>>, HashSet<&'a str>), ConfigError> {
+) -> Result<(Vec<Arc<Model>>, ModelNames), ConfigError> {
     let (models, origin) = layers.list(|raw| &raw.models);
-    let mut names = HashSet::new();
+    let mut names = ModelNames::new();
     let mut usable = Vec::new();
     for model in models {
         let id = model.id.value.0.as_str();
         let aliases = model.aliases.iter().flat_map(|a| a.value.0.iter().map(String::as_str));
-        if let Some(twice) = std::iter::once(id).chain(aliases).find(|name| !names.insert(*name)) {
+        let mut is_taken =
+            |name: &&str| names.insert(Arc::from(*name), Arc::<str>::from(id)).is_some();
+        if let Some(twice) = std::iter::once(id).chain(aliases).find(|name| is_taken(name)) {
             let problem = format!("two models have the id or alias `{twice}`");
             return Err(origin.error(&model.id.span, problem));
         }
@@ -182,7 +182,7 @@ fn models<'a>(
             usable.push(Arc::new(meaning(model, routes)));
         }
     }
-    Ok((usable, models.iter().map(|model| model.id.value.0.as_str()).collect()))
+    Ok((usable, names))
 }
 
 fn routes(

@@ -1,19 +1,25 @@
 //! The plans of a configuration.
 
 use super::error::ConfigError;
+use super::forms::Names;
 use super::layers::Layers;
 use super::raw;
+use super::written::{Form, Written};
 use crate::account::id::PlanId;
-use crate::account::plan::{Plan, PlanLimits, Window};
+use crate::account::plan::{
+    Plan, PlanLimits, PolicyChange, RequestPolicy, ServerTools, Window, Words,
+};
+use crate::upstream::catalog::Catalog;
 use jiff::tz::TimeZone;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// The plans, checked against the ids of all models. `window` is for plans without their own.
+/// The plans, whose models are those of the catalog, by id or alias. `window` is for plans without their
+/// own.
 pub fn resolve(
     layers: &Layers,
     window: Window,
-    model_ids: &HashSet<&str>,
+    catalog: &Catalog,
 ) -> Result<Vec<Plan>, ConfigError> {
     let (plans, origin) = layers.list(|raw| &raw.plans);
     let mut ids = HashSet::new();
@@ -23,20 +29,20 @@ pub fn resolve(
             return Err(origin.error(&plan.id.span, format!("there are two plans `{id}`")));
         }
         let models = plan.models.iter().flat_map(|m| &m.value.0);
-        if let Some(unknown) = models.into_iter().find(|m| !model_ids.contains(m.as_str())) {
+        if let Some(unknown) = models.into_iter().find(|m| catalog.id_of(m).is_none()) {
             let span = plan.models.as_ref().map_or(0..0, |m| m.span.clone());
             let problem = format!(
-                "the plan `{id}` has the model `{unknown}`, which is not the id of any [[models]]"
+                "the plan `{id}` has the model `{unknown}`, which is not the id or an alias of any [[models]]"
             );
             return Err(origin.error(&span, problem));
         }
     }
-    Ok(plans.iter().map(|plan| meaning(plan, window)).collect())
+    Ok(plans.iter().map(|plan| meaning(plan, window, catalog)).collect())
 }
 
-fn meaning(plan: &raw::Plan, window: Window) -> Plan {
+fn meaning(plan: &raw::Plan, window: Window, catalog: &Catalog) -> Plan {
     let models = plan.models.as_ref().map(|models| -> Arc<[Arc<str>]> {
-        models.value.0.iter().map(|m| Arc::from(m.as_str())).collect()
+        models.value.0.iter().filter_map(|m| catalog.id_of(m).cloned()).collect()
     });
     let limits = PlanLimits {
         tokens_per_day: plan.max_tokens_per_day.value.0,
@@ -51,6 +57,7 @@ fn meaning(plan: &raw::Plan, window: Window) -> Plan {
         concurrent_streams: plan.concurrent_streams.value.0,
         models,
         time_zone: plan.time_zone.as_ref().map_or(TimeZone::UTC, |zone| zone.value.clone()),
+        policy: policy(plan),
     };
     Plan {
         id: PlanId::from(plan.id.value.0.as_str()),
@@ -58,5 +65,35 @@ fn meaning(plan: &raw::Plan, window: Window) -> Plan {
         price_cents: plan.price_cents.value.0,
         retired: false,
         limits,
+    }
+}
+
+fn policy(plan: &raw::Plan) -> RequestPolicy {
+    let words = |names: &super::written::Field<Names>| -> Words {
+        names.value.0.iter().map(|word| word.as_str().into()).collect()
+    };
+    PolicyChange {
+        server_tools: plan.server_tools.as_ref().map(|field| field.value),
+        max_tool_calls: plan.max_tool_calls.as_ref().map(|field| field.value.0),
+        service_tiers: plan.service_tiers.as_ref().map(words),
+        image_sizes: plan.image_sizes.as_ref().map(words),
+        image_qualities: plan.image_qualities.as_ref().map(words),
+        account_references: plan.account_references.as_ref().map(|field| field.value),
+    }
+    .applied_to(RequestPolicy::default())
+}
+
+impl Form for ServerTools {
+    fn form() -> String {
+        "\"allow\", \"strip\" or \"refuse\"".to_owned()
+    }
+
+    fn read(written: &Written) -> Option<Self> {
+        match written.text()? {
+            "allow" => Some(Self::Allow),
+            "strip" => Some(Self::Strip),
+            "refuse" => Some(Self::Refuse),
+            _ => None,
+        }
     }
 }

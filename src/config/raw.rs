@@ -8,6 +8,7 @@ use super::forms::{
 };
 use super::written::Field;
 use super::{Billing as BillingMode, Durability, Environment, LogFormat};
+use crate::account::plan::ServerTools;
 use crate::openai::request::LimitField;
 use crate::upstream::catalog::Secret;
 use jiff::tz::TimeZone;
@@ -214,4 +215,10 @@ pub struct Plan {
     pub rate_limit_window: Optional<Whole<u32, 1, 86_400>>,
     pub models: Optional<Names>,
     pub time_zone: Optional<TimeZone>,
+    pub server_tools: Optional<ServerTools>,
+    pub max_tool_calls: Optional<Whole<u32, 1, 1000>>,
+    pub service_tiers: Optional<Names>,
+    pub image_sizes: Optional<Names>,
+    pub image_qualities: Optional<Names>,
+    pub account_references: Optional<bool>,
 }

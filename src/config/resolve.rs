@@ -23,9 +23,9 @@ pub fn load_from(file: Option<(&str, &str)>, variables: &Variables) -> Result<Co
     let layers = Layers::read(file, variables)?;
     let environment = layers.value(|raw| &raw.environment)?;
     let limits = limits(&layers)?;
-    let catalog::Resolved { catalog, missing_keys, model_ids } =
+    let catalog::Resolved { catalog, missing_keys } =
         catalog::resolve(&layers, variables, environment)?;
-    let plans = plans::resolve(&layers, limits.window, &model_ids)?;
+    let plans = plans::resolve(&layers, limits.window, &catalog)?;
     let config = Config {
         environment,
         listener: listener(&layers, environment)?,

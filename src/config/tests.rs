@@ -2,6 +2,7 @@
 
 use super::layers::DEFAULTS;
 use super::*;
+use crate::account::plan::{RequestPolicy, ServerTools};
 use crate::openai::request::LimitField;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -233,6 +234,47 @@ fn tables_must_fit_together() {
     assert!(sentence.contains("the config file has none of that name"), "{sentence}");
     let sentence = refused(&good, &[("ENVIRONMENT", "production")]);
     assert!(sentence.contains("must be reached by https://"), "{sentence}");
+}
+
+#[test]
+fn plans_say_what_requests_may_ask_for() {
+    let seeded = load_from(None, &vars(&[("XAI_API_KEY", "xai-1")])).unwrap();
+    for plan in &seeded.plans {
+        let is_free = plan.id.as_str() == "baby-free";
+        let server_tools = if is_free { ServerTools::Strip } else { ServerTools::Allow };
+        let expected = RequestPolicy { server_tools, ..RequestPolicy::default() };
+        assert_eq!(plan.limits.policy, expected, "{}", plan.id);
+    }
+    let plan = "[[plans]]\nid = \"p\"\nname = \"P\"\nprice_cents = 0\nmax_tokens_per_day = 1\nmax_requests_per_day = 1\nconcurrent_streams = 1\n";
+    let config = loaded(
+        &format!(
+            "{plan}server_tools = \"refuse\"\nmax_tool_calls = 3\nservice_tiers = [\"any\"]\nimage_sizes = []\n\
+             image_qualities = [\"hd\"]\naccount_references = true\nmodels = [\"grok-build-latest\"]\n"
+        ),
+        &[],
+    );
+    let limits = &config.plans[0].limits;
+    let words = |words: &[&str]| words.iter().map(|word| (*word).into()).collect();
+    assert_eq!(
+        limits.policy,
+        RequestPolicy {
+            server_tools: ServerTools::Refuse,
+            max_tool_calls: 3,
+            service_tiers: words(&["any"]),
+            image_sizes: words(&[]),
+            image_qualities: words(&["hd"]),
+            account_references: true,
+        }
+    );
+    assert!(limits.allows("grok-4.5"), "an alias stands for its model");
+    for (line, expected) in [
+        ("server_tools = \"some\"", "\"allow\", \"strip\" or \"refuse\""),
+        ("max_tool_calls = 0", "1 to 1000"),
+        ("account_references = \"yes\"", "true or false"),
+    ] {
+        let sentence = refused(&format!("{plan}{line}\n"), &[]);
+        assert!(sentence.contains(expected), "{sentence}");
+    }
 }
 
 #[test]

@@ -76,7 +76,7 @@ pub struct KeyForm {
     #[serde(default)]
     #[schema(maximum = 1_000_000_000)]
     max_requests_per_day: Option<u64>,
-    /// Ids of models; those that the plan has not are of no use.
+    /// Ids or aliases of models, kept as ids; those that the plan has not are of no use.
     #[serde(default)]
     #[schema(max_items = 100)]
     models: Option<Vec<ModelId>>,
@@ -166,7 +166,7 @@ pub async fn add(
             form.max_requests_per_day,
             MOST_REQUESTS,
         )?,
-        models: models(form.models)?,
+        models: models(&state, "models", form.models)?,
     };
     state.identity.may_change(who.user.id, clock::instant())?;
     let (plain, key) = new_key(&state, &form.name.0, form.expires_at, limits, now)?;
@@ -193,7 +193,7 @@ pub async fn change(
         expires_at: form.expires_at,
         tokens_per_day: form.max_tokens_per_day.map(tokens).transpose()?,
         requests_per_day: form.max_requests_per_day.map(requests).transpose()?,
-        models: form.models.map(models).transpose()?,
+        models: form.models.map(|ids| models(&state, "models", ids)).transpose()?,
     };
     state.identity.may_change(who.user.id, clock::instant())?;
     let changed = state.store.change_key(who.user.id, &key.id, &change, &who.by).await?;
@@ -306,14 +306,29 @@ pub fn bounded(param: &str, limit: Option<u64>, most: u64) -> Result<Option<u64>
     }
 }
 
-/// A list of models that may be left out.
-pub fn models(ids: Option<Vec<ModelId>>) -> Result<Option<Arc<[Arc<str>]>>, ApiError> {
-    let Some(ids) = ids else { return Ok(None) };
-    if ids.len() > MOST_MODELS {
-        let problem = format!("`models` has at most {MOST_MODELS} entries.");
-        return Err(ApiError::invalid("models", problem));
+/// A list of models that may be left out, by the ids that calls are compared with; `param` is where it
+/// was written.
+///
+/// # Errors
+/// It is too long, or names what is not configured.
+pub fn models(
+    state: &ControlState,
+    param: &str,
+    names: Option<Vec<ModelId>>,
+) -> Result<Option<Arc<[Arc<str>]>>, ApiError> {
+    let Some(names) = names else { return Ok(None) };
+    if names.len() > MOST_MODELS {
+        let problem = format!("`{param}` has at most {MOST_MODELS} entries.");
+        return Err(ApiError::invalid(param, problem));
     }
-    Ok(Some(ids.into_iter().map(|id| Arc::from(id.0)).collect()))
+    let upstreams = state.instance.upstreams.get();
+    let id = |name: ModelId| {
+        let id = upstreams.catalog.id_of(&name.0).cloned();
+        let problem =
+            || format!("`{param}` names `{}`, which is no model of this gateway.", name.0);
+        id.ok_or_else(|| ApiError::invalid(param, problem()))
+    };
+    names.into_iter().map(id).collect::<Result<_, _>>().map(Some)
 }
 
 fn later_than(now: Timestamp, expires_at: Option<Timestamp>) -> Result<(), ApiError> {

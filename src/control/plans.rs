@@ -9,7 +9,7 @@ use super::page::Page;
 use super::profile::UserView;
 use super::validator;
 use crate::account::id::{PlanId, UpgradeId};
-use crate::account::plan::{Plan, PlanLimits, Window};
+use crate::account::plan::{Plan, PlanLimits, RequestPolicy, ServerTools, Window, Words};
 use crate::clock;
 use crate::config::Billing;
 use crate::store::UserChange;
@@ -56,6 +56,30 @@ pub struct LimitsView {
     /// Where the plan's day begins.
     #[schema(example = "UTC")]
     time_zone: String,
+    #[serde(flatten)]
+    policy: PolicyView,
+}
+
+/// What a request may ask for that tokens do not bound.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PolicyView {
+    /// Tools that the upstream runs: `allow`, `strip` (taken out) or `refuse`.
+    #[schema(value_type = String, example = "allow")]
+    server_tools: ServerTools,
+    /// Calls of such tools in one request.
+    #[schema(example = 20)]
+    max_tool_calls: u32,
+    /// Values of `service_tier` that pass; others are taken out. `any` = all.
+    #[schema(value_type = Vec<String>)]
+    service_tiers: Words,
+    /// Sizes of images; others are refused.
+    #[schema(value_type = Vec<String>)]
+    image_sizes: Words,
+    /// Qualities of images; others are refused.
+    #[schema(value_type = Vec<String>)]
+    image_qualities: Words,
+    /// Whether files and other things in the upstream's account may be referred to.
+    account_references: bool,
 }
 
 /// Requests that may come at once, and how soon they are free again.
@@ -225,6 +249,20 @@ impl LimitsView {
             concurrent_streams: limits.concurrent_streams,
             models: limits.models,
             time_zone: zone_name(&limits.time_zone),
+            policy: PolicyView::of(limits.policy),
+        }
+    }
+}
+
+impl PolicyView {
+    fn of(policy: RequestPolicy) -> Self {
+        Self {
+            server_tools: policy.server_tools,
+            max_tool_calls: policy.max_tool_calls,
+            service_tiers: policy.service_tiers,
+            image_sizes: policy.image_sizes,
+            image_qualities: policy.image_qualities,
+            account_references: policy.account_references,
         }
     }
 }

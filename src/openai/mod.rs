@@ -2,6 +2,10 @@
 
 pub mod surface;
 pub mod request;
+mod names;
+mod bounds;
+mod inspect;
+mod tools;
 pub mod prompt;
 mod part;
 pub mod media;

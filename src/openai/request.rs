@@ -4,10 +4,15 @@
 //! decoded, let alone rewritten. The gateway and the upstream must read the same request, so
 //! whatever two readers could take differently (a key twice, half a surrogate pair) is refused.
 
+use super::bounds::Bounds;
+use super::inspect::{self, Inspection};
 use super::json::{self, each_member};
+use super::names;
 use super::prompt::{BadMessages, Prompt};
 use super::splice;
 use super::surface::Surface;
+use super::tools::Costs;
+use crate::account::plan::RequestPolicy;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -42,6 +47,10 @@ pub struct Request<'a> {
     /// (OpenAI's and xAI's pages on prompt caching).
     pub cache_key: Option<&'a str>,
     pub ties: Ties,
+    /// What it asks for that tokens do not bound.
+    pub(super) costs: Costs<'a>,
+    /// What it refers to in the operator's account.
+    pub(super) inspection: Inspection,
 }
 
 /// What a call has to do with others.
@@ -59,8 +68,7 @@ pub struct Ties {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Written<'a> {
     pub model: Option<&'a RawValue>,
-    /// The limits that are there, `null` too, by their names.
-    pub limits: Vec<(&'static str, &'a RawValue)>,
+    pub bounds: Bounds<'a>,
     pub stream_options: Option<&'a RawValue>,
     /// The member inside `stream_options`.
     pub include_usage: Option<&'a RawValue>,
@@ -77,6 +85,8 @@ pub struct Changes<'a> {
     pub limit_field: LimitField,
     /// Switches `stream_options.include_usage` on.
     pub include_usage: bool,
+    /// Takes out what the caller's plan does not include.
+    pub policy: Option<&'a RequestPolicy>,
 }
 
 /// The name an upstream knows the output limit by.
@@ -106,37 +116,56 @@ impl<'a> Request<'a> {
     pub fn parse(surface: Surface, body: &'a [u8]) -> Result<Self, BadBody> {
         let fields = Fields::read(body)?;
         let told = surface.description();
+        names::refuse_routing(|name| fields.given(name).map(RawValue::get))?;
         let options = if told.usage_is_asked_for { fields.object("stream_options")? } else { None };
         let include_usage = options.as_ref().and_then(|options| options.get("include_usage"));
-        let names = surface.limits();
-        let mut max_output = None;
-        for name in names {
-            max_output = [max_output, fields.limit(name)?].into_iter().flatten().min();
-        }
-        let limits = names.iter().filter_map(|name| Some((*name, fields.get(name)?)));
+        let bounds = Bounds::read(surface, &fields)?;
         let model = fields.model()?;
         let stream = fields.flag("stream")?;
         if stream && !told.streams {
             return Err(BadBody::wrong_value("stream", "there are no streams here"));
         }
+        let n = (told.choices)(&fields)?;
+        let prompt = (told.prompt)(&fields)?;
+        let ties = (told.ties)(&fields)?;
+        let text = std::str::from_utf8(body).unwrap_or_default();
         Ok(Self {
             surface,
             body,
             model,
             stream,
             include_usage: bool_of("stream_options.include_usage", include_usage)?,
-            max_output,
-            n: (told.choices)(&fields)?,
-            prompt: (told.prompt)(&fields)?,
+            max_output: bounds.max_output,
+            n,
+            prompt,
             cache_key: fields.given("prompt_cache_key").map(RawValue::get),
-            ties: (told.ties)(&fields)?,
+            ties,
+            costs: Costs::read(surface, &fields)?,
+            inspection: inspect::inspect(surface, text)?,
             written: Written {
                 model: fields.get("model"),
-                limits: limits.collect(),
+                bounds,
                 stream_options: fields.get("stream_options"),
                 include_usage,
             },
         })
+    }
+
+    /// Whether the caller's plan lets the request pass.
+    ///
+    /// # Errors
+    /// [`BadBody`] that names what the plan does not include.
+    pub fn permit(&self, policy: &RequestPolicy) -> Result<(), BadBody> {
+        match &self.inspection.reference {
+            Some(path) if !policy.account_references => Err(BadBody::reference(path)),
+            _ => self.costs.permit(policy),
+        }
+    }
+
+    /// Names of what [`splice`](Self::splice) takes out under `policy`.
+    #[must_use]
+    pub fn stripped(&self, policy: &RequestPolicy) -> Vec<String> {
+        self.costs.stripped(policy)
     }
 
     /// The request for an answer that was deferred, and is to be paid when it is fetched: it has no
@@ -157,6 +186,8 @@ impl<'a> Request<'a> {
             prompt,
             cache_key: None,
             ties: Ties::default(),
+            costs: Costs::default(),
+            inspection: Inspection::default(),
         }
     }
 
@@ -202,6 +233,19 @@ impl BadBody {
         }
     }
 
+    pub(super) fn unsupported(param: &str, why: &str) -> Self {
+        let message = format!("Unsupported parameter: '{param}' is not taken here: {why}.");
+        Self { message, param: Some(param.to_owned()), code: Some("unsupported_parameter") }
+    }
+
+    fn reference(path: &str) -> Self {
+        let message = format!(
+            "'{path}' refers to something kept in the account behind this gateway, which its callers \
+             share: send the content itself."
+        );
+        Self { message, param: Some(path.to_owned()), code: Some("reference_not_allowed") }
+    }
+
     pub(super) fn missing(param: &str) -> Self {
         let message = format!("Missing required parameter: '{param}'.");
         Self { message, param: Some(param.to_owned()), code: Some("missing_required_parameter") }
@@ -234,7 +278,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Members of the object `json`; `path` goes before their names in refusals.
-    fn of_object(path: &str, json: &'a str) -> Result<Self, BadBody> {
+    pub(super) fn of_object(path: &str, json: &'a str) -> Result<Self, BadBody> {
         let mut members: Vec<(Cow<'a, str>, &'a RawValue)> = Vec::new();
         let mut twice = None;
         let mut too_many = false;
@@ -253,16 +297,20 @@ impl<'a> Fields<'a> {
                 "it has more than {MAX_MEMBERS} members"
             )));
         }
-        match twice {
-            None => Ok(Self(members)),
-            Some(name) => {
-                let name: String = name.chars().take(64).collect();
-                Err(BadBody::wrong_value(&format!("{path}{name}"), "the key is there twice"))
+        if let Some(name) = twice {
+            let name: String = name.chars().take(64).collect();
+            return Err(BadBody::wrong_value(&format!("{path}{name}"), "the key is there twice"));
+        }
+        for (name, _) in &members {
+            if let Some(known) = imitated(path, name) {
+                let why = format!("some servers read it as '{known}'; write '{known}'");
+                return Err(BadBody::wrong_value(&format!("{path}{name}"), &why));
             }
         }
+        Ok(Self(members))
     }
 
-    fn get(&self, name: &str) -> Option<&'a RawValue> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| *value)
     }
 
@@ -297,7 +345,7 @@ impl<'a> Fields<'a> {
         Ok(name)
     }
 
-    fn limit(&self, name: &str) -> Result<Option<u64>, BadBody> {
+    pub(super) fn limit(&self, name: &str) -> Result<Option<u64>, BadBody> {
         let Some(raw) = self.given(name) else { return Ok(None) };
         match raw.get().parse::<u64>() {
             Ok(limit) if limit > 0 => Ok(Some(limit)),
@@ -311,6 +359,20 @@ impl<'a> Fields<'a> {
         match raw.get().parse::<u64>() {
             Ok(n) if (1..=MAX_CHOICES).contains(&n) => Ok(n),
             _ => Err(BadBody::wrong_type(name, "an integer from 1 to 128")),
+        }
+    }
+
+    /// The largest of several counts.
+    pub(super) fn largest_count(&self, names: &[&str]) -> Result<u64, BadBody> {
+        names.iter().try_fold(1, |most, name| Ok(self.count(name)?.max(most)))
+    }
+
+    /// One answer, where a surface gives no more.
+    pub(super) fn one_answer(&self) -> Result<u64, BadBody> {
+        let several = names::COUNTS.iter().find(|name| self.count(name).is_ok_and(|n| n > 1));
+        match several {
+            Some(name) => Err(BadBody::wrong_value(name, "there is one answer at a time here")),
+            None => self.largest_count(&names::COUNTS),
         }
     }
 
@@ -358,6 +420,14 @@ impl<'a> Fields<'a> {
     pub(super) fn all_given(&self, names: &[&str]) -> Vec<&'a RawValue> {
         names.iter().filter_map(|name| self.given(name)).collect()
     }
+}
+
+/// The name that a member of the object at `path` can be taken for.
+fn imitated(path: &str, name: &str) -> Option<&'static str> {
+    if path.is_empty() {
+        return names::imitated(name);
+    }
+    names::imitated_of(name, [&names::LIMITS, &names::BUDGETS, &names::COUNTS, &["include_usage"]])
 }
 
 fn bool_of(name: &str, value: Option<&RawValue>) -> Result<bool, BadBody> {

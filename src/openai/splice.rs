@@ -3,7 +3,10 @@
 //! Owns the arithmetic of positions; never re-encodes. Every byte outside the replaced values
 //! and the inserted members is the caller's.
 
-use super::request::{Changes, LimitField, Request, Written};
+use super::bounds::{Bounds, NESTED};
+use super::cursor::cut_members;
+use super::request::{Changes, Request, Written};
+use super::surface::Surface;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use std::ops::Range;
@@ -21,15 +24,24 @@ pub(super) fn splice(request: &Request<'_>, changes: Changes<'_>) -> Bytes {
     if let (Some(model), Some(old)) = (changes.model, written.model) {
         edits.replace(old, serde_json::Value::from(model).to_string());
     }
-    if let Some(read) = request.limit_name(changes.limit_field) {
-        // The upstream must not read a limit that is higher than the one reserved for.
-        let misread = written.limit_is_overlooked(read) || written.limits_differ();
-        if let Some(limit) = changes.max_output.or(request.max_output.filter(|_| misread)) {
-            edits.limit(written, limit, read);
-        }
+    let limit = edits.output_limit(request, &changes);
+    if let Some(limit) = limit.or(request.max_output) {
+        edits.budgets(&written.bounds, limit, request.surface);
     }
     if changes.include_usage && !request.include_usage {
         edits.include_usage(written);
+    }
+    if let Some(policy) = changes.policy {
+        let text = std::str::from_utf8(request.body).unwrap_or_default();
+        for range in request.costs.cuts(text, policy) {
+            edits.list.push(Edit { range, text: String::new() });
+        }
+        for calls in request.costs.too_many_calls(policy) {
+            edits.replace_text(calls, policy.max_tool_calls.to_string());
+        }
+        if !policy.account_references {
+            edits.cut_ids(text, &request.inspection.unsealed);
+        }
     }
     edits.apply()
 }
@@ -41,7 +53,51 @@ struct Edits<'a> {
 
 impl Edits<'_> {
     fn replace(&mut self, old: &RawValue, text: String) {
+        self.replace_text(old.get(), text);
+    }
+
+    fn replace_text(&mut self, old: &str, text: String) {
         self.list.push(Edit { range: position(self.body, old), text });
+    }
+
+    /// Puts the limit in force where the upstream reads it, and returns it if that is a change.
+    fn output_limit(&mut self, request: &Request<'_>, changes: &Changes<'_>) -> Option<u64> {
+        let bounds = &request.written.bounds;
+        let read = request.limit_name(changes.limit_field)?;
+        let names = read_with(request.surface, read);
+        // The upstream must not read a limit that is higher than the one reserved for.
+        let misread = bounds.is_overlooked(names) || bounds.differ();
+        let limit = changes.max_output.or(request.max_output.filter(|_| misread))?;
+        self.limit(bounds, limit, read, names);
+        Some(limit)
+    }
+
+    /// Brings least output and budgets down to the limit.
+    fn budgets(&mut self, bounds: &Bounds<'_>, limit: u64, surface: Surface) {
+        /// Anthropic takes no smaller budget, and none that is not below the limit.
+        const LEAST_BUDGET: u64 = 1024;
+        let thinking = bounds.thinking.filter(|_| surface == Surface::Messages);
+        let within = thinking.map(|raw| position(self.body, raw.get())).unwrap_or_default();
+        if let Some(thinking) = thinking.filter(|_| limit <= LEAST_BUDGET) {
+            self.replace(thinking, r#"{"type":"disabled"}"#.to_owned());
+        }
+        for (budget, raw) in &bounds.budgets {
+            let is_within = within.contains(&position(self.body, raw.get()).start);
+            let most = limit - u64::from(is_within && limit > 0);
+            if *budget > most && !(is_within && limit <= LEAST_BUDGET) {
+                self.replace(raw, most.to_string());
+            }
+        }
+    }
+
+    /// Takes the ids out of items that could be looked up by them.
+    fn cut_ids(&mut self, body: &str, items: &[Range<usize>]) {
+        for item in items {
+            let at = item.start;
+            let cuts = cut_members(&body[item.clone()], |name| name == "id");
+            let cuts = cuts.into_iter().map(|cut| cut.start + at..cut.end + at);
+            self.list.extend(cuts.map(|range| Edit { range, text: String::new() }));
+        }
     }
 
     /// Adds a member at the front of the body's object, which is never empty.
@@ -52,16 +108,16 @@ impl Edits<'_> {
 
     /// Every limit that the caller set takes the new value, so that no reader finds a higher one,
     /// and the upstream finds it under the name `read`.
-    fn limit(&mut self, written: &Written<'_>, limit: u64, read: &str) {
+    fn limit(&mut self, bounds: &Bounds<'_>, limit: u64, read: &str, names: &[&str]) {
         let mut is_given = false;
-        for old in written.given_limits() {
+        for old in bounds.given() {
             is_given = true;
             self.replace(old, limit.to_string());
         }
-        if is_given && !written.limit_is_overlooked(read) {
+        if is_given && !bounds.is_overlooked(names) {
             return;
         }
-        match written.limits.iter().find(|(name, _)| *name == read) {
+        match bounds.limits.iter().find(|(name, _)| *name == read) {
             Some((_, null)) => self.replace(null, limit.to_string()),
             None => self.insert(&format!("\"{read}\":{limit}")),
         }
@@ -80,16 +136,21 @@ impl Edits<'_> {
         };
         let is_empty = members.trim_ascii_start() == "}";
         let comma = if is_empty { "" } else { "," };
-        let inside = position(self.body, options).start + 1;
+        let inside = position(self.body, options.get()).start + 1;
         self.list.push(Edit { range: inside..inside, text: format!("{MEMBER}{comma}") });
     }
 
     fn apply(mut self) -> Bytes {
-        self.list.sort_by_key(|edit| edit.range.start);
+        // What is put in at a place comes before what goes there.
+        self.list.sort_by_key(|edit| (edit.range.start, edit.range.end));
         let added: usize = self.list.iter().map(|edit| edit.text.len()).sum();
         let mut out = Vec::with_capacity(self.body.len() + added);
         let mut done = 0;
         for edit in &self.list {
+            // Inside of something that went.
+            if edit.range.start < done {
+                continue;
+            }
             out.extend_from_slice(&self.body[done..edit.range.start]);
             out.extend_from_slice(edit.text.as_bytes());
             done = edit.range.end;
@@ -99,30 +160,37 @@ impl Edits<'_> {
     }
 }
 
-impl<'a> Written<'a> {
-    fn given_limits(&self) -> impl Iterator<Item = &'a RawValue> {
+impl<'a> Bounds<'a> {
+    fn given(&self) -> impl Iterator<Item = &'a RawValue> {
         self.limits.iter().map(|(_, raw)| *raw).filter(|raw| raw.get() != "null")
     }
 
-    /// Whether the caller's limit stands only under chat's newer name, and the upstream reads only
-    /// the older one. (Upstreams that read the newer name read the older one too.)
-    fn limit_is_overlooked(&self, read: &str) -> bool {
-        let is_read = |(name, raw): &(&str, &RawValue)| *name == read && raw.get() != "null";
-        read == LimitField::MaxTokens.as_str()
-            && self.given_limits().next().is_some()
-            && !self.limits.iter().any(is_read)
+    /// Whether the caller's limit stands only under names that the upstream may not read.
+    fn is_overlooked(&self, names: &[&str]) -> bool {
+        let is_read = |(name, raw): &(&str, &RawValue)| {
+            *name != NESTED && names.contains(name) && raw.get() != "null"
+        };
+        self.given().next().is_some() && !self.limits.iter().any(is_read)
     }
 
     /// Whether several limits are given, with values that are not written alike.
-    fn limits_differ(&self) -> bool {
-        let mut given = self.given_limits().map(RawValue::get);
+    fn differ(&self) -> bool {
+        let mut given = self.given().map(RawValue::get);
         let first = given.next();
         given.any(|other| Some(other) != first)
     }
 }
 
-/// Where in `body` the value stands: it was borrowed from there, so its address says it.
-fn position(body: &[u8], value: &RawValue) -> Range<usize> {
-    let start = value.get().as_ptr().addr() - body.as_ptr().addr();
-    start..start + value.get().len()
+/// The names that an upstream reads which knows the limit as `read`: those that read chat's newer name
+/// read the older one too.
+fn read_with(surface: Surface, read: &'static str) -> &'static [&'static str] {
+    let names = surface.limits();
+    let at = names.iter().position(|name| *name == read).unwrap_or(0);
+    &names[at..]
+}
+
+/// Where in `body` the text stands: it was borrowed from there, so its address says it.
+fn position(body: &[u8], text: &str) -> Range<usize> {
+    let start = text.as_ptr().addr() - body.as_ptr().addr();
+    start..start + text.len()
 }

@@ -149,6 +149,7 @@ impl Forwarding<'_> {
             max_output: self.reservation.output_limit,
             limit_field: route.upstream.limit_field,
             include_usage: self.request.wants_usage_asked_for(),
+            policy: Some(&self.reservation.caller.plan_limits.policy),
         };
         Outgoing {
             method: Method::POST,

@@ -100,6 +100,7 @@ impl Proxy {
         let mut reply_head = replier.head(200, spent);
         headers::add_upstream_reply(&mut reply_head, &forwarded.exchange);
         add_clamped(&mut reply_head, &reservation);
+        add_stripped(&mut reply_head, &request, &reservation);
         let relay = Relay { reply_head, forwarded, reservation, leash };
         if request.stream && is_event_stream(&relay.forwarded) {
             Ok(call.relay_stream(session, relay).await)
@@ -336,6 +337,18 @@ fn add_clamped(head: &mut ResponseHeader, reservation: &Reservation) {
     if let Some(limit) = reservation.output_limit.filter(|_| reservation.clamped) {
         let _ = head.insert_header("x-kx-clamped", limit);
     }
+}
+
+/// Tells the caller what was taken out of its request, as its plan says.
+fn add_stripped(head: &mut ResponseHeader, request: &Request<'_>, reservation: &Reservation) {
+    let names = request.stripped(&reservation.caller.plan_limits.policy);
+    if names.is_empty() {
+        return;
+    }
+    let is_plain = |c: &char| c.is_ascii_alphanumeric() || "_-.:".contains(*c);
+    let plain = |name: &String| name.chars().filter(is_plain).take(64).collect::<String>();
+    let list: Vec<String> = names.iter().take(16).map(plain).collect();
+    let _ = head.insert_header("x-kx-stripped", list.join(", "));
 }
 
 fn answered(surface: Surface, status: u16, ending: Status) -> Answered {

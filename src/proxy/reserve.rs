@@ -162,6 +162,7 @@ async fn admit(
     caller: &Caller,
     counters: &dyn Counters,
 ) -> Result<Admitted, NotAdmitted> {
+    admission.body.permit(&caller.plan_limits.policy).map_err(Refusal::BadBody)?;
     if let Some(exact) = admission.exact.get() {
         return take(admission, caller, *exact, counters).await;
     }

@@ -173,6 +173,7 @@ fn key(key: &Key) -> Value {
 }
 
 fn plan(plan: &Plan) -> Value {
+    let policy = &plan.limits.policy;
     json!({
         "name": plan.name,
         "price_cents": plan.price_cents,
@@ -182,6 +183,12 @@ fn plan(plan: &Plan) -> Value {
         "concurrent_streams": plan.limits.concurrent_streams,
         "models": plan.limits.models,
         "time_zone": plan.limits.time_zone.iana_name().unwrap_or("UTC"),
+        "server_tools": policy.server_tools,
+        "max_tool_calls": policy.max_tool_calls,
+        "service_tiers": policy.service_tiers,
+        "image_sizes": policy.image_sizes,
+        "image_qualities": policy.image_qualities,
+        "account_references": policy.account_references,
         "retired": plan.retired,
     })
 }

@@ -3,6 +3,7 @@
 use crate::account::charge::{Source, Status};
 use crate::account::day::Day;
 use crate::account::id::{RequestId, UserId};
+use crate::account::plan::RequestPolicy;
 use crate::account::server_secret::Fingerprint;
 use crate::account::user::{LimitOverrides, Role, UserStatus};
 use crate::store::StoreError;
@@ -127,6 +128,15 @@ pub(super) fn overrides_text(overrides: &LimitOverrides) -> Option<String> {
 pub(super) fn overrides(stored: Option<&str>) -> Result<LimitOverrides, StoreError> {
     let read = |text| serde_json::from_str(text).map_err(|_| unexpected("set of limits", text));
     stored.map_or_else(|| Ok(LimitOverrides::default()), read)
+}
+
+/// All of it, so that a new default does not change a plan unseen.
+pub(super) fn policy_text(policy: &RequestPolicy) -> String {
+    json!(policy).to_string()
+}
+
+pub(super) fn policy(stored: &str) -> Result<RequestPolicy, StoreError> {
+    serde_json::from_str(stored).map_err(|_| unexpected("request policy", stored))
 }
 
 pub(super) fn json_text(value: Option<&Value>) -> Option<String> {

@@ -24,7 +24,7 @@ use crate::account::charge::{Adjustment, Charge, Lease};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, UserId};
 use crate::account::key::{Key, KeyDigest, KeyLimits};
-use crate::account::plan::{Plan, PlanLimits, Window};
+use crate::account::plan::{Plan, PlanLimits, PolicyChange, Window};
 use crate::account::user::{LimitOverrides, Role, User, UserStatus};
 use crate::config::Database;
 use async_trait::async_trait;
@@ -331,6 +331,7 @@ pub struct PlanChange {
     /// `Some(None)` = every model.
     pub models: Option<Option<Arc<[Arc<str>]>>>,
     pub time_zone: Option<TimeZone>,
+    pub policy: PolicyChange,
 }
 
 impl UserChange {
@@ -385,6 +386,7 @@ impl PlanChange {
                 concurrent_streams: self.concurrent_streams.unwrap_or(limits.concurrent_streams),
                 models: self.models.clone().unwrap_or(limits.models),
                 time_zone: self.time_zone.clone().unwrap_or(limits.time_zone),
+                policy: self.policy.applied_to(limits.policy),
             },
         }
     }

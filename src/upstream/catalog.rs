@@ -3,6 +3,7 @@
 use crate::account::charge::TokenCount;
 use crate::openai::surface::Surface;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,13 @@ const TICKS_PER_MICRO_DOLLAR: u64 = 10_000;
 pub struct Catalog {
     pub upstreams: Vec<Arc<Upstream>>,
     pub models: Vec<Arc<Model>>,
+    /// Every id and alias that is configured, with the id it stands for: of models without a usable
+    /// upstream too.
+    pub names: ModelNames,
 }
+
+/// Ids by ids and aliases.
+pub type ModelNames = BTreeMap<Arc<str>, Arc<str>>;
 
 /// One server that speaks the OpenAI wire format.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,6 +159,12 @@ impl Route {
 }
 
 impl Catalog {
+    /// The id of the configured model with this id or alias, which need not be usable.
+    #[must_use]
+    pub fn id_of(&self, name: &str) -> Option<&Arc<str>> {
+        self.names.get(name)
+    }
+
     /// The model with this id or alias.
     #[must_use]
     pub fn model(&self, name: &str) -> Option<&Arc<Model>> {

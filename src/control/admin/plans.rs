@@ -1,7 +1,7 @@
 //! Plans, for admins: added, changed, retired.
 
 use crate::account::id::PlanId;
-use crate::account::plan::{Plan, PlanLimits};
+use crate::account::plan::{Plan, PlanLimits, PolicyChange, RequestPolicy, ServerTools, Words};
 use crate::control::ControlState;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
@@ -17,6 +17,9 @@ use axum::http::StatusCode;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use utoipa::ToSchema;
+
+/// Words in one of a plan's lists.
+const MOST_WORDS: usize = 32;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +45,30 @@ pub struct PlanForm {
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "Europe/Berlin")]
     time_zone: Option<Zone>,
+    /// Tools that the upstream runs and bills by the call: `allow`, `strip` or `refuse`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "allow")]
+    server_tools: Option<ServerTools>,
+    /// Calls of such tools that one request may allow.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 1000)]
+    max_tool_calls: Option<u32>,
+    /// Values of `service_tier` that pass; others are taken out. `any` = all.
+    #[serde(default)]
+    #[schema(max_items = 32)]
+    service_tiers: Option<Vec<Word>>,
+    /// Sizes of images; others are refused.
+    #[serde(default)]
+    #[schema(max_items = 32)]
+    image_sizes: Option<Vec<Word>>,
+    /// Qualities of images; others are refused.
+    #[serde(default)]
+    #[schema(max_items = 32)]
+    image_qualities: Option<Vec<Word>>,
+    /// Whether files and other things in the upstream's account, which all callers share, may be
+    /// referred to.
+    #[serde(default)]
+    account_references: Option<bool>,
 }
 
 /// What is left out stays.
@@ -75,12 +102,42 @@ pub struct PlanPatch {
     /// False brings a retired plan back.
     #[serde(default)]
     retired: Option<bool>,
+    /// Tools that the upstream runs and bills by the call: `allow`, `strip` or `refuse`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "allow")]
+    server_tools: Option<ServerTools>,
+    /// Calls of such tools that one request may allow.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 1000)]
+    max_tool_calls: Option<u32>,
+    /// Values of `service_tier` that pass; others are taken out. `any` = all.
+    #[serde(default)]
+    #[schema(max_items = 32)]
+    service_tiers: Option<Vec<Word>>,
+    /// Sizes of images; others are refused.
+    #[serde(default)]
+    #[schema(max_items = 32)]
+    image_sizes: Option<Vec<Word>>,
+    /// Qualities of images; others are refused.
+    #[serde(default)]
+    #[schema(max_items = 32)]
+    image_qualities: Option<Vec<Word>>,
+    /// Whether files and other things in the upstream's account, which all callers share, may be
+    /// referred to.
+    #[serde(default)]
+    account_references: Option<bool>,
 }
 
 /// The id of a plan.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct PlanName(String);
+
+/// A word of a list, such as `1024x1024`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(try_from = "String")]
+#[schema(value_type = String, pattern = "^[A-Za-z0-9._:/-]{1,64}$", example = "auto")]
+pub struct Word(String);
 
 /// A time zone by its name.
 #[derive(Debug, Deserialize)]
@@ -96,7 +153,7 @@ pub async fn add(
     admin: Admin,
     Form(form): Form<PlanForm>,
 ) -> Result<(StatusCode, Json<PlanView>), ApiError> {
-    let plan = form.plan()?;
+    let plan = form.plan(&state)?;
     if !state.store.add_plan(&plan, &admin.by).await? {
         return Err(ApiError::PlanTaken);
     }
@@ -120,7 +177,7 @@ pub async fn change(
     if state.store.plan(&id).await?.is_none() {
         return Err(ApiError::NoSuch("plan"));
     }
-    let changed = state.store.change_plan(&id, &form.change()?, &admin.by).await?;
+    let changed = state.store.change_plan(&id, &form.change(&state)?, &admin.by).await?;
     changed.map(|plan| Json(PlanView::of(plan))).ok_or(ApiError::NoSuch("plan"))
 }
 
@@ -141,7 +198,15 @@ pub async fn retire(
 }
 
 impl PlanForm {
-    fn plan(self) -> Result<Plan, ApiError> {
+    fn plan(self, state: &ControlState) -> Result<Plan, ApiError> {
+        let policy = PolicyChange {
+            server_tools: self.server_tools,
+            max_tool_calls: self.max_tool_calls.map(tool_calls).transpose()?,
+            service_tiers: words("service_tiers", self.service_tiers)?,
+            image_sizes: words("image_sizes", self.image_sizes)?,
+            image_qualities: words("image_qualities", self.image_qualities)?,
+            account_references: self.account_references,
+        };
         Ok(Plan {
             id: PlanId::from(self.id.0.as_str()),
             name: self.name.0,
@@ -152,15 +217,17 @@ impl PlanForm {
                 requests_per_day: requests(self.max_requests_per_day)?,
                 window: self.window.0.checked("window")?,
                 concurrent_streams: streams(self.concurrent_streams)?,
-                models: keys::models(self.models)?,
+                models: keys::models(state, "models", self.models)?,
                 time_zone: self.time_zone.map_or(TimeZone::UTC, |zone| zone.0),
+                policy: policy.applied_to(RequestPolicy::default()),
             },
         })
     }
 }
 
 impl PlanPatch {
-    fn change(self) -> Result<PlanChange, ApiError> {
+    fn change(self, state: &ControlState) -> Result<PlanChange, ApiError> {
+        let models = |names| keys::models(state, "models", names);
         Ok(PlanChange {
             name: self.name.map(|name| name.0),
             price_cents: self.price_cents.map(cents).transpose()?,
@@ -169,8 +236,16 @@ impl PlanPatch {
             requests_per_day: self.max_requests_per_day.map(requests).transpose()?,
             window: self.window.map(|window| window.0.checked("window")).transpose()?,
             concurrent_streams: self.concurrent_streams.map(streams).transpose()?,
-            models: self.models.map(keys::models).transpose()?,
+            models: self.models.map(models).transpose()?,
             time_zone: self.time_zone.map(|zone| zone.0),
+            policy: PolicyChange {
+                server_tools: self.server_tools,
+                max_tool_calls: self.max_tool_calls.map(tool_calls).transpose()?,
+                service_tiers: words("service_tiers", self.service_tiers)?,
+                image_sizes: words("image_sizes", self.image_sizes)?,
+                image_qualities: words("image_qualities", self.image_qualities)?,
+                account_references: self.account_references,
+            },
         })
     }
 }
@@ -193,6 +268,34 @@ fn streams(given: u32) -> Result<u32, ApiError> {
     }
     let problem = "`concurrent_streams` is 1 to 1000000.";
     Err(ApiError::invalid("concurrent_streams", problem))
+}
+
+fn tool_calls(given: u32) -> Result<u32, ApiError> {
+    if (1..=1000).contains(&given) {
+        return Ok(given);
+    }
+    Err(ApiError::invalid("max_tool_calls", "`max_tool_calls` is 1 to 1000."))
+}
+
+fn words(param: &str, given: Option<Vec<Word>>) -> Result<Option<Words>, ApiError> {
+    let Some(given) = given else { return Ok(None) };
+    if given.len() > MOST_WORDS {
+        let problem = format!("`{param}` has at most {MOST_WORDS} entries.");
+        return Err(ApiError::invalid(param, problem));
+    }
+    Ok(Some(given.into_iter().map(|word| word.0.into()).collect()))
+}
+
+impl TryFrom<String> for Word {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/-".contains(&b));
+        if is_plain && (1..=64).contains(&text.len()) {
+            Ok(Self(text))
+        } else {
+            Err("a word has 1 to 64 letters, digits and `._:/-`")
+        }
+    }
 }
 
 impl TryFrom<String> for PlanName {

@@ -192,7 +192,7 @@ pub async fn change(
         username: form.username.map(|name| name.map(|name| name.0)),
         role: form.role,
         status: form.status,
-        overrides: form.overrides.map(|overrides| overrides.0.checked()).transpose()?,
+        overrides: form.overrides.map(|overrides| overrides.0.checked(&state)).transpose()?,
         password_hash: None,
     };
     let changed = state.store.change_user(user.id, &change, &admin.by).await?;
@@ -247,7 +247,7 @@ async fn plan(
 }
 
 impl OverridesForm {
-    fn checked(self) -> Result<LimitOverrides, ApiError> {
+    fn checked(self, state: &ControlState) -> Result<LimitOverrides, ApiError> {
         let streams = self.concurrent_streams;
         if streams.is_some_and(|streams| !(1..=1_000_000).contains(&streams)) {
             let problem = "`overrides.concurrent_streams` is 1 to 1000000.";
@@ -266,7 +266,7 @@ impl OverridesForm {
             )?,
             window: self.window.map(|window| window.0.checked("overrides.window")).transpose()?,
             concurrent_streams: streams,
-            models: keys::models(self.models)?,
+            models: keys::models(state, "overrides.models", self.models)?,
         })
     }
 }

@@ -61,6 +61,7 @@ async fn bad_keys_name_the_field() {
         (json!({ "name": "a", "max_tokens_per_day": 1_000_000_000_001_u64 }), "max_tokens_per_day"),
         (json!({ "name": "a", "models": ["no such\u{0}"] }), "models[0]"),
         (json!({ "name": "a", "models": long }), "models"),
+        (json!({ "name": "a", "models": ["grok-nonesuch"] }), "models"),
         (json!({ "name": "a", "user_id": ada.user.id }), "user_id"),
     ] {
         control.post(KEYS, Some(&ada.token), form).await.invalid(param);
@@ -212,4 +213,19 @@ async fn changes_of_one_account_have_to_wait_and_revoking_never_does() {
         control.patch(&user, Some(&root.token), json!({ "role": "user" })).await.ok();
     }
     assert_eq!(control.delete(&path, token).await.status, 204);
+}
+
+#[tokio::test]
+async fn a_keys_models_are_kept_by_their_ids() {
+    let control = control().await;
+    let ada = control.user().await;
+    let token = Some(&*ada.token);
+    let form = json!({ "name": "a", "models": ["grok-build-latest", "grok-4.3"] });
+    let key = control.post(KEYS, token, form).await;
+    assert_eq!(key.status, 201, "{}", key.text);
+    assert_eq!(key.json()["models"], json!(["grok-4.5", "grok-4.3"]));
+    let id = key.json()["id"].as_str().unwrap().to_owned();
+    let change = json!({ "models": ["grok-code-fast"] });
+    let changed = control.patch(&format!("{KEYS}/{id}"), token, change).await.ok();
+    assert_eq!(changed["models"], json!(["grok-build-0.1"]));
 }

@@ -91,6 +91,17 @@ async fn admins_add_change_and_retire_plans() {
     assert_eq!(control.get("/api/v1/plans/team", None).await.ok(), added.json());
     control.post(PLANS, admin, form.clone()).await.refused(409, "plan_exists");
 
+    assert_eq!(
+        (&added.json()["server_tools"], &added.json()["max_tool_calls"]),
+        (&json!("allow"), &json!(20))
+    );
+    assert_eq!(added.json()["account_references"], false);
+    let change = json!({ "server_tools": "refuse", "max_tool_calls": 3, "service_tiers": ["any"],
+        "image_qualities": [], "account_references": true });
+    let changed = control.patch(&format!("{PLANS}/team"), admin, change.clone()).await.ok();
+    for (name, value) in change.as_object().unwrap() {
+        assert_eq!(changed[name], *value);
+    }
     let change = json!({ "max_tokens_per_day": 60_000, "models": ["grok-4.3"] });
     let changed = control.patch(&format!("{PLANS}/team"), admin, change).await.ok();
     assert_eq!(changed["max_tokens_per_day"], 60_000);
@@ -118,6 +129,11 @@ async fn admins_add_change_and_retire_plans() {
         ("window", json!([1, 60]), "window"),
         ("concurrent_streams", json!(0), "concurrent_streams"),
         ("time_zone", json!("Mars/Olympus"), "time_zone"),
+        ("models", json!(["grok-nonesuch"]), "models"),
+        ("server_tools", json!("sometimes"), "server_tools"),
+        ("max_tool_calls", json!(0), "max_tool_calls"),
+        ("service_tiers", json!(["a b"]), "service_tiers[0]"),
+        ("image_sizes", json!(vec!["1x1"; 33]), "image_sizes"),
         ("owner", json!("me"), "owner"),
     ] {
         let mut bad = form.clone();

@@ -6,6 +6,7 @@ use crate::openai::chunk::{self, Chunk, Seen};
 use crate::openai::error::ErrorBody;
 use crate::openai::follow::{Follow, Heard, Listener};
 use crate::openai::json;
+use crate::openai::names::COUNTS;
 use crate::openai::prompt::Prompt;
 use crate::openai::request::{BadBody, Fields, Ties};
 use crate::openai::sse::Event;
@@ -19,7 +20,7 @@ pub(super) static DESCRIPTION: Description = Description {
     streams: true,
     usage_is_asked_for: true,
     bills_prompt: true,
-    choices: |fields| fields.count("n"),
+    choices: |fields| fields.largest_count(&COUNTS),
     prompt,
     ties,
     follow: |include_usage| Box::new(ChunkStream::new(Seen::default(), include_usage)),

@@ -4,6 +4,7 @@ use super::chat::{ChunkStream, hear_chunk};
 use super::{Description, Output, no_id, no_ties, openai_error};
 use crate::openai::chunk::{Seen, Style};
 use crate::openai::json::each_element;
+use crate::openai::names::COUNTS;
 use crate::openai::request::{BadBody, Fields};
 
 pub(super) static DESCRIPTION: Description = Description {
@@ -23,7 +24,7 @@ pub(super) static DESCRIPTION: Description = Description {
 
 /// Each prompt gets its own answers, and of `best_of` that are made all are paid.
 fn choices(fields: &Fields<'_>) -> Result<u64, BadBody> {
-    let answers = fields.count("n")?.max(fields.count("best_of")?);
+    let answers = fields.largest_count(&COUNTS)?;
     Ok(answers.saturating_mul(prompts(fields)))
 }
 

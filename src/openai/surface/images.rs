@@ -3,6 +3,7 @@
 use super::{Description, Output, never_streams, no_id, no_ties, openai_error};
 use crate::openai::follow::Listener;
 use crate::openai::json::{self, each_element};
+use crate::openai::names::IMAGE_COUNTS;
 use crate::openai::usage::Usage;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -13,7 +14,7 @@ pub(super) static DESCRIPTION: Description = Description {
     streams: false,
     usage_is_asked_for: false,
     bills_prompt: false,
-    choices: |fields| fields.count("n"),
+    choices: |fields| fields.largest_count(&IMAGE_COUNTS),
     prompt: |fields| fields.texts("prompt"),
     ties: no_ties,
     follow: never_streams,

@@ -51,7 +51,8 @@ pub(super) static COUNT_TOKENS: Description = Description {
 
 /// Always one; but here a limit is no matter of choice.
 fn choices(fields: &Fields<'_>) -> Result<u64, BadBody> {
-    fields.required("max_tokens").map(|_| 1)
+    fields.required("max_tokens")?;
+    fields.one_answer()
 }
 
 fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {

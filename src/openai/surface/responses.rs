@@ -1,8 +1,8 @@
 //! `POST /v1/responses`.
 //!
 //! An upstream keeps these replies unless told not to, for all who share its account. What refers
-//! to a kept thing other than by `previous_response_id`, which the gateway can tie to its owner, is
-//! refused.
+//! to a kept thing other than by `previous_response_id`, which the gateway can tie to its owner, passes
+//! where a plan says so: see [`inspect`](crate::openai::request::Request::permit).
 
 use super::so_far::SoFar;
 use super::{Description, Output, openai_error};
@@ -26,7 +26,7 @@ pub(super) static DESCRIPTION: Description = Description {
     streams: true,
     usage_is_asked_for: false,
     bills_prompt: true,
-    choices: |_| Ok(1),
+    choices: |fields| fields.one_answer(),
     prompt,
     ties,
     follow: |_| Box::new(ResponseStream::default()),
@@ -38,43 +38,24 @@ pub(super) static DESCRIPTION: Description = Description {
 /// A response as JSON is kept up to here, to write its last event in its own words.
 const KEPT_BYTES: usize = 16 * 1024;
 
-/// Members that would have the model read what somebody else left at the upstream.
-const SHARED: [&str; 2] = ["conversation", "prompt"];
-
 fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {
     let extras = ["instructions", "tools", "text"];
     let Some(input) = fields.given("input") else {
-        // What went before is enough to go on from.
-        fields.given("previous_response_id").ok_or_else(|| BadBody::missing("input"))?;
+        // What went before is enough to go on from, and so is a stored prompt.
+        let earlier = ["previous_response_id", "conversation", "prompt"];
+        let earlier = earlier.iter().find_map(|name| fields.given(name));
+        earlier.ok_or_else(|| BadBody::missing("input"))?;
         return Ok(Prompt::of_extras(fields.all_given(&extras)));
     };
     if input.get().starts_with('"') {
         return Ok(Prompt::of_text(input, fields.all_given(&extras)));
     }
-    let mut refers = false;
-    let _ = each_element(input.get(), |item| refers |= refers_to_an_item(item));
-    if refers {
-        let why = "items cannot be referred to here; send them, or use previous_response_id";
-        return Err(BadBody::wrong_value("input", why));
-    }
     fields.messages("input", &extras)
 }
 
-fn refers_to_an_item(item: &RawValue) -> bool {
-    let mut refers = false;
-    let _ = each_member(item.get(), |name, value| {
-        refers |= name == "type" && json::text(value) == "item_reference";
-    });
-    refers
-}
-
 fn ties(fields: &Fields<'_>) -> Result<Ties, BadBody> {
-    for name in SHARED {
-        if fields.given(name).is_some() {
-            return Err(BadBody::wrong_value(name, "it is not offered here"));
-        }
-    }
     if fields.flag("background")? {
+        // What it used is known only after the call has been settled.
         return Err(BadBody::wrong_value("background", "it is not offered here"));
     }
     let is_kept = fields.given("store").is_none() || fields.flag("store")?;

@@ -185,7 +185,7 @@ fn a_limit_goes_in_under_the_surfaces_own_name() {
         (
             Surface::Responses,
             r#"{"model":"m","input":"a","max_output_tokens":90,"max_tokens":80}"#,
-            r#"{"model":"m","input":"a","max_output_tokens":7,"max_tokens":80}"#,
+            r#"{"model":"m","input":"a","max_output_tokens":7,"max_tokens":7}"#,
         ),
         (
             Surface::Completions,
@@ -233,7 +233,7 @@ fn prompts_of_every_shape_are_sized() {
     check(
         Surface::Messages,
         r#"{"model":"m","max_tokens":1,"system":"be","messages":[{"role":"user","content":[
-           {"type":"image","source":{"type":"base64","media_type":"image/png","data":"AAAAAAAAAAAA"}},
+           {"type":"image","source":{"data":"AAAAAAAAAAAA","type":"base64","media_type":"image/png"}},
            {"type":"tool_result","content":[{"type":"text","text":"abc"},
             {"type":"image","source":{"type":"url","media_type":"image/png","url":"u"}}]}]}]}"#,
         1,

@@ -5,7 +5,7 @@ use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, UserId};
 use crate::account::key::{KeyDigest, KeyLimits};
 use crate::account::limit::LimitKind;
-use crate::account::plan::{PlanLimits, Window};
+use crate::account::plan::{PlanLimits, RequestPolicy, Window};
 use crate::account::user::UserStatus;
 use crate::quota::counters::Claim;
 use crate::quota::rules::{Need, SLICE_SHARE, Scope};
@@ -124,6 +124,7 @@ pub fn caller(user: usize, key: usize) -> Caller {
             concurrent_streams: 2,
             models: None,
             time_zone: zone,
+            policy: RequestPolicy::default(),
         },
         version: 1,
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::account::id::{KeyId, PlanId, UserId};
 use crate::account::key::{KeyDigest, KeyLimits};
-use crate::account::plan::PlanLimits;
+use crate::account::plan::{PlanLimits, RequestPolicy};
 use crate::account::user::UserStatus;
 use jiff::ToSpan;
 use jiff::tz::TimeZone;
@@ -23,6 +23,7 @@ fn caller(zone: &str) -> Caller {
             concurrent_streams: 2,
             models: None,
             time_zone: TimeZone::get(zone).unwrap(),
+            policy: RequestPolicy::default(),
         },
         version: 1,
     }

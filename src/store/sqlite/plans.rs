@@ -32,6 +32,7 @@ pub(super) struct LimitsRow {
     concurrent_streams: i64,
     models: Option<String>,
     time_zone: String,
+    request_policy: String,
 }
 
 /// A plan, and whose word on it counts.
@@ -45,7 +46,8 @@ pub(super) async fn all(store: &SqliteStore) -> Result<Vec<Plan>, StoreError> {
     let rows: Vec<PlanRow> = sqlx::query_as(
         "select
              id, name, price_cents, retired, changed, tokens_per_day, requests_per_day,
-             window_capacity, window_refill_seconds, concurrent_streams, models, time_zone
+             window_capacity, window_refill_seconds, concurrent_streams, models, time_zone,
+             request_policy
          from plan
          order by price_cents, id",
     )
@@ -65,7 +67,8 @@ pub(super) async fn find(
     let row: Option<PlanRow> = sqlx::query_as(
         "select
              id, name, price_cents, retired, changed, tokens_per_day, requests_per_day,
-             window_capacity, window_refill_seconds, concurrent_streams, models, time_zone
+             window_capacity, window_refill_seconds, concurrent_streams, models, time_zone,
+             request_policy
          from plan
          where id = ?1",
     )
@@ -157,9 +160,10 @@ async fn upsert(
     let row: Option<PlanRow> = sqlx::query_as(
         "insert into plan (
              id, name, price_cents, retired, changed, tokens_per_day, requests_per_day,
-             window_capacity, window_refill_seconds, concurrent_streams, models, time_zone
+             window_capacity, window_refill_seconds, concurrent_streams, models, time_zone,
+             request_policy
          )
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
          on conflict (id) do update set
              name = excluded.name,
              price_cents = excluded.price_cents,
@@ -171,19 +175,22 @@ async fn upsert(
              window_refill_seconds = excluded.window_refill_seconds,
              concurrent_streams = excluded.concurrent_streams,
              models = excluded.models,
-             time_zone = excluded.time_zone
+             time_zone = excluded.time_zone,
+             request_policy = excluded.request_policy
          where (
              plan.name, plan.price_cents, plan.retired, plan.tokens_per_day, plan.requests_per_day,
              plan.window_capacity, plan.window_refill_seconds, plan.concurrent_streams,
-             plan.models, plan.time_zone
+             plan.models, plan.time_zone, plan.request_policy
          ) is not (
              excluded.name, excluded.price_cents, excluded.retired, excluded.tokens_per_day,
              excluded.requests_per_day, excluded.window_capacity, excluded.window_refill_seconds,
-             excluded.concurrent_streams, excluded.models, excluded.time_zone
+             excluded.concurrent_streams, excluded.models, excluded.time_zone,
+             excluded.request_policy
          )
          returning
              id, name, price_cents, retired, changed, tokens_per_day, requests_per_day,
-             window_capacity, window_refill_seconds, concurrent_streams, models, time_zone",
+             window_capacity, window_refill_seconds, concurrent_streams, models, time_zone,
+             request_policy",
     )
     .bind(plan.id.as_str())
     .bind(&plan.name)
@@ -197,6 +204,7 @@ async fn upsert(
     .bind(i64::from(limits.concurrent_streams))
     .bind(columns::models_text(&limits.models))
     .bind(columns::time_zone_text(&limits.time_zone)?)
+    .bind(columns::policy_text(&limits.policy))
     .fetch_optional(tx)
     .await?;
     row.map(|row| Ok(Found::try_from(row)?.plan)).transpose()
@@ -231,6 +239,7 @@ impl TryFrom<LimitsRow> for PlanLimits {
             concurrent_streams: columns::small(row.concurrent_streams)?,
             models: columns::models(row.models.as_deref())?,
             time_zone: columns::time_zone(&row.time_zone)?,
+            policy: columns::policy(&row.request_policy)?,
         })
     }
 }

@@ -10,7 +10,7 @@ use knockx::account::charge::{Charge, Lease, Source, Status, TokenCount};
 use knockx::account::day::Day;
 use knockx::account::id::{KeyId, PlanId, RequestId, UserId};
 use knockx::account::key::{KeyDigest, KeyLimits};
-use knockx::account::plan::{PlanLimits, Window};
+use knockx::account::plan::{PlanLimits, RequestPolicy, Window};
 use knockx::account::user::UserStatus;
 use knockx::quota::book::Book;
 use knockx::quota::counters::{Claim, Counters, Extended, Removed, Reset, SoFar, Taken};
@@ -324,6 +324,7 @@ pub(super) fn caller(id: UserId, user: usize, key: usize) -> Caller {
             concurrent_streams: 2,
             models: None,
             time_zone: zone,
+            policy: RequestPolicy::default(),
         },
         version: 1,
     }

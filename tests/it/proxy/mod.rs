@@ -7,6 +7,7 @@ mod exactness;
 mod exposure;
 mod fairness;
 mod framing;
+mod policies;
 mod privacy;
 mod quotas;
 mod rights;

@@ -274,7 +274,7 @@ async fn hostile_bodies_are_refused_in_the_surfaces_own_shape_and_cost_nothing()
         (
             "/v1/responses",
             r#"{"model":"grok-4.3","input":[{"type":"item_\u0072eference","id":"msg_1"}]}"#,
-            "'input'",
+            "'input[0].type'",
         ),
         ("/v1/responses", &deep, "nested"),
         ("/v1/completions", r#"{"model":"grok-4.3"}"#, "'prompt'"),

@@ -21,7 +21,7 @@ use knockx::account::charge::{Charge, Lease, Source, Status, TokenCount};
 use knockx::account::day::Day;
 use knockx::account::id::{KeyId, PlanId, RequestId, UserId};
 use knockx::account::key::{KeyLimits, Pepper, PlainKey};
-use knockx::account::plan::{Plan, PlanLimits, Window};
+use knockx::account::plan::{Plan, PlanLimits, PolicyChange, RequestPolicy, ServerTools, Window};
 use knockx::account::user::{Role, User, UserStatus};
 use knockx::store::{Changed, NewKey, NewUser, PlanChange, Store, UserChange};
 use std::sync::Arc;
@@ -197,6 +197,14 @@ pub fn to(plan: &Plan) -> PlanChange {
         concurrent_streams: Some(limits.concurrent_streams),
         models: Some(limits.models),
         time_zone: Some(limits.time_zone),
+        policy: PolicyChange {
+            server_tools: Some(limits.policy.server_tools),
+            max_tool_calls: Some(limits.policy.max_tool_calls),
+            service_tiers: Some(limits.policy.service_tiers),
+            image_sizes: Some(limits.policy.image_sizes),
+            image_qualities: Some(limits.policy.image_qualities),
+            account_references: Some(limits.policy.account_references),
+        },
     }
 }
 
@@ -213,6 +221,12 @@ pub fn plan(id: &str) -> Plan {
             concurrent_streams: 3,
             models: Some(["grok-4".into(), "grok-3".into()].into()),
             time_zone: TimeZone::get("Europe/Berlin").unwrap(),
+            policy: RequestPolicy {
+                server_tools: ServerTools::Strip,
+                max_tool_calls: 7,
+                account_references: true,
+                ..RequestPolicy::default()
+            },
         },
     }
 }

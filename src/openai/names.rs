@@ -1,0 +1,269 @@
+//! Names of members that other servers read as something the gateway limits.
+//!
+//! The gateway passes members it does not know. So each name by which some server is asked for more
+//! output, more answers, another model or another way of payment has to be known here: those of OpenAI,
+//! xAI, Anthropic, vLLM, SGLang, llama.cpp, Ollama, TGI, LiteLLM, OpenRouter and Google.
+
+use super::request::BadBody;
+
+/// Limits on the output of one choice. Each is held to what is granted.
+pub const LIMITS: [&str; 20] = [
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "max_new_tokens",
+    "max_tokens_to_sample",
+    "max_tokens_to_generate",
+    "max_generated_tokens",
+    "max_gen_toks",
+    "max_gen_len",
+    "max_output_len",
+    "max_decode_tokens",
+    "max_length",
+    "n_predict",
+    "num_predict",
+    "num_tokens_to_generate",
+    "maxTokens",
+    "maxNewTokens",
+    "maxOutputTokens",
+    "maxCompletionTokens",
+    "maxTokensToSample",
+];
+
+/// Least output, or budgets within the output that some servers put on top of it: none may be above the
+/// limit.
+pub const BUDGETS: [&str; 17] = [
+    "min_tokens",
+    "min_completion_tokens",
+    "min_new_tokens",
+    "min_output_tokens",
+    "min_length",
+    "budget_tokens",
+    "thinking_budget",
+    "thinking_budget_tokens",
+    "thinking_tokens",
+    "thinking_token_budget",
+    "thinkingBudget",
+    "reasoning_budget",
+    "reasoning_tokens",
+    "max_thinking_tokens",
+    "max_reasoning_tokens",
+    "minTokens",
+    "budgetTokens",
+];
+
+/// Numbers of answers that are made, shown or not.
+pub const COUNTS: [&str; 10] = [
+    "n",
+    "best_of",
+    "num_return_sequences",
+    "num_completions",
+    "num_beams",
+    "beam_width",
+    "candidate_count",
+    "candidateCount",
+    "bestOf",
+    "numCompletions",
+];
+
+/// Numbers of images.
+pub const IMAGE_COUNTS: [&str; 9] = [
+    "n",
+    "num_images",
+    "num_images_per_prompt",
+    "num_outputs",
+    "number_of_images",
+    "numberOfImages",
+    "sample_count",
+    "sampleCount",
+    "batch_size",
+];
+
+/// Objects in which some servers look for the members above.
+pub const OPTIONS: [&str; 12] = [
+    "options",
+    "generationConfig",
+    "generation_config",
+    "inferenceConfig",
+    "inference_config",
+    "parameters",
+    "sampling_params",
+    "thinking",
+    "thinking_config",
+    "thinkingConfig",
+    "reasoning",
+    "chat_template_kwargs",
+];
+
+/// Members that name another model, another server or another way to it, and what to do instead.
+const ROUTING: [&str; 27] = [
+    "models",
+    "route",
+    "fallbacks",
+    "context_window_fallbacks",
+    "context_window_fallback_dict",
+    "content_policy_fallbacks",
+    "default_fallbacks",
+    "preset",
+    "model_list",
+    "user_config",
+    "custom_llm_provider",
+    "litellm_params",
+    "litellm_credential_name",
+    "api_base",
+    "base_url",
+    "api_key",
+    "api_token",
+    "extra_body",
+    "extra_headers",
+    "extra_query",
+    "adapter_id",
+    "adapter_source",
+    "lora",
+    "lora_path",
+    "lora_request",
+    "kv_transfer_params",
+    "speculative_model",
+];
+
+/// Every other name that is read at the top of a body.
+const READ: [&str; 53] = [
+    "model",
+    "messages",
+    "input",
+    "prompt",
+    "text",
+    "system",
+    "instructions",
+    "stream",
+    "stream_options",
+    "tools",
+    "functions",
+    "tool_choice",
+    "parallel_tool_calls",
+    "include",
+    "response_format",
+    "prediction",
+    "prompt_cache_key",
+    "store",
+    "deferred",
+    "background",
+    "previous_response_id",
+    "conversation",
+    "container",
+    "file_ids",
+    "vector_store_ids",
+    "collection_ids",
+    "cached_content",
+    "cachedContent",
+    "prompt_id",
+    "data_sources",
+    "service_tier",
+    "serviceTier",
+    "speed",
+    "max_tool_calls",
+    "max_turns",
+    "size",
+    "quality",
+    "resolution",
+    "width",
+    "height",
+    "provider",
+    "ignore_eos",
+    "use_beam_search",
+    "search_parameters",
+    "web_search_options",
+    "web_search",
+    "enable_search",
+    "enable_web_search",
+    "search_options",
+    "search_settings",
+    "plugins",
+    "mcp_servers",
+    "compound_custom",
+];
+
+/// Refuses members by which the call would go another way than the gateway sends it.
+///
+/// # Errors
+/// [`BadBody`] that names the member.
+pub fn refuse_routing<'a>(given: impl Fn(&str) -> Option<&'a str>) -> Result<(), BadBody> {
+    let is_set = |json: &str| !matches!(json, "[]" | "{}" | "\"\"" | "false");
+    for name in ROUTING {
+        if given(name).is_some_and(is_set) {
+            return Err(BadBody::unsupported(name, "the call goes to what `model` names"));
+        }
+    }
+    // A word may be somebody's note; an object is OpenRouter's choice of providers and their prices.
+    if given("provider").is_some_and(|json| json.starts_with('{')) {
+        return Err(BadBody::unsupported("provider", "the gateway chooses the provider"));
+    }
+    if given("use_beam_search").is_some_and(is_set) {
+        return Err(BadBody::unsupported("use_beam_search", "it costs more than it shows"));
+    }
+    Ok(())
+}
+
+/// The name that is read at the top of a body and that `name` can be taken for: servers in Go read
+/// `Max_Tokens` as `max_tokens`. `None` for the name itself.
+#[must_use]
+pub fn imitated(name: &str) -> Option<&'static str> {
+    imitated_of(name, [&READ[..], &LIMITS, &BUDGETS, &COUNTS, &IMAGE_COUNTS, &OPTIONS, &ROUTING])
+}
+
+/// As [`imitated`], of the names in `known`.
+#[must_use]
+pub fn imitated_of<const N: usize>(
+    name: &str,
+    known: [&[&'static str]; N],
+) -> Option<&'static str> {
+    let mut found = None;
+    for known in known.into_iter().flatten() {
+        if *known == name {
+            return None;
+        }
+        if found.is_none() && folds_to(name, known) {
+            found = Some(*known);
+        }
+    }
+    found
+}
+
+/// Whether both are one under Unicode's simple case folding; `known` is ASCII.
+fn folds_to(name: &str, known: &str) -> bool {
+    // Two characters beyond ASCII fold into it: the long s and the Kelvin sign.
+    let fold = |c: char| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    };
+    name.chars().map(fold).eq(known.chars().map(|c| c.to_ascii_lowercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_in_go_reads_as_a_name_imitates_it() {
+        for (name, known) in [
+            ("Model", "model"),
+            ("MODEL", "model"),
+            ("Max_Tokens", "max_tokens"),
+            ("max_to\u{212a}ens", "max_tokens"),
+            ("me\u{17f}\u{17f}ages", "messages"),
+            ("\u{17f}tream", "stream"),
+            ("MaxTokens", "maxTokens"),
+            ("N", "n"),
+            ("Service_Tier", "service_tier"),
+            ("FALLBACKS", "fallbacks"),
+        ] {
+            assert_eq!(imitated(name), Some(known), "{name}");
+        }
+        for name in
+            ["model", "maxTokens", "max_tokens", "models", "modell", "\u{131}nput", "mode", ""]
+        {
+            assert_eq!(imitated(name), None, "{name}");
+        }
+    }
+}
