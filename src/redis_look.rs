@@ -70,6 +70,22 @@ pub async fn look(connection: &RedisConn, now: Timestamp) -> Result<Vec<Finding>
     Ok(said)
 }
 
+/// Tries whether Redis takes writes, which the gateway cannot do without: one may answer everything else
+/// and refuse them.
+///
+/// # Errors
+/// One sentence, when it does not.
+pub async fn takes_writes(connection: &RedisConn) -> Result<(), String> {
+    let mut write = redis::cmd("SET");
+    write.arg("kx:check").arg(1).arg("PX").arg(1000);
+    match connection.send::<Value>(&write).await {
+        // An account that may not write here may still write what it needs.
+        Err(e) if e.code() == Some("NOPERM") => Ok(()),
+        Err(e) => Err(format!("Redis takes no writes, so every call would be refused: {e}")),
+        Ok(_) => Ok(()),
+    }
+}
+
 const NO_AOF: &str = "Redis keeps no append-only file: when it restarts, every charge not yet in \
     the ledger is lost, and all counters are until they are built from the ledger again; set \
     `appendonly yes`";

@@ -85,11 +85,14 @@ async fn store(config: &Config) -> Finding {
     if let Some(file) = config.database.missing_file() {
         return Finding { name, result: to_be_made(&file) };
     }
-    let result = match tokio::time::timeout(PATIENCE, store::look(&config.database)).await {
-        Ok(Ok(found)) => Ok(found),
-        Ok(Err(e)) => Err(format!("{e}; {advice}")),
-        Err(_) => Err(silent.to_owned()),
-    };
+    let result =
+        match tokio::time::timeout(PATIENCE, store::look(&config.database, config.redis.is_none()))
+            .await
+        {
+            Ok(Ok(found)) => Ok(found),
+            Ok(Err(e)) => Err(format!("{e}; {advice}")),
+            Err(_) => Err(silent.to_owned()),
+        };
     Finding { name, result }
 }
 
@@ -99,7 +102,8 @@ async fn counters(urls: &RedisUrls) -> Vec<Finding> {
     let looked = async {
         let unreached = |e| format!("{e}; check host, user and password in REDIS_URL");
         let connection = RedisConn::open(urls).await.map_err(unreached)?;
-        redis_look::look(&connection, clock::now()).await
+        let found = redis_look::look(&connection, clock::now()).await?;
+        redis_look::takes_writes(&connection).await.map(|()| found)
     };
     let found = match tokio::time::timeout(PATIENCE, looked).await {
         Ok(Ok(found)) => found,

@@ -87,7 +87,8 @@ impl Stored {
 
     /// A store that holds no plans yet, because no gateway ran on it, is given them.
     async fn at(config: Config) -> anyhow::Result<Self> {
-        let mut store = store::open(&config.database).await.context("cannot open the database")?;
+        let mut store =
+            store::open_at_once(&config.database).await.context("cannot open the database")?;
         if store.plans().await?.is_empty() {
             store.put_plans(&config.plans, &By::gateway(clock::now())).await?;
         }

@@ -225,7 +225,8 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         if let Some(cause) = std::error::Error::source(&self) {
-            tracing::warn!(%cause, "a control plane request failed");
+            // The outage behind it is logged once, where it is noticed.
+            tracing::debug!(%cause, "a control plane request failed");
         }
         let status = self.status();
         let mut response = (status, Json(self.body())).into_response();

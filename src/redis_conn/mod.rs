@@ -1,22 +1,22 @@
 //! One shared connection to Redis, whatever its kind.
 //!
 //! Calls at the same time share it and travel together (pipelined), so there is nothing to wait for
-//! and nothing to check out. It reconnects by itself. To one server, and to one that sentinels name, it
-//! never sends a command twice; to a cluster the driver does, once, when a node drops the connection or
+//! and nothing to check out. It reconnects by itself, also when the server says that it is no primary any
+//! more. To one server, and to one that sentinels name, it never sends a command twice; to a cluster the driver does, once, when a node drops the connection or
 //! says that it cannot serve it now. So every command has to be safe to repeat.
 
 mod urls;
+mod reconnect;
 mod sentinel;
 
 pub use urls::RedisUrls;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use reconnect::{Reconnecting, Target};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
 use redis::io::tcp::socket2::TcpKeepalive;
-use redis::{Client, Cmd, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, RedisResult};
-use sentinel::Followed;
+use redis::{Cmd, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, RedisResult};
 use std::io;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -25,17 +25,15 @@ use urls::Place;
 /// What was sent must be acknowledged by the other machine within this time.
 const SILENCE: Duration = Duration::from_secs(2);
 /// How long one command may take, connecting included.
-const PATIENCE: Duration = Duration::from_millis(400);
+const COMMAND_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// A handle to the connection; clones share it.
 #[derive(Clone)]
 pub enum RedisConn {
-    /// One server.
-    Single(ConnectionManager),
+    /// The server at one address, or the one that sentinels name at the time.
+    Single(Reconnecting),
     /// A cluster, each command sent to the node that has its keys.
     Cluster(ClusterConnection),
-    /// The server that is the master at the time.
-    Sentinel(Followed),
 }
 
 impl RedisConn {
@@ -46,17 +44,13 @@ impl RedisConn {
     pub async fn open(urls: &RedisUrls) -> RedisResult<Self> {
         match &urls.0 {
             Place::Single(url) => {
-                let config = ConnectionManagerConfig::new()
-                    .set_connection_timeout(Some(PATIENCE))
-                    .set_response_timeout(Some(PATIENCE))
-                    .set_number_of_retries(1)
-                    .set_max_delay(Duration::from_millis(250));
-                let server = url.as_str().into_connection_info()?.set_tcp_settings(tcp());
-                let client = Client::open(server)?;
-                Ok(Self::Single(ConnectionManager::new_lazy_with_config(client, config)?))
+                let server = Box::new(url.as_str().into_connection_info()?);
+                Ok(Self::Single(Reconnecting::new(Target::Server(server))))
             }
             Place::Cluster(urls) => Self::open_nodes(urls).await,
-            Place::Sentinel(watched) => Ok(Self::Sentinel(Followed::new(watched.clone()))),
+            Place::Sentinel(watched) => {
+                Ok(Self::Single(Reconnecting::new(Target::Watched(watched.clone()))))
+            }
         }
     }
 
@@ -73,8 +67,8 @@ impl RedisConn {
 
     async fn open_nodes(urls: &[String]) -> RedisResult<Self> {
         let client = ClusterClientBuilder::new(urls.to_vec())
-            .connection_timeout(PATIENCE)
-            .response_timeout(PATIENCE)
+            .connection_timeout(COMMAND_TIMEOUT)
+            .response_timeout(COMMAND_TIMEOUT)
             .retries(1)
             .tcp_settings(tcp())
             .build()?;
@@ -93,13 +87,10 @@ impl RedisConn {
     /// As [`RedisConn::send`].
     pub async fn send_all(&self, commands: &Pipeline) -> RedisResult<()> {
         match self {
-            Self::Single(connection) => {
-                in_time(commands.query_async(&mut connection.clone())).await
-            }
+            Self::Single(connection) => connection.send_all(commands).await,
             Self::Cluster(connection) => {
                 in_time(commands.query_async(&mut connection.clone())).await
             }
-            Self::Sentinel(followed) => followed.send_all(commands).await,
         }
     }
 
@@ -109,18 +100,17 @@ impl RedisConn {
     /// No answer in time, or an error as the answer. The command may have been carried out.
     pub async fn send<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         match self {
-            Self::Single(connection) => in_time(command.query_async(&mut connection.clone())).await,
+            Self::Single(connection) => connection.send(command).await,
             Self::Cluster(connection) => {
                 in_time(command.query_async(&mut connection.clone())).await
             }
-            Self::Sentinel(followed) => followed.send(command).await,
         }
     }
 }
 
 /// The driver's own limits are for connecting and for the answer, each by itself.
 async fn in_time<T>(sent: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-    timeout(PATIENCE, sent).await.unwrap_or_else(|_| Err(timed_out()))
+    timeout(COMMAND_TIMEOUT, sent).await.unwrap_or_else(|_| Err(timed_out()))
 }
 
 /// A server that vanished without a word is found by its silence: the driver keeps a connection on which

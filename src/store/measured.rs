@@ -1,12 +1,14 @@
-//! Any store, with the time of each verb recorded.
+//! Any store, with the time of each verb recorded, and its outages kept short.
 
 use super::audit::{Audit, AuditEntry, AuditFilter, Change};
+use super::gate::Gate;
 use super::kept::KeptReplies;
 use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::sessions::{Adopted, Credentials, NewSession, Rotated, Rotation, Sessions};
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
 use super::{
-    Changes, Drift, Entry, KeyChange, KeyFilter, NewKey, NewUser, PlanChange, Store, StoreError,
+    Changes, Drift, Entry, KeyChange, KeyFilter, NewKey, NewUser, PlanChange, Reach, Store,
+    StoreError,
 };
 use super::{Used, UserChange, UserError, UserFilter, Written};
 use crate::account::by::By;
@@ -27,16 +29,18 @@ use jiff::Timestamp;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// A store whose verbs show in `knockx_store_seconds`.
+/// A store whose verbs show in `knockx_store_seconds`, and fail at once while it refuses connections.
 pub struct Measured {
     inner: Arc<dyn Store>,
     metrics: Arc<Metrics>,
+    gate: Gate,
 }
 
 impl Measured {
     #[must_use]
     pub fn new(inner: Arc<dyn Store>, metrics: Arc<Metrics>) -> Self {
-        Self { inner, metrics }
+        let gate = Gate::new(Arc::clone(&inner));
+        Self { inner, metrics, gate }
     }
 }
 
@@ -53,7 +57,12 @@ macro_rules! measured {
         impl $trait for Measured {
             $(async fn $verb(&self, $($name: $type),*) -> $out {
                 let began = clock::instant();
-                let done = self.inner.$verb($($name),*).await;
+                let verb = self.inner.$verb($($name),*);
+                // The journal reaches the server by itself, and must learn what became of a batch.
+                let done = match StoreOp::$op {
+                    StoreOp::Journal => verb.await,
+                    _ => self.gate.pass(verb).await,
+                };
                 let took = clock::instant().duration_since(began);
                 self.metrics.store_seconds(StoreOp::$op).record(took);
                 done
@@ -109,6 +118,10 @@ measured! {
         Ledger open_leases() -> Result<u64, StoreError>;
         Ledger buried() -> Result<u64, StoreError>;
         Ping ping() -> Result<(), StoreError>;
+    }
+
+    async fn reach(&self) -> Reach {
+        self.inner.reach().await
     }
 
     async fn close(&self) {

@@ -12,6 +12,8 @@ pub mod announced;
 pub mod measured;
 pub mod sqlite;
 pub mod postgres;
+mod gate;
+mod trouble;
 mod columns;
 mod report_rows;
 mod history;
@@ -151,30 +153,56 @@ pub trait Store:
     async fn open_leases(&self) -> Result<u64, StoreError>;
     /// How many entries are buried.
     async fn buried(&self) -> Result<u64, StoreError>;
-    /// Answers when the store does.
+    /// Answers when the store does, and takes writes.
     async fn ping(&self) -> Result<(), StoreError>;
+    /// Tries whether the store can be reached, within a second. A file always can.
+    async fn reach(&self) -> Reach {
+        Reach::Open
+    }
     /// Ends all connections in good order; nothing may be asked afterwards.
     async fn close(&self) {}
 }
 
-/// Opens the configured store, its tables brought up to date.
+/// Opens the configured store, its tables brought up to date. Waits for a server that starts or sleeps.
 ///
 /// # Errors
 /// When it cannot be reached or used.
 pub async fn open(database: &Database) -> Result<Arc<dyn Store>, StoreError> {
+    open_with(database, Patience::UntilItIsUp).await
+}
+
+/// The same for a command: a server that refuses connections is an error at once.
+///
+/// # Errors
+/// When it cannot be reached or used.
+pub async fn open_at_once(database: &Database) -> Result<Arc<dyn Store>, StoreError> {
+    open_with(database, Patience::None).await
+}
+
+async fn open_with(database: &Database, patience: Patience) -> Result<Arc<dyn Store>, StoreError> {
     match database {
         Database::Sqlite { path, durability } => {
             Ok(Arc::new(sqlite::SqliteStore::open(path, *durability).await?))
         }
-        Database::Postgres(server) => Ok(Arc::new(postgres::PostgresStore::open(server).await?)),
+        Database::Postgres(server) => {
+            Ok(Arc::new(postgres::PostgresStore::open(server, patience).await?))
+        }
     }
 }
 
-/// Reaches the configured store once, and says in a few words what it found.
+/// How long to wait for a server that refuses connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    None,
+    UntilItIsUp,
+}
+
+/// Reaches the configured store once, tries what `serve` relies on, and says in a few words what it found.
+/// Changes nothing. `alone` where one gateway runs without Redis, which needs more of the way there.
 ///
 /// # Errors
-/// When it cannot be reached.
-pub async fn look(database: &Database) -> Result<String, StoreError> {
+/// When it cannot be reached, or `serve` would refuse it.
+pub async fn look(database: &Database, alone: bool) -> Result<String, StoreError> {
     match database {
         Database::Sqlite { .. } => {
             let store = open(database).await?;
@@ -182,8 +210,18 @@ pub async fn look(database: &Database) -> Result<String, StoreError> {
             store.close().await;
             Ok("answers".to_owned())
         }
-        Database::Postgres(server) => postgres::look(server).await,
+        Database::Postgres(server) => postgres::look(server, alone).await,
     }
+}
+
+/// Whether a store can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    Open,
+    /// It takes no connection now, and says so; the reason.
+    Refused(String),
+    /// It has not answered: it may be waking up.
+    Silent,
 }
 
 /// One line of the journal.
@@ -482,7 +520,7 @@ impl From<sqlx::Error> for StoreError {
         if blames_the_data {
             Self::Corrupt(error.to_string())
         } else {
-            Self::Unavailable(error.to_string())
+            Self::Unavailable(trouble::sentence(&error))
         }
     }
 }

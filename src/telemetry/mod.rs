@@ -2,5 +2,6 @@
 
 pub mod labels;
 pub mod backlog;
+pub mod outage;
 pub mod metrics;
 pub mod log;

@@ -59,6 +59,8 @@ pub(super) struct Writer {
 /// The store failed, and is asked again later and later.
 #[derive(Clone, Copy)]
 struct Outage {
+    began: Instant,
+    failures: u64,
     retry_at: Instant,
     pause: Duration,
 }
@@ -185,21 +187,28 @@ impl Writer {
     }
 
     fn store_answered(&mut self) {
-        if self.outage.take().is_some() {
-            tracing::info!("ledger can be written again");
+        if let Some(Outage { began, failures, .. }) = self.outage.take() {
+            let seconds = began.elapsed().as_secs_f64();
+            tracing::info!(seconds, failures, "ledger can be written again");
             self.state.is_away.store(false, Ordering::Relaxed);
         }
     }
 
     fn store_failed(&mut self, why: &str) {
-        let pause = if let Some(outage) = self.outage {
-            (outage.pause * 2).min(LAST_RETRY)
-        } else {
-            tracing::warn!(error = why, "ledger cannot be written, trying again until it can");
-            FIRST_RETRY
+        let now = Instant::now();
+        let next = match self.outage {
+            Some(Outage { began, failures, pause, .. }) => {
+                let pause = (pause * 2).min(LAST_RETRY);
+                Outage { began, failures: failures + 1, retry_at: now + pause, pause }
+            }
+            None => {
+                tracing::warn!(error = why, "ledger cannot be written, trying again until it can");
+                let (retry_at, pause) = (now + FIRST_RETRY, FIRST_RETRY);
+                Outage { began: now, failures: 1, retry_at, pause }
+            }
         };
         self.state.is_away.store(true, Ordering::Relaxed);
-        self.outage = Some(Outage { retry_at: Instant::now() + pause, pause });
+        self.outage = Some(next);
         self.refuse_opens();
     }
 

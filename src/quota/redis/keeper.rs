@@ -3,7 +3,6 @@
 
 use super::RedisCounters;
 use super::keys::{self, Partition};
-use super::link::Unanswered;
 use super::warden::Warden;
 use super::wire::Told;
 use crate::clock;
@@ -87,8 +86,7 @@ impl Keeper {
     /// Runs until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
         let counters = Arc::clone(&self.counters);
-        let metrics = Arc::clone(&self.metrics);
-        let warden = Warden::new(counters, metrics, self.looks(), self.tasks.clone());
+        let warden = Warden::new(counters, self.looks(), self.tasks.clone());
         tokio::join!(self.keep_looking(stop.clone()), warden.run(stop));
     }
 
@@ -108,15 +106,12 @@ impl Keeper {
             Ok(look) => look,
             Err(e) => {
                 self.seen.contact = None;
-                if self.counters.link.set_away(true) {
-                    tracing::error!("redis does not answer; new calls are refused");
-                }
+                self.counters.link.set_away(true);
                 return Err(e);
             }
         };
-        if self.counters.link.set_away(false) {
-            tracing::info!("redis answers again");
-        }
+        self.counters.link.set_away(false);
+        self.counters.end_outage().await;
         self.notice_changes(look.changes);
         look.contact = Some(*self.seen.contact.get_or_insert_with(clock::instant));
         self.weigh(&look);
@@ -150,11 +145,8 @@ impl Keeper {
     /// `None` where servers do not tell.
     async fn servers(&self) -> Result<Option<String>, CountersError> {
         let mut ask = redis::cmd("INFO");
-        match self.counters.link.ask::<Value>(ask.arg("server")).await {
-            Ok(told) => Ok(run_ids(&told)),
-            Err(Unanswered::Refused) => Ok(None),
-            Err(Unanswered::Silent) => Err(CountersError),
-        }
+        let told = self.counters.link.ask_if_allowed::<Value>(ask.arg("server")).await?;
+        Ok(told.as_ref().and_then(run_ids))
     }
 
     /// Whether a server was restarted, or another has taken its place.

@@ -64,14 +64,20 @@ impl RedisCounters {
 
     /// Brings back leases; one that cannot be does not keep others from it.
     async fn restore_all(&self, gone: &[RequestId]) -> Result<(), CountersError> {
-        let mut done = Ok(());
+        let (mut done, mut leases) = (Ok(()), 0_u64);
         for some in gone.chunks(TOGETHER) {
             let calls = some.iter().filter_map(|request| self.calls.call(*request));
             let restored = join_all(calls.map(|call| self.restore(call))).await;
             if !restored.is_empty() && restored.iter().all(Result::is_err) {
                 return Err(CountersError);
             }
-            done = restored.into_iter().fold(done, Result::and);
+            for restored in restored {
+                leases += u64::from(*restored.as_ref().unwrap_or(&false));
+                done = done.and(restored.map(drop));
+            }
+        }
+        if leases > 0 {
+            tracing::warn!(leases, "brought back leases that redis had lost");
         }
         done
     }
@@ -96,11 +102,12 @@ impl RedisCounters {
         Ok(requests.filter(|request| gone.contains(&name(*request))).collect())
     }
 
-    /// Brings back the lease of a running call, unless it is there or has ended meanwhile.
-    pub(super) async fn restore(&self, call: Call) -> Result<(), CountersError> {
+    /// Brings back the lease of a running call, unless it is there or has ended meanwhile. Returns true
+    /// if Redis had lost it.
+    pub(super) async fn restore(&self, call: Call) -> Result<bool, CountersError> {
         let lease = &call.lease;
         if self.calls.call(lease.request).is_none() {
-            return Ok(());
+            return Ok(false);
         }
         let at = Partition::of(lease.user);
         let keys = [
@@ -121,10 +128,7 @@ impl RedisCounters {
         ];
         let link = &self.link;
         let reply = link.run(RedisOp::Renew, &link.scripts.restore, &keys, &arguments).await?;
-        if wire::word(&reply)? == "restored" {
-            tracing::warn!(request = %lease.request, "brought back a lease that redis had lost");
-        }
-        Ok(())
+        Ok(wire::word(&reply)? == "restored")
     }
 
     /// Ends leases whose gateway has not renewed them, some at a time; each is charged with all it

@@ -6,6 +6,7 @@ use crate::quota::counters::CountersError;
 use crate::redis_conn::RedisConn;
 use crate::telemetry::labels::RedisOp;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::outage::{Ended, Outage};
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(20);
 pub(super) const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// An outage is over when nothing has failed for this long: one that comes and goes is one.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// One gateway's way to Redis.
 pub(super) struct Link {
@@ -21,8 +24,8 @@ pub(super) struct Link {
     pub(super) metrics: Arc<Metrics>,
     /// The latest look found nobody; the keeper goes on looking.
     away: AtomicBool,
-    /// A failure was logged since Redis last answered a look.
-    has_complained: AtomicBool,
+    /// From the first command that failed until Redis takes writes again.
+    outage: Outage,
 }
 
 /// Why there is no answer.
@@ -42,20 +45,30 @@ impl From<Unanswered> for CountersError {
 
 impl Link {
     pub(super) fn new(connection: RedisConn, metrics: Arc<Metrics>) -> Self {
-        let (away, has_complained) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { connection, scripts: Scripts::new(), metrics, away, has_complained }
+        let (away, outage) = (AtomicBool::new(false), Outage::default());
+        Self { connection, scripts: Scripts::new(), metrics, away, outage }
     }
 
     pub(super) fn is_away(&self) -> bool {
         self.away.load(Ordering::Relaxed)
     }
 
-    /// Notes whether Redis answers. Returns whether that is news.
-    pub(super) fn set_away(&self, away: bool) -> bool {
-        if !away {
-            self.has_complained.store(false, Ordering::Relaxed);
+    /// Records whether Redis answers.
+    pub(super) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
+    }
+
+    /// True while commands fail, and until Redis is known to take writes again.
+    pub(super) fn has_outage(&self) -> bool {
+        self.outage.is_open()
+    }
+
+    /// Redis takes writes. Ends the outage, once no command has failed for a moment.
+    pub(super) fn end_outage(&self) {
+        if let Some(Ended { lasted, failures }) = self.outage.end(clock::instant(), QUIET) {
+            let seconds = lasted.as_secs_f64();
+            tracing::info!(seconds, failures, "redis works again");
         }
-        self.away.swap(away, Ordering::Relaxed) != away
     }
 
     /// Runs a script, once more when no answer came.
@@ -95,13 +108,25 @@ impl Link {
         self.connection.send(command).await.map_err(|e| self.unanswered(&e))
     }
 
-    /// The cause goes to the log, here, once an outage; callers only learn that the quota store is
+    /// The same for a command that servers may refuse to carry out: a refusal is no failure.
+    pub(super) async fn ask_if_allowed<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+    ) -> Result<Option<T>, Unanswered> {
+        match self.connection.send(command).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(e) if !self.is_silence(&e) => Ok(None),
+            Err(e) => Err(self.unanswered(&e)),
+        }
+    }
+
+    /// The cause goes to the log here, once an outage; callers only learn that the quota store is
     /// away.
     fn unanswered(&self, error: &RedisError) -> Unanswered {
-        if self.has_complained.swap(true, Ordering::Relaxed) {
-            tracing::debug!(%error, "redis did not do what it was asked");
+        if self.outage.fail(clock::instant()) {
+            tracing::error!(%error, "redis failed; calls that need it are refused until it works again");
         } else {
-            tracing::warn!(%error, "redis did not do what it was asked");
+            tracing::debug!(%error, "redis failed");
         }
         if self.is_silence(error) { Unanswered::Silent } else { Unanswered::Refused }
     }
@@ -150,7 +175,9 @@ mod tests {
             while let Ok(length @ 1..) = stream.read(&mut bytes).await {
                 let text = String::from_utf8_lossy(&bytes[..length]);
                 let reply = if !text.contains("EVALSHA") {
-                    "+OK\r\n".repeat(text.matches("SETINFO").count())
+                    let role =
+                        if text.contains("INFO\r\n$11\r\nrepl") { "+role:master\r\n" } else { "" };
+                    "+OK\r\n".repeat(text.matches("SETINFO").count()) + role
                 } else if fell_silent {
                     "-LOADING Redis is loading the dataset in memory\r\n".to_owned()
                 } else {

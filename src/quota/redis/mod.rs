@@ -275,7 +275,11 @@ impl RedisCounters {
         let reply = self.link.run(RedisOp::Settle, settle, &keys, &arguments).await?;
         let reply = wire::settle_reply(&reply)?;
         self.calls.confirm(doubtful, reply.told);
-        Ok(reply.end == SettleEnd::Settled)
+        let was_lost = reply.end == SettleEnd::Settled;
+        if was_lost {
+            self.link.metrics.redis_lost_writes.increment(1);
+        }
+        Ok(was_lost)
     }
 
     /// `None` = Redis has no such lease.
@@ -400,11 +404,12 @@ impl Counters for RedisCounters {
         Ok(rows)
     }
 
+    /// Asks for a write: a replica, and a primary that is cut off, answer everything else.
     async fn ping(&self) -> Result<(), CountersError> {
-        if self.is_full.load(Ordering::Relaxed) {
+        if self.link.is_away() || self.is_full.load(Ordering::Relaxed) {
             return Err(CountersError);
         }
-        Ok(self.link.ask(&redis::cmd("PING")).await?)
+        self.takes_writes().await
     }
 
     fn open_leases(&self) -> u64 {

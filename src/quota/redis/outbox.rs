@@ -15,6 +15,7 @@ use crate::quota::counters::CountersError;
 use crate::store::{Entry, Store, StoreError};
 use crate::telemetry::labels::RedisOp;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::outage::{Ended, Outage};
 use redis::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -98,12 +99,24 @@ impl Scribe {
 
     /// Runs until `stop` is cancelled, and then until nothing waits, within a few seconds.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, outage) = (FIRST_PAUSE, Outage::default());
         while stop.run_until_cancelled(self.looks.changed()).await.is_some_and(|ok| ok.is_ok()) {
             match self.round().await {
-                Ok(()) => pause = FIRST_PAUSE,
+                Ok(()) => {
+                    pause = FIRST_PAUSE;
+                    if let Some(Ended { lasted, failures }) =
+                        outage.end(clock::instant(), Duration::ZERO)
+                    {
+                        let seconds = lasted.as_secs_f64();
+                        tracing::info!(
+                            seconds,
+                            failures,
+                            "charges are written to the ledger again"
+                        );
+                    }
+                }
                 Err(later) => {
-                    if pause == FIRST_PAUSE || pause == LAST_PAUSE {
+                    if outage.fail(clock::instant()) {
                         tracing::warn!(%later, "charges wait, trying again until they are written");
                     }
                     stop.run_until_cancelled(tokio::time::sleep(jittered(pause))).await;

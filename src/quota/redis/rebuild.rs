@@ -132,6 +132,15 @@ async fn mend(
         let counted = |row: &Used| counted.get(&(row.user, row.key.as_ref())).copied();
         let differs = |row: &&Used| counted(row) != Some(*row);
         let different: Vec<&Used> = rows.iter().copied().filter(differs).collect();
+        if let Some(first) = different.first() {
+            let (accounts, was) = (different.len(), counted(first));
+            tracing::error!(
+                accounts,
+                ?first,
+                ?was,
+                "counters differed from the ledger and were set to it"
+            );
+        }
         for some in different.chunks(AT_ONCE) {
             if desk.counters.load(partition, day, state, some).await? != "loaded" {
                 return Ok(false);
@@ -139,7 +148,7 @@ async fn mend(
             desk.metrics.quota_drift.increment(some.len() as u64);
             for row in some {
                 let was = counted(row);
-                tracing::error!(?row, ?was, "counters differed from the ledger and were set to it");
+                tracing::debug!(?row, ?was, "counters of an account set to the ledger");
             }
             let noted = note(desk, some.iter().map(|row| (counted(row), *row)));
             if tokio::time::timeout(NOTING, noted).await.is_err() {

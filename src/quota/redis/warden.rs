@@ -4,14 +4,12 @@
 //! It works on what the keeper sees and never holds it up. Each round does a bounded part of each
 //! work, all of them at once: what fails is tried again at the next look.
 
-use super::calls::Doubtful;
 use super::keeper::Look;
 use super::keys::Partition;
 use super::{RedisCounters, milliseconds};
 use crate::clock;
 use crate::quota::counters::CountersError;
 use crate::telemetry::labels::RedisOp;
-use crate::telemetry::metrics::Metrics;
 use futures_util::future::{join_all, try_join_all};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -40,7 +38,6 @@ const LAST_ORDERS: Duration = Duration::from_secs(1);
 /// The worker. [`Warden::run`] ends when it is told to stop.
 pub(super) struct Warden {
     counters: Arc<RedisCounters>,
-    metrics: Arc<Metrics>,
     looks: watch::Receiver<Look>,
     /// For what takes longer than a round.
     tasks: TaskTracker,
@@ -53,18 +50,18 @@ pub(super) struct Warden {
     /// Since when Redis has taken every write that tried whether it does.
     writable: Option<Instant>,
     searched: Option<Instant>,
+    /// Charges that Redis had lost, sent again and not yet told to the log.
+    lost_charges: u64,
 }
 
 impl Warden {
     pub(super) fn new(
         counters: Arc<RedisCounters>,
-        metrics: Arc<Metrics>,
         looks: watch::Receiver<Look>,
         tasks: TaskTracker,
     ) -> Self {
         Self {
             counters,
-            metrics,
             looks,
             tasks,
             missing: HashMap::new(),
@@ -73,6 +70,7 @@ impl Warden {
             reaped: None,
             writable: None,
             searched: None,
+            lost_charges: 0,
         }
     }
 
@@ -107,6 +105,7 @@ impl Warden {
         let sent = self.send_again().await;
         said.and(renewed).and(sent)?;
         let doubtful = self.counters.calls.with_doubtful_charges();
+        self.log_lost_charges(doubtful.is_empty());
         let brought = bringing.iter().copied().filter(|partition| !doubtful.contains(partition));
         let brought: Vec<Partition> = brought.collect();
         self.say_bringing(&brought, Duration::ZERO).await?;
@@ -147,19 +146,29 @@ impl Warden {
 
     /// Sends again some of the charges that Redis may have lost; those that it still knows change
     /// nothing.
-    async fn send_again(&self) -> Result<(), CountersError> {
+    async fn send_again(&mut self) -> Result<(), CountersError> {
         let doubtful = self.counters.calls.doubtful_charges(SOME);
-        let sent = join_all(doubtful.iter().map(|charge| self.send_one(charge))).await;
-        sent.into_iter().collect()
+        let again = doubtful.iter().map(|charge| self.counters.settle_again(charge));
+        let mut done = Ok(());
+        for sent in join_all(again).await {
+            match sent {
+                Ok(was_lost) => self.lost_charges += u64::from(was_lost),
+                Err(e) => done = Err(e),
+            }
+        }
+        done
     }
 
-    async fn send_one(&self, doubtful: &Doubtful) -> Result<(), CountersError> {
-        if self.counters.settle_again(doubtful).await? {
-            let request = doubtful.charge.request;
-            tracing::error!(%request, "redis had lost a charge that it had acknowledged");
-            self.metrics.redis_lost_writes.increment(1);
+    /// One line for all charges that one failure of Redis lost, when the last one is back.
+    fn log_lost_charges(&mut self, all_are_back: bool) {
+        let charges = self.lost_charges;
+        if charges > 0 && all_are_back {
+            tracing::error!(
+                charges,
+                "redis had lost charges that it had acknowledged; they were sent again"
+            );
+            self.lost_charges = 0;
         }
-        Ok(())
     }
 
     /// While Redis was away, or took no writes, nobody could renew: those that live need time to do so.
@@ -210,7 +219,7 @@ impl Warden {
 impl RedisCounters {
     /// Whether Redis takes writes: each master of a cluster by itself. One that is short of replicas, or
     /// whose disk is full, answers reads all the same.
-    async fn takes_writes(&self) -> Result<(), CountersError> {
+    pub(super) async fn takes_writes(&self) -> Result<(), CountersError> {
         let all = if self.link.is_cluster() { usize::MAX } else { 1 };
         let tried = Partition::all().take(all).map(async |partition| {
             let mut write = redis::cmd("SET");
@@ -219,6 +228,13 @@ impl RedisCounters {
         });
         try_join_all(tried).await?;
         Ok(())
+    }
+
+    /// Ends an outage, if there is one, once Redis takes writes: a replica answers reads.
+    pub(super) async fn end_outage(&self) {
+        if self.link.has_outage() && self.takes_writes().await.is_ok() {
+            self.link.end_outage();
+        }
     }
 
     /// Undoes takes whose answer never came.

@@ -2,10 +2,11 @@
 
 use super::{is_waking, trouble};
 use crate::clock;
-use crate::store::StoreError;
+use crate::store::trouble::IS_READ_ONLY;
+use crate::store::{Reach, StoreError};
 use futures_util::future::join_all;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Row};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -13,6 +14,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Below the five minutes after which Neon suspends a database and cuts its connections.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4 * 60);
 const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// A try whether the server can be reached gives up after this long.
+const REACH_TIMEOUT: Duration = Duration::from_millis(700);
 /// A database that sleeps or starts has this long to come up.
 const WAKE_PATIENCE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -41,8 +44,58 @@ pub(super) fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(IDLE_TIMEOUT)
         .max_lifetime(MAX_LIFETIME)
-        .test_before_acquire(true)
+        // Finds dead connections as the driver's own test would, and costs as much; and those that
+        // were opened before a switchover and are to a standby now, which would refuse every write.
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(async move { Ok(is_writable(connection).await?) }))
         .connect_lazy_with(options)
+}
+
+/// True on the primary, where writes were not turned off.
+async fn is_writable(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let row = connection.fetch_one("show transaction_read_only").await?;
+    Ok(row.try_get::<&str, _>(0)? == "off")
+}
+
+/// # Errors
+/// The server does not answer, or takes no writes.
+pub(super) async fn takes_writes(connection: &mut PgConnection) -> Result<(), StoreError> {
+    if is_writable(connection).await? {
+        return Ok(());
+    }
+    Err(StoreError::Unavailable(IS_READ_ONLY.to_owned()))
+}
+
+/// Tries to connect. A server that is up and has no room for one more connection is not away.
+pub(super) async fn reach(options: &PgConnectOptions) -> Reach {
+    match timeout(REACH_TIMEOUT, options.connect()).await {
+        Ok(Ok(connection)) => {
+            let _ = connection.close().await;
+            Reach::Open
+        }
+        Ok(Err(e)) if is_away(&e) => Reach::Refused(StoreError::from(e).to_string()),
+        Ok(Err(_)) => Reach::Open,
+        Err(_) => Reach::Silent,
+    }
+}
+
+fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(e) => e.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
+    }
+}
+
+/// Connects once.
+pub(super) async fn once(options: &PgConnectOptions) -> Result<(), StoreError> {
+    match timeout(ACQUIRE_TIMEOUT, options.connect()).await {
+        Ok(connected) => {
+            let _ = connected?.close().await;
+            Ok(())
+        }
+        Err(_) => Err(trouble("it takes no connection")),
+    }
 }
 
 /// Connects once, and again while the server seems to be waking up.
@@ -88,7 +141,7 @@ async fn ask(pool: &PgPool, asker: i32) -> Result<(), StoreError> {
             Err(sqlx::Error::Database(e)) if !is_about_statements(e.code().as_deref()) => {
                 return Err(sqlx::Error::Database(e).into());
             }
-            Err(e @ sqlx::Error::Io(_)) => return Err(e.into()),
+            Err(e @ (sqlx::Error::Io(_) | sqlx::Error::Tls(_))) => return Err(e.into()),
             Ok(_) | Err(_) => return Err(StoreError::Unavailable(MIXED_UP.into())),
         }
     }

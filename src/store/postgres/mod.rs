@@ -23,7 +23,8 @@ mod reports;
 mod writer;
 
 use super::{
-    Changes, Drift, Entry, KeyChange, KeyFilter, NewKey, NewUser, PlanChange, Store, StoreError,
+    Changes, Drift, Entry, KeyChange, KeyFilter, NewKey, NewUser, Patience, PlanChange, Reach,
+    Store, StoreError,
 };
 use super::{Used, UserChange, UserError, UserFilter, Written};
 use crate::account::by::By;
@@ -39,6 +40,7 @@ use crate::config::PostgresServer;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::migrate::MigrateError;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgPool};
 use writer::Writer;
 
@@ -51,6 +53,8 @@ const MIGRATION_LOCK: i64 = 0x6b_6e6f_636b_7802;
 pub struct PostgresStore {
     writer: Writer,
     pool: PgPool,
+    /// For trying whether the server can be reached.
+    options: PgConnectOptions,
 }
 
 impl PostgresStore {
@@ -58,12 +62,19 @@ impl PostgresStore {
     ///
     /// # Errors
     /// When it cannot be used, or its tables are those of a newer version.
-    pub async fn open(server: &PostgresServer) -> Result<Self, StoreError> {
+    pub(super) async fn open(
+        server: &PostgresServer,
+        patience: Patience,
+    ) -> Result<Self, StoreError> {
         let options = connect::options(server.url.expose())?;
-        connect::wake(&options).await?;
+        match patience {
+            Patience::UntilItIsUp => connect::wake(&options).await?,
+            Patience::None => connect::once(&options).await?,
+        }
         let pool = connect::pool(options.clone(), server.connections);
         connect::self_test(&pool).await?;
-        let store = Self { writer: Writer::new(options, server.pooled), pool };
+        let writer = Writer::new(options.clone(), server.pooled);
+        let store = Self { writer, pool, options };
         store.migrate().await?;
         Ok(store)
     }
@@ -90,13 +101,21 @@ impl PostgresStore {
     }
 }
 
-/// Connects once, and tells the server's version and how long it takes to answer.
+/// Connects, tries what `serve` relies on, and tells the server's version and how long it takes to answer.
+/// `alone` where no Redis is shared: then `serve` holds a lock, which needs a session.
 ///
 /// # Errors
-/// When it cannot be reached.
-pub async fn look(server: &PostgresServer) -> Result<String, StoreError> {
+/// When it cannot be reached, or `serve` would refuse it.
+pub(super) async fn look(server: &PostgresServer, alone: bool) -> Result<String, StoreError> {
     let options = connect::options(server.url.expose())?;
     let mut connection = options.connect().await?;
+    connect::takes_writes(&mut connection).await?;
+    let pool = connect::pool(options, server.connections);
+    connect::self_test(&pool).await?;
+    if alone {
+        writer::needs_a_session(server.pooled, &mut connection, &pool).await?;
+    }
+    pool.close().await;
     let version: String =
         sqlx::query_scalar("show server_version").fetch_one(&mut connection).await?;
     let began = clock::instant();
@@ -270,8 +289,11 @@ impl Store for PostgresStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("select 1").execute(&self.pool).await?;
-        Ok(())
+        connect::takes_writes(&mut *self.pool.acquire().await?).await
+    }
+
+    async fn reach(&self) -> Reach {
+        connect::reach(&self.options).await
     }
 
     async fn close(&self) {
@@ -279,6 +301,9 @@ impl Store for PostgresStore {
         self.writer.close().await;
     }
 }
+
+/// What a server says to a write that is a standby, or was told to take none.
+pub(super) const READ_ONLY: &str = "25006";
 
 /// Whether the entry itself is to blame: a value that does not fit, or breaks a constraint.
 pub(super) fn blames_the_data(code: &str) -> bool {

@@ -10,7 +10,7 @@
 //! it in between has raised the epoch, and then nothing more is written here.
 
 use super::journal::Arrays;
-use super::{is_in_the_way, trouble};
+use super::{READ_ONLY, is_in_the_way, trouble};
 use crate::store::StoreError;
 use futures_util::future::join_all;
 use sqlx::postgres::PgConnectOptions;
@@ -70,13 +70,8 @@ impl Writer {
     /// Becomes the one instance that writes. An instance that lost its lock is superseded by this.
     pub(super) async fn claim(&self, pool: &PgPool) -> Result<(), StoreError> {
         let refused = |why: &str| StoreError::Unavailable(why.to_owned());
-        if self.pooled {
-            return Err(refused(NEEDS_A_SESSION));
-        }
         let mut connection = self.connect().await?;
-        if !is_one_session(&mut connection, pool).await? {
-            return Err(refused(NEEDS_A_SESSION));
-        }
+        needs_a_session(self.pooled, &mut connection, pool).await?;
         let mut tries = 1;
         while !take_lock(&mut connection).await? {
             if tries == LOCK_TRIES {
@@ -101,12 +96,14 @@ impl Writer {
             .await
             .map_err(|_| StoreError::Unavailable("another write has taken too long".into()))?;
         let was_open = state.connection.is_some();
-        match self.try_to_write(&mut state, batch).await {
-            Err(Failure::Unanswered(_)) if was_open => {}
+        let was_sent = match self.try_to_write(&mut state, batch).await {
+            Err(Failure::Unanswered(_)) if was_open => true,
+            // Since it was opened the server has become a standby: the primary may be elsewhere now.
+            Err(Failure::Displaced(_)) if was_open => false,
             answered => return state.conclude(batch, false, answered),
-        }
+        };
         let answered = self.try_to_write(&mut state, batch).await;
-        state.conclude(batch, true, answered)
+        state.conclude(batch, was_sent, answered)
     }
 
     async fn try_to_write(
@@ -122,6 +119,7 @@ impl Writer {
                 state.connection = Some(connection);
                 Ok(not_admitted)
             }
+            Ok(Err(e)) if is_read_only(&e) => Err(Failure::Displaced(e.into())),
             Ok(Err(e)) if is_refusal(&e) => {
                 state.connection = Some(connection);
                 Err(Failure::Refused(e.into()))
@@ -173,6 +171,9 @@ enum Failure {
     Unsent(StoreError),
     /// The server said no: nothing was written.
     Refused(StoreError),
+    /// The server takes no writes: nothing was written, and the connection is closed, since another may
+    /// lead to the primary.
+    Displaced(StoreError),
     /// It was sent and the connection broke: it may have been written.
     Unanswered(StoreError),
     /// It was sent and has taken too long: the same, but another try would take as long again.
@@ -193,7 +194,9 @@ impl State {
                 return Ok(not_admitted);
             }
             Err(Failure::Unanswered(error) | Failure::Silent(error)) => (error, true),
-            Err(Failure::Unsent(error) | Failure::Refused(error)) => (error, was_sent),
+            Err(Failure::Unsent(error) | Failure::Refused(error) | Failure::Displaced(error)) => {
+                (error, was_sent)
+            }
         };
         if in_doubt {
             self.doubted.extend_from_slice(batch.opened());
@@ -210,6 +213,10 @@ fn is_refusal(error: &sqlx::Error) -> bool {
     }
 }
 
+fn is_read_only(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == READ_ONLY)
+}
+
 async fn take_lock(connection: &mut PgConnection) -> Result<bool, StoreError> {
     // A machine that vanishes must not hold the lock for the two hours that are usual.
     connection
@@ -220,6 +227,19 @@ async fn take_lock(connection: &mut PgConnection) -> Result<bool, StoreError> {
         .fetch_one(connection)
         .await?;
     Ok(taken)
+}
+
+/// # Errors
+/// Sessions do not last on the way to the server, by its name or by a test, so that no lock can be held.
+pub(super) async fn needs_a_session(
+    is_pooled: bool,
+    connection: &mut PgConnection,
+    pool: &PgPool,
+) -> Result<(), StoreError> {
+    if is_pooled || !is_one_session(connection, pool).await? {
+        return Err(StoreError::Unavailable(NEEDS_A_SESSION.to_owned()));
+    }
+    Ok(())
 }
 
 /// Whether one server process serves the connection throughout. A pooler in transaction mode

@@ -1,6 +1,7 @@
 //! One suite for every back end.
 
 mod counters;
+mod demotion;
 mod losses;
 mod silence;
 mod rebuild;

@@ -5,13 +5,14 @@ use super::store::journal::used;
 use super::store::past::{KEPT_USERNAMES, migrations_before, shared_usernames, usernames};
 use super::store::reports::sums_agree_with_the_older_ledger;
 use super::store::rows::{migrations_until, older_ledger};
-use super::store::{Any, add_user, by, charge, day, lease, suite};
-use crate::support::SOON;
+use super::store::{Any, add_user, by, charge, day, lease, new_user, suite};
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Fresh, Server, database, fresh as fresh_database};
+use crate::support::{SOON, soon};
 use knockx::account::charge::{Charge, Lease};
 use knockx::account::user::User;
 use knockx::config::Database;
+use knockx::store::measured::Measured;
 use knockx::store::{self, Entry, StoreError, Written};
 use knockx::telemetry::metrics::Metrics;
 use knockx::usage::journal::Journal;
@@ -333,6 +334,80 @@ async fn a_server_that_restarts_loses_nothing() {
     assert_eq!(store.open_leases().await.unwrap(), 0);
 }
 
+/// After a switchover sessions may be to a standby, and stay open.
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_became_read_only_are_left_for_new_ones() {
+    let (store, fresh) = fresh().await;
+    store.claim().await.unwrap();
+    let user = add_user(&store, "a@b.c").await;
+    store.journal(&[Entry::Settle(settled(&user, "key"))]).await.unwrap();
+    let mut past = fresh.connection().await;
+    let name = fresh.url.rsplit_once('/').unwrap().1;
+    let turn = |to: &str| AssertSqlSafe(format!("alter database {name} {to}"));
+    sqlx::query(turn("set default_transaction_read_only = on")).execute(&mut past).await.unwrap();
+    sqlx::query(
+        "select pg_terminate_backend(pid, 5000) from pg_stat_activity
+         where datname = current_database() and pid <> pg_backend_pid()",
+    )
+    .execute(&mut past)
+    .await
+    .unwrap();
+
+    // All connections of the pool are made anew, and take no writes.
+    let reads = (0..8).map(|_| store.user(user.id));
+    futures_util::future::try_join_all(reads).await.unwrap();
+    let charge = settled(&user, "key");
+    for _ in 0..2 {
+        let told = said(store.journal(&[Entry::Settle(charge.clone())]).await);
+        assert!(told.contains("takes no writes") && told.contains("primary"), "{told}");
+    }
+    assert!(said(store.ping().await).contains("takes no writes"));
+    assert!(store.user(user.id).await.unwrap().is_some(), "reads go on");
+
+    sqlx::query(turn("reset default_transaction_read_only")).execute(&mut past).await.unwrap();
+    assert_eq!(store.journal(&[Entry::Settle(charge)]).await.unwrap(), [Written::Done]);
+    store.ping().await.unwrap();
+    for n in 0..8 {
+        add_user(&store, &format!("{n}@b.c")).await;
+    }
+    assert_eq!(store.charges(day("2026-01-02")).await.unwrap().len(), 2);
+    assert!(said(open(&fresh).await.claim().await).contains("another knockx"), "the lock is held");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_connections_holds_up_nobody() {
+    let mut server = Server::start().await;
+    let database = database(&server.url("postgres"));
+    let direct = store::open(&database).await.unwrap();
+    let user = add_user(&direct, "a@b.c").await;
+    let metrics = Arc::new(Metrics::new(&[], &[]));
+    let store: Any = Arc::new(Measured::new(direct, metrics));
+    assert!(store.user(user.id).await.unwrap().is_some());
+    server.stop();
+    let began = std::time::Instant::now();
+    let asked = (0..20).map(|_| store.user_by_email("a@b.c"));
+    let told = futures_util::future::join_all(asked).await;
+    assert!(began.elapsed().as_millis() < 1_000, "{:?}", began.elapsed());
+    for told in told {
+        let told = said(told);
+        assert!(told.contains("refuses connections") || told.contains("stopped"), "{told}");
+    }
+    let again = std::time::Instant::now();
+    said(store.credentials("a@b.c").await.map(drop));
+    said(store.add_user(&new_user("b@b.c", "p"), &by()).await.map_err(|e| match e {
+        store::UserError::Store(e) => e,
+        other => panic!("{other}"),
+    }));
+    assert!(again.elapsed().as_millis() < 1_000, "{:?}", again.elapsed());
+    let began = std::time::Instant::now();
+    let Err(refused) = store::open_at_once(&database).await else { panic!("it is stopped") };
+    assert!(refused.to_string().contains("refuses connections"), "{refused}");
+    assert!(began.elapsed().as_millis() < 1_000, "{:?}", began.elapsed());
+    server.run().await;
+    soon("the store is there again", || async { store.user(user.id).await.is_ok() }).await;
+    store.close().await;
+}
+
 /// Debian's PgBouncer may be older or newer than 1.21, which learned to keep prepared statements
 /// apart: what must never happen is a wrong answer.
 #[tokio::test(flavor = "multi_thread")]
@@ -345,11 +420,14 @@ async fn a_pooler_in_transaction_mode_answers_right_or_is_refused() {
     let Err(refused) = store::open(&database(&careless.url())).await else {
         panic!("prepared statements are mixed up")
     };
-    let sentence = refused.to_string();
-    assert!(sentence.contains("max_prepared_statements"), "{sentence}");
+    let looked = said(store::look(&database(&careless.url()), false).await);
+    for sentence in [refused.to_string(), looked] {
+        assert!(sentence.contains("max_prepared_statements"), "{sentence}");
+    }
 
     let careful = PgBouncer::start(server.port(), 200).await;
-    match store::open(&database(&careful.url())).await {
+    let careful_url = database(&careful.url());
+    match store::open(&careful_url).await {
         Err(refused) => {
             assert!(!careful.keeps_statements_apart, "{refused}");
             assert!(refused.to_string().contains("max_prepared_statements"), "{refused}");
@@ -363,6 +441,8 @@ async fn a_pooler_in_transaction_mode_answers_right_or_is_refused() {
             }
             assert_eq!(store.charges(day("2026-01-02")).await.unwrap().len(), 200);
             assert!(said(store.claim().await).contains("pooler"));
+            assert!(said(store::look(&careful_url, true).await).contains("direct connection"));
+            assert!(store::look(&careful_url, false).await.unwrap().contains("Postgres 1"));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! asserting that nothing is left: no open reservation, and counters, ledger and rollups agree.
 
 pub mod client;
+pub mod forward;
 pub mod pgbouncer;
 pub mod postgres;
 pub mod raw;

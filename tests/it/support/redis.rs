@@ -98,6 +98,14 @@ impl Redis {
         self.port
     }
 
+    /// Becomes a replica of `primary`, and waits until it is in step.
+    pub fn follow(&self, primary: &Self) {
+        self.command(&["replicaof", "127.0.0.1", &primary.port.to_string()]);
+        self.wait_until("a replica in step", |replica| {
+            replica.command(&["info", "replication"]).contains("master_link_status:up")
+        });
+    }
+
     /// Kills it without a word.
     pub fn kill(&mut self) {
         let _ = self.process.kill();

@@ -1,0 +1,207 @@
+//! A connection to a primary: made when it is first needed, and made anew when its server is lost, or
+//! answers that it is no primary any more.
+//!
+//! One attempt is under way at a time and every command waits for the same one, so a failover costs
+//! the servers a few connections a second however many calls there are.
+
+use super::sentinel;
+use super::urls::Watched;
+use super::{COMMAND_TIMEOUT, tcp, timed_out};
+use futures_util::future::{BoxFuture, FutureExt, Shared};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue};
+use redis::{Pipeline, RedisError, RedisResult, ServerErrorKind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::{error::Elapsed, sleep, timeout};
+
+/// An attempt may take longer than the commands that wait for it: those after them find it further on.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time between two attempts, where sentinels are asked and where one address is tried.
+const SENTINEL_PAUSE: Duration = Duration::from_millis(50);
+const SERVER_PAUSE: Duration = Duration::from_millis(100);
+
+const IS_REPLICA: &str = "the server that REDIS_URL names is a replica, which takes no writes: name the \
+    primary, or the sentinels (redis+sentinel://), so that the primary is found";
+
+/// A handle to the connection; clones share it.
+#[derive(Clone)]
+pub struct Reconnecting {
+    target: Arc<Target>,
+    attempt: Arc<Mutex<Attempt>>,
+}
+
+/// The server to connect to.
+pub(super) enum Target {
+    /// The one at this address.
+    Server(Box<ConnectionInfo>),
+    /// The one that sentinels name.
+    Watched(Watched),
+}
+
+/// An attempt under way, or its result.
+#[derive(Clone)]
+struct Attempt {
+    /// Tells it from those before and after.
+    number: u64,
+    primary: Shared<BoxFuture<'static, RedisResult<MultiplexedConnection>>>,
+}
+
+impl Reconnecting {
+    /// Connects when the first command is sent.
+    pub(super) fn new(target: Target) -> Self {
+        let target = Arc::new(target);
+        let primary = primary(Arc::clone(&target)).boxed().shared();
+        Self { target, attempt: Arc::new(Mutex::new(Attempt { number: 0, primary })) }
+    }
+
+    /// Sends a command.
+    pub(super) async fn send<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
+        let attempt = self.attempt().clone();
+        let sent = async { command.query_async(&mut attempt.primary.clone().await?).await };
+        self.conclude(&attempt, timeout(COMMAND_TIMEOUT, sent).await)
+    }
+
+    /// Sends commands to be carried out together.
+    pub(super) async fn send_all(&self, commands: &Pipeline) -> RedisResult<()> {
+        let attempt = self.attempt().clone();
+        let sent = async { commands.query_async(&mut attempt.primary.clone().await?).await };
+        self.conclude(&attempt, timeout(COMMAND_TIMEOUT, sent).await)
+    }
+
+    /// Returns the result of a command; its failure may call for a new connection.
+    fn conclude<T>(
+        &self,
+        attempt: &Attempt,
+        sent: Result<RedisResult<T>, Elapsed>,
+    ) -> RedisResult<T> {
+        let done = sent.unwrap_or_else(|_| Err(timed_out()));
+        let is_over = match (attempt.primary.peek(), &done) {
+            // Still under way: it may yet succeed.
+            (None, _) | (Some(Ok(_)), Ok(_)) => false,
+            (Some(Ok(_)), Err(e)) => self.target.is_lost_by(e),
+            (Some(Err(_)), _) => true,
+        };
+        if is_over {
+            self.connect_again(attempt.number);
+        }
+        done
+    }
+
+    /// Begins the attempt after `last`, unless another command has.
+    fn connect_again(&self, last: u64) {
+        let mut attempt = self.attempt();
+        if attempt.number == last {
+            let target = Arc::clone(&self.target);
+            let primary = async move {
+                sleep(target.pause()).await;
+                primary(target).await
+            };
+            *attempt = Attempt { number: last + 1, primary: primary.boxed().shared() };
+        }
+    }
+
+    fn attempt(&self) -> MutexGuard<'_, Attempt> {
+        self.attempt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Target {
+    fn pause(&self) -> Duration {
+        match self {
+            Self::Server(_) => SERVER_PAUSE,
+            Self::Watched(_) => SENTINEL_PAUSE,
+        }
+    }
+
+    /// True for an error after which the connection is to be made anew. At one address a command that
+    /// is slow does not mean another server; a connection that is dead is ended by the system.
+    fn is_lost_by(&self, error: &RedisError) -> bool {
+        match self {
+            Self::Server(_) if error.is_timeout() => false,
+            _ => is_lost(error),
+        }
+    }
+}
+
+/// True for an error of a connection that broke, or of a server that is not the primary.
+fn is_lost(error: &RedisError) -> bool {
+    let is_demoted = matches!(
+        error.kind(),
+        ErrorKind::Server(
+            // What a replica says to a write, alone and in a transaction.
+            ServerErrorKind::ReadOnly | ServerErrorKind::ExecAbort | ServerErrorKind::MasterDown
+        )
+    );
+    // What a primary says that was cut off from its replicas and told not to go on alone.
+    let is_alone = error.code() == Some("NOREPLICAS");
+    error.is_io_error() || error.is_unrecoverable_error() || is_demoted || is_alone
+}
+
+async fn primary(target: Arc<Target>) -> RedisResult<MultiplexedConnection> {
+    let found = async {
+        match &*target {
+            Target::Server(server) => connect_to_primary(server).await,
+            Target::Watched(watched) => sentinel::connect_to_primary(watched).await,
+        }
+    };
+    timeout(CONNECT_TIMEOUT, found).await.unwrap_or_else(|_| Err(timed_out()))
+}
+
+/// Connects to the server at one address. Behind a name or a balancer it may be another than before.
+async fn connect_to_primary(server: &ConnectionInfo) -> RedisResult<MultiplexedConnection> {
+    let mut connection = connect(server.clone()).await?;
+    let mut question = redis::cmd("INFO");
+    match question.arg("replication").query_async::<String>(&mut connection).await {
+        Ok(info) if is_replica(&info) => Err((ErrorKind::Io, IS_REPLICA).into()),
+        Err(e) if is_lost(&e) || e.is_timeout() => Err(e),
+        // One that does not say, as for an account that may not ask, is taken at its word later.
+        Ok(_) | Err(_) => Ok(connection),
+    }
+}
+
+fn is_replica(info: &str) -> bool {
+    info.lines().any(|line| matches!(line.trim_end(), "role:slave" | "role:replica"))
+}
+
+pub(super) async fn connect(server: ConnectionInfo) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(COMMAND_TIMEOUT))
+        .set_response_timeout(Some(COMMAND_TIMEOUT));
+    Client::open(server.set_tcp_settings(tcp()))?
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_role_is_read_from_what_info_says() {
+        for (info, replica) in [
+            ("# Replication\r\nrole:master\r\nconnected_slaves:1\r\n", false),
+            ("# Replication\r\nrole:slave\r\nmaster_host:h\r\n", true),
+            ("role:replica\n", true),
+            ("slave_role:slave\r\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_replica(info), replica, "{info}");
+        }
+    }
+
+    #[test]
+    fn only_a_watched_primary_is_sought_anew_because_of_a_slow_answer() {
+        let server = |text: &str| {
+            Target::Server(Box::new(redis::IntoConnectionInfo::into_connection_info(text).unwrap()))
+        };
+        let target = server("redis://h");
+        let of = |kind| RedisError::from((ErrorKind::Server(kind), "told"));
+        assert!(!target.is_lost_by(&timed_out()));
+        assert!(target.is_lost_by(&of(ServerErrorKind::ReadOnly)));
+        assert!(target.is_lost_by(&of(ServerErrorKind::MasterDown)));
+        assert!(target.is_lost_by(&redis::make_extension_error("NOREPLICAS".into(), None)));
+        assert!(!target.is_lost_by(&of(ServerErrorKind::ResponseError)));
+        assert!(!target.is_lost_by(&of(ServerErrorKind::NoScript)));
+    }
+}
