@@ -1,4 +1,4 @@
-//! `knockx usage verify`: do counters, ledger and rollups agree?
+//! `knockx usage verify`: do counters, ledger and rollups agree? `knockx usage prune`: old days leave the ledger.
 //!
 //! Ledger and rollups change together, so any difference is a fault. Counters of a running gateway
 //! are ahead of the ledger by what is being written: a reading takes them before and after the
@@ -6,13 +6,15 @@
 //! readings in a row find is a fault.
 
 use super::stored::{Shared, Stored, print_json};
+use crate::account::by::By;
 use crate::account::day::Day;
 use crate::account::id::{KeyId, UserId};
 use crate::clock;
 use crate::quota::counters::Counters;
 use crate::quota::redis::RedisCounters;
+use crate::store::audit::Change;
 use crate::store::{Drift, Used};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Subcommand;
 use jiff::ToSpan;
 use jiff::tz::TimeZone;
@@ -25,11 +27,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const READINGS: usize = 3;
+/// Days before today, in UTC, whose counters a gateway may build from the ledger.
+const COUNTED_DAYS: i32 = 2;
 /// A gateway writes a settled call within this time unless its store is away.
 const TIME_TO_WRITE: Duration = Duration::from_secs(1);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Checks usage records.
+/// Checks usage records, and takes out old ones.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: knockx usage verify --day 2026-11-22")]
 pub struct Args {
@@ -49,6 +53,21 @@ enum Action {
         #[arg(long)]
         day: Option<Day>,
     },
+    /// Takes the rows of old days out of the ledger; daily and hourly sums stay.
+    #[command(after_help = "Example: knockx usage prune --before 2026-01-01\n\n\
+        A running gateway goes on meanwhile. The last days are refused: counters may still need them.")]
+    Prune {
+        /// The first day that is kept, as YYYY-MM-DD.
+        #[arg(long, value_name = "DAY")]
+        before: Day,
+    },
+}
+
+/// What was taken out of the ledger.
+#[derive(Debug, Serialize)]
+struct Pruned {
+    before: Day,
+    rows: u64,
 }
 
 /// What was found.
@@ -56,6 +75,8 @@ enum Action {
 struct Findings {
     day: Day,
     rollups: Vec<Drift>,
+    /// The day's rows were taken out of the ledger, which cannot be compared any more.
+    pruned: bool,
     /// Entries of any day that never reached the ledger: charges may be missing from it.
     buried: u64,
     /// `None` when counters were not compared; `note` says why.
@@ -79,11 +100,38 @@ type Totals = BTreeMap<(UserId, Option<KeyId>), (u64, u64)>;
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Action::Verify { day } = args.action;
-    let stored = Stored::open(&args.shared).await?;
+    match args.action {
+        Action::Verify { day } => run_verify(&args.shared, day).await,
+        Action::Prune { before } => run_prune(&args.shared, before).await,
+    }
+}
+
+async fn run_prune(shared: &Shared, before: Day) -> anyhow::Result<ExitCode> {
+    let by = By::operator(clock::now());
+    let newest = Day(Day::at(by.at, &TimeZone::UTC).0.saturating_sub(COUNTED_DAYS.days()));
+    if before > newest {
+        bail!(
+            "{before} is too late: counters may still need the days from {newest} on; name {newest} or an earlier day"
+        );
+    }
+    let stored = Stored::open(shared).await?;
+    let rows = stored.store.prune_ledger(before, by.at).await.context("cannot prune the ledger")?;
+    let noted = stored.store.note(&Change::of_prune(before, rows), &by).await;
+    noted.context("pruned, but the audit log did not take that")?;
+    stored.store.close().await;
+    if shared.json {
+        print_json(&Pruned { before, rows })?;
+    } else {
+        println!("{rows} rows of days before {before} taken out of the ledger; their sums stay");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run_verify(shared: &Shared, day: Option<Day>) -> anyhow::Result<ExitCode> {
+    let stored = Stored::open(shared).await?;
     let day = day.unwrap_or_else(|| Day::at(clock::now(), &TimeZone::UTC));
     let findings = verify(&stored, day).await?;
-    if args.shared.json {
+    if shared.json {
         print_json(&findings)?;
     } else {
         findings.print();
@@ -94,6 +142,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn verify(stored: &Stored, day: Day) -> anyhow::Result<Findings> {
     let rollups = stored.store.rollup_drift(day).await?;
+    // Asked only where they differ: a day without calls has nothing that could be taken out.
+    let pruned = !rollups.is_empty() && stored.store.is_ledger_pruned(day).await?;
+    let rollups = if pruned { Vec::new() } else { rollups };
     let buried = stored.store.buried().await?;
     let (counters, note, unreadable) = match source(stored, day).await? {
         Ok(source) => match compare_counters(stored, &source, day).await {
@@ -102,7 +153,7 @@ async fn verify(stored: &Stored, day: Day) -> anyhow::Result<Findings> {
         },
         Err(why) => (None, Some(why), false),
     };
-    Ok(Findings { day, rollups, buried, counters, note, unreadable })
+    Ok(Findings { day, rollups, pruned, buried, counters, note, unreadable })
 }
 
 /// Where counters are read.
@@ -253,6 +304,13 @@ impl Findings {
         }
         if let Some(why) = &self.note {
             println!("counters were not compared: {why}");
+        }
+        if self.pruned {
+            println!(
+                "{}: its rows were taken out of the ledger (`knockx usage prune`); its sums stay",
+                self.day
+            );
+            return;
         }
         let what = if self.counters.is_some() { "counters, ledger" } else { "ledger" };
         if self.agree() {

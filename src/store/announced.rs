@@ -21,6 +21,7 @@ use crate::account::server_secret::{Fingerprint, ServerSecret};
 use crate::account::user::{User, UserStatus};
 use async_trait::async_trait;
 use jiff::Timestamp;
+use std::collections::HashSet;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -99,6 +100,9 @@ announced! {
         charge(request: RequestId) -> Result<Option<Charge>, StoreError>;
         charges(day: Day) -> Result<Vec<Charge>, StoreError>;
         bury(entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError>;
+        recorded(charges: &[(RequestId, Day)]) -> Result<HashSet<RequestId>, StoreError>;
+        prune_ledger(before: Day, now: Timestamp) -> Result<u64, StoreError>;
+        is_ledger_pruned(day: Day) -> Result<bool, StoreError>;
         buried() -> Result<u64, StoreError>;
         open_leases() -> Result<u64, StoreError>;
         ping() -> Result<(), StoreError>;

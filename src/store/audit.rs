@@ -6,6 +6,7 @@
 use super::upgrades::Upgrade;
 use super::{StoreError, Used};
 use crate::account::by::By;
+use crate::account::day::Day;
 use crate::account::key::Key;
 use crate::account::plan::Plan;
 use crate::account::user::User;
@@ -124,6 +125,17 @@ impl Change {
     pub fn of_config(before: Value, after: Value) -> Self {
         let (before, after) = (Some(before), Some(after));
         Self { action: "config.reload", subject: "config".to_owned(), before, after }
+    }
+
+    /// Days before `before` were taken out of the ledger.
+    #[must_use]
+    pub fn of_prune(before: Day, rows: u64) -> Self {
+        Self {
+            action: "ledger.prune",
+            subject: "ledger".to_owned(),
+            before: None,
+            after: Some(json!({ "before": before, "rows": rows })),
+        }
     }
 
     /// Counters that differed from the ledger were set to it.

@@ -26,6 +26,8 @@ const QUIET: Duration = Duration::from_secs(1);
 pub(super) struct Gate {
     store: Arc<dyn Store>,
     closed: Mutex<Option<Closed>>,
+    /// Held by the slow verb that tries the server beside it.
+    trying: tokio::sync::Mutex<()>,
     outage: Outage,
 }
 
@@ -61,7 +63,12 @@ impl StoreFailure for UserError {
 
 impl Gate {
     pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, closed: Mutex::default(), outage: Outage::default() }
+        Self {
+            store,
+            closed: Mutex::default(),
+            trying: tokio::sync::Mutex::default(),
+            outage: Outage::default(),
+        }
     }
 
     /// Runs a verb, unless the store is known to be away, and for no longer than it is there.
@@ -87,11 +94,18 @@ impl Gate {
         let mut pause = SLOW;
         loop {
             sleep(pause).await;
-            if let Reach::Refused(reason) = self.store.reach().await {
-                self.close(reason.clone());
-                return reason;
+            // What one of many slow verbs finds out, the others learn from it.
+            if let Some(closed) = self.closed().as_ref() {
+                return closed.reason.clone();
             }
-            pause = TRY_AGAIN;
+            pause = SLOW;
+            if let Ok(_only) = self.trying.try_lock() {
+                pause = TRY_AGAIN;
+                if let Reach::Refused(reason) = self.store.reach().await {
+                    self.close(reason.clone());
+                    return reason;
+                }
+            }
         }
     }
 

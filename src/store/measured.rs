@@ -26,6 +26,7 @@ use crate::telemetry::labels::StoreOp;
 use crate::telemetry::metrics::Metrics;
 use async_trait::async_trait;
 use jiff::Timestamp;
+use std::collections::HashSet;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -115,6 +116,9 @@ measured! {
         Ledger ledger_totals(day: Day) -> Result<Vec<Used>, StoreError>;
         Ledger charge(request: RequestId) -> Result<Option<Charge>, StoreError>;
         Ledger charges(day: Day) -> Result<Vec<Charge>, StoreError>;
+        Ledger recorded(charges: &[(RequestId, Day)]) -> Result<HashSet<RequestId>, StoreError>;
+        Ledger prune_ledger(before: Day, now: Timestamp) -> Result<u64, StoreError>;
+        Ledger is_ledger_pruned(day: Day) -> Result<bool, StoreError>;
         Ledger open_leases() -> Result<u64, StoreError>;
         Ledger buried() -> Result<u64, StoreError>;
         Ping ping() -> Result<(), StoreError>;

@@ -37,6 +37,7 @@ use kept::KeptReplies;
 use reports::Reports;
 use serde::{Deserialize, Serialize};
 use sessions::Sessions;
+use std::collections::HashSet;
 use std::sync::Arc;
 use upgrades::Upgrades;
 
@@ -149,6 +150,16 @@ pub trait Store:
     async fn charge(&self, request: RequestId) -> Result<Option<Charge>, StoreError>;
     /// All ledger rows of a day, in the order of admission. For checks and exports, not for dashboards.
     async fn charges(&self, day: Day) -> Result<Vec<Charge>, StoreError>;
+    /// Which of these charges have their row in the ledger.
+    async fn recorded(
+        &self,
+        charges: &[(RequestId, Day)],
+    ) -> Result<HashSet<RequestId>, StoreError>;
+    /// Takes the rows of all days before `before` out of the ledger; rollups and adjustments stay. Returns
+    /// the number of rows. Nobody who writes is held up.
+    async fn prune_ledger(&self, before: Day, now: Timestamp) -> Result<u64, StoreError>;
+    /// True when rows of that day were taken out: ledger and rollups cannot be compared then.
+    async fn is_ledger_pruned(&self, day: Day) -> Result<bool, StoreError>;
     /// How many leases are open.
     async fn open_leases(&self) -> Result<u64, StoreError>;
     /// How many entries are buried.

@@ -21,6 +21,7 @@ use crate::account::server_secret::{Fingerprint, ServerSecret};
 use crate::account::user::{User, UserStatus};
 use async_trait::async_trait;
 use jiff::Timestamp;
+use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -104,6 +105,9 @@ not_scripted! {
         charge(RequestId) -> Result<Option<Charge>, StoreError>;
         charges(Day) -> Result<Vec<Charge>, StoreError>;
         open_leases() -> Result<u64, StoreError>;
+        recorded(&[(RequestId, Day)]) -> Result<HashSet<RequestId>, StoreError>;
+        prune_ledger(Day, Timestamp) -> Result<u64, StoreError>;
+        is_ledger_pruned(Day) -> Result<bool, StoreError>;
         buried() -> Result<u64, StoreError>;
         ping() -> Result<(), StoreError>;
     }

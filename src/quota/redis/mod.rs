@@ -270,7 +270,9 @@ impl RedisCounters {
             Status::Abandoned => Ended::Unrenewed { now: "now" },
             _ => Ended::Known,
         };
-        let (keys, arguments) = Self::settlement(charge, ended);
+        let (keys, mut arguments) = Self::settlement(charge, ended);
+        let [_, _, _, text, ..] = &mut arguments;
+        *text = outbox::marked_as_repeated(text);
         let settle = &self.link.scripts.settle;
         let reply = self.link.run(RedisOp::Settle, settle, &keys, &arguments).await?;
         let reply = wire::settle_reply(&reply)?;

@@ -164,6 +164,14 @@ impl Scribe {
     }
 }
 
+/// How a charge in JSON ends that Redis may have taken before.
+const REPEATED: &str = r#","repeated":true}"#;
+
+/// A charge in JSON, marked as sent again. Whoever reads it as a charge does not see the mark.
+pub(super) fn marked_as_repeated(charge: &str) -> String {
+    charge.strip_suffix('}').map_or_else(|| charge.to_owned(), |open| format!("{open}{REPEATED}"))
+}
+
 /// Gateways that were stopped by one thing must not come back all at once.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + clock::chance() / 2.0)
@@ -203,13 +211,30 @@ impl Desk {
                 Err(e) => self.bury(&one.text, &e.to_string()).await?,
             }
         }
+        let new = self.new_charges(&entries).await?;
         self.write(&entries).await?;
-        let is_charge = |(entry, _): &&(Entry, &str)| matches!(entry, Entry::Settle(_));
-        let charges = entries.iter().filter(is_charge).count();
         self.metrics.usage_flush_seconds.record(clock::instant().duration_since(began));
-        self.metrics.usage_persisted.increment(charges as u64);
+        self.metrics.usage_persisted.increment(new);
         self.take_out(&waiting).await?;
         Ok(waiting.into_iter().map(|one| one.partition).collect())
+    }
+
+    /// How many of the entries are charges that the ledger does not have yet. It is asked only of those
+    /// that were sent again after Redis had lost them, some of which may have been written before that.
+    async fn new_charges(&self, entries: &[(Entry, &str)]) -> Result<u64, Later> {
+        let (mut charges, mut repeated) = (0, Vec::new());
+        for (entry, text) in entries {
+            let Entry::Settle(charge) = entry else { continue };
+            charges += 1;
+            if text.ends_with(REPEATED) {
+                repeated.push((charge.request, charge.day));
+            }
+        }
+        if repeated.is_empty() {
+            return Ok(charges);
+        }
+        let recorded = self.store.recorded(&repeated).await?;
+        Ok(charges.saturating_sub(recorded.len() as u64))
     }
 
     /// Whether a lock is ours for a while from now.

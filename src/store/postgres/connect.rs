@@ -31,6 +31,15 @@ const MIXED_UP: &str = "the pooler in front of Postgres mixes up prepared statem
 pub(super) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
     let options: PgConnectOptions =
         url.parse().map_err(|_| trouble("DATABASE_URL is not a Postgres address"))?;
+    // In a URL an IPv6 address stands in brackets, which the resolver does not know.
+    let host = options.get_host();
+    let options = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => {
+            let address = address.to_owned();
+            options.host(&address)
+        }
+        None => options,
+    };
     // Poolers refuse what they do not know at the start of a session, and we read no floats.
     Ok(options.application_name("knockx").extra_float_digits(None))
 }
@@ -47,7 +56,7 @@ pub(super) fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
         // Finds dead connections as the driver's own test would, and costs as much; and those that
         // were opened before a switchover and are to a standby now, which would refuse every write.
         .test_before_acquire(false)
-        .before_acquire(|connection, _| Box::pin(async move { Ok(is_writable(connection).await?) }))
+        .before_acquire(|connection, _| Box::pin(async move { is_writable(connection).await }))
         .connect_lazy_with(options)
 }
 

@@ -20,6 +20,7 @@ mod journal;
 mod plans;
 mod prune;
 mod reports;
+mod retention;
 mod writer;
 
 use super::{
@@ -42,6 +43,7 @@ use jiff::Timestamp;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgPool};
+use std::collections::HashSet;
 use writer::Writer;
 
 /// Days from the given one on that have a partition, its predecessor's evening hours included.
@@ -278,6 +280,21 @@ impl Store for PostgresStore {
 
     async fn charges(&self, day: Day) -> Result<Vec<Charge>, StoreError> {
         checks::charges(self, day).await
+    }
+
+    async fn recorded(
+        &self,
+        charges: &[(RequestId, Day)],
+    ) -> Result<HashSet<RequestId>, StoreError> {
+        retention::recorded(self, charges).await
+    }
+
+    async fn prune_ledger(&self, before: Day, now: Timestamp) -> Result<u64, StoreError> {
+        retention::prune(self, before, now).await
+    }
+
+    async fn is_ledger_pruned(&self, day: Day) -> Result<bool, StoreError> {
+        retention::is_pruned(self, day).await
     }
 
     async fn open_leases(&self) -> Result<u64, StoreError> {

@@ -13,6 +13,7 @@ use super::journal::Arrays;
 use super::{READ_ONLY, is_in_the_way, trouble};
 use crate::store::StoreError;
 use futures_util::future::join_all;
+use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
 use std::time::Duration;
@@ -214,7 +215,8 @@ fn is_refusal(error: &sqlx::Error) -> bool {
 }
 
 fn is_read_only(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == READ_ONLY)
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.is_some_and(|code| code == READ_ONLY)
 }
 
 async fn take_lock(connection: &mut PgConnection) -> Result<bool, StoreError> {

@@ -20,8 +20,10 @@ mod journal;
 mod plans;
 mod prune;
 mod reports;
+mod retention;
 mod writer;
 
+use super::trouble;
 use super::{
     Changes, Drift, Entry, KeyChange, KeyFilter, NewKey, NewUser, PlanChange, Store, StoreError,
 };
@@ -42,6 +44,7 @@ use sqlx::error::DatabaseError;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteError, SqliteJournalMode};
 use sqlx::sqlite::{SqlitePoolOptions, SqliteSynchronous};
+use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -253,6 +256,21 @@ impl Store for SqliteStore {
         checks::charges(self, day).await
     }
 
+    async fn recorded(
+        &self,
+        charges: &[(RequestId, Day)],
+    ) -> Result<HashSet<RequestId>, StoreError> {
+        retention::recorded(self, charges).await
+    }
+
+    async fn prune_ledger(&self, before: Day, now: Timestamp) -> Result<u64, StoreError> {
+        retention::prune(self, before, now).await
+    }
+
+    async fn is_ledger_pruned(&self, day: Day) -> Result<bool, StoreError> {
+        retention::is_pruned(self, day).await
+    }
+
     async fn open_leases(&self) -> Result<u64, StoreError> {
         checks::open_leases(self).await
     }
@@ -320,10 +338,15 @@ fn create_private(path: &Path) -> Result<(), StoreError> {
         })
         .map(drop)
         .map_err(|e| {
-            StoreError::Unavailable(format!("{} cannot be made or written: {e}", path.display()))
+            StoreError::Unavailable(format!(
+                "{} cannot be made or written ({e}); check that it and its folder belong to this account, and \
+                 may be written",
+                path.display()
+            ))
         })
 }
 
 fn cannot_open(path: &Path, error: &sqlx::Error) -> StoreError {
-    StoreError::Unavailable(format!("{} cannot be opened: {error}", path.display()))
+    let sentence = trouble::sentence(error);
+    StoreError::Unavailable(format!("{} cannot be opened: {sentence}", path.display()))
 }

@@ -4,7 +4,7 @@ use super::{ACQUIRE_TIMEOUT, BUSY_TIMEOUT, is_busy};
 use crate::clock;
 use crate::store::StoreError;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
+use sqlx::{ConnectOptions, Connection, Executor, Sqlite, SqliteConnection, Transaction};
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
@@ -46,8 +46,10 @@ impl Writer {
     }
 
     pub(super) async fn close(&self) {
-        if let Some(connection) = self.connection.lock().await.take() {
-            // The file is whole either way.
+        if let Some(mut connection) = self.connection.lock().await.take() {
+            // The file is whole either way, together with its log. What is in the log moves into the file,
+            // so that it may be copied alone; without waiting for other processes, or holding them up.
+            let _ = connection.execute("pragma wal_checkpoint(passive)").await;
             let _ = connection.close().await;
         }
     }

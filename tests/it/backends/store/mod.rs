@@ -11,6 +11,7 @@ pub mod kept;
 pub mod journal;
 pub mod rows;
 pub mod reports;
+pub mod retention;
 pub mod adjustments;
 pub mod past;
 
@@ -140,6 +141,11 @@ macro_rules! suite {
                 top_users_come_in_order
                 a_store_tells_its_connections
                 reports_on_nothing_are_empty
+            }
+            retention {
+                pruned_days_leave_their_rollups_and_are_known
+                more_rows_than_a_batch_are_pruned
+                charges_that_are_recorded_are_told_from_others
             }
             journal {
                 a_lease_needs_the_current_version_of_an_active_user
