@@ -53,7 +53,8 @@ pub(super) async fn put_plans(
     Ok(())
 }
 
-/// Makes the configured admin when the store has no admin yet.
+/// Makes the configured admin when the store has no admin yet. An account that is there is left alone: whoever
+/// registered it first must not become admin by a setting.
 pub(super) async fn add_first_admin(config: &Config, store: &dyn Store) -> anyhow::Result<()> {
     let Some(admin) = &config.first_admin else { return Ok(()) };
     if has_admin(store).await? {
@@ -72,6 +73,14 @@ pub(super) async fn add_first_admin(config: &Config, store: &dyn Store) -> anyho
     match store.add_user(&user, &by).await {
         // Another gateway that began at the same time was quicker.
         Err(UserError::EmailTaken) if has_admin(store).await? => Ok(()),
+        Err(UserError::EmailTaken) => {
+            let email = &admin.email;
+            tracing::warn!(
+                "ADMIN_EMAIL {email} belongs to a user who is no admin, so there is no admin yet: \
+                 `knockx user set-role {email} admin` makes that user one, or name another ADMIN_EMAIL"
+            );
+            Ok(())
+        }
         added => added.map(drop).context("cannot make the first admin"),
     }
 }

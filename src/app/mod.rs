@@ -14,7 +14,7 @@ use crate::callers::cache::CallerCache;
 use crate::callers::open::OpenCalls;
 use crate::callers::watch::Watch;
 use crate::clock;
-use crate::config::{Config, TlsFiles};
+use crate::config::{Config, Limits, TlsFiles, waiting_for_restart};
 use crate::control::admin::reload::ReloadRequest;
 use crate::control::identity::Identity;
 use crate::control::{self, AdminState, ControlState, Doors, Phase, Readiness, ThisInstance};
@@ -41,7 +41,7 @@ use jiff::{Timestamp, ToSpan};
 use pingora_core::protocols::l4::listener::Listener;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -71,7 +71,8 @@ pub struct Running {
     reloads: Mutex<mpsc::Receiver<ReloadRequest>>,
     proxy: Arc<Proxy>,
     readiness: Readiness,
-    grace: Duration,
+    /// What the gateway was started with.
+    config: Config,
     /// Connections and the settling of calls.
     calls: TaskTracker,
     /// The journal's writer, which must outlive every call.
@@ -111,8 +112,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let readiness = Readiness::new();
     let (wishes, reloads) = mpsc::channel(1);
     let control = control(&config, &parts, &readiness, wishes);
-    let grace = config.limits.shutdown_grace;
-    let proxy = Arc::new(Proxy { tls, ..proxy(config, &parts, control, &calls) });
+    let proxy = Arc::new(Proxy { tls, ..proxy(config.clone(), &parts, control, &calls) });
 
     spawn_chores(&workers, &parts, &proxy, &stop);
     let admin_state = AdminState {
@@ -137,7 +137,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         reloads: Mutex::new(reloads),
         proxy,
         readiness,
-        grace,
+        config,
         calls,
         workers,
         stop,
@@ -185,17 +185,26 @@ impl Sockets {
 }
 
 impl Running {
+    /// Says that this gateway will end: it is not ready from here on, and closes connections after the
+    /// answer under way. It still takes calls. Returns for how long it should, so that balancers learn of it.
+    pub fn leave(&self) -> Duration {
+        self.readiness.set(Phase::Draining);
+        self.proxy.leaving.cancel();
+        self.limits().shutdown_delay
+    }
+
     /// Ends the gateway: open calls may finish for as long as the configuration grants.
     pub async fn stop(self) {
         self.workers.may_end();
-        self.readiness.set(Phase::Draining);
-        self.proxy.draining.store(true, Ordering::Release);
+        self.leave();
+        self.proxy.draining.cancel();
+        let grace = self.limits().shutdown_grace;
         let idle = async {
             while self.counters.open_leases() > 0 {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
         };
-        if tokio::time::timeout(self.grace, idle).await.is_err() {
+        if tokio::time::timeout(grace, idle).await.is_err() {
             tracing::warn!(
                 open_calls = self.counters.open_leases(),
                 "grace is over; ending open calls"
@@ -211,6 +220,14 @@ impl Running {
                 "charges could not be written in time; their leases are charged at the next start"
             );
         }
+        if tokio::time::timeout(LAST_ORDERS, self.store.close()).await.is_err() {
+            tracing::warn!("the store was not closed in good order in time");
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let current = self.proxy.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.limits.clone()
     }
 
     /// The upstreams in force.
@@ -241,12 +258,13 @@ impl Running {
     }
 
     /// Takes over what can change while running, from the next call on; running calls keep what
-    /// they began with.
+    /// they began with. Returns the names of changed settings that wait for a restart.
     ///
     /// # Errors
     /// When the certificate cannot be read or the plans cannot be written; then nothing has changed. Or
     /// when the audit log cannot be.
-    pub async fn reload(&self, config: Config, by: &By) -> anyhow::Result<()> {
+    pub async fn reload(&self, config: Config, by: &By) -> anyhow::Result<Vec<&'static str>> {
+        let waiting = waiting_for_restart(&self.config, &config);
         if let Some(files) = &config.listener.tls {
             self.reload_tls(files)?;
         }
@@ -261,7 +279,9 @@ impl Running {
             before
         };
         let change = Change::of_config(before, after);
-        self.store.note(&change, by).await.context("reloaded, but the audit log did not take that")
+        let noted = self.store.note(&change, by).await;
+        noted.context("reloaded, but the audit log did not take that")?;
+        Ok(waiting)
     }
 }
 
@@ -385,7 +405,8 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
         })),
         settler,
         control,
-        draining: AtomicBool::new(false),
+        leaving: CancellationToken::new(),
+        draining: CancellationToken::new(),
         hard_stop: CancellationToken::new(),
         calls: AtomicU64::new(0),
     }

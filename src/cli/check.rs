@@ -137,11 +137,13 @@ fn to_be_made(file: &Path) -> Result<String, String> {
 
 async fn upstream(upstream: &Arc<Upstream>) -> Finding {
     let Upstream { name, host, port, .. } = &**upstream;
+    let shown =
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let result = match reach(host, *port, upstream.timeouts.connect).await {
         Ok(()) => probe(upstream).await,
         Err(advice) => Err(advice),
     };
-    Finding { name: format!("upstream {name} ({host}:{port})"), result }
+    Finding { name: format!("upstream {name} ({shown})"), result }
 }
 
 /// Name and port, told apart from what the connector has to say about TLS and keys.

@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Runs the gateway (the default command).
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Example: GROK_API_KEY=xai-... knockx serve --config knockx.toml\n\n\
-    SIGTERM ends it softly; SIGHUP reads upstreams, models, plans, limits and log filter again.")]
+    SIGTERM ends it softly, a second one sooner; SIGHUP reads upstreams, models, plans, limits and log filter again.")]
 pub struct Args {
     #[command(flatten)]
     pub config: ConfigArg,
@@ -48,9 +48,26 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             () = running.died() => break ExitCode::FAILURE,
         }
     };
-    tracing::info!("ending: open calls may finish");
+    if code == ExitCode::SUCCESS {
+        leave(&running, &mut signals).await;
+    }
+    tracing::info!("ending: new calls are refused, open ones may finish");
     running.stop().await;
     Ok(code)
+}
+
+/// Takes calls for a while yet, in which balancers learn that this gateway ends; a second signal ends that.
+async fn leave(running: &app::Running, signals: &mut Signals) {
+    let delay = running.leave();
+    tracing::info!(
+        seconds = delay.as_secs_f64(),
+        "ending: not ready any more, calls are still taken"
+    );
+    tokio::select! {
+        () = tokio::time::sleep(delay) => {}
+        () = signals.end() => {}
+        () = running.died() => {}
+    }
 }
 
 /// What a signal asks for.
@@ -80,6 +97,11 @@ impl Signals {
         })
     }
 
+    /// Resolves when the process is asked to end.
+    pub async fn end(&mut self) {
+        while !matches!(self.next().await, Told::End) {}
+    }
+
     /// The next thing asked for.
     pub async fn next(&mut self) -> Told {
         tokio::select! {
@@ -96,7 +118,7 @@ async fn reload(
     running: &app::Running,
     filter: &FilterHandle,
     by: &By,
-) -> Result<(), String> {
+) -> Result<Vec<&'static str>, String> {
     let loaded = args.config.load().map_err(anyhow::Error::from);
     let usable =
         loaded.and_then(|config| config.require_upstream().map(|()| config).map_err(Into::into));
@@ -105,9 +127,17 @@ async fn reload(
         Err(e) => Err(e),
     };
     match applied {
-        Ok(()) => {
+        Ok(waiting) if waiting.is_empty() => {
             tracing::info!("configuration reloaded");
-            Ok(())
+            Ok(waiting)
+        }
+        Ok(waiting) => {
+            let names = waiting.join("; ");
+            tracing::warn!(
+                waiting_for_restart = names,
+                "configuration reloaded, but for changes that need a restart"
+            );
+            Ok(waiting)
         }
         Err(e) => {
             let error = format!("{e:#}");
@@ -122,9 +152,10 @@ async fn apply(
     running: &app::Running,
     filter: &FilterHandle,
     by: &By,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<&'static str>> {
     let log = config.log.filter.clone();
-    running.reload(config, by).await?;
+    let waiting = running.reload(config, by).await?;
     // Last, because it cannot fail: the filter was read when the configuration was.
-    Ok(filter.set(&log)?)
+    filter.set(&log)?;
+    Ok(waiting)
 }

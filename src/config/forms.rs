@@ -231,6 +231,7 @@ impl Form for Nets {
 
     fn read(written: &Written) -> Option<Self> {
         let net = |text: &String| {
+            let text = without_brackets(text);
             text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
         };
         written.list()?.iter().map(net).collect::<Option<_>>().map(Self)
@@ -273,9 +274,14 @@ impl Form for IpAddr {
     fn read(written: &Written) -> Option<Self> {
         match written.text()? {
             "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
-            text => text.parse().ok(),
+            text => without_brackets(text).parse().ok(),
         }
     }
+}
+
+/// An IPv6 address as it stands in URLs, `[::1]`, without its brackets.
+fn without_brackets(text: &str) -> &str {
+    text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text)
 }
 
 impl Form for BaseUrl {

@@ -15,11 +15,13 @@ mod database;
 mod plans;
 mod production;
 mod masked;
+mod restart;
 #[cfg(test)]
 mod tests;
 
 pub use error::ConfigError;
 pub use resolve::load_from;
+pub use restart::waiting_for_restart;
 
 use crate::account::id::PlanId;
 use crate::account::plan::{Plan, Window};
@@ -67,7 +69,7 @@ pub enum Environment {
 }
 
 /// The public port.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     pub addr: SocketAddr,
     /// Request head larger than this: 431. Bytes.
@@ -105,7 +107,7 @@ pub struct TlsFiles {
 }
 
 /// Counters that gateways share.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redis {
     pub urls: RedisUrls,
     /// A call that its gateway has not renewed for this long is charged with all it holds.
@@ -119,7 +121,7 @@ pub struct Redis {
 }
 
 /// Where the store is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Database {
     /// The file and its folder, which also holds the lock and the generated secret.
     Sqlite {
@@ -130,7 +132,7 @@ pub enum Database {
 }
 
 /// A Postgres server, as `DATABASE_URL` names it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresServer {
     /// Holds the password; its `sslmode` is the one in force.
     pub url: Secret,
@@ -170,7 +172,9 @@ pub struct Limits {
     pub admission_wait: Duration,
     /// SSE comment after this much upstream silence; `None` = never.
     pub keepalive_comment: Option<Duration>,
-    /// How long open streams may finish after SIGTERM.
+    /// How long calls are still taken after SIGTERM, while balancers learn of it.
+    pub shutdown_delay: Duration,
+    /// How long open streams may finish after that.
     pub shutdown_grace: Duration,
     /// Caller records kept in memory.
     pub cached_callers: usize,
@@ -179,7 +183,7 @@ pub struct Limits {
 }
 
 /// Registration and log-in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accounts {
     /// Whether anybody may register.
     pub registration: bool,
@@ -230,7 +234,7 @@ pub enum LogFormat {
     Json,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirstAdmin {
     pub email: String,
     pub password: Secret,

@@ -137,6 +137,7 @@ fn limits(layers: &Layers) -> Result<Limits, ConfigError> {
         expected_output_tokens: layers.value(|raw| &raw.limits.expected_output_tokens)?.0,
         admission_wait: layers.value(|raw| &raw.limits.admission_wait)?.0,
         keepalive_comment: (comment > Duration::ZERO).then_some(comment),
+        shutdown_delay: layers.value(|raw| &raw.limits.shutdown_delay)?.0,
         shutdown_grace: layers.value(|raw| &raw.limits.shutdown_grace)?.0,
         cached_callers: layers.value(|raw| &raw.limits.cached_callers)?.0,
         call_timeout: layers.value(|raw| &raw.limits.call_timeout)?.0,

@@ -104,6 +104,7 @@ fn the_environment_is_over_the_file_and_the_file_over_the_defaults() {
         ],
     );
     assert_eq!(config.listener.addr.to_string(), "[::1]:0");
+    assert_eq!(loaded("", &[("HOST", "[::1]")]).listener.addr.ip().to_string(), "::1");
     assert_eq!(config.admin_addr, None);
     assert_eq!(config.limits.slice_tokens, 99);
     assert_eq!(config.limits.keepalive_comment, None);

@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The same where waking a sleeping database is the point.
 const WAKING_PATIENCE: Duration = Duration::from_secs(20);
 
+/// Charges that wait for longer, though gateways write several times a second, mean that something is wrong.
+const LEDGER_LAG: Duration = Duration::from_secs(10);
+
 /// Whether this instance takes requests; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<AtomicU8>);
@@ -46,6 +49,17 @@ pub struct Health {
 struct Components {
     store: Component,
     counters: Component,
+    ledger: Ledger,
+}
+
+/// Charges on their way into the ledger.
+#[derive(Serialize, ToSchema)]
+struct Ledger {
+    /// `degraded` when charges wait and none has been written for a while. None is lost by that.
+    status: Status,
+    waiting: u64,
+    /// For how long they have waited without any being written.
+    lag_ms: u64,
 }
 
 /// A part.
@@ -60,6 +74,8 @@ struct Component {
 #[serde(rename_all = "lowercase")]
 enum Status {
     Ok,
+    /// Calls are served, and something needs a look.
+    Degraded,
     Unavailable,
 }
 
@@ -125,7 +141,7 @@ pub fn readiness(readiness: &Readiness) -> Response {
     responses((status = 200, body = Health), (status = 503, body = Health)))]
 pub async fn full(State(state): State<ControlState>) -> Response {
     let health = now(&state).await;
-    (ok_or_503(health.status == Status::Ok), Json(health)).into_response()
+    (ok_or_503(health.status != Status::Unavailable), Json(health)).into_response()
 }
 
 /// How everything is at this moment.
@@ -134,7 +150,10 @@ pub async fn now(state: &ControlState) -> Health {
     let phase = state.instance.readiness.phase();
     let uptime = clock::instant().saturating_duration_since(state.instance.started_at);
     Health {
-        status: Status::of(components.all_ok() && phase == Phase::Ready),
+        status: match Status::of(components.all_ok() && phase == Phase::Ready) {
+            Status::Ok => components.ledger.status,
+            other => other,
+        },
         phase,
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: uptime.as_secs(),
@@ -163,7 +182,18 @@ pub async fn keep_alive(State(state): State<ControlState>) -> Response {
 async fn ask_all(state: &ControlState, patience: Duration) -> Components {
     let (store, counters) =
         tokio::join!(ask(state.store.ping(), patience), ask(state.counters.ping(), patience));
-    Components { store, counters }
+    Components { store, counters, ledger: Ledger::now(state) }
+}
+
+impl Ledger {
+    fn now(state: &ControlState) -> Self {
+        let backlog = state.instance.metrics.usage_backlog.look(clock::instant());
+        Self {
+            status: if backlog.lag < LEDGER_LAG { Status::Ok } else { Status::Degraded },
+            waiting: backlog.entries,
+            lag_ms: u64::try_from(backlog.lag.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
 }
 
 async fn ask<T, E>(answer: impl Future<Output = Result<T, E>>, patience: Duration) -> Component {

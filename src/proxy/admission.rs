@@ -18,18 +18,15 @@ use crate::telemetry::labels::Waited;
 use jiff::SignedDuration;
 use pingora_core::protocols::http::ServerSession;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// How often somebody who waits looks whether the gateway is shutting down.
-const LOOK: Duration = Duration::from_millis(50);
+use tokio_util::sync::CancellationToken;
 
 /// Where and how long a call may wait.
 pub struct Patience<'a> {
     pub leash: &'a Leash,
-    /// Set once no new call is taken.
-    pub draining: &'a AtomicBool,
+    /// Cancelled once no new call is taken.
+    pub draining: &'a CancellationToken,
     /// Zero = not at all.
     pub longest: Duration,
 }
@@ -166,7 +163,7 @@ impl Waiter<'_> {
         tokio::select! {
             biased;
             by = stopped(session, self.patience.leash) => Err(Unreserved::Stopped(by)),
-            () = drained(self.patience.draining) => Err(Refusal::Draining.into()),
+            () = self.patience.draining.cancelled() => Err(Refusal::Draining.into()),
             () = tokio::time::sleep_until(deadline) => Err(by_running_calls().into()),
             () = place.turn() => Ok(()),
         }
@@ -177,10 +174,4 @@ impl Waiter<'_> {
 fn by_running_calls() -> Refusal {
     let limit = LimitKind::TokensPerDay;
     Refusal::Limited(Limited { limit, by_open_calls: true, retry_after_ms: 0 })
-}
-
-async fn drained(draining: &AtomicBool) {
-    while !draining.load(Ordering::Acquire) {
-        tokio::time::sleep(LOOK).await;
-    }
 }

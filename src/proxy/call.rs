@@ -45,7 +45,7 @@ impl Proxy {
         session: &mut ServerSession,
         replier: &Replier<'_>,
     ) -> Result<Answered, No> {
-        if self.draining.load(Ordering::Acquire) {
+        if self.draining.is_cancelled() {
             return Err(Refusal::Draining.into());
         }
         let caller = self.authenticate(session, replier).await?;

@@ -60,7 +60,7 @@ pub async fn accept(proxy: Arc<Proxy>, listener: Socket, stop: CancellationToken
             match proxy.secured(stream).await {
                 Some((stream, Spoken::Http1)) => serve(&proxy, stream, (&places, peer), stop).await,
                 Some((stream, Spoken::Http2)) => {
-                    multiplexed::serve(&proxy, stream, (&places, peer), stop).await;
+                    multiplexed::serve(&proxy, stream, (&places, peer)).await;
                 }
                 None => {}
             }
@@ -129,13 +129,13 @@ async fn serve(
     let mut next = Some(Waiting { stream, bytes: BytesMut::new(), is_reused: false });
     while let Some(mut waiting) = next.take() {
         let received = tokio::select! {
-            received = waiting.head(&proxy.listener, proxy.buffers.hold(None, peer.address)) => received,
+            received = waiting.next(proxy, peer) => received,
             () = stop.cancelled() => return,
         };
         if received.is_err() && !waiting.is_reused {
             match multiplexed::from_its_beginning(waiting.stream, &waiting.bytes) {
                 Ok(stream) => {
-                    return Box::pin(multiplexed::serve(proxy, stream, (places, peer), stop)).await;
+                    return Box::pin(multiplexed::serve(proxy, stream, (places, peer))).await;
                 }
                 Err(stream) => waiting.stream = stream,
             }
@@ -154,7 +154,7 @@ async fn serve(
         // pingora reads chunks leniently (a line without a size ends the body, trailers may be
         // anything), so where such a body ends is a matter of opinion: nothing follows it.
         let is_chunked = session.get_header(TRANSFER_ENCODING).is_some();
-        if is_chunked || stop.is_cancelled() {
+        if is_chunked || proxy.leaving.is_cancelled() {
             session.set_keepalive(None);
         }
         // Boxed: a waiting connection need not hold room for a call.
@@ -164,6 +164,21 @@ async fn serve(
 }
 
 impl Waiting {
+    /// Waits for a head. When the gateway refuses new calls, a connection on which nothing has come since
+    /// its last request is closed: no caller loses anything with it.
+    async fn next(&mut self, proxy: &Proxy, peer: Peer) -> Result<bool, Refusal> {
+        let held = || proxy.buffers.hold(None, peer.address);
+        tokio::select! {
+            biased;
+            received = self.head(&proxy.listener, held()) => return received,
+            () = proxy.draining.cancelled(), if self.is_reused => {}
+        }
+        if self.bytes.is_empty() {
+            return Ok(false);
+        }
+        self.head(&proxy.listener, held()).await
+    }
+
     /// Waits for a head; false when the connection is to be closed without an answer.
     async fn head(&mut self, bounds: &Listener, mut held: Held) -> Result<bool, Refusal> {
         if self.is_reused && self.bytes.is_empty() {

@@ -58,7 +58,7 @@ use pingora_core::protocols::http::ServerSession;
 use refusal::Refusal;
 use reply::{Budget, Replier};
 use settle::Settler;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
 
@@ -82,8 +82,10 @@ pub struct Proxy {
     pub current: RwLock<Arc<Current>>,
     pub settler: Settler,
     pub control: axum::Router,
-    /// Set while the process ends: new calls are refused.
-    pub draining: AtomicBool,
+    /// Cancelled when the process is to end soon: connections are closed after the answer under way.
+    pub leaving: CancellationToken,
+    /// Cancelled when new calls are refused, and idle connections closed.
+    pub draining: CancellationToken,
     /// Cancelled when open streams may not go on.
     pub hard_stop: CancellationToken,
     /// The memory that bodies may take together.

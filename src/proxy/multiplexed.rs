@@ -13,7 +13,6 @@ use pingora_core::protocols::l4::stream::Stream as Socket;
 use pingora_core::protocols::{Digest, Stream};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How such a connection begins (RFC 9113 section 3.4): to a server of HTTP/1.1 it looks like a head.
@@ -40,12 +39,7 @@ pub(super) fn from_its_beginning(stream: Stream, bytes: &[u8]) -> Result<Stream,
 
 /// Serves one connection until either side ends it. Each of its open requests takes one of the `places` for
 /// connections, as one on a connection of its own would; so does its address.
-pub(super) async fn serve(
-    proxy: &Arc<Proxy>,
-    stream: Stream,
-    (places, peer): (&Places, Peer),
-    stop: CancellationToken,
-) {
+pub(super) async fn serve(proxy: &Arc<Proxy>, stream: Stream, (places, peer): (&Places, Peer)) {
     let bounds = &proxy.listener;
     let socket_digest = stream.get_socket_digest();
     let digest = Arc::new(Digest { socket_digest, ..Digest::default() });
@@ -61,7 +55,7 @@ pub(super) async fn serve(
         let patience = if stopping { LAST_WORDS } else { bounds.keepalive };
         let accepted = tokio::select! {
             accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => accepted,
-            () = stop.cancelled(), if !stopping => {
+            () = proxy.leaving.cancelled(), if !stopping => {
                 connection.graceful_shutdown();
                 stopping = true;
                 continue;

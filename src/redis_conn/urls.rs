@@ -124,7 +124,12 @@ impl Watched {
 impl fmt::Debug for RedisUrls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = |url: &String| match server(url) {
-            Ok(info) => info.addr().to_string(),
+            Ok(info) => match info.addr() {
+                ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                    address(host, *port)
+                }
+                other => other.to_string(),
+            },
             Err(_) => "?".to_owned(),
         };
         match &self.0 {
@@ -190,7 +195,8 @@ mod tests {
             (" redis://:hunter2@h:7/2 ", "h:7"),
             ("rediss://user:hunter2@h.example:6380", "h.example:6380"),
             ("redis://user:hunter2%2C%40%23@h", "h:6379"),
-            ("redis://[::1]:6379", "::1:6379"),
+            ("redis://[::1]:6379", "[::1]:6379"),
+            ("redis://a:1,redis://[fd00::2]:7", "cluster a:1,[fd00::2]:7"),
             ("redis://a:1,redis://b:2, redis://c:3", "cluster a:1,b:2,c:3"),
             ("rediss://u:hunter2@a,rediss://u:hunter2@b", "cluster a:6379,b:6379"),
             ("redis+sentinel://a:1,b,c:3/main", "main of sentinels a:1,b:26379,c:3"),

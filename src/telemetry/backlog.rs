@@ -1,4 +1,4 @@
-//! How much waits to be written to the ledger, and since when something does.
+//! How much waits to be written to the ledger, and since when nothing of it has been.
 
 use metrics::Gauge;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +21,7 @@ struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
     pub entries: u64,
-    /// How long there have been some.
+    /// How long some have waited without any being written.
     pub lag: Duration,
 }
 
@@ -38,6 +38,12 @@ impl Backlog {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.waiting = waiting;
         state.since = if waiting == 0 { None } else { state.since.or(Some(now)) };
+    }
+
+    /// Something was written at `now`: what still waits does so since then.
+    pub fn progress(&self, now: Instant) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.since = state.since.map(|_| now);
     }
 
     /// How it stands at `now`.
@@ -65,7 +71,10 @@ mod tests {
         backlog.set(3, begin);
         backlog.set(2, begin + second);
         check(begin + second, 2, second);
+        backlog.progress(begin + second);
+        check(begin + second * 3, 2, second * 2);
         backlog.set(0, begin + second);
+        backlog.progress(begin + second);
         check(begin + second * 2, 0, Duration::ZERO);
     }
 }

@@ -168,6 +168,7 @@ impl Writer {
 
     fn committed(&mut self, entries: &[Entry], waiters: Vec<Waiter>, written: &[Written]) {
         self.store_answered();
+        self.gauges.backlog.progress(clock::instant());
         self.batch = (self.batch * 2).min(BATCH);
         let (mut admitted, mut persisted) = (0, 0);
         for ((entry, waiter), written) in entries.iter().zip(waiters).zip(written) {

@@ -11,12 +11,12 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use utoipa::ToSchema;
 
-/// A wish for the configuration to be read again, and where to say what came of it: nothing, or why
-/// the old one stays. Whoever grants it notes it in the audit log.
+/// A wish for the configuration to be read again, and where to say what came of it: the changed settings
+/// that wait for a restart, or why the old one stays. Whoever grants it notes it in the audit log.
 pub struct ReloadRequest {
     /// Who wishes it.
     pub by: By,
-    pub answer: oneshot::Sender<Result<(), String>>,
+    pub answer: oneshot::Sender<Result<Vec<&'static str>, String>>,
 }
 /// Where such wishes go.
 pub type Reloads = mpsc::Sender<ReloadRequest>;
@@ -26,12 +26,15 @@ pub type Reloads = mpsc::Sender<ReloadRequest>;
 pub struct Reloaded {
     #[schema(example = "reloaded")]
     status: &'static str,
+    /// Settings that have changed and are not in force before a restart.
+    #[schema(example = json!(["[accounts]"]))]
+    waiting_for_restart: Vec<&'static str>,
 }
 
 /// Reload the configuration
 ///
-/// Upstreams, models, plans, limits and the log filter, without ending a stream. A bad file changes
-/// nothing.
+/// Upstreams, models, plans, limits and the log filter, without ending a stream. What else has changed waits
+/// for a restart and is named. A bad file changes nothing.
 #[utoipa::path(post, path = "/api/v1/admin/config/reload", tag = "Admin",
     security(("token" = [])),
     responses((status = 200, body = Reloaded), NotAdmin, NotReloaded, Away))]
@@ -43,6 +46,7 @@ pub async fn reload(
     let not_here = || ApiError::NotReloaded("this gateway was not started to reload.".to_owned());
     let wish = ReloadRequest { by: admin.by, answer };
     state.instance.reloads.send(wish).await.map_err(|_| not_here())?;
-    answered.await.map_err(|_| not_here())?.map_err(ApiError::NotReloaded)?;
-    Ok(Json(Reloaded { status: "reloaded" }))
+    let answer = answered.await.map_err(|_| not_here())?;
+    let waiting_for_restart = answer.map_err(ApiError::NotReloaded)?;
+    Ok(Json(Reloaded { status: "reloaded", waiting_for_restart }))
 }

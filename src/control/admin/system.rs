@@ -77,7 +77,7 @@ impl From<Condition> for UpstreamView {
 pub struct Pipeline {
     /// Charges that wait.
     queue_depth: u64,
-    /// For how long there have been some, in milliseconds; 0 = none wait.
+    /// For how long some have waited without any being written, in milliseconds; 0 = none wait.
     flush_lag_ms: u64,
 }
 

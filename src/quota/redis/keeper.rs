@@ -59,6 +59,8 @@ pub struct Keeper {
 
 struct Seen {
     changes: Option<u64>,
+    /// Charges that had reached the ledger.
+    written: u64,
     servers: Option<String>,
     /// Since when Redis has answered every look.
     contact: Option<Instant>,
@@ -73,7 +75,7 @@ impl Keeper {
         changed: Arc<Notify>,
         tasks: TaskTracker,
     ) -> Self {
-        let seen = Seen { changes: None, servers: None, contact: None };
+        let seen = Seen { changes: None, written: 0, servers: None, contact: None };
         Self { counters, metrics, looks: watch::Sender::default(), changed, tasks, seen }
     }
 
@@ -167,9 +169,13 @@ impl Keeper {
     }
 
     /// Notes how much waits for the ledger, and closes admission before memory ends.
-    fn weigh(&self, look: &Look) {
-        let backlog = look.backlog();
-        self.metrics.usage_backlog.set(backlog, clock::instant());
+    fn weigh(&mut self, look: &Look) {
+        let (backlog, now) = (look.backlog(), clock::instant());
+        let written = look.parts.iter().map(|part| part.written).sum();
+        if std::mem::replace(&mut self.seen.written, written) != written {
+            self.metrics.usage_backlog.progress(now);
+        }
+        self.metrics.usage_backlog.set(backlog, now);
         let is_full = backlog > self.counters.settings.max_backlog;
         if self.counters.is_full.swap(is_full, Ordering::Relaxed) != is_full {
             tracing::warn!(backlog, is_full, "charges wait for the ledger");

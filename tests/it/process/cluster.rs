@@ -25,10 +25,12 @@ const TINY: u64 = 3_000;
 const LEASE: u64 = 2;
 
 /// Gateways and what they share.
-struct Cluster {
-    host: Host,
-    redis: Redis,
-    database: String,
+pub(super) struct Cluster {
+    pub(super) host: Host,
+    pub(super) redis: Redis,
+    /// Where gateways find Redis, when it is not at its own address.
+    pub(super) redis_url: Option<String>,
+    pub(super) database: String,
     /// Opened when it is first looked at.
     store: OnceCell<Arc<dyn Store>>,
     /// The e-mail of the first admin, if the gateways are to make one.
@@ -37,17 +39,18 @@ struct Cluster {
 
 /// A user with a key.
 #[derive(Clone)]
-struct User {
+pub(super) struct User {
     id: String,
-    key: String,
+    pub(super) key: String,
     key_id: String,
 }
 
 impl Cluster {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let database = postgres::fresh().await.url;
         let (host, store) = (Host::new(), OnceCell::new());
-        let cluster = Self { host, redis: Redis::start_durable(), database, store, admin: None };
+        let redis = Redis::start_durable();
+        let cluster = Self { host, redis, redis_url: None, database, store, admin: None };
         let config = cluster.host.config();
         let mut text = std::fs::read_to_string(&config).unwrap();
         text += &format!(
@@ -58,10 +61,12 @@ impl Cluster {
         cluster
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub(super) fn command(&self, words: &[&str]) -> Command {
         let mut command = self.host.command(words);
         let spool = self.host.folder.path().join("spool");
-        command.env("DATABASE_URL", &self.database).env("REDIS_URL", self.redis.url());
+        command
+            .env("DATABASE_URL", &self.database)
+            .env("REDIS_URL", self.redis_url.clone().unwrap_or_else(|| self.redis.url()));
         if let Some(email) = self.admin {
             command.env("ADMIN_EMAIL", email).env("ADMIN_PASSWORD", "correct horse battery staple");
         }
@@ -77,12 +82,17 @@ impl Cluster {
         stdout(&output)
     }
 
-    async fn serve(&self) -> Serving {
+    pub(super) async fn serve(&self) -> Serving {
         let port = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         // Free now; should another take them meanwhile, `serve` says so and the test fails by that.
-        let (addr, admin): (SocketAddr, SocketAddr) = (port(), port());
+        self.serve_at(port(), port()).await
+    }
+
+    /// With the default delay at its end, as behind a balancer.
+    pub(super) async fn serve_at(&self, addr: SocketAddr, admin: SocketAddr) -> Serving {
         let log = || File::options().create(true).append(true).open(self.host.log_file()).unwrap();
         let mut command = self.command(&["serve"]);
+        command.env("KNOCKX__LIMITS__SHUTDOWN_DELAY", "2");
         command.env("PORT", addr.port().to_string()).env("ADMIN_PORT", admin.port().to_string());
         let mut process = Process::spawn(command.stdout(log()).stderr(log()));
         let ready = async {
@@ -97,7 +107,7 @@ impl Cluster {
         Serving { process, addr, admin }
     }
 
-    fn user(&self, name: &str, plan: &str) -> User {
+    pub(super) fn user(&self, name: &str, plan: &str) -> User {
         let email = format!("{name}@example.com");
         let told = self.run(&["user", "add", &email, "--plan", plan, "--json"]);
         let told: Value = serde_json::from_str(&told).unwrap();
@@ -120,24 +130,24 @@ impl Cluster {
     }
 
     /// Waits until as many rows as calls were answered are in the ledger.
-    async fn rows(&self, at_least: usize) -> Vec<Charge> {
+    pub(super) async fn rows(&self, at_least: usize) -> Vec<Charge> {
         soon("the rows arrive", || async { self.ledger().await.len() >= at_least }).await;
         self.ledger().await
     }
 
-    fn books_agree(&self) {
+    pub(super) fn books_agree(&self) {
         let told = self.run(&["usage", "verify"]);
         assert!(told.contains("counters, ledger and rollups agree"), "{told}");
     }
 }
 
 impl Serving {
-    fn ask(&self, user: &User, text: &str, members: &str) -> Call {
+    pub(super) fn ask(&self, user: &User, text: &str, members: &str) -> Call {
         Call::post(self.addr, "/v1/chat/completions").key(&user.key).body(body(text, members))
     }
 
     /// The reply as soon as calls are admitted.
-    async fn answer(&self, user: &User) -> Reply {
+    pub(super) async fn answer(&self, user: &User) -> Reply {
         loop {
             let reply = self.ask(user, "again", "").send().await;
             if reply.status != 503 {
@@ -152,7 +162,7 @@ impl Serving {
         Call::get(self.addr, "/api/v1/chat/usage").key(&user.key).send().await.json()
     }
 
-    async fn metric(&self, name: &str) -> f64 {
+    pub(super) async fn metric(&self, name: &str) -> f64 {
         let metrics = Call::get(self.admin, "/metrics").send().await;
         let line = metrics.text().lines().find(|line| line.starts_with(name)).unwrap().to_owned();
         line.rsplit(' ').next().unwrap().parse().unwrap()
@@ -255,9 +265,18 @@ async fn an_emptied_redis_gives_nobody_a_fresh_quota() {
     assert_eq!(rich_again.status, 200, "{}", rich_again.text());
     let rest = open.rest().await;
     assert!(rest.is_done(), "{}", rest.text());
-    cluster.rows(spent + 2).await;
+    let rows = cluster.rows(spent + 2).await.len() as f64;
     assert_eq!(two.usage(&rich).await["tokens"]["reserved"], 0);
     cluster.books_agree();
+    // What was sent again is counted once, and told in one line by each gateway at most.
+    let persisted = "knockx_usage_persisted_total";
+    soon("each row is counted", || async {
+        one.metric(persisted).await + two.metric(persisted).await >= rows
+    })
+    .await;
+    assert_eq!(one.metric(persisted).await + two.metric(persisted).await, rows);
+    let log = cluster.host.log();
+    assert!(log.matches("redis had lost").count() <= 2, "{log}");
     one.ends_well().await;
     two.ends_well().await;
 }

@@ -1,8 +1,15 @@
 //! What the commands print, and how they end.
 
 use super::{Host, KNOCKX, knockx, refused, stdout};
+use crate::support::today;
 use clap::CommandFactory;
+use jiff::civil::date;
+use knockx::account::charge::Charge;
+use knockx::account::day::Day;
+use knockx::account::id::RequestId;
 use knockx::cli::Cli;
+use knockx::store::Entry;
+use knockx::store::audit::AuditFilter;
 use std::fs;
 use std::process::Command;
 
@@ -93,6 +100,37 @@ fn errors_are_one_plain_sentence() {
     let nowhere =
         knockx().args(["user", "list"]).env("DATABASE_URL", "sqlite:/proc/x/y.db").output();
     assert!(refused(&nowhere.unwrap()).contains("/proc/x"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_days_are_taken_out_beside_a_running_gateway() {
+    let host = Host::new();
+    let key = host.key();
+    let serving = host.serve().await;
+    assert_eq!(serving.chat(&key, "").send().await.status, 200);
+    let old = Charge {
+        day: Day(date(2026, 1, 2)),
+        request: RequestId::new(),
+        ..host.ledger_now().await.remove(0)
+    };
+    host.store().await.journal(&[Entry::Settle(old)]).await.unwrap();
+    let verify = ["usage", "verify", "--day", "2026-01-02"];
+    assert!(stdout(&host.run(&verify)).contains("ledger and rollups agree"));
+
+    let told = refused(&host.run(&["usage", "prune", "--before", &today().to_string()]));
+    assert!(told.contains("is too late") && told.contains("or an earlier day"), "{told}");
+    let told = stdout(&host.run(&["usage", "prune", "--before", "2026-02-01", "--json"]));
+    assert_eq!(told, "{\"before\":\"2026-02-01\",\"rows\":1}\n");
+    let told = stdout(&host.run(&["usage", "prune", "--before", "2026-02-01"]));
+    assert!(told.starts_with("0 rows of days before 2026-02-01"), "{told}");
+    let verified = host.run(&verify);
+    assert!(verified.status.success() && stdout(&verified).contains("taken out"), "{verified:?}");
+    assert!(host.run(&["usage", "verify"]).status.success());
+    let filter = AuditFilter { subject: Some("ledger".to_owned()), ..AuditFilter::default() };
+    let audited = host.store().await.audit(&filter, None, 10).await.unwrap();
+    assert!(audited.iter().all(|entry| entry.action == "ledger.prune"), "{audited:?}");
+    assert_eq!(audited.len(), 2);
+    serving.ends_well().await;
 }
 
 #[test]

@@ -5,8 +5,11 @@
 mod cluster;
 mod commands;
 mod demo;
+mod ipv6;
+mod outages;
 mod postgres;
 mod secrets;
+mod rolling;
 mod serve;
 mod storm;
 mod weather;
@@ -15,14 +18,14 @@ use crate::support::client::Call;
 use crate::support::{SOON, today};
 use knockx::account::charge::Charge;
 use knockx::config::{Database, Durability};
-use knockx::store;
+use knockx::store::{self, Store};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -109,9 +112,13 @@ struct Serving {
 
 impl Host {
     fn new() -> Self {
-        let mut simulator = Process::spawn(
-            knockx().args(["simulate", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()),
-        );
+        Self::on("127.0.0.1:0")
+    }
+
+    /// With the simulator at this address.
+    fn on(addr: &str) -> Self {
+        let mut simulator =
+            Process::spawn(knockx().args(["simulate", "--listen", addr]).stdout(Stdio::piped()));
         let (line, _) = simulator.first_line();
         let url = line.split_whitespace().last().expect("the simulator is ready").to_owned();
         let host = Self { folder: TempDir::new().unwrap(), simulator: url, _simulator: simulator };
@@ -126,7 +133,7 @@ impl Host {
         // Free now; should another take it meanwhile, `serve` says so and the test fails by that.
         let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let text = format!(
-            "port = 0\nadmin_port = {}\n{more}\n[database]\nurl = {database:?}\n\
+            "port = 0\nadmin_port = {}\n{more}\n[limits]\nshutdown_delay = 0\n[database]\nurl = {database:?}\n\
              [[upstreams]]\nname = \"simulator\"\nbase_url = \"{url}/v1\"\napi_key = \"sim-test-key\"\n\
              [[models]]\nid = \"{MODEL}\"\nupstreams = [{{ name = \"simulator\" }}]\ncontext_tokens = 1000000\n\
              prices = {{ input = 1.25, cached_input = 0.20, output = 2.50 }}\n\
@@ -193,11 +200,21 @@ impl Host {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
-    /// Today's ledger.
-    async fn ledger(&self) -> Vec<Charge> {
+    /// The store, beside whatever runs on it.
+    async fn store(&self) -> Arc<dyn Store> {
         let path = self.folder.path().join("data/knockx.db");
         let database = Database::Sqlite { path, durability: Durability::Process };
-        let store = store::open(&database).await.unwrap();
+        store::open(&database).await.unwrap()
+    }
+
+    /// Today's ledger while a gateway runs.
+    async fn ledger_now(&self) -> Vec<Charge> {
+        self.store().await.charges(today()).await.unwrap()
+    }
+
+    /// Today's ledger.
+    async fn ledger(&self) -> Vec<Charge> {
+        let store = self.store().await;
         assert_eq!(store.open_leases().await.unwrap(), 0);
         let charges = store.charges(today()).await.unwrap();
         store.close().await;

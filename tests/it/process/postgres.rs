@@ -4,6 +4,7 @@ use super::{Call, Host, LOOK, Process, refused, stdout};
 use crate::support::{SOON, postgres};
 use jiff::Timestamp;
 use knockx::store;
+use sqlx::{AssertSqlSafe, Executor};
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output};
@@ -11,31 +12,47 @@ use std::process::{Command, Output};
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// A host whose store is a database of a server.
-struct OnPostgres {
-    host: Host,
+pub(super) struct OnPostgres {
+    pub(super) host: Host,
     database: postgres::Fresh,
-    addr: SocketAddr,
+    pub(super) addr: SocketAddr,
+    /// One of its own, which may be stopped.
+    server: Option<postgres::Server>,
 }
 
 impl OnPostgres {
     async fn new() -> Self {
         // Free now; should another take it meanwhile, `serve` says so and the test fails by that.
         let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Self { host: Host::new(), database: postgres::fresh().await, addr }
+        Self { host: Host::new(), database: postgres::fresh().await, addr, server: None }
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub(super) async fn with_its_own_server() -> Self {
+        let server = postgres::Server::start().await;
+        let database = postgres::Fresh { url: server.url("postgres") };
+        Self { database, server: Some(server), ..Self::new().await }
+    }
+
+    pub(super) fn stop_server(&mut self) {
+        self.server.as_mut().unwrap().stop();
+    }
+
+    pub(super) async fn start_server(&mut self) {
+        self.server.as_mut().unwrap().run().await;
+    }
+
+    pub(super) fn command(&self, words: &[&str]) -> Command {
         let mut command = self.host.command(words);
         command.env("DATABASE_URL", &self.database.url).env("SECRET_KEY", SECRET);
         command.env("PORT", self.addr.port().to_string()).env("RUST_LOG", "error");
         command
     }
 
-    fn run(&self, words: &[&str]) -> Output {
+    pub(super) fn run(&self, words: &[&str]) -> Output {
         self.command(words).output().unwrap()
     }
 
-    async fn serve(&self) -> Process {
+    pub(super) async fn serve(&self) -> Process {
         let log = || File::options().create(true).append(true).open(self.host.log_file()).unwrap();
         let mut process = Process::spawn(self.command(&["serve"]).stdout(log()).stderr(log()));
         let ready = async {
@@ -119,6 +136,35 @@ async fn what_cannot_work_is_said_in_one_sentence() {
         let told = refused(&on.command(&["serve"]).env(name, value).output().unwrap());
         assert!(told.contains(word) && !told.contains("hunter2"), "{told}");
     }
+    let database = on.database.url.rsplit_once('/').unwrap().1.to_owned();
+    let mut past = on.database.connection().await;
+    for sql in [
+        format!("drop role if exists narrow_{database}"),
+        format!("create role narrow_{database} login"),
+        format!("alter database {database} set default_transaction_read_only = on"),
+    ] {
+        past.execute(AssertSqlSafe(sql)).await.unwrap();
+    }
+    let add = ["user", "add", "ada@example.com", "--plan", "wide"];
+    for words in [&add[..], &["migrate"]] {
+        let told = refused(&on.run(words));
+        assert!(told.contains("takes no writes now") && !told.contains("CREATE"), "{told}");
+    }
+    let reset = format!("alter database {database} reset default_transaction_read_only");
+    past.execute(AssertSqlSafe(reset)).await.unwrap();
+    let narrow = on.database.url.replace("postgres@", &format!("narrow_{database}@"));
+    let no_tls = format!("{}?sslmode=require", on.database.url);
+    for (url, word) in [(&narrow, "give the account"), (&no_tls, "TLS")] {
+        let told = refused(&on.command(&add).env("DATABASE_URL", url).output().unwrap());
+        assert!(told.contains(word) && !told.contains(" at line "), "{told}");
+    }
+    past.execute(AssertSqlSafe(format!("drop role narrow_{database}"))).await.unwrap();
+    let no_database = on.host.folder.path().join("garbage.db");
+    std::fs::write(&no_database, "no database, but long enough to be taken for one".repeat(99))
+        .unwrap();
+    let url = format!("sqlite:{}", no_database.display());
+    let told = refused(&on.command(&add).env("DATABASE_URL", url).output().unwrap());
+    assert!(told.contains("put back a backup"), "{told}");
     let data_api = on
         .command(&["serve"])
         .env("DATABASE_URL", "sqlite:k.db")

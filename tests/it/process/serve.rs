@@ -2,9 +2,13 @@
 
 use super::{Host, MODEL, refused};
 use crate::support::client::Call;
-use crate::support::soon;
+use crate::support::{soon, today};
 use knockx::account::charge::Status;
+use knockx::config::{Database, Durability};
+use knockx::store;
 use std::fs;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Slow enough that what happens meanwhile happens in its middle.
 const SLOW: [(&str, &str); 2] = [("x-sim-tokens", "150"), ("x-sim-token-ms", "20")];
@@ -73,9 +77,15 @@ async fn a_reload_takes_a_good_file_and_leaves_a_bad_one() {
     assert_eq!(models().await, [MODEL]);
     assert_eq!(serving.chat(&key, "").send().await.status, 200);
 
-    fs::write(host.config(), good.replace(MODEL, "grok-next")).unwrap();
+    let other = good
+        .replace(MODEL, "grok-next")
+        .replace("[limits]", "[billing]\nmode = \"open\"\n[limits]");
+    fs::write(host.config(), other).unwrap();
     serving.process.signal("HUP");
     soon("the good file holds", || async { models().await == ["grok-next"] }).await;
+    soon("what waits is named", || async { host.log().contains("changes that need a restart") })
+        .await;
+    assert!(host.log().contains(r#""waiting_for_restart":"[billing]""#), "{}", host.log());
     serving.ends_well().await;
 }
 
@@ -116,4 +126,99 @@ async fn the_log_holds_neither_keys_nor_words() {
     for secret in [&*key, "a secret of mine", &*said, "sim-test-key"] {
         assert!(!log.contains(secret), "{log}");
     }
+}
+
+/// Asks on a connection that stays open; the whole answer in small letters.
+async fn ping(connection: &mut TcpStream) -> String {
+    let ask = b"GET /health/ping HTTP/1.1\r\nhost: x\r\n\r\n";
+    connection.write_all(ask).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}") {
+        assert!(connection.read_buf(&mut answer).await.unwrap() > 0, "it was closed");
+    }
+    String::from_utf8(answer).unwrap().to_lowercase()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_are_taken_for_a_while_after_the_signal_and_a_second_one_ends_that() {
+    let host = Host::new();
+    let key = host.key();
+    let long = "KNOCKX__LIMITS__SHUTDOWN_DELAY";
+    let mut serving = host.serve_as(host.command(&["serve"]).env(long, "60")).await;
+    let mut idle = TcpStream::connect(serving.addr).await.unwrap();
+    assert!(ping(&mut idle).await.starts_with("http/1.1 200"));
+
+    serving.process.signal("TERM");
+    soon("it is not ready", || async {
+        Call::get(serving.addr, "/health/ready").send().await.status == 503
+    })
+    .await;
+    let reply = serving.chat(&key, "").send().await;
+    assert_eq!((reply.status, reply.header("connection")), (200, "close"));
+    // A balancer that does not know yet may be about to use it.
+    let last = ping(&mut idle).await;
+    assert!(last.starts_with("http/1.1 200") && last.contains("connection: close"), "{last}");
+
+    let ended = std::time::Instant::now();
+    serving.process.signal("TERM");
+    assert!(serving.process.exit().await.success());
+    assert!(ended.elapsed() < std::time::Duration::from_secs(10), "{:?}", ended.elapsed());
+    assert_eq!(host.ledger().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_are_closed_when_calls_are_refused() {
+    let host = Host::new();
+    let key = host.key();
+    let mut serving = host.serve().await;
+    let mut slow = serving.chat(&key, r#","stream":true"#);
+    for (name, value) in SLOW {
+        slow = slow.header(name, value);
+    }
+    let mut open = slow.open().await;
+    open.next().await.unwrap();
+    let mut idle = TcpStream::connect(serving.addr).await.unwrap();
+    assert!(ping(&mut idle).await.starts_with("http/1.1 200"));
+    serving.process.signal("TERM");
+    assert_eq!(idle.read(&mut [0; 64]).await.unwrap(), 0, "closed, while the stream goes on");
+    assert!(open.rest().await.is_done());
+    assert!(serving.process.exit().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_alone_of_an_ended_gateway_holds_everything() {
+    let host = Host::new();
+    let key = host.key();
+    let copied = |name: &str| {
+        let to = host.folder.path().join(name);
+        fs::create_dir(&to).unwrap();
+        fs::copy(host.folder.path().join("data/knockx.db"), to.join("knockx.db")).unwrap();
+        Database::Sqlite { path: to.join("knockx.db"), durability: Durability::Process }
+    };
+    let after_command = store::open(&copied("one")).await.unwrap();
+    assert!(after_command.user_by_email("ada@example.com").await.unwrap().is_some());
+    let serving = host.serve().await;
+    for _ in 0..5 {
+        assert_eq!(serving.chat(&key, "").send().await.status, 200);
+    }
+    serving.ends_well().await;
+    let after_gateway = store::open(&copied("two")).await.unwrap();
+    assert_eq!(after_gateway.charges(today()).await.unwrap().len(), 5);
+    assert_eq!(after_gateway.rollup_drift(today()).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_email_that_is_taken_is_said_and_changes_nobody() {
+    let host = Host::new();
+    let key = host.key();
+    let mut command = host.command(&["serve"]);
+    command
+        .env("ADMIN_EMAIL", "ada@example.com")
+        .env("ADMIN_PASSWORD", "correct horse battery staple");
+    let serving = host.serve_as(&mut command).await;
+    assert!(host.log().contains("knockx user set-role ada@example.com admin"), "{}", host.log());
+    assert_eq!(serving.chat(&key, "").send().await.status, 200);
+    let shown = host.run(&["user", "show", "ada@example.com", "--json"]);
+    assert!(super::stdout(&shown).contains(r#""role":"user""#), "{shown:?}");
+    serving.ends_well().await;
 }

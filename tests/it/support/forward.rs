@@ -13,7 +13,12 @@ pub struct Forward {
 impl Forward {
     /// To a port of this machine.
     pub async fn to(port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::from("127.0.0.1:0", port).await
+    }
+
+    /// From an address.
+    pub async fn from(addr: &str, port: u16) -> Self {
+        let listener = TcpListener::bind(addr).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let target = Arc::new(Mutex::new(local(port)));
         let current = Arc::clone(&target);
