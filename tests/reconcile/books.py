@@ -23,7 +23,9 @@ select coalesce(json_agg(row_to_json(rows)), '[]') from (
 """
 
 # By the rule that their bill and their charge have to keep.
-EQUAL, AT_LEAST, NEAR, ESTIMATE, NOTHING = "equal", "not less", "near", "estimated", "nothing"
+EQUAL, AT_LEAST, NEAR, ESTIMATE, NOTHING, OPEN = "equal", "not less", "near", "estimated", "nothing", "open"
+# For a user as a whole, or not judged: no single call breaks these.
+LENIENT = (NEAR, OPEN)
 
 
 @dataclass
@@ -82,22 +84,25 @@ class Books:
         if rule == NEAR:
             self.missing[row["user"]] += max(0, billed - charged)
             self.beyond[row["user"]] += max(0, charged - billed)
-        wrong = self.breaks(rule, billed, charged) or (rule == EQUAL and self.cost_differs(row, entries))
-        if wrong or rule == NEAR:
+        wrong = self.breaks(rule, billed, charged) or self.cost_breaks(rule, row, entries)
+        if wrong or rule in LENIENT:
             line.wrong.append(Difference(request, billed, charged, row, entries))
 
     def breaks(self, rule, billed, charged):
         """Whether a call's bill and charge are not as the rule says; NEAR holds for a user, not a call."""
         if rule == ESTIMATE:
-            return abs(charged - billed) > billed * ESTIMATED + ESTIMATED_TOKENS
+            return charged == 0 < billed or abs(charged - billed) > billed * ESTIMATED + ESTIMATED_TOKENS
         return {EQUAL: charged != billed, AT_LEAST: charged < billed, NOTHING: charged > 0}.get(rule, False)
 
-    def cost_differs(self, row, entries):
+    def cost_breaks(self, rule, row, entries):
         """Prices agree to the micro-dollar, unless the upstream was made to report nonsense."""
-        entry = entries[-1]
-        if entry["fault"] or row["source"] != "reported":
+        if not entries or entries[-1]["fault"] or row["cost"] is None:
             return False
-        return abs(row["cost"] - entry["billed"]["cost_ticks"] / 10_000) > 1
+        apart = entries[-1]["billed"]["cost_ticks"] / 10_000 - row["cost"]
+        if rule == EQUAL and row["source"] == "reported":
+            return abs(apart) > 1
+        # Images have no tokens, only a price.
+        return rule == AT_LEAST and entries[-1]["surface"] == "images" and apart > 1
 
     def classify(self, request, row, entries):
         """The name of a call's class, and the rule for it."""
@@ -120,12 +125,15 @@ class Books:
         if entry["finished"]:
             left = row["status"] == "cut_by_client"
             return f"{'left and drained' if left else 'ended by itself'}, {entry['surface']} {shape}", EQUAL
-        who = "the caller" if entry["aborted_by_client"] else "the upstream"
+        # A gateway that waits for a silent upstream no longer hangs up on it.
+        by_caller = entry["aborted_by_client"] and "stall" not in (entry["fault"] or "")
+        who = "the caller" if by_caller else "the upstream"
         if entry["goes_on"] and entry["stream"]:
             read = call is not None and call.read
             return f"stored, cut by {who}, {'read later' if read else 'never read'}", EQUAL if read else AT_LEAST
         if not self.ends_with_caller(entry):
-            return f"cut by {who}, {shape}, more is billed than was seen", AT_LEAST
+            rule = AT_LEAST if by_caller else OPEN
+            return f"cut by {who}, {shape}, more is billed than was seen", rule
         return f"cut by {who}, {shape}", NEAR
 
     @staticmethod
@@ -159,7 +167,7 @@ class Books:
         return max((self.missing[user] / self.users[user]["limits"]["tokens"] for user in self.missing), default=0)
 
     def wrong(self):
-        by_line = sum(len(line.wrong) for line in self.lines.values() if line.rule != NEAR)
+        by_line = sum(len(line.wrong) for line in self.lines.values() if line.rule not in LENIENT)
         return by_line + sum(map(len, self.violations.values()))
 
     def totals(self):

@@ -23,6 +23,8 @@ REFUSING = ["429", "422", "410", "garbage", "empty", "error-200", "error-first"]
 ACCOUNTING = ["no-usage", "zero-usage", "usage-twice", "usage-every-chunk", "duplicate-keys", "odd-index",
               "cached-over", "overrun=5"]  # fmt: skip
 SHAPES = ["drip", "split", "crlf", "comments", "multiline", "slow-first-byte=300", "interim=3", "trailers=20"]
+# Milliseconds between tokens, and the most that come at such a pace: a debug build keeps up with these.
+PACES, PACED_TOKENS = (10, 20), 200
 LAST_EVENTS = {"response.completed", "response.incomplete", "message_stop"}
 
 
@@ -49,6 +51,8 @@ class Call:
     request: str = None
     status: int = None
     code: str = None
+    # Tokens of the day that are left, as the reply's head says.
+    remaining: int = None
     # The id of a stored or deferred answer, and whether it was read.
     answer: str = None
     read: bool = False
@@ -99,6 +103,8 @@ class Callers:
                 return
             await exchange.read_head()
             call.request, call.status = exchange.headers.get("x-request-id"), exchange.status
+            remaining = exchange.headers.get("x-kx-quota-day-tokens-remaining")
+            call.remaining = int(remaining) if remaining else None
             if call.stage == "after-head":
                 call.left = True
             elif call.status == 200 and call.stream:
@@ -186,23 +192,34 @@ class User:
             await asyncio.sleep(5 if refused else self.chance.uniform(0, 0.5))
 
     async def burst(self):
-        """Parallel streams of which only some fit the plan, with limits and without."""
-        tokens = max(20, min(1500, self.plan["tokens"] // self.chance.choice([4, 8, 16])))
+        """Parallel streams of which only some fit the day, with limits and without."""
+        tokens = min(300, self.plan["tokens"] // self.chance.choice([4, 8, 16]))
+        number = self.chance.choice([6, 12, 18])
+        await self.leave_only(tokens * number // 2)
         calls = []
-        for _ in range(self.chance.choice([6, 12, 24])):
+        for _ in range(number):
             call = Call(self.user, self.chance.choice(["chat", "responses", "messages"]), stream=True, tokens=tokens)
-            call.token_ms = max(1, min(20, 4000 // tokens))
+            call.token_ms = self.chance.choice(PACES)
             call.store = self.chance.random() < 0.2
             call.limit = tokens if call.surface == "messages" or self.chance.random() < 0.5 else None
             calls.append(call)
         await asyncio.gather(*(self.callers.make(call) for call in calls))
+
+    async def leave_only(self, tokens):
+        """Uses most of the day by one answer in one piece."""
+        call = Call(self.user, "chat", tokens=5)
+        await self.callers.make(call)
+        if call.remaining is not None and call.remaining > tokens + 100:
+            size = call.remaining - tokens
+            await self.callers.make(Call(self.user, "chat", tokens=size, limit=size))
 
     def call(self):
         chance, size = self.chance, self.plan["tokens"]
         (surface,) = chance.choices(list(SURFACES), SURFACES.values())
         call = Call(self.user, surface)
         call.tokens = min(2000, chance.choice([5, 20, 60, size // 100, size // 40, size // 10]) or 5)
-        call.token_ms = chance.choice([0, 0, min(20, 3000 // call.tokens)])
+        if call.tokens <= PACED_TOKENS:
+            call.token_ms = chance.choice([0, 0, *PACES])
         call.model = {"images": IMAGES, "embeddings": EMBEDDINGS}.get(surface) or chance.choice([PLAIN, PLAIN, REASONING])
         call.reasoning = chance.choice([0, 30, min(900, size // 20)])
         call.stream = surface in ("chat", "responses", "completions", "messages") and chance.random() < 0.6
@@ -215,7 +232,7 @@ class User:
             (call.stage,) = chance.choices(list(STAGES), STAGES.values())
         if call.stage != "stay" and call.stream:
             # No upstream writes an answer faster than its caller can hang up.
-            call.token_ms = max(call.token_ms, min(20, 3000 // call.tokens), 2)
+            call.tokens, call.token_ms = min(call.tokens, PACED_TOKENS), chance.choice(PACES)
         if chance.random() < 0.2 and surface != "deferred":
             call.fault = chance.choice(chance.choice([BREAKING, REFUSING, ACCOUNTING, ACCOUNTING, SHAPES]))
         return call
