@@ -321,7 +321,7 @@ impl Reservation {
 }
 
 impl Admission<'_> {
-    /// A stream asks for a slice, unless its model bills output that no slice can stop.
+    /// A stream asks for a slice, unless it is billed for output that no slice can stop.
     fn wish(&self, prompt: u64) -> Wish {
         let choices = self.body.n;
         let per_choice = match self.body.surface.output() {
@@ -330,7 +330,9 @@ impl Admission<'_> {
             Output::None => 0,
         };
         let output = per_choice.saturating_mul(choices);
-        let sliced = self.body.stream && !self.model.hidden_reasoning;
+        // A stored response is generated, and billed, to its end whatever becomes of its stream.
+        let can_be_stopped = !self.model.hidden_reasoning && !self.body.ties.is_kept;
+        let sliced = self.body.stream && can_be_stopped;
         // Text can be cut short; an image is had or not.
         let is_text = matches!(self.body.surface.output(), Output::Tokens(_));
         let reasoning = if is_text { self.reasoning } else { 0 };

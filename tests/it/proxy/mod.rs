@@ -1,6 +1,7 @@
 //! The data plane, as its callers see it.
 
 mod answers;
+mod bills;
 mod bodies;
 mod endings;
 mod exactness;

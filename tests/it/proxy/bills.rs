@@ -1,0 +1,52 @@
+//! The upstream's own bill beside the ledger, where the upstream cannot be stopped.
+
+use crate::support::client::{Call, Reply};
+use crate::support::{Gateway, Key, Plan, WIDE, gateway, soon, today};
+use serde_json::json;
+use std::time::Duration;
+
+const PLAN: Plan = Plan { id: "two", tokens: 2_000, ..WIDE };
+
+async fn respond(gw: &Gateway, key: &Key, input: &str, store: bool) -> Reply {
+    let body = json!({"model": "grok-4.3", "input": input, "stream": true, "store": store});
+    Call::post(gw.addr(), "/v1/responses").key(&key.text).body(body.to_string()).send().await
+}
+
+/// Tokens that the upstream bills, and tokens that were charged.
+async fn sums(gw: &Gateway) -> (u64, u64) {
+    soon("the upstream has no open answer", || async { gw.simulator.log.totals().open == 0 }).await;
+    gw.settled().await;
+    let charges = gw.running.store.charges(today()).await.unwrap();
+    let charged = charges.iter().map(|charge| charge.tokens.total()).sum();
+    (gw.simulator.log.totals().billed_tokens, charged)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_stream_gets_no_further_upstream_than_its_day() {
+    let gap = Duration::from_micros(100);
+    let gw =
+        gateway().plan(PLAN).simulator(|s| (s.tokens, s.token_gap) = (9_000, gap)).start().await;
+    let key = gw.key("two").await;
+    let reply = respond(&gw, &key, "Hello", true).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert!(reply.text().contains("response.incomplete"), "{}", reply.text());
+    assert!(!reply.header("x-kx-clamped").is_empty());
+    let (billed, charged) = sums(&gw).await;
+    assert_eq!(billed, charged);
+    assert!((PLAN.tokens - 50..=PLAN.tokens).contains(&charged), "{charged}");
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stored_streams_side_by_side_are_billed_no_more_than_they_are_charged() {
+    let gap = Duration::from_micros(100);
+    let gw = gateway().plan(PLAN).simulator(|s| (s.tokens, s.token_gap) = (700, gap)).start().await;
+    let key = gw.key("two").await;
+    let calls = (0..8).map(|_| respond(&gw, &key, "Hello", true));
+    let replies = futures_util::future::join_all(calls).await;
+    assert!(replies.iter().any(|reply| reply.text().contains("response.completed")));
+    let (billed, charged) = sums(&gw).await;
+    assert_eq!(billed, charged);
+    assert!(charged <= PLAN.tokens);
+    gw.finish().await;
+}
