@@ -10,7 +10,7 @@ use super::written::{Field, Form, Written};
 use super::{Environment, MissingKey, raw};
 use crate::openai::surface::Surface;
 use crate::upstream::catalog::{
-    Catalog, Model, ModelNames, PriceStep, Prices, Route, Secret, Timeouts, Upstream,
+    Catalog, Model, ModelNames, OnHangUp, PriceStep, Prices, Route, Secret, Timeouts, Upstream,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -155,6 +155,7 @@ fn server(upstream: &raw::Upstream, url: &BaseUrl, api_key: Option<Secret>) -> A
             .map(|every| every.0)
             .filter(|every| !every.is_zero()),
         limit_field: said(upstream.limit_field.as_ref()).unwrap_or_default(),
+        on_hang_up: said(upstream.on_hang_up.as_ref()),
         surfaces: said(upstream.surfaces.as_ref())
             .map_or_else(|| SURFACES.to_vec(), |Surfaces(list)| list),
     })
@@ -261,6 +262,20 @@ fn said<T: Clone>(field: Option<&Field<T>>) -> Option<T> {
 
 fn wait(field: Option<&Field<Seconds<1>>>, otherwise: Duration) -> Duration {
     field.map_or(otherwise, |f| f.value.0)
+}
+
+impl Form for OnHangUp {
+    fn form() -> String {
+        "cancel or drain".to_owned()
+    }
+
+    fn read(written: &Written) -> Option<Self> {
+        match written.text()? {
+            "cancel" => Some(Self::Cancel),
+            "drain" => Some(Self::Drain),
+            _ => None,
+        }
+    }
 }
 
 impl raw::Upstream {

@@ -180,6 +180,8 @@ pub struct Limits {
     pub cached_callers: usize,
     /// Longest a call may run.
     pub call_timeout: Duration,
+    /// How long an upstream is read on after its caller hung up, for the usage that it reports.
+    pub drain: Duration,
 }
 
 /// Registration and log-in.

@@ -10,7 +10,7 @@ use super::written::Field;
 use super::{Billing as BillingMode, Durability, Environment, LogFormat};
 use crate::account::plan::ServerTools;
 use crate::openai::request::LimitField;
-use crate::upstream::catalog::Secret;
+use crate::upstream::catalog::{OnHangUp, Secret};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -99,6 +99,7 @@ pub struct Limits {
     pub shutdown_grace: Optional<Pause>,
     pub cached_callers: Optional<Whole<usize, 1, 10_000_000>>,
     pub call_timeout: Optional<Wait>,
+    pub drain: Optional<Pause>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -156,6 +157,7 @@ pub struct Upstream {
     pub probe_interval: Optional<Pause>,
     pub ca_file: Optional<Option<CaFile>>,
     pub limit_field: Optional<LimitField>,
+    pub on_hang_up: Optional<OnHangUp>,
     pub surfaces: Optional<Surfaces>,
 }
 

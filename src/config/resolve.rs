@@ -141,6 +141,7 @@ fn limits(layers: &Layers) -> Result<Limits, ConfigError> {
         shutdown_grace: layers.value(|raw| &raw.limits.shutdown_grace)?.0,
         cached_callers: layers.value(|raw| &raw.limits.cached_callers)?.0,
         call_timeout: layers.value(|raw| &raw.limits.call_timeout)?.0,
+        drain: layers.value(|raw| &raw.limits.drain)?.0,
     })
 }
 

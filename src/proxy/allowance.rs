@@ -28,7 +28,8 @@ const TRY_AGAIN: Duration = Duration::from_millis(15);
 pub struct Allowance<'a> {
     pub meter: Meter,
     reservation: Reservation,
-    request: &'a Request<'a>,
+    /// `None` once the call's body is gone; the prompt is then taken as it was reserved or counted.
+    request: Option<&'a Request<'a>>,
     slice: u64,
     /// Set once the prompt has been counted exactly.
     prompt_is_exact: bool,
@@ -60,7 +61,7 @@ impl<'a> Allowance<'a> {
         Self {
             meter: Meter::default(),
             reservation,
-            request,
+            request: Some(request),
             slice,
             prompt_is_exact: false,
             latest,
@@ -68,6 +69,30 @@ impl<'a> Allowance<'a> {
             must_count: false,
             held_since: None,
         }
+    }
+
+    /// The allowance of a stream whose request's body is gone.
+    #[must_use]
+    pub fn without_request(reservation: Reservation, slice: u64) -> Allowance<'static> {
+        let latest = reservation.reserved.saturating_sub(reservation.prompt);
+        Allowance {
+            meter: Meter::default(),
+            reservation,
+            request: None,
+            slice,
+            prompt_is_exact: true,
+            latest,
+            asking: None,
+            must_count: false,
+            held_since: None,
+        }
+    }
+
+    /// The same allowance without the request's body, its prompt counted.
+    #[must_use]
+    pub fn detached(mut self) -> Allowance<'static> {
+        let _ = self.exact_prompt();
+        Allowance { request: None, ..self }
     }
 
     /// The request that holds it.
@@ -186,8 +211,8 @@ impl<'a> Allowance<'a> {
     }
 
     fn exact_prompt(&mut self) -> u64 {
-        if !self.prompt_is_exact {
-            self.reservation.prompt = exact_prompt(self.request, &self.reservation.model);
+        if let Some(request) = self.request.filter(|_| !self.prompt_is_exact) {
+            self.reservation.prompt = exact_prompt(request, &self.reservation.model);
             self.prompt_is_exact = true;
         }
         self.reservation.prompt

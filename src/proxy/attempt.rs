@@ -1,6 +1,6 @@
 //! One try at one upstream: sent, and its reply's head or its failure read.
 
-use super::forward::{Forwarded, Forwarding, Stop, stopped};
+use super::forward::{Forwarded, Forwarding, Pending, Stop, stopped};
 use super::refusal::UpstreamFailure;
 use crate::clock;
 use crate::openai::error::{Fault, UpstreamError};
@@ -9,6 +9,7 @@ use crate::upstream::catalog::Route;
 use crate::upstream::connect::{Connections, Exchange, Outgoing, SendError};
 use crate::upstream::places::Place;
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use http::Method;
 use pingora_core::protocols::http::ServerSession;
 use std::sync::Arc;
@@ -24,7 +25,8 @@ pub(super) enum Tried {
     Answering(Forwarded),
     Stopped {
         by: Stop,
-        asked: bool,
+        /// Set when a byte of the request may have reached the upstream.
+        pending: Option<Pending>,
     },
     Failed {
         failure: UpstreamFailure,
@@ -49,7 +51,7 @@ pub(super) enum Blame {
 }
 
 impl Blame {
-    fn of(fault: Fault, retry_after: Option<u32>) -> Self {
+    pub(super) fn of(fault: Fault, retry_after: Option<u32>) -> Self {
         let rest = retry_after.map(|seconds| Duration::from_secs(seconds.into()));
         match fault {
             Fault::Rate => Self::Limit { rest },
@@ -68,12 +70,19 @@ impl Forwarding<'_> {
         pool: &Arc<Connections>,
         place: Place,
     ) -> Tried {
-        let outgoing = self.outgoing(route);
+        let outgoing = Arc::new(self.outgoing(route));
         let asked_at = clock::instant();
+        // It owns what it needs, so that it can go on when nobody waits here any more.
+        let mut sending: BoxFuture<'static, _> = {
+            let (pool, outgoing) = (Arc::clone(pool), Arc::clone(&outgoing));
+            Box::pin(async move { pool.send(place, &outgoing).await })
+        };
         let sent = tokio::select! {
-            sent = pool.send(place, &outgoing) => sent,
+            sent = &mut sending => sent,
             by = stopped(session, self.leash) => {
-                return Tried::Stopped { by, asked: outgoing.begun.load(Ordering::Relaxed) };
+                let begun = outgoing.begun.load(Ordering::Relaxed);
+                let pool = Arc::clone(pool);
+                return Tried::Stopped { by, pending: begun.then_some(Pending { sending, pool }) };
             }
         };
         let upstream = &route.upstream.name;

@@ -2,7 +2,8 @@
 
 use super::admission::{self, Asking, Patience, Unreserved};
 use super::buffers::Held;
-use super::forward::{Forwarded, Forwarding, NotForwarded, Stop};
+use super::drain::{self, Asked, Drain, Unread};
+use super::forward::{Forwarded, Forwarding, NotForwarded, Stop, is_event_stream};
 use super::leash::Leash;
 use super::refusal::Refusal;
 use super::reply::{self, Budget, Replier};
@@ -82,7 +83,7 @@ impl Proxy {
         let mut request = Request::parse(surface, &body).map_err(Refusal::BadBody)?;
         let earlier = self.earlier(caller, &mut request, replier).await?;
         let mut call = Call { proxy: self, replier, current: &current, request: &request, held };
-        let leash = self.leash(caller, replier, &current);
+        let leash = self.leash(caller, replier, &current, request.stream);
         let upstream = earlier.as_ref().map(|reply| &*reply.upstream);
         let reservation = match call.reserve(session, &leash, caller, upstream).await {
             Ok(reservation) => reservation,
@@ -125,10 +126,17 @@ impl Proxy {
     }
 
     /// What may end a call of this caller from outside.
-    pub(super) fn leash(&self, caller: &Caller, replier: &Replier<'_>, current: &Current) -> Leash {
+    pub(super) fn leash(
+        &self,
+        caller: &Caller,
+        replier: &Replier<'_>,
+        current: &Current,
+        is_stream: bool,
+    ) -> Leash {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         Leash {
             open: self.open_calls.open(caller.user, caller.key.clone(), number),
+            ends_with_right: is_stream,
             hard_stop: self.hard_stop.clone(),
             deadline: (replier.head.started + current.limits.call_timeout).into(),
         }
@@ -188,7 +196,7 @@ impl Call<'_> {
 
     /// Sends the call upstream, or settles it when nobody answers or nobody waits any more.
     async fn forward(
-        &self,
+        &mut self,
         session: &mut ServerSession,
         reservation: Reservation,
         leash: &Leash,
@@ -204,9 +212,11 @@ impl Call<'_> {
         };
         match forwarding.forward(session).await {
             Ok(forwarded) => Ok(Step::Answering(Box::new((forwarded, reservation)))),
-            Err(NotForwarded::Stopped { by, upstream, asked }) => {
-                let request = asked.then_some(self.request);
-                whole::settle_stopped(reservation, request, upstream, by).await;
+            Err(NotForwarded::Stopped { by, upstream, pending }) => {
+                let empty = self.no_room(&reservation);
+                let sent = std::mem::replace(&mut self.held, empty);
+                let unread = pending.map(|pending| Unread::Head(pending, sent));
+                self.stop(reservation, by, upstream, unread).await;
                 match stopped(session, by) {
                     Some(refusal) => Err(refusal.into()),
                     None => Ok(Step::CallerGone),
@@ -220,23 +230,42 @@ impl Call<'_> {
         }
     }
 
+    /// Ends a call that nobody waits for any more. Its upstream is read on where only the rest of the
+    /// reply says what the call costs; otherwise the call is settled.
+    async fn stop(
+        &self,
+        reservation: Reservation,
+        by: Stop,
+        upstream: Arc<str>,
+        unread: Option<Unread>,
+    ) {
+        let asked = Asked::from(self.request);
+        match unread {
+            Some(unread) if asked.is_read_on(&reservation.model, unread.upstream(), by) => {
+                let (status, bounds) = (by.status(), self.drain_bounds());
+                Drain { asked, status, upstream, bounds }.spawn(reservation, unread);
+            }
+            unread => {
+                let sent = unread.is_some().then_some(self.request);
+                // The upstream is cancelled before anyone is waited for.
+                drop(unread);
+                whole::settle_stopped(reservation, sent, upstream, by).await;
+            }
+        }
+    }
+
     async fn relay_stream(&self, session: &mut ServerSession, relay: Relay) -> Answered {
         let Relay { mut reply_head, forwarded, reservation, leash } = relay;
         reservation.budget().write(&mut reply_head);
         make_stream_head(&mut reply_head, session.req_header().version);
-        if reply::send_head(session, reply_head, self.replier.patience).await.is_err() {
-            let upstream = forwarded.upstream;
-            let by = Stop::CallerGone;
-            whole::settle_stopped(reservation, Some(self.request), upstream, by).await;
-            return self.answered(200, Status::CutByClient);
-        }
         let metrics = &self.proxy.settler.metrics;
         metrics.streams_open.increment(1.0);
+        let sent = reply::send_head(session, reply_head, self.replier.patience).await;
         let bounds = self.stream_bounds();
         let keeper = self.proxy.keeper.clone();
         let stream =
             Stream::new(session, forwarded, self.request, reservation, leash, bounds, keeper);
-        let status = stream.run().await;
+        let status = if sent.is_ok() { stream.run().await } else { stream.hang_up().await };
         metrics.streams_open.decrement(1.0);
         metrics.stream_duration_seconds.record(self.replier.elapsed());
         self.answered(200, status)
@@ -271,10 +300,43 @@ impl Call<'_> {
             Whole::Failed(refusal) => {
                 Err(No { refusal, budget: Some(budget.returned(reserved, false)) })
             }
-            Whole::Stopped(by) => match stopped(session, by) {
-                Some(refusal) => Err(refusal.into()),
-                None => Ok(self.answered(CALLER_GONE, Status::CutByClient)),
-            },
+            Whole::Stopped { by, reservation, body } => {
+                let upstream = Arc::clone(&forwarded.upstream);
+                let room = self.room_of(&body, &reservation);
+                let unread = Unread::Body(Box::new(forwarded), body, room);
+                self.stop(reservation, by, upstream, Some(unread)).await;
+                match stopped(session, by) {
+                    Some(refusal) => Err(refusal.into()),
+                    None => Ok(self.answered(CALLER_GONE, Status::CutByClient)),
+                }
+            }
+        }
+    }
+
+    /// A share of memory with nothing in it yet.
+    fn no_room(&self, reservation: &Reservation) -> Held {
+        self.proxy.buffers.hold(Some(reservation.caller.user), self.replier.head.address)
+    }
+
+    /// The memory that a part of a reply takes, without that of the request.
+    fn room_of(&mut self, body: &[u8], reservation: &Reservation) -> Held {
+        let mut room = self.no_room(reservation);
+        match room.grow(body.len()) {
+            Ok(()) => room,
+            Err(_) => std::mem::replace(&mut self.held, room),
+        }
+    }
+
+    fn drain_bounds(&self) -> drain::Bounds {
+        let limits = &self.current.limits;
+        drain::Bounds {
+            time: limits.drain,
+            hard_stop: self.proxy.hard_stop.clone(),
+            event_bytes: limits.event_bytes,
+            reply_bytes: limits.reply_bytes,
+            slice_tokens: limits.slice_tokens,
+            buffers: self.proxy.buffers.clone(),
+            address: self.replier.head.address,
         }
     }
 
@@ -288,6 +350,7 @@ impl Call<'_> {
             keepalive: self.current.limits.keepalive_comment,
             patience: self.replier.patience,
             slice_tokens: self.current.limits.slice_tokens,
+            drain: self.drain_bounds(),
         }
     }
 }
@@ -311,14 +374,6 @@ pub(super) fn unreserved(session: &mut ServerSession, by: Unreserved) -> Option<
         Unreserved::Refused(refusal) => Some(refusal.into()),
         Unreserved::Stopped(by) => stopped(session, by).map(No::from),
     }
-}
-
-/// Whether the upstream really streams: some answer `stream: true` with a JSON body.
-fn is_event_stream(forwarded: &Forwarded) -> bool {
-    forwarded
-        .exchange
-        .header("content-type")
-        .is_none_or(|kind| !kind.contains("json") && !kind.contains("html"))
 }
 
 fn make_stream_head(head: &mut ResponseHeader, version: http::Version) {

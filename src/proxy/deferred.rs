@@ -76,7 +76,7 @@ impl Proxy {
         let request = Request::to_fetch(&reply.model, reply.tokens);
         let held = self.buffers.hold(Some(caller.user), replier.head.address);
         let mut call = Call { proxy: self, replier, current, request: &request, held };
-        let leash = self.leash(caller, replier, current);
+        let leash = self.leash(caller, replier, current, false);
         let reservation = match call.reserve(session, &leash, caller, Some(&reply.upstream)).await {
             Ok(reservation) => reservation,
             Err(by) => return unreserved(session, by).map_or(Ok(answered(CALLER_GONE)), Err),

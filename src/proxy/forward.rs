@@ -8,6 +8,7 @@ use super::attempt::{Blame, Tried};
 use super::leash::{Leash, Pulled};
 use super::refusal::{Refusal, UpstreamFailure};
 use super::reserve::Reservation;
+use crate::account::charge::Status;
 use crate::account::id::UserId;
 use crate::clock;
 use crate::openai::request::Request;
@@ -15,9 +16,10 @@ use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
 use crate::upstream::breaker::Trial;
 use crate::upstream::catalog::Route;
-use crate::upstream::connect::{Connections, Exchange};
+use crate::upstream::connect::{Connections, Exchange, SendError};
 use crate::upstream::pick;
 use crate::upstream::places::Place;
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue};
 use pingora_core::protocols::http::ServerSession;
 use std::ops::ControlFlow;
@@ -47,8 +49,15 @@ impl Forwarded {
 pub enum NotForwarded {
     /// The last upstream's failure, whose name it was, and whether the call counts as a request.
     Failed { failure: UpstreamFailure, upstream: Arc<str>, counted: bool },
-    /// Nobody waits any more; `asked` when a byte of the request may have reached the upstream.
-    Stopped { by: Stop, upstream: Arc<str>, asked: bool },
+    /// Nobody waits any more; `pending` when a byte of the request may have reached the upstream.
+    Stopped { by: Stop, upstream: Arc<str>, pending: Option<Pending> },
+}
+
+/// A request that may have reached its upstream, and whose reply's head has not come. Dropped, it closes
+/// the connection.
+pub struct Pending {
+    pub sending: BoxFuture<'static, Result<Exchange, SendError>>,
+    pub pool: Arc<Connections>,
 }
 
 /// What ended a call while it was waiting for its reply.
@@ -59,6 +68,15 @@ pub enum Stop {
 }
 
 impl Stop {
+    /// How the call is recorded.
+    #[must_use]
+    pub fn status(self) -> Status {
+        match self {
+            Self::CallerGone => Status::CutByClient,
+            Self::Pulled(why) => why.status(),
+        }
+    }
+
     /// What the caller is told, if it is still there.
     #[must_use]
     pub fn refusal(self) -> Option<Refusal> {
@@ -212,8 +230,8 @@ impl Forwarding<'_> {
                 }
                 Done::Break(Ok(forwarded))
             }
-            Tried::Stopped { by, asked } => {
-                Done::Break(Err(NotForwarded::Stopped { by, upstream, asked }))
+            Tried::Stopped { by, pending } => {
+                Done::Break(Err(NotForwarded::Stopped { by, upstream, pending }))
             }
             Tried::Failed { failure, blame: Blame::Caller, .. } => {
                 Done::Break(Err(NotForwarded::Failed { failure, upstream, counted: true }))
@@ -266,7 +284,15 @@ impl Visits<'_> {
 
 /// Nobody waits any more for a call that was not sent.
 fn stopped_at(route: &Route, by: Stop) -> NotForwarded {
-    NotForwarded::Stopped { by, upstream: Arc::clone(&route.upstream.name), asked: false }
+    NotForwarded::Stopped { by, upstream: Arc::clone(&route.upstream.name), pending: None }
+}
+
+/// Whether the upstream really streams: some answer `stream: true` with a JSON body.
+#[must_use]
+pub fn is_event_stream(forwarded: &Forwarded) -> bool {
+    let kind = forwarded.exchange.header("content-type");
+    forwarded.exchange.status().is_success()
+        && kind.is_none_or(|kind| !kind.contains("json") && !kind.contains("html"))
 }
 
 /// Resolves when there is nobody left to answer, or nothing left to answer with.

@@ -14,7 +14,7 @@ use crate::openai::error::UpstreamError;
 use crate::telemetry::labels::Route;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::{Exchange, Outgoing};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use pingora_core::protocols::http::ServerSession;
 use std::sync::atomic::AtomicBool;
@@ -62,7 +62,7 @@ impl Proxy {
         (kept, reply): (&Kept, &KeptReply),
     ) -> Result<Option<(pingora_http::ResponseHeader, Bytes)>, Refusal> {
         let current = self.current();
-        let leash = self.leash(caller, replier, &current);
+        let leash = self.leash(caller, replier, &current, false);
         let none = || Refusal::NoSuchReply(kept.id.clone());
         let pool = current.upstreams.pool(&reply.upstream).ok_or_else(none)?;
         let busy = || Refusal::Upstream(UpstreamFailure::Busy);
@@ -76,7 +76,8 @@ impl Proxy {
         let mut room = self.buffers.hold(Some(caller.user), replier.head.address);
         let bytes = current.limits.reply_bytes;
         let bounds = whole::Bounds { bytes, held: &mut room, leash: &leash };
-        let body = match whole::collect(session, &mut exchange, bounds).await {
+        let collected = whole::collect(session, &mut exchange, &mut BytesMut::new(), bounds).await;
+        let body = match collected {
             whole::Collected::Body(body) => body,
             whole::Collected::Broken(_) if exchange.status() == StatusCode::NOT_FOUND => {
                 return Err(none());

@@ -9,6 +9,9 @@ use tokio_util::sync::CancellationToken;
 /// Held by a call from its admission to its end.
 pub struct Leash {
     pub open: OpenCall,
+    /// Whether the call ends with the right to it. A reply in one piece is finished: it is paid for, and
+    /// shows nothing to anybody before its end.
+    pub ends_with_right: bool,
     /// Cancelled when the process is about to end.
     pub hard_stop: CancellationToken,
     /// When the call must have ended.
@@ -29,7 +32,7 @@ impl Leash {
     pub async fn pulled(&self) -> Pulled {
         tokio::select! {
             biased;
-            () = self.open.ended() => Pulled::RightEnded,
+            () = self.open.ended(), if self.ends_with_right => Pulled::RightEnded,
             () = self.hard_stop.cancelled() => Pulled::ShuttingDown,
             () = tokio::time::sleep_until(self.deadline) => Pulled::TooLong,
         }
@@ -50,7 +53,7 @@ impl Pulled {
     #[must_use]
     pub fn refusal(self) -> Refusal {
         match self {
-            Self::RightEnded => Refusal::RevokedKey,
+            Self::RightEnded => Refusal::RightEnded,
             Self::ShuttingDown => Refusal::Draining,
             Self::TooLong => Refusal::Upstream(UpstreamFailure::FirstByteTimeout),
         }

@@ -27,6 +27,8 @@ pub mod forward;
 pub mod attempt;
 pub mod whole;
 pub mod stream;
+mod stream_end;
+pub mod drain;
 pub mod allowance;
 pub mod settle;
 pub mod refusal;

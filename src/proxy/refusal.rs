@@ -9,6 +9,9 @@ use crate::openai::request::BadBody;
 use std::borrow::Cow;
 use std::time::Duration;
 
+/// What a caller reads whose right to a call ended while it ran.
+pub const RIGHT_ENDED: &str = "This API key was revoked or the account was suspended.";
+
 /// Why a call was not answered.
 #[derive(Debug)]
 pub enum Refusal {
@@ -25,6 +28,8 @@ pub enum Refusal {
     MissingKey,
     WrongKey,
     RevokedKey,
+    /// The key was revoked or the user suspended while the call waited for its reply.
+    RightEnded,
     ExpiredKey,
     SuspendedUser,
     CallersUnavailable,
@@ -140,6 +145,7 @@ impl Refusal {
             Self::RevokedKey => {
                 unauthorized("This API key has been revoked.", Some("invalid_api_key"))
             }
+            Self::RightEnded => unauthorized(RIGHT_ENDED, Some("access_revoked")),
             Self::ExpiredKey => unauthorized("This API key has expired.", Some("invalid_api_key")),
             Self::SuspendedUser => {
                 unauthorized("This account is suspended.", Some("account_deactivated"))

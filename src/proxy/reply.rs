@@ -170,6 +170,16 @@ pub async fn give_up(session: &mut ServerSession) {
     let _ = tokio::time::timeout(GIVE_UP, session.shutdown()).await;
 }
 
+/// Ends a reply that has been cut in a way that looks cut: of HTTP/1.1 the last chunk is missing, and HTTP/2
+/// resets the stream. What was sent before still arrives.
+pub async fn cut_off(session: &mut ServerSession) {
+    match session {
+        // A stream whose sender is dropped before its end is reset, once all that waits has been written.
+        ServerSession::H2(stream) => drop(stream.take_response_body_writer()),
+        _ => give_up(session).await,
+    }
+}
+
 async fn within(patience: Duration, write: impl Future<Output = Result<()>>) -> Result<()> {
     let written = tokio::time::timeout(patience, write).await;
     written

@@ -6,11 +6,14 @@
 //! The charge is durable before the end marker leaves.
 
 use super::allowance::{Allowance, Verdict};
+use super::drain::{self, Asked, Drain, OnEnding, StreamRest};
 use super::forward::{Forwarded, caller_gone};
 use super::leash::{Leash, Pulled};
+use super::refusal::RIGHT_ENDED;
 use super::reply;
 use super::reserve::Reservation;
 use super::settle::Ending;
+use super::stream_end::{End, close};
 use crate::account::charge::{Source, Status, TokenCount};
 use crate::account::kept::KeptReply;
 use crate::kept::{Keeper, Unknown};
@@ -37,21 +40,8 @@ pub struct Bounds {
     pub patience: Duration,
     /// Tokens that are reserved at once.
     pub slice_tokens: u64,
-}
-
-/// How a stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// The upstream finished; its last event is still to be sent when it came.
-    Complete,
-    /// The upstream failed, and its last event, still to be sent, says so.
-    Failed,
-    CallerGone,
-    QuotaReached,
-    /// Whose the reply is could not be noted; nothing of it was sent.
-    NotNoted,
-    Pulled(Pulled),
-    UpstreamCut(&'static str),
+    /// For reading on once the caller has gone.
+    pub drain: drain::Bounds,
 }
 
 /// A stream under way.
@@ -115,14 +105,22 @@ impl<'a> Stream<'a> {
     /// Relays to the end, settles, and writes the ending. Returns how the call ended.
     pub async fn run(mut self) -> Status {
         let end = self.relay().await;
-        let status = match end {
-            End::Complete => Status::Complete,
-            End::CallerGone => Status::CutByClient,
-            End::QuotaReached => Status::CutByQuota,
-            End::Pulled(why) => why.status(),
-            End::NotNoted => Status::Failed,
-            End::Failed | End::UpstreamCut(_) => Status::CutByUpstream,
-        };
+        self.end(end).await
+    }
+
+    /// Ends the stream of a caller who has gone before its head was written.
+    pub async fn hang_up(self) -> Status {
+        self.end(End::CallerGone).await
+    }
+
+    async fn end(mut self, end: End) -> Status {
+        let status = end.status();
+        if let Some(by) = end.stop() {
+            let (asked, model) = (Asked::from(self.request), &self.allowance.reservation().model);
+            if asked.is_read_on(model, self.forwarded.pool.upstream(), by) {
+                return self.read_on(asked, end).await;
+            }
+        }
         if matches!(end, End::Failed | End::UpstreamCut(_)) {
             self.forwarded.broke_off(self.allowance.reservation().caller.user);
         }
@@ -134,30 +132,50 @@ impl<'a> Stream<'a> {
         };
         let ending_bytes = self.ending_bytes(end, &ending.tokens);
         self.count_uncharged(&ending);
-        let Self { session, forwarded, allowance, bounds, torn, keeper, kept, .. } = self;
+        let on_ending = self.on_ending();
+        let Self { session, forwarded, allowance, bounds, torn, .. } = self;
         let reservation = allowance.into_reservation();
         let tasks = reservation.tasks();
-        if let Some(kept) = kept {
-            let (kept, now) =
-                (KeptReply { tokens: ending.tokens.total(), ..kept }, reservation.admitted_at);
-            tasks.spawn(async move { keeper.keep(&kept, now).await });
-        }
+        on_ending(&ending);
         // An upstream that has more to say is cancelled before anyone is waited for.
         let finished = matches!(end, End::Complete | End::Failed).then_some(forwarded);
         reservation.settle(ending).await;
         if finished.is_none() && end != End::QuotaReached {
             session.set_keepalive(None);
         }
-        if end == End::CallerGone || torn {
-            // What was written may end in the middle of a chunk: nothing may follow it.
-            reply::give_up(session).await;
-            return status;
-        }
-        let _ = reply::send(session, ending_bytes, true, bounds.patience).await;
+        close(session, end, torn, ending_bytes, bounds.patience).await;
         if let Some(forwarded) = finished {
             tasks.spawn(recycle(forwarded));
         }
         status
+    }
+
+    /// Ends the stream for its caller, while the upstream is read on for what it bills.
+    async fn read_on(mut self, asked: Asked, end: End) -> Status {
+        let status = end.status();
+        let ending_bytes = self.ending_bytes(end, &TokenCount::default());
+        let on_ending = self.on_ending();
+        let Self { session, forwarded, allowance, scanner, follow, bounds, torn, .. } = self;
+        let (upstream, patience) = (Arc::clone(&forwarded.upstream), bounds.patience);
+        let first_output_at = self.first_output_at.map(Instant::into_std);
+        let allowance = allowance.detached();
+        let rest = StreamRest { forwarded, allowance, scanner, follow, first_output_at };
+        Drain { asked, status, upstream, bounds: bounds.drain }.spawn_stream(rest, on_ending);
+        session.set_keepalive(None);
+        close(session, end, torn, ending_bytes, patience).await;
+        status
+    }
+
+    /// Raises the tokens of a reply that is kept to what it came to.
+    fn on_ending(&mut self) -> OnEnding {
+        let Some(kept) = self.kept.take() else { return Box::new(|_| {}) };
+        let reservation = self.allowance.reservation();
+        let (keeper, now) = (self.keeper.clone(), reservation.admitted_at);
+        let tasks = reservation.tasks();
+        Box::new(move |ending| {
+            let kept = KeptReply { tokens: ending.tokens.total(), ..kept };
+            tasks.spawn(async move { keeper.keep(&kept, now).await });
+        })
     }
 
     async fn relay(&mut self) -> End {
@@ -332,9 +350,7 @@ impl<'a> Stream<'a> {
             End::NotNoted => {
                 self.in_band("Whose this reply is could not be noted.", "reply_store_unavailable")
             }
-            End::Pulled(Pulled::RightEnded) => {
-                self.in_band("Your right to use this key has ended.", "access_revoked")
-            }
+            End::Pulled(Pulled::RightEnded) => self.in_band(RIGHT_ENDED, "access_revoked"),
             End::Pulled(Pulled::ShuttingDown) => self.incomplete("the gateway is shutting down"),
             End::Pulled(Pulled::TooLong) => self.incomplete("the call took longer than allowed"),
             End::UpstreamCut(why) => self.incomplete(why),

@@ -1,6 +1,7 @@
 //! Relay of a reply that comes in one piece: read to its end, settled, then sent as it came.
 
 use super::buffers::Held;
+use super::drain::Asked;
 use super::forward::{Forwarded, Stop, stopped};
 use super::leash::{Leash, Pulled};
 use super::refusal::{Refusal, UpstreamFailure};
@@ -26,8 +27,8 @@ pub enum Whole {
     Complete { body: Bytes, at: Instant, charged: u64 },
     /// The reply was broken or an error in disguise; nothing was charged.
     Failed(Refusal),
-    /// Nobody waits any more; settled.
-    Stopped(Stop),
+    /// Nobody waits any more; this much of the body has come, and nothing is settled.
+    Stopped { by: Stop, reservation: Reservation, body: BytesMut },
 }
 
 /// A reply's body, or why there is none.
@@ -56,7 +57,8 @@ pub async fn relay(
 ) -> Whole {
     let upstream = Arc::clone(&forwarded.upstream);
     let head_at = forwarded.head_at;
-    match collect(session, &mut forwarded.exchange, bounds).await {
+    let mut body = BytesMut::new();
+    match collect(session, &mut forwarded.exchange, &mut body, bounds).await {
         Collected::Body(body) => {
             let at = clock::instant();
             if let Some(error) = UpstreamError::in_reply(&body) {
@@ -70,7 +72,9 @@ pub async fn relay(
                     retry_after: None,
                 }));
             }
-            let ending = ending_of(request, &reservation, &body, upstream, head_at);
+            let prompt = || exact_prompt(request, &reservation.model);
+            let replied = (&body[..], upstream, head_at);
+            let ending = ending_of(&Asked::from(request), &reservation, replied, prompt);
             if let Err(refusal) = note_whose(request, &reservation, &ending, &body, keeper).await {
                 reservation.settle(Ending::failed(ending.upstream, false)).await;
                 return Whole::Failed(refusal);
@@ -86,33 +90,29 @@ pub async fn relay(
             reservation.settle(Ending::failed(upstream, false)).await;
             Whole::Failed(refusal)
         }
-        Collected::Stopped(by) => {
-            settle_stopped(reservation, Some(request), upstream, by).await;
-            Whole::Stopped(by)
-        }
+        Collected::Stopped(by) => Whole::Stopped { by, reservation, body },
     }
 }
 
-/// What a complete reply is charged: as reported, or counted.
-fn ending_of(
-    request: &Request<'_>,
+/// What a complete reply is charged: as reported, or counted, with the prompt as `prompt` counts it.
+pub fn ending_of(
+    asked: &Asked,
     reservation: &Reservation,
-    body: &[u8],
-    upstream: Arc<str>,
-    head_at: Instant,
+    (body, upstream, head_at): (&[u8], Arc<str>, Instant),
+    prompt: impl FnOnce() -> u64,
 ) -> Ending {
     let (model, first) = (&reservation.model, Some(head_at));
-    if request.ties.is_deferred && request.surface.id_of(body).is_some() {
+    if asked.is_deferred && asked.surface.id_of(body).is_some() {
         // What it comes to is charged when it is fetched.
         let status = Status::Complete;
         return Ending { status, first_byte_at: first, ..Ending::failed(upstream, true) };
     }
     let mut meter = Meter::default();
-    request.surface.hear(body, &mut meter);
+    asked.surface.hear(body, &mut meter);
     let mut ending = match meter.usage() {
         Some(usage) => Ending::reported(Status::Complete, usage, upstream, first),
         None => {
-            let counted = (exact_prompt(request, model), meter.output_counted());
+            let counted = (prompt(), meter.output_counted());
             Ending::estimated(Status::Complete, counted, u64::MAX, upstream, first)
         }
     };
@@ -122,7 +122,7 @@ fn ending_of(
         let price = i64::try_from(images.saturating_mul(model.image_ticks)).unwrap_or(i64::MAX);
         ending.cost_ticks = ending.cost_ticks.or(Some(price));
     }
-    ending.counted = !request.surface.is_free();
+    ending.counted = !asked.surface.is_free();
     ending
 }
 
@@ -147,21 +147,19 @@ async fn note_whose(
     })
 }
 
-/// Settles a call that was stopped before any output was seen. The prompt is charged, unless it was
-/// we who stopped it or nothing of `sent` can have reached the upstream.
+/// Settles a call that was stopped before any output was seen, and whose upstream is not read on. The
+/// prompt is charged, unless nothing of `sent` can have reached the upstream. A call that ends because the
+/// gateway does is charged nothing: its caller has no part in that, and had no answer.
 pub async fn settle_stopped(
     reservation: Reservation,
     sent: Option<&Request<'_>>,
     upstream: Arc<str>,
     by: Stop,
 ) {
-    let status = match by {
-        Stop::CallerGone => Status::CutByClient,
-        Stop::Pulled(Pulled::RightEnded) => Status::CutByQuota,
-        Stop::Pulled(Pulled::ShuttingDown | Pulled::TooLong) => {
-            return reservation.settle(Ending::failed(upstream, false)).await;
-        }
-    };
+    if by == Stop::Pulled(Pulled::ShuttingDown) {
+        return reservation.settle(Ending::failed(upstream, false)).await;
+    }
+    let status = by.status();
     let ending = match sent {
         Some(request) if request.surface.output() == Output::Images => {
             // An image is made whoever waits for it.
@@ -182,13 +180,13 @@ pub async fn settle_stopped(
     reservation.settle(ending).await;
 }
 
-/// Reads a body to its end.
+/// Reads a body to its end, into `body`, for as long as its caller waits.
 pub async fn collect(
     session: &mut ServerSession,
     exchange: &mut Exchange,
+    body: &mut BytesMut,
     bounds: Bounds<'_>,
 ) -> Collected {
-    let mut body = BytesMut::new();
     let stopped = stopped(session, bounds.leash);
     tokio::pin!(stopped);
     loop {
@@ -204,10 +202,28 @@ pub async fn collect(
                 }
                 body.extend_from_slice(&bytes);
             }
-            Ok(None) if is_json_object(&body) => return Collected::Body(body.freeze()),
+            Ok(None) if is_json_object(body) => {
+                return Collected::Body(std::mem::take(body).freeze());
+            }
             _ => return Collected::Broken(Refusal::Upstream(UpstreamFailure::BadReply)),
         }
     }
+}
+
+/// Reads the rest of a body that nobody waits for; `None` where it is broken or too large.
+pub async fn read_on(
+    exchange: &mut Exchange,
+    mut body: BytesMut,
+    most: usize,
+    room: &mut Held,
+) -> Option<Bytes> {
+    while let Some(bytes) = exchange.next().await.ok()? {
+        if body.len() + bytes.len() > most || room.grow(bytes.len()).is_err() {
+            return None;
+        }
+        body.extend_from_slice(&bytes);
+    }
+    is_json_object(&body).then(|| body.freeze())
 }
 
 /// Clients stumble over anything else, and find no error in it.

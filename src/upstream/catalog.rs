@@ -46,8 +46,31 @@ pub struct Upstream {
     /// Time between two questions whether it is there; `None` = its calls tell.
     pub probe: Option<Duration>,
     pub limit_field: crate::openai::request::LimitField,
+    /// What becomes of a call there whose caller hangs up; `None` = it depends on the call.
+    pub on_hang_up: Option<OnHangUp>,
     /// What it offers.
     pub surfaces: Vec<Surface>,
+}
+
+/// What becomes of a call at an upstream when its caller hangs up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnHangUp {
+    /// The connection is closed: the upstream stops, and bills no more than it has produced.
+    Cancel,
+    /// The reply is read on, for the usage that it reports.
+    Drain,
+}
+
+impl Upstream {
+    /// What becomes of a call whose caller hangs up. Unless the operator says otherwise, calls are read
+    /// on whose bill the gateway cannot know: of a model that reasons unseen, and of a reply in one piece.
+    #[must_use]
+    pub fn on_hang_up(&self, model: &Model, is_stream: bool) -> OnHangUp {
+        let bill_is_seen = is_stream && !model.hidden_reasoning;
+        let default = if bill_is_seen { OnHangUp::Cancel } else { OnHangUp::Drain };
+        self.on_hang_up.unwrap_or(default)
+    }
 }
 
 /// How long to wait for an upstream.

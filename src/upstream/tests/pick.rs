@@ -20,6 +20,7 @@ fn route(name: &str, weight: Option<u32>) -> Route {
         queue_timeout: second,
         probe: None,
         limit_field: LimitField::default(),
+        on_hang_up: None,
         surfaces: Vec::new(),
     };
     let upstream = Arc::new(upstream);

@@ -17,6 +17,7 @@ mod slow;
 mod surfaces;
 mod kept;
 mod golden;
+mod hang_ups;
 mod http2;
 mod matrix;
 mod tls;

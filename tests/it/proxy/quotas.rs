@@ -159,7 +159,11 @@ async fn hidden_reasoning_beyond_the_grant_is_charged_and_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_holds_what_the_calls_before_it_needed_for_reasoning() {
-    let gw = gateway().simulator(|s| (s.tokens, s.reasoning) = (20, Some(300))).start().await;
+    let gw = gateway()
+        .simulator(|s| (s.tokens, s.reasoning) = (20, Some(300)))
+        .limits("drain = 0.1")
+        .start()
+        .await;
     let key = gw.key("wide").await;
     let text = |members| body("hi", members).replace("grok-4.3", "grok-4.20-0309-reasoning");
     let held = async || {

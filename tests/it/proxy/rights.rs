@@ -81,16 +81,40 @@ async fn revoking_a_key_ends_its_open_streams_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn revoking_a_key_ends_a_call_that_waits_for_its_answer() {
-    let gw = gateway().simulator(|s| s.first_token = Duration::from_secs(600)).start().await;
+async fn a_call_in_one_piece_runs_to_its_end_and_is_charged_whatever_becomes_of_its_key() {
+    for suspend in [false, true] {
+        let gw = gateway().simulator(|s| s.first_token = Duration::from_millis(800)).start().await;
+        let key = gw.key("wide").await;
+        let waiting = tokio::spawn(gw.chat(&key, &body("think", "")).send());
+        soon("the simulator has the call", || async { gw.simulator.log.totals().requests == 1 })
+            .await;
+        if suspend {
+            let status = Some(UserStatus::Suspended);
+            gw.change_user(key.user, UserChange { status, ..UserChange::default() }).await;
+        } else {
+            gw.running.store.revoke_key(&key.id, &by()).await.unwrap().unwrap();
+        }
+        assert_eq!(gw.ask(&key, &body("more", "")).await.status, 401);
+        let reply = waiting.await.unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let total = reply.json()["usage"]["total_tokens"].as_u64().unwrap();
+        assert_eq!(gw.used(key.user).await, (total, 1));
+        gw.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_has_not_begun_is_refused_when_its_key_is_revoked() {
+    let gw = gateway().start().await;
     let key = gw.key("wide").await;
-    let waiting = tokio::spawn(gw.chat(&key, &body("think", "")).send());
-    soon("the simulator has the call", || async { gw.simulator.log.totals().requests == 1 }).await;
+    let text = "think [sim fault=slow-first-byte=600000]";
+    let waiting = tokio::spawn(gw.chat(&key, &body(text, STREAM)).send());
+    soon("the simulator has the call", || async { gw.simulator.log.totals().open == 1 }).await;
     gw.running.store.revoke_key(&key.id, &by()).await.unwrap().unwrap();
     let revoked = Instant::now();
     let reply = waiting.await.unwrap();
     assert!(revoked.elapsed() < Duration::from_secs(1), "{:?}", revoked.elapsed());
-    assert_eq!((reply.status, reply.code().as_str()), (401, "invalid_api_key"));
+    assert_eq!((reply.status, reply.code().as_str()), (401, "access_revoked"));
     gw.finish().await;
 }
 

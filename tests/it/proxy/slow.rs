@@ -156,7 +156,7 @@ async fn a_half_sent_head_or_body_that_ends_is_no_call() {
 }
 
 /// A connection whose own buffers are small, so that what is not read soon blocks the sender.
-async fn deaf(addr: std::net::SocketAddr) -> TcpStream {
+pub(super) async fn deaf(addr: std::net::SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(16 * 1024).unwrap();
     socket.connect(addr).await.unwrap()

@@ -1,0 +1,70 @@
+//! The ways a stream can end, and how each looks on the wire.
+
+use super::forward::Stop;
+use super::leash::Pulled;
+use super::reply;
+use crate::account::charge::Status;
+use bytes::Bytes;
+use pingora_core::protocols::http::ServerSession;
+use std::time::Duration;
+
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The upstream finished; its last event is still to be sent when it came.
+    Complete,
+    /// The upstream failed, and its last event, still to be sent, says so.
+    Failed,
+    CallerGone,
+    QuotaReached,
+    /// Whose the reply is could not be noted; nothing of it was sent.
+    NotNoted,
+    Pulled(Pulled),
+    UpstreamCut(&'static str),
+}
+
+impl End {
+    /// How the call is recorded.
+    pub(super) fn status(self) -> Status {
+        match self {
+            Self::Complete => Status::Complete,
+            Self::CallerGone => Status::CutByClient,
+            Self::QuotaReached => Status::CutByQuota,
+            Self::Pulled(why) => why.status(),
+            Self::NotNoted => Status::Failed,
+            Self::Failed | Self::UpstreamCut(_) => Status::CutByUpstream,
+        }
+    }
+
+    /// Why nobody reads the rest of what the upstream has to say.
+    pub(super) fn stop(self) -> Option<Stop> {
+        match self {
+            Self::CallerGone => Some(Stop::CallerGone),
+            Self::Pulled(why) => Some(Stop::Pulled(why)),
+            _ => None,
+        }
+    }
+
+    /// Whether the reply ends before the upstream's own end, and not as if it had one.
+    fn is_cut(self) -> bool {
+        matches!(self, Self::Pulled(_) | Self::UpstreamCut(_) | Self::NotNoted)
+    }
+}
+
+/// Writes the ending, and ends the reply.
+pub(super) async fn close(
+    session: &mut ServerSession,
+    end: End,
+    torn: bool,
+    ending: Bytes,
+    patience: Duration,
+) {
+    if end == End::CallerGone || torn {
+        // What was written may end in the middle of a chunk: nothing may follow it.
+        return reply::give_up(session).await;
+    }
+    let sent = reply::send(session, ending, !end.is_cut(), patience).await;
+    if sent.is_ok() && end.is_cut() {
+        reply::cut_off(session).await;
+    }
+}

@@ -1,0 +1,337 @@
+//! Callers who hang up: never cheaper than staying, and charged what the upstream bills.
+
+use super::slow::deaf;
+use crate::support::client::{Call, Shared};
+use crate::support::{Gateway, Key, Plan, WIDE, by, gateway, soon, today};
+use knockx::account::charge::{Charge, Source, Status};
+use knockx::account::user::UserStatus;
+use knockx::simulator::truth::Entry;
+use knockx::store::UserChange;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+const REASONING: &str = "grok-4.20-0309-reasoning";
+const PLAIN: &str = "grok-4.3";
+/// An upstream that never answers.
+const NEVER: &str = "[sim first-token-ms=600000]";
+
+/// A surface, and the body that asks it for `text`.
+type Surface = (&'static str, fn(&str) -> Value);
+
+const TEXT: [Surface; 4] = [
+    ("/v1/chat/completions", |text| json!({"messages": [{"role": "user", "content": text}]})),
+    ("/v1/responses", |text| json!({"input": text})),
+    ("/v1/completions", |text| json!({"prompt": text})),
+    (
+        "/v1/messages",
+        |text| json!({"max_tokens": 500, "messages": [{"role": "user", "content": text}]}),
+    ),
+];
+
+const OTHERS: [Surface; 2] = [
+    ("/v1/embeddings", |text| json!({"input": text})),
+    ("/v1/images/generations", |text| json!({"prompt": text, "n": 2})),
+];
+
+fn call(gw: &Gateway, key: &Key, (path, body): Surface, model: &str, text: &str) -> Call {
+    ask(gw, key, path, body(text), model)
+}
+
+fn stream(gw: &Gateway, key: &Key, (path, body): Surface, model: &str, text: &str) -> Call {
+    let mut body = body(text);
+    body["stream"] = true.into();
+    ask(gw, key, path, body, model)
+}
+
+fn ask(gw: &Gateway, key: &Key, path: &str, mut body: Value, model: &str) -> Call {
+    body["model"] = model.into();
+    Call::post(gw.addr(), path).key(&key.text).body(body.to_string())
+}
+
+/// Sends a call, and goes as soon as the simulator has it.
+async fn abandon(gw: &Gateway, call: Call) {
+    let before = gw.simulator.log.totals().requests;
+    let waiting = tokio::spawn(call.open());
+    soon("the simulator has the call", || async { gw.simulator.log.totals().requests > before })
+        .await;
+    waiting.abort();
+    let _ = waiting.await;
+}
+
+/// Begins to read a call, and goes after `pieces` of its body.
+async fn leave_after(call: Call, pieces: usize) {
+    let mut open = call.open().await;
+    for _ in 0..pieces {
+        open.next().await.expect("tokens flow");
+    }
+}
+
+async fn charges(gw: &Gateway) -> Vec<Charge> {
+    gw.settled().await;
+    gw.running.store.charges(today()).await.unwrap()
+}
+
+async fn only_charge(gw: &Gateway) -> Charge {
+    let mut charges = charges(gw).await;
+    assert_eq!(charges.len(), 1, "{charges:?}");
+    charges.remove(0)
+}
+
+/// What the upstream bills for a call.
+fn bill(gw: &Gateway, charge: &Charge) -> Entry {
+    let request = charge.request.0.to_string();
+    let entries = gw.simulator.log.entries();
+    let of_call = |entry: &&Entry| entry.request.as_ref() == Some(&request);
+    entries.iter().find(of_call).unwrap_or_else(|| panic!("no {request} in {entries:?}")).clone()
+}
+
+fn assert_billed(gw: &Gateway, charge: &Charge, status: Status) {
+    let entry = bill(gw, charge);
+    assert!(entry.finished, "it was read to its end: {entry:?}");
+    let billed = (entry.prompt, entry.completion + entry.reasoning);
+    let charged = (charge.tokens.prompt, charge.tokens.completion + charge.tokens.reasoning);
+    assert_eq!((charged, charge.source, charge.status), (billed, Source::Reported, status));
+    assert_eq!(charge.cost_micro_dollars, (entry.cost_ticks as i64 + 5_000) / 10_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reasoning_stream_is_charged_what_the_upstream_bills_whenever_its_caller_goes() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let text = "Think [sim tokens=40 token-ms=10 first-token-ms=50 reasoning=700]";
+    let late = "Think [sim tokens=40 token-ms=10 reasoning=700 fault=slow-first-byte=300]";
+    for surface in TEXT {
+        for pieces in [0, 1, 5, 30] {
+            leave_after(stream(&gw, &key, surface, REASONING, text), pieces).await;
+        }
+        abandon(&gw, stream(&gw, &key, surface, REASONING, late)).await;
+    }
+    let charges = charges(&gw).await;
+    assert_eq!(charges.len(), 4 * 5);
+    charges.iter().for_each(|charge| assert_billed(&gw, charge, Status::CutByClient));
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_in_one_piece_is_charged_what_the_upstream_bills() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let text = "Talk [sim tokens=90 reasoning=300 first-token-ms=200]";
+    for surface in TEXT.into_iter().chain(OTHERS) {
+        abandon(&gw, call(&gw, &key, surface, PLAIN, text)).await;
+    }
+    for surface in TEXT {
+        abandon(&gw, call(&gw, &key, surface, REASONING, text)).await;
+    }
+    let charges = charges(&gw).await;
+    assert_eq!(charges.len(), 6 + 4);
+    for charge in &charges {
+        assert!(charge.tokens.total() > 0 || charge.cost_micro_dollars > 0, "{charge:?}");
+        assert_billed(&gw, charge, Status::CutByClient);
+    }
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_has_begun_to_come_is_read_on() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let text = "Talk [sim tokens=300 fault=drip]";
+    let mut stream = TcpStream::connect(gw.addr()).await.unwrap();
+    let body = json!({"model": PLAIN, "messages": [{"role": "user", "content": text}]}).to_string();
+    let raw = crate::support::raw::chat(&key.text, "", &body);
+    stream.write_all(raw.as_bytes()).await.unwrap();
+    soon("the simulator has the call", || async { gw.simulator.log.totals().open > 0 }).await;
+    drop(stream);
+    let charge = only_charge(&gw).await;
+    let entry = bill(&gw, &charge);
+    assert_eq!(charge.tokens.total(), entry.prompt + entry.completion, "{charge:?}");
+    assert_eq!(charge.source, Source::Reported);
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_was_reserved_is_charged_when_no_usage_comes_in_time() {
+    let gw = gateway().limits("drain = 0.2").models(IMAGES).start().await;
+    let key = gw.key("wide").await;
+    let limit = |(path, body): Surface| -> Value {
+        let mut body = body(NEVER);
+        let name = match path {
+            "/v1/responses" => "max_output_tokens",
+            _ => "max_tokens",
+        };
+        body[name] = 1000.into();
+        body
+    };
+    for surface in TEXT {
+        abandon(&gw, ask(&gw, &key, surface.0, limit(surface), PLAIN)).await;
+        let mut body = limit(surface);
+        body["stream"] = true.into();
+        leave_after(ask(&gw, &key, surface.0, body, REASONING), 0).await;
+    }
+    for charge in charges(&gw).await {
+        assert_eq!((charge.status, charge.source), (Status::CutByClient, Source::Estimated));
+        // The prompt was reserved by an upper bound, and may have been counted since.
+        assert!((1000..1050).contains(&charge.tokens.completion), "{charge:?}");
+        assert!(charge.tokens.prompt > 0);
+    }
+    abandon(&gw, call(&gw, &key, OTHERS[1], "imagine", NEVER)).await;
+    let image = charges(&gw).await.pop().unwrap();
+    assert_eq!((image.tokens.total(), image.cost_micro_dollars), (2 * 500, 2 * 70_000));
+    soon("the upstream is told", || async { gw.simulator.log.totals().open == 0 }).await;
+    gw.finish().await;
+}
+
+const IMAGES: &str = "[[models]]\nid = \"imagine\"\nupstreams = [{ name = \"simulator\", model = \"grok-4.3\" }]\n\
+    context_tokens = 1000\nprices = { input = 1, cached_input = 1, output = 1 }\nimage_price = 0.07\nimage_tokens = 500\n\
+    owned_by = \"x\"\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_operator_says_of_an_upstream_goes_before_what_the_call_is() {
+    let upstream = |what: &str| {
+        format!(
+            "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{{simulator}}/v1\"\napi_key = \"k\"\n\
+             on_hang_up = \"{what}\"\n"
+        )
+    };
+    let text = "Talk [sim tokens=60 token-ms=10 reasoning=500]";
+    let gw = gateway().upstreams(&upstream("drain")).start().await;
+    let key = gw.key("wide").await;
+    leave_after(stream(&gw, &key, TEXT[0], PLAIN, text), 2).await;
+    assert_billed(&gw, &only_charge(&gw).await, Status::CutByClient);
+    gw.finish().await;
+
+    let gw = gateway().upstreams(&upstream("cancel")).start().await;
+    let key = gw.key("wide").await;
+    leave_after(stream(&gw, &key, TEXT[0], REASONING, text), 2).await;
+    abandon(&gw, call(&gw, &key, TEXT[0], PLAIN, NEVER)).await;
+    let left = Instant::now();
+    soon("the upstream is told", || async { gw.simulator.log.totals().open == 0 }).await;
+    assert!(left.elapsed() < Duration::from_secs(1), "{:?}", left.elapsed());
+    for charge in charges(&gw).await {
+        assert_eq!((charge.status, charge.source), (Status::CutByClient, Source::Estimated));
+        assert!((1..60).contains(&charge.tokens.total()), "{charge:?}");
+        assert!(bill(&gw, &charge).aborted_by_client);
+    }
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_stream_that_reserves_by_slices_passes_no_limit() {
+    let upstream = "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\napi_key = \"k\"\non_hang_up = \"drain\"\n";
+    let small = Plan { id: "small", tokens: 400, ..WIDE };
+    let gw = gateway().upstreams(upstream).plan(small).limits("slice_tokens = 32").start().await;
+    let key = gw.key("small").await;
+    let text = "Talk [sim tokens=5000 token-ms=1]";
+    leave_after(stream(&gw, &key, TEXT[0], PLAIN, text), 2).await;
+    let charge = only_charge(&gw).await;
+    assert!(charge.tokens.total() <= 400 && charge.tokens.total() > 300, "{charge:?}");
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_read_on_counts_as_a_stream_and_keeps_its_place() {
+    let one = Plan { id: "one", streams: 1, ..WIDE };
+    let upstream = "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\napi_key = \"k\"\nmax_in_flight = 2\nqueue_length = 0\n";
+    let gw = gateway().plan(one).upstreams(upstream).limits("drain = 1").start().await;
+    let (key, other) = (gw.key("one").await, gw.key("wide").await);
+    leave_after(stream(&gw, &key, TEXT[0], REASONING, NEVER), 0).await;
+    abandon(&gw, call(&gw, &other, TEXT[0], PLAIN, NEVER)).await;
+    let refused = stream(&gw, &key, TEXT[0], REASONING, "more").send().await;
+    assert_eq!((refused.status, refused.code().as_str()), (429, "rate_limit_exceeded"));
+    let full = call(&gw, &other, TEXT[0], PLAIN, "more").send().await;
+    assert_eq!(full.status, 503, "{}", full.text());
+    gw.settled().await;
+    assert_eq!(stream(&gw, &key, TEXT[0], REASONING, "more").send().await.status, 200);
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_ends_a_reasoning_stream_does_not_end_its_bill() {
+    for suspend in [false, true] {
+        let gw = gateway().start().await;
+        let key = gw.key("wide").await;
+        let text = "Think [sim tokens=100 token-ms=20 reasoning=700]";
+        let mut open = stream(&gw, &key, TEXT[0], REASONING, text).open().await;
+        open.next().await.expect("the first token");
+        if suspend {
+            let status = Some(UserStatus::Suspended);
+            gw.change_user(key.user, UserChange { status, ..UserChange::default() }).await;
+        } else {
+            gw.running.store.revoke_key(&key.id, &by()).await.unwrap().unwrap();
+        }
+        let ended = Instant::now();
+        let rest = open.rest().await;
+        assert!(ended.elapsed() < Duration::from_secs(1), "{:?}", ended.elapsed());
+        let words = "This API key was revoked or the account was suspended.";
+        assert!(rest.text().contains(words) && rest.text().contains("access_revoked"));
+        assert!(!rest.is_done() && !rest.whole, "{}", rest.text());
+        assert_billed(&gw, &only_charge(&gw).await, Status::CutByQuota);
+        gw.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_of_http2_and_a_caller_who_reads_nothing_are_hang_ups_too() {
+    let gw = gateway().listener("write_timeout = 0.4").start().await;
+    let key = gw.key("wide").await;
+    let shared = Shared::over(TcpStream::connect(gw.addr()).await.unwrap()).await;
+    let text = "Think [sim tokens=40 token-ms=10 reasoning=700]";
+    let mut open = shared.open(stream(&gw, &key, TEXT[0], REASONING, text)).await;
+    open.next().await.expect("tokens flow");
+    drop(open);
+    assert_billed(&gw, &only_charge(&gw).await, Status::CutByClient);
+
+    let mut silent = deaf(gw.addr()).await;
+    let long = "Think [sim tokens=60000 reasoning=700]";
+    let body = json!({
+        "model": REASONING, "stream": true, "max_completion_tokens": 100_000,
+        "messages": [{"role": "user", "content": long}],
+    });
+    let raw = crate::support::raw::chat(&key.text, "", &body.to_string());
+    silent.write_all(raw.as_bytes()).await.unwrap();
+    soon("the call has begun", || async {
+        gw.simulator.log.totals().answers + gw.simulator.log.totals().open > 1
+    })
+    .await;
+    let all = charges(&gw).await;
+    let charge = all.iter().find(|charge| charge.tokens.completion > 1000).expect("the long one");
+    assert_billed(&gw, charge, Status::CutByClient);
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_take_too_long_are_charged_what_the_upstream_bills() {
+    let gw = gateway().limits("call_timeout = 0.2").start().await;
+    let key = gw.key("wide").await;
+    let text = "Think [sim tokens=50 first-token-ms=500 reasoning=700]";
+    let whole = call(&gw, &key, TEXT[0], PLAIN, text).send().await;
+    assert_eq!((whole.status, whole.code().as_str()), (504, "upstream_timeout"));
+    let streamed = stream(&gw, &key, TEXT[0], REASONING, text).send().await;
+    assert!(streamed.text().contains("upstream_cut") && !streamed.whole, "{}", streamed.text());
+    let charges = charges(&gw).await;
+    assert_eq!(charges.len(), 2);
+    charges.iter().for_each(|charge| assert_billed(&gw, charge, Status::CutByUpstream));
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_ends_charges_what_it_was_reading_on() {
+    let gw = gateway().limits("shutdown_grace = 0.1").start().await;
+    let key = gw.key("wide").await;
+    let mut body = TEXT[0].1(NEVER);
+    body["max_tokens"] = 1000.into();
+    abandon(&gw, ask(&gw, &key, TEXT[0].0, body.clone(), PLAIN)).await;
+    let staying = tokio::spawn(ask(&gw, &key, TEXT[0].0, body, PLAIN).try_send());
+    soon("the simulator has both", || async { gw.simulator.log.totals().open == 2 }).await;
+    let Gateway { running, folder, .. } = gw;
+    running.stop().await;
+    let _ = staying.await;
+    let gw = gateway().start_in(folder).await;
+    let charges = gw.running.store.charges(today()).await.unwrap();
+    let ends: Vec<_> = charges.iter().map(|it| (it.status, it.tokens.completion)).collect();
+    assert_eq!(ends, [(Status::CutByClient, 1000), (Status::Failed, 0)]);
+    gw.finish().await;
+}
