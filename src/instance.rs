@@ -1,15 +1,16 @@
 //! The data folder of an embedded instance: its lock, its generated secret, and where it listens.
 //!
-//! Owns three files beside the database: `knockx.lock`, `secret.key`, `instance.json`. Each is
-//! written in one step, so another process sees the whole of it or nothing. What `instance.json`
+//! Owns three files beside the database: `knockx.lock`, `secret.key`, `instance.json`, opened as
+//! [`private_files`] does: what another user owns or can write is refused. Each is written in one step, so another process sees the whole of it or nothing. What `instance.json`
 //! says is believed only while a live process holds the lock.
 
+use crate::private_files;
 use crate::upstream::catalog::Secret;
 use serde::{Deserialize, Serialize};
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ impl DataFolder {
         // A bare file name such as `knockx.db` lies in the working folder.
         let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let opened = Self { path: here.to_owned() };
-        create_private_folder(here).map_err(|e| opened.error(e))?;
+        private_files::create_folder(here).map_err(|e| opened.error(e))?;
         Ok(opened)
     }
 
@@ -112,27 +113,25 @@ impl DataFolder {
 
     /// The instance that holds the lock now, if any.
     pub fn running(&self) -> Option<Instance> {
-        let mut lock = File::open(self.path.join(LOCK)).ok()?;
+        let readable =
+            |name| private_files::open(&self.path.join(name), OpenOptions::new().read(true));
+        let mut lock = readable(LOCK).ok()?;
         // A shared lock is refused only while an instance holds the exclusive one; ours, when we
         // get it, ends with this function.
         if !matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)) {
             return None;
         }
-        let text = std::fs::read(self.path.join(ANNOUNCEMENT)).ok()?;
-        let instance: Instance = serde_json::from_slice(&text).ok()?;
+        let text = read_text(&mut readable(ANNOUNCEMENT).ok()?).ok()?;
+        let instance: Instance = serde_json::from_str(&text).ok()?;
         // An announcement of the holder's predecessor is not the holder's.
         let holder = read_text(&mut lock).ok()?;
         (holder == instance.pid.to_string()).then_some(instance)
     }
 
     fn open_lock(&self) -> io::Result<File> {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(self.path.join(LOCK))
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        private_files::open(&self.path.join(LOCK), options)
     }
 
     /// In a container every instance is process 1, so the number alone does not tell them apart.
@@ -180,15 +179,9 @@ fn pause() {
     std::thread::sleep(LOCK_PAUSE);
 }
 
-/// Makes a folder, and those above it, for the owner alone. One that is there stays as it is.
-pub(crate) fn create_private_folder(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
 /// Writes a file for the owner alone and waits for the disk.
 fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = private_files::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -211,8 +204,8 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn read_secret(path: &Path) -> io::Result<Secret> {
-    let text = std::fs::read_to_string(path)?;
-    let secret = text.trim();
+    let text = read_text(&mut private_files::open_secret(path)?)?;
+    let secret = text.as_str();
     if secret.len() < 32 {
         let why = format!("{SECRET} is shorter than 32 characters; restore it from a backup");
         return Err(io::Error::new(io::ErrorKind::InvalidData, why));
@@ -293,8 +286,36 @@ mod tests {
     #[test]
     fn a_damaged_secret_is_refused_not_replaced() {
         let (_parent, folder) = folder();
-        std::fs::write(folder.path.join(SECRET), "short").unwrap();
+        write_private(&folder.path.join(SECRET), b"short").unwrap();
         assert!(folder.secret_key().unwrap_err().to_string().contains("backup"));
+    }
+
+    #[test]
+    fn a_lock_that_is_a_link_is_refused_and_leads_to_no_harm() {
+        let (parent, folder) = folder();
+        let victim = parent.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        for name in [LOCK, SECRET, ANNOUNCEMENT] {
+            std::os::unix::fs::symlink(&victim, folder.path.join(name)).unwrap();
+        }
+        let refused = folder.lock().unwrap_err().to_string();
+        assert!(refused.contains(LOCK) && refused.contains("symbolic link"), "{refused}");
+        let refused = folder.secret_key().unwrap_err().to_string();
+        assert!(refused.contains(SECRET) && refused.contains("symbolic link"), "{refused}");
+        assert_eq!(folder.running(), None);
+        // What is written whole takes the place of a link.
+        folder.announce(&instance(1)).unwrap();
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_is_refused() {
+        let (_parent, folder) = folder();
+        folder.secret_key().unwrap();
+        let mode = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(folder.path.join(SECRET), mode).unwrap();
+        let refused = folder.secret_key().unwrap_err().to_string();
+        assert!(refused.contains("mode 0644") && refused.contains("chmod 600"), "{refused}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod kept;
 pub mod usage;
 pub mod store;
 pub mod instance;
+pub mod private_files;
 pub mod workers;
 pub mod redis_look;
 pub mod telemetry;

@@ -3,6 +3,7 @@
 use crate::account::day::Day;
 use crate::clock;
 use crate::config::{Config, Redis};
+use crate::private_files;
 use crate::quota::counters::Counters;
 use crate::quota::memory::MemoryCounters;
 use crate::quota::redis::{Clock, Keeper, Look, RedisCounters, Scribe, Settings, Spool};
@@ -90,6 +91,9 @@ async fn shared(redis: &Redis, means: Means<'_>) -> anyhow::Result<Counting> {
     let Means { store, metrics, workers, tasks, stop } = means;
     // This gateway keeps none, but the one that ran here before may have.
     abandon(&*store).await?;
+    if redis.spool.exists() {
+        private_files::check_folder(&redis.spool).context("cannot use the spool folder")?;
+    }
     let connection = RedisConn::open(&redis.urls).await.context("cannot reach Redis")?;
     rely_on(&connection).await?;
     let settings = Settings {

@@ -15,7 +15,9 @@ use crate::telemetry::log;
 use anyhow::Context;
 use serde::Serialize;
 use std::fmt::Write as _;
+use std::fs::DirBuilder;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::net::TcpListener;
@@ -217,7 +219,8 @@ impl Folder {
         }
         let name = format!("knockx-demo-{}", PlainKey::generate()?.id());
         let path = std::env::temp_dir().join(name);
-        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self::Temporary(path))
     }
 

@@ -7,9 +7,11 @@
 use crate::account::charge::Charge;
 use crate::account::id::RequestId;
 use crate::clock;
+use crate::private_files;
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -102,6 +104,8 @@ impl Spool {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
+        // Whoever can write here could invent charges.
+        private_files::check_folder(&self.folder)?;
         let mut found = Vec::new();
         for entry in entries {
             let path = entry?.path();
@@ -190,9 +194,11 @@ impl Writer {
 impl Written {
     /// Locked before it bears its name: nobody may take it for left.
     fn create(folder: &Path, path: &Path) -> io::Result<Self> {
-        crate::instance::create_private_folder(folder)?;
+        private_files::create_folder(folder)?;
         let unfinished = path.with_extension(UNFINISHED);
-        let file = OpenOptions::new().create(true).append(true).open(unfinished)?;
+        let mut options = OpenOptions::new();
+        let options = options.create(true).append(true).mode(0o600);
+        let file = private_files::open(&unfinished, options)?;
         file.lock()?;
         Ok(Self { file, length: 0, has_name: false })
     }
@@ -208,7 +214,7 @@ impl Written {
 impl Left {
     /// `None` when its process lives.
     fn open(path: &Path) -> io::Result<Option<Self>> {
-        let mut file = match File::open(path) {
+        let mut file = match private_files::read(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };

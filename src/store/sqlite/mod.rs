@@ -37,6 +37,7 @@ use crate::account::key::Key;
 use crate::account::plan::Plan;
 use crate::account::user::User;
 use crate::config::Durability;
+use crate::private_files;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::SqlitePool;
@@ -331,7 +332,8 @@ fn connect_options(path: &Path, durability: Durability) -> SqliteConnectOptions 
 fn create_private(path: &Path) -> Result<(), StoreError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder
-        .map_or(Ok(()), crate::instance::create_private_folder)
+        .map_or(Ok(()), private_files::create_folder)
+        .and_then(|()| private_files::check_database(path))
         .and_then(|()| {
             // SQLite gives its other files the same rights.
             OpenOptions::new().append(true).create(true).mode(0o600).open(path)

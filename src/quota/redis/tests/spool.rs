@@ -137,3 +137,20 @@ fn a_line_that_broke_off_is_cut_away() {
     written.append(b"two\n").unwrap();
     assert_eq!(std::fs::read(path.with_extension(UNFINISHED)).unwrap(), b"one\ntwo\n");
 }
+
+#[test]
+fn what_others_may_have_put_there_is_not_read() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let invented = elsewhere.path().join("invented");
+    let line = serde_json::to_string(&charge()).unwrap() + "\n";
+    std::fs::write(&invented, &line).unwrap();
+    symlink(&invented, folder.path().join("a").with_extension(ENDING)).unwrap();
+    assert!(left(&folder).is_empty(), "a link is not followed");
+    std::fs::write(folder.path().join("b").with_extension(ENDING), &line).unwrap();
+    assert_eq!(left(&folder).len(), 1);
+    let mode = |mode| std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(folder.path(), mode(0o777)).unwrap();
+    let Err(refused) = Spool::new(folder.path()).left() else { panic!("it is read") };
+    assert!(refused.to_string().contains("mode 0777"), "{refused}");
+}
