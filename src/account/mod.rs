@@ -8,6 +8,7 @@ pub mod plan;
 pub mod limit;
 pub mod user;
 pub mod key;
+pub mod label;
 pub mod server_secret;
 pub mod refresh;
 pub mod password;

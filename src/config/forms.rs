@@ -2,6 +2,7 @@
 
 use super::written::{Form, Written};
 use super::{Billing, Durability, Environment, LogFormat};
+use crate::account::label::label;
 use crate::account::user::normalised_email;
 use crate::openai::request::LimitField;
 use crate::openai::surface::Surface;
@@ -42,6 +43,10 @@ pub struct Name(pub String);
 /// A file of certificates.
 #[derive(Debug, Clone)]
 pub struct CaFile(pub String);
+
+/// A name for people.
+#[derive(Debug, Clone)]
+pub struct Shown(pub String);
 
 /// Names in a list.
 #[derive(Debug, Clone)]
@@ -210,6 +215,16 @@ impl Form for Name {
     fn read(written: &Written) -> Option<Self> {
         let text = written.text()?;
         is_name(text).then(|| Self(text.to_owned()))
+    }
+}
+
+impl Form for Shown {
+    fn form() -> String {
+        "a name of 1 to 64 characters, all of which are seen".to_owned()
+    }
+
+    fn read(written: &Written) -> Option<Self> {
+        label(written.text()?).ok().map(Self)
     }
 }
 

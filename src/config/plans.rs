@@ -61,7 +61,7 @@ fn meaning(plan: &raw::Plan, window: Window, catalog: &Catalog) -> Plan {
     };
     Plan {
         id: PlanId::from(plan.id.value.0.as_str()),
-        name: plan.name.value.clone(),
+        name: plan.name.value.0.clone(),
         price_cents: plan.price_cents.value.0,
         retired: false,
         limits,

@@ -4,7 +4,7 @@
 
 use super::forms::{
     BaseUrl, CaFile, Dollars, Email, LogFilter, Name, Names, Nets, Origins, PerImage, Released,
-    Seconds, Surfaces, Whole,
+    Seconds, Shown, Surfaces, Whole,
 };
 use super::written::Field;
 use super::{Billing as BillingMode, Durability, Environment, LogFormat};
@@ -209,7 +209,7 @@ pub struct LongPrices {
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     pub id: Field<Name>,
-    pub name: Field<String>,
+    pub name: Field<Shown>,
     pub price_cents: Field<Whole<u32, 0, 100_000_000>>,
     pub max_tokens_per_day: Field<Whole<u64, 0, 1_000_000_000_000>>,
     pub max_requests_per_day: Field<Whole<u64, 0, 1_000_000_000>>,

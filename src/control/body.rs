@@ -13,6 +13,9 @@ use serde::{Deserialize, Deserializer};
 use std::fmt;
 use std::marker::PhantomData;
 
+/// Characters of what was sent that a refusal repeats.
+const LONGEST_ECHO: usize = 400;
+
 /// A JSON body.
 pub struct Form<T>(pub T);
 
@@ -136,6 +139,16 @@ fn blame(path: &str, error: &impl std::fmt::Display) -> ApiError {
         (path, named) if path == named || path.ends_with(&format!(".{named}")) => path.to_owned(),
         (path, named) => format!("{path}.{named}"),
     };
+    // What was sent is repeated as far as it helps to find it.
+    let (param, problem) = (shortened(param), shortened(problem));
     let subject = if param.is_empty() { "The body".to_owned() } else { format!("`{param}`") };
     ApiError::Invalid { problem: format!("{subject}: {problem}."), param }
+}
+
+/// A text with its first characters when it is long.
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(LONGEST_ECHO) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }

@@ -1,5 +1,6 @@
 //! What clients may write into fields: each type is a promise about its text, kept when it is read.
 
+use crate::account::label::label;
 use crate::account::password;
 use crate::account::user::{normalised_email, normalised_username};
 use serde::{Deserialize, Deserializer};
@@ -36,7 +37,7 @@ pub struct Password(pub String);
 /// A name for people, such as a key's.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
-#[schema(value_type = String, min_length = 1, max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$", example = "laptop")]
+#[schema(value_type = String, min_length = 1, max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u115f-\u1160\u1680\u17b4-\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3164\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe-\uffff]*[^\s\x00-\x1f\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u115f-\u1160\u1680\u17b4-\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3164\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe-\uffff][^\x00-\x1f\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u115f-\u1160\u1680\u17b4-\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3164\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe-\uffff]*$", example = "laptop")]
 pub struct Label(pub String);
 
 /// A field that does not hold what it must.
@@ -90,11 +91,7 @@ impl TryFrom<String> for Password {
 impl TryFrom<String> for Label {
     type Error = BadField;
     fn try_from(text: String) -> Result<Self, BadField> {
-        let text = text.trim();
-        if text.is_empty() || text.chars().count() > 64 || text.chars().any(char::is_control) {
-            return Err(bad("a name has 1 to 64 characters, and none that cannot be seen"));
-        }
-        Ok(Self(text.to_owned()))
+        label(&text).map(Self).map_err(|e| bad(e.to_string()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What attackers try. Forged tokens are in `token.rs`, names that look alike in `account::user`.
 
 use super::*;
+use crate::account::label::is_unseen;
 use std::time::Duration;
 
 const LOGIN: &str = "/api/v1/users/login";
@@ -188,8 +189,11 @@ async fn hostile_texts_are_refused_or_kept_as_they_are() {
     for text in HOSTILE {
         let named = control.post("/api/v1/keys", token, json!({ "name": text })).await;
         match named.status.as_u16() {
-            201 => assert_eq!(named.json()["name"], text),
-            422 => assert!(text.chars().any(char::is_control), "{text:?}: {}", named.text),
+            201 => {
+                assert_eq!(named.json()["name"], text);
+                assert!(!text.chars().any(is_unseen), "{text:?} is accepted");
+            }
+            422 => assert!(text.chars().any(is_unseen), "{text:?}: {}", named.text),
             other => panic!("{text:?}: {other}"),
         }
         for (path, field) in
@@ -246,4 +250,25 @@ async fn tokens_of_those_who_are_gone_open_nothing() {
     let bearer = token::Bearer { user: ada.user.id, session: crate::account::id::SessionId::new() };
     let forged = other.issue(bearer, clock::now()).unwrap();
     control.get(PROFILE, Some(&forged)).await.refused(401, "invalid_token");
+}
+
+#[tokio::test]
+async fn a_refusal_repeats_little_of_what_was_sent() {
+    let control = control().await;
+    let ada = control.user().await;
+    let long = "x".repeat(10_000);
+    for (path, form) in [
+        ("/api/v1/keys", json!({ "name": "a", long.as_str(): 1 })),
+        ("/api/v1/keys", json!({ "name": long })),
+        ("/api/v1/keys", json!({ "name": "a", "models": [long] })),
+        ("/api/v1/plans/upgrade", json!({ "plan_id": long })),
+        ("/api/v1/users/login", json!({ "email": long, "password": "p" })),
+        ("/api/v1/users/refresh", json!({ "refresh_token": long })),
+    ] {
+        let reply = control.post(path, Some(&ada.token), form).await;
+        assert!(reply.status.is_client_error(), "{path}: {}", reply.status);
+        assert!(reply.text.len() < 2000, "{path}: {} bytes", reply.text.len());
+    }
+    let query = format!("/api/v1/keys?{long}=1");
+    assert!(control.get(&query, Some(&ada.token)).await.text.len() < 2000);
 }

@@ -1,0 +1,207 @@
+//! Names that people give to things and other people read: of keys, of plans.
+//!
+//! A name that shows as another one, or as nothing, deceives whoever reads it on a screen or in a log.
+
+/// Characters of a name at most.
+pub const LONGEST: usize = 64;
+
+/// Characters that are not seen, or that change how those around them are shown: controls, format
+/// characters (bidirectional marks, zero-width characters, tags), separators of lines, spaces that are
+/// not the plain or the ideographic one, fillers, variation selectors, private use. In order.
+const UNSEEN: [(char, char); 37] = [
+    ('\0', '\u{1f}'),
+    ('\u{7f}', '\u{a0}'),
+    ('\u{ad}', '\u{ad}'),
+    ('\u{34f}', '\u{34f}'),
+    ('\u{600}', '\u{605}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{6dd}', '\u{6dd}'),
+    ('\u{70f}', '\u{70f}'),
+    ('\u{890}', '\u{891}'),
+    ('\u{8e2}', '\u{8e2}'),
+    ('\u{115f}', '\u{1160}'),
+    ('\u{1680}', '\u{1680}'),
+    ('\u{17b4}', '\u{17b5}'),
+    ('\u{180b}', '\u{180f}'),
+    ('\u{2000}', '\u{200f}'),
+    ('\u{2028}', '\u{202f}'),
+    ('\u{205f}', '\u{206f}'),
+    ('\u{2800}', '\u{2800}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{e000}', '\u{f8ff}'),
+    ('\u{fdd0}', '\u{fdef}'),
+    ('\u{fe00}', '\u{fe0f}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{ffa0}', '\u{ffa0}'),
+    ('\u{fff0}', '\u{fffb}'),
+    ('\u{fffe}', '\u{ffff}'),
+    ('\u{110bd}', '\u{110bd}'),
+    ('\u{110cd}', '\u{110cd}'),
+    ('\u{13430}', '\u{1345f}'),
+    ('\u{16fe4}', '\u{16fe4}'),
+    ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d159}', '\u{1d159}'),
+    ('\u{1d173}', '\u{1d17a}'),
+    ('\u{1fffe}', '\u{1ffff}'),
+    ('\u{2fffe}', '\u{2ffff}'),
+    ('\u{3fffe}', '\u{3ffff}'),
+    ('\u{dfffe}', '\u{10ffff}'),
+];
+
+/// Why a text is not a name.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum BadLabel {
+    #[error("a name has 1 to {LONGEST} characters")]
+    Length,
+    #[error(
+        "a name has no character that is not seen or that reorders others: take out U+{code:04X} at \
+         place {place}"
+    )]
+    Unseen {
+        /// Its code point.
+        code: u32,
+        /// Counted from 1, in characters.
+        place: usize,
+    },
+}
+
+/// The name without white space around it.
+///
+/// # Errors
+/// Unless it has 1 to 64 characters, all of which are seen. Emoji may have the joiners and selectors
+/// that belong to them.
+pub fn label(text: &str) -> Result<String, BadLabel> {
+    let text = text.trim_matches(' ');
+    if text.trim().is_empty() || text.chars().count() > LONGEST {
+        return Err(BadLabel::Length);
+    }
+    let mut before = None;
+    let mut characters = text.chars().enumerate().peekable();
+    while let Some((at, character)) = characters.next() {
+        let after = characters.peek().map(|(_, after)| *after);
+        if is_unseen(character) && !is_part_of_emoji(before, character, after) {
+            return Err(BadLabel::Unseen { code: character.into(), place: at + 1 });
+        }
+        before = Some(character);
+    }
+    Ok(text.to_owned())
+}
+
+/// Whether a character is not seen, or changes how others are shown.
+#[must_use]
+pub fn is_unseen(character: char) -> bool {
+    let is_tag = ('\u{e0000}'..='\u{e0fff}').contains(&character);
+    is_tag || UNSEEN.iter().any(|(first, last)| (first..=last).contains(&&character))
+}
+
+/// The selector that makes a pictograph coloured, behind one; the joiner between two.
+fn is_part_of_emoji(before: Option<char>, character: char, after: Option<char>) -> bool {
+    const SELECTOR: char = '\u{fe0f}';
+    let follows = before.is_some_and(is_pictograph);
+    match character {
+        SELECTOR => follows,
+        '\u{200d}' => (follows || before == Some(SELECTOR)) && after.is_some_and(is_pictograph),
+        _ => false,
+    }
+}
+
+fn is_pictograph(character: char) -> bool {
+    matches!(character, '\u{2190}'..='\u{2bff}' | '\u{1f000}'..='\u{1faff}')
+        && !is_unseen(character)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_all_scripts_and_emoji_are_names() {
+        for name in [
+            "laptop",
+            "Ада",
+            "山田　太郎",
+            "سارة",
+            "שרה",
+            "José's CI, 2026 (new)",
+            "देवनागरी",
+            "한국어",
+            "🚀",
+            "❤️ work",
+            "👩‍💻",
+            "👨‍👩‍👧",
+            "🏳️‍🌈",
+            "👍🏽",
+            "a+b=<c>",
+        ] {
+            assert_eq!(label(name).as_deref(), Ok(name), "{name}");
+        }
+        assert_eq!(label("  laptop ").as_deref(), Ok("laptop"));
+        assert_eq!(label(&"x".repeat(LONGEST)).unwrap().len(), LONGEST);
+    }
+
+    #[test]
+    fn what_is_not_seen_is_no_name() {
+        for unseen in [
+            '\0',
+            '\t',
+            '\n',
+            '\u{7f}',
+            '\u{85}',
+            '\u{a0}',
+            '\u{ad}',
+            '\u{34f}',
+            '\u{600}',
+            '\u{61c}',
+            '\u{115f}',
+            '\u{180e}',
+            '\u{2003}',
+            '\u{200b}',
+            '\u{200c}',
+            '\u{200d}',
+            '\u{200e}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{202a}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{206f}',
+            '\u{2800}',
+            '\u{3164}',
+            '\u{e000}',
+            '\u{fe0f}',
+            '\u{feff}',
+            '\u{ffa0}',
+            '\u{fff9}',
+            '\u{ffff}',
+            '\u{e0001}',
+            '\u{e0041}',
+            '\u{e007f}',
+            '\u{e0100}',
+            '\u{f0000}',
+            '\u{10ffff}',
+        ] {
+            for text in [format!("a{unseen}b"), format!("{unseen}ab"), format!("ab{unseen}")] {
+                let told = label(&text).unwrap_err().to_string();
+                assert!(told.contains(&format!("U+{:04X}", u32::from(unseen))), "{told}");
+            }
+            label(&unseen.to_string()).unwrap_err();
+        }
+        // Joiners without two pictographs, selectors without one.
+        for text in ["👩\u{200d}", "\u{200d}👩", "👩\u{200d}a", "a\u{fe0f}", "👩\u{200d}\u{200d}💻"]
+        {
+            assert!(matches!(label(text), Err(BadLabel::Unseen { .. })), "{text:?}");
+        }
+        for text in ["", " ", "\u{3000}", &"x".repeat(LONGEST + 1)] {
+            assert_eq!(label(text), Err(BadLabel::Length), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_table_is_in_order() {
+        let ends = UNSEEN.iter().flat_map(|(first, last)| [first, last]).collect::<Vec<_>>();
+        assert!(ends.windows(2).all(|pair| pair[0] <= pair[1]));
+    }
+}
