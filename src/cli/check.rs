@@ -22,7 +22,7 @@ use std::time::Duration;
 #[command(after_help = "Example: GROK_API_KEY=xai-... knockx check --config knockx.toml")]
 pub struct Args {
     #[command(flatten)]
-    config: ConfigArg,
+    pub(super) config: ConfigArg,
 }
 
 /// One thing that was checked: its name, and what was found or what to do.

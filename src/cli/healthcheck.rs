@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 #[command(after_help = "Example, in a Dockerfile: HEALTHCHECK CMD [\"knockx\", \"healthcheck\"]")]
 pub struct Args {
     #[command(flatten)]
-    config: ConfigArg,
+    pub(super) config: ConfigArg,
 }
 
 const PATIENCE: Duration = Duration::from_secs(3);

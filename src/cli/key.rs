@@ -4,6 +4,7 @@ use super::stored::{KeyShown, Shared, Stored, print_json};
 use crate::account::by::By;
 use crate::account::id::KeyId;
 use crate::account::key::{Key, KeyLimits};
+use crate::account::label::label;
 use crate::clock;
 use crate::store::all_keys;
 use crate::upstream::catalog::Catalog;
@@ -23,7 +24,7 @@ pub struct Args {
     #[command(subcommand)]
     action: Action,
     #[command(flatten)]
-    shared: Shared,
+    pub(super) shared: Shared,
 }
 
 #[derive(Debug, Subcommand)]
@@ -91,6 +92,7 @@ async fn add_key(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
         anyhow::bail!("the key would have expired already");
     }
     let models = model_ids(&stored.config.catalog, &add.models)?;
+    let name = label(&add.name).with_context(|| "--name")?;
     let user = stored.user(&add.user).await?;
     let limits = KeyLimits {
         tokens_per_day: add.tokens_per_day,
@@ -98,7 +100,7 @@ async fn add_key(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
         models: (!models.is_empty()).then(|| models.into()),
     };
     let describe = |key: &mut crate::store::NewKey| {
-        key.name = add.name;
+        key.name = name;
         key.expires_at = add.expires;
         key.limits = limits;
     };

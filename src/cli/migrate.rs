@@ -13,7 +13,7 @@ use std::process::ExitCode;
 #[command(after_help = "Example: DATABASE_URL=postgres://... SECRET_KEY=... knockx migrate")]
 pub struct Args {
     #[command(flatten)]
-    config: ConfigArg,
+    pub(super) config: ConfigArg,
 }
 
 /// Runs the command.

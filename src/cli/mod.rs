@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 /// An OpenAI-compatible gateway for Grok with exact quotas and a durable ledger.
 #[derive(Debug, Parser)]
-#[command(name = "knockx", version, about, args_conflicts_with_subcommands = true)]
+#[command(name = "knockx", version, about)]
 #[command(
     after_help = "Example: knockx demo      everything at once, with a simulated Grok\n         \
     knockx            serve: the gateway itself, as configured"
@@ -30,8 +30,8 @@ use std::process::ExitCode;
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Config file of `serve`, which is what runs without a command.
-    #[arg(long, value_name = "FILE")]
+    /// Config file, also after the command; without it, the one named by `KNOCKX_CONFIG`.
+    #[arg(id = "config_before", long = "config", value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
@@ -59,9 +59,39 @@ impl Cli {
                 return fail(&anyhow::Error::new(e).context("the async runtime did not start"));
             }
         };
-        let serve = serve::Args { config: ConfigArg { config: self.config } };
-        let command = self.command.unwrap_or(Command::Serve(serve));
-        runtime.block_on(dispatch(command)).unwrap_or_else(|e| fail(&e))
+        let command = self.command();
+        let done = command.and_then(|command| runtime.block_on(dispatch(command)));
+        done.unwrap_or_else(|e| fail(&e))
+    }
+
+    /// The command, with the config file that was named before it.
+    fn command(self) -> anyhow::Result<Command> {
+        let mut command = self.command.unwrap_or_else(|| Command::Serve(serve::Args::default()));
+        let Some(file) = self.config else { return Ok(command) };
+        match command.config_mut() {
+            Some(ConfigArg { config: Some(_) }) => {
+                anyhow::bail!("--config is given twice; name one file, before or after the command")
+            }
+            Some(arg) => arg.config = Some(file),
+            None => anyhow::bail!("this command reads no config file; leave out --config"),
+        }
+        Ok(command)
+    }
+}
+
+impl Command {
+    /// Where the command's own `--config` is; `None` = it has none.
+    fn config_mut(&mut self) -> Option<&mut ConfigArg> {
+        match self {
+            Self::Serve(args) => Some(&mut args.config),
+            Self::Check(args) => Some(&mut args.config),
+            Self::Migrate(args) => Some(&mut args.config),
+            Self::Healthcheck(args) => Some(&mut args.config),
+            Self::User(args) => Some(&mut args.shared.config),
+            Self::Key(args) => Some(&mut args.shared.config),
+            Self::Usage(args) => Some(&mut args.shared.config),
+            Self::Demo(_) | Self::Simulate(_) | Self::DefaultConfig(_) => None,
+        }
     }
 }
 

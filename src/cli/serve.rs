@@ -5,6 +5,7 @@ use crate::app;
 use crate::cli::config_arg::ConfigArg;
 use crate::clock;
 use crate::config::Config;
+use crate::config::masked::Section;
 use crate::telemetry::log::{self, FilterHandle};
 use anyhow::Context;
 use std::process::ExitCode;
@@ -24,7 +25,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
     config.require_upstream()?;
     let filter = log::init(&config.log)?;
-    tracing::info!(config = %config, "effective configuration");
+    for Section { name, values } in config.sections() {
+        tracing::info!(section = name, "effective configuration: {values}");
+    }
     for note in &config.notes {
         tracing::warn!("{note}");
     }

@@ -14,7 +14,7 @@ mod catalog;
 mod database;
 mod plans;
 mod production;
-mod masked;
+pub mod masked;
 mod restart;
 #[cfg(test)]
 mod tests;

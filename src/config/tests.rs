@@ -286,7 +286,7 @@ fn a_store_in_postgres_needs_its_own_secret_and_tells_none() {
     assert_eq!(config.database.folder(), None);
     assert!(config.notes[0].contains("NEON_API_URL has no effect"), "{:?}", config.notes);
     let line = config.to_string();
-    assert!(line.contains("database=postgres://***@db.example/d") && !line.contains("hunter2"));
+    assert!(line.contains("url=postgres://***@db.example/d") && !line.contains("hunter2"));
     let sentence = refused("", &[postgres, ("SECRET_KEY", "short")]);
     assert!(sentence.contains("SECRET_KEY") && sentence.contains("32 bytes"), "{sentence}");
     let sentence = refused("", &[postgres, secret, ("ENVIRONMENT", "production")]);

@@ -225,3 +225,84 @@ async fn with_tls_the_certificate_is_checked_and_health_asked_beside_it() {
     assert!(output.status.success(), "{output:?}");
     serving.ends_well().await;
 }
+
+#[test]
+fn the_config_file_may_be_named_before_the_command() {
+    let host = Host::new();
+    host.key();
+    let file = host.config();
+    let run = |before: &[&str], words: &[&str], after: &[&str]| {
+        let name = |words: &[&str]| -> Vec<std::ffi::OsString> {
+            let word =
+                |word: &&str| if *word == "FILE" { file.clone().into() } else { word.into() };
+            words.iter().map(word).collect()
+        };
+        let mut command = knockx();
+        command.current_dir(&host.folder).args(name(before)).args(words).args(name(after));
+        command.output().unwrap()
+    };
+    let named = ["--config", "FILE"];
+    for words in [
+        &["user", "list"][..],
+        &["user", "show", "ada@example.com", "--json"],
+        &["key", "list", "ada@example.com"],
+        &["usage", "verify"],
+        &["migrate"],
+        &["check"],
+    ] {
+        let (before, after) = (run(&named, words, &[]), run(&[], words, &named));
+        assert!(before.status.success(), "{words:?}: {before:?}");
+        let lines = |output| {
+            stdout(output).lines().map(|l| l[..4.min(l.len())].to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&before), lines(&after), "{words:?}");
+    }
+    let told = refused(&run(&named, &["healthcheck"], &[]));
+    assert!(!told.contains("unexpected"), "{told}");
+    let told = refused(&run(&named, &["user", "list"], &named));
+    assert!(told.contains("--config is given twice"), "{told}");
+    for words in [&["default-config"][..], &["simulate", "--listen", "127.0.0.1:0"], &["demo"]] {
+        let told = refused(&run(&named, words, &[]));
+        assert!(told.contains("reads no config file"), "{words:?}: {told}");
+    }
+}
+
+#[test]
+fn names_given_to_commands_have_no_unseen_characters() {
+    let host = Host::new();
+    host.key();
+    for name in ["lap\u{202e}top", "laptop\u{200b}", ""] {
+        let told = refused(&host.run(&["key", "add", "ada@example.com", "--name", name]));
+        assert!(told.contains("--name"), "{told}");
+    }
+    for email in ["a\u{202e}da@example.com", "ada\u{200b}@example.com"] {
+        refused(&host.run(&["user", "add", email, "--plan", "wide"]));
+    }
+    assert!(host.run(&["key", "add", "ada@example.com", "--name", "Ноутбук 💻"]).status.success());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_data_folder_that_others_can_write_is_refused() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let host = Host::new();
+    host.key();
+    let data = host.folder.path().join("data");
+    let chmod = |mode| fs::set_permissions(&data, fs::Permissions::from_mode(mode)).unwrap();
+    for words in [&["serve"][..], &["user", "list"]] {
+        for mode in [0o777, 0o775] {
+            chmod(mode);
+            let told = refused(&host.command(words).env("RUST_LOG", "error").output().unwrap());
+            assert!(told.contains("chmod 700"), "{words:?}: {told}");
+        }
+    }
+    chmod(0o755);
+    assert!(host.run(&["user", "list"]).status.success());
+    let victim = host.folder.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    let _ = fs::remove_file(data.join("knockx.lock"));
+    symlink(&victim, data.join("knockx.lock")).unwrap();
+    let told = refused(&host.command(&["serve"]).env("RUST_LOG", "error").output().unwrap());
+    assert!(told.contains("knockx.lock is a symbolic link"), "{told}");
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+}
