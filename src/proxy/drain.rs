@@ -36,6 +36,8 @@ pub struct Asked {
     pub include_usage: bool,
     pub stream: bool,
     pub choices: u64,
+    /// Whether the upstream makes the whole reply, and keeps it, whatever becomes of the call.
+    pub is_kept: bool,
     pub is_deferred: bool,
 }
 
@@ -46,6 +48,7 @@ impl From<&Request<'_>> for Asked {
             include_usage: request.include_usage,
             stream: request.stream,
             choices: request.n,
+            is_kept: request.ties.is_kept,
             is_deferred: request.ties.is_deferred,
         }
     }
@@ -56,7 +59,8 @@ impl Asked {
     #[must_use]
     pub fn is_read_on(&self, model: &Model, upstream: &Upstream, by: Stop) -> bool {
         let can_be = by != Stop::Pulled(Pulled::ShuttingDown) && !self.surface.is_free();
-        can_be && upstream.on_hang_up(model, self.stream) == OnHangUp::Drain
+        let can_be_stopped = self.stream && !self.is_kept;
+        can_be && upstream.on_hang_up(model, can_be_stopped) == OnHangUp::Drain
     }
 }
 

@@ -64,10 +64,11 @@ pub enum OnHangUp {
 
 impl Upstream {
     /// What becomes of a call whose caller hangs up. Unless the operator says otherwise, calls are read
-    /// on whose bill the gateway cannot know: of a model that reasons unseen, and of a reply in one piece.
+    /// on whose bill the gateway cannot know: of a model that reasons unseen, of a reply in one piece, and of a
+    /// response that the upstream makes to its end to keep it. `can_be_stopped` is for neither of the last two.
     #[must_use]
-    pub fn on_hang_up(&self, model: &Model, is_stream: bool) -> OnHangUp {
-        let bill_is_seen = is_stream && !model.hidden_reasoning;
+    pub fn on_hang_up(&self, model: &Model, can_be_stopped: bool) -> OnHangUp {
+        let bill_is_seen = can_be_stopped && !model.hidden_reasoning;
         let default = if bill_is_seen { OnHangUp::Cancel } else { OnHangUp::Drain };
         self.on_hang_up.unwrap_or(default)
     }

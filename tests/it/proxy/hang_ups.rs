@@ -135,6 +135,20 @@ async fn a_reply_in_one_piece_is_charged_what_the_upstream_bills() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stored_stream_is_charged_to_its_end_since_its_upstream_makes_it() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    for pieces in [1, 10] {
+        let text = "Talk [sim tokens=60 token-ms=10]";
+        leave_after(stream(&gw, &key, TEXT[1], PLAIN, text), pieces).await;
+    }
+    let charges = charges(&gw).await;
+    assert_eq!(charges.len(), 2);
+    charges.iter().for_each(|charge| assert_billed(&gw, charge, Status::CutByClient));
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_has_begun_to_come_is_read_on() {
     let gw = gateway().start().await;
     let key = gw.key("wide").await;

@@ -215,7 +215,9 @@ async fn a_caller_who_hangs_up_pays_for_what_was_said() {
     let gw = gateway().start().await;
     for surface in &TEXT {
         let key = gw.key("wide").await;
-        let body = surface.streamed("Talk [sim tokens=2000 token-ms=5]");
+        // What is stored is made to its end, and charged so.
+        let members = json!({"stream": true, "store": false});
+        let body = surface.body("Talk [sim tokens=2000 token-ms=5]", members);
         let mut open = surface.call(&gw, &key, &body).open().await;
         let id = open.headers["x-request-id"].to_str().unwrap().to_owned();
         let mut seen = 0;
