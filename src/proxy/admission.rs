@@ -13,6 +13,7 @@ use super::waiting::Place;
 use crate::account::caller::Caller;
 use crate::account::limit::LimitKind;
 use crate::callers::cache::CallerCache;
+use crate::clock;
 use crate::quota::counters::Counters;
 use crate::telemetry::labels::Waited;
 use jiff::SignedDuration;
@@ -121,7 +122,7 @@ impl Waiter<'_> {
         session: &mut ServerSession,
         mut place: Place,
     ) -> Result<Reservation, Unreserved> {
-        let began = Instant::now();
+        let began = Instant::from(clock::instant());
         let deadline = began + self.patience.longest;
         let first_now = self.admission.now;
         loop {

@@ -250,7 +250,8 @@ impl Proxy {
     /// Serves one request whose head has been read.
     pub(super) async fn serve(&self, session: &mut ServerSession) {
         let trusted = &self.listener.trusted_proxies;
-        let head = Head::read(session, trusted, clock::now(), clock::instant());
+        let now = self.settler.counters.now(clock::now());
+        let head = Head::read(session, trusted, now, clock::instant());
         let replier = Replier {
             head: &head,
             cors: self.listener.data_cors.as_deref(),

@@ -53,6 +53,12 @@ pub trait Counters: Send + Sync + 'static {
     /// Answers when calls can be admitted.
     async fn ping(&self) -> Result<(), CountersError>;
 
+    /// The time by which days begin and end, when it is `here` on this machine: gateways that share
+    /// counters share a clock too.
+    fn now(&self, here: Timestamp) -> Timestamp {
+        here
+    }
+
     /// How many leases are open.
     fn open_leases(&self) -> u64;
 }

@@ -56,7 +56,7 @@ pub async fn daily(
     State(state): State<ControlState>,
     reader: Reader,
 ) -> Result<Json<DailyUsage>, ApiError> {
-    let now = clock::now();
+    let now = state.counters.now(clock::now());
     let zone = live::limits(&state, &reader).await?.time_zone;
     let day = Day::at(now, &zone);
     let rows = state.store.usage_by_quarter_hour(reader.id(), day).await?;

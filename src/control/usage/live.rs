@@ -114,6 +114,7 @@ pub async fn limits(state: &ControlState, reader: &Reader) -> Result<PlanLimits,
 
 /// The day it is for a reader.
 pub async fn today(state: &ControlState, reader: &Reader, now: Timestamp) -> Result<Day, ApiError> {
+    let now = state.counters.now(now);
     Ok(Day::at(now, &limits(state, reader).await?.time_zone))
 }
 
@@ -142,7 +143,7 @@ async fn of_user(state: &ControlState, user: &User) -> Result<Held, ApiError> {
 }
 
 async fn usage(state: &ControlState, held: Held) -> Result<Usage, ApiError> {
-    let now = clock::now();
+    let now = state.counters.now(clock::now());
     let plan = &held.limits;
     let day = Day::at(now, &plan.time_zone);
     let standing = state.counters.standing(held.user, held.key.as_ref(), day, now).await?;

@@ -1,10 +1,10 @@
 //! Looks whether Redis is there and whole, and what is new, several times a second whatever else
 //! happens. What there is to do about it, the warden and the scribe do.
 
-use super::RedisCounters;
 use super::keys::{self, Partition};
 use super::warden::Warden;
 use super::wire::Told;
+use super::{RedisCounters, skew};
 use crate::clock;
 use crate::quota::counters::CountersError;
 use crate::telemetry::metrics::Metrics;
@@ -144,11 +144,16 @@ impl Keeper {
         Ok(Look { parts, changes: number(changes), servers, contact: None })
     }
 
-    /// `None` where servers do not tell.
+    /// Which servers run, and by the way what time it is there. `None` where servers do not tell.
     async fn servers(&self) -> Result<Option<String>, CountersError> {
         let mut ask = redis::cmd("INFO");
+        let before = clock::now();
         let told = self.counters.link.ask_if_allowed::<Value>(ask.arg("server")).await?;
-        Ok(told.as_ref().and_then(run_ids))
+        let Some(told) = told.map(|told| format!("{told:?}")) else { return Ok(None) };
+        if let Some(time) = skew::time_in(&told) {
+            self.counters.skew.learn(time, before, clock::now());
+        }
+        Ok(run_ids(&told))
     }
 
     /// Whether a server was restarted, or another has taken its place.
@@ -221,9 +226,8 @@ impl Look {
 }
 
 /// The run ids in an answer to `INFO`, of one server or of all of a cluster.
-fn run_ids(told: &Value) -> Option<String> {
-    let text = format!("{told:?}");
-    let ids = text.split("run_id:").skip(1);
+fn run_ids(told: &str) -> Option<String> {
+    let ids = told.split("run_id:").skip(1);
     let hex = |rest: &str| rest.chars().take_while(char::is_ascii_hexdigit).collect::<String>();
     let mut ids: Vec<String> = ids.map(hex).collect();
     ids.sort_unstable();

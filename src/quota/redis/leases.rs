@@ -185,7 +185,7 @@ impl RedisCounters {
         };
         let tokens = TokenCount { completion: reserved, ..TokenCount::default() };
         let charge = Charge { tokens, ..charge };
-        let (keys, arguments) = Self::settlement(&charge, Ended::Unrenewed { now });
+        let (keys, arguments) = self.settlement(&charge, Ended::Unrenewed { now });
         let reply = link.run(RedisOp::Settle, &link.scripts.settle, &keys, &arguments).await?;
         let reply = wire::settle_reply(&reply)?;
         if reply.end == SettleEnd::Settled {

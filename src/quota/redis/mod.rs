@@ -15,6 +15,7 @@ mod outbox;
 mod rebuild;
 mod reset;
 mod scripts;
+mod skew;
 mod spool;
 mod warden;
 mod wire;
@@ -41,6 +42,7 @@ use jiff::{SignedDuration, Timestamp};
 use keys::Partition;
 use link::{FIRST_PAUSE, LAST_PAUSE, Link, Unanswered};
 use redis::Value;
+use skew::Skew;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -85,6 +87,7 @@ pub struct RedisCounters {
     calls: Calls,
     /// More charges wait for the ledger than may.
     is_full: AtomicBool,
+    skew: Skew,
     /// Tells gateways apart.
     gateway: String,
     /// A change to users, keys or plans could not be told to the other gateways.
@@ -102,6 +105,7 @@ impl RedisCounters {
             settings,
             calls: Calls::default(),
             is_full: AtomicBool::new(false),
+            skew: Skew::default(),
             gateway: clock::unique().simple().to_string(),
             is_untold: AtomicBool::new(false),
             spool: OnceLock::new(),
@@ -113,7 +117,8 @@ impl RedisCounters {
         let _ = self.spool.set(spool);
     }
 
-    fn now(&self, now: Timestamp) -> String {
+    /// The time as scripts are told it.
+    fn told(&self, now: Timestamp) -> String {
         match self.settings.clock {
             Clock::Redis => String::new(),
             Clock::Given => now.as_millisecond().to_string(),
@@ -136,7 +141,7 @@ impl RedisCounters {
         let arguments = [
             lease.request.0.simple().to_string(),
             lease.version.to_string(),
-            self.now(now),
+            self.told(now),
             milliseconds(self.settings.lease),
             wire::debits(&claim.debits),
             lease.day.to_string(),
@@ -191,7 +196,7 @@ impl RedisCounters {
 
     async fn charge_nothing(&self, lease: &Lease) -> Result<(), CountersError> {
         let charge = Charge { status: Status::Failed, counted: false, ..abandoned(lease) };
-        let (keys, arguments) = Self::settlement(&charge, Ended::Known);
+        let (keys, arguments) = self.settlement(&charge, Ended::Known);
         let settle = &self.link.scripts.settle;
         let reply = self.link.run(RedisOp::Settle, settle, &keys, &arguments).await?;
         self.calls.settled(charge, wire::settle_reply(&reply)?.told);
@@ -199,7 +204,7 @@ impl RedisCounters {
     }
 
     /// Keys and arguments of `settle.lua`, as they are now.
-    fn settlement(charge: &Charge, ended: Ended<'_>) -> ([String; 9], [String; 9]) {
+    fn settlement(&self, charge: &Charge, ended: Ended<'_>) -> ([String; 9], [String; 9]) {
         let is_estimate = charge.status == Status::Abandoned;
         let tombstone = if is_estimate { LONG_TOMBSTONE } else { TOMBSTONE };
         let at = Partition::of(charge.user);
@@ -221,7 +226,7 @@ impl RedisCounters {
             written(charge),
             milliseconds(tombstone),
             charge.day.to_string(),
-            u8::from(ended_lately(charge, clock::now())).to_string(),
+            u8::from(ended_lately(charge, self.skew.there(clock::now()))).to_string(),
             u8::from(is_estimate).to_string(),
             match ended {
                 Ended::Known => String::new(),
@@ -236,7 +241,7 @@ impl RedisCounters {
         let settle = &self.link.scripts.settle;
         let mut pause = FIRST_PAUSE;
         loop {
-            let (keys, arguments) = Self::settlement(charge, Ended::Known);
+            let (keys, arguments) = self.settlement(charge, Ended::Known);
             if let Ok(reply) = self.link.run(RedisOp::Settle, settle, &keys, &arguments).await {
                 if let Some(spool) = self.spool.get().filter(|_| pause > FIRST_PAUSE) {
                     spool.taken(charge.request);
@@ -270,7 +275,7 @@ impl RedisCounters {
             Status::Abandoned => Ended::Unrenewed { now: "now" },
             _ => Ended::Known,
         };
-        let (keys, mut arguments) = Self::settlement(charge, ended);
+        let (keys, mut arguments) = self.settlement(charge, ended);
         let [_, _, _, text, ..] = &mut arguments;
         *text = outbox::marked_as_repeated(text);
         let settle = &self.link.scripts.settle;
@@ -388,7 +393,7 @@ impl Counters for RedisCounters {
         // Without a key it is the user's own account once more, whose numbers are then dropped.
         let of_key = key.map_or_else(|| at.user(user), |key| at.key(user, key));
         let keys = [at.user(user), of_key];
-        let arguments = [day.to_string(), self.now(now)];
+        let arguments = [day.to_string(), self.told(now)];
         let script = &self.link.scripts.standing;
         let reply = self.link.run(RedisOp::Standing, script, &keys, &arguments).await?;
         let mut standing = wire::standing(&reply)?;
@@ -412,6 +417,10 @@ impl Counters for RedisCounters {
             return Err(CountersError);
         }
         self.takes_writes().await
+    }
+
+    fn now(&self, here: Timestamp) -> Timestamp {
+        self.skew.there(here)
     }
 
     fn open_leases(&self) -> u64 {
