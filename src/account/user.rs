@@ -1,8 +1,10 @@
 //! A user of the gateway.
 
+use super::day::Day;
 use super::id::{PlanId, UserId};
 use super::plan::{PlanLimits, Window};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -34,6 +36,9 @@ pub struct LimitOverrides {
     pub window: Option<Window>,
     pub concurrent_streams: Option<u32>,
     pub models: Option<Arc<[Arc<str>]>>,
+    /// Where the user's days are not those of the plan's zone: see [`LimitOverrides::zone_after`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<Arc<str>>,
 }
 
 impl LimitOverrides {
@@ -46,9 +51,23 @@ impl LimitOverrides {
             window: self.window.unwrap_or(plan.window),
             concurrent_streams: self.concurrent_streams.unwrap_or(plan.concurrent_streams),
             models: self.models.clone().or(plan.models),
-            time_zone: plan.time_zone,
+            time_zone: self
+                .time_zone
+                .as_deref()
+                .and_then(|name| TimeZone::get(name).ok())
+                .unwrap_or(plan.time_zone),
             policy: plan.policy,
         }
+    }
+
+    /// The zone that a user keeps who changes from a plan in the zone `from` to one in `to`. Where it is
+    /// another day there at that moment, the user's days stay where they were: a new day would come with
+    /// a fresh quota. Where it is the same day, what was used of it counts on, so the plan's zone holds.
+    #[must_use]
+    pub fn zone_after(&self, from: &str, to: &str, at: Timestamp) -> Option<Arc<str>> {
+        let own = self.time_zone.as_deref().unwrap_or(from);
+        let day = |name| TimeZone::get(name).ok().map(|zone| Day::at(at, &zone));
+        (day(own) != day(to)).then(|| own.into())
     }
 
     /// Whether the plan's limits hold as they are.
@@ -181,5 +200,40 @@ mod tests {
             let refused = normalised_username(text);
             assert_eq!(refused, Err(BadUsername(text.to_owned())), "{text:?}");
         }
+    }
+}
+
+#[cfg(test)]
+mod zone_tests {
+    use super::*;
+
+    /// Which zone's days a user has after changing plans at `at`, each pair in turn.
+    fn zones(changes: &[(&str, &str, &str)]) -> Vec<Option<String>> {
+        let mut own = LimitOverrides::default();
+        let mut seen = Vec::new();
+        for (at, from, to) in changes {
+            own.time_zone = own.zone_after(from, to, at.parse().unwrap());
+            seen.push(own.time_zone.as_deref().map(str::to_owned));
+        }
+        seen
+    }
+
+    #[test]
+    fn a_change_of_plan_gives_no_second_day_in_either_direction() {
+        let (utc, kolkata) = ("UTC", "Asia/Kolkata");
+        let kept = |zone: &str| Some(zone.to_owned());
+        // 19:00 in London is the next day in Kolkata.
+        assert_eq!(zones(&[("2026-01-02T19:00:00Z", utc, kolkata)]), [kept(utc)]);
+        assert_eq!(zones(&[("2026-01-02T19:00:00Z", kolkata, utc)]), [kept(kolkata)]);
+        // Noon is the same day.
+        assert_eq!(zones(&[("2026-01-02T12:00:00Z", utc, kolkata)]), [None]);
+        assert_eq!(zones(&[("2026-01-02T12:00:00Z", kolkata, utc)]), [None]);
+        let there_and_back = [
+            ("2026-01-02T19:00:00Z", utc, kolkata),
+            ("2026-01-02T19:01:00Z", kolkata, utc),
+            ("2026-01-02T19:02:00Z", utc, kolkata),
+            ("2026-01-03T10:00:00Z", kolkata, "Asia/Calcutta"),
+        ];
+        assert_eq!(zones(&there_and_back), [kept(utc), None, kept(utc), None]);
     }
 }

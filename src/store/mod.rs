@@ -389,7 +389,11 @@ impl UserChange {
         User {
             email: self.email.clone().unwrap_or(user.email),
             username: self.username.clone().unwrap_or(user.username),
-            overrides: self.overrides.clone().unwrap_or(user.overrides),
+            overrides: LimitOverrides {
+                // Nobody's to give: it follows from changes of the plan.
+                time_zone: user.overrides.time_zone.clone(),
+                ..self.overrides.clone().unwrap_or(user.overrides)
+            },
             plan: self.plan.clone().unwrap_or(user.plan),
             role: self.role.unwrap_or(user.role),
             status: self.status.unwrap_or(user.status),

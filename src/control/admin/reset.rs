@@ -41,8 +41,9 @@ pub async fn reset(
     Segment(id): Segment,
 ) -> Result<Json<ResetView>, ApiError> {
     let user = users::find(&state, &id).await?;
-    let zone = plan_of(&state, &user.plan).await?.limits.time_zone;
-    let now = clock::now();
+    let plan = plan_of(&state, &user.plan).await?;
+    let zone = user.overrides.over(plan.limits).time_zone;
+    let now = state.counters.now(clock::now());
     let day = Day::at(now, &zone);
     let keys = all_keys(&*state.store, user.id).await?;
     let reset = Reset {

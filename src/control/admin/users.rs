@@ -267,6 +267,7 @@ impl OverridesForm {
             window: self.window.map(|window| window.0.checked("overrides.window")).transpose()?,
             concurrent_streams: streams,
             models: keys::models(state, "overrides.models", self.models)?,
+            time_zone: None,
         })
     }
 }

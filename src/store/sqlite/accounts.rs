@@ -182,12 +182,34 @@ pub(super) async fn change_in(
     };
     let new_password = change.password_hash.is_some() && change.password_hash != password_hash;
     let password_hash = change.password_hash.clone().or(password_hash);
-    let after = update(tx, &change.applied_to(before.clone()), password_hash).await?;
+    let mut after = change.applied_to(before.clone());
+    if let Some((from, to)) = zones(tx, &before.plan, &after.plan).await? {
+        after.overrides.time_zone = before.overrides.zone_after(&from, &to, by.at);
+    }
+    let after = update(tx, &after, password_hash).await?;
     if change.ends_sessions() {
         sessions::end_all(tx, id).await?;
     }
     audit::write(tx, &Change::of_user(Some(&before), &after, new_password), by).await?;
     Ok(Some(after))
+}
+
+/// The zones of two plans, if they are two and both there.
+async fn zones(
+    tx: &mut SqliteConnection,
+    from: &PlanId,
+    to: &PlanId,
+) -> Result<Option<(String, String)>, StoreError> {
+    if from == to {
+        return Ok(None);
+    }
+    let found = sqlx::query_as(
+        "select a.time_zone, b.time_zone
+         from plan a
+         join plan b on b.id = ?2
+         where a.id = ?1",
+    );
+    Ok(found.bind(from.as_str()).bind(to.as_str()).fetch_optional(tx).await?)
 }
 
 /// Makes the user what is given, of a version that follows.

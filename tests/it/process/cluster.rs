@@ -239,6 +239,48 @@ async fn never_over(addr: SocketAddr, users: Vec<User>, done: Arc<AtomicBool>) -
     looks
 }
 
+/// Calls at all gateways count together: so many run as fit, and one waits for what ends elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn calls_at_two_gateways_run_side_by_side_only_as_far_as_the_day_goes() {
+    const EACH: u64 = 400;
+    let cluster = Cluster::new().await;
+    let (one, two) = (cluster.serve().await, cluster.serve().await);
+    for (name, limit) in [("ada", r#","max_tokens":400"#), ("bob", "")] {
+        let user = cluster.user(name, "tiny");
+        let calls = (0..20).map(|number| {
+            let gateway = if number % 2 == 0 { &one } else { &two };
+            let call = gateway.ask(&user, "hi", &format!("{STREAM}{limit}"));
+            let call = call.header("x-sim-tokens", &EACH.to_string());
+            call.header("x-sim-token-ms", "2").send()
+        });
+        let replies = futures_util::future::join_all(calls).await;
+        let done = replies.iter().filter(|reply| reply.status == 200 && reply.is_done()).count();
+        assert!((7..=9).contains(&done), "{done}");
+        soon("nothing is held any more", || async {
+            one.usage(&user).await["tokens"]["reserved"] == 0
+        })
+        .await;
+        cluster.rows(done).await;
+        let ledger = cluster.ledger().await;
+        let mine: Vec<_> = ledger.iter().filter(|row| row.user.to_string() == user.id).collect();
+        assert!(mine.iter().all(|row| row.status == Status::Complete), "{mine:?}");
+        let whole = mine.iter().filter(|row| row.tokens.completion == EACH).count();
+        assert_eq!(whole, 7, "of {name}");
+        assert!(mine.iter().map(|row| row.tokens.total()).sum::<u64>() <= TINY);
+    }
+    let user = cluster.user("eve", "tiny");
+    let call = one.ask(&user, "hi", r#","stream":true,"max_tokens":2980"#);
+    let mut open = call.header("x-sim-tokens", "2900").header("x-sim-token-ms", "20").open().await;
+    open.next().await.unwrap();
+    let waits = tokio::spawn(two.ask(&user, "hi", "").send());
+    soon("it waits", || async { two.metric("knockx_admission_waiting").await == 1.0 }).await;
+    drop(open);
+    assert_eq!(waits.await.unwrap().status, 200);
+    cluster.books_agree();
+    one.ends_well().await;
+    two.ends_well().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_emptied_redis_gives_nobody_a_fresh_quota() {
     let cluster = Cluster::new().await;

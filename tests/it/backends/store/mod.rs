@@ -54,6 +54,7 @@ macro_rules! suite {
                 users_are_found_by_what_they_are
                 every_change_raises_the_version_and_is_told_once
                 own_limits_are_kept_and_taken_back
+                who_changes_to_a_zone_where_it_is_another_day_keeps_its_own
                 nothing_is_found_where_nothing_is
             }
             keys {

@@ -2,8 +2,10 @@
 
 use super::{Any, add_user, at, by, changed, new_key, new_user, plan, suspend};
 use futures_util::future::join_all;
+use jiff::tz::TimeZone;
+use knockx::account::by::By;
 use knockx::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
-use knockx::account::plan::Window;
+use knockx::account::plan::{Plan, PlanLimits, Window};
 use knockx::account::user::{LimitOverrides, Role, User, UserStatus};
 use knockx::store::audit::AuditFilter;
 use knockx::store::{NewUser, UserChange, UserError, UserFilter, all_keys};
@@ -233,6 +235,39 @@ pub async fn own_limits_are_kept_and_taken_back(store: Any) {
     let change = UserChange { overrides: Some(endless), ..UserChange::default() };
     let changed = store.change_user(user.id, &change, &by()).await.unwrap().unwrap();
     assert_eq!(changed.overrides.tokens_per_day, Some(i64::MAX.unsigned_abs()));
+}
+
+/// In either direction, and whoever changes the plan; where it is the same day the plan's zone holds.
+pub async fn who_changes_to_a_zone_where_it_is_another_day_keeps_its_own(store: Any) {
+    let in_zone = |id: &str, zone: &str| {
+        let plan = plan(id);
+        let limits = PlanLimits { time_zone: TimeZone::get(zone).unwrap(), ..plan.limits };
+        Plan { limits, ..plan }
+    };
+    let plans = [in_zone("basic", "UTC"), in_zone("kolkata", "Asia/Kolkata")];
+    store.put_plans(&plans, &by()).await.unwrap();
+    let user = store.add_user(&new_user("a@b.c", "basic"), &by()).await.unwrap();
+    let key = store.add_key(user.id, &new_key("first"), &by()).await.unwrap().id;
+    for (plan, time, zone) in [
+        ("kolkata", "2026-01-02T19:00:00Z", "UTC"),
+        ("basic", "2026-01-02T19:01:00Z", "UTC"),
+        ("kolkata", "2026-01-03T12:00:00Z", "Asia/Kolkata"),
+        ("basic", "2026-01-03T19:00:00Z", "Asia/Kolkata"),
+        // At midnight of its own zone it is the same day elsewhere only hours later.
+        ("kolkata", "2026-01-03T23:00:00Z", "Asia/Kolkata"),
+        ("basic", "2026-01-04T12:00:00Z", "UTC"),
+    ] {
+        let by = By::operator(time.parse().unwrap());
+        let change = UserChange { plan: Some(PlanId::from(plan)), ..UserChange::default() };
+        store.change_user(user.id, &change, &by).await.unwrap().unwrap();
+        // What an admin gives takes nothing from it.
+        let own = LimitOverrides { requests_per_day: Some(3), ..LimitOverrides::default() };
+        let change = UserChange { overrides: Some(own), ..UserChange::default() };
+        store.change_user(user.id, &change, &by).await.unwrap().unwrap();
+        let caller = store.caller(&key).await.unwrap().unwrap();
+        let found = caller.plan_limits.time_zone.iana_name();
+        assert_eq!(found, Some(zone), "{plan} at {time}");
+    }
 }
 
 pub async fn nothing_is_found_where_nothing_is(store: Any) {
