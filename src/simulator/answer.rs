@@ -60,7 +60,9 @@ impl Answer {
     /// Decides the answer to `ask`.
     pub fn new(ask: &Ask, model: &Model, steer: &Steer, seed: u64, prompt_overhead: u64) -> Self {
         let digest = Words::new(seed ^ ask.digest).draw();
-        let limit = ask.max_tokens.map(|max| max + steer.faults.overrun());
+        // What has no words, such as embeddings, cannot have too many.
+        let over = |max| if max == 0 { 0 } else { max + steer.faults.overrun() };
+        let limit = ask.max_tokens.map(over);
         let call = ask
             .function
             .clone()

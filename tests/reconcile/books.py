@@ -111,6 +111,8 @@ class Books:
         entry, call = entries[-1], self.call.get(request)
         shape = "stream" if entry["stream"] else "whole"
         if any(fault in (entry["fault"] or "") for fault in UNREPORTED):
+            if entry["reasoning"]:
+                return f"usage not reported, {shape}, hidden reasoning", OPEN
             return f"usage not reported, {shape}", ESTIMATE
         if entry["deferred"]:
             read = call is not None and call.read
