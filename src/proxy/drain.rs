@@ -36,8 +36,9 @@ pub struct Asked {
     pub include_usage: bool,
     pub stream: bool,
     pub choices: u64,
-    /// Whether the upstream makes the whole reply, and keeps it, whatever becomes of the call.
-    pub is_kept: bool,
+    /// Whether the upstream bills more than its stream shows: a reply that it keeps, and makes to its end
+    /// whatever becomes of the call, or the context of one that the call goes on from.
+    pub bills_unseen: bool,
     pub is_deferred: bool,
 }
 
@@ -48,7 +49,7 @@ impl From<&Request<'_>> for Asked {
             include_usage: request.include_usage,
             stream: request.stream,
             choices: request.n,
-            is_kept: request.ties.is_kept,
+            bills_unseen: request.ties.is_kept || request.ties.previous.is_some(),
             is_deferred: request.ties.is_deferred,
         }
     }
@@ -59,7 +60,7 @@ impl Asked {
     #[must_use]
     pub fn is_read_on(&self, model: &Model, upstream: &Upstream, by: Stop) -> bool {
         let can_be = by != Stop::Pulled(Pulled::ShuttingDown) && !self.surface.is_free();
-        let can_be_stopped = self.stream && !self.is_kept;
+        let can_be_stopped = self.stream && !self.bills_unseen;
         can_be && upstream.on_hang_up(model, can_be_stopped) == OnHangUp::Drain
     }
 }

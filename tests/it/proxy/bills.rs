@@ -50,3 +50,46 @@ async fn stored_streams_side_by_side_are_billed_no_more_than_they_are_charged() 
     assert!(charged <= PLAN.tokens);
     gw.finish().await;
 }
+
+/// Begins to read a stream, and goes after its first pieces.
+async fn leave(gw: &Gateway, key: &Key, body: serde_json::Value) {
+    let call = Call::post(gw.addr(), "/v1/responses").key(&key.text).body(body.to_string());
+    let mut open = call.open().await;
+    for _ in 0..3 {
+        open.next().await.expect("tokens flow");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_stream_is_read_on_when_its_caller_goes() {
+    let gw = gateway()
+        .simulator(|s| (s.tokens, s.token_gap) = (60, Duration::from_millis(10)))
+        .start()
+        .await;
+    let key = gw.key("wide").await;
+    leave(&gw, &key, json!({"model": "grok-4.3", "input": "Hello", "stream": true})).await;
+    let (billed, charged) = sums(&gw).await;
+    assert_eq!((billed, charged > 60), (charged, true));
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_context_of_a_stored_response_is_charged_when_a_caller_goes() {
+    let gw = gateway()
+        .simulator(|s| (s.tokens, s.token_gap) = (60, Duration::from_millis(10)))
+        .start()
+        .await;
+    let key = gw.key("wide").await;
+    let first = respond(&gw, &key, &"word ".repeat(500), true).await;
+    let id = first.events().iter().find_map(|event| {
+        let event: serde_json::Value = serde_json::from_str(event).ok()?;
+        event["response"]["id"].as_str().map(str::to_owned)
+    });
+    let next = json!({
+        "model": "grok-4.3", "input": "Hello", "stream": true, "store": false, "previous_response_id": id,
+    });
+    leave(&gw, &key, next).await;
+    let (billed, charged) = sums(&gw).await;
+    assert_eq!((billed, charged > 1_000), (charged, true));
+    gw.finish().await;
+}
