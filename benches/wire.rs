@@ -118,7 +118,7 @@ fn tokens(c: &mut Criterion) {
 
 fn replies(c: &mut Criterion) {
     let reply = include_bytes!("../tests/golden/reply.json");
-    c.bench_function("usage of a reply", |b| b.iter(|| Usage::from_reply(black_box(reply))));
+    c.bench_function("usage of a reply", |b| b.iter(|| Usage::find(black_box(reply))));
     let error = br#"{"code":"resource-exhausted","error":"Too many requests (actual/limit): 2/2"}"#;
     c.bench_function("error of an upstream", |b| {
         b.iter(|| UpstreamError::read(429, None, black_box(error)));

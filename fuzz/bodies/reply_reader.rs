@@ -12,7 +12,7 @@ pub fn run(data: &[u8]) {
     let mut meter = Meter::default();
     meter.event(data);
     meter.event(data);
-    let usages = [meter.usage(), Usage::parse(data), Usage::from_reply(data)];
+    let usages = [meter.usage(), Usage::parse(data), Usage::find(data)];
     for tokens in usages.into_iter().flatten().map(|usage| usage.tokens) {
         assert!(tokens.cached <= tokens.prompt);
         assert!(tokens.total() <= 3 * MAX_TOKENS);

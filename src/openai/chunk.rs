@@ -35,6 +35,17 @@ pub struct Chunk<'a> {
     written_error: Option<&'a RawValue>,
     #[serde(borrow, rename = "choices")]
     written_choices: Option<Vec<Choice<'a>>>,
+    /// Where some upstreams put the usage.
+    #[serde(
+        borrow,
+        rename = "x_groq",
+        alias = "usageMetadata",
+        alias = "amazon-bedrock-invocationMetrics"
+    )]
+    other_usage: Option<&'a RawValue>,
+    /// Not as the wire format has it: read with [`Chunk::lenient`].
+    #[serde(skip)]
+    is_irregular: bool,
     #[serde(skip)]
     pub usage: Option<Usage>,
     /// The upstream failed after its answer had begun.
@@ -47,6 +58,9 @@ pub struct Chunk<'a> {
 #[serde(default)]
 pub struct Choice<'a> {
     pub index: u64,
+    /// Moonshot puts the usage of streams in here.
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
     #[serde(borrow)]
     finish_reason: Option<&'a RawValue>,
     #[serde(borrow, alias = "message")]
@@ -111,12 +125,62 @@ impl<'a> Chunk<'a> {
     /// Reads an event's data or a reply's body; `None` when it is not understood.
     #[must_use]
     pub fn parse(data: &'a [u8]) -> Option<Self> {
-        let mut chunk: Self = json::object(data)?;
-        chunk.usage = chunk.written_usage.and_then(|raw| Usage::parse(raw.get().as_bytes()));
+        let mut chunk = json::object(data).or_else(|| Self::lenient(data))?;
+        chunk.usage = chunk.usage_in(data);
         if chunk.written_error.is_some_and(|raw| !json::is_null(raw)) {
             chunk.error = UpstreamError::in_band(data);
         }
         Some(chunk)
+    }
+
+    /// Reads what serde would refuse: names that are written twice, an index that is no number,
+    /// choices in another form. What repeats a choice counts as another piece of it. `None` when
+    /// nothing that matters is found.
+    fn lenient(data: &'a [u8]) -> Option<Self> {
+        let mut chunk = Self::default();
+        let mut choices = Vec::new();
+        let walked = each_member(json::object_text(data)?, |name, value| match &*name {
+            "id" => chunk.id = Some(value),
+            "created" => chunk.created = Some(value),
+            "model" => chunk.model = Some(value),
+            "usage" => chunk.written_usage = Some(value),
+            "error" => chunk.written_error = Some(value),
+            "x_groq" | "usageMetadata" => chunk.other_usage = Some(value),
+            "choices" if value.get().starts_with('{') => choices.push(Choice::lenient(value)),
+            "choices" => {
+                let _ = each_element(value.get(), |choice| choices.push(Choice::lenient(choice)));
+                chunk.written_choices.get_or_insert_default();
+            }
+            _ => {}
+        });
+        if !choices.is_empty() {
+            chunk.written_choices = Some(choices);
+        }
+        // The usage may be in any of the places, and there twice.
+        chunk.is_irregular = true;
+        walked.ok().filter(|()| chunk.says_something()).map(|()| chunk)
+    }
+
+    fn says_something(&self) -> bool {
+        let members = [self.written_usage, self.written_error, self.other_usage];
+        let has_text = |choice: &Choice<'_>| {
+            let mut has_text = choice.finish().is_some() || choice.usage.is_some();
+            choice.each_text(&mut |_, _| has_text = true);
+            has_text
+        };
+        members.iter().any(Option::is_some) || self.choices().iter().any(has_text)
+    }
+
+    /// The usage that `data`, of which this was read, reports.
+    fn usage_in(&self, data: &[u8]) -> Option<Usage> {
+        let of = |raw: Option<&RawValue>| raw.and_then(|raw| Usage::parse(raw.get().as_bytes()));
+        let is_elsewhere = self.is_irregular
+            || self.other_usage.is_some()
+            || self.choices().is_empty()
+            || self.choices().iter().any(|choice| choice.usage.is_some());
+        of(self.written_usage)
+            .filter(|_| !self.is_irregular)
+            .or_else(|| if is_elsewhere { Usage::find(data) } else { None })
     }
 
     /// Whether the chunk is there for its usage only: the one to take out again when the caller
@@ -130,14 +194,15 @@ impl<'a> Chunk<'a> {
 
     /// Tells `to` what the chunk says.
     pub fn tell(&self, to: &mut dyn Listener) {
-        if let Some(usage) = self.usage {
-            to.usage(usage);
-        }
         for choice in self.choices() {
             if choice.finish().is_some() {
                 to.finished();
             }
             choice.each_text(&mut |kind, raw| to.text(choice.index, kind, raw));
+        }
+        // Last, because it covers the text of its own chunk.
+        if let Some(usage) = self.usage {
+            to.usage(usage);
         }
     }
 
@@ -149,6 +214,19 @@ impl<'a> Chunk<'a> {
 }
 
 impl<'a> Choice<'a> {
+    fn lenient(choice: &'a RawValue) -> Self {
+        let mut read = Self::default();
+        let _ = each_member(choice.get(), |name, value| match &*name {
+            "index" => read.index = json::text(value).parse().unwrap_or(0),
+            "usage" => read.usage = Some(value),
+            "finish_reason" if !json::is_null(value) => read.finish_reason = Some(value),
+            "delta" | "message" => read.delta.get_or_insert_default().lenient(value),
+            "text" => longer(&mut read.text, value),
+            _ => {}
+        });
+        read
+    }
+
     /// Why the choice ended. An empty reason, which xAI sends with tool calls, is none.
     #[must_use]
     pub fn finish(&self) -> Option<Cow<'a, str>> {
@@ -187,10 +265,38 @@ impl<'a> Choice<'a> {
 }
 
 impl<'a> Delta<'a> {
+    /// Takes in what is said under each name, or the text that stands in place of it all.
+    fn lenient(&mut self, delta: &'a RawValue) {
+        if delta.get().starts_with('"') {
+            return longer(&mut self.content, delta);
+        }
+        let _ = each_member(delta.get(), |name, value| {
+            let field = match &*name {
+                "content" => &mut self.content,
+                "refusal" => &mut self.refusal,
+                "reasoning_content" => &mut self.reasoning_content,
+                "reasoning" => &mut self.reasoning,
+                "thinking" => &mut self.thinking,
+                "tool_calls" => &mut self.tool_calls,
+                "function_call" => &mut self.function_call,
+                _ => return,
+            };
+            longer(field, value);
+        });
+    }
+
     /// Some servers send the same reasoning under two names: it counts once.
     fn reasoning(&self) -> Option<&'a RawValue> {
         let names = [self.reasoning_content, self.reasoning, self.thinking];
         names.into_iter().flatten().find(|raw| !json::is_null(raw))
+    }
+}
+
+/// Of a text that is written twice the longer one counts.
+fn longer<'a>(kept: &mut Option<&'a RawValue>, raw: &'a RawValue) {
+    let length = |raw: &RawValue| if json::is_null(raw) { 0 } else { raw.get().len() };
+    if kept.is_none_or(|kept| length(raw) > length(kept)) {
+        *kept = Some(raw);
     }
 }
 

@@ -46,10 +46,34 @@ pub fn check(json: &[u8]) -> Result<(), Unsound> {
 /// for a struct's fields in order.
 #[must_use]
 pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    serde_json::from_str(object_text(json)?).ok()
+}
+
+/// The members of an object that have these names. Where one is written several times, the last
+/// that says something counts, as in most parsers. `None` when `json` is not an object.
+#[must_use]
+pub fn members<'a, const N: usize>(
+    json: &'a [u8],
+    names: [&str; N],
+) -> Option<[Option<&'a RawValue>; N]> {
+    let mut values = [None; N];
+    let walked = each_member(object_text(json)?, |name, value| {
+        if let Some(at) = names.iter().position(|wanted| *wanted == name)
+            && (values[at].is_none() || !is_blank(value))
+        {
+            values[at] = Some(value);
+        }
+    });
+    walked.ok().map(|()| values)
+}
+
+/// The text of what may be one JSON object, without a byte order mark.
+#[must_use]
+pub fn object_text(json: &[u8]) -> Option<&str> {
+    let json = json.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(json);
     let is_object = json.trim_ascii_start().starts_with(b"{");
     // Checked once as a whole: read from bytes, each borrowed value would be checked by itself.
-    let text = std::str::from_utf8(json).ok().filter(|_| is_object)?;
-    serde_json::from_str(text).ok()
+    std::str::from_utf8(json).ok().filter(|_| is_object)
 }
 
 /// Calls `visit` with every member of an object, in order, names unescaped.
@@ -109,6 +133,11 @@ pub fn text_len_in(json: &str) -> usize {
 #[must_use]
 pub fn is_null(raw: &RawValue) -> bool {
     raw.get() == "null"
+}
+
+/// Whether the value says nothing: `null`, or an empty string, array or object.
+fn is_blank(raw: &RawValue) -> bool {
+    matches!(raw.get(), "null" | "\"\"" | "[]" | "{}")
 }
 
 fn inside_quotes(json: &str) -> Option<&str> {
@@ -230,6 +259,18 @@ mod tests {
     fn survives_what_is_not_json() {
         for odd in [&b"\"\\u12"[..], b"\"\\", b"]]]}", b"\"abc", b"\xff\"\\u\xff\xff\xff\xff\""] {
             let _ = check(odd);
+        }
+    }
+
+    #[test]
+    fn a_member_that_is_written_twice_does_not_hide_the_others() {
+        let json = b"\xEF\xBB\xBF {\"a\":1,\"b\":null,\"a\":2,\"c\":\"x\",\"c\":\"\",\"b\":null}";
+        let [a, b, c, d] = members(json, ["a", "b", "c", "d"]).unwrap();
+        let text = |raw: Option<&'static RawValue>| raw.map(RawValue::get);
+        assert_eq!(text(a), Some("2"));
+        assert_eq!((text(b), text(c), text(d)), (Some("null"), Some("\"x\""), None));
+        for other in [&b"[1]"[..], b"", b"{", b"{\"a\":1}x", b"\xff"] {
+            assert!(members(other, ["a"]).is_none());
         }
     }
 

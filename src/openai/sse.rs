@@ -84,6 +84,19 @@ impl Scanner {
         Ok(end.map(|end| self.take(end)))
     }
 
+    /// What is left when the stream has ended, read as an event that lacks only its blank line.
+    #[must_use]
+    pub fn last_event(&mut self) -> Option<Event> {
+        let end = self.buffer.len();
+        if end == 0 || end > self.limit {
+            return None;
+        }
+        if self.line < end {
+            self.read_line(self.line..end);
+        }
+        Some(self.take(end))
+    }
+
     /// What is left when the stream has ended: an event that was never finished.
     #[must_use]
     pub fn rest(&mut self) -> Bytes {

@@ -1,121 +1,231 @@
 //! Usage objects, and what they mean in billed tokens and money.
 //!
 //! Upstreams disagree on whether `completion_tokens` holds the reasoning: OpenAI folds it in, xAI
-//! counts it apart. The sum tells which. Invariant: what comes out always has visible completion
-//! and reasoning apart, cached tokens within the prompt, and no number beyond [`MAX_TOKENS`].
+//! counts it apart. The sum tells which. Usage is read leniently, so that what was reported is not
+//! lost to a key that is written twice or a number that is written as a string; numbers that cannot
+//! be true are treated as absent. Invariant: what comes out always has visible completion and
+//! reasoning apart, cached and written tokens within the prompt, and no number beyond
+//! [`MAX_TOKENS`].
 
-use super::json;
-use crate::account::charge::TokenCount;
-use serde::Deserialize;
+use super::json::{self, each_element, each_member};
+use crate::account::charge::{Source, TokenCount};
 use serde_json::value::RawValue;
 
 /// Counts above this are taken for garbage: a thousand times the largest context there is.
 pub const MAX_TOKENS: u64 = 1_000_000_000;
 /// Costs above this (100,000 US dollars for one call) are taken for garbage.
 const MAX_TICKS: i64 = 1_000_000_000_000_000;
+/// Tokens that a total may have beyond prompt and completion: what no model's reasoning exceeds.
+const MAX_UNNAMED: u64 = 1 << 20;
 
 /// What an upstream reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
+    /// A count that was not reported is 0; see [`Meter::reported`](crate::tokens::meter::Meter).
     pub tokens: TokenCount,
+    /// The part of the prompt that was written into the upstream's cache.
+    pub cache_written: u64,
+    /// `total_tokens`, where the upstream gives it.
+    pub total: Option<u64>,
     /// `cost_in_usd_ticks` (1e-10 US dollars), where the upstream gives it.
     pub cost_ticks: Option<i64>,
+    /// Estimated where a count had to be filled in.
+    pub source: Source,
 }
 
-/// Both naming schemes: chat and the older endpoints say prompt and completion, the responses
-/// endpoint says input and output.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Written<'a> {
-    #[serde(borrow, alias = "input_tokens")]
-    prompt_tokens: Option<&'a RawValue>,
-    #[serde(borrow, alias = "output_tokens")]
-    completion_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    total_tokens: Option<&'a RawValue>,
-    #[serde(borrow, alias = "input_tokens_details")]
-    prompt_tokens_details: Option<&'a RawValue>,
-    #[serde(borrow, alias = "output_tokens_details")]
-    completion_tokens_details: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cost_in_usd_ticks: Option<&'a RawValue>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Details<'a> {
-    #[serde(borrow)]
-    cached_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reasoning_tokens: Option<&'a RawValue>,
-}
-
-/// A reply, as far as its usage goes.
-#[derive(Deserialize)]
-struct Reply<'a> {
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
+/// The numbers of a usage object, whatever it calls them. The larger of two that claim the same counts.
+#[derive(Default)]
+struct Written {
+    prompt: Option<u64>,
+    completion: Option<u64>,
+    total: Option<u64>,
+    cached: Option<u64>,
+    into_cache: Option<u64>,
+    reasoning: Option<u64>,
+    cost_ticks: Option<i64>,
+    /// The cached part stands beside the prompt, as Anthropic counts.
+    is_beside: bool,
+    /// A count of prompt or completion was there and could not be true.
+    has_absurd: bool,
 }
 
 impl Usage {
-    /// Reads a usage object. `None` when it is not one, names no tokens, or a count in it is
-    /// negative or absurd: the call is then charged by estimate, which is safer than by garbage.
+    /// Usage of these tokens, as reported.
+    #[must_use]
+    pub fn of(tokens: TokenCount) -> Self {
+        Self { tokens, cache_written: 0, total: None, cost_ticks: None, source: Source::Reported }
+    }
+
+    /// Reads a usage object. `None` when it is not one or has no number that can be true.
     #[must_use]
     pub fn parse(usage: &[u8]) -> Option<Self> {
-        let written: Written<'_> = json::object(usage)?;
-        let prompt = number(written.prompt_tokens).ok()?;
-        let completion = number(written.completion_tokens).ok()?;
-        let total = number(written.total_tokens).ok()?;
-        let cached = number(details(written.prompt_tokens_details).cached_tokens).ok()?;
-        let reasoning = number(details(written.completion_tokens_details).reasoning_tokens).ok()?;
-        let (prompt, completion) = match (prompt, completion, total) {
-            (None, None, _) => return None,
-            (Some(prompt), Some(completion), _) => (prompt, completion),
-            // Embeddings report no completion, and some servers leave it to be subtracted.
-            (Some(prompt), None, total) => (prompt, total.unwrap_or(0).saturating_sub(prompt)),
-            (None, Some(completion), total) => {
-                (total.unwrap_or(0).saturating_sub(completion), completion)
-            }
-        };
-        let (completion, reasoning) = unfold(prompt, completion, reasoning.unwrap_or(0), total);
-        let cached = cached.unwrap_or(0).min(prompt);
-        Some(Self {
-            tokens: TokenCount { prompt, cached, completion, reasoning },
-            cost_ticks: written.cost_in_usd_ticks.and_then(ticks),
-        })
+        Written::read(json::object_text(usage)?)?.meaning()
     }
 
-    /// Reads the usage object of images, which may name their cost alone.
+    /// The usage in a whole reply or in an event, in any of the places where upstreams are known to
+    /// put it; the largest where there are several.
     #[must_use]
-    pub fn of_images(usage: &[u8]) -> Option<Self> {
-        let written: Written<'_> = json::object(usage)?;
-        let cost_ticks = written.cost_in_usd_ticks.and_then(ticks);
-        let of_cost = cost_ticks.map(|_| Self { tokens: TokenCount::default(), cost_ticks });
-        Self::parse(usage).or(of_cost)
+    pub fn find(body: &[u8]) -> Option<Self> {
+        let mut found = None;
+        let walked = each_member(json::object_text(body)?, |name, value| {
+            let usage = match &*name {
+                "usage"
+                | "usageMetadata"
+                | "usage_metadata"
+                | "amazon-bedrock-invocationMetrics" => Self::parse(value.get().as_bytes()),
+                "x_groq" | "response" | "message" => Self::inside(value),
+                "choices" => Self::of_choices(value),
+                _ => None,
+            };
+            found = Self::larger(found, usage);
+        });
+        walked.ok().and(found)
     }
 
-    /// The usage of a whole (not streamed) reply.
+    /// The one that reports more, with the cost of either.
     #[must_use]
-    pub fn from_reply(body: &[u8]) -> Option<Self> {
-        let reply: Reply<'_> = json::object(body)?;
-        Self::parse(reply.usage?.get().as_bytes())
+    pub fn larger(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        let (Some(first), Some(second)) = (one, other) else { return one.or(other) };
+        let weight = |usage: &Self| usage.tokens.total().max(usage.total.unwrap_or(0));
+        let larger = if weight(&first) > weight(&second) { first } else { second };
+        Some(Self { cost_ticks: second.cost_ticks.or(first.cost_ticks), ..larger })
+    }
+
+    /// The `usage` member of an object that is itself a member.
+    fn inside(object: &RawValue) -> Option<Self> {
+        let [usage] = json::members(object.get().as_bytes(), ["usage"])?;
+        Self::parse(usage?.get().as_bytes())
+    }
+
+    fn of_choices(choices: &RawValue) -> Option<Self> {
+        let mut found = None;
+        let _ = each_element(choices.get(), |choice| {
+            found = Self::larger(found, Self::inside(choice));
+        });
+        found
     }
 }
 
-/// Usage as Anthropic's messages write it.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Anthropic<'a> {
-    #[serde(borrow)]
-    input_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_read_input_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cache_creation_input_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    output_tokens: Option<&'a RawValue>,
-    #[serde(borrow)]
-    cost_in_usd_ticks: Option<&'a RawValue>,
+impl Written {
+    fn read(object: &str) -> Option<Self> {
+        let mut written = Self::default();
+        let walked = each_member(object, |name, value| written.member(&name, value));
+        walked.ok().map(|()| written)
+    }
+
+    fn member(&mut self, name: &str, value: &RawValue) {
+        match name {
+            "prompt_tokens_details"
+            | "input_tokens_details"
+            | "completion_tokens_details"
+            | "output_tokens_details" => {
+                let _ = each_member(value.get(), |name, value| self.detail(&name, value));
+            }
+            "cost_in_usd_ticks" => self.cost_ticks = ticks(value).or(self.cost_ticks),
+            "cache_read_input_tokens" => {
+                self.is_beside = true;
+                self.count(value, |written| &mut written.cached);
+            }
+            "cache_creation_input_tokens" => {
+                self.count(value, |written| &mut written.into_cache);
+            }
+            "prompt_tokens" | "input_tokens" | "promptTokenCount" | "inputTokens"
+            | "inputTokenCount" => {
+                self.has_absurd |= number(value).is_err();
+                self.count(value, |written| &mut written.prompt);
+            }
+            "completion_tokens"
+            | "output_tokens"
+            | "candidatesTokenCount"
+            | "outputTokens"
+            | "outputTokenCount" => {
+                self.has_absurd |= number(value).is_err();
+                self.count(value, |written| &mut written.completion);
+            }
+            "total_tokens" | "totalTokenCount" | "totalTokens" => {
+                self.count(value, |written| &mut written.total);
+            }
+            "prompt_cache_hit_tokens" | "cachedContentTokenCount" | "cached_tokens" => {
+                self.count(value, |written| &mut written.cached);
+            }
+            "thoughtsTokenCount" | "reasoning_tokens" => {
+                self.count(value, |written| &mut written.reasoning);
+            }
+            _ => {}
+        }
+    }
+
+    fn detail(&mut self, name: &str, value: &RawValue) {
+        match name {
+            "cached_tokens" => self.count(value, |written| &mut written.cached),
+            "cache_write_tokens" | "cache_creation_tokens" => {
+                self.count(value, |written| &mut written.into_cache);
+            }
+            "reasoning_tokens" => self.count(value, |written| &mut written.reasoning),
+            _ => {}
+        }
+    }
+
+    /// Takes in a count, unless it cannot be true.
+    fn count(&mut self, raw: &RawValue, field: fn(&mut Self) -> &mut Option<u64>) {
+        if let Ok(count) = number(raw) {
+            let field = field(self);
+            *field = count.max(*field);
+        }
+    }
+
+    fn meaning(&self) -> Option<Usage> {
+        let counts = [self.prompt, self.completion, self.total, self.reasoning];
+        if counts.iter().all(Option::is_none) && self.cost_ticks.is_none() {
+            return None;
+        }
+        let (mut prompt, mut completion) = (self.prompt.unwrap_or(0), self.completion.unwrap_or(0));
+        let (cached, written) = self.cache(&mut prompt, completion);
+        let known = prompt + completion + self.reasoning.unwrap_or(0);
+        let unnamed = self.total.unwrap_or(0).saturating_sub(known);
+        let mut reasoning = self.reasoning;
+        match (prompt, completion) {
+            // The split is for the one to guess who saw the text.
+            (0, 0) => {}
+            (0, _) => prompt = unnamed,
+            // Embeddings report no completion, and some servers leave it to be subtracted.
+            (_, 0) => completion = unnamed,
+            // Gemini's total has reasoning in it that is named nowhere.
+            _ if reasoning.is_none() && unnamed <= MAX_UNNAMED => {
+                reasoning = (unnamed > 0).then_some(unnamed);
+            }
+            _ => {}
+        }
+        let (completion, reasoning) =
+            unfold(prompt, completion, reasoning.unwrap_or(0), self.total);
+        Some(Usage {
+            tokens: TokenCount { prompt, cached, completion, reasoning },
+            cache_written: written,
+            total: self.total.filter(|total| *total > 0),
+            cost_ticks: self.cost_ticks,
+            source: if self.has_absurd { Source::Estimated } else { Source::Reported },
+        })
+    }
+
+    /// Tokens read from the cache and written into it, both within the prompt.
+    ///
+    /// More cached tokens than prompt are either counted beside it, which a total or Anthropic's
+    /// names tell, or nonsense: then none are cached.
+    fn cache(&self, prompt: &mut u64, completion: u64) -> (u64, u64) {
+        let (cached, written) = (self.cached.unwrap_or(0), self.into_cache.unwrap_or(0));
+        let both = cached + written;
+        if both <= *prompt {
+            return (cached, written);
+        }
+        let beside = *prompt + both;
+        let has_room = self.total.is_some_and(|total| total >= beside + completion);
+        if beside <= MAX_TOKENS && (has_room || (self.is_beside && self.total.is_none())) {
+            *prompt = beside;
+            return (cached, written);
+        }
+        let cached = if cached > *prompt { 0 } else { cached };
+        (cached, written.min(*prompt - cached))
+    }
 }
 
 /// Usage that comes in several objects, each with all that was used so far of what it names.
@@ -129,24 +239,49 @@ pub struct SplitUsage {
 }
 
 impl SplitUsage {
-    /// Takes in one more object; `None` until input and output are known, or when it is absurd.
+    /// Takes in one more object, as Anthropic's messages write it; `None` when nothing is known of
+    /// input and output. A side that is not known yet is 0.
     pub fn and(&mut self, usage: &[u8]) -> Option<Usage> {
-        let written: Anthropic<'_> = json::object(usage)?;
-        let counts = [
-            (written.input_tokens, &mut self.input),
-            (written.cache_read_input_tokens, &mut self.cache_read),
-            (written.cache_creation_input_tokens, &mut self.cache_creation),
-            (written.output_tokens, &mut self.output),
-        ];
-        for (raw, count) in counts {
-            *count = number(raw).ok()?.or(*count);
-        }
-        self.cost_ticks = written.cost_in_usd_ticks.and_then(ticks).or(self.cost_ticks);
-        let cached = self.cache_read.unwrap_or(0);
+        let mut is_theirs = false;
+        let walked = each_member(json::object_text(usage)?, |name, value| {
+            let count = match &*name {
+                "input_tokens" => &mut self.input,
+                "cache_read_input_tokens" => &mut self.cache_read,
+                "cache_creation_input_tokens" => &mut self.cache_creation,
+                "output_tokens" => &mut self.output,
+                "cost_in_usd_ticks" => {
+                    self.cost_ticks = ticks(value).or(self.cost_ticks);
+                    return;
+                }
+                _ => return,
+            };
+            is_theirs = true;
+            // Some bridges end with an input of 0, having told the true one before.
+            *count = number(value).unwrap_or(None).max(*count);
+        });
+        walked.ok()?;
+        if is_theirs { self.meaning() } else { Usage::parse(usage) }
+    }
+
+    /// What the output was said to be where the message began is forgotten: it was no count yet.
+    pub fn forget_output(&mut self) {
+        self.output = None;
+    }
+
+    /// What is known by now.
+    #[must_use]
+    pub fn meaning(&self) -> Option<Usage> {
+        let input = self.input.unwrap_or(0);
+        let cached = self.cache_read.unwrap_or(0).min(MAX_TOKENS - input);
+        let written = self.cache_creation.unwrap_or(0).min(MAX_TOKENS - input - cached);
         // The cached part stands beside the input, not in it.
-        let prompt = self.input? + cached + self.cache_creation.unwrap_or(0);
-        let tokens = TokenCount { prompt, cached, completion: self.output?, reasoning: 0 };
-        Some(Usage { tokens, cost_ticks: self.cost_ticks })
+        let prompt = input + cached + written;
+        if self.output.is_none() && prompt == 0 {
+            return None;
+        }
+        let completion = self.output.unwrap_or(0);
+        let tokens = TokenCount { prompt, cached, completion, reasoning: 0 };
+        Some(Usage { cache_written: written, cost_ticks: self.cost_ticks, ..Usage::of(tokens) })
     }
 }
 
@@ -169,21 +304,17 @@ fn unfold(prompt: u64, completion: u64, reasoning: u64, total: Option<u64>) -> (
 
 struct Absurd;
 
-/// A count; `null` and what is not a number are as good as absent.
-fn number(raw: Option<&RawValue>) -> Result<Option<u64>, Absurd> {
-    let Some(raw) = raw else { return Ok(None) };
-    if let Ok(count) = raw.get().parse::<u64>() {
+/// A count, which some servers write as a string; `null` and what is not a number are treated as absent.
+fn number(raw: &RawValue) -> Result<Option<u64>, Absurd> {
+    let text = json::text(raw);
+    let text = text.trim();
+    if let Ok(count) = text.parse::<u64>() {
         return if count <= MAX_TOKENS { Ok(Some(count)) } else { Err(Absurd) };
     }
     // Some servers write counts as 12.0; a fraction of a token is charged as a whole one.
     #[expect(clippy::cast_precision_loss, reason = "the bound is far below 2^52")]
     let most = MAX_TOKENS as f64;
-    match serde_json::from_str::<f64>(raw.get()) {
-        Err(_)
-            if raw.get().starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) =>
-        {
-            Err(Absurd)
-        }
+    match text.parse::<f64>() {
         Err(_) => Ok(None),
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
         Ok(count) if (0.0..=most).contains(&count) => Ok(Some(count.ceil() as u64)),
@@ -193,13 +324,6 @@ fn number(raw: Option<&RawValue>) -> Result<Option<u64>, Absurd> {
 
 fn ticks(raw: &RawValue) -> Option<i64> {
     raw.get().parse().ok().filter(|ticks| (0..=MAX_TICKS).contains(ticks))
-}
-
-/// Details that are not an object are as good as absent.
-fn details(raw: Option<&RawValue>) -> Details<'_> {
-    raw.filter(|raw| !json::is_null(raw))
-        .and_then(|raw| serde_json::from_str(raw.get()).ok())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

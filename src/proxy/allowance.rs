@@ -9,6 +9,7 @@ use super::reserve::{Reservation, exact_prompt};
 use crate::account::charge::TokenCount;
 use crate::account::id::RequestId;
 use crate::openai::request::Request;
+use crate::openai::usage::Usage;
 use crate::quota::counters::{CountersError, Extended};
 use crate::tokens::meter::Meter;
 use futures_util::future::BoxFuture;
@@ -152,6 +153,12 @@ impl<'a> Allowance<'a> {
     pub fn counted(&mut self) -> TokenCount {
         let prompt = self.exact_prompt();
         TokenCount { prompt, completion: self.meter.output_counted(), ..TokenCount::default() }
+    }
+
+    /// What the upstream reported, with what it left out as we count it.
+    pub fn reported(&mut self) -> Option<Usage> {
+        let (request, model) = (self.request, &self.reservation.model);
+        self.meter.reported(|| exact_prompt(request, model))
     }
 
     /// The reservation as it stands.

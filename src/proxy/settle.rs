@@ -74,7 +74,7 @@ impl Ending {
         Self {
             status,
             tokens: usage.tokens,
-            source: Source::Reported,
+            source: usage.source,
             cost_ticks: usage.cost_ticks,
             counted: true,
             upstream,

@@ -307,6 +307,12 @@ impl<'a> Stream<'a> {
             return End::UpstreamCut("the upstream reported an error");
         }
         let mut last = BytesMut::from(&event.raw[..]);
+        // Some upstreams report their usage behind the end marker.
+        while let Ok(Some(event)) = self.scanner.next_event() {
+            if self.hear(&event) != Heard::Unasked {
+                last.extend_from_slice(&event.raw);
+            }
+        }
         last.extend_from_slice(&self.scanner.rest());
         self.last = Some(last.freeze());
         if heard == Heard::Failed { End::Failed } else { End::Complete }
@@ -315,11 +321,18 @@ impl<'a> Stream<'a> {
     /// The upstream's body ended without its end marker: complete only if it had said all it wanted
     /// to.
     fn upstream_ended(&mut self) -> End {
-        if self.follow.is_finished() {
-            self.last = Some(self.scanner.rest());
-            End::Complete
-        } else {
-            End::UpstreamCut("the upstream ended the stream early")
+        let rest = self.scanner.last_event();
+        let heard = rest.as_ref().map_or(Heard::Passes, |event| self.hear(event));
+        match rest {
+            Some(event) if !matches!(heard, Heard::Passes | Heard::Unasked) => {
+                self.last_event(&event, heard)
+            }
+            rest if self.follow.is_finished() => {
+                let rest = rest.filter(|_| heard == Heard::Passes);
+                self.last = Some(rest.map(|event| event.raw).unwrap_or_default());
+                End::Complete
+            }
+            _ => End::UpstreamCut("the upstream ended the stream early"),
         }
     }
 
@@ -398,7 +411,12 @@ fn ending_of(
     upstream: Arc<str>,
     first_output_at: Option<std::time::Instant>,
 ) -> Ending {
-    if let Some(usage) = allowance.meter.usage() {
+    if let Some(mut usage) = allowance.reported() {
+        if status != Status::Complete && usage.source == Source::Estimated {
+            // As below: what we counted is not charged beyond what was reserved.
+            let rest = allowance.reserved().saturating_sub(usage.tokens.prompt);
+            usage.tokens.completion = usage.tokens.completion.min(rest);
+        }
         return Ending::reported(status, usage, upstream, first_output_at);
     }
     let counted = allowance.counted();

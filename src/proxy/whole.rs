@@ -7,7 +7,7 @@ use super::leash::{Leash, Pulled};
 use super::refusal::{Refusal, UpstreamFailure};
 use super::reserve::{Reservation, exact_prompt};
 use super::settle::Ending;
-use crate::account::charge::Status;
+use crate::account::charge::{Source, Status};
 use crate::clock;
 use crate::kept::Keeper;
 use crate::openai::error::UpstreamError;
@@ -109,7 +109,7 @@ pub fn ending_of(
     }
     let mut meter = Meter::default();
     asked.surface.hear(body, &mut meter);
-    let mut ending = match meter.usage() {
+    let mut ending = match meter.reported(&prompt) {
         Some(usage) => Ending::reported(Status::Complete, usage, upstream, first),
         None => {
             let counted = (prompt(), meter.output_counted());
@@ -119,6 +119,9 @@ pub fn ending_of(
     let images = meter.images();
     if images > 0 && ending.tokens.total() == 0 {
         ending.tokens.completion = images.saturating_mul(model.image_tokens);
+        if ending.cost_ticks.is_none() {
+            ending.source = Source::Estimated;
+        }
         let price = i64::try_from(images.saturating_mul(model.image_ticks)).unwrap_or(i64::MAX);
         ending.cost_ticks = ending.cost_ticks.or(Some(price));
     }

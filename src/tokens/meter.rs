@@ -9,6 +9,7 @@
 //! forgotten.
 
 use super::estimate::count;
+use crate::account::charge::Source;
 use crate::openai::chunk::{Chunk, Kind};
 use crate::openai::follow::Listener;
 use crate::openai::json;
@@ -33,6 +34,8 @@ pub struct Meter {
     pending: String,
     lane: Option<(u64, Kind)>,
     usage: Option<Usage>,
+    /// Pieces of output that the usage covers.
+    covered: u64,
     finished: bool,
     images: u64,
 }
@@ -74,10 +77,53 @@ impl Meter {
         self.deltas.max(self.folded + count(&self.pending))
     }
 
-    /// The last usage object seen.
+    /// What the upstream reported for all that was seen, as it reported it; `None` while it has
+    /// reported nothing, the prompt alone, or less than has been said by now.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
-        self.usage
+        let is_up_to_date = |usage: &Usage| {
+            let names_output = usage.tokens.completion + usage.tokens.reasoning > 0;
+            self.deltas <= self.covered && (names_output || self.finished || usage.total.is_some())
+        };
+        self.usage.filter(is_up_to_date)
+    }
+
+    /// What the upstream reported, and what it left out or cannot be right as we count it: then the
+    /// source is [`Source::Estimated`]. `prompt` counts the prompt, if that is needed. `None` when
+    /// nothing was reported.
+    #[must_use]
+    pub fn reported(&mut self, prompt: impl FnOnce() -> u64) -> Option<Usage> {
+        let mut usage = self.usage?;
+        let said = usage.tokens.completion.saturating_add(usage.tokens.reasoning);
+        if self.text_seen() && (said == 0 || self.deltas > self.covered || self.is_too_few(said)) {
+            let counted = self.output_counted();
+            let rest = usage
+                .total
+                .filter(|_| said == 0)
+                .map(|total| total - usage.tokens.prompt.min(total));
+            let output = rest.map_or(counted, |rest| counted.min(rest));
+            if output > said {
+                usage.tokens.completion += output - said;
+                usage.source = Source::Estimated;
+            }
+            // What the usage says it cost was without them.
+            usage.cost_ticks = usage.cost_ticks.filter(|ticks| *ticks > 0);
+        }
+        if usage.tokens.prompt == 0 {
+            let rest = usage.total.map(|total| total.saturating_sub(usage.tokens.total()));
+            usage.tokens.prompt = rest.filter(|rest| *rest > 0).unwrap_or_else(prompt);
+            if usage.tokens.prompt > 0 {
+                usage.source = Source::Estimated;
+            }
+        }
+        Some(usage)
+    }
+
+    /// Whether the text seen can hardly be so few tokens, in any vocabulary.
+    fn is_too_few(&mut self, reported: u64) -> bool {
+        // The ceiling is two to four times what a tokenizer counts; counting is not cheap.
+        self.output_ceiling() / 32 > reported.saturating_add(8)
+            && self.output_counted() / 4 > reported
     }
 
     /// Whether any output was seen.
@@ -142,8 +188,10 @@ impl Listener for Meter {
         }
     }
 
+    /// Counts only grow: a later usage object that has less, as some upstreams end with, is passed over.
     fn usage(&mut self, usage: Usage) {
-        self.usage = Some(usage);
+        self.usage = Usage::larger(self.usage, Some(usage));
+        self.covered = self.deltas;
     }
 
     fn unreadable(&mut self) {

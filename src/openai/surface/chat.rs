@@ -83,9 +83,11 @@ impl Follow for ChunkStream {
         if event.is_done() {
             return Heard::Last;
         }
-        let data = event.data.as_deref();
-        let Some(chunk) = data.and_then(Chunk::parse) else {
-            if data.is_some_and(|data| !data.trim_ascii().is_empty()) {
+        let Some(data) = event.data.as_deref() else { return Heard::Passes };
+        // Copied only where there are bytes that are no UTF-8, which pass as they came.
+        let text = String::from_utf8_lossy(data);
+        let Some(chunk) = Chunk::parse(text.as_bytes()) else {
+            if !data.trim_ascii().is_empty() {
                 to.unreadable();
             }
             return Heard::Passes;

@@ -20,7 +20,7 @@ pub(super) static DESCRIPTION: Description = Description {
 };
 
 fn hear(body: &[u8], to: &mut dyn Listener) {
-    if let Some(usage) = Usage::from_reply(body) {
+    if let Some(usage) = Usage::find(body) {
         to.usage(usage);
     }
 }

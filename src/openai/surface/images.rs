@@ -5,8 +5,6 @@ use crate::openai::follow::Listener;
 use crate::openai::json::{self, each_element};
 use crate::openai::names::IMAGE_COUNTS;
 use crate::openai::usage::Usage;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 pub(super) static DESCRIPTION: Description = Description {
     path: "/images/generations",
@@ -23,20 +21,11 @@ pub(super) static DESCRIPTION: Description = Description {
     error: openai_error,
 };
 
-#[derive(Deserialize)]
-struct Reply<'a> {
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-}
-
 fn hear(body: &[u8], to: &mut dyn Listener) {
-    let Some(reply) = json::object::<Reply<'_>>(body) else { return };
-    if let Some(data) = reply.data {
+    if let Some([Some(data)]) = json::members(body, ["data"]) {
         let _ = each_element(data.get(), |_| to.image());
     }
-    if let Some(usage) = reply.usage.and_then(|raw| Usage::of_images(raw.get().as_bytes())) {
+    if let Some(usage) = Usage::find(body) {
         to.usage(usage);
     }
 }

@@ -14,7 +14,6 @@ use crate::openai::request::{BadBody, Fields};
 use crate::openai::sse::Event;
 use crate::openai::usage::{SplitUsage, Usage};
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::fmt::Write;
@@ -75,29 +74,31 @@ fn error(status: u16, error: &ErrorBody) -> String {
     json!({"type": "error", "error": {"type": kind, "message": error.message}}).to_string()
 }
 
-/// A whole message, or the beginning of a streamed one.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Message<'a> {
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-}
-
 fn hear(body: &[u8], to: &mut dyn Listener) {
-    let Some(message) = json::object::<Message<'_>>(body) else { return };
-    let mut usage = SplitUsage::default();
-    if let Some(usage) = message.usage.and_then(|raw| usage.and(raw.get().as_bytes())) {
-        to.usage(usage);
-    }
-    let Some(content) = message.content else { return };
+    let Some([content]) = json::members(body, ["content"]) else { return };
     let mut lane = 0;
-    let _ = each_element(content.get(), |block| {
+    let _ = each_element(content.map_or("[]", RawValue::get), |block| {
         hear_block(block, lane, to);
         lane += 1;
     });
-    to.finished();
+    if content.is_some() {
+        to.finished();
+    }
+    if let Some(usage) = usage_of(body, &mut SplitUsage::default()) {
+        to.usage(usage);
+    }
+}
+
+/// The usage that a message or an event has, in each of the objects that may have it.
+fn usage_of(object: &[u8], split: &mut SplitUsage) -> Option<Usage> {
+    let mut found = None;
+    let walked = each_member(json::object_text(object)?, |name, value| {
+        if name == "usage" && !json::is_null(value) {
+            found = Usage::larger(found, split.and(value.get().as_bytes()));
+        }
+    });
+    walked.ok()?;
+    found.or_else(|| Usage::find(object))
 }
 
 /// Tells what a block of content says, whole or new.
@@ -124,21 +125,20 @@ fn hear_delta(block: Option<&RawValue>, lane: u64, to: &mut dyn Listener) {
 }
 
 /// An event's data, as far as it is read.
-#[derive(Default, Deserialize)]
-#[serde(default)]
 struct Said<'a> {
-    #[serde(borrow, rename = "type")]
     kind: Option<&'a RawValue>,
-    #[serde(borrow)]
     index: Option<&'a RawValue>,
-    #[serde(borrow)]
     message: Option<&'a RawValue>,
-    #[serde(borrow)]
     content_block: Option<&'a RawValue>,
-    #[serde(borrow)]
     delta: Option<&'a RawValue>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
+}
+
+impl<'a> Said<'a> {
+    fn read(data: &'a [u8]) -> Option<Self> {
+        let names = ["type", "index", "message", "content_block", "delta"];
+        let [kind, index, message, content_block, delta] = json::members(data, names)?;
+        Some(Self { kind, index, message, content_block, delta })
+    }
 }
 
 /// A stream of blocks between `message_start` and `message_stop`.
@@ -157,7 +157,7 @@ const MAX_BLOCKS: usize = 1024;
 impl Follow for MessageStream {
     fn event(&mut self, event: &Event, to: &mut dyn Listener) -> Heard {
         let data = event.data.as_deref();
-        let Some(said) = data.and_then(json::object::<Said<'_>>) else {
+        let Some(said) = data.and_then(Said::read) else {
             if data.is_some_and(|data| !data.trim_ascii().is_empty()) {
                 to.unreadable();
             }
@@ -166,7 +166,7 @@ impl Follow for MessageStream {
         let lane = said.index.and_then(|raw| raw.get().parse().ok()).unwrap_or(0);
         self.begun = None;
         match &*said.kind.map(json::text).unwrap_or_default() {
-            "message_start" => self.begin(&said),
+            "message_start" => self.begin(&said, to),
             "content_block_start" => {
                 if self.open.len() < MAX_BLOCKS {
                     self.open.push(lane);
@@ -177,13 +177,13 @@ impl Follow for MessageStream {
             "content_block_delta" => hear_delta(said.delta, lane, to),
             "content_block_stop" => self.open.retain(|open| *open != lane),
             "message_delta" => {
-                let usage = said.usage.and_then(|raw| self.usage.and(raw.get().as_bytes()));
-                if let Some(usage) = usage {
-                    to.usage(usage);
-                }
                 to.finished();
+                self.hear_usage(data, to);
             }
-            "message_stop" => return Heard::Last,
+            "message_stop" => {
+                self.hear_usage(data, to);
+                return Heard::Last;
+            }
             "error" => {
                 let error = UpstreamError::in_band(data.unwrap_or_default());
                 return Heard::Error(error.map(|error| error.detail).unwrap_or_default());
@@ -230,11 +230,18 @@ impl Follow for MessageStream {
 
 impl MessageStream {
     /// What `message_start` says of the output is where it begins, not what it came to.
-    fn begin(&mut self, said: &Said<'_>) {
-        let message =
-            said.message.and_then(|raw| json::object::<Message<'_>>(raw.get().as_bytes()));
-        if let Some(usage) = message.and_then(|message| message.usage) {
-            let _: Option<Usage> = self.usage.and(usage.get().as_bytes());
+    fn begin(&mut self, said: &Said<'_>, to: &mut dyn Listener) {
+        let Some(message) = said.message else { return };
+        let _: Option<Usage> = usage_of(message.get().as_bytes(), &mut self.usage);
+        self.usage.forget_output();
+        if let Some(usage) = self.usage.meaning() {
+            to.usage(usage);
+        }
+    }
+
+    fn hear_usage(&mut self, data: Option<&[u8]>, to: &mut dyn Listener) {
+        if let Some(usage) = data.and_then(|data| usage_of(data, &mut self.usage)) {
+            to.usage(usage);
         }
     }
 }

@@ -16,7 +16,6 @@ use crate::openai::request::{BadBody, Fields, Ties};
 use crate::openai::sse::Event;
 use crate::openai::usage::Usage;
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -63,36 +62,24 @@ fn ties(fields: &Fields<'_>) -> Result<Ties, BadBody> {
     Ok(Ties { previous, is_kept, is_deferred: false })
 }
 
-/// A response, as far as it is read.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Response<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    output: Option<&'a RawValue>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
-}
-
 fn id_of(body: &[u8]) -> Option<String> {
-    text_of(json::object::<Response<'_>>(body)?.id)
+    let [id] = json::members(body, ["id"])?;
+    text_of(id)
 }
 
 fn hear(body: &[u8], to: &mut dyn Listener) {
-    let Some(response) = json::object::<Response<'_>>(body) else { return };
-    if let Some(usage) = usage_of(&response) {
-        to.usage(usage);
-    }
-    let Some(output) = response.output else { return };
+    let Some([output]) = json::members(body, ["output"]) else { return };
     let mut lane = 0;
-    let _ = each_element(output.get(), |item| {
+    let _ = each_element(output.map_or("[]", RawValue::get), |item| {
         hear_item(item, lane, to);
         lane += 1;
     });
-    to.finished();
+    if output.is_some() {
+        to.finished();
+    }
+    if let Some(usage) = Usage::find(body) {
+        to.usage(usage);
+    }
 }
 
 /// Tells what a whole item says: a message, reasoning, a call.
@@ -121,32 +108,29 @@ fn tell(kind: Kind, text: &RawValue, lane: u64, to: &mut dyn Listener) {
     }
 }
 
-fn usage_of(response: &Response<'_>) -> Option<Usage> {
-    Usage::parse(response.usage?.get().as_bytes())
-}
-
 fn text_of(raw: Option<&RawValue>) -> Option<String> {
     raw.filter(|raw| raw.get().starts_with('"')).map(|raw| json::text(raw).into_owned())
 }
 
 /// An event's data, as far as it is read.
-#[derive(Default, Deserialize)]
-#[serde(default)]
 struct Said<'a> {
-    #[serde(borrow, rename = "type")]
     kind: Option<&'a RawValue>,
-    #[serde(borrow)]
     sequence_number: Option<&'a RawValue>,
-    #[serde(borrow)]
     output_index: Option<&'a RawValue>,
-    #[serde(borrow)]
     delta: Option<&'a RawValue>,
-    #[serde(borrow)]
     item_id: Option<&'a RawValue>,
-    #[serde(borrow)]
     item: Option<&'a RawValue>,
-    #[serde(borrow)]
     response: Option<&'a RawValue>,
+}
+
+impl<'a> Said<'a> {
+    fn read(data: &'a [u8]) -> Option<Self> {
+        let names =
+            ["type", "sequence_number", "output_index", "delta", "item_id", "item", "response"];
+        let [kind, sequence_number, output_index, delta, item_id, item, response] =
+            json::members(data, names)?;
+        Some(Self { kind, sequence_number, output_index, delta, item_id, item, response })
+    }
 }
 
 /// A stream of numbered events that ends with the response as it then is.
@@ -164,7 +148,7 @@ impl Follow for ResponseStream {
     fn event(&mut self, event: &Event, to: &mut dyn Listener) -> Heard {
         self.so_far.next_event();
         let data = event.data.as_deref();
-        let Some(said) = data.and_then(json::object::<Said<'_>>) else {
+        let Some(said) = data.and_then(Said::read) else {
             if data.is_some_and(|data| !data.trim_ascii().is_empty() && !event.is_done()) {
                 to.unreadable();
             }
@@ -242,11 +226,8 @@ impl ResponseStream {
             return Heard::Error(detail.unwrap_or_default());
         }
         let Some(raw) = said.response else { return Heard::Passes };
-        let Some(response) = json::object::<Response<'_>>(raw.get().as_bytes()) else {
-            return Heard::Passes;
-        };
-        self.note(raw, &response);
-        if let Some(usage) = usage_of(&response) {
+        self.note(raw);
+        if let Some(usage) = Usage::find(data) {
             to.usage(usage);
         }
         match &*kind {
@@ -254,15 +235,15 @@ impl ResponseStream {
                 to.finished();
                 Heard::Last
             }
-            "response.failed" => failure(&response, raw),
+            "response.failed" => failure(raw),
             _ => Heard::Passes,
         }
     }
 
     /// Keeps who the response is, and how it looks.
-    fn note(&mut self, raw: &RawValue, response: &Response<'_>) {
+    fn note(&mut self, raw: &RawValue) {
         if self.id.is_none() {
-            self.id = text_of(response.id);
+            self.id = id_of(raw.get().as_bytes());
         }
         if self.begun.is_none() && raw.get().len() <= KEPT_BYTES {
             self.begun = serde_json::from_str(raw.get()).ok();
@@ -288,14 +269,14 @@ fn kind_of(event: &str) -> Option<Kind> {
 
 /// A response that failed is told in the upstream's own words, unless they are the operator's to
 /// read.
-fn failure(response: &Response<'_>, raw: &RawValue) -> Heard {
-    #[derive(Deserialize)]
-    struct Inner<'a> {
-        #[serde(borrow)]
-        message: Option<&'a RawValue>,
-    }
-    let inner = response.error.and_then(|error| json::object::<Inner<'_>>(error.get().as_bytes()));
-    let message = inner.and_then(|inner| inner.message).map(|raw| json::text(raw).into_owned());
+fn failure(raw: &RawValue) -> Heard {
+    let member = |object: &'_ RawValue, name| -> Option<String> {
+        let [value] = json::members(object.get().as_bytes(), [name])?;
+        value.map(|raw| raw.get().to_owned())
+    };
+    let message = member(raw, "error")
+        .and_then(|error| serde_json::from_str::<Value>(&error).ok())
+        .and_then(|error| error["message"].as_str().map(str::to_owned));
     match UpstreamError::in_reply(raw.get().as_bytes()) {
         Some(error) if error.is_fit_to_pass(message.as_deref().unwrap_or_default()) => {
             Heard::Failed

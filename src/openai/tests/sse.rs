@@ -149,3 +149,21 @@ proptest! {
         prop_assert_eq!(bytes, stream);
     }
 }
+
+#[test]
+fn an_event_without_its_blank_line_can_still_be_read() {
+    for (end, data) in
+        [("data: [DONE]", "[DONE]"), ("data: a\ndata: b\n", "a\nb"), ("data: a\r", "a")]
+    {
+        let mut scanner = Scanner::new(100);
+        scanner.push(format!("data: first\n\n{end}").as_bytes());
+        scanner.next_event().unwrap().unwrap();
+        assert_eq!(scanner.next_event(), Ok(None));
+        let event = scanner.last_event().unwrap();
+        assert_eq!(
+            (&event.raw[..], event.data.as_deref()),
+            (end.as_bytes(), Some(data.as_bytes()))
+        );
+        assert_eq!(scanner.last_event(), None);
+    }
+}

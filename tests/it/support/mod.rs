@@ -11,6 +11,7 @@ pub mod raw;
 pub mod redis;
 pub mod trouble;
 pub mod recorder;
+pub mod scripted;
 
 use client::{Call, Reply};
 use knockx::account::by::By;
