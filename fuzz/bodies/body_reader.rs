@@ -42,6 +42,7 @@ fn read(surface: Surface, body: &[u8]) {
             limit_field,
             include_usage: tells_usage_if_asked,
             policy: None,
+            drop_stream_options: false,
         };
         let bytes = request.splice(asked);
         match Request::parse(surface, &bytes) {

@@ -156,6 +156,7 @@ fn server(upstream: &raw::Upstream, url: &BaseUrl, api_key: Option<Secret>) -> A
             .filter(|every| !every.is_zero()),
         limit_field: said(upstream.limit_field.as_ref()).unwrap_or_default(),
         on_hang_up: said(upstream.on_hang_up.as_ref()),
+        stream_options: said(upstream.stream_options.as_ref()).unwrap_or(true),
         surfaces: said(upstream.surfaces.as_ref())
             .map_or_else(|| SURFACES.to_vec(), |Surfaces(list)| list),
     })
@@ -238,22 +239,28 @@ fn meaning(model: &raw::Model, routes: Vec<Route>) -> Model {
 }
 
 fn prices(model: &raw::Model) -> Prices {
-    let raw::Prices { input, cached_input, output } = &model.prices;
-    let short = step(input, cached_input, output);
+    let raw::Prices { input, cached_input, cache_write, output } = &model.prices;
+    let short = step([input, cached_input, output], cache_write.as_ref());
     match &model.long_prices {
-        Some(raw::LongPrices { from, input, cached_input, output }) => {
-            Prices { short, long: step(input, cached_input, output), long_from: from.value.0 }
+        Some(raw::LongPrices { from, input, cached_input, cache_write, output }) => {
+            let long = step([input, cached_input, output], cache_write.as_ref());
+            Prices { short, long, long_from: from.value.0 }
         }
         None => Prices { short, long: short, long_from: 0 },
     }
 }
 
+/// What is written into the cache costs as much as any input, unless another price is given.
 fn step(
-    input: &Field<super::forms::Dollars>,
-    cached_input: &Field<super::forms::Dollars>,
-    output: &Field<super::forms::Dollars>,
+    [input, cached_input, output]: [&Field<super::forms::Dollars>; 3],
+    cache_write: Option<&Field<super::forms::Dollars>>,
 ) -> PriceStep {
-    PriceStep { input: input.value.0, cached_input: cached_input.value.0, output: output.value.0 }
+    PriceStep {
+        input: input.value.0,
+        cached_input: cached_input.value.0,
+        cache_write: cache_write.map_or(input.value.0, |price| price.value.0),
+        output: output.value.0,
+    }
 }
 
 fn said<T: Clone>(field: Option<&Field<T>>) -> Option<T> {

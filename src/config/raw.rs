@@ -158,6 +158,7 @@ pub struct Upstream {
     pub ca_file: Optional<Option<CaFile>>,
     pub limit_field: Optional<LimitField>,
     pub on_hang_up: Optional<OnHangUp>,
+    pub stream_options: Optional<bool>,
     pub surfaces: Optional<Surfaces>,
 }
 
@@ -193,6 +194,7 @@ pub struct Route {
 pub struct Prices {
     pub input: Field<Dollars>,
     pub cached_input: Field<Dollars>,
+    pub cache_write: Optional<Dollars>,
     pub output: Field<Dollars>,
 }
 
@@ -202,6 +204,7 @@ pub struct LongPrices {
     pub from: Field<Tokens>,
     pub input: Field<Dollars>,
     pub cached_input: Field<Dollars>,
+    pub cache_write: Optional<Dollars>,
     pub output: Field<Dollars>,
 }
 

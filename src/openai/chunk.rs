@@ -127,7 +127,8 @@ impl<'a> Chunk<'a> {
     pub fn parse(data: &'a [u8]) -> Option<Self> {
         let mut chunk = json::object(data).or_else(|| Self::lenient(data))?;
         chunk.usage = chunk.usage_in(data);
-        if chunk.written_error.is_some_and(|raw| !json::is_null(raw)) {
+        let says_nothing_else = chunk.written_choices.is_none() && chunk.usage.is_none();
+        if says_nothing_else || chunk.written_error.is_some_and(|raw| !json::is_null(raw)) {
             chunk.error = UpstreamError::in_band(data);
         }
         Some(chunk)

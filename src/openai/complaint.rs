@@ -1,75 +1,74 @@
 //! What an upstream says when it says no: the shapes and the words.
 //!
 //! Reads xAI's `{"code","error"}`, with codes in kebab case or in gRPC's sentences,
-//! `{"error":"text"}`, and OpenAI's `{"error":{"message","type","param","code"}}`; finds out whose
-//! fault it is. What the caller is told of it is decided in [`super::error`].
+//! `{"error":"text"}`, OpenAI's `{"error":{"message","type","param","code"}}`, Google's list of one
+//! such object, FastAPI's `detail`; finds out whose fault it is. What the caller is told of it is
+//! decided in [`super::error`].
+//!
+//! A message may quote the caller's text. So words are searched for outside quotation marks only,
+//! and where the status says that the request is at fault, at the message's beginning only.
 
 use super::error::Fault;
-use super::json;
-use super::redact::redact;
-use serde::Deserialize;
+use super::json::{self, each_element};
+use super::wording;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-/// What the shapes of errors have in common.
+/// What the shapes of errors have in common, as the upstream wrote it.
 #[derive(Debug, Default)]
 pub(super) struct Complaint {
     pub message: String,
     pub param: Option<String>,
     code: Option<String>,
+    kind: Option<String>,
+    /// In OpenAI's shape, whose codes its clients know.
+    is_openai: bool,
     /// There is an `error` that is not null.
     pub has_error: bool,
     /// The body is an answer, whatever else it is.
     pub has_choices: bool,
 }
 
-#[derive(Deserialize)]
-struct Outer<'a> {
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-    /// FastAPI's name for it.
-    #[serde(borrow)]
-    detail: Option<&'a RawValue>,
-    #[serde(borrow)]
-    code: Option<&'a RawValue>,
-    #[serde(borrow)]
-    choices: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Inner<'a> {
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    param: Option<&'a RawValue>,
-    #[serde(borrow)]
-    code: Option<&'a RawValue>,
-}
-
 impl Complaint {
     /// Reads a body; one that is no error leaves everything empty.
     pub fn read(body: &[u8]) -> Self {
-        let Some(outer) = json::object::<Outer<'_>>(body) else { return Self::default() };
-        let given = |raw: Option<&RawValue>| {
-            raw.filter(|raw| !json::is_null(raw)).map(|raw| json::text(raw).into_owned())
+        if let Some(only) = element(body) {
+            return Self::read(only.get().as_bytes());
+        }
+        let names =
+            ["error", "message", "detail", "code", "type", "choices", "msg", "param", "object"];
+        let Some([error, message, detail, code, kind, choices, msg, param, object]) =
+            json::members(body, names)
+        else {
+            return Self::default();
         };
-        let mut said = Self { code: given(outer.code), ..Self::default() };
-        let error = outer.error.filter(|raw| !json::is_null(raw));
-        match error.map(|raw| (raw, json::object::<Inner<'_>>(raw.get().as_bytes()))) {
-            Some((_, Some(inner))) => {
-                said.message = given(inner.message).unwrap_or_default();
-                said.param = given(inner.param).map(|param| redact(&param));
-                said.code = given(inner.code).or(given(inner.kind)).or(said.code);
+        let mut said = Self {
+            code: given(code),
+            kind: given(kind).filter(|kind| kind != "error"),
+            ..Self::default()
+        };
+        let error = error.filter(|raw| !json::is_null(raw));
+        let is_named_so = |raw: Option<&RawValue>| raw.is_some_and(|raw| raw.get() == "\"error\"");
+        said.has_error = error.is_some() || is_named_so(object) || is_named_so(kind);
+        match error.map(|raw| (raw, json::members(raw.get().as_bytes(), INNER))) {
+            Some((_, Some([message, kind, param, code, status, msg]))) => {
+                said.message = given(message).or(given(msg)).unwrap_or_default();
+                said.param = given(param);
+                said.code = given(code).or(said.code);
+                said.kind = given(kind).or(given(status));
+                said.is_openai = true;
             }
             Some((raw, None)) => said.message = json::text(raw).into_owned(),
-            None => said.message = given(outer.message).or(given(outer.detail)).unwrap_or_default(),
+            None => {
+                said.message = given(message).or(given(detail)).or(given(msg)).unwrap_or_default();
+                said.param = given(param);
+                said.is_openai = said.kind.is_some() || is_named_so(kind);
+            }
         }
-        said.has_error = error.is_some();
-        said.has_choices = outer.choices.is_some_and(|raw| !json::is_null(raw));
+        // An empty list beside an error is no answer.
+        let has_choices = choices.is_some_and(|raw| !json::is_null(raw));
+        let is_empty = choices.is_some_and(|raw| raw.get() == "[]");
+        said.has_choices = has_choices && !(is_empty && !said.message.is_empty());
         said
     }
 
@@ -80,21 +79,20 @@ impl Complaint {
 
     /// Whose fault it is.
     pub fn fault(&self, status: u16) -> Fault {
-        let message = self.message.trim().to_ascii_lowercase();
-        let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
-        let code = self.code_word();
-        // Only at the start, so that a message quoting the caller's text cannot pose as one.
-        let has_bad_key = BAD_KEY.iter().any(|words| message.starts_with(words));
+        let spoken = wording::unquoted(&self.message);
+        let has = |words: &[&str]| words.iter().any(|word| spoken.contains(word));
+        if let Some(fault) = self.operators(status, &spoken) {
+            return fault;
+        }
         match status {
-            400 if code == "invalid-api-key" || has_bad_key => Fault::OperatorKey,
-            402 => Fault::OperatorQuota,
-            403 | 429 if is_out_of_money(&code) || has(&OUT_OF_MONEY) => Fault::OperatorQuota,
             429 => Fault::Rate,
-            403 if has(&["usage guidelines", "safety", "content policy"]) => Fault::Content,
+            403 if self.is_about_content(&spoken) => Fault::Content,
             401 | 403 | 407 => Fault::OperatorKey,
-            400 | 413 | 422 if code == "context-length-exceeded" || has(&TOO_LONG) => {
+            400 | 413 | 422 if self.has_code(&["context-length-exceeded"]) || has(&TOO_LONG) => {
                 Fault::TooLong
             }
+            400 | 422 if self.is_about_seals() => Fault::Sealed,
+            400 | 404 | 422 if self.has_code(&wording::NO_MODEL) => Fault::Model,
             404 if self.understood() => Fault::Model,
             404 | 405 => Fault::Broken,
             408 | 504 | 524 => Fault::Timeout,
@@ -104,32 +102,88 @@ impl Complaint {
         }
     }
 
-    /// The code in one spelling: `-` between lower-case words.
-    fn code_word(&self) -> String {
-        let code = self.code.as_deref().unwrap_or_default();
-        code.to_ascii_lowercase().replace(['_', ' '], "-")
+    /// The fault, where the operator's account, key or project is the trouble.
+    fn operators(&self, status: u16, spoken: &str) -> Option<Fault> {
+        let is_content = self.is_about_content(spoken);
+        let begins = wording::without_labels(spoken);
+        let blames_request = matches!(status, 400 | 404 | 409 | 412 | 413 | 422);
+        // A field of the request at fault is the caller's, whatever is said of it.
+        let is_field = self.param.as_deref().is_some_and(|param| param != "stream");
+        let says = |words: &[&str]| {
+            if blames_request {
+                !is_field && words.iter().any(|word| begins.starts_with(word))
+            } else {
+                matches!(status, 401..=403 | 407 | 429)
+                    && words.iter().any(|word| spoken.contains(word))
+            }
+        };
+        let is_rate = status == 429 && wording::RATE.iter().any(|word| spoken.contains(word));
+        if status == 402 || self.has_code(&wording::MONEY_CODES) {
+            return (!is_rate).then_some(Fault::OperatorQuota);
+        }
+        if status >= 400 && !is_content && !is_rate && says(&wording::MONEY) {
+            return Some(Fault::OperatorQuota);
+        }
+        let is_key = self.has_code(&wording::KEY_CODES) || says(&wording::KEY);
+        (status != 429 && !is_content && is_key).then_some(Fault::OperatorKey)
+    }
+
+    fn is_about_content(&self, spoken: &str) -> bool {
+        let mentions = |word: &&str| spoken.contains(word);
+        self.has_code(&wording::CONTENT_CODES)
+            || wording::CONTENT.iter().any(|word| mentions(&word))
+    }
+
+    /// Reasoning that another account or server has sealed: who sealed it can open it.
+    fn is_about_seals(&self) -> bool {
+        let message = self.message.to_ascii_lowercase();
+        let has = |words: &[&str]| words.iter().all(|word| message.contains(word));
+        self.has_code(&["invalid-encrypted-content", "thinking-signature-invalid"])
+            || has(&["invalid `signature` in `thinking` block"])
+            || (has(&["encrypted content"]) || has(&["encrypted_content"]))
+                && ["verif", "decrypt", "could not be", "invalid"].iter().any(|word| has(&[word]))
+    }
+
+    /// The words of code and type in one spelling: `-` between lower-case words.
+    fn has_code(&self, codes: &[&str]) -> bool {
+        let words = [&self.code, &self.kind];
+        words.into_iter().flatten().any(|word| codes.contains(&&*wording::kebab(word)))
     }
 
     /// The HTTP status that would have come with this error, had it not come after a 200.
     pub fn implied_status(&self) -> u16 {
-        let code = self.code_word();
-        let says = |words: &[&str]| words.iter().any(|word| code.contains(word));
-        if let Ok(status @ 400..=599) = code.parse() {
+        let words =
+            [&self.code, &self.kind].map(|word| wording::kebab(word.as_deref().unwrap_or("")));
+        let says =
+            |parts: &[&str]| parts.iter().any(|part| words.iter().any(|word| word.contains(part)));
+        if let Some(status @ 400..=599) = words[0].parse().ok() {
             status
-        } else if says(&["exhausted", "rate-limit", "insufficient-quota"]) {
+        } else if says(&["exhausted", "rate-limit", "insufficient-quota", "too-many-requests"]) {
             429
-        } else if says(&["invalid-api-key", "unauthenticated", "authentication"]) {
+        } else if says(&["billing", "credit", "payment"]) {
+            402
+        } else if says(&["invalid-api-key", "unauthenticated", "authentication", "unauthorized"]) {
             401
+        } else if says(&["overloaded", "unavailable"]) {
+            503
         } else if says(&["permission"]) {
             403
         } else if says(&["not-found"]) {
             404
-        } else if says(&["invalid", "context-length", "unknown-parameter"]) {
+        } else if says(&[
+            "invalid",
+            "context-length",
+            "unknown-parameter",
+            "unsupported",
+            "bad-request",
+        ]) {
             400
         } else if says(&["deadline", "timeout"]) {
             504
         } else if says(&["internal", "server-error"]) {
             500
+        } else if self.message.to_ascii_lowercase().starts_with("invalid ") {
+            400
         } else {
             503
         }
@@ -138,31 +192,45 @@ impl Complaint {
     /// The code to hand on where the upstream speaks OpenAI's dialect; gRPC's words mean nothing
     /// to OpenAI's clients.
     pub fn openai_code(&self) -> Option<Cow<'static, str>> {
-        let code = self.code.as_deref().filter(|code| code.contains('_') && code.len() <= 64)?;
-        let is_word = code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-        (is_word && code != "invalid_request_error").then(|| Cow::Owned(code.to_owned()))
+        let kind = self.kind.as_deref().filter(|kind| kind.contains('_'));
+        let code = self.code.as_deref().or(kind)?;
+        let is_word = code.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+        let has_letters = code.bytes().any(|b| b.is_ascii_alphabetic());
+        let is_general = code.ends_with("_error");
+        let is_theirs = self.is_openai || (code.contains('_') && !code.contains('-'));
+        let is_fit = is_word && has_letters && !is_general && is_theirs && code.len() <= 64;
+        is_fit.then(|| Cow::Owned(code.to_owned()))
     }
 
     /// The limit that was hit is one of tokens rather than requests.
     pub fn is_about_tokens(&self, fault: Fault) -> bool {
         fault == Fault::Rate && self.message.to_ascii_lowercase().contains("tokens per")
     }
+
+    /// It is `stream_options` that the upstream does not take.
+    pub fn is_about_stream_options(&self) -> bool {
+        let texts = [Some(&self.message), self.param.as_ref()];
+        let names =
+            |text: &String| text.contains("stream_options") || text.contains("include_usage");
+        texts.into_iter().flatten().any(names)
+    }
 }
 
-const BAD_KEY: [&str; 2] = ["incorrect api key", "invalid api key"];
-const OUT_OF_MONEY: [&str; 5] = [
-    "available credits",
-    "spending limit",
-    "exceeded your current quota",
-    "billing",
-    "credit balance",
-];
+const INNER: [&str; 6] = ["message", "type", "param", "code", "status", "msg"];
 const TOO_LONG: [&str; 4] =
     ["maximum prompt length", "maximum context length", "context window", "prompt is too long"];
 
-fn is_out_of_money(code: &str) -> bool {
-    code == "insufficient-quota"
-        || code.contains("spend-limit")
-        || code.contains("usage-limit")
-        || code.contains("credit")
+fn given(raw: Option<&RawValue>) -> Option<String> {
+    raw.filter(|raw| !json::is_null(raw)).map(|raw| json::text(raw).into_owned())
+}
+
+/// The first element, where the body is a list.
+fn element(body: &[u8]) -> Option<Box<RawValue>> {
+    let text = std::str::from_utf8(body).ok().filter(|text| text.trim_start().starts_with('['))?;
+    let mut first = None;
+    each_element(text, |element| {
+        first = first.take().or_else(|| element.get().starts_with('{').then(|| element.to_owned()));
+    })
+    .ok()?;
+    first
 }

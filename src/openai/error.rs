@@ -6,7 +6,7 @@
 //! and no message carries keys, account ids or addresses.
 
 use super::complaint::Complaint;
-use super::redact::redact;
+use super::redact::{Redactor, redact};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -27,8 +27,13 @@ pub struct UpstreamError {
     /// The status the caller gets.
     pub status: u16,
     pub body: ErrorBody,
-    /// What the upstream said, redacted, for the operator's log only.
-    pub detail: String,
+    /// What the upstream said, redacted; empty when it said nothing.
+    said: String,
+    /// The upstream's own code, where it is one that clients may know.
+    own_code: Option<Cow<'static, str>>,
+    own_param: Option<String>,
+    /// It is the `stream_options` of the request that the upstream does not take.
+    pub refuses_stream_options: bool,
 }
 
 /// Whose fault it is, and so who may try again.
@@ -42,6 +47,8 @@ pub enum Fault {
     Model,
     /// The upstream's content rules.
     Content,
+    /// The request has reasoning that another upstream has sealed.
+    Sealed,
     /// The upstream limits the operator's rate.
     Rate,
     /// The operator's key is wrong, blocked or not allowed to do this.
@@ -69,6 +76,24 @@ impl ErrorBody {
 }
 
 impl Fault {
+    /// The word for logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::TooLong => "too-long",
+            Self::Model => "model",
+            Self::Content => "content",
+            Self::Sealed => "sealed-elsewhere",
+            Self::Rate => "rate",
+            Self::OperatorKey => "operator-key",
+            Self::OperatorQuota => "operator-quota",
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+            Self::Broken => "broken",
+        }
+    }
+
     /// Whether another upstream may do better.
     #[must_use]
     pub fn retriable(self) -> bool {
@@ -94,34 +119,93 @@ impl UpstreamError {
         is_error.then(|| Self::translate(complaint.implied_status(), &complaint))
     }
 
-    /// The error in an event of a stream that had begun.
+    /// The error in the data of an event that may be anything else; `None` when it is no error.
     #[must_use]
     pub fn in_band(data: &[u8]) -> Option<Self> {
         let complaint = Complaint::read(data);
-        complaint.understood().then(|| Self::translate(complaint.implied_status(), &complaint))
+        complaint.has_error.then(|| Self::translate(complaint.implied_status(), &complaint))
+    }
+
+    /// The error in the data of an event whose name says that it is one.
+    #[must_use]
+    pub fn of_event(data: &[u8]) -> Self {
+        let complaint = Complaint::read(data);
+        Self::translate(complaint.implied_status(), &complaint)
+    }
+
+    /// The same without what is configured for the upstream that said it.
+    #[must_use]
+    pub fn redacted(mut self, redactor: &Redactor) -> Self {
+        let clean = |text: &mut Option<String>| {
+            *text = text.take().map(|text| redactor.redact(&text));
+        };
+        let is_clean = |code: &Cow<'static, str>| redactor.redact(code) == *code;
+        clean(&mut self.own_param);
+        clean(&mut self.body.param);
+        self.own_code = self.own_code.filter(is_clean);
+        self.body.code = self.body.code.filter(is_clean);
+        self.body.message = redactor.redact(&self.body.message);
+        self.said = redactor.redact(&self.said);
+        self
     }
 
     /// Whether the upstream's `message` may be passed on as it came: it is the caller's to know, and
     /// nothing in it is the operator's.
     #[must_use]
     pub fn is_fit_to_pass(&self, message: &str) -> bool {
-        let is_callers = own_words(self.fault).is_none() || self.fault == Fault::Broken;
-        is_callers && self.detail == message
+        !self.is_operators() && self.said == message
+    }
+
+    /// What tells the caller of it once the reply has begun: the upstream's own words, unless they
+    /// are about the operator's account.
+    #[must_use]
+    pub fn in_stream(self) -> ErrorBody {
+        if self.is_operators() {
+            let message = format!("The answer is incomplete: {}", lower_first(&self.body.message));
+            return ErrorBody { message, ..self.body };
+        }
+        let code = self.own_code.or_else(|| self.body.code.filter(|_| !self.fault.retriable()));
+        let said = if self.said.trim().is_empty() {
+            "the upstream reported an error."
+        } else {
+            &self.said
+        };
+        ErrorBody {
+            message: format!("The answer is incomplete: {said}"),
+            kind: if self.fault.retriable() { "server_error" } else { self.body.kind },
+            param: self.own_param.or(self.body.param),
+            code: code.or(Some(Cow::Borrowed("upstream_cut"))),
+        }
+    }
+
+    fn is_operators(&self) -> bool {
+        matches!(self.fault, Fault::Rate | Fault::OperatorKey | Fault::OperatorQuota)
     }
 
     fn translate(status: u16, said: &Complaint) -> Self {
         let fault = said.fault(status);
         let detail = redact(&said.message);
         let (status, kind, code) = answer(fault, status);
-        let message = own_words(fault).map_or_else(|| for_caller(&detail), str::to_owned);
+        let message = own_words(fault).map_or_else(|| for_caller(fault, &detail), str::to_owned);
+        let own_param = said.param.as_deref().map(redact);
+        let own_code = said.openai_code().filter(|code| redact(code) == **code);
         let (param, code) = match fault {
-            Fault::Request => (said.param.clone(), said.openai_code()),
+            Fault::Request => (own_param.clone(), own_code.clone()),
+            Fault::Sealed => (own_param.clone(), own_code.clone().or(code.map(Cow::Borrowed))),
             Fault::TooLong => (Some("messages".to_owned()), code.map(Cow::Borrowed)),
             Fault::Model => (Some("model".to_owned()), code.map(Cow::Borrowed)),
             _ => (None, code.map(Cow::Borrowed)),
         };
         let kind = if said.is_about_tokens(fault) { "tokens" } else { kind };
-        Self { fault, status, body: ErrorBody { message, kind, param, code }, detail }
+        Self {
+            fault,
+            status,
+            body: ErrorBody { message, kind, param, code },
+            said: detail,
+            own_code,
+            own_param,
+            refuses_stream_options: fault == Fault::Request && said.is_about_stream_options(),
+        }
     }
 }
 
@@ -133,6 +217,7 @@ fn answer(fault: Fault, upstream: u16) -> (u16, &'static str, Option<&'static st
         Fault::Request => (400, REQUEST, None),
         Fault::TooLong => (400, REQUEST, Some("context_length_exceeded")),
         Fault::Model => (404, REQUEST, Some("model_not_found")),
+        Fault::Sealed => (400, REQUEST, Some("invalid_encrypted_content")),
         Fault::Content => (403, REQUEST, Some("content_policy_violation")),
         Fault::Rate => (429, "requests", Some("rate_limit_exceeded")),
         Fault::OperatorKey => (502, "server_error", Some("upstream_auth")),
@@ -146,7 +231,7 @@ fn answer(fault: Fault, upstream: u16) -> (u16, &'static str, Option<&'static st
 /// What the caller reads where the upstream's own words are for the operator.
 fn own_words(fault: Fault) -> Option<&'static str> {
     match fault {
-        Fault::Request | Fault::TooLong | Fault::Model | Fault::Content => None,
+        Fault::Request | Fault::TooLong | Fault::Model | Fault::Content | Fault::Sealed => None,
         Fault::Rate => {
             Some("The model's upstream is rate limited right now. Please try again shortly.")
         }
@@ -161,11 +246,23 @@ fn own_words(fault: Fault) -> Option<&'static str> {
 }
 
 /// The upstream's own words, where they are about the caller's request.
-fn for_caller(redacted: &str) -> String {
+fn for_caller(fault: Fault, redacted: &str) -> String {
+    let lower = redacted.to_ascii_lowercase();
+    let is_of_account =
+        ["team", "organization", "project", "account"].iter().any(|word| lower.contains(word));
+    if fault == Fault::Model && is_of_account {
+        return "The model's upstream does not offer this model.".to_owned();
+    }
     if redacted.trim().is_empty() {
         return "The model's upstream refused this request.".to_owned();
     }
     redacted.to_owned()
+}
+
+fn lower_first(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters.next().map(|first| first.to_lowercase().collect::<String>()).unwrap_or_default()
+        + letters.as_str()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Following a streamed reply event by event, whatever surface it is of.
 
 use super::chunk::Kind;
-use super::error::ErrorBody;
+use super::error::{ErrorBody, UpstreamError};
 use super::sse::Event;
 use super::usage::Usage;
 use crate::account::charge::TokenCount;
@@ -32,9 +32,9 @@ pub enum Heard {
     /// The reply is complete with it.
     Last,
     /// The upstream gave up, and says so here in words that are the caller's to read.
-    Failed,
-    /// The upstream gave up; what it said is for the operator's log.
-    Error(String),
+    Failed(Box<UpstreamError>),
+    /// The upstream gave up; the gateway has to say so.
+    Error(Box<UpstreamError>),
 }
 
 /// One stream of a surface: knows how far it has come, and how to end it.

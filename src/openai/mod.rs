@@ -17,5 +17,6 @@ pub mod chunk;
 pub mod usage;
 pub mod error;
 mod complaint;
-mod redact;
+mod wording;
+pub mod redact;
 pub mod json;

@@ -87,6 +87,8 @@ pub struct Changes<'a> {
     pub include_usage: bool,
     /// Takes out what the caller's plan does not include.
     pub policy: Option<&'a RequestPolicy>,
+    /// Takes the caller's `stream_options` out: the upstream does not know them.
+    pub drop_stream_options: bool,
 }
 
 /// The name an upstream knows the output limit by.

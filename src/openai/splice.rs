@@ -5,6 +5,7 @@
 
 use super::bounds::{Bounds, NESTED};
 use super::cursor::cut_members;
+use super::json;
 use super::request::{Changes, Request, Written};
 use super::surface::Surface;
 use bytes::Bytes;
@@ -28,7 +29,8 @@ pub(super) fn splice(request: &Request<'_>, changes: Changes<'_>) -> Bytes {
     if let Some(limit) = limit.or(request.max_output) {
         edits.budgets(&written.bounds, limit, request.surface);
     }
-    if changes.include_usage && !request.include_usage {
+    let drops_options = changes.drop_stream_options && written.stream_options.is_some();
+    if changes.include_usage && !request.include_usage && !drops_options {
         edits.include_usage(written);
     }
     if let Some(policy) = changes.policy {
@@ -43,7 +45,31 @@ pub(super) fn splice(request: &Request<'_>, changes: Changes<'_>) -> Bytes {
             edits.cut_ids(text, &request.inspection.unsealed);
         }
     }
-    edits.apply()
+    let body = edits.apply();
+    if drops_options { without(body, "stream_options") } else { body }
+}
+
+/// `body` without a member, of which there is one among others. One whose name is written with
+/// escapes stays, as `null`.
+fn without(body: Bytes, name: &str) -> Bytes {
+    let Some([Some(value)]) = json::members(&body, [name]) else { return body };
+    let mut range = position(&body, value.get());
+    let name = format!("\"{name}\"");
+    let before = &body[..range.start];
+    let named = memchr::memmem::rfind(before, name.as_bytes());
+    let Some(named) = named.filter(|at| before[at + name.len()..].trim_ascii() == b":") else {
+        return [&body[..range.start], b"null", &body[range.end..]].concat().into();
+    };
+    range.start = named;
+    let behind = body[range.end..].iter().position(|byte| !byte.is_ascii_whitespace());
+    match behind.map(|at| range.end + at).filter(|at| body[*at] == b',') {
+        Some(comma) => range.end = comma + 1,
+        None => {
+            let comma = body[..named].iter().rposition(|byte| *byte == b',');
+            range.start = comma.unwrap_or(named);
+        }
+    }
+    [&body[..range.start], &body[range.end..]].concat().into()
 }
 
 struct Edits<'a> {

@@ -157,8 +157,9 @@ impl<'a> Allowance<'a> {
 
     /// What the upstream reported, with what it left out as we count it.
     pub fn reported(&mut self) -> Option<Usage> {
-        let (request, model) = (self.request, &self.reservation.model);
-        self.meter.reported(|| exact_prompt(request, model))
+        let Reservation { prompt, model, .. } = &self.reservation;
+        let request = self.request;
+        self.meter.reported(|| request.map_or(*prompt, |request| exact_prompt(request, model)))
     }
 
     /// The reservation as it stands.

@@ -1,10 +1,13 @@
 //! One try at one upstream: sent, and its reply's head or its failure read.
 
+use super::beginning::Beginning;
 use super::forward::{Forwarded, Forwarding, Pending, Stop, stopped};
 use super::refusal::UpstreamFailure;
 use crate::clock;
 use crate::openai::error::{Fault, UpstreamError};
 use crate::openai::request::Changes;
+use crate::telemetry::labels::AccountTrouble;
+use crate::telemetry::metrics::Metrics;
 use crate::upstream::catalog::Route;
 use crate::upstream::connect::{Connections, Exchange, Outgoing, SendError};
 use crate::upstream::places::Place;
@@ -12,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use http::Method;
 use pingora_core::protocols::http::ServerSession;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,6 +37,8 @@ pub(super) enum Tried {
         blame: Blame,
         /// The same upstream may be asked once more: it was not reached, or failed at once.
         again: bool,
+        /// It is `stream_options` that it does not take.
+        refuses_stream_options: bool,
     },
 }
 
@@ -55,7 +61,7 @@ impl Blame {
         let rest = retry_after.map(|seconds| Duration::from_secs(seconds.into()));
         match fault {
             Fault::Rate => Self::Limit { rest },
-            Fault::Model => Self::Model,
+            Fault::Model | Fault::Sealed => Self::Model,
             fault if fault.retriable() => Self::Upstream,
             _ => Self::Caller,
         }
@@ -63,6 +69,7 @@ impl Blame {
 }
 
 impl Forwarding<'_> {
+    /// Asks one upstream; without `stream_options` once more, when those are all it minds.
     pub(super) async fn try_one(
         &self,
         session: &mut ServerSession,
@@ -70,7 +77,37 @@ impl Forwarding<'_> {
         pool: &Arc<Connections>,
         place: Place,
     ) -> Tried {
-        let outgoing = Arc::new(self.outgoing(route));
+        let tried = self.try_once(session, route, pool, place).await;
+        let Tried::Failed { refuses_stream_options: true, .. } = &tried else { return tried };
+        if !self.sends_stream_options(route, pool) {
+            return tried;
+        }
+        tracing::warn!(
+            upstream = &*route.upstream.name,
+            "upstream does not take stream_options: left out from now on, its streams are estimated"
+        );
+        pool.refuses_stream_options.store(true, Ordering::Relaxed);
+        match pool.places.take() {
+            Some(place) => self.try_once(session, route, pool, place).await,
+            None => tried,
+        }
+    }
+
+    fn sends_stream_options(&self, route: &Route, pool: &Connections) -> bool {
+        let is_asked = self.request.wants_usage_asked_for() || self.request.include_usage;
+        is_asked
+            && route.upstream.stream_options
+            && !pool.refuses_stream_options.load(Ordering::Relaxed)
+    }
+
+    async fn try_once(
+        &self,
+        session: &mut ServerSession,
+        route: &Route,
+        pool: &Arc<Connections>,
+        place: Place,
+    ) -> Tried {
+        let outgoing = Arc::new(self.outgoing(route, pool));
         let asked_at = clock::instant();
         // It owns what it needs, so that it can go on when nobody waits here any more.
         let mut sending: BoxFuture<'static, _> = {
@@ -86,7 +123,7 @@ impl Forwarding<'_> {
             }
         };
         let upstream = &route.upstream.name;
-        let exchange = match sent {
+        let mut exchange = match sent {
             Ok(exchange) => exchange,
             Err(e) => {
                 tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, error = %e, "upstream did not answer");
@@ -96,32 +133,62 @@ impl Forwarding<'_> {
                     failure: failure(&e),
                     blame: Blame::Upstream,
                     again: unsent,
+                    refuses_stream_options: false,
                 };
             }
         };
         let head_at = clock::instant();
         self.up(upstream, true);
         self.metrics.upstream_first_byte_seconds(upstream).record(head_at.duration_since(asked_at));
-        if exchange.status().is_success() {
-            let upstream = Arc::clone(upstream);
-            return Tried::Answering(Forwarded {
-                exchange,
-                pool: Arc::clone(pool),
-                upstream,
-                head_at,
-            });
+        if !exchange.status().is_success() {
+            return self.error_reply(exchange, pool).await;
         }
-        self.error_reply(exchange, pool, upstream).await
+        if is_compressed(&exchange) {
+            tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, "upstream compressed its reply, which it was not asked to");
+            return Tried::Failed {
+                failure: UpstreamFailure::BadReply,
+                blame: Blame::Upstream,
+                again: false,
+                refuses_stream_options: false,
+            };
+        }
+        if let Some(error) = self.error_at_first(session, &mut exchange).await {
+            let (is_large, retry_after) = (false, None);
+            return self.refused(error, pool, (200, retry_after), is_large);
+        }
+        pool.refuses_account.store(false, Ordering::Relaxed);
+        let (pool, upstream) = (Arc::clone(pool), Arc::clone(upstream));
+        Tried::Answering(Forwarded { exchange, pool, upstream, head_at })
+    }
+
+    /// Reads ahead until the reply has begun, and returns the error it begins with, if it does. No
+    /// byte has gone to the caller by then, so another upstream may still have the call.
+    async fn error_at_first(
+        &self,
+        session: &mut ServerSession,
+        exchange: &mut Exchange,
+    ) -> Option<UpstreamError> {
+        let mut beginning = Beginning::new(self.request, exchange, self.event_bytes);
+        let hold = tokio::time::sleep(beginning.hold(self.hold));
+        let stopped = stopped(session, self.leash);
+        tokio::pin!(hold, stopped);
+        loop {
+            let read = tokio::select! {
+                biased;
+                // Whoever relays the reply finds out the same, and settles it.
+                _ = &mut stopped => return None,
+                read = exchange.read_ahead() => read,
+                () = &mut hold => return None,
+            };
+            if let ControlFlow::Break(error) = beginning.take(read.as_deref()) {
+                return error;
+            }
+        }
     }
 
     /// Translates an error status. A 4xx that the caller caused counts as a request; anything the
     /// caller could not help does not, and is worth trying elsewhere.
-    async fn error_reply(
-        &self,
-        mut exchange: Exchange,
-        pool: &Connections,
-        upstream: &str,
-    ) -> Tried {
+    async fn error_reply(&self, mut exchange: Exchange, pool: &Connections) -> Tried {
         let status = exchange.status().as_u16();
         let content_type = exchange.header("content-type").map(str::to_owned);
         // The other form, a date, is not worth a clock that may differ from ours.
@@ -132,19 +199,33 @@ impl Forwarding<'_> {
             pool.release(exchange).await;
         }
         let error = UpstreamError::read(status, content_type.as_deref(), &body.unwrap_or_default());
+        let again = matches!(error.fault, Fault::Unavailable | Fault::Broken);
+        self.refused(error, pool, (status, retry_after), again)
+    }
+
+    /// What comes of an error that the upstream answered with, whatever its status.
+    fn refused(
+        &self,
+        error: UpstreamError,
+        pool: &Connections,
+        (status, retry_after): (u16, Option<u32>),
+        again: bool,
+    ) -> Tried {
+        let upstream = pool.upstream();
+        let error = error.redacted(&upstream.redactor());
         let blame = Blame::of(error.fault, retry_after);
-        let callers_fault = blame == Blame::Caller;
-        // What is said of the caller's request may quote it, and prompts are never logged.
-        let detail = if callers_fault { "" } else { &*error.detail };
-        tracing::warn!(request_id = %self.reservation.request, upstream, upstream_status = status, detail, "upstream answered with an error");
+        // Not in its own words: they may quote the request, and prompts are never logged.
+        tracing::warn!(request_id = %self.reservation.request, upstream = &*upstream.name, upstream_status = status, fault = error.fault.as_str(), "upstream answered with an error");
+        alert(self.metrics, pool, error.fault);
         Tried::Failed {
+            refuses_stream_options: error.refuses_stream_options,
             failure: UpstreamFailure::Answered {
                 status: error.status,
                 body: error.body,
-                retry_after: retry_after.filter(|_| !callers_fault),
+                retry_after: retry_after.filter(|_| blame != Blame::Caller),
             },
             blame,
-            again: matches!(error.fault, Fault::Unavailable | Fault::Broken),
+            again,
         }
     }
 
@@ -152,13 +233,16 @@ impl Forwarding<'_> {
         self.metrics.upstream_up(upstream).set(if is_up { 1.0 } else { 0.0 });
     }
 
-    fn outgoing(&self, route: &Route) -> Outgoing {
+    fn outgoing(&self, route: &Route, pool: &Connections) -> Outgoing {
+        let takes_options =
+            route.upstream.stream_options && !pool.refuses_stream_options.load(Ordering::Relaxed);
         let changes = Changes {
             model: (*route.upstream_model != *self.request.model).then_some(&*route.upstream_model),
             max_output: self.reservation.output_limit,
             limit_field: route.upstream.limit_field,
-            include_usage: self.request.wants_usage_asked_for(),
             policy: Some(&self.reservation.caller.plan_limits.policy),
+            include_usage: takes_options && self.request.wants_usage_asked_for(),
+            drop_stream_options: !takes_options,
         };
         Outgoing {
             method: Method::POST,
@@ -172,6 +256,30 @@ impl Forwarding<'_> {
             begun: AtomicBool::new(false),
         }
     }
+}
+
+/// Counts a refusal that is about the operator's account, and says so once until a call is answered.
+pub(super) fn alert(metrics: &Metrics, pool: &Connections, fault: Fault) {
+    let trouble = match fault {
+        Fault::OperatorKey => AccountTrouble::Key,
+        Fault::OperatorQuota => AccountTrouble::Quota,
+        _ => return,
+    };
+    let upstream = &pool.upstream().name;
+    metrics.upstream_account_refusals(upstream, trouble).increment(1);
+    if !pool.refuses_account.swap(true, Ordering::Relaxed) {
+        tracing::error!(
+            upstream = &**upstream,
+            trouble = trouble.as_str(),
+            "upstream refuses the operator's key or account: check the key and the balance there"
+        );
+    }
+}
+
+/// Whether the body is encoded, though `identity` was asked for.
+fn is_compressed(exchange: &Exchange) -> bool {
+    let encoding = exchange.header("content-encoding").map(str::trim).unwrap_or_default();
+    !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity")
 }
 
 /// The whole error body, `None` when it is too long or broken off.

@@ -28,6 +28,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+/// How long a stream's head waits for its first event where no keep-alive comments are sent.
+const HOLD: Duration = Duration::from_secs(15);
+
 /// One call on its way: what every step of it needs.
 pub(super) struct Call<'a> {
     pub proxy: &'a Proxy,
@@ -103,7 +106,7 @@ impl Proxy {
         add_clamped(&mut reply_head, &reservation);
         add_stripped(&mut reply_head, &request, &reservation);
         let relay = Relay { reply_head, forwarded, reservation, leash };
-        if request.stream && is_event_stream(&relay.forwarded) {
+        if request.stream && is_event_stream(&relay.forwarded.exchange) {
             Ok(call.relay_stream(session, relay).await)
         } else {
             call.relay_whole(session, relay, spent).await
@@ -209,6 +212,8 @@ impl Call<'_> {
             reservation: &reservation,
             metrics: &self.proxy.settler.metrics,
             leash,
+            hold: self.current.limits.keepalive_comment.unwrap_or(HOLD),
+            event_bytes: self.current.limits.event_bytes,
         };
         match forwarding.forward(session).await {
             Ok(forwarded) => Ok(Step::Answering(Box::new((forwarded, reservation)))),

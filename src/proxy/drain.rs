@@ -166,7 +166,7 @@ impl Drain {
         drop(sent);
         let upstream = Arc::clone(&self.upstream);
         let forwarded = Forwarded { exchange, pool, upstream, head_at: clock::instant() };
-        if self.asked.stream && is_event_stream(&forwarded) {
+        if self.asked.stream && is_event_stream(&forwarded.exchange) {
             let rest = StreamRest {
                 forwarded,
                 allowance: Allowance::without_request(reservation, self.bounds.slice_tokens),
@@ -274,7 +274,7 @@ impl StreamRest {
                 let Some(event) = next else { break };
                 match self.follow.event(&event, &mut self.allowance.meter) {
                     follow::Heard::Passes | follow::Heard::Unasked => {}
-                    follow::Heard::Last | follow::Heard::Failed => return Heard::Complete,
+                    follow::Heard::Last | follow::Heard::Failed(_) => return Heard::Complete,
                     follow::Heard::Error(_) => return Heard::Cut,
                 }
             }

@@ -95,6 +95,10 @@ pub struct Forwarding<'a> {
     pub reservation: &'a Reservation,
     pub metrics: &'a Metrics,
     pub leash: &'a Leash,
+    /// How long a stream's head may wait for its first event.
+    pub hold: Duration,
+    /// Largest event of a stream, in bytes.
+    pub event_bytes: usize,
 }
 
 /// How far a call has come with its upstreams.
@@ -236,7 +240,7 @@ impl Forwarding<'_> {
             Tried::Failed { failure, blame: Blame::Caller, .. } => {
                 Done::Break(Err(NotForwarded::Failed { failure, upstream, counted: true }))
             }
-            Tried::Failed { failure, blame, again } => {
+            Tried::Failed { failure, blame, again, .. } => {
                 if let Blame::Limit { rest } = blame {
                     pool.rests.begin(&route.upstream_model, clock::instant(), rest);
                 }
@@ -289,9 +293,9 @@ fn stopped_at(route: &Route, by: Stop) -> NotForwarded {
 
 /// Whether the upstream really streams: some answer `stream: true` with a JSON body.
 #[must_use]
-pub fn is_event_stream(forwarded: &Forwarded) -> bool {
-    let kind = forwarded.exchange.header("content-type");
-    forwarded.exchange.status().is_success()
+pub fn is_event_stream(exchange: &Exchange) -> bool {
+    let kind = exchange.header("content-type");
+    exchange.status().is_success()
         && kind.is_none_or(|kind| !kind.contains("json") && !kind.contains("html"))
 }
 

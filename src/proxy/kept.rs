@@ -11,6 +11,8 @@ use super::{Answered, CALLER_GONE, No, Proxy, attempt, headers, outcome_of, whol
 use crate::account::caller::Caller;
 use crate::account::kept::KeptReply;
 use crate::openai::error::UpstreamError;
+use crate::openai::json;
+use crate::openai::redact::Redactor;
 use crate::telemetry::labels::Route;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::{Exchange, Outgoing};
@@ -85,7 +87,9 @@ impl Proxy {
             whole::Collected::Broken(refusal) => return Err(refusal),
             whole::Collected::Stopped(by) => return by.refusal().map_or(Ok(None), Err),
         };
-        refuse_errors(&exchange, &body, none)?;
+        let redactor = pool.upstream().redactor();
+        refuse_errors(&exchange, &body, none, &redactor)?;
+        let body = redact_error(body, &redactor);
         let mut head = replier.head(200, replier.elapsed());
         headers::add_upstream_reply(&mut head, &exchange);
         pool.release(exchange).await;
@@ -97,6 +101,7 @@ fn refuse_errors(
     exchange: &Exchange,
     body: &[u8],
     none: impl Fn() -> Refusal,
+    redactor: &Redactor,
 ) -> Result<(), Refusal> {
     let status = exchange.status();
     if status.is_success() {
@@ -106,9 +111,10 @@ fn refuse_errors(
         return Err(none());
     }
     let error = UpstreamError::read(status.as_u16(), exchange.header("content-type"), body);
+    let error = error.redacted(redactor);
     tracing::warn!(
         upstream_status = status.as_u16(),
-        detail = error.detail,
+        fault = error.fault.as_str(),
         "upstream did not give what it keeps"
     );
     Err(Refusal::Upstream(UpstreamFailure::Answered {
@@ -116,6 +122,18 @@ fn refuse_errors(
         body: error.body,
         retry_after: None,
     }))
+}
+
+/// A stored reply that failed says why in the upstream's words: the same without what is the
+/// operator's business.
+fn redact_error(body: Bytes, redactor: &Redactor) -> Bytes {
+    let Some([Some(error)]) = json::members(&body, ["error"]) else { return body };
+    let redacted = redactor.redact_json(error.get());
+    if redacted == error.get() {
+        return body;
+    }
+    let Ok(text) = std::str::from_utf8(&body) else { return body };
+    text.replacen(error.get(), &redacted, 1).into()
 }
 
 impl Kept {

@@ -25,6 +25,7 @@ pub mod lengths;
 pub mod leash;
 pub mod forward;
 pub mod attempt;
+mod beginning;
 pub mod whole;
 pub mod stream;
 mod stream_end;
@@ -267,8 +268,9 @@ impl Proxy {
         if let Refusal::Limited(limited) = &no.refusal {
             self.settler.metrics.quota_refusals(limited.limit).increment(1);
         }
-        tracing::debug!(request_id = %replier.head.id, refusal = ?no.refusal, "request refused");
         let status = replier.refuse(session, no.refusal, no.budget).await.unwrap_or(CALLER_GONE);
+        // Not the refusal itself: it may quote the request, or what an upstream said of it.
+        tracing::debug!(request_id = %replier.head.id, status, "request refused");
         Answered { route, status, outcome: outcome_of(status) }
     }
 

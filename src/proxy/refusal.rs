@@ -6,6 +6,7 @@
 use crate::account::limit::LimitKind;
 use crate::openai::error::ErrorBody;
 use crate::openai::request::BadBody;
+use crate::openai::surface::Surface;
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -54,6 +55,12 @@ pub enum Refusal {
     },
     // the model
     UnknownModel(String),
+    /// The model is known, and this surface of it is offered nowhere.
+    NotOffered {
+        model: String,
+        surface: Surface,
+        on: Vec<Surface>,
+    },
     ModelNotAllowed(String),
     // what upstreams keep
     /// There is none of this id, or it is another user's.
@@ -179,6 +186,16 @@ impl Refusal {
                     "Your address has {most} requests open, as many as it may have; try again when one has ended."
                 );
                 limited(text, "requests", "too_many_connections", OPEN_CALLS_RETRY_MS).closed()
+            }
+            Self::NotOffered { model, surface, on } => {
+                let on: Vec<_> =
+                    on.iter().map(|surface| format!("/v1{}", surface.path())).collect();
+                let text = format!(
+                    "The model `{model}` is not offered on /v1{}; it is on {}.",
+                    surface.path(),
+                    on.join(", ")
+                );
+                invalid(404, text, Some("model_not_found")).about("model")
             }
             Self::UnknownModel(model) => {
                 let text =

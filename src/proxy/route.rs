@@ -36,7 +36,13 @@ pub fn route(
     let routes: Vec<Route> =
         model.routes.iter().filter(|route| wanted.is_met_by(route)).cloned().collect();
     if routes.is_empty() {
-        return Err(unknown());
+        let offers = |surface: &Surface| model.routes.iter().any(|route| route.offers(*surface));
+        let on: Vec<Surface> = Surface::ALL.into_iter().filter(offers).collect();
+        if on.is_empty() || on.contains(&wanted.surface) {
+            return Err(unknown());
+        }
+        let (model, surface) = (wanted.model.to_owned(), wanted.surface);
+        return Err(Refusal::NotOffered { model, surface, on });
     }
     Ok(Arc::new(Model { routes, ..Model::clone(model) }))
 }

@@ -40,6 +40,8 @@ pub struct Ending {
     pub status: Status,
     pub tokens: TokenCount,
     pub source: Source,
+    /// The part of the prompt that was written into the upstream's cache.
+    pub cache_written: u64,
     /// `cost_in_usd_ticks`, where the upstream told it.
     pub cost_ticks: Option<i64>,
     /// Whether the call counts against requests per day.
@@ -56,6 +58,7 @@ impl Ending {
             status: Status::Failed,
             tokens: TokenCount::default(),
             source: Source::Estimated,
+            cache_written: 0,
             cost_ticks: None,
             counted,
             upstream,
@@ -75,6 +78,7 @@ impl Ending {
             status,
             tokens: usage.tokens,
             source: usage.source,
+            cache_written: usage.cache_written,
             cost_ticks: usage.cost_ticks,
             counted: true,
             upstream,
@@ -98,6 +102,7 @@ impl Ending {
             status,
             tokens,
             source: Source::Estimated,
+            cache_written: 0,
             cost_ticks: None,
             counted: true,
             upstream,
@@ -160,7 +165,10 @@ impl Reservation {
         // What an abandoned call really cost nobody knows, however it came to be abandoned.
         let cost = match ending.status {
             Status::Abandoned => 0,
-            _ => self.model.prices.cost_micro_dollars(&ending.tokens, ending.cost_ticks),
+            _ => {
+                let (tokens, written) = (&ending.tokens, ending.cache_written);
+                self.model.prices.cost_micro_dollars(tokens, written, ending.cost_ticks)
+            }
         };
         Charge {
             request: self.request,

@@ -6,6 +6,7 @@
 //! The charge is durable before the end marker leaves.
 
 use super::allowance::{Allowance, Verdict};
+use super::attempt;
 use super::drain::{self, Asked, Drain, OnEnding, StreamRest};
 use super::forward::{Forwarded, caller_gone};
 use super::leash::{Leash, Pulled};
@@ -17,7 +18,7 @@ use super::stream_end::{End, close};
 use crate::account::charge::{Source, Status, TokenCount};
 use crate::account::kept::KeptReply;
 use crate::kept::{Keeper, Unknown};
-use crate::openai::error::ErrorBody;
+use crate::openai::error::{ErrorBody, UpstreamError};
 use crate::openai::follow::{Follow, Heard};
 use crate::openai::request::Request;
 use crate::openai::sse::{Event, Scanner};
@@ -62,6 +63,8 @@ pub struct Stream<'a> {
     last: Option<Bytes>,
     /// When the first output came.
     first_output_at: Option<Instant>,
+    /// What the upstream said of its failure.
+    failure: Option<UpstreamError>,
     /// A write was given up half way: nothing may follow it.
     torn: bool,
     keeper: Keeper,
@@ -96,6 +99,7 @@ impl<'a> Stream<'a> {
             waiting: None,
             last: None,
             first_output_at: None,
+            failure: None,
             torn: false,
             keeper,
             kept: None,
@@ -114,14 +118,16 @@ impl<'a> Stream<'a> {
     }
 
     async fn end(mut self, end: End) -> Status {
-        let status = end.status();
+        // Nothing was delivered, so nothing is charged.
+        let is_free = matches!(end, End::Failed | End::UpstreamError) && self.is_unused();
+        let status = if is_free { Status::Failed } else { end.status() };
         if let Some(by) = end.stop() {
             let (asked, model) = (Asked::from(self.request), &self.allowance.reservation().model);
             if asked.is_read_on(model, self.forwarded.pool.upstream(), by) {
                 return self.read_on(asked, end).await;
             }
         }
-        if matches!(end, End::Failed | End::UpstreamCut(_)) {
+        if matches!(end, End::Failed | End::UpstreamCut(_)) || self.is_blamed() {
             self.forwarded.broke_off(self.allowance.reservation().caller.user);
         }
         let upstream = Arc::clone(&self.forwarded.upstream);
@@ -180,6 +186,8 @@ impl<'a> Stream<'a> {
 
     async fn relay(&mut self) -> End {
         let mut quiet = Quiet::from(Instant::now());
+        // The head may have waited for an event until a comment is due.
+        quiet.caller = self.forwarded.head_at.into();
         loop {
             let ended = self.take_in_events();
             if self.note_whose().await.is_err() {
@@ -302,9 +310,21 @@ impl<'a> Stream<'a> {
 
     /// Nothing of the upstream's follows this event.
     fn last_event(&mut self, event: &Event, heard: Heard) -> End {
-        if let Heard::Error(detail) = heard {
-            tracing::warn!(request_id = %self.allowance.request(), detail, "upstream reported an error in its stream");
-            return End::UpstreamCut("the upstream reported an error");
+        let (failed, passes) = match heard {
+            Heard::Error(error) => (Some(error), false),
+            Heard::Failed(error) => (Some(error), true),
+            _ => (None, true),
+        };
+        if let Some(error) = failed {
+            let pool = &self.forwarded.pool;
+            let redacted = (*error).clone().redacted(&pool.upstream().redactor());
+            tracing::warn!(request_id = %self.allowance.request(), fault = redacted.fault.as_str(), "upstream reported an error in its stream");
+            attempt::alert(&self.allowance.reservation().settler.metrics, pool, redacted.fault);
+            let is_unchanged = redacted == *error;
+            self.failure = Some(redacted);
+            if !(passes && is_unchanged) {
+                return End::UpstreamError;
+            }
         }
         let mut last = BytesMut::from(&event.raw[..]);
         // Some upstreams report their usage behind the end marker.
@@ -315,7 +335,18 @@ impl<'a> Stream<'a> {
         }
         last.extend_from_slice(&self.scanner.rest());
         self.last = Some(last.freeze());
-        if heard == Heard::Failed { End::Failed } else { End::Complete }
+        if self.failure.is_some() { End::Failed } else { End::Complete }
+    }
+
+    /// Whether nothing was delivered, and the upstream reports nothing used.
+    fn is_unused(&self) -> bool {
+        let meter = &self.allowance.meter;
+        !meter.text_seen() && meter.usage().is_none()
+    }
+
+    /// Whether the upstream said that it failed in a way that is not the caller's doing.
+    fn is_blamed(&self) -> bool {
+        self.failure.as_ref().is_some_and(|error| error.fault.retriable())
     }
 
     /// The upstream's body ended without its end marker: complete only if it had said all it wanted
@@ -367,6 +398,10 @@ impl<'a> Stream<'a> {
             End::Pulled(Pulled::ShuttingDown) => self.incomplete("the gateway is shutting down"),
             End::Pulled(Pulled::TooLong) => self.incomplete("the call took longer than allowed"),
             End::UpstreamCut(why) => self.incomplete(why),
+            End::UpstreamError => match self.failure.take() {
+                Some(error) => self.follow.error(&error.in_stream()),
+                None => self.incomplete("the upstream reported an error"),
+            },
         }
     }
 

@@ -21,6 +21,8 @@ pub(super) enum End {
     NotNoted,
     Pulled(Pulled),
     UpstreamCut(&'static str),
+    /// The upstream said that it failed, in words that it is for the gateway to repeat.
+    UpstreamError,
 }
 
 impl End {
@@ -32,7 +34,7 @@ impl End {
             Self::QuotaReached => Status::CutByQuota,
             Self::Pulled(why) => why.status(),
             Self::NotNoted => Status::Failed,
-            Self::Failed | Self::UpstreamCut(_) => Status::CutByUpstream,
+            Self::Failed | Self::UpstreamCut(_) | Self::UpstreamError => Status::CutByUpstream,
         }
     }
 
@@ -47,7 +49,10 @@ impl End {
 
     /// Whether the reply ends before the upstream's own end, and not as if it had one.
     fn is_cut(self) -> bool {
-        matches!(self, Self::Pulled(_) | Self::UpstreamCut(_) | Self::NotNoted)
+        matches!(
+            self,
+            Self::Pulled(_) | Self::UpstreamCut(_) | Self::UpstreamError | Self::NotNoted
+        )
     }
 }
 

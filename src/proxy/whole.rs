@@ -62,6 +62,7 @@ pub async fn relay(
         Collected::Body(body) => {
             let at = clock::instant();
             if let Some(error) = UpstreamError::in_reply(&body) {
+                let error = error.redacted(&forwarded.pool.upstream().redactor());
                 if error.fault.retriable() {
                     forwarded.broke_off(reservation.caller.user);
                 }
@@ -99,7 +100,7 @@ pub fn ending_of(
     asked: &Asked,
     reservation: &Reservation,
     (body, upstream, head_at): (&[u8], Arc<str>, Instant),
-    prompt: impl FnOnce() -> u64,
+    prompt: impl Fn() -> u64,
 ) -> Ending {
     let (model, first) = (&reservation.model, Some(head_at));
     if asked.is_deferred && asked.surface.id_of(body).is_some() {

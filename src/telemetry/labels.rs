@@ -249,3 +249,26 @@ impl RedisOp {
         }
     }
 }
+
+/// What an upstream minds about the operator's account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountTrouble {
+    /// The key, its rights, or the standing of the account.
+    Key,
+    /// Credits, balance, spending limit.
+    Quota,
+}
+
+impl AccountTrouble {
+    /// Both, in the order of declaration.
+    pub const ALL: [Self; 2] = [Self::Key, Self::Quota];
+
+    /// The label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Quota => "quota",
+        }
+    }
+}

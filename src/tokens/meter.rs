@@ -101,6 +101,7 @@ impl Meter {
                 .total
                 .filter(|_| said == 0)
                 .map(|total| total - usage.tokens.prompt.min(total));
+            let rest = rest.filter(|rest| *rest > 0);
             let output = rest.map_or(counted, |rest| counted.min(rest));
             if output > said {
                 usage.tokens.completion += output - said;

@@ -9,6 +9,10 @@ use std::time::Duration;
 
 /// The unit of the price list below in that of the ledger.
 const TICKS_PER_MICRO_DOLLAR: u64 = 10_000;
+/// A reported cost is believed up to so many times our own arithmetic (tiers of service) and 100 US
+/// dollars (the server's tools).
+const MOST_TIMES: u64 = 100;
+const MOST_TOOL_TICKS: u64 = 1_000_000_000_000;
 
 /// Everything a request may be routed to. Replaced whole on reload.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +52,8 @@ pub struct Upstream {
     pub limit_field: crate::openai::request::LimitField,
     /// What becomes of a call there whose caller hangs up; `None` = it depends on the call.
     pub on_hang_up: Option<OnHangUp>,
+    /// Whether it takes `stream_options`, and so reports the usage of streams.
+    pub stream_options: bool,
     /// What it offers.
     pub surfaces: Vec<Surface>,
 }
@@ -138,6 +144,8 @@ pub struct Prices {
 pub struct PriceStep {
     pub input: u64,
     pub cached_input: u64,
+    /// For input that the upstream writes into its cache.
+    pub cache_write: u64,
     pub output: u64,
 }
 
@@ -199,26 +207,38 @@ impl Catalog {
 impl Prices {
     /// What the tokens cost, in ticks.
     ///
-    /// Cached tokens are part of the prompt and have their own price; reasoning is paid as output.
-    /// Once the prompt is long, the long price is that of the whole request.
+    /// Cached tokens, and those of `cache_written`, are part of the prompt and have their own prices;
+    /// reasoning is paid as output. Once the prompt is long, the long price is that of the whole
+    /// request.
     #[must_use]
-    pub fn cost_ticks(&self, tokens: &TokenCount) -> u64 {
+    pub fn cost_ticks(&self, tokens: &TokenCount, cache_written: u64) -> u64 {
         let is_long = self.long_from > 0 && tokens.prompt >= self.long_from;
         let step = if is_long { &self.long } else { &self.short };
         let cached = tokens.cached.min(tokens.prompt);
         let output = tokens.completion.saturating_add(tokens.reasoning);
-        let input_cost = (tokens.prompt - cached).saturating_mul(step.input);
+        let written = cache_written.min(tokens.prompt - cached);
+        let input_cost = (tokens.prompt - cached - written).saturating_mul(step.input);
+        let written_cost = written.saturating_mul(step.cache_write);
         let cached_cost = cached.saturating_mul(step.cached_input);
         let output_cost = output.saturating_mul(step.output);
-        input_cost.saturating_add(cached_cost).saturating_add(output_cost)
+        let input_cost = input_cost.saturating_add(cached_cost).saturating_add(written_cost);
+        input_cost.saturating_add(output_cost)
     }
 
     /// What the call cost, in millionths of a dollar, half of one rounded up. What the upstream
-    /// reports as charged wins over our own arithmetic: it has the server's tools in it.
+    /// reports as charged wins over our own arithmetic, because it has the server's tools in it,
+    /// unless it is beyond all reason.
     #[must_use]
-    pub fn cost_micro_dollars(&self, tokens: &TokenCount, reported_ticks: Option<i64>) -> i64 {
+    pub fn cost_micro_dollars(
+        &self,
+        tokens: &TokenCount,
+        cache_written: u64,
+        reported_ticks: Option<i64>,
+    ) -> i64 {
+        let own = self.cost_ticks(tokens, cache_written);
+        let most = own.saturating_mul(MOST_TIMES).saturating_add(MOST_TOOL_TICKS);
         let reported = reported_ticks.and_then(|ticks| u64::try_from(ticks).ok());
-        let ticks = reported.unwrap_or_else(|| self.cost_ticks(tokens));
+        let ticks = reported.filter(|ticks| *ticks <= most).unwrap_or(own);
         let rounded_up = ticks % TICKS_PER_MICRO_DOLLAR >= TICKS_PER_MICRO_DOLLAR / 2;
         let micro_dollars = ticks / TICKS_PER_MICRO_DOLLAR + u64::from(rounded_up);
         i64::try_from(micro_dollars).unwrap_or(i64::MAX)
@@ -231,15 +251,19 @@ mod tests {
 
     /// Grok 4.3 and 4.7 as on the price list.
     const GROK_4_3: Prices = Prices {
-        short: PriceStep { input: 12_500, cached_input: 2_000, output: 25_000 },
-        long: PriceStep { input: 25_000, cached_input: 4_000, output: 50_000 },
+        short: step(12_500, 2_000, 25_000),
+        long: step(25_000, 4_000, 50_000),
         long_from: 200_000,
     };
     const GROK_4_7: Prices = Prices {
-        short: PriceStep { input: 20_000, cached_input: 5_000, output: 60_000 },
-        long: PriceStep { input: 40_000, cached_input: 10_000, output: 120_000 },
+        short: step(20_000, 5_000, 60_000),
+        long: step(40_000, 10_000, 120_000),
         long_from: 200_000,
     };
+
+    const fn step(input: u64, cached_input: u64, output: u64) -> PriceStep {
+        PriceStep { input, cached_input, cache_write: input + input / 4, output }
+    }
 
     fn tokens(prompt: u64, cached: u64, completion: u64, reasoning: u64) -> TokenCount {
         TokenCount { prompt, cached, completion, reasoning }
@@ -261,8 +285,24 @@ mod tests {
             (Prices::default(), tokens(9, 9, 9, 9), 0),
             (GROK_4_7, tokens(u64::MAX, 0, u64::MAX, u64::MAX), u64::MAX),
         ] {
-            assert_eq!(prices.cost_ticks(&tokens), expected, "{tokens:?}");
+            assert_eq!(prices.cost_ticks(&tokens, 0), expected, "{tokens:?}");
         }
+    }
+
+    #[test]
+    fn what_is_written_into_the_cache_has_its_own_price() {
+        let call = tokens(1_000, 400, 10, 0);
+        let plain = 600 * 12_500 + 400 * 2_000 + 10 * 25_000;
+        for (written, expected) in [
+            (0, plain),
+            (100, plain + 100 * 3_125),
+            (600, plain + 600 * 3_125),
+            (5_000, plain + 600 * 3_125),
+        ] {
+            assert_eq!(GROK_4_3.cost_ticks(&call, written), expected, "{written}");
+        }
+        let long = tokens(200_000, 0, 0, 0);
+        assert_eq!(GROK_4_3.cost_ticks(&long, 200_000), 200_000 * 31_250);
     }
 
     #[test]
@@ -276,11 +316,13 @@ mod tests {
             (Some(14_999), 1),
             (Some(53_134_000), 5_313),
             (Some(-1), 313),
-            (Some(i64::MAX), i64::MAX / 10_000 + 1),
+            (Some(1_000_000_000_000), 100_000_000),
+            (Some(2_000_000_000_000), 313),
+            (Some(i64::MAX), 313),
         ] {
-            assert_eq!(GROK_4_3.cost_micro_dollars(&call, reported), expected, "{reported:?}");
+            assert_eq!(GROK_4_3.cost_micro_dollars(&call, 0, reported), expected, "{reported:?}");
         }
         let all = tokens(u64::MAX, 0, 0, 0);
-        assert_eq!(GROK_4_3.cost_micro_dollars(&all, None), 1_844_674_407_370_955);
+        assert_eq!(GROK_4_3.cost_micro_dollars(&all, 0, None), 1_844_674_407_370_955);
     }
 }

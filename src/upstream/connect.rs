@@ -5,11 +5,12 @@
 //! connection (that is how a call is cancelled); one that was read to its end may be released.
 
 use super::breaker::Breaker;
-use super::catalog::Upstream;
+use super::catalog::{Secret, Upstream};
 use super::idle::Idle;
 use super::places::{Place, Places};
 use super::rests::Rests;
 use crate::clock;
+use crate::openai::redact::Redactor;
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
@@ -19,6 +20,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error as PingoraError, ErrorType};
 use pingora_http::RequestHeader;
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +46,10 @@ pub struct Connections {
     pub rests: Rests,
     /// Who may ask it now.
     pub places: Arc<Places>,
+    /// It refused a call because of the operator's key or account, and none was answered since.
+    pub refuses_account: AtomicBool,
+    /// It refused a call because of its `stream_options`: they are left out from then on.
+    pub refuses_stream_options: AtomicBool,
     addresses: Mutex<Option<(Instant, Arc<[SocketAddr]>)>>,
 }
 
@@ -65,6 +71,8 @@ pub struct Exchange {
     address: SocketAddr,
     idle: Duration,
     status: StatusCode,
+    /// What was read of the body before anybody wanted it.
+    ahead: VecDeque<Result<Option<Bytes>, Cut>>,
     _place: Place,
 }
 
@@ -106,6 +114,8 @@ impl Connections {
             breaker: Arc::default(),
             rests: Rests::default(),
             places,
+            refuses_account: AtomicBool::new(false),
+            refuses_stream_options: AtomicBool::new(false),
             addresses: Mutex::new(None),
         }
     }
@@ -216,8 +226,7 @@ impl Connections {
         mut stream: Stream,
         outgoing: &Outgoing,
     ) -> Result<HttpSession, SendError> {
-        let header =
-            self.request_header(outgoing).map_err(|e| SendError::NotHttp(e.to_string()))?;
+        let header = self.request_header(outgoing).map_err(|e| SendError::NotHttp(kind(&e)))?;
         let header = http_req_header_to_wire(&header)
             .ok_or_else(|| SendError::NotHttp("the request cannot be written".to_owned()))?;
         outgoing.begun.store(true, Ordering::Relaxed);
@@ -251,7 +260,8 @@ impl Connections {
     fn exchange(&self, session: HttpSession, address: SocketAddr, place: Place) -> Exchange {
         let idle = self.upstream.timeouts.idle;
         let status = session.get_status().unwrap_or(StatusCode::BAD_GATEWAY);
-        Exchange { session: Box::new(session), address, idle, status, _place: place }
+        let ahead = VecDeque::new();
+        Exchange { session: Box::new(session), address, idle, status, ahead, _place: place }
     }
 
     fn request_header(&self, outgoing: &Outgoing) -> Result<RequestHeader, Box<PingoraError>> {
@@ -330,15 +340,37 @@ impl Exchange {
     /// # Errors
     /// [`Cut`]: the body ended early, or nothing came for the upstream's idle time.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Cut> {
+        match self.ahead.pop_front() {
+            Some(read) => read,
+            None => self.read().await,
+        }
+    }
+
+    /// Reads on and returns what came, which [`Exchange::next`] will return in its turn; `None` at
+    /// the end, whatever its kind. Safe to drop before it is ready.
+    pub async fn read_ahead(&mut self) -> Option<Bytes> {
+        let read = self.read().await;
+        let bytes = read.as_ref().ok().cloned().flatten();
+        self.ahead.push_back(read);
+        bytes
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, Cut> {
         self.session.read_timeout = Some(self.idle);
         self.session.read_body_bytes().await.map_err(|e| match e.etype() {
             ErrorType::ReadTimedout => Cut::Idle,
-            _ => Cut::Broken(e.to_string()),
+            _ => Cut::Broken(kind(&e)),
         })
     }
 }
 
 impl Upstream {
+    /// Takes out of a text what is the operator's business with this upstream.
+    #[must_use]
+    pub fn redactor(&self) -> Redactor {
+        Redactor::new(self.api_key.as_ref().map(Secret::expose), &self.host)
+    }
+
     /// `host` or `host:port`, as the `Host` header wants it.
     #[must_use]
     pub fn authority(&self) -> String {
@@ -370,7 +402,13 @@ fn connect_error(error: &PingoraError) -> SendError {
 fn head_error(error: &PingoraError) -> SendError {
     match error.etype() {
         ErrorType::ReadTimedout => SendError::FirstByteTimeout,
-        ErrorType::ConnectionClosed | ErrorType::ReadError => SendError::Closed(error.to_string()),
-        _ => SendError::NotHttp(error.to_string()),
+        ErrorType::ConnectionClosed | ErrorType::ReadError => SendError::Closed(kind(error)),
+        _ => SendError::NotHttp(kind(error)),
     }
+}
+
+/// The kind of an error alone: pingora's text has the bytes that it could not read, and those may be
+/// a key, a prompt or an answer.
+fn kind(error: &PingoraError) -> String {
+    error.etype().as_str().to_owned()
 }

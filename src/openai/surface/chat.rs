@@ -95,7 +95,7 @@ impl Follow for ChunkStream {
         chunk.tell(to);
         self.seen.note(&chunk);
         match chunk.error {
-            Some(error) => Heard::Error(error.detail),
+            Some(error) => Heard::Error(Box::new(error)),
             None if chunk.is_usage_only() && !self.include_usage => Heard::Unasked,
             None => Heard::Passes,
         }

@@ -185,8 +185,14 @@ impl Follow for MessageStream {
                 return Heard::Last;
             }
             "error" => {
-                let error = UpstreamError::in_band(data.unwrap_or_default());
-                return Heard::Error(error.map(|error| error.detail).unwrap_or_default());
+                let error = UpstreamError::of_event(data.unwrap_or_default());
+                return Heard::Error(Box::new(error));
+            }
+            // In OpenAI's shape, which some bridges fall back to.
+            "" => {
+                if let Some(error) = data.and_then(UpstreamError::in_band) {
+                    return Heard::Error(Box::new(error));
+                }
             }
             _ => {}
         }
@@ -224,7 +230,8 @@ impl Follow for MessageStream {
     }
 
     fn error(&mut self, told: &ErrorBody) -> Bytes {
-        format!("event: error\ndata: {}\n\n", error(500, told)).into()
+        let status = if told.kind == "invalid_request_error" { 400 } else { 500 };
+        format!("event: error\ndata: {}\n\n", error(status, told)).into()
     }
 }
 

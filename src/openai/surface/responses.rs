@@ -222,10 +222,13 @@ impl ResponseStream {
             _ => {}
         }
         if kind == "error" {
-            let detail = UpstreamError::in_band(data).map(|error| error.detail);
-            return Heard::Error(detail.unwrap_or_default());
+            return Heard::Error(Box::new(UpstreamError::of_event(data)));
         }
-        let Some(raw) = said.response else { return Heard::Passes };
+        let Some(raw) = said.response else {
+            // In the shape of chat, which some servers fall back to.
+            let error = UpstreamError::in_band(data).filter(|_| kind.is_empty());
+            return error.map_or(Heard::Passes, |error| Heard::Error(Box::new(error)));
+        };
         self.note(raw);
         if let Some(usage) = Usage::find(data) {
             to.usage(usage);
@@ -270,20 +273,10 @@ fn kind_of(event: &str) -> Option<Kind> {
 /// A response that failed is told in the upstream's own words, unless they are the operator's to
 /// read.
 fn failure(raw: &RawValue) -> Heard {
-    let member = |object: &'_ RawValue, name| -> Option<String> {
-        let [value] = json::members(object.get().as_bytes(), [name])?;
-        value.map(|raw| raw.get().to_owned())
-    };
-    let message = member(raw, "error")
-        .and_then(|error| serde_json::from_str::<Value>(&error).ok())
-        .and_then(|error| error["message"].as_str().map(str::to_owned));
-    match UpstreamError::in_reply(raw.get().as_bytes()) {
-        Some(error) if error.is_fit_to_pass(message.as_deref().unwrap_or_default()) => {
-            Heard::Failed
-        }
-        Some(error) => Heard::Error(error.detail),
-        None => Heard::Failed,
-    }
+    let error = Box::new(UpstreamError::of_event(raw.get().as_bytes()));
+    let response: Value = serde_json::from_str(raw.get()).unwrap_or_default();
+    let message = response["error"]["message"].as_str().unwrap_or_default();
+    if error.is_fit_to_pass(message) { Heard::Failed(error) } else { Heard::Error(error) }
 }
 
 /// A usage object of this surface; reasoning is part of the output.

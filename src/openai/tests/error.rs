@@ -45,7 +45,7 @@ fn the_operators_account_is_not_the_callers_fault() {
         (403, "permission-denied"),
     ] {
         let error = check(status, &xai(code, &spent), Fault::OperatorQuota, 503, quota);
-        assert!(!error.detail.contains(UUID));
+        assert!(!error.body.message.contains(UUID));
     }
     for code in ["insufficient_quota", "credit_balance_exhausted", "project_spend_limit_exceeded"] {
         check(
@@ -203,7 +203,7 @@ fn nothing_secret_is_told() {
             format!("{{\"error\":{message:?}}}"),
         ] {
             let error = UpstreamError::read(status, None, body.as_bytes());
-            let told = format!("{} {}", error.body.to_json(), error.detail);
+            let told = format!("{} {}", error.body.to_json(), error.in_stream().to_json());
             assert!(!secrets.iter().any(|secret| told.contains(secret)), "{told}");
         }
     }

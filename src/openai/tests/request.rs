@@ -368,7 +368,7 @@ proptest! {
         let text = text.unwrap();
         let limit_field = if old_field { LimitField::MaxTokens } else { LimitField::MaxCompletionTokens };
         let model = model.as_deref();
-        let changes = Changes { model, max_output, limit_field, include_usage, policy: None };
+        let changes = Changes { model, max_output, limit_field, include_usage, ..Changes::default() };
         let request = Request::parse(Surface::ChatCompletions, text.as_bytes()).unwrap();
         let bytes = request.splice(changes);
         let read: Value = serde_json::from_slice(&bytes).unwrap();

@@ -72,7 +72,7 @@ fn an_error_takes_the_number_that_is_free() {
         b"event: error\ndata: {\"type\":\"error\",\"code\":\"internal\",\"message\":\"no\",\"sequence_number\":3}\n\n",
     );
     let mut followed = follow(Surface::Responses, &stream, 1000);
-    assert_eq!(followed.heard.last(), Some(&Heard::Error("no".to_owned())));
+    assert!(matches!(followed.heard.last(), Some(Heard::Error(_))));
     assert_eq!(written(&followed.follow.error(&error))[0]["sequence_number"], 3);
 }
 
@@ -99,7 +99,12 @@ fn a_failure_is_the_callers_to_read_unless_it_is_the_operators() {
         let data = json!({"type": "response.failed", "sequence_number": 1, "response": response});
         let stream = format!("event: response.failed\ndata: {data}\n\n");
         let followed = follow(Surface::Responses, stream.as_bytes(), 1000);
-        assert_eq!(followed.heard == [Heard::Failed], passes, "{error}: {:?}", followed.heard);
+        assert_eq!(
+            matches!(followed.heard[..], [Heard::Failed(_)]),
+            passes,
+            "{error}: {:?}",
+            followed.heard
+        );
         assert_eq!(followed.notes.usage.unwrap().tokens.total(), 6);
     }
 }

@@ -4,7 +4,7 @@
 //! exists from the start with 0. Nothing here is process-wide: whoever counts is given a `Metrics`.
 
 use super::backlog::Backlog;
-use super::labels::{Outcome, RedisOp, Route, StoreOp, TokenKind, Waited};
+use super::labels::{AccountTrouble, Outcome, RedisOp, Route, StoreOp, TokenKind, Waited};
 use crate::account::limit::LimitKind;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{
@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{
 };
 use std::collections::HashMap;
 
-const COUNTERS: [(&str, &str); 13] = [
+const COUNTERS: [(&str, &str); 14] = [
     ("knockx_requests_total", "Requests answered, by route, status and how they ended."),
     ("knockx_tokens_total", "Billed tokens of settled calls; cached is a part of prompt."),
     ("knockx_cost_micro_dollars_total", "Cost of settled calls, in millionths of a US dollar."),
@@ -41,6 +41,10 @@ const COUNTERS: [(&str, &str); 13] = [
         "Charges that Redis had acknowledged and then lost; they were sent again.",
     ),
     ("knockx_retries_total", "Calls sent once more, before their first byte."),
+    (
+        "knockx_upstream_account_refusals_total",
+        "Calls that an upstream refused because of the operator's key or account there.",
+    ),
 ];
 
 const GAUGES: [(&str, &str); 10] = [
@@ -141,6 +145,7 @@ struct UpstreamSeries {
     breaker: Gauge,
     in_flight: Gauge,
     queued: Gauge,
+    account_refusals: [Counter; AccountTrouble::ALL.len()],
 }
 
 impl Metrics {
@@ -227,6 +232,11 @@ impl Metrics {
     /// Calls that an upstream is working on.
     pub fn upstream_in_flight(&self, upstream: &str) -> &Gauge {
         &self.upstream(upstream).in_flight
+    }
+
+    /// Calls that an upstream refused because of the operator's key or account there.
+    pub fn upstream_account_refusals(&self, upstream: &str, trouble: AccountTrouble) -> &Counter {
+        &self.upstream(upstream).account_refusals[trouble as usize]
     }
 
     /// Calls that wait for a place at an upstream.
@@ -329,6 +339,12 @@ impl Table {
             breaker: self.gauge("knockx_upstream_breaker", &labels),
             in_flight: self.gauge("knockx_upstream_in_flight", &labels),
             queued: self.gauge("knockx_upstream_queued", &labels),
+            account_refusals: AccountTrouble::ALL.map(|trouble| {
+                self.counter(
+                    "knockx_upstream_account_refusals_total",
+                    &[("upstream", upstream), ("trouble", trouble.as_str())],
+                )
+            }),
         }
     }
 

@@ -21,6 +21,7 @@ fn route(name: &str, weight: Option<u32>) -> Route {
         probe: None,
         limit_field: LimitField::default(),
         on_hang_up: None,
+        stream_options: true,
         surfaces: Vec::new(),
     };
     let upstream = Arc::new(upstream);

@@ -83,7 +83,7 @@ const ROWS: &[Row] = &[
     row("503", both(AWAY), 2, true, true),
     row("html", both(BROKEN), 2, true, true),
     row("html-200", both(BAD), 1, false, true),
-    row("error-200", both(AWAY), 1, false, true),
+    row("error-200", both(AWAY), 1, true, true),
     row("empty", both(BAD), 1, false, true),
     row("cut-before", (BAD, Cut), 1, false, true),
     row("cut-after", (BAD, Cut), 1, false, true),

@@ -15,6 +15,7 @@ mod rights;
 mod routes;
 mod slow;
 mod surfaces;
+mod complaints;
 mod usages;
 mod kept;
 mod golden;

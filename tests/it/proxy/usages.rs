@@ -195,6 +195,15 @@ fn whole_chats() -> Vec<Case> {
             Some(500),
         ),
         counted(
+            case(
+                "no completion, and a total without it",
+                CHAT,
+                whole(&long, r#"{"prompt_tokens":700,"completion_tokens":0,"total_tokens":700}"#),
+            ),
+            Some(700),
+            Some(500),
+        ),
+        counted(
             case("no prompt", CHAT, whole(HI, r#"{"prompt_tokens":0,"completion_tokens":300}"#)),
             None,
             Some(300),
@@ -492,5 +501,61 @@ async fn reported_usage_is_charged_however_it_is_written() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cached_and_written_tokens_have_their_prices() {
+    let chat = |cached: u64, written: u64| {
+        whole(
+            "{}",
+            &format!(
+                r#"{{"prompt_tokens":1000,"completion_tokens":0,"total_tokens":1000,"prompt_tokens_details":{{"cached_tokens":{cached},"cache_write_tokens":{written}}}}}"#
+            ),
+        )
+    };
+    let messages = r#"{"content":[],"usage":{"input_tokens":100,"cache_read_input_tokens":500,"cache_creation_input_tokens":400,"output_tokens":0}}"#;
+    let cost = |ticks: &str| {
+        whole(
+            "{}",
+            &format!(
+                r#"{{"prompt_tokens":1000,"completion_tokens":0,"cost_in_usd_ticks":{ticks}}}"#
+            ),
+        )
+    };
+    // Dollars a million are micro-dollars a token: 10 as input, 1 cached, 100 written.
+    let cases = [
+        ("cached", CHAT, chat(500, 0), 500 * 10 + 500),
+        ("written", CHAT, chat(500, 400), 100 * 10 + 500 + 400 * 100),
+        ("more cached than prompt", CHAT, chat(5_000, 0), 1000 * 10),
+        ("more written than prompt", CHAT, chat(500, 5_000), 500 + 500 * 100),
+        ("Anthropic", MESSAGES, json(200, messages), 100 * 10 + 500 + 400 * 100),
+        ("cost below zero", CHAT, cost("-5"), 1000 * 10),
+        ("cost beyond reason", CHAT, cost("900000000000000"), 1000 * 10),
+        ("cost with tools", CHAT, cost("150000000"), 15_000),
+    ];
+    let replies: HashMap<&str, Vec<u8>> =
+        cases.iter().map(|case| (case.0, case.2.clone())).collect();
+    let upstream = Scripted::start(move |asked| {
+        let name = asked.body.split("\"user\":\"").nth(1).and_then(|rest| rest.split('"').next());
+        replies[name.unwrap()].clone()
+    });
+    let upstream = upstream.await;
+    let model = "[[models]]\nid = \"priced\"\nupstreams = [{ name = \"scripted\" }]\ncontext_tokens = 9000\n\
+                 prices = { input = 10, cached_input = 1, cache_write = 100, output = 1 }\n";
+    let gw = gateway().upstreams(&upstream.table("scripted", "k", "")).models(model).start().await;
+    let key = gw.key("wide").await;
+    for (name, path, _, micro_dollars) in cases {
+        let body = format!(
+            r#"{{"model":"priced","max_tokens":9,"messages":[{{"role":"user","content":"a"}}],"user":"{name}"}}"#
+        );
+        let reply = Call::post(gw.addr(), path).key(&key.text).body(body).send().await;
+        let charge = charge_of(&gw, reply.header("x-request-id")).await;
+        assert_eq!(charge.cost_micro_dollars, micro_dollars, "{name}: {:?}", charge.tokens);
+        assert!(
+            charge.tokens.cached <= charge.tokens.prompt && charge.tokens.total() == 1000,
+            "{name}"
+        );
+    }
     gw.finish().await;
 }

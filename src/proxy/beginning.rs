@@ -1,0 +1,94 @@
+//! The beginning of a reply: read before the caller is sent anything, since an error that stands
+//! there can still become an error status, or another upstream's reply.
+//!
+//! Of a stream that is its first event with data; of a reply in one piece all of it, unless it is
+//! larger than any error.
+
+use super::forward::is_event_stream;
+use crate::openai::error::UpstreamError;
+use crate::openai::follow::{Follow, Heard};
+use crate::openai::request::Request;
+use crate::openai::sse::Scanner;
+use crate::tokens::meter::Meter;
+use crate::upstream::connect::Exchange;
+use bytes::BytesMut;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+/// A whole reply that is larger is no error.
+const ERROR_BYTES: usize = 64 * 1024;
+/// A whole reply is sent to nobody before it is complete: waiting for it costs nothing.
+const WHOLE_HOLD: Duration = Duration::from_hours(24);
+
+/// What has been read of a reply.
+pub(super) enum Beginning {
+    Stream { scanner: Scanner, follow: Box<dyn Follow>, bytes: usize, limit: usize },
+    Whole(BytesMut),
+}
+
+/// The error that the reply begins with, if it does.
+type Found = ControlFlow<Option<UpstreamError>>;
+
+impl Beginning {
+    /// Of the reply to `request`, of which the head is here. Events are at most `event_bytes` long.
+    pub fn new(request: &Request<'_>, exchange: &Exchange, event_bytes: usize) -> Self {
+        if request.stream && is_event_stream(exchange) {
+            Self::Stream {
+                scanner: Scanner::new(event_bytes),
+                follow: request.surface.follow(true),
+                bytes: 0,
+                limit: event_bytes,
+            }
+        } else {
+            Self::Whole(BytesMut::new())
+        }
+    }
+
+    /// How long the caller may wait for it; `longest` is for streams.
+    pub fn hold(&self, longest: Duration) -> Duration {
+        match self {
+            Self::Stream { .. } => longest,
+            Self::Whole(_) => WHOLE_HOLD,
+        }
+    }
+
+    /// Takes in the next bytes, `None` at the end. Breaks once it is known how the reply begins.
+    pub fn take(&mut self, read: Option<&[u8]>) -> Found {
+        match self {
+            Self::Whole(body) => {
+                let Some(bytes) = read else {
+                    return Found::Break(UpstreamError::in_reply(body));
+                };
+                body.extend_from_slice(bytes);
+                if body.len() > ERROR_BYTES { Found::Break(None) } else { Found::Continue(()) }
+            }
+            Self::Stream { scanner, follow, bytes, limit } => {
+                let Some(read) = read else {
+                    let last = scanner.last_event();
+                    return Found::Break(last.and_then(|event| error_of(&mut **follow, &event)));
+                };
+                *bytes += read.len();
+                scanner.push(read);
+                loop {
+                    match scanner.next_event() {
+                        Ok(Some(event))
+                            if event
+                                .data
+                                .as_ref()
+                                .is_none_or(|data| data.trim_ascii().is_empty()) => {}
+                        Ok(Some(event)) => return Found::Break(error_of(&mut **follow, &event)),
+                        Ok(None) if *bytes <= *limit => return Found::Continue(()),
+                        _ => return Found::Break(None),
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn error_of(follow: &mut dyn Follow, event: &crate::openai::sse::Event) -> Option<UpstreamError> {
+    match follow.event(event, &mut Meter::default()) {
+        Heard::Error(error) | Heard::Failed(error) => Some(*error),
+        _ => None,
+    }
+}
