@@ -16,6 +16,7 @@ use crate::callers::watch::Watch;
 use crate::clock;
 use crate::config::{Config, Limits, TlsFiles, waiting_for_restart};
 use crate::control::admin::reload::ReloadRequest;
+use crate::control::health::Checks;
 use crate::control::identity::Identity;
 use crate::control::{self, AdminState, ControlState, Doors, Phase, Readiness, ThisInstance};
 use crate::instance::{DataFolder, Instance, Lock};
@@ -112,6 +113,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let readiness = Readiness::new();
     let (wishes, reloads) = mpsc::channel(1);
     let control = control(&config, &parts, &readiness, wishes);
+    let admin_names = config.admin_names.clone();
     let proxy = Arc::new(Proxy { tls, ..proxy(config.clone(), &parts, control, &calls) });
 
     spawn_chores(&workers, &parts, &proxy, &stop);
@@ -119,6 +121,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         metrics: Arc::clone(&parts.metrics),
         counters: Arc::clone(&parts.counters),
         readiness: readiness.clone(),
+        names: admin_names,
     };
     sockets.serve(&workers, &proxy, admin_state, (&stop, &stop_writer));
     if let Some(folder) = &folder {
@@ -315,6 +318,7 @@ fn control(
         metrics: Arc::clone(&parts.metrics),
         upstreams: parts.upstreams.clone(),
         reloads,
+        checks: Checks::default(),
     };
     let state = ControlState {
         store: Arc::clone(&parts.store),

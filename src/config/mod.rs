@@ -40,6 +40,8 @@ pub struct Config {
     pub listener: Listener,
     /// Where `/metrics` and the debug routes are served; `None` = nowhere.
     pub admin_addr: Option<SocketAddr>,
+    /// Names with a dot under which that may be asked.
+    pub admin_names: Vec<String>,
     pub database: Database,
     /// Where gateways share their counters; `None` = one gateway with counters of its own.
     pub redis: Option<Redis>,

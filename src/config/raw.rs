@@ -31,6 +31,7 @@ pub struct Raw {
     pub host: Optional<Option<IpAddr>>,
     pub port: Optional<Whole<u16, 0, 65535>>,
     pub admin_host: Optional<IpAddr>,
+    pub admin_names: Optional<Names>,
     pub admin_port: Optional<Whole<u16, 0, 65535>>,
     pub secret_key: Optional<Option<Secret>>,
     pub listener: Listener,

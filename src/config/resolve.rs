@@ -30,6 +30,7 @@ pub fn load_from(file: Option<(&str, &str)>, variables: &Variables) -> Result<Co
         environment,
         listener: listener(&layers, environment)?,
         admin_addr: admin_addr(&layers)?,
+        admin_names: layers.value(|raw| &raw.admin_names)?.0.clone(),
         database: database::resolve(&layers, environment, is_set(variables, "NEON_API_URL"))?,
         redis: redis(&layers)?,
         secret_key: layers.value(|raw| &raw.secret_key)?,

@@ -9,13 +9,16 @@ use crate::clock;
 use crate::quota::counters::Counters;
 use crate::store::Used;
 use crate::telemetry::metrics::Metrics;
-use axum::extract::State;
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_TYPE, HOST};
+use axum::http::uri::Authority;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What the routes work with.
@@ -24,6 +27,8 @@ pub struct AdminState {
     pub metrics: Arc<Metrics>,
     pub counters: Arc<dyn Counters>,
     pub readiness: Readiness,
+    /// Names with a dot under which the port may be asked.
+    pub names: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -34,12 +39,35 @@ struct DayQuery {
 
 /// The routes of the admin port.
 pub fn router(state: AdminState) -> Router {
+    let names: Arc<[String]> = state.names.into();
     let router = Router::new()
         .route("/health/ping", get(health::ping))
         .route("/health/ready", get(ready).with_state(state.readiness))
         .route("/metrics", get(scrape).with_state(state.metrics))
         .route("/debug/quota", get(used).with_state(state.counters));
-    refusing_the_rest(router)
+    refusing_the_rest(router).layer(from_fn_with_state(names, refuse_foreign_hosts))
+}
+
+/// Refuses a request that was sent to a name of which its sender may be the owner. A page can have its own name lead to
+/// this port (DNS rebinding); it cannot have an address so, nor a name without a dot.
+async fn refuse_foreign_hosts(
+    State(names): State<Arc<[String]>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    // No browser leaves it out.
+    let Some(host) = request.headers().get(HOST) else { return next.run(request).await };
+    if host.to_str().is_ok_and(|host| is_own_host(host, &names)) {
+        return next.run(request).await;
+    }
+    ApiError::ForeignHost.into_response()
+}
+
+fn is_own_host(host: &str, names: &[String]) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let is_address = name.parse::<IpAddr>().is_ok();
+    is_address || !name.contains('.') || names.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 async fn ready(State(readiness): State<Readiness>) -> Response {
@@ -57,4 +85,38 @@ async fn used(
     let day = period::day("day", query.day.as_deref())?;
     let day = day.unwrap_or_else(|| Day::at(clock::now(), &TimeZone::UTC));
     Ok(Json(counters.used_on(day).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_a_page_may_own_are_foreign() {
+        let names = ["knockx.internal.example".to_owned()];
+        for host in [
+            "127.0.0.1:9090",
+            "[::1]:9090",
+            "[::1]",
+            "10.0.0.7",
+            "localhost:9090",
+            "gateway-1:9090",
+            "Knockx.Internal.example:9090",
+        ] {
+            assert!(is_own_host(host, &names), "{host}");
+        }
+        for host in [
+            "",
+            "attacker.example",
+            "attacker.example:9090",
+            "127.0.0.1.attacker.example",
+            "localhost.attacker.example:9090",
+            "knockx.internal.example.attacker.example",
+            "attacker.example.",
+            "127.0.0.1@attacker.example",
+            "a b",
+        ] {
+            assert!(!is_own_host(host, &names), "{host}");
+        }
+    }
 }

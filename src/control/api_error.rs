@@ -20,6 +20,10 @@ pub enum ApiError {
     NoSuchRoute,
     #[error("This route does not answer this method.")]
     MethodNotAllowed,
+    #[error(
+        "This port is not asked by that name. Use its address, localhost, or a name listed in `admin_names`."
+    )]
+    ForeignHost,
     #[error("{0} is not built yet.")]
     NotBuilt(&'static str),
 
@@ -138,6 +142,7 @@ impl ApiError {
     fn parts(&self) -> (StatusCode, &'static str, Option<&'static str>) {
         use StatusCode as S;
         match self {
+            Self::ForeignHost => (S::MISDIRECTED_REQUEST, INVALID, Some("foreign_host")),
             Self::NoSuchRoute => (S::NOT_FOUND, INVALID, Some("not_found")),
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, INVALID, Some("method_not_allowed")),
             Self::NotBuilt(_) => (S::NOT_IMPLEMENTED, SERVER, Some("not_implemented")),

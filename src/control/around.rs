@@ -97,8 +97,9 @@ async fn dress(State(trusted): State<Arc<[IpNet]>>, mut request: Request, next: 
     let began_at = clock::instant();
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    let client_request = client_request_id(request.headers());
     let asker = Asker {
-        request: request_id(request.headers()),
+        request: request_id(),
         address: client_address::address(peer, request.headers(), &trusted),
         user: Arc::default(),
     };
@@ -110,7 +111,7 @@ async fn dress(State(trusted): State<Arc<[IpNet]>>, mut request: Request, next: 
     let took = clock::instant().saturating_duration_since(began_at);
     let status = response.status().as_u16();
     tracing::info!(
-        request = %asker.request_id(), %method, path, status, client = %asker.address,
+        request = %asker.request_id(), client_request_id = client_request, %method, path, status, client = %asker.address,
         user = asker.user.get().map(tracing::field::display),
         total_ms = took.as_secs_f64() * 1000.0, "control request",
     );
@@ -127,14 +128,17 @@ async fn dress(State(trusted): State<Arc<[IpNet]>>, mut request: Request, next: 
     response
 }
 
-/// The caller's id when it is safe to log and send back, else a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let is_safe = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
-    let well_formed =
-        |id: &&HeaderValue| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(is_safe);
-    let new = || HeaderValue::try_from(RequestId::new().to_string()).ok();
-    let kept = headers.get(REQUEST_ID).filter(well_formed).cloned();
-    kept.or_else(new).unwrap_or(HeaderValue::from_static("none"))
+/// A new id. Those of callers are kept apart: two may send the same one.
+fn request_id() -> HeaderValue {
+    let id = HeaderValue::try_from(RequestId::new().to_string());
+    id.unwrap_or(HeaderValue::from_static("none"))
+}
+
+/// The caller's own id of the request, where it is safe to log.
+fn client_request_id(headers: &HeaderMap) -> Option<String> {
+    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let id = headers.get(REQUEST_ID)?.to_str().ok()?;
+    ((1..=128).contains(&id.len()) && id.bytes().all(is_safe)).then(|| id.to_owned())
 }
 
 async fn limit_body(request: Request, next: Next) -> Response {

@@ -10,7 +10,8 @@ use serde::Serialize;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 /// A part that has not answered by then counts as down.
@@ -20,6 +21,9 @@ const WAKING_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Charges that wait for longer, though gateways write several times a second, mean that something is wrong.
 const LEDGER_LAG: Duration = Duration::from_secs(10);
+
+/// How old an answer may be.
+const MAX_AGE: Duration = Duration::from_secs(1);
 
 /// Whether this instance takes requests; clones share it.
 #[derive(Debug, Clone, Default)]
@@ -39,13 +43,25 @@ pub enum Phase {
 pub struct Health {
     status: Status,
     phase: Phase,
+    serving: Serving,
     version: &'static str,
     uptime_seconds: u64,
     components: Components,
 }
 
-/// Its parts.
+/// What works at this moment.
 #[derive(Serialize, ToSchema)]
+struct Serving {
+    /// Calls of callers whose keys this instance has seen.
+    known_callers: bool,
+    /// Calls with keys that it has to look up.
+    new_callers: bool,
+    /// Log-ins, keys, plans and reports.
+    control_plane: bool,
+}
+
+/// Its parts.
+#[derive(Clone, Copy, Serialize, ToSchema)]
 struct Components {
     store: Component,
     counters: Component,
@@ -53,7 +69,7 @@ struct Components {
 }
 
 /// Charges on their way into the ledger.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Copy, Serialize, ToSchema)]
 struct Ledger {
     /// `degraded` when charges wait and none has been written for a while. None is lost by that.
     status: Status,
@@ -63,7 +79,7 @@ struct Ledger {
 }
 
 /// A part.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Copy, Serialize, ToSchema)]
 struct Component {
     status: Status,
     latency_ms: f64,
@@ -74,7 +90,7 @@ struct Component {
 #[serde(rename_all = "lowercase")]
 enum Status {
     Ok,
-    /// Calls are served, and something needs a look.
+    /// Calls of known callers are served, and something needs a look: `serving` and the components say what.
     Degraded,
     Unavailable,
 }
@@ -136,7 +152,8 @@ pub fn readiness(readiness: &Readiness) -> Response {
 
 /// Health
 ///
-/// 503 when calls cannot be served.
+/// 200 while calls of known callers are served: `ok`, or `degraded` when something else does not work. 503 when they
+/// are not. Answers are at most a second old.
 #[utoipa::path(get, path = "/health", tag = "Health",
     responses((status = 200, body = Health), (status = 503, body = Health)))]
 pub async fn full(State(state): State<ControlState>) -> Response {
@@ -146,15 +163,20 @@ pub async fn full(State(state): State<ControlState>) -> Response {
 
 /// How everything is at this moment.
 pub async fn now(state: &ControlState) -> Health {
-    let components = ask_all(state, PATIENCE).await;
+    let components = state.instance.checks.quick(state).await;
     let phase = state.instance.readiness.phase();
+    let calls = phase == Phase::Ready && components.counters.status == Status::Ok;
+    let store = components.store.status == Status::Ok;
+    let serving =
+        Serving { known_callers: calls, new_callers: calls && store, control_plane: store };
     let uptime = clock::instant().saturating_duration_since(state.instance.started_at);
     Health {
-        status: match Status::of(components.all_ok() && phase == Phase::Ready) {
+        status: match serving.status() {
             Status::Ok => components.ledger.status,
             other => other,
         },
         phase,
+        serving,
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: uptime.as_secs(),
         components,
@@ -165,7 +187,7 @@ pub async fn now(state: &ControlState) -> Health {
 #[utoipa::path(get, path = "/health/database", tag = "Health",
     responses((status = 200, body = Component), (status = 503, body = Component)))]
 pub async fn database(State(state): State<ControlState>) -> Response {
-    let store = ask(state.store.ping(), PATIENCE).await;
+    let store = state.instance.checks.quick(&state).await.store;
     (ok_or_503(store.status == Status::Ok), Json(store)).into_response()
 }
 
@@ -175,8 +197,49 @@ pub async fn database(State(state): State<ControlState>) -> Response {
 #[utoipa::path(get, path = "/health/keep-alive", tag = "Health",
     responses((status = 200, body = Components), (status = 503, body = Components)))]
 pub async fn keep_alive(State(state): State<ControlState>) -> Response {
-    let components = ask_all(&state, WAKING_PATIENCE).await;
+    let components = state.instance.checks.waking(&state).await;
     (ok_or_503(components.all_ok()), Json(components)).into_response()
+}
+
+/// How the parts last were. They are asked at most once a second, however many want to know: those who come
+/// while they are being asked wait for that answer.
+#[derive(Default)]
+pub struct Checks {
+    quick: Mutex<Option<Checked>>,
+    waking: Mutex<Option<Checked>>,
+}
+
+/// The parts at a moment.
+struct Checked {
+    at: Instant,
+    components: Components,
+}
+
+impl Checks {
+    async fn quick(&self, state: &ControlState) -> Components {
+        asked_lately(&self.quick, state, PATIENCE).await
+    }
+
+    /// With the patience that a database needs to wake up.
+    async fn waking(&self, state: &ControlState) -> Components {
+        asked_lately(&self.waking, state, WAKING_PATIENCE).await
+    }
+}
+
+async fn asked_lately(
+    last: &Mutex<Option<Checked>>,
+    state: &ControlState,
+    patience: Duration,
+) -> Components {
+    let mut last = last.lock().await;
+    let is_fresh =
+        |checked: &&Checked| clock::instant().saturating_duration_since(checked.at) < MAX_AGE;
+    if let Some(checked) = last.as_ref().filter(is_fresh) {
+        return checked.components;
+    }
+    let components = ask_all(state, patience).await;
+    *last = Some(Checked { at: clock::instant(), components });
+    components
 }
 
 async fn ask_all(state: &ControlState, patience: Duration) -> Components {
@@ -211,6 +274,16 @@ fn ok_or_503(ok: bool) -> StatusCode {
 impl Components {
     fn all_ok(&self) -> bool {
         self.store.status == Status::Ok && self.counters.status == Status::Ok
+    }
+}
+
+impl Serving {
+    fn status(&self) -> Status {
+        match (self.known_callers, self.new_callers && self.control_plane) {
+            (true, true) => Status::Ok,
+            (true, false) => Status::Degraded,
+            (false, _) => Status::Unavailable,
+        }
     }
 }
 

@@ -76,6 +76,7 @@ pub struct ThisInstance {
     pub metrics: Arc<Metrics>,
     pub upstreams: InForce,
     pub reloads: Reloads,
+    pub checks: health::Checks,
 }
 
 /// Who is answered, and how.

@@ -41,13 +41,14 @@ impl Bounds {
 /// `admit` is asked once it is known that the body is large, before more of it is read.
 ///
 /// # Errors
-/// Too large, too slow, broken off, no room, or not admitted; the connection cannot be used again.
+/// Compressed, too large, too slow, broken off, no room, or not admitted; the connection cannot be used again.
 pub async fn read(
     session: &mut ServerSession,
     bounds: Bounds,
     held: &mut Held,
     admit: impl Future<Output = Result<(), Refusal>>,
 ) -> Result<Bytes, Refusal> {
+    refuse_encoded(session)?;
     let declared = declared_length(session)?;
     if declared.is_some_and(|length| length > bounds.bytes as u64) {
         return Err(Refusal::BodyTooLarge { limit: bounds.bytes });
@@ -126,6 +127,17 @@ impl Pieces {
     fn whole(self) -> Bytes {
         if self.all.is_empty() { self.first } else { self.all.freeze() }
     }
+}
+
+/// A compressed body can be a thousand times what is sent, and is not worth its memory: prompts are small beside
+/// answers.
+fn refuse_encoded(session: &ServerSession) -> Result<(), Refusal> {
+    let encodings = session.req_header().headers.get_all(http::header::CONTENT_ENCODING);
+    let is_plain = |value: &http::HeaderValue| {
+        let value = value.as_bytes().trim_ascii();
+        value.is_empty() || value.eq_ignore_ascii_case(b"identity")
+    };
+    if encodings.iter().all(is_plain) { Ok(()) } else { Err(Refusal::EncodedBody) }
 }
 
 fn declared_length(session: &ServerSession) -> Result<Option<u64>, Refusal> {

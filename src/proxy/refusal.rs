@@ -38,6 +38,8 @@ pub enum Refusal {
     BodyTooLarge {
         limit: usize,
     },
+    /// It is compressed.
+    EncodedBody,
     SlowBody,
     CutBody,
     BadBody(BadBody),
@@ -166,6 +168,10 @@ impl Refusal {
                 format!("The request body is larger than {limit} bytes."),
                 Some("request_too_large"),
             ),
+            Self::EncodedBody => {
+                let text = "Compressed request bodies are not taken; send the body as it is, without Content-Encoding.";
+                closing(415, text, Some("unsupported_encoding")).with("accept-encoding", "identity")
+            }
             Self::SlowBody => closing(408, "The request body did not arrive in time.", None),
             Self::CutBody => closing(400, "The request body is incomplete or badly framed.", None),
             Self::BadBody(bad) => bad_body(bad),

@@ -1,10 +1,12 @@
 //! Logging: one subscriber for the process, with a filter that a reload can change.
 //!
-//! Nothing here sees a secret: [`crate::upstream::catalog::Secret`] prints as `***`, and prompts
-//! and answers are never given to `tracing`.
+//! Nothing here should see a secret: [`crate::upstream::catalog::Secret`] prints as `***`, and prompts
+//! and answers are never given to `tracing`. What looks like a key is masked in every line all the same.
 
+use super::masking::Masked;
 use crate::config::{Log, LogFormat};
 use std::io::IsTerminal;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
@@ -27,7 +29,7 @@ pub fn init(log: &Log) -> Result<FilterHandle, LogError> {
     let (filter, handle) = reload::Layer::new(parse(&log.filter)?);
     let on_terminal = std::io::stderr().is_terminal();
     let otherwise = if on_terminal { LogFormat::Pretty } else { LogFormat::Json };
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(on_terminal);
+    let lines = fmt::layer().with_writer(|| Masked(std::io::stderr())).with_ansi(on_terminal);
     let lines = match log.format.unwrap_or(otherwise) {
         LogFormat::Pretty => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
@@ -46,5 +48,88 @@ impl FilterHandle {
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
-    EnvFilter::try_new(filter).map_err(|_| LogError::BadFilter(filter.to_owned()))
+    EnvFilter::try_new(in_full(filter)).map_err(|_| LogError::BadFilter(filter.to_owned()))
+}
+
+/// The filter with what its bare levels mean: they are for our own code. Libraries print requests with keys, prompts and
+/// answers at `debug`, so they stay at `warn`, pingora is silent, and only a directive that names one makes it say more.
+fn in_full(filter: &str) -> String {
+    let mut full = vec!["pingora=off".to_owned()];
+    for directive in filter.split(',') {
+        match directive.trim().parse::<LevelFilter>() {
+            Ok(level) => {
+                full.push(level.min(LevelFilter::WARN).to_string());
+                full.push(format!("knockx={level}"));
+            }
+            Err(_) => full.push(directive.to_owned()),
+        }
+    }
+    full.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged under a filter.
+    fn logged(filter: &str, json: bool, log: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let out = lines.clone();
+        let layer = fmt::layer().with_ansi(false).with_writer(move || Masked(out.clone()));
+        let layer = if json { layer.json().boxed() } else { layer.boxed() };
+        let subscriber = Registry::default().with(parse(filter).unwrap()).with(layer);
+        tracing::subscriber::with_default(subscriber, log);
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn libraries_say_more_only_when_they_are_named() {
+        let all = || {
+            tracing::debug!(target: "knockx::proxy", "ours");
+            tracing::debug!(target: "pingora_core::protocols", "of pingora");
+            tracing::warn!(target: "pingora_core::protocols", "warned by pingora");
+            tracing::debug!(target: "hyper_util::client", "of hyper");
+            tracing::trace!(target: "h2::codec", "of h2");
+            tracing::warn!(target: "sqlx::query", "warned by sqlx");
+        };
+        for filter in ["debug", "trace", "DEBUG", "knockx=debug,debug"] {
+            let said = logged(filter, false, all);
+            assert!(said.contains("ours") && said.contains("warned by sqlx"), "{filter}: {said}");
+            for silent in ["of pingora", "warned by pingora", "of hyper", "of h2"] {
+                assert!(!said.contains(silent), "{filter}: {said}");
+            }
+        }
+        let said = logged("info,pingora_core=debug,hyper_util=debug", false, all);
+        assert!(said.contains("of pingora") && said.contains("of hyper"), "{said}");
+        assert!(!said.contains("ours"), "{said}");
+        assert_eq!(logged("off", false, all), "");
+    }
+
+    #[test]
+    fn keys_are_masked_in_every_line() {
+        let key = "sk-kx-0123456789abcdef_secretsecretsecret";
+        for json in [false, true] {
+            let said = logged("debug", json, || {
+                tracing::debug!(path = format!("/v1/{key}"), refusal = ?Some(key), "GET {key}");
+            });
+            assert!(!said.contains("secret") && !said.contains("0123456789"), "{said}");
+            assert!(said.contains("sk-kx-***"), "{said}");
+        }
+    }
 }

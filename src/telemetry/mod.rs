@@ -5,3 +5,4 @@ pub mod backlog;
 pub mod outage;
 pub mod metrics;
 pub mod log;
+mod masking;

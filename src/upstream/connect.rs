@@ -35,6 +35,12 @@ const ADDRESSES_KEPT: Duration = Duration::from_secs(30);
 /// Large enough for a slow link and a 32 MiB body; a stuck upstream is found by the other waits.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Interim replies (1xx) before the reply; servers send one or two.
+const MAX_INTERIM_REPLIES: usize = 16;
+/// Reads one after the other that bring no body, and how long they may take. A read takes up to 64 KiB.
+const MAX_FRAMING_READS: u32 = 64;
+const FRAMING_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Connections to one upstream.
 pub struct Connections {
     upstream: Arc<Upstream>,
@@ -73,6 +79,7 @@ pub struct Exchange {
     status: StatusCode,
     /// What was read of the body before anybody wanted it.
     ahead: VecDeque<Result<Option<Bytes>, Cut>>,
+    framing: Framing,
     _place: Place,
 }
 
@@ -241,27 +248,17 @@ impl Connections {
         let mut session = HttpSession::new(stream);
         session.read_timeout = Some(self.upstream.timeouts.first_byte);
         let deadline = self.upstream.timeouts.first_byte;
-        let read = async {
-            loop {
-                session.read_response().await?;
-                let interim = session.get_status().is_some_and(|s| s.is_informational());
-                if !interim {
-                    return Ok(());
-                }
-            }
-        };
-        let outcome = tokio::time::timeout(deadline, read).await;
-        outcome
-            .map_err(|_| SendError::FirstByteTimeout)?
-            .map_err(|e: Box<PingoraError>| head_error(&e))?;
+        let outcome = tokio::time::timeout(deadline, final_head(&mut session)).await;
+        outcome.map_err(|_| SendError::FirstByteTimeout)??;
         Ok(session)
     }
 
     fn exchange(&self, session: HttpSession, address: SocketAddr, place: Place) -> Exchange {
         let idle = self.upstream.timeouts.idle;
         let status = session.get_status().unwrap_or(StatusCode::BAD_GATEWAY);
-        let ahead = VecDeque::new();
-        Exchange { session: Box::new(session), address, idle, status, ahead, _place: place }
+        let (ahead, framing) = (VecDeque::new(), Framing::default());
+        let session = Box::new(session);
+        Exchange { session, address, idle, status, ahead, framing, _place: place }
     }
 
     fn request_header(&self, outgoing: &Outgoing) -> Result<RequestHeader, Box<PingoraError>> {
@@ -357,11 +354,48 @@ impl Exchange {
 
     async fn read(&mut self) -> Result<Option<Bytes>, Cut> {
         self.session.read_timeout = Some(self.idle);
-        self.session.read_body_bytes().await.map_err(|e| match e.etype() {
+        let read = self.session.read_body_bytes().await.map_err(|e| match e.etype() {
             ErrorType::ReadTimedout => Cut::Idle,
             _ => Cut::Broken(kind(&e)),
-        })
+        })?;
+        self.framing.read(read.as_ref().is_some_and(Bytes::is_empty), clock::instant())?;
+        Ok(read)
     }
+}
+
+/// Reads that brought no body: parts of chunk lines, and trailers, which nobody waits for.
+#[derive(Debug, Default)]
+struct Framing {
+    reads: u32,
+    since: Option<Instant>,
+}
+
+impl Framing {
+    /// # Errors
+    /// Too many such reads, or too long, one after the other.
+    fn read(&mut self, is_empty: bool, now: Instant) -> Result<(), Cut> {
+        if !is_empty {
+            *self = Self::default();
+            return Ok(());
+        }
+        self.reads += 1;
+        let since = *self.since.get_or_insert(now);
+        if self.reads > MAX_FRAMING_READS || now.duration_since(since) > FRAMING_TIMEOUT {
+            return Err(Cut::Broken("its trailers or chunk lines do not end".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Reads heads up to the one that is not interim.
+async fn final_head(session: &mut HttpSession) -> Result<(), SendError> {
+    for _ in 0..=MAX_INTERIM_REPLIES {
+        session.read_response().await.map_err(|e| head_error(&e))?;
+        if !session.get_status().is_some_and(|status| status.is_informational()) {
+            return Ok(());
+        }
+    }
+    Err(SendError::NotHttp(format!("more than {MAX_INTERIM_REPLIES} interim replies")))
 }
 
 impl Upstream {

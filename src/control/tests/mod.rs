@@ -139,6 +139,7 @@ async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Contro
         metrics: Arc::clone(&metrics),
         upstreams: InForce::new(Upstreams::new(config.catalog.clone())),
         reloads,
+        checks: health::Checks::default(),
     };
     let state = ControlState {
         store: Arc::clone(&store),
@@ -156,6 +157,7 @@ async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Contro
         metrics,
         counters: Arc::clone(&counters),
         readiness: readiness.clone(),
+        names: Vec::new(),
     });
     Control { router, admin_port, store, counters, readiness, _folder: folder }
 }

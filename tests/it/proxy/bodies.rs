@@ -1,5 +1,6 @@
 //! Bodies: which are refused and at what cost, and that the others reach the upstream whole.
 
+use crate::support::client::Call;
 use crate::support::raw::{self, Raw, statuses};
 use crate::support::recorder::{Recorder, Then};
 use crate::support::{body, gateway};
@@ -193,5 +194,23 @@ async fn bodies_take_no_more_memory_than_they_may() {
     assert_eq!((refused.status, refused.code().as_str()), (503, "gateway_busy"));
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(gw.ask(&key, &body("hi", "")).await.status, 200, "what was refused holds nothing");
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compressed_bodies_are_refused_on_both_planes() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    for path in ["/v1/chat/completions", "/v1/messages", "/v1/embeddings", "/api/v1/users/login"] {
+        for encoding in ["gzip", "x-gzip", "deflate", "br", "zstd", "gzip, br", "GZIP", "unknown"] {
+            let call =
+                Call::post(gw.addr(), path).key(&key.text).header("content-encoding", encoding);
+            let reply = call.body(body("hi", "")).send().await;
+            assert_eq!(reply.status, 415, "{path} {encoding}: {}", reply.text());
+            assert_eq!(reply.header("accept-encoding"), "identity");
+        }
+    }
+    let plain = gw.chat(&key, &body("hi", "")).header("content-encoding", "identity").send().await;
+    assert_eq!(plain.status, 200);
     gw.finish().await;
 }

@@ -8,6 +8,7 @@ mod exactness;
 mod exposure;
 mod fairness;
 mod framing;
+mod hostile;
 mod policies;
 mod privacy;
 mod quotas;

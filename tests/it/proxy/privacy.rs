@@ -36,7 +36,7 @@ async fn only_the_operators_credentials_and_harmless_headers_go_up() {
         ("x-request-id", "mine"),
         ("origin", "https://a"),
         ("referer", "https://a/secret"),
-        ("content-encoding", "gzip"),
+        ("content-encoding", "identity"),
         ("accept-encoding", "gzip, br"),
         ("x-original-url", "/admin"),
         ("x-rewrite-url", "/admin"),

@@ -98,6 +98,15 @@ fn steps(trouble: &str, is_stream: bool) -> Vec<Step> {
         "closed" => vec![],
         "slow-first-byte" => vec![Step::Hang],
         "no-http" => vec![say("220 mail.example ESMTP\r\n")],
+        "interim" => {
+            vec![say(&"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n".repeat(17)), Step::Hang]
+        }
+        "few-interim" => {
+            let interim = "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n".repeat(16);
+            let mut steps = if is_stream { streamed("") } else { whole("") };
+            steps.insert(0, say(&interim));
+            steps
+        }
         "html" => vec![status(502, "text/html", "<html><h1>502 Bad Gateway</h1></html>")],
         "html-200" => vec![status(200, "text/html", "<html>Checking your browser</html>")],
         "empty" => vec![status(200, "application/json", "")],
@@ -220,6 +229,14 @@ fn streamed(trouble: &str) -> Vec<Step> {
         "{HEAD}content-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     ));
     match trouble {
+        "trailers" => {
+            let trailer = || [say("x-trailer: 1\r\n"), Step::Wait(Duration::from_millis(2))];
+            let trailers = (0..5000).flat_map(|_| trailer());
+            [head, Step::Say(chunk(body.as_bytes())), say("0\r\n")]
+                .into_iter()
+                .chain(trailers)
+                .collect()
+        }
         "cut-before" => vec![head],
         "cut-after" => vec![head, begun, Step::Wait(Duration::from_millis(20))],
         "stall" => vec![head, begun, Step::Hang],
