@@ -2,9 +2,11 @@
 //!
 //! All callers share the operator's account there, so whoever knows an id could read what is behind
 //! it: here each id is tied to the user who made it. It is noted before the caller sees it, in the
-//! store, so that it holds on every instance and over restarts. Another's reply is as good as none.
+//! store, so that it holds on every instance and over restarts. Another's reply is as good as none, and so
+//! is one that could not be noted, or whose id two users were given: its caller has the answer all the same.
 
-use crate::account::id::UserId;
+use crate::account::charge::Charge;
+use crate::account::id::{RequestId, UserId};
 use crate::account::kept::KeptReply;
 use crate::store::{Store, StoreError};
 use jiff::{SignedDuration, Timestamp};
@@ -13,6 +15,8 @@ use std::time::Duration;
 
 /// How long upstreams keep replies, by xAI's documentation, and so how long their owners are known.
 pub const KEPT_FOR: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// How long xAI keeps a deferred completion that nobody fetches, by its documentation.
+pub const DEFERRED_FOR: SignedDuration = SignedDuration::from_hours(24);
 /// How long a call waits for the store.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -34,15 +38,21 @@ impl Keeper {
         Self { store }
     }
 
-    /// Notes whose a reply is; noted again, it only raises its tokens.
+    /// Notes whose a reply is, and what it still owes; noted again, it only raises its tokens. False when
+    /// the upstream has given the id to another user as well: then neither can read what is behind it.
     ///
     /// # Errors
-    /// When it could not be noted, or is another user's: the caller may not see it.
-    pub async fn keep(&self, reply: &KeptReply, now: Timestamp) -> Result<(), Unknown> {
-        if within(self.store.keep_reply(reply, now)).await? {
-            return Ok(());
-        }
-        Err(Unknown("the upstream gave the same id to two users".to_owned()))
+    /// When it could not be noted: then nobody can read it.
+    pub async fn keep(&self, reply: &KeptReply, now: Timestamp) -> Result<bool, Unknown> {
+        within(self.store.keep_reply(reply, now)).await
+    }
+
+    /// The ledger row of the call that made a reply, if it is there yet.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn charge(&self, call: RequestId) -> Result<Option<Charge>, Unknown> {
+        within(self.store.charge(call)).await
     }
 
     /// The user's reply of this id; `None` too when it is another user's.

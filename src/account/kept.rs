@@ -1,6 +1,6 @@
 //! A reply that outlives its call.
 
-use super::id::UserId;
+use super::id::{RequestId, UserId};
 use jiff::Timestamp;
 
 /// A reply that an upstream keeps.
@@ -13,8 +13,10 @@ pub struct KeptReply {
     pub upstream: String,
     /// The model's id here.
     pub model: String,
-    /// For a response: all tokens so far, which a call that goes on from it reads again. For one
-    /// that is yet to be fetched: what to reserve for it.
+    /// All tokens so far, which a call that goes on from it reads again.
     pub tokens: u64,
+    /// The call that made it, for as long as its charge is an estimate: the first reader of the reply
+    /// has that charge set right.
+    pub unsettled: Option<RequestId>,
     pub expires_at: Timestamp,
 }

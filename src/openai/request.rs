@@ -170,12 +170,9 @@ impl<'a> Request<'a> {
         self.costs.stripped(policy)
     }
 
-    /// The request for an answer that was deferred, and is to be paid when it is fetched: it has no
-    /// body, and may cost `tokens`.
+    /// The request for an answer that was deferred: it has no body, and was paid when it was deferred.
     #[must_use]
-    pub fn to_fetch(model: &str, tokens: u64) -> Self {
-        let mut prompt = Prompt::of_extras(Vec::new());
-        prompt.size.earlier_tokens = tokens;
+    pub fn to_fetch(model: &str) -> Self {
         Self {
             surface: Surface::ChatCompletions,
             body: b"",
@@ -185,12 +182,18 @@ impl<'a> Request<'a> {
             include_usage: false,
             max_output: Some(0),
             n: 1,
-            prompt,
+            prompt: Prompt::of_extras(Vec::new()),
             cache_key: None,
             ties: Ties::default(),
             costs: Costs::default(),
             inspection: Inspection::default(),
         }
+    }
+
+    /// Whether it has been paid by an earlier call.
+    #[must_use]
+    pub fn is_paid(&self) -> bool {
+        self.body.is_empty()
     }
 
     /// The body with `changes` spliced in; every other byte is the caller's.

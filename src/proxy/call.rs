@@ -84,7 +84,7 @@ impl Proxy {
         let admit = self.refuse_without_quota(caller, surface, now);
         let body = read::read(session, bounds, &mut held, admit).await?;
         let mut request = Request::parse(surface, &body).map_err(Refusal::BadBody)?;
-        let earlier = self.earlier(caller, &mut request, replier).await?;
+        let earlier = self.earlier(caller, &mut request, session, replier).await?;
         let mut call = Call { proxy: self, replier, current: &current, request: &request, held };
         let leash = self.leash(caller, replier, &current, request.stream);
         let upstream = earlier.as_ref().map(|reply| &*reply.upstream);
@@ -118,12 +118,20 @@ impl Proxy {
         &self,
         caller: &Caller,
         request: &mut Request<'_>,
+        session: &mut ServerSession,
         replier: &Replier<'_>,
     ) -> Result<Option<KeptReply>, Refusal> {
         let Some(id) = &request.ties.previous else { return Ok(None) };
         let found = self.keeper.find(id, caller.user, replier.head.admitted_at).await;
         let found = found.map_err(|_| Refusal::RepliesUnavailable)?;
-        let reply = found.ok_or_else(|| Refusal::NoSuchPrevious(id.clone()))?;
+        let mut reply = found.ok_or_else(|| Refusal::NoSuchPrevious(id.clone()))?;
+        if reply.unsettled.is_some() {
+            // To go on from it is to read it.
+            self.settle_stored(session, replier, caller, &reply).await?;
+            let now = replier.head.admitted_at;
+            let found = self.keeper.find(id, caller.user, now).await;
+            reply = found.map_err(|_| Refusal::RepliesUnavailable)?.unwrap_or(reply);
+        }
         request.prompt.size.earlier_tokens = reply.tokens;
         Ok(Some(reply))
     }

@@ -1,29 +1,33 @@
 //! `GET /v1/chat/deferred-completion/{id}`: the answer to a chat that was deferred, once it is there.
 //!
-//! The upstream gives it once, so one call at a time asks, and nothing is asked twice. What it cost is
-//! charged to the call that gets it; asking too early costs nothing but a place in the window.
+//! The upstream gives it once, so one call at a time asks, and nothing is asked twice. The call that deferred
+//! it has been charged in full; what it really used takes that charge's place when it is fetched. Fetching
+//! itself costs nothing but a place in the window.
 
 use super::accept::Head;
 use super::attempt;
-use super::call::{Call, Relay, unreserved};
+use super::call::{Call, unreserved};
 use super::forward::{Forwarded, stopped};
 use super::leash::Leash;
 use super::refusal::{Refusal, UpstreamFailure};
 use super::reply::Replier;
-use super::reserve::Reservation;
 use super::settle::Ending;
+use super::whole::{self, Collected};
 use super::{Answered, CALLER_GONE, Current, No, Proxy, headers, outcome_of};
 use crate::account::caller::Caller;
+use crate::account::charge::Status;
 use crate::account::kept::KeptReply;
 use crate::clock;
 use crate::openai::error::UpstreamError;
 use crate::openai::request::Request;
+use crate::openai::surface::Surface;
 use crate::telemetry::labels::Route;
 use crate::upstream::connect::Outgoing;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use jiff::SignedDuration;
 use pingora_core::protocols::http::ServerSession;
+use pingora_http::ResponseHeader;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -34,6 +38,14 @@ enum Asked {
     NotYet,
     CallerGone,
     No(Refusal),
+}
+
+/// An answer that is coming.
+struct Fetching<'a> {
+    forwarded: Forwarded,
+    current: &'a Current,
+    reply: &'a KeptReply,
+    leash: Leash,
 }
 
 impl Proxy {
@@ -65,7 +77,7 @@ impl Proxy {
         fetched
     }
 
-    /// Reserves what the call that deferred it had reserved, asks once, and charges what comes.
+    /// Takes a place in the window, asks once, and sets right what the call that deferred it was charged.
     async fn fetch(
         &self,
         session: &mut ServerSession,
@@ -73,39 +85,103 @@ impl Proxy {
         current: &Current,
         (caller, reply): (&Arc<Caller>, &KeptReply),
     ) -> Result<Answered, No> {
-        let request = Request::to_fetch(&reply.model, reply.tokens);
+        let request = Request::to_fetch(&reply.model);
         let held = self.buffers.hold(Some(caller.user), replier.head.address);
-        let mut call = Call { proxy: self, replier, current, request: &request, held };
+        let call = Call { proxy: self, replier, current, request: &request, held };
         let leash = self.leash(caller, replier, current, false);
         let reservation = match call.reserve(session, &leash, caller, Some(&reply.upstream)).await {
             Ok(reservation) => reservation,
             Err(by) => return unreserved(session, by).map_or(Ok(answered(CALLER_GONE)), Err),
         };
-        let spent = replier.elapsed().saturating_sub(reservation.waited);
         let budget = reservation.budget().returned(reservation.reserved, false);
-        match self.ask_for_deferred(session, replier.head, &leash, (current, reply)).await {
+        let asked = self.ask_for_deferred(session, replier.head, &leash, (current, reply)).await;
+        let status = match asked {
+            Asked::Ready(_) => Status::Complete,
+            Asked::CallerGone => Status::CutByClient,
+            Asked::NotYet | Asked::No(_) => Status::Failed,
+        };
+        let nothing = Ending::failed(reply.upstream.as_str().into(), false);
+        reservation.settle(Ending { status, ..nothing }).await;
+        let refused = |refusal| No { refusal, budget: Some(budget) };
+        match asked {
             Asked::Ready(forwarded) => {
-                let mut reply_head = replier.head(200, spent);
-                headers::add_upstream_reply(&mut reply_head, &forwarded.exchange);
-                let relay = Relay { reply_head, forwarded, reservation, leash };
-                let answered = call.relay_whole(session, relay, spent).await?;
-                Ok(Answered { route: Route::Deferred, ..answered })
+                let fetching = Fetching { forwarded, current, reply, leash };
+                let fetched = self.read_deferred(session, replier, fetching).await;
+                let Some((mut head, body)) = fetched.map_err(refused)? else {
+                    session.set_keepalive(None);
+                    return Ok(answered(CALLER_GONE));
+                };
+                budget.write(&mut head);
+                let _ = replier.whole(session, head, body).await;
+                Ok(answered(200))
             }
             Asked::NotYet => {
-                give_back(reservation, reply).await;
                 let mut head = replier.head(202, replier.elapsed());
                 budget.write(&mut head);
                 let _ = replier.whole(session, head, Bytes::new()).await;
                 Ok(answered(202))
             }
             Asked::CallerGone => {
-                give_back(reservation, reply).await;
                 session.set_keepalive(None);
                 Ok(answered(CALLER_GONE))
             }
-            Asked::No(refusal) => {
-                give_back(reservation, reply).await;
-                Err(No { refusal, budget: Some(budget) })
+            Asked::No(refusal) => Err(refused(refusal)),
+        }
+    }
+
+    /// Reads an answer that the upstream gives away; `None` when its caller is gone. Then it is read on all
+    /// the same, for what it used: it cannot be had again.
+    async fn read_deferred(
+        &self,
+        session: &mut ServerSession,
+        replier: &Replier<'_>,
+        fetching: Fetching<'_>,
+    ) -> Result<Option<(ResponseHeader, Bytes)>, Refusal> {
+        let Fetching { mut forwarded, current, reply, leash } = fetching;
+        let mut held = self.buffers.hold(Some(reply.user), replier.head.address);
+        let mut body = BytesMut::new();
+        let most = current.limits.reply_bytes;
+        let bounds = whole::Bounds { bytes: most, held: &mut held, leash: &leash };
+        let corrector = self.corrector(&current.upstreams);
+        match whole::collect(session, &mut forwarded.exchange, &mut body, bounds).await {
+            Collected::Body(body) => {
+                let now = replier.head.admitted_at;
+                let settled = corrector.settle(reply, Surface::ChatCompletions, &body, now).await;
+                if let Err(refusal) = settled {
+                    // The answer cannot be had again, and it has been paid in full.
+                    tracing::error!(
+                        id = reply.id,
+                        ?refusal,
+                        "a deferred completion keeps its full charge"
+                    );
+                }
+                if let Some(error) = UpstreamError::in_reply(&body) {
+                    return Err(Refusal::Upstream(UpstreamFailure::Answered {
+                        status: error.status,
+                        body: error.body,
+                        retry_after: None,
+                    }));
+                }
+                let mut head = replier.head(200, replier.elapsed());
+                headers::add_upstream_reply(&mut head, &forwarded.exchange);
+                forwarded.pool.release(forwarded.exchange).await;
+                Ok(Some((head, body)))
+            }
+            Collected::Broken(refusal) => Err(refusal),
+            Collected::Stopped(by) => {
+                let (reply, now, time) =
+                    (reply.clone(), replier.head.admitted_at, current.limits.drain);
+                self.settler.tasks.spawn(async move {
+                    let rest = whole::read_on(&mut forwarded.exchange, body, most, &mut held);
+                    if let Ok(Some(body)) = tokio::time::timeout(time, rest).await {
+                        let surface = Surface::ChatCompletions;
+                        let settled = corrector.settle(&reply, surface, &body, now).await;
+                        if settled.is_ok() {
+                            corrector.owners.forget(&reply.id).await;
+                        }
+                    }
+                });
+                by.refusal().map_or(Ok(None), Err)
             }
         }
     }
@@ -160,11 +236,6 @@ impl Proxy {
             }
         }
     }
-}
-
-/// Nothing was had, so nothing is charged.
-async fn give_back(reservation: Reservation, reply: &KeptReply) {
-    reservation.settle(Ending::failed(reply.upstream.as_str().into(), false)).await;
 }
 
 fn answered(status: u16) -> Answered {

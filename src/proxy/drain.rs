@@ -227,7 +227,7 @@ impl Drain {
 
     fn ending_of_stream(&self, rest: &mut StreamRest, heard: Heard) -> Ending {
         let (first, upstream) = (rest.first_output_at, Arc::clone(&self.upstream));
-        let usage = rest.allowance.meter.usage();
+        let usage = rest.allowance.reported();
         let reserved = rest.allowance.reserved();
         // Some upstreams report what was used so far: without the end it is not all.
         let is_all = heard == Heard::Complete;

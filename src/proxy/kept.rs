@@ -13,6 +13,7 @@ use crate::account::kept::KeptReply;
 use crate::openai::error::UpstreamError;
 use crate::openai::json;
 use crate::openai::redact::Redactor;
+use crate::openai::surface::Surface;
 use crate::telemetry::labels::Route;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::{Exchange, Outgoing};
@@ -39,6 +40,10 @@ impl Proxy {
         let reply = found.map_err(|_| Refusal::RepliesUnavailable)?.ok_or_else(none)?;
         let budget = self.budget(&caller, now).await?;
         let refused = |refusal| No { refusal, budget: Some(budget) };
+        if kept.act == Act::Delete && reply.unsettled.is_some() {
+            // What it used cannot be known later.
+            let _ = self.settle_stored(session, replier, &caller, &reply).await.map_err(refused)?;
+        }
         let answer = self.ask_keeper(session, replier, &caller, (kept, &reply)).await;
         let Some((mut head, body)) = answer.map_err(refused)? else {
             return Ok(Answered {
@@ -47,12 +52,46 @@ impl Proxy {
                 outcome: outcome_of(CALLER_GONE),
             });
         };
-        if kept.act == Act::Delete {
-            self.keeper.forget(&kept.id).await;
+        match kept.act {
+            Act::Delete => self.keeper.forget(&kept.id).await,
+            Act::ListInput => {}
+            Act::Read | Act::Cancel => {
+                let corrector = self.corrector(&self.current().upstreams);
+                let settled = corrector.settle(&reply, Surface::Responses, &body, now).await;
+                settled.map_err(refused)?;
+            }
         }
         budget.write(&mut head);
         let _ = replier.whole(session, head, body).await;
         Ok(Answered { route: Route::Kept, status: 200, outcome: outcome_of(200) })
+    }
+
+    /// Reads a stored response for its usage, and sets right what the call that made it was charged. False
+    /// when nobody waits any more.
+    ///
+    /// # Errors
+    /// It could not be set right now. A response that the upstream does not have is none.
+    pub(super) async fn settle_stored(
+        &self,
+        session: &mut ServerSession,
+        replier: &Replier<'_>,
+        caller: &Caller,
+        reply: &KeptReply,
+    ) -> Result<bool, Refusal> {
+        let corrector = self.corrector(&self.current().upstreams);
+        let now = replier.head.admitted_at;
+        if corrector.is_settled(reply, now).await {
+            return Ok(true);
+        }
+        let read = Kept { id: reply.id.clone(), act: Act::Read };
+        match self.ask_keeper(session, replier, caller, (&read, reply)).await {
+            Ok(None) => Ok(false),
+            Ok(Some((_, body))) => {
+                corrector.settle(reply, Surface::Responses, &body, now).await.map(|()| true)
+            }
+            Err(Refusal::NoSuchReply(_)) => Ok(true),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// Asks the upstream that has it; `None` when nobody waits any more.

@@ -37,6 +37,7 @@ pub mod reply;
 pub mod headers;
 pub mod kept;
 pub mod deferred;
+pub mod correct;
 pub mod models;
 pub mod bridge;
 

@@ -222,7 +222,8 @@ impl Refusal {
                     .about("previous_response_id")
             }
             Self::ReplyInUse => {
-                let text = "This reply is being fetched by another call.";
+                let text =
+                    "This reply is being fetched, or the call that makes it has not ended yet.";
                 invalid(409, text, Some("reply_in_use")).with("retry-after", "1")
             }
             Self::RepliesUnavailable => {

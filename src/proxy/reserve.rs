@@ -315,6 +315,7 @@ impl Reservation {
             upstream: upstream.to_owned(),
             model: self.model.id.to_string(),
             tokens,
+            unsettled: Some(self.request),
             expires_at: self.admitted_at + KEPT_FOR,
         }
     }

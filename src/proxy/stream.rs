@@ -15,9 +15,10 @@ use super::reply;
 use super::reserve::Reservation;
 use super::settle::Ending;
 use super::stream_end::{End, close};
+use super::whole;
 use crate::account::charge::{Source, Status, TokenCount};
 use crate::account::kept::KeptReply;
-use crate::kept::{Keeper, Unknown};
+use crate::kept::Keeper;
 use crate::openai::error::{ErrorBody, UpstreamError};
 use crate::openai::follow::{Follow, Heard};
 use crate::openai::request::Request;
@@ -132,10 +133,7 @@ impl<'a> Stream<'a> {
         }
         let upstream = Arc::clone(&self.forwarded.upstream);
         let first = self.first_output_at.map(Instant::into_std);
-        let ending = match status {
-            Status::Failed => Ending::failed(upstream, false),
-            _ => ending_of(status, &mut self.allowance, upstream, first),
-        };
+        let ending = ending_of(status, &mut self.allowance, upstream, first);
         let ending_bytes = self.ending_bytes(end, &ending.tokens);
         self.count_uncharged(&ending);
         let on_ending = self.on_ending();
@@ -172,14 +170,15 @@ impl<'a> Stream<'a> {
         status
     }
 
-    /// Raises the tokens of a reply that is kept to what it came to.
+    /// Notes what a reply that is kept came to, and whether its charge is still an estimate.
     fn on_ending(&mut self) -> OnEnding {
         let Some(kept) = self.kept.take() else { return Box::new(|_| {}) };
         let reservation = self.allowance.reservation();
         let (keeper, now) = (self.keeper.clone(), reservation.admitted_at);
         let tasks = reservation.tasks();
         Box::new(move |ending| {
-            let kept = KeptReply { tokens: ending.tokens.total(), ..kept };
+            let unsettled = kept.unsettled.filter(|_| ending.source == Source::Estimated);
+            let kept = KeptReply { tokens: ending.tokens.total(), unsettled, ..kept };
             tasks.spawn(async move { keeper.keep(&kept, now).await });
         })
     }
@@ -190,10 +189,7 @@ impl<'a> Stream<'a> {
         quiet.caller = self.forwarded.head_at.into();
         loop {
             let ended = self.take_in_events();
-            if self.note_whose().await.is_err() {
-                self.out.clear();
-                return End::NotNoted;
-            }
+            self.note_owner().await;
             if let Some(end) = ended {
                 return self.flush().await.unwrap_or(end);
             }
@@ -214,20 +210,18 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Notes whose the reply is, before anybody sees its name.
-    async fn note_whose(&mut self) -> Result<(), Unknown> {
+    /// Notes whose the reply is, before anybody sees its name. Where that fails the caller has its answer all
+    /// the same, and nobody can ask for it again.
+    async fn note_owner(&mut self) {
         if self.kept.is_some() || !self.request.ties.is_kept {
-            return Ok(());
+            return;
         }
-        let Some(id) = self.follow.id() else { return Ok(()) };
+        let Some(id) = self.follow.id() else { return };
         let reservation = self.allowance.reservation();
         let kept = reservation.kept(id, &self.forwarded.upstream, reservation.prompt);
         let noted = self.keeper.keep(&kept, reservation.admitted_at).await;
-        if let Err(unknown) = &noted {
-            tracing::error!(request_id = %reservation.request, %unknown, "a reply has no owner");
-        }
+        whole::log_owner(reservation.request, &noted);
         self.kept = Some(kept);
-        noted
     }
 
     /// Counts what came, also what was not shown, and is charged to nobody.
@@ -391,9 +385,6 @@ impl<'a> Stream<'a> {
             End::Complete | End::Failed => self.last.take().unwrap_or_default(),
             End::CallerGone => Bytes::new(),
             End::QuotaReached => self.follow.length_cut(tokens),
-            End::NotNoted => {
-                self.in_band("Whose this reply is could not be noted.", "reply_store_unavailable")
-            }
             End::Pulled(Pulled::RightEnded) => self.in_band(RIGHT_ENDED, "access_revoked"),
             End::Pulled(Pulled::ShuttingDown) => self.incomplete("the gateway is shutting down"),
             End::Pulled(Pulled::TooLong) => self.incomplete("the call took longer than allowed"),

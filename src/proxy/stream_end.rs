@@ -17,8 +17,6 @@ pub(super) enum End {
     Failed,
     CallerGone,
     QuotaReached,
-    /// Whose the reply is could not be noted; nothing of it was sent.
-    NotNoted,
     Pulled(Pulled),
     UpstreamCut(&'static str),
     /// The upstream said that it failed, in words that it is for the gateway to repeat.
@@ -33,7 +31,6 @@ impl End {
             Self::CallerGone => Status::CutByClient,
             Self::QuotaReached => Status::CutByQuota,
             Self::Pulled(why) => why.status(),
-            Self::NotNoted => Status::Failed,
             Self::Failed | Self::UpstreamCut(_) | Self::UpstreamError => Status::CutByUpstream,
         }
     }
@@ -49,10 +46,7 @@ impl End {
 
     /// Whether the reply ends before the upstream's own end, and not as if it had one.
     fn is_cut(self) -> bool {
-        matches!(
-            self,
-            Self::Pulled(_) | Self::UpstreamCut(_) | Self::UpstreamError | Self::NotNoted
-        )
+        matches!(self, Self::Pulled(_) | Self::UpstreamCut(_) | Self::UpstreamError)
     }
 }
 

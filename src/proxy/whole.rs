@@ -8,8 +8,9 @@ use super::refusal::{Refusal, UpstreamFailure};
 use super::reserve::{Reservation, exact_prompt};
 use super::settle::Ending;
 use crate::account::charge::{Source, Status};
+use crate::account::id::RequestId;
 use crate::clock;
-use crate::kept::Keeper;
+use crate::kept::{DEFERRED_FOR, Keeper, Unknown};
 use crate::openai::error::UpstreamError;
 use crate::openai::json;
 use crate::openai::request::Request;
@@ -76,7 +77,7 @@ pub async fn relay(
             let prompt = || exact_prompt(request, &reservation.model);
             let replied = (&body[..], upstream, head_at);
             let ending = ending_of(&Asked::from(request), &reservation, replied, prompt);
-            if let Err(refusal) = note_whose(request, &reservation, &ending, &body, keeper).await {
+            if let Err(refusal) = note_owner(request, &reservation, &ending, &body, keeper).await {
                 reservation.settle(Ending::failed(ending.upstream, false)).await;
                 return Whole::Failed(refusal);
             }
@@ -104,9 +105,9 @@ pub fn ending_of(
 ) -> Ending {
     let (model, first) = (&reservation.model, Some(head_at));
     if asked.is_deferred && asked.surface.id_of(body).is_some() {
-        // What it comes to is charged when it is fetched.
-        let status = Status::Complete;
-        return Ending { status, first_byte_at: first, ..Ending::failed(upstream, true) };
+        // The upstream makes it whether it is fetched or not, and tells what it used only then.
+        let (held, counted) = (reservation.reserved, (reservation.prompt, reservation.reserved));
+        return Ending::estimated(Status::Complete, counted, held, upstream, first);
     }
     let mut meter = Meter::default();
     asked.surface.hear(body, &mut meter);
@@ -130,8 +131,10 @@ pub fn ending_of(
     ending
 }
 
-/// Notes whose the reply is, where the upstream keeps it, before anybody sees its name.
-async fn note_whose(
+/// Notes whose the reply is, where the upstream keeps it, before anybody sees its name. Where that fails the
+/// caller has its answer all the same, and nobody can ask for it again. A deferred one is nothing but its
+/// name: it is refused then.
+async fn note_owner(
     request: &Request<'_>,
     reservation: &Reservation,
     ending: &Ending,
@@ -142,13 +145,29 @@ async fn note_whose(
         return Ok(());
     }
     let Some(id) = request.surface.id_of(body) else { return Ok(()) };
-    let tokens =
-        if request.ties.is_deferred { reservation.reserved } else { ending.tokens.total() };
-    let kept = reservation.kept(&id, &ending.upstream, tokens);
-    keeper.keep(&kept, reservation.admitted_at).await.map_err(|unknown| {
-        tracing::error!(request_id = %reservation.request, %unknown, "a reply has no owner");
-        Refusal::RepliesUnavailable
-    })
+    let mut kept = reservation.kept(&id, &ending.upstream, ending.tokens.total());
+    if request.ties.is_deferred {
+        kept.expires_at = reservation.admitted_at + DEFERRED_FOR;
+    } else if ending.source == Source::Reported {
+        kept.unsettled = None;
+    }
+    let noted = keeper.keep(&kept, reservation.admitted_at).await;
+    log_owner(reservation.request, &noted);
+    let is_lost = request.ties.is_deferred && !matches!(noted, Ok(true));
+    if is_lost { Err(Refusal::RepliesUnavailable) } else { Ok(()) }
+}
+
+/// Logs that a reply has no owner, where it has none.
+pub fn log_owner(request: RequestId, noted: &Result<bool, Unknown>) {
+    match noted {
+        Ok(true) => {}
+        Ok(false) => {
+            tracing::warn!(request_id = %request, "the upstream gave a reply an id that it gave before; nobody can ask for it");
+        }
+        Err(unknown) => {
+            tracing::error!(request_id = %request, %unknown, "the owner of a reply was not noted; nobody can ask for it");
+        }
+    }
 }
 
 /// Settles a call that was stopped before any output was seen, and whose upstream is not read on. The
@@ -161,6 +180,10 @@ pub async fn settle_stopped(
     by: Stop,
 ) {
     if by == Stop::Pulled(Pulled::ShuttingDown) {
+        if sent.is_some() {
+            let (request_id, reserved_tokens) = (reservation.request, reservation.reserved);
+            tracing::warn!(%request_id, reserved_tokens, "a call ends with the gateway and is not charged, but its upstream may bill it");
+        }
         return reservation.settle(Ending::failed(upstream, false)).await;
     }
     let status = by.status();

@@ -2,7 +2,9 @@
 //!
 //! A [`Book`] is also the model that any other back end is tested against.
 
-use super::counters::{Claim, DayTally, Extended, Grant, Refused, Removed, Reset, Standing};
+use super::counters::{
+    Claim, Correction, DayTally, Extended, Grant, Refused, Removed, Reset, Standing,
+};
 use super::rules::{Debit, Scope, What};
 use crate::account::charge::{Adjustment, Charge, Lease};
 use crate::account::day::Day;
@@ -169,6 +171,20 @@ impl Book {
             }
         }
         Some(Settled { overshoot })
+    }
+
+    /// Replaces what a call that has ended was charged. Of a day that is not counted any more only the
+    /// ledger tells.
+    pub fn correct(&mut self, correction: &Correction) {
+        let Correction { charge, before } = correction;
+        for scope in [Scope::User(charge.user), Scope::Key(charge.key.clone())] {
+            let account = self.accounts.get_mut(&scope);
+            let days = account.map(|account| account.days.iter_mut()).into_iter().flatten();
+            for (_, tally) in days.filter(|(day, _)| *day == charge.day) {
+                let others = tally.tokens_used.saturating_sub(*before);
+                tally.tokens_used = others.saturating_add(charge.tokens.total());
+            }
+        }
     }
 
     /// Takes away what a user's keys have used on a day; running calls keep what they hold, and

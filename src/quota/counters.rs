@@ -38,6 +38,11 @@ pub trait Counters: Send + Sync + 'static {
     /// repeated under its id changes nothing more. Durable on return.
     async fn reset(&self, reset: &Reset) -> Result<Removed, CountersError>;
 
+    /// Sets right what a call that has ended was charged: the numbers of its day change by the
+    /// difference, its ledger row is replaced. A repeated correction of a call changes nothing more.
+    /// Durable on return.
+    async fn correct(&self, correction: &Correction) -> Result<(), CountersError>;
+
     /// What a user, and of it one key, has used and holds on `day`.
     async fn standing(
         &self,
@@ -87,6 +92,15 @@ impl SoFar {
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// The true charge of a call that was charged by an estimate.
+#[derive(Debug, Clone)]
+pub struct Correction {
+    /// As the upstream reported it.
+    pub charge: Charge,
+    /// Tokens of the estimate.
+    pub before: u64,
 }
 
 /// A day of a user that begins anew.

@@ -4,7 +4,7 @@
 //! calls go on and are settled in memory at once and in the ledger as soon as it is back.
 
 use super::book::Book;
-use super::counters::{Claim, Counters, CountersError, Extended, Grant};
+use super::counters::{Claim, Correction, Counters, CountersError, Extended, Grant};
 use super::counters::{Removed, Reset, Standing, Taken};
 use super::rules::Scope;
 use crate::account::charge::{Adjustment, Charge, Lease};
@@ -25,6 +25,9 @@ const EXTEND_PATIENCE: Duration = Duration::from_millis(500);
 /// Resets that are remembered, so that a repeated one changes nothing.
 const RESETS: usize = 256;
 
+/// Corrections that are remembered, likewise. One that is repeated later finds that the ledger has it.
+const CORRECTIONS: usize = 1024;
+
 /// In-process counters.
 pub struct MemoryCounters {
     state: Mutex<State>,
@@ -38,6 +41,8 @@ struct State {
     owners: HashMap<KeyId, UserId>,
     /// The latest resets, the newest last.
     resets: VecDeque<(RequestId, Vec<Adjustment>)>,
+    /// The calls whose charges were set right lately, the newest last.
+    corrected: VecDeque<RequestId>,
 }
 
 impl MemoryCounters {
@@ -45,7 +50,7 @@ impl MemoryCounters {
     #[must_use]
     pub fn rebuilt(used: &[Used], journal: Journal) -> Self {
         let owners = used.iter().filter_map(|row| Some((row.key.clone()?, row.user))).collect();
-        let state = State { book: Book::rebuilt(used), owners, resets: VecDeque::new() };
+        let state = State { book: Book::rebuilt(used), owners, ..State::default() };
         Self { state: Mutex::new(state), journal }
     }
 
@@ -63,6 +68,19 @@ impl MemoryCounters {
             state.owners.insert(lease.key.clone(), lease.user);
         }
         Ok(grant)
+    }
+
+    fn correct_in_memory(&self, correction: &Correction) {
+        let mut state = self.state();
+        let request = correction.charge.request;
+        if state.corrected.contains(&request) {
+            return;
+        }
+        state.book.correct(correction);
+        if state.corrected.len() >= CORRECTIONS {
+            state.corrected.pop_front();
+        }
+        state.corrected.push_back(request);
     }
 
     fn reset_in_memory(&self, reset: &Reset) -> Vec<Adjustment> {
@@ -130,6 +148,13 @@ impl Counters for MemoryCounters {
         // A repeated reset waits for the same adjustments, which the ledger takes once.
         let written = self.journal.adjust(adjustments).await;
         written.then_some(removed).ok_or(CountersError)
+    }
+
+    async fn correct(&self, correction: &Correction) -> Result<(), CountersError> {
+        self.correct_in_memory(correction);
+        // A repeated one waits for the same row, which the ledger replaces once.
+        self.journal.settle(correction.charge.clone()).await;
+        Ok(())
     }
 
     async fn standing(

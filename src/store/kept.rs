@@ -12,11 +12,12 @@ pub(super) const SWEPT_AT_ONCE: u32 = 16;
 /// The owners of kept replies. A row whose time is over is as good as none.
 #[async_trait]
 pub trait KeptReplies {
-    /// Notes whose a reply is. Noting it again raises `tokens` and changes nothing else. False when
-    /// it is another user's: then nothing has changed.
+    /// Notes whose a reply is, and what it still owes. Noting it again raises `tokens` and replaces
+    /// `unsettled`. False when the id is another user's, or another upstream's, as well: then nobody
+    /// has the reply from now on.
     async fn keep_reply(&self, reply: &KeptReply, now: Timestamp) -> Result<bool, StoreError>;
 
-    /// The reply, whoever's it is.
+    /// The reply, whoever's it is; `None` also for an id that two of them have.
     async fn kept_reply(&self, id: &str, now: Timestamp) -> Result<Option<KeptReply>, StoreError>;
 
     /// Makes the asker the only one who fetches a reply that can be fetched once, until `until`.

@@ -244,7 +244,8 @@ pub enum Entry {
     /// A running call holds `reserved` tokens in all from now on.
     Extend { request: RequestId, reserved: u64 },
     /// A call ended: its ledger row, its rollups, and its lease gone. Repeats change nothing, but
-    /// the real charge replaces one that is `abandoned`, whatever their order.
+    /// the real charge replaces one that is `abandoned`, and one that the upstream reported replaces an
+    /// estimate, whatever their order.
     Settle(Charge),
     /// A correction beside the ledger. Repeats change nothing.
     Adjust(Adjustment),

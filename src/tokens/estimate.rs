@@ -35,7 +35,7 @@ pub const EXACT_BYTES: usize = 4 << 20;
 /// byte, so this holds for any text in any script. Usual text has three to four bytes a token.
 #[must_use]
 pub fn cheap_prompt(request: &Request<'_>, overhead: u64) -> u64 {
-    if !request.surface.bills_prompt() {
+    if !request.surface.bills_prompt() || request.is_paid() {
         return 0;
     }
     fixed(&request.prompt.size)
@@ -49,7 +49,7 @@ pub fn cheap_prompt(request: &Request<'_>, overhead: u64) -> u64 {
 /// it still takes milliseconds, and so does the first call, which loads the tokenizer.
 #[must_use]
 pub fn exact_prompt(request: &Request<'_>, overhead: u64) -> u64 {
-    if !request.surface.bills_prompt() {
+    if !request.surface.bills_prompt() || request.is_paid() {
         return 0;
     }
     let mut left = EXACT_BYTES;

@@ -3,7 +3,9 @@
 use super::*;
 use crate::account::charge::Charge;
 use crate::account::user::UserStatus;
-use crate::quota::counters::{Claim, CountersError, Extended, Removed, Reset, Standing, Taken};
+use crate::quota::counters::{
+    Claim, Correction, CountersError, Extended, Removed, Reset, Standing, Taken,
+};
 use crate::store::{Used, UserChange};
 use jiff::ToSpan;
 
@@ -21,6 +23,10 @@ impl Counters for Away {
     async fn settle(&self, _: Charge) -> u64 {
         0
     }
+    async fn correct(&self, _: &Correction) -> Result<(), CountersError> {
+        Err(CountersError)
+    }
+
     async fn reset(&self, _: &Reset) -> Result<Removed, CountersError> {
         Err(CountersError)
     }

@@ -69,6 +69,12 @@ impl Partition {
         self.name(&format!("reset:{}", id.0.simple()))
     }
 
+    /// Left when a call's charge was set right, so that a repeated correction finds that it is repeated.
+    #[must_use]
+    pub fn correction(self, request: RequestId) -> String {
+        self.name(&format!("corrected:{}", request.0.simple()))
+    }
+
     /// Running calls by the time at which they count as abandoned.
     #[must_use]
     pub fn deadlines(self) -> String {

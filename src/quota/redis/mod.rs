@@ -7,6 +7,7 @@
 
 mod announce;
 mod calls;
+mod correct;
 mod keeper;
 mod keys;
 mod leases;
@@ -25,7 +26,7 @@ pub use keeper::{Keeper, Look};
 pub use outbox::Scribe;
 pub use spool::Spool;
 
-use super::counters::{Claim, Counters, CountersError, DayTally, Extended};
+use super::counters::{Claim, Correction, Counters, CountersError, DayTally, Extended};
 use super::counters::{Removed, Reset, Standing, Taken};
 use crate::account::charge::{Charge, Lease, Source, Status, TokenCount};
 use crate::account::day::Day;
@@ -377,6 +378,10 @@ impl Counters for RedisCounters {
 
     async fn reset(&self, reset: &Reset) -> Result<Removed, CountersError> {
         self.send_reset(reset).await
+    }
+
+    async fn correct(&self, correction: &Correction) -> Result<(), CountersError> {
+        self.send_correction(correction).await
     }
 
     async fn standing(

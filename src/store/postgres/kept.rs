@@ -1,7 +1,7 @@
 //! Whose the replies are that upstreams keep.
 
 use super::PostgresStore;
-use crate::account::id::UserId;
+use crate::account::id::{RequestId, UserId};
 use crate::account::kept::KeptReply;
 use crate::store::StoreError;
 use crate::store::columns;
@@ -19,6 +19,7 @@ struct KeptRow {
     model: String,
     tokens: i64,
     expires_at: i64,
+    unsettled_call: Option<Uuid>,
 }
 
 #[async_trait]
@@ -35,13 +36,24 @@ impl KeptReplies for PostgresStore {
         .bind(i64::from(SWEPT_AT_ONCE))
         .execute(&self.pool)
         .await?;
-        let kept = sqlx::query(
-            "insert into kept_reply (id, user_id, upstream, model, tokens, expires_at)
-             values ($1, $2, $3, $4, $5, $6)
-             on conflict (id) do update
-             set tokens = greatest(kept_reply.tokens, excluded.tokens)
-             where kept_reply.user_id = excluded.user_id
-               and kept_reply.upstream = excluded.upstream",
+        // Its own id may have been somebody else's once.
+        sqlx::query("delete from kept_reply where id = $1 and expires_at <= $2")
+            .bind(columns::text(&reply.id))
+            .bind(now.as_millisecond())
+            .execute(&self.pool)
+            .await?;
+        let is_ambiguous: bool = sqlx::query_scalar(
+            "insert into kept_reply (
+                 id, user_id, upstream, model, tokens, expires_at, unsettled_call
+             )
+             values ($1, $2, $3, $4, $5, $6, $7)
+             on conflict (id) do update set
+                 tokens = greatest(kept_reply.tokens, excluded.tokens),
+                 unsettled_call = excluded.unsettled_call,
+                 is_ambiguous = kept_reply.is_ambiguous
+                     or kept_reply.user_id <> excluded.user_id
+                     or kept_reply.upstream <> excluded.upstream
+             returning is_ambiguous",
         )
         .bind(columns::text(&reply.id))
         .bind(reply.user.0)
@@ -49,16 +61,17 @@ impl KeptReplies for PostgresStore {
         .bind(&reply.model)
         .bind(columns::integer(reply.tokens))
         .bind(reply.expires_at.as_millisecond())
-        .execute(&self.pool)
+        .bind(reply.unsettled.map(|call| call.0))
+        .fetch_one(&self.pool)
         .await?;
-        Ok(kept.rows_affected() > 0)
+        Ok(!is_ambiguous)
     }
 
     async fn kept_reply(&self, id: &str, now: Timestamp) -> Result<Option<KeptReply>, StoreError> {
         let row: Option<KeptRow> = sqlx::query_as(
-            "select id, user_id, upstream, model, tokens, expires_at
+            "select id, user_id, upstream, model, tokens, expires_at, unsettled_call
              from kept_reply
-             where id = $1 and expires_at > $2",
+             where id = $1 and expires_at > $2 and not is_ambiguous",
         )
         .bind(columns::text(id))
         .bind(now.as_millisecond())
@@ -76,7 +89,7 @@ impl KeptReplies for PostgresStore {
         let claimed = sqlx::query(
             "update kept_reply
              set claimed_until = $3
-             where id = $1 and expires_at > $2 and claimed_until <= $2",
+             where id = $1 and expires_at > $2 and claimed_until <= $2 and not is_ambiguous",
         )
         .bind(columns::text(id))
         .bind(now.as_millisecond())
@@ -114,6 +127,7 @@ impl TryFrom<KeptRow> for KeptReply {
             model: row.model,
             tokens: columns::count(row.tokens)?,
             expires_at: columns::instant(row.expires_at)?,
+            unsettled: row.unsettled_call.map(RequestId),
         })
     }
 }

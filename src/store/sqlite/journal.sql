@@ -32,8 +32,8 @@ from (
 where lease.request = raised.request
   and lease.reserved < raised.reserved;
 
--- Ledger rows that are not there yet, and those that were only an estimate so far; triggers keep the
--- rollup. Row by row: of several charges for one request the first that is no estimate stays.
+-- Ledger rows that are not there yet, and those that were only an estimate so far: of a dead gateway's
+-- call, or counted here and now reported by the upstream. Triggers keep the rollup. Row by row: of several charges for one request the first that is no estimate stays.
 insert into usage_event (
     request, user_id, key_id, model, upstream, day, admitted_at,
     prompt, cached, completion, reasoning, cost_micro_dollars,
@@ -64,7 +64,8 @@ on conflict (request) do update set
     counted = excluded.counted,
     first_token_ms = excluded.first_token_ms,
     total_ms = excluded.total_ms
-where status = 'abandoned' and excluded.status <> 'abandoned';
+where (status = 'abandoned' and excluded.status <> 'abandoned')
+   or (source = 'estimated' and excluded.source = 'reported');
 
 delete from lease
 where request in (select unhex(value ->> 0) from json_each($3));

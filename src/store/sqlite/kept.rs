@@ -18,6 +18,7 @@ struct KeptRow {
     model: String,
     tokens: i64,
     expires_at: i64,
+    unsettled_call: Option<Vec<u8>>,
 }
 
 #[async_trait]
@@ -27,18 +28,25 @@ impl KeptReplies for SqliteStore {
         let mut tx = turn.begin().await?;
         sqlx::query(
             "delete from kept_reply
-             where id in (select id from kept_reply where expires_at <= ?1 limit ?2)",
+             where id in (select id from kept_reply where expires_at <= ?1 limit ?2)
+                or (id = ?3 and expires_at <= ?1)",
         )
         .bind(now.as_millisecond())
         .bind(SWEPT_AT_ONCE)
+        .bind(&reply.id)
         .execute(&mut *tx)
         .await?;
-        let kept = sqlx::query(
-            "insert into kept_reply (id, user_id, upstream, model, tokens, expires_at)
-             values (?1, ?2, ?3, ?4, ?5, ?6)
-             on conflict (id) do update
-             set tokens = max(tokens, excluded.tokens)
-             where user_id = excluded.user_id and upstream = excluded.upstream",
+        let is_ambiguous: bool = sqlx::query_scalar(
+            "insert into kept_reply (
+                 id, user_id, upstream, model, tokens, expires_at, unsettled_call
+             )
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             on conflict (id) do update set
+                 tokens = max(tokens, excluded.tokens),
+                 unsettled_call = excluded.unsettled_call,
+                 is_ambiguous = is_ambiguous
+                     or user_id <> excluded.user_id or upstream <> excluded.upstream
+             returning is_ambiguous",
         )
         .bind(&reply.id)
         .bind(columns::blob(reply.user.0))
@@ -46,17 +54,18 @@ impl KeptReplies for SqliteStore {
         .bind(&reply.model)
         .bind(columns::integer(reply.tokens))
         .bind(reply.expires_at.as_millisecond())
-        .execute(&mut *tx)
+        .bind(reply.unsettled.map(|call| columns::blob(call.0)))
+        .fetch_one(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(kept.rows_affected() > 0)
+        Ok(!is_ambiguous)
     }
 
     async fn kept_reply(&self, id: &str, now: Timestamp) -> Result<Option<KeptReply>, StoreError> {
         let row: Option<KeptRow> = sqlx::query_as(
-            "select id, user_id, upstream, model, tokens, expires_at
+            "select id, user_id, upstream, model, tokens, expires_at, unsettled_call
              from kept_reply
-             where id = ?1 and expires_at > ?2",
+             where id = ?1 and expires_at > ?2 and not is_ambiguous",
         )
         .bind(id)
         .bind(now.as_millisecond())
@@ -75,7 +84,7 @@ impl KeptReplies for SqliteStore {
         let claimed = sqlx::query(
             "update kept_reply
              set claimed_until = ?3
-             where id = ?1 and expires_at > ?2 and claimed_until <= ?2",
+             where id = ?1 and expires_at > ?2 and claimed_until <= ?2 and not is_ambiguous",
         )
         .bind(id)
         .bind(now.as_millisecond())
@@ -112,6 +121,7 @@ impl TryFrom<KeptRow> for KeptReply {
             model: row.model,
             tokens: columns::count(row.tokens)?,
             expires_at: columns::instant(row.expires_at)?,
+            unsettled: row.unsettled_call.as_deref().map(columns::request_id).transpose()?,
         })
     }
 }

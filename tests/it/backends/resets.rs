@@ -9,8 +9,9 @@ use crate::support::redis::Redis;
 use crate::support::soon;
 use jiff::Timestamp;
 use knockx::account::caller::Caller;
+use knockx::account::charge::{Charge, Source, Status};
 use knockx::account::day::Day;
-use knockx::quota::counters::{Claim, Counters, Removed, Taken};
+use knockx::quota::counters::{Claim, Correction, Counters, Removed, Taken};
 use knockx::quota::memory::MemoryCounters;
 use knockx::quota::redis::{Clock, Keeper, Look, RedisCounters, Scribe, Settings};
 use knockx::quota::rules::Need;
@@ -143,6 +144,27 @@ impl Setup {
         assert_eq!(calls.len(), 4, "the ledger tells of every call all the same");
         self.take(0, 10, 40).await
     }
+
+    /// What was charged by an estimate is set right once, up or down, in counters and ledger.
+    async fn sets_right(&self) {
+        for used in [90, 5] {
+            let (before, claim) = (self.standing().await, self.take(1, 10, 90).await);
+            let (status, source) = (Status::CutByClient, Source::Estimated);
+            let estimate = Charge { status, source, ..charge(&claim.lease, 40, true) };
+            self.counters.settle(estimate.clone()).await;
+            let charge = Charge { status, ..charge(&claim.lease, used, true) };
+            let correction = Correction { charge: charge.clone(), before: 40 };
+            for _ in 0..2 {
+                self.counters.correct(&correction).await.unwrap();
+                let standing = (before.0 + used, before.1, before.2 + 1);
+                assert_eq!(self.standing().await, standing);
+            }
+            let row = || self.store.charge(charge.request);
+            soon("the ledger has it", || async { row().await.unwrap().as_ref() == Some(&charge) })
+                .await;
+            self.books_agree().await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -164,6 +186,7 @@ async fn counters_in_memory_begin_anew() {
     assert_eq!(setup.counters.reset(&again).await.unwrap(), removed);
     assert_eq!(setup.standing().await, (0, 0, 0));
     setup.books_agree().await;
+    setup.sets_right().await;
 
     stop.cancel();
     tokio::time::timeout(SOON, workers.wait()).await.unwrap();
@@ -211,6 +234,8 @@ async fn counters_in_redis_begin_anew() {
     assert_eq!(setup.counters.reset(&again).await.unwrap(), removed);
     setup.books_agree().await;
     assert_eq!(setup.standing().await, (0, 0, 0));
+
+    setup.sets_right().await;
 
     // What cannot be read is kept for a person to look at, and holds up nothing.
     let partition = setup.callers[0].user.0.as_bytes()[15] % 64;

@@ -1,9 +1,12 @@
 //! Every way a call can end: what the caller sees, what is charged, what is left.
 
 use super::answers::charge_of;
+use crate::support::client::{Call, Shared};
+use crate::support::raw::Raw;
 use crate::support::{Gateway, body, gateway, soon};
 use knockx::account::charge::Status;
 use std::time::Duration;
+use tokio::net::TcpStream;
 
 const STREAM: &str = r#","stream":true"#;
 
@@ -66,6 +69,49 @@ async fn a_cut_stream_never_looks_complete() {
         assert_eq!(charge.status, Status::CutByUpstream, "{fault}");
         gw.finish().await;
     }
+}
+
+/// Streams of every surface, and what ends one that is complete.
+const SURFACES: [(&str, &str, &str); 4] = [
+    ("/v1/chat/completions", r#""messages":[{"role":"user","content":"hi"}]"#, "[DONE]"),
+    ("/v1/responses", r#""input":"hi""#, "response.completed"),
+    ("/v1/completions", r#""prompt":"hi""#, "[DONE]"),
+    (
+        "/v1/messages",
+        r#""max_tokens":50,"messages":[{"role":"user","content":"hi"}]"#,
+        "message_stop",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_stream_looks_cut_on_the_wire_and_a_complete_one_whole() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let shared = Shared::over(TcpStream::connect(gw.addr()).await.unwrap()).await;
+    for (path, members, end) in SURFACES {
+        let body = format!(r#"{{"model":"grok-4.3","stream":true,{members}}}"#);
+        for (fault, is_cut) in [("", false), ("x-sim-fault: cut=6\r\n", true)] {
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {}\r\nConnection: close\r\n{fault}",
+                key.text
+            );
+            let call = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+            let reply = Raw::connect(gw.addr()).await.send(call).await.everything().await;
+            assert_eq!(reply.ends_with("\r\n0\r\n\r\n"), !is_cut, "{path}: {reply}");
+            assert_eq!(reply.contains("The answer is incomplete"), is_cut, "{path}: {reply}");
+            assert_eq!(reply.contains(end), !is_cut, "{path}: {reply}");
+        }
+        for is_cut in [false, true] {
+            let call = Call::post(gw.addr(), path).key(&key.text).body(body.clone());
+            let call = if is_cut { call.header("x-sim-fault", "cut=6") } else { call };
+            let reply = shared.send(call).await;
+            assert_eq!(reply.whole, !is_cut, "{path}: {}", reply.text());
+            assert_eq!(reply.text().contains("The answer is incomplete"), is_cut, "{path}");
+        }
+    }
+    let after = shared.send(gw.chat(&key, &body("after", ""))).await;
+    assert_eq!(after.status, 200, "the connection goes on");
+    gw.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

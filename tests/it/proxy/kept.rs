@@ -2,8 +2,11 @@
 
 use super::answers::charge_of;
 use crate::support::client::{Call, Reply};
+use crate::support::raw::Raw;
 use crate::support::{Gateway, Key, Plan, WIDE, gateway, soon};
+use knockx::account::charge::{Charge, Source, Status};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn respond(gw: &Gateway, key: &Key, members: Value) -> Reply {
     let mut body = json!({"model": "grok-4.3", "input": "Hello"});
@@ -161,23 +164,36 @@ async fn fetch(gw: &Gateway, key: &Key, id: &str) -> Reply {
     Call::get(gw.addr(), &path).key(&key.text).send().await
 }
 
+/// What a call was charged, once that is as `source` says.
+async fn charge_by(gw: &Gateway, deferred: &Reply, source: Source) -> Charge {
+    let request = deferred.header("x-request-id").parse().unwrap();
+    let row = async || gw.running.store.charge(request).await.unwrap();
+    let is_so = || async { row().await.is_some_and(|charge| charge.source == source) };
+    soon("it is charged", is_so).await;
+    row().await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deferred_answer_is_charged_when_it_is_fetched_and_fetched_once() {
+async fn a_deferred_answer_is_charged_in_full_until_it_is_fetched() {
     let gw = gateway().start().await;
     let (owner, stranger) = (gw.key("wide").await, gw.key("wide").await);
     let (deferred, id) = defer(&gw, &owner, "Hello").await;
-    let charge = charge_of(&gw, deferred.header("x-request-id")).await;
-    assert_eq!((charge.tokens.total(), charge.cost_micro_dollars, charge.counted), (0, 0, true));
-    assert_eq!(gw.used(owner.user).await, (0, 1));
+    let full = charge_by(&gw, &deferred, Source::Estimated).await;
+    assert_eq!((full.status, full.counted, full.tokens.completion), (Status::Complete, true, 50));
+    assert!(full.cost_micro_dollars > 0);
+    assert_eq!(gw.used(owner.user).await, (full.tokens.total(), 1));
     let asked = gw.simulator.log.totals().requests;
     assert_eq!(fetch(&gw, &stranger, &id).await.status, 404);
     assert_eq!(gw.simulator.log.totals().requests, asked, "a stranger's question goes nowhere");
     let fetched = fetch(&gw, &owner, &id).await;
     assert_eq!(fetched.status, 200, "{}", fetched.text());
     let usage = &fetched.json()["usage"];
-    let charge = charge_of(&gw, fetched.header("x-request-id")).await;
+    let charge = charge_by(&gw, &deferred, Source::Reported).await;
     assert_eq!(charge.tokens.total(), usage["total_tokens"].as_u64().unwrap());
-    assert_eq!(gw.used(owner.user).await, (charge.tokens.total(), 2));
+    let ticks = usage["cost_in_usd_ticks"].as_i64().unwrap();
+    assert_eq!(charge.cost_micro_dollars, (ticks + 5_000) / 10_000);
+    assert_eq!((charge.status, charge.day, charge.request), (full.status, full.day, full.request));
+    assert_eq!(gw.used(owner.user).await, (charge.tokens.total(), 1));
     assert_eq!(gw.simulator.log.totals().requests, asked + 1);
     let again = fetch(&gw, &owner, &id).await;
     assert_eq!((again.status, again.code().as_str()), (404, "reply_not_found"));
@@ -187,48 +203,230 @@ async fn a_deferred_answer_is_charged_when_it_is_fetched_and_fetched_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn asking_too_early_costs_nothing_and_may_be_repeated() {
+async fn a_deferred_answer_that_nobody_fetches_stays_charged_over_a_restart() {
     let gw = gateway().start().await;
     let key = gw.key("wide").await;
-    let (_, id) = defer(&gw, &key, "Hello [sim first-token-ms=600]").await;
-    let early = fetch(&gw, &key, &id).await;
-    assert_eq!((early.status, early.body.len()), (202, 0));
-    assert_eq!(gw.used(key.user).await, (0, 1));
-    soon("it is ready", || async { fetch(&gw, &key, &id).await.status == 200 }).await;
-    assert_eq!(gw.used(key.user).await.1, 2);
+    let (deferred, id) = defer(&gw, &key, "Hello").await;
+    let full = charge_by(&gw, &deferred, Source::Estimated).await;
+    let now = jiff::Timestamp::now();
+    let kept = gw.running.store.kept_reply(&id, now).await.unwrap().unwrap();
+    assert_eq!(kept.unsettled, Some(full.request));
+    let hours = kept.expires_at.duration_since(now).as_hours();
+    assert!((23..=24).contains(&hours), "{hours}");
+    let folder = gw.finish().await;
+    let gw = gateway().start_in(folder).await;
+    assert_eq!(gw.used(key.user).await, (full.tokens.total(), 1));
+    // Its upstream is another simulator, which has none of it.
+    assert_eq!(fetch(&gw, &key, &id).await.status, 404);
+    assert_eq!(gw.used(key.user).await, (full.tokens.total(), 1));
     gw.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_who_fetch_at_once_one_is_answered_and_charged() {
+async fn asking_too_early_costs_nothing_and_may_be_repeated() {
     let gw = gateway().start().await;
     let key = gw.key("wide").await;
-    let (_, id) = defer(&gw, &key, "Hello").await;
+    let (deferred, id) = defer(&gw, &key, "Hello [sim first-token-ms=600]").await;
+    let full = charge_by(&gw, &deferred, Source::Estimated).await.tokens.total();
+    let early = fetch(&gw, &key, &id).await;
+    assert_eq!((early.status, early.body.len()), (202, 0));
+    assert_eq!(gw.used(key.user).await, (full, 1));
+    soon("it is ready", || async { fetch(&gw, &key, &id).await.status == 200 }).await;
+    assert_eq!(gw.used(key.user).await.1, 1);
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_fetch_at_once_one_is_answered_and_the_charge_is_set_right_once() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let (deferred, id) = defer(&gw, &key, "Hello").await;
     let replies = futures_util::future::join_all((0..8).map(|_| fetch(&gw, &key, &id))).await;
     let statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
     assert!(statuses.iter().all(|status| [200, 404, 409].contains(status)), "{statuses:?}");
-    assert_eq!(gw.used(key.user).await.1, 2);
+    let charge = charge_by(&gw, &deferred, Source::Reported).await;
+    assert_eq!(gw.used(key.user).await, (charge.tokens.total(), 1));
     gw.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_quota_does_not_cover_stays_to_be_fetched() {
+async fn what_was_deferred_can_be_fetched_when_the_day_is_used_up() {
     let small = Plan { id: "small", tokens: 100, ..WIDE };
     let gw = gateway().plan(small).start().await;
     let key = gw.key("small").await;
-    let (_, id) = defer(&gw, &key, "Hello").await;
+    let (_, id) = defer(&gw, &key, "Hello [sim tokens=45]").await;
     let used = json!({
         "model": "grok-4.3", "messages": [{"role": "user", "content": "Talk [sim tokens=60]"}],
     });
     assert_eq!(gw.ask(&key, &used.to_string()).await.status, 200);
-    let asked = gw.simulator.log.totals().requests;
-    let refused = fetch(&gw, &key, &id).await;
-    assert_eq!((refused.status, refused.code().as_str()), (429, "insufficient_quota"));
-    assert_eq!(gw.simulator.log.totals().requests, asked, "it stays where it is");
-    let kept = gw.running.store.kept_reply(&id, jiff::Timestamp::now()).await.unwrap();
-    assert!(kept.is_some());
+    assert_eq!(fetch(&gw, &key, &id).await.status, 200);
     gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_hangs_up_on_a_deferred_answer_pays_what_it_used() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let (deferred, id) = defer(&gw, &key, "Hello").await;
+    let path = format!("/v1/chat/deferred-completion/{id}");
+    let head =
+        format!("GET {path} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {}\r\n\r\n", key.text);
+    let mut raw = Raw::connect(gw.addr()).await;
+    raw.send(head).await;
+    let asked = || async { gw.simulator.log.totals().open == 0 };
+    soon("the upstream has given it away", asked).await;
+    drop(raw);
+    let charge = charge_by(&gw, &deferred, Source::Reported).await;
+    let entry = gw.simulator.log.entries().pop().unwrap();
+    assert_eq!(charge.tokens.total(), entry.prompt + entry.completion);
+    soon("it is gone", || async { fetch(&gw, &key, &id).await.status == 404 }).await;
+    gw.finish().await;
+}
+
+/// A response that is cut after its first events; its id, and the request that made it.
+async fn cut_response(gw: &Gateway, key: &Key) -> (String, Reply) {
+    let body = json!({
+        "model": "grok-4.3", "input": "Hello [sim tokens=900 token-ms=20]", "stream": true,
+    });
+    let call = Call::post(gw.addr(), "/v1/responses").key(&key.text).body(body.to_string());
+    let mut open = call.open().await;
+    let mut text = String::new();
+    while !text.contains("response.created") {
+        text.push_str(std::str::from_utf8(&open.next().await.unwrap()).unwrap());
+    }
+    let (_, rest) = text.split_once("\"id\":\"resp_").unwrap();
+    let id = format!("resp_{}", rest.split_once('"').unwrap().0);
+    let headers = open.headers.clone();
+    drop(open);
+    (id, Reply { status: 200, headers, body: Default::default(), whole: false })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_response_is_settled_when_it_is_first_read() {
+    let gw = gateway().limits("drain = 0.1").start().await;
+    for way in ["read", "cancel", "go on", "delete"] {
+        let key = gw.key("wide").await;
+        let (id, cut) = cut_response(&gw, &key).await;
+        let path = format!("/v1/responses/{id}");
+        let read = async |method: &str, path: &str| {
+            Call::new(gw.addr(), method, path).key(&key.text).send().await.status
+        };
+        let status = match way {
+            "read" => read("GET", &path).await,
+            "cancel" => read("POST", &format!("{path}/cancel")).await,
+            "delete" => read("DELETE", &path).await,
+            _ => respond(&gw, &key, json!({"previous_response_id": id})).await.status,
+        };
+        assert_eq!(status, 200, "{way}");
+        let charge = charge_by(&gw, &cut, Source::Reported).await;
+        let request = charge.request.0.to_string();
+        let entries = gw.simulator.log.entries();
+        let entry = entries.iter().find(|it| it.request.as_ref() == Some(&request)).unwrap();
+        assert_eq!(charge.tokens.total(), entry.prompt + entry.completion, "{way}");
+        assert_eq!(charge.status, Status::CutByClient);
+        if way == "read" {
+            let used = (charge.tokens.total(), 1);
+            assert_eq!(gw.used(key.user).await, used);
+            let reads = (0..8).map(|_| read("GET", &path));
+            assert!(futures_util::future::join_all(reads).await.iter().all(|it| *it == 200));
+            assert_eq!(gw.used(key.user).await, used, "once");
+        }
+    }
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_abandoned_call_made_is_settled_when_it_is_read() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let text = "Hello [sim tokens=900]";
+    let whole = respond(&gw, &key, json!({"input": text})).await;
+    let id = id_of(&whole);
+    let charge = charge_by(&gw, &whole, Source::Reported).await;
+    // As a gateway leaves it that was killed once the id was noted: all it held, and that it owes.
+    let lost = Charge {
+        request: knockx::account::id::RequestId::new(),
+        status: Status::Abandoned,
+        source: Source::Estimated,
+        ..charge.clone()
+    };
+    let entry = knockx::store::Entry::Settle(lost.clone());
+    gw.running.store.journal(&[entry]).await.unwrap();
+    let now = jiff::Timestamp::now();
+    let kept = gw.running.store.kept_reply(&id, now).await.unwrap().unwrap();
+    assert_eq!(kept.unsettled, None, "it was reported");
+    let kept = knockx::account::kept::KeptReply { unsettled: Some(lost.request), ..kept };
+    assert!(gw.running.store.keep_reply(&kept, now).await.unwrap());
+    let path = format!("/v1/responses/{id}");
+    assert_eq!(Call::get(gw.addr(), &path).key(&key.text).send().await.status, 200);
+    let settled = gw.running.store.charge(lost.request).await.unwrap().unwrap();
+    assert_eq!((settled.status, settled.source), (Status::CutByUpstream, Source::Reported));
+    assert_eq!(settled.tokens, charge.tokens);
+    assert!(gw.running.store.rollup_drift(crate::support::today()).await.unwrap().is_empty());
+}
+
+/// An upstream that gives the same id each time, whole or streamed.
+async fn forgetful() -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let Ok((mut stream, _)) = listener.accept().await else { return };
+            tokio::spawn(async move {
+                let mut bytes = Vec::new();
+                while !bytes.ends_with(b"}") {
+                    if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+                let response = r#"{"id":"resp_123456","object":"response","status":"completed","output":[],"usage":{"input_tokens":3,"output_tokens":4,"total_tokens":7}}"#;
+                let is_stream = String::from_utf8_lossy(&bytes).contains("\"stream\":true");
+                let (kind, body) = if is_stream {
+                    let begun = r#"{"type":"response.created","response":{"id":"resp_123456"}}"#;
+                    let done = format!(r#"{{"type":"response.completed","response":{response}}}"#);
+                    ("text/event-stream", format!("data: {begun}\n\ndata: {done}\n\n"))
+                } else {
+                    ("application/json", response.to_owned())
+                };
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+            });
+        }
+    });
+    addr
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_two_users_were_given_is_delivered_and_readable_by_neither() {
+    let upstream = format!(
+        "[[upstreams]]\nname = \"small\"\nbase_url = \"http://{}/v1\"\napi_key = \"k\"\n",
+        forgetful().await
+    );
+    for stream in [false, true] {
+        let gw = gateway().upstreams(&upstream).start().await;
+        let (first, second) = (gw.key("wide").await, gw.key("wide").await);
+        let seen = async |key: &Key| {
+            let path = "/v1/responses/resp_123456";
+            Call::get(gw.addr(), path).key(&key.text).send().await.code()
+        };
+        for key in [&first, &first, &second] {
+            let reply = respond(&gw, key, json!({"stream": stream})).await;
+            assert!(reply.status == 200 && reply.whole, "{}", reply.text());
+            assert!(reply.text().contains("completed"), "{}", reply.text());
+            charge_by(&gw, &reply, Source::Reported).await;
+        }
+        assert_eq!((gw.used(first.user).await, gw.used(second.user).await), ((14, 2), (7, 1)));
+        for key in [&first, &second] {
+            assert_eq!(seen(key).await, "reply_not_found", "{stream}");
+            let next = respond(&gw, key, json!({"previous_response_id": "resp_123456"})).await;
+            assert_eq!(next.code(), "previous_response_not_found");
+        }
+        gw.finish().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

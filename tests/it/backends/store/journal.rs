@@ -174,6 +174,31 @@ pub async fn a_late_charge_replaces_the_estimate(store: Any) {
     no_drift(&store).await;
 }
 
+pub async fn what_was_reported_replaces_what_was_counted(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let counted = |lease: &Lease, tokens| {
+        let status = Status::CutByClient;
+        Charge { status, source: Source::Estimated, ..charge(lease, tokens, 0) }
+    };
+    for prepared in [false, true] {
+        let before = used(&store, user.id).await;
+        let lease = lease(&user, "key", 500);
+        write(&store, &[Entry::Settle(counted(&lease, 9))]).await;
+        write(&store, &[Entry::Settle(counted(&lease, 90))]).await;
+        assert_eq!(store.charge(lease.request).await.unwrap(), Some(counted(&lease, 9)));
+        let real = charge(&lease, 300, 40);
+        let batch = [counted(&lease, 9), real.clone(), charge(&lease, 7, 7)].map(Entry::Settle);
+        for _ in 0..2 {
+            write(&store, &batch).await;
+            assert_eq!(store.charge(lease.request).await.unwrap(), Some(real.clone()));
+            let after = (before.0 + real.tokens.total(), before.1 + 1);
+            assert_eq!(used(&store, user.id).await, after, "{prepared}");
+            no_drift(&store).await;
+        }
+        store.prepare_days(day("2026-01-01")).await.unwrap();
+    }
+}
+
 pub async fn an_estimate_never_replaces_a_charge(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     let lease = lease(&user, "key", 500);

@@ -2,7 +2,7 @@
 
 use super::{Any, add_user, at};
 use futures_util::future::join_all;
-use knockx::account::id::UserId;
+use knockx::account::id::{RequestId, UserId};
 use knockx::account::kept::KeptReply;
 
 fn reply(id: &str, user: UserId) -> KeptReply {
@@ -12,21 +12,45 @@ fn reply(id: &str, user: UserId) -> KeptReply {
         upstream: "xai".to_owned(),
         model: "grok-4.3".to_owned(),
         tokens: 10,
+        unsettled: None,
         expires_at: at(1000),
     }
 }
 
-pub async fn a_reply_is_the_first_users(store: Any) {
+pub async fn an_id_that_two_have_is_nobodys(store: Any) {
     let user = add_user(&store, "a@b.c").await.id;
     let other = add_user(&store, "d@e.f").await.id;
     let first = reply("resp_1", user);
     assert!(store.keep_reply(&first, at(1)).await.unwrap());
-    assert!(!store.keep_reply(&reply("resp_1", other), at(2)).await.unwrap());
-    let elsewhere = KeptReply { upstream: "other".to_owned(), ..first.clone() };
+    assert_eq!(store.kept_reply("resp_1", at(2)).await.unwrap(), Some(first.clone()));
+    assert_eq!(store.kept_reply("resp_2", at(2)).await.unwrap(), None);
+    assert_eq!(store.kept_reply("", at(2)).await.unwrap(), None);
+    assert!(!store.keep_reply(&reply("resp_1", other), at(3)).await.unwrap());
+    assert_eq!(store.kept_reply("resp_1", at(4)).await.unwrap(), None);
+    assert!(!store.claim_reply("resp_1", at(4), at(9)).await.unwrap());
+    assert!(!store.keep_reply(&first, at(5)).await.unwrap(), "it stays so");
+    assert_eq!(store.kept_reply("resp_1", at(6)).await.unwrap(), None);
+    // Two upstreams may give the same id as well.
+    let here = reply("resp_3", user);
+    assert!(store.keep_reply(&here, at(1)).await.unwrap());
+    let elsewhere = KeptReply { upstream: "other".to_owned(), ..here };
     assert!(!store.keep_reply(&elsewhere, at(2)).await.unwrap());
-    assert_eq!(store.kept_reply("resp_1", at(3)).await.unwrap(), Some(first));
-    assert_eq!(store.kept_reply("resp_2", at(3)).await.unwrap(), None);
-    assert_eq!(store.kept_reply("", at(3)).await.unwrap(), None);
+    assert_eq!(store.kept_reply("resp_3", at(3)).await.unwrap(), None);
+    // What it meant is over with its time.
+    let later = KeptReply { expires_at: at(9000), ..reply("resp_1", other) };
+    assert!(store.keep_reply(&later, at(1000)).await.unwrap());
+    assert_eq!(store.kept_reply("resp_1", at(1001)).await.unwrap(), Some(later));
+}
+
+pub async fn what_a_reply_owes_is_noted_until_it_is_settled(store: Any) {
+    let user = add_user(&store, "a@b.c").await.id;
+    let call = Some(RequestId::new());
+    let owing = KeptReply { unsettled: call, ..reply("resp_1", user) };
+    assert!(store.keep_reply(&owing, at(1)).await.unwrap());
+    assert_eq!(store.kept_reply("resp_1", at(2)).await.unwrap(), Some(owing.clone()));
+    let settled = KeptReply { unsettled: None, tokens: 70, ..owing };
+    assert!(store.keep_reply(&settled, at(3)).await.unwrap());
+    assert_eq!(store.kept_reply("resp_1", at(4)).await.unwrap(), Some(settled));
 }
 
 pub async fn noting_again_only_raises_tokens(store: Any) {

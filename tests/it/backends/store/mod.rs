@@ -109,7 +109,8 @@ macro_rules! suite {
                 requests_made_at_once_leave_one_pending
             }
             kept {
-                a_reply_is_the_first_users
+                an_id_that_two_have_is_nobodys
+                what_a_reply_owes_is_noted_until_it_is_settled
                 noting_again_only_raises_tokens
                 a_reply_ends_with_its_time
                 of_many_who_claim_one_gets_it
@@ -154,6 +155,7 @@ macro_rules! suite {
                 a_settled_call_does_not_open_again
                 an_extension_only_raises
                 settling_twice_charges_once
+                what_was_reported_replaces_what_was_counted
                 one_batch_may_hold_a_whole_call
                 an_abandoned_lease_is_charged_with_all_it_held
                 a_late_charge_replaces_the_estimate

@@ -1,0 +1,30 @@
+-- Sets right what a call that has ended was charged: the counters change by the difference, and the true charge
+-- is on its way.
+--
+-- KEYS 1 tombstone of the correction, 2 tombstone of the call, 3 the user's account, 4 the key's account,
+--      5 outbox, 6 number of settlements, 7 epoch
+-- ARGV 1 tokens charged before, 2 tokens charged now, 3 day, 4 charge, 5 tombstone in ms
+-- Answers corrected | again | rebuild.
+-- A script, because counters and charge must change together; sent again it changes nothing.
+if redis.call('EXISTS', KEYS[1]) == 1 then
+    return { 'again' }
+elseif redis.call('EXISTS', KEYS[7]) == 0 then
+    return { 'rebuild' }
+end
+for _, name in ipairs({ KEYS[3], KEYS[4] }) do
+    local account = load(name)
+    -- Of a day that is not counted any more the ledger alone tells.
+    if account[ARGV[3] .. ':q'] then
+        add(account, ARGV[3], ':u', whole(ARGV[2]) - whole(ARGV[1]))
+        save(account)
+    end
+end
+-- A gateway that was taken for dead has nothing more to say about the call.
+local ended = redis.call('GET', KEYS[2])
+if ended and string.match(ended, '^reaped:') then
+    redis.call('SET', KEYS[2], 'settled', 'PX', ARGV[5])
+end
+local number = redis.call('INCR', KEYS[6])
+redis.call('XADD', KEYS[5], '*', 'charge', ARGV[4], 'n', number)
+redis.call('SET', KEYS[1], 'corrected', 'PX', ARGV[5])
+return { 'corrected' }
