@@ -137,7 +137,7 @@ fn reported(truth: Usage, faults: &Faults) -> Option<Usage> {
 
 impl Call {
     fn new(function: Function) -> Self {
-        let count = |text: &str| bpe_openai::o200k_base().count(text) as u64;
+        let count = |text: &str| o200k::count(text) as u64;
         let tokens = count(&function.name) + count(&function.arguments);
         Self { function, tokens }
     }
@@ -342,15 +342,14 @@ mod tests {
 
     #[test]
     fn each_word_is_one_token_alone() {
-        let tokenizer = bpe_openai::o200k_base();
-        let wrong: Vec<_> = VOCABULARY.iter().filter(|word| tokenizer.count(word) != 1).collect();
+        let wrong: Vec<_> = VOCABULARY.iter().filter(|word| o200k::count(word) != 1).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
     }
 
     #[test]
     fn a_text_has_as_many_tokens_as_words() {
         let answer = answer(r#""model":"grok-4.3""#, "[sim tokens=500]");
-        assert_eq!(bpe_openai::o200k_base().count(&answer.text_of(0)), 500);
+        assert_eq!(o200k::count(&answer.text_of(0)), 500);
         assert_eq!(answer.truth.completion, 500);
     }
 

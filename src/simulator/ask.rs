@@ -255,7 +255,7 @@ impl Reading {
     }
 
     pub fn text(&mut self, text: &str) {
-        self.tokens += bpe_openai::o200k_base().count(text) as u64;
+        self.tokens += o200k::count(text) as u64;
         for byte in text.bytes() {
             self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
@@ -264,7 +264,7 @@ impl Reading {
     /// Counts the tools as text; the first is called if the user spoke of a tool.
     pub fn tools(&mut self, tools: Option<&RawValue>) -> Option<Function> {
         let tools = tools?.get();
-        self.tokens += bpe_openai::o200k_base().count(tools) as u64;
+        self.tokens += o200k::count(tools) as u64;
         let wanted = !self.after_tool && self.last_user_text.contains("tool");
         if wanted { first_function(tools) } else { None }
     }

@@ -78,8 +78,8 @@ impl Simulator {
     ) -> io::Result<Running> {
         let addr = listener.local_addr()?;
         let truth = Arc::new(TruthLog::open(settings.log.as_deref())?);
-        // The tokenizer takes a moment to unfold; no request should pay for it.
-        bpe_openai::o200k_base();
+        // Building the tokenizer takes some milliseconds that no request should pay.
+        o200k::prepare();
         let simulator = Arc::new(Self {
             models: model::all(&settings.more_models),
             headers: reply::common_headers(),

@@ -49,10 +49,10 @@ fn number(answer: &Answer, index: u32, place: u64) -> f32 {
 
 /// The o200k tokens of a text.
 pub fn tokens(text: &str) -> String {
-    let token = |(id, bytes): (u32, Vec<u8>)| {
-        let text = String::from_utf8_lossy(&bytes);
+    let token = |(id, bytes): (u32, &[u8])| {
+        let text = String::from_utf8_lossy(bytes);
         json!({"token_id": id, "string_token": text, "token_bytes": bytes})
     };
-    let tokens: Vec<_> = bpe_openai::o200k_base().encode(text).into_iter().map(token).collect();
+    let tokens: Vec<_> = o200k::encode(text).into_iter().map(token).collect();
     json!({"token_ids": tokens}).to_string()
 }

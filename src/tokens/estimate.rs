@@ -26,7 +26,7 @@ const MEDIA_BYTES_PER_TOKEN: u64 = 64;
 /// billed was measured at one token for 14 bytes. Counted as text it would be one for 1.5.
 const SEALED_BYTES_PER_TOKEN: u64 = 8;
 /// Text beyond this is not tokenized but taken at one token a byte: the limit on the work one
-/// request can cause (about a quarter of a second). No model's context holds so much text.
+/// request can cause (about half a second). No model's context holds so much text.
 pub const EXACT_BYTES: usize = 4 << 20;
 
 /// An upper bound that costs no tokenizer: good when the quota is far away.
@@ -46,7 +46,7 @@ pub fn cheap_prompt(request: &Request<'_>, overhead: u64) -> u64 {
 /// The o200k count with the chat template's overhead: used when the quota is near.
 ///
 /// Work is bounded by [`EXACT_BYTES`]; above a few hundred kilobytes of `prompt.size.text_bytes`
-/// it still takes milliseconds, and so does the first call, which loads the tokenizer.
+/// it takes milliseconds.
 #[must_use]
 pub fn exact_prompt(request: &Request<'_>, overhead: u64) -> u64 {
     if !request.surface.bills_prompt() || request.is_paid() {
@@ -77,11 +77,7 @@ pub fn fewest_tokens(request: &Request<'_>) -> u64 {
 /// The o200k tokens of a text.
 #[must_use]
 pub fn count(text: &str) -> u64 {
-    // The tokenizer takes a tenth of a second and 70 MiB when it is first asked.
-    if text.is_empty() {
-        return 0;
-    }
-    bpe_openai::o200k_base().count(text) as u64
+    o200k::count(text) as u64
 }
 
 /// What costs the same whatever the words are.
