@@ -179,3 +179,25 @@ async fn over_tls_callers_choose_and_a_renewed_certificate_needs_no_restart() {
     assert!(shared.send(gw.chat(&key, &text)).await.is_done(), "open connections stay");
     gw.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_will_end_takes_calls_on_new_connections_alone() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let shared = plain(&gw).await;
+    let slow = gw.chat(&key, &body("slow", STREAM));
+    let slow = slow.header("x-sim-tokens", "60").header("x-sim-token-ms", "20");
+    let mut open = shared.open(slow).await;
+    open.next().await.expect("tokens flow");
+    gw.running.leave();
+    soon("the connection takes no further call", || async {
+        shared.try_open(Call::get(gw.addr(), "/health/ping")).await.is_none()
+    })
+    .await;
+    assert!(open.rest().await.is_done(), "what is open goes on");
+    let another = plain(&gw).await;
+    assert_eq!(another.send(Call::get(gw.addr(), "/health/ready")).await.status, 503);
+    let last = gw.ask(&key, &body("last", "")).await;
+    assert_eq!((last.status, last.header("connection")), (200, "close"));
+    gw.finish().await;
+}
