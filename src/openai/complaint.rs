@@ -68,7 +68,7 @@ impl Complaint {
         // An empty list beside an error is no answer.
         let has_choices = choices.is_some_and(|raw| !json::is_null(raw));
         let is_empty = choices.is_some_and(|raw| raw.get() == "[]");
-        said.has_choices = has_choices && !(is_empty && !said.message.is_empty());
+        said.has_choices = has_choices && (!is_empty || said.message.is_empty());
         said
     }
 
@@ -130,8 +130,7 @@ impl Complaint {
 
     fn is_about_content(&self, spoken: &str) -> bool {
         let mentions = |word: &&str| spoken.contains(word);
-        self.has_code(&wording::CONTENT_CODES)
-            || wording::CONTENT.iter().any(|word| mentions(&word))
+        self.has_code(&wording::CONTENT_CODES) || wording::CONTENT.iter().any(mentions)
     }
 
     /// Reasoning that another account or server has sealed: who sealed it can open it.
@@ -156,7 +155,7 @@ impl Complaint {
             [&self.code, &self.kind].map(|word| wording::kebab(word.as_deref().unwrap_or("")));
         let says =
             |parts: &[&str]| parts.iter().any(|part| words.iter().any(|word| word.contains(part)));
-        if let Some(status @ 400..=599) = words[0].parse().ok() {
+        if let Ok(status @ 400..=599) = words[0].parse() {
             status
         } else if says(&["exhausted", "rate-limit", "insufficient-quota", "too-many-requests"]) {
             429

@@ -185,20 +185,20 @@ impl Redactor {
         }
         let lower = text.to_ascii_lowercase();
         let mut is_key = vec![false; text.len()];
-        for (at, window) in lower.as_bytes().windows(WINDOW).enumerate() {
+        for (start, window) in lower.as_bytes().windows(WINDOW).enumerate() {
             if <[u8; WINDOW]>::try_from(window).is_ok_and(|window| self.windows.contains(&window)) {
-                is_key[at..at + WINDOW].fill(true);
+                is_key[start..start + WINDOW].fill(true);
             }
         }
         let mut out = String::with_capacity(text.len());
-        let mut in_key = false;
+        let mut is_inside = false;
         for (at, c) in text.char_indices() {
             if !is_key[at] {
                 out.push(c);
-            } else if !in_key {
+            } else if !is_inside {
                 out.push_str("[key]");
             }
-            in_key = is_key[at];
+            is_inside = is_key[at];
         }
         out
     }
@@ -367,8 +367,8 @@ fn is_ipv6(word: &str) -> bool {
 }
 
 /// `name.of.a.host`, or a name with a port behind it.
-fn is_host(part: &str) -> bool {
-    let (name, port) = part.split_once(':').unwrap_or((part, ""));
+fn is_host(word: &str) -> bool {
+    let (name, port) = word.split_once(':').unwrap_or((word, ""));
     let labels: Vec<&str> = name.split('.').collect();
     let is_label = |label: &&str| {
         !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')

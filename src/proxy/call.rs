@@ -317,7 +317,7 @@ impl Call<'_> {
                 let upstream = Arc::clone(&forwarded.upstream);
                 let room = self.room_of(&body, &reservation);
                 let unread = Unread::Body(Box::new(forwarded), body, room);
-                self.stop(reservation, by, upstream, Some(unread)).await;
+                self.stop(*reservation, by, upstream, Some(unread)).await;
                 match stopped(session, by) {
                     Some(refusal) => Err(refusal.into()),
                     None => Ok(self.answered(CALLER_GONE, Status::CutByClient)),

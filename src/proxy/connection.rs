@@ -180,14 +180,15 @@ impl Waiting {
     }
 
     /// Waits for a head; false when the connection is to be closed without an answer.
-    async fn head(&mut self, bounds: &Listener, mut held: Held) -> Result<bool, Refusal> {
+    async fn head(&mut self, bounds: &Listener, mut memory: Held) -> Result<bool, Refusal> {
         if self.is_reused && self.bytes.is_empty() {
             let first = framing::more(&mut self.stream, &mut self.bytes);
             let Ok(Ok(1..)) = tokio::time::timeout(bounds.keepalive, first).await else {
                 return Ok(false);
             };
         }
-        let head = framing::read(&mut self.stream, &mut self.bytes, bounds.header_bytes, &mut held);
+        let head =
+            framing::read(&mut self.stream, &mut self.bytes, bounds.header_bytes, &mut memory);
         let head = tokio::time::timeout(bounds.header_timeout, head).await;
         head.map_err(|_| Refusal::SlowHead)?
     }

@@ -86,8 +86,8 @@ impl Proxy {
         (caller, reply): (&Arc<Caller>, &KeptReply),
     ) -> Result<Answered, No> {
         let request = Request::to_fetch(&reply.model);
-        let held = self.buffers.hold(Some(caller.user), replier.head.address);
-        let call = Call { proxy: self, replier, current, request: &request, held };
+        let memory = self.buffers.hold(Some(caller.user), replier.head.address);
+        let call = Call { proxy: self, replier, current, request: &request, held: memory };
         let leash = self.leash(caller, replier, current, false);
         let reservation = match call.reserve(session, &leash, caller, Some(&reply.upstream)).await {
             Ok(reservation) => reservation,
@@ -138,10 +138,10 @@ impl Proxy {
         fetching: Fetching<'_>,
     ) -> Result<Option<(ResponseHeader, Bytes)>, Refusal> {
         let Fetching { mut forwarded, current, reply, leash } = fetching;
-        let mut held = self.buffers.hold(Some(reply.user), replier.head.address);
+        let mut memory = self.buffers.hold(Some(reply.user), replier.head.address);
         let mut body = BytesMut::new();
         let most = current.limits.reply_bytes;
-        let bounds = whole::Bounds { bytes: most, held: &mut held, leash: &leash };
+        let bounds = whole::Bounds { bytes: most, held: &mut memory, leash: &leash };
         let corrector = self.corrector(&current.upstreams);
         match whole::collect(session, &mut forwarded.exchange, &mut body, bounds).await {
             Collected::Body(body) => {
@@ -172,7 +172,7 @@ impl Proxy {
                 let (reply, now, time) =
                     (reply.clone(), replier.head.admitted_at, current.limits.drain);
                 self.settler.tasks.spawn(async move {
-                    let rest = whole::read_on(&mut forwarded.exchange, body, most, &mut held);
+                    let rest = whole::read_on(&mut forwarded.exchange, body, most, &mut memory);
                     if let Ok(Some(body)) = tokio::time::timeout(time, rest).await {
                         let surface = Surface::ChatCompletions;
                         let settled = corrector.settle(&reply, surface, &body, now).await;

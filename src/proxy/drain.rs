@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 /// The parts of a request that matter once it has been sent.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a property of the request of its own")]
 pub struct Asked {
     pub surface: Surface,
     pub include_usage: bool,

@@ -32,7 +32,7 @@ pub async fn read(
     stream: &mut Stream,
     bytes: &mut BytesMut,
     limit: usize,
-    held: &mut Held,
+    memory: &mut Held,
 ) -> Result<bool, Refusal> {
     let mut searched = 0_usize;
     loop {
@@ -59,7 +59,7 @@ pub async fn read(
         searched = if &bytes[..] == b"\r" { 0 } else { bytes.len() };
         // A usual head is part of what a connection costs; a large one is counted as bodies are.
         if bytes.len() > USUAL_HEAD {
-            held.reach(bytes.capacity())?;
+            memory.reach(bytes.capacity())?;
         }
         if more(stream, bytes).await.unwrap_or(0) == 0 {
             return Ok(false);

@@ -144,15 +144,18 @@ impl Proxy {
                     .unwrap_or(CALLER_GONE);
                 Answered { route: Route::Control, status, outcome: outcome_of(status) }
             }
-            Endpoint::Call(surface) => match self.call(*surface, session, replier).await {
-                Ok(answered) => answered,
-                Err(no) => self.refuse(session, replier, route_of(*surface), no).await,
-            },
-            Endpoint::Kept(kept) => match self.kept(session, replier, kept).await {
+            // Boxed, so that a connection takes the memory of a call only while it has one.
+            Endpoint::Call(surface) => {
+                match Box::pin(self.call(*surface, session, replier)).await {
+                    Ok(answered) => answered,
+                    Err(no) => self.refuse(session, replier, route_of(*surface), no).await,
+                }
+            }
+            Endpoint::Kept(kept) => match Box::pin(self.kept(session, replier, kept)).await {
                 Ok(answered) => answered,
                 Err(no) => self.refuse(session, replier, Route::Kept, no).await,
             },
-            Endpoint::Deferred(id) => match self.deferred(session, replier, id).await {
+            Endpoint::Deferred(id) => match Box::pin(self.deferred(session, replier, id)).await {
                 Ok(answered) => answered,
                 Err(no) => self.refuse(session, replier, Route::Deferred, no).await,
             },

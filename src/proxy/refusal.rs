@@ -180,29 +180,9 @@ impl Refusal {
                     .with("retry-after", "1")
                     .closed()
             }
-            Self::NoShare { is_user, share } => {
-                let of = if is_user { "your account" } else { "your address" };
-                let text = format!(
-                    "The bodies of {of}'s running calls take the {share} bytes they may take together; try again when one of the calls has ended."
-                );
-                limited(text, "requests", "bodies_in_flight", OPEN_CALLS_RETRY_MS).closed()
-            }
-            Self::TooManyConnections { most } => {
-                let text = format!(
-                    "Your address has {most} requests open, as many as it may have; try again when one has ended."
-                );
-                limited(text, "requests", "too_many_connections", OPEN_CALLS_RETRY_MS).closed()
-            }
-            Self::NotOffered { model, surface, on } => {
-                let on: Vec<_> =
-                    on.iter().map(|surface| format!("/v1{}", surface.path())).collect();
-                let text = format!(
-                    "The model `{model}` is not offered on /v1{}; it is on {}.",
-                    surface.path(),
-                    on.join(", ")
-                );
-                invalid(404, text, Some("model_not_found")).about("model")
-            }
+            Self::NoShare { is_user, share } => no_share(is_user, share),
+            Self::TooManyConnections { most } => too_many_connections(most),
+            Self::NotOffered { model, surface, on } => not_offered(&model, surface, &on),
             Self::UnknownModel(model) => {
                 let text =
                     format!("The model `{model}` does not exist or you do not have access to it.");
@@ -227,7 +207,7 @@ impl Refusal {
                 invalid(409, text, Some("reply_in_use")).with("retry-after", "1")
             }
             Self::RepliesUnavailable => {
-                let text = "Whose replies are cannot be noted or looked up right now.";
+                let text = "The response store is temporarily unavailable. Please retry.";
                 server(503, text, "reply_store_unavailable").with("retry-after", "1")
             }
             Self::Limited(limited) => limited.answer(),
@@ -238,6 +218,31 @@ impl Refusal {
             Self::Upstream(failure) => failure.answer(),
         }
     }
+}
+
+fn no_share(is_user: bool, share: usize) -> Answer {
+    let owner = if is_user { "your account" } else { "your address" };
+    let text = format!(
+        "Request bodies of {owner} already use the {share} bytes of memory it may use at a time. Retry when one of its calls has ended."
+    );
+    limited(text, "requests", "bodies_in_flight", OPEN_CALLS_RETRY_MS).closed()
+}
+
+fn too_many_connections(most: usize) -> Answer {
+    let text = format!(
+        "Your address has {most} open requests, the most it may have. Retry when one of them has ended."
+    );
+    limited(text, "requests", "too_many_connections", OPEN_CALLS_RETRY_MS).closed()
+}
+
+fn not_offered(model: &str, surface: Surface, on: &[Surface]) -> Answer {
+    let on: Vec<_> = on.iter().map(|surface| format!("/v1{}", surface.path())).collect();
+    let text = format!(
+        "The model `{model}` is not offered on /v1{}; it is on {}.",
+        surface.path(),
+        on.join(", ")
+    );
+    invalid(404, text, Some("model_not_found")).about("model")
 }
 
 impl Limited {

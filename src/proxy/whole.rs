@@ -29,7 +29,7 @@ pub enum Whole {
     /// The reply was broken or an error in disguise; nothing was charged.
     Failed(Refusal),
     /// Nobody waits any more; this much of the body has come, and nothing is settled.
-    Stopped { by: Stop, reservation: Reservation, body: BytesMut },
+    Stopped { by: Stop, reservation: Box<Reservation>, body: BytesMut },
 }
 
 /// A reply's body, or why there is none.
@@ -92,7 +92,7 @@ pub async fn relay(
             reservation.settle(Ending::failed(upstream, false)).await;
             Whole::Failed(refusal)
         }
-        Collected::Stopped(by) => Whole::Stopped { by, reservation, body },
+        Collected::Stopped(by) => Whole::Stopped { by, reservation: Box::new(reservation), body },
     }
 }
 
