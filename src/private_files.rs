@@ -1,8 +1,8 @@
-//! Files and folders that only the user of this process may have made or may change.
+//! Opens files and folders that only the user of this process owns and can write.
 //!
-//! Whoever can write the data folder can replace the database, plant a secret, or lead a write
-//! elsewhere by a symbolic link. What another user of the machine owns or can write is refused, with
-//! one sentence that says what to do; nothing is repaired silently.
+//! Anyone who can write to the data folder can replace the database, plant a secret, or redirect a write
+//! through a symbolic link. Paths that another user owns or can write are refused, with an error that
+//! says what to do; permissions are never changed silently.
 
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
@@ -11,22 +11,21 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Writing by the group and by everybody.
+/// Write permission of group and others.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
-/// Anything by the group and by everybody.
+/// Any permission of group and others.
 const OPEN_TO_OTHERS: u32 = 0o077;
 
-/// Makes a folder, and those above it, for the owner alone (mode 0700). One that is there stays as it
-/// is.
+/// Creates a folder and its parents with mode 0700. An existing folder is checked, not changed.
 ///
 /// # Errors
-/// When it cannot be made, or another user owns it or can write it.
+/// If it cannot be created, or another user owns it or can write it.
 pub fn create_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     check_folder(folder)
 }
 
-/// Checks a folder that is there.
+/// Checks an existing folder.
 ///
 /// # Errors
 /// When another user owns it or can write it.
@@ -38,13 +37,13 @@ pub fn check_folder(folder: &Path) -> io::Result<()> {
     check_mode(folder, &found, WRITABLE_BY_OTHERS, "700")
 }
 
-/// Opens a file as `options` say, never through a symbolic link.
+/// Opens a file with `options`, never through a symbolic link.
 ///
 /// # Errors
 /// When it cannot be opened, is no regular file, or another user owns it or can write it.
 pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     check_file(path, WRITABLE_BY_OTHERS)?;
-    // The flag refuses a link that was put there since.
+    // The flag refuses a link created since the check.
     options.custom_flags(OFlag::O_NOFOLLOW.bits()).open(path)
 }
 
@@ -66,7 +65,7 @@ pub fn open_secret(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true))
 }
 
-/// Makes a file for the owner alone (mode 0600), in place of any that is there.
+/// Creates a file with mode 0600, replacing an existing one.
 ///
 /// # Errors
 /// When it cannot be made.
@@ -78,8 +77,8 @@ pub fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Checks a `SQLite` file, and those that `SQLite` keeps beside it. The file itself may be a link of
-/// the operator's own.
+/// Checks a `SQLite` file and its `-wal`, `-shm` and `-journal` files. The database itself may be a
+/// symbolic link that the operator owns.
 ///
 /// # Errors
 /// When another user owns one of them or can write it, or a file beside it is a link.
@@ -99,18 +98,18 @@ pub fn check_database(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A file that is not there is fine.
+/// Checks owner, type and mode of a file; a missing file passes.
 fn check_file(path: &Path, forbidden: u32) -> io::Result<()> {
     let found = match std::fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found?,
     };
     if found.is_symlink() {
-        let advice = "knockx follows none there; remove it, or put the file itself in its place";
+        let advice = "links are not followed here; remove it, or replace it with the file itself";
         return Err(refused(format!("{} is a symbolic link: {advice}", path.display())));
     }
     if !found.is_file() {
-        let advice = "remove it: knockx keeps a file there";
+        let advice = "remove it: knockx needs a file there";
         return Err(refused(format!("{} is not a regular file; {advice}", path.display())));
     }
     check_owner(path, &found)?;

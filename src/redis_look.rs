@@ -81,7 +81,7 @@ pub async fn takes_writes(connection: &RedisConn) -> Result<(), String> {
     match connection.send::<Value>(&write).await {
         // An account that may not write here may still write what it needs.
         Err(e) if e.code() == Some("NOPERM") => Ok(()),
-        Err(e) => Err(format!("Redis takes no writes, so every call would be refused: {e}")),
+        Err(e) => Err(format!("Redis is not writable, so every call would be refused: {e}")),
         Ok(_) => Ok(()),
     }
 }

@@ -1,11 +1,11 @@
-//! Names that people give to things and other people read: of keys, of plans.
+//! Display names of keys and plans.
 //!
-//! A name that shows as another one, or as nothing, deceives whoever reads it on a screen or in a log.
+//! A name with invisible or reordering characters can impersonate another one on a screen or in a log.
 
-/// Characters of a name at most.
+/// Maximum length of a name, in characters.
 pub const LONGEST: usize = 64;
 
-/// Characters that are not seen, or that change how those around them are shown: controls, format
+/// Characters that are invisible or change how their neighbors are displayed: controls, format
 /// characters (bidirectional marks, zero-width characters, tags), separators of lines, spaces that are
 /// not the plain or the ideographic one, fillers, variation selectors, private use. In order.
 const UNSEEN: [(char, char); 37] = [
@@ -48,14 +48,14 @@ const UNSEEN: [(char, char); 37] = [
     ('\u{dfffe}', '\u{10ffff}'),
 ];
 
-/// Why a text is not a name.
+/// The reason a text is not a valid name.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BadLabel {
-    #[error("a name has 1 to {LONGEST} characters")]
+    #[error("a name must have 1 to {LONGEST} characters")]
     Length,
     #[error(
-        "a name has no character that is not seen or that reorders others: take out U+{code:04X} at \
-         place {place}"
+        "a name must not contain invisible or bidirectional characters: remove U+{code:04X} at \
+         position {place}"
     )]
     Unseen {
         /// Its code point.

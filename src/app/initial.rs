@@ -25,16 +25,16 @@ pub(super) async fn adopt_secret(store: &dyn Store, pepper: &Pepper) -> anyhow::
         tracing::warn!(
             live_keys,
             sessions,
-            "SECRET_KEY is not the one that this database was last used with: {live_keys} keys made \
-             with the other no longer work, and {sessions} sessions have ended; to have the keys \
-             back, start with the earlier SECRET_KEY"
+            "SECRET_KEY differs from the one that this database was last used with: {live_keys} keys created \
+             with the old one no longer work, and {sessions} sessions have ended; to restore the keys, \
+             start with the previous SECRET_KEY"
         );
     }
     Ok(())
 }
 
-/// Makes the configured plans hold, but for those that an admin has changed since. Says which plans have
-/// models that are configured no longer: calls for those are refused.
+/// Writes the configured plans to the store, except those that an admin has changed. Warns about plans
+/// that list models no longer configured: calls for those are refused.
 pub(super) async fn put_plans(
     store: &dyn Store,
     plans: &[Plan],
@@ -47,7 +47,7 @@ pub(super) async fn put_plans(
     for plan in store.plans().await.context("cannot read the plans")? {
         let models = plan.limits.models.iter().flat_map(|models| models.iter());
         for model in models.filter(|model| catalog.id_of(model).is_none()) {
-            tracing::warn!(plan = %plan.id, %model, "plan has a model that is not configured");
+            tracing::warn!(plan = %plan.id, %model, "plan lists a model that is not configured");
         }
     }
     Ok(())

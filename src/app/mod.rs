@@ -224,7 +224,7 @@ impl Running {
             );
         }
         if tokio::time::timeout(LAST_ORDERS, self.store.close()).await.is_err() {
-            tracing::warn!("the store was not closed in good order in time");
+            tracing::warn!("the store did not close in time");
         }
     }
 
@@ -283,7 +283,7 @@ impl Running {
         };
         let change = Change::of_config(before, after);
         let noted = self.store.note(&change, by).await;
-        noted.context("reloaded, but the audit log did not take that")?;
+        noted.context("configuration reloaded, but the audit entry could not be written")?;
         Ok(waiting)
     }
 }
@@ -300,7 +300,7 @@ fn pepper(config: &Config, folder: Option<&DataFolder>) -> anyhow::Result<Pepper
     let secret = match (&config.secret_key, folder) {
         (Some(secret), _) => secret.clone(),
         (None, Some(folder)) => folder.secret_key()?,
-        (None, None) => anyhow::bail!("a store without a folder needs SECRET_KEY"),
+        (None, None) => anyhow::bail!("SECRET_KEY is required: the store has no data folder"),
     };
     Ok(Pepper::new(secret.expose().as_bytes()))
 }
@@ -470,9 +470,9 @@ async fn prune(store: Arc<dyn Store>, stop: CancellationToken) {
         };
         match ended {
             Ok(0) => {}
-            Ok(rows) => tracing::info!(rows, "deleted old keys, sessions and rollups"),
+            Ok(rows) => tracing::info!(rows, "deleted expired keys, sessions and rollups"),
             Err(error) => {
-                tracing::warn!(%error, "old rows were not deleted, trying again in a day");
+                tracing::warn!(%error, "failed to delete old rows, retrying in a day");
             }
         }
     }

@@ -114,13 +114,13 @@ async fn add_key(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The ids that calls are compared with, of models named by id or alias.
+/// Resolves ids and aliases of models to the ids that requests are checked against.
 fn model_ids(catalog: &Catalog, names: &[String]) -> anyhow::Result<Vec<Arc<str>>> {
     let id = |name: &String| {
         catalog.id_of(name).cloned().with_context(|| {
             format!(
-                "`{name}` is not the id or an alias of a model in this configuration (--config FILE \
-                 names the one that `serve` uses)"
+                "`{name}` is not the id or an alias of a configured model (use --config FILE to name the \
+                 configuration that `serve` uses)"
             )
         })
     };

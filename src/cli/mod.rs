@@ -30,7 +30,7 @@ use std::process::ExitCode;
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Config file, also after the command; without it, the one named by `KNOCKX_CONFIG`.
+    /// Config file; may also follow the command. Defaults to the file named by `KNOCKX_CONFIG`.
     #[arg(id = "config_before", long = "config", value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -64,23 +64,23 @@ impl Cli {
         done.unwrap_or_else(|e| fail(&e))
     }
 
-    /// The command, with the config file that was named before it.
+    /// Returns the command, with a `--config` given before it moved into its arguments.
     fn command(self) -> anyhow::Result<Command> {
         let mut command = self.command.unwrap_or_else(|| Command::Serve(serve::Args::default()));
         let Some(file) = self.config else { return Ok(command) };
         match command.config_mut() {
             Some(ConfigArg { config: Some(_) }) => {
-                anyhow::bail!("--config is given twice; name one file, before or after the command")
+                anyhow::bail!("--config is given twice; pass it once, before or after the command")
             }
             Some(arg) => arg.config = Some(file),
-            None => anyhow::bail!("this command reads no config file; leave out --config"),
+            None => anyhow::bail!("this command does not read a config file; remove --config"),
         }
         Ok(command)
     }
 }
 
 impl Command {
-    /// Where the command's own `--config` is; `None` = it has none.
+    /// The command's `--config` argument; `None` if the command reads no config file.
     fn config_mut(&mut self) -> Option<&mut ConfigArg> {
         match self {
             Self::Serve(args) => Some(&mut args.config),

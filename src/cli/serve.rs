@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Runs the gateway (the default command).
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Example: GROK_API_KEY=xai-... knockx serve --config knockx.toml\n\n\
-    SIGTERM ends it softly, a second one sooner; SIGHUP reads upstreams, models, plans, limits and log filter again.")]
+    SIGTERM drains and stops it, a second one skips the shutdown delay; SIGHUP reloads upstreams, models, plans, limits and the log filter.")]
 pub struct Args {
     #[command(flatten)]
     pub config: ConfigArg,
@@ -54,17 +54,17 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if code == ExitCode::SUCCESS {
         leave(&running, &mut signals).await;
     }
-    tracing::info!("ending: new calls are refused, open ones may finish");
+    tracing::info!("draining: new requests are refused, open ones may finish");
     running.stop().await;
     Ok(code)
 }
 
-/// Takes calls for a while yet, in which balancers learn that this gateway ends; a second signal ends that.
+/// Keeps accepting requests for `shutdown_delay`, until load balancers notice; a second signal cuts it short.
 async fn leave(running: &app::Running, signals: &mut Signals) {
     let delay = running.leave();
     tracing::info!(
         seconds = delay.as_secs_f64(),
-        "ending: not ready any more, calls are still taken"
+        "shutting down: not ready, still accepting requests"
     );
     tokio::select! {
         () = tokio::time::sleep(delay) => {}
@@ -100,7 +100,7 @@ impl Signals {
         })
     }
 
-    /// Resolves when the process is asked to end.
+    /// Resolves on the next SIGTERM or Ctrl-C.
     pub async fn end(&mut self) {
         while !matches!(self.next().await, Told::End) {}
     }
@@ -138,7 +138,7 @@ async fn reload(
             let names = waiting.join("; ");
             tracing::warn!(
                 waiting_for_restart = names,
-                "configuration reloaded, but for changes that need a restart"
+                "configuration reloaded; some changes need a restart"
             );
             Ok(waiting)
         }

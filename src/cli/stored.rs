@@ -113,36 +113,36 @@ impl Stored {
         found.with_context(|| format!("there is no user `{who}`"))
     }
 
-    /// What keys are hashed with: the same as in the gateway on this store.
+    /// The secret that keys are hashed with; the same as the gateway's on this store.
     ///
     /// # Errors
-    /// When the gateway uses another secret than this command has: a key would never work.
+    /// If the gateway uses a different secret: a key created here would not work.
     pub async fn pepper(&self, now: Timestamp) -> anyhow::Result<Pepper> {
         let folder = self.folder()?;
         let found = match (&self.config.secret_key, &folder) {
             (Some(secret), _) => Some(secret.clone()),
             (None, Some(folder)) => folder.existing_secret()?,
-            (None, None) => anyhow::bail!("a store without a folder needs SECRET_KEY"),
+            (None, None) => anyhow::bail!("SECRET_KEY is required: the store has no data folder"),
         };
         let made = match (found, folder) {
             (Some(secret), _) => secret,
-            // Made here only where no gateway has used one that is kept elsewhere.
+            // Generated here only if no gateway on this database uses a configured one.
             (None, Some(folder)) if self.store.secret_in_use(None, now).await?.is_none() => {
                 folder.secret_key()?
             }
             (None, _) => anyhow::bail!(
-                "SECRET_KEY is not set here, and the gateway on this database uses one: a key made \
-                 without it would never work. Set the gateway's SECRET_KEY for this command"
+                "SECRET_KEY is not set, but the gateway on this database uses one, so a key created \
+                 without it would not work. Set the gateway's SECRET_KEY for this command"
             ),
         };
         let pepper = Pepper::new(made.expose().as_bytes());
         let mine = ServerSecret::of(&pepper).fingerprint();
         match self.store.secret_in_use(Some(mine), now).await? {
             Some(used) if used != mine => anyhow::bail!(
-                "SECRET_KEY here (fingerprint {mine}) is not the one that the gateway on this database \
-                 uses (fingerprint {used}): a key made with it would never work. Set the gateway's \
-                 SECRET_KEY for this command; or, to change it for good, restart the gateway with the \
-                 new one first, which ends all existing keys"
+                "SECRET_KEY (fingerprint {mine}) differs from the one that the gateway on this database \
+                 uses (fingerprint {used}), so a key created with it would not work. Set the gateway's \
+                 SECRET_KEY for this command; to rotate it, restart the gateway with the new one \
+                 first, which invalidates all existing keys"
             ),
             _ => Ok(pepper),
         }

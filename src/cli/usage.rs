@@ -1,4 +1,4 @@
-//! `knockx usage verify`: do counters, ledger and rollups agree? `knockx usage prune`: old days leave the ledger.
+//! `knockx usage verify` compares counters, ledger and rollups; `knockx usage prune` deletes ledger rows of old days.
 //!
 //! Ledger and rollups change together, so any difference is a fault. Counters of a running gateway
 //! are ahead of the ledger by what is being written: a reading takes them before and after the
@@ -27,13 +27,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const READINGS: usize = 3;
-/// Days before today, in UTC, whose counters a gateway may build from the ledger.
+/// Days before today, in UTC, from which a gateway may rebuild counters.
 const COUNTED_DAYS: i32 = 2;
 /// A gateway writes a settled call within this time unless its store is away.
 const TIME_TO_WRITE: Duration = Duration::from_secs(1);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Checks usage records, and takes out old ones.
+/// Verifies usage records and prunes old ones.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: knockx usage verify --day 2026-11-22")]
 pub struct Args {
@@ -53,17 +53,17 @@ enum Action {
         #[arg(long)]
         day: Option<Day>,
     },
-    /// Takes the rows of old days out of the ledger; daily and hourly sums stay.
+    /// Deletes ledger rows of old days; daily and hourly rollups are kept.
     #[command(after_help = "Example: knockx usage prune --before 2026-01-01\n\n\
-        A running gateway goes on meanwhile. The last days are refused: counters may still need them.")]
+        Gateways may keep running. Recent days are refused, because counters may still need them.")]
     Prune {
-        /// The first day that is kept, as YYYY-MM-DD.
+        /// First day to keep, as YYYY-MM-DD.
         #[arg(long, value_name = "DAY")]
         before: Day,
     },
 }
 
-/// What was taken out of the ledger.
+/// Result of a prune.
 #[derive(Debug, Serialize)]
 struct Pruned {
     before: Day,
@@ -75,7 +75,7 @@ struct Pruned {
 struct Findings {
     day: Day,
     rollups: Vec<Drift>,
-    /// The day's rows were taken out of the ledger, which cannot be compared any more.
+    /// True if the day's ledger rows were pruned, so that there is nothing to compare.
     pruned: bool,
     /// Entries of any day that never reached the ledger: charges may be missing from it.
     buried: u64,
@@ -111,18 +111,18 @@ async fn run_prune(shared: &Shared, before: Day) -> anyhow::Result<ExitCode> {
     let newest = Day(Day::at(by.at, &TimeZone::UTC).0.saturating_sub(COUNTED_DAYS.days()));
     if before > newest {
         bail!(
-            "{before} is too late: counters may still need the days from {newest} on; name {newest} or an earlier day"
+            "cannot prune up to {before}: counters may still need the days from {newest} on; use {newest} or an earlier day"
         );
     }
     let stored = Stored::open(shared).await?;
     let rows = stored.store.prune_ledger(before, by.at).await.context("cannot prune the ledger")?;
     let noted = stored.store.note(&Change::of_prune(before, rows), &by).await;
-    noted.context("pruned, but the audit log did not take that")?;
+    noted.context("pruned, but the audit entry could not be written")?;
     stored.store.close().await;
     if shared.json {
         print_json(&Pruned { before, rows })?;
     } else {
-        println!("{rows} rows of days before {before} taken out of the ledger; their sums stay");
+        println!("removed {rows} ledger rows before {before}; rollups are kept");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -142,7 +142,7 @@ async fn run_verify(shared: &Shared, day: Option<Day>) -> anyhow::Result<ExitCod
 
 async fn verify(stored: &Stored, day: Day) -> anyhow::Result<Findings> {
     let rollups = stored.store.rollup_drift(day).await?;
-    // Asked only where they differ: a day without calls has nothing that could be taken out.
+    // Queried only if they differ: a day without calls has nothing to prune.
     let pruned = !rollups.is_empty() && stored.store.is_ledger_pruned(day).await?;
     let rollups = if pruned { Vec::new() } else { rollups };
     let buried = stored.store.buried().await?;
@@ -307,7 +307,7 @@ impl Findings {
         }
         if self.pruned {
             println!(
-                "{}: its rows were taken out of the ledger (`knockx usage prune`); its sums stay",
+                "{}: ledger rows were pruned (`knockx usage prune`); rollups are kept",
                 self.day
             );
             return;

@@ -113,7 +113,7 @@ async fn add_user(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
         plan: PlanId::from(&*add.plan),
         created_at: now,
     };
-    // A user whose key cannot be made is not added either.
+    // Checked first, so that no user is left without a key.
     stored.pepper(now).await?;
     let user = match stored.store.add_user(&new, &By::operator(now)).await {
         Ok(user) => user,

@@ -21,7 +21,7 @@ pub enum ApiError {
     #[error("This route does not answer this method.")]
     MethodNotAllowed,
     #[error(
-        "This port is not asked by that name. Use its address, localhost, or a name listed in `admin_names`."
+        "The Host header is not allowed on this port. Use its address, localhost, or a name listed in `admin_names`."
     )]
     ForeignHost,
     #[error("{0} is not built yet.")]
@@ -230,8 +230,8 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         if let Some(cause) = std::error::Error::source(&self) {
-            // The outage behind it is logged once, where it is noticed.
-            tracing::debug!(%cause, "a control plane request failed");
+            // The outage itself is logged once, where it is detected.
+            tracing::debug!(%cause, "control plane request failed");
         }
         let status = self.status();
         let mut response = (status, Json(self.body())).into_response();

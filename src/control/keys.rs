@@ -318,14 +318,14 @@ pub fn models(
 ) -> Result<Option<Arc<[Arc<str>]>>, ApiError> {
     let Some(names) = names else { return Ok(None) };
     if names.len() > MOST_MODELS {
-        let problem = format!("`{param}` has at most {MOST_MODELS} entries.");
+        let problem = format!("`{param}` must have at most {MOST_MODELS} entries.");
         return Err(ApiError::invalid(param, problem));
     }
     let upstreams = state.instance.upstreams.get();
     let id = |name: ModelId| {
         let id = upstreams.catalog.id_of(&name.0).cloned();
         let problem =
-            || format!("`{param}` names `{}`, which is no model of this gateway.", name.0);
+            || format!("`{param}` contains `{}`, which is not a model of this gateway.", name.0);
         id.ok_or_else(|| ApiError::invalid(param, problem()))
     };
     names.into_iter().map(id).collect::<Result<_, _>>().map(Some)

@@ -49,7 +49,7 @@ impl<'a> Bounds<'a> {
         if fields.given("ignore_eos").is_some_and(|raw| raw.get() == "true")
             && bounds.max_output.is_none()
         {
-            let why = "an answer without an end needs a limit; set max_tokens too";
+            let why = "requires an output limit; set max_tokens";
             return Err(BadBody::wrong_value("ignore_eos", why));
         }
         Ok(bounds)
@@ -86,7 +86,7 @@ impl<'a> Bounds<'a> {
         }
         for name in COUNTS {
             if fields.given(name).is_some_and(|raw| raw.get() != "1") {
-                let why = "ask for more answers with `n` at the top of the body";
+                let why = "use the top-level `n` instead";
                 return Err(BadBody::wrong_value(&format!("{path}.{name}"), why));
             }
         }

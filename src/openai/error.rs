@@ -161,7 +161,8 @@ impl UpstreamError {
     #[must_use]
     pub fn in_stream(self) -> ErrorBody {
         if self.is_operators() {
-            let message = format!("The answer is incomplete: {}", lower_first(&self.body.message));
+            let message =
+                format!("The response is incomplete: {}", lower_first(&self.body.message));
             return ErrorBody { message, ..self.body };
         }
         let code = self.own_code.or_else(|| self.body.code.filter(|_| !self.fault.retriable()));
@@ -171,7 +172,7 @@ impl UpstreamError {
             &self.said
         };
         ErrorBody {
-            message: format!("The answer is incomplete: {said}"),
+            message: format!("The response is incomplete: {said}"),
             kind: if self.fault.retriable() { "server_error" } else { self.body.kind },
             param: self.own_param.or(self.body.param),
             code: code.or(Some(Cow::Borrowed("upstream_cut"))),

@@ -424,12 +424,12 @@ impl Names {
         let Some(at) = NAMES.iter().position(|known| *known == name) else {
             return match names::imitated_of(name, [&NAMES]) {
                 None => Ok(()),
-                Some(known) => Err(format!("some servers read it as '{known}'; write '{known}'")),
+                Some(known) => Err(format!("ambiguous capitalization; use '{known}'")),
             };
         };
         let seen = self.0 & (1 << at) != 0;
         self.0 |= 1 << at;
-        if seen { Err("the key is there twice".to_owned()) } else { Ok(()) }
+        if seen { Err("duplicate key".to_owned()) } else { Ok(()) }
     }
 }
 

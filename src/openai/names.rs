@@ -191,15 +191,18 @@ pub fn refuse_routing<'a>(given: impl Fn(&str) -> Option<&'a str>) -> Result<(),
     let is_set = |json: &str| !matches!(json, "[]" | "{}" | "\"\"" | "false");
     for name in ROUTING {
         if given(name).is_some_and(is_set) {
-            return Err(BadBody::unsupported(name, "the call goes to what `model` names"));
+            return Err(BadBody::unsupported(name, "routing is determined by `model`"));
         }
     }
     // A word may be somebody's note; an object is OpenRouter's choice of providers and their prices.
     if given("provider").is_some_and(|json| json.starts_with('{')) {
-        return Err(BadBody::unsupported("provider", "the gateway chooses the provider"));
+        return Err(BadBody::unsupported("provider", "routing is determined by `model`"));
     }
     if given("use_beam_search").is_some_and(is_set) {
-        return Err(BadBody::unsupported("use_beam_search", "it costs more than it shows"));
+        return Err(BadBody::unsupported(
+            "use_beam_search",
+            "beam search generates tokens that usage does not report",
+        ));
     }
     Ok(())
 }

@@ -239,7 +239,7 @@ impl BadBody {
     }
 
     pub(super) fn unsupported(param: &str, why: &str) -> Self {
-        let message = format!("Unsupported parameter: '{param}' is not taken here: {why}.");
+        let message = format!("Unsupported parameter: '{param}' is not supported: {why}.");
         Self { message, param: Some(param.to_owned()), code: Some("unsupported_parameter") }
     }
 
@@ -304,11 +304,11 @@ impl<'a> Fields<'a> {
         }
         if let Some(name) = twice {
             let name: String = name.chars().take(64).collect();
-            return Err(BadBody::wrong_value(&format!("{path}{name}"), "the key is there twice"));
+            return Err(BadBody::wrong_value(&format!("{path}{name}"), "duplicate key"));
         }
         for (name, _) in &members {
             if let Some(known) = imitated(path, name) {
-                let why = format!("some servers read it as '{known}'; write '{known}'");
+                let why = format!("ambiguous capitalization; use '{known}'");
                 return Err(BadBody::wrong_value(&format!("{path}{name}"), &why));
             }
         }
@@ -376,7 +376,10 @@ impl<'a> Fields<'a> {
     pub(super) fn one_answer(&self) -> Result<u64, BadBody> {
         let several = names::COUNTS.iter().find(|name| self.count(name).is_ok_and(|n| n > 1));
         match several {
-            Some(name) => Err(BadBody::wrong_value(name, "there is one answer at a time here")),
+            Some(name) => Err(BadBody::wrong_value(
+                name,
+                "only one completion per request is supported on this endpoint",
+            )),
             None => self.largest_count(&names::COUNTS),
         }
     }

@@ -235,7 +235,7 @@ impl<'a> Costs<'a> {
             ] {
                 let other = sizes.iter().find(|(_, given)| !RequestPolicy::lists(allowed, given));
                 if let Some((path, _)) = other {
-                    let why = format!("your plan has the {what} {}", allowed.join(", "));
+                    let why = format!("your plan allows the {what} {}", allowed.join(", "));
                     return Err(BadBody::wrong_value(path, &why));
                 }
             }
@@ -245,7 +245,7 @@ impl<'a> Costs<'a> {
 
     fn refuse_tools(&self) -> Result<(), BadBody> {
         let not_in_plan = |path: &str, kind: &str| {
-            let why = format!("your plan does not include tools that run at the server ({kind})");
+            let why = format!("your plan does not include server-side tools ({kind})");
             Err(BadBody {
                 code: Some("server_tool_not_allowed"),
                 ..BadBody::wrong_value(path, &why)

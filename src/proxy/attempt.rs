@@ -84,7 +84,7 @@ impl Forwarding<'_> {
         }
         tracing::warn!(
             upstream = &*route.upstream.name,
-            "upstream does not take stream_options: left out from now on, its streams are estimated"
+            "upstream rejects stream_options; no longer sent, usage of its streams is estimated"
         );
         pool.refuses_stream_options.store(true, Ordering::Relaxed);
         match pool.places.take() {
@@ -144,7 +144,7 @@ impl Forwarding<'_> {
             return self.error_reply(exchange, pool).await;
         }
         if is_compressed(&exchange) {
-            tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, "upstream compressed its reply, which it was not asked to");
+            tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, "upstream sent a compressed reply despite accept-encoding: identity");
             return Tried::Failed {
                 failure: UpstreamFailure::BadReply,
                 blame: Blame::Upstream,
@@ -271,7 +271,7 @@ pub(super) fn alert(metrics: &Metrics, pool: &Connections, fault: Fault) {
         tracing::error!(
             upstream = &**upstream,
             trouble = trouble.as_str(),
-            "upstream refuses the operator's key or account: check the key and the balance there"
+            "upstream rejected the operator's key or account; check its key and balance"
         );
     }
 }

@@ -69,7 +69,7 @@ impl Corrector {
                     user_id = %reply.user,
                     tokens_before = correction.before,
                     tokens = correction.charge.tokens.total(),
-                    "charge set right by what the upstream reported"
+                    "charge corrected to the usage reported by the upstream"
                 );
             }
             Some(_) => {}
@@ -79,7 +79,7 @@ impl Corrector {
         let settled = KeptReply { tokens: usage.tokens.total(), unsettled: None, ..reply.clone() };
         if let Err(unknown) = self.owners.keep(&settled, now).await {
             // The next reader finds that the ledger has it.
-            tracing::warn!(request_id = %call, %unknown, "a reply is not noted as settled");
+            tracing::warn!(request_id = %call, %unknown, "failed to mark a stored response as settled");
         }
         Ok(())
     }

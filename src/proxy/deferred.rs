@@ -152,7 +152,7 @@ impl Proxy {
                     tracing::error!(
                         id = reply.id,
                         ?refusal,
-                        "a deferred completion keeps its full charge"
+                        "failed to correct the charge of a deferred completion; it stays at the full reservation"
                     );
                 }
                 if let Some(error) = UpstreamError::in_reply(&body) {

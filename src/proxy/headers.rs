@@ -1,7 +1,7 @@
-//! Which headers cross the gateway, and the ones it adds.
+//! Forwards headers by allow list in both directions, and adds the gateway's own.
 //!
-//! Both ways by an allow list of names, with the values checked: `docs/surfaces.md` has the table. Headers that
-//! `Connection` names are not passed on (RFC 9110 section 7.6.1), and trailers never are.
+//! Names and values are checked; `docs/headers.md` has the table. Headers that `Connection` names are not
+//! forwarded (RFC 9110 section 7.6.1), and trailers never are.
 
 use crate::account::id::RequestId;
 use crate::upstream::catalog::Upstream;
@@ -11,40 +11,40 @@ use memchr::memmem;
 use pingora_http::ResponseHeader;
 use std::net::IpAddr;
 
-/// A caller's headers that go upstream: what an API needs to know how it is called. Everything else stops here,
-/// so that no header of a caller can name a key, an account, an address or another path.
+/// Caller headers forwarded upstream: API versions and the conversation id. All others are dropped, so that
+/// a caller cannot set a key, an account, an address or another path.
 const REQUEST_ALLOWED: [&str; 4] =
     ["anthropic-beta", "anthropic-version", "openai-beta", "x-grok-conv-id"];
 
-/// How the headers begin that steer the simulator; they go only to an upstream on this machine.
+/// Prefix of the headers that control the simulator; forwarded only to an upstream on this machine.
 const SIMULATOR_PREFIX: &str = "x-sim-";
 
-/// Bytes that the value of a caller's header may have.
+/// Maximum length of a forwarded caller header value, in bytes.
 const MAX_REQUEST_VALUE: usize = 1024;
 
-/// Fields of one name that go upstream; more are dropped.
+/// Maximum number of forwarded fields per name; further ones are dropped.
 const MAX_REQUEST_FIELDS: usize = 8;
 
-/// How keys of this gateway begin; a header that has one stops here, whatever its name.
+/// Prefix of this gateway's keys; a header whose value contains it is dropped, whatever its name.
 const OUR_KEYS: &[u8] = b"sk-kx-";
 
-/// An upstream's numbers that reach the caller: times that it measured.
+/// Numeric upstream headers forwarded to the caller: its timings.
 const REPLY_NUMBERS: [&str; 4] =
     ["openai-processing-ms", "x-metrics-e2e-ms", "x-metrics-mean-itl-ms", "x-metrics-ttft-ms"];
 
-/// An upstream's short words that reach the caller.
+/// Single-word upstream headers forwarded to the caller.
 const REPLY_WORDS: [&str; 1] = ["openai-version"];
 
-/// The names under which upstreams send the id of a request.
+/// Headers in which upstreams send their request id.
 const UPSTREAM_IDS: [&str; 2] = ["x-request-id", "request-id"];
 
-/// Types that a reply of the data plane may have.
+/// Content types that a data-plane reply may have.
 const REPLY_TYPES: [&str; 2] = ["application/json", "text/event-stream"];
 
-/// Bytes that the value of an upstream's header may have.
+/// Maximum length of a forwarded upstream header value, in bytes.
 const MAX_REPLY_VALUE: usize = 128;
 
-/// Who asks upstream.
+/// `user-agent` of requests to upstreams.
 const USER_AGENT: &str = concat!("knockx/", env!("CARGO_PKG_VERSION"));
 
 /// Headers that browsers' scripts may read on replies of the data plane.
@@ -53,8 +53,8 @@ const EXPOSED: &str = "x-request-id, x-upstream-request-id, x-process-time, retr
     x-ratelimit-limit-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, \
     x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens";
 
-/// The headers of a request to `upstream`: the caller's that are allowed, and the gateway's own. Authority,
-/// length and credentials come later.
+/// Returns the headers of a request to `upstream`: the caller's allowed ones and the gateway's own. Authority,
+/// length and credentials are added later.
 #[must_use]
 pub fn upstream_request(from: &HeaderMap, id: RequestId, upstream: &Upstream) -> HeaderMap {
     let nominated = nominated(from);

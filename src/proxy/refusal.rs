@@ -10,7 +10,7 @@ use crate::openai::surface::Surface;
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// What a caller reads whose right to a call ended while it ran.
+/// Sent to a caller whose key was revoked or account suspended while its call ran.
 pub const RIGHT_ENDED: &str = "This API key was revoked or the account was suspended.";
 
 /// Why a call was not answered.
@@ -38,26 +38,26 @@ pub enum Refusal {
     BodyTooLarge {
         limit: usize,
     },
-    /// It is compressed.
+    /// The body is compressed.
     EncodedBody,
     SlowBody,
     CutBody,
     BadBody(BadBody),
-    /// All bodies together are as large as memory allows.
+    /// The memory for all request bodies is in use.
     NoRoom,
-    /// Those of this user, or of this address, are as large as its share.
+    /// This user's, or this address's, share of the body memory is in use.
     NoShare {
         is_user: bool,
         /// Bytes.
         share: usize,
     },
-    /// A proxy's client has as many open requests as an address may have connections.
+    /// A client behind a trusted proxy has reached the limit of concurrent requests for one address.
     TooManyConnections {
         most: usize,
     },
     // the model
     UnknownModel(String),
-    /// The model is known, and this surface of it is offered nowhere.
+    /// The model exists, but no upstream offers it on this surface.
     NotOffered {
         model: String,
         surface: Surface,
@@ -65,11 +65,11 @@ pub enum Refusal {
     },
     ModelNotAllowed(String),
     // what upstreams keep
-    /// There is none of this id, or it is another user's.
+    /// No stored response with this id, or another user owns it.
     NoSuchReply(String),
-    /// The same of the one that a call goes on from.
+    /// No stored response with the given `previous_response_id`.
     NoSuchPrevious(String),
-    /// It is being fetched, which can be done once.
+    /// Another request is fetching it, which can be done once, or it is still being generated.
     ReplyInUse,
     RepliesUnavailable,
     // the quota
@@ -93,20 +93,20 @@ pub struct Limited {
 #[derive(Debug)]
 pub enum UpstreamFailure {
     Busy,
-    /// None is worth asking for so long.
+    /// No upstream is available for this long.
     Resting(Duration),
     Connect,
     ConnectTimeout,
     FirstByteTimeout,
     Closed,
     NotHttp,
-    /// The reply broke off, grew too large, or was not what was asked for.
+    /// The reply ended early, was too large, or had an unexpected form.
     BadReply,
     /// The upstream answered with an error; status and body as translated for the caller.
     Answered {
         status: u16,
         body: ErrorBody,
-        /// Seconds after which it wants to be asked again.
+        /// Seconds from the upstream's `retry-after`.
         retry_after: Option<u32>,
     },
 }
@@ -117,13 +117,13 @@ pub struct Answer {
     pub status: u16,
     pub body: ErrorBody,
     pub headers: Vec<(&'static str, String)>,
-    /// Whether the connection is closed after it, because what follows on it cannot be trusted.
+    /// True if the connection must be closed, because its framing can no longer be trusted.
     pub close: bool,
 }
 
-/// How long a caller should wait for running calls to end, in milliseconds.
+/// `retry-after` of limits that end with a call in flight, in milliseconds.
 const OPEN_CALLS_RETRY_MS: u64 = 1_000;
-/// The same where the call has waited for them already.
+/// The same for a call that has already waited in the admission queue.
 const RUNNING_CALLS_RETRY_MS: u64 = 2_000;
 
 impl Refusal {
@@ -140,7 +140,7 @@ impl Refusal {
                 Some("unknown_url"),
             ),
             Self::WrongMethod { allow } => {
-                let text = format!("Not allowed to use this method here; use {allow}.");
+                let text = format!("This method is not allowed here; use {allow}.");
                 invalid(405, text, Some("method_not_allowed")).with("allow", allow)
             }
             Self::Draining => server(503, "The gateway is shutting down.", "shutting_down")
@@ -169,17 +169,19 @@ impl Refusal {
                 Some("request_too_large"),
             ),
             Self::EncodedBody => {
-                let text = "Compressed request bodies are not taken; send the body as it is, without Content-Encoding.";
+                let text = "Compressed request bodies are not supported. Send the body uncompressed, without Content-Encoding.";
                 closing(415, text, Some("unsupported_encoding")).with("accept-encoding", "identity")
             }
             Self::SlowBody => closing(408, "The request body did not arrive in time.", None),
             Self::CutBody => closing(400, "The request body is incomplete or badly framed.", None),
             Self::BadBody(bad) => bad_body(bad),
-            Self::NoRoom => {
-                server(503, "The gateway is busy with large bodies; try again.", "gateway_busy")
-                    .with("retry-after", "1")
-                    .closed()
-            }
+            Self::NoRoom => server(
+                503,
+                "The gateway is out of memory for request bodies. Please retry.",
+                "gateway_busy",
+            )
+            .with("retry-after", "1")
+            .closed(),
             Self::NoShare { is_user, share } => no_share(is_user, share),
             Self::TooManyConnections { most } => too_many_connections(most),
             Self::NotOffered { model, surface, on } => not_offered(&model, surface, &on),
@@ -193,7 +195,7 @@ impl Refusal {
                 invalid(403, text, Some("model_not_allowed")).about("model")
             }
             Self::NoSuchReply(id) => {
-                let text = format!("There is no reply with the id `{id}`.");
+                let text = format!("Response with id `{id}` not found.");
                 invalid(404, text, Some("reply_not_found")).about("id")
             }
             Self::NoSuchPrevious(id) => {
@@ -202,8 +204,7 @@ impl Refusal {
                     .about("previous_response_id")
             }
             Self::ReplyInUse => {
-                let text =
-                    "This reply is being fetched, or the call that makes it has not ended yet.";
+                let text = "This response is being fetched by another request, or is still being generated.";
                 invalid(409, text, Some("reply_in_use")).with("retry-after", "1")
             }
             Self::RepliesUnavailable => {
@@ -223,14 +224,14 @@ impl Refusal {
 fn no_share(is_user: bool, share: usize) -> Answer {
     let owner = if is_user { "your account" } else { "your address" };
     let text = format!(
-        "Request bodies of {owner} already use the {share} bytes of memory it may use at a time. Retry when one of its calls has ended."
+        "Requests in flight from {owner} already use its {share} bytes of body memory. Retry when one of them completes."
     );
     limited(text, "requests", "bodies_in_flight", OPEN_CALLS_RETRY_MS).closed()
 }
 
 fn too_many_connections(most: usize) -> Answer {
     let text = format!(
-        "Your address has {most} open requests, the most it may have. Retry when one of them has ended."
+        "Your address has reached the limit of {most} concurrent requests. Retry when one of them completes."
     );
     limited(text, "requests", "too_many_connections", OPEN_CALLS_RETRY_MS).closed()
 }
@@ -238,7 +239,7 @@ fn too_many_connections(most: usize) -> Answer {
 fn not_offered(model: &str, surface: Surface, on: &[Surface]) -> Answer {
     let on: Vec<_> = on.iter().map(|surface| format!("/v1{}", surface.path())).collect();
     let text = format!(
-        "The model `{model}` is not offered on /v1{}; it is on {}.",
+        "The model `{model}` is not available on /v1{}; use {}.",
         surface.path(),
         on.join(", ")
     );
@@ -254,11 +255,11 @@ impl Limited {
                 limited(text, "requests", "rate_limit_exceeded", self.retry_after_ms)
             }
             LimitKind::ConcurrentStreams => {
-                let text = "Too many streams are open at once; try again when one has ended.";
+                let text = "Too many concurrent streams. Retry when one of them completes.";
                 limited(text, "requests", "rate_limit_exceeded", OPEN_CALLS_RETRY_MS)
             }
             LimitKind::TokensPerDay if self.by_open_calls => {
-                let text = "Your running calls hold, or are likely to need, what is left of your daily tokens; try again when one has ended.";
+                let text = "Your remaining daily tokens are reserved for your requests in flight. Retry when one of them completes.";
                 limited(text, "tokens", "rate_limit_exceeded", RUNNING_CALLS_RETRY_MS)
             }
             LimitKind::TokensPerDay => exhausted("tokens", self.retry_after_ms),
@@ -270,12 +271,10 @@ impl Limited {
 impl UpstreamFailure {
     fn answer(self) -> Answer {
         match self {
-            Self::Busy => server(
-                503,
-                "The model is at its capacity here; try again shortly.",
-                "upstream_busy",
-            )
-            .with("retry-after", "1"),
+            Self::Busy => {
+                server(503, "The model is at capacity. Please retry shortly.", "upstream_busy")
+                    .with("retry-after", "1")
+            }
             Self::Resting(time) => server(
                 503,
                 "The model's upstream is unavailable right now. Please try again.",
@@ -289,16 +288,18 @@ impl UpstreamFailure {
                 server(504, "The upstream could not be reached in time.", "upstream_timeout")
             }
             Self::FirstByteTimeout => {
-                server(504, "The upstream did not answer in time.", "upstream_timeout")
+                server(504, "The upstream did not respond in time.", "upstream_timeout")
             }
             Self::Closed => server(
                 502,
-                "The upstream closed the connection without an answer.",
+                "The upstream closed the connection without responding.",
                 "upstream_closed",
             ),
-            Self::NotHttp | Self::BadReply => {
-                server(502, "The upstream's answer was broken or incomplete.", "upstream_bad_reply")
-            }
+            Self::NotHttp | Self::BadReply => server(
+                502,
+                "The upstream's response was malformed or incomplete.",
+                "upstream_bad_reply",
+            ),
             Self::Answered { status, body, retry_after } => {
                 let headers = retry_after.map(|seconds| ("retry-after", seconds.to_string()));
                 Answer { status, body, headers: headers.into_iter().collect(), close: false }
@@ -356,7 +357,7 @@ fn bad_body(bad: BadBody) -> Answer {
     answer
 }
 
-/// A refusal that a retry will overcome: OpenAI's SDKs wait as told and try again.
+/// A refusal that a retry will overcome: OpenAI's SDKs honor the delay and retry.
 fn limited(
     text: impl Into<String>,
     kind: &'static str,
@@ -372,7 +373,7 @@ fn limited(
 /// `insufficient_quota` stops LangChain's.
 fn exhausted(of: &str, wait_ms: u64) -> Answer {
     let text = format!(
-        "You exceeded your daily quota of {of}; it is renewed in {} s.",
+        "You exceeded your daily quota of {of}; it resets in {} s.",
         wait_ms.div_ceil(1000)
     );
     error(429, "insufficient_quota", text, Some("insufficient_quota"))

@@ -312,7 +312,7 @@ impl<'a> Stream<'a> {
         if let Some(error) = failed {
             let pool = &self.forwarded.pool;
             let redacted = (*error).clone().redacted(&pool.upstream().redactor());
-            tracing::warn!(request_id = %self.allowance.request(), fault = redacted.fault.as_str(), "upstream reported an error in its stream");
+            tracing::warn!(request_id = %self.allowance.request(), fault = redacted.fault.as_str(), "upstream reported an error mid-stream");
             attempt::alert(&self.allowance.reservation().settler.metrics, pool, redacted.fault);
             let is_unchanged = redacted == *error;
             self.failure = Some(redacted);
@@ -397,7 +397,7 @@ impl<'a> Stream<'a> {
     }
 
     fn incomplete(&mut self, why: &str) -> Bytes {
-        self.in_band(&format!("The answer is incomplete: {why}."), "upstream_cut")
+        self.in_band(&format!("The response is incomplete: {why}."), "upstream_cut")
     }
 
     fn in_band(&mut self, message: &str, code: &'static str) -> Bytes {

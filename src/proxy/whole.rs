@@ -162,10 +162,10 @@ pub fn log_owner(request: RequestId, noted: &Result<bool, Unknown>) {
     match noted {
         Ok(true) => {}
         Ok(false) => {
-            tracing::warn!(request_id = %request, "the upstream gave a reply an id that it gave before; nobody can ask for it");
+            tracing::warn!(request_id = %request, "upstream reused a response id; neither response can be retrieved");
         }
         Err(unknown) => {
-            tracing::error!(request_id = %request, %unknown, "the owner of a reply was not noted; nobody can ask for it");
+            tracing::error!(request_id = %request, %unknown, "failed to record response owner; the response cannot be retrieved");
         }
     }
 }
@@ -182,7 +182,7 @@ pub async fn settle_stopped(
     if by == Stop::Pulled(Pulled::ShuttingDown) {
         if sent.is_some() {
             let (request_id, reserved_tokens) = (reservation.request, reservation.reserved);
-            tracing::warn!(%request_id, reserved_tokens, "a call ends with the gateway and is not charged, but its upstream may bill it");
+            tracing::warn!(%request_id, reserved_tokens, "call aborted by shutdown is not charged, but the upstream may bill it");
         }
         return reservation.settle(Ending::failed(upstream, false)).await;
     }

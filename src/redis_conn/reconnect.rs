@@ -21,7 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const SENTINEL_PAUSE: Duration = Duration::from_millis(50);
 const SERVER_PAUSE: Duration = Duration::from_millis(100);
 
-const IS_REPLICA: &str = "the server that REDIS_URL names is a replica, which takes no writes: name the \
+const IS_REPLICA: &str = "the server in REDIS_URL is a replica and read-only: name the \
     primary, or the sentinels (redis+sentinel://), so that the primary is found";
 
 /// A handle to the connection; clones share it.

@@ -139,14 +139,14 @@ impl Gate {
             if self.outage.is_open()
                 && let Some(Ended { lasted, failures }) = self.outage.end(now, QUIET)
             {
-                tracing::info!(seconds = lasted.as_secs_f64(), failures, "store works again");
+                tracing::info!(seconds = lasted.as_secs_f64(), failures, "store recovered");
             }
             return;
         };
         if self.outage.fail(now) {
             tracing::warn!(
                 error = reason,
-                "store failed; what needs it is refused until it works again"
+                "store failed; requests that need it are refused until it recovers"
             );
         }
         if now.saturating_duration_since(began) >= HUNG {

@@ -190,7 +190,7 @@ impl Writer {
     fn store_answered(&mut self) {
         if let Some(Outage { began, failures, .. }) = self.outage.take() {
             let seconds = began.elapsed().as_secs_f64();
-            tracing::info!(seconds, failures, "ledger can be written again");
+            tracing::info!(seconds, failures, "ledger writes recovered");
             self.state.is_away.store(false, Ordering::Relaxed);
         }
     }
@@ -203,7 +203,7 @@ impl Writer {
                 Outage { began, failures: failures + 1, retry_at: now + pause, pause }
             }
             None => {
-                tracing::warn!(error = why, "ledger cannot be written, trying again until it can");
+                tracing::warn!(error = why, "ledger write failed, retrying");
                 let (retry_at, pause) = (now + FIRST_RETRY, FIRST_RETRY);
                 Outage { began: now, failures: 1, retry_at, pause }
             }

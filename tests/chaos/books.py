@@ -15,8 +15,7 @@ COUNTS = ("prompt", "cached", "completion", "reasoning")
 ALARMS = ("a worker has died", "a charge can never be written; kept among the dead",
           "redis answered a settlement strangely")  # fmt: skip
 # Signs of a bug unless Redis was made to lose something.
-REPAIRS = ("counters differed from the ledger and were set to it", "redis had lost charges that it had acknowledged",
-           "brought back leases that redis had lost")  # fmt: skip
+REPAIRS = ("quota drift repaired", "resent acknowledged charges that redis lost", "restored leases that redis lost")
 
 LEDGER = """
 select coalesce(json_agg(row_to_json(rows)), '[]') from (

@@ -274,13 +274,13 @@ fn tool_calls(given: u32) -> Result<u32, ApiError> {
     if (1..=1000).contains(&given) {
         return Ok(given);
     }
-    Err(ApiError::invalid("max_tool_calls", "`max_tool_calls` is 1 to 1000."))
+    Err(ApiError::invalid("max_tool_calls", "`max_tool_calls` must be between 1 and 1000."))
 }
 
 fn words(param: &str, given: Option<Vec<Word>>) -> Result<Option<Words>, ApiError> {
     let Some(given) = given else { return Ok(None) };
     if given.len() > MOST_WORDS {
-        let problem = format!("`{param}` has at most {MOST_WORDS} entries.");
+        let problem = format!("`{param}` must have at most {MOST_WORDS} entries.");
         return Err(ApiError::invalid(param, problem));
     }
     Ok(Some(given.into_iter().map(|word| word.0.into()).collect()))

@@ -55,7 +55,7 @@ fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {
 fn ties(fields: &Fields<'_>) -> Result<Ties, BadBody> {
     if fields.flag("background")? {
         // What it used is known only after the call has been settled.
-        return Err(BadBody::wrong_value("background", "it is not offered here"));
+        return Err(BadBody::wrong_value("background", "background responses are not supported"));
     }
     let is_kept = fields.given("store").is_none() || fields.flag("store")?;
     let previous = fields.name("previous_response_id")?;

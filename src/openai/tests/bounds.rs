@@ -153,7 +153,7 @@ fn twins_of_names_are_refused() {
     ] {
         let bad = refusal(Surface::ChatCompletions, &json!({ (name): 1 }));
         assert_eq!(bad.param.as_deref(), Some(name));
-        assert!(bad.message.contains("some servers read it as"), "{bad}");
+        assert!(bad.message.contains("ambiguous capitalization"), "{bad}");
     }
     let bad = refusal(Surface::ChatCompletions, &json!({ "options": { "Num_Predict": 9 } }));
     assert_eq!(bad.param.as_deref(), Some("options.Num_Predict"));

@@ -77,7 +77,7 @@ impl RedisCounters {
             }
         }
         if leases > 0 {
-            tracing::warn!(leases, "brought back leases that redis had lost");
+            tracing::warn!(leases, "restored leases that redis lost");
         }
         done
     }

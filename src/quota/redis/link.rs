@@ -67,7 +67,7 @@ impl Link {
     pub(super) fn end_outage(&self) {
         if let Some(Ended { lasted, failures }) = self.outage.end(clock::instant(), QUIET) {
             let seconds = lasted.as_secs_f64();
-            tracing::info!(seconds, failures, "redis works again");
+            tracing::info!(seconds, failures, "redis recovered");
         }
     }
 
@@ -124,9 +124,9 @@ impl Link {
     /// away.
     fn unanswered(&self, error: &RedisError) -> Unanswered {
         if self.outage.fail(clock::instant()) {
-            tracing::error!(%error, "redis failed; calls that need it are refused until it works again");
+            tracing::error!(%error, "redis failed; requests that need it are refused until it recovers");
         } else {
-            tracing::debug!(%error, "redis failed");
+            tracing::debug!(%error, "redis command failed");
         }
         if self.is_silence(error) { Unanswered::Silent } else { Unanswered::Refused }
     }

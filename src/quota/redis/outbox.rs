@@ -108,11 +108,7 @@ impl Scribe {
                         outage.end(clock::instant(), Duration::ZERO)
                     {
                         let seconds = lasted.as_secs_f64();
-                        tracing::info!(
-                            seconds,
-                            failures,
-                            "charges are written to the ledger again"
-                        );
+                        tracing::info!(seconds, failures, "ledger writes recovered");
                     }
                 }
                 Err(later) => {

@@ -134,12 +134,7 @@ async fn mend(
         let different: Vec<&Used> = rows.iter().copied().filter(differs).collect();
         if let Some(first) = different.first() {
             let (accounts, was) = (different.len(), counted(first));
-            tracing::error!(
-                accounts,
-                ?first,
-                ?was,
-                "counters differed from the ledger and were set to it"
-            );
+            tracing::error!(accounts, ?first, ?was, "quota drift repaired");
         }
         for some in different.chunks(AT_ONCE) {
             if desk.counters.load(partition, day, state, some).await? != "loaded" {
@@ -148,11 +143,11 @@ async fn mend(
             desk.metrics.quota_drift.increment(some.len() as u64);
             for row in some {
                 let was = counted(row);
-                tracing::debug!(?row, ?was, "counters of an account set to the ledger");
+                tracing::debug!(?row, ?was, "quota drift of an account repaired");
             }
             let noted = note(desk, some.iter().map(|row| (counted(row), *row)));
             if tokio::time::timeout(NOTING, noted).await.is_err() {
-                tracing::warn!("the audit log did not take all of that in time");
+                tracing::warn!("timed out writing audit entries");
             }
         }
     }
@@ -164,7 +159,7 @@ async fn note(desk: &Desk, mended: impl Iterator<Item = (Option<&Used>, &Used)>)
     let by = By::gateway(clock::now());
     for (was, is) in mended {
         if let Err(error) = desk.store.note(&Change::of_counters(was, is), &by).await {
-            tracing::warn!(%error, "the audit log did not take that");
+            tracing::warn!(%error, "failed to write audit entry");
             return;
         }
     }

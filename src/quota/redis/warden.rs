@@ -163,10 +163,7 @@ impl Warden {
     fn log_lost_charges(&mut self, all_are_back: bool) {
         let charges = self.lost_charges;
         if charges > 0 && all_are_back {
-            tracing::error!(
-                charges,
-                "redis had lost charges that it had acknowledged; they were sent again"
-            );
+            tracing::error!(charges, "resent acknowledged charges that redis lost");
             self.lost_charges = 0;
         }
     }

@@ -82,7 +82,7 @@ async fn drop_partition(store: &PostgresStore, name: &str) -> Result<u64, StoreE
             Err(e) if is_locked(&e) && tries < LOCK_TRIES => tries += 1,
             Err(e) if is_locked(&e) => {
                 return Err(StoreError::Unavailable(format!(
-                    "{name} is being read for long; try again when reports and backups have ended"
+                    "{name} is locked by a long-running query; retry when reports and backups have finished"
                 )));
             }
             dropped => return Ok(dropped?),

@@ -23,11 +23,11 @@ const COUNTERS: [(&str, &str); 14] = [
     ),
     (
         "knockx_uncharged_tokens_total",
-        "Tokens that an upstream is known to have produced and that nobody was charged for.",
+        "Tokens known to be produced by upstreams but not charged to any user.",
     ),
     (
         "knockx_admission_waits_total",
-        "Calls that waited for tokens held by running calls, by what came of it.",
+        "Calls queued for tokens reserved by calls in flight, by outcome.",
     ),
     ("knockx_usage_admitted_total", "Calls admitted; each becomes one ledger row."),
     ("knockx_usage_persisted_total", "Ledger rows written."),
@@ -43,7 +43,7 @@ const COUNTERS: [(&str, &str); 14] = [
     ("knockx_retries_total", "Calls sent once more, before their first byte."),
     (
         "knockx_upstream_account_refusals_total",
-        "Calls that an upstream refused because of the operator's key or account there.",
+        "Calls rejected by upstreams because of the operator's key or account.",
     ),
 ];
 
@@ -51,7 +51,7 @@ const GAUGES: [(&str, &str); 10] = [
     ("knockx_build_info", "1 for the version that runs."),
     ("knockx_streams_open", "Streams being relayed now."),
     ("knockx_reservations_open", "Calls that hold a reservation now."),
-    ("knockx_admission_waiting", "Calls that wait for tokens held by running calls now."),
+    ("knockx_admission_waiting", "Calls currently queued for tokens reserved by calls in flight."),
     ("knockx_usage_queue_depth", "Journal entries that wait to be written."),
     (
         "knockx_upstream_up",
@@ -234,7 +234,7 @@ impl Metrics {
         &self.upstream(upstream).in_flight
     }
 
-    /// Calls that an upstream refused because of the operator's key or account there.
+    /// Calls rejected by upstreams because of the operator's key or account.
     pub fn upstream_account_refusals(&self, upstream: &str, trouble: AccountTrouble) -> &Counter {
         &self.upstream(upstream).account_refusals[trouble as usize]
     }

@@ -359,9 +359,9 @@ async fn sessions_that_became_read_only_are_left_for_new_ones() {
     let charge = settled(&user, "key");
     for _ in 0..2 {
         let told = said(store.journal(&[Entry::Settle(charge.clone())]).await);
-        assert!(told.contains("takes no writes") && told.contains("primary"), "{told}");
+        assert!(told.contains("is read-only") && told.contains("primary"), "{told}");
     }
-    assert!(said(store.ping().await).contains("takes no writes"));
+    assert!(said(store.ping().await).contains("is read-only"));
     assert!(store.user(user.id).await.unwrap().is_some(), "reads go on");
 
     sqlx::query(turn("reset default_transaction_read_only")).execute(&mut past).await.unwrap();

@@ -48,10 +48,10 @@ async fn a_demoted_redis_is_seen_by_everything_and_logged_once() {
     let promoted = Instant::now();
     assert_eq!(gateway.answer(&user).await.status, 200);
     assert!(promoted.elapsed() < Duration::from_secs(10), "{:?}", promoted.elapsed());
-    soon("the end is logged", || async { cluster.host.log().contains("redis works again") }).await;
+    soon("the end is logged", || async { cluster.host.log().contains("redis recovered") }).await;
     let log = cluster.host.log();
     assert_eq!(log.matches("redis failed").count(), 1, "{log}");
-    assert_eq!(log.matches("redis works again").count(), 1, "{log}");
+    assert_eq!(log.matches("redis recovered").count(), 1, "{log}");
     cluster.rows(2).await;
     cluster.books_agree();
     gateway.ends_well().await;

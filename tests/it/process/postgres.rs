@@ -148,13 +148,13 @@ async fn what_cannot_work_is_said_in_one_sentence() {
     let add = ["user", "add", "ada@example.com", "--plan", "wide"];
     for words in [&add[..], &["migrate"]] {
         let told = refused(&on.run(words));
-        assert!(told.contains("takes no writes now") && !told.contains("CREATE"), "{told}");
+        assert!(told.contains("is read-only") && !told.contains("CREATE"), "{told}");
     }
     let reset = format!("alter database {database} reset default_transaction_read_only");
     past.execute(AssertSqlSafe(reset)).await.unwrap();
     let narrow = on.database.url.replace("postgres@", &format!("narrow_{database}@"));
     let no_tls = format!("{}?sslmode=require", on.database.url);
-    for (url, word) in [(&narrow, "give the account"), (&no_tls, "TLS")] {
+    for (url, word) in [(&narrow, "grant that privilege"), (&no_tls, "TLS")] {
         let told = refused(&on.command(&add).env("DATABASE_URL", url).output().unwrap());
         assert!(told.contains(word) && !told.contains(" at line "), "{told}");
     }
@@ -164,7 +164,7 @@ async fn what_cannot_work_is_said_in_one_sentence() {
         .unwrap();
     let url = format!("sqlite:{}", no_database.display());
     let told = refused(&on.command(&add).env("DATABASE_URL", url).output().unwrap());
-    assert!(told.contains("put back a backup"), "{told}");
+    assert!(told.contains("restore a backup"), "{told}");
     let data_api = on
         .command(&["serve"])
         .env("DATABASE_URL", "sqlite:k.db")

@@ -83,7 +83,7 @@ async fn a_reload_takes_a_good_file_and_leaves_a_bad_one() {
     fs::write(host.config(), other).unwrap();
     serving.process.signal("HUP");
     soon("the good file holds", || async { models().await == ["grok-next"] }).await;
-    soon("what waits is named", || async { host.log().contains("changes that need a restart") })
+    soon("what waits is named", || async { host.log().contains("some changes need a restart") })
         .await;
     assert!(host.log().contains(r#""waiting_for_restart":"[billing]""#), "{}", host.log());
     serving.ends_well().await;

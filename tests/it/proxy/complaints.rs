@@ -620,7 +620,7 @@ async fn a_surface_that_a_model_lacks_is_named() {
     let key = gw.key("wide").await;
     let reply = ask(&gw, &key, "/v1/responses", "u", "").await;
     assert_eq!((reply.status, reply.code()), (404, "model_not_found".to_owned()));
-    let text = "is not offered on /v1/responses; it is on /v1/chat/completions, /v1/completions.";
+    let text = "is not available on /v1/responses; use /v1/chat/completions, /v1/completions.";
     assert!(reply.text().contains(text), "{}", reply.text());
     gw.finish().await;
 }

@@ -98,7 +98,7 @@ async fn a_cut_stream_looks_cut_on_the_wire_and_a_complete_one_whole() {
             let call = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
             let reply = Raw::connect(gw.addr()).await.send(call).await.everything().await;
             assert_eq!(reply.ends_with("\r\n0\r\n\r\n"), !is_cut, "{path}: {reply}");
-            assert_eq!(reply.contains("The answer is incomplete"), is_cut, "{path}: {reply}");
+            assert_eq!(reply.contains("The response is incomplete"), is_cut, "{path}: {reply}");
             assert_eq!(reply.contains(end), !is_cut, "{path}: {reply}");
         }
         for is_cut in [false, true] {
@@ -106,7 +106,7 @@ async fn a_cut_stream_looks_cut_on_the_wire_and_a_complete_one_whole() {
             let call = if is_cut { call.header("x-sim-fault", "cut=6") } else { call };
             let reply = shared.send(call).await;
             assert_eq!(reply.whole, !is_cut, "{path}: {}", reply.text());
-            assert_eq!(reply.text().contains("The answer is incomplete"), is_cut, "{path}");
+            assert_eq!(reply.text().contains("The response is incomplete"), is_cut, "{path}");
         }
     }
     let after = shared.send(gw.chat(&key, &body("after", ""))).await;

@@ -204,7 +204,7 @@ async fn a_broken_stream_of_any_surface_does_not_look_complete() {
                 }
                 _ => &error["error"]["message"],
             };
-            assert!(message.as_str().unwrap().starts_with("The answer is incomplete"), "{data}");
+            assert!(message.as_str().unwrap().starts_with("The response is incomplete"), "{data}");
             let charge = charge_of(&gw, reply.header("x-request-id")).await;
             assert_eq!(charge.status, Status::CutByUpstream, "{} {fault}", surface.path);
         }
