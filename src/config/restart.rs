@@ -1,9 +1,9 @@
-//! Which settings a reload cannot put in force.
+//! Finds changed settings that need a restart.
 
 use super::Config;
 
-/// Names of what differs between the configuration that the gateway was started with and one that was read
-/// later, and needs a restart; empty when a reload has put everything in force.
+/// Names of the settings that differ between the configuration at start and a reloaded one and need a
+/// restart; empty if the reload applied everything.
 #[must_use]
 pub fn waiting_for_restart(started: &Config, loaded: &Config) -> Vec<&'static str> {
     let (old, new) = (&started.listener, &loaded.listener);

@@ -1,8 +1,8 @@
-//! Guesses of passwords, slowed down in a way that lets nobody lock another out.
+//! Throttles password guessing without letting an attacker lock a user out.
 //!
-//! An account and the host that tries count together, so a wrong guess makes only its own host wait. What is left to
-//! guesses from many hosts is bounded by pace, not by refusing the account: once an account is under attack, a host it
-//! was never logged in from has one guess and then long waits. A first right password is always taken.
+//! Attempts are counted per account and host, so a wrong guess delays only its own host. Distributed guessing is
+//! limited by rate, not by locking the account: while an account is under attack, a host that has never logged in to
+//! it has one guess and then long delays. A first correct password is always accepted.
 
 use super::throttle::{Pace, Throttle};
 use crate::client_address;

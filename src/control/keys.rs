@@ -76,7 +76,7 @@ pub struct KeyForm {
     #[serde(default)]
     #[schema(maximum = 1_000_000_000)]
     max_requests_per_day: Option<u64>,
-    /// Ids or aliases of models, kept as ids; those that the plan has not are of no use.
+    /// Ids or aliases of models, stored as ids. Models outside the plan are ignored.
     #[serde(default)]
     #[schema(max_items = 100)]
     models: Option<Vec<ModelId>>,
@@ -124,10 +124,10 @@ impl TryFrom<String> for ModelId {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct KeysQuery {
-    /// Keys of a page, 50 unless said.
+    /// Keys per page; default 50.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<String>,
 }
 

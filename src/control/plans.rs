@@ -60,25 +60,25 @@ pub struct LimitsView {
     policy: PolicyView,
 }
 
-/// What a request may ask for that tokens do not bound.
+/// Limits on request features that tokens do not cover.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PolicyView {
-    /// Tools that the upstream runs: `allow`, `strip` (taken out) or `refuse`.
+    /// Server-side tools: `allow`, `strip` (remove from the request) or `refuse`.
     #[schema(value_type = String, example = "allow")]
     server_tools: ServerTools,
-    /// Calls of such tools in one request.
+    /// Maximum number of server-side tool calls per request.
     #[schema(example = 20)]
     max_tool_calls: u32,
-    /// Values of `service_tier` that pass; others are taken out. `any` = all.
+    /// Allowed values of `service_tier`; others are removed. `any` = all.
     #[schema(value_type = Vec<String>)]
     service_tiers: Words,
-    /// Sizes of images; others are refused.
+    /// Allowed image sizes; others are refused.
     #[schema(value_type = Vec<String>)]
     image_sizes: Words,
-    /// Qualities of images; others are refused.
+    /// Allowed image qualities; others are refused.
     #[schema(value_type = Vec<String>)]
     image_qualities: Words,
-    /// Whether files and other things in the upstream's account may be referred to.
+    /// True if requests may refer to files and other objects in the upstream account.
     account_references: bool,
 }
 

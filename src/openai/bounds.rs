@@ -1,4 +1,4 @@
-//! The limits that a body sets on its output, under whatever name some server reads them.
+//! Reads the output limits in a request body, under every name that a known server accepts.
 
 use super::json;
 use super::names::{BUDGETS, COUNTS, LIMITS, OPTIONS};

@@ -1,4 +1,4 @@
-//! What a body refers to, and what two servers could read differently in it.
+//! Finds references to stored objects in a request body, and fields that servers could read differently.
 //!
 //! All callers share the operator's account at an upstream, so a name of something that is kept there
 //! (a file, an item of a response, a store of vectors) may be somebody else's. One pass over the body

@@ -1,7 +1,7 @@
-//! Encoded media in a request: what a string is, judged by what is in it.
+//! Detects encoded media in a request by content.
 //!
-//! A picture of 300 KB must not weigh as 300 KB of text, and no text may weigh as a picture. So a name
-//! alone makes nothing a medium: the string has to be a link, or base64 of what is no text.
+//! An image of 300 KB must not count as 300 KB of text, and text must not count as an image. A field name
+//! alone is therefore not enough: the string must be a link, or base64 of something that is not text.
 
 use base64::Engine;
 use base64::alphabet;

@@ -1,7 +1,7 @@
-//! Names of members that other servers read as something the gateway limits.
+//! Field names that other servers read as something the gateway limits.
 //!
-//! The gateway passes members it does not know. So each name by which some server is asked for more
-//! output, more answers, another model or another way of payment has to be known here: those of OpenAI,
+//! The gateway forwards fields it does not know. So every name that asks a server for more output, more
+//! completions, another model or another billing route must be listed here: those of OpenAI,
 //! xAI, Anthropic, vLLM, SGLang, llama.cpp, Ollama, TGI, LiteLLM, OpenRouter and Google.
 
 use super::request::BadBody;

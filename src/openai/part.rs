@@ -1,6 +1,6 @@
-//! A message, an item of a response or a part of either, as far as it weighs.
+//! Estimates the tokens of a message, a response item or a part of either.
 //!
-//! Containers are entered and their strings weighed one by one; what is not known is one text.
+//! Containers are walked and their strings counted one by one; unknown values count as one text.
 
 use super::cursor::Cursor;
 use super::media::{self, Kind, Place};

@@ -1,5 +1,4 @@
-//! Taking out of an upstream's message what is the operator's business: keys, ids, hosts and
-//! addresses.
+//! Redacts the operator's keys, ids, hosts and addresses from upstream messages.
 //!
 //! Works word by word and errs towards taking out too much; what is configured is known to a
 //! [`Redactor`], which finds it anywhere. Invariants: what comes out has no more than [`MAX_CHARS`]

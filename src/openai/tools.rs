@@ -1,7 +1,7 @@
-//! What a body asks for that tokens do not bound: tools that the upstream runs and bills by the call, tiers
+//! Finds requested features whose cost tokens do not limit: server-side tools billed per call, service tiers
 //! that multiply the price, large images.
 //!
-//! Reads which there are, and makes the edits by which a plan's [`RequestPolicy`] takes them out.
+//! Also makes the edits by which a plan's [`RequestPolicy`] removes them.
 
 use super::cursor::{Cursor, cut_elements, cut_members};
 use super::json;

@@ -1,5 +1,5 @@
-//! The words by which upstreams say that the operator's account or key is the trouble, and not the
-//! request. In lower case; codes with `-` between their words.
+//! Error codes and phrases by which upstreams report a problem with the operator's account or key, not
+//! with the request. In lower case; words of codes are joined with `-`.
 
 /// Codes and types: money, credits and quotas of the account.
 pub(super) const MONEY_CODES: [&str; 26] = [

@@ -1,8 +1,8 @@
-//! Admission with patience: a call that only running calls keep from its tokens waits for them.
+//! Admits calls, and queues a call whose tokens are reserved by calls in flight.
 //!
-//! It waits before anything is sent upstream, for `limits.admission_wait` at most, behind those of its
-//! user who came before ([`super::waiting`]). A hang-up, the end of the caller's right, the call's deadline and
-//! a shutdown end the wait at once; none of it costs anything.
+//! The call waits before anything is sent upstream, for at most `limits.admission_wait`, behind earlier calls
+//! of its user ([`super::waiting`]). A disconnect, revoked access, the call's deadline and a shutdown end the
+//! wait at once, and nothing is charged.
 
 use super::forward::{Stop, stopped};
 use super::leash::Leash;
@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// Where and how long a call may wait.
+/// The queue and time limit of a waiting call.
 pub struct Patience<'a> {
     pub leash: &'a Leash,
     /// Cancelled once no new call is taken.
@@ -32,7 +32,7 @@ pub struct Patience<'a> {
     pub longest: Duration,
 }
 
-/// Why a call holds nothing.
+/// The reason that a call was not admitted.
 pub enum Unreserved {
     Refused(Refusal),
     /// Nobody waits any more.
@@ -171,7 +171,7 @@ impl Waiter<'_> {
     }
 }
 
-/// Refused because running calls hold, or are likely to need, what is left.
+/// Refused because calls in flight have reserved, or are expected to use, the remaining tokens.
 fn by_running_calls() -> Refusal {
     let limit = LimitKind::TokensPerDay;
     Refusal::Limited(Limited { limit, by_open_calls: true, retry_after_ms: 0 })

@@ -1,7 +1,7 @@
-//! The beginning of a reply: read before the caller is sent anything, since an error that stands
-//! there can still become an error status, or another upstream's reply.
+//! Reads the beginning of a reply before anything is sent to the caller, because an error found there can
+//! still become an error status, or be retried at another upstream.
 //!
-//! Of a stream that is its first event with data; of a reply in one piece all of it, unless it is
+//! For a stream this is the first event with data; for a non-streaming reply the whole body, unless it is
 //! larger than any error.
 
 use super::forward::is_event_stream;
@@ -15,12 +15,12 @@ use bytes::BytesMut;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-/// A whole reply that is larger is no error.
+/// Non-streaming replies above this size are not errors.
 const ERROR_BYTES: usize = 64 * 1024;
 /// A whole reply is sent to nobody before it is complete: waiting for it costs nothing.
 const WHOLE_HOLD: Duration = Duration::from_hours(24);
 
-/// What has been read of a reply.
+/// The part of a reply that has been read.
 pub(super) enum Beginning {
     Stream { scanner: Scanner, follow: Box<dyn Follow>, bytes: usize, limit: usize },
     Whole(BytesMut),

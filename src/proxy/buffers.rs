@@ -1,5 +1,4 @@
-//! Memory for bodies that have to be held whole: bounded over all calls, for one user and for one address, with a
-//! reserve for small bodies.
+//! Limits the memory for buffered bodies in total, per user and per address, with a reserve for small bodies.
 
 use super::refusal::Refusal;
 use crate::account::id::UserId;
@@ -10,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes up to which a body is small: the largest form of the control plane, and what it is read through.
 const SMALL: usize = 128 * 1024;
-/// One part in this many is kept for small bodies.
+/// One part in this many is reserved for small bodies.
 const RESERVE: usize = 8;
 /// One part in this many is the share of one user's large bodies.
 const USER_SHARE: usize = 4;

@@ -1,8 +1,8 @@
-//! Charges that are set right once the upstream says what a call has really used.
+//! Corrects estimated charges once the upstream reports the actual usage.
 //!
-//! A stored response whose call was cut has been charged by an estimate, and so has a deferred completion,
-//! in full. Whoever reads the one or fetches the other learns all that the upstream made, so that is when the
-//! charge is replaced: ledger row, rollups and counters of the day on which the call was admitted, once.
+//! A stored response whose call was cut is charged by estimate, a deferred completion by its full reservation.
+//! The first request that retrieves either sees the upstream's usage and replaces the charge: ledger row,
+//! rollups and counters of the day on which the call was admitted, exactly once.
 
 use super::Proxy;
 use super::refusal::Refusal;

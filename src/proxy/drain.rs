@@ -1,10 +1,9 @@
-//! Calls whose caller has gone while their upstream goes on.
+//! Drains the replies of calls whose caller has disconnected.
 //!
-//! What such a call costs is known only from the rest of its reply: hidden reasoning is in no delta, and a
-//! reply in one piece says nothing before its end. So the reply is read on, in a task that outlives the
-//! connection and ends with the process at the latest. The call keeps its reservation and its place at the
-//! upstream meanwhile. It is charged what the upstream reports, and all that it reserved when that does not
-//! come in time: hanging up is never cheaper than staying.
+//! The cost of such a call is known only from the rest of its reply: hidden reasoning is in no delta, and a
+//! non-streaming reply reports usage at its end. So a task that outlives the connection, but not the process,
+//! keeps reading. Meanwhile the call keeps its reservation and its slot at the upstream. It is charged the
+//! reported usage, or its full reservation if none arrives in time: disconnecting is never cheaper.
 
 use super::allowance::{Allowance, Verdict};
 use super::attempt::Blame;

@@ -1,7 +1,7 @@
-//! Callers with no quota left, refused before their body is read.
+//! Refuses callers with no quota left before their body is read.
 //!
-//! The quota itself decides, by one look at the caller's standing: for bodies that are large, and for users whose
-//! last call was refused. So a call that can be served costs nothing more, and nothing is decided by what is stale.
+//! Checks the current counters, for large bodies and for users whose previous call was refused. Other calls pay
+//! nothing for it, and no decision is based on stale data.
 
 use super::refusal::{Limited, Refusal};
 use super::{No, Proxy};

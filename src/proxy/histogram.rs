@@ -1,4 +1,4 @@
-//! How large numbers have been lately: counted in steps, so that a quantile costs no memory per number.
+//! A decaying histogram: estimates quantiles of recent numbers in constant memory.
 
 /// Steps for each doubling: a quantile is at most a quarter above the number it stands for.
 const FINE: usize = 4;

@@ -1,9 +1,9 @@
-//! How long answers are, learned: what a call without a limit of its own is likely to come to.
+//! Estimates the output length of calls that set no limit, from recent replies.
 //!
-//! Admission keeps so much free for a call ([`Need::likely_output`]). All but one in ten of the latest
-//! answers stay within what is told: of this user from this model, else of everybody from this model. A
-//! few answers say little, so until there are [`ENOUGH`] the configured number holds. Each gateway learns
-//! for itself and forgets at its end; memory is bounded by the number of users it remembers.
+//! Admission keeps this much free for a call ([`Need::likely_output`]). The estimate is the 90th percentile of
+//! recent replies to this user from this model, else to all users from this model; with fewer than [`ENOUGH`]
+//! replies the configured default applies. Each gateway learns by itself and starts empty; memory is bounded
+//! by the number of users it remembers.
 //!
 //! [`Need::likely_output`]: crate::quota::rules::Need::likely_output
 
@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Of so many answers, one may be longer.
 const ONE_IN: u16 = 10;
-/// Fewer answers than this are no ground to go by.
+/// Minimum number of replies for an estimate.
 const ENOUGH: u16 = 8;
 /// Pairs of user and model that are remembered; each takes about 300 bytes.
 const PAIRS: usize = 8_192;

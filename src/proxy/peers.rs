@@ -1,4 +1,4 @@
-//! Connections of one address, bounded, so that one address cannot take the places of all others.
+//! Limits the connections per client address, so that one client cannot use them all.
 
 use crate::client_address;
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! The ways a stream can end, and how each looks on the wire.
+//! The ways a stream can end, and the bytes that each one sends.
 
 use super::forward::Stop;
 use super::leash::Pulled;

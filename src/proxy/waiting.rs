@@ -1,9 +1,9 @@
-//! Calls that fit into the day, but not beside the calls that run: they wait in line, first come first
-//! served, before anything is sent upstream.
+//! The admission queues: calls that fit the day's remaining tokens, but not next to the calls in flight,
+//! wait first come, first served, before anything is sent upstream.
 //!
-//! There is a line for each user, and one for each key whose own limit is in the way. Only the first in
-//! a line tries to be admitted: when a call of its user has been settled here, and every [`POLL`], since
-//! calls end at other gateways too. Whoever waits holds no quota and no place in the window.
+//! There is one queue per user, and one per key whose own limit is the obstacle. Only the head of a queue
+//! retries admission: when a call of its user is settled here, and every [`POLL`], because calls end at
+//! other gateways too. A queued call holds no quota and no place in the window.
 
 use crate::account::id::{KeyId, UserId};
 use crate::quota::rules::Scope;
@@ -12,19 +12,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Time between two tries of the first in a line when no call is settled here.
+/// Retry interval of a queue's head when no call is settled here.
 const POLL: Duration = Duration::from_millis(250);
 
-/// Calls that may wait in one line; more are refused.
+/// Maximum length of a queue; further calls are refused.
 const LONGEST: usize = 64;
 
-/// The lines. An empty line takes no memory.
+/// All queues. An empty queue takes no memory.
 #[derive(Debug, Default)]
 pub struct Waiting {
     lines: Mutex<HashMap<Scope, VecDeque<Arc<Notify>>>>,
 }
 
-/// A call's place in a line; dropping it leaves the line and lets the next one try.
+/// A call's place in a queue. Dropping it leaves the queue and wakes the next call.
 #[derive(Debug)]
 pub struct Place {
     waiting: Arc<Waiting>,
@@ -75,7 +75,7 @@ impl Waiting {
         }
     }
 
-    /// Calls that wait now.
+    /// Number of queued calls.
     #[must_use]
     pub fn count(&self) -> usize {
         self.lines().values().map(VecDeque::len).sum()

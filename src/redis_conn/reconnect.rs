@@ -1,8 +1,8 @@
-//! A connection to a primary: made when it is first needed, and made anew when its server is lost, or
-//! answers that it is no primary any more.
+//! A connection to a primary: opened on first use, and reopened when the server is lost or reports that it
+//! is no longer the primary.
 //!
-//! One attempt is under way at a time and every command waits for the same one, so a failover costs
-//! the servers a few connections a second however many calls there are.
+//! Only one attempt runs at a time and all commands wait for it, so a failover costs the servers a few
+//! connections a second, however many calls there are.
 
 use super::sentinel;
 use super::urls::Watched;

@@ -1,9 +1,9 @@
-//! What stands between the gateway and a store that is away: callers learn of it at once.
+//! A circuit breaker for the store: while it is unavailable, requests fail immediately.
 //!
-//! A server that refuses connections is gone, and waiting for it helps nobody; one that takes them and is
-//! slow may be waking up (Neon needs a moment), and has its full time. The two cannot be told apart from
-//! within a verb, so a verb that is slow has the server tried beside it. While the server is away one
-//! caller at a time tries it again, now and then, and all others are refused without waiting.
+//! A server that refuses connections is down, and waiting for it is pointless; one that accepts them but is
+//! slow may be waking up (Neon takes a moment) and gets its full timeout. A slow query cannot tell the two
+//! apart, so the server is probed while it runs. While the server is down, one caller at a time retries it at
+//! intervals, and all others fail without waiting.
 
 use super::{Reach, Store, StoreError, UserError};
 use crate::clock;

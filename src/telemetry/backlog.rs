@@ -1,4 +1,4 @@
-//! How much waits to be written to the ledger, and since when nothing of it has been.
+//! Number of charges waiting to be written to the ledger, and time since the last write.
 
 use metrics::Gauge;
 use std::sync::{Arc, Mutex, PoisonError};

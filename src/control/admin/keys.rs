@@ -1,4 +1,4 @@
-//! Keys of a user, for admins: listed, revoked one by one.
+//! Lists and revokes a user's keys, for admins.
 
 use super::users;
 use crate::control::ControlState;

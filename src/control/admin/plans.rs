@@ -45,28 +45,28 @@ pub struct PlanForm {
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "Europe/Berlin")]
     time_zone: Option<Zone>,
-    /// Tools that the upstream runs and bills by the call: `allow`, `strip` or `refuse`.
+    /// Server-side tools, which the upstream runs and bills per call: `allow`, `strip` or `refuse`.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "allow")]
     server_tools: Option<ServerTools>,
-    /// Calls of such tools that one request may allow.
+    /// Maximum number of server-side tool calls per request.
     #[serde(default)]
     #[schema(minimum = 1, maximum = 1000)]
     max_tool_calls: Option<u32>,
-    /// Values of `service_tier` that pass; others are taken out. `any` = all.
+    /// Allowed values of `service_tier`; others are removed. `any` = all.
     #[serde(default)]
     #[schema(max_items = 32)]
     service_tiers: Option<Vec<Word>>,
-    /// Sizes of images; others are refused.
+    /// Allowed image sizes; others are refused.
     #[serde(default)]
     #[schema(max_items = 32)]
     image_sizes: Option<Vec<Word>>,
-    /// Qualities of images; others are refused.
+    /// Allowed image qualities; others are refused.
     #[serde(default)]
     #[schema(max_items = 32)]
     image_qualities: Option<Vec<Word>>,
-    /// Whether files and other things in the upstream's account, which all callers share, may be
-    /// referred to.
+    /// True if requests may refer to files and other objects in the upstream account, which all
+    /// users share.
     #[serde(default)]
     account_references: Option<bool>,
 }
@@ -102,28 +102,28 @@ pub struct PlanPatch {
     /// False brings a retired plan back.
     #[serde(default)]
     retired: Option<bool>,
-    /// Tools that the upstream runs and bills by the call: `allow`, `strip` or `refuse`.
+    /// Server-side tools, which the upstream runs and bills per call: `allow`, `strip` or `refuse`.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "allow")]
     server_tools: Option<ServerTools>,
-    /// Calls of such tools that one request may allow.
+    /// Maximum number of server-side tool calls per request.
     #[serde(default)]
     #[schema(minimum = 1, maximum = 1000)]
     max_tool_calls: Option<u32>,
-    /// Values of `service_tier` that pass; others are taken out. `any` = all.
+    /// Allowed values of `service_tier`; others are removed. `any` = all.
     #[serde(default)]
     #[schema(max_items = 32)]
     service_tiers: Option<Vec<Word>>,
-    /// Sizes of images; others are refused.
+    /// Allowed image sizes; others are refused.
     #[serde(default)]
     #[schema(max_items = 32)]
     image_sizes: Option<Vec<Word>>,
-    /// Qualities of images; others are refused.
+    /// Allowed image qualities; others are refused.
     #[serde(default)]
     #[schema(max_items = 32)]
     image_qualities: Option<Vec<Word>>,
-    /// Whether files and other things in the upstream's account, which all callers share, may be
-    /// referred to.
+    /// True if requests may refer to files and other objects in the upstream account, which all
+    /// users share.
     #[serde(default)]
     account_references: Option<bool>,
 }

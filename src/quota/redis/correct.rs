@@ -1,4 +1,4 @@
-//! The charge of a call that has ended, set right in Redis.
+//! Corrects the charge of an ended call in Redis.
 
 use super::keys::Partition;
 use super::{LONG_TOMBSTONE, RedisCounters, milliseconds, outbox, wire, written};

@@ -1,4 +1,4 @@
-//! How far this machine's clock is from that of Redis, by which days begin for every gateway.
+//! Offset of the local clock from Redis' clock, which determines the day for every gateway.
 
 use jiff::{SignedDuration, Timestamp};
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,4 +1,4 @@
-//! Taking old days out of the ledger: a day is a partition, which is dropped.
+//! Prunes the ledger by dropping the partitions of old days.
 
 use super::PostgresStore;
 use crate::account::day::Day;

@@ -1,4 +1,4 @@
-//! Which server's secret the hashes in the store were made with.
+//! Stores the fingerprint of the server secret that the hashes in the store depend on.
 
 use super::PostgresStore;
 use crate::account::server_secret::{Fingerprint, ServerSecret};

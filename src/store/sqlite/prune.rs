@@ -1,4 +1,4 @@
-//! Deleting what is past its time; see [`crate::store::Store::prune`].
+//! Deletes expired rows; see [`crate::store::Store::prune`].
 
 use super::SqliteStore;
 use crate::account::day::Day;

@@ -1,4 +1,4 @@
-//! Taking old days out of the ledger, a few rows at a time, so that whoever writes is never held up.
+//! Prunes the ledger in small batches, so that writers are never blocked for long.
 
 use super::SqliteStore;
 use crate::account::day::Day;
