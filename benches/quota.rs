@@ -84,6 +84,7 @@ fn charge(lease: &Lease) -> Charge {
         counted: true,
         first_token_ms: None,
         total_ms: 1,
+        client_request_id: None,
     }
 }
 

@@ -138,6 +138,7 @@ async fn call(counters: &RedisCounters, caller: &Caller) {
         counted: true,
         first_token_ms: Some(100),
         total_ms: 1000,
+        client_request_id: None,
     };
     let taken = counters.take(Claim { lease, debits, so_far: SoFar::default() }, now).await;
     assert!(matches!(taken, Ok(Taken::Granted(_))), "{taken:?}");

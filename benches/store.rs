@@ -66,5 +66,6 @@ fn charge(user: UserId) -> Entry {
         counted: true,
         first_token_ms: Some(200),
         total_ms: 900,
+        client_request_id: None,
     })
 }

@@ -44,6 +44,10 @@ pub struct Charge {
     pub first_token_ms: Option<u32>,
     /// From admission to the end, in milliseconds.
     pub total_ms: u32,
+    /// The caller's own `x-request-id`, where it sent one that can be kept. Charges written by a
+    /// gateway that does not know of it have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_request_id: Option<Arc<str>>,
 }
 
 /// A correction of what one key of a user has used on a day, beside the ledger: an admin began the

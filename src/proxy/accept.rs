@@ -1,22 +1,26 @@
 //! The request head: which endpoint it is for.
 
+use super::headers::holds_our_key;
 use crate::account::id::RequestId;
 use crate::client_address;
 use crate::openai::error::ErrorBody;
 use crate::openai::surface::Surface;
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Bytes a model's id may have.
 const MAX_MODEL_LEN: usize = 256;
 /// Bytes a reply's id may have.
 const MAX_ID_LEN: usize = 128;
+/// Bytes a caller's own request id may have.
+const MAX_CLIENT_ID_LEN: usize = 128;
 /// Where deferred completions are.
 const DEFERRED: &str = "/chat/deferred-completion/";
 
@@ -69,6 +73,8 @@ pub enum Act {
 #[derive(Debug)]
 pub struct Head {
     pub id: RequestId,
+    /// The caller's own `x-request-id`: kept for its sake, and never taken for ours.
+    pub client_request_id: Option<Arc<str>>,
     pub endpoint: Endpoint,
     /// The page a browser sends the request for.
     pub origin: Option<HeaderValue>,
@@ -170,6 +176,15 @@ fn is_id(id: &str) -> bool {
     (1..=MAX_ID_LEN).contains(&id.len()) && id.bytes().all(is_id_byte)
 }
 
+/// The caller's own id of the request, if it is short, of visible ASCII characters only, and holds no key.
+fn client_request_id(headers: &HeaderMap) -> Option<Arc<str>> {
+    let id = headers.get("x-request-id")?.to_str().ok()?;
+    let is_kept = (1..=MAX_CLIENT_ID_LEN).contains(&id.len());
+    let is_kept = is_kept && id.bytes().all(|byte| byte.is_ascii_graphic());
+    // It is logged, and keys are not.
+    (is_kept && !holds_our_key(id.as_bytes())).then(|| id.into())
+}
+
 impl Head {
     /// Reads the head that `session` has received; `trusted` are proxies whose word for an address is taken.
     #[must_use]
@@ -186,6 +201,7 @@ impl Head {
         let path = std::str::from_utf8(header.raw_path()).unwrap_or("/v1/not-utf-8");
         Self {
             id: RequestId::new(),
+            client_request_id: client_request_id(&header.headers),
             endpoint: Endpoint::of(&header.method, path),
             address,
             forwarded: address != peer.to_canonical(),
@@ -199,6 +215,28 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_short_visible_ids_of_callers_are_kept() {
+        let of = |value: &[u8]| {
+            let value = HeaderValue::from_bytes(value).unwrap();
+            client_request_id(&HeaderMap::from_iter([(
+                http::HeaderName::from_static("x-request-id"),
+                value,
+            )]))
+        };
+        let longest = "~".repeat(128);
+        for kept in ["a", "job-7/42:!\"\\", &longest] {
+            assert_eq!(of(kept.as_bytes()).as_deref(), Some(kept));
+        }
+        let too_long = "a".repeat(129);
+        for dropped in
+            ["", "a b", "a\tb", "caf\u{e9}", &too_long, "sk-kx-0123_abc", "x=sk-kx-0123_abc"]
+        {
+            assert_eq!(of(dropped.as_bytes()), None, "{dropped:?}");
+        }
+        assert_eq!(client_request_id(&HeaderMap::new()), None);
+    }
 
     #[test]
     fn paths_and_methods_name_endpoints() {

@@ -187,6 +187,7 @@ impl Call<'_> {
             self.request.max_output.is_none().then(|| lengths.likely(caller.user, &model.id));
         let admission = Admission {
             request: head.id,
+            client_request_id: head.client_request_id.clone(),
             body: self.request,
             model: &model,
             reasoning: if model.hidden_reasoning { reasoning.allowance(&model.id) } else { 0 },

@@ -66,7 +66,7 @@ pub fn upstream_request(from: &HeaderMap, id: RequestId, upstream: &Upstream) ->
             REQUEST_ALLOWED.contains(&text) || (is_here && text.starts_with(SIMULATOR_PREFIX));
         let is_harmless = value.len() <= MAX_REQUEST_VALUE
             && value.to_str().is_ok()
-            && memmem::find(value.as_bytes(), OUR_KEYS).is_none();
+            && !holds_our_key(value.as_bytes());
         let is_nominated = nominated.iter().any(|other| other == text);
         let is_bounded = out.get_all(name).iter().count() < MAX_REQUEST_FIELDS;
         if is_allowed && is_harmless && !is_nominated && is_bounded {
@@ -172,6 +172,12 @@ fn nominated(headers: &HeaderMap) -> Vec<String> {
 
 fn names(list: &str) -> Vec<String> {
     list.split(',').map(|name| name.trim().to_ascii_lowercase()).collect()
+}
+
+/// Whether a value holds what looks like a key of this gateway.
+#[must_use]
+pub fn holds_our_key(value: &[u8]) -> bool {
+    memmem::find(value, OUR_KEYS).is_some()
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ const FRESH_TRIES: usize = 3;
 /// An admitted call.
 pub struct Reservation {
     pub request: RequestId,
+    /// The caller's own id of the request.
+    pub client_request_id: Option<Arc<str>>,
     pub caller: Arc<Caller>,
     pub model: Arc<Model>,
     pub day: Day,
@@ -65,6 +67,8 @@ pub struct Reservation {
 /// What an admission is decided on.
 pub struct Admission<'a> {
     pub request: RequestId,
+    /// The caller's own id of the request.
+    pub client_request_id: Option<Arc<str>>,
     pub body: &'a Request<'a>,
     pub model: &'a Arc<Model>,
     /// Tokens to be held for what the model bills and does not show.
@@ -371,6 +375,7 @@ impl Admission<'_> {
         let output_limit = (bounded_by_us && is_text).then_some(most);
         Reservation {
             request: self.request,
+            client_request_id: self.client_request_id.clone(),
             caller,
             model: Arc::clone(self.model),
             day,

@@ -187,6 +187,7 @@ impl Reservation {
                 .first_byte_at
                 .map(|at| milliseconds(at.duration_since(self.started))),
             total_ms: milliseconds(ended.duration_since(self.started)),
+            client_request_id: self.client_request_id.clone(),
         }
     }
 }
@@ -238,6 +239,7 @@ fn count(metrics: &Metrics, charge: &Charge) {
 fn log(charge: &Charge) {
     tracing::info!(
         request_id = %charge.request,
+        client_request_id = charge.client_request_id.as_deref(),
         user_id = %charge.user,
         key_id = %charge.key,
         model = &*charge.model,

@@ -129,6 +129,7 @@ fn charge() -> Charge {
         counted: true,
         first_token_ms: None,
         total_ms: 1,
+        client_request_id: None,
     }
 }
 

@@ -16,6 +16,7 @@ async fn history_pages_filters_and_writes_csv() {
             .charged(ada.user.id, |charge| {
                 charge.admitted_at = now.checked_sub((number / 2).minutes()).unwrap();
                 charge.model = if number == 4 { "grok-4.5".into() } else { "grok-4.3".into() };
+                charge.client_request_id = (number == 0).then(|| "=1+1".into());
                 charge.status = if number == 3 { Status::Failed } else { Status::Complete };
             })
             .await;
@@ -25,6 +26,9 @@ async fn history_pages_filters_and_writes_csv() {
     assert_eq!(whole.len(), 5);
     assert_eq!(whole[0]["tokens"]["total"], 35);
     assert_eq!(whole[0]["cost_cents"], 0.0123);
+    let named: Vec<_> = whole.iter().filter(|row| !row["client_request_id"].is_null()).collect();
+    assert_eq!(named.len(), 1);
+    assert_eq!(named[0]["client_request_id"], "=1+1");
 
     let mut paged = Vec::new();
     let mut query = "?limit=2".to_owned();
@@ -53,6 +57,9 @@ async fn history_pages_filters_and_writes_csv() {
     assert_eq!(lines.len(), 3);
     assert!(lines[0].starts_with("request_id,key_id,model,"));
     assert!(lines[1].contains(whole[0]["request_id"].as_str().unwrap()));
+    assert!(lines[0].trim_end().ends_with(",client_request_id"), "{}", lines[0]);
+    let all = control.get(&format!("{HISTORY}?format=csv"), token).await;
+    assert!(all.text.contains(",'=1+1"), "no formula for a spreadsheet: {}", all.text);
     let link = csv.header("link").to_owned();
     let next = link.trim_start_matches('<').split('>').next().unwrap();
     let next = control.get(next, token).await;

@@ -277,6 +277,7 @@ fn ended_now(user: UserId) -> Charge {
         counted: true,
         first_token_ms: Some(40),
         total_ms: 200,
+        client_request_id: None,
     }
 }
 

@@ -85,6 +85,9 @@ pub struct ChargeView {
     #[schema(required)]
     first_token_ms: Option<u32>,
     total_ms: u32,
+    /// The `x-request-id` that the caller sent, where it was 1 to 128 visible ASCII characters.
+    #[schema(required)]
+    client_request_id: Option<String>,
 }
 
 /// The place of a row in the history.
@@ -158,7 +161,7 @@ fn next_link(uri: &Uri, cursor: &str) -> Option<(axum::http::HeaderName, HeaderV
     HeaderValue::try_from(link).ok().map(|value| (LINK, value))
 }
 
-const CSV_HEAD: [&str; 16] = [
+const CSV_HEAD: [&str; 17] = [
     "request_id",
     "key_id",
     "model",
@@ -175,12 +178,13 @@ const CSV_HEAD: [&str; 16] = [
     "source",
     "first_token_ms",
     "total_ms",
+    "client_request_id",
 ];
 
 impl ChargeView {
     /// In the order of [`CSV_HEAD`]. None begins with what a spreadsheet takes for a formula: ids and
-    /// models begin with letters or digits.
-    fn fields(&self) -> [String; 16] {
+    /// models begin with letters or digits, and the caller's own id is made text.
+    fn fields(&self) -> [String; 17] {
         let TokensView { prompt, cached, completion, reasoning, total } = self.tokens;
         [
             self.request_id.clone(),
@@ -199,8 +203,15 @@ impl ChargeView {
             self.source.as_str().to_owned(),
             self.first_token_ms.map(|ms| ms.to_string()).unwrap_or_default(),
             self.total_ms.to_string(),
+            self.client_request_id.as_deref().map(as_text).unwrap_or_default(),
         ]
     }
+}
+
+/// A caller's own words, so that no spreadsheet takes them for a formula.
+fn as_text(words: &str) -> String {
+    let is_formula = words.starts_with(['=', '+', '-', '@']);
+    if is_formula { format!("'{words}") } else { words.to_owned() }
 }
 
 fn view(charge: Charge) -> ChargeView {
@@ -224,6 +235,7 @@ fn view(charge: Charge) -> ChargeView {
         source: charge.source,
         first_token_ms: charge.first_token_ms,
         total_ms: charge.total_ms,
+        client_request_id: charge.client_request_id.as_deref().map(str::to_owned),
     }
 }
 

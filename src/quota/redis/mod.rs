@@ -474,5 +474,6 @@ fn abandoned(lease: &Lease) -> Charge {
         counted: true,
         first_token_ms: None,
         total_ms: 0,
+        client_request_id: None,
     }
 }

@@ -268,6 +268,7 @@ fn settle(book: &mut Book, oracle: &mut Oracle, number: usize, used: u64, counte
         counted,
         first_token_ms: None,
         total_ms: 1,
+        client_request_id: None,
     };
     if call.ended.is_some() {
         assert_eq!(book.settle(&charge), None, "a second settlement changes nothing");

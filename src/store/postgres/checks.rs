@@ -28,6 +28,7 @@ pub(super) struct ChargeRow {
     counted: bool,
     first_token_ms: Option<i64>,
     total_ms: i64,
+    client_request_id: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -167,7 +168,7 @@ pub(super) async fn charge(
              request, user_id, key_id, model, upstream,
              to_char(day, 'YYYY-MM-DD') as day, admitted_at,
              prompt, cached, completion, reasoning, cost_micro_dollars,
-             status, source, counted, first_token_ms, total_ms
+             status, source, counted, first_token_ms, total_ms, client_request_id
          from usage_event
          where request = $1",
     )
@@ -183,7 +184,7 @@ pub(super) async fn charges(store: &PostgresStore, day: Day) -> Result<Vec<Charg
              request, user_id, key_id, model, upstream,
              to_char(day, 'YYYY-MM-DD') as day, admitted_at,
              prompt, cached, completion, reasoning, cost_micro_dollars,
-             status, source, counted, first_token_ms, total_ms
+             status, source, counted, first_token_ms, total_ms, client_request_id
          from usage_event
          where day = $1::date
          order by admitted_at, request",
@@ -223,6 +224,7 @@ impl TryFrom<ChargeRow> for Charge {
             counted: row.counted,
             first_token_ms: row.first_token_ms.map(columns::small).transpose()?,
             total_ms: columns::small(row.total_ms)?,
+            client_request_id: row.client_request_id.map(Into::into),
         })
     }
 }

@@ -49,7 +49,7 @@ impl Ledger for PostgresStore {
                  request, user_id, key_id, model, upstream,
                  to_char(day, 'YYYY-MM-DD') as day, admitted_at,
                  prompt, cached, completion, reasoning, cost_micro_dollars,
-                 status, source, counted, first_token_ms, total_ms
+                 status, source, counted, first_token_ms, total_ms, client_request_id
              from usage_event
              where user_id = ",
         );

@@ -20,7 +20,7 @@ const JOURNAL: &str = "select * from journal(
     $1, $2,
     $3, $4, $5, $6, $7, $8, $9, $10,
     $11, $12,
-    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29
+    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30
 )";
 
 /// Where the function refuses the batch, nothing is written here either.
@@ -29,8 +29,8 @@ const JOURNAL_AND_ADJUSTMENTS: &str = "with adjusted as (
     select entry.reset, entry.user_id, entry.key_id, entry.day::date,
         entry.tokens, entry.requests, entry.at, entry.by
     from unnest(
-        $30::uuid[], $31::uuid[], $32::text[], $33::text[],
-        $34::bigint[], $35::bigint[], $36::bigint[], $37::text[]
+        $31::uuid[], $32::uuid[], $33::text[], $34::text[],
+        $35::bigint[], $36::bigint[], $37::bigint[], $38::text[]
     ) as entry (reset, user_id, key_id, day, tokens, requests, at, by)
     on conflict (reset, key_id) do nothing
 )
@@ -38,7 +38,7 @@ select * from journal(
     $1, $2,
     $3, $4, $5, $6, $7, $8, $9, $10,
     $11, $12,
-    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29
+    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30
 )";
 
 pub(super) async fn write(
@@ -74,7 +74,7 @@ pub(super) async fn abandon(store: &PostgresStore) -> Result<Vec<Charge>, StoreE
              request, user_id, key_id, model, upstream,
              to_char(day, 'YYYY-MM-DD') as day, admitted_at,
              prompt, cached, completion, reasoning, cost_micro_dollars,
-             status, source, counted, first_token_ms, total_ms",
+             status, source, counted, first_token_ms, total_ms, client_request_id",
     )
     .bind(Status::Abandoned.as_str())
     .bind(Source::Estimated.as_str())
@@ -137,6 +137,7 @@ struct Charges<'a> {
     counted: Vec<bool>,
     first_token_ms: Vec<Option<i64>>,
     total_ms: Vec<i64>,
+    client_request_id: Vec<Option<&'a str>>,
 }
 
 #[derive(Default)]
@@ -212,7 +213,8 @@ impl<'a> Arrays<'a> {
             .bind(&charges.source)
             .bind(&charges.counted)
             .bind(&charges.first_token_ms)
-            .bind(&charges.total_ms);
+            .bind(&charges.total_ms)
+            .bind(&charges.client_request_id);
         if !has_adjustments {
             return batch.fetch_all(connection).await;
         }
@@ -262,6 +264,7 @@ impl<'a> Charges<'a> {
         self.counted.push(charge.counted);
         self.first_token_ms.push(charge.first_token_ms.map(i64::from));
         self.total_ms.push(i64::from(charge.total_ms));
+        self.client_request_id.push(charge.client_request_id.as_deref());
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) struct ChargeRow {
     counted: bool,
     first_token_ms: Option<i64>,
     total_ms: i64,
+    client_request_id: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -149,7 +150,7 @@ pub(super) async fn charge(
         "select
              request, user_id, key_id, model, upstream, day, admitted_at,
              prompt, cached, completion, reasoning, cost_micro_dollars,
-             status, source, counted, first_token_ms, total_ms
+             status, source, counted, first_token_ms, total_ms, client_request_id
          from usage_event
          where request = ?1",
     )
@@ -164,7 +165,7 @@ pub(super) async fn charges(store: &SqliteStore, day: Day) -> Result<Vec<Charge>
         "select
              request, user_id, key_id, model, upstream, day, admitted_at,
              prompt, cached, completion, reasoning, cost_micro_dollars,
-             status, source, counted, first_token_ms, total_ms
+             status, source, counted, first_token_ms, total_ms, client_request_id
          from usage_event
          where day = ?1
          order by admitted_at, request",
@@ -204,6 +205,7 @@ impl TryFrom<ChargeRow> for Charge {
             counted: row.counted,
             first_token_ms: row.first_token_ms.map(columns::small).transpose()?,
             total_ms: columns::small(row.total_ms)?,
+            client_request_id: row.client_request_id.map(Into::into),
         })
     }
 }

@@ -60,7 +60,7 @@ pub(super) async fn abandon(store: &SqliteStore) -> Result<Vec<Charge>, StoreErr
          returning
              request, user_id, key_id, model, upstream, day, admitted_at,
              prompt, cached, completion, reasoning, cost_micro_dollars,
-             status, source, counted, first_token_ms, total_ms",
+             status, source, counted, first_token_ms, total_ms, client_request_id",
     )
     .bind(Status::Abandoned.as_str())
     .bind(Source::Estimated.as_str())
@@ -146,6 +146,7 @@ fn charge_row(charge: &Charge) -> Value {
         i32::from(charge.counted),
         charge.first_token_ms,
         charge.total_ms,
+        charge.client_request_id,
     ])
 }
 

@@ -37,14 +37,14 @@ where lease.request = raised.request
 insert into usage_event (
     request, user_id, key_id, model, upstream, day, admitted_at,
     prompt, cached, completion, reasoning, cost_micro_dollars,
-    status, source, counted, first_token_ms, total_ms
+    status, source, counted, first_token_ms, total_ms, client_request_id
 )
 select
     unhex(value ->> 0), unhex(value ->> 1), value ->> 2,
     value ->> 3, value ->> 4, value ->> 5, value ->> 6,
     value ->> 7, value ->> 8, value ->> 9,
     value ->> 10, value ->> 11, value ->> 12, value ->> 13,
-    value ->> 14, value ->> 15, value ->> 16
+    value ->> 14, value ->> 15, value ->> 16, value ->> 17
 from json_each($3)
 where true
 on conflict (request) do update set
@@ -63,7 +63,9 @@ on conflict (request) do update set
     source = excluded.source,
     counted = excluded.counted,
     first_token_ms = excluded.first_token_ms,
-    total_ms = excluded.total_ms
+    total_ms = excluded.total_ms,
+    -- A charge made from a lease alone does not know it.
+    client_request_id = coalesce(excluded.client_request_id, client_request_id)
 where (status = 'abandoned' and excluded.status <> 'abandoned')
    or (source = 'estimated' and excluded.source = 'reported');
 

@@ -373,6 +373,7 @@ pub(super) fn charge(lease: &Lease, used: u64, counted: bool) -> Charge {
         counted,
         first_token_ms: None,
         total_ms: 1,
+        client_request_id: None,
     }
 }
 

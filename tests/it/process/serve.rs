@@ -118,11 +118,14 @@ async fn the_log_holds_neither_keys_nor_words() {
     let body = format!(
         r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"a secret of mine"}}]}}"#
     );
-    let reply = Call::post(serving.addr, "/v1/chat/completions").key(&key).body(body).send().await;
+    let call = Call::post(serving.addr, "/v1/chat/completions").key(&key).body(body);
+    let reply = call.header("x-request-id", "job-7/42").send().await;
     let said = reply.json()["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
     serving.ends_well().await;
     let log = host.log();
     assert!(log.contains("call settled") && log.contains("effective configuration"), "{log}");
+    let settled = log.lines().find(|line| line.contains("call settled")).unwrap();
+    assert!(settled.contains(r#""client_request_id":"job-7/42""#), "{settled}");
     for secret in [&*key, "a secret of mine", &*said, "sim-test-key"] {
         assert!(!log.contains(secret), "{log}");
     }

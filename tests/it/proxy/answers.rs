@@ -62,6 +62,29 @@ async fn streams_pass_unchanged_however_they_are_cut_into_pieces() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_callers_own_request_id_is_kept_in_the_ledger_and_goes_no_further() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let too_long = "a".repeat(129);
+    let sent = [("job-7/42", true), ("req_01", true), ("two words", false), (&too_long, false)];
+    for (id, is_kept) in sent {
+        for members in ["", r#","stream":true"#] {
+            let reply =
+                gw.chat(&key, &body("Hello!", members)).header("x-request-id", id).send().await;
+            let ours = reply.header("x-request-id");
+            assert!(ours.starts_with("req_") && ours != id, "{ours}");
+            let charge = charge_of(&gw, ours).await;
+            let expected = is_kept.then_some(id);
+            assert_eq!(charge.client_request_id.as_deref(), expected, "{id} {members}");
+        }
+    }
+    let unnamed = gw.ask(&key, &body("Hello!", "")).await;
+    let charge = charge_of(&gw, unnamed.header("x-request-id")).await;
+    assert_eq!(charge.client_request_id, None);
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_upstreams_own_headers_stay_there() {
     let gw = gateway().start().await;
     let key = gw.key("wide").await;

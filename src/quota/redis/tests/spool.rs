@@ -24,6 +24,7 @@ fn charge() -> Charge {
         counted: true,
         first_token_ms: None,
         total_ms: 1,
+        client_request_id: None,
     }
 }
 
@@ -124,6 +125,16 @@ fn a_line_that_cannot_be_read_is_kept_and_holds_up_no_other() {
     }
     assert_eq!(files(&folder, UNREADABLE).len(), 1);
     assert_eq!(files(&folder, ENDING).len(), 1, "the one that cannot be read");
+}
+
+#[test]
+fn a_charge_of_an_older_gateway_has_no_id_of_its_caller() {
+    let older = serde_json::to_string(&charge()).unwrap();
+    assert!(!older.contains("client_request_id"), "{older}");
+    assert_eq!(serde_json::from_str::<Charge>(&older).unwrap().client_request_id, None);
+    let newer = Charge { client_request_id: Some("job-7".into()), ..charge() };
+    let line = serde_json::to_string(&newer).unwrap();
+    assert_eq!(serde_json::from_str::<Charge>(&line).unwrap(), newer);
 }
 
 #[test]

@@ -122,6 +122,7 @@ pub async fn an_abandoned_lease_is_charged_with_all_it_held(store: Any) {
         source: Source::Estimated,
         first_token_ms: None,
         total_ms: 0,
+        client_request_id: None,
         ..charge(&lease, 0, 0)
     };
     assert_eq!(abandoned, [expected]);
@@ -141,6 +142,7 @@ pub fn estimate(lease: &Lease) -> Charge {
         source: Source::Estimated,
         first_token_ms: None,
         total_ms: 0,
+        client_request_id: None,
         ..charge(lease, 0, lease.reserved)
     }
 }

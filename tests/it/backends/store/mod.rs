@@ -307,6 +307,7 @@ pub fn charge(lease: &Lease, prompt: u64, completion: u64) -> Charge {
         counted: true,
         first_token_ms: Some(20),
         total_ms: 300,
+        client_request_id: Some("caller-1".into()),
     }
 }
 

@@ -66,6 +66,7 @@ pub fn ended(dice: &mut Dice, lease: &Lease) -> Charge {
         status: dice.pick(&Status::ALL[..5]),
         counted: dice.roll(4) > 0,
         total_ms: dice.pick(&[0, bound - 1, bound, bound + 1]),
+        client_request_id: None,
         ..charge(lease, 0, 0)
     }
 }
