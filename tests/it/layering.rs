@@ -149,7 +149,6 @@ const RULES: &[Rule] = &[
         exceptions: &[
             ("account/id.rs", "ids sort by the time they were made at; no rule reads it back"),
             ("simulator/mod.rs", "ids of one run are told from those of another"),
-            ("proxy/admission.rs", "tokio's instants, which its timers wait for"),
             ("proxy/stream.rs", "tokio's instants, which its timers wait for"),
             ("proxy/allowance.rs", "tokio's instants, which its timers wait for"),
             ("usage/writer.rs", "tokio's instants, which its timers wait for"),
