@@ -124,7 +124,7 @@ async fn old_days_are_taken_out_beside_a_running_gateway() {
     let told = stdout(&host.run(&["usage", "prune", "--before", "2026-02-01"]));
     assert!(told.starts_with("removed 0 ledger rows before 2026-02-01"), "{told}");
     let verified = host.run(&verify);
-    assert!(verified.status.success() && stdout(&verified).contains("taken out"), "{verified:?}");
+    assert!(verified.status.success() && stdout(&verified).contains("were pruned"), "{verified:?}");
     assert!(host.run(&["usage", "verify"]).status.success());
     let filter = AuditFilter { subject: Some("ledger".to_owned()), ..AuditFilter::default() };
     let audited = host.store().await.audit(&filter, None, 10).await.unwrap();
