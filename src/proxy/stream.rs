@@ -133,7 +133,10 @@ impl<'a> Stream<'a> {
         }
         let upstream = Arc::clone(&self.forwarded.upstream);
         let first = self.first_output_at.map(Instant::into_std);
-        let ending = ending_of(status, &mut self.allowance, upstream, first);
+        let ending = match status {
+            Status::Failed => Ending::failed(upstream, false),
+            _ => ending_of(status, &mut self.allowance, upstream, first),
+        };
         let ending_bytes = self.ending_bytes(end, &ending.tokens);
         self.count_uncharged(&ending);
         let on_ending = self.on_ending();
