@@ -7,7 +7,7 @@
 use super::request::BadBody;
 
 /// Limits on the output of one choice. Each is held to what is granted.
-pub const LIMITS: [&str; 20] = [
+pub const LIMITS: [&str; 21] = [
     "max_tokens",
     "max_completion_tokens",
     "max_output_tokens",
@@ -19,6 +19,7 @@ pub const LIMITS: [&str; 20] = [
     "max_gen_len",
     "max_output_len",
     "max_decode_tokens",
+    "max_completion_length",
     "max_length",
     "n_predict",
     "num_predict",
@@ -53,11 +54,12 @@ pub const BUDGETS: [&str; 17] = [
 ];
 
 /// Numbers of answers that are made, shown or not.
-pub const COUNTS: [&str; 10] = [
+pub const COUNTS: [&str; 11] = [
     "n",
     "best_of",
     "num_return_sequences",
     "num_completions",
+    "num_samples",
     "num_beams",
     "beam_width",
     "candidate_count",
@@ -80,7 +82,7 @@ pub const IMAGE_COUNTS: [&str; 9] = [
 ];
 
 /// Objects in which some servers look for the members above.
-pub const OPTIONS: [&str; 12] = [
+pub const OPTIONS: [&str; 13] = [
     "options",
     "generationConfig",
     "generation_config",
@@ -93,6 +95,7 @@ pub const OPTIONS: [&str; 12] = [
     "thinkingConfig",
     "reasoning",
     "chat_template_kwargs",
+    "nvext",
 ];
 
 /// Members that name another model, another server or another way to it, and what to do instead.

@@ -70,6 +70,8 @@ pub(super) struct Written<'a> {
     pub model: Option<&'a RawValue>,
     pub bounds: Bounds<'a>,
     pub stream_options: Option<&'a RawValue>,
+    /// True when the caller's `stream_options` has other members than `include_usage`.
+    pub has_other_stream_options: bool,
     /// The member inside `stream_options`.
     pub include_usage: Option<&'a RawValue>,
 }
@@ -107,6 +109,14 @@ pub struct BadBody {
     pub message: String,
     pub param: Option<String>,
     pub code: Option<&'static str>,
+}
+
+fn has_other_stream_options(options: Option<&RawValue>) -> bool {
+    let mut others = false;
+    if let Some(options) = options {
+        let _ = json::each_member(options.get(), |name, _| others |= name != "include_usage");
+    }
+    others
 }
 
 impl<'a> Request<'a> {
@@ -148,9 +158,16 @@ impl<'a> Request<'a> {
                 model: fields.get("model"),
                 bounds,
                 stream_options: fields.get("stream_options"),
+                has_other_stream_options: has_other_stream_options(fields.given("stream_options")),
                 include_usage,
             },
         })
+    }
+
+    /// True when the caller's `stream_options` has other members than `include_usage`.
+    #[must_use]
+    pub fn has_other_stream_options(&self) -> bool {
+        self.written.has_other_stream_options
     }
 
     /// Whether the caller's plan lets the request pass.

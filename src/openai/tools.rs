@@ -49,7 +49,7 @@ struct Tool<'a> {
 
 /// Members at the top that switch on what the upstream runs: xAI, OpenAI, Perplexity, OpenRouter,
 /// `DashScope`, Groq, Anthropic.
-const SWITCHES: [&str; 11] = [
+const SWITCHES: [&str; 19] = [
     "search_parameters",
     "web_search_options",
     "web_search",
@@ -61,6 +61,14 @@ const SWITCHES: [&str; 11] = [
     "mcp_servers",
     "compound_custom",
     "connectors",
+    "search",
+    "search_mode",
+    "search_domain_filter",
+    "data_sources",
+    "grounding",
+    "use_web",
+    "enable_code_interpreter",
+    "agent_count",
 ];
 /// Members of a tool that make it one of the upstream's, written in any way: Google.
 const BUILT_IN: [&str; 9] = [

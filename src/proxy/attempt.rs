@@ -79,18 +79,23 @@ impl Forwarding<'_> {
     ) -> Tried {
         let tried = self.try_once(session, route, pool, place).await;
         let Tried::Failed { refuses_stream_options: true, .. } = &tried else { return tried };
-        if !self.sends_stream_options(route, pool) {
+        // The caller's own members may be what the upstream refuses: nobody else may lose reported usage for it.
+        if self.request.has_other_stream_options() || !self.sends_stream_options(route, pool) {
             return tried;
         }
-        tracing::warn!(
-            upstream = &*route.upstream.name,
-            "upstream rejects stream_options; no longer sent, usage of its streams is estimated"
-        );
+        let Some(place) = pool.places.take() else { return tried };
         pool.refuses_stream_options.store(true, Ordering::Relaxed);
-        match pool.places.take() {
-            Some(place) => self.try_once(session, route, pool, place).await,
-            None => tried,
+        let retried = self.try_once(session, route, pool, place).await;
+        if matches!(retried, Tried::Failed { .. }) {
+            // Something else is wrong with the request.
+            pool.refuses_stream_options.store(false, Ordering::Relaxed);
+        } else {
+            tracing::warn!(
+                upstream = &*route.upstream.name,
+                "upstream does not accept stream_options: left out from now on, usage of its streams is estimated"
+            );
         }
+        retried
     }
 
     fn sends_stream_options(&self, route: &Route, pool: &Connections) -> bool {

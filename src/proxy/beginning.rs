@@ -9,6 +9,7 @@ use crate::openai::error::UpstreamError;
 use crate::openai::follow::{Follow, Heard};
 use crate::openai::request::Request;
 use crate::openai::sse::Scanner;
+use crate::openai::surface::Surface;
 use crate::tokens::meter::Meter;
 use crate::upstream::connect::Exchange;
 use bytes::BytesMut;
@@ -23,7 +24,7 @@ const WHOLE_HOLD: Duration = Duration::from_hours(24);
 /// The part of a reply that has been read.
 pub(super) enum Beginning {
     Stream { scanner: Scanner, follow: Box<dyn Follow>, bytes: usize, limit: usize },
-    Whole(BytesMut),
+    Whole { body: BytesMut, surface: Surface },
 }
 
 /// The error that the reply begins with, if it does.
@@ -40,7 +41,7 @@ impl Beginning {
                 limit: event_bytes,
             }
         } else {
-            Self::Whole(BytesMut::new())
+            Self::Whole { body: BytesMut::new(), surface: request.surface }
         }
     }
 
@@ -48,16 +49,18 @@ impl Beginning {
     pub fn hold(&self, longest: Duration) -> Duration {
         match self {
             Self::Stream { .. } => longest,
-            Self::Whole(_) => WHOLE_HOLD,
+            Self::Whole { .. } => WHOLE_HOLD,
         }
     }
 
     /// Takes in the next bytes, `None` at the end. Breaks once it is known how the reply begins.
     pub fn take(&mut self, read: Option<&[u8]>) -> Found {
         match self {
-            Self::Whole(body) => {
+            Self::Whole { body, surface } => {
                 let Some(bytes) = read else {
-                    return Found::Break(UpstreamError::in_reply(body));
+                    // What the upstream bills is charged, so no other upstream is asked for it.
+                    let is_billed = reports_usage(*surface, body);
+                    return Found::Break(UpstreamError::in_reply(body).filter(|_| !is_billed));
                 };
                 body.extend_from_slice(bytes);
                 if body.len() > ERROR_BYTES { Found::Break(None) } else { Found::Continue(()) }
@@ -91,4 +94,11 @@ fn error_of(follow: &mut dyn Follow, event: &crate::openai::sse::Event) -> Optio
         Heard::Error(error) | Heard::Failed(error) => Some(*error),
         _ => None,
     }
+}
+
+/// True when a whole reply reports that tokens were used, whatever else it says.
+fn reports_usage(surface: Surface, body: &[u8]) -> bool {
+    let mut meter = Meter::default();
+    surface.hear(body, &mut meter);
+    meter.usage().is_some_and(|usage| usage.tokens.total() > 0)
 }

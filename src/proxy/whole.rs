@@ -67,7 +67,8 @@ pub async fn relay(
                 if error.fault.retriable() {
                     forwarded.broke_off(reservation.caller.user);
                 }
-                reservation.settle(Ending::failed(upstream, false)).await;
+                let ending = failed_ending(request, &body, upstream, head_at);
+                reservation.settle(ending).await;
                 return Whole::Failed(Refusal::Upstream(UpstreamFailure::Answered {
                     status: error.status,
                     body: error.body,
@@ -93,6 +94,21 @@ pub async fn relay(
             Whole::Failed(refusal)
         }
         Collected::Stopped(by) => Whole::Stopped { by, reservation: Box::new(reservation), body },
+    }
+}
+
+/// The ending of a reply that is an error: nothing is charged, unless the upstream reports usage all the same.
+fn failed_ending(
+    request: &Request<'_>,
+    body: &[u8],
+    upstream: Arc<str>,
+    head_at: Instant,
+) -> Ending {
+    let mut meter = Meter::default();
+    request.surface.hear(body, &mut meter);
+    match meter.usage().filter(|usage| usage.tokens.total() > 0) {
+        Some(usage) => Ending::reported(Status::CutByUpstream, usage, upstream, Some(head_at)),
+        None => Ending::failed(upstream, false),
     }
 }
 

@@ -29,6 +29,8 @@ async fn a_primary_that_was_demoted_is_left_for_the_one_at_its_address() {
     let forward = Forward::to(primary.port()).await;
     let connection = connection(&forward).await;
     assert_eq!(add(&connection).await.unwrap(), 1);
+    let copied = || async { replica.command(&["get", "sum"]) == "bulk-string('\"1\"')" };
+    soon("the replica has it", copied).await;
     replica.command(&["replicaof", "no", "one"]);
     primary.command(&["replicaof", "127.0.0.1", &replica.port().to_string()]);
     forward.switch(replica.port());

@@ -51,7 +51,9 @@ impl Setup {
         });
         let callers = callers.collect();
         let counters = count(&store).await;
-        Self { counters, store, callers, now: Timestamp::now(), _folder: folder }
+        // The ledger keeps milliseconds.
+        let now = Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap();
+        Self { counters, store, callers, now, _folder: folder }
     }
 
     async fn take(&self, key: usize, prompt: u64, output: u64) -> Claim {
@@ -160,8 +162,10 @@ impl Setup {
                 assert_eq!(self.standing().await, standing);
             }
             let row = || self.store.charge(charge.request);
-            soon("the ledger has it", || async { row().await.unwrap().as_ref() == Some(&charge) })
-                .await;
+            let is_reported =
+                || async { row().await.unwrap().is_some_and(|row| row.source == Source::Reported) };
+            soon("the ledger has it", is_reported).await;
+            assert_eq!(row().await.unwrap(), Some(charge.clone()));
             self.books_agree().await;
         }
     }
@@ -187,6 +191,8 @@ async fn counters_in_memory_begin_anew() {
     assert_eq!(setup.standing().await, (0, 0, 0));
     setup.books_agree().await;
     setup.sets_right().await;
+    let last = reset(&setup.callers, setup.now);
+    setup.counters.reset(&last).await.unwrap();
 
     stop.cancel();
     tokio::time::timeout(SOON, workers.wait()).await.unwrap();

@@ -190,7 +190,7 @@ async fn many_gateways_never_give_more_than_there_is_though_one_is_killed() {
             })
         })
         .collect();
-    soon("streams are under way", || async { second.metric("knockx_streams_open").await > 10.0 })
+    soon("streams are under way", || async { doomed.metric("knockx_streams_open").await > 0.0 })
         .await;
     doomed.process.0.kill().unwrap();
     let killed = Instant::now();
@@ -230,6 +230,7 @@ async fn never_over(addr: SocketAddr, users: Vec<User>, done: Arc<AtomicBool>) -
         for user in &users {
             let told = Call::get(addr, "/api/v1/chat/usage").key(&user.key).send().await.json();
             let tokens = &told["tokens"];
+            assert!(tokens["used"].is_u64(), "{told}");
             let taken = tokens["used"].as_u64().unwrap() + tokens["reserved"].as_u64().unwrap();
             assert!(taken <= TINY, "{told}");
         }

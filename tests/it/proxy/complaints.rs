@@ -594,6 +594,57 @@ async fn stream_options_are_left_out_where_they_are_not_known() {
     }
 }
 
+/// One caller's own members are refused; every other caller's usage is still asked for and reported.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_callers_stream_options_change_nothing_for_others() {
+    const USAGE: &str =
+        r#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":600,"total_tokens":605}}"#;
+    let strict = |asked: &crate::support::scripted::Asked| {
+        let is_asked = asked.body.contains("include_usage");
+        match asked.body.contains("foo") {
+            true => json(
+                400,
+                r#"{"error":{"message":"Unknown parameter: 'stream_options.foo'","code":"unknown_parameter"}}"#,
+            ),
+            false if is_asked => events(&[word_event(SURFACES[0]), USAGE, "[DONE]"]),
+            false => events(&[word_event(SURFACES[0]), "[DONE]"]),
+        }
+    };
+    let upstream = Scripted::start(strict).await;
+    let gw = gateway().upstreams(&upstream.table("a", "k", "")).start().await;
+    let (hostile, other) = (gw.key("wide").await, gw.key("wide").await);
+    let members = r#","stream":true,"stream_options":{"include_usage":true,"foo":1}"#;
+    for _ in 0..2 {
+        let refused = ask(&gw, &hostile, SURFACES[0], "u", members).await;
+        assert_eq!(refused.status, 400, "{}", refused.text());
+    }
+    let reply = ask(&gw, &other, SURFACES[0], "u", r#","stream":true"#).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let charge = charge_of(&gw, reply.header("x-request-id")).await;
+    assert_eq!((charge.source, charge.tokens.total()), (Source::Reported, 605));
+    gw.finish().await;
+}
+
+/// What an upstream bills is charged, also where its reply says that it failed; no other upstream is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_reply_with_usage_is_charged_once() {
+    const FAILED: &str = r#"{"id":"resp_1","object":"response","status":"failed","output":[],
+        "error":{"code":"server_error","message":"It broke."},
+        "usage":{"input_tokens":500,"output_tokens":900,"total_tokens":1400}}"#;
+    let upstream = Scripted::start(|_| json(200, FAILED)).await;
+    let other = Scripted::start(|_| json(200, FAILED)).await;
+    let tables = format!("{}{}", upstream.table("a", "k", ""), other.table("b", "k", ""));
+    let gw = gateway().upstreams(&tables).start().await;
+    let key = gw.key("wide").await;
+    let reply = ask(&gw, &key, "/v1/responses", "u", "").await;
+    assert!(reply.status >= 500, "{}", reply.text());
+    let charge = charge_of(&gw, reply.header("x-request-id")).await;
+    let charged = (charge.status, charge.source, charge.tokens.total());
+    assert_eq!(charged, (Status::CutByUpstream, Source::Reported, 1400));
+    assert_eq!(upstream.asked().len() + other.asked().len(), 1);
+    gw.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compressed_reply_is_a_failure_before_the_head() {
     let lines = "content-type: application/json\r\ncontent-encoding: gzip\r\n";

@@ -106,7 +106,8 @@ async fn a_cut_stream_looks_cut_on_the_wire_and_a_complete_one_whole() {
             let call = if is_cut { call.header("x-sim-fault", "cut=6") } else { call };
             let reply = shared.send(call).await;
             assert_eq!(reply.whole, !is_cut, "{path}: {}", reply.text());
-            assert_eq!(reply.text().contains("The response is incomplete"), is_cut, "{path}");
+            let text = reply.text();
+            assert_eq!(text.contains("The response is incomplete"), is_cut, "{path}: {text}");
         }
     }
     let after = shared.send(gw.chat(&key, &body("after", ""))).await;

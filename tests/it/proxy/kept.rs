@@ -272,10 +272,11 @@ async fn a_caller_who_hangs_up_on_a_deferred_answer_pays_what_it_used() {
     let path = format!("/v1/chat/deferred-completion/{id}");
     let head =
         format!("GET {path} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {}\r\n\r\n", key.text);
+    let before = gw.simulator.log.totals().requests;
     let mut raw = Raw::connect(gw.addr()).await;
     raw.send(head).await;
-    let asked = || async { gw.simulator.log.totals().open == 0 };
-    soon("the upstream has given it away", asked).await;
+    let asked = || async { gw.simulator.log.totals().requests > before };
+    soon("the upstream is asked", asked).await;
     drop(raw);
     let charge = charge_by(&gw, &deferred, Source::Reported).await;
     let entry = gw.simulator.log.entries().pop().unwrap();
@@ -287,7 +288,7 @@ async fn a_caller_who_hangs_up_on_a_deferred_answer_pays_what_it_used() {
 /// A response that is cut after its first events; its id, and the request that made it.
 async fn cut_response(gw: &Gateway, key: &Key) -> (String, Reply) {
     let body = json!({
-        "model": "grok-4.3", "input": "Hello [sim tokens=900 token-ms=20]", "stream": true,
+        "model": "grok-4.3", "input": "Hello [sim tokens=900 token-ms=1]", "stream": true,
     });
     let call = Call::post(gw.addr(), "/v1/responses").key(&key.text).body(body.to_string());
     let mut open = call.open().await;
@@ -309,6 +310,11 @@ async fn a_cut_response_is_settled_when_it_is_first_read() {
         let key = gw.key("wide").await;
         let (id, cut) = cut_response(&gw, &key).await;
         let path = format!("/v1/responses/{id}");
+        let made = || async {
+            let there = Call::get(gw.simulator.addr, &path).key(&key.text).send().await;
+            there.json()["status"] == "completed"
+        };
+        soon("the upstream has made it to its end", made).await;
         let read = async |method: &str, path: &str| {
             Call::new(gw.addr(), method, path).key(&key.text).send().await.status
         };

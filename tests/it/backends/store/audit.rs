@@ -139,6 +139,13 @@ pub async fn changes_of_plans_are_told_with_what_was_before(store: Any) {
         "models": ["grok-4", "grok-3"],
         "time_zone": "Europe/Berlin",
         "retired": false,
+        "server_tools": "strip",
+        "max_tool_calls": 7,
+        "service_tiers": ["auto", "default", "flex", "standard", "standard_only"],
+        "image_sizes":
+            ["auto", "256x256", "512x512", "1024x1024", "1024x1536", "1536x1024", "1k"],
+        "image_qualities": ["auto", "low", "medium", "standard"],
+        "account_references": true,
     });
     assert_eq!((&entries[0].before, &entries[0].after), (&None, &Some(added)));
 

@@ -3,9 +3,10 @@
 
 use super::journal::estimate;
 use super::{at, charge, day, lease};
-use jiff::SignedDuration;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use knockx::account::charge::{Charge, Lease, Status, TokenCount};
+use knockx::account::day::Day;
 use knockx::account::id::{PlanId, UserId};
 use knockx::account::user::{LimitOverrides, Role, User, UserStatus};
 use knockx::store::reports::LATENCY_BOUNDS;
@@ -90,8 +91,13 @@ pub fn older_ledger(
     };
     let users: Vec<User> = (0..3).map(user).collect();
     let mut dice = Dice::new();
+    // Every third row is of today: quarters of an hour are kept for the last days only.
+    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
     let row = |n: u64| {
-        let lease = call(&mut dice, &users);
+        let mut lease = call(&mut dice, &users);
+        if n.is_multiple_of(3) {
+            (lease.admitted_at, lease.day) = (now, Day::at(now, &TimeZone::UTC));
+        }
         let row = if n.is_multiple_of(5) { estimate(&lease) } else { ended(&mut dice, &lease) };
         let Charge { tokens, .. } = row;
         format!(
