@@ -172,6 +172,8 @@ pub struct Limits {
     pub expected_output_tokens: u64,
     /// How long a call may wait for running calls of its user to give back tokens; zero = not at all.
     pub admission_wait: Duration,
+    /// A stream whose upstream has not begun is begun with an SSE comment after this time; `None` = never.
+    pub early_keepalive: Option<Duration>,
     /// SSE comment after this much upstream silence; `None` = never.
     pub keepalive_comment: Option<Duration>,
     /// How long calls are still taken after SIGTERM, while balancers learn of it.

@@ -96,6 +96,7 @@ pub struct Limits {
     pub expected_output_tokens: Optional<Whole<u64, 1, 10_000_000>>,
     pub admission_wait: Optional<Pause>,
     pub keepalive_comment: Optional<Pause>,
+    pub early_keepalive: Optional<Pause>,
     pub shutdown_delay: Optional<Pause>,
     pub shutdown_grace: Optional<Pause>,
     pub cached_callers: Optional<Whole<usize, 1, 10_000_000>>,

@@ -126,6 +126,7 @@ fn admin_addr(layers: &Layers) -> Result<Option<SocketAddr>, ConfigError> {
 
 fn limits(layers: &Layers) -> Result<Limits, ConfigError> {
     let comment = layers.value(|raw| &raw.limits.keepalive_comment)?.0;
+    let early = layers.value(|raw| &raw.limits.early_keepalive)?.0;
     Ok(Limits {
         body_bytes: layers.value(|raw| &raw.limits.body_bytes)?.0,
         event_bytes: layers.value(|raw| &raw.limits.event_bytes)?.0,
@@ -137,6 +138,7 @@ fn limits(layers: &Layers) -> Result<Limits, ConfigError> {
         slice_tokens: layers.value(|raw| &raw.limits.slice_tokens)?.0,
         expected_output_tokens: layers.value(|raw| &raw.limits.expected_output_tokens)?.0,
         admission_wait: layers.value(|raw| &raw.limits.admission_wait)?.0,
+        early_keepalive: (early > Duration::ZERO).then_some(early),
         keepalive_comment: (comment > Duration::ZERO).then_some(comment),
         shutdown_delay: layers.value(|raw| &raw.limits.shutdown_delay)?.0,
         shutdown_grace: layers.value(|raw| &raw.limits.shutdown_grace)?.0,

@@ -3,6 +3,7 @@
 use super::admission::{self, Asking, Patience, Unreserved};
 use super::buffers::Held;
 use super::drain::{self, Asked, Drain, Unread};
+use super::early::{Early, Sent};
 use super::forward::{Forwarded, Forwarding, NotForwarded, Stop, is_event_stream};
 use super::leash::Leash;
 use super::refusal::Refusal;
@@ -19,6 +20,7 @@ use crate::account::caller::Caller;
 use crate::account::charge::Status;
 use crate::account::kept::KeptReply;
 use crate::clock;
+use crate::config::Limits;
 use crate::openai::request::Request;
 use crate::openai::surface::Surface;
 use http::header;
@@ -86,7 +88,8 @@ impl Proxy {
         let mut request = Request::parse(surface, &body).map_err(Refusal::BadBody)?;
         let earlier = self.earlier(caller, &mut request, session, replier).await?;
         let mut call = Call { proxy: self, replier, current: &current, request: &request, held };
-        let leash = self.leash(caller, replier, &current, request.stream);
+        let mut leash = self.leash(caller, replier, &current, request.stream);
+        leash.early = early(session, replier, &current.limits, &request);
         let upstream = earlier.as_ref().map(|reply| &*reply.upstream);
         let reservation = match call.reserve(session, &leash, caller, upstream).await {
             Ok(reservation) => reservation,
@@ -150,6 +153,7 @@ impl Proxy {
             ends_with_right: is_stream,
             hard_stop: self.hard_stop.clone(),
             deadline: (replier.head.started + current.limits.call_timeout).into(),
+            early: None,
         }
     }
 }
@@ -274,12 +278,18 @@ impl Call<'_> {
         make_stream_head(&mut reply_head, session.req_header().version);
         let metrics = &self.proxy.settler.metrics;
         metrics.streams_open.increment(1.0);
-        let sent = reply::send_head(session, reply_head, self.replier.patience).await;
+        let sent = match self.replier.sent() {
+            Sent::Nothing => {
+                reply::send_head(session, reply_head, self.replier.patience).await.is_ok()
+            }
+            Sent::Head => true,
+            Sent::Torn => false,
+        };
         let bounds = self.stream_bounds();
         let keeper = self.proxy.keeper.clone();
         let stream =
             Stream::new(session, forwarded, self.request, reservation, leash, bounds, keeper);
-        let status = if sent.is_ok() { stream.run().await } else { stream.hang_up().await };
+        let status = if sent { stream.run().await } else { stream.hang_up().await };
         metrics.streams_open.decrement(1.0);
         metrics.stream_duration_seconds.record(self.replier.elapsed());
         self.answered(200, status)
@@ -388,6 +398,22 @@ pub(super) fn unreserved(session: &mut ServerSession, by: Unreserved) -> Option<
         Unreserved::Refused(refusal) => Some(refusal.into()),
         Unreserved::Stopped(by) => stopped(session, by).map(No::from),
     }
+}
+
+/// What begins the reply to a stream while its upstream has not, where that is set. It takes effect once it is
+/// in the call's leash, and `replier` knows of it.
+fn early(
+    session: &ServerSession,
+    replier: &Replier<'_>,
+    limits: &Limits,
+    request: &Request<'_>,
+) -> Option<Arc<Early>> {
+    let after = limits.early_keepalive.filter(|_| request.stream)?;
+    let mut head = replier.head(200, replier.elapsed());
+    make_stream_head(&mut head, session.req_header().version);
+    let due = clock::instant() + after;
+    let early = Early::new(head, due.into(), limits.keepalive_comment, replier.patience);
+    Some(Arc::clone(replier.early.get_or_init(|| Arc::new(early))))
 }
 
 fn make_stream_head(head: &mut ResponseHeader, version: http::Version) {

@@ -26,7 +26,7 @@ use pingora_core::protocols::l4::listener::Listener as Socket;
 use pingora_core::protocols::l4::stream::Stream as Plain;
 use pingora_core::protocols::{ALPN, GetSocketDigest, Ssl, Stream};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -257,6 +257,7 @@ impl Proxy {
             head: &head,
             cors: self.listener.data_cors.as_deref(),
             patience: self.listener.write_timeout,
+            early: OnceLock::new(),
         };
         self.answer(session, &replier).await;
     }

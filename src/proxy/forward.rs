@@ -304,7 +304,15 @@ pub async fn stopped(session: &mut ServerSession, leash: &Leash) -> Stop {
     tokio::select! {
         biased;
         pulled = leash.pulled() => Stop::Pulled(pulled),
-        () = caller_gone(session) => Stop::CallerGone,
+        () = gone_or_kept_alive(session, leash) => Stop::CallerGone,
+    }
+}
+
+/// Resolves when the caller has gone; until then it is sent what keeps its connection alive, if that is set.
+async fn gone_or_kept_alive(session: &mut ServerSession, leash: &Leash) {
+    match &leash.early {
+        Some(early) => early.keep_alive(session).await,
+        None => caller_gone(session).await,
     }
 }
 

@@ -1,8 +1,10 @@
 //! What may end a call from outside, whatever it is waiting for.
 
+use super::early::Early;
 use super::refusal::{Refusal, UpstreamFailure};
 use crate::account::charge::Status;
 use crate::callers::open::OpenCall;
+use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +18,8 @@ pub struct Leash {
     pub hard_stop: CancellationToken,
     /// When the call must have ended.
     pub deadline: Instant,
+    /// Keeps the caller's connection alive while nothing of the reply is there, where that is asked for.
+    pub early: Option<Arc<Early>>,
 }
 
 /// Why a call has to end now.

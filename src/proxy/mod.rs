@@ -23,6 +23,7 @@ pub mod histogram;
 pub mod reasoning;
 pub mod lengths;
 pub mod leash;
+pub mod early;
 pub mod forward;
 pub mod attempt;
 mod beginning;

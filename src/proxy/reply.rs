@@ -1,11 +1,13 @@
 //! Writing to the caller: heads with the gateway's own headers, refusals, whole bodies.
 
-use super::accept::Head;
+use super::accept::{Endpoint, Head};
+use super::early::{self, Early, Sent};
 use super::headers;
 use super::refusal::{Answer, Refusal};
 use crate::account::caller::Caller;
 use crate::account::day::Day;
 use crate::clock;
+use crate::openai::error::ErrorBody;
 use crate::quota::counters::Standing;
 use crate::quota::left;
 use bytes::Bytes;
@@ -15,6 +17,7 @@ use jiff::Timestamp;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Bytes of a body that are written at once.
@@ -31,6 +34,8 @@ pub struct Replier<'a> {
     pub cors: Option<&'a [String]>,
     /// How long the caller may read nothing.
     pub patience: Duration,
+    /// What may begin the reply before its upstream does; unset where nothing does.
+    pub early: OnceLock<Arc<Early>>,
 }
 
 /// What the rate-limit headers tell, OpenAI's and ours.
@@ -60,7 +65,14 @@ impl Replier<'_> {
         head
     }
 
-    /// Sends a refusal, with what is known of the caller's budget.
+    /// What of the reply was sent before its upstream began.
+    #[must_use]
+    pub fn sent(&self) -> Sent {
+        self.early.get().map_or(Sent::Nothing, |early| early.sent())
+    }
+
+    /// Sends a refusal, with what is known of the caller's budget. In a stream that has begun it is an event,
+    /// and the reply ends as a cut one.
     ///
     /// # Errors
     /// When the caller is gone.
@@ -71,6 +83,9 @@ impl Replier<'_> {
         budget: Option<Budget>,
     ) -> Result<u16> {
         let Answer { status, body, headers, close } = refusal.answer();
+        if self.sent() != Sent::Nothing {
+            return self.refuse_in_band(session, &body).await.map(|()| status);
+        }
         if close {
             session.set_keepalive(None);
         }
@@ -86,6 +101,19 @@ impl Replier<'_> {
         Ok(status)
     }
 
+    /// Ends a stream that has begun with an error.
+    async fn refuse_in_band(&self, session: &mut ServerSession, error: &ErrorBody) -> Result<()> {
+        session.set_keepalive(None);
+        let Endpoint::Call(surface) = self.head.endpoint else { return Ok(()) };
+        if self.sent() == Sent::Torn {
+            give_up(session).await;
+            return Err(torn());
+        }
+        send(session, surface.follow(true).error(error), false, self.patience).await?;
+        cut_off(session).await;
+        Ok(())
+    }
+
     /// Sends a whole JSON body.
     ///
     /// # Errors
@@ -99,7 +127,7 @@ impl Replier<'_> {
         self.whole(session, head, body).await
     }
 
-    /// Sends a whole body, as JSON where `head` names no type.
+    /// Sends a whole body, as JSON where `head` names no type. In a stream that has begun it is its one event.
     ///
     /// # Errors
     /// When the caller is gone.
@@ -109,6 +137,14 @@ impl Replier<'_> {
         mut head: ResponseHeader,
         body: Bytes,
     ) -> Result<()> {
+        match self.sent() {
+            Sent::Nothing => {}
+            Sent::Head => return send(session, early::event(&body), true, self.patience).await,
+            Sent::Torn => {
+                give_up(session).await;
+                return Err(torn());
+            }
+        }
         head.set_content_length(body.len())?;
         if !body.is_empty() && !head.headers.contains_key(header::CONTENT_TYPE) {
             head.insert_header(header::CONTENT_TYPE, "application/json")?;
@@ -180,6 +216,10 @@ pub async fn cut_off(session: &mut ServerSession) {
         tokio::time::sleep(RESET_DELAY).await;
     }
     give_up(session).await;
+}
+
+fn torn() -> pingora_core::BError {
+    Error::explain(ErrorType::WriteError, "a write was given up half way")
 }
 
 async fn within(patience: Duration, write: impl Future<Output = Result<()>>) -> Result<()> {

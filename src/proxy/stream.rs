@@ -8,6 +8,7 @@
 use super::allowance::{Allowance, Verdict};
 use super::attempt;
 use super::drain::{self, Asked, Drain, OnEnding, StreamRest};
+use super::early::KEEPALIVE;
 use super::forward::{Forwarded, caller_gone};
 use super::leash::{Leash, Pulled};
 use super::refusal::RIGHT_ENDED;
@@ -28,9 +29,6 @@ use pingora_core::protocols::http::ServerSession;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// Exactly a comment and a blank line: anything else breaks some SDK's parser.
-const KEEPALIVE: &[u8] = b": keep-alive\n\n";
 
 /// What bounds a stream.
 pub struct Bounds {

@@ -72,7 +72,7 @@ async fn a_cut_stream_never_looks_complete() {
 }
 
 /// Streams of every surface, and what ends one that is complete.
-const SURFACES: [(&str, &str, &str); 4] = [
+pub(super) const SURFACES: [(&str, &str, &str); 4] = [
     ("/v1/chat/completions", r#""messages":[{"role":"user","content":"hi"}]"#, "[DONE]"),
     ("/v1/responses", r#""input":"hi""#, "response.completed"),
     ("/v1/completions", r#""prompt":"hi""#, "[DONE]"),

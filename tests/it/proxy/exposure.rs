@@ -128,7 +128,7 @@ async fn a_keys_own_limit_is_shared_in_the_same_way() {
 }
 
 /// A gateway on which one stream holds all that is left, and its key. The stream ends when dropped.
-async fn occupied(limits: &str) -> (Gateway, Key, crate::support::client::Open) {
+pub(super) async fn occupied(limits: &str) -> (Gateway, Key, crate::support::client::Open) {
     let gw = gateway()
         .plan(PLAN)
         .limits(limits)

@@ -3,6 +3,7 @@
 mod answers;
 mod bills;
 mod bodies;
+mod early;
 mod endings;
 mod exactness;
 mod exposure;
