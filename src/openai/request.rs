@@ -181,6 +181,12 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Whether the upstream runs tools of its own for it, when `policy` has taken out what it does not allow.
+    #[must_use]
+    pub fn runs_server_tools(&self, policy: &RequestPolicy) -> bool {
+        self.costs.runs_server_tools(policy)
+    }
+
     /// Names of what [`splice`](Self::splice) takes out under `policy`.
     #[must_use]
     pub fn stripped(&self, policy: &RequestPolicy) -> Vec<String> {

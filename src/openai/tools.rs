@@ -251,6 +251,13 @@ impl<'a> Costs<'a> {
         Ok(())
     }
 
+    /// Whether the upstream runs tools of its own under `policy`.
+    pub fn runs_server_tools(&self, policy: &RequestPolicy) -> bool {
+        let has_tool =
+            || self.lists.iter().flat_map(|tools| &tools.list).any(|tool| tool.is_server);
+        policy.server_tools == ServerTools::Allow && (!self.switches.is_empty() || has_tool())
+    }
+
     fn refuse_tools(&self) -> Result<(), BadBody> {
         let not_in_plan = |path: &str, kind: &str| {
             let why = format!("your plan does not include server-side tools ({kind})");

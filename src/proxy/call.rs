@@ -257,7 +257,7 @@ impl Call<'_> {
         upstream: Arc<str>,
         unread: Option<Unread>,
     ) {
-        let asked = Asked::from(self.request);
+        let asked = Asked::of(self.request, &reservation.caller.plan_limits.policy);
         match unread {
             Some(unread) if asked.is_read_on(&reservation.model, unread.upstream(), by) => {
                 let (status, bounds) = (by.status(), self.drain_bounds());

@@ -155,7 +155,9 @@ impl Proxy {
                         "failed to correct the charge of a deferred completion; it stays at the full reservation"
                     );
                 }
+                let redactor = forwarded.pool.upstream().redactor();
                 if let Some(error) = UpstreamError::in_reply(&body) {
+                    let error = error.redacted(&redactor);
                     return Err(Refusal::Upstream(UpstreamFailure::Answered {
                         status: error.status,
                         body: error.body,
@@ -165,7 +167,7 @@ impl Proxy {
                 let mut head = replier.head(200, replier.elapsed());
                 headers::add_upstream_reply(&mut head, &forwarded.exchange);
                 forwarded.pool.release(forwarded.exchange).await;
-                Ok(Some((head, body)))
+                Ok(Some((head, whole::redact_errors(body, &redactor))))
             }
             Collected::Broken(refusal) => Err(refusal),
             Collected::Stopped(by) => {

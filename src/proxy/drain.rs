@@ -14,6 +14,7 @@ use super::reserve::Reservation;
 use super::settle::Ending;
 use super::whole;
 use crate::account::charge::Status;
+use crate::account::plan::RequestPolicy;
 use crate::clock;
 use crate::openai::error::UpstreamError;
 use crate::openai::follow::{self, Follow};
@@ -37,25 +38,28 @@ pub struct Asked {
     pub stream: bool,
     pub choices: u64,
     /// Whether the upstream bills more than its stream shows: a reply that it keeps, and makes to its end
-    /// whatever becomes of the call, or the context of one that the call goes on from.
+    /// whatever becomes of the call, the context of one that the call goes on from, or what its own tools
+    /// read and write.
     pub bills_unseen: bool,
     pub is_deferred: bool,
 }
 
-impl From<&Request<'_>> for Asked {
-    fn from(request: &Request<'_>) -> Self {
+impl Asked {
+    /// What `request` asks for once `policy` has taken out what the caller's plan does not include.
+    #[must_use]
+    pub fn of(request: &Request<'_>, policy: &RequestPolicy) -> Self {
+        let ties = &request.ties;
+        let has_tools = request.runs_server_tools(policy);
         Self {
             surface: request.surface,
             include_usage: request.include_usage,
             stream: request.stream,
             choices: request.n,
-            bills_unseen: request.ties.is_kept || request.ties.previous.is_some(),
-            is_deferred: request.ties.is_deferred,
+            bills_unseen: ties.is_kept || ties.previous.is_some() || has_tools,
+            is_deferred: ties.is_deferred,
         }
     }
-}
 
-impl Asked {
     /// Whether the reply is read on when nobody waits for it any more.
     #[must_use]
     pub fn is_read_on(&self, model: &Model, upstream: &Upstream, by: Stop) -> bool {
@@ -195,7 +199,9 @@ impl Drain {
         };
         if self.asked.is_deferred {
             // Nobody knows the id by which it could be fetched.
-            return self.settle_unreported(reservation).await;
+            let upstream = Arc::clone(&self.upstream);
+            let ending = whole::ending_of_deferred(self.status, &reservation, upstream, None);
+            return reservation.settle(ending).await;
         }
         let Forwarded { exchange, pool, upstream, head_at } = forwarded;
         let status = exchange.status();

@@ -11,7 +11,6 @@ use super::{Answered, CALLER_GONE, No, Proxy, attempt, headers, outcome_of, whol
 use crate::account::caller::Caller;
 use crate::account::kept::KeptReply;
 use crate::openai::error::UpstreamError;
-use crate::openai::json;
 use crate::openai::redact::Redactor;
 use crate::openai::surface::Surface;
 use crate::telemetry::labels::Route;
@@ -128,7 +127,7 @@ impl Proxy {
         };
         let redactor = pool.upstream().redactor();
         refuse_errors(&exchange, &body, none, &redactor)?;
-        let body = redact_error(body, &redactor);
+        let body = whole::redact_errors(body, &redactor);
         let mut head = replier.head(200, replier.elapsed());
         headers::add_upstream_reply(&mut head, &exchange);
         pool.release(exchange).await;
@@ -161,18 +160,6 @@ fn refuse_errors(
         body: error.body,
         retry_after: None,
     }))
-}
-
-/// A stored reply that failed says why in the upstream's words: the same without what is the
-/// operator's business.
-fn redact_error(body: Bytes, redactor: &Redactor) -> Bytes {
-    let Some([Some(error)]) = json::members(&body, ["error"]) else { return body };
-    let redacted = redactor.redact_json(error.get());
-    if redacted == error.get() {
-        return body;
-    }
-    let Ok(text) = std::str::from_utf8(&body) else { return body };
-    text.replacen(error.get(), &redacted, 1).into()
 }
 
 impl Kept {

@@ -121,7 +121,8 @@ impl<'a> Stream<'a> {
         let is_free = matches!(end, End::Failed | End::UpstreamError) && self.is_unused();
         let status = if is_free { Status::Failed } else { end.status() };
         if let Some(by) = end.stop() {
-            let (asked, model) = (Asked::from(self.request), &self.allowance.reservation().model);
+            let Reservation { model, caller, .. } = self.allowance.reservation();
+            let asked = Asked::of(self.request, &caller.plan_limits.policy);
             if asked.is_read_on(model, self.forwarded.pool.upstream(), by) {
                 return self.read_on(asked, end).await;
             }

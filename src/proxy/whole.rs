@@ -13,6 +13,7 @@ use crate::clock;
 use crate::kept::{DEFERRED_FOR, Keeper, Unknown};
 use crate::openai::error::UpstreamError;
 use crate::openai::json;
+use crate::openai::redact::Redactor;
 use crate::openai::request::Request;
 use crate::openai::surface::Output;
 use crate::tokens::meter::Meter;
@@ -77,13 +78,16 @@ pub async fn relay(
             }
             let prompt = || exact_prompt(request, &reservation.model);
             let replied = (&body[..], upstream, head_at);
-            let ending = ending_of(&Asked::from(request), &reservation, replied, prompt);
+            let asked = Asked::of(request, &reservation.caller.plan_limits.policy);
+            let ending = ending_of(&asked, &reservation, replied, prompt);
             if let Err(refusal) = note_owner(request, &reservation, &ending, &body, keeper).await {
                 reservation.settle(Ending::failed(ending.upstream, false)).await;
                 return Whole::Failed(refusal);
             }
             let charged = ending.tokens.total();
             reservation.settle(ending).await;
+            // An answer may have an error beside it.
+            let body = redact_errors(body, &forwarded.pool.upstream().redactor());
             Whole::Complete { body, at, charged }
         }
         Collected::Broken(refusal) => {
@@ -121,9 +125,7 @@ pub fn ending_of(
 ) -> Ending {
     let (model, first) = (&reservation.model, Some(head_at));
     if asked.is_deferred && asked.surface.id_of(body).is_some() {
-        // The upstream makes it whether it is fetched or not, and tells what it used only then.
-        let (held, counted) = (reservation.reserved, (reservation.prompt, reservation.reserved));
-        return Ending::estimated(Status::Complete, counted, held, upstream, first);
+        return ending_of_deferred(Status::Complete, reservation, upstream, first);
     }
     let mut meter = Meter::default();
     asked.surface.hear(body, &mut meter);
@@ -145,6 +147,21 @@ pub fn ending_of(
     }
     ending.counted = !asked.surface.is_free();
     ending
+}
+
+/// What a deferred completion is charged until it is fetched: all that it may come to. The upstream makes it
+/// whether it is fetched or not, and tells what it used only then. No limit of the call bounds reasoning that
+/// is hidden, and what was learned of it from other calls does not hold for each.
+pub fn ending_of_deferred(
+    status: Status,
+    reservation: &Reservation,
+    upstream: Arc<str>,
+    first: Option<Instant>,
+) -> Ending {
+    let model = &reservation.model;
+    let hidden = if model.hidden_reasoning { model.output_tokens } else { 0 };
+    let full = reservation.reserved.saturating_add(hidden);
+    Ending::estimated(status, (reservation.prompt, full), full, upstream, first)
 }
 
 /// Notes whose the reply is, where the upstream keeps it, before anybody sees its name. Where that fails the
@@ -251,6 +268,42 @@ pub async fn collect(
             _ => return Collected::Broken(Refusal::Upstream(UpstreamFailure::BadReply)),
         }
     }
+}
+
+/// The reply without what is the operator's business in its errors: that of the reply, as of a stored response
+/// that failed, and those of its choices. What the model said stays as it is.
+pub fn redact_errors(body: Bytes, redactor: &Redactor) -> Bytes {
+    let Some(text) = json::object_text(&body) else { return body };
+    let mut errors: Vec<&str> = Vec::new();
+    let walked = json::each_member(text, |name, value| match &*name {
+        "error" => errors.push(value.get()),
+        "choices" => {
+            let _ = json::each_element(value.get(), |choice| {
+                let _ = json::each_member(choice.get(), |name, value| {
+                    errors.extend((name == "error").then(|| value.get()));
+                });
+            });
+        }
+        _ => {}
+    });
+    if walked.is_err() {
+        return body;
+    }
+    let (mut redacted, mut from) = (String::new(), 0);
+    for error in errors {
+        let clean = redactor.redact_json(error);
+        if clean != error {
+            let at = error.as_ptr().addr() - text.as_ptr().addr();
+            redacted.push_str(&text[from..at]);
+            redacted.push_str(&clean);
+            from = at + error.len();
+        }
+    }
+    if from == 0 {
+        return body;
+    }
+    redacted.push_str(&text[from..]);
+    redacted.into()
 }
 
 /// Reads the rest of a body that nobody waits for; `None` where it is broken or too large.

@@ -70,8 +70,8 @@ pub enum OnHangUp {
 
 impl Upstream {
     /// What becomes of a call whose caller hangs up. Unless the operator says otherwise, calls are read
-    /// on whose bill the gateway cannot know: of a model that reasons unseen, of a reply in one piece, and of a
-    /// response that the upstream makes to its end to keep it. `can_be_stopped` is for neither of the last two.
+    /// on whose bill the gateway cannot know: of a model that reasons unseen, of a reply in one piece, and of
+    /// a stream that bills more than it shows. `can_be_stopped` is for neither of the last two.
     #[must_use]
     pub fn on_hang_up(&self, model: &Model, can_be_stopped: bool) -> OnHangUp {
         let bill_is_seen = can_be_stopped && !model.hidden_reasoning;

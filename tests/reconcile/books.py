@@ -106,6 +106,9 @@ class Books:
 
     def classify(self, request, row, entries):
         """The name of a call's class, and the rule for it."""
+        if not entries and row["status"].startswith("cut_by_") and row["completion"] == 0:
+            # It was sent, and may be billed: its prompt is charged.
+            return "cut before its answer began", NEAR
         if not entries:
             return "refused, here or upstream", NOTHING
         entry, call = entries[-1], self.call.get(request)
@@ -123,7 +126,7 @@ class Books:
             return f"cut by quota, {shape}", NEAR
         if entry["finished"] and row["status"] == "cut_by_client" and row["source"] != "reported":
             # The upstream was faster than the hang-up; what it bills beyond the text must be known all the same.
-            return f"left near the end, {shape}", NEAR if self.ends_with_caller(entry) else EQUAL
+            return f"left near the end, {shape}", NEAR if self.ends_with_caller(entry) else AT_LEAST
         if entry["finished"]:
             left = row["status"] == "cut_by_client"
             return f"{'left and drained' if left else 'ended by itself'}, {entry['surface']} {shape}", EQUAL

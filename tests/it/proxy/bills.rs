@@ -51,6 +51,15 @@ async fn stored_streams_side_by_side_are_billed_no_more_than_they_are_charged() 
     gw.finish().await;
 }
 
+/// The id that a streamed response was given.
+fn id_of(reply: &Reply) -> String {
+    let ids = reply.events().into_iter().find_map(|event| {
+        let event: serde_json::Value = serde_json::from_str(&event).ok()?;
+        event["response"]["id"].as_str().map(str::to_owned)
+    });
+    ids.unwrap()
+}
+
 /// Begins to read a stream, and goes after its first pieces.
 async fn leave(gw: &Gateway, key: &Key, body: serde_json::Value) {
     let call = Call::post(gw.addr(), "/v1/responses").key(&key.text).body(body.to_string());
@@ -81,15 +90,36 @@ async fn the_context_of_a_stored_response_is_charged_when_a_caller_goes() {
         .await;
     let key = gw.key("wide").await;
     let first = respond(&gw, &key, &"word ".repeat(500), true).await;
-    let id = first.events().iter().find_map(|event| {
-        let event: serde_json::Value = serde_json::from_str(event).ok()?;
-        event["response"]["id"].as_str().map(str::to_owned)
-    });
+    let id = id_of(&first);
     let next = json!({
         "model": "grok-4.3", "input": "Hello", "stream": true, "store": false, "previous_response_id": id,
     });
     leave(&gw, &key, next).await;
     let (billed, charged) = sums(&gw).await;
     assert_eq!((billed, charged > 1_000), (charged, true));
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deferred_answer_that_nobody_fetches_is_charged_the_reasoning_that_no_limit_bounds() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let body = json!({
+        "model": "grok-4.20-0309-reasoning", "deferred": true, "max_completion_tokens": 10,
+        "messages": [{"role": "user", "content": "Think [sim tokens=5 reasoning=900]"}],
+    });
+    let call = Call::post(gw.addr(), "/v1/chat/completions").key(&key.text);
+    let reply = call.body(body.to_string()).send().await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let (billed, charged) = sums(&gw).await;
+    assert!(billed > 900 && charged >= billed, "{billed} {charged}");
+    let path =
+        format!("/v1/chat/deferred-completion/{}", reply.json()["request_id"].as_str().unwrap());
+    assert_eq!(Call::get(gw.addr(), &path).key(&key.text).send().await.status, 200);
+    let is_right = || async {
+        let charges = gw.running.store.charges(today()).await.unwrap();
+        charges.iter().map(|charge| charge.tokens.total()).sum::<u64>() == billed
+    };
+    soon("the charge is right once it is fetched", is_right).await;
     gw.finish().await;
 }

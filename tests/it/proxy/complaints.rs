@@ -675,3 +675,28 @@ async fn a_surface_that_a_model_lacks_is_named() {
     assert!(reply.text().contains(text), "{}", reply.text());
     gw.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_beside_an_answer_says_nothing_of_the_operators_and_the_answer_is_charged() {
+    let text = format!("tool failed with {OPERATORS_KEY} at 10.1.2.3:8000");
+    let words = json!(text).to_string();
+    let of_choice = format!(
+        r#"{{"index":0,"message":{{"role":"assistant","content":"I said 10.1.2.3"}},"finish_reason":"stop","error":{{"message":{words}}}}}"#
+    );
+    let usage = r#""usage":{"prompt_tokens":11,"completion_tokens":31,"total_tokens":42}"#;
+    let answer = format!(
+        r#"{{"id":"c","error":{{"message":{words}}},"choices":[{of_choice}],{usage},"error":{{"code":7,"message":{words}}}}}"#
+    );
+    let upstream = Scripted::start(move |_| json(200, &answer)).await;
+    let gw = gateway().upstreams(&upstream.table("a", OPERATORS_KEY, "")).start().await;
+    let key = gw.key("wide").await;
+    let reply = gw.ask(&key, &crate::support::body("hi", "")).await;
+    let read = reply.text();
+    assert_eq!(reply.status, 200, "{read}");
+    assert_eq!(read.matches("tool failed").count(), 3, "{read}");
+    assert!(!read.contains("Op3rat0rK3y") && !read.contains("10.1.2.3:8000"), "{read}");
+    assert!(read.contains("I said 10.1.2.3") && read.contains(r#""code":7"#), "{read}");
+    gw.settled().await;
+    assert_eq!(gw.used(key.user).await, (42, 1));
+    gw.finish().await;
+}

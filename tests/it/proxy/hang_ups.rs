@@ -349,3 +349,39 @@ async fn a_gateway_that_ends_charges_what_it_was_reading_on() {
     assert_eq!(ends, [(Status::CutByClient, 1000), (Status::Failed, 0)]);
     gw.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_stream_is_read_on_when_the_upstream_runs_tools_for_it() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let text = "Talk [sim tokens=60 token-ms=10]";
+    let asked = |path: &str, members: Value| {
+        let (path, body) = TEXT.into_iter().find(|surface| surface.0 == path).unwrap();
+        let mut body = body(text);
+        body["stream"] = true.into();
+        for (name, value) in members.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        ask(&gw, &key, path, body, PLAIN)
+    };
+    let search = json!([{"type": "web_search"}]);
+    let numbered = json!([{"type": "web_search_20250305", "name": "web_search"}]);
+    let with_tools = [
+        ("/v1/chat/completions", json!({"tools": search})),
+        ("/v1/chat/completions", json!({"search_parameters": {"mode": "on"}})),
+        ("/v1/responses", json!({"store": false, "tools": search})),
+        ("/v1/messages", json!({"tools": numbered})),
+    ];
+    let read_on = with_tools.len();
+    for (path, members) in with_tools {
+        leave_after(asked(path, members), 2).await;
+    }
+    let of_tools = charges(&gw).await;
+    assert_eq!(of_tools.len(), read_on);
+    of_tools.iter().for_each(|charge| assert_billed(&gw, charge, Status::CutByClient));
+    let function = json!([{"type": "function", "function": {"name": "f"}}]);
+    leave_after(asked("/v1/chat/completions", json!({"tools": function})), 2).await;
+    let without = charges(&gw).await.pop().unwrap();
+    assert_eq!(without.source, Source::Estimated, "the caller's tools cost nothing unseen");
+    gw.finish().await;
+}
