@@ -218,6 +218,7 @@ pub async fn cut_off(session: &mut ServerSession) {
     give_up(session).await;
 }
 
+#[expect(clippy::unnecessary_box_returns, reason = "what pingora's writes return")]
 fn torn() -> pingora_core::BError {
     Error::explain(ErrorType::WriteError, "a write was given up half way")
 }

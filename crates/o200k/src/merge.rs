@@ -17,8 +17,22 @@ pub fn each_token<'a>(word: &'a [u8], token: &mut impl FnMut(&'a [u8])) {
     } else if word.len() <= SHORT {
         scan(word, token);
     } else {
-        word.chunks(PART).for_each(|part| link(part, token));
+        let mut rest = word;
+        while !rest.is_empty() {
+            let (part, behind) = rest.split_at(part_of(rest));
+            link(part, token);
+            rest = behind;
+        }
     }
+}
+
+/// The length of the next part: at most [`PART`], and no character of UTF-8 is split.
+fn part_of(word: &[u8]) -> usize {
+    let is_continuation = |at: &usize| word.get(*at).is_some_and(|byte| byte & 0xC0 == 0x80);
+    if word.len() <= PART {
+        return word.len();
+    }
+    (PART - 3..=PART).rev().find(|at| !is_continuation(at)).unwrap_or(PART)
 }
 
 /// A segment of a short word: where it begins, and the rank of it joined with the next.
