@@ -149,19 +149,16 @@ pub fn ending_of(
     ending
 }
 
-/// What a deferred completion is charged until it is fetched: all that it may come to. The upstream makes it
-/// whether it is fetched or not, and tells what it used only then. No limit of the call bounds reasoning that
-/// is hidden, and what was learned of it from other calls does not hold for each.
+/// What a deferred completion is charged until it is fetched: all that was reserved for it. The upstream makes it
+/// whether it is fetched or not, and reports what it used only then.
 pub fn ending_of_deferred(
     status: Status,
     reservation: &Reservation,
     upstream: Arc<str>,
     first: Option<Instant>,
 ) -> Ending {
-    let model = &reservation.model;
-    let hidden = if model.hidden_reasoning { model.output_tokens } else { 0 };
-    let full = reservation.reserved.saturating_add(hidden);
-    Ending::estimated(status, (reservation.prompt, full), full, upstream, first)
+    let reserved = reservation.reserved;
+    Ending::estimated(status, (reservation.prompt, reserved), reserved, upstream, first)
 }
 
 /// Notes whose the reply is, where the upstream keeps it, before anybody sees its name. Where that fails the

