@@ -356,7 +356,7 @@ async fn while_redis_is_away_running_calls_end_well_and_nothing_is_lost() {
     let user = cluster.user("ada", "wide");
     let slow = |gateway: &Serving| {
         let call = gateway.ask(&user, "talk", STREAM);
-        call.header("x-sim-token-ms", "20").header("x-sim-tokens", "20").open()
+        call.header("x-sim-token-ms", "20").header("x-sim-tokens", "100").open()
     };
     let (mut at_one, mut at_two) = (slow(&one).await, slow(&two).await);
     at_one.next().await.unwrap();
