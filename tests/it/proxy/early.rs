@@ -58,7 +58,8 @@ async fn a_stream_whose_upstream_is_slow_to_begin_begins_with_comments() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_after_comments_is_an_event_and_costs_what_it_did() {
-    let upstream = "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\napi_key = \"sim-test-key\"\nfirst_byte_timeout = 0.4\n";
+    let upstream = "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\napi_key = \"sim-test-key\"\nfirst_byte_timeout = 0.4\n\
+         surfaces = [\"chat/completions\", \"responses\", \"completions\", \"messages\"]\n";
     for fault in ["slow-first-byte=5000", "slow-first-byte=200,500"] {
         let gw = gateway().upstreams(upstream).limits(EARLY).start().await;
         let key = gw.key("wide").await;
@@ -86,7 +87,7 @@ async fn a_refusal_by_running_calls_after_comments_is_an_event() {
         let text = reply.text();
         assert_eq!((reply.status, reply.whole), (200, false), "{path}: {text}");
         assert!(text.starts_with(COMMENT), "{path}: {text}");
-        assert!(text.contains("running calls") && !text.contains(end), "{path}: {text}");
+        assert!(text.contains("requests in flight") && !text.contains(end), "{path}: {text}");
     }
     let whole = gw.ask(&key, &body("hi", "")).await;
     assert_eq!(whole.status, 429, "a reply in one piece has no comments: {}", whole.text());
