@@ -59,8 +59,8 @@ impl Beginning {
             Self::Whole { body, surface } => {
                 let Some(bytes) = read else {
                     // What the upstream bills is charged, so no other upstream is asked for it.
-                    let is_billed = reports_usage(*surface, body);
-                    return Found::Break(UpstreamError::in_reply(body).filter(|_| !is_billed));
+                    let error = UpstreamError::in_reply(body);
+                    return Found::Break(error.filter(|_| !reports_usage(*surface, body)));
                 };
                 body.extend_from_slice(bytes);
                 if body.len() > ERROR_BYTES { Found::Break(None) } else { Found::Continue(()) }

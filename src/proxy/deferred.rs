@@ -155,9 +155,9 @@ impl Proxy {
                         "failed to correct the charge of a deferred completion; it stays at the full reservation"
                     );
                 }
-                let redactor = forwarded.pool.upstream().redactor();
+                let upstream = forwarded.pool.upstream();
                 if let Some(error) = UpstreamError::in_reply(&body) {
-                    let error = error.redacted(&redactor);
+                    let error = error.redacted(&upstream.redactor());
                     return Err(Refusal::Upstream(UpstreamFailure::Answered {
                         status: error.status,
                         body: error.body,
@@ -166,8 +166,9 @@ impl Proxy {
                 }
                 let mut head = replier.head(200, replier.elapsed());
                 headers::add_upstream_reply(&mut head, &forwarded.exchange);
+                let body = whole::redact_errors(body, upstream);
                 forwarded.pool.release(forwarded.exchange).await;
-                Ok(Some((head, whole::redact_errors(body, &redactor))))
+                Ok(Some((head, body)))
             }
             Collected::Broken(refusal) => Err(refusal),
             Collected::Stopped(by) => {

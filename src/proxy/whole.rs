@@ -13,12 +13,13 @@ use crate::clock;
 use crate::kept::{DEFERRED_FOR, Keeper, Unknown};
 use crate::openai::error::UpstreamError;
 use crate::openai::json;
-use crate::openai::redact::Redactor;
 use crate::openai::request::Request;
 use crate::openai::surface::Output;
 use crate::tokens::meter::Meter;
+use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::Exchange;
 use bytes::{Bytes, BytesMut};
+use memchr::memmem;
 use pingora_core::protocols::http::ServerSession;
 use std::sync::Arc;
 use std::time::Instant;
@@ -87,7 +88,7 @@ pub async fn relay(
             let charged = ending.tokens.total();
             reservation.settle(ending).await;
             // An answer may have an error beside it.
-            let body = redact_errors(body, &forwarded.pool.upstream().redactor());
+            let body = redact_errors(body, forwarded.pool.upstream());
             Whole::Complete { body, at, charged }
         }
         Collected::Broken(refusal) => {
@@ -269,7 +270,12 @@ pub async fn collect(
 
 /// The reply without what is the operator's business in its errors: that of the reply, as of a stored response
 /// that failed, and those of its choices. What the model said stays as it is.
-pub fn redact_errors(body: Bytes, redactor: &Redactor) -> Bytes {
+pub fn redact_errors(body: Bytes, upstream: &Upstream) -> Bytes {
+    // A member's name may be written with escapes.
+    let may_have = |word: &[u8]| memmem::find(&body, word).is_some();
+    if !may_have(b"error") && !may_have(b"\\u") {
+        return body;
+    }
     let Some(text) = json::object_text(&body) else { return body };
     let mut errors: Vec<&str> = Vec::new();
     let walked = json::each_member(text, |name, value| match &*name {
@@ -286,6 +292,10 @@ pub fn redact_errors(body: Bytes, redactor: &Redactor) -> Bytes {
     if walked.is_err() {
         return body;
     }
+    if errors.is_empty() {
+        return body;
+    }
+    let redactor = upstream.redactor();
     let (mut redacted, mut from) = (String::new(), 0);
     for error in errors {
         let clean = redactor.redact_json(error);
