@@ -5,6 +5,7 @@
 //! larger than any error.
 
 use super::forward::is_event_stream;
+use super::whole;
 use crate::openai::error::UpstreamError;
 use crate::openai::follow::{Follow, Heard};
 use crate::openai::request::Request;
@@ -60,7 +61,9 @@ impl Beginning {
                 let Some(bytes) = read else {
                     // What the upstream bills is charged, so no other upstream is asked for it.
                     let error = UpstreamError::in_reply(body);
-                    return Found::Break(error.filter(|_| !reports_usage(*surface, body)));
+                    return Found::Break(
+                        error.filter(|_| whole::reported_in(*surface, body).is_none()),
+                    );
                 };
                 body.extend_from_slice(bytes);
                 if body.len() > ERROR_BYTES { Found::Break(None) } else { Found::Continue(()) }
@@ -94,11 +97,4 @@ fn error_of(follow: &mut dyn Follow, event: &crate::openai::sse::Event) -> Optio
         Heard::Error(error) | Heard::Failed(error) => Some(*error),
         _ => None,
     }
-}
-
-/// True when a whole reply reports that tokens were used, whatever else it says.
-fn reports_usage(surface: Surface, body: &[u8]) -> bool {
-    let mut meter = Meter::default();
-    surface.hear(body, &mut meter);
-    meter.usage().is_some_and(|usage| usage.tokens.total() > 0)
 }

@@ -213,7 +213,11 @@ impl Drain {
         } else {
             let error = UpstreamError::read(status.as_u16(), None, &body);
             let is_callers = !status.is_success() && Blame::of(error.fault, None) == Blame::Caller;
-            self.failed(is_callers)
+            // What the upstream bills is charged, also where its reply says that it failed.
+            match whole::reported_in(self.asked.surface, &body) {
+                Some(usage) => Ending::reported(self.status, usage, upstream, None),
+                None => self.failed(is_callers),
+            }
         };
         pool.release(exchange).await;
         reservation.settle(ending).await;

@@ -14,7 +14,8 @@ use crate::kept::{DEFERRED_FOR, Keeper, Unknown};
 use crate::openai::error::UpstreamError;
 use crate::openai::json;
 use crate::openai::request::Request;
-use crate::openai::surface::Output;
+use crate::openai::surface::{Output, Surface};
+use crate::openai::usage::Usage;
 use crate::tokens::meter::Meter;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::Exchange;
@@ -109,12 +110,17 @@ fn failed_ending(
     upstream: Arc<str>,
     head_at: Instant,
 ) -> Ending {
-    let mut meter = Meter::default();
-    request.surface.hear(body, &mut meter);
-    match meter.usage().filter(|usage| usage.tokens.total() > 0) {
+    match reported_in(request.surface, body) {
         Some(usage) => Ending::reported(Status::CutByUpstream, usage, upstream, Some(head_at)),
         None => Ending::failed(upstream, false),
     }
+}
+
+/// The usage that a whole reply reports, whatever else it says; `None` where that is nothing.
+pub fn reported_in(surface: Surface, body: &[u8]) -> Option<Usage> {
+    let mut meter = Meter::default();
+    surface.hear(body, &mut meter);
+    meter.usage().filter(|usage| usage.tokens.total() > 0)
 }
 
 /// What a complete reply is charged: as reported, or counted, with the prompt as `prompt` counts it.
