@@ -51,11 +51,14 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, stream: Stream, (places, peer): (&
     let open = TaskTracker::new();
     open.close();
     let (mut malformed, mut stopping) = (0, false);
+    // A connection that begins while the gateway is leaving still serves one request: told at once that
+    // nothing more is taken, its client would have opened it for nothing.
+    let mut owes_one = proxy.leaving.is_cancelled();
     loop {
         let patience = if stopping { LAST_WORDS } else { bounds.keepalive };
         let accepted = tokio::select! {
             accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => accepted,
-            () = proxy.leaving.cancelled(), if !stopping => {
+            () = proxy.leaving.cancelled(), if !stopping && !owes_one => {
                 connection.graceful_shutdown();
                 stopping = true;
                 continue;
@@ -64,6 +67,7 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, stream: Stream, (places, peer): (&
         };
         match accepted {
             Ok(Some(H2Accept::Session(mut session))) => {
+                owes_one = false;
                 match places.take(peer.counted()) {
                     Some(place) => {
                         let call = open.track_future(one(Arc::clone(proxy), session, place));

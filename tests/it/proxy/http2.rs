@@ -196,7 +196,13 @@ async fn a_gateway_that_will_end_takes_calls_on_new_connections_alone() {
     .await;
     assert!(open.rest().await.is_done(), "what is open goes on");
     let another = plain(&gw).await;
+    // A round trip beside it, so that whatever is said to a new connection at once has been said.
+    Call::get(gw.addr(), "/health/ping").send().await;
     assert_eq!(another.send(Call::get(gw.addr(), "/health/ready")).await.status, 503);
+    soon("it takes no second request", || async {
+        another.try_open(Call::get(gw.addr(), "/health/ping")).await.is_none()
+    })
+    .await;
     let last = gw.ask(&key, &body("last", "")).await;
     assert_eq!((last.status, last.header("connection")), (200, "close"));
     gw.finish().await;
