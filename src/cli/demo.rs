@@ -174,6 +174,7 @@ async fn key(running: &Running, user: &User) -> anyhow::Result<String> {
 
 fn welcome(ready: &Ready) -> String {
     let Ready { base_url, api_key, metrics_url, simulator_url, .. } = ready;
+    let Ready { admin_email, admin_password, .. } = ready;
     let base = base_url.trim_end_matches("/v1");
     format!(
         r#"
@@ -200,6 +201,11 @@ or with the OpenAI SDK:
   curl {base}/api/v1/chat/usage -H "Authorization: Bearer $KNOCKX_KEY"
   curl {metrics_url}
   curl {simulator_url}/sim/stats
+
+There is an admin too, who logs in for a token that administers users, keys and plans (docs/api.md):
+
+  curl {base}/api/v1/users/login -H "Content-Type: application/json" \
+    -d '{{"email":"{admin_email}","password":"{admin_password}"}}'
 
 Ctrl-C ends it.
 "#

@@ -111,7 +111,8 @@ impl<'a> Debugged<'a> {
     /// Reads one value, and adds its pairs under `key`.
     fn value(&mut self, key: &str, pairs: &mut Vec<String>) {
         let word = self.word();
-        if word == "Some" && self.take("(") {
+        // `Some(…)`, or a type around one value.
+        if word.starts_with(|c: char| c.is_ascii_uppercase()) && self.take("(") {
             self.value(key, pairs);
             self.take(")");
         } else if self.take(" { ") {

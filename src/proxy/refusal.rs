@@ -372,13 +372,22 @@ fn limited(
 /// A refusal that lasts until the day ends: `x-should-retry` stops OpenAI's SDKs, the code
 /// `insufficient_quota` stops LangChain's.
 fn exhausted(of: &str, wait_ms: u64) -> Answer {
-    let text = format!(
-        "You exceeded your daily quota of {of}; it resets in {} s.",
-        wait_ms.div_ceil(1000)
-    );
+    let text = format!("You exceeded your daily quota of {of}; it resets in {}.", roughly(wait_ms));
     error(429, "insufficient_quota", text, Some("insufficient_quota"))
         .with("retry-after", wait_ms.div_ceil(1000).max(1).to_string())
         .with("x-should-retry", "false")
+}
+
+/// A wait as people say it, rounded up: hours and minutes, minutes, or seconds.
+fn roughly(ms: u64) -> String {
+    match ms.div_ceil(1000) {
+        seconds @ ..120 => format!("{seconds} s"),
+        seconds if seconds.div_ceil(60) < 60 => format!("{} min", seconds.div_ceil(60)),
+        seconds => {
+            let minutes = seconds.div_ceil(60);
+            format!("{} h {} min", minutes / 60, minutes % 60)
+        }
+    }
 }
 
 /// Seconds with up to three decimals and no trailing zeros.

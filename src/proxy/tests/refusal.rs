@@ -127,3 +127,11 @@ fn waits_are_said_without_trailing_zeros() {
         assert_eq!(seconds(ms), text);
     }
 }
+
+#[test]
+fn a_wait_is_said_in_the_units_of_its_length() {
+    let said = [(1, "1 s"), (119_000, "119 s"), (120_000, "2 min"), (3_540_001, "1 h 0 min")];
+    for (ms, text) in said.into_iter().chain([(70_585_000, "19 h 37 min")]) {
+        assert_eq!(roughly(ms), text);
+    }
+}
