@@ -1,6 +1,7 @@
 //! The request head: which endpoint it is for.
 
 use super::headers::holds_our_key;
+use super::session::Session;
 use crate::account::id::RequestId;
 use crate::client_address;
 use crate::openai::error::ErrorBody;
@@ -9,8 +10,6 @@ use http::{HeaderMap, HeaderValue, Method};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
-use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::l4::socket::SocketAddr;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -188,24 +187,17 @@ fn client_request_id(headers: &HeaderMap) -> Option<Arc<str>> {
 impl Head {
     /// Reads the head that `session` has received; `trusted` are proxies whose word for an address is taken.
     #[must_use]
-    pub fn read(
-        session: &ServerSession,
-        trusted: &[IpNet],
-        now: Timestamp,
-        started: Instant,
-    ) -> Self {
-        let header = session.req_header();
-        let peer = session.client_addr().and_then(SocketAddr::as_inet);
-        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), std::net::SocketAddr::ip);
-        let address = client_address::address(peer, &header.headers, trusted);
-        let path = std::str::from_utf8(header.raw_path()).unwrap_or("/v1/not-utf-8");
+    pub fn read(session: &Session, trusted: &[IpNet], now: Timestamp, started: Instant) -> Self {
+        let headers = session.headers();
+        let peer = session.peer().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+        let address = client_address::address(peer, headers, trusted);
         Self {
             id: RequestId::new(),
-            client_request_id: client_request_id(&header.headers),
-            endpoint: Endpoint::of(&header.method, path),
+            client_request_id: client_request_id(headers),
+            endpoint: Endpoint::of(session.method(), session.target()),
             address,
             forwarded: address != peer.to_canonical(),
-            origin: header.headers.get(http::header::ORIGIN).cloned(),
+            origin: headers.get(http::header::ORIGIN).cloned(),
             admitted_at: now,
             started,
         }

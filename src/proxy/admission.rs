@@ -8,6 +8,7 @@ use super::forward::{Stop, stopped};
 use super::leash::Leash;
 use super::refusal::{Limited, Refusal};
 use super::reserve::{self, Admission, NotAdmitted, Reservation};
+use super::session::Session;
 use super::settle::Settler;
 use super::waiting::Place;
 use crate::account::caller::Caller;
@@ -17,7 +18,6 @@ use crate::clock;
 use crate::quota::counters::Counters;
 use crate::telemetry::labels::Waited;
 use jiff::SignedDuration;
-use pingora_core::protocols::http::ServerSession;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -57,7 +57,7 @@ pub struct Asking<'a> {
 /// # Errors
 /// A refusal, or that nobody waits for the call any more; nothing was taken.
 pub async fn reserve(
-    session: &mut ServerSession,
+    session: &mut Session,
     admission: Admission<'_>,
     asking: Asking<'_>,
     patience: &Patience<'_>,
@@ -98,7 +98,7 @@ impl Waiter<'_> {
     /// Waits in line, and counts what comes of it; without a `place` the line is too long.
     async fn wait(
         self,
-        session: &mut ServerSession,
+        session: &mut Session,
         place: Option<Place>,
     ) -> Result<Reservation, Unreserved> {
         let (settler, waiting) = (self.settler, &self.settler.waiting);
@@ -119,7 +119,7 @@ impl Waiter<'_> {
 
     async fn wait_in_line(
         mut self,
-        session: &mut ServerSession,
+        session: &mut Session,
         mut place: Place,
     ) -> Result<Reservation, Unreserved> {
         let began = Instant::from(clock::instant());
@@ -157,7 +157,7 @@ impl Waiter<'_> {
     /// Resolves when the call may try, or fails when it has to stop waiting.
     async fn turn(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         place: &Place,
         deadline: Instant,
     ) -> Result<(), Unreserved> {

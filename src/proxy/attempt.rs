@@ -3,6 +3,7 @@
 use super::beginning::Beginning;
 use super::forward::{Forwarded, Forwarding, Pending, Stop, stopped};
 use super::refusal::UpstreamFailure;
+use super::session::Session;
 use crate::clock;
 use crate::openai::error::{Fault, UpstreamError};
 use crate::openai::request::Changes;
@@ -14,7 +15,6 @@ use crate::upstream::places::Place;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use http::Method;
-use pingora_core::protocols::http::ServerSession;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,7 +72,7 @@ impl Forwarding<'_> {
     /// Asks one upstream; without `stream_options` once more, when those are all it minds.
     pub(super) async fn try_one(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         route: &Route,
         pool: &Arc<Connections>,
         place: Place,
@@ -107,7 +107,7 @@ impl Forwarding<'_> {
 
     async fn try_once(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         route: &Route,
         pool: &Arc<Connections>,
         place: Place,
@@ -170,7 +170,7 @@ impl Forwarding<'_> {
     /// byte has gone to the caller by then, so another upstream may still have the call.
     async fn error_at_first(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         exchange: &mut Exchange,
     ) -> Option<UpstreamError> {
         let mut beginning = Beginning::new(self.request, exchange, self.event_bytes);

@@ -4,19 +4,15 @@
 use super::buffers::Buffers;
 use super::read::{self, Bounds};
 use super::refusal::Refusal;
-use super::reply::{self, Replier};
+use super::reply::Replier;
+use super::session::{Gone, ReplyHead, Session};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use http::header;
 use http_body_util::BodyExt;
-use pingora_core::Result;
-use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::l4::socket::SocketAddr;
-use pingora_http::ResponseHeader;
 use std::future::ready;
-use std::time::Duration;
 use tower::ServiceExt;
 
 /// Answers one request from `router`. Returns the status.
@@ -24,19 +20,19 @@ use tower::ServiceExt;
 /// # Errors
 /// When the caller is gone.
 pub async fn serve(
-    session: &mut ServerSession,
+    session: &mut Session,
     router: &Router,
     bounds: Bounds,
     buffers: &Buffers,
     replier: &Replier<'_>,
-) -> Result<u16> {
+) -> Result<u16, Gone> {
     let (limit, mut is_too_large) = (bounds.bytes, false);
     let mut held = buffers.hold(None, replier.head.address);
     let body = match read::read(session, bounds, &mut held, ready(Ok(()))).await {
         Ok(body) => body,
         // Said by the router itself, as it says everything: it goes by the announced length.
         Err(Refusal::BodyTooLarge { .. }) => {
-            session.set_keepalive(None);
+            session.close_after_reply();
             is_too_large = true;
             Bytes::new()
         }
@@ -51,48 +47,40 @@ pub async fn serve(
         request.headers_mut().insert(header::CONTENT_LENGTH, (limit + 1).into());
     }
     let response = router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
-    send(session, response, replier.patience).await
+    send(session, response).await
 }
 
-fn request(session: &ServerSession, body: Bytes) -> Option<http::Request<Body>> {
-    let head = session.req_header();
-    let target = std::str::from_utf8(head.raw_path()).ok()?;
+fn request(session: &Session, body: Bytes) -> Option<http::Request<Body>> {
     let mut request = http::Request::builder()
-        .method(head.method.clone())
-        .uri(target)
+        .method(session.method().clone())
+        .uri(session.target())
         .body(Body::from(body))
         .ok()?;
-    request.headers_mut().clone_from(&head.headers);
-    if let Some(peer) = session.client_addr().and_then(SocketAddr::as_inet) {
-        request.extensions_mut().insert(ConnectInfo(*peer));
+    request.headers_mut().clone_from(session.headers());
+    if let Some(peer) = session.peer() {
+        request.extensions_mut().insert(ConnectInfo(peer));
     }
     Some(request)
 }
 
-async fn send(
-    session: &mut ServerSession,
-    response: http::Response<Body>,
-    patience: Duration,
-) -> Result<u16> {
+async fn send(session: &mut Session, response: http::Response<Body>) -> Result<u16, Gone> {
     let (parts, mut body) = response.into_parts();
-    let mut head = ResponseHeader::build(parts.status, Some(parts.headers.len() + 1))?;
-    for (name, value) in &parts.headers {
-        head.append_header(name.clone(), value.clone())?;
+    let mut head = ReplyHead { status: parts.status, headers: parts.headers };
+    if head.is_bodiless() {
+        session.reply(head, Bytes::new()).await?;
+        return Ok(parts.status.as_u16());
     }
-    let bodiless = parts.status == http::StatusCode::NO_CONTENT
-        || parts.status == http::StatusCode::NOT_MODIFIED;
-    if !bodiless && !parts.headers.contains_key(header::CONTENT_LENGTH) {
-        match axum::body::HttpBody::size_hint(&body).exact() {
-            Some(length) => head.insert_header(header::CONTENT_LENGTH, length)?,
-            None => head.insert_header(header::TRANSFER_ENCODING, "chunked")?,
-        }
+    if let Some(length) = axum::body::HttpBody::size_hint(&body).exact()
+        && !head.headers.contains_key(header::CONTENT_LENGTH)
+    {
+        head.set(header::CONTENT_LENGTH, length);
     }
-    reply::send_head(session, head, patience).await?;
+    session.send_head(head).await?;
     while let Some(Ok(frame)) = body.frame().await {
         if let Ok(data) = frame.into_data() {
-            reply::send(session, data, false, patience).await?;
+            session.send(data, false).await?;
         }
     }
-    reply::send(session, Bytes::new(), true, patience).await?;
+    session.send(Bytes::new(), true).await?;
     Ok(parts.status.as_u16())
 }

@@ -10,6 +10,7 @@ use super::refusal::Refusal;
 use super::reply::{self, Budget, Replier};
 use super::reserve::{Admission, Reservation};
 use super::route::Wanted;
+use super::session::{ReplyHead, Session};
 use super::settle::{Ending, Settler};
 use super::stream::{self, Stream};
 use super::whole::{self, Whole};
@@ -24,8 +25,6 @@ use crate::config::Limits;
 use crate::openai::request::Request;
 use crate::openai::surface::Surface;
 use http::header;
-use pingora_core::protocols::http::ServerSession;
-use pingora_http::ResponseHeader;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -48,7 +47,7 @@ impl Proxy {
     pub(super) async fn call(
         &self,
         surface: Surface,
-        session: &mut ServerSession,
+        session: &mut Session,
         replier: &Replier<'_>,
     ) -> Result<Answered, No> {
         if self.draining.is_cancelled() {
@@ -75,7 +74,7 @@ impl Proxy {
         &self,
         surface: Surface,
         caller: &Arc<Caller>,
-        session: &mut ServerSession,
+        session: &mut Session,
         replier: &Replier<'_>,
     ) -> Result<Answered, No> {
         let current = self.current();
@@ -89,7 +88,7 @@ impl Proxy {
         let earlier = self.earlier(caller, &mut request, session, replier).await?;
         let mut call = Call { proxy: self, replier, current: &current, request: &request, held };
         let mut leash = self.leash(caller, replier, &current, request.stream);
-        leash.early = early(session, replier, &current.limits, &request);
+        leash.early = early(replier, &current.limits, &request);
         let upstream = earlier.as_ref().map(|reply| &*reply.upstream);
         let reservation = match call.reserve(session, &leash, caller, upstream).await {
             Ok(reservation) => reservation,
@@ -121,7 +120,7 @@ impl Proxy {
         &self,
         caller: &Caller,
         request: &mut Request<'_>,
-        session: &mut ServerSession,
+        session: &mut Session,
         replier: &Replier<'_>,
     ) -> Result<Option<KeptReply>, Refusal> {
         let Some(id) = &request.ties.previous else { return Ok(None) };
@@ -166,7 +165,7 @@ enum Step {
 
 /// What a relay works on: the head to be sent, the reply, what is held for it, what may end it.
 pub(super) struct Relay {
-    pub reply_head: ResponseHeader,
+    pub reply_head: ReplyHead,
     pub forwarded: Forwarded,
     pub reservation: Reservation,
     pub leash: Leash,
@@ -176,7 +175,7 @@ impl Call<'_> {
     /// `upstream` is the only one that will do, if there is such.
     pub(super) async fn reserve(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         leash: &Leash,
         caller: &Arc<Caller>,
         upstream: Option<&str>,
@@ -213,11 +212,11 @@ impl Call<'_> {
     /// Sends the call upstream, or settles it when nobody answers or nobody waits any more.
     async fn forward(
         &mut self,
-        session: &mut ServerSession,
+        session: &mut Session,
         reservation: Reservation,
         leash: &Leash,
     ) -> Result<Step, No> {
-        let headers = session.req_header().headers.clone();
+        let headers = session.headers().clone();
         let forwarding = Forwarding {
             upstreams: &self.current.upstreams,
             request: self.request,
@@ -272,16 +271,14 @@ impl Call<'_> {
         }
     }
 
-    async fn relay_stream(&self, session: &mut ServerSession, relay: Relay) -> Answered {
+    async fn relay_stream(&self, session: &mut Session, relay: Relay) -> Answered {
         let Relay { mut reply_head, forwarded, reservation, leash } = relay;
         reservation.budget().write(&mut reply_head);
-        make_stream_head(&mut reply_head, session.req_header().version);
+        make_stream_head(&mut reply_head);
         let metrics = &self.proxy.settler.metrics;
         metrics.streams_open.increment(1.0);
         let sent = match self.replier.sent() {
-            Sent::Nothing => {
-                reply::send_head(session, reply_head, self.replier.patience).await.is_ok()
-            }
+            Sent::Nothing => session.send_head(reply_head).await.is_ok(),
             Sent::Head => true,
             Sent::Torn => false,
         };
@@ -298,7 +295,7 @@ impl Call<'_> {
     /// `spent` is the gateway's own time so far.
     pub(super) async fn relay_whole(
         &mut self,
-        session: &mut ServerSession,
+        session: &mut Session,
         relay: Relay,
         spent: Duration,
     ) -> Result<Answered, No> {
@@ -316,7 +313,7 @@ impl Call<'_> {
                 budget.tokens_left = budget.tokens_left.saturating_sub(charged);
                 budget.write(&mut reply_head);
                 let own = spent + clock::instant().duration_since(at);
-                let _ = reply_head.insert_header("x-process-time", reply::seconds(own));
+                reply_head.set("x-process-time", reply::seconds(own));
                 let written = self.replier.whole(session, reply_head, body).await;
                 let ending = if written.is_ok() { Status::Complete } else { Status::CutByClient };
                 Ok(self.answered(200, ending))
@@ -372,7 +369,6 @@ impl Call<'_> {
         stream::Bounds {
             event_bytes: self.current.limits.event_bytes,
             keepalive: self.current.limits.keepalive_comment,
-            patience: self.replier.patience,
             slice_tokens: self.current.limits.slice_tokens,
             drain: self.drain_bounds(),
         }
@@ -387,13 +383,13 @@ impl Reservation {
 
 /// A call that was stopped before a byte of its reply was sent: what its caller is told, if it is
 /// still there.
-fn stopped(session: &mut ServerSession, by: Stop) -> Option<Refusal> {
-    session.set_keepalive(None);
+fn stopped(session: &mut Session, by: Stop) -> Option<Refusal> {
+    session.close_after_reply();
     by.refusal()
 }
 
 /// What a call that holds nothing is told; `None` when there is nobody left to tell.
-pub(super) fn unreserved(session: &mut ServerSession, by: Unreserved) -> Option<No> {
+pub(super) fn unreserved(session: &mut Session, by: Unreserved) -> Option<No> {
     match by {
         Unreserved::Refused(refusal) => Some(refusal.into()),
         Unreserved::Stopped(by) => stopped(session, by).map(No::from),
@@ -402,40 +398,32 @@ pub(super) fn unreserved(session: &mut ServerSession, by: Unreserved) -> Option<
 
 /// What begins the reply to a stream while its upstream has not, where that is set. It takes effect once it is
 /// in the call's leash, and `replier` knows of it.
-fn early(
-    session: &ServerSession,
-    replier: &Replier<'_>,
-    limits: &Limits,
-    request: &Request<'_>,
-) -> Option<Arc<Early>> {
+fn early(replier: &Replier<'_>, limits: &Limits, request: &Request<'_>) -> Option<Arc<Early>> {
     let after = limits.early_keepalive.filter(|_| request.stream)?;
     let mut head = replier.head(200, replier.elapsed());
-    make_stream_head(&mut head, session.req_header().version);
+    make_stream_head(&mut head);
     let due = clock::instant() + after;
-    let early = Early::new(head, due.into(), limits.keepalive_comment, replier.patience);
+    let early = Early::new(head, due.into(), limits.keepalive_comment);
     Some(Arc::clone(replier.early.get_or_init(|| Arc::new(early))))
 }
 
-fn make_stream_head(head: &mut ResponseHeader, version: http::Version) {
-    let _ = head.insert_header(header::CACHE_CONTROL, "no-cache");
-    let _ = head.insert_header("x-accel-buffering", "no");
+fn make_stream_head(head: &mut ReplyHead) {
+    head.set(header::CACHE_CONTROL, "no-cache");
+    head.set("x-accel-buffering", "no");
     if !head.headers.contains_key(header::CONTENT_TYPE) {
-        let _ = head.insert_header(header::CONTENT_TYPE, "text/event-stream");
-    }
-    if version == http::Version::HTTP_11 {
-        let _ = head.insert_header(header::TRANSFER_ENCODING, "chunked");
+        head.set(header::CONTENT_TYPE, "text/event-stream");
     }
 }
 
 /// Tells the caller the output limit that was sent in place of a larger one, or of none.
-fn add_clamped(head: &mut ResponseHeader, reservation: &Reservation) {
+fn add_clamped(head: &mut ReplyHead, reservation: &Reservation) {
     if let Some(limit) = reservation.output_limit.filter(|_| reservation.clamped) {
-        let _ = head.insert_header("x-kx-clamped", limit);
+        head.set("x-kx-clamped", limit);
     }
 }
 
 /// Tells the caller what was taken out of its request, as its plan says.
-fn add_stripped(head: &mut ResponseHeader, request: &Request<'_>, reservation: &Reservation) {
+fn add_stripped(head: &mut ReplyHead, request: &Request<'_>, reservation: &Reservation) {
     let names = request.stripped(&reservation.caller.plan_limits.policy);
     if names.is_empty() {
         return;
@@ -443,7 +431,7 @@ fn add_stripped(head: &mut ResponseHeader, request: &Request<'_>, reservation: &
     let is_plain = |c: &char| c.is_ascii_alphanumeric() || "_-.:".contains(*c);
     let plain = |name: &String| name.chars().filter(is_plain).take(64).collect::<String>();
     let list: Vec<String> = names.iter().take(16).map(plain).collect();
-    let _ = head.insert_header("x-kx-stripped", list.join(", "));
+    head.set("x-kx-stripped", list.join(", "));
 }
 
 fn answered(surface: Surface, status: u16, ending: Status) -> Answered {

@@ -12,7 +12,8 @@ use super::headers;
 use super::multiplexed;
 use super::peers::Places;
 use super::refusal::Refusal;
-use super::reply::{self, Replier};
+use super::reply::Replier;
+use super::session::{ReplyHead, Session};
 use crate::account::id::RequestId;
 use crate::client_address;
 use crate::clock;
@@ -158,8 +159,9 @@ async fn serve(
             session.set_keepalive(None);
         }
         // Boxed: a waiting connection need not hold room for a call.
+        let mut session = Session::new(session, proxy.listener.write_timeout);
         Box::pin(proxy.serve(&mut session)).await;
-        next = Box::pin(finish(session, proxy.listener.write_timeout)).await;
+        next = Box::pin(finish(session.into_inner(), proxy.listener.write_timeout)).await;
     }
 }
 
@@ -228,35 +230,30 @@ async fn linger(session: &mut ServerSession, patience: Duration) {
 }
 
 /// Answers a head that cannot be served, and ends the connection.
-async fn refuse_head(proxy: &Proxy, mut session: ServerSession, refusal: Refusal) {
-    session.set_keepalive(None);
+async fn refuse_head(proxy: &Proxy, session: ServerSession, refusal: Refusal) {
+    let mut session = Session::new(session, proxy.listener.write_timeout);
+    session.close_after_reply();
     let answer = refusal.answer();
-    let mut head = pingora_http::ResponseHeader::build(answer.status, Some(8))
-        .expect("our statuses are valid");
+    let mut head = ReplyHead::new(answer.status);
     let body = bytes::Bytes::from(answer.body.to_json());
-    let _ = head.insert_header(http::header::CONTENT_TYPE, "application/json");
-    let _ = head.insert_header("x-request-id", RequestId::new().to_string());
-    let _ = head.insert_header("x-process-time", "0.000000");
+    head.set(http::header::CONTENT_TYPE, "application/json");
+    head.set("x-request-id", RequestId::new().to_string());
+    head.set("x-process-time", "0.000000");
     headers::add_protection(&mut head);
-    let _ = head.set_content_length(body.len());
     proxy.settler.metrics.requests(Route::Other, answer.status, Outcome::Refused).increment(1);
-    let patience = proxy.listener.write_timeout;
-    if reply::send_head(&mut session, head, patience).await.is_ok() {
-        let _ = reply::send(&mut session, body, true, patience).await;
-    }
-    let _ = tokio::time::timeout(patience, session.shutdown()).await;
+    let _ = session.reply(head, body).await;
+    session.abort().await;
 }
 
 impl Proxy {
     /// Serves one request whose head has been read.
-    pub(super) async fn serve(&self, session: &mut ServerSession) {
+    pub(super) async fn serve(&self, session: &mut Session) {
         let trusted = &self.listener.trusted_proxies;
         let now = self.settler.counters.now(clock::now());
         let head = Head::read(session, trusted, now, clock::instant());
         let replier = Replier {
             head: &head,
             cors: self.listener.data_cors.as_deref(),
-            patience: self.listener.write_timeout,
             early: OnceLock::new(),
         };
         self.answer(session, &replier).await;

@@ -11,6 +11,7 @@ use super::forward::{Forwarded, stopped};
 use super::leash::Leash;
 use super::refusal::{Refusal, UpstreamFailure};
 use super::reply::Replier;
+use super::session::{ReplyHead, Session};
 use super::settle::Ending;
 use super::whole::{self, Collected};
 use super::{Answered, CALLER_GONE, Current, No, Proxy, headers, outcome_of};
@@ -26,8 +27,6 @@ use crate::upstream::connect::Outgoing;
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use jiff::SignedDuration;
-use pingora_core::protocols::http::ServerSession;
-use pingora_http::ResponseHeader;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -52,7 +51,7 @@ impl Proxy {
     /// Answers a request for a deferred completion.
     pub(super) async fn deferred(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         replier: &Replier<'_>,
         id: &str,
     ) -> Result<Answered, No> {
@@ -80,7 +79,7 @@ impl Proxy {
     /// Takes a place in the window, asks once, and sets right what the call that deferred it was charged.
     async fn fetch(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         replier: &Replier<'_>,
         current: &Current,
         (caller, reply): (&Arc<Caller>, &KeptReply),
@@ -108,7 +107,7 @@ impl Proxy {
                 let fetching = Fetching { forwarded, current, reply, leash };
                 let fetched = self.read_deferred(session, replier, fetching).await;
                 let Some((mut head, body)) = fetched.map_err(refused)? else {
-                    session.set_keepalive(None);
+                    session.close_after_reply();
                     return Ok(answered(CALLER_GONE));
                 };
                 budget.write(&mut head);
@@ -122,7 +121,7 @@ impl Proxy {
                 Ok(answered(202))
             }
             Asked::CallerGone => {
-                session.set_keepalive(None);
+                session.close_after_reply();
                 Ok(answered(CALLER_GONE))
             }
             Asked::No(refusal) => Err(refused(refusal)),
@@ -133,10 +132,10 @@ impl Proxy {
     /// the same, for what it used: it cannot be had again.
     async fn read_deferred(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         replier: &Replier<'_>,
         fetching: Fetching<'_>,
-    ) -> Result<Option<(ResponseHeader, Bytes)>, Refusal> {
+    ) -> Result<Option<(ReplyHead, Bytes)>, Refusal> {
         let Fetching { mut forwarded, current, reply, leash } = fetching;
         let mut memory = self.buffers.hold(Some(reply.user), replier.head.address);
         let mut body = BytesMut::new();
@@ -191,7 +190,7 @@ impl Proxy {
 
     async fn ask_for_deferred(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         head: &Head,
         leash: &Leash,
         (current, reply): (&Current, &KeptReply),
@@ -204,11 +203,7 @@ impl Proxy {
         let outgoing = Outgoing {
             method: Method::GET,
             path: format!("/chat/deferred-completion/{}", reply.id).into(),
-            headers: headers::upstream_request(
-                &session.req_header().headers,
-                head.id,
-                pool.upstream(),
-            ),
+            headers: headers::upstream_request(session.headers(), head.id, pool.upstream()),
             body: Bytes::new(),
             begun: AtomicBool::new(false),
         };

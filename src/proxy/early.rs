@@ -3,13 +3,9 @@
 //! Once the head of a stream is sent, its status cannot be taken back: what fails or is refused later is an
 //! event of the stream, and the reply ends as one that was cut. Without the setting none of this exists.
 
-use super::forward::caller_gone;
-use super::reply;
+use super::session::{Gone, ReplyHead, Session};
 use crate::clock;
 use bytes::{Bytes, BytesMut};
-use pingora_core::Result;
-use pingora_core::protocols::http::ServerSession;
-use pingora_http::ResponseHeader;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -21,14 +17,12 @@ pub(super) const KEEPALIVE: &[u8] = b": keep-alive\n\n";
 pub struct Early {
     /// Time between comments; `None` = only one is sent.
     every: Option<Duration>,
-    /// How long the caller may read nothing.
-    patience: Duration,
     state: Mutex<State>,
 }
 
 struct State {
     /// The head, until it is sent.
-    head: Option<ResponseHeader>,
+    head: Option<ReplyHead>,
     /// When the next comment is due.
     due: Option<Instant>,
     /// Set while a write is under way. One that was dropped half way leaves it set.
@@ -48,14 +42,9 @@ pub enum Sent {
 impl Early {
     /// A reply that begins with `head` and a comment at `due`, unless it has another beginning by then.
     #[must_use]
-    pub fn new(
-        head: ResponseHeader,
-        due: Instant,
-        every: Option<Duration>,
-        patience: Duration,
-    ) -> Self {
+    pub fn new(head: ReplyHead, due: Instant, every: Option<Duration>) -> Self {
         let state = State { head: Some(head), due: Some(due), is_writing: false };
-        Self { every, patience, state: Mutex::new(state) }
+        Self { every, state: Mutex::new(state) }
     }
 
     /// What the caller has been sent.
@@ -69,13 +58,13 @@ impl Early {
     }
 
     /// Sends what is due, and resolves when the caller has gone.
-    pub async fn keep_alive(&self, session: &mut ServerSession) {
+    pub async fn keep_alive(&self, session: &mut Session) {
         loop {
             let due = self.state().due;
-            let Some(due) = due else { return caller_gone(session).await };
+            let Some(due) = due else { return session.caller_gone().await };
             tokio::select! {
                 biased;
-                () = caller_gone(session) => return,
+                () = session.caller_gone() => return,
                 () = tokio::time::sleep_until(due) => {}
             }
             if self.comment(session).await.is_err() {
@@ -84,7 +73,7 @@ impl Early {
         }
     }
 
-    async fn comment(&self, session: &mut ServerSession) -> Result<()> {
+    async fn comment(&self, session: &mut Session) -> Result<(), Gone> {
         let head = {
             let mut state = self.state();
             state.is_writing = true;
@@ -92,9 +81,9 @@ impl Early {
             state.head.take()
         };
         if let Some(head) = head {
-            reply::send_head(session, head, self.patience).await?;
+            session.send_head(head).await?;
         }
-        reply::send(session, Bytes::from_static(KEEPALIVE), false, self.patience).await?;
+        session.send(Bytes::from_static(KEEPALIVE), false).await?;
         self.state().is_writing = false;
         Ok(())
     }

@@ -8,6 +8,7 @@ use super::attempt::{Blame, Tried};
 use super::leash::{Leash, Pulled};
 use super::refusal::{Refusal, UpstreamFailure};
 use super::reserve::Reservation;
+use super::session::Session;
 use crate::account::charge::Status;
 use crate::account::id::UserId;
 use crate::clock;
@@ -21,7 +22,6 @@ use crate::upstream::pick;
 use crate::upstream::places::Place;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue};
-use pingora_core::protocols::http::ServerSession;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -121,7 +121,7 @@ impl Forwarding<'_> {
     ///
     /// # Errors
     /// [`NotForwarded`]; the caller has not been sent a byte.
-    pub async fn forward(&self, session: &mut ServerSession) -> Result<Forwarded, NotForwarded> {
+    pub async fn forward(&self, session: &mut Session) -> Result<Forwarded, NotForwarded> {
         self.upstreams.retries.save();
         let mut visits = Visits::default();
         for route in self.order() {
@@ -169,7 +169,7 @@ impl Forwarding<'_> {
     /// tried.
     async fn visit<'r>(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         route: &'r Route,
         place: Option<Place>,
         visits: &mut Visits<'r>,
@@ -254,7 +254,7 @@ impl Forwarding<'_> {
     /// Waits for a place at an upstream that is full, as long as it lets calls wait.
     async fn wait_and_visit<'r>(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         route: &'r Route,
         visits: &mut Visits<'r>,
     ) -> Done {
@@ -300,7 +300,7 @@ pub fn is_event_stream(exchange: &Exchange) -> bool {
 }
 
 /// Resolves when there is nobody left to answer, or nothing left to answer with.
-pub async fn stopped(session: &mut ServerSession, leash: &Leash) -> Stop {
+pub async fn stopped(session: &mut Session, leash: &Leash) -> Stop {
     tokio::select! {
         biased;
         pulled = leash.pulled() => Stop::Pulled(pulled),
@@ -309,14 +309,9 @@ pub async fn stopped(session: &mut ServerSession, leash: &Leash) -> Stop {
 }
 
 /// Resolves when the caller has gone; until then it is sent what keeps its connection alive, if that is set.
-async fn gone_or_kept_alive(session: &mut ServerSession, leash: &Leash) {
+async fn gone_or_kept_alive(session: &mut Session, leash: &Leash) {
     match &leash.early {
         Some(early) => early.keep_alive(session).await,
-        None => caller_gone(session).await,
+        None => session.caller_gone().await,
     }
-}
-
-/// Resolves when the caller's connection has ended. Bytes of a next request are kept for it.
-pub async fn caller_gone(session: &mut ServerSession) {
-    while session.read_body_or_idle(true).await.is_ok() {}
 }

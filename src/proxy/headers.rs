@@ -3,12 +3,12 @@
 //! Names and values are checked; `docs/headers.md` has the table. Headers that `Connection` names are not
 //! forwarded (RFC 9110 section 7.6.1), and trailers never are.
 
+use super::session::ReplyHead;
 use crate::account::id::RequestId;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::Exchange;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;
-use pingora_http::ResponseHeader;
 use std::net::IpAddr;
 
 /// Caller headers forwarded upstream: API versions and the conversation id. All others are dropped, so that
@@ -87,17 +87,17 @@ pub fn upstream_request(from: &HeaderMap, id: RequestId, upstream: &Upstream) ->
 }
 
 /// Adds the upstream's headers that are allowed to `to`.
-pub fn add_upstream_reply(to: &mut ResponseHeader, exchange: &Exchange) {
+pub fn add_upstream_reply(to: &mut ReplyHead, exchange: &Exchange) {
     let connection = exchange.headers().filter(|(name, _)| *name == header::CONNECTION);
     let nominated: Vec<String> =
         connection.filter_map(|(_, value)| value.to_str().ok()).flat_map(names).collect();
     let allowed = exchange.headers().filter(|(name, value)| is_reply_allowed(name, value));
     for (name, value) in allowed.filter(|(name, _)| !nominated.iter().any(|n| name.as_str() == n)) {
-        let _ = to.insert_header(name.clone(), value.clone());
+        to.set(name.clone(), value.clone());
     }
     let ids = UPSTREAM_IDS.into_iter().filter_map(|name| exchange.header(name));
     if let Some(id) = ids.into_iter().find(|id| is_word(id)) {
-        let _ = to.insert_header("x-upstream-request-id", id);
+        to.set("x-upstream-request-id", id);
     }
 }
 
@@ -131,33 +131,33 @@ fn is_loopback(host: &str) -> bool {
 
 /// Adds what keeps browsers and caches from making more of a reply than it is. A reply that may be kept says so
 /// afterwards.
-pub fn add_protection(to: &mut ResponseHeader) {
-    let _ = to.insert_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    let _ = to.insert_header(header::CACHE_CONTROL, "no-store");
+pub fn add_protection(to: &mut ReplyHead) {
+    to.set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    to.set(header::CACHE_CONTROL, "no-store");
 }
 
 /// Adds what lets a browser's script read a reply of the data plane. `allowed` are the origins
 /// that may; `None` is any, safe because `/v1` takes bearer keys and never cookies.
-pub fn add_cors(to: &mut ResponseHeader, origin: Option<&HeaderValue>, allowed: Option<&[String]>) {
+pub fn add_cors(to: &mut ReplyHead, origin: Option<&HeaderValue>, allowed: Option<&[String]>) {
     let Some(origin) = origin else { return };
     let granted = match allowed {
         None => HeaderValue::from_static("*"),
         Some(list) if list.iter().any(|o| o.as_bytes() == origin.as_bytes()) => origin.clone(),
         Some(_) => return,
     };
-    let _ = to.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, granted);
-    let _ = to.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
-    let _ = to.append_header(header::VARY, "origin");
+    to.set(header::ACCESS_CONTROL_ALLOW_ORIGIN, granted);
+    to.set(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    to.add(header::VARY, "origin");
 }
 
 /// Adds the answer to a preflight. Asked-for headers are granted by name: `*` would not cover
 /// `authorization` (Fetch standard), and SDKs keep adding new ones.
-pub fn add_preflight(to: &mut ResponseHeader, asked: Option<&HeaderValue>) {
-    let _ = to.insert_header(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS");
-    let _ = to.insert_header(header::ACCESS_CONTROL_MAX_AGE, "86400");
-    let _ = to.append_header(header::VARY, "access-control-request-headers");
+pub fn add_preflight(to: &mut ReplyHead, asked: Option<&HeaderValue>) {
+    to.set(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS");
+    to.set(header::ACCESS_CONTROL_MAX_AGE, "86400");
+    to.add(header::VARY, "access-control-request-headers");
     if let Some(asked) = asked {
-        let _ = to.insert_header(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+        to.set(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
     }
 }
 

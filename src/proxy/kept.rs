@@ -7,6 +7,7 @@ use super::accept::{Act, Kept};
 use super::forward::stopped;
 use super::refusal::{Refusal, UpstreamFailure};
 use super::reply::Replier;
+use super::session::{ReplyHead, Session};
 use super::{Answered, CALLER_GONE, No, Proxy, attempt, headers, outcome_of, whole};
 use crate::account::caller::Caller;
 use crate::account::kept::KeptReply;
@@ -18,7 +19,6 @@ use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::{Exchange, Outgoing};
 use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
-use pingora_core::protocols::http::ServerSession;
 use std::sync::atomic::AtomicBool;
 
 /// Bytes of a query that go along; real ones have a few words.
@@ -28,7 +28,7 @@ impl Proxy {
     /// Answers a request for something kept.
     pub(super) async fn kept(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         replier: &Replier<'_>,
         kept: &Kept,
     ) -> Result<Answered, No> {
@@ -72,7 +72,7 @@ impl Proxy {
     /// It could not be set right now. A response that the upstream does not have is none.
     pub(super) async fn settle_stored(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         replier: &Replier<'_>,
         caller: &Caller,
         reply: &KeptReply,
@@ -96,11 +96,11 @@ impl Proxy {
     /// Asks the upstream that has it; `None` when nobody waits any more.
     async fn ask_keeper(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         replier: &Replier<'_>,
         caller: &Caller,
         (kept, reply): (&Kept, &KeptReply),
-    ) -> Result<Option<(pingora_http::ResponseHeader, Bytes)>, Refusal> {
+    ) -> Result<Option<(ReplyHead, Bytes)>, Refusal> {
         let current = self.current();
         let leash = self.leash(caller, replier, &current, false);
         let none = || Refusal::NoSuchReply(kept.id.clone());
@@ -163,25 +163,19 @@ fn refuse_errors(
 }
 
 impl Kept {
-    fn outgoing(
-        &self,
-        session: &ServerSession,
-        replier: &Replier<'_>,
-        upstream: &Upstream,
-    ) -> Outgoing {
+    fn outgoing(&self, session: &Session, replier: &Replier<'_>, upstream: &Upstream) -> Outgoing {
         let (method, below) = match self.act {
             Act::Read => (Method::GET, ""),
             Act::Delete => (Method::DELETE, ""),
             Act::Cancel => (Method::POST, "/cancel"),
             Act::ListInput => (Method::GET, "/input_items"),
         };
-        let header = session.req_header();
-        let query = header.uri.query().filter(|query| is_passed(query));
+        let query = session.uri().query().filter(|query| is_passed(query));
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         Outgoing {
             method,
             path: format!("/responses/{}{below}{query}", self.id).into(),
-            headers: headers::upstream_request(&header.headers, replier.head.id, upstream),
+            headers: headers::upstream_request(session.headers(), replier.head.id, upstream),
             body: Bytes::new(),
             begun: AtomicBool::new(false),
         }

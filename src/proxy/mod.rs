@@ -35,6 +35,7 @@ pub mod allowance;
 pub mod settle;
 pub mod refusal;
 pub mod reply;
+pub mod session;
 pub mod headers;
 pub mod kept;
 pub mod deferred;
@@ -55,13 +56,14 @@ use crate::telemetry::labels::{Outcome, Route};
 use crate::upstream::Upstreams;
 use accept::{Endpoint, Shape};
 use buffers::Buffers;
+use bytes::Bytes;
 use exhausted::Exhausted;
 use http::header;
 use jiff::Timestamp;
 use peers::Peers;
-use pingora_core::protocols::http::ServerSession;
 use refusal::Refusal;
 use reply::{Budget, Replier};
+use session::Session;
 use settle::Settler;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -130,7 +132,7 @@ impl From<Refusal> for No {
 
 impl Proxy {
     /// Answers one request, whatever it is for.
-    pub async fn answer(&self, session: &mut ServerSession, replier: &Replier<'_>) {
+    pub async fn answer(&self, session: &mut Session, replier: &Replier<'_>) {
         // The connections of a proxy are not bounded, but the open requests of each of its clients are.
         let peer = replier.head.forwarded.then(|| self.peers.connect(replier.head.address));
         let answered = match &replier.head.endpoint {
@@ -172,12 +174,10 @@ impl Proxy {
                 self.refuse(session, replier, Route::Other, refusal.into()).await
             }
             Endpoint::Unknown => {
-                let head = session.req_header();
-                let path = String::from_utf8_lossy(head.raw_path());
                 // Some clients put a key behind the question mark; it is not said back.
-                let path = path.split('?').next().unwrap_or_default();
+                let path = session.target().split('?').next().unwrap_or_default();
                 let path: String = path.chars().take(200).collect();
-                let route = format!("{} {path}", head.method);
+                let route = format!("{} {path}", session.method());
                 self.refuse(session, replier, Route::Other, Refusal::NoSuchRoute(route).into())
                     .await
             }
@@ -190,7 +190,7 @@ impl Proxy {
 
     async fn models(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         replier: &Replier<'_>,
         id: Option<&str>,
         shape: Shape,
@@ -205,16 +205,16 @@ impl Proxy {
         };
         let etag = models::etag(&body);
         let is_known = session
-            .get_header(header::IF_NONE_MATCH)
+            .header(header::IF_NONE_MATCH)
             .is_some_and(|known| known.as_bytes() == etag.as_bytes());
         let status = if is_known { 304 } else { 200 };
         let mut head = replier.head(status, replier.elapsed());
         budget.write(&mut head);
-        let _ = head.insert_header(header::ETAG, etag);
+        head.set(header::ETAG, etag);
         // Plan and key may change with the next request, so what is kept has to be asked about.
-        let _ = head.insert_header(header::CACHE_CONTROL, "private, no-cache");
+        head.set(header::CACHE_CONTROL, "private, no-cache");
         let _ = if is_known {
-            reply::send_head(session, head, replier.patience).await
+            session.reply(head, Bytes::new()).await
         } else {
             replier.json(session, head, body).await
         };
@@ -224,7 +224,7 @@ impl Proxy {
     /// The caller, whose record no admission will look at again.
     async fn up_to_date_caller(
         &self,
-        session: &ServerSession,
+        session: &Session,
         replier: &Replier<'_>,
     ) -> Result<Arc<Caller>, Refusal> {
         let caller = self.authenticate(session, replier).await?;
@@ -235,21 +235,21 @@ impl Proxy {
         self.authenticate(session, replier).await
     }
 
-    async fn preflight(&self, session: &mut ServerSession, replier: &Replier<'_>) -> Answered {
+    async fn preflight(&self, session: &mut Session, replier: &Replier<'_>) -> Answered {
         let mut head = replier.head(204, replier.elapsed());
-        let asked = session.get_header(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+        let asked = session.header(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
         headers::add_preflight(&mut head, asked.as_ref());
-        let _ = reply::send_head(session, head, replier.patience).await;
+        let _ = session.reply(head, Bytes::new()).await;
         Answered { route: Route::Other, status: 204, outcome: Outcome::Ok }
     }
 
     async fn authenticate(
         &self,
-        session: &ServerSession,
+        session: &Session,
         replier: &Replier<'_>,
     ) -> Result<Arc<Caller>, Refusal> {
         let takes_api_key = replier.head.endpoint.takes_api_key();
-        let presented = authenticate::presented(&session.req_header().headers, takes_api_key);
+        let presented = authenticate::presented(session.headers(), takes_api_key);
         let (now, instant) = (replier.head.admitted_at, replier.head.started);
         authenticate::authenticate(presented, &self.callers, &self.pepper, now, instant).await
     }
@@ -265,7 +265,7 @@ impl Proxy {
 
     async fn refuse(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         replier: &Replier<'_>,
         route: Route,
         no: No,

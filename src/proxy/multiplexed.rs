@@ -6,6 +6,7 @@
 use super::Proxy;
 use super::connection::Peer;
 use super::peers::{Place, Places};
+use super::session::Session;
 use h2::Reason;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{self, H2Accept, HttpSession};
@@ -85,10 +86,11 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, stream: Stream, (places, peer): (&
 
 /// Serves one request.
 async fn one(proxy: Arc<Proxy>, session: HttpSession, _place: Place) {
-    let mut session = ServerSession::new_http2(session);
+    let patience = proxy.listener.write_timeout;
+    let mut session = Session::new(ServerSession::new_http2(session), patience);
     // Boxed, as on connections of HTTP/1.1.
     Box::pin(proxy.serve(&mut session)).await;
-    let _ = tokio::time::timeout(proxy.listener.write_timeout, session.finish()).await;
+    let _ = tokio::time::timeout(patience, session.into_inner().finish()).await;
 }
 
 /// Resolves when no request has been open for so long.

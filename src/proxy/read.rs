@@ -2,13 +2,12 @@
 
 use super::buffers::Held;
 use super::refusal::Refusal;
+use super::session::{BodyError, Session};
 use crate::clock;
 use bytes::{Bytes, BytesMut};
-use pingora_core::protocols::http::ServerSession;
-use pingora_core::{Error, ErrorType};
 use std::time::{Duration, Instant};
 
-/// What pingora reads a body through, unless the body is smaller.
+/// What the codec reads a body through, unless the body is smaller.
 const READ_BUFFER: usize = 64 * 1024;
 /// A body of more bytes than this is large.
 const LARGE: usize = 64 * 1024;
@@ -43,7 +42,7 @@ impl Bounds {
 /// # Errors
 /// Compressed, too large, too slow, broken off, no room, or not admitted; the connection cannot be used again.
 pub async fn read(
-    session: &mut ServerSession,
+    session: &mut Session,
     bounds: Bounds,
     held: &mut Held,
     admit: impl Future<Output = Result<(), Refusal>>,
@@ -58,9 +57,6 @@ pub async fn read(
         && let Some(admit) = admit.take()
     {
         admit.await?;
-    }
-    if expects_continue(session) {
-        session.write_continue_response().await.map_err(|_| Refusal::CutBody)?;
     }
     let through = match declared {
         Some(length) => READ_BUFFER.min(usize::try_from(length).unwrap_or(READ_BUFFER)),
@@ -102,10 +98,10 @@ impl Pieces {
         self.first.len() + self.all.capacity()
     }
 
-    async fn next(&self, session: &mut ServerSession) -> Result<Option<Bytes>, Refusal> {
+    async fn next(&self, session: &mut Session) -> Result<Option<Bytes>, Refusal> {
         let until = self.begun_at + self.bounds.time_for(self.len());
-        let piece = tokio::time::timeout_at(until.into(), session.read_request_body()).await;
-        piece.map_err(|_| Refusal::SlowBody)?.map_err(|e| broken(&e))
+        let piece = tokio::time::timeout_at(until.into(), session.read_body()).await;
+        piece.map_err(|_| Refusal::SlowBody)?.map_err(broken)
     }
 
     fn add(&mut self, piece: Bytes) -> Result<(), Refusal> {
@@ -131,8 +127,8 @@ impl Pieces {
 
 /// A compressed body can be a thousand times what is sent, and is not worth its memory: prompts are small beside
 /// answers.
-fn refuse_encoded(session: &ServerSession) -> Result<(), Refusal> {
-    let encodings = session.req_header().headers.get_all(http::header::CONTENT_ENCODING);
+fn refuse_encoded(session: &Session) -> Result<(), Refusal> {
+    let encodings = session.headers().get_all(http::header::CONTENT_ENCODING);
     let is_plain = |value: &http::HeaderValue| {
         let value = value.as_bytes().trim_ascii();
         value.is_empty() || value.eq_ignore_ascii_case(b"identity")
@@ -140,28 +136,17 @@ fn refuse_encoded(session: &ServerSession) -> Result<(), Refusal> {
     if encodings.iter().all(is_plain) { Ok(()) } else { Err(Refusal::EncodedBody) }
 }
 
-fn declared_length(session: &ServerSession) -> Result<Option<u64>, Refusal> {
-    let Some(value) = session.get_header(http::header::CONTENT_LENGTH) else { return Ok(None) };
+fn declared_length(session: &Session) -> Result<Option<u64>, Refusal> {
+    let Some(value) = session.header(http::header::CONTENT_LENGTH) else { return Ok(None) };
     let length = value.to_str().ok().and_then(|text| text.trim().parse().ok());
     length.map(Some).ok_or(Refusal::BadHead("an unreadable Content-Length"))
 }
 
-/// pingora has a deadline of its own for each read.
-fn broken(error: &Error) -> Refusal {
-    match error.etype() {
-        ErrorType::ReadTimedout => Refusal::SlowBody,
-        _ => Refusal::CutBody,
+fn broken(error: BodyError) -> Refusal {
+    match error {
+        BodyError::Slow => Refusal::SlowBody,
+        BodyError::Cut => Refusal::CutBody,
     }
-}
-
-/// RFC 9110 section 10.1.1: a client may wait for this before it sends the body. One that speaks
-/// HTTP/1.0 would take it for the answer.
-fn expects_continue(session: &ServerSession) -> bool {
-    if session.req_header().version == http::Version::HTTP_10 {
-        return false;
-    }
-    let expect = session.get_header(http::header::EXPECT);
-    expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::accept::{Endpoint, Head};
 use super::early::{self, Early, Sent};
 use super::headers;
 use super::refusal::{Answer, Refusal};
+use super::session::{Gone, ReplyHead, Session};
 use crate::account::caller::Caller;
 use crate::account::day::Day;
 use crate::clock;
@@ -11,29 +12,16 @@ use crate::openai::error::ErrorBody;
 use crate::quota::counters::Standing;
 use crate::quota::left;
 use bytes::Bytes;
-use http::StatusCode;
 use http::header;
 use jiff::Timestamp;
-use pingora_core::protocols::http::ServerSession;
-use pingora_core::{Error, ErrorType, Result};
-use pingora_http::ResponseHeader;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-
-/// Bytes of a body that are written at once.
-const PART: usize = 64 * 1024;
-/// Time for the connection to write what is queued for a stream that is about to be reset.
-const RESET_DELAY: Duration = Duration::from_millis(50);
-/// How long closing a connection may take.
-const GIVE_UP: Duration = Duration::from_secs(1);
 
 /// Where replies of one call go.
 pub struct Replier<'a> {
     pub head: &'a Head,
     /// Origins that may read replies; `None` = any.
     pub cors: Option<&'a [String]>,
-    /// How long the caller may read nothing.
-    pub patience: Duration,
     /// What may begin the reply before its upstream does; unset where nothing does.
     pub early: OnceLock<Arc<Early>>,
 }
@@ -54,12 +42,10 @@ impl Replier<'_> {
     /// The head of a reply, with what every reply of the data plane carries. `spent` is the
     /// gateway's own share of the time.
     #[must_use]
-    pub fn head(&self, status: u16, spent: Duration) -> ResponseHeader {
-        let code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut head =
-            ResponseHeader::build(code, Some(24)).expect("a StatusCode is a valid status");
-        let _ = head.insert_header("x-request-id", self.head.id.to_string());
-        let _ = head.insert_header("x-process-time", seconds(spent));
+    pub fn head(&self, status: u16, spent: Duration) -> ReplyHead {
+        let mut head = ReplyHead::new(status);
+        head.set("x-request-id", self.head.id.to_string());
+        head.set("x-process-time", seconds(spent));
         headers::add_protection(&mut head);
         headers::add_cors(&mut head, self.head.origin.as_ref(), self.cors);
         head
@@ -78,23 +64,23 @@ impl Replier<'_> {
     /// When the caller is gone.
     pub async fn refuse(
         &self,
-        session: &mut ServerSession,
+        session: &mut Session,
         refusal: Refusal,
         budget: Option<Budget>,
-    ) -> Result<u16> {
+    ) -> Result<u16, Gone> {
         let Answer { status, body, headers, close } = refusal.answer();
         if self.sent() != Sent::Nothing {
             return self.refuse_in_band(session, &body).await.map(|()| status);
         }
         if close {
-            session.set_keepalive(None);
+            session.close_after_reply();
         }
         let mut head = self.head(status, self.elapsed());
         if let Some(budget) = budget {
             budget.write(&mut head);
         }
         for (name, value) in headers {
-            let _ = head.insert_header(name, value);
+            head.set(name, value);
         }
         let body = self.head.endpoint.error(status, &body);
         self.json(session, head, body.into()).await?;
@@ -102,15 +88,15 @@ impl Replier<'_> {
     }
 
     /// Ends a stream that has begun with an error.
-    async fn refuse_in_band(&self, session: &mut ServerSession, error: &ErrorBody) -> Result<()> {
-        session.set_keepalive(None);
+    async fn refuse_in_band(&self, session: &mut Session, error: &ErrorBody) -> Result<(), Gone> {
+        session.close_after_reply();
         let Endpoint::Call(surface) = self.head.endpoint else { return Ok(()) };
         if self.sent() == Sent::Torn {
-            give_up(session).await;
-            return Err(torn());
+            session.abort().await;
+            return Err(Gone);
         }
-        send(session, surface.follow(true).error(error), false, self.patience).await?;
-        cut_off(session).await;
+        session.send(surface.follow(true).error(error), false).await?;
+        session.cut_off().await;
         Ok(())
     }
 
@@ -120,10 +106,10 @@ impl Replier<'_> {
     /// When the caller is gone.
     pub async fn json(
         &self,
-        session: &mut ServerSession,
-        head: ResponseHeader,
+        session: &mut Session,
+        head: ReplyHead,
         body: Bytes,
-    ) -> Result<()> {
+    ) -> Result<(), Gone> {
         self.whole(session, head, body).await
     }
 
@@ -133,24 +119,22 @@ impl Replier<'_> {
     /// When the caller is gone.
     pub async fn whole(
         &self,
-        session: &mut ServerSession,
-        mut head: ResponseHeader,
+        session: &mut Session,
+        mut head: ReplyHead,
         body: Bytes,
-    ) -> Result<()> {
+    ) -> Result<(), Gone> {
         match self.sent() {
             Sent::Nothing => {}
-            Sent::Head => return send(session, early::event(&body), true, self.patience).await,
+            Sent::Head => return session.send(early::event(&body), true).await,
             Sent::Torn => {
-                give_up(session).await;
-                return Err(torn());
+                session.abort().await;
+                return Err(Gone);
             }
         }
-        head.set_content_length(body.len())?;
         if !body.is_empty() && !head.headers.contains_key(header::CONTENT_TYPE) {
-            head.insert_header(header::CONTENT_TYPE, "application/json")?;
+            head.set(header::CONTENT_TYPE, "application/json");
         }
-        send_head(session, head, self.patience).await?;
-        send(session, body, true, self.patience).await
+        session.reply(head, body).await
     }
 
     /// Time since the head arrived.
@@ -158,75 +142,6 @@ impl Replier<'_> {
     pub fn elapsed(&self) -> Duration {
         clock::instant().duration_since(self.head.started)
     }
-}
-
-/// Sends a head. pingora would wait for ever for a caller that reads nothing.
-///
-/// # Errors
-/// The caller is gone, or read nothing for `patience`; the connection ends with this request.
-pub async fn send_head(
-    session: &mut ServerSession,
-    head: ResponseHeader,
-    patience: Duration,
-) -> Result<()> {
-    let sent = within(patience, session.write_response_header(Box::new(head))).await;
-    if sent.is_err() {
-        give_up(session).await;
-    }
-    sent
-}
-
-/// Sends a piece of a body, and its end with the last one. A long one goes in parts, so that
-/// `patience` is for a caller that reads nothing, not for one that reads slowly.
-///
-/// # Errors
-/// As [`send_head`].
-pub async fn send(
-    session: &mut ServerSession,
-    mut bytes: Bytes,
-    is_last: bool,
-    patience: Duration,
-) -> Result<()> {
-    loop {
-        let part = bytes.split_to(bytes.len().min(PART));
-        let is_end = bytes.is_empty();
-        let sent = within(patience, session.write_response_body(part, is_last && is_end)).await;
-        if sent.is_err() {
-            give_up(session).await;
-            return sent;
-        }
-        if is_end {
-            return Ok(());
-        }
-    }
-}
-
-/// What was given up half way cannot be followed by anything: not by another reply, and not by
-/// the last chunk that pingora would write.
-pub async fn give_up(session: &mut ServerSession) {
-    session.set_keepalive(None);
-    let _ = tokio::time::timeout(GIVE_UP, session.shutdown()).await;
-}
-
-/// Ends a reply that has been cut in a way that looks cut: HTTP/1.1 leaves out the last chunk, and HTTP/2
-/// resets the stream. What was sent before arrives, if the caller reads it.
-pub async fn cut_off(session: &mut ServerSession) {
-    if let ServerSession::H2(_) = session {
-        // h2 discards data that is still queued when a stream is reset, and does not report when it is written.
-        tokio::time::sleep(RESET_DELAY).await;
-    }
-    give_up(session).await;
-}
-
-#[expect(clippy::unnecessary_box_returns, reason = "what pingora's writes return")]
-fn torn() -> pingora_core::BError {
-    Error::explain(ErrorType::WriteError, "a write was given up half way")
-}
-
-async fn within(patience: Duration, write: impl Future<Output = Result<()>>) -> Result<()> {
-    let written = tokio::time::timeout(patience, write).await;
-    written
-        .unwrap_or_else(|_| Error::e_explain(ErrorType::WriteTimedout, "the caller reads nothing"))
 }
 
 impl Budget {
@@ -257,7 +172,7 @@ impl Budget {
     }
 
     /// Adds the headers: requests are the short window's, tokens the day's.
-    pub fn write(&self, head: &mut ResponseHeader) {
+    pub fn write(&self, head: &mut ReplyHead) {
         let numbers = [
             ("x-ratelimit-limit-requests", self.window_limit),
             ("x-ratelimit-remaining-requests", self.window_left),
@@ -267,11 +182,10 @@ impl Budget {
             ("x-kx-quota-day-requests-remaining", self.requests_left),
         ];
         for (name, number) in numbers {
-            let _ = head.insert_header(name, number);
+            head.set(name, number);
         }
-        let _ =
-            head.insert_header("x-ratelimit-reset-requests", go_duration(self.window_full_in_ms));
-        let _ = head.insert_header("x-ratelimit-reset-tokens", go_duration(self.day_ends_in_ms));
+        head.set("x-ratelimit-reset-requests", go_duration(self.window_full_in_ms));
+        head.set("x-ratelimit-reset-tokens", go_duration(self.day_ends_in_ms));
     }
 }
 

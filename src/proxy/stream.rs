@@ -9,11 +9,11 @@ use super::allowance::{Allowance, Verdict};
 use super::attempt;
 use super::drain::{self, Asked, Drain, OnEnding, StreamRest};
 use super::early::KEEPALIVE;
-use super::forward::{Forwarded, caller_gone};
+use super::forward::Forwarded;
 use super::leash::{Leash, Pulled};
 use super::refusal::RIGHT_ENDED;
-use super::reply;
 use super::reserve::Reservation;
+use super::session::Session;
 use super::settle::Ending;
 use super::stream_end::{End, close};
 use super::whole;
@@ -25,7 +25,6 @@ use crate::openai::follow::{Follow, Heard};
 use crate::openai::request::Request;
 use crate::openai::sse::{Event, Scanner};
 use bytes::{Bytes, BytesMut};
-use pingora_core::protocols::http::ServerSession;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -36,8 +35,6 @@ pub struct Bounds {
     pub event_bytes: usize,
     /// Comment after this much silence; `None` = never.
     pub keepalive: Option<Duration>,
-    /// How long the caller may read nothing.
-    pub patience: Duration,
     /// Tokens that are reserved at once.
     pub slice_tokens: u64,
     /// For reading on once the caller has gone.
@@ -46,7 +43,7 @@ pub struct Bounds {
 
 /// A stream under way.
 pub struct Stream<'a> {
-    pub session: &'a mut ServerSession,
+    pub session: &'a mut Session,
     pub forwarded: Forwarded,
     pub request: &'a Request<'a>,
     pub leash: Leash,
@@ -75,7 +72,7 @@ impl<'a> Stream<'a> {
     /// A stream whose head has been sent to the caller.
     #[must_use]
     pub fn new(
-        session: &'a mut ServerSession,
+        session: &'a mut Session,
         forwarded: Forwarded,
         request: &'a Request<'a>,
         reservation: Reservation,
@@ -139,7 +136,7 @@ impl<'a> Stream<'a> {
         let ending_bytes = self.ending_bytes(end, &ending.tokens);
         self.count_uncharged(&ending);
         let on_ending = self.on_ending();
-        let Self { session, forwarded, allowance, bounds, torn, .. } = self;
+        let Self { session, forwarded, allowance, torn, .. } = self;
         let reservation = allowance.into_reservation();
         let tasks = reservation.tasks();
         on_ending(&ending);
@@ -147,9 +144,9 @@ impl<'a> Stream<'a> {
         let finished = matches!(end, End::Complete | End::Failed).then_some(forwarded);
         reservation.settle(ending).await;
         if finished.is_none() && end != End::QuotaReached {
-            session.set_keepalive(None);
+            session.close_after_reply();
         }
-        close(session, end, torn, ending_bytes, bounds.patience).await;
+        close(session, end, torn, ending_bytes).await;
         if let Some(forwarded) = finished {
             tasks.spawn(recycle(forwarded));
         }
@@ -162,13 +159,13 @@ impl<'a> Stream<'a> {
         let ending_bytes = self.ending_bytes(end, &TokenCount::default());
         let on_ending = self.on_ending();
         let Self { session, forwarded, allowance, scanner, follow, bounds, torn, .. } = self;
-        let (upstream, patience) = (Arc::clone(&forwarded.upstream), bounds.patience);
+        let upstream = Arc::clone(&forwarded.upstream);
         let first_output_at = self.first_output_at.map(Instant::into_std);
         let allowance = allowance.detached();
         let rest = StreamRest { forwarded, allowance, scanner, follow, first_output_at };
         Drain { asked, status, upstream, bounds: bounds.drain }.spawn_stream(rest, on_ending);
-        session.set_keepalive(None);
-        close(session, end, torn, ending_bytes, patience).await;
+        session.close_after_reply();
+        close(session, end, torn, ending_bytes).await;
         status
     }
 
@@ -263,7 +260,7 @@ impl<'a> Stream<'a> {
                     Woken::End(End::UpstreamCut("the upstream ended the stream early"))
                 }
             },
-            () = caller_gone(self.session) => Woken::End(End::CallerGone),
+            () = self.session.caller_gone() => Woken::End(End::CallerGone),
             () = keepalive => Woken::Silence,
             () = idle => Woken::End(End::UpstreamCut("the upstream fell silent")),
         }
@@ -371,7 +368,7 @@ impl<'a> Stream<'a> {
         let bytes = self.out.split().freeze();
         tokio::select! {
             biased;
-            sent = reply::send(self.session, bytes, false, self.bounds.patience) => {
+            sent = self.session.send(bytes, false) => {
                 sent.is_err().then_some(End::CallerGone)
             }
             why = self.leash.pulled() => {

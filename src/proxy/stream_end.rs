@@ -2,11 +2,9 @@
 
 use super::forward::Stop;
 use super::leash::Pulled;
-use super::reply;
+use super::session::Session;
 use crate::account::charge::Status;
 use bytes::Bytes;
-use pingora_core::protocols::http::ServerSession;
-use std::time::Duration;
 
 /// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,19 +49,13 @@ impl End {
 }
 
 /// Writes the ending, and ends the reply.
-pub(super) async fn close(
-    session: &mut ServerSession,
-    end: End,
-    torn: bool,
-    ending: Bytes,
-    patience: Duration,
-) {
+pub(super) async fn close(session: &mut Session, end: End, torn: bool, ending: Bytes) {
     if end == End::CallerGone || torn {
         // What was written may end in the middle of a chunk: nothing may follow it.
-        return reply::give_up(session).await;
+        return session.abort().await;
     }
-    let sent = reply::send(session, ending, !end.is_cut(), patience).await;
+    let sent = session.send(ending, !end.is_cut()).await;
     if sent.is_ok() && end.is_cut() {
-        reply::cut_off(session).await;
+        session.cut_off().await;
     }
 }

@@ -6,6 +6,7 @@ use super::forward::{Forwarded, Stop, stopped};
 use super::leash::{Leash, Pulled};
 use super::refusal::{Refusal, UpstreamFailure};
 use super::reserve::{Reservation, exact_prompt};
+use super::session::Session;
 use super::settle::Ending;
 use crate::account::charge::{Source, Status};
 use crate::account::id::RequestId;
@@ -21,7 +22,6 @@ use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::Exchange;
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
-use pingora_core::protocols::http::ServerSession;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -52,7 +52,7 @@ pub struct Bounds<'a> {
 
 /// Reads and settles a reply. The charge is durable before the caller can have seen the answer.
 pub async fn relay(
-    session: &mut ServerSession,
+    session: &mut Session,
     forwarded: &mut Forwarded,
     reservation: Reservation,
     request: &Request<'_>,
@@ -246,7 +246,7 @@ pub async fn settle_stopped(
 
 /// Reads a body to its end, into `body`, for as long as its caller waits.
 pub async fn collect(
-    session: &mut ServerSession,
+    session: &mut Session,
     exchange: &mut Exchange,
     body: &mut BytesMut,
     bounds: Bounds<'_>,
