@@ -11,6 +11,7 @@
 use super::error::Fault;
 use super::json::{self, each_element};
 use super::wording;
+use memchr::memmem;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
@@ -27,6 +28,12 @@ pub(super) struct Complaint {
     pub has_error: bool,
     /// The body is an answer, whatever else it is.
     pub has_choices: bool,
+}
+
+/// False only if [`Complaint::has_error`] cannot be true of this body: spares most replies a reading.
+pub(super) fn may_have_error(body: &[u8]) -> bool {
+    // The word may be written with escapes.
+    [&b"error"[..], b"\\u"].iter().any(|word| memmem::find(body, word).is_some())
 }
 
 impl Complaint {

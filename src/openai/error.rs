@@ -5,7 +5,7 @@
 //! account (a wrong key, used-up credits) never reaches the caller as the caller's own fault,
 //! and no message carries keys, account ids or addresses.
 
-use super::complaint::Complaint;
+use super::complaint::{Complaint, may_have_error};
 use super::redact::{Redactor, redact};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -114,6 +114,9 @@ impl UpstreamError {
     /// with 200 and an error body.
     #[must_use]
     pub fn in_reply(body: &[u8]) -> Option<Self> {
+        if !may_have_error(body) {
+            return None;
+        }
         let complaint = Complaint::read(body);
         let is_error = complaint.has_error && !complaint.has_choices;
         is_error.then(|| Self::translate(complaint.implied_status(), &complaint))
@@ -122,6 +125,9 @@ impl UpstreamError {
     /// The error in the data of an event that may be anything else; `None` when it is no error.
     #[must_use]
     pub fn in_band(data: &[u8]) -> Option<Self> {
+        if !may_have_error(data) {
+            return None;
+        }
         let complaint = Complaint::read(data);
         complaint.has_error.then(|| Self::translate(complaint.implied_status(), &complaint))
     }
