@@ -201,7 +201,7 @@ impl Forwarding<'_> {
         let body =
             tokio::time::timeout(ERROR_TIME, read_error(&mut exchange)).await.unwrap_or_default();
         if body.is_some() {
-            pool.release(exchange).await;
+            pool.release(exchange);
         }
         let error = UpstreamError::read(status, content_type.as_deref(), &body.unwrap_or_default());
         let again = matches!(error.fault, Fault::Unavailable | Fault::Broken);

@@ -308,7 +308,7 @@ impl Call<'_> {
             whole::relay(session, &mut forwarded, reservation, self.request, bounds, keeper).await;
         match relayed {
             Whole::Complete { body, at, charged } => {
-                forwarded.pool.release(forwarded.exchange).await;
+                forwarded.pool.release(forwarded.exchange);
                 let mut budget = budget.returned(reserved, !self.request.surface.is_free());
                 budget.tokens_left = budget.tokens_left.saturating_sub(charged);
                 budget.write(&mut reply_head);

@@ -166,7 +166,7 @@ impl Proxy {
                 let mut head = replier.head(200, replier.elapsed());
                 headers::add_upstream_reply(&mut head, &forwarded.exchange);
                 let body = whole::redact_errors(body, upstream);
-                forwarded.pool.release(forwarded.exchange).await;
+                forwarded.pool.release(forwarded.exchange);
                 Ok(Some((head, body)))
             }
             Collected::Broken(refusal) => Err(refusal),

@@ -219,7 +219,7 @@ impl Drain {
                 None => self.failed(is_callers),
             }
         };
-        pool.release(exchange).await;
+        pool.release(exchange);
         reservation.settle(ending).await;
     }
 

@@ -88,10 +88,8 @@ pub fn upstream_request(from: &HeaderMap, id: RequestId, upstream: &Upstream) ->
 
 /// Adds the upstream's headers that are allowed to `to`.
 pub fn add_upstream_reply(to: &mut ReplyHead, exchange: &Exchange) {
-    let connection = exchange.headers().filter(|(name, _)| *name == header::CONNECTION);
-    let nominated: Vec<String> =
-        connection.filter_map(|(_, value)| value.to_str().ok()).flat_map(names).collect();
-    let allowed = exchange.headers().filter(|(name, value)| is_reply_allowed(name, value));
+    let nominated = nominated(exchange.headers());
+    let allowed = exchange.headers().iter().filter(|(name, value)| is_reply_allowed(name, value));
     for (name, value) in allowed.filter(|(name, _)| !nominated.iter().any(|n| name.as_str() == n)) {
         to.set(name.clone(), value.clone());
     }

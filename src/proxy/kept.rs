@@ -130,7 +130,7 @@ impl Proxy {
         let body = whole::redact_errors(body, pool.upstream());
         let mut head = replier.head(200, replier.elapsed());
         headers::add_upstream_reply(&mut head, &exchange);
-        pool.release(exchange).await;
+        pool.release(exchange);
         Ok(Some((head, body)))
     }
 }

@@ -460,7 +460,7 @@ async fn recycle(mut forwarded: Forwarded) {
     const PATIENCE: Duration = Duration::from_secs(1);
     let drained = async { while let Ok(Some(_)) = forwarded.exchange.next().await {} };
     if tokio::time::timeout(PATIENCE, drained).await.is_ok() {
-        forwarded.pool.release(forwarded.exchange).await;
+        forwarded.pool.release(forwarded.exchange);
     }
 }
 

@@ -1,46 +1,37 @@
 //! Connections to upstreams: pooled, verified, every wait bounded.
 //!
-//! The only file that knows pingora's client side. One [`Connections`] serves one upstream, so
-//! its pool and its certificate authority are its own. An [`Exchange`] that is dropped closes its
-//! connection (that is how a call is cancelled); one that was read to its end may be released.
+//! The only file that knows pingora's client side: it connects, and verifies certificates. One
+//! [`Connections`] serves one upstream, so its pool and its certificate authority are its own. An
+//! [`Exchange`] that is dropped closes its connection (that is how a call is cancelled); one that was read
+//! to its end may be released.
 
 use super::breaker::Breaker;
 use super::catalog::{Secret, Upstream};
+use super::exchange::Wire;
+pub use super::exchange::{Cut, Exchange, SendError};
 use super::idle::Idle;
 use super::places::{Place, Places};
 use super::rests::Rests;
 use crate::clock;
 use crate::openai::redact::Redactor;
-use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
-use pingora_core::protocols::Stream;
-use pingora_core::protocols::http::v1::client::{HttpSession, http_req_header_to_wire};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error as PingoraError, ErrorType};
-use pingora_http::RequestHeader;
 use std::borrow::Cow;
-use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::io::AsyncWriteExt;
 
 /// pingora's own pool stays empty; see [`Idle`].
 const NO_POOL: usize = 1;
 /// How long looked-up addresses are used again.
 const ADDRESSES_KEPT: Duration = Duration::from_secs(30);
-/// Large enough for a slow link and a 32 MiB body; a stuck upstream is found by the other waits.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Interim replies (1xx) before the reply; servers send one or two.
-const MAX_INTERIM_REPLIES: usize = 16;
-/// Reads one after the other that bring no body, and how long they may take. A read takes up to 64 KiB.
-const MAX_FRAMING_READS: u32 = 64;
-const FRAMING_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Connections to one upstream.
 pub struct Connections {
     upstream: Arc<Upstream>,
@@ -68,43 +59,6 @@ pub struct Outgoing {
     pub body: Bytes,
     /// Set once a byte of it may have reached the upstream.
     pub begun: AtomicBool,
-}
-
-/// One request under way.
-pub struct Exchange {
-    /// Boxed, because exchanges are moved about and it is large.
-    session: Box<HttpSession>,
-    address: SocketAddr,
-    idle: Duration,
-    status: StatusCode,
-    /// What was read of the body before anybody wanted it.
-    ahead: VecDeque<Result<Option<Bytes>, Cut>>,
-    framing: Framing,
-    _place: Place,
-}
-
-/// Why no reply's head came.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    #[error("connecting failed: {0}")]
-    Connect(String),
-    #[error("connecting took too long")]
-    ConnectTimeout,
-    #[error("no reply came in time")]
-    FirstByteTimeout,
-    #[error("the connection ended before a reply came: {0}")]
-    Closed(String),
-    #[error("the reply was not HTTP: {0}")]
-    NotHttp(String),
-}
-
-/// A reply's body ended before it was complete.
-#[derive(Debug, thiserror::Error)]
-pub enum Cut {
-    #[error("the upstream fell silent")]
-    Idle,
-    #[error("the upstream's connection broke: {0}")]
-    Broken(String),
 }
 
 impl Connections {
@@ -139,16 +93,16 @@ impl Connections {
     /// # Errors
     /// [`SendError`]: nothing of a reply was seen.
     pub async fn send(&self, place: Place, outgoing: &Outgoing) -> Result<Exchange, SendError> {
-        let (stream, address, reused) = self.connect().await?;
-        match self.head(stream, outgoing).await {
-            Ok(session) => Ok(self.exchange(session, address, place)),
-            Err(SendError::Closed(_)) if reused => {
-                let stream = self.connect_anew(address).await?;
-                let session = self.head(stream, outgoing).await?;
-                Ok(self.exchange(session, address, place))
+        let (mut wire, reused) = self.connect().await?;
+        let address = wire.address;
+        let reply = match self.head(&mut wire, outgoing).await {
+            Err(SendError::Closed(_)) if reused && !wire.has_replied() => {
+                wire = self.connect_anew(address).await?;
+                self.head(&mut wire, outgoing).await?
             }
-            Err(e) => Err(e),
-        }
+            reply => reply?,
+        };
+        Ok(Exchange::new(wire, reply, self.upstream.timeouts.idle, place))
     }
 
     /// As [`Connections::send`], over a new connection and so never twice.
@@ -163,9 +117,9 @@ impl Connections {
         let mut last = SendError::Connect("the name has no address".to_owned());
         for address in self.look_up().await?.iter() {
             match self.connect_anew(*address).await {
-                Ok(stream) => {
-                    let session = self.head(stream, outgoing).await?;
-                    return Ok(self.exchange(session, *address, place));
+                Ok(mut wire) => {
+                    let reply = self.head(&mut wire, outgoing).await?;
+                    return Ok(Exchange::new(wire, reply, self.upstream.timeouts.idle, place));
                 }
                 Err(e) => last = e,
             }
@@ -174,29 +128,28 @@ impl Connections {
     }
 
     /// Gives a connection whose reply was read to its end back to the pool.
-    pub async fn release(&self, exchange: Exchange) {
-        let Exchange { mut session, address, .. } = exchange;
-        session.respect_keepalive();
-        if let Some(stream) = session.reuse().await {
-            self.idle.put(stream, address, clock::instant());
+    pub fn release(&self, exchange: Exchange) {
+        let mut wire = exchange.into_wire();
+        if wire.is_quiet() {
+            self.idle.put(wire, clock::instant());
         }
     }
 
     /// A connection to the first address that takes one, and whether it was idle before.
-    async fn connect(&self) -> Result<(Stream, SocketAddr, bool), SendError> {
+    async fn connect(&self) -> Result<(Wire, bool), SendError> {
         let mut last = SendError::Connect("the name has no address".to_owned());
         let addresses = self.look_up().await?;
         // Before any is connected to: the first may be one that never answers.
         for address in addresses.iter() {
-            if let Some(stream) = self.idle.take(*address, clock::instant()) {
-                return Ok((stream, *address, true));
+            if let Some(wire) = self.idle.take(*address, clock::instant()) {
+                return Ok((wire, true));
             }
         }
         for (place, address) in addresses.iter().enumerate() {
             match self.connect_anew(*address).await {
-                Ok(stream) => {
+                Ok(wire) => {
                     self.prefer(&addresses, place);
-                    return Ok((stream, *address, false));
+                    return Ok((wire, false));
                 }
                 Err(e) => last = e,
             }
@@ -220,64 +173,39 @@ impl Connections {
         }
     }
 
-    async fn connect_anew(&self, address: SocketAddr) -> Result<Stream, SendError> {
+    async fn connect_anew(&self, address: SocketAddr) -> Result<Wire, SendError> {
         // Boxed: every call would carry room for a handshake that few need.
         let peer = self.peer(address);
         let connected = Box::pin(self.connector.new_stream(&peer)).await;
-        connected.map_err(|e| connect_error(&e))
+        Wire::over(connected.map_err(|e| connect_error(&e))?, address).await
     }
 
     /// Sends the request and reads the reply's head.
     async fn head(
         &self,
-        mut stream: Stream,
+        wire: &mut Wire,
         outgoing: &Outgoing,
-    ) -> Result<HttpSession, SendError> {
-        let header = self.request_header(outgoing).map_err(|e| SendError::NotHttp(kind(&e)))?;
-        let header = http_req_header_to_wire(&header)
-            .ok_or_else(|| SendError::NotHttp("the request cannot be written".to_owned()))?;
+    ) -> Result<Response<Incoming>, SendError> {
+        let request = self.request(outgoing)?;
         outgoing.begun.store(true, Ordering::Relaxed);
-        // Not by the session, which would write head and body one after the other.
-        let mut request = header.chain(&outgoing.body[..]);
-        let written = tokio::time::timeout(WRITE_TIMEOUT, async {
-            stream.write_all_buf(&mut request).await?;
-            stream.flush().await
-        });
-        let written = written.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        written.map_err(|e| SendError::Closed(e.to_string()))?;
-        let mut session = HttpSession::new(stream);
-        session.read_timeout = Some(self.upstream.timeouts.first_byte);
-        let deadline = self.upstream.timeouts.first_byte;
-        let outcome = tokio::time::timeout(deadline, final_head(&mut session)).await;
-        outcome.map_err(|_| SendError::FirstByteTimeout)??;
-        Ok(session)
+        wire.send(request, self.upstream.timeouts.first_byte).await
     }
 
-    fn exchange(&self, session: HttpSession, address: SocketAddr, place: Place) -> Exchange {
-        let idle = self.upstream.timeouts.idle;
-        let status = session.get_status().unwrap_or(StatusCode::BAD_GATEWAY);
-        let (ahead, framing) = (VecDeque::new(), Framing::default());
-        let session = Box::new(session);
-        Exchange { session, address, idle, status, ahead, framing, _place: place }
-    }
-
-    fn request_header(&self, outgoing: &Outgoing) -> Result<RequestHeader, Box<PingoraError>> {
-        let path = format!("{}{}", self.upstream.base_path, outgoing.path);
-        let mut header = RequestHeader::build(
-            outgoing.method.clone(),
-            path.as_bytes(),
-            Some(outgoing.headers.len() + 3),
-        )?;
-        for (name, value) in &outgoing.headers {
-            header.append_header(name.clone(), value.clone())?;
-        }
-        header.insert_header(http::header::HOST, self.upstream.authority())?;
-        header.insert_header(http::header::CONTENT_LENGTH, outgoing.body.len())?;
+    fn request(&self, outgoing: &Outgoing) -> Result<Request<Full<Bytes>>, SendError> {
+        let unwritable = || SendError::NotHttp("the request cannot be written");
+        let target = format!("{}{}", self.upstream.base_path, outgoing.path);
+        let mut request = Request::new(Full::new(outgoing.body.clone()));
+        *request.method_mut() = outgoing.method.clone();
+        *request.uri_mut() = Uri::try_from(target).map_err(|_| unwritable())?;
+        let headers = request.headers_mut();
+        headers.clone_from(&outgoing.headers);
+        let value = |text: String| HeaderValue::try_from(text).map_err(|_| unwritable());
+        headers.insert(HOST, value(self.upstream.authority())?);
+        headers.insert(CONTENT_LENGTH, outgoing.body.len().into());
         if let Some(key) = &self.upstream.api_key {
-            header
-                .insert_header(http::header::AUTHORIZATION, format!("Bearer {}", key.expose()))?;
+            headers.insert(AUTHORIZATION, value(format!("Bearer {}", key.expose()))?);
         }
-        Ok(header)
+        Ok(request)
     }
 
     fn peer(&self, address: SocketAddr) -> HttpPeer {
@@ -305,97 +233,6 @@ impl Connections {
             Some((now, Arc::clone(&found)));
         Ok(found)
     }
-}
-
-impl Exchange {
-    /// The reply's status.
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
-        self.status
-    }
-
-    /// The reply's headers.
-    pub fn headers(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        self.session.resp_header().into_iter().flat_map(|head| head.headers.iter())
-    }
-
-    /// One header of the reply, where it is text.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.session.resp_header()?.headers.get(name)?.to_str().ok()
-    }
-
-    /// How long a silence of this upstream may last. A caller that drops [`Exchange::next`] before
-    /// it is ready, to look at other things, has to keep this time itself.
-    #[must_use]
-    pub fn idle(&self) -> Duration {
-        self.idle
-    }
-
-    /// The next bytes of the body, `None` at its end. Safe to drop before it is ready.
-    ///
-    /// # Errors
-    /// [`Cut`]: the body ended early, or nothing came for the upstream's idle time.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Cut> {
-        match self.ahead.pop_front() {
-            Some(read) => read,
-            None => self.read().await,
-        }
-    }
-
-    /// Reads on and returns what came, which [`Exchange::next`] will return in its turn; `None` at
-    /// the end, whatever its kind. Safe to drop before it is ready.
-    pub async fn read_ahead(&mut self) -> Option<Bytes> {
-        let read = self.read().await;
-        let bytes = read.as_ref().ok().cloned().flatten();
-        self.ahead.push_back(read);
-        bytes
-    }
-
-    async fn read(&mut self) -> Result<Option<Bytes>, Cut> {
-        self.session.read_timeout = Some(self.idle);
-        let read = self.session.read_body_bytes().await.map_err(|e| match e.etype() {
-            ErrorType::ReadTimedout => Cut::Idle,
-            _ => Cut::Broken(kind(&e)),
-        })?;
-        self.framing.read(read.as_ref().is_some_and(Bytes::is_empty), clock::instant())?;
-        Ok(read)
-    }
-}
-
-/// Reads that brought no body: parts of chunk lines, and trailers, which nobody waits for.
-#[derive(Debug, Default)]
-struct Framing {
-    reads: u32,
-    since: Option<Instant>,
-}
-
-impl Framing {
-    /// # Errors
-    /// Too many such reads, or too long, one after the other.
-    fn read(&mut self, is_empty: bool, now: Instant) -> Result<(), Cut> {
-        if !is_empty {
-            *self = Self::default();
-            return Ok(());
-        }
-        self.reads += 1;
-        let since = *self.since.get_or_insert(now);
-        if self.reads > MAX_FRAMING_READS || now.duration_since(since) > FRAMING_TIMEOUT {
-            return Err(Cut::Broken("its trailers or chunk lines do not end".to_owned()));
-        }
-        Ok(())
-    }
-}
-
-/// Reads heads up to the one that is not interim.
-async fn final_head(session: &mut HttpSession) -> Result<(), SendError> {
-    for _ in 0..=MAX_INTERIM_REPLIES {
-        session.read_response().await.map_err(|e| head_error(&e))?;
-        if !session.get_status().is_some_and(|status| status.is_informational()) {
-            return Ok(());
-        }
-    }
-    Err(SendError::NotHttp(format!("more than {MAX_INTERIM_REPLIES} interim replies")))
 }
 
 impl Upstream {
@@ -431,18 +268,4 @@ fn connect_error(error: &PingoraError) -> SendError {
         ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => SendError::ConnectTimeout,
         _ => SendError::Connect(error.to_string()),
     }
-}
-
-fn head_error(error: &PingoraError) -> SendError {
-    match error.etype() {
-        ErrorType::ReadTimedout => SendError::FirstByteTimeout,
-        ErrorType::ConnectionClosed | ErrorType::ReadError => SendError::Closed(kind(error)),
-        _ => SendError::NotHttp(kind(error)),
-    }
-}
-
-/// The kind of an error alone: pingora's text has the bytes that it could not read, and those may be
-/// a key, a prompt or an answer.
-fn kind(error: &PingoraError) -> String {
-    error.etype().as_str().to_owned()
 }

@@ -1,17 +1,13 @@
 //! Idle connections of one upstream, the latest used first.
 //!
-//! pingora's own pool watches each idle connection in a task, and a connection whose task is just
-//! being stopped is thrown away, so that calls one after another often connect anew. Here a
-//! connection is looked at when it is taken. An end that is still on its way then shows as an
-//! error before any reply, and the call gets a new connection.
+//! Nothing watches them: a connection is looked at when it is taken. An end that is still on its way then
+//! shows as an error before any reply, and the call gets a new connection.
 
-use futures_util::FutureExt;
-use pingora_core::protocols::Stream;
+use super::exchange::Wire;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::io::AsyncReadExt;
 
 /// Idle connections kept.
 const MOST: usize = 1024;
@@ -20,36 +16,35 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// The connections, in the order in which they were put.
 #[derive(Default)]
-pub struct Idle {
+pub(super) struct Idle {
     kept: Mutex<VecDeque<Kept>>,
 }
 
 struct Kept {
-    stream: Stream,
-    to: SocketAddr,
+    wire: Wire,
     since: Instant,
 }
 
 impl Idle {
     /// Keeps a connection for the next call.
-    pub fn put(&self, stream: Stream, to: SocketAddr, now: Instant) {
+    pub fn put(&self, wire: Wire, now: Instant) {
         let mut kept = self.kept();
         while kept.len() >= MOST || kept.front().is_some_and(|oldest| oldest.is_old(now)) {
             kept.pop_front();
         }
-        kept.push_back(Kept { stream, to, since: now });
+        kept.push_back(Kept { wire, since: now });
     }
 
     /// A connection to `to` that is open as far as is known.
-    pub fn take(&self, to: SocketAddr, now: Instant) -> Option<Stream> {
+    pub fn take(&self, to: SocketAddr, now: Instant) -> Option<Wire> {
         loop {
             let mut latest = {
                 let mut kept = self.kept();
-                let at = kept.iter().rposition(|kept| kept.to == to)?;
+                let at = kept.iter().rposition(|kept| kept.wire.address == to)?;
                 kept.remove(at)?
             };
-            if !latest.is_old(now) && is_quiet(&mut latest.stream) {
-                return Some(latest.stream);
+            if !latest.is_old(now) && latest.wire.is_quiet() {
+                return Some(latest.wire);
             }
         }
     }
@@ -63,10 +58,4 @@ impl Kept {
     fn is_old(&self, now: Instant) -> bool {
         now.duration_since(self.since) >= LONGEST
     }
-}
-
-/// Nothing can be read: neither the connection's end, nor a reply that nobody asked for.
-fn is_quiet(stream: &mut Stream) -> bool {
-    let mut byte = [0];
-    tokio::task::unconstrained(stream.read(&mut byte)).now_or_never().is_none()
 }

@@ -3,12 +3,14 @@
 pub mod breaker;
 pub mod catalog;
 pub mod connect;
-pub mod idle;
+pub mod exchange;
+mod idle;
 pub mod pick;
 pub mod places;
 pub mod probe;
 pub mod rests;
 pub mod retries;
+mod tap;
 
 use breaker::Phase;
 use catalog::Catalog;

@@ -173,6 +173,12 @@ const RULES: &[Rule] = &[
         exceptions: &[],
     },
     Rule {
+        what: "the codec of upstreams",
+        words: &["hyper::client", "hyper::ext"],
+        owners: &["upstream/exchange.rs"],
+        exceptions: &[],
+    },
+    Rule {
         what: "raw keys",
         words: &[".reveal()"],
         owners: &["cli/", "control/"],
