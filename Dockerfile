@@ -7,8 +7,8 @@ COPY . .
 # The caches stay outside the image, so the program is copied out of its target folder.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin knockx \
-    && install -D target/release/knockx /out/knockx
+    cargo build --profile dist --locked --bin knockx \
+    && install -D target/dist/knockx /out/knockx
 
 FROM debian:bookworm-slim
 # Upstreams are verified against the system's authorities.
