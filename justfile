@@ -15,7 +15,7 @@ quick:
 demo:
     cargo run --release -- demo
 
-# load and latency against nginx and no gateway at all
+# load and latency beside nginx, Envoy and no gateway at all; the goals met or missed
 load *args:
     benches/load/run {{ args }}
 

@@ -3,7 +3,8 @@
 //! One thread, one epoll, no timers of its own but the wait's time-out (nanoseconds, by
 //! `epoll_pwait2`), so that it costs a few microseconds a request and measures little of itself.
 //! At a fixed rate each request has a time at which it is due, and its delay counts from there,
-//! sent late or not: a server that stalls cannot hide the requests it kept waiting.
+//! sent late or not: a server that stalls cannot hide the requests it kept waiting. Every request
+//! that is sent is waited for, so that its cost is counted and nothing hangs up by accident.
 
 use crate::reply::Reply;
 use anyhow::{Context, bail};
@@ -38,10 +39,11 @@ struct Slot {
     first: Option<Instant>,
 }
 
-/// The connections to one address, and the request sent on them.
+/// The connections to one address, and the requests sent on them in turn.
 pub struct Driver<'a> {
     addr: SocketAddr,
-    request: &'a [u8],
+    requests: &'a [Vec<u8>],
+    next: usize,
     /// A reply without `[DONE]` is a failed one.
     streams: bool,
     epoll: OwnedFd,
@@ -52,14 +54,15 @@ pub struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    pub fn new(addr: SocketAddr, request: &'a [u8], streams: bool) -> anyhow::Result<Self> {
+    pub fn new(addr: SocketAddr, requests: &'a [Vec<u8>], streams: bool) -> anyhow::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let (slots, idle, events) = (Vec::new(), Vec::new(), Vec::with_capacity(256));
         let buffer = vec![0; 64 * 1024];
-        Ok(Self { addr, request, streams, epoll, slots, idle, buffer, events })
+        Ok(Self { addr, requests, next: 0, streams, epoll, slots, idle, buffer, events })
     }
 
-    /// Keeps `connections` requests in flight for `warm_up` and then `time`; counts the latter.
+    /// Keeps `connections` requests in flight for `warm_up` and then `time`; counts those sent in
+    /// the latter.
     pub fn saturate(
         &mut self,
         connections: usize,
@@ -77,7 +80,8 @@ impl<'a> Driver<'a> {
                 self.send(Instant::now())?;
             }
         }
-        outcome.took = time;
+        self.drain(counted_from, &mut outcome)?;
+        outcome.took = counted_from.elapsed();
         Ok(outcome)
     }
 
@@ -113,6 +117,24 @@ impl<'a> Driver<'a> {
         Ok(outcome)
     }
 
+    /// Begins `count` streams and returns the number of those whose first event has arrived.
+    /// Dropping the driver then hangs up on all of them.
+    pub fn begin(&mut self, count: usize) -> anyhow::Result<usize> {
+        let mut outcome = Outcome::default();
+        let until = Instant::now() + Duration::from_secs(10);
+        for _ in 0..count {
+            self.send(Instant::now())?;
+        }
+        while self.begun() < count && outcome.failed == 0 && Instant::now() < until {
+            self.wait(until, until, &mut outcome)?;
+        }
+        Ok(self.begun())
+    }
+
+    fn begun(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.first.is_some()).count()
+    }
+
     /// Waits for the replies still on their way; what takes longer than this has failed.
     fn drain(&mut self, counted_from: Instant, outcome: &mut Outcome) -> anyhow::Result<()> {
         let patience = Instant::now() + Duration::from_secs(30);
@@ -135,7 +157,9 @@ impl<'a> Driver<'a> {
         let slot = &mut self.slots[at];
         (slot.due, slot.first) = (Some(due), None);
         slot.reply.clear();
-        slot.stream.write_all(self.request).with_context(|| format!("sending to {}", self.addr))
+        let request = &self.requests[self.next];
+        self.next = (self.next + 1) % self.requests.len();
+        slot.stream.write_all(request).with_context(|| format!("sending to {}", self.addr))
     }
 
     fn connect(&mut self) -> anyhow::Result<usize> {

@@ -48,13 +48,7 @@ impl Forwarded {
 /// No upstream is answering.
 pub enum NotForwarded {
     /// The last upstream's failure, whose name it was, and whether the call counts as a request.
-    /// `unheard` is an upstream that took the request and was not heard of in time: it may bill it.
-    Failed {
-        failure: UpstreamFailure,
-        upstream: Arc<str>,
-        counted: bool,
-        unheard: Option<Arc<str>>,
-    },
+    Failed { failure: UpstreamFailure, upstream: Arc<str>, counted: bool },
     /// Nobody waits any more; `pending` when a byte of the request may have reached the upstream.
     Stopped { by: Stop, upstream: Arc<str>, pending: Option<Pending> },
 }
@@ -118,8 +112,6 @@ struct Visits<'a> {
     full: Option<&'a Route>,
     /// The shortest time after which one may be worth asking.
     rest: Option<Duration>,
-    /// Took the request, and did not answer in time.
-    unheard: Option<Arc<str>>,
 }
 
 type Done = ControlFlow<Result<Forwarded, NotForwarded>>;
@@ -246,19 +238,13 @@ impl Forwarding<'_> {
                 Done::Break(Err(NotForwarded::Stopped { by, upstream, pending }))
             }
             Tried::Failed { failure, blame: Blame::Caller, .. } => {
-                let unheard = visits.unheard.take();
-                Done::Break(Err(NotForwarded::Failed { failure, upstream, counted: true, unheard }))
+                Done::Break(Err(NotForwarded::Failed { failure, upstream, counted: true }))
             }
             Tried::Failed { failure, blame, again, .. } => {
                 if let Blame::Limit { rest } = blame {
                     pool.rests.begin(&route.upstream_model, clock::instant(), rest);
                 }
-                if matches!(failure, UpstreamFailure::FirstByteTimeout) {
-                    visits.unheard = Some(Arc::clone(&upstream));
-                }
-                let unheard = None;
-                visits.last =
-                    Some(NotForwarded::Failed { failure, upstream, counted: false, unheard });
+                visits.last = Some(NotForwarded::Failed { failure, upstream, counted: false });
                 visits.again = again.then_some(route);
                 Done::Continue(())
             }
@@ -295,13 +281,8 @@ impl Visits<'_> {
             (None, Some(rest)) => UpstreamFailure::Resting(rest),
             (None, None) => UpstreamFailure::Connect,
         };
-        let unasked =
-            NotForwarded::Failed { failure, upstream: "".into(), counted: false, unheard: None };
-        let mut outcome = self.last.take().unwrap_or(unasked);
-        if let NotForwarded::Failed { unheard, .. } = &mut outcome {
-            *unheard = self.unheard.take();
-        }
-        outcome
+        let unasked = NotForwarded::Failed { failure, upstream: "".into(), counted: false };
+        self.last.take().unwrap_or(unasked)
     }
 }
 

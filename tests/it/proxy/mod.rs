@@ -18,7 +18,6 @@ mod routes;
 mod slow;
 mod surfaces;
 mod complaints;
-mod unreported;
 mod usages;
 mod kept;
 mod golden;
