@@ -170,6 +170,9 @@ pub struct Limits {
     /// Output tokens that an answer is taken to come to, where neither its caller limits it nor enough
     /// answers have been seen.
     pub expected_output_tokens: u64,
+    /// Tokens that a call is taken to be billed beyond what its reply shows, for its reasoning and for the
+    /// upstream's tools each, until many calls have shown what it is.
+    pub expected_hidden_tokens: u64,
     /// How long a call may wait for running calls of its user to give back tokens; zero = not at all.
     pub admission_wait: Duration,
     /// A stream whose upstream has not begun is begun with an SSE comment after this time; `None` = never.

@@ -94,6 +94,7 @@ pub struct Limits {
     pub rate_limit_window: Optional<Whole<u32, 1, 86_400>>,
     pub slice_tokens: Optional<Whole<u64, 16, 1_000_000>>,
     pub expected_output_tokens: Optional<Whole<u64, 1, 10_000_000>>,
+    pub expected_hidden_tokens: Optional<Whole<u64, 0, 10_000_000>>,
     pub admission_wait: Optional<Pause>,
     pub keepalive_comment: Optional<Pause>,
     pub early_keepalive: Optional<Pause>,

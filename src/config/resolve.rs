@@ -137,6 +137,7 @@ fn limits(layers: &Layers) -> Result<Limits, ConfigError> {
         },
         slice_tokens: layers.value(|raw| &raw.limits.slice_tokens)?.0,
         expected_output_tokens: layers.value(|raw| &raw.limits.expected_output_tokens)?.0,
+        expected_hidden_tokens: layers.value(|raw| &raw.limits.expected_hidden_tokens)?.0,
         admission_wait: layers.value(|raw| &raw.limits.admission_wait)?.0,
         early_keepalive: (early > Duration::ZERO).then_some(early),
         keepalive_comment: (comment > Duration::ZERO).then_some(comment),

@@ -168,6 +168,11 @@ impl<'a> Allowance<'a> {
         &self.reservation
     }
 
+    /// As [`Reservation::reserve_generated`].
+    pub async fn reserve_generated(&mut self) {
+        self.reservation.reserve_generated().await;
+    }
+
     /// The reservation, to settle.
     #[must_use]
     pub fn into_reservation(self) -> Reservation {

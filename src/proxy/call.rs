@@ -5,7 +5,8 @@ use super::buffers::Held;
 use super::drain::{self, Asked, Drain, Unread};
 use super::early::{Early, Sent};
 use super::forward::{Forwarded, Forwarding, NotForwarded, Stop, is_event_stream};
-use super::leash::Leash;
+use super::leash::{Leash, Pulled};
+use super::reasoning::Kinds;
 use super::refusal::Refusal;
 use super::reply::{self, Budget, Replier};
 use super::reserve::{Admission, Reservation};
@@ -186,15 +187,27 @@ impl Call<'_> {
         let model = route::route(&self.current.upstreams.catalog, caller, wanted)?;
         let Settler { reasoning, lengths, counters, metrics, .. } = &proxy.settler;
         let limits = &self.current.limits;
-        let learned =
-            self.request.max_output.is_none().then(|| lengths.likely(caller.user, &model.id));
+        let default = limits.expected_output_tokens;
+        let likely = match self.request.max_output {
+            Some(limit) => limit,
+            None => lengths.likely(caller.user, &model.id, default),
+        };
+        let kinds = Kinds {
+            reasoning: model.hidden_reasoning,
+            tools: self.request.runs_server_tools(&caller.plan_limits.policy),
+        };
+        let hidden = reasoning.allowance(&model.id, kinds, limits.expected_hidden_tokens);
+        if kinds == (Kinds { reasoning: true, tools: false }) {
+            metrics.reasoning_allowance_tokens(&model.id).set(hidden as f64);
+        }
         let admission = Admission {
             request: head.id,
             client_request_id: head.client_request_id.clone(),
             body: self.request,
             model: &model,
-            reasoning: if model.hidden_reasoning { reasoning.allowance(&model.id) } else { 0 },
-            likely: learned.flatten().unwrap_or(limits.expected_output_tokens),
+            kinds,
+            hidden,
+            likely,
             slice_tokens: limits.slice_tokens,
             now: head.admitted_at,
             started: head.started,
@@ -239,12 +252,38 @@ impl Call<'_> {
                     None => Ok(Step::CallerGone),
                 }
             }
-            Err(NotForwarded::Failed { failure, upstream, counted }) => {
-                let budget = reservation.budget().returned(reservation.reserved, counted);
-                reservation.settle(Ending::failed(upstream, counted)).await;
+            Err(NotForwarded::Failed { failure, upstream, counted, unheard }) => {
+                let (budget, reserved) = (reservation.budget(), reservation.reserved);
+                let (ending, reservation) = match unheard {
+                    Some(unheard) => self.ending_of_unheard(reservation, unheard).await,
+                    None => (Ending::failed(upstream, counted), reservation),
+                };
+                let budget = budget.returned(reserved, ending.counted);
+                let budget = budget.charged(ending.tokens.total());
+                reservation.settle(ending).await;
                 Err(No { refusal: Refusal::Upstream(failure), budget: Some(budget) })
             }
         }
+    }
+
+    /// The ending of a call whose `upstream` took it and did not answer in time: charged as if its caller had
+    /// hung up then.
+    async fn ending_of_unheard(
+        &self,
+        mut reservation: Reservation,
+        upstream: Arc<str>,
+    ) -> (Ending, Reservation) {
+        let asked = Asked::of(self.request, &reservation.caller.plan_limits.policy);
+        let pool = self.current.upstreams.pool(&upstream);
+        let by = Stop::Pulled(Pulled::TooLong);
+        let goes_on =
+            pool.is_some_and(|it| asked.is_read_on(&reservation.model, it.upstream(), by));
+        let ending = if goes_on {
+            whole::ending_of_given_up(&mut reservation, asked, upstream).await
+        } else {
+            whole::ending_of_stopped(&reservation, self.request, upstream, by.status())
+        };
+        (ending, reservation)
     }
 
     /// Ends a call that nobody waits for any more. Its upstream is read on where only the rest of the
@@ -309,17 +348,17 @@ impl Call<'_> {
         match relayed {
             Whole::Complete { body, at, charged } => {
                 forwarded.pool.release(forwarded.exchange);
-                let mut budget = budget.returned(reserved, !self.request.surface.is_free());
-                budget.tokens_left = budget.tokens_left.saturating_sub(charged);
-                budget.write(&mut reply_head);
+                let budget = budget.returned(reserved, !self.request.surface.is_free());
+                budget.charged(charged).write(&mut reply_head);
                 let own = spent + clock::instant().duration_since(at);
                 reply_head.set("x-process-time", reply::seconds(own));
                 let written = self.replier.whole(session, reply_head, body).await;
                 let ending = if written.is_ok() { Status::Complete } else { Status::CutByClient };
                 Ok(self.answered(200, ending))
             }
-            Whole::Failed(refusal) => {
-                Err(No { refusal, budget: Some(budget.returned(reserved, false)) })
+            Whole::Failed { refusal, charged } => {
+                let budget = budget.returned(reserved, charged > 0).charged(charged);
+                Err(No { refusal, budget: Some(budget) })
             }
             Whole::Stopped { by, reservation, body } => {
                 let upstream = Arc::clone(&forwarded.upstream);

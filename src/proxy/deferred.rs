@@ -169,7 +169,7 @@ impl Proxy {
                 forwarded.pool.release(forwarded.exchange);
                 Ok(Some((head, body)))
             }
-            Collected::Broken(refusal) => Err(refusal),
+            Collected::Broken(refusal) | Collected::GivenUp(refusal) => Err(refusal),
             Collected::Stopped(by) => {
                 let (reply, now, time) =
                     (reply.clone(), replier.head.admitted_at, current.limits.drain);

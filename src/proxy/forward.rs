@@ -48,7 +48,13 @@ impl Forwarded {
 /// No upstream is answering.
 pub enum NotForwarded {
     /// The last upstream's failure, whose name it was, and whether the call counts as a request.
-    Failed { failure: UpstreamFailure, upstream: Arc<str>, counted: bool },
+    /// `unheard` is an upstream that took the request and was not heard of in time: it may bill it.
+    Failed {
+        failure: UpstreamFailure,
+        upstream: Arc<str>,
+        counted: bool,
+        unheard: Option<Arc<str>>,
+    },
     /// Nobody waits any more; `pending` when a byte of the request may have reached the upstream.
     Stopped { by: Stop, upstream: Arc<str>, pending: Option<Pending> },
 }
@@ -112,6 +118,8 @@ struct Visits<'a> {
     full: Option<&'a Route>,
     /// The shortest time after which one may be worth asking.
     rest: Option<Duration>,
+    /// Took the request, and did not answer in time.
+    unheard: Option<Arc<str>>,
 }
 
 type Done = ControlFlow<Result<Forwarded, NotForwarded>>;
@@ -238,13 +246,19 @@ impl Forwarding<'_> {
                 Done::Break(Err(NotForwarded::Stopped { by, upstream, pending }))
             }
             Tried::Failed { failure, blame: Blame::Caller, .. } => {
-                Done::Break(Err(NotForwarded::Failed { failure, upstream, counted: true }))
+                let unheard = visits.unheard.take();
+                Done::Break(Err(NotForwarded::Failed { failure, upstream, counted: true, unheard }))
             }
             Tried::Failed { failure, blame, again, .. } => {
                 if let Blame::Limit { rest } = blame {
                     pool.rests.begin(&route.upstream_model, clock::instant(), rest);
                 }
-                visits.last = Some(NotForwarded::Failed { failure, upstream, counted: false });
+                if matches!(failure, UpstreamFailure::FirstByteTimeout) {
+                    visits.unheard = Some(Arc::clone(&upstream));
+                }
+                let unheard = None;
+                visits.last =
+                    Some(NotForwarded::Failed { failure, upstream, counted: false, unheard });
                 visits.again = again.then_some(route);
                 Done::Continue(())
             }
@@ -281,8 +295,13 @@ impl Visits<'_> {
             (None, Some(rest)) => UpstreamFailure::Resting(rest),
             (None, None) => UpstreamFailure::Connect,
         };
-        let unasked = NotForwarded::Failed { failure, upstream: "".into(), counted: false };
-        self.last.take().unwrap_or(unasked)
+        let unasked =
+            NotForwarded::Failed { failure, upstream: "".into(), counted: false, unheard: None };
+        let mut outcome = self.last.take().unwrap_or(unasked);
+        if let NotForwarded::Failed { unheard, .. } = &mut outcome {
+            *unheard = self.unheard.take();
+        }
+        outcome
     }
 }
 

@@ -122,7 +122,9 @@ impl Proxy {
             whole::Collected::Broken(_) if exchange.status() == StatusCode::NOT_FOUND => {
                 return Err(none());
             }
-            whole::Collected::Broken(refusal) => return Err(refusal),
+            whole::Collected::Broken(refusal) | whole::Collected::GivenUp(refusal) => {
+                return Err(refusal);
+            }
             whole::Collected::Stopped(by) => return by.refusal().map_or(Ok(None), Err),
         };
         let redactor = pool.upstream().redactor();

@@ -21,6 +21,7 @@ pub mod admission;
 pub mod waiting;
 pub mod histogram;
 pub mod reasoning;
+pub mod hidden;
 pub mod lengths;
 pub mod leash;
 pub mod early;

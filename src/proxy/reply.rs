@@ -171,6 +171,12 @@ impl Budget {
         }
     }
 
+    /// After a call was charged so much.
+    #[must_use]
+    pub fn charged(self, tokens: u64) -> Self {
+        Self { tokens_left: self.tokens_left.saturating_sub(tokens), ..self }
+    }
+
     /// Adds the headers: requests are the short window's, tokens the day's.
     pub fn write(&self, head: &mut ReplyHead) {
         let numbers = [

@@ -5,6 +5,7 @@
 //! A call that only running calls keep from its tokens waits for them: see [`super::admission`].
 
 use super::authenticate::admissible;
+use super::reasoning::Kinds;
 use super::refusal::{Limited, Refusal};
 use super::settle::Settler;
 use crate::account::caller::Caller;
@@ -56,6 +57,10 @@ pub struct Reservation {
     /// Output tokens, of all choices, at which the upstream was to stop.
     pub most_output: u64,
     pub choices: u64,
+    /// What its upstream bills and the reply does not show.
+    pub kinds: Kinds,
+    /// Tokens that it was to reserve for that; less where less was left.
+    pub hidden: u64,
     /// Set when `output_limit` is below what the caller asked for.
     pub clamped: bool,
     pub sliced: bool,
@@ -71,8 +76,10 @@ pub struct Admission<'a> {
     pub client_request_id: Option<Arc<str>>,
     pub body: &'a Request<'a>,
     pub model: &'a Arc<Model>,
-    /// Tokens to be held for what the model bills and does not show.
-    pub reasoning: u64,
+    /// What the upstream bills and the reply does not show.
+    pub kinds: Kinds,
+    /// Tokens to reserve for that.
+    pub hidden: u64,
     /// Output tokens that one choice is likely to come to, where the caller names no limit.
     pub likely: u64,
     pub slice_tokens: u64,
@@ -87,15 +94,15 @@ struct Wish {
     need: Need,
     /// Output tokens of all choices if nothing limited them.
     output: u64,
-    /// Tokens for reasoning beside them.
-    reasoning: u64,
+    /// Tokens beside them that are billed and not shown.
+    hidden: u64,
 }
 
 impl Wish {
-    /// What is left for output of tokens granted beside the prompt. Reasoning comes first, but leaves a half:
-    /// most calls need much less than is held for it.
+    /// What is left for output of tokens granted beside the prompt. Hidden tokens come first, but leave a half:
+    /// most calls need much less than is reserved for them.
     fn visible(&self, granted: u64) -> u64 {
-        (granted - self.reasoning.min(granted / 2)).min(self.output)
+        (granted - self.hidden.min(granted / 2)).min(self.output)
     }
 }
 
@@ -326,7 +333,7 @@ impl Reservation {
 }
 
 impl Admission<'_> {
-    /// A stream asks for a slice, unless it is billed for output that no slice can stop.
+    /// A stream asks for a slice, unless it is billed for what no slice can stop.
     fn wish(&self, prompt: u64) -> Wish {
         let choices = self.body.n;
         let per_choice = match self.body.surface.output() {
@@ -336,15 +343,16 @@ impl Admission<'_> {
         };
         let output = per_choice.saturating_mul(choices);
         // A stored response is generated, and billed, to its end whatever becomes of its stream.
-        let can_be_stopped = !self.model.hidden_reasoning && !self.body.ties.is_kept;
+        let shows_all = !self.kinds.reasoning && !self.kinds.tools;
+        let can_be_stopped = shows_all && !self.body.ties.is_kept;
         let sliced = self.body.stream && can_be_stopped;
         // Text can be cut short; an image is had or not.
         let is_text = matches!(self.body.surface.output(), Output::Tokens(_));
-        let reasoning = if is_text { self.reasoning } else { 0 };
+        let hidden = if is_text { self.hidden } else { 0 };
         let wanted = if sliced {
             output.min(self.slice_tokens.max(choices))
         } else {
-            output.saturating_add(reasoning)
+            output.saturating_add(hidden)
         };
         let least_output = if is_text { choices.min(output) } else { output };
         let likely_output = match self.body.max_output {
@@ -355,11 +363,11 @@ impl Admission<'_> {
             prompt,
             output: wanted,
             least_output,
-            likely_output: likely_output.saturating_add(reasoning),
+            likely_output: likely_output.saturating_add(hidden),
             stream: self.body.stream,
             sliced,
         };
-        Wish { need, output, reasoning }
+        Wish { need, output, hidden }
     }
 
     fn reservation(&self, caller: Arc<Caller>, holding: Holding, settler: Settler) -> Reservation {
@@ -388,6 +396,8 @@ impl Admission<'_> {
             output_limit,
             most_output: if falls_short { most.saturating_mul(self.body.n) } else { wish.output },
             choices: self.body.n,
+            kinds: self.kinds,
+            hidden: wish.hidden,
             clamped: falls_short && is_text,
             sliced: wish.need.sliced,
             standing: grant.standing,

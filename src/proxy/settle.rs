@@ -5,7 +5,7 @@
 //! task of its own, so it is finished even when the connection's task is not.
 
 use super::lengths::{Length, Lengths};
-use super::reasoning::Reasoning;
+use super::reasoning::{Billed, Reasoning};
 use super::reserve::Reservation;
 use super::waiting::Waiting;
 use crate::account::charge::{Charge, Source, Status, TokenCount};
@@ -126,17 +126,29 @@ impl Reservation {
             self.settler.lengths.note(self.caller.user, &self.model.id, length);
         }
         let is_told = (ending.status, ending.source) == (Status::Complete, Source::Reported);
-        if self.model.hidden_reasoning && is_told {
-            let Settler { reasoning, metrics, .. } = &self.settler;
-            let allowance = reasoning.note(&self.model.id, ending.tokens.reasoning);
-            metrics.reasoning_allowance_tokens(&self.model.id).set(allowance as f64);
+        if is_told && (self.kinds.reasoning || self.kinds.tools) {
+            let tokens = &ending.tokens;
+            let billed = Billed {
+                reasoning: tokens.reasoning,
+                tools: tokens.prompt.saturating_sub(self.prompt),
+                output: tokens.completion.saturating_add(tokens.reasoning),
+                took: self.ran(),
+            };
+            self.settler.reasoning.note(self.caller.user, &self.model.id, self.kinds, billed);
         }
     }
 
     /// Output tokens of one choice, if the call had an answer. A call that nobody cut and that ended
     /// before its limit said all it wanted to.
     fn length(&self, ending: &Ending) -> Option<Length> {
-        let output = ending.tokens.completion.saturating_add(ending.tokens.reasoning);
+        // Hidden reasoning has an allowance of its own.
+        let reasoning = if self.kinds.reasoning { 0 } else { ending.tokens.reasoning };
+        let output = ending.tokens.completion.saturating_add(reasoning);
+        let output = match ending.source {
+            Source::Reported => output,
+            // A call that was given up is charged more than it is known to have had.
+            Source::Estimated => output.min(self.most_output),
+        };
         if output == 0 {
             return None;
         }

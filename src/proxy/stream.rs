@@ -124,17 +124,19 @@ impl<'a> Stream<'a> {
                 return self.read_on(asked, end).await;
             }
         }
+        if end == End::QuotaReached {
+            return self.end_at_quota().await;
+        }
         if matches!(end, End::Failed | End::UpstreamCut(_)) || self.is_blamed() {
             self.forwarded.broke_off(self.allowance.reservation().caller.user);
         }
         let upstream = Arc::clone(&self.forwarded.upstream);
-        let first = self.first_output_at.map(Instant::into_std);
         let ending = match status {
             Status::Failed => Ending::failed(upstream, false),
-            _ => ending_of(status, &mut self.allowance, upstream, first),
+            _ => self.ending_of(end, upstream).await,
         };
         let ending_bytes = self.ending_bytes(end, &ending.tokens);
-        self.count_uncharged(&ending);
+        count_uncharged(&mut self.allowance, (&mut self.scanner, &mut *self.follow), &ending);
         let on_ending = self.on_ending();
         let Self { session, forwarded, allowance, torn, .. } = self;
         let reservation = allowance.into_reservation();
@@ -143,7 +145,7 @@ impl<'a> Stream<'a> {
         // An upstream that has more to say is cancelled before anyone is waited for.
         let finished = matches!(end, End::Complete | End::Failed).then_some(forwarded);
         reservation.settle(ending).await;
-        if finished.is_none() && end != End::QuotaReached {
+        if finished.is_none() {
             session.close_after_reply();
         }
         close(session, end, torn, ending_bytes).await;
@@ -151,6 +153,43 @@ impl<'a> Stream<'a> {
             tasks.spawn(recycle(forwarded));
         }
         status
+    }
+
+    /// What the stream is charged, also for what it did not show.
+    async fn ending_of(&mut self, end: End, upstream: Arc<str>) -> Ending {
+        // Nothing was shown: the upstream may have reasoned all the time.
+        let is_given_up = matches!(end, End::UpstreamCut(_)) && !self.allowance.meter.text_seen();
+        if is_given_up {
+            self.allowance.reserve_generated().await;
+        }
+        let first = self.first_output_at.map(Instant::into_std);
+        let ending = ending_of(end.status(), &mut self.allowance, upstream, first);
+        let reservation = self.allowance.reservation();
+        ending.with_hidden(|counted| match end {
+            // The operator bears what an end of the process costs.
+            End::Pulled(Pulled::ShuttingDown) => 0,
+            // Its upstream is taken to stop.
+            End::CallerGone | End::Pulled(_) => reservation.hidden_until_now(counted),
+            _ if is_given_up => reservation.hidden_or_generated(counted),
+            _ => reservation.hidden_beside(counted),
+        })
+    }
+
+    /// Ends a stream that finds no more quota.
+    async fn end_at_quota(mut self) -> Status {
+        let (end, on_ending) = (End::QuotaReached, self.on_ending());
+        let Self { session, forwarded, mut allowance, mut scanner, mut follow, .. } = self;
+        let upstream = Arc::clone(&forwarded.upstream);
+        // What it goes on to produce is charged to nobody, and counting takes time.
+        drop(forwarded);
+        let first = self.first_output_at.map(Instant::into_std);
+        let ending = ending_of(end.status(), &mut allowance, upstream, first);
+        let ending_bytes = follow.length_cut(&ending.tokens);
+        count_uncharged(&mut allowance, (&mut scanner, &mut *follow), &ending);
+        on_ending(&ending);
+        allowance.into_reservation().settle(ending).await;
+        close(session, end, false, ending_bytes).await;
+        end.status()
     }
 
     /// Ends the stream for its caller, while the upstream is read on for what it bills.
@@ -221,19 +260,6 @@ impl<'a> Stream<'a> {
         let noted = self.keeper.keep(&kept, reservation.admitted_at).await;
         whole::log_owner(reservation.request, &noted);
         self.kept = Some(kept);
-    }
-
-    /// Counts what came, also what was not shown, and is charged to nobody.
-    fn count_uncharged(&mut self, ending: &Ending) {
-        if ending.source == Source::Reported {
-            return;
-        }
-        while let Ok(Some(event)) = self.scanner.next_event() {
-            let _ = self.follow.event(&event, &mut self.allowance.meter);
-        }
-        let uncharged = self.allowance.uncharged(ending.tokens.total());
-        let metrics = &self.allowance.reservation().settler.metrics;
-        metrics.uncharged_tokens.increment(uncharged);
     }
 
     /// Waits for the next thing that happens to this stream.
@@ -383,6 +409,7 @@ impl<'a> Stream<'a> {
         match end {
             End::Complete | End::Failed => self.last.take().unwrap_or_default(),
             End::CallerGone => Bytes::new(),
+            // It ends elsewhere.
             End::QuotaReached => self.follow.length_cut(tokens),
             End::Pulled(Pulled::RightEnded) => self.in_band(RIGHT_ENDED, "access_revoked"),
             End::Pulled(Pulled::ShuttingDown) => self.incomplete("the gateway is shutting down"),
@@ -453,6 +480,22 @@ fn ending_of(
         upstream,
         first_output_at,
     )
+}
+
+/// Counts what came, also what was not shown, and is charged to nobody.
+fn count_uncharged(
+    allowance: &mut Allowance<'_>,
+    (scanner, follow): (&mut Scanner, &mut dyn Follow),
+    ending: &Ending,
+) {
+    if ending.source == Source::Reported {
+        return;
+    }
+    while let Ok(Some(event)) = scanner.next_event() {
+        let _ = follow.event(&event, &mut allowance.meter);
+    }
+    let uncharged = allowance.uncharged(ending.tokens.total());
+    allowance.reservation().settler.metrics.uncharged_tokens.increment(uncharged);
 }
 
 /// Reads what is left of a finished reply, so that its connection can serve another call.

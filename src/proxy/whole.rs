@@ -19,7 +19,7 @@ use crate::openai::surface::{Output, Surface};
 use crate::openai::usage::Usage;
 use crate::tokens::meter::Meter;
 use crate::upstream::catalog::Upstream;
-use crate::upstream::connect::Exchange;
+use crate::upstream::connect::{Cut, Exchange};
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ use std::time::Instant;
 pub enum Whole {
     /// The reply is complete (since `at`) and settled, for `charged` tokens; it may be sent.
     Complete { body: Bytes, at: Instant, charged: u64 },
-    /// The reply was broken or an error in disguise; nothing was charged.
-    Failed(Refusal),
+    /// The reply was broken or an error in disguise, and settled for `charged` tokens.
+    Failed { refusal: Refusal, charged: u64 },
     /// Nobody waits any more; this much of the body has come, and nothing is settled.
     Stopped { by: Stop, reservation: Box<Reservation>, body: BytesMut },
 }
@@ -38,7 +38,10 @@ pub enum Whole {
 /// A reply's body, or why there is none.
 pub enum Collected {
     Body(Bytes),
+    /// The upstream failed.
     Broken(Refusal),
+    /// It was given up: the upstream may have made it, and bill it.
+    GivenUp(Refusal),
     Stopped(Stop),
 }
 
@@ -54,7 +57,7 @@ pub struct Bounds<'a> {
 pub async fn relay(
     session: &mut Session,
     forwarded: &mut Forwarded,
-    reservation: Reservation,
+    mut reservation: Reservation,
     request: &Request<'_>,
     bounds: Bounds<'_>,
     keeper: &Keeper,
@@ -71,20 +74,20 @@ pub async fn relay(
                     forwarded.broke_off(reservation.caller.user);
                 }
                 let ending = failed_ending(request, &body, upstream, head_at);
-                reservation.settle(ending).await;
-                return Whole::Failed(Refusal::Upstream(UpstreamFailure::Answered {
+                let refusal = Refusal::Upstream(UpstreamFailure::Answered {
                     status: error.status,
                     body: error.body,
                     retry_after: None,
-                }));
+                });
+                return failed(reservation, ending, refusal).await;
             }
             let prompt = || exact_prompt(request, &reservation.model);
             let replied = (&body[..], upstream, head_at);
             let asked = Asked::of(request, &reservation.caller.plan_limits.policy);
             let ending = ending_of(&asked, &reservation, replied, prompt);
             if let Err(refusal) = note_owner(request, &reservation, &ending, &body, keeper).await {
-                reservation.settle(Ending::failed(ending.upstream, false)).await;
-                return Whole::Failed(refusal);
+                let ending = Ending::failed(ending.upstream, false);
+                return failed(reservation, ending, refusal).await;
             }
             let charged = ending.tokens.total();
             reservation.settle(ending).await;
@@ -96,11 +99,38 @@ pub async fn relay(
             if matches!(refusal, Refusal::Upstream(_)) {
                 forwarded.broke_off(reservation.caller.user);
             }
-            reservation.settle(Ending::failed(upstream, false)).await;
-            Whole::Failed(refusal)
+            failed(reservation, Ending::failed(upstream, false), refusal).await
+        }
+        Collected::GivenUp(refusal) => {
+            if matches!(refusal, Refusal::Upstream(_)) {
+                forwarded.broke_off(reservation.caller.user);
+            }
+            let asked = Asked::of(request, &reservation.caller.plan_limits.policy);
+            let ending = ending_of_given_up(&mut reservation, asked, upstream).await;
+            failed(reservation, ending, refusal).await
         }
         Collected::Stopped(by) => Whole::Stopped { by, reservation: Box::new(reservation), body },
     }
+}
+
+async fn failed(reservation: Reservation, ending: Ending, refusal: Refusal) -> Whole {
+    let charged = ending.tokens.total();
+    reservation.settle(ending).await;
+    Whole::Failed { refusal, charged }
+}
+
+/// The ending of a reply that the gateway gives up although its upstream may make, and bill, all of it: charged
+/// like one whose caller has gone and that was not read to its end in time.
+pub async fn ending_of_given_up(
+    reservation: &mut Reservation,
+    asked: Asked,
+    upstream: Arc<str>,
+) -> Ending {
+    if asked.surface.is_free() {
+        return Ending::failed(upstream, false);
+    }
+    reservation.reserve_generated().await;
+    reservation.unreported(Status::CutByUpstream, asked.surface.output(), upstream)
 }
 
 /// The ending of a reply that is an error: nothing is charged, unless the upstream reports usage all the same.
@@ -143,6 +173,7 @@ pub fn ending_of(
             Ending::estimated(Status::Complete, counted, u64::MAX, upstream, first)
         }
     };
+    ending = ending.with_hidden(|counted| reservation.hidden_beside(counted));
     let images = meter.images();
     if images > 0 && ending.tokens.total() == 0 {
         ending.tokens.completion = images.saturating_mul(model.image_tokens);
@@ -207,8 +238,8 @@ pub fn log_owner(request: RequestId, noted: &Result<bool, Unknown>) {
     }
 }
 
-/// Settles a call that was stopped before any output was seen, and whose upstream is not read on. The
-/// prompt is charged, unless nothing of `sent` can have reached the upstream. A call that ends because the
+/// Settles a call that was stopped before any output was seen, and whose upstream is not read on. The prompt and
+/// the hidden tokens that can have been generated by now are charged, unless nothing of `sent` can have reached the upstream. A call that ends because the
 /// gateway does is charged nothing: its caller has no part in that, and had no answer.
 pub async fn settle_stopped(
     reservation: Reservation,
@@ -225,23 +256,29 @@ pub async fn settle_stopped(
     }
     let status = by.status();
     let ending = match sent {
-        Some(request) if request.surface.output() == Output::Images => {
-            // An image is made whoever waits for it.
-            let (held, model) = (reservation.reserved, &reservation.model);
-            let price = i64::try_from(request.n.saturating_mul(model.image_ticks));
-            let ending = Ending::estimated(status, (0, held), held, upstream, None);
-            Ending { cost_ticks: price.ok(), ..ending }
-        }
-        Some(request) => {
-            let prompt = exact_prompt(request, &reservation.model);
-            let counted = !request.surface.is_free();
-            let ending =
-                Ending::estimated(status, (prompt, 0), reservation.reserved, upstream, None);
-            Ending { counted, ..ending }
-        }
+        Some(request) => ending_of_stopped(&reservation, request, upstream, status),
         None => Ending { status, ..Ending::failed(upstream, false) },
     };
     reservation.settle(ending).await;
+}
+
+/// The ending of a call that was sent and whose upstream is taken to stop now, without any output. An image
+/// is made whoever waits for it.
+pub fn ending_of_stopped(
+    reservation: &Reservation,
+    request: &Request<'_>,
+    upstream: Arc<str>,
+    status: Status,
+) -> Ending {
+    if request.surface.output() == Output::Images {
+        return reservation.unreported(status, Output::Images, upstream);
+    }
+    let prompt = exact_prompt(request, &reservation.model);
+    let counted = !request.surface.is_free();
+    let reserved = reservation.reserved;
+    let ending = Ending::estimated(status, (prompt, 0), reserved, upstream, None);
+    let ending = ending.with_hidden(|counted| reservation.hidden_until_now(counted));
+    Ending { counted, ..ending }
 }
 
 /// Reads a body to its end, into `body`, for as long as its caller waits.
@@ -262,9 +299,12 @@ pub async fn collect(
         match next {
             Ok(Some(bytes)) if body.len() + bytes.len() <= bounds.bytes => {
                 if let Err(no_room) = bounds.held.grow(bytes.len()) {
-                    return Collected::Broken(no_room);
+                    return Collected::GivenUp(no_room);
                 }
                 body.extend_from_slice(&bytes);
+            }
+            Ok(Some(_)) | Err(Cut::Idle) => {
+                return Collected::GivenUp(Refusal::Upstream(UpstreamFailure::BadReply));
             }
             Ok(None) if is_json_object(body) => {
                 return Collected::Body(std::mem::take(body).freeze());

@@ -272,6 +272,82 @@ async fn streams_longer_than_expected_are_cut_at_once() {
     gw.finish().await;
 }
 
+/// Short answers do not teach the gateway to let many long streams run at once: each of those that are cut
+/// costs some tokens that were generated and not read yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn short_answers_do_not_make_room_for_streams_that_are_all_cut() {
+    for (short, members) in [
+        (10, STREAM.to_owned()),
+        (40, STREAM.to_owned()),
+        (40, format!(r#"{STREAM},"max_tokens":{EACH}"#)),
+    ] {
+        let gap = Duration::from_millis(2);
+        let gw = gateway().plan(PLAN).simulator(|s| s.tokens = 5).start().await;
+        let key = gw.key("ten").await;
+        for _ in 0..short {
+            assert_eq!(gw.ask(&key, &body("hi", "")).await.status, 200);
+        }
+        let text = body(&format!("hi [sim tokens={EACH} token-ms={}]", gap.as_millis()), &members);
+        let replies = join_all((0..40).map(|_| gw.ask(&key, &text))).await;
+        assert!(replies.iter().all(|reply| matches!(reply.status, 200 | 429)));
+        gw.settled().await;
+        let (produced, charged) = (produced(&gw).await, charged(&gw).await);
+        let lost = produced - charged;
+        eprintln!("{lost} tokens are charged to nobody after {short} short answers{members}");
+        let most = if members == STREAM { LIMIT / 20 } else { 0 };
+        assert!(lost <= most, "{produced} produced, {charged} charged");
+        assert!(gw.used(key.user).await.0 <= LIMIT);
+        gw.finish().await;
+    }
+}
+
+/// Where little is left, calls of a model that reasons unseen run one at a time: no more than one of them can
+/// pass the limit.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_with_hidden_reasoning_pass_a_small_plan_one_at_a_time() {
+    let plan = Plan { id: "free", tokens: 1_000, ..WIDE };
+    let gw = gateway()
+        .plan(plan)
+        .simulator(|s| {
+            (s.tokens, s.reasoning, s.first_token) = (10, Some(3_000), Duration::from_millis(100));
+        })
+        .start()
+        .await;
+    for members in
+        [r#","max_completion_tokens":10"#, r#","max_completion_tokens":10,"stream":true"#]
+    {
+        let key = gw.key("free").await;
+        let text = body("hi", members).replace("grok-4.3", "grok-4.20-0309-reasoning");
+        let replies = join_all((0..10).map(|_| gw.ask(&key, &text))).await;
+        let answered = replies.iter().filter(|reply| reply.status == 200).count();
+        assert_eq!(answered, 1, "{members}");
+        assert!(
+            replies.iter().all(|reply| reply.status == 200 || reply.code() == "insufficient_quota")
+        );
+        gw.settled().await;
+        assert!(gw.used(key.user).await.0 < 3_100);
+    }
+    assert_eq!(gw.simulator.log.totals().billed_tokens, charged(&gw).await);
+    gw.finish().await;
+}
+
+/// Calls that need little of what they reserve follow each other, and all of the plan can be used.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_reason_little_use_a_small_plan_up() {
+    let plan = Plan { id: "free", tokens: 1_000, ..WIDE };
+    let gw =
+        gateway().plan(plan).simulator(|s| (s.tokens, s.reasoning) = (10, Some(100))).start().await;
+    let key = gw.key("free").await;
+    let text = body("hi", r#","max_completion_tokens":10"#);
+    let text = text.replace("grok-4.3", "grok-4.20-0309-reasoning");
+    let replies = join_all((0..12).map(|_| gw.ask(&key, &text))).await;
+    let answered = replies.iter().filter(|reply| reply.status == 200).count();
+    assert!((8..=9).contains(&answered), "{answered} of about 120 tokens each");
+    gw.settled().await;
+    assert!((900..1_120).contains(&gw.used(key.user).await.0));
+    gw.finish().await;
+}
+
 fn metric_now(gw: &Gateway, name: &str) -> u64 {
     let text = gw.metrics();
     let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();

@@ -222,6 +222,9 @@ async fn trouble_has_one_outcome_each() {
     gw.finish().await;
 }
 
+/// What the gateway gives up although the upstream may make all of it.
+const GIVEN_UP: [&str; 3] = ["slow-first-byte", "stall", "oversize"];
+
 /// What differs from the table, if anything does.
 async fn check(gw: &Gateway, key: &Key, trouble: &Trouble, case: Case) -> Option<String> {
     let call = gw.chat(key, &case.body()).send();
@@ -248,6 +251,10 @@ async fn check(gw: &Gateway, key: &Key, trouble: &Trouble, case: Case) -> Option
         }
     };
     let is_charged = match end {
+        // It took the call, and may bill it.
+        Error(..) if GIVEN_UP.contains(&case.row.trouble) => {
+            charge.status == Status::CutByUpstream && charge.tokens.prompt > 0
+        }
         Error(..) => (charge.status, charge.tokens.total()) == (Status::Failed, 0),
         Whole(_) => charge.status == Status::Complete && charge.tokens.total() > 0,
         Cut => charge.status == Status::CutByUpstream && charge.tokens.prompt > 0,

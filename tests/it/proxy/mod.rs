@@ -18,6 +18,7 @@ mod routes;
 mod slow;
 mod surfaces;
 mod complaints;
+mod unreported;
 mod usages;
 mod kept;
 mod golden;

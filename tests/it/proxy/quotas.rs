@@ -160,7 +160,7 @@ async fn hidden_reasoning_beyond_the_grant_is_charged_and_counted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_holds_what_the_calls_before_it_needed_for_reasoning() {
     let gw = gateway()
-        .simulator(|s| (s.tokens, s.reasoning) = (20, Some(300)))
+        .simulator(|s| (s.tokens, s.reasoning) = (20, Some(9_000)))
         .limits("drain = 0.1")
         .start()
         .await;
@@ -178,18 +178,23 @@ async fn a_call_holds_what_the_calls_before_it_needed_for_reasoning() {
         held
     };
     let before = held().await;
-    assert_eq!(gw.ask(&key, &text("")).await.status, 200);
-    assert_eq!(held().await, before + 320, "at most a quarter more than 300");
     let series = r#"knockx_reasoning_allowance_tokens{model="grok-4.20-0309-reasoning"}"#;
-    assert_eq!(metric(&gw, series).await, 320);
+    assert_eq!(metric(&gw, series).await, 4_096, "the default");
+    assert_eq!(gw.ask(&key, &text("")).await.status, 200);
+    assert_eq!(held().await, before + 10_240 - 4_096, "at most a quarter more than 9,000");
+    assert_eq!(metric(&gw, series).await, 10_240);
     gw.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reasoning_leaves_half_of_what_is_left_for_the_answer() {
     let plan = Plan { id: "small", tokens: 1_000, ..WIDE };
-    let gw =
-        gateway().plan(plan).simulator(|s| (s.tokens, s.reasoning) = (20, Some(300))).start().await;
+    let gw = gateway()
+        .plan(plan)
+        .simulator(|s| (s.tokens, s.reasoning) = (20, Some(300)))
+        .limits("expected_hidden_tokens = 300")
+        .start()
+        .await;
     let (wide, small) = (gw.key("wide").await, gw.key("small").await);
     let text = body("hi", "").replace("grok-4.3", "grok-4.20-0309-reasoning");
     assert_eq!(gw.ask(&wide, &text).await.header("x-kx-clamped"), "");
