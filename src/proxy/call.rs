@@ -5,10 +5,11 @@ use super::buffers::Held;
 use super::drain::{self, Asked, Drain, Unread};
 use super::early::{Early, Sent};
 use super::forward::{Forwarded, Forwarding, NotForwarded, Stop, is_event_stream};
-use super::leash::{Leash, Pulled};
+use super::leash::Leash;
 use super::reasoning::Kinds;
 use super::refusal::Refusal;
 use super::reply::{self, Budget, Replier};
+use super::reread::Rereader;
 use super::reserve::{Admission, Reservation};
 use super::route::Wanted;
 use super::session::{ReplyHead, Session};
@@ -226,7 +227,7 @@ impl Call<'_> {
     async fn forward(
         &mut self,
         session: &mut Session,
-        reservation: Reservation,
+        mut reservation: Reservation,
         leash: &Leash,
     ) -> Result<Step, No> {
         let headers = session.headers().clone();
@@ -254,9 +255,13 @@ impl Call<'_> {
             }
             Err(NotForwarded::Failed { failure, upstream, counted, unheard }) => {
                 let (budget, reserved) = (reservation.budget(), reservation.reserved);
-                let (ending, reservation) = match unheard {
-                    Some(unheard) => self.ending_of_unheard(reservation, unheard).await,
-                    None => (Ending::failed(upstream, counted), reservation),
+                let unheard = unheard.and_then(|name| self.current.upstreams.pool(&name));
+                let ending = match unheard {
+                    Some(pool) => {
+                        let upstream = pool.upstream();
+                        whole::ending_of_unheard(&mut reservation, self.request, upstream).await
+                    }
+                    None => Ending::failed(upstream, counted),
                 };
                 let budget = budget.returned(reserved, ending.counted);
                 let budget = budget.charged(ending.tokens.total());
@@ -264,26 +269,6 @@ impl Call<'_> {
                 Err(No { refusal: Refusal::Upstream(failure), budget: Some(budget) })
             }
         }
-    }
-
-    /// The ending of a call whose `upstream` took it and did not answer in time: charged as if its caller had
-    /// hung up then.
-    async fn ending_of_unheard(
-        &self,
-        mut reservation: Reservation,
-        upstream: Arc<str>,
-    ) -> (Ending, Reservation) {
-        let asked = Asked::of(self.request, &reservation.caller.plan_limits.policy);
-        let pool = self.current.upstreams.pool(&upstream);
-        let by = Stop::Pulled(Pulled::TooLong);
-        let goes_on =
-            pool.is_some_and(|it| asked.is_read_on(&reservation.model, it.upstream(), by));
-        let ending = if goes_on {
-            whole::ending_of_given_up(&mut reservation, asked, upstream).await
-        } else {
-            whole::ending_of_stopped(&reservation, self.request, upstream, by.status())
-        };
-        (ending, reservation)
     }
 
     /// Ends a call that nobody waits for any more. Its upstream is read on where only the rest of the
@@ -322,9 +307,9 @@ impl Call<'_> {
             Sent::Torn => false,
         };
         let bounds = self.stream_bounds();
-        let keeper = self.proxy.keeper.clone();
+        let rereader = self.request.ties.is_kept.then(|| self.rereader());
         let stream =
-            Stream::new(session, forwarded, self.request, reservation, leash, bounds, keeper);
+            Stream::new(session, forwarded, self.request, reservation, leash, bounds, rereader);
         let status = if sent { stream.run().await } else { stream.hang_up().await };
         metrics.streams_open.decrement(1.0);
         metrics.stream_duration_seconds.record(self.replier.elapsed());
@@ -397,6 +382,17 @@ impl Call<'_> {
             slice_tokens: limits.slice_tokens,
             buffers: self.proxy.buffers.clone(),
             address: self.replier.head.address,
+        }
+    }
+
+    fn rereader(&self) -> Rereader {
+        Rereader {
+            corrector: self.proxy.corrector(&self.current.upstreams),
+            buffers: self.proxy.buffers.clone(),
+            reply_bytes: self.current.limits.reply_bytes,
+            address: self.replier.head.address,
+            drain: self.current.limits.drain,
+            stop: self.proxy.draining.clone(),
         }
     }
 

@@ -31,6 +31,7 @@ mod beginning;
 pub mod whole;
 pub mod stream;
 mod stream_end;
+mod stream_charge;
 pub mod drain;
 pub mod allowance;
 pub mod settle;
@@ -41,6 +42,7 @@ pub mod headers;
 pub mod kept;
 pub mod deferred;
 pub mod correct;
+pub mod reread;
 pub mod models;
 pub mod bridge;
 

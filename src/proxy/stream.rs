@@ -12,14 +12,15 @@ use super::early::KEEPALIVE;
 use super::forward::Forwarded;
 use super::leash::{Leash, Pulled};
 use super::refusal::RIGHT_ENDED;
+use super::reread::Rereader;
 use super::reserve::Reservation;
 use super::session::Session;
 use super::settle::Ending;
+use super::stream_charge::{count_uncharged, ending_of};
 use super::stream_end::{End, close};
 use super::whole;
 use crate::account::charge::{Source, Status, TokenCount};
 use crate::account::kept::KeptReply;
-use crate::kept::Keeper;
 use crate::openai::error::{ErrorBody, UpstreamError};
 use crate::openai::follow::{Follow, Heard};
 use crate::openai::request::Request;
@@ -63,7 +64,8 @@ pub struct Stream<'a> {
     failure: Option<UpstreamError>,
     /// A write was given up half way: nothing may follow it.
     torn: bool,
-    keeper: Keeper,
+    /// For a reply that the upstream keeps.
+    rereader: Option<Rereader>,
     /// The reply as it is noted, once the upstream has said its name.
     kept: Option<KeptReply>,
 }
@@ -78,7 +80,7 @@ impl<'a> Stream<'a> {
         reservation: Reservation,
         leash: Leash,
         bounds: Bounds,
-        keeper: Keeper,
+        rereader: Option<Rereader>,
     ) -> Self {
         let scanner = Scanner::new(bounds.event_bytes);
         let allowance = Allowance::new(reservation, request, bounds.slice_tokens);
@@ -97,7 +99,7 @@ impl<'a> Stream<'a> {
             first_output_at: None,
             failure: None,
             torn: false,
-            keeper,
+            rereader,
             kept: None,
         }
     }
@@ -131,9 +133,10 @@ impl<'a> Stream<'a> {
             self.forwarded.broke_off(self.allowance.reservation().caller.user);
         }
         let upstream = Arc::clone(&self.forwarded.upstream);
+        let first = self.first_output_at.map(Instant::into_std);
         let ending = match status {
             Status::Failed => Ending::failed(upstream, false),
-            _ => self.ending_of(end, upstream).await,
+            _ => ending_of(end, &mut self.allowance, upstream, first).await,
         };
         let ending_bytes = self.ending_bytes(end, &ending.tokens);
         count_uncharged(&mut self.allowance, (&mut self.scanner, &mut *self.follow), &ending);
@@ -155,26 +158,6 @@ impl<'a> Stream<'a> {
         status
     }
 
-    /// What the stream is charged, also for what it did not show.
-    async fn ending_of(&mut self, end: End, upstream: Arc<str>) -> Ending {
-        // Nothing was shown: the upstream may have reasoned all the time.
-        let is_given_up = matches!(end, End::UpstreamCut(_)) && !self.allowance.meter.text_seen();
-        if is_given_up {
-            self.allowance.reserve_generated().await;
-        }
-        let first = self.first_output_at.map(Instant::into_std);
-        let ending = ending_of(end.status(), &mut self.allowance, upstream, first);
-        let reservation = self.allowance.reservation();
-        ending.with_hidden(|counted| match end {
-            // The operator bears what an end of the process costs.
-            End::Pulled(Pulled::ShuttingDown) => 0,
-            // Its upstream is taken to stop.
-            End::CallerGone | End::Pulled(_) => reservation.hidden_until_now(counted),
-            _ if is_given_up => reservation.hidden_or_generated(counted),
-            _ => reservation.hidden_beside(counted),
-        })
-    }
-
     /// Ends a stream that finds no more quota.
     async fn end_at_quota(mut self) -> Status {
         let (end, on_ending) = (End::QuotaReached, self.on_ending());
@@ -183,7 +166,7 @@ impl<'a> Stream<'a> {
         // What it goes on to produce is charged to nobody, and counting takes time.
         drop(forwarded);
         let first = self.first_output_at.map(Instant::into_std);
-        let ending = ending_of(end.status(), &mut allowance, upstream, first);
+        let ending = ending_of(end, &mut allowance, upstream, first).await;
         let ending_bytes = follow.length_cut(&ending.tokens);
         count_uncharged(&mut allowance, (&mut scanner, &mut *follow), &ending);
         on_ending(&ending);
@@ -210,14 +193,18 @@ impl<'a> Stream<'a> {
 
     /// Notes what a reply that is kept came to, and whether its charge is still an estimate.
     fn on_ending(&mut self) -> OnEnding {
-        let Some(kept) = self.kept.take() else { return Box::new(|_| {}) };
+        let (Some(kept), Some(rereader)) = (self.kept.take(), self.rereader.take()) else {
+            return Box::new(|_| {});
+        };
         let reservation = self.allowance.reservation();
-        let (keeper, now) = (self.keeper.clone(), reservation.admitted_at);
-        let tasks = reservation.tasks();
+        let (tasks, now) = (reservation.tasks(), reservation.admitted_at);
         Box::new(move |ending| {
             let unsettled = kept.unsettled.filter(|_| ending.source == Source::Estimated);
             let kept = KeptReply { tokens: ending.tokens.total(), unsettled, ..kept };
-            tasks.spawn(async move { keeper.keep(&kept, now).await });
+            tasks.spawn(async move {
+                let _ = rereader.corrector.owners.keep(&kept, now).await;
+                rereader.read(kept, now).await;
+            });
         })
     }
 
@@ -251,13 +238,11 @@ impl<'a> Stream<'a> {
     /// Notes whose the reply is, before anybody sees its name. Where that fails the caller has its answer all
     /// the same, and nobody can ask for it again.
     async fn note_owner(&mut self) {
-        if self.kept.is_some() || !self.request.ties.is_kept {
-            return;
-        }
+        let Some(rereader) = self.rereader.as_ref().filter(|_| self.kept.is_none()) else { return };
         let Some(id) = self.follow.id() else { return };
         let reservation = self.allowance.reservation();
         let kept = reservation.kept(id, &self.forwarded.upstream, reservation.prompt);
-        let noted = self.keeper.keep(&kept, reservation.admitted_at).await;
+        let noted = rereader.corrector.owners.keep(&kept, reservation.admitted_at).await;
         whole::log_owner(reservation.request, &noted);
         self.kept = Some(kept);
     }
@@ -454,48 +439,6 @@ enum Woken {
     Extended,
     Silence,
     End(End),
-}
-
-/// What a stream is charged: as reported, or counted and then never above what it held.
-fn ending_of(
-    status: Status,
-    allowance: &mut Allowance<'_>,
-    upstream: Arc<str>,
-    first_output_at: Option<std::time::Instant>,
-) -> Ending {
-    if let Some(mut usage) = allowance.reported() {
-        if status != Status::Complete && usage.source == Source::Estimated {
-            // As below: what we counted is not charged beyond what was reserved.
-            let rest = allowance.reserved().saturating_sub(usage.tokens.prompt);
-            usage.tokens.completion = usage.tokens.completion.min(rest);
-        }
-        return Ending::reported(status, usage, upstream, first_output_at);
-    }
-    let counted = allowance.counted();
-    let bound = if status == Status::Complete { u64::MAX } else { allowance.reserved() };
-    Ending::estimated(
-        status,
-        (counted.prompt, counted.completion),
-        bound,
-        upstream,
-        first_output_at,
-    )
-}
-
-/// Counts what came, also what was not shown, and is charged to nobody.
-fn count_uncharged(
-    allowance: &mut Allowance<'_>,
-    (scanner, follow): (&mut Scanner, &mut dyn Follow),
-    ending: &Ending,
-) {
-    if ending.source == Source::Reported {
-        return;
-    }
-    while let Ok(Some(event)) = scanner.next_event() {
-        let _ = follow.event(&event, &mut allowance.meter);
-    }
-    let uncharged = allowance.uncharged(ending.tokens.total());
-    allowance.reservation().settler.metrics.uncharged_tokens.increment(uncharged);
 }
 
 /// Reads what is left of a finished reply, so that its connection can serve another call.

@@ -133,6 +133,21 @@ pub async fn ending_of_given_up(
     reservation.unreported(Status::CutByUpstream, asked.surface.output(), upstream)
 }
 
+/// The ending of a call that `upstream` took and did not answer in time: charged as if its caller had hung up
+/// then.
+pub async fn ending_of_unheard(
+    reservation: &mut Reservation,
+    request: &Request<'_>,
+    upstream: &Upstream,
+) -> Ending {
+    let asked = Asked::of(request, &reservation.caller.plan_limits.policy);
+    let (name, by) = (Arc::clone(&upstream.name), Stop::Pulled(Pulled::TooLong));
+    if asked.is_read_on(&reservation.model, upstream, by) {
+        return ending_of_given_up(reservation, asked, name).await;
+    }
+    ending_of_stopped(reservation, request, name, by.status())
+}
+
 /// The ending of a reply that is an error: nothing is charged, unless the upstream reports usage all the same.
 fn failed_ending(
     request: &Request<'_>,

@@ -82,6 +82,33 @@ async fn a_stored_stream_is_read_on_when_its_caller_goes() {
     gw.finish().await;
 }
 
+/// Nobody reads it: the gateway asks for what it used.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_stream_that_outlives_the_drain_is_settled_by_reading_it_again() {
+    let gw = gateway()
+        .simulator(|s| {
+            (s.tokens, s.token_gap) = (60, Duration::from_millis(15));
+            s.reasoning = Some(20_000);
+        })
+        .limits("drain = 0.3")
+        .start()
+        .await;
+    let key = gw.key("wide").await;
+    for model in ["grok-4.3", "grok-4.20-0309-reasoning"] {
+        leave(&gw, &key, json!({"model": model, "input": "Hello", "stream": true})).await;
+    }
+    let (billed, estimated) = sums(&gw).await;
+    assert!(billed > 20_000);
+    assert_ne!(billed, estimated);
+    let is_right = || async {
+        let charges = gw.running.store.charges(today()).await.unwrap();
+        charges.iter().map(|charge| charge.tokens.total()).sum::<u64>() == billed
+    };
+    soon("the charges are what was billed", is_right).await;
+    assert_eq!(gw.used(key.user).await.0, billed);
+    gw.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_context_of_a_stored_response_is_charged_when_a_caller_goes() {
     let gw = gateway()
