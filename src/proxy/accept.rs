@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -189,7 +189,7 @@ impl Head {
     #[must_use]
     pub fn read(session: &Session, trusted: &[IpNet], now: Timestamp, started: Instant) -> Self {
         let headers = session.headers();
-        let peer = session.peer().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+        let peer = session.peer().ip();
         let address = client_address::address(peer, headers, trusted);
         Self {
             id: RequestId::new(),

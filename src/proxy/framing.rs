@@ -1,86 +1,65 @@
-//! The bytes of a request head: read within bounds, and refused where two servers could read them
-//! differently.
+//! The framing of requests on HTTP/1.1, looked at before hyper reads them: refused where two servers could
+//! read it differently.
 //!
-//! pingora takes heads of up to 1 MiB and settles ambiguities by itself: it drops one of two
-//! readings, escapes a bad target, takes a bare LF for the end of a line. So each head is read
-//! and judged here before pingora parses it, and after an ambiguous one the connection is closed
-//! (RFC 9112 section 11.2): what stands behind it is never read as a request.
+//! hyper settles some ambiguities by itself: it drops a second Content-Length, or one beside a
+//! Transfer-Encoding, and takes a bare LF for the end of a line. What it is given has been judged here, and
+//! after an ambiguous head the connection is closed (RFC 9112 section 11.2): what stands behind it is never
+//! read as a request.
 
-use super::buffers::Held;
 use super::refusal::Refusal;
-use bytes::{Buf, BytesMut};
 use memchr::memmem;
-use pingora_core::protocols::Stream;
-use std::io;
-use tokio::io::AsyncReadExt;
 
-/// Room for one read; most heads need a single one.
-const READ: usize = 4096;
-/// Bytes that most heads do not pass.
-const USUAL_HEAD: usize = 8 * 1024;
-/// Header fields that pingora's parser takes.
-const MAX_FIELDS: usize = 256;
+/// Header fields that hyper's parser takes.
+const MAX_FIELDS: usize = 100;
+/// Digits of a chunk's size.
+const MAX_SIZE_DIGITS: u8 = 15;
+/// Bytes of all chunk extensions of a body, and of its trailers.
+const MAX_FRAMING: usize = 16 * 1024;
 const LINE_END: &[u8] = b"\r\n";
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
-/// Reads until `bytes` begins with a whole head that can be trusted; what came behind it stays in
-/// `bytes`. False when the peer closed before that.
-///
-/// # Errors
-/// The refusal of a head over `limit` bytes, one that is ambiguous, or one that finds no room in `held`.
-pub async fn read(
-    stream: &mut Stream,
-    bytes: &mut BytesMut,
-    limit: usize,
-    memory: &mut Held,
-) -> Result<bool, Refusal> {
-    let mut searched = 0_usize;
-    loop {
-        // RFC 9112 section 2.2: older clients leave an empty line behind a body.
-        while searched == 0 && bytes.starts_with(LINE_END) {
-            bytes.advance(LINE_END.len());
-        }
-        let from = searched.saturating_sub(HEAD_END.len() - 1);
-        if let Some(at) = memmem::find(&bytes[from..], HEAD_END) {
-            let head = &bytes[..from + at];
-            if head.len() > limit {
-                return Err(Refusal::HeadersTooLarge);
-            }
-            return judge(head).map(|()| true);
-        }
-        if bytes.len() > limit {
-            return Err(Refusal::HeadersTooLarge);
-        }
-        // Lines that end in a bare LF would never come to an end that is looked for.
-        if memmem::find(&bytes[from..], b"\n\n").is_some() {
-            return Err(BARE_CONTROL);
-        }
-        // A lone CR may be the first half of an empty line.
-        searched = if &bytes[..] == b"\r" { 0 } else { bytes.len() };
-        // A usual head is part of what a connection costs; a large one is counted as bodies are.
-        if bytes.len() > USUAL_HEAD {
-            memory.reach(bytes.capacity())?;
-        }
-        if more(stream, bytes).await.unwrap_or(0) == 0 {
-            return Ok(false);
-        }
-    }
+/// How the body behind a head ends.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// After so many bytes.
+    Length(u64),
+    /// With its last chunk.
+    Chunked,
 }
 
-/// Reads what has come, at least a byte; 0 at the peer's end.
+/// Looks for the end of a head in `bytes`, of which `searched` have been looked at: its length with the closing
+/// empty line, and its framing. `None` while it is not whole.
 ///
 /// # Errors
-/// The connection broke.
-pub async fn more(stream: &mut Stream, bytes: &mut BytesMut) -> io::Result<usize> {
-    bytes.reserve(READ);
-    stream.read_buf(bytes).await
+/// The refusal of a head over `limit` bytes, or of one that is ambiguous.
+pub(super) fn head(
+    bytes: &[u8],
+    searched: usize,
+    limit: usize,
+) -> Result<Option<(usize, Framing)>, Refusal> {
+    let from = searched.saturating_sub(HEAD_END.len() - 1);
+    if let Some(at) = memmem::find(&bytes[from..], HEAD_END) {
+        let head = &bytes[..from + at];
+        if head.len() > limit {
+            return Err(Refusal::HeadersTooLarge);
+        }
+        return Ok(Some((head.len() + HEAD_END.len(), judge(head)?)));
+    }
+    if bytes.len() > limit {
+        return Err(Refusal::HeadersTooLarge);
+    }
+    // Lines that end in a bare LF would never come to an end that is looked for.
+    if memmem::find(&bytes[from..], b"\n\n").is_some() {
+        return Err(BARE_CONTROL);
+    }
+    Ok(None)
 }
 
 const BARE_CONTROL: Refusal =
     Refusal::BadHead("a line has a bare CR, LF or other control character");
 
 /// The lines of a head, its closing empty line left out.
-fn judge(head: &[u8]) -> Result<(), Refusal> {
+fn judge(head: &[u8]) -> Result<Framing, Refusal> {
     let mut lines = Lines(head);
     let version = request_line(lines.next().unwrap_or_default())?;
     let mut seen = Seen::default();
@@ -126,6 +105,7 @@ const NOT_HTTP: Refusal = Refusal::BadHead("it is not a well-formed HTTP/1.1 req
 struct Seen {
     fields: usize,
     lengths: usize,
+    length: u64,
     encodings: usize,
     hosts: usize,
 }
@@ -149,6 +129,8 @@ impl Seen {
             if !(1..=19).contains(&value.len()) || !value.iter().all(u8::is_ascii_digit) {
                 return Err(Refusal::BadHead("an unreadable Content-Length"));
             }
+            let digits = value.iter().map(|digit| u64::from(digit - b'0'));
+            self.length = digits.fold(0, |length, digit| length * 10 + digit);
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.encodings += 1;
             if version == Version::Http10 || !value.eq_ignore_ascii_case(b"chunked") {
@@ -160,7 +142,7 @@ impl Seen {
         Ok(())
     }
 
-    fn agree(&self, version: Version) -> Result<(), Refusal> {
+    fn agree(&self, version: Version) -> Result<Framing, Refusal> {
         if self.lengths > 1 {
             return Err(Refusal::BadHead("more than one Content-Length"));
         }
@@ -171,7 +153,10 @@ impl Seen {
             return Err(Refusal::BadHead("both Content-Length and Transfer-Encoding"));
         }
         let is_named = self.hosts == 1 || (self.hosts == 0 && version == Version::Http10);
-        if is_named { Ok(()) } else { Err(Refusal::BadHead("not exactly one Host")) }
+        if !is_named {
+            return Err(Refusal::BadHead("not exactly one Host"));
+        }
+        Ok(if self.encodings > 0 { Framing::Chunked } else { Framing::Length(self.length) })
     }
 }
 
@@ -196,6 +181,103 @@ impl<'a> Iterator for Lines<'a> {
         };
         self.0 = rest;
         Some(line)
+    }
+}
+
+/// Where a chunked body ends (RFC 9112 section 7.1), strictly.
+#[derive(Debug, Default)]
+pub(super) struct Chunks {
+    at: At,
+    size: u64,
+    digits: u8,
+    /// Bytes of extensions and trailers so far.
+    framing: usize,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum At {
+    #[default]
+    Size,
+    /// Blanks behind a size.
+    Blank,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    /// The beginning of a trailer, or of the last line.
+    Line,
+    Trailer,
+    TrailerLf,
+    EndLf,
+    End,
+}
+
+/// The chunks are malformed, or have too much beside their data.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct BadChunks;
+
+impl Chunks {
+    /// Takes in `bytes`; returns how many of them belong to the body.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<usize, BadChunks> {
+        let mut taken = 0;
+        while taken < bytes.len() && self.at != At::End {
+            if self.at == At::Data {
+                let rest = bytes.len() - taken;
+                let part = usize::try_from(self.size).unwrap_or(usize::MAX).min(rest);
+                self.size -= part as u64;
+                taken += part;
+                if self.size == 0 {
+                    self.at = At::DataCr;
+                }
+            } else {
+                self.at = self.after(bytes[taken])?;
+                taken += 1;
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Whether the body has ended.
+    pub fn is_ended(&self) -> bool {
+        self.at == At::End
+    }
+
+    fn after(&mut self, byte: u8) -> Result<At, BadChunks> {
+        Ok(match (self.at, byte) {
+            (At::Size, digit) if digit.is_ascii_hexdigit() => {
+                self.digits += 1;
+                if self.digits > MAX_SIZE_DIGITS {
+                    return Err(BadChunks);
+                }
+                let digit = char::from(digit).to_digit(16).unwrap_or_default();
+                self.size = self.size * 16 + u64::from(digit);
+                At::Size
+            }
+            (At::Size | At::Blank, b' ' | b'\t') if self.digits > 0 => self.beside(At::Blank)?,
+            (At::Size | At::Blank, b';') if self.digits > 0 => At::Extension,
+            (At::Size | At::Blank, b'\r') if self.digits > 0 => At::SizeLf,
+            (At::Extension, b'\r') => At::SizeLf,
+            (At::SizeLf, b'\n') => {
+                self.digits = 0;
+                if self.size == 0 { At::Line } else { At::Data }
+            }
+            (At::DataCr, b'\r') => At::DataLf,
+            (At::DataLf, b'\n') => At::Size,
+            (At::Line, b'\r') => At::EndLf,
+            (At::Trailer, b'\r') => At::TrailerLf,
+            (At::TrailerLf, b'\n') => At::Line,
+            (At::EndLf, b'\n') => At::End,
+            (at @ At::Extension, byte) if byte != b'\n' => self.beside(at)?,
+            (At::Line | At::Trailer, byte) if byte != b'\n' => self.beside(At::Trailer)?,
+            _ => return Err(BadChunks),
+        })
+    }
+
+    /// Counts a byte that is neither data nor needed.
+    fn beside(&mut self, at: At) -> Result<At, BadChunks> {
+        self.framing += 1;
+        if self.framing > MAX_FRAMING { Err(BadChunks) } else { Ok(at) }
     }
 }
 
@@ -276,5 +358,80 @@ mod tests {
         assert!(!refused(&head(MAX_FIELDS - 1)));
         let refusal = judge(head(MAX_FIELDS).as_bytes());
         assert!(matches!(refusal, Err(Refusal::HeadersTooLarge)), "{refusal:?}");
+    }
+
+    #[test]
+    fn a_head_says_where_its_body_ends() {
+        for (fields, framing) in [
+            ("", Framing::Length(0)),
+            ("Content-Length: 0", Framing::Length(0)),
+            ("Content-Length: 9999999999999999999", Framing::Length(9_999_999_999_999_999_999)),
+            ("Transfer-Encoding: chunked", Framing::Chunked),
+        ] {
+            let text = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}");
+            assert_eq!(judge(text.trim_end().as_bytes()).unwrap(), framing, "{fields}");
+        }
+        let text = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbehind";
+        for searched in 0..=text.len() {
+            let found = head(text, searched.min(24), 64).unwrap();
+            assert_eq!(found, Some((27, Framing::Length(0))));
+        }
+        assert_eq!(head(&text[..26], 0, 64).unwrap(), None);
+        assert!(head(text, 0, 10).is_err() && head(&text[..12], 0, 10).is_err());
+    }
+
+    /// What is taken of `text`, and whether it ends there, however it arrives.
+    fn chunks(text: &str) -> Result<(usize, bool), BadChunks> {
+        let mut whole = Chunks::default();
+        let at_once = whole.take(text.as_bytes()).map(|taken| (taken, whole.is_ended()));
+        let mut piecewise = Chunks::default();
+        let mut taken = 0;
+        for byte in text.as_bytes() {
+            match piecewise.take(&[*byte]) {
+                Ok(more) => taken += more,
+                Err(bad) => {
+                    assert_eq!(at_once, Err(bad), "{text:?}");
+                    return at_once;
+                }
+            }
+        }
+        assert_eq!(at_once, Ok((taken, piecewise.is_ended())), "{text:?}");
+        at_once
+    }
+
+    #[test]
+    fn chunks_end_where_they_say() {
+        for (text, behind) in [
+            ("0\r\n\r\n", "GET /"),
+            ("3\r\nabc\r\n0\r\n\r\n", "x"),
+            ("A;a=\"b\"\r\n0123456789\r\n1 \t;x\r\n\r\r\n00\r\na: b\r\nc: d\r\n\r\n", ""),
+        ] {
+            assert_eq!(chunks(&format!("{text}{behind}")), Ok((text.len(), true)), "{text:?}");
+            assert_eq!(chunks(&text[..text.len() - 1]), Ok((text.len() - 1, false)));
+        }
+        let long = "e".repeat(MAX_FRAMING + 1);
+        for bad in [
+            "\r\n",
+            ";x\r\n",
+            " 1\r\n",
+            "-1\r\n",
+            "0x1\r\n",
+            "g\r\n",
+            "1\n",
+            "1\rx",
+            "1;a\n",
+            "1\r\nab",
+            "1\r\na\n",
+            "1\r\na\rx",
+            "0\r\n\n",
+            "0\r\n\rx",
+            "0\r\na: b\n",
+            "1 1\r\n",
+            "ffffffffffffffff\r\n",
+            &format!("1;{long}"),
+            &format!("0\r\n{long}"),
+        ] {
+            assert_eq!(chunks(bad), Err(BadChunks), "{bad:?}");
+        }
     }
 }

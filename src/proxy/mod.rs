@@ -6,8 +6,11 @@
 
 pub mod connection;
 pub mod tls;
-pub mod framing;
-pub mod multiplexed;
+mod framing;
+mod gate;
+mod http1;
+mod http2;
+mod pipe;
 pub mod accept;
 pub mod call;
 pub mod authenticate;
@@ -44,7 +47,7 @@ pub mod deferred;
 pub mod correct;
 pub mod reread;
 pub mod models;
-pub mod bridge;
+mod control;
 
 use crate::account::caller::Caller;
 use crate::account::charge::Status;
@@ -145,7 +148,7 @@ impl Proxy {
             }
             Endpoint::Control => {
                 let bounds = self.body_bounds(CONTROL_BODY);
-                let status = bridge::serve(session, &self.control, bounds, &self.buffers, replier)
+                let status = control::serve(session, &self.control, bounds, &self.buffers, replier)
                     .await
                     .unwrap_or(CALLER_GONE);
                 Answered { route: Route::Control, status, outcome: outcome_of(status) }

@@ -2,7 +2,7 @@
 
 use super::buffers::Held;
 use super::refusal::Refusal;
-use super::session::{BodyError, Session};
+use super::session::Session;
 use crate::clock;
 use bytes::{Bytes, BytesMut};
 use std::time::{Duration, Instant};
@@ -101,7 +101,7 @@ impl Pieces {
     async fn next(&self, session: &mut Session) -> Result<Option<Bytes>, Refusal> {
         let until = self.begun_at + self.bounds.time_for(self.len());
         let piece = tokio::time::timeout_at(until.into(), session.read_body()).await;
-        piece.map_err(|_| Refusal::SlowBody)?.map_err(broken)
+        piece.map_err(|_| Refusal::SlowBody)?.map_err(|_| Refusal::CutBody)
     }
 
     fn add(&mut self, piece: Bytes) -> Result<(), Refusal> {
@@ -140,13 +140,6 @@ fn declared_length(session: &Session) -> Result<Option<u64>, Refusal> {
     let Some(value) = session.header(http::header::CONTENT_LENGTH) else { return Ok(None) };
     let length = value.to_str().ok().and_then(|text| text.trim().parse().ok());
     length.map(Some).ok_or(Refusal::BadHead("an unreadable Content-Length"))
-}
-
-fn broken(error: BodyError) -> Refusal {
-    match error {
-        BodyError::Slow => Refusal::SlowBody,
-        BodyError::Cut => Refusal::CutBody,
-    }
 }
 
 #[cfg(test)]

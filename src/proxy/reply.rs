@@ -92,7 +92,7 @@ impl Replier<'_> {
         session.close_after_reply();
         let Endpoint::Call(surface) = self.head.endpoint else { return Ok(()) };
         if self.sent() == Sent::Torn {
-            session.abort().await;
+            session.abort();
             return Err(Gone);
         }
         session.send(surface.follow(true).error(error), false).await?;
@@ -127,7 +127,7 @@ impl Replier<'_> {
             Sent::Nothing => {}
             Sent::Head => return session.send(early::event(&body), true).await,
             Sent::Torn => {
-                session.abort().await;
+                session.abort();
                 return Err(Gone);
             }
         }

@@ -1,28 +1,53 @@
 //! One request and its reply, as the data plane sees them: the codec behind it is nobody else's business.
 
+use super::http2::Written;
+use super::pipe::Pipe;
+use crate::clock;
 use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
 use http::header::{self, AsHeaderName, IntoHeaderName};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
-use pingora_core::protocols::http::ServerSession;
-use pingora_core::{Error, ErrorType, Result as PingoraResult};
-use pingora_http::ResponseHeader;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use jiff::fmt::rfc2822::DateTimePrinter;
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// Bytes of a body that are written at once.
-const PART: usize = 64 * 1024;
-/// Time for the connection to write what is queued for a stream that is about to be reset.
-const RESET_DELAY: Duration = Duration::from_millis(50);
-/// How long closing a connection may take.
-const ABORT: Duration = Duration::from_secs(1);
+/// How long what was sent before a cut may take to be written.
+const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// A request whose head has been read, and the way its reply goes.
 pub struct Session {
-    inner: ServerSession,
+    head: Parts,
+    peer: SocketAddr,
+    exchange: Exchange,
     /// How long the caller may read nothing.
     patience: Duration,
-    /// Whether the caller has been told to send its body, where it waits for that.
-    is_body_asked_for: bool,
+    /// Nothing of the request's body is left.
+    is_body_read: bool,
+    /// The connection ends with this request.
+    is_last: bool,
+    has_begun: bool,
+    /// Bytes of the reply's body that are still to come, where that is known.
+    left: Option<u64>,
+}
+
+/// The two ways of a request's body, and of its reply.
+enum Exchange {
+    Http1 { body: Incoming, pipe: Arc<Pipe> },
+    Http2(Box<Streams>),
+}
+
+struct Streams {
+    body: RecvStream,
+    respond: SendResponse<Bytes>,
+    reply: Option<SendStream<Bytes>>,
+    written: Arc<Written>,
 }
 
 /// The head of a reply.
@@ -37,14 +62,10 @@ pub struct ReplyHead {
 #[error("the caller is gone")]
 pub struct Gone;
 
-/// Why a request's body does not come.
+/// The body is broken off or malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BodyError {
-    #[error("the body came too slowly")]
-    Slow,
-    #[error("the body is broken off or malformed")]
-    Cut,
-}
+#[error("the body is broken off or malformed")]
+pub struct BodyError;
 
 impl ReplyHead {
     /// A head without headers. A status that is none is a 500.
@@ -76,44 +97,69 @@ impl ReplyHead {
 }
 
 impl Session {
-    /// The request that `inner` has read the head of.
-    pub(super) fn new(inner: ServerSession, patience: Duration) -> Self {
-        Self { inner, patience, is_body_asked_for: false }
+    /// A request of HTTP/1.1, whose reply goes into `pipe`. `patience` is how long the caller may read nothing.
+    pub(super) fn http1(
+        request: Request<Incoming>,
+        pipe: Arc<Pipe>,
+        peer: SocketAddr,
+        patience: Duration,
+    ) -> Self {
+        let (head, body) = request.into_parts();
+        Self::new(head, peer, Exchange::Http1 { body, pipe }, patience)
     }
 
-    /// What the connection goes on with.
-    pub(super) fn into_inner(self) -> ServerSession {
-        self.inner
+    /// A request of HTTP/2, answered by `respond`.
+    pub(super) fn http2(
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+        written: Arc<Written>,
+        peer: SocketAddr,
+        patience: Duration,
+    ) -> Self {
+        let (head, body) = request.into_parts();
+        let streams = Streams { body, respond, reply: None, written };
+        Self::new(head, peer, Exchange::Http2(Box::new(streams)), patience)
+    }
+
+    fn new(head: Parts, peer: SocketAddr, exchange: Exchange, patience: Duration) -> Self {
+        let is_body_read = match &exchange {
+            Exchange::Http1 { body, .. } => body.is_end_stream(),
+            Exchange::Http2(streams) => streams.body.is_end_stream(),
+        };
+        Self {
+            head,
+            peer,
+            exchange,
+            patience,
+            is_body_read,
+            is_last: false,
+            has_begun: false,
+            left: None,
+        }
     }
 
     /// The request's method.
     #[must_use]
     pub fn method(&self) -> &Method {
-        &self.inner.req_header().method
+        &self.head.method
     }
 
     /// The request's target.
     #[must_use]
     pub fn uri(&self) -> &Uri {
-        &self.inner.req_header().uri
+        &self.head.uri
     }
 
     /// Path and query as they were sent.
     #[must_use]
     pub fn target(&self) -> &str {
-        std::str::from_utf8(self.inner.req_header().raw_path()).unwrap_or("/v1/not-utf-8")
-    }
-
-    /// The protocol's version.
-    #[must_use]
-    pub fn version(&self) -> Version {
-        self.inner.req_header().version
+        self.head.uri.path_and_query().map_or("/", |target| target.as_str())
     }
 
     /// The request's headers.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
-        &self.inner.req_header().headers
+        &self.head.headers
     }
 
     /// One of the request's headers.
@@ -124,14 +170,14 @@ impl Session {
 
     /// The other end of the connection.
     #[must_use]
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.inner.client_addr().and_then(|peer| peer.as_inet()).copied()
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
     }
 
-    /// Whether the request has no body.
+    /// Whether the request has no body, or all of it has been read.
     #[must_use]
-    pub fn is_body_empty(&mut self) -> bool {
-        self.inner.is_body_empty()
+    pub fn is_body_empty(&self) -> bool {
+        self.is_body_read
     }
 
     /// The next bytes of the body, `None` at its end. A caller that waits to be asked for it is asked.
@@ -139,27 +185,19 @@ impl Session {
     /// # Errors
     /// [`BodyError`]; the connection cannot be used again.
     pub async fn read_body(&mut self) -> Result<Option<Bytes>, BodyError> {
-        if !self.is_body_asked_for {
-            self.is_body_asked_for = true;
-            if self.expects_continue() {
-                let asked = self.inner.write_continue_response().await;
-                asked.map_err(|_| BodyError::Cut)?;
-            }
-        }
-        self.inner.read_request_body().await.map_err(|e| match e.etype() {
-            ErrorType::ReadTimedout => BodyError::Slow,
-            _ => BodyError::Cut,
-        })
-    }
-
-    /// RFC 9110 section 10.1.1: a client may wait for this before it sends the body. One that speaks
-    /// HTTP/1.0 would take it for the answer.
-    fn expects_continue(&self) -> bool {
-        if self.version() == Version::HTTP_10 {
-            return false;
-        }
-        let expect = self.header(header::EXPECT);
-        expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+        let read = match &mut self.exchange {
+            Exchange::Http1 { body, .. } => next_of(body).await,
+            Exchange::Http2(streams) => match streams.body.data().await {
+                Some(Ok(bytes)) => {
+                    let _ = streams.body.flow_control().release_capacity(bytes.len());
+                    Ok(Some(bytes))
+                }
+                Some(Err(_)) => Err(BodyError),
+                None => Ok(None),
+            },
+        };
+        self.is_body_read = matches!(read, Ok(None));
+        read
     }
 
     /// Sends a reply in one piece.
@@ -167,93 +205,185 @@ impl Session {
     /// # Errors
     /// [`Gone`].
     pub async fn reply(&mut self, mut head: ReplyHead, body: Bytes) -> Result<(), Gone> {
-        if head.is_bodiless() {
-            return self.send_head(head).await;
+        let has_body = !head.is_bodiless();
+        if has_body {
+            head.set(header::CONTENT_LENGTH, body.len());
         }
-        head.set(header::CONTENT_LENGTH, body.len());
-        self.send_head(head).await?;
-        self.send(body, true).await
+        let body = if has_body && self.head.method != Method::HEAD { body } else { Bytes::new() };
+        self.prepare(&mut head);
+        match &mut self.exchange {
+            Exchange::Http1 { pipe, .. } => {
+                pipe.send_whole(head, body);
+                poll_fn(|cx| pipe.poll_whole(cx)).await
+            }
+            Exchange::Http2(streams) => {
+                streams.begin(head, body.is_empty())?;
+                if body.is_empty() {
+                    return Ok(());
+                }
+                self.send(body, true).await
+            }
+        }
     }
 
     /// Sends a head, whose body follows by [`Session::send`].
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn send_head(&mut self, head: ReplyHead) -> Result<(), Gone> {
-        let is_undelimited =
-            !head.is_bodiless() && !head.headers.contains_key(header::CONTENT_LENGTH);
-        let mut written =
-            ResponseHeader::build(head.status, Some(head.headers.len() + 1)).map_err(|_| Gone)?;
-        for (name, value) in &head.headers {
-            let _ = written.append_header(name.clone(), value.clone());
+    #[expect(clippy::unused_async, reason = "like the other writes")]
+    pub async fn send_head(&mut self, mut head: ReplyHead) -> Result<(), Gone> {
+        self.prepare(&mut head);
+        let is_head = self.head.method == Method::HEAD;
+        match &mut self.exchange {
+            Exchange::Http1 { pipe, .. } if is_head => pipe.send_whole(head, Bytes::new()),
+            Exchange::Http1 { pipe, .. } => pipe.send_head(head)?,
+            Exchange::Http2(streams) => streams.begin(head, is_head)?,
         }
-        if is_undelimited && self.version() == Version::HTTP_11 {
-            let _ = written.insert_header(header::TRANSFER_ENCODING, "chunked");
-        }
-        let sent = within(self.patience, self.inner.write_response_header(Box::new(written))).await;
-        self.unless_failed(sent).await
+        Ok(())
     }
 
-    /// Sends a piece of a body, and its end with the last one. A long one goes in parts, so that a caller
-    /// that reads slowly is told from one that reads nothing.
+    fn prepare(&mut self, head: &mut ReplyHead) {
+        self.has_begun = true;
+        let length = head.headers.get(header::CONTENT_LENGTH);
+        self.left = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let Exchange::Http1 { .. } = &self.exchange else { return };
+        // What nobody has read of a body is not the next request.
+        if self.is_last || !self.is_body_read {
+            head.set(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
+    /// Sends a piece of a body, and its end with the last one.
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn send(&mut self, mut bytes: Bytes, is_last: bool) -> Result<(), Gone> {
-        loop {
-            let part = bytes.split_to(bytes.len().min(PART));
-            let is_end = bytes.is_empty();
-            let write = self.inner.write_response_body(part, is_last && is_end);
-            let sent = within(self.patience, write).await;
-            self.unless_failed(sent).await?;
-            if is_end {
-                return Ok(());
+    pub async fn send(&mut self, bytes: Bytes, is_last: bool) -> Result<(), Gone> {
+        if self.head.method == Method::HEAD || self.left == Some(0) {
+            return Ok(());
+        }
+        self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
+        let is_last = is_last || self.left == Some(0);
+        let patience = self.patience;
+        match &mut self.exchange {
+            Exchange::Http1 { pipe, .. } => {
+                let mut part = Some(bytes);
+                poll_fn(|cx| pipe.poll_send(cx, &mut part, is_last)).await?;
+                if is_last { poll_fn(|cx| pipe.poll_whole(cx)).await } else { Ok(()) }
+            }
+            Exchange::Http2(streams) => {
+                let sent = streams.send(bytes, is_last, patience).await;
+                if sent.is_err() {
+                    streams.reset();
+                }
+                sent
             }
         }
     }
 
-    async fn unless_failed(&mut self, sent: PingoraResult<()>) -> Result<(), Gone> {
-        if sent.is_ok() {
-            return Ok(());
-        }
-        self.abort().await;
-        Err(Gone)
-    }
-
     /// Ends the connection once the reply is sent.
     pub fn close_after_reply(&mut self) {
-        self.inner.set_keepalive(None);
+        self.is_last = true;
+        if let (true, Exchange::Http1 { pipe, .. }) = (self.has_begun, &self.exchange) {
+            pipe.be_last();
+        }
     }
 
     /// Ends the connection, or over HTTP/2 the stream, now. What was given up half way cannot be followed by
     /// anything: not by another reply, and not by a last chunk.
-    pub async fn abort(&mut self) {
-        self.close_after_reply();
-        let _ = tokio::time::timeout(ABORT, self.inner.shutdown()).await;
+    pub fn abort(&mut self) {
+        match &mut self.exchange {
+            Exchange::Http1 { pipe, .. } => pipe.abort(),
+            Exchange::Http2(streams) => streams.reset(),
+        }
     }
 
     /// Ends a reply that has been cut in a way that looks cut: HTTP/1.1 leaves out the last chunk, and HTTP/2
     /// resets the stream. What was sent before arrives, if the caller reads it.
     pub async fn cut_off(&mut self) {
-        if let ServerSession::H2(_) = self.inner {
-            // h2 discards data that is still queued when a stream is reset, and does not report when it is written.
-            tokio::time::sleep(RESET_DELAY).await;
+        match &mut self.exchange {
+            Exchange::Http1 { pipe, .. } => pipe.cut(),
+            Exchange::Http2(streams) => {
+                let _ = tokio::time::timeout(LAST_WRITE, streams.written.all()).await;
+                streams.reset();
+            }
         }
-        self.abort().await;
     }
 
     /// Resolves when the caller's connection has ended. Bytes of a next request are kept for it.
     pub async fn caller_gone(&mut self) {
-        while self.inner.read_body_or_idle(true).await.is_ok() {}
+        match &mut self.exchange {
+            Exchange::Http1 { pipe, .. } => poll_fn(|cx| pipe.poll_gone(cx)).await,
+            Exchange::Http2(streams) => {
+                let _ = poll_fn(|cx| match &mut streams.reply {
+                    Some(reply) => reply.poll_reset(cx),
+                    None => streams.respond.poll_reset(cx),
+                })
+                .await;
+            }
+        }
     }
 }
 
-/// pingora would wait for ever for a caller that reads nothing.
-async fn within(
-    patience: Duration,
-    write: impl Future<Output = PingoraResult<()>>,
-) -> PingoraResult<()> {
-    let written = tokio::time::timeout(patience, write).await;
-    written
-        .unwrap_or_else(|_| Error::e_explain(ErrorType::WriteTimedout, "the caller reads nothing"))
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Exchange::Http1 { pipe, .. } = &self.exchange {
+            pipe.close();
+        }
+    }
+}
+
+/// The next data of a body; trailers are for nobody.
+async fn next_of(body: &mut Incoming) -> Result<Option<Bytes>, BodyError> {
+    loop {
+        let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
+        let Some(frame) = frame else { return Ok(None) };
+        if let Ok(bytes) = frame.map_err(|_| BodyError)?.into_data() {
+            return Ok(Some(bytes));
+        }
+    }
+}
+
+impl Streams {
+    fn begin(&mut self, head: ReplyHead, is_whole: bool) -> Result<(), Gone> {
+        let mut response = Response::new(());
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&clock::now());
+        if let Some(date) = date.ok().and_then(|date| HeaderValue::try_from(date).ok()) {
+            response.headers_mut().insert(header::DATE, date);
+        }
+        self.reply = Some(self.respond.send_response(response, is_whole).map_err(|_| Gone)?);
+        Ok(())
+    }
+
+    /// Sends bytes as the caller's window has room for them, for which each part may wait for `patience`.
+    async fn send(
+        &mut self,
+        mut bytes: Bytes,
+        is_last: bool,
+        patience: Duration,
+    ) -> Result<(), Gone> {
+        let reply = self.reply.as_mut().ok_or(Gone)?;
+        while !bytes.is_empty() {
+            reply.reserve_capacity(bytes.len());
+            let room = tokio::time::timeout(patience, poll_fn(|cx| reply.poll_capacity(cx))).await;
+            let Ok(Some(Ok(room))) = room else { return Err(Gone) };
+            let part = bytes.split_to(room.min(bytes.len()));
+            let is_end = is_last && bytes.is_empty();
+            if !part.is_empty() {
+                reply.send_data(part, is_end).map_err(|_| Gone)?;
+            }
+            if is_end {
+                return Ok(());
+            }
+        }
+        if is_last { reply.send_data(bytes, true).map_err(|_| Gone) } else { Ok(()) }
+    }
+
+    fn reset(&mut self) {
+        match &mut self.reply {
+            Some(reply) => reply.send_reset(Reason::CANCEL),
+            None => self.respond.send_reset(Reason::CANCEL),
+        }
+    }
 }

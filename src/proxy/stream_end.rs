@@ -52,7 +52,7 @@ impl End {
 pub(super) async fn close(session: &mut Session, end: End, torn: bool, ending: Bytes) {
     if end == End::CallerGone || torn {
         // What was written may end in the middle of a chunk: nothing may follow it.
-        return session.abort().await;
+        return session.abort();
     }
     let sent = session.send(ending, !end.is_cut()).await;
     if sent.is_ok() && end.is_cut() {

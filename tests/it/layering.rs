@@ -173,10 +173,22 @@ const RULES: &[Rule] = &[
         exceptions: &[],
     },
     Rule {
+        what: "the sockets of callers",
+        words: &["pingora_core::listeners", "pingora_core::tls", "protocols::l4"],
+        owners: &["proxy/connection.rs", "proxy/tls.rs"],
+        exceptions: &[("app/mod.rs", "hands over the socket that it has bound")],
+    },
+    Rule {
         what: "the codec of upstreams",
         words: &["hyper::client", "hyper::ext"],
         owners: &["upstream/exchange.rs"],
         exceptions: &[],
+    },
+    Rule {
+        what: "the codec of callers",
+        words: &["hyper::server", "hyper::service", "h2::"],
+        owners: &["proxy/http1.rs", "proxy/http2.rs", "proxy/session.rs"],
+        exceptions: &[("simulator/serve.rs", "is an upstream, and speaks as one")],
     },
     Rule {
         what: "raw keys",

@@ -143,7 +143,7 @@ async fn bodies_with_bad_chunks_end_the_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn good_chunks_are_one_body_and_nothing_behind_them_is_read() {
+async fn good_chunks_are_one_body_and_the_next_request_stands_behind_them() {
     let gw = gateway().start().await;
     let key = gw.key("wide").await;
     let text = body("hi", "");
@@ -153,11 +153,18 @@ async fn good_chunks_are_one_body_and_nothing_behind_them_is_read() {
         second.len()
     );
     let head = raw::head(&key.text, "Transfer-Encoding: chunked\r\n\r\n");
-    let mut raw = Raw::connect(gw.addr()).await;
-    let all = format!("\r\n{head}{chunked}{}", smuggled(&key));
-    let reply = raw.send(all).await.everything().await;
-    assert_eq!(statuses(&reply), [200], "{reply}");
-    assert_eq!(gw.simulator.log.totals().requests, 1);
+    let last = raw::chat(&key.text, "Connection: close\r\n", "not json");
+    let all = format!("\r\n{head}{chunked}{head}{chunked}{last}");
+    for piece in [all.len(), 100, 7, 1] {
+        let asked = gw.simulator.log.totals().requests;
+        let mut raw = Raw::connect(gw.addr()).await;
+        for bytes in all.as_bytes().chunks(piece) {
+            raw.send(bytes).await;
+        }
+        let reply = raw.everything().await;
+        assert_eq!(statuses(&reply), [200, 200, 400], "{piece}: {reply}");
+        assert_eq!(gw.simulator.log.totals().requests, asked + 2);
+    }
     gw.finish().await;
 }
 

@@ -19,10 +19,10 @@ pub fn head(key: &str, fields: &str) -> String {
     )
 }
 
-/// The statuses of the replies in a text.
+/// The statuses of the replies in a text. One that answers HTTP/1.0 speaks it.
 pub fn statuses(text: &str) -> Vec<u16> {
-    let status = |reply: &str| reply.get(..3)?.parse().ok();
-    text.split("HTTP/1.1 ").skip(1).filter_map(status).collect()
+    let status = |reply: &str| reply.strip_prefix(['0', '1'])?.get(1..4)?.parse().ok();
+    text.split("HTTP/1.").skip(1).filter_map(status).collect()
 }
 
 /// A plain connection.

@@ -1,5 +1,5 @@
-//! The control plane, called in process: a request of the public port that is not for `/v1`
-//! becomes a `tower` call, and its response goes back on the same connection.
+//! The control plane, on the same connections: a request of the public port that is not for `/v1` is a `tower`
+//! call, whose body is bounded here.
 
 use super::buffers::Buffers;
 use super::read::{self, Bounds};
@@ -57,9 +57,7 @@ fn request(session: &Session, body: Bytes) -> Option<http::Request<Body>> {
         .body(Body::from(body))
         .ok()?;
     request.headers_mut().clone_from(session.headers());
-    if let Some(peer) = session.peer() {
-        request.extensions_mut().insert(ConnectInfo(peer));
-    }
+    request.extensions_mut().insert(ConnectInfo(session.peer()));
     Some(request)
 }
 
