@@ -1,7 +1,8 @@
 //! Whole answers as an upstream sends them, from `tests/golden`, through scanner and meter.
 
 use knockx::account::charge::TokenCount;
-use knockx::openai::chunk::{Chunk, Seen};
+use knockx::openai::chunk::Chunk;
+use knockx::openai::cut::Seen;
 use knockx::openai::error::Fault;
 use knockx::openai::sse::Scanner;
 use knockx::tokens::meter::Meter;

@@ -1,6 +1,7 @@
 //! The readers of what upstreams send: never panic, and never let the numbers run away.
 
-use knockx::openai::chunk::{Chunk, Seen, length_cut};
+use knockx::openai::chunk::Chunk;
+use knockx::openai::cut::{Seen, length_cut};
 use knockx::openai::error::UpstreamError;
 use knockx::openai::follow::{Follow, Heard};
 use knockx::openai::sse::Scanner;

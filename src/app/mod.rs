@@ -22,6 +22,7 @@ use crate::control::{self, AdminState, ControlState, Doors, Phase, Readiness, Th
 use crate::instance::{DataFolder, Instance, Lock};
 use crate::kept::Keeper;
 use crate::proxy::buffers::Buffers;
+use crate::proxy::count;
 use crate::proxy::exhausted::Exhausted;
 use crate::proxy::peers::Peers;
 use crate::proxy::settle::Settler;
@@ -413,6 +414,7 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
         draining: CancellationToken::new(),
         hard_stop: CancellationToken::new(),
         calls: AtomicU64::new(0),
+        counting: count::turns(),
     }
 }
 

@@ -140,9 +140,37 @@ fn blame(path: &str, error: &impl std::fmt::Display) -> ApiError {
         (path, named) => format!("{path}.{named}"),
     };
     // What was sent is repeated as far as it helps to find it.
-    let (param, problem) = (shortened(param), shortened(problem));
+    let (param, problem) = (shortened(param), shortened(plain(&problem)));
     let subject = if param.is_empty() { "The body".to_owned() } else { format!("`{param}`") };
     ApiError::Invalid { problem: format!("{subject}: {problem}."), param }
+}
+
+/// A problem as serde words it, without the names of types in this program.
+fn plain(problem: &str) -> String {
+    if problem.starts_with("data did not match any variant") {
+        return "it has none of the accepted forms".to_owned();
+    }
+    let Some((found, expected)) = problem.rsplit_once(", expected ") else {
+        return problem.to_owned();
+    };
+    let word = expected.split_whitespace().next().unwrap_or_default();
+    let expected = match word {
+        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" | "nonzero" => {
+            "a whole number that is not negative"
+        }
+        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "bool" => "a boolean",
+        "str" | "string" | "char" => "a string",
+        "struct" | "map" | "internally" | "adjacently" => "an object",
+        "tuple" | "sequence" => "a list",
+        "enum" | "variant" | "unit" | "newtype" => "one of the accepted words",
+        _ if expected.starts_with("a nonzero ") => "a whole number above zero",
+        _ if expected.starts_with("a sequence") => "a list",
+        _ if expected.starts_with("a map") => "an object",
+        _ => expected,
+    };
+    format!("{found}, expected {expected}")
 }
 
 /// A text with its first characters when it is long.
@@ -150,5 +178,75 @@ fn shortened(text: String) -> String {
     match text.char_indices().nth(LONGEST_ECHO) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only the refusals matter")]
+    struct Fields {
+        count: Option<u64>,
+        small: Option<i8>,
+        share: Option<f64>,
+        is_on: Option<bool>,
+        list: Option<Vec<u32>>,
+        inner: Option<Box<Fields>>,
+        word: Option<Word>,
+        form: Option<Form>,
+        positive: Option<std::num::NonZeroU32>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Word {
+        Yes,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(untagged)]
+    #[expect(dead_code, reason = "only the refusals matter")]
+    enum Form {
+        Number(u64),
+    }
+
+    #[test]
+    fn no_refusal_names_a_type_of_the_program() {
+        for json in [
+            r#"{"count":"x"}"#,
+            r#"{"count":-1}"#,
+            r#"{"count":1.5}"#,
+            r#"{"small":900}"#,
+            r#"{"share":"x"}"#,
+            r#"{"is_on":1}"#,
+            r#"{"list":{"a":1}}"#,
+            r#"{"list":[-1]}"#,
+            r#"{"inner":[1]}"#,
+            r#"{"inner":"x"}"#,
+            r#"{"word":7}"#,
+            r#"{"word":"no"}"#,
+            r#"{"form":"x"}"#,
+            r#"{"positive":0}"#,
+        ] {
+            let error = serde_json::from_str::<Fields>(json).unwrap_err();
+            let ApiError::Invalid { problem, .. } = blame("x", &error) else { panic!("{json}") };
+            let types = [
+                "u64",
+                "u32",
+                "i8",
+                "f64",
+                "bool,",
+                "struct ",
+                "Fields",
+                "Form",
+                "NonZero",
+                "Word",
+                "variant of",
+            ];
+            assert!(!types.iter().any(|name| problem.contains(name)), "{json}: {problem}");
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Reads the output limits in a request body, under every name that a known server accepts.
 
+use super::fields::Fields;
 use super::json;
 use super::names::{BUDGETS, COUNTS, LIMITS, OPTIONS};
-use super::request::{BadBody, Fields};
+use super::request::BadBody;
 use super::surface::{Output, Surface};
 use serde_json::value::RawValue;
 

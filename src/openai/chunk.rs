@@ -1,124 +1,91 @@
-//! One chunk of a streamed answer: what the gateway reads of it, and the few it writes itself.
+//! One chunk of a streamed answer: what the gateway reads of it.
 //!
 //! Chunks are relayed as bytes; nothing here re-encodes them. A chunk that cannot be read is
 //! relayed all the same. The same reader takes a whole reply, whose `message` is one large delta.
+//! A chunk is read in one pass; members that nobody knows are kept as text, and may hold output.
 
-use super::error::{ErrorBody, UpstreamError};
+use super::error::UpstreamError;
 use super::follow::Listener;
-use super::json::{self, each_element, each_member};
+use super::json::{self, FromMembers, each_element, each_member};
+use super::output::{self, Kind, Piece};
 use super::usage::Usage;
-use crate::account::charge::TokenCount;
-use bytes::Bytes;
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, MapAccess};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-
-/// The end of a stream, as it goes to the caller.
-pub const DONE: &[u8] = b"data: [DONE]\n\n";
-
-/// Choices that [`Seen`] keeps apart: as many as one call may ask for.
-const MAX_CHOICES: usize = 128;
+use std::cell::Cell;
 
 /// A `chat.completion.chunk` or a `chat.completion`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 pub struct Chunk<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    created: Option<&'a RawValue>,
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow, rename = "usage")]
+    pub(super) id: Option<&'a RawValue>,
+    pub(super) created: Option<&'a RawValue>,
+    pub(super) model: Option<&'a RawValue>,
     written_usage: Option<&'a RawValue>,
-    #[serde(borrow, rename = "error")]
     written_error: Option<&'a RawValue>,
-    #[serde(borrow, rename = "choices")]
     written_choices: Option<Vec<Choice<'a>>>,
     /// Where some upstreams put the usage.
-    #[serde(
-        borrow,
-        rename = "x_groq",
-        alias = "usageMetadata",
-        alias = "amazon-bedrock-invocationMetrics"
-    )]
     other_usage: Option<&'a RawValue>,
-    /// Not as the wire format has it: read with [`Chunk::lenient`].
-    #[serde(skip)]
+    /// Members that are neither known nor part of the envelope.
+    others: Others<'a>,
+    /// Not as the wire format has it, so the usage may be anywhere.
     is_irregular: bool,
-    #[serde(skip)]
     pub usage: Option<Usage>,
     /// The upstream failed after its answer had begun.
-    #[serde(skip)]
     pub error: Option<UpstreamError>,
 }
 
 /// What a chunk says of one choice.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 pub struct Choice<'a> {
     pub index: u64,
     /// Moonshot puts the usage of streams in here.
-    #[serde(borrow)]
     usage: Option<&'a RawValue>,
-    #[serde(borrow)]
     finish_reason: Option<&'a RawValue>,
-    #[serde(borrow, alias = "message")]
     delta: Option<Delta<'a>>,
     /// The older completions endpoint has the text here.
-    #[serde(borrow)]
     text: Option<&'a RawValue>,
+    others: Others<'a>,
 }
 
 /// What is new in a choice, or all of it in a whole reply.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 struct Delta<'a> {
-    #[serde(borrow)]
     content: Option<&'a RawValue>,
-    #[serde(borrow)]
     refusal: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reasoning_content: Option<&'a RawValue>,
-    #[serde(borrow)]
+    /// Reasoning as a string.
     reasoning: Option<&'a RawValue>,
-    #[serde(borrow)]
-    thinking: Option<&'a RawValue>,
-    #[serde(borrow)]
+    /// Reasoning as a list of details, which may repeat the string.
+    details: Option<&'a RawValue>,
     tool_calls: Option<&'a RawValue>,
-    #[serde(borrow)]
-    function_call: Option<&'a RawValue>,
+    others: Others<'a>,
 }
 
-/// What a piece of output is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Content,
-    Reasoning,
-    Refusal,
-    ToolName,
-    ToolArguments,
+/// Members by name; ordinary chunks have none.
+type Others<'a> = Vec<(Cow<'a, str>, &'a RawValue)>;
+
+impl<'a> Deserialize<'a> for Chunk<'a> {
+    fn deserialize<D: Deserializer<'a>>(reader: D) -> Result<Self, D::Error> {
+        json::from_members(reader)
+    }
 }
 
-/// In which words chunks are written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Style {
-    #[default]
-    Chat,
-    /// Of the older completions.
-    Text,
-}
-
-/// What the chunks of one answer have in common, to write further ones that fit.
-#[derive(Debug, Clone, Default)]
-pub struct Seen {
-    style: Style,
-    /// As they were written, quotes and all.
-    id: Option<String>,
-    created: Option<String>,
-    model: Option<String>,
-    /// Index of each choice, and whether it still runs.
-    choices: Vec<(u64, bool)>,
+impl<'a> FromMembers<'a> for Chunk<'a> {
+    fn member<M: MapAccess<'a>>(
+        &mut self,
+        name: Cow<'a, str>,
+        members: &mut M,
+    ) -> Result<(), M::Error> {
+        if name != "choices" {
+            self.other_member(name, members.next_value()?);
+            return Ok(());
+        }
+        let choices: Option<Vec<Choice<'a>>> = members.next_value()?;
+        self.is_irregular |= self.written_choices.is_some();
+        if let Some(choices) = choices {
+            self.written_choices.get_or_insert_default().extend(choices);
+        }
+        Ok(())
+    }
 }
 
 impl<'a> Chunk<'a> {
@@ -134,42 +101,57 @@ impl<'a> Chunk<'a> {
         Some(chunk)
     }
 
-    /// Reads what serde would refuse: names that are written twice, an index that is no number,
-    /// choices in another form. What repeats a choice counts as another piece of it. `None` when
+    /// Reads what is refused above: an index that is no number, choices in another form. `None` when
     /// nothing that matters is found.
     fn lenient(data: &'a [u8]) -> Option<Self> {
         let mut chunk = Self::default();
         let mut choices = Vec::new();
         let walked = each_member(json::object_text(data)?, |name, value| match &*name {
-            "id" => chunk.id = Some(value),
-            "created" => chunk.created = Some(value),
-            "model" => chunk.model = Some(value),
-            "usage" => chunk.written_usage = Some(value),
-            "error" => chunk.written_error = Some(value),
-            "x_groq" | "usageMetadata" => chunk.other_usage = Some(value),
             "choices" if value.get().starts_with('{') => choices.push(Choice::lenient(value)),
             "choices" => {
                 let _ = each_element(value.get(), |choice| choices.push(Choice::lenient(choice)));
                 chunk.written_choices.get_or_insert_default();
             }
-            _ => {}
+            _ => chunk.other_member(name, value),
         });
         if !choices.is_empty() {
             chunk.written_choices = Some(choices);
         }
-        // The usage may be in any of the places, and there twice.
         chunk.is_irregular = true;
         walked.ok().filter(|()| chunk.says_something()).map(|()| chunk)
     }
 
+    /// Takes in any member but the choices.
+    fn other_member(&mut self, name: Cow<'a, str>, value: &'a RawValue) {
+        let field = match &*name {
+            "id" => &mut self.id,
+            "created" => &mut self.created,
+            "model" => &mut self.model,
+            "usage" => &mut self.written_usage,
+            "error" => &mut self.written_error,
+            "x_groq" | "usageMetadata" | "amazon-bedrock-invocationMetrics" => {
+                &mut self.other_usage
+            }
+            "object" | "system_fingerprint" | "service_tier" | "obfuscation" => return,
+            _ => return other(&mut self.others, name, value),
+        };
+        // Of what is written twice the last that says something counts.
+        self.is_irregular |= field.is_some();
+        if field.is_none() || !json::is_null(value) {
+            *field = Some(value);
+        }
+    }
+
     fn says_something(&self) -> bool {
         let members = [self.written_usage, self.written_error, self.other_usage];
-        let has_text = |choice: &Choice<'_>| {
-            let mut has_text = choice.finish().is_some() || choice.usage.is_some();
-            choice.each_text(&mut |_, _| has_text = true);
-            has_text
+        let has_output = |choice: &Choice<'_>| {
+            let mut has_output = choice.finish().is_some() || choice.usage.is_some();
+            choice.each_piece(&mut |_| has_output = true);
+            has_output
         };
-        members.iter().any(Option::is_some) || self.choices().iter().any(has_text)
+        members.iter().any(Option::is_some)
+            || self.choices().iter().any(has_output)
+            || !self.others.is_empty()
     }
 
     /// The usage that `data`, of which this was read, reports.
@@ -199,8 +181,9 @@ impl<'a> Chunk<'a> {
             if choice.finish().is_some() {
                 to.finished();
             }
-            choice.each_text(&mut |kind, raw| to.text(choice.index, kind, raw));
+            choice.each_piece(&mut |piece| to.output(choice.index, piece));
         }
+        each_other(&self.others, &mut |piece| to.output(0, piece));
         // Last, because it covers the text of its own chunk.
         if let Some(usage) = self.usage {
             to.usage(usage);
@@ -214,18 +197,54 @@ impl<'a> Chunk<'a> {
     }
 }
 
+impl<'a> Deserialize<'a> for Choice<'a> {
+    fn deserialize<D: Deserializer<'a>>(reader: D) -> Result<Self, D::Error> {
+        json::from_members(reader)
+    }
+}
+
+impl<'a> FromMembers<'a> for Choice<'a> {
+    fn member<M: MapAccess<'a>>(
+        &mut self,
+        name: Cow<'a, str>,
+        members: &mut M,
+    ) -> Result<(), M::Error> {
+        match &*name {
+            "index" => self.index = members.next_value()?,
+            "delta" | "message" => {
+                let delta: Option<Delta<'a>> = members.next_value()?;
+                match (&mut self.delta, delta) {
+                    (Some(first), Some(second)) => first.merge(second),
+                    (first, second) => *first = first.take().or(second),
+                }
+            }
+            _ => self.other_member(name, members.next_value()?),
+        }
+        Ok(())
+    }
+}
+
 impl<'a> Choice<'a> {
     fn lenient(choice: &'a RawValue) -> Self {
         let mut read = Self::default();
         let _ = each_member(choice.get(), |name, value| match &*name {
             "index" => read.index = json::text(value).parse().unwrap_or(0),
-            "usage" => read.usage = Some(value),
-            "finish_reason" if !json::is_null(value) => read.finish_reason = Some(value),
             "delta" | "message" => read.delta.get_or_insert_default().lenient(value),
-            "text" => longer(&mut read.text, value),
-            _ => {}
+            _ => read.other_member(name, value),
         });
         read
+    }
+
+    /// Takes in any member but the index and the delta.
+    fn other_member(&mut self, name: Cow<'a, str>, value: &'a RawValue) {
+        match &*name {
+            "usage" => self.usage = Some(value),
+            "finish_reason" if json::is_null(value) => {}
+            "finish_reason" => self.finish_reason = Some(value),
+            "text" => longer(&mut self.text, value),
+            "logprobs" => {}
+            _ => other(&mut self.others, name, value),
+        }
     }
 
     /// Why the choice ended. An empty reason, which xAI sends with tool calls, is none.
@@ -235,33 +254,32 @@ impl<'a> Choice<'a> {
         Some(json::text(raw)).filter(|reason| !reason.is_empty())
     }
 
-    /// Calls `visit` with every piece of output that is not empty.
-    pub fn each_text(&self, visit: &mut dyn FnMut(Kind, &'a RawValue)) {
-        let mut give = |kind, raw: &'a RawValue| {
-            if json::text_len(raw) > 0 && !json::is_null(raw) {
-                visit(kind, raw);
-            }
-        };
+    /// Calls `visit` with every piece of output.
+    pub fn each_piece(&self, visit: &mut dyn FnMut(Piece<'a>)) {
         if let Some(text) = self.text {
-            give(Kind::Content, text);
+            output::each(Kind::Content, "text", text.get(), visit);
         }
-        let Some(delta) = &self.delta else { return };
-        let texts = [
-            (Kind::Content, delta.content),
-            (Kind::Reasoning, delta.reasoning()),
-            (Kind::Refusal, delta.refusal),
-        ];
-        for (kind, raw) in texts {
-            if let Some(raw) = raw {
-                give(kind, raw);
-            }
+        if let Some(delta) = &self.delta {
+            delta.each_piece(visit);
         }
-        if let Some(calls) = delta.tool_calls {
-            let _ = each_element(calls.get(), |call| tool_call(call, &mut give));
-        }
-        if let Some(call) = delta.function_call {
-            function(call, &mut give);
-        }
+        each_other(&self.others, visit);
+    }
+}
+
+impl<'a> Deserialize<'a> for Delta<'a> {
+    fn deserialize<D: Deserializer<'a>>(reader: D) -> Result<Self, D::Error> {
+        json::from_members(reader)
+    }
+}
+
+impl<'a> FromMembers<'a> for Delta<'a> {
+    fn member<M: MapAccess<'a>>(
+        &mut self,
+        name: Cow<'a, str>,
+        members: &mut M,
+    ) -> Result<(), M::Error> {
+        self.any_member(name, members.next_value()?);
+        Ok(())
     }
 }
 
@@ -271,25 +289,108 @@ impl<'a> Delta<'a> {
         if delta.get().starts_with('"') {
             return longer(&mut self.content, delta);
         }
-        let _ = each_member(delta.get(), |name, value| {
-            let field = match &*name {
-                "content" => &mut self.content,
-                "refusal" => &mut self.refusal,
-                "reasoning_content" => &mut self.reasoning_content,
-                "reasoning" => &mut self.reasoning,
-                "thinking" => &mut self.thinking,
-                "tool_calls" => &mut self.tool_calls,
-                "function_call" => &mut self.function_call,
-                _ => return,
-            };
-            longer(field, value);
-        });
+        let _ = each_member(delta.get(), |name, value| self.any_member(name, value));
     }
 
-    /// Some servers send the same reasoning under two names: it counts once.
-    fn reasoning(&self) -> Option<&'a RawValue> {
-        let names = [self.reasoning_content, self.reasoning, self.thinking];
-        names.into_iter().flatten().find(|raw| !json::is_null(raw))
+    fn any_member(&mut self, name: Cow<'a, str>, value: &'a RawValue) {
+        let is_string = value.get().starts_with('"');
+        let field = match &*name {
+            "content" => &mut self.content,
+            "refusal" => &mut self.refusal,
+            "reasoning_content" | "reasoning" | "reasoning_text" | "thinking" if is_string => {
+                &mut self.reasoning
+            }
+            "reasoning_content" | "reasoning" | "reasoning_text" | "thinking"
+            | "reasoning_details" | "thinking_blocks" => &mut self.details,
+            "tool_calls" => &mut self.tool_calls,
+            "role" => return,
+            _ => return other(&mut self.others, name, value),
+        };
+        longer(field, value);
+    }
+
+    fn merge(&mut self, second: Self) {
+        let Self { content, refusal, reasoning, details, tool_calls, others } = second;
+        for (first, second) in [
+            (&mut self.content, content),
+            (&mut self.refusal, refusal),
+            (&mut self.reasoning, reasoning),
+            (&mut self.details, details),
+            (&mut self.tool_calls, tool_calls),
+        ] {
+            if let Some(second) = second {
+                longer(first, second);
+            }
+        }
+        self.others.extend(others);
+    }
+
+    fn each_piece(&self, visit: &mut dyn FnMut(Piece<'a>)) {
+        let says_something = Cell::new(false);
+        let mut visit = |piece: Piece<'a>| {
+            says_something.set(true);
+            visit(piece);
+        };
+        each_of(Kind::Content, "content", self.content, &mut visit);
+        self.each_of_reasoning(&mut visit);
+        each_of(Kind::Refusal, "refusal", self.refusal, &mut visit);
+        each_of(Kind::ToolArguments, "tool_calls", self.tool_calls, &mut visit);
+        for (name, value) in self.others.iter().filter(|(name, _)| !is_copy(name)) {
+            output::each(Kind::Content, name, value.get(), &mut visit);
+        }
+        if !says_something.get() {
+            for (name, value) in self.others.iter().filter(|(name, _)| is_copy(name)) {
+                output::each(Kind::Content, name, value.get(), &mut visit);
+            }
+        }
+    }
+
+    /// Some servers send the same reasoning under several names: its text counts once.
+    fn each_of_reasoning(&self, visit: &mut dyn FnMut(Piece<'a>)) {
+        const NAME: &str = "reasoning";
+        let text_len =
+            |raw: Option<&RawValue>| raw.map_or(0, |raw| output::text_len(NAME, raw.get()));
+        let is_in_string =
+            self.details.is_none() || text_len(self.reasoning) > text_len(self.details);
+        if is_in_string {
+            each_of(Kind::Reasoning, NAME, self.reasoning, visit);
+        }
+        each_of(Kind::Reasoning, NAME, self.details, &mut |piece| {
+            if !is_in_string || !matches!(piece, Piece::Text(..)) {
+                visit(piece);
+            }
+        });
+    }
+}
+
+/// Calls `visit` with every piece of output in a member that may be there.
+fn each_of<'a>(
+    kind: Kind,
+    name: &str,
+    raw: Option<&'a RawValue>,
+    visit: &mut dyn FnMut(Piece<'a>),
+) {
+    if let Some(raw) = raw {
+        output::each(kind, name, raw.get(), visit);
+    }
+}
+
+/// Whether a member repeats what others say, in the words of another protocol.
+fn is_copy(name: &str) -> bool {
+    matches!(name, "provider_specific_fields" | "extra_content" | "model_extra")
+}
+
+/// Keeps a member that may hold output.
+fn other<'a>(others: &mut Others<'a>, name: Cow<'a, str>, value: &'a RawValue) {
+    let may_hold = value.get().starts_with(['"', '{', '[']);
+    if may_hold && !output::is_envelope(&name) {
+        others.push((name, value));
+    }
+}
+
+fn each_other<'a>(others: &Others<'a>, visit: &mut dyn FnMut(Piece<'a>)) {
+    for (name, value) in others {
+        output::each(Kind::Content, name, value.get(), visit);
     }
 }
 
@@ -298,130 +399,6 @@ fn longer<'a>(kept: &mut Option<&'a RawValue>, raw: &'a RawValue) {
     let length = |raw: &RawValue| if json::is_null(raw) { 0 } else { raw.get().len() };
     if kept.is_none_or(|kept| length(raw) > length(kept)) {
         *kept = Some(raw);
-    }
-}
-
-fn tool_call<'a>(call: &'a RawValue, give: &mut dyn FnMut(Kind, &'a RawValue)) {
-    let _ = each_member(call.get(), |name, value| match &*name {
-        "function" | "custom" => function(value, give),
-        _ => {}
-    });
-}
-
-fn function<'a>(call: &'a RawValue, give: &mut dyn FnMut(Kind, &'a RawValue)) {
-    let _ = each_member(call.get(), |name, value| match &*name {
-        "name" => give(Kind::ToolName, value),
-        "arguments" | "input" => give(Kind::ToolArguments, value),
-        _ => {}
-    });
-}
-
-impl Style {
-    fn object(self) -> &'static str {
-        match self {
-            Self::Chat => "chat.completion.chunk",
-            Self::Text => "text_completion",
-        }
-    }
-
-    /// The members of a choice that says nothing new.
-    fn nothing(self) -> &'static str {
-        match self {
-            Self::Chat => r#""delta":{}"#,
-            Self::Text => r#""text":"","logprobs":null"#,
-        }
-    }
-}
-
-impl Seen {
-    /// Nothing seen yet.
-    #[must_use]
-    pub fn of(style: Style) -> Self {
-        Self { style, ..Self::default() }
-    }
-
-    /// Takes in one chunk.
-    pub fn note(&mut self, chunk: &Chunk<'_>) {
-        keep(&mut self.id, chunk.id);
-        keep(&mut self.created, chunk.created);
-        keep(&mut self.model, chunk.model);
-        for choice in chunk.choices() {
-            let runs = choice.finish().is_none();
-            let known = self.choices.iter().position(|(index, _)| *index == choice.index);
-            if let Some(at) = known {
-                self.choices[at].1 &= runs;
-            } else if self.choices.len() < MAX_CHOICES {
-                self.choices.push((choice.index, runs));
-            }
-        }
-    }
-
-    /// Whether every choice that began has given its reason to end.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        !self.choices.is_empty() && self.choices.iter().all(|(_, runs)| !runs)
-    }
-
-    /// The choices that still run; the first one when none has begun.
-    fn running(&self) -> Vec<u64> {
-        if self.choices.is_empty() {
-            return vec![0];
-        }
-        self.choices.iter().filter(|(_, runs)| *runs).map(|(index, _)| *index).collect()
-    }
-
-    /// One event in this answer's style, from members to put behind the common ones.
-    fn event(&self, members: &str) -> String {
-        let id = self.id.as_deref().unwrap_or("\"chatcmpl-cut\"");
-        let created = self.created.as_deref().unwrap_or("0");
-        let model = self.model.as_deref().unwrap_or("\"\"");
-        let object = self.style.object();
-        format!(
-            "data: {{\"id\":{id},\"object\":\"{object}\",\"created\":{created},\
-             \"model\":{model},{members}}}\n\n"
-        )
-    }
-}
-
-/// Events that end an answer early the way a token limit would: one for each choice that still
-/// runs, and the usage where the caller asked for it. [`DONE`] is not among them.
-#[must_use]
-pub fn length_cut(seen: &Seen, usage: Option<&TokenCount>) -> Bytes {
-    let mut events = String::new();
-    let nothing = seen.style.nothing();
-    for index in seen.running() {
-        events += &seen.event(&format!(
-            "\"choices\":[{{\"index\":{index},{nothing},\"finish_reason\":\"length\"}}]"
-        ));
-    }
-    if let Some(tokens) = usage {
-        events += &seen.event(&format!("\"choices\":[],\"usage\":{}", usage_object(tokens)));
-    }
-    events.into()
-}
-
-/// The event that tells the caller of an error once the answer has begun.
-#[must_use]
-pub fn error_event(error: &ErrorBody) -> Bytes {
-    format!("data: {}\n\n", error.to_json()).into()
-}
-
-/// A usage object by OpenAI's arithmetic, reasoning folded into the completion.
-fn usage_object(tokens: &TokenCount) -> serde_json::Value {
-    serde_json::json!({
-        "prompt_tokens": tokens.prompt,
-        "completion_tokens": tokens.completion.saturating_add(tokens.reasoning),
-        "total_tokens": tokens.total(),
-        "prompt_tokens_details": { "cached_tokens": tokens.cached },
-        "completion_tokens_details": { "reasoning_tokens": tokens.reasoning },
-    })
-}
-
-/// Keeps the first value seen, if it is short and of one line: it will stand in an event of ours.
-fn keep(kept: &mut Option<String>, raw: Option<&RawValue>) {
-    let short = raw.filter(|raw| !json::is_null(raw) && raw.get().len() <= 256);
-    if let (None, Some(raw)) = (&kept, short.filter(|raw| !raw.get().contains(['\n', '\r']))) {
-        *kept = Some(raw.get().to_owned());
     }
 }
 

@@ -1,17 +1,16 @@
 //! Following a streamed reply event by event, whatever surface it is of.
 
-use super::chunk::Kind;
 use super::error::{ErrorBody, UpstreamError};
+use super::output::Piece;
 use super::sse::Event;
 use super::usage::Usage;
 use crate::account::charge::TokenCount;
 use bytes::Bytes;
-use serde_json::value::RawValue;
 
 /// Takes in what a reply says, in the order in which it is said.
 pub trait Listener {
-    /// A piece of output; pieces of one lane and kind belong together.
-    fn text(&mut self, lane: u64, kind: Kind, text: &RawValue);
+    /// A piece of output; texts of one lane and kind belong together.
+    fn output(&mut self, lane: u64, piece: Piece<'_>);
     /// All that was used so far. The last one counts.
     fn usage(&mut self, usage: Usage);
     /// Something that could not be read, and is passed on all the same.

@@ -7,6 +7,9 @@
 use super::cursor::Cursor;
 use super::json;
 use super::names;
+use super::reference_names::{
+    ADDRESSES, IDENTITY, NAMES, OPAQUE, READ, REFERENCE_TYPES, REFERENCES,
+};
 use super::request::BadBody;
 use super::surface::Surface;
 use std::borrow::Cow;
@@ -23,177 +26,18 @@ pub struct Inspection {
     pub unsealed: Vec<Range<usize>>,
 }
 
-/// Members that name something in an account, at any depth.
-const REFERENCES: [&str; 20] = [
-    "file_id",
-    "file_ids",
-    "fileId",
-    "fileIds",
-    "vector_store_id",
-    "vector_store_ids",
-    "collection_id",
-    "collection_ids",
-    "connector_id",
-    "container_id",
-    "skill_id",
-    "file_uri",
-    "fileUri",
-    "s3Location",
-    "s3_location",
-    "gcs_uri",
-    "cached_content",
-    "cachedContent",
-    "prompt_id",
-    "data_sources",
-];
-/// Types of objects that are nothing but a reference.
-const REFERENCE_TYPES: [&str; 4] =
-    ["item_reference", "container_reference", "skill_reference", "file_reference"];
-/// Members whose value is an address.
-const ADDRESSES: [&str; 14] = [
-    "url",
-    "uri",
-    "image_url",
-    "imageUrl",
-    "file_url",
-    "video_url",
-    "audio_url",
-    "document_url",
-    "image",
-    "images",
-    "video",
-    "audio",
-    "source",
-    "file",
-];
-/// Members that are the caller's own business, or a model's words.
-const OPAQUE: [&str; 27] = [
-    "metadata",
-    "client_metadata",
-    "parameters",
-    "input_schema",
-    "output_schema",
-    "schema",
-    "json_schema",
-    "arguments",
-    "annotations",
-    "citations",
-    "logprobs",
-    "logit_bias",
-    "properties",
-    "user",
-    "headers",
-    "chat_template_kwargs",
-    "action",
-    "$defs",
-    "definitions",
-    "attributes",
-    "structuredContent",
-    "structured_content",
-    "env",
-    "filters",
-    "additionalProperties",
-    "response",
-    "details",
-];
-/// Members at the top within which names are read, here or upstream.
-const READ: [&str; 16] = [
-    "messages",
-    "input",
-    "system",
-    "prompt",
-    "tools",
-    "functions",
-    "tool_choice",
-    "stream_options",
-    "container",
-    "mcp_servers",
-    "prediction",
-    "plugins",
-    "options",
-    "generationConfig",
-    "thinking",
-    "reasoning",
-];
-/// Names that are read there. At most 64: see [`Names`].
-const NAMES: [&str; 52] = [
-    "type",
-    "id",
-    "role",
-    "name",
-    "content",
-    "text",
-    "output",
-    "outputs",
-    "input",
-    "summary",
-    "source",
-    "url",
-    "data",
-    "file",
-    "file_id",
-    "file_ids",
-    "file_data",
-    "fileId",
-    "file_url",
-    "image",
-    "images",
-    "image_url",
-    "imageUrl",
-    "input_audio",
-    "audio",
-    "media_type",
-    "encrypted_content",
-    "vector_store_id",
-    "vector_store_ids",
-    "collection_ids",
-    "connector_id",
-    "container",
-    "container_id",
-    "skill_id",
-    "fileUri",
-    "file_uri",
-    "tools",
-    "function",
-    "max_uses",
-    "size",
-    "quality",
-    "environment",
-    "include_usage",
-    "max_tokens",
-    "max_completion_tokens",
-    "max_output_tokens",
-    "max_new_tokens",
-    "maxOutputTokens",
-    "num_predict",
-    "budget_tokens",
-    "n_predict",
-    "server_url",
-];
-/// Members of an item that say which it is, not what is in it.
-const IDENTITY: [&str; 13] = [
-    "id",
-    "type",
-    "role",
-    "status",
-    "phase",
-    "object",
-    "created_at",
-    "created_by",
-    "call_id",
-    "name",
-    "namespace",
-    "server_label",
-    "metadata",
-];
-
 /// Inspects a body that has been checked.
 ///
 /// # Errors
 /// [`BadBody`] when a name is there twice, or imitates one that is read, where it matters.
 pub fn inspect(surface: Surface, body: &str) -> Result<Inspection, BadBody> {
-    let mut inspector =
-        Inspector { surface, path: Vec::new(), is_read: false, found: Inspection::default() };
+    let mut inspector = Inspector {
+        surface,
+        path: Vec::new(),
+        is_read: false,
+        is_ascii_only: false,
+        found: Inspection::default(),
+    };
     let mut cursor = Cursor::new(body);
     cursor.enter(b'{');
     while let Some(name) = cursor.next_member() {
@@ -207,6 +51,8 @@ struct Inspector<'a> {
     path: Vec<Step<'a>>,
     /// Whether names are read where it is.
     is_read: bool,
+    /// Whether names have to be ASCII there; those of messages may be data of the caller's.
+    is_ascii_only: bool,
     found: Inspection,
 }
 
@@ -252,6 +98,8 @@ impl<'a> Inspector<'a> {
             _ => false,
         };
         self.is_read = READ.contains(&&*name);
+        let is_text = matches!(&*name, "messages" | "input" | "system" | "prompt" | "prediction");
+        self.is_ascii_only = self.is_read && !is_text;
         let is_items = is_responses && name == "input" && cursor.peek() == Some(b'[');
         self.path.push(Step::Member(name));
         if refers && is_set(cursor.clone().skip()) {
@@ -385,6 +233,9 @@ impl<'a> Inspector<'a> {
             let Some(Step::Member(name)) = self.path.last() else { break };
             if self.is_read {
                 names.check(name).map_err(|why| BadBody::wrong_value(&self.path(), &why))?;
+            }
+            if self.is_ascii_only && !name.is_ascii() {
+                return Err(BadBody::odd_name(&self.path()));
             }
             item.note(name, cursor);
             self.member(cursor)?;

@@ -89,6 +89,41 @@ pub fn each_member<'a>(
     reader.end()
 }
 
+/// A type that is read from an object member by member, whatever it finds there.
+pub trait FromMembers<'a>: Default {
+    /// Takes in the member `name`, whose value is the next of `members`.
+    fn member<M: MapAccess<'a>>(
+        &mut self,
+        name: Cow<'a, str>,
+        members: &mut M,
+    ) -> Result<(), M::Error>;
+}
+
+/// Reads an object in one pass.
+///
+/// # Errors
+/// When it is no object, or its type refuses a member.
+pub fn from_members<'a, T: FromMembers<'a>, D: Deserializer<'a>>(reader: D) -> Result<T, D::Error> {
+    struct Object<T>(T);
+
+    impl<'a, T: FromMembers<'a>> Visitor<'a> for Object<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<M: MapAccess<'a>>(mut self, mut map: M) -> Result<T, M::Error> {
+            while let Some(name) = map.next_key_seed(Name)? {
+                self.0.member(name, &mut map)?;
+            }
+            Ok(self.0)
+        }
+    }
+
+    reader.deserialize_map(Object(T::default()))
+}
+
 /// Calls `visit` with every element of an array, in order.
 ///
 /// # Errors

@@ -1,7 +1,8 @@
-//! Detects encoded media in a request by content.
+//! Detects encoded media by content.
 //!
-//! An image of 300 KB must not count as 300 KB of text, and text must not count as an image. A field name
-//! alone is therefore not enough: the string must be a link, or base64 of something that is not text.
+//! An image of 300 KB must not count as 300 KB of text, and text must not count as an image. Neither a field
+//! name nor a declared type is therefore enough: the string must be a link, or base64 of something that begins
+//! as a medium does and does not read as text.
 
 use base64::Engine;
 use base64::alphabet;
@@ -63,11 +64,35 @@ const DATA: [&str; 22] = [
     "file",
 ];
 
-/// Beginnings of pictures.
-const PICTURES: [&[u8]; 8] =
-    [b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0\x01\0"];
-/// Beginnings of other media that have text in them.
-const DOCUMENTS: [&[u8]; 6] = [b"%PDF-", b"PK\x03\x04", b"ID3", b"OggS", b"fLaC", b"\x1aE\xdf\xa3"];
+/// Beginnings of pictures. `RIFF` and ISO media are told apart by what follows.
+const PICTURES: [&[u8]; 9] = [
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"GIF87a",
+    b"GIF89a",
+    b"II*\0",
+    b"MM\0*",
+    b"\0\0\x01\0",
+    b"\xff\x0a",
+    b"\0\0\0\x0cJXL ",
+];
+/// Beginnings of sound, video and documents.
+const BINARIES: [&[u8]; 12] = [
+    b"%PDF-",
+    b"PK\x03\x04",
+    b"\xd0\xcf\x11\xe0",
+    b"ID3",
+    b"OggS",
+    b"fLaC",
+    b"#!AMR",
+    b"caff",
+    b"FORM",
+    b"FLV\x01",
+    b"\0\0\x01\xba",
+    b"\x1aE\xdf\xa3",
+];
+/// Brands of ISO media that are pictures.
+const PICTURE_BRANDS: [&[u8]; 6] = [b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1"];
 
 /// What the string `json`, in its quotes, is as the member `name`; `place` is the kind of medium
 /// that it is part of, if any, `mime` the media type that stands beside it.
@@ -85,13 +110,35 @@ pub fn kind<'a>(name: &str, json: &'a str, place: Option<Place>, mime: Option<&s
     if !DATA.contains(&name) || !is_base64(inside) || is_words(inside) {
         return Kind::Text;
     }
-    match (place, encoded(inside, place, mime)) {
-        // Outside of a medium the name says little, so the beginning has to.
-        (None, Kind::Image) if is_known(inside, &PICTURES) => Kind::Image,
-        (None, Kind::Binary) if is_known(inside, &DOCUMENTS) => Kind::Binary,
-        (None, _) => Kind::Text,
-        (Some(_), kind) => kind,
+    match encoded(inside, place, mime) {
+        // Outside of a medium nothing says that the upstream decodes it.
+        Kind::EncodedText(_) if place.is_none() => Kind::Text,
+        kind => kind,
     }
+}
+
+/// What the string `json` is as the member `name` of a reply; `is_image` within a member that holds a
+/// picture. An upstream says what it sends, so a name is believed where the characters are those of base64.
+#[must_use]
+pub fn kind_in_reply<'a>(name: &str, json: &'a str, is_image: bool) -> Kind<'a> {
+    let Some(inside) = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return Kind::Text;
+    };
+    if let Some((mime, payload)) = data_url(inside) {
+        return match is_base64(payload) {
+            true if mime.starts_with("image/") => Kind::Image,
+            true => medium(payload).unwrap_or(Kind::Binary),
+            false => Kind::Text,
+        };
+    }
+    if is_image && is_link(inside) {
+        return Kind::Link;
+    }
+    let may_be_encoded = DATA.contains(&name) || name == "partial_image_b64";
+    if !may_be_encoded || inside.len() < SHORTEST || !is_base64(inside) || is_words(inside) {
+        return Kind::Text;
+    }
+    medium(inside).unwrap_or(Kind::Binary)
 }
 
 /// Whether the string can be a sealed text: ciphers are written in letters without spaces.
@@ -117,24 +164,40 @@ fn data_url(text: &str) -> Option<(String, &str)> {
     Some((mime.split(';').next().unwrap_or_default().trim().to_owned(), &rest[end + 1..]))
 }
 
-/// What base64 is, by the media type where that says enough, else by what is in it.
+/// The kind of a base64 payload. A declared type is not believed: only a payload that begins as a medium
+/// does, and does not go on as text, is one.
 fn encoded<'a>(payload: &'a str, place: Option<Place>, mime: Option<&str>) -> Kind<'a> {
-    let mime = mime.unwrap_or_default();
-    if is_textual(mime) {
+    let is_file = matches!(place, Some(Place::File) | None);
+    if is_textual(mime.unwrap_or_default()) {
         return Kind::EncodedText(payload);
     }
-    if mime.starts_with("image/") || is_known(payload, &PICTURES) {
-        return Kind::Image;
+    match medium(payload) {
+        Some(medium) if !is_text(payload) => medium,
+        // An upstream decodes files that are text. Nothing else is known of what becomes of the payload, so it
+        // counts as it is written.
+        _ if is_file && is_text(payload) => Kind::EncodedText(payload),
+        _ => Kind::Text,
     }
-    if mime.starts_with("audio/") || mime.starts_with("video/") || is_known(payload, &DOCUMENTS) {
-        return Kind::Binary;
+}
+
+/// The medium that a base64 payload begins as.
+fn medium(payload: &str) -> Option<Kind<'static>> {
+    let head = bytes_of(payload.get(..payload.len().min(32)).unwrap_or_default());
+    let begins = |beginnings: &[&[u8]]| beginnings.iter().any(|begin| head.starts_with(begin));
+    let behind = |at: usize, word: &[u8]| head.get(at..at + word.len()) == Some(word);
+    let is_riff = head.starts_with(b"RIFF");
+    let is_iso = behind(4, b"ftyp");
+    let is_bitmap = head.starts_with(b"BM") && behind(6, b"\0\0\0\0");
+    if begins(&PICTURES)
+        || is_bitmap
+        || (is_riff && behind(8, b"WEBP"))
+        || (is_iso && PICTURE_BRANDS.iter().any(|brand| behind(8, brand)))
+    {
+        return Some(Kind::Image);
     }
-    match place {
-        Some(Place::Image) => Kind::Image,
-        Some(Place::Sound) => Kind::Binary,
-        Some(Place::File) | None if is_text(payload) => Kind::EncodedText(payload),
-        Some(Place::File) | None => Kind::Binary,
-    }
+    // Frames of MPEG audio begin with eleven set bits.
+    let is_frame = matches!(head[..], [0xff, second, ..] if second & 0xe0 == 0xe0);
+    (is_riff || is_iso || is_frame || begins(&BINARIES)).then_some(Kind::Binary)
 }
 
 fn is_textual(mime: &str) -> bool {
@@ -195,12 +258,6 @@ fn is_made_of(text: &str, is_letter: impl Fn(u8) -> bool) -> bool {
         rest = &rest[at + 2..];
     }
     true
-}
-
-fn is_known(payload: &str, beginnings: &[&[u8]]) -> bool {
-    let head = bytes_of(payload.get(..payload.len().min(32)).unwrap_or_default());
-    let is_clip = head.get(4..8) == Some(b"ftyp");
-    is_clip || beginnings.iter().any(|beginning| head.starts_with(beginning))
 }
 
 /// Whether most of three places in the payload read as text. A medium may begin or end with some.

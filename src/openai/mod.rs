@@ -2,10 +2,14 @@
 
 pub mod surface;
 pub mod request;
+pub mod fields;
+mod weighed;
 mod names;
 mod bounds;
 mod inspect;
+mod reference_names;
 mod tools;
+mod tool_policy;
 pub mod prompt;
 mod part;
 pub mod media;
@@ -13,10 +17,13 @@ pub mod cursor;
 mod splice;
 pub mod sse;
 pub mod follow;
+pub mod output;
 pub mod chunk;
+pub mod cut;
 pub mod usage;
 pub mod error;
 mod complaint;
 mod wording;
 pub mod redact;
+pub mod redact_reply;
 pub mod json;

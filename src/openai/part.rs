@@ -7,7 +7,8 @@ use super::media::{self, Kind, Place};
 use super::prompt::{Piece, text};
 
 /// Members that hold parts, or text, or an object of such.
-const CONTAINERS: [&str; 20] = [
+const CONTAINERS: [&str; 21] = [
+    "documents",
     "content",
     "output",
     "outputs",
@@ -161,7 +162,8 @@ impl<'a> Walk<'_, 'a> {
         }
     }
 
-    fn member(&mut self, name: &str, cursor: &mut Cursor<'a>) {
+    /// A member of an object.
+    pub fn member(&mut self, name: &str, cursor: &mut Cursor<'a>) {
         let medium = MEDIA.iter().find(|(known, _)| *known == name).map(|(_, place)| *place);
         let is_container = medium.is_some() || self.place.is_some() || CONTAINERS.contains(&name);
         let is_known = medium.is_some()

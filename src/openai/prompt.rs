@@ -16,8 +16,16 @@ use serde_json::value::RawValue;
 pub struct Prompt<'a> {
     main: Main<'a>,
     /// `tools`, `response_format` and the like, which upstreams write into the prompt.
-    extras: Vec<&'a RawValue>,
+    extras: Vec<Extra<'a>>,
     pub size: PromptSize,
+}
+
+/// A member beside the main part that a model may read.
+#[derive(Debug, Clone)]
+pub struct Extra<'a> {
+    /// `None` for one that counts as it is written.
+    pub(super) name: Option<String>,
+    pub(super) json: &'a str,
 }
 
 /// The main part.
@@ -87,7 +95,7 @@ impl<'a> Prompt<'a> {
     ///
     /// # Errors
     /// [`BadMessages`].
-    pub fn read(messages: &'a RawValue, extras: Vec<&'a RawValue>) -> Result<Self, BadMessages> {
+    pub fn read(messages: &'a RawValue, extras: Vec<Extra<'a>>) -> Result<Self, BadMessages> {
         let mut count = 0;
         let mut not_an_object = None;
         each_element(messages.get(), |message| {
@@ -108,19 +116,19 @@ impl<'a> Prompt<'a> {
 
     /// A prompt whose main part is one message, a string.
     #[must_use]
-    pub fn of_text(text: &'a RawValue, extras: Vec<&'a RawValue>) -> Self {
+    pub fn of_text(text: &'a RawValue, extras: Vec<Extra<'a>>) -> Self {
         Self::of(Main::Message(text), extras)
     }
 
     /// A prompt whose main part is at the upstream already.
     #[must_use]
-    pub fn of_extras(extras: Vec<&'a RawValue>) -> Self {
+    pub fn of_extras(extras: Vec<Extra<'a>>) -> Self {
         Self::of(Main::Nothing, extras)
     }
 
     /// A string, or an array of strings, tokens, or arrays of tokens; `None` for anything else.
     #[must_use]
-    pub fn of_texts(texts: &'a RawValue) -> Option<Self> {
+    pub fn of_texts(texts: &'a RawValue, extras: Vec<Extra<'a>>) -> Option<Self> {
         let mut is_good = texts.get().starts_with('"');
         if !is_good {
             let mut count = 0_u64;
@@ -132,10 +140,10 @@ impl<'a> Prompt<'a> {
             .ok()?;
             is_good = are_good && count > 0;
         }
-        is_good.then(|| Self::of(Main::Texts(texts), Vec::new()))
+        is_good.then(|| Self::of(Main::Texts(texts), extras))
     }
 
-    fn of(main: Main<'a>, extras: Vec<&'a RawValue>) -> Self {
+    fn of(main: Main<'a>, extras: Vec<Extra<'a>>) -> Self {
         let mut prompt = Self { main, extras, size: PromptSize::default() };
         prompt.size = prompt.measure();
         prompt
@@ -155,7 +163,13 @@ impl<'a> Prompt<'a> {
             Main::Texts(texts) => each_text(texts, visit),
         }
         for extra in &self.extras {
-            text(extra.get(), visit);
+            match &extra.name {
+                None => text(extra.json, visit),
+                Some(name) => {
+                    let mut cursor = Cursor::new(extra.json);
+                    Walk { visit: &mut *visit, place: None }.member(name, &mut cursor);
+                }
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 /// Characters a message keeps.
 pub const MAX_CHARS: usize = 1000;
 /// Characters in a row that are enough of a key to be taken out.
-const WINDOW: usize = 8;
+pub(super) const WINDOW: usize = 8;
 
 /// Beginnings of words that name an account, a key or a project.
 const PREFIXES: [&str; 22] = [
@@ -208,20 +208,21 @@ pub fn redact(message: &str) -> String {
     Redactor::default().redact(message)
 }
 
-/// A key as it may stand in a message: as it is, for a URL, in hexadecimal, and in base64 behind
-/// anything.
+/// A key as it may stand in a message: as it is, for a URL with few or all of its characters escaped, in
+/// hexadecimal, and in base64 behind anything.
 fn encodings(key: &str) -> Vec<String> {
     let mut forms = vec![key.to_owned()];
-    let (mut escaped, mut hex) = (String::new(), String::new());
+    let (mut escaped, mut percent, mut hex) = (String::new(), String::new(), String::new());
     for byte in key.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             escaped.push(byte.into());
         } else {
             let _ = write!(escaped, "%{byte:02X}");
         }
+        let _ = write!(percent, "%{byte:02X}");
         let _ = write!(hex, "{byte:02x}");
     }
-    forms.extend([escaped, hex]);
+    forms.extend([escaped, percent, hex]);
     for before in 0..3 {
         let standard = base64(key.as_bytes(), before);
         forms.push(standard.replace('+', "-").replace('/', "_"));

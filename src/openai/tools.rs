@@ -1,50 +1,70 @@
 //! Finds requested features whose cost tokens do not limit: server-side tools billed per call, service tiers
 //! that multiply the price, large images.
 //!
-//! Also makes the edits by which a plan's [`RequestPolicy`] removes them.
+//! What becomes of them is decided in [`super::tool_policy`].
 
-use super::cursor::{Cursor, cut_elements, cut_members};
+use super::cursor::Cursor;
+use super::fields::Fields;
 use super::json;
-use super::request::{BadBody, Fields};
+use super::names::OPTIONS;
+use super::request::BadBody;
 use super::surface::Surface;
-use crate::account::plan::{RequestPolicy, ServerTools};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::ops::Range;
 
-/// What is not bounded by tokens.
+/// The features of a body whose cost tokens do not limit.
 #[derive(Debug, Default)]
 pub(super) struct Costs<'a> {
     /// `tools` at the top, then those of items.
-    lists: Vec<Tools<'a>>,
+    pub(super) lists: Vec<Tools<'a>>,
     /// Members at the top that switch a tool of the upstream on.
-    switches: Vec<&'static str>,
-    choice: Option<&'a str>,
-    include: Option<&'a str>,
-    /// Members that choose a tier, with its name.
-    tiers: Vec<(&'static str, Cow<'a, str>)>,
+    pub(super) switches: Vec<Cow<'a, str>>,
+    pub(super) choice: Option<&'a str>,
+    pub(super) include: Option<&'a str>,
+    /// Members that choose a tier or a place in the upstream's queue.
+    pub(super) tiers: Vec<Tier<'a>>,
     /// Numbers of calls of tools: the path, the number, and where it is written.
-    calls: Vec<(String, u64, &'a str)>,
-    /// The path and value of an image's size or quality.
-    sizes: Vec<(String, Cow<'a, str>)>,
-    qualities: Vec<(String, Cow<'a, str>)>,
+    pub(super) calls: Vec<(String, u64, &'a str)>,
+    /// Sizes and qualities of images.
+    pub(super) images: Vec<ImageOption<'a>>,
 }
 
-/// One array of tools.
+/// The value of `tools` at one place.
 #[derive(Debug)]
-struct Tools<'a> {
-    json: &'a str,
-    is_top: bool,
-    list: Vec<Tool<'a>>,
+pub(super) struct Tools<'a> {
+    pub(super) json: &'a str,
+    /// The item that they came with; `None` at the top.
+    pub(super) item: Option<&'a str>,
+    pub(super) list: Vec<Tool<'a>>,
 }
 
 /// One tool, as far as it matters who runs it.
 #[derive(Debug, Default)]
-struct Tool<'a> {
-    kind: Cow<'a, str>,
-    name: Cow<'a, str>,
+pub(super) struct Tool<'a> {
+    /// Its type, or what stands in its place.
+    pub(super) kind: Cow<'a, str>,
+    pub(super) name: Cow<'a, str>,
     /// The upstream runs it.
-    is_server: bool,
+    pub(super) is_server: bool,
+}
+
+/// A member that chooses a tier.
+#[derive(Debug)]
+pub(super) struct Tier<'a> {
+    /// The object that it is in; `None` at the top.
+    pub(super) object: Option<&'a str>,
+    pub(super) name: Cow<'a, str>,
+    pub(super) value: Cow<'a, str>,
+}
+
+/// A size or a quality of images.
+#[derive(Debug)]
+pub(super) struct ImageOption<'a> {
+    pub(super) path: String,
+    pub(super) value: Cow<'a, str>,
+    pub(super) is_quality: bool,
+    /// It is of a tool, which the plan may take out as a whole.
+    pub(super) is_of_tool: bool,
 }
 
 /// Members at the top that switch on what the upstream runs: xAI, OpenAI, Perplexity, OpenRouter,
@@ -88,13 +108,11 @@ const CALLERS: [&str; 6] =
 /// Beginnings of the types of tools that the caller runs, as Anthropic numbers them.
 const CALLERS_BEGIN: [&str; 5] =
     ["bash_", "text_editor_", "memory_", "tool_search_tool_", "str_replace_"];
-/// What a choice of tools may say without naming one of the upstream's.
-const CHOICES: [&str; 7] =
-    ["auto", "any", "none", "required", "tool", "allowed_tools", "validated"];
-/// Members that choose a tier.
-const TIERS: [&str; 3] = ["service_tier", "serviceTier", "speed"];
 /// Limits on the calls of tools.
 const CALLS: [&str; 2] = ["max_tool_calls", "max_turns"];
+
+/// Levels of objects within [`OPTIONS`] in which tiers and sizes of images are looked for.
+const OPTION_LEVELS: usize = 3;
 
 impl<'a> Costs<'a> {
     /// Reads what `fields` asks for.
@@ -104,39 +122,98 @@ impl<'a> Costs<'a> {
     pub fn read(surface: Surface, fields: &Fields<'a>) -> Result<Self, BadBody> {
         let mut costs = Self::default();
         if let Some(tools) = fields.given("tools") {
-            costs.tools("tools", tools.get(), true)?;
+            costs.tools("tools", tools.get(), None)?;
         }
-        let lists = if surface == Surface::Responses { "input" } else { "messages" };
-        if let Some(items) = fields.given(lists) {
-            costs.tools_of_items(lists, items.get())?;
+        for list in ["input", "messages"] {
+            if let Some(items) = fields.given(list) {
+                costs.tools_of_items(list, items.get())?;
+            }
         }
-        let is_on = |name: &&str| fields.given(name).is_some_and(|raw| is_on(raw.get()));
-        costs.switches = SWITCHES.into_iter().filter(is_on).collect();
         costs.choice = fields.given("tool_choice").map(RawValue::get);
         costs.include = fields.given("include").map(RawValue::get);
-        for name in TIERS {
-            costs.tiers.extend(fields.given(name).map(|raw| (name, json::text(raw))));
-        }
         for name in CALLS {
             if let Some(raw) = fields.given(name) {
                 costs.calls(name.to_owned(), raw.get())?;
             }
         }
+        for (name, raw) in fields.each_given() {
+            costs.top_member(surface, name, raw);
+        }
         if surface == Surface::Images {
-            costs.image(fields);
+            let side = |name| fields.given(name).map(RawValue::get);
+            costs.sides("width", side("width"), side("height"));
         }
         Ok(costs)
     }
 
-    fn image(&mut self, fields: &Fields<'a>) {
-        for name in ["size", "resolution", "image_size"] {
-            self.sizes.extend(fields.given(name).map(|raw| (name.to_owned(), json::text(raw))));
+    /// A member at the top that may switch on a tool, choose a tier or a size of images.
+    fn top_member(&mut self, surface: Surface, name: &Cow<'a, str>, raw: &'a RawValue) {
+        let json = raw.get();
+        let is_switch = SWITCHES.contains(&&**name)
+            || (holds(name, b"tools") && !matches!(&**name, "tools" | "input" | "messages"));
+        if is_switch && is_on(json) {
+            self.switches.push(name.clone());
         }
-        self.qualities
-            .extend(fields.given("quality").map(|q| ("quality".to_owned(), json::text(q))));
-        let side = |name| fields.given(name).map(json::text);
-        if let (Some(width), Some(height)) = (side("width"), side("height")) {
-            self.sizes.push(("width".to_owned(), format!("{width}x{height}").into()));
+        if is_tier(name) {
+            self.tiers.push(Tier { object: None, name: name.clone(), value: json::text(raw) });
+        }
+        let is_of_images = surface == Surface::Images || begins_with_image(name);
+        if is_of_images {
+            self.image_option(name, name, json);
+        }
+        if json.starts_with('{') && (is_of_images || OPTIONS.contains(&&**name)) {
+            self.options(name, json, is_of_images, OPTION_LEVELS);
+        }
+    }
+
+    /// The members of an object of options, and of objects within.
+    fn options(&mut self, path: &str, object: &'a str, is_of_images: bool, levels: usize) {
+        let mut cursor = Cursor::new(object);
+        let (mut width, mut height) = (None, None);
+        cursor.enter(b'{');
+        while let Some(name) = cursor.next_member() {
+            let json = cursor.skip();
+            let path = format!("{path}.{name}");
+            if is_tier(&name) && json != "null" {
+                let tier = Tier { object: Some(object), name, value: json::text_in(json) };
+                self.tiers.push(tier);
+                continue;
+            }
+            let is_of_images = is_of_images || begins_with_image(&name);
+            if is_of_images {
+                self.image_option(&path, &name, json);
+                match &*name {
+                    "width" if json != "null" => width = Some(json),
+                    "height" if json != "null" => height = Some(json),
+                    _ => {}
+                }
+            }
+            if json.starts_with('{') && levels > 1 {
+                self.options(&path, json, is_of_images, levels - 1);
+            }
+        }
+        self.sides(&format!("{path}.width"), width, height);
+    }
+
+    fn image_option(&mut self, path: &str, name: &str, json: &'a str) {
+        let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        let plain = plain.to_ascii_lowercase();
+        let is_quality = plain.ends_with("quality");
+        let is_size = ["size", "resolution", "megapixels"].iter().any(|end| plain.ends_with(end));
+        // The number of images is called so as well.
+        let is_count = plain == "batchsize";
+        if (is_size || is_quality) && !is_count && json != "null" {
+            let value = json::text_in(json);
+            let path = path.to_owned();
+            self.images.push(ImageOption { path, value, is_quality, is_of_tool: false });
+        }
+    }
+
+    fn sides(&mut self, path: &str, width: Option<&'a str>, height: Option<&'a str>) {
+        if let (Some(width), Some(height)) = (width, height) {
+            let value = format!("{}x{}", json::text_in(width), json::text_in(height)).into();
+            let path = path.to_owned();
+            self.images.push(ImageOption { path, value, is_quality: false, is_of_tool: false });
         }
     }
 
@@ -148,11 +225,13 @@ impl<'a> Costs<'a> {
             return Ok(());
         }
         while cursor.next_element() {
+            let start = cursor.clone();
             if cursor.enter(b'{') {
                 while let Some(name) = cursor.next_member() {
                     let json = cursor.skip();
                     if name == "tools" {
-                        self.tools(&format!("{list}[{index}].tools"), json, false)?;
+                        let item = start.clone().skip();
+                        self.tools(&format!("{list}[{index}].tools"), json, Some(item))?;
                     }
                 }
             } else {
@@ -163,17 +242,19 @@ impl<'a> Costs<'a> {
         Ok(())
     }
 
-    fn tools(&mut self, path: &str, json: &'a str, is_top: bool) -> Result<(), BadBody> {
+    fn tools(&mut self, path: &str, json: &'a str, item: Option<&'a str>) -> Result<(), BadBody> {
         let mut cursor = Cursor::new(json);
-        if !cursor.enter(b'[') {
-            return Ok(());
-        }
         let mut list = Vec::new();
-        while cursor.next_element() {
-            let path = format!("{path}[{}]", list.len());
-            list.push(self.tool(&path, &mut cursor, true)?);
+        if cursor.enter(b'[') {
+            while cursor.next_element() {
+                let path = format!("{path}[{}]", list.len());
+                list.push(self.tool(&path, &mut cursor, true)?);
+            }
+        } else if !matches!(json, "null" | "{}" | "\"\"" | "false") {
+            // No caller's tools are written so; what the upstream reads there is not known.
+            list.push(Tool { kind: "tools".into(), is_server: true, ..Tool::default() });
         }
-        self.lists.push(Tools { json, is_top, list });
+        self.lists.push(Tools { json, item, list });
         Ok(())
     }
 
@@ -186,9 +267,11 @@ impl<'a> Costs<'a> {
     ) -> Result<Tool<'a>, BadBody> {
         let mut tool = Tool::default();
         let (mut is_called, mut has_form, mut runs_there) = (false, false, false);
-        let (mut size, mut quality) = (None, None);
+        let (mut size, mut quality, mut own) = (None, None, None);
         if !cursor.enter(b'{') {
-            cursor.skip();
+            // The name of a tool, or a list of tools: callers write theirs as objects.
+            tool.kind = json::text_in(cursor.skip());
+            tool.is_server = true;
             return Ok(tool);
         }
         while let Some(name) = cursor.next_member() {
@@ -206,14 +289,26 @@ impl<'a> Costs<'a> {
                 }
                 "size" => size = Some(json::text_in(json)),
                 "quality" => quality = Some(json::text_in(json)),
-                other => runs_there |= is_built_in(other),
+                other => {
+                    runs_there |= is_built_in(other);
+                    own = own.or(Some(name));
+                }
             }
         }
         let named = !tool.name.is_empty() && has_form;
         tool.is_server = runs_there || !is_callers(&tool.kind, is_called || named);
         if tool.is_server {
-            self.sizes.extend(size.map(|size| (format!("{path}.size"), size)));
-            self.qualities.extend(quality.map(|quality| (format!("{path}.quality"), quality)));
+            for (name, value) in [("size", size), ("quality", quality)] {
+                self.images.extend(value.map(|value| ImageOption {
+                    path: format!("{path}.{name}"),
+                    value,
+                    is_quality: name == "quality",
+                    is_of_tool: true,
+                }));
+            }
+            if tool.kind.is_empty() {
+                tool.kind = own.unwrap_or("tool".into());
+            }
         }
         Ok(tool)
     }
@@ -227,162 +322,10 @@ impl<'a> Costs<'a> {
         self.calls.push((path, number, json));
         Ok(())
     }
-
-    /// Whether the plan lets the call pass.
-    ///
-    /// # Errors
-    /// [`BadBody`] that names what the plan does not include.
-    pub fn permit(&self, policy: &RequestPolicy) -> Result<(), BadBody> {
-        if policy.server_tools == ServerTools::Refuse {
-            self.refuse_tools()?;
-        }
-        if policy.server_tools == ServerTools::Allow {
-            for (sizes, allowed, what) in [
-                (&self.sizes, &policy.image_sizes, "sizes"),
-                (&self.qualities, &policy.image_qualities, "qualities"),
-            ] {
-                let other = sizes.iter().find(|(_, given)| !RequestPolicy::lists(allowed, given));
-                if let Some((path, _)) = other {
-                    let why = format!("your plan allows the {what} {}", allowed.join(", "));
-                    return Err(BadBody::wrong_value(path, &why));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the upstream runs tools of its own under `policy`.
-    pub fn runs_server_tools(&self, policy: &RequestPolicy) -> bool {
-        let has_tool =
-            || self.lists.iter().flat_map(|tools| &tools.list).any(|tool| tool.is_server);
-        policy.server_tools == ServerTools::Allow && (!self.switches.is_empty() || has_tool())
-    }
-
-    fn refuse_tools(&self) -> Result<(), BadBody> {
-        let not_in_plan = |path: &str, kind: &str| {
-            let why = format!("your plan does not include server-side tools ({kind})");
-            Err(BadBody {
-                code: Some("server_tool_not_allowed"),
-                ..BadBody::wrong_value(path, &why)
-            })
-        };
-        if let Some(name) = self.switches.first() {
-            return not_in_plan(name, name);
-        }
-        for tools in &self.lists {
-            for (index, tool) in tools.list.iter().enumerate() {
-                if tool.is_server && !self.is_offered_by_habit(tools, tool) {
-                    return not_in_plan(&format!("tools[{index}]"), &tool.kind);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Agents such as Codex offer a search beside their own tools whether it is wanted or not. That
-    /// must not stop them: it is taken out.
-    fn is_offered_by_habit(&self, tools: &Tools<'_>, tool: &Tool<'_>) -> bool {
-        tool.kind.starts_with("web_search")
-            && tools.list.iter().any(|other| !other.is_server)
-            && !self.choice.is_some_and(|choice| self.names_server_tool(choice))
-    }
-
-    /// The stretches of `body` that go under `policy`.
-    pub fn cuts(&self, body: &'a str, policy: &RequestPolicy) -> Vec<Range<usize>> {
-        let mut doomed: Vec<&str> = Vec::new();
-        let tiers = self
-            .tiers
-            .iter()
-            .filter(|(_, tier)| !RequestPolicy::lists(&policy.service_tiers, tier));
-        doomed.extend(tiers.map(|(name, _)| *name));
-        let mut cuts = Vec::new();
-        if policy.server_tools != ServerTools::Allow {
-            doomed.extend(&self.switches);
-            self.cut_tools(body, &mut doomed, &mut cuts);
-        }
-        if !doomed.is_empty() {
-            cuts.extend(cut_members(body, |name| doomed.contains(&name)));
-        }
-        cuts
-    }
-
-    fn cut_tools(&self, body: &str, doomed: &mut Vec<&str>, cuts: &mut Vec<Range<usize>>) {
-        let mut cut = |json: &str, list: Vec<Range<usize>>| {
-            let at = json.as_ptr().addr() - body.as_ptr().addr();
-            cuts.extend(list.into_iter().map(|range| range.start + at..range.end + at));
-        };
-        let has_server = |tools: &&Tools<'_>| tools.list.iter().any(|tool| tool.is_server);
-        let mut choice = self.choice.filter(|choice| self.names_server_tool(choice));
-        for tools in self.lists.iter().filter(has_server) {
-            if tools.is_top && tools.list.iter().all(|tool| tool.is_server) {
-                // A choice among no tools is refused by some servers.
-                doomed.extend(["tools", "tool_choice", "parallel_tool_calls"]);
-                choice = None;
-            } else {
-                cut(tools.json, cut_elements(tools.json, |at| tools.list[at].is_server));
-            }
-        }
-        match choice.and_then(allowed_tools) {
-            Some((json, list)) if !list.iter().all(|is_server| *is_server) => {
-                cut(json, cut_elements(json, |at| list[at]));
-            }
-            _ if choice.is_some() => doomed.push("tool_choice"),
-            _ => {}
-        }
-        if let Some(include) = self.include {
-            let list = elements(include);
-            cut(include, cut_elements(include, |at| list[at].contains("_call")));
-        }
-    }
-
-    /// Whether a choice of tools names one that the upstream runs.
-    fn names_server_tool(&self, choice: &str) -> bool {
-        if let Some((_, list)) = allowed_tools(choice) {
-            return list.contains(&true);
-        }
-        let mut cursor = Cursor::new(choice);
-        let mut names_one = false;
-        if cursor.enter(b'{') {
-            while let Some(name) = cursor.next_member() {
-                let value = json::text_in(cursor.skip());
-                names_one |= match &*name {
-                    "type" => !CHOICES.contains(&&*value) && !is_callers(&value, false),
-                    "name" => self.has_server_tool(&value),
-                    _ => false,
-                };
-            }
-        }
-        names_one
-    }
-
-    fn has_server_tool(&self, name: &str) -> bool {
-        let mut tools = self.lists.iter().flat_map(|tools| &tools.list);
-        tools.any(|tool| tool.is_server && tool.name == name)
-    }
-
-    /// The numbers of calls above what the plan allows, and where they stand.
-    pub fn too_many_calls(&self, policy: &RequestPolicy) -> impl Iterator<Item = &'a str> {
-        let most = u64::from(policy.max_tool_calls);
-        self.calls.iter().filter(move |(_, calls, _)| *calls > most).map(|(_, _, json)| *json)
-    }
-
-    /// What is taken out under `policy`, by name: for the caller to know.
-    pub fn stripped(&self, policy: &RequestPolicy) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        let is_other =
-            |(_, tier): &&(&str, Cow<'_, str>)| !RequestPolicy::lists(&policy.service_tiers, tier);
-        names.extend(self.tiers.iter().filter(is_other).map(|(name, _)| (*name).to_owned()));
-        if policy.server_tools != ServerTools::Allow {
-            names.extend(self.switches.iter().map(|name| (*name).to_owned()));
-            let tools = self.lists.iter().flat_map(|tools| &tools.list);
-            names.extend(tools.filter(|tool| tool.is_server).map(|tool| tool.kind.to_string()));
-        }
-        names
-    }
 }
 
 /// Whether the caller runs tools of this type; `is_called` when it has a function's form.
-fn is_callers(kind: &str, is_called: bool) -> bool {
+pub(super) fn is_callers(kind: &str, is_called: bool) -> bool {
     match kind {
         "" => is_called,
         // Judged by what is in it.
@@ -391,6 +334,30 @@ fn is_callers(kind: &str, is_called: bool) -> bool {
             CALLERS.contains(&kind) || CALLERS_BEGIN.iter().any(|begin| kind.starts_with(begin))
         }
     }
+}
+
+/// Whether a member chooses a tier of service, or how soon the upstream serves the call: both are paid for
+/// by the operator.
+fn is_tier(name: &str) -> bool {
+    let is_word_tier = matches!(name, "tier" | "tiers")
+        || name.ends_with("_tier")
+        || name.ends_with("-tier")
+        || name.starts_with("tier_")
+        || name.contains("Tier");
+    is_word_tier
+        || name.eq_ignore_ascii_case("speed")
+        || [&b"priorit"[..], b"schedul", b"urgen", b"preempt", b"qos"]
+            .iter()
+            .any(|word| holds(name, word))
+}
+
+/// Whether `word`, in lower case, is in the name.
+fn holds(name: &str, word: &[u8]) -> bool {
+    name.as_bytes().windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+}
+
+fn begins_with_image(name: &str) -> bool {
+    name.get(..5).is_some_and(|begin| begin.eq_ignore_ascii_case("image"))
 }
 
 /// Whether a member makes its tool one of the upstream's.
@@ -409,49 +376,6 @@ fn any_server(mut cursor: Cursor<'_>) -> bool {
         }
     }
     any
-}
-
-/// The list in a choice of `allowed_tools`, and which of them the upstream runs.
-fn allowed_tools(choice: &str) -> Option<(&str, Vec<bool>)> {
-    let mut cursor = Cursor::new(choice);
-    if !cursor.enter(b'{') {
-        return None;
-    }
-    while let Some(name) = cursor.next_member() {
-        let json = cursor.skip();
-        match &*name {
-            // Chat nests it once more.
-            "allowed_tools" => return allowed_tools(json),
-            "tools" => {
-                let kind = |tool: &str| {
-                    let mut cursor = Cursor::new(tool);
-                    let mut kind = Cow::Borrowed("");
-                    cursor.enter(b'{');
-                    while let Some(name) = cursor.next_member() {
-                        let json = cursor.skip();
-                        if name == "type" {
-                            kind = json::text_in(json);
-                        }
-                    }
-                    !is_callers(&kind, true)
-                };
-                return Some((json, elements(json).into_iter().map(kind).collect()));
-            }
-            _ => {}
-        }
-    }
-    None
-}
-
-fn elements(array: &str) -> Vec<&str> {
-    let mut cursor = Cursor::new(array);
-    let mut list = Vec::new();
-    if cursor.enter(b'[') {
-        while cursor.next_element() {
-            list.push(cursor.skip());
-        }
-    }
-    list
 }
 
 /// Whether a switch is on.

@@ -5,7 +5,7 @@
 //! A stream that finds no more is cut within 100 ms: while it waits nobody reads its upstream, which goes
 //! on producing what nobody will be charged for.
 
-use super::reserve::{Reservation, exact_prompt};
+use super::reserve::Reservation;
 use crate::account::charge::TokenCount;
 use crate::account::id::RequestId;
 use crate::openai::request::Request;
@@ -59,12 +59,13 @@ impl<'a> Allowance<'a> {
     #[must_use]
     pub fn new(reservation: Reservation, request: &'a Request<'a>, slice: u64) -> Self {
         let latest = reservation.reserved.saturating_sub(reservation.prompt);
+        let prompt_is_exact = reservation.prompt_is_exact;
         Self {
             meter: Meter::default(),
             reservation,
             request: Some(request),
             slice,
-            prompt_is_exact: false,
+            prompt_is_exact,
             latest,
             asking: None,
             must_count: false,
@@ -157,9 +158,10 @@ impl<'a> Allowance<'a> {
 
     /// What the upstream reported, with what it left out as we count it.
     pub fn reported(&mut self) -> Option<Usage> {
-        let Reservation { prompt, model, .. } = &self.reservation;
-        let request = self.request;
-        self.meter.reported(|| request.map_or(*prompt, |request| exact_prompt(request, model)))
+        let (reservation, request) = (&self.reservation, self.request);
+        self.meter.reported(|| {
+            request.map_or(reservation.prompt, |request| reservation.exact_prompt(request))
+        })
     }
 
     /// The reservation as it stands.
@@ -225,7 +227,7 @@ impl<'a> Allowance<'a> {
 
     fn exact_prompt(&mut self) -> u64 {
         if let Some(request) = self.request.filter(|_| !self.prompt_is_exact) {
-            self.reservation.prompt = exact_prompt(request, &self.reservation.model);
+            self.reservation.prompt = self.reservation.exact_prompt(request);
             self.prompt_is_exact = true;
         }
         self.reservation.prompt

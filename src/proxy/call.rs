@@ -213,6 +213,7 @@ impl Call<'_> {
             now: head.admitted_at,
             started: head.started,
             exact: OnceLock::new(),
+            counting: &proxy.counting,
         };
         let caller = Arc::clone(caller);
         let asking = Asking { caller, callers: &proxy.callers, settler: &proxy.settler };
@@ -460,13 +461,9 @@ fn add_clamped(head: &mut ReplyHead, reservation: &Reservation) {
 /// Tells the caller what was taken out of its request, as its plan says.
 fn add_stripped(head: &mut ReplyHead, request: &Request<'_>, reservation: &Reservation) {
     let names = request.stripped(&reservation.caller.plan_limits.policy);
-    if names.is_empty() {
-        return;
+    if let Some(list) = headers::plain_list(&names) {
+        head.set("x-kx-stripped", list);
     }
-    let is_plain = |c: &char| c.is_ascii_alphanumeric() || "_-.:".contains(*c);
-    let plain = |name: &String| name.chars().filter(is_plain).take(64).collect::<String>();
-    let list: Vec<String> = names.iter().take(16).map(plain).collect();
-    head.set("x-kx-stripped", list.join(", "));
 }
 
 fn answered(surface: Surface, status: u16, ending: Status) -> Answered {

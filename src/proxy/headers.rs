@@ -178,9 +178,32 @@ pub fn holds_our_key(value: &[u8]) -> bool {
     memmem::find(value, OUR_KEYS).is_some()
 }
 
+/// Names as a header may carry them; `None` when there are none.
+pub fn plain_list(names: &[String]) -> Option<String> {
+    let is_plain = |c: &char| c.is_ascii_alphanumeric() || "_-.:".contains(*c);
+    let plain = |name: &String| match name.chars().filter(is_plain).take(64).collect::<String>() {
+        name if name.is_empty() => "tool".to_owned(),
+        name => name,
+    };
+    let list: Vec<String> = names.iter().take(16).map(plain).collect();
+    (!list.is_empty()).then(|| list.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_stripped_is_named_in_every_case() {
+        for (names, expected) in [
+            (&[][..], None),
+            (&["web_search", "x y"], Some("web_search, xy")),
+            (&["", "\u{641c}"], Some("tool, tool")),
+        ] {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            assert_eq!(plain_list(&names).as_deref(), expected);
+        }
+    }
 
     #[test]
     fn reply_headers_pass_by_name_and_value() {

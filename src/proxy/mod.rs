@@ -20,6 +20,7 @@ pub mod exhausted;
 pub mod read;
 pub mod route;
 pub mod reserve;
+pub mod count;
 pub mod admission;
 pub mod waiting;
 pub mod histogram;
@@ -60,6 +61,7 @@ use crate::kept::Keeper;
 use crate::openai::surface::Surface;
 use crate::telemetry::labels::{Outcome, Route};
 use crate::upstream::Upstreams;
+use crate::upstream::places::Places;
 use accept::{Endpoint, Shape};
 use buffers::Buffers;
 use bytes::Bytes;
@@ -109,6 +111,8 @@ pub struct Proxy {
     pub exhausted: Exhausted,
     /// Tells the open calls of one user apart.
     pub calls: AtomicU64,
+    /// Turns for counting long prompts, which takes a processor for as long as a second.
+    pub counting: Arc<Places>,
 }
 
 /// The part of the configuration that can change while the gateway runs.

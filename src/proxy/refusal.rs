@@ -45,6 +45,8 @@ pub enum Refusal {
     BadBody(BadBody),
     /// The memory for all request bodies is in use.
     NoRoom,
+    /// Too many long prompts wait to be counted.
+    CountingBusy,
     /// This user's, or this address's, share of the body memory is in use.
     NoShare {
         is_user: bool,
@@ -182,6 +184,12 @@ impl Refusal {
             )
             .with("retry-after", "1")
             .closed(),
+            Self::CountingBusy => server(
+                503,
+                "Too many long prompts are being counted right now. Please retry.",
+                "gateway_busy",
+            )
+            .with("retry-after", "1"),
             Self::NoShare { is_user, share } => no_share(is_user, share),
             Self::TooManyConnections { most } => too_many_connections(most),
             Self::NotOffered { model, surface, on } => not_offered(&model, surface, &on),

@@ -5,6 +5,7 @@
 //! A call that only running calls keep from its tokens waits for them: see [`super::admission`].
 
 use super::authenticate::admissible;
+use super::count::{self, exact_prompt};
 use super::reasoning::Kinds;
 use super::refusal::{Limited, Refusal};
 use super::settle::Settler;
@@ -19,18 +20,16 @@ use crate::kept::KEPT_FOR;
 use crate::openai::request::Request;
 use crate::openai::surface::Output;
 use crate::quota::counters::{Claim, Counters, Grant, Refused, SoFar, Standing, Taken};
-use crate::quota::left;
 use crate::quota::rules::{self, Need, Scope};
 use crate::tokens::estimate;
 use crate::upstream::catalog::Model;
+use crate::upstream::places::Places;
 use jiff::Timestamp;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// A cheap estimate above one part in this many of the plan's day is worth an exact count.
 const EXACT_BELOW: u64 = 256;
-/// A prompt of fewer tokens than this is counted sooner than asked about.
-const WORTH_ASKING: u64 = 64;
 /// How often a caller's record may turn out to be out of date in one admission.
 const FRESH_TRIES: usize = 3;
 
@@ -49,6 +48,8 @@ pub struct Reservation {
     pub waited: Duration,
     /// Prompt tokens as reserved: counted, or a ceiling.
     pub prompt: u64,
+    /// True if `prompt` is counted.
+    pub prompt_is_exact: bool,
     /// Tokens held in all, prompt included.
     pub reserved: u64,
     pub so_far: SoFar,
@@ -87,6 +88,8 @@ pub struct Admission<'a> {
     pub started: Instant,
     /// The prompt as counted exactly, once it has been.
     pub exact: OnceLock<u64>,
+    /// Turns for counting long prompts.
+    pub counting: &'a Arc<Places>,
 }
 
 /// Tokens one call would like to have.
@@ -192,34 +195,15 @@ async fn admit(
             decided => return decided,
         }
     }
-    refuse_hopeless(admission, caller, counters).await?;
-    let exact = admission.exact.get_or_init(|| exact_prompt(admission.body, admission.model));
-    take(admission, caller, *exact, counters).await
-}
-
-/// Refuses a long prompt that cannot fit into what is left of the day. Counting it first would let
-/// a caller who has used up a small plan spend our time for nothing.
-async fn refuse_hopeless(
-    admission: &Admission<'_>,
-    caller: &Caller,
-    counters: &dyn Counters,
-) -> Result<(), NotAdmitted> {
-    let fewest = estimate::fewest_tokens(admission.body);
-    if fewest < WORTH_ASKING {
-        return Ok(());
+    let room = count::room(admission, caller, counters).await?;
+    let most = room.as_ref().map_or(u64::MAX, |room| room.most);
+    match admission.count(caller, most).await? {
+        Some(exact) => {
+            let exact = *admission.exact.get_or_init(|| exact);
+            take(admission, caller, exact, counters).await
+        }
+        None => Err(count::does_not_fit(caller, room.map(|room| room.standing), admission.now)),
     }
-    let day = Day::at(admission.now, &caller.plan_limits.time_zone);
-    let standing = counters.standing(caller.user, Some(&caller.key), day, admission.now).await;
-    let standing = standing.map_err(|_| Refusal::QuotaUnavailable)?;
-    let tokens = left::left(&caller.plan_limits, &caller.key_limits, &standing).tokens;
-    if fewest <= tokens.left() {
-        return Ok(());
-    }
-    let by_open_calls = tokens.used.saturating_add(fewest) <= tokens.limit;
-    let limit = LimitKind::TokensPerDay;
-    let scope = Scope::User(caller.user);
-    let refused = Refused { limit, by_open_calls, scope, retry_after_ms: 0, standing };
-    Err(not_admitted(refused, caller, day, admission.now))
 }
 
 async fn take(
@@ -281,16 +265,12 @@ pub async fn look_again(
     Ok(fresh)
 }
 
-/// The prompt counted exactly. A long one would hold up other calls on this thread, so it is
-/// counted where threads may block.
-#[must_use]
-pub fn exact_prompt(request: &Request<'_>, model: &Model) -> u64 {
-    const LONG: u64 = 128 * 1024;
-    let count = || estimate::exact_prompt(request, model.prompt_overhead_tokens);
-    if request.prompt.size.text_bytes > LONG { tokio::task::block_in_place(count) } else { count() }
-}
-
-fn not_admitted(refused: Refused, caller: &Caller, day: Day, now: Timestamp) -> NotAdmitted {
+pub(super) fn not_admitted(
+    refused: Refused,
+    caller: &Caller,
+    day: Day,
+    now: Timestamp,
+) -> NotAdmitted {
     let refusal = refusal(&refused, caller, day, now);
     match refused {
         Refused { limit: LimitKind::TokensPerDay, by_open_calls: true, scope, .. } => {
@@ -317,6 +297,12 @@ fn refusal(refused: &Refused, caller: &Caller, day: Day, now: Timestamp) -> Refu
 }
 
 impl Reservation {
+    /// The tokens of `request`'s prompt, counted unless they have been.
+    #[must_use]
+    pub fn exact_prompt(&self, request: &Request<'_>) -> u64 {
+        if self.prompt_is_exact { self.prompt } else { exact_prompt(request, &self.model) }
+    }
+
     /// The reply to this call, as what an upstream keeps.
     #[must_use]
     pub fn kept(&self, id: &str, upstream: &str, tokens: u64) -> KeptReply {
@@ -391,6 +377,7 @@ impl Admission<'_> {
             started: self.started,
             waited: Duration::ZERO,
             prompt: wish.need.prompt,
+            prompt_is_exact: self.exact.get() == Some(&wish.need.prompt),
             reserved: grant.tokens,
             so_far,
             output_limit,

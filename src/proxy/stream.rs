@@ -23,6 +23,7 @@ use crate::account::charge::{Source, Status, TokenCount};
 use crate::account::kept::KeptReply;
 use crate::openai::error::{ErrorBody, UpstreamError};
 use crate::openai::follow::{Follow, Heard};
+use crate::openai::redact_reply::ReplyRedactor;
 use crate::openai::request::Request;
 use crate::openai::sse::{Event, Scanner};
 use bytes::{Bytes, BytesMut};
@@ -66,6 +67,7 @@ pub struct Stream<'a> {
     torn: bool,
     /// For a reply that the upstream keeps.
     rereader: Option<Rereader>,
+    redactor: ReplyRedactor,
     /// The reply as it is noted, once the upstream has said its name.
     kept: Option<KeptReply>,
 }
@@ -84,6 +86,7 @@ impl<'a> Stream<'a> {
     ) -> Self {
         let scanner = Scanner::new(bounds.event_bytes);
         let allowance = Allowance::new(reservation, request, bounds.slice_tokens);
+        let redactor = forwarded.pool.upstream().reply_redactor();
         Self {
             session,
             forwarded,
@@ -100,6 +103,7 @@ impl<'a> Stream<'a> {
             failure: None,
             torn: false,
             rereader,
+            redactor,
             kept: None,
         }
     }
@@ -299,8 +303,14 @@ impl<'a> Stream<'a> {
                 self.waiting = Some(event);
                 return None;
             }
-            self.out.extend_from_slice(&event.raw);
+            let clean = self.redactor.event(&event);
+            self.out.extend_from_slice(clean.as_ref().unwrap_or(&event.raw));
         }
+    }
+
+    /// The event as its caller may read it.
+    fn clean(&self, event: &Event) -> Bytes {
+        self.redactor.event(event).unwrap_or_else(|| event.raw.clone())
     }
 
     /// Shows an event to the meter; says what becomes of it.
@@ -330,14 +340,15 @@ impl<'a> Stream<'a> {
                 return End::UpstreamError;
             }
         }
-        let mut last = BytesMut::from(&event.raw[..]);
+        let mut last = BytesMut::from(&self.clean(event)[..]);
         // Some upstreams report their usage behind the end marker.
         while let Ok(Some(event)) = self.scanner.next_event() {
             if self.hear(&event) != Heard::Unasked {
-                last.extend_from_slice(&event.raw);
+                last.extend_from_slice(&self.clean(&event));
             }
         }
-        last.extend_from_slice(&self.scanner.rest());
+        let rest = self.scanner.rest();
+        last.extend_from_slice(&self.redactor.without_key(&rest).unwrap_or(rest));
         self.last = Some(last.freeze());
         if self.failure.is_some() { End::Failed } else { End::Complete }
     }
@@ -364,7 +375,7 @@ impl<'a> Stream<'a> {
             }
             rest if self.follow.is_finished() => {
                 let rest = rest.filter(|_| heard == Heard::Passes);
-                self.last = Some(rest.map(|event| event.raw).unwrap_or_default());
+                self.last = Some(rest.map(|event| self.clean(&event)).unwrap_or_default());
                 End::Complete
             }
             _ => End::UpstreamCut("the upstream ended the stream early"),

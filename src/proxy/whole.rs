@@ -5,7 +5,7 @@ use super::drain::Asked;
 use super::forward::{Forwarded, Stop, stopped};
 use super::leash::{Leash, Pulled};
 use super::refusal::{Refusal, UpstreamFailure};
-use super::reserve::{Reservation, exact_prompt};
+use super::reserve::Reservation;
 use super::session::Session;
 use super::settle::Ending;
 use crate::account::charge::{Source, Status};
@@ -21,7 +21,6 @@ use crate::tokens::meter::Meter;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::{Cut, Exchange};
 use bytes::{Bytes, BytesMut};
-use memchr::memmem;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -81,7 +80,7 @@ pub async fn relay(
                 });
                 return failed(reservation, ending, refusal).await;
             }
-            let prompt = || exact_prompt(request, &reservation.model);
+            let prompt = || reservation.exact_prompt(request);
             let replied = (&body[..], upstream, head_at);
             let asked = Asked::of(request, &reservation.caller.plan_limits.policy);
             let ending = ending_of(&asked, &reservation, replied, prompt);
@@ -91,8 +90,8 @@ pub async fn relay(
             }
             let charged = ending.tokens.total();
             reservation.settle(ending).await;
-            // An answer may have an error beside it.
-            let body = redact_errors(body, forwarded.pool.upstream());
+            // An answer may have an error beside it, or the key within.
+            let body = forwarded.pool.upstream().reply_redactor().body(body);
             Whole::Complete { body, at, charged }
         }
         Collected::Broken(refusal) => {
@@ -288,7 +287,7 @@ pub fn ending_of_stopped(
     if request.surface.output() == Output::Images {
         return reservation.unreported(status, Output::Images, upstream);
     }
-    let prompt = exact_prompt(request, &reservation.model);
+    let prompt = reservation.exact_prompt(request);
     let counted = !request.surface.is_free();
     let reserved = reservation.reserved;
     let ending = Ending::estimated(status, (prompt, 0), reserved, upstream, None);
@@ -327,51 +326,6 @@ pub async fn collect(
             _ => return Collected::Broken(Refusal::Upstream(UpstreamFailure::BadReply)),
         }
     }
-}
-
-/// The reply without what is the operator's business in its errors: that of the reply, as of a stored response
-/// that failed, and those of its choices. What the model said stays as it is.
-pub fn redact_errors(body: Bytes, upstream: &Upstream) -> Bytes {
-    // A member's name may be written with escapes.
-    let may_have = |word: &[u8]| memmem::find(&body, word).is_some();
-    if !may_have(b"error") && !may_have(b"\\u") {
-        return body;
-    }
-    let Some(text) = json::object_text(&body) else { return body };
-    let mut errors: Vec<&str> = Vec::new();
-    let walked = json::each_member(text, |name, value| match &*name {
-        "error" => errors.push(value.get()),
-        "choices" => {
-            let _ = json::each_element(value.get(), |choice| {
-                let _ = json::each_member(choice.get(), |name, value| {
-                    errors.extend((name == "error").then(|| value.get()));
-                });
-            });
-        }
-        _ => {}
-    });
-    if walked.is_err() {
-        return body;
-    }
-    if errors.is_empty() {
-        return body;
-    }
-    let redactor = upstream.redactor();
-    let (mut redacted, mut from) = (String::new(), 0);
-    for error in errors {
-        let clean = redactor.redact_json(error);
-        if clean != error {
-            let at = error.as_ptr().addr() - text.as_ptr().addr();
-            redacted.push_str(&text[from..at]);
-            redacted.push_str(&clean);
-            from = at + error.len();
-        }
-    }
-    if from == 0 {
-        return body;
-    }
-    redacted.push_str(&text[from..]);
-    redacted.into()
 }
 
 /// Reads the rest of a body that nobody waits for; `None` where it is broken or too large.

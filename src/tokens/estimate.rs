@@ -9,6 +9,7 @@ use crate::openai::json;
 use crate::openai::media;
 use crate::openai::prompt::{Piece, PromptSize};
 use crate::openai::request::Request;
+use std::borrow::Cow;
 
 /// What the chat template adds to each message, as OpenAI documents it for its own models.
 const PER_MESSAGE: u64 = 3;
@@ -49,21 +50,53 @@ pub fn cheap_prompt(request: &Request<'_>, overhead: u64) -> u64 {
 /// it takes milliseconds.
 #[must_use]
 pub fn exact_prompt(request: &Request<'_>, overhead: u64) -> u64 {
+    exact_prompt_within(request, overhead, u64::MAX).unwrap_or(u64::MAX)
+}
+
+/// The same, or `None` once it is known to be above `most`: work is bounded by `most` too, so a prompt that
+/// does not fit costs no more than one that does.
+#[must_use]
+pub fn exact_prompt_within(request: &Request<'_>, overhead: u64, most: u64) -> Option<u64> {
     if !request.surface.bills_prompt() || request.is_paid() {
-        return 0;
+        return Some(0);
     }
-    let mut left = EXACT_BYTES;
-    let mut texts = 0_u64;
+    let fixed = fixed(&request.prompt.size).saturating_add(overhead);
+    let mut texts = Texts { left: EXACT_BYTES, room: most.checked_sub(fixed), tokens: 0 };
+    if fewest_tokens(request) > texts.room? {
+        return None;
+    }
     request.prompt.each(&mut |piece| match piece {
-        Piece::Text(json) => texts += count_within(&json::text_in(json), &mut left),
+        Piece::Text(json) => texts.add(|| json::text_in(json), u64::MAX),
+        // Bytes that are no text may decode to more than they are.
         Piece::EncodedText(payload) => {
-            // Bytes that are no text may decode to more than they are.
-            let counted = count_within(&media::decoded(payload), &mut left);
-            texts += counted.min(payload.len() as u64);
+            texts.add(|| media::decoded(payload).into(), payload.len() as u64);
         }
         _ => {}
     });
-    fixed(&request.prompt.size).saturating_add(texts).saturating_add(overhead)
+    texts.room.map(|_| fixed.saturating_add(texts.tokens))
+}
+
+/// The texts of a prompt as they are counted.
+struct Texts {
+    /// Bytes that are still tokenized.
+    left: usize,
+    /// Tokens that still fit; `None` once the texts have more.
+    room: Option<u64>,
+    tokens: u64,
+}
+
+impl Texts {
+    /// Counts a text, which has `most` tokens at most; nothing is done for one that cannot fit any more.
+    fn add<'t>(&mut self, text: impl FnOnce() -> Cow<'t, str>, most: u64) {
+        let Some(room) = self.room else { return };
+        let counted = count_within(&text(), &mut self.left, room.min(most)).or_else(|| {
+            // Above what is possible: then it is that.
+            (most <= room).then_some(most)
+        });
+        let counted = counted.map(|counted| counted.min(most));
+        self.tokens = self.tokens.saturating_add(counted.unwrap_or(0));
+        self.room = counted.and_then(|counted| room.checked_sub(counted));
+    }
 }
 
 /// What the prompt's texts are at least, whatever is in them.
@@ -80,23 +113,31 @@ pub fn count(text: &str) -> u64 {
     o200k::count(text) as u64
 }
 
+/// Tokens of so many pictures, and of so many bytes of other media and of sealed text.
+#[must_use]
+pub fn media_tokens(images: u64, media_bytes: u64, sealed_bytes: u64) -> u64 {
+    images.saturating_mul(PER_IMAGE)
+        + media_bytes.div_ceil(MEDIA_BYTES_PER_TOKEN)
+        + sealed_bytes.div_ceil(SEALED_BYTES_PER_TOKEN)
+}
+
 /// What costs the same whatever the words are.
 fn fixed(size: &PromptSize) -> u64 {
     size.messages * PER_MESSAGE
         + size.names * PER_NAME
-        + size.images * PER_IMAGE
-        + size.media_bytes.div_ceil(MEDIA_BYTES_PER_TOKEN)
-        + size.sealed_bytes.div_ceil(SEALED_BYTES_PER_TOKEN)
+        + media_tokens(size.images, size.media_bytes, size.sealed_bytes)
         + size.tokens
         + size.earlier_tokens
         + if size.messages > 0 { REPLY } else { 0 }
 }
 
-/// Counts the first `left` bytes and takes the others at one token a byte.
-fn count_within(text: &str, left: &mut usize) -> u64 {
+/// Counts the first `left` bytes and takes the others at one token a byte; `None` above `most`.
+fn count_within(text: &str, left: &mut usize, most: u64) -> Option<u64> {
     let (counted, rest) = text.split_at(text.floor_char_boundary(*left));
     *left -= counted.len();
-    count(counted) + rest.len() as u64
+    let most = most.checked_sub(rest.len() as u64)?;
+    let within = usize::try_from(most).unwrap_or(usize::MAX);
+    o200k::count_within(counted, within).map(|tokens| (tokens + rest.len()) as u64)
 }
 
 #[cfg(test)]

@@ -8,13 +8,13 @@
 //! Memory is bounded by [`FOLD_AT`] however long the answer: text that has been counted is
 //! forgotten.
 
-use super::estimate::count;
+use super::estimate::{count, media_tokens};
 use crate::account::charge::Source;
-use crate::openai::chunk::{Chunk, Kind};
+use crate::openai::chunk::Chunk;
 use crate::openai::follow::Listener;
 use crate::openai::json;
+use crate::openai::output::{Kind, Piece};
 use crate::openai::usage::Usage;
-use serde_json::value::RawValue;
 
 /// Bytes of uncounted text that are kept before they are counted.
 pub const FOLD_AT: usize = 16 << 10;
@@ -38,6 +38,10 @@ pub struct Meter {
     covered: u64,
     finished: bool,
     images: u64,
+    /// Pictures within an answer, and bytes of other media and of sealed text.
+    pictures: u64,
+    media_bytes: u64,
+    sealed_bytes: u64,
 }
 
 impl Meter {
@@ -62,7 +66,7 @@ impl Meter {
     /// count. Text made to be expensive (base64, rare Chinese characters) can exceed it.
     #[must_use]
     pub fn output_ceiling(&self) -> u64 {
-        self.deltas.max(self.quarters.div_ceil(4))
+        self.deltas.max(self.quarters.div_ceil(4) + self.media())
     }
 
     /// Output tokens so far by the tokenizer: costs time, used near a limit and when usage never came.
@@ -73,8 +77,17 @@ impl Meter {
     /// fine: no text is counted twice but the last [`LONG_WORD`] bytes.
     #[must_use]
     pub fn output_counted(&mut self) -> u64 {
+        self.deltas.max(self.text_counted() + self.media())
+    }
+
+    fn text_counted(&mut self) -> u64 {
         self.fold_words();
-        self.deltas.max(self.folded + count(&self.pending))
+        self.folded + count(&self.pending)
+    }
+
+    /// Tokens of what is no text, weighed as in a prompt.
+    fn media(&self) -> u64 {
+        media_tokens(self.pictures, self.media_bytes, self.sealed_bytes)
     }
 
     /// What the upstream reported for all that was seen, as it reported it; `None` while it has
@@ -120,11 +133,12 @@ impl Meter {
         Some(usage)
     }
 
-    /// Whether the text seen can hardly be so few tokens, in any vocabulary.
+    /// Whether the text seen can hardly be so few tokens, in any vocabulary. What media cost is for the
+    /// upstream to know.
     fn is_too_few(&mut self, reported: u64) -> bool {
         // The ceiling is two to four times what a tokenizer counts; counting is not cheap.
-        self.output_ceiling() / 32 > reported.saturating_add(8)
-            && self.output_counted() / 4 > reported
+        self.quarters.div_ceil(4) / 32 > reported.saturating_add(8)
+            && self.text_counted() / 4 > reported
     }
 
     /// Whether any output was seen.
@@ -161,16 +175,8 @@ impl Meter {
         self.pending.drain(..boundary);
     }
 
-    fn fold_all(&mut self) {
-        self.folded += count(&self.pending);
-        self.pending.clear();
-    }
-}
-
-impl Listener for Meter {
-    fn text(&mut self, lane: u64, kind: Kind, text: &RawValue) {
-        let text = json::text(text);
-        self.deltas += 1;
+    fn text(&mut self, lane: u64, kind: Kind, json: &str) {
+        let text = json::text_in(json);
         self.quarters += text.chars().map(quarters).sum::<u64>();
         let lane = Some((lane, kind));
         if self.lane != lane {
@@ -186,6 +192,23 @@ impl Listener for Meter {
                 self.fold_words();
             }
             rest = later;
+        }
+    }
+
+    fn fold_all(&mut self) {
+        self.folded += count(&self.pending);
+        self.pending.clear();
+    }
+}
+
+impl Listener for Meter {
+    fn output(&mut self, lane: u64, piece: Piece<'_>) {
+        self.deltas += 1;
+        match piece {
+            Piece::Text(kind, json) => self.text(lane, kind, json),
+            Piece::Image => self.pictures += 1,
+            Piece::Media(bytes) => self.media_bytes = self.media_bytes.saturating_add(bytes),
+            Piece::Sealed(bytes) => self.sealed_bytes = self.sealed_bytes.saturating_add(bytes),
         }
     }
 

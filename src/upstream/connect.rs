@@ -14,6 +14,7 @@ use super::places::{Place, Places};
 use super::rests::Rests;
 use crate::clock;
 use crate::openai::redact::Redactor;
+use crate::openai::redact_reply::ReplyRedactor;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
@@ -240,6 +241,12 @@ impl Upstream {
     #[must_use]
     pub fn redactor(&self) -> Redactor {
         Redactor::new(self.api_key.as_ref().map(Secret::expose), &self.host)
+    }
+
+    /// Cleans its replies that are not errors as a whole.
+    #[must_use]
+    pub fn reply_redactor(&self) -> ReplyRedactor {
+        ReplyRedactor::new(self.api_key.as_ref().map(Secret::expose), &self.host)
     }
 
     /// `host` or `host:port`, as the `Host` header wants it.

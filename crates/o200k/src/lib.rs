@@ -20,6 +20,22 @@ pub fn count(text: &str) -> usize {
     tokens
 }
 
+/// The number of tokens in `text`, or `None` once it is known to be above `most`: work is bounded by
+/// `most` as well as by the text.
+#[must_use]
+pub fn count_within(text: &str, most: usize) -> Option<usize> {
+    let mut tokens = 0;
+    for word in split::words(text) {
+        for part in merge::parts(word.as_bytes()) {
+            if tokens > most {
+                return None;
+            }
+            merge::each_token(part, &mut |_| tokens += 1);
+        }
+    }
+    (tokens <= most).then_some(tokens)
+}
+
 /// The tokens of `text`, in order: each rank with the bytes it stands for.
 #[must_use]
 pub fn encode(text: &str) -> Vec<(u32, &[u8])> {

@@ -17,13 +17,18 @@ pub fn each_token<'a>(word: &'a [u8], token: &mut impl FnMut(&'a [u8])) {
     } else if word.len() <= SHORT {
         scan(word, token);
     } else {
-        let mut rest = word;
-        while !rest.is_empty() {
-            let (part, behind) = rest.split_at(part_of(rest));
-            link(part, token);
-            rest = behind;
-        }
+        parts(word).for_each(|part| link(part, token));
     }
+}
+
+/// The parts in which a word is merged: one, unless it is very long.
+pub fn parts(word: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = word;
+    std::iter::from_fn(move || {
+        let (part, behind) = rest.split_at(part_of(rest));
+        rest = behind;
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 /// The length of the next part: at most [`PART`], and no character of UTF-8 is split.

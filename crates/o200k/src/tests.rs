@@ -66,3 +66,16 @@ proptest! {
         prop_assert_eq!(linked, scanned);
     }
 }
+
+#[test]
+fn a_bounded_count_is_the_count_or_none() {
+    let long = "\n".repeat(40_000) + &"word ".repeat(3_000) + &"a".repeat(20_000);
+    for text in ["", "a", "Hello world", " \n\n x", &long] {
+        let all = count(text);
+        assert_eq!(count_within(text, all), Some(all));
+        assert_eq!(count_within(text, usize::MAX), Some(all));
+        if let Some(fewer) = all.checked_sub(1) {
+            assert_eq!(count_within(text, fewer), None);
+        }
+    }
+}

@@ -2,13 +2,15 @@
 
 use super::{Description, Output, openai_error};
 use crate::account::charge::TokenCount;
-use crate::openai::chunk::{self, Chunk, Seen};
+use crate::openai::chunk::Chunk;
+use crate::openai::cut::{self, Seen};
 use crate::openai::error::ErrorBody;
+use crate::openai::fields::Fields;
 use crate::openai::follow::{Follow, Heard, Listener};
 use crate::openai::json;
 use crate::openai::names::COUNTS;
 use crate::openai::prompt::Prompt;
-use crate::openai::request::{BadBody, Fields, Ties};
+use crate::openai::request::{BadBody, Ties};
 use crate::openai::sse::Event;
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
@@ -30,8 +32,7 @@ pub(super) static DESCRIPTION: Description = Description {
 };
 
 fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {
-    // Of a prediction all that the answer does not repeat is billed, as output.
-    fields.messages("messages", &["tools", "functions", "response_format", "prediction"])
+    fields.messages("messages")
 }
 
 /// An answer that is deferred is kept until it is fetched.
@@ -107,12 +108,12 @@ impl Follow for ChunkStream {
 
     fn length_cut(&mut self, tokens: &TokenCount) -> Bytes {
         let usage = self.include_usage.then_some(tokens);
-        let mut bytes = BytesMut::from(&chunk::length_cut(&self.seen, usage)[..]);
-        bytes.extend_from_slice(chunk::DONE);
+        let mut bytes = BytesMut::from(&cut::length_cut(&self.seen, usage)[..]);
+        bytes.extend_from_slice(cut::DONE);
         bytes.freeze()
     }
 
     fn error(&mut self, error: &ErrorBody) -> Bytes {
-        chunk::error_event(error)
+        cut::error_event(error)
     }
 }

@@ -2,10 +2,11 @@
 
 use super::chat::{ChunkStream, hear_chunk};
 use super::{Description, Output, no_id, no_ties, openai_error};
-use crate::openai::chunk::{Seen, Style};
+use crate::openai::cut::{Seen, Style};
+use crate::openai::fields::Fields;
 use crate::openai::json::each_element;
 use crate::openai::names::COUNTS;
-use crate::openai::request::{BadBody, Fields};
+use crate::openai::request::BadBody;
 
 pub(super) static DESCRIPTION: Description = Description {
     path: "/completions",

@@ -5,12 +5,13 @@
 
 use super::{Description, Output, hear_nothing, never_streams, no_id, no_ties};
 use crate::account::charge::TokenCount;
-use crate::openai::chunk::Kind;
 use crate::openai::error::{ErrorBody, UpstreamError};
+use crate::openai::fields::Fields;
 use crate::openai::follow::{Follow, Heard, Listener};
 use crate::openai::json::{self, each_element, each_member};
+use crate::openai::output::{self, Kind};
 use crate::openai::prompt::Prompt;
-use crate::openai::request::{BadBody, Fields};
+use crate::openai::request::BadBody;
 use crate::openai::sse::Event;
 use crate::openai::usage::{SplitUsage, Usage};
 use bytes::Bytes;
@@ -55,7 +56,7 @@ fn choices(fields: &Fields<'_>) -> Result<u64, BadBody> {
 }
 
 fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {
-    fields.messages("messages", &["system", "tools"])
+    fields.messages("messages")
 }
 
 /// `{"type":"error","error":{"type","message"}}`; the type goes by the status.
@@ -75,17 +76,30 @@ fn error(status: u16, error: &ErrorBody) -> String {
 }
 
 fn hear(body: &[u8], to: &mut dyn Listener) {
-    let Some([content]) = json::members(body, ["content"]) else { return };
-    let mut lane = 0;
-    let _ = each_element(content.map_or("[]", RawValue::get), |block| {
-        hear_block(block, lane, to);
-        lane += 1;
+    let Some(message) = json::object_text(body) else { return };
+    let mut has_content = false;
+    let _ = each_member(message, |name, value| {
+        has_content |= name == "content";
+        hear_message_member(&name, value, to);
     });
-    if content.is_some() {
+    if has_content {
         to.finished();
     }
     if let Some(usage) = usage_of(body, &mut SplitUsage::default()) {
         to.usage(usage);
+    }
+}
+
+/// A member of a message; of the content each block has a lane.
+fn hear_message_member(name: &str, value: &RawValue, to: &mut dyn Listener) {
+    if name == "content" && value.get().starts_with('[') {
+        let mut lane = 0;
+        let _ = each_element(value.get(), |block| {
+            hear_value("content", block, lane, to);
+            lane += 1;
+        });
+    } else {
+        hear_value(name, value, 0, to);
     }
 }
 
@@ -101,26 +115,22 @@ fn usage_of(object: &[u8], split: &mut SplitUsage) -> Option<Usage> {
     found.or_else(|| Usage::find(object))
 }
 
-/// Tells what a block of content says, whole or new.
-fn hear_block(block: &RawValue, lane: u64, to: &mut dyn Listener) {
-    let _ = each_member(block.get(), |name, value| {
-        let kind = match &*name {
-            "text" => Kind::Content,
-            "thinking" => Kind::Reasoning,
-            "name" => Kind::ToolName,
-            "input" if value.get() == "{}" => return,
-            "input" | "partial_json" => Kind::ToolArguments,
-            _ => return,
-        };
-        if json::text_len(value) > 0 && !json::is_null(value) {
-            to.text(lane, kind, value);
-        }
-    });
+/// Tells what a member says: a block of content, whole or new, or what stands in its place.
+fn hear_value(name: &str, value: &RawValue, lane: u64, to: &mut dyn Listener) {
+    output::each(Kind::Content, name, value.get(), &mut |piece| to.output(lane, piece));
 }
 
 fn hear_delta(block: Option<&RawValue>, lane: u64, to: &mut dyn Listener) {
     if let Some(block) = block {
-        hear_block(block, lane, to);
+        hear_value("delta", block, lane, to);
+    }
+}
+
+/// Tells what an event says that has neither a message, a block nor a delta.
+fn hear_other(said: &Said<'_>, data: &[u8], lane: u64, to: &mut dyn Listener) {
+    let has_place = said.message.is_some() || said.content_block.is_some() || said.delta.is_some();
+    if let Some(event) = json::object_text(data).filter(|_| !has_place) {
+        output::each_in(Kind::Content, event, |_| true, &mut |piece| to.output(lane, piece));
     }
 }
 
@@ -178,6 +188,7 @@ impl Follow for MessageStream {
             "content_block_stop" => self.open.retain(|open| *open != lane),
             "message_delta" => {
                 to.finished();
+                hear_delta(said.delta, lane, to);
                 self.hear_usage(data, to);
             }
             "message_stop" => {
@@ -193,8 +204,13 @@ impl Follow for MessageStream {
                 if let Some(error) = data.and_then(UpstreamError::in_band) {
                     return Heard::Error(Box::new(error));
                 }
+                hear_delta(said.content_block.or(said.delta), lane, to);
+                hear_other(&said, data.unwrap_or_default(), lane, to);
             }
-            _ => {}
+            _ => {
+                hear_delta(said.content_block.or(said.delta), lane, to);
+                hear_other(&said, data.unwrap_or_default(), lane, to);
+            }
         }
         Heard::Passes
     }
@@ -239,6 +255,7 @@ impl MessageStream {
     /// What `message_start` says of the output is where it begins, not what it came to.
     fn begin(&mut self, said: &Said<'_>, to: &mut dyn Listener) {
         let Some(message) = said.message else { return };
+        let _ = each_member(message.get(), |name, value| hear_message_member(&name, value, to));
         let _: Option<Usage> = usage_of(message.get().as_bytes(), &mut self.usage);
         self.usage.forget_output();
         if let Some(usage) = self.usage.meaning() {

@@ -7,17 +7,19 @@
 mod chat;
 mod responses;
 mod so_far;
+mod told;
 mod completions;
 mod embeddings;
 mod images;
 mod messages;
 mod tokenize;
 
-use super::chunk::Seen;
+use super::cut::Seen;
 use super::error::ErrorBody;
+use super::fields::Fields;
 use super::follow::{Follow, Listener};
 use super::prompt::Prompt;
-use super::request::{BadBody, Fields, Ties};
+use super::request::{BadBody, Ties};
 
 /// What a call is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

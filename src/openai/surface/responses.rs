@@ -5,14 +5,16 @@
 //! where a plan says so: see [`inspect`](crate::openai::request::Request::permit).
 
 use super::so_far::SoFar;
+use super::told::Told;
 use super::{Description, Output, openai_error};
 use crate::account::charge::TokenCount;
-use crate::openai::chunk::Kind;
 use crate::openai::error::{ErrorBody, UpstreamError};
+use crate::openai::fields::Fields;
 use crate::openai::follow::{Follow, Heard, Listener};
 use crate::openai::json::{self, each_element, each_member};
+use crate::openai::output::{self, Kind, Piece};
 use crate::openai::prompt::Prompt;
-use crate::openai::request::{BadBody, Fields, Ties};
+use crate::openai::request::{BadBody, Ties};
 use crate::openai::sse::Event;
 use crate::openai::usage::Usage;
 use bytes::Bytes;
@@ -38,18 +40,17 @@ pub(super) static DESCRIPTION: Description = Description {
 const KEPT_BYTES: usize = 16 * 1024;
 
 fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {
-    let extras = ["instructions", "tools", "text"];
     let Some(input) = fields.given("input") else {
         // What went before is enough to go on from, and so is a stored prompt.
         let earlier = ["previous_response_id", "conversation", "prompt"];
         let earlier = earlier.iter().find_map(|name| fields.given(name));
         earlier.ok_or_else(|| BadBody::missing("input"))?;
-        return Ok(Prompt::of_extras(fields.all_given(&extras)));
+        return Ok(Prompt::of_extras(fields.extras("input")));
     };
     if input.get().starts_with('"') {
-        return Ok(Prompt::of_text(input, fields.all_given(&extras)));
+        return Ok(Prompt::of_text(input, fields.extras("input")));
     }
-    fields.messages("input", &extras)
+    fields.messages("input")
 }
 
 fn ties(fields: &Fields<'_>) -> Result<Ties, BadBody> {
@@ -68,13 +69,8 @@ fn id_of(body: &[u8]) -> Option<String> {
 }
 
 fn hear(body: &[u8], to: &mut dyn Listener) {
-    let Some([output]) = json::members(body, ["output"]) else { return };
-    let mut lane = 0;
-    let _ = each_element(output.map_or("[]", RawValue::get), |item| {
-        hear_item(item, lane, to);
-        lane += 1;
-    });
-    if output.is_some() {
+    let Some(response) = json::object_text(body) else { return };
+    if hear_response(response, true, &mut Told::default(), to) {
         to.finished();
     }
     if let Some(usage) = Usage::find(body) {
@@ -82,30 +78,65 @@ fn hear(body: &[u8], to: &mut dyn Listener) {
     }
 }
 
-/// Tells what a whole item says: a message, reasoning, a call.
-fn hear_item(item: &RawValue, lane: u64, to: &mut dyn Listener) {
-    let _ = each_member(item.get(), |name, value| match &*name {
-        "content" | "summary" => {
-            let _ = each_element(value.get(), |part| hear_part(part, lane, to));
+/// Members of a response that repeat what was asked for.
+const ECHOES: [&str; 13] = [
+    "billing",
+    "instructions",
+    "tools",
+    "tool_choice",
+    "text",
+    "reasoning",
+    "prompt",
+    "prompt_cache_key",
+    "safety_identifier",
+    "input",
+    "user",
+    "truncation",
+    "previous_response_id",
+];
+
+/// Tells what a response says and `told` has not; returns whether it has an output. Only one that `is_final`
+/// can have output under other names.
+fn hear_response(response: &str, is_final: bool, told: &mut Told, to: &mut dyn Listener) -> bool {
+    let (mut has_output, mut joined) = (false, None);
+    // What this response says more than once counts as often.
+    let before = told.of_all();
+    let _ = each_member(response, |name, value| match &*name {
+        "output" => {
+            has_output = true;
+            let mut lane = 0;
+            let walked = each_element(value.get(), |item| {
+                let [id] = json::members(item.get().as_bytes(), ["id"]).unwrap_or_default();
+                let before = text_of(id).and_then(|id| told.of_item(&id)).unwrap_or(before);
+                hear_item(item, lane, before, told, to);
+                lane += 1;
+            });
+            if walked.is_err() {
+                told.rest(0, before, ("output", Kind::Content), value.get(), to);
+            }
         }
-        "name" => tell(Kind::ToolName, value, lane, to),
-        "arguments" | "input" => tell(Kind::ToolArguments, value, lane, to),
+        // The texts of all messages once more, as SDKs join them.
+        "output_text" => joined = Some(value),
+        name if is_final && !ECHOES.contains(&name) => {
+            told.rest(0, before, (name, Kind::Content), value.get(), to);
+        }
         _ => {}
     });
-}
-
-fn hear_part(part: &RawValue, lane: u64, to: &mut dyn Listener) {
-    let _ = each_member(part.get(), |name, value| match &*name {
-        "text" => tell(Kind::Content, value, lane, to),
-        "refusal" => tell(Kind::Refusal, value, lane, to),
-        _ => {}
-    });
-}
-
-fn tell(kind: Kind, text: &RawValue, lane: u64, to: &mut dyn Listener) {
-    if json::text_len(text) > 0 && !json::is_null(text) {
-        to.text(lane, kind, text);
+    if let Some(joined) = joined {
+        told.rest(0, told.of_all(), ("output_text", Kind::Content), joined.get(), to);
     }
+    has_output
+}
+
+/// Tells what a whole item says, a message, reasoning or a call, in kinds that are not in `before`.
+fn hear_item(item: &RawValue, lane: u64, before: u8, told: &mut Told, to: &mut dyn Listener) {
+    let kind = json::members(item.get().as_bytes(), ["type"]).and_then(|[kind]| text_of(kind));
+    let kind = match kind.as_deref().unwrap_or_default() {
+        kind if kind.contains("reasoning") => Kind::Reasoning,
+        kind if kind.contains("call") => Kind::ToolArguments,
+        _ => Kind::Content,
+    };
+    told.rest(lane, before, ("item", kind), item.get(), to);
 }
 
 fn text_of(raw: Option<&RawValue>) -> Option<String> {
@@ -142,6 +173,7 @@ struct ResponseStream {
     /// The number of the next event, should the gateway write it.
     next: u64,
     so_far: SoFar,
+    told: Told,
 }
 
 impl Follow for ResponseStream {
@@ -207,9 +239,16 @@ impl ResponseStream {
         let kind = said.kind.map(json::text).unwrap_or_default();
         let lane = said.output_index.and_then(|raw| raw.get().parse().ok()).unwrap_or(0);
         if let (Some(delta), true) = (said.delta, kind.ends_with(".delta")) {
+            self.told.name(lane, || text_of(said.item_id));
             match kind_of(&kind) {
-                Some(kind) => tell(kind, delta, lane, to),
-                None => to.unreadable(),
+                Some(kind) if json::text_len(delta) > 0 && !json::is_null(delta) => {
+                    self.told.piece(lane, Piece::Text(kind, delta.get()), to);
+                }
+                Some(_) => {}
+                None => {
+                    let bytes = json::text_len(delta) as u64;
+                    self.told.piece(lane, Piece::Media(bytes), to);
+                }
             }
             if kind == "response.output_text.delta" {
                 self.so_far.delta(lane, text_of(said.item_id), delta);
@@ -217,8 +256,14 @@ impl ResponseStream {
             return Heard::Passes;
         }
         match (said.item, &*kind) {
-            (Some(item), "response.output_item.added") => hear_item(item, lane, to),
-            (Some(item), "response.output_item.done") => self.so_far.whole(lane, item),
+            (Some(item), kind) => {
+                let [id] = json::members(item.get().as_bytes(), ["id"]).unwrap_or_default();
+                self.told.name(lane, || text_of(id));
+                hear_item(item, lane, self.told.of_lane(lane), &mut self.told, to);
+                if kind == "response.output_item.done" {
+                    self.so_far.whole(lane, item);
+                }
+            }
             _ => {}
         }
         if kind == "error" {
@@ -227,9 +272,14 @@ impl ResponseStream {
         let Some(raw) = said.response else {
             // In the shape of chat, which some servers fall back to.
             let error = UpstreamError::in_band(data).filter(|_| kind.is_empty());
+            if error.is_none() && said.item.is_none() {
+                self.hear_event(&kind, data, lane, to);
+            }
             return error.map_or(Heard::Passes, |error| Heard::Error(Box::new(error)));
         };
         self.note(raw);
+        let is_final = kind.ends_with("completed") || kind.ends_with("incomplete");
+        hear_response(raw.get(), is_final, &mut self.told, to);
         if let Some(usage) = Usage::find(data) {
             to.usage(usage);
         }
@@ -241,6 +291,19 @@ impl ResponseStream {
             "response.failed" => failure(raw),
             _ => Heard::Passes,
         }
+    }
+
+    /// Tells what an event says by itself, where no delta has: the end of a text, a part, an image.
+    fn hear_event(&mut self, event: &str, data: &[u8], lane: u64, to: &mut dyn Listener) {
+        let Some(data) = json::object_text(data) else { return };
+        let kind = kind_of(event).unwrap_or(Kind::Content);
+        if event.ends_with("partial_image") {
+            // Each is another image.
+            let told = &mut self.told;
+            let mut tell = |piece: Piece<'_>| told.piece(lane, piece, to);
+            return output::each_in(kind, data, |_| true, &mut tell);
+        }
+        self.told.rest(lane, self.told.of_lane(lane), ("event data", kind), data, to);
     }
 
     /// Keeps who the response is, and how it looks.

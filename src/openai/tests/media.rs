@@ -47,12 +47,52 @@ fn documents_and_sound_are_binary() {
     );
     let bare = quoted(&STANDARD.encode(&pdf));
     assert_eq!(kind("data", &bare, Some(Place::File), Some("application/pdf")), Kind::Binary);
-    let sound = quoted(&STANDARD.encode(noise(5000)));
-    assert_eq!(kind("data", &sound, Some(Place::Sound), None), Kind::Binary);
+    for head in [
+        &b"RIFF\x24\x08\0\0WAVEfmt "[..],
+        b"ID3\x04\0",
+        b"\xff\xfb\x90\x44",
+        b"fLaC\0",
+        b"OggS\0\x02",
+    ] {
+        let sound = quoted(&STANDARD.encode([head, &noise(5000)].concat()));
+        assert_eq!(kind("data", &sound, Some(Place::Sound), None), Kind::Binary, "{head:?}");
+        assert_eq!(kind("data", &sound, Some(Place::Image), Some("image/png")), Kind::Binary);
+    }
     assert_eq!(
         kind("url", &quoted("https://a.example/b.png?c=1"), Some(Place::Image), None),
         Kind::Link
     );
+}
+
+#[test]
+fn a_declared_type_makes_no_medium_of_text() {
+    let words = "All the world's a stage, and all the men and women merely players. ".repeat(50);
+    let utf16: Vec<u8> = words.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for bytes in [
+        words.as_bytes(),
+        &utf16,
+        &noise(5000),
+        &[b"\x89PNG\r\n\x1a\n", words.as_bytes()].concat(),
+        &[b"GIF89a", words.as_bytes()].concat(),
+        &[b"BM", words.as_bytes()].concat(),
+        &[b"\xff\xd8\xff\xe0", words.as_bytes()].concat(),
+        &[b"RIFF\0\0\0\0WAVE", words.as_bytes()].concat(),
+        &[b"ID3\x04", words.as_bytes()].concat(),
+    ] {
+        for mime in ["image/png", "image/webp", "audio/wav", "video/mp4"] {
+            for place in [Place::Image, Place::Sound] {
+                let url = url(mime, bytes);
+                assert_eq!(kind("image_url", &url, Some(place), None), Kind::Text, "{mime}");
+                let bare = quoted(&STANDARD.encode(bytes));
+                assert_eq!(kind("data", &bare, Some(place), Some(mime)), Kind::Text, "{mime}");
+            }
+        }
+    }
+    for mime in ["application/pdf", "image/png", "application/octet-stream"] {
+        let url = url(mime, &[b"%PDF-1.7\n", words.as_bytes()].concat());
+        let found = kind("file_data", &url, Some(Place::File), None);
+        assert!(matches!(found, Kind::EncodedText(_)), "{mime}: {found:?}");
+    }
 }
 
 #[test]

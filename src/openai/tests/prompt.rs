@@ -106,7 +106,7 @@ fn documents_and_sound_weigh_by_their_bytes() {
     let file = json!({ "type": "input_file", "filename": "a.pdf", "file_data": url });
     let item = json!({ "type": "function_call_output", "call_id": "c", "output": [file] });
     assert_eq!(responses(&json!([item])).media_bytes, url.len() as u64);
-    let sound = STANDARD.encode(&noise);
+    let sound = STANDARD.encode([&b"RIFF\x24\x08\0\0WAVEfmt "[..], &noise].concat());
     let part = json!({ "type": "input_audio", "input_audio": { "data": sound, "format": "wav" } });
     assert_eq!(chat(&json!({ "role": "user", "content": [part] })).media_bytes, sound.len() as u64);
 }

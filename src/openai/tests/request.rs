@@ -52,7 +52,8 @@ fn refuses_what_is_not_a_json_object() {
         b"{'a':1}",
         b"nul",
         b"{\"model\":\"m\"} x",
-        b"\xEF\xBB\xBF{}",
+        b"\xEF\xBB\xBF",
+        b"\xEF\xBB\xBF\xEF\xBB\xBF{}",
         b"{\"a\":\"\xff\"}",
         b"{\"a\":\"\x00\"}",
         b"\x00",
@@ -65,6 +66,120 @@ fn refuses_what_is_not_a_json_object() {
         assert_eq!((&bad.param, bad.code), (&None, None), "{body:?}: {bad}");
         assert!(bad.message.len() < 200, "{bad}");
     }
+}
+
+#[test]
+fn a_byte_order_mark_is_left_out() {
+    for surface in [Surface::ChatCompletions, Surface::Messages] {
+        let body = with(r#""model":"m","max_tokens":5"#);
+        let marked = [b"\xEF\xBB\xBF", body.as_bytes()].concat();
+        let request = Request::parse(surface, &marked).unwrap();
+        assert_eq!(request.splice(Changes::default()), body.as_bytes());
+        let changes = Changes { max_output: Some(1), ..Changes::default() };
+        let sent = String::from_utf8(request.splice(changes).to_vec()).unwrap();
+        assert!(sent.starts_with('{') && sent.contains("\"max_tokens\":1"), "{sent}");
+    }
+}
+
+#[test]
+fn names_that_look_like_others_are_refused() {
+    for (members, param) in [
+        ("\"\u{430}pi_key\":\"x\"", "\u{430}pi_key"),
+        (r#""\u0430pi_key":"x""#, "\u{430}pi_key"),
+        ("\"max_t\u{43e}kens\":5", "max_t\u{43e}kens"),
+        ("\"\u{ff4d}odels\":[]", "\u{ff4d}odels"),
+        ("\"t\u{200b}ools\":[]", "t\u{200b}ools"),
+        ("\"stream_options\":{\"includ\u{435}_usage\":true}", "stream_options.includ\u{435}_usage"),
+        ("\"options\":{\"num_pr\u{435}dict\":9}", "options.num_pr\u{435}dict"),
+        ("\"tools\":[{\"typ\u{435}\":\"web_search\"}]", "tools[0].typ\u{435}"),
+    ] {
+        let bad = refusal(with(&format!("\"model\":\"m\",{members}")));
+        assert_eq!(bad.param.as_deref(), Some(param), "{bad}");
+        assert!(bad.message.contains("ASCII"), "{bad}");
+    }
+    // The caller's own names may be in any script.
+    for members in [
+        "\"metadata\":{\"\u{430}\":1}",
+        "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"parameters\":{\"properties\":{\"\u{430}\":{}}}}}]",
+    ] {
+        let body = with(&format!("\"model\":\"m\",{members}"));
+        assert!(Request::parse(Surface::ChatCompletions, body.as_bytes()).is_ok(), "{members}");
+    }
+}
+
+#[test]
+fn every_member_with_text_is_weighed() {
+    let words = "All the world's a stage. ".repeat(40);
+    let least = words.len() as u64;
+    let base = |surface| match surface {
+        Surface::Responses => json!({ "model": "m", "input": "hi" }),
+        Surface::Completions => json!({ "model": "m", "prompt": "hi" }),
+        Surface::Embeddings => json!({ "model": "m", "input": "hi" }),
+        _ => {
+            json!({ "model": "m", "max_tokens": 9, "messages": [{ "role": "user", "content": "hi" }] })
+        }
+    };
+    let size = |body: &Value, surface| {
+        let body = body.to_string();
+        Request::parse(surface, body.as_bytes()).unwrap().prompt.size
+    };
+    for surface in [
+        Surface::ChatCompletions,
+        Surface::Responses,
+        Surface::Completions,
+        Surface::Embeddings,
+        Surface::Messages,
+        Surface::CountTokens,
+    ] {
+        let bare = size(&base(surface), surface);
+        for (name, value) in [
+            ("documents", json!([{ "title": "t", "text": words }])),
+            ("chat_template", json!(words)),
+            ("chat_template_kwargs", json!({ "preamble": words })),
+            ("guided_json", json!({ "description": words })),
+            ("guided_grammar", json!(words)),
+            ("grammar", json!(words)),
+            ("structured_outputs", json!({ "json": { "description": words } })),
+            (
+                "response_format",
+                json!({ "type": "json_schema", "json_schema": { "schema": { "description": words } } }),
+            ),
+            ("prediction", json!({ "type": "content", "content": words })),
+            ("system", json!(words)),
+            ("instructions", json!(words)),
+            ("prefix", json!(words)),
+            ("suffix", json!(words)),
+            ("template", json!(words)),
+            ("tool_choice", json!({ "type": "function", "name": words })),
+            ("reasoning", json!({ "effort": words })),
+            ("anything", json!([[words]])),
+        ] {
+            let mut body = base(surface);
+            body[name] = value;
+            let found = size(&body, surface);
+            assert!(found.text_bytes >= bare.text_bytes + least, "{surface:?} {name}: {found:?}");
+        }
+        for (name, value) in [
+            ("user", json!(words)),
+            ("metadata", json!({ "a": words })),
+            ("prompt_cache_key", json!("a-key")),
+            ("temperature", json!(0.7)),
+            ("reasoning_effort", json!("high")),
+            ("stop", json!(["\n\n", "END"])),
+            ("seed", json!(7)),
+            ("tool_choice", json!("auto")),
+            ("logit_bias", json!({ "50256": -100 })),
+        ] {
+            let mut body = base(surface);
+            body[name] = value;
+            assert_eq!(size(&body, surface), bare, "{surface:?} {name}");
+        }
+    }
+    let mut chat = base(Surface::ChatCompletions);
+    for name in ["prompt", "input"] {
+        chat[name] = json!(words);
+    }
+    assert!(size(&chat, Surface::ChatCompletions).text_bytes >= 2 * least);
 }
 
 #[test]
@@ -161,15 +276,15 @@ fn sizes_the_prompt() {
     let body = r#"{"model":"m","tools":[1],"messages":[
         {"role":"system","content":"ab"},
         {"role":"user","name":"Ann","content":[{"type":"text","text":"c\u0064"},
-            {"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}},
-            {"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}},
-            {"type":"video","video":{"url":"data:video/mp4;base64,AAAA"}}, "ef"]},
+            {"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUg=="}},
+            {"type":"input_audio","input_audio":{"data":"SUQzBAAA","format":"mp3"}},
+            {"type":"video","video":{"url":"data:video/mp4;base64,AAAAIGZ0eXBpc29t"}}, "ef"]},
         {"role":"assistant","content":null,"tool_calls":[]}]}"#;
     let size = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap().prompt.size;
     assert_eq!((size.messages, size.names, size.images), (3, 1, 1));
     let texts = ["system", "ab", "user", "Ann", "c\\u0064", "ef", "assistant", "[]", "[1]"];
     assert_eq!(size.text_bytes, texts.iter().map(|text| text.len() as u64).sum::<u64>());
-    let media = ["AAAA", "data:video/mp4;base64,AAAA"];
+    let media = ["SUQzBAAA", "data:video/mp4;base64,AAAAIGZ0eXBpc29t"];
     assert_eq!(size.media_bytes, media.iter().map(|text| text.len() as u64).sum::<u64>());
 }
 

@@ -130,5 +130,5 @@ fn a_whole_response_is_heard_item_by_item() {
 fn sound_is_no_text() {
     let stream = b"data: {\"type\":\"response.audio.delta\",\"delta\":\"AAAA\"}\n\n";
     let followed = follow(Surface::Responses, stream, 9);
-    assert_eq!((followed.notes.texts.len(), followed.notes.unreadable), (0, 1));
+    assert_eq!((followed.notes.texts.len(), followed.notes.media), (0, 4));
 }

@@ -1,13 +1,12 @@
 use super::*;
 use crate::account::charge::TokenCount;
-use crate::openai::chunk::Kind;
 use crate::openai::follow::Heard;
 use crate::openai::json;
+use crate::openai::output::{Kind, Piece};
 use crate::openai::request::{Changes, Request};
 use crate::openai::sse::Scanner;
 use crate::openai::usage::Usage;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 /// Everything a reply says.
 #[derive(Default)]
@@ -17,11 +16,20 @@ pub struct Notes {
     pub unreadable: usize,
     pub finished: bool,
     pub images: usize,
+    /// Pictures in an answer.
+    pub pictures: usize,
+    pub media: u64,
+    pub sealed: u64,
 }
 
 impl Listener for Notes {
-    fn text(&mut self, _lane: u64, kind: Kind, text: &RawValue) {
-        self.texts.push((kind, json::text(text).into_owned()));
+    fn output(&mut self, _lane: u64, piece: Piece<'_>) {
+        match piece {
+            Piece::Text(kind, json) => self.texts.push((kind, json::text_in(json).into_owned())),
+            Piece::Image => self.pictures += 1,
+            Piece::Media(bytes) => self.media += bytes,
+            Piece::Sealed(bytes) => self.sealed += bytes,
+        }
     }
 
     fn usage(&mut self, usage: Usage) {
@@ -221,7 +229,7 @@ fn prompts_of_every_shape_are_sized() {
     check(
         responses,
         r#"{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"abc"},
-           {"type":"input_image","image_url":"data:image/png;base64,AAAA"}]}]}"#,
+           {"type":"input_image","image_url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUg=="}]}]}"#,
         1,
         4 + 3,
         0,
@@ -233,9 +241,9 @@ fn prompts_of_every_shape_are_sized() {
     check(
         Surface::Messages,
         r#"{"model":"m","max_tokens":1,"system":"be","messages":[{"role":"user","content":[
-           {"type":"image","source":{"data":"AAAAAAAAAAAA","type":"base64","media_type":"image/png"}},
+           {"type":"image","source":{"data":"iVBORw0KGgoAAAANSUhEUg==","type":"base64","media_type":"image/png"}},
            {"type":"tool_result","content":[{"type":"text","text":"abc"},
-            {"type":"image","source":{"type":"url","media_type":"image/png","url":"u"}}]}]}]}"#,
+            {"type":"image","source":{"type":"url","media_type":"image/png","url":"https://a.example/u"}}]}]}]}"#,
         1,
         2 + 4 + 3,
         0,

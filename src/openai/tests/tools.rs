@@ -1,4 +1,5 @@
 use super::*;
+use crate::account::plan::{RequestPolicy, ServerTools};
 use crate::openai::request::{Changes, Request};
 use serde_json::{Value, json};
 
@@ -254,6 +255,113 @@ fn tiers_outside_of_the_plan_are_taken_out() {
     let any = RequestPolicy { service_tiers: ["any".into()].into(), ..plan };
     let members = json!({ "service_tier": "priority" });
     assert_eq!(sent(chat, &members, &any), Ok(ask(chat, &members)));
+}
+
+#[test]
+fn tools_in_every_shape_of_json_are_taken_out() {
+    let chat = Surface::ChatCompletions;
+    for tools in [
+        json!({ "type": "web_search" }),
+        json!({ "web_search": {} }),
+        json!({ "x_search": {}, "function": { "name": "f" } }),
+        json!("web_search"),
+        json!(["web_search"]),
+        json!([["web_search"]]),
+        json!([[{ "type": "web_search" }]]),
+        json!(7),
+        json!(true),
+    ] {
+        for surface in [chat, Surface::Responses, Surface::Messages] {
+            stripped(surface, &json!({ "tools": tools, "tool_choice": "required" }), &json!({}));
+            let refused = sent(surface, &json!({ "tools": tools }), &policy(ServerTools::Refuse));
+            assert_eq!(refused, Err("tools[0]".to_owned()), "{tools}");
+        }
+        let message = |rest: Value| json!({ "messages": [{ "role": "system", "x": 1 }, rest] });
+        let left = message(json!({ "role": "system" }));
+        let left =
+            if tools.is_array() { message(json!({ "role": "system", "tools": [] })) } else { left };
+        stripped(chat, &message(json!({ "role": "system", "tools": tools })), &left);
+        let body = ask(chat, &json!({ "tools": tools })).to_string();
+        let request = Request::parse(chat, body.as_bytes()).unwrap();
+        let names = request.stripped(&policy(ServerTools::Strip));
+        assert!(
+            !names.is_empty() && names.iter().all(|name| !name.is_empty()),
+            "{tools}: {names:?}"
+        );
+    }
+    for name in ["builtin_tools", "server_tools", "mcpTools"] {
+        stripped(chat, &json!({ (name): ["web_search"] }), &json!({}));
+    }
+}
+
+#[test]
+fn places_in_the_queue_are_tiers() {
+    let chat = Surface::ChatCompletions;
+    let plan = RequestPolicy::default();
+    for (members, left) in [
+        (json!({ "priority": -100 }), json!({})),
+        (json!({ "priority": "high" }), json!({})),
+        (json!({ "request_priority": 0, "seed": 1 }), json!({ "seed": 1 })),
+        (json!({ "priorityLevel": 1, "scheduling_policy": "fcfs", "qos": "gold" }), json!({})),
+        (json!({ "processing_tier": "fast", "serviceTier": "fast" }), json!({})),
+        (
+            json!({ "nvext": { "agent_hints": { "priority": 9, "a": 1 } } }),
+            json!({ "nvext": { "agent_hints": { "a": 1 } } }),
+        ),
+        (
+            json!({ "sampling_params": { "priority": 9, "service_tier": "fast", "top_k": 1 } }),
+            json!({ "sampling_params": { "top_k": 1 } }),
+        ),
+        (
+            json!({ "service_tier": "flex", "frontier": 1 }),
+            json!({ "service_tier": "flex", "frontier": 1 }),
+        ),
+    ] {
+        assert_eq!(sent(chat, &members, &plan), Ok(ask(chat, &left)), "{members}");
+    }
+}
+
+#[test]
+fn sizes_of_images_are_found_under_every_name() {
+    for server_tools in [ServerTools::Allow, ServerTools::Strip, ServerTools::Refuse] {
+        let plan = policy(server_tools);
+        for (surface, members, refused) in [
+            (
+                Surface::ChatCompletions,
+                json!({ "image_config": { "size": "4K" } }),
+                Some("image_config.size"),
+            ),
+            (
+                Surface::ChatCompletions,
+                json!({ "image_config": { "image_size": "4K", "aspect_ratio": "1:1" } }),
+                Some("image_config.image_size"),
+            ),
+            (
+                Surface::ChatCompletions,
+                json!({ "generationConfig": { "imageConfig": { "imageSize": "4K" } } }),
+                Some("generationConfig.imageConfig.imageSize"),
+            ),
+            (Surface::Responses, json!({ "image_quality": "high" }), Some("image_quality")),
+            (Surface::Images, json!({ "output_resolution": "8k" }), Some("output_resolution")),
+            (Surface::Images, json!({ "size": "4096x4096" }), Some("size")),
+            (
+                Surface::Images,
+                json!({ "image_size": { "width": 4096, "height": 4096 } }),
+                Some("image_size"),
+            ),
+            (
+                Surface::Images,
+                json!({ "parameters": { "width": 4096, "height": 4096 } }),
+                Some("parameters.width"),
+            ),
+            (Surface::Images, json!({ "options": { "quality": "hd" } }), Some("options.quality")),
+            (Surface::ChatCompletions, json!({ "image_config": { "image_size": "1K" } }), None),
+            (Surface::Images, json!({ "size": "1024x1024", "batch_size": 1 }), None),
+        ] {
+            let found = sent(surface, &members, &plan);
+            assert_eq!(found.err().as_deref(), refused, "{server_tools:?} {members}");
+        }
+    }
 }
 
 #[test]

@@ -77,6 +77,7 @@ fn what_is_away_for_a_moment_says_when_to_come_back() {
     check(Refusal::Upstream(UpstreamFailure::Busy), &soon("upstream_busy"));
     let resting = UpstreamFailure::Resting(Duration::from_millis(300));
     check(Refusal::Upstream(resting), &soon("upstream_unavailable"));
+    check(Refusal::CountingBusy, &soon("gateway_busy"));
     let closing = (503, SERVER, "shutting_down", "", vec![("retry-after", "1")], true);
     check(Refusal::Draining, &closing);
     let closing = (503, SERVER, "gateway_busy", "", vec![("retry-after", "1")], true);

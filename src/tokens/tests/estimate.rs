@@ -1,5 +1,7 @@
 use super::*;
 use crate::openai::surface::Surface;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -33,18 +35,24 @@ fn adds_the_models_overhead() {
 
 #[test]
 fn never_tokenizes_encoded_media() {
-    let image = |data: &str| {
+    let noise = |head: &[u8], bytes: u32| {
+        let noise = (0..bytes).map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[0]);
+        STANDARD.encode([head, &noise.collect::<Vec<_>>()].concat())
+    };
+    let image = |bytes| {
+        let data = noise(b"\x89PNG\r\n\x1a\n", bytes);
         ask(&json!([{ "role": "user", "content": [
             { "type": "text", "text": "What is this?" },
             { "type": "image_url", "image_url": { "url": format!("data:image/png;base64,{data}") } },
         ]}]))
     };
-    let (small, large) = (estimates(&image("AAAA")), estimates(&image(&"QUJD".repeat(50_000))));
+    let (small, large) = (estimates(&image(90)), estimates(&image(150_000)));
     assert_eq!(small, large);
     assert_eq!(small.0, 3 + 3 + 1 + count("What is this?") + PER_IMAGE);
 
+    let data = noise(b"ID3\x04", 48_000);
     let audio = ask(&json!([{ "role": "user", "content": [
-        { "type": "input_audio", "input_audio": { "data": "A".repeat(64_000), "format": "mp3" } },
+        { "type": "input_audio", "input_audio": { "data": data, "format": "mp3" } },
     ]}]));
     assert!((1000..1100).contains(&estimates(&audio).0));
 }
@@ -83,11 +91,34 @@ fn no_text_has_fewer_tokens_than_the_floor() {
 
 #[test]
 fn work_is_bounded_and_the_rest_is_taken_by_bytes() {
+    let within = |text, left: &mut usize| count_within(text, left, u64::MAX).unwrap();
     let mut left = 10;
-    assert_eq!(count_within("hello world and more", &mut left), count("hello worl") + 10);
-    assert_eq!(count_within("abc", &mut left), 3);
+    assert_eq!(within("hello world and more", &mut left), count("hello worl") + 10);
+    assert_eq!(within("abc", &mut left), 3);
     let mut left = 2;
-    assert_eq!(count_within("今今", &mut left), 6, "a character is never cut");
+    assert_eq!(within("今今", &mut left), 6, "a character is never cut");
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_not_counted_to_its_end() {
+    // Counted whole, each of these takes as long as all of them may: they are eight megabytes together.
+    for unit in ["\n", " ", "a ", "今"] {
+        let body =
+            ask(&json!([{ "role": "user", "content": unit.repeat((2 << 20) / unit.len()) }]));
+        let body = body.to_string();
+        let request = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap();
+        for most in [0, 10, 6_000] {
+            assert_eq!(exact_prompt_within(&request, 0, most), None, "{unit:?}");
+        }
+    }
+    let texts = json!([{ "role": "user", "name": "Ann", "content": "Hello world. ".repeat(50) },
+        { "role": "user", "content": [{ "type": "file", "file": {
+            "file_data": format!("data:text/plain;base64,{}", "QUJD".repeat(90)) } }] }]);
+    let body = ask(&texts).to_string();
+    let request = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap();
+    let exact = exact_prompt(&request, 7);
+    assert_eq!(exact_prompt_within(&request, 7, exact), Some(exact));
+    assert_eq!(exact_prompt_within(&request, 7, exact - 1), None);
 }
 
 #[test]

@@ -24,7 +24,7 @@ async fn bodies_that_cannot_be_read_are_400_and_cost_nothing() {
         ("\"{}\"".to_owned(), ""),
         ("{".to_owned(), ""),
         (format!("{} trailing", with("\"a\":1")), ""),
-        (format!("\u{feff}{}", with("\"a\":1")), ""),
+        (format!("\u{feff}\u{feff}{}", with("\"a\":1")), ""),
         ("{}".to_owned(), "model"),
         (format!("{{{model}}}"), "messages"),
         (format!("{{{messages}}}"), "model"),

@@ -25,5 +25,6 @@ mod golden;
 mod hang_ups;
 mod http2;
 mod matrix;
+mod metering;
 mod tls;
 mod weather;
