@@ -337,7 +337,7 @@ impl Call<'_> {
                 let budget = budget.returned(reserved, !self.request.surface.is_free());
                 budget.charged(charged).write(&mut reply_head);
                 let own = spent + clock::instant().duration_since(at);
-                reply_head.set("x-process-time", reply::seconds(own));
+                reply_head.write(&reply::PROCESS_TIME, reply::Seconds(own));
                 let written = self.replier.whole(session, reply_head, body).await;
                 let ending = if written.is_ok() { Status::Complete } else { Status::CutByClient };
                 Ok(self.answered(200, ending))

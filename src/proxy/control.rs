@@ -63,7 +63,7 @@ fn request(session: &Session, body: Bytes) -> Option<http::Request<Body>> {
 
 async fn send(session: &mut Session, response: http::Response<Body>) -> Result<u16, Gone> {
     let (parts, mut body) = response.into_parts();
-    let mut head = ReplyHead { status: parts.status, headers: parts.headers };
+    let mut head = ReplyHead::of(parts.status, parts.headers);
     if head.is_bodiless() {
         session.reply(head, Bytes::new()).await?;
         return Ok(parts.status.as_u16());

@@ -5,6 +5,7 @@
 //! is a head that does not come.
 
 use super::Proxy;
+use super::alarm::Alarm;
 use super::buffers::Held;
 use super::framing::{self, Chunks, Framing};
 use super::pipe::Link;
@@ -19,7 +20,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
 
 /// Room for one read; most heads need a single one.
 const READ: usize = 4096;
@@ -369,27 +369,6 @@ impl AsyncWrite for Gate {
                     }
                 }
                 Ending::Done => return Poll::Ready(Ok(())),
-            }
-        }
-    }
-}
-
-/// A timer that is set only when it has to ring earlier than it would: most waits end before.
-#[derive(Default)]
-struct Alarm(Option<Pin<Box<Sleep>>>);
-
-impl Alarm {
-    /// Ready at `at`.
-    fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
-        let at = at.into();
-        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        loop {
-            if sleep.deadline() > at || sleep.is_elapsed() {
-                sleep.as_mut().reset(at);
-            }
-            ready!(sleep.as_mut().poll(cx));
-            if sleep.deadline() >= at {
-                return Poll::Ready(());
             }
         }
     }

@@ -130,8 +130,8 @@ fn is_loopback(host: &str) -> bool {
 /// Adds what keeps browsers and caches from making more of a reply than it is. A reply that may be kept says so
 /// afterwards.
 pub fn add_protection(to: &mut ReplyHead) {
-    to.set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    to.set(header::CACHE_CONTROL, "no-store");
+    to.set(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    to.set(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
 /// Adds what lets a browser's script read a reply of the data plane. `allowed` are the origins

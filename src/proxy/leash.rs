@@ -36,9 +36,17 @@ impl Leash {
     pub async fn pulled(&self) -> Pulled {
         tokio::select! {
             biased;
+            why = self.pulled_in_time() => why,
+            () = tokio::time::sleep_until(self.deadline) => Pulled::TooLong,
+        }
+    }
+
+    /// Resolves when the call has to end for another reason than its deadline.
+    pub async fn pulled_in_time(&self) -> Pulled {
+        tokio::select! {
+            biased;
             () = self.open.ended(), if self.ends_with_right => Pulled::RightEnded,
             () = self.hard_stop.cancelled() => Pulled::ShuttingDown,
-            () = tokio::time::sleep_until(self.deadline) => Pulled::TooLong,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod connection;
 pub mod tls;
+mod alarm;
 mod framing;
 mod gate;
 mod http1;

@@ -12,10 +12,24 @@ use crate::openai::error::ErrorBody;
 use crate::quota::counters::Standing;
 use crate::quota::left;
 use bytes::Bytes;
-use http::header;
+use http::header::{self, HeaderName};
 use jiff::Timestamp;
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) static PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
+static RATE_LIMITS: [HeaderName; 8] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-kx-quota-day-tokens-remaining"),
+    HeaderName::from_static("x-kx-quota-day-requests-remaining"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
 
 /// Where replies of one call go.
 pub struct Replier<'a> {
@@ -44,8 +58,8 @@ impl Replier<'_> {
     #[must_use]
     pub fn head(&self, status: u16, spent: Duration) -> ReplyHead {
         let mut head = ReplyHead::new(status);
-        head.set("x-request-id", self.head.id.to_string());
-        head.set("x-process-time", seconds(spent));
+        head.write(&REQUEST_ID, self.head.id);
+        head.write(&PROCESS_TIME, Seconds(spent));
         headers::add_protection(&mut head);
         headers::add_cors(&mut head, self.head.origin.as_ref(), self.cors);
         head
@@ -179,41 +193,54 @@ impl Budget {
 
     /// Adds the headers: requests are the short window's, tokens the day's.
     pub fn write(&self, head: &mut ReplyHead) {
-        let numbers = [
-            ("x-ratelimit-limit-requests", self.window_limit),
-            ("x-ratelimit-remaining-requests", self.window_left),
-            ("x-ratelimit-limit-tokens", self.tokens_limit),
-            ("x-ratelimit-remaining-tokens", self.tokens_left),
-            ("x-kx-quota-day-tokens-remaining", self.tokens_left),
-            ("x-kx-quota-day-requests-remaining", self.requests_left),
-        ];
-        for (name, number) in numbers {
-            head.set(name, number);
+        let [limit_requests, left_requests, limit_tokens, left_tokens, ..] = &RATE_LIMITS;
+        let [.., day_tokens, day_requests, reset_requests, reset_tokens] = &RATE_LIMITS;
+        head.write(limit_requests, self.window_limit);
+        head.write(left_requests, self.window_left);
+        head.write(limit_tokens, self.tokens_limit);
+        head.write(left_tokens, self.tokens_left);
+        head.write(day_tokens, self.tokens_left);
+        head.write(day_requests, self.requests_left);
+        head.write(reset_requests, GoDuration(self.window_full_in_ms));
+        head.write(reset_tokens, GoDuration(self.day_ends_in_ms));
+    }
+}
+
+/// A time in seconds with microseconds, as `x-process-time` shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Seconds(pub Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:06}", self.0.as_secs(), self.0.subsec_micros())
+    }
+}
+
+/// Milliseconds as OpenAI's reset headers show them: `12ms`, `1s`, `6m0s`, `1h0m0s`.
+#[derive(Debug, Clone, Copy)]
+struct GoDuration(u64);
+
+impl fmt::Display for GoDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0;
+        let (hours, minutes, seconds) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+        match ms {
+            0 => return f.write_str("0s"),
+            1..1000 => return write!(f, "{ms}ms"),
+            _ => {}
         }
-        head.set("x-ratelimit-reset-requests", go_duration(self.window_full_in_ms));
-        head.set("x-ratelimit-reset-tokens", go_duration(self.day_ends_in_ms));
-    }
-}
-
-/// Seconds with microseconds, as `x-process-time` writes them.
-#[must_use]
-pub fn seconds(time: Duration) -> String {
-    format!("{:.6}", time.as_secs_f64())
-}
-
-/// A duration as OpenAI's reset headers write it: `12ms`, `1s`, `6m0s`, `1h0m0s`.
-#[must_use]
-pub fn go_duration(ms: u64) -> String {
-    let (hours, minutes, rest) = (ms / 3_600_000, ms / 60_000 % 60, ms % 60_000);
-    if ms < 1000 {
-        return if ms == 0 { "0s".to_owned() } else { format!("{ms}ms") };
-    }
-    let mut seconds = format!("{}.{:03}", rest / 1000, rest % 1000);
-    seconds.truncate(seconds.trim_end_matches('0').trim_end_matches('.').len());
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds}s"),
-        (0, _) => format!("{minutes}m{seconds}s"),
-        _ => format!("{hours}h{minutes}m{seconds}s"),
+        if hours > 0 {
+            write!(f, "{hours}h")?;
+        }
+        if hours > 0 || minutes > 0 {
+            write!(f, "{minutes}m")?;
+        }
+        match ms % 1000 {
+            0 => write!(f, "{seconds}s"),
+            rest if rest % 100 == 0 => write!(f, "{seconds}.{}s", rest / 100),
+            rest if rest % 10 == 0 => write!(f, "{seconds}.{:02}s", rest / 10),
+            rest => write!(f, "{seconds}.{rest:03}s"),
+        }
     }
 }
 
@@ -229,12 +256,14 @@ mod tests {
             (999, "999ms"),
             (1000, "1s"),
             (3890, "3.89s"),
+            (3900, "3.9s"),
+            (3005, "3.005s"),
             (60_000, "1m0s"),
             (360_000, "6m0s"),
             (3_600_000, "1h0m0s"),
             (86_399_500, "23h59m59.5s"),
         ] {
-            assert_eq!(go_duration(ms), text);
+            assert_eq!(GoDuration(ms).to_string(), text);
         }
     }
 }

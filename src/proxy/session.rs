@@ -3,7 +3,7 @@
 use super::http2::Written;
 use super::pipe::Pipe;
 use crate::clock;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{self, AsHeaderName, IntoHeaderName};
@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use jiff::fmt::rfc2822::DateTimePrinter;
+use std::fmt::{Display, Write};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -20,6 +21,8 @@ use std::time::Duration;
 
 /// How long what was sent before a cut may take to be written.
 const LAST_WRITE: Duration = Duration::from_secs(1);
+/// Bytes of the values that are written into a head of the data plane.
+const VALUES: usize = 192;
 
 /// A request whose head has been read, and the way its reply goes.
 pub struct Session {
@@ -55,6 +58,8 @@ struct Streams {
 pub struct ReplyHead {
     pub status: StatusCode,
     pub headers: HeaderMap,
+    /// Where values are written: they share one allocation.
+    values: BytesMut,
 }
 
 /// The caller has gone, or read nothing for too long; the connection ends with this request.
@@ -72,7 +77,23 @@ impl ReplyHead {
     #[must_use]
     pub fn new(status: u16) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, headers: HeaderMap::with_capacity(24) }
+        let (headers, values) = (HeaderMap::with_capacity(24), BytesMut::with_capacity(VALUES));
+        Self { status, headers, values }
+    }
+
+    /// A head that another has made.
+    #[must_use]
+    pub fn of(status: StatusCode, headers: HeaderMap) -> Self {
+        Self { status, headers, values: BytesMut::new() }
+    }
+
+    /// Sets a header to a value as it is shown, without a text of its own.
+    pub fn write(&mut self, name: impl IntoHeaderName, value: impl Display) {
+        if write!(self.values, "{value}").is_ok()
+            && let Ok(value) = HeaderValue::from_maybe_shared(self.values.split().freeze())
+        {
+            self.headers.insert(name, value);
+        }
     }
 
     /// Sets a header; a value that cannot stand in one is left out.

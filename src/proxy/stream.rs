@@ -5,6 +5,7 @@
 //! says what it is. An event that would pass the reservation waits until more is reserved.
 //! The charge is durable before the end marker leaves.
 
+use super::alarm::Alarm;
 use super::allowance::{Allowance, Verdict};
 use super::attempt;
 use super::drain::{self, Asked, Drain, OnEnding, StreamRest};
@@ -57,6 +58,8 @@ pub struct Stream<'a> {
     out: BytesMut,
     /// An event that has to wait for more to be reserved.
     waiting: Option<Event>,
+    /// For all that is due at some time.
+    alarm: Alarm,
     /// The end marker and what came after it.
     last: Option<Bytes>,
     /// When the first output came.
@@ -98,6 +101,7 @@ impl<'a> Stream<'a> {
             follow: request.surface.follow(request.include_usage),
             out: BytesMut::new(),
             waiting: None,
+            alarm: Alarm::default(),
             last: None,
             first_output_at: None,
             failure: None,
@@ -253,18 +257,22 @@ impl<'a> Stream<'a> {
 
     /// Waits for the next thing that happens to this stream.
     async fn wait(&mut self, quiet: Quiet) -> Woken {
+        // Before the upstream: bytes that are always there must not outrun the deadline.
+        if Instant::now() >= self.leash.deadline {
+            return Woken::End(End::Pulled(Pulled::TooLong));
+        }
         let blocked = self.waiting.is_some();
-        let keepalive = at(self.bounds.keepalive.map(|after| quiet.caller + after));
-        let idle = at((!blocked).then(|| quiet.upstream + self.forwarded.exchange.idle()));
+        let keepalive = self.bounds.keepalive.map(|after| quiet.caller + after);
+        let idle = (!blocked).then(|| quiet.upstream + self.forwarded.exchange.idle());
+        let due = [keepalive, idle].into_iter().flatten().fold(self.leash.deadline, Instant::min);
         tokio::select! {
             biased;
-            // Before the upstream: bytes that are always there must not outrun the deadline.
-            why = self.leash.pulled() => Woken::End(End::Pulled(why)),
+            why = self.leash.pulled_in_time() => Woken::End(End::Pulled(why)),
             verdict = self.allowance.changed(blocked) => match verdict {
                 Verdict::Retry => Woken::Extended,
                 Verdict::Exhausted => Woken::End(End::QuotaReached),
             },
-            next = self.forwarded.exchange.next(), if !blocked => match next {
+            next = self.forwarded.exchange.next_whenever(), if !blocked => match next {
                 Ok(Some(bytes)) => {
                     self.scanner.push(&bytes);
                     Woken::Bytes
@@ -276,8 +284,11 @@ impl<'a> Stream<'a> {
                 }
             },
             () = self.session.caller_gone() => Woken::End(End::CallerGone),
-            () = keepalive => Woken::Silence,
-            () = idle => Woken::End(End::UpstreamCut("the upstream fell silent")),
+            () = self.alarm.ring(due.into_std()) => match due {
+                due if due == self.leash.deadline => Woken::End(End::Pulled(Pulled::TooLong)),
+                due if Some(due) == keepalive => Woken::Silence,
+                _ => Woken::End(End::UpstreamCut("the upstream fell silent")),
+            },
         }
     }
 
@@ -458,13 +469,5 @@ async fn recycle(mut forwarded: Forwarded) {
     let drained = async { while let Ok(Some(_)) = forwarded.exchange.next().await {} };
     if tokio::time::timeout(PATIENCE, drained).await.is_ok() {
         forwarded.pool.release(forwarded.exchange);
-    }
-}
-
-/// Sleeps until `when`, or for ever.
-async fn at(when: Option<Instant>) {
-    match when {
-        Some(when) => tokio::time::sleep_until(when).await,
-        None => std::future::pending().await,
     }
 }

@@ -36,6 +36,8 @@ const ADDRESSES_KEPT: Duration = Duration::from_secs(30);
 /// Connections to one upstream.
 pub struct Connections {
     upstream: Arc<Upstream>,
+    /// Its name and the operator's key, as they stand in each request; `None` where they cannot.
+    prepared: Option<Prepared>,
     connector: TransportConnector,
     idle: Idle,
     /// Whether it is worth asking.
@@ -62,6 +64,27 @@ pub struct Outgoing {
     pub begun: AtomicBool,
 }
 
+/// Headers that are the same in every request.
+struct Prepared {
+    host: HeaderValue,
+    authorization: Option<HeaderValue>,
+}
+
+impl Prepared {
+    fn of(upstream: &Upstream) -> Option<Self> {
+        let host = HeaderValue::try_from(upstream.authority()).ok()?;
+        let authorization = match &upstream.api_key {
+            Some(key) => {
+                let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose())).ok()?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+            None => None,
+        };
+        Some(Self { host, authorization })
+    }
+}
+
 impl Connections {
     /// A pool for `upstream`; nothing is connected yet.
     #[must_use]
@@ -70,6 +93,7 @@ impl Connections {
         options.ca_file.clone_from(&upstream.ca_file);
         let places = Places::new(upstream.max_in_flight, upstream.queue_length as usize);
         Self {
+            prepared: Prepared::of(&upstream),
             upstream,
             connector: TransportConnector::new(Some(options)),
             idle: Idle::default(),
@@ -200,11 +224,11 @@ impl Connections {
         *request.uri_mut() = Uri::try_from(target).map_err(|_| unwritable())?;
         let headers = request.headers_mut();
         headers.clone_from(&outgoing.headers);
-        let value = |text: String| HeaderValue::try_from(text).map_err(|_| unwritable());
-        headers.insert(HOST, value(self.upstream.authority())?);
+        let prepared = self.prepared.as_ref().ok_or_else(unwritable)?;
+        headers.insert(HOST, prepared.host.clone());
         headers.insert(CONTENT_LENGTH, outgoing.body.len().into());
-        if let Some(key) = &self.upstream.api_key {
-            headers.insert(AUTHORIZATION, value(format!("Bearer {}", key.expose()))?);
+        if let Some(key) = &prepared.authorization {
+            headers.insert(AUTHORIZATION, key.clone());
         }
         Ok(request)
     }

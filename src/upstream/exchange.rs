@@ -214,6 +214,17 @@ impl Exchange {
         }
     }
 
+    /// As [`Exchange::next`], however long the upstream is silent: for who keeps that time anyway.
+    ///
+    /// # Errors
+    /// [`Cut`]: the body ended early.
+    pub async fn next_whenever(&mut self) -> Result<Option<Bytes>, Cut> {
+        match self.ahead.pop_front() {
+            Some(read) => read,
+            None => poll_fn(|cx| self.poll_read(cx)).await,
+        }
+    }
+
     /// Reads on and returns what came, which [`Exchange::next`] will return in its turn; `None` at
     /// the end, whatever its kind. Safe to drop before it is ready.
     pub async fn read_ahead(&mut self) -> Option<Bytes> {
