@@ -267,9 +267,9 @@ impl Session {
         self.has_begun = true;
         let length = head.headers.get(header::CONTENT_LENGTH);
         self.left = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        let Exchange::Http1 { .. } = &self.exchange else { return };
         // What nobody has read of a body is not the next request.
-        if self.is_last || !self.is_body_read {
+        let is_last = self.is_last || !self.is_body_read;
+        if is_last && matches!(self.exchange, Exchange::Http1 { .. }) {
             head.set(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }

@@ -127,7 +127,13 @@ impl Wire {
             if seen.interim() > MAX_INTERIM_REPLIES {
                 return Poll::Ready(Err(SendError::NotHttp("it has too many interim replies")));
             }
-            answered.map_err(|e| send_error(&e))
+            answered.map(|answered| match answered {
+                // Nobody asked for another protocol.
+                Ok(reply) if reply.status().is_informational() => {
+                    Err(SendError::NotHttp("it switches protocols unasked"))
+                }
+                answered => answered.map_err(|e| send_error(&e)),
+            })
         };
         let sent = poll_fn(|cx| match driven(cx) {
             Poll::Ready(answered) => Poll::Ready(Some(answered)),

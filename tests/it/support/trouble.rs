@@ -101,6 +101,9 @@ fn steps(trouble: &str, is_stream: bool) -> Vec<Step> {
         "interim" => {
             vec![say(&"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n".repeat(17)), Step::Hang]
         }
+        "switching" => {
+            vec![say("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n"), Step::Hang]
+        }
         "few-interim" => {
             let interim = "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n".repeat(16);
             let mut steps = if is_stream { streamed("") } else { whole("") };
