@@ -116,7 +116,8 @@ class Books:
         entry, call = entries[-1], self.call.get(request)
         shape = "stream" if entry["stream"] else "whole"
         if any(fault in (entry["fault"] or "") for fault in UNREPORTED):
-            if entry["reasoning"]:
+            # A model that may reason unseen is charged an allowance for it, whether it did or not.
+            if entry["reasoning"] or row["reasoning"]:
                 return f"usage not reported, {shape}, hidden reasoning", OPEN
             return f"usage not reported, {shape}", ESTIMATE
         if entry["deferred"]:
