@@ -3,7 +3,7 @@
 //! One call, read in the order of the modules below: [`proxy`] takes a request head, finds the
 //! [`callers`] record behind its key, reads the body ([`openai`], [`tokens`]), reserves from the
 //! caller's [`quota`], forwards to an [`upstream`], relays the reply and settles; the charge goes
-//! through [`usage`] into the [`store`]. [`control`] serves everything outside `/v1`.
+//! through the [`journal`] into the [`store`]. [`control`] serves everything outside `/v1`.
 //!
 //! Arrows between modules point down this list only; `tests/it/layering.rs` keeps it so.
 
@@ -15,7 +15,7 @@ pub mod simulator;
 pub mod quota;
 pub mod callers;
 pub mod kept;
-pub mod usage;
+pub mod journal;
 pub mod store;
 pub mod instance;
 pub mod private_files;

@@ -3,6 +3,8 @@
 
 #[path = "../fuzz/bodies/body_reader.rs"]
 mod body_reader;
+#[path = "../fuzz/bodies/journal_reader.rs"]
+mod journal_reader;
 #[path = "../fuzz/bodies/key_parser.rs"]
 mod key_parser;
 #[path = "../fuzz/bodies/reply_reader.rs"]
@@ -54,6 +56,11 @@ fn body_reader_holds() {
 #[test]
 fn reply_reader_holds() {
     replay("reply_reader", reply_reader::run);
+}
+
+#[test]
+fn journal_reader_holds() {
+    replay("journal_reader", journal_reader::run);
 }
 
 #[test]

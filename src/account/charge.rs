@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A reservation as it is kept in the store, so that a killed process still charges for it.
+/// A reservation as it is written to the journal or to Redis, so that a killed process still charges for it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Lease {
     pub request: RequestId,
     pub user: UserId,
     pub key: KeyId,
-    /// The user's version the admission relied on; the store refuses the lease if it has moved on.
+    /// The user's version the admission relied on; no lease is taken if it has moved on.
     pub version: u64,
     pub model: Arc<str>,
     pub day: Day,

@@ -2,17 +2,21 @@
 
 use crate::account::day::Day;
 use crate::clock;
-use crate::config::{Config, Redis};
+use crate::config::{self, Config, Durability, Redis};
+use crate::journal::disk::Folder;
+use crate::journal::log::LogSettings;
+use crate::journal::segment::SEGMENT_BYTES;
+use crate::journal::{self, Started};
 use crate::private_files;
 use crate::quota::counters::Counters;
 use crate::quota::memory::MemoryCounters;
 use crate::quota::redis::{Clock, Keeper, Look, RedisCounters, Scribe, Settings, Spool};
+use crate::quota::versions::Versions;
 use crate::redis_conn::RedisConn;
 use crate::redis_look::{self, Finding, Severity};
 use crate::store::Store;
 use crate::store::announced::Announced;
 use crate::telemetry::metrics::Metrics;
-use crate::usage::journal::Journal;
 use crate::workers::Workers;
 use anyhow::Context;
 use jiff::ToSpan;
@@ -48,30 +52,55 @@ pub(super) struct Means<'a> {
 /// Settles what a dead process left, and rebuilds the counters from the ledger.
 pub(super) async fn start(config: &Config, means: Means<'_>) -> anyhow::Result<Counting> {
     match &config.redis {
-        None => own(means).await,
-        Some(redis) => shared(redis, means).await,
+        None => own(config, means).await,
+        Some(redis) => shared(config, redis, means).await,
     }
 }
 
-async fn own(means: Means<'_>) -> anyhow::Result<Counting> {
+async fn own(config: &Config, means: Means<'_>) -> anyhow::Result<Counting> {
     let Means { store, metrics, workers, stop, .. } = means;
     store.claim().await.context("cannot use the database")?;
-    abandon(&*store).await?;
+    let versions = Versions::start(Arc::clone(&store)).await.context("cannot read the users")?;
+    let parts = journal_parts(&config.journal, &store, &metrics, workers, &stop)?;
+    let Started { journal, abandoned } = journal::start(parts).await?;
+    report_abandoned(abandoned);
     let from = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(2.days());
     let used = store.used_since(Day(from)).await.context("cannot read what was used")?;
-    let journal = Journal::start(Arc::clone(&store), metrics, workers, stop);
-    let counters = Arc::new(MemoryCounters::rebuilt(&used, journal));
-    Ok(Counting { store, counters, changed: None })
+    workers.spawn("versions", Arc::clone(&versions).watch(journal.clone(), stop));
+    let changed = Some(Arc::clone(&versions.changed));
+    let counters = Arc::new(MemoryCounters::rebuilt(&used, journal, Arc::clone(&versions)));
+    let store = Arc::new(Announced::new(store, versions));
+    Ok(Counting { store, counters, changed })
 }
 
-/// Charges what a process that kept its leases in the store left there.
-async fn abandon(store: &dyn Store) -> anyhow::Result<()> {
-    let abandoned =
-        store.abandon_leases(clock::now()).await.context("cannot settle open leases")?;
-    if !abandoned.is_empty() {
-        tracing::warn!(calls = abandoned.len(), "charged calls that an earlier process left open");
+fn journal_parts<'a>(
+    config: &config::Journal,
+    store: &Arc<dyn Store>,
+    metrics: &Arc<Metrics>,
+    workers: &'a Workers,
+    stop: &CancellationToken,
+) -> anyhow::Result<journal::Parts<'a>> {
+    let settings = LogSettings {
+        synced: config.durability == Durability::Power,
+        segment_bytes: SEGMENT_BYTES,
+        most_behind: config.most_behind,
+    };
+    let folder = Folder::create(&config.folder)
+        .with_context(|| format!("cannot use the journal's folder {}", config.folder.display()))?;
+    Ok(journal::Parts {
+        disk: Arc::new(folder),
+        settings,
+        store: Arc::clone(store),
+        metrics: Arc::clone(metrics),
+        workers,
+        stop: stop.clone(),
+    })
+}
+
+fn report_abandoned(calls: usize) {
+    if calls > 0 {
+        tracing::warn!(calls, "charged calls that an earlier process left open");
     }
-    Ok(())
 }
 
 /// Refuses a Redis on which quotas would not hold, and says what another may lose.
@@ -87,10 +116,17 @@ async fn rely_on(connection: &RedisConn) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn shared(redis: &Redis, means: Means<'_>) -> anyhow::Result<Counting> {
+async fn shared(config: &Config, redis: &Redis, means: Means<'_>) -> anyhow::Result<Counting> {
     let Means { store, metrics, workers, tasks, stop } = means;
-    // This gateway keeps none, but the one that ran here before may have.
-    abandon(&*store).await?;
+    // This gateway keeps none, but one that ran here without Redis may have.
+    if config.journal.folder.exists() {
+        let parts = journal_parts(&config.journal, &store, &metrics, workers, &stop)?;
+        report_abandoned(journal::finish(parts).await?);
+        // All of it is in the ledger, and nobody writes on it.
+        if let Err(error) = std::fs::remove_dir_all(&config.journal.folder) {
+            tracing::warn!(%error, "cannot delete a journal that the ledger has whole");
+        }
+    }
     if redis.spool.exists() {
         private_files::check_folder(&redis.spool).context("cannot use the spool folder")?;
     }

@@ -221,7 +221,7 @@ impl Running {
         self.stop_writer.cancel();
         if tokio::time::timeout(LAST_ORDERS, self.workers.wait()).await.is_err() {
             tracing::error!(
-                "charges could not be written in time; their leases are charged at the next start"
+                "the ledger could not be written in time; it gets the rest of the journal at the next start"
             );
         }
         if tokio::time::timeout(LAST_ORDERS, self.store.close()).await.is_err() {

@@ -2,7 +2,7 @@
 //!
 //! The cache never waits for the store twice for the same key at once, remembers absent keys for
 //! a short while, and forgets a user when told to. It is never asked whether a record is still
-//! *current*: that is checked where a reservation is made durable (`store::Entry::Open`).
+//! *current*: that is checked where a reservation is taken (`quota::versions`, or the script in Redis).
 
 pub mod cache;
 pub mod open;

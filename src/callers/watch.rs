@@ -1,4 +1,4 @@
-//! Watches for changed users: forgets their records and ends calls that lost their right. Where Redis
+//! Watches for changed users: forgets their records and ends calls that lost their right. Where somebody
 //! tells that something has changed, the store is seldom asked before.
 //!
 //! New calls do not rely on it (their reservation checks the user's version); open streams do,
@@ -36,7 +36,7 @@ impl Watch {
     /// Runs until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
         // Without an answer the first round forgets every user: slower, and right.
-        let mut since = self.store.changes(0).await.map_or(0, |changes| changes.upto);
+        let mut since = self.store.last_change().await.unwrap_or(0);
         let mut is_known = false;
         while stop.run_until_cancelled(self.pause(is_known)).await.is_some() {
             // A store that does not answer is asked again.

@@ -13,6 +13,7 @@ pub mod healthcheck;
 pub mod user;
 pub mod key;
 pub mod usage;
+pub mod journal;
 mod stored;
 
 use clap::{Parser, Subcommand};
@@ -47,13 +48,14 @@ enum Command {
     User(user::Args),
     Key(key::Args),
     Usage(usage::Args),
+    Journal(journal::Args),
 }
 
 impl Cli {
     /// Runs the chosen command to its end.
     #[must_use]
     pub fn run(self) -> ExitCode {
-        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        let runtime = match runtime() {
             Ok(runtime) => runtime,
             Err(e) => {
                 return fail(&anyhow::Error::new(e).context("the async runtime did not start"));
@@ -79,6 +81,13 @@ impl Cli {
     }
 }
 
+/// At least two workers: one may wait in a write to the journal whose disk hangs.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = cores.max(2);
+    tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()
+}
+
 impl Command {
     /// The command's `--config` argument; `None` if the command reads no config file.
     fn config_mut(&mut self) -> Option<&mut ConfigArg> {
@@ -90,6 +99,7 @@ impl Command {
             Self::User(args) => Some(&mut args.shared.config),
             Self::Key(args) => Some(&mut args.shared.config),
             Self::Usage(args) => Some(&mut args.shared.config),
+            Self::Journal(args) => Some(&mut args.shared.config),
             Self::Demo(_) | Self::Simulate(_) | Self::DefaultConfig(_) => None,
         }
     }
@@ -107,6 +117,7 @@ async fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::User(args) => user::run(args).await,
         Command::Key(args) => key::run(args).await,
         Command::Usage(args) => usage::run(args).await,
+        Command::Journal(args) => journal::run(&args),
     }
 }
 

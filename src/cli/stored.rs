@@ -14,6 +14,7 @@ use crate::instance::DataFolder;
 use crate::quota::redis::{Clock, RedisCounters, Settings};
 use crate::redis_conn::RedisConn;
 use crate::store::announced::Announced;
+use crate::store::confirmed::Confirmed;
 use crate::store::{self, NewKey, Store};
 use crate::telemetry::metrics::Metrics;
 use anyhow::Context;
@@ -99,6 +100,9 @@ impl Stored {
         if let Some(counters) = &counters {
             let herald = Arc::new(counters.herald(Arc::clone(&store)));
             store = Arc::new(Announced::new(store, herald));
+        } else {
+            let confirmed = Arc::new(Confirmed::new(Arc::clone(&store)));
+            store = Arc::new(Announced::new(store, confirmed));
         }
         Ok(Self { config, store, counters })
     }

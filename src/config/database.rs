@@ -2,10 +2,10 @@
 
 use super::error::ConfigError;
 use super::layers::Layers;
-use super::{Config, Database, Environment, PostgresServer};
+use super::{Config, Database, Environment, Journal, PostgresServer};
 use crate::upstream::catalog::Secret;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const SECRET_BYTES: usize = 32;
 
@@ -41,6 +41,17 @@ pub fn resolve(
             "`database.url`: expected sqlite:PATH with the path of a file, or postgres://...",
         )),
     }
+}
+
+/// The journal of a gateway that keeps counters of its own; beside the database file unless it is named.
+pub fn journal(layers: &Layers, database: &Database) -> Result<Journal, ConfigError> {
+    let beside = database.folder().unwrap_or_else(|| Path::new("data"));
+    let named = layers.value(|raw| &raw.database.journal)?;
+    Ok(Journal {
+        folder: named.map_or_else(|| beside.join("journal"), PathBuf::from),
+        durability: layers.value(|raw| &raw.database.durability)?,
+        most_behind: layers.value(|raw| &raw.database.journal_bytes)?.0,
+    })
 }
 
 /// A file's folder keeps a secret of its own; a server has no place for one.

@@ -3,7 +3,7 @@
 //! Most of it is read from the types' own `Debug`, so that a new key cannot be forgotten; secrets print
 //! as `***` by their type ([`crate::upstream::catalog::Secret`]).
 
-use super::{Config, Cors, Database, PostgresServer};
+use super::{Config, Cors, Database, Journal, PostgresServer};
 use crate::upstream::catalog::Upstream;
 use std::fmt;
 
@@ -35,7 +35,7 @@ impl Config {
         vec![
             section("general", general),
             section("listener", written(&self.listener)),
-            section("database", database(&self.database)),
+            section("database", database(&self.database, &self.journal)),
             section("redis", redis),
             section("limits", written(&self.limits)),
             section("cors", format!("origins={}", origins(&self.cors))),
@@ -58,16 +58,19 @@ impl fmt::Display for Config {
     }
 }
 
-fn database(database: &Database) -> String {
-    match database {
-        Database::Sqlite { path, durability } => {
-            let durability = format!("{durability:?}").to_lowercase();
-            format!("url={} durability={durability}", quoted(&format!("sqlite:{}", path.display())))
+fn database(database: &Database, journal: &Journal) -> String {
+    let store = match database {
+        Database::Sqlite { path, .. } => {
+            format!("url={}", quoted(&format!("sqlite:{}", path.display())))
         }
         Database::Postgres(PostgresServer { place, connections, .. }) => {
             format!("url=postgres://***@{place} connections={connections}")
         }
-    }
+    };
+    let Journal { folder, durability, most_behind } = journal;
+    let durability = format!("{durability:?}").to_lowercase();
+    let folder = quoted(&folder.display().to_string());
+    format!("{store} durability={durability} journal={folder} journal_bytes={most_behind}")
 }
 
 fn origins(cors: &Cors) -> String {

@@ -43,6 +43,7 @@ pub struct Config {
     /// Names with a dot under which that may be asked.
     pub admin_names: Vec<String>,
     pub database: Database,
+    pub journal: Journal,
     /// Where gateways share their counters; `None` = one gateway with counters of its own.
     pub redis: Option<Redis>,
     /// `None` = made once and kept in the data folder; a store on a server needs one.
@@ -122,6 +123,15 @@ pub struct Redis {
     pub spool: PathBuf,
 }
 
+/// The log of leases and charges of a gateway with counters of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journal {
+    pub folder: PathBuf,
+    pub durability: Durability,
+    /// Bytes that may wait for the ledger.
+    pub most_behind: u64,
+}
+
 /// Where the store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Database {
@@ -146,12 +156,12 @@ pub struct PostgresServer {
     pub connections: u32,
 }
 
-/// What a committed transaction survives.
+/// What was written to the journal, or committed to SQLite, survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// A killed process (`synchronous=NORMAL`).
+    /// A killed process.
     Process,
-    /// A power cut too (`synchronous=FULL`).
+    /// A power cut too: every write is synced.
     Power,
 }
 

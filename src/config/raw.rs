@@ -71,6 +71,8 @@ pub struct Listener {
 pub struct Database {
     pub url: Optional<Secret>,
     pub durability: Optional<Durability>,
+    pub journal: Optional<Option<String>>,
+    pub journal_bytes: Optional<Whole<u64, 1_048_576, 1_099_511_627_776>>,
     pub connections: Optional<Whole<u32, 1, 1000>>,
 }
 

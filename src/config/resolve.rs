@@ -26,12 +26,14 @@ pub fn load_from(file: Option<(&str, &str)>, variables: &Variables) -> Result<Co
     let catalog::Resolved { catalog, missing_keys } =
         catalog::resolve(&layers, variables, environment)?;
     let plans = plans::resolve(&layers, limits.window, &catalog)?;
+    let database = database::resolve(&layers, environment, is_set(variables, "NEON_API_URL"))?;
     let config = Config {
         environment,
         listener: listener(&layers, environment)?,
         admin_addr: admin_addr(&layers)?,
         admin_names: layers.value(|raw| &raw.admin_names)?.0.clone(),
-        database: database::resolve(&layers, environment, is_set(variables, "NEON_API_URL"))?,
+        journal: database::journal(&layers, &database)?,
+        database,
         redis: redis(&layers)?,
         secret_key: layers.value(|raw| &raw.secret_key)?,
         accounts: accounts(&layers, &plans)?,

@@ -17,7 +17,10 @@ pub fn waiting_for_restart(started: &Config, loaded: &Config) -> Vec<&'static st
         ("admin_host, admin_port", started.admin_addr == loaded.admin_addr),
         ("secret_key", started.secret_key == loaded.secret_key),
         ("[listener]", has_same_tls && listener(old) == listener(new)),
-        ("[database]", started.database == loaded.database),
+        (
+            "[database]",
+            (&started.database, &started.journal) == (&loaded.database, &loaded.journal),
+        ),
         ("[redis]", started.redis == loaded.redis),
         ("limits.cached_callers", started.limits.cached_callers == loaded.limits.cached_callers),
         ("[cors]", started.cors == loaded.cors),

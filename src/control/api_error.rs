@@ -254,7 +254,9 @@ impl From<StoreError> for ApiError {
                 tracing::error!(%error, "the store holds what it should not");
                 Self::Internal
             }
-            error @ StoreError::Unavailable(_) => Self::StoreUnavailable(error),
+            error @ (StoreError::Unavailable(_) | StoreError::Superseded) => {
+                Self::StoreUnavailable(error)
+            }
         }
     }
 }

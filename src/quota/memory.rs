@@ -1,26 +1,33 @@
 //! Quota numbers of one process: a [`Book`] behind a lock, made durable through the journal.
 //!
-//! When the ledger cannot be written, new calls are refused (nothing is taken), while running
-//! calls go on and are settled in memory at once and in the ledger as soon as it is back.
+//! When the journal cannot be written, new calls are refused (nothing is taken), while running
+//! calls go on and are settled in memory at once and in the journal as soon as it can be.
 
 use super::book::Book;
 use super::counters::{Claim, Correction, Counters, CountersError, Extended, Grant};
 use super::counters::{Removed, Reset, Standing, Taken};
 use super::rules::Scope;
+use super::versions::Versions;
 use crate::account::charge::{Adjustment, Charge, Lease};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, RequestId, UserId};
+use crate::journal::{Journal, Unavailable};
 use crate::store::Used;
-use crate::usage::journal::{Journal, OpenError};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How long a running call waits for a raised reservation to become durable. Past it the stream
-/// goes on: only a process killed before the ledger is back would then charge too little.
+/// goes on: only a process killed before the disk is back would then charge too little.
 const EXTEND_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long a report waits until the ledger has what ended before it.
+const PROJECTION_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long a reset waits until the ledger has it.
+const RESET_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Resets that are remembered, so that a repeated one changes nothing.
 const RESETS: usize = 256;
@@ -32,6 +39,7 @@ const CORRECTIONS: usize = 1024;
 pub struct MemoryCounters {
     state: Mutex<State>,
     journal: Journal,
+    versions: Arc<Versions>,
 }
 
 #[derive(Default)]
@@ -48,10 +56,10 @@ struct State {
 impl MemoryCounters {
     /// Counters that start from what the ledger says was used.
     #[must_use]
-    pub fn rebuilt(used: &[Used], journal: Journal) -> Self {
+    pub fn rebuilt(used: &[Used], journal: Journal, versions: Arc<Versions>) -> Self {
         let owners = used.iter().filter_map(|row| Some((row.key.clone()?, row.user))).collect();
         let state = State { book: Book::rebuilt(used), owners, ..State::default() };
-        Self { state: Mutex::new(state), journal }
+        Self { state: Mutex::new(state), journal, versions }
     }
 
     /// The lock guards plain data that no panic can leave half changed on purpose; a poisoned
@@ -100,6 +108,10 @@ impl MemoryCounters {
 #[async_trait]
 impl Counters for MemoryCounters {
     async fn take(&self, claim: Claim, now: Timestamp) -> Result<Taken, CountersError> {
+        let Lease { user, version, .. } = claim.lease;
+        if !self.versions.is_current(user, version).await.map_err(|_| CountersError)? {
+            return Ok(Taken::Stale);
+        }
         let grant = match self.take_in_memory(&claim, now) {
             Ok(grant) => grant,
             Err(refused) => return Ok(refused),
@@ -108,12 +120,9 @@ impl Counters for MemoryCounters {
         let lease = Lease { reserved: grant.tokens, ..claim.lease };
         match self.journal.open(lease).await {
             Ok(()) => Ok(Taken::Granted(grant)),
-            Err(e) => {
+            Err(Unavailable) => {
                 self.state().book.undo(request);
-                match e {
-                    OpenError::Stale => Ok(Taken::Stale),
-                    OpenError::Unavailable => Err(CountersError),
-                }
+                Err(CountersError)
             }
         }
     }
@@ -146,8 +155,10 @@ impl Counters for MemoryCounters {
             requests: adjustments.iter().map(|one| one.requests.unsigned_abs()).sum(),
         };
         // A repeated reset waits for the same adjustments, which the ledger takes once.
-        let written = self.journal.adjust(adjustments).await;
-        written.then_some(removed).ok_or(CountersError)
+        self.journal.adjust(adjustments).await;
+        // Whoever looks next reads the ledger; while it is away the reset holds all the same.
+        let _ = tokio::time::timeout(RESET_TIMEOUT, self.journal.projected()).await;
+        Ok(removed)
     }
 
     async fn correct(&self, correction: &Correction) -> Result<(), CountersError> {
@@ -168,16 +179,22 @@ impl Counters for MemoryCounters {
     }
 
     async fn used_on(&self, day: Day) -> Result<Vec<Used>, CountersError> {
-        let state = self.state();
-        let owner = |scope: &Scope| match scope {
-            Scope::User(user) => Some(*user),
-            Scope::Key(key) => state.owners.get(key).copied(),
+        let used = {
+            let state = self.state();
+            let owner = |scope: &Scope| match scope {
+                Scope::User(user) => Some(*user),
+                Scope::Key(key) => state.owners.get(key).copied(),
+            };
+            state.book.used_on(day, owner)
         };
-        Ok(state.book.used_on(day, owner))
+        // Who compares these numbers with the ledger finds in it all that had ended by now.
+        let projected = tokio::time::timeout(PROJECTION_TIMEOUT, self.journal.projected()).await;
+        projected.map_err(|_| CountersError)?;
+        Ok(used)
     }
 
     async fn ping(&self) -> Result<(), CountersError> {
-        if self.journal.is_away() { Err(CountersError) } else { Ok(()) }
+        if self.journal.is_unavailable() { Err(CountersError) } else { Ok(()) }
     }
 
     fn open_leases(&self) -> u64 {

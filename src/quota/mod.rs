@@ -13,5 +13,6 @@ pub mod rules;
 pub mod left;
 pub mod counters;
 pub mod book;
+pub mod versions;
 pub mod memory;
 pub mod redis;

@@ -6,9 +6,10 @@ use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::sessions::{Adopted, Credentials, NewSession, Rotated, Rotation, Sessions};
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
 use super::{
-    Changes, Drift, Entry, KeyChange, KeyFilter, NewKey, NewUser, PlanChange, Store, StoreError,
+    Changes, CommitStamp, Drift, Entry, KeyChange, KeyFilter, Mark, NewKey, NewUser, PlanChange,
+    Store, StoreError,
 };
-use super::{Used, UserChange, UserError, UserFilter, Written};
+use super::{Used, UserChange, UserError, UserFilter};
 use crate::account::by::By;
 use crate::account::caller::Caller;
 use crate::account::charge::Charge;
@@ -76,12 +77,16 @@ announced! {
         claim() -> Result<(), StoreError>;
         prepare_days(from: Day) -> Result<(), StoreError>;
         prune(now: Timestamp) -> Result<u64, StoreError>;
-        journal(batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
-        abandon_leases(now: Timestamp) -> Result<Vec<Charge>, StoreError>;
+        journal(batch: &[Entry], mark: Option<Mark>) -> Result<(), StoreError>;
+        mark(log: Uuid) -> Result<Option<u64>, StoreError>;
+        latest_mark() -> Result<Option<Mark>, StoreError>;
         used_since(from: Day) -> Result<Vec<Used>, StoreError>;
         caller(key: &KeyId) -> Result<Option<Caller>, StoreError>;
         user_version(user: UserId) -> Result<Option<u64>, StoreError>;
         changes(since: u64) -> Result<Changes, StoreError>;
+        last_change() -> Result<u64, StoreError>;
+        confirm_changes(upto: u64) -> Result<(), StoreError>;
+        is_change_confirmed(user: Option<UserId>) -> Result<bool, StoreError>;
         add_user(user: &NewUser, by: &By) -> Result<User, UserError>;
         user(id: UserId) -> Result<Option<User>, StoreError>;
         user_by_email(email: &str) -> Result<Option<User>, StoreError>;
@@ -104,8 +109,11 @@ announced! {
         prune_ledger(before: Day, now: Timestamp) -> Result<u64, StoreError>;
         is_ledger_pruned(day: Day) -> Result<bool, StoreError>;
         buried() -> Result<u64, StoreError>;
-        open_leases() -> Result<u64, StoreError>;
         ping() -> Result<(), StoreError>;
+    }
+
+    fn commit_stamp(&self) -> CommitStamp {
+        self.inner.commit_stamp()
     }
 
     async fn change_user(

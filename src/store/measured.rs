@@ -7,10 +7,10 @@ use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::sessions::{Adopted, Credentials, NewSession, Rotated, Rotation, Sessions};
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
 use super::{
-    Changes, Drift, Entry, KeyChange, KeyFilter, NewKey, NewUser, PlanChange, Reach, Store,
-    StoreError,
+    Changes, CommitStamp, Drift, Entry, KeyChange, KeyFilter, Mark, NewKey, NewUser, PlanChange,
+    Reach, Store, StoreError,
 };
-use super::{Used, UserChange, UserError, UserFilter, Written};
+use super::{Used, UserChange, UserError, UserFilter};
 use crate::account::by::By;
 use crate::account::caller::Caller;
 use crate::account::charge::Charge;
@@ -79,13 +79,17 @@ measured! {
         Journal claim() -> Result<(), StoreError>;
         Ledger prepare_days(from: Day) -> Result<(), StoreError>;
         Accounts prune(now: Timestamp) -> Result<u64, StoreError>;
-        Journal journal(batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
-        Journal abandon_leases(now: Timestamp) -> Result<Vec<Charge>, StoreError>;
+        Journal journal(batch: &[Entry], mark: Option<Mark>) -> Result<(), StoreError>;
+        Journal mark(log: Uuid) -> Result<Option<u64>, StoreError>;
+        Journal latest_mark() -> Result<Option<Mark>, StoreError>;
         Ledger bury(entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError>;
         Ledger used_since(from: Day) -> Result<Vec<Used>, StoreError>;
         Caller caller(key: &KeyId) -> Result<Option<Caller>, StoreError>;
         UserVersion user_version(user: UserId) -> Result<Option<u64>, StoreError>;
         Changes changes(since: u64) -> Result<Changes, StoreError>;
+        Changes last_change() -> Result<u64, StoreError>;
+        Changes confirm_changes(upto: u64) -> Result<(), StoreError>;
+        Changes is_change_confirmed(user: Option<UserId>) -> Result<bool, StoreError>;
         Accounts add_user(user: &NewUser, by: &By) -> Result<User, UserError>;
         Accounts user(id: UserId) -> Result<Option<User>, StoreError>;
         Accounts user_by_email(email: &str) -> Result<Option<User>, StoreError>;
@@ -119,9 +123,12 @@ measured! {
         Ledger recorded(charges: &[(RequestId, Day)]) -> Result<HashSet<RequestId>, StoreError>;
         Ledger prune_ledger(before: Day, now: Timestamp) -> Result<u64, StoreError>;
         Ledger is_ledger_pruned(day: Day) -> Result<bool, StoreError>;
-        Ledger open_leases() -> Result<u64, StoreError>;
         Ledger buried() -> Result<u64, StoreError>;
         Ping ping() -> Result<(), StoreError>;
+    }
+
+    fn commit_stamp(&self) -> CommitStamp {
+        self.inner.commit_stamp()
     }
 
     async fn reach(&self) -> Reach {

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod reports;
 pub mod kept;
 pub mod announced;
+pub mod confirmed;
 pub mod measured;
 pub mod sqlite;
 pub mod postgres;
@@ -22,7 +23,7 @@ pub(crate) mod scripted;
 
 use crate::account::by::By;
 use crate::account::caller::Caller;
-use crate::account::charge::{Adjustment, Charge, Lease};
+use crate::account::charge::{Adjustment, Charge};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, UserId};
 use crate::account::key::{Key, KeyDigest, KeyLimits};
@@ -40,6 +41,7 @@ use sessions::Sessions;
 use std::collections::HashSet;
 use std::sync::Arc;
 use upgrades::Upgrades;
+use uuid::Uuid;
 
 /// The verbs. Errors are [`StoreError`]; "not there" is `Ok(None)`.
 #[async_trait]
@@ -59,10 +61,12 @@ pub trait Store:
     /// Makes room for the ledger of `from` and the week after it, where days have to be prepared.
     /// To be repeated every day; charges of other days are taken too.
     async fn prepare_days(&self, from: Day) -> Result<(), StoreError>;
-    /// Writes a batch in one transaction, in order, and says what became of each entry.
-    async fn journal(&self, batch: &[Entry]) -> Result<Vec<Written>, StoreError>;
-    /// Charges every lease that a dead process left open, as `abandoned`, with all it reserved.
-    async fn abandon_leases(&self, now: Timestamp) -> Result<Vec<Charge>, StoreError>;
+    /// Writes a batch in one transaction, in order, and with it how far it brings the ledger in a journal.
+    async fn journal(&self, batch: &[Entry], mark: Option<Mark>) -> Result<(), StoreError>;
+    /// How far the ledger has the journal with this id.
+    async fn mark(&self, log: Uuid) -> Result<Option<u64>, StoreError>;
+    /// The journal that the ledger was last written from.
+    async fn latest_mark(&self) -> Result<Option<Mark>, StoreError>;
     /// Keeps what could not be read or written for good, and why, for a person to look at. Burying
     /// the same entry again changes nothing.
     async fn bury(&self, entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError>;
@@ -77,6 +81,16 @@ pub trait Store:
     async fn user_version(&self, user: UserId) -> Result<Option<u64>, StoreError>;
     /// Users changed after `since` (0 = from the beginning), and the number to ask with next time.
     async fn changes(&self, since: u64) -> Result<Changes, StoreError>;
+    /// The number of the latest change.
+    async fn last_change(&self) -> Result<u64, StoreError>;
+    /// Tells, cheaply and without asking the database, whether anything was committed.
+    fn commit_stamp(&self) -> CommitStamp;
+    /// Says that the instance with the claim acts on all changes up to `upto`, for commands that wait for it.
+    /// [`StoreError::Superseded`] when the claim is another's now.
+    async fn confirm_changes(&self, upto: u64) -> Result<(), StoreError>;
+    /// True if the instance with the claim acts on the latest change of a user (`None` = of any), or none
+    /// runs.
+    async fn is_change_confirmed(&self, user: Option<UserId>) -> Result<bool, StoreError>;
 
     // --- accounts: every change is audited in its own transaction ---------------------------
 
@@ -160,8 +174,6 @@ pub trait Store:
     async fn prune_ledger(&self, before: Day, now: Timestamp) -> Result<u64, StoreError>;
     /// True when rows of that day were taken out: ledger and rollups cannot be compared then.
     async fn is_ledger_pruned(&self, day: Day) -> Result<bool, StoreError>;
-    /// How many leases are open.
-    async fn open_leases(&self) -> Result<u64, StoreError>;
     /// How many entries are buried.
     async fn buried(&self) -> Result<u64, StoreError>;
     /// Answers when the store does, and takes writes.
@@ -235,15 +247,11 @@ pub enum Reach {
     Silent,
 }
 
-/// One line of the journal.
+/// What is written to the ledger.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
-    /// A call was admitted: durable before the upstream is asked.
-    Open(Lease),
-    /// A running call holds `reserved` tokens in all from now on.
-    Extend { request: RequestId, reserved: u64 },
-    /// A call ended: its ledger row, its rollups, and its lease gone. Repeats change nothing, but
+    /// A call ended: its ledger row and its rollups. Repeats change nothing, but
     /// the real charge replaces one that is `abandoned`, and one that the upstream reported replaces an
     /// estimate, whatever their order.
     Settle(Charge),
@@ -251,12 +259,24 @@ pub enum Entry {
     Adjust(Adjustment),
 }
 
-/// What became of an [`Entry`].
+/// A position in a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
-    Done,
-    /// [`Entry::Open`] only: the user's version has moved on; nothing was written.
-    Stale,
+pub struct Mark {
+    /// The id of its log.
+    pub log: Uuid,
+    /// Bytes from its beginning; everything before it is in the ledger.
+    pub position: u64,
+}
+
+/// What a store shows of its commits without being asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitStamp {
+    /// Nothing: changes have to be asked for again and again, or told.
+    Remote,
+    /// Nothing just now, so something may have been committed.
+    Unknown,
+    /// Differs after every commit of whatever process.
+    At([u8; 48]),
 }
 
 /// Tokens and requests used, per user and day; per key where `key` is set.
@@ -474,6 +494,9 @@ pub enum StoreError {
     /// Worth trying again: busy, full, unreachable.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// Another instance has claimed the store since.
+    #[error("another knockx has taken over this database")]
+    Superseded,
     /// Not worth trying again: the entry or row itself is to blame.
     #[error("the store holds something unexpected: {0}")]
     Corrupt(String),
@@ -525,6 +548,10 @@ impl From<sqlx::Error> for StoreError {
     /// [`StoreError::Corrupt`] is kept for what the entry or row itself is to blame for. A store that
     /// is damaged, full or away is its own trouble: no charge may be given up because of it.
     fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        if code.is_some_and(|code| code == postgres::SUPERSEDED) {
+            return Self::Superseded;
+        }
         let blames_the_data = match &error {
             sqlx::Error::Database(e) => match e.try_downcast_ref::<sqlx::sqlite::SqliteError>() {
                 Some(e) => sqlite::blames_the_data(e),

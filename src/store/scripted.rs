@@ -6,9 +6,10 @@ use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::sessions::{Adopted, Credentials, NewSession, Rotated, Rotation, Sessions};
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
 use super::{
-    Changes, Drift, Entry, KeyChange, KeyFilter, NewKey, NewUser, PlanChange, Store, StoreError,
+    Changes, CommitStamp, Drift, Entry, KeyChange, KeyFilter, Mark, NewKey, NewUser, PlanChange,
+    Store, StoreError,
 };
-use super::{Used, UserChange, UserError, UserFilter, Written};
+use super::{Used, UserChange, UserError, UserFilter};
 use crate::account::by::By;
 use crate::account::caller::Caller;
 use crate::account::charge::Charge;
@@ -29,9 +30,10 @@ use uuid::Uuid;
 /// A question the store was asked, with the place for its answer.
 #[derive(Debug)]
 pub(crate) enum Asked {
-    Journal(Vec<Entry>, oneshot::Sender<Result<Vec<Written>, StoreError>>),
-    /// The entry's text.
-    Bury(String, oneshot::Sender<Result<(), StoreError>>),
+    Journal(Vec<Entry>, Option<Mark>, oneshot::Sender<Result<(), StoreError>>),
+    Mark(Uuid, oneshot::Sender<Result<Option<u64>, StoreError>>),
+    LatestMark(oneshot::Sender<Result<Option<Mark>, StoreError>>),
+    Bury(oneshot::Sender<Result<(), StoreError>>),
     Caller(oneshot::Sender<Result<Option<Caller>, StoreError>>),
 }
 
@@ -80,10 +82,12 @@ not_scripted! {
         claim() -> Result<(), StoreError>;
         prepare_days(Day) -> Result<(), StoreError>;
         prune(Timestamp) -> Result<u64, StoreError>;
-        abandon_leases(Timestamp) -> Result<Vec<Charge>, StoreError>;
         used_since(Day) -> Result<Vec<Used>, StoreError>;
         user_version(UserId) -> Result<Option<u64>, StoreError>;
         changes(u64) -> Result<Changes, StoreError>;
+        last_change() -> Result<u64, StoreError>;
+        confirm_changes(u64) -> Result<(), StoreError>;
+        is_change_confirmed(Option<UserId>) -> Result<bool, StoreError>;
         add_user(&NewUser, &By) -> Result<User, UserError>;
         user(UserId) -> Result<Option<User>, StoreError>;
         user_by_email(&str) -> Result<Option<User>, StoreError>;
@@ -104,7 +108,6 @@ not_scripted! {
         ledger_totals(Day) -> Result<Vec<Used>, StoreError>;
         charge(RequestId) -> Result<Option<Charge>, StoreError>;
         charges(Day) -> Result<Vec<Charge>, StoreError>;
-        open_leases() -> Result<u64, StoreError>;
         recorded(&[(RequestId, Day)]) -> Result<HashSet<RequestId>, StoreError>;
         prune_ledger(Day, Timestamp) -> Result<u64, StoreError>;
         is_ledger_pruned(Day) -> Result<bool, StoreError>;
@@ -112,12 +115,24 @@ not_scripted! {
         ping() -> Result<(), StoreError>;
     }
 
-    async fn journal(&self, batch: &[Entry]) -> Result<Vec<Written>, StoreError> {
-        self.ask(|answer| Asked::Journal(batch.to_vec(), answer)).await
+    async fn journal(&self, batch: &[Entry], mark: Option<Mark>) -> Result<(), StoreError> {
+        self.ask(|answer| Asked::Journal(batch.to_vec(), mark, answer)).await
     }
 
-    async fn bury(&self, entry: &str, _: &str, _: Timestamp) -> Result<(), StoreError> {
-        self.ask(|answer| Asked::Bury(entry.to_owned(), answer)).await
+    async fn mark(&self, log: Uuid) -> Result<Option<u64>, StoreError> {
+        self.ask(|answer| Asked::Mark(log, answer)).await
+    }
+
+    async fn latest_mark(&self) -> Result<Option<Mark>, StoreError> {
+        self.ask(Asked::LatestMark).await
+    }
+
+    async fn bury(&self, _: &str, _: &str, _: Timestamp) -> Result<(), StoreError> {
+        self.ask(Asked::Bury).await
+    }
+
+    fn commit_stamp(&self) -> CommitStamp {
+        CommitStamp::Remote
     }
 
     async fn caller(&self, _: &KeyId) -> Result<Option<Caller>, StoreError> {

@@ -98,7 +98,7 @@ fn arrows_point_down() {
 #[test]
 fn the_planes_meet_only_below() {
     const PLANES: [(&str, &[&str]); 2] = [
-        ("proxy", &["control", "store", "usage"]),
+        ("proxy", &["control", "store", "journal"]),
         ("control", &["proxy", "upstream", "simulator"]),
     ];
     const EXCEPTIONS: [(&str, &str, &str); 2] = [
@@ -151,7 +151,6 @@ const RULES: &[Rule] = &[
             ("simulator/mod.rs", "ids of one run are told from those of another"),
             ("proxy/stream.rs", "tokio's instants, which its timers wait for"),
             ("proxy/allowance.rs", "tokio's instants, which its timers wait for"),
-            ("usage/writer.rs", "tokio's instants, which its timers wait for"),
         ],
     },
     Rule {

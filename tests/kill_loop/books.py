@@ -1,6 +1,6 @@
 """The checker of `scripts/kill-loop`: callers, simulator and ledger must tell the same story.
 
-It reads the database file itself, when the last process has ended.
+It reads the database file itself, when the last process has ended; `journal` is what `knockx journal verify` says then.
 """
 
 import json
@@ -11,13 +11,13 @@ from collections import Counter
 class Books:
     """What the clients saw, what the simulator said, what the ledger holds."""
 
-    def __init__(self, folder, calls, small_tokens):
+    def __init__(self, folder, calls, small_tokens, journal):
         self.calls, self.small_tokens = calls, small_tokens
         self.truth = [json.loads(line) for line in (folder / "truth.jsonl").read_text().splitlines()]
         store = sqlite3.connect(folder / "data" / "knockx.db")
         store.row_factory = sqlite3.Row
         self.rows = store.execute("select 'req_' || lower(hex(request)) as id, * from usage_event").fetchall()
-        self.leases = store.execute("select count(*) from lease").fetchone()[0]
+        self.journal = journal
         self.small = store.execute(
             "select email, sum(prompt + completion + reasoning) from usage_event"
             " join users on users.id = user_id where plan_id = 'small' group by email, day"
@@ -68,7 +68,8 @@ class Books:
             ("abandoned rows belong to calls that were cut", [a for a in abandoned if a in whole]),
             ("abandoned calls were ours", unseen if len(unseen) > headless else []),
             ("no plan is overdrawn", overdrawn),
-            ("no lease is left", [] if self.leases == 0 else [f"{self.leases} leases"]),
+            ("no lease is left", [] if self.journal["open_leases"] == 0 else [self.journal]),
+            ("the journal is whole", [self.journal] if self.journal["problems"] or self.journal["torn_bytes"] else []),
             ("counters, ledger and rollups agree", [found for found in verified if found]),
             ("the soft end is a success", [] if exit_code == 0 else [f"exit code {exit_code}"]),
             ("the soft end cuts nobody", [c.request for c in soft if not (c.complete or c.left)]),

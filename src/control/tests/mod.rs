@@ -20,10 +20,13 @@ use crate::account::password;
 use crate::account::user::{Role, User};
 use crate::clock;
 use crate::config::{self, Config};
+use crate::journal::Journal;
+use crate::journal::disk::Folder;
+use crate::journal::log::LogSettings;
 use crate::quota::memory::MemoryCounters;
+use crate::quota::versions::Versions;
 use crate::store::{self, Entry, NewKey, NewUser};
 use crate::upstream::Upstreams;
-use crate::usage::journal::Journal;
 use crate::workers::Workers;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
@@ -33,6 +36,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -125,9 +129,10 @@ async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Contro
     let store = store::open(&config.database).await.unwrap();
     store.put_plans(&config.plans, &By::gateway(clock::now())).await.unwrap();
     let metrics = Arc::new(Metrics::new(&[], &[]));
-    let (tasks, stop) = (Workers::default(), CancellationToken::new());
-    let journal = Journal::start(Arc::clone(&store), Arc::clone(&metrics), &tasks, stop);
-    let counters = counters.unwrap_or_else(|| Arc::new(MemoryCounters::rebuilt(&[], journal)));
+    let journal = journal(&store, &metrics, folder.path()).await;
+    let versions = Versions::start(Arc::clone(&store)).await.unwrap();
+    let counters =
+        counters.unwrap_or_else(|| Arc::new(MemoryCounters::rebuilt(&[], journal, versions)));
     let readiness = Readiness::new();
     readiness.set(Phase::Ready);
     let pepper = Pepper::new(SECRET);
@@ -160,6 +165,18 @@ async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Contro
         names: Vec::new(),
     });
     Control { router, admin_port, store, counters, readiness, _folder: folder }
+}
+
+async fn journal(store: &Arc<dyn Store>, metrics: &Arc<Metrics>, folder: &Path) -> Journal {
+    let parts = crate::journal::Parts {
+        disk: Arc::new(Folder::create(&folder.join("journal")).unwrap()),
+        settings: LogSettings { synced: false, segment_bytes: 1 << 20, most_behind: 1 << 30 },
+        store: Arc::clone(store),
+        metrics: Arc::clone(metrics),
+        workers: &Workers::default(),
+        stop: CancellationToken::new(),
+    };
+    crate::journal::start(parts).await.unwrap().journal
 }
 
 impl Control {
@@ -221,7 +238,7 @@ impl Control {
     async fn charged(&self, user: UserId, with: impl FnOnce(&mut Charge)) -> Charge {
         let mut ended = ended_now(user);
         with(&mut ended);
-        self.store.journal(&[Entry::Settle(ended.clone())]).await.unwrap();
+        self.store.journal(&[Entry::Settle(ended.clone())], None).await.unwrap();
         ended
     }
 

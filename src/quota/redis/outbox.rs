@@ -260,8 +260,8 @@ impl Desk {
         let mut heap = vec![entries];
         while let Some(some) = heap.pop() {
             let entries: Vec<Entry> = some.iter().map(|(entry, _)| entry.clone()).collect();
-            match self.store.journal(&entries).await {
-                Ok(_) => {}
+            match self.store.journal(&entries, None).await {
+                Ok(()) => {}
                 Err(StoreError::Corrupt(_)) if some.len() > 1 => {
                     let (first, second) = some.split_at(some.len() / 2);
                     heap.extend([second, first]);

@@ -3,6 +3,7 @@
 use super::PostgresStore;
 use super::keys::KeyStateRow;
 use super::plans::LimitsRow;
+use super::writer::INSTANCE_LOCK;
 use crate::account::caller::Caller;
 use crate::account::id::{KeyId, PlanId, UserId};
 use crate::account::key::KeyDigest;
@@ -77,6 +78,59 @@ pub(super) async fn changes(store: &PostgresStore, since: u64) -> Result<Changes
         })
         .collect::<Result<_, StoreError>>()?;
     Ok(Changes { upto, users })
+}
+
+pub(super) async fn last_change(store: &PostgresStore) -> Result<u64, StoreError> {
+    let last = sqlx::query_scalar("select coalesce(max(change_seq), 0) from users")
+        .fetch_one(&store.pool)
+        .await?;
+    columns::count(last)
+}
+
+/// Says so once for each change; the row is read again and again, and seldom written.
+pub(super) async fn confirm_changes(
+    store: &PostgresStore,
+    epoch: i64,
+    upto: u64,
+) -> Result<(), StoreError> {
+    let upto = columns::integer(upto);
+    let confirmed: Option<i64> =
+        sqlx::query_scalar("select confirmed from instance where epoch = $1")
+            .bind(epoch)
+            .fetch_optional(&store.pool)
+            .await?;
+    if confirmed.ok_or(StoreError::Superseded)? < upto {
+        sqlx::query("update instance set confirmed = $2 where epoch = $1 and confirmed < $2")
+            .bind(epoch)
+            .bind(upto)
+            .execute(&store.pool)
+            .await?;
+    }
+    Ok(())
+}
+
+/// An instance holds its lock for as long as it lives.
+pub(super) async fn is_change_confirmed(
+    store: &PostgresStore,
+    user: Option<UserId>,
+) -> Result<bool, StoreError> {
+    let confirmed = sqlx::query_scalar(
+        "select instance.confirmed >= coalesce((
+                 select max(change_seq) from users where $1::uuid is null or id = $1
+             ), 0)
+             or not exists (
+                 select from pg_locks
+                 where locktype = 'advisory' and granted and objsubid = 1
+                   and database = (select oid from pg_database where datname = current_database())
+                   and (classid::bigint << 32) | objid::bigint = $2
+             )
+         from instance",
+    )
+    .bind(user.map(|user| user.0))
+    .bind(INSTANCE_LOCK)
+    .fetch_one(&store.pool)
+    .await?;
+    Ok(confirmed)
 }
 
 impl TryFrom<CallerRow> for Caller {

@@ -195,11 +195,6 @@ pub(super) async fn charges(store: &PostgresStore, day: Day) -> Result<Vec<Charg
     rows.into_iter().map(Charge::try_from).collect()
 }
 
-pub(super) async fn open_leases(store: &PostgresStore) -> Result<u64, StoreError> {
-    let open = sqlx::query_scalar("select count(*) from lease").fetch_one(&store.pool).await?;
-    columns::count(open)
-}
-
 impl TryFrom<ChargeRow> for Charge {
     type Error = StoreError;
 

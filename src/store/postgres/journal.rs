@@ -1,121 +1,52 @@
-//! The journal's batches: leases, extensions, charges and adjustments, in one transaction.
+//! The ledger's batches: charges and adjustments, in one transaction with their position in a journal.
 //!
 //! A batch costs one round trip however long it is: its entries travel as arrays, one for each
-//! column, and the function `journal` in the migrations is the whole transaction. Kinds are written
-//! in the order open, extend, settle, which is also the order of any one request's entries; entries
-//! of different requests do not touch each other. Adjustments touch none of them; they are rare, and
-//! a batch that has some is another statement, around the same function.
+//! column, and the function `project` in the migrations is the whole transaction.
 
 use super::PostgresStore;
-use super::checks::ChargeRow;
-use crate::account::charge::{Adjustment, Charge, Lease, Source, Status};
-use crate::account::id::RequestId;
-use crate::store::columns::integer;
-use crate::store::{Entry, StoreError, Written};
+use crate::account::charge::{Adjustment, Charge};
+use crate::store::columns::{self, integer};
+use crate::store::{Entry, Mark, StoreError};
 use sqlx::PgConnection;
-use std::collections::HashSet;
 use uuid::Uuid;
 
-const JOURNAL: &str = "select * from journal(
-    $1, $2,
-    $3, $4, $5, $6, $7, $8, $9, $10,
-    $11, $12,
-    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30
-)";
-
-/// Where the function refuses the batch, nothing is written here either.
-const JOURNAL_AND_ADJUSTMENTS: &str = "with adjusted as (
-    insert into usage_adjustment (reset, user_id, key_id, day, tokens, requests, at, by)
-    select entry.reset, entry.user_id, entry.key_id, entry.day::date,
-        entry.tokens, entry.requests, entry.at, entry.by
-    from unnest(
-        $31::uuid[], $32::uuid[], $33::text[], $34::text[],
-        $35::bigint[], $36::bigint[], $37::bigint[], $38::text[]
-    ) as entry (reset, user_id, key_id, day, tokens, requests, at, by)
-    on conflict (reset, key_id) do nothing
-)
-select * from journal(
-    $1, $2,
-    $3, $4, $5, $6, $7, $8, $9, $10,
-    $11, $12,
-    $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30
+const PROJECT: &str = "select project(
+    $1, $2, $3,
+    $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+    $22, $23, $24, $25, $26, $27, $28, $29
 )";
 
 pub(super) async fn write(
     store: &PostgresStore,
     batch: &[Entry],
-) -> Result<Vec<Written>, StoreError> {
-    let arrays = Arrays::of(batch);
-    let stale: HashSet<RequestId> =
-        store.writer.write(&arrays).await?.into_iter().map(RequestId).collect();
-    Ok(batch.iter().map(|entry| answer(entry, &stale)).collect())
+    mark: Option<Mark>,
+) -> Result<(), StoreError> {
+    store.writer.write(&Arrays::of(batch, mark)).await
 }
 
-/// Every lease left open becomes a charge. What the dead call really used is not known, so all it
-/// held is charged, as one estimate of the total in `completion`.
-pub(super) async fn abandon(store: &PostgresStore) -> Result<Vec<Charge>, StoreError> {
-    let claimed = store.writer.epoch().await;
-    let mut tx = store.pool.begin().await?;
-    sqlx::query("select hold_fence($1)").bind(claimed).execute(&mut *tx).await?;
-    let rows: Vec<ChargeRow> = sqlx::query_as(
-        "with ended as (delete from lease returning *)
-         insert into usage_event (
-             request, user_id, key_id, model, upstream, day, admitted_at,
-             prompt, cached, completion, reasoning, cost_micro_dollars,
-             status, source, counted, first_token_ms, total_ms
-         )
-         select
-             request, user_id, key_id, model, '', day, admitted_at,
-             0, 0, reserved, 0, 0,
-             $1, $2, true, null, 0
-         from ended
-         on conflict (request, day) do nothing
-         returning
-             request, user_id, key_id, model, upstream,
-             to_char(day, 'YYYY-MM-DD') as day, admitted_at,
-             prompt, cached, completion, reasoning, cost_micro_dollars,
-             status, source, counted, first_token_ms, total_ms, client_request_id",
-    )
-    .bind(Status::Abandoned.as_str())
-    .bind(Source::Estimated.as_str())
-    .fetch_all(&mut *tx)
-    .await?;
-    tx.commit().await?;
-    rows.into_iter().map(Charge::try_from).collect()
+pub(super) async fn mark(store: &PostgresStore, log: Uuid) -> Result<Option<u64>, StoreError> {
+    let position: Option<i64> =
+        sqlx::query_scalar("select position from journal_mark where log = $1")
+            .bind(log)
+            .fetch_optional(&store.pool)
+            .await?;
+    position.map(columns::count).transpose()
 }
 
-fn answer(entry: &Entry, stale: &HashSet<RequestId>) -> Written {
-    match entry {
-        Entry::Open(lease) if stale.contains(&lease.request) => Written::Stale,
-        _ => Written::Done,
-    }
+pub(super) async fn latest_mark(store: &PostgresStore) -> Result<Option<Mark>, StoreError> {
+    let latest: Option<(Uuid, i64)> =
+        sqlx::query_as("select log, position from journal_mark where is_latest")
+            .fetch_optional(&store.pool)
+            .await?;
+    latest.map(|(log, position)| Ok(Mark { log, position: columns::count(position)? })).transpose()
 }
 
 /// The entries of each kind, an array a column.
 #[derive(Default)]
 pub(super) struct Arrays<'a> {
-    leases: Leases<'a>,
-    extensions: Extensions,
+    mark: Option<Mark>,
     charges: Charges<'a>,
     adjustments: Adjustments<'a>,
-}
-
-#[derive(Default)]
-struct Leases<'a> {
-    request: Vec<Uuid>,
-    user: Vec<Uuid>,
-    key: Vec<&'a str>,
-    version: Vec<i64>,
-    model: Vec<&'a str>,
-    day: Vec<String>,
-    reserved: Vec<i64>,
-    admitted_at: Vec<i64>,
-}
-
-#[derive(Default)]
-struct Extensions {
-    request: Vec<Uuid>,
-    reserved: Vec<i64>,
 }
 
 #[derive(Default)]
@@ -153,15 +84,10 @@ struct Adjustments<'a> {
 }
 
 impl<'a> Arrays<'a> {
-    fn of(batch: &'a [Entry]) -> Self {
-        let mut arrays = Self::default();
+    fn of(batch: &'a [Entry], mark: Option<Mark>) -> Self {
+        let mut arrays = Self { mark, ..Self::default() };
         for entry in batch {
             match entry {
-                Entry::Open(lease) => arrays.leases.push(lease),
-                Entry::Extend { request, reserved } => {
-                    arrays.extensions.request.push(request.0);
-                    arrays.extensions.reserved.push(integer(*reserved));
-                }
                 Entry::Settle(charge) => arrays.charges.push(charge),
                 Entry::Adjust(adjustment) => arrays.adjustments.push(adjustment),
             }
@@ -169,34 +95,17 @@ impl<'a> Arrays<'a> {
         arrays
     }
 
-    /// The requests that this batch opens.
-    pub(super) fn opened(&self) -> &[Uuid] {
-        &self.leases.request
-    }
-
-    /// Writes the batch; answers with the requests not admitted.
+    /// Writes the batch.
     pub(super) async fn write(
         &self,
         claimed: Option<i64>,
-        doubted: &[Uuid],
         connection: &mut PgConnection,
-    ) -> Result<Vec<Uuid>, sqlx::Error> {
-        let Self { leases, extensions, charges, adjustments } = self;
-        let has_adjustments = !adjustments.reset.is_empty();
-        let text = if has_adjustments { JOURNAL_AND_ADJUSTMENTS } else { JOURNAL };
-        let batch = sqlx::query_scalar(text)
+    ) -> Result<(), sqlx::Error> {
+        let Self { mark, charges, adjustments } = self;
+        sqlx::query(PROJECT)
             .bind(claimed)
-            .bind(doubted)
-            .bind(&leases.request)
-            .bind(&leases.user)
-            .bind(&leases.key)
-            .bind(&leases.version)
-            .bind(&leases.model)
-            .bind(&leases.day)
-            .bind(&leases.reserved)
-            .bind(&leases.admitted_at)
-            .bind(&extensions.request)
-            .bind(&extensions.reserved)
+            .bind(mark.map(|mark| mark.log))
+            .bind(mark.map(|mark| integer(mark.position)))
             .bind(&charges.request)
             .bind(&charges.user)
             .bind(&charges.key)
@@ -214,11 +123,7 @@ impl<'a> Arrays<'a> {
             .bind(&charges.counted)
             .bind(&charges.first_token_ms)
             .bind(&charges.total_ms)
-            .bind(&charges.client_request_id);
-        if !has_adjustments {
-            return batch.fetch_all(connection).await;
-        }
-        batch
+            .bind(&charges.client_request_id)
             .bind(&adjustments.reset)
             .bind(&adjustments.user)
             .bind(&adjustments.key)
@@ -227,21 +132,9 @@ impl<'a> Arrays<'a> {
             .bind(&adjustments.requests)
             .bind(&adjustments.at)
             .bind(&adjustments.by)
-            .fetch_all(connection)
+            .execute(connection)
             .await
-    }
-}
-
-impl<'a> Leases<'a> {
-    fn push(&mut self, lease: &'a Lease) {
-        self.request.push(lease.request.0);
-        self.user.push(lease.user.0);
-        self.key.push(lease.key.as_str());
-        self.version.push(integer(lease.version));
-        self.model.push(&lease.model);
-        self.day.push(lease.day.to_string());
-        self.reserved.push(integer(lease.reserved));
-        self.admitted_at.push(lease.admitted_at.as_millisecond());
+            .map(drop)
     }
 }
 

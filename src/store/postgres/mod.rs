@@ -24,10 +24,10 @@ mod retention;
 mod writer;
 
 use super::{
-    Changes, Drift, Entry, KeyChange, KeyFilter, NewKey, NewUser, Patience, PlanChange, Reach,
-    Store, StoreError,
+    Changes, CommitStamp, Drift, Entry, KeyChange, KeyFilter, Mark, NewKey, NewUser, Patience,
+    PlanChange, Reach, Store, StoreError,
 };
-use super::{Used, UserChange, UserError, UserFilter, Written};
+use super::{Used, UserChange, UserError, UserFilter};
 use crate::account::by::By;
 use crate::account::caller::Caller;
 use crate::account::charge::Charge;
@@ -44,6 +44,7 @@ use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, PgPool};
 use std::collections::HashSet;
+use uuid::Uuid;
 use writer::Writer;
 
 /// Days from the given one on that have a partition, its predecessor's evening hours included.
@@ -129,14 +130,16 @@ pub(super) async fn look(server: &PostgresServer, alone: bool) -> Result<String,
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn journal(&self, batch: &[Entry]) -> Result<Vec<Written>, StoreError> {
-        journal::write(self, batch).await
+    async fn journal(&self, batch: &[Entry], mark: Option<Mark>) -> Result<(), StoreError> {
+        journal::write(self, batch, mark).await
     }
 
-    async fn abandon_leases(&self, _now: Timestamp) -> Result<Vec<Charge>, StoreError> {
-        // One process at a time holds the claim, so every lease found is a dead one's: no deadline
-        // has to be compared with the time.
-        journal::abandon(self).await
+    async fn mark(&self, log: Uuid) -> Result<Option<u64>, StoreError> {
+        journal::mark(self, log).await
+    }
+
+    async fn latest_mark(&self) -> Result<Option<Mark>, StoreError> {
+        journal::latest_mark(self).await
     }
 
     async fn claim(&self) -> Result<(), StoreError> {
@@ -174,6 +177,25 @@ impl Store for PostgresStore {
 
     async fn changes(&self, since: u64) -> Result<Changes, StoreError> {
         callers::changes(self, since).await
+    }
+
+    async fn last_change(&self) -> Result<u64, StoreError> {
+        callers::last_change(self).await
+    }
+
+    fn commit_stamp(&self) -> CommitStamp {
+        CommitStamp::Remote
+    }
+
+    async fn confirm_changes(&self, upto: u64) -> Result<(), StoreError> {
+        match self.writer.epoch() {
+            Some(epoch) => callers::confirm_changes(self, epoch, upto).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn is_change_confirmed(&self, user: Option<UserId>) -> Result<bool, StoreError> {
+        callers::is_change_confirmed(self, user).await
     }
 
     async fn add_user(&self, user: &NewUser, by: &By) -> Result<User, UserError> {
@@ -297,10 +319,6 @@ impl Store for PostgresStore {
         retention::is_pruned(self, day).await
     }
 
-    async fn open_leases(&self) -> Result<u64, StoreError> {
-        checks::open_leases(self).await
-    }
-
     async fn buried(&self) -> Result<u64, StoreError> {
         dead::buried(self).await
     }
@@ -321,6 +339,9 @@ impl Store for PostgresStore {
 
 /// What a server says to a write that is a standby, or was told to take none.
 pub(super) const READ_ONLY: &str = "25006";
+
+/// What the function `hold_fence` says to an instance whose claim is another's now.
+pub(super) const SUPERSEDED: &str = "KX001";
 
 /// Whether the entry itself is to blame: a value that does not fit, or breaks a constraint.
 pub(super) fn blames_the_data(code: &str) -> bool {

@@ -16,10 +16,10 @@ use futures_util::future::join_all;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
-use uuid::Uuid;
 
 /// A batch or a connection that takes longer is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(200);
 const SESSION_LOOKS: usize = 8;
 
 /// "knockx" in ASCII; advisory locks are numbers, each database has its own.
-const INSTANCE_LOCK: i64 = 0x6b_6e6f_636b_7801;
+pub(super) const INSTANCE_LOCK: i64 = 0x6b_6e6f_636b_7801;
 
 const NEEDS_A_SESSION: &str = "without Redis one instance holds a lock on the database, which needs \
     a direct connection: DATABASE_URL leads through a connection pooler; name the host without \
@@ -40,6 +40,8 @@ pub(super) struct Writer {
     options: PgConnectOptions,
     pooled: bool,
     state: Mutex<State>,
+    /// The claimed epoch, for those who do not write; 0 = not claimed.
+    epoch: AtomicI64,
 }
 
 #[derive(Default)]
@@ -47,8 +49,6 @@ struct State {
     /// `None` before the first use, while a batch is under way, and after one that failed.
     connection: Option<PgConnection>,
     claim: Option<Claim>,
-    /// Leases of batches whose answer was lost: refused, and perhaps written all the same.
-    doubted: Vec<Uuid>,
 }
 
 #[derive(Clone, Copy)]
@@ -60,12 +60,12 @@ struct Claim {
 
 impl Writer {
     pub(super) fn new(options: PgConnectOptions, pooled: bool) -> Self {
-        Self { options, pooled, state: Mutex::default() }
+        Self { options, pooled, state: Mutex::default(), epoch: AtomicI64::new(0) }
     }
 
     /// The claimed epoch; `None` when the store is not claimed.
-    pub(super) async fn epoch(&self) -> Option<i64> {
-        self.state.lock().await.claim.map(|claim| claim.epoch)
+    pub(super) fn epoch(&self) -> Option<i64> {
+        Some(self.epoch.load(Ordering::Relaxed)).filter(|epoch| *epoch != 0)
     }
 
     /// Becomes the one instance that writes. An instance that lost its lock is superseded by this.
@@ -86,47 +86,42 @@ impl Writer {
             .fetch_one(&mut connection)
             .await?;
         let mut state = self.state.lock().await;
+        self.epoch.store(epoch, Ordering::Relaxed);
         state.claim = Some(Claim { epoch, locked: true });
         state.connection = Some(connection);
         Ok(())
     }
 
-    /// Writes a batch; answers with the requests not admitted.
-    pub(super) async fn write(&self, batch: &Arrays<'_>) -> Result<Vec<Uuid>, StoreError> {
+    /// Writes a batch.
+    pub(super) async fn write(&self, batch: &Arrays<'_>) -> Result<(), StoreError> {
         let mut state = timeout(PATIENCE, self.state.lock())
             .await
             .map_err(|_| StoreError::Unavailable("another write has taken too long".into()))?;
         let was_open = state.connection.is_some();
-        let was_sent = match self.try_to_write(&mut state, batch).await {
-            Err(Failure::Unanswered(_)) if was_open => true,
-            // Since it was opened the server has become a standby: the primary may be elsewhere now.
-            Err(Failure::Displaced(_)) if was_open => false,
-            answered => return state.conclude(batch, false, answered),
-        };
-        let answered = self.try_to_write(&mut state, batch).await;
-        state.conclude(batch, was_sent, answered)
+        match self.try_to_write(&mut state, batch).await {
+            // Written or not: a batch may be repeated. Or since the connection was opened the server has
+            // become a standby, and the primary may be elsewhere now.
+            Err(Failure::Stale(_)) if was_open => {}
+            done => return done.map_err(Failure::into_error),
+        }
+        self.try_to_write(&mut state, batch).await.map_err(Failure::into_error)
     }
 
-    async fn try_to_write(
-        &self,
-        state: &mut State,
-        batch: &Arrays<'_>,
-    ) -> Result<Vec<Uuid>, Failure> {
-        let mut connection = self.ready_connection(state).await.map_err(Failure::Unsent)?;
+    async fn try_to_write(&self, state: &mut State, batch: &Arrays<'_>) -> Result<(), Failure> {
+        let mut connection = self.ready_connection(state).await.map_err(Failure::Lasting)?;
         let claimed = state.claim.map(|claim| claim.epoch);
-        let written = batch.write(claimed, &state.doubted, &mut connection);
-        match timeout(PATIENCE, written).await {
-            Ok(Ok(not_admitted)) => {
+        match timeout(PATIENCE, batch.write(claimed, &mut connection)).await {
+            Ok(Ok(())) => {
                 state.connection = Some(connection);
-                Ok(not_admitted)
+                Ok(())
             }
-            Ok(Err(e)) if is_read_only(&e) => Err(Failure::Displaced(e.into())),
-            Ok(Err(e)) if is_refusal(&e) => {
+            Ok(Err(e)) if is_refusal(&e) && !is_read_only(&e) => {
                 state.connection = Some(connection);
-                Err(Failure::Refused(e.into()))
+                Err(Failure::Lasting(e.into()))
             }
-            Ok(Err(e)) => Err(Failure::Unanswered(e.into())),
-            Err(_) => Err(Failure::Silent(trouble("it does not answer"))),
+            Ok(Err(e)) => Err(Failure::Stale(e.into())),
+            // Another try would take as long again.
+            Err(_) => Err(Failure::Lasting(trouble("it does not answer"))),
         }
     }
 
@@ -168,41 +163,17 @@ impl Writer {
 
 /// Why a batch was not written, as far as we know.
 enum Failure {
-    /// It was not sent.
-    Unsent(StoreError),
-    /// The server said no: nothing was written.
-    Refused(StoreError),
-    /// The server takes no writes: nothing was written, and the connection is closed, since another may
-    /// lead to the primary.
-    Displaced(StoreError),
-    /// It was sent and the connection broke: it may have been written.
-    Unanswered(StoreError),
-    /// It was sent and has taken too long: the same, but another try would take as long again.
-    Silent(StoreError),
+    /// The connection is of no use any more; on another one the batch may be written.
+    Stale(StoreError),
+    /// Another connection would change nothing.
+    Lasting(StoreError),
 }
 
-impl State {
-    /// Notes what became of a batch; `was_sent` when an earlier try of it went unanswered.
-    fn conclude(
-        &mut self,
-        batch: &Arrays<'_>,
-        was_sent: bool,
-        answered: Result<Vec<Uuid>, Failure>,
-    ) -> Result<Vec<Uuid>, StoreError> {
-        let (error, in_doubt) = match answered {
-            Ok(not_admitted) => {
-                self.doubted.clear();
-                return Ok(not_admitted);
-            }
-            Err(Failure::Unanswered(error) | Failure::Silent(error)) => (error, true),
-            Err(Failure::Unsent(error) | Failure::Refused(error) | Failure::Displaced(error)) => {
-                (error, was_sent)
-            }
-        };
-        if in_doubt {
-            self.doubted.extend_from_slice(batch.opened());
+impl Failure {
+    fn into_error(self) -> StoreError {
+        match self {
+            Self::Stale(error) | Self::Lasting(error) => error,
         }
-        Err(error)
     }
 }
 

@@ -63,7 +63,7 @@ pub(super) async fn changes(store: &SqliteStore, since: u64) -> Result<Changes, 
         "select change_seq, id, version from users where change_seq > ?1 order by change_seq",
     )
     .bind(columns::integer(since))
-    .fetch_all(&store.readers)
+    .fetch_all(&store.watcher)
     .await?;
     let upto = rows.last().map_or(Ok(since), |(seq, ..)| columns::count(*seq))?;
     let users = rows
@@ -73,6 +73,13 @@ pub(super) async fn changes(store: &SqliteStore, since: u64) -> Result<Changes, 
         })
         .collect::<Result<_, StoreError>>()?;
     Ok(Changes { upto, users })
+}
+
+pub(super) async fn last_change(store: &SqliteStore) -> Result<u64, StoreError> {
+    let last = sqlx::query_scalar("select coalesce(max(change_seq), 0) from users")
+        .fetch_one(&store.watcher)
+        .await?;
+    columns::count(last)
 }
 
 impl TryFrom<CallerRow> for Caller {

@@ -176,11 +176,6 @@ pub(super) async fn charges(store: &SqliteStore, day: Day) -> Result<Vec<Charge>
     rows.into_iter().map(Charge::try_from).collect()
 }
 
-pub(super) async fn open_leases(store: &SqliteStore) -> Result<u64, StoreError> {
-    let open = sqlx::query_scalar("select count(*) from lease").fetch_one(&store.readers).await?;
-    columns::count(open)
-}
-
 impl TryFrom<ChargeRow> for Charge {
     type Error = StoreError;
 

@@ -1,130 +1,71 @@
-//! The journal's batches: leases, extensions, charges and adjustments, in one transaction.
+//! The ledger's batches: charges and adjustments, in one transaction with their position in a journal.
 //!
 //! A batch costs the same one round trip to SQLite's thread however long it is: its entries travel
-//! as one JSON array each kind, and `journal.sql` is the whole transaction. Kinds are written in the
-//! order open, extend, settle, which is also the order of any one request's entries; entries of
-//! different requests do not touch each other, and adjustments touch none of them.
+//! as one JSON array each kind, and `journal.sql` is the whole transaction.
 
 use super::SqliteStore;
-use super::checks::ChargeRow;
-use crate::account::charge::{Adjustment, Charge, Lease, Source, Status};
+use crate::account::charge::{Adjustment, Charge};
 use crate::account::id::RequestId;
-use crate::store::columns::{integer, request_id};
-use crate::store::{Entry, StoreError, Written};
+use crate::store::columns::{self, integer};
+use crate::store::{Entry, Mark, StoreError};
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use uuid::Uuid;
 
-/// `$1` leases, `$2` extensions, `$3` charges, `$4` adjustments; answers with the requests not admitted.
+/// `$1` charges, `$2` adjustments, `$3` log and `$4` position, or null.
 const JOURNAL: &str = include_str!("journal.sql");
 
 pub(super) async fn write(
     store: &SqliteStore,
     batch: &[Entry],
-) -> Result<Vec<Written>, StoreError> {
-    let arrays = Arrays::of(batch);
+    mark: Option<Mark>,
+) -> Result<(), StoreError> {
+    let (charges, adjustments) = arrays(batch);
     let turn = store.writer.turn().await?;
-    let stale: Vec<Vec<u8>> = turn
-        .once(async |connection| {
-            sqlx::query_scalar(JOURNAL)
-                .bind(arrays.leases)
-                .bind(arrays.extensions)
-                .bind(arrays.charges)
-                .bind(arrays.adjustments)
-                .fetch_all(connection)
-                .await
-        })
-        .await?;
-    let stale: HashSet<RequestId> =
-        stale.iter().map(|id| request_id(id)).collect::<Result<_, _>>()?;
-    Ok(batch.iter().map(|entry| answer(entry, &stale)).collect())
-}
-
-/// Every lease left open becomes a charge. What the dead call really used is not known, so all it
-/// held is charged, as one estimate of the total in `completion`.
-pub(super) async fn abandon(store: &SqliteStore) -> Result<Vec<Charge>, StoreError> {
-    let mut turn = store.writer.turn().await?;
-    let mut tx = turn.begin().await?;
-    let rows: Vec<ChargeRow> = sqlx::query_as(
-        "insert into usage_event (
-             request, user_id, key_id, model, upstream, day, admitted_at,
-             prompt, cached, completion, reasoning, cost_micro_dollars,
-             status, source, counted, first_token_ms, total_ms
-         )
-         select
-             request, user_id, key_id, model, '', day, admitted_at,
-             0, 0, reserved, 0, 0,
-             ?1, ?2, 1, null, 0
-         from lease
-         where true
-         on conflict (request) do nothing
-         returning
-             request, user_id, key_id, model, upstream, day, admitted_at,
-             prompt, cached, completion, reasoning, cost_micro_dollars,
-             status, source, counted, first_token_ms, total_ms, client_request_id",
-    )
-    .bind(Status::Abandoned.as_str())
-    .bind(Source::Estimated.as_str())
-    .fetch_all(&mut *tx)
+    turn.once(async |connection| {
+        sqlx::query(JOURNAL)
+            .bind(charges)
+            .bind(adjustments)
+            .bind(mark.map(|mark| mark.log.simple().to_string()))
+            .bind(mark.map(|mark| integer(mark.position)))
+            .execute(connection)
+            .await
+    })
     .await?;
-    sqlx::query("delete from lease").execute(&mut *tx).await?;
-    tx.commit().await?;
-    rows.into_iter().map(Charge::try_from).collect()
+    Ok(())
 }
 
-fn answer(entry: &Entry, stale: &HashSet<RequestId>) -> Written {
-    match entry {
-        Entry::Open(lease) if stale.contains(&lease.request) => Written::Stale,
-        _ => Written::Done,
-    }
+pub(super) async fn mark(store: &SqliteStore, log: Uuid) -> Result<Option<u64>, StoreError> {
+    let position: Option<i64> =
+        sqlx::query_scalar("select position from journal_mark where log = ?1")
+            .bind(columns::blob(log))
+            .fetch_optional(&store.readers)
+            .await?;
+    position.map(columns::count).transpose()
+}
+
+pub(super) async fn latest_mark(store: &SqliteStore) -> Result<Option<Mark>, StoreError> {
+    let latest: Option<(Vec<u8>, i64)> =
+        sqlx::query_as("select log, position from journal_mark where is_latest")
+            .fetch_optional(&store.readers)
+            .await?;
+    latest
+        .map(|(log, position)| {
+            Ok(Mark { log: columns::uuid(&log)?, position: columns::count(position)? })
+        })
+        .transpose()
 }
 
 /// The entries of each kind as a JSON array.
-struct Arrays {
-    leases: String,
-    extensions: String,
-    charges: String,
-    adjustments: String,
-}
-
-impl Arrays {
-    fn of(batch: &[Entry]) -> Self {
-        let (mut leases, mut extensions) = (Vec::new(), Vec::new());
-        let (mut charges, mut adjustments) = (Vec::new(), Vec::new());
-        for entry in batch {
-            match entry {
-                Entry::Open(lease) => leases.push(lease_row(lease)),
-                Entry::Extend { request, reserved } => {
-                    extensions.push(extension_row(*request, *reserved));
-                }
-                Entry::Settle(charge) => charges.push(charge_row(charge)),
-                Entry::Adjust(adjustment) => adjustments.push(adjustment_row(adjustment)),
-            }
-        }
-        let text = |entries| Value::Array(entries).to_string();
-        Self {
-            leases: text(leases),
-            extensions: text(extensions),
-            charges: text(charges),
-            adjustments: text(adjustments),
+fn arrays(batch: &[Entry]) -> (String, String) {
+    let (mut charges, mut adjustments) = (Vec::new(), Vec::new());
+    for entry in batch {
+        match entry {
+            Entry::Settle(charge) => charges.push(charge_row(charge)),
+            Entry::Adjust(adjustment) => adjustments.push(adjustment_row(adjustment)),
         }
     }
-}
-
-fn lease_row(lease: &Lease) -> Value {
-    json!([
-        hex(lease.request),
-        lease.user.0.simple().to_string(),
-        lease.key.as_str(),
-        integer(lease.version),
-        lease.model,
-        lease.day.to_string(),
-        integer(lease.reserved),
-        lease.admitted_at.as_millisecond(),
-    ])
-}
-
-fn extension_row(request: RequestId, reserved: u64) -> Value {
-    json!([hex(request), integer(reserved)])
+    let text = |entries| Value::Array(entries).to_string();
+    (text(charges), text(adjustments))
 }
 
 fn charge_row(charge: &Charge) -> Value {

@@ -14,6 +14,7 @@ mod audit;
 mod keys;
 mod callers;
 mod checks;
+mod commits;
 mod dead;
 mod history;
 mod journal;
@@ -25,9 +26,10 @@ mod writer;
 
 use super::trouble;
 use super::{
-    Changes, Drift, Entry, KeyChange, KeyFilter, NewKey, NewUser, PlanChange, Store, StoreError,
+    Changes, CommitStamp, Drift, Entry, KeyChange, KeyFilter, Mark, NewKey, NewUser, PlanChange,
+    Store, StoreError,
 };
-use super::{Used, UserChange, UserError, UserFilter, Written};
+use super::{Used, UserChange, UserError, UserFilter};
 use crate::account::by::By;
 use crate::account::caller::Caller;
 use crate::account::charge::Charge;
@@ -39,6 +41,7 @@ use crate::account::user::User;
 use crate::config::Durability;
 use crate::private_files;
 use async_trait::async_trait;
+use commits::Commits;
 use jiff::Timestamp;
 use sqlx::SqlitePool;
 use sqlx::error::DatabaseError;
@@ -50,6 +53,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
+use uuid::Uuid;
 use writer::Writer;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -65,6 +69,9 @@ const READERS: u32 = 4;
 pub struct SqliteStore {
     writer: Writer,
     readers: SqlitePool,
+    /// For looking who changed, which calls wait for: no long report holds it.
+    watcher: SqlitePool,
+    commits: Commits,
 }
 
 impl SqliteStore {
@@ -76,15 +83,19 @@ impl SqliteStore {
     pub async fn open(path: &Path, durability: Durability) -> Result<Self, StoreError> {
         create_private(path)?;
         let options = connect_options(path, durability);
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .idle_timeout(None)
-            // A file does not go away; asking each time would double the round trips.
-            .test_before_acquire(false)
-            .connect_lazy_with(options.clone());
-        let writer = Writer::open(options).await.map_err(|e| cannot_open(path, &e))?;
-        let store = Self { writer, readers };
+        let pool = |connections| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                // A file does not go away; asking each time would double the round trips.
+                .test_before_acquire(false)
+                .connect_lazy_with(options.clone())
+        };
+        let (readers, watcher) = (pool(READERS), pool(1));
+        let writer = Writer::open(options.clone()).await.map_err(|e| cannot_open(path, &e))?;
+        let store = Self { writer, readers, watcher, commits: Commits::of(path) };
         store.migrate().await?;
         Ok(store)
     }
@@ -107,14 +118,16 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn journal(&self, batch: &[Entry]) -> Result<Vec<Written>, StoreError> {
-        journal::write(self, batch).await
+    async fn journal(&self, batch: &[Entry], mark: Option<Mark>) -> Result<(), StoreError> {
+        journal::write(self, batch, mark).await
     }
 
-    async fn abandon_leases(&self, _now: Timestamp) -> Result<Vec<Charge>, StoreError> {
-        // One process at a time holds the folder's lock, so every lease found is a dead one's:
-        // no deadline has to be compared with the time.
-        journal::abandon(self).await
+    async fn mark(&self, log: Uuid) -> Result<Option<u64>, StoreError> {
+        journal::mark(self, log).await
+    }
+
+    async fn latest_mark(&self) -> Result<Option<Mark>, StoreError> {
+        journal::latest_mark(self).await
     }
 
     async fn claim(&self) -> Result<(), StoreError> {
@@ -149,6 +162,23 @@ impl Store for SqliteStore {
 
     async fn changes(&self, since: u64) -> Result<Changes, StoreError> {
         callers::changes(self, since).await
+    }
+
+    async fn last_change(&self) -> Result<u64, StoreError> {
+        callers::last_change(self).await
+    }
+
+    fn commit_stamp(&self) -> CommitStamp {
+        self.commits.stamp()
+    }
+
+    async fn confirm_changes(&self, _upto: u64) -> Result<(), StoreError> {
+        // Every process sees the commits of all others.
+        Ok(())
+    }
+
+    async fn is_change_confirmed(&self, _user: Option<UserId>) -> Result<bool, StoreError> {
+        Ok(true)
     }
 
     async fn add_user(&self, user: &NewUser, by: &By) -> Result<User, UserError> {
@@ -272,10 +302,6 @@ impl Store for SqliteStore {
         retention::is_pruned(self, day).await
     }
 
-    async fn open_leases(&self) -> Result<u64, StoreError> {
-        checks::open_leases(self).await
-    }
-
     async fn buried(&self) -> Result<u64, StoreError> {
         dead::buried(self).await
     }
@@ -287,6 +313,7 @@ impl Store for SqliteStore {
 
     async fn close(&self) {
         self.readers.close().await;
+        self.watcher.close().await;
         self.writer.close().await;
     }
 }

@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{
 };
 use std::collections::HashMap;
 
-const COUNTERS: [(&str, &str); 14] = [
+const COUNTERS: [(&str, &str); 15] = [
     ("knockx_requests_total", "Requests answered, by route, status and how they ended."),
     ("knockx_tokens_total", "Billed tokens of settled calls; cached is a part of prompt."),
     ("knockx_cost_micro_dollars_total", "Cost of settled calls, in millionths of a US dollar."),
@@ -32,6 +32,7 @@ const COUNTERS: [(&str, &str); 14] = [
     ("knockx_usage_admitted_total", "Calls admitted; each becomes one ledger row."),
     ("knockx_usage_persisted_total", "Ledger rows written."),
     ("knockx_usage_dead_total", "Entries that the ledger will never take, kept among the dead."),
+    ("knockx_journal_append_failures_total", "Failed writes to the journal; each is repeated."),
     (
         "knockx_quota_drift_total",
         "Accounts whose counters differed from the ledger and were set to it.",
@@ -47,12 +48,13 @@ const COUNTERS: [(&str, &str); 14] = [
     ),
 ];
 
-const GAUGES: [(&str, &str); 10] = [
+const GAUGES: [(&str, &str); 11] = [
     ("knockx_build_info", "1 for the version that runs."),
     ("knockx_streams_open", "Streams being relayed now."),
     ("knockx_reservations_open", "Calls that hold a reservation now."),
     ("knockx_admission_waiting", "Calls currently queued for tokens reserved by calls in flight."),
-    ("knockx_usage_queue_depth", "Journal entries that wait to be written."),
+    ("knockx_usage_queue_depth", "Charges that wait to be written to the ledger."),
+    ("knockx_journal_behind_bytes", "Bytes of the journal that the ledger does not have yet."),
     (
         "knockx_upstream_up",
         "1 when the last try reached the upstream, 0 when it did not or none was made.",
@@ -117,6 +119,8 @@ pub struct Metrics {
     pub usage_persisted: Counter,
     pub usage_backlog: Backlog,
     pub usage_dead: Counter,
+    pub journal_failures: Counter,
+    pub journal_behind: Gauge,
     pub quota_drift: Counter,
     pub redis_lost_writes: Counter,
     pub usage_flush_seconds: Histogram,
@@ -167,6 +171,8 @@ impl Metrics {
             usage_persisted: table.counter("knockx_usage_persisted_total", &[]),
             usage_backlog: Backlog::new(table.gauge("knockx_usage_queue_depth", &[])),
             usage_dead: table.counter("knockx_usage_dead_total", &[]),
+            journal_failures: table.counter("knockx_journal_append_failures_total", &[]),
+            journal_behind: table.gauge("knockx_journal_behind_bytes", &[]),
             quota_drift: table.counter("knockx_quota_drift_total", &[]),
             redis_lost_writes: table.counter("knockx_redis_lost_writes_total", &[]),
             usage_flush_seconds: table.histogram("knockx_usage_flush_seconds", &[]),

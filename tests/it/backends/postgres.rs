@@ -6,20 +6,25 @@ use super::store::past::{KEPT_USERNAMES, migrations_before, shared_usernames, us
 use super::store::reports::sums_agree_with_the_older_ledger;
 use super::store::rows::{migrations_until, older_ledger};
 use super::store::{Any, add_user, by, charge, day, lease, new_user, suite};
+use crate::support::journal;
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Fresh, Server, database, fresh as fresh_database};
 use crate::support::{SOON, soon};
-use knockx::account::charge::{Charge, Lease};
+use knockx::account::charge::{Charge, Lease, Status};
 use knockx::account::user::User;
 use knockx::config::Database;
+use knockx::journal::Journal;
+use knockx::quota::versions::Versions;
+use knockx::store::announced::Announced;
+use knockx::store::confirmed::Confirmed;
 use knockx::store::measured::Measured;
-use knockx::store::{self, Entry, StoreError, Written};
+use knockx::store::{self, Entry, Mark, StoreError};
 use knockx::telemetry::metrics::Metrics;
-use knockx::usage::journal::Journal;
 use knockx::workers::Workers;
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::sync::Arc;
+use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -34,20 +39,21 @@ async fn open(fresh: &Fresh) -> Any {
     store::open(&fresh.database()).await.unwrap()
 }
 
-/// The journal's writer over a store, ended in good order by `end`.
+/// A journal over a store, ended in good order by `end`.
 struct Writing {
     journal: Journal,
     tasks: Workers,
     charges: TaskTracker,
     stop: CancellationToken,
+    _folder: TempDir,
 }
 
 impl Writing {
-    fn to(store: &Any) -> Self {
+    async fn to(store: &Any) -> Self {
         let (tasks, stop) = (Workers::default(), CancellationToken::new());
-        let metrics = Arc::new(Metrics::new(&[], &[]));
-        let journal = Journal::start(Arc::clone(store), metrics, &tasks, stop.clone());
-        Self { journal, tasks, charges: TaskTracker::new(), stop }
+        let folder = tempfile::tempdir().unwrap();
+        let journal = journal::start(store, &folder.path().join("journal"), &tasks, &stop).await;
+        Self { journal, tasks, charges: TaskTracker::new(), stop, _folder: folder }
     }
 
     /// Settles in the background; the task ends when the charge is durable.
@@ -59,6 +65,7 @@ impl Writing {
     async fn end(self) -> u64 {
         self.charges.close();
         tokio::time::timeout(SOON, self.charges.wait()).await.expect("all is answered");
+        tokio::time::timeout(SOON, self.journal.projected()).await.expect("the ledger has it");
         self.stop.cancel();
         tokio::time::timeout(SOON, self.tasks.wait()).await.expect("all is written");
         self.journal.unwritable()
@@ -94,7 +101,7 @@ async fn cut_writers(connection: &mut PgConnection) {
     let cut: Vec<bool> = sqlx::query_scalar(
         "select pg_terminate_backend(pid, 5000) from pg_stat_activity
          where datname = current_database() and pid <> pg_backend_pid()
-           and (query like '%from journal(%' or pid in (
+           and (query like '%project(%' or pid in (
                select pid from pg_locks where locktype = 'advisory'
            ))",
     )
@@ -135,44 +142,115 @@ async fn a_cut_connection_costs_no_batch() {
     let mut past = fresh.connection().await;
     for n in 1..4 {
         let lease = lease(&user, "key", 10);
-        let batch = [Entry::Open(lease.clone()), Entry::Settle(charge(&lease, 3, 4))];
-        assert_eq!(store.journal(&batch).await.unwrap(), [Written::Done; 2]);
+        store.journal(&[Entry::Settle(charge(&lease, 3, 4))], None).await.unwrap();
         assert_eq!(store.charges(lease.day).await.unwrap().len(), n);
         cut_writers(&mut past).await;
     }
     // The lock was taken again with the new connection.
-    let opened = store.journal(&[Entry::Open(lease(&user, "key", 1))]).await.unwrap();
-    assert_eq!(opened, [Written::Done]);
+    store.journal(&[], None).await.unwrap();
     assert!(said(open(&fresh).await.claim().await).contains("another knockx"));
 }
 
+/// Stands for a network that swallows answers: the batch may be done, and is sent again.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_whose_answer_is_lost_does_not_stay() {
+async fn a_batch_whose_answer_is_lost_is_written_once() {
     let (store, fresh) = fresh().await;
     let user = add_user(&store, "a@b.c").await;
-    store.journal(&[]).await.unwrap();
+    store.journal(&[], None).await.unwrap();
     let mut past = fresh.connection().await;
-    // Stands for a network that swallows answers: the batch is done, and cut off before it can say so.
     for sql in [
         "create function cut() returns trigger language plpgsql as $$
          begin perform pg_terminate_backend(pg_backend_pid()); return null; end $$",
-        "create constraint trigger cut after insert on lease deferrable initially deferred
+        "create constraint trigger cut after insert on usage_adjustment deferrable initially deferred
          for each row execute function cut()",
     ] {
         sqlx::query(sql).execute(&mut past).await.unwrap();
     }
-    let doubted = lease(&user, "key", 10);
-    said(store.journal(&[Entry::Open(doubted.clone())]).await);
-    sqlx::query("drop trigger cut on lease").execute(&mut past).await.unwrap();
-    // As if the commit had come through all the same.
-    let copy = AssertSqlSafe(format!(
-        "insert into lease values ('{}', '{}', 'key', 1, 'grok-4', '2026-01-02', 10, 0)",
-        doubted.request.0, user.id
-    ));
-    sqlx::query(copy).execute(&mut past).await.unwrap();
-    assert_eq!(store.open_leases().await.unwrap(), 1);
-    store.journal(&[Entry::Settle(settled(&user, "key"))]).await.unwrap();
-    assert_eq!(store.open_leases().await.unwrap(), 0);
+    let adjust = Entry::Adjust(adjustment(&user, lease(&user, "key", 1).request, "key", -2, 0));
+    let batch = [Entry::Settle(settled(&user, "key")), adjust];
+    let mark = Some(Mark { log: uuid::Uuid::from_u128(1), position: 9 });
+    said(store.journal(&batch, mark).await);
+    assert_eq!(store.latest_mark().await.unwrap(), None);
+    sqlx::query("drop trigger cut on usage_adjustment").execute(&mut past).await.unwrap();
+    for _ in 0..2 {
+        store.journal(&batch, mark).await.unwrap();
+        assert_eq!(used(&store, user.id).await, (6, 1));
+        assert_eq!(store.latest_mark().await.unwrap(), mark);
+    }
+}
+
+/// A database of the version before, whose process was killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_of_an_older_database_are_charged_once() {
+    let fresh = fresh_database().await;
+    let mut past = fresh.connection().await;
+    migrations_before("postgres", 20_261_126_950_000).await.run(&mut past).await.unwrap();
+    let user = uuid::Uuid::nil();
+    for id in [1, 2].map(uuid::Uuid::from_u128) {
+        past.execute(AssertSqlSafe(format!(
+            "insert into lease values ('{id}', '{user}', 'key', 1, 'grok-4', '2026-01-02', 70, 1000)"
+        )))
+        .await
+        .unwrap();
+    }
+    let ended = uuid::Uuid::from_u128(2);
+    past.execute(AssertSqlSafe(format!(
+        "insert into usage_event values ('{ended}', '{user}', 'key', 'grok-4', 'xai', '2026-01-02', 1000,
+             1, 0, 2, 0, 0, 'complete', 'reported', true, null, 0, null)"
+    )))
+    .await
+    .unwrap();
+    for _ in 0..2 {
+        let store = open(&fresh).await;
+        let charges = store.charges(day("2026-01-02")).await.unwrap();
+        let told: Vec<_> = charges.iter().map(|row| (row.status, row.tokens.total())).collect();
+        assert_eq!(told, [(Status::Abandoned, 70), (Status::Complete, 3)]);
+        assert_eq!(store.rollup_drift(day("2026-01-02")).await.unwrap(), []);
+    }
+    // A gateway of that version may still write charges, and open nothing.
+    let old = |leases: &str| {
+        let (none, texts) = ("array[]::bigint[]", "array[]::text[]");
+        AssertSqlSafe(format!(
+            "select journal(null, '{{}}', {leases}, {leases}, {texts}, {none}, {texts}, {texts}, {none}, {none},
+                 '{{}}', {none}, array['{0}'::uuid], array['{user}'::uuid], array['key'], array['grok-4'],
+                 array['xai'], array['2026-01-02'], array[1000::bigint], array[5::bigint], array[0::bigint],
+                 array[6::bigint], array[0::bigint], array[0::bigint], array['complete'], array['reported'],
+                 array[true], array[null::bigint], array[1::bigint])",
+            uuid::Uuid::from_u128(1)
+        ))
+    };
+    past.execute(old("array[]::uuid[]")).await.unwrap();
+    assert_eq!(open(&fresh).await.charges(day("2026-01-02")).await.unwrap()[0].tokens.total(), 11);
+    let refused = past.execute(old("array[gen_random_uuid()]")).await.unwrap_err();
+    assert!(refused.to_string().contains("newer version"), "{refused}");
+}
+
+/// What a command has changed holds once it returns: the gateway has confirmed it, or none runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_waits_for_the_gateway_to_confirm() {
+    let (gateway, fresh) = fresh().await;
+    let user = add_user(&gateway, "a@b.c").await;
+    let command = open(&fresh).await;
+    assert!(command.is_change_confirmed(Some(user.id)).await.unwrap(), "nobody runs");
+    gateway.claim().await.unwrap();
+    let versions = Versions::start(Arc::clone(&gateway)).await.unwrap();
+    assert!(command.is_change_confirmed(None).await.unwrap());
+    command.change_user(user.id, &store::UserChange::default(), &by()).await.unwrap();
+    for who in [Some(user.id), None] {
+        assert!(!command.is_change_confirmed(who).await.unwrap());
+    }
+    let (tasks, stop) = (Workers::default(), CancellationToken::new());
+    let folder = tempfile::tempdir().unwrap();
+    let journal = journal::start(&gateway, &folder.path().join("journal"), &tasks, &stop).await;
+    tasks.spawn("versions", Arc::clone(&versions).watch(journal, stop.clone()));
+    let command: Any =
+        Arc::new(Announced::new(Arc::clone(&command), Arc::new(Confirmed::new(command))));
+    for n in 2..6 {
+        command.change_user(user.id, &store::UserChange::default(), &by()).await.unwrap();
+        assert!(!versions.is_current(user.id, user.version + n - 1).await.unwrap());
+        assert!(versions.is_current(user.id, user.version + n).await.unwrap());
+    }
+    stop.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,7 +268,7 @@ async fn writers_that_meet_do_not_deadlock() {
             for _ in 0..20 {
                 let settle = |key: &String| Entry::Settle(settled(&user, key));
                 let batch: Vec<Entry> = keys.iter().map(settle).collect();
-                store.journal(&batch).await.unwrap();
+                store.journal(&batch, None).await.unwrap();
             }
         }
     };
@@ -218,13 +296,13 @@ async fn a_charge_waits_for_the_estimate_it_replaces() {
     let mut watcher = fresh.connection().await;
     let commit = async {
         let waiting = "select exists (select from pg_stat_activity
-            where datname = current_database() and query like '%from journal(%'
+            where datname = current_database() and query like '%project(%'
               and wait_event_type = 'Lock')";
         while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(&mut watcher).await.unwrap() {}
         estimate.commit().await.unwrap();
     };
-    let (written, ()) = tokio::join!(store.journal(&settle), commit);
-    assert_eq!(written.unwrap(), [Written::Done]);
+    let (written, ()) = tokio::join!(store.journal(&settle, None), commit);
+    written.unwrap();
     assert_eq!(store.charges(day("2026-01-02")).await.unwrap(), [real]);
     assert_eq!(store.rollup_drift(day("2026-01-02")).await.unwrap(), []);
 }
@@ -261,8 +339,8 @@ async fn an_entry_to_blame_does_not_hold_up_the_others() {
     let (store, _fresh) = fresh().await;
     let user = add_user(&store, "a@b.c").await;
     let below_zero = Charge { cost_micro_dollars: -3, ..settled(&user, "key") };
-    store.journal(&[Entry::Settle(below_zero)]).await.unwrap();
-    let writing = Writing::to(&store);
+    store.journal(&[Entry::Settle(below_zero)], None).await.unwrap();
+    let writing = Writing::to(&store).await;
     for n in 0..50 {
         // No sum that is below zero already can take it in.
         let cost_micro_dollars = if n == 17 { i64::MIN } else { -3 };
@@ -279,24 +357,24 @@ async fn one_instance_at_a_time_and_a_superseded_one_writes_no_more() {
     let user = add_user(&first, "a@b.c").await;
     first.claim().await.unwrap();
     let opened = lease(&user, "key", 10);
-    first.journal(&[Entry::Open(opened.clone())]).await.unwrap();
+    first.journal(&[Entry::Settle(charge(&opened, 3, 4))], None).await.unwrap();
+    first.confirm_changes(0).await.unwrap();
 
     let second = open(&fresh).await;
     assert!(said(second.claim().await).contains("another knockx is using this database"));
 
     cut_writers(&mut fresh.connection().await).await;
     second.claim().await.unwrap();
-    assert_eq!(second.abandon_leases(super::store::at(9)).await.unwrap().len(), 1);
-    let settle = Entry::Settle(charge(&opened, 3, 4));
+    let settle = Entry::Settle(settled(&user, "key"));
     let adjust = Entry::Adjust(adjustment(&user, opened.request, "key", -5, -1));
-    for entry in [settle, adjust, Entry::Open(lease(&user, "key", 10))] {
-        let why = said(first.journal(&[entry]).await);
-        assert!(why.contains("another knockx has taken over"), "{why}");
+    for entry in [&settle, &adjust] {
+        let refused = first.journal(std::slice::from_ref(entry), None).await;
+        assert!(matches!(refused, Err(StoreError::Superseded)), "{refused:?}");
     }
-    assert!(said(first.abandon_leases(super::store::at(9)).await).contains("taken over"));
-    assert_eq!(used(&second, user.id).await, (10, 1), "it did not adjust either");
-    let entry = Entry::Open(lease(&user, "key", 10));
-    assert_eq!(second.journal(&[entry]).await.unwrap(), [Written::Done]);
+    assert!(matches!(first.confirm_changes(0).await, Err(StoreError::Superseded)));
+    assert_eq!(used(&second, user.id).await, (8, 1), "it did not adjust either");
+    second.journal(&[settle], None).await.unwrap();
+    assert_eq!(used(&second, user.id).await, (16, 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -315,23 +393,24 @@ async fn a_server_that_restarts_loses_nothing() {
     let store = store::open(&database(&server.url("postgres"))).await.unwrap();
     store.claim().await.unwrap();
     let user = add_user(&store, "a@b.c").await;
-    let writing = Writing::to(&store);
+    let writing = Writing::to(&store).await;
     for _ in 0..3 {
         for _ in 0..100 {
             writing.settle(settled(&user, "key"));
         }
         server.stop();
-        let refused = writing.journal.open(lease(&user, "key", 10)).await;
-        assert!(refused.is_err());
+        // Calls go on without the server.
+        let lease = lease(&user, "key", 10);
+        writing.journal.open(lease.clone()).await.unwrap();
+        writing.settle(charge(&lease, 3, 4));
         for _ in 0..100 {
             writing.settle(settled(&user, "key"));
         }
         server.run().await;
     }
     assert_eq!(writing.end().await, 0);
-    assert_eq!(store.charges(day("2026-01-02")).await.unwrap().len(), 600);
+    assert_eq!(store.charges(day("2026-01-02")).await.unwrap().len(), 603);
     assert_eq!(store.rollup_drift(day("2026-01-02")).await.unwrap(), []);
-    assert_eq!(store.open_leases().await.unwrap(), 0);
 }
 
 /// After a switchover sessions may be to a standby, and stay open.
@@ -340,7 +419,7 @@ async fn sessions_that_became_read_only_are_left_for_new_ones() {
     let (store, fresh) = fresh().await;
     store.claim().await.unwrap();
     let user = add_user(&store, "a@b.c").await;
-    store.journal(&[Entry::Settle(settled(&user, "key"))]).await.unwrap();
+    store.journal(&[Entry::Settle(settled(&user, "key"))], None).await.unwrap();
     let mut past = fresh.connection().await;
     let name = fresh.url.rsplit_once('/').unwrap().1;
     let turn = |to: &str| AssertSqlSafe(format!("alter database {name} {to}"));
@@ -358,14 +437,14 @@ async fn sessions_that_became_read_only_are_left_for_new_ones() {
     futures_util::future::try_join_all(reads).await.unwrap();
     let charge = settled(&user, "key");
     for _ in 0..2 {
-        let told = said(store.journal(&[Entry::Settle(charge.clone())]).await);
+        let told = said(store.journal(&[Entry::Settle(charge.clone())], None).await);
         assert!(told.contains("is read-only") && told.contains("primary"), "{told}");
     }
     assert!(said(store.ping().await).contains("is read-only"));
     assert!(store.user(user.id).await.unwrap().is_some(), "reads go on");
 
     sqlx::query(turn("reset default_transaction_read_only")).execute(&mut past).await.unwrap();
-    assert_eq!(store.journal(&[Entry::Settle(charge)]).await.unwrap(), [Written::Done]);
+    store.journal(&[Entry::Settle(charge)], None).await.unwrap();
     store.ping().await.unwrap();
     for n in 0..8 {
         add_user(&store, &format!("{n}@b.c")).await;
@@ -435,8 +514,7 @@ async fn a_pooler_in_transaction_mode_answers_right_or_is_refused() {
         Ok(store) => {
             let leases: Vec<Lease> = (0..200).map(|_| lease(&user, "key", 10)).collect();
             for lease in &leases {
-                let batch = [Entry::Open(lease.clone()), Entry::Settle(charge(lease, 3, 4))];
-                assert_eq!(store.journal(&batch).await.unwrap(), [Written::Done; 2]);
+                store.journal(&[Entry::Settle(charge(lease, 3, 4))], None).await.unwrap();
                 assert_eq!(store.user(user.id).await.unwrap().as_ref(), Some(&user));
             }
             assert_eq!(store.charges(day("2026-01-02")).await.unwrap().len(), 200);

@@ -5,6 +5,7 @@ use super::losses::One;
 use super::sqlite;
 use super::store::{Any, add_user};
 use crate::support::SOON;
+use crate::support::journal;
 use crate::support::redis::Redis;
 use crate::support::soon;
 use jiff::Timestamp;
@@ -12,12 +13,10 @@ use knockx::account::caller::Caller;
 use knockx::account::charge::{Charge, Source, Status};
 use knockx::account::day::Day;
 use knockx::quota::counters::{Claim, Correction, Counters, Removed, Taken};
-use knockx::quota::memory::MemoryCounters;
 use knockx::quota::redis::{Clock, Keeper, Look, RedisCounters, Scribe, Settings};
 use knockx::quota::rules::Need;
 use knockx::redis_conn::{RedisConn, RedisUrls};
 use knockx::store::Used;
-use knockx::usage::journal::Journal;
 use knockx::workers::Workers;
 use std::sync::Arc;
 use std::time::Duration;
@@ -174,15 +173,17 @@ impl Setup {
 #[tokio::test]
 async fn counters_in_memory_begin_anew() {
     let (workers, stop) = (Workers::default(), CancellationToken::new());
-    let journal =
-        |store: &Any| Journal::start(Arc::clone(store), metrics(), &workers, stop.clone());
-    let count = async |store: &Any| Arc::new(MemoryCounters::rebuilt(&[], journal(store)));
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    let on = (&workers, &stop);
+    let count = async |store: &Any| Arc::new(journal::counters(store, &[], &one, on).await);
     let mut setup = Setup::new(count).await;
     let running = setup.plays().await;
     setup.settle(&running, 20).await;
 
+    setup.counters.used_on(setup.day()).await.unwrap();
     let used = setup.store.used_since(setup.day()).await.unwrap();
-    setup.counters = Arc::new(MemoryCounters::rebuilt(&used, journal(&setup.store)));
+    setup.counters = Arc::new(journal::counters(&setup.store, &used, &two, on).await);
     assert_eq!(setup.standing().await, (450, 0, 3), "after a restart");
     setup.books_agree().await;
     let again = reset(&setup.callers, setup.now);

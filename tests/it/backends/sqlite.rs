@@ -4,8 +4,9 @@ use super::store::past::{KEPT_USERNAMES, migrations_before, shared_usernames, us
 use super::store::reports::sums_agree_with_the_older_ledger;
 use super::store::rows::{migrations_until, older_ledger};
 use super::store::{Any, add_user, by, changed, charge, day, lease, suite};
+use knockx::account::charge::Status;
 use knockx::config::{Database, Durability};
-use knockx::store::{self, Entry, UserChange, Written};
+use knockx::store::{self, CommitStamp, Entry, UserChange};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection};
@@ -32,10 +33,64 @@ async fn a_second_process_may_change_what_the_first_relies_on() {
     let user = add_user(&gateway, "a@b.c").await;
     let command = open(&folder.path().join("deeper/knockx.db")).await;
     command.change_user(user.id, &UserChange::default(), &by()).await.unwrap();
-    let opened = gateway.journal(&[Entry::Open(lease(&user, "key", 1))]).await.unwrap();
-    assert_eq!(opened, [Written::Stale]);
     let told = gateway.changes(0).await.unwrap();
     assert_eq!(told.users, [changed(&user, 1)]);
+}
+
+/// Each commit of any process moves it, and nothing else does.
+#[tokio::test]
+async fn every_commit_moves_the_stamp() {
+    let (gateway, folder) = fresh().await;
+    let user = add_user(&gateway, "a@b.c").await;
+    let path = folder.path().join("deeper/knockx.db");
+    let command = open(&path).await;
+    let mut stamps = vec![gateway.commit_stamp()];
+    for _ in 0..200 {
+        command.change_user(user.id, &UserChange::default(), &by()).await.unwrap();
+        let stamp = gateway.commit_stamp();
+        assert!(matches!(stamp, CommitStamp::At(_)));
+        gateway.changes(0).await.unwrap();
+        assert_eq!(gateway.commit_stamp(), stamp, "reading commits nothing");
+        stamps.push(stamp);
+    }
+    assert!(stamps.iter().enumerate().all(|(n, stamp)| !stamps[..n].contains(stamp)));
+    command.close().await;
+    let last = gateway.commit_stamp();
+    let other = open(&path).await;
+    other.change_user(user.id, &UserChange::default(), &by()).await.unwrap();
+    assert_ne!(gateway.commit_stamp(), last);
+}
+
+/// A database of the version before, whose process was killed.
+#[tokio::test]
+async fn leases_of_an_older_file_are_charged_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("knockx.db");
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let mut past = options.connect().await.unwrap();
+    migrations_before("sqlite", 20_261_126_950_000).await.run(&mut past).await.unwrap();
+    let (open, ended) = (uuid::Uuid::from_u128(1), uuid::Uuid::from_u128(2));
+    let lease = |id: uuid::Uuid| {
+        format!(
+            "insert into lease values (x'{}', zeroblob(16), 'key', 1, 'grok-4', '2026-01-02', 70, 1000);",
+            id.simple()
+        )
+    };
+    let row = format!(
+        "insert into usage_event values (x'{}', zeroblob(16), 'key', 'grok-4', 'xai', '2026-01-02', 1000,
+             1, 0, 2, 0, 0, 'complete', 'reported', 1, null, 0, null)",
+        ended.simple()
+    );
+    past.execute(AssertSqlSafe([lease(open), lease(ended), row].concat())).await.unwrap();
+    past.close().await.unwrap();
+    for _ in 0..2 {
+        let store = self::open(&path).await;
+        let charges = store.charges(day("2026-01-02")).await.unwrap();
+        let told: Vec<_> = charges.iter().map(|row| (row.status, row.tokens.total())).collect();
+        assert_eq!(told, [(Status::Abandoned, 70), (Status::Complete, 3)]);
+        assert_eq!(store.rollup_drift(day("2026-01-02")).await.unwrap(), []);
+        store.close().await;
+    }
 }
 
 #[tokio::test]
@@ -54,7 +109,7 @@ async fn what_was_written_is_there_after_closing() {
     let user = add_user(&store, "a@b.c").await;
     let lease = lease(&user, "key", 10);
     let settled = charge(&lease, 3, 4);
-    store.journal(&[Entry::Open(lease), Entry::Settle(settled.clone())]).await.unwrap();
+    store.journal(&[Entry::Settle(settled.clone())], None).await.unwrap();
     store.close().await;
     let store = open(&folder.path().join("deeper/knockx.db")).await;
     assert_eq!(store.charges(day("2026-01-02")).await.unwrap(), [settled]);

@@ -113,7 +113,7 @@ async fn old_days_are_taken_out_beside_a_running_gateway() {
         request: RequestId::new(),
         ..host.ledger_now().await.remove(0)
     };
-    host.store().await.journal(&[Entry::Settle(old)]).await.unwrap();
+    host.store().await.journal(&[Entry::Settle(old)], None).await.unwrap();
     let verify = ["usage", "verify", "--day", "2026-01-02"];
     assert!(stdout(&host.run(&verify)).contains("ledger and rollups agree"));
 

@@ -358,7 +358,7 @@ async fn what_an_abandoned_call_made_is_settled_when_it_is_read() {
         ..charge.clone()
     };
     let entry = knockx::store::Entry::Settle(lost.clone());
-    gw.running.store.journal(&[entry]).await.unwrap();
+    gw.running.store.journal(&[entry], None).await.unwrap();
     let now = jiff::Timestamp::now();
     let kept = gw.running.store.kept_reply(&id, now).await.unwrap().unwrap();
     assert_eq!(kept.unsettled, None, "it was reported");
@@ -366,6 +366,7 @@ async fn what_an_abandoned_call_made_is_settled_when_it_is_read() {
     assert!(gw.running.store.keep_reply(&kept, now).await.unwrap());
     let path = format!("/v1/responses/{id}");
     assert_eq!(Call::get(gw.addr(), &path).key(&key.text).send().await.status, 200);
+    gw.written().await;
     let settled = gw.running.store.charge(lost.request).await.unwrap().unwrap();
     assert_eq!((settled.status, settled.source), (Status::CutByUpstream, Source::Reported));
     assert_eq!(settled.tokens, charge.tokens);

@@ -1,18 +1,14 @@
-//! Leases, charges, and what they add up to.
+//! Charges, what they add up to, and how far they bring the ledger.
 
-use super::{Any, add_user, at, by, charge, day, lease};
+use super::{Any, add_user, at, charge, day, lease};
 use jiff::SignedDuration;
-use knockx::account::charge::{Charge, Lease, Source, Status, TokenCount};
-use knockx::account::id::{KeyId, RequestId, UserId};
-use knockx::account::user::{User, UserStatus};
-use knockx::store::{Entry, StoreError, Used, UserChange, Written};
+use knockx::account::charge::{Charge, Lease, Source, Status};
+use knockx::account::id::{KeyId, UserId};
+use knockx::account::user::User;
+use knockx::store::{Entry, Mark, StoreError, Used};
 
-pub async fn write(store: &Any, batch: &[Entry]) -> Vec<Written> {
-    store.journal(batch).await.unwrap()
-}
-
-async fn open(store: &Any, lease: &Lease) -> Written {
-    write(store, &[Entry::Open(lease.clone())]).await[0]
+pub async fn write(store: &Any, batch: &[Entry]) {
+    store.journal(batch, None).await.unwrap();
 }
 
 pub async fn no_drift(store: &Any) {
@@ -30,106 +26,16 @@ pub async fn used(store: &Any, user: UserId) -> (u64, u64) {
     rollup
 }
 
-pub async fn a_lease_needs_the_current_version_of_an_active_user(store: Any) {
-    let user = add_user(&store, "a@b.c").await;
-    let fresh = lease(&user, "key", 10);
-    assert_eq!(open(&store, &fresh).await, Written::Done);
-
-    let change = UserChange { status: Some(UserStatus::Suspended), ..UserChange::default() };
-    let suspended = store.change_user(user.id, &change, &by()).await.unwrap().unwrap();
-    assert_eq!(open(&store, &lease(&user, "key", 10)).await, Written::Stale);
-    assert_eq!(open(&store, &lease(&suspended, "key", 10)).await, Written::Stale);
-    let stranger = User { id: UserId::new(), ..user };
-    assert_eq!(open(&store, &lease(&stranger, "key", 10)).await, Written::Stale);
-    assert_eq!(store.open_leases().await.unwrap(), 1);
-    assert_eq!(open(&store, &fresh).await, Written::Done, "it was opened before the change");
-}
-
-pub async fn opening_twice_opens_once(store: Any) {
-    let user = add_user(&store, "a@b.c").await;
-    let (one, two) = (lease(&user, "key", 10), lease(&user, "key", 10));
-    let stale = Lease { version: 99, ..lease(&user, "key", 10) };
-    let batch = [&one, &stale, &one, &two].map(|lease| Entry::Open(lease.clone()));
-    let expected = [Written::Done, Written::Stale, Written::Done, Written::Done];
-    assert_eq!(write(&store, &batch).await, expected);
-    assert_eq!(write(&store, &batch).await, expected);
-    assert_eq!(store.open_leases().await.unwrap(), 2);
-}
-
-pub async fn a_settled_call_does_not_open_again(store: Any) {
-    let user = add_user(&store, "a@b.c").await;
-    let lease = lease(&user, "key", 10);
-    open(&store, &lease).await;
-    write(&store, &[Entry::Settle(charge(&lease, 3, 4))]).await;
-    assert_eq!(open(&store, &lease).await, Written::Done);
-    assert_eq!(store.open_leases().await.unwrap(), 0);
-}
-
-pub async fn an_extension_only_raises(store: Any) {
-    let user = add_user(&store, "a@b.c").await;
-    let lease = lease(&user, "key", 10);
-    let request = lease.request;
-    open(&store, &lease).await;
-    let to = |reserved| Entry::Extend { request, reserved };
-    write(&store, &[to(30), to(20), Entry::Extend { request: RequestId::new(), reserved: 1 }])
-        .await;
-    write(&store, &[to(5)]).await;
-    let abandoned = store.abandon_leases(at(9)).await.unwrap();
-    assert_eq!(abandoned[0].tokens.total(), 30);
-}
-
 pub async fn settling_twice_charges_once(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     let lease = lease(&user, "key", 10);
-    open(&store, &lease).await;
     let settled = charge(&lease, 3, 4);
     let other = Charge { status: Status::Complete, ..charge(&lease, 30, 40) };
     let batch = [Entry::Settle(settled.clone()), Entry::Settle(other)];
-    assert_eq!(write(&store, &batch).await, [Written::Done, Written::Done]);
-    assert_eq!(write(&store, &batch).await, [Written::Done, Written::Done]);
+    write(&store, &batch).await;
+    write(&store, &batch).await;
     assert_eq!(store.charge(lease.request).await.unwrap(), Some(settled));
     assert_eq!(used(&store, user.id).await, (8, 1));
-    assert_eq!(store.open_leases().await.unwrap(), 0);
-    no_drift(&store).await;
-}
-
-pub async fn one_batch_may_hold_a_whole_call(store: Any) {
-    let user = add_user(&store, "a@b.c").await;
-    let lease = lease(&user, "key", 10);
-    let batch = [
-        Entry::Open(lease.clone()),
-        Entry::Extend { request: lease.request, reserved: 50 },
-        Entry::Settle(charge(&lease, 3, 4)),
-    ];
-    for _ in 0..2 {
-        assert_eq!(write(&store, &batch).await, [Written::Done; 3]);
-        assert_eq!(used(&store, user.id).await, (8, 1));
-        assert_eq!(store.open_leases().await.unwrap(), 0);
-    }
-    assert_eq!(write(&store, &[]).await, []);
-}
-
-pub async fn an_abandoned_lease_is_charged_with_all_it_held(store: Any) {
-    let user = add_user(&store, "a@b.c").await;
-    let lease = lease(&user, "key", 10);
-    open(&store, &lease).await;
-    let abandoned = store.abandon_leases(at(9)).await.unwrap();
-    let expected = Charge {
-        upstream: "".into(),
-        tokens: TokenCount { prompt: 0, cached: 0, completion: 10, reasoning: 0 },
-        cost_micro_dollars: 0,
-        status: Status::Abandoned,
-        source: Source::Estimated,
-        first_token_ms: None,
-        total_ms: 0,
-        client_request_id: None,
-        ..charge(&lease, 0, 0)
-    };
-    assert_eq!(abandoned, [expected]);
-    assert_eq!(store.charges(lease.day).await.unwrap(), abandoned);
-    assert_eq!(store.abandon_leases(at(9)).await.unwrap(), []);
-    assert_eq!(store.open_leases().await.unwrap(), 0);
-    assert_eq!(used(&store, user.id).await, (10, 1));
     no_drift(&store).await;
 }
 
@@ -158,7 +64,7 @@ pub async fn a_late_charge_replaces_the_estimate(store: Any) {
         let real = Charge { model: "grok-3".into(), ..charge(&late, 3, 4) };
         for _ in 0..2 {
             let batch = [real.clone(), estimate(&late), charge(&other, 30, 40)].map(Entry::Settle);
-            assert_eq!(write(&store, &batch).await, [Written::Done; 3]);
+            write(&store, &batch).await;
             assert_eq!(store.charge(late.request).await.unwrap(), Some(real.clone()));
             assert_eq!(store.charge(other.request).await.unwrap(), Some(charge(&other, 3, 4)));
             assert_eq!(used(&store, user.id).await, (16 * round, 2 * round));
@@ -206,7 +112,7 @@ pub async fn an_estimate_never_replaces_a_charge(store: Any) {
     let lease = lease(&user, "key", 500);
     let dearer = Charge { status: Status::Failed, ..charge(&lease, 30, 40) };
     for settle in [charge(&lease, 3, 4), estimate(&lease), dearer, estimate(&lease)] {
-        assert_eq!(write(&store, &[Entry::Settle(settle)]).await, [Written::Done]);
+        write(&store, &[Entry::Settle(settle)]).await;
         assert_eq!(store.charges(lease.day).await.unwrap(), [charge(&lease, 3, 4)]);
         assert_eq!(used(&store, user.id).await, (8, 1));
         no_drift(&store).await;
@@ -229,7 +135,7 @@ pub async fn charges_of_one_request_in_one_batch_end_as_the_real_one(store: Any)
             });
             let real: Vec<Charge> = real.collect();
             let batch: Vec<Entry> = real.iter().cloned().map(Entry::Settle).collect();
-            assert_eq!(write(&store, &batch).await, [Written::Done; 2]);
+            write(&store, &batch).await;
             let stays = real.iter().find(|charge| charge.status != Status::Abandoned);
             let stays = stays.unwrap_or(&real[0]);
             assert_eq!(store.charge(lease.request).await.unwrap().as_ref(), Some(stays));
@@ -300,25 +206,47 @@ pub async fn sums_are_per_user_and_per_key(store: Any) {
 pub async fn a_large_batch_is_one_batch(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     let leases: Vec<Lease> = (0..2_000).map(|_| lease(&user, "key", 10)).collect();
-    let opens: Vec<Entry> = leases.iter().cloned().map(Entry::Open).collect();
-    assert_eq!(write(&store, &opens).await, vec![Written::Done; 2_000]);
     let settles: Vec<Entry> = leases.iter().map(|l| Entry::Settle(charge(l, 3, 4))).collect();
-    assert_eq!(write(&store, &settles).await, vec![Written::Done; 2_000]);
+    write(&store, &settles).await;
     assert_eq!(used(&store, user.id).await, (16_000, 2_000));
-    assert_eq!(store.open_leases().await.unwrap(), 0);
 }
 
 pub async fn a_charge_that_cannot_be_stored_changes_nothing(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     let (good, bad) = (lease(&user, "key", 10), lease(&user, "key", 10));
-    open(&store, &good).await;
-    open(&store, &bad).await;
     let overflow = Charge { cost_micro_dollars: i64::MIN, ..charge(&bad, 1, 1) };
     let batch = [Entry::Settle(charge(&good, 3, 4)), Entry::Settle(overflow)];
-    let refused = store.journal(&batch).await;
+    let refused = store.journal(&batch, Some(mark(7))).await;
     assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
-    assert_eq!(store.open_leases().await.unwrap(), 2);
     assert_eq!(used(&store, user.id).await, (0, 0));
+    assert_eq!(store.latest_mark().await.unwrap(), None);
+}
+
+fn mark(position: u64) -> Mark {
+    Mark { log: uuid::Uuid::from_u128(5), position }
+}
+
+pub async fn a_mark_goes_with_its_batch_and_never_back(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    store.claim().await.unwrap();
+    assert_eq!(store.mark(mark(0).log).await.unwrap(), None);
+    let entry = Entry::Settle(charge(&lease(&user, "key", 10), 3, 4));
+    let large = u64::from(u32::MAX) * 1000;
+    for (position, known) in [(5, 5), (large, large), (7, large)] {
+        store.journal(std::slice::from_ref(&entry), Some(mark(position))).await.unwrap();
+        assert_eq!(store.mark(mark(0).log).await.unwrap(), Some(known));
+        assert_eq!(store.latest_mark().await.unwrap(), Some(mark(known)));
+        assert_eq!(used(&store, user.id).await, (8, 1));
+    }
+    // Another journal, and the first one again.
+    let other = Mark { log: uuid::Uuid::from_u128(6), position: 3 };
+    store.journal(&[], Some(other)).await.unwrap();
+    assert_eq!(store.latest_mark().await.unwrap(), Some(other));
+    store.journal(&[], None).await.unwrap();
+    assert_eq!(store.latest_mark().await.unwrap(), Some(other));
+    store.journal(&[], Some(mark(1))).await.unwrap();
+    assert_eq!(store.latest_mark().await.unwrap(), Some(mark(large)));
+    assert_eq!(store.mark(other.log).await.unwrap(), Some(3));
 }
 
 pub async fn days_are_prepared_before_and_after_their_charges(store: Any) {
@@ -338,16 +266,6 @@ pub async fn days_are_prepared_before_and_after_their_charges(store: Any) {
     }
     assert_eq!(store.charges(day("2026-01-02")).await.unwrap().len(), 2);
     no_drift(&store).await;
-}
-
-pub async fn a_claimed_store_writes_as_any(store: Any) {
-    store.claim().await.unwrap();
-    let user = add_user(&store, "a@b.c").await;
-    let (left, ended) = (lease(&user, "key", 10), lease(&user, "key", 10));
-    open(&store, &left).await;
-    write(&store, &[Entry::Open(ended.clone()), Entry::Settle(charge(&ended, 3, 4))]).await;
-    assert_eq!(store.abandon_leases(at(9)).await.unwrap().len(), 1);
-    assert_eq!(used(&store, user.id).await, (18, 2));
 }
 
 pub async fn an_entry_is_buried_once(store: Any) {

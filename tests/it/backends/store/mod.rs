@@ -150,14 +150,8 @@ macro_rules! suite {
                 charges_that_are_recorded_are_told_from_others
             }
             journal {
-                a_lease_needs_the_current_version_of_an_active_user
-                opening_twice_opens_once
-                a_settled_call_does_not_open_again
-                an_extension_only_raises
                 settling_twice_charges_once
                 what_was_reported_replaces_what_was_counted
-                one_batch_may_hold_a_whole_call
-                an_abandoned_lease_is_charged_with_all_it_held
                 a_late_charge_replaces_the_estimate
                 an_estimate_never_replaces_a_charge
                 charges_of_one_request_in_one_batch_end_as_the_real_one
@@ -166,8 +160,8 @@ macro_rules! suite {
                 a_large_batch_is_one_batch
                 a_charge_that_cannot_be_stored_changes_nothing
                 days_are_prepared_before_and_after_their_charges
-                a_claimed_store_writes_as_any
                 an_entry_is_buried_once
+                a_mark_goes_with_its_batch_and_never_back
             }
         );
     };

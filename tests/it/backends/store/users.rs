@@ -277,7 +277,6 @@ pub async fn nothing_is_found_where_nothing_is(store: Any) {
     assert_eq!(store.user_version(UserId::new()).await.unwrap(), None);
     assert_eq!(store.caller(&KeyId::from("unknown")).await.unwrap(), None);
     assert_eq!(store.charge(RequestId::new()).await.unwrap(), None);
-    assert_eq!(store.abandon_leases(at(0)).await.unwrap(), []);
     let change = UserChange::default();
     assert_eq!(store.change_user(UserId::new(), &change, &by()).await.unwrap(), None);
     assert_eq!(all_keys(&*store, UserId::new()).await.unwrap(), []);

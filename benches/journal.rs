@@ -1,0 +1,115 @@
+//! The cost of a call's two entries in the journal, one task after the other and many at once.
+//!
+//! `cargo bench --bench journal` writes to a temporary folder; `TMPDIR` chooses the disk.
+
+use jiff::Timestamp;
+use knockx::account::charge::{Charge, Lease, Source, Status, TokenCount};
+use knockx::account::id::{KeyId, RequestId, UserId};
+use knockx::config::{Database, Durability};
+use knockx::journal::disk::Folder;
+use knockx::journal::log::LogSettings;
+use knockx::journal::segment::SEGMENT_BYTES;
+use knockx::journal::{self, Journal, Parts};
+use knockx::store;
+use knockx::telemetry::metrics::Metrics;
+use knockx::workers::Workers;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const CALLS: usize = 100_000;
+const SYNCED_CALLS: usize = 2_000;
+const TASKS: usize = 64;
+
+fn main() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    runtime.block_on(async {
+        measure("process", false, CALLS).await;
+        measure("power", true, SYNCED_CALLS).await;
+    });
+}
+
+async fn measure(name: &str, synced: bool, calls: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (workers, stop) = (Workers::default(), CancellationToken::new());
+    workers.may_end();
+    let journal = start(folder.path(), synced, &workers, &stop).await;
+    for tasks in [1, TASKS] {
+        let tracker = TaskTracker::new();
+        let began = Instant::now();
+        for _ in 0..tasks {
+            let journal = journal.clone();
+            tracker.spawn(async move {
+                for _ in 0..calls / tasks {
+                    call(&journal).await;
+                }
+            });
+        }
+        tracker.close();
+        tracker.wait().await;
+        let each = began.elapsed().as_secs_f64() * 1e6 / calls as f64;
+        let began = Instant::now();
+        journal.projected().await;
+        let rest = began.elapsed().as_millis();
+        println!(
+            "{name}, {tasks} at once: {each:.2} us a call; the ledger had all of it {rest} ms later"
+        );
+    }
+    stop.cancel();
+    workers.wait().await;
+}
+
+async fn start(
+    folder: &Path,
+    synced: bool,
+    workers: &Workers,
+    stop: &CancellationToken,
+) -> Journal {
+    let durability = if synced { Durability::Power } else { Durability::Process };
+    let database = Database::Sqlite { path: folder.join("k.db"), durability };
+    let parts = Parts {
+        disk: Arc::new(Folder::create(&folder.join("journal")).expect("a folder")),
+        settings: LogSettings { synced, segment_bytes: SEGMENT_BYTES, most_behind: 4 << 30 },
+        store: store::open(&database).await.expect("a store"),
+        metrics: Arc::new(Metrics::new(&[], &[])),
+        workers,
+        stop: stop.clone(),
+    };
+    journal::start(parts).await.expect("a journal").journal
+}
+
+async fn call(journal: &Journal) {
+    let lease = Lease {
+        request: RequestId::new(),
+        user: UserId::default(),
+        key: KeyId::from("0aB1cD2eF3gH"),
+        version: 1,
+        model: "grok-4.3".into(),
+        day: "2026-01-02".parse().expect("a day"),
+        reserved: 1_000,
+        admitted_at: Timestamp::UNIX_EPOCH,
+    };
+    let charge = Charge {
+        request: lease.request,
+        user: lease.user,
+        key: lease.key.clone(),
+        model: lease.model.clone(),
+        upstream: "xai".into(),
+        day: lease.day,
+        admitted_at: lease.admitted_at,
+        tokens: TokenCount { prompt: 900, cached: 100, completion: 90, reasoning: 10 },
+        cost_micro_dollars: 1_500,
+        status: Status::Complete,
+        source: Source::Reported,
+        counted: true,
+        first_token_ms: Some(200),
+        total_ms: 900,
+        client_request_id: None,
+    };
+    journal.open(lease).await.expect("it is written");
+    journal.settle(charge).await;
+}

@@ -1,0 +1,301 @@
+//! `knockx journal show` prints what the journal's files hold; `knockx journal verify` checks that they are
+//! whole. Both only read, beside a running gateway too, and need no database.
+
+use super::stored::{Shared, print_json};
+use crate::account::charge::{Adjustment, Charge, Lease};
+use crate::journal::disk::{Disk, Folder};
+use crate::journal::log::Segment;
+use crate::journal::reader::{Ending, Reader};
+use crate::journal::record::Record;
+use crate::journal::recovery::{self, Listed};
+use crate::journal::segment::{self, HEAD, LogId};
+use anyhow::Context;
+use clap::Subcommand;
+use serde::Serialize;
+use std::collections::HashSet;
+use std::process::ExitCode;
+
+/// Shows and verifies the journal of leases and charges.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: knockx journal verify")]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+    #[command(flatten)]
+    pub(super) shared: Shared,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Prints every record with its position, and where bytes are that are none.
+    #[command(after_help = "Example: knockx journal show --from 1048576 --json")]
+    Show {
+        /// The first position to print; positions are bytes from the beginning of the log.
+        #[arg(long, value_name = "POSITION", default_value_t = 0)]
+        from: u64,
+    },
+    /// Reads all of the journal; exit code 1 if anything in it is damaged or missing.
+    #[command(after_help = "Example: knockx journal verify --json")]
+    Verify,
+}
+
+/// One line of `show --json`.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Line<'a> {
+    Record {
+        position: u64,
+        record: &'a Record,
+    },
+    /// Bytes that are no record.
+    Bad {
+        position: u64,
+        bytes: u64,
+        file: &'a str,
+        offset: u64,
+        why: String,
+    },
+}
+
+/// What `verify` found.
+#[derive(Serialize)]
+struct Findings {
+    folder: String,
+    /// `None` if there is no journal yet.
+    log: Option<String>,
+    segments: usize,
+    from: u64,
+    to: u64,
+    records: u64,
+    open_leases: usize,
+    problems: Vec<String>,
+    /// The end is not whole: it is being written, or a write was cut short.
+    torn_bytes: u64,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let config = args.shared.config.load()?;
+    let path = &config.journal.folder;
+    let is_json = args.shared.json;
+    let folder = match path.try_exists() {
+        Ok(false) => None,
+        _ => Some(
+            Folder::existing(path)
+                .with_context(|| format!("cannot read the journal in {}", path.display()))?,
+        ),
+    };
+    let listed = match &folder {
+        Some(folder) => recovery::list(folder)?,
+        None => None,
+    };
+    match args.action {
+        Action::Show { from } => {
+            if let (Some(folder), Some(listed)) = (&folder, &listed) {
+                show(folder, listed, from, is_json)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Action::Verify => {
+            let mut findings = Findings::none(path.display().to_string());
+            if let (Some(folder), Some(listed)) = (&folder, &listed) {
+                findings.verify(folder, listed)?;
+            }
+            if is_json {
+                print_json(&findings)?
+            } else {
+                findings.print()
+            }
+            let is_whole = findings.problems.is_empty();
+            Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+    }
+}
+
+fn show(folder: &Folder, listed: &Listed, from: u64, is_json: bool) -> anyhow::Result<()> {
+    let first = recovery::segment_of(&listed.segments, from);
+    for segment in &listed.segments[first..] {
+        let file = segment::file_name(segment.base);
+        walk(folder, listed.log, *segment, |piece| {
+            let line = match &piece {
+                Piece::Record { position, record } => Line::Record { position: *position, record },
+                Piece::Bad { offset, bytes, why, .. } => Line::Bad {
+                    position: segment.base + offset,
+                    bytes: *bytes,
+                    file: &file,
+                    offset: *offset,
+                    why: why.clone(),
+                },
+            };
+            if line.position() < from {
+                return Ok(());
+            }
+            if is_json {
+                return print_json(&line);
+            }
+            println!("{}", line.text());
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// A record, or bytes that are none.
+enum Piece {
+    Record { position: u64, record: Record },
+    Bad { offset: u64, bytes: u64, is_end: bool, why: String },
+}
+
+/// Gives every piece of a segment to `take`, also those behind damage.
+fn walk(
+    folder: &Folder,
+    log: LogId,
+    segment: Segment,
+    mut take: impl FnMut(Piece) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let name = segment::file_name(segment.base);
+    let file = folder.open(&name).with_context(|| format!("cannot read {name}"))?;
+    let mut bytes = vec![0; usize::try_from(segment.length)?];
+    let read = file.read_at(&mut bytes, 0).with_context(|| format!("cannot read {name}"))?;
+    bytes.truncate(read);
+    let mut start = HEAD.min(bytes.len());
+    loop {
+        let mut records = Reader::new(&bytes[start..], log.seed());
+        for framed in records.by_ref() {
+            let position = segment.base + (start + framed.start) as u64;
+            take(Piece::Record { position, record: framed.record })?;
+        }
+        let rest = bytes.len() - start;
+        let (at, end, why) = match records.ending() {
+            Ending::Whole => return Ok(()),
+            Ending::Torn { at } => (at, rest, "not whole".to_owned()),
+            Ending::Damaged { at, next } => (at, next, "damaged".to_owned()),
+            Ending::Unreadable { at, why } => (at, rest, why.to_string()),
+        };
+        let (offset, length) = ((start + at) as u64, (end - at) as u64);
+        take(Piece::Bad { offset, bytes: length, is_end: end == rest, why })?;
+        if end == rest {
+            return Ok(());
+        }
+        start += end;
+    }
+}
+
+impl Line<'_> {
+    fn position(&self) -> u64 {
+        match self {
+            Self::Record { position, .. } | Self::Bad { position, .. } => *position,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Record { position, record } => format!("{position:>12}  {}", describe(record)),
+            Self::Bad { position, bytes, file, offset, why } => {
+                format!("{position:>12}  BAD       {bytes} bytes at byte {offset} of {file}: {why}")
+            }
+        }
+    }
+}
+
+fn describe(record: &Record) -> String {
+    match record {
+        Record::Open(lease) => {
+            let Lease { request, user, model, day, reserved, .. } = lease;
+            format!("open      {request} user {user} {model} {day}: {reserved} tokens reserved")
+        }
+        Record::Extend { request, reserved } => {
+            format!("extend    {request}: {reserved} tokens reserved")
+        }
+        Record::Withdraw { request } => format!("withdraw  {request}"),
+        Record::Settle(charge) => {
+            let Charge { request, user, model, day, tokens, status, .. } = charge;
+            let (tokens, status) = (tokens.total(), status.as_str());
+            format!("settle    {request} user {user} {model} {day}: {tokens} tokens, {status}")
+        }
+        Record::Adjust(adjustment) => {
+            let Adjustment { reset, user, key, day, tokens, requests, .. } = adjustment;
+            format!(
+                "adjust    {reset} user {user} key {key} {day}: {tokens} tokens, {requests} requests"
+            )
+        }
+    }
+}
+
+impl Findings {
+    fn none(folder: String) -> Self {
+        Self {
+            folder,
+            log: None,
+            segments: 0,
+            from: 0,
+            to: 0,
+            records: 0,
+            open_leases: 0,
+            problems: Vec::new(),
+            torn_bytes: 0,
+        }
+    }
+
+    fn verify(&mut self, folder: &Folder, listed: &Listed) -> anyhow::Result<()> {
+        self.log = Some(listed.log.to_string());
+        self.segments = listed.segments.len();
+        self.from = listed.segments.first().map_or(0, |first| first.base);
+        let mut open = HashSet::new();
+        for (place, segment) in listed.segments.iter().enumerate() {
+            let is_last = place + 1 == listed.segments.len();
+            if place > 0 && self.to != segment.base {
+                self.problems
+                    .push(format!("positions {} to {} are missing", self.to, segment.base));
+            }
+            self.to = segment.end();
+            let file = segment::file_name(segment.base);
+            walk(folder, listed.log, *segment, |piece| {
+                match piece {
+                    Piece::Record { record, .. } => {
+                        self.records += 1;
+                        follow(&mut open, record);
+                    }
+                    Piece::Bad { bytes, is_end: true, .. } if is_last => self.torn_bytes = bytes,
+                    Piece::Bad { offset, bytes, why, .. } => {
+                        self.problems
+                            .push(format!("{bytes} bytes at byte {offset} of {file}: {why}"));
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        self.open_leases = open.len();
+        Ok(())
+    }
+
+    fn print(&self) {
+        let Some(log) = &self.log else {
+            println!("there is no journal in {}", self.folder);
+            return;
+        };
+        for problem in &self.problems {
+            println!("{problem}");
+        }
+        if self.torn_bytes > 0 {
+            println!(
+                "the last {} bytes are not a whole record: it is being written, or a write was cut short",
+                self.torn_bytes
+            );
+        }
+        let what = if self.problems.is_empty() { "is whole" } else { "is damaged" };
+        println!(
+            "log {log} {what}: {} records in {} files, positions {} to {}, {} open leases",
+            self.records, self.segments, self.from, self.to, self.open_leases
+        );
+    }
+}
+
+fn follow(open: &mut HashSet<crate::account::id::RequestId>, record: Record) {
+    match record {
+        Record::Open(lease) => drop(open.insert(lease.request)),
+        Record::Settle(charge) => drop(open.remove(&charge.request)),
+        Record::Withdraw { request } => drop(open.remove(&request)),
+        Record::Extend { .. } | Record::Adjust(_) => {}
+    }
+}

@@ -1,0 +1,571 @@
+//! The log as it is written: records in the order in which they were given, a segment after the other.
+//!
+//! An entry is encoded into a buffer under one short lock that is never held across I/O. Whoever finds
+//! nobody writing writes the buffer, with whatever others have put there, in one `write`: no task waits for
+//! a thread while the disk keeps up. A thread of its own writes instead where every write is to be synced,
+//! and while the disk is slow or full.
+//!
+//! What could not be written stays in the buffer and is written again to the same place, so the log never
+//! has a gap, and entries that came meanwhile follow in their order.
+
+use super::disk::{Disk, DiskFile};
+use super::reader;
+use super::record::Record;
+use super::segment::{self, DRAFT_SUFFIX, HEAD, LogId, SegmentHead};
+use crate::account::charge::Lease;
+use crate::account::id::RequestId;
+use crate::clock;
+use metrics::Counter;
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// A write that takes longer is stuck: no call is admitted until it ends.
+const STUCK: Duration = Duration::from_millis(300);
+/// After a write that took this long the thread writes for a while, so that no call's own task is held up.
+const SLOW: Duration = Duration::from_millis(100);
+const SLOW_FOR: Duration = Duration::from_secs(10);
+const FIRST_RETRY: Duration = Duration::from_millis(20);
+const LAST_RETRY: Duration = Duration::from_millis(500);
+/// A buffer that has grown beyond this is given back.
+const BUFFER: usize = 1 << 20;
+
+/// What decides how the log is written.
+#[derive(Debug, Clone, Copy)]
+pub struct LogSettings {
+    /// Every write is synced before anybody is told that it is done.
+    pub synced: bool,
+    /// Size at which a segment is followed by another.
+    pub segment_bytes: u64,
+    /// Bytes that may wait for the ledger; no call is admitted beyond them.
+    pub most_behind: u64,
+}
+
+/// Where a log stands when it is opened.
+pub(super) struct Resumed {
+    pub(super) id: LogId,
+    /// The oldest first; the last one is written on.
+    pub(super) segments: Vec<Segment>,
+    pub(super) leases: HashMap<RequestId, Lease>,
+    /// Position up to which the ledger has it.
+    pub(super) projected: u64,
+    /// Entries of the ledger behind that position.
+    pub(super) entries: u64,
+}
+
+/// A segment and its length so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    pub base: u64,
+    pub length: u64,
+}
+
+impl Segment {
+    /// The position after its last byte.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.base + self.length
+    }
+}
+
+/// The log of a running gateway.
+pub struct Log {
+    disk: Arc<dyn Disk>,
+    id: LogId,
+    settings: LogSettings,
+    head: Mutex<Head>,
+    tail: Mutex<Tail>,
+    segments: Mutex<Vec<Segment>>,
+    /// Of all bytes that were pushed, how many are written (and synced).
+    safe: AtomicU64,
+    /// Somebody waits for `safe`, or for `failing`.
+    safe_moved: Notify,
+    /// Something was written since the projector last looked.
+    pub(super) arrived: Notify,
+    /// Position after the last byte written.
+    end: AtomicU64,
+    projected: AtomicU64,
+    projected_moved: Notify,
+    /// The latest write failed.
+    failing: AtomicBool,
+    /// When the write under way began, in milliseconds since `origin` and one more; 0 = none is.
+    writing_since: AtomicU64,
+    /// The thread writes until then.
+    slow_until: AtomicU64,
+    /// Another instance writes the ledger now.
+    superseded: AtomicBool,
+    origin: Instant,
+    bell: Bell,
+    failures: Counter,
+}
+
+/// What was pushed and is not being written yet.
+struct Head {
+    pending: Vec<u8>,
+    /// Bytes that were ever pushed.
+    pushed: u64,
+    leases: HashMap<RequestId, Lease>,
+    /// Entries of the ledger that were ever pushed.
+    entries: u64,
+}
+
+/// Where the next write goes, and what of it has failed so far.
+struct Tail {
+    file: Box<dyn DiskFile>,
+    segment: Segment,
+    /// Taken from the head; empty unless a write is under way or has failed.
+    waiting: Vec<u8>,
+    /// `Head::pushed` after them.
+    upto: u64,
+    /// Length at which the next segment is made.
+    roll_at: u64,
+    outage: Option<(Instant, u64)>,
+}
+
+/// Wakes the thread.
+#[derive(Default)]
+struct Bell {
+    state: Mutex<Ring>,
+    rung: Condvar,
+}
+
+#[derive(Default)]
+struct Ring {
+    is_rung: bool,
+    is_closed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flushed {
+    Nothing,
+    Written,
+    Failed,
+}
+
+impl Log {
+    /// Takes up writing where `resumed` says, and starts the thread.
+    ///
+    /// # Errors
+    /// If the last segment cannot be opened, or no thread can be had.
+    pub(super) fn resume(
+        disk: Arc<dyn Disk>,
+        settings: LogSettings,
+        resumed: Resumed,
+        failures: Counter,
+    ) -> io::Result<Arc<Self>> {
+        let Resumed { id, segments, leases, projected, entries } = resumed;
+        let last = segments.last().copied().ok_or_else(|| io::Error::other("it has no segment"))?;
+        let tail = Tail {
+            file: disk.open(&segment::file_name(last.base))?,
+            segment: last,
+            waiting: Vec::new(),
+            upto: 0,
+            roll_at: settings.segment_bytes,
+            outage: None,
+        };
+        let log = Arc::new(Self {
+            disk,
+            id,
+            settings,
+            head: Mutex::new(Head { pending: Vec::new(), pushed: 0, leases, entries }),
+            tail: Mutex::new(tail),
+            segments: Mutex::new(segments),
+            safe: AtomicU64::new(0),
+            safe_moved: Notify::new(),
+            arrived: Notify::new(),
+            end: AtomicU64::new(last.end()),
+            projected: AtomicU64::new(projected.min(last.end())),
+            projected_moved: Notify::new(),
+            failing: AtomicBool::new(false),
+            writing_since: AtomicU64::new(0),
+            slow_until: AtomicU64::new(0),
+            superseded: AtomicBool::new(false),
+            origin: clock::instant(),
+            bell: Bell::default(),
+            failures,
+        });
+        let writer = Arc::clone(&log);
+        std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run())?;
+        Ok(log)
+    }
+
+    /// Ends the thread once what waits is written, or cannot be.
+    pub(super) fn close(&self) {
+        self.bell.ring(|ring| ring.is_closed = true);
+    }
+
+    #[must_use]
+    pub fn id(&self) -> LogId {
+        self.id
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    /// True unless a lease could not be written now, or more waits for the ledger than may.
+    pub(super) fn takes_calls(&self) -> bool {
+        !self.is_failing()
+            && !self.superseded.load(Ordering::Relaxed)
+            && self.behind() <= self.settings.most_behind
+    }
+
+    /// True while the disk takes nothing.
+    pub(super) fn is_failing(&self) -> bool {
+        if self.failing.load(Ordering::Relaxed) {
+            return true;
+        }
+        let since = self.writing_since.load(Ordering::Relaxed);
+        since != 0 && self.millis() > since + millis(STUCK)
+    }
+
+    /// Bytes that wait for the ledger.
+    #[must_use]
+    pub fn behind(&self) -> u64 {
+        self.end.load(Ordering::Relaxed).saturating_sub(self.projected.load(Ordering::Relaxed))
+    }
+
+    /// Says whether another instance has taken over the ledger, so that no call may be admitted here.
+    pub(super) fn set_superseded(&self, is_superseded: bool) {
+        self.superseded.store(is_superseded, Ordering::Relaxed);
+    }
+
+    /// Gives an entry to the log and sees that it is written. Returns what to wait for.
+    pub(super) fn append(&self, record: Record) -> u64 {
+        let upto = self.push(record);
+        self.drive();
+        upto
+    }
+
+    /// Gives an entry to the log; it is written with the next.
+    pub(super) fn push(&self, record: Record) -> u64 {
+        let mut head = lock(&self.head);
+        let before = head.pending.len();
+        reader::append(&record, self.id.seed(), &mut head.pending);
+        head.pushed += (head.pending.len() - before) as u64;
+        let settled = head.track(record);
+        let pushed = head.pushed;
+        drop(head);
+        // Freed without the lock.
+        drop(settled);
+        pushed
+    }
+
+    /// True once everything up to `upto` is written; false when it cannot be now.
+    pub(super) fn is_safe(&self, upto: u64) -> bool {
+        self.safe.load(Ordering::Acquire) >= upto
+    }
+
+    /// Resolves once everything up to `upto` is written. With `patient` false it also resolves when that
+    /// fails; the answer says which.
+    pub(super) async fn safe(&self, upto: u64, patient: bool) -> bool {
+        loop {
+            if self.is_safe(upto) {
+                return true;
+            }
+            let moved = self.safe_moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if self.is_safe(upto) {
+                return true;
+            }
+            if !patient && self.failing.load(Ordering::Relaxed) {
+                return false;
+            }
+            moved.await;
+        }
+    }
+
+    /// Entries of the ledger that were ever pushed, those found at the start included.
+    pub(super) fn entries(&self) -> u64 {
+        lock(&self.head).entries
+    }
+
+    /// Position after the last byte written.
+    pub(super) fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    pub(super) fn projected(&self) -> u64 {
+        self.projected.load(Ordering::Acquire)
+    }
+
+    /// Resolves once the ledger has everything up to `position`.
+    pub(super) async fn projected_to(&self, position: u64) {
+        loop {
+            let moved = self.projected_moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            if self.projected() >= position {
+                return;
+            }
+            moved.await;
+        }
+    }
+
+    pub(super) fn set_projected(&self, position: u64) {
+        self.projected.store(position, Ordering::Release);
+        self.projected_moved.notify_waiters();
+    }
+
+    pub(super) fn segments(&self) -> Vec<Segment> {
+        lock(&self.segments).clone()
+    }
+
+    /// Deletes the segments before the one that begins at `base`; the ledger has all of them.
+    pub(super) fn delete_before(&self, base: u64) -> io::Result<()> {
+        let old: Vec<Segment> =
+            lock(&self.segments).iter().filter(|one| one.base < base).copied().collect();
+        for one in old {
+            match self.disk.remove(&segment::file_name(one.base)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => lock(&self.segments).retain(|kept| *kept != one),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what was pushed, here or by the thread.
+    pub(super) fn drive(&self) {
+        if self.settings.synced || self.failing.load(Ordering::Relaxed) || self.is_slow() {
+            self.bell.ring(|ring| ring.is_rung = true);
+            return;
+        }
+        loop {
+            let flushed = match self.tail.try_lock() {
+                Ok(mut tail) => self.flush(&mut tail),
+                Err(TryLockError::Poisoned(tail)) => self.flush(&mut tail.into_inner()),
+                // Whoever writes looks afterwards whether more has come.
+                Err(TryLockError::WouldBlock) => return,
+            };
+            if flushed == Flushed::Failed {
+                self.bell.ring(|ring| ring.is_rung = true);
+                return;
+            }
+            if lock(&self.head).pending.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// The thread: writes when the bell rings, and again and again while that fails.
+    fn run(&self) {
+        let mut pause = FIRST_RETRY;
+        loop {
+            let is_closed = self.bell.wait();
+            loop {
+                match self.flush(&mut lock(&self.tail)) {
+                    Flushed::Nothing => break,
+                    Flushed::Written => pause = FIRST_RETRY,
+                    Flushed::Failed if self.bell.pause(pause) => return,
+                    Flushed::Failed => pause = (pause * 2).min(LAST_RETRY),
+                }
+            }
+            if is_closed {
+                return;
+            }
+        }
+    }
+
+    /// One write of everything that waits.
+    fn flush(&self, tail: &mut Tail) -> Flushed {
+        let open = self.take_pending(tail);
+        if tail.waiting.is_empty() {
+            return Flushed::Nothing;
+        }
+        let began = clock::instant();
+        self.writing_since.store(self.millis_at(began) + 1, Ordering::Relaxed);
+        let written = tail.write(self.settings.synced);
+        self.writing_since.store(0, Ordering::Relaxed);
+        let took = clock::instant().duration_since(began);
+        if took > SLOW && !self.settings.synced {
+            self.slow_until.store(self.millis() + millis(SLOW_FOR), Ordering::Relaxed);
+        }
+        if let Err(error) = written {
+            self.failed(tail, &error);
+            return Flushed::Failed;
+        }
+        self.written(tail);
+        if let Some(leases) = open {
+            self.roll(tail, &leases);
+        }
+        Flushed::Written
+    }
+
+    /// Moves what is pending to the tail. Returns the leases open after it when another segment is due.
+    fn take_pending(&self, tail: &mut Tail) -> Option<Vec<Lease>> {
+        let mut head = lock(&self.head);
+        if tail.waiting.is_empty() {
+            std::mem::swap(&mut tail.waiting, &mut head.pending);
+        } else {
+            tail.waiting.append(&mut head.pending);
+        }
+        tail.upto = head.pushed;
+        let length = tail.segment.length + tail.waiting.len() as u64;
+        let is_full = !tail.waiting.is_empty() && length >= tail.roll_at;
+        is_full.then(|| head.leases.values().cloned().collect())
+    }
+
+    fn written(&self, tail: &mut Tail) {
+        tail.segment.length += tail.waiting.len() as u64;
+        tail.waiting.clear();
+        tail.waiting.shrink_to(BUFFER);
+        if let Some(last) = lock(&self.segments).last_mut() {
+            last.length = tail.segment.length;
+        }
+        self.end.store(tail.segment.end(), Ordering::Release);
+        self.safe.store(tail.upto, Ordering::Release);
+        if let Some((began, failures)) = tail.outage.take() {
+            self.failing.store(false, Ordering::Relaxed);
+            let seconds = clock::instant().duration_since(began).as_secs_f64();
+            tracing::info!(seconds, failures, "journal writes recovered");
+        }
+        self.safe_moved.notify_waiters();
+        self.arrived.notify_one();
+    }
+
+    fn failed(&self, tail: &mut Tail, error: &io::Error) {
+        self.failing.store(true, Ordering::Relaxed);
+        self.failures.increment(1);
+        match &mut tail.outage {
+            Some((_, failures)) => *failures += 1,
+            None => {
+                let folder = self.disk.name();
+                tracing::error!(
+                    %error, folder,
+                    "journal write failed; new calls are refused until it succeeds"
+                );
+                tail.outage = Some((clock::instant(), 1));
+            }
+        }
+        self.safe_moved.notify_waiters();
+    }
+
+    /// Goes on in another segment, which begins with the leases that are open. When it cannot be made, the
+    /// present one just grows.
+    fn roll(&self, tail: &mut Tail, open: &[Lease]) {
+        let base = tail.segment.end();
+        match make_segment(&*self.disk, self.id, base, open, self.settings.synced) {
+            Ok((file, segment)) => {
+                lock(&self.segments).push(segment);
+                (tail.file, tail.segment) = (file, segment);
+                tail.roll_at = self.settings.segment_bytes + segment.length;
+                self.end.store(segment.end(), Ordering::Release);
+            }
+            Err(error) => {
+                tail.roll_at = tail.segment.length + self.settings.segment_bytes / 8;
+                tracing::warn!(%error, "cannot make the journal's next segment, trying again later");
+            }
+        }
+    }
+
+    fn is_slow(&self) -> bool {
+        let until = self.slow_until.load(Ordering::Relaxed);
+        until != 0 && self.millis() < until
+    }
+
+    fn millis(&self) -> u64 {
+        self.millis_at(clock::instant())
+    }
+
+    fn millis_at(&self, now: Instant) -> u64 {
+        millis(now.saturating_duration_since(self.origin))
+    }
+}
+
+impl Head {
+    /// Follows which leases are open. Returns the record, to be dropped.
+    fn track(&mut self, record: Record) -> Option<Record> {
+        match record {
+            Record::Open(lease) => {
+                self.leases.insert(lease.request, lease);
+                return None;
+            }
+            Record::Extend { request, reserved } => {
+                if let Some(lease) = self.leases.get_mut(&request) {
+                    lease.reserved = lease.reserved.max(reserved);
+                }
+            }
+            Record::Withdraw { request } => drop(self.leases.remove(&request)),
+            Record::Settle(ref charge) => {
+                self.leases.remove(&charge.request);
+                self.entries += 1;
+            }
+            Record::Adjust(_) => self.entries += 1,
+        }
+        Some(record)
+    }
+}
+
+impl Tail {
+    fn write(&self, synced: bool) -> io::Result<()> {
+        self.file.write_all_at(&self.waiting, self.segment.length)?;
+        if synced { self.file.sync() } else { Ok(()) }
+    }
+}
+
+impl Bell {
+    fn ring(&self, change: impl FnOnce(&mut Ring)) {
+        change(&mut lock(&self.state));
+        self.rung.notify_one();
+    }
+
+    /// Waits until it rings; true when it is closed.
+    fn wait(&self) -> bool {
+        let mut ring = lock(&self.state);
+        while !ring.is_rung && !ring.is_closed {
+            ring = self.rung.wait(ring).unwrap_or_else(PoisonError::into_inner);
+        }
+        ring.is_rung = false;
+        ring.is_closed
+    }
+
+    /// Lets `pause` pass, or less when it is closed; true then.
+    fn pause(&self, pause: Duration) -> bool {
+        let ring = lock(&self.state);
+        let waited = self.rung.wait_timeout_while(ring, pause, |ring| !ring.is_closed);
+        waited.unwrap_or_else(PoisonError::into_inner).0.is_closed
+    }
+}
+
+/// Makes a segment that begins at `base` with the leases that are open. It has its name only once it is
+/// whole.
+///
+/// # Errors
+/// If the disk does not take it; then it is not there.
+pub(super) fn make_segment(
+    disk: &dyn Disk,
+    id: LogId,
+    base: u64,
+    open: &[Lease],
+    synced: bool,
+) -> io::Result<(Box<dyn DiskFile>, Segment)> {
+    let mut bytes = Vec::with_capacity(HEAD);
+    bytes.extend_from_slice(&SegmentHead { log: id, base }.encode());
+    for lease in open {
+        reader::append(&Record::Open(lease.clone()), id.seed(), &mut bytes);
+    }
+    let name = segment::file_name(base);
+    let draft = format!("{name}{DRAFT_SUFFIX}");
+    let file = disk.create(&draft)?;
+    file.write_all_at(&bytes, 0)?;
+    if synced {
+        file.sync()?;
+    }
+    disk.rename(&draft, &name)?;
+    if synced {
+        disk.sync()?;
+    }
+    Ok((file, Segment { base, length: bytes.len() as u64 }))
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,183 @@
+//! The start of the journal: what a dead process left is read, written to the ledger, and charged.
+
+use super::Journal;
+use super::disk::Disk;
+use super::log::{Log, LogSettings, Resumed, Segment, make_segment};
+use super::projector::{Gauges, Projector};
+use super::record::Record;
+use super::recovery::{self, JournalError, Listed, Scanned, Torn};
+use super::segment::{self, LogId};
+use crate::account::charge::{Charge, Lease, Source, Status, TokenCount};
+use crate::clock;
+use crate::store::{Mark, Store};
+use crate::telemetry::metrics::Metrics;
+use crate::workers::Workers;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use tokio_util::sync::CancellationToken;
+
+/// What a journal works with.
+pub struct Parts<'a> {
+    pub disk: Arc<dyn Disk>,
+    pub settings: LogSettings,
+    pub store: Arc<dyn Store>,
+    pub metrics: Arc<Metrics>,
+    pub workers: &'a Workers,
+    /// Cancelled when the last call has settled; the ledger then gets what is left.
+    pub stop: CancellationToken,
+}
+
+/// A journal that runs.
+pub struct Started {
+    pub journal: Journal,
+    /// Calls that an earlier process left open, now charged.
+    pub abandoned: usize,
+}
+
+/// Reads the log, writes to the ledger what it lacks, charges every lease without an end as `abandoned`, and
+/// starts the projector. The ledger is complete when this returns.
+///
+/// # Errors
+/// [`JournalError`]: the folder, a record or the ledger cannot be used.
+pub async fn start(parts: Parts<'_>) -> Result<Started, JournalError> {
+    let (workers, stop) = (parts.workers.clone(), parts.stop.clone());
+    let (journal, projector, abandoned) = settle_past(parts).await?;
+    workers.spawn("journal", projector.run(stop));
+    Ok(Started { journal, abandoned })
+}
+
+/// Writes to the ledger what a journal holds that nobody will write on, and charges its open leases. Returns
+/// how many these were.
+///
+/// # Errors
+/// As [`start`].
+pub async fn finish(parts: Parts<'_>) -> Result<usize, JournalError> {
+    let (_, _, abandoned) = settle_past(parts).await?;
+    Ok(abandoned)
+}
+
+async fn settle_past(parts: Parts<'_>) -> Result<(Journal, Projector, usize), JournalError> {
+    let Parts { disk, settings, store, metrics, .. } = parts;
+    let resumed = resume(&*disk, &*store, settings).await?;
+    let left = resumed.leases.values().map(abandoned).collect::<Vec<_>>();
+    let failures = metrics.journal_failures.clone();
+    let folder = disk.name();
+    let log = Log::resume(disk, settings, resumed, failures)
+        .map_err(|source| JournalError::Io { folder, source })?;
+    let unwritable = Arc::new(AtomicU64::new(0));
+    let journal =
+        Journal::new(Arc::clone(&log), metrics.usage_admitted.clone(), Arc::clone(&unwritable));
+    let mut projector = Projector::new(Arc::clone(&log), store, Gauges::of(&metrics), unwritable);
+    projector.catch_up().await?;
+    let abandoned = left.len();
+    let mut upto = 0;
+    for charge in left {
+        upto = log.append(Record::Settle(charge));
+    }
+    log.safe(upto, true).await;
+    projector.catch_up().await?;
+    Ok((journal, projector, abandoned))
+}
+
+/// Finds the log, or makes one, and makes it fit to be written on.
+async fn resume(
+    disk: &dyn Disk,
+    store: &dyn Store,
+    settings: LogSettings,
+) -> Result<Resumed, JournalError> {
+    let io = |source| JournalError::Io { folder: disk.name(), source };
+    recovery::remove_drafts(disk).map_err(io)?;
+    let latest = store.latest_mark().await?;
+    let Some(listed) = recovery::list(disk)? else {
+        let id = LogId(clock::unique());
+        warn_of_another(disk, id, latest);
+        let (_, first) = make_segment(disk, id, 0, &[], settings.synced).map_err(io)?;
+        let leases = std::collections::HashMap::new();
+        return Ok(Resumed { id, segments: vec![first], leases, projected: 0, entries: 0 });
+    };
+    warn_of_another(disk, listed.log, latest);
+    let mark = store.mark(listed.log.0).await?.unwrap_or(0);
+    let scanned = recovery::scan(disk, &listed, mark)?;
+    let first = listed.segments.first().map_or(0, |first| first.base);
+    if mark < first {
+        tracing::warn!(
+            log = %listed.log, from = mark, to = first,
+            "the journal begins after what the database has of it: charges in between are missing, as after \
+             the restore of an older database"
+        );
+    }
+    continue_log(disk, listed, scanned, mark, settings).map_err(io)
+}
+
+/// Cuts a torn end off; a log that is shorter than what the database has of it goes on after that.
+fn continue_log(
+    disk: &dyn Disk,
+    listed: Listed,
+    scanned: Scanned,
+    mark: u64,
+    settings: LogSettings,
+) -> std::io::Result<Resumed> {
+    let Listed { log: id, mut segments } = listed;
+    if let (Some(Torn { base, at, length }), Some(last)) = (scanned.torn, segments.last_mut()) {
+        let file = disk.open(&segment::file_name(base))?;
+        file.truncate(at)?;
+        if settings.synced {
+            file.sync()?;
+        }
+        last.length = at;
+        tracing::warn!(
+            file = recovery::path(disk, base),
+            at,
+            bytes = length - at,
+            "cut off the end of the journal: its last record was not written whole"
+        );
+    }
+    let end = segments.last().map_or(0, Segment::end);
+    if mark > end {
+        tracing::warn!(
+            log = %id, end, mark,
+            "the journal ends before what the database has of it, as after a power cut; it goes on from there"
+        );
+        let leases: Vec<Lease> = scanned.leases.values().cloned().collect();
+        let (_, next) = make_segment(disk, id, mark, &leases, settings.synced)?;
+        for old in segments.drain(..) {
+            disk.remove(&segment::file_name(old.base))?;
+        }
+        segments.push(next);
+    }
+    let Scanned { leases, entries, .. } = scanned;
+    let first = segments.first().map_or(0, |first| first.base);
+    Ok(Resumed { id, segments, leases, projected: mark.max(first), entries })
+}
+
+fn warn_of_another(disk: &dyn Disk, id: LogId, latest: Option<Mark>) {
+    if let Some(Mark { log, position }) = latest.filter(|latest| latest.log != id.0) {
+        tracing::warn!(
+            log = %id, folder = disk.name(), before = %LogId(log), position,
+            "the journal in this folder is not the one that the database was last written from: what that one \
+             held beyond this position is in the folder where it lies, or lost with it"
+        );
+    }
+}
+
+/// The charge of a call whose gateway has died. What it really used is not known, so all it held is charged,
+/// as one estimate of the total in `completion`.
+fn abandoned(lease: &Lease) -> Charge {
+    Charge {
+        request: lease.request,
+        user: lease.user,
+        key: lease.key.clone(),
+        model: Arc::clone(&lease.model),
+        upstream: "".into(),
+        day: lease.day,
+        admitted_at: lease.admitted_at,
+        tokens: TokenCount { completion: lease.reserved, ..TokenCount::default() },
+        cost_micro_dollars: 0,
+        status: Status::Abandoned,
+        source: Source::Estimated,
+        counted: true,
+        first_token_ms: None,
+        total_ms: 0,
+        client_request_id: None,
+    }
+}
