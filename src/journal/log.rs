@@ -8,6 +8,7 @@
 //! What could not be written stays in the buffer and is written again to the same place, so the log never
 //! has a gap, and entries that came meanwhile follow in their order.
 
+use super::bell::Bell;
 use super::disk::{Disk, DiskFile};
 use super::reader;
 use super::record::Record;
@@ -19,12 +20,13 @@ use metrics::Counter;
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// A write that takes longer is stuck: no call is admitted until it ends.
-const STUCK: Duration = Duration::from_millis(300);
+/// A write that takes longer is stuck: no call is admitted until it ends. A busy machine is slower than a
+/// healthy disk, and must not count as a stuck one.
+const STUCK: Duration = Duration::from_millis(600);
 /// After a write that took this long the thread writes for a while, so that no call's own task is held up.
 const SLOW: Duration = Duration::from_millis(100);
 const SLOW_FOR: Duration = Duration::from_secs(10);
@@ -123,19 +125,6 @@ struct Tail {
     /// Length at which the next segment is made.
     roll_at: u64,
     outage: Option<(Instant, u64)>,
-}
-
-/// Wakes the thread.
-#[derive(Default)]
-struct Bell {
-    state: Mutex<Ring>,
-    rung: Condvar,
-}
-
-#[derive(Default)]
-struct Ring {
-    is_rung: bool,
-    is_closed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -504,30 +493,6 @@ impl Tail {
     fn write(&self, synced: bool) -> io::Result<()> {
         self.file.write_all_at(&self.waiting, self.segment.length)?;
         if synced { self.file.sync() } else { Ok(()) }
-    }
-}
-
-impl Bell {
-    fn ring(&self, change: impl FnOnce(&mut Ring)) {
-        change(&mut lock(&self.state));
-        self.rung.notify_one();
-    }
-
-    /// Waits until it rings; true when it is closed.
-    fn wait(&self) -> bool {
-        let mut ring = lock(&self.state);
-        while !ring.is_rung && !ring.is_closed {
-            ring = self.rung.wait(ring).unwrap_or_else(PoisonError::into_inner);
-        }
-        ring.is_rung = false;
-        ring.is_closed
-    }
-
-    /// Lets `pause` pass, or less when it is closed; true then.
-    fn pause(&self, pause: Duration) -> bool {
-        let ring = lock(&self.state);
-        let waited = self.rung.wait_timeout_while(ring, pause, |ring| !ring.is_closed);
-        waited.unwrap_or_else(PoisonError::into_inner).0.is_closed
     }
 }
 

@@ -13,6 +13,7 @@ pub mod segment;
 pub mod disk;
 pub mod recovery;
 pub mod log;
+mod bell;
 mod projector;
 mod start;
 #[cfg(test)]
@@ -29,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long a lease may take to be written. A write that has not ended by then is withdrawn.
-const OPEN_TIMEOUT: Duration = Duration::from_millis(500);
+const OPEN_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// A handle to the journal; clones share it.
 #[derive(Clone)]

@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Time between two looks: a stream is cut within a second, with room for a slow store.
 const ROUND: Duration = Duration::from_millis(250);
-/// A call that waits longer for a look is refused.
-const LOOK_TIMEOUT: Duration = Duration::from_millis(500);
+/// A call that waits longer for a look is refused. Readers wait for no writer, so only a machine that is very
+/// busy comes near it.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// A version is known for at least this long, and for twice that at most: longer than a call takes from its
 /// caller record to its reservation.
 const REMEMBERED: Duration = Duration::from_secs(15 * 60);
