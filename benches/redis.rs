@@ -2,6 +2,9 @@
 //!
 //! Starts a `redis-server` of its own. Each line is one run: calls (a take and a settlement) a
 //! second, and the same for each second that Redis' own thread worked.
+//!
+//! With `-- --bulk`: how long takes need while counters are compared with the ledger and rebuilt from it, with
+//! all over one connection, and with the bulk work over its own, in turns.
 
 use jiff::tz::TimeZone;
 use knockx::account::caller::Caller;
@@ -15,6 +18,7 @@ use knockx::quota::counters::{Claim, Counters, SoFar, Taken};
 use knockx::quota::redis::{Clock, RedisCounters, Settings};
 use knockx::quota::rules::{self, Need};
 use knockx::redis_conn::{RedisConn, RedisUrls};
+use knockx::store::Used;
 use knockx::telemetry::metrics::Metrics;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -33,6 +37,18 @@ const NEED: Need = Need {
 };
 const RUN: Duration = Duration::from_secs(5);
 const USERS: usize = 1000;
+/// Users whose counters bulk work reads and sets, each with one key.
+const BULK_USERS: usize = 5000;
+const BULK_CALLERS: usize = 8;
+const BULK_RUN: Duration = Duration::from_secs(2);
+const BULK_ROUNDS: usize = 3;
+
+const SETTINGS: Settings = Settings {
+    clock: Clock::Redis,
+    lease: Duration::from_secs(60),
+    max_backlog: u64::MAX,
+    compare: Duration::from_secs(60),
+};
 
 struct Server {
     process: Child,
@@ -64,8 +80,11 @@ impl Server {
     }
 
     fn try_ask(&self, command: &str) -> Option<String> {
-        let mut connection = redis::Client::open(self.url()).ok()?.get_connection().ok()?;
-        redis::cmd(command).query(&mut connection).ok()
+        self.ask(&redis::cmd(command)).ok()
+    }
+
+    fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> redis::RedisResult<T> {
+        command.query(&mut redis::Client::open(self.url())?.get_connection()?)
     }
 
     /// Seconds that its main thread has worked.
@@ -110,7 +129,8 @@ fn caller() -> Caller {
     }
 }
 
-async fn call(counters: &RedisCounters, caller: &Caller) {
+/// Returns how long the take took.
+async fn call(counters: &RedisCounters, caller: &Caller) -> Duration {
     let now = clock::now();
     let (day, debits) = rules::debits(caller, NEED, now);
     let lease = Lease {
@@ -140,25 +160,22 @@ async fn call(counters: &RedisCounters, caller: &Caller) {
         total_ms: 1000,
         client_request_id: None,
     };
+    let began = clock::instant();
     let taken = counters.take(Claim { lease, debits, so_far: SoFar::default() }, now).await;
+    let took = began.elapsed();
     assert!(matches!(taken, Ok(Taken::Granted(_))), "{taken:?}");
     counters.settle(charge).await;
+    took
 }
 
 /// Calls of `callers` tasks at once, spread over `pool` connections.
 async fn run(server: &Server, callers: usize, pool: usize) {
-    let settings = Settings {
-        clock: Clock::Redis,
-        lease: Duration::from_secs(60),
-        max_backlog: u64::MAX,
-        compare: Duration::from_secs(60),
-    };
     let metrics = Arc::new(Metrics::new(&[], &[]));
     let mut all = Vec::new();
     for _ in 0..pool {
         let connection = RedisConn::open(&RedisUrls::new(vec![server.url()])).await;
         let connection = connection.expect("redis answers");
-        all.push(Arc::new(RedisCounters::new(connection, settings, Arc::clone(&metrics))));
+        all.push(Arc::new(RedisCounters::new(connection, SETTINGS, Arc::clone(&metrics))));
     }
     all[0].begin(&[]).await.expect("redis answers");
     let users: Arc<Vec<Caller>> = Arc::new((0..USERS).map(|_| caller()).collect());
@@ -189,11 +206,118 @@ async fn run(server: &Server, callers: usize, pool: usize) {
     );
 }
 
+/// What else Redis is asked for while calls are made.
+#[derive(Debug, Clone, Copy)]
+enum Bulk {
+    Nothing,
+    Comparison,
+    Rebuild,
+}
+
+/// Does bulk work over and over until `BULK_RUN` is over. Returns how often it was done; a command
+/// without an answer in time ends a turn.
+async fn do_bulk(server: &Server, counters: &RedisCounters, bulk: Bulk, used: &[Used]) -> u64 {
+    let (began, mut turns) = (clock::instant(), 0);
+    while began.elapsed() < BULK_RUN {
+        match bulk {
+            Bulk::Nothing => break,
+            Bulk::Comparison => match counters.used_on(used[0].day).await {
+                Ok(rows) => {
+                    assert_eq!(rows.len(), used.len());
+                    turns += 1;
+                }
+                Err(error) => println!("{error:?}"),
+            },
+            Bulk::Rebuild => {
+                // Half of the partitions; calls go on in the others.
+                let epochs: Vec<_> =
+                    (0..64).step_by(2).map(|p| format!("kx:{{{p}}}:epoch")).collect();
+                server.ask::<u64>(redis::cmd("DEL").arg(&epochs)).expect("redis answers");
+                turns += u64::from(counters.begin(used).await.is_ok());
+            }
+        }
+    }
+    turns
+}
+
+/// Times of takes by a few callers while bulk work is done.
+async fn takes_beside(
+    server: &Server,
+    counters: &Arc<RedisCounters>,
+    bulk: Bulk,
+    (users, used): (&Arc<Vec<Caller>>, &[Used]),
+) -> (Vec<Duration>, u64) {
+    let mut tasks = tokio::task::JoinSet::new();
+    let began = clock::instant();
+    for number in 0..BULK_CALLERS {
+        let (counters, users) = (Arc::clone(counters), Arc::clone(users));
+        tasks.spawn(async move {
+            let (mut next, mut times) = (number, Vec::new());
+            while began.elapsed() < BULK_RUN {
+                times.push(call(&counters, &users[next % users.len()]).await);
+                next += 7;
+            }
+            times
+        });
+    }
+    let (times, turns) = tokio::join!(tasks.join_all(), do_bulk(server, counters, bulk, used));
+    (times.into_iter().flatten().collect(), turns)
+}
+
+/// The time in milliseconds that so many of a hundred stay below.
+fn percentile(times: &mut [Duration], of_hundred: usize) -> f64 {
+    times.sort_unstable();
+    times[(times.len() * of_hundred / 100).min(times.len() - 1)].as_secs_f64() * 1000.0
+}
+
+/// Takes beside bulk work, over one connection and over two.
+async fn beside_bulk() {
+    let server = Server::start();
+    let connection = RedisConn::open(&RedisUrls::new(vec![server.url()])).await;
+    let connection = connection.expect("redis answers");
+    let counters = |connection| {
+        let metrics = Arc::new(Metrics::new(&[], &[]));
+        Arc::new(RedisCounters::new(connection, SETTINGS, metrics))
+    };
+    let (shared, own) = (counters(connection.bulk()), counters(connection));
+    let callers: Vec<Caller> = (0..BULK_USERS).map(|_| caller()).collect();
+    let (day, _) = rules::debits(&callers[0], NEED, clock::now());
+    let row = |user, key| Used { user, key, day, tokens: 1000, requests: 10 };
+    let rows =
+        callers.iter().flat_map(|it| [row(it.user, None), row(it.user, Some(it.key.clone()))]);
+    let used: Vec<Used> = rows.collect();
+    own.begin(&used).await.expect("redis answers");
+    let is_odd = |it: &Caller| it.user.0.as_bytes()[15] % 2 == 1;
+    let users = Arc::new(callers.into_iter().filter(is_odd).collect::<Vec<_>>());
+    for bulk in [Bulk::Nothing, Bulk::Comparison, Bulk::Rebuild] {
+        let mut ways = [("one connection", &shared, Vec::new(), 0), ("two", &own, Vec::new(), 0)];
+        for _ in 0..BULK_ROUNDS {
+            for (_, counters, times, turns) in &mut ways {
+                let (more, done) = takes_beside(&server, counters, bulk, (&users, &used)).await;
+                times.extend(more);
+                *turns += done;
+            }
+        }
+        for (way, _, times, turns) in &mut ways {
+            println!(
+                "{:<12} {way:<16} takes p50 {:>7.2} ms, p99 {:>7.2} ms, {:>6} calls, {turns:>4} turns",
+                format!("{bulk:?}"),
+                percentile(times, 50),
+                percentile(times, 99),
+                times.len()
+            );
+        }
+    }
+}
+
 #[tokio::main]
 async fn main() {
     // `cargo test --benches` asks for a quick look only.
     if std::env::args().any(|word| word == "--test") {
         return;
+    }
+    if std::env::args().any(|word| word == "--bulk") {
+        return beside_bulk().await;
     }
     for (callers, pool) in [(1, 1), (16, 1), (64, 1), (64, 8), (256, 1), (256, 8)] {
         run(&Server::start(), callers, pool).await;

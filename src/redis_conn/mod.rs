@@ -1,7 +1,10 @@
-//! One shared connection to Redis, whatever its kind.
+//! Shared connections to Redis, whatever its kind: one for calls, one for bulk work.
 //!
-//! Calls at the same time share it and travel together (pipelined), so there is nothing to wait for
-//! and nothing to check out. It reconnects by itself, also when the server says that it is no primary any
+//! Commands at the same time share a connection and travel together (pipelined), so there is nothing to wait
+//! for and nothing to check out. Replies come in the order of the commands, so a large one delays those behind
+//! it: commands with large replies, and many commands at once, go through [`RedisConn::bulk`].
+//!
+//! A connection reconnects by itself, also when the server says that it is no primary any
 //! more. To one server, and to one that sentinels name, it never sends a command twice; to a cluster the driver does, once, when a node drops the connection or
 //! says that it cannot serve it now. So every command has to be safe to repeat.
 
@@ -18,6 +21,7 @@ use redis::io::tcp::TcpSettings;
 use redis::io::tcp::socket2::TcpKeepalive;
 use redis::{Cmd, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError, RedisResult};
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 use urls::Place;
@@ -27,9 +31,16 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// How long one command may take, connecting included.
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// A handle to the connection; clones share it.
+/// A handle to the connections; clones share them.
 #[derive(Clone)]
-pub enum RedisConn {
+pub struct RedisConn {
+    calls: Connection,
+    bulk: Connection,
+}
+
+/// One connection.
+#[derive(Clone)]
+enum Connection {
     /// The server at one address, or the one that sentinels name at the time.
     Single(Reconnecting),
     /// A cluster, each command sent to the node that has its keys.
@@ -37,7 +48,7 @@ pub enum RedisConn {
 }
 
 impl RedisConn {
-    /// A connection that is made when it is first needed.
+    /// Connections that are made when they are first needed.
     ///
     /// # Errors
     /// An address that cannot be read, or a cluster of which no node answers.
@@ -45,16 +56,14 @@ impl RedisConn {
         match &urls.0 {
             Place::Single(url) => {
                 let server = Box::new(url.as_str().into_connection_info()?);
-                Ok(Self::Single(Reconnecting::new(Target::Server(server))))
+                Ok(Self::to(Target::Server(server)))
             }
             Place::Cluster(urls) => Self::open_nodes(urls).await,
-            Place::Sentinel(watched) => {
-                Ok(Self::Single(Reconnecting::new(Target::Watched(watched.clone()))))
-            }
+            Place::Sentinel(watched) => Ok(Self::to(Target::Watched(watched.clone()))),
         }
     }
 
-    /// A connection to a cluster, known by some of its nodes: also by a single one.
+    /// Connections to a cluster, known by some of its nodes: also by a single one.
     ///
     /// # Errors
     /// An address that cannot be read, or no node that answers.
@@ -65,6 +74,12 @@ impl RedisConn {
         }
     }
 
+    fn to(target: Target) -> Self {
+        let target = Arc::new(target);
+        let connection = || Connection::Single(Reconnecting::new(Arc::clone(&target)));
+        Self { calls: connection(), bulk: connection() }
+    }
+
     async fn open_nodes(urls: &[String]) -> RedisResult<Self> {
         let client = ClusterClientBuilder::new(urls.to_vec())
             .connection_timeout(COMMAND_TIMEOUT)
@@ -72,13 +87,22 @@ impl RedisConn {
             .retries(1)
             .tcp_settings(tcp())
             .build()?;
-        Ok(Self::Cluster(client.get_async_connection().await?))
+        let calls = Connection::Cluster(client.get_async_connection().await?);
+        let bulk = Connection::Cluster(client.get_async_connection().await?);
+        Ok(Self { calls, bulk })
+    }
+
+    /// The connection for work that may wait, as a handle of its own: outbox reads, rebuilds,
+    /// comparisons and reports.
+    #[must_use]
+    pub fn bulk(&self) -> Self {
+        Self { calls: self.bulk.clone(), bulk: self.bulk.clone() }
     }
 
     /// Whether each command goes to the node that has its keys; the driver then repeats some.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
-        matches!(self, Self::Cluster(_))
+        matches!(self.calls, Connection::Cluster(_))
     }
 
     /// Sends commands to be carried out together.
@@ -86,9 +110,9 @@ impl RedisConn {
     /// # Errors
     /// As [`RedisConn::send`].
     pub async fn send_all(&self, commands: &Pipeline) -> RedisResult<()> {
-        match self {
-            Self::Single(connection) => connection.send_all(commands).await,
-            Self::Cluster(connection) => {
+        match &self.calls {
+            Connection::Single(connection) => connection.send_all(commands).await,
+            Connection::Cluster(connection) => {
                 in_time(commands.query_async(&mut connection.clone())).await
             }
         }
@@ -99,9 +123,9 @@ impl RedisConn {
     /// # Errors
     /// No answer in time, or an error as the answer. The command may have been carried out.
     pub async fn send<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        match self {
-            Self::Single(connection) => connection.send(command).await,
-            Self::Cluster(connection) => {
+        match &self.calls {
+            Connection::Single(connection) => connection.send(command).await,
+            Connection::Cluster(connection) => {
                 in_time(command.query_async(&mut connection.clone())).await
             }
         }

@@ -49,8 +49,7 @@ struct Attempt {
 
 impl Reconnecting {
     /// Connects when the first command is sent.
-    pub(super) fn new(target: Target) -> Self {
-        let target = Arc::new(target);
+    pub(super) fn new(target: Arc<Target>) -> Self {
         let primary = primary(Arc::clone(&target)).boxed().shared();
         Self { target, attempt: Arc::new(Mutex::new(Attempt { number: 0, primary })) }
     }

@@ -20,6 +20,8 @@ const QUIET: Duration = Duration::from_secs(1);
 /// One gateway's way to Redis.
 pub(super) struct Link {
     connection: RedisConn,
+    /// For work that may wait, so that its replies delay no take.
+    bulk: RedisConn,
     pub(super) scripts: Scripts,
     pub(super) metrics: Arc<Metrics>,
     /// The latest look found nobody; the keeper goes on looking.
@@ -46,7 +48,8 @@ impl From<Unanswered> for CountersError {
 impl Link {
     pub(super) fn new(connection: RedisConn, metrics: Arc<Metrics>) -> Self {
         let (away, outage) = (AtomicBool::new(false), Outage::default());
-        Self { connection, scripts: Scripts::new(), metrics, away, outage }
+        let bulk = connection.bulk();
+        Self { connection, bulk, scripts: Scripts::new(), metrics, away, outage }
     }
 
     pub(super) fn is_away(&self) -> bool {
@@ -91,11 +94,32 @@ impl Link {
         keys: &[String],
         arguments: &[String],
     ) -> (Result<Vec<Value>, Unanswered>, bool) {
+        self.run_over(&self.connection, op, script, keys, arguments).await
+    }
+
+    /// Runs a script of bulk work, once more when no answer came.
+    pub(super) async fn run_bulk(
+        &self,
+        script: &Script,
+        keys: &[String],
+        arguments: &[String],
+    ) -> Result<Vec<Value>, Unanswered> {
+        self.run_over(&self.bulk, RedisOp::Flush, script, keys, arguments).await.0
+    }
+
+    async fn run_over(
+        &self,
+        connection: &RedisConn,
+        op: RedisOp,
+        script: &Script,
+        keys: &[String],
+        arguments: &[String],
+    ) -> (Result<Vec<Value>, Unanswered>, bool) {
         let began = clock::instant();
-        let mut done = script.run(&self.connection, keys, arguments).await;
+        let mut done = script.run(connection, keys, arguments).await;
         let fell_silent = done.as_ref().is_err_and(|e| self.is_silence(e));
         if fell_silent {
-            done = script.run(&self.connection, keys, arguments).await;
+            done = script.run(connection, keys, arguments).await;
         }
         self.metrics.redis_seconds(op).record(clock::instant().duration_since(began));
         // A second try that is refused, as by a server that is starting, tells nothing of the first.
@@ -108,7 +132,12 @@ impl Link {
         self.connection.send(command).await.map_err(|e| self.unanswered(&e))
     }
 
-    /// The same for a command that servers may refuse to carry out: a refusal is no failure.
+    /// Sends one command of bulk work, once.
+    pub(super) async fn ask_bulk<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Unanswered> {
+        self.bulk.send(command).await.map_err(|e| self.unanswered(&e))
+    }
+
+    /// Sends one command that servers may refuse to carry out: a refusal is no failure.
     pub(super) async fn ask_if_allowed<T: FromRedisValue>(
         &self,
         command: &Cmd,

@@ -14,6 +14,7 @@ mod leases;
 mod link;
 mod outbox;
 mod rebuild;
+mod reports;
 mod reset;
 mod scripts;
 mod skew;
@@ -38,7 +39,6 @@ use crate::telemetry::labels::RedisOp;
 use crate::telemetry::metrics::Metrics;
 use async_trait::async_trait;
 use calls::{Call, Calls, Doubtful};
-use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use keys::Partition;
 use link::{FIRST_PAUSE, LAST_PAUSE, Link, Unanswered};
@@ -56,9 +56,6 @@ const TOMBSTONE: Duration = Duration::from_secs(15 * 60);
 const LONG_TOMBSTONE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A call that ended longer ago may have lost its tombstone. Well below its time, for clocks differ.
 const LATELY: SignedDuration = SignedDuration::from_mins(10);
-
-/// Accounts read together.
-const AT_ONCE: usize = 200;
 
 /// Where scripts have the time from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,28 +300,6 @@ impl RedisCounters {
         let numbers = [held.reserved, want, least].map(|n| wire::exact(n).to_string());
         let extend = &self.link.scripts.extend;
         wire::extend_reply(&self.link.run(RedisOp::Extend, extend, &keys, &numbers).await?)
-    }
-
-    async fn report(&self, account: &str, day: Day) -> Result<Option<Used>, CountersError> {
-        let Some((user, key)) = keys::owner(account) else { return Ok(None) };
-        let mut ask = redis::cmd("HMGET");
-        ask.arg(account).arg(&[format!("{day}:u"), format!("{day}:q"), format!("{day}:o")]);
-        let numbers: (Option<u64>, Option<u64>, Option<u64>) = self.link.ask(&ask).await?;
-        let (tokens, Some(requests), open) = numbers else { return Ok(None) };
-        let requests = requests.saturating_sub(open.unwrap_or(0));
-        Ok(Some(Used { user, key, day, tokens: tokens.unwrap_or(0), requests }))
-    }
-
-    /// What the accounts of one partition have used on `day`.
-    async fn used_in(&self, partition: Partition, day: Day) -> Result<Vec<Used>, CountersError> {
-        let members = redis::cmd("SMEMBERS").arg(partition.accounts(day)).to_owned();
-        let accounts: Vec<String> = self.link.ask(&members).await?;
-        let mut rows = Vec::with_capacity(accounts.len());
-        for some in accounts.chunks(AT_ONCE) {
-            let reports = some.iter().map(|account| self.report(account, day));
-            rows.extend(try_join_all(reports).await?.into_iter().flatten());
-        }
-        Ok(rows)
     }
 }
 

@@ -13,7 +13,6 @@ use super::wire;
 use crate::clock;
 use crate::quota::counters::CountersError;
 use crate::store::{Entry, Store, StoreError};
-use crate::telemetry::labels::RedisOp;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::outage::{Ended, Outage};
 use redis::Value;
@@ -238,14 +237,15 @@ impl Desk {
         let link = &self.counters.link;
         let arguments = [self.gateway.clone(), time.as_millis().to_string()];
         let own = &link.scripts.own;
-        let reply = link.run(RedisOp::Flush, own, &[name.to_owned()], &arguments).await?;
+        let reply = link.run_bulk(own, &[name.to_owned()], &arguments).await?;
         Ok(wire::word(&reply)? == "owned")
     }
 
     async fn read(&self, partition: Partition) -> Result<Vec<Waiting>, Later> {
         let mut ask = redis::cmd("XRANGE");
         ask.arg(partition.outbox()).arg("-").arg("+").arg("COUNT").arg(SOME);
-        let entries: Vec<(String, HashMap<String, String>)> = self.counters.link.ask(&ask).await?;
+        let entries: Vec<(String, HashMap<String, String>)> =
+            self.counters.link.ask_bulk(&ask).await?;
         let waiting = |(id, mut fields): (String, HashMap<String, String>)| {
             let adjustment = fields.remove("adjust");
             let is_adjustment = adjustment.is_some();
@@ -290,8 +290,7 @@ impl Desk {
             let ids: Vec<String> = some.iter().map(|one| one.id.clone()).collect();
             let at = first.partition;
             let keys = [at.outbox(), at.written(), at.settled()];
-            let _: Vec<Value> =
-                link.run(RedisOp::Flush, &link.scripts.written, &keys, &ids).await?;
+            let _: Vec<Value> = link.run_bulk(&link.scripts.written, &keys, &ids).await?;
         }
         Ok(())
     }
