@@ -11,11 +11,12 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
 elseif redis.call('EXISTS', KEYS[7]) == 0 then
     return { 'rebuild' }
 end
+local names = fields(ARGV[3])
 for _, name in ipairs({ KEYS[3], KEYS[4] }) do
-    local account = load(name)
+    local account = load(name, names, OF_DAY)
     -- Of a day that is not counted any more the ledger alone tells.
-    if account[ARGV[3] .. ':q'] then
-        add(account, ARGV[3], ':u', whole(ARGV[2]) - whole(ARGV[1]))
+    if account.has_day then
+        account[USED] = max(account[USED] + whole(ARGV[2]) - whole(ARGV[1]), 0)
         save(account)
     end
 end

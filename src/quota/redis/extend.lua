@@ -16,27 +16,26 @@ local reserved, expected, known = whole(lease[1]), whole(lease[3]), whole(ARGV[1
 if reserved > known then
     return { 'added', reserved - known }
 end
-local user, key = load(KEYS[2]), load(KEYS[3])
-local debits = read_debits(lease[2], user, key)
+local debits, user, key = read_debits(lease[2], KEYS[2], KEYS[3], OF_DAY)
 local want, least = whole(ARGV[2]), whole(ARGV[3])
 local added = least_of(debits, function(debit)
     return addable(debit, expected, want, least)
 end)
-if added < math.max(least, 1) then
+if added < max(least, 1) then
     local alone = least_of(debits, function(debit)
-        return math.max(debit.limit - get(debit.account, debit.day .. ':u') - reserved, 0)
+        return max(debit.limit - debit.account[USED] - reserved, 0)
     end)
-    return { alone >= math.max(least, 1) and 'held' or 'exhausted' }
+    return { alone >= max(least, 1) and 'held' or 'exhausted' }
 end
 -- What was expected of the call is now held by it.
-local come = math.min(expected, added)
+local come = min(expected, added)
 for _, debit in ipairs(debits) do
     if debit.what == 'tokens' then
-        add(debit.account, debit.day, ':r', added)
-        expect(debit.account, debit.day, -come)
+        debit.account[RESERVED] = debit.account[RESERVED] + added
+        expect(debit.account, -come)
     end
 end
 save(user)
 save(key)
-redis.call('HSET', KEYS[1], 'reserved', digits(reserved + added), 'expected', digits(expected - come))
+redis.call('HSET', KEYS[1], 'reserved', reserved + added, 'expected', expected - come)
 return { 'added', added }

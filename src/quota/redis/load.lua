@@ -10,12 +10,11 @@ if (redis.call('GET', KEYS[1]) or '') ~= ARGV[2] then
 elseif whole(redis.call('GET', KEYS[2])) ~= whole(ARGV[3]) then
     return { 'again' }
 end
-local day = ARGV[1]
+local names = fields(ARGV[1])
 for place = 4, #KEYS do
-    local account = load(KEYS[place])
-    begin_day(account, day)
-    set(account, day .. ':u', whole(ARGV[2 * place - 4]))
-    set(account, day .. ':q', whole(ARGV[2 * place - 3]) + get(account, day .. ':o'))
+    local account = load(KEYS[place], names, OF_DAY)
+    account[USED] = whole(ARGV[2 * place - 4])
+    account[REQUESTS] = whole(ARGV[2 * place - 3]) + account[OPEN]
     save(account)
     redis.call('SADD', KEYS[3], KEYS[place])
 end

@@ -13,15 +13,14 @@ elseif redis.call('EXISTS', KEYS[2]) == 0 then
     return { 'rebuild' }
 end
 
-local day = ARGV[2]
+local names = fields(ARGV[2])
 local tokens, requests = 0, 0
 for place = 6, #KEYS do
-    local account = load(KEYS[place])
-    local used, open = get(account, day .. ':u'), get(account, day .. ':o')
-    local settled = math.max(get(account, day .. ':q') - open, 0)
+    local account = load(KEYS[place], names, OF_DAY)
+    local used, open = account[USED], account[OPEN]
+    local settled = max(account[REQUESTS] - open, 0)
     if used > 0 or settled > 0 then
-        set(account, day .. ':u', 0)
-        set(account, day .. ':q', open)
+        account[USED], account[REQUESTS] = 0, open
         save(account)
         tokens, requests = tokens + used, requests + settled
         local adjustment = ARGV[place - 3]
@@ -31,9 +30,9 @@ for place = 6, #KEYS do
     end
 end
 if tokens > 0 or requests > 0 then
-    local user = load(KEYS[5])
-    add(user, day, ':u', -tokens)
-    add(user, day, ':q', -requests)
+    local user = load(KEYS[5], names, OF_DAY)
+    user[USED] = max(user[USED] - tokens, 0)
+    user[REQUESTS] = max(user[REQUESTS] - requests, 0)
     save(user)
 end
 redis.call('SET', KEYS[1], digits(tokens) .. ' ' .. digits(requests), 'PX', ARGV[1])

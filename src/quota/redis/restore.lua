@@ -13,19 +13,18 @@ local held, expected = lease[1], whole(lease[2])
 if not held and redis.call('EXISTS', KEYS[2]) == 1 then
     return { 'ended' }
 end
-local user, key = load(KEYS[3]), load(KEYS[4])
-local debits = read_debits(ARGV[4], user, key)
+local debits, user, key = read_debits(ARGV[4], KEYS[3], KEYS[4], WITH_STREAMS)
 if held then
     local more = whole(ARGV[5]) - whole(held)
     if more > 0 then
-        local come = math.min(expected, more)
+        local come = min(expected, more)
         for _, debit in ipairs(debits) do
             if debit.what == 'tokens' then
-                add(debit.account, debit.day, ':r', more)
-                expect(debit.account, debit.day, -come)
+                debit.account[RESERVED] = debit.account[RESERVED] + more
+                expect(debit.account, -come)
             end
         end
-        redis.call('HSET', KEYS[1], 'reserved', ARGV[5], 'expected', digits(expected - come))
+        redis.call('HSET', KEYS[1], 'reserved', ARGV[5], 'expected', expected - come)
     end
     save(user)
     save(key)
@@ -34,23 +33,23 @@ if held then
 end
 -- As the take did, but for what was left then: nobody remembers that.
 expected = least_of(debits, function(debit)
-    return math.max(math.min(debit.likely, debit.limit) - whole(ARGV[5]), 0)
+    return max(min(debit.likely, debit.limit) - whole(ARGV[5]), 0)
 end)
 for _, debit in ipairs(debits) do
     local account = debit.account
     if debit.what == 'request' then
-        add(account, debit.day, ':q', 1)
-        set(account, debit.day .. ':o', get(account, debit.day .. ':o') + 1)
+        account[REQUESTS] = account[REQUESTS] + 1
+        account[OPEN] = account[OPEN] + 1
     elseif debit.what == 'tokens' then
-        add(account, debit.day, ':r', whole(ARGV[5]))
-        expect(account, debit.day, expected)
+        account[RESERVED] = account[RESERVED] + whole(ARGV[5])
+        expect(account, expected)
     elseif debit.what == 'stream' then
-        set(account, 's', get(account, 's') + 1)
+        account[STREAMS] = account[STREAMS] + 1
     end
 end
 save(user)
 save(key)
-redis.call('HSET', KEYS[1], 'reserved', ARGV[5], 'expected', digits(expected), 'debits', ARGV[4],
+redis.call('HSET', KEYS[1], 'reserved', ARGV[5], 'expected', expected, 'debits', ARGV[4],
     'charge', ARGV[6])
 redis.call('ZADD', KEYS[5], deadline, ARGV[1])
 redis.call('SADD', KEYS[6], KEYS[3], KEYS[4])

@@ -3,8 +3,19 @@
 use crate::redis_conn::RedisConn;
 use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value};
 
-/// Stands before each script.
-const BOOK: &str = include_str!("book.lua");
+/// What scripts have in common. Each gets the parts that it uses and no others: Redis builds all functions of a
+/// script anew each time it runs.
+const NUMBERS: &str = include_str!("numbers.lua");
+const ACCOUNT: &str = include_str!("account.lua");
+const BUCKET: &str = include_str!("bucket.lua");
+const DEBITS: &str = include_str!("debits.lua");
+const LEAST: &str = include_str!("least.lua");
+const RELEASE: &str = include_str!("release.lua");
+
+/// What scripts say of themselves. Out of memory refuses new calls; those that run must still be ended.
+const TAKES: &str = "#!lua";
+const FREES: &str = "#!lua flags=allow-oom";
+const READS: &str = "#!lua flags=no-writes";
 
 /// One script: sent by its hash, and by its text to a server that has not seen it.
 pub(super) struct Script {
@@ -36,34 +47,36 @@ pub(super) struct Scripts {
 
 impl Scripts {
     pub(super) fn new() -> Self {
-        // Out of memory refuses new calls; those that run must still be ended.
-        let frees = "#!lua flags=allow-oom";
         Self {
-            take: Script::new("#!lua", include_str!("take.lua")),
-            extend: Script::new("#!lua", include_str!("extend.lua")),
-            settle: Script::new(frees, include_str!("settle.lua")),
-            withdraw: Script::new(frees, include_str!("withdraw.lua")),
-            standing: Script::new("#!lua flags=no-writes", include_str!("standing.lua")),
-            reset: Script::new("#!lua", include_str!("reset.lua")),
-            correct: Script::new("#!lua", include_str!("correct.lua")),
-            overdue: Script::new("#!lua flags=no-writes", include_str!("overdue.lua")),
-            unlist: Script::new(frees, include_str!("unlist.lua")),
-            renew: Script::new(frees, include_str!("renew.lua")),
-            restore: Script::new(frees, include_str!("restore.lua")),
-            load: Script::new(frees, include_str!("load.lua")),
-            state: Script::new("#!lua flags=no-writes", include_str!("state.lua")),
-            bring: Script::new(frees, include_str!("bring.lua")),
-            begin: Script::new(frees, include_str!("begin.lua")),
-            written: Script::new(frees, include_str!("written.lua")),
-            own: Script::new(frees, include_str!("own.lua")),
-            version: Script::new(frees, include_str!("version.lua")),
+            take: Script::new(TAKES, &[ACCOUNT, BUCKET, DEBITS], include_str!("take.lua")),
+            extend: Script::new(TAKES, &[ACCOUNT, DEBITS, LEAST], include_str!("extend.lua")),
+            settle: Script::new(FREES, &[ACCOUNT, DEBITS, RELEASE], include_str!("settle.lua")),
+            withdraw: Script::new(
+                FREES,
+                &[ACCOUNT, BUCKET, DEBITS, RELEASE],
+                include_str!("withdraw.lua"),
+            ),
+            standing: Script::new(READS, &[ACCOUNT, BUCKET], include_str!("standing.lua")),
+            reset: Script::new(TAKES, &[ACCOUNT], include_str!("reset.lua")),
+            correct: Script::new(TAKES, &[ACCOUNT], include_str!("correct.lua")),
+            overdue: Script::new(READS, &[], include_str!("overdue.lua")),
+            unlist: Script::new(FREES, &[], include_str!("unlist.lua")),
+            renew: Script::new(FREES, &[], include_str!("renew.lua")),
+            restore: Script::new(FREES, &[ACCOUNT, DEBITS, LEAST], include_str!("restore.lua")),
+            load: Script::new(FREES, &[ACCOUNT], include_str!("load.lua")),
+            state: Script::new(READS, &[], include_str!("state.lua")),
+            bring: Script::new(FREES, &[], include_str!("bring.lua")),
+            begin: Script::new(FREES, &[], include_str!("begin.lua")),
+            written: Script::new(FREES, &[], include_str!("written.lua")),
+            own: Script::new(FREES, &[], include_str!("own.lua")),
+            version: Script::new(FREES, &[], include_str!("version.lua")),
         }
     }
 }
 
 impl Script {
-    fn new(head: &str, body: &str) -> Self {
-        let text = format!("{head}\n{BOOK}\n{body}");
+    fn new(head: &str, parts: &[&str], body: &str) -> Self {
+        let text = format!("{head}\n{NUMBERS}\n{}\n{body}", parts.concat());
         let hash = redis::Script::new(&text).get_hash().to_owned();
         Self { text, hash }
     }

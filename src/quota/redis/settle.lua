@@ -12,69 +12,60 @@
 local is_estimate, reaping = ARGV[8] == '1', ARGV[9] ~= ''
 local used, counted = whole(ARGV[2]), ARGV[3] == '1'
 local lease = redis.call('HMGET', KEYS[1], 'reserved', 'debits', 'expected')
-local ended = redis.call('GET', KEYS[2])
+local known = redis.call('MGET', KEYS[2], KEYS[7], KEYS[8])
+local ended, epoch = known[1], known[3]
 
-local function answer(...)
-    local words = { ... }
-    words[#words + 1] = whole(redis.call('GET', KEYS[7]))
-    words[#words + 1] = redis.call('GET', KEYS[8]) or ''
-    return words
-end
-
--- The number goes with the charge, so that the ledger's writer can say how far it has come.
-local function send_off()
+-- Sends off the charge. The number goes with it, so that the ledger's writer can say how far it has
+-- come.
+local function settled(overshoot)
     local number = redis.call('INCR', KEYS[7])
     redis.call('XADD', KEYS[6], '*', 'charge', ARGV[4], 'n', number)
     redis.call('SET', KEYS[2], is_estimate and ('reaped:' .. ARGV[2]) or 'settled', 'PX', ARGV[5])
+    return { 'settled', overshoot, number, epoch or '' }
 end
 
 -- Books the difference to what was booked before, without a lease.
 local function book(tokens, requests)
-    for _, name in ipairs({ KEYS[3], KEYS[4] }) do
-        local account = load(name)
-        add(account, ARGV[6], ':u', tokens)
-        add(account, ARGV[6], ':q', requests)
-        save(account)
+    local names = fields(ARGV[6])
+    local user, key = load(KEYS[3], names, OF_DAY), load(KEYS[4], names, OF_DAY)
+    for _, account in ipairs({ user, key }) do
+        account[USED] = max(account[USED] + tokens, 0)
+        account[REQUESTS] = max(account[REQUESTS] + requests, 0)
     end
-    redis.call('SADD', KEYS[9], KEYS[3], KEYS[4])
-    redis.call('PEXPIRE', KEYS[9], ACCOUNT_MS)
+    save_both(user, key, KEYS[9])
 end
 
 if lease[1] then
+    local reserved = whole(lease[1])
     if reaping then
         local deadline = redis.call('ZSCORE', KEYS[5], ARGV[1])
         local now = clock(ARGV[9] == 'now' and '' or ARGV[9])
         local is_late = not deadline or tonumber(deadline) <= now
-        if not is_late or whole(lease[1]) ~= used then
+        if not is_late or reserved ~= used then
             return { 'alive' }
         end
     end
-    local user, key = load(KEYS[3]), load(KEYS[4])
-    local debits = read_debits(lease[2], user, key)
-    local overshoot = release(debits, whole(lease[1]), whole(lease[3]), used, counted)
-    save(user)
-    save(key)
+    local debits, user, key = read_debits(lease[2], KEYS[3], KEYS[4], WITH_STREAMS)
+    local overshoot = release(debits, reserved, whole(lease[3]), used, counted)
+    save_both(user, key, KEYS[9])
     redis.call('DEL', KEYS[1])
     redis.call('ZREM', KEYS[5], ARGV[1])
-    send_off()
-    return answer('settled', overshoot)
+    return settled(overshoot)
 end
 
 local estimate = ended and string.match(ended, '^reaped:(%d+)$')
 if estimate and not is_estimate then
     -- Its gateway lives after all: the real charge takes the place of the estimate.
     book(used - whole(estimate), counted and 0 or -1)
-    send_off()
-    return answer('settled', 0)
+    return settled(0)
 elseif ended and (is_estimate or ended ~= 'withdrawn') then
-    return answer('again')
+    return { 'again', whole(known[2]), epoch or '' }
 end
 
 -- Redis lost the lease, and with it the counters' part in it. Without an epoch a rebuild brings
 -- that part back from the ledger. A call that ended long ago may have been booked before, its
 -- tombstone gone: then the ledger alone decides.
-if redis.call('EXISTS', KEYS[8]) == 1 and ARGV[7] == '1' then
+if epoch and ARGV[7] == '1' then
     book(used, counted and 1 or 0)
 end
-send_off()
-return answer('settled', 0)
+return settled(0)

@@ -7,86 +7,92 @@
 -- Answers granted TOKENS FREE standing.. | refused PLACE BY_OPEN_CALLS RETRY_MS standing.. | stale |
 --      settled | rebuild; PLACE counts the debits from 1.
 -- A script, because looking and taking must be one step; sent again it answers the same.
-local now = clock(ARGV[3])
-local day = ARGV[6]
-if redis.call('EXISTS', KEYS[1]) == 0 then
+local known = redis.call('MGET', KEYS[1], KEYS[2], KEYS[4])
+if not known[1] then
     return { 'rebuild' }
 end
-local user, key = load(KEYS[5]), load(KEYS[6])
-local debits = read_debits(ARGV[5], user, key)
 local lease = redis.call('HMGET', KEYS[3], 'reserved', 'expected')
-local reserved, expected = lease[1], whole(lease[2])
+local reserved, expected = tonumber(lease[1]), whole(lease[2])
 if not reserved then
-    if redis.call('EXISTS', KEYS[4]) == 1 then
+    if known[3] then
         return { 'settled' }
     end
-    local version = whole(redis.call('GET', KEYS[2]))
-    if version > whole(ARGV[2]) then
+    local version, relied_on = whole(known[2]), whole(ARGV[2])
+    if version > relied_on then
         return { 'stale' }
-    elseif version < whole(ARGV[2]) then
+    elseif version < relied_on then
         -- The record comes from the store, so a newer one is right.
         redis.call('SET', KEYS[2], ARGV[2])
     end
+end
+local now = clock(ARGV[3])
+local debits, user, key = read_debits(ARGV[5], KEYS[5], KEYS[6], ALL)
+if not reserved then
     -- What the call is likely to take, so much of it as is left for it were it the only one running,
     -- but never less than it needs.
     local likely, needed = nil, 0
-    for _, debit in ipairs(debits) do
+    for place = 1, #debits do
+        local debit = debits[place]
         if debit.what == 'tokens' then
-            local left = math.max(debit.limit - get(debit.account, debit.day .. ':u'), 0)
-            likely = math.min(likely or left, left, debit.likely)
-            needed = math.max(needed, debit.least)
+            local left = max(debit.limit - debit.account[USED], 0)
+            likely = min(likely or left, left, debit.likely)
+            needed = max(needed, debit.least)
         end
     end
-    likely = math.max(likely or 0, needed)
-    for place, debit in ipairs(debits) do
-        local account, fits, by_open_calls, retry = debit.account, true, 0, 0
-        if debit.what == 'window' then
-            retry = bucket_wait_ms(bucket_at(account, debit.capacity, debit.seconds, now))
+    likely = max(likely or 0, needed)
+    local grant = nil
+    for place = 1, #debits do
+        local debit = debits[place]
+        local account, what, fits, by_open_calls, retry = debit.account, debit.what, true, 0, 0
+        if what == 'tokens' then
+            local used, limit = account[USED], debit.limit
+            fits = used + account[RESERVED] + account[EXPECTED] + likely <= limit
+            by_open_calls = used + debit.least <= limit and 1 or 0
+            local tokens = addable(debit, 0, debit.want, debit.least)
+            grant = min(grant or tokens, tokens)
+        elseif what == 'request' then
+            fits = account[REQUESTS] < debit.limit
+        elseif what == 'window' then
+            debit.bucket = bucket_at(account, debit.capacity, debit.seconds, now)
+            retry = bucket_wait_ms(debit.bucket)
             fits = debit.capacity > 0 and retry == 0
-        elseif debit.what == 'request' then
-            fits = get(account, debit.day .. ':q') < debit.limit
-        elseif debit.what == 'tokens' then
-            fits = exposed(account, debit.day) + likely <= debit.limit
-            local alone = get(account, debit.day .. ':u') + debit.least <= debit.limit
-            by_open_calls = alone and 1 or 0
         else
-            fits = get(account, 's') < debit.limit
+            fits = account[STREAMS] < debit.limit
             by_open_calls = 1
         end
         if not fits then
-            return { 'refused', place, by_open_calls, retry, standing(user, key, day, now) }
+            return { 'refused', place, by_open_calls, retry, standing(user, key, now) }
         end
     end
-    local tokens = least_of(debits, function(debit)
-        return addable(debit, 0, debit.want, debit.least)
-    end)
-    expected = math.max(likely - tokens, 0)
-    for _, debit in ipairs(debits) do
-        local account = debit.account
-        if debit.what == 'window' then
-            local bucket = bucket_at(account, debit.capacity, debit.seconds, now)
-            bucket.units = math.max(bucket.units - bucket_cost(bucket), 0)
+    reserved = grant or 0
+    expected = max(likely - reserved, 0)
+    for place = 1, #debits do
+        local debit = debits[place]
+        local account, what = debit.account, debit.what
+        if what == 'tokens' then
+            account[RESERVED] = account[RESERVED] + reserved
+            expect(account, expected)
+        elseif what == 'request' then
+            account[REQUESTS] = account[REQUESTS] + 1
+            account[OPEN] = account[OPEN] + 1
+        elseif what == 'window' then
+            local bucket = debit.bucket
+            bucket[UNITS] = max(bucket[UNITS] - bucket_cost(bucket), 0)
             store_bucket(account, bucket)
-        elseif debit.what == 'request' then
-            add(account, debit.day, ':q', 1)
-            set(account, debit.day .. ':o', get(account, debit.day .. ':o') + 1)
-        elseif debit.what == 'tokens' then
-            add(account, debit.day, ':r', tokens)
-            expect(account, debit.day, expected)
         else
-            set(account, 's', get(account, 's') + 1)
+            account[STREAMS] = account[STREAMS] + 1
         end
     end
-    save(user)
-    save(key)
-    reserved = tokens
-    redis.call('HSET', KEYS[3], 'reserved', digits(tokens), 'expected', digits(expected),
-        'debits', ARGV[5], 'charge', ARGV[7])
+    save_both(user, key, KEYS[8])
+    redis.call('HSET', KEYS[3], 'reserved', reserved, 'expected', expected, 'debits', ARGV[5],
+        'charge', ARGV[7])
     redis.call('ZADD', KEYS[7], now + ARGV[4], ARGV[1])
-    redis.call('SADD', KEYS[8], KEYS[5], KEYS[6])
-    redis.call('PEXPIRE', KEYS[8], ACCOUNT_MS)
 end
-local free = least_of(debits, function(debit)
-    return free_tokens(debit, expected)
-end)
-return { 'granted', whole(reserved), free, standing(user, key, day, now) }
+local free = nil
+for place = 1, #debits do
+    if debits[place].what == 'tokens' then
+        local tokens = free_tokens(debits[place], expected)
+        free = min(free or tokens, tokens)
+    end
+end
+return { 'granted', reserved, free or 0, standing(user, key, now) }

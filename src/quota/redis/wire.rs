@@ -58,7 +58,7 @@ pub(super) enum SettleEnd {
     Alive,
 }
 
-/// Debits as `read_debits` of `book.lua` reads them.
+/// Debits as `read_debits` of `debits.lua` reads them.
 pub(super) fn debits(debits: &[Debit]) -> String {
     let mut text = String::with_capacity(debits.len() * 48);
     for debit in debits {

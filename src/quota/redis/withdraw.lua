@@ -14,14 +14,12 @@ redis.call('SET', KEYS[2], 'withdrawn', 'PX', ARGV[2])
 if not lease[1] then
     return { 'again' }
 end
-local user, key = load(KEYS[3]), load(KEYS[4])
-local debits = read_debits(lease[2], user, key)
+local debits, user, key = read_debits(lease[2], KEYS[3], KEYS[4], ALL)
 release(debits, whole(lease[1]), whole(lease[3]), 0, false)
 for _, debit in ipairs(debits) do
-    local bucket = debit.what == 'window' and stored_bucket(debit.account)
-    if bucket then
-        bucket.units = math.min(bucket.units + bucket_cost(bucket), bucket_brim(bucket))
-        store_bucket(debit.account, bucket)
+    local account = debit.account
+    if debit.what == 'window' and has_bucket(account) then
+        account[UNITS] = min(account[UNITS] + bucket_cost(account), bucket_brim(account))
     end
 end
 save(user)

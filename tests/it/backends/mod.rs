@@ -13,3 +13,4 @@ mod sqlite;
 mod postgres;
 mod store;
 mod announced;
+mod bulk;

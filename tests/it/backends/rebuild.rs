@@ -17,7 +17,10 @@ use knockx::store::announced::Announcer;
 use std::sync::Arc;
 use std::time::Duration;
 
-const BOOK: &str = include_str!("../../../src/quota/redis/book.lua");
+const PARTS: &str = concat!(
+    include_str!("../../../src/quota/redis/numbers.lua"),
+    include_str!("../../../src/quota/redis/account.lua")
+);
 const STATE: &str = include_str!("../../../src/quota/redis/state.lua");
 const LOAD: &str = include_str!("../../../src/quota/redis/load.lua");
 const BEGIN: &str = include_str!("../../../src/quota/redis/begin.lua");
@@ -76,7 +79,7 @@ impl Lost {
     }
 
     fn run(&self, script: &str, names: &[&str], arguments: &[&str]) -> String {
-        let text = format!("#!lua\n{BOOK}\n{script}");
+        let text = format!("#!lua\n{PARTS}\n{script}");
         let names: Vec<String> = names.iter().map(|name| self.name(name)).collect();
         let count = names.len().to_string();
         let names = names.iter().map(String::as_str);

@@ -1,0 +1,28 @@
+-- Gives back what a lease holds, and what was expected of it, and books what was used. The window
+-- keeps its request. Returns the tokens that went past a limit.
+local function release(debits, reserved, expected, used, counted)
+    local overshoot = 0
+    for place = 1, #debits do
+        local debit = debits[place]
+        local account, what = debit.account, debit.what
+        if what == 'request' then
+            if not counted then
+                account[REQUESTS] = max(account[REQUESTS] - 1, 0)
+            end
+            account[OPEN] = max(account[OPEN] - 1, 0)
+            if account[OPEN] == 0 then
+                -- An older gateway ends leases without taking this back.
+                account[EXPECTED] = 0
+            end
+        elseif what == 'tokens' then
+            account[RESERVED] = max(account[RESERVED] - reserved, 0)
+            expect(account, -expected)
+            account[USED] = max(account[USED] + used, 0)
+            local past = max(account[USED] + account[RESERVED] - debit.limit, 0)
+            overshoot = max(overshoot, min(max(used - reserved, 0), past))
+        elseif what == 'stream' then
+            account[STREAMS] = max(account[STREAMS] - 1, 0)
+        end
+    end
+    return overshoot
+end
