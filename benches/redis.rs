@@ -38,10 +38,10 @@ const NEED: Need = Need {
 const RUN: Duration = Duration::from_secs(5);
 const USERS: usize = 1000;
 /// Users whose counters bulk work reads and sets, each with one key.
-const BULK_USERS: usize = 5000;
+const BULK_USERS: usize = 20_000;
 const BULK_CALLERS: usize = 8;
 const BULK_RUN: Duration = Duration::from_secs(2);
-const BULK_ROUNDS: usize = 3;
+const BULK_ROUNDS: usize = 4;
 
 const SETTINGS: Settings = Settings {
     clock: Clock::Redis,
