@@ -33,6 +33,7 @@ fn main() {
     });
 }
 
+#[expect(clippy::disallowed_methods, reason = "what takes the time is measured from outside")]
 async fn measure(name: &str, synced: bool, calls: usize) {
     let folder = tempfile::tempdir().expect("a folder");
     let (workers, stop) = (Workers::default(), CancellationToken::new());

@@ -102,9 +102,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 findings.verify(folder, listed)?;
             }
             if is_json {
-                print_json(&findings)?
+                print_json(&findings)?;
             } else {
-                findings.print()
+                findings.print();
             }
             let is_whole = findings.problems.is_empty();
             Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })

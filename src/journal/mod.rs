@@ -17,6 +17,7 @@ mod bell;
 mod projector;
 mod start;
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test joins what it spawns")]
 mod tests;
 
 use crate::account::charge::{Adjustment, Charge, Lease};

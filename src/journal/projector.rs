@@ -222,9 +222,9 @@ impl Projector {
         Ok(())
     }
 
-    /// What waits, with `writing` entries that are being written.
-    fn show_depth(&self, writing: usize) {
-        let waiting = self.log.entries().saturating_sub(self.entries).max(writing as u64);
+    /// What waits, with `in_batch` entries that are being written.
+    fn show_depth(&self, in_batch: usize) {
+        let waiting = self.log.entries().saturating_sub(self.entries).max(in_batch as u64);
         self.gauges.backlog.set(waiting, clock::instant());
         self.gauges.behind.set(self.log.behind() as f64);
     }

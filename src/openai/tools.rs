@@ -137,7 +137,7 @@ impl<'a> Costs<'a> {
             }
         }
         for (name, raw) in fields.each_given() {
-            costs.top_member(surface, name, raw);
+            costs.top_member(surface, name.clone(), raw);
         }
         if surface == Surface::Images {
             let side = |name| fields.given(name).map(RawValue::get);
@@ -147,22 +147,22 @@ impl<'a> Costs<'a> {
     }
 
     /// A member at the top that may switch on a tool, choose a tier or a size of images.
-    fn top_member(&mut self, surface: Surface, name: &Cow<'a, str>, raw: &'a RawValue) {
+    fn top_member(&mut self, surface: Surface, name: Cow<'a, str>, raw: &'a RawValue) {
         let json = raw.get();
-        let is_switch = SWITCHES.contains(&&**name)
-            || (holds(name, b"tools") && !matches!(&**name, "tools" | "input" | "messages"));
+        let is_switch = SWITCHES.contains(&&*name)
+            || (holds(&name, b"tools") && !matches!(&*name, "tools" | "input" | "messages"));
         if is_switch && is_on(json) {
             self.switches.push(name.clone());
         }
-        if is_tier(name) {
-            self.tiers.push(Tier { object: None, name: name.clone(), value: json::text(raw) });
-        }
-        let is_of_images = surface == Surface::Images || begins_with_image(name);
+        let is_of_images = surface == Surface::Images || begins_with_image(&name);
         if is_of_images {
-            self.image_option(name, name, json);
+            self.image_option(&name, &name, json);
         }
-        if json.starts_with('{') && (is_of_images || OPTIONS.contains(&&**name)) {
-            self.options(name, json, is_of_images, OPTION_LEVELS);
+        if json.starts_with('{') && (is_of_images || OPTIONS.contains(&&*name)) {
+            self.options(&name, json, is_of_images, OPTION_LEVELS);
+        }
+        if is_tier(&name) {
+            self.tiers.push(Tier { object: None, name, value: json::text(raw) });
         }
     }
 

@@ -59,7 +59,7 @@ impl<'a> Allowance<'a> {
     #[must_use]
     pub fn new(reservation: Reservation, request: &'a Request<'a>, slice: u64) -> Self {
         let latest = reservation.reserved.saturating_sub(reservation.prompt);
-        let prompt_is_exact = reservation.prompt_is_exact;
+        let prompt_is_exact = reservation.counted_prompt.is_some();
         Self {
             meter: Meter::default(),
             reservation,

@@ -163,7 +163,7 @@ impl Forwarding<'_> {
         }
         pool.refuses_account.store(false, Ordering::Relaxed);
         let (pool, upstream) = (Arc::clone(pool), Arc::clone(upstream));
-        Tried::Answering(Forwarded { exchange, pool, upstream, head_at })
+        Tried::Answering(Forwarded { exchange: Box::new(exchange), pool, upstream, head_at })
     }
 
     /// Reads ahead until the reply has begun, and returns the error it begins with, if it does. No

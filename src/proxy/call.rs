@@ -111,9 +111,10 @@ impl Proxy {
         add_stripped(&mut reply_head, &request, &reservation);
         let relay = Relay { reply_head, forwarded, reservation, leash };
         if request.stream && is_event_stream(&relay.forwarded.exchange) {
-            Ok(call.relay_stream(session, relay).await)
+            // Boxed: until then a call need not have room for it, nor a whole reply at all.
+            Ok(Box::pin(call.relay_stream(session, relay)).await)
         } else {
-            call.relay_whole(session, relay, spent).await
+            Box::pin(call.relay_whole(session, relay, spent)).await
         }
     }
 
@@ -333,7 +334,7 @@ impl Call<'_> {
             whole::relay(session, &mut forwarded, reservation, self.request, bounds, keeper).await;
         match relayed {
             Whole::Complete { body, at, charged } => {
-                forwarded.pool.release(forwarded.exchange);
+                forwarded.pool.release(*forwarded.exchange);
                 let budget = budget.returned(reserved, !self.request.surface.is_free());
                 budget.charged(charged).write(&mut reply_head);
                 let own = spent + clock::instant().duration_since(at);

@@ -166,7 +166,7 @@ impl Proxy {
                 let mut head = replier.head(200, replier.elapsed());
                 headers::add_upstream_reply(&mut head, &forwarded.exchange);
                 let body = upstream.reply_redactor().body(body);
-                forwarded.pool.release(forwarded.exchange);
+                forwarded.pool.release(*forwarded.exchange);
                 Ok(Some((head, body)))
             }
             Collected::Broken(refusal) | Collected::GivenUp(refusal) => Err(refusal),
@@ -219,7 +219,7 @@ impl Proxy {
             StatusCode::ACCEPTED => Asked::NotYet,
             StatusCode::NOT_FOUND => none(),
             status if status.is_success() => Asked::Ready(Forwarded {
-                exchange,
+                exchange: Box::new(exchange),
                 pool: Arc::clone(pool),
                 upstream: reply.upstream.as_str().into(),
                 head_at: clock::instant(),

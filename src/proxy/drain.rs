@@ -173,6 +173,7 @@ impl Drain {
         };
         drop(sent);
         let upstream = Arc::clone(&self.upstream);
+        let exchange = Box::new(exchange);
         let forwarded = Forwarded { exchange, pool, upstream, head_at: clock::instant() };
         if self.asked.stream && is_event_stream(&forwarded.exchange) {
             let rest = StreamRest {
@@ -223,7 +224,7 @@ impl Drain {
                 None => self.failed(is_callers),
             }
         };
-        pool.release(exchange);
+        pool.release(*exchange);
         reservation.settle(ending).await;
     }
 

@@ -31,7 +31,8 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// An upstream is answering.
 pub struct Forwarded {
-    pub exchange: Exchange,
+    /// Boxed: it moves with the call from step to step.
+    pub exchange: Box<Exchange>,
     pub pool: Arc<Connections>,
     pub upstream: Arc<str>,
     /// When the reply's head was here.

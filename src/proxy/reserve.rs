@@ -48,8 +48,8 @@ pub struct Reservation {
     pub waited: Duration,
     /// Prompt tokens as reserved: counted, or a ceiling.
     pub prompt: u64,
-    /// True if `prompt` is counted.
-    pub prompt_is_exact: bool,
+    /// The same, if it is counted.
+    pub counted_prompt: Option<u64>,
     /// Tokens held in all, prompt included.
     pub reserved: u64,
     pub so_far: SoFar,
@@ -300,7 +300,7 @@ impl Reservation {
     /// The tokens of `request`'s prompt, counted unless they have been.
     #[must_use]
     pub fn exact_prompt(&self, request: &Request<'_>) -> u64 {
-        if self.prompt_is_exact { self.prompt } else { exact_prompt(request, &self.model) }
+        self.counted_prompt.unwrap_or_else(|| exact_prompt(request, &self.model))
     }
 
     /// The reply to this call, as what an upstream keeps.
@@ -377,7 +377,11 @@ impl Admission<'_> {
             started: self.started,
             waited: Duration::ZERO,
             prompt: wish.need.prompt,
-            prompt_is_exact: self.exact.get() == Some(&wish.need.prompt),
+            counted_prompt: self
+                .exact
+                .get()
+                .copied()
+                .filter(|counted| *counted == wish.need.prompt),
             reserved: grant.tokens,
             so_far,
             output_limit,

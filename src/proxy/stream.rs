@@ -115,12 +115,13 @@ impl<'a> Stream<'a> {
     /// Relays to the end, settles, and writes the ending. Returns how the call ended.
     pub async fn run(mut self) -> Status {
         let end = self.relay().await;
-        self.end(end).await
+        // Boxed: a stream takes the memory of its end only when it ends.
+        Box::pin(self.end(end)).await
     }
 
     /// Ends the stream of a caller who has gone before its head was written.
     pub async fn hang_up(self) -> Status {
-        self.end(End::CallerGone).await
+        Box::pin(self.end(End::CallerGone)).await
     }
 
     async fn end(mut self, end: End) -> Status {
@@ -468,6 +469,6 @@ async fn recycle(mut forwarded: Forwarded) {
     const PATIENCE: Duration = Duration::from_secs(1);
     let drained = async { while let Ok(Some(_)) = forwarded.exchange.next().await {} };
     if tokio::time::timeout(PATIENCE, drained).await.is_ok() {
-        forwarded.pool.release(forwarded.exchange);
+        forwarded.pool.release(*forwarded.exchange);
     }
 }

@@ -37,10 +37,12 @@ fn begun(answer: &Answer, envelope: &Envelope) -> Value {
 /// What came from the cache stands beside the input, not in it.
 fn usage(answer: &Answer) -> Option<Value> {
     let usage = answer.usage?;
+    // So none of it can be more than the prompt.
+    let cached = usage.cached.min(usage.prompt);
     Some(json!({
-        "input_tokens": usage.prompt.saturating_sub(usage.cached + usage.cache_writes),
+        "input_tokens": usage.prompt.saturating_sub(cached + usage.cache_writes),
         "cache_creation_input_tokens": usage.cache_writes,
-        "cache_read_input_tokens": usage.cached, "output_tokens": usage.completion + usage.reasoning,
+        "cache_read_input_tokens": cached, "output_tokens": usage.completion + usage.reasoning,
     }))
 }
 

@@ -101,8 +101,8 @@ impl Wire {
     /// reply that nobody asked for.
     pub fn is_quiet(&mut self) -> bool {
         let driver = &mut self.driver;
-        let driven = poll_fn(|cx| driver.poll(cx, |_| Poll::<()>::Pending));
-        let _ = tokio::task::unconstrained(driven).now_or_never();
+        let looked = poll_fn(|cx| driver.poll(cx, |_| Poll::<()>::Pending));
+        let _ = tokio::task::unconstrained(looked).now_or_never();
         self.driver.0.is_some() && self.sender.is_ready()
     }
 

@@ -12,7 +12,9 @@ const SEED: u32 = 7;
 
 fn framed(records: &[Record]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    records.iter().for_each(|record| reader::append(record, SEED, &mut bytes));
+    for record in records {
+        reader::append(record, SEED, &mut bytes);
+    }
     bytes
 }
 

@@ -5,9 +5,10 @@ use super::super::log::LogSettings;
 use super::projection::{Ledger, SMALL, Setup, soon};
 use super::{FakeDisk, charge, lease};
 use crate::account::charge::Status;
+use crate::clock;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A second, and room for a machine that is busy.
 const AT_MOST: Duration = Duration::from_millis(1_500);
@@ -22,7 +23,7 @@ async fn what_many_write_at_once_is_all_there_and_in_the_order_of_each() {
     let setup = setup.unwrap();
     let writers = (0..16).map(|_| {
         let journal = setup.journal.clone();
-        tokio::task::spawn(async move {
+        tokio::spawn(async move {
             let mut open = 0;
             for tokens in 0..100 {
                 let lease = lease(10);
@@ -61,7 +62,7 @@ async fn while_the_disk_is_full_calls_are_refused_and_charges_wait_in_order() {
         let mut settled = Box::pin(setup.journal.settle(charge(&first, 5)));
         let is_written = settled.as_mut().now_or_never().is_some();
         let refused = lease(3);
-        let began = Instant::now();
+        let began = clock::instant();
         // A lease that still fits is written; the next one is not.
         while setup.journal.open(refused.clone()).await.is_ok() {}
         assert!(began.elapsed() < AT_MOST);
@@ -99,10 +100,10 @@ async fn while_a_write_is_stuck_the_others_are_refused_within_a_second() {
     setup.journal.open(running.clone()).await.unwrap();
     disk.stick(true);
     let journal = setup.journal.clone();
-    let stuck = tokio::task::spawn(async move { journal.open(lease(1)).await });
+    let stuck = tokio::spawn(async move { journal.open(lease(1)).await });
     tokio::task::block_in_place(|| disk.wait_for_stuck());
     for _ in 0..3 {
-        let began = Instant::now();
+        let began = clock::instant();
         let refused = join_all((0..20).map(|_| setup.journal.open(lease(2)))).await;
         assert!(refused.iter().all(|answer| *answer == Err(Unavailable)));
         assert!(began.elapsed() < AT_MOST, "{:?}", began.elapsed());
@@ -114,7 +115,7 @@ async fn while_a_write_is_stuck_the_others_are_refused_within_a_second() {
     settled.await;
     // Slow for a while: the thread writes, and no call's task is held up by the next stall.
     disk.stick(true);
-    let began = Instant::now();
+    let began = clock::instant();
     assert_eq!(setup.journal.open(lease(3)).await, Err(Unavailable));
     assert!(began.elapsed() < AT_MOST);
     disk.stick(false);

@@ -105,8 +105,7 @@ impl FakeDisk {
 
     pub(super) fn bytes(&self, name: &str) -> Vec<u8> {
         let file = Arc::clone(&self.0.state.lock().unwrap().files[name]);
-        let bytes = file.lock().unwrap().bytes.clone();
-        bytes
+        file.lock().unwrap().bytes.clone()
     }
 }
 

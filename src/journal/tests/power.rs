@@ -108,7 +108,7 @@ async fn those_who_wait_share_a_sync() {
         Setup::try_start(&disk, &ledger, LogSettings { segment_bytes: 1 << 20, ..SYNCED }).await;
     let setup = setup.unwrap();
     disk.stick(true);
-    let first = tokio::task::spawn({
+    let first = tokio::spawn({
         let journal = setup.journal.clone();
         async move { journal.settle(charge(&lease(1), 1)).await }
     });
@@ -116,7 +116,7 @@ async fn those_who_wait_share_a_sync() {
     let before = disk.syncs();
     let others = join_all((0..50).map(|n| {
         let journal = setup.journal.clone();
-        tokio::task::spawn(async move { journal.settle(charge(&lease(1), n)).await })
+        tokio::spawn(async move { journal.settle(charge(&lease(1), n)).await })
     }));
     tokio::task::yield_now().await;
     disk.stick(false);

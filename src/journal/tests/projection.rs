@@ -45,7 +45,7 @@ impl Ledger {
     pub(super) fn store(&self) -> Arc<dyn Store> {
         let (store, mut asked) = ScriptedStore::make();
         let ledger = self.clone();
-        tokio::task::spawn(async move {
+        tokio::spawn(async move {
             while let Some(asked) = asked.recv().await {
                 ledger.answer(asked);
             }

@@ -255,16 +255,13 @@ impl ResponseStream {
             }
             return Heard::Passes;
         }
-        match (said.item, &*kind) {
-            (Some(item), kind) => {
-                let [id] = json::members(item.get().as_bytes(), ["id"]).unwrap_or_default();
-                self.told.name(lane, || text_of(id));
-                hear_item(item, lane, self.told.of_lane(lane), &mut self.told, to);
-                if kind == "response.output_item.done" {
-                    self.so_far.whole(lane, item);
-                }
+        if let Some(item) = said.item {
+            let [id] = json::members(item.get().as_bytes(), ["id"]).unwrap_or_default();
+            self.told.name(lane, || text_of(id));
+            hear_item(item, lane, self.told.of_lane(lane), &mut self.told, to);
+            if kind == "response.output_item.done" {
+                self.so_far.whole(lane, item);
             }
-            _ => {}
         }
         if kind == "error" {
             return Heard::Error(Box::new(UpstreamError::of_event(data)));

@@ -19,7 +19,8 @@ fn whole(surface: Surface, reply: &Value) -> Said {
 }
 
 fn streamed(surface: Surface, events: &[Value]) -> Said {
-    let stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let events: Vec<String> = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let stream = events.concat();
     said(follow(surface, stream.as_bytes(), 1000).notes)
 }
 

@@ -131,7 +131,7 @@ fn every_member_with_text_is_weighed() {
         Surface::Messages,
         Surface::CountTokens,
     ] {
-        let bare = size(&base(surface), surface);
+        let plain = size(&base(surface), surface);
         for (name, value) in [
             ("documents", json!([{ "title": "t", "text": words }])),
             ("chat_template", json!(words)),
@@ -157,7 +157,7 @@ fn every_member_with_text_is_weighed() {
             let mut body = base(surface);
             body[name] = value;
             let found = size(&body, surface);
-            assert!(found.text_bytes >= bare.text_bytes + least, "{surface:?} {name}: {found:?}");
+            assert!(found.text_bytes >= plain.text_bytes + least, "{surface:?} {name}: {found:?}");
         }
         for (name, value) in [
             ("user", json!(words)),
@@ -172,7 +172,7 @@ fn every_member_with_text_is_weighed() {
         ] {
             let mut body = base(surface);
             body[name] = value;
-            assert_eq!(size(&body, surface), bare, "{surface:?} {name}");
+            assert_eq!(size(&body, surface), plain, "{surface:?} {name}");
         }
     }
     let mut chat = base(Surface::ChatCompletions);

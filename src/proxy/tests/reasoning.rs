@@ -1,4 +1,5 @@
 use super::*;
+use std::iter::repeat_n;
 
 const DEFAULT: u64 = 4_096;
 const REASONING: Kinds = Kinds { reasoning: true, tools: false };
@@ -44,17 +45,17 @@ fn what_was_long_ago_is_forgotten() {
 #[test]
 fn short_reasoning_of_few_calls_or_users_lowers_nothing() {
     assert_eq!(Reasoning::default().allowance("m", REASONING, DEFAULT), DEFAULT);
-    assert_eq!(after(50, [10; 199], DEFAULT), DEFAULT);
-    assert_eq!(after(1, [10; 5_000], DEFAULT), DEFAULT);
-    assert_eq!(after(5, [10; 5_000], DEFAULT), DEFAULT);
+    assert_eq!(after(50, repeat_n(10, 199), DEFAULT), DEFAULT);
+    assert_eq!(after(1, repeat_n(10, 5_000), DEFAULT), DEFAULT);
+    assert_eq!(after(5, repeat_n(10, 5_000), DEFAULT), DEFAULT);
     assert_eq!(after(1, [9_000], DEFAULT), 10_240, "one call raises it");
 }
 
 #[test]
 fn many_calls_of_many_users_lower_it_to_what_they_need_but_not_to_nothing() {
-    assert_eq!(after(100, [2_000; 400], DEFAULT), 2_048);
-    assert_eq!(after(100, [10; 4_000], DEFAULT), LEAST);
-    assert_eq!(after(100, [10; 4_000], 16), 16, "the operator's default is lower");
+    assert_eq!(after(100, repeat_n(2_000, 400), DEFAULT), 2_048);
+    assert_eq!(after(100, repeat_n(10, 4_000), DEFAULT), LEAST);
+    assert_eq!(after(100, repeat_n(10, 4_000), 16), 16, "the operator's default is lower");
 }
 
 #[test]
