@@ -346,8 +346,11 @@ impl Log {
         loop {
             let is_closed = self.bell.wait();
             loop {
-                match self.flush(&mut lock(&self.tail)) {
-                    Flushed::Nothing => break,
+                // The tail is free again before the head is looked at: who found it taken relies on that look.
+                let flushed = self.flush(&mut lock(&self.tail));
+                match flushed {
+                    Flushed::Nothing if lock(&self.head).pending.is_empty() => break,
+                    Flushed::Nothing => {}
                     Flushed::Written => pause = FIRST_RETRY,
                     Flushed::Failed if self.bell.pause(pause) => return,
                     Flushed::Failed => pause = (pause * 2).min(LAST_RETRY),
