@@ -92,7 +92,7 @@ pub(super) const READ: [&str; 16] = [
     "thinking",
     "reasoning",
 ];
-/// Names that are read there. At most 64: see [`Names`].
+/// Names that are read there. At most 64: see `Names` in the inspection.
 pub(super) const NAMES: [&str; 52] = [
     "type",
     "id",
