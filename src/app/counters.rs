@@ -99,7 +99,7 @@ fn journal_parts<'a>(
 
 fn report_abandoned(calls: usize) {
     if calls > 0 {
-        tracing::warn!(calls, "charged calls that an earlier process left open");
+        tracing::warn!(calls, "charged calls that were open when the previous process died");
     }
 }
 
@@ -119,12 +119,12 @@ async fn rely_on(connection: &RedisConn) -> anyhow::Result<()> {
 async fn shared(config: &Config, redis: &Redis, means: Means<'_>) -> anyhow::Result<Counting> {
     let Means { store, metrics, workers, tasks, stop } = means;
     // This gateway keeps none, but one that ran here without Redis may have.
-    if config.journal.folder.exists() {
+    if Folder::holds_log(&config.journal.folder) {
         let parts = journal_parts(&config.journal, &store, &metrics, workers, &stop)?;
         report_abandoned(journal::finish(parts).await?);
         // All of it is in the ledger, and nobody writes on it.
-        if let Err(error) = std::fs::remove_dir_all(&config.journal.folder) {
-            tracing::warn!(%error, "cannot delete a journal that the ledger has whole");
+        if let Err(error) = Folder::remove_log(&config.journal.folder) {
+            tracing::warn!(%error, "cannot delete a journal that is fully written to the ledger");
         }
     }
     if redis.spool.exists() {

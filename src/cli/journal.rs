@@ -27,7 +27,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Prints every record with its position, and where bytes are that are none.
+    /// Prints every record with its position, and marks bytes that are not valid records.
     #[command(after_help = "Example: knockx journal show --from 1048576 --json")]
     Show {
         /// The first position to print; positions are bytes from the beginning of the log.

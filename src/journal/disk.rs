@@ -1,6 +1,8 @@
 //! The folder of a log, behind a seam, so that tests can fill a disk, stall it or cut its power.
 
+use super::segment;
 use crate::private_files;
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -61,6 +63,31 @@ impl Folder {
         Ok(Self { path: path.to_owned(), _lock: Some(lock) })
     }
 
+    /// Whether a log lies in the folder.
+    #[must_use]
+    pub fn holds_log(path: &Path) -> bool {
+        let names = std::fs::read_dir(path).into_iter().flatten().flatten();
+        names.map(|entry| entry.file_name()).any(|name| is_segment(&name))
+    }
+
+    /// Removes a log that nobody writes: its own files, and the folder if nothing else is in it.
+    ///
+    /// # Errors
+    /// If a file cannot be removed.
+    pub fn remove_log(path: &Path) -> io::Result<()> {
+        for entry in std::fs::read_dir(path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if is_segment(&name) || name == LOCK {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        match std::fs::remove_dir(path) {
+            Err(e) if e.kind() != io::ErrorKind::DirectoryNotEmpty => Err(e),
+            _ => Ok(()),
+        }
+    }
+
     /// The folder to look at, if it is there.
     ///
     /// # Errors
@@ -69,6 +96,10 @@ impl Folder {
         private_files::check_folder(path)?;
         Ok(Self { path: path.to_owned(), _lock: None })
     }
+}
+
+fn is_segment(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| segment::base_of(name).is_some())
 }
 
 #[expect(clippy::disallowed_methods, reason = "at start, when nothing else runs yet")]
@@ -80,8 +111,8 @@ fn take(lock: &File) -> io::Result<()> {
             Err(TryLockError::Error(e)) => return Err(e),
         }
     }
-    let why =
-        "another knockx writes in it; stop it, or give this one a `database.journal` of its own";
+    let why = "the journal is in use by another knockx process; stop it, or set `database.journal` to a \
+               different folder";
     Err(io::Error::new(io::ErrorKind::ResourceBusy, why))
 }
 

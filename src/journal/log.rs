@@ -382,7 +382,10 @@ impl Log {
         }
         self.written(tail);
         if let Some(leases) = open {
+            self.writing_since.store(self.millis() + 1, Ordering::Relaxed);
             self.roll(tail, &leases);
+            self.writing_since.store(0, Ordering::Relaxed);
+            self.arrived.notify_one();
         }
         Flushed::Written
     }
@@ -440,7 +443,9 @@ impl Log {
     /// present one just grows.
     fn roll(&self, tail: &mut Tail, open: &[Lease]) {
         let base = tail.segment.end();
-        match make_segment(&*self.disk, self.id, base, open, self.settings.synced) {
+        // The next segment may survive a power cut, so what comes before it has to, whatever the setting.
+        let made = tail.file.sync().and_then(|()| make_segment(&*self.disk, self.id, base, open));
+        match made {
             Ok((file, segment)) => {
                 lock(&self.segments).push(segment);
                 (tail.file, tail.segment) = (file, segment);
@@ -500,16 +505,15 @@ impl Tail {
 }
 
 /// Makes a segment that begins at `base` with the leases that are open. It has its name only once it is
-/// whole.
+/// whole and synced.
 ///
 /// # Errors
-/// If the disk does not take it; then it is not there.
+/// If the disk does not take it; then it is not there under its name.
 pub(super) fn make_segment(
     disk: &dyn Disk,
     id: LogId,
     base: u64,
     open: &[Lease],
-    synced: bool,
 ) -> io::Result<(Box<dyn DiskFile>, Segment)> {
     let mut bytes = Vec::with_capacity(HEAD);
     bytes.extend_from_slice(&SegmentHead { log: id, base }.encode());
@@ -520,13 +524,14 @@ pub(super) fn make_segment(
     let draft = format!("{name}{DRAFT_SUFFIX}");
     let file = disk.create(&draft)?;
     file.write_all_at(&bytes, 0)?;
-    if synced {
-        file.sync()?;
-    }
+    file.sync()?;
     disk.rename(&draft, &name)?;
-    if synced {
-        disk.sync()?;
+    if let Err(error) = disk.sync()
+        && disk.remove(&name).is_ok()
+    {
+        return Err(error);
     }
+    // With its name it is the log's next segment, synced or not.
     Ok((file, Segment { base, length: bytes.len() as u64 }))
 }
 

@@ -109,7 +109,7 @@ impl Projector {
                         let bytes = self.log.behind();
                         tracing::warn!(
                             bytes,
-                            "the ledger takes the rest of the journal at the next start"
+                            "shutdown: a part of the journal is not in the ledger yet; it is written at the next start"
                         );
                         return;
                     }
@@ -131,7 +131,9 @@ impl Projector {
                 done.inspect_err(|_| self.open = None)?;
                 self.gauges.backlog.progress(clock::instant());
             }
-            self.recovered();
+            if count > 0 {
+                self.recovered();
+            }
             (self.at, self.entries) = (batch.end, self.entries + count);
             self.log.set_projected(batch.end);
             self.show_depth(0);
@@ -248,7 +250,12 @@ impl Projector {
                 Outage { began, failures: failures + 1, pause: (pause * 2).min(LAST_RETRY) }
             }
             None => {
-                tracing::warn!(%error, "ledger write failed, retrying; charges wait in the journal");
+                match error {
+                    JournalError::Ledger(error) => {
+                        tracing::warn!(%error, "ledger write failed, retrying; charges wait in the journal");
+                    }
+                    _ => tracing::error!(%error, "cannot read the journal, retrying"),
+                }
                 Outage { began: clock::instant(), failures: 1, pause: FIRST_RETRY }
             }
         };
@@ -258,7 +265,7 @@ impl Projector {
 }
 
 /// What of the log goes into the ledger.
-fn ledger_entry(record: Record) -> Option<Entry> {
+pub(super) fn ledger_entry(record: Record) -> Option<Entry> {
     match record {
         Record::Settle(charge) => Some(Entry::Settle(charge)),
         Record::Adjust(adjustment) => Some(Entry::Adjust(adjustment)),

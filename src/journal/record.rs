@@ -35,11 +35,13 @@ pub enum Record {
 /// The bytes are not a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadRecord {
-    #[error("it is cut short")]
+    #[error("the record is truncated")]
     Short,
-    #[error("bytes follow its last field")]
+    #[error("unexpected bytes follow its last field")]
     Long,
-    #[error("it is of kind {kind}, version {version}: a newer knockx wrote it")]
+    #[error(
+        "its kind {kind}, version {version}, is unknown: a newer knockx wrote it, so start that one"
+    )]
     Unknown { kind: u8, version: u8 },
     #[error("a {0} in it is out of range")]
     Field(&'static str),

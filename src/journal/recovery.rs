@@ -22,22 +22,22 @@ pub enum JournalError {
     #[error("cannot use the journal in {folder}: {source}")]
     Io { folder: String, source: io::Error },
     #[error(
-        "the journal is damaged: {file} has a bad record at byte {at}, and a good one follows at byte {next}; \
-         see both with `knockx journal show`, then restore the file, or move it away to go on without the \
-         entries in it that the ledger lacks"
+        "the journal is damaged: the record at byte {at} of {file} is corrupt, but valid records follow at byte \
+         {next}; inspect it with `knockx journal show`, then restore the file, or move it away and lose its \
+         entries that are not in the ledger yet"
     )]
     Damaged { file: String, at: u64, next: u64 },
     #[error(
-        "the journal is damaged: {file} ends in a bad record at byte {at}, though another file follows; see it \
-         with `knockx journal show`, then restore the file, or move it away to go on without the entries in it \
-         that the ledger lacks"
+        "the journal is damaged: {file} ends with a corrupt record at byte {at}, but it is not the last segment; \
+         inspect it with `knockx journal show`, then restore the file, or move it away and lose its entries that \
+         are not in the ledger yet"
     )]
     Cut { file: String, at: u64 },
-    #[error("the journal cannot be read: in {file} there is a record at byte {at}, but {why}")]
+    #[error("cannot read the journal's record at byte {at} of {file}: {why}")]
     Unreadable { file: String, at: u64, why: BadRecord },
     #[error(
-        "the journal cannot be used: {file} is not a segment of log {expected}; move files of other logs out \
-         of this folder"
+        "the journal cannot be used: {file} is not a segment of log {expected}, or its header is damaged; restore \
+         it, or move it out of this folder"
     )]
     Foreign { file: String, expected: LogId },
     #[error(

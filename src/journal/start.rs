@@ -3,7 +3,7 @@
 use super::Journal;
 use super::disk::Disk;
 use super::log::{Log, LogSettings, Resumed, Segment, make_segment};
-use super::projector::{Gauges, Projector};
+use super::projector::{Gauges, Projector, ledger_entry};
 use super::record::Record;
 use super::recovery::{self, JournalError, Listed, Scanned, Torn};
 use super::segment::{self, LogId};
@@ -91,22 +91,48 @@ async fn resume(
     let Some(listed) = recovery::list(disk)? else {
         let id = LogId(clock::unique());
         warn_of_another(disk, id, latest);
-        let (_, first) = make_segment(disk, id, 0, &[], settings.synced).map_err(io)?;
+        let (_, first) = make_segment(disk, id, 0, &[]).map_err(io)?;
         let leases = std::collections::HashMap::new();
         return Ok(Resumed { id, segments: vec![first], leases, projected: 0, entries: 0 });
     };
     warn_of_another(disk, listed.log, latest);
-    let mark = store.mark(listed.log.0).await?.unwrap_or(0);
+    let known = store.mark(listed.log.0).await?;
+    if known.is_none() {
+        tracing::warn!(
+            log = %listed.log, folder = disk.name(),
+            "the database has nothing of this journal yet; all of its charges are written to it"
+        );
+    }
+    let mark = known.unwrap_or(0);
     let scanned = recovery::scan(disk, &listed, mark)?;
+    if listed.segments.last().is_some_and(|last| mark > last.end()) {
+        rescue(disk, &listed, store).await?;
+    }
     let first = listed.segments.first().map_or(0, |first| first.base);
     if mark < first {
         tracing::warn!(
             log = %listed.log, from = mark, to = first,
-            "the journal begins after what the database has of it: charges in between are missing, as after \
-             the restore of an older database"
+            "the journal starts after the position stored in the database; charges in between are missing \
+             (was an older database restored?)"
         );
     }
     continue_log(disk, listed, scanned, mark, settings).map_err(io)
+}
+
+/// Writes every charge in the folder to the ledger, which takes each once. For a folder that ends before the
+/// database's position: it may be an older copy that was written on.
+async fn rescue(disk: &dyn Disk, listed: &Listed, store: &dyn Store) -> Result<(), JournalError> {
+    const AT_ONCE: usize = 1_000;
+    for segment in &listed.segments {
+        let mut entries = Vec::new();
+        recovery::each_record(disk, listed.log, *segment, |_, record| {
+            entries.extend(ledger_entry(record));
+        })?;
+        for part in entries.chunks(AT_ONCE) {
+            store.journal(part, None).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Cuts a torn end off; a log that is shorter than what the database has of it goes on after that.
@@ -136,10 +162,10 @@ fn continue_log(
     if mark > end {
         tracing::warn!(
             log = %id, end, mark,
-            "the journal ends before what the database has of it, as after a power cut; it goes on from there"
+            "the journal ends before the position stored in the database (a power cut?); continuing from there"
         );
         let leases: Vec<Lease> = scanned.leases.values().cloned().collect();
-        let (_, next) = make_segment(disk, id, mark, &leases, settings.synced)?;
+        let (_, next) = make_segment(disk, id, mark, &leases)?;
         for old in segments.drain(..) {
             disk.remove(&segment::file_name(old.base))?;
         }
@@ -154,8 +180,8 @@ fn warn_of_another(disk: &dyn Disk, id: LogId, latest: Option<Mark>) {
     if let Some(Mark { log, position }) = latest.filter(|latest| latest.log != id.0) {
         tracing::warn!(
             log = %id, folder = disk.name(), before = %LogId(log), position,
-            "the journal in this folder is not the one that the database was last written from: what that one \
-             held beyond this position is in the folder where it lies, or lost with it"
+            "this journal is not the one that the database was last written from; unwritten charges of the other \
+             journal stay in its folder"
         );
     }
 }

@@ -181,7 +181,7 @@ impl<'a> Fields<'a> {
         let text: String =
             serde_json::from_str(raw.get()).map_err(|_| BadBody::wrong_type(name, "a string"))?;
         if text.is_empty() || text.len() > MAX_NAME_LEN || text.chars().any(char::is_control) {
-            return Err(BadBody::wrong_value(name, "it is no id"));
+            return Err(BadBody::wrong_value(name, "must be a valid response id"));
         }
         Ok(Some(text))
     }

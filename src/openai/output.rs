@@ -5,6 +5,7 @@
 //! text are told apart from plain text, because they weigh less.
 
 use super::cursor::Cursor;
+use super::json;
 use super::media;
 
 /// The part of an answer that a piece of output belongs to.
@@ -137,7 +138,7 @@ pub fn is_envelope(name: &str) -> bool {
 /// Calls `visit` with every piece of output in the value `json` of the member `name`; `kind` is what its
 /// surroundings are.
 pub fn each<'a>(kind: Kind, name: &str, json: &'a str, visit: &mut dyn FnMut(Piece<'a>)) {
-    Walk { visit, kind, is_image: false }.member(name, &mut Cursor::new(json));
+    Walk { visit, kind, is_image: false, depth: 0 }.member(name, &mut Cursor::new(json));
 }
 
 /// Calls `visit` with every piece of output in the object `json`, of which only the members that `is_read`
@@ -149,7 +150,7 @@ pub fn each_in<'a>(
     visit: &mut dyn FnMut(Piece<'a>),
 ) {
     let mut cursor = Cursor::new(json);
-    let mut walk = Walk { visit, kind, is_image: false };
+    let mut walk = Walk { visit, kind, is_image: false, depth: 0 };
     if cursor.enter(b'{') {
         while let Some(name) = cursor.next_member() {
             if is_read(&name) {
@@ -178,6 +179,8 @@ struct Walk<'v, 'a> {
     kind: Kind,
     /// Within a member that holds a picture.
     is_image: bool,
+    /// Objects and arrays around.
+    depth: usize,
 }
 
 impl<'a> Walk<'_, 'a> {
@@ -188,7 +191,7 @@ impl<'a> Walk<'_, 'a> {
         }
         let kind = kind_of(name).unwrap_or(self.kind);
         let is_image = self.is_image || matches!(name, "image" | "images" | "image_url");
-        let mut inner = Walk { visit: &mut *self.visit, kind, is_image };
+        let mut inner = Walk { visit: &mut *self.visit, kind, is_image, depth: self.depth };
         match cursor.peek() {
             Some(b'"') => inner.string(name, cursor.skip()),
             Some(b'{' | b'[') if is_arguments(name) => inner.arguments(cursor.skip()),
@@ -201,7 +204,22 @@ impl<'a> Walk<'_, 'a> {
         }
     }
 
+    /// Whether there may be a level more; replies are not refused for nesting, so what is deeper counts as it
+    /// is written.
+    fn descend(&mut self, cursor: &mut Cursor<'a>) -> bool {
+        let may = self.depth < json::MAX_DEPTH;
+        if may {
+            self.depth += 1;
+        } else {
+            (self.visit)(Piece::Text(self.kind, cursor.skip()));
+        }
+        may
+    }
+
     fn object(&mut self, cursor: &mut Cursor<'a>) {
+        if !self.descend(cursor) {
+            return;
+        }
         let start = cursor.clone();
         cursor.enter(b'{');
         while let Some(name) = cursor.next_member() {
@@ -211,9 +229,13 @@ impl<'a> Walk<'_, 'a> {
                 self.member(&name, cursor);
             }
         }
+        self.depth -= 1;
     }
 
     fn elements(&mut self, name: &str, cursor: &mut Cursor<'a>) {
+        if !self.descend(cursor) {
+            return;
+        }
         cursor.enter(b'[');
         while cursor.next_element() {
             match cursor.peek() {
@@ -225,6 +247,7 @@ impl<'a> Walk<'_, 'a> {
                 }
             }
         }
+        self.depth -= 1;
     }
 
     fn string(&mut self, name: &str, json: &'a str) {

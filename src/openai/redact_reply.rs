@@ -112,7 +112,7 @@ impl ReplyRedactor {
         }
         let text = json::object_text(body)?;
         let mut errors: Vec<&str> = Vec::new();
-        find_errors(&mut Cursor::new(text), &mut errors);
+        find_errors(&mut Cursor::new(text), &mut errors, json::MAX_DEPTH);
         let redactor = self.redactor();
         let (mut redacted, mut from) = (String::new(), 0);
         for error in errors {
@@ -157,11 +157,15 @@ impl ReplyRedactor {
     }
 }
 
-/// The values of members that tell of an error, at any depth.
-fn find_errors<'a>(cursor: &mut Cursor<'a>, errors: &mut Vec<&'a str>) {
+/// The values of members that tell of an error. What is nested below `levels` counts as one.
+fn find_errors<'a>(cursor: &mut Cursor<'a>, errors: &mut Vec<&'a str>, levels: usize) {
+    let Some(below) = levels.checked_sub(1) else {
+        errors.push(cursor.skip());
+        return;
+    };
     if cursor.enter(b'[') {
         while cursor.next_element() {
-            find_errors(cursor, errors);
+            find_errors(cursor, errors, below);
         }
     } else if cursor.enter(b'{') {
         while let Some(name) = cursor.next_member() {
@@ -171,7 +175,7 @@ fn find_errors<'a>(cursor: &mut Cursor<'a>, errors: &mut Vec<&'a str>) {
                 let json = cursor.skip();
                 errors.extend(json.starts_with(['"', '{', '[']).then_some(json));
             } else {
-                find_errors(cursor, errors);
+                find_errors(cursor, errors, below);
             }
         }
     } else {

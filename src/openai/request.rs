@@ -262,8 +262,7 @@ impl BadBody {
     /// A name that a server could fold into one that the gateway reads.
     pub(super) fn odd_name(path: &str) -> Self {
         let path: String = path.chars().take(200).collect();
-        let message =
-            format!("Invalid member name '{path}': names here consist of ASCII characters only.");
+        let message = format!("Invalid field name '{path}': field names must be ASCII.");
         Self { message, param: Some(path), code: Some("invalid_name") }
     }
 

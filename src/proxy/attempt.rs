@@ -306,7 +306,7 @@ pub(super) fn failure(error: &SendError) -> UpstreamFailure {
         SendError::Connect(_) => UpstreamFailure::Connect,
         SendError::ConnectTimeout => UpstreamFailure::ConnectTimeout,
         SendError::FirstByteTimeout => UpstreamFailure::FirstByteTimeout,
-        SendError::Closed(_) => UpstreamFailure::Closed,
+        SendError::Closed(_) | SendError::WriteTimeout => UpstreamFailure::Closed,
         SendError::NotHttp(_) => UpstreamFailure::NotHttp,
     }
 }

@@ -54,15 +54,19 @@ pub(super) async fn serve(
     let ended = served.run(draining, stopped).await;
     let Served { connection, mut call, slot, .. } = served;
     let mut gate = connection.into_parts().io.into_inner();
-    if ended == Ended::Well {
-        gate.close().await;
-    }
-    drop(gate);
+    let closed = async move {
+        if ended == Ended::Well {
+            gate.close().await;
+        }
+    };
     // Its caller has gone; what it has taken is settled.
     let call = call.take().or_else(|| take(&slot));
-    if let Some(call) = call {
-        call.await;
-    }
+    let settled = async move {
+        if let Some(call) = call {
+            call.await;
+        }
+    };
+    futures_util::future::join(closed, settled).await;
 }
 
 /// How a connection ended.

@@ -254,11 +254,12 @@ impl Session {
     #[expect(clippy::unused_async, reason = "like the other writes")]
     pub async fn send_head(&mut self, mut head: ReplyHead) -> Result<(), Gone> {
         self.prepare(&mut head);
-        let is_head = self.head.method == Method::HEAD;
+        // Nothing follows a head that says so.
+        let is_whole = self.head.method == Method::HEAD || self.left == Some(0);
         match &mut self.exchange {
-            Exchange::Http1 { pipe, .. } if is_head => pipe.send_whole(head, Bytes::new()),
+            Exchange::Http1 { pipe, .. } if is_whole => pipe.send_whole(head, Bytes::new()),
             Exchange::Http1 { pipe, .. } => pipe.send_head(head)?,
-            Exchange::Http2(streams) => streams.begin(head, is_head)?,
+            Exchange::Http2(streams) => streams.begin(head, is_whole)?,
         }
         Ok(())
     }

@@ -67,7 +67,9 @@ impl Versions {
     pub async fn is_current(&self, user: UserId, version: u64) -> Result<bool, StoreError> {
         if !self.is_up_to_date(self.store.commit_stamp()) {
             let looked = tokio::time::timeout(LOOK_TIMEOUT, self.look()).await;
-            looked.map_err(|_| StoreError::Unavailable("it takes too long to answer".into()))??;
+            looked.map_err(|_| {
+                StoreError::Unavailable("the query for changed users timed out".into())
+            })??;
         }
         Ok(self.known().version(user).is_none_or(|current| current <= version))
     }

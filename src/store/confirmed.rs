@@ -12,8 +12,8 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 
-const UNCONFIRMED: &str = "the change is saved, but the running gateway has not confirmed it within 5 seconds: \
-    it acts on the change as soon as it reaches the database";
+const UNCONFIRMED: &str = "saved, but the running gateway did not confirm the change within 5 seconds; it takes effect \
+    once the gateway reaches the database";
 
 /// Waits until the instance with the claim has confirmed a change, if one runs.
 pub struct Confirmed {

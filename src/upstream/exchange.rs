@@ -40,6 +40,8 @@ pub enum SendError {
     Connect(String),
     #[error("connecting took too long")]
     ConnectTimeout,
+    #[error("the request was not taken in time")]
+    WriteTimeout,
     #[error("no reply came in time")]
     FirstByteTimeout,
     #[error("the connection ended before a reply came: {0}")]
@@ -146,7 +148,7 @@ impl Wire {
                 let answered = tokio::time::timeout(first_byte, poll_fn(driven)).await;
                 answered.map_err(|_| SendError::FirstByteTimeout)?
             }
-            Err(_) => Err(SendError::Closed("the request was not taken in time")),
+            Err(_) => Err(SendError::WriteTimeout),
         }
     }
 }

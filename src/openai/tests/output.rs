@@ -264,3 +264,16 @@ fn messages_are_heard_under_every_name() {
     assert_eq!(streamed(messages, &[json!({"type": "new_event", "words": "Hi"})]), words("Hi"));
     assert_eq!(whole(messages, &json!({"content": "Hi"})), words("Hi"));
 }
+
+#[test]
+fn output_may_be_nested_as_deep_as_it_likes() {
+    let levels = 200_000;
+    for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+        let nested = format!("{}\"x\"{}", open.repeat(levels), close.repeat(levels));
+        let reply = format!(r#"{{"choices":[{{"message":{{"content":"hi","new":{nested}}}}}]}}"#);
+        let mut notes = Notes::default();
+        Surface::ChatCompletions.hear(reply.as_bytes(), &mut notes);
+        let texts: usize = notes.texts.iter().map(|(_, text)| text.len()).sum();
+        assert!(texts > levels, "what is below the deepest level counts as it is written");
+    }
+}

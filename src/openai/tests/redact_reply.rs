@@ -84,3 +84,14 @@ fn what_the_model_said_stays() {
         assert_eq!(event(&format!("data: {json}\n\n")), None, "{json}");
     }
 }
+
+#[test]
+fn a_reply_may_be_nested_as_deep_as_it_likes() {
+    let levels = 200_000;
+    for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+        let nested = format!("{}\"x\"{}", open.repeat(levels), close.repeat(levels));
+        let json = format!(r#"{{"detail":{nested},"error":"at upstream.example"}}"#);
+        let clean = body(&json);
+        assert!(!clean.contains("upstream.example") && clean.starts_with(r#"{"detail":"#));
+    }
+}

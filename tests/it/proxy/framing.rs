@@ -1,8 +1,9 @@
 //! Requests that two servers could read differently: refused, and nothing behind them is read.
 
-use crate::support::client::Call;
+use crate::support::client::{Call, Shared};
 use crate::support::raw::{self, Raw, statuses};
 use crate::support::{Gateway, Key, body, gateway};
+use tokio::net::TcpStream;
 
 /// What stands behind a refused request: a call that would cost something.
 fn smuggled(key: &Key) -> String {
@@ -277,5 +278,25 @@ async fn nothing_is_upgraded() {
         .await;
     assert!(matches!(statuses(&reply)[..], [200..500]), "{reply}");
     assert_eq!(Call::get(gw.addr(), "/health/ping").send().await.status, 200);
+    gw.finish().await;
+}
+
+/// A reply without a body is sent, and the next request on the connection is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_reply_of_the_control_plane_arrives() {
+    let gw = gateway().listener("[cors]\norigins = [\"https://a.example\"]").start().await;
+    let origin = "Origin: https://a.example\r\nAccess-Control-Request-Method: GET\r\n";
+    let preflight = format!("OPTIONS /api/v1/plans HTTP/1.1\r\nHost: g\r\n{origin}\r\n");
+    let ping = "GET /health/ping HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n";
+    let both = format!("{preflight}{ping}");
+    let reply = Raw::connect(gw.addr()).await.send(both).await.everything().await;
+    assert_eq!(statuses(&reply), [200, 200], "{reply}");
+    let shared = Shared::over(TcpStream::connect(gw.addr()).await.unwrap()).await;
+    let preflight = Call::new(gw.addr(), "OPTIONS", "/api/v1/plans")
+        .header("origin", "https://a.example")
+        .header("access-control-request-method", "GET");
+    let reply = shared.send(preflight).await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(reply.header("access-control-allow-origin"), "https://a.example");
     gw.finish().await;
 }
