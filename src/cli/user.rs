@@ -58,8 +58,9 @@ enum Action {
 #[derive(Debug, clap::Args)]
 struct Add {
     email: String,
-    #[arg(long, value_name = "ID", default_value = "baby-free")]
-    plan: String,
+    /// The plan; without it `accounts.default_plan`, or the first plan there is.
+    #[arg(long, value_name = "ID")]
+    plan: Option<String>,
     #[arg(long, value_enum, default_value = "user")]
     role: RoleArg,
     #[arg(long, value_name = "NAME")]
@@ -105,12 +106,16 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn add_user(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
     let now = clock::now();
+    let wanted = match &add.plan {
+        Some(plan) => PlanId::from(&**plan),
+        None => stored.config.accounts.default_plan.clone().context("name a --plan")?,
+    };
     let new = NewUser {
         email: normalised_email(&add.email)?,
         username: add.username.as_deref().map(normalised_username).transpose()?,
         password_hash: if add.password_stdin { Some(read_password_hash()?) } else { None },
         role: add.role.into(),
-        plan: PlanId::from(&*add.plan),
+        plan: wanted,
         created_at: now,
     };
     // Checked first, so that no user is left without a key.

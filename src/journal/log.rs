@@ -268,6 +268,11 @@ impl Log {
         }
     }
 
+    /// Bytes that were ever pushed.
+    pub(super) fn pushed(&self) -> u64 {
+        lock(&self.head).pushed
+    }
+
     /// Entries of the ledger that were ever pushed, those found at the start included.
     pub(super) fn entries(&self) -> u64 {
         lock(&self.head).entries

@@ -96,6 +96,18 @@ impl Journal {
         self.write(Record::Settle(charge)).await;
     }
 
+    /// Gives a charge to the log; [`written`](Self::written) then waits for what is returned.
+    #[must_use]
+    pub fn push(&self, charge: Charge) -> u64 {
+        self.shared.log.push(Record::Settle(charge))
+    }
+
+    /// Returns when what was pushed is durable. Waits for as long as the disk takes nothing.
+    pub async fn written(&self, upto: u64) {
+        self.shared.log.drive();
+        self.shared.log.safe(upto, true).await;
+    }
+
     /// Returns when the adjustments are durable; as [`settle`](Self::settle).
     pub async fn adjust(&self, adjustments: Vec<Adjustment>) {
         let mut upto = 0;
@@ -108,6 +120,8 @@ impl Journal {
     /// Returns when the ledger has everything that is in the journal now.
     pub async fn projected(&self) {
         let log = &self.shared.log;
+        // Also what was given to the log and is not written yet.
+        self.written(log.pushed()).await;
         log.projected_to(log.end()).await;
     }
 

@@ -170,6 +170,14 @@ impl<'a> Allowance<'a> {
         &self.reservation
     }
 
+    /// Reserves what was shown to the meter beyond the reservation, or as much as the user's limits have room for.
+    pub async fn reserve_shown(&mut self) {
+        if self.meter.usage().is_none() {
+            let shown = self.counted().total();
+            self.reservation.reserve_up_to(shown).await;
+        }
+    }
+
     /// As [`Reservation::reserve_generated`].
     pub async fn reserve_generated(&mut self) {
         self.reservation.reserve_generated().await;

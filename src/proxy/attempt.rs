@@ -79,8 +79,12 @@ impl Forwarding<'_> {
     ) -> Tried {
         let tried = self.try_once(session, route, pool, place).await;
         let Tried::Failed { refuses_stream_options: true, .. } = &tried else { return tried };
-        // The caller's own members may be what the upstream refuses: nobody else may lose reported usage for it.
-        if self.request.has_other_stream_options() || !self.sends_stream_options(route, pool) {
+        // The caller's own members may be what the upstream refuses, or that there are any without a stream:
+        // nobody else may lose reported usage for it.
+        if !self.request.stream
+            || self.request.has_other_stream_options()
+            || !self.sends_stream_options(route, pool)
+        {
             return tried;
         }
         let Some(place) = pool.places.take() else { return tried };

@@ -186,7 +186,8 @@ impl Forwarding<'_> {
         let Some(pool) = self.upstreams.pool(&route.upstream.name) else {
             return Done::Continue(());
         };
-        let trial = match pool.breaker.admit(clock::instant()) {
+        let caller = self.reservation.caller.user;
+        let trial = match pool.breaker.admit(clock::instant(), Some(caller)) {
             Ok(trial) => trial,
             Err(rest) => {
                 visits.rest = Some(visits.rest.map_or(rest, |other| other.min(rest)));

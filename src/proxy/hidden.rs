@@ -43,8 +43,12 @@ impl Reservation {
         if self.hidden == 0 {
             return;
         }
-        let generated = self.prompt.saturating_add(self.generated_by_now());
-        let more = generated.saturating_sub(self.reserved);
+        self.reserve_up_to(self.prompt.saturating_add(self.generated_by_now())).await;
+    }
+
+    /// Reserves `tokens` in all, or as much of them as the user's limits have room for.
+    pub async fn reserve_up_to(&mut self, tokens: u64) {
+        let more = tokens.saturating_sub(self.reserved);
         if more == 0 {
             return;
         }

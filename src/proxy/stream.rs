@@ -32,6 +32,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Bytes that wait in a connection only if nobody has read it for a while: then its other end may have more.
+const BACKLOG: usize = 16 * 1024;
+/// An upstream that has sent nothing for this long has no more on its way.
+const CAUGHT_UP: Duration = Duration::from_millis(50);
+/// How long one may go on sending, for a caller who has gone.
+const CATCH_UP: Duration = Duration::from_millis(500);
+
 /// What bounds a stream.
 pub struct Bounds {
     /// Largest event, in bytes.
@@ -138,6 +145,9 @@ impl<'a> Stream<'a> {
         if end == End::QuotaReached {
             return self.end_at_quota().await;
         }
+        if end.stop().is_some() {
+            self.catch_up().await;
+        }
         if matches!(end, End::Failed | End::UpstreamCut(_)) || self.is_blamed() {
             self.forwarded.broke_off(self.allowance.reservation().caller.user);
         }
@@ -165,6 +175,28 @@ impl<'a> Stream<'a> {
             tasks.spawn(recycle(forwarded));
         }
         status
+    }
+
+    /// Takes in what the upstream has sent by now, and reserves what of it is not: a caller who reads slowly, or
+    /// not at all, would else leave unpaid what waits in the connection.
+    async fn catch_up(&mut self) {
+        let (meter, follow) = (&mut self.allowance.meter, &mut self.follow);
+        let (until, mut waited_for) = (Instant::now() + CATCH_UP, 0);
+        loop {
+            while let Ok(Some(event)) = self.scanner.next_event() {
+                let _ = follow.event(&event, meter);
+            }
+            let patience = if waited_for < BACKLOG { Duration::ZERO } else { CAUGHT_UP };
+            let next = tokio::time::timeout(patience, self.forwarded.exchange.next_whenever());
+            match tokio::task::unconstrained(next).await {
+                Ok(Ok(Some(bytes))) if Instant::now() < until => {
+                    waited_for += bytes.len();
+                    self.scanner.push(&bytes);
+                }
+                _ => break,
+            }
+        }
+        self.allowance.reserve_shown().await;
     }
 
     /// Ends a stream that finds no more quota.

@@ -142,9 +142,13 @@ impl Counters for MemoryCounters {
     }
 
     async fn settle(&self, charge: Charge) -> u64 {
-        let settled = self.state().book.settle(&charge);
-        let Some(settled) = settled else { return 0 };
-        self.journal.settle(charge).await;
+        // Under one lock: who finds no call open finds its charge in the journal.
+        let (settled, upto) = {
+            let mut state = self.state();
+            let Some(settled) = state.book.settle(&charge) else { return 0 };
+            (settled, self.journal.push(charge))
+        };
+        self.journal.written(upto).await;
         settled.overshoot
     }
 

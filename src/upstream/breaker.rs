@@ -1,8 +1,8 @@
 //! Whether an upstream is worth asking. Closed while it answers; open for a while once it keeps failing;
 //! then one call at a time tries whether it is back. Pure: time and chance are arguments.
 //!
-//! A request may be what an upstream fails at, so failures of one caller alone never open it: nobody can
-//! take an upstream from the others.
+//! A request may be what an upstream fails at. So failures of one caller alone never open it, and while it is
+//! open only for failures of a few callers, others may ask all the same: nobody can take an upstream from them.
 
 use crate::account::id::UserId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,8 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// How long it stays open at first; twice as long after each try in vain.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
+/// As many callers whose calls fail are an outage.
+const OUTAGE: usize = 16;
 
 /// What is known of one upstream.
 #[derive(Debug, Default)]
@@ -38,7 +40,7 @@ struct State {
     open: Option<Open>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Window {
     began: Instant,
     asked: u32,
@@ -47,18 +49,18 @@ struct Window {
 }
 
 /// Whose calls have failed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Behind {
-    #[default]
-    Nobody,
-    One(UserId),
-    /// Several, or something that no request can cause.
+    /// Fewer than [`OUTAGE`].
+    Few(Vec<UserId>),
+    /// More, or something that no request can cause.
     Many,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Open {
     until: Instant,
+    behind: Behind,
     /// Tries in vain since it opened.
     tries: u32,
     is_tried: bool,
@@ -88,9 +90,13 @@ impl Breaker {
     ///
     /// # Errors
     /// For how long the upstream is not to be asked.
-    pub fn admit(self: &Arc<Self>, now: Instant) -> Result<Trial, Duration> {
+    pub fn admit(
+        self: &Arc<Self>,
+        now: Instant,
+        caller: Option<UserId>,
+    ) -> Result<Trial, Duration> {
         let mut state = self.state();
-        if let Some(open) = &mut state.open {
+        if let Some(open) = state.open.as_mut().filter(|open| !open.behind.spares(caller)) {
             let rest = open.until.saturating_duration_since(now);
             if !rest.is_zero() {
                 return Err(rest);
@@ -136,7 +142,7 @@ impl Trial {
         self.is_told = true;
         let mut state = self.breaker.state();
         state.in_a_row = 0;
-        state.behind = Behind::Nobody;
+        state.behind = Behind::default();
         state.open = None;
         state.window(now).asked += 1;
     }
@@ -161,45 +167,65 @@ impl Drop for Trial {
     }
 }
 
+impl Default for Behind {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
 impl Behind {
-    fn and(self, caller: Option<UserId>) -> Self {
-        match (self, caller) {
-            (Self::Nobody, Some(caller)) => Self::One(caller),
-            (Self::One(other), Some(caller)) if other == caller => self,
-            _ => Self::Many,
+    fn add(&mut self, caller: Option<UserId>) {
+        match (&mut *self, caller) {
+            (Self::Few(callers), Some(caller)) if callers.contains(&caller) => {}
+            (Self::Few(callers), Some(caller)) if callers.len() < OUTAGE => callers.push(caller),
+            _ => *self = Self::Many,
         }
+    }
+
+    /// Whether it is more than one caller.
+    fn is_several(&self) -> bool {
+        !matches!(self, Self::Few(callers) if callers.len() < 2)
+    }
+
+    /// Whether a caller has no part in it, though others may.
+    fn spares(&self, caller: Option<UserId>) -> bool {
+        matches!((self, caller), (Self::Few(callers), Some(caller)) if !callers.contains(&caller))
     }
 }
 
 impl State {
     fn window(&mut self, now: Instant) -> &mut Window {
-        let fresh = Window { began: now, asked: 0, failed: 0, behind: Behind::Nobody };
-        let window = self.window.get_or_insert(fresh);
-        if now.saturating_duration_since(window.began) >= WINDOW {
-            *window = fresh;
+        let fresh = Window { began: now, asked: 0, failed: 0, behind: Behind::default() };
+        let is_over = |window: &Window| now.saturating_duration_since(window.began) >= WINDOW;
+        if self.window.as_ref().is_none_or(is_over) {
+            self.window = None;
         }
-        window
+        self.window.get_or_insert(fresh)
     }
 
     fn fail(&mut self, now: Instant, chance: f64, caller: Option<UserId>) {
         self.in_a_row = self.in_a_row.saturating_add(1);
-        self.behind = self.behind.and(caller);
-        let row = self.in_a_row >= IN_A_ROW && self.behind == Behind::Many;
+        self.behind.add(caller);
+        let row = self.in_a_row >= IN_A_ROW && self.behind.is_several();
         let window = self.window(now);
         window.failed += 1;
-        window.behind = window.behind.and(caller);
-        let many = window.asked >= ENOUGH && window.behind == Behind::Many;
+        window.behind.add(caller);
+        let many = window.asked >= ENOUGH && window.behind.is_several();
         let half = many && window.failed * 2 >= window.asked;
-        let tries = match &self.open {
-            // Calls that were under way when it opened say nothing new.
-            Some(open) if !open.is_tried => return,
-            Some(open) => open.tries + 1,
-            None if row || half => 0,
+        let blamed = if row { self.behind.clone() } else { window.behind.clone() };
+        let (tries, behind) = match &mut self.open {
+            // Calls that were under way when it opened say nothing new, but for who fails.
+            Some(open) if !open.is_tried => return open.behind.add(caller),
+            Some(open) => {
+                open.behind.add(caller);
+                (open.tries + 1, std::mem::take(&mut open.behind))
+            }
+            None if row || half => (0, blamed),
             None => return,
         };
         let time = SHORTEST.saturating_mul(1 << tries.min(10)).min(LONGEST);
         let until = now + time.mul_f64(0.75 + chance.clamp(0.0, 1.0) / 2.0);
-        self.open = Some(Open { until, tries, is_tried: false });
+        self.open = Some(Open { until, behind, tries, is_tried: false });
         self.window = None;
     }
 }

@@ -45,7 +45,7 @@ pub async fn run(upstreams: InForce, stop: CancellationToken) {
 /// asked anyway: its calls may fail all the same.
 async fn probe(pool: &Arc<Connections>) {
     let is_asked = pool.breaker.phase(clock::instant()) == Phase::Closed;
-    let Ok(trial) = pool.breaker.admit(clock::instant()) else { return };
+    let Ok(trial) = pool.breaker.admit(clock::instant(), None) else { return };
     // One that is full is at work.
     let Some(place) = pool.places.take() else { return };
     let outgoing = Outgoing {

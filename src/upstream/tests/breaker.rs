@@ -10,7 +10,7 @@ fn opened(now: Instant) -> Arc<Breaker> {
     let breaker = Arc::<Breaker>::default();
     for _ in 0..IN_A_ROW {
         assert_eq!(breaker.phase(now), Phase::Closed);
-        breaker.admit(now).unwrap().failed(now, 0.5, None);
+        breaker.admit(now, None).unwrap().failed(now, 0.5, None);
     }
     breaker
 }
@@ -21,10 +21,10 @@ fn failures_in_a_row_open_it_for_twice_as_long_each_time() {
     let breaker = opened(now);
     for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
         assert_eq!(breaker.phase(now), Phase::Open);
-        assert_eq!(breaker.admit(now).unwrap_err(), Duration::from_secs(seconds));
+        assert_eq!(breaker.admit(now, None).unwrap_err(), Duration::from_secs(seconds));
         now += Duration::from_secs(seconds);
         assert_eq!(breaker.phase(now), Phase::HalfOpen);
-        breaker.admit(now).unwrap().failed(now, 0.5, None);
+        breaker.admit(now, None).unwrap().failed(now, 0.5, None);
     }
 }
 
@@ -33,10 +33,10 @@ fn one_success_closes_it() {
     let now = clock::instant();
     let breaker = opened(now);
     let later = now + ms(1_000);
-    breaker.admit(later).unwrap().succeeded(later);
+    breaker.admit(later, None).unwrap().succeeded(later);
     assert_eq!(breaker.phase(later), Phase::Closed);
     for _ in 1..IN_A_ROW {
-        breaker.admit(later).unwrap().failed(later, 0.5, None);
+        breaker.admit(later, None).unwrap().failed(later, 0.5, None);
     }
     assert_eq!(breaker.phase(later), Phase::Closed, "what failed before is forgotten");
 }
@@ -46,23 +46,23 @@ fn one_call_at_a_time_tries_whether_it_is_back() {
     let now = clock::instant();
     let breaker = opened(now);
     let later = now + ms(1_000);
-    let trial = breaker.admit(later).unwrap();
-    assert!(breaker.admit(later).is_err());
+    let trial = breaker.admit(later, None).unwrap();
+    assert!(breaker.admit(later, None).is_err());
     drop(trial);
-    let trial = breaker.admit(later).expect("the one before showed nothing");
+    let trial = breaker.admit(later, None).expect("the one before showed nothing");
     trial.succeeded(later);
-    breaker.admit(later).unwrap();
+    breaker.admit(later, None).unwrap();
 }
 
 #[test]
 fn calls_that_were_under_way_do_not_make_it_stay_open_longer() {
     let now = clock::instant();
     let breaker = Arc::<Breaker>::default();
-    let trials: Vec<Trial> = (0..50).map(|_| breaker.admit(now).unwrap()).collect();
+    let trials: Vec<Trial> = (0..50).map(|_| breaker.admit(now, None).unwrap()).collect();
     for trial in trials {
         trial.failed(now, 0.5, None);
     }
-    assert_eq!(breaker.admit(now).unwrap_err(), SHORTEST);
+    assert_eq!(breaker.admit(now, None).unwrap_err(), SHORTEST);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn half_of_a_window_opens_it_and_less_does_not() {
         let now = clock::instant();
         let breaker = Arc::<Breaker>::default();
         for number in 1..=60 {
-            match breaker.admit(now) {
+            match breaker.admit(now, None) {
                 Ok(trial) if number % failing == 0 => trial.failed(now, 0.5, None),
                 Ok(trial) => trial.succeeded(now),
                 Err(_) => break,
@@ -87,9 +87,9 @@ fn chance_moves_the_end_by_a_quarter() {
         let now = clock::instant();
         let breaker = Arc::<Breaker>::default();
         for _ in 0..IN_A_ROW {
-            breaker.admit(now).unwrap().failed(now, chance, None);
+            breaker.admit(now, None).unwrap().failed(now, chance, None);
         }
-        assert_eq!(breaker.admit(now).unwrap_err(), ms(rest));
+        assert_eq!(breaker.admit(now, None).unwrap_err(), ms(rest));
     }
 }
 
@@ -99,7 +99,7 @@ fn one_caller_alone_never_opens_it() {
     let [one, two] = [UserId::new(), UserId::new()];
     let breaker = Arc::<Breaker>::default();
     for _ in 0..200 {
-        breaker.admit(now).expect("one caller may send what it fails at").failed(
+        breaker.admit(now, Some(one)).expect("one caller may send what it fails at").failed(
             now,
             0.5,
             Some(one),
@@ -107,7 +107,7 @@ fn one_caller_alone_never_opens_it() {
     }
     breaker.cut(now, 0.5, one);
     assert_eq!(breaker.phase(now), Phase::Closed);
-    breaker.admit(now).unwrap().failed(now, 0.5, Some(two));
+    breaker.admit(now, None).unwrap().failed(now, 0.5, Some(two));
     assert_eq!(breaker.phase(now), Phase::Open, "another's fails too");
 }
 
@@ -116,10 +116,42 @@ fn a_success_ends_what_is_held_against_it() {
     let now = clock::instant();
     let [one, two] = [UserId::new(), UserId::new()];
     let breaker = Arc::<Breaker>::default();
-    breaker.admit(now).unwrap().failed(now, 0.5, Some(two));
-    breaker.admit(now).unwrap().succeeded(now);
+    breaker.admit(now, None).unwrap().failed(now, 0.5, Some(two));
+    breaker.admit(now, None).unwrap().succeeded(now);
     for _ in 0..IN_A_ROW {
-        breaker.admit(now).unwrap().failed(now, 0.5, Some(one));
+        breaker.admit(now, None).unwrap().failed(now, 0.5, Some(one));
     }
     assert_eq!(breaker.phase(now), Phase::Closed);
+}
+
+#[test]
+fn who_has_no_part_in_the_failures_of_a_few_may_ask_all_the_same() {
+    let now = clock::instant();
+    let [one, two, other] = [UserId::new(), UserId::new(), UserId::new()];
+    let breaker = Arc::<Breaker>::default();
+    for caller in [one, two].into_iter().cycle().take(20) {
+        if let Ok(trial) = breaker.admit(now, Some(caller)) {
+            trial.failed(now, 0.5, Some(caller));
+        }
+    }
+    assert_eq!(breaker.phase(now), Phase::Open);
+    assert!(breaker.admit(now, Some(one)).is_err() && breaker.admit(now, None).is_err());
+    let trial = breaker.admit(now, Some(other)).expect("it is not the one that fails");
+    trial.failed(now, 0.5, Some(other));
+    assert!(breaker.admit(now, Some(other)).is_err(), "now it is");
+    breaker.admit(now, Some(UserId::new())).unwrap().succeeded(now);
+    assert_eq!(breaker.phase(now), Phase::Closed, "the upstream is there");
+}
+
+#[test]
+fn failures_of_many_are_an_outage_for_all() {
+    let now = clock::instant();
+    let breaker = Arc::<Breaker>::default();
+    for _ in 0..=OUTAGE {
+        let caller = Some(UserId::new());
+        if let Ok(trial) = breaker.admit(now, caller) {
+            trial.failed(now, 0.5, caller);
+        }
+    }
+    assert!(breaker.admit(now, Some(UserId::new())).is_err());
 }

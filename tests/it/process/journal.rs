@@ -60,7 +60,8 @@ async fn a_journal_is_shown_and_verified_and_damage_stops_the_start() {
     let told = refused(&host.command(&["serve"]).env("RUST_LOG", "off").output().unwrap());
     let name = segment.file_name().unwrap().to_str().unwrap();
     let next = position(3);
-    for word in [name, &format!("at byte {at},"), &format!("byte {next};"), "`knockx journal show`"]
+    for word in
+        [name, &format!("at byte {at} of "), &format!("byte {next};"), "`knockx journal show`"]
     {
         assert!(told.contains(word), "{word}: {told}");
     }

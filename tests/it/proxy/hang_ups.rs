@@ -3,6 +3,7 @@
 use super::slow::deaf;
 use crate::support::client::{Call, Shared};
 use crate::support::{Gateway, Key, Plan, WIDE, by, gateway, soon, today};
+use bytes::Bytes;
 use knockx::account::charge::{Charge, Source, Status};
 use knockx::account::user::UserStatus;
 use knockx::simulator::truth::Entry;
@@ -435,5 +436,32 @@ async fn a_plain_stream_is_read_on_when_the_upstream_runs_tools_for_it() {
     leave_after(asked("/v1/chat/completions", json!({"tools": function})), 2).await;
     let without = charges(&gw).await.pop().unwrap();
     assert_eq!(without.source, Source::Estimated, "the caller's tools cost nothing unseen");
+    gw.finish().await;
+}
+
+/// A caller who lets nothing in, and then leaves, is charged what its upstream has sent meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_behind_a_caller_who_reads_nothing_is_charged() {
+    let gw = gateway().start().await;
+    let key = gw.key("wide").await;
+    let socket = TcpStream::connect(gw.addr()).await.unwrap();
+    let mut shut = h2::client::Builder::new();
+    let shaken = shut.initial_window_size(0).handshake::<_, Bytes>(socket).await;
+    let (mut sender, connection) = shaken.unwrap();
+    let driven = tokio::spawn(connection);
+    let messages = json!([{"role": "user", "content": "Say [sim tokens=2000]"}]);
+    let body = json!({"model": PLAIN, "stream": true, "messages": messages}).to_string();
+    let request = http::Request::post(format!("http://{}/v1/chat/completions", gw.addr()))
+        .header("authorization", format!("Bearer {}", key.text))
+        .header("content-type", "application/json")
+        .body(())
+        .unwrap();
+    let (_reply, mut sending) = sender.send_request(request, false).unwrap();
+    sending.send_data(Bytes::from(body), true).unwrap();
+    soon("the upstream has said it all", || async { gw.simulator.log.totals().answers > 0 }).await;
+    driven.abort();
+    let charge = only_charge(&gw).await;
+    assert_eq!(charge.status, Status::CutByClient);
+    assert!(charge.tokens.completion >= 1_990, "{charge:?}");
     gw.finish().await;
 }
