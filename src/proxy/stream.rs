@@ -37,7 +37,7 @@ const BACKLOG: usize = 16 * 1024;
 /// An upstream that has sent nothing for this long has no more on its way.
 const CAUGHT_UP: Duration = Duration::from_millis(50);
 /// How long one may go on sending, for a caller who has gone.
-const CATCH_UP: Duration = Duration::from_millis(500);
+const CATCH_UP: Duration = Duration::from_millis(300);
 
 /// What bounds a stream.
 pub struct Bounds {
