@@ -109,7 +109,9 @@ class Books:
     def classify(self, request, row, entries):
         """The name of a call's class, and the rule for it."""
         if not entries and row["status"].startswith("cut_by_") and row["completion"] == 0:
-            # It was sent, and may be billed: its prompt is charged.
+            # It was sent, and may be billed: its prompt is charged, and the allowance of a model that reasons unseen.
+            if row["reasoning"]:
+                return "given up before its answer began, hidden reasoning", AT_LEAST
             return "cut before its answer began", NEAR
         if not entries:
             return "refused, here or upstream", NOTHING
