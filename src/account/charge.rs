@@ -107,6 +107,30 @@ impl TokenCount {
     }
 }
 
+impl Charge {
+    /// The charge of `tokens` for a call whose gateway died. What it really used is unknown.
+    #[must_use]
+    pub fn abandoned(lease: &Lease, tokens: TokenCount) -> Self {
+        Self {
+            request: lease.request,
+            user: lease.user,
+            key: lease.key.clone(),
+            model: Arc::clone(&lease.model),
+            upstream: "".into(),
+            day: lease.day,
+            admitted_at: lease.admitted_at,
+            tokens,
+            cost_micro_dollars: 0,
+            status: Status::Abandoned,
+            source: Source::Estimated,
+            counted: true,
+            first_token_ms: None,
+            total_ms: 0,
+            client_request_id: None,
+        }
+    }
+}
+
 impl Status {
     /// Every status, for metrics seeded at zero.
     pub const ALL: [Self; 6] = [

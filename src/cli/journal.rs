@@ -4,15 +4,15 @@
 use super::stored::{Shared, print_json};
 use crate::account::charge::{Adjustment, Charge, Lease};
 use crate::journal::disk::{Disk, Folder};
-use crate::journal::log::Segment;
+use crate::journal::leases::OpenLeases;
 use crate::journal::reader::{Ending, Reader};
 use crate::journal::record::Record;
 use crate::journal::recovery::{self, Listed};
 use crate::journal::segment::{self, HEAD, LogId};
+use crate::journal::tail::Segment;
 use anyhow::Context;
 use clap::Subcommand;
 use serde::Serialize;
-use std::collections::HashSet;
 use std::process::ExitCode;
 
 /// Shows and verifies the journal of leases and charges.
@@ -34,7 +34,8 @@ enum Action {
         #[arg(long, value_name = "POSITION", default_value_t = 0)]
         from: u64,
     },
-    /// Reads all of the journal; exit code 1 if anything in it is damaged or missing.
+    /// Reads all of the journal; exit code 1 if a record is damaged or a file in the middle is missing. A folder
+    /// without a journal is no error: only `serve` compares it with the database.
     #[command(after_help = "Example: knockx journal verify --json")]
     Verify,
 }
@@ -241,7 +242,7 @@ impl Findings {
         self.log = Some(listed.log.to_string());
         self.segments = listed.segments.len();
         self.from = listed.segments.first().map_or(0, |first| first.base);
-        let mut open = HashSet::new();
+        let mut open = OpenLeases::default();
         for (place, segment) in listed.segments.iter().enumerate() {
             let is_last = place + 1 == listed.segments.len();
             if place > 0 && self.to != segment.base {
@@ -254,7 +255,7 @@ impl Findings {
                 match piece {
                     Piece::Record { record, .. } => {
                         self.records += 1;
-                        follow(&mut open, record);
+                        open.apply(record);
                     }
                     Piece::Bad { bytes, is_end: true, .. } if is_last => self.torn_bytes = bytes,
                     Piece::Bad { offset, bytes, why, .. } => {
@@ -265,7 +266,7 @@ impl Findings {
                 Ok(())
             })?;
         }
-        self.open_leases = open.len();
+        self.open_leases = open.count();
         Ok(())
     }
 
@@ -288,14 +289,5 @@ impl Findings {
             "log {log} {what}: {} records in {} files, positions {} to {}, {} open leases",
             self.records, self.segments, self.from, self.to, self.open_leases
         );
-    }
-}
-
-fn follow(open: &mut HashSet<crate::account::id::RequestId>, record: Record) {
-    match record {
-        Record::Open(lease) => drop(open.insert(lease.request)),
-        Record::Settle(charge) => drop(open.remove(&charge.request)),
-        Record::Withdraw { request } => drop(open.remove(&request)),
-        Record::Extend { .. } | Record::Adjust(_) => {}
     }
 }

@@ -34,7 +34,8 @@ impl Config {
         let section = |name, values| Section { name, values };
         vec![
             section("general", general),
-            section("listener", written(&self.listener)),
+            // Any page may call `/v1` where no origins are named.
+            section("listener", written(&self.listener).replace("data_cors=none", "data_cors=*")),
             section("database", database(&self.database, &self.journal)),
             section("redis", redis),
             section("limits", written(&self.limits)),

@@ -1,4 +1,4 @@
-//! How the thread that writes the log is woken, and told to end.
+//! Wakes and stops the thread that writes the log.
 
 use super::log::lock;
 use std::sync::{Condvar, Mutex, PoisonError};

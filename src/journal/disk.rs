@@ -182,3 +182,27 @@ impl DiskFile for File {
         self.sync_data()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_removed_without_what_lies_beside_it() {
+        let place = tempfile::TempDir::new().unwrap();
+        let path = place.path().join("journal");
+        let folder = Folder::create(&path).unwrap();
+        assert!(!Folder::holds_log(&path) && !Folder::holds_log(place.path()));
+        folder.create(&segment::file_name(0)).unwrap();
+        std::fs::write(path.join("knockx.db"), "somebody's").unwrap();
+        drop(folder);
+        assert!(Folder::holds_log(&path));
+        Folder::remove_log(&path).unwrap();
+        let left: Vec<_> =
+            std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["knockx.db"]);
+        std::fs::remove_file(path.join("knockx.db")).unwrap();
+        Folder::remove_log(&path).unwrap();
+        assert!(!path.exists());
+    }
+}

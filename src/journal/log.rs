@@ -1,23 +1,22 @@
 //! The log as it is written: records in the order in which they were given, a segment after the other.
 //!
-//! An entry is encoded into a buffer under one short lock that is never held across I/O. Whoever finds
-//! nobody writing writes the buffer, with whatever others have put there, in one `write`: no task waits for
-//! a thread while the disk keeps up. A thread of its own writes instead where every write is to be synced,
+//! An entry is encoded into a buffer under one short lock that is never held across I/O. The task that finds no
+//! write in progress writes the whole buffer in one `write`: no task waits for a thread while the disk keeps up. A thread of its own writes instead where every write is to be synced,
 //! and while the disk is slow or full.
 //!
 //! What could not be written stays in the buffer and is written again to the same place, so the log never
 //! has a gap, and entries that came meanwhile follow in their order.
 
 use super::bell::Bell;
-use super::disk::{Disk, DiskFile};
+use super::disk::Disk;
+use super::leases::OpenLeases;
 use super::reader;
 use super::record::Record;
-use super::segment::{self, DRAFT_SUFFIX, HEAD, LogId, SegmentHead};
+use super::segment::{self, LogId};
+use super::tail::{Segment, Tail, make_segment};
 use crate::account::charge::Lease;
-use crate::account::id::RequestId;
 use crate::clock;
 use metrics::Counter;
-use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -38,7 +37,7 @@ const BUFFER: usize = 1 << 20;
 /// What decides how the log is written.
 #[derive(Debug, Clone, Copy)]
 pub struct LogSettings {
-    /// Every write is synced before anybody is told that it is done.
+    /// Sync every write before acknowledging it.
     pub synced: bool,
     /// Size at which a segment is followed by another.
     pub segment_bytes: u64,
@@ -51,26 +50,11 @@ pub(super) struct Resumed {
     pub(super) id: LogId,
     /// The oldest first; the last one is written on.
     pub(super) segments: Vec<Segment>,
-    pub(super) leases: HashMap<RequestId, Lease>,
+    pub(super) leases: OpenLeases,
     /// Position up to which the ledger has it.
     pub(super) projected: u64,
     /// Entries of the ledger behind that position.
     pub(super) entries: u64,
-}
-
-/// A segment and its length so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
-    pub base: u64,
-    pub length: u64,
-}
-
-impl Segment {
-    /// The position after its last byte.
-    #[must_use]
-    pub fn end(&self) -> u64 {
-        self.base + self.length
-    }
 }
 
 /// The log of a running gateway.
@@ -109,22 +93,9 @@ struct Head {
     pending: Vec<u8>,
     /// Bytes that were ever pushed.
     pushed: u64,
-    leases: HashMap<RequestId, Lease>,
+    leases: OpenLeases,
     /// Entries of the ledger that were ever pushed.
     entries: u64,
-}
-
-/// Where the next write goes, and what of it has failed so far.
-struct Tail {
-    file: Box<dyn DiskFile>,
-    segment: Segment,
-    /// Taken from the head; empty unless a write is under way or has failed.
-    waiting: Vec<u8>,
-    /// `Head::pushed` after them.
-    upto: u64,
-    /// Length at which the next segment is made.
-    roll_at: u64,
-    outage: Option<(Instant, u64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +106,7 @@ enum Flushed {
 }
 
 impl Log {
-    /// Takes up writing where `resumed` says, and starts the thread.
+    /// Resumes writing at the position in `resumed`, and starts the writer thread.
     ///
     /// # Errors
     /// If the last segment cannot be opened, or no thread can be had.
@@ -147,14 +118,8 @@ impl Log {
     ) -> io::Result<Arc<Self>> {
         let Resumed { id, segments, leases, projected, entries } = resumed;
         let last = segments.last().copied().ok_or_else(|| io::Error::other("it has no segment"))?;
-        let tail = Tail {
-            file: disk.open(&segment::file_name(last.base))?,
-            segment: last,
-            waiting: Vec::new(),
-            upto: 0,
-            roll_at: settings.segment_bytes,
-            outage: None,
-        };
+        let file = disk.open(&segment::file_name(last.base))?;
+        let tail = Tail::new(file, last, settings.segment_bytes);
         let log = Arc::new(Self {
             disk,
             id,
@@ -202,7 +167,7 @@ impl Log {
             && self.behind() <= self.settings.most_behind
     }
 
-    /// True while the disk takes nothing.
+    /// True while writes fail or hang.
     pub(super) fn is_failing(&self) -> bool {
         if self.failing.load(Ordering::Relaxed) {
             return true;
@@ -235,11 +200,12 @@ impl Log {
         let before = head.pending.len();
         reader::append(&record, self.id.seed(), &mut head.pending);
         head.pushed += (head.pending.len() - before) as u64;
-        let settled = head.track(record);
+        head.entries += u64::from(record.is_for_ledger());
+        let ended = head.leases.apply(record);
         let pushed = head.pushed;
         drop(head);
         // Freed without the lock.
-        drop(settled);
+        drop(ended);
         pushed
     }
 
@@ -248,8 +214,8 @@ impl Log {
         self.safe.load(Ordering::Acquire) >= upto
     }
 
-    /// Resolves once everything up to `upto` is written. With `patient` false it also resolves when that
-    /// fails; the answer says which.
+    /// Resolves once everything up to `upto` is written. With `patient` false it returns false if the
+    /// write failed.
     pub(super) async fn safe(&self, upto: u64, patient: bool) -> bool {
         loop {
             if self.is_safe(upto) {
@@ -406,7 +372,7 @@ impl Log {
         tail.upto = head.pushed;
         let length = tail.segment.length + tail.waiting.len() as u64;
         let is_full = !tail.waiting.is_empty() && length >= tail.roll_at;
-        is_full.then(|| head.leases.values().cloned().collect())
+        is_full.then(|| head.leases.to_vec())
     }
 
     fn written(&self, tail: &mut Tail) {
@@ -476,68 +442,6 @@ impl Log {
     fn millis_at(&self, now: Instant) -> u64 {
         millis(now.saturating_duration_since(self.origin))
     }
-}
-
-impl Head {
-    /// Follows which leases are open. Returns the record, to be dropped.
-    fn track(&mut self, record: Record) -> Option<Record> {
-        match record {
-            Record::Open(lease) => {
-                self.leases.insert(lease.request, lease);
-                return None;
-            }
-            Record::Extend { request, reserved } => {
-                if let Some(lease) = self.leases.get_mut(&request) {
-                    lease.reserved = lease.reserved.max(reserved);
-                }
-            }
-            Record::Withdraw { request } => drop(self.leases.remove(&request)),
-            Record::Settle(ref charge) => {
-                self.leases.remove(&charge.request);
-                self.entries += 1;
-            }
-            Record::Adjust(_) => self.entries += 1,
-        }
-        Some(record)
-    }
-}
-
-impl Tail {
-    fn write(&self, synced: bool) -> io::Result<()> {
-        self.file.write_all_at(&self.waiting, self.segment.length)?;
-        if synced { self.file.sync() } else { Ok(()) }
-    }
-}
-
-/// Makes a segment that begins at `base` with the leases that are open. It has its name only once it is
-/// whole and synced.
-///
-/// # Errors
-/// If the disk does not take it; then it is not there under its name.
-pub(super) fn make_segment(
-    disk: &dyn Disk,
-    id: LogId,
-    base: u64,
-    open: &[Lease],
-) -> io::Result<(Box<dyn DiskFile>, Segment)> {
-    let mut bytes = Vec::with_capacity(HEAD);
-    bytes.extend_from_slice(&SegmentHead { log: id, base }.encode());
-    for lease in open {
-        reader::append(&Record::Open(lease.clone()), id.seed(), &mut bytes);
-    }
-    let name = segment::file_name(base);
-    let draft = format!("{name}{DRAFT_SUFFIX}");
-    let file = disk.create(&draft)?;
-    file.write_all_at(&bytes, 0)?;
-    file.sync()?;
-    disk.rename(&draft, &name)?;
-    if let Err(error) = disk.sync()
-        && disk.remove(&name).is_ok()
-    {
-        return Err(error);
-    }
-    // With its name it is the log's next segment, synced or not.
-    Ok((file, Segment { base, length: bytes.len() as u64 }))
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -12,6 +12,8 @@ pub mod reader;
 pub mod segment;
 pub mod disk;
 pub mod recovery;
+pub mod leases;
+pub mod tail;
 pub mod log;
 mod bell;
 mod projector;

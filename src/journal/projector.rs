@@ -5,11 +5,12 @@
 //! an entry that is itself to blame is singled out by halving, kept among the dead, logged and counted.
 
 use super::disk::DiskFile;
-use super::log::{Log, Segment};
+use super::log::Log;
 use super::reader::{FRAME_HEAD, MAX_PAYLOAD, Reader};
 use super::record::Record;
 use super::recovery::{self, JournalError, path, read};
 use super::segment::{self, HEAD};
+use super::tail::Segment;
 use crate::clock;
 use crate::store::{Entry, Mark, Store, StoreError};
 use crate::telemetry::backlog::Backlog;

@@ -48,6 +48,12 @@ pub enum BadRecord {
 }
 
 impl Record {
+    /// Whether the ledger has a row for it.
+    #[must_use]
+    pub fn is_for_ledger(&self) -> bool {
+        matches!(self, Self::Settle(_) | Self::Adjust(_))
+    }
+
     /// Appends the record's bytes.
     pub fn encode(&self, to: &mut Vec<u8>) {
         let mut out = Out(to);

@@ -4,13 +4,11 @@
 //! cannot be read stops the start, because a charge may be in it.
 
 use super::disk::{Disk, DiskFile};
-use super::log::Segment;
+use super::leases::OpenLeases;
 use super::reader::{self, Ending, MAX_PAYLOAD, Reader};
 use super::record::{BadRecord, Record};
 use super::segment::{self, DRAFT_SUFFIX, HEAD, LogId, SegmentHead};
-use crate::account::charge::Lease;
-use crate::account::id::RequestId;
-use std::collections::HashMap;
+use super::tail::Segment;
 use std::io;
 
 /// Bytes read at a time; more than the longest frame.
@@ -49,7 +47,7 @@ pub enum JournalError {
     Ledger(#[from] crate::store::StoreError),
 }
 
-/// The segments in a folder, the oldest first, and whose they are.
+/// The segments in a folder, the oldest first, and the log they belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     pub log: LogId,
@@ -59,7 +57,7 @@ pub struct Listed {
 /// What reading the segments found.
 #[derive(Debug, Default)]
 pub struct Scanned {
-    pub leases: HashMap<RequestId, Lease>,
+    pub leases: OpenLeases,
     /// Entries of the ledger after the position asked for.
     pub entries: u64,
     /// The last segment is whole up to this length, and was longer.
@@ -131,7 +129,8 @@ pub fn scan(disk: &dyn Disk, listed: &Listed, position: u64) -> Result<Scanned, 
     for (place, one) in segments.iter().enumerate() {
         let next = segments.get(place + 1);
         let whole = each_record(disk, listed.log, *one, |at, record| {
-            scanned.take(record, at >= position);
+            scanned.entries += u64::from(at >= position && record.is_for_ledger());
+            scanned.leases.apply(record);
         })?;
         match next {
             _ if whole == one.length && next.is_none_or(|next| next.base == one.end()) => {}
@@ -146,25 +145,6 @@ pub fn scan(disk: &dyn Disk, listed: &Listed, position: u64) -> Result<Scanned, 
         }
     }
     Ok(scanned)
-}
-
-impl Scanned {
-    fn take(&mut self, record: Record, is_new: bool) {
-        match record {
-            Record::Open(lease) => drop(self.leases.insert(lease.request, lease)),
-            Record::Extend { request, reserved } => {
-                if let Some(lease) = self.leases.get_mut(&request) {
-                    lease.reserved = lease.reserved.max(reserved);
-                }
-            }
-            Record::Withdraw { request } => drop(self.leases.remove(&request)),
-            Record::Settle(charge) => {
-                self.leases.remove(&charge.request);
-                self.entries += u64::from(is_new);
-            }
-            Record::Adjust(_) => self.entries += u64::from(is_new),
-        }
-    }
 }
 
 /// Gives each record of a segment with its position to `take`. Returns the length of what is whole: the

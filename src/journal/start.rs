@@ -2,12 +2,14 @@
 
 use super::Journal;
 use super::disk::Disk;
-use super::log::{Log, LogSettings, Resumed, Segment, make_segment};
+use super::leases::OpenLeases;
+use super::log::{Log, LogSettings, Resumed};
 use super::projector::{Gauges, Projector, ledger_entry};
 use super::record::Record;
 use super::recovery::{self, JournalError, Listed, Scanned, Torn};
 use super::segment::{self, LogId};
-use crate::account::charge::{Charge, Lease, Source, Status, TokenCount};
+use super::tail::{Segment, make_segment};
+use crate::account::charge::{Charge, Lease, TokenCount};
 use crate::clock;
 use crate::store::{Mark, Store};
 use crate::telemetry::metrics::Metrics;
@@ -46,8 +48,7 @@ pub async fn start(parts: Parts<'_>) -> Result<Started, JournalError> {
     Ok(Started { journal, abandoned })
 }
 
-/// Writes to the ledger what a journal holds that nobody will write on, and charges its open leases. Returns
-/// how many these were.
+/// Writes an abandoned journal to the ledger, and charges its open leases. Returns the number of leases.
 ///
 /// # Errors
 /// As [`start`].
@@ -59,7 +60,7 @@ pub async fn finish(parts: Parts<'_>) -> Result<usize, JournalError> {
 async fn settle_past(parts: Parts<'_>) -> Result<(Journal, Projector, usize), JournalError> {
     let Parts { disk, settings, store, metrics, .. } = parts;
     let resumed = resume(&*disk, &*store, settings).await?;
-    let left = resumed.leases.values().map(abandoned).collect::<Vec<_>>();
+    let left = resumed.leases.to_vec().iter().map(abandoned).collect::<Vec<_>>();
     let failures = metrics.journal_failures.clone();
     let folder = disk.name();
     let log = Log::resume(disk, settings, resumed, failures)
@@ -92,8 +93,8 @@ async fn resume(
         let id = LogId(clock::unique());
         warn_of_another(disk, id, latest);
         let (_, first) = make_segment(disk, id, 0, &[]).map_err(io)?;
-        let leases = std::collections::HashMap::new();
-        return Ok(Resumed { id, segments: vec![first], leases, projected: 0, entries: 0 });
+        let (segments, leases) = (vec![first], OpenLeases::default());
+        return Ok(Resumed { id, segments, leases, projected: 0, entries: 0 });
     };
     warn_of_another(disk, listed.log, latest);
     let known = store.mark(listed.log.0).await?;
@@ -164,8 +165,7 @@ fn continue_log(
             log = %id, end, mark,
             "the journal ends before the position stored in the database (a power cut?); continuing from there"
         );
-        let leases: Vec<Lease> = scanned.leases.values().cloned().collect();
-        let (_, next) = make_segment(disk, id, mark, &leases)?;
+        let (_, next) = make_segment(disk, id, mark, &scanned.leases.to_vec())?;
         for old in segments.drain(..) {
             disk.remove(&segment::file_name(old.base))?;
         }
@@ -186,24 +186,7 @@ fn warn_of_another(disk: &dyn Disk, id: LogId, latest: Option<Mark>) {
     }
 }
 
-/// The charge of a call whose gateway has died. What it really used is not known, so all it held is charged,
-/// as one estimate of the total in `completion`.
+/// The charge for a call whose gateway died: its full reservation in `completion`, since the actual usage is unknown.
 fn abandoned(lease: &Lease) -> Charge {
-    Charge {
-        request: lease.request,
-        user: lease.user,
-        key: lease.key.clone(),
-        model: Arc::clone(&lease.model),
-        upstream: "".into(),
-        day: lease.day,
-        admitted_at: lease.admitted_at,
-        tokens: TokenCount { completion: lease.reserved, ..TokenCount::default() },
-        cost_micro_dollars: 0,
-        status: Status::Abandoned,
-        source: Source::Estimated,
-        counted: true,
-        first_token_ms: None,
-        total_ms: 0,
-        client_request_id: None,
-    }
+    Charge::abandoned(lease, TokenCount { completion: lease.reserved, ..TokenCount::default() })
 }

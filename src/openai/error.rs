@@ -142,16 +142,23 @@ impl UpstreamError {
     /// The same without what is configured for the upstream that said it.
     #[must_use]
     pub fn redacted(mut self, redactor: &Redactor) -> Self {
-        let clean = |text: &mut Option<String>| {
-            *text = text.take().map(|text| redactor.redact(&text));
-        };
+        // What is in the gateway's own words stays: a key may contain one of them.
+        let is_message_theirs = self.body.message == self.said;
+        let is_param_theirs = self.body.param == self.own_param;
+        let is_code_theirs = self.body.code == self.own_code;
         let is_clean = |code: &Cow<'static, str>| redactor.redact(code) == *code;
-        clean(&mut self.own_param);
-        clean(&mut self.body.param);
-        self.own_code = self.own_code.filter(is_clean);
-        self.body.code = self.body.code.filter(is_clean);
-        self.body.message = redactor.redact(&self.body.message);
         self.said = redactor.redact(&self.said);
+        self.own_param = self.own_param.map(|param| redactor.redact(&param));
+        self.own_code = self.own_code.filter(is_clean);
+        if is_message_theirs {
+            self.body.message.clone_from(&self.said);
+        }
+        if is_param_theirs {
+            self.body.param.clone_from(&self.own_param);
+        }
+        if is_code_theirs {
+            self.body.code.clone_from(&self.own_code);
+        }
         self
     }
 

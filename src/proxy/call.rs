@@ -26,7 +26,6 @@ use crate::clock;
 use crate::config::Limits;
 use crate::openai::request::Request;
 use crate::openai::surface::Surface;
-use http::header;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -107,8 +106,8 @@ impl Proxy {
         };
         let mut reply_head = replier.head(200, spent);
         headers::add_upstream_reply(&mut reply_head, &forwarded.exchange);
-        add_clamped(&mut reply_head, &reservation);
-        add_stripped(&mut reply_head, &request, &reservation);
+        headers::add_clamped(&mut reply_head, &reservation);
+        headers::add_stripped(&mut reply_head, &request, &reservation);
         let relay = Relay { reply_head, forwarded, reservation, leash };
         if request.stream && is_event_stream(&relay.forwarded.exchange) {
             // Boxed: until then a call need not have room for it, nor a whole reply at all.
@@ -300,7 +299,7 @@ impl Call<'_> {
     async fn relay_stream(&self, session: &mut Session, relay: Relay) -> Answered {
         let Relay { mut reply_head, forwarded, reservation, leash } = relay;
         reservation.budget().write(&mut reply_head);
-        make_stream_head(&mut reply_head);
+        headers::make_stream_head(&mut reply_head);
         let metrics = &self.proxy.settler.metrics;
         metrics.streams_open.increment(1.0);
         let sent = match self.replier.sent() {
@@ -438,33 +437,10 @@ pub(super) fn unreserved(session: &mut Session, by: Unreserved) -> Option<No> {
 fn early(replier: &Replier<'_>, limits: &Limits, request: &Request<'_>) -> Option<Arc<Early>> {
     let after = limits.early_keepalive.filter(|_| request.stream)?;
     let mut head = replier.head(200, replier.elapsed());
-    make_stream_head(&mut head);
+    headers::make_stream_head(&mut head);
     let due = clock::instant() + after;
     let early = Early::new(head, due.into(), limits.keepalive_comment);
     Some(Arc::clone(replier.early.get_or_init(|| Arc::new(early))))
-}
-
-fn make_stream_head(head: &mut ReplyHead) {
-    head.set(header::CACHE_CONTROL, "no-cache");
-    head.set("x-accel-buffering", "no");
-    if !head.headers.contains_key(header::CONTENT_TYPE) {
-        head.set(header::CONTENT_TYPE, "text/event-stream");
-    }
-}
-
-/// Tells the caller the output limit that was sent in place of a larger one, or of none.
-fn add_clamped(head: &mut ReplyHead, reservation: &Reservation) {
-    if let Some(limit) = reservation.output_limit.filter(|_| reservation.clamped) {
-        head.set("x-kx-clamped", limit);
-    }
-}
-
-/// Tells the caller what was taken out of its request, as its plan says.
-fn add_stripped(head: &mut ReplyHead, request: &Request<'_>, reservation: &Reservation) {
-    let names = request.stripped(&reservation.caller.plan_limits.policy);
-    if let Some(list) = headers::plain_list(&names) {
-        head.set("x-kx-stripped", list);
-    }
 }
 
 fn answered(surface: Surface, status: u16, ending: Status) -> Answered {

@@ -165,7 +165,7 @@ impl Proxy {
                 }
                 let mut head = replier.head(200, replier.elapsed());
                 headers::add_upstream_reply(&mut head, &forwarded.exchange);
-                let body = upstream.reply_redactor().body(body);
+                let body = forwarded.pool.reply_redactor.body(body);
                 forwarded.pool.release(*forwarded.exchange);
                 Ok(Some((head, body)))
             }

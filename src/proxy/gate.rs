@@ -1,4 +1,4 @@
-//! The socket under hyper's HTTP/1.1: hyper reads what has been judged, and every wait has an end.
+//! Validates request framing before hyper reads it, and enforces a deadline on every read and write.
 //!
 //! A head is given to the codec once it is whole and unambiguous (see [`super::framing`]), and the one behind it
 //! only when its request is over. What cannot be served is answered from here, in the gateway's own form, and so

@@ -3,8 +3,10 @@
 //! Names and values are checked; `docs/headers.md` has the table. Headers that `Connection` names are not
 //! forwarded (RFC 9110 section 7.6.1), and trailers never are.
 
+use super::reserve::Reservation;
 use super::session::ReplyHead;
 use crate::account::id::RequestId;
+use crate::openai::request::Request;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::Exchange;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -125,6 +127,30 @@ fn is_word(text: &str) -> bool {
 fn is_loopback(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+/// Makes `head` the head of an event stream.
+pub(super) fn make_stream_head(head: &mut ReplyHead) {
+    head.set(header::CACHE_CONTROL, "no-cache");
+    head.set("x-accel-buffering", "no");
+    if !head.headers.contains_key(header::CONTENT_TYPE) {
+        head.set(header::CONTENT_TYPE, "text/event-stream");
+    }
+}
+
+/// Adds the output limit that was sent upstream, if it is below what the caller asked for.
+pub(super) fn add_clamped(head: &mut ReplyHead, reservation: &Reservation) {
+    if let Some(limit) = reservation.output_limit.filter(|_| reservation.clamped) {
+        head.set("x-kx-clamped", limit);
+    }
+}
+
+/// Adds the names of what was removed from the request because the plan does not include it.
+pub(super) fn add_stripped(head: &mut ReplyHead, request: &Request<'_>, reservation: &Reservation) {
+    let names = request.stripped(&reservation.caller.plan_limits.policy);
+    if let Some(list) = plain_list(&names) {
+        head.set("x-kx-stripped", list);
+    }
 }
 
 /// Adds what keeps browsers and caches from making more of a reply than it is. A reply that may be kept says so

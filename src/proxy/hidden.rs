@@ -1,4 +1,4 @@
-//! What a call is billed beyond what its reply shows, where its upstream did not report it.
+//! Charges for billed tokens that a reply does not show, when the upstream reports no usage.
 //!
 //! Reasoning that the output limit does not bound, and what tools read that the upstream runs, are known only
 //! from the reported usage. A call that ends without it is charged what it reserved for them

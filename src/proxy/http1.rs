@@ -1,7 +1,7 @@
 //! Connections of HTTP/1.1: one request after another, read and written by hyper.
 //!
-//! The connection and the call on it are polled by one task. hyper drops its half of a call when the connection
-//! ends; the call itself goes on in the task until it is settled.
+//! One task polls the connection and the call on it. When the connection ends, hyper drops its side; the call
+//! continues in this task until it is settled.
 
 use super::Proxy;
 use super::connection::Peer;
@@ -98,7 +98,7 @@ impl Served {
                 if let Poll::Ready(ended) = self.poll_round(cx) {
                     return Poll::Ready(ended);
                 }
-                if self.link.take_news() {
+                if self.link.take_notification() {
                     continue;
                 }
                 if self.call.is_none() {

@@ -129,7 +129,7 @@ impl Proxy {
         };
         let redactor = pool.upstream().redactor();
         refuse_errors(&exchange, &body, none, &redactor)?;
-        let body = pool.upstream().reply_redactor().body(body);
+        let body = pool.reply_redactor.body(body);
         let mut head = replier.head(200, replier.elapsed());
         headers::add_upstream_reply(&mut head, &exchange);
         pool.release(exchange);

@@ -36,6 +36,7 @@ mod beginning;
 pub mod whole;
 pub mod stream;
 mod stream_end;
+mod stream_finish;
 mod stream_charge;
 pub mod drain;
 pub mod allowance;

@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// What a connection's parts know of each other.
+/// State shared by the codec and the call of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Link {
     /// A request is under way: the next head has to wait.
     is_busy: AtomicBool,
     /// Something was put into a pipe, or taken out, since this was last asked.
-    has_news: AtomicBool,
+    is_notified: AtomicBool,
     /// Times that all there was to write had been written.
     flushes: AtomicU64,
     /// A reply that was cut waits for that.
@@ -45,7 +45,7 @@ impl Link {
     pub fn note_flush(&self) {
         self.flushes.fetch_add(1, Ordering::Relaxed);
         if self.is_cutting.load(Ordering::Relaxed) {
-            self.tell();
+            self.notify();
         }
     }
 
@@ -60,12 +60,12 @@ impl Link {
     }
 
     /// Whether something has happened since this was last asked.
-    pub fn take_news(&self) -> bool {
-        self.has_news.swap(false, Ordering::Relaxed)
+    pub fn take_notification(&self) -> bool {
+        self.is_notified.swap(false, Ordering::Relaxed)
     }
 
-    fn tell(&self) {
-        self.has_news.store(true, Ordering::Relaxed);
+    fn notify(&self) {
+        self.is_notified.store(true, Ordering::Relaxed);
     }
 }
 
@@ -123,7 +123,7 @@ impl Pipe {
         }
         state.head = Some(head);
         drop(state);
-        self.link.tell();
+        self.link.notify();
         Ok(())
     }
 
@@ -134,7 +134,7 @@ impl Pipe {
         state.part = Some(body).filter(|body| !body.is_empty());
         state.end = Some(End::Whole);
         drop(state);
-        self.link.tell();
+        self.link.notify();
     }
 
     /// Puts the next piece in, once the one before it is taken.
@@ -157,7 +157,7 @@ impl Pipe {
             state.end = Some(End::Whole);
         }
         drop(state);
-        self.link.tell();
+        self.link.notify();
         Poll::Ready(Ok(()))
     }
 
@@ -188,14 +188,14 @@ impl Pipe {
     pub fn cut(&self) {
         self.state().end.get_or_insert(End::Cut);
         self.link.is_cutting.store(true, Ordering::Relaxed);
-        self.link.tell();
+        self.link.notify();
     }
 
     /// Ends the connection now, unless the whole reply is there.
     pub fn abort(&self) {
         if self.state().end != Some(End::Whole) {
             self.link.is_aborted.store(true, Ordering::Relaxed);
-            self.link.tell();
+            self.link.notify();
         }
     }
 
@@ -209,7 +209,7 @@ impl Pipe {
     /// Ends the connection after this reply.
     pub fn be_last(&self) {
         self.link.is_last.store(true, Ordering::Relaxed);
-        self.link.tell();
+        self.link.notify();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -225,7 +225,7 @@ impl Pipe {
         let call = state.call.take();
         drop(state);
         self.link.is_busy.store(false, Ordering::Relaxed);
-        self.link.tell();
+        self.link.notify();
         if let Some(call) = call {
             call.wake();
         }
@@ -299,7 +299,7 @@ impl Body for ReplyBody {
                 call.wake();
             }
             drop(state);
-            self.0.link.tell();
+            self.0.link.notify();
             return Poll::Ready(Some(Ok(Frame::data(part))));
         }
         match state.end {
@@ -415,6 +415,6 @@ mod tests {
     fn a_call_that_ends_without_a_reply_ends_the_connection() {
         let (pipe, _body) = begun();
         pipe.close();
-        assert!(pipe.link.is_aborted() && pipe.link.take_news());
+        assert!(pipe.link.is_aborted() && pipe.link.take_notification());
     }
 }

@@ -1,4 +1,4 @@
-//! One request and its reply, as the data plane sees them: the codec behind it is nobody else's business.
+//! One request and its reply, independent of the HTTP version.
 
 use super::http2::Written;
 use super::pipe::Pipe;

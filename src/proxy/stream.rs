@@ -8,21 +8,18 @@
 use super::alarm::Alarm;
 use super::allowance::{Allowance, Verdict};
 use super::attempt;
-use super::drain::{self, Asked, Drain, OnEnding, StreamRest};
+use super::drain;
 use super::early::KEEPALIVE;
 use super::forward::Forwarded;
 use super::leash::{Leash, Pulled};
-use super::refusal::RIGHT_ENDED;
 use super::reread::Rereader;
 use super::reserve::Reservation;
 use super::session::Session;
-use super::settle::Ending;
-use super::stream_charge::{count_uncharged, ending_of};
-use super::stream_end::{End, close};
+use super::stream_end::End;
 use super::whole;
-use crate::account::charge::{Source, Status, TokenCount};
+use crate::account::charge::Status;
 use crate::account::kept::KeptReply;
-use crate::openai::error::{ErrorBody, UpstreamError};
+use crate::openai::error::UpstreamError;
 use crate::openai::follow::{Follow, Heard};
 use crate::openai::redact_reply::ReplyRedactor;
 use crate::openai::request::Request;
@@ -31,13 +28,6 @@ use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// Bytes that wait in a connection only if nobody has read it for a while: then its other end may have more.
-const BACKLOG: usize = 16 * 1024;
-/// An upstream that has sent nothing for this long has no more on its way.
-const CAUGHT_UP: Duration = Duration::from_millis(50);
-/// How long one may go on sending, for a caller who has gone.
-const CATCH_UP: Duration = Duration::from_millis(300);
 
 /// What bounds a stream.
 pub struct Bounds {
@@ -58,9 +48,9 @@ pub struct Stream<'a> {
     pub request: &'a Request<'a>,
     pub leash: Leash,
     pub bounds: Bounds,
-    allowance: Allowance<'a>,
-    scanner: Scanner,
-    follow: Box<dyn Follow>,
+    pub(super) allowance: Allowance<'a>,
+    pub(super) scanner: Scanner,
+    pub(super) follow: Box<dyn Follow>,
     /// Passed by the meter, not yet written.
     out: BytesMut,
     /// An event that has to wait for more to be reserved.
@@ -68,18 +58,18 @@ pub struct Stream<'a> {
     /// For all that is due at some time.
     alarm: Alarm,
     /// The end marker and what came after it.
-    last: Option<Bytes>,
+    pub(super) last: Option<Bytes>,
     /// When the first output came.
-    first_output_at: Option<Instant>,
+    pub(super) first_output_at: Option<Instant>,
     /// What the upstream said of its failure.
-    failure: Option<UpstreamError>,
+    pub(super) failure: Option<UpstreamError>,
     /// A write was given up half way: nothing may follow it.
-    torn: bool,
+    pub(super) torn: bool,
     /// For a reply that the upstream keeps.
-    rereader: Option<Rereader>,
-    redactor: ReplyRedactor,
+    pub(super) rereader: Option<Rereader>,
+    redactor: Arc<ReplyRedactor>,
     /// The reply as it is noted, once the upstream has said its name.
-    kept: Option<KeptReply>,
+    pub(super) kept: Option<KeptReply>,
 }
 
 impl<'a> Stream<'a> {
@@ -96,7 +86,7 @@ impl<'a> Stream<'a> {
     ) -> Self {
         let scanner = Scanner::new(bounds.event_bytes);
         let allowance = Allowance::new(reservation, request, bounds.slice_tokens);
-        let redactor = forwarded.pool.upstream().reply_redactor();
+        let redactor = Arc::clone(&forwarded.pool.reply_redactor);
         Self {
             session,
             forwarded,
@@ -131,124 +121,6 @@ impl<'a> Stream<'a> {
         Box::pin(self.end(End::CallerGone)).await
     }
 
-    async fn end(mut self, end: End) -> Status {
-        // Nothing was delivered, so nothing is charged.
-        let is_free = matches!(end, End::Failed | End::UpstreamError) && self.is_unused();
-        let status = if is_free { Status::Failed } else { end.status() };
-        if let Some(by) = end.stop() {
-            let Reservation { model, caller, .. } = self.allowance.reservation();
-            let asked = Asked::of(self.request, &caller.plan_limits.policy);
-            if asked.is_read_on(model, self.forwarded.pool.upstream(), by) {
-                return self.read_on(asked, end).await;
-            }
-        }
-        if end == End::QuotaReached {
-            return self.end_at_quota().await;
-        }
-        if end.stop().is_some() {
-            self.catch_up().await;
-        }
-        if matches!(end, End::Failed | End::UpstreamCut(_)) || self.is_blamed() {
-            self.forwarded.broke_off(self.allowance.reservation().caller.user);
-        }
-        let upstream = Arc::clone(&self.forwarded.upstream);
-        let first = self.first_output_at.map(Instant::into_std);
-        let ending = match status {
-            Status::Failed => Ending::failed(upstream, false),
-            _ => ending_of(end, &mut self.allowance, upstream, first).await,
-        };
-        let ending_bytes = self.ending_bytes(end, &ending.tokens);
-        count_uncharged(&mut self.allowance, (&mut self.scanner, &mut *self.follow), &ending);
-        let on_ending = self.on_ending();
-        let Self { session, forwarded, allowance, torn, .. } = self;
-        let reservation = allowance.into_reservation();
-        let tasks = reservation.tasks();
-        on_ending(&ending);
-        // An upstream that has more to say is cancelled before anyone is waited for.
-        let finished = matches!(end, End::Complete | End::Failed).then_some(forwarded);
-        reservation.settle(ending).await;
-        if finished.is_none() {
-            session.close_after_reply();
-        }
-        close(session, end, torn, ending_bytes).await;
-        if let Some(forwarded) = finished {
-            tasks.spawn(recycle(forwarded));
-        }
-        status
-    }
-
-    /// Takes in what the upstream has sent by now, and reserves what of it is not: a caller who reads slowly, or
-    /// not at all, would else leave unpaid what waits in the connection.
-    async fn catch_up(&mut self) {
-        let (meter, follow) = (&mut self.allowance.meter, &mut self.follow);
-        let (until, mut waited_for) = (Instant::now() + CATCH_UP, 0);
-        loop {
-            while let Ok(Some(event)) = self.scanner.next_event() {
-                let _ = follow.event(&event, meter);
-            }
-            let patience = if waited_for < BACKLOG { Duration::ZERO } else { CAUGHT_UP };
-            let next = tokio::time::timeout(patience, self.forwarded.exchange.next_whenever());
-            match tokio::task::unconstrained(next).await {
-                Ok(Ok(Some(bytes))) if Instant::now() < until => {
-                    waited_for += bytes.len();
-                    self.scanner.push(&bytes);
-                }
-                _ => break,
-            }
-        }
-        self.allowance.reserve_shown().await;
-    }
-
-    /// Ends a stream that finds no more quota.
-    async fn end_at_quota(mut self) -> Status {
-        let (end, on_ending) = (End::QuotaReached, self.on_ending());
-        let Self { session, forwarded, mut allowance, mut scanner, mut follow, .. } = self;
-        let upstream = Arc::clone(&forwarded.upstream);
-        // What it goes on to produce is charged to nobody, and counting takes time.
-        drop(forwarded);
-        let first = self.first_output_at.map(Instant::into_std);
-        let ending = ending_of(end, &mut allowance, upstream, first).await;
-        let ending_bytes = follow.length_cut(&ending.tokens);
-        count_uncharged(&mut allowance, (&mut scanner, &mut *follow), &ending);
-        on_ending(&ending);
-        allowance.into_reservation().settle(ending).await;
-        close(session, end, false, ending_bytes).await;
-        end.status()
-    }
-
-    /// Ends the stream for its caller, while the upstream is read on for what it bills.
-    async fn read_on(mut self, asked: Asked, end: End) -> Status {
-        let status = end.status();
-        let ending_bytes = self.ending_bytes(end, &TokenCount::default());
-        let on_ending = self.on_ending();
-        let Self { session, forwarded, allowance, scanner, follow, bounds, torn, .. } = self;
-        let upstream = Arc::clone(&forwarded.upstream);
-        let first_output_at = self.first_output_at.map(Instant::into_std);
-        let allowance = allowance.detached();
-        let rest = StreamRest { forwarded, allowance, scanner, follow, first_output_at };
-        Drain { asked, status, upstream, bounds: bounds.drain }.spawn_stream(rest, on_ending);
-        session.close_after_reply();
-        close(session, end, torn, ending_bytes).await;
-        status
-    }
-
-    /// Notes what a reply that is kept came to, and whether its charge is still an estimate.
-    fn on_ending(&mut self) -> OnEnding {
-        let (Some(kept), Some(rereader)) = (self.kept.take(), self.rereader.take()) else {
-            return Box::new(|_| {});
-        };
-        let reservation = self.allowance.reservation();
-        let (tasks, now) = (reservation.tasks(), reservation.admitted_at);
-        Box::new(move |ending| {
-            let unsettled = kept.unsettled.filter(|_| ending.source == Source::Estimated);
-            let kept = KeptReply { tokens: ending.tokens.total(), unsettled, ..kept };
-            tasks.spawn(async move {
-                let _ = rereader.corrector.owners.keep(&kept, now).await;
-                rereader.read(kept, now).await;
-            });
-        })
-    }
-
     async fn relay(&mut self) -> End {
         let mut quiet = Quiet::from(Instant::now());
         // The head may have waited for an event until a comment is due.
@@ -276,8 +148,8 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Notes whose the reply is, before anybody sees its name. Where that fails the caller has its answer all
-    /// the same, and nobody can ask for it again.
+    /// Records the owner of a stored response before its id is sent. If that fails, the caller still gets the
+    /// reply, but it cannot be retrieved.
     async fn note_owner(&mut self) {
         let Some(rereader) = self.rereader.as_ref().filter(|_| self.kept.is_none()) else { return };
         let Some(id) = self.follow.id() else { return };
@@ -398,13 +270,13 @@ impl<'a> Stream<'a> {
     }
 
     /// Whether nothing was delivered, and the upstream reports nothing used.
-    fn is_unused(&self) -> bool {
+    pub(super) fn is_unused(&self) -> bool {
         let meter = &self.allowance.meter;
         !meter.text_seen() && meter.usage().is_none()
     }
 
     /// Whether the upstream said that it failed in a way that is not the caller's doing.
-    fn is_blamed(&self) -> bool {
+    pub(super) fn is_blamed(&self) -> bool {
         self.failure.as_ref().is_some_and(|error| error.fault.retriable())
     }
 
@@ -443,37 +315,6 @@ impl<'a> Stream<'a> {
             }
         }
     }
-
-    /// What the caller reads last; `tokens` are what it is charged.
-    fn ending_bytes(&mut self, end: End, tokens: &TokenCount) -> Bytes {
-        match end {
-            End::Complete | End::Failed => self.last.take().unwrap_or_default(),
-            End::CallerGone => Bytes::new(),
-            // It ends elsewhere.
-            End::QuotaReached => self.follow.length_cut(tokens),
-            End::Pulled(Pulled::RightEnded) => self.in_band(RIGHT_ENDED, "access_revoked"),
-            End::Pulled(Pulled::ShuttingDown) => self.incomplete("the gateway is shutting down"),
-            End::Pulled(Pulled::TooLong) => self.incomplete("the call took longer than allowed"),
-            End::UpstreamCut(why) => self.incomplete(why),
-            End::UpstreamError => match self.failure.take() {
-                Some(error) => self.follow.error(&error.in_stream()),
-                None => self.incomplete("the upstream reported an error"),
-            },
-        }
-    }
-
-    fn incomplete(&mut self, why: &str) -> Bytes {
-        self.in_band(&format!("The response is incomplete: {why}."), "upstream_cut")
-    }
-
-    fn in_band(&mut self, message: &str, code: &'static str) -> Bytes {
-        self.follow.error(&ErrorBody {
-            message: message.to_owned(),
-            kind: "server_error",
-            code: Some(code.into()),
-            param: None,
-        })
-    }
 }
 
 /// Since when nothing was heard from the upstream, and nothing sent to the caller.
@@ -494,13 +335,4 @@ enum Woken {
     Extended,
     Silence,
     End(End),
-}
-
-/// Reads what is left of a finished reply, so that its connection can serve another call.
-async fn recycle(mut forwarded: Forwarded) {
-    const PATIENCE: Duration = Duration::from_secs(1);
-    let drained = async { while let Ok(Some(_)) = forwarded.exchange.next().await {} };
-    if tokio::time::timeout(PATIENCE, drained).await.is_ok() {
-        forwarded.pool.release(*forwarded.exchange);
-    }
 }

@@ -91,7 +91,7 @@ pub async fn relay(
             let charged = ending.tokens.total();
             reservation.settle(ending).await;
             // An answer may have an error beside it, or the key within.
-            let body = forwarded.pool.upstream().reply_redactor().body(body);
+            let body = forwarded.pool.reply_redactor.body(body);
             Whole::Complete { body, at, charged }
         }
         Collected::Broken(refusal) => {
@@ -213,9 +213,8 @@ pub fn ending_of_deferred(
     Ending::estimated(status, (reservation.prompt, reserved), reserved, upstream, first)
 }
 
-/// Notes whose the reply is, where the upstream keeps it, before anybody sees its name. Where that fails the
-/// caller has its answer all the same, and nobody can ask for it again. A deferred one is nothing but its
-/// name: it is refused then.
+/// Records the owner of a stored response before its id is sent. If that fails, the caller still gets the reply,
+/// but it cannot be retrieved; a deferred reply consists of its id alone, so it is refused.
 async fn note_owner(
     request: &Request<'_>,
     reservation: &Reservation,

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// How long a running call waits for a raised reservation to become durable. Past it the stream
 /// goes on: only a process killed before the disk is back would then charge too little.
-const EXTEND_PATIENCE: Duration = Duration::from_millis(500);
+const EXTEND_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a report waits until the ledger has what ended before it.
 const PROJECTION_TIMEOUT: Duration = Duration::from_secs(8);
@@ -136,7 +136,7 @@ impl Counters for MemoryCounters {
         let (extended, total) = self.state().book.extend(request, want, least);
         if matches!(extended, Extended::Added(_)) {
             let durable = self.journal.extend(request, total);
-            let _ = tokio::time::timeout(EXTEND_PATIENCE, durable).await;
+            let _ = tokio::time::timeout(EXTEND_TIMEOUT, durable).await;
         }
         Ok(extended)
     }
@@ -160,7 +160,7 @@ impl Counters for MemoryCounters {
         };
         // A repeated reset waits for the same adjustments, which the ledger takes once.
         self.journal.adjust(adjustments).await;
-        // Whoever looks next reads the ledger; while it is away the reset holds all the same.
+        // Later reports read the ledger; in memory the reset applies already.
         let _ = tokio::time::timeout(RESET_TIMEOUT, self.journal.projected()).await;
         Ok(removed)
     }

@@ -1,4 +1,4 @@
-//! Who has changed: which version of a user a reservation may still rely on.
+//! Tracks the latest version of recently changed users, so that reservations with stale caller records are refused.
 //!
 //! Whoever changed a user, a key or a plan may rely on it from the next call on. With SQLite every process
 //! sees at once that something was committed, and looks who it is about before it admits the next call. With
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 const ROUND: Duration = Duration::from_millis(250);
 /// A call that waits longer for a look is refused. Readers wait for no writer, so only a machine that is very
 /// busy comes near it.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+const POLL_TIMEOUT: Duration = Duration::from_secs(2);
 /// A version is known for at least this long, and for twice that at most: longer than a call takes from its
 /// caller record to its reservation.
 const REMEMBERED: Duration = Duration::from_secs(15 * 60);
@@ -66,7 +66,7 @@ impl Versions {
     /// When something was committed, and the store does not say what.
     pub async fn is_current(&self, user: UserId, version: u64) -> Result<bool, StoreError> {
         if !self.is_up_to_date(self.store.commit_stamp()) {
-            let looked = tokio::time::timeout(LOOK_TIMEOUT, self.look()).await;
+            let looked = tokio::time::timeout(POLL_TIMEOUT, self.look()).await;
             looked.map_err(|_| {
                 StoreError::Unavailable("the query for changed users timed out".into())
             })??;
@@ -84,7 +84,7 @@ impl Versions {
             match self.look().await {
                 Ok(()) => journal.set_superseded(false),
                 Err(StoreError::Superseded) => journal.set_superseded(true),
-                // Nobody can change anything through this gateway now; it looks again.
+                // Changes cannot be read now; the next round retries.
                 Err(_) => {}
             }
         }

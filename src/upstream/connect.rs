@@ -50,6 +50,8 @@ pub struct Connections {
     pub refuses_account: AtomicBool,
     /// It refused a call because of its `stream_options`: they are left out from then on.
     pub refuses_stream_options: AtomicBool,
+    /// Cleans its replies that are not errors as a whole.
+    pub reply_redactor: Arc<ReplyRedactor>,
     addresses: Mutex<Option<(Instant, Arc<[SocketAddr]>)>>,
 }
 
@@ -94,6 +96,10 @@ impl Connections {
         let places = Places::new(upstream.max_in_flight, upstream.queue_length as usize);
         Self {
             prepared: Prepared::of(&upstream),
+            reply_redactor: Arc::new(ReplyRedactor::new(
+                upstream.api_key.as_ref().map(Secret::expose),
+                &upstream.host,
+            )),
             upstream,
             connector: TransportConnector::new(Some(options)),
             idle: Idle::default(),
@@ -106,7 +112,7 @@ impl Connections {
         }
     }
 
-    /// Whom it connects to.
+    /// The upstream that it connects to.
     #[must_use]
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
@@ -265,12 +271,6 @@ impl Upstream {
     #[must_use]
     pub fn redactor(&self) -> Redactor {
         Redactor::new(self.api_key.as_ref().map(Secret::expose), &self.host)
-    }
-
-    /// Cleans its replies that are not errors as a whole.
-    #[must_use]
-    pub fn reply_redactor(&self) -> ReplyRedactor {
-        ReplyRedactor::new(self.api_key.as_ref().map(Secret::expose), &self.host)
     }
 
     /// `host` or `host:port`, as the `Host` header wants it.

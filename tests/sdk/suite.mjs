@@ -561,7 +561,8 @@ async function aiCases({ sdk, module, make, ways, blind }) {
     expect(call?.toolName === "get_weather" && "city" in call.input, seen);
   });
 
-  test("abort", null, async () => {
+  /** Aborts a stream after three deltas of text. Gives the reply's headers, and when that was. */
+  async function abortStream(prompt, options) {
     const abort = new AbortController();
     let headers;
     const fetching = async (...request) => {
@@ -569,18 +570,31 @@ async function aiCases({ sdk, module, make, ways, blind }) {
       headers = reply.headers;
       return reply;
     };
-    const prompt = "[sim tokens=900 token-ms=20]";
     const request = { model: model({ fetch: fetching }), prompt, maxOutputTokens: 900, abortSignal: abort.signal };
     let seen = 0;
-    for await (const part of streamText({ ...quiet, ...request }).fullStream) {
+    for await (const part of streamText({ ...quiet, ...request, ...options }).fullStream) {
       if (part.type === "text-delta" && ++seen === 3) break;
     }
     abort.abort();
-    const closed = Date.now();
+    return { headers, closed: Date.now() };
+  }
+
+  test("abort", null, async () => {
+    const providerOptions = { openai: { store: false }, xai: { store: false } };
+    const { headers, closed } = await abortStream("[sim tokens=900 token-ms=20]", { providerOptions });
     const said = await truth(headers);
     expect(said.aborted_by_client && said.produced < 100, said);
     expect(said.ended_ms - closed < 1000, said.ended_ms - closed);
     return `upstream noticed after ${Math.max(said.ended_ms - closed, 0)} ms`;
+  });
+
+  const stores = ways[0] === "responses";
+  test("abort_of_a_stored_response", stores ? "gateway" : "nothing", async () => {
+    const { headers } = await abortStream("[sim tokens=60 token-ms=20]");
+    const said = await truth(headers);
+    const row = await charge(headers.get("x-request-id"));
+    expect(!said.aborted_by_client && said.produced === 60, said);
+    expect(row.tokens.completion === 60 && row.status === "cut_by_client" && row.source === "reported", row);
   });
 
   async function status(request) {
@@ -632,8 +646,15 @@ async function aiCases({ sdk, module, make, ways, blind }) {
 
   test("error_in_stream", null, async () => {
     for (const fault of isGateway ? ["error-event=4", "cut=4", "close=4"] : ["error-event=4"]) {
-      const seen = await parts({ model: model(), prompt: `[sim fault=${fault}]` });
+      const seen = [];
+      const reading = async () => {
+        const request = { model: model(), prompt: `[sim fault=${fault}]` };
+        for await (const part of streamText({ ...quiet, ...request }).fullStream) seen.push(part);
+      };
+      // After the error event the reply breaks off, and the SDK throws that beside the error.
+      const thrown = await reading().catch((error) => error);
       expect(seen.some((part) => part.type === "error"), fault, seen.at(-1));
+      expect(!isGateway || thrown instanceof Error, fault, seen.at(-1));
       await mend();
     }
   });

@@ -35,6 +35,8 @@ struct State {
     waiting: usize,
     syncs: usize,
     fails_to_sync: bool,
+    /// Syncs of the folder fail, those of files do not.
+    fails_to_sync_names: bool,
 }
 
 #[derive(Clone, Default)]
@@ -58,6 +60,10 @@ impl FakeDisk {
     pub(super) fn stick(&self, is_stuck: bool) {
         self.0.state.lock().unwrap().is_stuck = is_stuck;
         self.0.moved.notify_all();
+    }
+
+    pub(super) fn fail_to_sync_names(&self, fails: bool) {
+        self.0.state.lock().unwrap().fails_to_sync_names = fails;
     }
 
     pub(super) fn fail_to_sync(&self, fails: bool) {
@@ -138,7 +144,8 @@ impl Disk for FakeDisk {
     }
 
     fn sync(&self) -> io::Result<()> {
-        Ok(())
+        let fails = self.0.state.lock().unwrap().fails_to_sync_names;
+        if fails { Err(io::Error::other("the disk failed")) } else { Ok(()) }
     }
 
     fn name(&self) -> String {

@@ -128,3 +128,42 @@ async fn those_who_wait_share_a_sync() {
     assert_eq!(ledger.books().rows.len(), 51);
     setup.end().await;
 }
+
+/// With "process" a power cut may take the newest records, and never the end of a segment that another follows.
+#[tokio::test]
+async fn a_power_cut_after_a_new_segment_leaves_the_one_before_it_whole() {
+    let (disk, ledger) = (FakeDisk::default(), Ledger::default());
+    let setup = Setup::start(&disk, &ledger).await;
+    ledger.books().is_away = true;
+    for tokens in 0..60 {
+        setup.call(tokens).await;
+        let (disk, ledger) = (disk.copy(true), ledger.copy());
+        let next = Setup::start(&disk, &ledger).await;
+        next.call(1).await;
+        next.end().await;
+    }
+    assert!(disk.names().len() > 3, "{:?}", disk.names());
+}
+
+/// A segment whose name may not survive a power cut is not written on, and not left in the way.
+#[tokio::test]
+async fn a_folder_that_fails_to_sync_gets_no_new_segment() {
+    let (disk, ledger) = (FakeDisk::default(), Ledger::default());
+    let setup = Setup::try_start(&disk, &ledger, SYNCED).await.unwrap();
+    ledger.books().is_away = true;
+    disk.fail_to_sync_names(true);
+    let mut calls = Vec::new();
+    for tokens in 0..60 {
+        calls.push(setup.call(tokens).await);
+    }
+    assert_eq!(disk.names().len(), 1, "{:?}", disk.names());
+    let (copy, books) = (disk.copy(false), ledger.copy());
+    let next = Setup::start(&copy, &books).await;
+    assert!(calls.iter().all(|lease| books.books().times[&lease.request] == 1));
+    next.end().await;
+    disk.fail_to_sync_names(false);
+    for tokens in 0..60 {
+        setup.call(tokens).await;
+    }
+    assert!(disk.names().len() > 1, "it is made once the folder can be synced");
+}

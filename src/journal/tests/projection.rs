@@ -1,8 +1,9 @@
 //! From the log into a ledger that fails and is killed when a test says so: each entry once.
 
-use super::super::log::{LogSettings, Segment};
+use super::super::log::LogSettings;
 use super::super::recovery::{self, JournalError};
 use super::super::segment::{self, HEAD};
+use super::super::tail::Segment;
 use super::super::{Journal, Parts, Started, start};
 use super::{FakeDisk, adjustment, charge, lease};
 use crate::account::charge::{Charge, Lease, Status};
@@ -373,6 +374,28 @@ async fn a_log_shorter_than_what_the_ledger_has_goes_on_behind_it() {
         assert!(ledger.books().times.values().all(|times| *times == 1));
     }
     assert_eq!(ledger.books().rows.len(), 8);
+}
+
+/// An older copy of the folder that was written on has charges of its own, although the database is farther.
+#[tokio::test]
+async fn an_older_copy_of_the_folder_loses_nothing_that_it_has_alone() {
+    let (disk, ledger) = (FakeDisk::default(), Ledger::default());
+    let setup = Setup::start(&disk, &ledger).await;
+    setup.call(1).await;
+    setup.journal.projected().await;
+    let (copy, elsewhere) = (disk.copy(false), ledger.copy());
+    for tokens in 0..20 {
+        setup.call(tokens).await;
+    }
+    setup.end().await;
+    let next = Setup::start(&copy, &elsewhere).await;
+    let alone = next.call(7).await;
+    next.end().await;
+    assert!(!ledger.books().rows.contains_key(&alone.request));
+    let back = Setup::start(&copy, &ledger).await;
+    assert_eq!(ledger.books().rows[&alone.request], charge(&alone, 7));
+    back.end().await;
+    assert_eq!(ledger.books().rows.len(), 22);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 mod chat;
 mod responses;
 mod so_far;
-mod told;
+mod counted;
 mod completions;
 mod embeddings;
 mod images;

@@ -4,8 +4,8 @@
 //! to a kept thing other than by `previous_response_id`, which the gateway can tie to its owner, passes
 //! where a plan says so: see [`inspect`](crate::openai::request::Request::permit).
 
+use super::counted::CountedOutput;
 use super::so_far::SoFar;
-use super::told::Told;
 use super::{Description, Output, openai_error};
 use crate::account::charge::TokenCount;
 use crate::openai::error::{ErrorBody, UpstreamError};
@@ -70,7 +70,7 @@ fn id_of(body: &[u8]) -> Option<String> {
 
 fn hear(body: &[u8], to: &mut dyn Listener) {
     let Some(response) = json::object_text(body) else { return };
-    if hear_response(response, true, &mut Told::default(), to) {
+    if hear_response(response, true, &mut CountedOutput::default(), to) {
         to.finished();
     }
     if let Some(usage) = Usage::find(body) {
@@ -95,48 +95,59 @@ const ECHOES: [&str; 13] = [
     "previous_response_id",
 ];
 
-/// Tells what a response says and `told` has not; returns whether it has an output. Only one that `is_final`
+/// Counts the output of a response that was not `counted` yet; returns whether it has an output. Only one that `is_final`
 /// can have output under other names.
-fn hear_response(response: &str, is_final: bool, told: &mut Told, to: &mut dyn Listener) -> bool {
+fn hear_response(
+    response: &str,
+    is_final: bool,
+    counted: &mut CountedOutput,
+    to: &mut dyn Listener,
+) -> bool {
     let (mut has_output, mut joined) = (false, None);
     // What this response says more than once counts as often.
-    let before = told.of_all();
+    let before = counted.of_all();
     let _ = each_member(response, |name, value| match &*name {
         "output" => {
             has_output = true;
             let mut lane = 0;
             let walked = each_element(value.get(), |item| {
                 let [id] = json::members(item.get().as_bytes(), ["id"]).unwrap_or_default();
-                let before = text_of(id).and_then(|id| told.of_item(&id)).unwrap_or(before);
-                hear_item(item, lane, before, told, to);
+                let before = text_of(id).and_then(|id| counted.of_item(&id)).unwrap_or(before);
+                hear_item(item, lane, before, counted, to);
                 lane += 1;
             });
             if walked.is_err() {
-                told.rest(0, before, ("output", Kind::Content), value.get(), to);
+                counted.rest(0, before, ("output", Kind::Content), value.get(), to);
             }
         }
         // The texts of all messages once more, as SDKs join them.
         "output_text" => joined = Some(value),
         name if is_final && !ECHOES.contains(&name) => {
-            told.rest(0, before, (name, Kind::Content), value.get(), to);
+            counted.rest(0, before, (name, Kind::Content), value.get(), to);
         }
         _ => {}
     });
     if let Some(joined) = joined {
-        told.rest(0, told.of_all(), ("output_text", Kind::Content), joined.get(), to);
+        counted.rest(0, counted.of_all(), ("output_text", Kind::Content), joined.get(), to);
     }
     has_output
 }
 
-/// Tells what a whole item says, a message, reasoning or a call, in kinds that are not in `before`.
-fn hear_item(item: &RawValue, lane: u64, before: u8, told: &mut Told, to: &mut dyn Listener) {
+/// Counts the output of a whole item (a message, reasoning or a call), except of the kinds in `before`.
+fn hear_item(
+    item: &RawValue,
+    lane: u64,
+    before: u8,
+    counted: &mut CountedOutput,
+    to: &mut dyn Listener,
+) {
     let kind = json::members(item.get().as_bytes(), ["type"]).and_then(|[kind]| text_of(kind));
     let kind = match kind.as_deref().unwrap_or_default() {
         kind if kind.contains("reasoning") => Kind::Reasoning,
         kind if kind.contains("call") => Kind::ToolArguments,
         _ => Kind::Content,
     };
-    told.rest(lane, before, ("item", kind), item.get(), to);
+    counted.rest(lane, before, ("item", kind), item.get(), to);
 }
 
 fn text_of(raw: Option<&RawValue>) -> Option<String> {
@@ -173,7 +184,7 @@ struct ResponseStream {
     /// The number of the next event, should the gateway write it.
     next: u64,
     so_far: SoFar,
-    told: Told,
+    counted: CountedOutput,
 }
 
 impl Follow for ResponseStream {
@@ -239,15 +250,15 @@ impl ResponseStream {
         let kind = said.kind.map(json::text).unwrap_or_default();
         let lane = said.output_index.and_then(|raw| raw.get().parse().ok()).unwrap_or(0);
         if let (Some(delta), true) = (said.delta, kind.ends_with(".delta")) {
-            self.told.name(lane, || text_of(said.item_id));
+            self.counted.name(lane, || text_of(said.item_id));
             match kind_of(&kind) {
                 Some(kind) if json::text_len(delta) > 0 && !json::is_null(delta) => {
-                    self.told.piece(lane, Piece::Text(kind, delta.get()), to);
+                    self.counted.piece(lane, Piece::Text(kind, delta.get()), to);
                 }
                 Some(_) => {}
                 None => {
                     let bytes = json::text_len(delta) as u64;
-                    self.told.piece(lane, Piece::Media(bytes), to);
+                    self.counted.piece(lane, Piece::Media(bytes), to);
                 }
             }
             if kind == "response.output_text.delta" {
@@ -257,8 +268,8 @@ impl ResponseStream {
         }
         if let Some(item) = said.item {
             let [id] = json::members(item.get().as_bytes(), ["id"]).unwrap_or_default();
-            self.told.name(lane, || text_of(id));
-            hear_item(item, lane, self.told.of_lane(lane), &mut self.told, to);
+            self.counted.name(lane, || text_of(id));
+            hear_item(item, lane, self.counted.of_lane(lane), &mut self.counted, to);
             if kind == "response.output_item.done" {
                 self.so_far.whole(lane, item);
             }
@@ -276,7 +287,7 @@ impl ResponseStream {
         };
         self.note(raw);
         let is_final = kind.ends_with("completed") || kind.ends_with("incomplete");
-        hear_response(raw.get(), is_final, &mut self.told, to);
+        hear_response(raw.get(), is_final, &mut self.counted, to);
         if let Some(usage) = Usage::find(data) {
             to.usage(usage);
         }
@@ -296,11 +307,11 @@ impl ResponseStream {
         let kind = kind_of(event).unwrap_or(Kind::Content);
         if event.ends_with("partial_image") {
             // Each is another image.
-            let told = &mut self.told;
-            let mut tell = |piece: Piece<'_>| told.piece(lane, piece, to);
+            let counted = &mut self.counted;
+            let mut tell = |piece: Piece<'_>| counted.piece(lane, piece, to);
             return output::each_in(kind, data, |_| true, &mut tell);
         }
-        self.told.rest(lane, self.told.of_lane(lane), ("event data", kind), data, to);
+        self.counted.rest(lane, self.counted.of_lane(lane), ("event data", kind), data, to);
     }
 
     /// Keeps who the response is, and how it looks.

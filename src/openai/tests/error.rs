@@ -217,3 +217,15 @@ fn writes_openais_shape() {
         r#"{"error":{"message":"m","type":"server_error","param":null,"code":null}}"#
     );
 }
+
+#[test]
+fn a_key_that_contains_a_word_of_ours_leaves_our_sentences_alone() {
+    let redactor = Redactor::new(Some("local-upstream-unavailable"), "upstream.example");
+    let down = UpstreamError::read(503, Some("application/json"), b"{}");
+    let (message, code) = (down.body.message.clone(), down.body.code.clone());
+    let down = down.redacted(&redactor);
+    assert_eq!((down.body.message, down.body.code), (message, code));
+    let said = openai("bad", "invalid_request_error", "No, local-upstream-unavailable.");
+    let bad = UpstreamError::read(400, Some("application/json"), said.as_bytes());
+    assert!(!bad.redacted(&redactor).body.message.contains("local-upstream"));
+}

@@ -29,7 +29,7 @@ pub use spool::Spool;
 
 use super::counters::{Claim, Correction, Counters, CountersError, DayTally, Extended};
 use super::counters::{Removed, Reset, Standing, Taken};
-use crate::account::charge::{Charge, Lease, Source, Status, TokenCount};
+use crate::account::charge::{Charge, Lease, Status, TokenCount};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, RequestId, UserId};
 use crate::clock;
@@ -432,23 +432,7 @@ fn ended_lately(charge: &Charge, now: Timestamp) -> bool {
     now.duration_since(charge.admitted_at) - ran < LATELY
 }
 
-/// What a call is charged whose gateway died: the reaper adds what it then holds.
+/// The charge for a call whose gateway died; the reaper adds what the call then has reserved.
 fn abandoned(lease: &Lease) -> Charge {
-    Charge {
-        request: lease.request,
-        user: lease.user,
-        key: lease.key.clone(),
-        model: Arc::clone(&lease.model),
-        upstream: "".into(),
-        day: lease.day,
-        admitted_at: lease.admitted_at,
-        tokens: TokenCount::default(),
-        cost_micro_dollars: 0,
-        status: Status::Abandoned,
-        source: Source::Estimated,
-        counted: true,
-        first_token_ms: None,
-        total_ms: 0,
-        client_request_id: None,
-    }
+    Charge::abandoned(lease, TokenCount::default())
 }

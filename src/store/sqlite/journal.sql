@@ -4,8 +4,9 @@
 -- Named parameters: sqlx counts numbered ones through all statements of a text, and loses gaps.
 begin immediate;
 
--- Ledger rows that are not there yet, and those that were only an estimate so far: of a dead gateway's
--- call, or counted here and now reported by the upstream. Triggers keep the rollup. Row by row: of several charges for one request the first that is no estimate stays.
+-- Ledger rows that are not there yet, and those that are only estimates so far: charges of a dead gateway's
+-- calls, or counted by the gateway and now reported by the upstream. Triggers update the rollups. Row by row: of
+-- several charges for one request the first that is no estimate stays.
 insert into usage_event (
     request, user_id, key_id, model, upstream, day, admitted_at,
     prompt, cached, completion, reasoning, cost_micro_dollars,

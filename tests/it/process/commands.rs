@@ -75,6 +75,11 @@ fn errors_are_one_plain_sentence() {
     host.key();
     let named = ["user", "add", "eve@example.com", "--plan", "wide", "--username", "Ada", "--json"];
     assert!(stdout(&host.run(&named)).contains("\"username\":\"ada\""));
+    let planless = stdout(&host.run(&["user", "add", "zoe@example.com", "--json"]));
+    assert!(
+        planless.contains("\"plan\":\"wide\""),
+        "the first plan of its configuration: {planless}"
+    );
     for (words, word) in [
         (&["user", "add", "ada@example.com", "--plan", "wide"][..], "e-mail exists"),
         (&["user", "add", "nonsense"], "nonsense"),

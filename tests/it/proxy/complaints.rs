@@ -601,7 +601,7 @@ async fn one_callers_stream_options_change_nothing_for_others() {
         r#"{"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":600,"total_tokens":605}}"#;
     let strict = |asked: &crate::support::scripted::Asked| {
         let is_asked = asked.body.contains("include_usage");
-        match asked.body.contains("foo") {
+        match asked.body.contains("foo") || (is_asked && !asked.body.contains(r#""stream":true"#)) {
             true => json(
                 400,
                 r#"{"error":{"message":"Unknown parameter: 'stream_options.foo'","code":"unknown_parameter"}}"#,
@@ -618,6 +618,10 @@ async fn one_callers_stream_options_change_nothing_for_others() {
         let refused = ask(&gw, &hostile, SURFACES[0], "u", members).await;
         assert_eq!(refused.status, 400, "{}", refused.text());
     }
+    // Some refuse them where there is no stream at all.
+    let whole =
+        ask(&gw, &hostile, SURFACES[0], "whole", r#","stream_options":{"include_usage":true}"#);
+    assert_eq!(whole.await.status, 400);
     let reply = ask(&gw, &other, SURFACES[0], "u", r#","stream":true"#).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     let charge = charge_of(&gw, reply.header("x-request-id")).await;

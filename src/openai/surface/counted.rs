@@ -1,16 +1,16 @@
-//! What has been told of a response, so that nothing counts twice: deltas, the events at the end of a text or
-//! an item, and the response at the end all say the same, and any of them may be missing.
+//! Which output of a response was counted already: deltas, the events at the end of a text or an item, and the
+//! response at the end repeat the same output, and any of them may be missing.
 
 use crate::openai::follow::Listener;
 use crate::openai::output::{self, Kind, Piece};
 use std::collections::BTreeMap;
 
-/// Items that are kept apart. Of those beyond, output may count twice where no usage is reported.
+/// Items that are tracked separately. Output of further ones may count twice where no usage is reported.
 const MAX_ITEMS: usize = 1024;
 
-/// The kinds of output that have been told, by the place of their item.
+/// The kinds of output that were counted, by the index of their item.
 #[derive(Default)]
-pub(super) struct Told(BTreeMap<u64, Item>);
+pub(super) struct CountedOutput(BTreeMap<u64, Item>);
 
 #[derive(Default)]
 struct Item {
@@ -19,36 +19,36 @@ struct Item {
     kinds: u8,
 }
 
-impl Told {
-    /// The kinds that have been told of the item at this place.
+impl CountedOutput {
+    /// The kinds that were counted for the item at this index.
     pub fn of_lane(&self, lane: u64) -> u8 {
         self.0.get(&lane).map_or(0, |item| item.kinds)
     }
 
-    /// The kinds that have been told of anything.
+    /// The kinds that were counted for any item.
     pub fn of_all(&self) -> u8 {
         self.0.values().fold(0, |kinds, item| kinds | item.kinds)
     }
 
-    /// The kinds that have been told of the item with this id, which may have another place at the end.
+    /// The kinds that were counted for the item with this id; its index may differ in the final response.
     pub fn of_item(&self, id: &str) -> Option<u8> {
         self.0.values().find(|item| item.id.as_deref() == Some(id)).map(|item| item.kinds)
     }
 
-    /// Notes the id of the item at a place, once.
+    /// Records the id of the item at an index, once.
     pub fn name(&mut self, lane: u64, id: impl FnOnce() -> Option<String>) {
         if let Some(item) = self.item(lane).filter(|item| item.id.is_none()) {
             item.id = id();
         }
     }
 
-    /// Tells a piece of an item that goes on.
+    /// Counts a piece of an unfinished item.
     pub fn piece(&mut self, lane: u64, piece: Piece<'_>, to: &mut dyn Listener) {
         self.mark(lane, bit(piece));
         to.output(lane, piece);
     }
 
-    /// Tells what the value of a member says in kinds that are not in `before`.
+    /// Counts the output in the value of a member, except of the kinds in `before`.
     pub fn rest(
         &mut self,
         lane: u64,
