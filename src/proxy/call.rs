@@ -4,7 +4,7 @@ use super::admission::{self, Asking, Patience, Unreserved};
 use super::buffers::Held;
 use super::drain::{self, Asked, Drain, Unread};
 use super::early::{Early, Sent};
-use super::forward::{Forwarded, Forwarding, NotForwarded, Stop, is_event_stream};
+use super::forward::{Answering, Forwarded, Forwarding, NotForwarded, Stop, is_event_stream};
 use super::leash::Leash;
 use super::reasoning::Kinds;
 use super::refusal::Refusal;
@@ -91,7 +91,9 @@ impl Proxy {
         let mut leash = self.leash(caller, replier, &current, request.stream);
         leash.early = early(replier, &current.limits, &request);
         let upstream = earlier.as_ref().map(|reply| &*reply.upstream);
-        let reservation = match call.reserve(session, &leash, caller, upstream).await {
+        // Boxed, as what follows: a call takes the memory of a step only while it lasts.
+        let reserving = Box::pin(call.reserve(session, &leash, caller, upstream));
+        let reservation = match reserving.await {
             Ok(reservation) => reservation,
             Err(by) => {
                 let gone = answered(surface, CALLER_GONE, Status::CutByClient);
@@ -100,7 +102,8 @@ impl Proxy {
         };
         let spent = replier.elapsed().saturating_sub(reservation.waited);
         self.settler.metrics.request_overhead_seconds.record(spent);
-        let (forwarded, reservation) = match call.forward(session, reservation, &leash).await? {
+        let forwarding = Box::pin(call.forward(session, reservation, &leash));
+        let (forwarded, reservation) = match forwarding.await? {
             Step::Answering(answering) => *answering,
             Step::CallerGone => return Ok(answered(surface, CALLER_GONE, Status::CutByClient)),
         };
@@ -108,12 +111,11 @@ impl Proxy {
         headers::add_upstream_reply(&mut reply_head, &forwarded.exchange);
         headers::add_clamped(&mut reply_head, &reservation);
         headers::add_stripped(&mut reply_head, &request, &reservation);
-        let relay = Relay { reply_head, forwarded, reservation, leash };
-        if request.stream && is_event_stream(&relay.forwarded.exchange) {
-            // Boxed: until then a call need not have room for it, nor a whole reply at all.
-            Ok(Box::pin(call.relay_stream(session, relay)).await)
+        let answering = Answering { forwarded, reservation, leash };
+        if request.stream && is_event_stream(&answering.forwarded.exchange) {
+            Ok(Box::pin(call.relay_stream(session, reply_head, Box::new(answering))).await)
         } else {
-            Box::pin(call.relay_whole(session, relay, spent)).await
+            Box::pin(call.relay_whole(session, reply_head, answering, spent)).await
         }
     }
 
@@ -131,7 +133,7 @@ impl Proxy {
         let mut reply = found.ok_or_else(|| Refusal::NoSuchPrevious(id.clone()))?;
         if reply.unsettled.is_some() {
             // To go on from it is to read it.
-            self.settle_stored(session, replier, caller, &reply).await?;
+            Box::pin(self.settle_stored(session, replier, caller, &reply)).await?;
             let now = replier.head.admitted_at;
             let found = self.keeper.find(id, caller.user, now).await;
             reply = found.map_err(|_| Refusal::RepliesUnavailable)?.unwrap_or(reply);
@@ -163,14 +165,6 @@ impl Proxy {
 enum Step {
     Answering(Box<(Forwarded, Reservation)>),
     CallerGone,
-}
-
-/// What a relay works on: the head to be sent, the reply, what is held for it, what may end it.
-pub(super) struct Relay {
-    pub reply_head: ReplyHead,
-    pub forwarded: Forwarded,
-    pub reservation: Reservation,
-    pub leash: Leash,
 }
 
 impl Call<'_> {
@@ -231,7 +225,7 @@ impl Call<'_> {
         mut reservation: Reservation,
         leash: &Leash,
     ) -> Result<Step, No> {
-        let headers = session.headers().clone();
+        let headers = session.take_headers();
         let forwarding = Forwarding {
             upstreams: &self.current.upstreams,
             request: self.request,
@@ -296,9 +290,14 @@ impl Call<'_> {
         }
     }
 
-    async fn relay_stream(&self, session: &mut Session, relay: Relay) -> Answered {
-        let Relay { mut reply_head, forwarded, reservation, leash } = relay;
-        reservation.budget().write(&mut reply_head);
+    async fn relay_stream(
+        &self,
+        session: &mut Session,
+        mut reply_head: ReplyHead,
+        mut answering: Box<Answering>,
+    ) -> Answered {
+        answering.forwarded.exchange.drop_headers();
+        answering.reservation.budget().write(&mut reply_head);
         headers::make_stream_head(&mut reply_head);
         let metrics = &self.proxy.settler.metrics;
         metrics.streams_open.increment(1.0);
@@ -309,8 +308,7 @@ impl Call<'_> {
         };
         let bounds = self.stream_bounds();
         let rereader = self.request.ties.is_kept.then(|| self.rereader());
-        let stream =
-            Stream::new(session, forwarded, self.request, reservation, leash, bounds, rereader);
+        let stream = Stream::new(session, *answering, self.request, bounds, rereader);
         let status = if sent { stream.run().await } else { stream.hang_up().await };
         metrics.streams_open.decrement(1.0);
         metrics.stream_duration_seconds.record(self.replier.elapsed());
@@ -321,10 +319,11 @@ impl Call<'_> {
     pub(super) async fn relay_whole(
         &mut self,
         session: &mut Session,
-        relay: Relay,
+        mut reply_head: ReplyHead,
+        answering: Answering,
         spent: Duration,
     ) -> Result<Answered, No> {
-        let Relay { mut reply_head, mut forwarded, reservation, leash } = relay;
+        let Answering { mut forwarded, reservation, leash } = answering;
         let (budget, reserved) = (reservation.budget(), reservation.reserved);
         let bytes = self.current.limits.reply_bytes;
         let bounds = whole::Bounds { bytes, held: &mut self.held, leash: &leash };

@@ -9,7 +9,7 @@ use super::peers::Places;
 use super::refusal::Refusal;
 use super::reply::Replier;
 use super::session::{ReplyHead, Session};
-use super::{headers, http1, http2};
+use super::{gate, headers, http1, http2};
 use crate::account::id::RequestId;
 use crate::client_address;
 use crate::clock;
@@ -20,16 +20,14 @@ use ipnet::IpNet;
 use pingora_core::protocols::l4::listener::Listener as Socket;
 use pingora_core::protocols::l4::stream::Stream as Plain;
 use pingora_core::protocols::{ALPN, GetSocketDigest, Ssl, Stream};
+use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
 use tokio_util::sync::CancellationToken;
 
 /// How long accepting rests after the system refused (no file descriptors, for example).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
-/// Room for the first read; most requests need a single one.
-const FIRST_READ: usize = 4096;
 
 /// Accepts until `stop` is cancelled; connections live on the proxy's task tracker.
 pub async fn accept(proxy: Arc<Proxy>, listener: Socket, stop: CancellationToken) {
@@ -99,7 +97,6 @@ async fn serve(
     let since = clock::instant();
     let mut bytes = BytesMut::new();
     if !is_http2 {
-        bytes.reserve(FIRST_READ);
         let begun = is_http2_begun(&mut stream, &mut bytes);
         let begun = tokio::time::timeout(proxy.listener.header_timeout, begun);
         is_http2 = tokio::select! {
@@ -117,7 +114,7 @@ async fn serve(
 /// Reads the first bytes, and says whether they begin HTTP/2.
 async fn is_http2_begun(stream: &mut Stream, bytes: &mut BytesMut) -> bool {
     while http2::PREFACE.starts_with(bytes) && bytes.len() < http2::PREFACE.len() {
-        match stream.read_buf(bytes).await {
+        match poll_fn(|cx| gate::poll_receive(stream, cx, bytes)).await {
             Ok(1..) => {}
             _ => return false,
         }
@@ -131,7 +128,8 @@ impl Proxy {
     async fn secured(&self, stream: Plain) -> Option<(Stream, bool)> {
         let Some(tls) = &self.tls else { return Some((Box::new(stream), false)) };
         let acceptor = tls.acceptor();
-        let handshake = acceptor.tls_handshake(stream);
+        // A handshake is large, and short beside the connection.
+        let handshake = Box::pin(acceptor.tls_handshake(stream));
         let stream =
             tokio::time::timeout(self.listener.header_timeout, handshake).await.ok()?.ok()?;
         let is_http2 = stream.selected_alpn_proto() == Some(ALPN::H2);

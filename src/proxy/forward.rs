@@ -39,6 +39,13 @@ pub struct Forwarded {
     pub head_at: Instant,
 }
 
+/// A call whose upstream is answering: the reply, what is reserved for it, and what may end it.
+pub struct Answering {
+    pub forwarded: Forwarded,
+    pub reservation: Reservation,
+    pub leash: Leash,
+}
+
 impl Forwarded {
     /// Notes that a reply to `caller` which had begun well came to nothing.
     pub fn broke_off(&self, caller: UserId) {

@@ -14,12 +14,13 @@ use crate::clock;
 use bytes::{Buf, BytesMut};
 use pingora_core::protocols::Stream;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Room for one read; most heads need a single one.
 const READ: usize = 4096;
@@ -59,6 +60,19 @@ pub(super) struct Gate {
     /// Something was written that has not been flushed.
     is_dirty: bool,
     ending: Ending,
+}
+
+/// Reads what has come on `stream` into `bytes`; 0 at the peer's end.
+pub(super) fn poll_receive(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    bytes: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    let mut room = [MaybeUninit::uninit(); READ];
+    let mut read = ReadBuf::uninit(&mut room);
+    ready!(Pin::new(stream).poll_read(cx, &mut read))?;
+    bytes.extend_from_slice(read.filled());
+    Poll::Ready(Ok(read.filled().len()))
 }
 
 /// What comes next.
@@ -120,14 +134,14 @@ impl Gate {
 
     /// Reads what has come; 0 at the peer's end.
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.bytes.reserve(READ);
-        pin!(self.stream.read_buf(&mut self.bytes)).poll(cx)
+        poll_receive(&mut self.stream, cx, &mut self.bytes)
     }
 
     /// Waits for a head; false when there will be none.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         if self.link.is_busy() {
-            return self.poll_end(cx).map(|()| false);
+            self.watch(cx);
+            return Poll::Pending;
         }
         loop {
             match self.whole_head() {
@@ -140,6 +154,20 @@ impl Gate {
                 Poll::Ready(_) => return Poll::Ready(false),
                 Poll::Pending => return self.poll_patience(cx),
             }
+        }
+    }
+
+    /// Looks whether the caller of the request under way has gone. The codec itself would keep a buffer for each
+    /// such look.
+    fn watch(&mut self, cx: &mut Context<'_>) {
+        let is_body_here = match &self.step {
+            Step::Head => true,
+            Step::Length(left) => *left == 0,
+            Step::Chunks(chunks) => chunks.is_ended(),
+        };
+        let is_due = is_body_here && self.cleared == 0 && self.link.is_busy();
+        if is_due && self.poll_end(cx).is_ready() {
+            self.link.lose_caller();
         }
     }
 
@@ -164,7 +192,13 @@ impl Gate {
         if let Some((length, framing)) = framing::head(&self.bytes, self.searched, limit)? {
             self.cleared = length;
             self.step = match framing {
-                Framing::Length(length) => Step::Length(length),
+                Framing::Length(body) => {
+                    // What has come of the body goes with the head, into the same buffer.
+                    let come = (self.bytes.len() - length) as u64;
+                    let part = come.min(body);
+                    self.cleared += usize::try_from(part).unwrap_or_default();
+                    Step::Length(body - part)
+                }
                 Framing::Chunked => Step::Chunks(Chunks::default()),
             };
             (self.searched, self.since, self.is_begun) = (0, None, false);
@@ -245,6 +279,10 @@ impl Gate {
         buf.put_slice(&self.bytes[..part]);
         self.bytes.advance(part);
         self.cleared -= part;
+        if self.bytes.is_empty() {
+            // A connection that waits keeps no buffer.
+            self.bytes = BytesMut::new();
+        }
     }
 
     /// Bounds the time in which the peer reads nothing.
@@ -257,6 +295,7 @@ impl Gate {
             self.blocked = None;
             return written;
         }
+        self.watch(cx);
         let since = *self.blocked.get_or_insert_with(clock::instant);
         ready!(self.writing.poll(cx, since + self.proxy.listener.write_timeout));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -327,6 +366,7 @@ impl AsyncWrite for Gate {
             self.is_dirty = false;
             self.link.note_flush();
         }
+        self.watch(cx);
         self.poll_written(cx, flushed)
     }
 
@@ -358,8 +398,7 @@ impl AsyncWrite for Gate {
                 Ending::Lingering { until, left } => {
                     let until = *until;
                     this.bytes.clear();
-                    this.bytes.reserve(READ);
-                    match pin!(this.stream.read_buf(&mut this.bytes)).poll(cx) {
+                    match poll_receive(&mut this.stream, cx, &mut this.bytes) {
                         Poll::Ready(Ok(read @ 1..)) if read < *left => *left -= read,
                         Poll::Ready(_) => this.ending = Ending::Done,
                         Poll::Pending => {

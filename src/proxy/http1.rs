@@ -47,6 +47,8 @@ pub(super) async fn serve(
         Calls { proxy: Arc::clone(proxy), link: Arc::clone(&link), slot: Arc::clone(&slot), peer };
     let connection = Builder::new()
         .header_read_timeout(None)
+        // The gate looks for the caller's end.
+        .half_close(true)
         .max_buf_size(LEAST_BUFFER.max(proxy.listener.header_bytes + BESIDE_HEAD))
         .serve_connection(TokioIo::new(gate), calls);
     let mut served = Served { connection, link, slot, call: None, is_last: false };
@@ -126,6 +128,7 @@ impl Served {
             // A reply was cut.
             Poll::Ready(Err(e)) if e.is_user() => return Poll::Ready(Ended::Well),
             Poll::Ready(Err(_)) => return Poll::Ready(Ended::Broken),
+            Poll::Pending if self.link.is_lost() => return Poll::Ready(Ended::Broken),
             Poll::Pending => {}
         }
         if self.call.is_none() {

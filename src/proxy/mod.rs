@@ -154,9 +154,8 @@ impl Proxy {
             }
             Endpoint::Control => {
                 let bounds = self.body_bounds(CONTROL_BODY);
-                let status = control::serve(session, &self.control, bounds, &self.buffers, replier)
-                    .await
-                    .unwrap_or(CALLER_GONE);
+                let served = control::serve(session, &self.control, bounds, &self.buffers, replier);
+                let status = Box::pin(served).await.unwrap_or(CALLER_GONE);
                 Answered { route: Route::Control, status, outcome: outcome_of(status) }
             }
             // Boxed, so that a connection takes the memory of a call only while it has one.
@@ -175,7 +174,8 @@ impl Proxy {
                 Err(no) => self.refuse(session, replier, Route::Deferred, no).await,
             },
             Endpoint::Models(id, shape) => {
-                match self.models(session, replier, id.as_deref(), *shape).await {
+                let models = self.models(session, replier, id.as_deref(), *shape);
+                match Box::pin(models).await {
                     Ok(answered) => answered,
                     Err(no) => self.refuse(session, replier, Route::Models, no).await,
                 }
@@ -285,7 +285,8 @@ impl Proxy {
         if let Refusal::Limited(limited) = &no.refusal {
             self.settler.metrics.quota_refusals(limited.limit).increment(1);
         }
-        let status = replier.refuse(session, no.refusal, no.budget).await.unwrap_or(CALLER_GONE);
+        let refused = Box::pin(replier.refuse(session, no.refusal, no.budget)).await;
+        let status = refused.unwrap_or(CALLER_GONE);
         // Not the refusal itself: it may quote the request, or what an upstream said of it.
         tracing::debug!(request_id = %replier.head.id, status, "request refused");
         Answered { route, status, outcome: outcome_of(status) }

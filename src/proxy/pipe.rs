@@ -28,6 +28,8 @@ pub(super) struct Link {
     is_aborted: AtomicBool,
     /// It ends once the reply under way is sent.
     is_last: AtomicBool,
+    /// The caller of the request under way has gone.
+    is_lost: AtomicBool,
 }
 
 impl Link {
@@ -52,6 +54,17 @@ impl Link {
     /// Whether the connection has to end at once.
     pub fn is_aborted(&self) -> bool {
         self.is_aborted.load(Ordering::Relaxed)
+    }
+
+    /// The caller of the request under way has gone.
+    pub fn lose_caller(&self) {
+        self.is_lost.store(true, Ordering::Relaxed);
+        self.notify();
+    }
+
+    /// Whether the caller has gone, and the connection with it.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
     }
 
     /// Whether no further request may follow.

@@ -183,6 +183,12 @@ impl Session {
         &self.head.headers
     }
 
+    /// Takes the request's headers out, and gives its target up: a call does not keep the buffer they stand in.
+    pub fn take_headers(&mut self) -> HeaderMap {
+        self.head.uri = Uri::default();
+        std::mem::take(&mut self.head.headers)
+    }
+
     /// One of the request's headers.
     #[must_use]
     pub fn header(&self, name: impl AsHeaderName) -> Option<&HeaderValue> {

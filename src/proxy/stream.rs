@@ -10,10 +10,9 @@ use super::allowance::{Allowance, Verdict};
 use super::attempt;
 use super::drain;
 use super::early::KEEPALIVE;
-use super::forward::Forwarded;
+use super::forward::{Answering, Forwarded};
 use super::leash::{Leash, Pulled};
 use super::reread::Rereader;
-use super::reserve::Reservation;
 use super::session::Session;
 use super::stream_end::End;
 use super::whole;
@@ -77,17 +76,16 @@ impl<'a> Stream<'a> {
     #[must_use]
     pub fn new(
         session: &'a mut Session,
-        forwarded: Forwarded,
+        answering: Answering,
         request: &'a Request<'a>,
-        reservation: Reservation,
-        leash: Leash,
         bounds: Bounds,
         rereader: Option<Rereader>,
-    ) -> Self {
+    ) -> Box<Self> {
+        let Answering { forwarded, reservation, leash } = answering;
         let scanner = Scanner::new(bounds.event_bytes);
         let allowance = Allowance::new(reservation, request, bounds.slice_tokens);
         let redactor = Arc::clone(&forwarded.pool.reply_redactor);
-        Self {
+        Box::new(Self {
             session,
             forwarded,
             request,
@@ -106,18 +104,18 @@ impl<'a> Stream<'a> {
             rereader,
             redactor,
             kept: None,
-        }
+        })
     }
 
     /// Relays to the end, settles, and writes the ending. Returns how the call ended.
-    pub async fn run(mut self) -> Status {
+    pub async fn run(mut self: Box<Self>) -> Status {
         let end = self.relay().await;
         // Boxed: a stream takes the memory of its end only when it ends.
         Box::pin(self.end(end)).await
     }
 
     /// Ends the stream of a caller who has gone before its head was written.
-    pub async fn hang_up(self) -> Status {
+    pub async fn hang_up(self: Box<Self>) -> Status {
         Box::pin(self.end(End::CallerGone)).await
     }
 

@@ -11,6 +11,7 @@ use super::stream_charge::{count_uncharged, ending_of};
 use super::stream_end::{End, close};
 use crate::account::charge::{Source, Status, TokenCount};
 use crate::account::kept::KeptReply;
+use crate::clock;
 use crate::openai::error::ErrorBody;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -76,7 +77,7 @@ impl Stream<'_> {
     /// reads slowly, or not at all, would not be charged for what waits in the upstream connection.
     async fn catch_up(&mut self) {
         let (meter, follow) = (&mut self.allowance.meter, &mut self.follow);
-        let (until, mut backlog) = (Instant::now() + CATCH_UP, 0);
+        let (until, mut backlog) = (clock::instant() + CATCH_UP, 0);
         // Until an event is too large to be read.
         while let Ok(next) = self.scanner.next_event() {
             if let Some(event) = next {
@@ -88,7 +89,7 @@ impl Stream<'_> {
             let Ok(Ok(Some(bytes))) = tokio::task::unconstrained(next).await else { break };
             backlog += bytes.len();
             self.scanner.push(&bytes);
-            if Instant::now() >= until {
+            if clock::instant() >= until {
                 break;
             }
         }

@@ -198,6 +198,11 @@ impl Exchange {
         &self.headers
     }
 
+    /// Gives the headers up, and the buffer that they stand in.
+    pub fn drop_headers(&mut self) {
+        self.headers = HeaderMap::new();
+    }
+
     /// One header of the reply, where it is text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {

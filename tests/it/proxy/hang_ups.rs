@@ -456,8 +456,9 @@ async fn what_waits_behind_a_caller_who_reads_nothing_is_charged() {
         .header("content-type", "application/json")
         .body(())
         .unwrap();
-    let (_reply, mut sending) = sender.send_request(request, false).unwrap();
+    let (reply, mut sending) = sender.send_request(request, false).unwrap();
     sending.send_data(Bytes::from(body), true).unwrap();
+    assert_eq!(reply.await.unwrap().status(), 200);
     soon("the upstream has said it all", || async { gw.simulator.log.totals().answers > 0 }).await;
     driven.abort();
     let charge = only_charge(&gw).await;
