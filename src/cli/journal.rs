@@ -171,7 +171,7 @@ fn walk(
             Ending::Whole => return Ok(()),
             Ending::Torn { at } => (at, rest, "not whole".to_owned()),
             Ending::Damaged { at, next } => (at, next, "damaged".to_owned()),
-            Ending::Unreadable { at, why } => (at, rest, why.to_string()),
+            Ending::Unreadable { at, why, .. } => (at, rest, why.to_string()),
         };
         let (offset, length) = ((start + at) as u64, (end - at) as u64);
         take(Piece::Bad { offset, bytes: length, is_end: end == rest, why })?;

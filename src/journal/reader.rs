@@ -43,8 +43,8 @@ pub enum Ending {
     Torn { at: usize },
     /// The frame at `at` is not whole, but the one at `next` is.
     Damaged { at: usize, next: usize },
-    /// The record at `at` is as it was written, and cannot be understood.
-    Unreadable { at: usize, why: BadRecord },
+    /// The record from `at` to `end` is as it was written, and cannot be understood.
+    Unreadable { at: usize, end: usize, why: BadRecord },
 }
 
 /// Records from the beginning of some bytes up to the first that is not whole.
@@ -53,7 +53,8 @@ pub struct Reader<'a> {
     bytes: &'a [u8],
     seed: u32,
     at: usize,
-    unreadable: Option<BadRecord>,
+    /// Where a record ends that cannot be understood.
+    unreadable: Option<(usize, BadRecord)>,
 }
 
 impl<'a> Reader<'a> {
@@ -72,8 +73,8 @@ impl<'a> Reader<'a> {
     #[must_use]
     pub fn ending(&self) -> Ending {
         let at = self.at;
-        if let Some(why) = self.unreadable {
-            return Ending::Unreadable { at, why };
+        if let Some((end, why)) = self.unreadable {
+            return Ending::Unreadable { at, end, why };
         }
         if at == self.bytes.len() {
             return Ending::Whole;
@@ -93,14 +94,14 @@ impl Iterator for Reader<'_> {
             return None;
         }
         let payload = frame_at(self.bytes, self.at, self.seed)?;
+        let (start, end) = (self.at, self.at + FRAME_HEAD + payload.len());
         match Record::decode(payload) {
             Ok(record) => {
-                let (start, end) = (self.at, self.at + FRAME_HEAD + payload.len());
                 self.at = end;
                 Some(Framed { record, start, end })
             }
             Err(why) => {
-                self.unreadable = Some(why);
+                self.unreadable = Some((end, why));
                 None
             }
         }

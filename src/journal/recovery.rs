@@ -188,7 +188,7 @@ pub fn each_record(
             Ending::Damaged { at, next } => {
                 Err(JournalError::Damaged { file: file(), at: place(at), next: place(next) })
             }
-            Ending::Unreadable { at, why } => {
+            Ending::Unreadable { at, why, .. } => {
                 Err(JournalError::Unreadable { file: file(), at: place(at), why })
             }
         };

@@ -3,10 +3,15 @@
 //! Each process writes a file of its own and holds a lock on it; a file that nobody holds was left
 //! by a dead process, and whoever finds it sends what is in it. Sending twice does no harm, so a file
 //! stays whenever it is in doubt. One thread does all the writing: nobody waits for the disk.
+//!
+//! A file is a segment of the journal's format with settlements alone, a log of its own.
 
 use crate::account::charge::Charge;
 use crate::account::id::RequestId;
 use crate::clock;
+use crate::journal::reader::{self, Ending, Reader};
+use crate::journal::record::Record;
+use crate::journal::segment::{HEAD, LogId, SegmentHead};
 use crate::private_files;
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -35,7 +40,7 @@ pub struct Spool {
 }
 
 enum Order {
-    Keep(RequestId, Vec<u8>),
+    Keep(Box<Charge>),
     /// Redis has taken it.
     Taken(RequestId),
 }
@@ -52,7 +57,8 @@ struct Writer {
 /// The file of this process.
 struct Written {
     file: File,
-    /// Up to where its lines are whole.
+    log: LogId,
+    /// Up to where its records are whole.
     length: u64,
     has_name: bool,
 }
@@ -85,9 +91,7 @@ impl Spool {
 
     /// Has a charge written to disk. One that cannot be is in memory only.
     pub(super) fn keep(&self, charge: &Charge) {
-        let Ok(mut line) = serde_json::to_vec(charge) else { return };
-        line.push(b'\n');
-        let _ = self.orders.send(Order::Keep(charge.request, line));
+        let _ = self.orders.send(Order::Keep(Box::new(charge.clone())));
     }
 
     /// Redis has taken a charge.
@@ -128,47 +132,47 @@ impl Writer {
     /// Runs until nobody can order any more.
     fn run(mut self, ordered: &Receiver<Order>) {
         while let Ok(first) = ordered.recv() {
-            let mut lines = HashMap::new();
+            let mut charges = HashMap::new();
             for order in std::iter::once(first).chain(ordered.try_iter().take(TOGETHER)) {
                 match order {
-                    Order::Keep(request, line) => {
-                        lines.insert(request, line);
+                    Order::Keep(charge) => {
+                        charges.insert(charge.request, *charge);
                     }
                     Order::Taken(request) => {
-                        lines.remove(&request);
+                        charges.remove(&request);
                         self.waiting.remove(&request);
                     }
                 }
             }
-            self.keep(lines);
+            self.keep(charges);
             if self.waiting.is_empty() {
                 self.remove();
             }
         }
     }
 
-    fn keep(&mut self, lines: HashMap<RequestId, Vec<u8>>) {
-        if lines.is_empty() {
+    fn keep(&mut self, charges: HashMap<RequestId, Charge>) {
+        if charges.is_empty() {
             return;
         }
-        let bytes: Vec<u8> = lines.values().flatten().copied().collect();
-        match self.append(&bytes) {
-            Ok(()) => self.waiting.extend(lines.into_keys()),
+        let requests: Vec<RequestId> = charges.keys().copied().collect();
+        match self.append(charges.into_values()) {
+            Ok(()) => self.waiting.extend(requests),
             Err(error) => {
-                let charges = lines.len();
+                let charges = requests.len();
                 tracing::error!(%error, charges, "charges wait in memory only");
             }
         }
     }
 
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn append(&mut self, charges: impl Iterator<Item = Charge>) -> io::Result<()> {
         let written = match &mut self.file {
             Some(written) => written,
             none => none.insert(Written::create(&self.folder, &self.path)?),
         };
-        if let Err(e) = written.append(bytes) {
+        if let Err(e) = written.append(charges) {
             if written.file.set_len(written.length).is_err() {
-                // A line would go on where another broke off: what is in it, others send.
+                // A record would go on where another broke off: what is in it, others send.
                 self.file = None;
                 self.path = self.path.with_file_name(clock::unique().simple().to_string());
                 self.path.set_extension(ENDING);
@@ -198,13 +202,19 @@ impl Written {
         let unfinished = path.with_extension(UNFINISHED);
         let mut options = OpenOptions::new();
         let options = options.create(true).append(true).mode(0o600);
-        let file = private_files::open(&unfinished, options)?;
+        let mut file = private_files::open(&unfinished, options)?;
         file.lock()?;
-        Ok(Self { file, length: 0, has_name: false })
+        let log = LogId(clock::unique());
+        file.write_all(&SegmentHead { log, base: 0 }.encode())?;
+        Ok(Self { file, log, length: HEAD as u64, has_name: false })
     }
 
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
+    fn append(&mut self, charges: impl Iterator<Item = Charge>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for charge in charges {
+            reader::append(&Record::Settle(charge), self.log.seed(), &mut bytes);
+        }
+        self.file.write_all(&bytes)?;
         self.file.sync_data()?;
         self.length += bytes.len() as u64;
         Ok(())
@@ -225,16 +235,10 @@ impl Left {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        // What follows the last end of a line is half a charge that was never known to be kept.
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let (mut charges, mut unreadable) = (Vec::new(), 0);
-        for line in lines {
-            match serde_json::from_slice(line) {
-                Ok(charge) => charges.push(charge),
-                Err(_) => unreadable += 1,
-            }
-        }
+        let (charges, unreadable) = match SegmentHead::decode(&bytes) {
+            Some(head) => records(&bytes[HEAD..], head.log.seed()),
+            None => lines(&bytes),
+        };
         Ok(Some(Self { charges, path: path.to_owned(), unreadable, _file: file }))
     }
 
@@ -245,7 +249,7 @@ impl Left {
         } else {
             let aside = self.path.with_extension(UNREADABLE);
             tracing::error!(
-                lines = self.unreadable,
+                records = self.unreadable,
                 file = %aside.display(),
                 "charges on disk that cannot be read, kept for a look"
             );
@@ -255,6 +259,41 @@ impl Left {
             tracing::warn!(%error, "cannot remove charges that were sent");
         }
     }
+}
+
+/// The charges of a file, and how many could not be read. One that the file ends in the middle of was never
+/// known to be kept.
+fn records(bytes: &[u8], seed: u32) -> (Vec<Charge>, usize) {
+    let (mut charges, mut unreadable, mut at) = (Vec::new(), 0, 0);
+    loop {
+        let mut reader = Reader::new(&bytes[at..], seed);
+        for framed in reader.by_ref() {
+            match framed.record {
+                Record::Settle(charge) => charges.push(charge),
+                _ => unreadable += 1,
+            }
+        }
+        match reader.ending() {
+            Ending::Whole | Ending::Torn { .. } => return (charges, unreadable),
+            Ending::Damaged { next, .. } => at += next,
+            Ending::Unreadable { end, .. } => at += end,
+        }
+        unreadable += 1;
+    }
+}
+
+/// The same for a file of an earlier version, with a line of JSON for each charge.
+fn lines(bytes: &[u8]) -> (Vec<Charge>, usize) {
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let (mut charges, mut unreadable) = (Vec::new(), 0);
+    for line in lines {
+        match serde_json::from_slice(line) {
+            Ok(charge) => charges.push(charge),
+            Err(_) => unreadable += 1,
+        }
+    }
+    (charges, unreadable)
 }
 
 #[cfg(test)]

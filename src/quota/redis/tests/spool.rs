@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 fn charge() -> Charge {
-    let now = clock::now();
+    // Records, like the ledger, keep milliseconds.
+    let now = jiff::Timestamp::from_millisecond(clock::now().as_millisecond()).unwrap();
     Charge {
         request: RequestId::new(),
         user: UserId::new(),
@@ -43,8 +44,24 @@ fn soon(what: &str, done: impl Fn() -> bool) {
 }
 
 fn is_kept(folder: &TempDir, charges: usize) -> bool {
-    let lines = |path: &PathBuf| std::fs::read_to_string(path).unwrap().lines().count();
-    files(folder, ENDING).first().map_or(0, lines) == charges
+    let kept = |path: &PathBuf| read(&std::fs::read(path).unwrap()).0.len();
+    files(folder, ENDING).first().map_or(0, kept) == charges
+}
+
+/// The charges of a file, and how many cannot be read.
+fn read(bytes: &[u8]) -> (Vec<Charge>, usize) {
+    let Some(head) = SegmentHead::decode(bytes) else { return (Vec::new(), 0) };
+    records(&bytes[HEAD..], head.log.seed())
+}
+
+/// A file with these charges.
+fn file_of(charges: &[Charge]) -> Vec<u8> {
+    let log = LogId(clock::unique());
+    let mut bytes = SegmentHead { log, base: 0 }.encode().to_vec();
+    for charge in charges {
+        reader::append(&Record::Settle(charge.clone()), log.seed(), &mut bytes);
+    }
+    bytes
 }
 
 /// What another process finds.
@@ -106,7 +123,34 @@ fn nobody_waits_for_the_disk() {
 }
 
 #[test]
-fn a_line_that_cannot_be_read_is_kept_and_holds_up_no_other() {
+fn a_record_that_cannot_be_read_is_kept_and_holds_up_no_other() {
+    let (one, two, three) = (charge(), charge(), charge());
+    let whole = file_of(&[one.clone(), two.clone(), three.clone()]);
+    assert_eq!(read(&whole), (vec![one.clone(), two.clone(), three.clone()], 0));
+    let second = file_of(std::slice::from_ref(&one)).len();
+    let mut damaged = whole.clone();
+    damaged[second + 20] ^= 1;
+    assert_eq!(read(&damaged), (vec![one.clone(), three], 1));
+    for length in HEAD..whole.len() {
+        let (charges, unreadable) = read(&whole[..length]);
+        assert!(
+            charges.len() < 3 && unreadable == 0,
+            "{length}: the end was never known to be kept"
+        );
+    }
+    let mut newer = whole[..HEAD].to_vec();
+    let seed = SegmentHead::decode(&whole).unwrap().log.seed();
+    let (payload, mut frame) = ([99_u8, 99, 0, 0], Vec::new());
+    frame.extend_from_slice(&4_u32.to_le_bytes());
+    frame.extend_from_slice(&crc32c::crc32c_append(seed, &payload).to_le_bytes());
+    frame.extend_from_slice(&payload);
+    newer.extend_from_slice(&frame);
+    reader::append(&Record::Settle(two.clone()), seed, &mut newer);
+    assert_eq!(read(&newer), (vec![two], 1), "a kind that only a newer version knows");
+}
+
+#[test]
+fn files_of_an_earlier_version_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let line = |charge: &Charge| serde_json::to_string(charge).unwrap();
     let (one, two) = (charge(), charge());
@@ -138,15 +182,17 @@ fn a_charge_of_an_older_gateway_has_no_id_of_its_caller() {
 }
 
 #[test]
-fn a_line_that_broke_off_is_cut_away() {
+fn a_record_that_broke_off_is_cut_away() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mine.charges");
     let mut written = Written::create(folder.path(), &path).unwrap();
-    written.append(b"one\n").unwrap();
-    written.file.write_all(b"half a li").unwrap();
+    let (one, two) = (charge(), charge());
+    written.append([one.clone()].into_iter()).unwrap();
+    written.file.write_all(b"half a rec").unwrap();
     written.file.set_len(written.length).unwrap();
-    written.append(b"two\n").unwrap();
-    assert_eq!(std::fs::read(path.with_extension(UNFINISHED)).unwrap(), b"one\ntwo\n");
+    written.append([two.clone()].into_iter()).unwrap();
+    let bytes = std::fs::read(path.with_extension(UNFINISHED)).unwrap();
+    assert_eq!(read(&bytes), (vec![one, two], 0));
 }
 
 #[test]
@@ -154,11 +200,11 @@ fn what_others_may_have_put_there_is_not_read() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let invented = elsewhere.path().join("invented");
-    let line = serde_json::to_string(&charge()).unwrap() + "\n";
-    std::fs::write(&invented, &line).unwrap();
+    let file = file_of(&[charge()]);
+    std::fs::write(&invented, &file).unwrap();
     symlink(&invented, folder.path().join("a").with_extension(ENDING)).unwrap();
     assert!(left(&folder).is_empty(), "a link is not followed");
-    std::fs::write(folder.path().join("b").with_extension(ENDING), &line).unwrap();
+    std::fs::write(folder.path().join("b").with_extension(ENDING), &file).unwrap();
     assert_eq!(left(&folder).len(), 1);
     let mode = |mode| std::fs::Permissions::from_mode(mode);
     std::fs::set_permissions(folder.path(), mode(0o777)).unwrap();
