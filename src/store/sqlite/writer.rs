@@ -6,6 +6,8 @@ use crate::store::StoreError;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor, Sqlite, SqliteConnection, Transaction};
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -19,18 +21,23 @@ const INSTRUCTIONS: i32 = 1_000;
 #[derive(Debug)]
 pub(super) struct Writer {
     options: SqliteConnectOptions,
+    yields: Arc<AtomicBool>,
     /// `None` while a [`WriteTurn::once`] runs, and after one that failed.
     connection: Mutex<Option<SqliteConnection>>,
 }
 
 /// The writing connection, for as long as this lives.
-pub(super) struct WriteTurn<'a>(MutexGuard<'a, Option<SqliteConnection>>);
+pub(super) struct WriteTurn<'a> {
+    connection: MutexGuard<'a, Option<SqliteConnection>>,
+    yields: &'a AtomicBool,
+}
 
 impl Writer {
     pub(super) async fn open(options: SqliteConnectOptions) -> Result<Self, sqlx::Error> {
         let mut connection = connect_in_turn(&options).await?;
-        yield_often(&mut connection).await?;
-        Ok(Self { options, connection: Mutex::new(Some(connection)) })
+        let yields = Arc::default();
+        yield_often(&mut connection, &yields).await?;
+        Ok(Self { options, yields, connection: Mutex::new(Some(connection)) })
     }
 
     pub(super) async fn turn(&self) -> Result<WriteTurn<'_>, StoreError> {
@@ -39,10 +46,11 @@ impl Writer {
             turn.map_err(|_| StoreError::Unavailable("another write has taken too long".into()))?;
         if turn.is_none() {
             let mut connection = self.options.connect().await?;
-            yield_often(&mut connection).await?;
+            yield_often(&mut connection, &self.yields).await?;
             *turn = Some(connection);
         }
-        Ok(WriteTurn(turn))
+        self.yields.store(true, Ordering::Relaxed);
+        Ok(WriteTurn { connection: turn, yields: &self.yields })
     }
 
     /// How many connections are in use, and how many there are.
@@ -62,9 +70,15 @@ impl Writer {
 
 /// Lets others run in the middle of a long statement. The scheduler leaves a thread that computes alone for about
 /// 3 ms, and a batch of the ledger takes longer: on a busy machine calls would wait for it.
-async fn yield_often(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    connection.lock_handle().await?.set_progress_handler(INSTRUCTIONS, || {
-        std::thread::yield_now();
+async fn yield_often(
+    connection: &mut SqliteConnection,
+    yields: &Arc<AtomicBool>,
+) -> Result<(), sqlx::Error> {
+    let yields = Arc::clone(yields);
+    connection.lock_handle().await?.set_progress_handler(INSTRUCTIONS, move || {
+        if yields.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
         true
     });
     Ok(())
@@ -90,15 +104,21 @@ impl WriteTurn<'_> {
         Ok(self.begin_with("begin immediate").await?)
     }
 
+    /// Takes the processor like any other thread in this turn. Who yields where every processor is busy gets
+    /// next to nothing done.
+    pub(super) fn hurry(&self) {
+        self.yields.store(false, Ordering::Relaxed);
+    }
+
     /// Runs a text that begins and commits by itself. Should it fail half way, or nobody wait for
     /// it any more, the connection is closed, and SQLite rolls back.
     pub(super) async fn once<T>(
         mut self,
         run: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, StoreError> {
-        let mut connection = self.0.take().expect("a turn has a connection");
+        let mut connection = self.connection.take().expect("a turn has a connection");
         let done = run(&mut connection).await?;
-        *self.0 = Some(connection);
+        *self.connection = Some(connection);
         Ok(done)
     }
 }
@@ -107,12 +127,12 @@ impl Deref for WriteTurn<'_> {
     type Target = SqliteConnection;
 
     fn deref(&self) -> &SqliteConnection {
-        self.0.as_ref().expect("a turn has a connection")
+        self.connection.as_ref().expect("a turn has a connection")
     }
 }
 
 impl DerefMut for WriteTurn<'_> {
     fn deref_mut(&mut self) -> &mut SqliteConnection {
-        self.0.as_mut().expect("a turn has a connection")
+        self.connection.as_mut().expect("a turn has a connection")
     }
 }
