@@ -16,7 +16,9 @@ use utoipa::ToSchema;
 /// A refusal. Its text is what the client reads.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    #[error("There is nothing here. GET /api lists the routes.")]
+    #[error(
+        "There is nothing here. Calls to models go below /v1: a client's base URL ends with it. GET /api lists the other routes."
+    )]
     NoSuchRoute,
     #[error("This route does not answer this method.")]
     MethodNotAllowed,

@@ -38,6 +38,8 @@ pub enum Endpoint {
     Preflight,
     /// A path of the data plane that exists, asked with another method.
     WrongMethod { allow: &'static str },
+    /// A WebSocket handshake below `/v1`. Codex falls back to HTTP at once when it is answered with 426.
+    WebSocket,
     /// A path of the data plane that does not exist.
     Unknown,
     /// Everything outside the data plane.
@@ -50,6 +52,8 @@ pub enum Shape {
     OpenAi,
     /// xAI's language models, with their prices.
     Xai,
+    /// Anthropic's, which the client names by the header `anthropic-version`.
+    Anthropic,
 }
 
 /// What is asked for by its id.
@@ -117,6 +121,22 @@ impl Endpoint {
 }
 
 impl Endpoint {
+    /// As [`Endpoint::of`], for a request with these headers.
+    fn with_headers(method: &Method, path: &str, headers: &HeaderMap) -> Self {
+        let upgrades = headers.get_all(http::header::UPGRADE).iter();
+        let is_web_socket = upgrades
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket"));
+        match Self::of(method, path) {
+            Self::Control => Self::Control,
+            _ if is_web_socket => Self::WebSocket,
+            Self::Models(id, Shape::OpenAi) if headers.contains_key("anthropic-version") => {
+                Self::Models(id, Shape::Anthropic)
+            }
+            found => found,
+        }
+    }
+
     /// What is read by the id at the end of its path.
     fn by_id(below: &str) -> Option<Self> {
         if let Some(id) = below.strip_prefix(DEFERRED) {
@@ -135,7 +155,9 @@ impl Endpoint {
     fn of_kept(method: &Method, below: &str) -> Self {
         let mut parts = below.split('/').skip(2);
         let (id, rest, more) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
-        if !is_id(id) || more.is_some() {
+        // Routes of OpenAI's, not ids.
+        let is_route = matches!(id, "compact" | "input_tokens");
+        if !is_id(id) || is_route || more.is_some() {
             return Self::Unknown;
         }
         let (act, allow) = match (method.as_str(), rest) {
@@ -157,7 +179,8 @@ impl Endpoint {
     /// Whether the key may be sent as Anthropic's clients send it.
     #[must_use]
     pub fn takes_api_key(&self) -> bool {
-        matches!(self, Self::Call(Surface::Messages | Surface::CountTokens))
+        let is_call = matches!(self, Self::Call(Surface::Messages | Surface::CountTokens));
+        is_call || matches!(self, Self::Models(_, Shape::OpenAi | Shape::Anthropic))
     }
 
     /// An error in the words of what was asked for.
@@ -165,6 +188,7 @@ impl Endpoint {
     pub fn error(&self, status: u16, error: &ErrorBody) -> String {
         match self {
             Self::Call(surface) => surface.error(status, error),
+            Self::Models(_, Shape::Anthropic) => Surface::Messages.error(status, error),
             _ => error.to_json(),
         }
     }
@@ -194,7 +218,7 @@ impl Head {
         Self {
             id: RequestId::new(),
             client_request_id: client_request_id(headers),
-            endpoint: Endpoint::of(session.method(), session.target()),
+            endpoint: Endpoint::with_headers(session.method(), session.target(), headers),
             address,
             forwarded: address != peer.to_canonical(),
             origin: headers.get(http::header::ORIGIN).cloned(),
@@ -231,6 +255,34 @@ mod tests {
     }
 
     #[test]
+    fn handshakes_of_web_sockets_are_known_below_v1() {
+        let asked = |path: &str, protocol: &'static str| {
+            let upgrade = HeaderValue::from_static(protocol);
+            let headers = HeaderMap::from_iter([(http::header::UPGRADE, upgrade)]);
+            Endpoint::with_headers(&Method::GET, path, &headers)
+        };
+        for path in ["/v1/responses", "/v1/realtime?model=x", "/v1/chat/completions"] {
+            assert_eq!(asked(path, "WebSocket"), Endpoint::WebSocket);
+            assert_eq!(asked(path, "h2c, websocket"), Endpoint::WebSocket);
+        }
+        assert_eq!(asked("/health", "websocket"), Endpoint::Control);
+        assert_eq!(asked("/v1/models", "h2c"), Endpoint::Models(None, Shape::OpenAi));
+    }
+
+    #[test]
+    fn anthropics_clients_get_models_in_their_shape() {
+        let version = HeaderValue::from_static("2023-06-01");
+        let name = http::HeaderName::from_static("anthropic-version");
+        let headers = HeaderMap::from_iter([(name, version)]);
+        let of = |path: &str| Endpoint::with_headers(&Method::GET, path, &headers);
+        let models = Endpoint::Models(None, Shape::Anthropic);
+        assert_eq!(of("/v1/models?limit=1000"), models);
+        assert!(models.takes_api_key());
+        assert_eq!(of("/v1/models/m"), Endpoint::Models(Some("m".into()), Shape::Anthropic));
+        assert_eq!(of("/v1/language-models"), Endpoint::Models(None, Shape::Xai));
+    }
+
+    #[test]
     fn paths_and_methods_name_endpoints() {
         let of = |method: &str, path: &str| Endpoint::of(&method.parse().unwrap(), path);
         let chat = Endpoint::Call(Surface::ChatCompletions);
@@ -255,6 +307,8 @@ mod tests {
         assert_eq!(of("DELETE", "/v1/responses/resp_1-a/"), kept(Act::Delete));
         assert_eq!(of("POST", "/v1/responses/resp_1-a/cancel"), kept(Act::Cancel));
         assert_eq!(of("GET", "/v1/responses/resp_1-a/input_items?limit=1"), kept(Act::ListInput));
+        assert_eq!(of("POST", "/v1/responses/compact"), Endpoint::Unknown);
+        assert_eq!(of("POST", "/v1/responses/input_tokens"), Endpoint::Unknown);
         let wrong = |allow| Endpoint::WrongMethod { allow };
         assert_eq!(of("POST", "/v1/responses/resp_1-a"), wrong("GET, DELETE"));
         assert_eq!(of("GET", "/v1/responses/resp_1-a/cancel"), wrong("POST"));

@@ -77,7 +77,7 @@ impl Proxy {
                 u64::try_from(ends_at - now.as_millisecond()).unwrap_or(0)
             }
         };
-        Err(Refusal::Limited(Limited { limit, by_open_calls: false, retry_after_ms }))
+        Err(Refusal::Limited(Limited { limit, by_open_calls: false, retry_after_ms, needed: None }))
     }
 }
 

@@ -33,6 +33,9 @@ impl Proxy {
         kept: &Kept,
     ) -> Result<Answered, No> {
         let caller = self.up_to_date_caller(session, replier).await?;
+        if kept.act == Act::Read && session.uri().query().is_some_and(asks_to_stream) {
+            return Err(Refusal::StoredStream.into());
+        }
         let now = replier.head.admitted_at;
         let found = self.keeper.find(&kept.id, caller.user, now).await;
         let none = || Refusal::NoSuchReply(kept.id.clone());
@@ -182,6 +185,12 @@ impl Kept {
             begun: AtomicBool::new(false),
         }
     }
+}
+
+/// Whether a query asks for a stream.
+fn asks_to_stream(query: &str) -> bool {
+    let mut members = query.split('&').filter_map(|member| member.split_once('='));
+    members.any(|(name, value)| name == "stream" && !matches!(value, "false" | "0" | ""))
 }
 
 /// A query of plain words. What streams is not asked for: there is one reply, and it is whole.

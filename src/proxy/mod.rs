@@ -185,6 +185,9 @@ impl Proxy {
                 let refusal = Refusal::WrongMethod { allow };
                 self.refuse(session, replier, Route::Other, refusal.into()).await
             }
+            Endpoint::WebSocket => {
+                self.refuse(session, replier, Route::Other, Refusal::WebSocket.into()).await
+            }
             Endpoint::Unknown => {
                 // Some clients put a key behind the question mark; it is not said back.
                 let path = session.target().split('?').next().unwrap_or_default();

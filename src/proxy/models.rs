@@ -6,6 +6,7 @@ use super::refusal::Refusal;
 use crate::account::caller::Caller;
 use crate::upstream::catalog::{Catalog, Model};
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -17,6 +18,34 @@ struct ModelObject<'a> {
     object: &'static str,
     created: i64,
     owned_by: &'a str,
+}
+
+/// OpenAI's, with the size of the context, which agents and chat clients look for under this name.
+#[derive(Serialize)]
+struct ListedModel<'a> {
+    #[serde(flatten)]
+    model: ModelObject<'a>,
+    /// Tokens.
+    context_length: u64,
+}
+
+/// Anthropic's model object.
+#[derive(Serialize)]
+struct AnthropicModel<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    display_name: &'a str,
+    created_at: Timestamp,
+}
+
+/// Anthropic's page of models; all are on the first one.
+#[derive(Serialize)]
+struct AnthropicModels<'a> {
+    first_id: Option<&'a str>,
+    last_id: Option<&'a str>,
+    has_more: bool,
+    data: Vec<AnthropicModel<'a>>,
 }
 
 /// xAI's language model object. Its prices are in cents for a hundred million tokens, which is what a
@@ -35,7 +64,7 @@ struct LanguageModel<'a> {
 #[derive(Serialize)]
 struct ModelList<'a> {
     object: &'static str,
-    data: Vec<ModelObject<'a>>,
+    data: Vec<ListedModel<'a>>,
 }
 
 #[derive(Serialize)]
@@ -49,7 +78,17 @@ pub fn list(catalog: &Catalog, caller: &Caller, shape: Shape) -> Bytes {
     let allowed = catalog.models.iter().filter(|model| caller.may_use(&model.id));
     match shape {
         Shape::OpenAi => {
-            json(&ModelList { object: "list", data: allowed.map(|model| object(model)).collect() })
+            json(&ModelList { object: "list", data: allowed.map(|model| listed(model)).collect() })
+        }
+        Shape::Anthropic => {
+            // Its clients choose by names of their own, which are aliases here.
+            let named = allowed.flat_map(|model| {
+                let aliases = model.aliases.iter();
+                aliases.chain([&model.id]).map(|name| of_anthropic(model, name))
+            });
+            let data: Vec<_> = named.collect();
+            let (first_id, last_id) = (data.first().map(|it| it.id), data.last().map(|it| it.id));
+            json(&AnthropicModels { first_id, last_id, has_more: false, data })
         }
         Shape::Xai => {
             json(&LanguageModelList { models: allowed.map(|model| priced(model)).collect() })
@@ -65,7 +104,8 @@ pub fn one(catalog: &Catalog, caller: &Caller, name: &str, shape: Shape) -> Resu
     let model = catalog.model(name).filter(|model| caller.may_use(&model.id));
     let model = model.ok_or_else(|| Refusal::UnknownModel(name.to_owned()))?;
     Ok(match shape {
-        Shape::OpenAi => json(&object(model)),
+        Shape::OpenAi => json(&listed(model)),
+        Shape::Anthropic => json(&of_anthropic(model, name)),
         Shape::Xai => json(&priced(model)),
     })
 }
@@ -85,6 +125,15 @@ fn object(model: &Model) -> ModelObject<'_> {
         created: model.created,
         owned_by: &model.owned_by,
     }
+}
+
+fn listed(model: &Model) -> ListedModel<'_> {
+    ListedModel { model: object(model), context_length: model.context_tokens }
+}
+
+fn of_anthropic<'a>(model: &'a Model, name: &'a str) -> AnthropicModel<'a> {
+    let created_at = Timestamp::from_second(model.created).unwrap_or_default();
+    AnthropicModel { kind: "model", id: name, display_name: name, created_at }
 }
 
 fn priced(model: &Model) -> LanguageModel<'_> {

@@ -7,6 +7,7 @@ use crate::account::limit::LimitKind;
 use crate::openai::error::ErrorBody;
 use crate::openai::request::BadBody;
 use crate::openai::surface::Surface;
+use jiff::{Timestamp, Unit};
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ pub enum Refusal {
     WrongMethod {
         allow: &'static str,
     },
+    WebSocket,
+    /// A stored response was asked for as a stream.
+    StoredStream,
     Draining,
     // the key
     MissingKey,
@@ -89,6 +93,19 @@ pub struct Limited {
     pub by_open_calls: bool,
     /// Until a retry may help, in milliseconds.
     pub retry_after_ms: u64,
+    /// Tokens that the request needs at least, where they are known: its prompt and the shortest output.
+    pub needed: Option<u64>,
+}
+
+/// What is left of a caller's day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remaining {
+    /// Tokens that are neither used nor reserved.
+    pub tokens: u64,
+    /// Tokens of a whole day: the plan's limit, or the key's if that is lower.
+    pub tokens_limit: u64,
+    /// When the day ends.
+    pub resets_at: Timestamp,
 }
 
 /// What went wrong with the upstream before a byte of the reply left.
@@ -136,11 +153,16 @@ impl Refusal {
             Self::HeadersTooLarge => closing(431, "The request headers are too large.", None),
             Self::SlowHead => closing(408, "The request headers did not arrive in time.", None),
             Self::BadHead(what) => closing(400, format!("The request is ambiguous: {what}."), None),
-            Self::NoSuchRoute(route) => invalid(
-                404,
-                format!("Unknown request URL: {route}. This gateway does not offer it."),
-                Some("unknown_url"),
-            ),
+            Self::NoSuchRoute(route) => no_such_route(&route),
+            Self::WebSocket => {
+                let text =
+                    "WebSocket is not offered. Use HTTP; for a stream, send \"stream\": true.";
+                invalid(426, text, Some("upgrade_required")).with("upgrade", "HTTP/1.1")
+            }
+            Self::StoredStream => {
+                let text = "A stored response cannot be streamed again. Leave `stream` out.";
+                invalid(400, text, Some("unsupported_parameter")).about("stream")
+            }
             Self::WrongMethod { allow } => {
                 let text = format!("This method is not allowed here; use {allow}.");
                 invalid(405, text, Some("method_not_allowed")).with("allow", allow)
@@ -229,6 +251,15 @@ impl Refusal {
     }
 }
 
+/// `route` is method and path.
+fn no_such_route(route: &str) -> Answer {
+    let hint = match route.split_once(" /v1/v1/") {
+        Some(_) => "The base URL ends with /v1 once: remove the second one.",
+        None => "This gateway does not offer it.",
+    };
+    invalid(404, format!("Unknown request URL: {route}. {hint}"), Some("unknown_url"))
+}
+
 fn no_share(is_user: bool, share: usize) -> Answer {
     let owner = if is_user { "your account" } else { "your address" };
     let text = format!(
@@ -273,6 +304,41 @@ impl Limited {
             LimitKind::TokensPerDay => exhausted("tokens", self.retry_after_ms),
             LimitKind::RequestsPerDay => exhausted("requests", self.retry_after_ms),
         }
+    }
+
+    /// The message with the numbers, for a limit of the day.
+    #[must_use]
+    pub fn message(&self, remaining: &Remaining) -> Option<String> {
+        let Remaining { tokens, tokens_limit, resets_at } = *remaining;
+        let limit = grouped(tokens_limit);
+        let resets_at = resets_at.round(Unit::Second).unwrap_or(resets_at);
+        let wait = roughly(self.retry_after_ms);
+        let what = match (self.limit, self.needed) {
+            (LimitKind::TokensPerDay, _) if self.by_open_calls => return None,
+            (LimitKind::TokensPerDay, Some(needed)) if needed > tokens_limit => {
+                return Some(never_fits(
+                    &format!("about {} tokens, more", grouped(needed)),
+                    &limit,
+                ));
+            }
+            // Its prompt was counted up to what is left, which is a whole day.
+            (LimitKind::TokensPerDay, None) if tokens > 0 && tokens >= tokens_limit => {
+                return Some(never_fits("more tokens", &limit));
+            }
+            (LimitKind::TokensPerDay, Some(needed)) if tokens > 0 => format!(
+                "This request needs about {} tokens; {} of today's {limit} are left.",
+                grouped(needed),
+                grouped(tokens)
+            ),
+            (LimitKind::TokensPerDay, None) if tokens > 0 => format!(
+                "This request needs more tokens than are left: {} of today's {limit}.",
+                grouped(tokens)
+            ),
+            (LimitKind::TokensPerDay, _) => format!("All of today's {limit} tokens are used."),
+            (LimitKind::RequestsPerDay, _) => "All of today's requests are used.".to_owned(),
+            (LimitKind::Window | LimitKind::ConcurrentStreams, _) => return None,
+        };
+        Some(format!("{what} The quota resets at {resets_at}, in {wait}."))
     }
 }
 
@@ -384,6 +450,25 @@ fn exhausted(of: &str, wait_ms: u64) -> Answer {
     error(429, "insufficient_quota", text, Some("insufficient_quota"))
         .with("retry-after", wait_ms.div_ceil(1000).max(1).to_string())
         .with("x-should-retry", "false")
+}
+
+fn never_fits(needs: &str, limit: &str) -> String {
+    format!(
+        "This request needs {needs} than the limit of {limit} per day, so it can never run. Shorten the prompt, or use a plan with more tokens."
+    )
+}
+
+/// A number with commas between its thousands.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// A wait as people say it, rounded up: hours and minutes, minutes, or seconds.

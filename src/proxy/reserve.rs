@@ -229,7 +229,10 @@ async fn take(
     match counters.take(claim, admission.now).await {
         Ok(Taken::Granted(grant)) => Ok(Admitted::Yes(Holding { grant, wish, day, so_far })),
         Ok(Taken::Stale) => Ok(Admitted::Stale),
-        Ok(Taken::Refused(refused)) => Err(not_admitted(refused, caller, day, admission.now)),
+        Ok(Taken::Refused(refused)) => {
+            let needed = wish.need.prompt + wish.need.least_output;
+            Err(not_admitted(refused, caller, day, (admission.now, Some(needed))))
+        }
         Err(_) => Err(Refusal::QuotaUnavailable.into()),
     }
 }
@@ -269,9 +272,9 @@ pub(super) fn not_admitted(
     refused: Refused,
     caller: &Caller,
     day: Day,
-    now: Timestamp,
+    (now, needed): (Timestamp, Option<u64>),
 ) -> NotAdmitted {
-    let refusal = refusal(&refused, caller, day, now);
+    let refusal = refusal(&refused, caller, day, (now, needed));
     match refused {
         Refused { limit: LimitKind::TokensPerDay, by_open_calls: true, scope, .. } => {
             NotAdmitted::ByRunningCalls { refusal, scope }
@@ -280,7 +283,13 @@ pub(super) fn not_admitted(
     }
 }
 
-fn refusal(refused: &Refused, caller: &Caller, day: Day, now: Timestamp) -> Refusal {
+/// `needed` are the tokens that the call needs at least, where they are known.
+fn refusal(
+    refused: &Refused,
+    caller: &Caller,
+    day: Day,
+    (now, needed): (Timestamp, Option<u64>),
+) -> Refusal {
     let day_ends = day.ends_at(&caller.plan_limits.time_zone);
     let until_reset = day_ends.as_millisecond().saturating_sub(now.as_millisecond());
     let retry_after_ms = match refused.limit {
@@ -293,6 +302,7 @@ fn refusal(refused: &Refused, caller: &Caller, day: Day, now: Timestamp) -> Refu
         limit: refused.limit,
         by_open_calls: refused.by_open_calls,
         retry_after_ms,
+        needed,
     })
 }
 

@@ -1,5 +1,6 @@
 //! The data plane, as its callers see it.
 
+mod agents;
 mod answers;
 mod bills;
 mod bodies;
