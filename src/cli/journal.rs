@@ -167,14 +167,16 @@ fn walk(
             take(Piece::Record { position, record: framed.record })?;
         }
         let rest = bytes.len() - start;
-        let (at, end, why) = match records.ending() {
+        let ending = records.ending();
+        let is_torn = matches!(ending, Ending::Torn { .. });
+        let (at, end, why) = match ending {
             Ending::Whole => return Ok(()),
             Ending::Torn { at } => (at, rest, "not whole".to_owned()),
             Ending::Damaged { at, next } => (at, next, "damaged".to_owned()),
-            Ending::Unreadable { at, why, .. } => (at, rest, why.to_string()),
+            Ending::Unreadable { at, end, why } => (at, end, why.to_string()),
         };
         let (offset, length) = ((start + at) as u64, (end - at) as u64);
-        take(Piece::Bad { offset, bytes: length, is_end: end == rest, why })?;
+        take(Piece::Bad { offset, bytes: length, is_end: is_torn, why })?;
         if end == rest {
             return Ok(());
         }

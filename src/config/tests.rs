@@ -56,6 +56,8 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config.cors, Cors::SameOrigin);
     assert_eq!(config.limits.window, Window { capacity: 100, refill_seconds: 60 });
     assert_eq!(config.listener.data_cors, None);
+    let shown = config.sections();
+    assert!(shown.iter().any(|section| section.values.contains("data_cors=*")), "{shown:?}");
     let plan = |id: &str| config.plans.iter().find(|p| p.id.as_str() == id).unwrap();
     let quota = |id| (plan(id).limits.tokens_per_day, plan(id).limits.requests_per_day);
     assert_eq!(quota("baby-free"), (1_000, 10));

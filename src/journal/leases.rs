@@ -1,4 +1,4 @@
-//! Which leases are open, as the records of a log say.
+//! Open leases, derived from the records of a log.
 
 use super::record::Record;
 use crate::account::charge::Lease;
@@ -27,7 +27,7 @@ impl OpenLeases {
         None
     }
 
-    /// How many there are.
+    /// Number of open leases.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.len()

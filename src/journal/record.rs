@@ -48,7 +48,7 @@ pub enum BadRecord {
 }
 
 impl Record {
-    /// Whether the ledger has a row for it.
+    /// True if the ledger has a row for it.
     #[must_use]
     pub fn is_for_ledger(&self) -> bool {
         matches!(self, Self::Settle(_) | Self::Adjust(_))

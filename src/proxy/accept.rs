@@ -129,7 +129,8 @@ impl Endpoint {
             .any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket"));
         match Self::of(method, path) {
             Self::Control => Self::Control,
-            _ if is_web_socket => Self::WebSocket,
+            // A handshake is a GET (RFC 6455 section 4.1); elsewhere the wish is ignored.
+            _ if is_web_socket && method == Method::GET => Self::WebSocket,
             Self::Models(id, Shape::OpenAi) if headers.contains_key("anthropic-version") => {
                 Self::Models(id, Shape::Anthropic)
             }
@@ -180,7 +181,7 @@ impl Endpoint {
     #[must_use]
     pub fn takes_api_key(&self) -> bool {
         let is_call = matches!(self, Self::Call(Surface::Messages | Surface::CountTokens));
-        is_call || matches!(self, Self::Models(_, Shape::OpenAi | Shape::Anthropic))
+        is_call || matches!(self, Self::Models(_, Shape::Anthropic))
     }
 
     /// An error in the words of what was asked for.
@@ -277,7 +278,7 @@ mod tests {
         let of = |path: &str| Endpoint::with_headers(&Method::GET, path, &headers);
         let models = Endpoint::Models(None, Shape::Anthropic);
         assert_eq!(of("/v1/models?limit=1000"), models);
-        assert!(models.takes_api_key());
+        assert!(models.takes_api_key() && !Endpoint::Models(None, Shape::OpenAi).takes_api_key());
         assert_eq!(of("/v1/models/m"), Endpoint::Models(Some("m".into()), Shape::Anthropic));
         assert_eq!(of("/v1/language-models"), Endpoint::Models(None, Shape::Xai));
     }

@@ -174,5 +174,5 @@ impl Waiter<'_> {
 /// Refused because calls in flight have reserved, or are expected to use, the remaining tokens.
 fn by_running_calls() -> Refusal {
     let limit = LimitKind::TokensPerDay;
-    Refusal::Limited(Limited { limit, by_open_calls: true, retry_after_ms: 0, needed: None })
+    Refusal::Limited(Limited { limit, by_open_calls: true, retry_after_ms: 0, day: None })
 }

@@ -3,6 +3,7 @@
 //! Checks the current counters, for large bodies and for users whose previous call was refused. Other calls pay
 //! nothing for it, and no decision is based on stale data.
 
+use super::day_numbers::DayNumbers;
 use super::refusal::{Limited, Refusal};
 use super::{No, Proxy};
 use crate::account::caller::Caller;
@@ -11,6 +12,7 @@ use crate::account::id::UserId;
 use crate::account::limit::LimitKind;
 use crate::openai::surface::Surface;
 use crate::quota::counters::Standing;
+use crate::quota::left;
 use jiff::Timestamp;
 use quick_cache::sync::Cache;
 
@@ -70,14 +72,16 @@ impl Proxy {
         if !self.callers.is_current_as_known(caller).await {
             return Ok(());
         }
+        let resets_at = day.ends_at(&caller.plan_limits.time_zone);
+        let resets_in_ms = resets_at.as_millisecond() - now.as_millisecond();
+        let resets_in_ms = u64::try_from(resets_in_ms).unwrap_or(0);
         let retry_after_ms = match limit {
             LimitKind::Window => next_in_window(caller, &standing),
-            _ => {
-                let ends_at = day.ends_at(&caller.plan_limits.time_zone).as_millisecond();
-                u64::try_from(ends_at - now.as_millisecond()).unwrap_or(0)
-            }
+            _ => resets_in_ms,
         };
-        Err(Refusal::Limited(Limited { limit, by_open_calls: false, retry_after_ms, needed: None }))
+        let tokens = left::left(&caller.plan_limits, &caller.key_limits, &standing).tokens;
+        let day = Some(DayNumbers { needed: None, tokens, resets_at, resets_in_ms });
+        Err(Refusal::Limited(Limited { limit, by_open_calls: false, retry_after_ms, day }))
     }
 }
 

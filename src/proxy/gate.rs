@@ -83,6 +83,17 @@ enum Step {
     Chunks(Chunks),
 }
 
+impl Step {
+    /// True if the whole body has come.
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Head => true,
+            Self::Length(left) => *left == 0,
+            Self::Chunks(chunks) => chunks.is_ended(),
+        }
+    }
+}
+
 /// How far a connection has ended.
 enum Ending {
     /// This is still to be written.
@@ -157,15 +168,10 @@ impl Gate {
         }
     }
 
-    /// Looks whether the caller of the request under way has gone. The codec itself would keep a buffer for each
-    /// such look.
+    /// Checks whether the caller of the request under way has disconnected. The codec itself would keep a buffer
+    /// for each such check.
     fn watch(&mut self, cx: &mut Context<'_>) {
-        let is_body_here = match &self.step {
-            Step::Head => true,
-            Step::Length(left) => *left == 0,
-            Step::Chunks(chunks) => chunks.is_ended(),
-        };
-        let is_due = is_body_here && self.cleared == 0 && self.link.is_busy();
+        let is_due = self.step.is_over() && self.cleared == 0 && self.link.is_busy();
         if is_due && self.poll_end(cx).is_ready() {
             self.link.lose_caller();
         }
@@ -316,20 +322,15 @@ impl AsyncRead for Gate {
             if self.is_closed {
                 return Poll::Ready(Ok(()));
             }
-            let is_over = match &self.step {
-                Step::Length(left) => *left == 0,
-                Step::Chunks(chunks) => chunks.is_ended(),
-                Step::Head => {
-                    if !ready!(self.poll_head(cx)) {
-                        self.is_closed = true;
-                    }
-                    continue;
+            if matches!(self.step, Step::Head) {
+                if !ready!(self.poll_head(cx)) {
+                    self.is_closed = true;
                 }
-            };
-            if !is_over {
+            } else if self.step.is_over() {
+                self.step = Step::Head;
+            } else {
                 return self.poll_body(cx, buf);
             }
-            self.step = Step::Head;
         }
     }
 }
@@ -387,12 +388,10 @@ impl AsyncWrite for Gate {
                     ready!(this.poll_written(cx, flushed))?;
                     let shut = Pin::new(&mut this.stream).poll_shutdown(cx);
                     ready!(this.poll_written(cx, shut))?;
-                    this.ending = match this.step {
-                        Step::Head => Ending::Done,
-                        _ => Ending::Lingering {
-                            until: clock::instant() + LINGER,
-                            left: LINGER_BYTES,
-                        },
+                    this.ending = if this.step.is_over() {
+                        Ending::Done
+                    } else {
+                        Ending::Lingering { until: clock::instant() + LINGER, left: LINGER_BYTES }
                     };
                 }
                 Ending::Lingering { until, left } => {

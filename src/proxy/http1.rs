@@ -47,7 +47,7 @@ pub(super) async fn serve(
         Calls { proxy: Arc::clone(proxy), link: Arc::clone(&link), slot: Arc::clone(&slot), peer };
     let connection = Builder::new()
         .header_read_timeout(None)
-        // The gate looks for the caller's end.
+        // The gate detects disconnects.
         .half_close(true)
         .max_buf_size(LEAST_BUFFER.max(proxy.listener.header_bytes + BESIDE_HEAD))
         .serve_connection(TokioIo::new(gate), calls);

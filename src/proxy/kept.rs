@@ -187,10 +187,12 @@ impl Kept {
     }
 }
 
-/// Whether a query asks for a stream.
+/// True if a query asks for a stream.
 fn asks_to_stream(query: &str) -> bool {
     let mut members = query.split('&').filter_map(|member| member.split_once('='));
-    members.any(|(name, value)| name == "stream" && !matches!(value, "false" | "0" | ""))
+    members.any(|(name, value)| {
+        name == "stream" && (value == "1" || value.eq_ignore_ascii_case("true"))
+    })
 }
 
 /// A query of plain words. What streams is not asked for: there is one reply, and it is whole.

@@ -46,6 +46,7 @@ pub mod reply;
 pub mod session;
 pub mod headers;
 pub mod kept;
+pub mod day_numbers;
 pub mod deferred;
 pub mod correct;
 pub mod reread;
@@ -228,6 +229,7 @@ impl Proxy {
         head.set(header::ETAG, etag);
         // Plan and key may change with the next request, so what is kept has to be asked about.
         head.set(header::CACHE_CONTROL, "private, no-cache");
+        head.add(header::VARY, "anthropic-version");
         let _ = if is_known {
             session.reply(head, Bytes::new()).await
         } else {

@@ -81,7 +81,7 @@ pub fn list(catalog: &Catalog, caller: &Caller, shape: Shape) -> Bytes {
             json(&ModelList { object: "list", data: allowed.map(|model| listed(model)).collect() })
         }
         Shape::Anthropic => {
-            // Its clients choose by names of their own, which are aliases here.
+            // Anthropic clients request their own model names, which are aliases here.
             let named = allowed.flat_map(|model| {
                 let aliases = model.aliases.iter();
                 aliases.chain([&model.id]).map(|name| of_anthropic(model, name))

@@ -62,7 +62,7 @@ impl Link {
         self.notify();
     }
 
-    /// Whether the caller has gone, and the connection with it.
+    /// True if the caller has disconnected.
     pub fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Relaxed)
     }

@@ -3,11 +3,11 @@
 //! Nothing below this boundary knows HTTP, and nothing else in the data plane picks a status.
 //! Shapes and codes are OpenAI's (platform error reference); `docs/errors.md` lists them for callers.
 
+use super::day_numbers::{DayNumbers, roughly};
 use crate::account::limit::LimitKind;
 use crate::openai::error::ErrorBody;
 use crate::openai::request::BadBody;
 use crate::openai::surface::Surface;
-use jiff::{Timestamp, Unit};
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -93,19 +93,8 @@ pub struct Limited {
     pub by_open_calls: bool,
     /// Until a retry may help, in milliseconds.
     pub retry_after_ms: u64,
-    /// Tokens that the request needs at least, where they are known: its prompt and the shortest output.
-    pub needed: Option<u64>,
-}
-
-/// What is left of a caller's day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Remaining {
-    /// Tokens that are neither used nor reserved.
-    pub tokens: u64,
-    /// Tokens of a whole day: the plan's limit, or the key's if that is lower.
-    pub tokens_limit: u64,
-    /// When the day ends.
-    pub resets_at: Timestamp,
+    /// The numbers of a limit of the day, where they are known.
+    pub day: Option<DayNumbers>,
 }
 
 /// What went wrong with the upstream before a byte of the reply left.
@@ -154,11 +143,7 @@ impl Refusal {
             Self::SlowHead => closing(408, "The request headers did not arrive in time.", None),
             Self::BadHead(what) => closing(400, format!("The request is ambiguous: {what}."), None),
             Self::NoSuchRoute(route) => no_such_route(&route),
-            Self::WebSocket => {
-                let text =
-                    "WebSocket is not offered. Use HTTP; for a stream, send \"stream\": true.";
-                invalid(426, text, Some("upgrade_required")).with("upgrade", "HTTP/1.1")
-            }
+            Self::WebSocket => web_socket(),
             Self::StoredStream => {
                 let text = "A stored response cannot be streamed again. Leave `stream` out.";
                 invalid(400, text, Some("unsupported_parameter")).about("stream")
@@ -251,6 +236,12 @@ impl Refusal {
     }
 }
 
+fn web_socket() -> Answer {
+    let text = "WebSocket is not offered. Use HTTP; for a stream, send \"stream\": true.";
+    let answer = invalid(426, text, Some("upgrade_required"));
+    answer.with("connection", "upgrade").with("upgrade", "HTTP/1.1")
+}
+
 /// `route` is method and path.
 fn no_such_route(route: &str) -> Answer {
     let hint = match route.split_once(" /v1/v1/") {
@@ -301,44 +292,22 @@ impl Limited {
                 let text = "Your remaining daily tokens are reserved for your requests in flight. Retry when one of them completes.";
                 limited(text, "tokens", "rate_limit_exceeded", RUNNING_CALLS_RETRY_MS)
             }
-            LimitKind::TokensPerDay => exhausted("tokens", self.retry_after_ms),
-            LimitKind::RequestsPerDay => exhausted("requests", self.retry_after_ms),
+            LimitKind::TokensPerDay | LimitKind::RequestsPerDay => {
+                exhausted(self.day_message(), self.retry_after_ms)
+            }
         }
     }
 
-    /// The message with the numbers, for a limit of the day.
-    #[must_use]
-    pub fn message(&self, remaining: &Remaining) -> Option<String> {
-        let Remaining { tokens, tokens_limit, resets_at } = *remaining;
-        let limit = grouped(tokens_limit);
-        let resets_at = resets_at.round(Unit::Second).unwrap_or(resets_at);
-        let wait = roughly(self.retry_after_ms);
-        let what = match (self.limit, self.needed) {
-            (LimitKind::TokensPerDay, _) if self.by_open_calls => return None,
-            (LimitKind::TokensPerDay, Some(needed)) if needed > tokens_limit => {
-                return Some(never_fits(
-                    &format!("about {} tokens, more", grouped(needed)),
-                    &limit,
-                ));
-            }
-            // Its prompt was counted up to what is left, which is a whole day.
-            (LimitKind::TokensPerDay, None) if tokens > 0 && tokens >= tokens_limit => {
-                return Some(never_fits("more tokens", &limit));
-            }
-            (LimitKind::TokensPerDay, Some(needed)) if tokens > 0 => format!(
-                "This request needs about {} tokens; {} of today's {limit} are left.",
-                grouped(needed),
-                grouped(tokens)
-            ),
-            (LimitKind::TokensPerDay, None) if tokens > 0 => format!(
-                "This request needs more tokens than are left: {} of today's {limit}.",
-                grouped(tokens)
-            ),
-            (LimitKind::TokensPerDay, _) => format!("All of today's {limit} tokens are used."),
-            (LimitKind::RequestsPerDay, _) => "All of today's requests are used.".to_owned(),
-            (LimitKind::Window | LimitKind::ConcurrentStreams, _) => return None,
+    fn day_message(&self) -> String {
+        let is_tokens = self.limit == LimitKind::TokensPerDay;
+        let Some(day) = &self.day else {
+            let (of, wait) = (if is_tokens { "tokens" } else { "requests" }, self.retry_after_ms);
+            return format!(
+                "You exceeded your daily quota of {of}; it resets in {}.",
+                roughly(wait)
+            );
         };
-        Some(format!("{what} The quota resets at {resets_at}, in {wait}."))
+        if is_tokens { day.tokens_message() } else { day.requests_message() }
     }
 }
 
@@ -445,42 +414,10 @@ fn limited(
 
 /// A refusal that lasts until the day ends: `x-should-retry` stops OpenAI's SDKs, the code
 /// `insufficient_quota` stops LangChain's.
-fn exhausted(of: &str, wait_ms: u64) -> Answer {
-    let text = format!("You exceeded your daily quota of {of}; it resets in {}.", roughly(wait_ms));
+fn exhausted(text: String, wait_ms: u64) -> Answer {
     error(429, "insufficient_quota", text, Some("insufficient_quota"))
         .with("retry-after", wait_ms.div_ceil(1000).max(1).to_string())
         .with("x-should-retry", "false")
-}
-
-fn never_fits(needs: &str, limit: &str) -> String {
-    format!(
-        "This request needs {needs} than the limit of {limit} per day, so it can never run. Shorten the prompt, or use a plan with more tokens."
-    )
-}
-
-/// A number with commas between its thousands.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A wait as people say it, rounded up: hours and minutes, minutes, or seconds.
-fn roughly(ms: u64) -> String {
-    match ms.div_ceil(1000) {
-        seconds @ ..120 => format!("{seconds} s"),
-        seconds if seconds.div_ceil(60) < 60 => format!("{} min", seconds.div_ceil(60)),
-        seconds => {
-            let minutes = seconds.div_ceil(60);
-            format!("{} h {} min", minutes / 60, minutes % 60)
-        }
-    }
 }
 
 /// Seconds with up to three decimals and no trailing zeros.

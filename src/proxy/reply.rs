@@ -3,7 +3,7 @@
 use super::accept::{Endpoint, Head};
 use super::early::{self, Early, Sent};
 use super::headers;
-use super::refusal::{Answer, Refusal, Remaining};
+use super::refusal::{Answer, Refusal};
 use super::session::{Gone, ReplyHead, Session};
 use crate::account::caller::Caller;
 use crate::account::day::Day;
@@ -13,7 +13,7 @@ use crate::quota::counters::Standing;
 use crate::quota::left;
 use bytes::Bytes;
 use http::header::{self, HeaderName};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -82,16 +82,7 @@ impl Replier<'_> {
         refusal: Refusal,
         budget: Option<Budget>,
     ) -> Result<u16, Gone> {
-        let numbers = match (&refusal, &budget) {
-            (Refusal::Limited(limited), Some(budget)) => {
-                limited.message(&budget.remaining(self.head.admitted_at))
-            }
-            _ => None,
-        };
-        let Answer { status, mut body, headers, close } = refusal.answer();
-        if let Some(numbers) = numbers {
-            body.message = numbers;
-        }
+        let Answer { status, body, headers, close } = refusal.answer();
         if self.sent() != Sent::Nothing {
             return self.refuse_in_band(session, &body).await.map(|()| status);
         }
@@ -181,17 +172,6 @@ impl Budget {
             tokens_left: left.tokens.left(),
             requests_left: left.requests.left(),
             day_ends_in_ms: u64::try_from(ends_at - now.as_millisecond()).unwrap_or(0),
-        }
-    }
-
-    /// What is left of the day at `now`.
-    #[must_use]
-    pub fn remaining(&self, now: Timestamp) -> Remaining {
-        let ends_in = SignedDuration::from_millis(self.day_ends_in_ms.cast_signed());
-        Remaining {
-            tokens: self.tokens_left,
-            tokens_limit: self.tokens_limit,
-            resets_at: now.saturating_add(ends_in).unwrap_or(now),
         }
     }
 

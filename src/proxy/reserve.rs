@@ -6,6 +6,7 @@
 
 use super::authenticate::admissible;
 use super::count::{self, exact_prompt};
+use super::day_numbers::DayNumbers;
 use super::reasoning::Kinds;
 use super::refusal::{Limited, Refusal};
 use super::settle::Settler;
@@ -20,6 +21,7 @@ use crate::kept::KEPT_FOR;
 use crate::openai::request::Request;
 use crate::openai::surface::Output;
 use crate::quota::counters::{Claim, Counters, Grant, Refused, SoFar, Standing, Taken};
+use crate::quota::left;
 use crate::quota::rules::{self, Need, Scope};
 use crate::tokens::estimate;
 use crate::upstream::catalog::Model;
@@ -291,18 +293,18 @@ fn refusal(
     (now, needed): (Timestamp, Option<u64>),
 ) -> Refusal {
     let day_ends = day.ends_at(&caller.plan_limits.time_zone);
-    let until_reset = day_ends.as_millisecond().saturating_sub(now.as_millisecond());
+    let resets_in_ms = day_ends.as_millisecond().saturating_sub(now.as_millisecond());
+    let resets_in_ms = u64::try_from(resets_in_ms).unwrap_or(0);
     let retry_after_ms = match refused.limit {
-        LimitKind::RequestsPerDay | LimitKind::TokensPerDay => {
-            u64::try_from(until_reset).unwrap_or(0)
-        }
+        LimitKind::RequestsPerDay | LimitKind::TokensPerDay => resets_in_ms,
         LimitKind::Window | LimitKind::ConcurrentStreams => refused.retry_after_ms,
     };
+    let tokens = left::left(&caller.plan_limits, &caller.key_limits, &refused.standing).tokens;
     Refusal::Limited(Limited {
         limit: refused.limit,
         by_open_calls: refused.by_open_calls,
         retry_after_ms,
-        needed,
+        day: Some(DayNumbers { needed, tokens, resets_at: day_ends, resets_in_ms }),
     })
 }
 

@@ -14,6 +14,7 @@ use crate::journal::record::Record;
 use crate::journal::segment::{HEAD, LogId, SegmentHead};
 use crate::private_files;
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,7 +22,9 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-const ENDING: &str = "charges";
+const ENDING: &str = "spool";
+/// Of a file that an earlier version wrote: a line of JSON for each charge.
+const LINES_ENDING: &str = "charges";
 /// Of a file that is not locked yet.
 const UNFINISHED: &str = "new";
 /// Of a file in which something could not be read.
@@ -114,7 +117,8 @@ impl Spool {
         for entry in entries {
             let path = entry?.path();
             let is_ours = path.file_stem().is_some_and(|stem| stem == self.name.as_str());
-            if is_ours || path.extension().is_none_or(|ending| ending != ENDING) {
+            let is_charges = |ending: &OsStr| ending == ENDING || ending == LINES_ENDING;
+            if is_ours || !path.extension().is_some_and(is_charges) {
                 continue;
             }
             match Left::open(&path) {
@@ -191,6 +195,7 @@ impl Writer {
         if self.file.take().is_some() {
             // A file that stays is found, and its charges are found to be settled.
             let _ = std::fs::remove_file(&self.path);
+            let _ = std::fs::remove_file(self.path.with_extension(UNFINISHED));
         }
     }
 }
@@ -204,6 +209,8 @@ impl Written {
         let options = options.create(true).append(true).mode(0o600);
         let mut file = private_files::open(&unfinished, options)?;
         file.lock()?;
+        // What an attempt that failed has left was never known to be kept.
+        file.set_len(0)?;
         let log = LogId(clock::unique());
         file.write_all(&SegmentHead { log, base: 0 }.encode())?;
         Ok(Self { file, log, length: HEAD as u64, has_name: false })
@@ -235,10 +242,8 @@ impl Left {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let (charges, unreadable) = match SegmentHead::decode(&bytes) {
-            Some(head) => records(&bytes[HEAD..], head.log.seed()),
-            None => lines(&bytes),
-        };
+        let is_of_lines = path.extension().is_some_and(|ending| ending == LINES_ENDING);
+        let (charges, unreadable) = if is_of_lines { lines(&bytes) } else { segment(&bytes) };
         Ok(Some(Self { charges, path: path.to_owned(), unreadable, _file: file }))
     }
 
@@ -261,9 +266,11 @@ impl Left {
     }
 }
 
-/// The charges of a file, and how many could not be read. One that the file ends in the middle of was never
-/// known to be kept.
-fn records(bytes: &[u8], seed: u32) -> (Vec<Charge>, usize) {
+/// The charges of a file, and how many parts of it cannot be read. A record in the middle of which the file
+/// ends was never known to be kept.
+fn segment(bytes: &[u8]) -> (Vec<Charge>, usize) {
+    let Some(head) = SegmentHead::decode(bytes) else { return (Vec::new(), 1) };
+    let (bytes, seed) = (&bytes[HEAD..], head.log.seed());
     let (mut charges, mut unreadable, mut at) = (Vec::new(), 0, 0);
     loop {
         let mut reader = Reader::new(&bytes[at..], seed);
@@ -274,7 +281,11 @@ fn records(bytes: &[u8], seed: u32) -> (Vec<Charge>, usize) {
             }
         }
         match reader.ending() {
-            Ending::Whole | Ending::Torn { .. } => return (charges, unreadable),
+            Ending::Whole => return (charges, unreadable),
+            Ending::Torn { at: torn } if reader::is_cut_off(&bytes[at..], torn) => {
+                return (charges, unreadable);
+            }
+            Ending::Torn { .. } => return (charges, unreadable + 1),
             Ending::Damaged { next, .. } => at += next,
             Ending::Unreadable { end, .. } => at += end,
         }

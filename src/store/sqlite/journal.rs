@@ -11,8 +11,8 @@ use crate::store::{Entry, Mark, StoreError};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// A batch of more entries than this is one of a ledger that falls behind.
-const BEHIND: usize = 500;
+/// A batch of more entries than this means that the ledger is behind.
+const BACKLOG_BATCH: usize = 500;
 
 /// `$1` charges, `$2` adjustments, `$3` log and `$4` position, or null.
 const JOURNAL: &str = include_str!("journal.sql");
@@ -24,8 +24,8 @@ pub(super) async fn write(
 ) -> Result<(), StoreError> {
     let (charges, adjustments) = arrays(batch);
     let turn = store.writer.turn().await?;
-    if batch.len() > BEHIND {
-        turn.hurry();
+    if batch.len() > BACKLOG_BATCH {
+        turn.stop_yielding();
     }
     turn.once(async |connection| {
         sqlx::query(JOURNAL)

@@ -68,7 +68,7 @@ impl Writer {
     }
 }
 
-/// Lets others run in the middle of a long statement. The scheduler leaves a thread that computes alone for about
+/// Yields the processor during long statements. The scheduler leaves a thread that computes alone for about
 /// 3 ms, and a batch of the ledger takes longer: on a busy machine calls would wait for it.
 async fn yield_often(
     connection: &mut SqliteConnection,
@@ -104,9 +104,8 @@ impl WriteTurn<'_> {
         Ok(self.begin_with("begin immediate").await?)
     }
 
-    /// Takes the processor like any other thread in this turn. Who yields where every processor is busy gets
-    /// next to nothing done.
-    pub(super) fn hurry(&self) {
+    /// Stops yielding for this turn: on a saturated machine a thread that yields makes almost no progress.
+    pub(super) fn stop_yielding(&self) {
         self.yields.store(false, Ordering::Relaxed);
     }
 

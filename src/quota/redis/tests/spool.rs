@@ -44,14 +44,8 @@ fn soon(what: &str, done: impl Fn() -> bool) {
 }
 
 fn is_kept(folder: &TempDir, charges: usize) -> bool {
-    let kept = |path: &PathBuf| read(&std::fs::read(path).unwrap()).0.len();
+    let kept = |path: &PathBuf| segment(&std::fs::read(path).unwrap()).0.len();
     files(folder, ENDING).first().map_or(0, kept) == charges
-}
-
-/// The charges of a file, and how many cannot be read.
-fn read(bytes: &[u8]) -> (Vec<Charge>, usize) {
-    let Some(head) = SegmentHead::decode(bytes) else { return (Vec::new(), 0) };
-    records(&bytes[HEAD..], head.log.seed())
 }
 
 /// A file with these charges.
@@ -126,18 +120,27 @@ fn nobody_waits_for_the_disk() {
 fn a_record_that_cannot_be_read_is_kept_and_holds_up_no_other() {
     let (one, two, three) = (charge(), charge(), charge());
     let whole = file_of(&[one.clone(), two.clone(), three.clone()]);
-    assert_eq!(read(&whole), (vec![one.clone(), two.clone(), three.clone()], 0));
+    assert_eq!(segment(&whole), (vec![one.clone(), two.clone(), three.clone()], 0));
     let second = file_of(std::slice::from_ref(&one)).len();
     let mut damaged = whole.clone();
     damaged[second + 20] ^= 1;
-    assert_eq!(read(&damaged), (vec![one.clone(), three], 1));
+    assert_eq!(segment(&damaged), (vec![one.clone(), three], 1));
     for length in HEAD..whole.len() {
-        let (charges, unreadable) = read(&whole[..length]);
+        let (charges, unreadable) = segment(&whole[..length]);
         assert!(
             charges.len() < 3 && unreadable == 0,
             "{length}: the end was never known to be kept"
         );
     }
+    let mut damaged = whole.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    assert_eq!(
+        segment(&damaged).1,
+        1,
+        "a whole record that is damaged may have been known to be kept"
+    );
+    damaged[HEAD - 1] ^= 1;
+    assert_eq!(segment(&damaged), (vec![], 1), "nothing of a file without its head");
     let mut newer = whole[..HEAD].to_vec();
     let seed = SegmentHead::decode(&whole).unwrap().log.seed();
     let (payload, mut frame) = ([99_u8, 99, 0, 0], Vec::new());
@@ -146,7 +149,7 @@ fn a_record_that_cannot_be_read_is_kept_and_holds_up_no_other() {
     frame.extend_from_slice(&payload);
     newer.extend_from_slice(&frame);
     reader::append(&Record::Settle(two.clone()), seed, &mut newer);
-    assert_eq!(read(&newer), (vec![two], 1), "a kind that only a newer version knows");
+    assert_eq!(segment(&newer), (vec![two], 1), "a kind that only a newer version knows");
 }
 
 #[test]
@@ -168,7 +171,7 @@ fn files_of_an_earlier_version_are_read() {
         left.done();
     }
     assert_eq!(files(&folder, UNREADABLE).len(), 1);
-    assert_eq!(files(&folder, ENDING).len(), 1, "the one that cannot be read");
+    assert_eq!(files(&folder, LINES_ENDING).len(), 1, "the one that cannot be read");
 }
 
 #[test]
@@ -192,7 +195,7 @@ fn a_record_that_broke_off_is_cut_away() {
     written.file.set_len(written.length).unwrap();
     written.append([two.clone()].into_iter()).unwrap();
     let bytes = std::fs::read(path.with_extension(UNFINISHED)).unwrap();
-    assert_eq!(read(&bytes), (vec![one, two], 0));
+    assert_eq!(segment(&bytes), (vec![one, two], 0));
 }
 
 #[test]
@@ -210,4 +213,41 @@ fn what_others_may_have_put_there_is_not_read() {
     std::fs::set_permissions(folder.path(), mode(0o777)).unwrap();
     let Err(refused) = Spool::new(folder.path()).left() else { panic!("it is read") };
     assert!(refused.to_string().contains("mode 0777"), "{refused}");
+}
+
+#[test]
+fn a_damaged_file_is_set_aside_once_its_good_records_are_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut damaged = file_of(&[charge(), charge()]);
+    *damaged.last_mut().unwrap() ^= 1;
+    std::fs::write(folder.path().join("a").with_extension(ENDING), &damaged).unwrap();
+    std::fs::write(folder.path().join("b").with_extension(ENDING), &damaged[1..]).unwrap();
+    let found = left(&folder);
+    let mut sent: Vec<usize> = found.iter().map(|left| left.charges.len()).collect();
+    sent.sort_unstable();
+    assert_eq!(sent, [0, 1]);
+    found.into_iter().for_each(Left::done);
+    assert_eq!((files(&folder, ENDING).len(), files(&folder, UNREADABLE).len()), (0, 2));
+}
+
+#[test]
+fn after_a_write_that_failed_charges_are_kept_and_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mine").with_extension(ENDING);
+    let mut writer = Writer {
+        folder: folder.path().to_owned(),
+        path: path.clone(),
+        file: None,
+        waiting: HashSet::new(),
+    };
+    // Where the file is to be there is a folder: it cannot get its name.
+    std::fs::create_dir(&path).unwrap();
+    assert!(writer.append([charge()].into_iter()).is_err());
+    writer.remove();
+    std::fs::remove_dir(&path).unwrap();
+    // An attempt that nobody could clean up.
+    std::fs::write(path.with_extension(UNFINISHED), file_of(&[charge()])).unwrap();
+    let kept = charge();
+    writer.append([kept.clone()].into_iter()).unwrap();
+    assert_eq!(segment(&std::fs::read(&path).unwrap()), (vec![kept], 0));
 }

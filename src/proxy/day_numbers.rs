@@ -1,0 +1,134 @@
+//! The numbers in a refusal by the day: what a call needs, what is left, and when the day ends.
+
+use crate::quota::left::Share;
+use jiff::{Timestamp, Unit};
+
+/// What a call needed, and what was left of the day when it was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DayNumbers {
+    /// Tokens that the call needs at least, where they are known: its prompt and the shortest output.
+    pub needed: Option<u64>,
+    pub tokens: Share,
+    pub resets_at: Timestamp,
+    /// Milliseconds until then.
+    pub resets_in_ms: u64,
+}
+
+impl DayNumbers {
+    /// The message for a call that the day's tokens do not suffice for.
+    #[must_use]
+    pub fn tokens_message(&self) -> String {
+        self.missing_today().map_or_else(|| self.never_fits(), |what| self.with_reset(&what))
+    }
+
+    /// The message for a call beyond the day's requests.
+    #[must_use]
+    pub fn requests_message(&self) -> String {
+        self.with_reset("All of today's requests are used.")
+    }
+
+    fn with_reset(&self, what: &str) -> String {
+        let resets_at = self.resets_at.round(Unit::Second).unwrap_or(self.resets_at);
+        format!("{what} The quota resets at {resets_at}, in {}.", roughly(self.resets_in_ms))
+    }
+
+    /// What is missing today; `None` if the call does not fit into any day.
+    fn missing_today(&self) -> Option<String> {
+        let Share { limit, used, .. } = self.tokens;
+        let (left, of) = (limit.saturating_sub(used), grouped(limit));
+        match self.needed {
+            Some(needed) if needed > limit => None,
+            // Its prompt was counted as far as what is left, which is the whole day.
+            None if used == 0 => None,
+            _ if left == 0 => Some(format!("All of today's {of} tokens are used.")),
+            Some(needed) if needed > left => Some(format!(
+                "This request needs about {} tokens; {} of today's {of} are left.",
+                grouped(needed),
+                grouped(left)
+            )),
+            _ => Some(format!(
+                "This request does not fit into what is left of today's {of} tokens: {}.",
+                grouped(left)
+            )),
+        }
+    }
+
+    fn never_fits(&self) -> String {
+        let limit = grouped(self.tokens.limit);
+        let needs = match self.needed {
+            Some(needed) => format!("about {} tokens, more", grouped(needed)),
+            None => "more tokens".to_owned(),
+        };
+        format!(
+            "This request needs {needs} than the limit of {limit} per day, so it can never run. Shorten the prompt, or use a plan with more tokens."
+        )
+    }
+}
+
+/// A number with commas between its thousands.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A wait as people say it, rounded up: hours and minutes, minutes, or seconds.
+#[must_use]
+pub fn roughly(ms: u64) -> String {
+    match ms.div_ceil(1000) {
+        seconds @ ..120 => format!("{seconds} s"),
+        seconds if seconds.div_ceil(60) < 60 => format!("{} min", seconds.div_ceil(60)),
+        seconds => {
+            let minutes = seconds.div_ceil(60);
+            format!("{} h {} min", minutes / 60, minutes % 60)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_said_in_the_units_of_its_length() {
+        let said = [(1, "1 s"), (119_000, "119 s"), (120_000, "2 min"), (3_540_001, "1 h 0 min")];
+        for (ms, text) in said.into_iter().chain([(70_585_000, "19 h 37 min")]) {
+            assert_eq!(roughly(ms), text);
+        }
+    }
+
+    #[test]
+    fn limits_of_the_day_are_said_in_numbers() {
+        let resets_at: Timestamp = "2026-11-27T00:00:00.4Z".parse().unwrap();
+        let day = |needed, used, reserved| {
+            let tokens = Share { limit: 5_000, used, reserved };
+            DayNumbers { needed, tokens, resets_at, resets_in_ms: 85_913_000 }
+        };
+        let say = |needed, used, reserved| day(needed, used, reserved).tokens_message();
+        let reset = "The quota resets at 2026-11-27T00:00:00Z, in 23 h 52 min.";
+        let needs = "This request needs about 1,234 tokens; 640 of today's 5,000 are left.";
+        assert_eq!(say(Some(1_234), 4_360, 0), format!("{needs} {reset}"));
+        assert_eq!(
+            say(Some(1_234), 4_360, 640),
+            format!("{needs} {reset}"),
+            "reserved is not used"
+        );
+        let too_large = "This request does not fit into what is left of today's 5,000 tokens: 640.";
+        assert_eq!(say(None, 4_360, 0), format!("{too_large} {reset}"));
+        let all = format!("All of today's 5,000 tokens are used. {reset}");
+        assert_eq!(say(Some(12), 5_000, 0), all);
+        assert_eq!(say(None, 5_012, 0), all);
+        let never = "more than the limit of 5,000 per day, so it can never run.";
+        let told = say(Some(1_005_700), 100, 0);
+        assert!(told.contains(&format!("about 1,005,700 tokens, {never}")), "{told}");
+        assert!(say(None, 0, 0).starts_with("This request needs more tokens than the limit"));
+        let requests = format!("All of today's requests are used. {reset}");
+        assert_eq!(day(None, 5_000, 0).requests_message(), requests);
+    }
+}
