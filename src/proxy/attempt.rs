@@ -126,9 +126,10 @@ impl Forwarding<'_> {
         let sent = tokio::select! {
             sent = &mut sending => sent,
             by = stopped(session, self.leash) => {
-                let begun = outgoing.begun.load(Ordering::Relaxed);
+                let is_sent = outgoing.sent.load(Ordering::Relaxed);
                 let pool = Arc::clone(pool);
-                return Tried::Stopped { by, pending: begun.then_some(Pending { sending, pool }) };
+                let pending = is_sent.then_some(Pending { sending, pool });
+                return Tried::Stopped { by, pending };
             }
         };
         let upstream = &route.upstream.name;
@@ -262,7 +263,7 @@ impl Forwarding<'_> {
                 &route.upstream,
             ),
             body: self.request.splice(changes),
-            begun: AtomicBool::new(false),
+            sent: AtomicBool::new(false),
         }
     }
 }

@@ -205,7 +205,7 @@ impl Proxy {
             path: format!("/chat/deferred-completion/{}", reply.id).into(),
             headers: headers::upstream_request(session.headers(), head.id, pool.upstream()),
             body: Bytes::new(),
-            begun: AtomicBool::new(false),
+            sent: AtomicBool::new(false),
         };
         let sent = tokio::select! {
             sent = pool.send_once(place, &outgoing) => sent,

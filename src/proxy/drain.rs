@@ -23,7 +23,8 @@ use crate::openai::request::Request;
 use crate::openai::sse::Scanner;
 use crate::openai::surface::Surface;
 use crate::upstream::catalog::{Model, OnHangUp, Upstream};
-use crate::upstream::connect::SendError;
+use crate::upstream::connect::{Connections, SendError};
+use crate::upstream::drains::Draining;
 use bytes::BytesMut;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -109,9 +110,13 @@ impl Unread {
     /// The upstream that is answering.
     #[must_use]
     pub fn upstream(&self) -> &Upstream {
+        self.pool().upstream()
+    }
+
+    fn pool(&self) -> &Arc<Connections> {
         match self {
-            Self::Head(pending, _) => pending.pool.upstream(),
-            Self::Body(forwarded, _, _) => forwarded.pool.upstream(),
+            Self::Head(pending, _) => &pending.pool,
+            Self::Body(forwarded, _, _) => &forwarded.pool,
         }
     }
 }
@@ -140,8 +145,10 @@ enum Heard {
 impl Drain {
     /// Reads on and settles, in a task of its own.
     pub fn spawn(self, reservation: Reservation, unread: Unread) {
+        let draining = unread.pool().drains.begin(reservation.caller.user);
+        let until = self.until(draining.as_ref());
         reservation.tasks().spawn(async move {
-            let until = Instant::from_std(clock::instant() + self.bounds.time);
+            let _counted = draining;
             match unread {
                 Unread::Head(pending, sent) => {
                     self.begin(reservation, pending, sent, until).await;
@@ -155,10 +162,20 @@ impl Drain {
 
     /// Reads a stream on and settles, in a task of its own.
     pub fn spawn_stream(self, rest: StreamRest, on_ending: OnEnding) {
-        rest.allowance.reservation().tasks().spawn(async move {
-            let until = Instant::from_std(clock::instant() + self.bounds.time);
+        let reservation = rest.allowance.reservation();
+        let draining = rest.forwarded.pool.drains.begin(reservation.caller.user);
+        let until = self.until(draining.as_ref());
+        reservation.tasks().spawn(async move {
+            let _counted = draining;
             self.stream(rest, on_ending, until).await;
         });
+    }
+
+    /// How long the reply may be read. Beyond the user's share it is not: then the call is charged as one whose
+    /// reply did not come in time.
+    fn until(&self, draining: Option<&Draining>) -> Instant {
+        let time = draining.map_or(Duration::ZERO, |_| self.bounds.time);
+        Instant::from_std(clock::instant() + time)
     }
 
     async fn begin(self, reservation: Reservation, pending: Pending, sent: Held, until: Instant) {

@@ -63,12 +63,11 @@ pub enum NotForwarded {
         counted: bool,
         unheard: Option<Arc<str>>,
     },
-    /// Nobody waits any more; `pending` when a byte of the request may have reached the upstream.
+    /// Nobody waits any more; `pending` when the whole request has been sent.
     Stopped { by: Stop, upstream: Arc<str>, pending: Option<Pending> },
 }
 
-/// A request that may have reached its upstream, and whose reply's head has not come. Dropped, it closes
-/// the connection.
+/// A request that has been sent, and whose reply's head has not come. Dropped, it closes the connection.
 pub struct Pending {
     pub sending: BoxFuture<'static, Result<Exchange, SendError>>,
     pub pool: Arc<Connections>,

@@ -182,7 +182,7 @@ impl Kept {
             path: format!("/responses/{}{below}{query}", self.id).into(),
             headers: headers::upstream_request(session.headers(), replier.head.id, upstream),
             body: Bytes::new(),
-            begun: AtomicBool::new(false),
+            sent: AtomicBool::new(false),
         }
     }
 }

@@ -93,7 +93,7 @@ impl Rereader {
             path: format!("/responses/{}", reply.id).into(),
             headers: headers::upstream_request(&HeaderMap::new(), call, pool.upstream()),
             body: Bytes::new(),
-            begun: AtomicBool::new(false),
+            sent: AtomicBool::new(false),
         };
         let mut exchange = pool.send(place, &outgoing).await.ok()?;
         let status = exchange.status();

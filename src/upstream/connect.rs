@@ -7,6 +7,7 @@
 
 use super::breaker::Breaker;
 use super::catalog::{Secret, Upstream};
+use super::drains::Drains;
 use super::exchange::Wire;
 pub use super::exchange::{Cut, Exchange, SendError};
 use super::idle::Idle;
@@ -25,7 +26,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error as PingoraError, ErrorType};
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,8 @@ pub struct Connections {
     pub rests: Rests,
     /// Who may ask it now.
     pub places: Arc<Places>,
+    /// The calls that are read on for callers who have gone.
+    pub drains: Arc<Drains>,
     /// It refused a call because of the operator's key or account, and none was answered since.
     pub refuses_account: AtomicBool,
     /// It refused a call because of its `stream_options`: they are left out from then on.
@@ -62,8 +65,8 @@ pub struct Outgoing {
     pub path: Cow<'static, str>,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// Set once a byte of it may have reached the upstream.
-    pub begun: AtomicBool,
+    /// Set once all of it has been written: an upstream can neither answer nor bill a part of a request.
+    pub sent: AtomicBool,
 }
 
 /// Headers that are the same in every request.
@@ -94,6 +97,7 @@ impl Connections {
         let mut options = ConnectorOptions::new(NO_POOL);
         options.ca_file.clone_from(&upstream.ca_file);
         let places = Places::new(upstream.max_in_flight, upstream.queue_length as usize);
+        let drains = Drains::new(upstream.max_in_flight);
         Self {
             prepared: Prepared::of(&upstream),
             reply_redactor: Arc::new(ReplyRedactor::new(
@@ -106,6 +110,7 @@ impl Connections {
             breaker: Arc::default(),
             rests: Rests::default(),
             places,
+            drains,
             refuses_account: AtomicBool::new(false),
             refuses_stream_options: AtomicBool::new(false),
             addresses: Mutex::new(None),
@@ -218,8 +223,7 @@ impl Connections {
         outgoing: &Outgoing,
     ) -> Result<Response<Incoming>, SendError> {
         let request = self.request(outgoing)?;
-        outgoing.begun.store(true, Ordering::Relaxed);
-        wire.send(request, self.upstream.timeouts.first_byte).await
+        wire.send(request, &outgoing.sent, self.upstream.timeouts.first_byte).await
     }
 
     fn request(&self, outgoing: &Outgoing) -> Result<Request<Full<Bytes>>, SendError> {

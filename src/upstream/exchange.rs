@@ -20,6 +20,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -113,10 +114,12 @@ impl Wire {
         self.seen.has_received()
     }
 
-    /// Sends a request, and waits for the head of its reply for at most `first_byte` once it is sent.
+    /// Sends a request, and waits for the head of its reply for at most `first_byte` once it is sent. `sent` is set
+    /// when all of it has been written.
     pub async fn send(
         &mut self,
         mut request: Request<Full<Bytes>>,
+        sent: &AtomicBool,
         first_byte: Duration,
     ) -> Result<Response<Incoming>, SendError> {
         self.seen.begin();
@@ -137,12 +140,14 @@ impl Wire {
                 answered => answered.map_err(|e| send_error(&e)),
             })
         };
-        let sent = poll_fn(|cx| match driven(cx) {
+        let writing = poll_fn(|cx| match driven(cx) {
             Poll::Ready(answered) => Poll::Ready(Some(answered)),
             Poll::Pending if seen.is_sent() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         });
-        match tokio::time::timeout(WRITE_TIMEOUT, sent).await {
+        let written = tokio::time::timeout(WRITE_TIMEOUT, writing).await;
+        sent.fetch_or(written.is_ok(), Ordering::Relaxed);
+        match written {
             Ok(Some(answered)) => answered,
             Ok(None) => {
                 let answered = tokio::time::timeout(first_byte, poll_fn(driven)).await;

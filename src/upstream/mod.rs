@@ -3,6 +3,7 @@
 pub mod breaker;
 pub mod catalog;
 pub mod connect;
+pub mod drains;
 pub mod exchange;
 mod idle;
 pub mod pick;

@@ -53,7 +53,7 @@ async fn probe(pool: &Arc<Connections>) {
         path: "/models".into(),
         headers: HeaderMap::new(),
         body: Bytes::new(),
-        begun: AtomicBool::new(false),
+        sent: AtomicBool::new(false),
     };
     let answered = tokio::time::timeout(PATIENCE, pool.send_once(place, &outgoing)).await;
     let is_up = matches!(answered, Ok(Ok(exchange)) if !exchange.status().is_server_error());

@@ -10,8 +10,8 @@ use knockx::simulator::truth::Entry;
 use knockx::store::UserChange;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 const REASONING: &str = "grok-4.20-0309-reasoning";
 const PLAIN: &str = "grok-4.3";
@@ -464,5 +464,56 @@ async fn what_waits_behind_a_caller_who_reads_nothing_is_charged() {
     let charge = only_charge(&gw).await;
     assert_eq!(charge.status, Status::CutByClient);
     assert!(charge.tokens.completion >= 1_990, "{charge:?}");
+    gw.finish().await;
+}
+
+/// Calls of one user that are read on keep a quarter of an upstream's places at most.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_hangs_up_on_every_call_leaves_places_to_others() {
+    let upstream = "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\napi_key = \"k\"\nmax_in_flight = 8\nqueue_length = 0\n";
+    let gw = gateway().upstreams(upstream).limits("drain = 5").start().await;
+    let (key, other) = (gw.key("wide").await, gw.key("wide").await);
+    for surface in [TEXT[0], TEXT[1], TEXT[2], TEXT[0]] {
+        abandon(&gw, call(&gw, &key, surface, PLAIN, NEVER)).await;
+        abandon(&gw, stream(&gw, &key, surface, REASONING, NEVER)).await;
+    }
+    let began = Instant::now();
+    assert_eq!(call(&gw, &other, TEXT[0], PLAIN, "hi").send().await.status, 200);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let charges = charges(&gw).await;
+    let given_up: Vec<_> = charges.iter().filter(|it| it.status == Status::CutByClient).collect();
+    assert_eq!(given_up.len(), 8);
+    for charge in given_up {
+        assert!(charge.tokens.completion > 100, "all that was reserved: {charge:?}");
+    }
+    gw.finish().await;
+}
+
+/// An upstream cannot bill a request that it has a part of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_was_not_sent_whole_is_charged_nothing() {
+    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = deaf.local_addr().unwrap();
+    let upstream = format!(
+        "[[upstreams]]\nname = \"deaf\"\nbase_url = \"http://{address}/v1\"\napi_key = \"k\"\n"
+    );
+    let gw = gateway().upstreams(&upstream).start().await;
+    let key = gw.key("wide").await;
+    let picture = format!("data:image/png;base64,iVBORw0KGgo{}", "A".repeat(24 << 20));
+    let content = json!([{"type": "image_url", "image_url": {"url": picture}}]);
+    let messages = json!([{"role": "user", "content": content}]);
+    for is_stream in [false, true] {
+        let body = json!({"messages": messages, "stream": is_stream});
+        let waiting = tokio::spawn(ask(&gw, &key, TEXT[0].0, body, REASONING).open());
+        let (mut socket, _) = deaf.accept().await.unwrap();
+        let mut head = [0; 512];
+        socket.read_exact(&mut head).await.unwrap();
+        waiting.abort();
+        let _ = waiting.await;
+        for charge in charges(&gw).await {
+            assert!(!charge.counted && charge.tokens.total() == 0, "{charge:?}");
+        }
+        assert_eq!(gw.used(key.user).await, (0, 0));
+    }
     gw.finish().await;
 }

@@ -1,0 +1,78 @@
+//! The calls that an upstream is read on for although their callers have gone, by user.
+//!
+//! Such a call keeps its place at the upstream. One user's may keep a quarter of the places: otherwise a user
+//! who starts calls and disconnects could take all of them, and pay little for it.
+
+use crate::account::id::UserId;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One user's part of the places.
+const SHARE: u32 = 4;
+
+/// The drained calls of one upstream.
+#[derive(Debug)]
+pub struct Drains {
+    /// Most that one user may have.
+    most: u32,
+    by_user: Mutex<HashMap<UserId, u32>>,
+}
+
+/// A call that is read on; it is counted until this is dropped.
+#[derive(Debug)]
+pub struct Draining {
+    drains: Arc<Drains>,
+    user: UserId,
+}
+
+impl Drains {
+    /// For an upstream with so many places.
+    #[must_use]
+    pub fn new(places: u32) -> Arc<Self> {
+        Arc::new(Self { most: (places / SHARE).max(1), by_user: Mutex::default() })
+    }
+
+    /// Counts a call of `user`; `None` when the user's share is in use.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>, user: UserId) -> Option<Draining> {
+        let mut by_user = self.by_user();
+        let count = by_user.get(&user).copied().unwrap_or_default();
+        if count >= self.most {
+            return None;
+        }
+        by_user.insert(user, count + 1);
+        Some(Draining { drains: Arc::clone(self), user })
+    }
+
+    fn by_user(&self) -> MutexGuard<'_, HashMap<UserId, u32>> {
+        self.by_user.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Draining {
+    fn drop(&mut self) {
+        let mut by_user = self.drains.by_user();
+        match by_user.get_mut(&self.user) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(by_user.remove(&self.user)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_user_may_have_a_quarter_of_the_places_and_at_least_one() {
+        for (places, most) in [(0, 1), (1, 1), (7, 1), (8, 2), (10_000, 2_500)] {
+            let drains = Drains::new(places);
+            let (one, other) = (UserId::new(), UserId::new());
+            let held: Vec<_> = (0..most).map(|_| drains.begin(one).unwrap()).collect();
+            assert!(drains.begin(one).is_none(), "{places}");
+            assert!(drains.begin(other).is_some(), "{places}");
+            drop(held);
+            assert!(drains.by_user().is_empty() && drains.begin(one).is_some(), "{places}");
+        }
+    }
+}
