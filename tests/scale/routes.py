@@ -137,6 +137,8 @@ def reads(world):
         yield f"GET {users}, {what}", f"{users}?{query}", admin
     yield f"GET {users}/{{id}}, the heaviest", f"{users}/{world.heavy_id}", admin
     yield f"GET {users}/{{id}}, any", lambda n: f"{users}/{world.some[n % len(world.some)]}", admin
+    yield f"GET {users}/{{id}}/keys, the heaviest", f"{users}/{world.heavy_id}/keys", admin
+    yield f"GET {users}/{{id}}/keys, any", lambda n: f"{users}/{world.some[n % len(world.some)]}/keys", admin
 
     top = f"{V1}/admin/usage/top-users"
     for by in ("tokens", "requests", "cost"):
