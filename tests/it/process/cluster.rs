@@ -373,8 +373,7 @@ async fn while_redis_is_away_running_calls_end_well_and_nothing_is_lost() {
     soon("its charge is on disk", || async {
         let files = cluster.host.folder.path().join("spool").read_dir();
         let has_name = |file: &std::io::Result<std::fs::DirEntry>| {
-            file.as_ref()
-                .is_ok_and(|file| file.path().extension().is_some_and(|it| it == "spool"))
+            file.as_ref().is_ok_and(|file| file.path().extension().is_some_and(|it| it == "spool"))
         };
         files.is_ok_and(|files| files.filter(has_name).count() == 2)
     })
