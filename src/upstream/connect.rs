@@ -171,6 +171,11 @@ impl Connections {
         }
     }
 
+    /// Closes idle connections that are old or that the upstream has closed.
+    pub fn sweep_idle(&self) {
+        self.idle.sweep(clock::instant());
+    }
+
     /// A connection to the first address that takes one, and whether it was idle before.
     async fn connect(&self) -> Result<(Wire, bool), SendError> {
         let mut last = SendError::Connect("the name has no address".to_owned());

@@ -1,5 +1,6 @@
 //! Asks upstreams for their models now and then, where that is configured: one that is down is left alone
-//! before a caller has to find out, and one that is back is asked again without one.
+//! before a caller has to find out, and one that is back is asked again without one. Also closes idle
+//! connections that nobody will use.
 
 use super::InForce;
 use super::breaker::Phase;
@@ -16,15 +17,22 @@ use tokio_util::sync::CancellationToken;
 
 /// How often it is looked whom to ask.
 const ROUND: Duration = Duration::from_millis(250);
+/// Rounds between two sweeps of idle connections: 5 s.
+const SWEEP_ROUNDS: u32 = 20;
 /// A sound upstream has its list of models sooner.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks until `stop` is cancelled.
+/// Asks, and sweeps idle connections, until `stop` is cancelled.
 pub async fn run(upstreams: InForce, stop: CancellationToken) {
     let mut rounds = tokio::time::interval(ROUND);
     let mut asked: HashMap<Arc<str>, Instant> = HashMap::new();
+    let mut round = 0_u32;
     while stop.run_until_cancelled(rounds.tick()).await.is_some() {
         let (now, upstreams) = (clock::instant(), upstreams.get());
+        round = (round + 1) % SWEEP_ROUNDS;
+        if round == 0 {
+            upstreams.pools().for_each(|pool| pool.sweep_idle());
+        }
         let is_due = |pool: &&Arc<Connections>| {
             let upstream = pool.upstream();
             let last = asked.get(&upstream.name);
