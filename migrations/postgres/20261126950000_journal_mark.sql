@@ -1,5 +1,5 @@
--- From here on leases are in a gateway's journal. Those that an earlier version left open are charged their full
--- reservation, in the transaction in which their table goes: both happen, or neither. A gateway of
+-- Leases lie in the journal of a gateway from here on. Those that an earlier version left open are charged
+-- with all they held, in the transaction in which their table goes: both happen, or neither. A gateway of
 -- that version that still runs settles them all the same: its charge takes the place of the estimate.
 insert into usage_event (
     request, user_id, key_id, model, upstream, day, admitted_at,
@@ -52,11 +52,10 @@ begin
     perform hold_fence(claimed);
 
     if cardinality(charge_request) > 0 then
-        -- Ledger rows that are not there yet, and those that are only estimates so far: charges of a dead
-        -- gateway's calls, or counted by the gateway and now reported by the upstream. Triggers update the
-        -- rollups. One statement, so that a charge waits for another writer's estimate of the same request
-        -- and then replaces it. In the order of requests, so that such writers do not deadlock; of several
-        -- charges for one request the first that is least of an estimate.
+        -- Ledger rows that are not there yet, and those that were only an estimate so far: of a dead
+        -- gateway's call, or counted here and now reported by the upstream. Triggers keep the rollup. One statement, so that a charge waits for another writer's estimate of the
+        -- same request and then replaces it. In the order of requests, so that such writers do not
+        -- deadlock; of several charges for one request the first that is least of an estimate.
         insert into usage_event as so_far (
             request, user_id, key_id, model, upstream, day, admitted_at,
             prompt, cached, completion, reasoning, cost_micro_dollars,

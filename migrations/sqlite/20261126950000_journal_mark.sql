@@ -1,5 +1,5 @@
--- From here on leases are in the journal beside the database. Those that an earlier version left open are charged
--- their full reservation, in the transaction in which their table goes: both happen, or neither.
+-- Leases lie in the journal beside the database from here on. Those that an earlier version left open are
+-- charged with all they held, in the transaction in which their table goes: both happen, or neither.
 insert into usage_event (
     request, user_id, key_id, model, upstream, day, admitted_at,
     prompt, cached, completion, reasoning, cost_micro_dollars,

@@ -108,7 +108,7 @@ impl TokenCount {
 }
 
 impl Charge {
-    /// The charge of `tokens` for a call whose gateway died. What it really used is unknown.
+    /// The charge of `tokens` for a call whose gateway died. Its actual usage is unknown.
     #[must_use]
     pub fn abandoned(lease: &Lease, tokens: TokenCount) -> Self {
         Self {

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     #[error(
-        "There is nothing here. Calls to models go below /v1: a client's base URL ends with it. GET /api lists the other routes."
+        "Nothing is served at this path. Model calls are under /v1, so a client's base URL has to end in /v1. GET /api lists the other routes."
     )]
     NoSuchRoute,
     #[error("This route does not answer this method.")]

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Bytes of the log in one batch: about two thousand calls. A larger one is no cheaper for each.
 const BATCH: usize = MAX_PAYLOAD + FRAME_HEAD;
-/// Time between batches, so that they are worth their transaction and still short beside the calls.
+/// Time between batches: long enough that a transaction pays off, short enough that a batch delays no calls.
 const PAUSE: Duration = Duration::from_millis(50);
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const LAST_RETRY: Duration = Duration::from_secs(1);

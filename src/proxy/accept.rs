@@ -129,7 +129,7 @@ impl Endpoint {
             .any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket"));
         match Self::of(method, path) {
             Self::Control => Self::Control,
-            // A handshake is a GET (RFC 6455 section 4.1); elsewhere the wish is ignored.
+            // A handshake is a GET (RFC 6455 section 4.1); with other methods the header is ignored.
             _ if is_web_socket && method == Method::GET => Self::WebSocket,
             Self::Models(id, Shape::OpenAi) if headers.contains_key("anthropic-version") => {
                 Self::Models(id, Shape::Anthropic)

@@ -91,7 +91,7 @@ impl Proxy {
         let mut leash = self.leash(caller, replier, &current, request.stream);
         leash.early = early(replier, &current.limits, &request);
         let upstream = earlier.as_ref().map(|reply| &*reply.upstream);
-        // Boxed, as what follows: a call takes the memory of a step only while it lasts.
+        // Boxed, like the next steps: each takes memory only while it runs.
         let reserving = Box::pin(call.reserve(session, &leash, caller, upstream));
         let reservation = match reserving.await {
             Ok(reservation) => reservation,

@@ -128,7 +128,7 @@ impl Proxy {
     async fn secured(&self, stream: Plain) -> Option<(Stream, bool)> {
         let Some(tls) = &self.tls else { return Some((Box::new(stream), false)) };
         let acceptor = tls.acceptor();
-        // A handshake is large, and short beside the connection.
+        // Boxed: the state of a handshake is large, and the connection outlives it.
         let handshake = Box::pin(acceptor.tls_handshake(stream));
         let stream =
             tokio::time::timeout(self.listener.header_timeout, handshake).await.ok()?.ok()?;

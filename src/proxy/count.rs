@@ -74,7 +74,7 @@ fn no_tokens(
     let scope = Scope::User(caller.user);
     let day = Day::at(now, &caller.plan_limits.time_zone);
     let refused = Refused { limit, by_open_calls, scope, retry_after_ms: 0, standing };
-    not_admitted(refused, caller, day, (now, None))
+    not_admitted(refused, caller, day, now, None)
 }
 
 impl Admission<'_> {

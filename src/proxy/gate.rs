@@ -199,7 +199,7 @@ impl Gate {
             self.cleared = length;
             self.step = match framing {
                 Framing::Length(body) => {
-                    // What has come of the body goes with the head, into the same buffer.
+                    // The part of the body that has arrived goes on with the head, in the same buffer.
                     let come = (self.bytes.len() - length) as u64;
                     let part = come.min(body);
                     self.cleared += usize::try_from(part).unwrap_or_default();
@@ -286,7 +286,7 @@ impl Gate {
         self.bytes.advance(part);
         self.cleared -= part;
         if self.bytes.is_empty() {
-            // A connection that waits keeps no buffer.
+            // An idle connection keeps no buffer.
             self.bytes = BytesMut::new();
         }
     }

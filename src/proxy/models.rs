@@ -20,7 +20,7 @@ struct ModelObject<'a> {
     owned_by: &'a str,
 }
 
-/// OpenAI's, with the size of the context, which agents and chat clients look for under this name.
+/// OpenAI's model object with the context length, under the name that agents and chat clients read.
 #[derive(Serialize)]
 struct ListedModel<'a> {
     #[serde(flatten)]

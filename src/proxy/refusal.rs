@@ -245,7 +245,7 @@ fn web_socket() -> Answer {
 /// `route` is method and path.
 fn no_such_route(route: &str) -> Answer {
     let hint = match route.split_once(" /v1/v1/") {
-        Some(_) => "The base URL ends with /v1 once: remove the second one.",
+        Some(_) => "The base URL contains /v1 twice: remove one.",
         None => "This gateway does not offer it.",
     };
     invalid(404, format!("Unknown request URL: {route}. {hint}"), Some("unknown_url"))

@@ -233,7 +233,7 @@ async fn take(
         Ok(Taken::Stale) => Ok(Admitted::Stale),
         Ok(Taken::Refused(refused)) => {
             let needed = wish.need.prompt + wish.need.least_output;
-            Err(not_admitted(refused, caller, day, (admission.now, Some(needed))))
+            Err(not_admitted(refused, caller, day, admission.now, Some(needed)))
         }
         Err(_) => Err(Refusal::QuotaUnavailable.into()),
     }
@@ -274,9 +274,10 @@ pub(super) fn not_admitted(
     refused: Refused,
     caller: &Caller,
     day: Day,
-    (now, needed): (Timestamp, Option<u64>),
+    now: Timestamp,
+    needed: Option<u64>,
 ) -> NotAdmitted {
-    let refusal = refusal(&refused, caller, day, (now, needed));
+    let refusal = refusal(&refused, caller, day, now, needed);
     match refused {
         Refused { limit: LimitKind::TokensPerDay, by_open_calls: true, scope, .. } => {
             NotAdmitted::ByRunningCalls { refusal, scope }
@@ -290,7 +291,8 @@ fn refusal(
     refused: &Refused,
     caller: &Caller,
     day: Day,
-    (now, needed): (Timestamp, Option<u64>),
+    now: Timestamp,
+    needed: Option<u64>,
 ) -> Refusal {
     let day_ends = day.ends_at(&caller.plan_limits.time_zone);
     let resets_in_ms = day_ends.as_millisecond().saturating_sub(now.as_millisecond());

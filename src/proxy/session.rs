@@ -183,7 +183,7 @@ impl Session {
         &self.head.headers
     }
 
-    /// Takes the request's headers out, and gives its target up: a call does not keep the buffer they stand in.
+    /// Takes the request's headers, and drops its target, so that the read buffer they point into can be freed.
     pub fn take_headers(&mut self) -> HeaderMap {
         self.head.uri = Uri::default();
         std::mem::take(&mut self.head.headers)

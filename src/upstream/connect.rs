@@ -47,7 +47,7 @@ pub struct Connections {
     pub rests: Rests,
     /// Who may ask it now.
     pub places: Arc<Places>,
-    /// The calls that are read on for callers who have gone.
+    /// Drained calls by user.
     pub drains: Arc<Drains>,
     /// It refused a call because of the operator's key or account, and none was answered since.
     pub refuses_account: AtomicBool,

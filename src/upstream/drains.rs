@@ -1,13 +1,13 @@
-//! The calls that an upstream is read on for although their callers have gone, by user.
+//! Counts drained calls by user: calls whose reply is still read although the caller has disconnected.
 //!
-//! Such a call keeps its place at the upstream. One user's may keep a quarter of the places: otherwise a user
-//! who starts calls and disconnects could take all of them, and pay little for it.
+//! A drained call keeps its place at the upstream. One user's drained calls may keep a quarter of the places:
+//! otherwise a user could take all of them cheaply by starting calls and disconnecting.
 
 use crate::account::id::UserId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// One user's part of the places.
+/// One user may have one place in so many.
 const SHARE: u32 = 4;
 
 /// The drained calls of one upstream.

@@ -203,7 +203,7 @@ impl Exchange {
         &self.headers
     }
 
-    /// Gives the headers up, and the buffer that they stand in.
+    /// Drops the headers, so that the read buffer they point into can be freed.
     pub fn drop_headers(&mut self) {
         self.headers = HeaderMap::new();
     }

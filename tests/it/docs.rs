@@ -1,5 +1,6 @@
 //! The words and the program agree: links lead somewhere, and every name in one is in the other.
 
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -209,4 +210,23 @@ fn every_flag_and_fault_of_the_simulator_is_described() {
         let described = [format!("`{name}`"), format!("`{name}=")];
         assert!(described.iter().any(|d| page.contains(d.as_str())), "{name} is not described");
     }
+}
+
+/// A store that has run a migration refuses to start with another one of the same name: its comments must not
+/// change either. After adding one: `sha256sum migrations/*/*.sql > migrations/SHA256SUMS`.
+#[test]
+fn migrations_that_stores_have_run_do_not_change() {
+    let sums = text("migrations/SHA256SUMS");
+    let sums = sums.lines().filter_map(|line| line.split_once("  "));
+    let mut known: BTreeMap<&str, &str> = sums.map(|(sum, path)| (path, sum)).collect();
+    for dialect in ["postgres", "sqlite"] {
+        for file in fs::read_dir(root().join("migrations").join(dialect)).unwrap() {
+            let name = file.unwrap().file_name();
+            let name = format!("migrations/{dialect}/{}", name.display());
+            let digest = Sha256::digest(text(&name));
+            let sum: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(known.remove(name.as_str()), Some(sum.as_str()), "{name}");
+        }
+    }
+    assert!(known.is_empty(), "no longer there: {known:?}");
 }

@@ -4,7 +4,7 @@
 //! by a dead process, and whoever finds it sends what is in it. Sending twice does no harm, so a file
 //! stays whenever it is in doubt. One thread does all the writing: nobody waits for the disk.
 //!
-//! A file is a segment of the journal's format with settlements alone, a log of its own.
+//! A file has the format of a journal segment that holds only settlements.
 
 use crate::account::charge::Charge;
 use crate::account::id::RequestId;
@@ -209,7 +209,7 @@ impl Written {
         let options = options.create(true).append(true).mode(0o600);
         let mut file = private_files::open(&unfinished, options)?;
         file.lock()?;
-        // What an attempt that failed has left was never known to be kept.
+        // What a failed attempt left was never acknowledged.
         file.set_len(0)?;
         let log = LogId(clock::unique());
         file.write_all(&SegmentHead { log, base: 0 }.encode())?;
@@ -266,8 +266,8 @@ impl Left {
     }
 }
 
-/// The charges of a file, and how many parts of it cannot be read. A record in the middle of which the file
-/// ends was never known to be kept.
+/// The charges of a file, and the number of its parts that cannot be read. A record that the file cuts off was
+/// never acknowledged.
 fn segment(bytes: &[u8]) -> (Vec<Charge>, usize) {
     let Some(head) = SegmentHead::decode(bytes) else { return (Vec::new(), 1) };
     let (bytes, seed) = (&bytes[HEAD..], head.log.seed());

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
-/// Instructions of SQLite's virtual machine after which the writing thread offers its processor: about 0.1 ms.
+/// Instructions of SQLite's virtual machine between two yields of the writing thread.
 const INSTRUCTIONS: i32 = 1_000;
 
 /// Writers of this process wait here in order of arrival, so none finds the file busy because of
