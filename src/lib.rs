@@ -14,7 +14,7 @@ pub mod control;
 pub mod simulator;
 pub mod quota;
 pub mod callers;
-pub mod kept;
+pub mod response_owners;
 pub mod journal;
 pub mod store;
 pub mod instance;

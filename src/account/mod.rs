@@ -14,7 +14,7 @@ pub mod refresh;
 pub mod password;
 pub mod day;
 pub mod charge;
-pub mod kept;
+pub mod stored_response;
 pub mod caller;
 
 #[cfg(test)]

@@ -20,7 +20,6 @@ use crate::control::health::Checks;
 use crate::control::identity::Identity;
 use crate::control::{self, AdminState, ControlState, Doors, Phase, Readiness, ThisInstance};
 use crate::instance::{DataFolder, Instance, Lock};
-use crate::kept::Keeper;
 use crate::proxy::buffers::Buffers;
 use crate::proxy::count;
 use crate::proxy::exhausted::Exhausted;
@@ -29,6 +28,7 @@ use crate::proxy::settle::Settler;
 use crate::proxy::tls::Tls;
 use crate::proxy::{Current, Proxy, connection};
 use crate::quota::counters::Counters;
+use crate::response_owners::ResponseOwners;
 use crate::store::audit::Change;
 use crate::store::measured::Measured;
 use crate::store::{self, Store};
@@ -402,7 +402,7 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
         tls: None,
         pepper: parts.pepper.clone(),
         callers: Arc::clone(&parts.callers),
-        keeper: Keeper::new(Arc::clone(&parts.store)),
+        owners: ResponseOwners::new(Arc::clone(&parts.store)),
         open_calls: OpenCalls::default(),
         current: RwLock::new(Arc::new(Current {
             upstreams: parts.upstreams.get(),

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::account::caller::Caller;
 use crate::account::charge::Status;
-use crate::account::kept::KeptReply;
+use crate::account::stored_response::StoredResponse;
 use crate::clock;
 use crate::config::Limits;
 use crate::openai::request::Request;
@@ -126,16 +126,16 @@ impl Proxy {
         request: &mut Request<'_>,
         session: &mut Session,
         replier: &Replier<'_>,
-    ) -> Result<Option<KeptReply>, Refusal> {
+    ) -> Result<Option<StoredResponse>, Refusal> {
         let Some(id) = &request.ties.previous else { return Ok(None) };
-        let found = self.keeper.find(id, caller.user, replier.head.admitted_at).await;
+        let found = self.owners.owned_by(id, caller.user, replier.head.admitted_at).await;
         let found = found.map_err(|_| Refusal::RepliesUnavailable)?;
         let mut reply = found.ok_or_else(|| Refusal::NoSuchPrevious(id.clone()))?;
         if reply.unsettled.is_some() {
             // To go on from it is to read it.
             Box::pin(self.settle_stored(session, replier, caller, &reply)).await?;
             let now = replier.head.admitted_at;
-            let found = self.keeper.find(id, caller.user, now).await;
+            let found = self.owners.owned_by(id, caller.user, now).await;
             reply = found.map_err(|_| Refusal::RepliesUnavailable)?.unwrap_or(reply);
         }
         request.prompt.size.earlier_tokens = reply.tokens;
@@ -327,9 +327,9 @@ impl Call<'_> {
         let (budget, reserved) = (reservation.budget(), reservation.reserved);
         let bytes = self.current.limits.reply_bytes;
         let bounds = whole::Bounds { bytes, held: &mut self.held, leash: &leash };
-        let keeper = &self.proxy.keeper;
+        let owners = &self.proxy.owners;
         let relayed =
-            whole::relay(session, &mut forwarded, reservation, self.request, bounds, keeper).await;
+            whole::relay(session, &mut forwarded, reservation, self.request, bounds, owners).await;
         match relayed {
             Whole::Complete { body, at, charged } => {
                 forwarded.pool.release(*forwarded.exchange);

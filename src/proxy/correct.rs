@@ -8,12 +8,12 @@ use super::Proxy;
 use super::refusal::Refusal;
 use crate::account::charge::{Charge, Source, Status, TokenCount};
 use crate::account::id::RequestId;
-use crate::account::kept::KeptReply;
-use crate::kept::{KEPT_FOR, Keeper};
+use crate::account::stored_response::StoredResponse;
 use crate::openai::error::UpstreamError;
 use crate::openai::surface::Surface;
 use crate::openai::usage::Usage;
 use crate::quota::counters::{Correction, Counters};
+use crate::response_owners::{RESPONSE_LIFETIME, ResponseOwners};
 use crate::tokens::meter::Meter;
 use crate::upstream::Upstreams;
 use jiff::{SignedDuration, Timestamp};
@@ -30,7 +30,7 @@ const PRUNED_AFTER: SignedDuration = SignedDuration::from_hours(48);
 /// Sets charges right.
 #[derive(Clone)]
 pub struct Corrector {
-    pub owners: Keeper,
+    pub owners: ResponseOwners,
     pub counters: Arc<dyn Counters>,
     pub upstreams: Arc<Upstreams>,
 }
@@ -38,7 +38,7 @@ pub struct Corrector {
 impl Proxy {
     pub(super) fn corrector(&self, upstreams: &Arc<Upstreams>) -> Corrector {
         Corrector {
-            owners: self.keeper.clone(),
+            owners: self.owners.clone(),
             counters: Arc::clone(&self.settler.counters),
             upstreams: Arc::clone(upstreams),
         }
@@ -53,7 +53,7 @@ impl Corrector {
     /// The charge could not be set right now: nobody may see the body.
     pub async fn settle(
         &self,
-        reply: &KeptReply,
+        reply: &StoredResponse,
         surface: Surface,
         body: &[u8],
         now: Timestamp,
@@ -76,8 +76,9 @@ impl Corrector {
             None if is_pruned(reply, now) => {}
             None => return Err(Refusal::ReplyInUse),
         }
-        let settled = KeptReply { tokens: usage.tokens.total(), unsettled: None, ..reply.clone() };
-        if let Err(unknown) = self.owners.keep(&settled, now).await {
+        let settled =
+            StoredResponse { tokens: usage.tokens.total(), unsettled: None, ..reply.clone() };
+        if let Err(unknown) = self.owners.record(&settled, now).await {
             // The next reader finds that the ledger has it.
             tracing::warn!(request_id = %call, %unknown, "failed to mark a stored response as settled");
         }
@@ -85,14 +86,14 @@ impl Corrector {
     }
 
     /// Whether the ledger has what the upstream reported for `reply`, although that is not noted with it yet.
-    pub async fn is_settled(&self, reply: &KeptReply, now: Timestamp) -> bool {
+    pub async fn is_settled(&self, reply: &StoredResponse, now: Timestamp) -> bool {
         let Some(call) = reply.unsettled else { return true };
         let charge = self.owners.charge(call).await;
         let is_settled = charge.is_ok_and(|it| it.is_some_and(|it| it.source == Source::Reported));
         if is_settled {
-            let settled = KeptReply { unsettled: None, ..reply.clone() };
+            let settled = StoredResponse { unsettled: None, ..reply.clone() };
             // Noted or not, the ledger says so.
-            let _ = self.owners.keep(&settled, now).await;
+            let _ = self.owners.record(&settled, now).await;
         }
         is_settled
     }
@@ -151,6 +152,6 @@ fn usage_in(surface: Surface, body: &[u8]) -> Option<Usage> {
     usage.or_else(|| UpstreamError::in_reply(body).map(|_| nothing))
 }
 
-fn is_pruned(reply: &KeptReply, now: Timestamp) -> bool {
-    reply.expires_at.duration_since(now) < KEPT_FOR - PRUNED_AFTER
+fn is_pruned(reply: &StoredResponse, now: Timestamp) -> bool {
+    reply.expires_at.duration_since(now) < RESPONSE_LIFETIME - PRUNED_AFTER
 }

@@ -17,7 +17,7 @@ use super::whole::{self, Collected};
 use super::{Answered, CALLER_GONE, Current, No, Proxy, headers, outcome_of};
 use crate::account::caller::Caller;
 use crate::account::charge::Status;
-use crate::account::kept::KeptReply;
+use crate::account::stored_response::StoredResponse;
 use crate::clock;
 use crate::openai::error::UpstreamError;
 use crate::openai::request::Request;
@@ -43,7 +43,7 @@ enum Asked {
 struct Fetching<'a> {
     forwarded: Forwarded,
     current: &'a Current,
-    reply: &'a KeptReply,
+    reply: &'a StoredResponse,
     leash: Leash,
 }
 
@@ -57,21 +57,21 @@ impl Proxy {
     ) -> Result<Answered, No> {
         let caller = self.authenticate(session, replier).await?;
         let now = replier.head.admitted_at;
-        let found = self.keeper.find(id, caller.user, now).await;
+        let found = self.owners.owned_by(id, caller.user, now).await;
         let none = || Refusal::NoSuchReply(id.to_owned());
         let reply = found.map_err(|_| Refusal::RepliesUnavailable)?.ok_or_else(none)?;
         let current = self.current();
         let longest = SignedDuration::try_from(current.limits.call_timeout);
         let until = now.saturating_add(longest.unwrap_or(SignedDuration::from_hours(1)));
         let until = until.unwrap_or(reply.expires_at);
-        let claimed = self.keeper.claim(id, now, until).await;
+        let claimed = self.owners.claim(id, now, until).await;
         if !claimed.map_err(|_| Refusal::RepliesUnavailable)? {
             return Err(Refusal::ReplyInUse.into());
         }
         let fetched = self.fetch(session, replier, &current, (&caller, &reply)).await;
         match &fetched {
-            Ok(Answered { status: 200, .. }) => self.keeper.forget(id).await,
-            _ => self.keeper.release(id).await,
+            Ok(Answered { status: 200, .. }) => self.owners.delete(id).await,
+            _ => self.owners.release(id).await,
         }
         fetched
     }
@@ -82,7 +82,7 @@ impl Proxy {
         session: &mut Session,
         replier: &Replier<'_>,
         current: &Current,
-        (caller, reply): (&Arc<Caller>, &KeptReply),
+        (caller, reply): (&Arc<Caller>, &StoredResponse),
     ) -> Result<Answered, No> {
         let request = Request::to_fetch(&reply.model);
         let memory = self.buffers.hold(Some(caller.user), replier.head.address);
@@ -179,7 +179,7 @@ impl Proxy {
                         let surface = Surface::ChatCompletions;
                         let settled = corrector.settle(&reply, surface, &body, now).await;
                         if settled.is_ok() {
-                            corrector.owners.forget(&reply.id).await;
+                            corrector.owners.delete(&reply.id).await;
                         }
                     }
                 });
@@ -193,7 +193,7 @@ impl Proxy {
         session: &mut Session,
         head: &Head,
         leash: &Leash,
-        (current, reply): (&Current, &KeptReply),
+        (current, reply): (&Current, &StoredResponse),
     ) -> Asked {
         let none = || Asked::No(Refusal::NoSuchReply(reply.id.clone()));
         let Some(pool) = current.upstreams.pool(&reply.upstream) else { return none() };

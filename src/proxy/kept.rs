@@ -10,7 +10,7 @@ use super::reply::Replier;
 use super::session::{ReplyHead, Session};
 use super::{Answered, CALLER_GONE, No, Proxy, attempt, headers, outcome_of, whole};
 use crate::account::caller::Caller;
-use crate::account::kept::KeptReply;
+use crate::account::stored_response::StoredResponse;
 use crate::openai::error::UpstreamError;
 use crate::openai::redact::Redactor;
 use crate::openai::surface::Surface;
@@ -37,7 +37,7 @@ impl Proxy {
             return Err(Refusal::StoredStream.into());
         }
         let now = replier.head.admitted_at;
-        let found = self.keeper.find(&kept.id, caller.user, now).await;
+        let found = self.owners.owned_by(&kept.id, caller.user, now).await;
         let none = || Refusal::NoSuchReply(kept.id.clone());
         let reply = found.map_err(|_| Refusal::RepliesUnavailable)?.ok_or_else(none)?;
         let budget = self.budget(&caller, now).await?;
@@ -46,7 +46,7 @@ impl Proxy {
             // What it used cannot be known later.
             let _ = self.settle_stored(session, replier, &caller, &reply).await.map_err(refused)?;
         }
-        let answer = self.ask_keeper(session, replier, &caller, (kept, &reply)).await;
+        let answer = self.ask_upstream(session, replier, &caller, (kept, &reply)).await;
         let Some((mut head, body)) = answer.map_err(refused)? else {
             return Ok(Answered {
                 route: Route::Kept,
@@ -55,7 +55,7 @@ impl Proxy {
             });
         };
         match kept.act {
-            Act::Delete => self.keeper.forget(&kept.id).await,
+            Act::Delete => self.owners.delete(&kept.id).await,
             Act::ListInput => {}
             Act::Read | Act::Cancel => {
                 let corrector = self.corrector(&self.current().upstreams);
@@ -78,7 +78,7 @@ impl Proxy {
         session: &mut Session,
         replier: &Replier<'_>,
         caller: &Caller,
-        reply: &KeptReply,
+        reply: &StoredResponse,
     ) -> Result<bool, Refusal> {
         let corrector = self.corrector(&self.current().upstreams);
         let now = replier.head.admitted_at;
@@ -86,7 +86,7 @@ impl Proxy {
             return Ok(true);
         }
         let read = Kept { id: reply.id.clone(), act: Act::Read };
-        match self.ask_keeper(session, replier, caller, (&read, reply)).await {
+        match self.ask_upstream(session, replier, caller, (&read, reply)).await {
             Ok(None) => Ok(false),
             Ok(Some((_, body))) => {
                 corrector.settle(reply, Surface::Responses, &body, now).await.map(|()| true)
@@ -97,12 +97,12 @@ impl Proxy {
     }
 
     /// Asks the upstream that has it; `None` when nobody waits any more.
-    async fn ask_keeper(
+    async fn ask_upstream(
         &self,
         session: &mut Session,
         replier: &Replier<'_>,
         caller: &Caller,
-        (kept, reply): (&Kept, &KeptReply),
+        (kept, reply): (&Kept, &StoredResponse),
     ) -> Result<Option<(ReplyHead, Bytes)>, Refusal> {
         let current = self.current();
         let leash = self.leash(caller, replier, &current, false);

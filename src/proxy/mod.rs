@@ -60,8 +60,8 @@ use crate::account::key::Pepper;
 use crate::callers::cache::CallerCache;
 use crate::callers::open::OpenCalls;
 use crate::config::{Limits, Listener};
-use crate::kept::Keeper;
 use crate::openai::surface::Surface;
+use crate::response_owners::ResponseOwners;
 use crate::telemetry::labels::{Outcome, Route};
 use crate::upstream::Upstreams;
 use crate::upstream::places::Places;
@@ -94,7 +94,7 @@ pub struct Proxy {
     pub pepper: Pepper,
     pub callers: Arc<CallerCache>,
     /// Whose the replies are that upstreams keep.
-    pub keeper: Keeper,
+    pub owners: ResponseOwners,
     pub open_calls: OpenCalls,
     /// What a reload replaces; a call keeps what it began with.
     pub current: RwLock<Arc<Current>>,

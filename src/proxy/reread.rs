@@ -10,7 +10,7 @@ use super::correct::Corrector;
 use super::headers;
 use super::whole;
 use crate::account::id::RequestId;
-use crate::account::kept::KeptReply;
+use crate::account::stored_response::StoredResponse;
 use crate::openai::surface::Surface;
 use crate::upstream::connect::Outgoing;
 use bytes::{Bytes, BytesMut};
@@ -53,7 +53,7 @@ enum Read {
 
 impl Rereader {
     /// Reads `reply` until its charge is what the upstream reported. `now` is when its call was admitted.
-    pub async fn read(self, reply: KeptReply, now: Timestamp) {
+    pub async fn read(self, reply: StoredResponse, now: Timestamp) {
         let Some(call) = reply.unsettled.filter(|_| is_plain(&reply.id)) else { return };
         let mut delay = if self.drain.is_zero() { DEFAULT_FIRST_DELAY } else { self.drain };
         for _ in 0..READS {
@@ -80,12 +80,12 @@ impl Rereader {
         tracing::warn!(request_id = %call, "stored response reported no usage: its charge stays an estimate until it is retrieved");
     }
 
-    async fn fetch(&self, reply: &KeptReply, call: RequestId) -> Read {
+    async fn fetch(&self, reply: &StoredResponse, call: RequestId) -> Read {
         let fetched = tokio::time::timeout(READ_TIMEOUT, self.fetch_once(reply, call));
         fetched.await.ok().flatten().unwrap_or(Read::Failed)
     }
 
-    async fn fetch_once(&self, reply: &KeptReply, call: RequestId) -> Option<Read> {
+    async fn fetch_once(&self, reply: &StoredResponse, call: RequestId) -> Option<Read> {
         let pool = self.corrector.upstreams.pool(&reply.upstream)?;
         let place = pool.places.take()?;
         let outgoing = Outgoing {

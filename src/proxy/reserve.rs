@@ -14,15 +14,15 @@ use crate::account::caller::Caller;
 use crate::account::charge::Lease;
 use crate::account::day::Day;
 use crate::account::id::RequestId;
-use crate::account::kept::KeptReply;
 use crate::account::limit::LimitKind;
+use crate::account::stored_response::StoredResponse;
 use crate::callers::cache::CallerCache;
-use crate::kept::KEPT_FOR;
 use crate::openai::request::Request;
 use crate::openai::surface::Output;
 use crate::quota::counters::{Claim, Counters, Grant, Refused, SoFar, Standing, Taken};
 use crate::quota::left;
 use crate::quota::rules::{self, Need, Scope};
+use crate::response_owners::RESPONSE_LIFETIME;
 use crate::tokens::estimate;
 use crate::upstream::catalog::Model;
 use crate::upstream::places::Places;
@@ -319,15 +319,15 @@ impl Reservation {
 
     /// The reply to this call, as what an upstream keeps.
     #[must_use]
-    pub fn kept(&self, id: &str, upstream: &str, tokens: u64) -> KeptReply {
-        KeptReply {
+    pub fn kept(&self, id: &str, upstream: &str, tokens: u64) -> StoredResponse {
+        StoredResponse {
             id: id.to_owned(),
             user: self.caller.user,
             upstream: upstream.to_owned(),
             model: self.model.id.to_string(),
             tokens,
             unsettled: Some(self.request),
-            expires_at: self.admitted_at + KEPT_FOR,
+            expires_at: self.admitted_at + RESPONSE_LIFETIME,
         }
     }
 }

@@ -17,7 +17,7 @@ use super::session::Session;
 use super::stream_end::End;
 use super::whole;
 use crate::account::charge::Status;
-use crate::account::kept::KeptReply;
+use crate::account::stored_response::StoredResponse;
 use crate::openai::error::UpstreamError;
 use crate::openai::follow::{Follow, Heard};
 use crate::openai::redact_reply::ReplyRedactor;
@@ -68,7 +68,7 @@ pub struct Stream<'a> {
     pub(super) rereader: Option<Rereader>,
     redactor: Arc<ReplyRedactor>,
     /// The reply as it is noted, once the upstream has said its name.
-    pub(super) kept: Option<KeptReply>,
+    pub(super) kept: Option<StoredResponse>,
 }
 
 impl<'a> Stream<'a> {
@@ -153,7 +153,7 @@ impl<'a> Stream<'a> {
         let Some(id) = self.follow.id() else { return };
         let reservation = self.allowance.reservation();
         let kept = reservation.kept(id, &self.forwarded.upstream, reservation.prompt);
-        let noted = rereader.corrector.owners.keep(&kept, reservation.admitted_at).await;
+        let noted = rereader.corrector.owners.record(&kept, reservation.admitted_at).await;
         whole::log_owner(reservation.request, &noted);
         self.kept = Some(kept);
     }

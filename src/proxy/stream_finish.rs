@@ -10,7 +10,7 @@ use super::stream::Stream;
 use super::stream_charge::{count_uncharged, ending_of};
 use super::stream_end::{End, close};
 use crate::account::charge::{Source, Status, TokenCount};
-use crate::account::kept::KeptReply;
+use crate::account::stored_response::StoredResponse;
 use crate::clock;
 use crate::openai::error::ErrorBody;
 use bytes::Bytes;
@@ -138,9 +138,9 @@ impl Stream<'_> {
         let (tasks, now) = (reservation.tasks(), reservation.admitted_at);
         Box::new(move |ending| {
             let unsettled = kept.unsettled.filter(|_| ending.source == Source::Estimated);
-            let kept = KeptReply { tokens: ending.tokens.total(), unsettled, ..kept };
+            let kept = StoredResponse { tokens: ending.tokens.total(), unsettled, ..kept };
             tasks.spawn(async move {
-                let _ = rereader.corrector.owners.keep(&kept, now).await;
+                let _ = rereader.corrector.owners.record(&kept, now).await;
                 rereader.read(kept, now).await;
             });
         })

@@ -11,12 +11,12 @@ use super::settle::Ending;
 use crate::account::charge::{Source, Status};
 use crate::account::id::RequestId;
 use crate::clock;
-use crate::kept::{DEFERRED_FOR, Keeper, Unknown};
 use crate::openai::error::UpstreamError;
 use crate::openai::json;
 use crate::openai::request::Request;
 use crate::openai::surface::{Output, Surface};
 use crate::openai::usage::Usage;
+use crate::response_owners::{DEFERRED_LIFETIME, ResponseOwners, Unknown};
 use crate::tokens::meter::Meter;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::{Cut, Exchange};
@@ -59,7 +59,7 @@ pub async fn relay(
     mut reservation: Reservation,
     request: &Request<'_>,
     bounds: Bounds<'_>,
-    keeper: &Keeper,
+    owners: &ResponseOwners,
 ) -> Whole {
     let upstream = Arc::clone(&forwarded.upstream);
     let head_at = forwarded.head_at;
@@ -84,7 +84,7 @@ pub async fn relay(
             let replied = (&body[..], upstream, head_at);
             let asked = Asked::of(request, &reservation.caller.plan_limits.policy);
             let ending = ending_of(&asked, &reservation, replied, prompt);
-            if let Err(refusal) = note_owner(request, &reservation, &ending, &body, keeper).await {
+            if let Err(refusal) = note_owner(request, &reservation, &ending, &body, owners).await {
                 let ending = Ending::failed(ending.upstream, false);
                 return failed(reservation, ending, refusal).await;
             }
@@ -220,7 +220,7 @@ async fn note_owner(
     reservation: &Reservation,
     ending: &Ending,
     body: &[u8],
-    keeper: &Keeper,
+    owners: &ResponseOwners,
 ) -> Result<(), Refusal> {
     if !request.ties.is_kept {
         return Ok(());
@@ -228,11 +228,11 @@ async fn note_owner(
     let Some(id) = request.surface.id_of(body) else { return Ok(()) };
     let mut kept = reservation.kept(&id, &ending.upstream, ending.tokens.total());
     if request.ties.is_deferred {
-        kept.expires_at = reservation.admitted_at + DEFERRED_FOR;
+        kept.expires_at = reservation.admitted_at + DEFERRED_LIFETIME;
     } else if ending.source == Source::Reported {
         kept.unsettled = None;
     }
-    let noted = keeper.keep(&kept, reservation.admitted_at).await;
+    let noted = owners.record(&kept, reservation.admitted_at).await;
     log_owner(reservation.request, &noted);
     let is_lost = request.ties.is_deferred && !matches!(noted, Ok(true));
     if is_lost { Err(Refusal::RepliesUnavailable) } else { Ok(()) }

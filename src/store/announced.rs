@@ -1,9 +1,9 @@
 //! Any store, with every change to users, keys and plans announced to those who keep copies.
 
 use super::audit::{Audit, AuditEntry, AuditFilter, Change};
-use super::kept::KeptReplies;
 use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::sessions::{Adopted, Credentials, NewSession, Rotated, Rotation, Sessions};
+use super::stored_responses::StoredResponses;
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
 use super::{
     Changes, CommitStamp, Drift, Entry, KeyChange, KeyFilter, Mark, NewKey, NewUser, PlanChange,
@@ -15,10 +15,10 @@ use crate::account::caller::Caller;
 use crate::account::charge::Charge;
 use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
-use crate::account::kept::KeptReply;
 use crate::account::key::Key;
 use crate::account::plan::Plan;
 use crate::account::server_secret::{Fingerprint, ServerSecret};
+use crate::account::stored_response::StoredResponse;
 use crate::account::user::{User, UserStatus};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -231,14 +231,14 @@ announced! {
 }
 
 announced! {
-    KeptReplies {
-        keep_reply(reply: &KeptReply, now: Timestamp) -> Result<bool, StoreError>;
-        kept_reply(id: &str, now: Timestamp) -> Result<Option<KeptReply>, StoreError>;
-        claim_reply(
+    StoredResponses {
+        record_response(reply: &StoredResponse, now: Timestamp) -> Result<bool, StoreError>;
+        stored_response(id: &str, now: Timestamp) -> Result<Option<StoredResponse>, StoreError>;
+        claim_response(
             id: &str, now: Timestamp, until: Timestamp
         ) -> Result<bool, StoreError>;
-        release_reply(id: &str) -> Result<(), StoreError>;
-        forget_reply(id: &str) -> Result<(), StoreError>;
+        release_response(id: &str) -> Result<(), StoreError>;
+        delete_response(id: &str) -> Result<(), StoreError>;
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::audit::{Audit, AuditEntry, AuditFilter, Change};
 use super::gate::Gate;
-use super::kept::KeptReplies;
 use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::sessions::{Adopted, Credentials, NewSession, Rotated, Rotation, Sessions};
+use super::stored_responses::StoredResponses;
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
 use super::{
     Changes, CommitStamp, Drift, Entry, KeyChange, KeyFilter, Mark, NewKey, NewUser, PlanChange,
@@ -16,10 +16,10 @@ use crate::account::caller::Caller;
 use crate::account::charge::Charge;
 use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
-use crate::account::kept::KeptReply;
 use crate::account::key::Key;
 use crate::account::plan::Plan;
 use crate::account::server_secret::{Fingerprint, ServerSecret};
+use crate::account::stored_response::StoredResponse;
 use crate::account::user::{User, UserStatus};
 use crate::clock;
 use crate::telemetry::labels::StoreOp;
@@ -180,14 +180,14 @@ measured! {
 }
 
 measured! {
-    KeptReplies {
-        Kept keep_reply(reply: &KeptReply, now: Timestamp) -> Result<bool, StoreError>;
-        Kept kept_reply(id: &str, now: Timestamp) -> Result<Option<KeptReply>, StoreError>;
-        Kept claim_reply(
+    StoredResponses {
+        Kept record_response(reply: &StoredResponse, now: Timestamp) -> Result<bool, StoreError>;
+        Kept stored_response(id: &str, now: Timestamp) -> Result<Option<StoredResponse>, StoreError>;
+        Kept claim_response(
             id: &str, now: Timestamp, until: Timestamp
         ) -> Result<bool, StoreError>;
-        Kept release_reply(id: &str) -> Result<(), StoreError>;
-        Kept forget_reply(id: &str) -> Result<(), StoreError>;
+        Kept release_response(id: &str) -> Result<(), StoreError>;
+        Kept delete_response(id: &str) -> Result<(), StoreError>;
     }
 }
 

@@ -7,7 +7,7 @@ pub mod sessions;
 pub mod upgrades;
 pub mod audit;
 pub mod reports;
-pub mod kept;
+pub mod stored_responses;
 pub mod announced;
 pub mod confirmed;
 pub mod measured;
@@ -34,19 +34,19 @@ use async_trait::async_trait;
 use audit::Audit;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use kept::KeptReplies;
 use reports::Reports;
 use serde::{Deserialize, Serialize};
 use sessions::Sessions;
 use std::collections::HashSet;
 use std::sync::Arc;
+use stored_responses::StoredResponses;
 use upgrades::Upgrades;
 use uuid::Uuid;
 
 /// The verbs. Errors are [`StoreError`]; "not there" is `Ok(None)`.
 #[async_trait]
 pub trait Store:
-    Sessions + Upgrades + Audit + Reports + KeptReplies + Send + Sync + 'static
+    Sessions + Upgrades + Audit + Reports + StoredResponses + Send + Sync + 'static
 {
     // --- the journal of the data plane -----------------------------------------------------
 

@@ -1,9 +1,9 @@
 //! A store for tests that answers what the test tells it to, when the test tells it to.
 
 use super::audit::{Audit, AuditEntry, AuditFilter, Change};
-use super::kept::KeptReplies;
 use super::reports::{Connections, HistoryFilter, Latency, Reports, Sums, TopBy};
 use super::sessions::{Adopted, Credentials, NewSession, Rotated, Rotation, Sessions};
+use super::stored_responses::StoredResponses;
 use super::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
 use super::{
     Changes, CommitStamp, Drift, Entry, KeyChange, KeyFilter, Mark, NewKey, NewUser, PlanChange,
@@ -15,10 +15,10 @@ use crate::account::caller::Caller;
 use crate::account::charge::Charge;
 use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
-use crate::account::kept::KeptReply;
 use crate::account::key::Key;
 use crate::account::plan::Plan;
 use crate::account::server_secret::{Fingerprint, ServerSecret};
+use crate::account::stored_response::StoredResponse;
 use crate::account::user::{User, UserStatus};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -170,12 +170,12 @@ not_scripted! {
 }
 
 not_scripted! {
-    KeptReplies {
-        keep_reply(&KeptReply, Timestamp) -> Result<bool, StoreError>;
-        kept_reply(&str, Timestamp) -> Result<Option<KeptReply>, StoreError>;
-        claim_reply(&str, Timestamp, Timestamp) -> Result<bool, StoreError>;
-        release_reply(&str) -> Result<(), StoreError>;
-        forget_reply(&str) -> Result<(), StoreError>;
+    StoredResponses {
+        record_response(&StoredResponse, Timestamp) -> Result<bool, StoreError>;
+        stored_response(&str, Timestamp) -> Result<Option<StoredResponse>, StoreError>;
+        claim_response(&str, Timestamp, Timestamp) -> Result<bool, StoreError>;
+        release_response(&str) -> Result<(), StoreError>;
+        delete_response(&str) -> Result<(), StoreError>;
     }
 }
 

@@ -9,7 +9,7 @@ mod accounts;
 mod sessions;
 mod secret;
 mod upgrades;
-mod kept;
+mod stored_responses;
 mod audit;
 mod keys;
 mod callers;

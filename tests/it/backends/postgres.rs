@@ -2,7 +2,10 @@
 
 use super::store::adjustments::adjustment;
 use super::store::journal::used;
-use super::store::past::{KEPT_USERNAMES, migrations_before, shared_usernames, usernames};
+use super::store::past::{
+    KEPT_USERNAMES, a_kept_reply_is_a_stored_response, kept_reply, migrations_before,
+    shared_usernames, usernames,
+};
 use super::store::reports::sums_agree_with_the_older_ledger;
 use super::store::rows::{migrations_until, older_ledger};
 use super::store::{Any, add_user, by, charge, day, lease, new_user, suite};
@@ -94,6 +97,36 @@ async fn of_those_who_share_a_username_the_oldest_keeps_it() {
         usernames(&open(&fresh).await).await,
         KEPT_USERNAMES.map(|name| name.map(str::to_owned))
     );
+}
+
+/// A gateway of the previous version, which a rolling upgrade has not replaced yet, goes on beside this one.
+#[tokio::test]
+async fn stored_responses_of_an_older_database_stay_their_owners() {
+    let fresh = fresh_database().await;
+    let mut past = fresh.connection().await;
+    migrations_before("postgres", 20_261_126_960_000).await.run(&mut past).await.unwrap();
+    past.execute(AssertSqlSafe(kept_reply(""))).await.unwrap();
+    let store = open(&fresh).await;
+    sqlx::query(
+        "insert into kept_reply (id, user_id, upstream, model, tokens, expires_at, unsettled_call)
+         select id, user_id, upstream, model, 3, expires_at, unsettled_call from kept_reply
+         on conflict (id) do update set
+             tokens = greatest(kept_reply.tokens, excluded.tokens),
+             is_ambiguous = kept_reply.is_ambiguous or kept_reply.user_id <> excluded.user_id",
+    )
+    .execute(&mut past)
+    .await
+    .unwrap();
+    sqlx::query(
+        "delete from kept_reply
+         where id in (
+             select id from kept_reply where expires_at <= 1 limit 2 for update skip locked
+         )",
+    )
+    .execute(&mut past)
+    .await
+    .unwrap();
+    a_kept_reply_is_a_stored_response(&store).await;
 }
 
 /// Cuts the connections of this database that hold an advisory lock, or that ran the journal.

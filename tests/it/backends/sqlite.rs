@@ -1,6 +1,9 @@
 //! The suite over `SQLite`, and what only a file can do.
 
-use super::store::past::{KEPT_USERNAMES, migrations_before, shared_usernames, usernames};
+use super::store::past::{
+    KEPT_USERNAMES, a_kept_reply_is_a_stored_response, kept_reply, migrations_before,
+    shared_usernames, usernames,
+};
 use super::store::reports::sums_agree_with_the_older_ledger;
 use super::store::rows::{migrations_until, older_ledger};
 use super::store::{Any, add_user, by, changed, charge, day, lease, suite};
@@ -165,4 +168,16 @@ async fn the_rollups_of_an_older_file_are_filled_from_its_ledger() {
     sqlx::query(AssertSqlSafe(rows)).execute(&mut past).await.unwrap();
     past.close().await.unwrap();
     sums_agree_with_the_older_ledger(&open(&path).await, users).await;
+}
+
+#[tokio::test]
+async fn stored_responses_of_an_older_file_stay_their_owners() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("knockx.db");
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let mut past = options.connect().await.unwrap();
+    migrations_before("sqlite", 20_261_126_960_000).await.run(&mut past).await.unwrap();
+    past.execute(AssertSqlSafe(kept_reply("x"))).await.unwrap();
+    past.close().await.unwrap();
+    a_kept_reply_is_a_stored_response(&open(&path).await).await;
 }

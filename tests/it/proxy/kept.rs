@@ -92,7 +92,8 @@ async fn owners_are_known_after_a_restart() {
     let folder = gw.finish().await;
     // Its upstream is another simulator, which knows of nothing: what is 404 there is so here.
     let gw = gateway().start_in(folder).await;
-    let kept = gw.running.store.kept_reply(&id, jiff::Timestamp::now()).await.unwrap().unwrap();
+    let kept =
+        gw.running.store.stored_response(&id, jiff::Timestamp::now()).await.unwrap().unwrap();
     assert_eq!((kept.user, kept.upstream.as_str()), (owner.user, "simulator"));
     let path = format!("/v1/responses/{id}");
     let asked = gw.simulator.log.totals().requests;
@@ -115,14 +116,14 @@ async fn a_follow_up_goes_to_the_upstream_that_has_the_reply_and_reserves_for_al
     let charge = charge_of(&gw, reply.header("x-request-id")).await;
     assert_eq!(&*charge.upstream, "second", "the first does not offer it");
     let now = jiff::Timestamp::now();
-    let kept = gw.running.store.kept_reply(&id, now).await.unwrap().unwrap();
+    let kept = gw.running.store.stored_response(&id, now).await.unwrap().unwrap();
     assert_eq!((kept.upstream.as_str(), kept.tokens), ("second", charge.tokens.total()));
-    let elsewhere = knockx::account::kept::KeptReply {
+    let elsewhere = knockx::account::stored_response::StoredResponse {
         id: "resp_elsewhere".to_owned(),
         upstream: "third".to_owned(),
         ..kept
     };
-    assert!(gw.running.store.keep_reply(&elsewhere, now).await.unwrap());
+    assert!(gw.running.store.record_response(&elsewhere, now).await.unwrap());
     let follow_up = respond(&gw, &key, json!({"previous_response_id": "resp_elsewhere"})).await;
     // The simulator has no such response, and says so in xAI's words.
     assert_eq!(follow_up.status, 404, "{}", follow_up.text());
@@ -139,7 +140,7 @@ async fn what_is_not_stored_is_nobodys() {
         let reply = respond(&gw, &key, json!({"store": false, "stream": stream})).await;
         assert_eq!(reply.status, 200);
         let id = id_of(&reply);
-        let kept = gw.running.store.kept_reply(&id, jiff::Timestamp::now()).await.unwrap();
+        let kept = gw.running.store.stored_response(&id, jiff::Timestamp::now()).await.unwrap();
         assert_eq!(kept, None);
         assert_eq!(seen_by(&gw, &key, &id).await, [404; 4]);
     }
@@ -209,7 +210,7 @@ async fn a_deferred_answer_that_nobody_fetches_stays_charged_over_a_restart() {
     let (deferred, id) = defer(&gw, &key, "Hello").await;
     let full = charge_by(&gw, &deferred, Source::Estimated).await;
     let now = jiff::Timestamp::now();
-    let kept = gw.running.store.kept_reply(&id, now).await.unwrap().unwrap();
+    let kept = gw.running.store.stored_response(&id, now).await.unwrap().unwrap();
     assert_eq!(kept.unsettled, Some(full.request));
     let hours = kept.expires_at.duration_since(now).as_hours();
     assert!((23..=24).contains(&hours), "{hours}");
@@ -360,10 +361,11 @@ async fn what_an_abandoned_call_made_is_settled_when_it_is_read() {
     let entry = knockx::store::Entry::Settle(lost.clone());
     gw.running.store.journal(&[entry], None).await.unwrap();
     let now = jiff::Timestamp::now();
-    let kept = gw.running.store.kept_reply(&id, now).await.unwrap().unwrap();
+    let kept = gw.running.store.stored_response(&id, now).await.unwrap().unwrap();
     assert_eq!(kept.unsettled, None, "it was reported");
-    let kept = knockx::account::kept::KeptReply { unsettled: Some(lost.request), ..kept };
-    assert!(gw.running.store.keep_reply(&kept, now).await.unwrap());
+    let kept =
+        knockx::account::stored_response::StoredResponse { unsettled: Some(lost.request), ..kept };
+    assert!(gw.running.store.record_response(&kept, now).await.unwrap());
     let path = format!("/v1/responses/{id}");
     assert_eq!(Call::get(gw.addr(), &path).key(&key.text).send().await.status, 200);
     gw.written().await;

@@ -7,7 +7,7 @@ pub mod sessions;
 pub mod secrets;
 pub mod upgrades;
 pub mod audit;
-pub mod kept;
+pub mod stored_responses;
 pub mod journal;
 pub mod rows;
 pub mod reports;
@@ -108,7 +108,7 @@ macro_rules! suite {
                 requests_come_in_pages_the_newest_first
                 requests_made_at_once_leave_one_pending
             }
-            kept {
+            stored_responses {
                 an_id_that_two_have_is_nobodys
                 what_a_reply_owes_is_noted_until_it_is_settled
                 noting_again_only_raises_tokens

@@ -1,17 +1,17 @@
-//! Whose the replies are that upstreams keep.
+//! The owners of responses that upstreams store.
 
 use super::SqliteStore;
 use crate::account::id::UserId;
-use crate::account::kept::KeptReply;
+use crate::account::stored_response::StoredResponse;
 use crate::store::StoreError;
 use crate::store::columns;
-use crate::store::kept::{KeptReplies, SWEPT_AT_ONCE};
+use crate::store::stored_responses::{EXPIRED_BATCH, StoredResponses};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-/// A reply as it is stored.
+/// A response as it is stored.
 #[derive(sqlx::FromRow)]
-struct KeptRow {
+struct StoredResponseRow {
     id: String,
     user_id: Vec<u8>,
     upstream: String,
@@ -22,22 +22,26 @@ struct KeptRow {
 }
 
 #[async_trait]
-impl KeptReplies for SqliteStore {
-    async fn keep_reply(&self, reply: &KeptReply, now: Timestamp) -> Result<bool, StoreError> {
+impl StoredResponses for SqliteStore {
+    async fn record_response(
+        &self,
+        reply: &StoredResponse,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let mut turn = self.writer.turn().await?;
         let mut tx = turn.begin().await?;
         sqlx::query(
-            "delete from kept_reply
-             where id in (select id from kept_reply where expires_at <= ?1 limit ?2)
+            "delete from stored_response
+             where id in (select id from stored_response where expires_at <= ?1 limit ?2)
                 or (id = ?3 and expires_at <= ?1)",
         )
         .bind(now.as_millisecond())
-        .bind(SWEPT_AT_ONCE)
+        .bind(EXPIRED_BATCH)
         .bind(&reply.id)
         .execute(&mut *tx)
         .await?;
         let is_ambiguous: bool = sqlx::query_scalar(
-            "insert into kept_reply (
+            "insert into stored_response (
                  id, user_id, upstream, model, tokens, expires_at, unsettled_call
              )
              values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -61,20 +65,24 @@ impl KeptReplies for SqliteStore {
         Ok(!is_ambiguous)
     }
 
-    async fn kept_reply(&self, id: &str, now: Timestamp) -> Result<Option<KeptReply>, StoreError> {
-        let row: Option<KeptRow> = sqlx::query_as(
+    async fn stored_response(
+        &self,
+        id: &str,
+        now: Timestamp,
+    ) -> Result<Option<StoredResponse>, StoreError> {
+        let row: Option<StoredResponseRow> = sqlx::query_as(
             "select id, user_id, upstream, model, tokens, expires_at, unsettled_call
-             from kept_reply
+             from stored_response
              where id = ?1 and expires_at > ?2 and not is_ambiguous",
         )
         .bind(id)
         .bind(now.as_millisecond())
         .fetch_optional(&self.readers)
         .await?;
-        row.map(KeptReply::try_from).transpose()
+        row.map(StoredResponse::try_from).transpose()
     }
 
-    async fn claim_reply(
+    async fn claim_response(
         &self,
         id: &str,
         now: Timestamp,
@@ -82,7 +90,7 @@ impl KeptReplies for SqliteStore {
     ) -> Result<bool, StoreError> {
         let mut turn = self.writer.turn().await?;
         let claimed = sqlx::query(
-            "update kept_reply
+            "update stored_response
              set claimed_until = ?3
              where id = ?1 and expires_at > ?2 and claimed_until <= ?2 and not is_ambiguous",
         )
@@ -94,26 +102,29 @@ impl KeptReplies for SqliteStore {
         Ok(claimed.rows_affected() > 0)
     }
 
-    async fn release_reply(&self, id: &str) -> Result<(), StoreError> {
+    async fn release_response(&self, id: &str) -> Result<(), StoreError> {
         let mut turn = self.writer.turn().await?;
-        sqlx::query("update kept_reply set claimed_until = 0 where id = ?1")
+        sqlx::query("update stored_response set claimed_until = 0 where id = ?1")
             .bind(id)
             .execute(&mut *turn)
             .await?;
         Ok(())
     }
 
-    async fn forget_reply(&self, id: &str) -> Result<(), StoreError> {
+    async fn delete_response(&self, id: &str) -> Result<(), StoreError> {
         let mut turn = self.writer.turn().await?;
-        sqlx::query("delete from kept_reply where id = ?1").bind(id).execute(&mut *turn).await?;
+        sqlx::query("delete from stored_response where id = ?1")
+            .bind(id)
+            .execute(&mut *turn)
+            .await?;
         Ok(())
     }
 }
 
-impl TryFrom<KeptRow> for KeptReply {
+impl TryFrom<StoredResponseRow> for StoredResponse {
     type Error = StoreError;
 
-    fn try_from(row: KeptRow) -> Result<Self, StoreError> {
+    fn try_from(row: StoredResponseRow) -> Result<Self, StoreError> {
         Ok(Self {
             id: row.id,
             user: UserId(columns::uuid(&row.user_id)?),

@@ -1,18 +1,18 @@
-//! Whose the replies are that upstreams keep.
+//! The owners of responses that upstreams store.
 
 use super::PostgresStore;
 use crate::account::id::{RequestId, UserId};
-use crate::account::kept::KeptReply;
+use crate::account::stored_response::StoredResponse;
 use crate::store::StoreError;
 use crate::store::columns;
-use crate::store::kept::{KeptReplies, SWEPT_AT_ONCE};
+use crate::store::stored_responses::{EXPIRED_BATCH, StoredResponses};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-/// A reply as it is stored.
+/// A response as it is stored.
 #[derive(sqlx::FromRow)]
-struct KeptRow {
+struct StoredResponseRow {
     id: String,
     user_id: Uuid,
     upstream: String,
@@ -23,36 +23,40 @@ struct KeptRow {
 }
 
 #[async_trait]
-impl KeptReplies for PostgresStore {
-    async fn keep_reply(&self, reply: &KeptReply, now: Timestamp) -> Result<bool, StoreError> {
+impl StoredResponses for PostgresStore {
+    async fn record_response(
+        &self,
+        reply: &StoredResponse,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         // By itself, and past rows that somebody else takes away: nobody waits for another here.
         sqlx::query(
-            "delete from kept_reply
+            "delete from stored_response
              where id in (
-                 select id from kept_reply where expires_at <= $1 limit $2 for update skip locked
+                 select id from stored_response where expires_at <= $1 limit $2 for update skip locked
              )",
         )
         .bind(now.as_millisecond())
-        .bind(i64::from(SWEPT_AT_ONCE))
+        .bind(i64::from(EXPIRED_BATCH))
         .execute(&self.pool)
         .await?;
         // Its own id may have been somebody else's once.
-        sqlx::query("delete from kept_reply where id = $1 and expires_at <= $2")
+        sqlx::query("delete from stored_response where id = $1 and expires_at <= $2")
             .bind(columns::text(&reply.id))
             .bind(now.as_millisecond())
             .execute(&self.pool)
             .await?;
         let is_ambiguous: bool = sqlx::query_scalar(
-            "insert into kept_reply (
+            "insert into stored_response (
                  id, user_id, upstream, model, tokens, expires_at, unsettled_call
              )
              values ($1, $2, $3, $4, $5, $6, $7)
              on conflict (id) do update set
-                 tokens = greatest(kept_reply.tokens, excluded.tokens),
+                 tokens = greatest(stored_response.tokens, excluded.tokens),
                  unsettled_call = excluded.unsettled_call,
-                 is_ambiguous = kept_reply.is_ambiguous
-                     or kept_reply.user_id <> excluded.user_id
-                     or kept_reply.upstream <> excluded.upstream
+                 is_ambiguous = stored_response.is_ambiguous
+                     or stored_response.user_id <> excluded.user_id
+                     or stored_response.upstream <> excluded.upstream
              returning is_ambiguous",
         )
         .bind(columns::text(&reply.id))
@@ -67,27 +71,31 @@ impl KeptReplies for PostgresStore {
         Ok(!is_ambiguous)
     }
 
-    async fn kept_reply(&self, id: &str, now: Timestamp) -> Result<Option<KeptReply>, StoreError> {
-        let row: Option<KeptRow> = sqlx::query_as(
+    async fn stored_response(
+        &self,
+        id: &str,
+        now: Timestamp,
+    ) -> Result<Option<StoredResponse>, StoreError> {
+        let row: Option<StoredResponseRow> = sqlx::query_as(
             "select id, user_id, upstream, model, tokens, expires_at, unsettled_call
-             from kept_reply
+             from stored_response
              where id = $1 and expires_at > $2 and not is_ambiguous",
         )
         .bind(columns::text(id))
         .bind(now.as_millisecond())
         .fetch_optional(&self.pool)
         .await?;
-        row.map(KeptReply::try_from).transpose()
+        row.map(StoredResponse::try_from).transpose()
     }
 
-    async fn claim_reply(
+    async fn claim_response(
         &self,
         id: &str,
         now: Timestamp,
         until: Timestamp,
     ) -> Result<bool, StoreError> {
         let claimed = sqlx::query(
-            "update kept_reply
+            "update stored_response
              set claimed_until = $3
              where id = $1 and expires_at > $2 and claimed_until <= $2 and not is_ambiguous",
         )
@@ -99,16 +107,16 @@ impl KeptReplies for PostgresStore {
         Ok(claimed.rows_affected() > 0)
     }
 
-    async fn release_reply(&self, id: &str) -> Result<(), StoreError> {
-        sqlx::query("update kept_reply set claimed_until = 0 where id = $1")
+    async fn release_response(&self, id: &str) -> Result<(), StoreError> {
+        sqlx::query("update stored_response set claimed_until = 0 where id = $1")
             .bind(columns::text(id))
             .execute(&self.pool)
             .await?;
         Ok(())
     }
 
-    async fn forget_reply(&self, id: &str) -> Result<(), StoreError> {
-        sqlx::query("delete from kept_reply where id = $1")
+    async fn delete_response(&self, id: &str) -> Result<(), StoreError> {
+        sqlx::query("delete from stored_response where id = $1")
             .bind(columns::text(id))
             .execute(&self.pool)
             .await?;
@@ -116,10 +124,10 @@ impl KeptReplies for PostgresStore {
     }
 }
 
-impl TryFrom<KeptRow> for KeptReply {
+impl TryFrom<StoredResponseRow> for StoredResponse {
     type Error = StoreError;
 
-    fn try_from(row: KeptRow) -> Result<Self, StoreError> {
+    fn try_from(row: StoredResponseRow) -> Result<Self, StoreError> {
         Ok(Self {
             id: row.id,
             user: UserId(row.user_id),
