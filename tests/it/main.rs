@@ -8,6 +8,7 @@
 mod support;
 mod layering;
 mod docs;
+mod wording;
 mod backends;
 mod proxy;
 mod process;
