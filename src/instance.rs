@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// [`DataFolder::running`] holds the lock for an instant, which is no instance: a tenth of a second
-/// in all is far more than an instant, and nothing to somebody who is told of a second instance.
+/// in all is far more than an instant, and too short to delay the error about a second instance noticeably.
 const LOCK_TRIES: usize = 10;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
@@ -48,7 +48,7 @@ pub struct Instance {
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     #[error(
-        "another knockx (process {pid}) is using {folder}; stop it, or give this one its own DATABASE_URL"
+        "another knockx (process {pid}) is using {folder}; stop it, or set a different DATABASE_URL for this one"
     )]
     InUse { pid: String, folder: String },
     #[error("cannot use the data folder {folder}: {source}")]

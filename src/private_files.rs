@@ -105,11 +105,12 @@ fn check_file(path: &Path, forbidden: u32) -> io::Result<()> {
         found => found?,
     };
     if found.is_symlink() {
-        let advice = "links are not followed here; remove it, or replace it with the file itself";
+        let advice =
+            "symbolic links are not followed here; remove it, or replace it with the file itself";
         return Err(refused(format!("{} is a symbolic link: {advice}", path.display())));
     }
     if !found.is_file() {
-        let advice = "remove it: knockx needs a file there";
+        let advice = "remove it, because knockx needs a file there";
         return Err(refused(format!("{} is not a regular file; {advice}", path.display())));
     }
     check_owner(path, &found)?;

@@ -38,7 +38,7 @@ pub enum Severity {
 /// # Errors
 /// One sentence, when it does not answer.
 pub async fn look(connection: &RedisConn, now: Timestamp) -> Result<Vec<Finding>, String> {
-    let no_answer = |e: RedisError| format!("Redis cannot be asked how it is set up: {e}");
+    let no_answer = |e: RedisError| format!("cannot read the settings of Redis: {e}");
     // Without naming sections: servers older than we take know one at a time.
     let info: Value = connection.send(&redis::cmd("INFO")).await.map_err(no_answer)?;
     let time: Value = connection.send(&redis::cmd("TIME")).await.map_err(no_answer)?;
@@ -51,7 +51,7 @@ pub async fn look(connection: &RedisConn, now: Timestamp) -> Result<Vec<Finding>
         }
     }
     for time in texts(&time).chunks(2) {
-        let seconds = time[0].parse().map_err(|_| "Redis does not tell the time".to_owned())?;
+        let seconds = time[0].parse().map_err(|_| "Redis does not report its time".to_owned())?;
         findings.extend(from_clock(seconds, now));
     }
     if !findings.iter().any(|finding| finding.text == NO_AOF) {
@@ -86,20 +86,20 @@ pub async fn takes_writes(connection: &RedisConn) -> Result<(), String> {
     }
 }
 
-const NO_AOF: &str = "Redis keeps no append-only file: when it restarts, every charge not yet in \
-    the ledger is lost, and all counters are until they are built from the ledger again; set \
+const NO_AOF: &str = "Redis has no append-only file: a restart loses every charge that is not yet in \
+the ledger, and the counters until they are rebuilt from it; set \
     `appendonly yes`";
-const EVERY_SECOND: &str = "Redis writes to disk every second (`appendfsync everysec`): up to two \
-    seconds of acknowledged writes can be lost when its machine dies, and gateways that live send \
-    theirs again";
-const WHENEVER: &str = "Redis leaves it to the system when to write to disk (`appendfsync no`): \
-    half a minute of acknowledged writes can be lost when its machine dies, and gateways that live \
-    send theirs again";
-const NO_MINIMUM: &str = "Redis takes writes without waiting for a replica: what a failover finds \
-    in none is lost; with `min-replicas-to-write 1` a master that was cut off takes no more";
+const EVERY_SECOND: &str = "Redis syncs to disk every second (`appendfsync everysec`): up to two \
+seconds of acknowledged writes can be lost if its machine fails; running gateways \
+resend theirs";
+const WHENEVER: &str = "Redis lets the operating system decide when to sync to disk (`appendfsync no`): \
+half a minute of acknowledged writes can be lost if its machine fails; running gateways \
+resend theirs";
+const NO_MINIMUM: &str = "Redis acknowledges writes before a replica has them: a failover loses those that no replica \
+has; set `min-replicas-to-write 1` so that an isolated master stops accepting writes";
 
-const LONE_NODE: &str = "Redis is a cluster, and REDIS_URL names one address, which is read as a single \
-    server: name several of its nodes with commas between them, or the one address twice";
+const LONE_NODE: &str = "Redis is a cluster, but REDIS_URL has one address, which means a single \
+server; set several nodes of the cluster, comma-separated, or the same address twice";
 
 /// What the text of `INFO` says.
 fn from_info(info: &str) -> Vec<Finding> {
@@ -111,12 +111,12 @@ fn from_info(info: &str) -> Vec<Finding> {
     match (field("maxmemory_policy"), number("maxmemory")) {
         (None | Some("noeviction"), _) => {}
         (Some(policy), Some(0) | None) => findings.push(warning(&format!(
-            "Redis has the memory policy `{policy}`: with a `maxmemory` it would evict counters, \
-             and evicted counters are lost quota; set `maxmemory-policy noeviction`"
+            "Redis has the memory policy `{policy}`: with a `maxmemory`, it would evict counters, \
+which loses quota; set `maxmemory-policy noeviction`"
         ))),
         (Some(policy), Some(_)) => findings.push(refusal(format!(
-            "Redis may evict counters when its memory is full, and evicted counters are lost \
-             quota: set `maxmemory-policy noeviction` in place of `{policy}`"
+            "Redis may evict counters when its memory is full, which loses \
+quota; set `maxmemory-policy noeviction` in place of `{policy}`"
         ))),
     }
     if field("aof_enabled") == Some("0") {
@@ -131,12 +131,12 @@ fn from_info(info: &str) -> Vec<Finding> {
 
 fn from_version(version: Option<&str>) -> Finding {
     let Some(text) = version else {
-        return warning("Redis does not tell its version: 7.0 or newer is needed");
+        return warning("Redis does not report its version; 7.0 or newer is required");
     };
     let mut parts = text.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let number = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if number < OLDEST {
-        return refusal(format!("Redis {text} is too old: 7.0 or newer is needed"));
+        return refusal(format!("Redis {text} is too old; 7.0 or newer is required"));
     }
     Finding { severity: Severity::Ok, text: format!("Redis {text}") }
 }
@@ -146,8 +146,8 @@ fn from_clock(seconds: i64, now: Timestamp) -> Option<Finding> {
     let distance = ahead.saturating_abs();
     let side = if ahead < 0 { "behind" } else { "ahead of" };
     let text = format!(
-        "the clock of Redis is {distance} s {side} this machine's, and days end by it: let both \
-         follow the same time server"
+        "the clock of Redis is {distance} s {side} the clock of this machine, and quota days end by it; \
+synchronize both with NTP"
     );
     if distance > CLOCK_REFUSAL {
         return Some(refusal(text));
@@ -201,7 +201,7 @@ mod tests {
             ("redis_version:10.1-rc1", &[(Ok, "Redis 10.1-rc1")]),
             ("redis_version:6.2.19", &[(Refusal, "6.2.19 is too old")]),
             ("redis_version:new", &[(Refusal, "too old")]),
-            ("", &[(Warning, "does not tell its version")]),
+            ("", &[(Warning, "does not report its version")]),
             (fine, &[(Ok, "Redis 7.2.4")]),
             ("redis_version:7.0 aof_enabled:0", &[(Ok, ""), (Warning, "no append-only file")]),
             (

@@ -28,7 +28,7 @@ pub struct ResponseOwners {
 
 /// The store did not answer.
 #[derive(Debug, thiserror::Error)]
-#[error("the owners of stored responses are not known: {0}")]
+#[error("cannot look up the owner of a stored response: {0}")]
 pub struct Unknown(String);
 
 impl ResponseOwners {
@@ -94,6 +94,6 @@ impl ResponseOwners {
 async fn within<T>(query: impl Future<Output = Result<T, StoreError>>) -> Result<T, Unknown> {
     match tokio::time::timeout(STORE_TIMEOUT, query).await {
         Ok(result) => result.map_err(|e| Unknown(e.to_string())),
-        Err(_) => Err(Unknown("the store did not answer in time".to_owned())),
+        Err(_) => Err(Unknown("the store did not respond in time".to_owned())),
     }
 }

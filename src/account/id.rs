@@ -38,7 +38,7 @@ pub struct UpgradeId(pub Uuid);
 
 /// An identifier that does not read as one.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is not a well-formed identifier")]
+#[error("`{0}` is not a valid id")]
 pub struct BadId(pub String);
 
 /// A new `UUIDv7`: it sorts after the ones made before it.

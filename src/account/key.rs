@@ -55,12 +55,12 @@ pub struct KeyLimits {
 
 /// Why a presented key cannot be one of ours.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("not a well-formed key")]
+#[error("malformed API key")]
 pub struct MalformedKey;
 
 /// The system's source of randomness failed.
 #[derive(Debug, thiserror::Error)]
-#[error("the system gave no randomness: {0}")]
+#[error("failed to get random bytes from the operating system: {0}")]
 pub struct NoRandomness(getrandom::Error);
 
 impl PlainKey {

@@ -19,7 +19,7 @@ const DEAREST_BCRYPT: u32 = 14;
 
 /// The password could not be hashed.
 #[derive(Debug, thiserror::Error)]
-#[error("the password could not be hashed: {0}")]
+#[error("failed to hash the password: {0}")]
 pub struct HashError(String);
 
 /// Whether a password is the right one.

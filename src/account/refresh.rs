@@ -24,7 +24,7 @@ pub struct RefreshToken {
 
 /// A text that is no refresh token of ours.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("not a well-formed refresh token")]
+#[error("malformed refresh token")]
 pub struct MalformedToken;
 
 impl RefreshToken {

@@ -34,7 +34,7 @@ const REBUILT: Duration = Duration::from_secs(60);
 pub(super) struct Counting {
     pub(super) store: Arc<dyn Store>,
     pub(super) counters: Arc<dyn Counters>,
-    /// Woken by every change to users, keys and plans, where somebody tells.
+    /// Notified of each change to users, keys and plans, if changes are announced.
     pub(super) changed: Option<Arc<Notify>>,
 }
 
@@ -65,7 +65,7 @@ async fn own(config: &Config, means: Means<'_>) -> anyhow::Result<Counting> {
     let Started { journal, abandoned } = journal::start(parts).await?;
     report_abandoned(abandoned);
     let from = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(2.days());
-    let used = store.used_since(Day(from)).await.context("cannot read what was used")?;
+    let used = store.used_since(Day(from)).await.context("cannot read the usage of recent days")?;
     workers.spawn("versions", Arc::clone(&versions).watch(journal.clone(), stop));
     let changed = Some(Arc::clone(&versions.changed));
     let counters = Arc::new(MemoryCounters::rebuilt(&used, journal, Arc::clone(&versions)));
@@ -86,7 +86,7 @@ fn journal_parts<'a>(
         most_behind: config.most_behind,
     };
     let folder = Folder::create(&config.folder)
-        .with_context(|| format!("cannot use the journal's folder {}", config.folder.display()))?;
+        .with_context(|| format!("cannot use the journal folder {}", config.folder.display()))?;
     Ok(journal::Parts {
         disk: Arc::new(folder),
         settings,
@@ -99,7 +99,7 @@ fn journal_parts<'a>(
 
 fn report_abandoned(calls: usize) {
     if calls > 0 {
-        tracing::warn!(calls, "charged calls that were open when the previous process died");
+        tracing::warn!(calls, "charged calls that were in flight when the previous process died");
     }
 }
 
@@ -124,7 +124,7 @@ async fn shared(config: &Config, redis: &Redis, means: Means<'_>) -> anyhow::Res
         report_abandoned(journal::finish(parts).await?);
         // All of it is in the ledger, and nobody writes on it.
         if let Err(error) = Folder::remove_log(&config.journal.folder) {
-            tracing::warn!(%error, "cannot delete a journal that is fully written to the ledger");
+            tracing::warn!(%error, "failed to delete a journal that is fully written to the ledger");
         }
     }
     if redis.spool.exists() {
@@ -148,7 +148,7 @@ async fn shared(config: &Config, redis: &Redis, means: Means<'_>) -> anyhow::Res
     workers.spawn("keeper", keeper.run(stop.clone()));
     workers.spawn("scribe", scribe.run(stop));
     let begun = tokio::time::timeout(REBUILT, looks.wait_for(Look::is_whole)).await;
-    begun.context("Redis does not answer, or its counters could not be rebuilt")??;
+    begun.context("Redis does not respond, or its counters could not be rebuilt")??;
     let herald = Arc::new(counters.herald(Arc::clone(&store)));
     let store = Arc::new(Announced::new(store, herald));
     Ok(Counting { store, counters, changed: Some(changed) })

@@ -42,7 +42,7 @@ pub(super) async fn put_plans(
     by: &By,
 ) -> anyhow::Result<()> {
     for kept in store.put_plans(plans, by).await.context("cannot write the plans")? {
-        tracing::info!(plan = %kept, "plan kept as an admin changed it, not as configured");
+        tracing::info!(plan = %kept, "plan was changed by an admin; its configured values are ignored");
     }
     for plan in store.plans().await.context("cannot read the plans")? {
         let models = plan.limits.models.iter().flat_map(|models| models.iter());
@@ -53,7 +53,7 @@ pub(super) async fn put_plans(
     Ok(())
 }
 
-/// Makes the configured admin when the store has no admin yet. An account that is there is left alone: whoever
+/// Creates the configured admin if the store has no admin yet. An existing account is not changed: whoever
 /// registered it first must not become admin by a setting.
 pub(super) async fn add_first_admin(config: &Config, store: &dyn Store) -> anyhow::Result<()> {
     let Some(admin) = &config.first_admin else { return Ok(()) };
@@ -61,7 +61,8 @@ pub(super) async fn add_first_admin(config: &Config, store: &dyn Store) -> anyho
         return Ok(());
     }
     let by = By::gateway(clock::now());
-    let plan = config.plans.first().context("an admin needs a plan, and no plan is configured")?;
+    let plan =
+        config.plans.first().context("cannot create the first admin: no plan is configured")?;
     let user = NewUser {
         email: admin.email.clone(),
         username: None,
@@ -76,12 +77,12 @@ pub(super) async fn add_first_admin(config: &Config, store: &dyn Store) -> anyho
         Err(UserError::EmailTaken) => {
             let email = &admin.email;
             tracing::warn!(
-                "ADMIN_EMAIL {email} belongs to a user who is no admin, so there is no admin yet: \
+                "ADMIN_EMAIL {email} belongs to a user without the admin role, so no admin exists yet: \
                  `knockx user set-role {email} admin` makes that user one, or name another ADMIN_EMAIL"
             );
             Ok(())
         }
-        added => added.map(drop).context("cannot make the first admin"),
+        added => added.map(drop).context("cannot create the first admin"),
     }
 }
 

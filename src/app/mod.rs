@@ -211,7 +211,7 @@ impl Running {
         if tokio::time::timeout(grace, idle).await.is_err() {
             tracing::warn!(
                 open_calls = self.counters.open_leases(),
-                "grace is over; ending open calls"
+                "shutdown grace period expired, aborting calls in flight"
             );
         }
         self.proxy.hard_stop.cancel();
@@ -225,7 +225,7 @@ impl Running {
             );
         }
         if tokio::time::timeout(LAST_ORDERS, self.store.close()).await.is_err() {
-            tracing::warn!("the store did not close in time");
+            tracing::warn!("timed out closing the store");
         }
     }
 
@@ -432,7 +432,7 @@ async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
 async fn serve_admin(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
     let ended = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
     if let Err(e) = ended {
-        tracing::error!(error = %e, "the admin listener ended");
+        tracing::error!(error = %e, "admin listener stopped");
     }
 }
 
@@ -453,7 +453,7 @@ async fn upkeep(metrics: Arc<Metrics>, upstreams: InForce, stop: CancellationTok
 async fn prepare_days(store: Arc<dyn Store>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(DAY)).await.is_some() {
         if let Err(e) = store.prepare_days(yesterday(clock::now())).await {
-            tracing::error!(error = %e, "ledger not prepared for the days ahead, trying again in a day");
+            tracing::error!(error = %e, "failed to prepare the ledger for the coming days, retrying in a day");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Watches for changed users: forgets their records and ends calls that lost their right. Where somebody
-//! tells that something has changed, the store is seldom asked before.
+//! Watches for changed users: drops their cached records and ends calls whose access was revoked. Where changes
+//! are announced, the store is rarely queried before an announcement.
 //!
 //! New calls do not rely on it (their reservation checks the user's version); open streams do,
 //! and end within one round of it.

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Checks the config and reaches every dependency.
+/// Checks the config and connects to every dependency.
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Example: GROK_API_KEY=xai-... knockx check --config knockx.toml")]
 pub struct Args {
@@ -31,7 +31,7 @@ struct Finding {
     result: Result<String, String>,
 }
 
-const WRITABLE: &str = "check that DATABASE_URL names a file you may write";
+const WRITABLE: &str = "check that DATABASE_URL names a file that this user can write";
 
 /// A dependency that has not answered by then is not reached.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -51,7 +51,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     findings.extend(join_all(config.catalog.upstreams.iter().map(upstream)).await);
     findings.extend(config.missing_keys.iter().map(missing_key));
     if config.catalog.upstreams.is_empty() && config.missing_keys.is_empty() {
-        let advice = "none is listed; add [[upstreams]] and [[models]] to the config file";
+        let advice = "none is configured; add [[upstreams]] and [[models]] to the config file";
         findings.push(Finding { name: "upstreams".to_owned(), result: Err(advice.to_owned()) });
     }
     for finding in &findings {
@@ -63,7 +63,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn certificate(files: &TlsFiles) -> Finding {
     let result = match Tls::new(files) {
-        Ok(_) => Ok("goes with its key".to_owned()),
+        Ok(_) => Ok("matches its key".to_owned()),
         Err(e) => Err(format!("{e:#}")),
     };
     Finding { name: format!("certificate {}", files.certificate), result }
@@ -74,12 +74,12 @@ async fn store(config: &Config) -> Finding {
         Database::Sqlite { path, .. } => (
             format!("store sqlite:{}", path.display()),
             WRITABLE,
-            "does not answer; check the disk it is on",
+            "no response in 10 s; check the disk that holds it",
         ),
         Database::Postgres(server) => (
             format!("store postgres://{}", server.place),
             "check host, user, password and database in DATABASE_URL",
-            "does not answer; check the host in DATABASE_URL and the firewall",
+            "no response in 10 s; check the host in DATABASE_URL and the firewall",
         ),
     };
     if let Some(file) = config.database.missing_file() {
@@ -109,7 +109,7 @@ async fn counters(urls: &RedisUrls) -> Vec<Finding> {
         Ok(Ok(found)) => found,
         Ok(Err(advice)) => return vec![Finding { name, result: Err(advice) }],
         Err(_) => {
-            let advice = "does not answer; check the host in REDIS_URL and the firewall";
+            let advice = "no response in 10 s; check the host in REDIS_URL and the firewall";
             return vec![Finding { name, result: Err(advice.to_owned()) }];
         }
     };
@@ -117,7 +117,7 @@ async fn counters(urls: &RedisUrls) -> Vec<Finding> {
         name: name.clone(),
         result: match severity {
             Severity::Ok => Ok(text),
-            Severity::Warning => Ok(format!("works, but: {text}")),
+            Severity::Warning => Ok(format!("usable, but {text}")),
             Severity::Refusal => Err(text),
         },
     };
@@ -130,8 +130,8 @@ fn to_be_made(file: &Path) -> Result<String, String> {
         return Err(WRITABLE.to_owned());
     };
     match access(folder, AccessFlags::W_OK | AccessFlags::X_OK) {
-        Ok(()) => Ok("not there yet, `knockx serve` will make it".to_owned()),
-        Err(e) => Err(format!("it cannot be made in {} ({e}); {WRITABLE}", folder.display())),
+        Ok(()) => Ok("does not exist yet; `knockx serve` creates it".to_owned()),
+        Err(e) => Err(format!("cannot create it in {} ({e}); {WRITABLE}", folder.display())),
     }
 }
 
@@ -151,24 +151,26 @@ async fn reach(host: &str, port: u16, patience: Duration) -> Result<(), String> 
     let addresses = tokio::net::lookup_host((host, port)).await;
     let addresses: Vec<_> = match addresses {
         Ok(found) => found.collect(),
-        Err(e) => return Err(format!("its name does not resolve ({e}); check base_url and DNS")),
+        Err(e) => {
+            return Err(format!("the host name does not resolve ({e}); check base_url and DNS"));
+        }
     };
     match tokio::time::timeout(patience, tokio::net::TcpStream::connect(&*addresses)).await {
         Ok(Ok(_connection)) => Ok(()),
-        Ok(Err(e)) => Err(format!("no connection ({e}); check base_url and the firewall")),
-        Err(_) => Err(format!("no connection in {patience:?}; check base_url and the firewall")),
+        Ok(Err(e)) => Err(format!("cannot connect ({e}); check base_url and the firewall")),
+        Err(_) => Err(format!("cannot connect in {patience:?}; check base_url and the firewall")),
     }
 }
 
 async fn probe(upstream: &Arc<Upstream>) -> Result<String, String> {
     match tokio::time::timeout(PATIENCE, connect::probe(upstream)).await {
-        Ok(answer) => answer.map(|took| format!("reached in {} ms", took.as_millis())),
-        Err(_) => Err("it takes connections but does not answer".to_owned()),
+        Ok(answer) => answer.map(|took| format!("responded in {} ms", took.as_millis())),
+        Err(_) => Err("accepts connections but sends no response in 10 s".to_owned()),
     }
 }
 
 fn missing_key(missing: &MissingKey) -> Finding {
-    let advice = format!("its key is not set; set {}", missing.variables.join(" or "));
+    let advice = format!("its API key is not set; set {}", missing.variables.join(" or "));
     Finding { name: format!("upstream {}", missing.upstream), result: Err(advice) }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Which configuration to use.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct ConfigArg {
-    /// Config file; without it, the one named by `KNOCKX_CONFIG`, else the defaults alone.
+    /// Config file. Defaults to the file named by `KNOCKX_CONFIG`; without either, only the built-in defaults apply.
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
 }

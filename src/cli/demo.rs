@@ -82,7 +82,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         tokio::select! {
             told = signals.next() => if matches!(told, Told::End) { break },
             wish = running.reload_wished() => {
-                let _ = wish.answer.send(Err("the demo has no configuration file.".to_owned()));
+                let _ = wish.answer.send(Err("The demo has no configuration file to reload.".to_owned()));
             }
         }
     }
@@ -95,10 +95,11 @@ async fn simulator(
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> anyhow::Result<crate::simulator::Running> {
-    let listener =
-        TcpListener::bind(("127.0.0.1", 0)).await.context("no port for the simulator")?;
+    let listener = TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .context("cannot open a port for the simulator")?;
     Simulator::start(Settings::default(), listener, tasks, stop)
-        .context("the simulator did not start")
+        .context("cannot start the simulator")
 }
 
 /// The demo's configuration, as a file would hold it.
@@ -178,7 +179,7 @@ fn welcome(ready: &Ready) -> String {
     let base = base_url.trim_end_matches("/v1");
     format!(
         r#"
-KnockXPrime is running. Behind it is a simulated Grok: its words mean nothing, its token counts are exact.
+KnockXPrime is running. Its upstream is a simulated Grok that generates random words; the token counts are exact.
 From another terminal:
 
   export KNOCKX_KEY={api_key}
@@ -196,18 +197,18 @@ or with the OpenAI SDK:
           messages=[{{"role": "user", "content": "Hello! [sim tokens=60 token-ms=50]"}}]):
       print(chunk.choices[0].delta.content or "", end="", flush=True)
 
-([sim ...] asks the simulator for 60 tokens, one every 50 ms.) What that has used, and what is going on:
+([sim ...] tells the simulator to send 60 tokens, one every 50 ms.) To see usage, metrics and the simulator's statistics:
 
   curl {base}/api/v1/chat/usage -H "Authorization: Bearer $KNOCKX_KEY"
   curl {metrics_url}
   curl {simulator_url}/sim/stats
 
-There is an admin too, who logs in for a token that administers users, keys and plans (docs/api.md):
+An admin account exists too. Its access token manages users, keys and plans (docs/api.md):
 
   curl {base}/api/v1/users/login -H "Content-Type: application/json" \
     -d '{{"email":"{admin_email}","password":"{admin_password}"}}'
 
-Ctrl-C ends it.
+Press Ctrl-C to stop.
 "#
     )
 }
@@ -226,7 +227,7 @@ impl Folder {
         let name = format!("knockx-demo-{}", PlainKey::generate()?.id());
         let path = std::env::temp_dir().join(name);
         let made = DirBuilder::new().mode(0o700).create(&path);
-        made.with_context(|| format!("cannot make {}", path.display()))?;
+        made.with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self::Temporary(path))
     }
 

@@ -28,12 +28,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let addr = instance_addr(&args.config.load()?)?;
     let answer = tokio::time::timeout(PATIENCE, ask(addr)).await;
     let status = answer
-        .with_context(|| format!("{addr} does not answer"))?
-        .with_context(|| format!("no knockx answers on {addr}"))?;
+        .with_context(|| format!("no response from {addr} in 3 s"))?
+        .with_context(|| format!("no knockx responds on {addr}"))?;
     match status {
         200 => Ok(ExitCode::SUCCESS),
         503 => bail!("the instance on {addr} is starting or draining"),
-        other => bail!("{addr} answered {other}: is it a knockx?"),
+        other => bail!("{addr} responded with status {other}; check that it is a knockx instance"),
     }
 }
 
@@ -45,7 +45,9 @@ fn instance_addr(config: &Config) -> anyhow::Result<SocketAddr> {
     let announced = data_folder.and_then(|folder| folder.running());
     let addr = if config.listener.tls.is_some() {
         let admin = announced.map_or(config.admin_addr, |it| it.admin_addr);
-        admin.context("with TLS on the public port, the admin listener is asked: set ADMIN_PORT")?
+        admin.context(
+            "with TLS on the public port, the health check uses the admin listener; set ADMIN_PORT",
+        )?
     } else {
         announced.map_or(config.listener.addr, |it| it.public_addr)
     };
@@ -71,7 +73,7 @@ async fn ask(addr: SocketAddr) -> anyhow::Result<u16> {
     connection.read_exact(&mut head).await?;
     let head = String::from_utf8_lossy(&head);
     let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.parse().ok());
-    status.context("the answer is not HTTP")
+    status.context("the response is not HTTP")
 }
 
 #[cfg(test)]

@@ -27,10 +27,10 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Prints every record with its position, and marks bytes that are not valid records.
+    /// Prints every record with its position and marks bytes that are not valid records.
     #[command(after_help = "Example: knockx journal show --from 1048576 --json")]
     Show {
-        /// The first position to print; positions are bytes from the beginning of the log.
+        /// First position to print, in bytes from the start of the log.
         #[arg(long, value_name = "POSITION", default_value_t = 0)]
         from: u64,
     },
@@ -171,8 +171,8 @@ fn walk(
         let is_torn = matches!(ending, Ending::Torn { .. });
         let (at, end, why) = match ending {
             Ending::Whole => return Ok(()),
-            Ending::Torn { at } => (at, rest, "not whole".to_owned()),
-            Ending::Damaged { at, next } => (at, next, "damaged".to_owned()),
+            Ending::Torn { at } => (at, rest, "incomplete record".to_owned()),
+            Ending::Damaged { at, next } => (at, next, "corrupt record".to_owned()),
             Ending::Unreadable { at, end, why } => (at, end, why.to_string()),
         };
         let (offset, length) = ((start + at) as u64, (end - at) as u64);
@@ -282,11 +282,11 @@ impl Findings {
         }
         if self.torn_bytes > 0 {
             println!(
-                "the last {} bytes are not a whole record: it is being written, or a write was cut short",
+                "the last {} bytes are an incomplete record: a write is in progress, or was interrupted",
                 self.torn_bytes
             );
         }
-        let what = if self.problems.is_empty() { "is whole" } else { "is damaged" };
+        let what = if self.problems.is_empty() { "is valid" } else { "is corrupt" };
         println!(
             "log {log} {what}: {} records in {} files, positions {} to {}, {} open leases",
             self.records, self.segments, self.from, self.to, self.open_leases

@@ -34,10 +34,10 @@ enum Action {
         after_help = "Example: knockx key add ada@example.com --name ci --expires 2027-01-01T00:00:00Z --tokens-per-day 50000"
     )]
     Add(Add),
-    /// Lists a user's keys, the oldest first.
+    /// Lists a user's keys, oldest first.
     #[command(after_help = "Example: knockx key list ada@example.com")]
     List { user: String },
-    /// Ends a key for good, and the streams opened with it.
+    /// Revokes a key and ends its open streams. This cannot be undone.
     #[command(after_help = "Example: knockx key revoke 0aB1cD2eF3gH")]
     Revoke {
         /// The public part of the key, between `sk-kx-` and `_`.
@@ -50,7 +50,7 @@ struct Add {
     user: String,
     #[arg(long, default_value = "default")]
     name: String,
-    /// When the key stops working, such as 2027-01-01T00:00:00Z.
+    /// Expiry time, such as 2027-01-01T00:00:00Z; without it, the key does not expire.
     #[arg(long, value_name = "RFC3339")]
     expires: Option<Timestamp>,
     /// A limit of the key's own, below the plan's.
@@ -59,7 +59,7 @@ struct Add {
     /// A limit of the key's own, below the plan's.
     #[arg(long, value_name = "N")]
     requests_per_day: Option<u64>,
-    /// A model the key may use; may be repeated. Without it, every model of the plan.
+    /// Model that the key may use; may be repeated. Without it, all models of the plan.
     #[arg(long = "model", value_name = "MODEL")]
     models: Vec<String>,
 }
@@ -89,7 +89,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn add_key(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
     let now = clock::now();
     if add.expires.is_some_and(|at| at <= now) {
-        anyhow::bail!("the key would have expired already");
+        anyhow::bail!("--expires is in the past");
     }
     let models = model_ids(&stored.config.catalog, &add.models)?;
     let name = label(&add.name).with_context(|| "--name")?;
@@ -110,7 +110,7 @@ async fn add_key(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
         return print_json(&serde_json::json!({ "key": shown, "api_key": plain.reveal() }));
     }
     println!("{}", KeyShown::from(&key).line());
-    println!("API key, shown only now: {}", plain.reveal());
+    println!("API key, shown only once: {}", plain.reveal());
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use anyhow::Context;
 use jiff::tz::TimeZone;
 use std::process::ExitCode;
 
-/// Brings the tables of the store up to date; `serve` does so too when it starts.
+/// Applies pending database migrations; `serve` also does this at start.
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Example: DATABASE_URL=postgres://... SECRET_KEY=... knockx migrate")]
 pub struct Args {
@@ -24,6 +24,6 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let today = Day::at(clock::now(), &TimeZone::UTC);
     store.prepare_days(today).await.context("cannot prepare the ledger")?;
     store.close().await;
-    println!("the tables are up to date");
+    println!("the database schema is up to date");
     Ok(ExitCode::SUCCESS)
 }

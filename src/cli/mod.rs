@@ -25,8 +25,8 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(name = "knockx", version, about)]
 #[command(
-    after_help = "Example: knockx demo      everything at once, with a simulated Grok\n         \
-    knockx            serve: the gateway itself, as configured"
+    after_help = "Examples: knockx demo     a complete gateway with a simulated Grok\n         \
+    knockx          the same as `knockx serve`: the gateway as configured"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -58,7 +58,7 @@ impl Cli {
         let runtime = match runtime() {
             Ok(runtime) => runtime,
             Err(e) => {
-                return fail(&anyhow::Error::new(e).context("the async runtime did not start"));
+                return fail(&anyhow::Error::new(e).context("cannot start the async runtime"));
             }
         };
         let command = self.command();

@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Runs the gateway (the default command).
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Example: GROK_API_KEY=xai-... knockx serve --config knockx.toml\n\n\
-    SIGTERM drains and stops it, a second one skips the shutdown delay; SIGHUP reloads upstreams, models, plans, limits and the log filter.")]
+    SIGTERM or Ctrl-C drains and stops the gateway; a second one skips the shutdown delay. SIGHUP reloads upstreams, models, plans, limits, the certificate and the log filter.")]
 pub struct Args {
     #[command(flatten)]
     pub config: ConfigArg,
@@ -54,7 +54,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if code == ExitCode::SUCCESS {
         leave(&running, &mut signals).await;
     }
-    tracing::info!("draining: new requests are refused, open ones may finish");
+    tracing::info!("draining: refusing new requests, waiting for requests in flight");
     running.stop().await;
     Ok(code)
 }
@@ -92,7 +92,7 @@ impl Signals {
     /// # Errors
     /// When the system refuses.
     pub fn listen() -> anyhow::Result<Self> {
-        let take = |kind| signal(kind).context("cannot listen to signals");
+        let take = |kind| signal(kind).context("cannot install signal handlers");
         Ok(Self {
             terminate: take(SignalKind::terminate())?,
             interrupt: take(SignalKind::interrupt())?,
@@ -144,7 +144,7 @@ async fn reload(
         }
         Err(e) => {
             let error = format!("{e:#}");
-            tracing::error!(error, "configuration not reloaded; the old one stays");
+            tracing::error!(error, "failed to reload the configuration, keeping the previous one");
             Err(error)
         }
     }

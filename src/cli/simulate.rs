@@ -13,47 +13,47 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Runs an xAI-like API that answers without a model, for demos, tests and load.
+/// Runs a simulated xAI API without a model, for demos, tests and load tests.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!(
     "Example: knockx simulate --listen 127.0.0.1:9999 --tokens-per-second 80 --fault stall=5\n\n\
-     Faults, also several with commas: {NAMES}\n\n\
-     One request steers itself by headers (x-sim-tokens, x-sim-reasoning, x-sim-first-token-ms, x-sim-token-ms, \
+     Faults, comma-separated: {NAMES}\n\n\
+     A single request is controlled by headers (x-sim-tokens, x-sim-reasoning, x-sim-first-token-ms, x-sim-token-ms, \
      x-sim-cache-writes, x-sim-fault)\nor by its last user message: [sim tokens=500 token-ms=5 fault=cut=20].\n\
-     GET /sim/log?last=N and /sim/stats tell what was really said; POST /sim/fault sets the faults for all."
+     GET /sim/log?last=N and /sim/stats return what was sent; POST /sim/fault sets the faults for all requests."
 ))]
 pub struct Args {
     /// Address to listen on; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:9999")]
     listen: SocketAddr,
-    /// Writes what was really said here, a JSON line an answer.
+    /// File for the log of sent replies, one JSON line each.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// Other seeds give other words.
+    /// Seed of the random words.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Silence before an answer's first token.
+    /// Delay before the first token of a reply, in milliseconds.
     #[arg(long, value_name = "N", default_value_t = 0)]
     first_token_ms: u64,
-    /// Speed of an answer; without it, as fast as it can be read.
+    /// Output rate of a reply; without it, as fast as the client reads.
     #[arg(long, value_name = "N")]
     tokens_per_second: Option<NonZeroU32>,
-    /// Length of an answer.
+    /// Output tokens of a reply.
     #[arg(long, value_name = "N", default_value_t = 24)]
     tokens: u64,
-    /// Tokens billed on top of the visible prompt, as a hidden system prompt is.
+    /// Tokens billed in addition to the visible prompt, like those of a hidden system prompt.
     #[arg(long, value_name = "N", default_value_t = 0)]
     prompt_overhead: u64,
-    /// What goes wrong with every request that names no fault of its own.
+    /// Faults for every request that sets none itself.
     #[arg(long, value_name = "NAME[=ARG],…", default_value = "none")]
     fault: Faults,
-    /// The one key that is right; without it, any is.
+    /// The only accepted API key; without it, any key is accepted.
     #[arg(long)]
     key: Option<String>,
-    /// One more model name; may be repeated.
+    /// Additional model name; may be repeated.
     #[arg(long, value_name = "NAME")]
     model: Vec<String>,
-    /// Bytes of events that may share a write; 0 writes each alone.
+    /// Maximum bytes of events combined into one write; 0 writes each event separately.
     #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024)]
     coalesce: usize,
 }
@@ -89,7 +89,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let running = Simulator::start(settings, listener, &tasks, stop.clone())
-        .context("the simulator did not start")?;
+        .context("cannot start the simulator")?;
     println!("simulator ready on {}", running.url());
     told_to_stop().await?;
     stop.cancel();

@@ -74,7 +74,7 @@ impl Stored {
         let config = shared.config.load()?;
         if let Some(file) = config.database.missing_file() {
             anyhow::bail!(
-                "there is no database {}; `knockx serve` makes it, --config or DATABASE_URL name another",
+                "the database {} does not exist; `knockx serve` creates it, --config or DATABASE_URL selects another one",
                 file.display()
             );
         }
@@ -143,8 +143,8 @@ impl Stored {
         let mine = ServerSecret::of(&pepper).fingerprint();
         match self.store.secret_in_use(Some(mine), now).await? {
             Some(used) if used != mine => anyhow::bail!(
-                "SECRET_KEY (fingerprint {mine}) differs from the one that the gateway on this database \
-                 uses (fingerprint {used}), so a key created with it would not work. Set the gateway's \
+                "SECRET_KEY (fingerprint {mine}) differs from the one used by the gateway on this database \
+(fingerprint {used}), so a key created with it would not work. Set the gateway's \
                  SECRET_KEY for this command; to rotate it, restart the gateway with the new one \
                  first, which invalidates all existing keys"
             ),

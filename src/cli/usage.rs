@@ -45,11 +45,11 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Compares counters, ledger and rollups of a day; exit code 1 when they differ, or when there
-    /// are entries that never reached the ledger.
+    /// Compares counters, ledger and rollups of a day. Exit code 1 if they differ, or if there
+    /// are dead-lettered entries that never reached the ledger.
     #[command(after_help = "Example: knockx usage verify --day 2026-11-22 --json")]
     Verify {
-        /// As YYYY-MM-DD; today (UTC) when not given.
+        /// Day as YYYY-MM-DD; defaults to today (UTC).
         #[arg(long)]
         day: Option<Day>,
     },
@@ -111,7 +111,7 @@ async fn run_prune(shared: &Shared, before: Day) -> anyhow::Result<ExitCode> {
     let newest = Day(Day::at(by.at, &TimeZone::UTC).0.saturating_sub(COUNTED_DAYS.days()));
     if before > newest {
         bail!(
-            "cannot prune up to {before}: counters may still need the days from {newest} on; use {newest} or an earlier day"
+            "cannot prune up to {before}: counters may still need the days from {newest} on; pass {newest} or an earlier day"
         );
     }
     let stored = Stored::open(shared).await?;
@@ -122,7 +122,7 @@ async fn run_prune(shared: &Shared, before: Day) -> anyhow::Result<ExitCode> {
     if shared.json {
         print_json(&Pruned { before, rows })?;
     } else {
-        println!("removed {rows} ledger rows before {before}; rollups are kept");
+        println!("deleted {rows} ledger rows before {before}; rollups are kept");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -167,7 +167,7 @@ enum Source<'a> {
 async fn source(stored: &Stored, day: Day) -> anyhow::Result<Result<Source<'_>, String>> {
     let yesterday = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(1.days());
     if day < Day(yesterday) {
-        return Ok(Err("a gateway keeps the counters of the last days only".to_owned()));
+        return Ok(Err("gateways only keep the counters of today and yesterday".to_owned()));
     }
     if let Some(shared) = &stored.counters {
         return Ok(Ok(Source::Redis(shared)));
@@ -180,12 +180,12 @@ async fn source(stored: &Stored, day: Day) -> anyhow::Result<Result<Source<'_>, 
         // Nobody announces an address on a server: the configured one it is, if anybody is there.
         None => match stored.config.admin_addr {
             Some(addr) if TcpStream::connect(addr).await.is_err() => {
-                return Ok(Err(format!("no gateway answers on the admin address {addr}")));
+                return Ok(Err(format!("no gateway responds on the admin address {addr}")));
             }
             addr => addr,
         },
     };
-    let no_port = || "the running gateway has no admin port to ask".to_owned();
+    let no_port = || "the running gateway has no admin port; set ADMIN_PORT".to_owned();
     Ok(addr.map(Source::Gateway).ok_or_else(no_port))
 }
 
@@ -250,11 +250,11 @@ async fn of_gateway(addr: SocketAddr, day: Day) -> anyhow::Result<Totals> {
     let answer =
         tokio::time::timeout(ANSWER_TIMEOUT, get(addr, &format!("/debug/quota?day={day}")))
             .await
-            .map_err(|_| anyhow::anyhow!("it did not answer in time"))
+            .map_err(|_| anyhow::anyhow!("no response in 10 s"))
             .flatten()
             .with_context(|| format!("cannot read the counters of the gateway at {addr}"))?;
     let used: Vec<Used> =
-        serde_json::from_slice(&answer).context("its answer is not understood")?;
+        serde_json::from_slice(&answer).context("the response is not valid JSON")?;
     Ok(totals(used))
 }
 
@@ -272,10 +272,13 @@ async fn get(addr: SocketAddr, path: &str) -> anyhow::Result<Vec<u8>> {
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").context("no HTTP answer")?;
+    let end = answer
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .context("the response is not HTTP")?;
     let head = String::from_utf8_lossy(&answer[..end]);
     let status = head.split_whitespace().nth(1).unwrap_or_default();
-    anyhow::ensure!(status == "200", "it answered with status {status}");
+    anyhow::ensure!(status == "200", "it responded with status {status}");
     Ok(answer.split_off(end + 4))
 }
 
@@ -299,7 +302,7 @@ impl Findings {
             let entries = if self.buried == 1 { "entry" } else { "entries" };
             let buried = self.buried;
             println!(
-                "{buried} {entries} could not be written to the ledger: see the table usage_dead"
+                "{buried} {entries} could not be written to the ledger; see the table usage_dead"
             );
         }
         if let Some(why) = &self.note {

@@ -19,8 +19,8 @@ const SHORTEST_PASSWORD: usize = 8;
 /// Adds, shows and changes users.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: knockx user add ada@example.com --plan leveler\n\n\
-    USER is an e-mail address or a user's id. Changes hold from the next request on, also in a \
-    gateway that is running.")]
+    USER is an e-mail address or a user id. Changes apply from the next request on, also in \
+    running gateways.")]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
@@ -30,7 +30,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Adds a user and prints a first API key, once.
+    /// Adds a user and prints the first API key, once.
     #[command(
         after_help = "Example: knockx user add ada@example.com --plan leveler --role admin --password-stdin < password"
     )]
@@ -41,16 +41,16 @@ enum Action {
     /// Shows one user.
     #[command(after_help = "Example: knockx user show ada@example.com")]
     Show { user: String },
-    /// Puts a user on another plan.
+    /// Moves a user to another plan.
     #[command(after_help = "Example: knockx user set-plan ada@example.com high-max")]
     SetPlan { user: String, plan: String },
-    /// Makes a user an admin, or an admin a user.
+    /// Changes a user's role.
     #[command(after_help = "Example: knockx user set-role ada@example.com admin")]
     SetRole { user: String, role: RoleArg },
-    /// Stops a user's keys and ends the user's open streams.
+    /// Suspends a user: disables the user's keys and ends open streams.
     #[command(after_help = "Example: knockx user suspend ada@example.com")]
     Suspend { user: String },
-    /// Lets a suspended user's keys work again.
+    /// Reactivates a suspended user.
     #[command(after_help = "Example: knockx user resume ada@example.com")]
     Resume { user: String },
 }
@@ -58,14 +58,14 @@ enum Action {
 #[derive(Debug, clap::Args)]
 struct Add {
     email: String,
-    /// The plan; without it `accounts.default_plan`, or the first plan there is.
+    /// Plan id; defaults to `accounts.default_plan`, else the first plan.
     #[arg(long, value_name = "ID")]
     plan: Option<String>,
     #[arg(long, value_enum, default_value = "user")]
     role: RoleArg,
     #[arg(long, value_name = "NAME")]
     username: Option<String>,
-    /// Reads a password for the console from standard input; without it the user cannot log in.
+    /// Reads a password from standard input; without it, the user cannot log in.
     #[arg(long)]
     password_stdin: bool,
 }
@@ -108,7 +108,9 @@ async fn add_user(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
     let now = clock::now();
     let wanted = match &add.plan {
         Some(plan) => PlanId::from(&**plan),
-        None => stored.config.accounts.default_plan.clone().context("name a --plan")?,
+        None => {
+            stored.config.accounts.default_plan.clone().context("no plan exists; pass --plan")?
+        }
     };
     let new = NewUser {
         email: normalised_email(&add.email)?,
@@ -134,7 +136,7 @@ async fn add_user(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
         }));
     }
     println!("{}", UserShown::from(&user).line());
-    println!("API key, shown only now: {}", plain.reveal());
+    println!("API key, shown only once: {}", plain.reveal());
     Ok(())
 }
 

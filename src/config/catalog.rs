@@ -63,7 +63,7 @@ pub fn resolve(
         let url = moved.unwrap_or(&upstream.base_url.value);
         if environment == Environment::Production && !url.tls && !url.is_loopback() {
             let problem =
-                format!("in production the upstream `{name}` must be reached by https://");
+                format!("in production, the upstream `{name}` needs an https:// base_url");
             return Err(match moved {
                 Some(_) => Origin::Variable(GROK_BASE_URL.to_owned()).error(&(0..0), problem),
                 None => origin.error(&upstream.base_url.span, problem),
@@ -79,7 +79,7 @@ pub fn resolve(
         };
         usable.extend(resolved.clone());
         if by_name.insert(name, resolved).is_some() {
-            let problem = format!("there are two upstreams `{name}`");
+            let problem = format!("the upstream name `{name}` is used twice");
             return Err(origin.error(&upstream.name.span, problem));
         }
     }
@@ -95,7 +95,7 @@ fn grok_base_url(
     let Some(text) = variables.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
     let origin = Origin::Variable(name.to_owned());
     if !upstreams.iter().any(|u| u.value_name() == XAI) {
-        let problem = "it moves the upstream `xai`, but the config file has none of that name";
+        let problem = "it sets the address of the upstream `xai`, but the config file has no upstream of that name";
         return Err(origin.error(&(0..0), problem));
     }
     let url = BaseUrl::read(&Written::Text(text.clone()));
@@ -118,7 +118,8 @@ fn key(
             };
             let key = variables.get(name).map_or("", |v| v.trim());
             if !key.bytes().all(|b| b.is_ascii_graphic()) {
-                let problem = "a key has no spaces, line ends or letters outside ASCII";
+                let problem =
+                    "an API key must not contain spaces, line breaks or non-ASCII characters";
                 return Err(Origin::Variable(name.clone()).error(&(0..0), problem));
             }
             Ok(Key::Set(Secret::new(key)))
@@ -126,8 +127,8 @@ fn key(
         _ => {
             let name = upstream.value_name();
             let problem = format!(
-                "the upstream `{name}` needs either api_key_env (variables that hold its key) or \
-                 api_key (the key; \"\" when the server asks for none)"
+                "the upstream `{name}` needs either api_key_env (environment variables with its key) or \
+                 api_key (the key itself; \"\" if the server needs none)"
             );
             Err(origin.error(&upstream.name.span, problem))
         }
@@ -176,7 +177,7 @@ fn models(
         let mut is_taken =
             |name: &&str| names.insert(Arc::from(*name), Arc::<str>::from(id)).is_some();
         if let Some(twice) = std::iter::once(id).chain(aliases).find(|name| is_taken(name)) {
-            let problem = format!("two models have the id or alias `{twice}`");
+            let problem = format!("the model id or alias `{twice}` is used twice");
             return Err(origin.error(&model.id.span, problem));
         }
         let routes = routes(model, origin, upstreams)?;
@@ -194,7 +195,7 @@ fn routes(
 ) -> Result<Vec<Route>, ConfigError> {
     let id = &model.id.value.0;
     if model.upstreams.is_empty() {
-        let problem = format!("the model `{id}` needs at least one of `upstreams`");
+        let problem = format!("the model `{id}` needs at least one entry in `upstreams`");
         return Err(origin.error(&model.id.span, problem));
     }
     let mut routes = Vec::new();
@@ -202,7 +203,7 @@ fn routes(
         let name = route.name.value.0.as_str();
         let Some(upstream) = upstreams.get(name) else {
             let problem = format!(
-                "the model `{id}` names the upstream `{name}`, which is not the name of any [[upstreams]]"
+                "the model `{id}` refers to the upstream `{name}`, which is not in [[upstreams]]"
             );
             return Err(origin.error(&route.name.span, problem));
         };

@@ -29,7 +29,7 @@ pub fn resolve(
     }
     if has_neon_api {
         let sentence = "NEON_API_URL is set, but Neon's REST Data API has no transactions: \
-                        DATABASE_URL must hold the same project's Postgres string";
+                        set DATABASE_URL to the Postgres connection string of the same project";
         return Err(ConfigError::NotBuilt(sentence.to_owned()));
     }
     let path = text.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
@@ -37,9 +37,10 @@ pub fn resolve(
         Some(path) if !path.is_empty() && !path.contains([':', '?']) => {
             Ok(Database::Sqlite { path: PathBuf::from(path), durability })
         }
-        _ => Err(url.error(
-            "`database.url`: expected sqlite:PATH with the path of a file, or postgres://...",
-        )),
+        _ => {
+            Err(url
+                .error("`database.url`: expected sqlite:PATH with a file path, or postgres://..."))
+        }
     }
 }
 
@@ -63,8 +64,8 @@ pub fn check_secret(config: &Config, layers: &Layers) -> Result<(), ConfigError>
         return Ok(());
     }
     Err(layers.find(|raw| &raw.secret_key)?.error(
-        "`secret_key`: a store in Postgres needs SECRET_KEY, at least 32 bytes that stay the same, \
-         such as from `openssl rand -hex 32`",
+        "`secret_key`: with Postgres, set SECRET_KEY to at least 32 bytes, the same for all gateways and restarts; \
+generate it with `openssl rand -hex 32`",
     ))
 }
 
@@ -120,7 +121,7 @@ impl<'a> Address<'a> {
         let mode = self.parameter(&["sslmode", "ssl-mode"]);
         let is_weak = mode.is_some_and(|mode| mode != "verify-full");
         if is_weak && environment == Environment::Production && !self.is_local() {
-            return Err("production needs sslmode=verify-full to a Postgres on another machine");
+            return Err("in production, Postgres on another machine needs sslmode=verify-full");
         }
         let mode = mode.unwrap_or(if self.is_local() { "prefer" } else { "verify-full" });
         Ok(PostgresServer {

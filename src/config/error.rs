@@ -17,7 +17,7 @@ pub enum ConfigError {
     #[error("{0}")]
     NotBuilt(String),
     /// The compiled-in defaults lack a key: a mistake of ours, caught by tests.
-    #[error("the compiled-in defaults are incomplete")]
+    #[error("the built-in defaults are incomplete")]
     NoDefault,
 }
 

@@ -148,7 +148,7 @@ impl Form for Dollars {
 
 impl Form for PerImage {
     fn form() -> String {
-        "US dollars for one image with at most four decimals, such as 0.02".to_owned()
+        "US dollars per image with at most four decimals, such as 0.02".to_owned()
     }
 
     fn read(written: &Written) -> Option<Self> {
@@ -195,7 +195,7 @@ impl Form for String {
 
 impl Form for CaFile {
     fn form() -> String {
-        "the path of a file with certificates in PEM that can be read".to_owned()
+        "the path of a readable PEM file with certificates".to_owned()
     }
 
     /// Read here, because the connections made later take its being there for granted.
@@ -220,7 +220,7 @@ impl Form for Name {
 
 impl Form for Shown {
     fn form() -> String {
-        "a name of 1 to 64 characters, all of which are seen".to_owned()
+        "a name of 1 to 64 visible characters".to_owned()
     }
 
     fn read(written: &Written) -> Option<Self> {
@@ -230,7 +230,7 @@ impl Form for Shown {
 
 impl Form for Names {
     fn form() -> String {
-        format!("a list, each {}", Name::form())
+        format!("a list with each entry {}", Name::form())
     }
 
     fn read(written: &Written) -> Option<Self> {
@@ -301,7 +301,7 @@ fn without_brackets(text: &str) -> &str {
 
 impl Form for BaseUrl {
     fn form() -> String {
-        "an http:// or https:// address such as https://api.x.ai/v1, without query".to_owned()
+        "an http:// or https:// URL without a query, such as https://api.x.ai/v1".to_owned()
     }
 
     fn read(written: &Written) -> Option<Self> {

@@ -120,7 +120,7 @@ impl Layer {
         let origin = Origin::Variable(name.to_owned());
         let is_key = key.bytes().all(|b| b.is_ascii_lowercase() || b"_.".contains(&b));
         if !is_key || ["upstreams", "models", "plans"].iter().any(|t| key.starts_with(t)) {
-            let problem = "it names no single key; upstreams, models and plans are set in a file";
+            let problem = "it does not name a config key; upstreams, models and plans can only be set in a file";
             return Err(origin.error(&(0..0), problem));
         }
         let text = format!("{key} = {}", toml::Value::from(value));

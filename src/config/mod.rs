@@ -270,7 +270,7 @@ pub struct MissingKey {
 /// There is nothing to send calls to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no upstream can be used: {0}; or try the gateway without a key, with its built-in simulator: `knockx demo`"
+    "no upstream is usable: {0}; to try the gateway without an upstream key, run `knockx demo`"
 )]
 pub struct NoUpstream(String);
 
@@ -293,7 +293,7 @@ pub fn logging_variables() -> layers::Environment {
     variables
 }
 
-/// The process's variables; one that is not UTF-8 is none of ours.
+/// The process's environment variables, without those that are not UTF-8.
 fn environment() -> layers::Environment {
     let utf8 = |(name, value): (OsString, OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -308,7 +308,7 @@ impl Config {
             return Ok(());
         }
         let advice = self.missing_keys.iter().map(MissingKey::to_string).collect::<Vec<_>>();
-        let none_listed = || "the config file lists none".to_owned();
+        let none_listed = || "add [[upstreams]] to the config file".to_owned();
         let advice = if advice.is_empty() { none_listed() } else { advice.join("; ") };
         Err(NoUpstream(advice))
     }

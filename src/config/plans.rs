@@ -26,13 +26,13 @@ pub fn resolve(
     for plan in plans {
         let id = plan.id.value.0.as_str();
         if !ids.insert(id) {
-            return Err(origin.error(&plan.id.span, format!("there are two plans `{id}`")));
+            return Err(origin.error(&plan.id.span, format!("the plan id `{id}` is used twice")));
         }
         let models = plan.models.iter().flat_map(|m| &m.value.0);
         if let Some(unknown) = models.into_iter().find(|m| catalog.id_of(m).is_none()) {
             let span = plan.models.as_ref().map_or(0..0, |m| m.span.clone());
             let problem = format!(
-                "the plan `{id}` has the model `{unknown}`, which is not the id or an alias of any [[models]]"
+                "the plan `{id}` lists the model `{unknown}`, which is not an id or alias in [[models]]"
             );
             return Err(origin.error(&span, problem));
         }

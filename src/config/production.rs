@@ -22,21 +22,21 @@ pub fn check(config: &Config, layers: &Layers) -> Result<(), ConfigError> {
     }
     if config.secret_key.as_ref().is_some_and(|key| is_weak(key.expose())) {
         return Err(layers.find(|raw| &raw.secret_key)?.error(
-            "`secret_key`: production needs a SECRET_KEY of at least 32 random bytes, not one from \
-             an example, such as from `openssl rand -hex 32`",
+            "`secret_key`: in production, SECRET_KEY must be at least 32 random bytes and not an \
+example value; generate it with `openssl rand -hex 32`",
         ));
     }
     let password = config.first_admin.as_ref().map(|admin| admin.password.expose());
     if password.is_some_and(|p| p.chars().count() < PASSWORD_CHARS || is_well_known(p)) {
         return Err(layers.find(|raw| &raw.admin.password)?.error(
-            "`admin.password`: production needs an ADMIN_PASSWORD of at least 12 characters, not one \
-             from an example",
+            "`admin.password`: in production, ADMIN_PASSWORD must have at least 12 characters and not be \
+an example value",
         ));
     }
     if config.cors == Cors::Any {
         return Err(layers
             .find(|raw| &raw.cors.origins)?
-            .error("`cors.origins`: production needs a list of origins, not \"*\""));
+            .error("`cors.origins`: in production, list the allowed origins instead of \"*\""));
     }
     Ok(())
 }

@@ -72,7 +72,7 @@ fn redis(layers: &Layers) -> Result<Option<Redis>, ConfigError> {
 
 fn notes(variables: &Variables) -> Vec<String> {
     let unused = |name: &&str| is_set(variables, name);
-    let note = |name: &str| format!("{name} has no effect: the store is the one in DATABASE_URL");
+    let note = |name: &str| format!("{name} is ignored: the store is set by DATABASE_URL");
     ["NEON_API_URL", "NEON_API_KEY"].into_iter().filter(unused).map(note).collect()
 }
 
@@ -115,8 +115,8 @@ fn tls(layers: &Layers) -> Result<Option<TlsFiles>, ConfigError> {
             Ok(Some(TlsFiles { certificate: certificate.clone(), key: key.clone() }))
         }
         (None, None) => Ok(None),
-        (Some(_), None) => Err(key.error("tls_certificate needs its tls_key")),
-        (None, Some(_)) => Err(certificate.error("tls_key needs its tls_certificate")),
+        (Some(_), None) => Err(key.error("tls_certificate is set, but tls_key is not")),
+        (None, Some(_)) => Err(certificate.error("tls_key is set, but tls_certificate is not")),
     }
 }
 
@@ -165,9 +165,8 @@ fn accounts(layers: &Layers, plans: &[Plan]) -> Result<Accounts, ConfigError> {
     if let Some(plan) = &plan
         && !plans.iter().any(|known| known.id == *plan)
     {
-        return Err(
-            default_plan.error(format!("`accounts.default_plan`: there is no plan `{plan}`"))
-        );
+        return Err(default_plan
+            .error(format!("`accounts.default_plan`: the plan `{plan}` does not exist")));
     }
     Ok(Accounts {
         registration: layers.value(|raw| &raw.accounts.registration)?,
@@ -196,7 +195,11 @@ fn first_admin(layers: &Layers) -> Result<Option<FirstAdmin>, ConfigError> {
             Ok(Some(FirstAdmin { email: email.0.clone(), password: password.clone() }))
         }
         (None, None) => Ok(None),
-        (Some(_), None) => Err(email.error("the first admin needs a password too: ADMIN_PASSWORD")),
-        (None, Some(_)) => Err(password.error("the first admin needs an e-mail too: ADMIN_EMAIL")),
+        (Some(_), None) => {
+            Err(email.error("the first admin needs a password as well; set ADMIN_PASSWORD"))
+        }
+        (None, Some(_)) => {
+            Err(password.error("the first admin needs an e-mail address as well; set ADMIN_EMAIL"))
+        }
     }
 }

@@ -34,9 +34,9 @@ fn a_file_of_certificates_must_be_one() {
     let file = folder.path().join("ca.pem");
     let config = CA_FILE.replace("FILE", file.to_str().unwrap());
     let problem = || refused(&config, &[]);
-    assert!(problem().contains("line 6") && problem().contains("certificates in PEM"));
+    assert!(problem().contains("line 6") && problem().contains("PEM file with certificates"));
     std::fs::write(&file, b"\x00\x01 no certificate").unwrap();
-    assert!(problem().contains("certificates in PEM"));
+    assert!(problem().contains("PEM file with certificates"));
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_bad_file_is_refused_with_line_key_and_form() {
         ("[limits]\ncall_timeout = \"30s\"", "line 2: `limits.call_timeout`: expected seconds"),
         ("[telemetry]\nlog_format = \"xml\"", "`telemetry.log_format`: expected pretty or json"),
         ("[telemetry]\nlog_filter = \"a=b=c\"", "expected a log filter"),
-        ("[listener]\ntls_key = \"k.pem\"", "tls_key needs its tls_certificate"),
+        ("[listener]\ntls_key = \"k.pem\"", "tls_certificate is not"),
         ("[listener]\ndata_cors = [\"example.com\"]", "expected \"*\", or origins such as"),
         ("port = ", "my.toml, line 1"),
         ("host = \"example.com\"", "expected an IP address"),
@@ -185,12 +185,12 @@ fn a_bad_variable_is_refused_by_name() {
             "1",
             "environment variable KNOCKX__LIMITS__NOPE: unknown field `nope`",
         ),
-        ("KNOCKX__MODELS", "1", "KNOCKX__MODELS: it names no single key"),
-        ("DATABASE_URL", "postgres://u:hunter2@h/d", "a store in Postgres needs SECRET_KEY"),
+        ("KNOCKX__MODELS", "1", "KNOCKX__MODELS: it does not name a config key"),
+        ("DATABASE_URL", "postgres://u:hunter2@h/d", "with Postgres, set SECRET_KEY"),
         ("DATABASE_URL", "postgres://u:hunter2@/d", "expected postgres://USER:PASSWORD@HOST"),
-        ("NEON_API_URL", "https://n", "DATABASE_URL must hold the same project's Postgres string"),
+        ("NEON_API_URL", "https://n", "set DATABASE_URL to the Postgres connection string"),
         ("GROK_BASE_URL", "api.x.ai", "environment variable GROK_BASE_URL: expected an http://"),
-        ("ADMIN_EMAIL", "a@b", "ADMIN_EMAIL: the first admin needs a password too"),
+        ("ADMIN_EMAIL", "a@b", "ADMIN_EMAIL: the first admin needs a password as well"),
         ("ENVIRONMENT", "staging", "expected development or production"),
     ];
     for (name, value, expected) in cases {
@@ -220,12 +220,12 @@ fn tables_must_fit_together() {
             format!("{UPSTREAM}{}", model("m", "u")),
             "line 2: the upstream `u` needs either api_key_env",
         ),
-        (format!("{keyed}{}", model("m", "v")), "line 7: the model `m` names the upstream `v`"),
-        (format!("{keyed}{keyed}"), "line 6: there are two upstreams `u`"),
-        (format!("{keyed}{0}{0}", model("m", "u")), "two models have the id or alias `m`"),
-        (format!("{good}{plan}"), "there are two plans `p`"),
+        (format!("{keyed}{}", model("m", "v")), "line 7: the model `m` refers to the upstream `v`"),
+        (format!("{keyed}{keyed}"), "line 6: the upstream name `u` is used twice"),
+        (format!("{keyed}{0}{0}", model("m", "u")), "the model id or alias `m` is used twice"),
+        (format!("{good}{plan}"), "the plan id `p` is used twice"),
         (format!("{good}time_zone = \"Mars/Base\"\n"), "expected an IANA time zone"),
-        (good.replace("[\"m\"]", "[\"n\"]"), "the plan `p` has the model `n`"),
+        (good.replace("[\"m\"]", "[\"n\"]"), "the plan `p` lists the model `n`"),
         (good.replace("0.0001", "0.00001"), "expected US dollars per million tokens"),
         (good.replace("http://u.example/v1", "http://u:p@h"), "expected an http:// or https://"),
     ];
@@ -234,9 +234,9 @@ fn tables_must_fit_together() {
         assert!(sentence.contains(expected), "{sentence:?}, not {expected:?}");
     }
     let sentence = refused(&good, &[("GROK_BASE_URL", "https://x")]);
-    assert!(sentence.contains("the config file has none of that name"), "{sentence}");
+    assert!(sentence.contains("the config file has no upstream of that name"), "{sentence}");
     let sentence = refused(&good, &[("ENVIRONMENT", "production")]);
-    assert!(sentence.contains("must be reached by https://"), "{sentence}");
+    assert!(sentence.contains("needs an https:// base_url"), "{sentence}");
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn a_store_in_postgres_needs_its_own_secret_and_tells_none() {
     let secret = ("SECRET_KEY", "0123456789abcdef0123456789abcdef");
     let config = loaded("", &[postgres, secret, ("NEON_API_URL", "https://n")]);
     assert_eq!(config.database.folder(), None);
-    assert!(config.notes[0].contains("NEON_API_URL has no effect"), "{:?}", config.notes);
+    assert!(config.notes[0].contains("NEON_API_URL is ignored"), "{:?}", config.notes);
     let line = config.to_string();
     assert!(line.contains("url=postgres://***@db.example/d") && !line.contains("hunter2"));
     let sentence = refused("", &[postgres, ("SECRET_KEY", "short")]);
@@ -295,7 +295,7 @@ fn a_store_in_postgres_needs_its_own_secret_and_tells_none() {
     assert!(sentence.contains("sslmode=verify-full") && !sentence.contains("hunter2"));
     let file = ("DATABASE_URL", "sqlite:k.db");
     let sentence = refused("", &[file, ("NEON_API_URL", "https://n")]);
-    assert!(sentence.contains("same project's Postgres string"), "{sentence}");
+    assert!(sentence.contains("Postgres connection string of the same project"), "{sentence}");
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn production_refuses_weak_secrets_and_any_origin() {
     ];
     for (name, value) in cases {
         let sentence = refused("", &[("ENVIRONMENT", "production"), (name, value)]);
-        assert!(sentence.contains(name) && sentence.contains("production needs"), "{sentence}");
+        assert!(sentence.contains(name) && sentence.contains("in production"), "{sentence}");
         loaded("", &[(name, value)]);
     }
 }
@@ -333,7 +333,7 @@ fn production_names_the_variable_and_the_form_of_a_weak_secret() {
     for (file, variable, form) in [
         ("secret_key = \"short\"".to_owned(), "SECRET_KEY", "32 random bytes"),
         (format!("{admin} = \"short\""), "ADMIN_PASSWORD", "12 characters"),
-        (format!("{admin} = \"change-me-please\""), "ADMIN_PASSWORD", "from an example"),
+        (format!("{admin} = \"change-me-please\""), "ADMIN_PASSWORD", "an example value"),
     ] {
         let sentence = refused(&file, &[("ENVIRONMENT", "production")]);
         assert!(sentence.contains(variable) && sentence.contains(form), "{sentence}");

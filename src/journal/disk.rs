@@ -194,7 +194,7 @@ mod tests {
         let folder = Folder::create(&path).unwrap();
         assert!(!Folder::holds_log(&path) && !Folder::holds_log(place.path()));
         folder.create(&segment::file_name(0)).unwrap();
-        std::fs::write(path.join("knockx.db"), "somebody's").unwrap();
+        std::fs::write(path.join("knockx.db"), "another file").unwrap();
         drop(folder);
         assert!(Folder::holds_log(&path));
         Folder::remove_log(&path).unwrap();

@@ -67,7 +67,7 @@ pub struct Log {
     segments: Mutex<Vec<Segment>>,
     /// Of all bytes that were pushed, how many are written (and synced).
     safe: AtomicU64,
-    /// Somebody waits for `safe`, or for `failing`.
+    /// Notified when `safe` or `failing` changes.
     safe_moved: Notify,
     /// Something was written since the projector last looked.
     pub(super) arrived: Notify,
@@ -402,7 +402,7 @@ impl Log {
                 let folder = self.disk.name();
                 tracing::error!(
                     %error, folder,
-                    "journal write failed; new calls are refused until it succeeds"
+                    "journal write failed; refusing new calls until it succeeds"
                 );
                 tail.outage = Some((clock::instant(), 1));
             }
@@ -425,7 +425,7 @@ impl Log {
             }
             Err(error) => {
                 tail.roll_at = tail.segment.length + self.settings.segment_bytes / 8;
-                tracing::warn!(%error, "cannot make the journal's next segment, trying again later");
+                tracing::warn!(%error, "failed to create the next journal segment, retrying later");
             }
         }
     }

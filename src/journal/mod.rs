@@ -55,7 +55,7 @@ impl Drop for Shared {
 
 /// The journal cannot take a lease now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the journal cannot be written")]
+#[error("the journal is not writable")]
 pub struct Unavailable;
 
 impl Journal {

@@ -110,7 +110,7 @@ impl Projector {
                         let bytes = self.log.behind();
                         tracing::warn!(
                             bytes,
-                            "shutdown: a part of the journal is not in the ledger yet; it is written at the next start"
+                            "shutdown before the whole journal was written to the ledger; the rest is written at the next start"
                         );
                         return;
                     }
@@ -189,7 +189,7 @@ impl Projector {
                     tracing::warn!(
                         error = why,
                         count = part.len(),
-                        "ledger refused a batch, looking for the entry"
+                        "ledger rejected a batch, searching for the invalid entry"
                     );
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([(second, mark), (first, None)]);
@@ -207,7 +207,11 @@ impl Projector {
     async fn bury(&self, entry: &Entry, why: &str) -> Result<(), StoreError> {
         let text = serde_json::to_string(entry).expect("an entry is plain data");
         self.store.bury(&text, why, clock::now()).await?;
-        tracing::error!(error = why, ?entry, "store refused a journal entry for good");
+        tracing::error!(
+            error = why,
+            ?entry,
+            "ledger permanently rejected a journal entry, moved it to the dead letters"
+        );
         self.unwritable.fetch_add(1, Ordering::Relaxed);
         self.gauges.dead.increment(1);
         Ok(())
@@ -220,7 +224,7 @@ impl Projector {
         let Some(current) = segments.get(place).filter(|_| place > 0) else { return Ok(()) };
         self.store.journal(&[], Some(self.mark(self.at))).await?;
         if let Err(error) = self.log.delete_before(current.base) {
-            tracing::warn!(%error, "cannot delete a segment of the journal, trying again later");
+            tracing::warn!(%error, "failed to delete a journal segment, retrying later");
         }
         Ok(())
     }
@@ -253,9 +257,9 @@ impl Projector {
             None => {
                 match error {
                     JournalError::Ledger(error) => {
-                        tracing::warn!(%error, "ledger write failed, retrying; charges wait in the journal");
+                        tracing::warn!(%error, "ledger write failed, retrying; charges stay in the journal");
                     }
-                    _ => tracing::error!(%error, "cannot read the journal, retrying"),
+                    _ => tracing::error!(%error, "failed to read the journal, retrying"),
                 }
                 Outage { began: clock::instant(), failures: 1, pause: FIRST_RETRY }
             }

@@ -37,13 +37,13 @@ pub enum Record {
 pub enum BadRecord {
     #[error("the record is truncated")]
     Short,
-    #[error("unexpected bytes follow its last field")]
+    #[error("unexpected bytes after the last field")]
     Long,
     #[error(
-        "its kind {kind}, version {version}, is unknown: a newer knockx wrote it, so start that one"
+        "unknown record kind {kind}, version {version}: it was written by a newer knockx; run that version"
     )]
     Unknown { kind: u8, version: u8 },
-    #[error("a {0} in it is out of range")]
+    #[error("the {0} is out of range")]
     Field(&'static str),
 }
 

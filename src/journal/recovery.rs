@@ -31,7 +31,7 @@ pub enum JournalError {
          are not in the ledger yet"
     )]
     Cut { file: String, at: u64 },
-    #[error("cannot read the journal's record at byte {at} of {file}: {why}")]
+    #[error("cannot read the journal record at byte {at} of {file}: {why}")]
     Unreadable { file: String, at: u64, why: BadRecord },
     #[error(
         "the journal cannot be used: {file} is not a segment of log {expected}, or its header is damaged; restore \
@@ -39,11 +39,11 @@ pub enum JournalError {
     )]
     Foreign { file: String, expected: LogId },
     #[error(
-        "the journal is incomplete: no file holds the positions {from} to {to} of log {log}; restore it, or move \
-         the files after it away to go on without their entries"
+        "the journal is incomplete: positions {from} to {to} of log {log} are missing; restore that file, or move \
+         the files after it away to continue without their entries"
     )]
     Missing { log: LogId, from: u64, to: u64 },
-    #[error("the journal's entries cannot be written to the ledger: {0}")]
+    #[error("cannot write the journal to the ledger: {0}")]
     Ledger(#[from] crate::store::StoreError),
 }
 

@@ -101,7 +101,7 @@ async fn resume(
     if known.is_none() {
         tracing::warn!(
             log = %listed.log, folder = disk.name(),
-            "the database has nothing of this journal yet; all of its charges are written to it"
+            "the database has no charges of this journal yet; writing all of them"
         );
     }
     let mark = known.unwrap_or(0);
@@ -156,7 +156,7 @@ fn continue_log(
             file = recovery::path(disk, base),
             at,
             bytes = length - at,
-            "cut off the end of the journal: its last record was not written whole"
+            "truncated the journal: its last record was incomplete"
         );
     }
     let end = segments.last().map_or(0, Segment::end);
@@ -180,8 +180,8 @@ fn warn_of_another(disk: &dyn Disk, id: LogId, latest: Option<Mark>) {
     if let Some(Mark { log, position }) = latest.filter(|latest| latest.log != id.0) {
         tracing::warn!(
             log = %id, folder = disk.name(), before = %LogId(log), position,
-            "this journal is not the one that the database was last written from; unwritten charges of the other \
-             journal stay in its folder"
+            "the database was last written from a different journal; unwritten charges of that journal stay in \
+             its folder"
         );
     }
 }

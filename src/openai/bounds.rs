@@ -50,7 +50,7 @@ impl<'a> Bounds<'a> {
         if fields.given("ignore_eos").is_some_and(|raw| raw.get() == "true")
             && bounds.max_output.is_none()
         {
-            let why = "requires an output limit; set max_tokens";
+            let why = "requires an output limit; set `max_tokens`";
             return Err(BadBody::wrong_value("ignore_eos", why));
         }
         Ok(bounds)

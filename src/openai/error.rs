@@ -249,13 +249,17 @@ fn own_words(fault: Fault) -> Option<&'static str> {
         Fault::Rate => {
             Some("The model's upstream is rate limited right now. Please try again shortly.")
         }
-        Fault::OperatorKey => Some("The gateway could not authenticate with the model's upstream."),
-        Fault::OperatorQuota => Some("The gateway's account at the model's upstream is exhausted."),
+        Fault::OperatorKey => Some(
+            "The gateway failed to authenticate with the model's upstream. Contact the operator of this gateway.",
+        ),
+        Fault::OperatorQuota => Some(
+            "The gateway's credit at the model's upstream is exhausted. Contact the operator of this gateway.",
+        ),
         Fault::Unavailable => {
             Some("The model's upstream is unavailable right now. Please try again.")
         }
-        Fault::Timeout => Some("The model's upstream took too long to answer."),
-        Fault::Broken => Some("The model's upstream failed to answer this request."),
+        Fault::Timeout => Some("The model's upstream did not respond in time."),
+        Fault::Broken => Some("The model's upstream failed to process this request."),
     }
 }
 
@@ -268,7 +272,7 @@ fn for_caller(fault: Fault, redacted: &str) -> String {
         return "The model's upstream does not offer this model.".to_owned();
     }
     if redacted.trim().is_empty() {
-        return "The model's upstream refused this request.".to_owned();
+        return "The model's upstream rejected this request.".to_owned();
     }
     redacted.to_owned()
 }

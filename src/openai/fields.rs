@@ -27,7 +27,8 @@ impl<'a> Fields<'a> {
     /// # Errors
     /// [`BadBody`] when it is not one JSON object with each member once.
     pub(super) fn read(body: &'a [u8]) -> Result<Self, BadBody> {
-        let text = std::str::from_utf8(body).map_err(|_| BadBody::unreadable("it is not UTF-8"))?;
+        let text =
+            std::str::from_utf8(body).map_err(|_| BadBody::unreadable("it is not valid UTF-8"))?;
         let is_object = text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{');
         if !is_object {
             return Err(BadBody::unreadable("it is not a JSON object"));
@@ -53,9 +54,7 @@ impl<'a> Fields<'a> {
         })
         .map_err(BadBody::unreadable)?;
         if too_many {
-            return Err(BadBody::unreadable(format_args!(
-                "it has more than {MAX_MEMBERS} members"
-            )));
+            return Err(BadBody::unreadable(format_args!("it has more than {MAX_MEMBERS} fields")));
         }
         if let Some(name) = twice {
             let name: String = name.chars().take(64).collect();
@@ -105,13 +104,13 @@ impl<'a> Fields<'a> {
         let not_a_name = || BadBody::wrong_type("model", "a string");
         let name: String = serde_json::from_str(raw.get()).map_err(|_| not_a_name())?;
         if name.is_empty() {
-            return Err(BadBody::wrong_value("model", "it is empty"));
+            return Err(BadBody::wrong_value("model", "must not be empty"));
         }
         if name.len() > MAX_MODEL_LEN {
-            return Err(BadBody::wrong_value("model", "it is longer than 256 bytes"));
+            return Err(BadBody::wrong_value("model", "must be at most 256 bytes long"));
         }
         if name.chars().any(char::is_control) {
-            return Err(BadBody::wrong_value("model", "it has control characters"));
+            return Err(BadBody::wrong_value("model", "must not contain control characters"));
         }
         Ok(name)
     }
@@ -155,7 +154,7 @@ impl<'a> Fields<'a> {
         let messages = self.required(name)?;
         Prompt::read(messages, self.extras(name)).map_err(|bad| match bad {
             BadMessages::NotAnArray => BadBody::wrong_type(name, "an array of objects"),
-            BadMessages::Empty => BadBody::wrong_value(name, "it is empty"),
+            BadMessages::Empty => BadBody::wrong_value(name, "must not be empty"),
             BadMessages::NotAnObject(at) => {
                 BadBody::wrong_type(&format!("{name}[{at}]"), "an object")
             }
@@ -164,7 +163,7 @@ impl<'a> Fields<'a> {
 
     /// The text under `name`, or texts, or tokens.
     pub(super) fn texts(&self, name: &str) -> Result<Prompt<'a>, BadBody> {
-        let expected = "a string, or an array of strings or of tokens";
+        let expected = "a string, an array of strings, or an array of tokens";
         let texts = self.required(name)?;
         Prompt::of_texts(texts, self.extras(name))
             .ok_or_else(|| BadBody::wrong_type(name, expected))

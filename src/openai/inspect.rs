@@ -1,8 +1,8 @@
 //! Finds references to stored objects in a request body, and fields that servers could read differently.
 //!
-//! All callers share the operator's account at an upstream, so a name of something that is kept there
-//! (a file, an item of a response, a store of vectors) may be somebody else's. One pass over the body
-//! finds such names wherever they stand; whether they may pass is for the caller's plan to say.
+//! All users share the operator's account at an upstream, so the name of an object that is stored there
+//! (a file, an item of a response, a vector store) may belong to another user. One pass over the body
+//! finds such names at any depth; the user's plan decides whether they may pass.
 
 use super::cursor::Cursor;
 use super::json;

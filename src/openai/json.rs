@@ -18,7 +18,7 @@ pub const MAX_DEPTH: usize = 128;
 pub enum Unsound {
     #[error("it is nested more than {MAX_DEPTH} levels deep")]
     TooDeep,
-    #[error("it has half of a surrogate pair, which is not a character")]
+    #[error("it contains an unpaired UTF-16 surrogate")]
     LoneSurrogate,
 }
 

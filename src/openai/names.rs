@@ -197,14 +197,14 @@ pub fn refuse_routing<'a>(given: impl Fn(&str) -> Option<&'a str>) -> Result<(),
             return Err(BadBody::unsupported(name, "routing is determined by `model`"));
         }
     }
-    // A word may be somebody's note; an object is OpenRouter's choice of providers and their prices.
+    // A string may be a note; an object is OpenRouter's choice of providers and their prices.
     if given("provider").is_some_and(|json| json.starts_with('{')) {
         return Err(BadBody::unsupported("provider", "routing is determined by `model`"));
     }
     if given("use_beam_search").is_some_and(is_set) {
         return Err(BadBody::unsupported(
             "use_beam_search",
-            "beam search generates tokens that usage does not report",
+            "beam search generates tokens that are not reported as usage",
         ));
     }
     Ok(())

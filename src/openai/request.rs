@@ -128,7 +128,10 @@ impl<'a> Request<'a> {
         let model = fields.model()?;
         let stream = fields.flag("stream")?;
         if stream && !told.streams {
-            return Err(BadBody::wrong_value("stream", "there are no streams here"));
+            return Err(BadBody::wrong_value(
+                "stream",
+                "streaming is not supported on this endpoint",
+            ));
         }
         let n = (told.choices)(&fields)?;
         let prompt = (told.prompt)(&fields)?;
@@ -248,7 +251,7 @@ impl LimitField {
 impl BadBody {
     pub(super) fn unreadable(why: impl std::fmt::Display) -> Self {
         Self {
-            message: format!("The request body could not be read: {why}."),
+            message: format!("The request body could not be parsed: {why}."),
             param: None,
             code: None,
         }
@@ -268,8 +271,8 @@ impl BadBody {
 
     fn reference(path: &str) -> Self {
         let message = format!(
-            "'{path}' refers to something kept in the account behind this gateway, which its callers \
-             share: send the content itself."
+            "'{path}' refers to an object in the upstream account, which all users of this gateway \
+share. Send the content inline instead."
         );
         Self { message, param: Some(path.to_owned()), code: Some("reference_not_allowed") }
     }

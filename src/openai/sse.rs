@@ -42,7 +42,7 @@ pub struct Event {
 
 /// An event grew past the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the upstream sent an event of more than {limit} bytes")]
+#[error("the upstream sent an event larger than {limit} bytes")]
 pub struct Oversize {
     pub limit: usize,
 }

@@ -30,7 +30,7 @@ impl<'a> Costs<'a> {
                 (&policy.image_sizes, "sizes")
             };
             if !RequestPolicy::lists(allowed, &option.value) {
-                let why = format!("your plan allows the {what} {}", allowed.join(", "));
+                let why = format!("your plan only allows the {what} {}", allowed.join(", "));
                 return Err(BadBody::wrong_value(&option.path, &why));
             }
         }

@@ -96,7 +96,7 @@ impl Forwarding<'_> {
         } else {
             tracing::warn!(
                 upstream = &*route.upstream.name,
-                "upstream does not accept stream_options: left out from now on, usage of its streams is estimated"
+                "upstream rejected stream_options: no longer sending them, estimating the usage of its streams"
             );
         }
         retried
@@ -136,7 +136,7 @@ impl Forwarding<'_> {
         let mut exchange = match sent {
             Ok(exchange) => exchange,
             Err(e) => {
-                tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, error = %e, "upstream did not answer");
+                tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, error = %e, "upstream request failed");
                 let unsent = matches!(e, SendError::Connect(_) | SendError::ConnectTimeout);
                 self.up(upstream, !unsent);
                 return Tried::Failed {
@@ -154,7 +154,7 @@ impl Forwarding<'_> {
             return self.error_reply(exchange, pool).await;
         }
         if is_compressed(&exchange) {
-            tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, "upstream sent a compressed reply despite accept-encoding: identity");
+            tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, "upstream sent a compressed response despite accept-encoding: identity");
             return Tried::Failed {
                 failure: UpstreamFailure::BadReply,
                 blame: Blame::Upstream,
@@ -225,7 +225,7 @@ impl Forwarding<'_> {
         let error = error.redacted(&upstream.redactor());
         let blame = Blame::of(error.fault, retry_after);
         // Not in its own words: they may quote the request, and prompts are never logged.
-        tracing::warn!(request_id = %self.reservation.request, upstream = &*upstream.name, upstream_status = status, fault = error.fault.as_str(), "upstream answered with an error");
+        tracing::warn!(request_id = %self.reservation.request, upstream = &*upstream.name, upstream_status = status, fault = error.fault.as_str(), "upstream returned an error");
         alert(self.metrics, pool, error.fault);
         Tried::Failed {
             refuses_stream_options: error.refuses_stream_options,

@@ -40,7 +40,7 @@ pub async fn serve(
     };
     let Some(mut request) = request(session, body) else {
         return replier
-            .refuse(session, Refusal::BadHead("the request target is not a path"), None)
+            .refuse(session, Refusal::BadHead("the request target must be a path"), None)
             .await;
     };
     if is_too_large {

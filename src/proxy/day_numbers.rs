@@ -47,7 +47,7 @@ impl DayNumbers {
                 grouped(left)
             )),
             _ => Some(format!(
-                "This request does not fit into what is left of today's {of} tokens: {}.",
+                "This request needs more than the {} tokens left of today's {of}.",
                 grouped(left)
             )),
         }
@@ -119,7 +119,7 @@ mod tests {
             format!("{needs} {reset}"),
             "reserved is not used"
         );
-        let too_large = "This request does not fit into what is left of today's 5,000 tokens: 640.";
+        let too_large = "This request needs more than the 640 tokens left of today's 5,000.";
         assert_eq!(say(None, 4_360, 0), format!("{too_large} {reset}"));
         let all = format!("All of today's 5,000 tokens are used. {reset}");
         assert_eq!(say(Some(12), 5_000, 0), all);

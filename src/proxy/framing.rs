@@ -56,7 +56,7 @@ pub(super) fn head(
 }
 
 const BARE_CONTROL: Refusal =
-    Refusal::BadHead("a line has a bare CR, LF or other control character");
+    Refusal::BadHead("a header line contains a bare CR, LF or other control character");
 
 /// The lines of a head, its closing empty line left out.
 fn judge(head: &[u8]) -> Result<Framing, Refusal> {
@@ -93,12 +93,12 @@ fn request_line(line: &[u8]) -> Result<Version, Refusal> {
     }
     let is_path = target.starts_with(b"/") || (target == b"*" && method == b"OPTIONS");
     if !is_path || !target.iter().all(u8::is_ascii_graphic) {
-        return Err(Refusal::BadHead("the request target is not a path"));
+        return Err(Refusal::BadHead("the request target must be a path"));
     }
     Ok(version)
 }
 
-const NOT_HTTP: Refusal = Refusal::BadHead("it is not a well-formed HTTP/1.1 request");
+const NOT_HTTP: Refusal = Refusal::BadHead("it is not a valid HTTP/1.1 request");
 
 /// What the fields so far say of the body's length and of the host.
 #[derive(Default)]
@@ -117,7 +117,7 @@ impl Seen {
         let (name, value) = colon.map(|at| (&line[..at], &line[at + 1..])).ok_or(NOT_HTTP)?;
         // A folded line begins with a space, and a space before the colon is no token either.
         if name.is_empty() || !name.iter().copied().all(is_token) {
-            return Err(Refusal::BadHead("a header name is malformed"));
+            return Err(Refusal::BadHead("a header name is not valid"));
         }
         if value.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
             return Err(BARE_CONTROL);
@@ -127,14 +127,14 @@ impl Seen {
             self.lengths += 1;
             // Nineteen digits always fit the numbers that count them.
             if !(1..=19).contains(&value.len()) || !value.iter().all(u8::is_ascii_digit) {
-                return Err(Refusal::BadHead("an unreadable Content-Length"));
+                return Err(Refusal::BadHead("Content-Length is not valid"));
             }
             let digits = value.iter().map(|digit| u64::from(digit - b'0'));
             self.length = digits.fold(0, |length, digit| length * 10 + digit);
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.encodings += 1;
             if version == Version::Http10 || !value.eq_ignore_ascii_case(b"chunked") {
-                return Err(Refusal::BadHead("a Transfer-Encoding that is not just chunked"));
+                return Err(Refusal::BadHead("Transfer-Encoding must be `chunked` alone"));
             }
         } else if name.eq_ignore_ascii_case(b"host") {
             self.hosts += 1;
@@ -144,17 +144,19 @@ impl Seen {
 
     fn agree(&self, version: Version) -> Result<Framing, Refusal> {
         if self.lengths > 1 {
-            return Err(Refusal::BadHead("more than one Content-Length"));
+            return Err(Refusal::BadHead("there is more than one Content-Length header"));
         }
         if self.encodings > 1 {
-            return Err(Refusal::BadHead("more than one Transfer-Encoding"));
+            return Err(Refusal::BadHead("there is more than one Transfer-Encoding header"));
         }
         if self.lengths > 0 && self.encodings > 0 {
-            return Err(Refusal::BadHead("both Content-Length and Transfer-Encoding"));
+            return Err(Refusal::BadHead(
+                "Content-Length and Transfer-Encoding must not be combined",
+            ));
         }
         let is_named = self.hosts == 1 || (self.hosts == 0 && version == Version::Http10);
         if !is_named {
-            return Err(Refusal::BadHead("not exactly one Host"));
+            return Err(Refusal::BadHead("exactly one Host header is required"));
         }
         Ok(if self.encodings > 0 { Framing::Chunked } else { Framing::Length(self.length) })
     }

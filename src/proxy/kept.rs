@@ -158,7 +158,7 @@ fn refuse_errors(
     tracing::warn!(
         upstream_status = status.as_u16(),
         fault = error.fault.as_str(),
-        "upstream did not give what it keeps"
+        "stored response request failed at the upstream"
     );
     Err(Refusal::Upstream(UpstreamFailure::Answered {
         status: error.status,

@@ -44,7 +44,7 @@ pub struct Lengths {
 pub enum Length {
     /// The answer ended by itself.
     Whole(u64),
-    /// It was cut here, by a limit or by somebody: it would have been longer.
+    /// It was cut here, by a limit or by the client: it would have been longer.
     AtLeast(u64),
 }
 

@@ -293,7 +293,7 @@ impl Proxy {
         let refused = Box::pin(replier.refuse(session, no.refusal, no.budget)).await;
         let status = refused.unwrap_or(CALLER_GONE);
         // Not the refusal itself: it may quote the request, or what an upstream said of it.
-        tracing::debug!(request_id = %replier.head.id, status, "request refused");
+        tracing::debug!(request_id = %replier.head.id, status, "request rejected");
         Answered { route, status, outcome: outcome_of(status) }
     }
 

@@ -290,7 +290,7 @@ pub(super) struct ReplyBody(Arc<Pipe>);
 
 /// The reply was cut.
 #[derive(Debug, thiserror::Error)]
-#[error("the reply was cut")]
+#[error("the response was truncated")]
 pub(super) struct CutOff;
 
 impl Body for ReplyBody {

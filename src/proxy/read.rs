@@ -139,7 +139,7 @@ fn refuse_encoded(session: &Session) -> Result<(), Refusal> {
 fn declared_length(session: &Session) -> Result<Option<u64>, Refusal> {
     let Some(value) = session.header(http::header::CONTENT_LENGTH) else { return Ok(None) };
     let length = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    length.map(Some).ok_or(Refusal::BadHead("an unreadable Content-Length"))
+    length.map(Some).ok_or(Refusal::BadHead("Content-Length is not valid"))
 }
 
 #[cfg(test)]

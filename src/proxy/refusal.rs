@@ -141,7 +141,7 @@ impl Refusal {
         match self {
             Self::HeadersTooLarge => closing(431, "The request headers are too large.", None),
             Self::SlowHead => closing(408, "The request headers did not arrive in time.", None),
-            Self::BadHead(what) => closing(400, format!("The request is ambiguous: {what}."), None),
+            Self::BadHead(what) => closing(400, format!("Malformed request: {what}."), None),
             Self::NoSuchRoute(route) => no_such_route(&route),
             Self::WebSocket => web_socket(),
             Self::StoredStream => {
@@ -152,9 +152,11 @@ impl Refusal {
                 let text = format!("This method is not allowed here; use {allow}.");
                 invalid(405, text, Some("method_not_allowed")).with("allow", allow)
             }
-            Self::Draining => server(503, "The gateway is shutting down.", "shutting_down")
-                .with("retry-after", "1")
-                .closed(),
+            Self::Draining => {
+                server(503, "The gateway is shutting down. Please retry.", "shutting_down")
+                    .with("retry-after", "1")
+                    .closed()
+            }
             Self::MissingKey => unauthorized(
                 "You didn't provide an API key. Send it in the Authorization header: 'Authorization: Bearer YOUR_KEY'.",
                 None,
@@ -168,10 +170,12 @@ impl Refusal {
             Self::SuspendedUser => {
                 unauthorized("This account is suspended.", Some("account_deactivated"))
             }
-            Self::CallersUnavailable => {
-                server(503, "Keys cannot be checked right now.", "key_store_unavailable")
-                    .with("retry-after", "1")
-            }
+            Self::CallersUnavailable => server(
+                503,
+                "API keys cannot be verified right now. Please retry.",
+                "key_store_unavailable",
+            )
+            .with("retry-after", "1"),
             Self::BodyTooLarge { limit } => closing(
                 413,
                 format!("The request body is larger than {limit} bytes."),
@@ -182,7 +186,9 @@ impl Refusal {
                 closing(415, text, Some("unsupported_encoding")).with("accept-encoding", "identity")
             }
             Self::SlowBody => closing(408, "The request body did not arrive in time.", None),
-            Self::CutBody => closing(400, "The request body is incomplete or badly framed.", None),
+            Self::CutBody => {
+                closing(400, "The request body is incomplete, or its framing is not valid.", None)
+            }
             Self::BadBody(bad) => bad_body(bad),
             Self::NoRoom => server(
                 503,
@@ -228,7 +234,7 @@ impl Refusal {
             }
             Self::Limited(limited) => limited.answer(),
             Self::QuotaUnavailable => {
-                let text = "The quota store is unavailable; nothing was charged.";
+                let text = "The quota store is unavailable. Nothing was charged. Please retry.";
                 server(503, text, "quota_store_unavailable").with("retry-after", "1")
             }
             Self::Upstream(failure) => failure.answer(),
@@ -237,7 +243,7 @@ impl Refusal {
 }
 
 fn web_socket() -> Answer {
-    let text = "WebSocket is not offered. Use HTTP; for a stream, send \"stream\": true.";
+    let text = "WebSocket is not supported. Use HTTP; for a stream, send \"stream\": true.";
     let answer = invalid(426, text, Some("upgrade_required"));
     answer.with("connection", "upgrade").with("upgrade", "HTTP/1.1")
 }
@@ -245,8 +251,8 @@ fn web_socket() -> Answer {
 /// `route` is method and path.
 fn no_such_route(route: &str) -> Answer {
     let hint = match route.split_once(" /v1/v1/") {
-        Some(_) => "The base URL contains /v1 twice: remove one.",
-        None => "This gateway does not offer it.",
+        Some(_) => "The base URL contains /v1 twice; remove one.",
+        None => "This gateway does not serve it.",
     };
     invalid(404, format!("Unknown request URL: {route}. {hint}"), Some("unknown_url"))
 }
@@ -324,18 +330,24 @@ impl UpstreamFailure {
                 "upstream_unavailable",
             )
             .with("retry-after", time.as_millis().div_ceil(1000).max(1).to_string()),
-            Self::Connect => {
-                server(502, "The upstream could not be reached.", "upstream_unreachable")
-            }
-            Self::ConnectTimeout => {
-                server(504, "The upstream could not be reached in time.", "upstream_timeout")
-            }
-            Self::FirstByteTimeout => {
-                server(504, "The upstream did not respond in time.", "upstream_timeout")
-            }
+            Self::Connect => server(
+                502,
+                "The upstream could not be reached. Please retry.",
+                "upstream_unreachable",
+            ),
+            Self::ConnectTimeout => server(
+                504,
+                "The connection to the upstream timed out. Please retry.",
+                "upstream_timeout",
+            ),
+            Self::FirstByteTimeout => server(
+                504,
+                "The upstream did not respond in time. Please retry.",
+                "upstream_timeout",
+            ),
             Self::Closed => server(
                 502,
-                "The upstream closed the connection without responding.",
+                "The upstream closed the connection without responding. Please retry.",
                 "upstream_closed",
             ),
             Self::NotHttp | Self::BadReply => server(

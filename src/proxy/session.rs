@@ -64,12 +64,12 @@ pub struct ReplyHead {
 
 /// The caller has gone, or read nothing for too long; the connection ends with this request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the caller is gone")]
+#[error("the caller disconnected")]
 pub struct Gone;
 
 /// The body is broken off or malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the body is broken off or malformed")]
+#[error("the request body is truncated or malformed")]
 pub struct BodyError;
 
 impl ReplyHead {

@@ -182,7 +182,7 @@ impl<'a> Stream<'a> {
                 }
                 Ok(None) => Woken::End(self.upstream_ended()),
                 Err(cut) => {
-                    tracing::warn!(request_id = %self.allowance.request(), %cut, "upstream cut the stream");
+                    tracing::warn!(request_id = %self.allowance.request(), %cut, "upstream ended the stream early");
                     Woken::End(End::UpstreamCut("the upstream ended the stream early"))
                 }
             },
@@ -190,7 +190,7 @@ impl<'a> Stream<'a> {
             () = self.alarm.ring(due.into_std()) => match due {
                 due if due == self.leash.deadline => Woken::End(End::Pulled(Pulled::TooLong)),
                 due if Some(due) == keepalive => Woken::Silence,
-                _ => Woken::End(End::UpstreamCut("the upstream fell silent")),
+                _ => Woken::End(End::UpstreamCut("the upstream stopped sending")),
             },
         }
     }
@@ -208,7 +208,7 @@ impl<'a> Stream<'a> {
                     },
                     Ok(None) => return None,
                     Err(oversize) => {
-                        tracing::warn!(request_id = %self.allowance.request(), %oversize, "upstream cut off");
+                        tracing::warn!(request_id = %self.allowance.request(), %oversize, "upstream stream aborted: event too large");
                         return Some(End::UpstreamCut("the upstream sent an oversized event"));
                     }
                 },

@@ -155,7 +155,9 @@ impl Stream<'_> {
             End::QuotaReached => self.follow.length_cut(tokens),
             End::Pulled(Pulled::RightEnded) => self.in_band(RIGHT_ENDED, "access_revoked"),
             End::Pulled(Pulled::ShuttingDown) => self.incomplete("the gateway is shutting down"),
-            End::Pulled(Pulled::TooLong) => self.incomplete("the call took longer than allowed"),
+            End::Pulled(Pulled::TooLong) => {
+                self.incomplete("the call exceeded the maximum duration")
+            }
             End::UpstreamCut(why) => self.incomplete(why),
             End::UpstreamError => match self.failure.take() {
                 Some(error) => self.follow.error(&error.in_stream()),

@@ -44,13 +44,15 @@ fn acceptor(files: &TlsFiles) -> anyhow::Result<Acceptor> {
     install_default_crypto_provider();
     let loaded = load_certs_and_key_files(certificate, key);
     let loaded = loaded.with_context(|| format!("cannot read {certificate} and {key}"))?;
-    let (chain, secret) = loaded
-        .with_context(|| format!("{certificate} holds no certificate, or {key} no key, in PEM"))?;
+    let (chain, secret) = loaded.with_context(|| {
+        format!("{certificate} contains no PEM certificate, or {key} contains no PEM key")
+    })?;
     let config = ServerConfig::builder_with_protocol_versions(&[&version::TLS12, &version::TLS13])
         .with_no_client_auth()
         .with_single_cert(chain, secret);
-    let mut config =
-        config.with_context(|| format!("{certificate} and {key} cannot be used together"))?;
+    let mut config = config.with_context(|| {
+        format!("the certificate in {certificate} and the key in {key} do not match")
+    })?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Acceptor::from_server_config(Arc::new(config)))
 }

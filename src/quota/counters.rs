@@ -103,7 +103,7 @@ pub struct Correction {
     pub before: u64,
 }
 
-/// A day of a user that begins anew.
+/// A reset of a user's day.
 #[derive(Debug, Clone)]
 pub struct Reset {
     pub id: RequestId,

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 pub struct Need {
     /// The prompt, counted on the safe side.
     pub prompt: u64,
-    /// Output wished for: a whole answer, or a stream's first slice.
+    /// Requested output: a whole response, or a stream's first slice.
     pub output: u64,
     /// Output below which the call is not worth starting.
     pub least_output: u64,

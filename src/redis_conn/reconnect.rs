@@ -21,8 +21,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const SENTINEL_PAUSE: Duration = Duration::from_millis(50);
 const SERVER_PAUSE: Duration = Duration::from_millis(100);
 
-const IS_REPLICA: &str = "the server in REDIS_URL is a replica and read-only: name the \
-    primary, or the sentinels (redis+sentinel://), so that the primary is found";
+const IS_REPLICA: &str = "the server in REDIS_URL is a read-only replica; set the address of the \
+    primary, or of the sentinels (redis+sentinel://)";
 
 /// A handle to the connection; clones share it.
 #[derive(Clone)]

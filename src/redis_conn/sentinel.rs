@@ -14,7 +14,7 @@ pub(super) async fn connect_to_primary(watched: &Watched) -> RedisResult<Multipl
     let mut answers: FuturesUnordered<_> = asked.collect();
     let needed = watched.sentinels.len() / 2 + 1;
     let mut votes: HashMap<(String, u16), usize> = HashMap::new();
-    let mut problem = RedisError::from((ErrorKind::Io, "the sentinels name different masters"));
+    let mut problem = RedisError::from((ErrorKind::Io, "the sentinels disagree about the master"));
     while let Some(answer) = answers.next().await {
         match answer {
             Ok(master) => {
@@ -45,7 +45,7 @@ async fn ask(sentinel: ConnectionInfo, name: &str) -> RedisResult<(String, u16)>
     question.arg("GET-MASTER-ADDR-BY-NAME").arg(name);
     let master: Option<(String, u16)> = question.query_async(&mut connect(sentinel).await?).await?;
     master.ok_or_else(|| {
-        let problem = "a sentinel knows no master of the name in REDIS_URL";
+        let problem = "the sentinels do not know the master name in REDIS_URL";
         RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, problem))
     })
 }
@@ -58,10 +58,10 @@ async fn connect_to_master(
     match redis::cmd("ROLE").query_async(&mut connection).await? {
         Role::Primary { .. } => Ok(connection),
         // A failover is under way and the sentinels have not told each other yet.
-        _ => Err((ErrorKind::Io, "the server the sentinels name is no master").into()),
+        _ => Err((ErrorKind::Io, "the server that the sentinels report is not a master").into()),
     }
 }
 
 fn unreadable(problem: String) -> RedisError {
-    (ErrorKind::InvalidClientConfig, "an address of Redis cannot be used", problem).into()
+    (ErrorKind::InvalidClientConfig, "a Redis address is not valid", problem).into()
 }

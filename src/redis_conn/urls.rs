@@ -6,7 +6,7 @@ use std::fmt;
 
 const SENTINEL_PORT: u16 = 26379;
 const FORMS: &str = "expected redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS, \
-    several with commas between them for a cluster, or redis+sentinel://HOST,HOST,HOST/MASTER";
+    comma-separated addresses for a cluster, or redis+sentinel://HOST,HOST,HOST/MASTER";
 
 /// Where Redis is. Prints nothing but hosts: the addresses may hold passwords.
 #[derive(Clone, PartialEq, Eq)]
@@ -75,17 +75,15 @@ impl Watched {
         let hosts = parts.next().unwrap_or_default();
         let name = parts.next().unwrap_or_default();
         if name.is_empty() {
-            return Err("sentinels need the name of the master they watch, as in \
+            return Err("sentinel addresses need the name of the master, as in \
                         redis+sentinel://HOST,HOST,HOST/MASTER"
                 .to_owned());
         }
         let database = parts.next().unwrap_or("0");
         if parts.next().is_some() || database.parse::<u16>().is_err() {
-            return Err(
-                "after the name of the master comes nothing but the number of a database, \
+            return Err("only a database number may follow the name of the master, \
                         as in redis+sentinel://HOST/MASTER/0"
-                    .to_owned(),
-            );
+                .to_owned());
         }
         let before_host = format!("{scheme}{login}");
         let mut sentinels = Vec::new();
@@ -153,8 +151,8 @@ fn server(url: &str) -> Result<ConnectionInfo, String> {
     }
     if url.contains('#') {
         return Err(
-            "an address of Redis has no `#`: TLS is always verified, and in a password it \
-                    is written %23"
+            "a Redis address must not contain `#`: TLS is always verified; write `#` in a \
+                    password as %23"
                 .to_owned(),
         );
     }
@@ -167,16 +165,18 @@ fn server(url: &str) -> Result<ConnectionInfo, String> {
 
 fn check_cluster(nodes: &[ConnectionInfo]) -> Result<(), String> {
     if nodes.iter().any(|node| node.redis_settings().db() != 0) {
-        return Err("a cluster has no database but 0: leave the number out".to_owned());
+        return Err("a cluster only has database 0; remove the database number".to_owned());
     }
     let is_tls = |node: &ConnectionInfo| matches!(node.addr(), ConnectionAddr::TcpTls { .. });
     if nodes.iter().any(is_tls) && !nodes.iter().all(is_tls) {
-        return Err("the nodes of a cluster are all redis:// or all rediss://".to_owned());
+        return Err(
+            "all nodes of a cluster must use the same scheme, redis:// or rediss://".to_owned()
+        );
     }
     let built = ClusterClientBuilder::new(nodes.to_vec()).build();
-    built.map(drop).map_err(|_| {
-        "the nodes of a cluster all have the same user and password in their addresses".to_owned()
-    })
+    built
+        .map(drop)
+        .map_err(|_| "all nodes of a cluster must have the same user and password".to_owned())
 }
 
 /// As it stands in an address.
@@ -224,15 +224,15 @@ mod tests {
             ("rediss://u:hunter2@h#insecure", "always verified"),
             ("redis://u:hunter2@a,b", "expected redis://"),
             ("redis://a,", "expected redis://"),
-            ("redis://a,rediss://b", "all redis:// or all rediss://"),
-            ("redis://a,redis://b/1", "no database but 0"),
+            ("redis://a,rediss://b", "same scheme"),
+            ("redis://a,redis://b/1", "only has database 0"),
             ("redis://u:hunter2@a,redis://u:hunter3@b", "same user and password"),
             ("redis+sentinel://u:hunter2@a,b", "name of the master"),
             ("redis+sentinel://a/", "name of the master"),
             ("redis+sentinel:///m", "expected redis://"),
             ("redis+sentinel://a,,b/m", "expected redis://"),
-            ("redis+sentinel://a/m/x", "number of a database"),
-            ("redis+sentinel://a/m/1/2", "number of a database"),
+            ("redis+sentinel://a/m/x", "database number"),
+            ("redis+sentinel://a/m/1/2", "database number"),
             ("redis+sentinel://u:hunter2@a:99999/m", "expected redis://"),
         ] {
             let Err(told) = RedisUrls::parse(text) else { panic!("{text} is taken") };

@@ -36,7 +36,7 @@ pub struct Said {
 
 /// The connection is to be closed in the middle of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the simulator cut the connection, as it was told to")]
+#[error("the simulator closed the connection, as requested by a fault")]
 pub struct Cut;
 
 /// Sends the events of one answer. They are generated at their pace, read or not.

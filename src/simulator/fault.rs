@@ -94,7 +94,7 @@ pub struct Faults(Vec<Fault>);
 
 /// A name that stands for no fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no fault; known are {NAMES}")]
+#[error("'{0}' is not a fault; valid faults: {NAMES}")]
 pub struct UnknownFault(String);
 
 /// For help texts.

@@ -83,7 +83,7 @@ impl Route {
 pub enum NoAnswer {
     #[error(transparent)]
     Refused(#[from] Refusal),
-    #[error("the simulator hung up without a reply, as it was told to")]
+    #[error("the simulator closed the connection without a response, as requested by a fault")]
     HungUp,
 }
 

@@ -35,7 +35,7 @@ pub async fn accept(
                 tasks.spawn(stop.clone().run_until_cancelled_owned(connection));
             }
             Err(error) => {
-                tracing::warn!(%error, "the simulator could not accept a connection");
+                tracing::warn!(%error, "simulator failed to accept a connection");
                 tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
             }
         }
@@ -55,7 +55,7 @@ async fn serve(simulator: Arc<Simulator>, stream: TcpStream) {
     // Heads and small bodies are copied together: cheaper than a vectored write.
     let served = http1::Builder::new().writev(false).serve_connection(socket, service).await;
     if let Err(error) = served {
-        tracing::debug!(%error, "a connection to the simulator ended early");
+        tracing::debug!(%error, "simulator connection ended early");
     }
 }
 

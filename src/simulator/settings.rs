@@ -70,7 +70,7 @@ pub struct Steer {
 
 /// A steering word that cannot be read. It is told, since a test that steers wrongly tests nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the simulator cannot read '{key}={value}' ({why})")]
+#[error("the simulator option '{key}={value}' is not valid ({why})")]
 pub struct BadSteer {
     key: String,
     value: String,
@@ -126,7 +126,7 @@ impl Steer {
             "first-token-ms" => self.first_token = Duration::from_millis(number),
             "cache-writes" => self.cache_writes = number,
             "token-ms" => self.token_gap = Duration::from_millis(number),
-            _ => return Err(bad("unknown word".to_owned())),
+            _ => return Err(bad("unknown option".to_owned())),
         }
         Ok(())
     }

@@ -138,7 +138,7 @@ impl TruthLog {
         if let Some(file) = &mut self.lock().file
             && let Err(error) = file.flush()
         {
-            tracing::error!(%error, "the simulator cannot write its truth log");
+            tracing::error!(%error, "simulator failed to write its reply log");
         }
     }
 

@@ -47,7 +47,7 @@ impl Announced {
 
     async fn announce_later(&self, user: UserId) {
         if let Err(error) = self.announcer.announce(Some(user)).await {
-            tracing::warn!(%user, %error, "a new key is told to the other gateways later");
+            tracing::warn!(%user, %error, "failed to announce a new key to other gateways, retrying later");
         }
     }
 }

@@ -146,7 +146,7 @@ impl Gate {
         if self.outage.fail(now) {
             tracing::warn!(
                 error = reason,
-                "store failed; requests that need it are refused until it recovers"
+                "store failed; refusing requests that need it until it recovers"
             );
         }
         if now.saturating_duration_since(began) >= HUNG {

@@ -495,10 +495,10 @@ pub enum StoreError {
     #[error("the store is not available: {0}")]
     Unavailable(String),
     /// Another instance has claimed the store since.
-    #[error("another knockx has taken over this database")]
+    #[error("another knockx instance has taken over this database")]
     Superseded,
     /// Not worth trying again: the entry or row itself is to blame.
-    #[error("the store holds something unexpected: {0}")]
+    #[error("the store contains unexpected data: {0}")]
     Corrupt(String),
     /// A key, plan or user that the change refers to is not there.
     #[error("there is no {0}")]

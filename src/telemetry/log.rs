@@ -18,9 +18,9 @@ pub struct FilterHandle(reload::Handle<EnvFilter, Registry>);
 /// The log cannot be set up or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    #[error("`{0}` is not a log filter")]
+    #[error("`{0}` is not a valid log filter")]
     BadFilter(String),
-    #[error("logging was set up before in this process")]
+    #[error("logging is already set up in this process")]
     AlreadySet,
 }
 

@@ -43,7 +43,7 @@ pub struct Connections {
     idle: Idle,
     /// Whether it is worth asking.
     pub breaker: Arc<Breaker>,
-    /// Which models it wants to be left alone with.
+    /// Models that are cooling down after a 429.
     pub rests: Rests,
     /// Who may ask it now.
     pub places: Arc<Places>,
@@ -150,7 +150,7 @@ impl Connections {
         place: Place,
         outgoing: &Outgoing,
     ) -> Result<Exchange, SendError> {
-        let mut last = SendError::Connect("the name has no address".to_owned());
+        let mut last = SendError::Connect("the host name has no address".to_owned());
         for address in self.look_up().await?.iter() {
             match self.connect_anew(*address).await {
                 Ok(mut wire) => {
@@ -178,7 +178,7 @@ impl Connections {
 
     /// A connection to the first address that takes one, and whether it was idle before.
     async fn connect(&self) -> Result<(Wire, bool), SendError> {
-        let mut last = SendError::Connect("the name has no address".to_owned());
+        let mut last = SendError::Connect("the host name has no address".to_owned());
         let addresses = self.look_up().await?;
         // Before any is connected to: the first may be one that never answers.
         for address in addresses.iter() {

@@ -37,26 +37,26 @@ const FRAMING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Why no reply's head came.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    #[error("connecting failed: {0}")]
+    #[error("failed to connect: {0}")]
     Connect(String),
-    #[error("connecting took too long")]
+    #[error("connecting timed out")]
     ConnectTimeout,
-    #[error("the request was not taken in time")]
+    #[error("sending the request timed out")]
     WriteTimeout,
-    #[error("no reply came in time")]
+    #[error("no response in time")]
     FirstByteTimeout,
-    #[error("the connection ended before a reply came: {0}")]
+    #[error("the connection was closed before a response: {0}")]
     Closed(&'static str),
-    #[error("the reply was not HTTP: {0}")]
+    #[error("the response is not valid HTTP: {0}")]
     NotHttp(&'static str),
 }
 
 /// A reply's body ended before it was complete.
 #[derive(Debug, thiserror::Error)]
 pub enum Cut {
-    #[error("the upstream fell silent")]
+    #[error("the upstream stopped sending")]
     Idle,
-    #[error("the upstream's connection broke: {0}")]
+    #[error("the connection to the upstream failed: {0}")]
     Broken(&'static str),
 }
 
@@ -130,12 +130,12 @@ impl Wire {
         let mut driven = |cx: &mut Context<'_>| {
             let answered = driver.poll(cx, |cx| answer.as_mut().poll(cx));
             if seen.interim() > MAX_INTERIM_REPLIES {
-                return Poll::Ready(Err(SendError::NotHttp("it has too many interim replies")));
+                return Poll::Ready(Err(SendError::NotHttp("too many interim responses (1xx)")));
             }
             answered.map(|answered| match answered {
                 // Nobody asked for another protocol.
                 Ok(reply) if reply.status().is_informational() => {
-                    Err(SendError::NotHttp("it switches protocols unasked"))
+                    Err(SendError::NotHttp("unrequested protocol switch (101)"))
                 }
                 answered => answered.map_err(|e| send_error(&e)),
             })
@@ -299,7 +299,7 @@ impl Framing {
         self.reads += reads;
         let since = *self.since.get_or_insert(now);
         if self.reads > MAX_FRAMING_READS || now.duration_since(since) > FRAMING_TIMEOUT {
-            return Err(Cut::Broken("its trailers or chunk lines do not end"));
+            return Err(Cut::Broken("endless trailers or chunk lines"));
         }
         Ok(())
     }
@@ -317,16 +317,16 @@ fn send_error(error: &hyper::Error) -> SendError {
 /// prompt or an answer.
 fn kind(error: &hyper::Error) -> &'static str {
     if error.is_parse_too_large() {
-        "its head is too large"
+        "response headers too large"
     } else if error.is_parse() {
-        "its head is malformed"
+        "malformed response headers"
     } else if error.is_incomplete_message() {
-        "it ended in the middle of a message"
+        "truncated message"
     } else if error.is_canceled() || error.is_closed() {
-        "it was closed"
+        "closed by the upstream"
     } else if error.is_user() {
         "the request cannot be written"
     } else {
-        "it broke"
+        "connection error"
     }
 }

@@ -1,6 +1,6 @@
-//! Asks upstreams for their models now and then, where that is configured: one that is down is left alone
-//! before a caller has to find out, and one that is back is asked again without one. Also closes idle
-//! connections that nobody will use.
+//! Active health checks (`GET /models`) of upstreams, if configured: the breaker of one that is down opens
+//! before a user request fails, and closes again when the upstream is back. Also closes idle
+//! connections that will not be used again.
 
 use super::InForce;
 use super::breaker::Phase;
@@ -68,10 +68,7 @@ async fn probe(pool: &Arc<Connections>) {
     let now = clock::instant();
     match (is_up, is_asked) {
         (false, _) => {
-            tracing::warn!(
-                upstream = &*pool.upstream().name,
-                "an upstream does not answer a probe"
-            );
+            tracing::warn!(upstream = &*pool.upstream().name, "upstream probe failed");
             trial.failed(now, clock::chance(), None);
         }
         (true, false) => trial.succeeded(now),

@@ -1,16 +1,16 @@
-//! Models of an upstream that it asked to be left alone with: its rate limit is reached, and limits are
+//! Cooldowns of an upstream per model, after a 429: its rate limit is reached, and limits are
 //! for each model (xAI's rate-limits page).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// When it does not say for how long.
+/// Cooldown after a 429 without `retry-after`.
 const USUAL: Duration = Duration::from_secs(1);
-/// What is believed at most.
+/// Maximum cooldown, whatever `retry-after` says.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Until when which model is left alone, by the upstream's own name for it.
+/// End of the cooldown of each model, by the upstream's name for it.
 #[derive(Debug, Default)]
 pub struct Rests(Mutex<HashMap<Arc<str>, Instant>>);
 

@@ -12,8 +12,8 @@ REFUSALS = {"insufficient_quota", "quota_store_unavailable", "key_store_unavaila
 LONGEST_SECONDS = 60
 COUNTS = ("prompt", "cached", "completion", "reasoning")
 # Signs of a bug, whatever the books say.
-ALARMS = ("a worker has died", "a charge can never be written; kept among the dead",
-          "redis answered a settlement strangely")  # fmt: skip
+ALARMS = ("background task failed", "moved it to the dead letters",
+          "unexpected settle reply from redis")  # fmt: skip
 # Signs of a bug unless Redis was made to lose something.
 REPAIRS = ("quota drift repaired", "resent acknowledged charges that redis lost", "restored leases that redis lost")
 
@@ -156,7 +156,7 @@ class Books:
 
     def figures(self):
         status = Counter(row["status"] for row in self.rows)
-        late = "charged a call whose gateway is gone"
+        late = "charged an abandoned call"
         reaped = {entry.get("request") for message, entry in self.log if message == late}
         corrected = [request for request in reaped if self.row.get(request, {}).get("status") != "abandoned"]
         refused = Counter(call.code for call in self.calls if call.status not in (None, 200))

@@ -40,7 +40,7 @@ fn ties(fields: &Fields<'_>) -> Result<Ties, BadBody> {
     // What the field means is xAI's; elsewhere anything may stand there.
     let is_deferred = fields.given("deferred").is_some_and(|raw| raw.get() == "true");
     if is_deferred && fields.flag("stream")? {
-        return Err(BadBody::wrong_value("deferred", "a stream cannot be deferred"));
+        return Err(BadBody::wrong_value("deferred", "deferred completions cannot be streamed"));
     }
     Ok(Ties { is_kept: is_deferred, is_deferred, previous: None })
 }

@@ -49,7 +49,7 @@ pub(super) static COUNT_TOKENS: Description = Description {
     error,
 };
 
-/// Always one; but here a limit is no matter of choice.
+/// Always one; on this endpoint, an output limit is required.
 fn choices(fields: &Fields<'_>) -> Result<u64, BadBody> {
     fields.required("max_tokens")?;
     fields.one_answer()

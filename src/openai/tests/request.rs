@@ -268,7 +268,7 @@ fn bounds_depth_and_members() {
     let in_content = format!(r#"{{"model":"m","messages":[{{"content":{}"#, "[".repeat(500_000));
     assert_eq!(refusal(in_content).param, None);
     let many: Vec<String> = (0..300).map(|at| format!("\"k{at}\":1")).collect();
-    assert!(refusal(with(&many.join(","))).message.contains("256 members"));
+    assert!(refusal(with(&many.join(","))).message.contains("256 fields"));
 }
 
 #[test]

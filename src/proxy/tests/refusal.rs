@@ -48,7 +48,7 @@ fn routes_and_models() {
     let open = |status, code, param| (status, INVALID, code, param, vec![], false);
     check(Refusal::NoSuchRoute("GET /v1/x".into()), &open(404, "unknown_url", ""));
     let twice = Refusal::NoSuchRoute("POST /v1/v1/chat/completions".into()).answer();
-    assert!(twice.body.message.ends_with("contains /v1 twice: remove one."), "{:?}", twice.body);
+    assert!(twice.body.message.ends_with("contains /v1 twice; remove one."), "{:?}", twice.body);
     let upgrade = vec![("connection", "upgrade"), ("upgrade", "HTTP/1.1")];
     check(Refusal::WebSocket, &(426, INVALID, "upgrade_required", "", upgrade, false));
     check(Refusal::StoredStream, &open(400, "unsupported_parameter", "stream"));

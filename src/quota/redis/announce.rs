@@ -25,8 +25,8 @@ impl RedisCounters {
     }
 }
 
-const UNTOLD: &str = "the change is saved, but Redis does not answer, so gateways may learn of it \
-    only when it does; try again";
+const UNTOLD: &str = "the change is saved, but Redis does not respond; gateways may apply it only \
+    once Redis is back. Try again";
 
 #[async_trait]
 impl Announcer for Herald {

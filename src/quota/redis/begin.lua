@@ -3,7 +3,7 @@
 -- KEYS 1 epoch, 2 number of settlements, 3 gateways that bring back what they know
 -- ARGV 1 the new epoch, 2 number of settlements before the ledger was read
 -- Answers begun | again: a call was settled since, so the ledger has to be read once more; or a
---      gateway has not brought back all its leases.
+--      gateway has not restored all its leases.
 -- A script, because nothing may be settled between the look and the epoch.
 if redis.call('EXISTS', KEYS[1]) == 1 then
     return { 'begun' }

@@ -69,7 +69,7 @@ pub(super) struct Call {
     pub(super) so_far: SoFar,
 }
 
-/// A call whose lease is to be put off.
+/// A call whose lease is to be renewed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Renewal {
     pub(super) request: RequestId,
@@ -219,7 +219,7 @@ impl Calls {
         doubtful.map(|(partition, _)| *partition).collect()
     }
 
-    /// Redis has taken a charge, or taken it before. Without `told` it is no matter of ours any more.
+    /// Marks a resent charge as confirmed. `None` means the call is alive again and the charge is void.
     pub(super) fn confirm(&self, doubtful: &Doubtful, told: Option<Told>) {
         let mut state = self.state();
         let part = state.part(doubtful.partition);

@@ -20,7 +20,7 @@ for _, name in ipairs({ KEYS[3], KEYS[4] }) do
         save(account)
     end
 end
--- A gateway that was taken for dead has nothing more to say about the call.
+-- A gateway that was presumed dead cannot change the call any more.
 local ended = redis.call('GET', KEYS[2])
 if ended and string.match(ended, '^reaped:') then
     redis.call('SET', KEYS[2], 'settled', 'PX', ARGV[5])

@@ -183,7 +183,7 @@ impl Keeper {
         self.metrics.usage_backlog.set(backlog, now);
         let is_full = backlog > self.counters.settings.max_backlog;
         if self.counters.is_full.swap(is_full, Ordering::Relaxed) != is_full {
-            tracing::warn!(backlog, is_full, "charges wait for the ledger");
+            tracing::warn!(backlog, is_full, "ledger backlog is growing");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Leases in Redis: put off while their calls run, brought back when Redis lost them, ended when
+//! Leases in Redis: renewed while their calls run, restored if Redis lost them, reaped if
 //! their gateway died.
 
 use super::calls::{Call, Renewal};
@@ -14,7 +14,7 @@ use std::collections::HashSet;
 
 /// Leases renewed by one command, and overdue ones found by one and ended in one round.
 const AT_ONCE: usize = 500;
-/// Leases brought back together: each is a command of its own.
+/// Leases restored in one batch: each is a separate command.
 const TOGETHER: usize = 200;
 
 impl RedisCounters {
@@ -178,7 +178,7 @@ impl RedisCounters {
             Err(error) => {
                 // Left as it is: a gateway of another version may read it.
                 if self.calls.cannot_read(*request) {
-                    tracing::error!(%request, %error, entry = charge, "cannot charge a call whose gateway is gone");
+                    tracing::error!(%request, %error, entry = charge, "failed to charge an abandoned call");
                 }
                 return Ok(());
             }
@@ -189,7 +189,7 @@ impl RedisCounters {
         let reply = link.run(RedisOp::Settle, &link.scripts.settle, &keys, &arguments).await?;
         let reply = wire::settle_reply(&reply)?;
         if reply.end == SettleEnd::Settled {
-            tracing::warn!(%request, reserved, so_far, "charged a call whose gateway is gone");
+            tracing::warn!(%request, reserved, so_far, "charged an abandoned call: its gateway stopped renewing the lease");
             self.calls.remember(charge, reply.told);
         }
         Ok(())

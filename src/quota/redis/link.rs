@@ -153,7 +153,7 @@ impl Link {
     /// away.
     fn unanswered(&self, error: &RedisError) -> Unanswered {
         if self.outage.fail(clock::instant()) {
-            tracing::error!(%error, "redis failed; requests that need it are refused until it recovers");
+            tracing::error!(%error, "redis failed; refusing requests that need it until it recovers");
         } else {
             tracing::debug!(%error, "redis command failed");
         }

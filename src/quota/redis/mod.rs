@@ -52,9 +52,9 @@ use wire::{SettleEnd, SettleReply, TakeReply};
 /// A command repeated within this time finds that it was carried out; a charge repeated later is not
 /// counted, see [`LATELY`].
 const TOMBSTONE: Duration = Duration::from_secs(15 * 60);
-/// For as long a gateway may be taken for dead, and come back with its calls.
+/// Tombstone lifetime of reaped leases: a gateway may resume its calls within this time.
 const LONG_TOMBSTONE: Duration = Duration::from_secs(24 * 60 * 60);
-/// A call that ended longer ago may have lost its tombstone. Well below its time, for clocks differ.
+/// A call that ended longer ago may have lost its tombstone. Below the tombstone lifetime, to allow for clock skew.
 const LATELY: SignedDuration = SignedDuration::from_mins(10);
 
 /// Where scripts have the time from.
@@ -258,7 +258,7 @@ impl RedisCounters {
     async fn settle_remembered(&self, charge: Charge) -> Option<SettleReply> {
         let reply = self.send_settle(&charge).await;
         let Ok(settled) = wire::settle_reply(&reply) else {
-            tracing::error!(request = %charge.request, ?reply, "redis answered a settlement strangely");
+            tracing::error!(request = %charge.request, ?reply, "unexpected settle reply from redis");
             return None;
         };
         self.calls.settled(charge, settled.told);
@@ -268,7 +268,7 @@ impl RedisCounters {
     /// Sends a charge once more that Redis may have lost. Returns whether it had.
     async fn settle_again(&self, doubtful: &Doubtful) -> Result<bool, CountersError> {
         let charge = &doubtful.charge;
-        // A call that was charged for a dead gateway may have been brought back by it: then it lives.
+        // A call that was charged for a dead gateway may have been restored by it: then it is alive.
         let ended = match charge.status {
             Status::Abandoned => Ended::Unrenewed { now: "now" },
             _ => Ended::Known,
@@ -339,7 +339,7 @@ impl Counters for RedisCounters {
             self.restore(call).await?;
             extended = self.send_extend(&lease, want, least).await?;
         }
-        // Ended for good: its gateway was taken for dead.
+        // Ended permanently: its gateway was presumed dead.
         let extended = extended.unwrap_or(Extended::Exhausted);
         if let Extended::Added(tokens) = extended {
             self.calls.raise(request, tokens);

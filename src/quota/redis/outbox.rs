@@ -1,8 +1,8 @@
 //! Charges and adjustments from Redis into the ledger.
 //!
-//! An entry leaves Redis only when the ledger has it, and the ledger takes each once, so a batch may
-//! be written again by whoever comes next. One gateway writes a partition at a time, so that batches
-//! are large; two that do, as when one was taken for dead, write the same rows.
+//! An entry is removed from Redis only when the ledger has it, and the ledger stores each once, so a batch may
+//! be repeated by another gateway. One gateway writes a partition at a time, so that batches
+//! are large; if two do, because one was presumed dead, they write the same rows.
 
 use super::RedisCounters;
 use super::keeper::Look;
@@ -64,7 +64,7 @@ struct Waiting {
 /// Work was not done, and is to be tried again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Later {
-    #[error("redis does not answer")]
+    #[error("redis does not respond")]
     Redis,
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -112,7 +112,7 @@ impl Scribe {
                 }
                 Err(later) => {
                     if outage.fail(clock::instant()) {
-                        tracing::warn!(%later, "charges wait, trying again until they are written");
+                        tracing::warn!(%later, "ledger write failed, retrying; charges stay in redis");
                     }
                     stop.run_until_cancelled(tokio::time::sleep(jittered(pause))).await;
                     pause = (pause * 2).min(LAST_PAUSE);
@@ -124,7 +124,7 @@ impl Scribe {
             while self.desk.write_some(&all).await.is_ok_and(|written| !written.is_empty()) {}
         };
         if tokio::time::timeout(LAST_ORDERS, rest).await.is_err() {
-            tracing::warn!("charges are left in redis for another gateway to write");
+            tracing::warn!("shutdown: leaving charges in redis for another gateway to write");
         }
     }
 
@@ -278,7 +278,11 @@ impl Desk {
     }
 
     async fn bury(&self, text: &str, why: &str) -> Result<(), Later> {
-        tracing::error!(why, entry = text, "an entry can never be written; kept among the dead");
+        tracing::error!(
+            why,
+            entry = text,
+            "ledger permanently rejected an outbox entry, moved it to the dead letters"
+        );
         self.metrics.usage_dead.increment(1);
         Ok(self.store.bury(text, why, clock::now()).await?)
     }

@@ -200,7 +200,11 @@ impl RedisCounters {
         let begin = &self.link.scripts.begin;
         let reply = self.link.run_bulk(begin, &keys, &arguments).await?;
         if wire::word(&reply)? == "begun" {
-            tracing::debug!(partition = partition.0, accounts = mine.len(), "counters begun");
+            tracing::debug!(
+                partition = partition.0,
+                accounts = mine.len(),
+                "loaded counters of a partition"
+            );
         }
         Ok(())
     }

@@ -87,7 +87,7 @@ impl Spool {
         let spawned =
             thread::Builder::new().name("spool".to_owned()).spawn(move || writer.run(&ordered));
         if let Err(error) = spawned {
-            tracing::error!(%error, "charges cannot wait on disk, only in memory");
+            tracing::error!(%error, "spool folder is not usable, keeping charges in memory only");
         }
         Self { folder: folder.to_owned(), name, orders }
     }
@@ -124,7 +124,7 @@ impl Spool {
             match Left::open(&path) {
                 Ok(left) => found.extend(left),
                 Err(error) => {
-                    tracing::error!(%error, file = %path.display(), "cannot read charges on disk");
+                    tracing::error!(%error, file = %path.display(), "failed to read a spool file");
                 }
             }
         }
@@ -164,7 +164,7 @@ impl Writer {
             Ok(()) => self.waiting.extend(requests),
             Err(error) => {
                 let charges = requests.len();
-                tracing::error!(%error, charges, "charges wait in memory only");
+                tracing::error!(%error, charges, "failed to write charges to the spool, keeping them in memory only");
             }
         }
     }
@@ -256,12 +256,12 @@ impl Left {
             tracing::error!(
                 records = self.unreadable,
                 file = %aside.display(),
-                "charges on disk that cannot be read, kept for a look"
+                "spool file has unreadable records, keeping it for inspection"
             );
             std::fs::rename(&self.path, aside)
         };
         if let Err(error) = done {
-            tracing::warn!(%error, "cannot remove charges that were sent");
+            tracing::warn!(%error, "failed to remove acknowledged charges from the spool");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Sees to what this gateway has in Redis: leases renewed and brought back, charges sent again, takes
-//! withdrawn that nobody heard of, and ended what dead gateways left.
+//! Reconciles this gateway's state with Redis: renews and restores leases, resends unconfirmed charges, rolls
+//! back uncertain takes, and reaps leases of dead gateways.
 //!
 //! It works on what the keeper sees and never holds it up. Each round does a bounded part of each
 //! work, all of them at once: what fails is tried again at the next look.
@@ -24,9 +24,9 @@ const REAP: Duration = Duration::from_secs(1);
 const TRIED: Duration = Duration::from_secs(10);
 /// Time between two searches for what dead processes left on disk.
 const SEARCH: Duration = Duration::from_secs(30);
-/// A gateway that has not said anew for this long that it brings back what it knows is dead.
+/// A gateway that stops announcing its restore for this long is considered dead.
 const BRINGING: Duration = Duration::from_secs(5);
-/// And what it could not bring back within this time holds up nobody any more.
+/// Gives up waiting for a restore after this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Charges sent again, and takes withdrawn, in one round.
 const SOME: usize = 500;
@@ -43,7 +43,7 @@ pub(super) struct Warden {
     tasks: TaskTracker,
     /// Since when partitions have been seen without an epoch.
     missing: HashMap<Partition, Instant>,
-    /// Those of them to which this gateway has brought back all it knows.
+    /// Those of them to which this gateway has restored all that it knows.
     brought: HashSet<Partition>,
     renewed: Instant,
     reaped: Option<Instant>,
@@ -99,7 +99,7 @@ impl Warden {
         bringing.retain(|partition| {
             self.missing.entry(*partition).or_insert_with(clock::instant).elapsed() < PATIENCE
         });
-        // Each to its end: where some partitions cannot be written, the others are not left alone.
+        // All of them run to their end: a partition that cannot be written must not stop the others.
         let said = self.say_bringing(&bringing, BRINGING).await;
         let renewed = self.renew(&missing).await;
         let sent = self.send_again().await;
@@ -197,7 +197,7 @@ impl Warden {
             let left = match left {
                 Ok(Ok(left)) => left,
                 Ok(Err(error)) => {
-                    return tracing::error!(%error, "cannot look for charges on disk");
+                    return tracing::error!(%error, "failed to read the spool folder");
                 }
                 Err(_) => return,
             };
@@ -206,7 +206,7 @@ impl Warden {
                     join_all(some.iter().cloned().map(|it| counters.settle_remembered(it))).await;
                 }
                 let charges = left.charges.len();
-                tracing::warn!(charges, "sent what a dead process left on disk");
+                tracing::warn!(charges, "sent charges that a dead process left in the spool");
                 let _ = tokio::task::spawn_blocking(move || left.done()).await;
             }
         });

@@ -2,7 +2,7 @@
 --
 -- KEYS 1 lease, 2 tombstone, 3 the user's account, 4 the key's account, 5 lease deadlines
 -- ARGV 1 request, 2 tombstone in ms
--- Answers withdrawn | again | reaped: its gateway was taken for dead meanwhile, and it was charged.
+-- Returns withdrawn | again | reaped: its gateway was presumed dead in the meantime, and it was charged.
 -- A script, because all debits must come back together; sent again it changes nothing.
 local lease = redis.call('HMGET', KEYS[1], 'reserved', 'debits', 'expected')
 local ended = redis.call('GET', KEYS[2])

@@ -37,7 +37,7 @@ enum Step {
     Undo {
         call: usize,
     },
-    /// The user's day begins anew, twice.
+    /// The user's day is reset, twice.
     Reset {
         user: usize,
     },

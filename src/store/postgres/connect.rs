@@ -103,7 +103,7 @@ pub(super) async fn once(options: &PgConnectOptions) -> Result<(), StoreError> {
             let _ = connected?.close().await;
             Ok(())
         }
-        Err(_) => Err(trouble("it takes no connection")),
+        Err(_) => Err(trouble("no connection in time")),
     }
 }
 
@@ -119,7 +119,7 @@ pub(super) async fn wake(options: &PgConnectOptions) -> Result<(), StoreError> {
                 return Ok(());
             }
             Ok(Err(e)) => e,
-            Err(_) => return Err(trouble("it takes no connection")),
+            Err(_) => return Err(trouble("no connection in time")),
         };
         if !is_waking(&failed) || clock::instant().duration_since(began) + pause > WAKE_PATIENCE {
             return Err(failed.into());

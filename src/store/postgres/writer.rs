@@ -96,7 +96,7 @@ impl Writer {
     pub(super) async fn write(&self, batch: &Arrays<'_>) -> Result<(), StoreError> {
         let mut state = timeout(PATIENCE, self.state.lock())
             .await
-            .map_err(|_| StoreError::Unavailable("another write has taken too long".into()))?;
+            .map_err(|_| StoreError::Unavailable("timed out waiting for another write".into()))?;
         let was_open = state.connection.is_some();
         match self.try_to_write(&mut state, batch).await {
             // Written or not: a batch may be repeated. Or since the connection was opened the server has
@@ -121,7 +121,7 @@ impl Writer {
             }
             Ok(Err(e)) => Err(Failure::Stale(e.into())),
             // Another try would take as long again.
-            Err(_) => Err(Failure::Lasting(trouble("it does not answer"))),
+            Err(_) => Err(Failure::Lasting(trouble("no response in time"))),
         }
     }
 
@@ -144,7 +144,7 @@ impl Writer {
     async fn connect(&self) -> Result<PgConnection, StoreError> {
         match timeout(PATIENCE, self.options.connect()).await {
             Ok(connected) => Ok(connected?),
-            Err(_) => Err(trouble("it takes no connection")),
+            Err(_) => Err(trouble("no connection in time")),
         }
     }
 

@@ -42,8 +42,8 @@ impl Writer {
 
     pub(super) async fn turn(&self) -> Result<WriteTurn<'_>, StoreError> {
         let turn = tokio::time::timeout(ACQUIRE_TIMEOUT, self.connection.lock()).await;
-        let mut turn =
-            turn.map_err(|_| StoreError::Unavailable("another write has taken too long".into()))?;
+        let mut turn = turn
+            .map_err(|_| StoreError::Unavailable("timed out waiting for another write".into()))?;
         if turn.is_none() {
             let mut connection = self.options.connect().await?;
             yield_often(&mut connection, &self.yields).await?;

@@ -13,17 +13,20 @@ use metrics_exporter_prometheus::{
 use std::collections::HashMap;
 
 const COUNTERS: [(&str, &str); 15] = [
-    ("knockx_requests_total", "Requests answered, by route, status and how they ended."),
-    ("knockx_tokens_total", "Billed tokens of settled calls; cached is a part of prompt."),
-    ("knockx_cost_micro_dollars_total", "Cost of settled calls, in millionths of a US dollar."),
-    ("knockx_quota_refusals_total", "Requests refused, by the limit that refused them."),
+    ("knockx_requests_total", "Requests by route, status and outcome."),
+    (
+        "knockx_tokens_total",
+        "Billed tokens of settled calls; cached tokens are included in prompt tokens.",
+    ),
+    ("knockx_cost_micro_dollars_total", "Cost of settled calls, in micro-dollars (1e-6 USD)."),
+    ("knockx_quota_refusals_total", "Requests refused by quota, by limit."),
     (
         "knockx_quota_overshoot_tokens_total",
-        "Tokens charged past a limit, because an upstream billed more than was reserved.",
+        "Tokens charged beyond a limit because an upstream billed more than was reserved.",
     ),
     (
         "knockx_uncharged_tokens_total",
-        "Tokens known to be produced by upstreams but not charged to any user.",
+        "Tokens produced by upstreams that were not charged to a user.",
     ),
     (
         "knockx_admission_waits_total",
@@ -31,17 +34,17 @@ const COUNTERS: [(&str, &str); 15] = [
     ),
     ("knockx_usage_admitted_total", "Calls admitted; each becomes one ledger row."),
     ("knockx_usage_persisted_total", "Ledger rows written."),
-    ("knockx_usage_dead_total", "Entries that the ledger will never take, kept among the dead."),
-    ("knockx_journal_append_failures_total", "Failed writes to the journal; each is repeated."),
+    ("knockx_usage_dead_total", "Dead-lettered entries that the ledger rejected permanently."),
+    ("knockx_journal_append_failures_total", "Failed journal writes; each is retried."),
     (
         "knockx_quota_drift_total",
-        "Accounts whose counters differed from the ledger and were set to it.",
+        "Accounts whose counters were repaired because they differed from the ledger.",
     ),
     (
         "knockx_redis_lost_writes_total",
-        "Charges that Redis had acknowledged and then lost; they were sent again.",
+        "Charges that Redis acknowledged and then lost; they were resent.",
     ),
-    ("knockx_retries_total", "Calls sent once more, before their first byte."),
+    ("knockx_retries_total", "Calls retried before their first byte."),
     (
         "knockx_upstream_account_refusals_total",
         "Calls rejected by upstreams because of the operator's key or account.",
@@ -49,47 +52,48 @@ const COUNTERS: [(&str, &str); 15] = [
 ];
 
 const GAUGES: [(&str, &str); 11] = [
-    ("knockx_build_info", "1 for the version that runs."),
-    ("knockx_streams_open", "Streams being relayed now."),
-    ("knockx_reservations_open", "Calls that hold a reservation now."),
+    ("knockx_build_info", "1, with the version of the gateway as a label."),
+    ("knockx_streams_open", "Streams currently open."),
+    ("knockx_reservations_open", "Calls that currently have a reservation."),
     ("knockx_admission_waiting", "Calls currently queued for tokens reserved by calls in flight."),
-    ("knockx_usage_queue_depth", "Charges that wait to be written to the ledger."),
-    ("knockx_journal_behind_bytes", "Bytes of the journal that the ledger does not have yet."),
+    ("knockx_usage_queue_depth", "Charges not yet written to the ledger."),
+    ("knockx_journal_behind_bytes", "Bytes of the journal not yet written to the ledger."),
     (
         "knockx_upstream_up",
-        "1 when the last try reached the upstream, 0 when it did not or none was made.",
+        "1 if the last request or probe reached the upstream, 0 if it failed or none was made.",
     ),
-    (
-        "knockx_upstream_breaker",
-        "0 while the upstream is asked, 2 while it is left alone because it kept failing, 1 while single calls try whether it is back.",
-    ),
-    ("knockx_upstream_in_flight", "Calls that the upstream is working on."),
-    ("knockx_upstream_queued", "Calls that wait for a place at the upstream."),
+    ("knockx_upstream_breaker", "State of the circuit breaker: 0 closed, 1 half-open, 2 open."),
+    ("knockx_upstream_in_flight", "Calls in flight at the upstream."),
+    ("knockx_upstream_queued", "Calls queued for the upstream."),
     (
         "knockx_reasoning_allowance_tokens",
-        "Tokens that a call of the model holds for its hidden reasoning, as learned.",
+        "Tokens reserved for hidden reasoning per call of the model, learned from earlier calls.",
     ),
 ];
 
 const HISTOGRAMS: [(&str, &str, &[f64]); 6] = [
     (
         "knockx_request_overhead_seconds",
-        "Time of the gateway's own, from a request's head to asking the upstream.",
+        "Time spent in the gateway, from the request headers to the upstream request.",
         &[50e-6, 100e-6, 200e-6, 300e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 25e-3, 0.1, 0.25, 1.0],
     ),
     (
         "knockx_upstream_first_byte_seconds",
-        "From asking the upstream to the first byte of its reply.",
+        "Time from the upstream request to the first byte of the response.",
         &[1e-3, 5e-3, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0],
     ),
     (
         "knockx_stream_duration_seconds",
-        "From a request's head to the end of its stream.",
+        "Time from the request headers to the end of the stream.",
         &[0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0],
     ),
-    ("knockx_usage_flush_seconds", "Time to write one batch of the journal.", STORE_BUCKETS),
-    ("knockx_redis_seconds", "Time of one round trip to Redis.", STORE_BUCKETS),
-    ("knockx_store_seconds", "Time of one operation of the store.", STORE_BUCKETS),
+    (
+        "knockx_usage_flush_seconds",
+        "Time to write a batch of charges to the ledger.",
+        STORE_BUCKETS,
+    ),
+    ("knockx_redis_seconds", "Time of a round trip to Redis.", STORE_BUCKETS),
+    ("knockx_store_seconds", "Time of a store operation.", STORE_BUCKETS),
 ];
 
 const STORE_BUCKETS: &[f64] =
@@ -230,7 +234,7 @@ impl Metrics {
         &self.upstream(upstream).first_byte
     }
 
-    /// Whether an upstream is left alone: see [`Phase::number`](crate::upstream::breaker::Phase::number).
+    /// State of an upstream's circuit breaker: see [`Phase::number`](crate::upstream::breaker::Phase::number).
     pub fn upstream_breaker(&self, upstream: &str) -> &Gauge {
         &self.upstream(upstream).breaker
     }
@@ -255,12 +259,12 @@ impl Metrics {
         &self.upstream(upstream).up
     }
 
-    /// Time of one operation of the store.
+    /// Time of a store operation.
     pub fn store_seconds(&self, op: StoreOp) -> &Histogram {
         &self.store[op as usize]
     }
 
-    /// Time of one round trip to Redis.
+    /// Time of a round trip to Redis.
     pub fn redis_seconds(&self, op: RedisOp) -> &Histogram {
         &self.redis[op as usize]
     }

@@ -52,11 +52,11 @@ async fn a_replica_is_refused_by_name_until_it_is_promoted() {
     forward.switch(replica.port());
     primary.command(&["replicaof", "127.0.0.1", &replica.port().to_string()]);
     soon("the replica is recognised", || async {
-        add(&connection).await.is_err_and(|e| e.to_string().contains("is a replica"))
+        add(&connection).await.is_err_and(|e| e.to_string().contains("read-only replica"))
     })
     .await;
     let told = redis_look::takes_writes(&connection).await.unwrap_err();
-    assert!(told.contains("is a replica") && told.contains("name the primary"), "{told}");
+    assert!(told.contains("read-only replica") && told.contains("address of the primary"), "{told}");
     // Nothing was told to the gateway: it finds out by itself.
     replica.command(&["replicaof", "no", "one"]);
     soon("writes are taken again", || async { add(&connection).await.is_ok() }).await;

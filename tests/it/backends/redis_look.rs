@@ -31,7 +31,7 @@ async fn a_server_tells_what_it_may_lose() {
     let expected = [
         (Ok, "Redis "),
         (Refusal, "`allkeys-lru`"),
-        (Warning, "s ahead of this machine"),
+        (Warning, "s ahead of the clock of this machine"),
         (Warning, "everysec"),
     ];
     check(&found(&every_second.url(), SignedDuration::from_millis(10_000)).await, &expected);
@@ -54,7 +54,7 @@ async fn sentinels_and_nodes_of_a_cluster_are_looked_at_too() {
     let expected = [(Ok, "Redis "), (Warning, "no append-only file")];
     check(&found(&twice, SignedDuration::ZERO).await, &expected);
     let alone = found(&cluster.url(), SignedDuration::ZERO).await;
-    check(&alone, &[(Ok, "Redis "), (Warning, "append-only"), (Refusal, "name several")]);
+    check(&alone, &[(Ok, "Redis "), (Warning, "append-only"), (Refusal, "set several nodes")]);
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn a_server_that_is_not_there_is_said() {
     let urls = RedisUrls::parse("redis://u:hunter2@127.0.0.1:9").unwrap();
     let connection = RedisConn::open(&urls).await.unwrap();
     let told = look(&connection, Timestamp::now()).await.unwrap_err();
-    assert!(told.contains("cannot be asked") && !told.contains("hunter2"), "{told}");
+    assert!(told.contains("cannot read the settings") && !told.contains("hunter2"), "{told}");
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ async fn a_journal_is_shown_and_verified_and_damage_stops_the_start() {
     let verified = host.run(&["journal", "verify"]);
     let told = stdout(&verified);
     assert_eq!(verified.status.code(), Some(1));
-    assert!(told.contains(&format!("at byte {at} of ")) && told.contains("is damaged"), "{told}");
+    assert!(told.contains(&format!("at byte {at} of ")) && told.contains("is corrupt"), "{told}");
     let shown = stdout(&host.run(&["journal", "show"]));
     assert_eq!((shown.lines().count(), shown.matches("BAD ").count()), (6, 1), "{shown}");
     let told = refused(&host.command(&["serve"]).env("RUST_LOG", "off").output().unwrap());
@@ -70,7 +70,7 @@ async fn a_journal_is_shown_and_verified_and_damage_stops_the_start() {
     fs::write(&segment, &whole[..whole.len() - 5]).unwrap();
     assert_eq!(host.verify_journal()["open_leases"], 1);
     let serving = host.serve().await;
-    assert!(host.log().contains("cut off the end of the journal"), "{}", host.log());
+    assert!(host.log().contains("truncated the journal"), "{}", host.log());
     assert!(host.run(&["usage", "verify"]).status.success());
     serving.ends_well().await;
     assert_eq!(host.ledger().await.len(), 3);

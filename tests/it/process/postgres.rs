@@ -71,8 +71,8 @@ impl OnPostgres {
 async fn migrate_and_check_say_what_they_found() {
     let on = OnPostgres::new().await;
     for _ in 0..2 {
-        assert_eq!(stdout(&on.run(&["migrate"])), "the tables are up to date\n");
-        assert_eq!(stdout(&on.host.run(&["migrate"])), "the tables are up to date\n");
+        assert_eq!(stdout(&on.run(&["migrate"])), "the database schema is up to date\n");
+        assert_eq!(stdout(&on.host.run(&["migrate"])), "the database schema is up to date\n");
     }
     let told = stdout(&on.run(&["check"]));
     assert!(told.contains("ok    store postgres://127.0.0.1/") && told.contains(" ms\n"), "{told}");
@@ -170,5 +170,5 @@ async fn what_cannot_work_is_said_in_one_sentence() {
         .env("DATABASE_URL", "sqlite:k.db")
         .env("NEON_API_URL", "https://n")
         .output();
-    assert!(refused(&data_api.unwrap()).contains("same project's Postgres string"));
+    assert!(refused(&data_api.unwrap()).contains("Postgres connection string"));
 }

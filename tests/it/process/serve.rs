@@ -73,7 +73,7 @@ async fn a_reload_takes_a_good_file_and_leaves_a_bad_one() {
     fs::write(host.config(), good.replace("context_tokens", "context_token")).unwrap();
     serving.process.signal("HUP");
     soon("the bad file is told", || async { host.log().contains("context_token`") }).await;
-    assert!(host.log().contains("the old one stays"), "{}", host.log());
+    assert!(host.log().contains("keeping the previous one"), "{}", host.log());
     assert_eq!(models().await, [MODEL]);
     assert_eq!(serving.chat(&key, "").send().await.status, 200);
 
