@@ -14,11 +14,12 @@ fn text(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
-/// The README and everything in `docs/`.
-fn pages() -> Vec<PathBuf> {
-    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+/// The pages beside the README and everything in `docs/`.
+pub fn pages() -> Vec<PathBuf> {
     let is_page = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "md");
-    docs.filter(is_page).chain([root().join("README.md")]).collect()
+    let folders = [root().to_owned(), root().join("docs")];
+    let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+    entries.map(|entry| entry.unwrap().path()).filter(is_page).collect()
 }
 
 /// Every stretch of `text` that begins with `start` and goes on with characters that `goes_on` takes.
@@ -70,8 +71,8 @@ fn anchors(text: &str) -> BTreeSet<String> {
 fn every_page_is_linked_from_the_readme() {
     let readme = text("README.md");
     for page in pages().iter().filter(|page| !page.ends_with("README.md")) {
-        let name = page.file_name().unwrap().to_str().unwrap();
-        assert!(readme.contains(&format!("](docs/{name})")), "{name} is not linked");
+        let name = page.strip_prefix(root()).unwrap().display();
+        assert!(readme.contains(&format!("]({name})")), "{name} is not linked");
     }
 }
 
@@ -88,6 +89,32 @@ fn every_series_is_described_and_every_described_series_exists() {
         let text = fs::read_to_string(&page).unwrap();
         let unknown: Vec<_> = names(&text, "knockx_", word).difference(&exist).copied().collect();
         assert!(unknown.is_empty(), "{}: no such series: {unknown:?}", page.display());
+    }
+}
+
+/// Routes and outcomes have a row each; the values of other labels stand in the row of their series.
+#[test]
+fn every_value_of_a_label_is_described() {
+    use knockx::telemetry::labels::{
+        AccountTrouble, Outcome, RedisOp, Route, StoreOp, TokenKind, Waited,
+    };
+    let page = text("docs/metrics.md");
+    let rows = [Route::ALL.map(Route::as_str).to_vec(), Outcome::ALL.map(Outcome::as_str).to_vec()]
+        .concat();
+    for value in rows {
+        assert!(page.contains(&format!("\n| `{value}` | ")), "{value} has no row");
+    }
+    let rest = [
+        StoreOp::ALL.map(StoreOp::as_str).to_vec(),
+        RedisOp::ALL.map(RedisOp::as_str).to_vec(),
+        TokenKind::ALL.map(TokenKind::as_str).to_vec(),
+        Waited::ALL.map(Waited::as_str).to_vec(),
+        AccountTrouble::ALL.map(AccountTrouble::as_str).to_vec(),
+    ];
+    for value in rest.concat() {
+        let is_in_row =
+            |row: &str| row.starts_with("| `knockx_") && row.contains(&format!("`{value}`"));
+        assert!(page.lines().any(is_in_row), "{value} is not described");
     }
 }
 
@@ -120,13 +147,13 @@ fn every_code_of_a_refusal_is_explained() {
 }
 
 #[test]
-fn every_variable_of_the_readme_is_one_and_none_is_missing() {
-    let readme = text("README.md");
+fn every_described_variable_is_one_and_none_is_missing() {
+    let page = text("docs/configuration.md");
     let known = text("src/config/layers.rs")
         + &text("src/config/catalog.rs")
         + &text("config/default.toml");
     let is_variable = |word: &&str| word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
-    let tabled: BTreeSet<&str> = first_cells(&readme).into_iter().filter(is_variable).collect();
+    let tabled: BTreeSet<&str> = first_cells(&page).into_iter().filter(is_variable).collect();
     for name in &tabled {
         assert!(known.contains(&format!("\"{name}\"")), "{name} is not a variable of the config");
     }
@@ -134,15 +161,15 @@ fn every_variable_of_the_readme_is_one_and_none_is_missing() {
     let (_, list) = layers.split_once("const SHORT_NAMES").unwrap();
     let (list, _) = list.split_once("];").unwrap();
     for name in list.split('"').skip(1).step_by(4) {
-        assert!(tabled.contains(name), "{name} is not in the README");
+        assert!(tabled.contains(name), "{name} is not described");
     }
 }
 
 #[test]
-fn every_section_of_the_defaults_is_in_the_readme() {
-    let readme = text("README.md");
+fn every_section_of_the_defaults_is_described() {
+    let page = text("docs/configuration.md");
     for header in text("config/default.toml").lines().filter(|line| line.starts_with('[')) {
-        assert!(readme.contains(&format!("`{header}`")), "{header} is not in the README");
+        assert!(page.contains(&format!("`{header}`")), "{header} is not described");
     }
 }
 
@@ -158,10 +185,10 @@ fn every_shipped_configuration_loads() {
 }
 
 #[test]
-fn every_command_is_in_the_readme_and_every_command_of_the_readme_exists() {
-    let readme = text("README.md");
+fn every_command_is_described_and_every_described_command_exists() {
+    let page = text("docs/commands.md");
     let mut tabled = BTreeSet::new();
-    for cell in first_cells(&readme).into_iter().filter_map(|cell| cell.strip_prefix("knockx ")) {
+    for cell in first_cells(&page).into_iter().filter_map(|cell| cell.strip_prefix("knockx ")) {
         match cell.split_once(' ') {
             None => drop(tabled.insert(cell.to_owned())),
             Some((noun, verbs)) => {

@@ -56,7 +56,10 @@ async fn a_replica_is_refused_by_name_until_it_is_promoted() {
     })
     .await;
     let told = redis_look::takes_writes(&connection).await.unwrap_err();
-    assert!(told.contains("read-only replica") && told.contains("address of the primary"), "{told}");
+    assert!(
+        told.contains("read-only replica") && told.contains("address of the primary"),
+        "{told}"
+    );
     // Nothing was told to the gateway: it finds out by itself.
     replica.command(&["replicaof", "no", "one"]);
     soon("writes are taken again", || async { add(&connection).await.is_ok() }).await;

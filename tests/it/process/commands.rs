@@ -153,7 +153,10 @@ fn commands_in_a_wrong_folder_leave_nothing_behind() {
         &["usage", "verify", "--json"],
     ] {
         let told = refused(&run(words));
-        assert!(told.contains("data/knockx.db does not exist; `knockx serve` creates it"), "{words:?}: {told}");
+        assert!(
+            told.contains("data/knockx.db does not exist; `knockx serve` creates it"),
+            "{words:?}: {told}"
+        );
         assert!(is_untouched(), "{words:?}");
     }
     let told = stdout(&run(&["check"]));

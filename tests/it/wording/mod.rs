@@ -2,6 +2,7 @@
 //! words of the field.
 
 mod lexer;
+mod old_words;
 mod sentences;
 
 use crate::support::client::Call;
