@@ -10,7 +10,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// The client's address.
 ///
 /// `X-Forwarded-For` is read from the right: each trusted proxy added the address it was called from,
-/// and what stands left of the first untrusted address anybody may have written.
+/// and entries left of the first untrusted address may be forged.
 #[must_use]
 pub fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut client = plain(peer);

@@ -20,7 +20,7 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
-/// An id that nobody else has, later ones after earlier ones.
+/// A unique id; ids sort by the time of their creation.
 #[must_use]
 pub fn unique() -> uuid::Uuid {
     uuid::Uuid::now_v7()

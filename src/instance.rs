@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(folder.running(), None);
         let mine = instance(std::process::id());
         folder.announce(&mine).unwrap();
-        assert_eq!(folder.running(), None, "nobody holds the lock");
+        assert_eq!(folder.running(), None, "no process holds the lock");
         let held = folder.lock().unwrap();
         assert_eq!(folder.running(), None, "what a predecessor left is not the holder's");
         folder.announce(&mine).unwrap();

@@ -196,7 +196,7 @@ mod tests {
         }
         assert!(!at("nothing").exists());
         assert_eq!(std::fs::read_to_string(at("victim")).unwrap(), "precious");
-        // What is made anew takes the place of a link, and leaves what it led to alone.
+        // A newly created file replaces a link and does not touch the link's target.
         create(&at("link")).unwrap();
         assert_eq!(std::fs::read_to_string(at("victim")).unwrap(), "precious");
         assert_eq!(std::fs::read_to_string(at("link")).unwrap(), "");

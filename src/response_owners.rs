@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Time that upstreams store a response, by xAI's documentation, and so the time its owner is known.
 pub const RESPONSE_LIFETIME: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// Time that xAI stores a deferred completion that nobody fetches, by its documentation.
+/// Time that xAI stores a deferred completion that is not fetched, by its documentation.
 pub const DEFERRED_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 /// Time that a call waits for the store.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ impl ResponseOwners {
     /// neither can read the response.
     ///
     /// # Errors
-    /// When it could not be recorded: then nobody can read the response.
+    /// When it could not be recorded: then no user can read the response.
     pub async fn record(&self, response: &StoredResponse, now: Timestamp) -> Result<bool, Unknown> {
         within(self.store.record_response(response, now)).await
     }

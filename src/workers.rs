@@ -32,7 +32,7 @@ impl Workers {
         self.died.cancelled().await;
     }
 
-    /// From here on workers end because they were told to.
+    /// From here on tasks end because they were stopped.
     pub fn may_end(&self) {
         self.ending.cancel();
     }

@@ -1,4 +1,4 @@
-//! Who makes a change, when, and in answer to which request: what the audit log is told.
+//! The actor, time and request of a change, as recorded in the audit log.
 
 use super::id::UserId;
 use jiff::Timestamp;

@@ -50,8 +50,8 @@ pub struct Charge {
     pub client_request_id: Option<Arc<str>>,
 }
 
-/// A correction of what one key of a user has used on a day, beside the ledger: an admin began the
-/// day anew. One row for each key; the user's numbers are the sum over the keys.
+/// A correction of what one key of a user has used on a day, in addition to the ledger: an admin reset the
+/// day. One row for each key; the user's numbers are the sum over the keys.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Adjustment {
     /// The reset, which may concern several keys.

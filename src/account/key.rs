@@ -154,7 +154,7 @@ impl Pepper {
         Self(secret.into())
     }
 
-    /// A secret for another purpose, from which this one cannot be told.
+    /// A secret for another purpose, from which this one cannot be derived.
     #[must_use]
     pub fn derived(&self, purpose: &[u8]) -> [u8; 32] {
         let mut mac = self.mac();

@@ -27,7 +27,7 @@ pub struct HashError(String);
 pub enum Verified {
     No,
     Yes,
-    /// It is, and should be hashed anew: what is stored is not as [`hash`] makes it today.
+    /// It is, and should be rehashed: the stored hash has other parameters than [`hash`] uses today.
     YesRehash,
 }
 

@@ -13,7 +13,7 @@ pub struct Plan {
     pub name: String,
     /// Monthly price in US cents.
     pub price_cents: u32,
-    /// Nobody can come to it any more; those who have it keep it.
+    /// Closed to new subscribers; users who have it keep it.
     pub retired: bool,
     pub limits: PlanLimits,
 }

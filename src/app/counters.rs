@@ -122,7 +122,7 @@ async fn shared(config: &Config, redis: &Redis, means: Means<'_>) -> anyhow::Res
     if Folder::holds_log(&config.journal.folder) {
         let parts = journal_parts(&config.journal, &store, &metrics, workers, &stop)?;
         report_abandoned(journal::finish(parts).await?);
-        // All of it is in the ledger, and nobody writes on it.
+        // All of it is in the ledger, and no process writes to it.
         if let Err(error) = Folder::remove_log(&config.journal.folder) {
             tracing::warn!(%error, "failed to delete a journal that is fully written to the ledger");
         }

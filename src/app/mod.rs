@@ -53,7 +53,7 @@ use tokio_util::task::TaskTracker;
 
 /// How often draining looks whether the last call has ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
-/// How long calls may take to end once they are told to, and charges to be written.
+/// How long calls may take to end once they are cancelled, and charges to be written.
 const LAST_ORDERS: Duration = Duration::from_secs(10);
 /// How often the ledger is prepared for the week that follows.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -150,7 +150,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     })
 }
 
-/// The sockets, before anybody is served.
+/// The sockets, before any request is served.
 struct Sockets {
     public: TcpListener,
     public_addr: SocketAddr,

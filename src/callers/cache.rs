@@ -2,7 +2,7 @@
 //!
 //! A hit takes no lock of ours. What is cached is either the newest record or one whose user was
 //! not forgotten since its load began: a load and [`CallerCache::forget`] settle the order between
-//! them under one lock, so a record read before a change is never kept after it was told.
+//! them under one lock, so a record read before a change is never cached after the change was announced.
 
 use crate::account::caller::Caller;
 use crate::account::id::{KeyId, UserId};
@@ -138,7 +138,7 @@ impl CallerCache {
         Ok(self.store.user_version(caller.user).await? == Some(caller.version))
     }
 
-    /// Lists anew once half of what is listed must have been evicted, so that the index stays
+    /// Rebuilds the index once half of its entries must have been evicted, so that it stays
     /// within a fixed multiple of the records at no cost worth counting for each.
     fn bound(&self, index: &mut Index) {
         let most = usize::try_from(self.records.capacity()).unwrap_or(usize::MAX);

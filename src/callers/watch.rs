@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Time between two looks: a cut within a second, with room for a slow store.
 const ROUND: Duration = Duration::from_millis(250);
-/// Time between two looks where changes are told, while there are calls: whoever made a change may
+/// Poll interval if changes are announced, while there are calls: the process that made a change may
 /// have died before telling.
 const NET: Duration = Duration::from_secs(30);
 
@@ -28,7 +28,7 @@ pub struct Watch {
     pub store: Arc<dyn Store>,
     pub callers: Arc<CallerCache>,
     pub open: OpenCalls,
-    /// Woken by every change that is told; `None` = the store is asked again and again.
+    /// Notified of each announced change; `None` = the store is polled.
     pub changed: Option<Arc<Notify>>,
 }
 
@@ -50,7 +50,7 @@ impl Watch {
     async fn pause(&self, is_known: bool) {
         match &self.changed {
             Some(changed) if is_known => {
-                // Without calls a missed change matters to nobody, and the store may sleep.
+                // Without calls a missed change has no effect, and the store may be suspended.
                 while tokio::time::timeout(NET, changed.notified()).await.is_err()
                     && !self.callers.was_asked()
                     && self.open.is_empty()

@@ -146,7 +146,7 @@ async fn upstream(upstream: &Arc<Upstream>) -> Finding {
     Finding { name: format!("upstream {name} ({shown})"), result }
 }
 
-/// Name and port, told apart from what the connector has to say about TLS and keys.
+/// Name and port, checked separately from what the connector reports about TLS and keys.
 async fn reach(host: &str, port: u16, patience: Duration) -> Result<(), String> {
     let addresses = tokio::net::lookup_host((host, port)).await;
     let addresses: Vec<_> = match addresses {

@@ -1,4 +1,4 @@
-//! `knockx serve`: the gateway, until it is told to end.
+//! `knockx serve`: the gateway, until it is stopped by a signal.
 
 use crate::account::by::By;
 use crate::app;

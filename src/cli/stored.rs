@@ -35,7 +35,7 @@ pub struct Shared {
 /// The store, with the configuration it was found by.
 pub struct Stored {
     pub config: Config,
-    /// Tells gateways of every change, where they share something to be told through.
+    /// Announces each change to gateways, if they share Redis.
     pub store: Arc<dyn Store>,
     /// The counters that gateways share.
     pub counters: Option<Arc<RedisCounters>>,

@@ -177,7 +177,7 @@ async fn source(stored: &Stored, day: Day) -> anyhow::Result<Result<Source<'_>, 
             Some(instance) => instance.admin_addr,
             None => return Ok(Err("no gateway is running on this store".to_owned())),
         },
-        // Nobody announces an address on a server: the configured one it is, if anybody is there.
+        // With a database server no address is announced: the configured one is used, if it accepts connections.
         None => match stored.config.admin_addr {
             Some(addr) if TcpStream::connect(addr).await.is_err() => {
                 return Ok(Err(format!("no gateway responds on the admin address {addr}")));
@@ -300,9 +300,9 @@ impl Findings {
         }
         if self.buried > 0 {
             let entries = if self.buried == 1 { "entry" } else { "entries" };
-            let buried = self.buried;
+            let count = self.buried;
             println!(
-                "{buried} {entries} could not be written to the ledger; see the table usage_dead"
+                "{count} {entries} could not be written to the ledger; see the table usage_dead"
             );
         }
         if let Some(why) = &self.note {

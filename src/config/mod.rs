@@ -197,16 +197,16 @@ pub struct Limits {
     pub cached_callers: usize,
     /// Longest a call may run.
     pub call_timeout: Duration,
-    /// How long an upstream is read on after its caller hung up, for the usage that it reports.
+    /// How long a response is read on after its client disconnected, for the usage that it reports.
     pub drain: Duration,
 }
 
 /// Registration and log-in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accounts {
-    /// Whether anybody may register.
+    /// True if registration is open.
     pub registration: bool,
-    /// The plan of those who register; `None` = there is no plan, so nobody can.
+    /// The plan of newly registered users; `None` = there is no plan, so registration fails.
     pub default_plan: Option<PlanId>,
     /// How long an access token holds.
     pub access_token: Duration,
@@ -328,7 +328,7 @@ impl Database {
         }
     }
 
-    /// The database file where there is none yet, as whole as can be told: a command that was
+    /// The database file where there is none yet, as far as can be determined: a command that was
     /// started in a wrong folder looks for it in a wrong place.
     #[must_use]
     pub fn missing_file(&self) -> Option<PathBuf> {

@@ -70,7 +70,7 @@ impl Folder {
         names.map(|entry| entry.file_name()).any(|name| is_segment(&name))
     }
 
-    /// Removes a log that nobody writes: its own files, and the folder if nothing else is in it.
+    /// Removes a log that no process writes: its own files, and the folder if nothing else is in it.
     ///
     /// # Errors
     /// If a file cannot be removed.

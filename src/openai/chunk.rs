@@ -2,7 +2,7 @@
 //!
 //! Chunks are relayed as bytes; nothing here re-encodes them. A chunk that cannot be read is
 //! relayed all the same. The same reader takes a whole reply, whose `message` is one large delta.
-//! A chunk is read in one pass; members that nobody knows are kept as text, and may hold output.
+//! A chunk is read in one pass; unknown members are kept as text, and may contain output.
 
 use super::error::UpstreamError;
 use super::follow::Listener;

@@ -2,7 +2,7 @@
 //!
 //! Reads xAI's `{"code","error"}`, with codes in kebab case or in gRPC's sentences,
 //! `{"error":"text"}`, OpenAI's `{"error":{"message","type","param","code"}}`, Google's list of one
-//! such object, FastAPI's `detail`; finds out whose fault it is. What the caller is told of it is
+//! such object, FastAPI's `detail`; finds out whose fault it is. What the client learns of it is
 //! decided in [`super::error`].
 //!
 //! A message may quote the caller's text. So words are searched for outside quotation marks only,

@@ -1,6 +1,6 @@
 //! OpenAI's error object, and the upstream's errors read into it.
 //!
-//! The only place that decides what a caller is told of an upstream's failure; how upstreams
+//! The only place that decides what a client learns of an upstream's failure; how upstreams
 //! word it is known to [`super::complaint`]. Invariant: what concerns the operator's
 //! account (a wrong key, used-up credits) never reaches the caller as the caller's own fault,
 //! and no message carries keys, account ids or addresses.

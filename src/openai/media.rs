@@ -64,7 +64,7 @@ const DATA: [&str; 22] = [
     "file",
 ];
 
-/// Beginnings of pictures. `RIFF` and ISO media are told apart by what follows.
+/// Beginnings of pictures. `RIFF` and ISO media are distinguished by what follows.
 const PICTURES: [&[u8]; 9] = [
     b"\x89PNG",
     b"\xff\xd8\xff",

@@ -2,7 +2,7 @@
 //!
 //! Upstreams put output under many names, and new ones appear with each feature. So every string that the
 //! caller receives counts as output, unless its member is listed in [`ENVELOPE`]. Encoded media and sealed
-//! text are told apart from plain text, because they weigh less.
+//! text are distinguished from plain text, because they weigh less.
 
 use super::cursor::Cursor;
 use super::json;

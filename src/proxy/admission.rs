@@ -35,7 +35,7 @@ pub struct Patience<'a> {
 /// The reason that a call was not admitted.
 pub enum Unreserved {
     Refused(Refusal),
-    /// Nobody waits any more.
+    /// The client has gone.
     Stopped(Stop),
 }
 
@@ -55,7 +55,7 @@ pub struct Asking<'a> {
 /// Takes the quota of one call, as soon as running calls of its user leave room for it.
 ///
 /// # Errors
-/// A refusal, or that nobody waits for the call any more; nothing was taken.
+/// A refusal, or that the client has gone; nothing was taken.
 pub async fn reserve(
     session: &mut Session,
     admission: Admission<'_>,
@@ -174,5 +174,5 @@ impl Waiter<'_> {
 /// Refused because calls in flight have reserved, or are expected to use, the remaining tokens.
 fn by_running_calls() -> Refusal {
     let limit = LimitKind::TokensPerDay;
-    Refusal::Limited(Limited { limit, by_open_calls: true, retry_after_ms: 0, day: None })
+    Refusal::Limited(Limited { limit, by_open_calls: true, retry_after_ms: 0, numbers: None })
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 use tokio::time::Sleep;
 
-/// Rings when it is asked to. It is set anew only to ring earlier: when it rings too early it is set for the rest
+/// Rings at its time. It is only reset to ring earlier: when it rings too early it is set for the rest
 /// of the time, so that most waits cost nothing.
 #[derive(Default)]
 pub(super) struct Alarm(Option<Pin<Box<Sleep>>>);

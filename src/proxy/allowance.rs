@@ -2,8 +2,8 @@
 //!
 //! The next slice is asked for in the background before the present one is used up. Far from the
 //! limit, use is judged by a cheap ceiling; where no more is to be had, by an exact count.
-//! A stream that finds no more is cut within 100 ms: while it waits nobody reads its upstream, which goes
-//! on producing what nobody will be charged for.
+//! A stream that gets no more is cut within 100 ms: while it waits its upstream is not read, which continues
+//! to produce tokens that are not charged.
 
 use super::reserve::Reservation;
 use crate::account::charge::TokenCount;
@@ -220,7 +220,7 @@ impl<'a> Allowance<'a> {
         if now.duration_since(since) < longest { Verdict::Retry } else { Verdict::Exhausted }
     }
 
-    /// Tokens that came and that are charged to nobody, when `charged` are.
+    /// Tokens that arrived and are not charged, when `charged` are.
     pub fn uncharged(&mut self, charged: u64) -> u64 {
         let counted = self.counted();
         counted.total().saturating_sub(charged)

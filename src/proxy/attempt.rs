@@ -80,7 +80,7 @@ impl Forwarding<'_> {
         let tried = self.try_once(session, route, pool, place).await;
         let Tried::Failed { refuses_stream_options: true, .. } = &tried else { return tried };
         // The caller's own members may be what the upstream refuses, or that there are any without a stream:
-        // nobody else may lose reported usage for it.
+        // other users must not lose reported usage for it.
         if !self.request.stream
             || self.request.has_other_stream_options()
             || !self.sends_stream_options(route, pool)
@@ -118,7 +118,7 @@ impl Forwarding<'_> {
     ) -> Tried {
         let outgoing = Arc::new(self.outgoing(route, pool));
         let asked_at = clock::instant();
-        // It owns what it needs, so that it can go on when nobody waits here any more.
+        // It owns what it needs, so that it can continue after its caller has left.
         let mut sending: BoxFuture<'static, _> = {
             let (pool, outgoing) = (Arc::clone(pool), Arc::clone(&outgoing));
             Box::pin(async move { pool.send(place, &outgoing).await })
@@ -304,7 +304,7 @@ async fn read_error(exchange: &mut Exchange) -> Option<Bytes> {
     Some(body.freeze())
 }
 
-/// What the caller is told of it.
+/// What the client receives.
 #[must_use]
 pub(super) fn failure(error: &SendError) -> UpstreamFailure {
     match error {

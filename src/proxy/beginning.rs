@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// Non-streaming replies above this size are not errors.
 const ERROR_BYTES: usize = 64 * 1024;
-/// A whole reply is sent to nobody before it is complete: waiting for it costs nothing.
+/// A non-streamed response is not sent before it is complete: waiting for it costs nothing.
 const WHOLE_HOLD: Duration = Duration::from_hours(24);
 
 /// The part of a reply that has been read.

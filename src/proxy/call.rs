@@ -218,7 +218,7 @@ impl Call<'_> {
         Ok(reserved)
     }
 
-    /// Sends the call upstream, or settles it when nobody answers or nobody waits any more.
+    /// Sends the call upstream, or settles it if no upstream responds or the client has gone.
     async fn forward(
         &mut self,
         session: &mut Session,
@@ -266,7 +266,7 @@ impl Call<'_> {
         }
     }
 
-    /// Ends a call that nobody waits for any more. Its upstream is read on where only the rest of the
+    /// Ends a call after its client has gone. Its upstream is read on where only the rest of the
     /// reply says what the call costs; otherwise the call is settled.
     async fn stop(
         &self,
@@ -416,14 +416,14 @@ impl Reservation {
     }
 }
 
-/// A call that was stopped before a byte of its reply was sent: what its caller is told, if it is
+/// A call that was stopped before a byte of its reply was sent: what its client receives, if it is
 /// still there.
 fn stopped(session: &mut Session, by: Stop) -> Option<Refusal> {
     session.close_after_reply();
     by.refusal()
 }
 
-/// What a call that holds nothing is told; `None` when there is nobody left to tell.
+/// The response to a call without a reservation; `None` if the client has gone.
 pub(super) fn unreserved(session: &mut Session, by: Unreserved) -> Option<No> {
     match by {
         Unreserved::Refused(refusal) => Some(refusal.into()),

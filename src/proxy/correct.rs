@@ -50,7 +50,7 @@ impl Corrector {
     /// the reply as the upstream has it now, tells its usage.
     ///
     /// # Errors
-    /// The charge could not be set right now: nobody may see the body.
+    /// The charge could not be corrected now: the body must not be returned.
     pub async fn settle(
         &self,
         reply: &StoredResponse,

@@ -63,7 +63,7 @@ impl Asked {
         }
     }
 
-    /// Whether the reply is read on when nobody waits for it any more.
+    /// True if the response is read on after its client has disconnected.
     #[must_use]
     pub fn is_read_on(&self, model: &Model, upstream: &Upstream, by: Stop) -> bool {
         let can_be = by != Stop::Pulled(Pulled::ShuttingDown) && !self.surface.is_free();
@@ -220,7 +220,7 @@ impl Drain {
             return self.settle_unreported(reservation).await;
         };
         if self.asked.is_deferred {
-            // Nobody knows the id by which it could be fetched.
+            // The client does not know the id by which it could be fetched.
             let upstream = Arc::clone(&self.upstream);
             let ending = whole::ending_of_deferred(self.status, &reservation, upstream, None);
             return reservation.settle(ending).await;

@@ -3,7 +3,7 @@
 //! Checks the current counters, for large bodies and for users whose previous call was refused. Other calls pay
 //! nothing for it, and no decision is based on stale data.
 
-use super::day_numbers::DayNumbers;
+use super::quota_numbers::QuotaNumbers;
 use super::refusal::{Limited, Refusal};
 use super::{No, Proxy};
 use crate::account::caller::Caller;
@@ -12,7 +12,6 @@ use crate::account::id::UserId;
 use crate::account::limit::LimitKind;
 use crate::openai::surface::Surface;
 use crate::quota::counters::Standing;
-use crate::quota::left;
 use jiff::Timestamp;
 use quick_cache::sync::Cache;
 
@@ -79,9 +78,9 @@ impl Proxy {
             LimitKind::Window => next_in_window(caller, &standing),
             _ => resets_in_ms,
         };
-        let tokens = left::left(&caller.plan_limits, &caller.key_limits, &standing).tokens;
-        let day = Some(DayNumbers { needed: None, tokens, resets_at, resets_in_ms });
-        Err(Refusal::Limited(Limited { limit, by_open_calls: false, retry_after_ms, day }))
+        let numbers = QuotaNumbers::new(caller, &standing, None, resets_at, resets_in_ms);
+        let numbers = Some(numbers);
+        Err(Refusal::Limited(Limited { limit, by_open_calls: false, retry_after_ms, numbers }))
     }
 }
 

@@ -63,7 +63,7 @@ pub enum NotForwarded {
         counted: bool,
         unheard: Option<Arc<str>>,
     },
-    /// Nobody waits any more; `pending` when the whole request has been sent.
+    /// The client has gone; `pending` when the whole request has been sent.
     Stopped { by: Stop, upstream: Arc<str>, pending: Option<Pending> },
 }
 
@@ -90,7 +90,7 @@ impl Stop {
         }
     }
 
-    /// What the caller is told, if it is still there.
+    /// What the client receives, if it is still connected.
     #[must_use]
     pub fn refusal(self) -> Option<Refusal> {
         match self {
@@ -313,7 +313,7 @@ impl Visits<'_> {
     }
 }
 
-/// Nobody waits any more for a call that was not sent.
+/// The client of a call that was not sent has gone.
 fn stopped_at(route: &Route, by: Stop) -> NotForwarded {
     NotForwarded::Stopped { by, upstream: Arc::clone(&route.upstream.name), pending: None }
 }
@@ -326,7 +326,7 @@ pub fn is_event_stream(exchange: &Exchange) -> bool {
         && kind.is_none_or(|kind| !kind.contains("json") && !kind.contains("html"))
 }
 
-/// Resolves when there is nobody left to answer, or nothing left to answer with.
+/// Resolves when the client has gone, or no response is possible.
 pub async fn stopped(session: &mut Session, leash: &Leash) -> Stop {
     tokio::select! {
         biased;

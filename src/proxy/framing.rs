@@ -41,12 +41,12 @@ pub(super) fn head(
     if let Some(at) = memmem::find(&bytes[from..], HEAD_END) {
         let head = &bytes[..from + at];
         if head.len() > limit {
-            return Err(Refusal::HeadersTooLarge);
+            return Err(Refusal::HeadersTooLarge { limit });
         }
         return Ok(Some((head.len() + HEAD_END.len(), judge(head)?)));
     }
     if bytes.len() > limit {
-        return Err(Refusal::HeadersTooLarge);
+        return Err(Refusal::HeadersTooLarge { limit });
     }
     // Lines that end in a bare LF would never come to an end that is looked for.
     if memmem::find(&bytes[from..], b"\n\n").is_some() {
@@ -66,7 +66,7 @@ fn judge(head: &[u8]) -> Result<Framing, Refusal> {
     for line in lines {
         seen.field(line, version)?;
         if seen.fields > MAX_FIELDS {
-            return Err(Refusal::HeadersTooLarge);
+            return Err(Refusal::TooManyHeaders { limit: MAX_FIELDS });
         }
     }
     seen.agree(version)
@@ -359,7 +359,7 @@ mod tests {
         let head = |fields| format!("GET / HTTP/1.1\r\nHost: a{}", "\r\nx: 1".repeat(fields));
         assert!(!refused(&head(MAX_FIELDS - 1)));
         let refusal = judge(head(MAX_FIELDS).as_bytes());
-        assert!(matches!(refusal, Err(Refusal::HeadersTooLarge)), "{refusal:?}");
+        assert!(matches!(refusal, Err(Refusal::TooManyHeaders { .. })), "{refusal:?}");
     }
 
     #[test]

@@ -234,7 +234,7 @@ impl Gate {
         let since = *self.since.get_or_insert(now);
         if self.is_begun {
             ready!(self.reading.poll(cx, since + bounds.header_timeout));
-            return self.refuse(Refusal::SlowHead);
+            return self.refuse(Refusal::SlowHead(bounds.header_timeout));
         }
         if self.proxy.draining.is_cancelled() {
             return Poll::Ready(false);

@@ -98,7 +98,7 @@ pub(super) async fn serve(
 
 type Accepted = Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
 
-/// The next request. What calls have sent is written meanwhile, and they are told so.
+/// The next request. What calls have sent is written in the meantime, and they are notified.
 async fn accept(connection: &mut Connection<Socket, Bytes>, written: &Written) -> Accepted {
     poll_fn(|cx| {
         written.connection.register(cx.waker());

@@ -69,7 +69,7 @@ impl Proxy {
     }
 
     /// Reads a stored response for its usage, and sets right what the call that made it was charged. False
-    /// when nobody waits any more.
+    /// when the client has gone.
     ///
     /// # Errors
     /// It could not be set right now. A response that the upstream does not have is none.
@@ -96,7 +96,7 @@ impl Proxy {
         }
     }
 
-    /// Asks the upstream that has it; `None` when nobody waits any more.
+    /// Asks the upstream that has it; `None` when the client has gone.
     async fn ask_upstream(
         &self,
         session: &mut Session,

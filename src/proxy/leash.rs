@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Leash {
     pub open: OpenCall,
     /// Whether the call ends with the right to it. A reply in one piece is finished: it is paid for, and
-    /// shows nothing to anybody before its end.
+    /// shows nothing to the client before its end.
     pub ends_with_right: bool,
     /// Cancelled when the process is about to end.
     pub hard_stop: CancellationToken,
@@ -61,7 +61,7 @@ impl Pulled {
         }
     }
 
-    /// What the caller is told when nothing of the reply was sent yet.
+    /// What the client receives if nothing of the response was sent yet.
     #[must_use]
     pub fn refusal(self) -> Refusal {
         match self {

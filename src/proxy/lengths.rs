@@ -3,7 +3,7 @@
 //! Admission keeps this much free for a call ([`Need::likely_output`]). The estimate is the 90th percentile of
 //! recent replies to this user from this model, else to all users from this model; with fewer than [`ENOUGH`]
 //! replies the configured default applies. Whoever makes short calls could lower the estimate, then open many long
-//! streams at once, and each of them would be cut with some tokens that nobody is charged for. So replies may
+//! streams at once, and each of them would be cut with some tokens that are not charged. So replies may
 //! raise it above the default at once, but lower it only after [`MANY`] replies to the same user, and never
 //! below [`LEAST`]; other users' replies never lower it. Each gateway learns by itself and starts empty; memory
 //! is bounded by the number of users it remembers.

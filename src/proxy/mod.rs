@@ -46,7 +46,7 @@ pub mod reply;
 pub mod session;
 pub mod headers;
 pub mod kept;
-pub mod day_numbers;
+pub mod quota_numbers;
 pub mod deferred;
 pub mod correct;
 pub mod reread;

@@ -101,7 +101,8 @@ impl Pieces {
     async fn next(&self, session: &mut Session) -> Result<Option<Bytes>, Refusal> {
         let until = self.begun_at + self.bounds.time_for(self.len());
         let piece = tokio::time::timeout_at(until.into(), session.read_body()).await;
-        piece.map_err(|_| Refusal::SlowBody)?.map_err(|_| Refusal::CutBody)
+        let slow = |_| Refusal::SlowBody { time: self.bounds.time, rate: self.bounds.rate };
+        piece.map_err(slow)?.map_err(|_| Refusal::CutBody)
     }
 
     fn add(&mut self, piece: Bytes) -> Result<(), Refusal> {

@@ -3,7 +3,7 @@
 //! Nothing below this boundary knows HTTP, and nothing else in the data plane picks a status.
 //! Shapes and codes are OpenAI's (platform error reference); `docs/errors.md` lists them for callers.
 
-use super::day_numbers::{DayNumbers, roughly};
+use super::quota_numbers::{QuotaNumbers, roughly};
 use crate::account::limit::LimitKind;
 use crate::openai::error::ErrorBody;
 use crate::openai::request::BadBody;
@@ -18,8 +18,15 @@ pub const RIGHT_ENDED: &str = "This API key was revoked or the account was suspe
 #[derive(Debug)]
 pub enum Refusal {
     // the head
-    HeadersTooLarge,
-    SlowHead,
+    HeadersTooLarge {
+        /// Bytes.
+        limit: usize,
+    },
+    TooManyHeaders {
+        limit: usize,
+    },
+    /// The headers did not arrive within this time.
+    SlowHead(Duration),
     BadHead(&'static str),
     NoSuchRoute(String),
     WrongMethod {
@@ -44,7 +51,11 @@ pub enum Refusal {
     },
     /// The body is compressed.
     EncodedBody,
-    SlowBody,
+    SlowBody {
+        time: Duration,
+        /// Bytes per second; 0 = no minimum.
+        rate: u64,
+    },
     CutBody,
     BadBody(BadBody),
     /// The memory for all request bodies is in use.
@@ -93,8 +104,8 @@ pub struct Limited {
     pub by_open_calls: bool,
     /// Until a retry may help, in milliseconds.
     pub retry_after_ms: u64,
-    /// The numbers of a limit of the day, where they are known.
-    pub day: Option<DayNumbers>,
+    /// The numbers of the limits, if they are known.
+    pub numbers: Option<QuotaNumbers>,
 }
 
 /// What went wrong with the upstream before a byte of the reply left.
@@ -139,8 +150,16 @@ impl Refusal {
     #[must_use]
     pub fn answer(self) -> Answer {
         match self {
-            Self::HeadersTooLarge => closing(431, "The request headers are too large.", None),
-            Self::SlowHead => closing(408, "The request headers did not arrive in time.", None),
+            Self::HeadersTooLarge { limit } => {
+                closing(431, format!("The request headers are larger than {limit} bytes."), None)
+            }
+            Self::TooManyHeaders { limit } => {
+                closing(431, format!("The request has more than {limit} headers."), None)
+            }
+            Self::SlowHead(time) => {
+                let time = time.as_secs_f64();
+                closing(408, format!("The request headers did not arrive within {time} s."), None)
+            }
             Self::BadHead(what) => closing(400, format!("Malformed request: {what}."), None),
             Self::NoSuchRoute(route) => no_such_route(&route),
             Self::WebSocket => web_socket(),
@@ -185,7 +204,7 @@ impl Refusal {
                 let text = "Compressed request bodies are not supported. Send the body uncompressed, without Content-Encoding.";
                 closing(415, text, Some("unsupported_encoding")).with("accept-encoding", "identity")
             }
-            Self::SlowBody => closing(408, "The request body did not arrive in time.", None),
+            Self::SlowBody { time, rate } => closing(408, slow_body(time, rate), None),
             Self::CutBody => {
                 closing(400, "The request body is incomplete, or its framing is not valid.", None)
             }
@@ -242,6 +261,15 @@ impl Refusal {
     }
 }
 
+fn slow_body(time: Duration, rate: u64) -> String {
+    let time = time.as_secs_f64();
+    let at_rate = match rate {
+        0 => String::new(),
+        rate => format!(", or not at {rate} bytes per second"),
+    };
+    format!("The request body did not arrive within {time} s{at_rate}.")
+}
+
 fn web_socket() -> Answer {
     let text = "WebSocket is not supported. Use HTTP; for a stream, send \"stream\": true.";
     let answer = invalid(426, text, Some("upgrade_required"));
@@ -287,11 +315,15 @@ impl Limited {
         match self.limit {
             LimitKind::Window => {
                 let wait = seconds(self.retry_after_ms);
-                let text = format!("Rate limit reached for requests. Please try again in {wait}s.");
+                let of = self.numbers.as_ref().map_or_else(String::new, QuotaNumbers::window);
+                let text =
+                    format!("Rate limit reached for requests{of}. Please try again in {wait}s.");
                 limited(text, "requests", "rate_limit_exceeded", self.retry_after_ms)
             }
             LimitKind::ConcurrentStreams => {
-                let text = "Too many concurrent streams. Retry when one of them completes.";
+                let of = self.numbers.as_ref().map_or_else(String::new, QuotaNumbers::streams);
+                let text =
+                    format!("Too many concurrent streams{of}. Retry when one of them completes.");
                 limited(text, "requests", "rate_limit_exceeded", OPEN_CALLS_RETRY_MS)
             }
             LimitKind::TokensPerDay if self.by_open_calls => {
@@ -306,14 +338,14 @@ impl Limited {
 
     fn day_message(&self) -> String {
         let is_tokens = self.limit == LimitKind::TokensPerDay;
-        let Some(day) = &self.day else {
+        let Some(numbers) = &self.numbers else {
             let (of, wait) = (if is_tokens { "tokens" } else { "requests" }, self.retry_after_ms);
             return format!(
                 "You exceeded your daily quota of {of}; it resets in {}.",
                 roughly(wait)
             );
         };
-        if is_tokens { day.tokens_message() } else { day.requests_message() }
+        if is_tokens { numbers.tokens_message() } else { numbers.requests_message() }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::authenticate::admissible;
 use super::count::{self, exact_prompt};
-use super::day_numbers::DayNumbers;
+use super::quota_numbers::QuotaNumbers;
 use super::reasoning::Kinds;
 use super::refusal::{Limited, Refusal};
 use super::settle::Settler;
@@ -20,7 +20,6 @@ use crate::callers::cache::CallerCache;
 use crate::openai::request::Request;
 use crate::openai::surface::Output;
 use crate::quota::counters::{Claim, Counters, Grant, Refused, SoFar, Standing, Taken};
-use crate::quota::left;
 use crate::quota::rules::{self, Need, Scope};
 use crate::response_owners::RESPONSE_LIFETIME;
 use crate::tokens::estimate;
@@ -252,7 +251,7 @@ async fn reload(
 /// The record as it is known now, if it still admits the call.
 ///
 /// # Errors
-/// Why the caller may not go on, or that nobody can tell.
+/// The reason the caller may not continue, or that it cannot be determined.
 pub async fn look_again(
     caller: &Caller,
     callers: &CallerCache,
@@ -301,12 +300,12 @@ fn refusal(
         LimitKind::RequestsPerDay | LimitKind::TokensPerDay => resets_in_ms,
         LimitKind::Window | LimitKind::ConcurrentStreams => refused.retry_after_ms,
     };
-    let tokens = left::left(&caller.plan_limits, &caller.key_limits, &refused.standing).tokens;
+    let numbers = QuotaNumbers::new(caller, &refused.standing, needed, day_ends, resets_in_ms);
     Refusal::Limited(Limited {
         limit: refused.limit,
         by_open_calls: refused.by_open_calls,
         retry_after_ms,
-        day: Some(DayNumbers { needed, tokens, resets_at: day_ends, resets_in_ms }),
+        numbers: Some(numbers),
     })
 }
 

@@ -274,7 +274,7 @@ impl Session {
         self.has_begun = true;
         let length = head.headers.get(header::CONTENT_LENGTH);
         self.left = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        // What nobody has read of a body is not the next request.
+        // The unread part of a body is not the next request.
         let is_last = self.is_last || !self.is_body_read;
         if is_last && matches!(self.exchange, Exchange::Http1 { .. }) {
             head.set(header::CONNECTION, HeaderValue::from_static("close"));
@@ -360,7 +360,7 @@ impl Drop for Session {
     }
 }
 
-/// The next data of a body; trailers are for nobody.
+/// The next data of a body; trailers are dropped.
 async fn next_of(body: &mut Incoming) -> Result<Option<Bytes>, BodyError> {
     loop {
         let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;

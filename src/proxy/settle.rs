@@ -86,7 +86,7 @@ impl Ending {
         }
     }
 
-    /// Nobody reported; we counted. Never more than `reserved`, the prompt going first.
+    /// Not reported, but counted by the gateway. Never more than `reserved`, the prompt going first.
     #[must_use]
     pub fn estimated(
         status: Status,
@@ -120,7 +120,7 @@ impl Reservation {
         let _ = tokio::time::timeout(PATIENCE, task).await;
     }
 
-    /// Notes how long the answer was, and what the model's reasoning took, where all of it was told.
+    /// Notes how long the answer was, and what the model's reasoning took, if all of it was reported.
     fn learn(&self, ending: &Ending) {
         if let Some(length) = self.length(ending) {
             self.settler.lengths.note(self.caller.user, &self.model.id, length);
@@ -138,7 +138,7 @@ impl Reservation {
         }
     }
 
-    /// Output tokens of one choice, if the call had an answer. A call that nobody cut and that ended
+    /// Output tokens of one choice, if the call had an answer. A call that was not cut and that ended
     /// before its limit said all it wanted to.
     fn length(&self, ending: &Ending) -> Option<Length> {
         // Hidden reasoning has an allowance of its own.
@@ -174,7 +174,7 @@ impl Reservation {
 
     fn charge(&self, ending: &Ending) -> Charge {
         let ended = clock::instant();
-        // What an abandoned call really cost nobody knows, however it came to be abandoned.
+        // The real cost of an abandoned call is unknown, however it came to be abandoned.
         let cost = match ending.status {
             Status::Abandoned => 0,
             _ => {

@@ -59,7 +59,7 @@ fn ending_of_shown(
     )
 }
 
-/// Counts what came, also what was not passed on, and is charged to nobody.
+/// Counts what arrived, including what was not relayed and is not charged.
 pub(super) fn count_uncharged(
     allowance: &mut Allowance<'_>,
     (scanner, follow): (&mut Scanner, &mut dyn Follow),

@@ -33,7 +33,7 @@ impl End {
         }
     }
 
-    /// Why nobody reads the rest of what the upstream has to say.
+    /// The reason the rest of the response is not read.
     pub(super) fn stop(self) -> Option<Stop> {
         match self {
             Self::CallerGone => Some(Stop::CallerGone),

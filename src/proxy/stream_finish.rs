@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Bytes that wait in a connection only if nobody has read it for a while: then its other end may have more.
+/// Bytes that wait in a connection only if it was not read for a while: then its other end may have more.
 const BACKLOG: usize = 16 * 1024;
 /// An upstream that has sent nothing for this long has no more on its way.
 const CAUGHT_UP: Duration = Duration::from_millis(50);
@@ -101,7 +101,7 @@ impl Stream<'_> {
         let (end, on_ending) = (End::QuotaReached, self.on_ending());
         let Self { session, forwarded, mut allowance, mut scanner, mut follow, .. } = self;
         let upstream = Arc::clone(&forwarded.upstream);
-        // What it goes on to produce is charged to nobody, and counting takes time.
+        // Further output is not charged, and counting takes time.
         drop(forwarded);
         let first = self.first_output_at.map(Instant::into_std);
         let ending = ending_of(end, &mut allowance, upstream, first).await;

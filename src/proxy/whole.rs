@@ -30,7 +30,7 @@ pub enum Whole {
     Complete { body: Bytes, at: Instant, charged: u64 },
     /// The reply was broken or an error in disguise, and settled for `charged` tokens.
     Failed { refusal: Refusal, charged: u64 },
-    /// Nobody waits any more; this much of the body has come, and nothing is settled.
+    /// The client has gone; this much of the body has arrived, and nothing is settled.
     Stopped { by: Stop, reservation: Box<Reservation>, body: BytesMut },
 }
 
@@ -132,7 +132,7 @@ pub async fn ending_of_given_up(
     reservation.unreported(Status::CutByUpstream, asked.surface.output(), upstream)
 }
 
-/// The ending of a call that `upstream` took and did not answer in time: charged as if its caller had hung up
+/// The ending of a call that `upstream` took and did not answer in time: charged as if its client had disconnected
 /// then.
 pub async fn ending_of_unheard(
     reservation: &mut Reservation,
@@ -327,7 +327,7 @@ pub async fn collect(
     }
 }
 
-/// Reads the rest of a body that nobody waits for; `None` where it is broken or too large.
+/// Reads the rest of a body after its client has gone; `None` if it is broken or too large.
 pub async fn read_on(
     exchange: &mut Exchange,
     mut body: BytesMut,

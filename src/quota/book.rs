@@ -331,7 +331,7 @@ impl Book {
         Some(limit.saturating_sub(used).saturating_sub(reserved))
     }
 
-    /// What a call may still get: all that is `expected` of it, and what is expected of nobody.
+    /// What a call may still get: its own `expected` usage, and what no other call is expected to use.
     fn free_tokens(&self, debit: &Debit, expected: u64) -> Option<u64> {
         let What::Tokens { day, limit, .. } = debit.what else { return None };
         let tally = self.accounts.get(&debit.scope).map_or(Tally::default(), |a| a.day(day));

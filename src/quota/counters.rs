@@ -33,7 +33,7 @@ pub trait Counters: Send + Sync + 'static {
     /// limit, because more was used than reserved and no room was left.
     async fn settle(&self, charge: Charge) -> u64;
 
-    /// Begins a user's day anew: nothing is used, what running calls hold stays held. One
+    /// Resets a user's day: nothing is used, calls in flight keep their reservations. One
     /// [`Adjustment`] for each key that had used something follows into the ledger. A reset that is
     /// repeated under its id changes nothing more. Durable on return.
     async fn reset(&self, reset: &Reset) -> Result<Removed, CountersError>;
@@ -78,7 +78,7 @@ pub struct Claim {
     pub so_far: SoFar,
 }
 
-/// Tokens that a running call has come to, prompt included, as its stream last judged them. Nobody is
+/// Tokens that a running call has come to, prompt included, as its stream last judged them. No user is
 /// charged by it: it tells how much of what a dead gateway's call held was seen.
 #[derive(Debug, Clone, Default)]
 pub struct SoFar(Arc<AtomicU64>);
@@ -146,7 +146,7 @@ pub struct Removed {
 pub enum Taken {
     Granted(Grant),
     Refused(Refused),
-    /// The caller's record is out of date: load it again and decide anew.
+    /// The caller's record is out of date: load it again and decide again.
     Stale,
 }
 

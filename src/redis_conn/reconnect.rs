@@ -113,7 +113,7 @@ impl Target {
         }
     }
 
-    /// True for an error after which the connection is to be made anew. At one address a command that
+    /// True for an error after which the connection must be reopened. At one address a command that
     /// is slow does not mean another server; a connection that is dead is ended by the system.
     fn is_lost_by(&self, error: &RedisError) -> bool {
         match self {

@@ -34,7 +34,7 @@ pub(super) async fn connect_to_primary(watched: &Watched) -> RedisResult<Multipl
 async fn master_by(watched: &Watched, sentinel: &(String, u16)) -> RedisResult<(String, u16)> {
     let [open, with_login] = watched.sentinel(sentinel).map_err(unreadable)?;
     match ask(open, &watched.name).await {
-        // Sentinels need no login unless they are told to.
+        // Sentinels need no login unless they are configured to.
         Err(e) if e.code() == Some("NOAUTH") => ask(with_login, &watched.name).await,
         answered => answered,
     }

@@ -1,8 +1,8 @@
 //! What an upstream bills for an answer, however the answer ended.
 //!
 //! An answer that ended is billed as its usage says. When the connection ends early, a stream is
-//! billed up to the token that was generated last, with all of its hidden reasoning; what nobody can
-//! stop (a reply in one piece, a deferred completion, a stored response) is generated to its end and
+//! billed up to the token that was generated last, with all of its hidden reasoning; what cannot be
+//! stopped (a non-streamed response, a deferred completion, a stored response) is generated to its end and
 //! billed whole. Refusals leave no answer and no bill.
 
 use super::model::Model;
@@ -72,7 +72,7 @@ mod tests {
     fn an_end_is_billed_as_usage_says() {
         let bill = terms(false).bill(&entry(true));
         assert_eq!((bill.tokens, bill.completion, bill.reasoning), (190, 50, 40));
-        assert_eq!(bill, terms(true).bill(&entry(false)), "and so is what nobody can stop");
+        assert_eq!(bill, terms(true).bill(&entry(false)), "and so is what cannot be stopped");
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Delivery {
         piece
     }
 
-    /// Counts what was generated and never read: generation keeps its pace when nobody reads, until
+    /// Counts what was generated and never read: generation keeps its pace if the client does not read, until
     /// the output buffer is full. Without a pace an answer is generated as it is read.
     fn count_unread(&mut self) {
         let waiting: u64 = self.pieces.drain(..).map(|(_, tokens)| tokens).sum();

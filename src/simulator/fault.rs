@@ -74,7 +74,7 @@ pub enum Fault {
     Interim(u64),
     /// So many trailers after the body.
     Trailers(u64),
-    /// A compressed body that nobody asked for.
+    /// A compressed body that was not requested.
     Gzip,
     /// The reply's id is this number, in six digits.
     ShortId(u64),

@@ -68,7 +68,7 @@ pub struct Steer {
     pub faults: Faults,
 }
 
-/// A steering word that cannot be read. It is told, since a test that steers wrongly tests nothing.
+/// An option that is not valid. It is an error, since a test with a wrong option tests nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the simulator option '{key}={value}' is not valid ({why})")]
 pub struct BadSteer {

@@ -62,7 +62,7 @@ pub fn pieces(frame: Vec<u8>, faults: &Faults) -> Vec<Bytes> {
     pieces
 }
 
-/// Comments and an event of a kind nobody knows.
+/// Comments and an event of an unknown kind.
 const NOISE: &[u8] = b": simulated\n\nevent: ping\ndata: {\"type\":\"ping\"}\n\n";
 
 /// `size`, or less where a character or a CRLF can be cut in two.

@@ -41,7 +41,7 @@ pub enum Waited {
     Admitted,
     /// Its time was up, too many waited, or a limit was hit that waiting does not help against.
     Refused,
-    /// The caller hung up, or its right to wait ended.
+    /// The client disconnected, or its access was revoked.
     Gone,
 }
 

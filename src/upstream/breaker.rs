@@ -2,7 +2,7 @@
 //! then one call at a time tries whether it is back. Pure: time and chance are arguments.
 //!
 //! A request may be what an upstream fails at. So failures of one caller alone never open it, and while it is
-//! open only for failures of a few callers, others may ask all the same: nobody can take an upstream from them.
+//! open only for failures of a few callers, others may still use it: no user can take an upstream from the others.
 
 use crate::account::id::UserId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

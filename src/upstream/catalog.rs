@@ -50,7 +50,7 @@ pub struct Upstream {
     /// Time between two questions whether it is there; `None` = its calls tell.
     pub probe: Option<Duration>,
     pub limit_field: crate::openai::request::LimitField,
-    /// What becomes of a call there whose caller hangs up; `None` = it depends on the call.
+    /// How to handle a call after its client disconnects; `None` = it depends on the call.
     pub on_hang_up: Option<OnHangUp>,
     /// Whether it takes `stream_options`, and so reports the usage of streams.
     pub stream_options: bool,
@@ -58,7 +58,7 @@ pub struct Upstream {
     pub surfaces: Vec<Surface>,
 }
 
-/// What becomes of a call at an upstream when its caller hangs up.
+/// How to handle a call at an upstream after its client disconnects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnHangUp {
@@ -69,7 +69,7 @@ pub enum OnHangUp {
 }
 
 impl Upstream {
-    /// What becomes of a call whose caller hangs up. Unless the operator says otherwise, calls are read
+    /// How to handle a call after its client disconnects. Unless the operator configures it, calls are read
     /// on whose bill the gateway cannot know: of a model that reasons unseen, of a reply in one piece, and of
     /// a stream that bills more than it shows. `can_be_stopped` is for neither of the last two.
     #[must_use]

@@ -101,7 +101,7 @@ impl Wire {
     }
 
     /// Whether a request can be sent: nothing came since the last reply, neither the connection's end nor a
-    /// reply that nobody asked for.
+    /// unrequested reply.
     pub fn is_quiet(&mut self) -> bool {
         let driver = &mut self.driver;
         let looked = poll_fn(|cx| driver.poll(cx, |_| Poll::<()>::Pending));
@@ -133,7 +133,7 @@ impl Wire {
                 return Poll::Ready(Err(SendError::NotHttp("too many interim responses (1xx)")));
             }
             answered.map(|answered| match answered {
-                // Nobody asked for another protocol.
+                // The request did not ask for another protocol.
                 Ok(reply) if reply.status().is_informational() => {
                     Err(SendError::NotHttp("unrequested protocol switch (101)"))
                 }
@@ -165,7 +165,7 @@ pub struct Exchange {
     headers: HeaderMap,
     body: Incoming,
     idle: Duration,
-    /// What was read of the body before anybody wanted it.
+    /// Part of the body that was read together with the head.
     ahead: VecDeque<Result<Option<Bytes>, Cut>>,
     framing: Framing,
     _place: Place,
@@ -270,7 +270,7 @@ impl Exchange {
                 None => return Poll::Ready(Ok(None)),
                 Some(Err(e)) => return Poll::Ready(Err(Cut::Broken(kind(&e)))),
                 Some(Ok(frame)) => {
-                    // Trailers are for nobody.
+                    // Trailers are dropped.
                     if let Ok(bytes) = frame.into_data() {
                         wire.seen.take_reads();
                         *framing = Framing::default();
@@ -282,7 +282,7 @@ impl Exchange {
     }
 }
 
-/// Reads that brought no body: parts of chunk lines, and trailers, which nobody waits for.
+/// Reads that brought no body: parts of chunk lines, and trailers, which are dropped.
 #[derive(Debug, Default)]
 struct Framing {
     reads: u32,

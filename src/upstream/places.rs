@@ -19,7 +19,7 @@ struct State {
     free: u32,
     taken: u32,
     queued: usize,
-    /// Who waits, in turns: each user's first call before anybody's second.
+    /// Queued calls, round-robin by user: each user's first call before any user's second.
     waiting: VecDeque<(UserId, VecDeque<oneshot::Sender<Place>>)>,
 }
 
@@ -39,7 +39,7 @@ impl Places {
         Arc::new(Self { state: Mutex::new(state), queue_length })
     }
 
-    /// A place, if one is free now and nobody waits for it.
+    /// A place, if one is free now and no call is queued for it.
     #[must_use]
     pub fn take(self: &Arc<Self>) -> Option<Place> {
         let mut state = self.state();

@@ -30,7 +30,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What callers were told.
+/// What callers have received.
 #[derive(Default)]
 struct Told {
     open: Vec<(Lease, u64)>,

@@ -71,7 +71,7 @@ impl Ledger {
                 books.buried += 1;
                 let _ = answer.send(Ok(()));
             }
-            Asked::Caller(_) => panic!("nobody asks for callers"),
+            Asked::Caller(_) => panic!("no test queries callers"),
         }
     }
 

@@ -221,7 +221,7 @@ impl Follow for MessageStream {
 
     fn length_cut(&mut self, tokens: &TokenCount) -> Bytes {
         let mut events = String::new();
-        // The event that did not pass may have begun a block: nobody has seen it.
+        // The event that was not relayed may have started a block that the client has not seen.
         let unseen = self.begun;
         for index in std::mem::take(&mut self.open) {
             if Some(index) == unseen {

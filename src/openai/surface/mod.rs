@@ -1,6 +1,6 @@
 //! The surfaces of the wire format: what callers may post to, one small description each.
 //!
-//! A call goes the same way whatever it is for; what differs is told here: where it is sent, how
+//! All calls take the same path; the differences are described here: where it is sent, how
 //! its body is read, how its reply is heard, and how the gateway words an ending of its own.
 //! Adding a surface is one file with a [`Description`] and one variant of [`Surface`].
 

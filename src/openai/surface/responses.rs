@@ -341,7 +341,7 @@ fn kind_of(event: &str) -> Option<Kind> {
     }
 }
 
-/// A response that failed is told in the upstream's own words, unless they are the operator's to
+/// A failed response is reported in the upstream's own words, unless they are the operator's to
 /// read.
 fn failure(raw: &RawValue) -> Heard {
     let error = Box::new(UpstreamError::of_event(raw.get().as_bytes()));

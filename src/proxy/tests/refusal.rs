@@ -35,11 +35,15 @@ const SERVER: &str = "server_error";
 #[test]
 fn what_cannot_be_trusted_ends_the_connection() {
     let closing = |status, code| (status, INVALID, code, "", vec![], true);
-    check(Refusal::HeadersTooLarge, &closing(431, ""));
-    check(Refusal::SlowHead, &closing(408, ""));
+    check(Refusal::HeadersTooLarge { limit: 10 }, &closing(431, ""));
+    check(Refusal::TooManyHeaders { limit: 10 }, &closing(431, ""));
+    check(Refusal::SlowHead(Duration::from_secs(1)), &closing(408, ""));
     check(Refusal::BadHead("why"), &closing(400, ""));
     check(Refusal::BodyTooLarge { limit: 10 }, &closing(413, "request_too_large"));
-    check(Refusal::SlowBody, &closing(408, ""));
+    check(Refusal::SlowBody { time: Duration::from_secs(1), rate: 0 }, &closing(408, ""));
+    let slow = Refusal::SlowBody { time: Duration::from_millis(1_500), rate: 2048 }.answer();
+    let text = "The request body did not arrive within 1.5 s, or not at 2048 bytes per second.";
+    assert_eq!(slow.body.message, text);
     check(Refusal::CutBody, &closing(400, ""));
 }
 
@@ -107,7 +111,7 @@ fn upstream_failures() {
 #[test]
 fn limits() {
     let limited = |limit, by_open_calls, retry_after_ms| {
-        Refusal::Limited(Limited { limit, by_open_calls, retry_after_ms, day: None })
+        Refusal::Limited(Limited { limit, by_open_calls, retry_after_ms, numbers: None })
     };
     let waits = |kind, after, after_ms| {
         let headers = vec![("retry-after", after), ("retry-after-ms", after_ms)];

@@ -55,7 +55,7 @@ impl Herald {
 }
 
 impl RedisCounters {
-    /// Tells again what could not be told.
+    /// Announces again what could not be announced.
     pub(super) async fn announce_untold(&self) -> Result<(), Unanswered> {
         if !self.is_untold.swap(false, Ordering::Relaxed) {
             return Ok(());

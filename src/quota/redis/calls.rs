@@ -41,7 +41,7 @@ struct State {
 struct Part {
     /// What the latest look found.
     look: Option<Told>,
-    /// The latest that was told of settlements.
+    /// The latest reported number of settlements.
     last: Option<Told>,
     /// Redis may have lost leases of ours.
     leases_in_doubt: bool,
@@ -53,7 +53,7 @@ struct Part {
     first: u64,
 }
 
-/// A charge, and what was told when Redis took it; `None` = it may have been lost.
+/// A charge, and what Redis reported when it took it; `None` = it may have been lost.
 struct Sent {
     charge: Charge,
     told: Option<Told>,
@@ -133,7 +133,7 @@ impl Calls {
         }
     }
 
-    /// The latest that was told for each partition.
+    /// The latest report of each partition.
     pub(super) fn last(&self) -> Vec<Option<Told>> {
         let state = self.state();
         let last = |p| state.parts.get(&Partition(p)).and_then(|part| part.last);

@@ -41,7 +41,7 @@ local function expect(account, number)
     account[EXPECTED] = max(account[EXPECTED] + number, 0)
 end
 
--- What a call may still get: all that is `expected` of it, and what is expected of nobody.
+-- What a call may still get: its own `expected` usage, and what no other call is expected to use.
 local function free_tokens(debit, expected)
     local account = debit.account
     local left = debit.limit - account[USED] - account[RESERVED]

@@ -44,7 +44,7 @@ pub(super) struct PartLook {
     pub(super) written: u64,
 }
 
-/// The worker. `Keeper::run` ends when it is told to stop.
+/// The worker. `Keeper::run` ends when it is stopped.
 pub struct Keeper {
     counters: Arc<RedisCounters>,
     metrics: Arc<Metrics>,
@@ -187,8 +187,8 @@ impl Keeper {
         }
     }
 
-    /// Compares what Redis has with what it had told: `last` was told before the look. Another
-    /// server, or another epoch, gives numbers anew: what the former one had taken is then in doubt,
+    /// Compares what Redis has with what it had reported: `last` was reported before the poll. Another
+    /// server, or another epoch, restarts the numbers: what the former one had taken is then unconfirmed,
     /// whatever its number.
     fn compare(&self, look: &Look, last: &[Option<Told>], is_another_server: bool) {
         let calls = &self.counters.calls;
@@ -213,7 +213,7 @@ impl Look {
         !self.parts.is_empty() && self.parts.iter().all(|part| part.is_begun)
     }
 
-    /// Partitions that admit nobody: Redis has lost them.
+    /// Partitions that admit no calls: Redis has lost them.
     pub(super) fn without_epoch(&self) -> impl Iterator<Item = Partition> {
         self.parts.iter().filter(|part| !part.is_begun).map(|part| part.partition)
     }

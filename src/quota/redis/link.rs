@@ -24,7 +24,7 @@ pub(super) struct Link {
     bulk: RedisConn,
     pub(super) scripts: Scripts,
     pub(super) metrics: Arc<Metrics>,
-    /// The latest look found nobody; the keeper goes on looking.
+    /// The latest poll got no reply; the keeper continues polling.
     away: AtomicBool,
     /// From the first command that failed until Redis takes writes again.
     outage: Outage,

@@ -88,7 +88,7 @@ pub struct RedisCounters {
     skew: Skew,
     /// Tells gateways apart.
     gateway: String,
-    /// A change to users, keys or plans could not be told to the other gateways.
+    /// A change to users, keys or plans could not be announced to the other gateways.
     is_untold: AtomicBool,
     /// Where charges wait on disk while Redis is away.
     spool: OnceLock<Spool>,
@@ -115,7 +115,7 @@ impl RedisCounters {
         let _ = self.spool.set(spool);
     }
 
-    /// The time as scripts are told it.
+    /// The time as an argument of scripts.
     fn told(&self, now: Timestamp) -> String {
         match self.settings.clock {
             Clock::Redis => String::new(),

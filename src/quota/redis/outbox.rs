@@ -35,7 +35,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// How long the last charges may take when the gateway ends; others write what is left.
 const LAST_ORDERS: Duration = Duration::from_secs(5);
 
-/// The worker. [`Scribe::run`] ends when it is told to stop.
+/// The worker. [`Scribe::run`] ends when it is stopped.
 pub struct Scribe {
     desk: Desk,
     looks: watch::Receiver<Look>,

@@ -1,4 +1,4 @@
--- Finds calls that nobody has renewed.
+-- Finds calls with expired leases.
 --
 -- KEYS 1 lease deadlines
 -- ARGV 1 now in ms or empty, 2 how many

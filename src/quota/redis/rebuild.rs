@@ -1,8 +1,8 @@
 //! Counters from the ledger: when Redis has lost them, and when they differ.
 //!
-//! A partition without an epoch admits nobody. Gateways first send again what they know to be settled
+//! A partition without an epoch admits no calls. Gateways first resend what they know to be settled
 //! and bring back the leases of their running calls; then one of them sets the counters to what the
-//! ledger says and begins the partition anew.
+//! ledger says and opens the partition again.
 //!
 //! A ledger is relied on only if no charge waited before it was read, and none has come since.
 
@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_millis(2500);
 /// A gateway that dies while it rebuilds is followed by another after this.
 const OWNED: Duration = Duration::from_secs(15);
-/// What the audit log is told must not hold up charges for longer.
+/// Writing the audit log must not delay charges for longer.
 const NOTING: Duration = Duration::from_secs(2);
 /// Accounts set by one command: takes wait for its end, and an account costs Redis about as much as one.
 const AT_ONCE: usize = 25;
@@ -75,7 +75,7 @@ impl Rebuild {
     }
 
     /// Compares counters with the ledger now and then, where there was something to write: a ledger
-    /// that nobody writes is not woken.
+    /// that is not written to is not woken.
     pub(super) async fn compare(&mut self, desk: &Desk, look: &Look) -> Result<(), Later> {
         let pause = desk.counters.settings.compare;
         let is_due = self.compared.is_none_or(|at| at.elapsed() >= pause);

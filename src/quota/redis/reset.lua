@@ -1,4 +1,4 @@
--- Begins a user's day anew: nothing is used, what running calls hold stays held.
+-- Resets a user's day: nothing is used, calls in flight keep their reservations.
 --
 -- KEYS 1 tombstone of the reset, 2 epoch, 3 outbox, 4 number of settlements, 5 the user's account,
 --      6.. accounts of the user's keys

@@ -1,4 +1,4 @@
-//! A user's day in Redis, begun anew.
+//! The reset of a user's day in Redis.
 
 use super::keys::Partition;
 use super::{RedisCounters, TOMBSTONE, milliseconds, wire};

@@ -31,7 +31,7 @@ if held then
     redis.call('ZADD', KEYS[5], 'NX', deadline, ARGV[1])
     return { 'there' }
 end
--- As the take did, but for what was left then: nobody remembers that.
+-- As the take did, except for what was left then, which is not recorded.
 expected = least_of(debits, function(debit)
     return max(min(debit.likely, debit.limit) - whole(ARGV[5]), 0)
 end)

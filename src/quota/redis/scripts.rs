@@ -4,7 +4,7 @@ use crate::redis_conn::RedisConn;
 use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value};
 
 /// What scripts have in common. Each gets the parts that it uses and no others: Redis builds all functions of a
-/// script anew each time it runs.
+/// script again each time it runs.
 const NUMBERS: &str = include_str!("numbers.lua");
 const ACCOUNT: &str = include_str!("account.lua");
 const BUCKET: &str = include_str!("bucket.lua");

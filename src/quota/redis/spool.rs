@@ -1,8 +1,8 @@
 //! Charges on disk while Redis does not take them, so that a gateway may die meanwhile.
 //!
-//! Each process writes a file of its own and holds a lock on it; a file that nobody holds was left
+//! Each process writes a file of its own and holds a lock on it; an unlocked file was left
 //! by a dead process, and whoever finds it sends what is in it. Sending twice does no harm, so a file
-//! stays whenever it is in doubt. One thread does all the writing: nobody waits for the disk.
+//! stays whenever it is in doubt. One thread does all the writing: no call waits for the disk.
 //!
 //! A file has the format of a journal segment that holds only settlements.
 
@@ -133,7 +133,7 @@ impl Spool {
 }
 
 impl Writer {
-    /// Runs until nobody can order any more.
+    /// Runs until all senders are dropped.
     fn run(mut self, ordered: &Receiver<Order>) {
         while let Ok(first) = ordered.recv() {
             let mut charges = HashMap::new();
@@ -201,7 +201,7 @@ impl Writer {
 }
 
 impl Written {
-    /// Locked before it bears its name: nobody may take it for left.
+    /// Locked before it gets its name, so that no process considers it abandoned.
     fn create(folder: &Path, path: &Path) -> io::Result<Self> {
         private_files::create_folder(folder)?;
         let unfinished = path.with_extension(UNFINISHED);

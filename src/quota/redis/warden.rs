@@ -35,7 +35,7 @@ const AT_ONCE: usize = 100;
 /// How long takes that are still in doubt may hold up the end.
 const LAST_ORDERS: Duration = Duration::from_secs(1);
 
-/// The worker. [`Warden::run`] ends when it is told to stop.
+/// The worker. [`Warden::run`] ends when it is stopped.
 pub(super) struct Warden {
     counters: Arc<RedisCounters>,
     looks: watch::Receiver<Look>,
@@ -85,7 +85,7 @@ impl Warden {
             let _ = tokio::join!(self.bring(&look), counters.withdraw_some(), reaped);
             self.search();
         }
-        // Nobody else knows of these.
+        // No other gateway knows of these.
         let _ = tokio::time::timeout(LAST_ORDERS, self.counters.withdraw_all()).await;
     }
 
@@ -168,7 +168,7 @@ impl Warden {
         }
     }
 
-    /// While Redis was away, or took no writes, nobody could renew: those that live need time to do so.
+    /// While Redis was down or read-only, no gateway could renew: living gateways need time to do so.
     async fn is_to_reap(&mut self, look: &Look) -> bool {
         let lease = self.counters.settings.lease;
         if self.reaped.is_some_and(|at| at.elapsed() < REAP.min(lease)) {

@@ -1,4 +1,4 @@
-//! What scripts are told, and what their answers mean.
+//! Arguments of scripts, and the meaning of their replies.
 
 use crate::quota::counters::{CountersError, DayTally, Extended, Grant, Refused};
 use crate::quota::counters::{Removed, Standing};

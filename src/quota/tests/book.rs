@@ -443,7 +443,11 @@ fn streams_that_run_together_get_what_was_expected_of_them() {
     let third = stream(&caller, 8, 101, now);
     book.take(&one, now).unwrap();
     let granted = book.take(&two, now).unwrap();
-    assert_eq!(granted.tokens + granted.free, 400, "its own 300, and 100 expected of nobody");
+    assert_eq!(
+        granted.tokens + granted.free,
+        400,
+        "its own 300, and 100 that no other call is expected to use"
+    );
     let refused = book.take(&third, now).unwrap_err();
     assert_eq!((refused.limit, refused.by_open_calls), (LimitKind::TokensPerDay, true));
     let mut grow = |claim: &Claim| {

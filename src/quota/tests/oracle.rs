@@ -1,4 +1,4 @@
-//! The oracle: it keeps no sums, remembers every call, and counts anew each time.
+//! The oracle: it stores no sums, remembers every call, and counts again each time.
 
 use crate::account::caller::Caller;
 use crate::account::day::Day;
@@ -30,7 +30,7 @@ pub struct Call {
     pub likely: u64,
     /// Tokens used and whether it counts, once it has ended.
     pub ended: Option<(u64, bool)>,
-    /// It had ended when its user's day began anew.
+    /// It had ended when its user's day was reset.
     pub forgiven: bool,
 }
 

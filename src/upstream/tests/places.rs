@@ -41,7 +41,7 @@ fn no_more_are_taken_and_queued_than_there_are() {
     drop(second);
     assert_eq!(places.count(), (1, 0));
     drop(ticket);
-    assert_eq!(places.count(), (0, 0), "a place that nobody fetched is free");
+    assert_eq!(places.count(), (0, 0), "a place that no call took is free");
 }
 
 #[test]

@@ -245,7 +245,7 @@ fn after_a_write_that_failed_charges_are_kept_and_read_again() {
     assert!(writer.append([charge()].into_iter()).is_err());
     writer.remove();
     std::fs::remove_dir(&path).unwrap();
-    // An attempt that nobody could clean up.
+    // An attempt that was not cleaned up.
     std::fs::write(path.with_extension(UNFINISHED), file_of(&[charge()])).unwrap();
     let kept = charge();
     writer.append([kept.clone()].into_iter()).unwrap();

@@ -1,20 +1,55 @@
-//! The numbers in a refusal by the day: what a call needs, what is left, and when the day ends.
+//! The numbers in a refusal by quota: the limits, what a call needs, what is left, and when the day ends.
 
-use crate::quota::left::Share;
+use crate::account::caller::Caller;
+use crate::account::plan::Window;
+use crate::quota::counters::Standing;
+use crate::quota::left::{Share, left};
 use jiff::{Timestamp, Unit};
 
-/// What a call needed, and what was left of the day when it was refused.
+/// The limits of a caller, what a call needed, and what was left of the day when it was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DayNumbers {
+pub struct QuotaNumbers {
     /// Tokens that the call needs at least, where they are known: its prompt and the shortest output.
     pub needed: Option<u64>,
     pub tokens: Share,
+    pub requests: Share,
+    pub window: Window,
+    pub concurrent_streams: u32,
     pub resets_at: Timestamp,
     /// Milliseconds until then.
     pub resets_in_ms: u64,
 }
 
-impl DayNumbers {
+impl QuotaNumbers {
+    /// The numbers of `caller` with `standing`, whose day ends at `resets_at`.
+    #[must_use]
+    pub fn new(
+        caller: &Caller,
+        standing: &Standing,
+        needed: Option<u64>,
+        resets_at: Timestamp,
+        resets_in_ms: u64,
+    ) -> Self {
+        let plan = &caller.plan_limits;
+        let left = left(plan, &caller.key_limits, standing);
+        let (window, concurrent_streams) = (plan.window, plan.concurrent_streams);
+        let (tokens, requests) = (left.tokens, left.requests);
+        Self { needed, tokens, requests, window, concurrent_streams, resets_at, resets_in_ms }
+    }
+
+    /// The limit of the window, in brackets.
+    #[must_use]
+    pub fn window(&self) -> String {
+        let Window { capacity, refill_seconds } = self.window;
+        format!(" (limit: {} per {refill_seconds} s)", grouped(capacity.into()))
+    }
+
+    /// The limit of concurrent streams, in brackets.
+    #[must_use]
+    pub fn streams(&self) -> String {
+        format!(" (limit: {})", grouped(self.concurrent_streams.into()))
+    }
+
     /// The message for a call that the day's tokens do not suffice for.
     #[must_use]
     pub fn tokens_message(&self) -> String {
@@ -24,7 +59,8 @@ impl DayNumbers {
     /// The message for a call beyond the day's requests.
     #[must_use]
     pub fn requests_message(&self) -> String {
-        self.with_reset("All of today's requests are used.")
+        let of = grouped(self.requests.limit);
+        self.with_reset(&format!("All of today's {of} requests are used."))
     }
 
     fn with_reset(&self, what: &str) -> String {
@@ -108,7 +144,18 @@ mod tests {
         let resets_at: Timestamp = "2026-11-27T00:00:00.4Z".parse().unwrap();
         let day = |needed, used, reserved| {
             let tokens = Share { limit: 5_000, used, reserved };
-            DayNumbers { needed, tokens, resets_at, resets_in_ms: 85_913_000 }
+            let requests = Share { limit: 1_000, used: 1_000, reserved: 0 };
+            let window = Window { capacity: 100, refill_seconds: 60 };
+            let (concurrent_streams, resets_in_ms) = (20, 85_913_000);
+            QuotaNumbers {
+                needed,
+                tokens,
+                requests,
+                window,
+                concurrent_streams,
+                resets_at,
+                resets_in_ms,
+            }
         };
         let say = |needed, used, reserved| day(needed, used, reserved).tokens_message();
         let reset = "The quota resets at 2026-11-27T00:00:00Z, in 23 h 52 min.";
@@ -128,7 +175,9 @@ mod tests {
         let told = say(Some(1_005_700), 100, 0);
         assert!(told.contains(&format!("about 1,005,700 tokens, {never}")), "{told}");
         assert!(say(None, 0, 0).starts_with("This request needs more tokens than the limit"));
-        let requests = format!("All of today's requests are used. {reset}");
+        let requests = format!("All of today's 1,000 requests are used. {reset}");
+        assert_eq!(day(None, 0, 0).window(), " (limit: 100 per 60 s)");
+        assert_eq!(day(None, 0, 0).streams(), " (limit: 20)");
         assert_eq!(day(None, 5_000, 0).requests_message(), requests);
     }
 }
