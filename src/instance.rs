@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,8 +33,22 @@ pub struct DataFolder {
 /// Held while an instance runs; a second instance cannot take it.
 #[derive(Debug)]
 pub struct Lock {
-    /// Closing the file, which the system does for a dead process, frees the lock.
-    _file: File,
+    /// Closing the file, which the system does for a dead process, frees the lock. A duplicate in another
+    /// process holds it too.
+    file: File,
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Lock {
+    /// The lock that another process took; [`DataFolder::take_over`] then makes this process its holder.
+    fn from(descriptor: OwnedFd) -> Self {
+        Self { file: File::from(descriptor) }
+    }
 }
 
 /// A running instance, as it announces itself to the other commands.
@@ -70,9 +85,9 @@ impl DataFolder {
         let mut file = self.open_lock().map_err(|e| self.error(e))?;
         match lock_exclusively(&file, pause) {
             Ok(()) => {
-                self.forget_predecessor().map_err(|e| self.error(e))?;
-                write_pid(&mut file).map_err(|e| self.error(e))?;
-                Ok(Lock { _file: file })
+                let mut lock = Lock { file };
+                self.take_over(&mut lock)?;
+                Ok(lock)
             }
             Err(TryLockError::WouldBlock) => Err(FolderError::InUse {
                 pid: read_text(&mut file).unwrap_or_default(),
@@ -80,6 +95,12 @@ impl DataFolder {
             }),
             Err(TryLockError::Error(e)) => Err(self.error(e)),
         }
+    }
+
+    /// Names this process as the holder of the lock.
+    pub fn take_over(&self, lock: &mut Lock) -> Result<(), FolderError> {
+        let named = self.forget_predecessor().and_then(|()| write_pid(&mut lock.file));
+        named.map_err(|e| self.error(e))
     }
 
     /// The secret kept in the folder (mode 0600), made on first use.

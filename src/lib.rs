@@ -9,6 +9,7 @@
 
 pub mod cli;
 pub mod app;
+pub mod hot_restart;
 pub mod proxy;
 pub mod control;
 pub mod simulator;

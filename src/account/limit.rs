@@ -1,7 +1,9 @@
 //! The kinds of limits that a plan or a key sets.
 
+use serde::{Deserialize, Serialize};
+
 /// Which limit a call ran into; also the metric label of a refusal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LimitKind {
     Window,
     RequestsPerDay,

@@ -1,16 +1,19 @@
 //! Which counters a gateway counts with: its own, or those in Redis that it shares.
 
+use crate::account::charge::Lease;
 use crate::account::day::Day;
 use crate::clock;
 use crate::config::{self, Config, Durability, Redis};
+use crate::hot_restart::successor::Takeover;
 use crate::journal::disk::Folder;
 use crate::journal::log::LogSettings;
 use crate::journal::segment::SEGMENT_BYTES;
-use crate::journal::{self, Started};
+use crate::journal::{self, Adopted, Journal, Started};
 use crate::private_files;
 use crate::quota::counters::Counters;
 use crate::quota::memory::MemoryCounters;
 use crate::quota::redis::{Clock, Keeper, Look, RedisCounters, Scribe, Settings, Spool};
+use crate::quota::transferable::TransferableCounters;
 use crate::quota::versions::Versions;
 use crate::redis_conn::RedisConn;
 use crate::redis_look::{self, Finding, Severity};
@@ -21,6 +24,7 @@ use crate::workers::Workers;
 use anyhow::Context;
 use jiff::ToSpan;
 use jiff::tz::TimeZone;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -36,10 +40,18 @@ pub(super) struct Counting {
     pub(super) counters: Arc<dyn Counters>,
     /// Notified of each change to users, keys and plans, if changes are announced.
     pub(super) changed: Option<Arc<Notify>>,
+    /// The counters again, where they can move to another process.
+    pub(super) transferable: Option<TransferableCounters>,
+    /// Calls of the process before this one, which it still serves.
+    pub(super) adopted: Vec<Lease>,
+    /// A duplicate of the lock on the journal's folder.
+    pub(super) journal_lock: Option<OwnedFd>,
 }
 
 /// What counting needs.
 pub(super) struct Means<'a> {
+    /// The process to take over from.
+    pub(super) takeover: Option<&'a mut Takeover>,
     pub(super) store: Arc<dyn Store>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) workers: &'a Workers,
@@ -58,46 +70,78 @@ pub(super) async fn start(config: &Config, means: Means<'_>) -> anyhow::Result<C
 }
 
 async fn own(config: &Config, means: Means<'_>) -> anyhow::Result<Counting> {
-    let Means { store, metrics, workers, stop, .. } = means;
+    let Means { store, metrics, workers, tasks, stop, takeover } = means;
+    let (state, lock) = match takeover {
+        Some(takeover) => (takeover.take().await?, takeover.journal_lock()),
+        None => (None, None),
+    };
+    let folder = journal_folder(&config.journal, lock)?;
+    let journal_lock = folder.duplicate_lock()?;
     store.claim().await.context("cannot use the database")?;
     let versions = Versions::start(Arc::clone(&store)).await.context("cannot read the users")?;
-    let parts = journal_parts(&config.journal, &store, &metrics, workers, &stop)?;
-    let Started { journal, abandoned } = journal::start(parts).await?;
-    report_abandoned(abandoned);
+    let parts = journal_parts(&config.journal, folder, &store, &metrics, workers, &stop);
+    let (journal, adopted) = start_journal(parts, state.is_some()).await?;
     let from = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(2.days());
     let used = store.used_since(Day(from)).await.context("cannot read the usage of recent days")?;
     workers.spawn("versions", Arc::clone(&versions).watch(journal.clone(), stop));
     let changed = Some(Arc::clone(&versions.changed));
-    let counters = Arc::new(MemoryCounters::rebuilt(&used, journal, Arc::clone(&versions)));
+    let own = MemoryCounters::rebuilt(&used, journal.clone(), Arc::clone(&versions));
+    own.adopt(state.unwrap_or_default(), &adopted);
+    let counters = TransferableCounters::new(Arc::new(own), journal, tasks);
     let store = Arc::new(Announced::new(store, versions));
-    Ok(Counting { store, counters, changed })
+    let transferable = Some(counters.clone());
+    let counters = Arc::new(counters);
+    Ok(Counting { store, counters, changed, transferable, adopted, journal_lock })
+}
+
+/// Opens the journal. Leases in it are open calls of a predecessor that still serves them (`is_handed_over`), or
+/// of one that died.
+async fn start_journal(
+    parts: journal::Parts<'_>,
+    is_handed_over: bool,
+) -> anyhow::Result<(Journal, Vec<Lease>)> {
+    if is_handed_over {
+        let Adopted { journal, open } = journal::adopt(parts).await?;
+        return Ok((journal, open));
+    }
+    let Started { journal, abandoned } = journal::start(parts).await?;
+    report_abandoned(abandoned);
+    Ok((journal, Vec::new()))
+}
+
+/// The journal's folder, with the lock of the process to take over from, or our own.
+fn journal_folder(config: &config::Journal, lock: Option<OwnedFd>) -> anyhow::Result<Folder> {
+    let folder = match lock {
+        Some(lock) => Folder::take_over(&config.folder, lock),
+        None => Folder::create(&config.folder),
+    };
+    folder.with_context(|| format!("cannot use the journal folder {}", config.folder.display()))
 }
 
 fn journal_parts<'a>(
     config: &config::Journal,
+    folder: Folder,
     store: &Arc<dyn Store>,
     metrics: &Arc<Metrics>,
     workers: &'a Workers,
     stop: &CancellationToken,
-) -> anyhow::Result<journal::Parts<'a>> {
+) -> journal::Parts<'a> {
     let settings = LogSettings {
         synced: config.durability == Durability::Power,
         segment_bytes: SEGMENT_BYTES,
         most_behind: config.most_behind,
     };
-    let folder = Folder::create(&config.folder)
-        .with_context(|| format!("cannot use the journal folder {}", config.folder.display()))?;
-    Ok(journal::Parts {
+    journal::Parts {
         disk: Arc::new(folder),
         settings,
         store: Arc::clone(store),
         metrics: Arc::clone(metrics),
         workers,
         stop: stop.clone(),
-    })
+    }
 }
 
-fn report_abandoned(calls: usize) {
+pub(super) fn report_abandoned(calls: usize) {
     if calls > 0 {
         tracing::warn!(calls, "charged calls that were in flight when the previous process died");
     }
@@ -117,10 +161,11 @@ async fn rely_on(connection: &RedisConn) -> anyhow::Result<()> {
 }
 
 async fn shared(config: &Config, redis: &Redis, means: Means<'_>) -> anyhow::Result<Counting> {
-    let Means { store, metrics, workers, tasks, stop } = means;
+    let Means { store, metrics, workers, tasks, stop, .. } = means;
     // This gateway keeps none, but one that ran here without Redis may have.
     if Folder::holds_log(&config.journal.folder) {
-        let parts = journal_parts(&config.journal, &store, &metrics, workers, &stop)?;
+        let folder = journal_folder(&config.journal, None)?;
+        let parts = journal_parts(&config.journal, folder, &store, &metrics, workers, &stop);
         report_abandoned(journal::finish(parts).await?);
         // All of it is in the ledger, and no process writes to it.
         if let Err(error) = Folder::remove_log(&config.journal.folder) {
@@ -151,5 +196,12 @@ async fn shared(config: &Config, redis: &Redis, means: Means<'_>) -> anyhow::Res
     begun.context("Redis does not respond, or its counters could not be rebuilt")??;
     let herald = Arc::new(counters.herald(Arc::clone(&store)));
     let store = Arc::new(Announced::new(store, herald));
-    Ok(Counting { store, counters, changed: Some(changed) })
+    Ok(Counting {
+        store,
+        counters,
+        changed: Some(changed),
+        transferable: None,
+        adopted: Vec::new(),
+        journal_lock: None,
+    })
 }

@@ -6,8 +6,10 @@
 
 mod counters;
 mod initial;
+mod restart;
 
 use crate::account::by::By;
+use crate::account::charge::Lease;
 use crate::account::day::Day;
 use crate::account::key::Pepper;
 use crate::callers::cache::CallerCache;
@@ -19,6 +21,8 @@ use crate::control::admin::reload::ReloadRequest;
 use crate::control::health::Checks;
 use crate::control::identity::Identity;
 use crate::control::{self, AdminState, ControlState, Doors, Phase, Readiness, ThisInstance};
+use crate::hot_restart::predecessor::Ended;
+use crate::hot_restart::successor::Takeover;
 use crate::instance::{DataFolder, Instance, Lock};
 use crate::proxy::buffers::Buffers;
 use crate::proxy::count;
@@ -28,6 +32,7 @@ use crate::proxy::settle::Settler;
 use crate::proxy::tls::Tls;
 use crate::proxy::{Current, Proxy, connection};
 use crate::quota::counters::Counters;
+use crate::quota::transferable::TransferableCounters;
 use crate::response_owners::ResponseOwners;
 use crate::store::audit::Change;
 use crate::store::measured::Measured;
@@ -43,8 +48,9 @@ use jiff::{Timestamp, ToSpan};
 use pingora_core::protocols::l4::listener::Listener;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, mpsc};
@@ -81,9 +87,14 @@ pub struct Running {
     workers: Workers,
     stop: CancellationToken,
     stop_writer: CancellationToken,
+    /// Whether another process has taken over.
+    ended: Ended,
     /// Freed last. A store on a server holds its claim by itself.
-    _lock: Option<Lock>,
+    _lock: SharedLock,
 }
+
+/// The lock on the data folder, which a successor takes over.
+type SharedLock = Arc<SyncMutex<Option<Lock>>>;
 
 /// The parts that calls are served with, once the store is open.
 struct Parts {
@@ -94,29 +105,42 @@ struct Parts {
     upstreams: InForce,
     pepper: Pepper,
     changed: Option<Arc<Notify>>,
+    transferable: Option<TransferableCounters>,
+    adopted: Vec<Lease>,
+    journal_lock: Option<OwnedFd>,
 }
 
-/// Starts a gateway; see the module.
+/// Starts a gateway; see the module. With `takeover` it takes the place of a running one.
 ///
 /// # Errors
 /// One sentence on what could not be had: the folder, the store, an address.
-pub async fn start(config: Config) -> anyhow::Result<Running> {
+pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Result<Running> {
     let folder = config.database.folder().map(DataFolder::open).transpose()?;
-    let lock = folder.as_ref().map(DataFolder::lock).transpose()?;
+    let lock = restart::lock(folder.as_ref(), takeover.as_mut())?;
     let pepper = pepper(&config, folder.as_ref())?;
     let tls = config.listener.tls.as_ref().map(Tls::new).transpose()?;
-    let sockets = Sockets::bind(&config).await?;
+    let sockets = Sockets::bind(&config, takeover.as_mut()).await?;
     let Sockets { public_addr, admin_addr, .. } = sockets;
+    let duplicates = sockets.duplicate(&config)?;
 
     let (calls, workers) = (TaskTracker::new(), Workers::default());
     let (stop, stop_writer) = (CancellationToken::new(), CancellationToken::new());
-    let parts = parts(&config, pepper, (&workers, &calls), stop_writer.clone()).await?;
+    let tasks = (&workers, &calls);
+    let mut parts = parts(&config, pepper, tasks, stop_writer.clone(), takeover.as_mut()).await?;
     let readiness = Readiness::new();
     let (wishes, reloads) = mpsc::channel(1);
     let control = control(&config, &parts, &readiness, wishes);
     let admin_names = config.admin_names.clone();
     let proxy = Arc::new(Proxy { tls, ..proxy(config.clone(), &parts, control, &calls) });
 
+    let (ended, lock) = (Ended::default(), Arc::new(SyncMutex::new(lock)));
+    let has_taken_over = takeover.is_some();
+    if let Some(takeover) = takeover {
+        restart::replace(takeover, &parts, &proxy, &calls).await?;
+        restart::hold(folder.as_ref(), &lock)?;
+    }
+    let service = restart::service(&config, duplicates, &mut parts, (&ended, &lock), &workers);
+    restart::spawn(&config, (service, has_taken_over), &workers, &stop).await;
     spawn_chores(&workers, &parts, &proxy, &stop);
     let admin_state = AdminState {
         metrics: Arc::clone(&parts.metrics),
@@ -124,7 +148,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         readiness: readiness.clone(),
         names: admin_names,
     };
-    sockets.serve(&workers, &proxy, admin_state, (&stop, &stop_writer));
+    let stops = Stops { calls: &stop, writer: &stop_writer, accepting: &ended.handed_over };
+    sockets.serve(&workers, &proxy, admin_state, &stops);
     if let Some(folder) = &folder {
         folder.announce(&Instance { pid: std::process::id(), public_addr, admin_addr })?;
     }
@@ -146,6 +171,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         workers,
         stop,
         stop_writer,
+        ended,
         _lock: lock,
     })
 }
@@ -159,10 +185,18 @@ struct Sockets {
 }
 
 impl Sockets {
-    async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let public = bind(config.listener.addr).await?;
+    /// Binds the sockets, or takes those of the running gateway where the addresses are the same.
+    async fn bind(config: &Config, mut takeover: Option<&mut Takeover>) -> anyhow::Result<Self> {
+        let addr = config.listener.addr;
+        let public = match takeover.as_mut().map(|t| t.public(addr)).transpose()?.flatten() {
+            Some(socket) => socket,
+            None => bind(addr).await?,
+        };
         let admin = match config.admin_addr {
-            Some(addr) => Some(bind(addr).await?),
+            Some(addr) => match takeover.map(|t| t.admin(addr)).transpose()?.flatten() {
+                Some(socket) => Some(socket),
+                None => Some(bind(addr).await?),
+            },
             None => None,
         };
         let public_addr = public.local_addr()?;
@@ -170,22 +204,38 @@ impl Sockets {
         Ok(Self { public, public_addr, admin, admin_addr })
     }
 
-    /// Serves until `stop`; the admin's until `stop_writer`, so that the end can be watched.
-    fn serve(
-        self,
-        workers: &Workers,
-        proxy: &Arc<Proxy>,
-        admin: AdminState,
-        (stop, stop_writer): (&CancellationToken, &CancellationToken),
-    ) {
+    /// Serves until `stops.calls`; the admin's until `stops.writer`, so that the end can be watched. Both only
+    /// until a successor accepts.
+    fn serve(self, workers: &Workers, proxy: &Arc<Proxy>, admin: AdminState, stops: &Stops<'_>) {
+        let accepting = stops.accepting.clone();
         if let Some(socket) = self.admin {
             let router = control::admin_router(admin);
-            workers.spawn("admin", serve_admin(socket, router, stop_writer.clone()));
+            let (stop, accepting) = (stops.writer.clone(), accepting.clone());
+            let ended = async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = accepting.cancelled() => {}
+                }
+            };
+            workers.spawn("admin", serve_admin(socket, router, ended));
         }
         let public = Listener::from(self.public);
-        let accept = connection::accept(Arc::clone(proxy), public, stop.clone());
-        workers.spawn("accept", accept);
+        let (proxy, stop) = (Arc::clone(proxy), stops.calls.clone());
+        workers.spawn("accept", async move {
+            let accept = connection::accept(proxy, public, stop);
+            accepting.run_until_cancelled(accept).await;
+        });
     }
+}
+
+/// What ends accepting.
+struct Stops<'a> {
+    /// Cancelled when the last call has been told to end.
+    calls: &'a CancellationToken,
+    /// Cancelled when the last call has settled.
+    writer: &'a CancellationToken,
+    /// Cancelled when a successor accepts instead.
+    accepting: &'a CancellationToken,
 }
 
 impl Running {
@@ -198,7 +248,7 @@ impl Running {
     }
 
     /// Ends the gateway: open calls may finish for as long as the configuration grants.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.workers.may_end();
         self.leave();
         self.proxy.draining.cancel();
@@ -218,6 +268,12 @@ impl Running {
         self.stop.cancel();
         self.calls.close();
         let _ = tokio::time::timeout(LAST_ORDERS, self.calls.wait()).await;
+        self.end_workers().await;
+    }
+
+    /// Ends everything that outlives the calls.
+    async fn end_workers(&self) {
+        self.stop.cancel();
         self.stop_writer.cancel();
         if tokio::time::timeout(LAST_ORDERS, self.workers.wait()).await.is_err() {
             tracing::error!(
@@ -360,6 +416,7 @@ async fn parts(
     pepper: Pepper,
     (workers, tasks): (&Workers, &TaskTracker),
     stop_writer: CancellationToken,
+    takeover: Option<&mut Takeover>,
 ) -> anyhow::Result<Parts> {
     let models: Vec<&str> = config.catalog.models.iter().map(|model| &*model.id).collect();
     let upstreams: Vec<&str> =
@@ -369,20 +426,33 @@ async fn parts(
     let store: Arc<dyn Store> = Arc::new(Measured::new(store, Arc::clone(&metrics)));
     store.prepare_days(yesterday(clock::now())).await.context("cannot prepare the ledger")?;
     let means = Means {
+        takeover,
         store,
         metrics: Arc::clone(&metrics),
         workers,
         tasks: tasks.clone(),
         stop: stop_writer,
     };
-    let Counting { store, counters, changed } = counters::start(config, means).await?;
+    let counting = counters::start(config, means).await?;
+    let Counting { store, counters, changed, transferable, adopted, journal_lock } = counting;
     initial::adopt_secret(&*store, &pepper).await?;
     let by = By::gateway(clock::now());
     initial::put_plans(&*store, &config.plans, &config.catalog, &by).await?;
     initial::add_first_admin(config, &*store).await?;
     let callers = Arc::new(CallerCache::new(Arc::clone(&store), config.limits.cached_callers));
     let upstreams = InForce::new(Upstreams::new(config.catalog.clone()));
-    Ok(Parts { store, counters, callers, metrics, upstreams, pepper, changed })
+    Ok(Parts {
+        store,
+        counters,
+        callers,
+        metrics,
+        upstreams,
+        pepper,
+        changed,
+        transferable,
+        adopted,
+        journal_lock,
+    })
 }
 
 fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTracker) -> Proxy {
@@ -429,8 +499,12 @@ async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-async fn serve_admin(listener: TcpListener, router: axum::Router, stop: CancellationToken) {
-    let ended = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
+async fn serve_admin(
+    listener: TcpListener,
+    router: axum::Router,
+    stop: impl Future<Output = ()> + Send + 'static,
+) {
+    let ended = axum::serve(listener, router).with_graceful_shutdown(stop).await;
     if let Err(e) = ended {
         tracing::error!(error = %e, "admin listener stopped");
     }
@@ -466,6 +540,8 @@ async fn prune(store: Arc<dyn Store>, stop: CancellationToken) {
         let ended = loop {
             match store.prune(clock::now()).await {
                 Ok(0) => break Ok(pruned),
+                // The rest is deleted after the next start.
+                Ok(more) if stop.is_cancelled() => break Ok(pruned + more),
                 Ok(more) => pruned += more,
                 Err(e) => break Err(e),
             }

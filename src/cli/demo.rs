@@ -71,7 +71,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Written as 0 it would mean "none"; the demo wants any free port.
     config.admin_addr = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     log::init(&config.log)?;
-    let running = app::start(config).await?;
+    let running = app::start(config, None).await?;
     let ready = people(&running, simulator.url()).await?;
     if args.json {
         println!("{}", serde_json::to_string(&ready)?);
@@ -84,6 +84,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             wish = running.reload_wished() => {
                 let _ = wish.answer.send(Err("The demo has no configuration file to reload.".to_owned()));
             }
+            // The simulator ends with this process.
+            () = running.handed_over() => break,
         }
     }
     running.stop().await;

@@ -6,6 +6,7 @@ use crate::cli::config_arg::ConfigArg;
 use crate::clock;
 use crate::config::Config;
 use crate::config::masked::Section;
+use crate::hot_restart::successor::Takeover;
 use crate::telemetry::log::{self, FilterHandle};
 use anyhow::Context;
 use std::process::ExitCode;
@@ -18,6 +19,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub struct Args {
     #[command(flatten)]
     pub config: ConfigArg,
+    /// Takes over from the gateway that runs on the same data folder, without refusing a connection or cutting a
+    /// stream. The running process finishes its calls and exits.
+    #[arg(long)]
+    pub hot_restart: bool,
 }
 
 /// Runs the command.
@@ -32,7 +37,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         tracing::warn!("{note}");
     }
     let mut signals = Signals::listen()?;
-    let running = app::start(config).await?;
+    let takeover = if args.hot_restart { find_running(&config).await? } else { None };
+    let running = app::start(config, takeover).await?;
     let admin = running.admin_addr.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
     tracing::info!(public = %running.public_addr, admin, "ready");
     let code = loop {
@@ -48,6 +54,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 let reloaded = reload(&args, &running, &filter, &wish.by).await;
                 let _ = wish.answer.send(reloaded);
             }
+            () = running.handed_over() => return Ok(retire(&running, &mut signals).await),
             () = running.died() => break ExitCode::FAILURE,
         }
     };
@@ -57,6 +64,30 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     tracing::info!("draining: refusing new requests, waiting for requests in flight");
     running.stop().await;
     Ok(code)
+}
+
+/// The gateway to take over from. Without one, this process starts as usual.
+async fn find_running(config: &Config) -> anyhow::Result<Option<Takeover>> {
+    let path = config.hot_restart_socket();
+    let found = Takeover::connect(&path, config.state_id()).await.context("hot restart failed")?;
+    if found.is_none() {
+        tracing::info!(path = %path.display(), "hot restart: no gateway is running here; starting without one");
+    }
+    Ok(found)
+}
+
+/// Finishes open calls after another process has taken over. A signal ends them after `shutdown_grace`.
+async fn retire(running: &app::Running, signals: &mut Signals) -> ExitCode {
+    tracing::info!("hot restart: another process serves; finishing open calls");
+    tokio::select! {
+        has_finished = running.retire() => {
+            if has_finished { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        () = signals.end() => {
+            running.stop().await;
+            ExitCode::SUCCESS
+        }
+    }
 }
 
 /// Keeps accepting requests for `shutdown_delay`, until load balancers notice; a second signal cuts it short.

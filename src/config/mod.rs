@@ -16,6 +16,7 @@ mod plans;
 mod production;
 pub mod masked;
 mod restart;
+mod hot_restart;
 #[cfg(test)]
 mod tests;
 

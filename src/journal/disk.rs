@@ -5,6 +5,7 @@ use crate::private_files;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,7 +42,7 @@ pub trait DiskFile: Send + Sync {
 pub struct Folder {
     path: PathBuf,
     /// Held by the one process that writes; closing the file frees it.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 const LOCK: &str = "lock";
@@ -60,7 +61,25 @@ impl Folder {
         let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let lock = private_files::open(&path.join(LOCK), options)?;
         take(&lock)?;
-        Ok(Self { path: path.to_owned(), _lock: Some(lock) })
+        Ok(Self { path: path.to_owned(), lock: Some(lock) })
+    }
+
+    /// The folder, with the lock of the process that wrote in it until now; see
+    /// [`duplicate_lock`](Self::duplicate_lock).
+    ///
+    /// # Errors
+    /// If the folder is not there, or another user owns it or can write it.
+    pub fn take_over(path: &Path, lock: OwnedFd) -> io::Result<Self> {
+        private_files::check_folder(path)?;
+        Ok(Self { path: path.to_owned(), lock: Some(lock.into()) })
+    }
+
+    /// A second handle on the lock, for another process. The folder is locked as long as one of them is open.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn duplicate_lock(&self) -> io::Result<Option<OwnedFd>> {
+        self.lock.as_ref().map(|lock| lock.as_fd().try_clone_to_owned()).transpose()
     }
 
     /// Whether a log lies in the folder.
@@ -94,7 +113,7 @@ impl Folder {
     /// If it is not there, or another user owns it or can write it.
     pub fn existing(path: &Path) -> io::Result<Self> {
         private_files::check_folder(path)?;
-        Ok(Self { path: path.to_owned(), _lock: None })
+        Ok(Self { path: path.to_owned(), lock: None })
     }
 }
 

@@ -17,6 +17,7 @@ pub mod tail;
 pub mod log;
 mod bell;
 mod projector;
+mod release;
 mod start;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a test joins what it spawns")]
@@ -27,7 +28,9 @@ use crate::account::id::RequestId;
 use log::Log;
 use metrics::Counter;
 use record::Record;
-pub use start::{Parts, Started, finish, start};
+pub use release::NotReleased;
+use release::Release;
+pub use start::{Adopted, Parts, Started, adopt, finish, start};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -45,6 +48,7 @@ struct Shared {
     log: Arc<Log>,
     admitted: Counter,
     unwritable: Arc<AtomicU64>,
+    release: Arc<Release>,
 }
 
 impl Drop for Shared {
@@ -60,7 +64,8 @@ pub struct Unavailable;
 
 impl Journal {
     fn new(log: Arc<Log>, admitted: Counter, unwritable: Arc<AtomicU64>) -> Self {
-        Self { shared: Arc::new(Shared { log, admitted, unwritable }) }
+        let release = Arc::default();
+        Self { shared: Arc::new(Shared { log, admitted, unwritable, release }) }
     }
 
     /// Returns when the lease is durable, or after [`OPEN_TIMEOUT`]. A caller that stops waiting cannot know
@@ -142,6 +147,23 @@ impl Journal {
     /// Admits no call from here on, as long as another instance holds the ledger.
     pub fn set_superseded(&self, is_superseded: bool) {
         self.shared.log.set_superseded(is_superseded);
+    }
+
+    /// Writes everything to the ledger and stops, so that another process can open the journal. Nothing may be
+    /// given to the journal from here on, unless it is [resumed](Self::resume).
+    ///
+    /// # Errors
+    /// [`NotReleased`] if the ledger does not take everything; the journal must be resumed.
+    pub async fn release(&self) -> Result<(), NotReleased> {
+        let log = &self.shared.log;
+        self.written(log.pushed()).await;
+        self.shared.release.stop_projector().await;
+        if log.behind() == 0 { Ok(()) } else { Err(NotReleased) }
+    }
+
+    /// Goes on after a release, if no other process has written to the journal.
+    pub fn resume(&self) {
+        self.shared.release.resume_projector();
     }
 
     async fn write(&self, record: Record) {

@@ -91,7 +91,7 @@ impl Projector {
     }
 
     /// Runs until `stop` is cancelled and the ledger has everything, or cannot take it.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    pub(super) async fn run(&mut self, stop: &CancellationToken) {
         let mut stopped_at = None;
         loop {
             if stop.is_cancelled() {

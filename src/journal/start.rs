@@ -36,6 +36,12 @@ pub struct Started {
     pub abandoned: usize,
 }
 
+/// A journal that runs, and the calls that are open in it.
+pub struct Adopted {
+    pub journal: Journal,
+    pub open: Vec<Lease>,
+}
+
 /// Reads the log, writes to the ledger what it lacks, charges every lease without an end as `abandoned`, and
 /// starts the projector. The ledger is complete when this returns.
 ///
@@ -44,8 +50,24 @@ pub struct Started {
 pub async fn start(parts: Parts<'_>) -> Result<Started, JournalError> {
     let (workers, stop) = (parts.workers.clone(), parts.stop.clone());
     let (journal, projector, abandoned) = settle_past(parts).await?;
-    workers.spawn("journal", projector.run(stop));
+    run(&journal, projector, &workers, stop);
     Ok(Started { journal, abandoned })
+}
+
+/// As [`start`], but the open leases stay open: they belong to a process that still serves their calls.
+///
+/// # Errors
+/// As [`start`].
+pub async fn adopt(parts: Parts<'_>) -> Result<Adopted, JournalError> {
+    let (workers, stop) = (parts.workers.clone(), parts.stop.clone());
+    let Opened { journal, projector, leases: open } = open(parts).await?;
+    run(&journal, projector, &workers, stop);
+    Ok(Adopted { journal, open })
+}
+
+fn run(journal: &Journal, projector: Projector, workers: &Workers, stop: CancellationToken) {
+    let release = Arc::clone(&journal.shared.release);
+    workers.spawn("journal", async move { release.run(projector, stop).await });
 }
 
 /// Writes an abandoned journal to the ledger, and charges its open leases. Returns the number of leases.
@@ -57,10 +79,17 @@ pub async fn finish(parts: Parts<'_>) -> Result<usize, JournalError> {
     Ok(abandoned)
 }
 
-async fn settle_past(parts: Parts<'_>) -> Result<(Journal, Projector, usize), JournalError> {
+/// A journal that the ledger has all of.
+struct Opened {
+    journal: Journal,
+    projector: Projector,
+    leases: Vec<Lease>,
+}
+
+async fn open(parts: Parts<'_>) -> Result<Opened, JournalError> {
     let Parts { disk, settings, store, metrics, .. } = parts;
     let resumed = resume(&*disk, &*store, settings).await?;
-    let left = resumed.leases.to_vec().iter().map(abandoned).collect::<Vec<_>>();
+    let leases = resumed.leases.to_vec();
     let failures = metrics.journal_failures.clone();
     let folder = disk.name();
     let log = Log::resume(disk, settings, resumed, failures)
@@ -68,16 +97,21 @@ async fn settle_past(parts: Parts<'_>) -> Result<(Journal, Projector, usize), Jo
     let unwritable = Arc::new(AtomicU64::new(0));
     let journal =
         Journal::new(Arc::clone(&log), metrics.usage_admitted.clone(), Arc::clone(&unwritable));
-    let mut projector = Projector::new(Arc::clone(&log), store, Gauges::of(&metrics), unwritable);
+    let mut projector = Projector::new(log, store, Gauges::of(&metrics), unwritable);
     projector.catch_up().await?;
-    let abandoned = left.len();
+    Ok(Opened { journal, projector, leases })
+}
+
+async fn settle_past(parts: Parts<'_>) -> Result<(Journal, Projector, usize), JournalError> {
+    let Opened { journal, mut projector, leases } = open(parts).await?;
+    let log = &journal.shared.log;
     let mut upto = 0;
-    for charge in left {
-        upto = log.append(Record::Settle(charge));
+    for lease in &leases {
+        upto = log.append(Record::Settle(abandoned(lease)));
     }
     log.safe(upto, true).await;
     projector.catch_up().await?;
-    Ok((journal, projector, abandoned))
+    Ok((journal, projector, leases.len()))
 }
 
 /// Finds the log, or makes one, and makes it fit to be written on.

@@ -8,6 +8,7 @@ use crate::account::limit::LimitKind;
 use crate::store::Used;
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -69,12 +70,14 @@ pub trait Counters: Send + Sync + 'static {
 }
 
 /// What one admission asks for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Claim {
     /// `reserved` is what will be granted; the back end fills it in.
     pub lease: Lease,
     /// Checked in order; the first that does not fit names the refusal.
     pub debits: Vec<Debit>,
+    /// Shared within a process only.
+    #[serde(skip)]
     pub so_far: SoFar,
 }
 
@@ -95,7 +98,7 @@ impl SoFar {
 }
 
 /// The true charge of a call that was charged by an estimate.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Correction {
     /// As the upstream reported it.
     pub charge: Charge,
@@ -104,7 +107,7 @@ pub struct Correction {
 }
 
 /// A reset of a user's day.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Reset {
     pub id: RequestId,
     pub user: UserId,
@@ -135,14 +138,14 @@ impl Reset {
 }
 
 /// What a [`Reset`] took away.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {
     pub tokens: u64,
     pub requests: u64,
 }
 
 /// The answer to a [`Claim`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Taken {
     Granted(Grant),
     Refused(Refused),
@@ -151,7 +154,7 @@ pub enum Taken {
 }
 
 /// An admitted call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// Tokens reserved in all.
     pub tokens: u64,
@@ -162,7 +165,7 @@ pub struct Grant {
 }
 
 /// The answer to a running call that needs more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Extended {
     /// This many tokens were added.
     Added(u64),
@@ -173,7 +176,7 @@ pub enum Extended {
 }
 
 /// Which debit did not fit.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Refused {
     pub limit: LimitKind,
     /// True when finished calls alone would leave room: only running ones are in the way.
@@ -186,7 +189,7 @@ pub struct Refused {
 }
 
 /// Tokens and requests of one day.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DayTally {
     pub tokens_used: u64,
     pub tokens_reserved: u64,
@@ -195,7 +198,7 @@ pub struct DayTally {
 }
 
 /// A user's numbers at one moment. Limits are the caller's business.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
     /// The whole user's day.
     pub user: DayTally,
@@ -209,6 +212,6 @@ pub struct Standing {
 }
 
 /// The numbers cannot be reached or written; nothing was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("the quota store is unavailable")]
 pub struct CountersError;

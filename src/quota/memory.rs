@@ -3,7 +3,7 @@
 //! When the journal cannot be written, new calls are refused (nothing is taken), while running
 //! calls go on and are settled in memory at once and in the journal as soon as it can be.
 
-use super::book::Book;
+use super::book::{Book, OpenState};
 use super::counters::{Claim, Correction, Counters, CountersError, Extended, Grant};
 use super::counters::{Removed, Reset, Standing, Taken};
 use super::rules::Scope;
@@ -60,6 +60,18 @@ impl MemoryCounters {
         let owners = used.iter().filter_map(|row| Some((row.key.clone()?, row.user))).collect();
         let state = State { book: Book::rebuilt(used), owners, ..State::default() };
         Self { state: Mutex::new(state), journal, versions }
+    }
+
+    /// A copy of what a process that takes over cannot read from the ledger.
+    #[must_use]
+    pub fn open_state(&self) -> OpenState {
+        self.state().book.open_state()
+    }
+
+    /// Continues the open calls and windows of the process before this one. Each of `leases` is open in
+    /// the journal.
+    pub fn adopt(&self, state: OpenState, leases: &[Lease]) {
+        self.state().book.adopt(state, leases);
     }
 
     /// The lock guards plain data that no panic can leave half changed on purpose; a poisoned

@@ -2,7 +2,8 @@
 //!
 //! Policy is [`rules`]: caller, need and `now` become debits. A back end ([`counters::Counters`])
 //! only knows "take all of these or none, remember the lease": [`memory`] keeps the numbers of
-//! one process in a [`book`] and makes them durable through the journal.
+//! one process in a [`book`] and makes them durable through the journal. [`transferable`] lets another process
+//! take those over while calls run; [`remote`] is how the old process then reaches them.
 //!
 //! Invariants: at every grant, used + reserved <= limit for each user-day and key-day; reserved is
 //! the sum of the open leases; an admitted call ends in exactly one charge. Exposure, which is what
@@ -15,4 +16,6 @@ pub mod counters;
 pub mod book;
 pub mod versions;
 pub mod memory;
+pub mod remote;
+pub mod transferable;
 pub mod redis;

@@ -6,6 +6,7 @@ use crate::account::id::{KeyId, UserId};
 use crate::account::limit::LimitKind;
 use crate::account::plan::Window;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// Tokens one call asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,21 +28,21 @@ pub struct Need {
 pub const SLICE_SHARE: u64 = 32;
 
 /// One thing to take from one counter.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Debit {
     pub scope: Scope,
     pub what: What,
 }
 
 /// Whose counter a debit draws on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Scope {
     User(UserId),
     Key(KeyId),
 }
 
 /// What a debit takes, with its limit.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum What {
     /// One request from a token bucket.
     Window(Window),

@@ -75,6 +75,7 @@ macro_rules! announced {
 announced! {
     Store {
         claim() -> Result<(), StoreError>;
+        release_claim() -> Result<(), StoreError>;
         prepare_days(from: Day) -> Result<(), StoreError>;
         prune(now: Timestamp) -> Result<u64, StoreError>;
         journal(batch: &[Entry], mark: Option<Mark>) -> Result<(), StoreError>;

@@ -77,6 +77,7 @@ macro_rules! measured {
 measured! {
     Store {
         Journal claim() -> Result<(), StoreError>;
+        Journal release_claim() -> Result<(), StoreError>;
         Ledger prepare_days(from: Day) -> Result<(), StoreError>;
         Accounts prune(now: Timestamp) -> Result<u64, StoreError>;
         Journal journal(batch: &[Entry], mark: Option<Mark>) -> Result<(), StoreError>;

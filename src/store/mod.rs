@@ -53,6 +53,11 @@ pub trait Store:
     /// Becomes the one instance that writes the journal, or says that there is another. Whoever held
     /// the claim before, and has lost touch, can write no more. Commands do without it.
     async fn claim(&self) -> Result<(), StoreError>;
+
+    /// Gives up the claim, so that another instance need not wait for it. This one writes no journal from
+    /// here on, unless it claims the store again.
+    async fn release_claim(&self) -> Result<(), StoreError>;
+
     /// Deletes what is past its time: keys that ended [`KEYS_KEPT_DAYS`] ago, requests for plans that were
     /// replaced as long ago, expired sessions, quarters of an hour of past days. The ledger, its daily
     /// sums and the audit log stay. At most [`PRUNED_AT_ONCE`] rows of each; returns how many, so that 0

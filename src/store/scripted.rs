@@ -80,6 +80,7 @@ macro_rules! not_scripted {
 not_scripted! {
     Store {
         claim() -> Result<(), StoreError>;
+        release_claim() -> Result<(), StoreError>;
         prepare_days(Day) -> Result<(), StoreError>;
         prune(Timestamp) -> Result<u64, StoreError>;
         used_since(Day) -> Result<Vec<Used>, StoreError>;

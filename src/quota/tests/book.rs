@@ -41,6 +41,8 @@ enum Step {
     Reset {
         user: usize,
     },
+    /// Another process takes over, with the ledger and the open calls of this one.
+    HandOver,
     Wait {
         ms: i64,
     },
@@ -86,6 +88,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(call, used, counted)| Step::Settle { call, used, counted }),
         1 => call.prop_map(|call| Step::Undo { call }),
         1 => (0..USERS).prop_map(|user| Step::Reset { user }),
+        1 => Just(Step::HandOver),
         6 => (0..1_500_i64).prop_map(|ms| Step::Wait { ms }),
         1 => (0..86_400_000_i64).prop_map(|ms| Step::Wait { ms }),
         1 => (0..2_000_i64).prop_map(|ms| Step::Back { ms }),
@@ -112,6 +115,7 @@ fn play(steps: Vec<Step>) {
             }
             Step::Undo { call } => undo(&mut book, &mut oracle, call),
             Step::Reset { user } => reset(&mut book, &mut oracle, user),
+            Step::HandOver => book = handed_over(&book, &oracle),
             Step::Wait { ms } => oracle.now += ms,
             Step::Back { ms } => oracle.now -= ms,
             Step::ChangePlan { user, tokens, requests, window, streams } => {
@@ -325,6 +329,45 @@ fn reset(book: &mut Book, oracle: &mut Oracle, user: usize) {
     for call in oracle.calls.values_mut().filter(ours) {
         call.forgiven = call.forgiven || call.ended.is_some();
     }
+}
+
+/// The book of a process that takes over: rebuilt from the ledger, with what only `book` knows.
+fn handed_over(book: &Book, oracle: &Oracle) -> Book {
+    let owner = |scope: &Scope| match scope {
+        Scope::User(user) => Some(*user),
+        Scope::Key(key) => {
+            let callers = oracle.callers.iter().flatten();
+            callers.filter(|caller| caller.key == *key).map(|caller| caller.user).next()
+        }
+    };
+    let days = book.accounts.values().flat_map(|account| &account.days).map(|(day, _)| *day);
+    let days: std::collections::BTreeSet<Day> = days.collect();
+    let ledger: Vec<Used> = days.iter().flat_map(|day| book.used_on(*day, owner)).collect();
+    let sent = serde_json::to_string(&book.open_state()).unwrap();
+    let mut successor = Book::rebuilt(&ledger);
+    successor.adopt(serde_json::from_str(&sent).unwrap(), &[]);
+    successor
+}
+
+#[test]
+fn a_lease_without_a_reservation_can_be_settled_after_a_hand_over() {
+    let oracle = Oracle::new();
+    let lease = Lease {
+        request: oracle.ids[0],
+        user: oracle.callers[0][0].user,
+        key: oracle.callers[0][0].key.clone(),
+        version: 1,
+        model: "m".into(),
+        day: Day::at(oracle.time(), &TimeZone::UTC),
+        reserved: 5,
+        admitted_at: oracle.time(),
+    };
+    let mut book = Book::default();
+    book.adopt(OpenState::default(), std::slice::from_ref(&lease));
+    assert_eq!(book.open_leases(), 1);
+    let charge = Charge::abandoned(&lease, TokenCount { completion: 5, ..TokenCount::default() });
+    assert_eq!(book.settle(&charge), Some(Settled { overshoot: 0 }));
+    assert_eq!(book.open_leases(), 0);
 }
 
 /// Every number the book tells is the sum over calls.

@@ -146,6 +146,10 @@ impl Store for PostgresStore {
         self.writer.claim(&self.pool).await
     }
 
+    async fn release_claim(&self) -> Result<(), StoreError> {
+        self.writer.release_claim().await
+    }
+
     async fn prepare_days(&self, from: Day) -> Result<(), StoreError> {
         sqlx::query("select prepare_usage_event($1::date, $2)")
             .bind(from.to_string())

@@ -92,6 +92,16 @@ impl Writer {
         Ok(())
     }
 
+    /// Gives up the lock by closing the connection that holds it.
+    pub(super) async fn release_claim(&self) -> Result<(), StoreError> {
+        let mut state = self.state.lock().await;
+        state.claim = None;
+        match state.connection.take() {
+            Some(connection) => Ok(connection.close().await?),
+            None => Ok(()),
+        }
+    }
+
     /// Writes a batch.
     pub(super) async fn write(&self, batch: &Arrays<'_>) -> Result<(), StoreError> {
         let mut state = timeout(PATIENCE, self.state.lock())

@@ -135,6 +135,11 @@ impl Store for SqliteStore {
         Ok(())
     }
 
+    async fn release_claim(&self) -> Result<(), StoreError> {
+        // Whoever opened the folder gives up its lock.
+        Ok(())
+    }
+
     async fn prepare_days(&self, _from: Day) -> Result<(), StoreError> {
         // One table holds all days.
         Ok(())

@@ -152,7 +152,7 @@ impl Builder {
         let config = config::load_from(Some(("test.toml", &text)), &BTreeMap::new());
         let mut config = config.unwrap_or_else(|e| panic!("{e}\n{text}"));
         config.admin_addr = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let running = app::start(config).await.unwrap();
+        let running = app::start(config, None).await.unwrap();
         Gateway { running, simulator, folder, stop, tasks }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! A [`Book`] is also the model that any other back end is tested against.
 
+mod open_state;
+
 use super::counters::{
     Claim, Correction, DayTally, Extended, Grant, Refused, Removed, Reset, Standing,
 };
@@ -13,6 +15,7 @@ use crate::account::limit::LimitKind;
 use crate::account::plan::Window;
 use crate::store::Used;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 /// Everything used and held, by user and by key.
@@ -44,7 +47,7 @@ struct Tally {
 }
 
 /// An open lease.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Held {
     reserved: u64,
     /// Tokens it is likely to take beyond those.
@@ -54,12 +57,14 @@ struct Held {
 
 /// A token bucket in integer units: a request costs `refill_ms` units, and each millisecond adds
 /// `capacity` of them, so that nothing is ever rounded.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Bucket {
     window: Window,
     units: u64,
     at_ms: i64,
 }
+
+pub use open_state::OpenState;
 
 /// What settling did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -503,5 +508,5 @@ impl Bucket {
 }
 
 #[cfg(test)]
-#[path = "tests/book.rs"]
+#[path = "../tests/book.rs"]
 mod tests;

@@ -1,0 +1,152 @@
+//! Hot restart, from both sides: taking the place of a running gateway, and giving ours to the next.
+
+use super::counters::report_abandoned;
+use super::{DRAIN_LOOK, LAST_ORDERS, Parts, Running, SharedLock, Sockets};
+use crate::config::Config;
+use crate::control::Phase;
+use crate::hot_restart::predecessor::{self, Ended, Service};
+use crate::hot_restart::successor::Takeover;
+use crate::instance::{DataFolder, FolderError, Lock};
+use crate::private_files;
+use crate::proxy::Proxy;
+use crate::quota::remote;
+use crate::workers::Workers;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The lock on the data folder: our own, or that of the process to take over from.
+pub(super) fn lock(
+    folder: Option<&DataFolder>,
+    takeover: Option<&mut Takeover>,
+) -> Result<Option<Lock>, FolderError> {
+    match takeover.and_then(Takeover::lock) {
+        Some(lock) => Ok(Some(lock.into())),
+        None => folder.map(DataFolder::lock).transpose(),
+    }
+}
+
+/// Names this process as the holder of the lock that it has taken over.
+pub(super) fn hold(folder: Option<&DataFolder>, lock: &SharedLock) -> Result<(), FolderError> {
+    let mut lock = lock.lock().unwrap_or_else(PoisonError::into_inner);
+    match (folder, &mut *lock) {
+        (Some(folder), Some(lock)) => folder.take_over(lock),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the place of the running gateway. Its open calls go on there, and count here.
+pub(super) async fn replace(
+    takeover: Takeover,
+    parts: &Parts,
+    proxy: &Proxy,
+    calls: &TaskTracker,
+) -> anyhow::Result<()> {
+    let pid = takeover.pid();
+    let stream = takeover.commit().await?;
+    tracing::info!(predecessor = pid, open_calls = parts.adopted.len(), "hot restart: took over");
+    if parts.transferable.is_some() {
+        let (counters, leases) = (Arc::clone(&parts.counters), parts.adopted.clone());
+        let (stop, tasks) = (proxy.hard_stop.clone(), calls.clone());
+        calls.spawn(async move {
+            report_abandoned(remote::serve(counters, leases, stream, &tasks, stop).await);
+        });
+    }
+    Ok(())
+}
+
+/// What this process hands over to a successor.
+pub(super) fn service(
+    config: &Config,
+    sockets: predecessor::Sockets,
+    parts: &mut Parts,
+    (ended, lock): (&Ended, &SharedLock),
+    workers: &Workers,
+) -> Service {
+    Service {
+        sockets,
+        state_id: config.state_id(),
+        lock: Arc::clone(lock),
+        journal_lock: parts.journal_lock.take(),
+        counters: parts.transferable.clone(),
+        store: Arc::clone(&parts.store),
+        tasks: TaskTracker::new(),
+        workers: workers.clone(),
+        ended: ended.clone(),
+    }
+}
+
+/// Listens for a successor, in place of a process that was replaced if this one `has_taken_over`. The gateway serves without that where the socket cannot be made.
+pub(super) async fn spawn(
+    config: &Config,
+    (service, has_taken_over): (Service, bool),
+    workers: &Workers,
+    stop: &CancellationToken,
+) {
+    let path = config.hot_restart_socket();
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
+    let listener = match private_files::create_folder(folder) {
+        Ok(()) => predecessor::listen(&path, has_taken_over).await,
+        Err(error) => Err(error.into()),
+    };
+    match listener {
+        Ok(listener) => workers.spawn("hot restart", service.run(listener, stop.clone())),
+        Err(error) => {
+            let (path, error) = (path.display(), format!("{error:#}"));
+            tracing::warn!(%path, error, "hot restart is not possible: cannot listen for another process");
+        }
+    }
+}
+
+impl Sockets {
+    /// Duplicates for a successor.
+    pub(super) fn duplicate(&self, config: &Config) -> anyhow::Result<predecessor::Sockets> {
+        let public = (config.listener.addr, self.public.as_fd().try_clone_to_owned()?);
+        let admin = match (&self.admin, config.admin_addr) {
+            (Some(socket), Some(addr)) => Some((addr, socket.as_fd().try_clone_to_owned()?)),
+            _ => None,
+        };
+        Ok(predecessor::Sockets { public, admin })
+    }
+}
+
+impl Running {
+    /// Resolves when a successor serves in place of this process, which should [retire](Self::retire).
+    pub async fn handed_over(&self) {
+        self.ended.handed_over.cancelled().await;
+    }
+
+    /// Finishes the calls of this process, however long they take; a successor accepts new connections. Idle
+    /// connections are closed after `shutdown_grace`, so that no client meets a closed one by chance. Returns
+    /// false if the successor is gone, which ends all calls.
+    pub async fn retire(&self) -> bool {
+        self.readiness.set(Phase::Draining);
+        self.proxy.leaving.cancel();
+        self.calls.close();
+        let calls_ended = async {
+            let grace = tokio::time::sleep(self.limits().shutdown_grace);
+            tokio::select! {
+                () = self.calls.wait() => return,
+                () = grace => {}
+            }
+            while self.counters.open_leases() > 0 {
+                tokio::time::sleep(DRAIN_LOOK).await;
+            }
+            self.proxy.draining.cancel();
+            self.calls.wait().await;
+        };
+        let has_finished = tokio::select! {
+            () = calls_ended => true,
+            () = self.ended.successor_lost() => false,
+        };
+        if !has_finished {
+            tracing::error!("hot restart: the new process is gone; ending open calls");
+            self.proxy.hard_stop.cancel();
+            let _ = tokio::time::timeout(LAST_ORDERS, self.calls.wait()).await;
+        }
+        self.end_workers().await;
+        has_finished
+    }
+}

@@ -1,0 +1,217 @@
+//! The side of the running gateway.
+
+use super::{
+    Answer, Go, Hello, MESSAGE_TIMEOUT, Offer, PREPARE_TIMEOUT, PROTOCOL, READY_TIMEOUT, State,
+    Step, descriptors,
+};
+use crate::instance::Lock;
+use crate::quota::book::OpenState;
+use crate::quota::remote::{RemoteCounters, read_message, write_message};
+use crate::quota::transferable::TransferableCounters;
+use crate::store::Store;
+use crate::workers::Workers;
+use anyhow::{Context, bail};
+use nix::unistd::geteuid;
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Time between two tries after accepting failed.
+const ACCEPT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Listens for a successor. `has_taken_over`: the gateway that listens there now was replaced by this one.
+///
+/// # Errors
+/// If the socket cannot be made, or another gateway listens there.
+pub async fn listen(path: &Path, has_taken_over: bool) -> anyhow::Result<UnixListener> {
+    if !has_taken_over && UnixStream::connect(path).await.is_ok() {
+        bail!("another gateway listens on {}", path.display());
+    }
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e.into()),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Duplicates of the listening sockets, with the addresses as configured.
+pub struct Sockets {
+    pub public: (SocketAddr, OwnedFd),
+    pub admin: Option<(SocketAddr, OwnedFd)>,
+}
+
+/// The service of this process, for its successor.
+pub struct Service {
+    pub sockets: Sockets,
+    pub state_id: String,
+    /// The lock on the data folder; taken out once the successor has it.
+    pub lock: Arc<Mutex<Option<Lock>>>,
+    /// A duplicate of the lock on the journal's folder.
+    pub journal_lock: Option<OwnedFd>,
+    /// `None` where the counters are in Redis.
+    pub counters: Option<TransferableCounters>,
+    pub store: Arc<dyn Store>,
+    /// Tasks that exchange messages with the successor.
+    pub tasks: TaskTracker,
+    /// May end once the successor serves.
+    pub workers: Workers,
+    pub ended: Ended,
+}
+
+/// Whether a successor has the service.
+#[derive(Clone, Default)]
+pub struct Ended {
+    /// Cancelled when the successor serves.
+    pub handed_over: CancellationToken,
+    successor: Arc<OnceLock<Arc<RemoteCounters>>>,
+}
+
+impl Ended {
+    /// Resolves if the successor is gone while this process still needs it.
+    pub async fn successor_lost(&self) {
+        match self.successor.get() {
+            Some(successor) => successor.lost.cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Service {
+    /// Waits for a successor until `stop`, and hands the service over to it.
+    pub async fn run(self, listener: UnixListener, stop: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            let Ok((stream, _)) = accepted else {
+                tokio::time::sleep(ACCEPT_INTERVAL).await;
+                continue;
+            };
+            match self.hand_over(stream).await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "hot restart failed; this process continues to serve"
+                    );
+                }
+            }
+        }
+    }
+
+    async fn hand_over(&self, mut stream: UnixStream) -> anyhow::Result<()> {
+        let peer = stream.peer_cred()?.uid();
+        if peer != geteuid().as_raw() {
+            bail!("a process of another user (uid {peer}) asked for it");
+        }
+        let hello: Hello = next(&mut stream, MESSAGE_TIMEOUT).await?;
+        if let Err(reason) = self.check(&hello) {
+            let answer = Answer::Refusal { reason: reason.clone() };
+            write_message(&mut stream, &answer).await?;
+            bail!(reason);
+        }
+        self.offer(&mut stream).await?;
+        tracing::info!(successor = hello.pid, "hot restart: another process prepares to take over");
+        must_be(next(&mut stream, PREPARE_TIMEOUT).await?, Step::Take)?;
+        let Some(counters) = &self.counters else {
+            return self.conclude(&mut stream, None).await.map(|()| self.end());
+        };
+        let state = counters.release().await?;
+        let open: HashSet<_> = state.requests().collect();
+        if let Err(error) = self.conclude(&mut stream, Some(state)).await {
+            // The successor may have claimed the ledger meanwhile.
+            self.store.claim().await.context("cannot claim the ledger again")?;
+            counters.resume();
+            return Err(error);
+        }
+        let remote = RemoteCounters::connect(stream, open, &self.tasks);
+        let _ = self.ended.successor.set(Arc::clone(&remote));
+        counters.forward(remote);
+        self.end();
+        Ok(())
+    }
+
+    fn check(&self, hello: &Hello) -> Result<(), String> {
+        if hello.protocol != PROTOCOL {
+            return Err(format!(
+                "the processes use different versions of the hot restart protocol ({PROTOCOL} here, {} there); restart \
+                 with SIGTERM instead",
+                hello.protocol
+            ));
+        }
+        if hello.state_id != self.state_id {
+            return Err("database, journal folder or Redis differ between the processes; restart with SIGTERM \
+                        instead"
+                .to_owned());
+        }
+        Ok(())
+    }
+
+    async fn offer(&self, stream: &mut UnixStream) -> anyhow::Result<()> {
+        let lock = self.duplicate_lock()?;
+        let Sockets { public, admin } = &self.sockets;
+        let offer = Offer {
+            pid: std::process::id(),
+            public: public.0,
+            admin: admin.as_ref().map(|admin| admin.0),
+            has_lock: lock.is_some(),
+            has_journal_lock: self.journal_lock.is_some(),
+        };
+        write_message(stream, &Answer::Offer(offer)).await?;
+        let admin = admin.as_ref().map(|admin| admin.1.as_fd());
+        let locks = [lock.as_ref(), self.journal_lock.as_ref()].into_iter().flatten();
+        let sockets = std::iter::once(public.1.as_fd()).chain(admin);
+        let all: Vec<BorrowedFd<'_>> = sockets.chain(locks.map(AsFd::as_fd)).collect();
+        Ok(descriptors::send(stream, &all).await?)
+    }
+
+    fn duplicate_lock(&self) -> std::io::Result<Option<OwnedFd>> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        lock.as_ref().map(|lock| lock.as_fd().try_clone_to_owned()).transpose()
+    }
+
+    /// Sends the state, and permits the successor to serve. Nothing has happened when it fails.
+    async fn conclude(
+        &self,
+        stream: &mut UnixStream,
+        state: Option<OpenState>,
+    ) -> anyhow::Result<()> {
+        if state.is_some() {
+            self.store.release_claim().await.context("cannot release the ledger")?;
+        }
+        write_message(stream, &State(state)).await?;
+        must_be(next(stream, READY_TIMEOUT).await?, Step::Ready)?;
+        Ok(write_message(stream, &Go).await?)
+    }
+
+    /// The successor serves from here on.
+    fn end(&self) {
+        self.workers.may_end();
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.ended.handed_over.cancel();
+    }
+}
+
+async fn next<T: serde::de::DeserializeOwned>(
+    stream: &mut UnixStream,
+    timeout: Duration,
+) -> anyhow::Result<T> {
+    let message = tokio::time::timeout(timeout, read_message(stream)).await;
+    let message = message.context("the new process did not respond in time")??;
+    message.context("the new process ended before it could serve")
+}
+
+fn must_be(step: Step, expected: Step) -> anyhow::Result<()> {
+    if step == expected { Ok(()) } else { bail!("unexpected message {step:?}") }
+}
