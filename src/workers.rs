@@ -21,7 +21,7 @@ impl Workers {
         self.tasks.spawn(async move {
             let ended = AssertUnwindSafe(work).catch_unwind().await;
             if ended.is_err() || !ending.is_cancelled() {
-                tracing::error!(worker = name, panicked = ended.is_err(), "background task failed");
+                tracing::error!(task = name, panicked = ended.is_err(), "background task failed");
                 died.cancel();
             }
         });

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Checks the config and connects to every dependency.
+/// Check the config and connect to every dependency.
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Example: GROK_API_KEY=xai-... knockx check --config knockx.toml")]
 pub struct Args {

@@ -4,7 +4,7 @@ use crate::config::layers::DEFAULTS;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Prints the commented default config.
+/// Print the default config with comments.
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Example: knockx default-config > knockx.toml")]
 pub struct Args {}

@@ -30,17 +30,17 @@ const CALLER: &str = "demo@knockx.example";
 const ADMIN: &str = "admin@knockx.example";
 const PLAN: &str = "high-max";
 
-/// Runs the gateway with nothing to set up: embedded stores, simulated Grok, a user and an admin.
+/// Run a gateway without any setup: embedded stores, a simulated Grok, a user and an admin.
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Example: knockx demo\n         knockx demo --json --listen 127.0.0.1:0")]
 pub struct Args {
     /// Address of the public port; port 0 picks a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
     listen: Option<SocketAddr>,
-    /// Keeps the stores here; without it they live in a temporary folder.
+    /// Data folder; defaults to a temporary folder that is deleted at the end.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Prints one JSON line once ready, for scripts.
+    /// Print one line of JSON when ready, for scripts.
     #[arg(long)]
     json: bool,
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Exits 0 when the local instance is ready, 1 otherwise.
+/// Exit with code 0 if the local instance is ready, 1 otherwise.
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Example, in a Dockerfile: HEALTHCHECK CMD [\"knockx\", \"healthcheck\"]")]
 pub struct Args {

@@ -15,7 +15,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use std::process::ExitCode;
 
-/// Shows and verifies the journal of leases and charges.
+/// Show and verify the journal of leases and charges.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: knockx journal verify")]
 pub struct Args {
@@ -27,15 +27,15 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Prints every record with its position and marks bytes that are not valid records.
+    /// Print every record with its position, and bytes that are not valid records.
     #[command(after_help = "Example: knockx journal show --from 1048576 --json")]
     Show {
         /// First position to print, in bytes from the start of the log.
         #[arg(long, value_name = "POSITION", default_value_t = 0)]
         from: u64,
     },
-    /// Reads all of the journal; exit code 1 if a record is damaged or a file in the middle is missing. A folder
-    /// without a journal is no error: only `serve` compares it with the database.
+    /// Check the whole journal. Exit code 1 if a record is corrupt or a file in the middle is missing. A folder
+    /// without a journal is not an error: only `serve` compares it with the database.
     #[command(after_help = "Example: knockx journal verify --json")]
     Verify,
 }

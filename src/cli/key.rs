@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Adds, lists and revokes API keys.
+/// Add, list and revoke API keys.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example: knockx key add ada@example.com --name laptop --model grok-4.3\n\n\
@@ -29,18 +29,18 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Adds a key and prints it, once.
+    /// Add a key and print it, once.
     #[command(
         after_help = "Example: knockx key add ada@example.com --name ci --expires 2027-01-01T00:00:00Z --tokens-per-day 50000"
     )]
     Add(Add),
-    /// Lists a user's keys, oldest first.
+    /// List a user's keys, oldest first.
     #[command(after_help = "Example: knockx key list ada@example.com")]
     List { user: String },
-    /// Revokes a key and ends its open streams. This cannot be undone.
+    /// Revoke a key and end its open streams. This cannot be undone.
     #[command(after_help = "Example: knockx key revoke 0aB1cD2eF3gH")]
     Revoke {
-        /// The public part of the key, between `sk-kx-` and `_`.
+        /// Public part of the key, between `sk-kx-` and `_`.
         key_id: String,
     },
 }
@@ -53,10 +53,10 @@ struct Add {
     /// Expiry time, such as 2027-01-01T00:00:00Z; without it, the key does not expire.
     #[arg(long, value_name = "RFC3339")]
     expires: Option<Timestamp>,
-    /// A limit of the key's own, below the plan's.
+    /// Limit of the key, in addition to the plan's.
     #[arg(long, value_name = "N")]
     tokens_per_day: Option<u64>,
-    /// A limit of the key's own, below the plan's.
+    /// Limit of the key, in addition to the plan's.
     #[arg(long, value_name = "N")]
     requests_per_day: Option<u64>,
     /// Model that the key may use; may be repeated. Without it, all models of the plan.

@@ -8,7 +8,7 @@ use anyhow::Context;
 use jiff::tz::TimeZone;
 use std::process::ExitCode;
 
-/// Applies pending database migrations; `serve` also does this at start.
+/// Apply pending database migrations; `serve` also does this at start.
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Example: DATABASE_URL=postgres://... SECRET_KEY=... knockx migrate")]
 pub struct Args {

@@ -12,7 +12,7 @@ use anyhow::Context;
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Runs the gateway (the default command).
+/// Run the gateway (the default command).
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Example: GROK_API_KEY=xai-... knockx serve --config knockx.toml\n\n\
     SIGTERM or Ctrl-C drains and stops the gateway; a second one skips the shutdown delay. SIGHUP reloads upstreams, models, plans, limits, the certificate and the log filter.")]

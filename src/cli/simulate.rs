@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Runs a simulated xAI API without a model, for demos, tests and load tests.
+/// Run a simulated xAI API without a model, for demos, tests and load tests.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!(
     "Example: knockx simulate --listen 127.0.0.1:9999 --tokens-per-second 80 --fault stall=5\n\n\
@@ -26,19 +26,19 @@ pub struct Args {
     /// Address to listen on; port 0 picks a free one.
     #[arg(long, default_value = "127.0.0.1:9999")]
     listen: SocketAddr,
-    /// File for the log of sent replies, one JSON line each.
+    /// File for a log of all responses, one line of JSON each.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// Seed of the random words.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Delay before the first token of a reply, in milliseconds.
+    /// Delay before the first token of a response, in milliseconds.
     #[arg(long, value_name = "N", default_value_t = 0)]
     first_token_ms: u64,
-    /// Output rate of a reply; without it, as fast as the client reads.
+    /// Output rate of a response; without it, as fast as the client reads.
     #[arg(long, value_name = "N")]
     tokens_per_second: Option<NonZeroU32>,
-    /// Output tokens of a reply.
+    /// Output tokens of a response.
     #[arg(long, value_name = "N", default_value_t = 24)]
     tokens: u64,
     /// Tokens billed in addition to the visible prompt, like those of a hidden system prompt.

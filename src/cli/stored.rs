@@ -27,7 +27,7 @@ use std::sync::Arc;
 pub struct Shared {
     #[command(flatten)]
     pub config: ConfigArg,
-    /// Prints JSON, for scripts.
+    /// Print JSON, for scripts.
     #[arg(long, global = true)]
     pub json: bool,
 }

@@ -33,7 +33,7 @@ const COUNTED_DAYS: i32 = 2;
 const TIME_TO_WRITE: Duration = Duration::from_secs(1);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Verifies usage records and prunes old ones.
+/// Verify usage records and prune old ones.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: knockx usage verify --day 2026-11-22")]
 pub struct Args {
@@ -45,7 +45,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Compares counters, ledger and rollups of a day. Exit code 1 if they differ, or if there
+    /// Compare counters, ledger and rollups of a day. Exit code 1 if they differ, or if there
     /// are dead-lettered entries that never reached the ledger.
     #[command(after_help = "Example: knockx usage verify --day 2026-11-22 --json")]
     Verify {
@@ -53,7 +53,7 @@ enum Action {
         #[arg(long)]
         day: Option<Day>,
     },
-    /// Deletes ledger rows of old days; daily and hourly rollups are kept.
+    /// Delete ledger rows of old days; daily and hourly rollups are kept.
     #[command(after_help = "Example: knockx usage prune --before 2026-01-01\n\n\
         Gateways may keep running. Recent days are refused, because counters may still need them.")]
     Prune {

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 const PAGE: u32 = 200;
 const SHORTEST_PASSWORD: usize = 8;
 
-/// Adds, shows and changes users.
+/// Add, show and change users.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: knockx user add ada@example.com --plan leveler\n\n\
     USER is an e-mail address or a user id. Changes apply from the next request on, also in \
@@ -30,27 +30,27 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Adds a user and prints the first API key, once.
+    /// Add a user and print the first API key, once.
     #[command(
         after_help = "Example: knockx user add ada@example.com --plan leveler --role admin --password-stdin < password"
     )]
     Add(Add),
-    /// Lists all users.
+    /// List all users.
     #[command(after_help = "Example: knockx user list --json")]
     List,
-    /// Shows one user.
+    /// Show a user.
     #[command(after_help = "Example: knockx user show ada@example.com")]
     Show { user: String },
-    /// Moves a user to another plan.
+    /// Move a user to another plan.
     #[command(after_help = "Example: knockx user set-plan ada@example.com high-max")]
     SetPlan { user: String, plan: String },
-    /// Changes a user's role.
+    /// Change a user's role.
     #[command(after_help = "Example: knockx user set-role ada@example.com admin")]
     SetRole { user: String, role: RoleArg },
-    /// Suspends a user: disables the user's keys and ends open streams.
+    /// Suspend a user: disable the user's keys and end open streams.
     #[command(after_help = "Example: knockx user suspend ada@example.com")]
     Suspend { user: String },
-    /// Reactivates a suspended user.
+    /// Reactivate a suspended user.
     #[command(after_help = "Example: knockx user resume ada@example.com")]
     Resume { user: String },
 }
@@ -65,7 +65,7 @@ struct Add {
     role: RoleArg,
     #[arg(long, value_name = "NAME")]
     username: Option<String>,
-    /// Reads a password from standard input; without it, the user cannot log in.
+    /// Read a password from standard input; without it, the user cannot log in.
     #[arg(long)]
     password_stdin: bool,
 }

@@ -80,7 +80,7 @@ impl Corrector {
             StoredResponse { tokens: usage.tokens.total(), unsettled: None, ..reply.clone() };
         if let Err(unknown) = self.owners.record(&settled, now).await {
             // The next reader finds that the ledger has it.
-            tracing::warn!(request_id = %call, %unknown, "failed to mark a stored response as settled");
+            tracing::warn!(request_id = %call, error = %unknown, "failed to mark a stored response as settled");
         }
         Ok(())
     }

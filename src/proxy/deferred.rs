@@ -150,7 +150,7 @@ impl Proxy {
                     // The answer cannot be had again, and it has been paid in full.
                     tracing::error!(
                         id = reply.id,
-                        ?refusal,
+                        error = ?refusal,
                         "failed to correct the charge of a deferred completion; it stays at the full reservation"
                     );
                 }

@@ -182,7 +182,7 @@ impl<'a> Stream<'a> {
                 }
                 Ok(None) => Woken::End(self.upstream_ended()),
                 Err(cut) => {
-                    tracing::warn!(request_id = %self.allowance.request(), %cut, "upstream ended the stream early");
+                    tracing::warn!(request_id = %self.allowance.request(), error = %cut, "upstream ended the stream early");
                     Woken::End(End::UpstreamCut("the upstream ended the stream early"))
                 }
             },
@@ -208,7 +208,7 @@ impl<'a> Stream<'a> {
                     },
                     Ok(None) => return None,
                     Err(oversize) => {
-                        tracing::warn!(request_id = %self.allowance.request(), %oversize, "upstream stream aborted: event too large");
+                        tracing::warn!(request_id = %self.allowance.request(), error = %oversize, "upstream stream aborted: event too large");
                         return Some(End::UpstreamCut("the upstream sent an oversized event"));
                     }
                 },

@@ -246,7 +246,7 @@ pub fn log_owner(request: RequestId, noted: &Result<bool, Unknown>) {
             tracing::warn!(request_id = %request, "upstream reused a response id; neither response can be retrieved");
         }
         Err(unknown) => {
-            tracing::error!(request_id = %request, %unknown, "failed to record response owner; the response cannot be retrieved");
+            tracing::error!(request_id = %request, error = %unknown, "failed to record response owner; the response cannot be retrieved");
         }
     }
 }

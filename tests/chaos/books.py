@@ -157,7 +157,7 @@ class Books:
     def figures(self):
         status = Counter(row["status"] for row in self.rows)
         late = "charged an abandoned call"
-        reaped = {entry.get("request") for message, entry in self.log if message == late}
+        reaped = {entry.get("request_id") for message, entry in self.log if message == late}
         corrected = [request for request in reaped if self.row.get(request, {}).get("status") != "abandoned"]
         refused = Counter(call.code for call in self.calls if call.status not in (None, 200))
         needless = sum(

@@ -178,7 +178,7 @@ impl RedisCounters {
             Err(error) => {
                 // Left as it is: a gateway of another version may read it.
                 if self.calls.cannot_read(*request) {
-                    tracing::error!(%request, %error, entry = charge, "failed to charge an abandoned call");
+                    tracing::error!(request_id = %request, %error, entry = charge, "failed to charge an abandoned call");
                 }
                 return Ok(());
             }
@@ -189,7 +189,7 @@ impl RedisCounters {
         let reply = link.run(RedisOp::Settle, &link.scripts.settle, &keys, &arguments).await?;
         let reply = wire::settle_reply(&reply)?;
         if reply.end == SettleEnd::Settled {
-            tracing::warn!(%request, reserved, so_far, "charged an abandoned call: its gateway stopped renewing the lease");
+            tracing::warn!(request_id = %request, reserved_tokens = reserved, observed_tokens = so_far, "charged an abandoned call: its gateway stopped renewing the lease");
             self.calls.remember(charge, reply.told);
         }
         Ok(())

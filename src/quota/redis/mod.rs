@@ -258,7 +258,7 @@ impl RedisCounters {
     async fn settle_remembered(&self, charge: Charge) -> Option<SettleReply> {
         let reply = self.send_settle(&charge).await;
         let Ok(settled) = wire::settle_reply(&reply) else {
-            tracing::error!(request = %charge.request, ?reply, "unexpected settle reply from redis");
+            tracing::error!(request_id = %charge.request, ?reply, "unexpected settle reply from redis");
             return None;
         };
         self.calls.settled(charge, settled.told);

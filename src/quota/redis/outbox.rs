@@ -112,7 +112,7 @@ impl Scribe {
                 }
                 Err(later) => {
                     if outage.fail(clock::instant()) {
-                        tracing::warn!(%later, "ledger write failed, retrying; charges stay in redis");
+                        tracing::warn!(error = %later, "ledger write failed, retrying; charges stay in redis");
                     }
                     stop.run_until_cancelled(tokio::time::sleep(jittered(pause))).await;
                     pause = (pause * 2).min(LAST_PAUSE);
@@ -279,7 +279,7 @@ impl Desk {
 
     async fn bury(&self, text: &str, why: &str) -> Result<(), Later> {
         tracing::error!(
-            why,
+            error = why,
             entry = text,
             "ledger permanently rejected an outbox entry, moved it to the dead letters"
         );

@@ -133,7 +133,7 @@ async fn mend(
         let different: Vec<&Used> = rows.iter().copied().filter(differs).collect();
         if let Some(first) = different.first() {
             let (accounts, was) = (different.len(), counted(first));
-            tracing::error!(accounts, ?first, ?was, "quota drift repaired");
+            tracing::error!(accounts, first_ledger = ?first, first_counter = ?was, "quota drift repaired");
         }
         for some in different.chunks(AT_ONCE) {
             if desk.counters.load(partition, day, state, some).await? != "loaded" {
@@ -142,7 +142,7 @@ async fn mend(
             desk.metrics.quota_drift.increment(some.len() as u64);
             for row in some {
                 let was = counted(row);
-                tracing::debug!(?row, ?was, "quota drift of an account repaired");
+                tracing::debug!(ledger = ?row, counter = ?was, "quota drift of an account repaired");
             }
             let noted = note(desk, some.iter().map(|row| (counted(row), *row)));
             if tokio::time::timeout(NOTING, noted).await.is_err() {
