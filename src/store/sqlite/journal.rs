@@ -5,10 +5,9 @@
 
 use super::SqliteStore;
 use crate::account::charge::{Adjustment, Charge};
-use crate::account::id::RequestId;
 use crate::store::columns::{self, integer};
 use crate::store::{Entry, Mark, StoreError};
-use serde_json::{Value, json};
+use serde::ser::{Serialize, SerializeSeq, Serializer};
 use uuid::Uuid;
 
 /// A batch of more entries than this means that the ledger is behind.
@@ -22,7 +21,8 @@ pub(super) async fn write(
     batch: &[Entry],
     mark: Option<Mark>,
 ) -> Result<(), StoreError> {
-    let (charges, adjustments) = arrays(batch);
+    let (charges, adjustments) =
+        arrays(batch).map_err(|e| StoreError::Corrupt(format!("an entry is no JSON: {e}")))?;
     let turn = store.writer.turn().await?;
     if batch.len() > BACKLOG_BATCH {
         turn.stop_yielding();
@@ -62,54 +62,61 @@ pub(super) async fn latest_mark(store: &SqliteStore) -> Result<Option<Mark>, Sto
 }
 
 /// The entries of each kind as a JSON array.
-fn arrays(batch: &[Entry]) -> (String, String) {
+fn arrays(batch: &[Entry]) -> Result<(String, String), serde_json::Error> {
     let (mut charges, mut adjustments) = (Vec::new(), Vec::new());
     for entry in batch {
         match entry {
-            Entry::Settle(charge) => charges.push(charge_row(charge)),
-            Entry::Adjust(adjustment) => adjustments.push(adjustment_row(adjustment)),
+            Entry::Settle(charge) => charges.push(ChargeRow(charge)),
+            Entry::Adjust(adjustment) => adjustments.push(AdjustmentRow(adjustment)),
         }
     }
-    let text = |entries| Value::Array(entries).to_string();
-    (text(charges), text(adjustments))
+    Ok((serde_json::to_string(&charges)?, serde_json::to_string(&adjustments)?))
 }
 
-fn charge_row(charge: &Charge) -> Value {
-    json!([
-        hex(charge.request),
-        charge.user.0.simple().to_string(),
-        charge.key.as_str(),
-        charge.model,
-        charge.upstream,
-        charge.day.to_string(),
-        charge.admitted_at.as_millisecond(),
-        integer(charge.tokens.prompt),
-        integer(charge.tokens.cached),
-        integer(charge.tokens.completion),
-        integer(charge.tokens.reasoning),
-        charge.cost_micro_dollars,
-        charge.status.as_str(),
-        charge.source.as_str(),
-        i32::from(charge.counted),
-        charge.first_token_ms,
-        charge.total_ms,
-        charge.client_request_id,
-    ])
+/// A charge as an array of its columns.
+struct ChargeRow<'a>(&'a Charge);
+
+impl Serialize for ChargeRow<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(charge) = self;
+        let mut row = serializer.serialize_seq(Some(18))?;
+        row.serialize_element(&charge.request.0.simple())?;
+        row.serialize_element(&charge.user.0.simple())?;
+        row.serialize_element(charge.key.as_str())?;
+        row.serialize_element(&charge.model)?;
+        row.serialize_element(&charge.upstream)?;
+        row.serialize_element(&charge.day)?;
+        row.serialize_element(&charge.admitted_at.as_millisecond())?;
+        row.serialize_element(&integer(charge.tokens.prompt))?;
+        row.serialize_element(&integer(charge.tokens.cached))?;
+        row.serialize_element(&integer(charge.tokens.completion))?;
+        row.serialize_element(&integer(charge.tokens.reasoning))?;
+        row.serialize_element(&charge.cost_micro_dollars)?;
+        row.serialize_element(charge.status.as_str())?;
+        row.serialize_element(charge.source.as_str())?;
+        row.serialize_element(&i32::from(charge.counted))?;
+        row.serialize_element(&charge.first_token_ms)?;
+        row.serialize_element(&charge.total_ms)?;
+        row.serialize_element(&charge.client_request_id)?;
+        row.end()
+    }
 }
 
-fn adjustment_row(adjustment: &Adjustment) -> Value {
-    json!([
-        hex(adjustment.reset),
-        adjustment.user.0.simple().to_string(),
-        adjustment.key.as_str(),
-        adjustment.day.to_string(),
-        adjustment.tokens,
-        adjustment.requests,
-        adjustment.at.as_millisecond(),
-        adjustment.by,
-    ])
-}
+/// An adjustment as an array of its columns.
+struct AdjustmentRow<'a>(&'a Adjustment);
 
-fn hex(request: RequestId) -> String {
-    request.0.simple().to_string()
+impl Serialize for AdjustmentRow<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(adjustment) = self;
+        let mut row = serializer.serialize_seq(Some(8))?;
+        row.serialize_element(&adjustment.reset.0.simple())?;
+        row.serialize_element(&adjustment.user.0.simple())?;
+        row.serialize_element(adjustment.key.as_str())?;
+        row.serialize_element(&adjustment.day)?;
+        row.serialize_element(&adjustment.tokens)?;
+        row.serialize_element(&adjustment.requests)?;
+        row.serialize_element(&adjustment.at.as_millisecond())?;
+        row.serialize_element(&adjustment.by)?;
+        row.end()
+    }
 }

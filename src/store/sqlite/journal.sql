@@ -1,6 +1,7 @@
 -- One batch of the journal. $1 charges, $2 adjustments: JSON arrays (empty ones too) of one array an entry,
--- in the order that `charge_row` and `adjustment_row` give them. $3 the log they come from, in hexadecimal
+-- in the order in which `ChargeRow` and `AdjustmentRow` write them. $3 the log they come from, in hexadecimal
 -- digits, or null; $4 the position in it after them.
+-- `jsonb_each` because `json_each` makes a text of an entry again for each column that is read from it.
 -- Named parameters: sqlx counts numbered ones through all statements of a text, and loses gaps.
 begin immediate;
 
@@ -13,12 +14,12 @@ insert into usage_event (
     status, source, counted, first_token_ms, total_ms, client_request_id
 )
 select
-    unhex(value ->> 0), unhex(value ->> 1), value ->> 2,
-    value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-    value ->> 7, value ->> 8, value ->> 9,
-    value ->> 10, value ->> 11, value ->> 12, value ->> 13,
-    value ->> 14, value ->> 15, value ->> 16, value ->> 17
-from json_each($1)
+    unhex(value ->> '$[0]'), unhex(value ->> '$[1]'), value ->> '$[2]',
+    value ->> '$[3]', value ->> '$[4]', value ->> '$[5]', value ->> '$[6]',
+    value ->> '$[7]', value ->> '$[8]', value ->> '$[9]',
+    value ->> '$[10]', value ->> '$[11]', value ->> '$[12]', value ->> '$[13]',
+    value ->> '$[14]', value ->> '$[15]', value ->> '$[16]', value ->> '$[17]'
+from jsonb_each($1)
 where true
 on conflict (request) do update set
     user_id = excluded.user_id,
@@ -44,9 +45,9 @@ where (status = 'abandoned' and excluded.status <> 'abandoned')
 
 insert into usage_adjustment (reset, user_id, key_id, day, tokens, requests, at, by)
 select
-    unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3,
-    value ->> 4, value ->> 5, value ->> 6, value ->> 7
-from json_each($2)
+    unhex(value ->> '$[0]'), unhex(value ->> '$[1]'), value ->> '$[2]', value ->> '$[3]',
+    value ->> '$[4]', value ->> '$[5]', value ->> '$[6]', value ->> '$[7]'
+from jsonb_each($2)
 where true
 on conflict (reset, key_id) do nothing;
 
