@@ -1,6 +1,7 @@
 //! Identifiers. Each is its own type, so that one can never stand where another belongs.
 
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -35,6 +36,10 @@ pub struct SessionId(pub Uuid);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UpgradeId(pub Uuid);
+
+/// A map by what the gateway or its operator named: ids and names that no caller can choose, which therefore
+/// need no hash that withstands chosen keys.
+pub type IdMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// An identifier that does not read as one.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

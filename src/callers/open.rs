@@ -1,14 +1,13 @@
 //! Calls that are open now, so that a revoked key or a suspended user ends them.
 
-use crate::account::id::{KeyId, UserId};
-use std::collections::HashMap;
+use crate::account::id::{IdMap, KeyId, UserId};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// The open calls of this process.
 #[derive(Debug, Clone, Default)]
 pub struct OpenCalls {
-    by_user: Arc<Mutex<HashMap<UserId, Vec<Entry>>>>,
+    by_user: Arc<Mutex<IdMap<UserId, Vec<Entry>>>>,
 }
 
 #[derive(Debug)]
@@ -59,7 +58,7 @@ impl OpenCalls {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<UserId, Vec<Entry>>> {
+    fn lock(&self) -> MutexGuard<'_, IdMap<UserId, Vec<Entry>>> {
         self.by_user.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

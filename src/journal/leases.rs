@@ -2,12 +2,11 @@
 
 use super::record::Record;
 use crate::account::charge::Lease;
-use crate::account::id::RequestId;
-use std::collections::HashMap;
+use crate::account::id::{IdMap, RequestId};
 
 /// The open leases after some records.
 #[derive(Debug, Default)]
-pub struct OpenLeases(HashMap<RequestId, Lease>);
+pub struct OpenLeases(IdMap<RequestId, Lease>);
 
 impl OpenLeases {
     /// Applies the next record. Returns it, unless the lease in it was kept.

@@ -11,9 +11,8 @@
 //! [`Need::likely_output`]: crate::quota::rules::Need::likely_output
 
 use super::histogram::Histogram;
-use crate::account::id::UserId;
+use crate::account::id::{IdMap, UserId};
 use quick_cache::sync::Cache;
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Of so many answers, one may be longer.
@@ -36,7 +35,7 @@ type OfModel = Histogram<2_000>;
 #[derive(Debug)]
 pub struct Lengths {
     users: Cache<(UserId, Arc<str>), Arc<OfUser>>,
-    models: RwLock<HashMap<Arc<str>, Arc<OfModel>>>,
+    models: RwLock<IdMap<Arc<str>, Arc<OfModel>>>,
 }
 
 /// Output tokens of one choice of an answer.

@@ -11,8 +11,7 @@
 //! by itself, from its first call on.
 
 use super::histogram::Histogram;
-use crate::account::id::UserId;
-use std::collections::HashMap;
+use crate::account::id::{IdMap, UserId};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -44,7 +43,7 @@ const FASTER_ONE_IN: u16 = 10;
 /// What was learned, by model.
 #[derive(Debug, Default)]
 pub struct Reasoning {
-    models: RwLock<HashMap<Arc<str>, Arc<OfModel>>>,
+    models: RwLock<IdMap<Arc<str>, Arc<OfModel>>>,
     users: RandomState,
 }
 

@@ -10,12 +10,12 @@ use super::rules::Scope;
 use super::versions::Versions;
 use crate::account::charge::{Adjustment, Charge, Lease};
 use crate::account::day::Day;
-use crate::account::id::{KeyId, RequestId, UserId};
+use crate::account::id::{IdMap, KeyId, RequestId, UserId};
 use crate::journal::{Journal, Unavailable};
 use crate::store::Used;
 use async_trait::async_trait;
 use jiff::Timestamp;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub struct MemoryCounters {
 struct State {
     book: Book,
     /// Whose each key is, for reports by key.
-    owners: HashMap<KeyId, UserId>,
+    owners: IdMap<KeyId, UserId>,
     /// The latest resets, the newest last.
     resets: VecDeque<(RequestId, Vec<Adjustment>)>,
     /// The calls whose charges were set right lately, the newest last.

@@ -5,13 +5,12 @@
 //! Postgres the gateway looks four times a second and confirms it, which commands wait for; its own changes it
 //! looks up before it answers them.
 
-use crate::account::id::UserId;
+use crate::account::id::{IdMap, UserId};
 use crate::clock;
 use crate::journal::Journal;
 use crate::store::announced::Announcer;
 use crate::store::{Changed, CommitStamp, Store, StoreError};
 use async_trait::async_trait;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -40,8 +39,8 @@ struct Known {
     /// What to ask with next time.
     since: u64,
     stamp: CommitStamp,
-    recent: HashMap<UserId, u64>,
-    older: HashMap<UserId, u64>,
+    recent: IdMap<UserId, u64>,
+    older: IdMap<UserId, u64>,
     rotated: Instant,
 }
 
@@ -54,7 +53,7 @@ impl Versions {
         let stamp = store.commit_stamp();
         let since = store.last_change().await?;
         store.confirm_changes(since).await?;
-        let (recent, older) = (HashMap::new(), HashMap::new());
+        let (recent, older) = (IdMap::default(), IdMap::default());
         let known = Known { since, stamp, recent, older, rotated: clock::instant() };
         let turn = tokio::sync::Mutex::default();
         Ok(Arc::new(Self { store, known: Mutex::new(known), turn, changed: Arc::default() }))

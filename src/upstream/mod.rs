@@ -13,18 +13,18 @@ pub mod rests;
 pub mod retries;
 mod tap;
 
+use crate::account::id::IdMap;
 use breaker::Phase;
 use catalog::Catalog;
 use connect::Connections;
 use retries::Retries;
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 /// A catalog with a connection pool for each of its upstreams. Replaced whole on reload.
 pub struct Upstreams {
     pub catalog: Catalog,
-    pools: HashMap<Arc<str>, Arc<Connections>>,
+    pools: IdMap<Arc<str>, Arc<Connections>>,
     pub retries: Arc<Retries>,
 }
 

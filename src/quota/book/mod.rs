@@ -10,19 +10,18 @@ use super::counters::{
 use super::rules::{Debit, Scope, What};
 use crate::account::charge::{Adjustment, Charge, Lease};
 use crate::account::day::Day;
-use crate::account::id::{KeyId, RequestId, UserId};
+use crate::account::id::{IdMap, KeyId, RequestId, UserId};
 use crate::account::limit::LimitKind;
 use crate::account::plan::Window;
 use crate::store::Used;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 
 /// Everything used and held, by user and by key.
 #[derive(Debug, Default)]
 pub struct Book {
-    accounts: HashMap<Scope, Account>,
-    leases: HashMap<RequestId, Held>,
+    accounts: IdMap<Scope, Account>,
+    leases: IdMap<RequestId, Held>,
 }
 
 /// One user's or one key's numbers.
