@@ -456,14 +456,14 @@ async fn parts(
 }
 
 fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTracker) -> Proxy {
-    let settler = Settler {
+    let settler = Arc::new(Settler {
         counters: Arc::clone(&parts.counters),
         metrics: Arc::clone(&parts.metrics),
         tasks: calls.clone(),
         reasoning: Arc::default(),
         lengths: Arc::default(),
         waiting: Arc::default(),
-    };
+    });
     Proxy {
         buffers: Buffers::new(config.listener.buffered_bytes),
         peers: Peers::new(config.listener.connections_per_address),

@@ -49,7 +49,7 @@ impl From<Refusal> for Unreserved {
 pub struct Asking<'a> {
     pub caller: Arc<Caller>,
     pub callers: &'a CallerCache,
-    pub settler: &'a Settler,
+    pub settler: &'a Arc<Settler>,
 }
 
 /// Takes the quota of one call, as soon as running calls of its user leave room for it.
@@ -90,7 +90,7 @@ struct Waiter<'a> {
     admission: Admission<'a>,
     caller: Arc<Caller>,
     callers: &'a CallerCache,
-    settler: &'a Settler,
+    settler: &'a Arc<Settler>,
     patience: &'a Patience<'a>,
 }
 

@@ -180,7 +180,7 @@ impl Call<'_> {
         let Request { model, surface, .. } = self.request;
         let wanted = Wanted { model, surface: *surface, upstream };
         let model = route::route(&self.current.upstreams.catalog, caller, wanted)?;
-        let Settler { reasoning, lengths, counters, metrics, .. } = &proxy.settler;
+        let Settler { reasoning, lengths, counters, metrics, .. } = &*proxy.settler;
         let limits = &self.current.limits;
         let default = limits.expected_output_tokens;
         let likely = match self.request.max_output {

@@ -7,6 +7,7 @@ use super::Proxy;
 use super::connection::Peer;
 use super::gate::Gate;
 use super::pipe::{Answer, Link, Pipe};
+use super::rounds::{Due, Rounds};
 use super::session::Session;
 use bytes::BytesMut;
 use futures_util::future::BoxFuture;
@@ -27,8 +28,6 @@ use tokio_util::sync::CancellationToken;
 /// The least that hyper buffers, and what it buffers beside the largest head.
 const LEAST_BUFFER: usize = 8 * 1024;
 const BESIDE_HEAD: usize = 1024;
-/// Rounds of a connection after which other tasks have a turn.
-const ROUNDS: u32 = 64;
 
 /// The call on a connection, put there by hyper and polled by us.
 type Slot = Arc<Mutex<Option<BoxFuture<'static, ()>>>>;
@@ -95,49 +94,47 @@ impl Served {
         mut stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Ended {
         let mut is_draining = false;
-        poll_fn(|cx| {
-            for _ in 0..ROUNDS {
-                if let Poll::Ready(ended) = self.poll_round(cx) {
-                    return Poll::Ready(ended);
-                }
-                if self.link.take_notification() {
-                    continue;
-                }
-                if self.call.is_none() {
-                    if stopped.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(Ended::Broken);
-                    }
-                    if !is_draining && draining.as_mut().poll(cx).is_ready() {
-                        // The gate looks at it when it is polled.
-                        is_draining = true;
-                        continue;
-                    }
-                }
-                return Poll::Pending;
+        let rounds = Rounds::default();
+        let mut round = |due| {
+            if let Poll::Ready(ended) = self.poll_round(due, &rounds) {
+                return Poll::Ready(ended);
             }
-            cx.waker().wake_by_ref();
+            if self.link.take_notification() {
+                rounds.codec().wake_by_ref();
+            } else if self.call.is_none() {
+                let cx = &mut Context::from_waker(rounds.codec());
+                if stopped.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Ended::Broken);
+                }
+                if !is_draining && draining.as_mut().poll(cx).is_ready() {
+                    // The gate looks at it when it is polled.
+                    is_draining = true;
+                    rounds.codec().wake_by_ref();
+                }
+            }
             Poll::Pending
-        })
-        .await
+        };
+        poll_fn(|cx| rounds.poll(cx, &mut round)).await
     }
 
-    /// Polls the connection, and then the call on it.
-    fn poll_round(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        match Pin::new(&mut self.connection).poll(cx) {
-            Poll::Ready(Ok(())) => return Poll::Ready(Ended::Well),
-            // A reply was cut.
-            Poll::Ready(Err(e)) if e.is_user() => return Poll::Ready(Ended::Well),
-            Poll::Ready(Err(_)) => return Poll::Ready(Ended::Broken),
-            Poll::Pending if self.link.is_lost() => return Poll::Ready(Ended::Broken),
-            Poll::Pending => {}
+    /// Polls the halves that are due, the codec first.
+    fn poll_round(&mut self, due: Due, rounds: &Rounds) -> Poll<Ended> {
+        if due.codec
+            && let Poll::Ready(ended) = self.poll_codec(&mut Context::from_waker(rounds.codec()))
+        {
+            return Poll::Ready(ended);
         }
-        if self.call.is_none() {
+        let is_new = self.call.is_none();
+        if is_new {
             self.call = take(&self.slot);
         }
-        if let Some(call) = &mut self.call
-            && call.as_mut().poll(cx).is_ready()
+        if (due.call || is_new)
+            && let Some(call) = &mut self.call
+            && call.as_mut().poll(&mut Context::from_waker(rounds.call())).is_ready()
         {
-            self.call = None;
+            // The next request may be here already.
+            self.call = take(&self.slot);
+            rounds.call().wake_by_ref();
         }
         if self.link.is_aborted() {
             return Poll::Ready(Ended::Broken);
@@ -147,6 +144,17 @@ impl Served {
             Pin::new(&mut self.connection).graceful_shutdown();
         }
         Poll::Pending
+    }
+
+    fn poll_codec(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        match Pin::new(&mut self.connection).poll(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ended::Well),
+            // A reply was cut.
+            Poll::Ready(Err(e)) if e.is_user() => Poll::Ready(Ended::Well),
+            Poll::Ready(Err(_)) => Poll::Ready(Ended::Broken),
+            Poll::Pending if self.link.is_lost() => Poll::Ready(Ended::Broken),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod gate;
 mod http1;
 mod http2;
 mod pipe;
+mod rounds;
 pub mod accept;
 pub mod call;
 pub mod authenticate;
@@ -98,7 +99,7 @@ pub struct Proxy {
     pub open_calls: OpenCalls,
     /// What a reload replaces; a call keeps what it began with.
     pub current: RwLock<Arc<Current>>,
-    pub settler: Settler,
+    pub settler: Arc<Settler>,
     pub control: axum::Router,
     /// Cancelled when the process is to end soon: connections are closed after the answer under way.
     pub leaving: CancellationToken,

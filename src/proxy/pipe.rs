@@ -1,7 +1,7 @@
 //! The way of a reply from its call to hyper, one piece at a time: a caller who reads slowly slows the call.
 //!
 //! Both ends are polled by the task of the connection (see [`super::http1`]), which looks at the codec again
-//! whenever the call has put something in. So only the call's end needs to be woken.
+//! whenever the call has put something in; the call is woken when something was taken out.
 
 use super::session::{Gone, ReplyHead};
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Waker};
 pub(super) struct Link {
     /// A request is under way: the next head has to wait.
     is_busy: AtomicBool,
-    /// Something was put into a pipe, or taken out, since this was last asked.
+    /// Something was put into a pipe since this was last asked.
     is_notified: AtomicBool,
     /// Times that all there was to write had been written.
     flushes: AtomicU64,
@@ -311,8 +311,6 @@ impl Body for ReplyBody {
             if let Some(call) = state.call.take() {
                 call.wake();
             }
-            drop(state);
-            self.0.link.notify();
             return Poll::Ready(Some(Ok(Frame::data(part))));
         }
         match state.end {

@@ -67,7 +67,7 @@ pub struct Reservation {
     pub clamped: bool,
     pub sliced: bool,
     pub standing: Standing,
-    pub(super) settler: Settler,
+    pub(super) settler: Arc<Settler>,
     pub(super) settled: bool,
 }
 
@@ -135,13 +135,13 @@ pub async fn reserve(
     caller: Arc<Caller>,
     callers: &CallerCache,
     counters: &dyn Counters,
-    settler: &Settler,
+    settler: &Arc<Settler>,
 ) -> Result<Reservation, NotAdmitted> {
     let mut caller = caller;
     for _ in 0..FRESH_TRIES {
         match admit(admission, &caller, counters).await {
             Ok(Admitted::Yes(admitted)) => {
-                return Ok(admission.reservation(caller, admitted, settler.clone()));
+                return Ok(admission.reservation(caller, admitted, Arc::clone(settler)));
             }
             Ok(Admitted::Stale) => {}
             // No record is to blame, and a take that may have been carried out must not be repeated:
@@ -369,7 +369,12 @@ impl Admission<'_> {
         Wish { need, output, hidden }
     }
 
-    fn reservation(&self, caller: Arc<Caller>, holding: Holding, settler: Settler) -> Reservation {
+    fn reservation(
+        &self,
+        caller: Arc<Caller>,
+        holding: Holding,
+        settler: Arc<Settler>,
+    ) -> Reservation {
         let Holding { grant, wish, day, so_far } = holding;
         let reachable =
             if wish.need.sliced { grant.tokens.saturating_add(grant.free) } else { grant.tokens };

@@ -1,8 +1,8 @@
 //! The end of a call: quota trued up, one ledger row, metrics, one line in the log.
 //!
 //! Exactly once on every exit: settling consumes the [`Reservation`], and one that is dropped
-//! instead (a panic, a runtime that goes away) settles itself as abandoned. The work runs in a
-//! task of its own, so it is finished even when the connection's task is not.
+//! instead (a panic, a runtime that goes away) settles itself as abandoned. Work that has to wait goes
+//! on in a task of its own, so it is finished even when the connection's task is not.
 
 use super::lengths::{Length, Lengths};
 use super::reasoning::{Billed, Reasoning};
@@ -14,6 +14,7 @@ use crate::openai::usage::Usage;
 use crate::quota::counters::Counters;
 use crate::telemetry::labels::TokenKind;
 use crate::telemetry::metrics::Metrics;
+use futures_util::FutureExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::task::TaskTracker;
@@ -23,7 +24,6 @@ use tokio_util::task::TaskTracker;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What settling needs.
-#[derive(Clone)]
 pub struct Settler {
     pub counters: Arc<dyn Counters>,
     pub metrics: Arc<Metrics>,
@@ -116,7 +116,13 @@ impl Reservation {
     pub async fn settle(mut self, ending: Ending) {
         self.settled = true;
         self.learn(&ending);
-        let task = self.settler.clone().run(self.charge(&ending));
+        let charge = self.charge(&ending);
+        let mut settling = Box::pin(Arc::clone(&self.settler).run(charge));
+        // In most cases nothing has to be waited for.
+        if (&mut settling).now_or_never().is_some() {
+            return;
+        }
+        let task = self.settler.tasks.spawn(settling);
         let _ = tokio::time::timeout(PATIENCE, task).await;
     }
 
@@ -212,23 +218,20 @@ impl Drop for Reservation {
         let tokens = TokenCount { completion: self.reserved, ..TokenCount::default() };
         let ending =
             Ending { status: Status::Abandoned, tokens, ..Ending::failed("".into(), true) };
-        drop(self.settler.clone().run(self.charge(&ending)));
+        let charge = self.charge(&ending);
+        drop(self.settler.tasks.spawn(Arc::clone(&self.settler).run(charge)));
     }
 }
 
 impl Settler {
-    /// Starts settling; the work goes on when the handle is dropped.
-    fn run(self, charge: Charge) -> tokio::task::JoinHandle<()> {
-        let tasks = self.tasks.clone();
-        tasks.spawn(async move {
-            count(&self.metrics, &charge);
-            log(&charge);
-            let (user, key) = (charge.user, charge.key.clone());
-            let overshoot = self.counters.settle(charge).await;
-            self.waiting.settled(user, &key);
-            self.metrics.quota_overshoot_tokens.increment(overshoot);
-            self.metrics.reservations_open.set(self.counters.open_leases() as f64);
-        })
+    async fn run(self: Arc<Self>, charge: Charge) {
+        count(&self.metrics, &charge);
+        log(&charge);
+        let (user, key) = (charge.user, charge.key.clone());
+        let overshoot = self.counters.settle(charge).await;
+        self.waiting.settled(user, &key);
+        self.metrics.quota_overshoot_tokens.increment(overshoot);
+        self.metrics.reservations_open.set(self.counters.open_leases() as f64);
     }
 }
 
@@ -240,11 +243,8 @@ fn count(metrics: &Metrics, charge: &Charge) {
         (TokenKind::Completion, tokens.completion),
         (TokenKind::Reasoning, tokens.reasoning),
     ];
-    for (kind, number) in kinds {
-        metrics.tokens(kind, &charge.model).increment(number);
-    }
     let cost = u64::try_from(charge.cost_micro_dollars).unwrap_or(0);
-    metrics.cost_micro_dollars(&charge.model).increment(cost);
+    metrics.count_settled(&charge.model, &kinds, cost);
 }
 
 /// The access log: who, what, how long, how it ended. Never a prompt, an answer or a secret.

@@ -5,12 +5,12 @@
 
 use super::backlog::Backlog;
 use super::labels::{AccountTrouble, Outcome, RedisOp, Route, StoreOp, TokenKind, Waited};
+use crate::account::id::IdMap;
 use crate::account::limit::LimitKind;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
-use std::collections::HashMap;
 
 const COUNTERS: [(&str, &str); 15] = [
     ("knockx_requests_total", "Requests by route, status and outcome."),
@@ -132,9 +132,9 @@ pub struct Metrics {
     requests: Vec<Counter>,
     refusals: [Counter; LimitKind::ALL.len()],
     waits: [Counter; Waited::ALL.len()],
-    models: HashMap<Box<str>, ModelSeries>,
+    models: IdMap<Box<str>, ModelSeries>,
     other_model: ModelSeries,
-    upstreams: HashMap<Box<str>, UpstreamSeries>,
+    upstreams: IdMap<Box<str>, UpstreamSeries>,
     other_upstream: UpstreamSeries,
     store: [Histogram; StoreOp::ALL.len()],
     redis: [Histogram; RedisOp::ALL.len()],
@@ -214,14 +214,13 @@ impl Metrics {
         &self.waits[waited as usize]
     }
 
-    /// Tokens of settled calls.
-    pub fn tokens(&self, kind: TokenKind, model: &str) -> &Counter {
-        &self.model(model).tokens[kind as usize]
-    }
-
-    /// Cost of settled calls, in micro-dollars.
-    pub fn cost_micro_dollars(&self, model: &str) -> &Counter {
-        &self.model(model).cost
+    /// Counts the tokens of a settled call, by kind, and its cost in micro-dollars.
+    pub fn count_settled(&self, model: &str, tokens: &[(TokenKind, u64)], cost: u64) {
+        let series = self.model(model);
+        for (kind, number) in tokens {
+            series.tokens[*kind as usize].increment(*number);
+        }
+        series.cost.increment(cost);
     }
 
     /// Tokens that calls of a model hold for its hidden reasoning.

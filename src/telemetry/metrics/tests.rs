@@ -73,8 +73,8 @@ fn counting_reaches_its_own_series() {
     }
     metrics.requests(Route::Models, 418, Outcome::Refused).increment(1);
     metrics.requests(Route::Models, 200, Outcome::Refused).increment(1);
-    metrics.tokens(TokenKind::Cached, "m").increment(5);
-    metrics.tokens(TokenKind::Prompt, "not ours").increment(6);
+    metrics.count_settled("m", &[(TokenKind::Cached, 5)], 0);
+    metrics.count_settled("not ours", &[(TokenKind::Prompt, 6)], 0);
     metrics.quota_refusals(LimitKind::ConcurrentStreams).increment(2);
     metrics.store_seconds(StoreOp::Ping).record(0.002);
     metrics.upstream_up("u").set(1.0);
