@@ -30,7 +30,7 @@ pub struct KeyDigest(pub [u8; 32]);
 
 /// The server's secret that keys the hashes, so that reading the store does not let one make keys.
 #[derive(Clone)]
-pub struct Pepper(Arc<[u8]>);
+pub struct Pepper(Arc<Hmac<Sha256>>);
 
 /// A key as the operator sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,7 +75,7 @@ impl PlainKey {
         body.push('_');
         push_random_base62(&mut body, SECRET_LEN)?;
         let checksum = checksum(body.as_bytes());
-        body.push_str(&checksum);
+        body.extend(checksum.map(char::from));
         Ok(Self { text: body })
     }
 
@@ -93,7 +93,7 @@ impl PlainKey {
             return Err(MalformedKey);
         }
         let (signed, sum) = text.split_at(text.len() - CHECKSUM_LEN);
-        if checksum(signed.as_bytes()) != sum {
+        if checksum(signed.as_bytes()) != sum.as_bytes() {
             return Err(MalformedKey);
         }
         Ok(Self { text: text.to_owned() })
@@ -151,7 +151,8 @@ impl Pepper {
     /// Takes the server's secret (`SECRET_KEY`).
     #[must_use]
     pub fn new(secret: &[u8]) -> Self {
-        Self(secret.into())
+        let mac = Hmac::new_from_slice(secret).expect("HMAC takes a key of any length");
+        Self(Arc::new(mac))
     }
 
     /// A secret for another purpose, from which this one cannot be derived.
@@ -164,7 +165,7 @@ impl Pepper {
     }
 
     pub(super) fn mac(&self) -> Hmac<Sha256> {
-        Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length")
+        Hmac::clone(&self.0)
     }
 }
 
@@ -188,12 +189,12 @@ pub(super) fn push_random_base62(out: &mut String, len: usize) -> Result<(), NoR
     Ok(())
 }
 
-fn checksum(text: &[u8]) -> String {
+fn checksum(text: &[u8]) -> [u8; CHECKSUM_LEN] {
     let mut rest = crc32fast::hash(text);
     let mut digits = [b'0'; CHECKSUM_LEN];
     for digit in digits.iter_mut().rev() {
         *digit = BASE62[(rest % 62) as usize];
         rest /= 62;
     }
-    digits.iter().map(|d| char::from(*d)).collect()
+    digits
 }

@@ -156,7 +156,7 @@ impl<'a> Chunk<'a> {
 
     /// The usage that `data`, of which this was read, reports.
     fn usage_in(&self, data: &[u8]) -> Option<Usage> {
-        let of = |raw: Option<&RawValue>| raw.and_then(|raw| Usage::parse(raw.get().as_bytes()));
+        let of = |raw: Option<&RawValue>| raw.and_then(Usage::of_json);
         let is_elsewhere = self.is_irregular
             || self.other_usage.is_some()
             || self.choices().is_empty()

@@ -11,9 +11,10 @@
 use super::error::Fault;
 use super::json::{self, each_element};
 use super::wording;
-use memchr::memmem;
+use memchr::memmem::Finder;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 /// What the shapes of errors have in common, as the upstream wrote it.
 #[derive(Debug, Default)]
@@ -33,7 +34,9 @@ pub(super) struct Complaint {
 /// False only if [`Complaint::has_error`] cannot be true of this body: spares most replies a reading.
 pub(super) fn may_have_error(body: &[u8]) -> bool {
     // The word may be written with escapes.
-    [&b"error"[..], b"\\u"].iter().any(|word| memmem::find(body, word).is_some())
+    static WORDS: LazyLock<[Finder<'static>; 2]> =
+        LazyLock::new(|| [Finder::new("error"), Finder::new("\\u")]);
+    WORDS.iter().any(|word| word.find(body).is_some())
 }
 
 impl Complaint {

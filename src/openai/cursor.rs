@@ -48,9 +48,22 @@ impl<'a> Cursor<'a> {
             self.pass(b'}');
             return None;
         }
-        let name = self.skip();
+        let name = self.name();
         self.pass(b':');
-        Some(unquoted(name))
+        Some(name)
+    }
+
+    /// Passes over the string that comes next and returns what is in it. Most names are a few plain letters.
+    fn name(&mut self) -> Cow<'a, str> {
+        let inside = self.text.get(self.at + 1..).unwrap_or_default();
+        let end = inside.bytes().position(|byte| matches!(byte, b'"' | b'\\'));
+        match end.and_then(|end| inside.split_at_checked(end)) {
+            Some((name, rest)) if rest.starts_with('"') => {
+                self.at += name.len() + 2;
+                Cow::Borrowed(name)
+            }
+            _ => unquoted(self.skip()),
+        }
     }
 
     /// Whether another element follows, with the cursor before it; at the array's end it is behind it.

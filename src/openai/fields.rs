@@ -19,7 +19,17 @@ const MAX_NAME_LEN: usize = 256;
 const MAX_CHOICES: u64 = 128;
 
 /// An object's members, each name once.
-pub struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+pub struct Fields<'a> {
+    members: Vec<(Cow<'a, str>, &'a RawValue)>,
+    /// The [`trait_of`] each name. Most names that are asked for are in no body, and this tells so at once.
+    traits: u64,
+}
+
+/// One bit for what is seen of a name at a glance: its length and its first letter.
+fn trait_of(name: &str) -> u64 {
+    let first = usize::from(name.as_bytes().first().copied().unwrap_or_default());
+    1 << ((name.len() * 7 + first) % 64)
+}
 
 impl<'a> Fields<'a> {
     /// Reads a body.
@@ -69,11 +79,15 @@ impl<'a> Fields<'a> {
                 return Err(BadBody::odd_name(&format!("{path}{name}")));
             }
         }
-        Ok(Self(members))
+        let traits = members.iter().fold(0, |traits, (name, _)| traits | trait_of(name));
+        Ok(Self { members, traits })
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| *value)
+        if self.traits & trait_of(name) == 0 {
+            return None;
+        }
+        self.members.iter().find(|(other, _)| other == name).map(|(_, value)| *value)
     }
 
     /// The value, unless it is absent or `null`.
@@ -83,7 +97,7 @@ impl<'a> Fields<'a> {
 
     /// Every member that is not `null`.
     pub(super) fn each_given(&self) -> impl Iterator<Item = (&Cow<'a, str>, &'a RawValue)> {
-        let given = self.0.iter().filter(|(_, value)| !json::is_null(value));
+        let given = self.members.iter().filter(|(_, value)| !json::is_null(value));
         given.map(|(name, value)| (name, *value))
     }
 
@@ -192,7 +206,7 @@ impl<'a> Fields<'a> {
 
     /// The members beside `main` that a model may read.
     pub(super) fn extras(&self, main: &str) -> Vec<Extra<'a>> {
-        let others = self.0.iter().filter(|(name, _)| name != main);
+        let others = self.members.iter().filter(|(name, _)| name != main);
         others.filter_map(|(name, value)| weighed::extra(name, value)).collect()
     }
 }

@@ -4,7 +4,9 @@
 //! Owns no meaning: which member matters is for [`super::request`] and [`super::chunk`] to say.
 
 use memchr::memchr2;
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
@@ -47,6 +49,12 @@ pub fn check(json: &[u8]) -> Result<(), Unsound> {
 #[must_use]
 pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     serde_json::from_str(object_text(json)?).ok()
+}
+
+/// Whether `json` is one JSON object.
+#[must_use]
+pub fn is_object(json: &[u8]) -> bool {
+    object::<IgnoredAny>(json).is_some()
 }
 
 /// The members of an object that have these names. Where one is written several times, the last

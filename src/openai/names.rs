@@ -237,6 +237,9 @@ pub fn imitated_of<const N: usize>(
 
 /// Whether both are one under Unicode's simple case folding; `known` is ASCII.
 fn folds_to(name: &str, known: &str) -> bool {
+    if name.is_ascii() {
+        return name.eq_ignore_ascii_case(known);
+    }
     // Two characters beyond ASCII fold into it: the long s and the Kelvin sign.
     let fold = |c: char| match c {
         '\u{17f}' => 's',

@@ -8,7 +8,7 @@ use super::json;
 use super::redact::{Redactor, WINDOW};
 use super::sse::Event;
 use bytes::{Bytes, BytesMut};
-use memchr::memmem::{self, Finder};
+use memchr::memmem::Finder;
 use std::sync::OnceLock;
 
 /// What stands in place of a key.
@@ -31,6 +31,10 @@ pub struct ReplyRedactor {
     /// The key as it may stand in JSON; empty where there is none, or it is too short to search for.
     keys: Vec<Finder<'static>>,
     error: Finder<'static>,
+    /// The same within a name that is written in camel case.
+    capital_error: Finder<'static>,
+    /// The beginning of a letter that is written as an escape.
+    escape: Finder<'static>,
     key: Option<String>,
     host: String,
     redactor: OnceLock<Redactor>,
@@ -47,6 +51,8 @@ impl ReplyRedactor {
         Self {
             keys: forms.iter().map(finder).collect(),
             error: Finder::new(b"error"),
+            capital_error: Finder::new(b"Error"),
+            escape: Finder::new(b"\\u00"),
             key: key.map(str::to_owned),
             host: host.to_owned(),
             redactor: OnceLock::new(),
@@ -148,8 +154,8 @@ impl ReplyRedactor {
         // Letters that are written as escapes, as no serializer writes them.
         let is_escaped = |at: usize| matches!(body.get(at + 4), Some(b'4' | b'5' | b'6' | b'7'));
         self.error.find_iter(body).any(is_member)
-            || memmem::find_iter(body, b"Error").any(is_member)
-            || memmem::find_iter(body, b"\\u00").any(is_escaped)
+            || self.capital_error.find_iter(body).any(is_member)
+            || self.escape.find_iter(body).any(is_escaped)
     }
 
     fn redactor(&self) -> &Redactor {

@@ -7,6 +7,7 @@
 //! reasoning apart, cached and written tokens within the prompt, and no number beyond
 //! [`MAX_TOKENS`].
 
+use super::cursor::Cursor;
 use super::json::{self, each_element, each_member};
 use crate::account::charge::{Source, TokenCount};
 use serde_json::value::RawValue;
@@ -59,7 +60,13 @@ impl Usage {
     /// Reads a usage object. `None` when it is not one or has no number that can be true.
     #[must_use]
     pub fn parse(usage: &[u8]) -> Option<Self> {
-        Written::read(json::object_text(usage)?)?.meaning()
+        Self::of_json(serde_json::from_str(json::object_text(usage)?).ok()?)
+    }
+
+    /// [`parse`](Self::parse) of a value that is known to be JSON.
+    #[must_use]
+    pub fn of_json(usage: &RawValue) -> Option<Self> {
+        Written::read(usage)?.meaning()
     }
 
     /// The usage in a whole reply or in an event, in any of the places where upstreams are known to
@@ -72,7 +79,7 @@ impl Usage {
                 "usage"
                 | "usageMetadata"
                 | "usage_metadata"
-                | "amazon-bedrock-invocationMetrics" => Self::parse(value.get().as_bytes()),
+                | "amazon-bedrock-invocationMetrics" => Self::of_json(value),
                 "x_groq" | "response" | "message" => Self::inside(value),
                 "choices" => Self::of_choices(value),
                 _ => None,
@@ -94,7 +101,7 @@ impl Usage {
     /// The `usage` member of an object that is itself a member.
     fn inside(object: &RawValue) -> Option<Self> {
         let [usage] = json::members(object.get().as_bytes(), ["usage"])?;
-        Self::parse(usage?.get().as_bytes())
+        Self::of_json(usage?)
     }
 
     fn of_choices(choices: &RawValue) -> Option<Self> {
@@ -107,19 +114,19 @@ impl Usage {
 }
 
 impl Written {
-    fn read(object: &str) -> Option<Self> {
+    fn read(object: &RawValue) -> Option<Self> {
         let mut written = Self::default();
-        let walked = each_member(object, |name, value| written.member(&name, value));
-        walked.ok().map(|()| written)
+        each_member_of(object.get(), |name, value| written.member(name, value))?;
+        Some(written)
     }
 
-    fn member(&mut self, name: &str, value: &RawValue) {
+    fn member(&mut self, name: &str, value: &str) {
         match name {
             "prompt_tokens_details"
             | "input_tokens_details"
             | "completion_tokens_details"
             | "output_tokens_details" => {
-                let _ = each_member(value.get(), |name, value| self.detail(&name, value));
+                let _ = each_member_of(value, |name, value| self.detail(name, value));
             }
             "cost_in_usd_ticks" => self.cost_ticks = ticks(value).or(self.cost_ticks),
             "cache_read_input_tokens" => {
@@ -155,7 +162,7 @@ impl Written {
         }
     }
 
-    fn detail(&mut self, name: &str, value: &RawValue) {
+    fn detail(&mut self, name: &str, value: &str) {
         match name {
             "cached_tokens" => self.count(value, |written| &mut written.cached),
             "cache_write_tokens" | "cache_creation_tokens" => {
@@ -167,8 +174,8 @@ impl Written {
     }
 
     /// Takes in a count, unless it cannot be true.
-    fn count(&mut self, raw: &RawValue, field: fn(&mut Self) -> &mut Option<u64>) {
-        if let Ok(count) = number(raw) {
+    fn count(&mut self, json: &str, field: fn(&mut Self) -> &mut Option<u64>) {
+        if let Ok(count) = number(json) {
             let field = field(self);
             *field = count.max(*field);
         }
@@ -250,14 +257,14 @@ impl SplitUsage {
                 "cache_creation_input_tokens" => &mut self.cache_creation,
                 "output_tokens" => &mut self.output,
                 "cost_in_usd_ticks" => {
-                    self.cost_ticks = ticks(value).or(self.cost_ticks);
+                    self.cost_ticks = ticks(value.get()).or(self.cost_ticks);
                     return;
                 }
                 _ => return,
             };
             is_theirs = true;
             // Some bridges end with an input of 0, having told the true one before.
-            *count = number(value).unwrap_or(None).max(*count);
+            *count = number(value.get()).unwrap_or(None).max(*count);
         });
         walked.ok()?;
         if is_theirs { self.meaning() } else { Usage::parse(usage) }
@@ -305,8 +312,8 @@ fn unfold(prompt: u64, completion: u64, reasoning: u64, total: Option<u64>) -> (
 struct Absurd;
 
 /// A count, which some servers write as a string; `null` and what is not a number are treated as absent.
-fn number(raw: &RawValue) -> Result<Option<u64>, Absurd> {
-    let text = json::text(raw);
+fn number(json: &str) -> Result<Option<u64>, Absurd> {
+    let text = json::text_in(json);
     let text = text.trim();
     if let Ok(count) = text.parse::<u64>() {
         return if count <= MAX_TOKENS { Ok(Some(count)) } else { Err(Absurd) };
@@ -322,8 +329,18 @@ fn number(raw: &RawValue) -> Result<Option<u64>, Absurd> {
     }
 }
 
-fn ticks(raw: &RawValue) -> Option<i64> {
-    raw.get().parse().ok().filter(|ticks| (0..=MAX_TICKS).contains(ticks))
+/// Calls `visit` with every member of an object that is known to be JSON; `None` when it is no object.
+fn each_member_of(object: &str, mut visit: impl FnMut(&str, &str)) -> Option<()> {
+    let mut cursor = Cursor::new(object);
+    cursor.enter(b'{').then_some(())?;
+    while let Some(name) = cursor.next_member() {
+        visit(&name, cursor.skip());
+    }
+    Some(())
+}
+
+fn ticks(json: &str) -> Option<i64> {
+    json.parse().ok().filter(|ticks| (0..=MAX_TICKS).contains(ticks))
 }
 
 #[cfg(test)]

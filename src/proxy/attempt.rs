@@ -124,6 +124,7 @@ impl Forwarding<'_> {
             Box::pin(async move { pool.send(place, &outgoing).await })
         };
         let sent = tokio::select! {
+            biased;
             sent = &mut sending => sent,
             by = stopped(session, self.leash) => {
                 let is_sent = outgoing.sent.load(Ordering::Relaxed);
@@ -185,9 +186,10 @@ impl Forwarding<'_> {
         loop {
             let read = tokio::select! {
                 biased;
+                // First, because what has come needs no timer.
+                read = exchange.read_ahead() => read,
                 // Whoever relays the reply finds out the same, and settles it.
                 _ = &mut stopped => return None,
-                read = exchange.read_ahead() => read,
                 () = &mut hold => return None,
             };
             if let ControlFlow::Break(error) = beginning.take(read.as_deref()) {
@@ -257,11 +259,8 @@ impl Forwarding<'_> {
         Outgoing {
             method: Method::POST,
             path: self.request.surface.path().into(),
-            headers: super::headers::upstream_request(
-                self.headers,
-                self.reservation.request,
-                &route.upstream,
-            ),
+            request: Some(self.reservation.request),
+            forwarded: super::headers::forwarded(self.headers, &route.upstream),
             body: self.request.splice(changes),
             sent: AtomicBool::new(false),
         }

@@ -142,7 +142,8 @@ impl Proxy {
         let most = current.limits.reply_bytes;
         let bounds = whole::Bounds { bytes: most, held: &mut memory, leash: &leash };
         let corrector = self.corrector(&current.upstreams);
-        match whole::collect(session, &mut forwarded.exchange, &mut body, bounds).await {
+        let collected = whole::collect(session, &mut forwarded.exchange, &mut body, bounds).await;
+        match collected.of_json() {
             Collected::Body(body) => {
                 let now = replier.head.admitted_at;
                 let settled = corrector.settle(reply, Surface::ChatCompletions, &body, now).await;
@@ -203,7 +204,8 @@ impl Proxy {
         let outgoing = Outgoing {
             method: Method::GET,
             path: format!("/chat/deferred-completion/{}", reply.id).into(),
-            headers: headers::upstream_request(session.headers(), head.id, pool.upstream()),
+            request: Some(head.id),
+            forwarded: headers::forwarded(session.headers(), pool.upstream()),
             body: Bytes::new(),
             sent: AtomicBool::new(false),
         };

@@ -22,6 +22,7 @@ use crate::openai::follow::{self, Follow};
 use crate::openai::request::Request;
 use crate::openai::sse::Scanner;
 use crate::openai::surface::Surface;
+use crate::tokens::meter::Meter;
 use crate::upstream::catalog::{Model, OnHangUp, Upstream};
 use crate::upstream::connect::{Connections, SendError};
 use crate::upstream::drains::Draining;
@@ -229,7 +230,9 @@ impl Drain {
         let status = exchange.status();
         let ending = if status.is_success() && UpstreamError::in_reply(&body).is_none() {
             let prompt = || reservation.prompt;
-            let replied = (&body[..], upstream, head_at);
+            let mut meter = Meter::default();
+            self.asked.surface.hear(&body, &mut meter);
+            let replied = (&body[..], meter, upstream, head_at);
             let ending = whole::ending_of(&self.asked, &reservation, replied, prompt);
             Ending { status: self.status, first_byte_at: None, ..ending }
         } else {

@@ -164,12 +164,14 @@ impl Forwarding<'_> {
 
     /// The model's routes, those that asked for a rest last.
     fn order(&self) -> Vec<&Route> {
-        let (now, key) = (clock::instant(), self.conversation());
-        let mut order = pick::order(&self.reservation.model.routes, key);
-        order.sort_by_cached_key(|route| {
-            let pool = self.upstreams.pool(&route.upstream.name);
-            pool.is_some_and(|pool| pool.rests.is_resting(&route.upstream_model, now))
-        });
+        let mut order = pick::order(&self.reservation.model.routes, self.conversation());
+        if order.len() > 1 {
+            let now = clock::instant();
+            order.sort_by_cached_key(|route| {
+                let pool = self.upstreams.pool(&route.upstream.name);
+                pool.is_some_and(|pool| pool.rests.is_resting(&route.upstream_model, now))
+            });
+        }
         order
     }
 

@@ -7,7 +7,7 @@
 //! read as a request.
 
 use super::refusal::Refusal;
-use memchr::memmem;
+use memchr::{memchr_iter, memmem};
 
 /// Header fields that hyper's parser takes.
 const MAX_FIELDS: usize = 100;
@@ -15,7 +15,6 @@ const MAX_FIELDS: usize = 100;
 const MAX_SIZE_DIGITS: u8 = 15;
 /// Bytes of all chunk extensions of a body, and of its trailers.
 const MAX_FRAMING: usize = 16 * 1024;
-const LINE_END: &[u8] = b"\r\n";
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// How the body behind a head ends.
@@ -81,8 +80,12 @@ enum Version {
 /// Reads `METHOD SP target SP version`. Only a path is a target, so that no second authority
 /// stands beside `Host`.
 fn request_line(line: &[u8]) -> Result<Version, Refusal> {
-    let parts: Vec<&[u8]> = line.split(|b| *b == b' ').collect();
-    let [method, target, version] = parts[..] else { return Err(NOT_HTTP) };
+    let mut parts = line.split(|b| *b == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(NOT_HTTP);
+    };
     let version = match version {
         b"HTTP/1.1" => Version::Http11,
         b"HTTP/1.0" => Version::Http10,
@@ -164,7 +167,8 @@ impl Seen {
 
 /// RFC 9110 section 5.6.2.
 fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
 
 /// Lines between line ends; a bare CR or LF stays in its line, where no reader takes it.
@@ -177,8 +181,9 @@ impl<'a> Iterator for Lines<'a> {
         if self.0.is_empty() {
             return None;
         }
-        let (line, rest) = match memmem::find(self.0, LINE_END) {
-            Some(at) => (&self.0[..at], &self.0[at + LINE_END.len()..]),
+        let end = memchr_iter(b'\n', self.0).find(|at| self.0[..*at].ends_with(b"\r"));
+        let (line, rest) = match end {
+            Some(at) => (&self.0[..at - 1], &self.0[at + 1..]),
             None => (self.0, &[][..]),
         };
         self.0 = rest;

@@ -5,7 +5,6 @@
 
 use super::reserve::Reservation;
 use super::session::ReplyHead;
-use crate::account::id::RequestId;
 use crate::openai::request::Request;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::Exchange;
@@ -46,44 +45,33 @@ const REPLY_TYPES: [&str; 2] = ["application/json", "text/event-stream"];
 /// Maximum length of a forwarded upstream header value, in bytes.
 const MAX_REPLY_VALUE: usize = 128;
 
-/// `user-agent` of requests to upstreams.
-const USER_AGENT: &str = concat!("knockx/", env!("CARGO_PKG_VERSION"));
-
 /// Headers that browsers' scripts may read on replies of the data plane.
 const EXPOSED: &str = "x-request-id, x-upstream-request-id, x-process-time, retry-after, retry-after-ms, \
     x-should-retry, x-kx-clamped, x-kx-stripped, x-kx-quota-day-tokens-remaining, x-kx-quota-day-requests-remaining, \
     x-ratelimit-limit-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, \
     x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens";
 
-/// Returns the headers of a request to `upstream`: the caller's allowed ones and the gateway's own. Authority,
-/// length and credentials are added later.
+/// Returns the caller's headers that are allowed in a request to `upstream`. The gateway's own are added when it is
+/// sent.
 #[must_use]
-pub fn upstream_request(from: &HeaderMap, id: RequestId, upstream: &Upstream) -> HeaderMap {
+pub fn forwarded(from: &HeaderMap, upstream: &Upstream) -> HeaderMap {
     let nominated = nominated(from);
-    let is_here = is_loopback(&upstream.host);
-    let mut out = HeaderMap::with_capacity(8);
+    let mut out = HeaderMap::new();
     for (name, value) in from {
         let text = name.as_str();
-        let is_allowed =
-            REQUEST_ALLOWED.contains(&text) || (is_here && text.starts_with(SIMULATOR_PREFIX));
+        let is_allowed = REQUEST_ALLOWED.contains(&text)
+            || (text.starts_with(SIMULATOR_PREFIX) && is_loopback(&upstream.host));
+        if !is_allowed {
+            continue;
+        }
         let is_harmless = value.len() <= MAX_REQUEST_VALUE
             && value.to_str().is_ok()
             && !holds_our_key(value.as_bytes());
         let is_nominated = nominated.iter().any(|other| other == text);
         let is_bounded = out.get_all(name).iter().count() < MAX_REQUEST_FIELDS;
-        if is_allowed && is_harmless && !is_nominated && is_bounded {
+        if is_harmless && !is_nominated && is_bounded {
             out.append(name.clone(), value.clone());
         }
-    }
-    // A stream is asked for in the body; OpenAI's own SDKs send this for streams too.
-    out.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    out.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    // What was read as JSON is read as JSON: no other charset or encoding may make it mean more.
-    out.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    out.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    // Without our `req_`: servers built on starlette-context answer 400 to what is no UUID.
-    if let Ok(id) = HeaderValue::from_str(&id.0.hyphenated().to_string()) {
-        out.insert(HeaderName::from_static("x-request-id"), id);
     }
     out
 }
@@ -104,7 +92,13 @@ pub fn add_upstream_reply(to: &mut ReplyHead, exchange: &Exchange) {
 /// True where a header of an upstream's reply may reach the caller. The value is checked as well as the name:
 /// no upstream can put text of its choice there.
 fn is_reply_allowed(name: &HeaderName, value: &HeaderValue) -> bool {
-    let (name, Ok(value)) = (name.as_str(), value.to_str()) else { return false };
+    let name = name.as_str();
+    let is_known =
+        name == "content-type" || REPLY_NUMBERS.contains(&name) || REPLY_WORDS.contains(&name);
+    if !is_known {
+        return false;
+    }
+    let Ok(value) = value.to_str() else { return false };
     let is_number = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     match name {
         "content-type" => {

@@ -120,7 +120,7 @@ impl Proxy {
         let bytes = current.limits.reply_bytes;
         let bounds = whole::Bounds { bytes, held: &mut room, leash: &leash };
         let collected = whole::collect(session, &mut exchange, &mut BytesMut::new(), bounds).await;
-        let body = match collected {
+        let body = match collected.of_json() {
             whole::Collected::Body(body) => body,
             whole::Collected::Broken(_) if exchange.status() == StatusCode::NOT_FOUND => {
                 return Err(none());
@@ -180,7 +180,8 @@ impl Kept {
         Outgoing {
             method,
             path: format!("/responses/{}{below}{query}", self.id).into(),
-            headers: headers::upstream_request(session.headers(), replier.head.id, upstream),
+            request: Some(replier.head.id),
+            forwarded: headers::forwarded(session.headers(), upstream),
             body: Bytes::new(),
             sent: AtomicBool::new(false),
         }

@@ -60,12 +60,11 @@ pub async fn read(
     }
     let through = match declared {
         Some(length) => READ_BUFFER.min(usize::try_from(length).unwrap_or(READ_BUFFER)),
-        None if session.is_body_empty() => 0,
         None => READ_BUFFER,
     };
     let mut body =
         Pieces { bounds, begun_at: clock::instant(), first: Bytes::new(), all: BytesMut::new() };
-    loop {
+    while !session.is_body_empty() {
         held.reach(through + body.memory())?;
         let Some(piece) = body.next(session).await? else { break };
         body.add(piece)?;

@@ -7,7 +7,6 @@
 
 use super::buffers::Buffers;
 use super::correct::Corrector;
-use super::headers;
 use super::whole;
 use crate::account::id::RequestId;
 use crate::account::stored_response::StoredResponse;
@@ -91,7 +90,8 @@ impl Rereader {
         let outgoing = Outgoing {
             method: Method::GET,
             path: format!("/responses/{}", reply.id).into(),
-            headers: headers::upstream_request(&HeaderMap::new(), call, pool.upstream()),
+            request: Some(call),
+            forwarded: HeaderMap::new(),
             body: Bytes::new(),
             sent: AtomicBool::new(false),
         };

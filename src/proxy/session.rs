@@ -46,6 +46,16 @@ enum Exchange {
     Http2(Box<Streams>),
 }
 
+impl Exchange {
+    /// True if the request's body is known to have no more bytes.
+    fn is_body_over(&self) -> bool {
+        match self {
+            Self::Http1 { body, .. } => body.is_end_stream(),
+            Self::Http2(streams) => streams.body.is_end_stream(),
+        }
+    }
+}
+
 struct Streams {
     body: RecvStream,
     respond: SendResponse<Bytes>,
@@ -143,16 +153,12 @@ impl Session {
     }
 
     fn new(head: Parts, peer: SocketAddr, exchange: Exchange, patience: Duration) -> Self {
-        let is_body_read = match &exchange {
-            Exchange::Http1 { body, .. } => body.is_end_stream(),
-            Exchange::Http2(streams) => streams.body.is_end_stream(),
-        };
         Self {
             head,
             peer,
+            is_body_read: exchange.is_body_over(),
             exchange,
             patience,
-            is_body_read,
             is_last: false,
             has_begun: false,
             left: None,
@@ -223,7 +229,7 @@ impl Session {
                 None => Ok(None),
             },
         };
-        self.is_body_read = matches!(read, Ok(None));
+        self.is_body_read = matches!(read, Ok(None)) || self.exchange.is_body_over();
         read
     }
 

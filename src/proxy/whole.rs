@@ -36,12 +36,29 @@ pub enum Whole {
 
 /// A reply's body, or why there is none.
 pub enum Collected {
+    /// All of it, whatever it is.
     Body(Bytes),
     /// The upstream failed.
     Broken(Refusal),
     /// It was given up: the upstream may have made it, and bill it.
     GivenUp(Refusal),
     Stopped(Stop),
+}
+
+impl Collected {
+    fn broken() -> Self {
+        Self::Broken(Refusal::Upstream(UpstreamFailure::BadReply))
+    }
+
+    /// The same, where a body that is no JSON object is a broken one: clients stumble over anything else, and find
+    /// no error in it.
+    #[must_use]
+    pub fn of_json(self) -> Self {
+        match self {
+            Self::Body(body) if !json::is_object(&body) => Self::broken(),
+            other => other,
+        }
+    }
 }
 
 /// Bounds of a reply.
@@ -64,7 +81,12 @@ pub async fn relay(
     let upstream = Arc::clone(&forwarded.upstream);
     let head_at = forwarded.head_at;
     let mut body = BytesMut::new();
-    match collect(session, &mut forwarded.exchange, &mut body, bounds).await {
+    let mut meter = Meter::default();
+    let collected = match collect(session, &mut forwarded.exchange, &mut body, bounds).await {
+        Collected::Body(body) if !request.surface.hear(&body, &mut meter) => Collected::broken(),
+        collected => collected,
+    };
+    match collected {
         Collected::Body(body) => {
             let at = clock::instant();
             if let Some(error) = UpstreamError::in_reply(&body) {
@@ -81,7 +103,7 @@ pub async fn relay(
                 return failed(reservation, ending, refusal).await;
             }
             let prompt = || reservation.exact_prompt(request);
-            let replied = (&body[..], upstream, head_at);
+            let replied = (&body[..], meter, upstream, head_at);
             let asked = Asked::of(request, &reservation.caller.plan_limits.policy);
             let ending = ending_of(&asked, &reservation, replied, prompt);
             if let Err(refusal) = note_owner(request, &reservation, &ending, &body, owners).await {
@@ -167,19 +189,18 @@ pub fn reported_in(surface: Surface, body: &[u8]) -> Option<Usage> {
     meter.usage().filter(|usage| usage.tokens.total() > 0)
 }
 
-/// What a complete reply is charged: as reported, or counted, with the prompt as `prompt` counts it.
+/// What a complete reply is charged, of which `meter` has heard: as reported, or counted, with the prompt as `prompt`
+/// counts it.
 pub fn ending_of(
     asked: &Asked,
     reservation: &Reservation,
-    (body, upstream, head_at): (&[u8], Arc<str>, Instant),
+    (body, mut meter, upstream, head_at): (&[u8], Meter, Arc<str>, Instant),
     prompt: impl Fn() -> u64,
 ) -> Ending {
     let (model, first) = (&reservation.model, Some(head_at));
     if asked.is_deferred && asked.surface.id_of(body).is_some() {
         return ending_of_deferred(Status::Complete, reservation, upstream, first);
     }
-    let mut meter = Meter::default();
-    asked.surface.hear(body, &mut meter);
     let mut ending = match meter.reported(&prompt) {
         Some(usage) => Ending::reported(Status::Complete, usage, upstream, first),
         None => {
@@ -306,8 +327,9 @@ pub async fn collect(
     loop {
         let next = tokio::select! {
             biased;
-            by = &mut stopped => return Collected::Stopped(by),
+            // First, because what has come needs no timer.
             next = exchange.next() => next,
+            by = &mut stopped => return Collected::Stopped(by),
         };
         match next {
             Ok(Some(bytes)) if body.len() + bytes.len() <= bounds.bytes => {
@@ -319,10 +341,8 @@ pub async fn collect(
             Ok(Some(_)) | Err(Cut::Idle) => {
                 return Collected::GivenUp(Refusal::Upstream(UpstreamFailure::BadReply));
             }
-            Ok(None) if is_json_object(body) => {
-                return Collected::Body(std::mem::take(body).freeze());
-            }
-            _ => return Collected::Broken(Refusal::Upstream(UpstreamFailure::BadReply)),
+            Ok(None) => return Collected::Body(std::mem::take(body).freeze()),
+            Err(Cut::Broken(_)) => return Collected::broken(),
         }
     }
 }
@@ -340,10 +360,5 @@ pub async fn read_on(
         }
         body.extend_from_slice(&bytes);
     }
-    is_json_object(&body).then(|| body.freeze())
-}
-
-/// Clients stumble over anything else, and find no error in it.
-fn is_json_object(body: &[u8]) -> bool {
-    json::object::<serde::de::IgnoredAny>(body).is_some()
+    json::is_object(&body).then(|| body.freeze())
 }

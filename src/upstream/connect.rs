@@ -13,12 +13,17 @@ pub use super::exchange::{Cut, Exchange, SendError};
 use super::idle::Idle;
 use super::places::{Place, Places};
 use super::rests::Rests;
+use crate::account::id::{IdMap, RequestId};
 use crate::clock;
 use crate::openai::redact::Redactor;
 use crate::openai::redact_reply::ReplyRedactor;
+use crate::openai::surface::Surface;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT,
+};
+use http::uri::InvalidUri;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
@@ -34,6 +39,12 @@ use std::time::{Duration, Instant};
 const NO_POOL: usize = 1;
 /// How long looked-up addresses are used again.
 const ADDRESSES_KEPT: Duration = Duration::from_secs(30);
+/// The gateway's `user-agent`.
+const AGENT: &str = concat!("knockx/", env!("CARGO_PKG_VERSION"));
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Number of headers that the gateway adds.
+const OWN_HEADERS: usize = 8;
+
 /// Connections to one upstream.
 pub struct Connections {
     upstream: Arc<Upstream>,
@@ -58,21 +69,26 @@ pub struct Connections {
     addresses: Mutex<Option<(Instant, Arc<[SocketAddr]>)>>,
 }
 
-/// A request as it goes out, authority and credentials already in the headers.
+/// A request to an upstream, without the headers that the gateway adds to each.
 pub struct Outgoing {
     pub method: Method,
     /// Below the upstream's base path, such as `/chat/completions`.
     pub path: Cow<'static, str>,
-    pub headers: HeaderMap,
+    /// The call that it is for.
+    pub request: Option<RequestId>,
+    /// The caller's headers.
+    pub forwarded: HeaderMap,
     pub body: Bytes,
     /// Set once all of it has been written: an upstream can neither answer nor bill a part of a request.
     pub sent: AtomicBool,
 }
 
-/// Headers that are the same in every request.
+/// What is the same in every request.
 struct Prepared {
     host: HeaderValue,
     authorization: Option<HeaderValue>,
+    /// The targets of calls, by their paths.
+    targets: IdMap<&'static str, Uri>,
 }
 
 impl Prepared {
@@ -86,8 +102,17 @@ impl Prepared {
             }
             None => None,
         };
-        Some(Self { host, authorization })
+        let target = |surface: Surface| {
+            let path = surface.path();
+            Some((path, target(upstream, path).ok()?))
+        };
+        let targets = Surface::ALL.into_iter().filter_map(target).collect();
+        Some(Self { host, authorization, targets })
     }
+}
+
+fn target(upstream: &Upstream, path: &str) -> Result<Uri, InvalidUri> {
+    Uri::try_from(format!("{}{path}", upstream.base_path))
 }
 
 impl Connections {
@@ -233,13 +258,29 @@ impl Connections {
 
     fn request(&self, outgoing: &Outgoing) -> Result<Request<Full<Bytes>>, SendError> {
         let unwritable = || SendError::NotHttp("the request cannot be written");
-        let target = format!("{}{}", self.upstream.base_path, outgoing.path);
+        let prepared = self.prepared.as_ref().ok_or_else(unwritable)?;
+        let target = match prepared.targets.get(&*outgoing.path) {
+            Some(target) => target.clone(),
+            None => target(&self.upstream, &outgoing.path).map_err(|_| unwritable())?,
+        };
         let mut request = Request::new(Full::new(outgoing.body.clone()));
         *request.method_mut() = outgoing.method.clone();
-        *request.uri_mut() = Uri::try_from(target).map_err(|_| unwritable())?;
+        *request.uri_mut() = target;
         let headers = request.headers_mut();
-        headers.clone_from(&outgoing.headers);
-        let prepared = self.prepared.as_ref().ok_or_else(unwritable)?;
+        headers.clone_from(&outgoing.forwarded);
+        headers.reserve(OWN_HEADERS);
+        // A stream is asked for in the body; OpenAI's own SDKs send this for streams too.
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        // What was read as JSON is read as JSON: no other charset or encoding may make it mean more.
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        // Without our `req_`: servers built on starlette-context answer 400 to what is no UUID.
+        if let Some(id) = outgoing.request
+            && let Ok(id) = HeaderValue::from_str(&id.0.hyphenated().to_string())
+        {
+            headers.insert(REQUEST_ID, id);
+        }
         headers.insert(HOST, prepared.host.clone());
         headers.insert(CONTENT_LENGTH, outgoing.body.len().into());
         if let Some(key) = &prepared.authorization {

@@ -59,7 +59,8 @@ async fn probe(pool: &Arc<Connections>) {
     let outgoing = Outgoing {
         method: Method::GET,
         path: "/models".into(),
-        headers: HeaderMap::new(),
+        request: None,
+        forwarded: HeaderMap::new(),
         body: Bytes::new(),
         sent: AtomicBool::new(false),
     };

@@ -60,9 +60,13 @@ fn id_of(body: &[u8]) -> Option<String> {
 }
 
 /// Tells what a whole completion says, whose `message` is one large delta.
-pub(super) fn hear_chunk(body: &[u8], to: &mut dyn Listener) {
-    if let Some(reply) = Chunk::parse(body) {
-        reply.tell(to);
+pub(super) fn hear_chunk(body: &[u8], to: &mut dyn Listener) -> bool {
+    match Chunk::parse(body) {
+        Some(reply) => {
+            reply.tell(to);
+            true
+        }
+        None => json::is_object(body),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Description, Output, never_streams, no_id, no_ties, openai_error};
 use crate::openai::follow::Listener;
+use crate::openai::json;
 use crate::openai::usage::Usage;
 
 pub(super) static DESCRIPTION: Description = Description {
@@ -19,8 +20,9 @@ pub(super) static DESCRIPTION: Description = Description {
     error: openai_error,
 };
 
-fn hear(body: &[u8], to: &mut dyn Listener) {
+fn hear(body: &[u8], to: &mut dyn Listener) -> bool {
     if let Some(usage) = Usage::find(body) {
         to.usage(usage);
     }
+    json::is_object(body)
 }

@@ -21,11 +21,12 @@ pub(super) static DESCRIPTION: Description = Description {
     error: openai_error,
 };
 
-fn hear(body: &[u8], to: &mut dyn Listener) {
+fn hear(body: &[u8], to: &mut dyn Listener) -> bool {
     if let Some([Some(data)]) = json::members(body, ["data"]) {
         let _ = each_element(data.get(), |_| to.image());
     }
     if let Some(usage) = Usage::find(body) {
         to.usage(usage);
     }
+    json::is_object(body)
 }

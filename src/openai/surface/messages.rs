@@ -75,8 +75,8 @@ fn error(status: u16, error: &ErrorBody) -> String {
     json!({"type": "error", "error": {"type": kind, "message": error.message}}).to_string()
 }
 
-fn hear(body: &[u8], to: &mut dyn Listener) {
-    let Some(message) = json::object_text(body) else { return };
+fn hear(body: &[u8], to: &mut dyn Listener) -> bool {
+    let Some(message) = json::object_text(body) else { return false };
     let mut has_content = false;
     let _ = each_member(message, |name, value| {
         has_content |= name == "content";
@@ -88,6 +88,7 @@ fn hear(body: &[u8], to: &mut dyn Listener) {
     if let Some(usage) = usage_of(body, &mut SplitUsage::default()) {
         to.usage(usage);
     }
+    json::is_object(body)
 }
 
 /// A member of a message; of the content each block has a lane.

@@ -18,6 +18,7 @@ use super::cut::Seen;
 use super::error::ErrorBody;
 use super::fields::Fields;
 use super::follow::{Follow, Listener};
+use super::json;
 use super::prompt::Prompt;
 use super::request::{BadBody, Ties};
 
@@ -64,8 +65,8 @@ pub struct Description {
     pub(super) ties: fn(&Fields<'_>) -> Result<Ties, BadBody>,
     /// A follower of one stream; the caller asked for its usage, or did not.
     follow: fn(bool) -> Box<dyn Follow>,
-    /// Tells what a whole reply says.
-    hear: fn(&[u8], &mut dyn Listener),
+    /// Tells what a whole reply says; false where that is no JSON object.
+    hear: fn(&[u8], &mut dyn Listener) -> bool,
     /// The name under which the upstream keeps a whole reply.
     id_of: fn(&[u8]) -> Option<String>,
     /// An error as the body of a reply with this status.
@@ -150,9 +151,9 @@ impl Surface {
         (self.description().follow)(include_usage)
     }
 
-    /// Tells `to` what a whole reply says.
-    pub fn hear(self, body: &[u8], to: &mut dyn Listener) {
-        (self.description().hear)(body, to);
+    /// Tells `to` what a whole reply says; false where that is no JSON object.
+    pub fn hear(self, body: &[u8], to: &mut dyn Listener) -> bool {
+        (self.description().hear)(body, to)
     }
 
     /// An error as the body of a reply with this status.
@@ -179,7 +180,9 @@ fn no_id(_body: &[u8]) -> Option<String> {
 }
 
 /// For surfaces whose replies tell of no usage.
-fn hear_nothing(_body: &[u8], _to: &mut dyn Listener) {}
+fn hear_nothing(body: &[u8], _to: &mut dyn Listener) -> bool {
+    json::is_object(body)
+}
 
 /// For surfaces that do not stream: what comes as a stream all the same is passed and ends badly.
 fn never_streams(_include_usage: bool) -> Box<dyn Follow> {

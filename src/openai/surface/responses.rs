@@ -68,14 +68,15 @@ fn id_of(body: &[u8]) -> Option<String> {
     text_of(id)
 }
 
-fn hear(body: &[u8], to: &mut dyn Listener) {
-    let Some(response) = json::object_text(body) else { return };
+fn hear(body: &[u8], to: &mut dyn Listener) -> bool {
+    let Some(response) = json::object_text(body) else { return false };
     if hear_response(response, true, &mut CountedOutput::default(), to) {
         to.finished();
     }
     if let Some(usage) = Usage::find(body) {
         to.usage(usage);
     }
+    json::is_object(body)
 }
 
 /// Members of a response that repeat what was asked for.

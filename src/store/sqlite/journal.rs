@@ -21,8 +21,8 @@ pub(super) async fn write(
     batch: &[Entry],
     mark: Option<Mark>,
 ) -> Result<(), StoreError> {
-    let (charges, adjustments) =
-        arrays(batch).map_err(|e| StoreError::Corrupt(format!("an entry is no JSON: {e}")))?;
+    let arrays = arrays(batch);
+    let (charges, adjustments) = arrays.map_err(|e| StoreError::Corrupt(e.to_string()))?;
     let turn = store.writer.turn().await?;
     if batch.len() > BACKLOG_BATCH {
         turn.stop_yielding();
