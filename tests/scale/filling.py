@@ -12,6 +12,8 @@ PLANS = [("baby-free", 0.60), ("leveler", 0.25), ("log-min", 0.10), ("high-max",
 MODELS = ["grok-4.3", "grok-4.5", "grok-4.7", "grok-build-0.1"]
 # Called in the first days alone: to find it, a page has to look far back.
 OLD_MODEL = "grok-4.20-0309-reasoning"
+# Quarters of an hour are kept for so many days.
+QUARTER_DAYS = 7
 STATUSES = [("complete", 930), ("cut_by_client", 30), ("failed", 22), ("cut_by_upstream", 10), ("cut_by_quota", 8)]
 ACTIVE_SHARE = 0.055
 REGULARS_SHARE = 0.005
@@ -183,8 +185,13 @@ class Filling:
         self.store.run(
             f"insert into usage_quarter_hourly (user_id, day, quarter, model, requests, calls, failed, {sums})"
             f" select user_id, day, admitted_at / 900000, model, {CALLS}, {SUMS} from usage_event"
-            " group by 1, 2, 3, 4 order by 1, 2, 3, 4"
+            f" where day >= '{self.first_quarter_day()}' group by 1, 2, 3, 4 order by 1, 2, 3, 4"
         )
+
+    def first_quarter_day(self):
+        """Older quarters of an hour are pruned every day."""
+        today = datetime.datetime.fromtimestamp(self.midnight // 1000, datetime.timezone.utc).date()
+        return today - datetime.timedelta(days=QUARTER_DAYS)
 
     def add_upgrades(self):
         """Every fifth user has asked once; the last two in a hundred still wait."""

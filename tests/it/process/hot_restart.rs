@@ -176,6 +176,23 @@ async fn a_call_of_the_old_process_counts_in_the_new_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_key_ends_its_stream_in_the_old_process_too() {
+    let host = Host::new();
+    let key = host.key();
+    let mut old = host.serve().await;
+    let open = long_stream(&old, &key).await;
+    let new = host.hot_restart().await;
+    let (id, _) = key.trim_start_matches("sk-kx-").split_once('_').unwrap();
+    assert!(host.run(&["key", "revoke", id]).status.success());
+    let reply = open.rest().await;
+    assert!(reply.text().contains("access_revoked") && !reply.is_done(), "{}", reply.text());
+    assert_eq!(new.chat(&key, "").send().await.status, 401);
+    assert!(old.process.exit().await.success());
+    new.ends_well().await;
+    assert_eq!(host.ledger().await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn calls_of_a_killed_old_process_are_charged_by_the_new_one() {
     let host = Host::new();
     let key = host.key();
