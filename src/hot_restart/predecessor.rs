@@ -130,9 +130,11 @@ impl Service {
         let state = counters.release().await?;
         let open: HashSet<_> = state.requests().collect();
         if let Err(error) = self.conclude(&mut stream, Some(state)).await {
-            // The successor may have claimed the ledger meanwhile.
-            self.store.claim().await.context("cannot claim the ledger again")?;
+            // The successor may have claimed the ledger meanwhile. Without the claim the journal takes no calls,
+            // until a write to the ledger succeeds.
+            let claimed = self.store.claim().await;
             counters.resume();
+            claimed.context("cannot claim the ledger again")?;
             return Err(error);
         }
         let remote = RemoteCounters::connect(stream, open, &self.tasks);
