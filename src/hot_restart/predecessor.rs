@@ -130,8 +130,7 @@ impl Service {
         let state = counters.release().await?;
         let open: HashSet<_> = state.requests().collect();
         if let Err(error) = self.conclude(&mut stream, Some(state)).await {
-            // The successor may have claimed the ledger meanwhile. Without the claim the journal takes no calls,
-            // until a write to the ledger succeeds.
+            // The successor may have claimed the ledger meanwhile: then writes fail, and new calls are refused.
             let claimed = self.store.claim().await;
             counters.resume();
             claimed.context("cannot claim the ledger again")?;

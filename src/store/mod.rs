@@ -54,8 +54,7 @@ pub trait Store:
     /// the claim before, and has lost touch, can write no more. Commands do without it.
     async fn claim(&self) -> Result<(), StoreError>;
 
-    /// Gives up the claim, so that another instance need not wait for it. This one writes no journal from
-    /// here on, unless it claims the store again.
+    /// Lets another instance claim the store at once. This one must claim it again before it writes.
     async fn release_claim(&self) -> Result<(), StoreError>;
 
     /// Deletes what is past its time: keys that ended [`KEYS_KEPT_DAYS`] ago, requests for plans that were

@@ -92,10 +92,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Gives up the lock by closing the connection that holds it.
+    /// Gives up the lock by closing the connection that holds it. The epoch stays: a later write takes the lock
+    /// again, and fails if another instance has claimed the store meanwhile.
     pub(super) async fn release_claim(&self) -> Result<(), StoreError> {
         let mut state = self.state.lock().await;
-        state.claim = None;
+        if let Some(claim) = &mut state.claim {
+            claim.locked = false;
+        }
         match state.connection.take() {
             Some(connection) => Ok(connection.close().await?),
             None => Ok(()),
