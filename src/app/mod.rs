@@ -17,10 +17,13 @@ use crate::callers::open::OpenCalls;
 use crate::callers::watch::Watch;
 use crate::clock;
 use crate::config::{Config, Limits, TlsFiles, waiting_for_restart};
-use crate::control::admin::reload::ReloadRequest;
+use crate::control;
+use crate::control::admin_port::{self, AdminState};
+use crate::control::auth::identity::Identity;
 use crate::control::health::Checks;
-use crate::control::identity::Identity;
-use crate::control::{self, AdminState, ControlState, Doors, Phase, Readiness, ThisInstance};
+use crate::control::health::{Phase, Readiness};
+use crate::control::routes::admin::reload::ReloadRequest;
+use crate::control::state::{ControlState, Doors, ThisInstance};
 use crate::hot_restart::predecessor::Ended;
 use crate::hot_restart::successor::Takeover;
 use crate::instance::{DataFolder, Instance, Lock};
@@ -209,7 +212,7 @@ impl Sockets {
     fn serve(self, workers: &Workers, proxy: &Arc<Proxy>, admin: AdminState, stops: &Stops<'_>) {
         let accepting = stops.accepting.clone();
         if let Some(socket) = self.admin {
-            let router = control::admin_router(admin);
+            let router = admin_port::router(admin);
             let (stop, accepting) = (stops.writer.clone(), accepting.clone());
             let ended = async move {
                 tokio::select! {
@@ -384,8 +387,8 @@ fn control(
         pepper: parts.pepper.clone(),
         identity: Arc::new(identity),
         instance: Arc::new(instance),
-        overviews: Arc::new(control::admin::overview::overviews()),
-        top_reports: Arc::new(control::admin::top_users::reports()),
+        overviews: Arc::new(control::routes::admin::overview::overviews()),
+        top_reports: Arc::new(control::routes::admin::top_users::reports()),
     };
     let doors = Doors {
         cors: config.cors.clone(),

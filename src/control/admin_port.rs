@@ -1,9 +1,11 @@
 //! The admin port: metrics and the counters as they stand. It asks for no key and is never public.
 
 use super::api_error::ApiError;
-use super::body::Params;
-use super::usage::period;
-use super::{Readiness, health, refusing_the_rest};
+use super::health::Readiness;
+use super::http::extract::Params;
+use super::refusing_the_rest;
+use super::routes::health;
+use super::views::period;
 use crate::account::day::Day;
 use crate::clock;
 use crate::quota::counters::Counters;

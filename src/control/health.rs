@@ -1,11 +1,7 @@
-//! Health: whether this instance is alive, ready, and what its parts say.
+//! Whether this instance takes requests, and what its parts say.
 
-use super::ControlState;
+use super::state::ControlState;
 use crate::clock;
-use axum::Json;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::future::Future;
 use std::sync::Arc;
@@ -62,8 +58,8 @@ struct Serving {
 
 /// Its parts.
 #[derive(Clone, Copy, Serialize, ToSchema)]
-struct Components {
-    store: Component,
+pub struct Components {
+    pub store: Component,
     counters: Component,
     ledger: Ledger,
 }
@@ -80,7 +76,7 @@ struct Ledger {
 
 /// A part.
 #[derive(Clone, Copy, Serialize, ToSchema)]
-struct Component {
+pub struct Component {
     status: Status,
     latency_ms: f64,
 }
@@ -88,7 +84,7 @@ struct Component {
 /// Whether it works.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Status {
+pub enum Status {
     Ok,
     /// Calls of known callers are served, and something needs a look: `serving` and the components say what.
     Degraded,
@@ -116,57 +112,12 @@ impl Readiness {
     }
 }
 
-/// It is alive.
-#[derive(Serialize, ToSchema)]
-pub struct Alive {
-    status: Status,
-}
-
-/// In which phase it is.
-#[derive(Serialize, ToSchema)]
-pub struct Ready {
-    status: Phase,
-}
-
-/// Alive
-#[utoipa::path(get, path = "/health/ping", tag = "Health",
-    responses((status = 200, body = Alive)))]
-pub async fn ping() -> Json<Alive> {
-    Json(Alive { status: Status::Ok })
-}
-
-/// Ready
-///
-/// 503 while starting and while ending.
-#[utoipa::path(get, path = "/health/ready", tag = "Health",
-    responses((status = 200, body = Ready), (status = 503, body = Ready)))]
-pub async fn ready(State(state): State<ControlState>) -> Response {
-    readiness(&state.instance.readiness)
-}
-
-/// Whether requests should be sent here.
-pub fn readiness(readiness: &Readiness) -> Response {
-    let phase = readiness.phase();
-    (ok_or_503(phase == Phase::Ready), Json(Ready { status: phase })).into_response()
-}
-
-/// Health
-///
-/// 200 while calls of known callers are served: `ok`, or `degraded` when something else does not work. 503 when they
-/// are not. Answers are at most a second old.
-#[utoipa::path(get, path = "/health", tag = "Health",
-    responses((status = 200, body = Health), (status = 503, body = Health)))]
-pub async fn full(State(state): State<ControlState>) -> Response {
-    let health = now(&state).await;
-    (ok_or_503(health.status != Status::Unavailable), Json(health)).into_response()
-}
-
 /// How everything is at this moment.
 pub async fn now(state: &ControlState) -> Health {
     let components = state.instance.checks.quick(state).await;
     let phase = state.instance.readiness.phase();
-    let calls = phase == Phase::Ready && components.counters.status == Status::Ok;
-    let store = components.store.status == Status::Ok;
+    let calls = phase == Phase::Ready && components.counters.is_ok();
+    let store = components.store.is_ok();
     let serving =
         Serving { known_callers: calls, new_callers: calls && store, control_plane: store };
     let uptime = clock::instant().saturating_duration_since(state.instance.started_at);
@@ -181,24 +132,6 @@ pub async fn now(state: &ControlState) -> Health {
         uptime_seconds: uptime.as_secs(),
         components,
     }
-}
-
-/// The database
-#[utoipa::path(get, path = "/health/database", tag = "Health",
-    responses((status = 200, body = Component), (status = 503, body = Component)))]
-pub async fn database(State(state): State<ControlState>) -> Response {
-    let store = state.instance.checks.quick(&state).await.store;
-    (ok_or_503(store.status == Status::Ok), Json(store)).into_response()
-}
-
-/// Keep alive
-///
-/// Wakes the database and the counters, and tells how long that took.
-#[utoipa::path(get, path = "/health/keep-alive", tag = "Health",
-    responses((status = 200, body = Components), (status = 503, body = Components)))]
-pub async fn keep_alive(State(state): State<ControlState>) -> Response {
-    let components = state.instance.checks.waking(&state).await;
-    (ok_or_503(components.all_ok()), Json(components)).into_response()
 }
 
 /// How the parts last were. They are asked at most once a second, however many want to know: those who come
@@ -216,12 +149,13 @@ struct Checked {
 }
 
 impl Checks {
-    async fn quick(&self, state: &ControlState) -> Components {
+    /// As they were at most a second ago.
+    pub async fn quick(&self, state: &ControlState) -> Components {
         asked_lately(&self.quick, state, PATIENCE).await
     }
 
     /// With the patience that a database needs to wake up.
-    async fn waking(&self, state: &ControlState) -> Components {
+    pub async fn waking(&self, state: &ControlState) -> Components {
         asked_lately(&self.waking, state, WAKING_PATIENCE).await
     }
 }
@@ -267,13 +201,27 @@ async fn ask<T, E>(answer: impl Future<Output = Result<T, E>>, patience: Duratio
     Component { status: Status::of(matches!(answered, Ok(Ok(_)))), latency_ms }
 }
 
-fn ok_or_503(ok: bool) -> StatusCode {
-    if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+impl Health {
+    /// True while calls of known callers are served.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.status != Status::Unavailable
+    }
+}
+
+impl Component {
+    /// True if it answered in time.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.status == Status::Ok
+    }
 }
 
 impl Components {
-    fn all_ok(&self) -> bool {
-        self.store.status == Status::Ok && self.counters.status == Status::Ok
+    /// True if the store and the counters answered in time.
+    #[must_use]
+    pub fn are_ok(&self) -> bool {
+        self.store.is_ok() && self.counters.is_ok()
     }
 }
 

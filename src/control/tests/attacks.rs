@@ -247,8 +247,11 @@ async fn tokens_of_those_who_are_gone_open_nothing() {
         .unwrap();
     control.get(PROFILE, Some(&ada.token)).await.refused(401, "invalid_token");
     // A token of another gateway, with another secret.
-    let other = token::Tokens::new(b"another", Duration::from_secs(900));
-    let bearer = token::Bearer { user: ada.user.id, session: crate::account::id::SessionId::new() };
+    let other = auth::access_token::Tokens::new(b"another", Duration::from_secs(900));
+    let bearer = auth::access_token::Bearer {
+        user: ada.user.id,
+        session: crate::account::id::SessionId::new(),
+    };
     let forged = other.issue(bearer, clock::now()).unwrap();
     control.get(PROFILE, Some(&forged)).await.refused(401, "invalid_token");
 }

@@ -10,22 +10,31 @@ mod keys;
 mod plans;
 mod surroundings;
 
+use super::admin_port::{self, AdminState};
+use super::auth::identity::Identity;
+use super::health::{self, Phase, Readiness};
+use super::state::{ControlState, Doors, ThisInstance};
 use super::*;
 use crate::account::by::By;
 use crate::account::charge::{Charge, Source, Status, TokenCount};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, UserId};
-use crate::account::key::{KeyLimits, PlainKey};
+use crate::account::key::{KeyLimits, Pepper, PlainKey};
 use crate::account::password;
 use crate::account::user::{Role, User};
+use crate::callers::cache::CallerCache;
 use crate::clock;
 use crate::config::{self, Config};
 use crate::journal::Journal;
 use crate::journal::disk::Folder;
 use crate::journal::log::LogSettings;
+use crate::quota::counters::Counters;
 use crate::quota::memory::MemoryCounters;
 use crate::quota::versions::Versions;
+use crate::store::Store;
 use crate::store::{self, Entry, NewKey, NewUser};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::InForce;
 use crate::upstream::Upstreams;
 use crate::workers::Workers;
 use axum::body::{Body, to_bytes};
@@ -37,6 +46,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -158,7 +168,7 @@ async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Contro
     };
     let trusted_proxies = config.listener.trusted_proxies.clone().into();
     let router = router(state, Doors { cors: config.cors.clone(), trusted_proxies });
-    let admin_port = admin_router(AdminState {
+    let admin_port = admin_port::router(AdminState {
         metrics,
         counters: Arc::clone(&counters),
         readiness: readiness.clone(),

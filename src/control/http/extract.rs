@@ -1,0 +1,252 @@
+//! Bodies and query parameters as the handlers want them, refused with the field that is to blame.
+
+use super::middleware::BODY_BYTES;
+use crate::control::api_error::ApiError;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Uri};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::fmt;
+use std::marker::PhantomData;
+
+/// Characters of what was sent that a refusal repeats.
+const LONGEST_ECHO: usize = 400;
+
+/// A JSON body.
+pub struct Form<T>(pub T);
+
+/// A value that is written as an object. serde would take a list of its fields as well.
+#[derive(Debug, Default)]
+pub struct Object<T>(pub T);
+
+/// The parameters behind the question mark.
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            return Err(ApiError::NotJsonType);
+        }
+        let body = Bytes::from_request(request, state).await;
+        let body = body.map_err(|_| ApiError::BodyTooLarge { limit: BODY_BYTES })?;
+        // First as JSON alone: what is not JSON is another mistake than what does not fit.
+        serde_json::from_slice::<IgnoredAny>(&body)
+            .map_err(|e| ApiError::NotJson(e.to_string()))?;
+        let mut reader = serde_json::Deserializer::from_slice(&body);
+        let form: Result<Object<T>, _> = serde_path_to_error::deserialize(&mut reader);
+        form.map(|form| Self(form.0)).map_err(|e| blame(&e.path().to_string(), e.inner()))
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        query(&parts.uri).map(Self)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields))
+            }
+        }
+
+        reader.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
+/// A part of the path. One that is no text names nothing that is there.
+pub struct Segment(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segment {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| ApiError::NoSuchRoute)?;
+        if text.contains(char::is_control) {
+            return Err(ApiError::NoSuchRoute);
+        }
+        Ok(Self(text))
+    }
+}
+
+/// Two parts of the path, in its order; see [`Segment`].
+pub struct Segments(pub String, pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Segments {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let Path((first, second)) = Path::<(String, String)>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| ApiError::NoSuchRoute)?;
+        if [&first, &second].iter().any(|text| text.contains(char::is_control)) {
+            return Err(ApiError::NoSuchRoute);
+        }
+        Ok(Self(first, second))
+    }
+}
+
+fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
+    let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    // No parameter has a use for them, and not every store takes them.
+    if let Some((name, _)) = pairs.clone().find(|(_, value)| value.contains(char::is_control)) {
+        return Err(ApiError::invalid(&name, "Parameters have no control characters."));
+    }
+    let reader = serde_urlencoded::Deserializer::new(pairs);
+    serde_path_to_error::deserialize(reader).map_err(|e| blame(&e.path().to_string(), e.inner()))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = value.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+/// The refusal of a field. serde names the path of a wrong value; of a field too much or too little it
+/// names the field itself, in backticks.
+fn blame(path: &str, error: &impl std::fmt::Display) -> ApiError {
+    let message = error.to_string();
+    let problem = message.split(" at line ").next().unwrap_or_default().to_owned();
+    let is_of_field = ["unknown field", "missing field", "duplicate field"]
+        .iter()
+        .any(|start| problem.starts_with(start));
+    let named = problem.split('`').nth(1).filter(|_| is_of_field).unwrap_or_default();
+    let path = if path == "." { "" } else { path };
+    let param = match (path, named) {
+        (path, "") => path.to_owned(),
+        ("", named) => named.to_owned(),
+        // The path may or may not end with the field already.
+        (path, named) if path == named || path.ends_with(&format!(".{named}")) => path.to_owned(),
+        (path, named) => format!("{path}.{named}"),
+    };
+    // What was sent is repeated as far as it helps to find it.
+    let (param, problem) = (shortened(param), shortened(plain(&problem)));
+    let subject = if param.is_empty() { "The body".to_owned() } else { format!("`{param}`") };
+    ApiError::Invalid { problem: format!("{subject}: {problem}."), param }
+}
+
+/// A problem as serde words it, without the names of types in this program.
+fn plain(problem: &str) -> String {
+    if problem.starts_with("data did not match any variant") {
+        return "it has none of the accepted forms".to_owned();
+    }
+    let Some((found, expected)) = problem.rsplit_once(", expected ") else {
+        return problem.to_owned();
+    };
+    let word = expected.split_whitespace().next().unwrap_or_default();
+    let expected = match word {
+        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" | "nonzero" => {
+            "a whole number that is not negative"
+        }
+        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "bool" => "a boolean",
+        "str" | "string" | "char" => "a string",
+        "struct" | "map" | "internally" | "adjacently" => "an object",
+        "tuple" | "sequence" => "a list",
+        "enum" | "variant" | "unit" | "newtype" => "one of the accepted words",
+        _ if expected.starts_with("a nonzero ") => "a whole number above zero",
+        _ if expected.starts_with("a sequence") => "a list",
+        _ if expected.starts_with("a map") => "an object",
+        _ => expected,
+    };
+    format!("{found}, expected {expected}")
+}
+
+/// A text with its first characters when it is long.
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(LONGEST_ECHO) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only the refusals matter")]
+    struct Fields {
+        count: Option<u64>,
+        small: Option<i8>,
+        share: Option<f64>,
+        is_on: Option<bool>,
+        list: Option<Vec<u32>>,
+        inner: Option<Box<Fields>>,
+        word: Option<Word>,
+        form: Option<Form>,
+        positive: Option<std::num::NonZeroU32>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Word {
+        Yes,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(untagged)]
+    #[expect(dead_code, reason = "only the refusals matter")]
+    enum Form {
+        Number(u64),
+    }
+
+    #[test]
+    fn no_refusal_names_a_type_of_the_program() {
+        for json in [
+            r#"{"count":"x"}"#,
+            r#"{"count":-1}"#,
+            r#"{"count":1.5}"#,
+            r#"{"small":900}"#,
+            r#"{"share":"x"}"#,
+            r#"{"is_on":1}"#,
+            r#"{"list":{"a":1}}"#,
+            r#"{"list":[-1]}"#,
+            r#"{"inner":[1]}"#,
+            r#"{"inner":"x"}"#,
+            r#"{"word":7}"#,
+            r#"{"word":"no"}"#,
+            r#"{"form":"x"}"#,
+            r#"{"positive":0}"#,
+        ] {
+            let error = serde_json::from_str::<Fields>(json).unwrap_err();
+            let ApiError::Invalid { problem, .. } = blame("x", &error) else { panic!("{json}") };
+            let types = [
+                "u64",
+                "u32",
+                "i8",
+                "f64",
+                "bool,",
+                "struct ",
+                "Fields",
+                "Form",
+                "NonZero",
+                "Word",
+                "variant of",
+            ];
+            assert!(!types.iter().any(|name| problem.contains(name)), "{json}: {problem}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What surrounds every control route: ids, time, the request log, security headers, CORS,
+//! compression, limits.
+
+use crate::account::id::{RequestId, UserId};
+use crate::client_address;
+use crate::clock;
+use crate::config::Cors;
+use crate::control::api_error::ApiError;
+use crate::store::StoreError;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, REFERRER_POLICY, RETRY_AFTER,
+    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use http_body_util::Limited;
+use ipnet::IpNet;
+use std::any::Any;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::normalize_path::NormalizePath;
+
+/// More than the slowest route takes: one that waits for a database to wake up.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Bodies here are small forms.
+pub const BODY_BYTES: usize = 64 * 1024;
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+const SECURITY: [(HeaderName, &str); 4] = [
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (X_FRAME_OPTIONS, "DENY"),
+    (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (REFERRER_POLICY, "no-referrer"),
+];
+
+/// Who asks, as far as it is known; the request log reads it when the reply is there.
+#[derive(Clone)]
+pub struct Asker {
+    request: HeaderValue,
+    pub address: IpAddr,
+    user: Arc<OnceLock<UserId>>,
+}
+
+impl Asker {
+    /// Of the request that has these extensions.
+    #[must_use]
+    pub fn of(extensions: &Extensions) -> Self {
+        let unknown = || Self {
+            request: HeaderValue::from_static("none"),
+            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            user: Arc::default(),
+        };
+        extensions.get().cloned().unwrap_or_else(unknown)
+    }
+
+    /// Notes who it is.
+    pub fn is(&self, user: UserId) {
+        let _ = self.user.set(user);
+    }
+
+    /// The id of the request, as it is answered.
+    #[must_use]
+    pub fn request_id(&self) -> String {
+        self.request.to_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// Puts the layers around `router`; the last one added sees a request first.
+pub fn surround(router: Router, cors: &Cors, trusted: Arc<[IpNet]>) -> Router {
+    // Every path answers with and without a slash at its end: a redirect would lose a POST's body.
+    let router = Router::new().fallback_service(NormalizePath::trim_trailing_slash(router));
+    let router = router
+        .layer(from_fn(limit_body))
+        .layer(from_fn(in_time))
+        .layer(CatchPanicLayer::custom(after_panic))
+        .layer(CompressionLayer::new());
+    let router = match cors_layer(cors) {
+        Some(layer) => router.layer(layer),
+        None => router,
+    };
+    router.layer(from_fn_with_state(trusted, dress))
+}
+
+/// Gives a request its id and a reply the headers that all replies have, and logs both.
+async fn dress(State(trusted): State<Arc<[IpNet]>>, mut request: Request, next: Next) -> Response {
+    let began_at = clock::instant();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    let client_request = client_request_id(request.headers());
+    let asker = Asker {
+        request: request_id(),
+        address: client_address::address(peer, request.headers(), &trusted),
+        user: Arc::default(),
+    };
+    let over_tls = request.headers().get(FORWARDED_PROTO).is_some_and(|proto| proto == "https");
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    request.headers_mut().insert(REQUEST_ID, asker.request.clone());
+    request.extensions_mut().insert(asker.clone());
+    let mut response = next.run(request).await;
+    let took = clock::instant().saturating_duration_since(began_at);
+    let status = response.status().as_u16();
+    tracing::info!(
+        request = %asker.request_id(), client_request_id = client_request, %method, path, status, client = %asker.address,
+        user = asker.user.get().map(tracing::field::display),
+        total_ms = took.as_secs_f64() * 1000.0, "control request",
+    );
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, asker.request);
+    headers.extend(SECURITY.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    if over_tls {
+        let a_year = HeaderValue::from_static("max-age=31536000");
+        headers.insert(STRICT_TRANSPORT_SECURITY, a_year);
+    }
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    let seconds = format!("{:.6}", took.as_secs_f64());
+    headers.extend(HeaderValue::try_from(seconds).ok().map(|value| (PROCESS_TIME, value)));
+    response
+}
+
+/// A new id. Those of callers are kept apart: two may send the same one.
+fn request_id() -> HeaderValue {
+    let id = HeaderValue::try_from(RequestId::new().to_string());
+    id.unwrap_or(HeaderValue::from_static("none"))
+}
+
+/// The caller's own id of the request, where it is safe to log.
+fn client_request_id(headers: &HeaderMap) -> Option<String> {
+    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let id = headers.get(REQUEST_ID)?.to_str().ok()?;
+    ((1..=128).contains(&id.len()) && id.bytes().all(is_safe)).then(|| id.to_owned())
+}
+
+async fn limit_body(request: Request, next: Next) -> Response {
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|n| n.to_str().ok());
+    let announced: Option<usize> = announced.and_then(|n| n.parse().ok());
+    if announced.is_some_and(|bytes| bytes > BODY_BYTES) {
+        return ApiError::BodyTooLarge { limit: BODY_BYTES }.into_response();
+    }
+    // A body without a length ends as an error in whoever reads it.
+    next.run(request.map(|body| Body::new(Limited::new(body, BODY_BYTES)))).await
+}
+
+/// A store that fell silent must not hold a caller, and its connection, for ever.
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(PATIENCE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let silent = StoreError::Unavailable("it did not answer in time".to_owned());
+            ApiError::StoreUnavailable(silent).into_response()
+        }
+    }
+}
+
+/// The panic itself has been printed with its place by then.
+fn after_panic(_cause: Box<dyn Any + Send + 'static>) -> Response {
+    tracing::error!("a control plane request panicked");
+    ApiError::Internal.into_response()
+}
+
+fn cors_layer(cors: &Cors) -> Option<CorsLayer> {
+    let origins = match cors {
+        Cors::SameOrigin => return None,
+        Cors::Any => AllowOrigin::any(),
+        Cors::Origins(origins) => {
+            AllowOrigin::list(origins.iter().filter_map(|origin| origin.parse().ok()))
+        }
+    };
+    let layer = CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH, REQUEST_ID])
+        .expose_headers([REQUEST_ID, PROCESS_TIME, ETAG, LINK, RETRY_AFTER, CONTENT_DISPOSITION])
+        .max_age(Duration::from_hours(24));
+    Some(layer)
+}

@@ -1,0 +1,85 @@
+//! `GET /api/v1/admin/audit`: who changed what.
+
+use crate::control::api_error::ApiError;
+use crate::control::auth::Admin;
+use crate::control::http::extract::Params;
+use crate::control::http::pagination::{self, Page};
+use crate::control::openapi::errors::{Away, BadQuery, NotAdmin};
+use crate::control::state::ControlState;
+use crate::store::audit::{AuditEntry, AuditFilter};
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AuditQuery {
+    /// `user:ID`, `operator` or `gateway`.
+    actor: Option<String>,
+    /// `user:ID`, `key:ID`, `plan:ID`, `upgrade:ID` or `config`.
+    #[param(example = "plan:leveler")]
+    subject: Option<String>,
+    /// Entries of a page, 50 unless said.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// A change.
+#[derive(Serialize, ToSchema)]
+pub struct AuditView {
+    id: Uuid,
+    at: Timestamp,
+    #[schema(example = "operator")]
+    actor: String,
+    #[schema(example = "plan.change")]
+    action: String,
+    #[schema(example = "plan:leveler")]
+    subject: String,
+    /// What was there; `null` where nothing was.
+    #[schema(required, value_type = Option<Object>)]
+    before: Option<Value>,
+    /// What is there since.
+    #[schema(required, value_type = Option<Object>)]
+    after: Option<Value>,
+    /// The `x-request-id` of the request that did it.
+    #[schema(required)]
+    request_id: Option<String>,
+}
+
+/// The audit log
+///
+/// The newest first.
+#[utoipa::path(get, path = "/api/v1/admin/audit", tag = "Admin", security(("token" = [])),
+    params(AuditQuery),
+    responses((status = 200, body = Page<AuditView>), BadQuery, NotAdmin, Away))]
+pub async fn audit(
+    State(state): State<ControlState>,
+    _admin: Admin,
+    Params(query): Params<AuditQuery>,
+) -> Result<Json<Page<AuditView>>, ApiError> {
+    let limit = pagination::limit(query.limit)?;
+    let before = pagination::cursor::<Uuid>(query.cursor.as_deref())?;
+    let filter = AuditFilter { actor: query.actor, subject: query.subject };
+    let rows = state.store.audit(&filter, before, limit + 1).await?;
+    Ok(Json(Page::of(rows, limit, |row| row.id.to_string(), view)))
+}
+
+fn view(entry: AuditEntry) -> AuditView {
+    AuditView {
+        id: entry.id,
+        at: entry.at,
+        actor: entry.actor,
+        action: entry.action,
+        subject: entry.subject,
+        before: entry.before,
+        after: entry.after,
+        request_id: entry.request,
+    }
+}

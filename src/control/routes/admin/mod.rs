@@ -1,0 +1,12 @@
+//! What admins do: every handler takes an [`crate::control::auth::Admin`], and every change is audited.
+
+pub mod overview;
+pub mod users;
+pub mod keys;
+pub mod reset;
+pub mod top_users;
+pub mod plans;
+pub mod upgrades;
+pub mod audit;
+pub mod system;
+pub mod reload;

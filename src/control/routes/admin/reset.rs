@@ -1,0 +1,71 @@
+//! `POST /api/v1/admin/users/{id}/reset-usage`: a user's day begins anew.
+
+use super::users;
+use crate::account::day::Day;
+use crate::account::id::RequestId;
+use crate::clock;
+use crate::control::api_error::ApiError;
+use crate::control::auth::Admin;
+use crate::control::http::extract::Segment;
+use crate::control::openapi::errors::{Away, NoSuchUser, NotAdmin};
+use crate::control::routes::profile::plan_of;
+use crate::control::state::ControlState;
+use crate::quota::counters::Reset;
+use crate::store::all_keys;
+use crate::store::audit::Change;
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+/// What was taken off today's numbers.
+#[derive(Serialize, ToSchema)]
+pub struct ResetView {
+    #[schema(value_type = String, format = Date)]
+    day: Day,
+    removed_tokens: u64,
+    removed_requests: u64,
+}
+
+/// Begin a user's day anew
+///
+/// An adjustment is added to the ledger, whose rows stay as they are. Running calls keep what they
+/// hold.
+#[utoipa::path(post, path = "/api/v1/admin/users/{id}/reset-usage", tag = "Admin",
+    security(("token" = [])), params(("id" = String, Path, description = "The user's id")),
+    responses((status = 200, body = ResetView), NotAdmin, NoSuchUser, Away))]
+pub async fn reset(
+    State(state): State<ControlState>,
+    admin: Admin,
+    Segment(id): Segment,
+) -> Result<Json<ResetView>, ApiError> {
+    let user = users::find(&state, &id).await?;
+    let plan = plan_of(&state, &user.plan).await?;
+    let zone = user.overrides.over(plan.limits).time_zone;
+    let now = state.counters.now(clock::now());
+    let day = Day::at(now, &zone);
+    let keys = all_keys(&*state.store, user.id).await?;
+    let reset = Reset {
+        id: RequestId::new(),
+        user: user.id,
+        keys: keys.into_iter().map(|key| key.id).collect(),
+        day,
+        at: now,
+        by: admin.by.actor.to_string(),
+    };
+    let before = state.counters.standing(user.id, None, day, now).await?.user;
+    let removed = state.counters.reset(&reset).await?;
+    let change = Change {
+        action: "usage.reset",
+        subject: format!("user:{}", user.id),
+        before: Some(json!({
+            "day": day, "tokens": before.tokens_used, "requests": before.requests_used,
+        })),
+        after: Some(json!({
+            "day": day, "removed_tokens": removed.tokens, "removed_requests": removed.requests,
+        })),
+    };
+    state.store.note(&change, &admin.by).await?;
+    Ok(Json(ResetView { day, removed_tokens: removed.tokens, removed_requests: removed.requests }))
+}

@@ -1,0 +1,96 @@
+//! `GET /api/v1/admin/usage/top-users`: who used the most.
+//!
+//! No index has the sums of any period, so the store adds up all its days, which takes it a second
+//! for millions of them. What it told is therefore kept: see [`Kept`].
+
+use crate::account::day::Day;
+use crate::account::id::{PlanId, UserId};
+use crate::account::user::User;
+use crate::clock;
+use crate::control::api_error::ApiError;
+use crate::control::auth::Admin;
+use crate::control::http::extract::Params;
+use crate::control::http::pagination::{self, Page};
+use crate::control::http::stale_cache::Kept;
+use crate::control::openapi::errors::{Away, BadQuery, NotAdmin};
+use crate::control::state::ControlState;
+use crate::control::views::period::Period;
+use crate::control::views::usage::SumsView;
+use crate::store::reports::{Sums, TopBy};
+use axum::Json;
+use axum::extract::State;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use utoipa::{IntoParams, ToSchema};
+
+/// Answers of the store: as many users as a page may show, by the period and what they are ranked by.
+pub type TopReports = Kept<(Day, Day, TopBy), Vec<(User, Sums)>>;
+
+/// Such answers are of days; a quarter of an hour is little.
+#[must_use]
+pub fn reports() -> TopReports {
+    Kept::new(Duration::from_secs(60), Duration::from_secs(15 * 60))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TopQuery {
+    /// What users are ranked by: `tokens` (unless said), `requests` or `cost`.
+    #[param(value_type = Option<String>, pattern = "^(tokens|requests|cost)$")]
+    by: Option<TopBy>,
+    /// The first day; by default the thirtieth before `to`.
+    #[param(format = Date)]
+    from: Option<String>,
+    /// The last day; by default today (UTC).
+    #[param(format = Date)]
+    to: Option<String>,
+    /// Users, 50 unless said.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+}
+
+/// A user and what they used.
+#[derive(Serialize, ToSchema)]
+pub struct TopUser {
+    #[schema(value_type = String, format = Uuid)]
+    id: UserId,
+    email: String,
+    #[schema(required)]
+    username: Option<String>,
+    #[schema(value_type = String)]
+    plan: PlanId,
+    #[serde(flatten)]
+    sums: SumsView,
+}
+
+/// Top users
+///
+/// A period that was asked for within the last minute is answered as it was then; one asked for
+/// within the last quarter of an hour may be too, once.
+#[utoipa::path(get, path = "/api/v1/admin/usage/top-users", tag = "Admin",
+    security(("token" = [])), params(TopQuery),
+    responses((status = 200, body = Page<TopUser>), BadQuery, NotAdmin, Away))]
+pub async fn top_users(
+    State(state): State<ControlState>,
+    _admin: Admin,
+    Params(query): Params<TopQuery>,
+) -> Result<Json<Page<TopUser>>, ApiError> {
+    let today = Day::at(clock::now(), &TimeZone::UTC);
+    let period = Period::asked(query.from.as_deref(), query.to.as_deref(), today)?;
+    let limit = pagination::limit(query.limit)?;
+    let by = query.by.unwrap_or_default();
+    let (Period { from, to }, store) = (period, Arc::clone(&state.store));
+    let ask = async move { store.top_users(from, to, by, pagination::MOST).await };
+    let top = state.top_reports.answer((from, to, by), clock::instant(), ask).await?;
+    let shown = top.iter().zip(0..limit).map(|((user, sums), _)| TopUser {
+        id: user.id,
+        email: user.email.clone(),
+        username: user.username.clone(),
+        plan: user.plan.clone(),
+        sums: (*sums).into(),
+    });
+    Ok(Json(Page::whole(shown.collect())))
+}

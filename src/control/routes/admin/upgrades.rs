@@ -1,0 +1,87 @@
+//! Requests for another plan, for admins to decide.
+
+use crate::account::id::UpgradeId;
+use crate::control::api_error::ApiError;
+use crate::control::auth::Admin;
+use crate::control::http::extract::{Params, Segment};
+use crate::control::http::pagination::{self, Page};
+use crate::control::openapi::errors::{Away, BadQuery, DecidedBefore, NoSuchUpgrade, NotAdmin};
+use crate::control::routes::plans::UpgradeView;
+use crate::control::state::ControlState;
+use crate::store::upgrades::{Decided, UpgradeStatus};
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct UpgradesQuery {
+    /// `pending`, `approved`, `rejected` or `superseded`; left out = all.
+    #[param(value_type = Option<String>, pattern = "^(pending|approved|rejected|superseded)$")]
+    status: Option<UpgradeStatus>,
+    /// Requests of a page, 50 unless said.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// List requests for plans
+///
+/// The newest first.
+#[utoipa::path(get, path = "/api/v1/admin/upgrades", tag = "Admin", security(("token" = [])),
+    params(UpgradesQuery),
+    responses((status = 200, body = Page<UpgradeView>), BadQuery, NotAdmin, Away))]
+pub async fn list(
+    State(state): State<ControlState>,
+    _admin: Admin,
+    Params(query): Params<UpgradesQuery>,
+) -> Result<Json<Page<UpgradeView>>, ApiError> {
+    let limit = pagination::limit(query.limit)?;
+    let before = pagination::cursor::<UpgradeId>(query.cursor.as_deref())?;
+    let rows = state.store.upgrades(query.status, before, limit + 1).await?;
+    Ok(Json(Page::of(rows, limit, |row| row.id.to_string(), UpgradeView::of)))
+}
+
+/// Approve a request
+///
+/// The user has the plan from the next request on.
+#[utoipa::path(post, path = "/api/v1/admin/upgrades/{id}/approve", tag = "Admin",
+    security(("token" = [])), params(("id" = String, Path, description = "The request's id")),
+    responses((status = 200, body = UpgradeView), NotAdmin, NoSuchUpgrade, DecidedBefore, Away))]
+pub async fn approve(
+    State(state): State<ControlState>,
+    admin: Admin,
+    Segment(id): Segment,
+) -> Result<Json<UpgradeView>, ApiError> {
+    decide(&state, &admin, &id, true).await
+}
+
+/// Reject a request
+#[utoipa::path(post, path = "/api/v1/admin/upgrades/{id}/reject", tag = "Admin",
+    security(("token" = [])), params(("id" = String, Path, description = "The request's id")),
+    responses((status = 200, body = UpgradeView), NotAdmin, NoSuchUpgrade, DecidedBefore, Away))]
+pub async fn reject(
+    State(state): State<ControlState>,
+    admin: Admin,
+    Segment(id): Segment,
+) -> Result<Json<UpgradeView>, ApiError> {
+    decide(&state, &admin, &id, false).await
+}
+
+async fn decide(
+    state: &ControlState,
+    admin: &Admin,
+    id: &str,
+    approve: bool,
+) -> Result<Json<UpgradeView>, ApiError> {
+    let id: UpgradeId = id.parse().map_err(|_| ApiError::NoSuch("request"))?;
+    match state.store.decide_upgrade(id, approve, &admin.by).await? {
+        Some(Decided::Now(upgrade)) => Ok(Json(UpgradeView::of(upgrade))),
+        Some(Decided::Before(_)) => Err(ApiError::DecidedBefore),
+        Some(Decided::Outdated(_)) => Err(ApiError::OutdatedRequest),
+        None => Err(ApiError::NoSuch("request")),
+    }
+}

@@ -1,0 +1,10 @@
+//! The handlers, one file for each noun of the API.
+
+pub mod root;
+pub mod health;
+pub mod session;
+pub mod profile;
+pub mod keys;
+pub mod plans;
+pub mod usage;
+pub mod admin;

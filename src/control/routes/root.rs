@@ -1,0 +1,84 @@
+//! What this is, and where its routes are described.
+
+use crate::control::http::etag;
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use serde::Serialize;
+use std::sync::Arc;
+use utoipa::ToSchema;
+use utoipa::openapi::OpenApi;
+
+/// The gateway in a few words.
+#[derive(Serialize, ToSchema)]
+pub struct About {
+    #[schema(example = "KnockXPrime")]
+    name: &'static str,
+    #[schema(example = "0.1.0")]
+    version: &'static str,
+    links: Links,
+}
+
+/// Where to go on.
+#[derive(Serialize, ToSchema)]
+struct Links {
+    chat_completions: &'static str,
+    models: &'static str,
+    register: &'static str,
+    login: &'static str,
+    usage: &'static str,
+    plans: &'static str,
+    health: &'static str,
+    openapi: &'static str,
+}
+
+/// The description of both planes.
+#[derive(Clone)]
+pub struct Description(Arc<OpenApi>);
+
+impl Description {
+    /// As the routes make it.
+    #[must_use]
+    pub fn of(mut document: OpenApi) -> Self {
+        env!("CARGO_PKG_VERSION").clone_into(&mut document.info.version);
+        Self(Arc::new(document))
+    }
+}
+
+/// What this is
+#[utoipa::path(get, path = "/", tag = "Health", responses((status = 200, body = About)))]
+pub async fn root() -> Json<About> {
+    Json(about())
+}
+
+/// What this is
+#[utoipa::path(get, path = "/api", tag = "Health", responses((status = 200, body = About)))]
+pub async fn api() -> Json<About> {
+    Json(about())
+}
+
+/// `GET /api/openapi.json`.
+pub async fn openapi(
+    State(Description(document)): State<Description>,
+    headers: HeaderMap,
+) -> Response {
+    etag::respond(&headers, &*document)
+}
+
+fn about() -> About {
+    About {
+        name: "KnockXPrime",
+        version: env!("CARGO_PKG_VERSION"),
+        links: Links {
+            chat_completions: "/v1/chat/completions",
+            models: "/v1/models",
+            register: "/api/v1/users/register",
+            login: "/api/v1/users/login",
+            usage: "/api/v1/chat/usage",
+            plans: "/api/v1/plans/",
+            health: "/health/",
+            openapi: "/api/openapi.json",
+        },
+    }
+}

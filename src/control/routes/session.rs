@@ -1,0 +1,162 @@
+//! Registering, logging in and out.
+
+use super::keys::new_key;
+use super::profile::UserView;
+use crate::account::by::{Actor, By};
+use crate::account::key::KeyLimits;
+use crate::account::user::Role;
+use crate::clock;
+use crate::control::api_error::ApiError;
+use crate::control::auth::SignedIn;
+use crate::control::auth::identity::TokenPair;
+use crate::control::http::extract::Form;
+use crate::control::http::middleware::Asker;
+use crate::control::openapi::errors::{
+    Away, BadBody, Closed, NotSignedIn, Taken, TooOften, WrongCredentials, WrongRefresh,
+};
+use crate::control::state::ControlState;
+use crate::control::views::fields::{Email, NewPassword, Password, Username};
+use crate::store::NewUser;
+use crate::store::sessions::Credentials;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// The name of the key that comes with an account.
+pub const DEFAULT_KEY: &str = "default";
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    email: Email,
+    password: NewPassword,
+    /// Nobody else's; 3 to 32 characters.
+    #[schema(inline = false)]
+    username: Option<Username>,
+}
+
+/// A new account.
+#[derive(Serialize, ToSchema)]
+pub struct Registered {
+    user: UserView,
+    /// Shown only now.
+    #[schema(example = "sk-kx-...")]
+    api_key: String,
+    #[serde(flatten)]
+    tokens: TokenPair,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogIn {
+    email: Email,
+    password: Password,
+}
+
+/// Who has logged in.
+#[derive(Serialize, ToSchema)]
+pub struct LoggedIn {
+    user: UserView,
+    #[serde(flatten)]
+    tokens: TokenPair,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Refresh {
+    /// The one that came last.
+    #[schema(example = "rt-kx-...")]
+    refresh_token: String,
+}
+
+/// Register
+///
+/// Makes an account with its first API key, and logs in.
+#[utoipa::path(post, path = "/api/v1/users/register", tag = "Accounts", request_body = Registration,
+    responses((status = 201, body = Registered), BadBody, Taken, Closed, TooOften, Away))]
+pub async fn register(
+    State(state): State<ControlState>,
+    Extension(asker): Extension<Asker>,
+    Form(form): Form<Registration>,
+) -> Result<(StatusCode, Json<Registered>), ApiError> {
+    let identity = &state.identity;
+    let plan = identity.accounts.default_plan.clone().filter(|_| identity.accounts.registration);
+    let plan = plan.ok_or(ApiError::RegistrationClosed)?;
+    identity.may_register(asker.address, clock::instant())?;
+    if state.store.plan(&plan).await?.is_some_and(|plan| plan.retired) {
+        return Err(ApiError::RegistrationClosed);
+    }
+    let now = clock::now();
+    let new = NewUser {
+        email: form.email.0,
+        username: form.username.map(|name| name.0),
+        password_hash: Some(identity.passwords.hash(&form.password.0).await?),
+        role: Role::User,
+        plan,
+        created_at: now,
+    };
+    // Who it is shows only once the account is there: until then nobody has asked.
+    let by = By { actor: Actor::Gateway, at: now, request: Some(asker.request_id()) };
+    let user = state.store.add_user(&new, &by).await?;
+    asker.is(user.id);
+    let by = By { actor: Actor::User(user.id), ..by };
+    let (secret, key) = new_key(&state, DEFAULT_KEY, None, KeyLimits::default(), now)?;
+    state.store.add_key(user.id, &key, &by).await?;
+    let checked = Credentials { user: user.clone(), password_hash: new.password_hash };
+    let tokens = identity.begin(&*state.store, checked, now).await?;
+    let user = UserView::of(&state, user).await?;
+    let api_key = secret.reveal().to_owned();
+    Ok((StatusCode::CREATED, Json(Registered { user, api_key, tokens })))
+}
+
+/// Log in
+///
+/// An unknown e-mail and a wrong password get the same answer, in the same time.
+#[utoipa::path(post, path = "/api/v1/users/login", tag = "Accounts", request_body = LogIn,
+    responses((status = 200, body = LoggedIn), BadBody, WrongCredentials, TooOften, Away))]
+pub async fn login(
+    State(state): State<ControlState>,
+    Extension(asker): Extension<Asker>,
+    Form(form): Form<LogIn>,
+) -> Result<Json<LoggedIn>, ApiError> {
+    let identity = &state.identity;
+    let from = (asker.address, clock::instant());
+    let checked = identity.check(&*state.store, &form.email.0, &form.password.0, from).await?;
+    asker.is(checked.user.id);
+    logged_in(&state, checked).await.map(Json)
+}
+
+/// Refresh the access token
+///
+/// A refresh token holds for one exchange; used a second time, it ends the session.
+#[utoipa::path(post, path = "/api/v1/users/refresh", tag = "Accounts", request_body = Refresh,
+    responses((status = 200, body = TokenPair), BadBody, WrongRefresh, Away))]
+pub async fn refresh(
+    State(state): State<ControlState>,
+    Form(form): Form<Refresh>,
+) -> Result<Json<TokenPair>, ApiError> {
+    let identity = &state.identity;
+    identity.refresh(&*state.store, &form.refresh_token, clock::now()).await.map(Json)
+}
+
+/// Log out
+///
+/// Ends the session: its access token and its refresh token are dead at once.
+#[utoipa::path(post, path = "/api/v1/users/logout", tag = "Accounts", security(("token" = [])),
+    responses((status = 204, description = "The session has ended"), NotSignedIn, Away))]
+pub async fn logout(
+    State(state): State<ControlState>,
+    who: SignedIn,
+) -> Result<StatusCode, ApiError> {
+    state.store.end_session(who.bearer.session).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Begins a session for somebody who has shown who they are.
+pub async fn logged_in(state: &ControlState, checked: Credentials) -> Result<LoggedIn, ApiError> {
+    let user = checked.user.clone();
+    let tokens = state.identity.begin(&*state.store, checked, clock::now()).await?;
+    Ok(LoggedIn { user: UserView::of(state, user).await?, tokens })
+}

@@ -1,0 +1,258 @@
+//! `GET /api/v1/usage/history`: ledger rows, in pages or as CSV.
+
+use crate::account::charge::{Charge, Source, Status};
+use crate::account::day::Day;
+use crate::account::id::{KeyId, RequestId, UserId};
+use crate::control::api_error::ApiError;
+use crate::control::auth::Reader;
+use crate::control::http::extract::Params;
+use crate::control::http::pagination::{self, Page};
+use crate::control::openapi::errors::{Away, BadQuery, NotReader};
+use crate::control::state::ControlState;
+use crate::control::views::period;
+use crate::control::views::usage::{TokensView, cents};
+use crate::store::reports::HistoryFilter;
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LINK};
+use axum::http::{HeaderValue, Uri};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::str::FromStr;
+use utoipa::{IntoParams, ToSchema};
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct HistoryQuery {
+    /// The first day.
+    #[param(format = Date, example = "2026-09-01")]
+    from: Option<String>,
+    /// The last day.
+    #[param(format = Date, example = "2026-09-30")]
+    to: Option<String>,
+    #[param(example = "grok-4.3")]
+    model: Option<String>,
+    /// `complete`, `cut_by_client`, `cut_by_upstream`, `cut_by_quota`, `failed` or `abandoned`.
+    #[param(value_type = Option<String>, pattern = "^(complete|cut_by_client|cut_by_upstream|cut_by_quota|failed|abandoned)$")]
+    status: Option<Status>,
+    /// The id of a key.
+    #[param(value_type = Option<String>)]
+    key: Option<KeyId>,
+    /// Rows of a page, 50 unless said.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+    /// `json` (unless said) or `csv`.
+    #[param(inline)]
+    format: Option<Format>,
+}
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    #[default]
+    Json,
+    Csv,
+}
+
+/// One call, as it was charged.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChargeView {
+    #[schema(example = "req_019a...")]
+    request_id: String,
+    #[schema(value_type = String)]
+    key_id: KeyId,
+    model: String,
+    /// Empty when no upstream was reached.
+    upstream: String,
+    #[schema(value_type = String, format = Date)]
+    day: Day,
+    admitted_at: Timestamp,
+    tokens: TokensView,
+    cost_micro_dollars: i64,
+    /// The same in US cents.
+    cost_cents: f64,
+    /// `complete`, `cut_by_client`, `cut_by_upstream`, `cut_by_quota`, `failed` or `abandoned`.
+    #[schema(value_type = String, example = "complete")]
+    status: Status,
+    /// Whether the upstream reported the tokens or the gateway counted: `reported`, `estimated`.
+    #[schema(value_type = String, example = "reported")]
+    source: Source,
+    #[schema(required)]
+    first_token_ms: Option<u32>,
+    total_ms: u32,
+    /// The `x-request-id` that the caller sent, where it was 1 to 128 visible ASCII characters.
+    #[schema(required)]
+    client_request_id: Option<String>,
+}
+
+/// The place of a row in the history.
+struct Place(Timestamp, RequestId);
+
+/// Your calls, one by one
+///
+/// The newest first. As CSV the next page is named by the header `Link`.
+#[utoipa::path(get, path = "/api/v1/usage/history", tag = "Usage",
+    security(("token" = []), ("key" = [])), params(HistoryQuery),
+    responses((status = 200, content((Page<ChargeView> = "application/json"), (String = "text/csv"))),
+        BadQuery, NotReader, Away))]
+pub async fn history(
+    State(state): State<ControlState>,
+    reader: Reader,
+    uri: Uri,
+    Params(query): Params<HistoryQuery>,
+) -> Result<Response, ApiError> {
+    let format = query.format.unwrap_or_default();
+    let page = rows(&state, reader.id(), query).await?;
+    match format {
+        Format::Json => Ok(Json(page).into_response()),
+        Format::Csv => csv(&page, &uri),
+    }
+}
+
+/// A page of a user's rows.
+pub async fn rows(
+    state: &ControlState,
+    user: UserId,
+    query: HistoryQuery,
+) -> Result<Page<ChargeView>, ApiError> {
+    let limit = pagination::limit(query.limit)?;
+    let before =
+        pagination::cursor(query.cursor.as_deref())?.map(|Place(at, request)| (at, request));
+    let filter = HistoryFilter {
+        from: period::day("from", query.from.as_deref())?,
+        to: period::day("to", query.to.as_deref())?,
+        model: query.model,
+        status: query.status,
+        key: query.key,
+    };
+    let rows = state.store.history(user, &filter, before, limit + 1).await?;
+    Ok(Page::of(rows, limit, |row| Place(row.admitted_at, row.request).to_string(), view))
+}
+
+/// The rows as CSV (RFC 4180), with a head.
+fn csv(page: &Page<ChargeView>, uri: &Uri) -> Result<Response, ApiError> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let written = writer
+        .write_record(CSV_HEAD)
+        .and_then(|()| page.data.iter().try_for_each(|row| writer.write_record(row.fields())));
+    written.map_err(|_| ApiError::Internal)?;
+    let text = writer.into_inner().map_err(|_| ApiError::Internal)?;
+    let mut response = text.into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
+    let name = HeaderValue::from_static("attachment; filename=\"usage.csv\"");
+    headers.insert(CONTENT_DISPOSITION, name);
+    headers.extend(page.next_cursor.as_ref().and_then(|cursor| next_link(uri, cursor)));
+    Ok(response)
+}
+
+/// The same request for the next page, as RFC 8288 names it.
+fn next_link(uri: &Uri, cursor: &str) -> Option<(axum::http::HeaderName, HeaderValue)> {
+    let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    let query: String = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(pairs.filter(|(name, _)| name != "cursor"))
+        .append_pair("cursor", cursor)
+        .finish();
+    let link = format!("<{}?{query}>; rel=\"next\"", uri.path());
+    HeaderValue::try_from(link).ok().map(|value| (LINK, value))
+}
+
+const CSV_HEAD: [&str; 17] = [
+    "request_id",
+    "key_id",
+    "model",
+    "upstream",
+    "day",
+    "admitted_at",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "reasoning_tokens",
+    "total_tokens",
+    "cost_micro_dollars",
+    "status",
+    "source",
+    "first_token_ms",
+    "total_ms",
+    "client_request_id",
+];
+
+impl ChargeView {
+    /// In the order of [`CSV_HEAD`]. None begins with what a spreadsheet takes for a formula: ids and
+    /// models begin with letters or digits, and the caller's own id is made text.
+    fn fields(&self) -> [String; 17] {
+        let TokensView { prompt, cached, completion, reasoning, total } = self.tokens;
+        [
+            self.request_id.clone(),
+            self.key_id.to_string(),
+            self.model.clone(),
+            self.upstream.clone(),
+            self.day.to_string(),
+            self.admitted_at.to_string(),
+            prompt.to_string(),
+            cached.to_string(),
+            completion.to_string(),
+            reasoning.to_string(),
+            total.to_string(),
+            self.cost_micro_dollars.to_string(),
+            self.status.as_str().to_owned(),
+            self.source.as_str().to_owned(),
+            self.first_token_ms.map(|ms| ms.to_string()).unwrap_or_default(),
+            self.total_ms.to_string(),
+            self.client_request_id.as_deref().map(as_text).unwrap_or_default(),
+        ]
+    }
+}
+
+/// A caller's own words, so that no spreadsheet takes them for a formula.
+fn as_text(words: &str) -> String {
+    let is_formula = words.starts_with(['=', '+', '-', '@']);
+    if is_formula { format!("'{words}") } else { words.to_owned() }
+}
+
+fn view(charge: Charge) -> ChargeView {
+    ChargeView {
+        request_id: charge.request.to_string(),
+        key_id: charge.key,
+        model: charge.model.to_string(),
+        upstream: charge.upstream.to_string(),
+        day: charge.day,
+        admitted_at: charge.admitted_at,
+        tokens: TokensView {
+            prompt: charge.tokens.prompt,
+            cached: charge.tokens.cached,
+            completion: charge.tokens.completion,
+            reasoning: charge.tokens.reasoning,
+            total: charge.tokens.total(),
+        },
+        cost_micro_dollars: charge.cost_micro_dollars,
+        cost_cents: cents(charge.cost_micro_dollars),
+        status: charge.status,
+        source: charge.source,
+        first_token_ms: charge.first_token_ms,
+        total_ms: charge.total_ms,
+        client_request_id: charge.client_request_id.as_deref().map(str::to_owned),
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.0.as_millisecond(), self.1)
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (at, request) = text.split_once('.').ok_or(())?;
+        // No call is older than 1970, and not every store knows days before its own first.
+        let at = at.parse().ok().filter(|ms| *ms >= 0);
+        let at = at.and_then(|ms| Timestamp::from_millisecond(ms).ok()).ok_or(())?;
+        Ok(Self(at, request.parse().map_err(|_| ())?))
+    }
+}

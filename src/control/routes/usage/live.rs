@@ -1,0 +1,180 @@
+//! `GET /api/v1/chat/usage` and `/api/v1/usage/current`: what has been used and may still be, live.
+
+use crate::account::day::Day;
+use crate::account::id::{KeyId, PlanId, UserId};
+use crate::account::key::KeyLimits;
+use crate::account::plan::PlanLimits;
+use crate::account::user::User;
+use crate::clock;
+use crate::control::api_error::ApiError;
+use crate::control::auth::Reader;
+use crate::control::openapi::errors::{Away, NotReader};
+use crate::control::routes::profile::plan_of;
+use crate::control::state::ControlState;
+use crate::quota::left;
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What may be used today, and what of it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Usage {
+    #[schema(value_type = String, example = "leveler")]
+    plan: PlanId,
+    #[schema(value_type = String, format = Date)]
+    day: Day,
+    resets_at: Timestamp,
+    tokens: Tokens,
+    requests: Requests,
+    window: Window,
+    streams: Streams,
+}
+
+/// Tokens of the day.
+#[derive(Debug, Serialize, ToSchema)]
+struct Tokens {
+    used: u64,
+    /// Held by calls that run.
+    reserved: u64,
+    limit: u64,
+    remaining: u64,
+}
+
+/// Requests of the day, running ones too.
+#[derive(Debug, Serialize, ToSchema)]
+struct Requests {
+    used: u64,
+    limit: u64,
+    remaining: u64,
+}
+
+/// The short-term bucket.
+#[derive(Debug, Serialize, ToSchema)]
+struct Window {
+    limit: u64,
+    remaining: u64,
+    resets_in_ms: u64,
+    seconds: u32,
+}
+
+/// Streams open at this moment.
+#[derive(Debug, Serialize, ToSchema)]
+struct Streams {
+    open: u64,
+    limit: u64,
+    remaining: u64,
+}
+
+/// Whose numbers, and the limits they are held against.
+struct Held {
+    user: UserId,
+    key: Option<KeyId>,
+    plan: PlanId,
+    limits: PlanLimits,
+    key_limits: KeyLimits,
+}
+
+/// Usage now
+///
+/// Of tokens and requests the stricter limit is shown, the plan's or the key's own.
+#[utoipa::path(get, path = "/api/v1/chat/usage", tag = "Usage",
+    security(("token" = []), ("key" = [])),
+    responses((status = 200, body = Usage), NotReader, Away))]
+pub async fn chat(
+    State(state): State<ControlState>,
+    reader: Reader,
+) -> Result<Json<Usage>, ApiError> {
+    usage(&state, held(&state, &reader).await?).await.map(Json)
+}
+
+/// Usage now
+///
+/// The same as `/api/v1/chat/usage`.
+#[utoipa::path(get, path = "/api/v1/usage/current", tag = "Usage",
+    security(("token" = []), ("key" = [])),
+    responses((status = 200, body = Usage), NotReader, Away))]
+pub async fn current(
+    State(state): State<ControlState>,
+    reader: Reader,
+) -> Result<Json<Usage>, ApiError> {
+    usage(&state, held(&state, &reader).await?).await.map(Json)
+}
+
+/// What a user has used, for an admin.
+pub async fn of(state: &ControlState, user: &User) -> Result<Usage, ApiError> {
+    usage(state, of_user(state, user).await?).await
+}
+
+/// The limits that hold for a reader.
+pub async fn limits(state: &ControlState, reader: &Reader) -> Result<PlanLimits, ApiError> {
+    Ok(held(state, reader).await?.limits)
+}
+
+/// The day it is for a reader.
+pub async fn today(state: &ControlState, reader: &Reader, now: Timestamp) -> Result<Day, ApiError> {
+    let now = state.counters.now(now);
+    Ok(Day::at(now, &limits(state, reader).await?.time_zone))
+}
+
+async fn held(state: &ControlState, reader: &Reader) -> Result<Held, ApiError> {
+    match reader {
+        Reader::User(user) => of_user(state, user).await,
+        Reader::Key(caller) => Ok(Held {
+            user: caller.user,
+            key: Some(caller.key.clone()),
+            plan: caller.plan.clone(),
+            limits: caller.plan_limits.clone(),
+            key_limits: caller.key_limits.clone(),
+        }),
+    }
+}
+
+async fn of_user(state: &ControlState, user: &User) -> Result<Held, ApiError> {
+    let plan = plan_of(state, &user.plan).await?;
+    Ok(Held {
+        user: user.id,
+        key: None,
+        limits: user.overrides.over(plan.limits),
+        plan: plan.id,
+        key_limits: KeyLimits::default(),
+    })
+}
+
+async fn usage(state: &ControlState, held: Held) -> Result<Usage, ApiError> {
+    let now = state.counters.now(clock::now());
+    let plan = &held.limits;
+    let day = Day::at(now, &plan.time_zone);
+    let standing = state.counters.standing(held.user, held.key.as_ref(), day, now).await?;
+    let left = left::left(plan, &held.key_limits, &standing);
+    let (tokens, requests) = (left.tokens, left.requests);
+    let streams = u64::from(plan.concurrent_streams);
+    Ok(Usage {
+        day,
+        resets_at: day.ends_at(&plan.time_zone),
+        tokens: Tokens {
+            used: tokens.used,
+            reserved: tokens.reserved,
+            limit: tokens.limit,
+            remaining: tokens.left(),
+        },
+        requests: Requests {
+            used: requests.used,
+            limit: requests.limit,
+            remaining: requests.left(),
+        },
+        window: Window {
+            limit: u64::from(plan.window.capacity),
+            remaining: left.window,
+            resets_in_ms: standing.window_full_in_ms,
+            seconds: plan.window.refill_seconds,
+        },
+        streams: Streams {
+            open: standing.streams_open,
+            limit: streams,
+            remaining: streams.saturating_sub(standing.streams_open),
+        },
+        plan: held.plan,
+    })
+}

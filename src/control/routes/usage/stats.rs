@@ -1,0 +1,87 @@
+//! `GET /api/v1/usage/stats`: totals of a period, by model and by day, and how calls went.
+
+use super::daily::ModelSums;
+use super::live;
+use super::monthly::{DaySums, day_sums};
+use crate::account::day::Day;
+use crate::clock;
+use crate::control::api_error::ApiError;
+use crate::control::auth::Reader;
+use crate::control::http::extract::Params;
+use crate::control::openapi::errors::{Away, BadQuery, NotReader};
+use crate::control::state::ControlState;
+use crate::control::views::period::Period;
+use crate::control::views::usage::SumsView;
+use crate::store::reports::Sums;
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PeriodQuery {
+    /// The first day; by default the thirtieth before `to`.
+    #[param(format = Date, example = "2026-09-01")]
+    pub from: Option<String>,
+    /// The last day; by default today. At most 366 days in all.
+    #[param(format = Date, example = "2026-09-30")]
+    pub to: Option<String>,
+}
+
+/// What was used in a period, and how it went.
+#[derive(Serialize, ToSchema)]
+pub struct Stats {
+    #[schema(value_type = String, format = Date)]
+    from: Day,
+    #[schema(value_type = String, format = Date)]
+    to: Day,
+    total: SumsView,
+    /// The share of calls that the upstream failed or cut, 0 to 1.
+    error_share: f64,
+    latency: LatencyView,
+    by_model: Vec<ModelSums>,
+    by_day: Vec<DaySums>,
+}
+
+/// How long calls took from admission to end, in milliseconds; `null` without calls.
+#[derive(Serialize, ToSchema)]
+pub struct LatencyView {
+    #[schema(required)]
+    p50_ms: Option<u32>,
+    #[schema(required)]
+    p95_ms: Option<u32>,
+}
+
+/// Statistics of a period
+#[utoipa::path(get, path = "/api/v1/usage/stats", tag = "Usage",
+    security(("token" = []), ("key" = [])), params(PeriodQuery),
+    responses((status = 200, body = Stats), BadQuery, NotReader, Away))]
+pub async fn stats(
+    State(state): State<ControlState>,
+    reader: Reader,
+    Params(query): Params<PeriodQuery>,
+) -> Result<Json<Stats>, ApiError> {
+    let today = live::today(&state, &reader, clock::now()).await?;
+    let period = Period::asked(query.from.as_deref(), query.to.as_deref(), today)?;
+    let (user, Period { from, to }) = (reader.id(), period);
+    let days = state.store.usage_by_day(user, from, to).await?;
+    let models = state.store.usage_by_model(user, from, to).await?;
+    let latency = state.store.latency(user, from, to).await?;
+    let total: Sums = days.iter().map(|(_, sums)| sums).sum();
+    Ok(Json(Stats {
+        from,
+        to,
+        total: total.into(),
+        error_share: if total.calls == 0 { 0.0 } else { total.failed as f64 / total.calls as f64 },
+        latency: LatencyView { p50_ms: latency.quantile(0.5), p95_ms: latency.quantile(0.95) },
+        by_model: model_sums(models),
+        by_day: day_sums(period, days),
+    }))
+}
+
+/// Models with what was used of each.
+pub fn model_sums(models: Vec<(String, Sums)>) -> Vec<ModelSums> {
+    models.into_iter().map(|(model, sums)| ModelSums { model, sums: sums.into() }).collect()
+}

@@ -1,0 +1,46 @@
+//! What the control plane works with: the store, the counters, log-ins and this instance.
+
+use super::auth::identity::Identity;
+use super::health::{self, Readiness};
+use super::routes::admin::overview::Overviews;
+use super::routes::admin::reload::Reloads;
+use super::routes::admin::top_users::TopReports;
+use crate::account::key::Pepper;
+use crate::callers::cache::CallerCache;
+use crate::config::Cors;
+use crate::quota::counters::Counters;
+use crate::store::Store;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::InForce;
+use ipnet::IpNet;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What the routes work with.
+#[derive(Clone)]
+pub struct ControlState {
+    pub store: Arc<dyn Store>,
+    pub counters: Arc<dyn Counters>,
+    pub callers: Arc<CallerCache>,
+    pub pepper: Pepper,
+    pub identity: Arc<Identity>,
+    pub instance: Arc<ThisInstance>,
+    pub overviews: Arc<Overviews>,
+    pub top_reports: Arc<TopReports>,
+}
+
+/// The gateway itself, as its health routes see it.
+pub struct ThisInstance {
+    pub readiness: Readiness,
+    pub started_at: Instant,
+    pub metrics: Arc<Metrics>,
+    pub upstreams: InForce,
+    pub reloads: Reloads,
+    pub checks: health::Checks,
+}
+
+/// Who is answered, and how.
+pub struct Doors {
+    pub cors: Cors,
+    pub trusted_proxies: Arc<[IpNet]>,
+}
