@@ -29,5 +29,5 @@ pub mod upstream;
 pub mod tokens;
 pub mod openai;
 pub mod account;
-pub mod client_address;
+pub mod http;
 pub mod clock;

@@ -1,7 +1,7 @@
 //! What the data plane needs to know about the holder of one key, in one record.
 
 use super::id::{KeyId, PlanId, UserId};
-use super::key::{KeyDigest, KeyLimits};
+use super::key::{self, KeyDigest, KeyLimits};
 use super::plan::PlanLimits;
 use super::user::UserStatus;
 use jiff::Timestamp;
@@ -24,7 +24,29 @@ pub struct Caller {
     pub version: u64,
 }
 
+/// Why a caller with a genuine credential may not call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    KeyRevoked,
+    KeyExpired,
+    UserSuspended,
+}
+
 impl Caller {
+    /// Checks that the caller may call at `now`.
+    ///
+    /// # Errors
+    /// The key was revoked or has expired, or the user is suspended.
+    pub fn check(&self, now: Timestamp) -> Result<(), Denied> {
+        if self.key_revoked {
+            return Err(Denied::KeyRevoked);
+        }
+        if key::has_expired(self.key_expires_at, now) {
+            return Err(Denied::KeyExpired);
+        }
+        self.user_status.check()
+    }
+
     /// Whether plan and key both include `model` (the catalog's id).
     #[must_use]
     pub fn may_use(&self, model: &str) -> bool {

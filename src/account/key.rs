@@ -12,7 +12,6 @@ use std::fmt;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
-const PREFIX: &str = "sk-kx-";
 const ID_LEN: usize = 12;
 const SECRET_LEN: usize = 43;
 const CHECKSUM_LEN: usize = 6;
@@ -53,6 +52,12 @@ pub struct KeyLimits {
     pub models: Option<Arc<[Arc<str>]>>,
 }
 
+/// True if a key with this expiry no longer works at `now`.
+#[must_use]
+pub fn has_expired(expires_at: Option<Timestamp>, now: Timestamp) -> bool {
+    expires_at.is_some_and(|end| end <= now)
+}
+
 /// Why a presented key cannot be one of ours.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("malformed API key")]
@@ -64,13 +69,17 @@ pub struct MalformedKey;
 pub struct NoRandomness(getrandom::Error);
 
 impl PlainKey {
+    /// What every key begins with, and no other credential.
+    pub const PREFIX: &str = "sk-kx-";
+
     /// A new key from the system's randomness.
     ///
     /// # Errors
     /// When the system gives no randomness.
     pub fn generate() -> Result<Self, NoRandomness> {
-        let mut body = String::with_capacity(PREFIX.len() + ID_LEN + 1 + SECRET_LEN + CHECKSUM_LEN);
-        body.push_str(PREFIX);
+        let mut body =
+            String::with_capacity(Self::PREFIX.len() + ID_LEN + 1 + SECRET_LEN + CHECKSUM_LEN);
+        body.push_str(Self::PREFIX);
         push_random_base62(&mut body, ID_LEN)?;
         body.push('_');
         push_random_base62(&mut body, SECRET_LEN)?;
@@ -84,7 +93,7 @@ impl PlainKey {
     /// # Errors
     /// [`MalformedKey`] for anything that [`PlainKey::generate`] cannot have made.
     pub fn parse(text: &str) -> Result<Self, MalformedKey> {
-        let body = text.strip_prefix(PREFIX).ok_or(MalformedKey)?.as_bytes();
+        let body = text.strip_prefix(Self::PREFIX).ok_or(MalformedKey)?.as_bytes();
         if body.len() != ID_LEN + 1 + SECRET_LEN + CHECKSUM_LEN || body[ID_LEN] != b'_' {
             return Err(MalformedKey);
         }
@@ -102,7 +111,7 @@ impl PlainKey {
     /// The part to look the record up by.
     #[must_use]
     pub fn id(&self) -> KeyId {
-        KeyId::from(&self.text[PREFIX.len()..PREFIX.len() + ID_LEN])
+        KeyId::from(&self.text[Self::PREFIX.len()..Self::PREFIX.len() + ID_LEN])
     }
 
     /// The last four characters.

@@ -78,6 +78,15 @@ pub struct Window {
     pub refill_seconds: u32,
 }
 
+impl Plan {
+    /// True if a user on the plan `current` may be on this one: a retired plan keeps its users and
+    /// takes no new ones.
+    #[must_use]
+    pub fn is_open_to(&self, current: Option<&PlanId>) -> bool {
+        !self.retired || current == Some(&self.id)
+    }
+}
+
 impl PlanLimits {
     /// Whether the plan includes `model` (the catalog's id, not an alias).
     #[must_use]

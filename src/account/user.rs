@@ -1,5 +1,6 @@
 //! A user of the gateway.
 
+use super::caller::Denied;
 use super::day::Day;
 use super::id::{PlanId, UserId};
 use super::plan::{PlanLimits, Window};
@@ -91,6 +92,19 @@ pub enum Role {
 pub enum UserStatus {
     Active,
     Suspended,
+}
+
+impl UserStatus {
+    /// Checks that the user may log in and call.
+    ///
+    /// # Errors
+    /// The user is suspended.
+    pub fn check(self) -> Result<(), Denied> {
+        match self {
+            Self::Active => Ok(()),
+            Self::Suspended => Err(Denied::UserSuspended),
+        }
+    }
 }
 
 impl Role {

@@ -23,7 +23,7 @@ use crate::control::auth::identity::Identity;
 use crate::control::health::Checks;
 use crate::control::health::{Phase, Readiness};
 use crate::control::routes::admin::reload::ReloadRequest;
-use crate::control::state::{ControlState, Doors, ThisInstance};
+use crate::control::state::{ControlState, EdgeConfig, InstanceInfo};
 use crate::hot_restart::predecessor::Ended;
 use crate::hot_restart::successor::Takeover;
 use crate::instance::{DataFolder, Instance, Lock};
@@ -372,7 +372,7 @@ fn control(
     reloads: mpsc::Sender<ReloadRequest>,
 ) -> axum::Router {
     let identity = Identity::new(&parts.pepper, config.accounts.clone(), config.billing);
-    let instance = ThisInstance {
+    let instance = InstanceInfo {
         readiness: readiness.clone(),
         started_at: clock::instant(),
         metrics: Arc::clone(&parts.metrics),
@@ -390,11 +390,11 @@ fn control(
         overviews: Arc::new(control::routes::admin::overview::overviews()),
         top_reports: Arc::new(control::routes::admin::top_users::reports()),
     };
-    let doors = Doors {
+    let edge = EdgeConfig {
         cors: config.cors.clone(),
         trusted_proxies: config.listener.trusted_proxies.clone().into(),
     };
-    control::router(state, doors)
+    control::router(state, edge)
 }
 
 /// What has to be done again and again while the gateway runs.

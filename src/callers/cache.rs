@@ -97,6 +97,35 @@ impl CallerCache {
         self.asked.swap(false, Ordering::Relaxed)
     }
 
+    /// The record of a key as the store has it now: a cached one is checked against the user's version.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn find_current(
+        &self,
+        key: &KeyId,
+        now: Instant,
+    ) -> Result<Option<Arc<Caller>>, StoreError> {
+        let Some(caller) = self.find(key, now).await? else { return Ok(None) };
+        if self.is_current(&caller).await? {
+            return Ok(Some(caller));
+        }
+        self.refresh(&caller, now).await
+    }
+
+    /// Loads the record of a key again, in place of `outdated`; `None` if the key is gone.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn refresh(
+        &self,
+        outdated: &Caller,
+        now: Instant,
+    ) -> Result<Option<Arc<Caller>>, StoreError> {
+        self.forget(outdated.user);
+        self.find(&outdated.key, now).await
+    }
+
     /// Forgets the records of a user; the next [`find`](Self::find) loads them again.
     pub fn forget(&self, user: UserId) {
         self.forget_before(user, u64::MAX);

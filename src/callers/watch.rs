@@ -6,9 +6,7 @@
 
 use super::cache::CallerCache;
 use super::open::OpenCalls;
-use crate::account::caller::Caller;
 use crate::account::id::UserId;
-use crate::account::user::UserStatus;
 use crate::clock;
 use crate::store::{Changed, Store, StoreError};
 use jiff::Timestamp;
@@ -79,15 +77,10 @@ impl Watch {
     ) -> Result<(), StoreError> {
         for key in self.open.keys(user) {
             let caller = self.callers.find(&key, clock::instant()).await?;
-            if !caller.is_some_and(|caller| has_right(&caller, now)) {
+            if !caller.is_some_and(|caller| caller.check(now).is_ok()) {
                 self.open.end(user, &key);
             }
         }
         Ok(())
     }
-}
-
-fn has_right(caller: &Caller, now: Timestamp) -> bool {
-    let expired = caller.key_expires_at.is_some_and(|at| at <= now);
-    !caller.key_revoked && !expired && caller.user_status == UserStatus::Active
 }

@@ -162,15 +162,7 @@ async fn person(
 async fn key(running: &Running, user: &User) -> anyhow::Result<String> {
     let plain = PlainKey::generate()?;
     let by = By::operator(clock::now());
-    let key = NewKey {
-        id: plain.id(),
-        digest: plain.digest(&running.pepper),
-        last_four: plain.last_four().to_owned(),
-        name: "demo".to_owned(),
-        created_at: by.at,
-        expires_at: None,
-        limits: crate::account::key::KeyLimits::default(),
-    };
+    let key = NewKey::of(&plain, &running.pepper, "demo", by.at);
     running.store.add_key(user.id, &key, &by).await?;
     Ok(plain.reveal().to_owned())
 }

@@ -3,7 +3,7 @@
 use super::stored::{KeyShown, Shared, Stored, print_json};
 use crate::account::by::By;
 use crate::account::id::KeyId;
-use crate::account::key::{Key, KeyLimits};
+use crate::account::key::{Key, KeyLimits, has_expired};
 use crate::account::label::label;
 use crate::clock;
 use crate::store::all_keys;
@@ -88,7 +88,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn add_key(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
     let now = clock::now();
-    if add.expires.is_some_and(|at| at <= now) {
+    if has_expired(add.expires, now) {
         anyhow::bail!("--expires is in the past");
     }
     let models = model_ids(&stored.config.catalog, &add.models)?;

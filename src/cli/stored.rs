@@ -172,15 +172,7 @@ impl Stored {
 
     async fn new_key(&self, now: Timestamp) -> anyhow::Result<(PlainKey, NewKey)> {
         let plain = PlainKey::generate().map_err(|e: NoRandomness| anyhow::anyhow!(e))?;
-        let key = NewKey {
-            id: plain.id(),
-            digest: plain.digest(&self.pepper(now).await?),
-            last_four: plain.last_four().to_owned(),
-            name: "default".to_owned(),
-            created_at: now,
-            expires_at: None,
-            limits: crate::account::key::KeyLimits::default(),
-        };
+        let key = NewKey::of(&plain, &self.pepper(now).await?, "default", now);
         Ok((plain, key))
     }
 }

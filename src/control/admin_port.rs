@@ -2,7 +2,7 @@
 
 use super::api_error::ApiError;
 use super::health::Readiness;
-use super::http::extract::Params;
+use super::http::extract::Query;
 use super::refusing_the_rest;
 use super::routes::health;
 use super::views::period;
@@ -82,7 +82,7 @@ async fn scrape(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
 
 async fn used(
     State(counters): State<Arc<dyn Counters>>,
-    Params(query): Params<DayQuery>,
+    Query(query): Query<DayQuery>,
 ) -> Result<Json<Vec<Used>>, ApiError> {
     let day = period::day("day", query.day.as_deref())?;
     let day = day.unwrap_or_else(|| Day::at(clock::now(), &TimeZone::UTC));

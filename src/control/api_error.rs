@@ -3,6 +3,7 @@
 //! The body is `{"error":{"message","type","code","param"}}`, as on `/v1`. Causes go to the log,
 //! never to the client.
 
+use crate::account::caller::Denied;
 use crate::quota::counters::CountersError;
 use crate::store::{LIVE_KEYS, StoreError, UserError};
 use axum::Json;
@@ -19,7 +20,7 @@ pub enum ApiError {
     #[error(
         "Nothing is served at this path. Model calls are under /v1, so a client's base URL has to end in /v1. GET /api lists the other routes."
     )]
-    NoSuchRoute,
+    RouteNotFound,
     #[error("This route does not answer this method.")]
     MethodNotAllowed,
     #[error(
@@ -27,41 +28,41 @@ pub enum ApiError {
     )]
     ForeignHost,
     #[error("{0} is not built yet.")]
-    NotBuilt(&'static str),
+    NotImplemented(&'static str),
 
     #[error("There is no {0} with this id.")]
-    NoSuch(&'static str),
+    NotFound(&'static str),
     #[error("The body is larger than {limit} bytes.")]
     BodyTooLarge { limit: usize },
     #[error("Send the body as JSON, with `Content-Type: application/json`.")]
-    NotJsonType,
+    UnsupportedMediaType,
     #[error("The body is not JSON: {0}.")]
-    NotJson(String),
+    MalformedJson(String),
     #[error("{problem}")]
-    Invalid { param: String, problem: String },
+    InvalidValue { param: String, problem: String },
 
     #[error("Log in and send the access token as `Authorization: Bearer ...`.")]
-    NoToken,
+    TokenMissing,
     #[error("This access token is not valid. Log in again.")]
-    BadToken,
+    InvalidToken,
     #[error("This access token has expired. Refresh it, or log in again.")]
     ExpiredToken,
     #[error("This refresh token is not valid, or was used before. Log in again.")]
-    BadRefreshToken,
+    InvalidRefreshToken,
     #[error("E-mail or password is wrong.")]
-    WrongCredentials,
+    InvalidCredentials,
     #[error("The current password is wrong.")]
     WrongPassword,
     #[error("Send an access token or an API key as `Authorization: Bearer ...`.")]
-    NoKey,
+    CredentialMissing,
     #[error("This API key is not known. Check that it was copied whole.")]
-    UnknownKey,
+    InvalidKey,
     #[error("This API key has been revoked.")]
     RevokedKey,
     #[error("This API key has expired.")]
     ExpiredKey,
     #[error("API keys do not open this route. Log in and send the access token.")]
-    KeyNotEnough,
+    AccessTokenRequired,
 
     #[error("This account is suspended.")]
     Suspended,
@@ -70,29 +71,29 @@ pub enum ApiError {
     #[error("Registration is closed. Ask the operator for an account.")]
     RegistrationClosed,
     #[error("An admin cannot take away their own role or suspend themselves.")]
-    OwnAccount,
+    OwnAccountLockout,
 
     #[error("There is an account with this {0} already.")]
-    Taken(&'static str),
+    AlreadyTaken(&'static str),
     #[error("There is a plan with this id already.")]
-    PlanTaken,
+    PlanExists,
     #[error("This is the plan you have.")]
     SamePlan,
     #[error("This plan cannot be chosen any more.")]
     RetiredPlan,
     #[error("This request has been decided already.")]
-    DecidedBefore,
+    AlreadyDecided,
     #[error(
         "This request is out of date: the user has another plan by now, or the plan is retired."
     )]
-    OutdatedRequest,
+    UpgradeOutdated,
     #[error("An account can have {0} live keys at most. Revoke one first.")]
     TooManyKeys(usize),
     #[error("The configuration was not reloaded: {0}")]
-    NotReloaded(String),
+    ReloadFailed(String),
 
     #[error("Too many tries. Wait {} s before the next one.", .0.as_secs() + 1)]
-    TooManyTries(Duration),
+    TooManyAttempts(Duration),
     #[error("Too many log-ins at once. Try again in a moment.")]
     Busy,
     #[error("The database does not answer right now. Try again in a moment.")]
@@ -137,7 +138,16 @@ impl ApiError {
     /// A field or parameter that does not hold what it must.
     #[must_use]
     pub fn invalid(param: &str, problem: impl Into<String>) -> Self {
-        Self::Invalid { param: param.to_owned(), problem: problem.into() }
+        Self::InvalidValue { param: param.to_owned(), problem: problem.into() }
+    }
+
+    /// A field that names a model the gateway does not have.
+    #[must_use]
+    pub fn unknown_model(param: &str, name: &str) -> Self {
+        Self::invalid(
+            param,
+            format!("`{param}` contains `{name}`, which is not a model of this gateway."),
+        )
     }
 
     /// Status, type and code.
@@ -145,44 +155,46 @@ impl ApiError {
         use StatusCode as S;
         match self {
             Self::ForeignHost => (S::MISDIRECTED_REQUEST, INVALID, Some("foreign_host")),
-            Self::NoSuchRoute => (S::NOT_FOUND, INVALID, Some("not_found")),
+            Self::RouteNotFound => (S::NOT_FOUND, INVALID, Some("not_found")),
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, INVALID, Some("method_not_allowed")),
-            Self::NotBuilt(_) => (S::NOT_IMPLEMENTED, SERVER, Some("not_implemented")),
+            Self::NotImplemented(_) => (S::NOT_IMPLEMENTED, SERVER, Some("not_implemented")),
 
-            Self::NoSuch("plan") => (S::NOT_FOUND, INVALID, Some("plan_not_found")),
-            Self::NoSuch(_) => (S::NOT_FOUND, INVALID, Some("not_found")),
+            Self::NotFound("plan") => (S::NOT_FOUND, INVALID, Some("plan_not_found")),
+            Self::NotFound(_) => (S::NOT_FOUND, INVALID, Some("not_found")),
             Self::BodyTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, INVALID, Some("body_too_large")),
-            Self::NotJsonType => (S::UNSUPPORTED_MEDIA_TYPE, INVALID, Some("not_json")),
-            Self::NotJson(_) => (S::BAD_REQUEST, INVALID, Some("not_json")),
-            Self::Invalid { .. } => (S::UNPROCESSABLE_ENTITY, INVALID, Some("invalid_value")),
+            Self::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, INVALID, Some("not_json")),
+            Self::MalformedJson(_) => (S::BAD_REQUEST, INVALID, Some("not_json")),
+            Self::InvalidValue { .. } => (S::UNPROCESSABLE_ENTITY, INVALID, Some("invalid_value")),
 
-            Self::NoToken | Self::NoKey => (S::UNAUTHORIZED, INVALID, Some("not_authenticated")),
-            Self::BadToken => (S::UNAUTHORIZED, INVALID, Some("invalid_token")),
+            Self::TokenMissing | Self::CredentialMissing => {
+                (S::UNAUTHORIZED, INVALID, Some("not_authenticated"))
+            }
+            Self::InvalidToken => (S::UNAUTHORIZED, INVALID, Some("invalid_token")),
             Self::ExpiredToken => (S::UNAUTHORIZED, INVALID, Some("token_expired")),
-            Self::BadRefreshToken => (S::UNAUTHORIZED, INVALID, Some("invalid_refresh_token")),
-            Self::WrongCredentials => (S::UNAUTHORIZED, INVALID, Some("invalid_credentials")),
-            Self::UnknownKey | Self::RevokedKey | Self::ExpiredKey => {
+            Self::InvalidRefreshToken => (S::UNAUTHORIZED, INVALID, Some("invalid_refresh_token")),
+            Self::InvalidCredentials => (S::UNAUTHORIZED, INVALID, Some("invalid_credentials")),
+            Self::InvalidKey | Self::RevokedKey | Self::ExpiredKey => {
                 (S::UNAUTHORIZED, INVALID, Some("invalid_api_key"))
             }
-            Self::KeyNotEnough => (S::UNAUTHORIZED, INVALID, Some("access_token_required")),
+            Self::AccessTokenRequired => (S::UNAUTHORIZED, INVALID, Some("access_token_required")),
 
             Self::WrongPassword => (S::FORBIDDEN, PERMISSION, Some("wrong_password")),
             Self::Suspended => (S::FORBIDDEN, PERMISSION, Some("account_suspended")),
             Self::AdminsOnly => (S::FORBIDDEN, PERMISSION, Some("admins_only")),
             Self::RegistrationClosed => (S::FORBIDDEN, PERMISSION, Some("registration_closed")),
-            Self::OwnAccount => (S::CONFLICT, INVALID, Some("own_account")),
+            Self::OwnAccountLockout => (S::CONFLICT, INVALID, Some("own_account")),
 
-            Self::Taken("username") => (S::CONFLICT, INVALID, Some("username_taken")),
-            Self::Taken(_) => (S::CONFLICT, INVALID, Some("email_taken")),
-            Self::PlanTaken => (S::CONFLICT, INVALID, Some("plan_exists")),
+            Self::AlreadyTaken("username") => (S::CONFLICT, INVALID, Some("username_taken")),
+            Self::AlreadyTaken(_) => (S::CONFLICT, INVALID, Some("email_taken")),
+            Self::PlanExists => (S::CONFLICT, INVALID, Some("plan_exists")),
             Self::SamePlan => (S::CONFLICT, INVALID, Some("same_plan")),
             Self::RetiredPlan => (S::CONFLICT, INVALID, Some("plan_retired")),
-            Self::DecidedBefore => (S::CONFLICT, INVALID, Some("already_decided")),
-            Self::OutdatedRequest => (S::CONFLICT, INVALID, Some("request_outdated")),
+            Self::AlreadyDecided => (S::CONFLICT, INVALID, Some("already_decided")),
+            Self::UpgradeOutdated => (S::CONFLICT, INVALID, Some("request_outdated")),
             Self::TooManyKeys(_) => (S::CONFLICT, INVALID, Some("too_many_keys")),
-            Self::NotReloaded(_) => (S::CONFLICT, INVALID, Some("not_reloaded")),
+            Self::ReloadFailed(_) => (S::CONFLICT, INVALID, Some("not_reloaded")),
 
-            Self::TooManyTries(_) => (S::TOO_MANY_REQUESTS, LIMIT, Some("too_many_tries")),
+            Self::TooManyAttempts(_) => (S::TOO_MANY_REQUESTS, LIMIT, Some("too_many_tries")),
             Self::Busy => (S::SERVICE_UNAVAILABLE, SERVER, Some("busy")),
             Self::StoreUnavailable(_) => {
                 (S::SERVICE_UNAVAILABLE, SERVER, Some("store_unavailable"))
@@ -197,10 +209,12 @@ impl ApiError {
     /// The field or parameter to blame.
     fn param(&self) -> Option<String> {
         match self {
-            Self::Invalid { param, .. } => Some(param.clone()),
-            Self::Taken(field) => Some((*field).to_owned()),
+            Self::InvalidValue { param, .. } => Some(param.clone()),
+            Self::AlreadyTaken(field) => Some((*field).to_owned()),
             Self::WrongPassword => Some("current_password".to_owned()),
-            Self::NoSuch("plan") | Self::SamePlan | Self::RetiredPlan => Some("plan_id".to_owned()),
+            Self::NotFound("plan") | Self::SamePlan | Self::RetiredPlan => {
+                Some("plan_id".to_owned())
+            }
             _ => None,
         }
     }
@@ -223,7 +237,7 @@ impl ApiError {
     /// Seconds until trying again makes sense.
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::TooManyTries(wait) => Some(wait.as_secs() + 1),
+            Self::TooManyAttempts(wait) => Some(wait.as_secs() + 1),
             _ => (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
         }
     }
@@ -250,7 +264,7 @@ impl IntoResponse for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Missing(what) => Self::NoSuch(what),
+            StoreError::Missing(what) => Self::NotFound(what),
             StoreError::TooManyKeys => Self::TooManyKeys(LIVE_KEYS),
             StoreError::Corrupt(_) => {
                 tracing::error!(%error, "the store holds what it should not");
@@ -266,10 +280,20 @@ impl From<StoreError> for ApiError {
 impl From<UserError> for ApiError {
     fn from(error: UserError) -> Self {
         match error {
-            UserError::EmailTaken => Self::Taken("email"),
-            UserError::UsernameTaken => Self::Taken("username"),
-            UserError::NoSuchPlan(_) => Self::NoSuch("plan"),
+            UserError::EmailTaken => Self::AlreadyTaken("email"),
+            UserError::UsernameTaken => Self::AlreadyTaken("username"),
+            UserError::NoSuchPlan(_) => Self::NotFound("plan"),
             UserError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::KeyRevoked => Self::RevokedKey,
+            Denied::KeyExpired => Self::ExpiredKey,
+            Denied::UserSuspended => Self::Suspended,
         }
     }
 }

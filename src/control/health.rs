@@ -11,12 +11,12 @@ use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
 /// A part that has not answered by then counts as down.
-const PATIENCE: Duration = Duration::from_secs(2);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same where waking a sleeping database is the point.
-const WAKING_PATIENCE: Duration = Duration::from_secs(20);
+const WAKE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Charges that wait for longer, though gateways write several times a second, mean that something is wrong.
-const LEDGER_LAG: Duration = Duration::from_secs(10);
+const MAX_LEDGER_LAG: Duration = Duration::from_secs(10);
 
 /// How old an answer may be.
 const MAX_AGE: Duration = Duration::from_secs(1);
@@ -151,19 +151,19 @@ struct Checked {
 impl Checks {
     /// As they were at most a second ago.
     pub async fn quick(&self, state: &ControlState) -> Components {
-        asked_lately(&self.quick, state, PATIENCE).await
+        cached_or_checked(&self.quick, state, CHECK_TIMEOUT).await
     }
 
     /// With the patience that a database needs to wake up.
     pub async fn waking(&self, state: &ControlState) -> Components {
-        asked_lately(&self.waking, state, WAKING_PATIENCE).await
+        cached_or_checked(&self.waking, state, WAKE_TIMEOUT).await
     }
 }
 
-async fn asked_lately(
+async fn cached_or_checked(
     last: &Mutex<Option<Checked>>,
     state: &ControlState,
-    patience: Duration,
+    timeout: Duration,
 ) -> Components {
     let mut last = last.lock().await;
     let is_fresh =
@@ -171,14 +171,14 @@ async fn asked_lately(
     if let Some(checked) = last.as_ref().filter(is_fresh) {
         return checked.components;
     }
-    let components = ask_all(state, patience).await;
+    let components = check_all(state, timeout).await;
     *last = Some(Checked { at: clock::instant(), components });
     components
 }
 
-async fn ask_all(state: &ControlState, patience: Duration) -> Components {
+async fn check_all(state: &ControlState, timeout: Duration) -> Components {
     let (store, counters) =
-        tokio::join!(ask(state.store.ping(), patience), ask(state.counters.ping(), patience));
+        tokio::join!(check(state.store.ping(), timeout), check(state.counters.ping(), timeout));
     Components { store, counters, ledger: Ledger::now(state) }
 }
 
@@ -186,17 +186,17 @@ impl Ledger {
     fn now(state: &ControlState) -> Self {
         let backlog = state.instance.metrics.usage_backlog.look(clock::instant());
         Self {
-            status: if backlog.lag < LEDGER_LAG { Status::Ok } else { Status::Degraded },
+            status: if backlog.lag < MAX_LEDGER_LAG { Status::Ok } else { Status::Degraded },
             waiting: backlog.entries,
             lag_ms: u64::try_from(backlog.lag.as_millis()).unwrap_or(u64::MAX),
         }
     }
 }
 
-async fn ask<T, E>(answer: impl Future<Output = Result<T, E>>, patience: Duration) -> Component {
-    let asked_at = clock::instant();
-    let answered = tokio::time::timeout(patience, answer).await;
-    let latency = clock::instant().saturating_duration_since(asked_at);
+async fn check<T, E>(answer: impl Future<Output = Result<T, E>>, timeout: Duration) -> Component {
+    let started_at = clock::instant();
+    let answered = tokio::time::timeout(timeout, answer).await;
+    let latency = clock::instant().saturating_duration_since(started_at);
     let latency_ms = (latency.as_secs_f64() * 1e6).round() / 1e3;
     Component { status: Status::of(matches!(answered, Ok(Ok(_)))), latency_ms }
 }

@@ -6,6 +6,7 @@
 //! [`admin_router`] on a port of its own.
 
 pub mod state;
+mod lookup;
 pub mod api_error;
 pub mod health;
 pub mod admin_port;
@@ -22,20 +23,20 @@ use axum::Router;
 use axum::routing::get;
 use http::middleware;
 use routes::{admin, health as health_routes, keys, plans, profile, root, session, usage};
-use state::{ControlState, Doors};
+use state::{ControlState, EdgeConfig};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// The routes as one table, and what surrounds them.
-pub fn router(state: ControlState, doors: Doors) -> Router {
+pub fn router(state: ControlState, edge: EdgeConfig) -> Router {
     let (router, description) = routes().split_for_parts();
     let description = root::Description::of(description);
     let router = router
         .route("/api/openapi.json", get(root::openapi).with_state(description))
-        .route("/console", get(async || ApiError::NotBuilt("The console")))
+        .route("/console", get(async || ApiError::NotImplemented("The console")))
         .with_state(state);
-    middleware::surround(refusing_the_rest(router), &doors.cors, doors.trusted_proxies)
+    middleware::layers(refusing_the_rest(router), &edge.cors, edge.trusted_proxies)
 }
 
 /// What each path and method is answered by; the description of both planes comes with it.
@@ -86,6 +87,6 @@ fn routes() -> OpenApiRouter<ControlState> {
 
 fn refusing_the_rest(router: Router) -> Router {
     router
-        .fallback(async || ApiError::NoSuchRoute)
+        .fallback(async || ApiError::RouteNotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
 }

@@ -24,13 +24,13 @@ pub struct ControlState {
     pub callers: Arc<CallerCache>,
     pub pepper: Pepper,
     pub identity: Arc<Identity>,
-    pub instance: Arc<ThisInstance>,
+    pub instance: Arc<InstanceInfo>,
     pub overviews: Arc<Overviews>,
     pub top_reports: Arc<TopReports>,
 }
 
 /// The gateway itself, as its health routes see it.
-pub struct ThisInstance {
+pub struct InstanceInfo {
     pub readiness: Readiness,
     pub started_at: Instant,
     pub metrics: Arc<Metrics>,
@@ -40,7 +40,7 @@ pub struct ThisInstance {
 }
 
 /// Who is answered, and how.
-pub struct Doors {
+pub struct EdgeConfig {
     pub cors: Cors,
     pub trusted_proxies: Arc<[IpNet]>,
 }

@@ -3,7 +3,7 @@
 use super::headers::holds_our_key;
 use super::session::Session;
 use crate::account::id::RequestId;
-use crate::client_address;
+use crate::http::client_ip;
 use crate::openai::error::ErrorBody;
 use crate::openai::surface::Surface;
 use http::{HeaderMap, HeaderValue, Method};
@@ -215,7 +215,7 @@ impl Head {
     pub fn read(session: &Session, trusted: &[IpNet], now: Timestamp, started: Instant) -> Self {
         let headers = session.headers();
         let peer = session.peer().ip();
-        let address = client_address::address(peer, headers, trusted);
+        let address = client_ip::address(peer, headers, trusted);
         Self {
             id: RequestId::new(),
             client_request_id: client_request_id(headers),

@@ -2,7 +2,7 @@
 
 use super::refusal::Refusal;
 use crate::account::id::UserId;
-use crate::client_address;
+use crate::http::client_ip;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -66,7 +66,7 @@ impl Buffers {
     /// A share of nothing yet, for a call from `address`, of `user` where that is known.
     #[must_use]
     pub fn hold(&self, user: Option<UserId>, address: IpAddr) -> Held {
-        let address = Owner::Address(client_address::host(address));
+        let address = Owner::Address(client_ip::host(address));
         let owners = [user.map(Owner::User), Some(address)];
         Held { pool: Arc::clone(&self.0), owners, bytes: 0 }
     }

@@ -11,8 +11,8 @@ use super::reply::Replier;
 use super::session::{ReplyHead, Session};
 use super::{gate, headers, http1, http2};
 use crate::account::id::RequestId;
-use crate::client_address;
 use crate::clock;
+use crate::http::client_ip;
 use crate::telemetry::labels::{Outcome, Route};
 use bytes::BytesMut;
 use http::header;
@@ -67,7 +67,7 @@ impl Peer {
         let digest = stream.get_socket_digest();
         let socket = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet()).copied();
         let socket = socket.unwrap_or_else(|| (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0).into());
-        Self { socket, is_proxy: client_address::is_trusted(socket.ip(), trusted) }
+        Self { socket, is_proxy: client_ip::is_trusted(socket.ip(), trusted) }
     }
 
     /// Its address and port.

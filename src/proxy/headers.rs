@@ -5,6 +5,7 @@
 
 use super::reserve::Reservation;
 use super::session::ReplyHead;
+use crate::account::key::PlainKey;
 use crate::openai::request::Request;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::Exchange;
@@ -27,7 +28,7 @@ const MAX_REQUEST_VALUE: usize = 1024;
 const MAX_REQUEST_FIELDS: usize = 8;
 
 /// Prefix of this gateway's keys; a header whose value contains it is dropped, whatever its name.
-const OUR_KEYS: &[u8] = b"sk-kx-";
+const OUR_KEYS: &[u8] = PlainKey::PREFIX.as_bytes();
 
 /// Numeric upstream headers forwarded to the caller: its timings.
 const REPLY_NUMBERS: [&str; 4] =

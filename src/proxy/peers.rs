@@ -1,6 +1,6 @@
 //! Limits the connections per client address, so that one client cannot use them all.
 
-use crate::client_address;
+use crate::http::client_ip;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -69,7 +69,7 @@ impl Peers {
     /// Counts a connection of `address`; `None` when it has as many as it may.
     #[must_use]
     pub fn connect(&self, address: IpAddr) -> Option<Peer> {
-        let host = client_address::host(address);
+        let host = client_ip::host(address);
         let mut open = lock(&self.open);
         let count = open.entry(host).or_default();
         if *count >= self.most {

@@ -4,7 +4,6 @@
 //! `settle`, and dropped unsettled (a panic, a runtime that goes away) it still charges all it held.
 //! A call that only running calls keep from its tokens waits for them: see [`super::admission`].
 
-use super::authenticate::admissible;
 use super::count::{self, exact_prompt};
 use super::quota_numbers::QuotaNumbers;
 use super::reasoning::Kinds;
@@ -238,14 +237,14 @@ async fn take(
     }
 }
 
-/// The record again, fresh from the store, if it still admits the call.
+/// Loads the caller's record again in place of an outdated one.
 async fn reload(
-    caller: &Caller,
+    outdated: &Caller,
     callers: &CallerCache,
     admission: &Admission<'_>,
 ) -> Result<Arc<Caller>, Refusal> {
-    callers.forget(caller.user);
-    look_again(caller, callers, admission).await
+    let fresh = callers.refresh(outdated, admission.started).await;
+    still_allowed(fresh.map_err(|_| Refusal::CallersUnavailable)?, admission)
 }
 
 /// The record as it is known now, if it still admits the call.
@@ -257,16 +256,20 @@ pub async fn look_again(
     callers: &CallerCache,
     admission: &Admission<'_>,
 ) -> Result<Arc<Caller>, Refusal> {
-    let found = callers
-        .find(&caller.key, admission.started)
-        .await
-        .map_err(|_| Refusal::CallersUnavailable)?;
-    let fresh = found.ok_or(Refusal::WrongKey)?;
-    admissible(&fresh, admission.now)?;
-    if !fresh.may_use(&admission.model.id) {
+    let found = callers.find(&caller.key, admission.started).await;
+    still_allowed(found.map_err(|_| Refusal::CallersUnavailable)?, admission)
+}
+
+fn still_allowed(
+    found: Option<Arc<Caller>>,
+    admission: &Admission<'_>,
+) -> Result<Arc<Caller>, Refusal> {
+    let caller = found.ok_or(Refusal::WrongKey)?;
+    caller.check(admission.now)?;
+    if !caller.may_use(&admission.model.id) {
         return Err(Refusal::ModelNotAllowed(admission.body.model.clone()));
     }
-    Ok(fresh)
+    Ok(caller)
 }
 
 pub(super) fn not_admitted(

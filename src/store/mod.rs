@@ -26,7 +26,7 @@ use crate::account::caller::Caller;
 use crate::account::charge::{Adjustment, Charge};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, RequestId, UserId};
-use crate::account::key::{Key, KeyDigest, KeyLimits};
+use crate::account::key::{Key, KeyDigest, KeyLimits, Pepper, PlainKey};
 use crate::account::plan::{Plan, PlanLimits, PolicyChange, Window};
 use crate::account::user::{LimitOverrides, Role, User, UserStatus};
 use crate::config::Database;
@@ -480,6 +480,22 @@ pub struct NewKey {
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
     pub limits: KeyLimits,
+}
+
+impl NewKey {
+    /// The record of `plain`, without an expiry and limits of its own.
+    #[must_use]
+    pub fn of(plain: &PlainKey, pepper: &Pepper, name: &str, created_at: Timestamp) -> Self {
+        Self {
+            id: plain.id(),
+            digest: plain.digest(pepper),
+            last_four: plain.last_four().to_owned(),
+            name: name.to_owned(),
+            created_at,
+            expires_at: None,
+            limits: KeyLimits::default(),
+        }
+    }
 }
 
 /// A user-day on which ledger and rollups disagree.

@@ -1,12 +1,13 @@
 //! Keys masked in what is written, whoever wrote it.
 
+use crate::account::key::PlainKey;
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::io::{self, Write};
 
 /// How secrets begin, and from how many further characters on a word that begins so is one.
 const SECRETS: [(&str, usize); 7] = [
-    ("sk-kx-", 4),
+    (PlainKey::PREFIX, 4),
     ("rt-kx-", 4),
     ("sk-ant-", 8),
     ("sk-", 16),

@@ -22,7 +22,7 @@ const AUDIENCE: &str = "knockx-control";
 const LONGEST: usize = 2048;
 
 /// Makes and reads access tokens.
-pub struct Tokens {
+pub struct AccessTokens {
     signing: EncodingKey,
     verifying: DecodingKey,
     /// Names the signing key, so that tokens of another are refused by name.
@@ -52,14 +52,14 @@ pub struct Bearer {
 
 /// Why a token is not good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BadToken {
+pub enum TokenError {
     /// Not one of ours, or changed.
     Invalid,
     Expired,
 }
 
-impl Tokens {
-    /// Tokens signed with `key`.
+impl AccessTokens {
+    /// AccessTokens signed with `key`.
     #[must_use]
     pub fn new(key: &[u8], lifetime: Duration) -> Self {
         // Whoever was first had the same provider.
@@ -111,18 +111,18 @@ impl Tokens {
     /// Who presents a token, if it is good at `now`.
     ///
     /// # Errors
-    /// [`BadToken`].
-    pub fn read(&self, token: &str, now: Timestamp) -> Result<Bearer, BadToken> {
+    /// [`TokenError`].
+    pub fn read(&self, token: &str, now: Timestamp) -> Result<Bearer, TokenError> {
         if token.len() > LONGEST {
-            return Err(BadToken::Invalid);
+            return Err(TokenError::Invalid);
         }
         let data = jsonwebtoken::decode::<Claims>(token, &self.verifying, &self.rules)
-            .map_err(|_| BadToken::Invalid)?;
+            .map_err(|_| TokenError::Invalid)?;
         if data.header.kid.as_ref() != Some(&self.key_id) {
-            return Err(BadToken::Invalid);
+            return Err(TokenError::Invalid);
         }
         if data.claims.exp <= now.as_second() {
-            return Err(BadToken::Expired);
+            return Err(TokenError::Expired);
         }
         Ok(Bearer { user: data.claims.sub, session: data.claims.sid })
     }
@@ -200,8 +200,8 @@ mod tests {
 
     const KEY: &[u8] = b"an obviously fake key for tests";
 
-    fn tokens() -> Tokens {
-        Tokens::new(KEY, Duration::from_secs(900))
+    fn tokens() -> AccessTokens {
+        AccessTokens::new(KEY, Duration::from_secs(900))
     }
 
     fn at(second: i64) -> Timestamp {
@@ -236,9 +236,9 @@ mod tests {
         let token = tokens.issue(bearer, at(1_000)).unwrap();
         assert_eq!(tokens.read(&token, at(1_000)), Ok(bearer));
         assert_eq!(tokens.read(&token, at(1_899)), Ok(bearer));
-        assert_eq!(tokens.read(&token, at(1_900)), Err(BadToken::Expired));
-        let other = Tokens::new(b"another secret", Duration::from_secs(900));
-        assert_eq!(other.read(&token, at(1_000)), Err(BadToken::Invalid));
+        assert_eq!(tokens.read(&token, at(1_900)), Err(TokenError::Expired));
+        let other = AccessTokens::new(b"another secret", Duration::from_secs(900));
+        assert_eq!(other.read(&token, at(1_000)), Err(TokenError::Invalid));
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
         assert!(tokens.read(&same, at(1_000)).is_ok(), "the forger's craft is sound");
 
         let refused = |what: &str, token: &str| {
-            assert_eq!(tokens.read(token, at(1_000)), Err(BadToken::Invalid), "{what}");
+            assert_eq!(tokens.read(token, at(1_000)), Err(TokenError::Invalid), "{what}");
         };
         for alg in ["none", "None", "HS384", "HS512", "RS256", "ES256", "EdDSA"] {
             refused(alg, &forged(&token, KEY, |header, _| header["alg"] = json!(alg)));

@@ -1,18 +1,18 @@
 //! Log-ins: passwords checked, sessions begun, tokens handed out.
 
-use super::access_token::{Bearer, Tokens};
-use super::login_throttle::{Guess, Guesses};
-use super::passwords::{Passwords, Turn};
+use super::access_token::{AccessTokens, Bearer};
+use super::login_throttle::{Guess, LoginThrottle};
+use super::passwords::{PasswordHasher, Turn};
 use super::throttle::Throttle;
 use crate::account::id::{SessionId, UserId};
 use crate::account::key::Pepper;
 use crate::account::password::Verified;
 use crate::account::refresh::RefreshToken;
 use crate::account::server_secret::ServerSecret;
-use crate::account::user::{User, UserStatus};
-use crate::client_address;
+use crate::account::user::User;
 use crate::config::{Accounts, Billing};
 use crate::control::api_error::ApiError;
+use crate::http::client_ip;
 use crate::store::sessions::{Credentials, NewSession, Rotated, Rotation};
 use crate::store::{Store, StoreError};
 use jiff::{SignedDuration, Timestamp};
@@ -23,13 +23,13 @@ use utoipa::ToSchema;
 
 /// What log-ins work with.
 pub struct Identity {
-    pub tokens: Tokens,
-    pub passwords: Passwords,
+    pub tokens: AccessTokens,
+    pub passwords: PasswordHasher,
     /// Keys the hashes of refresh tokens.
     secret: ServerSecret,
     pub accounts: Accounts,
     pub billing: Billing,
-    guesses: Guesses,
+    guesses: LoginThrottle,
     /// Of those who are logged in, by their session: neither guesses at the door nor another session keeps them from
     /// their own account.
     confirmations: Throttle<SessionId>,
@@ -57,10 +57,10 @@ impl Identity {
     #[must_use]
     pub fn new(pepper: &Pepper, accounts: Accounts, billing: Billing) -> Self {
         Self {
-            tokens: Tokens::new(&pepper.derived(b"access tokens"), accounts.access_token),
-            passwords: Passwords::new(),
+            tokens: AccessTokens::new(&pepper.derived(b"access tokens"), accounts.access_token),
+            passwords: PasswordHasher::new(),
             secret: ServerSecret::of(pepper),
-            guesses: Guesses::new(accounts.account_tries, accounts.address_tries),
+            guesses: LoginThrottle::new(accounts.account_tries, accounts.address_tries),
             confirmations: Throttle::new(accounts.account_tries),
             registrations: Throttle::new(accounts.address_registrations),
             changes: Throttle::new(accounts.account_changes),
@@ -72,25 +72,25 @@ impl Identity {
     /// Counts a registration from `address`.
     ///
     /// # Errors
-    /// [`ApiError::TooManyTries`].
+    /// [`ApiError::TooManyAttempts`].
     pub fn may_register(&self, address: IpAddr, now: Instant) -> Result<(), ApiError> {
-        let attempt = self.registrations.attempt(&client_address::host(address), now);
-        attempt.map_err(ApiError::TooManyTries)
+        let attempt = self.registrations.attempt(&client_ip::host(address), now);
+        attempt.map_err(ApiError::TooManyAttempts)
     }
 
     /// Counts a change that a user makes to their own keys, profile or plan.
     ///
     /// # Errors
-    /// [`ApiError::TooManyTries`].
+    /// [`ApiError::TooManyAttempts`].
     pub fn may_change(&self, user: UserId, now: Instant) -> Result<(), ApiError> {
-        self.changes.attempt(&user, now).map_err(ApiError::TooManyTries)
+        self.changes.attempt(&user, now).map_err(ApiError::TooManyAttempts)
     }
 
     /// The user with this e-mail and password, active. Whether the e-mail or the password was wrong
     /// shows neither in the answer nor in the time it takes.
     ///
     /// # Errors
-    /// [`ApiError::WrongCredentials`], [`ApiError::TooManyTries`], [`ApiError::Suspended`].
+    /// [`ApiError::InvalidCredentials`], [`ApiError::TooManyAttempts`], [`ApiError::Suspended`].
     pub async fn check(
         &self,
         store: &dyn Store,
@@ -98,16 +98,14 @@ impl Identity {
         password: &str,
         (address, now): (IpAddr, Instant),
     ) -> Result<Credentials, ApiError> {
-        let guess = self.guesses.begin(email, address, now).map_err(ApiError::TooManyTries)?;
+        let guess = self.guesses.begin(email, address, now).map_err(ApiError::TooManyAttempts)?;
         let checked = self.verify(store, email, password, &guess).await;
         let (found, verified) = checked.inspect_err(|_| self.guesses.not_made(&guess))?;
         let (Some(mut found), Verified::Yes | Verified::YesRehash) = (found, verified) else {
-            return Err(ApiError::WrongCredentials);
+            return Err(ApiError::InvalidCredentials);
         };
         self.guesses.succeeded(guess);
-        if found.user.status == UserStatus::Suspended {
-            return Err(ApiError::Suspended);
-        }
+        found.user.status.check()?;
         if verified == Verified::YesRehash {
             found = self.rehashed(store, found, password).await?;
         }
@@ -146,7 +144,7 @@ impl Identity {
             return Ok(now);
         }
         match self.passwords.verify(&now.user.email, password, Some(stored), Turn::AtOnce).await? {
-            Verified::No => Err(ApiError::WrongCredentials),
+            Verified::No => Err(ApiError::InvalidCredentials),
             Verified::Yes | Verified::YesRehash => Ok(now),
         }
     }
@@ -154,7 +152,7 @@ impl Identity {
     /// Checks the password of somebody logged in.
     ///
     /// # Errors
-    /// [`ApiError::WrongPassword`], [`ApiError::TooManyTries`].
+    /// [`ApiError::WrongPassword`], [`ApiError::TooManyAttempts`].
     pub async fn confirm(
         &self,
         store: &dyn Store,
@@ -162,7 +160,7 @@ impl Identity {
         password: &str,
         now: Instant,
     ) -> Result<(), ApiError> {
-        self.confirmations.attempt(&session, now).map_err(ApiError::TooManyTries)?;
+        self.confirmations.attempt(&session, now).map_err(ApiError::TooManyAttempts)?;
         let found = store.credentials_of(user.id).await?;
         let stored = found.as_ref().and_then(|found| found.password_hash.as_deref());
         match self.passwords.verify(&user.email, password, stored, Turn::AtOnce).await? {
@@ -177,7 +175,7 @@ impl Identity {
     /// Begins a session of a user whose password has been checked or set.
     ///
     /// # Errors
-    /// [`ApiError::WrongCredentials`] when it was changed meanwhile.
+    /// [`ApiError::InvalidCredentials`] when it was changed meanwhile.
     pub async fn begin(
         &self,
         store: &dyn Store,
@@ -196,7 +194,7 @@ impl Identity {
             expires_at: self.session_end(now),
         };
         store.open_session(&new).await.map_err(|e| match e {
-            StoreError::Missing(_) => ApiError::WrongCredentials,
+            StoreError::Missing(_) => ApiError::InvalidCredentials,
             error => error.into(),
         })?;
         self.pair(Bearer { user, session }, &refresh, now)
@@ -205,14 +203,14 @@ impl Identity {
     /// Exchanges a refresh token for the next pair.
     ///
     /// # Errors
-    /// [`ApiError::BadRefreshToken`]; when the token was used before, its session has ended.
+    /// [`ApiError::InvalidRefreshToken`]; when the token was used before, its session has ended.
     pub async fn refresh(
         &self,
         store: &dyn Store,
         token: &str,
         now: Timestamp,
     ) -> Result<TokenPair, ApiError> {
-        let presented = RefreshToken::parse(token).map_err(|_| ApiError::BadRefreshToken)?;
+        let presented = RefreshToken::parse(token).map_err(|_| ApiError::InvalidRefreshToken)?;
         let session = presented.session();
         let next = RefreshToken::generate(session).map_err(|_| ApiError::Internal)?;
         let rotation = Rotation {
@@ -223,15 +221,15 @@ impl Identity {
             expires_at: self.session_end(now),
         };
         match store.rotate_session(&rotation).await? {
-            Rotated::Done(user) if user.status == UserStatus::Active => {
+            Rotated::Done(user) => {
+                user.status.check()?;
                 self.pair(Bearer { user: user.id, session }, &next, now)
             }
-            Rotated::Done(_) => Err(ApiError::Suspended),
             Rotated::Reused(user) => {
                 tracing::warn!(%user, "a refresh token was used twice; its session has ended");
-                Err(ApiError::BadRefreshToken)
+                Err(ApiError::InvalidRefreshToken)
             }
-            Rotated::Unknown => Err(ApiError::BadRefreshToken),
+            Rotated::Unknown => Err(ApiError::InvalidRefreshToken),
         }
     }
 

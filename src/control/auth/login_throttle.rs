@@ -5,7 +5,7 @@
 //! it has one guess and then long delays. A first correct password is always accepted.
 
 use super::throttle::{Pace, Throttle};
-use crate::client_address;
+use crate::http::client_ip;
 use quick_cache::sync::Cache;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ const UNDER_ATTACK: Pace = Pace {
 type At = (String, IpAddr);
 
 /// What log-ins were tried.
-pub struct Guesses {
+pub struct LoginThrottle {
     by_host_at: Throttle<At>,
     by_network_at: Throttle<At>,
     /// Whatever the account.
@@ -49,8 +49,8 @@ pub struct Guess {
     pub is_known: bool,
 }
 
-impl Guesses {
-    /// Guesses of which `account_tries` at an account, and `address_tries` in all, are free for a host.
+impl LoginThrottle {
+    /// LoginThrottle of which `account_tries` at an account, and `address_tries` in all, are free for a host.
     #[must_use]
     pub fn new(account_tries: u32, address_tries: u32) -> Self {
         let of_account = |factor| account_tries.saturating_mul(factor);
@@ -71,8 +71,8 @@ impl Guesses {
     /// # Errors
     /// How long this host has to wait; then nothing is counted.
     pub fn begin(&self, account: &str, address: IpAddr, now: Instant) -> Result<Guess, Duration> {
-        let at_host = (account.to_owned(), client_address::host(address));
-        let at_network = (account.to_owned(), client_address::network(address));
+        let at_host = (account.to_owned(), client_ip::host(address));
+        let at_network = (account.to_owned(), client_ip::network(address));
         let is_known = self.known.get(&at_host).is_some();
         if is_known || !self.by_account.is_over(&at_host.0, now) {
             self.by_host_at.attempt(&at_host, now)?;
@@ -122,8 +122,8 @@ mod tests {
 
     const ADMIN: &str = "admin@example.com";
 
-    fn guesses() -> Guesses {
-        Guesses::new(5, 30)
+    fn guesses() -> LoginThrottle {
+        LoginThrottle::new(5, 30)
     }
 
     fn address(text: &str) -> IpAddr {
@@ -131,7 +131,12 @@ mod tests {
     }
 
     /// Wrong guesses that are taken from `address` between `from` and a day later, tried every second.
-    fn taken_in_a_day(guesses: &Guesses, account: &str, address: IpAddr, from: Instant) -> u32 {
+    fn taken_in_a_day(
+        guesses: &LoginThrottle,
+        account: &str,
+        address: IpAddr,
+        from: Instant,
+    ) -> u32 {
         let (mut now, mut taken) = (from, 0);
         while now < from + Duration::from_hours(24) {
             match guesses.begin(account, address, now) {

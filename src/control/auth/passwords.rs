@@ -40,7 +40,7 @@ impl Default for Queue {
 }
 
 /// The pool.
-pub struct Passwords {
+pub struct PasswordHasher {
     /// Cores that may hash.
     turns: Arc<Semaphore>,
     places: Semaphore,
@@ -48,7 +48,7 @@ pub struct Passwords {
     accounts: Cache<String, Arc<Queue>>,
 }
 
-impl Passwords {
+impl PasswordHasher {
     /// A pool of half the cores.
     #[must_use]
     pub fn new() -> Self {

@@ -16,7 +16,7 @@ pub fn respond(request: &HeaderMap, body: &impl Serialize) -> Response {
     let Ok(json) = serde_json::to_vec(body) else { return ApiError::Internal.into_response() };
     let tag = tag(&json);
     let validators = [(ETAG, tag.clone()), (CACHE_CONTROL, MAX_AGE)];
-    if has_it(request, &tag) {
+    if is_current(request, &tag) {
         return (StatusCode::NOT_MODIFIED, validators).into_response();
     }
     (validators, [(CONTENT_TYPE, JSON)], json).into_response()
@@ -29,7 +29,7 @@ fn tag(json: &[u8]) -> HeaderValue {
     HeaderValue::try_from(format!("W/\"{head:016x}\"")).unwrap_or(HeaderValue::from_static(""))
 }
 
-fn has_it(request: &HeaderMap, tag: &HeaderValue) -> bool {
+fn is_current(request: &HeaderMap, tag: &HeaderValue) -> bool {
     let opaque = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     let Ok(tag) = tag.to_str().map(opaque) else { return false };
     let known = request.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());

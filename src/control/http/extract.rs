@@ -14,37 +14,37 @@ use std::fmt;
 use std::marker::PhantomData;
 
 /// Characters of what was sent that a refusal repeats.
-const LONGEST_ECHO: usize = 400;
+const MAX_ECHO: usize = 400;
 
 /// A JSON body.
-pub struct Form<T>(pub T);
+pub struct JsonBody<T>(pub T);
 
 /// A value that is written as an object. serde would take a list of its fields as well.
 #[derive(Debug, Default)]
 pub struct Object<T>(pub T);
 
 /// The parameters behind the question mark.
-pub struct Params<T>(pub T);
+pub struct Query<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         if !is_json(request.headers()) {
-            return Err(ApiError::NotJsonType);
+            return Err(ApiError::UnsupportedMediaType);
         }
         let body = Bytes::from_request(request, state).await;
         let body = body.map_err(|_| ApiError::BodyTooLarge { limit: BODY_BYTES })?;
         // First as JSON alone: what is not JSON is another mistake than what does not fit.
         serde_json::from_slice::<IgnoredAny>(&body)
-            .map_err(|e| ApiError::NotJson(e.to_string()))?;
+            .map_err(|e| ApiError::MalformedJson(e.to_string()))?;
         let mut reader = serde_json::Deserializer::from_slice(&body);
         let form: Result<Object<T>, _> = serde_path_to_error::deserialize(&mut reader);
-        form.map(|form| Self(form.0)).map_err(|e| blame(&e.path().to_string(), e.inner()))
+        form.map(|form| Self(form.0)).map_err(|e| invalid(&e.path().to_string(), e.inner()))
     }
 }
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
@@ -73,34 +73,34 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 }
 
 /// A part of the path. One that is no text names nothing that is there.
-pub struct Segment(pub String);
+pub struct PathParam(pub String);
 
-impl<S: Send + Sync> FromRequestParts<S> for Segment {
+impl<S: Send + Sync> FromRequestParts<S> for PathParam {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Path(text) = Path::<String>::from_request_parts(parts, state)
             .await
-            .map_err(|_| ApiError::NoSuchRoute)?;
+            .map_err(|_| ApiError::RouteNotFound)?;
         if text.contains(char::is_control) {
-            return Err(ApiError::NoSuchRoute);
+            return Err(ApiError::RouteNotFound);
         }
         Ok(Self(text))
     }
 }
 
-/// Two parts of the path, in its order; see [`Segment`].
-pub struct Segments(pub String, pub String);
+/// Two parts of the path, in its order; see [`PathParam`].
+pub struct PathParams(pub String, pub String);
 
-impl<S: Send + Sync> FromRequestParts<S> for Segments {
+impl<S: Send + Sync> FromRequestParts<S> for PathParams {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let Path((first, second)) = Path::<(String, String)>::from_request_parts(parts, state)
             .await
-            .map_err(|_| ApiError::NoSuchRoute)?;
+            .map_err(|_| ApiError::RouteNotFound)?;
         if [&first, &second].iter().any(|text| text.contains(char::is_control)) {
-            return Err(ApiError::NoSuchRoute);
+            return Err(ApiError::RouteNotFound);
         }
         Ok(Self(first, second))
     }
@@ -113,7 +113,7 @@ fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
         return Err(ApiError::invalid(&name, "Parameters have no control characters."));
     }
     let reader = serde_urlencoded::Deserializer::new(pairs);
-    serde_path_to_error::deserialize(reader).map_err(|e| blame(&e.path().to_string(), e.inner()))
+    serde_path_to_error::deserialize(reader).map_err(|e| invalid(&e.path().to_string(), e.inner()))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -124,7 +124,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// The refusal of a field. serde names the path of a wrong value; of a field too much or too little it
 /// names the field itself, in backticks.
-fn blame(path: &str, error: &impl std::fmt::Display) -> ApiError {
+fn invalid(path: &str, error: &impl std::fmt::Display) -> ApiError {
     let message = error.to_string();
     let problem = message.split(" at line ").next().unwrap_or_default().to_owned();
     let is_of_field = ["unknown field", "missing field", "duplicate field"]
@@ -142,7 +142,7 @@ fn blame(path: &str, error: &impl std::fmt::Display) -> ApiError {
     // What was sent is repeated as far as it helps to find it.
     let (param, problem) = (shortened(param), shortened(plain(&problem)));
     let subject = if param.is_empty() { "The body".to_owned() } else { format!("`{param}`") };
-    ApiError::Invalid { problem: format!("{subject}: {problem}."), param }
+    ApiError::InvalidValue { problem: format!("{subject}: {problem}."), param }
 }
 
 /// A problem as serde words it, without the names of types in this program.
@@ -175,7 +175,7 @@ fn plain(problem: &str) -> String {
 
 /// A text with its first characters when it is long.
 fn shortened(text: String) -> String {
-    match text.char_indices().nth(LONGEST_ECHO) {
+    match text.char_indices().nth(MAX_ECHO) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
@@ -232,7 +232,9 @@ mod tests {
             r#"{"positive":0}"#,
         ] {
             let error = serde_json::from_str::<Fields>(json).unwrap_err();
-            let ApiError::Invalid { problem, .. } = blame("x", &error) else { panic!("{json}") };
+            let ApiError::InvalidValue { problem, .. } = invalid("x", &error) else {
+                panic!("{json}")
+            };
             let types = [
                 "u64",
                 "u32",

@@ -2,10 +2,10 @@
 //! compression, limits.
 
 use crate::account::id::{RequestId, UserId};
-use crate::client_address;
 use crate::clock;
 use crate::config::Cors;
 use crate::control::api_error::ApiError;
+use crate::http::client_ip;
 use crate::store::StoreError;
 use axum::Router;
 use axum::body::Body;
@@ -30,7 +30,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::normalize_path::NormalizePath;
 
 /// More than the slowest route takes: one that waits for a database to wake up.
-const PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bodies here are small forms.
 pub const BODY_BYTES: usize = 64 * 1024;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -46,13 +46,13 @@ const SECURITY: [(HeaderName, &str); 4] = [
 
 /// Who asks, as far as it is known; the request log reads it when the reply is there.
 #[derive(Clone)]
-pub struct Asker {
+pub struct RequestContext {
     request: HeaderValue,
     pub address: IpAddr,
     user: Arc<OnceLock<UserId>>,
 }
 
-impl Asker {
+impl RequestContext {
     /// Of the request that has these extensions.
     #[must_use]
     pub fn of(extensions: &Extensions) -> Self {
@@ -65,7 +65,7 @@ impl Asker {
     }
 
     /// Notes who it is.
-    pub fn is(&self, user: UserId) {
+    pub fn set_user(&self, user: UserId) {
         let _ = self.user.set(user);
     }
 
@@ -77,46 +77,50 @@ impl Asker {
 }
 
 /// Puts the layers around `router`; the last one added sees a request first.
-pub fn surround(router: Router, cors: &Cors, trusted: Arc<[IpNet]>) -> Router {
+pub fn layers(router: Router, cors: &Cors, trusted: Arc<[IpNet]>) -> Router {
     // Every path answers with and without a slash at its end: a redirect would lose a POST's body.
     let router = Router::new().fallback_service(NormalizePath::trim_trailing_slash(router));
     let router = router
         .layer(from_fn(limit_body))
-        .layer(from_fn(in_time))
+        .layer(from_fn(timeout))
         .layer(CatchPanicLayer::custom(after_panic))
         .layer(CompressionLayer::new());
     let router = match cors_layer(cors) {
         Some(layer) => router.layer(layer),
         None => router,
     };
-    router.layer(from_fn_with_state(trusted, dress))
+    router.layer(from_fn_with_state(trusted, finalize_response))
 }
 
 /// Gives a request its id and a reply the headers that all replies have, and logs both.
-async fn dress(State(trusted): State<Arc<[IpNet]>>, mut request: Request, next: Next) -> Response {
+async fn finalize_response(
+    State(trusted): State<Arc<[IpNet]>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let began_at = clock::instant();
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
     let client_request = client_request_id(request.headers());
-    let asker = Asker {
+    let context = RequestContext {
         request: request_id(),
-        address: client_address::address(peer, request.headers(), &trusted),
+        address: client_ip::address(peer, request.headers(), &trusted),
         user: Arc::default(),
     };
     let over_tls = request.headers().get(FORWARDED_PROTO).is_some_and(|proto| proto == "https");
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    request.headers_mut().insert(REQUEST_ID, asker.request.clone());
-    request.extensions_mut().insert(asker.clone());
+    request.headers_mut().insert(REQUEST_ID, context.request.clone());
+    request.extensions_mut().insert(context.clone());
     let mut response = next.run(request).await;
     let took = clock::instant().saturating_duration_since(began_at);
     let status = response.status().as_u16();
     tracing::info!(
-        request = %asker.request_id(), client_request_id = client_request, %method, path, status, client = %asker.address,
-        user = asker.user.get().map(tracing::field::display),
+        request = %context.request_id(), client_request_id = client_request, %method, path, status, client = %context.address,
+        user = context.user.get().map(tracing::field::display),
         total_ms = took.as_secs_f64() * 1000.0, "control request",
     );
     let headers = response.headers_mut();
-    headers.insert(REQUEST_ID, asker.request);
+    headers.insert(REQUEST_ID, context.request);
     headers.extend(SECURITY.map(|(name, value)| (name, HeaderValue::from_static(value))));
     if over_tls {
         let a_year = HeaderValue::from_static("max-age=31536000");
@@ -152,8 +156,8 @@ async fn limit_body(request: Request, next: Next) -> Response {
 }
 
 /// A store that fell silent must not hold a caller, and its connection, for ever.
-async fn in_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(PATIENCE, next.run(request)).await {
+async fn timeout(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
             let silent = StoreError::Unavailable("it did not answer in time".to_owned());

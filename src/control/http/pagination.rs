@@ -6,9 +6,9 @@ use std::str::FromStr;
 use utoipa::ToSchema;
 
 /// Entries of a page unless asked otherwise.
-const USUAL: u32 = 50;
+const DEFAULT_LIMIT: u32 = 50;
 /// The most.
-pub const MOST: u32 = 200;
+pub const MAX_LIMIT: u32 = 200;
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -22,7 +22,7 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// A list that is never cut.
     #[must_use]
-    pub fn whole(data: Vec<T>) -> Self {
+    pub fn single(data: Vec<T>) -> Self {
         Self { data, next_cursor: None }
     }
 
@@ -46,10 +46,10 @@ impl<T> Page<T> {
 ///
 /// # Errors
 /// Outside of 1 to 200.
-pub fn limit(asked: Option<u32>) -> Result<u32, ApiError> {
-    match asked.unwrap_or(USUAL) {
-        limit @ 1..=MOST => Ok(limit),
-        _ => Err(ApiError::invalid("limit", format!("`limit` is 1 to {MOST}."))),
+pub fn limit(requested: Option<u32>) -> Result<u32, ApiError> {
+    match requested.unwrap_or(DEFAULT_LIMIT) {
+        limit @ 1..=MAX_LIMIT => Ok(limit),
+        _ => Err(ApiError::invalid("limit", format!("`limit` is 1 to {MAX_LIMIT}."))),
     }
 }
 

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 const MOST: usize = 64;
 
 /// Answers by their questions.
-pub struct Kept<Q, A> {
+pub struct StaleWhileRevalidate<Q, A> {
     /// Nobody is told anything older without its being renewed.
     fresh: Duration,
     /// Nobody is told anything older.
@@ -36,7 +36,7 @@ struct Answer<A> {
     told: Arc<A>,
 }
 
-impl<Q: Eq + Hash + Clone, A: Send + Sync + 'static> Kept<Q, A> {
+impl<Q: Eq + Hash + Clone, A: Send + Sync + 'static> StaleWhileRevalidate<Q, A> {
     /// Nothing kept yet.
     #[must_use]
     pub fn new(fresh: Duration, usable: Duration) -> Self {
@@ -128,8 +128,8 @@ mod tests {
     const FRESH: Duration = Duration::from_secs(60);
     const USABLE: Duration = Duration::from_secs(900);
 
-    fn kept() -> Kept<u32, usize> {
-        Kept::new(FRESH, USABLE)
+    fn kept() -> StaleWhileRevalidate<u32, usize> {
+        StaleWhileRevalidate::new(FRESH, USABLE)
     }
 
     /// A store that is asked how often it was asked.
@@ -143,7 +143,12 @@ mod tests {
         }
     }
 
-    async fn told(kept: &Kept<u32, usize>, question: u32, now: Instant, asked: &Asked) -> usize {
+    async fn told(
+        kept: &StaleWhileRevalidate<u32, usize>,
+        question: u32,
+        now: Instant,
+        asked: &Asked,
+    ) -> usize {
         *kept.answer(question, now, asked.clone().count()).await.unwrap()
     }
 

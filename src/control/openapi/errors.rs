@@ -28,87 +28,87 @@ macro_rules! refusals {
 
 refusals! {
     /// What any route may answer.
-    Away: [
+    Unavailable: [
         ApiError::StoreUnavailable(StoreError::Unavailable(String::new())),
         ApiError::CountersUnavailable(CountersError),
         ApiError::Busy,
         ApiError::Internal,
     ];
     /// Routes with a body.
-    BadBody: [
-        ApiError::NotJson("expected value at line 1 column 1".to_owned()),
+    InvalidBody: [
+        ApiError::MalformedJson("expected value at line 1 column 1".to_owned()),
         ApiError::BodyTooLarge { limit: crate::control::http::middleware::BODY_BYTES },
-        ApiError::NotJsonType,
+        ApiError::UnsupportedMediaType,
         ApiError::invalid("email", "`email`: this is not an e-mail address."),
     ];
     /// Routes with parameters.
-    BadQuery: [ApiError::invalid("limit", "`limit` is 1 to 200.")];
+    InvalidQuery: [ApiError::invalid("limit", "`limit` is 1 to 200.")];
     /// Routes for somebody logged in.
-    NotSignedIn: [
-        ApiError::NoToken,
-        ApiError::BadToken,
+    LoginRequired: [
+        ApiError::TokenMissing,
+        ApiError::InvalidToken,
         ApiError::ExpiredToken,
-        ApiError::KeyNotEnough,
+        ApiError::AccessTokenRequired,
         ApiError::Suspended,
     ];
     /// Routes for somebody logged in or with a key.
-    NotReader: [
-        ApiError::NoKey,
-        ApiError::BadToken,
+    Unauthenticated: [
+        ApiError::CredentialMissing,
+        ApiError::InvalidToken,
         ApiError::ExpiredToken,
-        ApiError::UnknownKey,
+        ApiError::InvalidKey,
         ApiError::Suspended,
     ];
     /// Routes for admins.
-    NotAdmin: [
-        ApiError::NoToken,
-        ApiError::BadToken,
+    AdminRequired: [
+        ApiError::TokenMissing,
+        ApiError::InvalidToken,
         ApiError::ExpiredToken,
-        ApiError::KeyNotEnough,
+        ApiError::AccessTokenRequired,
         ApiError::AdminsOnly,
         ApiError::Suspended,
     ];
     /// Log-in.
-    WrongCredentials: [ApiError::WrongCredentials, ApiError::Suspended];
+    InvalidCredentials: [ApiError::InvalidCredentials, ApiError::Suspended];
     /// Refreshing.
-    WrongRefresh: [ApiError::BadRefreshToken, ApiError::Suspended];
+    InvalidRefreshToken: [ApiError::InvalidRefreshToken, ApiError::Suspended];
     /// Where the current password is asked for.
     WrongPassword: [ApiError::WrongPassword, ApiError::Suspended];
     /// Where tries are counted.
-    TooOften: [ApiError::TooManyTries(Duration::from_secs(3))];
+    RateLimited: [ApiError::TooManyAttempts(Duration::from_secs(3))];
     /// Registering.
-    Closed: [ApiError::RegistrationClosed];
+    RegistrationClosed: [ApiError::RegistrationClosed];
     /// Where an e-mail or a name has to be nobody else's.
-    Taken: [ApiError::Taken("email"), ApiError::Taken("username")];
+    AlreadyExists: [ApiError::AlreadyTaken("email"), ApiError::AlreadyTaken("username")];
     /// Keys by their id.
-    NoSuchKey: [ApiError::NoSuch("key")];
+    KeyNotFound: [ApiError::NotFound("key")];
     /// Adding keys.
     TooManyKeys: [ApiError::TooManyKeys(100)];
     /// Plans by their id.
-    NoSuchPlan: [ApiError::NoSuch("plan")];
+    PlanNotFound: [ApiError::NotFound("plan")];
     /// Plans that exist and still cannot be had.
-    NotThisPlan: [ApiError::SamePlan, ApiError::RetiredPlan];
+    InvalidPlanChange: [ApiError::SamePlan, ApiError::RetiredPlan];
     /// Adding plans.
-    PlanTaken: [ApiError::PlanTaken];
+    PlanExists: [ApiError::PlanExists];
     /// Users by their id.
-    NoSuchUser: [ApiError::NoSuch("user")];
+    UserNotFound: [ApiError::NotFound("user")];
     /// Changing users.
-    NotThisChange: [
-        ApiError::Taken("email"), ApiError::Taken("username"), ApiError::OwnAccount,
+    InvalidUserChange: [
+        ApiError::AlreadyTaken("email"), ApiError::AlreadyTaken("username"), ApiError::OwnAccountLockout,
         ApiError::RetiredPlan,
     ];
     /// Requests for plans by their id.
-    NoSuchUpgrade: [ApiError::NoSuch("request")];
+    UpgradeNotFound: [ApiError::NotFound("request")];
     /// Deciding them.
-    DecidedBefore: [ApiError::DecidedBefore, ApiError::OutdatedRequest];
+    AlreadyDecided: [ApiError::AlreadyDecided, ApiError::UpgradeOutdated];
     /// Reloading the configuration.
-    NotReloaded: [ApiError::NotReloaded("my.toml, line 3: ...".to_owned())];
+    ReloadFailed: [ApiError::ReloadFailed("my.toml, line 3: ...".to_owned())];
 }
 
 /// Routes whose replies may be kept by the client.
-pub struct Cached;
+pub struct NotModified;
 
-impl IntoResponses for Cached {
+impl IntoResponses for NotModified {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let not_modified = Response::new("The client has it: its `If-None-Match` is current");
         BTreeMap::from([("304".to_owned(), not_modified.into())])

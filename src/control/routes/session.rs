@@ -1,21 +1,21 @@
 //! Registering, logging in and out.
 
 use super::keys::new_key;
-use super::profile::UserView;
 use crate::account::by::{Actor, By};
-use crate::account::key::KeyLimits;
 use crate::account::user::Role;
 use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::auth::SignedIn;
 use crate::control::auth::identity::TokenPair;
-use crate::control::http::extract::Form;
-use crate::control::http::middleware::Asker;
+use crate::control::http::extract::JsonBody;
+use crate::control::http::middleware::RequestContext;
 use crate::control::openapi::errors::{
-    Away, BadBody, Closed, NotSignedIn, Taken, TooOften, WrongCredentials, WrongRefresh,
+    AlreadyExists, InvalidBody, InvalidCredentials, InvalidRefreshToken, LoginRequired,
+    RateLimited, RegistrationClosed, Unavailable,
 };
 use crate::control::state::ControlState;
 use crate::control::views::fields::{Email, NewPassword, Password, Username};
+use crate::control::views::user::UserView;
 use crate::store::NewUser;
 use crate::store::sessions::Credentials;
 use axum::extract::State;
@@ -75,17 +75,17 @@ pub struct Refresh {
 ///
 /// Makes an account with its first API key, and logs in.
 #[utoipa::path(post, path = "/api/v1/users/register", tag = "Accounts", request_body = Registration,
-    responses((status = 201, body = Registered), BadBody, Taken, Closed, TooOften, Away))]
+    responses((status = 201, body = Registered), InvalidBody, AlreadyExists, RegistrationClosed, RateLimited, Unavailable))]
 pub async fn register(
     State(state): State<ControlState>,
-    Extension(asker): Extension<Asker>,
-    Form(form): Form<Registration>,
+    Extension(context): Extension<RequestContext>,
+    JsonBody(form): JsonBody<Registration>,
 ) -> Result<(StatusCode, Json<Registered>), ApiError> {
     let identity = &state.identity;
     let plan = identity.accounts.default_plan.clone().filter(|_| identity.accounts.registration);
     let plan = plan.ok_or(ApiError::RegistrationClosed)?;
-    identity.may_register(asker.address, clock::instant())?;
-    if state.store.plan(&plan).await?.is_some_and(|plan| plan.retired) {
+    identity.may_register(context.address, clock::instant())?;
+    if state.store.plan(&plan).await?.is_some_and(|plan| !plan.is_open_to(None)) {
         return Err(ApiError::RegistrationClosed);
     }
     let now = clock::now();
@@ -98,11 +98,11 @@ pub async fn register(
         created_at: now,
     };
     // Who it is shows only once the account is there: until then nobody has asked.
-    let by = By { actor: Actor::Gateway, at: now, request: Some(asker.request_id()) };
+    let by = By { actor: Actor::Gateway, at: now, request: Some(context.request_id()) };
     let user = state.store.add_user(&new, &by).await?;
-    asker.is(user.id);
+    context.set_user(user.id);
     let by = By { actor: Actor::User(user.id), ..by };
-    let (secret, key) = new_key(&state, DEFAULT_KEY, None, KeyLimits::default(), now)?;
+    let (secret, key) = new_key(&state, DEFAULT_KEY, now)?;
     state.store.add_key(user.id, &key, &by).await?;
     let checked = Credentials { user: user.clone(), password_hash: new.password_hash };
     let tokens = identity.begin(&*state.store, checked, now).await?;
@@ -115,16 +115,16 @@ pub async fn register(
 ///
 /// An unknown e-mail and a wrong password get the same answer, in the same time.
 #[utoipa::path(post, path = "/api/v1/users/login", tag = "Accounts", request_body = LogIn,
-    responses((status = 200, body = LoggedIn), BadBody, WrongCredentials, TooOften, Away))]
+    responses((status = 200, body = LoggedIn), InvalidBody, InvalidCredentials, RateLimited, Unavailable))]
 pub async fn login(
     State(state): State<ControlState>,
-    Extension(asker): Extension<Asker>,
-    Form(form): Form<LogIn>,
+    Extension(context): Extension<RequestContext>,
+    JsonBody(form): JsonBody<LogIn>,
 ) -> Result<Json<LoggedIn>, ApiError> {
     let identity = &state.identity;
-    let from = (asker.address, clock::instant());
+    let from = (context.address, clock::instant());
     let checked = identity.check(&*state.store, &form.email.0, &form.password.0, from).await?;
-    asker.is(checked.user.id);
+    context.set_user(checked.user.id);
     logged_in(&state, checked).await.map(Json)
 }
 
@@ -132,10 +132,10 @@ pub async fn login(
 ///
 /// A refresh token holds for one exchange; used a second time, it ends the session.
 #[utoipa::path(post, path = "/api/v1/users/refresh", tag = "Accounts", request_body = Refresh,
-    responses((status = 200, body = TokenPair), BadBody, WrongRefresh, Away))]
+    responses((status = 200, body = TokenPair), InvalidBody, InvalidRefreshToken, Unavailable))]
 pub async fn refresh(
     State(state): State<ControlState>,
-    Form(form): Form<Refresh>,
+    JsonBody(form): JsonBody<Refresh>,
 ) -> Result<Json<TokenPair>, ApiError> {
     let identity = &state.identity;
     identity.refresh(&*state.store, &form.refresh_token, clock::now()).await.map(Json)
@@ -145,7 +145,7 @@ pub async fn refresh(
 ///
 /// Ends the session: its access token and its refresh token are dead at once.
 #[utoipa::path(post, path = "/api/v1/users/logout", tag = "Accounts", security(("token" = [])),
-    responses((status = 204, description = "The session has ended"), NotSignedIn, Away))]
+    responses((status = 204, description = "The session has ended"), LoginRequired, Unavailable))]
 pub async fn logout(
     State(state): State<ControlState>,
     who: SignedIn,

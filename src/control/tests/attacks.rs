@@ -247,7 +247,7 @@ async fn tokens_of_those_who_are_gone_open_nothing() {
         .unwrap();
     control.get(PROFILE, Some(&ada.token)).await.refused(401, "invalid_token");
     // A token of another gateway, with another secret.
-    let other = auth::access_token::Tokens::new(b"another", Duration::from_secs(900));
+    let other = auth::access_token::AccessTokens::new(b"another", Duration::from_secs(900));
     let bearer = auth::access_token::Bearer {
         user: ada.user.id,
         session: crate::account::id::SessionId::new(),

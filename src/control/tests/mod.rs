@@ -13,7 +13,7 @@ mod surroundings;
 use super::admin_port::{self, AdminState};
 use super::auth::identity::Identity;
 use super::health::{self, Phase, Readiness};
-use super::state::{ControlState, Doors, ThisInstance};
+use super::state::{ControlState, EdgeConfig, InstanceInfo};
 use super::*;
 use crate::account::by::By;
 use crate::account::charge::{Charge, Source, Status, TokenCount};
@@ -148,7 +148,7 @@ async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Contro
     let pepper = Pepper::new(SECRET);
     let identity = Identity::new(&pepper, config.accounts.clone(), config.billing);
     let (reloads, _) = tokio::sync::mpsc::channel(1);
-    let instance = ThisInstance {
+    let instance = InstanceInfo {
         readiness: readiness.clone(),
         started_at: clock::instant(),
         metrics: Arc::clone(&metrics),
@@ -167,7 +167,7 @@ async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Contro
         top_reports: Arc::new(admin::top_users::reports()),
     };
     let trusted_proxies = config.listener.trusted_proxies.clone().into();
-    let router = router(state, Doors { cors: config.cors.clone(), trusted_proxies });
+    let router = router(state, EdgeConfig { cors: config.cors.clone(), trusted_proxies });
     let admin_port = admin_port::router(AdminState {
         metrics,
         counters: Arc::clone(&counters),
@@ -232,13 +232,9 @@ impl Control {
     ) -> PlainKey {
         let key = PlainKey::generate().unwrap();
         let new = NewKey {
-            id: key.id(),
-            digest: key.digest(&Pepper::new(SECRET)),
-            last_four: key.last_four().to_owned(),
-            name: "test".to_owned(),
-            created_at: clock::now(),
             expires_at,
             limits,
+            ..NewKey::of(&key, &Pepper::new(SECRET), "test", clock::now())
         };
         self.store.add_key(user, &new, &By::operator(clock::now())).await.unwrap();
         key

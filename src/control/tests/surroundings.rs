@@ -264,7 +264,7 @@ async fn large_bodies_are_refused() {
 async fn a_panic_is_a_500_in_the_same_shape() {
     let panicking = Router::new().route("/", get(async || -> &'static str { panic!("a test") }));
     let router =
-        http::middleware::surround(panicking, &crate::config::Cors::SameOrigin, Vec::new().into());
+        http::middleware::layers(panicking, &crate::config::Cors::SameOrigin, Vec::new().into());
     let reply = send(&router, "GET", "/", Ask::default()).await;
     assert_eq!(reply.status, 500);
     assert_eq!(reply.json()["error"]["type"], "server_error");

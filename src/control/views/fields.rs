@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use std::fmt;
 use utoipa::ToSchema;
 
-/// Passwords are at least this long, in characters.
+/// PasswordHasher are at least this long, in characters.
 pub const SHORTEST_PASSWORD: usize = 8;
 
 /// An e-mail address, normalised.

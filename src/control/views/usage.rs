@@ -1,5 +1,7 @@
 //! Sums as they are shown.
 
+use super::period::Period;
+use crate::account::day::Day;
 use crate::store::reports::Sums;
 use serde::Serialize;
 use std::iter::Sum;
@@ -20,7 +22,7 @@ pub struct SumsView {
     cost_cents: f64,
 }
 
-/// Tokens as the upstream bills them.
+/// AccessTokens as the upstream bills them.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub struct TokensView {
     pub prompt: u64,
@@ -31,6 +33,24 @@ pub struct TokensView {
     pub reasoning: u64,
     /// Prompt, completion and reasoning: what counts against tokens per day.
     pub total: u64,
+}
+
+/// A model and what was used of it.
+#[derive(Serialize, ToSchema)]
+pub struct ModelSums {
+    #[schema(example = "grok-4.3")]
+    pub model: String,
+    #[serde(flatten)]
+    pub sums: SumsView,
+}
+
+/// A day and what was used on it.
+#[derive(Serialize, ToSchema)]
+pub struct DaySums {
+    #[schema(value_type = String, format = Date)]
+    pub day: Day,
+    #[serde(flatten)]
+    pub sums: SumsView,
 }
 
 impl From<Sums> for SumsView {
@@ -71,4 +91,15 @@ impl<'a> Sum<&'a Sums> for Sums {
             cost_micro_dollars: sum.cost_micro_dollars + one.cost_micro_dollars,
         })
     }
+}
+
+/// Models with what was used of each.
+pub fn model_sums(models: Vec<(String, Sums)>) -> Vec<ModelSums> {
+    models.into_iter().map(|(model, sums)| ModelSums { model, sums: sums.into() }).collect()
+}
+
+/// Every day of the period.
+pub fn day_sums(period: Period, days: Vec<(Day, Sums)>) -> Vec<DaySums> {
+    let filled = period.filled(days).into_iter();
+    filled.map(|(day, sums)| DaySums { day, sums: sums.into() }).collect()
 }

@@ -2,9 +2,9 @@
 
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
-use crate::control::http::extract::Params;
+use crate::control::http::extract::Query;
 use crate::control::http::pagination::{self, Page};
-use crate::control::openapi::errors::{Away, BadQuery, NotAdmin};
+use crate::control::openapi::errors::{AdminRequired, InvalidQuery, Unavailable};
 use crate::control::state::ControlState;
 use crate::store::audit::{AuditEntry, AuditFilter};
 use axum::Json;
@@ -58,11 +58,11 @@ pub struct AuditView {
 /// The newest first.
 #[utoipa::path(get, path = "/api/v1/admin/audit", tag = "Admin", security(("token" = [])),
     params(AuditQuery),
-    responses((status = 200, body = Page<AuditView>), BadQuery, NotAdmin, Away))]
+    responses((status = 200, body = Page<AuditView>), InvalidQuery, AdminRequired, Unavailable))]
 pub async fn audit(
     State(state): State<ControlState>,
     _admin: Admin,
-    Params(query): Params<AuditQuery>,
+    Query(query): Query<AuditQuery>,
 ) -> Result<Json<Page<AuditView>>, ApiError> {
     let limit = pagination::limit(query.limit)?;
     let before = pagination::cursor::<Uuid>(query.cursor.as_deref())?;

@@ -1,13 +1,15 @@
 //! Lists and revokes a user's keys, for admins.
 
-use super::users;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
-use crate::control::http::extract::{Params, Segment, Segments};
+use crate::control::http::extract::{PathParam, PathParams, Query};
 use crate::control::http::pagination::Page;
-use crate::control::openapi::errors::{Away, BadQuery, NoSuchKey, NoSuchUser, NotAdmin};
-use crate::control::routes::keys::{self, KeyView, KeysQuery};
+use crate::control::openapi::errors::{
+    AdminRequired, InvalidQuery, KeyNotFound, Unavailable, UserNotFound,
+};
+use crate::control::routes::keys::{self, KeysQuery};
 use crate::control::state::ControlState;
+use crate::control::views::key::KeyView;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -17,14 +19,14 @@ use axum::http::StatusCode;
 /// The oldest first, revoked ones too.
 #[utoipa::path(get, path = "/api/v1/admin/users/{id}/keys", tag = "Admin",
     security(("token" = [])), params(("id" = String, Path, description = "The user's id"), KeysQuery),
-    responses((status = 200, body = Page<KeyView>), BadQuery, NotAdmin, NoSuchUser, Away))]
+    responses((status = 200, body = Page<KeyView>), InvalidQuery, AdminRequired, UserNotFound, Unavailable))]
 pub async fn list(
     State(state): State<ControlState>,
     _admin: Admin,
-    Segment(id): Segment,
-    Params(query): Params<KeysQuery>,
+    PathParam(id): PathParam,
+    Query(query): Query<KeysQuery>,
 ) -> Result<Json<Page<KeyView>>, ApiError> {
-    let user = users::find(&state, &id).await?;
+    let user = state.user(&id).await?;
     keys::page_of(&state, user.id, query).await.map(Json)
 }
 
@@ -35,15 +37,13 @@ pub async fn list(
     security(("token" = [])),
     params(("id" = String, Path, description = "The user's id"),
         ("key_id" = String, Path, description = "The key's id")),
-    responses((status = 204, description = "The key is revoked"), NotAdmin, NoSuchUser, NoSuchKey,
-        Away))]
+    responses((status = 204, description = "The key is revoked"), AdminRequired, UserNotFound, KeyNotFound,
+        Unavailable))]
 pub async fn revoke(
     State(state): State<ControlState>,
     admin: Admin,
-    Segments(id, key_id): Segments,
+    PathParams(id, key_id): PathParams,
 ) -> Result<StatusCode, ApiError> {
-    let user = users::find(&state, &id).await?;
-    let key = keys::own(&state, user.id, &key_id).await?;
-    state.store.revoke_key(&key.id, &admin.by).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let user = state.user(&id).await?;
+    keys::revoke_of(&state, user.id, &key_id, &admin.by).await
 }

@@ -1,7 +1,7 @@
 //! `GET /api/v1/admin/stats/overview`: how many users, what they use today, what they pay.
 //!
 //! The store counts all users and adds up all of today for it, so a page that asks again and again is
-//! told what is some seconds old: see [`Kept`].
+//! told what is some seconds old: see [`StaleWhileRevalidate`].
 
 use crate::account::day::Day;
 use crate::account::id::PlanId;
@@ -10,12 +10,10 @@ use crate::account::user::UserStatus;
 use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
-use crate::control::http::stale_cache::Kept;
-use crate::control::openapi::errors::{Away, NotAdmin};
-use crate::control::routes::usage::daily::ModelSums;
-use crate::control::routes::usage::stats::model_sums;
+use crate::control::http::stale_cache::StaleWhileRevalidate;
+use crate::control::openapi::errors::{AdminRequired, Unavailable};
 use crate::control::state::ControlState;
-use crate::control::views::usage::SumsView;
+use crate::control::views::usage::{ModelSums, SumsView, model_sums};
 use crate::store::reports::Sums;
 use crate::store::{Store, StoreError};
 use axum::Json;
@@ -28,12 +26,12 @@ use std::time::Duration;
 use utoipa::ToSchema;
 
 /// Overviews by their day.
-pub type Overviews = Kept<Day, Overview>;
+pub type Overviews = StaleWhileRevalidate<Day, Overview>;
 
 /// Numbers that change with every call, so not for long.
 #[must_use]
 pub fn overviews() -> Overviews {
-    Kept::new(Duration::from_secs(5), Duration::from_secs(60))
+    StaleWhileRevalidate::new(Duration::from_secs(5), Duration::from_secs(60))
 }
 
 /// The gateway at a glance. The day is UTC's.
@@ -83,7 +81,7 @@ pub struct PlanSums {
 /// Some seconds old at most, or a minute when nobody has asked for a while.
 #[utoipa::path(get, path = "/api/v1/admin/stats/overview", tag = "Admin",
     security(("token" = [])),
-    responses((status = 200, body = Overview), NotAdmin, Away))]
+    responses((status = 200, body = Overview), AdminRequired, Unavailable))]
 pub async fn overview(
     State(state): State<ControlState>,
     _admin: Admin,

@@ -1,15 +1,20 @@
 //! Plans, for admins: added, changed, retired.
 
 use crate::account::id::PlanId;
-use crate::account::plan::{Plan, PlanLimits, PolicyChange, RequestPolicy, ServerTools, Words};
+use crate::account::plan::{Plan, PlanLimits, PolicyChange, RequestPolicy, ServerTools};
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
-use crate::control::http::extract::{Form, Object, Segment};
-use crate::control::openapi::errors::{Away, BadBody, NoSuchPlan, NotAdmin, PlanTaken};
-use crate::control::routes::keys::{self, MOST_REQUESTS, MOST_TOKENS, ModelId, bounded};
-use crate::control::routes::plans::{PlanView, WindowView};
+use crate::control::http::extract::{JsonBody, PathParam};
+use crate::control::openapi::errors::{
+    AdminRequired, InvalidBody, PlanExists, PlanNotFound, Unavailable,
+};
 use crate::control::state::ControlState;
 use crate::control::views::fields::{Label, present};
+use crate::control::views::limits::{
+    ConcurrentStreams, MaxToolCalls, ModelNames, PriceCents, RequestsPerDay, TokensPerDay,
+    WindowForm, WordList,
+};
+use crate::control::views::plan::{PlanView, WindowView};
 use crate::store::PlanChange;
 use axum::Json;
 use axum::extract::State;
@@ -18,29 +23,21 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-/// Words in one of a plan's lists.
-const MOST_WORDS: usize = 32;
-
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanForm {
     #[schema(value_type = String, pattern = "^[a-z0-9][a-z0-9-]{0,63}$", example = "team")]
     id: PlanName,
     name: Label,
-    #[schema(maximum = 100_000_000, example = 2500)]
-    price_cents: u32,
-    #[schema(maximum = 1_000_000_000_000_i64, example = 50_000)]
-    max_tokens_per_day: u64,
-    #[schema(maximum = 1_000_000_000, example = 1000)]
-    max_requests_per_day: u64,
+    price_cents: PriceCents,
+    max_tokens_per_day: TokensPerDay,
+    max_requests_per_day: RequestsPerDay,
     #[schema(value_type = WindowView)]
-    window: Object<WindowView>,
-    #[schema(minimum = 1, maximum = 1_000_000, example = 20)]
-    concurrent_streams: u32,
+    window: WindowForm,
+    concurrent_streams: ConcurrentStreams,
     /// Left out or `null` = every model.
     #[serde(default)]
-    #[schema(max_items = 100)]
-    models: Option<Vec<ModelId>>,
+    models: Option<ModelNames>,
     /// An IANA name; left out = UTC.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "Europe/Berlin")]
@@ -51,20 +48,16 @@ pub struct PlanForm {
     server_tools: Option<ServerTools>,
     /// Maximum number of server-side tool calls per request.
     #[serde(default)]
-    #[schema(minimum = 1, maximum = 1000)]
-    max_tool_calls: Option<u32>,
+    max_tool_calls: Option<MaxToolCalls>,
     /// Allowed values of `service_tier`; others are removed. `any` = all.
     #[serde(default)]
-    #[schema(max_items = 32)]
-    service_tiers: Option<Vec<Word>>,
+    service_tiers: Option<WordList>,
     /// Allowed image sizes; others are refused.
     #[serde(default)]
-    #[schema(max_items = 32)]
-    image_sizes: Option<Vec<Word>>,
+    image_sizes: Option<WordList>,
     /// Allowed image qualities; others are refused.
     #[serde(default)]
-    #[schema(max_items = 32)]
-    image_qualities: Option<Vec<Word>>,
+    image_qualities: Option<WordList>,
     /// True if requests may refer to files and other objects in the upstream account, which all
     /// users share.
     #[serde(default)]
@@ -78,24 +71,20 @@ pub struct PlanPatch {
     #[serde(default)]
     name: Option<Label>,
     #[serde(default)]
-    #[schema(maximum = 100_000_000)]
-    price_cents: Option<u32>,
+    price_cents: Option<PriceCents>,
     #[serde(default)]
-    #[schema(maximum = 1_000_000_000_000_i64)]
-    max_tokens_per_day: Option<u64>,
+    max_tokens_per_day: Option<TokensPerDay>,
     #[serde(default)]
-    #[schema(maximum = 1_000_000_000)]
-    max_requests_per_day: Option<u64>,
+    max_requests_per_day: Option<RequestsPerDay>,
     #[serde(default)]
     #[schema(value_type = Option<WindowView>)]
-    window: Option<Object<WindowView>>,
+    window: Option<WindowForm>,
     #[serde(default)]
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    concurrent_streams: Option<u32>,
+    concurrent_streams: Option<ConcurrentStreams>,
     /// `null` = every model.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<Vec<ModelId>>, max_items = 100)]
-    models: Option<Option<Vec<ModelId>>>,
+    #[schema(value_type = Option<ModelNames>)]
+    models: Option<Option<ModelNames>>,
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     time_zone: Option<Zone>,
@@ -108,20 +97,16 @@ pub struct PlanPatch {
     server_tools: Option<ServerTools>,
     /// Maximum number of server-side tool calls per request.
     #[serde(default)]
-    #[schema(minimum = 1, maximum = 1000)]
-    max_tool_calls: Option<u32>,
+    max_tool_calls: Option<MaxToolCalls>,
     /// Allowed values of `service_tier`; others are removed. `any` = all.
     #[serde(default)]
-    #[schema(max_items = 32)]
-    service_tiers: Option<Vec<Word>>,
+    service_tiers: Option<WordList>,
     /// Allowed image sizes; others are refused.
     #[serde(default)]
-    #[schema(max_items = 32)]
-    image_sizes: Option<Vec<Word>>,
+    image_sizes: Option<WordList>,
     /// Allowed image qualities; others are refused.
     #[serde(default)]
-    #[schema(max_items = 32)]
-    image_qualities: Option<Vec<Word>>,
+    image_qualities: Option<WordList>,
     /// True if requests may refer to files and other objects in the upstream account, which all
     /// users share.
     #[serde(default)]
@@ -133,12 +118,6 @@ pub struct PlanPatch {
 #[serde(try_from = "String")]
 pub struct PlanName(String);
 
-/// A word of a list, such as `1024x1024`.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(try_from = "String")]
-#[schema(value_type = String, pattern = "^[A-Za-z0-9._:/-]{1,64}$", example = "auto")]
-pub struct Word(String);
-
 /// A time zone by its name.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
@@ -147,15 +126,15 @@ pub struct Zone(TimeZone);
 /// Add a plan
 #[utoipa::path(post, path = "/api/v1/admin/plans", tag = "Admin", security(("token" = [])),
     request_body = PlanForm,
-    responses((status = 201, body = PlanView), BadBody, NotAdmin, PlanTaken, Away))]
+    responses((status = 201, body = PlanView), InvalidBody, AdminRequired, PlanExists, Unavailable))]
 pub async fn add(
     State(state): State<ControlState>,
     admin: Admin,
-    Form(form): Form<PlanForm>,
+    JsonBody(form): JsonBody<PlanForm>,
 ) -> Result<(StatusCode, Json<PlanView>), ApiError> {
     let plan = form.plan(&state)?;
     if !state.store.add_plan(&plan, &admin.by).await? {
-        return Err(ApiError::PlanTaken);
+        return Err(ApiError::PlanExists);
     }
     Ok((StatusCode::CREATED, Json(PlanView::of(plan))))
 }
@@ -166,19 +145,15 @@ pub async fn add(
 /// configuration.
 #[utoipa::path(patch, path = "/api/v1/admin/plans/{id}", tag = "Admin", security(("token" = [])),
     params(("id" = String, Path, description = "The plan's id")), request_body = PlanPatch,
-    responses((status = 200, body = PlanView), BadBody, NotAdmin, NoSuchPlan, Away))]
+    responses((status = 200, body = PlanView), InvalidBody, AdminRequired, PlanNotFound, Unavailable))]
 pub async fn change(
     State(state): State<ControlState>,
     admin: Admin,
-    Segment(id): Segment,
-    Form(form): Form<PlanPatch>,
+    PathParam(id): PathParam,
+    JsonBody(form): JsonBody<PlanPatch>,
 ) -> Result<Json<PlanView>, ApiError> {
-    let id = PlanId::from(id.as_str());
-    if state.store.plan(&id).await?.is_none() {
-        return Err(ApiError::NoSuch("plan"));
-    }
-    let changed = state.store.change_plan(&id, &form.change(&state)?, &admin.by).await?;
-    changed.map(|plan| Json(PlanView::of(plan))).ok_or(ApiError::NoSuch("plan"))
+    let plan = state.plan(&id).await?;
+    change_plan(&state, &plan.id, form.change(&state)?, &admin).await
 }
 
 /// Retire a plan
@@ -186,38 +161,47 @@ pub async fn change(
 /// Nobody can come to it any more; those who have it keep it.
 #[utoipa::path(delete, path = "/api/v1/admin/plans/{id}", tag = "Admin", security(("token" = [])),
     params(("id" = String, Path, description = "The plan's id")),
-    responses((status = 200, body = PlanView), NotAdmin, NoSuchPlan, Away))]
+    responses((status = 200, body = PlanView), AdminRequired, PlanNotFound, Unavailable))]
 pub async fn retire(
     State(state): State<ControlState>,
     admin: Admin,
-    Segment(id): Segment,
+    PathParam(id): PathParam,
 ) -> Result<Json<PlanView>, ApiError> {
     let retired = PlanChange { retired: Some(true), ..PlanChange::default() };
-    let plan = state.store.change_plan(&PlanId::from(id.as_str()), &retired, &admin.by).await?;
-    plan.map(|plan| Json(PlanView::of(plan))).ok_or(ApiError::NoSuch("plan"))
+    change_plan(&state, &PlanId::from(id.as_str()), retired, &admin).await
+}
+
+async fn change_plan(
+    state: &ControlState,
+    id: &PlanId,
+    change: PlanChange,
+    admin: &Admin,
+) -> Result<Json<PlanView>, ApiError> {
+    let changed = state.store.change_plan(id, &change, &admin.by).await?;
+    changed.map(|plan| Json(PlanView::of(plan))).ok_or(ApiError::NotFound("plan"))
 }
 
 impl PlanForm {
     fn plan(self, state: &ControlState) -> Result<Plan, ApiError> {
         let policy = PolicyChange {
             server_tools: self.server_tools,
-            max_tool_calls: self.max_tool_calls.map(tool_calls).transpose()?,
-            service_tiers: words("service_tiers", self.service_tiers)?,
-            image_sizes: words("image_sizes", self.image_sizes)?,
-            image_qualities: words("image_qualities", self.image_qualities)?,
+            max_tool_calls: self.max_tool_calls.map(|calls| calls.0),
+            service_tiers: self.service_tiers.map(|words| words.0),
+            image_sizes: self.image_sizes.map(|words| words.0),
+            image_qualities: self.image_qualities.map(|words| words.0),
             account_references: self.account_references,
         };
         Ok(Plan {
             id: PlanId::from(self.id.0.as_str()),
             name: self.name.0,
-            price_cents: cents(self.price_cents)?,
+            price_cents: self.price_cents.0,
             retired: false,
             limits: PlanLimits {
-                tokens_per_day: tokens(self.max_tokens_per_day)?,
-                requests_per_day: requests(self.max_requests_per_day)?,
-                window: self.window.0.checked("window")?,
-                concurrent_streams: streams(self.concurrent_streams)?,
-                models: keys::models(state, "models", self.models)?,
+                tokens_per_day: self.max_tokens_per_day.0,
+                requests_per_day: self.max_requests_per_day.0,
+                window: self.window.0,
+                concurrent_streams: self.concurrent_streams.0,
+                models: state.model_ids("models", self.models)?,
                 time_zone: self.time_zone.map_or(TimeZone::UTC, |zone| zone.0),
                 policy: policy.applied_to(RequestPolicy::default()),
             },
@@ -227,74 +211,26 @@ impl PlanForm {
 
 impl PlanPatch {
     fn change(self, state: &ControlState) -> Result<PlanChange, ApiError> {
-        let models = |names| keys::models(state, "models", names);
+        let models = |names| state.model_ids("models", names);
         Ok(PlanChange {
             name: self.name.map(|name| name.0),
-            price_cents: self.price_cents.map(cents).transpose()?,
+            price_cents: self.price_cents.map(|price| price.0),
             retired: self.retired,
-            tokens_per_day: self.max_tokens_per_day.map(tokens).transpose()?,
-            requests_per_day: self.max_requests_per_day.map(requests).transpose()?,
-            window: self.window.map(|window| window.0.checked("window")).transpose()?,
-            concurrent_streams: self.concurrent_streams.map(streams).transpose()?,
+            tokens_per_day: self.max_tokens_per_day.map(|limit| limit.0),
+            requests_per_day: self.max_requests_per_day.map(|limit| limit.0),
+            window: self.window.map(|window| window.0),
+            concurrent_streams: self.concurrent_streams.map(|limit| limit.0),
             models: self.models.map(models).transpose()?,
             time_zone: self.time_zone.map(|zone| zone.0),
             policy: PolicyChange {
                 server_tools: self.server_tools,
-                max_tool_calls: self.max_tool_calls.map(tool_calls).transpose()?,
-                service_tiers: words("service_tiers", self.service_tiers)?,
-                image_sizes: words("image_sizes", self.image_sizes)?,
-                image_qualities: words("image_qualities", self.image_qualities)?,
+                max_tool_calls: self.max_tool_calls.map(|calls| calls.0),
+                service_tiers: self.service_tiers.map(|words| words.0),
+                image_sizes: self.image_sizes.map(|words| words.0),
+                image_qualities: self.image_qualities.map(|words| words.0),
                 account_references: self.account_references,
             },
         })
-    }
-}
-
-fn tokens(given: u64) -> Result<u64, ApiError> {
-    bounded("max_tokens_per_day", Some(given), MOST_TOKENS).map(|_| given)
-}
-
-fn requests(given: u64) -> Result<u64, ApiError> {
-    bounded("max_requests_per_day", Some(given), MOST_REQUESTS).map(|_| given)
-}
-
-fn cents(given: u32) -> Result<u32, ApiError> {
-    bounded("price_cents", Some(given.into()), 100_000_000).map(|_| given)
-}
-
-fn streams(given: u32) -> Result<u32, ApiError> {
-    if (1..=1_000_000).contains(&given) {
-        return Ok(given);
-    }
-    let problem = "`concurrent_streams` is 1 to 1000000.";
-    Err(ApiError::invalid("concurrent_streams", problem))
-}
-
-fn tool_calls(given: u32) -> Result<u32, ApiError> {
-    if (1..=1000).contains(&given) {
-        return Ok(given);
-    }
-    Err(ApiError::invalid("max_tool_calls", "`max_tool_calls` must be between 1 and 1000."))
-}
-
-fn words(param: &str, given: Option<Vec<Word>>) -> Result<Option<Words>, ApiError> {
-    let Some(given) = given else { return Ok(None) };
-    if given.len() > MOST_WORDS {
-        let problem = format!("`{param}` must have at most {MOST_WORDS} entries.");
-        return Err(ApiError::invalid(param, problem));
-    }
-    Ok(Some(given.into_iter().map(|word| word.0.into()).collect()))
-}
-
-impl TryFrom<String> for Word {
-    type Error = &'static str;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/-".contains(&b));
-        if is_plain && (1..=64).contains(&text.len()) {
-            Ok(Self(text))
-        } else {
-            Err("a word has 1 to 64 letters, digits and `._:/-`")
-        }
     }
 }
 

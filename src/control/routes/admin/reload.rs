@@ -3,7 +3,7 @@
 use crate::account::by::By;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
-use crate::control::openapi::errors::{Away, NotAdmin, NotReloaded};
+use crate::control::openapi::errors::{AdminRequired, ReloadFailed, Unavailable};
 use crate::control::state::ControlState;
 use axum::Json;
 use axum::extract::State;
@@ -37,16 +37,16 @@ pub struct Reloaded {
 /// for a restart and is named. A bad file changes nothing.
 #[utoipa::path(post, path = "/api/v1/admin/config/reload", tag = "Admin",
     security(("token" = [])),
-    responses((status = 200, body = Reloaded), NotAdmin, NotReloaded, Away))]
+    responses((status = 200, body = Reloaded), AdminRequired, ReloadFailed, Unavailable))]
 pub async fn reload(
     State(state): State<ControlState>,
     admin: Admin,
 ) -> Result<Json<Reloaded>, ApiError> {
     let (answer, answered) = oneshot::channel();
-    let not_here = || ApiError::NotReloaded("this gateway was not started to reload.".to_owned());
+    let not_here = || ApiError::ReloadFailed("this gateway was not started to reload.".to_owned());
     let wish = ReloadRequest { by: admin.by, answer };
     state.instance.reloads.send(wish).await.map_err(|_| not_here())?;
     let answer = answered.await.map_err(|_| not_here())?;
-    let waiting_for_restart = answer.map_err(ApiError::NotReloaded)?;
+    let waiting_for_restart = answer.map_err(ApiError::ReloadFailed)?;
     Ok(Json(Reloaded { status: "reloaded", waiting_for_restart }))
 }

@@ -1,14 +1,12 @@
 //! `POST /api/v1/admin/users/{id}/reset-usage`: a user's day begins anew.
 
-use super::users;
 use crate::account::day::Day;
 use crate::account::id::RequestId;
 use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
-use crate::control::http::extract::Segment;
-use crate::control::openapi::errors::{Away, NoSuchUser, NotAdmin};
-use crate::control::routes::profile::plan_of;
+use crate::control::http::extract::PathParam;
+use crate::control::openapi::errors::{AdminRequired, Unavailable, UserNotFound};
 use crate::control::state::ControlState;
 use crate::quota::counters::Reset;
 use crate::store::all_keys;
@@ -34,14 +32,14 @@ pub struct ResetView {
 /// hold.
 #[utoipa::path(post, path = "/api/v1/admin/users/{id}/reset-usage", tag = "Admin",
     security(("token" = [])), params(("id" = String, Path, description = "The user's id")),
-    responses((status = 200, body = ResetView), NotAdmin, NoSuchUser, Away))]
+    responses((status = 200, body = ResetView), AdminRequired, UserNotFound, Unavailable))]
 pub async fn reset(
     State(state): State<ControlState>,
     admin: Admin,
-    Segment(id): Segment,
+    PathParam(id): PathParam,
 ) -> Result<Json<ResetView>, ApiError> {
-    let user = users::find(&state, &id).await?;
-    let plan = plan_of(&state, &user.plan).await?;
+    let user = state.user(&id).await?;
+    let plan = state.plan_of(&user).await?;
     let zone = user.overrides.over(plan.limits).time_zone;
     let now = state.counters.now(clock::now());
     let day = Day::at(now, &zone);

@@ -4,7 +4,7 @@ use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
 use crate::control::health::{Health, now};
-use crate::control::openapi::errors::{Away, NotAdmin};
+use crate::control::openapi::errors::{AdminRequired, Unavailable};
 use crate::control::state::ControlState;
 use crate::store::reports::Connections;
 use crate::upstream::Condition;
@@ -84,7 +84,7 @@ pub struct Pipeline {
 /// Health of the system
 #[utoipa::path(get, path = "/api/v1/admin/system/health", tag = "Admin",
     security(("token" = [])),
-    responses((status = 200, body = SystemHealth), NotAdmin, Away))]
+    responses((status = 200, body = SystemHealth), AdminRequired, Unavailable))]
 pub async fn health(
     State(state): State<ControlState>,
     _admin: Admin,

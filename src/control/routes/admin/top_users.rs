@@ -1,7 +1,7 @@
 //! `GET /api/v1/admin/usage/top-users`: who used the most.
 //!
 //! No index has the sums of any period, so the store adds up all its days, which takes it a second
-//! for millions of them. What it told is therefore kept: see [`Kept`].
+//! for millions of them. What it told is therefore kept: see [`StaleWhileRevalidate`].
 
 use crate::account::day::Day;
 use crate::account::id::{PlanId, UserId};
@@ -9,10 +9,10 @@ use crate::account::user::User;
 use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
-use crate::control::http::extract::Params;
+use crate::control::http::extract::Query;
 use crate::control::http::pagination::{self, Page};
-use crate::control::http::stale_cache::Kept;
-use crate::control::openapi::errors::{Away, BadQuery, NotAdmin};
+use crate::control::http::stale_cache::StaleWhileRevalidate;
+use crate::control::openapi::errors::{AdminRequired, InvalidQuery, Unavailable};
 use crate::control::state::ControlState;
 use crate::control::views::period::Period;
 use crate::control::views::usage::SumsView;
@@ -26,12 +26,12 @@ use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
 
 /// Answers of the store: as many users as a page may show, by the period and what they are ranked by.
-pub type TopReports = Kept<(Day, Day, TopBy), Vec<(User, Sums)>>;
+pub type TopReports = StaleWhileRevalidate<(Day, Day, TopBy), Vec<(User, Sums)>>;
 
 /// Such answers are of days; a quarter of an hour is little.
 #[must_use]
 pub fn reports() -> TopReports {
-    Kept::new(Duration::from_secs(60), Duration::from_secs(15 * 60))
+    StaleWhileRevalidate::new(Duration::from_secs(60), Duration::from_secs(15 * 60))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -72,18 +72,18 @@ pub struct TopUser {
 /// within the last quarter of an hour may be too, once.
 #[utoipa::path(get, path = "/api/v1/admin/usage/top-users", tag = "Admin",
     security(("token" = [])), params(TopQuery),
-    responses((status = 200, body = Page<TopUser>), BadQuery, NotAdmin, Away))]
+    responses((status = 200, body = Page<TopUser>), InvalidQuery, AdminRequired, Unavailable))]
 pub async fn top_users(
     State(state): State<ControlState>,
     _admin: Admin,
-    Params(query): Params<TopQuery>,
+    Query(query): Query<TopQuery>,
 ) -> Result<Json<Page<TopUser>>, ApiError> {
     let today = Day::at(clock::now(), &TimeZone::UTC);
     let period = Period::asked(query.from.as_deref(), query.to.as_deref(), today)?;
     let limit = pagination::limit(query.limit)?;
     let by = query.by.unwrap_or_default();
     let (Period { from, to }, store) = (period, Arc::clone(&state.store));
-    let ask = async move { store.top_users(from, to, by, pagination::MOST).await };
+    let ask = async move { store.top_users(from, to, by, pagination::MAX_LIMIT).await };
     let top = state.top_reports.answer((from, to, by), clock::instant(), ask).await?;
     let shown = top.iter().zip(0..limit).map(|((user, sums), _)| TopUser {
         id: user.id,
@@ -92,5 +92,5 @@ pub async fn top_users(
         plan: user.plan.clone(),
         sums: (*sums).into(),
     });
-    Ok(Json(Page::whole(shown.collect())))
+    Ok(Json(Page::single(shown.collect())))
 }

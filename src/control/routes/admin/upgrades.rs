@@ -3,11 +3,13 @@
 use crate::account::id::UpgradeId;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
-use crate::control::http::extract::{Params, Segment};
+use crate::control::http::extract::{PathParam, Query};
 use crate::control::http::pagination::{self, Page};
-use crate::control::openapi::errors::{Away, BadQuery, DecidedBefore, NoSuchUpgrade, NotAdmin};
-use crate::control::routes::plans::UpgradeView;
+use crate::control::openapi::errors::{
+    AdminRequired, AlreadyDecided, InvalidQuery, Unavailable, UpgradeNotFound,
+};
 use crate::control::state::ControlState;
+use crate::control::views::upgrade::UpgradeView;
 use crate::store::upgrades::{Decided, UpgradeStatus};
 use axum::Json;
 use axum::extract::State;
@@ -33,11 +35,11 @@ pub struct UpgradesQuery {
 /// The newest first.
 #[utoipa::path(get, path = "/api/v1/admin/upgrades", tag = "Admin", security(("token" = [])),
     params(UpgradesQuery),
-    responses((status = 200, body = Page<UpgradeView>), BadQuery, NotAdmin, Away))]
+    responses((status = 200, body = Page<UpgradeView>), InvalidQuery, AdminRequired, Unavailable))]
 pub async fn list(
     State(state): State<ControlState>,
     _admin: Admin,
-    Params(query): Params<UpgradesQuery>,
+    Query(query): Query<UpgradesQuery>,
 ) -> Result<Json<Page<UpgradeView>>, ApiError> {
     let limit = pagination::limit(query.limit)?;
     let before = pagination::cursor::<UpgradeId>(query.cursor.as_deref())?;
@@ -50,11 +52,11 @@ pub async fn list(
 /// The user has the plan from the next request on.
 #[utoipa::path(post, path = "/api/v1/admin/upgrades/{id}/approve", tag = "Admin",
     security(("token" = [])), params(("id" = String, Path, description = "The request's id")),
-    responses((status = 200, body = UpgradeView), NotAdmin, NoSuchUpgrade, DecidedBefore, Away))]
+    responses((status = 200, body = UpgradeView), AdminRequired, UpgradeNotFound, AlreadyDecided, Unavailable))]
 pub async fn approve(
     State(state): State<ControlState>,
     admin: Admin,
-    Segment(id): Segment,
+    PathParam(id): PathParam,
 ) -> Result<Json<UpgradeView>, ApiError> {
     decide(&state, &admin, &id, true).await
 }
@@ -62,11 +64,11 @@ pub async fn approve(
 /// Reject a request
 #[utoipa::path(post, path = "/api/v1/admin/upgrades/{id}/reject", tag = "Admin",
     security(("token" = [])), params(("id" = String, Path, description = "The request's id")),
-    responses((status = 200, body = UpgradeView), NotAdmin, NoSuchUpgrade, DecidedBefore, Away))]
+    responses((status = 200, body = UpgradeView), AdminRequired, UpgradeNotFound, AlreadyDecided, Unavailable))]
 pub async fn reject(
     State(state): State<ControlState>,
     admin: Admin,
-    Segment(id): Segment,
+    PathParam(id): PathParam,
 ) -> Result<Json<UpgradeView>, ApiError> {
     decide(&state, &admin, &id, false).await
 }
@@ -77,11 +79,11 @@ async fn decide(
     id: &str,
     approve: bool,
 ) -> Result<Json<UpgradeView>, ApiError> {
-    let id: UpgradeId = id.parse().map_err(|_| ApiError::NoSuch("request"))?;
+    let id: UpgradeId = id.parse().map_err(|_| ApiError::NotFound("request"))?;
     match state.store.decide_upgrade(id, approve, &admin.by).await? {
         Some(Decided::Now(upgrade)) => Ok(Json(UpgradeView::of(upgrade))),
-        Some(Decided::Before(_)) => Err(ApiError::DecidedBefore),
-        Some(Decided::Outdated(_)) => Err(ApiError::OutdatedRequest),
-        None => Err(ApiError::NoSuch("request")),
+        Some(Decided::Before(_)) => Err(ApiError::AlreadyDecided),
+        Some(Decided::Outdated(_)) => Err(ApiError::UpgradeOutdated),
+        None => Err(ApiError::NotFound("request")),
     }
 }

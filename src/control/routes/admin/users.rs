@@ -1,24 +1,29 @@
 //! Users, for admins: searched, shown in full, changed.
 
 use crate::account::id::{PlanId, UserId};
-use crate::account::plan::{Plan, Window};
+use crate::account::plan::Plan;
 use crate::account::user::{LimitOverrides, Role, User, UserStatus};
 use crate::clock;
 use crate::control::api_error::ApiError;
-use crate::control::auth::{Admin, Reader};
-use crate::control::http::extract::{Form, Object, Params, Segment};
+use crate::control::auth::{Admin, AnyCredential};
+use crate::control::http::extract::{JsonBody, Object, PathParam, Query};
 use crate::control::http::pagination::{self, Page};
 use crate::control::openapi::errors::{
-    Away, BadBody, BadQuery, NoSuchPlan, NoSuchUser, NotAdmin, NotThisChange,
+    AdminRequired, InvalidBody, InvalidQuery, InvalidUserChange, PlanNotFound, Unavailable,
+    UserNotFound,
 };
-use crate::control::routes::keys::{self, KeyView, MOST_REQUESTS, MOST_TOKENS, ModelId, bounded};
-use crate::control::routes::plans::WindowView;
-use crate::control::routes::profile::UserView;
+use crate::control::routes::keys;
 use crate::control::routes::usage::live::{self, Usage};
 use crate::control::state::ControlState;
 use crate::control::views::fields::{Email, Username, present};
+use crate::control::views::key::KeyView;
+use crate::control::views::limits::{
+    ConcurrentStreams, ModelNames, RequestsPerDay, TokensPerDay, WindowForm,
+};
 use crate::control::views::period::Period;
+use crate::control::views::plan::WindowView;
 use crate::control::views::usage::SumsView;
+use crate::control::views::user::UserView;
 use crate::store::reports::Sums;
 use crate::store::{UserChange, UserFilter};
 use axum::Json;
@@ -104,20 +109,16 @@ pub struct UserPatch {
 #[serde(deny_unknown_fields)]
 pub struct OverridesForm {
     #[serde(default)]
-    #[schema(maximum = 1_000_000_000_000_i64)]
-    max_tokens_per_day: Option<u64>,
+    max_tokens_per_day: Option<TokensPerDay>,
     #[serde(default)]
-    #[schema(maximum = 1_000_000_000)]
-    max_requests_per_day: Option<u64>,
+    max_requests_per_day: Option<RequestsPerDay>,
     #[serde(default)]
     #[schema(value_type = Option<WindowView>)]
-    window: Option<Object<WindowView>>,
+    window: Option<WindowForm>,
     #[serde(default)]
-    #[schema(minimum = 1, maximum = 1_000_000)]
-    concurrent_streams: Option<u32>,
+    concurrent_streams: Option<ConcurrentStreams>,
     #[serde(default)]
-    #[schema(max_items = 100)]
-    models: Option<Vec<ModelId>>,
+    models: Option<ModelNames>,
 }
 
 /// List users
@@ -125,11 +126,11 @@ pub struct OverridesForm {
 /// In the order of registration.
 #[utoipa::path(get, path = "/api/v1/admin/users", tag = "Admin", security(("token" = [])),
     params(UsersQuery),
-    responses((status = 200, body = Page<UserView>), BadQuery, NotAdmin, Away))]
+    responses((status = 200, body = Page<UserView>), InvalidQuery, AdminRequired, Unavailable))]
 pub async fn list(
     State(state): State<ControlState>,
     _admin: Admin,
-    Params(query): Params<UsersQuery>,
+    Query(query): Query<UsersQuery>,
 ) -> Result<Json<Page<UserView>>, ApiError> {
     let limit = pagination::limit(query.limit)?;
     let after = pagination::cursor::<UserId>(query.cursor.as_deref())?;
@@ -158,13 +159,13 @@ pub async fn list(
 /// Show a user
 #[utoipa::path(get, path = "/api/v1/admin/users/{id}", tag = "Admin", security(("token" = [])),
     params(("id" = String, Path, description = "The user's id")),
-    responses((status = 200, body = UserInFull), NotAdmin, NoSuchUser, Away))]
+    responses((status = 200, body = UserInFull), AdminRequired, UserNotFound, Unavailable))]
 pub async fn show(
     State(state): State<ControlState>,
     _admin: Admin,
-    Segment(id): Segment,
+    PathParam(id): PathParam,
 ) -> Result<Json<UserInFull>, ApiError> {
-    let user = find(&state, &id).await?;
+    let user = state.user(&id).await?;
     in_full(&state, user).await.map(Json)
 }
 
@@ -173,30 +174,34 @@ pub async fn show(
 /// Holds from the next request on; suspending ends open streams within a second, and all sessions.
 #[utoipa::path(patch, path = "/api/v1/admin/users/{id}", tag = "Admin", security(("token" = [])),
     params(("id" = String, Path, description = "The user's id")), request_body = UserPatch,
-    responses((status = 200, body = UserInFull), BadBody, NotAdmin, NoSuchUser, NoSuchPlan,
-        NotThisChange, Away))]
+    responses((status = 200, body = UserInFull), InvalidBody, AdminRequired, UserNotFound, PlanNotFound,
+        InvalidUserChange, Unavailable))]
 pub async fn change(
     State(state): State<ControlState>,
     admin: Admin,
-    Segment(id): Segment,
-    Form(form): Form<UserPatch>,
+    PathParam(id): PathParam,
+    JsonBody(form): JsonBody<UserPatch>,
 ) -> Result<Json<UserInFull>, ApiError> {
-    let user = find(&state, &id).await?;
+    let user = state.user(&id).await?;
     let locks_out = form.role == Some(Role::User) || form.status == Some(UserStatus::Suspended);
     if user.id == admin.user.id && locks_out {
-        return Err(ApiError::OwnAccount);
+        return Err(ApiError::OwnAccountLockout);
     }
+    let plan = match &form.plan_id {
+        Some(id) => Some(state.open_plan(id, &user.plan).await?.id),
+        None => None,
+    };
     let change = UserChange {
-        plan: plan(&state, &user, form.plan_id.as_deref()).await?,
+        plan,
         email: form.email.map(|email| email.0),
         username: form.username.map(|name| name.map(|name| name.0)),
         role: form.role,
         status: form.status,
-        overrides: form.overrides.map(|overrides| overrides.0.checked(&state)).transpose()?,
+        overrides: form.overrides.map(|overrides| overrides.0.resolved(&state)).transpose()?,
         password_hash: None,
     };
     let changed = state.store.change_user(user.id, &change, &admin.by).await?;
-    in_full(&state, changed.ok_or(ApiError::NoSuch("user"))?).await.map(Json)
+    in_full(&state, changed.ok_or(ApiError::NotFound("user"))?).await.map(Json)
 }
 
 /// What to look for; nothing is everybody.
@@ -211,16 +216,10 @@ fn search(text: Option<String>) -> Result<Option<String>, ApiError> {
     }
 }
 
-/// The user with this id.
-pub async fn find(state: &ControlState, id: &str) -> Result<User, ApiError> {
-    let id: UserId = id.parse().map_err(|_| ApiError::NoSuch("user"))?;
-    state.store.user(id).await?.ok_or(ApiError::NoSuch("user"))
-}
-
 async fn in_full(state: &ControlState, user: User) -> Result<UserInFull, ApiError> {
     let usage = live::of(state, &user).await?;
-    let reader = Reader::User(Box::new(user.clone()));
-    let month = Period::month(None, live::today(state, &reader, clock::now()).await?)?;
+    let credential = AnyCredential::User(Box::new(user.clone()));
+    let month = Period::month(None, live::today(state, &credential, clock::now()).await?)?;
     let days = state.store.usage_by_day(user.id, month.from, month.to).await?;
     let this_month: Sums = days.iter().map(|(_, sums)| sums).sum();
     Ok(UserInFull {
@@ -232,41 +231,14 @@ async fn in_full(state: &ControlState, user: User) -> Result<UserInFull, ApiErro
     })
 }
 
-/// The plan a user is to have: one that can still be had, or the one it is.
-async fn plan(
-    state: &ControlState,
-    user: &User,
-    id: Option<&str>,
-) -> Result<Option<PlanId>, ApiError> {
-    let Some(id) = id else { return Ok(None) };
-    let plan = state.store.plan(&PlanId::from(id)).await?.ok_or(ApiError::NoSuch("plan"))?;
-    if plan.retired && plan.id != user.plan {
-        return Err(ApiError::RetiredPlan);
-    }
-    Ok(Some(plan.id))
-}
-
 impl OverridesForm {
-    fn checked(self, state: &ControlState) -> Result<LimitOverrides, ApiError> {
-        let streams = self.concurrent_streams;
-        if streams.is_some_and(|streams| !(1..=1_000_000).contains(&streams)) {
-            let problem = "`overrides.concurrent_streams` is 1 to 1000000.";
-            return Err(ApiError::invalid("overrides.concurrent_streams", problem));
-        }
+    fn resolved(self, state: &ControlState) -> Result<LimitOverrides, ApiError> {
         Ok(LimitOverrides {
-            tokens_per_day: bounded(
-                "overrides.max_tokens_per_day",
-                self.max_tokens_per_day,
-                MOST_TOKENS,
-            )?,
-            requests_per_day: bounded(
-                "overrides.max_requests_per_day",
-                self.max_requests_per_day,
-                MOST_REQUESTS,
-            )?,
-            window: self.window.map(|window| window.0.checked("overrides.window")).transpose()?,
-            concurrent_streams: streams,
-            models: keys::models(state, "overrides.models", self.models)?,
+            tokens_per_day: self.max_tokens_per_day.map(|limit| limit.0),
+            requests_per_day: self.max_requests_per_day.map(|limit| limit.0),
+            window: self.window.map(|window| window.0),
+            concurrent_streams: self.concurrent_streams.map(|limit| limit.0),
+            models: state.model_ids("overrides.models", self.models)?,
             time_zone: None,
         })
     }
@@ -274,15 +246,11 @@ impl OverridesForm {
 
 impl OverridesView {
     fn of(overrides: &LimitOverrides) -> Self {
-        let window = |window: Window| WindowView {
-            requests: window.capacity,
-            seconds: window.refill_seconds,
-        };
         let models = overrides.models.as_ref();
         Self {
             max_tokens_per_day: overrides.tokens_per_day,
             max_requests_per_day: overrides.requests_per_day,
-            window: overrides.window.map(window),
+            window: overrides.window.map(WindowView::from),
             concurrent_streams: overrides.concurrent_streams,
             models: models.map(|models| models.iter().map(ToString::to_string).collect()),
         }

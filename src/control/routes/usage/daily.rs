@@ -4,10 +4,10 @@ use super::live;
 use crate::account::day::Day;
 use crate::clock;
 use crate::control::api_error::ApiError;
-use crate::control::auth::Reader;
-use crate::control::openapi::errors::{Away, NotReader};
+use crate::control::auth::AnyCredential;
+use crate::control::openapi::errors::{Unauthenticated, Unavailable};
 use crate::control::state::ControlState;
-use crate::control::views::usage::SumsView;
+use crate::control::views::usage::{ModelSums, SumsView};
 use crate::store::reports::Sums;
 use axum::Json;
 use axum::extract::State;
@@ -37,29 +37,20 @@ pub struct Hour {
     models: Vec<ModelSums>,
 }
 
-/// A model and what was used of it.
-#[derive(Serialize, ToSchema)]
-pub struct ModelSums {
-    #[schema(example = "grok-4.3")]
-    pub model: String,
-    #[serde(flatten)]
-    pub sums: SumsView,
-}
-
 /// Today by hour and model
 ///
 /// Hours of the plan's time zone.
 #[utoipa::path(get, path = "/api/v1/usage/daily", tag = "Usage",
     security(("token" = []), ("key" = [])),
-    responses((status = 200, body = DailyUsage), NotReader, Away))]
+    responses((status = 200, body = DailyUsage), Unauthenticated, Unavailable))]
 pub async fn daily(
     State(state): State<ControlState>,
-    reader: Reader,
+    credential: AnyCredential,
 ) -> Result<Json<DailyUsage>, ApiError> {
     let now = state.counters.now(clock::now());
-    let zone = live::limits(&state, &reader).await?.time_zone;
+    let zone = live::limits(&state, &credential).await?.time_zone;
     let day = Day::at(now, &zone);
-    let rows = state.store.usage_by_quarter_hour(reader.id(), day).await?;
+    let rows = state.store.usage_by_quarter_hour(credential.id(), day).await?;
     let total: Sums = rows.iter().map(|(_, _, sums)| sums).sum();
     let hours = hours(day, &zone, now, &rows);
     Ok(Json(DailyUsage { day, total: total.into(), hours }))

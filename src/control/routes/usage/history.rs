@@ -4,10 +4,10 @@ use crate::account::charge::{Charge, Source, Status};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, RequestId, UserId};
 use crate::control::api_error::ApiError;
-use crate::control::auth::Reader;
-use crate::control::http::extract::Params;
+use crate::control::auth::AnyCredential;
+use crate::control::http::extract::Query;
 use crate::control::http::pagination::{self, Page};
-use crate::control::openapi::errors::{Away, BadQuery, NotReader};
+use crate::control::openapi::errors::{InvalidQuery, Unauthenticated, Unavailable};
 use crate::control::state::ControlState;
 use crate::control::views::period;
 use crate::control::views::usage::{TokensView, cents};
@@ -99,15 +99,15 @@ struct Place(Timestamp, RequestId);
 #[utoipa::path(get, path = "/api/v1/usage/history", tag = "Usage",
     security(("token" = []), ("key" = [])), params(HistoryQuery),
     responses((status = 200, content((Page<ChargeView> = "application/json"), (String = "text/csv"))),
-        BadQuery, NotReader, Away))]
+        InvalidQuery, Unauthenticated, Unavailable))]
 pub async fn history(
     State(state): State<ControlState>,
-    reader: Reader,
+    credential: AnyCredential,
     uri: Uri,
-    Params(query): Params<HistoryQuery>,
+    Query(query): Query<HistoryQuery>,
 ) -> Result<Response, ApiError> {
     let format = query.format.unwrap_or_default();
-    let page = rows(&state, reader.id(), query).await?;
+    let page = rows(&state, credential.id(), query).await?;
     match format {
         Format::Json => Ok(Json(page).into_response()),
         Format::Csv => csv(&page, &uri),

@@ -7,9 +7,8 @@ use crate::account::plan::PlanLimits;
 use crate::account::user::User;
 use crate::clock;
 use crate::control::api_error::ApiError;
-use crate::control::auth::Reader;
-use crate::control::openapi::errors::{Away, NotReader};
-use crate::control::routes::profile::plan_of;
+use crate::control::auth::AnyCredential;
+use crate::control::openapi::errors::{Unauthenticated, Unavailable};
 use crate::control::state::ControlState;
 use crate::quota::left;
 use axum::Json;
@@ -36,7 +35,7 @@ pub struct Usage {
 #[derive(Debug, Serialize, ToSchema)]
 struct Tokens {
     used: u64,
-    /// Held by calls that run.
+    /// EffectiveLimits by calls that run.
     reserved: u64,
     limit: u64,
     remaining: u64,
@@ -68,7 +67,7 @@ struct Streams {
 }
 
 /// Whose numbers, and the limits they are held against.
-struct Held {
+struct EffectiveLimits {
     user: UserId,
     key: Option<KeyId>,
     plan: PlanId,
@@ -81,12 +80,12 @@ struct Held {
 /// Of tokens and requests the stricter limit is shown, the plan's or the key's own.
 #[utoipa::path(get, path = "/api/v1/chat/usage", tag = "Usage",
     security(("token" = []), ("key" = [])),
-    responses((status = 200, body = Usage), NotReader, Away))]
+    responses((status = 200, body = Usage), Unauthenticated, Unavailable))]
 pub async fn chat(
     State(state): State<ControlState>,
-    reader: Reader,
+    credential: AnyCredential,
 ) -> Result<Json<Usage>, ApiError> {
-    usage(&state, held(&state, &reader).await?).await.map(Json)
+    usage(&state, effective_limits(&state, &credential).await?).await.map(Json)
 }
 
 /// Usage now
@@ -94,12 +93,12 @@ pub async fn chat(
 /// The same as `/api/v1/chat/usage`.
 #[utoipa::path(get, path = "/api/v1/usage/current", tag = "Usage",
     security(("token" = []), ("key" = [])),
-    responses((status = 200, body = Usage), NotReader, Away))]
+    responses((status = 200, body = Usage), Unauthenticated, Unavailable))]
 pub async fn current(
     State(state): State<ControlState>,
-    reader: Reader,
+    credential: AnyCredential,
 ) -> Result<Json<Usage>, ApiError> {
-    usage(&state, held(&state, &reader).await?).await.map(Json)
+    usage(&state, effective_limits(&state, &credential).await?).await.map(Json)
 }
 
 /// What a user has used, for an admin.
@@ -107,21 +106,31 @@ pub async fn of(state: &ControlState, user: &User) -> Result<Usage, ApiError> {
     usage(state, of_user(state, user).await?).await
 }
 
-/// The limits that hold for a reader.
-pub async fn limits(state: &ControlState, reader: &Reader) -> Result<PlanLimits, ApiError> {
-    Ok(held(state, reader).await?.limits)
+/// The limits that hold for a credential.
+pub async fn limits(
+    state: &ControlState,
+    credential: &AnyCredential,
+) -> Result<PlanLimits, ApiError> {
+    Ok(effective_limits(state, credential).await?.limits)
 }
 
-/// The day it is for a reader.
-pub async fn today(state: &ControlState, reader: &Reader, now: Timestamp) -> Result<Day, ApiError> {
+/// The day it is for a credential.
+pub async fn today(
+    state: &ControlState,
+    credential: &AnyCredential,
+    now: Timestamp,
+) -> Result<Day, ApiError> {
     let now = state.counters.now(now);
-    Ok(Day::at(now, &limits(state, reader).await?.time_zone))
+    Ok(Day::at(now, &limits(state, credential).await?.time_zone))
 }
 
-async fn held(state: &ControlState, reader: &Reader) -> Result<Held, ApiError> {
-    match reader {
-        Reader::User(user) => of_user(state, user).await,
-        Reader::Key(caller) => Ok(Held {
+async fn effective_limits(
+    state: &ControlState,
+    credential: &AnyCredential,
+) -> Result<EffectiveLimits, ApiError> {
+    match credential {
+        AnyCredential::User(user) => of_user(state, user).await,
+        AnyCredential::Key(caller) => Ok(EffectiveLimits {
             user: caller.user,
             key: Some(caller.key.clone()),
             plan: caller.plan.clone(),
@@ -131,9 +140,9 @@ async fn held(state: &ControlState, reader: &Reader) -> Result<Held, ApiError> {
     }
 }
 
-async fn of_user(state: &ControlState, user: &User) -> Result<Held, ApiError> {
-    let plan = plan_of(state, &user.plan).await?;
-    Ok(Held {
+async fn of_user(state: &ControlState, user: &User) -> Result<EffectiveLimits, ApiError> {
+    let plan = state.plan_of(user).await?;
+    Ok(EffectiveLimits {
         user: user.id,
         key: None,
         limits: user.overrides.over(plan.limits),
@@ -142,12 +151,13 @@ async fn of_user(state: &ControlState, user: &User) -> Result<Held, ApiError> {
     })
 }
 
-async fn usage(state: &ControlState, held: Held) -> Result<Usage, ApiError> {
+async fn usage(state: &ControlState, effective: EffectiveLimits) -> Result<Usage, ApiError> {
     let now = state.counters.now(clock::now());
-    let plan = &held.limits;
+    let plan = &effective.limits;
     let day = Day::at(now, &plan.time_zone);
-    let standing = state.counters.standing(held.user, held.key.as_ref(), day, now).await?;
-    let left = left::left(plan, &held.key_limits, &standing);
+    let standing =
+        state.counters.standing(effective.user, effective.key.as_ref(), day, now).await?;
+    let left = left::left(plan, &effective.key_limits, &standing);
     let (tokens, requests) = (left.tokens, left.requests);
     let streams = u64::from(plan.concurrent_streams);
     Ok(Usage {
@@ -175,6 +185,6 @@ async fn usage(state: &ControlState, held: Held) -> Result<Usage, ApiError> {
             limit: streams,
             remaining: streams.saturating_sub(standing.streams_open),
         },
-        plan: held.plan,
+        plan: effective.plan,
     })
 }

@@ -1,15 +1,14 @@
 //! `GET /api/v1/usage/monthly`: a month by day.
 
 use super::live;
-use crate::account::day::Day;
 use crate::clock;
 use crate::control::api_error::ApiError;
-use crate::control::auth::Reader;
-use crate::control::http::extract::Params;
-use crate::control::openapi::errors::{Away, BadQuery, NotReader};
+use crate::control::auth::AnyCredential;
+use crate::control::http::extract::Query;
+use crate::control::openapi::errors::{InvalidQuery, Unauthenticated, Unavailable};
 use crate::control::state::ControlState;
 use crate::control::views::period::Period;
-use crate::control::views::usage::SumsView;
+use crate::control::views::usage::{DaySums, SumsView, day_sums};
 use crate::store::reports::Sums;
 use axum::Json;
 use axum::extract::State;
@@ -34,37 +33,22 @@ pub struct MonthlyUsage {
     days: Vec<DaySums>,
 }
 
-/// A day and what was used on it.
-#[derive(Serialize, ToSchema)]
-pub struct DaySums {
-    #[schema(value_type = String, format = Date)]
-    pub day: Day,
-    #[serde(flatten)]
-    pub sums: SumsView,
-}
-
 /// A month by day
 #[utoipa::path(get, path = "/api/v1/usage/monthly", tag = "Usage",
     security(("token" = []), ("key" = [])), params(MonthQuery),
-    responses((status = 200, body = MonthlyUsage), BadQuery, NotReader, Away))]
+    responses((status = 200, body = MonthlyUsage), InvalidQuery, Unauthenticated, Unavailable))]
 pub async fn monthly(
     State(state): State<ControlState>,
-    reader: Reader,
-    Params(query): Params<MonthQuery>,
+    credential: AnyCredential,
+    Query(query): Query<MonthQuery>,
 ) -> Result<Json<MonthlyUsage>, ApiError> {
-    let today = live::today(&state, &reader, clock::now()).await?;
+    let today = live::today(&state, &credential, clock::now()).await?;
     let period = Period::month(query.month.as_deref(), today)?;
-    let days = state.store.usage_by_day(reader.id(), period.from, period.to).await?;
+    let days = state.store.usage_by_day(credential.id(), period.from, period.to).await?;
     let total: Sums = days.iter().map(|(_, sums)| sums).sum();
     Ok(Json(MonthlyUsage {
         month: period.from.0.strftime("%Y-%m").to_string(),
         total: total.into(),
         days: day_sums(period, days),
     }))
-}
-
-/// Every day of the period.
-pub fn day_sums(period: Period, days: Vec<(Day, Sums)>) -> Vec<DaySums> {
-    let filled = period.filled(days).into_iter();
-    filled.map(|(day, sums)| DaySums { day, sums: sums.into() }).collect()
 }

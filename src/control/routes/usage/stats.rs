@@ -1,17 +1,15 @@
 //! `GET /api/v1/usage/stats`: totals of a period, by model and by day, and how calls went.
 
-use super::daily::ModelSums;
 use super::live;
-use super::monthly::{DaySums, day_sums};
 use crate::account::day::Day;
 use crate::clock;
 use crate::control::api_error::ApiError;
-use crate::control::auth::Reader;
-use crate::control::http::extract::Params;
-use crate::control::openapi::errors::{Away, BadQuery, NotReader};
+use crate::control::auth::AnyCredential;
+use crate::control::http::extract::Query;
+use crate::control::openapi::errors::{InvalidQuery, Unauthenticated, Unavailable};
 use crate::control::state::ControlState;
 use crate::control::views::period::Period;
-use crate::control::views::usage::SumsView;
+use crate::control::views::usage::{DaySums, ModelSums, SumsView, day_sums, model_sums};
 use crate::store::reports::Sums;
 use axum::Json;
 use axum::extract::State;
@@ -57,15 +55,15 @@ pub struct LatencyView {
 /// Statistics of a period
 #[utoipa::path(get, path = "/api/v1/usage/stats", tag = "Usage",
     security(("token" = []), ("key" = [])), params(PeriodQuery),
-    responses((status = 200, body = Stats), BadQuery, NotReader, Away))]
+    responses((status = 200, body = Stats), InvalidQuery, Unauthenticated, Unavailable))]
 pub async fn stats(
     State(state): State<ControlState>,
-    reader: Reader,
-    Params(query): Params<PeriodQuery>,
+    credential: AnyCredential,
+    Query(query): Query<PeriodQuery>,
 ) -> Result<Json<Stats>, ApiError> {
-    let today = live::today(&state, &reader, clock::now()).await?;
+    let today = live::today(&state, &credential, clock::now()).await?;
     let period = Period::asked(query.from.as_deref(), query.to.as_deref(), today)?;
-    let (user, Period { from, to }) = (reader.id(), period);
+    let (user, Period { from, to }) = (credential.id(), period);
     let days = state.store.usage_by_day(user, from, to).await?;
     let models = state.store.usage_by_model(user, from, to).await?;
     let latency = state.store.latency(user, from, to).await?;
@@ -79,9 +77,4 @@ pub async fn stats(
         by_model: model_sums(models),
         by_day: day_sums(period, days),
     }))
-}
-
-/// Models with what was used of each.
-pub fn model_sums(models: Vec<(String, Sums)>) -> Vec<ModelSums> {
-    models.into_iter().map(|(model, sums)| ModelSums { model, sums: sums.into() }).collect()
 }

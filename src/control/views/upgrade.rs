@@ -1,0 +1,45 @@
+//! A request for another plan, as its user and admins see it.
+
+use crate::account::id::{PlanId, UpgradeId, UserId};
+use crate::store::upgrades::{Upgrade, UpgradeStatus};
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A request for another plan.
+#[derive(Serialize, ToSchema)]
+pub struct UpgradeView {
+    #[schema(value_type = String, format = Uuid)]
+    id: UpgradeId,
+    #[schema(value_type = String, format = Uuid)]
+    user_id: UserId,
+    #[schema(value_type = String, example = "baby-free")]
+    from: PlanId,
+    #[schema(value_type = String, example = "log-min")]
+    to: PlanId,
+    /// `pending`, `approved`, `rejected`, or `superseded` by a later one.
+    #[schema(value_type = String, example = "pending")]
+    status: UpgradeStatus,
+    asked_at: Timestamp,
+    #[schema(required)]
+    decided_at: Option<Timestamp>,
+    #[schema(required)]
+    decided_by: Option<String>,
+}
+
+impl UpgradeView {
+    /// Of a request as it stands.
+    #[must_use]
+    pub fn of(upgrade: Upgrade) -> Self {
+        Self {
+            id: upgrade.id,
+            user_id: upgrade.user,
+            from: upgrade.from,
+            to: upgrade.to,
+            status: upgrade.status,
+            asked_at: upgrade.asked_at,
+            decided_at: upgrade.decided_at,
+            decided_by: upgrade.decided_by,
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! A user, as the profile and the admin routes show it.
+
+use super::plan::{LimitsView, PlanView};
+use crate::account::id::UserId;
+use crate::account::plan::Plan;
+use crate::account::user::{Role, User, UserStatus};
+use crate::control::api_error::ApiError;
+use crate::control::state::ControlState;
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A user, with the plan and the limits in force.
+#[derive(Serialize, ToSchema)]
+pub struct UserView {
+    #[schema(value_type = String, format = Uuid)]
+    id: UserId,
+    #[schema(example = "ada@example.com")]
+    email: String,
+    #[schema(required, example = "ada")]
+    username: Option<String>,
+    #[schema(value_type = String, example = "user")]
+    role: Role,
+    #[schema(value_type = String, example = "active")]
+    status: UserStatus,
+    plan: PlanView,
+    /// The plan's, but for what an admin set for this user.
+    limits: LimitsView,
+    created_at: Timestamp,
+}
+
+impl UserView {
+    /// Of `user`, with its plan as it stands.
+    pub async fn of(state: &ControlState, user: User) -> Result<Self, ApiError> {
+        let plan = state.plan_of(&user).await?;
+        Ok(Self::new(user, plan))
+    }
+
+    /// Of `user`, who has `plan`.
+    #[must_use]
+    pub fn new(user: User, plan: Plan) -> Self {
+        let limits = LimitsView::of(user.overrides.over(plan.limits.clone()));
+        Self {
+            id: user.id,
+            email: user.email,
+            username: user.username,
+            role: user.role,
+            status: user.status,
+            plan: PlanView::of(plan),
+            limits,
+            created_at: user.created_at,
+        }
+    }
+}
