@@ -5,6 +5,11 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Params, Version};
 
+/// Minimum length of a new password, in characters.
+pub const MIN_CHARACTERS: usize = 8;
+/// Maximum length of a new password, in characters.
+pub const MAX_CHARACTERS: usize = 128;
+
 /// Bytes of the longest password that is hashed: the time it takes grows with them.
 pub const LONGEST: usize = 1024;
 /// Memory in KiB, passes and lanes: OWASP's password storage cheat sheet.

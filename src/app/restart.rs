@@ -3,7 +3,7 @@
 use super::counters::report_abandoned;
 use super::{DRAIN_LOOK, LAST_ORDERS, Parts, Running, SharedLock, Sockets};
 use crate::config::Config;
-use crate::control::Phase;
+use crate::control::health::Phase;
 use crate::hot_restart::predecessor::{self, Ended, Service};
 use crate::hot_restart::successor::Takeover;
 use crate::instance::{DataFolder, FolderError, Lock};

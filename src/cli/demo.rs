@@ -82,7 +82,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         tokio::select! {
             told = signals.next() => if matches!(told, Told::End) { break },
             wish = running.reload_wished() => {
-                let _ = wish.answer.send(Err("The demo has no configuration file to reload.".to_owned()));
+                let _ = wish.reply.send(Err("The demo has no configuration file to reload.".to_owned()));
             }
             // The simulator ends with this process.
             () = running.handed_over() => break,

@@ -52,7 +52,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             },
             wish = running.reload_wished() => {
                 let reloaded = reload(&args, &running, &filter, &wish.by).await;
-                let _ = wish.answer.send(reloaded);
+                let _ = wish.reply.send(reloaded);
             }
             () = running.handed_over() => return Ok(retire(&running, &mut signals).await),
             () = running.died() => break ExitCode::FAILURE,

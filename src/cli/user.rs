@@ -14,7 +14,6 @@ use std::process::ExitCode;
 
 /// Users listed in one reading.
 const PAGE: u32 = 200;
-const SHORTEST_PASSWORD: usize = 8;
 
 /// Add, show and change users.
 #[derive(Debug, clap::Args)]
@@ -194,8 +193,8 @@ fn read_password_hash() -> anyhow::Result<String> {
     let mut text = String::new();
     std::io::stdin().read_to_string(&mut text).context("cannot read the password")?;
     let password = text.trim_end_matches(['\r', '\n']);
-    if password.chars().count() < SHORTEST_PASSWORD {
-        anyhow::bail!("a password needs at least {SHORTEST_PASSWORD} characters");
+    if password.chars().count() < password::MIN_CHARACTERS {
+        anyhow::bail!("a password needs at least {} characters", password::MIN_CHARACTERS);
     }
     Ok(password::hash(password)?)
 }

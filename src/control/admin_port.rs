@@ -1,11 +1,12 @@
-//! The admin port: metrics and the counters as they stand. It asks for no key and is never public.
+//! The admin port: metrics, health and the quota counters. It requires no credential and must not be
+//! reachable from outside.
 
 use super::api_error::ApiError;
 use super::health::Readiness;
 use super::http::extract::Query;
-use super::refusing_the_rest;
 use super::routes::health;
 use super::views::period;
+use super::with_fallbacks;
 use crate::account::day::Day;
 use crate::clock;
 use crate::quota::counters::Counters;
@@ -23,19 +24,19 @@ use serde::Deserialize;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What the routes work with.
+/// The state of the admin port's routes.
 #[derive(Clone)]
 pub struct AdminState {
     pub metrics: Arc<Metrics>,
     pub counters: Arc<dyn Counters>,
     pub readiness: Readiness,
-    /// Names with a dot under which the port may be asked.
+    /// Host names with a dot that requests to this port may carry.
     pub names: Vec<String>,
 }
 
 #[derive(Deserialize)]
 struct DayQuery {
-    /// `YYYY-MM-DD`; today in UTC when it is left out.
+    /// `YYYY-MM-DD`; default: today in UTC.
     day: Option<String>,
 }
 
@@ -47,17 +48,17 @@ pub fn router(state: AdminState) -> Router {
         .route("/health/ready", get(ready).with_state(state.readiness))
         .route("/metrics", get(scrape).with_state(state.metrics))
         .route("/debug/quota", get(used).with_state(state.counters));
-    refusing_the_rest(router).layer(from_fn_with_state(names, refuse_foreign_hosts))
+    with_fallbacks(router).layer(from_fn_with_state(names, reject_foreign_hosts))
 }
 
-/// Refuses a request that was sent to a name of which its sender may be the owner. A page can have its own name lead to
-/// this port (DNS rebinding); it cannot have an address so, nor a name without a dot.
-async fn refuse_foreign_hosts(
+/// Rejects requests whose `Host` is a domain name that is not configured. A web page can point its own domain
+/// at this port (DNS rebinding), but not an IP address or a name without a dot.
+async fn reject_foreign_hosts(
     State(names): State<Arc<[String]>>,
     request: Request,
     next: Next,
 ) -> Response {
-    // No browser leaves it out.
+    // Browsers always send it.
     let Some(host) = request.headers().get(HOST) else { return next.run(request).await };
     if host.to_str().is_ok_and(|host| is_own_host(host, &names)) {
         return next.run(request).await;

@@ -1,4 +1,4 @@
-//! Every way the control plane says no, and the one place that turns it into a response.
+//! Every error of the control plane, and the one place that turns it into a response.
 //!
 //! The body is `{"error":{"message","type","code","param"}}`, as on `/v1`. Causes go to the log,
 //! never to the client.
@@ -14,117 +14,131 @@ use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
 
-/// A refusal. Its text is what the client reads.
+/// An error with the message that the client reads.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     #[error(
-        "Nothing is served at this path. Model calls are under /v1, so a client's base URL has to end in /v1. GET /api lists the other routes."
+        "No route has this path. Model calls are below /v1, so the base URL of a client must end in /v1. `GET /api` lists the other routes."
     )]
     RouteNotFound,
-    #[error("This route does not answer this method.")]
+    #[error(
+        "This route does not support this method. The `Allow` header lists the methods that it supports."
+    )]
     MethodNotAllowed,
     #[error(
-        "The Host header is not allowed on this port. Use its address, localhost, or a name listed in `admin_names`."
+        "The Host header is not allowed on the admin port. Use the IP address of the port, `localhost`, or a name listed in `admin_names`."
     )]
     ForeignHost,
-    #[error("{0} is not built yet.")]
+    #[error("{0} is not implemented yet.")]
     NotImplemented(&'static str),
 
-    #[error("There is no {0} with this id.")]
+    #[error("There is no {0} with this id. Check the id.")]
     NotFound(&'static str),
-    #[error("The body is larger than {limit} bytes.")]
+    #[error(
+        "The request body is larger than {limit} bytes, which is the limit of this route. Send a smaller body."
+    )]
     BodyTooLarge { limit: usize },
-    #[error("Send the body as JSON, with `Content-Type: application/json`.")]
+    #[error("The request body must be JSON. Send it with `Content-Type: application/json`.")]
     UnsupportedMediaType,
-    #[error("The body is not JSON: {0}.")]
+    #[error("The request body is not valid JSON: {0}.")]
     MalformedJson(String),
     #[error("{problem}")]
     InvalidValue { param: String, problem: String },
 
-    #[error("Log in and send the access token as `Authorization: Bearer ...`.")]
+    #[error(
+        "This route requires an access token. Log in with `POST /api/v1/users/login` and send the token as `Authorization: Bearer ...`."
+    )]
     TokenMissing,
-    #[error("This access token is not valid. Log in again.")]
+    #[error("The access token is not valid, or its session has ended. Log in again.")]
     InvalidToken,
-    #[error("This access token has expired. Refresh it, or log in again.")]
+    #[error(
+        "The access token has expired. Get a new one with `POST /api/v1/users/refresh`, or log in again."
+    )]
     ExpiredToken,
-    #[error("This refresh token is not valid, or was used before. Log in again.")]
+    #[error("The refresh token is not valid or was already used. Log in again.")]
     InvalidRefreshToken,
-    #[error("E-mail or password is wrong.")]
+    #[error("The e-mail address or the password is wrong.")]
     InvalidCredentials,
     #[error("The current password is wrong.")]
     WrongPassword,
-    #[error("Send an access token or an API key as `Authorization: Bearer ...`.")]
+    #[error(
+        "This route requires an access token or an API key. Send it as `Authorization: Bearer ...`."
+    )]
     CredentialMissing,
-    #[error("This API key is not known. Check that it was copied whole.")]
+    #[error("This API key does not exist. Check that it was copied completely.")]
     InvalidKey,
-    #[error("This API key has been revoked.")]
+    #[error("This API key was revoked. Use another key.")]
     RevokedKey,
-    #[error("This API key has expired.")]
+    #[error("This API key has expired. Use another key.")]
     ExpiredKey,
-    #[error("API keys do not open this route. Log in and send the access token.")]
+    #[error(
+        "This route does not accept API keys. Log in with `POST /api/v1/users/login` and send the access token as `Authorization: Bearer ...`."
+    )]
     AccessTokenRequired,
 
-    #[error("This account is suspended.")]
+    #[error("This account is suspended. Ask the operator to resume it.")]
     Suspended,
-    #[error("Only admins may do this.")]
+    #[error("This route requires the role `admin`.")]
     AdminsOnly,
     #[error("Registration is closed. Ask the operator for an account.")]
     RegistrationClosed,
-    #[error("An admin cannot take away their own role or suspend themselves.")]
+    #[error(
+        "Admins cannot remove their own admin role or suspend their own account. Ask another admin."
+    )]
     OwnAccountLockout,
 
-    #[error("There is an account with this {0} already.")]
+    #[error("Another account already has this {0}. Choose a different one.")]
     AlreadyTaken(&'static str),
-    #[error("There is a plan with this id already.")]
+    #[error("A plan with this id already exists. Choose a different id.")]
     PlanExists,
-    #[error("This is the plan you have.")]
+    #[error("The account already has this plan. Choose a different one.")]
     SamePlan,
-    #[error("This plan cannot be chosen any more.")]
+    #[error("This plan is closed to new subscribers. Choose one of `GET /api/v1/plans`.")]
     RetiredPlan,
-    #[error("This request has been decided already.")]
+    #[error("This upgrade request is no longer pending: it was approved, rejected or superseded.")]
     AlreadyDecided,
     #[error(
-        "This request is out of date: the user has another plan by now, or the plan is retired."
+        "This upgrade request is outdated: the user's plan has changed since, or the requested plan is closed to new subscribers. Reject it; the user can send a new one."
     )]
     UpgradeOutdated,
-    #[error("An account can have {0} live keys at most. Revoke one first.")]
+    #[error("An account can have at most {0} active keys. Revoke one first.")]
     TooManyKeys(usize),
-    #[error("The configuration was not reloaded: {0}")]
+    #[error("The configuration was not reloaded; the previous one stays in effect: {0}")]
     ReloadFailed(String),
 
-    #[error("Too many tries. Wait {} s before the next one.", .0.as_secs() + 1)]
+    #[error("Too many attempts. Retry in {} s.", .0.as_secs() + 1)]
     TooManyAttempts(Duration),
-    #[error("Too many log-ins at once. Try again in a moment.")]
+    #[error("Too many passwords are being checked. Retry in a few seconds.")]
     Busy,
-    #[error("The database does not answer right now. Try again in a moment.")]
+    #[error("The database is unavailable. Retry in a few seconds.")]
     StoreUnavailable(#[source] StoreError),
-    #[error("The quota store does not answer right now. Try again in a moment.")]
+    #[error("The quota store is unavailable. Retry in a few seconds.")]
     CountersUnavailable(#[source] CountersError),
-    #[error("Something went wrong on our side.")]
+    #[error("Internal error. Report it to the operator with the `x-request-id` of this reply.")]
     Internal,
 }
 
-/// Every refusal looks like this, on both planes.
+/// The body of every error, on both planes.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorBody {
     error: ErrorDetail,
 }
 
-/// What is wrong.
+/// An error.
 #[derive(Debug, Serialize, ToSchema)]
 struct ErrorDetail {
-    /// A sentence for people.
-    #[schema(example = "Only admins may do this.")]
+    /// What happened and what to do, for people.
+    #[schema(example = "This route requires the role `admin`.")]
     message: String,
     /// The kind of error: `invalid_request_error`, `permission_error`, `rate_limit_error` or
     /// `server_error`.
     #[serde(rename = "type")]
     #[schema(example = "permission_error")]
     kind: &'static str,
-    /// What programs go by.
+    /// The error code, for programs; `null` for internal errors.
     #[schema(required, example = "admins_only")]
     code: Option<&'static str>,
-    /// The field or parameter that is to blame.
+    /// The field or parameter that caused the error.
     #[schema(required)]
     param: Option<String>,
 }
@@ -135,7 +149,7 @@ const LIMIT: &str = "rate_limit_error";
 const SERVER: &str = "server_error";
 
 impl ApiError {
-    /// A field or parameter that does not hold what it must.
+    /// A field or parameter with an invalid value.
     #[must_use]
     pub fn invalid(param: &str, problem: impl Into<String>) -> Self {
         Self::InvalidValue { param: param.to_owned(), problem: problem.into() }
@@ -206,7 +220,7 @@ impl ApiError {
         }
     }
 
-    /// The field or parameter to blame.
+    /// The field or parameter that caused the error.
     fn param(&self) -> Option<String> {
         match self {
             Self::InvalidValue { param, .. } => Some(param.clone()),
@@ -219,13 +233,13 @@ impl ApiError {
         }
     }
 
-    /// The status it is answered with.
+    /// The HTTP status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.parts().0
     }
 
-    /// What the client reads.
+    /// The body of the response.
     #[must_use]
     pub fn body(&self) -> ErrorBody {
         let (_, kind, code) = self.parts();
@@ -234,7 +248,7 @@ impl ApiError {
         }
     }
 
-    /// Seconds until trying again makes sense.
+    /// Seconds for the `Retry-After` header.
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::TooManyAttempts(wait) => Some(wait.as_secs() + 1),
@@ -267,7 +281,7 @@ impl From<StoreError> for ApiError {
             StoreError::Missing(what) => Self::NotFound(what),
             StoreError::TooManyKeys => Self::TooManyKeys(LIVE_KEYS),
             StoreError::Corrupt(_) => {
-                tracing::error!(%error, "the store holds what it should not");
+                tracing::error!(%error, "store returned corrupt data");
                 Self::Internal
             }
             error @ (StoreError::Unavailable(_) | StoreError::Superseded) => {

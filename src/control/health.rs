@@ -1,4 +1,4 @@
-//! Whether this instance takes requests, and what its parts say.
+//! The phase of this instance and the health of its components.
 
 use super::state::ControlState;
 use crate::clock;
@@ -10,22 +10,23 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
-/// A part that has not answered by then counts as down.
+/// A component that does not respond within this time counts as unavailable.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
-/// The same where waking a sleeping database is the point.
+/// The same when the request is meant to wake a sleeping database.
 const WAKE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Charges that wait for longer, though gateways write several times a second, mean that something is wrong.
+/// The ledger counts as degraded when charges have waited longer than this. Normally they are written
+/// several times per second.
 const MAX_LEDGER_LAG: Duration = Duration::from_secs(10);
 
-/// How old an answer may be.
+/// Maximum age of a cached check.
 const MAX_AGE: Duration = Duration::from_secs(1);
 
-/// Whether this instance takes requests; clones share it.
+/// The phase of this instance, shared by clones.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness(Arc<AtomicU8>);
 
-/// A phase in the life of an instance.
+/// The phase of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
@@ -34,7 +35,7 @@ pub enum Phase {
     Draining,
 }
 
-/// This instance and its parts.
+/// The health of this instance.
 #[derive(Serialize, ToSchema)]
 pub struct Health {
     status: Status,
@@ -45,18 +46,18 @@ pub struct Health {
     components: Components,
 }
 
-/// What works at this moment.
+/// What currently works.
 #[derive(Serialize, ToSchema)]
 struct Serving {
-    /// Calls of callers whose keys this instance has seen.
+    /// Model calls with keys that are cached in this instance.
     known_callers: bool,
-    /// Calls with keys that it has to look up.
+    /// Model calls with keys that must be looked up in the store.
     new_callers: bool,
-    /// Log-ins, keys, plans and reports.
+    /// Login, keys, plans and reports.
     control_plane: bool,
 }
 
-/// Its parts.
+/// The components of this instance.
 #[derive(Clone, Copy, Serialize, ToSchema)]
 pub struct Components {
     pub store: Component,
@@ -64,35 +65,36 @@ pub struct Components {
     ledger: Ledger,
 }
 
-/// Charges on their way into the ledger.
+/// Charges that are not yet written to the ledger.
 #[derive(Clone, Copy, Serialize, ToSchema)]
 struct Ledger {
-    /// `degraded` when charges wait and none has been written for a while. None is lost by that.
+    /// `degraded` if charges wait and none was written for 10 seconds. They are not lost.
     status: Status,
+    /// Number of waiting charges.
     waiting: u64,
-    /// For how long they have waited without any being written.
+    /// Milliseconds since the last write while charges wait.
     lag_ms: u64,
 }
 
-/// A part.
+/// The health of one component.
 #[derive(Clone, Copy, Serialize, ToSchema)]
 pub struct Component {
     status: Status,
     latency_ms: f64,
 }
 
-/// Whether it works.
+/// The health status.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     Ok,
-    /// Calls of known callers are served, and something needs a look: `serving` and the components say what.
+    /// Calls of known callers are served, but something else fails; see `serving` and the components.
     Degraded,
     Unavailable,
 }
 
 impl Readiness {
-    /// Of an instance in [`Phase::Starting`].
+    /// An instance in [`Phase::Starting`].
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -103,7 +105,7 @@ impl Readiness {
         self.0.store(phase as u8, Ordering::Release);
     }
 
-    /// The phase now.
+    /// The current phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
         let phases = [Phase::Starting, Phase::Ready, Phase::Draining];
@@ -112,7 +114,7 @@ impl Readiness {
     }
 }
 
-/// How everything is at this moment.
+/// The current health of this instance.
 pub async fn now(state: &ControlState) -> Health {
     let components = state.instance.checks.quick(state).await;
     let phase = state.instance.readiness.phase();
@@ -134,15 +136,15 @@ pub async fn now(state: &ControlState) -> Health {
     }
 }
 
-/// How the parts last were. They are asked at most once a second, however many want to know: those who come
-/// while they are being asked wait for that answer.
+/// The latest results of the checks. The components are checked at most once per second; concurrent
+/// requests wait for the running check.
 #[derive(Default)]
 pub struct Checks {
     quick: Mutex<Option<Checked>>,
     waking: Mutex<Option<Checked>>,
 }
 
-/// The parts at a moment.
+/// The result of a check.
 struct Checked {
     at: Instant,
     components: Components,
@@ -154,7 +156,7 @@ impl Checks {
         cached_or_checked(&self.quick, state, CHECK_TIMEOUT).await
     }
 
-    /// With the patience that a database needs to wake up.
+    /// The same, waiting as long as a sleeping database needs to wake up.
     pub async fn waking(&self, state: &ControlState) -> Components {
         cached_or_checked(&self.waking, state, WAKE_TIMEOUT).await
     }

@@ -1,9 +1,11 @@
 //! The control plane: everything on the public port outside `/v1`.
 //!
-//! Plain data in, JSON out; every refusal is an [`api_error::ApiError`], and who may ask is what a
-//! handler takes from [`auth`]. It never touches a running call: it reads the store and the counters
-//! like any other client, and the data plane works without it. [`router`] is called in process,
-//! [`admin_router`] on a port of its own.
+//! A request passes the layers of [`http`], an extractor of [`auth`] that decides who may call, and one
+//! handler of [`routes`], which reads and writes the store and the quota counters through
+//! [`state::ControlState`]. Every error is an [`api_error::ApiError`]. Running calls are never touched, and
+//! the data plane works without the control plane.
+//!
+//! [`router`] serves the public port in process, [`admin_port::router`] the admin port.
 
 pub mod state;
 mod lookup;
@@ -28,7 +30,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// The routes as one table, and what surrounds them.
+/// All routes within their layers.
 pub fn router(state: ControlState, edge: EdgeConfig) -> Router {
     let (router, description) = routes().split_for_parts();
     let description = root::Description::of(description);
@@ -36,10 +38,10 @@ pub fn router(state: ControlState, edge: EdgeConfig) -> Router {
         .route("/api/openapi.json", get(root::openapi).with_state(description))
         .route("/console", get(async || ApiError::NotImplemented("The console")))
         .with_state(state);
-    middleware::layers(refusing_the_rest(router), &edge.cors, edge.trusted_proxies)
+    middleware::layers(with_fallbacks(router), &edge.cors, edge.trusted_proxies)
 }
 
-/// What each path and method is answered by; the description of both planes comes with it.
+/// The handler of each path and method, with the OpenAPI document of both planes.
 fn routes() -> OpenApiRouter<ControlState> {
     OpenApiRouter::with_openapi(openapi::data_plane::described(openapi::Description::openapi()))
         .routes(routes!(root::root))
@@ -85,7 +87,7 @@ fn routes() -> OpenApiRouter<ControlState> {
         .routes(routes!(admin::reload::reload))
 }
 
-fn refusing_the_rest(router: Router) -> Router {
+fn with_fallbacks(router: Router) -> Router {
     router
         .fallback(async || ApiError::RouteNotFound)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)

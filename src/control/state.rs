@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What the routes work with.
+/// The state of the control plane's routes.
 #[derive(Clone)]
 pub struct ControlState {
     pub store: Arc<dyn Store>,
@@ -29,7 +29,7 @@ pub struct ControlState {
     pub top_reports: Arc<TopReports>,
 }
 
-/// The gateway itself, as its health routes see it.
+/// This instance of the gateway, for health and reload.
 pub struct InstanceInfo {
     pub readiness: Readiness,
     pub started_at: Instant,
@@ -39,7 +39,7 @@ pub struct InstanceInfo {
     pub checks: health::Checks,
 }
 
-/// Who is answered, and how.
+/// Settings of the edge: allowed origins and trusted proxies.
 pub struct EdgeConfig {
     pub cors: Cors,
     pub trusted_proxies: Arc<[IpNet]>,

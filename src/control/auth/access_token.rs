@@ -1,7 +1,7 @@
 //! Access tokens: JWT (RFC 7519) signed with HMAC-SHA256, and with nothing else.
 //!
-//! The token says which session it belongs to; whether that session lives, and what its user may do,
-//! is asked of the store each time, so an ended session ends its tokens at once.
+//! A token names its session. Whether that session is alive, and what its user may do, is always checked
+//! against the store, so ending a session ends its tokens immediately.
 
 use crate::account::id::{SessionId, UserId};
 use hmac::{Hmac, KeyInit, Mac};
@@ -18,20 +18,20 @@ use std::time::Duration;
 const ALGORITHM: Algorithm = Algorithm::HS256;
 const ISSUER: &str = "knockx";
 const AUDIENCE: &str = "knockx-control";
-/// Longer texts are none of ours, and not worth parsing.
-const LONGEST: usize = 2048;
+/// Maximum length of a token; longer ones are rejected without parsing.
+const MAX_LENGTH: usize = 2048;
 
-/// Makes and reads access tokens.
+/// Issues and verifies access tokens.
 pub struct AccessTokens {
     signing: EncodingKey,
     verifying: DecodingKey,
-    /// Names the signing key, so that tokens of another are refused by name.
+    /// Identifies the signing key, so that tokens of another key are rejected by it.
     key_id: String,
     rules: Validation,
     lifetime: SignedDuration,
 }
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Claims {
@@ -43,33 +43,33 @@ struct Claims {
     exp: i64,
 }
 
-/// What a good token gives.
+/// The user and session of a valid token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bearer {
+pub struct TokenSubject {
     pub user: UserId,
     pub session: SessionId,
 }
 
-/// Why a token is not good.
+/// Why a token was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenError {
-    /// Not one of ours, or changed.
+    /// Not issued by this gateway, or modified.
     Invalid,
     Expired,
 }
 
 impl AccessTokens {
-    /// AccessTokens signed with `key`.
+    /// Tokens signed with `key`.
     #[must_use]
     pub fn new(key: &[u8], lifetime: Duration) -> Self {
-        // Whoever was first had the same provider.
+        // Fails if it is installed already, with the same provider.
         let _ = PROVIDER.install_default();
         let name = name(key);
         let mut rules = Validation::new(ALGORITHM);
         rules.set_issuer(&[ISSUER]);
         rules.set_audience(&[AUDIENCE]);
         rules.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        // Time is an argument here, so `read` looks at it.
+        // `read` checks the expiry, because time is an argument.
         rules.validate_exp = false;
         Self {
             signing: EncodingKey::from_secret(key),
@@ -80,27 +80,27 @@ impl AccessTokens {
         }
     }
 
-    /// How long a token holds, in seconds.
+    /// Lifetime of a token in seconds.
     #[must_use]
     pub fn lifetime_seconds(&self) -> i64 {
         self.lifetime.as_secs()
     }
 
-    /// A token for a session, good from `now` on.
+    /// Issues a token for a session, valid from `now` on.
     ///
     /// # Errors
-    /// Never with the provider at hand; its interface has one.
+    /// Signing failed, which HMAC never does.
     pub fn issue(
         &self,
-        bearer: Bearer,
+        subject: TokenSubject,
         now: Timestamp,
     ) -> Result<String, jsonwebtoken::errors::Error> {
         let issued = now.as_second();
         let claims = Claims {
             iss: ISSUER.to_owned(),
             aud: AUDIENCE.to_owned(),
-            sub: bearer.user,
-            sid: bearer.session,
+            sub: subject.user,
+            sid: subject.session,
             iat: issued,
             exp: issued.saturating_add(self.lifetime.as_secs()),
         };
@@ -108,12 +108,12 @@ impl AccessTokens {
         jsonwebtoken::encode(&header, &claims, &self.signing)
     }
 
-    /// Who presents a token, if it is good at `now`.
+    /// Verifies a token at `now`.
     ///
     /// # Errors
     /// [`TokenError`].
-    pub fn read(&self, token: &str, now: Timestamp) -> Result<Bearer, TokenError> {
-        if token.len() > LONGEST {
+    pub fn read(&self, token: &str, now: Timestamp) -> Result<TokenSubject, TokenError> {
+        if token.len() > MAX_LENGTH {
             return Err(TokenError::Invalid);
         }
         let data = jsonwebtoken::decode::<Claims>(token, &self.verifying, &self.rules)
@@ -124,7 +124,7 @@ impl AccessTokens {
         if data.claims.exp <= now.as_second() {
             return Err(TokenError::Expired);
         }
-        Ok(Bearer { user: data.claims.sub, session: data.claims.sid })
+        Ok(TokenSubject { user: data.claims.sub, session: data.claims.sid })
     }
 }
 
@@ -132,7 +132,7 @@ fn mac(key: &[u8]) -> Hmac<Sha256> {
     Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length")
 }
 
-/// Eight hex digits that tell keys apart, and tell nothing of them.
+/// Eight hex digits that identify a key without revealing it.
 fn name(key: &[u8]) -> String {
     let mut mac = mac(key);
     mac.update(b"name");
@@ -142,7 +142,7 @@ fn name(key: &[u8]) -> String {
     })
 }
 
-/// The one algorithm, as `jsonwebtoken` asks for it.
+/// The provider of the one algorithm for `jsonwebtoken`.
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: |algorithm, key| Ok(Box::new(Hs256::new(*algorithm, key.as_bytes())?)),
     verifier_factory: |algorithm, key| {
@@ -208,8 +208,8 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn bearer() -> Bearer {
-        Bearer { user: UserId::new(), session: SessionId::new() }
+    fn subject() -> TokenSubject {
+        TokenSubject { user: UserId::new(), session: SessionId::new() }
     }
 
     /// A token with its parts changed, signed with `key` as HS256 (an empty key: no signature).
@@ -231,11 +231,11 @@ mod tests {
     }
 
     #[test]
-    fn a_token_gives_its_bearer_until_it_expires() {
-        let (tokens, bearer) = (tokens(), bearer());
-        let token = tokens.issue(bearer, at(1_000)).unwrap();
-        assert_eq!(tokens.read(&token, at(1_000)), Ok(bearer));
-        assert_eq!(tokens.read(&token, at(1_899)), Ok(bearer));
+    fn a_token_gives_its_subject_until_it_expires() {
+        let (tokens, subject) = (tokens(), subject());
+        let token = tokens.issue(subject, at(1_000)).unwrap();
+        assert_eq!(tokens.read(&token, at(1_000)), Ok(subject));
+        assert_eq!(tokens.read(&token, at(1_899)), Ok(subject));
         assert_eq!(tokens.read(&token, at(1_900)), Err(TokenError::Expired));
         let other = AccessTokens::new(b"another secret", Duration::from_secs(900));
         assert_eq!(other.read(&token, at(1_000)), Err(TokenError::Invalid));
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn what_is_forged_is_refused() {
         let tokens = tokens();
-        let token = tokens.issue(bearer(), at(1_000)).unwrap();
+        let token = tokens.issue(subject(), at(1_000)).unwrap();
         let same = forged(&token, KEY, |_, _| {});
         assert!(tokens.read(&same, at(1_000)).is_ok(), "the forger's craft is sound");
 
@@ -265,7 +265,7 @@ mod tests {
         refused("more", &forged(&token, KEY, |_, claims| claims["role"] = json!("admin")));
         refused("empty", "");
         refused("dots", "..");
-        refused("long", &"a".repeat(LONGEST + 1));
+        refused("long", &"a".repeat(MAX_LENGTH + 1));
         let (head, _) = token.rsplit_once('.').unwrap();
         refused("cut", head);
     }

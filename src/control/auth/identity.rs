@@ -1,8 +1,8 @@
-//! Log-ins: passwords checked, sessions begun, tokens handed out.
+//! Login: verifies passwords, begins sessions, issues tokens.
 
-use super::access_token::{AccessTokens, Bearer};
-use super::login_throttle::{Guess, LoginThrottle};
-use super::passwords::{PasswordHasher, Turn};
+use super::access_token::{AccessTokens, TokenSubject};
+use super::login_throttle::{LoginAttempt, LoginThrottle};
+use super::passwords::{PasswordHasher, Scheduling};
 use super::throttle::Throttle;
 use crate::account::id::{SessionId, UserId};
 use crate::account::key::Pepper;
@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 use utoipa::ToSchema;
 
-/// What log-ins work with.
+/// Everything that login needs.
 pub struct Identity {
     pub tokens: AccessTokens,
     pub passwords: PasswordHasher,
@@ -29,38 +29,38 @@ pub struct Identity {
     secret: ServerSecret,
     pub accounts: Accounts,
     pub billing: Billing,
-    guesses: LoginThrottle,
-    /// Of those who are logged in, by their session: neither guesses at the door nor another session keeps them from
-    /// their own account.
+    logins: LoginThrottle,
+    /// Password confirmations of logged-in users, per session: neither failed logins nor other sessions can
+    /// block them.
     confirmations: Throttle<SessionId>,
     registrations: Throttle<IpAddr>,
-    /// Each change leaves rows behind, which nobody may make without bounds.
+    /// Changes by users, which add rows to the store.
     changes: Throttle<UserId>,
 }
 
 /// The tokens of a session.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TokenPair {
-    /// Sent as `Authorization: Bearer`.
+    /// Send it as `Authorization: Bearer ...`.
     pub access_token: String,
-    /// Exchanged for the next pair, once.
+    /// Exchange it once for the next pair of tokens at `POST /api/v1/users/refresh`.
     pub refresh_token: String,
     #[schema(example = "bearer")]
     pub token_type: &'static str,
-    /// Seconds that the access token holds.
+    /// Lifetime of the access token in seconds.
     #[schema(example = 900)]
     pub expires_in: i64,
 }
 
 impl Identity {
-    /// Log-ins as configured.
+    /// Login with the configured accounts and billing.
     #[must_use]
     pub fn new(pepper: &Pepper, accounts: Accounts, billing: Billing) -> Self {
         Self {
             tokens: AccessTokens::new(&pepper.derived(b"access tokens"), accounts.access_token),
             passwords: PasswordHasher::new(),
             secret: ServerSecret::of(pepper),
-            guesses: LoginThrottle::new(accounts.account_tries, accounts.address_tries),
+            logins: LoginThrottle::new(accounts.account_tries, accounts.address_tries),
             confirmations: Throttle::new(accounts.account_tries),
             registrations: Throttle::new(accounts.address_registrations),
             changes: Throttle::new(accounts.account_changes),
@@ -86,8 +86,8 @@ impl Identity {
         self.changes.attempt(&user, now).map_err(ApiError::TooManyAttempts)
     }
 
-    /// The user with this e-mail and password, active. Whether the e-mail or the password was wrong
-    /// shows neither in the answer nor in the time it takes.
+    /// The active user with this e-mail address and password. Neither the error nor the time reveals
+    /// whether the address or the password was wrong.
     ///
     /// # Errors
     /// [`ApiError::InvalidCredentials`], [`ApiError::TooManyAttempts`], [`ApiError::Suspended`].
@@ -98,13 +98,13 @@ impl Identity {
         password: &str,
         (address, now): (IpAddr, Instant),
     ) -> Result<Credentials, ApiError> {
-        let guess = self.guesses.begin(email, address, now).map_err(ApiError::TooManyAttempts)?;
-        let checked = self.verify(store, email, password, &guess).await;
-        let (found, verified) = checked.inspect_err(|_| self.guesses.not_made(&guess))?;
+        let attempt = self.logins.begin(email, address, now).map_err(ApiError::TooManyAttempts)?;
+        let checked = self.verify(store, email, password, &attempt).await;
+        let (found, verified) = checked.inspect_err(|_| self.logins.cancelled(&attempt))?;
         let (Some(mut found), Verified::Yes | Verified::YesRehash) = (found, verified) else {
             return Err(ApiError::InvalidCredentials);
         };
-        self.guesses.succeeded(guess);
+        self.logins.succeeded(attempt);
         found.user.status.check()?;
         if verified == Verified::YesRehash {
             found = self.rehashed(store, found, password).await?;
@@ -112,23 +112,24 @@ impl Identity {
         Ok(found)
     }
 
-    /// The account of this e-mail, and whether the password is its.
+    /// The account of this e-mail address, and whether the password matches.
     async fn verify(
         &self,
         store: &dyn Store,
         email: &str,
         password: &str,
-        guess: &Guess,
+        attempt: &LoginAttempt,
     ) -> Result<(Option<Credentials>, Verified), ApiError> {
         let found = store.credentials(email).await?;
         let stored = found.as_ref().and_then(|found| found.password_hash.as_deref());
-        let turn = if guess.is_known { Turn::AtOnce } else { Turn::OfItsAccount };
-        let verified = self.passwords.verify(email, password, stored, turn).await?;
+        let scheduling =
+            if attempt.is_known_host { Scheduling::Immediate } else { Scheduling::PerAccount };
+        let verified = self.passwords.verify(email, password, stored, scheduling).await?;
         Ok((found, verified))
     }
 
-    /// The same password under a hash of today. Where another log-in was quicker, under its hash; where
-    /// too many hashes wait, under the old one for now.
+    /// Replaces an outdated hash of the password. If a concurrent login did so first, returns that hash; if
+    /// the queue of the hasher is full, keeps the old one for now.
     async fn rehashed(
         &self,
         store: &dyn Store,
@@ -143,13 +144,17 @@ impl Identity {
         if *stored == new {
             return Ok(now);
         }
-        match self.passwords.verify(&now.user.email, password, Some(stored), Turn::AtOnce).await? {
+        match self
+            .passwords
+            .verify(&now.user.email, password, Some(stored), Scheduling::Immediate)
+            .await?
+        {
             Verified::No => Err(ApiError::InvalidCredentials),
             Verified::Yes | Verified::YesRehash => Ok(now),
         }
     }
 
-    /// Checks the password of somebody logged in.
+    /// Verifies the password of a logged-in user.
     ///
     /// # Errors
     /// [`ApiError::WrongPassword`], [`ApiError::TooManyAttempts`].
@@ -163,19 +168,19 @@ impl Identity {
         self.confirmations.attempt(&session, now).map_err(ApiError::TooManyAttempts)?;
         let found = store.credentials_of(user.id).await?;
         let stored = found.as_ref().and_then(|found| found.password_hash.as_deref());
-        match self.passwords.verify(&user.email, password, stored, Turn::AtOnce).await? {
+        match self.passwords.verify(&user.email, password, stored, Scheduling::Immediate).await? {
             Verified::No => Err(ApiError::WrongPassword),
             Verified::Yes | Verified::YesRehash => {
-                self.confirmations.forgive(&session);
+                self.confirmations.reset(&session);
                 Ok(())
             }
         }
     }
 
-    /// Begins a session of a user whose password has been checked or set.
+    /// Begins a session of a user whose password was verified or set.
     ///
     /// # Errors
-    /// [`ApiError::InvalidCredentials`] when it was changed meanwhile.
+    /// [`ApiError::InvalidCredentials`] if the password was changed meanwhile.
     pub async fn begin(
         &self,
         store: &dyn Store,
@@ -197,13 +202,13 @@ impl Identity {
             StoreError::Missing(_) => ApiError::InvalidCredentials,
             error => error.into(),
         })?;
-        self.pair(Bearer { user, session }, &refresh, now)
+        self.pair(TokenSubject { user, session }, &refresh, now)
     }
 
     /// Exchanges a refresh token for the next pair.
     ///
     /// # Errors
-    /// [`ApiError::InvalidRefreshToken`]; when the token was used before, its session has ended.
+    /// [`ApiError::InvalidRefreshToken`]. If the token was already used, its session is ended.
     pub async fn refresh(
         &self,
         store: &dyn Store,
@@ -223,10 +228,10 @@ impl Identity {
         match store.rotate_session(&rotation).await? {
             Rotated::Done(user) => {
                 user.status.check()?;
-                self.pair(Bearer { user: user.id, session }, &next, now)
+                self.pair(TokenSubject { user: user.id, session }, &next, now)
             }
             Rotated::Reused(user) => {
-                tracing::warn!(%user, "a refresh token was used twice; its session has ended");
+                tracing::warn!(%user, "refresh token reused, session ended");
                 Err(ApiError::InvalidRefreshToken)
             }
             Rotated::Unknown => Err(ApiError::InvalidRefreshToken),
@@ -241,12 +246,12 @@ impl Identity {
 
     fn pair(
         &self,
-        bearer: Bearer,
+        subject: TokenSubject,
         refresh: &RefreshToken,
         now: Timestamp,
     ) -> Result<TokenPair, ApiError> {
         Ok(TokenPair {
-            access_token: self.tokens.issue(bearer, now).map_err(|_| ApiError::Internal)?,
+            access_token: self.tokens.issue(subject, now).map_err(|_| ApiError::Internal)?,
             refresh_token: refresh.reveal().to_owned(),
             token_type: "bearer",
             expires_in: self.tokens.lifetime_seconds(),

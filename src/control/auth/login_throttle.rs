@@ -4,53 +4,53 @@
 //! limited by rate, not by locking the account: while an account is under attack, a host that has never logged in to
 //! it has one guess and then long delays. A first correct password is always accepted.
 
-use super::throttle::{Pace, Throttle};
+use super::throttle::{Backoff, Throttle};
 use crate::http::client_ip;
 use quick_cache::sync::Cache;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// Hosts that are remembered for the accounts they logged in to.
+/// Maximum number of remembered pairs of account and host.
 const KNOWN_HOSTS: usize = 100_000;
-/// A network of hosts (IPv4 /24, IPv6 /48) has so many times the free tries of one host at an account.
+/// Free attempts of a network (IPv4 /24, IPv6 /48) at an account, as a multiple of those of one host.
 const NETWORK_FACTOR: u32 = 20;
-/// An account is under attack beyond so many times the free tries of one host.
+/// An account is under attack beyond this multiple of the free attempts of one host.
 const ATTACK_FACTOR: u32 = 10;
-/// An account is under attack until it was not guessed at for so long.
+/// An attack is over after this time without attempts.
 const ATTACK_MEMORY: Duration = Duration::from_hours(24);
-/// The pace of a host that an account under attack does not know: 15 minutes after the first guess, then twice as
-/// long each time: about seven guesses in a day.
-const UNDER_ATTACK: Pace = Pace {
+/// The backoff of an unknown host at an account under attack: 15 minutes after the first attempt, then twice as
+/// long each time, which is about seven attempts per day.
+const UNDER_ATTACK: Backoff = Backoff {
     free: 1,
     shortest: Duration::from_mins(15),
     longest: Duration::from_hours(24),
     memory: Duration::from_hours(48),
 };
 
-/// An account, by its e-mail, and a host or network.
-type At = (String, IpAddr);
+/// The e-mail address of an account, and a host or network.
+type AccountAndHost = (String, IpAddr);
 
-/// What log-ins were tried.
+/// Login attempts by account, host and network.
 pub struct LoginThrottle {
-    by_host_at: Throttle<At>,
-    by_network_at: Throttle<At>,
-    /// Whatever the account.
+    by_host_at: Throttle<AccountAndHost>,
+    by_network_at: Throttle<AccountAndHost>,
+    /// Attempts at any account.
     by_host: Throttle<IpAddr>,
-    /// Whatever the host.
+    /// Attempts from any host.
     by_account: Throttle<String>,
-    known: Cache<At, ()>,
+    known: Cache<AccountAndHost, ()>,
 }
 
-/// A log-in that is being tried.
-pub struct Guess {
-    at_host: At,
-    at_network: At,
-    /// The account was logged in to from this host.
-    pub is_known: bool,
+/// A login attempt that was counted and whose outcome is open.
+pub struct LoginAttempt {
+    at_host: AccountAndHost,
+    at_network: AccountAndHost,
+    /// True if the host has logged in to the account before.
+    pub is_known_host: bool,
 }
 
 impl LoginThrottle {
-    /// LoginThrottle of which `account_tries` at an account, and `address_tries` in all, are free for a host.
+    /// Each host has `account_tries` free attempts per account, and `address_tries` in all.
     #[must_use]
     pub fn new(account_tries: u32, address_tries: u32) -> Self {
         let of_account = |factor| account_tries.saturating_mul(factor);
@@ -58,59 +58,64 @@ impl LoginThrottle {
             by_host_at: Throttle::new(account_tries),
             by_network_at: Throttle::new(of_account(NETWORK_FACTOR)),
             by_host: Throttle::new(address_tries),
-            by_account: Throttle::at(Pace {
+            by_account: Throttle::with_backoff(Backoff {
                 memory: ATTACK_MEMORY,
-                ..Pace::usual(of_account(ATTACK_FACTOR))
+                ..Backoff::standard(of_account(ATTACK_FACTOR))
             }),
             known: Cache::new(KNOWN_HOSTS),
         }
     }
 
-    /// Counts a log-in to `account` from `address`, before the password is looked at.
+    /// Counts a login to `account` from `address`, before the password is checked.
     ///
     /// # Errors
-    /// How long this host has to wait; then nothing is counted.
-    pub fn begin(&self, account: &str, address: IpAddr, now: Instant) -> Result<Guess, Duration> {
+    /// How long this host has to wait; nothing is counted then.
+    pub fn begin(
+        &self,
+        account: &str,
+        address: IpAddr,
+        now: Instant,
+    ) -> Result<LoginAttempt, Duration> {
         let at_host = (account.to_owned(), client_ip::host(address));
         let at_network = (account.to_owned(), client_ip::network(address));
-        let is_known = self.known.get(&at_host).is_some();
-        if is_known || !self.by_account.is_over(&at_host.0, now) {
+        let is_known_host = self.known.get(&at_host).is_some();
+        if is_known_host || !self.by_account.is_over(&at_host.0, now) {
             self.by_host_at.attempt(&at_host, now)?;
         } else {
-            self.by_host_at.attempt_at(UNDER_ATTACK, &at_host, now)?;
+            self.by_host_at.attempt_with(UNDER_ATTACK, &at_host, now)?;
         }
-        // A host that an account knows is held up by its own guesses alone, not by its neighbours'.
-        if !is_known {
-            let of_others = self.by_network_at.attempt(&at_network, now);
-            let of_others = of_others.and_then(|()| {
+        // A known host is delayed only by its own attempts, not by those of its network.
+        if !is_known_host {
+            let other_limits = self.by_network_at.attempt(&at_network, now);
+            let other_limits = other_limits.and_then(|()| {
                 self.by_host
                     .attempt(&at_host.1, now)
-                    .inspect_err(|_| self.by_network_at.take_back(&at_network))
+                    .inspect_err(|_| self.by_network_at.undo(&at_network))
             });
-            of_others.inspect_err(|_| self.by_host_at.take_back(&at_host))?;
+            other_limits.inspect_err(|_| self.by_host_at.undo(&at_host))?;
         }
         self.by_account.count(&at_host.0, now);
-        Ok(Guess { at_host, at_network, is_known })
+        Ok(LoginAttempt { at_host, at_network, is_known_host })
     }
 
-    /// The password was right.
-    pub fn succeeded(&self, guess: Guess) {
-        self.by_host_at.forgive(&guess.at_host);
-        self.take_back_others(&guess);
-        self.known.insert(guess.at_host, ());
+    /// The password was correct.
+    pub fn succeeded(&self, attempt: LoginAttempt) {
+        self.by_host_at.reset(&attempt.at_host);
+        self.undo_shared_counts(&attempt);
+        self.known.insert(attempt.at_host, ());
     }
 
-    /// The password was not looked at after all.
-    pub fn not_made(&self, guess: &Guess) {
-        self.by_host_at.take_back(&guess.at_host);
-        self.take_back_others(guess);
+    /// The password could not be checked.
+    pub fn cancelled(&self, attempt: &LoginAttempt) {
+        self.by_host_at.undo(&attempt.at_host);
+        self.undo_shared_counts(attempt);
     }
 
-    fn take_back_others(&self, guess: &Guess) {
-        self.by_account.take_back(&guess.at_host.0);
-        if !guess.is_known {
-            self.by_network_at.take_back(&guess.at_network);
-            self.by_host.take_back(&guess.at_host.1);
+    fn undo_shared_counts(&self, attempt: &LoginAttempt) {
+        self.by_account.undo(&attempt.at_host.0);
+        if !attempt.is_known_host {
+            self.by_network_at.undo(&attempt.at_network);
+            self.by_host.undo(&attempt.at_host.1);
         }
     }
 }
@@ -122,7 +127,7 @@ mod tests {
 
     const ADMIN: &str = "admin@example.com";
 
-    fn guesses() -> LoginThrottle {
+    fn throttle() -> LoginThrottle {
         LoginThrottle::new(5, 30)
     }
 
@@ -132,14 +137,14 @@ mod tests {
 
     /// Wrong guesses that are taken from `address` between `from` and a day later, tried every second.
     fn taken_in_a_day(
-        guesses: &LoginThrottle,
+        throttle: &LoginThrottle,
         account: &str,
         address: IpAddr,
         from: Instant,
     ) -> u32 {
         let (mut now, mut taken) = (from, 0);
         while now < from + Duration::from_hours(24) {
-            match guesses.begin(account, address, now) {
+            match throttle.begin(account, address, now) {
                 Ok(_) => taken += 1,
                 Err(wait) => now += wait,
             }
@@ -149,25 +154,25 @@ mod tests {
 
     #[test]
     fn wrong_guesses_of_others_never_lock_anybody_out() {
-        let (guesses, now) = (guesses(), clock::instant());
-        let home = guesses.begin(ADMIN, address("192.0.2.1"), now).ok().unwrap();
-        guesses.succeeded(home);
+        let (throttle, now) = (throttle(), clock::instant());
+        let home = throttle.begin(ADMIN, address("192.0.2.1"), now).ok().unwrap();
+        throttle.succeeded(home);
         for number in 0..100_000_u32 {
             let [_, a, b, c] = number.to_be_bytes();
-            let _ = guesses.begin(ADMIN, IpAddr::from([100 + a, b, c, 1]), now);
-            let _ = guesses.begin(ADMIN, IpAddr::from([192, 0, 2, 2 + c % 250]), now);
+            let _ = throttle.begin(ADMIN, IpAddr::from([100 + a, b, c, 1]), now);
+            let _ = throttle.begin(ADMIN, IpAddr::from([192, 0, 2, 2 + c % 250]), now);
         }
-        assert!(guesses.begin(ADMIN, address("192.0.2.1"), now).is_ok(), "from a host it knows");
-        assert!(guesses.begin(ADMIN, address("203.0.113.7"), now).is_ok(), "from a new one");
-        assert!(guesses.begin("eve@example.com", address("198.51.100.1"), now).is_ok());
+        assert!(throttle.begin(ADMIN, address("192.0.2.1"), now).is_ok(), "from a host it knows");
+        assert!(throttle.begin(ADMIN, address("203.0.113.7"), now).is_ok(), "from a new one");
+        assert!(throttle.begin("eve@example.com", address("198.51.100.1"), now).is_ok());
     }
 
     #[test]
     fn guesses_from_one_host_and_from_many_are_bounded() {
         let now = clock::instant();
-        let one = taken_in_a_day(&guesses(), ADMIN, address("192.0.2.1"), now);
+        let one = taken_in_a_day(&throttle(), ADMIN, address("192.0.2.1"), now);
         assert!((5..=115).contains(&one), "one host: {one} a day");
-        let many = guesses();
+        let many = throttle();
         let attack_begins = (0..60_u8).map(|n| IpAddr::from([198, 18, n, 1]));
         for host in attack_begins {
             assert!(many.begin(ADMIN, host, now).is_ok());
@@ -182,16 +187,16 @@ mod tests {
 
     #[test]
     fn a_refused_guess_counts_nowhere() {
-        let (guesses, now) = (guesses(), clock::instant());
+        let (throttle, now) = (throttle(), clock::instant());
         let host = address("192.0.2.1");
         for number in 0..30 {
-            assert!(guesses.begin(&format!("a{number}@example.com"), host, now).is_ok());
+            assert!(throttle.begin(&format!("a{number}@example.com"), host, now).is_ok());
         }
         for _ in 0..200 {
-            assert!(guesses.begin(ADMIN, host, now).is_err(), "the host has to wait");
+            assert!(throttle.begin(ADMIN, host, now).is_err(), "the host has to wait");
         }
         let other = address("192.0.2.9");
-        assert!(guesses.begin(ADMIN, other, now).is_ok(), "its network does not");
-        assert!(!guesses.by_account.is_over(&ADMIN.to_owned(), now));
+        assert!(throttle.begin(ADMIN, other, now).is_ok(), "its network does not");
+        assert!(!throttle.by_account.is_over(&ADMIN.to_owned(), now));
     }
 }

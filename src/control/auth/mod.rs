@@ -1,7 +1,7 @@
-//! Who asks: each extractor is a rule, and a handler's arguments say which one holds for its route.
+//! Authentication. Each extractor is a rule; the arguments of a handler show which one its route has.
 //!
-//! [`SignedIn`] and [`Admin`] want an access token, whose session has to live; [`AnyCredential`] takes an API
-//! key as well. The store is asked each time: here nobody may read on for as long as a cache lives.
+//! [`CurrentUser`] and [`Admin`] require an access token of a live session, [`AnyCredential`] accepts an API
+//! key as well. Sessions and keys are always checked against the store, so revocation is immediate.
 
 pub mod identity;
 pub mod access_token;
@@ -11,7 +11,7 @@ pub mod throttle;
 
 use crate::account::by::{Actor, By};
 use crate::account::caller::Caller;
-use crate::account::id::UserId;
+use crate::account::id::{SessionId, UserId};
 use crate::account::key::PlainKey;
 use crate::account::user::{Role, User};
 use crate::clock;
@@ -19,37 +19,38 @@ use crate::control::api_error::ApiError;
 use crate::control::http::middleware::RequestContext;
 use crate::control::state::ControlState;
 use crate::http::bearer::{self, InvalidAuthorization};
-use access_token::{Bearer, TokenError};
+use access_token::TokenError;
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use jiff::Timestamp;
 use std::sync::Arc;
 
-/// Somebody logged in.
-pub struct SignedIn {
+/// A logged-in user.
+pub struct CurrentUser {
     pub user: User,
-    pub bearer: Bearer,
+    pub session: SessionId,
     /// For the audit log.
     pub by: By,
 }
 
-/// An admin, logged in.
+/// A logged-in admin.
 pub struct Admin {
     pub user: User,
+    /// For the audit log.
     pub by: By,
 }
 
-/// Somebody who may read their own: logged in, or with an API key.
+/// A user who may read their own account: logged in, or by an API key.
 pub enum AnyCredential {
     User(Box<User>),
     Key(Arc<Caller>),
 }
 
 impl AnyCredential {
-    /// Whose own it is.
+    /// The user whom the credential belongs to.
     #[must_use]
-    pub fn id(&self) -> UserId {
+    pub fn user_id(&self) -> UserId {
         match self {
             Self::User(user) => user.id,
             Self::Key(caller) => caller.user,
@@ -57,7 +58,7 @@ impl AnyCredential {
     }
 }
 
-impl FromRequestParts<ControlState> for SignedIn {
+impl FromRequestParts<ControlState> for CurrentUser {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &ControlState) -> Result<Self, ApiError> {
@@ -66,11 +67,11 @@ impl FromRequestParts<ControlState> for SignedIn {
         if token.starts_with(PlainKey::PREFIX) {
             return Err(ApiError::AccessTokenRequired);
         }
-        let (user, bearer) = signed_in(state, token, now).await?;
+        let (user, session) = session_user(state, token, now).await?;
         let context = RequestContext::of(&parts.extensions);
         context.set_user(user.id);
         let by = By { actor: Actor::User(user.id), at: now, request: Some(context.request_id()) };
-        Ok(Self { user, bearer, by })
+        Ok(Self { user, session, by })
     }
 }
 
@@ -78,7 +79,7 @@ impl FromRequestParts<ControlState> for Admin {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &ControlState) -> Result<Self, ApiError> {
-        let SignedIn { user, by, .. } = SignedIn::from_request_parts(parts, state).await?;
+        let CurrentUser { user, by, .. } = CurrentUser::from_request_parts(parts, state).await?;
         match user.role {
             Role::Admin => Ok(Self { user, by }),
             Role::User => Err(ApiError::AdminsOnly),
@@ -91,31 +92,31 @@ impl FromRequestParts<ControlState> for AnyCredential {
 
     async fn from_request_parts(parts: &mut Parts, state: &ControlState) -> Result<Self, ApiError> {
         let now = clock::now();
-        let credential = credential(&parts.headers)?.ok_or(ApiError::CredentialMissing)?;
-        let reader = if credential.starts_with(PlainKey::PREFIX) {
-            Self::Key(caller(state, credential, now).await?)
+        let text = credential(&parts.headers)?.ok_or(ApiError::CredentialMissing)?;
+        let credential = if text.starts_with(PlainKey::PREFIX) {
+            Self::Key(caller(state, text, now).await?)
         } else {
-            Self::User(Box::new(signed_in(state, credential, now).await?.0))
+            Self::User(Box::new(session_user(state, text, now).await?.0))
         };
-        RequestContext::of(&parts.extensions).set_user(reader.id());
-        Ok(reader)
+        RequestContext::of(&parts.extensions).set_user(credential.user_id());
+        Ok(credential)
     }
 }
 
-/// The user of a token's session, active.
-async fn signed_in(
+/// The active user of a token, and the token's session.
+async fn session_user(
     state: &ControlState,
     token: &str,
     now: Timestamp,
-) -> Result<(User, Bearer), ApiError> {
-    let bearer = state.identity.tokens.read(token, now).map_err(|bad| match bad {
+) -> Result<(User, SessionId), ApiError> {
+    let subject = state.identity.tokens.read(token, now).map_err(|error| match error {
         TokenError::Invalid => ApiError::InvalidToken,
         TokenError::Expired => ApiError::ExpiredToken,
     })?;
-    let user = state.store.session_user(bearer.session, now).await?;
-    let user = user.filter(|user| user.id == bearer.user).ok_or(ApiError::InvalidToken)?;
+    let user = state.store.session_user(subject.session, now).await?;
+    let user = user.filter(|user| user.id == subject.user).ok_or(ApiError::InvalidToken)?;
     user.status.check()?;
-    Ok((user, bearer))
+    Ok((user, subject.session))
 }
 
 /// The holder of a key who may call now, by the record as the store has it.

@@ -1,5 +1,4 @@
-//! Hashing passwords without stopping anything else: on threads of their own, few at a time, with a
-//! bounded queue before them.
+//! Password hashing on a small pool of blocking threads with a bounded queue.
 
 use crate::account::password::{self, Verified};
 use crate::control::api_error::ApiError;
@@ -9,87 +8,87 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use tokio::sync::{Mutex, Semaphore};
 
-/// Hashes that may wait for their turn; more are refused rather than kept waiting for seconds.
-const WAITING: usize = 64;
+/// Maximum number of queued hashes; further ones fail with [`ApiError::Busy`].
+const MAX_QUEUED: usize = 64;
 
-/// Accounts of which it is known whether a check runs.
-const ACCOUNTS: usize = 1024;
+/// Maximum number of accounts whose queues are tracked.
+const MAX_ACCOUNTS: usize = 1024;
 
-/// Checks of one account's password that may wait for each other; more are refused.
-const WAITING_OF_ACCOUNT: usize = 8;
+/// Maximum number of queued checks per account; further ones fail with [`ApiError::Busy`].
+const MAX_QUEUED_PER_ACCOUNT: usize = 8;
 
-/// When a check may run.
+/// How a check is scheduled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
-    /// After the other checks of its account: who guesses waits for those who guess.
-    OfItsAccount,
-    /// Beside them.
-    AtOnce,
+pub enum Scheduling {
+    /// One at a time per account, so that guesses wait for each other.
+    PerAccount,
+    /// Concurrently with other checks of the account.
+    Immediate,
 }
 
-/// The checks of one account's password.
+/// The queue of one account.
 struct Queue {
-    places: Semaphore,
-    turn: Mutex<()>,
+    slots: Semaphore,
+    running: Mutex<()>,
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { places: Semaphore::new(WAITING_OF_ACCOUNT), turn: Mutex::default() }
+        Self { slots: Semaphore::new(MAX_QUEUED_PER_ACCOUNT), running: Mutex::default() }
     }
 }
 
-/// The pool.
+/// The pool of hashing threads.
 pub struct PasswordHasher {
-    /// Cores that may hash.
-    turns: Arc<Semaphore>,
-    places: Semaphore,
-    /// Many guesses of one account's password wait for each other, not others for them.
+    /// One permit per hash that may run at the same time.
+    threads: Arc<Semaphore>,
+    queue: Semaphore,
+    /// Guesses of one account's password wait for each other, so that others need not wait for them.
     accounts: Cache<String, Arc<Queue>>,
 }
 
 impl PasswordHasher {
-    /// A pool of half the cores.
+    /// A pool that uses half the cores.
     #[must_use]
     pub fn new() -> Self {
         let cores = available_parallelism().map_or(1, usize::from);
         Self {
-            turns: Arc::new(Semaphore::new((cores / 2).max(1))),
-            places: Semaphore::new(WAITING),
-            accounts: Cache::new(ACCOUNTS),
+            threads: Arc::new(Semaphore::new((cores / 2).max(1))),
+            queue: Semaphore::new(MAX_QUEUED),
+            accounts: Cache::new(MAX_ACCOUNTS),
         }
     }
 
-    /// The hash to store.
+    /// Hashes a new password.
     ///
     /// # Errors
-    /// [`ApiError::Busy`] when too many wait.
+    /// [`ApiError::Busy`] if the queue is full.
     pub async fn hash(&self, password: &str) -> Result<String, ApiError> {
         let password = password.to_owned();
         let hashed = self.run(move || password::hash(&password)).await?;
         hashed.map_err(|_| ApiError::Internal)
     }
 
-    /// Checks the password of an account (by its e-mail, whether there is one or not). Without a stored
-    /// hash it takes as long, and is wrong.
+    /// Checks the password of the account with this e-mail address. Without a stored hash it takes as long and
+    /// fails, so that the time does not reveal whether the account exists.
     ///
     /// # Errors
-    /// [`ApiError::Busy`] when too many wait.
+    /// [`ApiError::Busy`] if the queue is full.
     pub async fn verify(
         &self,
         account: &str,
         password: &str,
         stored: Option<&str>,
-        turn: Turn,
+        scheduling: Scheduling,
     ) -> Result<Verified, ApiError> {
         let Ok(queue) =
             self.accounts.get_or_insert_with(account, || Ok::<_, Infallible>(Arc::default()));
-        let _waiting = match turn {
-            Turn::OfItsAccount => {
-                let place = queue.places.try_acquire().map_err(|_| ApiError::Busy)?;
-                Some((queue.turn.lock().await, place))
+        let _waiting = match scheduling {
+            Scheduling::PerAccount => {
+                let slot = queue.slots.try_acquire().map_err(|_| ApiError::Busy)?;
+                Some((queue.running.lock().await, slot))
             }
-            Turn::AtOnce => None,
+            Scheduling::Immediate => None,
         };
         let (password, is_known) = (password.to_owned(), stored.is_some());
         let stored = stored.unwrap_or(password::NOBODYS).to_owned();
@@ -101,13 +100,14 @@ impl PasswordHasher {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        let _place = self.places.try_acquire().map_err(|_| ApiError::Busy)?;
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| ApiError::Internal)?;
-        // The turn goes along: a caller that stops waiting does not end the work it began.
+        let _queued = self.queue.try_acquire().map_err(|_| ApiError::Busy)?;
+        let thread =
+            Arc::clone(&self.threads).acquire_owned().await.map_err(|_| ApiError::Internal)?;
+        // The permit is moved: the work goes on even if the caller stops waiting.
         let done = tokio::task::spawn_blocking(move || {
-            let done = work();
-            drop(turn);
-            done
+            let result = work();
+            drop(thread);
+            result
         });
         done.await.map_err(|_| ApiError::Internal)
     }

@@ -1,45 +1,44 @@
-//! Tries that may not come too fast: a few are free, each further one waits twice as long as the one
-//! before. Pure: time is an argument, and what is kept is bounded.
+//! Exponential backoff of attempts: some are free, each further one has to wait twice as long. Time is an
+//! argument, and the number of tracked names is bounded.
 
 use quick_cache::sync::Cache;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Names that are remembered; the least used are forgotten first.
-const NAMES: usize = 100_000;
+/// Maximum number of tracked names; the least used are evicted.
+const MAX_NAMES: usize = 100_000;
 
-/// How fast tries may come.
+/// The waits between attempts.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// Tries that go without a wait.
+pub struct Backoff {
+    /// Attempts without a wait.
     pub free: u32,
     /// The first wait; each further one is twice as long.
     pub shortest: Duration,
     /// The longest wait.
     pub longest: Duration,
-    /// Without a try for this long all is forgotten.
+    /// Attempts are forgotten after this time without a further one.
     pub memory: Duration,
 }
 
-/// Tries by name.
+/// Attempts by name.
 pub struct Throttle<N> {
-    pace: Pace,
-    tries: Cache<N, Arc<Mutex<Tries>>>,
+    backoff: Backoff,
+    attempts: Cache<N, Arc<Mutex<Attempts>>>,
 }
 
-/// Tries under one name.
+/// The attempts under one name.
 #[derive(Debug, Default)]
-struct Tries {
+struct Attempts {
     count: u32,
     last: Option<Instant>,
 }
 
-impl Pace {
-    /// `free` tries without a wait, then a second and twice as long after each, up to 15 minutes; forgotten after an
-    /// hour.
+impl Backoff {
+    /// `free` attempts without a wait, then one second, doubled up to 15 minutes; forgotten after an hour.
     #[must_use]
-    pub fn usual(free: u32) -> Self {
+    pub fn standard(free: u32) -> Self {
         Self {
             free,
             shortest: Duration::from_secs(1),
@@ -50,96 +49,100 @@ impl Pace {
 }
 
 impl<N: Hash + Eq + Clone> Throttle<N> {
-    /// `free` tries go without a wait, and further ones at the usual pace.
+    /// The standard backoff after `free` attempts.
     #[must_use]
     pub fn new(free: u32) -> Self {
-        Self::at(Pace::usual(free))
+        Self::with_backoff(Backoff::standard(free))
     }
 
-    /// Tries at `pace`.
+    /// A throttle with this backoff.
     #[must_use]
-    pub fn at(pace: Pace) -> Self {
-        Self { pace, tries: Cache::new(NAMES) }
+    pub fn with_backoff(backoff: Backoff) -> Self {
+        Self { backoff, attempts: Cache::new(MAX_NAMES) }
     }
 
-    /// Counts a try, before it is made, so that many at once do not slip through.
+    /// Counts an attempt before it is made, so that concurrent ones do not slip through.
     ///
     /// # Errors
-    /// How long to wait; then the try does not count.
+    /// How long to wait; the attempt is not counted then.
     pub fn attempt(&self, name: &N, now: Instant) -> Result<(), Duration> {
-        self.attempt_at(self.pace, name, now)
+        self.attempt_with(self.backoff, name, now)
     }
 
-    /// The same at another pace.
+    /// The same with another backoff.
     ///
     /// # Errors
     /// As [`Throttle::attempt`].
-    pub fn attempt_at(&self, pace: Pace, name: &N, now: Instant) -> Result<(), Duration> {
-        self.with(name, |tries| tries.attempt(pace, now)).unwrap_or(Ok(()))
+    pub fn attempt_with(&self, backoff: Backoff, name: &N, now: Instant) -> Result<(), Duration> {
+        self.with(name, |attempts| attempts.attempt(backoff, now)).unwrap_or(Ok(()))
     }
 
-    /// Counts a try that is made whatever the number.
+    /// Counts an attempt without a limit.
     pub fn count(&self, name: &N, now: Instant) {
-        self.with(name, |tries| tries.add(self.pace, now));
+        self.with(name, |attempts| attempts.add(self.backoff, now));
     }
 
-    /// True once more tries were counted than are free.
+    /// True once more attempts were counted than are free.
     #[must_use]
     pub fn is_over(&self, name: &N, now: Instant) -> bool {
-        let Some(tries) = self.tries.get(name) else { return false };
-        let tries = tries.lock().unwrap_or_else(PoisonError::into_inner);
-        tries.count > self.pace.free && tries.passed(now) < self.pace.memory
+        let Some(attempts) = self.attempts.get(name) else { return false };
+        let attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.count > self.backoff.free && attempts.elapsed(now) < self.backoff.memory
     }
 
-    /// Forgets the tries under a name: the last one was right.
-    pub fn forgive(&self, name: &N) {
-        self.tries.remove(name);
+    /// Forgets the attempts under a name after a successful one.
+    pub fn reset(&self, name: &N) {
+        self.attempts.remove(name);
     }
 
-    /// Takes one try back: it was right or was not made, but the name has others.
-    pub fn take_back(&self, name: &N) {
-        if let Some(tries) = self.tries.get(name) {
-            let mut tries = tries.lock().unwrap_or_else(PoisonError::into_inner);
-            tries.count = tries.count.saturating_sub(1);
+    /// Takes one attempt back, because it succeeded or was not made.
+    pub fn undo(&self, name: &N) {
+        if let Some(attempts) = self.attempts.get(name) {
+            let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
+            attempts.count = attempts.count.saturating_sub(1);
         }
     }
 
-    fn with<T>(&self, name: &N, change: impl FnOnce(&mut Tries) -> T) -> Option<T> {
-        let tries = self.tries.get_or_insert_with(name, || Ok::<_, ()>(Arc::default())).ok()?;
-        let mut tries = tries.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(change(&mut tries))
+    fn with<T>(&self, name: &N, change: impl FnOnce(&mut Attempts) -> T) -> Option<T> {
+        let attempts =
+            self.attempts.get_or_insert_with(name, || Ok::<_, ()>(Arc::default())).ok()?;
+        let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(change(&mut attempts))
     }
 }
 
-impl Tries {
-    fn attempt(&mut self, pace: Pace, now: Instant) -> Result<(), Duration> {
-        let wait =
-            if self.passed(now) < pace.memory { pace.wait(self.count) } else { Duration::ZERO };
-        match wait.checked_sub(self.passed(now)) {
+impl Attempts {
+    fn attempt(&mut self, backoff: Backoff, now: Instant) -> Result<(), Duration> {
+        let wait = if self.elapsed(now) < backoff.memory {
+            backoff.wait(self.count)
+        } else {
+            Duration::ZERO
+        };
+        match wait.checked_sub(self.elapsed(now)) {
             Some(rest) if !rest.is_zero() => Err(rest),
             _ => {
-                self.add(pace, now);
+                self.add(backoff, now);
                 Ok(())
             }
         }
     }
 
-    fn add(&mut self, pace: Pace, now: Instant) {
-        if self.passed(now) >= pace.memory {
+    fn add(&mut self, backoff: Backoff, now: Instant) {
+        if self.elapsed(now) >= backoff.memory {
             self.count = 0;
         }
         self.count = self.count.saturating_add(1);
         self.last = Some(now);
     }
 
-    /// Time since the last try.
-    fn passed(&self, now: Instant) -> Duration {
+    /// Time since the last attempt.
+    fn elapsed(&self, now: Instant) -> Duration {
         self.last.map_or(Duration::MAX, |last| now.saturating_duration_since(last))
     }
 }
 
-impl Pace {
-    /// The wait after `count` tries.
+impl Backoff {
+    /// The wait after `count` attempts.
     fn wait(self, count: u32) -> Duration {
         let Some(beyond) = count.checked_sub(self.free) else { return Duration::ZERO };
         self.shortest.saturating_mul(1 << beyond.min(20)).min(self.longest)
@@ -152,7 +155,7 @@ mod tests {
     use crate::clock;
 
     #[test]
-    fn waits_double_after_the_free_tries() {
+    fn waits_double_after_the_free_attempts() {
         let throttle = Throttle::new(3);
         let mut now = clock::instant();
         for _ in 0..3 {
@@ -163,24 +166,24 @@ mod tests {
             assert_eq!(throttle.attempt(&"a", now), Err(wait));
             assert_eq!(throttle.attempt(&"a", now), Err(wait), "a refused try does not count");
             assert_eq!(throttle.attempt(&"b", now), Ok(()), "nobody else waits");
-            throttle.forgive(&"b");
+            throttle.reset(&"b");
             now += wait;
             assert_eq!(throttle.attempt(&"a", now), Ok(()));
         }
-        now += Pace::usual(3).memory;
+        now += Backoff::standard(3).memory;
         assert_eq!(throttle.attempt(&"a", now), Ok(()));
         assert_eq!(throttle.attempt(&"a", now), Ok(()), "an hour ends it");
     }
 
     #[test]
-    fn what_was_right_is_forgiven() {
+    fn successful_attempts_are_not_counted() {
         let throttle = Throttle::new(1);
         let now = clock::instant();
         assert_eq!(throttle.attempt(&"a", now), Ok(()));
-        throttle.take_back(&"a");
+        throttle.undo(&"a");
         assert_eq!(throttle.attempt(&"a", now), Ok(()));
         assert!(throttle.attempt(&"a", now).is_err());
-        throttle.forgive(&"a");
+        throttle.reset(&"a");
         assert_eq!(throttle.attempt(&"a", now), Ok(()));
     }
 }

@@ -1,4 +1,4 @@
-//! Replies that a client may keep: an `ETag` of the content, and 304 when it has not changed.
+//! Cacheable replies: an `ETag` of the content, and 304 if it has not changed.
 
 use crate::control::api_error::ApiError;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
@@ -7,11 +7,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-/// May be kept for a minute, then asked for anew with its `ETag`.
+/// Fresh for a minute, then revalidated by `ETag`.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("public, max-age=60");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// `body` as JSON, or 304 when the client has it.
+/// Returns `body` as JSON, or 304 if the client has the current version.
 pub fn respond(request: &HeaderMap, body: &impl Serialize) -> Response {
     let Ok(json) = serde_json::to_vec(body) else { return ApiError::Internal.into_response() };
     let tag = tag(&json);
@@ -22,7 +22,7 @@ pub fn respond(request: &HeaderMap, body: &impl Serialize) -> Response {
     (validators, [(CONTENT_TYPE, JSON)], json).into_response()
 }
 
-/// Weak, because the same content may be sent compressed in several ways.
+/// A weak tag, because the same content may be sent with different compressions.
 fn tag(json: &[u8]) -> HeaderValue {
     let digest = Sha256::digest(json);
     let head = digest.iter().take(8).fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));

@@ -1,4 +1,4 @@
-//! Bodies and query parameters as the handlers want them, refused with the field that is to blame.
+//! Extractors for bodies, query parameters and path parameters. Their errors name the field.
 
 use super::middleware::BODY_BYTES;
 use crate::control::api_error::ApiError;
@@ -13,17 +13,17 @@ use serde::{Deserialize, Deserializer};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// Characters of what was sent that a refusal repeats.
+/// Maximum number of characters of the input that an error message repeats.
 const MAX_ECHO: usize = 400;
 
 /// A JSON body.
 pub struct JsonBody<T>(pub T);
 
-/// A value that is written as an object. serde would take a list of its fields as well.
+/// A value that must be a JSON object. Without this, serde would also accept a list of its fields.
 #[derive(Debug, Default)]
 pub struct Object<T>(pub T);
 
-/// The parameters behind the question mark.
+/// The query parameters.
 pub struct Query<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
@@ -35,7 +35,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         }
         let body = Bytes::from_request(request, state).await;
         let body = body.map_err(|_| ApiError::BodyTooLarge { limit: BODY_BYTES })?;
-        // First as JSON alone: what is not JSON is another mistake than what does not fit.
+        // Checked as JSON first: malformed JSON has another error code than a wrong value.
         serde_json::from_slice::<IgnoredAny>(&body)
             .map_err(|e| ApiError::MalformedJson(e.to_string()))?;
         let mut reader = serde_json::Deserializer::from_slice(&body);
@@ -72,7 +72,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// A part of the path. One that is no text names nothing that is there.
+/// A path parameter. One that is not UTF-8, or has control characters, matches no route.
 pub struct PathParam(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathParam {
@@ -89,7 +89,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathParam {
     }
 }
 
-/// Two parts of the path, in its order; see [`PathParam`].
+/// Two path parameters in their order; see [`PathParam`].
 pub struct PathParams(pub String, pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathParams {
@@ -108,9 +108,12 @@ impl<S: Send + Sync> FromRequestParts<S> for PathParams {
 
 fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
     let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-    // No parameter has a use for them, and not every store takes them.
+    // No parameter needs control characters, and Postgres rejects NUL.
     if let Some((name, _)) = pairs.clone().find(|(_, value)| value.contains(char::is_control)) {
-        return Err(ApiError::invalid(&name, "Parameters have no control characters."));
+        return Err(ApiError::invalid(
+            &name,
+            format!("`{name}` must not contain control characters."),
+        ));
     }
     let reader = serde_urlencoded::Deserializer::new(pairs);
     serde_path_to_error::deserialize(reader).map_err(|e| invalid(&e.path().to_string(), e.inner()))
@@ -122,8 +125,8 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.eq_ignore_ascii_case("application/json")
 }
 
-/// The refusal of a field. serde names the path of a wrong value; of a field too much or too little it
-/// names the field itself, in backticks.
+/// The error of a field. serde reports the path of a wrong value; for a missing, unknown or repeated field
+/// it names the field itself in backticks.
 fn invalid(path: &str, error: &impl std::fmt::Display) -> ApiError {
     let message = error.to_string();
     let problem = message.split(" at line ").next().unwrap_or_default().to_owned();
@@ -135,37 +138,36 @@ fn invalid(path: &str, error: &impl std::fmt::Display) -> ApiError {
     let param = match (path, named) {
         (path, "") => path.to_owned(),
         ("", named) => named.to_owned(),
-        // The path may or may not end with the field already.
+        // The path may already end with the field.
         (path, named) if path == named || path.ends_with(&format!(".{named}")) => path.to_owned(),
         (path, named) => format!("{path}.{named}"),
     };
-    // What was sent is repeated as far as it helps to find it.
+    // The input is repeated only as far as it helps to find the mistake.
     let (param, problem) = (shortened(param), shortened(plain(&problem)));
-    let subject = if param.is_empty() { "The body".to_owned() } else { format!("`{param}`") };
+    let subject =
+        if param.is_empty() { "The request body".to_owned() } else { format!("`{param}`") };
     ApiError::InvalidValue { problem: format!("{subject}: {problem}."), param }
 }
 
-/// A problem as serde words it, without the names of types in this program.
+/// serde's message without the names of Rust types.
 fn plain(problem: &str) -> String {
     if problem.starts_with("data did not match any variant") {
-        return "it has none of the accepted forms".to_owned();
+        return "the value has none of the accepted forms".to_owned();
     }
     let Some((found, expected)) = problem.rsplit_once(", expected ") else {
         return problem.to_owned();
     };
     let word = expected.split_whitespace().next().unwrap_or_default();
     let expected = match word {
-        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" | "nonzero" => {
-            "a whole number that is not negative"
-        }
-        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number",
+        "u8" | "u16" | "u32" | "u64" | "u128" | "usize" | "nonzero" => "a non-negative integer",
+        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "an integer",
         "f32" | "f64" => "a number",
         "bool" => "a boolean",
         "str" | "string" | "char" => "a string",
         "struct" | "map" | "internally" | "adjacently" => "an object",
         "tuple" | "sequence" => "a list",
-        "enum" | "variant" | "unit" | "newtype" => "one of the accepted words",
-        _ if expected.starts_with("a nonzero ") => "a whole number above zero",
+        "enum" | "variant" | "unit" | "newtype" => "one of the accepted values",
+        _ if expected.starts_with("a nonzero ") => "a positive integer",
         _ if expected.starts_with("a sequence") => "a list",
         _ if expected.starts_with("a map") => "an object",
         _ => expected,
@@ -173,7 +175,7 @@ fn plain(problem: &str) -> String {
     format!("{found}, expected {expected}")
 }
 
-/// A text with its first characters when it is long.
+/// The text, cut after [`MAX_ECHO`] characters.
 fn shortened(text: String) -> String {
     match text.char_indices().nth(MAX_ECHO) {
         Some((end, _)) => format!("{}…", &text[..end]),

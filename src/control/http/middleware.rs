@@ -1,4 +1,4 @@
-//! What surrounds every control route: ids, time, the request log, security headers, CORS,
+//! Layers around every control route: request ids, timing, the request log, security headers, CORS,
 //! compression, limits.
 
 use crate::account::id::{RequestId, UserId};
@@ -29,9 +29,9 @@ use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::normalize_path::NormalizePath;
 
-/// More than the slowest route takes: one that waits for a database to wake up.
+/// Longer than the slowest route, which waits for a sleeping database to wake up.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bodies here are small forms.
+/// Maximum size of a request body.
 pub const BODY_BYTES: usize = 64 * 1024;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
@@ -44,7 +44,7 @@ const SECURITY: [(HeaderName, &str); 4] = [
     (REFERRER_POLICY, "no-referrer"),
 ];
 
-/// Who asks, as far as it is known; the request log reads it when the reply is there.
+/// The id, client address and user of a request. Handlers set the user, the request log reads it.
 #[derive(Clone)]
 pub struct RequestContext {
     request: HeaderValue,
@@ -53,7 +53,7 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    /// Of the request that has these extensions.
+    /// The context of the request with these extensions.
     #[must_use]
     pub fn of(extensions: &Extensions) -> Self {
         let unknown = || Self {
@@ -64,21 +64,21 @@ impl RequestContext {
         extensions.get().cloned().unwrap_or_else(unknown)
     }
 
-    /// Notes who it is.
+    /// Sets the user for the request log.
     pub fn set_user(&self, user: UserId) {
         let _ = self.user.set(user);
     }
 
-    /// The id of the request, as it is answered.
+    /// The `x-request-id` of the response.
     #[must_use]
     pub fn request_id(&self) -> String {
         self.request.to_str().unwrap_or_default().to_owned()
     }
 }
 
-/// Puts the layers around `router`; the last one added sees a request first.
+/// Wraps `router` in the layers; the last one added sees a request first.
 pub fn layers(router: Router, cors: &Cors, trusted: Arc<[IpNet]>) -> Router {
-    // Every path answers with and without a slash at its end: a redirect would lose a POST's body.
+    // Every path works with and without a trailing slash. A redirect would lose the body of a POST.
     let router = Router::new().fallback_service(NormalizePath::trim_trailing_slash(router));
     let router = router
         .layer(from_fn(limit_body))
@@ -92,7 +92,7 @@ pub fn layers(router: Router, cors: &Cors, trusted: Arc<[IpNet]>) -> Router {
     router.layer(from_fn_with_state(trusted, finalize_response))
 }
 
-/// Gives a request its id and a reply the headers that all replies have, and logs both.
+/// Assigns the request id, adds the headers of every response, and logs the request.
 async fn finalize_response(
     State(trusted): State<Arc<[IpNet]>>,
     mut request: Request,
@@ -132,13 +132,13 @@ async fn finalize_response(
     response
 }
 
-/// A new id. Those of callers are kept apart: two may send the same one.
+/// A new id. Ids that callers send are kept apart, as two callers may send the same one.
 fn request_id() -> HeaderValue {
     let id = HeaderValue::try_from(RequestId::new().to_string());
     id.unwrap_or(HeaderValue::from_static("none"))
 }
 
-/// The caller's own id of the request, where it is safe to log.
+/// The request id that the caller sent, if it is safe to log.
 fn client_request_id(headers: &HeaderMap) -> Option<String> {
     let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let id = headers.get(REQUEST_ID)?.to_str().ok()?;
@@ -151,24 +151,24 @@ async fn limit_body(request: Request, next: Next) -> Response {
     if announced.is_some_and(|bytes| bytes > BODY_BYTES) {
         return ApiError::BodyTooLarge { limit: BODY_BYTES }.into_response();
     }
-    // A body without a length ends as an error in whoever reads it.
+    // A body without a length fails in the extractor once it exceeds the limit.
     next.run(request.map(|body| Body::new(Limited::new(body, BODY_BYTES)))).await
 }
 
-/// A store that fell silent must not hold a caller, and its connection, for ever.
+/// Ends a request that the store does not respond.
 async fn timeout(request: Request, next: Next) -> Response {
     match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
-            let silent = StoreError::Unavailable("it did not answer in time".to_owned());
-            ApiError::StoreUnavailable(silent).into_response()
+            let error = StoreError::Unavailable("no reply in time".to_owned());
+            ApiError::StoreUnavailable(error).into_response()
         }
     }
 }
 
-/// The panic itself has been printed with its place by then.
+/// Turns a panic into a 500. The panic hook has already logged its location.
 fn after_panic(_cause: Box<dyn Any + Send + 'static>) -> Response {
-    tracing::error!("a control plane request panicked");
+    tracing::error!("control plane request panicked");
     ApiError::Internal.into_response()
 }
 

@@ -1,32 +1,33 @@
-//! Lists in pages: `?limit=` and `?cursor=` in, `data` and `next_cursor` out.
+//! Pages of lists: `?limit=` and `?cursor=` in the request, `data` and `next_cursor` in the reply.
 
 use crate::control::api_error::ApiError;
 use serde::Serialize;
 use std::str::FromStr;
 use utoipa::ToSchema;
 
-/// Entries of a page unless asked otherwise.
+/// Default number of entries per page.
 const DEFAULT_LIMIT: u32 = 50;
-/// The most.
+/// Maximum number of entries per page.
 pub const MAX_LIMIT: u32 = 200;
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
     pub data: Vec<T>,
-    /// To be sent as `cursor` for the next page; `null` = this was the last.
+    /// The `cursor` of the next page; `null` on the last page.
     #[schema(required)]
     pub next_cursor: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// A list that is never cut.
+    /// A list that fits one page.
     #[must_use]
     pub fn single(data: Vec<T>) -> Self {
         Self { data, next_cursor: None }
     }
 
-    /// Of `rows`, asked for with one more than `limit`: that one only tells that there is more.
+    /// The first page of `rows`, which were queried with one more than `limit` to see if there is a next
+    /// page.
     #[must_use]
     pub fn of<R>(
         mut rows: Vec<R>,
@@ -42,25 +43,33 @@ impl<T> Page<T> {
     }
 }
 
-/// How many entries to show.
+/// The number of entries to return.
 ///
 /// # Errors
 /// Outside of 1 to 200.
 pub fn limit(requested: Option<u32>) -> Result<u32, ApiError> {
     match requested.unwrap_or(DEFAULT_LIMIT) {
         limit @ 1..=MAX_LIMIT => Ok(limit),
-        _ => Err(ApiError::invalid("limit", format!("`limit` is 1 to {MAX_LIMIT}."))),
+        limit => Err(ApiError::invalid(
+            "limit",
+            format!("`limit` must be between 1 and {MAX_LIMIT}, but is {limit}."),
+        )),
     }
 }
 
-/// Where a page goes on. A cursor names a place in the order and nothing else: whose list it is, the
-/// request says.
+/// The position at which a page begins. A cursor encodes a position in the order and nothing else: the
+/// owner of the list comes from the request's credential.
 ///
 /// # Errors
-/// When it is none of ours.
+/// The text is not a cursor.
 pub fn cursor<T: FromStr>(text: Option<&str>) -> Result<Option<T>, ApiError> {
     let read = |text: &str| {
-        text.parse().map_err(|_| ApiError::invalid("cursor", "`cursor` is none of ours."))
+        text.parse().map_err(|_| {
+            ApiError::invalid(
+                "cursor",
+                "`cursor` is not valid. Use the `next_cursor` of the previous page.",
+            )
+        })
     };
     text.map(read).transpose()
 }

@@ -1,8 +1,8 @@
-//! Answers that take the store long, kept for a while.
+//! A stale-while-revalidate cache for expensive reports, with request coalescing.
 //!
-//! A fresh answer is given again. An older one that is still usable is given at once too, and renewed
-//! meanwhile; where there is none, askers wait for the store. Of each question one copy at most is on
-//! its way to the store, however many ask.
+//! A value younger than `max_age` is returned. An older one, within `stale_for`, is returned as well and
+//! refreshed in the background. Otherwise requests wait for the store. At most one query per key runs at a
+//! time.
 
 use crate::store::StoreError;
 use std::collections::HashMap;
@@ -11,109 +11,109 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::task::TaskTracker;
 
-/// Questions whose answers are kept; one more takes the place of the oldest.
-const MOST: usize = 64;
+/// Maximum number of keys; the oldest is evicted.
+const MAX_KEYS: usize = 64;
 
-/// Answers by their questions.
-pub struct StaleWhileRevalidate<Q, A> {
-    /// Nobody is told anything older without its being renewed.
-    fresh: Duration,
-    /// Nobody is told anything older.
-    usable: Duration,
-    places: Mutex<HashMap<Q, Arc<Place<A>>>>,
-    renewals: TaskTracker,
+/// Cached values by key.
+pub struct StaleWhileRevalidate<K, V> {
+    /// Values younger than this are returned as they are.
+    max_age: Duration,
+    /// Values younger than this are returned while they are refreshed.
+    stale_for: Duration,
+    entries: Mutex<HashMap<K, Arc<Entry<V>>>>,
+    refreshes: TaskTracker,
 }
 
-/// Where the answer to one question is.
-struct Place<A> {
-    /// Held by the one who asks the store.
-    turn: Arc<tokio::sync::Mutex<()>>,
-    answer: Mutex<Option<Answer<A>>>,
+/// The value of one key.
+struct Entry<V> {
+    /// Locked while the value is loaded.
+    loading: Arc<tokio::sync::Mutex<()>>,
+    cached: Mutex<Option<Cached<V>>>,
 }
 
-struct Answer<A> {
-    asked_at: Instant,
-    told: Arc<A>,
+struct Cached<V> {
+    loaded_at: Instant,
+    value: Arc<V>,
 }
 
-impl<Q: Eq + Hash + Clone, A: Send + Sync + 'static> StaleWhileRevalidate<Q, A> {
-    /// Nothing kept yet.
+impl<K: Eq + Hash + Clone, V: Send + Sync + 'static> StaleWhileRevalidate<K, V> {
+    /// An empty cache.
     #[must_use]
-    pub fn new(fresh: Duration, usable: Duration) -> Self {
-        Self { fresh, usable, places: Mutex::default(), renewals: TaskTracker::new() }
+    pub fn new(max_age: Duration, stale_for: Duration) -> Self {
+        Self { max_age, stale_for, entries: Mutex::default(), refreshes: TaskTracker::new() }
     }
 
-    /// The answer to `question`; `ask` asks the store, which may not be necessary.
+    /// Returns the value of `key`, loading it with `load` if necessary.
     ///
     /// # Errors
-    /// Those of the store, when there is nothing to tell meanwhile.
-    pub async fn answer(
+    /// The store failed and no cached value can be used.
+    pub async fn get(
         &self,
-        question: Q,
+        key: K,
         now: Instant,
-        ask: impl Future<Output = Result<A, StoreError>> + Send + 'static,
-    ) -> Result<Arc<A>, StoreError> {
-        let place = self.place(question);
-        if let Some(told) = place.younger_than(self.fresh, now) {
-            return Ok(told);
+        load: impl Future<Output = Result<V, StoreError>> + Send + 'static,
+    ) -> Result<Arc<V>, StoreError> {
+        let entry = self.entry(key);
+        if let Some(value) = entry.younger_than(self.max_age, now) {
+            return Ok(value);
         }
-        if let Some(told) = place.younger_than(self.usable, now) {
-            if let Ok(turn) = Arc::clone(&place.turn).try_lock_owned() {
-                self.renewals.spawn(async move {
-                    if let Err(error) = place.renew(now, ask).await {
-                        tracing::warn!(%error, "a report could not be renewed");
+        if let Some(value) = entry.younger_than(self.stale_for, now) {
+            if let Ok(loading) = Arc::clone(&entry.loading).try_lock_owned() {
+                self.refreshes.spawn(async move {
+                    if let Err(error) = entry.load(now, load).await {
+                        tracing::warn!(%error, "failed to refresh a cached report");
                     }
-                    drop(turn);
+                    drop(loading);
                 });
             }
-            return Ok(told);
+            return Ok(value);
         }
-        let _turn = place.turn.lock().await;
-        match place.younger_than(self.fresh, now) {
-            Some(told) => Ok(told),
-            None => place.renew(now, ask).await,
+        let _loading = entry.loading.lock().await;
+        match entry.younger_than(self.max_age, now) {
+            Some(value) => Ok(value),
+            None => entry.load(now, load).await,
         }
     }
 
-    fn place(&self, question: Q) -> Arc<Place<A>> {
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if places.len() >= MOST && !places.contains_key(&question) {
-            let oldest = places.iter().min_by_key(|(_, place)| place.asked_at());
-            if let Some(oldest) = oldest.map(|(question, _)| question.clone()) {
-                places.remove(&oldest);
+    fn entry(&self, key: K) -> Arc<Entry<V>> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() >= MAX_KEYS && !entries.contains_key(&key) {
+            let oldest = entries.iter().min_by_key(|(_, entry)| entry.loaded_at());
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                entries.remove(&oldest);
             }
         }
-        Arc::clone(places.entry(question).or_insert_with(|| Arc::new(Place::empty())))
+        Arc::clone(entries.entry(key).or_insert_with(|| Arc::new(Entry::empty())))
     }
 }
 
-impl<A> Place<A> {
+impl<V> Entry<V> {
     fn empty() -> Self {
-        Self { turn: Arc::default(), answer: Mutex::new(None) }
+        Self { loading: Arc::default(), cached: Mutex::new(None) }
     }
 
-    fn asked_at(&self) -> Option<Instant> {
-        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
-        answer.as_ref().map(|answer| answer.asked_at)
+    fn loaded_at(&self) -> Option<Instant> {
+        let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        cached.as_ref().map(|cached| cached.loaded_at)
     }
 
-    fn younger_than(&self, age: Duration, now: Instant) -> Option<Arc<A>> {
-        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = answer.as_ref()?;
-        // Asked after `now` by somebody who was faster: as young as can be.
-        let is_younger = now.saturating_duration_since(answer.asked_at) < age;
-        is_younger.then(|| Arc::clone(&answer.told))
+    fn younger_than(&self, age: Duration, now: Instant) -> Option<Arc<V>> {
+        let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = cached.as_ref()?;
+        // A value that a concurrent request loaded after `now` has age zero.
+        let is_younger = now.saturating_duration_since(cached.loaded_at) < age;
+        is_younger.then(|| Arc::clone(&cached.value))
     }
 
-    async fn renew(
+    async fn load(
         &self,
         now: Instant,
-        ask: impl Future<Output = Result<A, StoreError>>,
-    ) -> Result<Arc<A>, StoreError> {
-        let told = Arc::new(ask.await?);
-        let answer = Answer { asked_at: now, told: Arc::clone(&told) };
-        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
-        Ok(told)
+        load: impl Future<Output = Result<V, StoreError>>,
+    ) -> Result<Arc<V>, StoreError> {
+        let value = Arc::new(load.await?);
+        let cached = Cached { loaded_at: now, value: Arc::clone(&value) };
+        *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some(cached);
+        Ok(value)
     }
 }
 
@@ -125,81 +125,85 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::sync::Notify;
 
-    const FRESH: Duration = Duration::from_secs(60);
-    const USABLE: Duration = Duration::from_secs(900);
+    const MAX_AGE: Duration = Duration::from_secs(60);
+    const STALE_FOR: Duration = Duration::from_secs(900);
 
-    fn kept() -> StaleWhileRevalidate<u32, usize> {
-        StaleWhileRevalidate::new(FRESH, USABLE)
+    fn cache() -> StaleWhileRevalidate<u32, usize> {
+        StaleWhileRevalidate::new(MAX_AGE, STALE_FOR)
     }
 
-    /// A store that is asked how often it was asked.
+    /// A store that counts its queries.
     #[derive(Clone, Default)]
-    struct Asked(Arc<AtomicUsize>);
+    struct CountingStore(Arc<AtomicUsize>);
 
-    impl Asked {
-        /// Asks when it is polled, as a store would.
+    impl CountingStore {
+        /// Counts when polled, as a query would.
         fn count(self) -> impl Future<Output = Result<usize, StoreError>> {
             future::lazy(move |_| Ok(self.0.fetch_add(1, Ordering::SeqCst) + 1))
         }
     }
 
-    async fn told(
-        kept: &StaleWhileRevalidate<u32, usize>,
-        question: u32,
+    async fn value_of(
+        cache: &StaleWhileRevalidate<u32, usize>,
+        key: u32,
         now: Instant,
-        asked: &Asked,
+        store: &CountingStore,
     ) -> usize {
-        *kept.answer(question, now, asked.clone().count()).await.unwrap()
+        *cache.get(key, now, store.clone().count()).await.unwrap()
     }
 
     #[tokio::test]
-    async fn a_young_answer_is_given_again_and_an_old_one_renewed() {
-        let (kept, asked, now) = (kept(), Asked::default(), clock::instant());
-        assert_eq!(told(&kept, 1, now, &asked).await, 1);
-        assert_eq!(told(&kept, 1, now + FRESH / 2, &asked).await, 1);
-        assert_eq!(told(&kept, 2, now, &asked).await, 2, "another question");
+    async fn a_fresh_value_is_returned_and_a_stale_one_refreshed() {
+        let (cache, store, now) = (cache(), CountingStore::default(), clock::instant());
+        assert_eq!(value_of(&cache, 1, now, &store).await, 1);
+        assert_eq!(value_of(&cache, 1, now + MAX_AGE / 2, &store).await, 1);
+        assert_eq!(value_of(&cache, 2, now, &store).await, 2, "another key");
 
-        assert_eq!(told(&kept, 1, now + FRESH, &asked).await, 1, "at once");
-        kept.renewals.close();
-        kept.renewals.wait().await;
-        assert_eq!(told(&kept, 1, now + FRESH, &asked).await, 3, "the renewed one");
+        assert_eq!(value_of(&cache, 1, now + MAX_AGE, &store).await, 1, "at once");
+        cache.refreshes.close();
+        cache.refreshes.wait().await;
+        assert_eq!(value_of(&cache, 1, now + MAX_AGE, &store).await, 3, "the refreshed value");
 
-        assert_eq!(told(&kept, 1, now + FRESH + USABLE, &asked).await, 4, "too old to be told");
+        assert_eq!(
+            value_of(&cache, 1, now + MAX_AGE + STALE_FOR, &store).await,
+            4,
+            "too old to be returned"
+        );
     }
 
     #[tokio::test]
-    async fn who_asks_at_the_same_time_waits_for_one_answer() {
-        let (kept, asked, now) = (kept(), Asked::default(), clock::instant());
+    async fn concurrent_requests_wait_for_one_query() {
+        let (cache, store, now) = (cache(), CountingStore::default(), clock::instant());
         let slow = Arc::new(Notify::new());
-        let (answered, again) = (Arc::clone(&slow), asked.clone());
-        let first = kept.answer(1, now, async move {
+        let (answered, again) = (Arc::clone(&slow), store.clone());
+        let first = cache.get(1, now, async move {
             answered.notified().await;
             again.count().await
         });
         let second = async {
             slow.notify_one();
-            told(&kept, 1, now, &asked).await
+            value_of(&cache, 1, now, &store).await
         };
         let (first, second) = tokio::join!(first, second);
         assert_eq!((*first.unwrap(), second), (1, 1));
     }
 
     #[tokio::test]
-    async fn a_failure_is_not_kept() {
-        let (kept, asked, now) = (kept(), Asked::default(), clock::instant());
+    async fn a_failure_is_not_cached() {
+        let (cache, store, now) = (cache(), CountingStore::default(), clock::instant());
         let failing = async { Err(StoreError::Unavailable("asleep".into())) };
-        assert!(kept.answer(1, now, failing).await.is_err());
-        assert_eq!(told(&kept, 1, now, &asked).await, 1);
+        assert!(cache.get(1, now, failing).await.is_err());
+        assert_eq!(value_of(&cache, 1, now, &store).await, 1);
     }
 
     #[tokio::test]
-    async fn the_oldest_gives_way() {
-        let (kept, asked, now) = (kept(), Asked::default(), clock::instant());
-        for question in 0..=64 {
-            told(&kept, question, now + Duration::from_millis(question.into()), &asked).await;
+    async fn the_oldest_key_is_evicted() {
+        let (cache, store, now) = (cache(), CountingStore::default(), clock::instant());
+        for key in 0..=64 {
+            value_of(&cache, key, now + Duration::from_millis(key.into()), &store).await;
         }
-        assert_eq!(kept.places.lock().unwrap().len(), MOST);
-        assert_eq!(told(&kept, 1, now + FRESH / 2, &asked).await, 2, "still there");
-        assert_eq!(told(&kept, 0, now + FRESH / 2, &asked).await, 66, "asked again");
+        assert_eq!(cache.entries.lock().unwrap().len(), MAX_KEYS);
+        assert_eq!(value_of(&cache, 1, now + MAX_AGE / 2, &store).await, 2, "still there");
+        assert_eq!(value_of(&cache, 0, now + MAX_AGE / 2, &store).await, 66, "queried again");
     }
 }

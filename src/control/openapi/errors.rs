@@ -1,4 +1,4 @@
-//! The refusals of routes, as sets that several of them share.
+//! The error responses of routes, as sets that several routes share.
 
 use crate::control::api_error::{ApiError, ErrorBody};
 use crate::quota::counters::CountersError;
@@ -10,8 +10,8 @@ use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
-/// Each name is a set of refusals that routes have in common.
-macro_rules! refusals {
+/// Each name is a set of errors that routes have in common.
+macro_rules! error_sets {
     ($($(#[$doc:meta])* $name:ident: [$($error:expr),* $(,)?];)*) => {
         $(
             $(#[$doc])*
@@ -26,8 +26,8 @@ macro_rules! refusals {
     };
 }
 
-refusals! {
-    /// What any route may answer.
+error_sets! {
+    /// Any route.
     Unavailable: [
         ApiError::StoreUnavailable(StoreError::Unavailable(String::new())),
         ApiError::CountersUnavailable(CountersError),
@@ -39,11 +39,11 @@ refusals! {
         ApiError::MalformedJson("expected value at line 1 column 1".to_owned()),
         ApiError::BodyTooLarge { limit: crate::control::http::middleware::BODY_BYTES },
         ApiError::UnsupportedMediaType,
-        ApiError::invalid("email", "`email`: this is not an e-mail address."),
+        ApiError::invalid("email", "`email`: must be an e-mail address."),
     ];
     /// Routes with parameters.
-    InvalidQuery: [ApiError::invalid("limit", "`limit` is 1 to 200.")];
-    /// Routes for somebody logged in.
+    InvalidQuery: [ApiError::invalid("limit", "`limit` must be between 1 and 200, but is 500.")];
+    /// Routes that require an access token.
     LoginRequired: [
         ApiError::TokenMissing,
         ApiError::InvalidToken,
@@ -51,7 +51,7 @@ refusals! {
         ApiError::AccessTokenRequired,
         ApiError::Suspended,
     ];
-    /// Routes for somebody logged in or with a key.
+    /// Routes that require an access token or an API key.
     Unauthenticated: [
         ApiError::CredentialMissing,
         ApiError::InvalidToken,
@@ -59,7 +59,7 @@ refusals! {
         ApiError::InvalidKey,
         ApiError::Suspended,
     ];
-    /// Routes for admins.
+    /// Routes that require the role `admin`.
     AdminRequired: [
         ApiError::TokenMissing,
         ApiError::InvalidToken,
@@ -68,54 +68,55 @@ refusals! {
         ApiError::AdminsOnly,
         ApiError::Suspended,
     ];
-    /// Log-in.
+    /// Login.
     InvalidCredentials: [ApiError::InvalidCredentials, ApiError::Suspended];
-    /// Refreshing.
+    /// Refreshing a session.
     InvalidRefreshToken: [ApiError::InvalidRefreshToken, ApiError::Suspended];
-    /// Where the current password is asked for.
+    /// Routes that require the current password.
     WrongPassword: [ApiError::WrongPassword, ApiError::Suspended];
-    /// Where tries are counted.
+    /// Routes that limit attempts.
     RateLimited: [ApiError::TooManyAttempts(Duration::from_secs(3))];
-    /// Registering.
+    /// Registration.
     RegistrationClosed: [ApiError::RegistrationClosed];
-    /// Where an e-mail or a name has to be nobody else's.
+    /// Routes that set an e-mail address or a username.
     AlreadyExists: [ApiError::AlreadyTaken("email"), ApiError::AlreadyTaken("username")];
-    /// Keys by their id.
+    /// Routes with the id of a key.
     KeyNotFound: [ApiError::NotFound("key")];
-    /// Adding keys.
+    /// Routes that add keys.
     TooManyKeys: [ApiError::TooManyKeys(100)];
-    /// Plans by their id.
+    /// Routes with the id of a plan.
     PlanNotFound: [ApiError::NotFound("plan")];
-    /// Plans that exist and still cannot be had.
+    /// Changing to a plan that exists.
     InvalidPlanChange: [ApiError::SamePlan, ApiError::RetiredPlan];
-    /// Adding plans.
+    /// Adding a plan.
     PlanExists: [ApiError::PlanExists];
-    /// Users by their id.
+    /// Routes with the id of a user.
     UserNotFound: [ApiError::NotFound("user")];
-    /// Changing users.
+    /// Changing a user.
     InvalidUserChange: [
         ApiError::AlreadyTaken("email"), ApiError::AlreadyTaken("username"), ApiError::OwnAccountLockout,
         ApiError::RetiredPlan,
     ];
-    /// Requests for plans by their id.
-    UpgradeNotFound: [ApiError::NotFound("request")];
-    /// Deciding them.
+    /// Routes with the id of an upgrade request.
+    UpgradeNotFound: [ApiError::NotFound("upgrade request")];
+    /// Deciding an upgrade request.
     AlreadyDecided: [ApiError::AlreadyDecided, ApiError::UpgradeOutdated];
     /// Reloading the configuration.
-    ReloadFailed: [ApiError::ReloadFailed("my.toml, line 3: ...".to_owned())];
+    ReloadFailed: [ApiError::ReloadFailed("my.toml:3: ...".to_owned())];
 }
 
-/// Routes whose replies may be kept by the client.
+/// Routes whose replies a client may cache.
 pub struct NotModified;
 
 impl IntoResponses for NotModified {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let not_modified = Response::new("The client has it: its `If-None-Match` is current");
+        let not_modified =
+            Response::new("Not modified: the `If-None-Match` of the request is current");
         BTreeMap::from([("304".to_owned(), not_modified.into())])
     }
 }
 
-/// Refusals by their status, each with what it looks like.
+/// Responses by status, with an example of each error.
 fn described(errors: Vec<ApiError>) -> BTreeMap<String, RefOr<Response>> {
     let mut by_status: BTreeMap<StatusCode, Vec<ApiError>> = BTreeMap::new();
     for error in errors {

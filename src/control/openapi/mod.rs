@@ -1,5 +1,5 @@
-//! The description of both planes (OpenAPI 3.1), made from the handlers themselves: their paths, bodies
-//! and replies, and every refusal as [`ApiError`] words it.
+//! The OpenAPI 3.1 document of both planes. The control plane's part is generated from its handlers and
+//! errors.
 
 pub mod errors;
 pub mod data_plane;
@@ -13,26 +13,26 @@ use utoipa::{Modify, OpenApi};
 #[openapi(
     info(
         title = "KnockXPrime",
-        description = "An OpenAI-compatible gateway for Grok. Calls to models carry an API key; \
-            everything else an access token, which log-in gives.",
+        description = "An OpenAI-compatible gateway for Grok. Model calls use an API key; all other routes \
+            use the access token that login returns.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
         contact(),
     ),
     components(schemas(ErrorBody)),
     modifiers(&Schemes),
     tags(
-        (name = "Models", description = "The data plane: OpenAI's wire format"),
-        (name = "Accounts", description = "Registering, logging in, one's own account"),
+        (name = "Models", description = "Model calls, in the wire formats of OpenAI, Anthropic and xAI"),
+        (name = "Accounts", description = "Registration, login, and your account"),
         (name = "Keys", description = "API keys"),
-        (name = "Usage", description = "What was used"),
-        (name = "Plans", description = "Plans, and changing to another"),
-        (name = "Admin", description = "For admins"),
-        (name = "Health", description = "Whether the gateway works"),
+        (name = "Usage", description = "Usage and remaining quota"),
+        (name = "Plans", description = "Plans and plan changes"),
+        (name = "Admin", description = "Administration; requires the role `admin`"),
+        (name = "Health", description = "Health checks"),
     ),
 )]
 pub struct Description;
 
-/// How requests show who they are from.
+/// The security schemes.
 struct Schemes;
 
 impl Modify for Schemes {
@@ -42,7 +42,8 @@ impl Modify for Schemes {
             SecurityScheme::Http(scheme.description(Some(what)).build())
         };
         let components = document.components.get_or_insert_default();
-        components.add_security_scheme("token", bearer("JWT", "The access token of a log-in"));
+        components
+            .add_security_scheme("token", bearer("JWT", "The access token that login returns"));
         components.add_security_scheme("key", bearer("sk-kx-...", "An API key"));
     }
 }

@@ -1,4 +1,4 @@
-//! Health: whether this instance is alive, ready, and what its parts say.
+//! The health routes: liveness, readiness and components.
 
 use crate::control::health::{self, Component, Components, Health, Phase, Readiness, Status};
 use crate::control::state::ControlState;
@@ -9,44 +9,46 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// It is alive.
+/// The process is alive.
 #[derive(Serialize, ToSchema)]
 pub struct Alive {
     status: Status,
 }
 
-/// In which phase it is.
+/// The phase of the instance.
 #[derive(Serialize, ToSchema)]
 pub struct Ready {
     status: Phase,
 }
 
-/// Alive
+/// Check liveness
+///
+/// Returns 200 while the process runs.
 #[utoipa::path(get, path = "/health/ping", tag = "Health",
     responses((status = 200, body = Alive)))]
 pub async fn ping() -> Json<Alive> {
     Json(Alive { status: Status::Ok })
 }
 
-/// Ready
+/// Check readiness
 ///
-/// 503 while starting and while ending.
+/// Returns 503 while the instance is starting or draining.
 #[utoipa::path(get, path = "/health/ready", tag = "Health",
     responses((status = 200, body = Ready), (status = 503, body = Ready)))]
 pub async fn ready(State(state): State<ControlState>) -> Response {
     readiness(&state.instance.readiness)
 }
 
-/// Whether requests should be sent here.
+/// 200 if requests should be sent to this instance, otherwise 503.
 pub fn readiness(readiness: &Readiness) -> Response {
     let phase = readiness.phase();
     (ok_or_503(phase == Phase::Ready), Json(Ready { status: phase })).into_response()
 }
 
-/// Health
+/// Check health
 ///
-/// 200 while calls of known callers are served: `ok`, or `degraded` when something else does not work. 503 when they
-/// are not. Answers are at most a second old.
+/// Returns 200 while calls of known callers are served: `ok`, or `degraded` if something else fails. Returns 503
+/// otherwise. Results are at most one second old.
 #[utoipa::path(get, path = "/health", tag = "Health",
     responses((status = 200, body = Health), (status = 503, body = Health)))]
 pub async fn full(State(state): State<ControlState>) -> Response {
@@ -54,7 +56,7 @@ pub async fn full(State(state): State<ControlState>) -> Response {
     (ok_or_503(health.is_serving()), Json(health)).into_response()
 }
 
-/// The database
+/// Check the database
 #[utoipa::path(get, path = "/health/database", tag = "Health",
     responses((status = 200, body = Component), (status = 503, body = Component)))]
 pub async fn database(State(state): State<ControlState>) -> Response {
@@ -62,9 +64,9 @@ pub async fn database(State(state): State<ControlState>) -> Response {
     (ok_or_503(store.is_ok()), Json(store)).into_response()
 }
 
-/// Keep alive
+/// Wake the database and the quota store
 ///
-/// Wakes the database and the counters, and tells how long that took.
+/// Returns how long each took to answer.
 #[utoipa::path(get, path = "/health/keep-alive", tag = "Health",
     responses((status = 200, body = Components), (status = 503, body = Components)))]
 pub async fn keep_alive(State(state): State<ControlState>) -> Response {

@@ -1,4 +1,4 @@
-//! One's own API keys.
+//! The API keys of the logged-in user.
 
 use super::session::DEFAULT_KEY;
 use crate::account::by::By;
@@ -6,7 +6,7 @@ use crate::account::id::{KeyId, UserId};
 use crate::account::key::{Key, KeyLimits, PlainKey, has_expired};
 use crate::clock;
 use crate::control::api_error::ApiError;
-use crate::control::auth::SignedIn;
+use crate::control::auth::CurrentUser;
 use crate::control::http::extract::{JsonBody, PathParam, Query};
 use crate::control::http::pagination::{self, Page};
 use crate::control::openapi::errors::{
@@ -27,10 +27,10 @@ use std::fmt;
 use std::str::FromStr;
 use utoipa::{IntoParams, ToSchema};
 
-/// A new key, with its secret.
+/// A new API key with its secret.
 #[derive(Serialize, ToSchema)]
 pub struct NewKeyView {
-    /// Shown only now.
+    /// The API key. It cannot be shown again.
     #[schema(example = "sk-kx-...")]
     api_key: String,
     #[serde(flatten)]
@@ -41,7 +41,7 @@ pub struct NewKeyView {
 #[serde(deny_unknown_fields)]
 pub struct KeyForm {
     name: Label,
-    /// When it ends by itself; later than now.
+    /// When the key expires; must be in the future.
     #[serde(default)]
     expires_at: Option<Timestamp>,
     #[serde(default)]
@@ -53,7 +53,7 @@ pub struct KeyForm {
     models: Option<ModelNames>,
 }
 
-/// What is left out stays; `null` takes a limit or the expiry away.
+/// Fields to change. Missing fields stay as they are; `null` removes a limit or the expiry.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyPatch {
@@ -87,27 +87,27 @@ pub struct KeysQuery {
 /// The position of a key in the list.
 struct KeyCursor(Timestamp, KeyId);
 
-/// Your keys
+/// List your keys
 ///
-/// The oldest first, revoked ones too.
+/// Oldest first, including revoked keys.
 #[utoipa::path(get, path = "/api/v1/keys", tag = "Keys", security(("token" = [])),
     params(KeysQuery),
     responses((status = 200, body = Page<KeyView>), InvalidQuery, LoginRequired, Unavailable))]
 pub async fn list(
     State(state): State<ControlState>,
-    who: SignedIn,
+    current: CurrentUser,
     Query(query): Query<KeysQuery>,
 ) -> Result<Json<Page<KeyView>>, ApiError> {
-    page_of(&state, who.user.id, query).await.map(Json)
+    page_of(&state, current.user.id, query).await.map(Json)
 }
 
-/// Add a key
+/// Create a key
 #[utoipa::path(post, path = "/api/v1/keys", tag = "Keys", security(("token" = [])),
     request_body = KeyForm,
     responses((status = 201, body = NewKeyView), InvalidBody, LoginRequired, TooManyKeys, RateLimited, Unavailable))]
 pub async fn add(
     State(state): State<ControlState>,
-    who: SignedIn,
+    current: CurrentUser,
     JsonBody(form): JsonBody<KeyForm>,
 ) -> Result<(StatusCode, Json<NewKeyView>), ApiError> {
     let now = clock::now();
@@ -117,24 +117,24 @@ pub async fn add(
         requests_per_day: form.max_requests_per_day.map(|limit| limit.0),
         models: state.model_ids("models", form.models)?,
     };
-    state.identity.may_change(who.user.id, clock::instant())?;
+    state.identity.may_change(current.user.id, clock::instant())?;
     let (plain, key) = new_key(&state, &form.name.0, now)?;
     let key = NewKey { expires_at: form.expires_at, limits, ..key };
-    let added = state.store.add_key(who.user.id, &key, &who.by).await?;
+    let added = state.store.add_key(current.user.id, &key, &current.by).await?;
     Ok((StatusCode::CREATED, Json(NewKeyView::of(&plain, added))))
 }
 
 /// Change a key
 #[utoipa::path(patch, path = "/api/v1/keys/{id}", tag = "Keys", security(("token" = [])),
-    params(("id" = String, Path, description = "The key's id")), request_body = KeyPatch,
+    params(("id" = String, Path, description = "Id of the key")), request_body = KeyPatch,
     responses((status = 200, body = KeyView), InvalidBody, LoginRequired, KeyNotFound, RateLimited, Unavailable))]
 pub async fn change(
     State(state): State<ControlState>,
-    who: SignedIn,
+    current: CurrentUser,
     PathParam(id): PathParam,
     JsonBody(form): JsonBody<KeyPatch>,
 ) -> Result<Json<KeyView>, ApiError> {
-    let key = state.live_key(who.user.id, &id).await?;
+    let key = state.live_key(current.user.id, &id).await?;
     not_expired(form.expires_at.flatten(), clock::now())?;
     let change = KeyChange {
         name: form.name.map(|name| name.0),
@@ -143,44 +143,44 @@ pub async fn change(
         requests_per_day: form.max_requests_per_day.map(|limit| limit.map(|limit| limit.0)),
         models: form.models.map(|names| state.model_ids("models", names)).transpose()?,
     };
-    state.identity.may_change(who.user.id, clock::instant())?;
-    let changed = state.store.change_key(who.user.id, &key.id, &change, &who.by).await?;
+    state.identity.may_change(current.user.id, clock::instant())?;
+    let changed = state.store.change_key(current.user.id, &key.id, &change, &current.by).await?;
     let changed = changed.ok_or(ApiError::NotFound("key"))?;
-    let last_used = last_used(&state, who.user.id).await?;
+    let last_used = last_used(&state, current.user.id).await?;
     Ok(Json(KeyView::of(changed, &last_used)))
 }
 
 /// Revoke a key
 ///
-/// Holds from the next request on; open streams end within a second.
+/// Takes effect with the next request; open streams end within a second.
 #[utoipa::path(delete, path = "/api/v1/keys/{id}", tag = "Keys", security(("token" = [])),
-    params(("id" = String, Path, description = "The key's id")),
-    responses((status = 204, description = "The key is dead"), LoginRequired, KeyNotFound, Unavailable))]
+    params(("id" = String, Path, description = "Id of the key")),
+    responses((status = 204, description = "The key is revoked"), LoginRequired, KeyNotFound, Unavailable))]
 pub async fn revoke(
     State(state): State<ControlState>,
-    who: SignedIn,
+    current: CurrentUser,
     PathParam(id): PathParam,
 ) -> Result<StatusCode, ApiError> {
-    revoke_of(&state, who.user.id, &id, &who.by).await
+    revoke_of(&state, current.user.id, &id, &current.by).await
 }
 
 /// Regenerate the default key
 ///
-/// The old one is dead at once.
+/// The previous default key stops working immediately.
 #[utoipa::path(post, path = "/api/v1/users/regenerate-api-key", tag = "Keys",
     security(("token" = [])),
     responses((status = 200, body = NewKeyView), LoginRequired, TooManyKeys, RateLimited, Unavailable))]
 pub async fn regenerate(
     State(state): State<ControlState>,
-    who: SignedIn,
+    current: CurrentUser,
 ) -> Result<Json<NewKeyView>, ApiError> {
-    state.identity.may_change(who.user.id, clock::instant())?;
+    state.identity.may_change(current.user.id, clock::instant())?;
     let (plain, key) = new_key(&state, DEFAULT_KEY, clock::now())?;
-    let added = state.store.replace_key(who.user.id, &key, &who.by).await?;
+    let added = state.store.replace_key(current.user.id, &key, &current.by).await?;
     Ok(Json(NewKeyView::of(&plain, added)))
 }
 
-/// A page of a user's keys, as they are shown.
+/// A page of a user's keys, including revoked ones.
 pub async fn page_of(
     state: &ControlState,
     user: UserId,
@@ -195,7 +195,7 @@ pub async fn page_of(
     Ok(Page::of(keys, limit, cursor, |key| KeyView::of(key, &last_used)))
 }
 
-/// The keys of a user that are not revoked, as they are shown.
+/// The keys of a user that are not revoked.
 pub async fn live(state: &ControlState, user: UserId) -> Result<Vec<KeyView>, ApiError> {
     let filter = KeyFilter { live: true, after: None };
     let keys = state.store.keys(user, &filter, pagination::MAX_LIMIT).await?;

@@ -1,10 +1,10 @@
-//! Plans: for anyone to read, and for users to ask for.
+//! Plans, which are public, and the plan changes of users.
 
 use crate::account::plan::Plan;
 use crate::clock;
 use crate::config::Billing;
 use crate::control::api_error::ApiError;
-use crate::control::auth::SignedIn;
+use crate::control::auth::CurrentUser;
 use crate::control::http::etag;
 use crate::control::http::extract::{JsonBody, PathParam};
 use crate::control::http::pagination::Page;
@@ -24,15 +24,15 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What a plan costs for what it gives.
+/// A plan with its price per unit.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Comparison {
     #[serde(flatten)]
     plan: PlanView,
-    /// US cents for 1,000 tokens when all of a 30-day month is used.
+    /// US cents per 1,000 tokens if the limit of 30 days is used up; `null` without a limit.
     #[schema(required, example = 2.667)]
     cents_per_1000_tokens: Option<f64>,
-    /// US cents for a request when all of a 30-day month is used.
+    /// US cents per request if the limit of 30 days is used up; `null` without a limit.
     #[schema(required, example = 0.133)]
     cents_per_request: Option<f64>,
 }
@@ -44,7 +44,7 @@ pub struct UpgradeForm {
     plan_id: String,
 }
 
-/// The plan was changed at once.
+/// The plan was changed immediately.
 #[derive(Serialize, ToSchema)]
 pub struct Upgraded {
     #[schema(example = "approved")]
@@ -54,7 +54,7 @@ pub struct Upgraded {
 
 /// List plans
 ///
-/// The cheapest first, without retired ones.
+/// Cheapest first, without retired plans.
 #[utoipa::path(get, path = "/api/v1/plans", tag = "Plans",
     responses((status = 200, body = Page<PlanView>), NotModified, Unavailable))]
 pub async fn list(
@@ -65,9 +65,9 @@ pub async fn list(
     Ok(etag::respond(&headers, &Page::<PlanView>::single(plans)))
 }
 
-/// Show a plan
+/// Get a plan
 #[utoipa::path(get, path = "/api/v1/plans/{plan_id}", tag = "Plans",
-    params(("plan_id" = String, Path, description = "The plan's id", example = "leveler")),
+    params(("plan_id" = String, Path, description = "Id of the plan", example = "leveler")),
     responses((status = 200, body = PlanView), NotModified, PlanNotFound, Unavailable))]
 pub async fn show(
     State(state): State<ControlState>,
@@ -80,7 +80,7 @@ pub async fn show(
 
 /// Compare plans
 ///
-/// With the price of 1,000 tokens and of a request.
+/// Adds the price per 1,000 tokens and per request.
 #[utoipa::path(get, path = "/api/v1/plans/compare/pricing", tag = "Plans",
     responses((status = 200, body = Page<Comparison>), NotModified, Unavailable))]
 pub async fn compare(
@@ -93,31 +93,31 @@ pub async fn compare(
 
 /// Change your plan
 ///
-/// At once where the operator lets everybody choose (200); else an admin decides (202). What was
-/// used today stays used.
+/// Applied immediately (200) if the operator allows it; otherwise an admin decides (202). Usage of the current
+/// day is kept.
 #[utoipa::path(post, path = "/api/v1/plans/upgrade", tag = "Plans", security(("token" = [])),
     request_body = UpgradeForm,
     responses((status = 200, body = Upgraded), (status = 202, body = UpgradeView),
         InvalidBody, LoginRequired, PlanNotFound, InvalidPlanChange, RateLimited, Unavailable))]
 pub async fn upgrade(
     State(state): State<ControlState>,
-    who: SignedIn,
+    current: CurrentUser,
     JsonBody(form): JsonBody<UpgradeForm>,
 ) -> Result<Response, ApiError> {
-    let plan = state.open_plan(&form.plan_id, &who.user.plan).await?;
-    if plan.id == who.user.plan {
+    let plan = state.open_plan(&form.plan_id, &current.user.plan).await?;
+    if plan.id == current.user.plan {
         return Err(ApiError::SamePlan);
     }
-    state.identity.may_change(who.user.id, clock::instant())?;
+    state.identity.may_change(current.user.id, clock::instant())?;
     match state.identity.billing {
         Billing::Open => {
             let change = UserChange { plan: Some(plan.id), ..UserChange::default() };
-            let changed = state.store.change_user(who.user.id, &change, &who.by).await?;
+            let changed = state.store.change_user(current.user.id, &change, &current.by).await?;
             let user = UserView::of(&state, changed.ok_or(ApiError::InvalidToken)?).await?;
             Ok(Json(Upgraded { status: "approved", user }).into_response())
         }
         Billing::Manual => {
-            let upgrade = state.store.ask_upgrade(who.user.id, &plan.id, &who.by).await?;
+            let upgrade = state.store.ask_upgrade(current.user.id, &plan.id, &current.by).await?;
             Ok((StatusCode::ACCEPTED, Json(UpgradeView::of(upgrade))).into_response())
         }
     }

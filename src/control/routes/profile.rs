@@ -1,9 +1,9 @@
-//! One's own account.
+//! The account of the logged-in user.
 
 use super::session::{LoggedIn, logged_in};
 use crate::clock;
 use crate::control::api_error::ApiError;
-use crate::control::auth::{AnyCredential, SignedIn};
+use crate::control::auth::{AnyCredential, CurrentUser};
 use crate::control::http::extract::JsonBody;
 use crate::control::openapi::errors::{
     AlreadyExists, InvalidBody, LoginRequired, RateLimited, Unauthenticated, Unavailable,
@@ -22,11 +22,11 @@ use utoipa::ToSchema;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProfileChange {
-    /// `null` takes it away.
+    /// `null` removes the username.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<Username>)]
     username: Option<Option<Username>>,
-    /// Needs `current_password`.
+    /// Requires `current_password`.
     #[serde(default)]
     email: Option<Email>,
     #[serde(default)]
@@ -40,7 +40,7 @@ pub struct PasswordChange {
     new_password: NewPassword,
 }
 
-/// Your account
+/// Get your account
 #[utoipa::path(get, path = "/api/v1/users/profile", tag = "Accounts",
     security(("token" = []), ("key" = [])),
     responses((status = 200, body = UserView), Unauthenticated, Unavailable))]
@@ -59,34 +59,37 @@ pub async fn show(
 
 /// Change your account
 ///
-/// Role, plan and limits are not yours to set.
+/// Role, plan and limits can only be changed by an admin.
 #[utoipa::path(patch, path = "/api/v1/users/profile", tag = "Accounts", security(("token" = [])),
     request_body = ProfileChange,
     responses((status = 200, body = UserView), InvalidBody, LoginRequired, WrongPassword, AlreadyExists, RateLimited, Unavailable))]
 pub async fn change(
     State(state): State<ControlState>,
-    who: SignedIn,
+    current: CurrentUser,
     JsonBody(form): JsonBody<ProfileChange>,
 ) -> Result<Json<UserView>, ApiError> {
     if let Some(email) = &form.email
-        && email.0 != who.user.email
+        && email.0 != current.user.email
     {
         let password = form.current_password.as_ref().ok_or_else(|| {
-            ApiError::invalid("current_password", "A new e-mail needs the current password.")
+            ApiError::invalid(
+                "current_password",
+                "`current_password` is required to change the e-mail address.",
+            )
         })?;
         let now = clock::instant();
         state
             .identity
-            .confirm(&*state.store, (&who.user, who.bearer.session), &password.0, now)
+            .confirm(&*state.store, (&current.user, current.session), &password.0, now)
             .await?;
     }
-    state.identity.may_change(who.user.id, clock::instant())?;
+    state.identity.may_change(current.user.id, clock::instant())?;
     let change = UserChange {
         email: form.email.map(|email| email.0),
         username: form.username.map(|name| name.map(|name| name.0)),
         ..UserChange::default()
     };
-    let changed = state.store.change_user(who.user.id, &change, &who.by).await?;
+    let changed = state.store.change_user(current.user.id, &change, &current.by).await?;
     UserView::of(&state, changed.ok_or(ApiError::InvalidToken)?).await.map(Json)
 }
 
@@ -98,17 +101,17 @@ pub async fn change(
     responses((status = 200, body = LoggedIn), InvalidBody, LoginRequired, WrongPassword, RateLimited, Unavailable))]
 pub async fn change_password(
     State(state): State<ControlState>,
-    who: SignedIn,
+    current: CurrentUser,
     JsonBody(form): JsonBody<PasswordChange>,
 ) -> Result<Json<LoggedIn>, ApiError> {
     let identity = &state.identity;
     let now = clock::instant();
     identity
-        .confirm(&*state.store, (&who.user, who.bearer.session), &form.current_password.0, now)
+        .confirm(&*state.store, (&current.user, current.session), &form.current_password.0, now)
         .await?;
     let password_hash = Some(identity.passwords.hash(&form.new_password.0).await?);
     let change = UserChange { password_hash: password_hash.clone(), ..UserChange::default() };
-    let changed = state.store.change_user(who.user.id, &change, &who.by).await?;
+    let changed = state.store.change_user(current.user.id, &change, &current.by).await?;
     let user = changed.ok_or(ApiError::InvalidToken)?;
     logged_in(&state, Credentials { user, password_hash }).await.map(Json)
 }

@@ -1,4 +1,4 @@
-//! What this is, and where its routes are described.
+//! Name, version and links of the gateway, and its OpenAPI document.
 
 use crate::control::http::etag;
 use axum::Json;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use utoipa::ToSchema;
 use utoipa::openapi::OpenApi;
 
-/// The gateway in a few words.
+/// The gateway and links to its main routes.
 #[derive(Serialize, ToSchema)]
 pub struct About {
     #[schema(example = "KnockXPrime")]
@@ -20,7 +20,7 @@ pub struct About {
     links: Links,
 }
 
-/// Where to go on.
+/// Paths of the main routes.
 #[derive(Serialize, ToSchema)]
 struct Links {
     chat_completions: &'static str,
@@ -33,12 +33,12 @@ struct Links {
     openapi: &'static str,
 }
 
-/// The description of both planes.
+/// The OpenAPI document of both planes.
 #[derive(Clone)]
 pub struct Description(Arc<OpenApi>);
 
 impl Description {
-    /// As the routes make it.
+    /// The document with the version of this build.
     #[must_use]
     pub fn of(mut document: OpenApi) -> Self {
         env!("CARGO_PKG_VERSION").clone_into(&mut document.info.version);
@@ -46,13 +46,13 @@ impl Description {
     }
 }
 
-/// What this is
+/// Get name, version and links
 #[utoipa::path(get, path = "/", tag = "Health", responses((status = 200, body = About)))]
 pub async fn root() -> Json<About> {
     Json(about())
 }
 
-/// What this is
+/// Get name, version and links
 #[utoipa::path(get, path = "/api", tag = "Health", responses((status = 200, body = About)))]
 pub async fn api() -> Json<About> {
     Json(about())

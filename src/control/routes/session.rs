@@ -1,11 +1,11 @@
-//! Registering, logging in and out.
+//! Registration, login, refresh and logout.
 
 use super::keys::new_key;
 use crate::account::by::{Actor, By};
 use crate::account::user::Role;
 use crate::clock;
 use crate::control::api_error::ApiError;
-use crate::control::auth::SignedIn;
+use crate::control::auth::CurrentUser;
 use crate::control::auth::identity::TokenPair;
 use crate::control::http::extract::JsonBody;
 use crate::control::http::middleware::RequestContext;
@@ -24,7 +24,7 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// The name of the key that comes with an account.
+/// Name of the key that is created with an account.
 pub const DEFAULT_KEY: &str = "default";
 
 #[derive(Deserialize, ToSchema)]
@@ -32,16 +32,16 @@ pub const DEFAULT_KEY: &str = "default";
 pub struct Registration {
     email: Email,
     password: NewPassword,
-    /// Nobody else's; 3 to 32 characters.
+    /// Must be unique.
     #[schema(inline = false)]
     username: Option<Username>,
 }
 
-/// A new account.
+/// A new account with its first key and a session.
 #[derive(Serialize, ToSchema)]
 pub struct Registered {
     user: UserView,
-    /// Shown only now.
+    /// The API key. It cannot be shown again.
     #[schema(example = "sk-kx-...")]
     api_key: String,
     #[serde(flatten)]
@@ -55,7 +55,7 @@ pub struct LogIn {
     password: Password,
 }
 
-/// Who has logged in.
+/// A user and the tokens of a new session.
 #[derive(Serialize, ToSchema)]
 pub struct LoggedIn {
     user: UserView,
@@ -66,14 +66,14 @@ pub struct LoggedIn {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Refresh {
-    /// The one that came last.
+    /// The most recent refresh token of the session.
     #[schema(example = "rt-kx-...")]
     refresh_token: String,
 }
 
 /// Register
 ///
-/// Makes an account with its first API key, and logs in.
+/// Creates an account with its first API key and logs in.
 #[utoipa::path(post, path = "/api/v1/users/register", tag = "Accounts", request_body = Registration,
     responses((status = 201, body = Registered), InvalidBody, AlreadyExists, RegistrationClosed, RateLimited, Unavailable))]
 pub async fn register(
@@ -97,7 +97,7 @@ pub async fn register(
         plan,
         created_at: now,
     };
-    // Who it is shows only once the account is there: until then nobody has asked.
+    // The actor of the creation is the gateway: the user does not exist yet.
     let by = By { actor: Actor::Gateway, at: now, request: Some(context.request_id()) };
     let user = state.store.add_user(&new, &by).await?;
     context.set_user(user.id);
@@ -113,7 +113,7 @@ pub async fn register(
 
 /// Log in
 ///
-/// An unknown e-mail and a wrong password get the same answer, in the same time.
+/// An unknown e-mail address and a wrong password get the same reply after the same time.
 #[utoipa::path(post, path = "/api/v1/users/login", tag = "Accounts", request_body = LogIn,
     responses((status = 200, body = LoggedIn), InvalidBody, InvalidCredentials, RateLimited, Unavailable))]
 pub async fn login(
@@ -130,7 +130,7 @@ pub async fn login(
 
 /// Refresh the access token
 ///
-/// A refresh token holds for one exchange; used a second time, it ends the session.
+/// A refresh token can be used once. Using it a second time ends the session.
 #[utoipa::path(post, path = "/api/v1/users/refresh", tag = "Accounts", request_body = Refresh,
     responses((status = 200, body = TokenPair), InvalidBody, InvalidRefreshToken, Unavailable))]
 pub async fn refresh(
@@ -143,18 +143,18 @@ pub async fn refresh(
 
 /// Log out
 ///
-/// Ends the session: its access token and its refresh token are dead at once.
+/// Ends the session. Its access token and refresh token stop working immediately.
 #[utoipa::path(post, path = "/api/v1/users/logout", tag = "Accounts", security(("token" = [])),
     responses((status = 204, description = "The session has ended"), LoginRequired, Unavailable))]
 pub async fn logout(
     State(state): State<ControlState>,
-    who: SignedIn,
+    current: CurrentUser,
 ) -> Result<StatusCode, ApiError> {
-    state.store.end_session(who.bearer.session).await?;
+    state.store.end_session(current.session).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Begins a session for somebody who has shown who they are.
+/// Begins a session of a user whose password was verified.
 pub async fn logged_in(state: &ControlState, checked: Credentials) -> Result<LoggedIn, ApiError> {
     let user = checked.user.clone();
     let tokens = state.identity.begin(&*state.store, checked, clock::now()).await?;

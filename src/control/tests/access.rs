@@ -1,4 +1,4 @@
-//! Who may ask for what: a route without a line in this table fails the test.
+//! Who may call which route: a route that is missing in this table fails the test.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Registering, logging in and out, one's own account.
+//! Registration, login, logout, and the account of a user.
 
 use super::*;
 use crate::account::user::UserStatus;

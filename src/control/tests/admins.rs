@@ -1,4 +1,4 @@
-//! What admins see and do.
+//! Administration.
 
 use super::*;
 use crate::account::charge::Lease;

@@ -1,4 +1,4 @@
-//! What attackers try. Forged tokens are in `token.rs`, names that look alike in `account::user`.
+//! Attacks. Forged tokens are in `auth/access_token.rs`, look-alike names in `account::user`.
 
 use super::*;
 use crate::account::label::is_unseen;
@@ -248,7 +248,7 @@ async fn tokens_of_those_who_are_gone_open_nothing() {
     control.get(PROFILE, Some(&ada.token)).await.refused(401, "invalid_token");
     // A token of another gateway, with another secret.
     let other = auth::access_token::AccessTokens::new(b"another", Duration::from_secs(900));
-    let bearer = auth::access_token::Bearer {
+    let bearer = auth::access_token::TokenSubject {
         user: ada.user.id,
         session: crate::account::id::SessionId::new(),
     };

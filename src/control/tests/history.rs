@@ -1,4 +1,4 @@
-//! What was used, from the rollups and the ledger.
+//! Usage reports, from the rollups and the ledger.
 
 use super::*;
 use jiff::ToSpan;

@@ -4,11 +4,11 @@ mod access;
 mod accounts;
 mod admins;
 mod attacks;
-mod described;
+mod openapi;
 mod history;
 mod keys;
 mod plans;
-mod surroundings;
+mod middleware;
 
 use super::admin_port::{self, AdminState};
 use super::auth::identity::Identity;

@@ -1,4 +1,4 @@
-//! What clients may write into fields: each type is a promise about its text, kept when it is read.
+//! Text fields of requests. Each type is validated when it is deserialized.
 
 use crate::account::label::label;
 use crate::account::password;
@@ -7,40 +7,37 @@ use serde::{Deserialize, Deserializer};
 use std::fmt;
 use utoipa::ToSchema;
 
-/// PasswordHasher are at least this long, in characters.
-pub const SHORTEST_PASSWORD: usize = 8;
-
-/// An e-mail address, normalised.
+/// An e-mail address. Stored in lower case without surrounding spaces.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 #[schema(value_type = String, format = Email, min_length = 3, max_length = 254, example = "ada@example.com")]
 pub struct Email(pub String);
 
-/// A username, normalised.
+/// A username: 3 to 32 letters, digits, dots, underscores and hyphens.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 #[schema(value_type = String, pattern = r"^\s*[A-Za-z0-9][A-Za-z0-9._-]{2,31}\s*$", example = "ada")]
 pub struct Username(pub String);
 
-/// A password to be set.
+/// A new password.
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 #[schema(value_type = String, format = Password, min_length = 8, max_length = 128, example = "correct horse battery staple")]
 pub struct NewPassword(pub String);
 
-/// A password to be checked: whatever was set once, up to a length that is worth hashing.
+/// A password to verify.
 #[derive(Clone, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 #[schema(value_type = String, format = Password, min_length = 1, max_length = 1024, example = "correct horse battery staple")]
 pub struct Password(pub String);
 
-/// A name for people, such as a key's.
+/// A display name, such as that of a key.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
 #[schema(value_type = String, min_length = 1, max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u115f-\u1160\u1680\u17b4-\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3164\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe-\uffff]*[^\s\x00-\x1f\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u115f-\u1160\u1680\u17b4-\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3164\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe-\uffff][^\x00-\x1f\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u115f-\u1160\u1680\u17b4-\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3164\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe-\uffff]*$", example = "laptop")]
 pub struct Label(pub String);
 
-/// A field that does not hold what it must.
+/// The text is not valid for its field.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct BadField(String);
@@ -52,7 +49,7 @@ fn bad(problem: impl Into<String>) -> BadField {
 impl TryFrom<String> for Email {
     type Error = BadField;
     fn try_from(text: String) -> Result<Self, BadField> {
-        normalised_email(&text).map(Self).map_err(|_| bad("this is not an e-mail address"))
+        normalised_email(&text).map(Self).map_err(|_| bad("must be an e-mail address"))
     }
 }
 
@@ -67,13 +64,11 @@ impl TryFrom<String> for NewPassword {
     type Error = BadField;
     fn try_from(text: String) -> Result<Self, BadField> {
         let characters = text.chars().count();
-        if characters < SHORTEST_PASSWORD {
-            return Err(bad(format!("a password has at least {SHORTEST_PASSWORD} characters")));
+        let (least, most) = (password::MIN_CHARACTERS, password::MAX_CHARACTERS);
+        if (least..=most).contains(&characters) {
+            return Ok(Self(text));
         }
-        if characters > 128 || text.len() > password::LONGEST {
-            return Err(bad("a password has at most 128 characters"));
-        }
-        Ok(Self(text))
+        Err(bad(format!("must have {least} to {most} characters, but has {characters}")))
     }
 }
 
@@ -83,7 +78,7 @@ impl TryFrom<String> for Password {
         if (1..=password::LONGEST).contains(&text.len()) {
             Ok(Self(text))
         } else {
-            Err(bad(format!("a password has 1 to {} bytes", password::LONGEST)))
+            Err(bad(format!("must have 1 to {} bytes, but has {}", password::LONGEST, text.len())))
         }
     }
 }
@@ -107,7 +102,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// For fields where `null` says something else than being left out: `None` = left out.
+/// Deserializes `null` as `Some(None)` and a missing field as `None`.
 pub fn present<'de, T, D>(reader: D) -> Result<Option<Option<T>>, D::Error>
 where
     T: Deserialize<'de>,

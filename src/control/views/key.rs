@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// A key, without its secret.
+/// An API key without its secret.
 #[derive(Serialize, ToSchema)]
 pub struct KeyView {
     #[schema(value_type = String, example = "4f9KZ0q1Wm7a")]
     id: KeyId,
     #[schema(example = "laptop")]
     name: String,
-    /// Its last four characters.
+    /// The last four characters of the key.
     #[schema(example = "x7Qa")]
     last_four: String,
     created_at: Timestamp,
@@ -25,12 +25,12 @@ pub struct KeyView {
     expires_at: Option<Timestamp>,
     #[schema(required)]
     revoked_at: Option<Timestamp>,
-    /// Its own limit; `null` = the plan's alone.
+    /// The key's own limit; `null` if only the plan limits it.
     #[schema(required)]
     max_tokens_per_day: Option<u64>,
     #[schema(required)]
     max_requests_per_day: Option<u64>,
-    /// `null` = every model of the plan.
+    /// Model ids; `null` for all models of the plan.
     #[schema(required, value_type = Option<Vec<String>>)]
     models: Option<Arc<[Arc<str>]>>,
 }

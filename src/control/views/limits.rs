@@ -155,3 +155,41 @@ fn is_word(text: &str, most: usize) -> bool {
     let is_plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/-".contains(&b));
     is_plain && (1..=most).contains(&text.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use utoipa::PartialSchema;
+
+    #[test]
+    fn numbers_are_checked_as_the_schema_describes_them() {
+        fn check<T: PartialSchema + TryFrom<u64>>(least: u64, most: u64) {
+            let schema = serde_json::to_value(T::schema()).unwrap();
+            assert_eq!((&schema["minimum"], &schema["maximum"]), (&least.into(), &most.into()));
+            assert!(T::try_from(least).is_ok() && T::try_from(most).is_ok(), "{schema}");
+            assert!(T::try_from(most + 1).is_err() && T::try_from(u64::MAX).is_err(), "{schema}");
+            assert!(least == 0 || T::try_from(least - 1).is_err(), "{schema}");
+        }
+        check::<TokensPerDay>(0, 1_000_000_000_000);
+        check::<RequestsPerDay>(0, 1_000_000_000);
+        check::<PriceCents>(0, 100_000_000);
+        check::<ConcurrentStreams>(1, 1_000_000);
+        check::<MaxToolCalls>(1, 1000);
+        let error = ConcurrentStreams::try_from(u64::MAX).unwrap_err().to_string();
+        assert_eq!(error, "must be between 1 and 1000000, but is 18446744073709551615");
+    }
+
+    #[test]
+    fn lists_and_windows_have_bounds() {
+        let models = |count| serde_json::from_value::<ModelNames>(vec!["m"; count].into());
+        assert_eq!(models(100).unwrap().0.len(), 100);
+        let error = models(101).unwrap_err().to_string();
+        assert_eq!(error, "must have at most 100 entries, but has 101");
+        assert!(serde_json::from_value::<WordList>(vec!["auto"; 33].into()).is_err());
+        let window = |json: &str| serde_json::from_str::<WindowForm>(json);
+        assert_eq!(window(r#"{"requests":5,"seconds":60}"#).unwrap().0.capacity, 5);
+        assert!(window(r#"{"requests":0,"seconds":60}"#).is_err());
+        assert!(window(r#"{"requests":5,"seconds":86401}"#).is_err());
+        assert!(window("[5,60]").is_err(), "a list is not an object");
+    }
+}

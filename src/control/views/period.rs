@@ -1,4 +1,4 @@
-//! Periods of days as clients ask for them.
+//! The period of days that a report covers.
 
 use crate::account::day::Day;
 use crate::control::api_error::ApiError;
@@ -6,12 +6,12 @@ use crate::store::reports::Sums;
 use jiff::ToSpan;
 use std::collections::HashMap;
 
-/// The most days that are summed at once.
-const MOST_DAYS: i32 = 366;
-/// Days unless asked otherwise.
-const USUAL_DAYS: i32 = 30;
+/// Maximum number of days in a period.
+const MAX_DAYS: i32 = 366;
+/// Default number of days in a period.
+const DEFAULT_DAYS: i32 = 30;
 
-/// Years that a ledger may know.
+/// Years that a request may name.
 const YEARS: std::ops::RangeInclusive<i16> = 1970..=9998;
 
 /// Days from the first to the last, both included.
@@ -22,25 +22,28 @@ pub struct Period {
 }
 
 impl Period {
-    /// As asked for; by default the thirty days that end `today`.
+    /// The requested period; by default the thirty days that end with `to`, which is `today` by default.
     ///
     /// # Errors
-    /// When it ends before it begins, or is longer than a year.
+    /// It ends before it begins, or is longer than 366 days.
     pub fn asked(from: Option<&str>, to: Option<&str>, today: Day) -> Result<Self, ApiError> {
         let to = day("to", to)?.unwrap_or(today);
-        let usual = Day(to.0.saturating_sub((USUAL_DAYS - 1).days()));
+        let usual = Day(to.0.saturating_sub((DEFAULT_DAYS - 1).days()));
         let period = Self { from: day("from", from)?.unwrap_or(usual), to };
         match period.length() {
-            1..=MOST_DAYS => Ok(period),
-            ..=0 => Err(ApiError::invalid("from", "`from` is later than `to`.")),
-            _ => Err(ApiError::invalid("from", format!("A period has {MOST_DAYS} days at most."))),
+            1..=MAX_DAYS => Ok(period),
+            ..=0 => Err(ApiError::invalid("from", "`from` must not be later than `to`.")),
+            days => Err(ApiError::invalid(
+                "from",
+                format!("The period must have at most {MAX_DAYS} days, but has {days}."),
+            )),
         }
     }
 
-    /// A calendar month (`YYYY-MM`); by default the one that `today` is in.
+    /// A calendar month (`YYYY-MM`); by default the month of `today`.
     ///
     /// # Errors
-    /// When it is none.
+    /// The text is not a month.
     pub fn month(asked: Option<&str>, today: Day) -> Result<Self, ApiError> {
         let first = match asked {
             None => today.0.first_of_month(),
@@ -54,7 +57,7 @@ impl Period {
         Ok(Self { from: Day(first), to: Day(first.last_of_month()) })
     }
 
-    /// Every day with its sums: a day without a call is a day of zeros.
+    /// Every day of the period with its sums; days without calls have zeros.
     #[must_use]
     pub fn filled(self, sums: Vec<(Day, Sums)>) -> Vec<(Day, Sums)> {
         let known: HashMap<Day, Sums> = sums.into_iter().collect();
@@ -67,10 +70,10 @@ impl Period {
     }
 }
 
-/// A day that may be left out.
+/// An optional day (`YYYY-MM-DD`).
 ///
 /// # Errors
-/// When it is none.
+/// The text is not a day.
 pub fn day(param: &str, text: Option<&str>) -> Result<Option<Day>, ApiError> {
     let read = |text: &str| {
         let day = text.parse().ok().filter(|day: &Day| YEARS.contains(&day.0.year()));

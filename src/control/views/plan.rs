@@ -1,4 +1,4 @@
-//! A plan and its limits, as everybody may read them.
+//! A plan and its limits, which are public.
 
 use crate::account::id::PlanId;
 use crate::account::plan::{Plan, PlanLimits, RequestPolicy, ServerTools, Window, Words};
@@ -7,23 +7,23 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
-/// A plan.
+/// A plan with its price and limits.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PlanView {
     #[schema(value_type = String, example = "leveler")]
     id: PlanId,
     #[schema(example = "Leveler")]
     name: String,
-    /// A month, in US cents.
+    /// Price per month in US cents.
     #[schema(example = 400)]
     price_cents: u32,
-    /// True: nobody can come to it any more.
+    /// True once the plan is closed to new subscribers.
     retired: bool,
     #[serde(flatten)]
     limits: LimitsView,
 }
 
-/// What may be used.
+/// The limits of a plan.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct LimitsView {
     #[schema(example = 5000)]
@@ -33,10 +33,10 @@ pub struct LimitsView {
     window: WindowView,
     #[schema(example = 50)]
     concurrent_streams: u32,
-    /// `null` = every model.
+    /// Model ids; `null` for all models.
     #[schema(required, value_type = Option<Vec<String>>)]
     models: Option<Arc<[Arc<str>]>>,
-    /// Where the plan's day begins.
+    /// IANA time zone in which a day begins.
     #[schema(example = "UTC")]
     time_zone: String,
     #[serde(flatten)]
@@ -52,7 +52,7 @@ pub struct PolicyView {
     /// Maximum number of server-side tool calls per request.
     #[schema(example = 20)]
     max_tool_calls: u32,
-    /// Allowed values of `service_tier`; others are removed. `any` = all.
+    /// Allowed values of `service_tier`; others are removed. `any` allows all.
     #[schema(value_type = Vec<String>)]
     service_tiers: Words,
     /// Allowed image sizes; others are refused.
@@ -65,7 +65,7 @@ pub struct PolicyView {
     account_references: bool,
 }
 
-/// Requests that may come at once, and how soon they are free again.
+/// The short-term limit: a token bucket of `requests`, refilled over `seconds`.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WindowView {
@@ -76,7 +76,7 @@ pub struct WindowView {
 }
 
 impl PlanView {
-    /// Of a plan as it stands.
+    /// The view of a plan.
     #[must_use]
     pub fn of(plan: Plan) -> Self {
         Self {
@@ -90,7 +90,7 @@ impl PlanView {
 }
 
 impl LimitsView {
-    /// Of limits as they hold.
+    /// The view of limits.
     #[must_use]
     pub fn of(limits: PlanLimits) -> Self {
         Self {

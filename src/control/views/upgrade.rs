@@ -1,4 +1,4 @@
-//! A request for another plan, as its user and admins see it.
+//! A request for another plan.
 
 use crate::account::id::{PlanId, UpgradeId, UserId};
 use crate::store::upgrades::{Upgrade, UpgradeStatus};
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// A request for another plan.
+/// A request to change to another plan.
 #[derive(Serialize, ToSchema)]
 pub struct UpgradeView {
     #[schema(value_type = String, format = Uuid)]
@@ -17,7 +17,7 @@ pub struct UpgradeView {
     from: PlanId,
     #[schema(value_type = String, example = "log-min")]
     to: PlanId,
-    /// `pending`, `approved`, `rejected`, or `superseded` by a later one.
+    /// `pending`, `approved`, `rejected`, or `superseded` by a newer request.
     #[schema(value_type = String, example = "pending")]
     status: UpgradeStatus,
     asked_at: Timestamp,
@@ -28,7 +28,7 @@ pub struct UpgradeView {
 }
 
 impl UpgradeView {
-    /// Of a request as it stands.
+    /// The view of a request.
     #[must_use]
     pub fn of(upgrade: Upgrade) -> Self {
         Self {

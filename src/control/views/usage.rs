@@ -1,4 +1,4 @@
-//! Sums as they are shown.
+//! Sums of usage: of calls, models and days.
 
 use super::period::Period;
 use crate::account::day::Day;
@@ -7,18 +7,18 @@ use serde::Serialize;
 use std::iter::Sum;
 use utoipa::ToSchema;
 
-/// What calls add up to.
+/// Totals of calls.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SumsView {
-    /// Those that count against requests per day.
+    /// Calls that count against the requests per day.
     requests: u64,
-    /// All admitted calls.
+    /// All admitted calls, including failed ones.
     calls: u64,
-    /// Those that the upstream failed or cut.
+    /// Calls that the upstream failed or cut off.
     failed: u64,
     tokens: TokensView,
     cost_micro_dollars: i64,
-    /// The same in US cents.
+    /// The cost in US cents.
     cost_cents: f64,
 }
 
@@ -26,16 +26,16 @@ pub struct SumsView {
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub struct TokensView {
     pub prompt: u64,
-    /// The part of `prompt` that came from the upstream's cache.
+    /// The part of `prompt` that was read from the upstream's cache.
     pub cached: u64,
-    /// Visible output.
+    /// Visible output tokens.
     pub completion: u64,
     pub reasoning: u64,
-    /// Prompt, completion and reasoning: what counts against tokens per day.
+    /// Prompt, completion and reasoning tokens, which count against the tokens per day.
     pub total: u64,
 }
 
-/// A model and what was used of it.
+/// Totals of one model.
 #[derive(Serialize, ToSchema)]
 pub struct ModelSums {
     #[schema(example = "grok-4.3")]
@@ -44,7 +44,7 @@ pub struct ModelSums {
     pub sums: SumsView,
 }
 
-/// A day and what was used on it.
+/// Totals of one day.
 #[derive(Serialize, ToSchema)]
 pub struct DaySums {
     #[schema(value_type = String, format = Date)]
@@ -93,12 +93,12 @@ impl<'a> Sum<&'a Sums> for Sums {
     }
 }
 
-/// Models with what was used of each.
+/// The totals of each model.
 pub fn model_sums(models: Vec<(String, Sums)>) -> Vec<ModelSums> {
     models.into_iter().map(|(model, sums)| ModelSums { model, sums: sums.into() }).collect()
 }
 
-/// Every day of the period.
+/// The totals of each day of the period, including days without calls.
 pub fn day_sums(period: Period, days: Vec<(Day, Sums)>) -> Vec<DaySums> {
     let filled = period.filled(days).into_iter();
     filled.map(|(day, sums)| DaySums { day, sums: sums.into() }).collect()

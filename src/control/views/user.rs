@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// A user, with the plan and the limits in force.
+/// A user with the plan and the effective limits.
 #[derive(Serialize, ToSchema)]
 pub struct UserView {
     #[schema(value_type = String, format = Uuid)]
@@ -24,19 +24,19 @@ pub struct UserView {
     #[schema(value_type = String, example = "active")]
     status: UserStatus,
     plan: PlanView,
-    /// The plan's, but for what an admin set for this user.
+    /// The limits of the plan, with the user's overrides applied.
     limits: LimitsView,
     created_at: Timestamp,
 }
 
 impl UserView {
-    /// Of `user`, with its plan as it stands.
+    /// The view of `user` with the user's plan.
     pub async fn of(state: &ControlState, user: User) -> Result<Self, ApiError> {
         let plan = state.plan_of(&user).await?;
         Ok(Self::new(user, plan))
     }
 
-    /// Of `user`, who has `plan`.
+    /// The view of `user`, who has `plan`.
     #[must_use]
     pub fn new(user: User, plan: Plan) -> Self {
         let limits = LimitsView::of(user.overrides.over(plan.limits.clone()));

@@ -1,33 +1,34 @@
-//! What the data plane's routes take and give, as far as it is told. Replies are the model's server's.
+//! The bodies of the data plane's routes, as far as the OpenAPI document describes them. Most replies are
+//! the upstream's and have no schema here.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::openapi::{Ref, RefOr};
 
-/// A request for an answer. Fields that are not told here go to the model's server as they are.
+/// A chat completion request. Other fields are forwarded to the upstream unchanged.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"model": "grok-4.3", "messages": [{"role": "user", "content": "Hello"}]}))]
 pub struct ChatRequest {
-    /// One of `GET /v1/models`.
+    /// A model id or alias from `GET /v1/models`.
     pub model: String,
-    /// At least one.
+    /// The conversation; at least one message.
     #[schema(min_items = 1)]
     pub messages: Vec<Message>,
-    /// True: the answer comes as server-sent events.
+    /// True to receive the reply as server-sent events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
-    /// The most tokens of output; what the quota does not cover is taken off.
+    /// Maximum number of output tokens; lowered to what the quota grants.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub max_completion_tokens: Option<u64>,
-    /// The older name of `max_completion_tokens`.
+    /// Deprecated name of `max_completion_tokens`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub max_tokens: Option<u64>,
 }
 
-/// One turn of the conversation.
+/// One message of the conversation.
 #[derive(Serialize, ToSchema)]
 pub struct Message {
     /// `system`, `user`, `assistant` or `tool`.
@@ -36,16 +37,16 @@ pub struct Message {
     pub content: Content,
 }
 
-/// A text, or parts of several kinds.
+/// A text, or a list of parts.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "told, not made")]
+#[expect(dead_code, reason = "described, never constructed")]
 pub enum Content {
     Text(String),
     Parts(Vec<Part>),
 }
 
-/// A part of a message; what else it holds goes by its type.
+/// A part of a message; its other fields depend on `type`.
 #[derive(Serialize, ToSchema)]
 pub struct Part {
     #[serde(rename = "type")]
@@ -55,7 +56,7 @@ pub struct Part {
     pub text: Option<String>,
 }
 
-/// The models that a key may use.
+/// The models that the plan and the key include.
 #[derive(Serialize, ToSchema)]
 pub struct Models {
     #[schema(example = "list")]
@@ -63,7 +64,7 @@ pub struct Models {
     pub data: Vec<Model>,
 }
 
-/// A model.
+/// A model of the gateway.
 #[derive(Serialize, ToSchema)]
 pub struct Model {
     #[schema(example = "grok-4.3")]
@@ -75,58 +76,58 @@ pub struct Model {
     pub owned_by: String,
 }
 
-/// A request for a response. Fields that are not told here go to the model's server as they are.
+/// A response request. Other fields are forwarded to the upstream unchanged.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"model": "grok-4.3", "input": "Hello", "max_output_tokens": 200}))]
 pub struct ResponseRequest {
-    /// One of `GET /v1/models`.
+    /// A model id or alias from `GET /v1/models`.
     pub model: String,
-    /// A text, or items such as messages.
+    /// A text, or a list of items such as messages.
     #[schema(schema_with = text_or_items)]
     pub input: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instructions: Option<String>,
-    /// A kept response of the same user to go on from.
+    /// A stored response of the same user to continue from.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "resp_1", pattern = "^[A-Za-z0-9_-]{1,128}$")]
     pub previous_response_id: Option<String>,
-    /// False: the response is not kept.
+    /// False if the response must not be stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<bool>,
-    /// True: the answer comes as server-sent events.
+    /// True to receive the reply as server-sent events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
-    /// The most tokens of output; what the quota does not cover is taken off.
+    /// Maximum number of output tokens; lowered to what the quota grants.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub max_output_tokens: Option<u64>,
 }
 
-/// A request for a completion. Fields that are not told here go to the model's server as they are.
+/// A completion request. Other fields are forwarded to the upstream unchanged.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"model": "grok-4.3", "prompt": "Once upon a time", "max_tokens": 20}))]
 pub struct CompletionRequest {
-    /// One of `GET /v1/models`.
+    /// A model id or alias from `GET /v1/models`.
     pub model: String,
-    /// A text, or several; each may be in tokens.
+    /// A text or a list of texts; each may be a list of token ids.
     #[schema(schema_with = texts)]
     pub prompt: String,
-    /// The most tokens of output; what the quota does not cover is taken off.
+    /// Maximum number of output tokens; lowered to what the quota grants.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1)]
     pub max_tokens: Option<u64>,
-    /// True: the answer comes as server-sent events.
+    /// True to receive the reply as server-sent events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
 }
 
-/// A request for embeddings.
+/// An embeddings request.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"model": "simulated-embedding", "input": ["one text", "another"]}))]
 pub struct EmbeddingRequest {
-    /// One of `GET /v1/models`.
+    /// A model id or alias from `GET /v1/models`.
     pub model: String,
-    /// A text, or several; each may be in tokens.
+    /// A text or a list of texts; each may be a list of token ids.
     #[schema(schema_with = texts)]
     pub input: String,
     /// `float` or `base64`.
@@ -134,57 +135,57 @@ pub struct EmbeddingRequest {
     pub encoding_format: Option<String>,
 }
 
-/// A request for images.
+/// An image generation request.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"model": "grok-imagine-image", "prompt": "A lighthouse at night"}))]
 pub struct ImageRequest {
-    /// One of `GET /v1/models`.
+    /// A model id or alias from `GET /v1/models`.
     pub model: String,
     pub prompt: String,
-    /// How many.
+    /// Number of images.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 128)]
     pub n: Option<u64>,
 }
 
-/// A request in Anthropic's shape. Fields that are not told here go to the model's server as they are.
+/// A message request in Anthropic's format. Other fields are forwarded to the upstream unchanged.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"model": "grok-4.3", "max_tokens": 200, "messages": [{"role": "user", "content": "Hello"}]}))]
 pub struct MessageRequest {
-    /// One of `GET /v1/models`.
+    /// A model id or alias from `GET /v1/models`.
     pub model: String,
-    /// The most tokens of output; what the quota does not cover is taken off.
+    /// Maximum number of output tokens; lowered to what the quota grants.
     #[schema(minimum = 1)]
     pub max_tokens: u64,
-    /// At least one.
+    /// The conversation; at least one message.
     #[schema(min_items = 1)]
     pub messages: Vec<Message>,
-    /// True: the answer comes as server-sent events.
+    /// True to receive the reply as server-sent events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<bool>,
 }
 
-/// Messages whose tokens are to be counted.
+/// A request to count the tokens of messages.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"model": "grok-4.3", "messages": [{"role": "user", "content": "Hello"}]}))]
 pub struct CountRequest {
-    /// One of `GET /v1/models`.
+    /// A model id or alias from `GET /v1/models`.
     pub model: String,
-    /// At least one.
+    /// The conversation; at least one message.
     #[schema(min_items = 1)]
     pub messages: Vec<Message>,
 }
 
-/// A text to be split into tokens.
+/// A tokenization request.
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({"model": "grok-4.3", "text": "Hello there"}))]
 pub struct TokenizeRequest {
-    /// One of `GET /v1/models`.
+    /// A model id or alias from `GET /v1/models`.
     pub model: String,
     pub text: String,
 }
 
-/// Errors of the routes that Anthropic made.
+/// The body of an error on Anthropic's routes.
 #[derive(Serialize, ToSchema)]
 pub struct MessagesError {
     #[serde(rename = "type")]
@@ -193,13 +194,13 @@ pub struct MessagesError {
     pub error: MessagesErrorDetail,
 }
 
-/// What is wrong.
+/// An error in Anthropic's format.
 #[derive(Serialize, ToSchema)]
 pub struct MessagesErrorDetail {
     #[serde(rename = "type")]
     #[schema(example = "not_found_error")]
     pub kind: String,
-    /// A sentence for people.
+    /// What happened and what to do, for people.
     pub message: String,
 }
 

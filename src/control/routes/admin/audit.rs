@@ -1,4 +1,4 @@
-//! `GET /api/v1/admin/audit`: who changed what.
+//! `GET /api/v1/admin/audit`: the audit log.
 
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
@@ -24,14 +24,14 @@ pub struct AuditQuery {
     /// `user:ID`, `key:ID`, `plan:ID`, `upgrade:ID` or `config`.
     #[param(example = "plan:leveler")]
     subject: Option<String>,
-    /// Entries of a page, 50 unless said.
+    /// Entries per page; default 50.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<String>,
 }
 
-/// A change.
+/// An entry of the audit log.
 #[derive(Serialize, ToSchema)]
 pub struct AuditView {
     id: Uuid,
@@ -42,20 +42,20 @@ pub struct AuditView {
     action: String,
     #[schema(example = "plan:leveler")]
     subject: String,
-    /// What was there; `null` where nothing was.
+    /// State before the change; `null` if there was none.
     #[schema(required, value_type = Option<Object>)]
     before: Option<Value>,
-    /// What is there since.
+    /// State after the change; `null` if there is none.
     #[schema(required, value_type = Option<Object>)]
     after: Option<Value>,
-    /// The `x-request-id` of the request that did it.
+    /// The `x-request-id` of the request that made the change.
     #[schema(required)]
     request_id: Option<String>,
 }
 
-/// The audit log
+/// List audit log entries
 ///
-/// The newest first.
+/// Newest first.
 #[utoipa::path(get, path = "/api/v1/admin/audit", tag = "Admin", security(("token" = [])),
     params(AuditQuery),
     responses((status = 200, body = Page<AuditView>), InvalidQuery, AdminRequired, Unavailable))]

@@ -16,9 +16,9 @@ use axum::http::StatusCode;
 
 /// List a user's keys
 ///
-/// The oldest first, revoked ones too.
+/// Oldest first, including revoked keys.
 #[utoipa::path(get, path = "/api/v1/admin/users/{id}/keys", tag = "Admin",
-    security(("token" = [])), params(("id" = String, Path, description = "The user's id"), KeysQuery),
+    security(("token" = [])), params(("id" = String, Path, description = "Id of the user"), KeysQuery),
     responses((status = 200, body = Page<KeyView>), InvalidQuery, AdminRequired, UserNotFound, Unavailable))]
 pub async fn list(
     State(state): State<ControlState>,
@@ -30,13 +30,13 @@ pub async fn list(
     keys::page_of(&state, user.id, query).await.map(Json)
 }
 
-/// Revoke a key of a user
+/// Revoke a user's key
 ///
-/// Holds from the next request on; open streams end within a second. The user's other keys stay.
+/// Takes effect with the next request; open streams end within a second. The user's other keys are not affected.
 #[utoipa::path(delete, path = "/api/v1/admin/users/{id}/keys/{key_id}", tag = "Admin",
     security(("token" = [])),
-    params(("id" = String, Path, description = "The user's id"),
-        ("key_id" = String, Path, description = "The key's id")),
+    params(("id" = String, Path, description = "Id of the user"),
+        ("key_id" = String, Path, description = "Id of the key")),
     responses((status = 204, description = "The key is revoked"), AdminRequired, UserNotFound, KeyNotFound,
         Unavailable))]
 pub async fn revoke(

@@ -1,4 +1,4 @@
-//! What admins do: every handler takes an [`crate::control::auth::Admin`], and every change is audited.
+//! Administration. Every handler takes an [`crate::control::auth::Admin`], and every change is audited.
 
 pub mod overview;
 pub mod users;

@@ -1,7 +1,7 @@
-//! `GET /api/v1/admin/stats/overview`: how many users, what they use today, what they pay.
+//! `GET /api/v1/admin/stats/overview`: users, today's usage and revenue.
 //!
-//! The store counts all users and adds up all of today for it, so a page that asks again and again is
-//! told what is some seconds old: see [`StaleWhileRevalidate`].
+//! The store counts all users and sums up the whole day for it, so results are cached for some seconds:
+//! see [`StaleWhileRevalidate`].
 
 use crate::account::day::Day;
 use crate::account::id::PlanId;
@@ -25,31 +25,31 @@ use std::sync::Arc;
 use std::time::Duration;
 use utoipa::ToSchema;
 
-/// Overviews by their day.
+/// Cached overviews by day.
 pub type Overviews = StaleWhileRevalidate<Day, Overview>;
 
-/// Numbers that change with every call, so not for long.
+/// A cache for few seconds, as the numbers change with every call.
 #[must_use]
 pub fn overviews() -> Overviews {
     StaleWhileRevalidate::new(Duration::from_secs(5), Duration::from_secs(60))
 }
 
-/// The gateway at a glance. The day is UTC's.
+/// Users, usage and revenue. The day is the UTC day.
 #[derive(Serialize, ToSchema)]
 pub struct Overview {
     #[schema(value_type = String, format = Date)]
     day: Day,
     users: UserCounts,
-    /// Users who used anything today.
+    /// Number of users with calls today.
     active_today: u64,
     today: SumsView,
     today_by_plan: Vec<PlanSums>,
     today_by_model: Vec<ModelSums>,
-    /// The prices of all active users' plans, in US cents a month.
+    /// Sum of the plan prices of all active users, in US cents per month.
     monthly_recurring_revenue_cents: u64,
 }
 
-/// Users by status and plan.
+/// Number of users by status and plan.
 #[derive(Serialize, ToSchema)]
 pub struct UserCounts {
     total: u64,
@@ -58,7 +58,7 @@ pub struct UserCounts {
     by_plan: Vec<PlanUsers>,
 }
 
-/// Users of a plan.
+/// Number of users of a plan.
 #[derive(Serialize, ToSchema)]
 pub struct PlanUsers {
     #[schema(value_type = String)]
@@ -66,7 +66,7 @@ pub struct PlanUsers {
     users: u64,
 }
 
-/// What the users of a plan used.
+/// Usage of the users of a plan.
 #[derive(Serialize, ToSchema)]
 pub struct PlanSums {
     #[schema(value_type = String)]
@@ -76,9 +76,9 @@ pub struct PlanSums {
     sums: SumsView,
 }
 
-/// Overview
+/// Get an overview
 ///
-/// Some seconds old at most, or a minute when nobody has asked for a while.
+/// Cached: at most 5 seconds old if requested regularly, otherwise up to a minute.
 #[utoipa::path(get, path = "/api/v1/admin/stats/overview", tag = "Admin",
     security(("token" = [])),
     responses((status = 200, body = Overview), AdminRequired, Unavailable))]
@@ -87,8 +87,8 @@ pub async fn overview(
     _admin: Admin,
 ) -> Result<Response, ApiError> {
     let today = Day::at(clock::now(), &TimeZone::UTC);
-    let ask = of_day(Arc::clone(&state.store), today);
-    let overview = state.overviews.answer(today, clock::instant(), ask).await?;
+    let query = of_day(Arc::clone(&state.store), today);
+    let overview = state.overviews.get(today, clock::instant(), query).await?;
     Ok(Json(&*overview).into_response())
 }
 

@@ -1,4 +1,4 @@
-//! Plans, for admins: added, changed, retired.
+//! Plans, for admins: create, change, retire.
 
 use crate::account::id::PlanId;
 use crate::account::plan::{Plan, PlanLimits, PolicyChange, RequestPolicy, ServerTools};
@@ -35,10 +35,10 @@ pub struct PlanForm {
     #[schema(value_type = WindowView)]
     window: WindowForm,
     concurrent_streams: ConcurrentStreams,
-    /// Left out or `null` = every model.
+    /// Model ids or aliases; missing or `null` for all models.
     #[serde(default)]
     models: Option<ModelNames>,
-    /// An IANA name; left out = UTC.
+    /// IANA time zone in which a day begins; default: UTC.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "Europe/Berlin")]
     time_zone: Option<Zone>,
@@ -49,7 +49,7 @@ pub struct PlanForm {
     /// Maximum number of server-side tool calls per request.
     #[serde(default)]
     max_tool_calls: Option<MaxToolCalls>,
-    /// Allowed values of `service_tier`; others are removed. `any` = all.
+    /// Allowed values of `service_tier`; others are removed. `any` allows all.
     #[serde(default)]
     service_tiers: Option<WordList>,
     /// Allowed image sizes; others are refused.
@@ -64,7 +64,7 @@ pub struct PlanForm {
     account_references: Option<bool>,
 }
 
-/// What is left out stays.
+/// Fields to change. Missing fields stay as they are.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanPatch {
@@ -81,14 +81,14 @@ pub struct PlanPatch {
     window: Option<WindowForm>,
     #[serde(default)]
     concurrent_streams: Option<ConcurrentStreams>,
-    /// `null` = every model.
+    /// Model ids or aliases; `null` for all models.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<ModelNames>)]
     models: Option<Option<ModelNames>>,
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     time_zone: Option<Zone>,
-    /// False brings a retired plan back.
+    /// False reopens a retired plan.
     #[serde(default)]
     retired: Option<bool>,
     /// Server-side tools, which the upstream runs and bills per call: `allow`, `strip` or `refuse`.
@@ -98,7 +98,7 @@ pub struct PlanPatch {
     /// Maximum number of server-side tool calls per request.
     #[serde(default)]
     max_tool_calls: Option<MaxToolCalls>,
-    /// Allowed values of `service_tier`; others are removed. `any` = all.
+    /// Allowed values of `service_tier`; others are removed. `any` allows all.
     #[serde(default)]
     service_tiers: Option<WordList>,
     /// Allowed image sizes; others are refused.
@@ -118,12 +118,12 @@ pub struct PlanPatch {
 #[serde(try_from = "String")]
 pub struct PlanName(String);
 
-/// A time zone by its name.
+/// A time zone.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Zone(TimeZone);
 
-/// Add a plan
+/// Create a plan
 #[utoipa::path(post, path = "/api/v1/admin/plans", tag = "Admin", security(("token" = [])),
     request_body = PlanForm,
     responses((status = 201, body = PlanView), InvalidBody, AdminRequired, PlanExists, Unavailable))]
@@ -141,10 +141,10 @@ pub async fn add(
 
 /// Change a plan
 ///
-/// Holds for its users from their next request on. A plan changed here is no longer set by the
+/// Takes effect with the next request of its users. A plan that was changed here is no longer updated from the
 /// configuration.
 #[utoipa::path(patch, path = "/api/v1/admin/plans/{id}", tag = "Admin", security(("token" = [])),
-    params(("id" = String, Path, description = "The plan's id")), request_body = PlanPatch,
+    params(("id" = String, Path, description = "Id of the plan")), request_body = PlanPatch,
     responses((status = 200, body = PlanView), InvalidBody, AdminRequired, PlanNotFound, Unavailable))]
 pub async fn change(
     State(state): State<ControlState>,
@@ -158,9 +158,9 @@ pub async fn change(
 
 /// Retire a plan
 ///
-/// Nobody can come to it any more; those who have it keep it.
+/// Closes the plan to new subscribers. Its users keep it.
 #[utoipa::path(delete, path = "/api/v1/admin/plans/{id}", tag = "Admin", security(("token" = [])),
-    params(("id" = String, Path, description = "The plan's id")),
+    params(("id" = String, Path, description = "Id of the plan")),
     responses((status = 200, body = PlanView), AdminRequired, PlanNotFound, Unavailable))]
 pub async fn retire(
     State(state): State<ControlState>,
@@ -242,7 +242,9 @@ impl TryFrom<String> for PlanName {
         if is_plain && (1..=64).contains(&text.len()) && !text.starts_with('-') {
             Ok(Self(text))
         } else {
-            Err("a plan's id has 1 to 64 lower-case letters, digits and dashes")
+            Err(
+                "a plan id must have 1 to 64 lower-case letters, digits and hyphens, and must not begin with a hyphen",
+            )
         }
     }
 }
@@ -252,7 +254,9 @@ impl TryFrom<String> for Zone {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         match text.as_str() {
             "UTC" => Ok(Self(TimeZone::UTC)),
-            name => TimeZone::get(name).map(Self).map_err(|_| "this is not an IANA time zone"),
+            name => TimeZone::get(name)
+                .map(Self)
+                .map_err(|_| "must be an IANA time zone such as Europe/Berlin"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `POST /api/v1/admin/config/reload`: what SIGHUP does, with an answer.
+//! `POST /api/v1/admin/config/reload`: the same as SIGHUP, with a reply.
 
 use crate::account::by::By;
 use crate::control::api_error::ApiError;
@@ -11,30 +11,30 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use utoipa::ToSchema;
 
-/// A wish for the configuration to be read again, and where to say what came of it: the changed settings
-/// that wait for a restart, or why the old one stays. Whoever grants it notes it in the audit log.
+/// A request to reload the configuration. The reply is the list of changed settings that require a
+/// restart, or the reason why the previous configuration stays. The receiver writes the audit entry.
 pub struct ReloadRequest {
-    /// Who wishes it.
+    /// Who requests it.
     pub by: By,
-    pub answer: oneshot::Sender<Result<Vec<&'static str>, String>>,
+    pub reply: oneshot::Sender<Result<Vec<&'static str>, String>>,
 }
-/// Where such wishes go.
+/// The channel to the task that reloads.
 pub type Reloads = mpsc::Sender<ReloadRequest>;
 
-/// The configuration was read again.
+/// The configuration was reloaded.
 #[derive(Serialize, ToSchema)]
 pub struct Reloaded {
     #[schema(example = "reloaded")]
     status: &'static str,
-    /// Settings that have changed and are not in force before a restart.
+    /// Changed settings that take effect only after a restart.
     #[schema(example = json!(["[accounts]"]))]
     waiting_for_restart: Vec<&'static str>,
 }
 
 /// Reload the configuration
 ///
-/// Upstreams, models, plans, limits and the log filter, without ending a stream. What else has changed waits
-/// for a restart and is named. A bad file changes nothing.
+/// Reloads upstreams, models, plans, limits and the log filter without ending streams. Other changed settings
+/// require a restart and are listed in the reply. An invalid file changes nothing.
 #[utoipa::path(post, path = "/api/v1/admin/config/reload", tag = "Admin",
     security(("token" = [])),
     responses((status = 200, body = Reloaded), AdminRequired, ReloadFailed, Unavailable))]
@@ -42,11 +42,12 @@ pub async fn reload(
     State(state): State<ControlState>,
     admin: Admin,
 ) -> Result<Json<Reloaded>, ApiError> {
-    let (answer, answered) = oneshot::channel();
-    let not_here = || ApiError::ReloadFailed("this gateway was not started to reload.".to_owned());
-    let wish = ReloadRequest { by: admin.by, answer };
-    state.instance.reloads.send(wish).await.map_err(|_| not_here())?;
-    let answer = answered.await.map_err(|_| not_here())?;
-    let waiting_for_restart = answer.map_err(ApiError::ReloadFailed)?;
+    let (reply, outcome) = oneshot::channel();
+    let unsupported =
+        || ApiError::ReloadFailed("this process cannot reload its configuration.".to_owned());
+    let request = ReloadRequest { by: admin.by, reply };
+    state.instance.reloads.send(request).await.map_err(|_| unsupported())?;
+    let outcome = outcome.await.map_err(|_| unsupported())?;
+    let waiting_for_restart = outcome.map_err(ApiError::ReloadFailed)?;
     Ok(Json(Reloaded { status: "reloaded", waiting_for_restart }))
 }

@@ -1,4 +1,4 @@
-//! `POST /api/v1/admin/users/{id}/reset-usage`: a user's day begins anew.
+//! `POST /api/v1/admin/users/{id}/reset-usage`: resets a user's usage of the current day.
 
 use crate::account::day::Day;
 use crate::account::id::RequestId;
@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-/// What was taken off today's numbers.
+/// The usage that was removed.
 #[derive(Serialize, ToSchema)]
 pub struct ResetView {
     #[schema(value_type = String, format = Date)]
@@ -26,12 +26,11 @@ pub struct ResetView {
     removed_requests: u64,
 }
 
-/// Begin a user's day anew
+/// Reset a user's usage of today
 ///
-/// An adjustment is added to the ledger, whose rows stay as they are. Running calls keep what they
-/// hold.
+/// Adds an adjustment to the ledger; existing rows are not changed. Running calls keep their reservations.
 #[utoipa::path(post, path = "/api/v1/admin/users/{id}/reset-usage", tag = "Admin",
-    security(("token" = [])), params(("id" = String, Path, description = "The user's id")),
+    security(("token" = [])), params(("id" = String, Path, description = "Id of the user")),
     responses((status = 200, body = ResetView), AdminRequired, UserNotFound, Unavailable))]
 pub async fn reset(
     State(state): State<ControlState>,

@@ -1,4 +1,4 @@
-//! `GET /api/v1/admin/system/health`: the parts of this gateway, with what an operator asks of them.
+//! `GET /api/v1/admin/system/health`: the components of this gateway in detail.
 
 use crate::clock;
 use crate::control::api_error::ApiError;
@@ -14,7 +14,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// This gateway in full.
+/// The health of this gateway in detail.
 #[derive(Serialize, ToSchema)]
 pub struct SystemHealth {
     #[serde(flatten)]
@@ -22,13 +22,13 @@ pub struct SystemHealth {
     store_connections: ConnectionsView,
     usage: Pipeline,
     upstreams: Vec<UpstreamView>,
-    /// Calls that run on this gateway.
+    /// Running calls of this gateway.
     open_calls: u64,
-    /// Entries that no ledger can take, kept for a person to look at.
+    /// Entries that could not be written to the ledger and were set aside.
     dead_entries: u64,
 }
 
-/// Connections to the store.
+/// Database connections of this gateway.
 #[derive(Serialize, ToSchema)]
 pub struct ConnectionsView {
     in_use: u32,
@@ -36,52 +36,52 @@ pub struct ConnectionsView {
     max: u32,
 }
 
-/// A server that runs models.
+/// The state of an upstream.
 #[derive(Serialize, ToSchema)]
 pub struct UpstreamView {
     #[schema(example = "xai")]
     name: String,
     state: UpstreamState,
-    /// Failures one after the other, up to now.
+    /// Consecutive failures.
     failures: u32,
     in_flight: u32,
-    /// Calls that wait for a place.
+    /// Calls that wait for a free slot.
     queued: usize,
 }
 
-/// Whether it is asked.
+/// `asked`: in use. `tried`: single calls probe if it has recovered. `left_alone`: not used after repeated failures.
 #[derive(Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
 enum UpstreamState {
-    Asked,
-    /// Single calls try whether it is back.
-    Tried,
-    /// It kept failing.
-    LeftAlone,
+    #[serde(rename = "asked")]
+    Closed,
+    #[serde(rename = "tried")]
+    HalfOpen,
+    #[serde(rename = "left_alone")]
+    Open,
 }
 
 impl From<Condition> for UpstreamView {
     fn from(condition: Condition) -> Self {
         let state = match condition.phase {
-            Phase::Closed => UpstreamState::Asked,
-            Phase::HalfOpen => UpstreamState::Tried,
-            Phase::Open => UpstreamState::LeftAlone,
+            Phase::Closed => UpstreamState::Closed,
+            Phase::HalfOpen => UpstreamState::HalfOpen,
+            Phase::Open => UpstreamState::Open,
         };
         let Condition { name, failures, in_flight, queued, .. } = condition;
         Self { name: name.to_string(), state, failures, in_flight, queued }
     }
 }
 
-/// Charges on their way to the ledger.
+/// Charges that are not yet written to the ledger.
 #[derive(Serialize, ToSchema)]
 pub struct Pipeline {
-    /// Charges that wait.
+    /// Number of waiting charges.
     queue_depth: u64,
-    /// For how long some have waited without any being written, in milliseconds; 0 = none wait.
+    /// Milliseconds since the last write while charges wait; 0 if none wait.
     flush_lag_ms: u64,
 }
 
-/// Health of the system
+/// Get the health of the system
 #[utoipa::path(get, path = "/api/v1/admin/system/health", tag = "Admin",
     security(("token" = [])),
     responses((status = 200, body = SystemHealth), AdminRequired, Unavailable))]

@@ -1,7 +1,7 @@
-//! `GET /api/v1/admin/usage/top-users`: who used the most.
+//! `GET /api/v1/admin/usage/top-users`: the users with the highest usage.
 //!
-//! No index has the sums of any period, so the store adds up all its days, which takes it a second
-//! for millions of them. What it told is therefore kept: see [`StaleWhileRevalidate`].
+//! The store sums up all days of the period, which takes a second for millions of rows. Results are
+//! therefore cached: see [`StaleWhileRevalidate`].
 
 use crate::account::day::Day;
 use crate::account::id::{PlanId, UserId};
@@ -25,10 +25,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
 
-/// Answers of the store: as many users as a page may show, by the period and what they are ranked by.
+/// Cached reports by period and ranking; each has as many users as a page may have.
 pub type TopReports = StaleWhileRevalidate<(Day, Day, TopBy), Vec<(User, Sums)>>;
 
-/// Such answers are of days; a quarter of an hour is little.
+/// A cache for minutes, as the reports cover days.
 #[must_use]
 pub fn reports() -> TopReports {
     StaleWhileRevalidate::new(Duration::from_secs(60), Duration::from_secs(15 * 60))
@@ -38,21 +38,21 @@ pub fn reports() -> TopReports {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct TopQuery {
-    /// What users are ranked by: `tokens` (unless said), `requests` or `cost`.
+    /// The ranking: `tokens` (default), `requests` or `cost`.
     #[param(value_type = Option<String>, pattern = "^(tokens|requests|cost)$")]
     by: Option<TopBy>,
-    /// The first day; by default the thirtieth before `to`.
+    /// First day; default: 29 days before `to`.
     #[param(format = Date)]
     from: Option<String>,
-    /// The last day; by default today (UTC).
+    /// Last day; default: today (UTC).
     #[param(format = Date)]
     to: Option<String>,
-    /// Users, 50 unless said.
+    /// Number of users; default 50.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
 }
 
-/// A user and what they used.
+/// A user with totals of the period.
 #[derive(Serialize, ToSchema)]
 pub struct TopUser {
     #[schema(value_type = String, format = Uuid)]
@@ -66,10 +66,9 @@ pub struct TopUser {
     sums: SumsView,
 }
 
-/// Top users
+/// List top users
 ///
-/// A period that was asked for within the last minute is answered as it was then; one asked for
-/// within the last quarter of an hour may be too, once.
+/// Cached: at most one minute old if requested regularly, otherwise up to 15 minutes.
 #[utoipa::path(get, path = "/api/v1/admin/usage/top-users", tag = "Admin",
     security(("token" = [])), params(TopQuery),
     responses((status = 200, body = Page<TopUser>), InvalidQuery, AdminRequired, Unavailable))]
@@ -83,8 +82,8 @@ pub async fn top_users(
     let limit = pagination::limit(query.limit)?;
     let by = query.by.unwrap_or_default();
     let (Period { from, to }, store) = (period, Arc::clone(&state.store));
-    let ask = async move { store.top_users(from, to, by, pagination::MAX_LIMIT).await };
-    let top = state.top_reports.answer((from, to, by), clock::instant(), ask).await?;
+    let query = async move { store.top_users(from, to, by, pagination::MAX_LIMIT).await };
+    let top = state.top_reports.get((from, to, by), clock::instant(), query).await?;
     let shown = top.iter().zip(0..limit).map(|((user, sums), _)| TopUser {
         id: user.id,
         email: user.email.clone(),

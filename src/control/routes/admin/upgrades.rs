@@ -1,4 +1,4 @@
-//! Requests for another plan, for admins to decide.
+//! Upgrade requests, for admins: list, approve, reject.
 
 use crate::account::id::UpgradeId;
 use crate::control::api_error::ApiError;
@@ -20,19 +20,19 @@ use utoipa::IntoParams;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct UpgradesQuery {
-    /// `pending`, `approved`, `rejected` or `superseded`; left out = all.
+    /// `pending`, `approved`, `rejected` or `superseded`; default: all.
     #[param(value_type = Option<String>, pattern = "^(pending|approved|rejected|superseded)$")]
     status: Option<UpgradeStatus>,
-    /// Requests of a page, 50 unless said.
+    /// Requests per page; default 50.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<String>,
 }
 
-/// List requests for plans
+/// List upgrade requests
 ///
-/// The newest first.
+/// Newest first.
 #[utoipa::path(get, path = "/api/v1/admin/upgrades", tag = "Admin", security(("token" = [])),
     params(UpgradesQuery),
     responses((status = 200, body = Page<UpgradeView>), InvalidQuery, AdminRequired, Unavailable))]
@@ -47,11 +47,11 @@ pub async fn list(
     Ok(Json(Page::of(rows, limit, |row| row.id.to_string(), UpgradeView::of)))
 }
 
-/// Approve a request
+/// Approve an upgrade request
 ///
-/// The user has the plan from the next request on.
+/// The new plan takes effect with the user's next request.
 #[utoipa::path(post, path = "/api/v1/admin/upgrades/{id}/approve", tag = "Admin",
-    security(("token" = [])), params(("id" = String, Path, description = "The request's id")),
+    security(("token" = [])), params(("id" = String, Path, description = "Id of the upgrade request")),
     responses((status = 200, body = UpgradeView), AdminRequired, UpgradeNotFound, AlreadyDecided, Unavailable))]
 pub async fn approve(
     State(state): State<ControlState>,
@@ -61,9 +61,9 @@ pub async fn approve(
     decide(&state, &admin, &id, true).await
 }
 
-/// Reject a request
+/// Reject an upgrade request
 #[utoipa::path(post, path = "/api/v1/admin/upgrades/{id}/reject", tag = "Admin",
-    security(("token" = [])), params(("id" = String, Path, description = "The request's id")),
+    security(("token" = [])), params(("id" = String, Path, description = "Id of the upgrade request")),
     responses((status = 200, body = UpgradeView), AdminRequired, UpgradeNotFound, AlreadyDecided, Unavailable))]
 pub async fn reject(
     State(state): State<ControlState>,
@@ -79,11 +79,11 @@ async fn decide(
     id: &str,
     approve: bool,
 ) -> Result<Json<UpgradeView>, ApiError> {
-    let id: UpgradeId = id.parse().map_err(|_| ApiError::NotFound("request"))?;
+    let id: UpgradeId = id.parse().map_err(|_| ApiError::NotFound("upgrade request"))?;
     match state.store.decide_upgrade(id, approve, &admin.by).await? {
         Some(Decided::Now(upgrade)) => Ok(Json(UpgradeView::of(upgrade))),
         Some(Decided::Before(_)) => Err(ApiError::AlreadyDecided),
         Some(Decided::Outdated(_)) => Err(ApiError::UpgradeOutdated),
-        None => Err(ApiError::NotFound("request")),
+        None => Err(ApiError::NotFound("upgrade request")),
     }
 }

@@ -1,4 +1,4 @@
-//! Users, for admins: searched, shown in full, changed.
+//! Users, for admins: search, get, change.
 
 use crate::account::id::{PlanId, UserId};
 use crate::account::plan::Plan;
@@ -31,14 +31,14 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-/// No e-mail is longer.
-const LONGEST_SEARCH: usize = 254;
+/// Maximum length of a search, in characters; no e-mail address is longer.
+const MAX_SEARCH: usize = 254;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct UsersQuery {
-    /// A part of the e-mail or the username; of one or two letters, its beginning.
+    /// Part of the e-mail address or username. One or two letters match only the beginning.
     #[param(max_length = 254)]
     search: Option<String>,
     #[param(example = "leveler")]
@@ -47,26 +47,26 @@ pub struct UsersQuery {
     status: Option<UserStatus>,
     #[param(value_type = Option<String>, pattern = "^(user|admin)$")]
     role: Option<Role>,
-    /// Users of a page, 50 unless said.
+    /// Users per page; default 50.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<String>,
 }
 
-/// A user in full.
+/// A user with overrides, usage and keys.
 #[derive(Serialize, ToSchema)]
 pub struct UserInFull {
     user: UserView,
-    /// What differs from the plan; `null` = the plan's.
+    /// Limits that replace those of the plan; `null` where the plan's limit applies.
     overrides: OverridesView,
     usage: Usage,
     this_month: SumsView,
-    /// Those that are not revoked; all of them are at `/users/{id}/keys`.
+    /// Keys that are not revoked. `GET /api/v1/admin/users/{id}/keys` lists all keys.
     keys: Vec<KeyView>,
 }
 
-/// Limits of a user in place of the plan's.
+/// Limits of a user that replace those of the plan.
 #[derive(Serialize, ToSchema)]
 pub struct OverridesView {
     #[schema(required)]
@@ -81,7 +81,7 @@ pub struct OverridesView {
     models: Option<Vec<String>>,
 }
 
-/// What is left out stays.
+/// Fields to change. Missing fields stay as they are.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserPatch {
@@ -99,7 +99,7 @@ pub struct UserPatch {
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^(active|suspended)$", example = "active")]
     status: Option<UserStatus>,
-    /// All of them anew: what is left out is the plan's again.
+    /// Replaces all overrides: missing limits are again those of the plan.
     #[serde(default)]
     #[schema(value_type = Option<OverridesForm>)]
     overrides: Option<Object<OverridesForm>>,
@@ -123,7 +123,7 @@ pub struct OverridesForm {
 
 /// List users
 ///
-/// In the order of registration.
+/// In order of registration.
 #[utoipa::path(get, path = "/api/v1/admin/users", tag = "Admin", security(("token" = [])),
     params(UsersQuery),
     responses((status = 200, body = Page<UserView>), InvalidQuery, AdminRequired, Unavailable))]
@@ -156,9 +156,9 @@ pub async fn list(
     Ok(Json(page))
 }
 
-/// Show a user
+/// Get a user
 #[utoipa::path(get, path = "/api/v1/admin/users/{id}", tag = "Admin", security(("token" = [])),
-    params(("id" = String, Path, description = "The user's id")),
+    params(("id" = String, Path, description = "Id of the user")),
     responses((status = 200, body = UserInFull), AdminRequired, UserNotFound, Unavailable))]
 pub async fn show(
     State(state): State<ControlState>,
@@ -171,9 +171,9 @@ pub async fn show(
 
 /// Change a user
 ///
-/// Holds from the next request on; suspending ends open streams within a second, and all sessions.
+/// Takes effect with the next request. Suspending ends all sessions, and open streams within a second.
 #[utoipa::path(patch, path = "/api/v1/admin/users/{id}", tag = "Admin", security(("token" = [])),
-    params(("id" = String, Path, description = "The user's id")), request_body = UserPatch,
+    params(("id" = String, Path, description = "Id of the user")), request_body = UserPatch,
     responses((status = 200, body = UserInFull), InvalidBody, AdminRequired, UserNotFound, PlanNotFound,
         InvalidUserChange, Unavailable))]
 pub async fn change(
@@ -204,12 +204,12 @@ pub async fn change(
     in_full(&state, changed.ok_or(ApiError::NotFound("user"))?).await.map(Json)
 }
 
-/// What to look for; nothing is everybody.
+/// The search text; an empty one matches all users.
 fn search(text: Option<String>) -> Result<Option<String>, ApiError> {
     let text = text.filter(|text| !text.is_empty());
     match text {
-        Some(text) if text.chars().count() > LONGEST_SEARCH => {
-            let problem = format!("`search` has {LONGEST_SEARCH} characters at most.");
+        Some(text) if text.chars().count() > MAX_SEARCH => {
+            let problem = format!("`search` must have at most {MAX_SEARCH} characters.");
             Err(ApiError::invalid("search", problem))
         }
         text => Ok(text),

@@ -17,10 +17,10 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
-/// A quarter of an hour, a model, and what was used of it then.
+/// The start of a quarter of an hour, a model, and its totals.
 type Row = (Timestamp, String, Sums);
 
-/// A day by its hours.
+/// Usage of a day by hour.
 #[derive(Serialize, ToSchema)]
 pub struct DailyUsage {
     #[schema(value_type = String, format = Date)]
@@ -29,7 +29,7 @@ pub struct DailyUsage {
     hours: Vec<Hour>,
 }
 
-/// An hour; one without calls has no models.
+/// Totals of one hour; `models` is empty without calls.
 #[derive(Serialize, ToSchema)]
 pub struct Hour {
     starts_at: Timestamp,
@@ -37,9 +37,9 @@ pub struct Hour {
     models: Vec<ModelSums>,
 }
 
-/// Today by hour and model
+/// Get today's usage by hour and model
 ///
-/// Hours of the plan's time zone.
+/// Day and hours are those of the plan's time zone.
 #[utoipa::path(get, path = "/api/v1/usage/daily", tag = "Usage",
     security(("token" = []), ("key" = [])),
     responses((status = 200, body = DailyUsage), Unauthenticated, Unavailable))]
@@ -50,7 +50,7 @@ pub async fn daily(
     let now = state.counters.now(clock::now());
     let zone = live::limits(&state, &credential).await?.time_zone;
     let day = Day::at(now, &zone);
-    let rows = state.store.usage_by_quarter_hour(credential.id(), day).await?;
+    let rows = state.store.usage_by_quarter_hour(credential.user_id(), day).await?;
     let total: Sums = rows.iter().map(|(_, _, sums)| sums).sum();
     let hours = hours(day, &zone, now, &rows);
     Ok(Json(DailyUsage { day, total: total.into(), hours }))

@@ -26,10 +26,10 @@ use utoipa::{IntoParams, ToSchema};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct HistoryQuery {
-    /// The first day.
+    /// First day.
     #[param(format = Date, example = "2026-09-01")]
     from: Option<String>,
-    /// The last day.
+    /// Last day.
     #[param(format = Date, example = "2026-09-30")]
     to: Option<String>,
     #[param(example = "grok-4.3")]
@@ -37,20 +37,20 @@ pub struct HistoryQuery {
     /// `complete`, `cut_by_client`, `cut_by_upstream`, `cut_by_quota`, `failed` or `abandoned`.
     #[param(value_type = Option<String>, pattern = "^(complete|cut_by_client|cut_by_upstream|cut_by_quota|failed|abandoned)$")]
     status: Option<Status>,
-    /// The id of a key.
+    /// Id of a key.
     #[param(value_type = Option<String>)]
     key: Option<KeyId>,
-    /// Rows of a page, 50 unless said.
+    /// Rows per page; default 50.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<String>,
-    /// `json` (unless said) or `csv`.
+    /// `json` (default) or `csv`.
     #[param(inline)]
     format: Option<Format>,
 }
 
-/// How rows are written.
+/// The format of the reply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -59,7 +59,7 @@ pub enum Format {
     Csv,
 }
 
-/// One call, as it was charged.
+/// One charged call.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChargeView {
     #[schema(example = "req_019a...")]
@@ -67,35 +67,35 @@ pub struct ChargeView {
     #[schema(value_type = String)]
     key_id: KeyId,
     model: String,
-    /// Empty when no upstream was reached.
+    /// Empty if no upstream was reached.
     upstream: String,
     #[schema(value_type = String, format = Date)]
     day: Day,
     admitted_at: Timestamp,
     tokens: TokensView,
     cost_micro_dollars: i64,
-    /// The same in US cents.
+    /// The cost in US cents.
     cost_cents: f64,
     /// `complete`, `cut_by_client`, `cut_by_upstream`, `cut_by_quota`, `failed` or `abandoned`.
     #[schema(value_type = String, example = "complete")]
     status: Status,
-    /// Whether the upstream reported the tokens or the gateway counted: `reported`, `estimated`.
+    /// `reported` if the upstream reported the tokens, `estimated` if the gateway counted them.
     #[schema(value_type = String, example = "reported")]
     source: Source,
     #[schema(required)]
     first_token_ms: Option<u32>,
     total_ms: u32,
-    /// The `x-request-id` that the caller sent, where it was 1 to 128 visible ASCII characters.
+    /// The `x-request-id` that the caller sent, if it had 1 to 128 visible ASCII characters.
     #[schema(required)]
     client_request_id: Option<String>,
 }
 
-/// The place of a row in the history.
-struct Place(Timestamp, RequestId);
+/// The position of a row in the history.
+struct HistoryCursor(Timestamp, RequestId);
 
-/// Your calls, one by one
+/// List your calls
 ///
-/// The newest first. As CSV the next page is named by the header `Link`.
+/// Newest first. With `format=csv`, the `Link` header has the address of the next page.
 #[utoipa::path(get, path = "/api/v1/usage/history", tag = "Usage",
     security(("token" = []), ("key" = [])), params(HistoryQuery),
     responses((status = 200, content((Page<ChargeView> = "application/json"), (String = "text/csv"))),
@@ -107,7 +107,7 @@ pub async fn history(
     Query(query): Query<HistoryQuery>,
 ) -> Result<Response, ApiError> {
     let format = query.format.unwrap_or_default();
-    let page = rows(&state, credential.id(), query).await?;
+    let page = rows(&state, credential.user_id(), query).await?;
     match format {
         Format::Json => Ok(Json(page).into_response()),
         Format::Csv => csv(&page, &uri),
@@ -121,8 +121,8 @@ pub async fn rows(
     query: HistoryQuery,
 ) -> Result<Page<ChargeView>, ApiError> {
     let limit = pagination::limit(query.limit)?;
-    let before =
-        pagination::cursor(query.cursor.as_deref())?.map(|Place(at, request)| (at, request));
+    let before = pagination::cursor(query.cursor.as_deref())?
+        .map(|HistoryCursor(at, request)| (at, request));
     let filter = HistoryFilter {
         from: period::day("from", query.from.as_deref())?,
         to: period::day("to", query.to.as_deref())?,
@@ -131,7 +131,7 @@ pub async fn rows(
         key: query.key,
     };
     let rows = state.store.history(user, &filter, before, limit + 1).await?;
-    Ok(Page::of(rows, limit, |row| Place(row.admitted_at, row.request).to_string(), view))
+    Ok(Page::of(rows, limit, |row| HistoryCursor(row.admitted_at, row.request).to_string(), view))
 }
 
 /// The rows as CSV (RFC 4180), with a head.
@@ -240,13 +240,13 @@ fn view(charge: Charge) -> ChargeView {
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for HistoryCursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}.{}", self.0.as_millisecond(), self.1)
     }
 }
 
-impl FromStr for Place {
+impl FromStr for HistoryCursor {
     type Err = ();
     fn from_str(text: &str) -> Result<Self, ()> {
         let (at, request) = text.split_once('.').ok_or(())?;

@@ -1,4 +1,4 @@
-//! `GET /api/v1/chat/usage` and `/api/v1/usage/current`: what has been used and may still be, live.
+//! `GET /api/v1/chat/usage` and `/api/v1/usage/current`: live usage and remaining quota.
 
 use crate::account::day::Day;
 use crate::account::id::{KeyId, PlanId, UserId};
@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// What may be used today, and what of it is.
+/// Current usage and limits.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Usage {
     #[schema(value_type = String, example = "leveler")]
@@ -31,17 +31,17 @@ pub struct Usage {
     streams: Streams,
 }
 
-/// Tokens of the day.
+/// Tokens of the current day.
 #[derive(Debug, Serialize, ToSchema)]
 struct Tokens {
     used: u64,
-    /// EffectiveLimits by calls that run.
+    /// Reserved by running calls.
     reserved: u64,
     limit: u64,
     remaining: u64,
 }
 
-/// Requests of the day, running ones too.
+/// Requests of the current day, including running ones.
 #[derive(Debug, Serialize, ToSchema)]
 struct Requests {
     used: u64,
@@ -49,7 +49,7 @@ struct Requests {
     remaining: u64,
 }
 
-/// The short-term bucket.
+/// The short-term limit of requests.
 #[derive(Debug, Serialize, ToSchema)]
 struct Window {
     limit: u64,
@@ -58,7 +58,7 @@ struct Window {
     seconds: u32,
 }
 
-/// Streams open at this moment.
+/// Open streams.
 #[derive(Debug, Serialize, ToSchema)]
 struct Streams {
     open: u64,
@@ -66,7 +66,7 @@ struct Streams {
     remaining: u64,
 }
 
-/// Whose numbers, and the limits they are held against.
+/// A user or key with the limits that apply.
 struct EffectiveLimits {
     user: UserId,
     key: Option<KeyId>,
@@ -75,9 +75,9 @@ struct EffectiveLimits {
     key_limits: KeyLimits,
 }
 
-/// Usage now
+/// Get current usage
 ///
-/// Of tokens and requests the stricter limit is shown, the plan's or the key's own.
+/// If both the plan and the key have a limit, the stricter one is returned.
 #[utoipa::path(get, path = "/api/v1/chat/usage", tag = "Usage",
     security(("token" = []), ("key" = [])),
     responses((status = 200, body = Usage), Unauthenticated, Unavailable))]
@@ -88,9 +88,9 @@ pub async fn chat(
     usage(&state, effective_limits(&state, &credential).await?).await.map(Json)
 }
 
-/// Usage now
+/// Get current usage (alias)
 ///
-/// The same as `/api/v1/chat/usage`.
+/// Same as `GET /api/v1/chat/usage`.
 #[utoipa::path(get, path = "/api/v1/usage/current", tag = "Usage",
     security(("token" = []), ("key" = [])),
     responses((status = 200, body = Usage), Unauthenticated, Unavailable))]
@@ -101,12 +101,12 @@ pub async fn current(
     usage(&state, effective_limits(&state, &credential).await?).await.map(Json)
 }
 
-/// What a user has used, for an admin.
+/// The current usage of a user, for admins.
 pub async fn of(state: &ControlState, user: &User) -> Result<Usage, ApiError> {
     usage(state, of_user(state, user).await?).await
 }
 
-/// The limits that hold for a credential.
+/// The limits that apply to a credential.
 pub async fn limits(
     state: &ControlState,
     credential: &AnyCredential,
@@ -114,7 +114,7 @@ pub async fn limits(
     Ok(effective_limits(state, credential).await?.limits)
 }
 
-/// The day it is for a credential.
+/// The current day in the time zone of a credential's plan.
 pub async fn today(
     state: &ControlState,
     credential: &AnyCredential,

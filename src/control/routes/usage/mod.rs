@@ -1,4 +1,4 @@
-//! What was used: live from the counters, and from the rollups what has been.
+//! Usage: live from the quota counters, past days from the rollups.
 
 pub mod live;
 pub mod daily;

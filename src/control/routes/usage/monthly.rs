@@ -1,4 +1,4 @@
-//! `GET /api/v1/usage/monthly`: a month by day.
+//! `GET /api/v1/usage/monthly`: usage of a month by day.
 
 use super::live;
 use crate::clock;
@@ -19,12 +19,12 @@ use utoipa::{IntoParams, ToSchema};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct MonthQuery {
-    /// By default this month.
+    /// Default: the current month.
     #[param(pattern = "^[0-9]{4}-(0[1-9]|1[0-2])$", example = "2026-09")]
     month: Option<String>,
 }
 
-/// A month by its days; days without calls are there too.
+/// Usage of a month by day, including days without calls.
 #[derive(Serialize, ToSchema)]
 pub struct MonthlyUsage {
     #[schema(example = "2026-09")]
@@ -33,7 +33,7 @@ pub struct MonthlyUsage {
     days: Vec<DaySums>,
 }
 
-/// A month by day
+/// Get a month's usage by day
 #[utoipa::path(get, path = "/api/v1/usage/monthly", tag = "Usage",
     security(("token" = []), ("key" = [])), params(MonthQuery),
     responses((status = 200, body = MonthlyUsage), InvalidQuery, Unauthenticated, Unavailable))]
@@ -44,7 +44,7 @@ pub async fn monthly(
 ) -> Result<Json<MonthlyUsage>, ApiError> {
     let today = live::today(&state, &credential, clock::now()).await?;
     let period = Period::month(query.month.as_deref(), today)?;
-    let days = state.store.usage_by_day(credential.id(), period.from, period.to).await?;
+    let days = state.store.usage_by_day(credential.user_id(), period.from, period.to).await?;
     let total: Sums = days.iter().map(|(_, sums)| sums).sum();
     Ok(Json(MonthlyUsage {
         month: period.from.0.strftime("%Y-%m").to_string(),

@@ -1,4 +1,4 @@
-//! `GET /api/v1/usage/stats`: totals of a period, by model and by day, and how calls went.
+//! `GET /api/v1/usage/stats`: totals of a period by model and day, with latency and errors.
 
 use super::live;
 use crate::account::day::Day;
@@ -20,15 +20,15 @@ use utoipa::{IntoParams, ToSchema};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PeriodQuery {
-    /// The first day; by default the thirtieth before `to`.
+    /// First day; default: 29 days before `to`.
     #[param(format = Date, example = "2026-09-01")]
     pub from: Option<String>,
-    /// The last day; by default today. At most 366 days in all.
+    /// Last day; default: today. The period may have at most 366 days.
     #[param(format = Date, example = "2026-09-30")]
     pub to: Option<String>,
 }
 
-/// What was used in a period, and how it went.
+/// Statistics of a period.
 #[derive(Serialize, ToSchema)]
 pub struct Stats {
     #[schema(value_type = String, format = Date)]
@@ -36,14 +36,14 @@ pub struct Stats {
     #[schema(value_type = String, format = Date)]
     to: Day,
     total: SumsView,
-    /// The share of calls that the upstream failed or cut, 0 to 1.
+    /// Share of calls that the upstream failed or cut off, from 0 to 1.
     error_share: f64,
     latency: LatencyView,
     by_model: Vec<ModelSums>,
     by_day: Vec<DaySums>,
 }
 
-/// How long calls took from admission to end, in milliseconds; `null` without calls.
+/// Time from admission to the end of a call; `null` without calls.
 #[derive(Serialize, ToSchema)]
 pub struct LatencyView {
     #[schema(required)]
@@ -52,7 +52,7 @@ pub struct LatencyView {
     p95_ms: Option<u32>,
 }
 
-/// Statistics of a period
+/// Get statistics of a period
 #[utoipa::path(get, path = "/api/v1/usage/stats", tag = "Usage",
     security(("token" = []), ("key" = [])), params(PeriodQuery),
     responses((status = 200, body = Stats), InvalidQuery, Unauthenticated, Unavailable))]
@@ -63,7 +63,7 @@ pub async fn stats(
 ) -> Result<Json<Stats>, ApiError> {
     let today = live::today(&state, &credential, clock::now()).await?;
     let period = Period::asked(query.from.as_deref(), query.to.as_deref(), today)?;
-    let (user, Period { from, to }) = (credential.id(), period);
+    let (user, Period { from, to }) = (credential.user_id(), period);
     let days = state.store.usage_by_day(user, from, to).await?;
     let models = state.store.usage_by_model(user, from, to).await?;
     let latency = state.store.latency(user, from, to).await?;

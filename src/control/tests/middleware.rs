@@ -1,4 +1,4 @@
-//! What every route has around it, and the routes that ask for nobody.
+//! The layers around every route, and the routes without a credential.
 
 use super::*;
 use crate::account::charge::Charge;
