@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub struct Args {
     #[command(flatten)]
     pub config: ConfigArg,
-    /// Takes over from the gateway that runs on the same data folder, without refusing a connection or cutting a
+    /// Take over from the gateway that runs on the same data folder, without refusing a connection or cutting a
     /// stream. The running process finishes its calls and exits.
     #[arg(long)]
     pub hot_restart: bool,

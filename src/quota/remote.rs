@@ -234,7 +234,7 @@ impl RemoteCounters {
 
 /// Performs the operations that the process before this one sends over `stream`, until it closes it. `leases` are
 /// its open calls. Calls that it leaves open are charged in full; their number is returned. Once `stop` is
-/// cancelled the other process is told to end its calls, by the end of the stream of replies.
+/// cancelled the other process has to end its calls: the end of the stream of replies signals it.
 pub async fn serve(
     counters: Arc<dyn Counters>,
     leases: Vec<Lease>,

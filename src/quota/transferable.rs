@@ -141,7 +141,7 @@ impl Counters for TransferableCounters {
             return overshoot;
         }
         drop(token);
-        // It must happen even if nobody waits for it, so it does not wait in this future.
+        // It must happen even if this future is dropped, so it does not wait in it.
         let counters = self.clone();
         let settled = self.tasks.spawn(async move {
             match counters.target().await {
