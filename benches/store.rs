@@ -34,7 +34,7 @@ async fn main() {
 
 async fn measure(name: &str, database: &Database) {
     let store = store::open(database).await.expect("the store opens");
-    store.claim().await.expect("nobody else uses it");
+    store.acquire_instance_lock().await.expect("nobody else uses it");
     let users: Vec<UserId> = (0..USERS).map(|_| UserId::new()).collect();
     for size in BATCHES {
         let (mut rows, mut spent) = (0, Duration::ZERO);

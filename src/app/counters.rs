@@ -18,7 +18,6 @@ use crate::quota::versions::Versions;
 use crate::redis_conn::RedisConn;
 use crate::redis_look::{self, Finding, Severity};
 use crate::store::Store;
-use crate::store::announced::Announced;
 use crate::telemetry::metrics::Metrics;
 use crate::workers::Workers;
 use anyhow::Context;
@@ -77,8 +76,8 @@ async fn own(config: &Config, means: Means<'_>) -> anyhow::Result<Counting> {
     };
     let folder = journal_folder(&config.journal, lock)?;
     let journal_lock = folder.duplicate_lock()?;
-    store.claim().await.context("cannot use the database")?;
-    let versions = Versions::start(Arc::clone(&store)).await.context("cannot read the users")?;
+    store.acquire_instance_lock().await.context("cannot use the database")?;
+    let versions = Versions::start(store.clone()).await.context("cannot read the users")?;
     let parts = journal_parts(&config.journal, folder, &store, &metrics, workers, &stop);
     let (journal, adopted) = start_journal(parts, state.is_some()).await?;
     let from = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(2.days());
@@ -88,7 +87,7 @@ async fn own(config: &Config, means: Means<'_>) -> anyhow::Result<Counting> {
     let own = MemoryCounters::rebuilt(&used, journal.clone(), Arc::clone(&versions));
     own.adopt(state.unwrap_or_default(), &adopted);
     let counters = TransferableCounters::new(Arc::new(own), journal, tasks);
-    let store = Arc::new(Announced::new(store, versions));
+    let store = store.publishing(versions);
     let transferable = Some(counters.clone());
     let counters = Arc::new(counters);
     Ok(Counting { store, counters, changed, transferable, adopted, journal_lock })
@@ -134,7 +133,7 @@ fn journal_parts<'a>(
     journal::Parts {
         disk: Arc::new(folder),
         settings,
-        store: Arc::clone(store),
+        store: store.clone(),
         metrics: Arc::clone(metrics),
         workers,
         stop: stop.clone(),
@@ -194,8 +193,8 @@ async fn shared(config: &Config, redis: &Redis, means: Means<'_>) -> anyhow::Res
     workers.spawn("scribe", scribe.run(stop));
     let begun = tokio::time::timeout(REBUILT, looks.wait_for(Look::is_whole)).await;
     begun.context("Redis does not respond, or its counters could not be rebuilt")??;
-    let herald = Arc::new(counters.herald(Arc::clone(&store)));
-    let store = Arc::new(Announced::new(store, herald));
+    let herald = Arc::new(counters.herald(store.clone()));
+    let store = store.publishing(herald);
     Ok(Counting {
         store,
         counters,

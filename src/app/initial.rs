@@ -10,13 +10,13 @@ use crate::account::user::Role;
 use crate::clock;
 use crate::config::Config;
 use crate::store::sessions::Adopted;
-use crate::store::{NewUser, Store, StoreError, UserError, UserFilter};
+use crate::store::{NewUser, Plans, Sessions, StoreError, UserError, UserFilter, Users};
 use crate::upstream::catalog::Catalog;
 use anyhow::Context;
 
 /// Records the secret that this gateway hashes with, and warns where the store was last used with
 /// another: changing it is allowed, and ends all keys and sessions.
-pub(super) async fn adopt_secret(store: &dyn Store, pepper: &Pepper) -> anyhow::Result<()> {
+pub(super) async fn adopt_secret(store: &dyn Sessions, pepper: &Pepper) -> anyhow::Result<()> {
     let secret = ServerSecret::of(pepper);
     let adopted = store.adopt_secret(&secret, clock::now()).await;
     if let Adopted::Changed { live_keys, sessions } =
@@ -35,13 +35,13 @@ pub(super) async fn adopt_secret(store: &dyn Store, pepper: &Pepper) -> anyhow::
 
 /// Writes the configured plans to the store, except those that an admin has changed. Warns about plans
 /// that list models no longer configured: calls for those are refused.
-pub(super) async fn put_plans(
-    store: &dyn Store,
+pub(super) async fn sync_plans(
+    store: &dyn Plans,
     plans: &[Plan],
     catalog: &Catalog,
     by: &By,
 ) -> anyhow::Result<()> {
-    for kept in store.put_plans(plans, by).await.context("cannot write the plans")? {
+    for kept in store.sync_plans(plans, by).await.context("cannot write the plans")? {
         tracing::info!(plan = %kept, "plan was changed by an admin; its configured values are ignored");
     }
     for plan in store.plans().await.context("cannot read the plans")? {
@@ -55,7 +55,7 @@ pub(super) async fn put_plans(
 
 /// Creates the configured admin if the store has no admin yet. An existing account is not changed: whoever
 /// registered it first must not become admin by a setting.
-pub(super) async fn add_first_admin(config: &Config, store: &dyn Store) -> anyhow::Result<()> {
+pub(super) async fn add_first_admin(config: &Config, store: &dyn Users) -> anyhow::Result<()> {
     let Some(admin) = &config.first_admin else { return Ok(()) };
     if has_admin(store).await? {
         return Ok(());
@@ -86,7 +86,7 @@ pub(super) async fn add_first_admin(config: &Config, store: &dyn Store) -> anyho
     }
 }
 
-async fn has_admin(store: &dyn Store) -> Result<bool, StoreError> {
+async fn has_admin(store: &dyn Users) -> Result<bool, StoreError> {
     let admins = UserFilter { role: Some(Role::Admin), ..UserFilter::default() };
     Ok(!store.users(&admins, None, 1).await?.is_empty())
 }

@@ -37,8 +37,7 @@ use crate::quota::counters::Counters;
 use crate::quota::transferable::TransferableCounters;
 use crate::response_owners::ResponseOwners;
 use crate::store::audit::Change;
-use crate::store::measured::Measured;
-use crate::store::{self, Store};
+use crate::store::{self, Maintenance, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::catalog::Catalog;
 use crate::upstream::{Condition, InForce, Upstreams, probe};
@@ -330,7 +329,7 @@ impl Running {
         if let Some(files) = &config.listener.tls {
             self.reload_tls(files)?;
         }
-        initial::put_plans(&*self.store, &config.plans, &config.catalog, by).await?;
+        initial::sync_plans(&*self.store, &config.plans, &config.catalog, by).await?;
         let Config { catalog, limits, .. } = config;
         let after = names(&catalog);
         let before = {
@@ -341,7 +340,7 @@ impl Running {
             before
         };
         let change = Change::of_config(before, after);
-        let noted = self.store.note(&change, by).await;
+        let noted = self.store.append_audit(&change, by).await;
         noted.context("configuration reloaded, but the audit entry could not be written")?;
         Ok(waiting)
     }
@@ -399,7 +398,7 @@ fn control(
 /// What has to be done again and again while the gateway runs.
 fn spawn_chores(workers: &Workers, parts: &Parts, proxy: &Proxy, stop: &CancellationToken) {
     let watch = Watch {
-        store: Arc::clone(&parts.store),
+        store: parts.store.clone(),
         callers: Arc::clone(&parts.callers),
         open: proxy.open_calls.clone(),
         changed: parts.changed.clone(),
@@ -408,8 +407,8 @@ fn spawn_chores(workers: &Workers, parts: &Parts, proxy: &Proxy, stop: &Cancella
     let metrics = Arc::clone(&parts.metrics);
     workers.spawn("upkeep", upkeep(metrics, parts.upstreams.clone(), stop.clone()));
     workers.spawn("probe", probe::run(parts.upstreams.clone(), stop.clone()));
-    workers.spawn("days", prepare_days(Arc::clone(&parts.store), stop.clone()));
-    workers.spawn("prune", prune(Arc::clone(&parts.store), stop.clone()));
+    workers.spawn("days", create_partitions(parts.store.clone(), stop.clone()));
+    workers.spawn("prune", prune(parts.store.clone(), stop.clone()));
 }
 
 /// Opens the store and starts counting.
@@ -425,8 +424,8 @@ async fn parts(
         config.catalog.upstreams.iter().map(|upstream| &*upstream.name).collect();
     let metrics = Arc::new(Metrics::new(&models, &upstreams));
     let store = store::open(&config.database).await.context("cannot open the database")?;
-    let store: Arc<dyn Store> = Arc::new(Measured::new(store, Arc::clone(&metrics)));
-    store.prepare_days(yesterday(clock::now())).await.context("cannot prepare the ledger")?;
+    let store = store.measured(Arc::clone(&metrics));
+    store.create_partitions(yesterday(clock::now())).await.context("cannot prepare the ledger")?;
     let means = Means {
         takeover,
         store,
@@ -439,9 +438,9 @@ async fn parts(
     let Counting { store, counters, changed, transferable, adopted, journal_lock } = counting;
     initial::adopt_secret(&*store, &pepper).await?;
     let by = By::gateway(clock::now());
-    initial::put_plans(&*store, &config.plans, &config.catalog, &by).await?;
+    initial::sync_plans(&*store, &config.plans, &config.catalog, &by).await?;
     initial::add_first_admin(config, &*store).await?;
-    let callers = Arc::new(CallerCache::new(Arc::clone(&store), config.limits.cached_callers));
+    let callers = Arc::new(CallerCache::new(store.clone(), config.limits.cached_callers));
     let upstreams = InForce::new(Upstreams::new(config.catalog.clone()));
     Ok(Parts {
         store,
@@ -526,16 +525,16 @@ async fn upkeep(metrics: Arc<Metrics>, upstreams: InForce, stop: CancellationTok
 }
 
 /// A day's charges are taken without it, and go where they belong once it succeeds.
-async fn prepare_days(store: Arc<dyn Store>, stop: CancellationToken) {
+async fn create_partitions(store: Arc<dyn Maintenance>, stop: CancellationToken) {
     while stop.run_until_cancelled(tokio::time::sleep(DAY)).await.is_some() {
-        if let Err(e) = store.prepare_days(yesterday(clock::now())).await {
+        if let Err(e) = store.create_partitions(yesterday(clock::now())).await {
             tracing::error!(error = %e, "failed to prepare the ledger for the coming days, retrying in a day");
         }
     }
 }
 
 /// At the start and then every day; what fails is tried again with the next.
-async fn prune(store: Arc<dyn Store>, stop: CancellationToken) {
+async fn prune(store: Arc<dyn Maintenance>, stop: CancellationToken) {
     let mut days = tokio::time::interval(DAY);
     while stop.run_until_cancelled(days.tick()).await.is_some() {
         let mut pruned = 0;

@@ -6,7 +6,7 @@
 
 use crate::account::caller::Caller;
 use crate::account::id::{KeyId, UserId};
-use crate::store::{Store, StoreError};
+use crate::store::{Callers, StoreError};
 use quick_cache::sync::Cache;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ const MOMENT: Duration = Duration::from_millis(300);
 
 /// Caller records by key, bounded in number, loaded once however many ask.
 pub struct CallerCache {
-    store: Arc<dyn Store>,
+    store: Arc<dyn Callers>,
     records: Cache<KeyId, Found>,
     index: Mutex<Index>,
     /// Since it was last asked whether it was.
@@ -49,7 +49,7 @@ struct Index {
 impl CallerCache {
     /// A cache over `store` that holds at most `capacity` records (present or absent).
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, capacity: usize) -> Self {
+    pub fn new(store: Arc<dyn Callers>, capacity: usize) -> Self {
         let (records, asked) = (Cache::new(capacity), AtomicBool::new(false));
         Self { store, records, index: Mutex::default(), asked }
     }

@@ -7,7 +7,7 @@ use crate::account::key::{KeyDigest, KeyLimits};
 use crate::account::plan::{PlanLimits, RequestPolicy, Window};
 use crate::account::user::UserStatus;
 use crate::store::StoreError;
-use crate::store::scripted::{Asked, ScriptedStore};
+use crate::store::fake::{FakeStore, Query};
 use futures_util::FutureExt;
 use jiff::tz::TimeZone;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ type Finding = JoinHandle<Result<Option<Arc<Caller>>, StoreError>>;
 
 struct Setup {
     cache: Arc<CallerCache>,
-    asked: mpsc::UnboundedReceiver<Asked>,
+    asked: mpsc::UnboundedReceiver<Query>,
     now: Instant,
 }
 
 impl Setup {
     fn new(capacity: usize) -> Self {
-        let (store, asked) = ScriptedStore::make();
+        let (store, asked) = FakeStore::new();
         let cache = Arc::new(CallerCache::new(store, capacity));
         Self { cache, asked, now: crate::clock::instant() }
     }
@@ -39,7 +39,7 @@ impl Setup {
 
     async fn asked(&mut self) -> Answer {
         match self.asked.recv().await.unwrap() {
-            Asked::Caller(answer) => answer,
+            Query::Caller(answer) => answer,
             other => panic!("{other:?}"),
         }
     }

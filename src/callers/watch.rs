@@ -8,7 +8,7 @@ use super::cache::CallerCache;
 use super::open::OpenCalls;
 use crate::account::id::UserId;
 use crate::clock;
-use crate::store::{Changed, Store, StoreError};
+use crate::store::{ChangeFeed, Changed, StoreError};
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const NET: Duration = Duration::from_secs(30);
 
 /// What the watch works on.
 pub struct Watch {
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn ChangeFeed>,
     pub callers: Arc<CallerCache>,
     pub open: OpenCalls,
     /// Notified of each announced change; `None` = the store is polled.

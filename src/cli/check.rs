@@ -85,14 +85,16 @@ async fn store(config: &Config) -> Finding {
     if let Some(file) = config.database.missing_file() {
         return Finding { name, result: to_be_made(&file) };
     }
-    let result =
-        match tokio::time::timeout(PATIENCE, store::look(&config.database, config.redis.is_none()))
-            .await
-        {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(e)) => Err(format!("{e}; {advice}")),
-            Err(_) => Err(silent.to_owned()),
-        };
+    let result = match tokio::time::timeout(
+        PATIENCE,
+        store::check(&config.database, config.redis.is_none()),
+    )
+    .await
+    {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(e)) => Err(format!("{e}; {advice}")),
+        Err(_) => Err(silent.to_owned()),
+    };
     Finding { name, result }
 }
 

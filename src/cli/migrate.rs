@@ -22,7 +22,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Opening is what migrates: no command ever works on tables of another version.
     let store = store::open(&config.database).await.context("cannot open the database")?;
     let today = Day::at(clock::now(), &TimeZone::UTC);
-    store.prepare_days(today).await.context("cannot prepare the ledger")?;
+    store.create_partitions(today).await.context("cannot prepare the ledger")?;
     store.close().await;
     println!("the database schema is up to date");
     Ok(ExitCode::SUCCESS)

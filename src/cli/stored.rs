@@ -13,8 +13,7 @@ use crate::config::{Config, Redis};
 use crate::instance::DataFolder;
 use crate::quota::redis::{Clock, RedisCounters, Settings};
 use crate::redis_conn::RedisConn;
-use crate::store::announced::Announced;
-use crate::store::confirmed::Confirmed;
+use crate::store::invalidation::Confirmation;
 use crate::store::{self, NewKey, Store};
 use crate::telemetry::metrics::Metrics;
 use anyhow::Context;
@@ -91,18 +90,16 @@ impl Stored {
         let mut store =
             store::open_at_once(&config.database).await.context("cannot open the database")?;
         if store.plans().await?.is_empty() {
-            store.put_plans(&config.plans, &By::gateway(clock::now())).await?;
+            store.sync_plans(&config.plans, &By::gateway(clock::now())).await?;
         }
         let counters = match &config.redis {
             Some(redis) => Some(shared_counters(redis).await?),
             None => None,
         };
         if let Some(counters) = &counters {
-            let herald = Arc::new(counters.herald(Arc::clone(&store)));
-            store = Arc::new(Announced::new(store, herald));
+            store = store.publishing(Arc::new(counters.herald(store.clone())));
         } else {
-            let confirmed = Arc::new(Confirmed::new(Arc::clone(&store)));
-            store = Arc::new(Announced::new(store, confirmed));
+            store = store.publishing(Arc::new(Confirmation::new(store.clone())));
         }
         Ok(Self { config, store, counters })
     }

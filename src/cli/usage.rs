@@ -116,7 +116,7 @@ async fn run_prune(shared: &Shared, before: Day) -> anyhow::Result<ExitCode> {
     }
     let stored = Stored::open(shared).await?;
     let rows = stored.store.prune_ledger(before, by.at).await.context("cannot prune the ledger")?;
-    let noted = stored.store.note(&Change::of_prune(before, rows), &by).await;
+    let noted = stored.store.append_audit(&Change::of_prune(before, rows), &by).await;
     noted.context("pruned, but the audit entry could not be written")?;
     stored.store.close().await;
     if shared.json {
@@ -145,7 +145,7 @@ async fn verify(stored: &Stored, day: Day) -> anyhow::Result<Findings> {
     // Queried only if they differ: a day without calls has nothing to prune.
     let pruned = !rollups.is_empty() && stored.store.is_ledger_pruned(day).await?;
     let rollups = if pruned { Vec::new() } else { rollups };
-    let buried = stored.store.buried().await?;
+    let buried = stored.store.count_dead_letters().await?;
     let (counters, note, unreadable) = match source(stored, day).await? {
         Ok(source) => match compare_counters(stored, &source, day).await {
             Ok(counters) => (Some(counters), None, false),

@@ -131,7 +131,7 @@ impl Service {
         let open: HashSet<_> = state.requests().collect();
         if let Err(error) = self.conclude(&mut stream, Some(state)).await {
             // The successor may have claimed the ledger meanwhile: then writes fail, and new calls are refused.
-            let claimed = self.store.claim().await;
+            let claimed = self.store.acquire_instance_lock().await;
             counters.resume();
             claimed.context("cannot claim the ledger again")?;
             return Err(error);
@@ -189,7 +189,7 @@ impl Service {
         state: Option<OpenState>,
     ) -> anyhow::Result<()> {
         if state.is_some() {
-            self.store.release_claim().await.context("cannot release the ledger")?;
+            self.store.release_instance_lock().await.context("cannot release the ledger")?;
         }
         write_message(stream, &State(state)).await?;
         must_be(next(stream, READY_TIMEOUT).await?, Step::Ready)?;

@@ -12,7 +12,7 @@ use super::recovery::{self, JournalError, path, read};
 use super::segment::{self, HEAD};
 use super::tail::Segment;
 use crate::clock;
-use crate::store::{Entry, Mark, Store, StoreError};
+use crate::store::{Entry, Ledger, Mark, StoreError};
 use crate::telemetry::backlog::Backlog;
 use crate::telemetry::metrics::Metrics;
 use metrics::{Counter, Gauge, Histogram};
@@ -54,7 +54,7 @@ impl Gauges {
 
 pub(super) struct Projector {
     log: Arc<Log>,
-    store: Arc<dyn Store>,
+    store: Arc<dyn Ledger>,
     gauges: Gauges,
     unwritable: Arc<AtomicU64>,
     /// Everything before it was read; what it held for the ledger is there.
@@ -82,7 +82,7 @@ struct Batch {
 impl Projector {
     pub(super) fn new(
         log: Arc<Log>,
-        store: Arc<dyn Store>,
+        store: Arc<dyn Ledger>,
         gauges: Gauges,
         unwritable: Arc<AtomicU64>,
     ) -> Self {
@@ -206,7 +206,7 @@ impl Projector {
 
     async fn bury(&self, entry: &Entry, why: &str) -> Result<(), StoreError> {
         let text = serde_json::to_string(entry).expect("an entry is plain data");
-        self.store.bury(&text, why, clock::now()).await?;
+        self.store.dead_letter(&text, why, clock::now()).await?;
         tracing::error!(
             error = why,
             ?entry,

@@ -11,7 +11,7 @@ use super::segment::{self, LogId};
 use super::tail::{Segment, make_segment};
 use crate::account::charge::{Charge, Lease, TokenCount};
 use crate::clock;
-use crate::store::{Mark, Store};
+use crate::store::{Ledger, Mark};
 use crate::telemetry::metrics::Metrics;
 use crate::workers::Workers;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Parts<'a> {
     pub disk: Arc<dyn Disk>,
     pub settings: LogSettings,
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn Ledger>,
     pub metrics: Arc<Metrics>,
     pub workers: &'a Workers,
     /// Cancelled when the last call has settled; the ledger then gets what is left.
@@ -117,7 +117,7 @@ async fn settle_past(parts: Parts<'_>) -> Result<(Journal, Projector, usize), Jo
 /// Finds the log, or makes one, and makes it fit to be written on.
 async fn resume(
     disk: &dyn Disk,
-    store: &dyn Store,
+    store: &dyn Ledger,
     settings: LogSettings,
 ) -> Result<Resumed, JournalError> {
     let io = |source| JournalError::Io { folder: disk.name(), source };
@@ -156,7 +156,7 @@ async fn resume(
 
 /// Writes every charge in the folder to the ledger, which takes each once. For a folder that ends before the
 /// database's position: it may be an older copy that was written on.
-async fn rescue(disk: &dyn Disk, listed: &Listed, store: &dyn Store) -> Result<(), JournalError> {
+async fn rescue(disk: &dyn Disk, listed: &Listed, store: &dyn Ledger) -> Result<(), JournalError> {
     const AT_ONCE: usize = 1_000;
     for segment in &listed.segments {
         let mut entries = Vec::new();

@@ -8,8 +8,8 @@
 use crate::account::id::{IdMap, UserId};
 use crate::clock;
 use crate::journal::Journal;
-use crate::store::announced::Announcer;
-use crate::store::{Changed, CommitStamp, Store, StoreError};
+use crate::store::invalidation::Invalidate;
+use crate::store::{ChangeFeed, Changed, CommitStamp, StoreError};
 use async_trait::async_trait;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ const REMEMBERED: Duration = Duration::from_secs(15 * 60);
 
 /// The versions of users that changed lately.
 pub struct Versions {
-    store: Arc<dyn Store>,
+    store: Arc<dyn ChangeFeed>,
     known: Mutex<Known>,
     /// Held by the one who looks.
     turn: tokio::sync::Mutex<()>,
@@ -49,7 +49,7 @@ impl Versions {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn start(store: Arc<dyn Store>) -> Result<Arc<Self>, StoreError> {
+    pub async fn start(store: Arc<dyn ChangeFeed>) -> Result<Arc<Self>, StoreError> {
         let stamp = store.commit_stamp();
         let since = store.last_change().await?;
         store.confirm_changes(since).await?;
@@ -138,8 +138,8 @@ impl Known {
 }
 
 #[async_trait]
-impl Announcer for Versions {
-    async fn announce(&self, _user: Option<UserId>) -> Result<(), StoreError> {
+impl Invalidate for Versions {
+    async fn invalidate(&self, _user: Option<UserId>) -> Result<(), StoreError> {
         self.look().await
     }
 }

@@ -1,6 +1,6 @@
 //! The audit log: every change to users, keys and plans, with what was there before and after.
 //!
-//! The verbs that change something write their entry in the same transaction. [`Audit::note`] is for
+//! The verbs that change something write their entry in the same transaction. [`Audit::append_audit`] is for
 //! what happens outside the store.
 
 use super::upgrades::Upgrade;
@@ -16,11 +16,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// Writing and reading the log.
+/// Appending to the log, and reading it.
 #[async_trait]
-pub trait Audit {
-    /// Adds an entry.
-    async fn note(&self, change: &Change, by: &By) -> Result<(), StoreError>;
+pub trait Audit: Send + Sync + 'static {
+    /// Adds an entry for a change outside the store; none if nothing has changed.
+    async fn append_audit(&self, change: &Change, by: &By) -> Result<(), StoreError>;
 
     /// At most `limit` entries older than `before`, the newest first.
     async fn audit(
@@ -31,18 +31,18 @@ pub trait Audit {
     ) -> Result<Vec<AuditEntry>, StoreError>;
 }
 
-/// What was changed, and how.
+/// A change, as the log shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// Such as `user.change`: see the constructors.
     pub action: &'static str,
-    /// What it was done to: `user:ID`, `key:ID`, `plan:ID`, `upgrade:ID` or `config`.
+    /// The object of the change: `user:ID`, `key:ID`, `plan:ID`, `upgrade:ID` or `config`.
     pub subject: String,
     pub before: Option<Value>,
     pub after: Option<Value>,
 }
 
-/// Which entries; `None` = any.
+/// A filter for entries; `None` = any.
 #[derive(Debug, Clone, Default)]
 pub struct AuditFilter {
     /// As [`crate::account::by::Actor`] prints.
@@ -50,7 +50,7 @@ pub struct AuditFilter {
     pub subject: Option<String>,
 }
 
-/// One line of the log.
+/// An entry of the log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AuditEntry {
     /// A `UUIDv7`: sorted by time.
@@ -61,12 +61,12 @@ pub struct AuditEntry {
     pub subject: String,
     pub before: Option<Value>,
     pub after: Option<Value>,
-    /// The `x-request-id` of the request it came with.
+    /// The `x-request-id` of the request that made the change.
     pub request: Option<String>,
 }
 
 impl Change {
-    /// A user was added (`before` is none) or changed. A password is told by its having changed.
+    /// A user was added (`before` is none) or changed. Of a password only the fact that it changed is logged.
     #[must_use]
     pub fn of_user(before: Option<&User>, after: &User, new_password: bool) -> Self {
         let mut shown = user(after);
@@ -109,7 +109,7 @@ impl Change {
     }
 
     /// A request for another plan was made or decided; `action` is `upgrade.ask`, `upgrade.approve`
-    /// or `upgrade.reject`. Before a request that replaces another there is that other.
+    /// or `upgrade.reject`. `before` of a request that replaces another is that other one.
     #[must_use]
     pub fn of_upgrade(action: &'static str, before: Option<&Upgrade>, after: &Upgrade) -> Self {
         Self {
@@ -120,14 +120,14 @@ impl Change {
         }
     }
 
-    /// The configuration was read again.
+    /// The configuration was reloaded.
     #[must_use]
     pub fn of_config(before: Value, after: Value) -> Self {
         let (before, after) = (Some(before), Some(after));
         Self { action: "config.reload", subject: "config".to_owned(), before, after }
     }
 
-    /// Days before `before` were taken out of the ledger.
+    /// The ledger rows of days before `before` were deleted.
     #[must_use]
     pub fn of_prune(before: Day, rows: u64) -> Self {
         Self {
@@ -138,7 +138,7 @@ impl Change {
         }
     }
 
-    /// Counters that differed from the ledger were set to it.
+    /// Counters that differed from the ledger were set to its values.
     #[must_use]
     pub fn of_counters(before: Option<&Used>, after: &Used) -> Self {
         let subject = match &after.key {
@@ -154,7 +154,7 @@ impl Change {
         }
     }
 
-    /// Whether all is as it was before: nothing to be written down.
+    /// True if nothing differs, so there is nothing to log.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.before.is_some() && self.before == self.after

@@ -1,5 +1,4 @@
-//! What dashboards read: sums from the rollups, pages of the ledger by index. Nothing here scans
-//! the ledger.
+//! Reports for dashboards: sums from the rollups, pages of the ledger by index. Nothing here scans the ledger.
 
 use super::StoreError;
 use crate::account::charge::{Charge, Status};
@@ -11,9 +10,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-/// Reading what was used. Days are inclusive on both ends.
+/// Reading usage. Days are inclusive on both ends.
 #[async_trait]
-pub trait Reports {
+pub trait Reports: Send + Sync + 'static {
     /// A user's sums by day, the earliest first; days without a call are left out.
     async fn usage_by_day(
         &self,
@@ -30,8 +29,8 @@ pub trait Reports {
         to: Day,
     ) -> Result<Vec<(String, Sums)>, StoreError>;
 
-    /// A user's sums of a day by quarter of an hour and model, the earliest first. A quarter is named by
-    /// its beginning and has the calls of the day that were admitted in it. Days older than
+    /// A user's sums of a day by quarter of an hour and model, the earliest first, each with the time at which
+    /// the quarter begins. Days older than
     /// [`QUARTERS_KEPT`] may have none.
     async fn usage_by_quarter_hour(
         &self,
@@ -39,7 +38,7 @@ pub trait Reports {
         day: Day,
     ) -> Result<Vec<(Timestamp, String, Sums)>, StoreError>;
 
-    /// How long a user's calls took.
+    /// The distribution of the durations of a user's calls.
     async fn latency(&self, user: UserId, from: Day, to: Day) -> Result<Latency, StoreError>;
 
     /// At most `limit` of a user's ledger rows before `before`, the newest first, by time of admission
@@ -52,23 +51,23 @@ pub trait Reports {
         limit: u32,
     ) -> Result<Vec<Charge>, StoreError>;
 
-    /// When each of a user's keys was last used for an admitted call.
+    /// The time of each key's last admitted call.
     async fn last_used(&self, user: UserId) -> Result<Vec<(KeyId, Timestamp)>, StoreError>;
 
-    /// How many users there are, by plan and status.
+    /// Number of users, by plan and status.
     async fn user_counts(&self) -> Result<Vec<(PlanId, UserStatus, u64)>, StoreError>;
 
-    /// Everybody's sums, and how many users used anything, by the plan they have now.
+    /// Sums over all users by their current plan, with the number of users who used anything.
     async fn totals_by_plan(
         &self,
         from: Day,
         to: Day,
     ) -> Result<Vec<(PlanId, u64, Sums)>, StoreError>;
 
-    /// Everybody's sums by model, the most tokens first.
+    /// Sums over all users by model, the most tokens first.
     async fn totals_by_model(&self, from: Day, to: Day) -> Result<Vec<(String, Sums)>, StoreError>;
 
-    /// Users who used the most, in order; users who used nothing are left out.
+    /// The users who used the most, in order; users who used nothing are left out.
     async fn top_users(
         &self,
         from: Day,
@@ -76,22 +75,19 @@ pub trait Reports {
         by: TopBy,
         limit: u32,
     ) -> Result<Vec<(User, Sums)>, StoreError>;
-
-    /// Connections of the store, in use and in all.
-    fn connections(&self) -> Connections;
 }
 
 /// Days for which quarters of an hour are kept at least.
 pub const QUARTERS_KEPT: i64 = 7;
 
-/// What calls add up to.
+/// Sums over calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Sums {
     /// Calls that count against requests per day.
     pub requests: u64,
     /// All admitted calls.
     pub calls: u64,
-    /// Those that the upstream failed or cut.
+    /// Calls that the upstream failed or cut.
     pub failed: u64,
     pub prompt: u64,
     pub cached: u64,
@@ -101,25 +97,25 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// What counts against tokens per day.
+    /// Tokens that count against tokens per day.
     #[must_use]
     pub fn tokens(&self) -> u64 {
         self.prompt.saturating_add(self.completion).saturating_add(self.reasoning)
     }
 }
 
-/// Upper ends of the buckets that the times of calls are counted in, in milliseconds; a last bucket
-/// takes what is longer. The rollup has a column for each.
+/// Upper bounds of the buckets of call durations, in milliseconds; a last bucket has longer calls. The rollup has
+/// a column for each.
 pub const LATENCY_BOUNDS: [u32; 11] =
     [50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000];
 
-/// How many calls took how long, from admission to end, by [`LATENCY_BOUNDS`].
+/// Number of calls by duration, from admission to end, in the buckets of [`LATENCY_BOUNDS`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Latency(pub [u64; LATENCY_BOUNDS.len() + 1]);
 
 impl Latency {
-    /// About how long `share` (0 to 1) of the calls took at most, in milliseconds: within the bucket
-    /// calls are taken to be spread evenly. `None` without calls.
+    /// The estimated duration in milliseconds that `share` (0 to 1) of the calls did not exceed, assuming an even
+    /// distribution within a bucket. `None` without calls.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "of small numbers")]
     pub fn quantile(&self, share: f64) -> Option<u32> {
@@ -141,7 +137,7 @@ impl Latency {
     }
 }
 
-/// Which ledger rows; `None` = any. Days as in the ledger.
+/// A filter for ledger rows; `None` = any.
 #[derive(Debug, Clone, Default)]
 pub struct HistoryFilter {
     pub from: Option<Day>,
@@ -151,7 +147,7 @@ pub struct HistoryFilter {
     pub key: Option<KeyId>,
 }
 
-/// What users are ranked by.
+/// The sum that users are ranked by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TopBy {
@@ -173,7 +169,7 @@ impl TopBy {
     }
 }
 
-/// No time zone is further from UTC.
+/// More than the offset of any time zone from UTC.
 const FURTHEST_MS: i64 = 26 * 60 * 60 * 1000;
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -191,14 +187,6 @@ pub(super) fn admitted_until(day: Day) -> i64 {
 pub(super) fn last_day(at: Timestamp) -> Day {
     let latest = Timestamp::from_millisecond(at.as_millisecond() + FURTHEST_MS);
     Day::at(latest.unwrap_or(Timestamp::MAX), &TimeZone::UTC)
-}
-
-/// Connections of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Connections {
-    pub in_use: u32,
-    pub open: u32,
-    pub max: u32,
 }
 
 #[cfg(test)]

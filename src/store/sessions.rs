@@ -1,7 +1,7 @@
-//! Log-ins: what a password is checked against, and the sessions that follow.
+//! Credentials, and the sessions of users who logged in.
 //!
-//! A session is one log-in. It lives while its refresh token is exchanged for the next one in time,
-//! and ends by log-out, a changed password, a suspended user, or a refresh token used twice.
+//! A session is one log-in. It lasts while its refresh token is exchanged for the next one in time, and ends by
+//! log-out, a changed password, a suspended user, or a refresh token that is used twice.
 
 use super::StoreError;
 use crate::account::id::{SessionId, UserId};
@@ -10,59 +10,57 @@ use crate::account::user::{User, UserStatus};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-/// Sessions of one user that live at once; a further log-in ends the oldest.
-pub(super) const MOST_SESSIONS: u32 = 100;
+/// Sessions that a user may have at once; a further log-in ends the oldest.
+pub(super) const SESSIONS_PER_USER: u32 = 100;
 
 /// Keyed hash of a session's refresh token ([`ServerSecret::refresh_digest`]).
 pub type TokenDigest = [u8; 32];
 
-/// Log-ins and their sessions.
+/// Reading credentials, and beginning and ending sessions.
 #[async_trait]
-pub trait Sessions {
+pub trait Sessions: Send + Sync + 'static {
     /// The user with this normalised e-mail, with the hash of its password.
     async fn credentials(&self, email: &str) -> Result<Option<Credentials>, StoreError>;
 
-    /// The same by id.
+    /// The user with this id, with the hash of its password.
     async fn credentials_of(&self, user: UserId) -> Result<Option<Credentials>, StoreError>;
 
-    /// Keeps the same password under another hash, unless it was changed meanwhile. No session ends
-    /// and nothing is audited: to the user nothing has changed.
+    /// Replaces the hash of the same password, unless the password was changed meanwhile. No session ends and
+    /// nothing is audited: nothing has changed for the user.
     async fn rehash(&self, user: UserId, old: &str, new: &str) -> Result<(), StoreError>;
 
-    /// Begins a session. Of the user's sessions only the newest hundred stay, and none that has
-    /// expired.
+    /// Begins a session. Ends the user's expired sessions, and the oldest beyond a hundred.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] unless the user is there, is active, and still has the password that
-    /// was checked.
+    /// [`StoreError::Missing`] unless the user exists, is active, and still has the password that was
+    /// checked.
     async fn open_session(&self, session: &NewSession) -> Result<(), StoreError>;
 
-    /// The user of a session that lives at `now`, whatever the user's status.
+    /// The user of a session that has not expired at `now`, whatever the user's status.
     async fn session_user(
         &self,
         session: SessionId,
         now: Timestamp,
     ) -> Result<Option<User>, StoreError>;
 
-    /// Takes the current refresh token for the next. Any other token of the session ends it: the
-    /// token was used before, by its owner or by a thief. Only the very same rotation, with the same
-    /// next token, may be repeated by a caller that lost the answer.
+    /// Exchanges the current refresh token for the next. Any other token ends the session: it was used before,
+    /// by its owner or by a thief. The same rotation, with the same next token, may be repeated by a caller
+    /// that lost the answer.
     async fn rotate_session(&self, rotation: &Rotation) -> Result<Rotated, StoreError>;
 
     /// Ends a session. Ending it twice changes nothing.
     async fn end_session(&self, session: SessionId) -> Result<(), StoreError>;
 
-    /// Makes `secret` the one that this store is used with, for a gateway that starts. Another one than
-    /// before ends all sessions. The first one that is recorded takes over the sessions of versions that
-    /// recorded none.
+    /// Records `secret` as the one that this store is used with, when a gateway starts. A different secret ends
+    /// all sessions. The first one recorded takes over the sessions of versions that recorded none.
     async fn adopt_secret(
         &self,
         secret: &ServerSecret,
         now: Timestamp,
     ) -> Result<Adopted, StoreError>;
 
-    /// The secret that this store is used with, for a command that makes keys. In a store without keys
-    /// `mine` is recorded first. `None` = none is recorded.
+    /// The secret that this store is used with, for a command that creates keys; `None` if none is recorded. In
+    /// a store without keys `mine` is recorded first.
     async fn secret_in_use(
         &self,
         mine: Option<Fingerprint>,
@@ -86,7 +84,7 @@ pub enum Adopted {
     },
 }
 
-/// A user with what its password is checked against.
+/// A user and the hash of the password.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     pub user: User,
@@ -94,20 +92,20 @@ pub struct Credentials {
     pub password_hash: Option<String>,
 }
 
-/// A session to begin.
+/// A new session.
 #[derive(Debug, Clone)]
 pub struct NewSession {
     pub id: SessionId,
     pub user: UserId,
     pub digest: TokenDigest,
-    /// What the password was checked against: one that has been changed since begins nothing.
+    /// The hash that the password was checked against; if it has changed since, no session begins.
     pub password_hash: Option<String>,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
 }
 
 impl NewSession {
-    /// Whether it may begin, as the user stands now.
+    /// True if the session may begin, by the current state of the user.
     #[must_use]
     pub fn is_for(&self, found: &Credentials) -> bool {
         found.user.status == UserStatus::Active && found.password_hash == self.password_hash
@@ -125,7 +123,7 @@ pub struct Rotation {
     pub expires_at: Timestamp,
 }
 
-/// What became of a [`Rotation`].
+/// Result of [`Sessions::rotate_session`].
 #[derive(Debug, Clone)]
 pub enum Rotated {
     /// The token was the current one.

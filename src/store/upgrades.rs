@@ -7,16 +7,21 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Asking and deciding. Every change is audited (`upgrade.ask`, `upgrade.approve`,
+/// Making and deciding requests. Every change is audited (`upgrade.ask`, `upgrade.approve`,
 /// `upgrade.reject`, on `upgrade:ID`).
 #[async_trait]
-pub trait Upgrades {
-    /// Asks for a plan. A user has one pending request at most: asking for the same plan again
-    /// returns it, asking for another one replaces it ([`UpgradeStatus::Superseded`]).
+pub trait Upgrades: Send + Sync + 'static {
+    /// Requests a plan for a user. A user has at most one pending request: requesting the same plan again
+    /// returns it, requesting another plan replaces it ([`UpgradeStatus::Superseded`]).
     ///
     /// # Errors
     /// [`StoreError::Missing`] when there is no such plan or user.
-    async fn ask_upgrade(&self, user: UserId, to: &PlanId, by: &By) -> Result<Upgrade, StoreError>;
+    async fn request_upgrade(
+        &self,
+        user: UserId,
+        to: &PlanId,
+        by: &By,
+    ) -> Result<Upgrade, StoreError>;
 
     /// At most `limit` requests older than `before`, the newest first.
     async fn upgrades(
@@ -26,7 +31,7 @@ pub trait Upgrades {
         limit: u32,
     ) -> Result<Vec<Upgrade>, StoreError>;
 
-    /// Approves (the user gets the plan, in the same transaction, and a new version) or rejects.
+    /// Approves a request (the user gets the plan and a new version, in the same transaction) or rejects it.
     /// `None` when there is no such request.
     async fn decide_upgrade(
         &self,
@@ -36,12 +41,12 @@ pub trait Upgrades {
     ) -> Result<Option<Decided>, StoreError>;
 }
 
-/// One request.
+/// A request for another plan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Upgrade {
     pub id: UpgradeId,
     pub user: UserId,
-    /// The plan at the time of asking.
+    /// The plan at the time of the request.
     pub from: PlanId,
     pub to: PlanId,
     pub status: UpgradeStatus,
@@ -51,14 +56,14 @@ pub struct Upgrade {
     pub decided_by: Option<String>,
 }
 
-/// Where a request stands.
+/// The status of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UpgradeStatus {
     Pending,
     Approved,
     Rejected,
-    /// The user asked for another plan instead.
+    /// The user requested another plan instead.
     Superseded,
 }
 
@@ -66,7 +71,7 @@ impl UpgradeStatus {
     /// Every status.
     pub const ALL: [Self; 4] = [Self::Pending, Self::Approved, Self::Rejected, Self::Superseded];
 
-    /// The word stored and shown.
+    /// The word that is stored and shown.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -78,13 +83,13 @@ impl UpgradeStatus {
     }
 }
 
-/// What became of a decision.
+/// Result of [`Upgrades::decide_upgrade`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decided {
     Now(Upgrade),
-    /// It was not pending any more; nothing has changed.
+    /// It was decided or superseded before; nothing has changed.
     Before(Upgrade),
-    /// It is pending, and cannot be approved: the user has another plan by now than at the time of asking,
-    /// or the plan asked for is retired. Nothing has changed.
+    /// It is pending, but cannot be approved: the user's plan has changed since the request, or the requested
+    /// plan is retired. Nothing has changed.
     Outdated(Upgrade),
 }

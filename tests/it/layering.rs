@@ -36,7 +36,7 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap();
-        let is_test = name == "tests" || name.ends_with("_tests") || name == "scripted";
+        let is_test = name == "tests" || name.ends_with("_tests") || name == "fake";
         if path.is_dir() && !is_test {
             collect(&path, paths);
         } else if path.extension().is_some_and(|kind| kind == "rs") && !is_test {

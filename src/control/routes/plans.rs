@@ -117,7 +117,8 @@ pub async fn upgrade(
             Ok(Json(Upgraded { status: "approved", user }).into_response())
         }
         Billing::Manual => {
-            let upgrade = state.store.ask_upgrade(current.user.id, &plan.id, &current.by).await?;
+            let upgrade =
+                state.store.request_upgrade(current.user.id, &plan.id, &current.by).await?;
             Ok((StatusCode::ACCEPTED, Json(UpgradeView::of(upgrade))).into_response())
         }
     }

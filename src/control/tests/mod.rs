@@ -137,10 +137,10 @@ async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Contro
     let database = BTreeMap::from([("DATABASE_URL".to_owned(), url)]);
     config.database = config::load_from(None, &database).unwrap().database;
     let store = store::open(&config.database).await.unwrap();
-    store.put_plans(&config.plans, &By::gateway(clock::now())).await.unwrap();
+    store.sync_plans(&config.plans, &By::gateway(clock::now())).await.unwrap();
     let metrics = Arc::new(Metrics::new(&[], &[]));
     let journal = journal(&store, &metrics, folder.path()).await;
-    let versions = Versions::start(Arc::clone(&store)).await.unwrap();
+    let versions = Versions::start(store.clone()).await.unwrap();
     let counters =
         counters.unwrap_or_else(|| Arc::new(MemoryCounters::rebuilt(&[], journal, versions)));
     let readiness = Readiness::new();
@@ -159,7 +159,7 @@ async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Contro
     let state = ControlState {
         store: Arc::clone(&store),
         counters: Arc::clone(&counters),
-        callers: Arc::new(CallerCache::new(Arc::clone(&store), 100)),
+        callers: Arc::new(CallerCache::new(store.clone(), 100)),
         pepper,
         identity: Arc::new(identity),
         instance: Arc::new(instance),
@@ -181,7 +181,7 @@ async fn journal(store: &Arc<dyn Store>, metrics: &Arc<Metrics>, folder: &Path) 
     let parts = crate::journal::Parts {
         disk: Arc::new(Folder::create(&folder.join("journal")).unwrap()),
         settings: LogSettings { synced: false, segment_bytes: 1 << 20, most_behind: 1 << 30 },
-        store: Arc::clone(store),
+        store: store.clone(),
         metrics: Arc::clone(metrics),
         workers: &Workers::default(),
         stop: CancellationToken::new(),

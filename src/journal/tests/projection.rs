@@ -8,8 +8,8 @@ use super::super::{Journal, Parts, Started, start};
 use super::{FakeDisk, adjustment, charge, lease};
 use crate::account::charge::{Charge, Lease, Status};
 use crate::account::id::RequestId;
-use crate::store::scripted::{Asked, ScriptedStore};
-use crate::store::{Entry, Mark, Store, StoreError};
+use crate::store::fake::{FakeStore, Query};
+use crate::store::{self, Entry, Mark, StoreError};
 use crate::telemetry::metrics::Metrics;
 use crate::workers::Workers;
 use std::collections::HashMap;
@@ -43,35 +43,35 @@ impl Ledger {
     }
 
     /// The store over it; it answers until the store is dropped.
-    pub(super) fn store(&self) -> Arc<dyn Store> {
-        let (store, mut asked) = ScriptedStore::make();
+    pub(super) fn store(&self) -> Arc<dyn store::Ledger> {
+        let (store, mut queries) = FakeStore::new();
         let ledger = self.clone();
         tokio::spawn(async move {
-            while let Some(asked) = asked.recv().await {
-                ledger.answer(asked);
+            while let Some(query) = queries.recv().await {
+                ledger.answer(query);
             }
         });
         store
     }
 
-    fn answer(&self, asked: Asked) {
+    fn answer(&self, query: Query) {
         let mut books = self.books();
-        match asked {
-            Asked::Journal(batch, mark, answer) => {
+        match query {
+            Query::Journal(batch, mark, answer) => {
                 let _ = answer.send(books.write(batch, mark));
             }
-            Asked::Mark(log, answer) => {
+            Query::Mark(log, answer) => {
                 let _ = answer.send(Ok(books.marks.get(&log).copied()));
             }
-            Asked::LatestMark(answer) => {
+            Query::LatestMark(answer) => {
                 let latest = books.latest.map(|log| Mark { log, position: books.marks[&log] });
                 let _ = answer.send(Ok(latest));
             }
-            Asked::Bury(answer) => {
+            Query::DeadLetter(answer) => {
                 books.buried += 1;
                 let _ = answer.send(Ok(()));
             }
-            Asked::Caller(_) => panic!("no test queries callers"),
+            Query::Caller(_) => panic!("no test queries callers"),
         }
     }
 

@@ -3,8 +3,8 @@
 use super::link::Unanswered;
 use super::{Partition, RedisCounters, keys};
 use crate::account::id::UserId;
-use crate::store::announced::Announcer;
-use crate::store::{Store, StoreError};
+use crate::store::invalidation::Invalidate;
+use crate::store::{Callers, StoreError};
 use crate::telemetry::labels::RedisOp;
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use std::sync::atomic::Ordering;
 /// looks for changes within a fraction of a second.
 pub struct Herald {
     counters: Arc<RedisCounters>,
-    store: Arc<dyn Store>,
+    store: Arc<dyn Callers>,
 }
 
 impl RedisCounters {
     /// A herald of changes in `store`.
     #[must_use]
-    pub fn herald(self: &Arc<Self>, store: Arc<dyn Store>) -> Herald {
+    pub fn herald(self: &Arc<Self>, store: Arc<dyn Callers>) -> Herald {
         Herald { counters: Arc::clone(self), store }
     }
 }
@@ -29,8 +29,8 @@ const UNTOLD: &str = "the change is saved, but Redis does not respond; gateways 
     once Redis is back. Try again";
 
 #[async_trait]
-impl Announcer for Herald {
-    async fn announce(&self, user: Option<UserId>) -> Result<(), StoreError> {
+impl Invalidate for Herald {
+    async fn invalidate(&self, user: Option<UserId>) -> Result<(), StoreError> {
         self.tell(user)
             .await
             .inspect_err(|_| self.counters.is_untold.store(true, Ordering::Relaxed))

@@ -284,7 +284,7 @@ impl Desk {
             "ledger permanently rejected an outbox entry, moved it to the dead letters"
         );
         self.metrics.usage_dead.increment(1);
-        Ok(self.store.bury(text, why, clock::now()).await?)
+        Ok(self.store.dead_letter(text, why, clock::now()).await?)
     }
 
     async fn take_out(&self, waiting: &[Waiting]) -> Result<(), Later> {

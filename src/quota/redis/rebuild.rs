@@ -157,7 +157,7 @@ async fn mend(
 async fn note(desk: &Desk, mended: impl Iterator<Item = (Option<&Used>, &Used)>) {
     let by = By::gateway(clock::now());
     for (was, is) in mended {
-        if let Err(error) = desk.store.note(&Change::of_counters(was, is), &by).await {
+        if let Err(error) = desk.store.append_audit(&Change::of_counters(was, is), &by).await {
             tracing::warn!(%error, "failed to write audit entry");
             return;
         }

@@ -1,8 +1,8 @@
 //! Reaching the server: how connections are made and kept, and whether they can be relied on.
 
-use super::{is_waking, trouble};
+use super::{is_waking, unavailable};
 use crate::clock;
-use crate::store::trouble::IS_READ_ONLY;
+use crate::store::error::IS_READ_ONLY;
 use crate::store::{Reach, StoreError};
 use futures_util::future::join_all;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -14,23 +14,23 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Below the five minutes after which Neon suspends a database and cuts its connections.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4 * 60);
 const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
-/// A try whether the server can be reached gives up after this long.
+/// Limit of one probe whether the server can be reached.
 const REACH_TIMEOUT: Duration = Duration::from_millis(700);
-/// A database that sleeps or starts has this long to come up.
-const WAKE_PATIENCE: Duration = Duration::from_secs(30);
+/// Limit for a database to start or wake up.
+const WAKE_TIMEOUT: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
-/// Rounds of the self-test, and different questions that each connection has in them.
+/// Rounds of the self-test, and different queries that each connection sends in them.
 const ROUNDS: i32 = 12;
-const QUESTIONS: i32 = 4;
+const QUERIES: i32 = 4;
 
 const MIXED_UP: &str = "the pooler in front of Postgres mixes up prepared statements: use the \
     direct host, or set max_prepared_statements = 1000 (PgBouncer 1.21 or later)";
 
-/// What a URL of the configuration says.
+/// The connection options of a database URL.
 pub(super) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
     let options: PgConnectOptions =
-        url.parse().map_err(|_| trouble("DATABASE_URL is not a Postgres address"))?;
+        url.parse().map_err(|_| unavailable("DATABASE_URL is not a Postgres address"))?;
     // In a URL an IPv6 address stands in brackets, which the resolver does not know.
     let host = options.get_host();
     let options = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
@@ -44,8 +44,8 @@ pub(super) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
     Ok(options.application_name("knockx").extra_float_digits(None))
 }
 
-/// Prepared statements stay on: without them sqlx asks in two steps that a pooler may send to two
-/// servers, and gets the answer to another question.
+/// Prepared statements stay on: without them sqlx queries in two steps that a pooler may send to two
+/// servers, and gets the result of another query.
 pub(super) fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
@@ -68,14 +68,14 @@ async fn is_writable(connection: &mut PgConnection) -> Result<bool, sqlx::Error>
 
 /// # Errors
 /// The server does not answer, or takes no writes.
-pub(super) async fn takes_writes(connection: &mut PgConnection) -> Result<(), StoreError> {
+pub(super) async fn check_writable(connection: &mut PgConnection) -> Result<(), StoreError> {
     if is_writable(connection).await? {
         return Ok(());
     }
     Err(StoreError::Unavailable(IS_READ_ONLY.to_owned()))
 }
 
-/// Tries to connect. A server that is up and has no room for one more connection is not away.
+/// Tries to connect. A server that is up and has no free connection counts as reachable.
 pub(super) async fn reach(options: &PgConnectOptions) -> Reach {
     match timeout(REACH_TIMEOUT, options.connect()).await {
         Ok(Ok(connection)) => {
@@ -96,14 +96,14 @@ fn is_away(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Connects once.
+/// Connects once, to report a failure early.
 pub(super) async fn once(options: &PgConnectOptions) -> Result<(), StoreError> {
     match timeout(ACQUIRE_TIMEOUT, options.connect()).await {
         Ok(connected) => {
             let _ = connected?.close().await;
             Ok(())
         }
-        Err(_) => Err(trouble("no connection in time")),
+        Err(_) => Err(unavailable("no connection in time")),
     }
 }
 
@@ -112,41 +112,41 @@ pub(super) async fn wake(options: &PgConnectOptions) -> Result<(), StoreError> {
     let began = clock::instant();
     let mut pause = FIRST_PAUSE;
     loop {
-        let failed = match timeout(WAKE_PATIENCE, options.connect()).await {
+        let failed = match timeout(WAKE_TIMEOUT, options.connect()).await {
             Ok(Ok(connection)) => {
-                // It has served its purpose.
+                // Only the attempt mattered.
                 let _ = connection.close().await;
                 return Ok(());
             }
             Ok(Err(e)) => e,
-            Err(_) => return Err(trouble("no connection in time")),
+            Err(_) => return Err(unavailable("no connection in time")),
         };
-        if !is_waking(&failed) || clock::instant().duration_since(began) + pause > WAKE_PATIENCE {
+        if !is_waking(&failed) || clock::instant().duration_since(began) + pause > WAKE_TIMEOUT {
             return Err(failed.into());
         }
-        // Many instances that wait for one server must not come back in step.
+        // Many instances that wait for one server must not retry in step.
         sleep(jittered(pause)?).await;
         pause = (pause * 2).min(LAST_PAUSE);
     }
 }
 
-/// Asks different questions over all connections at once: a pooler that does not keep prepared
-/// statements apart answers one with another's answer, and would do so with users and quotas.
+/// Sends different queries over all connections at once: a pooler that mixes up prepared statements answers one
+/// with the result of another, and would do so with users and quotas.
 pub(super) async fn self_test(pool: &PgPool) -> Result<(), StoreError> {
     let connections = i32::try_from(pool.options().get_max_connections()).unwrap_or(i32::MAX);
-    let answers = join_all((0..connections).map(|asker| ask(pool, asker))).await;
-    answers.into_iter().collect()
+    let results = join_all((0..connections).map(|sender| send_queries(pool, sender))).await;
+    results.into_iter().collect()
 }
 
-async fn ask(pool: &PgPool, asker: i32) -> Result<(), StoreError> {
+async fn send_queries(pool: &PgPool, sender: i32) -> Result<(), StoreError> {
     let mut connection = pool.acquire().await?;
     for round in 0..ROUNDS {
-        let expected = asker * QUESTIONS + round % QUESTIONS;
-        let question = AssertSqlSafe(format!("select {expected}"));
-        let answer = sqlx::query_scalar::<_, i32>(question).fetch_one(&mut *connection).await;
+        let expected = sender * QUERIES + round % QUERIES;
+        let query = AssertSqlSafe(format!("select {expected}"));
+        let answer = sqlx::query_scalar::<_, i32>(query).fetch_one(&mut *connection).await;
         match answer {
             Ok(answer) if answer == expected => {}
-            // Unknown, known already, or of another shape: all told about a prepared statement.
+            // Other errors are about a prepared statement: unknown, known already, or of another shape.
             Err(sqlx::Error::Database(e)) if !is_about_statements(e.code().as_deref()) => {
                 return Err(sqlx::Error::Database(e).into());
             }
@@ -162,8 +162,8 @@ fn is_about_statements(code: Option<&str>) -> bool {
     matches!(code, Some("26000" | "42P05" | "0A000" | "08P01"))
 }
 
-/// Anything from nothing to all of `pause`.
+/// A random part of `pause`.
 fn jittered(pause: Duration) -> Result<Duration, StoreError> {
-    let random = getrandom::u32().map_err(|e| trouble(&e.to_string()))?;
+    let random = getrandom::u32().map_err(|e| unavailable(&e.to_string()))?;
     Ok(pause.mul_f64(f64::from(random) / f64::from(u32::MAX)))
 }

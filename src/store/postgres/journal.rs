@@ -5,7 +5,7 @@
 
 use super::PostgresStore;
 use crate::account::charge::{Adjustment, Charge};
-use crate::store::columns::{self, integer};
+use crate::store::encode::integer;
 use crate::store::{Entry, Mark, StoreError};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -24,24 +24,7 @@ pub(super) async fn write(
     store.writer.write(&Arrays::of(batch, mark)).await
 }
 
-pub(super) async fn mark(store: &PostgresStore, log: Uuid) -> Result<Option<u64>, StoreError> {
-    let position: Option<i64> =
-        sqlx::query_scalar("select position from journal_mark where log = $1")
-            .bind(log)
-            .fetch_optional(&store.pool)
-            .await?;
-    position.map(columns::count).transpose()
-}
-
-pub(super) async fn latest_mark(store: &PostgresStore) -> Result<Option<Mark>, StoreError> {
-    let latest: Option<(Uuid, i64)> =
-        sqlx::query_as("select log, position from journal_mark where is_latest")
-            .fetch_optional(&store.pool)
-            .await?;
-    latest.map(|(log, position)| Ok(Mark { log, position: columns::count(position)? })).transpose()
-}
-
-/// The entries of each kind, an array a column.
+/// The entries of each kind, as one array for each column.
 #[derive(Default)]
 pub(super) struct Arrays<'a> {
     mark: Option<Mark>,
@@ -95,15 +78,15 @@ impl<'a> Arrays<'a> {
         arrays
     }
 
-    /// Writes the batch.
+    /// Writes the batch, unless `epoch` is no longer that of the instance lock.
     pub(super) async fn write(
         &self,
-        claimed: Option<i64>,
+        epoch: Option<i64>,
         connection: &mut PgConnection,
     ) -> Result<(), sqlx::Error> {
         let Self { mark, charges, adjustments } = self;
         sqlx::query(PROJECT)
-            .bind(claimed)
+            .bind(epoch)
             .bind(mark.map(|mark| mark.log))
             .bind(mark.map(|mark| integer(mark.position)))
             .bind(&charges.request)

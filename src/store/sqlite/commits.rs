@@ -1,11 +1,11 @@
-//! Whether anything was committed to the file, by whatever process, without asking SQLite.
+//! Detects commits to the file, by any process, without a query.
 //!
 //! In WAL mode the first bytes of the file `-shm` change with every commit, before it returns: the header of
-//! the index, with a count of the changes. Only whether they differ matters here. They are read in the same
-//! cache of the system that SQLite has mapped.
+//! the index, with a count of the changes. Only whether they differ matters here. They are read from the
+//! same page cache that SQLite has mapped.
 
 use crate::private_files;
-use crate::store::CommitStamp;
+use crate::store::callers::CommitStamp;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug)]
 pub(super) struct Commits {
     path: PathBuf,
-    /// `None` before the first look, and after the file was replaced.
+    /// `None` before the first read, and after the file was replaced.
     file: Mutex<Option<Arc<File>>>,
 }
 

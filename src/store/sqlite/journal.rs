@@ -5,10 +5,9 @@
 
 use super::SqliteStore;
 use crate::account::charge::{Adjustment, Charge};
-use crate::store::columns::{self, integer};
+use crate::store::encode::integer;
 use crate::store::{Entry, Mark, StoreError};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
-use uuid::Uuid;
 
 /// A batch of more entries than this means that the ledger is behind.
 const BACKLOG_BATCH: usize = 500;
@@ -38,27 +37,6 @@ pub(super) async fn write(
     })
     .await?;
     Ok(())
-}
-
-pub(super) async fn mark(store: &SqliteStore, log: Uuid) -> Result<Option<u64>, StoreError> {
-    let position: Option<i64> =
-        sqlx::query_scalar("select position from journal_mark where log = ?1")
-            .bind(columns::blob(log))
-            .fetch_optional(&store.readers)
-            .await?;
-    position.map(columns::count).transpose()
-}
-
-pub(super) async fn latest_mark(store: &SqliteStore) -> Result<Option<Mark>, StoreError> {
-    let latest: Option<(Vec<u8>, i64)> =
-        sqlx::query_as("select log, position from journal_mark where is_latest")
-            .fetch_optional(&store.readers)
-            .await?;
-    latest
-        .map(|(log, position)| {
-            Ok(Mark { log: columns::uuid(&log)?, position: columns::count(position)? })
-        })
-        .transpose()
 }
 
 /// The entries of each kind as a JSON array.

@@ -1,4 +1,4 @@
-//! The one connection that writes, and whose turn it is.
+//! The one connection that writes, and the queue for it.
 
 use super::{ACQUIRE_TIMEOUT, BUSY_TIMEOUT, is_busy};
 use crate::clock;
@@ -11,13 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 
-const BUSY_PAUSE: Duration = Duration::from_millis(10);
+const BUSY_INTERVAL: Duration = Duration::from_millis(10);
 /// Instructions of SQLite's virtual machine between two yields of the writing thread.
 const INSTRUCTIONS: i32 = 1_000;
 
-/// Writers of this process wait here in order of arrival, so none finds the file busy because of
-/// another. Not a pool: that would ask the connection whether it still lives before and after each
-/// use, which costs a small batch more than the batch itself.
+/// Writers of this process wait here in order of arrival, so none finds the file busy because of another. It is
+/// not a pool, which would test the connection before and after each use: that costs more than a small batch.
 #[derive(Debug)]
 pub(super) struct Writer {
     options: SqliteConnectOptions,
@@ -53,15 +52,15 @@ impl Writer {
         Ok(WriteTurn { connection: turn, yields: &self.yields })
     }
 
-    /// How many connections are in use, and how many there are.
+    /// Number of connections in use, and in all.
     pub(super) fn connections(&self) -> (u32, u32) {
         self.connection.try_lock().map_or((1, 1), |idle| (0, u32::from(idle.is_some())))
     }
 
     pub(super) async fn close(&self) {
         if let Some(mut connection) = self.connection.lock().await.take() {
-            // The file is whole either way, together with its log. What is in the log moves into the file,
-            // so that it may be copied alone; without waiting for other processes, or holding them up.
+            // The file is complete together with its log. The checkpoint moves the log into the file, so that
+            // it may be copied alone; it neither waits for other processes nor blocks them.
             let _ = connection.execute("pragma wal_checkpoint(passive)").await;
             let _ = connection.close().await;
         }
@@ -84,14 +83,14 @@ async fn yield_often(
     Ok(())
 }
 
-/// SQLite's own patience does not reach the change of a new file to WAL, which two processes that
-/// start at once both attempt.
+/// SQLite's busy timeout does not apply to the change of a new file to WAL, which two processes that start at
+/// once both attempt.
 async fn connect_in_turn(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
     let began = clock::instant();
     loop {
         match options.connect().await {
             Err(e) if is_busy(&e) && clock::instant().duration_since(began) < BUSY_TIMEOUT => {
-                tokio::time::sleep(BUSY_PAUSE).await;
+                tokio::time::sleep(BUSY_INTERVAL).await;
             }
             connected => return connected,
         }
@@ -100,8 +99,8 @@ async fn connect_in_turn(options: &SqliteConnectOptions) -> Result<SqliteConnect
 
 impl WriteTurn<'_> {
     /// Begins a transaction that holds the file's write lock from its start.
-    pub(super) async fn begin(&mut self) -> Result<Transaction<'_, Sqlite>, StoreError> {
-        Ok(self.begin_with("begin immediate").await?)
+    pub(super) async fn begin(&mut self) -> Result<Transaction<'_, Sqlite>, sqlx::Error> {
+        self.begin_with("begin immediate").await
     }
 
     /// Stops yielding for this turn: on a saturated machine a thread that yields makes almost no progress.
@@ -109,8 +108,8 @@ impl WriteTurn<'_> {
         self.yields.store(false, Ordering::Relaxed);
     }
 
-    /// Runs a text that begins and commits by itself. Should it fail half way, or nobody wait for
-    /// it any more, the connection is closed, and SQLite rolls back.
+    /// Runs SQL that begins and commits by itself. If it fails half way, or its future is dropped, the
+    /// connection is closed, and SQLite rolls back.
     pub(super) async fn once<T>(
         mut self,
         run: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,

@@ -2,6 +2,8 @@
 //!
 //! The model is [`Book`], which has an oracle of its own.
 
+use super::sqlite;
+use crate::support::journal;
 use crate::support::redis::Redis;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -18,19 +20,23 @@ use knockx::quota::redis::{Clock, RedisCounters, Settings};
 use knockx::quota::rules::{self, Need, Scope};
 use knockx::redis_conn::{RedisConn, RedisUrls};
 use knockx::telemetry::metrics::Metrics;
+use knockx::workers::Workers;
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
 
 const USERS: usize = 2;
 const KEYS: usize = 2;
 const CALLS: usize = 16;
 /// 2026-03-28, a day before clocks change in Berlin, where the second user's days begin.
 const BEGINNING: i64 = 1_774_656_000_000;
-/// On each of the two, so that a run plays ten thousand.
+/// On each of the two Redis set-ups, so that a run plays ten thousand.
 const CASES: u32 = 5_000;
+/// In memory: each reset waits for the ledger.
+const MEMORY_CASES: u32 = 500;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -135,9 +141,9 @@ fn step() -> impl Strategy<Value = Step> {
 /// The model and a back end side by side, with users of their own.
 struct Pair<'a> {
     book: Book,
-    counters: &'a RedisCounters,
-    /// Another handle, which hears what the first does not.
-    other: RedisCounters,
+    counters: &'a dyn Counters,
+    /// Absent for counters in memory, which lose no answers and have no other gateways.
+    redis: Option<RedisSide<'a>>,
     callers: Vec<Vec<Caller>>,
     calls: HashMap<usize, Claim>,
     /// Tokens that each call holds.
@@ -145,15 +151,22 @@ struct Pair<'a> {
     now: i64,
 }
 
+/// What only counters in Redis do.
+struct RedisSide<'a> {
+    counters: &'a RedisCounters,
+    /// Another handle, which receives answers that the first does not.
+    other: RedisCounters,
+}
+
 impl<'a> Pair<'a> {
-    fn new(counters: &'a RedisCounters, other: RedisCounters) -> Self {
+    fn new(counters: &'a dyn Counters, redis: Option<RedisSide<'a>>) -> Self {
         let callers = (0..USERS).map(|user| {
             let id = UserId::new();
             (0..KEYS).map(|key| caller(id, user, key)).collect()
         });
         let callers = callers.collect();
         let (book, calls, held) = (Book::default(), HashMap::new(), HashMap::new());
-        Self { book, counters, other, callers, calls, held, now: BEGINNING }
+        Self { book, counters, redis, callers, calls, held, now: BEGINNING }
     }
 
     fn time(&self) -> Timestamp {
@@ -174,24 +187,20 @@ impl<'a> Pair<'a> {
                     assert!(self.take(&claim).await, "taken before");
                 }
             }
-            Step::Extend { call, want, least } => {
-                let Some(claim) = self.calls.get(&call) else { return };
-                let request = claim.lease.request;
-                let expected = self.book.extend(request, want, least).0;
-                let got = self.counters.extend(request, want, least).await.unwrap();
-                assert_eq!(got, expected);
-                self.raise(request, expected);
+            Step::ExtendUnheard { call, want, least } if self.redis.is_some() => {
+                self.unheard(call, want, least).await;
             }
-            Step::ExtendUnheard { call, want, least } => self.unheard(call, want, least).await,
+            Step::Extend { call, want, least } | Step::ExtendUnheard { call, want, least } => {
+                self.extend(call, want, least).await;
+            }
             Step::Settle { call, used, counted } => self.settle(call, used, counted).await,
-            Step::Withdraw { call } => {
-                let Some(claim) = self.calls.remove(&call) else { return };
-                self.book.undo(claim.lease.request);
-                self.counters.withdraw(&claim.lease).await.unwrap();
-                self.counters.withdraw(&claim.lease).await.unwrap();
-            }
+            Step::Withdraw { call } => self.withdraw(call).await,
             Step::Reset { user } => self.reset(user).await,
-            Step::Renew => self.counters.renew().await.unwrap(),
+            Step::Renew => {
+                if let Some(redis) = &self.redis {
+                    redis.counters.renew().await.unwrap();
+                }
+            }
             Step::Reap => self.reap().await,
             Step::Wait { ms } => self.now += ms,
             Step::Back { ms } => self.now -= ms,
@@ -224,13 +233,32 @@ impl<'a> Pair<'a> {
         }
     }
 
-    async fn unheard(&mut self, call: usize, want: u64, least: u64) {
-        let Some(claim) = self.calls.get(&call).cloned() else { return };
+    async fn extend(&mut self, call: usize, want: u64, least: u64) {
+        let Some(claim) = self.calls.get(&call) else { return };
         let request = claim.lease.request;
-        let again = self.other.take(claim, self.time()).await.unwrap();
+        let expected = self.book.extend(request, want, least).0;
+        let got = self.counters.extend(request, want, least).await.unwrap();
+        assert_eq!(got, expected);
+        self.raise(request, expected);
+    }
+
+    async fn withdraw(&mut self, call: usize) {
+        let Some(redis) = &self.redis else { return };
+        let Some(claim) = self.calls.remove(&call) else { return };
+        self.book.undo(claim.lease.request);
+        redis.counters.withdraw(&claim.lease).await.unwrap();
+        redis.counters.withdraw(&claim.lease).await.unwrap();
+    }
+
+    async fn unheard(&mut self, call: usize, want: u64, least: u64) {
+        let (Some(redis), Some(claim)) = (&self.redis, self.calls.get(&call).cloned()) else {
+            return;
+        };
+        let request = claim.lease.request;
+        let again = redis.other.take(claim, self.time()).await.unwrap();
         assert!(matches!(again, Taken::Granted(_)));
         let expected = self.book.extend(request, want, least).0;
-        assert_eq!(self.other.extend(request, want, least).await.unwrap(), expected);
+        assert_eq!(redis.other.extend(request, want, least).await.unwrap(), expected);
         if let Extended::Added(tokens) = expected {
             let heard = self.counters.extend(request, 9, 1).await.unwrap();
             assert_eq!(heard, Extended::Added(tokens), "what was added unheard, and no more");
@@ -257,7 +285,9 @@ impl<'a> Pair<'a> {
     }
 
     async fn reap(&mut self) {
-        self.counters.reap(Some(FAR)).await.unwrap();
+        if let Some(redis) = &self.redis {
+            redis.counters.reap(Some(FAR)).await.unwrap();
+        }
         for (_, claim) in std::mem::take(&mut self.calls) {
             let charge = charge(&claim.lease, self.held[&claim.lease.request], true);
             self.book.settle(&charge).unwrap();
@@ -392,15 +422,28 @@ pub(super) fn metrics() -> Arc<Metrics> {
 }
 
 /// Plays `cases` histories on `connection`.
-fn play(runtime: &Runtime, connection: &RedisConn, cases: u32) {
+fn play_redis(runtime: &Runtime, connection: &RedisConn, cases: u32) {
     let counters = RedisCounters::new(connection.clone(), SETTINGS, metrics());
     runtime.block_on(counters.begin(&[])).unwrap();
+    let side = || RedisSide {
+        counters: &counters,
+        other: RedisCounters::new(connection.clone(), SETTINGS, metrics()),
+    };
+    play(runtime, &counters, || Some(side()), cases);
+}
+
+/// Plays `cases` histories on `counters`.
+fn play<'a>(
+    runtime: &Runtime,
+    counters: &'a dyn Counters,
+    redis: impl Fn() -> Option<RedisSide<'a>>,
+    cases: u32,
+) {
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let played = std::cell::Cell::new(0_u32);
     proptest!(config, |(steps in prop::collection::vec(step(), 1..40))| {
         runtime.block_on(async {
-            let other = RedisCounters::new(connection.clone(), SETTINGS, metrics());
-            let mut pair = Pair::new(&counters, other);
+            let mut pair = Pair::new(counters, redis());
             // Most answers tell the numbers too, so looking now and then is enough.
             for (number, step) in steps.into_iter().enumerate() {
                 pair.step(step).await;
@@ -431,7 +474,7 @@ fn redis_answers_as_the_model_does() {
     let (redis, runtime) = (Redis::start(), runtime());
     let urls = RedisUrls::new(vec![redis.url()]);
     let connection = runtime.block_on(RedisConn::open(&urls)).unwrap();
-    play(&runtime, &connection, CASES);
+    play_redis(&runtime, &connection, CASES);
 }
 
 #[test]
@@ -439,5 +482,18 @@ fn a_cluster_answers_as_the_model_does() {
     let (redis, runtime) = (Redis::start_cluster(), runtime());
     let urls = RedisUrls::new(vec![redis.url()]);
     let connection = runtime.block_on(RedisConn::open_cluster(&urls)).unwrap();
-    play(&runtime, &connection, CASES);
+    play_redis(&runtime, &connection, CASES);
+}
+
+#[test]
+fn memory_answers_as_the_model_does() {
+    let (runtime, folder) = (runtime(), tempfile::tempdir().unwrap());
+    let (workers, stop) = (Workers::default(), CancellationToken::new());
+    let counters = runtime.block_on(async {
+        let store = sqlite::open(&folder.path().join("knockx.db")).await;
+        journal::counters(&store, &[], &folder.path().join("journal"), (&workers, &stop)).await
+    });
+    play(&runtime, &counters, || None, MEMORY_CASES);
+    stop.cancel();
+    runtime.block_on(workers.wait());
 }

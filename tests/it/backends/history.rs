@@ -1,9 +1,10 @@
 //! Random histories of charges and adjustments, cut into random batches, with repeats and dead processes:
 //! every call is charged exactly once, whatever happened.
 
-use super::sqlite;
 use super::store::adjustments::adjustment;
 use super::store::{Any, add_user, charge, day, lease};
+use super::{postgres, sqlite};
+use crate::support::postgres::fresh as fresh_database;
 use knockx::account::charge::{Charge, Lease, Status};
 use knockx::account::id::{KeyId, RequestId};
 use knockx::account::user::User;
@@ -107,10 +108,8 @@ impl Model {
     }
 }
 
-async fn play(steps: Vec<Step>) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("knockx.db");
-    let mut store = sqlite::open(&path).await;
+async fn play(open: impl AsyncFn() -> Any, steps: Vec<Step>) {
+    let mut store = open().await;
     let user = add_user(&store, "a@b.c").await;
     let mut model = Model::new(&user);
     for step in steps.into_iter().chain([Step::Commit { again: false }, Step::Die]) {
@@ -139,7 +138,7 @@ async fn play(steps: Vec<Step>) {
             Step::Die => {
                 model.batch.clear();
                 store.close().await;
-                store = sqlite::open(&path).await;
+                store = open().await;
             }
         }
     }
@@ -175,13 +174,34 @@ async fn check(store: &Any, model: &Model) {
     }
 }
 
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 0..60)
+}
+
+fn run(history: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(history);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
     #[test]
-    fn every_call_is_charged_exactly_once(
-        steps in prop::collection::vec(step(), 0..60),
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(play(steps));
+    fn every_call_is_charged_exactly_once(steps in steps()) {
+        run(async {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("knockx.db");
+            play(async || sqlite::open(&path).await, steps).await;
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn every_call_is_charged_exactly_once_on_postgres(steps in steps()) {
+        run(async {
+            let fresh = fresh_database().await;
+            play(async || postgres::open(&fresh).await, steps).await;
+        });
     }
 }

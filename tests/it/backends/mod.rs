@@ -12,5 +12,5 @@ mod sentinel;
 mod sqlite;
 mod postgres;
 mod store;
-mod announced;
+mod invalidation;
 mod bulk;

@@ -18,9 +18,7 @@ use knockx::account::user::User;
 use knockx::config::Database;
 use knockx::journal::Journal;
 use knockx::quota::versions::Versions;
-use knockx::store::announced::Announced;
-use knockx::store::confirmed::Confirmed;
-use knockx::store::measured::Measured;
+use knockx::store::invalidation::Confirmation;
 use knockx::store::{self, Entry, Mark, StoreError};
 use knockx::telemetry::metrics::Metrics;
 use knockx::workers::Workers;
@@ -38,7 +36,7 @@ async fn fresh() -> (Any, Fresh) {
     (open(&fresh).await, fresh)
 }
 
-async fn open(fresh: &Fresh) -> Any {
+pub async fn open(fresh: &Fresh) -> Any {
     store::open(&fresh.database()).await.unwrap()
 }
 
@@ -154,7 +152,7 @@ async fn the_rollups_of_an_older_database_are_filled_from_its_ledger() {
     let (users, rows) = older_ledger(|id| format!("'{id}'"), |flag| flag.to_string());
     sqlx::query(AssertSqlSafe(rows)).execute(&mut past).await.unwrap();
     let store = open(&fresh).await;
-    store.prepare_days(day("2026-01-04")).await.unwrap();
+    store.create_partitions(day("2026-01-04")).await.unwrap();
     sums_agree_with_the_older_ledger(&store, users).await;
 }
 
@@ -170,7 +168,7 @@ async fn replicas_that_start_at_once_all_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_connection_costs_no_batch() {
     let (store, fresh) = fresh().await;
-    store.claim().await.unwrap();
+    store.acquire_instance_lock().await.unwrap();
     let user = add_user(&store, "a@b.c").await;
     let mut past = fresh.connection().await;
     for n in 1..4 {
@@ -181,7 +179,7 @@ async fn a_cut_connection_costs_no_batch() {
     }
     // The lock was taken again with the new connection.
     store.journal(&[], None).await.unwrap();
-    assert!(said(open(&fresh).await.claim().await).contains("another knockx"));
+    assert!(said(open(&fresh).await.acquire_instance_lock().await).contains("another knockx"));
 }
 
 /// Stands for a network that swallows answers: the batch may be done, and is sent again.
@@ -265,8 +263,8 @@ async fn a_command_waits_for_the_gateway_to_confirm() {
     let user = add_user(&gateway, "a@b.c").await;
     let command = open(&fresh).await;
     assert!(command.is_change_confirmed(Some(user.id)).await.unwrap(), "nobody runs");
-    gateway.claim().await.unwrap();
-    let versions = Versions::start(Arc::clone(&gateway)).await.unwrap();
+    gateway.acquire_instance_lock().await.unwrap();
+    let versions = Versions::start(gateway.clone()).await.unwrap();
     assert!(command.is_change_confirmed(None).await.unwrap());
     command.change_user(user.id, &store::UserChange::default(), &by()).await.unwrap();
     for who in [Some(user.id), None] {
@@ -276,8 +274,7 @@ async fn a_command_waits_for_the_gateway_to_confirm() {
     let folder = tempfile::tempdir().unwrap();
     let journal = journal::start(&gateway, &folder.path().join("journal"), &tasks, &stop).await;
     tasks.spawn("versions", Arc::clone(&versions).watch(journal, stop.clone()));
-    let command: Any =
-        Arc::new(Announced::new(Arc::clone(&command), Arc::new(Confirmed::new(command))));
+    let command = command.publishing(Arc::new(Confirmation::new(command.clone())));
     for n in 2..6 {
         command.change_user(user.id, &store::UserChange::default(), &by()).await.unwrap();
         assert!(!versions.is_current(user.id, user.version + n - 1).await.unwrap());
@@ -388,16 +385,19 @@ async fn an_entry_to_blame_does_not_hold_up_the_others() {
 async fn one_instance_at_a_time_and_a_superseded_one_writes_no_more() {
     let (first, fresh) = fresh().await;
     let user = add_user(&first, "a@b.c").await;
-    first.claim().await.unwrap();
+    first.acquire_instance_lock().await.unwrap();
     let opened = lease(&user, "key", 10);
     first.journal(&[Entry::Settle(charge(&opened, 3, 4))], None).await.unwrap();
     first.confirm_changes(0).await.unwrap();
 
     let second = open(&fresh).await;
-    assert!(said(second.claim().await).contains("another knockx is using this database"));
+    assert!(
+        said(second.acquire_instance_lock().await)
+            .contains("another knockx is using this database")
+    );
 
     cut_writers(&mut fresh.connection().await).await;
-    second.claim().await.unwrap();
+    second.acquire_instance_lock().await.unwrap();
     let settle = Entry::Settle(settled(&user, "key"));
     let adjust = Entry::Adjust(adjustment(&user, opened.request, "key", -5, -1));
     for entry in [&settle, &adjust] {
@@ -416,7 +416,7 @@ async fn a_pooler_by_name_takes_no_claim() {
     let Database::Postgres(mut server) = fresh.database() else { panic!() };
     server.pooled = true;
     let store = store::open(&Database::Postgres(server)).await.unwrap();
-    let why = said(store.claim().await);
+    let why = said(store.acquire_instance_lock().await);
     assert!(why.contains("pooler") && !why.contains('\n'), "{why}");
 }
 
@@ -424,7 +424,7 @@ async fn a_pooler_by_name_takes_no_claim() {
 async fn a_server_that_restarts_loses_nothing() {
     let mut server = Server::start().await;
     let store = store::open(&database(&server.url("postgres"))).await.unwrap();
-    store.claim().await.unwrap();
+    store.acquire_instance_lock().await.unwrap();
     let user = add_user(&store, "a@b.c").await;
     let writing = Writing::to(&store).await;
     for _ in 0..3 {
@@ -450,7 +450,7 @@ async fn a_server_that_restarts_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_that_became_read_only_are_left_for_new_ones() {
     let (store, fresh) = fresh().await;
-    store.claim().await.unwrap();
+    store.acquire_instance_lock().await.unwrap();
     let user = add_user(&store, "a@b.c").await;
     store.journal(&[Entry::Settle(settled(&user, "key"))], None).await.unwrap();
     let mut past = fresh.connection().await;
@@ -483,7 +483,10 @@ async fn sessions_that_became_read_only_are_left_for_new_ones() {
         add_user(&store, &format!("{n}@b.c")).await;
     }
     assert_eq!(store.charges(day("2026-01-02")).await.unwrap().len(), 2);
-    assert!(said(open(&fresh).await.claim().await).contains("another knockx"), "the lock is held");
+    assert!(
+        said(open(&fresh).await.acquire_instance_lock().await).contains("another knockx"),
+        "the lock is held"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -493,7 +496,7 @@ async fn a_server_that_refuses_connections_holds_up_nobody() {
     let direct = store::open(&database).await.unwrap();
     let user = add_user(&direct, "a@b.c").await;
     let metrics = Arc::new(Metrics::new(&[], &[]));
-    let store: Any = Arc::new(Measured::new(direct, metrics));
+    let store = direct.measured(metrics);
     assert!(store.user(user.id).await.unwrap().is_some());
     server.stop();
     let began = std::time::Instant::now();
@@ -532,7 +535,7 @@ async fn a_pooler_in_transaction_mode_answers_right_or_is_refused() {
     let Err(refused) = store::open(&database(&careless.url())).await else {
         panic!("prepared statements are mixed up")
     };
-    let looked = said(store::look(&database(&careless.url()), false).await);
+    let looked = said(store::check(&database(&careless.url()), false).await);
     for sentence in [refused.to_string(), looked] {
         assert!(sentence.contains("max_prepared_statements"), "{sentence}");
     }
@@ -551,9 +554,9 @@ async fn a_pooler_in_transaction_mode_answers_right_or_is_refused() {
                 assert_eq!(store.user(user.id).await.unwrap().as_ref(), Some(&user));
             }
             assert_eq!(store.charges(day("2026-01-02")).await.unwrap().len(), 200);
-            assert!(said(store.claim().await).contains("pooler"));
-            assert!(said(store::look(&careful_url, true).await).contains("direct connection"));
-            assert!(store::look(&careful_url, false).await.unwrap().contains("Postgres 1"));
+            assert!(said(store.acquire_instance_lock().await).contains("pooler"));
+            assert!(said(store::check(&careful_url, true).await).contains("direct connection"));
+            assert!(store::check(&careful_url, false).await.unwrap().contains("Postgres 1"));
         }
     }
 }

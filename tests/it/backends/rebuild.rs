@@ -13,7 +13,7 @@ use knockx::account::id::UserId;
 use knockx::quota::counters::{Claim, Counters, CountersError, Extended, Taken};
 use knockx::quota::redis::{RedisCounters, Settings};
 use knockx::store::Used;
-use knockx::store::announced::Announcer;
+use knockx::store::invalidation::Invalidate;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -387,7 +387,7 @@ async fn a_change_that_could_not_be_told_is_told_later() {
     let store = sqlite::open(&folder.path().join("knockx.db")).await;
     let herald = one.herald(store);
     redis.kill();
-    assert!(herald.announce(None).await.is_err());
+    assert!(herald.invalidate(None).await.is_err());
     redis.restart();
     let is_told = || async { redis.command(&["get", "kx:changes"]).contains('1') };
     keep_until(&one, "it is told", is_told).await;

@@ -250,7 +250,7 @@ async fn counters_in_redis_begin_anew() {
     let number = redis.command(&["incr", &name("settled")]);
     let entry = ["xadd", &name("outbox"), "*", "adjust", "{}", "n", &number];
     redis.command(&entry);
-    soon("it is buried", || async { setup.store.buried().await.unwrap() == 1 }).await;
+    soon("it is buried", || async { setup.store.count_dead_letters().await.unwrap() == 1 }).await;
     let last = setup.take(1, 10, 10).await;
     setup.settle(&last, 20).await;
     setup.books_agree().await;

@@ -108,7 +108,7 @@ async fn calls_are_served_from_a_server_and_a_second_instance_is_refused() {
     assert_eq!(store.charges(crate::support::today()).await.unwrap().len(), 3);
 
     assert!(on.run(&["usage", "verify"]).status.success());
-    store.bury("{}", "not a charge", Timestamp::UNIX_EPOCH).await.unwrap();
+    store.dead_letter("{}", "not a charge", Timestamp::UNIX_EPOCH).await.unwrap();
     let verified = on.run(&["usage", "verify"]);
     assert_eq!(verified.status.code(), Some(1));
     assert!(

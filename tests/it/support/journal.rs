@@ -22,7 +22,7 @@ pub async fn start(
     let parts = Parts {
         disk: Arc::new(Folder::create(folder).unwrap()),
         settings: LogSettings { synced: false, segment_bytes: 20_000, most_behind: 1 << 30 },
-        store: Arc::clone(store),
+        store: store.clone(),
         metrics: Arc::new(Metrics::new(&[], &[])),
         workers,
         stop: stop.clone(),
@@ -37,6 +37,6 @@ pub async fn counters(
     folder: &Path,
     (workers, stop): (&Workers, &CancellationToken),
 ) -> MemoryCounters {
-    let versions = Versions::start(Arc::clone(store)).await.unwrap();
+    let versions = Versions::start(store.clone()).await.unwrap();
     MemoryCounters::rebuilt(used, start(store, folder, workers, stop).await, versions)
 }

@@ -64,7 +64,7 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let stem = path.file_stem().unwrap().to_str().unwrap();
-        let is_test = stem == "tests" || stem.ends_with("_tests") || stem == "scripted";
+        let is_test = stem == "tests" || stem.ends_with("_tests") || stem == "fake";
         if path.is_dir() && !is_test {
             collect(&path, paths);
         } else if path.extension().is_some_and(|kind| kind == "rs") && !is_test {
@@ -214,11 +214,12 @@ fn is_sentence(text: &str) -> bool {
 
 /// True of a text in `src/store` that begins as a statement or clause does.
 fn is_sql(text: &str) -> bool {
-    const WORDS: [&str; 24] = [
+    const WORDS: [&str; 29] = [
         "select", "insert", "update", "delete", "with", "create", "alter", "drop", "pragma", "set",
         "begin", "and", "or", "where", "order", "group", "on", "lock", "truncate", "values",
-        "from", "show", "escape", ")",
+        "from", "show", "escape", "for", "in", "id", "=", ",", ")",
     ];
+    const STARTS: [&str; 2] = ["cast(", "request,"];
     let first = text.split_whitespace().next().unwrap_or_default();
-    WORDS.contains(&first) || first.starts_with("sum(")
+    WORDS.contains(&first) || STARTS.iter().any(|start| first.starts_with(start))
 }

@@ -63,6 +63,6 @@ pub async fn reset(
             "day": day, "removed_tokens": removed.tokens, "removed_requests": removed.requests,
         })),
     };
-    state.store.note(&change, &admin.by).await?;
+    state.store.append_audit(&change, &admin.by).await?;
     Ok(Json(ResetView { day, removed_tokens: removed.tokens, removed_requests: removed.requests }))
 }

@@ -6,7 +6,7 @@ use crate::control::auth::Admin;
 use crate::control::health::{Health, now};
 use crate::control::openapi::errors::{AdminRequired, Unavailable};
 use crate::control::state::ControlState;
-use crate::store::reports::Connections;
+use crate::store::maintenance::Connections;
 use crate::upstream::Condition;
 use crate::upstream::breaker::Phase;
 use axum::Json;
@@ -101,6 +101,6 @@ pub async fn health(
         },
         upstreams: upstreams.into_iter().map(UpstreamView::from).collect(),
         open_calls: state.counters.open_leases(),
-        dead_entries: state.store.buried().await?,
+        dead_entries: state.store.count_dead_letters().await?,
     }))
 }

@@ -38,7 +38,7 @@ fn differences(entry: &AuditEntry) -> Value {
 }
 
 pub async fn changes_of_users_are_told_with_what_was_before(store: Any) {
-    store.put_plans(&[plan("basic"), plan("other")], &by()).await.unwrap();
+    store.sync_plans(&[plan("basic"), plan("other")], &by()).await.unwrap();
     let by = admin();
     let (user, entries) = told(&store, store.add_user(&new_user("a@b.c", "basic"), &by)).await;
     let user = user.unwrap();
@@ -126,7 +126,7 @@ pub async fn changes_of_keys_are_told_with_what_was_before(store: Any) {
 
 pub async fn changes_of_plans_are_told_with_what_was_before(store: Any) {
     let by = By::gateway(at(1));
-    let (_, entries) = told(&store, store.put_plans(&[plan("one"), plan("two")], &by)).await;
+    let (_, entries) = told(&store, store.sync_plans(&[plan("one"), plan("two")], &by)).await;
     assert_eq!(titles(&entries), [("plan.add", "plan:one"), ("plan.add", "plan:two")]);
     assert_eq!((entries[0].at, &*entries[0].actor), (at(1), "gateway"));
     let added = json!({
@@ -150,7 +150,7 @@ pub async fn changes_of_plans_are_told_with_what_was_before(store: Any) {
     assert_eq!((&entries[0].before, &entries[0].after), (&None, &Some(added)));
 
     let two = Plan { price_cents: 500, ..plan("two") };
-    let (_, entries) = told(&store, store.put_plans(&[plan("one"), two.clone()], &by)).await;
+    let (_, entries) = told(&store, store.sync_plans(&[plan("one"), two.clone()], &by)).await;
     assert_eq!(titles(&entries), [("plan.change", "plan:two")]);
     assert_eq!(differences(&entries[0]), json!({ "price_cents": [400, 500] }));
     let two = Plan { retired: true, ..two };
@@ -162,18 +162,18 @@ pub async fn changes_of_plans_are_told_with_what_was_before(store: Any) {
 }
 
 pub async fn decisions_are_told_with_what_was_before(store: Any) {
-    store.put_plans(&[plan("big"), plan("huge")], &by()).await.unwrap();
+    store.sync_plans(&[plan("big"), plan("huge")], &by()).await.unwrap();
     let user = add_user(&store, "a@b.c").await;
     let (big, huge) = (PlanId::from("big"), PlanId::from("huge"));
     let by = admin();
-    let (asked, entries) = told(&store, store.ask_upgrade(user.id, &big, &by)).await;
+    let (asked, entries) = told(&store, store.request_upgrade(user.id, &big, &by)).await;
     let first = format!("upgrade:{}", asked.unwrap().id);
     assert_eq!(titles(&entries), [("upgrade.ask", first.as_str())]);
     let request =
         |to, status| Some(json!({ "user": user.id, "from": "basic", "to": to, "status": status }));
     assert_eq!((&entries[0].before, &entries[0].after), (&None, &request("big", "pending")));
 
-    let (asked, entries) = told(&store, store.ask_upgrade(user.id, &huge, &by)).await;
+    let (asked, entries) = told(&store, store.request_upgrade(user.id, &huge, &by)).await;
     let id = asked.unwrap().id;
     let second = format!("upgrade:{id}");
     assert_eq!(titles(&entries), [("upgrade.ask", second.as_str())]);
@@ -187,14 +187,14 @@ pub async fn decisions_are_told_with_what_was_before(store: Any) {
     assert_eq!(differences(&entries[0]), json!({ "status": ["pending", "approved"] }));
     assert_eq!(differences(&entries[1]), json!({ "plan": ["basic", "huge"] }));
 
-    let id = store.ask_upgrade(user.id, &big, &by).await.unwrap().id;
+    let id = store.request_upgrade(user.id, &big, &by).await.unwrap().id;
     let (_, entries) = told(&store, store.decide_upgrade(id, false, &by)).await;
     assert_eq!(titles(&entries), [("upgrade.reject", &*format!("upgrade:{id}"))]);
     assert_eq!(differences(&entries[0]), json!({ "status": ["pending", "rejected"] }));
 }
 
 pub async fn what_changes_nothing_is_not_told(store: Any) {
-    store.put_plans(&[plan("basic"), plan("big")], &by()).await.unwrap();
+    store.sync_plans(&[plan("basic"), plan("big")], &by()).await.unwrap();
     let user = add_user(&store, "a@b.c").await;
     let (key, gone) = (new_key("laptop"), new_key("gone"));
     store.add_key(user.id, &key, &by()).await.unwrap();
@@ -203,15 +203,15 @@ pub async fn what_changes_nothing_is_not_told(store: Any) {
     let password = UserChange { password_hash: Some("hash".into()), ..UserChange::default() };
     store.change_user(user.id, &password, &by()).await.unwrap();
     let big = PlanId::from("big");
-    let asked = store.ask_upgrade(user.id, &big, &by()).await.unwrap();
+    let asked = store.request_upgrade(user.id, &big, &by()).await.unwrap();
     store.decide_upgrade(asked.id, false, &by()).await.unwrap();
-    let asked = store.ask_upgrade(user.id, &big, &by()).await.unwrap();
+    let asked = store.request_upgrade(user.id, &big, &by()).await.unwrap();
     store.decide_upgrade(asked.id, true, &by()).await.unwrap();
     let basic = PlanId::from("basic");
-    store.ask_upgrade(user.id, &basic, &by()).await.unwrap();
+    store.request_upgrade(user.id, &basic, &by()).await.unwrap();
 
     let nothing = async {
-        store.put_plans(&[plan("basic"), plan("big")], &by()).await.unwrap();
+        store.sync_plans(&[plan("basic"), plan("big")], &by()).await.unwrap();
         for known in ["basic", "unknown"] {
             let plan = plan(known);
             store.change_plan(&plan.id, &to(&plan), &by()).await.unwrap();
@@ -228,7 +228,7 @@ pub async fn what_changes_nothing_is_not_told(store: Any) {
         store.change_key(user.id, &key.id, &name, &by()).await.unwrap();
         store.change_key(user.id, &gone.id, &name, &by()).await.unwrap();
         store.decide_upgrade(asked.id, true, &by()).await.unwrap();
-        store.ask_upgrade(user.id, &basic, &by()).await.unwrap();
+        store.request_upgrade(user.id, &basic, &by()).await.unwrap();
     };
     let ((), entries) = told(&store, nothing).await;
     assert_eq!(entries, []);
@@ -253,7 +253,7 @@ pub async fn what_is_refused_is_not_told(store: Any) {
         store.add_key(user.id, &key, &by()).await.unwrap_err();
         store.replace_key(user.id, &key, &by()).await.unwrap_err();
         store.add_key(UserId::new(), &new_key("orphan"), &by()).await.unwrap_err();
-        store.ask_upgrade(user.id, &PlanId::from("gone"), &by()).await.unwrap_err();
+        store.request_upgrade(user.id, &PlanId::from("gone"), &by()).await.unwrap_err();
     };
     let ((), entries) = told(&store, refused).await;
     assert_eq!(entries, []);
@@ -267,7 +267,7 @@ pub async fn a_note_comes_back_as_it_was_written(store: Any) {
     let value = json!({ "ünïcode \0 \" '": [1, -2.5, null, true, u64::MAX, "\u{1f600}"] });
     let change = Change { before: Some(json!(null)), after: Some(value), ..note("config") };
     let by = By { request: Some("a \0 b".to_owned()), ..admin() };
-    store.note(&change, &by).await.unwrap();
+    store.append_audit(&change, &by).await.unwrap();
     let entries = log(&store).await;
     let expected = AuditEntry {
         id: entries[0].id,
@@ -284,7 +284,7 @@ pub async fn a_note_comes_back_as_it_was_written(store: Any) {
 
 pub async fn entries_come_in_pages_the_newest_first(store: Any) {
     for n in 0..7 {
-        store.note(&note(&format!("n:{n}")), &by()).await.unwrap();
+        store.append_audit(&note(&format!("n:{n}")), &by()).await.unwrap();
     }
     let (mut subjects, mut before): (Vec<String>, Option<Uuid>) = (Vec::new(), None);
     loop {
@@ -302,7 +302,7 @@ pub async fn entries_come_in_pages_the_newest_first(store: Any) {
 pub async fn entries_are_found_by_subject_and_by_actor(store: Any) {
     let ada = By { actor: Actor::User(UserId::new()), ..by() };
     for (subject, by) in [("one", &ada), ("two", &ada), ("one", &by()), ("two", &ada)] {
-        store.note(&note(subject), by).await.unwrap();
+        store.append_audit(&note(subject), by).await.unwrap();
     }
     let log = log(&store).await;
     let (ada, one) = (Some(ada.actor.to_string()), Some("one".to_owned()));

@@ -70,7 +70,7 @@ pub async fn a_late_charge_replaces_the_estimate(store: Any) {
             assert_eq!(used(&store, user.id).await, (16 * round, 2 * round));
             no_drift(&store).await;
         }
-        store.prepare_days(day("2026-01-01")).await.unwrap();
+        store.create_partitions(day("2026-01-01")).await.unwrap();
         assert_eq!(used(&store, user.id).await, (16 * round, 2 * round));
         no_drift(&store).await;
     }
@@ -103,7 +103,7 @@ pub async fn what_was_reported_replaces_what_was_counted(store: Any) {
             assert_eq!(used(&store, user.id).await, after, "{prepared}");
             no_drift(&store).await;
         }
-        store.prepare_days(day("2026-01-01")).await.unwrap();
+        store.create_partitions(day("2026-01-01")).await.unwrap();
     }
 }
 
@@ -228,7 +228,7 @@ fn mark(position: u64) -> Mark {
 
 pub async fn a_mark_goes_with_its_batch_and_never_back(store: Any) {
     let user = add_user(&store, "a@b.c").await;
-    store.claim().await.unwrap();
+    store.acquire_instance_lock().await.unwrap();
     assert_eq!(store.mark(mark(0).log).await.unwrap(), None);
     let entry = Entry::Settle(charge(&lease(&user, "key", 10), 3, 4));
     let large = u64::from(u32::MAX) * 1000;
@@ -255,7 +255,7 @@ pub async fn days_are_prepared_before_and_after_their_charges(store: Any) {
     let settle = |lease: &Lease| Entry::Settle(charge(lease, 3, 4));
     write(&store, &[settle(&early)]).await;
     for _ in 0..2 {
-        store.prepare_days(day("2025-12-31")).await.unwrap();
+        store.create_partitions(day("2025-12-31")).await.unwrap();
     }
     for _ in 0..2 {
         write(&store, &[settle(&late), settle(&early)]).await;
@@ -268,14 +268,14 @@ pub async fn days_are_prepared_before_and_after_their_charges(store: Any) {
     no_drift(&store).await;
 }
 
-pub async fn an_entry_is_buried_once(store: Any) {
-    assert_eq!(store.buried().await.unwrap(), 0);
+pub async fn a_dead_letter_is_stored_once(store: Any) {
+    assert_eq!(store.count_dead_letters().await.unwrap(), 0);
     let long = "{\"ünïcode\":'".repeat(1_000);
     let entries = ["", "\0", "a\0b", "a\u{fffd}b", &long];
     for now in [at(1), at(2)] {
         for entry in entries {
-            store.bury(entry, "not \0 readable", now).await.unwrap();
+            store.dead_letter(entry, "not \0 readable", now).await.unwrap();
         }
     }
-    assert_eq!(store.buried().await.unwrap(), 5);
+    assert_eq!(store.count_dead_letters().await.unwrap(), 5);
 }

@@ -10,7 +10,8 @@ use knockx::account::plan::{PlanLimits, Window};
 use knockx::account::user::{LimitOverrides, UserStatus};
 use knockx::store::upgrades::UpgradeStatus;
 use knockx::store::{
-    Entry, KeyChange, KeyFilter, NewKey, REVOKED_KEYS, StoreError, UserChange, all_keys, key_place,
+    Entry, KeyChange, KeyFilter, NewKey, REVOKED_KEYS, StoreError, UserChange, all_keys,
+    key_position,
 };
 
 pub async fn a_key_added_twice_is_added_once(store: Any) {
@@ -53,15 +54,15 @@ pub async fn keys_come_in_pages_and_are_one_users(store: Any) {
         let page = store.keys(user.id, &filter, 2).await.unwrap();
         assert!(page.len() <= 2);
         let Some(last) = page.last() else { break };
-        filter.after = Some(key_place(last));
-        found.extend(page.iter().map(key_place));
+        filter.after = Some(key_position(last));
+        found.extend(page.iter().map(key_position));
     }
     assert_eq!(found, expected);
 
     store.revoke_key(&expected[1].1, &by()).await.unwrap();
     let filter = KeyFilter { live: true, after: None };
     let live = store.keys(user.id, &filter, 200).await.unwrap();
-    let live: Vec<_> = live.iter().map(key_place).collect();
+    let live: Vec<_> = live.iter().map(key_position).collect();
     expected.remove(1);
     assert_eq!(live, expected);
 
@@ -99,7 +100,7 @@ fn days(days: i64) -> Timestamp {
 
 pub async fn what_is_past_its_time_is_pruned(store: Any) {
     let user = add_user(&store, "a@b.c").await;
-    store.prepare_days(day("2026-01-01")).await.unwrap();
+    store.create_partitions(day("2026-01-01")).await.unwrap();
     let mut kept = Vec::new();
     for (revoked, expires_at, stays) in [
         (Some(days(9)), None, false),
@@ -139,13 +140,13 @@ pub async fn what_is_past_its_time_is_pruned(store: Any) {
 }
 
 pub async fn pruning_goes_on_until_nothing_is_left(store: Any) {
-    store.put_plans(&[plan("big"), plan("huge")], &by()).await.unwrap();
+    store.sync_plans(&[plan("big"), plan("huge")], &by()).await.unwrap();
     let user = add_user(&store, "a@b.c").await;
     let other = add_user(&store, "b@b.c").await;
     for second in 0..4 {
         for to in ["big", "huge"] {
             let by = By { actor: Actor::User(user.id), at: at(second), request: None };
-            store.ask_upgrade(user.id, &PlanId::from(to), &by).await.unwrap();
+            store.request_upgrade(user.id, &PlanId::from(to), &by).await.unwrap();
         }
     }
     let asked = store.upgrades(None, None, 100).await.unwrap();

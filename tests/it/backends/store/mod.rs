@@ -160,7 +160,7 @@ macro_rules! suite {
                 a_large_batch_is_one_batch
                 a_charge_that_cannot_be_stored_changes_nothing
                 days_are_prepared_before_and_after_their_charges
-                an_entry_is_buried_once
+                a_dead_letter_is_stored_once
                 a_mark_goes_with_its_batch_and_never_back
             }
         );
@@ -240,7 +240,7 @@ pub const fn changed(user: &User, times: u64) -> Changed {
 }
 
 pub async fn add_user(store: &Any, email: &str) -> User {
-    store.put_plans(&[plan("basic")], &by()).await.unwrap();
+    store.sync_plans(&[plan("basic")], &by()).await.unwrap();
     store.add_user(&new_user(email, "basic"), &by()).await.unwrap()
 }
 

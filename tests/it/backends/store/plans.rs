@@ -11,25 +11,25 @@ pub async fn plans_come_back_as_they_were_put(store: Any) {
     cheap.price_cents = 0;
     cheap.limits.models = None;
     cheap.limits.time_zone = TimeZone::UTC;
-    store.put_plans(&[dear.clone(), cheap.clone()], &by()).await.unwrap();
+    store.sync_plans(&[dear.clone(), cheap.clone()], &by()).await.unwrap();
     assert_eq!(store.plans().await.unwrap(), [cheap.clone(), dear.clone()]);
     cheap.name = "Renamed".to_owned();
-    store.put_plans(std::slice::from_ref(&cheap), &by()).await.unwrap();
+    store.sync_plans(std::slice::from_ref(&cheap), &by()).await.unwrap();
     assert_eq!(store.plan(&cheap.id).await.unwrap(), Some(cheap));
     assert_eq!(store.plan(&dear.id).await.unwrap(), Some(dear));
 }
 
 pub async fn only_a_changed_plan_makes_records_stale(store: Any) {
     let user = add_user(&store, "a@b.c").await;
-    store.put_plans(&[plan("basic"), plan("other")], &by()).await.unwrap();
+    store.sync_plans(&[plan("basic"), plan("other")], &by()).await.unwrap();
     assert_eq!(store.user_version(user.id).await.unwrap(), Some(user.version));
     let renamed = Plan { name: "New".to_owned(), price_cents: 77, ..plan("basic") };
-    store.put_plans(&[renamed, plan("other")], &by()).await.unwrap();
+    store.sync_plans(&[renamed, plan("other")], &by()).await.unwrap();
     assert_eq!(store.user_version(user.id).await.unwrap(), Some(user.version));
     let mut other = plan("basic");
     other.limits.models = None;
     let before = store.changes(0).await.unwrap();
-    store.put_plans(&[other, plan("other")], &by()).await.unwrap();
+    store.sync_plans(&[other, plan("other")], &by()).await.unwrap();
     assert_eq!(store.user_version(user.id).await.unwrap(), Some(user.version + 1));
     assert_eq!(store.changes(before.upto).await.unwrap().users, [changed(&user, 1)]);
 }
@@ -47,7 +47,7 @@ pub async fn a_plan_is_changed_where_it_is(store: Any) {
     assert_eq!(store.change_plan(&basic.id, &to(&basic), &admin()).await.unwrap(), None);
     assert_eq!(store.plans().await.unwrap(), []);
     let user = add_user(&store, "a@b.c").await;
-    store.put_plans(&[plan("other")], &by()).await.unwrap();
+    store.sync_plans(&[plan("other")], &by()).await.unwrap();
     let untouched = store.add_user(&new_user("d@e.f", "other"), &by()).await.unwrap();
     let before = store.changes(0).await.unwrap();
 
@@ -65,7 +65,7 @@ pub async fn a_plan_is_changed_where_it_is(store: Any) {
 
 pub async fn what_an_admin_changed_is_not_put_back(store: Any) {
     let configured = ["same", "changed", "added"].map(plan);
-    assert_eq!(store.put_plans(&configured[..2], &by()).await.unwrap(), []);
+    assert_eq!(store.sync_plans(&configured[..2], &by()).await.unwrap(), []);
     // A change that changes nothing leaves the configuration its say.
     store.change_plan(&configured[0].id, &to(&configured[0]), &admin()).await.unwrap();
     let mut changed = plan("changed");
@@ -77,7 +77,7 @@ pub async fn what_an_admin_changed_is_not_put_back(store: Any) {
     let mut later = configured;
     later[0].price_cents = 1;
     for _ in 0..2 {
-        let kept = store.put_plans(&later, &by()).await.unwrap();
+        let kept = store.sync_plans(&later, &by()).await.unwrap();
         assert_eq!(kept, [PlanId::from("changed"), PlanId::from("added")]);
         for plan in [&later[0], &changed, &added] {
             assert_eq!(store.plan(&plan.id).await.unwrap().as_ref(), Some(plan));
@@ -86,7 +86,7 @@ pub async fn what_an_admin_changed_is_not_put_back(store: Any) {
 }
 
 pub async fn changes_of_several_fields_at_once_are_all_kept(store: Any) {
-    store.put_plans(&[plan("shared")], &by()).await.unwrap();
+    store.sync_plans(&[plan("shared")], &by()).await.unwrap();
     let id = PlanId::from("shared");
     let name = PlanChange { name: Some("Renamed".to_owned()), ..PlanChange::default() };
     let price = PlanChange { price_cents: Some(9), ..PlanChange::default() };

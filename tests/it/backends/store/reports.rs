@@ -22,12 +22,12 @@ struct Told {
 
 impl Told {
     async fn to(store: &Any) -> Self {
-        store.put_plans(&[plan("basic"), plan("other")], &by()).await.unwrap();
+        store.sync_plans(&[plan("basic"), plan("other")], &by()).await.unwrap();
         let mut users = Vec::new();
         for (email, plan) in [("a@b.c", "basic"), ("b@b.c", "other"), ("c@b.c", "basic")] {
             users.push(store.add_user(&new_user(email, plan), &by()).await.unwrap());
         }
-        store.prepare_days(day("2026-01-01")).await.unwrap();
+        store.create_partitions(day("2026-01-01")).await.unwrap();
         let mut dice = Dice::new();
         for _ in 0..25 {
             let count = dice.roll(12);

@@ -22,7 +22,7 @@ async fn sums(store: &Any) -> Vec<Used> {
 pub async fn pruned_days_leave_their_rollups_and_are_known(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     // Of days with a partition of their own, where there are such, and of days without one.
-    store.prepare_days(day("2026-01-01")).await.unwrap();
+    store.create_partitions(day("2026-01-01")).await.unwrap();
     for text in ["2025-11-30", "2026-01-01", "2026-01-02", "2026-01-03"] {
         let charges = (0..3).map(|_| Entry::Settle(charge_of(&user, text)));
         write(&store, &charges.collect::<Vec<_>>()).await;

@@ -10,14 +10,14 @@ use knockx::store::{PlanChange, StoreError};
 
 /// A user on `basic`, where there are also `big` and `huge`.
 async fn user(store: &Any, email: &str) -> User {
-    store.put_plans(&[plan("big"), plan("huge")], &by()).await.unwrap();
+    store.sync_plans(&[plan("big"), plan("huge")], &by()).await.unwrap();
     add_user(store, email).await
 }
 
 /// The user asks for a plan in some second.
 async fn ask(store: &Any, user: UserId, to: &str, second: i64) -> Upgrade {
     let by = By { actor: Actor::User(user), at: at(second), request: None };
-    store.ask_upgrade(user, &PlanId::from(to), &by).await.unwrap()
+    store.request_upgrade(user, &PlanId::from(to), &by).await.unwrap()
 }
 
 async fn all(store: &Any) -> Vec<Upgrade> {
@@ -64,10 +64,10 @@ pub async fn a_request_needs_a_plan_that_can_be_had(store: Any) {
     let retired = PlanChange { retired: Some(true), ..PlanChange::default() };
     store.change_plan(&PlanId::from("huge"), &retired, &admin()).await.unwrap();
     for plan in ["gone", "huge"] {
-        let asked = store.ask_upgrade(user.id, &PlanId::from(plan), &by()).await;
+        let asked = store.request_upgrade(user.id, &PlanId::from(plan), &by()).await;
         assert!(matches!(asked, Err(StoreError::Missing("plan"))), "{asked:?}");
     }
-    let asked = store.ask_upgrade(UserId::new(), &PlanId::from("big"), &by()).await;
+    let asked = store.request_upgrade(UserId::new(), &PlanId::from("big"), &by()).await;
     assert!(matches!(asked, Err(StoreError::Missing("user"))), "{asked:?}");
     assert_eq!(all(&store).await, []);
 }

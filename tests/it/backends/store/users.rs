@@ -27,7 +27,7 @@ pub async fn an_email_is_taken_once(store: Any) {
 }
 
 pub async fn of_two_who_register_at_once_one_is_told(store: Any) {
-    store.put_plans(&[plan("basic")], &by()).await.unwrap();
+    store.sync_plans(&[plan("basic")], &by()).await.unwrap();
     let both = [new_user("a@b.c", "basic"), new_user("a@b.c", "basic")];
     let by = by();
     let added = join_all(both.iter().map(|user| store.add_user(user, &by))).await;
@@ -71,7 +71,7 @@ pub async fn a_user_needs_a_plan_that_exists(store: Any) {
 
 pub async fn a_change_changes_what_it_names(store: Any) {
     let user = add_user(&store, "a@b.c").await;
-    store.put_plans(&[plan("other")], &by()).await.unwrap();
+    store.sync_plans(&[plan("other")], &by()).await.unwrap();
     let change = UserChange {
         email: Some("new@b.c".to_owned()),
         username: Some(Some("ada".to_owned())),
@@ -165,7 +165,7 @@ pub async fn users_are_found_by_a_part_of_their_names(store: Any) {
 
 pub async fn users_are_found_by_what_they_are(store: Any) {
     let plain = add_user(&store, "1@b.c").await;
-    store.put_plans(&[plan("other")], &by()).await.unwrap();
+    store.sync_plans(&[plan("other")], &by()).await.unwrap();
     let other = store.add_user(&new_user("2@b.c", "other"), &by()).await.unwrap();
     let boss = NewUser { role: Role::Admin, ..new_user("3@b.c", "other") };
     let boss = store.add_user(&boss, &by()).await.unwrap();
@@ -245,7 +245,7 @@ pub async fn who_changes_to_a_zone_where_it_is_another_day_keeps_its_own(store: 
         Plan { limits, ..plan }
     };
     let plans = [in_zone("basic", "UTC"), in_zone("kolkata", "Asia/Kolkata")];
-    store.put_plans(&plans, &by()).await.unwrap();
+    store.sync_plans(&plans, &by()).await.unwrap();
     let user = store.add_user(&new_user("a@b.c", "basic"), &by()).await.unwrap();
     let key = store.add_key(user.id, &new_key("first"), &by()).await.unwrap().id;
     for (plan, time, zone) in [
