@@ -36,8 +36,9 @@ impl<'a> Bounds<'a> {
         let Output::Tokens(own) = surface.output() else { return Ok(bounds) };
         let others = LIMITS.into_iter().filter(|name| !own.contains(name));
         for name in own.iter().copied().chain(others) {
+            let Some(raw) = fields.get(name) else { continue };
             bounds.limit(fields.limit(name)?);
-            bounds.limits.extend(fields.get(name).map(|raw| (name, raw)));
+            bounds.limits.push((name, raw));
         }
         for name in BUDGETS {
             bounds.budget(name, fields.given(name))?;

@@ -83,6 +83,7 @@ impl<'a> Fields<'a> {
         Ok(Self { members, traits })
     }
 
+    #[inline]
     pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
         if self.traits & trait_of(name) == 0 {
             return None;

@@ -224,7 +224,12 @@ pub fn imitated_of<const N: usize>(
     known: [&[&'static str]; N],
 ) -> Option<&'static str> {
     let mut found = None;
+    let is_ascii = name.is_ascii();
     for known in known.into_iter().flatten() {
+        // What is ASCII folds into names of its own length only.
+        if is_ascii && name.len() != known.len() {
+            continue;
+        }
         if *known == name {
             return None;
         }
@@ -237,9 +242,6 @@ pub fn imitated_of<const N: usize>(
 
 /// Whether both are one under Unicode's simple case folding; `known` is ASCII.
 fn folds_to(name: &str, known: &str) -> bool {
-    if name.is_ascii() {
-        return name.eq_ignore_ascii_case(known);
-    }
     // Two characters beyond ASCII fold into it: the long s and the Kelvin sign.
     let fold = |c: char| match c {
         '\u{17f}' => 's',
