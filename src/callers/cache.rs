@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 /// How long an absent key is remembered: long enough to blunt guessing, short enough that a key
 /// added by another process works almost at once.
-const ABSENT_FOR: Duration = Duration::from_secs(5);
+const ABSENT_KEY_TTL: Duration = Duration::from_secs(5);
 
 /// How long a refusal waits for the store to say that it is up to date.
-const MOMENT: Duration = Duration::from_millis(300);
+const VERSION_CHECK_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Caller records by key, bounded in number, loaded once however many ask.
 pub struct CallerCache {
@@ -155,7 +155,7 @@ impl CallerCache {
     /// Whether a refusal may rely on `caller`: it is the user's current version, or the store does not
     /// say so in a moment. A store that is away must not hold up answers.
     pub async fn is_current_as_known(&self, caller: &Caller) -> bool {
-        let asked = tokio::time::timeout(MOMENT, self.is_current(caller)).await;
+        let asked = tokio::time::timeout(VERSION_CHECK_TIMEOUT, self.is_current(caller)).await;
         !matches!(asked, Ok(Ok(false)))
     }
 
@@ -196,7 +196,7 @@ impl Found {
     fn is_outdated(&self, now: Instant) -> bool {
         match self {
             Self::Present(_) => false,
-            Self::Absent { since } => now.saturating_duration_since(*since) >= ABSENT_FOR,
+            Self::Absent { since } => now.saturating_duration_since(*since) >= ABSENT_KEY_TTL,
         }
     }
 }

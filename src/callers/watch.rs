@@ -15,11 +15,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Time between two looks: a cut within a second, with room for a slow store.
-const ROUND: Duration = Duration::from_millis(250);
+/// Poll interval of the store: streams must end within a second of a revocation, with room for a slow store.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Poll interval if changes are announced, while there are calls: the process that made a change may
 /// have died before telling.
-const NET: Duration = Duration::from_secs(30);
+const ANNOUNCED_POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What the watch works on.
 pub struct Watch {
@@ -49,12 +49,14 @@ impl Watch {
         match &self.changed {
             Some(changed) if is_known => {
                 // Without calls a missed change has no effect, and the store may be suspended.
-                while tokio::time::timeout(NET, changed.notified()).await.is_err()
+                while tokio::time::timeout(ANNOUNCED_POLL_INTERVAL, changed.notified())
+                    .await
+                    .is_err()
                     && !self.callers.was_asked()
                     && self.open.is_empty()
                 {}
             }
-            _ => tokio::time::sleep(ROUND).await,
+            _ => tokio::time::sleep(POLL_INTERVAL).await,
         }
     }
 
