@@ -14,7 +14,7 @@ use crate::config::{Accounts, Billing};
 use crate::control::api_error::ApiError;
 use crate::http::client_ip;
 use crate::store::sessions::{Credentials, NewSession, Rotated, Rotation};
-use crate::store::{Store, StoreError};
+use crate::store::{Sessions, StoreError};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use std::net::IpAddr;
@@ -93,7 +93,7 @@ impl Identity {
     /// [`ApiError::InvalidCredentials`], [`ApiError::TooManyAttempts`], [`ApiError::Suspended`].
     pub async fn check(
         &self,
-        store: &dyn Store,
+        store: &dyn Sessions,
         email: &str,
         password: &str,
         (address, now): (IpAddr, Instant),
@@ -115,7 +115,7 @@ impl Identity {
     /// The account of this e-mail address, and whether the password matches.
     async fn verify(
         &self,
-        store: &dyn Store,
+        store: &dyn Sessions,
         email: &str,
         password: &str,
         attempt: &LoginAttempt,
@@ -132,7 +132,7 @@ impl Identity {
     /// the queue of the hasher is full, keeps the old one for now.
     async fn rehashed(
         &self,
-        store: &dyn Store,
+        store: &dyn Sessions,
         found: Credentials,
         password: &str,
     ) -> Result<Credentials, ApiError> {
@@ -160,7 +160,7 @@ impl Identity {
     /// [`ApiError::WrongPassword`], [`ApiError::TooManyAttempts`].
     pub async fn confirm(
         &self,
-        store: &dyn Store,
+        store: &dyn Sessions,
         (user, session): (&User, SessionId),
         password: &str,
         now: Instant,
@@ -183,7 +183,7 @@ impl Identity {
     /// [`ApiError::InvalidCredentials`] if the password was changed meanwhile.
     pub async fn begin(
         &self,
-        store: &dyn Store,
+        store: &dyn Sessions,
         checked: Credentials,
         now: Timestamp,
     ) -> Result<TokenPair, ApiError> {
@@ -211,7 +211,7 @@ impl Identity {
     /// [`ApiError::InvalidRefreshToken`]. If the token was already used, its session is ended.
     pub async fn refresh(
         &self,
-        store: &dyn Store,
+        store: &dyn Sessions,
         token: &str,
         now: Timestamp,
     ) -> Result<TokenPair, ApiError> {

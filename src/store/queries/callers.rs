@@ -107,7 +107,7 @@ impl ChangeFeed for Backend {
     }
 
     async fn confirm_changes(&self, upto: u64) -> Result<(), StoreError> {
-        self.read(StoreOp::Changes, dialect::confirm_changes(self, upto)).await
+        self.handle.run(StoreOp::Changes, self, dialect::confirm_changes(self, upto)).await
     }
 
     async fn is_change_confirmed(&self, user: Option<UserId>) -> Result<bool, StoreError> {

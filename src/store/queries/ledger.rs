@@ -13,7 +13,7 @@ use uuid::Uuid;
 #[async_trait]
 impl Ledger for Backend {
     async fn journal(&self, batch: &[Entry], mark: Option<Mark>) -> Result<(), StoreError> {
-        self.read(StoreOp::Journal, journal::write(self, batch, mark)).await
+        self.handle.run(StoreOp::Journal, self, journal::write(self, batch, mark)).await
     }
 
     async fn mark(&self, log: Uuid) -> Result<Option<u64>, StoreError> {

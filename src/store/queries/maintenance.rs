@@ -21,11 +21,11 @@ const LEDGER_PAUSE: Duration = Duration::from_millis(5);
 #[async_trait]
 impl Maintenance for Backend {
     async fn acquire_instance_lock(&self) -> Result<(), StoreError> {
-        self.read(StoreOp::Journal, dialect::acquire_instance_lock(self)).await
+        self.handle.run(StoreOp::Journal, self, dialect::acquire_instance_lock(self)).await
     }
 
     async fn release_instance_lock(&self) -> Result<(), StoreError> {
-        self.read(StoreOp::Journal, dialect::release_instance_lock(self)).await
+        self.handle.run(StoreOp::Journal, self, dialect::release_instance_lock(self)).await
     }
 
     async fn prune(&self, now: Timestamp) -> Result<u64, StoreError> {
@@ -40,11 +40,11 @@ impl Maintenance for Backend {
     }
 
     async fn create_partitions(&self, from: Day) -> Result<(), StoreError> {
-        self.read(StoreOp::Ledger, dialect::create_partitions(self, from)).await
+        self.handle.run(StoreOp::Ledger, self, dialect::create_partitions(self, from)).await
     }
 
     async fn prune_ledger(&self, before: Day, now: Timestamp) -> Result<u64, StoreError> {
-        self.read(StoreOp::Ledger, prune_ledger(self, before, now)).await
+        self.handle.run(StoreOp::Ledger, self, prune_ledger(self, before, now)).await
     }
 
     async fn count_dead_letters(&self) -> Result<u64, StoreError> {
