@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// Days for which revoked and expired keys are kept; the ledger names their ids for longer.
 pub const KEYS_KEPT_DAYS: i64 = 90;
-/// Rows of a kind that one [`Maintenance::prune`] deletes: few, so that it blocks nobody for long.
+/// Rows of a kind that one [`Maintenance::prune`] deletes: few, so that it does not block other writes for long.
 pub const PRUNE_BATCH: u32 = 1000;
 
 /// Keeping the store itself.

@@ -14,7 +14,7 @@ pub(super) const EXPIRED_BATCH: u32 = 16;
 pub trait StoredResponses: Send + Sync + 'static {
     /// Records the owner of a response and the call whose charge is still an estimate. Recording it again
     /// raises `tokens` and replaces `unsettled`. False when the id belongs to another user or another
-    /// upstream as well: then nobody can read the response from now on.
+    /// upstream as well: then no user can read the response from now on.
     async fn record_response(
         &self,
         response: &StoredResponse,

@@ -165,7 +165,7 @@ mod tests {
             let wait = Duration::from_secs(seconds);
             assert_eq!(throttle.attempt(&"a", now), Err(wait));
             assert_eq!(throttle.attempt(&"a", now), Err(wait), "a refused try does not count");
-            assert_eq!(throttle.attempt(&"b", now), Ok(()), "nobody else waits");
+            assert_eq!(throttle.attempt(&"b", now), Ok(()), "other keys do not wait");
             throttle.reset(&"b");
             now += wait;
             assert_eq!(throttle.attempt(&"a", now), Ok(()));
