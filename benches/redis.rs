@@ -17,7 +17,7 @@ use knockx::clock;
 use knockx::quota::counters::{Claim, Counters, SoFar, Taken};
 use knockx::quota::redis::{Clock, RedisCounters, Settings};
 use knockx::quota::rules::{self, Need};
-use knockx::redis_conn::{RedisConn, RedisUrls};
+use knockx::redis::{RedisConn, RedisUrls};
 use knockx::store::Used;
 use knockx::telemetry::metrics::Metrics;
 use std::net::TcpListener;

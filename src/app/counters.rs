@@ -12,11 +12,13 @@ use crate::journal::{self, Adopted, Journal, Started};
 use crate::private_files;
 use crate::quota::counters::Counters;
 use crate::quota::memory::MemoryCounters;
-use crate::quota::redis::{Clock, Keeper, Look, RedisCounters, Scribe, Settings, Spool};
+use crate::quota::redis::{
+    Clock, ClusterView, HealthPoller, OutboxDrainer, RedisCounters, Settings, Spool,
+};
 use crate::quota::transferable::TransferableCounters;
 use crate::quota::versions::Versions;
-use crate::redis_conn::RedisConn;
-use crate::redis_look::{self, Finding, Severity};
+use crate::redis::RedisConn;
+use crate::redis::preflight::{self, Finding, Severity};
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::workers::Workers;
@@ -31,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How long counters may take to be rebuilt before a gateway gives up its start.
-const REBUILT: Duration = Duration::from_secs(60);
+const REBUILD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Counters, and the store as the rest of the gateway is to use it.
 pub(super) struct Counting {
@@ -148,7 +150,8 @@ pub(super) fn report_abandoned(calls: usize) {
 
 /// Refuses a Redis on which quotas would not hold, and says what another may lose.
 async fn rely_on(connection: &RedisConn) -> anyhow::Result<()> {
-    let found = redis_look::look(connection, clock::now()).await.map_err(anyhow::Error::msg)?;
+    let found =
+        preflight::check_server(connection, clock::now()).await.map_err(anyhow::Error::msg)?;
     for Finding { severity, text } in found {
         match severity {
             Severity::Ok => {}
@@ -183,18 +186,19 @@ async fn shared(config: &Config, redis: &Redis, means: Means<'_>) -> anyhow::Res
         compare: redis.compare,
     };
     let counters = Arc::new(RedisCounters::new(connection, settings, Arc::clone(&metrics)));
-    counters.keep_on_disk(Spool::new(&redis.spool));
+    counters.use_spool(Spool::new(&redis.spool));
     let changed = Arc::new(Notify::new());
-    let keeper =
-        Keeper::new(Arc::clone(&counters), Arc::clone(&metrics), Arc::clone(&changed), tasks);
-    let mut looks = keeper.looks();
-    let scribe = Scribe::new(Arc::clone(&counters), Arc::clone(&store), metrics, keeper.looks());
-    workers.spawn("keeper", keeper.run(stop.clone()));
-    workers.spawn("scribe", scribe.run(stop));
-    let begun = tokio::time::timeout(REBUILT, looks.wait_for(Look::is_whole)).await;
-    begun.context("Redis does not respond, or its counters could not be rebuilt")??;
-    let herald = Arc::new(counters.herald(store.clone()));
-    let store = store.publishing(herald);
+    let poller =
+        HealthPoller::new(Arc::clone(&counters), Arc::clone(&metrics), Arc::clone(&changed), tasks);
+    let mut views = poller.views();
+    let drainer =
+        OutboxDrainer::new(Arc::clone(&counters), Arc::clone(&store), metrics, poller.views());
+    workers.spawn("redis-health", poller.run(stop.clone()));
+    workers.spawn("outbox-drainer", drainer.run(stop));
+    let opened = tokio::time::timeout(REBUILD_TIMEOUT, views.wait_for(ClusterView::is_open)).await;
+    opened.context("Redis does not respond, or its counters could not be rebuilt")??;
+    let publisher = Arc::new(counters.invalidation_publisher(store.clone()));
+    let store = store.publishing(publisher);
     Ok(Counting {
         store,
         counters,

@@ -4,8 +4,8 @@ use super::config_arg::ConfigArg;
 use crate::clock;
 use crate::config::{Config, Database, MissingKey, TlsFiles};
 use crate::proxy::tls::Tls;
-use crate::redis_conn::{RedisConn, RedisUrls};
-use crate::redis_look::{self, Severity};
+use crate::redis::preflight::{self, Severity};
+use crate::redis::{RedisConn, RedisUrls};
 use crate::store;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect;
@@ -104,8 +104,8 @@ async fn counters(urls: &RedisUrls) -> Vec<Finding> {
     let looked = async {
         let unreached = |e| format!("{e}; check host, user and password in REDIS_URL");
         let connection = RedisConn::open(urls).await.map_err(unreached)?;
-        let found = redis_look::look(&connection, clock::now()).await?;
-        redis_look::takes_writes(&connection).await.map(|()| found)
+        let found = preflight::check_server(&connection, clock::now()).await?;
+        preflight::takes_writes(&connection).await.map(|()| found)
     };
     let found = match tokio::time::timeout(PATIENCE, looked).await {
         Ok(Ok(found)) => found,
@@ -115,7 +115,7 @@ async fn counters(urls: &RedisUrls) -> Vec<Finding> {
             return vec![Finding { name, result: Err(advice.to_owned()) }];
         }
     };
-    let line = |redis_look::Finding { severity, text }| Finding {
+    let line = |preflight::Finding { severity, text }| Finding {
         name: name.clone(),
         result: match severity {
             Severity::Ok => Ok(text),

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::config::{Config, Redis};
 use crate::instance::DataFolder;
 use crate::quota::redis::{Clock, RedisCounters, Settings};
-use crate::redis_conn::RedisConn;
+use crate::redis::RedisConn;
 use crate::store::invalidation::Confirmation;
 use crate::store::{self, NewKey, Store};
 use crate::telemetry::metrics::Metrics;
@@ -97,7 +97,7 @@ impl Stored {
             None => None,
         };
         if let Some(counters) = &counters {
-            store = store.publishing(Arc::new(counters.herald(store.clone())));
+            store = store.publishing(Arc::new(counters.invalidation_publisher(store.clone())));
         } else {
             store = store.publishing(Arc::new(Confirmation::new(store.clone())));
         }

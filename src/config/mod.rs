@@ -26,7 +26,7 @@ pub use restart::waiting_for_restart;
 
 use crate::account::id::PlanId;
 use crate::account::plan::{Plan, Window};
-use crate::redis_conn::RedisUrls;
+use crate::redis::RedisUrls;
 use crate::upstream::catalog::{Catalog, Secret};
 use ipnet::IpNet;
 use std::ffi::OsString;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::account::id::PlanId;
 use crate::account::plan::{Plan, Window};
-use crate::redis_conn::RedisUrls;
+use crate::redis::RedisUrls;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 

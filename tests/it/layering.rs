@@ -133,7 +133,7 @@ const RULES: &[Rule] = &[
     Rule {
         what: "Redis",
         words: &["redis::cmd", "use redis::"],
-        owners: &["redis_conn/", "redis_look.rs", "quota/redis/"],
+        owners: &["redis/", "quota/redis/"],
         exceptions: &[],
     },
     Rule {

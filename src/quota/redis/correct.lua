@@ -1,5 +1,5 @@
--- Sets right what a call that has ended was charged: the counters change by the difference, and the true charge
--- is on its way.
+-- Corrects the charge of a call that has ended: the counters change by the difference, and the correct charge
+-- goes to the outbox.
 --
 -- KEYS 1 tombstone of the correction, 2 tombstone of the call, 3 the user's account, 4 the key's account,
 --      5 outbox, 6 number of settlements, 7 epoch
@@ -14,7 +14,7 @@ end
 local names = fields(ARGV[3])
 for _, name in ipairs({ KEYS[3], KEYS[4] }) do
     local account = load(name, names, OF_DAY)
-    -- Of a day that is not counted any more the ledger alone tells.
+    -- Days that are no longer counted are in the ledger only.
     if account.has_day then
         account[USED] = max(account[USED] + whole(ARGV[2]) - whole(ARGV[1]), 0)
         save(account)

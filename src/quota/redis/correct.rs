@@ -1,7 +1,7 @@
 //! Corrects the charge of an ended call in Redis.
 
 use super::keys::Partition;
-use super::{LONG_TOMBSTONE, RedisCounters, milliseconds, outbox, wire, written};
+use super::{REAPED_TOMBSTONE_TTL, RedisCounters, codec, milliseconds, outbox, to_json};
 use crate::quota::counters::{Correction, CountersError};
 use crate::telemetry::labels::RedisOp;
 
@@ -22,16 +22,16 @@ impl RedisCounters {
             at.epoch(),
         ];
         let arguments = [
-            wire::exact(*before).to_string(),
-            wire::exact(charge.tokens.total()).to_string(),
+            codec::exact(*before).to_string(),
+            codec::exact(charge.tokens.total()).to_string(),
             charge.day.to_string(),
             // The ledger has a row of the call already.
-            outbox::marked_as_repeated(&written(charge)),
-            milliseconds(LONG_TOMBSTONE),
+            outbox::marked_as_repeated(&to_json(charge)),
+            milliseconds(REAPED_TOMBSTONE_TTL),
         ];
-        let script = &self.link.scripts.correct;
-        let reply = self.link.run(RedisOp::Settle, script, &keys, &arguments).await?;
-        match wire::word(&reply)? {
+        let script = &self.client.scripts.correct;
+        let reply = self.client.run(RedisOp::Settle, script, &keys, &arguments).await?;
+        match codec::word(&reply)? {
             "corrected" | "again" => Ok(()),
             _ => Err(CountersError),
         }

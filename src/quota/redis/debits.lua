@@ -1,6 +1,6 @@
--- What a call takes from the accounts of its user and its key.
+-- Debits of a call on the accounts of its user and its key.
 
--- A debit a line: whose (`u` or `k`), what, and its numbers, as `debits` of src/quota/redis/wire.rs
+-- A debit a line: whose (`u` or `k`), what, and its numbers, as `debits` of src/quota/redis/codec.rs
 -- writes them; all of one day. Returns the debits, and the accounts with their first `count` fields,
 -- of the key just those of the day where no debit needs more.
 local function read_debits(text, user_key, key_key, count)
@@ -36,12 +36,12 @@ local function read_debits(text, user_key, key_key, count)
     return debits, user, key
 end
 
--- Notes that a call has so many more tokens ahead of it than it holds.
+-- Adds tokens that a call is expected to use beyond its reservation.
 local function expect(account, number)
     account[EXPECTED] = max(account[EXPECTED] + number, 0)
 end
 
--- What a call may still get: its own `expected` usage, and what no other call is expected to use.
+-- Tokens that a call may still get: its own `expected` usage, and what no other call is expected to use.
 local function free_tokens(debit, expected)
     local account = debit.account
     local left = debit.limit - account[USED] - account[RESERVED]

@@ -1,9 +1,9 @@
--- Raises what a running call holds.
+-- Extends the reservation of a running call.
 --
 -- KEYS 1 lease, 2 the user's account, 3 the key's account, 4 epoch
 -- ARGV 1 tokens the gateway knows it holds, 2 want, 3 least
 -- Answers added TOKENS | held | exhausted | rebuild | lost: there is no such lease.
--- A script, because looking and taking must be one step. Sent again after a lost answer it finds
+-- A script, because the check and the reservation must be one step. Sent again after a lost answer it finds
 -- more held than the gateway knows of, and says how much, instead of taking twice.
 local lease = redis.call('HMGET', KEYS[1], 'reserved', 'debits', 'expected')
 if not lease[1] then

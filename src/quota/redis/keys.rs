@@ -8,7 +8,7 @@ use crate::account::id::{KeyId, RequestId, UserId};
 /// data is: a user's numbers would be looked for elsewhere.
 pub const PARTITIONS: u8 = 64;
 
-/// Raised by every change to a user, a key or a plan.
+/// Counter that every change to a user, a key or a plan increments.
 pub const CHANGES: &str = "kx:changes";
 
 /// A share of the users.
@@ -27,49 +27,49 @@ impl Partition {
         (0..PARTITIONS).map(Self)
     }
 
-    /// Set while the partition's counters are whole.
+    /// Set while the partition's counters are complete; without it no call is admitted.
     #[must_use]
     pub fn epoch(self) -> String {
         self.name("epoch")
     }
 
-    /// The user's version, as far as Redis has heard of it.
+    /// Newest version of the user that was published to Redis.
     #[must_use]
     pub fn version(self, user: UserId) -> String {
         self.name(&format!("version:{}", user.0.simple()))
     }
 
-    /// The numbers of a user.
+    /// Account of a user.
     #[must_use]
     pub fn user(self, user: UserId) -> String {
         self.name(&format!("user:{}", user.0.simple()))
     }
 
-    /// The numbers of a key.
+    /// Account of an API key.
     #[must_use]
     pub fn key(self, user: UserId, key: &KeyId) -> String {
         self.name(&format!("key:{}:{key}", user.0.simple()))
     }
 
-    /// What a running call holds.
+    /// Reservation of a running call.
     #[must_use]
     pub fn lease(self, request: RequestId) -> String {
         self.name(&format!("lease:{}", request.0.simple()))
     }
 
-    /// Left where a lease was, so that a repeated command finds that it is repeated.
+    /// Tombstone of an ended lease, so that a repeated command changes nothing.
     #[must_use]
     pub fn tombstone(self, request: RequestId) -> String {
         self.name(&format!("ended:{}", request.0.simple()))
     }
 
-    /// What a reset took away, so that a repeated one finds that it is repeated.
+    /// Result of a reset, so that a repeated one changes nothing.
     #[must_use]
     pub fn reset(self, id: RequestId) -> String {
         self.name(&format!("reset:{}", id.0.simple()))
     }
 
-    /// Left when a call's charge was set right, so that a repeated correction finds that it is repeated.
+    /// Tombstone of a correction, so that a repeated one changes nothing.
     #[must_use]
     pub fn correction(self, request: RequestId) -> String {
         self.name(&format!("corrected:{}", request.0.simple()))
@@ -93,13 +93,13 @@ impl Partition {
         self.name("outbox")
     }
 
-    /// How many calls were settled, and adjustments made: it never goes backwards unless Redis lost writes.
+    /// Number of settlements and adjustments: it decreases only if Redis lost writes.
     #[must_use]
     pub fn settled(self) -> String {
         self.name("settled")
     }
 
-    /// How many of them are in the ledger.
+    /// Number of them that are in the ledger.
     #[must_use]
     pub fn written(self) -> String {
         self.name("written")
@@ -117,14 +117,14 @@ impl Partition {
         self.name("rebuilder")
     }
 
-    /// Gateways that bring back what they know, each with the time by which it has, or is dead.
+    /// Gateways that are restoring what they know, each with the time after which it is considered dead.
     #[must_use]
-    pub fn bringing(self) -> String {
+    pub fn restoring(self) -> String {
         self.name("bringing")
     }
 
-    /// Written now and then, to see whether writes are taken.
-    pub fn tried(self) -> String {
+    /// Written periodically to check that Redis accepts writes.
+    pub fn write_probe(self) -> String {
         self.name("tried")
     }
 
@@ -133,7 +133,7 @@ impl Partition {
     }
 }
 
-/// Whose account a name stands for: the inverse of [`Partition::user`] and [`Partition::key`].
+/// Owner of the account with this name: the inverse of [`Partition::user`] and [`Partition::key`].
 #[must_use]
 pub fn owner(name: &str) -> Option<(UserId, Option<KeyId>)> {
     let (_, rest) = name.split_once("}:")?;

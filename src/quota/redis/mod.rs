@@ -1,17 +1,17 @@
 //! Quota numbers in Redis, shared by any number of gateways.
 //!
 //! Each verb is one script and one round trip, and safe to repeat: a lease, and later a tombstone,
-//! bear the request's id. A command without an answer is sent once more; then a take is refused
-//! and withdrawn as soon as Redis is back, an extension is not granted, a reset is left to be asked
-//! for again, and a settlement goes on being sent until it is answered.
+//! have the request's id. A command without a reply is sent once more. If that fails too, a take is
+//! refused and rolled back as soon as Redis recovers, an extension is not granted, a reset fails, and a
+//! settlement is retried until it is answered.
 
-mod announce;
-mod calls;
+mod invalidation;
+mod local_journal;
 mod correct;
-mod keeper;
+mod health;
 mod keys;
 mod leases;
-mod link;
+mod client;
 mod outbox;
 mod rebuild;
 mod reports;
@@ -19,12 +19,12 @@ mod reset;
 mod scripts;
 mod skew;
 mod spool;
-mod warden;
-mod wire;
+mod reconciler;
+mod codec;
 
-pub use announce::Herald;
-pub use keeper::{Keeper, Look};
-pub use outbox::Scribe;
+pub use health::{ClusterView, HealthPoller};
+pub use invalidation::InvalidationPublisher;
+pub use outbox::OutboxDrainer;
 pub use spool::Spool;
 
 use super::counters::{Claim, Correction, Counters, CountersError, DayTally, Extended};
@@ -33,31 +33,31 @@ use crate::account::charge::{Charge, Lease, Status, TokenCount};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, RequestId, UserId};
 use crate::clock;
-use crate::redis_conn::RedisConn;
+use crate::redis::RedisConn;
 use crate::store::Used;
 use crate::telemetry::labels::RedisOp;
 use crate::telemetry::metrics::Metrics;
 use async_trait::async_trait;
-use calls::{Call, Calls, Doubtful};
+use client::{CommandError, RETRY_MAX_INTERVAL, RETRY_MIN_INTERVAL, ScriptClient};
+use codec::{SettleEnd, SettleReply, TakeReply};
 use jiff::{SignedDuration, Timestamp};
 use keys::Partition;
-use link::{FIRST_PAUSE, LAST_PAUSE, Link, Unanswered};
+use local_journal::{Call, LocalJournal, Unconfirmed};
 use redis::Value;
 use skew::Skew;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use wire::{SettleEnd, SettleReply, TakeReply};
 
 /// A command repeated within this time finds that it was carried out; a charge repeated later is not
-/// counted, see [`LATELY`].
-const TOMBSTONE: Duration = Duration::from_secs(15 * 60);
+/// counted, see [`REBOOK_WINDOW`].
+const TOMBSTONE_TTL: Duration = Duration::from_secs(15 * 60);
 /// Tombstone lifetime of reaped leases: a gateway may resume its calls within this time.
-const LONG_TOMBSTONE: Duration = Duration::from_secs(24 * 60 * 60);
+const REAPED_TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// A call that ended longer ago may have lost its tombstone. Below the tombstone lifetime, to allow for clock skew.
-const LATELY: SignedDuration = SignedDuration::from_mins(10);
+const REBOOK_WINDOW: SignedDuration = SignedDuration::from_mins(10);
 
-/// Where scripts have the time from.
+/// Source of the time in scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clock {
     /// Redis' own: the same for every gateway.
@@ -66,11 +66,11 @@ pub enum Clock {
     Given,
 }
 
-/// How the counters behave.
+/// Settings of the counters in Redis.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     pub clock: Clock,
-    /// After this long without renewal a call counts as abandoned.
+    /// Time without renewal after which a call counts as abandoned.
     pub lease: Duration,
     /// No call is admitted while more charges than this wait for the ledger.
     pub max_backlog: u64,
@@ -78,19 +78,19 @@ pub struct Settings {
     pub compare: Duration,
 }
 
-/// Counters in Redis.
+/// Quota counters in Redis, shared by all gateways.
 pub struct RedisCounters {
-    link: Link,
+    client: ScriptClient,
     settings: Settings,
-    calls: Calls,
-    /// More charges wait for the ledger than may.
+    local_journal: LocalJournal,
+    /// True if more charges than `max_backlog` wait for the ledger.
     is_full: AtomicBool,
     skew: Skew,
-    /// Tells gateways apart.
+    /// Identifies this gateway.
     gateway: String,
-    /// A change to users, keys or plans could not be announced to the other gateways.
-    is_untold: AtomicBool,
-    /// Where charges wait on disk while Redis is away.
+    /// True if a change to users, keys or plans could not be published to the other gateways.
+    has_unpublished: AtomicBool,
+    /// Keeps charges on disk while Redis is unreachable.
     spool: OnceLock<Spool>,
 }
 
@@ -99,24 +99,24 @@ impl RedisCounters {
     #[must_use]
     pub fn new(connection: RedisConn, settings: Settings, metrics: Arc<Metrics>) -> Self {
         Self {
-            link: Link::new(connection, metrics),
+            client: ScriptClient::new(connection, metrics),
             settings,
-            calls: Calls::default(),
+            local_journal: LocalJournal::default(),
             is_full: AtomicBool::new(false),
             skew: Skew::default(),
             gateway: clock::unique().simple().to_string(),
-            is_untold: AtomicBool::new(false),
+            has_unpublished: AtomicBool::new(false),
             spool: OnceLock::new(),
         }
     }
 
-    /// Keeps charges on disk too while Redis does not take them.
-    pub fn keep_on_disk(&self, spool: Spool) {
+    /// Also keeps charges on disk while Redis does not accept them.
+    pub fn use_spool(&self, spool: Spool) {
         let _ = self.spool.set(spool);
     }
 
-    /// The time as an argument of scripts.
-    fn told(&self, now: Timestamp) -> String {
+    /// Returns the time as an argument of scripts; empty for Redis' own.
+    fn script_time(&self, now: Timestamp) -> String {
         match self.settings.clock {
             Clock::Redis => String::new(),
             Clock::Given => now.as_millisecond().to_string(),
@@ -139,41 +139,42 @@ impl RedisCounters {
         let arguments = [
             lease.request.0.simple().to_string(),
             lease.version.to_string(),
-            self.told(now),
+            self.script_time(now),
             milliseconds(self.settings.lease),
-            wire::debits(&claim.debits),
+            codec::debits(&claim.debits),
             lease.day.to_string(),
-            written(&abandoned(lease)),
+            to_json(&abandoned_charge(lease)),
         ];
-        let take = &self.link.scripts.take;
-        let (done, fell_silent) = self.link.run_told(RedisOp::Take, take, &keys, &arguments).await;
+        let take = &self.client.scripts.take;
+        let (done, outcome_unknown) =
+            self.client.run_with_outcome(RedisOp::Take, take, &keys, &arguments).await;
         let reply = match done {
-            Ok(reply) => wire::take_reply(&reply, &claim.debits)?,
-            Err(Unanswered::Refused) => return Err(CountersError),
-            Err(Unanswered::Silent) => return self.doubt(lease),
+            Ok(reply) => codec::take_reply(&reply, &claim.debits)?,
+            Err(CommandError::Rejected) => return Err(CountersError),
+            Err(CommandError::Unknown) => return self.mark_uncertain(lease),
         };
         match reply {
             TakeReply::Granted(_) => Ok(reply),
-            // An earlier sending was carried out, and ended since by a reaper; or may be carried out
-            // yet, when what refused the later one has passed.
-            TakeReply::Settled => self.doubt(lease),
-            _ if fell_silent => self.doubt(lease),
+            // An earlier attempt was executed and reaped since, or may still be executed once the cause of the
+            // later rejection has passed.
+            TakeReply::Settled => self.mark_uncertain(lease),
+            _ if outcome_unknown => self.mark_uncertain(lease),
             _ => Ok(reply),
         }
     }
 
-    /// Refuses a take that may have been carried out; it is withdrawn soon.
-    fn doubt<T>(&self, lease: &Lease) -> Result<T, CountersError> {
-        self.calls.doubt(lease.clone());
+    /// Refuses a take that may have been executed, and schedules its rollback.
+    fn mark_uncertain<T>(&self, lease: &Lease) -> Result<T, CountersError> {
+        self.local_journal.add_uncertain_take(lease.clone());
         Err(CountersError)
     }
 
-    /// Undoes a take whose answer never came. Where a reaper has charged it, a charge of nothing takes
-    /// that one's place.
+    /// Rolls back a take whose outcome is unknown. If it was reaped and charged, a charge of zero replaces
+    /// the estimate.
     ///
     /// # Errors
     /// Redis cannot be reached.
-    pub async fn withdraw(&self, lease: &Lease) -> Result<(), CountersError> {
+    pub async fn rollback_take(&self, lease: &Lease) -> Result<(), CountersError> {
         let at = Partition::of(lease.user);
         let keys = [
             at.lease(lease.request),
@@ -182,29 +183,29 @@ impl RedisCounters {
             at.key(lease.user, &lease.key),
             at.deadlines(),
         ];
-        let arguments = [lease.request.0.simple().to_string(), milliseconds(TOMBSTONE)];
-        let withdraw = &self.link.scripts.withdraw;
-        let reply = self.link.run(RedisOp::Settle, withdraw, &keys, &arguments).await?;
-        if wire::word(&reply)? == "reaped" {
-            self.charge_nothing(lease).await?;
+        let arguments = [lease.request.0.simple().to_string(), milliseconds(TOMBSTONE_TTL)];
+        let withdraw = &self.client.scripts.rollback_take;
+        let reply = self.client.run(RedisOp::Settle, withdraw, &keys, &arguments).await?;
+        if codec::word(&reply)? == "reaped" {
+            self.charge_zero(lease).await?;
         }
-        self.calls.withdrawn(lease.request);
+        self.local_journal.rolled_back(lease.request);
         Ok(())
     }
 
-    async fn charge_nothing(&self, lease: &Lease) -> Result<(), CountersError> {
-        let charge = Charge { status: Status::Failed, counted: false, ..abandoned(lease) };
+    async fn charge_zero(&self, lease: &Lease) -> Result<(), CountersError> {
+        let charge = Charge { status: Status::Failed, counted: false, ..abandoned_charge(lease) };
         let (keys, arguments) = self.settlement(&charge, Ended::Known);
-        let settle = &self.link.scripts.settle;
-        let reply = self.link.run(RedisOp::Settle, settle, &keys, &arguments).await?;
-        self.calls.settled(charge, wire::settle_reply(&reply)?.told);
+        let settle = &self.client.scripts.settle;
+        let reply = self.client.run(RedisOp::Settle, settle, &keys, &arguments).await?;
+        self.local_journal.settled(charge, codec::settle_reply(&reply)?.watermark);
         Ok(())
     }
 
-    /// Keys and arguments of `settle.lua`, as they are now.
+    /// Returns the current keys and arguments of `settle.lua`.
     fn settlement(&self, charge: &Charge, ended: Ended<'_>) -> ([String; 9], [String; 9]) {
         let is_estimate = charge.status == Status::Abandoned;
-        let tombstone = if is_estimate { LONG_TOMBSTONE } else { TOMBSTONE };
+        let tombstone = if is_estimate { REAPED_TOMBSTONE_TTL } else { TOMBSTONE_TTL };
         let at = Partition::of(charge.user);
         let keys = [
             at.lease(charge.request),
@@ -219,9 +220,9 @@ impl RedisCounters {
         ];
         let arguments = [
             charge.request.0.simple().to_string(),
-            wire::exact(charge.tokens.total()).to_string(),
+            codec::exact(charge.tokens.total()).to_string(),
             u8::from(charge.counted).to_string(),
-            written(charge),
+            to_json(charge),
             milliseconds(tombstone),
             charge.day.to_string(),
             u8::from(ended_lately(charge, self.skew.there(clock::now()))).to_string(),
@@ -234,40 +235,40 @@ impl RedisCounters {
         (keys, arguments)
     }
 
-    /// Sends a charge until it is answered; on disk meanwhile, when the first try is not.
+    /// Sends a charge until Redis answers. It is kept on disk meanwhile if the first attempt fails.
     async fn send_settle(&self, charge: &Charge) -> Vec<Value> {
-        let settle = &self.link.scripts.settle;
-        let mut pause = FIRST_PAUSE;
+        let settle = &self.client.scripts.settle;
+        let mut pause = RETRY_MIN_INTERVAL;
         loop {
             let (keys, arguments) = self.settlement(charge, Ended::Known);
-            if let Ok(reply) = self.link.run(RedisOp::Settle, settle, &keys, &arguments).await {
-                if let Some(spool) = self.spool.get().filter(|_| pause > FIRST_PAUSE) {
-                    spool.taken(charge.request);
+            if let Ok(reply) = self.client.run(RedisOp::Settle, settle, &keys, &arguments).await {
+                if let Some(spool) = self.spool.get().filter(|_| pause > RETRY_MIN_INTERVAL) {
+                    spool.acknowledge(charge.request);
                 }
                 return reply;
             }
-            if let Some(spool) = self.spool.get().filter(|_| pause == FIRST_PAUSE) {
-                spool.keep(charge);
+            if let Some(spool) = self.spool.get().filter(|_| pause == RETRY_MIN_INTERVAL) {
+                spool.write(charge);
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LAST_PAUSE);
+            pause = (pause * 2).min(RETRY_MAX_INTERVAL);
         }
     }
 
-    /// Settles, and remembers the charge until it is in the ledger.
-    async fn settle_remembered(&self, charge: Charge) -> Option<SettleReply> {
+    /// Settles a call, and tracks its charge until it is in the ledger.
+    async fn settle_and_track(&self, charge: Charge) -> Option<SettleReply> {
         let reply = self.send_settle(&charge).await;
-        let Ok(settled) = wire::settle_reply(&reply) else {
+        let Ok(settled) = codec::settle_reply(&reply) else {
             tracing::error!(request_id = %charge.request, ?reply, "unexpected settle reply from redis");
             return None;
         };
-        self.calls.settled(charge, settled.told);
+        self.local_journal.settled(charge, settled.watermark);
         Some(settled)
     }
 
-    /// Sends a charge once more that Redis may have lost. Returns whether it had.
-    async fn settle_again(&self, doubtful: &Doubtful) -> Result<bool, CountersError> {
-        let charge = &doubtful.charge;
+    /// Resends a charge that Redis may have lost. Returns true if it was lost.
+    async fn resend_charge(&self, unconfirmed: &Unconfirmed) -> Result<bool, CountersError> {
+        let charge = &unconfirmed.charge;
         // A call that was charged for a dead gateway may have been restored by it: then it is alive.
         let ended = match charge.status {
             Status::Abandoned => Ended::Unrenewed { now: "now" },
@@ -276,18 +277,18 @@ impl RedisCounters {
         let (keys, mut arguments) = self.settlement(charge, ended);
         let [_, _, _, text, ..] = &mut arguments;
         *text = outbox::marked_as_repeated(text);
-        let settle = &self.link.scripts.settle;
-        let reply = self.link.run(RedisOp::Settle, settle, &keys, &arguments).await?;
-        let reply = wire::settle_reply(&reply)?;
-        self.calls.confirm(doubtful, reply.told);
+        let settle = &self.client.scripts.settle;
+        let reply = self.client.run(RedisOp::Settle, settle, &keys, &arguments).await?;
+        let reply = codec::settle_reply(&reply)?;
+        self.local_journal.confirm(unconfirmed, reply.watermark);
         let was_lost = reply.end == SettleEnd::Settled;
         if was_lost {
-            self.link.metrics.redis_lost_writes.increment(1);
+            self.client.metrics.redis_lost_writes.increment(1);
         }
         Ok(was_lost)
     }
 
-    /// `None` = Redis has no such lease.
+    /// Extends a lease. `None` if Redis has no such lease.
     async fn send_extend(
         &self,
         held: &Lease,
@@ -297,24 +298,24 @@ impl RedisCounters {
         let at = Partition::of(held.user);
         let keys =
             [at.lease(held.request), at.user(held.user), at.key(held.user, &held.key), at.epoch()];
-        let numbers = [held.reserved, want, least].map(|n| wire::exact(n).to_string());
-        let extend = &self.link.scripts.extend;
-        wire::extend_reply(&self.link.run(RedisOp::Extend, extend, &keys, &numbers).await?)
+        let numbers = [held.reserved, want, least].map(|n| codec::exact(n).to_string());
+        let extend = &self.client.scripts.extend;
+        codec::extend_reply(&self.client.run(RedisOp::Extend, extend, &keys, &numbers).await?)
     }
 }
 
 #[async_trait]
 impl Counters for RedisCounters {
     async fn take(&self, claim: Claim, now: Timestamp) -> Result<Taken, CountersError> {
-        if self.link.is_away() || self.is_full.load(Ordering::Relaxed) {
+        if self.client.is_unreachable() || self.is_full.load(Ordering::Relaxed) {
             return Err(CountersError);
         }
         match self.send_take(&claim, now).await? {
             TakeReply::Granted(grant) => {
-                let debits = wire::debits(&claim.debits);
+                let debits = codec::debits(&claim.debits);
                 let lease = Lease { reserved: grant.tokens, ..claim.lease };
-                self.calls.open(Call { lease, debits, so_far: claim.so_far });
-                self.link.metrics.usage_admitted.increment(1);
+                self.local_journal.open(Call { lease, debits, so_far: claim.so_far });
+                self.client.metrics.usage_admitted.increment(1);
                 Ok(Taken::Granted(grant))
             }
             TakeReply::Refused(refused) => Ok(Taken::Refused(refused)),
@@ -329,12 +330,12 @@ impl Counters for RedisCounters {
         want: u64,
         least: u64,
     ) -> Result<Extended, CountersError> {
-        let Some(Call { lease, .. }) = self.calls.call(request) else {
+        let Some(Call { lease, .. }) = self.local_journal.call(request) else {
             return Ok(Extended::Exhausted);
         };
         let mut extended = self.send_extend(&lease, want, least).await?;
         if extended.is_none()
-            && let Some(call) = self.calls.call(request)
+            && let Some(call) = self.local_journal.call(request)
         {
             self.restore(call).await?;
             extended = self.send_extend(&lease, want, least).await?;
@@ -342,13 +343,13 @@ impl Counters for RedisCounters {
         // Ended permanently: its gateway was presumed dead.
         let extended = extended.unwrap_or(Extended::Exhausted);
         if let Extended::Added(tokens) = extended {
-            self.calls.raise(request, tokens);
+            self.local_journal.raise(request, tokens);
         }
         Ok(extended)
     }
 
     async fn settle(&self, charge: Charge) -> u64 {
-        self.settle_remembered(charge).await.map_or(0, |reply| reply.overshoot)
+        self.settle_and_track(charge).await.map_or(0, |reply| reply.overshoot)
     }
 
     async fn reset(&self, reset: &Reset) -> Result<Removed, CountersError> {
@@ -366,17 +367,17 @@ impl Counters for RedisCounters {
         day: Day,
         now: Timestamp,
     ) -> Result<Standing, CountersError> {
-        if self.link.is_away() {
+        if self.client.is_unreachable() {
             return Err(CountersError);
         }
         let at = Partition::of(user);
         // Without a key it is the user's own account once more, whose numbers are then dropped.
         let of_key = key.map_or_else(|| at.user(user), |key| at.key(user, key));
         let keys = [at.user(user), of_key];
-        let arguments = [day.to_string(), self.told(now)];
-        let script = &self.link.scripts.standing;
-        let reply = self.link.run(RedisOp::Standing, script, &keys, &arguments).await?;
-        let mut standing = wire::standing(&reply)?;
+        let arguments = [day.to_string(), self.script_time(now)];
+        let script = &self.client.scripts.standing;
+        let reply = self.client.run(RedisOp::Standing, script, &keys, &arguments).await?;
+        let mut standing = codec::standing(&reply)?;
         if key.is_none() {
             standing.key = DayTally::default();
         }
@@ -391,9 +392,9 @@ impl Counters for RedisCounters {
         Ok(rows)
     }
 
-    /// Asks for a write: a replica, and a primary that is cut off, answer everything else.
+    /// Checks with a write, because a replica or an isolated primary answers everything else.
     async fn ping(&self) -> Result<(), CountersError> {
-        if self.link.is_away() || self.is_full.load(Ordering::Relaxed) {
+        if self.client.is_unreachable() || self.is_full.load(Ordering::Relaxed) {
             return Err(CountersError);
         }
         self.takes_writes().await
@@ -404,15 +405,15 @@ impl Counters for RedisCounters {
     }
 
     fn open_leases(&self) -> u64 {
-        self.calls.count()
+        self.local_journal.count()
     }
 }
 
-/// How it is known that a call is over.
+/// Evidence that a call is over.
 #[derive(Debug, Clone, Copy)]
 enum Ended<'a> {
     Known,
-    /// Its lease was not renewed: it is over if that is so still at this time, `now` or in
+    /// Its lease was not renewed: it is over if the lease is still expired at this time, `now` or in
     /// milliseconds since 1970.
     Unrenewed {
         now: &'a str,
@@ -423,16 +424,16 @@ fn milliseconds(time: Duration) -> String {
     time.as_millis().to_string()
 }
 
-fn written(charge: &Charge) -> String {
+fn to_json(charge: &Charge) -> String {
     serde_json::to_string(charge).expect("a charge is plain data")
 }
 
 fn ended_lately(charge: &Charge, now: Timestamp) -> bool {
     let ran = SignedDuration::from_millis(i64::from(charge.total_ms));
-    now.duration_since(charge.admitted_at) - ran < LATELY
+    now.duration_since(charge.admitted_at) - ran < REBOOK_WINDOW
 }
 
-/// The charge for a call whose gateway died; the reaper adds what the call then has reserved.
-fn abandoned(lease: &Lease) -> Charge {
+/// Charge for a call whose gateway died; the reaper adds the tokens reserved by then.
+fn abandoned_charge(lease: &Lease) -> Charge {
     Charge::abandoned(lease, TokenCount::default())
 }

@@ -1,15 +1,15 @@
-//! Charges and adjustments from Redis into the ledger.
+//! Moves charges and adjustments from the outboxes in Redis to the ledger.
 //!
 //! An entry is removed from Redis only when the ledger has it, and the ledger stores each once, so a batch may
 //! be repeated by another gateway. One gateway writes a partition at a time, so that batches
 //! are large; if two do, because one was presumed dead, they write the same rows.
 
 use super::RedisCounters;
-use super::keeper::Look;
+use super::client::CommandError;
+use super::codec;
+use super::health::ClusterView;
 use super::keys::Partition;
-use super::link::Unanswered;
 use super::rebuild::Rebuild;
-use super::wire;
 use crate::clock;
 use crate::quota::counters::CountersError;
 use crate::store::{Entry, Store, StoreError};
@@ -22,87 +22,87 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Entries read from one partition at once.
-const SOME: usize = 250;
-/// Entries written at once: beyond it a commit gets longer and no cheaper for each.
-const BATCH: usize = 1000;
-/// How long one turn may take: then missing partitions and newer looks get theirs.
-const TURN: Duration = Duration::from_secs(1);
-/// A gateway that has not written for this long is followed by another.
-const OWNED: Duration = Duration::from_secs(3);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
-/// How long the last charges may take when the gateway ends; others write what is left.
-const LAST_ORDERS: Duration = Duration::from_secs(5);
+/// Entries read from one partition by one command.
+const READ_BATCH: usize = 250;
+/// Entries written by one transaction; larger ones take longer without a lower cost per entry.
+const WRITE_BATCH: usize = 1000;
+/// Time limit of one write round, after which lost partitions and the next poll are handled.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(1);
+/// Lifetime of the lock on an outbox: another gateway takes over after this time without a write.
+const WRITER_LOCK_TTL: Duration = Duration::from_secs(3);
+const RETRY_MIN_INTERVAL: Duration = Duration::from_millis(100);
+const RETRY_MAX_INTERVAL: Duration = Duration::from_secs(5);
+/// Time to write the last charges at shutdown; other gateways write the rest.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The worker. [`Scribe::run`] ends when it is stopped.
-pub struct Scribe {
-    desk: Desk,
-    looks: watch::Receiver<Look>,
+/// Background task that writes outbox entries to the ledger; see [`OutboxDrainer::run`].
+pub struct OutboxDrainer {
+    context: OutboxContext,
+    views: watch::Receiver<ClusterView>,
     rebuild: Rebuild,
-    /// Where the next batch begins, so that no partition is always the last.
+    /// Index of the first partition of the next batch; it rotates so that no partition is always last.
     first: usize,
 }
 
-/// What a scribe writes from and to.
-pub(super) struct Desk {
+/// Source and destination of the outbox entries.
+pub(super) struct OutboxContext {
     pub(super) counters: Arc<RedisCounters>,
     pub(super) store: Arc<dyn Store>,
     pub(super) metrics: Arc<Metrics>,
-    /// Tells gateways apart.
+    /// Identifies this gateway as a lock owner.
     gateway: String,
 }
 
-/// An entry of an outbox.
-struct Waiting {
+/// A charge or adjustment in an outbox.
+struct OutboxEntry {
     partition: Partition,
     id: String,
     is_adjustment: bool,
     text: String,
 }
 
-/// Work was not done, and is to be tried again.
+/// Error after which the work is retried.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Later {
+pub(super) enum Retry {
     #[error("redis does not respond")]
     Redis,
     #[error("{0}")]
     Store(#[from] StoreError),
 }
 
-impl From<CountersError> for Later {
+impl From<CountersError> for Retry {
     fn from(_: CountersError) -> Self {
         Self::Redis
     }
 }
 
-impl From<Unanswered> for Later {
-    fn from(_: Unanswered) -> Self {
+impl From<CommandError> for Retry {
+    fn from(_: CommandError) -> Self {
         Self::Redis
     }
 }
 
-impl Scribe {
-    /// A scribe that writes what `looks` finds to be waiting.
+impl OutboxDrainer {
+    /// Creates a drainer that writes the entries `views` reports as waiting.
     #[must_use]
     pub fn new(
         counters: Arc<RedisCounters>,
         store: Arc<dyn Store>,
         metrics: Arc<Metrics>,
-        looks: watch::Receiver<Look>,
+        views: watch::Receiver<ClusterView>,
     ) -> Self {
         let gateway = clock::unique().simple().to_string();
-        let desk = Desk { counters, store, metrics, gateway };
-        Self { desk, looks, rebuild: Rebuild::default(), first: 0 }
+        let context = OutboxContext { counters, store, metrics, gateway };
+        Self { context, views, rebuild: Rebuild::default(), first: 0 }
     }
 
-    /// Runs until `stop` is cancelled, and then until nothing waits, within a few seconds.
+    /// Runs until `stop` is cancelled, then until the outboxes are empty, for a few seconds at most.
     pub async fn run(mut self, stop: CancellationToken) {
-        let (mut pause, outage) = (FIRST_PAUSE, Outage::default());
-        while stop.run_until_cancelled(self.looks.changed()).await.is_some_and(|ok| ok.is_ok()) {
+        let (mut pause, outage) = (RETRY_MIN_INTERVAL, Outage::default());
+        while stop.run_until_cancelled(self.views.changed()).await.is_some_and(|ok| ok.is_ok()) {
             match self.round().await {
                 Ok(()) => {
-                    pause = FIRST_PAUSE;
+                    pause = RETRY_MIN_INTERVAL;
                     if let Some(Ended { lasted, failures }) =
                         outage.end(clock::instant(), Duration::ZERO)
                     {
@@ -110,48 +110,48 @@ impl Scribe {
                         tracing::info!(seconds, failures, "ledger writes recovered");
                     }
                 }
-                Err(later) => {
+                Err(error) => {
                     if outage.fail(clock::instant()) {
-                        tracing::warn!(error = %later, "ledger write failed, retrying; charges stay in redis");
+                        tracing::warn!(%error, "ledger write failed, retrying; charges stay in redis");
                     }
                     stop.run_until_cancelled(tokio::time::sleep(jittered(pause))).await;
-                    pause = (pause * 2).min(LAST_PAUSE);
+                    pause = (pause * 2).min(RETRY_MAX_INTERVAL);
                 }
             }
         }
         let rest = async {
             let all: Vec<Partition> = Partition::all().collect();
-            while self.desk.write_some(&all).await.is_ok_and(|written| !written.is_empty()) {}
+            while self.context.write_some(&all).await.is_ok_and(|written| !written.is_empty()) {}
         };
-        if tokio::time::timeout(LAST_ORDERS, rest).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, rest).await.is_err() {
             tracing::warn!("shutdown: leaving charges in redis for another gateway to write");
         }
     }
 
-    async fn round(&mut self) -> Result<(), Later> {
-        let look = self.looks.borrow_and_update().clone();
-        let missing: Vec<Partition> = look.without_epoch().collect();
-        self.rebuild.round(&self.desk, &missing).await?;
-        let busy: Vec<Partition> = look
-            .parts
+    async fn round(&mut self) -> Result<(), Retry> {
+        let view = self.views.borrow_and_update().clone();
+        let missing: Vec<Partition> = view.without_epoch().collect();
+        self.rebuild.round(&self.context, &missing).await?;
+        let busy: Vec<Partition> = view
+            .partitions
             .iter()
             .filter(|part| part.settled > part.written)
             .map(|part| part.partition)
             .collect();
         self.write(&busy).await?;
-        self.rebuild.compare(&self.desk, &look).await
+        self.rebuild.compare(&self.context, &view).await
     }
 
-    /// Writes what waits in these partitions, for one turn.
-    async fn write(&mut self, busy: &[Partition]) -> Result<(), Later> {
+    /// Writes the waiting entries of these partitions, for at most [`ROUND_TIMEOUT`].
+    async fn write(&mut self, busy: &[Partition]) -> Result<(), Retry> {
         let began = clock::instant();
-        while !busy.is_empty() && began.elapsed() < TURN {
+        while !busy.is_empty() && began.elapsed() < ROUND_TIMEOUT {
             let (before, after) = busy.split_at(self.first % busy.len());
             let busy = [after, before].concat();
-            self.first = self.first.wrapping_add(BATCH / SOME);
-            let written = self.desk.write_some(&busy).await?;
+            self.first = self.first.wrapping_add(WRITE_BATCH / READ_BATCH);
+            let written = self.context.write_some(&busy).await?;
             self.rebuild.note_written(&written);
-            if written.len() < SOME {
+            if written.len() < READ_BATCH {
                 return Ok(());
             }
         }
@@ -159,20 +159,20 @@ impl Scribe {
     }
 }
 
-/// How a charge in JSON ends that Redis may have taken before.
+/// Last member of a charge in JSON that may have been sent before.
 const REPEATED: &str = r#","repeated":true}"#;
 
-/// A charge in JSON, marked as sent again. Whoever reads it as a charge does not see the mark.
+/// Marks a charge in JSON as resent. Deserializing it as a charge ignores the mark.
 pub(super) fn marked_as_repeated(charge: &str) -> String {
     charge.strip_suffix('}').map_or_else(|| charge.to_owned(), |open| format!("{open}{REPEATED}"))
 }
 
-/// Gateways that were stopped by one thing must not come back all at once.
+/// Randomizes a pause so that gateways that failed together do not retry together.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.5 + clock::chance() / 2.0)
 }
 
-impl Waiting {
+impl OutboxEntry {
     fn entry(&self) -> serde_json::Result<Entry> {
         if self.is_adjustment {
             serde_json::from_str(&self.text).map(Entry::Adjust)
@@ -182,16 +182,18 @@ impl Waiting {
     }
 }
 
-impl Desk {
-    /// Writes what waits in those of `partitions` that are ours. Returns of which
-    /// partition each entry was.
+impl OutboxContext {
+    /// Writes the waiting entries of those of `partitions` whose lock this gateway has. Returns the partition of
+    /// each entry.
     pub(super) async fn write_some(
         &self,
         partitions: &[Partition],
-    ) -> Result<Vec<Partition>, Later> {
+    ) -> Result<Vec<Partition>, Retry> {
         let mut waiting = Vec::new();
         for partition in partitions {
-            if waiting.len() < BATCH && self.is_ours(&partition.writer(), OWNED).await? {
+            if waiting.len() < WRITE_BATCH
+                && self.acquire_lock(&partition.writer(), WRITER_LOCK_TTL).await?
+            {
                 waiting.extend(self.read(*partition).await?);
             }
         }
@@ -203,20 +205,20 @@ impl Desk {
         for one in &waiting {
             match one.entry() {
                 Ok(entry) => entries.push((entry, &*one.text)),
-                Err(e) => self.bury(&one.text, &e.to_string()).await?,
+                Err(e) => self.dead_letter(&one.text, &e.to_string()).await?,
             }
         }
         let new = self.new_charges(&entries).await?;
         self.write(&entries).await?;
         self.metrics.usage_flush_seconds.record(clock::instant().duration_since(began));
         self.metrics.usage_persisted.increment(new);
-        self.take_out(&waiting).await?;
+        self.acknowledge(&waiting).await?;
         Ok(waiting.into_iter().map(|one| one.partition).collect())
     }
 
-    /// How many of the entries are charges that the ledger does not have yet. It is asked only of those
-    /// that were sent again after Redis had lost them, some of which may have been written before that.
-    async fn new_charges(&self, entries: &[(Entry, &str)]) -> Result<u64, Later> {
+    /// Number of charges that the ledger does not have yet. The ledger is queried only for resent charges, which may
+    /// have been written before Redis lost them.
+    async fn new_charges(&self, entries: &[(Entry, &str)]) -> Result<u64, Retry> {
         let (mut charges, mut repeated) = (0, Vec::new());
         for (entry, text) in entries {
             let Entry::Settle(charge) = entry else { continue };
@@ -232,31 +234,31 @@ impl Desk {
         Ok(charges.saturating_sub(recorded.len() as u64))
     }
 
-    /// Whether a lock is ours for a while from now.
-    pub(super) async fn is_ours(&self, name: &str, time: Duration) -> Result<bool, Later> {
-        let link = &self.counters.link;
+    /// Acquires or renews a lock for `time`. False if another gateway has it.
+    pub(super) async fn acquire_lock(&self, name: &str, time: Duration) -> Result<bool, Retry> {
+        let client = &self.counters.client;
         let arguments = [self.gateway.clone(), time.as_millis().to_string()];
-        let own = &link.scripts.own;
-        let reply = link.run_bulk(own, &[name.to_owned()], &arguments).await?;
-        Ok(wire::word(&reply)? == "owned")
+        let own = &client.scripts.acquire_lock;
+        let reply = client.run_bulk(own, &[name.to_owned()], &arguments).await?;
+        Ok(codec::word(&reply)? == "owned")
     }
 
-    async fn read(&self, partition: Partition) -> Result<Vec<Waiting>, Later> {
-        let mut ask = redis::cmd("XRANGE");
-        ask.arg(partition.outbox()).arg("-").arg("+").arg("COUNT").arg(SOME);
+    async fn read(&self, partition: Partition) -> Result<Vec<OutboxEntry>, Retry> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(partition.outbox()).arg("-").arg("+").arg("COUNT").arg(READ_BATCH);
         let entries: Vec<(String, HashMap<String, String>)> =
-            self.counters.link.ask_bulk(&ask).await?;
+            self.counters.client.query_bulk(&command).await?;
         let waiting = |(id, mut fields): (String, HashMap<String, String>)| {
             let adjustment = fields.remove("adjust");
             let is_adjustment = adjustment.is_some();
             let text = adjustment.or_else(|| fields.remove("charge")).unwrap_or_default();
-            Waiting { partition, id, is_adjustment, text }
+            OutboxEntry { partition, id, is_adjustment, text }
         };
         Ok(entries.into_iter().map(waiting).collect())
     }
 
-    /// Writes entries; those that the ledger will never take are buried, so that they hold up none.
-    pub(super) async fn write(&self, entries: &[(Entry, &str)]) -> Result<(), Later> {
+    /// Writes entries. Those that the ledger permanently rejects become dead letters, so that they block no others.
+    pub(super) async fn write(&self, entries: &[(Entry, &str)]) -> Result<(), Retry> {
         let mut heap = vec![entries];
         while let Some(some) = heap.pop() {
             let entries: Vec<Entry> = some.iter().map(|(entry, _)| entry.clone()).collect();
@@ -268,7 +270,7 @@ impl Desk {
                 }
                 Err(StoreError::Corrupt(why)) => {
                     for (_, text) in some {
-                        self.bury(text, &why).await?;
+                        self.dead_letter(text, &why).await?;
                     }
                 }
                 Err(e) => return Err(e.into()),
@@ -277,7 +279,7 @@ impl Desk {
         Ok(())
     }
 
-    async fn bury(&self, text: &str, why: &str) -> Result<(), Later> {
+    async fn dead_letter(&self, text: &str, why: &str) -> Result<(), Retry> {
         tracing::error!(
             error = why,
             entry = text,
@@ -287,14 +289,14 @@ impl Desk {
         Ok(self.store.dead_letter(text, why, clock::now()).await?)
     }
 
-    async fn take_out(&self, waiting: &[Waiting]) -> Result<(), Later> {
-        let link = &self.counters.link;
+    async fn acknowledge(&self, waiting: &[OutboxEntry]) -> Result<(), Retry> {
+        let client = &self.counters.client;
         for some in waiting.chunk_by(|a, b| a.partition == b.partition) {
             let Some(first) = some.first() else { continue };
             let ids: Vec<String> = some.iter().map(|one| one.id.clone()).collect();
             let at = first.partition;
             let keys = [at.outbox(), at.written(), at.settled()];
-            let _: Vec<Value> = link.run_bulk(&link.scripts.written, &keys, &ids).await?;
+            let _: Vec<Value> = client.run_bulk(&client.scripts.ack_outbox, &keys, &ids).await?;
         }
         Ok(())
     }

@@ -1,16 +1,16 @@
-//! Counters from the ledger: when Redis has lost them, and when they differ.
+//! Rebuilds counters from the ledger if Redis has lost them, and repairs them if they differ.
 //!
 //! A partition without an epoch admits no calls. Gateways first resend what they know to be settled
-//! and bring back the leases of their running calls; then one of them sets the counters to what the
+//! and restore the leases of their running calls; then one of them sets the counters to what the
 //! ledger says and opens the partition again.
 //!
-//! A ledger is relied on only if no charge waited before it was read, and none has come since.
+//! Usage read from the ledger is valid only if no charge waited before the read and none has been settled since.
 
 use super::RedisCounters;
-use super::keeper::Look;
+use super::codec::{self, PartitionState};
+use super::health::ClusterView;
 use super::keys::Partition;
-use super::outbox::{Desk, Later};
-use super::wire::{self, State};
+use super::outbox::{OutboxContext, Retry};
 use crate::account::by::By;
 use crate::account::day::Day;
 use crate::clock;
@@ -23,20 +23,19 @@ use jiff::tz::TimeZone;
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-/// Time for all gateways to notice. Those that then say that they bring back what they know are waited
-/// for; see `bring.lua`.
-const GRACE: Duration = Duration::from_millis(2500);
-/// A gateway that dies while it rebuilds is followed by another after this.
-const OWNED: Duration = Duration::from_secs(15);
-/// Writing the audit log must not delay charges for longer.
-const NOTING: Duration = Duration::from_secs(2);
-/// Accounts set by one command: takes wait for its end, and an account costs Redis about as much as one.
-const AT_ONCE: usize = 25;
+/// Time for all gateways to notice a lost partition and to announce that they are restoring it; see `restoring.lua`.
+const RESTORE_GRACE_TIMEOUT: Duration = Duration::from_millis(2500);
+/// Lifetime of the lock for a rebuild: another gateway takes over after this.
+const REBUILDER_LOCK_TTL: Duration = Duration::from_secs(15);
+/// Time to write audit entries; charges wait for it.
+const AUDIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Accounts set by one command. Takes wait for it, and an account costs Redis about as much as a take.
+const ACCOUNT_BATCH: usize = 25;
 
-/// What a scribe remembers between rounds.
+/// State of the outbox drainer between rounds.
 #[derive(Default)]
 pub(super) struct Rebuild {
-    /// Since when each partition has been seen without an epoch.
+    /// Time at which each partition was first seen without an epoch.
     missing: HashMap<Partition, Instant>,
     /// Partitions that this gateway wrote to since their counters were last compared with the ledger.
     written: HashSet<Partition>,
@@ -44,16 +43,22 @@ pub(super) struct Rebuild {
 }
 
 impl Rebuild {
-    /// Rebuilds those of the partitions without an epoch whose time has come.
-    pub(super) async fn round(&mut self, desk: &Desk, missing: &[Partition]) -> Result<(), Later> {
+    /// Rebuilds those partitions without an epoch that all gateways had time to restore.
+    pub(super) async fn round(
+        &mut self,
+        context: &OutboxContext,
+        missing: &[Partition],
+    ) -> Result<(), Retry> {
         self.missing.retain(|partition, _| missing.contains(partition));
         for partition in missing {
             self.missing.entry(*partition).or_insert_with(clock::instant);
         }
-        let waited = |p: &&Partition| self.missing.get(p).is_some_and(|at| at.elapsed() >= GRACE);
+        let waited = |p: &&Partition| {
+            self.missing.get(p).is_some_and(|at| at.elapsed() >= RESTORE_GRACE_TIMEOUT)
+        };
         let mut ours = Vec::new();
         for partition in missing.iter().filter(waited) {
-            if desk.is_ours(&partition.rebuilder(), OWNED).await? {
+            if context.acquire_lock(&partition.rebuilder(), REBUILDER_LOCK_TTL).await? {
                 ours.push(*partition);
             }
         }
@@ -61,38 +66,43 @@ impl Rebuild {
             return Ok(());
         }
         loop {
-            let written = desk.write_some(&ours).await?;
+            let written = context.write_some(&ours).await?;
             self.note_written(&written);
             if written.is_empty() {
-                return rebuild(desk, &ours).await;
+                return rebuild(context, &ours).await;
             }
         }
     }
 
-    /// Notes that these partitions have new rows in the ledger.
+    /// Records that these partitions have new rows in the ledger.
     pub(super) fn note_written(&mut self, partitions: &[Partition]) {
         self.written.extend(partitions);
     }
 
-    /// Compares counters with the ledger now and then, where there was something to write: a ledger
-    /// that is not written to is not woken.
-    pub(super) async fn compare(&mut self, desk: &Desk, look: &Look) -> Result<(), Later> {
-        let pause = desk.counters.settings.compare;
+    /// Compares counters with the ledger periodically, in the partitions that were written to; an idle ledger is
+    /// not queried.
+    pub(super) async fn compare(
+        &mut self,
+        context: &OutboxContext,
+        view: &ClusterView,
+    ) -> Result<(), Retry> {
+        let pause = context.counters.settings.compare;
         let is_due = self.compared.is_none_or(|at| at.elapsed() >= pause);
         if !is_due || self.written.is_empty() {
             return Ok(());
         }
         self.compared = Some(clock::instant());
-        let quiet = look.parts.iter().filter(|part| part.is_begun && part.settled == part.written);
+        let quiet =
+            view.partitions.iter().filter(|part| part.is_open && part.settled == part.written);
         let quiet: Vec<Partition> =
             quiet.map(|part| part.partition).filter(|p| self.written.contains(p)).collect();
         if quiet.is_empty() {
             return Ok(());
         }
-        let states = desk.counters.states(&quiet).await?;
-        let used = desk.store.used_since(earliest()).await?;
+        let states = context.counters.states(&quiet).await?;
+        let used = context.store.used_since(earliest()).await?;
         for (partition, state) in quiet.into_iter().zip(states) {
-            if state.has_counters() && mend(desk, partition, &state, &used).await? {
+            if state.is_complete() && repair(context, partition, &state, &used).await? {
                 self.written.remove(&partition);
             }
         }
@@ -100,32 +110,32 @@ impl Rebuild {
     }
 }
 
-/// Sets the counters of partitions to what the ledger says, and begins them.
-async fn rebuild(desk: &Desk, partitions: &[Partition]) -> Result<(), Later> {
-    let states = desk.counters.states(partitions).await?;
-    if !states.iter().any(State::is_to_begin) {
+/// Sets the counters of partitions from the ledger, and opens them.
+async fn rebuild(context: &OutboxContext, partitions: &[Partition]) -> Result<(), Retry> {
+    let states = context.counters.states(partitions).await?;
+    if !states.iter().any(PartitionState::can_open) {
         return Ok(());
     }
-    let used = desk.store.used_since(earliest()).await?;
+    let used = context.store.used_since(earliest()).await?;
     for (partition, state) in partitions.iter().zip(states) {
-        if state.is_to_begin() {
+        if state.can_open() {
             // Where a call was settled meanwhile, the next round reads the ledger again.
-            desk.counters.begin_one(*partition, &state, &used).await?;
+            context.counters.open_partition(*partition, &state, &used).await?;
         }
     }
     Ok(())
 }
 
-/// Sets accounts that differ from the ledger. False when a charge came in between.
-async fn mend(
-    desk: &Desk,
+/// Sets accounts that differ from the ledger. Returns false if a charge was settled meanwhile.
+async fn repair(
+    context: &OutboxContext,
     partition: Partition,
-    state: &State,
+    state: &PartitionState,
     used: &[Used],
-) -> Result<bool, Later> {
+) -> Result<bool, Retry> {
     let mine: Vec<&Used> = of(partition, used).collect();
     for (day, rows) in by_day(&mine) {
-        let counted = desk.counters.used_in(partition, day).await?;
+        let counted = context.counters.used_in(partition, day).await?;
         let counted: HashMap<_, &Used> =
             counted.iter().map(|row| ((row.user, row.key.as_ref()), row)).collect();
         let counted = |row: &Used| counted.get(&(row.user, row.key.as_ref())).copied();
@@ -135,17 +145,17 @@ async fn mend(
             let (accounts, was) = (different.len(), counted(first));
             tracing::error!(accounts, first_ledger = ?first, first_counter = ?was, "quota drift repaired");
         }
-        for some in different.chunks(AT_ONCE) {
-            if desk.counters.load(partition, day, state, some).await? != "loaded" {
+        for some in different.chunks(ACCOUNT_BATCH) {
+            if context.counters.load_accounts(partition, day, state, some).await? != "loaded" {
                 return Ok(false);
             }
-            desk.metrics.quota_drift.increment(some.len() as u64);
+            context.metrics.quota_drift.increment(some.len() as u64);
             for row in some {
                 let was = counted(row);
                 tracing::debug!(ledger = ?row, counter = ?was, "quota drift of an account repaired");
             }
-            let noted = note(desk, some.iter().map(|row| (counted(row), *row)));
-            if tokio::time::timeout(NOTING, noted).await.is_err() {
+            let audited = audit(context, some.iter().map(|row| (counted(row), *row)));
+            if tokio::time::timeout(AUDIT_TIMEOUT, audited).await.is_err() {
                 tracing::warn!("timed out writing audit entries");
             }
         }
@@ -153,11 +163,11 @@ async fn mend(
     Ok(true)
 }
 
-/// Has the audit log tell of accounts that were mended, as far as the store takes it.
-async fn note(desk: &Desk, mended: impl Iterator<Item = (Option<&Used>, &Used)>) {
+/// Writes repaired accounts to the audit log, as far as the store accepts it.
+async fn audit(context: &OutboxContext, repaired: impl Iterator<Item = (Option<&Used>, &Used)>) {
     let by = By::gateway(clock::now());
-    for (was, is) in mended {
-        if let Err(error) = desk.store.append_audit(&Change::of_counters(was, is), &by).await {
+    for (was, is) in repaired {
+        if let Err(error) = context.store.append_audit(&Change::of_counters(was, is), &by).await {
             tracing::warn!(%error, "failed to write audit entry");
             return;
         }
@@ -165,25 +175,25 @@ async fn note(desk: &Desk, mended: impl Iterator<Item = (Option<&Used>, &Used)>)
 }
 
 impl RedisCounters {
-    /// Begins each partition that has no epoch with what the ledger says was used. No call may have
-    /// been settled that the ledger does not have.
+    /// Opens each partition that has no epoch with the usage of the ledger (`used`). The ledger must have every
+    /// settled call.
     ///
     /// # Errors
-    /// Redis cannot be reached; partitions not yet begun go on refusing.
+    /// Redis cannot be reached; partitions that are not open yet still refuse calls.
     pub async fn begin(&self, used: &[Used]) -> Result<(), CountersError> {
         let all: Vec<Partition> = Partition::all().collect();
         let states = self.states(&all).await?;
         for (partition, state) in all.into_iter().zip(states) {
-            self.begin_one(partition, &state, used).await?;
+            self.open_partition(partition, &state, used).await?;
         }
         Ok(())
     }
 
-    /// Begins a partition, unless a call was settled since it stood as `state` says.
-    async fn begin_one(
+    /// Opens a partition, unless a call was settled since `state` was read.
+    async fn open_partition(
         &self,
         partition: Partition,
-        state: &State,
+        state: &PartitionState,
         used: &[Used],
     ) -> Result<(), CountersError> {
         if !state.epoch.is_empty() {
@@ -191,15 +201,15 @@ impl RedisCounters {
         }
         let mine: Vec<&Used> = of(partition, used).collect();
         for (day, rows) in by_day(&mine) {
-            for some in rows.chunks(AT_ONCE) {
-                self.load(partition, day, state, some).await?;
+            for some in rows.chunks(ACCOUNT_BATCH) {
+                self.load_accounts(partition, day, state, some).await?;
             }
         }
-        let keys = [partition.epoch(), partition.settled(), partition.bringing()];
+        let keys = [partition.epoch(), partition.settled(), partition.restoring()];
         let arguments = [clock::unique().simple().to_string(), state.number.to_string()];
-        let begin = &self.link.scripts.begin;
-        let reply = self.link.run_bulk(begin, &keys, &arguments).await?;
-        if wire::word(&reply)? == "begun" {
+        let open = &self.client.scripts.open_partition;
+        let reply = self.client.run_bulk(open, &keys, &arguments).await?;
+        if codec::word(&reply)? == "open" {
             tracing::debug!(
                 partition = partition.0,
                 accounts = mine.len(),
@@ -209,13 +219,12 @@ impl RedisCounters {
         Ok(())
     }
 
-    /// Sets accounts, unless something has happened since the partition stood as `state` says.
-    /// Returns the script's answer.
-    async fn load(
+    /// Sets accounts, unless a call was settled since `state` was read. Returns the first word of the reply.
+    async fn load_accounts(
         &self,
         partition: Partition,
         day: Day,
-        state: &State,
+        state: &PartitionState,
         rows: &[&Used],
     ) -> Result<String, CountersError> {
         let mut keys = vec![partition.epoch(), partition.settled(), partition.accounts(day)];
@@ -225,32 +234,32 @@ impl RedisCounters {
                 None => partition.user(row.user),
                 Some(key) => partition.key(row.user, key),
             });
-            arguments.extend([wire::exact(row.tokens).to_string(), row.requests.to_string()]);
+            arguments.extend([codec::exact(row.tokens).to_string(), row.requests.to_string()]);
         }
-        let load = &self.link.scripts.load;
-        let reply = self.link.run_bulk(load, &keys, &arguments).await?;
-        Ok(wire::word(&reply)?.to_owned())
+        let load = &self.client.scripts.load_accounts;
+        let reply = self.client.run_bulk(load, &keys, &arguments).await?;
+        Ok(codec::word(&reply)?.to_owned())
     }
 
-    /// How each of the partitions stands.
-    async fn states(&self, partitions: &[Partition]) -> Result<Vec<State>, CountersError> {
+    /// Reads the state of each partition.
+    async fn states(&self, partitions: &[Partition]) -> Result<Vec<PartitionState>, CountersError> {
         let state = async |partition: &Partition| {
             let keys = [partition.epoch(), partition.settled(), partition.outbox()];
-            let (link, state) = (&self.link, &self.link.scripts.state);
-            wire::state(&link.run_bulk(state, &keys, &[]).await?)
+            let (client, state) = (&self.client, &self.client.scripts.partition_state);
+            codec::state(&client.run_bulk(state, &keys, &[]).await?)
         };
         try_join_all(partitions.iter().map(state)).await
     }
 }
 
-impl State {
-    /// Whether a ledger that is read now has all that the partition's counters have.
-    fn has_counters(&self) -> bool {
+impl PartitionState {
+    /// True if a ledger that is read now has everything in the partition's counters.
+    fn is_complete(&self) -> bool {
         !self.epoch.is_empty() && self.waiting == 0
     }
 
-    /// Whether the partition may be begun from a ledger that is read now.
-    fn is_to_begin(&self) -> bool {
+    /// True if the partition may be opened from a ledger that is read now.
+    fn can_open(&self) -> bool {
         self.epoch.is_empty() && self.waiting == 0
     }
 }
@@ -267,7 +276,7 @@ fn by_day<'a>(rows: &[&'a Used]) -> Vec<(Day, Vec<&'a Used>)> {
     days.into_iter().collect()
 }
 
-/// No plan's day that may still be asked for is older.
+/// Oldest day that may still be queried, in any time zone of a plan.
 fn earliest() -> Day {
     Day(Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(2.days()))
 }

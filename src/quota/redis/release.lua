@@ -1,4 +1,4 @@
--- Gives back what a lease holds, and what was expected of it, and books what was used. The window
+-- Returns the reservation of a lease and its expected usage, and charges what was used. The window
 -- keeps its request. Returns the tokens that went past a limit.
 local function release(debits, reserved, expected, used, counted)
     local overshoot = 0

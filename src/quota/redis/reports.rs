@@ -36,9 +36,9 @@ impl RedisCounters {
     async fn accounts(&self, partition: Partition, day: Day) -> Result<Vec<String>, CountersError> {
         let (mut names, mut cursor) = (HashSet::new(), 0_u64);
         loop {
-            let mut ask = redis::cmd("SSCAN");
-            ask.arg(partition.accounts(day)).arg(cursor).arg("COUNT").arg(NAMES_BATCH);
-            let (next, some): (u64, Vec<String>) = self.link.ask_bulk(&ask).await?;
+            let mut command = redis::cmd("SSCAN");
+            command.arg(partition.accounts(day)).arg(cursor).arg("COUNT").arg(NAMES_BATCH);
+            let (next, some): (u64, Vec<String>) = self.client.query_bulk(&command).await?;
             names.extend(some);
             cursor = next;
             if cursor == 0 {
@@ -49,9 +49,10 @@ impl RedisCounters {
 
     async fn report(&self, account: &str, day: Day) -> Result<Option<Used>, CountersError> {
         let Some((user, key)) = keys::owner(account) else { return Ok(None) };
-        let mut ask = redis::cmd("HMGET");
-        ask.arg(account).arg(&[format!("{day}:u"), format!("{day}:q"), format!("{day}:o")]);
-        let numbers: (Option<u64>, Option<u64>, Option<u64>) = self.link.ask_bulk(&ask).await?;
+        let mut command = redis::cmd("HMGET");
+        command.arg(account).arg(&[format!("{day}:u"), format!("{day}:q"), format!("{day}:o")]);
+        let numbers: (Option<u64>, Option<u64>, Option<u64>) =
+            self.client.query_bulk(&command).await?;
         let (tokens, Some(requests), open) = numbers else { return Ok(None) };
         let requests = requests.saturating_sub(open.unwrap_or(0));
         Ok(Some(Used { user, key, day, tokens: tokens.unwrap_or(0), requests }))

@@ -1,7 +1,7 @@
-//! The reset of a user's day in Redis.
+//! Resets a user's day in Redis.
 
 use super::keys::Partition;
-use super::{RedisCounters, TOMBSTONE, milliseconds, wire};
+use super::{RedisCounters, TOMBSTONE_TTL, codec, milliseconds};
 use crate::account::id::KeyId;
 use crate::quota::counters::{CountersError, Removed, Reset};
 use crate::telemetry::labels::RedisOp;
@@ -12,15 +12,15 @@ impl RedisCounters {
         let mut keys =
             vec![at.reset(reset.id), at.epoch(), at.outbox(), at.settled(), at.user(reset.user)];
         keys.extend(reset.keys.iter().map(|key| at.key(reset.user, key)));
-        let mut arguments = vec![milliseconds(TOMBSTONE), reset.day.to_string()];
+        let mut arguments = vec![milliseconds(TOMBSTONE_TTL), reset.day.to_string()];
         arguments.extend(reset.keys.iter().map(|key| unnumbered(reset, key)));
-        let script = &self.link.scripts.reset;
-        let reply = self.link.run(RedisOp::Reset, script, &keys, &arguments).await?;
-        wire::reset_reply(&reply)
+        let script = &self.client.scripts.reset_day;
+        let reply = self.client.run(RedisOp::Reset, script, &keys, &arguments).await?;
+        codec::reset_reply(&reply)
     }
 }
 
-/// The adjustment of a key as JSON, up to its numbers, which the script adds.
+/// Returns the adjustment of a key as JSON without its numbers, which the script appends.
 fn unnumbered(reset: &Reset, key: &KeyId) -> String {
     let adjustment = reset.adjustment(key, Removed::default());
     let mut members = serde_json::json!(adjustment);

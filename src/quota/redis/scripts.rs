@@ -1,48 +1,49 @@
 //! The scripts, and how they are sent.
 
-use crate::redis_conn::RedisConn;
+use crate::redis::RedisConn;
 use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value};
 
-/// What scripts have in common. Each gets the parts that it uses and no others: Redis builds all functions of a
-/// script again each time it runs.
-const NUMBERS: &str = include_str!("numbers.lua");
+/// Shared parts of the scripts. Each script includes only the parts that it uses, because Redis compiles all functions
+/// of a script on each run.
+const PRELUDE: &str = include_str!("prelude.lua");
 const ACCOUNT: &str = include_str!("account.lua");
 const BUCKET: &str = include_str!("bucket.lua");
 const DEBITS: &str = include_str!("debits.lua");
 const LEAST: &str = include_str!("least.lua");
 const RELEASE: &str = include_str!("release.lua");
 
-/// What scripts say of themselves. Out of memory refuses new calls; those that run must still be ended.
+/// Script headers. Scripts without `allow-oom` are rejected when Redis is out of memory: new calls are refused, running
+/// ones can still end.
 const TAKES: &str = "#!lua";
 const FREES: &str = "#!lua flags=allow-oom";
 const READS: &str = "#!lua flags=no-writes";
 
-/// One script: sent by its hash, and by its text to a server that has not seen it.
+/// One script, sent by its hash, or by its text to a server that does not have it.
 pub(super) struct Script {
     text: String,
     hash: String,
 }
 
-/// All of them.
+/// All scripts of the gateway.
 pub(super) struct Scripts {
     pub take: Script,
     pub extend: Script,
     pub settle: Script,
-    pub withdraw: Script,
+    pub rollback_take: Script,
     pub standing: Script,
-    pub reset: Script,
+    pub reset_day: Script,
     pub correct: Script,
-    pub renew: Script,
-    pub overdue: Script,
-    pub unlist: Script,
-    pub restore: Script,
-    pub load: Script,
-    pub state: Script,
-    pub bring: Script,
-    pub begin: Script,
-    pub written: Script,
-    pub own: Script,
-    pub version: Script,
+    pub renew_leases: Script,
+    pub expired_leases: Script,
+    pub drop_deadline: Script,
+    pub restore_lease: Script,
+    pub load_accounts: Script,
+    pub partition_state: Script,
+    pub restoring: Script,
+    pub open_partition: Script,
+    pub ack_outbox: Script,
+    pub acquire_lock: Script,
+    pub publish_user_version: Script,
 }
 
 impl Scripts {
@@ -51,32 +52,36 @@ impl Scripts {
             take: Script::new(TAKES, &[ACCOUNT, BUCKET, DEBITS], include_str!("take.lua")),
             extend: Script::new(TAKES, &[ACCOUNT, DEBITS, LEAST], include_str!("extend.lua")),
             settle: Script::new(FREES, &[ACCOUNT, DEBITS, RELEASE], include_str!("settle.lua")),
-            withdraw: Script::new(
+            rollback_take: Script::new(
                 FREES,
                 &[ACCOUNT, BUCKET, DEBITS, RELEASE],
-                include_str!("withdraw.lua"),
+                include_str!("rollback_take.lua"),
             ),
             standing: Script::new(READS, &[ACCOUNT, BUCKET], include_str!("standing.lua")),
-            reset: Script::new(TAKES, &[ACCOUNT], include_str!("reset.lua")),
+            reset_day: Script::new(TAKES, &[ACCOUNT], include_str!("reset_day.lua")),
             correct: Script::new(TAKES, &[ACCOUNT], include_str!("correct.lua")),
-            overdue: Script::new(READS, &[], include_str!("overdue.lua")),
-            unlist: Script::new(FREES, &[], include_str!("unlist.lua")),
-            renew: Script::new(FREES, &[], include_str!("renew.lua")),
-            restore: Script::new(FREES, &[ACCOUNT, DEBITS, LEAST], include_str!("restore.lua")),
-            load: Script::new(FREES, &[ACCOUNT], include_str!("load.lua")),
-            state: Script::new(READS, &[], include_str!("state.lua")),
-            bring: Script::new(FREES, &[], include_str!("bring.lua")),
-            begin: Script::new(FREES, &[], include_str!("begin.lua")),
-            written: Script::new(FREES, &[], include_str!("written.lua")),
-            own: Script::new(FREES, &[], include_str!("own.lua")),
-            version: Script::new(FREES, &[], include_str!("version.lua")),
+            expired_leases: Script::new(READS, &[], include_str!("expired_leases.lua")),
+            drop_deadline: Script::new(FREES, &[], include_str!("drop_deadline.lua")),
+            renew_leases: Script::new(FREES, &[], include_str!("renew_leases.lua")),
+            restore_lease: Script::new(
+                FREES,
+                &[ACCOUNT, DEBITS, LEAST],
+                include_str!("restore_lease.lua"),
+            ),
+            load_accounts: Script::new(FREES, &[ACCOUNT], include_str!("load_accounts.lua")),
+            partition_state: Script::new(READS, &[], include_str!("partition_state.lua")),
+            restoring: Script::new(FREES, &[], include_str!("restoring.lua")),
+            open_partition: Script::new(FREES, &[], include_str!("open_partition.lua")),
+            ack_outbox: Script::new(FREES, &[], include_str!("ack_outbox.lua")),
+            acquire_lock: Script::new(FREES, &[], include_str!("acquire_lock.lua")),
+            publish_user_version: Script::new(FREES, &[], include_str!("publish_user_version.lua")),
         }
     }
 }
 
 impl Script {
     fn new(head: &str, parts: &[&str], body: &str) -> Self {
-        let text = format!("{head}\n{NUMBERS}\n{}\n{body}", parts.concat());
+        let text = format!("{head}\n{PRELUDE}\n{}\n{body}", parts.concat());
         let hash = redis::Script::new(&text).get_hash().to_owned();
         Self { text, hash }
     }

@@ -1,10 +1,10 @@
--- Ends a lease: what was used is used, the rest is free again, and the charge is on its way.
+-- Ends a lease: the used tokens are charged, the rest is returned, and the charge goes to the outbox.
 --
 -- KEYS 1 lease, 2 tombstone, 3 the user's account, 4 the key's account, 5 lease deadlines,
 --      6 outbox, 7 number of settlements, 8 epoch, 9 accounts of the day
 -- ARGV 1 request, 2 tokens used, 3 whether it counts as a request, 4 charge, 5 tombstone in ms,
---      6 day, 7 whether the call ended lately, 8 whether it is an estimate, whose place a true charge
---      may take later, 9 empty; or the time, `now` or in ms: a lease is ended only if its deadline has
+--      6 day, 7 whether the call ended lately, 8 whether it is an estimate, which the actual
+--      charge may replace later, 9 empty; or the time, `now` or in ms: a lease is ended only if its deadline has
 --      passed and it still holds just the tokens that are charged
 -- Answers settled OVERSHOOT NUMBER EPOCH | again NUMBER EPOCH | alive; EPOCH is empty where there is
 --      none.
@@ -24,8 +24,8 @@ local function settled(overshoot)
     return { 'settled', overshoot, number, epoch or '' }
 end
 
--- Books the difference to what was booked before, without a lease.
-local function book(tokens, requests)
+-- Charges the difference to an earlier charge, without a lease.
+local function charge_accounts(tokens, requests)
     local names = fields(ARGV[6])
     local user, key = load(KEYS[3], names, OF_DAY), load(KEYS[4], names, OF_DAY)
     for _, account in ipairs({ user, key }) do
@@ -55,17 +55,17 @@ end
 
 local estimate = ended and string.match(ended, '^reaped:(%d+)$')
 if estimate and not is_estimate then
-    -- Its gateway lives after all: the real charge takes the place of the estimate.
-    book(used - whole(estimate), counted and 0 or -1)
+    -- Its gateway is alive: the actual charge replaces the estimate.
+    charge_accounts(used - whole(estimate), counted and 0 or -1)
     return settled(0)
 elseif ended and (is_estimate or ended ~= 'withdrawn') then
     return { 'again', whole(known[2]), epoch or '' }
 end
 
 -- Redis lost the lease, and with it the counters' part in it. Without an epoch a rebuild brings
--- that part back from the ledger. A call that ended long ago may have been booked before, its
+-- that part back from the ledger. A call that ended long ago may have been charged before, its
 -- tombstone gone: then the ledger alone decides.
 if epoch and ARGV[7] == '1' then
-    book(used, counted and 1 or 0)
+    charge_accounts(used, counted and 1 or 0)
 end
 return settled(0)

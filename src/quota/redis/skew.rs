@@ -3,19 +3,19 @@
 use jiff::{SignedDuration, Timestamp};
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// Redis' clock as seen from here, in microseconds ahead of ours; 0 until it was first told.
+/// Redis' clock as seen from here, in microseconds ahead of ours; 0 until it is first measured.
 #[derive(Debug, Default)]
 pub(super) struct Skew(AtomicI64);
 
 impl Skew {
-    /// Learns from an answer: Redis' time in it, and ours before it was asked for and after. An answer
-    /// tells no more exactly than it was quick, so a slower one that agrees changes nothing.
-    pub(super) fn learn(&self, told: Timestamp, before: Timestamp, after: Timestamp) {
+    /// Updates the skew from a reply with Redis' time, and our time before the query and after it. The error is at most
+    /// the round trip, so a slower reply that agrees within it changes nothing.
+    pub(super) fn learn(&self, reported: Timestamp, before: Timestamp, after: Timestamp) {
         let (before, after) = (before.as_microsecond(), after.as_microsecond());
-        let ahead = told.as_microsecond() - before.midpoint(after);
+        let ahead = reported.as_microsecond() - before.midpoint(after);
         let known = self.0.load(Ordering::Relaxed);
-        let doubt = (after - before).max(MARGIN);
-        if (ahead - known).abs() > doubt {
+        let error = (after - before).max(MARGIN);
+        if (ahead - known).abs() > error {
             self.0.store(ahead, Ordering::Relaxed);
         }
     }

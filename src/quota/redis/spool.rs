@@ -1,8 +1,8 @@
-//! Charges on disk while Redis does not take them, so that a gateway may die meanwhile.
+//! Keeps charges on disk while Redis does not accept them, so that they survive the gateway.
 //!
 //! Each process writes a file of its own and holds a lock on it; an unlocked file was left
-//! by a dead process, and whoever finds it sends what is in it. Sending twice does no harm, so a file
-//! stays whenever it is in doubt. One thread does all the writing: no call waits for the disk.
+//! by a dead process, and the gateway that finds it sends its charges. Resending is safe, so a file
+//! is kept in case of doubt. One thread does all the writing: no call waits for the disk.
 //!
 //! A file has the format of a journal segment that holds only settlements.
 
@@ -22,91 +22,91 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-const ENDING: &str = "spool";
-/// Of a file that an earlier version wrote: a line of JSON for each charge.
-const LINES_ENDING: &str = "charges";
-/// Of a file that is not locked yet.
+const EXTENSION: &str = "spool";
+/// Extension of files of an earlier version: a line of JSON for each charge.
+const LINES_EXTENSION: &str = "charges";
+/// Extension of a file that is not locked yet.
 const UNFINISHED: &str = "new";
-/// Of a file in which something could not be read.
+/// Extension of a file with unreadable records.
 const UNREADABLE: &str = "unreadable";
-/// Orders carried out together.
-const TOGETHER: usize = 4096;
+/// Commands executed together, with one sync.
+const COMMAND_BATCH: usize = 4096;
 
-/// A folder of such files.
+/// A folder of spool files; clones share the writer thread.
 #[derive(Clone)]
 pub struct Spool {
     folder: PathBuf,
-    /// The name of this process' files, without the ending.
+    /// File name of this process, without the extension.
     name: String,
-    /// Never full: what is ordered waits in memory anyway.
-    orders: Sender<Order>,
+    /// Unbounded, because the charges are in memory anyway.
+    commands: Sender<Command>,
 }
 
-enum Order {
-    Keep(Box<Charge>),
-    /// Redis has taken it.
-    Taken(RequestId),
+enum Command {
+    Write(Box<Charge>),
+    /// Redis has accepted the charge of this request.
+    Acknowledged(RequestId),
 }
 
-/// The thread that writes.
+/// State of the thread that writes the file.
 struct Writer {
     folder: PathBuf,
     path: PathBuf,
-    file: Option<Written>,
-    /// Charges on disk that Redis has not taken yet.
+    file: Option<SpoolFile>,
+    /// Charges on disk that Redis has not accepted yet.
     waiting: HashSet<RequestId>,
 }
 
-/// The file of this process.
-struct Written {
+/// The locked file of this process.
+struct SpoolFile {
     file: File,
     log: LogId,
-    /// Up to where its records are whole.
+    /// Length of its complete records, in bytes.
     length: u64,
     has_name: bool,
 }
 
-/// What a dead process left.
-pub(super) struct Left {
+/// Spool file that a dead process left.
+pub(super) struct AbandonedFile {
     pub(super) charges: Vec<Charge>,
     path: PathBuf,
     unreadable: usize,
-    /// Holds the lock.
+    /// Keeps the lock until dropped.
     _file: File,
 }
 
 impl Spool {
-    /// A spool in `folder`, which is made when it is first needed.
+    /// Creates a spool in `folder`, which is created with the first charge.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
         let name = clock::unique().simple().to_string();
-        let path = folder.join(&name).with_extension(ENDING);
+        let path = folder.join(&name).with_extension(EXTENSION);
         let writer =
             Writer { folder: folder.to_owned(), path, file: None, waiting: HashSet::new() };
-        let (orders, ordered) = channel();
+        let (commands, received) = channel();
         let spawned =
-            thread::Builder::new().name("spool".to_owned()).spawn(move || writer.run(&ordered));
+            thread::Builder::new().name("spool".to_owned()).spawn(move || writer.run(&received));
         if let Err(error) = spawned {
             tracing::error!(%error, "spool folder is not usable, keeping charges in memory only");
         }
-        Self { folder: folder.to_owned(), name, orders }
+        Self { folder: folder.to_owned(), name, commands }
     }
 
-    /// Has a charge written to disk. One that cannot be is in memory only.
-    pub(super) fn keep(&self, charge: &Charge) {
-        let _ = self.orders.send(Order::Keep(Box::new(charge.clone())));
+    /// Queues a charge for writing. One that cannot be written stays in memory only.
+    pub(super) fn write(&self, charge: &Charge) {
+        let _ = self.commands.send(Command::Write(Box::new(charge.clone())));
     }
 
-    /// Redis has taken a charge.
-    pub(super) fn taken(&self, request: RequestId) {
-        let _ = self.orders.send(Order::Taken(request));
+    /// Records that Redis has accepted a charge.
+    pub(super) fn acknowledge(&self, request: RequestId) {
+        let _ = self.commands.send(Command::Acknowledged(request));
     }
 
-    /// What dead processes left here. It blocks.
+    /// Returns the files that dead processes left. Blocking.
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub(super) fn left(&self) -> io::Result<Vec<Left>> {
+    pub(super) fn abandoned_files(&self) -> io::Result<Vec<AbandonedFile>> {
         let entries = match std::fs::read_dir(&self.folder) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
@@ -117,11 +117,11 @@ impl Spool {
         for entry in entries {
             let path = entry?.path();
             let is_ours = path.file_stem().is_some_and(|stem| stem == self.name.as_str());
-            let is_charges = |ending: &OsStr| ending == ENDING || ending == LINES_ENDING;
+            let is_charges = |ending: &OsStr| ending == EXTENSION || ending == LINES_EXTENSION;
             if is_ours || !path.extension().is_some_and(is_charges) {
                 continue;
             }
-            match Left::open(&path) {
+            match AbandonedFile::open(&path) {
                 Ok(left) => found.extend(left),
                 Err(error) => {
                     tracing::error!(%error, file = %path.display(), "failed to read a spool file");
@@ -133,16 +133,16 @@ impl Spool {
 }
 
 impl Writer {
-    /// Runs until all senders are dropped.
-    fn run(mut self, ordered: &Receiver<Order>) {
-        while let Ok(first) = ordered.recv() {
+    /// Runs until all spools are dropped.
+    fn run(mut self, received: &Receiver<Command>) {
+        while let Ok(first) = received.recv() {
             let mut charges = HashMap::new();
-            for order in std::iter::once(first).chain(ordered.try_iter().take(TOGETHER)) {
-                match order {
-                    Order::Keep(charge) => {
+            for command in std::iter::once(first).chain(received.try_iter().take(COMMAND_BATCH)) {
+                match command {
+                    Command::Write(charge) => {
                         charges.insert(charge.request, *charge);
                     }
-                    Order::Taken(request) => {
+                    Command::Acknowledged(request) => {
                         charges.remove(&request);
                         self.waiting.remove(&request);
                     }
@@ -172,14 +172,14 @@ impl Writer {
     fn append(&mut self, charges: impl Iterator<Item = Charge>) -> io::Result<()> {
         let written = match &mut self.file {
             Some(written) => written,
-            none => none.insert(Written::create(&self.folder, &self.path)?),
+            none => none.insert(SpoolFile::create(&self.folder, &self.path)?),
         };
         if let Err(e) = written.append(charges) {
             if written.file.set_len(written.length).is_err() {
                 // A record would go on where another broke off: what is in it, others send.
                 self.file = None;
                 self.path = self.path.with_file_name(clock::unique().simple().to_string());
-                self.path.set_extension(ENDING);
+                self.path.set_extension(EXTENSION);
             }
             return Err(e);
         }
@@ -200,8 +200,8 @@ impl Writer {
     }
 }
 
-impl Written {
-    /// Locked before it gets its name, so that no process considers it abandoned.
+impl SpoolFile {
+    /// Creates and locks the file before it gets its name, so that no process considers it abandoned.
     fn create(folder: &Path, path: &Path) -> io::Result<Self> {
         private_files::create_folder(folder)?;
         let unfinished = path.with_extension(UNFINISHED);
@@ -228,8 +228,8 @@ impl Written {
     }
 }
 
-impl Left {
-    /// `None` when its process lives.
+impl AbandonedFile {
+    /// Opens and locks a file. `None` if its process is alive.
     fn open(path: &Path) -> io::Result<Option<Self>> {
         let mut file = match private_files::read(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -242,13 +242,13 @@ impl Left {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let is_of_lines = path.extension().is_some_and(|ending| ending == LINES_ENDING);
+        let is_of_lines = path.extension().is_some_and(|ending| ending == LINES_EXTENSION);
         let (charges, unreadable) = if is_of_lines { lines(&bytes) } else { segment(&bytes) };
         Ok(Some(Self { charges, path: path.to_owned(), unreadable, _file: file }))
     }
 
-    /// All that could be read is where it belongs. It blocks.
-    pub(super) fn done(self) {
+    /// Removes the file after its charges were sent, or sets it aside if it has unreadable records. Blocking.
+    pub(super) fn finish(self) {
         let done = if self.unreadable == 0 {
             std::fs::remove_file(&self.path)
         } else {
@@ -266,8 +266,8 @@ impl Left {
     }
 }
 
-/// The charges of a file, and the number of its parts that cannot be read. A record that the file cuts off was
-/// never acknowledged.
+/// Returns the charges of a file, and the number of unreadable records. A record cut off by the end of the file was
+/// never acknowledged and is not counted.
 fn segment(bytes: &[u8]) -> (Vec<Charge>, usize) {
     let Some(head) = SegmentHead::decode(bytes) else { return (Vec::new(), 1) };
     let (bytes, seed) = (&bytes[HEAD..], head.log.seed());
@@ -293,7 +293,7 @@ fn segment(bytes: &[u8]) -> (Vec<Charge>, usize) {
     }
 }
 
-/// The same for a file of an earlier version, with a line of JSON for each charge.
+/// Like [`segment`], for a file of an earlier version with a line of JSON for each charge.
 fn lines(bytes: &[u8]) -> (Vec<Charge>, usize) {
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let lines = bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());

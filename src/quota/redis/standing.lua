@@ -1,4 +1,4 @@
--- A user's numbers, for answers that take nothing.
+-- Returns a user's numbers without taking anything.
 --
 -- KEYS 1 the user's account, 2 the key's account
 -- ARGV 1 day, 2 now in ms or empty

@@ -1,4 +1,4 @@
--- Takes every debit of a call, or none, and remembers the lease.
+-- Takes every debit of a call, or none, and stores the lease.
 --
 -- KEYS 1 epoch, 2 version of the user, 3 lease, 4 tombstone, 5 the user's account, 6 the key's
 --      account, 7 lease deadlines, 8 accounts of the day
@@ -6,7 +6,7 @@
 --      7 the charge should the gateway die
 -- Answers granted TOKENS FREE standing.. | refused PLACE BY_OPEN_CALLS RETRY_MS standing.. | stale |
 --      settled | rebuild; PLACE counts the debits from 1.
--- A script, because looking and taking must be one step; sent again it answers the same.
+-- A script, because the check and the reservation must be one step; sent again it answers the same.
 local known = redis.call('MGET', KEYS[1], KEYS[2], KEYS[4])
 if not known[1] then
     return { 'rebuild' }

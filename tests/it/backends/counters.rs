@@ -18,7 +18,7 @@ use knockx::quota::book::Book;
 use knockx::quota::counters::{Claim, Counters, Extended, Removed, Reset, SoFar, Taken};
 use knockx::quota::redis::{Clock, RedisCounters, Settings};
 use knockx::quota::rules::{self, Need, Scope};
-use knockx::redis_conn::{RedisConn, RedisUrls};
+use knockx::redis::{RedisConn, RedisUrls};
 use knockx::telemetry::metrics::Metrics;
 use knockx::workers::Workers;
 use proptest::prelude::*;
@@ -246,8 +246,8 @@ impl<'a> Pair<'a> {
         let Some(redis) = &self.redis else { return };
         let Some(claim) = self.calls.remove(&call) else { return };
         self.book.undo(claim.lease.request);
-        redis.counters.withdraw(&claim.lease).await.unwrap();
-        redis.counters.withdraw(&claim.lease).await.unwrap();
+        redis.counters.rollback_take(&claim.lease).await.unwrap();
+        redis.counters.rollback_take(&claim.lease).await.unwrap();
     }
 
     async fn unheard(&mut self, call: usize, want: u64, least: u64) {

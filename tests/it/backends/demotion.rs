@@ -3,8 +3,8 @@
 use crate::support::forward::Forward;
 use crate::support::redis::Redis;
 use crate::support::soon;
-use knockx::redis_conn::{RedisConn, RedisUrls};
-use knockx::redis_look;
+use knockx::redis::preflight;
+use knockx::redis::{RedisConn, RedisUrls};
 
 /// A primary and its replica, which is in step.
 fn pair() -> (Redis, Redis) {
@@ -46,7 +46,7 @@ async fn a_replica_is_refused_by_name_until_it_is_promoted() {
     let forward = Forward::to(primary.port()).await;
     let connection = connection(&forward).await;
     add(&connection).await.unwrap();
-    redis_look::takes_writes(&connection).await.unwrap();
+    preflight::takes_writes(&connection).await.unwrap();
     replica.command(&["replicaof", "no", "one"]);
     replica.follow(&primary);
     forward.switch(replica.port());
@@ -55,7 +55,7 @@ async fn a_replica_is_refused_by_name_until_it_is_promoted() {
         add(&connection).await.is_err_and(|e| e.to_string().contains("read-only replica"))
     })
     .await;
-    let told = redis_look::takes_writes(&connection).await.unwrap_err();
+    let told = preflight::takes_writes(&connection).await.unwrap_err();
     assert!(
         told.contains("read-only replica") && told.contains("address of the primary"),
         "{told}"
@@ -70,10 +70,10 @@ async fn a_primary_that_takes_no_writes_is_told_apart_from_one_that_does() {
     let primary = Redis::start();
     let forward = Forward::to(primary.port()).await;
     let connection = connection(&forward).await;
-    redis_look::takes_writes(&connection).await.unwrap();
+    preflight::takes_writes(&connection).await.unwrap();
     primary.command(&["config", "set", "min-replicas-to-write", "1"]);
-    let told = redis_look::takes_writes(&connection).await.unwrap_err();
+    let told = preflight::takes_writes(&connection).await.unwrap_err();
     assert!(told.contains("NOREPLICAS"), "{told}");
     primary.command(&["config", "set", "min-replicas-to-write", "0"]);
-    redis_look::takes_writes(&connection).await.unwrap();
+    preflight::takes_writes(&connection).await.unwrap();
 }

@@ -8,7 +8,7 @@ use knockx::account::id::UserId;
 use knockx::quota::counters::{Claim, Counters, Taken};
 use knockx::quota::redis::RedisCounters;
 use knockx::quota::rules::Need;
-use knockx::redis_conn::{RedisConn, RedisUrls};
+use knockx::redis::{RedisConn, RedisUrls};
 use knockx::store::Used;
 
 /// Counters of an empty Redis, and a call that one user has open.

@@ -7,7 +7,7 @@ mod silence;
 mod rebuild;
 mod history;
 mod resets;
-mod redis_look;
+mod preflight;
 mod sentinel;
 mod sqlite;
 mod postgres;

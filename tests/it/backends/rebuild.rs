@@ -18,14 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const PARTS: &str = concat!(
-    include_str!("../../../src/quota/redis/numbers.lua"),
+    include_str!("../../../src/quota/redis/prelude.lua"),
     include_str!("../../../src/quota/redis/account.lua")
 );
-const STATE: &str = include_str!("../../../src/quota/redis/state.lua");
-const LOAD: &str = include_str!("../../../src/quota/redis/load.lua");
-const BEGIN: &str = include_str!("../../../src/quota/redis/begin.lua");
-const BRING: &str = include_str!("../../../src/quota/redis/bring.lua");
-const WRITTEN: &str = include_str!("../../../src/quota/redis/written.lua");
+const PARTITION_STATE: &str = include_str!("../../../src/quota/redis/partition_state.lua");
+const LOAD_ACCOUNTS: &str = include_str!("../../../src/quota/redis/load_accounts.lua");
+const OPEN_PARTITION: &str = include_str!("../../../src/quota/redis/open_partition.lua");
+const RESTORING: &str = include_str!("../../../src/quota/redis/restoring.lua");
+const ACK_OUTBOX: &str = include_str!("../../../src/quota/redis/ack_outbox.lua");
 
 async fn gateway(redis: &Redis) -> Arc<RedisCounters> {
     gateway_with(redis, Settings { lease: Duration::from_secs(60), ..SETTINGS }).await
@@ -93,18 +93,18 @@ impl Lost {
 
     /// Epoch, number and what waits.
     fn state(&self) -> String {
-        self.run(STATE, &["epoch", "settled", "outbox"], &[])
+        self.run(PARTITION_STATE, &["epoch", "settled", "outbox"], &[])
     }
 
     fn load(&self, epoch: &str, number: &str) -> String {
         let day = Day::at(self.now, &jiff::tz::TimeZone::UTC).to_string();
         let account = format!("user:{}", self.caller.user.0.simple());
         let names = ["epoch", "settled", &format!("accounts:{day}"), &account];
-        self.run(LOAD, &names, &[&day, epoch, number, "0", "0"])
+        self.run(LOAD_ACCOUNTS, &names, &[&day, epoch, number, "0", "0"])
     }
 
     fn begin(&self, number: &str) -> String {
-        self.run(BEGIN, &["epoch", "settled", "bringing"], &["abc", number])
+        self.run(OPEN_PARTITION, &["epoch", "settled", "bringing"], &["abc", number])
     }
 
     /// The ids of the charges that wait.
@@ -120,7 +120,7 @@ impl Lost {
     /// Another gateway has written these.
     fn write(&self, ids: &[String]) {
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        self.run(WRITTEN, &["outbox", "written", "settled"], &ids);
+        self.run(ACK_OUTBOX, &["outbox", "written", "settled"], &ids);
     }
 
     fn waits(&self) -> bool {
@@ -156,7 +156,7 @@ async fn a_ledger_that_was_read_before_a_charge_came_is_not_relied_on() {
     assert!(lost.load("", "0").contains("again"));
     assert!(lost.begin("0").contains("again"));
     assert!(lost.load("", "1").contains("loaded"));
-    assert!(lost.begin("1").contains("begun"));
+    assert!(lost.begin("1").contains("open"));
     assert!(lost.load("", "1").contains("again"), "one who is late sets nothing");
     assert!(lost.load("abc", "1").contains("loaded"));
     lost.call().await;
@@ -168,7 +168,7 @@ async fn a_ledger_that_was_read_before_a_charge_came_is_not_relied_on() {
 async fn nobody_is_admitted_before_every_gateway_has_brought_back_its_leases() {
     let lost = Lost::new().await;
     lost.redis.command(&["flushall"]);
-    let say = |gateway, ms| lost.run(BRING, &["bringing"], &[gateway, ms]);
+    let say = |gateway, ms| lost.run(RESTORING, &["bringing"], &[gateway, ms]);
     say("one", "60000");
     say("two", "60000");
     assert!(lost.begin("0").contains("again"));
@@ -177,7 +177,7 @@ async fn nobody_is_admitted_before_every_gateway_has_brought_back_its_leases() {
     // One that dies is waited for no longer than it said.
     say("two", "1");
     tokio::time::sleep(Duration::from_millis(10)).await;
-    assert!(lost.begin("0").contains("begun"));
+    assert!(lost.begin("0").contains("open"));
 }
 
 #[tokio::test]
@@ -385,9 +385,9 @@ async fn a_change_that_could_not_be_told_is_told_later() {
     let mut redis = Redis::start_durable();
     let one = gateway(&redis).await;
     let store = sqlite::open(&folder.path().join("knockx.db")).await;
-    let herald = one.herald(store);
+    let publisher = one.invalidation_publisher(store);
     redis.kill();
-    assert!(herald.invalidate(None).await.is_err());
+    assert!(publisher.invalidate(None).await.is_err());
     redis.restart();
     let is_told = || async { redis.command(&["get", "kx:changes"]).contains('1') };
     keep_until(&one, "it is told", is_told).await;

@@ -13,9 +13,11 @@ use knockx::account::caller::Caller;
 use knockx::account::charge::{Charge, Source, Status};
 use knockx::account::day::Day;
 use knockx::quota::counters::{Claim, Correction, Counters, Removed, Taken};
-use knockx::quota::redis::{Clock, Keeper, Look, RedisCounters, Scribe, Settings};
+use knockx::quota::redis::{
+    Clock, ClusterView, HealthPoller, OutboxDrainer, RedisCounters, Settings,
+};
 use knockx::quota::rules::Need;
-use knockx::redis_conn::{RedisConn, RedisUrls};
+use knockx::redis::{RedisConn, RedisUrls};
 use knockx::store::Used;
 use knockx::workers::Workers;
 use std::sync::Arc;
@@ -204,7 +206,7 @@ async fn counters_in_memory_begin_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn counters_in_redis_begin_anew() {
     let (workers, stop, redis) = (Workers::default(), CancellationToken::new(), Redis::start());
-    let mut looks = None;
+    let mut views = None;
     let count = async |store: &Any| {
         let connection = RedisConn::open(&RedisUrls::new(vec![redis.url()])).await.unwrap();
         let second = Duration::from_secs(1);
@@ -213,24 +215,24 @@ async fn counters_in_redis_begin_anew() {
             Settings { clock: Clock::Redis, lease, max_backlog: u64::MAX, compare: second };
         let counters = Arc::new(RedisCounters::new(connection, settings, metrics()));
         let (changed, tasks) = (Arc::new(Notify::new()), TaskTracker::new());
-        let keeper = Keeper::new(Arc::clone(&counters), metrics(), changed, tasks);
-        let (store, all) = (Arc::clone(store), keeper.looks());
-        let scribe = Scribe::new(Arc::clone(&counters), store, metrics(), keeper.looks());
-        looks = Some(all);
-        workers.spawn("keeper", keeper.run(stop.clone()));
-        workers.spawn("scribe", scribe.run(stop.clone()));
+        let poller = HealthPoller::new(Arc::clone(&counters), metrics(), changed, tasks);
+        let (store, all) = (Arc::clone(store), poller.views());
+        let drainer = OutboxDrainer::new(Arc::clone(&counters), store, metrics(), poller.views());
+        views = Some(all);
+        workers.spawn("poller", poller.run(stop.clone()));
+        workers.spawn("drainer", drainer.run(stop.clone()));
         counters
     };
     let setup = Setup::new(count).await;
-    let mut looks = looks.unwrap();
-    let whole = tokio::time::timeout(SOON, looks.wait_for(Look::is_whole)).await;
+    let mut views = views.unwrap();
+    let whole = tokio::time::timeout(SOON, views.wait_for(ClusterView::is_open)).await;
     drop(whole.unwrap().unwrap());
     let running = setup.plays().await;
     assert_eq!(setup.standing().await, (430, 50, 3));
 
     redis.command(&["flushall"]);
     soon("the counters are rebuilt", || async { setup.standing().await == (430, 50, 3) }).await;
-    let whole = tokio::time::timeout(SOON, looks.wait_for(Look::is_whole)).await;
+    let whole = tokio::time::timeout(SOON, views.wait_for(ClusterView::is_open)).await;
     drop(whole.unwrap().unwrap());
     setup.settle(&running, 20).await;
     assert_eq!(setup.standing().await, (450, 0, 3));

@@ -6,9 +6,9 @@ use crate::support::soon;
 use jiff::Timestamp;
 use knockx::account::id::UserId;
 use knockx::quota::counters::{Counters, Standing, Taken};
-use knockx::quota::redis::{Clock, Keeper, RedisCounters, Settings};
+use knockx::quota::redis::{Clock, HealthPoller, RedisCounters, Settings};
 use knockx::quota::rules::Need;
-use knockx::redis_conn::{RedisConn, RedisUrls};
+use knockx::redis::{RedisConn, RedisUrls};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -41,10 +41,10 @@ pub(super) async fn keep_until<F: Future<Output = bool>>(
 ) {
     let stop = CancellationToken::new();
     let changed = Arc::new(Notify::new());
-    let keeper = Keeper::new(Arc::clone(counters), metrics(), changed, TaskTracker::new());
-    let mut looks = keeper.looks();
-    let keeping = tokio::spawn(keeper.run(stop.clone()));
-    looks.changed().await.unwrap();
+    let poller = HealthPoller::new(Arc::clone(counters), metrics(), changed, TaskTracker::new());
+    let mut views = poller.views();
+    let keeping = tokio::spawn(poller.run(stop.clone()));
+    views.changed().await.unwrap();
     soon(what, done).await;
     stop.cancel();
     keeping.await.unwrap();
@@ -86,7 +86,7 @@ async fn a_charge_lost_with_redis_comes_back_though_its_number_was_given_anew() 
 #[tokio::test]
 async fn a_refused_call_costs_nothing_though_it_was_taken_and_then_reaped() {
     let redis = Redis::start();
-    // The one whose take goes unheard has no keeper: it hangs for longer than its lease.
+    // The one whose take goes unheard has no poller: it hangs for longer than its lease.
     let (unheard, other) = (gateway(&redis).await, gateway(&redis).await);
     let (caller, now) = (caller(UserId::new(), 0, 0), Timestamp::now());
     let claim = claim(&caller, NEED, now);
@@ -99,7 +99,7 @@ async fn a_refused_call_costs_nothing_though_it_was_taken_and_then_reaped() {
         .await;
 
     for _ in 0..2 {
-        unheard.withdraw(&claim.lease).await.unwrap();
+        unheard.rollback_take(&claim.lease).await.unwrap();
         let Standing { user, key, streams_open, .. } = standing().await;
         assert_eq!((user.tokens_used, user.tokens_reserved, user.requests_used), (0, 0, 0));
         assert_eq!((key.tokens_used, key.tokens_reserved, key.requests_used), (0, 0, 0));

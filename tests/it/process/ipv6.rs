@@ -6,7 +6,7 @@ use crate::support::client::Call;
 use crate::support::forward::Forward;
 use crate::support::postgres;
 use crate::support::redis::Redis;
-use knockx::redis_conn::{RedisConn, RedisUrls};
+use knockx::redis::{RedisConn, RedisUrls};
 use knockx::store;
 use serde_json::Value;
 use std::net::SocketAddr;

@@ -45,7 +45,7 @@ fn soon(what: &str, done: impl Fn() -> bool) {
 
 fn is_kept(folder: &TempDir, charges: usize) -> bool {
     let kept = |path: &PathBuf| segment(&std::fs::read(path).unwrap()).0.len();
-    files(folder, ENDING).first().map_or(0, kept) == charges
+    files(folder, EXTENSION).first().map_or(0, kept) == charges
 }
 
 /// A file with these charges.
@@ -59,8 +59,8 @@ fn file_of(charges: &[Charge]) -> Vec<u8> {
 }
 
 /// What another process finds.
-fn left(folder: &TempDir) -> Vec<Left> {
-    Spool::new(folder.path()).left().unwrap()
+fn abandoned(folder: &TempDir) -> Vec<AbandonedFile> {
+    Spool::new(folder.path()).abandoned_files().unwrap()
 }
 
 #[test]
@@ -69,21 +69,21 @@ fn what_redis_has_not_taken_stays_though_the_process_ends() {
     let spool = Spool::new(folder.path());
     let charges = [charge(), charge(), charge()];
     for charge in &charges {
-        spool.keep(charge);
+        spool.write(charge);
     }
     soon("they are on disk", || is_kept(&folder, 3));
-    assert!(left(&folder).is_empty(), "its process lives");
-    spool.taken(charges[0].request);
+    assert!(abandoned(&folder).is_empty(), "its process lives");
+    spool.acknowledge(charges[0].request);
     drop(spool);
-    soon("its lock is free", || !left(&folder).is_empty());
-    let found = left(&folder).pop().unwrap();
+    soon("its lock is free", || !abandoned(&folder).is_empty());
+    let found = abandoned(&folder).pop().unwrap();
     let mut requests: Vec<RequestId> = found.charges.iter().map(|charge| charge.request).collect();
     let mut expected = charges.map(|charge| charge.request);
     requests.sort_unstable();
     expected.sort_unstable();
     assert_eq!(requests, expected, "one of them twice, which does no harm");
-    found.done();
-    assert!(files(&folder, ENDING).is_empty());
+    found.finish();
+    assert!(files(&folder, EXTENSION).is_empty());
 }
 
 #[test]
@@ -93,13 +93,13 @@ fn a_file_goes_with_the_last_charge_that_redis_takes_and_comes_again() {
     for _ in 0..2 {
         let charges = [charge(), charge()];
         for charge in &charges {
-            spool.keep(charge);
+            spool.write(charge);
         }
         soon("they are on disk", || is_kept(&folder, 2));
         for charge in &charges {
-            spool.taken(charge.request);
+            spool.acknowledge(charge.request);
         }
-        soon("the file is gone", || files(&folder, ENDING).is_empty());
+        soon("the file is gone", || files(&folder, EXTENSION).is_empty());
     }
 }
 
@@ -111,7 +111,7 @@ fn nobody_waits_for_the_disk() {
     let spool = Spool::new(&nowhere);
     let began: Instant = clock::instant();
     for _ in 0..1000 {
-        spool.keep(&charge());
+        spool.write(&charge());
     }
     assert!(began.elapsed() < Duration::from_secs(1));
 }
@@ -163,15 +163,15 @@ fn files_of_an_earlier_version_are_read() {
     write("b.charges", format!("{}\n{half}", line(&one)));
     // Cannot be read at all.
     std::fs::create_dir(folder.path().join("c.charges")).unwrap();
-    let mut found = left(&folder);
+    let mut found = abandoned(&folder);
     found.sort_by_key(|left| left.path.clone());
     let numbers: Vec<_> = found.iter().map(|left| (left.charges.len(), left.unreadable)).collect();
     assert_eq!(numbers, [(2, 1), (1, 0)]);
     for left in found {
-        left.done();
+        left.finish();
     }
     assert_eq!(files(&folder, UNREADABLE).len(), 1);
-    assert_eq!(files(&folder, LINES_ENDING).len(), 1, "the one that cannot be read");
+    assert_eq!(files(&folder, LINES_EXTENSION).len(), 1, "the one that cannot be read");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_charge_of_an_older_gateway_has_no_id_of_its_caller() {
 fn a_record_that_broke_off_is_cut_away() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mine.charges");
-    let mut written = Written::create(folder.path(), &path).unwrap();
+    let mut written = SpoolFile::create(folder.path(), &path).unwrap();
     let (one, two) = (charge(), charge());
     written.append([one.clone()].into_iter()).unwrap();
     written.file.write_all(b"half a rec").unwrap();
@@ -205,13 +205,13 @@ fn what_others_may_have_put_there_is_not_read() {
     let invented = elsewhere.path().join("invented");
     let file = file_of(&[charge()]);
     std::fs::write(&invented, &file).unwrap();
-    symlink(&invented, folder.path().join("a").with_extension(ENDING)).unwrap();
-    assert!(left(&folder).is_empty(), "a link is not followed");
-    std::fs::write(folder.path().join("b").with_extension(ENDING), &file).unwrap();
-    assert_eq!(left(&folder).len(), 1);
+    symlink(&invented, folder.path().join("a").with_extension(EXTENSION)).unwrap();
+    assert!(abandoned(&folder).is_empty(), "a link is not followed");
+    std::fs::write(folder.path().join("b").with_extension(EXTENSION), &file).unwrap();
+    assert_eq!(abandoned(&folder).len(), 1);
     let mode = |mode| std::fs::Permissions::from_mode(mode);
     std::fs::set_permissions(folder.path(), mode(0o777)).unwrap();
-    let Err(refused) = Spool::new(folder.path()).left() else { panic!("it is read") };
+    let Err(refused) = Spool::new(folder.path()).abandoned_files() else { panic!("it is read") };
     assert!(refused.to_string().contains("mode 0777"), "{refused}");
 }
 
@@ -220,20 +220,20 @@ fn a_damaged_file_is_set_aside_once_its_good_records_are_sent() {
     let folder = tempfile::tempdir().unwrap();
     let mut damaged = file_of(&[charge(), charge()]);
     *damaged.last_mut().unwrap() ^= 1;
-    std::fs::write(folder.path().join("a").with_extension(ENDING), &damaged).unwrap();
-    std::fs::write(folder.path().join("b").with_extension(ENDING), &damaged[1..]).unwrap();
-    let found = left(&folder);
+    std::fs::write(folder.path().join("a").with_extension(EXTENSION), &damaged).unwrap();
+    std::fs::write(folder.path().join("b").with_extension(EXTENSION), &damaged[1..]).unwrap();
+    let found = abandoned(&folder);
     let mut sent: Vec<usize> = found.iter().map(|left| left.charges.len()).collect();
     sent.sort_unstable();
     assert_eq!(sent, [0, 1]);
-    found.into_iter().for_each(Left::done);
-    assert_eq!((files(&folder, ENDING).len(), files(&folder, UNREADABLE).len()), (0, 2));
+    found.into_iter().for_each(AbandonedFile::finish);
+    assert_eq!((files(&folder, EXTENSION).len(), files(&folder, UNREADABLE).len()), (0, 2));
 }
 
 #[test]
 fn after_a_write_that_failed_charges_are_kept_and_read_again() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("mine").with_extension(ENDING);
+    let path = folder.path().join("mine").with_extension(EXTENSION);
     let mut writer = Writer {
         folder: folder.path().to_owned(),
         path: path.clone(),

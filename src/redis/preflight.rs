@@ -1,20 +1,20 @@
-//! What the gateway finds out about a Redis before it relies on it.
+//! Checks the version, settings and clock of a Redis before the gateway relies on it.
 //!
-//! Asks only what managed services answer too: `INFO` and `TIME`. Says nothing of what is in order
-//! but its version.
+//! Uses only commands that managed services allow too: `INFO` and `TIME`. Except for the version, only
+//! problems are reported.
 
-use crate::redis_conn::RedisConn;
+use super::RedisConn;
 use jiff::Timestamp;
 use redis::{RedisError, Value};
 use std::collections::HashMap;
 
-/// The first version whose scripts can say what they do (`#!lua flags=...`).
-const OLDEST: (u32, u32) = (7, 0);
-/// Seconds between two clocks: what is worth a word, and what makes days end wrongly.
-const CLOCK_WARNING: i64 = 5;
-const CLOCK_REFUSAL: i64 = 60 * 60;
+/// First version with script flags (`#!lua flags=...`).
+const OLDEST_VERSION: (u32, u32) = (7, 0);
+/// Clock differences, in seconds, that cause a warning, and a refusal because days would end wrongly.
+const CLOCK_WARNING_SECONDS: i64 = 5;
+const CLOCK_REFUSAL_SECONDS: i64 = 60 * 60;
 
-/// Something found.
+/// Result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     pub severity: Severity,
@@ -22,22 +22,22 @@ pub struct Finding {
     pub text: String,
 }
 
-/// What a finding means for those who want to start.
+/// Effect of a finding on the start of the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// As it should be.
+    /// No problem.
     Ok,
-    /// It works, and something may be lost.
+    /// The gateway works, but data may be lost.
     Warning,
     /// Quotas would not hold.
     Refusal,
 }
 
-/// Looks at Redis; of a cluster, at each node, and says once what is true of several.
+/// Checks Redis, on each node of a cluster. Findings that several nodes share are reported once.
 ///
 /// # Errors
-/// One sentence, when it does not answer.
-pub async fn look(connection: &RedisConn, now: Timestamp) -> Result<Vec<Finding>, String> {
+/// One sentence if Redis does not answer.
+pub async fn check_server(connection: &RedisConn, now: Timestamp) -> Result<Vec<Finding>, String> {
     let no_answer = |e: RedisError| format!("cannot read the settings of Redis: {e}");
     // Without naming sections: servers older than we take know one at a time.
     let info: Value = connection.send(&redis::cmd("INFO")).await.map_err(no_answer)?;
@@ -70,11 +70,11 @@ pub async fn look(connection: &RedisConn, now: Timestamp) -> Result<Vec<Finding>
     Ok(said)
 }
 
-/// Tries whether Redis takes writes, which the gateway cannot do without: one may answer everything else
-/// and refuse them.
+/// Checks that Redis accepts writes, which the gateway needs: a server may reject them and answer everything
+/// else.
 ///
 /// # Errors
-/// One sentence, when it does not.
+/// One sentence if it does not.
 pub async fn takes_writes(connection: &RedisConn) -> Result<(), String> {
     let mut write = redis::cmd("SET");
     write.arg("kx:check").arg(1).arg("PX").arg(1000);
@@ -101,7 +101,7 @@ has; set `min-replicas-to-write 1` so that an isolated master stops accepting wr
 const LONE_NODE: &str = "Redis is a cluster, but REDIS_URL has one address, which means a single \
 server; set several nodes of the cluster, comma-separated, or the same address twice";
 
-/// What the text of `INFO` says.
+/// Returns the findings of a reply to `INFO`.
 fn from_info(info: &str) -> Vec<Finding> {
     let fields: HashMap<&str, &str> =
         info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
@@ -135,7 +135,7 @@ fn from_version(version: Option<&str>) -> Finding {
     };
     let mut parts = text.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let number = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    if number < OLDEST {
+    if number < OLDEST_VERSION {
         return refusal(format!("Redis {text} is too old; 7.0 or newer is required"));
     }
     Finding { severity: Severity::Ok, text: format!("Redis {text}") }
@@ -149,10 +149,10 @@ fn from_clock(seconds: i64, now: Timestamp) -> Option<Finding> {
         "the clock of Redis is {distance} s {side} the clock of this machine, and quota days end by it; \
 synchronize both with NTP"
     );
-    if distance > CLOCK_REFUSAL {
+    if distance > CLOCK_REFUSAL_SECONDS {
         return Some(refusal(text));
     }
-    (distance > CLOCK_WARNING).then(|| warning(&text))
+    (distance > CLOCK_WARNING_SECONDS).then(|| warning(&text))
 }
 
 fn from_appendfsync(setting: &str) -> Option<Finding> {

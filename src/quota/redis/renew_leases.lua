@@ -1,4 +1,4 @@
--- Puts off the deadlines of calls that still run, and notes how far they have come.
+-- Renews the leases of running calls, and records the tokens observed so far.
 --
 -- KEYS 1 lease deadlines, 2.. leases
 -- ARGV 1 now in ms or empty, 2 lease in ms, 3.. for each lease its request, and tokens so far

@@ -1,9 +1,9 @@
--- Makes one gateway the writer of a partition for a while, unless another is.
+-- Acquires or renews a lock for a gateway, unless another has it.
 --
 -- KEYS 1 owner
 -- ARGV 1 gateway, 2 for how long, in ms
 -- Answers owned | other.
--- A script, because looking and taking must be one step.
+-- A script, because the check and the write must be one step.
 local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] then
     return { 'other' }

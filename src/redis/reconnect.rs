@@ -15,11 +15,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::{error::Elapsed, sleep, timeout};
 
-/// An attempt may take longer than the commands that wait for it: those after them find it further on.
+/// Time limit of a connection attempt. It may outlast the commands that wait for it; later commands then use it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time between two attempts, where sentinels are asked and where one address is tried.
-const SENTINEL_PAUSE: Duration = Duration::from_millis(50);
-const SERVER_PAUSE: Duration = Duration::from_millis(100);
+/// Time between two connection attempts through sentinels, and to a single address.
+const SENTINEL_RETRY_INTERVAL: Duration = Duration::from_millis(50);
+const SERVER_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 const IS_REPLICA: &str = "the server in REDIS_URL is a read-only replica; set the address of the \
     primary, or of the sentinels (redis+sentinel://)";
@@ -108,8 +108,8 @@ impl Reconnecting {
 impl Target {
     fn pause(&self) -> Duration {
         match self {
-            Self::Server(_) => SERVER_PAUSE,
-            Self::Watched(_) => SENTINEL_PAUSE,
+            Self::Server(_) => SERVER_RETRY_INTERVAL,
+            Self::Watched(_) => SENTINEL_RETRY_INTERVAL,
         }
     }
 

@@ -1,9 +1,9 @@
--- Undoes a take as if it had never been: its answer was lost, and its caller was refused.
+-- Rolls back a take whose reply was lost and whose caller was refused.
 --
 -- KEYS 1 lease, 2 tombstone, 3 the user's account, 4 the key's account, 5 lease deadlines
 -- ARGV 1 request, 2 tombstone in ms
 -- Returns withdrawn | again | reaped: its gateway was presumed dead in the meantime, and it was charged.
--- A script, because all debits must come back together; sent again it changes nothing.
+-- A script, because all debits must be returned together; sent again it changes nothing.
 local lease = redis.call('HMGET', KEYS[1], 'reserved', 'debits', 'expected')
 local ended = redis.call('GET', KEYS[2])
 if not lease[1] and ended then

@@ -1,12 +1,12 @@
--- Brings back the lease of a running call that Redis has lost, or what was added to it. No limit is
--- asked: the call was admitted, and what it holds is held.
+-- Restores the lease of a running call that Redis has lost, or its lost extensions. Limits are not checked,
+-- because the call was already admitted.
 --
 -- KEYS 1 lease, 2 tombstone, 3 the user's account, 4 the key's account, 5 lease deadlines,
 --      6 accounts of the day
 -- ARGV 1 request, 2 now in ms or empty, 3 lease in ms, 4 debits, 5 tokens held, 6 the charge should
 --      the gateway die
 -- Answers restored | there | ended.
--- A script, because all debits must come back together; sent again it changes nothing.
+-- A script, because all debits must be restored together; sent again it changes nothing.
 local deadline = clock(ARGV[2]) + ARGV[3]
 local lease = redis.call('HMGET', KEYS[1], 'reserved', 'expected')
 local held, expected = lease[1], whole(lease[2])
@@ -31,7 +31,7 @@ if held then
     redis.call('ZADD', KEYS[5], 'NX', deadline, ARGV[1])
     return { 'there' }
 end
--- As the take did, except for what was left then, which is not recorded.
+-- As the take did, except for the remaining tokens at that time, which are not recorded.
 expected = least_of(debits, function(debit)
     return max(min(debit.likely, debit.limit) - whole(ARGV[5]), 0)
 end)

@@ -1,9 +1,9 @@
--- Forgets the deadline of a lease that is gone.
+-- Removes the deadline of a lease that is gone.
 --
 -- KEYS 1 lease, 2 lease deadlines
 -- ARGV 1 request
 -- Answers there | gone.
--- A script, because a lease that comes back meanwhile keeps its deadline.
+-- A script, because a lease that is restored meanwhile keeps its deadline.
 if redis.call('EXISTS', KEYS[1]) == 1 then
     return { 'there' }
 end

@@ -2,12 +2,12 @@
 
 use crate::support::redis::{Redis, Watched, free_port};
 use jiff::{SignedDuration, Timestamp};
-use knockx::redis_conn::{RedisConn, RedisUrls};
-use knockx::redis_look::{Severity, look};
+use knockx::redis::preflight::{Severity, check_server};
+use knockx::redis::{RedisConn, RedisUrls};
 
 async fn found(url: &str, ahead: SignedDuration) -> Vec<(Severity, String)> {
     let connection = RedisConn::open(&RedisUrls::parse(url).unwrap()).await.unwrap();
-    let findings = look(&connection, Timestamp::now() - ahead).await.unwrap();
+    let findings = check_server(&connection, Timestamp::now() - ahead).await.unwrap();
     findings.into_iter().map(|finding| (finding.severity, finding.text)).collect()
 }
 
@@ -61,7 +61,7 @@ async fn sentinels_and_nodes_of_a_cluster_are_looked_at_too() {
 async fn a_server_that_is_not_there_is_said() {
     let urls = RedisUrls::parse("redis://u:hunter2@127.0.0.1:9").unwrap();
     let connection = RedisConn::open(&urls).await.unwrap();
-    let told = look(&connection, Timestamp::now()).await.unwrap_err();
+    let told = check_server(&connection, Timestamp::now()).await.unwrap_err();
     assert!(told.contains("cannot read the settings") && !told.contains("hunter2"), "{told}");
 }
 
@@ -82,6 +82,6 @@ async fn a_server_whose_certificate_nobody_vouches_for_is_not_trusted() {
     let _server = Redis::start_with(&[&tls[..], &files].concat());
     let urls = RedisUrls::parse(&format!("rediss://localhost:{port}")).unwrap();
     let connection = RedisConn::open(&urls).await.unwrap();
-    let told = look(&connection, Timestamp::now()).await.unwrap_err();
+    let told = check_server(&connection, Timestamp::now()).await.unwrap_err();
     assert!(told.contains("certificate"), "{told}");
 }

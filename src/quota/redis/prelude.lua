@@ -1,4 +1,4 @@
--- Numbers and time. Stands before every script.
+-- Numbers and time. Comes before every script.
 
 local function whole(text)
     return tonumber(text) or 0
@@ -8,7 +8,7 @@ local function digits(number)
     return string.format('%.0f', number)
 end
 
--- Redis' own time in ms, unless the caller brings one.
+-- Redis' own time in ms, unless the caller passes one.
 local function clock(given)
     if given ~= '' then
         return tonumber(given)

@@ -1,9 +1,9 @@
-//! The way to Redis: scripts run, repeated when they go unanswered, and measured.
+//! Redis client for scripts: runs them, retries them once if the outcome is unknown, and measures them.
 
 use super::scripts::{Script, Scripts};
 use crate::clock;
 use crate::quota::counters::CountersError;
-use crate::redis_conn::RedisConn;
+use crate::redis::RedisConn;
 use crate::telemetry::labels::RedisOp;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::outage::{Ended, Outage};
@@ -12,98 +12,100 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(20);
-pub(super) const LAST_PAUSE: Duration = Duration::from_secs(1);
-/// An outage is over when nothing has failed for this long: one that comes and goes is one.
-const QUIET: Duration = Duration::from_secs(1);
+pub(super) const RETRY_MIN_INTERVAL: Duration = Duration::from_millis(20);
+pub(super) const RETRY_MAX_INTERVAL: Duration = Duration::from_secs(1);
+/// Time without failures after which an outage is over, so that a flapping one is logged once.
+const OUTAGE_QUIET_INTERVAL: Duration = Duration::from_secs(1);
 
-/// One gateway's way to Redis.
-pub(super) struct Link {
+/// Runs scripts and commands of one gateway.
+pub(super) struct ScriptClient {
     connection: RedisConn,
-    /// For work that may wait, so that its replies delay no take.
+    /// Connection for bulk work, so that its replies delay no take.
     bulk: RedisConn,
     pub(super) scripts: Scripts,
     pub(super) metrics: Arc<Metrics>,
-    /// The latest poll got no reply; the keeper continues polling.
+    /// True if the latest poll got no reply. Polling continues.
     away: AtomicBool,
-    /// From the first command that failed until Redis takes writes again.
+    /// Open from the first failed command until Redis accepts writes again.
     outage: Outage,
 }
 
-/// Why there is no answer.
+/// Reason for which a command failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unanswered {
-    /// The command was refused: it was not carried out.
-    Refused,
-    /// Nothing came: it may have been carried out.
-    Silent,
+pub(super) enum CommandError {
+    /// Redis rejected the command: it was not executed.
+    Rejected,
+    /// No reply: the command may or may not have been executed.
+    Unknown,
 }
 
-impl From<Unanswered> for CountersError {
-    fn from(_: Unanswered) -> Self {
+impl From<CommandError> for CountersError {
+    fn from(_: CommandError) -> Self {
         Self
     }
 }
 
-impl Link {
+impl ScriptClient {
     pub(super) fn new(connection: RedisConn, metrics: Arc<Metrics>) -> Self {
         let (away, outage) = (AtomicBool::new(false), Outage::default());
         let bulk = connection.bulk();
         Self { connection, bulk, scripts: Scripts::new(), metrics, away, outage }
     }
 
-    pub(super) fn is_away(&self) -> bool {
+    pub(super) fn is_unreachable(&self) -> bool {
         self.away.load(Ordering::Relaxed)
     }
 
-    /// Records whether Redis answers.
-    pub(super) fn set_away(&self, away: bool) {
+    /// Records if the latest poll got no reply.
+    pub(super) fn set_unreachable(&self, away: bool) {
         self.away.store(away, Ordering::Relaxed);
     }
 
-    /// True while commands fail, and until Redis is known to take writes again.
+    /// True while commands fail, and until Redis accepts writes again.
     pub(super) fn has_outage(&self) -> bool {
         self.outage.is_open()
     }
 
-    /// Redis takes writes. Ends the outage, once no command has failed for a moment.
+    /// Ends the outage, because Redis accepts writes, once no command has failed for a moment.
     pub(super) fn end_outage(&self) {
-        if let Some(Ended { lasted, failures }) = self.outage.end(clock::instant(), QUIET) {
+        if let Some(Ended { lasted, failures }) =
+            self.outage.end(clock::instant(), OUTAGE_QUIET_INTERVAL)
+        {
             let seconds = lasted.as_secs_f64();
             tracing::info!(seconds, failures, "redis recovered");
         }
     }
 
-    /// Runs a script, once more when no answer came.
+    /// Runs a script, and retries it once if the outcome is unknown.
     pub(super) async fn run(
         &self,
         op: RedisOp,
         script: &Script,
         keys: &[String],
         arguments: &[String],
-    ) -> Result<Vec<Value>, Unanswered> {
-        self.run_told(op, script, keys, arguments).await.0
+    ) -> Result<Vec<Value>, CommandError> {
+        self.run_with_outcome(op, script, keys, arguments).await.0
     }
 
-    /// The same; and whether no answer came at first, so that the script may yet be carried out by a
-    /// server that reads a dying connection to its end.
-    pub(super) async fn run_told(
+    /// Like `run`; also returns true if the first attempt got no reply, so that a server that is still reading the
+    /// closed connection may execute it later.
+    pub(super) async fn run_with_outcome(
         &self,
         op: RedisOp,
         script: &Script,
         keys: &[String],
         arguments: &[String],
-    ) -> (Result<Vec<Value>, Unanswered>, bool) {
+    ) -> (Result<Vec<Value>, CommandError>, bool) {
         self.run_over(&self.connection, op, script, keys, arguments).await
     }
 
-    /// Runs a script of bulk work, once more when no answer came.
+    /// Like `run`, on the connection for bulk work.
     pub(super) async fn run_bulk(
         &self,
         script: &Script,
         keys: &[String],
         arguments: &[String],
-    ) -> Result<Vec<Value>, Unanswered> {
+    ) -> Result<Vec<Value>, CommandError> {
         self.run_over(&self.bulk, RedisOp::Flush, script, keys, arguments).await.0
     }
 
@@ -114,67 +116,69 @@ impl Link {
         script: &Script,
         keys: &[String],
         arguments: &[String],
-    ) -> (Result<Vec<Value>, Unanswered>, bool) {
+    ) -> (Result<Vec<Value>, CommandError>, bool) {
         let began = clock::instant();
         let mut done = script.run(connection, keys, arguments).await;
-        let fell_silent = done.as_ref().is_err_and(|e| self.is_silence(e));
-        if fell_silent {
+        let outcome_unknown = done.as_ref().is_err_and(|e| self.is_outcome_unknown(e));
+        if outcome_unknown {
             done = script.run(connection, keys, arguments).await;
         }
         self.metrics.redis_seconds(op).record(clock::instant().duration_since(began));
         // A second try that is refused, as by a server that is starting, tells nothing of the first.
-        let why = |e| if fell_silent { Unanswered::Silent } else { e };
-        (done.map_err(|e| why(self.unanswered(&e))), fell_silent)
+        let why = |e| if outcome_unknown { CommandError::Unknown } else { e };
+        (done.map_err(|e| why(self.command_error(&e))), outcome_unknown)
     }
 
-    /// Sends one command, once.
-    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Unanswered> {
-        self.connection.send(command).await.map_err(|e| self.unanswered(&e))
+    /// Sends one command without a retry.
+    pub(super) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, CommandError> {
+        self.connection.send(command).await.map_err(|e| self.command_error(&e))
     }
 
-    /// Sends one command of bulk work, once.
-    pub(super) async fn ask_bulk<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, Unanswered> {
-        self.bulk.send(command).await.map_err(|e| self.unanswered(&e))
-    }
-
-    /// Sends one command that servers may refuse to carry out: a refusal is no failure.
-    pub(super) async fn ask_if_allowed<T: FromRedisValue>(
+    /// Sends one command without a retry, on the connection for bulk work.
+    pub(super) async fn query_bulk<T: FromRedisValue>(
         &self,
         command: &Cmd,
-    ) -> Result<Option<T>, Unanswered> {
+    ) -> Result<T, CommandError> {
+        self.bulk.send(command).await.map_err(|e| self.command_error(&e))
+    }
+
+    /// Sends one command that servers may reject; `None` if one does.
+    pub(super) async fn query_if_allowed<T: FromRedisValue>(
+        &self,
+        command: &Cmd,
+    ) -> Result<Option<T>, CommandError> {
         match self.connection.send(command).await {
             Ok(answer) => Ok(Some(answer)),
-            Err(e) if !self.is_silence(&e) => Ok(None),
-            Err(e) => Err(self.unanswered(&e)),
+            Err(e) if !self.is_outcome_unknown(&e) => Ok(None),
+            Err(e) => Err(self.command_error(&e)),
         }
     }
 
-    /// The cause goes to the log here, once an outage; callers only learn that the quota store is
-    /// away.
-    fn unanswered(&self, error: &RedisError) -> Unanswered {
+    /// Logs the cause, at error level once per outage; callers only learn that the quota store is unreachable.
+    fn command_error(&self, error: &RedisError) -> CommandError {
         if self.outage.fail(clock::instant()) {
             tracing::error!(%error, "redis failed; refusing requests that need it until it recovers");
         } else {
             tracing::debug!(%error, "redis command failed");
         }
-        if self.is_silence(error) { Unanswered::Silent } else { Unanswered::Refused }
+        if self.is_outcome_unknown(error) { CommandError::Unknown } else { CommandError::Rejected }
     }
 
-    /// Whether there are several masters.
+    /// True if there are several masters.
     pub(super) fn is_cluster(&self) -> bool {
         self.connection.is_cluster()
     }
 
-    fn is_silence(&self, error: &RedisError) -> bool {
-        may_have_been_done(error, self.connection.is_cluster())
+    fn is_outcome_unknown(&self, error: &RedisError) -> bool {
+        outcome_is_unknown(error, self.connection.is_cluster())
     }
 }
 
-/// Whether a command may or may not have been carried out, so that only its repetition tells. Where
-/// the driver repeats commands, an error may be the answer to the second try alone: then only those
-/// that the first would have met as well tell that nothing was done.
-fn may_have_been_done(error: &RedisError, is_repeated: bool) -> bool {
-    let is_silence = error.is_io_error() || error.is_timeout() || error.is_connection_dropped();
+/// True if the command may have been executed. Where the driver retries commands (`is_repeated`), the error may
+/// belong to the second attempt; then only errors that the first would have met too prove that nothing was executed.
+fn outcome_is_unknown(error: &RedisError, is_repeated: bool) -> bool {
+    let is_outcome_unknown =
+        error.is_io_error() || error.is_timeout() || error.is_connection_dropped();
     let is_lasting = error.code() == Some("OOM")
         || matches!(
             error.kind(),
@@ -185,19 +189,19 @@ fn may_have_been_done(error: &RedisError, is_repeated: bool) -> bool {
                     | ServerErrorKind::CrossSlot
             )
         );
-    is_silence || is_repeated && !is_lasting
+    is_outcome_unknown || is_repeated && !is_lasting
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::redis_conn::RedisUrls;
+    use crate::redis::RedisUrls;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    /// Closes the first connection that brings a script, and then is still loading.
+    /// Closes the first connection that sends a script, then answers that it is loading.
     async fn starts_again(listener: TcpListener) {
-        let mut fell_silent = false;
+        let mut outcome_unknown = false;
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut bytes = vec![0; 65536];
@@ -207,10 +211,10 @@ mod tests {
                     let role =
                         if text.contains("INFO\r\n$11\r\nrepl") { "+role:master\r\n" } else { "" };
                     "+OK\r\n".repeat(text.matches("SETINFO").count()) + role
-                } else if fell_silent {
+                } else if outcome_unknown {
                     "-LOADING Redis is loading the dataset in memory\r\n".to_owned()
                 } else {
-                    fell_silent = true;
+                    outcome_unknown = true;
                     break;
                 };
                 stream.write_all(reply.as_bytes()).await.unwrap();
@@ -231,8 +235,8 @@ mod tests {
             (server(ServerErrorKind::ResponseError), false, false),
             (redis::make_extension_error("OOM".into(), None), false, false),
         ] {
-            assert_eq!(may_have_been_done(&error, false), once, "{error}");
-            assert_eq!(may_have_been_done(&error, true), repeated, "{error}");
+            assert_eq!(outcome_is_unknown(&error, false), once, "{error}");
+            assert_eq!(outcome_is_unknown(&error, true), repeated, "{error}");
         }
     }
 
@@ -242,10 +246,10 @@ mod tests {
         let url = format!("redis://{}", listener.local_addr().unwrap());
         let asked = async {
             let connection = RedisConn::open(&RedisUrls::new(vec![url])).await.unwrap();
-            let link = Link::new(connection, Arc::new(Metrics::new(&[], &[])));
-            let run = async || link.run(RedisOp::Take, &link.scripts.take, &[], &[]).await;
-            assert_eq!(run().await.unwrap_err(), Unanswered::Silent);
-            assert_eq!(run().await.unwrap_err(), Unanswered::Refused);
+            let client = ScriptClient::new(connection, Arc::new(Metrics::new(&[], &[])));
+            let run = async || client.run(RedisOp::Take, &client.scripts.take, &[], &[]).await;
+            assert_eq!(run().await.unwrap_err(), CommandError::Unknown);
+            assert_eq!(run().await.unwrap_err(), CommandError::Rejected);
         };
         tokio::select! {
             () = starts_again(listener) => panic!("it serves for ever"),

@@ -1,9 +1,9 @@
--- Says that a gateway is bringing back the leases and charges it knows of, or that it has: calls are
--- admitted only after that.
+-- Announces that a gateway is still restoring the leases and charges it knows, or that it has finished; calls
+-- are admitted only after that.
 --
--- KEYS 1 gateways that bring back what they know
+-- KEYS 1 gateways that are restoring
 -- ARGV 1 gateway, 2 for how long at most, in ms; 0 when it is done
--- Answers said.
+-- Answers announced.
 -- A script, because Redis' own time decides when it must have died.
 if ARGV[2] == '0' then
     redis.call('ZREM', KEYS[1], ARGV[1])
@@ -11,4 +11,4 @@ else
     redis.call('ZADD', KEYS[1], clock('') + ARGV[2], ARGV[1])
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
-return { 'said' }
+return { 'announced' }

@@ -12,6 +12,8 @@ mod urls;
 mod reconnect;
 mod sentinel;
 
+pub mod preflight;
+
 pub use urls::RedisUrls;
 
 use reconnect::{Reconnecting, Target};
@@ -27,7 +29,7 @@ use tokio::time::timeout;
 use urls::Place;
 
 /// What was sent must be acknowledged by the other machine within this time.
-const SILENCE: Duration = Duration::from_secs(2);
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long one command may take, connecting included.
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(400);
 
@@ -142,8 +144,8 @@ async fn in_time<T>(sent: impl Future<Output = RedisResult<T>>) -> RedisResult<T
 fn tcp() -> TcpSettings {
     let settings = TcpSettings::default().set_nodelay(true);
     #[cfg(target_os = "linux")]
-    let settings = settings.set_user_timeout(SILENCE);
-    let idle = TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE);
+    let settings = settings.set_user_timeout(TCP_USER_TIMEOUT);
+    let idle = TcpKeepalive::new().with_time(TCP_USER_TIMEOUT).with_interval(TCP_USER_TIMEOUT);
     settings.set_keepalive(idle)
 }
 

@@ -1,4 +1,4 @@
-//! Arguments of scripts, and the meaning of their replies.
+//! Encodes the arguments of scripts and decodes their replies.
 
 use crate::quota::counters::{CountersError, DayTally, Extended, Grant, Refused};
 use crate::quota::counters::{Removed, Standing};
@@ -7,10 +7,10 @@ use redis::Value;
 use std::fmt::Write;
 use uuid::Uuid;
 
-/// Lua's numbers are exact below this: no limit is larger.
+/// Largest number sent to Redis: Lua's numbers are exact up to this.
 const LARGEST: u64 = (1 << 53) - 1;
 
-/// The answer to a take.
+/// Reply of `take.lua`.
 pub(super) enum TakeReply {
     Granted(Grant),
     Refused(Refused),
@@ -19,70 +19,70 @@ pub(super) enum TakeReply {
     Rebuild,
 }
 
-/// The answer to a settlement.
+/// Reply of `settle.lua`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SettleReply {
     pub end: SettleEnd,
     pub overshoot: u64,
-    /// Not told of a call that goes on.
-    pub told: Option<Told>,
+    /// `None` if the call is still running.
+    pub watermark: Option<Watermark>,
 }
 
-/// What Redis told when it took a charge.
+/// Progress of a partition that Redis reported, from which lost charges are detected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Told {
-    /// `None` = the partition had none.
+pub(super) struct Watermark {
+    /// `None` if the partition had none.
     pub epoch: Option<Uuid>,
-    /// Settlements so far, in the partition.
+    /// Number of settlements so far in the partition.
     pub number: u64,
 }
 
-/// How a partition stands.
+/// Reply of `partition_state.lua`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct State {
-    /// Empty where there is none.
+pub(super) struct PartitionState {
+    /// Empty if the partition has none.
     pub epoch: String,
-    /// Settlements so far.
+    /// Number of settlements so far.
     pub number: u64,
-    /// Charges that wait for the ledger.
+    /// Number of charges that wait for the ledger.
     pub waiting: u64,
 }
 
-/// What a settlement came to.
+/// Outcome of a settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SettleEnd {
     Settled,
-    /// It was settled before.
-    Again,
-    /// Its gateway renewed it after all.
+    /// An earlier attempt settled the call.
+    AlreadySettled,
+    /// The lease was renewed, so the call is not over.
     Alive,
 }
 
-/// Debits as `read_debits` of `debits.lua` reads them.
+/// Encodes debits for `read_debits` of `debits.lua`.
 pub(super) fn debits(debits: &[Debit]) -> String {
     let mut text = String::with_capacity(debits.len() * 48);
     for debit in debits {
-        let whose = match debit.scope {
+        let owner = match debit.scope {
             Scope::User(_) => 'u',
             Scope::Key(_) => 'k',
         };
         let _ = match &debit.what {
             What::Window(window) => {
-                writeln!(text, "{whose} window {} {}", window.capacity, window.refill_seconds)
+                writeln!(text, "{owner} window {} {}", window.capacity, window.refill_seconds)
             }
             What::Request { day, limit } => {
-                writeln!(text, "{whose} request {day} {}", exact(*limit))
+                writeln!(text, "{owner} request {day} {}", exact(*limit))
             }
             What::Tokens { day, want, least, likely, limit, share } => writeln!(
                 text,
-                "{whose} tokens {day} {} {} {} {} {}",
+                "{owner} tokens {day} {} {} {} {} {}",
                 exact(*limit),
                 exact(*want),
                 exact(*least),
                 share.unwrap_or(0),
                 exact(*likely)
             ),
-            What::Stream { limit } => writeln!(text, "{whose} stream {}", exact(*limit)),
+            What::Stream { limit } => writeln!(text, "{owner} stream {}", exact(*limit)),
         };
     }
     text
@@ -118,7 +118,7 @@ pub(super) fn take_reply(reply: &[Value], asked: &[Debit]) -> Result<TakeReply, 
     }
 }
 
-/// `None` = Redis has no such lease.
+/// Decodes a reply of `extend.lua`. `None` if Redis has no such lease.
 pub(super) fn extend_reply(reply: &[Value]) -> Result<Option<Extended>, CountersError> {
     match head(reply)? {
         ("added", [tokens]) => Ok(Some(Extended::Added(number(tokens)?))),
@@ -130,23 +130,25 @@ pub(super) fn extend_reply(reply: &[Value]) -> Result<Option<Extended>, Counters
 }
 
 pub(super) fn settle_reply(reply: &[Value]) -> Result<SettleReply, CountersError> {
-    let (end, overshoot, told) = match head(reply)? {
-        ("settled", [overshoot, told @ ..]) => (SettleEnd::Settled, number(overshoot)?, told),
-        ("again", told) => (SettleEnd::Again, 0, told),
+    let (end, overshoot, watermark) = match head(reply)? {
+        ("settled", [overshoot, watermark @ ..]) => {
+            (SettleEnd::Settled, number(overshoot)?, watermark)
+        }
+        ("again", watermark) => (SettleEnd::AlreadySettled, 0, watermark),
         ("alive", _) => {
-            return Ok(SettleReply { end: SettleEnd::Alive, overshoot: 0, told: None });
+            return Ok(SettleReply { end: SettleEnd::Alive, overshoot: 0, watermark: None });
         }
         _ => return Err(CountersError),
     };
-    let [so_far, epoch] = told else { return Err(CountersError) };
-    let told = Told { epoch: text(epoch)?.parse().ok(), number: number(so_far)? };
-    Ok(SettleReply { end, overshoot, told: Some(told) })
+    let [so_far, epoch] = watermark else { return Err(CountersError) };
+    let watermark = Watermark { epoch: text(epoch)?.parse().ok(), number: number(so_far)? };
+    Ok(SettleReply { end, overshoot, watermark: Some(watermark) })
 }
 
-pub(super) fn state(reply: &[Value]) -> Result<State, CountersError> {
+pub(super) fn state(reply: &[Value]) -> Result<PartitionState, CountersError> {
     let ("state", [epoch, so_far, waiting]) = head(reply)? else { return Err(CountersError) };
     let epoch = text(epoch)?.to_owned();
-    Ok(State { epoch, number: number(so_far)?, waiting: number(waiting)? })
+    Ok(PartitionState { epoch, number: number(so_far)?, waiting: number(waiting)? })
 }
 
 pub(super) fn reset_reply(reply: &[Value]) -> Result<Removed, CountersError> {
@@ -158,7 +160,7 @@ pub(super) fn reset_reply(reply: &[Value]) -> Result<Removed, CountersError> {
     }
 }
 
-/// The word a script answers with.
+/// Returns the first word of a reply.
 pub(super) fn word(reply: &[Value]) -> Result<&str, CountersError> {
     head(reply).map(|(word, _)| word)
 }

@@ -1,4 +1,4 @@
--- Takes charges out of the outbox that the ledger now has.
+-- Removes charges from the outbox that the ledger now has.
 --
 -- KEYS 1 outbox, 2 number of settlements in the ledger, 3 number of settlements
 -- ARGV ids of the charges
