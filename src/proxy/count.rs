@@ -9,7 +9,7 @@ use crate::account::id::UserId;
 use crate::account::limit::LimitKind;
 use crate::openai::request::Request;
 use crate::quota::counters::{Counters, Refused, Standing};
-use crate::quota::left;
+use crate::quota::remaining::remaining;
 use crate::quota::rules::Scope;
 use crate::tokens::estimate;
 use crate::upstream::catalog::Model;
@@ -46,9 +46,9 @@ pub(super) async fn room(
     let day = Day::at(admission.now, &caller.plan_limits.time_zone);
     let standing = counters.standing(caller.user, Some(&caller.key), day, admission.now).await;
     let standing = standing.map_err(|_| Refusal::QuotaUnavailable)?;
-    let tokens = left::left(&caller.plan_limits, &caller.key_limits, &standing).tokens;
+    let tokens = remaining(&caller.plan_limits, &caller.key_limits, &standing).tokens;
     let most = tokens.limit.saturating_sub(tokens.used);
-    if fewest <= tokens.left() {
+    if fewest <= tokens.remaining() {
         return Ok(Some(Room { standing, most }));
     }
     let by_open_calls = fewest <= most;

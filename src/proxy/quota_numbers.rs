@@ -3,7 +3,7 @@
 use crate::account::caller::Caller;
 use crate::account::plan::Window;
 use crate::quota::counters::Standing;
-use crate::quota::left::{Share, left};
+use crate::quota::remaining::{Allotment, remaining};
 use jiff::{Timestamp, Unit};
 
 /// The limits of a caller, what a call needed, and what was left of the day when it was refused.
@@ -11,8 +11,8 @@ use jiff::{Timestamp, Unit};
 pub struct QuotaNumbers {
     /// Tokens that the call needs at least, where they are known: its prompt and the shortest output.
     pub needed: Option<u64>,
-    pub tokens: Share,
-    pub requests: Share,
+    pub tokens: Allotment,
+    pub requests: Allotment,
     pub window: Window,
     pub concurrent_streams: u32,
     pub resets_at: Timestamp,
@@ -31,7 +31,7 @@ impl QuotaNumbers {
         resets_in_ms: u64,
     ) -> Self {
         let plan = &caller.plan_limits;
-        let left = left(plan, &caller.key_limits, standing);
+        let left = remaining(plan, &caller.key_limits, standing);
         let (window, concurrent_streams) = (plan.window, plan.concurrent_streams);
         let (tokens, requests) = (left.tokens, left.requests);
         Self { needed, tokens, requests, window, concurrent_streams, resets_at, resets_in_ms }
@@ -70,7 +70,7 @@ impl QuotaNumbers {
 
     /// What is missing today; `None` if the call does not fit into any day.
     fn missing_today(&self) -> Option<String> {
-        let Share { limit, used, .. } = self.tokens;
+        let Allotment { limit, used, .. } = self.tokens;
         let (left, of) = (limit.saturating_sub(used), grouped(limit));
         match self.needed {
             Some(needed) if needed > limit => None,
@@ -143,8 +143,8 @@ mod tests {
     fn limits_of_the_day_are_said_in_numbers() {
         let resets_at: Timestamp = "2026-11-27T00:00:00.4Z".parse().unwrap();
         let day = |needed, used, reserved| {
-            let tokens = Share { limit: 5_000, used, reserved };
-            let requests = Share { limit: 1_000, used: 1_000, reserved: 0 };
+            let tokens = Allotment { limit: 5_000, used, reserved };
+            let requests = Allotment { limit: 1_000, used: 1_000, reserved: 0 };
             let window = Window { capacity: 100, refill_seconds: 60 };
             let (concurrent_streams, resets_in_ms) = (20, 85_913_000);
             QuotaNumbers {

@@ -10,7 +10,7 @@ use crate::account::day::Day;
 use crate::clock;
 use crate::openai::error::ErrorBody;
 use crate::quota::counters::Standing;
-use crate::quota::left;
+use crate::quota::remaining::remaining;
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use jiff::Timestamp;
@@ -162,15 +162,15 @@ impl Budget {
     /// What is left for a caller with `standing`.
     #[must_use]
     pub fn of(caller: &Caller, standing: Standing, day: Day, now: Timestamp) -> Self {
-        let left = left::left(&caller.plan_limits, &caller.key_limits, &standing);
+        let left = remaining(&caller.plan_limits, &caller.key_limits, &standing);
         let ends_at = day.ends_at(&caller.plan_limits.time_zone).as_millisecond();
         Self {
             window_limit: u64::from(caller.plan_limits.window.capacity),
             window_left: left.window,
             window_full_in_ms: standing.window_full_in_ms,
             tokens_limit: left.tokens.limit,
-            tokens_left: left.tokens.left(),
-            requests_left: left.requests.left(),
+            tokens_left: left.tokens.remaining(),
+            requests_left: left.requests.remaining(),
             day_ends_in_ms: u64::try_from(ends_at - now.as_millisecond()).unwrap_or(0),
         }
     }

@@ -11,7 +11,7 @@
 //! <= limit, so that calls which run together do not starve one another in mid-answer.
 
 pub mod rules;
-pub mod left;
+pub mod remaining;
 pub mod counters;
 pub mod book;
 pub mod versions;

@@ -10,7 +10,7 @@ use crate::control::api_error::ApiError;
 use crate::control::auth::AnyCredential;
 use crate::control::openapi::errors::{Unauthenticated, Unavailable};
 use crate::control::state::ControlState;
-use crate::quota::left;
+use crate::quota::remaining::remaining;
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
@@ -157,7 +157,7 @@ async fn usage(state: &ControlState, effective: EffectiveLimits) -> Result<Usage
     let day = Day::at(now, &plan.time_zone);
     let standing =
         state.counters.standing(effective.user, effective.key.as_ref(), day, now).await?;
-    let left = left::left(plan, &effective.key_limits, &standing);
+    let left = remaining(plan, &effective.key_limits, &standing);
     let (tokens, requests) = (left.tokens, left.requests);
     let streams = u64::from(plan.concurrent_streams);
     Ok(Usage {
@@ -167,12 +167,12 @@ async fn usage(state: &ControlState, effective: EffectiveLimits) -> Result<Usage
             used: tokens.used,
             reserved: tokens.reserved,
             limit: tokens.limit,
-            remaining: tokens.left(),
+            remaining: tokens.remaining(),
         },
         requests: Requests {
             used: requests.used,
             limit: requests.limit,
-            remaining: requests.left(),
+            remaining: requests.remaining(),
         },
         window: Window {
             limit: u64::from(plan.window.capacity),
