@@ -136,6 +136,8 @@ fn connect_options(path: &Path, durability: Durability) -> SqliteConnectOptions 
         .busy_timeout(BUSY_TIMEOUT)
         // A burst may make the log large; return the space afterwards.
         .pragma("journal_size_limit", "67108864")
+        // Start-up reads hundreds of thousands of rows, and waits for the connection's thread after so many.
+        .row_buffer_size(1024)
         .thread_name(|at| format!("sqlite-{at}"))
 }
 
