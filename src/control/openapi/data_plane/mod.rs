@@ -56,8 +56,7 @@ struct Route {
     id: &'static str,
     summary: &'static str,
     description: &'static str,
-    /// The `{id}` of the path: its description and an example.
-    path_id: Option<(&'static str, &'static str)>,
+    path_id: Option<PathId>,
     /// The name of the request body's schema.
     request: Option<fn() -> String>,
     replies: &'static [Reply],
@@ -82,6 +81,9 @@ impl From<Method> for HttpMethod {
     }
 }
 
+/// The description and an example of the `{id}` of a path.
+type PathId = (&'static str, &'static str);
+
 /// A reply that is not an error of [`Errors`].
 struct Reply {
     status: &'static str,
@@ -105,6 +107,45 @@ struct Errors {
 }
 
 impl Route {
+    const fn new(method: Method, path: &'static str, id: &'static str) -> Self {
+        let errors = Errors { schema: error_body, statuses: &[] };
+        let (summary, description) = ("", "");
+        Self {
+            method,
+            path,
+            id,
+            summary,
+            description,
+            path_id: None,
+            request: None,
+            replies: &[],
+            errors,
+        }
+    }
+
+    /// `description` may be empty.
+    const fn described(mut self, summary: &'static str, description: &'static str) -> Self {
+        self.summary = summary;
+        self.description = description;
+        self
+    }
+
+    const fn with_id(mut self, id: PathId) -> Self {
+        self.path_id = Some(id);
+        self
+    }
+
+    const fn with_body(mut self, schema: fn() -> String) -> Self {
+        self.request = Some(schema);
+        self
+    }
+
+    const fn replying(mut self, replies: &'static [Reply], errors: Errors) -> Self {
+        self.replies = replies;
+        self.errors = errors;
+        self
+    }
+
     fn operation(&self) -> Operation {
         let description = (!self.description.is_empty()).then_some(self.description);
         let mut operation = OperationBuilder::new()

@@ -4,7 +4,7 @@ use super::bodies::{
     ChatRequest, CompletionRequest, CountRequest, EmbeddingRequest, ImageRequest, MessageRequest,
     MessagesError, Model, Models, ResponseRequest, TokenizeRequest,
 };
-use super::{Body, Errors, Method, Reply, Route, error_body, name};
+use super::{Body, Errors, Method, PathId, Reply, Route, error_body, name};
 
 const BAD_REQUEST: (&str, &str) = ("400", "The request is malformed, or the upstream rejected it");
 const BAD_KEY: (&str, &str) = ("401", "The API key is missing or not valid");
@@ -60,228 +60,136 @@ const STREAMABLE: &[Reply] = &[Reply {
 const WHOLE: &[Reply] =
     &[Reply { status: "200", description: "The upstream's reply", body: Body::Json }];
 
-const RESPONSE_ID: Option<(&str, &str)> = Some(("Id of the response", "resp_1"));
-const MODEL_ID: Option<(&str, &str)> = Some(("Id of the model", "grok-4.3"));
+const RESPONSE_ID: PathId = ("Id of the response", "resp_1");
+const MODEL_ID: PathId = ("Id of the model", "grok-4.3");
 
 pub(super) const ROUTES: &[Route] = &[
-    Route {
-        method: Method::Post,
-        path: "/v1/chat/completions",
-        id: "chat_completions",
-        summary: "Create a chat completion",
-        description: "OpenAI's route. The request is forwarded to the upstream and its reply is \
+    Route::new(Method::Post, "/v1/chat/completions", "chat_completions")
+        .described(
+            "Create a chat completion",
+            "OpenAI's route. The request is forwarded to the upstream and its reply is \
             returned unchanged. The headers `x-ratelimit-*`, `x-kx-quota-day-tokens-remaining` and \
             `x-kx-quota-day-requests-remaining` show what is left of the limits.",
-        path_id: None,
-        request: Some(name::<ChatRequest>),
-        replies: STREAMABLE,
-        errors: CALL,
-    },
-    Route {
-        method: Method::Post,
-        path: "/api/v1/chat/completions",
-        id: "chat_completions_alias",
-        summary: "Create a chat completion (alias)",
-        description: "Same as `POST /v1/chat/completions`.",
-        path_id: None,
-        request: Some(name::<ChatRequest>),
-        replies: STREAMABLE,
-        errors: CALL,
-    },
-    Route {
-        method: Method::Post,
-        path: "/v1/responses",
-        id: "responses",
-        summary: "Create a response",
-        description: "OpenAI's route. Stored responses are visible only to the user who created them.",
-        path_id: None,
-        request: Some(name::<ResponseRequest>),
-        replies: STREAMABLE,
-        errors: CALL,
-    },
-    Route {
-        method: Method::Get,
-        path: "/v1/responses/{id}",
-        id: "response",
-        summary: "Get a stored response",
-        description: "Responses are stored for 30 days. Returns 404 for responses of other users. \
+        )
+        .with_body(name::<ChatRequest>)
+        .replying(STREAMABLE, CALL),
+    Route::new(Method::Post, "/api/v1/chat/completions", "chat_completions_alias")
+        .described("Create a chat completion (alias)", "Same as `POST /v1/chat/completions`.")
+        .with_body(name::<ChatRequest>)
+        .replying(STREAMABLE, CALL),
+    Route::new(Method::Post, "/v1/responses", "responses")
+        .described(
+            "Create a response",
+            "OpenAI's route. Stored responses are visible only to the user who created them.",
+        )
+        .with_body(name::<ResponseRequest>)
+        .replying(STREAMABLE, CALL),
+    Route::new(Method::Get, "/v1/responses/{id}", "response")
+        .described(
+            "Get a stored response",
+            "Responses are stored for 30 days. Returns 404 for responses of other users. \
             Not metered.",
-        path_id: RESPONSE_ID,
-        request: None,
-        replies: WHOLE,
-        errors: STORED,
-    },
-    Route {
-        method: Method::Delete,
-        path: "/v1/responses/{id}",
-        id: "delete_response",
-        summary: "Delete a stored response",
-        description: "Deletes the response at the upstream. Not metered.",
-        path_id: RESPONSE_ID,
-        request: None,
-        replies: WHOLE,
-        errors: STORED,
-    },
-    Route {
-        method: Method::Post,
-        path: "/v1/responses/{id}/cancel",
-        id: "cancel_response",
-        summary: "Cancel a response",
-        description: "Forwarded to the upstream. Not metered.",
-        path_id: RESPONSE_ID,
-        request: None,
-        replies: WHOLE,
-        errors: STORED,
-    },
-    Route {
-        method: Method::Get,
-        path: "/v1/responses/{id}/input_items",
-        id: "response_input",
-        summary: "List the input items of a response",
-        description: "The input that the response was created from. Not metered.",
-        path_id: RESPONSE_ID,
-        request: None,
-        replies: WHOLE,
-        errors: STORED,
-    },
-    Route {
-        method: Method::Post,
-        path: "/v1/completions",
-        id: "completions",
-        summary: "Create a completion",
-        description: "OpenAI's legacy route.",
-        path_id: None,
-        request: Some(name::<CompletionRequest>),
-        replies: STREAMABLE,
-        errors: CALL,
-    },
-    Route {
-        method: Method::Post,
-        path: "/v1/embeddings",
-        id: "embeddings",
-        summary: "Create embeddings",
-        description: "OpenAI's route. The tokens of the input are charged.",
-        path_id: None,
-        request: Some(name::<EmbeddingRequest>),
-        replies: WHOLE,
-        errors: CALL,
-    },
-    Route {
-        method: Method::Post,
-        path: "/v1/images/generations",
-        id: "images",
-        summary: "Generate images",
-        description: "OpenAI's route. Charged as reported by the upstream, otherwise per image.",
-        path_id: None,
-        request: Some(name::<ImageRequest>),
-        replies: WHOLE,
-        errors: CALL,
-    },
-    Route {
-        method: Method::Post,
-        path: "/v1/messages",
-        id: "messages",
-        summary: "Create a message",
-        description: "Anthropic's route. Errors have Anthropic's shape, and the API key may also be \
+        )
+        .with_id(RESPONSE_ID)
+        .replying(WHOLE, STORED),
+    Route::new(Method::Delete, "/v1/responses/{id}", "delete_response")
+        .described("Delete a stored response", "Deletes the response at the upstream. Not metered.")
+        .with_id(RESPONSE_ID)
+        .replying(WHOLE, STORED),
+    Route::new(Method::Post, "/v1/responses/{id}/cancel", "cancel_response")
+        .described("Cancel a response", "Forwarded to the upstream. Not metered.")
+        .with_id(RESPONSE_ID)
+        .replying(WHOLE, STORED),
+    Route::new(Method::Get, "/v1/responses/{id}/input_items", "response_input")
+        .described(
+            "List the input items of a response",
+            "The input that the response was created from. Not metered.",
+        )
+        .with_id(RESPONSE_ID)
+        .replying(WHOLE, STORED),
+    Route::new(Method::Post, "/v1/completions", "completions")
+        .described("Create a completion", "OpenAI's legacy route.")
+        .with_body(name::<CompletionRequest>)
+        .replying(STREAMABLE, CALL),
+    Route::new(Method::Post, "/v1/embeddings", "embeddings")
+        .described("Create embeddings", "OpenAI's route. The tokens of the input are charged.")
+        .with_body(name::<EmbeddingRequest>)
+        .replying(WHOLE, CALL),
+    Route::new(Method::Post, "/v1/images/generations", "images")
+        .described(
+            "Generate images",
+            "OpenAI's route. Charged as reported by the upstream, otherwise per image.",
+        )
+        .with_body(name::<ImageRequest>)
+        .replying(WHOLE, CALL),
+    Route::new(Method::Post, "/v1/messages", "messages")
+        .described(
+            "Create a message",
+            "Anthropic's route. Errors have Anthropic's shape, and the API key may also be \
             sent as `x-api-key`.",
-        path_id: None,
-        request: Some(name::<MessageRequest>),
-        replies: STREAMABLE,
-        errors: ANTHROPIC_CALL,
-    },
-    Route {
-        method: Method::Post,
-        path: "/v1/messages/count_tokens",
-        id: "count_tokens",
-        summary: "Count the tokens of messages",
-        description: "Anthropic's route. No tokens are charged.",
-        path_id: None,
-        request: Some(name::<CountRequest>),
-        replies: WHOLE,
-        errors: ANTHROPIC_CALL,
-    },
-    Route {
-        method: Method::Post,
-        path: "/v1/tokenize-text",
-        id: "tokenize_text",
-        summary: "Tokenize a text",
-        description: "xAI's route. No tokens are charged.",
-        path_id: None,
-        request: Some(name::<TokenizeRequest>),
-        replies: WHOLE,
-        errors: CALL,
-    },
-    Route {
-        method: Method::Get,
-        path: "/v1/chat/deferred-completion/{id}",
-        id: "deferred_completion",
-        summary: "Get a deferred completion",
-        description: "xAI's route for chat completions with `deferred: true`. The completion is \
+        )
+        .with_body(name::<MessageRequest>)
+        .replying(STREAMABLE, ANTHROPIC_CALL),
+    Route::new(Method::Post, "/v1/messages/count_tokens", "count_tokens")
+        .described("Count the tokens of messages", "Anthropic's route. No tokens are charged.")
+        .with_body(name::<CountRequest>)
+        .replying(WHOLE, ANTHROPIC_CALL),
+    Route::new(Method::Post, "/v1/tokenize-text", "tokenize_text")
+        .described("Tokenize a text", "xAI's route. No tokens are charged.")
+        .with_body(name::<TokenizeRequest>)
+        .replying(WHOLE, CALL),
+    Route::new(Method::Get, "/v1/chat/deferred-completion/{id}", "deferred_completion")
+        .described(
+            "Get a deferred completion",
+            "xAI's route for chat completions with `deferred: true`. The completion is \
             returned once and charged when it is returned. Returns 404 for completions of other \
             users.",
-        path_id: Some(("The `request_id` that the chat completion returned", "3f6c")),
-        request: None,
-        replies: &[
-            Reply { status: "200", description: "The completion", body: Body::Json },
-            Reply { status: "202", description: "The completion is not ready", body: Body::Empty },
-            Reply {
-                status: "409",
-                description: "Another request is fetching this completion",
-                body: Body::Schema(error_body),
-            },
-        ],
-        errors: CALL,
-    },
-    Route {
-        method: Method::Get,
-        path: "/v1/models",
-        id: "models",
-        summary: "List models",
-        description: "The models that the plan and the key include.",
-        path_id: None,
-        request: None,
-        replies: &[Reply {
-            status: "200",
-            description: "The models",
-            body: Body::Schema(name::<Models>),
-        }],
-        errors: MODEL_LIST,
-    },
-    Route {
-        method: Method::Get,
-        path: "/v1/models/{id}",
-        id: "model",
-        summary: "Get a model",
-        description: "",
-        path_id: MODEL_ID,
-        request: None,
-        replies: &[Reply {
-            status: "200",
-            description: "The model",
-            body: Body::Schema(name::<Model>),
-        }],
-        errors: ONE_MODEL,
-    },
-    Route {
-        method: Method::Get,
-        path: "/v1/language-models",
-        id: "language_models",
-        summary: "List language models with prices",
-        description: "xAI's route. Prices are in US cents per 100 million tokens.",
-        path_id: None,
-        request: None,
-        replies: &[Reply { status: "200", description: "The models", body: Body::Json }],
-        errors: STORED,
-    },
-    Route {
-        method: Method::Get,
-        path: "/v1/language-models/{id}",
-        id: "language_model",
-        summary: "Get a language model with prices",
-        description: "xAI's route. Prices are in US cents per 100 million tokens.",
-        path_id: MODEL_ID,
-        request: None,
-        replies: &[Reply { status: "200", description: "The model", body: Body::Json }],
-        errors: STORED,
-    },
+        )
+        .with_id(("The `request_id` that the chat completion returned", "3f6c"))
+        .replying(
+            &[
+                Reply { status: "200", description: "The completion", body: Body::Json },
+                Reply {
+                    status: "202",
+                    description: "The completion is not ready",
+                    body: Body::Empty,
+                },
+                Reply {
+                    status: "409",
+                    description: "Another request is fetching this completion",
+                    body: Body::Schema(error_body),
+                },
+            ],
+            CALL,
+        ),
+    Route::new(Method::Get, "/v1/models", "models")
+        .described("List models", "The models that the plan and the key include.")
+        .replying(
+            &[Reply {
+                status: "200",
+                description: "The models",
+                body: Body::Schema(name::<Models>),
+            }],
+            MODEL_LIST,
+        ),
+    Route::new(Method::Get, "/v1/models/{id}", "model")
+        .described("Get a model", "")
+        .with_id(MODEL_ID)
+        .replying(
+            &[Reply { status: "200", description: "The model", body: Body::Schema(name::<Model>) }],
+            ONE_MODEL,
+        ),
+    Route::new(Method::Get, "/v1/language-models", "language_models")
+        .described(
+            "List language models with prices",
+            "xAI's route. Prices are in US cents per 100 million tokens.",
+        )
+        .replying(&[Reply { status: "200", description: "The models", body: Body::Json }], STORED),
+    Route::new(Method::Get, "/v1/language-models/{id}", "language_model")
+        .described(
+            "Get a language model with prices",
+            "xAI's route. Prices are in US cents per 100 million tokens.",
+        )
+        .with_id(MODEL_ID)
+        .replying(&[Reply { status: "200", description: "The model", body: Body::Json }], STORED),
 ];
