@@ -76,9 +76,9 @@ async fn own(config: &Config, means: Means<'_>) -> anyhow::Result<Counting> {
         Some(takeover) => (takeover.take().await?, takeover.journal_lock()),
         None => (None, None),
     };
+    store.acquire_instance_lock().await.context("cannot use the database")?;
     let folder = journal_folder(&config.journal, lock)?;
     let journal_lock = folder.duplicate_lock()?;
-    store.acquire_instance_lock().await.context("cannot use the database")?;
     let versions = Versions::start(store.clone()).await.context("cannot read the users")?;
     let parts = journal_parts(&config.journal, folder, &store, &metrics, workers, &stop);
     let (journal, adopted) = start_journal(parts, state.is_some()).await?;
