@@ -138,7 +138,7 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
     let has_taken_over = takeover.is_some();
     if let Some(takeover) = takeover {
         restart::replace(takeover, &parts, &proxy, &calls).await?;
-        restart::hold(folder.as_ref(), &lock)?;
+        restart::record_holder(folder.as_ref(), &lock);
     }
     let service = restart::service(&config, duplicates, &mut parts, (&ended, &lock), &workers);
     restart::spawn(&config, (service, has_taken_over), &workers, &stop).await;
@@ -152,7 +152,14 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
     let stops = Stops { calls: &stop, writer: &stop_writer, accepting: &ended.handed_over };
     sockets.serve(&workers, &proxy, admin_state, &stops);
     if let Some(folder) = &folder {
-        folder.announce(&Instance { pid: std::process::id(), public_addr, admin_addr })?;
+        let instance = Instance { pid: std::process::id(), public_addr, admin_addr };
+        match folder.announce(&instance) {
+            // The predecessor has ended its service already.
+            Err(error) if has_taken_over => {
+                tracing::error!(%error, "other commands cannot find this process")
+            }
+            announced => announced?,
+        }
     }
     readiness.set(Phase::Ready);
     let Parts { store, counters, pepper, metrics, upstreams, .. } = parts;

@@ -28,12 +28,14 @@ pub(super) fn lock(
     }
 }
 
-/// Names this process as the holder of the lock that it has taken over.
-pub(super) fn hold(folder: Option<&DataFolder>, lock: &SharedLock) -> Result<(), FolderError> {
+/// Names this process as the holder of the lock that it has taken over. It serves already, so a failure ends
+/// nothing.
+pub(super) fn record_holder(folder: Option<&DataFolder>, lock: &SharedLock) {
     let mut lock = lock.lock().unwrap_or_else(PoisonError::into_inner);
-    match (folder, &mut *lock) {
-        (Some(folder), Some(lock)) => folder.take_over(lock),
-        _ => Ok(()),
+    if let (Some(folder), Some(lock)) = (folder, &mut *lock)
+        && let Err(error) = folder.take_over(lock)
+    {
+        tracing::error!(%error, "other commands cannot find this process");
     }
 }
 
@@ -124,6 +126,8 @@ impl Running {
     pub async fn retire(&self) -> bool {
         self.readiness.set(Phase::Draining);
         self.proxy.leaving.cancel();
+        // What would reload them has its configuration in the new process.
+        self.reloads.lock().await.close();
         self.calls.close();
         let calls_ended = async {
             let grace = tokio::time::sleep(self.limits().shutdown_grace);

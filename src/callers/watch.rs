@@ -79,7 +79,7 @@ impl Watch {
     ) -> Result<(), StoreError> {
         for key in self.open.keys(user) {
             let caller = self.callers.find(&key, clock::instant()).await?;
-            if !caller.is_some_and(|caller| caller.check(now).is_ok()) {
+            if caller.is_none_or(|caller| caller.check(now).is_err()) {
                 self.open.end(user, &key);
             }
         }

@@ -12,8 +12,10 @@ impl Config {
             Some(folder) => folder.join("restart.sock"),
             None => {
                 let folder = self.redis.as_ref().map_or(&self.journal.folder, |redis| &redis.spool);
-                let beside = folder.parent().unwrap_or_else(|| Path::new("."));
-                beside.join(format!("restart-{}.sock", self.listener.addr.port()))
+                let beside = folder.parent().filter(|beside| *beside != Path::new(""));
+                beside
+                    .unwrap_or_else(|| Path::new("."))
+                    .join(format!("restart-{}.sock", self.listener.addr.port()))
             }
         }
     }

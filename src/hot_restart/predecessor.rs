@@ -26,6 +26,9 @@ use tokio_util::task::TaskTracker;
 
 /// Time between two tries after accepting failed.
 const ACCEPT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long locking the database again may take while calls wait, and the time between two further tries.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
+const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Listens for a successor. `has_taken_over`: the gateway that listens there now was replaced by this one.
 ///
@@ -98,7 +101,12 @@ impl Service {
                 tokio::time::sleep(ACCEPT_INTERVAL).await;
                 continue;
             };
-            match self.hand_over(stream).await {
+            let handed_over = match stop.run_until_cancelled(self.prepare(stream)).await {
+                Some(Ok(stream)) => self.hand_over(stream, &stop).await,
+                Some(Err(error)) => Err(error),
+                None => return,
+            };
+            match handed_over {
                 Ok(()) => return,
                 Err(error) => {
                     tracing::warn!(
@@ -110,7 +118,8 @@ impl Service {
         }
     }
 
-    async fn hand_over(&self, mut stream: UnixStream) -> anyhow::Result<()> {
+    /// Offers the service, and waits until the successor asks for it.
+    async fn prepare(&self, mut stream: UnixStream) -> anyhow::Result<UnixStream> {
         let peer = stream.peer_cred()?.uid();
         if peer != geteuid().as_raw() {
             bail!("a process of another user (uid {peer}) asked for it");
@@ -124,16 +133,33 @@ impl Service {
         self.offer(&mut stream).await?;
         tracing::info!(successor = hello.pid, "hot restart: another process prepares to take over");
         must_be(next(&mut stream, PREPARE_TIMEOUT).await?, Step::Take)?;
+        Ok(stream)
+    }
+
+    async fn hand_over(
+        &self,
+        mut stream: UnixStream,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<()> {
         let Some(counters) = &self.counters else {
-            return self.conclude(&mut stream, None).await.map(|()| self.end());
+            self.conclude(&mut stream, None).await?;
+            self.end();
+            return Ok(());
         };
         let state = counters.release().await?;
         let open: HashSet<_> = state.requests().collect();
         if let Err(error) = self.conclude(&mut stream, Some(state)).await {
-            // The successor may have claimed the ledger meanwhile: then writes fail, and new calls are refused.
-            let claimed = self.store.acquire_instance_lock().await;
+            // The end of the stream tells the successor that it must not serve.
+            drop(stream);
+            let is_claimed = self.claim_again().await;
             counters.resume();
-            claimed.context("cannot claim the ledger again")?;
+            while !is_claimed {
+                // The successor may still hold the lock: until it ends, new calls are refused.
+                let pause = tokio::time::sleep(CLAIM_INTERVAL);
+                if stop.run_until_cancelled(pause).await.is_none() || self.claim_again().await {
+                    break;
+                }
+            }
             return Err(error);
         }
         let remote = RemoteCounters::connect(stream, open, &self.tasks);
@@ -141,6 +167,21 @@ impl Service {
         counters.forward(remote);
         self.end();
         Ok(())
+    }
+
+    async fn claim_again(&self) -> bool {
+        let claim = self.store.acquire_instance_lock();
+        let claimed = tokio::time::timeout(CLAIM_TIMEOUT, claim).await;
+        let error = match claimed {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no response in time".to_owned(),
+        };
+        tracing::error!(
+            error,
+            "cannot lock the database again after a failed hot restart, retrying"
+        );
+        false
     }
 
     fn check(&self, hello: &Hello) -> Result<(), String> {
@@ -188,11 +229,16 @@ impl Service {
         stream: &mut UnixStream,
         state: Option<OpenState>,
     ) -> anyhow::Result<()> {
-        if state.is_some() {
-            self.store.release_instance_lock().await.context("cannot release the ledger")?;
-        }
-        write_message(stream, &State(state)).await?;
-        must_be(next(stream, READY_TIMEOUT).await?, Step::Ready)?;
+        let ready = async {
+            if state.is_some() {
+                self.store.release_instance_lock().await.context("cannot unlock the database")?;
+            }
+            write_message(stream, &State(state)).await?;
+            must_be(next(stream, READY_TIMEOUT).await?, Step::Ready)
+        };
+        let ready = tokio::time::timeout(READY_TIMEOUT, ready).await;
+        ready.context("the new process did not respond in time")??;
+        // It has read everything, so that this fits into the socket's buffer.
         Ok(write_message(stream, &Go).await?)
     }
 

@@ -43,6 +43,10 @@ pub enum JournalError {
          the files after it away to continue without their entries"
     )]
     Missing { log: LogId, from: u64, to: u64 },
+    #[error(
+        "the journal in {folder} was handed over by a process that still writes it, or incompletely; start again"
+    )]
+    NotReleased { folder: String },
     #[error("cannot write the journal to the ledger: {0}")]
     Ledger(#[from] crate::store::StoreError),
 }

@@ -60,9 +60,10 @@ pub async fn start(parts: Parts<'_>) -> Result<Started, JournalError> {
 /// As [`start`].
 pub async fn adopt(parts: Parts<'_>) -> Result<Adopted, JournalError> {
     let (workers, stop) = (parts.workers.clone(), parts.stop.clone());
-    let Opened { journal, projector, leases: open } = open(parts).await?;
+    let resumed = handed_over(&*parts.disk, &*parts.store).await?;
+    let Opened { journal, projector, leases } = open(parts, resumed).await?;
     run(&journal, projector, &workers, stop);
-    Ok(Adopted { journal, open })
+    Ok(Adopted { journal, open: leases })
 }
 
 fn run(journal: &Journal, projector: Projector, workers: &Workers, stop: CancellationToken) {
@@ -86,9 +87,8 @@ struct Opened {
     leases: Vec<Lease>,
 }
 
-async fn open(parts: Parts<'_>) -> Result<Opened, JournalError> {
+async fn open(parts: Parts<'_>, resumed: Resumed) -> Result<Opened, JournalError> {
     let Parts { disk, settings, store, metrics, .. } = parts;
-    let resumed = resume(&*disk, &*store, settings).await?;
     let leases = resumed.leases.to_vec();
     let failures = metrics.journal_failures.clone();
     let folder = disk.name();
@@ -103,7 +103,8 @@ async fn open(parts: Parts<'_>) -> Result<Opened, JournalError> {
 }
 
 async fn settle_past(parts: Parts<'_>) -> Result<(Journal, Projector, usize), JournalError> {
-    let Opened { journal, mut projector, leases } = open(parts).await?;
+    let resumed = resume(&*parts.disk, &*parts.store, parts.settings).await?;
+    let Opened { journal, mut projector, leases } = open(parts, resumed).await?;
     let log = &journal.shared.log;
     let mut upto = 0;
     for lease in &leases {
@@ -112,6 +113,22 @@ async fn settle_past(parts: Parts<'_>) -> Result<(Journal, Projector, usize), Jo
     log.safe(upto, true).await;
     projector.catch_up().await?;
     Ok((journal, projector, leases.len()))
+}
+
+/// The log as the process before this one released it. Nothing in the folder changes: should that process have
+/// resumed meanwhile, because this one took too long, it still writes there.
+async fn handed_over(disk: &dyn Disk, store: &dyn Ledger) -> Result<Resumed, JournalError> {
+    let not_released = || JournalError::NotReleased { folder: disk.name() };
+    let listed = recovery::list(disk)?.ok_or_else(not_released)?;
+    let mark = store.mark(listed.log.0).await?.unwrap_or(0);
+    let Scanned { leases, entries, torn } = recovery::scan(disk, &listed, mark)?;
+    let Listed { log: id, segments } = listed;
+    let first = segments.first().map_or(0, |first| first.base);
+    let end = segments.last().map_or(0, Segment::end);
+    if torn.is_some() || entries > 0 || mark > end {
+        return Err(not_released());
+    }
+    Ok(Resumed { id, segments, leases, projected: mark.max(first), entries })
 }
 
 /// Finds the log, or makes one, and makes it fit to be written on.

@@ -148,6 +148,7 @@ const RUNNING_CALLS_RETRY_MS: u64 = 2_000;
 impl Refusal {
     /// The one place where causes become responses.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one exhaustive table")]
     pub fn answer(self) -> Answer {
         match self {
             Self::HeadersTooLarge { limit } => {

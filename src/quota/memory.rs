@@ -71,7 +71,10 @@ impl MemoryCounters {
     /// Continues the open calls and windows of the process before this one. Each of `leases` is open in
     /// the journal.
     pub fn adopt(&self, state: OpenState, leases: &[Lease]) {
-        self.state().book.adopt(state, leases);
+        let mut own = self.state();
+        own.book.adopt(state, leases);
+        let owners = leases.iter().map(|lease| (lease.key.clone(), lease.user));
+        own.owners.extend(owners);
     }
 
     /// The lock guards plain data that no panic can leave half changed on purpose; a poisoned

@@ -87,9 +87,15 @@ pub async fn write_message(
     stream.flush().await
 }
 
+/// A request to be written, and who waits until it is.
+struct Outgoing {
+    request: Request,
+    written: Option<oneshot::Sender<()>>,
+}
+
 /// The counters of the process at the other end of a socket.
 pub struct RemoteCounters {
-    requests: mpsc::UnboundedSender<Request>,
+    requests: mpsc::UnboundedSender<Outgoing>,
     replies: Mutex<HashMap<u64, oneshot::Sender<Box<RawValue>>>>,
     number: AtomicU64,
     /// Open calls of this process.
@@ -104,7 +110,7 @@ impl RemoteCounters {
     #[must_use]
     pub fn connect(stream: UnixStream, open: HashSet<RequestId>, tasks: &TaskTracker) -> Arc<Self> {
         let (mut reading, mut writing) = stream.into_split();
-        let (requests, mut requested) = mpsc::unbounded_channel::<Request>();
+        let (requests, mut requested) = mpsc::unbounded_channel::<Outgoing>();
         let lost = CancellationToken::new();
         let remote = Arc::new(Self {
             requests,
@@ -116,9 +122,12 @@ impl RemoteCounters {
         let weak = Arc::downgrade(&remote);
         let token = lost.clone();
         tasks.spawn(async move {
-            while let Some(request) = requested.recv().await {
+            while let Some(Outgoing { request, written }) = requested.recv().await {
                 if write_message(&mut writing, &request).await.is_err() {
                     break;
+                }
+                if let Some(written) = written {
+                    let _ = written.send(());
                 }
             }
             token.cancel();
@@ -146,11 +155,21 @@ impl RemoteCounters {
         lock(&self.open).len() as u64
     }
 
+    fn send(
+        &self,
+        number: u64,
+        operation: Operation,
+        written: Option<oneshot::Sender<()>>,
+    ) -> Result<(), CountersError> {
+        let outgoing = Outgoing { request: Request { number, operation }, written };
+        self.requests.send(outgoing).map_err(|_| CountersError)
+    }
+
     async fn call<T: DeserializeOwned>(&self, operation: Operation) -> Result<T, CountersError> {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let (reply, replied) = oneshot::channel();
         lock(&self.replies).insert(number, reply);
-        if self.lost.is_cancelled() || self.requests.send(Request { number, operation }).is_err() {
+        if self.lost.is_cancelled() || self.send(number, operation, None).is_err() {
             lock(&self.replies).remove(&number);
             return Err(CountersError);
         }
@@ -191,7 +210,10 @@ impl RemoteCounters {
         let overshoot = if self.lost.is_cancelled() {
             // It replies no more, but may still read.
             let number = self.number.fetch_add(1, Ordering::Relaxed);
-            let _ = self.requests.send(Request { number, operation });
+            let (written, is_written) = oneshot::channel();
+            if self.send(number, operation, Some(written)).is_ok() {
+                let _ = is_written.await;
+            }
             0
         } else {
             self.call(operation).await.unwrap_or(0)
@@ -256,11 +278,16 @@ pub async fn serve(
     let running = TaskTracker::new();
     while let Ok(Some(Request { number, operation })) = read_message(&mut reading).await {
         let (served, replies) = (Arc::clone(&served), replies.clone());
-        running.spawn(async move {
+        let is_take = matches!(operation, Operation::Take { .. });
+        let performed = running.spawn(async move {
             if let Ok(result) = served.perform(operation).await {
                 let _ = replies.send(Reply { number, result });
             }
         });
+        if is_take {
+            // A call may be settled without waiting for its take, which must come first.
+            let _ = performed.await;
+        }
     }
     running.close();
     running.wait().await;

@@ -100,7 +100,7 @@ impl Wire {
         Ok(Self { address, sender, driver: Driver(Some(Box::new(connection))), seen })
     }
 
-    /// Whether a request can be sent: nothing came since the last reply, neither the connection's end nor a
+    /// Whether a request can be sent: nothing came since the last reply, neither the connection's end nor an
     /// unrequested reply.
     pub fn is_quiet(&mut self) -> bool {
         let driver = &mut self.driver;

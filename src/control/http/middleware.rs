@@ -155,7 +155,7 @@ async fn limit_body(request: Request, next: Next) -> Response {
     next.run(request.map(|body| Body::new(Limited::new(body, BODY_BYTES)))).await
 }
 
-/// Ends a request that the store does not respond.
+/// Ends a request for which the store does not respond in time.
 async fn timeout(request: Request, next: Next) -> Response {
     match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,

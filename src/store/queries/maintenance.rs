@@ -57,7 +57,7 @@ impl Maintenance for Backend {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.read(StoreOp::Ping, dialect::ping(self)).await
+        Box::pin(self.read(StoreOp::Ping, dialect::ping(self))).await
     }
 
     async fn reach(&self) -> Reach {

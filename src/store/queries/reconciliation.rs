@@ -70,19 +70,19 @@ impl Totals {
     /// The sums, none below zero, and a total of each user.
     fn into_used(self) -> Result<Vec<Used>, StoreError> {
         let mut users: HashMap<(UserId, Day), (u64, u64)> = HashMap::new();
-        let mut used = Vec::with_capacity(self.0.len() * 2);
+        let mut rows = Vec::with_capacity(self.0.len() * 2);
         for ((user, key, day), (tokens, requests)) in self.0 {
             let (user, key) = (UserId(user), Some(KeyId(key.into())));
             let (tokens, requests) =
                 (encode::count(tokens.max(0))?, encode::count(requests.max(0))?);
             let total = users.entry((user, day)).or_default();
             *total = (total.0.saturating_add(tokens), total.1.saturating_add(requests));
-            used.push(Used { user, key, day, tokens, requests });
+            rows.push(Used { user, key, day, tokens, requests });
         }
         let total =
             |((user, day), (tokens, requests))| Used { user, key: None, day, tokens, requests };
-        used.extend(users.into_iter().map(total));
-        Ok(used)
+        rows.extend(users.into_iter().map(total));
+        Ok(rows)
     }
 }
 
