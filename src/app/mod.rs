@@ -156,7 +156,7 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
         match folder.announce(&instance) {
             // The predecessor has ended its service already.
             Err(error) if has_taken_over => {
-                tracing::error!(%error, "other commands cannot find this process")
+                tracing::error!(%error, "other commands cannot find this process");
             }
             announced => announced?,
         }

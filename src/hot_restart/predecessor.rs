@@ -151,14 +151,15 @@ impl Service {
         if let Err(error) = self.conclude(&mut stream, Some(state)).await {
             // The end of the stream tells the successor that it must not serve.
             drop(stream);
-            let is_claimed = self.claim_again().await;
+            let mut is_claimed = self.claim_again().await;
             counters.resume();
             while !is_claimed {
                 // The successor may still hold the lock: until it ends, new calls are refused.
                 let pause = tokio::time::sleep(CLAIM_INTERVAL);
-                if stop.run_until_cancelled(pause).await.is_none() || self.claim_again().await {
+                if stop.run_until_cancelled(pause).await.is_none() {
                     break;
                 }
+                is_claimed = self.claim_again().await;
             }
             return Err(error);
         }

@@ -58,7 +58,7 @@ impl Identity {
     pub fn new(pepper: &Pepper, accounts: Accounts, billing: Billing) -> Self {
         Self {
             tokens: AccessTokens::new(&pepper.derived(b"access tokens"), accounts.access_token),
-            passwords: PasswordHasher::new(),
+            passwords: PasswordHasher::on_half_the_cores(),
             secret: ServerSecret::of(pepper),
             logins: LoginThrottle::new(accounts.account_tries, accounts.address_tries),
             confirmations: Throttle::new(accounts.account_tries),

@@ -50,7 +50,7 @@ pub struct PasswordHasher {
 impl PasswordHasher {
     /// A pool that uses half the cores.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn on_half_the_cores() -> Self {
         let cores = available_parallelism().map_or(1, usize::from);
         Self {
             threads: Arc::new(Semaphore::new((cores / 2).max(1))),
