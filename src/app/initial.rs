@@ -10,9 +10,16 @@ use crate::account::user::Role;
 use crate::clock;
 use crate::config::Config;
 use crate::store::sessions::Adopted;
-use crate::store::{NewUser, Plans, Sessions, StoreError, UserError, UserFilter, Users};
+use crate::store::{NewUser, Plans, Sessions, Store, StoreError, UserError, UserFilter, Users};
 use crate::upstream::catalog::Catalog;
 use anyhow::Context;
+
+/// Writes what the configuration says of plans and of the first admin.
+pub(super) async fn apply(config: &Config, store: &dyn Store) -> anyhow::Result<()> {
+    let by = By::gateway(clock::now());
+    sync_plans(store, &config.plans, &config.catalog, &by).await?;
+    add_first_admin(config, store).await
+}
 
 /// Records the secret that this gateway hashes with, and warns where the store was last used with
 /// another: changing it is allowed, and ends all keys and sessions.
@@ -55,7 +62,7 @@ pub(super) async fn sync_plans(
 
 /// Creates the configured admin if the store has no admin yet. An existing account is not changed: whoever
 /// registered it first must not become admin by a setting.
-pub(super) async fn add_first_admin(config: &Config, store: &dyn Users) -> anyhow::Result<()> {
+async fn add_first_admin(config: &Config, store: &dyn Users) -> anyhow::Result<()> {
     let Some(admin) = &config.first_admin else { return Ok(()) };
     if has_admin(store).await? {
         return Ok(());

@@ -12,6 +12,7 @@ use crate::account::by::By;
 use crate::account::charge::Lease;
 use crate::account::day::Day;
 use crate::account::key::Pepper;
+use crate::account::server_secret::ServerSecret;
 use crate::callers::cache::CallerCache;
 use crate::callers::open::OpenCalls;
 use crate::callers::watch::Watch;
@@ -91,7 +92,7 @@ pub struct Running {
     /// Whether another process has taken over.
     ended: Ended,
     /// Freed last. A store on a server holds its claim by itself.
-    _lock: SharedLock,
+    lock: SharedLock,
 }
 
 /// The lock on the data folder, which a successor takes over.
@@ -119,6 +120,10 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
     let folder = config.database.folder().map(DataFolder::open).transpose()?;
     let lock = restart::lock(folder.as_ref(), takeover.as_mut())?;
     let pepper = pepper(&config, folder.as_ref())?;
+    let secret = ServerSecret::of(&pepper).fingerprint().to_string();
+    if let Some(takeover) = &takeover {
+        takeover.check_secret(&secret)?;
+    }
     let tls = config.listener.tls.as_ref().map(Tls::new).transpose()?;
     let sockets = Sockets::bind(&config, takeover.as_mut()).await?;
     let Sockets { public_addr, admin_addr, .. } = sockets;
@@ -140,7 +145,15 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
         restart::replace(takeover, &parts, &proxy, &calls).await?;
         restart::record_holder(folder.as_ref(), &lock);
     }
-    let service = restart::service(&config, duplicates, &mut parts, (&ended, &lock), &workers);
+    match initial::apply(&config, &*parts.store).await {
+        // The predecessor has ended its service already.
+        Err(error) if has_taken_over => {
+            tracing::error!(error = format!("{error:#}"), "the configured plans are not in effect");
+        }
+        applied => applied?,
+    }
+    let identity = restart::Identity { state_id: config.state_id(), secret };
+    let service = restart::service(identity, duplicates, &mut parts, (&ended, &lock), &workers);
     restart::spawn(&config, (service, has_taken_over), &workers, &stop).await;
     spawn_chores(&workers, &parts, &proxy, &stop);
     let admin_state = AdminState {
@@ -180,7 +193,7 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
         stop,
         stop_writer,
         ended,
-        _lock: lock,
+        lock,
     })
 }
 
@@ -291,6 +304,7 @@ impl Running {
         if tokio::time::timeout(LAST_ORDERS, self.store.close()).await.is_err() {
             tracing::warn!("timed out closing the store");
         }
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     fn limits(&self) -> Limits {
@@ -444,9 +458,6 @@ async fn parts(
     let counting = counters::start(config, means).await?;
     let Counting { store, counters, changed, transferable, adopted, journal_lock } = counting;
     initial::adopt_secret(&*store, &pepper).await?;
-    let by = By::gateway(clock::now());
-    initial::sync_plans(&*store, &config.plans, &config.catalog, &by).await?;
-    initial::add_first_admin(config, &*store).await?;
     let callers = Arc::new(CallerCache::new(store.clone(), config.limits.cached_callers));
     let upstreams = InForce::new(Upstreams::new(config.catalog.clone()));
     Ok(Parts {

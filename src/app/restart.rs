@@ -59,9 +59,16 @@ pub(super) async fn replace(
     Ok(())
 }
 
+/// What a successor must have in common with this process.
+pub(super) struct Identity {
+    pub(super) state_id: String,
+    /// Fingerprint of the server's secret.
+    pub(super) secret: String,
+}
+
 /// What this process hands over to a successor.
 pub(super) fn service(
-    config: &Config,
+    identity: Identity,
     sockets: predecessor::Sockets,
     parts: &mut Parts,
     (ended, lock): (&Ended, &SharedLock),
@@ -69,7 +76,8 @@ pub(super) fn service(
 ) -> Service {
     Service {
         sockets,
-        state_id: config.state_id(),
+        state_id: identity.state_id,
+        secret: identity.secret,
         lock: Arc::clone(lock),
         journal_lock: parts.journal_lock.take(),
         counters: parts.transferable.clone(),

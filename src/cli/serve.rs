@@ -9,6 +9,7 @@ use crate::config::masked::Section;
 use crate::hot_restart::successor::Takeover;
 use crate::telemetry::log::{self, FilterHandle};
 use anyhow::Context;
+use std::pin::pin;
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -38,7 +39,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let mut signals = Signals::listen()?;
     let takeover = if args.hot_restart { find_running(&config).await? } else { None };
-    let running = app::start(config, takeover).await?;
+    let Some(running) = start(config, takeover, &mut signals).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let admin = running.admin_addr.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
     tracing::info!(public = %running.public_addr, admin, "ready");
     let code = loop {
@@ -64,6 +67,28 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     tracing::info!("draining: refusing new requests, waiting for requests in flight");
     running.stop().await;
     Ok(code)
+}
+
+/// Starts the gateway; `None` if a signal ended that before it served.
+async fn start(
+    config: Config,
+    takeover: Option<Takeover>,
+    signals: &mut Signals,
+) -> anyhow::Result<Option<app::Running>> {
+    let committed = takeover.as_ref().map(|takeover| takeover.committed.clone());
+    let mut starting = pin!(app::start(config, takeover));
+    tokio::select! {
+        running = &mut starting => return running.map(Some),
+        () = signals.end() => {}
+    }
+    if !committed.is_some_and(|committed| committed.is_cancelled()) {
+        tracing::info!("interrupted while starting");
+        return Ok(None);
+    }
+    // The process before this one has ended its service: this one ends its own in order.
+    let running = starting.await?;
+    running.stop().await;
+    Ok(None)
 }
 
 /// The gateway to take over from. Without one, this process starts as usual.

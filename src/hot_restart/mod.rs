@@ -53,6 +53,8 @@ enum Answer {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Offer {
     pid: u32,
+    /// Fingerprint of the server's secret.
+    secret: String,
     /// The addresses as configured: port 0 is any free port.
     public: SocketAddr,
     admin: Option<SocketAddr>,

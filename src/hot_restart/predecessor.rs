@@ -57,6 +57,8 @@ pub struct Sockets {
 pub struct Service {
     pub sockets: Sockets,
     pub state_id: String,
+    /// Fingerprint of the server's secret.
+    pub secret: String,
     /// The lock on the data folder; taken out once the successor has it.
     pub lock: Arc<Mutex<Option<Lock>>>,
     /// A duplicate of the lock on the journal's folder.
@@ -206,6 +208,7 @@ impl Service {
         let Sockets { public, admin } = &self.sockets;
         let offer = Offer {
             pid: std::process::id(),
+            secret: self.secret.clone(),
             public: public.0,
             admin: admin.as_ref().map(|admin| admin.0),
             has_lock: lock.is_some(),

@@ -12,6 +12,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+const ENDED: &str = "the running gateway ended the hot restart; its log says why";
 
 /// A running gateway that has offered its service. Dropping it leaves the service where it is.
 pub struct Takeover {
@@ -22,6 +25,8 @@ pub struct Takeover {
     lock: Option<OwnedFd>,
     journal_lock: Option<OwnedFd>,
     has_state: bool,
+    /// Cancelled when the running gateway may have ended its service: this process must serve from then on.
+    pub committed: CancellationToken,
 }
 
 impl Takeover {
@@ -38,23 +43,43 @@ impl Takeover {
             stream => stream.with_context(|| format!("cannot connect to {}", path.display()))?,
         };
         let hello = Hello { protocol: PROTOCOL, pid: std::process::id(), state_id };
-        write_message(&mut stream, &hello).await?;
+        write_message(&mut stream, &hello).await.context(ENDED)?;
         let offer = match receive(&mut stream, MESSAGE_TIMEOUT).await? {
             Answer::Offer(offer) => offer,
             Answer::Refusal { reason } => bail!("the running gateway refused: {reason}"),
         };
-        let mut received = descriptors::receive(&stream).await?.into_iter();
+        let mut received = descriptors::receive(&stream).await.context(ENDED)?.into_iter();
         let public = received.next();
         let admin = offer.admin.and_then(|_| received.next());
         let lock = if offer.has_lock { received.next() } else { None };
         let journal_lock = if offer.has_journal_lock { received.next() } else { None };
-        Ok(Some(Self { stream, offer, public, admin, lock, journal_lock, has_state: false }))
+        Ok(Some(Self {
+            stream,
+            offer,
+            public,
+            admin,
+            lock,
+            journal_lock,
+            has_state: false,
+            committed: CancellationToken::new(),
+        }))
     }
 
     /// Process id of the running gateway.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.offer.pid
+    }
+
+    /// Refuses to take over with another secret than the running gateway's, with which no key would be valid.
+    ///
+    /// # Errors
+    /// If the fingerprints differ.
+    pub fn check_secret(&self, fingerprint: &str) -> anyhow::Result<()> {
+        if self.offer.secret == fingerprint {
+            return Ok(());
+        }
+        bail!("SECRET_KEY differs from that of the running gateway; use the same one")
     }
 
     /// The running gateway's public socket, if it was configured for the same address.
@@ -104,6 +129,7 @@ impl Takeover {
         if !self.has_state {
             self.take().await?;
         }
+        self.committed.cancel();
         write_message(&mut self.stream, &Step::Ready).await?;
         let Go = receive(&mut self.stream, MESSAGE_TIMEOUT).await?;
         Ok(self.stream)
@@ -116,8 +142,8 @@ async fn receive<T: serde::de::DeserializeOwned>(
     timeout: Duration,
 ) -> anyhow::Result<T> {
     let message = tokio::time::timeout(timeout, read_message(stream)).await;
-    let message = message.context("the running gateway does not respond")??;
-    message.context("the running gateway ended the hot restart; its log says why")
+    let message = message.context("the running gateway does not respond")?.context(ENDED)?;
+    message.context(ENDED)
 }
 
 fn listener(descriptor: OwnedFd) -> anyhow::Result<TcpListener> {

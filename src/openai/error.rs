@@ -253,7 +253,7 @@ fn own_words(fault: Fault) -> Option<&'static str> {
             "The gateway failed to authenticate with the model's upstream. Contact the operator of this gateway.",
         ),
         Fault::OperatorQuota => Some(
-            "The gateway's credit at the model's upstream is exhausted. Contact the operator of this gateway.",
+            "The gateway's account at the model's upstream is exhausted. Contact the operator of this gateway.",
         ),
         Fault::Unavailable => {
             Some("The model's upstream is unavailable right now. Please try again.")

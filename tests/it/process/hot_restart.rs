@@ -166,6 +166,8 @@ async fn a_call_of_the_old_process_counts_in_the_new_one() {
 
     let reply = open.rest().await;
     assert!(reply.is_done() && reply.whole, "{}", reply.text());
+    let verified = host.run(&["usage", "verify"]);
+    assert!(verified.status.success(), "{verified:?}");
     let third = new.chat(&key, r#","stream":true"#).send().await;
     assert_eq!(third.status, 200, "{}", third.text());
     assert!(old.process.exit().await.success());
@@ -265,6 +267,34 @@ async fn another_journal_is_refused_and_the_running_gateway_goes_on() {
     other.env("KNOCKX__DATABASE__JOURNAL", host.folder.path().join("elsewhere"));
     let said = refused(&other.env("RUST_LOG", "error").output().unwrap());
     assert!(said.contains("journal folder") && said.contains("SIGTERM"), "{said}");
+    assert_eq!(serving.chat(&key, "").send().await.status, 200);
+    serving.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_secret_is_refused_and_keys_stay_valid() {
+    let host = Host::new();
+    let key = host.key();
+    let serving = host.serve().await;
+    let mut other = host.command(&["serve", "--hot-restart"]);
+    other.env("SECRET_KEY", "0123456789abcdef0123456789abcdef").env("RUST_LOG", "error");
+    let said = refused(&other.output().unwrap());
+    assert!(said.contains("SECRET_KEY differs"), "{said}");
+    assert_eq!(serving.chat(&key, "").send().await.status, 200);
+    serving.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_a_new_process_that_prepares_and_not_the_old_one() {
+    let host = Host::new();
+    let key = host.key();
+    let serving = host.serve().await;
+    // It accepts the connection, and answers nothing.
+    serving.process.signal("STOP");
+    let mut new = Process::spawn(&mut host.command(&["serve", "--hot-restart"]));
+    new.signal("INT");
+    new.exit().await;
+    serving.process.signal("CONT");
     assert_eq!(serving.chat(&key, "").send().await.status, 200);
     serving.ends_well().await;
 }
