@@ -92,7 +92,7 @@ pub struct Running {
     /// Whether another process has taken over.
     ended: Ended,
     /// Freed last. A store on a server holds its claim by itself.
-    lock: SharedLock,
+    _lock: SharedLock,
 }
 
 /// The lock on the data folder, which a successor takes over.
@@ -193,7 +193,7 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
         stop,
         stop_writer,
         ended,
-        lock,
+        _lock: lock,
     })
 }
 
@@ -269,7 +269,7 @@ impl Running {
     }
 
     /// Ends the gateway: open calls may finish for as long as the configuration grants.
-    pub async fn stop(&self) {
+    pub async fn stop(self) {
         self.workers.may_end();
         self.leave();
         self.proxy.draining.cancel();
@@ -304,7 +304,6 @@ impl Running {
         if tokio::time::timeout(LAST_ORDERS, self.store.close()).await.is_err() {
             tracing::warn!("timed out closing the store");
         }
-        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     fn limits(&self) -> Limits {

@@ -57,7 +57,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
                 let reloaded = reload(&args, &running, &filter, &wish.by).await;
                 let _ = wish.reply.send(reloaded);
             }
-            () = running.handed_over() => return Ok(retire(&running, &mut signals).await),
+            () = running.handed_over() => {
+                return Ok(retire(running, &mut signals).await);
+            }
             () = running.died() => break ExitCode::FAILURE,
         }
     };
@@ -102,13 +104,16 @@ async fn find_running(config: &Config) -> anyhow::Result<Option<Takeover>> {
 }
 
 /// Finishes open calls after another process has taken over. A signal ends them after `shutdown_grace`.
-async fn retire(running: &app::Running, signals: &mut Signals) -> ExitCode {
+async fn retire(running: app::Running, signals: &mut Signals) -> ExitCode {
     tracing::info!("hot restart: another process serves; finishing open calls");
-    tokio::select! {
-        has_finished = running.retire() => {
-            if has_finished { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
-        () = signals.end() => {
+    let has_finished = tokio::select! {
+        has_finished = running.retire() => Some(has_finished),
+        () = signals.end() => None,
+    };
+    match has_finished {
+        Some(true) => ExitCode::SUCCESS,
+        Some(false) => ExitCode::FAILURE,
+        None => {
             running.stop().await;
             ExitCode::SUCCESS
         }
