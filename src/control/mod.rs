@@ -1,7 +1,7 @@
 //! The control plane: everything on the public port outside `/v1`.
 //!
 //! A request passes the layers of [`http`], an extractor of [`auth`] that decides who may call, and one
-//! handler of [`routes`], which reads and writes the store and the quota counters through
+//! handler of [`mod@routes`], which reads and writes the store and the quota counters through
 //! [`state::ControlState`]. Every error is an [`api_error::ApiError`]. Running calls are never touched, and
 //! the data plane works without the control plane.
 //!
