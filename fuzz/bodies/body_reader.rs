@@ -21,7 +21,7 @@ fn settled(surface: Surface, request: &Request<'_>, changes: Changes<'_>) {
                 assert_eq!(again.stripped(policy), Vec::<String>::new());
             }
         }
-        Err(bad) => assert!(bad.message.contains("members"), "{bad}"),
+        Err(bad) => assert!(bad.message.contains("fields"), "{bad}"),
     }
 }
 
@@ -55,8 +55,8 @@ fn read(surface: Surface, body: &[u8]) {
                 assert_eq!(again.ties, request.ties);
                 assert_eq!(again.splice(asked), bytes, "a second time changes nothing");
             }
-            // Only a body with the most members allowed can be refused for those that were added.
-            Err(bad) => assert!(bad.message.contains("members"), "{bad}"),
+            // Only a body with the most fields allowed can be refused for those that were added.
+            Err(bad) => assert!(bad.message.contains("fields"), "{bad}"),
         }
     }
 }
