@@ -119,10 +119,11 @@ impl Served {
 
     /// Polls the halves that are due, the codec first.
     fn poll_round(&mut self, due: Due, rounds: &Rounds) -> Poll<Ended> {
-        if due.codec
-            && let Poll::Ready(ended) = self.poll_codec(&mut Context::from_waker(rounds.codec()))
-        {
-            return Poll::Ready(ended);
+        if due.codec {
+            if let Poll::Ready(ended) = self.poll_codec(&mut Context::from_waker(rounds.codec())) {
+                return Poll::Ready(ended);
+            }
+            self.close_if_last(rounds);
         }
         let is_new = self.call.is_none();
         if is_new {
@@ -139,11 +140,18 @@ impl Served {
         if self.link.is_aborted() {
             return Poll::Ready(Ended::Broken);
         }
+        Poll::Pending
+    }
+
+    /// Ends the connection after the reply under way, whose head the codec has written by now. A head that is
+    /// written later has `connection: close`, with which some clients (Node's) accept a truncated chunked body as
+    /// complete.
+    fn close_if_last(&mut self, rounds: &Rounds) {
         if self.link.is_last() && !self.is_last {
             self.is_last = true;
             Pin::new(&mut self.connection).graceful_shutdown();
+            rounds.codec().wake_by_ref();
         }
-        Poll::Pending
     }
 
     fn poll_codec(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {

@@ -651,9 +651,10 @@ async function aiCases({ sdk, module, make, ways, blind }) {
         const request = { model: model(), prompt: `[sim fault=${fault}]` };
         for await (const part of streamText({ ...quiet, ...request }).fullStream) seen.push(part);
       };
-      // After the error event the reply breaks off. The SDK throws that too, unless it has stopped reading by then.
-      await reading().catch(() => {});
+      // After the error event the reply breaks off, and the SDK throws that beside the error.
+      const thrown = await reading().catch((error) => error);
       expect(seen.some((part) => part.type === "error"), fault, seen.at(-1));
+      expect(!isGateway || thrown instanceof Error, fault, seen.at(-1));
       await mend();
     }
   });
