@@ -108,6 +108,13 @@ impl TokenCount {
 }
 
 impl Charge {
+    /// The full reservation of a call whose gateway died, as output, since the actual usage is unknown.
+    #[must_use]
+    pub fn abandoned_in_full(lease: &Lease) -> Self {
+        let tokens = TokenCount { completion: lease.reserved, ..TokenCount::default() };
+        Self::abandoned(lease, tokens)
+    }
+
     /// The charge of `tokens` for a call whose gateway died. Its actual usage is unknown.
     #[must_use]
     pub fn abandoned(lease: &Lease, tokens: TokenCount) -> Self {

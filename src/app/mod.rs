@@ -4,22 +4,22 @@
 //! addresses; [`Running::stop`] ends it softly first: not ready, new calls refused, open calls
 //! finished, charges written.
 
+mod background;
 mod counters;
 mod initial;
 mod restart;
+mod sockets;
 
 use crate::account::by::By;
 use crate::account::charge::Lease;
-use crate::account::day::Day;
 use crate::account::key::Pepper;
 use crate::account::server_secret::ServerSecret;
 use crate::callers::cache::CallerCache;
 use crate::callers::open::OpenCalls;
-use crate::callers::watch::Watch;
 use crate::clock;
 use crate::config::{Config, Limits, TlsFiles, waiting_for_restart};
 use crate::control;
-use crate::control::admin_port::{self, AdminState};
+use crate::control::admin_port::AdminState;
 use crate::control::auth::identity::Identity;
 use crate::control::health::{Checks, Phase, Readiness};
 use crate::control::routes::admin::reload::ReloadRequest;
@@ -33,28 +33,24 @@ use crate::proxy::exhausted::Exhausted;
 use crate::proxy::peers::Peers;
 use crate::proxy::settle::Settler;
 use crate::proxy::tls::Tls;
-use crate::proxy::{Current, Proxy, connection};
+use crate::proxy::{Current, Proxy};
 use crate::quota::counters::Counters;
 use crate::quota::transferable::TransferableCounters;
 use crate::response_owners::ResponseOwners;
 use crate::store::audit::Change;
-use crate::store::{self, Maintenance, Store};
+use crate::store::{self, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::catalog::Catalog;
-use crate::upstream::{Condition, InForce, Upstreams, probe};
+use crate::upstream::{InForce, Upstreams};
 use crate::workers::Workers;
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use counters::{Counting, Means};
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
-use pingora_core::protocols::l4::listener::Listener;
-use std::io::ErrorKind;
+use sockets::{Sockets, Stops};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -63,10 +59,6 @@ use tokio_util::task::TaskTracker;
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// How long calls may take to end once they are cancelled, and charges to be written.
 const LAST_ORDERS: Duration = Duration::from_secs(10);
-/// How often the ledger is prepared for the week that follows.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often recorded times are folded into their buckets.
-const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// A running gateway.
 pub struct Running {
@@ -153,9 +145,9 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
         applied => applied?,
     }
     let identity = restart::Identity { state_id: config.state_id(), secret };
-    let service = restart::service(identity, duplicates, &mut parts, (&ended, &lock), &workers);
-    restart::spawn(&config, (service, has_taken_over), &workers, &stop).await;
-    spawn_chores(&workers, &parts, &proxy, &stop);
+    let service = restart::service(identity, duplicates, &mut parts, &ended, &lock, &workers);
+    restart::spawn(&config, service, has_taken_over, &workers, &stop).await;
+    background::spawn(&workers, &parts, &proxy, &stop);
     let admin_state = AdminState {
         metrics: Arc::clone(&parts.metrics),
         counters: Arc::clone(&parts.counters),
@@ -195,68 +187,6 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
         ended,
         _lock: lock,
     })
-}
-
-/// The sockets, before any request is served.
-struct Sockets {
-    public: TcpListener,
-    public_addr: SocketAddr,
-    admin: Option<TcpListener>,
-    admin_addr: Option<SocketAddr>,
-}
-
-impl Sockets {
-    /// Binds the sockets, or takes those of the running gateway where the addresses are the same.
-    async fn bind(config: &Config, mut takeover: Option<&mut Takeover>) -> anyhow::Result<Self> {
-        let addr = config.listener.addr;
-        let public = match takeover.as_mut().map(|t| t.public(addr)).transpose()?.flatten() {
-            Some(socket) => socket,
-            None => bind(addr).await?,
-        };
-        let admin = match config.admin_addr {
-            Some(addr) => match takeover.map(|t| t.admin(addr)).transpose()?.flatten() {
-                Some(socket) => Some(socket),
-                None => Some(bind(addr).await?),
-            },
-            None => None,
-        };
-        let public_addr = public.local_addr()?;
-        let admin_addr = admin.as_ref().map(TcpListener::local_addr).transpose()?;
-        Ok(Self { public, public_addr, admin, admin_addr })
-    }
-
-    /// Serves until `stops.calls`; the admin's until `stops.writer`, so that the end can be watched. Both only
-    /// until a successor accepts.
-    fn serve(self, workers: &Workers, proxy: &Arc<Proxy>, admin: AdminState, stops: &Stops<'_>) {
-        let accepting = stops.accepting.clone();
-        if let Some(socket) = self.admin {
-            let router = admin_port::router(admin);
-            let (stop, accepting) = (stops.writer.clone(), accepting.clone());
-            let ended = async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = accepting.cancelled() => {}
-                }
-            };
-            workers.spawn("admin", serve_admin(socket, router, ended));
-        }
-        let public = Listener::from(self.public);
-        let (proxy, stop) = (Arc::clone(proxy), stops.calls.clone());
-        workers.spawn("accept", async move {
-            let accept = connection::accept(proxy, public, stop);
-            accepting.run_until_cancelled(accept).await;
-        });
-    }
-}
-
-/// What ends accepting.
-struct Stops<'a> {
-    /// Cancelled when the last call has been told to end.
-    calls: &'a CancellationToken,
-    /// Cancelled when the last call has settled.
-    writer: &'a CancellationToken,
-    /// Cancelled when a successor accepts instead.
-    accepting: &'a CancellationToken,
 }
 
 impl Running {
@@ -415,22 +345,6 @@ fn control(
     control::router(state, edge)
 }
 
-/// What has to be done again and again while the gateway runs.
-fn spawn_chores(workers: &Workers, parts: &Parts, proxy: &Proxy, stop: &CancellationToken) {
-    let watch = Watch {
-        store: parts.store.clone(),
-        callers: Arc::clone(&parts.callers),
-        open: proxy.open_calls.clone(),
-        changed: parts.changed.clone(),
-    };
-    workers.spawn("watch", watch.run(stop.clone()));
-    let metrics = Arc::clone(&parts.metrics);
-    workers.spawn("upkeep", upkeep(metrics, parts.upstreams.clone(), stop.clone()));
-    workers.spawn("probe", probe::run(parts.upstreams.clone(), stop.clone()));
-    workers.spawn("days", create_partitions(parts.store.clone(), stop.clone()));
-    workers.spawn("prune", prune(parts.store.clone(), stop.clone()));
-}
-
 /// Opens the store and starts counting.
 async fn parts(
     config: &Config,
@@ -445,7 +359,10 @@ async fn parts(
     let metrics = Arc::new(Metrics::new(&models, &upstreams));
     let store = store::open(&config.database).await.context("cannot open the database")?;
     let store = store.measured(Arc::clone(&metrics));
-    store.create_partitions(yesterday(clock::now())).await.context("cannot prepare the ledger")?;
+    store
+        .create_partitions(background::yesterday(clock::now()))
+        .await
+        .context("cannot prepare the ledger")?;
     let means = Means {
         takeover,
         store,
@@ -504,77 +421,4 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
         calls: AtomicU64::new(0),
         counting: count::turns(),
     }
-}
-
-async fn bind(addr: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(addr).await.map_err(|e| {
-        let hint = if e.kind() == ErrorKind::AddrInUse {
-            "; choose another port with PORT, ADMIN_PORT or `demo --listen`"
-        } else {
-            ""
-        };
-        anyhow!("cannot listen on {addr}: {e}{hint}")
-    })
-}
-
-async fn serve_admin(
-    listener: TcpListener,
-    router: axum::Router,
-    stop: impl Future<Output = ()> + Send + 'static,
-) {
-    let ended = axum::serve(listener, router).with_graceful_shutdown(stop).await;
-    if let Err(e) = ended {
-        tracing::error!(error = %e, "admin listener stopped");
-    }
-}
-
-async fn upkeep(metrics: Arc<Metrics>, upstreams: InForce, stop: CancellationToken) {
-    let mut rounds = tokio::time::interval(METRICS_UPKEEP);
-    while stop.run_until_cancelled(rounds.tick()).await.is_some() {
-        metrics.upkeep();
-        for condition in upstreams.get().conditions(clock::instant()) {
-            let Condition { name, phase, in_flight, queued, .. } = condition;
-            metrics.upstream_breaker(&name).set(phase.number());
-            metrics.upstream_in_flight(&name).set(f64::from(in_flight));
-            metrics.upstream_queued(&name).set(queued as f64);
-        }
-    }
-}
-
-/// A day's charges are taken without it, and go where they belong once it succeeds.
-async fn create_partitions(store: Arc<dyn Maintenance>, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(DAY)).await.is_some() {
-        if let Err(e) = store.create_partitions(yesterday(clock::now())).await {
-            tracing::error!(error = %e, "failed to prepare the ledger for the coming days, retrying in a day");
-        }
-    }
-}
-
-/// At the start and then every day; what fails is tried again with the next.
-async fn prune(store: Arc<dyn Maintenance>, stop: CancellationToken) {
-    let mut days = tokio::time::interval(DAY);
-    while stop.run_until_cancelled(days.tick()).await.is_some() {
-        let mut pruned = 0;
-        let ended = loop {
-            match store.prune(clock::now()).await {
-                Ok(0) => break Ok(pruned),
-                // The rest is deleted after the next start.
-                Ok(more) if stop.is_cancelled() => break Ok(pruned + more),
-                Ok(more) => pruned += more,
-                Err(e) => break Err(e),
-            }
-        };
-        match ended {
-            Ok(0) => {}
-            Ok(rows) => tracing::info!(rows, "deleted expired keys, sessions and rollups"),
-            Err(error) => {
-                tracing::warn!(%error, "failed to delete old rows, retrying in a day");
-            }
-        }
-    }
-}
-
-/// The earliest day that a plan's time zone may still have.
-fn yesterday(now: Timestamp) -> Day {
-    Day(Day::at(now, &TimeZone::UTC).0.saturating_sub(1.days()))
 }

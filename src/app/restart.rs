@@ -1,7 +1,8 @@
 //! Hot restart, from both sides: taking the place of a running gateway, and giving ours to the next.
 
 use super::counters::report_abandoned;
-use super::{DRAIN_LOOK, LAST_ORDERS, Parts, Running, SharedLock, Sockets};
+use super::sockets::Sockets;
+use super::{DRAIN_LOOK, LAST_ORDERS, Parts, Running, SharedLock};
 use crate::config::Config;
 use crate::control::health::Phase;
 use crate::hot_restart::predecessor::{self, Ended, Service};
@@ -71,7 +72,8 @@ pub(super) fn service(
     identity: Identity,
     sockets: predecessor::Sockets,
     parts: &mut Parts,
-    (ended, lock): (&Ended, &SharedLock),
+    ended: &Ended,
+    lock: &SharedLock,
     workers: &Workers,
 ) -> Service {
     Service {
@@ -88,10 +90,12 @@ pub(super) fn service(
     }
 }
 
-/// Listens for a successor, in place of a process that was replaced if this one `has_taken_over`. The gateway serves without that where the socket cannot be made.
+/// Listens for a successor, in place of a process that was replaced if this one `has_taken_over`. The gateway
+/// serves without that where the socket cannot be made.
 pub(super) async fn spawn(
     config: &Config,
-    (service, has_taken_over): (Service, bool),
+    service: Service,
+    has_taken_over: bool,
     workers: &Workers,
     stop: &CancellationToken,
 ) {

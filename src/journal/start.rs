@@ -9,7 +9,7 @@ use super::record::Record;
 use super::recovery::{self, JournalError, Listed, Scanned, Torn};
 use super::segment::{self, LogId};
 use super::tail::{Segment, make_segment};
-use crate::account::charge::{Charge, Lease, TokenCount};
+use crate::account::charge::{Charge, Lease};
 use crate::clock;
 use crate::store::{Ledger, Mark};
 use crate::telemetry::metrics::Metrics;
@@ -108,7 +108,7 @@ async fn settle_past(parts: Parts<'_>) -> Result<(Journal, Projector, usize), Jo
     let log = &journal.shared.log;
     let mut upto = 0;
     for lease in &leases {
-        upto = log.append(Record::Settle(abandoned(lease)));
+        upto = log.append(Record::Settle(Charge::abandoned_in_full(lease)));
     }
     log.safe(upto, true).await;
     projector.catch_up().await?;
@@ -235,9 +235,4 @@ fn warn_of_another(disk: &dyn Disk, id: LogId, latest: Option<Mark>) {
              its folder"
         );
     }
-}
-
-/// The charge for a call whose gateway died: its full reservation in `completion`, since the actual usage is unknown.
-fn abandoned(lease: &Lease) -> Charge {
-    Charge::abandoned(lease, TokenCount { completion: lease.reserved, ..TokenCount::default() })
 }

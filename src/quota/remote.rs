@@ -6,7 +6,7 @@
 use super::counters::{
     Claim, Correction, Counters, CountersError, Extended, Removed, Reset, Standing, Taken,
 };
-use crate::account::charge::{Charge, Lease, TokenCount};
+use crate::account::charge::{Charge, Lease};
 use crate::account::day::Day;
 use crate::account::id::{KeyId, RequestId, UserId};
 use crate::store::Used;
@@ -342,8 +342,7 @@ impl Served {
     async fn abandon_open(&self) -> usize {
         let left = std::mem::take(&mut *lock(&self.leases));
         for lease in left.values() {
-            let tokens = TokenCount { completion: lease.reserved, ..TokenCount::default() };
-            self.counters.settle(Charge::abandoned(lease, tokens)).await;
+            self.counters.settle(Charge::abandoned_in_full(lease)).await;
         }
         left.len()
     }

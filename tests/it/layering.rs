@@ -175,7 +175,7 @@ const RULES: &[Rule] = &[
         what: "the sockets of callers",
         words: &["pingora_core::listeners", "pingora_core::tls", "protocols::l4"],
         owners: &["proxy/connection.rs", "proxy/tls.rs"],
-        exceptions: &[("app/mod.rs", "hands over the socket that it has bound")],
+        exceptions: &[("app/sockets.rs", "hands over the socket that it has bound")],
     },
     Rule {
         what: "the codec of upstreams",

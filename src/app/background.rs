@@ -1,0 +1,88 @@
+//! Periodic tasks: noticing changes, metrics, probes of upstreams, partitions and pruning of the store.
+
+use super::Parts;
+use crate::account::day::Day;
+use crate::callers::watch::Watch;
+use crate::clock;
+use crate::proxy::Proxy;
+use crate::store::Maintenance;
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::{Condition, InForce, probe};
+use crate::workers::Workers;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How often the ledger is prepared for the week that follows, and pruned.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often recorded times are folded into their buckets.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// Starts the tasks that run while the gateway runs.
+pub(super) fn spawn(workers: &Workers, parts: &Parts, proxy: &Proxy, stop: &CancellationToken) {
+    let watch = Watch {
+        store: parts.store.clone(),
+        callers: Arc::clone(&parts.callers),
+        open: proxy.open_calls.clone(),
+        changed: parts.changed.clone(),
+    };
+    workers.spawn("watch", watch.run(stop.clone()));
+    let metrics = Arc::clone(&parts.metrics);
+    workers.spawn("upkeep", upkeep(metrics, parts.upstreams.clone(), stop.clone()));
+    workers.spawn("probe", probe::run(parts.upstreams.clone(), stop.clone()));
+    workers.spawn("days", create_partitions(parts.store.clone(), stop.clone()));
+    workers.spawn("prune", prune(parts.store.clone(), stop.clone()));
+}
+
+async fn upkeep(metrics: Arc<Metrics>, upstreams: InForce, stop: CancellationToken) {
+    let mut rounds = tokio::time::interval(METRICS_UPKEEP);
+    while stop.run_until_cancelled(rounds.tick()).await.is_some() {
+        metrics.upkeep();
+        for condition in upstreams.get().conditions(clock::instant()) {
+            let Condition { name, phase, in_flight, queued, .. } = condition;
+            metrics.upstream_breaker(&name).set(phase.number());
+            metrics.upstream_in_flight(&name).set(f64::from(in_flight));
+            metrics.upstream_queued(&name).set(queued as f64);
+        }
+    }
+}
+
+/// A day's charges are taken without it, and go where they belong once it succeeds.
+async fn create_partitions(store: Arc<dyn Maintenance>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(DAY)).await.is_some() {
+        if let Err(e) = store.create_partitions(yesterday(clock::now())).await {
+            tracing::error!(error = %e, "failed to prepare the ledger for the coming days, retrying in a day");
+        }
+    }
+}
+
+/// At the start and then every day; what fails is tried again with the next.
+async fn prune(store: Arc<dyn Maintenance>, stop: CancellationToken) {
+    let mut days = tokio::time::interval(DAY);
+    while stop.run_until_cancelled(days.tick()).await.is_some() {
+        let mut pruned = 0;
+        let ended = loop {
+            match store.prune(clock::now()).await {
+                Ok(0) => break Ok(pruned),
+                // The rest is deleted after the next start.
+                Ok(more) if stop.is_cancelled() => break Ok(pruned + more),
+                Ok(more) => pruned += more,
+                Err(e) => break Err(e),
+            }
+        };
+        match ended {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(rows, "deleted expired keys, sessions and rollups"),
+            Err(error) => {
+                tracing::warn!(%error, "failed to delete old rows, retrying in a day");
+            }
+        }
+    }
+}
+
+/// The earliest day that a plan's time zone may still have.
+pub(super) fn yesterday(now: Timestamp) -> Day {
+    Day(Day::at(now, &TimeZone::UTC).0.saturating_sub(1.days()))
+}
