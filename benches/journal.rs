@@ -2,20 +2,19 @@
 //!
 //! `cargo bench --bench journal` writes to a temporary folder; `TMPDIR` chooses the disk.
 
+use domain::charge::{Charge, Lease, Source, Status, TokenCount};
+use domain::id::{KeyId, RequestId, UserId};
 use jiff::Timestamp;
-use knockx::account::charge::{Charge, Lease, Source, Status, TokenCount};
-use knockx::account::id::{KeyId, RequestId, UserId};
+use journal::disk::Folder;
+use journal::log::LogSettings;
+use journal::segment::SEGMENT_BYTES;
+use journal::{self, Journal, Parts};
 use knockx::config::{Database, Durability};
-use knockx::journal::disk::Folder;
-use knockx::journal::log::LogSettings;
-use knockx::journal::segment::SEGMENT_BYTES;
-use knockx::journal::{self, Journal, Parts};
-use knockx::store;
-use knockx::telemetry::metrics::Metrics;
-use knockx::workers::Workers;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
+use system::supervisor::Supervisor;
+use telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -36,7 +35,7 @@ fn main() {
 #[expect(clippy::disallowed_methods, reason = "what takes the time is measured from outside")]
 async fn measure(name: &str, synced: bool, calls: usize) {
     let folder = tempfile::tempdir().expect("a folder");
-    let (workers, stop) = (Workers::default(), CancellationToken::new());
+    let (workers, stop) = (Supervisor::default(), CancellationToken::new());
     workers.may_end();
     let journal = start(folder.path(), synced, &workers, &stop).await;
     for tasks in [1, TASKS] {
@@ -67,7 +66,7 @@ async fn measure(name: &str, synced: bool, calls: usize) {
 async fn start(
     folder: &Path,
     synced: bool,
-    workers: &Workers,
+    workers: &Supervisor,
     stop: &CancellationToken,
 ) -> Journal {
     let durability = if synced { Durability::Power } else { Durability::Process };

@@ -1,17 +1,17 @@
 //! What quota costs a call, with one user and with many: `cargo bench --bench quota`.
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use domain::caller::Caller;
+use domain::charge::{Charge, Lease, Source, Status, TokenCount};
+use domain::id::{KeyId, PlanId, RequestId, UserId};
+use domain::key::{KeyDigest, KeyLimits};
+use domain::plan::{PlanLimits, RequestPolicy, Window};
+use domain::user::UserStatus;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use knockx::account::caller::Caller;
-use knockx::account::charge::{Charge, Lease, Source, Status, TokenCount};
-use knockx::account::id::{KeyId, PlanId, RequestId, UserId};
-use knockx::account::key::{KeyDigest, KeyLimits};
-use knockx::account::plan::{PlanLimits, RequestPolicy, Window};
-use knockx::account::user::UserStatus;
-use knockx::quota::book::Book;
-use knockx::quota::counters::{Claim, SoFar};
-use knockx::quota::rules::{self, Need};
+use quota::book::Book;
+use quota::counters::{Claim, SoFar};
+use quota::rules::{self, Need};
 use std::hint::black_box;
 
 const NEED: Need = Need {

@@ -6,25 +6,25 @@
 //! With `-- --bulk`: how long takes need while counters are compared with the ledger and rebuilt from it, with
 //! all over one connection, and with the bulk work over its own, in turns.
 
+use domain::caller::Caller;
+use domain::charge::{Charge, Lease, Source, Status, TokenCount};
+use domain::id::{KeyId, PlanId, RequestId, UserId};
+use domain::key::{KeyDigest, KeyLimits};
+use domain::plan::{PlanLimits, RequestPolicy, Window};
+use domain::user::UserStatus;
 use jiff::tz::TimeZone;
-use knockx::account::caller::Caller;
-use knockx::account::charge::{Charge, Lease, Source, Status, TokenCount};
-use knockx::account::id::{KeyId, PlanId, RequestId, UserId};
-use knockx::account::key::{KeyDigest, KeyLimits};
-use knockx::account::plan::{PlanLimits, RequestPolicy, Window};
-use knockx::account::user::UserStatus;
-use knockx::clock;
-use knockx::quota::counters::{Claim, Counters, SoFar, Taken};
-use knockx::quota::redis::{Clock, RedisCounters, Settings};
-use knockx::quota::rules::{self, Need};
-use knockx::redis::{RedisConn, RedisUrls};
-use knockx::store::Used;
-use knockx::telemetry::metrics::Metrics;
+use quota::counters::{Claim, Counters, SoFar, Taken};
+use quota::redis::connection::{RedisConn, RedisUrls};
+use quota::redis::{Clock, RedisCounters, Settings};
+use quota::rules::{self, Need};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use store::Used;
+use system::clock;
+use telemetry::metrics::Metrics;
 use tokio_util::task::TaskTracker;
 
 const NEED: Need = Need {

@@ -3,13 +3,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "a measurement reads the clock and the environment")]
 
+use domain::charge::{Charge, Source, Status, TokenCount};
+use domain::id::{KeyId, RequestId, UserId};
+use domain::secret::Secret;
 use jiff::Timestamp;
-use knockx::account::charge::{Charge, Source, Status, TokenCount};
-use knockx::account::id::{KeyId, RequestId, UserId};
 use knockx::config::{Database, Durability, PostgresServer};
-use knockx::store::{self, Entry};
-use knockx::upstream::catalog::Secret;
 use std::time::{Duration, Instant};
+use store::{self, Entry};
 
 /// Rows of so many users meet in the rollup.
 const USERS: usize = 50;

@@ -1,15 +1,15 @@
 //! What one call costs in the wire format's code: `cargo bench --bench wire`.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use knockx::openai::chunk::Chunk;
-use knockx::openai::error::UpstreamError;
-use knockx::openai::request::{Changes, Request};
-use knockx::openai::sse::Scanner;
-use knockx::openai::surface::Surface;
-use knockx::openai::usage::Usage;
-use knockx::tokens::estimate::{cheap_prompt, count, exact_prompt};
-use knockx::tokens::meter::Meter;
 use std::hint::black_box;
+use wire::chunk::Chunk;
+use wire::error::UpstreamError;
+use wire::request::{Changes, Request};
+use wire::sse::Scanner;
+use wire::surface::Surface;
+use wire::tokens::estimate::{cheap_prompt, count, exact_prompt};
+use wire::tokens::meter::Meter;
+use wire::usage::Usage;
 
 const PROSE: &str = "The lighthouse keeper wrote letters all winter, and nobody on the mainland ever \
     answered one of them; in spring he found them all in the harbour master's drawer. ";

@@ -4,8 +4,7 @@
 //! [`private_files`] does: what another user owns or can write is refused. Each is written in one step, so another process sees the whole of it or nothing. What `instance.json`
 //! says is believed only while a live process holds the lock.
 
-use crate::private_files;
-use crate::upstream::catalog::Secret;
+use domain::secret::Secret;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -14,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use system::private_files;
 
 /// [`DataFolder::running`] holds the lock for an instant, which is no instance: a tenth of a second
 /// in all is far more than an instant, and too short to delay the error about a second instance noticeably.

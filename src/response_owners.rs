@@ -5,13 +5,13 @@
 //! id, so it holds on every gateway and over restarts. A response of another user is treated as absent, and so
 //! is one whose owner could not be recorded, or whose id the upstream gave to two users.
 
-use crate::account::charge::Charge;
-use crate::account::id::{RequestId, UserId};
-use crate::account::stored_response::StoredResponse;
-use crate::store::{Store, StoreError};
+use domain::charge::Charge;
+use domain::id::{RequestId, UserId};
+use domain::stored_response::StoredResponse;
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
 use std::time::Duration;
+use store::{Store, StoreError};
 
 /// Time that upstreams store a response, by xAI's documentation, and so the time its owner is known.
 pub const RESPONSE_LIFETIME: SignedDuration = SignedDuration::from_hours(30 * 24);

@@ -1,11 +1,11 @@
 //! Whole answers as an upstream sends them, from `tests/golden`, through scanner and meter.
 
-use knockx::account::charge::TokenCount;
-use knockx::openai::chunk::Chunk;
-use knockx::openai::cut::Seen;
-use knockx::openai::error::Fault;
-use knockx::openai::sse::Scanner;
-use knockx::tokens::meter::Meter;
+use domain::charge::TokenCount;
+use wire::chunk::Chunk;
+use wire::cut::Seen;
+use wire::error::Fault;
+use wire::sse::Scanner;
+use wire::tokens::meter::Meter;
 
 /// What is known once a stream has been read to its end.
 #[derive(Default)]

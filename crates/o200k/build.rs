@@ -14,7 +14,10 @@ fn main() {
     println!("cargo::rerun-if-changed=src/hash.rs");
     println!("cargo::rerun-if-changed=data/o200k_base.tiktoken");
     let list = tokens(include_str!("data/o200k_base.tiktoken"));
-    #[expect(clippy::disallowed_methods, reason = "build scripts are told their folder this way")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "Cargo passes the folder of a build script this way"
+    )]
     let folder = std::env::var("OUT_DIR").expect("cargo names the folder");
     let write = |name: &str, bytes: &[u8]| {
         std::fs::write(Path::new(&folder).join(name), bytes).expect("a writable folder");

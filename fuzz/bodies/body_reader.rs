@@ -1,9 +1,9 @@
 //! The request reader of every surface: never panics, and what it has changed reads back as changed.
 
-use knockx::account::plan::{RequestPolicy, ServerTools};
-use knockx::openai::request::{Changes, LimitField, Request};
-use knockx::openai::surface::{Output, Surface};
-use knockx::tokens::estimate::{cheap_prompt, exact_prompt};
+use domain::plan::{RequestPolicy, ServerTools};
+use wire::request::{Changes, LimitField, Request};
+use wire::surface::{Output, Surface};
+use wire::tokens::estimate::{cheap_prompt, exact_prompt};
 
 pub fn run(body: &[u8]) {
     for surface in Surface::ALL {

@@ -1,8 +1,8 @@
 //! The reader of the journal: never panics, and what it takes is what the journal would write.
 
-use knockx::journal::reader::{self, Ending, Reader};
-use knockx::journal::record::Record;
-use knockx::journal::segment::SegmentHead;
+use journal::reader::{self, Ending, Reader};
+use journal::record::Record;
+use journal::segment::SegmentHead;
 
 const SEED: u32 = 0;
 

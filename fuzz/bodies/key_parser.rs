@@ -1,6 +1,6 @@
 //! The reader of presented keys: never panics, and takes only what it would write.
 
-use knockx::account::key::PlainKey;
+use domain::key::PlainKey;
 
 pub fn run(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };

@@ -1,13 +1,13 @@
 //! The readers of what upstreams send: never panic, and never let the numbers run away.
 
-use knockx::openai::chunk::Chunk;
-use knockx::openai::cut::{Seen, length_cut};
-use knockx::openai::error::UpstreamError;
-use knockx::openai::follow::{Follow, Heard};
-use knockx::openai::sse::Scanner;
-use knockx::openai::surface::Surface;
-use knockx::openai::usage::{MAX_TOKENS, Usage};
-use knockx::tokens::meter::Meter;
+use wire::chunk::Chunk;
+use wire::cut::{Seen, length_cut};
+use wire::error::UpstreamError;
+use wire::follow::{Follow, Heard};
+use wire::sse::Scanner;
+use wire::surface::Surface;
+use wire::tokens::meter::Meter;
+use wire::usage::{MAX_TOKENS, Usage};
 
 pub fn run(data: &[u8]) {
     let mut meter = Meter::default();

@@ -2,7 +2,7 @@
 //!
 //! Input: a length `n`, `n` bytes that say how long each chunk is, and the stream.
 
-use knockx::openai::sse::{Event, Scanner};
+use wire::sse::{Event, Scanner};
 
 const LIMIT: usize = 64;
 

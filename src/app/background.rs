@@ -1,18 +1,18 @@
 //! Periodic tasks: noticing changes, metrics, probes of upstreams, partitions and pruning of the store.
 
 use super::Parts;
-use crate::account::day::Day;
 use crate::callers::watch::Watch;
-use crate::clock;
 use crate::proxy::Proxy;
-use crate::store::Maintenance;
-use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Condition, InForce, probe};
-use crate::workers::Workers;
+use domain::day::Day;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use std::sync::Arc;
 use std::time::Duration;
+use store::Maintenance;
+use system::clock;
+use system::supervisor::Supervisor;
+use telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
 /// How often the ledger is prepared for the week that follows, and pruned.
@@ -21,7 +21,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// Starts the tasks that run while the gateway runs.
-pub(super) fn spawn(workers: &Workers, parts: &Parts, proxy: &Proxy, stop: &CancellationToken) {
+pub(super) fn spawn(workers: &Supervisor, parts: &Parts, proxy: &Proxy, stop: &CancellationToken) {
     let watch = Watch {
         store: parts.store.clone(),
         callers: Arc::clone(&parts.callers),

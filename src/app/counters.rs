@@ -1,33 +1,33 @@
 //! Which counters a gateway counts with: its own, or those in Redis that it shares.
 
-use crate::account::charge::Lease;
-use crate::account::day::Day;
-use crate::clock;
 use crate::config::{self, Config, Durability, Redis};
 use crate::hot_restart::successor::Takeover;
-use crate::journal::disk::Folder;
-use crate::journal::log::LogSettings;
-use crate::journal::segment::SEGMENT_BYTES;
-use crate::journal::{self, Adopted, Journal, Started};
-use crate::private_files;
-use crate::quota::counters::Counters;
-use crate::quota::memory::MemoryCounters;
-use crate::quota::redis::{
-    Clock, ClusterView, HealthPoller, OutboxDrainer, RedisCounters, Settings, Spool,
-};
-use crate::quota::transferable::TransferableCounters;
-use crate::quota::versions::Versions;
-use crate::redis::RedisConn;
-use crate::redis::preflight::{self, Finding, Severity};
-use crate::store::Store;
-use crate::telemetry::metrics::Metrics;
-use crate::workers::Workers;
 use anyhow::Context;
+use domain::charge::Lease;
+use domain::day::Day;
 use jiff::ToSpan;
 use jiff::tz::TimeZone;
+use journal::disk::Folder;
+use journal::log::LogSettings;
+use journal::segment::SEGMENT_BYTES;
+use journal::{self, Adopted, Journal, Started};
+use quota::counters::Counters;
+use quota::memory::MemoryCounters;
+use quota::redis::connection::RedisConn;
+use quota::redis::connection::preflight::{self, Finding, Severity};
+use quota::redis::{
+    Clock, ClusterView, HealthPoller, OutboxDrainer, RedisCounters, Settings, Spool,
+};
+use quota::transferable::TransferableCounters;
+use quota::versions::Versions;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
+use store::Store;
+use system::clock;
+use system::private_files;
+use system::supervisor::Supervisor;
+use telemetry::metrics::Metrics;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -55,7 +55,7 @@ pub(super) struct Means<'a> {
     pub(super) takeover: Option<&'a mut Takeover>,
     pub(super) store: Arc<dyn Store>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) workers: &'a Workers,
+    pub(super) workers: &'a Supervisor,
     /// For work that ends by itself.
     pub(super) tasks: TaskTracker,
     /// Cancelled when the last call has settled.
@@ -124,7 +124,7 @@ fn journal_parts<'a>(
     folder: Folder,
     store: &Arc<dyn Store>,
     metrics: &Arc<Metrics>,
-    workers: &'a Workers,
+    workers: &'a Supervisor,
     stop: &CancellationToken,
 ) -> journal::Parts<'a> {
     let settings = LogSettings {

@@ -1,18 +1,18 @@
 //! What a store must hold before the first call: the secret's fingerprint, the configured plans, and an
 //! admin.
 
-use crate::account::by::By;
-use crate::account::key::Pepper;
-use crate::account::password;
-use crate::account::plan::Plan;
-use crate::account::server_secret::ServerSecret;
-use crate::account::user::Role;
-use crate::clock;
 use crate::config::Config;
-use crate::store::sessions::Adopted;
-use crate::store::{NewUser, Plans, Sessions, Store, StoreError, UserError, UserFilter, Users};
 use crate::upstream::catalog::Catalog;
 use anyhow::Context;
+use domain::by::By;
+use domain::key::Pepper;
+use domain::password;
+use domain::plan::Plan;
+use domain::server_secret::ServerSecret;
+use domain::user::Role;
+use store::sessions::Adopted;
+use store::{NewUser, Plans, Sessions, Store, StoreError, UserError, UserFilter, Users};
+use system::clock;
 
 /// Writes what the configuration says of plans and of the first admin.
 pub(super) async fn apply(config: &Config, store: &dyn Store) -> anyhow::Result<()> {

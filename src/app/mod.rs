@@ -10,13 +10,8 @@ mod initial;
 mod restart;
 mod sockets;
 
-use crate::account::by::By;
-use crate::account::charge::Lease;
-use crate::account::key::Pepper;
-use crate::account::server_secret::ServerSecret;
 use crate::callers::cache::CallerCache;
 use crate::callers::open::OpenCalls;
-use crate::clock;
 use crate::config::{Config, Limits, TlsFiles, waiting_for_restart};
 use crate::control;
 use crate::control::admin_port::AdminState;
@@ -34,23 +29,28 @@ use crate::proxy::peers::Peers;
 use crate::proxy::settle::Settler;
 use crate::proxy::tls::Tls;
 use crate::proxy::{Current, Proxy};
-use crate::quota::counters::Counters;
-use crate::quota::transferable::TransferableCounters;
 use crate::response_owners::ResponseOwners;
-use crate::store::audit::Change;
-use crate::store::{self, Store};
-use crate::telemetry::metrics::Metrics;
 use crate::upstream::catalog::Catalog;
 use crate::upstream::{InForce, Upstreams};
-use crate::workers::Workers;
 use anyhow::Context;
 use counters::{Counting, Means};
+use domain::by::By;
+use domain::charge::Lease;
+use domain::key::Pepper;
+use domain::server_secret::ServerSecret;
+use quota::counters::Counters;
+use quota::transferable::TransferableCounters;
 use sockets::{Sockets, Stops};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError, RwLock};
 use std::time::Duration;
+use store::audit::Change;
+use store::{self, Store};
+use system::clock;
+use system::supervisor::Supervisor;
+use telemetry::metrics::Metrics;
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -78,7 +78,7 @@ pub struct Running {
     /// Connections and the settling of calls.
     calls: TaskTracker,
     /// The journal's writer, which must outlive every call.
-    workers: Workers,
+    workers: Supervisor,
     stop: CancellationToken,
     stop_writer: CancellationToken,
     /// Whether another process has taken over.
@@ -121,7 +121,7 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
     let Sockets { public_addr, admin_addr, .. } = sockets;
     let duplicates = sockets.duplicate(&config)?;
 
-    let (calls, workers) = (TaskTracker::new(), Workers::default());
+    let (calls, workers) = (TaskTracker::new(), Supervisor::default());
     let (stop, stop_writer) = (CancellationToken::new(), CancellationToken::new());
     let tasks = (&workers, &calls);
     let mut parts = parts(&config, pepper, tasks, stop_writer.clone(), takeover.as_mut()).await?;
@@ -349,7 +349,7 @@ fn control(
 async fn parts(
     config: &Config,
     pepper: Pepper,
-    (workers, tasks): (&Workers, &TaskTracker),
+    (workers, tasks): (&Supervisor, &TaskTracker),
     stop_writer: CancellationToken,
     takeover: Option<&mut Takeover>,
 ) -> anyhow::Result<Parts> {

@@ -8,13 +8,13 @@ use crate::control::health::Phase;
 use crate::hot_restart::predecessor::{self, Ended, Service};
 use crate::hot_restart::successor::Takeover;
 use crate::instance::{DataFolder, FolderError, Lock};
-use crate::private_files;
 use crate::proxy::Proxy;
-use crate::quota::remote;
-use crate::workers::Workers;
+use quota::remote;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
+use system::private_files;
+use system::supervisor::Supervisor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -74,7 +74,7 @@ pub(super) fn service(
     parts: &mut Parts,
     ended: &Ended,
     lock: &SharedLock,
-    workers: &Workers,
+    workers: &Supervisor,
 ) -> Service {
     Service {
         sockets,
@@ -96,7 +96,7 @@ pub(super) async fn spawn(
     config: &Config,
     service: Service,
     has_taken_over: bool,
-    workers: &Workers,
+    workers: &Supervisor,
     stop: &CancellationToken,
 ) {
     let path = config.hot_restart_socket();

@@ -4,12 +4,12 @@ use crate::config::Config;
 use crate::control::admin_port::{self, AdminState};
 use crate::hot_restart::successor::Takeover;
 use crate::proxy::{Proxy, connection};
-use crate::workers::Workers;
 use anyhow::anyhow;
 use pingora_core::protocols::l4::listener::Listener;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use system::supervisor::Supervisor;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +48,7 @@ impl Sockets {
     /// until a successor accepts.
     pub(super) fn serve(
         self,
-        workers: &Workers,
+        workers: &Supervisor,
         proxy: &Arc<Proxy>,
         admin: AdminState,
         stops: &Stops<'_>,

@@ -4,14 +4,14 @@
 //! not forgotten since its load began: a load and [`CallerCache::forget`] settle the order between
 //! them under one lock, so a record read before a change is never cached after the change was announced.
 
-use crate::account::caller::Caller;
-use crate::account::id::{KeyId, UserId};
-use crate::store::{Callers, StoreError};
+use domain::caller::Caller;
+use domain::id::{KeyId, UserId};
 use quick_cache::sync::Cache;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use store::{Callers, StoreError};
 
 /// How long an absent key is remembered: long enough to blunt guessing, short enough that a key
 /// added by another process works almost at once.

@@ -1,6 +1,6 @@
 //! Calls that are open now, so that a revoked key or a suspended user ends them.
 
-use crate::account::id::{IdMap, KeyId, UserId};
+use domain::id::{IdMap, KeyId, UserId};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 

@@ -1,17 +1,17 @@
 //! The cache over a store that answers when the test says so.
 
 use super::cache::CallerCache;
-use crate::account::caller::Caller;
-use crate::account::id::{KeyId, PlanId, UserId};
-use crate::account::key::{KeyDigest, KeyLimits};
-use crate::account::plan::{PlanLimits, RequestPolicy, Window};
-use crate::account::user::UserStatus;
-use crate::store::StoreError;
-use crate::store::fake::{FakeStore, Query};
+use domain::caller::Caller;
+use domain::id::{KeyId, PlanId, UserId};
+use domain::key::{KeyDigest, KeyLimits};
+use domain::plan::{PlanLimits, RequestPolicy, Window};
+use domain::user::UserStatus;
 use futures_util::FutureExt;
 use jiff::tz::TimeZone;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use store::StoreError;
+use store::fake::{FakeStore, Query};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -28,7 +28,7 @@ impl Setup {
     fn new(capacity: usize) -> Self {
         let (store, asked) = FakeStore::new();
         let cache = Arc::new(CallerCache::new(store, capacity));
-        Self { cache, asked, now: crate::clock::instant() }
+        Self { cache, asked, now: system::clock::instant() }
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test joins what it spawns")]

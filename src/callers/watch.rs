@@ -6,12 +6,12 @@
 
 use super::cache::CallerCache;
 use super::open::OpenCalls;
-use crate::account::id::UserId;
-use crate::clock;
-use crate::store::{ChangeFeed, Changed, StoreError};
+use domain::id::UserId;
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
+use store::{ChangeFeed, Changed, StoreError};
+use system::clock;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 

@@ -1,21 +1,20 @@
 //! `knockx check`: loads the config and reaches every dependency, one line each.
 
 use super::config_arg::ConfigArg;
-use crate::clock;
 use crate::config::{Config, Database, MissingKey, TlsFiles};
 use crate::proxy::tls::Tls;
-use crate::redis::preflight::{self, Severity};
-use crate::redis::{RedisConn, RedisUrls};
-use crate::store;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect;
 use futures_util::future::join_all;
 use nix::unistd::{AccessFlags, access};
+use quota::redis::connection::preflight::{self, Severity};
+use quota::redis::connection::{RedisConn, RedisUrls};
 use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use system::clock;
 
 /// Check the config and connect to every dependency.
 #[derive(Debug, Default, clap::Args)]

@@ -1,18 +1,16 @@
 //! `knockx demo`: the gateway with nothing to set up, and the simulator as its upstream.
 
-use crate::account::by::By;
-use crate::account::id::PlanId;
-use crate::account::key::PlainKey;
-use crate::account::user::{Role, User};
 use crate::app::{self, Running};
 use crate::cli::serve::{Signals, Told};
-use crate::clock;
 use crate::config;
-use crate::simulator::Simulator;
-use crate::simulator::settings::Settings;
-use crate::store::{NewKey, NewUser, UserChange};
-use crate::telemetry::log;
+use crate::logging;
 use anyhow::Context;
+use domain::by::By;
+use domain::id::PlanId;
+use domain::key::PlainKey;
+use domain::user::{Role, User};
+use mock_xai::Simulator;
+use mock_xai::settings::Settings;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::fs::DirBuilder;
@@ -20,6 +18,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use store::{NewKey, NewUser, UserChange};
+use system::clock;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -70,7 +70,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         config::load_from(Some(("demo.toml", &settings)), &config::logging_variables())?;
     // Written as 0 it would mean "none"; the demo wants any free port.
     config.admin_addr = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
-    log::init(&config.log)?;
+    logging::init(&config.log)?;
     let running = app::start(config, None).await?;
     let ready = people(&running, simulator.url()).await?;
     if args.json {
@@ -96,7 +96,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn simulator(
     tasks: &TaskTracker,
     stop: CancellationToken,
-) -> anyhow::Result<crate::simulator::Running> {
+) -> anyhow::Result<mock_xai::Running> {
     let listener = TcpListener::bind(("127.0.0.1", 0))
         .await
         .context("cannot open a port for the simulator")?;
@@ -142,7 +142,7 @@ async fn person(
     role: Role,
     password: Option<&str>,
 ) -> anyhow::Result<User> {
-    let password_hash = password.map(crate::account::password::hash).transpose()?;
+    let password_hash = password.map(domain::password::hash).transpose()?;
     let by = By::operator(clock::now());
     if let Some(user) = running.store.user_by_email(email).await? {
         let change = UserChange { password_hash, ..UserChange::default() };

@@ -2,16 +2,16 @@
 //! whole. Both only read, beside a running gateway too, and need no database.
 
 use super::stored::{Shared, print_json};
-use crate::account::charge::{Adjustment, Charge, Lease};
-use crate::journal::disk::{Disk, Folder};
-use crate::journal::leases::OpenLeases;
-use crate::journal::reader::{Ending, Reader};
-use crate::journal::record::Record;
-use crate::journal::recovery::{self, Listed};
-use crate::journal::segment::{self, HEAD, LogId};
-use crate::journal::tail::Segment;
 use anyhow::Context;
 use clap::Subcommand;
+use domain::charge::{Adjustment, Charge, Lease};
+use journal::disk::{Disk, Folder};
+use journal::leases::OpenLeases;
+use journal::reader::{Ending, Reader};
+use journal::record::Record;
+use journal::recovery::{self, Listed};
+use journal::segment::{self, HEAD, LogId};
+use journal::tail::Segment;
 use serde::Serialize;
 use std::process::ExitCode;
 

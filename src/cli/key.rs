@@ -1,18 +1,18 @@
 //! `knockx key`: adds, lists and revokes API keys.
 
 use super::stored::{KeyShown, Shared, Stored, print_json};
-use crate::account::by::By;
-use crate::account::id::KeyId;
-use crate::account::key::{Key, KeyLimits, has_expired};
-use crate::account::label::label;
-use crate::clock;
-use crate::store::all_keys;
 use crate::upstream::catalog::Catalog;
 use anyhow::Context;
 use clap::Subcommand;
+use domain::by::By;
+use domain::id::KeyId;
+use domain::key::{Key, KeyLimits, has_expired};
+use domain::label::label;
 use jiff::Timestamp;
 use std::process::ExitCode;
 use std::sync::Arc;
+use store::all_keys;
+use system::clock;
 
 /// Add, list and revoke API keys.
 #[derive(Debug, clap::Args)]
@@ -99,7 +99,7 @@ async fn add_key(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
         requests_per_day: add.requests_per_day,
         models: (!models.is_empty()).then(|| models.into()),
     };
-    let describe = |key: &mut crate::store::NewKey| {
+    let describe = |key: &mut store::NewKey| {
         key.name = name;
         key.expires_at = add.expires;
         key.limits = limits;

@@ -1,12 +1,11 @@
 //! `knockx migrate`: brings the store's tables up to date, and does nothing else.
 
 use super::config_arg::ConfigArg;
-use crate::account::day::Day;
-use crate::clock;
-use crate::store;
 use anyhow::Context;
+use domain::day::Day;
 use jiff::tz::TimeZone;
 use std::process::ExitCode;
+use system::clock;
 
 /// Apply pending database migrations; `serve` also does this at start.
 #[derive(Debug, Default, clap::Args)]

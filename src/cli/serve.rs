@@ -1,16 +1,16 @@
 //! `knockx serve`: the gateway, until it is stopped by a signal.
 
-use crate::account::by::By;
 use crate::app;
 use crate::cli::config_arg::ConfigArg;
-use crate::clock;
 use crate::config::Config;
 use crate::config::masked::Section;
 use crate::hot_restart::successor::Takeover;
-use crate::telemetry::log::{self, FilterHandle};
+use crate::logging::{self, FilterHandle};
 use anyhow::Context;
+use domain::by::By;
 use std::pin::pin;
 use std::process::ExitCode;
+use system::clock;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Run the gateway (the default command).
@@ -30,7 +30,7 @@ pub struct Args {
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
     config.require_upstream()?;
-    let filter = log::init(&config.log)?;
+    let filter = logging::init(&config.log)?;
     for Section { name, values } in config.sections() {
         tracing::info!(section = name, "effective configuration: {values}");
     }

@@ -1,9 +1,9 @@
 //! `knockx simulate`: the Grok simulator alone.
 
-use crate::simulator::Simulator;
-use crate::simulator::fault::{Faults, NAMES};
-use crate::simulator::settings::Settings;
 use anyhow::Context;
+use mock_xai::Simulator;
+use mock_xai::fault::{Faults, NAMES};
+use mock_xai::settings::Settings;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;

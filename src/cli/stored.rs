@@ -2,24 +2,24 @@
 //!
 //! Works beside a running gateway: that one notices every change by the user's version.
 
-use crate::account::by::By;
-use crate::account::id::UserId;
-use crate::account::key::{Key, NoRandomness, Pepper, PlainKey};
-use crate::account::server_secret::ServerSecret;
-use crate::account::user::{User, normalised_email};
 use crate::cli::config_arg::ConfigArg;
-use crate::clock;
 use crate::config::{Config, Redis};
 use crate::instance::DataFolder;
-use crate::quota::redis::{Clock, RedisCounters, Settings};
-use crate::redis::RedisConn;
-use crate::store::invalidation::Confirmation;
-use crate::store::{self, NewKey, Store};
-use crate::telemetry::metrics::Metrics;
 use anyhow::Context;
+use domain::by::By;
+use domain::id::UserId;
+use domain::key::{Key, NoRandomness, Pepper, PlainKey};
+use domain::server_secret::ServerSecret;
+use domain::user::{User, normalised_email};
 use jiff::Timestamp;
+use quota::redis::connection::RedisConn;
+use quota::redis::{Clock, RedisCounters, Settings};
 use serde::Serialize;
 use std::sync::Arc;
+use store::invalidation::Confirmation;
+use store::{self, NewKey, Store};
+use system::clock;
+use telemetry::metrics::Metrics;
 
 /// What every command on the store takes.
 #[derive(Debug, Default, clap::Args)]

@@ -6,23 +6,23 @@
 //! readings in a row find is a fault.
 
 use super::stored::{Shared, Stored, print_json};
-use crate::account::by::By;
-use crate::account::day::Day;
-use crate::account::id::{KeyId, UserId};
-use crate::clock;
-use crate::quota::counters::Counters;
-use crate::quota::redis::RedisCounters;
-use crate::store::audit::Change;
-use crate::store::{Drift, Used};
 use anyhow::{Context, bail};
 use clap::Subcommand;
+use domain::by::By;
+use domain::day::Day;
+use domain::id::{KeyId, UserId};
 use jiff::ToSpan;
 use jiff::tz::TimeZone;
+use quota::counters::Counters;
+use quota::redis::RedisCounters;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
+use store::audit::Change;
+use store::{Drift, Used};
+use system::clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

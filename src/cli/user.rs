@@ -1,16 +1,16 @@
 //! `knockx user`: adds, shows and changes users.
 
 use super::stored::{KeyShown, Shared, Stored, UserShown, print_json};
-use crate::account::by::By;
-use crate::account::id::PlanId;
-use crate::account::password;
-use crate::account::user::{Role, User, UserStatus, normalised_email, normalised_username};
-use crate::clock;
-use crate::store::{NewUser, UserChange, UserError, UserFilter};
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
+use domain::by::By;
+use domain::id::PlanId;
+use domain::password;
+use domain::user::{Role, User, UserStatus, normalised_email, normalised_username};
 use std::io::Read;
 use std::process::ExitCode;
+use store::{NewUser, UserChange, UserError, UserFilter};
+use system::clock;
 
 /// Users listed in one reading.
 const PAGE: u32 = 200;

@@ -8,13 +8,14 @@ use super::forms::{BaseUrl, CaFile, Seconds, Surfaces};
 use super::layers::{Environment as Variables, Layers};
 use super::written::{Field, Form, Written};
 use super::{Environment, MissingKey, raw};
-use crate::openai::surface::Surface;
 use crate::upstream::catalog::{
-    Catalog, Model, ModelNames, OnHangUp, PriceStep, Prices, Route, Secret, Timeouts, Upstream,
+    Catalog, Model, ModelNames, OnHangUp, PriceStep, Prices, Route, Timeouts, Upstream,
 };
+use domain::secret::Secret;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use wire::surface::Surface;
 
 /// What upstreams may leave unsaid; `config/default.toml` shows the same values.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -3,7 +3,7 @@
 use super::error::ConfigError;
 use super::layers::Layers;
 use super::{Config, Database, Environment, Journal, PostgresServer};
-use crate::upstream::catalog::Secret;
+use domain::secret::Secret;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 

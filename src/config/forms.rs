@@ -2,11 +2,9 @@
 
 use super::written::{Form, Written};
 use super::{Billing, Durability, Environment, LogFormat};
-use crate::account::label::label;
-use crate::account::user::normalised_email;
-use crate::openai::request::LimitField;
-use crate::openai::surface::Surface;
-use crate::upstream::catalog::Secret;
+use domain::label::label;
+use domain::secret::Secret;
+use domain::user::normalised_email;
 use http::Uri;
 use ipnet::IpNet;
 use jiff::civil::Date;
@@ -15,6 +13,8 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+use wire::request::LimitField;
+use wire::surface::Surface;
 
 /// A whole number from `MIN` to `MAX`.
 #[derive(Debug, Clone, Copy)]

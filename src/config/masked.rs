@@ -1,7 +1,7 @@
 //! The configuration in force as `key=value`, with every secret masked.
 //!
 //! Most of it is read from the types' own `Debug`, so that a new key cannot be forgotten; secrets print
-//! as `***` by their type ([`crate::upstream::catalog::Secret`]).
+//! as `***` by their type ([`domain::secret::Secret`]).
 
 use super::{Config, Cors, Database, Journal, PostgresServer};
 use crate::upstream::catalog::Upstream;
@@ -203,7 +203,7 @@ fn end_of_text(text: &str) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::config::load_from;
-    use crate::upstream::catalog::Secret;
+    use domain::secret::Secret;
     use std::collections::BTreeMap;
     use std::time::Duration;
 

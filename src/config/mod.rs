@@ -24,15 +24,17 @@ pub use error::ConfigError;
 pub use resolve::load_from;
 pub use restart::waiting_for_restart;
 
-use crate::account::id::PlanId;
-use crate::account::plan::{Plan, Window};
-use crate::redis::RedisUrls;
-use crate::upstream::catalog::{Catalog, Secret};
+use crate::upstream::catalog::Catalog;
+use domain::id::PlanId;
+use domain::plan::{Plan, Window};
+use domain::secret::Secret;
 use ipnet::IpNet;
+use quota::redis::connection::RedisUrls;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+pub use store::location::{Database, Durability, PostgresServer};
 
 /// Everything a running gateway needs to know, checked.
 #[derive(Debug, Clone)]
@@ -131,39 +133,6 @@ pub struct Journal {
     pub durability: Durability,
     /// Bytes that may wait for the ledger.
     pub most_behind: u64,
-}
-
-/// Where the store is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Database {
-    /// The file and its folder, which also holds the lock and the generated secret.
-    Sqlite {
-        path: PathBuf,
-        durability: Durability,
-    },
-    Postgres(PostgresServer),
-}
-
-/// A Postgres server, as `DATABASE_URL` names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PostgresServer {
-    /// Holds the password; its `sslmode` is the one in force.
-    pub url: Secret,
-    /// Host and database, fit to be shown.
-    pub place: String,
-    /// The host's name says that it leads through a connection pooler.
-    pub pooled: bool,
-    /// Most connections at a time, without the one that writes the journal.
-    pub connections: u32,
-}
-
-/// What was written to the journal, or committed to SQLite, survives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// A killed process.
-    Process,
-    /// A power cut too: every write is synced.
-    Power,
 }
 
 #[derive(Debug, Clone)]
@@ -312,34 +281,6 @@ impl Config {
         let none_listed = || "add [[upstreams]] to the config file".to_owned();
         let advice = if advice.is_empty() { none_listed() } else { advice.join("; ") };
         Err(NoUpstream(advice))
-    }
-}
-
-impl Database {
-    /// The folder that holds the database file, the lock and the generated secret; `None` where a
-    /// server has taken their place.
-    #[must_use]
-    pub fn folder(&self) -> Option<&Path> {
-        match self {
-            Self::Sqlite { path, .. } => match path.parent() {
-                Some(folder) if folder != Path::new("") => Some(folder),
-                _ => Some(Path::new(".")),
-            },
-            Self::Postgres(_) => None,
-        }
-    }
-
-    /// The database file where there is none yet, as far as can be determined: a command that was
-    /// started in a wrong folder looks for it in a wrong place.
-    #[must_use]
-    pub fn missing_file(&self) -> Option<PathBuf> {
-        match self {
-            // What cannot be looked at is no missing file; opening it tells why.
-            Self::Sqlite { path, .. } if matches!(path.try_exists(), Ok(false)) => {
-                Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
-            }
-            _ => None,
-        }
     }
 }
 

@@ -5,11 +5,9 @@ use super::forms::Names;
 use super::layers::Layers;
 use super::raw;
 use super::written::{Form, Written};
-use crate::account::id::PlanId;
-use crate::account::plan::{
-    Plan, PlanLimits, PolicyChange, RequestPolicy, ServerTools, Window, Words,
-};
 use crate::upstream::catalog::Catalog;
+use domain::id::PlanId;
+use domain::plan::{Plan, PlanLimits, PolicyChange, RequestPolicy, ServerTools, Window, Words};
 use jiff::tz::TimeZone;
 use std::collections::HashSet;
 use std::sync::Arc;

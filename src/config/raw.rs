@@ -8,12 +8,13 @@ use super::forms::{
 };
 use super::written::Field;
 use super::{Billing as BillingMode, Durability, Environment, LogFormat};
-use crate::account::plan::ServerTools;
-use crate::openai::request::LimitField;
-use crate::upstream::catalog::{OnHangUp, Secret};
+use crate::upstream::catalog::OnHangUp;
+use domain::plan::ServerTools;
+use domain::secret::Secret;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use std::net::IpAddr;
+use wire::request::LimitField;
 
 type Optional<T> = Option<Field<T>>;
 type Bytes = Whole<usize, 1024, 1_073_741_824>;

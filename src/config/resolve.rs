@@ -7,9 +7,9 @@ use super::{
     Accounts, Config, Cors, Environment, FirstAdmin, Limits, Listener, Log, Redis, TlsFiles,
     catalog, database, plans, production,
 };
-use crate::account::id::PlanId;
-use crate::account::plan::{Plan, Window};
-use crate::redis::RedisUrls;
+use domain::id::PlanId;
+use domain::plan::{Plan, Window};
+use quota::redis::connection::RedisUrls;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 

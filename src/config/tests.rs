@@ -2,9 +2,9 @@
 
 use super::layers::DEFAULTS;
 use super::*;
-use crate::account::plan::{RequestPolicy, ServerTools};
-use crate::openai::request::LimitField;
+use domain::plan::{RequestPolicy, ServerTools};
 use std::collections::{BTreeMap, BTreeSet};
+use wire::request::LimitField;
 
 fn vars(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()

@@ -7,11 +7,6 @@ use super::http::extract::Query;
 use super::routes::health;
 use super::views::period;
 use super::with_fallbacks;
-use crate::account::day::Day;
-use crate::clock;
-use crate::quota::counters::Counters;
-use crate::store::Used;
-use crate::telemetry::metrics::Metrics;
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HOST};
 use axum::http::uri::Authority;
@@ -19,10 +14,15 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use domain::day::Day;
 use jiff::tz::TimeZone;
+use quota::counters::Counters;
 use serde::Deserialize;
 use std::net::IpAddr;
 use std::sync::Arc;
+use store::Used;
+use system::clock;
+use telemetry::metrics::Metrics;
 
 /// The state of the admin port's routes.
 #[derive(Clone)]

@@ -3,15 +3,15 @@
 //! The body is `{"error":{"message","type","code","param"}}`, as on `/v1`. Causes go to the log,
 //! never to the client.
 
-use crate::account::caller::Denied;
-use crate::quota::counters::CountersError;
-use crate::store::{LIVE_KEYS, StoreError, UserError};
 use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use domain::caller::Denied;
+use quota::counters::CountersError;
 use serde::Serialize;
 use std::time::Duration;
+use store::{LIVE_KEYS, StoreError, UserError};
 use utoipa::ToSchema;
 
 /// An error with the message that the client reads.

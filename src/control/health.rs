@@ -1,12 +1,12 @@
 //! The phase of this instance and the health of its components.
 
 use super::state::ControlState;
-use crate::clock;
 use serde::Serialize;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
+use system::clock;
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
 

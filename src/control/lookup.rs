@@ -4,10 +4,10 @@
 use super::api_error::ApiError;
 use super::state::ControlState;
 use super::views::limits::ModelNames;
-use crate::account::id::{KeyId, PlanId, UserId};
-use crate::account::key::Key;
-use crate::account::plan::Plan;
-use crate::account::user::User;
+use domain::id::{KeyId, PlanId, UserId};
+use domain::key::Key;
+use domain::plan::Plan;
+use domain::user::User;
 use std::sync::Arc;
 
 impl ControlState {

@@ -5,16 +5,16 @@ use super::health::{self, Readiness};
 use super::routes::admin::overview::Overviews;
 use super::routes::admin::reload::Reloads;
 use super::routes::admin::top_users::TopReports;
-use crate::account::key::Pepper;
 use crate::callers::cache::CallerCache;
 use crate::config::Cors;
-use crate::quota::counters::Counters;
-use crate::store::Store;
-use crate::telemetry::metrics::Metrics;
 use crate::upstream::InForce;
+use domain::key::Pepper;
 use ipnet::IpNet;
+use quota::counters::Counters;
 use std::sync::Arc;
 use std::time::Instant;
+use store::Store;
+use telemetry::metrics::Metrics;
 
 /// The state of the control plane's routes.
 #[derive(Clone)]

@@ -10,7 +10,7 @@
 //! 3. The successor opens the journal and reports that it is ready. The predecessor answers "go": from here on the
 //!    successor accepts connections and owns the counters. If anything fails before, the predecessor goes on.
 //! 4. The predecessor accepts nothing any more, finishes its calls with the successor's counters over the same
-//!    socket ([`crate::quota::remote`]), and exits. Calls that it leaves open, because it was killed, are charged
+//!    socket ([`quota::remote`]), and exits. Calls that it leaves open, because it was killed, are charged
 //!    in full.
 //!
 //! With Redis the counters are shared anyway: only the listening sockets move.
@@ -19,7 +19,7 @@ pub mod predecessor;
 pub mod successor;
 mod descriptors;
 
-use crate::quota::book::OpenState;
+use quota::book::OpenState;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;

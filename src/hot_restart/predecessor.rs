@@ -5,13 +5,11 @@ use super::{
     Step, descriptors,
 };
 use crate::instance::Lock;
-use crate::quota::book::OpenState;
-use crate::quota::remote::{RemoteCounters, read_message, write_message};
-use crate::quota::transferable::TransferableCounters;
-use crate::store::Store;
-use crate::workers::Workers;
 use anyhow::{Context, bail};
 use nix::unistd::geteuid;
+use quota::book::OpenState;
+use quota::remote::{RemoteCounters, read_message, write_message};
+use quota::transferable::TransferableCounters;
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -20,6 +18,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
+use store::Store;
+use system::supervisor::Supervisor;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -69,7 +69,7 @@ pub struct Service {
     /// Tasks that exchange messages with the successor.
     pub tasks: TaskTracker,
     /// May end once the successor serves.
-    pub workers: Workers,
+    pub workers: Supervisor,
     pub ended: Ended,
 }
 

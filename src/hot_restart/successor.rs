@@ -3,9 +3,9 @@
 use super::{
     Answer, Go, Hello, MESSAGE_TIMEOUT, Offer, PROTOCOL, READY_TIMEOUT, State, Step, descriptors,
 };
-use crate::quota::book::OpenState;
-use crate::quota::remote::{read_message, write_message};
 use anyhow::{Context, bail};
+use quota::book::OpenState;
+use quota::remote::{read_message, write_message};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -121,7 +121,7 @@ impl Takeover {
     }
 
     /// Ends the service of the running gateway: this process may serve when it returns. The stream is for
-    /// [`crate::quota::remote::serve`].
+    /// [`quota::remote::serve`].
     ///
     /// # Errors
     /// If the running gateway does not agree; then it goes on, and this process must not serve.

@@ -2,10 +2,8 @@
 
 use super::headers::holds_our_key;
 use super::session::Session;
-use crate::account::id::RequestId;
 use crate::http::client_ip;
-use crate::openai::error::ErrorBody;
-use crate::openai::surface::Surface;
+use domain::id::RequestId;
 use http::{HeaderMap, HeaderValue, Method};
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -13,6 +11,8 @@ use percent_encoding::percent_decode_str;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
+use wire::error::ErrorBody;
+use wire::surface::Surface;
 
 /// Bytes a model's id may have.
 const MAX_MODEL_LEN: usize = 256;

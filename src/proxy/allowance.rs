@@ -6,16 +6,16 @@
 //! to produce tokens that are not charged.
 
 use super::reserve::Reservation;
-use crate::account::charge::TokenCount;
-use crate::account::id::RequestId;
-use crate::openai::request::Request;
-use crate::openai::usage::Usage;
-use crate::quota::counters::{CountersError, Extended};
-use crate::tokens::meter::Meter;
+use domain::charge::TokenCount;
+use domain::id::RequestId;
 use futures_util::future::BoxFuture;
+use quota::counters::{CountersError, Extended};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use wire::request::Request;
+use wire::tokens::meter::Meter;
+use wire::usage::Usage;
 
 /// How long a stream that cannot go on waits for other calls of its user to give back: for one that is
 /// just ending. With the asking itself this is well below the 100 ms after which it has to be cut.

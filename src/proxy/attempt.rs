@@ -4,11 +4,6 @@ use super::beginning::Beginning;
 use super::forward::{Forwarded, Forwarding, Pending, Stop, stopped};
 use super::refusal::UpstreamFailure;
 use super::session::Session;
-use crate::clock;
-use crate::openai::error::{Fault, UpstreamError};
-use crate::openai::request::Changes;
-use crate::telemetry::labels::AccountTrouble;
-use crate::telemetry::metrics::Metrics;
 use crate::upstream::catalog::Route;
 use crate::upstream::connect::{Connections, Exchange, Outgoing, SendError};
 use crate::upstream::places::Place;
@@ -19,6 +14,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use system::clock;
+use telemetry::labels::AccountTrouble;
+use telemetry::metrics::Metrics;
+use wire::error::{Fault, UpstreamError};
+use wire::request::Changes;
 
 /// An error reply is read up to here: enough for any error object.
 const ERROR_BYTES: usize = 64 * 1024;

@@ -1,10 +1,10 @@
 //! Bearer key to caller, before a byte of the body is kept.
 
 use super::refusal::Refusal;
-use crate::account::caller::{Caller, Denied};
-use crate::account::key::{Pepper, PlainKey};
 use crate::callers::cache::CallerCache;
 use crate::http::bearer;
+use domain::caller::{Caller, Denied};
+use domain::key::{Pepper, PlainKey};
 use http::HeaderMap;
 use jiff::Timestamp;
 use std::sync::Arc;

@@ -6,16 +6,16 @@
 
 use super::forward::is_event_stream;
 use super::whole;
-use crate::openai::error::UpstreamError;
-use crate::openai::follow::{Follow, Heard};
-use crate::openai::request::Request;
-use crate::openai::sse::Scanner;
-use crate::openai::surface::Surface;
-use crate::tokens::meter::Meter;
 use crate::upstream::connect::Exchange;
 use bytes::BytesMut;
 use std::ops::ControlFlow;
 use std::time::Duration;
+use wire::error::UpstreamError;
+use wire::follow::{Follow, Heard};
+use wire::request::Request;
+use wire::sse::Scanner;
+use wire::surface::Surface;
+use wire::tokens::meter::Meter;
 
 /// Non-streaming replies above this size are not errors.
 const ERROR_BYTES: usize = 64 * 1024;
@@ -92,7 +92,7 @@ impl Beginning {
     }
 }
 
-fn error_of(follow: &mut dyn Follow, event: &crate::openai::sse::Event) -> Option<UpstreamError> {
+fn error_of(follow: &mut dyn Follow, event: &wire::sse::Event) -> Option<UpstreamError> {
     match follow.event(event, &mut Meter::default()) {
         Heard::Error(error) | Heard::Failed(error) => Some(*error),
         _ => None,

@@ -1,8 +1,8 @@
 //! Limits the memory for buffered bodies in total, per user and per address, with a reserve for small bodies.
 
 use super::refusal::Refusal;
-use crate::account::id::UserId;
 use crate::http::client_ip;
+use domain::id::UserId;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -19,16 +19,16 @@ use super::whole::{self, Whole};
 use super::{
     Answered, CALLER_GONE, Current, No, Proxy, headers, outcome_of_ending, read, route, route_of,
 };
-use crate::account::caller::Caller;
-use crate::account::charge::Status;
-use crate::account::stored_response::StoredResponse;
-use crate::clock;
 use crate::config::Limits;
-use crate::openai::request::Request;
-use crate::openai::surface::Surface;
+use domain::caller::Caller;
+use domain::charge::Status;
+use domain::stored_response::StoredResponse;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use system::clock;
+use wire::request::Request;
+use wire::surface::Surface;
 
 /// How long a stream's head waits for its first event where no keep-alive comments are sent.
 const HOLD: Duration = Duration::from_secs(15);

@@ -10,11 +10,9 @@ use super::refusal::Refusal;
 use super::reply::Replier;
 use super::session::{ReplyHead, Session};
 use super::{gate, headers, http1, http2};
-use crate::account::id::RequestId;
-use crate::clock;
 use crate::http::client_ip;
-use crate::telemetry::labels::{Outcome, Route};
 use bytes::BytesMut;
+use domain::id::RequestId;
 use http::header;
 use ipnet::IpNet;
 use pingora_core::protocols::l4::listener::Listener as Socket;
@@ -24,6 +22,8 @@ use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use system::clock;
+use telemetry::labels::{Outcome, Route};
 use tokio_util::sync::CancellationToken;
 
 /// How long accepting rests after the system refused (no file descriptors, for example).

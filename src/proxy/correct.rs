@@ -6,19 +6,19 @@
 
 use super::Proxy;
 use super::refusal::Refusal;
-use crate::account::charge::{Charge, Source, Status, TokenCount};
-use crate::account::id::RequestId;
-use crate::account::stored_response::StoredResponse;
-use crate::openai::error::UpstreamError;
-use crate::openai::surface::Surface;
-use crate::openai::usage::Usage;
-use crate::quota::counters::{Correction, Counters};
 use crate::response_owners::{RESPONSE_LIFETIME, ResponseOwners};
-use crate::tokens::meter::Meter;
 use crate::upstream::Upstreams;
+use domain::charge::{Charge, Source, Status, TokenCount};
+use domain::id::RequestId;
+use domain::stored_response::StoredResponse;
 use jiff::{SignedDuration, Timestamp};
+use quota::counters::{Correction, Counters};
 use std::sync::Arc;
 use std::time::Duration;
+use wire::error::UpstreamError;
+use wire::surface::Surface;
+use wire::tokens::meter::Meter;
+use wire::usage::Usage;
 
 /// How long a reader waits for the charge of the call that made the reply: it may still be on its way to
 /// the ledger.

@@ -3,20 +3,20 @@
 
 use super::refusal::Refusal;
 use super::reserve::{Admission, NotAdmitted, not_admitted};
-use crate::account::caller::Caller;
-use crate::account::day::Day;
-use crate::account::id::UserId;
-use crate::account::limit::LimitKind;
-use crate::openai::request::Request;
-use crate::quota::counters::{Counters, Refused, Standing};
-use crate::quota::remaining::remaining;
-use crate::quota::rules::Scope;
-use crate::tokens::estimate;
 use crate::upstream::catalog::Model;
 use crate::upstream::places::{Place, Places};
+use domain::caller::Caller;
+use domain::day::Day;
+use domain::id::UserId;
+use domain::limit::LimitKind;
 use jiff::Timestamp;
+use quota::counters::{Counters, Refused, Standing};
+use quota::remaining::remaining;
+use quota::rules::Scope;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use wire::request::Request;
+use wire::tokens::estimate;
 
 /// A prompt of fewer tokens than this is counted sooner than asked about.
 const WORTH_ASKING: u64 = 64;

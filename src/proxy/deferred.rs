@@ -15,20 +15,20 @@ use super::session::{ReplyHead, Session};
 use super::settle::Ending;
 use super::whole::{self, Collected};
 use super::{Answered, CALLER_GONE, Current, No, Proxy, headers, outcome_of};
-use crate::account::caller::Caller;
-use crate::account::charge::Status;
-use crate::account::stored_response::StoredResponse;
-use crate::clock;
-use crate::openai::error::UpstreamError;
-use crate::openai::request::Request;
-use crate::openai::surface::Surface;
-use crate::telemetry::labels::Route;
 use crate::upstream::connect::Outgoing;
 use bytes::{Bytes, BytesMut};
+use domain::caller::Caller;
+use domain::charge::Status;
+use domain::stored_response::StoredResponse;
 use http::{Method, StatusCode};
 use jiff::SignedDuration;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use system::clock;
+use telemetry::labels::Route;
+use wire::error::UpstreamError;
+use wire::request::Request;
+use wire::surface::Surface;
 
 /// What came of asking the upstream.
 enum Asked {

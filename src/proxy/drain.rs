@@ -14,24 +14,24 @@ use super::leash::Pulled;
 use super::reserve::Reservation;
 use super::settle::Ending;
 use super::whole;
-use crate::account::charge::Status;
-use crate::account::plan::RequestPolicy;
-use crate::clock;
-use crate::openai::error::UpstreamError;
-use crate::openai::follow::{self, Follow};
-use crate::openai::request::Request;
-use crate::openai::sse::Scanner;
-use crate::openai::surface::Surface;
-use crate::tokens::meter::Meter;
 use crate::upstream::catalog::{Model, OnHangUp, Upstream};
 use crate::upstream::connect::{Connections, SendError};
 use crate::upstream::drains::Draining;
 use bytes::BytesMut;
+use domain::charge::Status;
+use domain::plan::RequestPolicy;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use system::clock;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use wire::error::UpstreamError;
+use wire::follow::{self, Follow};
+use wire::request::Request;
+use wire::sse::Scanner;
+use wire::surface::Surface;
+use wire::tokens::meter::Meter;
 
 /// The parts of a request that matter once it has been sent.
 #[derive(Debug, Clone, Copy)]

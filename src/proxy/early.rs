@@ -4,10 +4,10 @@
 //! event of the stream, and the reply ends as one that was cut. Without the setting none of this exists.
 
 use super::session::{Gone, ReplyHead, Session};
-use crate::clock;
 use bytes::{Bytes, BytesMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use system::clock;
 use tokio::time::Instant;
 
 /// Exactly a comment and a blank line: anything else breaks some SDK's parser.

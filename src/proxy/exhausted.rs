@@ -6,14 +6,14 @@
 use super::quota_numbers::QuotaNumbers;
 use super::refusal::{Limited, Refusal};
 use super::{No, Proxy};
-use crate::account::caller::Caller;
-use crate::account::day::Day;
-use crate::account::id::UserId;
-use crate::account::limit::LimitKind;
-use crate::openai::surface::Surface;
-use crate::quota::counters::Standing;
+use domain::caller::Caller;
+use domain::day::Day;
+use domain::id::UserId;
+use domain::limit::LimitKind;
 use jiff::Timestamp;
 use quick_cache::sync::Cache;
+use quota::counters::Standing;
+use wire::surface::Surface;
 
 /// Users whose last refusal is remembered; the least used are forgotten first.
 const USERS: usize = 10_000;

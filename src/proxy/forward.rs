@@ -9,22 +9,22 @@ use super::leash::{Leash, Pulled};
 use super::refusal::{Refusal, UpstreamFailure};
 use super::reserve::Reservation;
 use super::session::Session;
-use crate::account::charge::Status;
-use crate::account::id::UserId;
-use crate::clock;
-use crate::openai::request::Request;
-use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstreams;
 use crate::upstream::breaker::Trial;
 use crate::upstream::catalog::Route;
 use crate::upstream::connect::{Connections, Exchange, SendError};
 use crate::upstream::pick;
 use crate::upstream::places::Place;
+use domain::charge::Status;
+use domain::id::UserId;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use system::clock;
+use telemetry::metrics::Metrics;
+use wire::request::Request;
 
 /// About how long a lone upstream is left before it is asked once more.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);

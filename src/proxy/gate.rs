@@ -10,7 +10,6 @@ use super::buffers::Held;
 use super::framing::{self, Chunks, Framing};
 use super::pipe::Link;
 use super::refusal::Refusal;
-use crate::clock;
 use bytes::{Buf, BytesMut};
 use pingora_core::protocols::Stream;
 use std::io::{self, IoSlice};
@@ -20,6 +19,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
+use system::clock;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Room for one read; most heads need a single one.

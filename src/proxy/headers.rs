@@ -5,13 +5,13 @@
 
 use super::reserve::Reservation;
 use super::session::ReplyHead;
-use crate::account::key::PlainKey;
-use crate::openai::request::Request;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::Exchange;
+use domain::key::PlainKey;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;
 use std::net::IpAddr;
+use wire::request::Request;
 
 /// Caller headers forwarded upstream: API versions and the conversation id. All others are dropped, so that
 /// a caller cannot set a key, an account, an address or another path.

@@ -7,12 +7,12 @@
 
 use super::reserve::Reservation;
 use super::settle::Ending;
-use crate::account::charge::{Source, Status};
-use crate::clock;
-use crate::openai::surface::Output;
-use crate::quota::counters::Extended;
+use domain::charge::{Source, Status};
+use quota::counters::Extended;
 use std::sync::Arc;
 use std::time::Duration;
+use system::clock;
+use wire::surface::Output;
 
 impl Reservation {
     /// Tokens that a reply without usage is charged beside the `counted` ones of prompt and visible output:

@@ -9,17 +9,17 @@ use super::refusal::{Refusal, UpstreamFailure};
 use super::reply::Replier;
 use super::session::{ReplyHead, Session};
 use super::{Answered, CALLER_GONE, No, Proxy, attempt, headers, outcome_of, whole};
-use crate::account::caller::Caller;
-use crate::account::stored_response::StoredResponse;
-use crate::openai::error::UpstreamError;
-use crate::openai::redact::Redactor;
-use crate::openai::surface::Surface;
-use crate::telemetry::labels::Route;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::{Exchange, Outgoing};
 use bytes::{Bytes, BytesMut};
+use domain::caller::Caller;
+use domain::stored_response::StoredResponse;
 use http::{Method, StatusCode};
 use std::sync::atomic::AtomicBool;
+use telemetry::labels::Route;
+use wire::error::UpstreamError;
+use wire::redact::Redactor;
+use wire::surface::Surface;
 
 /// Bytes of a query that go along; real ones have a few words.
 const QUERY_BYTES: usize = 1024;

@@ -2,8 +2,8 @@
 
 use super::early::Early;
 use super::refusal::{Refusal, UpstreamFailure};
-use crate::account::charge::Status;
 use crate::callers::open::OpenCall;
+use domain::charge::Status;
 use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

@@ -8,10 +8,10 @@
 //! below [`LEAST`]; other users' replies never lower it. Each gateway learns by itself and starts empty; memory
 //! is bounded by the number of users it remembers.
 //!
-//! [`Need::likely_output`]: crate::quota::rules::Need::likely_output
+//! [`Need::likely_output`]: quota::rules::Need::likely_output
 
 use super::histogram::Histogram;
-use crate::account::id::{IdMap, UserId};
+use domain::id::{IdMap, UserId};
 use quick_cache::sync::Cache;
 use std::sync::{Arc, PoisonError, RwLock};
 

@@ -54,21 +54,19 @@ pub mod reread;
 pub mod models;
 mod control;
 
-use crate::account::caller::Caller;
-use crate::account::charge::Status;
-use crate::account::day::Day;
-use crate::account::key::Pepper;
 use crate::callers::cache::CallerCache;
 use crate::callers::open::OpenCalls;
 use crate::config::{Limits, Listener};
-use crate::openai::surface::Surface;
 use crate::response_owners::ResponseOwners;
-use crate::telemetry::labels::{Outcome, Route};
 use crate::upstream::Upstreams;
 use crate::upstream::places::Places;
 use accept::{Endpoint, Shape};
 use buffers::Buffers;
 use bytes::Bytes;
+use domain::caller::Caller;
+use domain::charge::Status;
+use domain::day::Day;
+use domain::key::Pepper;
 use exhausted::Exhausted;
 use http::header;
 use jiff::Timestamp;
@@ -79,7 +77,9 @@ use session::Session;
 use settle::Settler;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
+use telemetry::labels::{Outcome, Route};
 use tokio_util::sync::CancellationToken;
+use wire::surface::Surface;
 
 /// Largest request body of the control plane, in bytes.
 const CONTROL_BODY: usize = 64 * 1024;

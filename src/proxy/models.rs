@@ -3,9 +3,9 @@
 
 use super::accept::Shape;
 use super::refusal::Refusal;
-use crate::account::caller::Caller;
 use crate::upstream::catalog::{Catalog, Model};
 use bytes::Bytes;
+use domain::caller::Caller;
 use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};

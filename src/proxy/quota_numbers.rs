@@ -1,10 +1,10 @@
 //! The numbers in a refusal by quota: the limits, what a call needs, what is left, and when the day ends.
 
-use crate::account::caller::Caller;
-use crate::account::plan::Window;
-use crate::quota::counters::Standing;
-use crate::quota::remaining::{Allotment, remaining};
+use domain::caller::Caller;
+use domain::plan::Window;
 use jiff::{Timestamp, Unit};
+use quota::counters::Standing;
+use quota::remaining::{Allotment, remaining};
 
 /// The limits of a caller, what a call needed, and what was left of the day when it was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

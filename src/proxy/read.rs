@@ -3,9 +3,9 @@
 use super::buffers::Held;
 use super::refusal::Refusal;
 use super::session::Session;
-use crate::clock;
 use bytes::{Bytes, BytesMut};
 use std::time::{Duration, Instant};
+use system::clock;
 
 /// What the codec reads a body through, unless the body is smaller.
 const READ_BUFFER: usize = 64 * 1024;

@@ -11,7 +11,7 @@
 //! by itself, from its first call on.
 
 use super::histogram::Histogram;
-use crate::account::id::{IdMap, UserId};
+use domain::id::{IdMap, UserId};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};

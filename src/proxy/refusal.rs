@@ -4,12 +4,12 @@
 //! Shapes and codes are OpenAI's (platform error reference); `docs/errors.md` lists them for callers.
 
 use super::quota_numbers::{QuotaNumbers, roughly};
-use crate::account::limit::LimitKind;
-use crate::openai::error::ErrorBody;
-use crate::openai::request::BadBody;
-use crate::openai::surface::Surface;
+use domain::limit::LimitKind;
 use std::borrow::Cow;
 use std::time::Duration;
+use wire::error::ErrorBody;
+use wire::request::BadBody;
+use wire::surface::Surface;
 
 /// Sent to a caller whose key was revoked or account suspended while its call ran.
 pub const RIGHT_ENDED: &str = "This API key was revoked or the account was suspended.";

@@ -8,17 +8,17 @@
 use super::buffers::Buffers;
 use super::correct::Corrector;
 use super::whole;
-use crate::account::id::RequestId;
-use crate::account::stored_response::StoredResponse;
-use crate::openai::surface::Surface;
 use crate::upstream::connect::Outgoing;
 use bytes::{Bytes, BytesMut};
+use domain::id::RequestId;
+use domain::stored_response::StoredResponse;
 use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use wire::surface::Surface;
 
 /// How often a response is read. Each delay is [`FACTOR`] times the one before: with a first one of 30 s, the
 /// last read is about 42 minutes after the call.

@@ -1,10 +1,10 @@
 //! Model name to model, where the caller may use it and an upstream offers it.
 
 use super::refusal::Refusal;
-use crate::account::caller::Caller;
-use crate::openai::surface::Surface;
 use crate::upstream::catalog::{Catalog, Model, Route};
+use domain::caller::Caller;
 use std::sync::Arc;
+use wire::surface::Surface;
 
 /// What decides which upstreams a call may go to.
 #[derive(Debug, Clone, Copy)]

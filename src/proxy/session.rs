@@ -2,7 +2,6 @@
 
 use super::http2::Written;
 use super::pipe::Pipe;
-use crate::clock;
 use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -18,6 +17,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use system::clock;
 
 /// How long what was sent before a cut may take to be written.
 const LAST_WRITE: Duration = Duration::from_secs(1);

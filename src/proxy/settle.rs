@@ -8,16 +8,16 @@ use super::lengths::{Length, Lengths};
 use super::reasoning::{Billed, Reasoning};
 use super::reserve::Reservation;
 use super::waiting::Waiting;
-use crate::account::charge::{Charge, Source, Status, TokenCount};
-use crate::clock;
-use crate::openai::usage::Usage;
-use crate::quota::counters::Counters;
-use crate::telemetry::labels::TokenKind;
-use crate::telemetry::metrics::Metrics;
+use domain::charge::{Charge, Source, Status, TokenCount};
 use futures_util::FutureExt;
+use quota::counters::Counters;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use system::clock;
+use telemetry::labels::TokenKind;
+use telemetry::metrics::Metrics;
 use tokio_util::task::TaskTracker;
+use wire::usage::Usage;
 
 /// How long the end of a reply waits for its charge to be durable. Past it the reply ends anyway:
 /// the charge is kept in memory and written when the ledger is back.

@@ -16,17 +16,17 @@ use super::reread::Rereader;
 use super::session::Session;
 use super::stream_end::End;
 use super::whole;
-use crate::account::charge::Status;
-use crate::account::stored_response::StoredResponse;
-use crate::openai::error::UpstreamError;
-use crate::openai::follow::{Follow, Heard};
-use crate::openai::redact_reply::ReplyRedactor;
-use crate::openai::request::Request;
-use crate::openai::sse::{Event, Scanner};
 use bytes::{Bytes, BytesMut};
+use domain::charge::Status;
+use domain::stored_response::StoredResponse;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use wire::error::UpstreamError;
+use wire::follow::{Follow, Heard};
+use wire::redact_reply::ReplyRedactor;
+use wire::request::Request;
+use wire::sse::{Event, Scanner};
 
 /// What bounds a stream.
 pub struct Bounds {

@@ -4,10 +4,10 @@ use super::allowance::Allowance;
 use super::leash::Pulled;
 use super::settle::Ending;
 use super::stream_end::End;
-use crate::account::charge::{Source, Status};
-use crate::openai::follow::Follow;
-use crate::openai::sse::Scanner;
+use domain::charge::{Source, Status};
 use std::sync::Arc;
+use wire::follow::Follow;
+use wire::sse::Scanner;
 
 /// The ending of a stream that is not read on, also charged for what it did not show.
 pub(super) async fn ending_of(

@@ -3,8 +3,8 @@
 use super::forward::Stop;
 use super::leash::Pulled;
 use super::session::Session;
-use crate::account::charge::Status;
 use bytes::Bytes;
+use domain::charge::Status;
 
 /// How a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

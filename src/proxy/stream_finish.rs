@@ -9,14 +9,14 @@ use super::settle::Ending;
 use super::stream::Stream;
 use super::stream_charge::{count_uncharged, ending_of};
 use super::stream_end::{End, close};
-use crate::account::charge::{Source, Status, TokenCount};
-use crate::account::stored_response::StoredResponse;
-use crate::clock;
-use crate::openai::error::ErrorBody;
 use bytes::Bytes;
+use domain::charge::{Source, Status, TokenCount};
+use domain::stored_response::StoredResponse;
 use std::sync::Arc;
 use std::time::Duration;
+use system::clock;
 use tokio::time::Instant;
+use wire::error::ErrorBody;
 
 /// Bytes that wait in a connection only if it was not read for a while: then its other end may have more.
 const BACKLOG: usize = 16 * 1024;

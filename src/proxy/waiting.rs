@@ -5,8 +5,8 @@
 //! retries admission: when a call of its user is settled here, and every [`POLL`], because calls end at
 //! other gateways too. A queued call holds no quota and no place in the window.
 
-use crate::account::id::{KeyId, UserId};
-use crate::quota::rules::Scope;
+use domain::id::{KeyId, UserId};
+use quota::rules::Scope;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -8,21 +8,21 @@ use super::refusal::{Refusal, UpstreamFailure};
 use super::reserve::Reservation;
 use super::session::Session;
 use super::settle::Ending;
-use crate::account::charge::{Source, Status};
-use crate::account::id::RequestId;
-use crate::clock;
-use crate::openai::error::UpstreamError;
-use crate::openai::json;
-use crate::openai::request::Request;
-use crate::openai::surface::{Output, Surface};
-use crate::openai::usage::Usage;
 use crate::response_owners::{DEFERRED_LIFETIME, ResponseOwners, Unknown};
-use crate::tokens::meter::Meter;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect::{Cut, Exchange};
 use bytes::{Bytes, BytesMut};
+use domain::charge::{Source, Status};
+use domain::id::RequestId;
 use std::sync::Arc;
 use std::time::Instant;
+use system::clock;
+use wire::error::UpstreamError;
+use wire::json;
+use wire::request::Request;
+use wire::surface::{Output, Surface};
+use wire::tokens::meter::Meter;
+use wire::usage::Usage;
 
 /// How reading the reply ended.
 pub enum Whole {

@@ -4,7 +4,7 @@
 //! A request may be what an upstream fails at. So failures of one caller alone never open it, and while it is
 //! open only for failures of a few callers, others may still use it: no user can take an upstream from the others.
 
-use crate::account::id::UserId;
+use domain::id::UserId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 

@@ -1,11 +1,12 @@
 //! The catalog: models as callers name them, the upstreams that serve them, and their prices.
 
-use crate::account::charge::TokenCount;
-use crate::openai::surface::Surface;
+use domain::charge::TokenCount;
+use domain::secret::Secret;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use wire::surface::Surface;
 
 /// The unit of the price list below in that of the ledger.
 const TICKS_PER_MICRO_DOLLAR: u64 = 10_000;
@@ -49,7 +50,7 @@ pub struct Upstream {
     pub queue_timeout: Duration,
     /// Time between two questions whether it is there; `None` = its calls tell.
     pub probe: Option<Duration>,
-    pub limit_field: crate::openai::request::LimitField,
+    pub limit_field: wire::request::LimitField,
     /// How to handle a call after its client disconnects; `None` = it depends on the call.
     pub on_hang_up: Option<OnHangUp>,
     /// Whether it takes `stream_options`, and so reports the usage of streams.
@@ -147,30 +148,6 @@ pub struct PriceStep {
     /// For input that the upstream writes into its cache.
     pub cache_write: u64,
     pub output: u64,
-}
-
-/// A string that prints as dots.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<str>);
-
-impl Secret {
-    /// Wraps a secret.
-    #[must_use]
-    pub fn new(text: &str) -> Self {
-        Self(text.into())
-    }
-
-    /// The secret itself: only for the place that must send or sign with it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
 }
 
 impl Upstream {

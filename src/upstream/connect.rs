@@ -6,19 +6,16 @@
 //! to its end may be released.
 
 use super::breaker::Breaker;
-use super::catalog::{Secret, Upstream};
+use super::catalog::Upstream;
 use super::drains::Drains;
 use super::exchange::Wire;
 pub use super::exchange::{Cut, Exchange, SendError};
 use super::idle::Idle;
 use super::places::{Place, Places};
 use super::rests::Rests;
-use crate::account::id::{IdMap, RequestId};
-use crate::clock;
-use crate::openai::redact::Redactor;
-use crate::openai::redact_reply::ReplyRedactor;
-use crate::openai::surface::Surface;
 use bytes::Bytes;
+use domain::id::{IdMap, RequestId};
+use domain::secret::Secret;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT,
 };
@@ -34,6 +31,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use system::clock;
+use wire::redact::Redactor;
+use wire::redact_reply::ReplyRedactor;
+use wire::surface::Surface;
 
 /// pingora's own pool stays empty; see [`Idle`].
 const NO_POOL: usize = 1;

@@ -3,7 +3,7 @@
 //! A drained call keeps its place at the upstream. One user's drained calls may keep a quarter of the places:
 //! otherwise a user could take all of them cheaply by starting calls and disconnecting.
 
-use crate::account::id::UserId;
+use domain::id::UserId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

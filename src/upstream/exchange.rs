@@ -6,7 +6,6 @@
 
 use super::places::Place;
 use super::tap::{Seen, Tap};
-use crate::clock;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -23,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+use system::clock;
 
 /// Most that is buffered of a reply, which its head has to fit in. Buffers begin with 8 KiB.
 const BUFFER: usize = 64 * 1024;

@@ -68,8 +68,8 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
     use pingora_core::protocols::l4::stream::Stream;
+    use system::clock;
     use tokio::net::{TcpListener, TcpStream};
 
     #[tokio::test]

@@ -13,10 +13,10 @@ pub mod rests;
 pub mod retries;
 mod tap;
 
-use crate::account::id::IdMap;
 use breaker::Phase;
 use catalog::Catalog;
 use connect::Connections;
+use domain::id::IdMap;
 use retries::Retries;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;

@@ -1,7 +1,7 @@
 //! The calls that an upstream may have in flight, and a queue before them that is fair to users: who
 //! asks much waits behind who asks little.
 
-use crate::account::id::UserId;
+use domain::id::UserId;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;

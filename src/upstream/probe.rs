@@ -5,7 +5,6 @@
 use super::InForce;
 use super::breaker::Phase;
 use super::connect::{Connections, Outgoing};
-use crate::clock;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderMap, Method};
@@ -13,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
+use system::clock;
 use tokio_util::sync::CancellationToken;
 
 /// How often it is looked whom to ask.

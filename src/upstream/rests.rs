@@ -32,7 +32,7 @@ impl Rests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use system::clock;
 
     #[test]
     fn a_rest_is_for_one_model_and_ends() {

@@ -79,7 +79,7 @@ fn every_page_is_linked_from_the_readme() {
 #[test]
 fn every_series_is_described_and_every_described_series_exists() {
     let word = |c: char| c.is_ascii_lowercase() || c == '_';
-    let source = text("src/telemetry/metrics/mod.rs");
+    let source = text("crates/telemetry/src/metrics/mod.rs");
     let page = text("docs/metrics.md");
     let exist = names(&source, "knockx_", word);
     let tabled: BTreeSet<&str> =
@@ -95,9 +95,7 @@ fn every_series_is_described_and_every_described_series_exists() {
 /// Routes and outcomes have a row each; the values of other labels stand in the row of their series.
 #[test]
 fn every_value_of_a_label_is_described() {
-    use knockx::telemetry::labels::{
-        AccountTrouble, Outcome, RedisOp, Route, StoreOp, TokenKind, Waited,
-    };
+    use telemetry::labels::{AccountTrouble, Outcome, RedisOp, Route, StoreOp, TokenKind, Waited};
     let page = text("docs/metrics.md");
     let rows = [Route::ALL.map(Route::as_str).to_vec(), Outcome::ALL.map(Outcome::as_str).to_vec()]
         .concat();
@@ -127,7 +125,7 @@ fn every_code_of_a_refusal_is_explained() {
     let sources = [
         "src/proxy/refusal.rs",
         "src/proxy/stream.rs",
-        "src/openai/error.rs",
+        "crates/wire/src/error.rs",
         "src/control/api_error.rs",
     ];
     for source in sources {
@@ -232,7 +230,7 @@ fn every_flag_and_fault_of_the_simulator_is_described() {
     for flag in names(&help, "--", |c| c.is_ascii_lowercase() || c == '-') {
         assert!(flag == "--help" || page.contains(&format!("`{flag} ")), "{flag} is not described");
     }
-    for fault in knockx::simulator::fault::NAMES.split_whitespace() {
+    for fault in mock_xai::fault::NAMES.split_whitespace() {
         let name = fault.split(['=', '[']).next().unwrap();
         let described = [format!("`{name}`"), format!("`{name}=")];
         assert!(described.iter().any(|d| page.contains(d.as_str())), "{name} is not described");

@@ -3,7 +3,7 @@
 //! A token names its session. Whether that session is alive, and what its user may do, is always checked
 //! against the store, so ending a session ends its tokens immediately.
 
-use crate::account::id::{SessionId, UserId};
+use domain::id::{SessionId, UserId};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};

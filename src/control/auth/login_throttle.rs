@@ -123,7 +123,7 @@ impl LoginThrottle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use system::clock;
 
     const ADMIN: &str = "admin@example.com";
 

@@ -9,12 +9,6 @@ pub mod passwords;
 pub mod login_throttle;
 pub mod throttle;
 
-use crate::account::by::{Actor, By};
-use crate::account::caller::Caller;
-use crate::account::id::{SessionId, UserId};
-use crate::account::key::PlainKey;
-use crate::account::user::{Role, User};
-use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::http::middleware::RequestContext;
 use crate::control::state::ControlState;
@@ -23,8 +17,14 @@ use access_token::TokenError;
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use domain::by::{Actor, By};
+use domain::caller::Caller;
+use domain::id::{SessionId, UserId};
+use domain::key::PlainKey;
+use domain::user::{Role, User};
 use jiff::Timestamp;
 use std::sync::Arc;
+use system::clock;
 
 /// A logged-in user.
 pub struct CurrentUser {

@@ -1,7 +1,7 @@
 //! Password hashing on a small pool of blocking threads with a bounded queue.
 
-use crate::account::password::{self, Verified};
 use crate::control::api_error::ApiError;
+use domain::password::{self, Verified};
 use quick_cache::sync::Cache;
 use std::convert::Infallible;
 use std::sync::Arc;

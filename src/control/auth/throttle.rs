@@ -152,7 +152,7 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use system::clock;
 
     #[test]
     fn waits_double_after_the_free_attempts() {

@@ -1,12 +1,9 @@
 //! Layers around every control route: request ids, timing, the request log, security headers, CORS,
 //! compression, limits.
 
-use crate::account::id::{RequestId, UserId};
-use crate::clock;
 use crate::config::Cors;
 use crate::control::api_error::ApiError;
 use crate::http::client_ip;
-use crate::store::StoreError;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
@@ -18,12 +15,15 @@ use axum::http::header::{
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use domain::id::{RequestId, UserId};
 use http_body_util::Limited;
 use ipnet::IpNet;
 use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use store::StoreError;
+use system::clock;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};

@@ -4,11 +4,11 @@
 //! refreshed in the background. Otherwise requests wait for the store. At most one query per key runs at a
 //! time.
 
-use crate::store::StoreError;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use store::StoreError;
 use tokio_util::task::TaskTracker;
 
 /// Maximum number of keys; the oldest is evicted.
@@ -120,9 +120,9 @@ impl<V> Entry<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
     use futures_util::future;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use system::clock;
     use tokio::sync::Notify;
 
     const MAX_AGE: Duration = Duration::from_secs(60);

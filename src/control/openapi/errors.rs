@@ -1,11 +1,11 @@
 //! The error responses of routes, as sets that several routes share.
 
 use crate::control::api_error::{ApiError, ErrorBody};
-use crate::quota::counters::CountersError;
-use crate::store::StoreError;
 use axum::http::StatusCode;
+use quota::counters::CountersError;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use store::StoreError;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};

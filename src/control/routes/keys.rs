@@ -1,10 +1,6 @@
 //! The API keys of the logged-in user.
 
 use super::session::DEFAULT_KEY;
-use crate::account::by::By;
-use crate::account::id::{KeyId, UserId};
-use crate::account::key::{Key, KeyLimits, PlainKey, has_expired};
-use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::auth::CurrentUser;
 use crate::control::http::extract::{JsonBody, PathParam, Query};
@@ -16,15 +12,19 @@ use crate::control::state::ControlState;
 use crate::control::views::fields::{Label, present};
 use crate::control::views::key::KeyView;
 use crate::control::views::limits::{ModelNames, RequestsPerDay, TokensPerDay};
-use crate::store::{KeyChange, KeyFilter, NewKey};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use domain::by::By;
+use domain::id::{KeyId, UserId};
+use domain::key::{Key, KeyLimits, PlainKey, has_expired};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
+use store::{KeyChange, KeyFilter, NewKey};
+use system::clock;
 use utoipa::{IntoParams, ToSchema};
 
 /// A new API key with its secret.

@@ -1,7 +1,5 @@
 //! Plans, which are public, and the plan changes of users.
 
-use crate::account::plan::Plan;
-use crate::clock;
 use crate::config::Billing;
 use crate::control::api_error::ApiError;
 use crate::control::auth::CurrentUser;
@@ -16,12 +14,14 @@ use crate::control::state::ControlState;
 use crate::control::views::plan::PlanView;
 use crate::control::views::upgrade::UpgradeView;
 use crate::control::views::user::UserView;
-use crate::store::UserChange;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use domain::plan::Plan;
 use serde::{Deserialize, Serialize};
+use store::UserChange;
+use system::clock;
 use utoipa::ToSchema;
 
 /// A plan with its price per unit.

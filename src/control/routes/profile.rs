@@ -1,7 +1,6 @@
 //! The account of the logged-in user.
 
 use super::session::{LoggedIn, logged_in};
-use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::auth::{AnyCredential, CurrentUser};
 use crate::control::http::extract::JsonBody;
@@ -12,11 +11,12 @@ use crate::control::openapi::errors::{
 use crate::control::state::ControlState;
 use crate::control::views::fields::{Email, NewPassword, Password, Username, present};
 use crate::control::views::user::UserView;
-use crate::store::UserChange;
-use crate::store::sessions::Credentials;
 use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
+use store::UserChange;
+use store::sessions::Credentials;
+use system::clock;
 use utoipa::ToSchema;
 
 #[derive(Deserialize, ToSchema)]

@@ -1,9 +1,6 @@
 //! Registration, login, refresh and logout.
 
 use super::keys::new_key;
-use crate::account::by::{Actor, By};
-use crate::account::user::Role;
-use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::auth::CurrentUser;
 use crate::control::auth::identity::TokenPair;
@@ -16,12 +13,15 @@ use crate::control::openapi::errors::{
 use crate::control::state::ControlState;
 use crate::control::views::fields::{Email, NewPassword, Password, Username};
 use crate::control::views::user::UserView;
-use crate::store::NewUser;
-use crate::store::sessions::Credentials;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use domain::by::{Actor, By};
+use domain::user::Role;
 use serde::{Deserialize, Serialize};
+use store::NewUser;
+use store::sessions::Credentials;
+use system::clock;
 use utoipa::ToSchema;
 
 /// Name of the key that is created with an account.

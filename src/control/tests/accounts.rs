@@ -1,8 +1,8 @@
 //! Registration, login, logout, and the account of a user.
 
 use super::*;
-use crate::account::user::UserStatus;
-use crate::store::UserChange;
+use domain::user::UserStatus;
+use store::UserChange;
 
 const REGISTER: &str = "/api/v1/users/register";
 const PROFILE: &str = "/api/v1/users/profile";

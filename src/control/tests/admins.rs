@@ -1,9 +1,9 @@
 //! Administration.
 
 use super::*;
-use crate::account::charge::Lease;
-use crate::quota::counters::{Claim, SoFar, Taken};
-use crate::quota::rules::{Debit, Scope, What};
+use domain::charge::Lease;
+use quota::counters::{Claim, SoFar, Taken};
+use quota::rules::{Debit, Scope, What};
 
 const USERS: &str = "/api/v1/admin/users";
 

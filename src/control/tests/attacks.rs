@@ -1,7 +1,7 @@
 //! Attacks. Forged tokens are in `auth/access_token.rs`, look-alike names in `account::user`.
 
 use super::*;
-use crate::account::label::is_unseen;
+use domain::label::is_unseen;
 use std::time::Duration;
 
 const LOGIN: &str = "/api/v1/users/login";
@@ -250,7 +250,7 @@ async fn tokens_of_those_who_are_gone_open_nothing() {
     let other = auth::access_token::AccessTokens::new(b"another", Duration::from_secs(900));
     let bearer = auth::access_token::TokenSubject {
         user: ada.user.id,
-        session: crate::account::id::SessionId::new(),
+        session: domain::id::SessionId::new(),
     };
     let forged = other.issue(bearer, clock::now()).unwrap();
     control.get(PROFILE, Some(&forged)).await.refused(401, "invalid_token");

@@ -117,8 +117,8 @@ async fn days_and_hours_without_calls_are_zeros() {
 
 #[tokio::test]
 async fn hours_of_any_zone_make_up_the_total() {
-    use crate::store::PlanChange;
     use jiff::ToSpan;
+    use store::PlanChange;
     for name in ["Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Marquesas"] {
         let control = control().await;
         let ada = control.user().await;

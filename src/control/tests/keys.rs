@@ -1,8 +1,8 @@
 //! One's own keys.
 
 use super::*;
-use crate::store::KeyFilter;
 use jiff::ToSpan;
+use store::KeyFilter;
 
 const KEYS: &str = "/api/v1/keys";
 const USAGE: &str = "/api/v1/chat/usage";

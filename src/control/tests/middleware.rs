@@ -1,13 +1,13 @@
 //! The layers around every route, and the routes without a credential.
 
 use super::*;
-use crate::account::charge::Charge;
-use crate::account::user::UserStatus;
-use crate::quota::counters::{
+use domain::charge::Charge;
+use domain::user::UserStatus;
+use jiff::ToSpan;
+use quota::counters::{
     Claim, Correction, CountersError, Extended, Removed, Reset, Standing, Taken,
 };
-use crate::store::{Used, UserChange};
-use jiff::ToSpan;
+use store::{Used, UserChange};
 
 /// Counters that cannot be reached.
 struct Away;

@@ -15,38 +15,38 @@ use super::auth::identity::Identity;
 use super::health::{self, Phase, Readiness};
 use super::state::{ControlState, EdgeConfig, InstanceInfo};
 use super::*;
-use crate::account::by::By;
-use crate::account::charge::{Charge, Source, Status, TokenCount};
-use crate::account::day::Day;
-use crate::account::id::{KeyId, PlanId, RequestId, UserId};
-use crate::account::key::{KeyLimits, Pepper, PlainKey};
-use crate::account::password;
-use crate::account::user::{Role, User};
 use crate::callers::cache::CallerCache;
-use crate::clock;
 use crate::config::{self, Config};
-use crate::journal::Journal;
-use crate::journal::disk::Folder;
-use crate::journal::log::LogSettings;
-use crate::quota::counters::Counters;
-use crate::quota::memory::MemoryCounters;
-use crate::quota::versions::Versions;
-use crate::store::Store;
-use crate::store::{self, Entry, NewKey, NewUser};
-use crate::telemetry::metrics::Metrics;
 use crate::upstream::InForce;
 use crate::upstream::Upstreams;
-use crate::workers::Workers;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
+use domain::by::By;
+use domain::charge::{Charge, Source, Status, TokenCount};
+use domain::day::Day;
+use domain::id::{KeyId, PlanId, RequestId, UserId};
+use domain::key::{KeyLimits, Pepper, PlainKey};
+use domain::password;
+use domain::user::{Role, User};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use journal::Journal;
+use journal::disk::Folder;
+use journal::log::LogSettings;
+use quota::counters::Counters;
+use quota::memory::MemoryCounters;
+use quota::versions::Versions;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use store::Store;
+use store::{self, Entry, NewKey, NewUser};
+use system::clock;
+use system::supervisor::Supervisor;
+use telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -178,15 +178,15 @@ async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Contro
 }
 
 async fn journal(store: &Arc<dyn Store>, metrics: &Arc<Metrics>, folder: &Path) -> Journal {
-    let parts = crate::journal::Parts {
+    let parts = journal::Parts {
         disk: Arc::new(Folder::create(&folder.join("journal")).unwrap()),
         settings: LogSettings { synced: false, segment_bytes: 1 << 20, most_behind: 1 << 30 },
         store: store.clone(),
         metrics: Arc::clone(metrics),
-        workers: &Workers::default(),
+        workers: &Supervisor::default(),
         stop: CancellationToken::new(),
     };
-    crate::journal::start(parts).await.unwrap().journal
+    journal::start(parts).await.unwrap().journal
 }
 
 impl Control {

@@ -1,8 +1,8 @@
 //! Text fields of requests. Each type is validated when it is deserialized.
 
-use crate::account::label::label;
-use crate::account::password;
-use crate::account::user::{normalised_email, normalised_username};
+use domain::label::label;
+use domain::password;
+use domain::user::{normalised_email, normalised_username};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
 use utoipa::ToSchema;

@@ -1,7 +1,7 @@
 //! An API key, as its owner and admins see it.
 
-use crate::account::id::KeyId;
-use crate::account::key::Key;
+use domain::id::KeyId;
+use domain::key::Key;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::HashMap;

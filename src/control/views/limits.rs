@@ -2,8 +2,8 @@
 //! describes them in the same way.
 
 use super::plan::WindowView;
-use crate::account::plan::{Window, Words};
 use crate::control::http::extract::Object;
+use domain::plan::{Window, Words};
 use serde::Deserialize;
 use std::fmt::Display;
 use std::ops::RangeInclusive;

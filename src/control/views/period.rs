@@ -1,10 +1,10 @@
 //! The period of days that a report covers.
 
-use crate::account::day::Day;
 use crate::control::api_error::ApiError;
-use crate::store::reports::Sums;
+use domain::day::Day;
 use jiff::ToSpan;
 use std::collections::HashMap;
+use store::reports::Sums;
 
 /// Maximum number of days in a period.
 const MAX_DAYS: i32 = 366;

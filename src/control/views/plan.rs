@@ -1,7 +1,7 @@
 //! A plan and its limits, which are public.
 
-use crate::account::id::PlanId;
-use crate::account::plan::{Plan, PlanLimits, RequestPolicy, ServerTools, Window, Words};
+use domain::id::PlanId;
+use domain::plan::{Plan, PlanLimits, RequestPolicy, ServerTools, Window, Words};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! A request for another plan.
 
-use crate::account::id::{PlanId, UpgradeId, UserId};
-use crate::store::upgrades::{Upgrade, UpgradeStatus};
+use domain::id::{PlanId, UpgradeId, UserId};
 use jiff::Timestamp;
 use serde::Serialize;
+use store::upgrades::{Upgrade, UpgradeStatus};
 use utoipa::ToSchema;
 
 /// A request to change to another plan.

@@ -1,10 +1,9 @@
 //! Sums of usage: of calls, models and days.
 
 use super::period::Period;
-use crate::account::day::Day;
-use crate::store::reports::Sums;
+use domain::day::Day;
 use serde::Serialize;
-use std::iter::Sum;
+use store::reports::Sums;
 use utoipa::ToSchema;
 
 /// Totals of calls.
@@ -76,21 +75,6 @@ impl From<Sums> for SumsView {
 #[must_use]
 pub fn cents(micro_dollars: i64) -> f64 {
     micro_dollars as f64 / 10_000.0
-}
-
-impl<'a> Sum<&'a Sums> for Sums {
-    fn sum<I: Iterator<Item = &'a Self>>(all: I) -> Self {
-        all.fold(Self::default(), |sum, one| Self {
-            requests: sum.requests + one.requests,
-            calls: sum.calls + one.calls,
-            failed: sum.failed + one.failed,
-            prompt: sum.prompt + one.prompt,
-            cached: sum.cached + one.cached,
-            completion: sum.completion + one.completion,
-            reasoning: sum.reasoning + one.reasoning,
-            cost_micro_dollars: sum.cost_micro_dollars + one.cost_micro_dollars,
-        })
-    }
 }
 
 /// The totals of each model.

@@ -1,11 +1,11 @@
 //! A user, as the profile and the admin routes show it.
 
 use super::plan::{LimitsView, PlanView};
-use crate::account::id::UserId;
-use crate::account::plan::Plan;
-use crate::account::user::{Role, User, UserStatus};
 use crate::control::api_error::ApiError;
 use crate::control::state::ControlState;
+use domain::id::UserId;
+use domain::plan::Plan;
+use domain::user::{Role, User, UserStatus};
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;

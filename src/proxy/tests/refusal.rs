@@ -1,7 +1,7 @@
 use super::*;
-use crate::openai::request::Request;
-use crate::openai::surface::Surface;
 use std::time::Duration;
+use wire::request::Request;
+use wire::surface::Surface;
 
 /// Status, `type`, `code`, `param`, further headers, and whether the connection ends.
 type Row<'a> = (u16, &'a str, &'a str, &'a str, Vec<(&'a str, &'a str)>, bool);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::clock;
+use system::clock;
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)

@@ -1,8 +1,9 @@
 use super::*;
-use crate::openai::request::LimitField;
-use crate::upstream::catalog::{Secret, Timeouts, Upstream};
+use crate::upstream::catalog::{Timeouts, Upstream};
+use domain::secret::Secret;
 use std::sync::Arc;
 use std::time::Duration;
+use wire::request::LimitField;
 
 fn route(name: &str, weight: Option<u32>) -> Route {
     let second = Duration::from_secs(1);

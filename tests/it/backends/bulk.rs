@@ -3,11 +3,11 @@
 use super::counters::{caller, claim};
 use super::silence::{NEED, SETTINGS, gateway_with};
 use crate::support::redis::Redis;
+use domain::day::Day;
+use domain::id::UserId;
 use jiff::Timestamp;
-use knockx::account::day::Day;
-use knockx::account::id::UserId;
-use knockx::quota::counters::{Counters, Taken};
-use knockx::quota::redis::Settings;
+use quota::counters::{Counters, Taken};
+use quota::redis::Settings;
 use std::time::Duration;
 
 /// The last command of each connection, but for the one that asks.

@@ -5,26 +5,26 @@
 use super::sqlite;
 use crate::support::journal;
 use crate::support::redis::Redis;
+use domain::caller::Caller;
+use domain::charge::{Charge, Lease, Source, Status, TokenCount};
+use domain::day::Day;
+use domain::id::{KeyId, PlanId, RequestId, UserId};
+use domain::key::{KeyDigest, KeyLimits};
+use domain::plan::{PlanLimits, RequestPolicy, Window};
+use domain::user::UserStatus;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use knockx::account::caller::Caller;
-use knockx::account::charge::{Charge, Lease, Source, Status, TokenCount};
-use knockx::account::day::Day;
-use knockx::account::id::{KeyId, PlanId, RequestId, UserId};
-use knockx::account::key::{KeyDigest, KeyLimits};
-use knockx::account::plan::{PlanLimits, RequestPolicy, Window};
-use knockx::account::user::UserStatus;
-use knockx::quota::book::Book;
-use knockx::quota::counters::{Claim, Counters, Extended, Removed, Reset, SoFar, Taken};
-use knockx::quota::redis::{Clock, RedisCounters, Settings};
-use knockx::quota::rules::{self, Need, Scope};
-use knockx::redis::{RedisConn, RedisUrls};
-use knockx::telemetry::metrics::Metrics;
-use knockx::workers::Workers;
 use proptest::prelude::*;
+use quota::book::Book;
+use quota::counters::{Claim, Counters, Extended, Removed, Reset, SoFar, Taken};
+use quota::redis::connection::{RedisConn, RedisUrls};
+use quota::redis::{Clock, RedisCounters, Settings};
+use quota::rules::{self, Need, Scope};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use system::supervisor::Supervisor;
+use telemetry::metrics::Metrics;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -488,7 +488,7 @@ fn a_cluster_answers_as_the_model_does() {
 #[test]
 fn memory_answers_as_the_model_does() {
     let (runtime, folder) = (runtime(), tempfile::tempdir().unwrap());
-    let (workers, stop) = (Workers::default(), CancellationToken::new());
+    let (workers, stop) = (Supervisor::default(), CancellationToken::new());
     let counters = runtime.block_on(async {
         let store = sqlite::open(&folder.path().join("knockx.db")).await;
         journal::counters(&store, &[], &folder.path().join("journal"), (&workers, &stop)).await

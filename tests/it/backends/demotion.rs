@@ -3,8 +3,8 @@
 use crate::support::forward::Forward;
 use crate::support::redis::Redis;
 use crate::support::soon;
-use knockx::redis::preflight;
-use knockx::redis::{RedisConn, RedisUrls};
+use quota::redis::connection::preflight;
+use quota::redis::connection::{RedisConn, RedisUrls};
 
 /// A primary and its replica, which is in step.
 fn pair() -> (Redis, Redis) {

@@ -5,12 +5,12 @@ use super::store::adjustments::adjustment;
 use super::store::{Any, add_user, charge, day, lease};
 use super::{postgres, sqlite};
 use crate::support::postgres::fresh as fresh_database;
-use knockx::account::charge::{Charge, Lease, Status};
-use knockx::account::id::{KeyId, RequestId};
-use knockx::account::user::User;
-use knockx::store::{Entry, Used};
+use domain::charge::{Charge, Lease, Status};
+use domain::id::{KeyId, RequestId};
+use domain::user::User;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use store::{Entry, Used};
 
 /// What happens to the calls; each names a call by its number.
 #[derive(Debug, Clone)]

@@ -3,10 +3,10 @@
 use super::sqlite;
 use super::store::{Any, add_user, by, new_key, new_user, plan};
 use async_trait::async_trait;
-use knockx::account::id::{PlanId, UserId};
-use knockx::store::invalidation::Invalidate;
-use knockx::store::{KeyChange, PlanChange, StoreError, UserChange};
+use domain::id::{PlanId, UserId};
 use std::sync::{Arc, Mutex};
+use store::invalidation::Invalidate;
+use store::{KeyChange, PlanChange, StoreError, UserChange};
 use tempfile::TempDir;
 
 /// Records what is published.

@@ -2,14 +2,14 @@
 
 use super::counters::{FAR, SETTINGS, caller, charge, claim, metrics};
 use crate::support::redis::Redis;
+use domain::caller::Caller;
+use domain::id::UserId;
 use jiff::Timestamp;
-use knockx::account::caller::Caller;
-use knockx::account::id::UserId;
-use knockx::quota::counters::{Claim, Counters, Taken};
-use knockx::quota::redis::RedisCounters;
-use knockx::quota::rules::Need;
-use knockx::redis::{RedisConn, RedisUrls};
-use knockx::store::Used;
+use quota::counters::{Claim, Counters, Taken};
+use quota::redis::RedisCounters;
+use quota::redis::connection::{RedisConn, RedisUrls};
+use quota::rules::Need;
+use store::Used;
 
 /// Counters of an empty Redis, and a call that one user has open.
 pub(super) struct One {

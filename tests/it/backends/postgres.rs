@@ -13,18 +13,18 @@ use crate::support::journal;
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::postgres::{Fresh, Server, database, fresh as fresh_database};
 use crate::support::{SOON, soon};
-use knockx::account::charge::{Charge, Lease, Status};
-use knockx::account::user::User;
+use ::journal::Journal;
+use domain::charge::{Charge, Lease, Status};
+use domain::user::User;
 use knockx::config::Database;
-use knockx::journal::Journal;
-use knockx::quota::versions::Versions;
-use knockx::store::invalidation::Confirmation;
-use knockx::store::{self, Entry, Mark, StoreError};
-use knockx::telemetry::metrics::Metrics;
-use knockx::workers::Workers;
+use quota::versions::Versions;
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::sync::Arc;
+use store::invalidation::Confirmation;
+use store::{self, Entry, Mark, StoreError};
+use system::supervisor::Supervisor;
+use telemetry::metrics::Metrics;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -43,7 +43,7 @@ pub async fn open(fresh: &Fresh) -> Any {
 /// A journal over a store, ended in good order by `end`.
 struct Writing {
     journal: Journal,
-    tasks: Workers,
+    tasks: Supervisor,
     charges: TaskTracker,
     stop: CancellationToken,
     _folder: TempDir,
@@ -51,7 +51,7 @@ struct Writing {
 
 impl Writing {
     async fn to(store: &Any) -> Self {
-        let (tasks, stop) = (Workers::default(), CancellationToken::new());
+        let (tasks, stop) = (Supervisor::default(), CancellationToken::new());
         let folder = tempfile::tempdir().unwrap();
         let journal = journal::start(store, &folder.path().join("journal"), &tasks, &stop).await;
         Self { journal, tasks, charges: TaskTracker::new(), stop, _folder: folder }
@@ -270,7 +270,7 @@ async fn a_command_waits_for_the_gateway_to_confirm() {
     for who in [Some(user.id), None] {
         assert!(!command.is_change_confirmed(who).await.unwrap());
     }
-    let (tasks, stop) = (Workers::default(), CancellationToken::new());
+    let (tasks, stop) = (Supervisor::default(), CancellationToken::new());
     let folder = tempfile::tempdir().unwrap();
     let journal = journal::start(&gateway, &folder.path().join("journal"), &tasks, &stop).await;
     tasks.spawn("versions", Arc::clone(&versions).watch(journal, stop.clone()));

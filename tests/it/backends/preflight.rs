@@ -2,8 +2,8 @@
 
 use crate::support::redis::{Redis, Watched, free_port};
 use jiff::{SignedDuration, Timestamp};
-use knockx::redis::preflight::{Severity, check_server};
-use knockx::redis::{RedisConn, RedisUrls};
+use quota::redis::connection::preflight::{Severity, check_server};
+use quota::redis::connection::{RedisConn, RedisUrls};
 
 async fn found(url: &str, ahead: SignedDuration) -> Vec<(Severity, String)> {
     let connection = RedisConn::open(&RedisUrls::parse(url).unwrap()).await.unwrap();

@@ -5,27 +5,27 @@ use super::counters::{caller, charge, claim};
 use super::silence::{NEED, SETTINGS, gateway_with, keep_until};
 use super::sqlite;
 use crate::support::redis::Redis;
+use domain::caller::Caller;
+use domain::charge::Charge;
+use domain::day::Day;
+use domain::id::UserId;
 use jiff::{Timestamp, ToSpan};
-use knockx::account::caller::Caller;
-use knockx::account::charge::Charge;
-use knockx::account::day::Day;
-use knockx::account::id::UserId;
-use knockx::quota::counters::{Claim, Counters, CountersError, Extended, Taken};
-use knockx::quota::redis::{RedisCounters, Settings};
-use knockx::store::Used;
-use knockx::store::invalidation::Invalidate;
+use quota::counters::{Claim, Counters, CountersError, Extended, Taken};
+use quota::redis::{RedisCounters, Settings};
 use std::sync::Arc;
 use std::time::Duration;
+use store::Used;
+use store::invalidation::Invalidate;
 
 const PARTS: &str = concat!(
-    include_str!("../../../src/quota/redis/prelude.lua"),
-    include_str!("../../../src/quota/redis/account.lua")
+    include_str!("../../../crates/quota/src/redis/prelude.lua"),
+    include_str!("../../../crates/quota/src/redis/account.lua")
 );
-const PARTITION_STATE: &str = include_str!("../../../src/quota/redis/partition_state.lua");
-const LOAD_ACCOUNTS: &str = include_str!("../../../src/quota/redis/load_accounts.lua");
-const OPEN_PARTITION: &str = include_str!("../../../src/quota/redis/open_partition.lua");
-const RESTORING: &str = include_str!("../../../src/quota/redis/restoring.lua");
-const ACK_OUTBOX: &str = include_str!("../../../src/quota/redis/ack_outbox.lua");
+const PARTITION_STATE: &str = include_str!("../../../crates/quota/src/redis/partition_state.lua");
+const LOAD_ACCOUNTS: &str = include_str!("../../../crates/quota/src/redis/load_accounts.lua");
+const OPEN_PARTITION: &str = include_str!("../../../crates/quota/src/redis/open_partition.lua");
+const RESTORING: &str = include_str!("../../../crates/quota/src/redis/restoring.lua");
+const ACK_OUTBOX: &str = include_str!("../../../crates/quota/src/redis/ack_outbox.lua");
 
 async fn gateway(redis: &Redis) -> Arc<RedisCounters> {
     gateway_with(redis, Settings { lease: Duration::from_secs(60), ..SETTINGS }).await

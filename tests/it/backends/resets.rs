@@ -8,20 +8,18 @@ use crate::support::SOON;
 use crate::support::journal;
 use crate::support::redis::Redis;
 use crate::support::soon;
+use domain::caller::Caller;
+use domain::charge::{Charge, Source, Status};
+use domain::day::Day;
 use jiff::Timestamp;
-use knockx::account::caller::Caller;
-use knockx::account::charge::{Charge, Source, Status};
-use knockx::account::day::Day;
-use knockx::quota::counters::{Claim, Correction, Counters, Removed, Taken};
-use knockx::quota::redis::{
-    Clock, ClusterView, HealthPoller, OutboxDrainer, RedisCounters, Settings,
-};
-use knockx::quota::rules::Need;
-use knockx::redis::{RedisConn, RedisUrls};
-use knockx::store::Used;
-use knockx::workers::Workers;
+use quota::counters::{Claim, Correction, Counters, Removed, Taken};
+use quota::redis::connection::{RedisConn, RedisUrls};
+use quota::redis::{Clock, ClusterView, HealthPoller, OutboxDrainer, RedisCounters, Settings};
+use quota::rules::Need;
 use std::sync::Arc;
 use std::time::Duration;
+use store::Used;
+use system::supervisor::Supervisor;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -174,7 +172,7 @@ impl Setup {
 
 #[tokio::test]
 async fn counters_in_memory_begin_anew() {
-    let (workers, stop) = (Workers::default(), CancellationToken::new());
+    let (workers, stop) = (Supervisor::default(), CancellationToken::new());
     let folder = tempfile::tempdir().unwrap();
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
     let on = (&workers, &stop);
@@ -205,7 +203,7 @@ async fn counters_in_memory_begin_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn counters_in_redis_begin_anew() {
-    let (workers, stop, redis) = (Workers::default(), CancellationToken::new(), Redis::start());
+    let (workers, stop, redis) = (Supervisor::default(), CancellationToken::new(), Redis::start());
     let mut views = None;
     let count = async |store: &Any| {
         let connection = RedisConn::open(&RedisUrls::new(vec![redis.url()])).await.unwrap();

@@ -1,7 +1,7 @@
 //! A master that sentinels replace, while commands go on.
 
 use crate::support::redis::{Redis, Watched};
-use knockx::redis::{RedisConn, RedisUrls};
+use quota::redis::connection::{RedisConn, RedisUrls};
 use std::time::{Duration, Instant};
 
 /// Sentinels take two seconds and more to agree; a busy machine needs longer.

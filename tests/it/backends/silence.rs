@@ -3,12 +3,12 @@
 use super::counters::{caller, charge, claim, metrics};
 use crate::support::redis::Redis;
 use crate::support::soon;
+use domain::id::UserId;
 use jiff::Timestamp;
-use knockx::account::id::UserId;
-use knockx::quota::counters::{Counters, Standing, Taken};
-use knockx::quota::redis::{Clock, HealthPoller, RedisCounters, Settings};
-use knockx::quota::rules::Need;
-use knockx::redis::{RedisConn, RedisUrls};
+use quota::counters::{Counters, Standing, Taken};
+use quota::redis::connection::{RedisConn, RedisUrls};
+use quota::redis::{Clock, HealthPoller, RedisCounters, Settings};
+use quota::rules::Need;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;

@@ -7,14 +7,14 @@ use super::store::past::{
 use super::store::reports::sums_agree_with_the_older_ledger;
 use super::store::rows::{migrations_until, older_ledger};
 use super::store::{Any, add_user, by, changed, charge, day, lease, suite};
-use knockx::account::charge::Status;
+use domain::charge::Status;
 use knockx::config::{Database, Durability};
-use knockx::store::{self, CommitStamp, Entry, UserChange};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, SqliteConnection};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use store::{self, CommitStamp, Entry, UserChange};
 use tempfile::TempDir;
 
 suite!(fresh);

@@ -3,15 +3,15 @@
 use super::{Host, KNOCKX, knockx, refused, stdout};
 use crate::support::today;
 use clap::CommandFactory;
+use domain::charge::Charge;
+use domain::day::Day;
+use domain::id::RequestId;
 use jiff::civil::date;
-use knockx::account::charge::Charge;
-use knockx::account::day::Day;
-use knockx::account::id::RequestId;
 use knockx::cli::Cli;
-use knockx::store::Entry;
-use knockx::store::audit::AuditFilter;
 use std::fs;
 use std::process::Command;
+use store::Entry;
+use store::audit::AuditFilter;
 
 #[test]
 fn the_help_of_every_command_has_an_example() {

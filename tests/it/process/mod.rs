@@ -18,9 +18,8 @@ mod weather;
 
 use crate::support::client::Call;
 use crate::support::{SOON, soon, today};
-use knockx::account::charge::Charge;
+use domain::charge::Charge;
 use knockx::config::{Database, Durability};
-use knockx::store::{self, Store};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -29,6 +28,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
+use store::{self, Store};
 use tempfile::TempDir;
 
 const KNOCKX: &str = env!("CARGO_BIN_EXE_knockx");

@@ -3,7 +3,6 @@
 use super::{Call, Host, LOOK, Process, refused, stdout};
 use crate::support::{SOON, postgres};
 use jiff::Timestamp;
-use knockx::store;
 use sqlx::{AssertSqlSafe, Executor};
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};

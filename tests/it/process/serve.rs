@@ -3,9 +3,8 @@
 use super::{Host, MODEL, refused};
 use crate::support::client::Call;
 use crate::support::{soon, today};
-use knockx::account::charge::Status;
+use domain::charge::Status;
 use knockx::config::{Database, Durability};
-use knockx::store;
 use std::fs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

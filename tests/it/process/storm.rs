@@ -3,7 +3,7 @@
 use super::{Host, Serving};
 use crate::support::client::Call;
 use crate::support::soon;
-use knockx::account::charge::Status;
+use domain::charge::Status;
 use std::collections::HashSet;
 use std::fs;
 use std::sync::Mutex;

@@ -3,8 +3,8 @@
 use super::{Host, KNOCKX, bare, stdout};
 use crate::support::client::Reply;
 use crate::support::soon;
+use domain::charge::Status;
 use futures_util::future::join_all;
-use knockx::account::charge::Status;
 use std::process::Command;
 
 /// Calls sent together, so that the disk is full before the stream ends.

@@ -2,7 +2,7 @@
 
 use crate::support::client::Call;
 use crate::support::{body, gateway};
-use knockx::account::charge::{Source, Status};
+use domain::charge::{Source, Status};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_answer_is_the_upstreams_bytes() {
@@ -162,10 +162,7 @@ fn without_ids(text: &str) -> String {
     out
 }
 
-pub async fn charge_of(
-    gw: &crate::support::Gateway,
-    request: &str,
-) -> knockx::account::charge::Charge {
+pub async fn charge_of(gw: &crate::support::Gateway, request: &str) -> domain::charge::Charge {
     gw.settled().await;
     gw.running.store.charge(request.parse().unwrap()).await.unwrap().expect("a ledger row")
 }

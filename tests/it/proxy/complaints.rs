@@ -6,7 +6,7 @@ use super::quotas::metric;
 use crate::support::client::{Call, Reply};
 use crate::support::scripted::{Scripted, events, json, with_headers};
 use crate::support::{Gateway, Key, gateway, soon};
-use knockx::account::charge::{Source, Status};
+use domain::charge::{Source, Status};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 

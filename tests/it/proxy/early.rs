@@ -5,7 +5,7 @@ use super::endings::SURFACES;
 use super::exposure::occupied;
 use crate::support::client::{Call, Reply, Shared};
 use crate::support::{Gateway, Key, body, gateway};
-use knockx::account::charge::Status;
+use domain::charge::Status;
 use tokio::net::TcpStream;
 
 const STREAM: &str = r#","stream":true"#;

@@ -4,7 +4,7 @@ use super::answers::charge_of;
 use crate::support::client::{Call, Shared};
 use crate::support::raw::Raw;
 use crate::support::{Gateway, body, gateway, soon};
-use knockx::account::charge::Status;
+use domain::charge::Status;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -235,7 +235,7 @@ async fn usage_that_never_came_is_counted_by_us() {
             .await;
         let reported = charge_of(&gw, with.header("x-request-id")).await;
         let counted = charge_of(&gw, without.header("x-request-id")).await;
-        assert_eq!(counted.source, knockx::account::charge::Source::Estimated);
+        assert_eq!(counted.source, domain::charge::Source::Estimated);
         assert_eq!(counted.status, Status::Complete);
         assert_eq!(counted.tokens, reported.tokens, "{members}");
     }
@@ -249,7 +249,7 @@ async fn upstream_noticed(gw: &Gateway) {
     .await;
 }
 
-async fn only_charge(gw: &Gateway) -> knockx::account::charge::Charge {
+async fn only_charge(gw: &Gateway) -> domain::charge::Charge {
     gw.settled().await;
     let mut charges = gw.running.store.charges(crate::support::today()).await.unwrap();
     assert_eq!(charges.len(), 1);

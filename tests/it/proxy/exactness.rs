@@ -1,7 +1,7 @@
 //! Many callers, tiny plans, every kind of ending at once: the books stay exact.
 
 use crate::support::{Gateway, Key, Plan, WIDE, body, gateway};
-use knockx::account::charge::{Source, Status};
+use domain::charge::{Source, Status};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -5,12 +5,12 @@ use super::answers::charge_of;
 use super::quotas::metric;
 use crate::support::client::Reply;
 use crate::support::{Gateway, Key, Plan, WIDE, body, by, gateway, soon, today};
+use domain::charge::Status;
+use domain::key::KeyLimits;
+use domain::user::UserStatus;
 use futures_util::future::join_all;
-use knockx::account::charge::Status;
-use knockx::account::key::KeyLimits;
-use knockx::account::user::UserStatus;
-use knockx::store::UserChange;
 use std::time::{Duration, Instant};
+use store::UserChange;
 
 const STREAM: &str = r#","stream":true"#;
 const LIMIT: u64 = 10_000;

@@ -3,11 +3,11 @@
 use crate::support::client::{Call, Shared};
 use crate::support::raw::{self, Raw, statuses};
 use crate::support::{Plan, WIDE, body, gateway, soon, today};
-use knockx::account::id::{PlanId, RequestId};
-use knockx::quota::counters::Reset;
-use knockx::store::UserChange;
+use domain::id::{PlanId, RequestId};
+use quota::counters::Reset;
 use std::net::SocketAddr;
 use std::time::Duration;
+use store::UserChange;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 

@@ -5,7 +5,7 @@ use super::answers::charge_of;
 use crate::support::client::{Call, Reply};
 use crate::support::trouble::{Trouble, golden};
 use crate::support::{Gateway, Key, gateway};
-use knockx::account::charge::{Source, Status, TokenCount};
+use domain::charge::{Source, Status, TokenCount};
 
 const SURFACES: &str = r#"["chat/completions", "responses", "completions", "messages"]"#;
 

@@ -4,12 +4,12 @@ use super::slow::deaf;
 use crate::support::client::{Call, Shared};
 use crate::support::{Gateway, Key, Plan, WIDE, by, gateway, soon, today};
 use bytes::Bytes;
-use knockx::account::charge::{Charge, Source, Status};
-use knockx::account::user::UserStatus;
-use knockx::simulator::truth::Entry;
-use knockx::store::UserChange;
+use domain::charge::{Charge, Source, Status};
+use domain::user::UserStatus;
+use mock_xai::truth::Entry;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use store::UserChange;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -3,7 +3,7 @@
 use super::answers::charge_of;
 use crate::support::client::{Call, Shared};
 use crate::support::{Gateway, body, gateway, soon};
-use knockx::account::charge::Status;
+use domain::charge::Status;
 use knockx::app::Running;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{CertificateDer, ServerName};

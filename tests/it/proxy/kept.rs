@@ -4,7 +4,7 @@ use super::answers::charge_of;
 use crate::support::client::{Call, Reply};
 use crate::support::raw::Raw;
 use crate::support::{Gateway, Key, Plan, WIDE, gateway, soon};
-use knockx::account::charge::{Charge, Source, Status};
+use domain::charge::{Charge, Source, Status};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -118,7 +118,7 @@ async fn a_follow_up_goes_to_the_upstream_that_has_the_reply_and_reserves_for_al
     let now = jiff::Timestamp::now();
     let kept = gw.running.store.stored_response(&id, now).await.unwrap().unwrap();
     assert_eq!((kept.upstream.as_str(), kept.tokens), ("second", charge.tokens.total()));
-    let elsewhere = knockx::account::stored_response::StoredResponse {
+    let elsewhere = domain::stored_response::StoredResponse {
         id: "resp_elsewhere".to_owned(),
         upstream: "third".to_owned(),
         ..kept
@@ -353,18 +353,17 @@ async fn what_an_abandoned_call_made_is_settled_when_it_is_read() {
     let charge = charge_by(&gw, &whole, Source::Reported).await;
     // As a gateway leaves it that was killed once the id was noted: all it held, and that it owes.
     let lost = Charge {
-        request: knockx::account::id::RequestId::new(),
+        request: domain::id::RequestId::new(),
         status: Status::Abandoned,
         source: Source::Estimated,
         ..charge.clone()
     };
-    let entry = knockx::store::Entry::Settle(lost.clone());
+    let entry = store::Entry::Settle(lost.clone());
     gw.running.store.journal(&[entry], None).await.unwrap();
     let now = jiff::Timestamp::now();
     let kept = gw.running.store.stored_response(&id, now).await.unwrap().unwrap();
     assert_eq!(kept.unsettled, None, "it was reported");
-    let kept =
-        knockx::account::stored_response::StoredResponse { unsettled: Some(lost.request), ..kept };
+    let kept = domain::stored_response::StoredResponse { unsettled: Some(lost.request), ..kept };
     assert!(gw.running.store.record_response(&kept, now).await.unwrap());
     let path = format!("/v1/responses/{id}");
     assert_eq!(Call::get(gw.addr(), &path).key(&key.text).send().await.status, 200);

@@ -5,8 +5,8 @@
 use super::quotas::metric;
 use crate::support::trouble::Trouble;
 use crate::support::{Gateway, Key, gateway, soon};
+use domain::charge::{Source, Status};
 use futures_util::StreamExt as _;
-use knockx::account::charge::{Source, Status};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -4,7 +4,7 @@ use super::answers::charge_of;
 use crate::support::client::Call;
 use crate::support::scripted::{Scripted, events, json};
 use crate::support::{Gateway, Key, body, gateway};
-use knockx::account::charge::Source;
+use domain::charge::Source;
 use serde_json::json;
 
 const KEY: &str = "xai-Op3rat0rK3yThatNobodyReads";

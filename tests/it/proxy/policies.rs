@@ -5,10 +5,10 @@ use crate::support::recorder::{Recorder, Then};
 use crate::support::{Gateway, Plan, WIDE, body, by, gateway};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use knockx::account::id::PlanId;
-use knockx::account::plan::{PolicyChange, ServerTools};
-use knockx::store::PlanChange;
+use domain::id::PlanId;
+use domain::plan::{PolicyChange, ServerTools};
 use serde_json::{Value, json};
+use store::PlanChange;
 
 const TOOLS: &str = r#","max_tokens":9,"service_tier":"priority","tools":[{"type":"web_search"},{"type":"function","function":{"name":"f"}}],"tool_choice":"auto","max_tool_calls":100000"#;
 const FILE: &str = r#","max_tokens":9,"file_ids":["file-of-somebody"]"#;

@@ -84,7 +84,7 @@ async fn only_the_operators_credentials_and_harmless_headers_go_up() {
     assert_eq!(received.header("authorization"), ["Bearer operators-own"]);
     assert_eq!(received.header("host"), [recorder.addr.to_string()]);
     assert_eq!(received.header("content-type"), ["application/json"]);
-    let id: knockx::account::id::RequestId = reply.header("x-request-id").parse().unwrap();
+    let id: domain::id::RequestId = reply.header("x-request-id").parse().unwrap();
     assert_eq!(received.header("x-request-id"), [id.0.to_string()], "a bare UUID");
     assert!(!reply.headers.contains_key("x-internal"), "nominated by the upstream");
     gw.finish().await;

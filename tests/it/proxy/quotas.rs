@@ -2,9 +2,9 @@
 
 use super::answers::charge_of;
 use crate::support::{Gateway, Plan, WIDE, body, gateway, soon, today};
+use domain::charge::Status;
+use domain::key::KeyLimits;
 use jiff::Timestamp;
-use knockx::account::charge::Status;
-use knockx::account::key::KeyLimits;
 use std::time::Duration;
 
 const STREAM: &str = r#","stream":true"#;

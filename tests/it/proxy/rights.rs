@@ -2,11 +2,11 @@
 
 use crate::support::client::Call;
 use crate::support::{Gateway, Plan, WIDE, body, by, gateway, soon};
-use knockx::account::id::PlanId;
-use knockx::account::key::KeyLimits;
-use knockx::account::user::{Role, UserStatus};
-use knockx::store::UserChange;
+use domain::id::PlanId;
+use domain::key::KeyLimits;
+use domain::user::{Role, UserStatus};
 use std::time::{Duration, Instant};
+use store::UserChange;
 
 const STREAM: &str = r#","stream":true"#;
 
@@ -26,7 +26,7 @@ async fn a_key_that_is_not_ours_is_refused() {
             .await;
         assert_eq!(refused.status, 401, "{text}");
     }
-    let unknown = knockx::account::key::PlainKey::generate().unwrap();
+    let unknown = domain::key::PlainKey::generate().unwrap();
     let refused =
         Call::post(gw.addr(), "/v1/chat/completions").key(unknown.reveal()).body("{}").send().await;
     assert_eq!((refused.status, refused.code().as_str()), (401, "invalid_api_key"));

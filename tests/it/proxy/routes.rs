@@ -3,8 +3,8 @@
 use crate::support::client::Call;
 use crate::support::raw::{Raw, statuses};
 use crate::support::{body, by, gateway};
-use knockx::account::key::{KeyLimits, PlainKey};
-use knockx::store::NewKey;
+use domain::key::{KeyLimits, PlainKey};
+use store::NewKey;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_methods_are_405_and_say_which_is_right() {

@@ -4,7 +4,7 @@ use super::answers::charge_of;
 use crate::support::client::Call;
 use crate::support::raw::{self, Raw, statuses};
 use crate::support::{SOON, body, by, gateway, soon};
-use knockx::account::charge::Status;
+use domain::charge::Status;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};

@@ -3,7 +3,7 @@
 use super::answers::charge_of;
 use crate::support::client::{Call, Reply};
 use crate::support::{Gateway, Key, Plan, WIDE, gateway, soon};
-use knockx::account::charge::{Source, Status};
+use domain::charge::{Source, Status};
 use serde_json::{Value, json};
 
 /// A surface whose replies are text.

@@ -4,7 +4,7 @@
 use super::endings::SURFACES;
 use crate::support::client::{Call, Reply};
 use crate::support::{Gateway, Key, Plan, WIDE, gateway, soon, today};
-use knockx::account::charge::{Charge, Source, Status};
+use domain::charge::{Charge, Source, Status};
 use serde_json::{Value, json};
 
 const REASONING: &str = "grok-4.20-0309-reasoning";

@@ -5,7 +5,7 @@ use super::answers::charge_of;
 use crate::support::client::Call;
 use crate::support::scripted::{Scripted, events, json, stream};
 use crate::support::{Gateway, Key, gateway};
-use knockx::account::charge::{Charge, Source, Status};
+use domain::charge::{Charge, Source, Status};
 use std::collections::HashMap;
 
 /// A reply of an upstream, and what the call costs: tokens of prompt and of output, where known, and

@@ -4,9 +4,9 @@ use super::answers::charge_of;
 use super::quotas::metric;
 use crate::support::trouble::Trouble;
 use crate::support::{Gateway, Key, body, gateway, soon};
-use knockx::simulator::settings::Settings;
-use knockx::simulator::{self, Simulator};
 use knockx::upstream::breaker::Phase;
+use mock_xai::Simulator;
+use mock_xai::settings::Settings;
 use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,7 @@ const STREAM: &str = r#","stream":true"#;
 
 /// An upstream beside the one that every gateway has.
 struct Other {
-    running: simulator::Running,
+    running: mock_xai::Running,
     stop: CancellationToken,
     tasks: TaskTracker,
 }

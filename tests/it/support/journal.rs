@@ -1,22 +1,22 @@
 //! A journal over a store, in a folder of its own.
 
-use knockx::journal::disk::Folder;
-use knockx::journal::log::LogSettings;
-use knockx::journal::{self, Journal, Parts};
-use knockx::quota::memory::MemoryCounters;
-use knockx::quota::versions::Versions;
-use knockx::store::{Store, Used};
-use knockx::telemetry::metrics::Metrics;
-use knockx::workers::Workers;
+use journal::disk::Folder;
+use journal::log::LogSettings;
+use journal::{self, Journal, Parts};
+use quota::memory::MemoryCounters;
+use quota::versions::Versions;
 use std::path::Path;
 use std::sync::Arc;
+use store::{Store, Used};
+use system::supervisor::Supervisor;
+use telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
 /// Starts a journal in `folder`; it ends when `stop` is cancelled.
 pub async fn start(
     store: &Arc<dyn Store>,
     folder: &Path,
-    workers: &Workers,
+    workers: &Supervisor,
     stop: &CancellationToken,
 ) -> Journal {
     let parts = Parts {
@@ -35,7 +35,7 @@ pub async fn counters(
     store: &Arc<dyn Store>,
     used: &[Used],
     folder: &Path,
-    (workers, stop): (&Workers, &CancellationToken),
+    (workers, stop): (&Supervisor, &CancellationToken),
 ) -> MemoryCounters {
     let versions = Versions::start(store.clone()).await.unwrap();
     MemoryCounters::rebuilt(used, start(store, folder, workers, stop).await, versions)

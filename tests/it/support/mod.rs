@@ -15,20 +15,20 @@ pub mod recorder;
 pub mod scripted;
 
 use client::{Call, Reply};
-use knockx::account::by::By;
-use knockx::account::day::Day;
-use knockx::account::id::{KeyId, PlanId, UserId};
-use knockx::account::key::{KeyLimits, PlainKey};
-use knockx::account::user::Role;
+use domain::by::By;
+use domain::day::Day;
+use domain::id::{KeyId, PlanId, UserId};
+use domain::key::{KeyLimits, PlainKey};
+use domain::user::Role;
 use knockx::app::{self, Running};
 use knockx::config;
-use knockx::simulator::settings::Settings;
-use knockx::simulator::{self, Simulator};
-use knockx::store::{NewKey, NewUser, UserChange};
+use mock_xai::Simulator;
+use mock_xai::settings::Settings;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
+use store::{NewKey, NewUser, UserChange};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -74,7 +74,7 @@ pub struct Builder {
 /// A running gateway with its simulator.
 pub struct Gateway {
     pub running: Running,
-    pub simulator: simulator::Running,
+    pub simulator: mock_xai::Running,
     pub folder: TempDir,
     stop: CancellationToken,
     tasks: TaskTracker,

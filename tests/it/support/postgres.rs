@@ -3,8 +3,8 @@
 //!
 //! Without Postgres on the machine the tests that need it fail: they are never skipped.
 
+use domain::secret::Secret;
 use knockx::config::{Database, PostgresServer};
-use knockx::upstream::catalog::Secret;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

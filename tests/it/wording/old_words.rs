@@ -120,7 +120,9 @@ fn sentences_use_the_words_of_the_field() {
 #[test]
 fn code_uses_the_words_of_the_field() {
     let mut files = Vec::new();
-    collect(&root().join("src"), &mut files);
+    for folder in ["src", "crates"] {
+        collect(&root().join(folder), &mut files);
+    }
     files.retain(|path| !path.starts_with(root().join(LATER)));
     check(&files, &IN_CODE);
 }

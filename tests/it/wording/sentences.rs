@@ -26,13 +26,15 @@ const MESSAGES: [&str; 5] = ["context", "bail", "anyhow", "ensure", "with_contex
 const PANICS: [&str; 4] = ["expect", "unreachable", "debug_assert", "assert"];
 
 /// Files whose texts are compared with what upstreams say.
-const PATTERNS: [&str; 2] = ["src/openai/complaint.rs", "src/openai/wording.rs"];
+const PATTERNS: [&str; 2] = ["crates/wire/src/complaint.rs", "crates/wire/src/wording.rs"];
 
-/// All of `src`, without its tests.
+/// All of the product and its crates, without their tests.
 pub fn of_source() -> Sentences {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths = Vec::new();
-    collect(&root.join("src"), &mut paths);
+    for folder in ["src", "crates"] {
+        collect(&root.join(folder), &mut paths);
+    }
     paths.sort();
     let mut found = Sentences::default();
     for path in paths {
@@ -43,7 +45,7 @@ pub fn of_source() -> Sentences {
         let tokens = tokens(&fs::read_to_string(&path).unwrap());
         let mut file = File {
             tokens: &tokens,
-            is_sql: name.starts_with("src/store/"),
+            is_sql: name.starts_with("crates/store/src/"),
             logs: Vec::new(),
             texts: Vec::new(),
         };
@@ -212,7 +214,7 @@ fn is_sentence(text: &str) -> bool {
     words.len() > 1 && words.iter().any(is_word)
 }
 
-/// True of a text in `src/store` that begins as a statement or clause does.
+/// True of a text in the store that begins as a statement or clause does.
 fn is_sql(text: &str) -> bool {
     const WORDS: [&str; 29] = [
         "select", "insert", "update", "delete", "with", "create", "alter", "drop", "pragma", "set",

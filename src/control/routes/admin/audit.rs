@@ -6,12 +6,12 @@ use crate::control::http::extract::Query;
 use crate::control::http::pagination::{self, Page};
 use crate::control::openapi::errors::{AdminRequired, InvalidQuery, Unavailable};
 use crate::control::state::ControlState;
-use crate::store::audit::{AuditEntry, AuditFilter};
 use axum::Json;
 use axum::extract::State;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use store::audit::{AuditEntry, AuditFilter};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 

@@ -3,26 +3,26 @@
 //! The store counts all users and sums up the whole day for it, so results are cached for some seconds:
 //! see [`StaleWhileRevalidate`].
 
-use crate::account::day::Day;
-use crate::account::id::PlanId;
-use crate::account::plan::Plan;
-use crate::account::user::UserStatus;
-use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
 use crate::control::http::stale_cache::StaleWhileRevalidate;
 use crate::control::openapi::errors::{AdminRequired, Unavailable};
 use crate::control::state::ControlState;
 use crate::control::views::usage::{ModelSums, SumsView, model_sums};
-use crate::store::reports::Sums;
-use crate::store::{Store, StoreError};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use domain::day::Day;
+use domain::id::PlanId;
+use domain::plan::Plan;
+use domain::user::UserStatus;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
+use store::reports::Sums;
+use store::{Store, StoreError};
+use system::clock;
 use utoipa::ToSchema;
 
 /// Cached overviews by day.

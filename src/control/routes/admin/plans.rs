@@ -1,7 +1,5 @@
 //! Plans, for admins: create, change, retire.
 
-use crate::account::id::PlanId;
-use crate::account::plan::{Plan, PlanLimits, PolicyChange, RequestPolicy, ServerTools};
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
 use crate::control::http::extract::{JsonBody, PathParam};
@@ -15,12 +13,14 @@ use crate::control::views::limits::{
     WindowForm, WordList,
 };
 use crate::control::views::plan::{PlanView, WindowView};
-use crate::store::PlanChange;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use domain::id::PlanId;
+use domain::plan::{Plan, PlanLimits, PolicyChange, RequestPolicy, ServerTools};
 use jiff::tz::TimeZone;
 use serde::Deserialize;
+use store::PlanChange;
 use utoipa::ToSchema;
 
 #[derive(Deserialize, ToSchema)]

@@ -1,12 +1,12 @@
 //! `POST /api/v1/admin/config/reload`: the same as SIGHUP, with a reply.
 
-use crate::account::by::By;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
 use crate::control::openapi::errors::{AdminRequired, ReloadFailed, Unavailable};
 use crate::control::state::ControlState;
 use axum::Json;
 use axum::extract::State;
+use domain::by::By;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use utoipa::ToSchema;

@@ -1,20 +1,20 @@
 //! `POST /api/v1/admin/users/{id}/reset-usage`: resets a user's usage of the current day.
 
-use crate::account::day::Day;
-use crate::account::id::RequestId;
-use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
 use crate::control::http::extract::PathParam;
 use crate::control::openapi::errors::{AdminRequired, Unavailable, UserNotFound};
 use crate::control::state::ControlState;
-use crate::quota::counters::Reset;
-use crate::store::all_keys;
-use crate::store::audit::Change;
 use axum::Json;
 use axum::extract::State;
+use domain::day::Day;
+use domain::id::RequestId;
+use quota::counters::Reset;
 use serde::Serialize;
 use serde_json::json;
+use store::all_keys;
+use store::audit::Change;
+use system::clock;
 use utoipa::ToSchema;
 
 /// The usage that was removed.

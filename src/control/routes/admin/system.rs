@@ -1,17 +1,17 @@
 //! `GET /api/v1/admin/system/health`: the components of this gateway in detail.
 
-use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
 use crate::control::health::{Health, now};
 use crate::control::openapi::errors::{AdminRequired, Unavailable};
 use crate::control::state::ControlState;
-use crate::store::maintenance::Connections;
 use crate::upstream::Condition;
 use crate::upstream::breaker::Phase;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use store::maintenance::Connections;
+use system::clock;
 use utoipa::ToSchema;
 
 /// The health of this gateway in detail.

@@ -3,10 +3,6 @@
 //! The store sums up all days of the period, which takes a second for millions of rows. Results are
 //! therefore cached: see [`StaleWhileRevalidate`].
 
-use crate::account::day::Day;
-use crate::account::id::{PlanId, UserId};
-use crate::account::user::User;
-use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
 use crate::control::http::extract::Query;
@@ -16,13 +12,17 @@ use crate::control::openapi::errors::{AdminRequired, InvalidQuery, Unavailable};
 use crate::control::state::ControlState;
 use crate::control::views::period::Period;
 use crate::control::views::usage::SumsView;
-use crate::store::reports::{Sums, TopBy};
 use axum::Json;
 use axum::extract::State;
+use domain::day::Day;
+use domain::id::{PlanId, UserId};
+use domain::user::User;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
+use store::reports::{Sums, TopBy};
+use system::clock;
 use utoipa::{IntoParams, ToSchema};
 
 /// Cached reports by period and ranking; each has as many users as a page may have.

@@ -1,6 +1,5 @@
 //! Upgrade requests, for admins: list, approve, reject.
 
-use crate::account::id::UpgradeId;
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
 use crate::control::http::extract::{PathParam, Query};
@@ -10,10 +9,11 @@ use crate::control::openapi::errors::{
 };
 use crate::control::state::ControlState;
 use crate::control::views::upgrade::UpgradeView;
-use crate::store::upgrades::{Decided, UpgradeStatus};
 use axum::Json;
 use axum::extract::State;
+use domain::id::UpgradeId;
 use serde::Deserialize;
+use store::upgrades::{Decided, UpgradeStatus};
 use utoipa::IntoParams;
 
 #[derive(Deserialize, IntoParams)]

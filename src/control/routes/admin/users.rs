@@ -1,9 +1,5 @@
 //! Users, for admins: search, get, change.
 
-use crate::account::id::{PlanId, UserId};
-use crate::account::plan::Plan;
-use crate::account::user::{LimitOverrides, Role, User, UserStatus};
-use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::auth::{Admin, AnyCredential};
 use crate::control::http::extract::{JsonBody, Object, PathParam, Query};
@@ -24,11 +20,15 @@ use crate::control::views::period::Period;
 use crate::control::views::plan::WindowView;
 use crate::control::views::usage::SumsView;
 use crate::control::views::user::UserView;
-use crate::store::reports::Sums;
-use crate::store::{UserChange, UserFilter};
 use axum::Json;
 use axum::extract::State;
+use domain::id::{PlanId, UserId};
+use domain::plan::Plan;
+use domain::user::{LimitOverrides, Role, User, UserStatus};
 use serde::{Deserialize, Serialize};
+use store::reports::Sums;
+use store::{UserChange, UserFilter};
+use system::clock;
 use utoipa::{IntoParams, ToSchema};
 
 /// Maximum length of a search, in characters; no e-mail address is longer.

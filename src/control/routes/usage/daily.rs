@@ -1,20 +1,20 @@
 //! `GET /api/v1/usage/daily`: today by hour and model, in hours of the plan's time zone.
 
 use super::live;
-use crate::account::day::Day;
-use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::auth::AnyCredential;
 use crate::control::openapi::errors::{Unauthenticated, Unavailable};
 use crate::control::state::ControlState;
 use crate::control::views::usage::{ModelSums, SumsView};
-use crate::store::reports::Sums;
 use axum::Json;
 use axum::extract::State;
+use domain::day::Day;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use store::reports::Sums;
+use system::clock;
 use utoipa::ToSchema;
 
 /// The start of a quarter of an hour, a model, and its totals.

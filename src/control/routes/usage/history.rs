@@ -1,8 +1,5 @@
 //! `GET /api/v1/usage/history`: ledger rows, in pages or as CSV.
 
-use crate::account::charge::{Charge, Source, Status};
-use crate::account::day::Day;
-use crate::account::id::{KeyId, RequestId, UserId};
 use crate::control::api_error::ApiError;
 use crate::control::auth::AnyCredential;
 use crate::control::http::extract::Query;
@@ -11,15 +8,18 @@ use crate::control::openapi::errors::{InvalidQuery, Unauthenticated, Unavailable
 use crate::control::state::ControlState;
 use crate::control::views::period;
 use crate::control::views::usage::{TokensView, cents};
-use crate::store::reports::HistoryFilter;
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LINK};
 use axum::http::{HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
+use domain::charge::{Charge, Source, Status};
+use domain::day::Day;
+use domain::id::{KeyId, RequestId, UserId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
+use store::reports::HistoryFilter;
 use utoipa::{IntoParams, ToSchema};
 
 #[derive(Deserialize, IntoParams)]

@@ -1,20 +1,20 @@
 //! `GET /api/v1/chat/usage` and `/api/v1/usage/current`: live usage and remaining quota.
 
-use crate::account::day::Day;
-use crate::account::id::{KeyId, PlanId, UserId};
-use crate::account::key::KeyLimits;
-use crate::account::plan::PlanLimits;
-use crate::account::user::User;
-use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::auth::AnyCredential;
 use crate::control::openapi::errors::{Unauthenticated, Unavailable};
 use crate::control::state::ControlState;
-use crate::quota::remaining::remaining;
 use axum::Json;
 use axum::extract::State;
+use domain::day::Day;
+use domain::id::{KeyId, PlanId, UserId};
+use domain::key::KeyLimits;
+use domain::plan::PlanLimits;
+use domain::user::User;
 use jiff::Timestamp;
+use quota::remaining::remaining;
 use serde::Serialize;
+use system::clock;
 use utoipa::ToSchema;
 
 /// Current usage and limits.

@@ -1,7 +1,6 @@
 //! `GET /api/v1/usage/monthly`: usage of a month by day.
 
 use super::live;
-use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::auth::AnyCredential;
 use crate::control::http::extract::Query;
@@ -9,10 +8,11 @@ use crate::control::openapi::errors::{InvalidQuery, Unauthenticated, Unavailable
 use crate::control::state::ControlState;
 use crate::control::views::period::Period;
 use crate::control::views::usage::{DaySums, SumsView, day_sums};
-use crate::store::reports::Sums;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use store::reports::Sums;
+use system::clock;
 use utoipa::{IntoParams, ToSchema};
 
 #[derive(Deserialize, IntoParams)]

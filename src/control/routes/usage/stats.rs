@@ -1,8 +1,6 @@
 //! `GET /api/v1/usage/stats`: totals of a period by model and day, with latency and errors.
 
 use super::live;
-use crate::account::day::Day;
-use crate::clock;
 use crate::control::api_error::ApiError;
 use crate::control::auth::AnyCredential;
 use crate::control::http::extract::Query;
@@ -10,10 +8,12 @@ use crate::control::openapi::errors::{InvalidQuery, Unauthenticated, Unavailable
 use crate::control::state::ControlState;
 use crate::control::views::period::Period;
 use crate::control::views::usage::{DaySums, ModelSums, SumsView, day_sums, model_sums};
-use crate::store::reports::Sums;
 use axum::Json;
 use axum::extract::State;
+use domain::day::Day;
 use serde::{Deserialize, Serialize};
+use store::reports::Sums;
+use system::clock;
 use utoipa::{IntoParams, ToSchema};
 
 #[derive(Deserialize, IntoParams)]

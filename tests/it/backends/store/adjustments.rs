@@ -2,10 +2,10 @@
 
 use super::journal::{no_drift, used, write};
 use super::{Any, add_user, at, charge, day, lease};
-use knockx::account::charge::{Adjustment, Charge};
-use knockx::account::id::{KeyId, RequestId};
-use knockx::account::user::User;
-use knockx::store::{Entry, StoreError};
+use domain::charge::{Adjustment, Charge};
+use domain::id::{KeyId, RequestId};
+use domain::user::User;
+use store::{Entry, StoreError};
 
 pub fn adjustment(
     user: &User,

@@ -1,13 +1,13 @@
 //! The audit log: what each change leaves in it.
 
 use super::{Any, add_user, admin, at, by, new_key, new_user, plan, suspend, to};
-use knockx::account::by::{Actor, By};
-use knockx::account::id::{PlanId, UserId};
-use knockx::account::plan::Plan;
-use knockx::account::user::{LimitOverrides, Role};
-use knockx::store::audit::{AuditEntry, AuditFilter, Change};
-use knockx::store::{KeyChange, UserChange};
+use domain::by::{Actor, By};
+use domain::id::{PlanId, UserId};
+use domain::plan::Plan;
+use domain::user::{LimitOverrides, Role};
 use serde_json::{Value, json};
+use store::audit::{AuditEntry, AuditFilter, Change};
+use store::{KeyChange, UserChange};
 use uuid::Uuid;
 
 /// All entries, the oldest first.

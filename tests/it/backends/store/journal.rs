@@ -1,11 +1,11 @@
 //! Charges, what they add up to, and how far they bring the ledger.
 
 use super::{Any, add_user, at, charge, day, lease};
+use domain::charge::{Charge, Lease, Source, Status};
+use domain::id::{KeyId, UserId};
+use domain::user::User;
 use jiff::SignedDuration;
-use knockx::account::charge::{Charge, Lease, Source, Status};
-use knockx::account::id::{KeyId, UserId};
-use knockx::account::user::User;
-use knockx::store::{Entry, Mark, StoreError, Used};
+use store::{Entry, Mark, StoreError, Used};
 
 pub async fn write(store: &Any, batch: &[Entry]) {
     store.journal(batch, None).await.unwrap();

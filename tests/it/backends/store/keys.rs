@@ -2,14 +2,14 @@
 
 use super::sessions::{lives, open};
 use super::{Any, add_user, at, by, charge, day, lease, new_key, plan, suspend};
+use domain::by::{Actor, By};
+use domain::id::{KeyId, PlanId, UserId};
+use domain::key::{Key, KeyLimits};
+use domain::plan::{PlanLimits, Window};
+use domain::user::{LimitOverrides, UserStatus};
 use jiff::Timestamp;
-use knockx::account::by::{Actor, By};
-use knockx::account::id::{KeyId, PlanId, UserId};
-use knockx::account::key::{Key, KeyLimits};
-use knockx::account::plan::{PlanLimits, Window};
-use knockx::account::user::{LimitOverrides, UserStatus};
-use knockx::store::upgrades::UpgradeStatus;
-use knockx::store::{
+use store::upgrades::UpgradeStatus;
+use store::{
     Entry, KeyChange, KeyFilter, NewKey, REVOKED_KEYS, StoreError, UserChange, all_keys,
     key_position,
 };

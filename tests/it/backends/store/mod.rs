@@ -15,17 +15,17 @@ pub mod retention;
 pub mod adjustments;
 pub mod past;
 
+use domain::by::{Actor, By};
+use domain::charge::{Charge, Lease, Source, Status, TokenCount};
+use domain::day::Day;
+use domain::id::{KeyId, PlanId, RequestId, UserId};
+use domain::key::{KeyLimits, Pepper, PlainKey};
+use domain::plan::{Plan, PlanLimits, PolicyChange, RequestPolicy, ServerTools, Window};
+use domain::user::{Role, User, UserStatus};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use knockx::account::by::{Actor, By};
-use knockx::account::charge::{Charge, Lease, Source, Status, TokenCount};
-use knockx::account::day::Day;
-use knockx::account::id::{KeyId, PlanId, RequestId, UserId};
-use knockx::account::key::{KeyLimits, Pepper, PlainKey};
-use knockx::account::plan::{Plan, PlanLimits, PolicyChange, RequestPolicy, ServerTools, Window};
-use knockx::account::user::{Role, User, UserStatus};
-use knockx::store::{Changed, NewKey, NewUser, PlanChange, Store, UserChange};
 use std::sync::Arc;
+use store::{Changed, NewKey, NewUser, PlanChange, Store, UserChange};
 
 pub type Any = Arc<dyn Store>;
 

@@ -1,11 +1,11 @@
 //! Stores as earlier versions left them.
 
 use super::{Any, at};
-use knockx::account::id::{RequestId, UserId};
-use knockx::account::stored_response::StoredResponse;
-use knockx::store::UserFilter;
+use domain::id::{RequestId, UserId};
+use domain::stored_response::StoredResponse;
 use sqlx::migrate::Migrator;
 use std::path::Path;
+use store::UserFilter;
 use uuid::Uuid;
 
 /// Users from before usernames were compared: `ID` stands for how a dialect writes an id of which

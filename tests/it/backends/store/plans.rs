@@ -1,10 +1,10 @@
 //! Plans.
 
 use super::{Any, add_user, admin, by, changed, new_user, plan, to};
+use domain::id::PlanId;
+use domain::plan::Plan;
 use jiff::tz::TimeZone;
-use knockx::account::id::PlanId;
-use knockx::account::plan::Plan;
-use knockx::store::PlanChange;
+use store::PlanChange;
 
 pub async fn plans_come_back_as_they_were_put(store: Any) {
     let (mut cheap, dear) = (plan("cheap"), plan("dear"));

@@ -4,15 +4,15 @@
 use super::journal::{estimate, write};
 use super::rows::{DAYS, Dice, MODELS, call, ended};
 use super::{Any, add_user, at, by, charge, day, lease, new_user, plan};
+use domain::charge::{Charge, Lease, Status};
+use domain::day::Day;
+use domain::id::{KeyId, PlanId, RequestId, UserId};
+use domain::user::{User, UserStatus};
 use jiff::Timestamp;
-use knockx::account::charge::{Charge, Lease, Status};
-use knockx::account::day::Day;
-use knockx::account::id::{KeyId, PlanId, RequestId, UserId};
-use knockx::account::user::{User, UserStatus};
-use knockx::store::reports::{HistoryFilter, LATENCY_BOUNDS, Latency, Sums, TopBy};
-use knockx::store::{Entry, UserChange};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use store::reports::{HistoryFilter, LATENCY_BOUNDS, Latency, Sums, TopBy};
+use store::{Entry, UserChange};
 
 /// A store with three users and what is in its ledger.
 struct Told {

@@ -2,10 +2,10 @@
 
 use super::journal::write;
 use super::{Any, add_user, at, charge, day, lease};
-use knockx::account::charge::{Charge, Lease};
-use knockx::account::id::RequestId;
-use knockx::account::user::User;
-use knockx::store::{Entry, Used};
+use domain::charge::{Charge, Lease};
+use domain::id::RequestId;
+use domain::user::User;
+use store::{Entry, Used};
 
 /// A charge of a day.
 fn charge_of(user: &User, text: &str) -> Charge {

@@ -3,14 +3,14 @@
 
 use super::journal::estimate;
 use super::{at, charge, day, lease};
+use domain::charge::{Charge, Lease, Status, TokenCount};
+use domain::day::Day;
+use domain::id::{PlanId, UserId};
+use domain::user::{LimitOverrides, Role, User, UserStatus};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use knockx::account::charge::{Charge, Lease, Status, TokenCount};
-use knockx::account::day::Day;
-use knockx::account::id::{PlanId, UserId};
-use knockx::account::user::{LimitOverrides, Role, User, UserStatus};
-use knockx::store::reports::LATENCY_BOUNDS;
 use std::path::Path;
+use store::reports::LATENCY_BOUNDS;
 use tempfile::TempDir;
 use uuid::Uuid;
 

@@ -2,10 +2,10 @@
 
 use super::sessions::{lives, open};
 use super::{Any, add_user, at, by, new_key};
-use knockx::account::key::Pepper;
-use knockx::account::server_secret::ServerSecret;
-use knockx::store::NewKey;
-use knockx::store::sessions::{Adopted, Rotated, Rotation};
+use domain::key::Pepper;
+use domain::server_secret::ServerSecret;
+use store::NewKey;
+use store::sessions::{Adopted, Rotated, Rotation};
 
 fn secret(text: &str) -> ServerSecret {
     ServerSecret::of(&Pepper::new(text.as_bytes()))

@@ -1,11 +1,11 @@
 //! Log-ins and their sessions.
 
 use super::{Any, add_user, at, by, new_key, new_user, suspend};
+use domain::id::{SessionId, UserId};
+use domain::user::{LimitOverrides, Role, UserStatus};
 use jiff::Timestamp;
-use knockx::account::id::{SessionId, UserId};
-use knockx::account::user::{LimitOverrides, Role, UserStatus};
-use knockx::store::sessions::{NewSession, Rotated, Rotation};
-use knockx::store::{NewUser, StoreError, UserChange};
+use store::sessions::{NewSession, Rotated, Rotation};
+use store::{NewUser, StoreError, UserChange};
 
 /// A session from the first second to the hundredth, with the token 1.
 pub async fn open(store: &Any, user: UserId) -> SessionId {

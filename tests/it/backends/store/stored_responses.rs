@@ -1,9 +1,9 @@
 //! The owners of responses that upstreams store.
 
 use super::{Any, add_user, at};
+use domain::id::{RequestId, UserId};
+use domain::stored_response::StoredResponse;
 use futures_util::future::join_all;
-use knockx::account::id::{RequestId, UserId};
-use knockx::account::stored_response::StoredResponse;
 
 fn reply(id: &str, user: UserId) -> StoredResponse {
     StoredResponse {

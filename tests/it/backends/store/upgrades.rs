@@ -1,12 +1,12 @@
 //! Requests for another plan.
 
 use super::{Any, add_user, admin, at, by, changed, new_key, plan};
+use domain::by::{Actor, By};
+use domain::id::{PlanId, UpgradeId, UserId};
+use domain::user::User;
 use futures_util::future::join_all;
-use knockx::account::by::{Actor, By};
-use knockx::account::id::{PlanId, UpgradeId, UserId};
-use knockx::account::user::User;
-use knockx::store::upgrades::{Decided, Upgrade, UpgradeStatus};
-use knockx::store::{PlanChange, StoreError};
+use store::upgrades::{Decided, Upgrade, UpgradeStatus};
+use store::{PlanChange, StoreError};
 
 /// A user on `basic`, where there are also `big` and `huge`.
 async fn user(store: &Any, email: &str) -> User {

@@ -1,15 +1,15 @@
 //! Users.
 
 use super::{Any, add_user, at, by, changed, new_key, new_user, plan, suspend};
+use domain::by::By;
+use domain::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
+use domain::plan::{Plan, PlanLimits, Window};
+use domain::user::{LimitOverrides, Role, User, UserStatus};
 use futures_util::future::join_all;
 use jiff::tz::TimeZone;
-use knockx::account::by::By;
-use knockx::account::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
-use knockx::account::plan::{Plan, PlanLimits, Window};
-use knockx::account::user::{LimitOverrides, Role, User, UserStatus};
-use knockx::store::audit::AuditFilter;
-use knockx::store::{NewUser, UserChange, UserError, UserFilter, all_keys};
 use std::sync::Arc;
+use store::audit::AuditFilter;
+use store::{NewUser, UserChange, UserError, UserFilter, all_keys};
 
 pub async fn a_user_is_found_by_id_and_by_email(store: Any) {
     let user = add_user(&store, "a@b.c").await;

@@ -1,0 +1,24 @@
+//! Who calls, on what plan, with which key, and what one settled call cost: plain data.
+//!
+//! Nothing here does I/O, is async, or reads the clock.
+
+pub mod id;
+pub mod by;
+pub mod plan;
+pub mod limit;
+pub mod user;
+pub mod key;
+pub mod label;
+pub mod secret;
+pub mod server_secret;
+pub mod refresh;
+pub mod password;
+pub mod day;
+pub mod charge;
+pub mod stored_response;
+pub mod caller;
+
+#[cfg(test)]
+mod day_tests;
+#[cfg(test)]
+mod key_tests;

@@ -1,0 +1,469 @@
+//! From the log into a ledger that fails and is killed when a test says so: each entry once.
+
+use super::super::log::LogSettings;
+use super::super::recovery::{self, JournalError};
+use super::super::segment::{self, HEAD};
+use super::super::tail::Segment;
+use super::super::{Journal, Parts, Started, start};
+use super::{FakeDisk, adjustment, charge, lease};
+use domain::charge::{Charge, Lease, Status};
+use domain::id::RequestId;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use store::fake::{FakeStore, Query};
+use store::{self, Entry, Mark, StoreError};
+use system::supervisor::Supervisor;
+use telemetry::metrics::Metrics;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// A ledger in memory that takes whole batches, and counts every entry that it is given.
+#[derive(Clone, Default)]
+pub(super) struct Ledger(Arc<Mutex<Books>>);
+
+#[derive(Default)]
+pub(super) struct Books {
+    pub(super) rows: HashMap<RequestId, Charge>,
+    pub(super) adjustments: usize,
+    /// How often each charge was written.
+    pub(super) times: HashMap<RequestId, usize>,
+    pub(super) marks: HashMap<Uuid, u64>,
+    pub(super) latest: Option<Uuid>,
+    pub(super) buried: usize,
+    pub(super) is_away: bool,
+    pub(super) is_superseded: bool,
+    /// A charge that it never takes.
+    pub(super) bad: Option<RequestId>,
+}
+
+impl Ledger {
+    pub(super) fn books(&self) -> std::sync::MutexGuard<'_, Books> {
+        self.0.lock().unwrap()
+    }
+
+    /// The store over it; it answers until the store is dropped.
+    pub(super) fn store(&self) -> Arc<dyn store::Ledger> {
+        let (store, mut queries) = FakeStore::new();
+        let ledger = self.clone();
+        tokio::spawn(async move {
+            while let Some(query) = queries.recv().await {
+                ledger.answer(query);
+            }
+        });
+        store
+    }
+
+    fn answer(&self, query: Query) {
+        let mut books = self.books();
+        match query {
+            Query::Journal(batch, mark, answer) => {
+                let _ = answer.send(books.write(batch, mark));
+            }
+            Query::Mark(log, answer) => {
+                let _ = answer.send(Ok(books.marks.get(&log).copied()));
+            }
+            Query::LatestMark(answer) => {
+                let latest = books.latest.map(|log| Mark { log, position: books.marks[&log] });
+                let _ = answer.send(Ok(latest));
+            }
+            Query::DeadLetter(answer) => {
+                books.buried += 1;
+                let _ = answer.send(Ok(()));
+            }
+            Query::Caller(_) => panic!("no test queries callers"),
+        }
+    }
+
+    /// A copy, as a killed process leaves it.
+    pub(super) fn copy(&self) -> Self {
+        let books = self.books();
+        let copy = Books {
+            rows: books.rows.clone(),
+            adjustments: books.adjustments,
+            times: books.times.clone(),
+            marks: books.marks.clone(),
+            latest: books.latest,
+            buried: books.buried,
+            ..Books::default()
+        };
+        Self(Arc::new(Mutex::new(copy)))
+    }
+}
+
+impl Books {
+    fn write(&mut self, batch: Vec<Entry>, mark: Option<Mark>) -> Result<(), StoreError> {
+        if self.is_superseded {
+            return Err(StoreError::Superseded);
+        }
+        if self.is_away {
+            return Err(StoreError::Unavailable("away".into()));
+        }
+        let is_bad = |entry: &Entry| matches!(entry, Entry::Settle(charge) if Some(charge.request) == self.bad);
+        if batch.iter().any(is_bad) {
+            return Err(StoreError::Corrupt("overflow".into()));
+        }
+        for entry in batch {
+            match entry {
+                Entry::Settle(charge) => {
+                    *self.times.entry(charge.request).or_default() += 1;
+                    let row = self.rows.entry(charge.request).or_insert_with(|| charge.clone());
+                    if row.status == Status::Abandoned {
+                        *row = charge;
+                    }
+                }
+                Entry::Adjust(_) => self.adjustments += 1,
+            }
+        }
+        if let Some(Mark { log, position }) = mark {
+            let known = self.marks.entry(log).or_default();
+            *known = position.max(*known);
+            self.latest = Some(log);
+        }
+        Ok(())
+    }
+}
+
+/// A journal over a disk and a ledger.
+pub(super) struct Setup {
+    pub(super) journal: Journal,
+    pub(super) abandoned: usize,
+    workers: Supervisor,
+    stop: CancellationToken,
+}
+
+pub(super) const SMALL: LogSettings =
+    LogSettings { synced: false, segment_bytes: 2_000, most_behind: 1 << 20 };
+
+impl Setup {
+    pub(super) async fn start(disk: &FakeDisk, ledger: &Ledger) -> Self {
+        Self::try_start(disk, ledger, SMALL).await.unwrap()
+    }
+
+    pub(super) async fn try_start(
+        disk: &FakeDisk,
+        ledger: &Ledger,
+        settings: LogSettings,
+    ) -> Result<Self, JournalError> {
+        let (workers, stop) = (Supervisor::default(), CancellationToken::new());
+        workers.may_end();
+        let parts = Parts {
+            disk: Arc::new(disk.clone()),
+            settings,
+            store: ledger.store(),
+            metrics: Arc::new(Metrics::new(&[], &[])),
+            workers: &workers,
+            stop: stop.clone(),
+        };
+        let Started { journal, abandoned } = start(parts).await?;
+        Ok(Self { journal, abandoned, workers, stop })
+    }
+
+    pub(super) async fn call(&self, tokens: u64) -> Lease {
+        let lease = lease(tokens);
+        self.journal.open(lease.clone()).await.unwrap();
+        self.journal.settle(charge(&lease, tokens)).await;
+        lease
+    }
+
+    pub(super) async fn end(self) {
+        self.stop.cancel();
+        self.workers.wait().await;
+    }
+}
+
+/// Polls until it holds.
+pub(super) async fn soon(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..2_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("not soon: {what}");
+}
+
+#[tokio::test]
+async fn what_was_journaled_is_in_the_ledger_once_and_old_segments_go() {
+    let (disk, ledger) = (FakeDisk::default(), Ledger::default());
+    let setup = Setup::start(&disk, &ledger).await;
+    let open = lease(77);
+    setup.journal.open(open.clone()).await.unwrap();
+    let mut calls = Vec::new();
+    for tokens in 0..200 {
+        calls.push(setup.call(tokens).await);
+    }
+    setup.journal.adjust(vec![adjustment(&open), adjustment(&open)]).await;
+    setup.journal.projected().await;
+    assert!(calls.iter().all(|lease| ledger.books().times[&lease.request] == 1));
+    assert_eq!(ledger.books().adjustments, 2);
+    soon("old segments are deleted", || disk.names().len() == 1).await;
+
+    // Of the open lease nothing but the newest segment tells.
+    let (disk, ledger) = (disk.copy(false), ledger.copy());
+    let next = Setup::start(&disk, &ledger).await;
+    assert_eq!(next.abandoned, 1);
+    let row = ledger.books().rows[&open.request].clone();
+    assert_eq!((row.status, row.tokens.completion), (Status::Abandoned, 77));
+    assert!(ledger.books().times.values().all(|times| *times == 1));
+    next.end().await;
+    let again = Setup::start(&disk.copy(false), &ledger.copy()).await;
+    assert_eq!(again.abandoned, 0);
+    setup.end().await;
+}
+
+/// A kill after any write to the disk and after any commit: replay writes nothing twice.
+#[tokio::test]
+async fn a_kill_at_any_point_neither_loses_nor_doubles() {
+    let (disk, ledger) = (FakeDisk::default(), Ledger::default());
+    let setup = Setup::start(&disk, &ledger).await;
+    let mut ended = Vec::new();
+    let mut open = Vec::new();
+    for round in 0..60_u64 {
+        let lease = lease(1_000 + round);
+        setup.journal.open(lease.clone()).await.unwrap();
+        if round % 3 == 0 {
+            setup.journal.extend(lease.request, 5_000 + round).await;
+        }
+        if round % 4 == 0 {
+            open.push(lease);
+        } else {
+            setup.journal.settle(charge(&lease, round)).await;
+            ended.push((lease, round));
+        }
+        if round % 7 == 0 {
+            setup.journal.projected().await;
+        }
+        // In the order in which a kill leaves them: the ledger never has more than the log.
+        let ledger = ledger.copy();
+        let disk = disk.copy(false);
+        let next = Setup::start(&disk, &ledger).await;
+        assert_eq!(next.abandoned, open.len(), "{round}");
+        let books = ledger.books();
+        assert_eq!(books.rows.len(), ended.len() + open.len(), "{round}");
+        for (lease, tokens) in &ended {
+            assert_eq!(books.rows[&lease.request], charge(lease, *tokens));
+        }
+        for lease in &open {
+            let round = lease.reserved - 1_000;
+            let held = if round % 3 == 0 { 5_000 + round } else { lease.reserved };
+            assert_eq!(books.rows[&lease.request].tokens.total(), held);
+        }
+        assert!(books.times.values().all(|times| *times == 1), "{round}");
+    }
+    setup.end().await;
+}
+
+#[tokio::test]
+async fn a_kill_between_a_commit_and_the_deletion_of_its_segments_does_no_harm() {
+    let (disk, ledger) = (FakeDisk::default(), Ledger::default());
+    let setup = Setup::start(&disk, &ledger).await;
+    ledger.books().is_away = true;
+    for tokens in 0..100 {
+        setup.call(tokens).await;
+    }
+    let (before, old) = (disk.copy(false), disk.names().len());
+    assert!(old > 5, "{old}");
+    ledger.books().is_away = false;
+    setup.journal.projected().await;
+    soon("old segments are deleted", || disk.names().len() == 1).await;
+    let ledger = ledger.copy();
+    let next = Setup::start(&before, &ledger).await;
+    assert_eq!(next.abandoned, 0);
+    assert!(ledger.books().times.values().all(|times| *times == 1));
+    next.call(1).await;
+    next.end().await;
+    assert!(before.names().len() <= 2, "{:?}", before.names());
+    setup.end().await;
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_away_stops_new_calls_at_the_bound_and_loses_nothing() {
+    let (disk, ledger) = (FakeDisk::default(), Ledger::default());
+    let settings = LogSettings { most_behind: 20_000, ..SMALL };
+    let setup = Setup::try_start(&disk, &ledger, settings).await.unwrap();
+    ledger.books().is_away = true;
+    let running = lease(9);
+    setup.journal.open(running.clone()).await.unwrap();
+    let mut calls = 0;
+    while setup.journal.open(lease(1)).await.is_ok() {
+        calls += 1;
+        assert!(calls < 1_000);
+    }
+    assert!(setup.journal.is_unavailable() && calls > 50);
+    setup.journal.settle(charge(&running, 3)).await;
+    ledger.books().is_away = false;
+    setup.journal.projected().await;
+    assert_eq!(ledger.books().rows.len(), 1);
+    setup.call(5).await;
+    setup.end().await;
+    assert_eq!(ledger.books().rows.len(), 2);
+}
+
+#[tokio::test]
+async fn an_entry_that_the_ledger_refuses_holds_up_no_other() {
+    let (disk, ledger) = (FakeDisk::default(), Ledger::default());
+    let setup = Setup::start(&disk, &ledger).await;
+    ledger.books().is_away = true;
+    let mut calls = Vec::new();
+    for tokens in 0..50 {
+        calls.push(setup.call(tokens).await);
+    }
+    ledger.books().bad = Some(calls[17].request);
+    ledger.books().is_away = false;
+    setup.journal.projected().await;
+    {
+        let books = ledger.books();
+        assert_eq!((books.rows.len(), books.buried), (49, 1));
+    }
+    assert_eq!(setup.journal.unwritable(), 1);
+    setup.end().await;
+    let next = Setup::start(&disk.copy(false), &ledger.copy()).await;
+    assert_eq!(next.abandoned, 0);
+}
+
+#[tokio::test]
+async fn a_superseded_instance_admits_nobody_until_it_is_not() {
+    let (disk, ledger) = (FakeDisk::default(), Ledger::default());
+    let setup = Setup::start(&disk, &ledger).await;
+    ledger.books().is_superseded = true;
+    setup.call(1).await;
+    soon("it learns of it", || setup.journal.is_unavailable()).await;
+    ledger.books().is_superseded = false;
+    soon("it learns of it", || !setup.journal.is_unavailable()).await;
+    setup.end().await;
+}
+
+#[tokio::test]
+async fn a_folder_of_another_log_is_read_from_its_beginning() {
+    let ledger = Ledger::default();
+    let first = FakeDisk::default();
+    let setup = Setup::start(&first, &ledger).await;
+    setup.call(1).await;
+    setup.end().await;
+    // Replaced by an empty folder, and then by the first one again.
+    let setup = Setup::start(&FakeDisk::default(), &ledger).await;
+    setup.call(2).await;
+    setup.end().await;
+    assert_eq!(ledger.books().marks.len(), 2);
+    let setup = Setup::start(&first, &ledger).await;
+    setup.call(3).await;
+    setup.end().await;
+    assert_eq!(ledger.books().rows.len(), 3);
+    assert!(ledger.books().times.values().all(|times| *times == 1));
+}
+
+#[tokio::test]
+async fn a_log_shorter_than_what_the_ledger_has_goes_on_behind_it() {
+    let (disk, ledger) = (FakeDisk::default(), Ledger::default());
+    let setup = Setup::start(&disk, &ledger).await;
+    let open = lease(50);
+    setup.journal.open(open.clone()).await.unwrap();
+    let short = disk.copy(false);
+    for tokens in 0..5 {
+        setup.call(tokens).await;
+    }
+    setup.end().await;
+    let mark = *ledger.books().marks.values().next().unwrap();
+    for _ in 0..2 {
+        let next = Setup::start(&short, &ledger).await;
+        next.call(9).await;
+        next.end().await;
+        assert!(ledger.books().marks.values().all(|known| *known > mark));
+        assert_eq!(ledger.books().rows[&open.request].status, Status::Abandoned);
+        assert!(ledger.books().times.values().all(|times| *times == 1));
+    }
+    assert_eq!(ledger.books().rows.len(), 8);
+}
+
+/// An older copy of the folder that was written on has charges of its own, although the database is farther.
+#[tokio::test]
+async fn an_older_copy_of_the_folder_loses_nothing_that_it_has_alone() {
+    let (disk, ledger) = (FakeDisk::default(), Ledger::default());
+    let setup = Setup::start(&disk, &ledger).await;
+    setup.call(1).await;
+    setup.journal.projected().await;
+    let (copy, elsewhere) = (disk.copy(false), ledger.copy());
+    for tokens in 0..20 {
+        setup.call(tokens).await;
+    }
+    setup.end().await;
+    let next = Setup::start(&copy, &elsewhere).await;
+    let alone = next.call(7).await;
+    next.end().await;
+    assert!(!ledger.books().rows.contains_key(&alone.request));
+    let back = Setup::start(&copy, &ledger).await;
+    assert_eq!(ledger.books().rows[&alone.request], charge(&alone, 7));
+    back.end().await;
+    assert_eq!(ledger.books().rows.len(), 22);
+}
+
+#[tokio::test]
+async fn a_bad_record_in_the_middle_stops_the_start_and_a_torn_one_at_the_end_does_not() {
+    let (disk, ledger) = (FakeDisk::default(), Ledger::default());
+    let setup = Setup::start(&disk, &ledger).await;
+    ledger.books().is_away = true;
+    setup.call(1).await;
+    setup.call(2).await;
+    let name = segment::file_name(0);
+    let length = disk.bytes(&name).len();
+
+    let damaged = disk.copy(false);
+    damaged.damage(&name, |bytes| bytes[HEAD + 20] ^= 1);
+    let refused = Setup::try_start(&damaged, &ledger.copy(), SMALL).await.err().unwrap();
+    let sentence = refused.to_string();
+    assert!(
+        sentence.contains("journal/00000000000000000000.journal")
+            && sentence.contains("at byte 40")
+            && sentence.contains("`knockx journal show`"),
+        "{sentence}"
+    );
+
+    for cut in 1..100 {
+        let torn = disk.copy(false);
+        torn.damage(&name, |bytes| bytes.truncate(length - cut));
+        let ledger = ledger.copy();
+        let next = Setup::start(&torn, &ledger).await;
+        // The last record was the end of the second call.
+        assert_eq!((next.abandoned, ledger.books().rows.len()), (1, 2), "{cut}");
+        next.call(3).await;
+        next.end().await;
+        assert_eq!(ledger.books().rows.len(), 3);
+        assert_eq!(
+            recovery::scan(&torn, &recovery::list(&torn).unwrap().unwrap(), 0).unwrap().torn,
+            None
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_missing_or_cut_segment_in_the_middle_is_said() {
+    let (disk, ledger) = (FakeDisk::default(), Ledger::default());
+    let setup = Setup::start(&disk, &ledger).await;
+    ledger.books().is_away = true;
+    for tokens in 0..60 {
+        setup.call(tokens).await;
+    }
+    let names = disk.names();
+    assert!(names.len() > 3);
+    let segments: Vec<Segment> = recovery::list(&disk).unwrap().unwrap().segments;
+
+    let missing = disk.copy(false);
+    crate::disk::Disk::remove(&missing, &names[1]).unwrap();
+    let refused = Setup::try_start(&missing, &ledger.copy(), SMALL).await.err().unwrap();
+    let expected = (segments[1].base, segments[1].end());
+    assert!(
+        matches!(refused, JournalError::Missing { from, to, .. } if (from, to) == expected),
+        "{refused}"
+    );
+
+    let cut = disk.copy(false);
+    cut.damage(&names[1], |bytes| bytes.truncate(bytes.len() - 3));
+    let refused = Setup::try_start(&cut, &ledger.copy(), SMALL).await.err().unwrap();
+    assert!(refused.to_string().contains(&names[1]), "{refused}");
+
+    let foreign = disk.copy(false);
+    foreign.damage(&names[2], |bytes| bytes[10] ^= 1);
+    let refused = Setup::try_start(&foreign, &ledger.copy(), SMALL).await.err().unwrap();
+    assert!(matches!(refused, JournalError::Foreign { .. }), "{refused}");
+}

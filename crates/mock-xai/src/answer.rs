@@ -1,0 +1,391 @@
+//! What is said: how many tokens, which words, why it ends, and what it costs.
+//!
+//! Pure: the same seed and the same ask give the same answer. Each word is one o200k token, so
+//! the truth about an answer is known without a tokenizer.
+
+use super::ask::{Ask, Function};
+use super::fault::{Fault, Faults};
+use super::model::Model;
+use super::responses;
+use super::settings::Steer;
+
+/// An answer, decided before its first byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub model: String,
+    pub choices: u32,
+    /// Words of each choice; 0 when a function is called.
+    pub words: u64,
+    pub call: Option<Call>,
+    pub finish: Finish,
+    /// Reasoning that is also shown, word by word.
+    pub shown_reasoning: u64,
+    /// Reasoning in a form that only this simulator reads, if it was wanted.
+    pub sealed: Option<String>,
+    /// `None` if the upstream is to forget it.
+    pub usage: Option<Usage>,
+    /// What usage says when it is not forgotten.
+    pub truth: Usage,
+    digest: u64,
+}
+
+/// A function call and its length in tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    pub function: Function,
+    pub tokens: u64,
+}
+
+/// Why an answer ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    Stop,
+    Length,
+    ToolCalls,
+}
+
+/// Billed tokens. At xAI's chat, `completion` is without `reasoning`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub prompt: u64,
+    pub cached: u64,
+    /// The part of the prompt that was written into the cache; only messages name it.
+    pub cache_writes: u64,
+    pub completion: u64,
+    pub reasoning: u64,
+    pub cost_ticks: u64,
+}
+
+impl Answer {
+    /// Decides the answer to `ask`.
+    pub fn new(ask: &Ask, model: &Model, steer: &Steer, seed: u64, prompt_overhead: u64) -> Self {
+        let digest = Words::new(seed ^ ask.digest).draw();
+        // What has no words, such as embeddings, cannot have too many.
+        let over = |max| if max == 0 { 0 } else { max + steer.faults.overrun() };
+        let limit = ask.max_tokens.map(over);
+        let call = ask
+            .function
+            .clone()
+            .map(Call::new)
+            .filter(|call| limit.is_none_or(|max| call.tokens <= max));
+        let wanted =
+            if steer.faults.overrun() > 0 { limit.unwrap_or(steer.tokens) } else { steer.tokens };
+        let words = if call.is_some() { 0 } else { limit.map_or(wanted, |max| wanted.min(max)) };
+        let visible = call.as_ref().map_or(words, |call| call.tokens);
+        let reasoning =
+            if model.reasons() { steer.reasoning.unwrap_or(16 + digest % 48) } else { 0 };
+        let prompt = ask.prompt_tokens + prompt_overhead;
+        let mut truth = Usage::new(model, prompt, visible * u64::from(ask.choices), reasoning);
+        truth.cache_writes = steer.cache_writes.min(truth.prompt - truth.cached);
+        Self {
+            model: model.name.clone(),
+            choices: ask.choices,
+            words,
+            finish: Finish::of(call.is_some(), words, ask.max_tokens, steer.tokens),
+            call,
+            sealed: (ask.wants_seal && reasoning > 0)
+                .then(|| format!("{}{digest:016x}", responses::seal(seed))),
+            shown_reasoning: if ask.show_reasoning { reasoning } else { 0 },
+            usage: reported(truth, &steer.faults),
+            truth,
+            digest,
+        }
+    }
+
+    /// The words of one choice, without end; [`Answer::words`] says how many are said.
+    pub fn words_of(&self, choice: u32) -> Words {
+        Words::new(self.digest.wrapping_add(u64::from(choice)))
+    }
+
+    /// The whole text of one choice.
+    pub fn text_of(&self, choice: u32) -> String {
+        let words = usize::try_from(self.words).unwrap_or(usize::MAX);
+        self.words_of(choice).take(words).collect()
+    }
+
+    /// The reasoning that is shown.
+    pub fn reasoning_text(&self) -> String {
+        let words = usize::try_from(self.shown_reasoning).unwrap_or(usize::MAX);
+        self.words_of(u32::MAX).take(words).collect()
+    }
+
+    /// Makes it images, which are paid by their number and have no tokens.
+    pub fn price_images(&mut self) {
+        let cost_ticks = IMAGE_TICKS * u64::from(self.choices);
+        self.truth = Usage { cost_ticks, ..Usage::default() };
+        self.usage = self.usage.map(|_| self.truth);
+    }
+
+    /// All visible tokens of all choices.
+    pub fn visible(&self) -> u64 {
+        self.truth.completion
+    }
+}
+
+/// What the upstream says of the truth.
+fn reported(truth: Usage, faults: &Faults) -> Option<Usage> {
+    if faults.has(Fault::NoUsage) {
+        None
+    } else if faults.has(Fault::ZeroUsage) {
+        Some(Usage::default())
+    } else if faults.has(Fault::CachedOver) {
+        Some(Usage { cached: truth.prompt + 1000, ..truth })
+    } else {
+        Some(truth)
+    }
+}
+
+impl Call {
+    fn new(function: Function) -> Self {
+        let count = |text: &str| o200k::count(text) as u64;
+        let tokens = count(&function.name) + count(&function.arguments);
+        Self { function, tokens }
+    }
+}
+
+impl Finish {
+    fn of(called: bool, words: u64, max_tokens: Option<u64>, wanted: u64) -> Self {
+        match max_tokens {
+            _ if called => Self::ToolCalls,
+            Some(max) if words > max || (words == max && wanted > max) => Self::Length,
+            _ => Self::Stop,
+        }
+    }
+
+    /// As chat completions write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+        }
+    }
+}
+
+impl Usage {
+    /// Prompts of more than 128 tokens find half of them in the cache, in blocks of 64.
+    fn new(model: &Model, prompt: u64, completion: u64, reasoning: u64) -> Self {
+        let cached = if prompt > 128 { prompt / 2 / 64 * 64 } else { 0 };
+        let cost_ticks = model.cost_ticks(prompt, cached, completion + reasoning);
+        Self { prompt, cached, cache_writes: 0, completion, reasoning, cost_ticks }
+    }
+
+    /// The object at the end of a chat completion.
+    pub fn chat_json(&self) -> String {
+        let Self { prompt, cached, completion, reasoning, cost_ticks, .. } = *self;
+        let total = prompt + completion + reasoning;
+        format!(
+            r#"{{"prompt_tokens":{prompt},"completion_tokens":{completion},"total_tokens":{total},"prompt_tokens_details":{{"text_tokens":{prompt},"audio_tokens":0,"image_tokens":0,"cached_tokens":{cached}}},"completion_tokens_details":{{"reasoning_tokens":{reasoning},"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}},"num_sources_used":0,"cost_in_usd_ticks":{cost_ticks}}}"#
+        )
+    }
+
+    /// The object of the responses route: output includes reasoning there.
+    pub fn responses_json(&self) -> String {
+        let Self { prompt, cached, reasoning, cost_ticks, .. } = *self;
+        let output = self.completion + reasoning;
+        let total = prompt + output;
+        format!(
+            r#"{{"input_tokens":{prompt},"input_tokens_details":{{"cached_tokens":{cached}}},"output_tokens":{output},"output_tokens_details":{{"reasoning_tokens":{reasoning}}},"total_tokens":{total},"num_sources_used":0,"num_server_side_tools_used":0,"cost_in_usd_ticks":{cost_ticks}}}"#
+        )
+    }
+}
+
+/// What an image costs: 0.02 dollars.
+const IMAGE_TICKS: u64 = 200_000_000;
+
+/// An endless row of words, drawn by splitmix64.
+#[derive(Debug, Clone)]
+pub struct Words(u64);
+
+impl Words {
+    fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+impl Iterator for Words {
+    type Item = &'static str;
+
+    fn next(&mut self) -> Option<&'static str> {
+        let index = self.draw() % VOCABULARY.len() as u64;
+        VOCABULARY.get(usize::try_from(index).ok()?).copied()
+    }
+}
+
+/// One o200k token each, also in a row; some with letters of more than one byte. None needs
+/// escaping in JSON.
+const VOCABULARY: [&str; 96] = [
+    " the",
+    " of",
+    " and",
+    " to",
+    " in",
+    " is",
+    " that",
+    " for",
+    " it",
+    " with",
+    " as",
+    " was",
+    " on",
+    " are",
+    " by",
+    " this",
+    " from",
+    " at",
+    " or",
+    " an",
+    " be",
+    " not",
+    " have",
+    " one",
+    " all",
+    " new",
+    " more",
+    " time",
+    " people",
+    " water",
+    " house",
+    " light",
+    " small",
+    " large",
+    " river",
+    " stone",
+    " green",
+    " blue",
+    " white",
+    " black",
+    " morning",
+    " evening",
+    " night",
+    " summer",
+    " winter",
+    " garden",
+    " window",
+    " door",
+    " table",
+    " letter",
+    " number",
+    " question",
+    " answer",
+    " story",
+    " music",
+    " colour",
+    " paper",
+    " city",
+    " road",
+    " train",
+    " ship",
+    " island",
+    " mountain",
+    " forest",
+    " field",
+    " animal",
+    " bird",
+    " fish",
+    " horse",
+    " tree",
+    " flower",
+    " apple",
+    " bread",
+    " sugar",
+    " coffee",
+    " dinner",
+    " friend",
+    " mother",
+    " father",
+    " child",
+    " teacher",
+    " doctor",
+    " worker",
+    " market",
+    " money",
+    " price",
+    " book",
+    " page",
+    " word",
+    " line",
+    " point",
+    " circle",
+    " café",
+    " était",
+    " más",
+    " für",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::Faults;
+    use crate::settings::Settings;
+    use crate::{ask, model};
+    use http::HeaderMap;
+
+    fn answer(body: &str, marker: &str) -> Answer {
+        let body =
+            format!(r#"{{{body},"messages":[{{"role":"user","content":"hello {marker}"}}]}}"#);
+        let ask = ask::chat(body.as_bytes()).expect("a good body");
+        let settings = Settings::default();
+        let steer =
+            Steer::new(&settings, Faults::default(), &HeaderMap::new(), &ask.last_user_text)
+                .expect("good");
+        let models = model::all(&[]);
+        Answer::new(&ask, model::find(&models, &ask.model).expect("a model"), &steer, 0, 0)
+    }
+
+    #[test]
+    fn each_word_is_one_token_alone() {
+        let wrong: Vec<_> = VOCABULARY.iter().filter(|word| o200k::count(word) != 1).collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    #[test]
+    fn a_text_has_as_many_tokens_as_words() {
+        let answer = answer(r#""model":"grok-4.3""#, "[sim tokens=500]");
+        assert_eq!(o200k::count(&answer.text_of(0)), 500);
+        assert_eq!(answer.truth.completion, 500);
+    }
+
+    #[test]
+    fn the_same_ask_gets_the_same_answer() {
+        let first = answer(r#""model":"grok-4.3""#, "");
+        assert_eq!(first, answer(r#""model":"grok-4.3""#, ""));
+        assert_ne!(first.text_of(0), answer(r#""model":"grok-4.3""#, "again").text_of(0));
+    }
+
+    #[test]
+    fn limits_hold_unless_overrun() {
+        let cut = answer(r#""model":"grok-4.3","max_completion_tokens":5,"n":2"#, "");
+        assert_eq!((cut.words, cut.truth.completion, cut.finish), (5, 10, Finish::Length));
+        let exact = answer(r#""model":"grok-4.3","max_tokens":24"#, "");
+        assert_eq!((exact.words, exact.finish), (24, Finish::Stop));
+        let over = answer(r#""model":"grok-4.3","max_tokens":5"#, "[sim fault=overrun=7]");
+        assert_eq!((over.words, over.truth.completion), (12, 12));
+    }
+
+    #[test]
+    fn reasoning_is_counted_apart() {
+        let answer = answer(r#""model":"grok-4.20-0309-reasoning""#, "[sim reasoning=30]");
+        assert_eq!((answer.truth.completion, answer.truth.reasoning), (24, 30));
+        let chat: serde_json::Value =
+            serde_json::from_str(&answer.truth.chat_json()).expect("json");
+        assert_eq!(chat["total_tokens"], answer.truth.prompt + 54);
+        let responses: serde_json::Value =
+            serde_json::from_str(&answer.truth.responses_json()).expect("json");
+        assert_eq!(responses["output_tokens"], 54);
+    }
+
+    #[test]
+    fn a_usage_can_be_forgotten() {
+        let answer = answer(r#""model":"grok-4.3""#, "[sim fault=no-usage]");
+        assert_eq!(answer.usage, None);
+        assert_eq!(answer.truth.completion, 24);
+    }
+}

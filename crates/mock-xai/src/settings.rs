@@ -1,0 +1,178 @@
+//! How the simulator behaves: for all requests ([`Settings`]), and for one ([`Steer`]).
+//!
+//! A caller steers its own request by headers (`x-sim-tokens: 40`) or, where headers get lost on
+//! the way, by a marker in its last user message: `[sim tokens=40 token-ms=5 fault=stall=3]`.
+
+use super::fault::Faults;
+use http::HeaderMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What holds for every request that does not say otherwise.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the owner should bind; [`super::Simulator::start`] takes the bound listener.
+    pub listen: SocketAddr,
+    /// Same seed and same request, same answer.
+    pub seed: u64,
+    /// Silence before the first token of an answer.
+    pub first_token: Duration,
+    /// Time between two tokens; zero writes whole answers at once.
+    pub token_gap: Duration,
+    /// Length of an answer, before the request's own limit.
+    pub tokens: u64,
+    /// Hidden reasoning of reasoning models; `None` draws it from the seed.
+    pub reasoning: Option<u64>,
+    /// Stands for the hidden system prompt that is billed on top of the visible one.
+    pub prompt_overhead: u64,
+    pub faults: Faults,
+    /// The one key that is right; `None` takes any.
+    pub key: Option<String>,
+    /// Truth is also written here, a JSON line an answer.
+    pub log: Option<PathBuf>,
+    /// Events that are due together share a write of about so many bytes; 0 writes each alone.
+    pub coalesce: usize,
+    /// Names beside the built-in models, priced as the default one.
+    pub more_models: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            seed: 0,
+            first_token: Duration::ZERO,
+            token_gap: Duration::ZERO,
+            tokens: 24,
+            reasoning: None,
+            prompt_overhead: 0,
+            faults: Faults::default(),
+            key: None,
+            log: None,
+            coalesce: 16 * 1024,
+            more_models: Vec::new(),
+        }
+    }
+}
+
+/// What holds for one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Steer {
+    pub tokens: u64,
+    pub reasoning: Option<u64>,
+    pub first_token: Duration,
+    pub token_gap: Duration,
+    /// Prompt tokens that are written into the cache, if the prompt has as many.
+    pub cache_writes: u64,
+    pub faults: Faults,
+}
+
+/// An option that is not valid. It is an error, since a test with a wrong option tests nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the simulator option '{key}={value}' is not valid ({why})")]
+pub struct BadSteer {
+    key: String,
+    value: String,
+    why: String,
+}
+
+impl Steer {
+    /// The settings, overridden by headers, overridden by the marker in `text`.
+    ///
+    /// # Errors
+    /// [`BadSteer`] on unknown words and values.
+    pub fn new(
+        settings: &Settings,
+        faults: Faults,
+        head: &HeaderMap,
+        text: &str,
+    ) -> Result<Self, BadSteer> {
+        let mut steer = Self {
+            tokens: settings.tokens,
+            reasoning: settings.reasoning,
+            first_token: settings.first_token,
+            token_gap: settings.token_gap,
+            cache_writes: 0,
+            faults,
+        };
+        for (name, value) in head {
+            if let Some(key) = name.as_str().strip_prefix("x-sim-") {
+                steer.set(key, value.to_str().unwrap_or_default())?;
+            }
+        }
+        for (key, value) in marker(text).iter().flat_map(|inner| words(inner)) {
+            steer.set(key, value)?;
+        }
+        Ok(steer)
+    }
+
+    /// The time that an answer of so many words takes.
+    pub fn duration(&self, words: u64) -> Duration {
+        let words = u32::try_from(words).unwrap_or(u32::MAX);
+        self.first_token + self.token_gap.saturating_mul(words)
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), BadSteer> {
+        let bad = |why: String| BadSteer { key: key.to_owned(), value: value.to_owned(), why };
+        if key == "fault" {
+            self.faults = value.parse().map_err(|e| bad(format!("{e}")))?;
+            return Ok(());
+        }
+        let number = value.parse::<u64>().map_err(|e| bad(e.to_string()))?;
+        match key {
+            "tokens" => self.tokens = number,
+            "reasoning" => self.reasoning = Some(number),
+            "first-token-ms" => self.first_token = Duration::from_millis(number),
+            "cache-writes" => self.cache_writes = number,
+            "token-ms" => self.token_gap = Duration::from_millis(number),
+            _ => return Err(bad("unknown option".to_owned())),
+        }
+        Ok(())
+    }
+}
+
+/// The inside of the last `[sim …]` in a text.
+fn marker(text: &str) -> Option<&str> {
+    let (_, rest) = text.rsplit_once("[sim ")?;
+    rest.split_once(']').map(|(inner, _)| inner)
+}
+
+fn words(marker: &str) -> impl Iterator<Item = (&str, &str)> {
+    marker.split_whitespace().map(|word| word.split_once('=').unwrap_or((word, "")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::Fault;
+    use http::HeaderValue;
+
+    fn steer(headers: &[(&'static str, &'static str)], text: &str) -> Result<Steer, BadSteer> {
+        let head =
+            headers.iter().map(|(k, v)| (k.parse().expect("name"), HeaderValue::from_static(v)));
+        Steer::new(&Settings::default(), Faults::default(), &head.collect(), text)
+    }
+
+    #[test]
+    fn headers_and_markers_steer_alike() {
+        let by_header = steer(&[("x-sim-tokens", "500"), ("x-sim-fault", "stall=9")], "hello");
+        let by_marker = steer(&[], "hello [sim tokens=500 fault=stall=9] there");
+        assert_eq!(by_header, by_marker);
+        assert!(by_marker.expect("a good marker").faults.has(Fault::Stall(9)));
+    }
+
+    #[test]
+    fn the_marker_wins_and_the_rest_stays() {
+        let steer = steer(&[("x-sim-token-ms", "7")], "[sim token-ms=5]").expect("good words");
+        assert_eq!(steer.token_gap, Duration::from_millis(5));
+        assert_eq!(steer.tokens, Settings::default().tokens);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        assert!(steer(&[("x-sim-tokens", "many")], "").is_err());
+        assert!(steer(&[], "[sim colour=red]").is_err());
+        assert!(steer(&[], "[simple] text").is_ok());
+    }
+}

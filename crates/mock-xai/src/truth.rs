@@ -1,0 +1,271 @@
+//! What the simulator really said and what a real upstream would bill for it, to hold the gateway's ledger against.
+//!
+//! Each answer leaves one [`Entry`], also when its client went away half-way; replies that are
+//! refusals leave none. The newest entries are kept in memory, all of them go to the log file.
+
+use super::bill::{Bill, Terms};
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use system::clock;
+
+/// Enough for any test, little enough for a long load run.
+const KEPT: usize = 100_000;
+
+/// One answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "a line of the log has that many yes and no")]
+pub struct Entry {
+    /// The request id the client sent, if any.
+    pub request: Option<String>,
+    /// The `x-request-id` of the simulator's reply.
+    pub sim_id: String,
+    /// The surface's name, as `chat` or `responses`.
+    pub surface: &'static str,
+    pub model: String,
+    pub stream: bool,
+    /// The answer is kept until it is fetched, and perhaps never is.
+    pub deferred: bool,
+    /// The prompt has what a stored response was made from, which the request does not show.
+    pub continues: bool,
+    /// What usage said, or would have said at the end.
+    pub prompt: u64,
+    pub cached: u64,
+    pub completion: u64,
+    pub reasoning: u64,
+    pub cost_ticks: u64,
+    /// Visible tokens that were generated, whether or not the client read them.
+    pub produced: u64,
+    /// Visible tokens that were handed to the connection.
+    pub sent: u64,
+    /// Whether the last byte was handed to the connection.
+    pub finished: bool,
+    pub fault: Option<String>,
+    /// The client closed before the end.
+    pub aborted_by_client: bool,
+    /// Generation goes on to the end when the client is gone.
+    pub goes_on: bool,
+    /// What it costs the one who asked.
+    pub billed: Bill,
+    pub began_ms: i64,
+    pub ended_ms: i64,
+}
+
+/// Sums over all entries, the forgotten ones too.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Requests to the API, refused ones too.
+    pub requests: u64,
+    /// Answers now being given.
+    pub open: u64,
+    pub answers: u64,
+    pub finished: u64,
+    pub aborted_by_client: u64,
+    pub prompt: u64,
+    pub completion: u64,
+    pub reasoning: u64,
+    pub produced: u64,
+    pub sent: u64,
+    pub billed_tokens: u64,
+    pub billed_ticks: u64,
+}
+
+/// The entries, newest last.
+#[derive(Debug)]
+pub struct TruthLog {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    entries: VecDeque<Entry>,
+    totals: Totals,
+    file: Option<BufWriter<File>>,
+}
+
+impl TruthLog {
+    /// A log that also writes to `file`, if one is given.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn open(file: Option<&Path>) -> std::io::Result<Self> {
+        let append = |path| File::options().create(true).append(true).open(path);
+        let file = file.map(append).transpose()?.map(BufWriter::new);
+        let inner = Inner { entries: VecDeque::new(), totals: Totals::default(), file };
+        Ok(Self { inner: Mutex::new(inner) })
+    }
+
+    /// The newest entries, oldest first.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.lock().entries.iter().cloned().collect()
+    }
+
+    /// Up to `count` of the newest entries, as JSON lines.
+    pub fn json_lines(&self, count: usize) -> Vec<u8> {
+        let newest = {
+            let inner = self.lock();
+            let skipped = inner.entries.len().saturating_sub(count);
+            inner.entries.iter().skip(skipped).cloned().collect::<Vec<_>>()
+        };
+        let mut lines = Vec::new();
+        for entry in newest {
+            lines.extend(entry.to_line());
+        }
+        lines
+    }
+
+    pub fn totals(&self) -> Totals {
+        self.lock().totals
+    }
+
+    /// Another request came to the API.
+    pub(super) fn asked(&self) {
+        self.lock().totals.requests += 1;
+    }
+
+    /// An answer begins.
+    pub(super) fn begin(self: &Arc<Self>, mut entry: Entry, terms: Terms) -> Tally {
+        entry.began_ms = clock::now().as_millisecond();
+        self.lock().totals.open += 1;
+        Tally { log: Arc::clone(self), entry: Some(entry), terms }
+    }
+
+    /// Brings the file up to date.
+    pub(super) fn flush(&self) {
+        if let Some(file) = &mut self.lock().file
+            && let Err(error) = file.flush()
+        {
+            tracing::error!(%error, "simulator failed to write its reply log");
+        }
+    }
+
+    fn record(&self, mut entry: Entry, terms: &Terms) {
+        entry.goes_on = terms.goes_on;
+        entry.billed = terms.bill(&entry);
+        entry.ended_ms = clock::now().as_millisecond();
+        let mut inner = self.lock();
+        inner.totals.add(&entry);
+        if let Some(file) = &mut inner.file {
+            // A full disk shows at the next flush, which tells it.
+            let _ = file.write_all(&entry.to_line());
+        }
+        if inner.entries.len() == KEPT {
+            inner.entries.pop_front();
+        }
+        inner.entries.push_back(entry);
+    }
+
+    /// A panic elsewhere does not make the entries wrong: each is pushed whole.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Totals {
+    fn add(&mut self, entry: &Entry) {
+        self.open -= 1;
+        self.answers += 1;
+        self.finished += u64::from(entry.finished);
+        self.aborted_by_client += u64::from(entry.aborted_by_client);
+        self.prompt += entry.prompt;
+        self.completion += entry.completion;
+        self.reasoning += entry.reasoning;
+        self.produced += entry.produced;
+        self.sent += entry.sent;
+        self.billed_tokens += entry.billed.tokens;
+        self.billed_ticks += entry.billed.cost_ticks;
+    }
+}
+
+impl Entry {
+    fn to_line(&self) -> Vec<u8> {
+        let mut line = serde_json::to_vec(self).unwrap_or_default();
+        line.push(b'\n');
+        line
+    }
+}
+
+/// The entry of an answer that is being given; dropped early, it tells that the client left.
+#[derive(Debug)]
+pub struct Tally {
+    log: Arc<TruthLog>,
+    entry: Option<Entry>,
+    terms: Terms,
+}
+
+impl Tally {
+    /// So many visible tokens were generated and handed to the connection.
+    pub fn sent(&mut self, tokens: u64) {
+        self.generated(tokens);
+        if let Some(entry) = &mut self.entry {
+            entry.sent += tokens;
+        }
+    }
+
+    /// So many visible tokens were generated, and are not handed over.
+    pub fn generated(&mut self, tokens: u64) {
+        if let Some(entry) = &mut self.entry {
+            entry.produced += tokens;
+        }
+    }
+
+    /// The last byte was handed over.
+    pub fn finish(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            self.log.record(Entry { finished: true, ..entry }, &self.terms);
+        }
+    }
+
+    /// The simulator itself ended the answer early.
+    pub fn broke_off(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            self.log.record(entry, &self.terms);
+        }
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            self.log.record(Entry { aborted_by_client: true, ..entry }, &self.terms);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_ends_finished_broken_off_or_aborted() {
+        let log = Arc::new(TruthLog::open(None).expect("no file to open"));
+        let begin = || log.begin(Entry::default(), Terms::default());
+        let mut whole = begin();
+        whole.sent(3);
+        whole.finish();
+        begin().broke_off();
+        let mut unread = begin();
+        unread.generated(5);
+        drop(unread);
+        assert_eq!(log.totals().open, 0);
+        let ends: Vec<_> =
+            log.entries().iter().map(|e| (e.produced, e.finished, e.aborted_by_client)).collect();
+        assert_eq!((log.totals().produced, log.totals().sent), (8, 3));
+        assert_eq!(ends, [(3, true, false), (0, false, false), (5, false, true)]);
+    }
+
+    #[test]
+    fn the_newest_lines_are_told() {
+        let log = Arc::new(TruthLog::open(None).expect("no file to open"));
+        for id in ["a", "b"] {
+            let entry = Entry { sim_id: id.to_owned(), ..Entry::default() };
+            log.begin(entry, Terms::default()).finish();
+        }
+        let lines = String::from_utf8(log.json_lines(1)).expect("text");
+        assert_eq!(lines.lines().count(), 1);
+        assert!(lines.contains(r#""sim_id":"b""#), "{lines}");
+    }
+}

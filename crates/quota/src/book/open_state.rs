@@ -1,0 +1,59 @@
+//! The part of a book that the ledger does not have, for the process that takes over from this one.
+
+use super::{Book, Bucket, Held};
+use crate::rules::{Scope, What};
+use domain::charge::Lease;
+use domain::id::RequestId;
+use serde::{Deserialize, Serialize};
+
+/// Reservations of open calls, and the fill levels of request windows.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct OpenState {
+    leases: Vec<(RequestId, Held)>,
+    buckets: Vec<(Scope, Bucket)>,
+}
+
+impl OpenState {
+    /// The open calls.
+    pub fn requests(&self) -> impl Iterator<Item = RequestId> {
+        self.leases.iter().map(|(request, _)| *request)
+    }
+}
+
+impl Book {
+    /// A copy of everything that a book rebuilt from the ledger would lack.
+    #[must_use]
+    pub fn open_state(&self) -> OpenState {
+        let leases = self.leases.iter().map(|(request, held)| (*request, held.clone())).collect();
+        let bucket = |(scope, account): (&Scope, &super::Account)| {
+            account.bucket.map(|bucket| (scope.clone(), bucket))
+        };
+        OpenState { leases, buckets: self.accounts.iter().filter_map(bucket).collect() }
+    }
+
+    /// Adds the open calls and windows of another book to one that was rebuilt from the ledger. Each of
+    /// `leases` is open afterwards, so that it can be settled; one that is not in `state` reserves nothing.
+    pub fn adopt(&mut self, state: OpenState, leases: &[Lease]) {
+        for (request, held) in state.leases {
+            for debit in &held.debits {
+                if !matches!(debit.what, What::Window(_)) {
+                    let account = self.accounts.entry(debit.scope.clone()).or_default();
+                    // Only a window depends on the time, and windows are adopted below.
+                    account.apply(
+                        &debit.what,
+                        (held.reserved, held.expected),
+                        jiff::Timestamp::UNIX_EPOCH,
+                    );
+                }
+            }
+            self.leases.insert(request, held);
+        }
+        for lease in leases {
+            let unknown = || Held { reserved: lease.reserved, expected: 0, debits: Vec::new() };
+            self.leases.entry(lease.request).or_insert_with(unknown);
+        }
+        for (scope, bucket) in state.buckets {
+            self.accounts.entry(scope).or_default().bucket = Some(bucket);
+        }
+    }
+}

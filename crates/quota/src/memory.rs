@@ -1,0 +1,222 @@
+//! Quota numbers of one process: a [`Book`] behind a lock, made durable through the journal.
+//!
+//! When the journal cannot be written, new calls are refused (nothing is taken), while running
+//! calls go on and are settled in memory at once and in the journal as soon as it can be.
+
+use super::book::{Book, OpenState};
+use super::counters::{Claim, Correction, Counters, CountersError, Extended, Grant};
+use super::counters::{Removed, Reset, Standing, Taken};
+use super::rules::Scope;
+use super::versions::Versions;
+use async_trait::async_trait;
+use domain::charge::{Adjustment, Charge, Lease};
+use domain::day::Day;
+use domain::id::{IdMap, KeyId, RequestId, UserId};
+use jiff::Timestamp;
+use journal::{Journal, Unavailable};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use store::Used;
+
+/// How long a running call waits for a raised reservation to become durable. Past it the stream
+/// goes on: only a process killed before the disk is back would then charge too little.
+const EXTEND_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long a report waits until the ledger has what ended before it.
+const PROJECTION_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long a reset waits until the ledger has it.
+const RESET_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Resets that are remembered, so that a repeated one changes nothing.
+const RESETS: usize = 256;
+
+/// Corrections that are remembered, likewise. One that is repeated later finds that the ledger has it.
+const CORRECTIONS: usize = 1024;
+
+/// In-process counters.
+pub struct MemoryCounters {
+    state: Mutex<State>,
+    journal: Journal,
+    versions: Arc<Versions>,
+}
+
+#[derive(Default)]
+struct State {
+    book: Book,
+    /// Whose each key is, for reports by key.
+    owners: IdMap<KeyId, UserId>,
+    /// The latest resets, the newest last.
+    resets: VecDeque<(RequestId, Vec<Adjustment>)>,
+    /// The calls whose charges were set right lately, the newest last.
+    corrected: VecDeque<RequestId>,
+}
+
+impl MemoryCounters {
+    /// Counters that start from what the ledger says was used.
+    #[must_use]
+    pub fn rebuilt(used: &[Used], journal: Journal, versions: Arc<Versions>) -> Self {
+        let owners = used.iter().filter_map(|row| Some((row.key.clone()?, row.user))).collect();
+        let state = State { book: Book::rebuilt(used), owners, ..State::default() };
+        Self { state: Mutex::new(state), journal, versions }
+    }
+
+    /// A copy of what a process that takes over cannot read from the ledger.
+    #[must_use]
+    pub fn open_state(&self) -> OpenState {
+        self.state().book.open_state()
+    }
+
+    /// Continues the open calls and windows of the process before this one. Each of `leases` is open in
+    /// the journal.
+    pub fn adopt(&self, state: OpenState, leases: &[Lease]) {
+        let mut own = self.state();
+        own.book.adopt(state, leases);
+        let owners = leases.iter().map(|lease| (lease.key.clone(), lease.user));
+        own.owners.extend(owners);
+    }
+
+    /// The lock guards plain data that no panic can leave half changed on purpose; a poisoned
+    /// lock must not turn one failed call into a dead gateway.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_in_memory(&self, claim: &Claim, now: Timestamp) -> Result<Grant, Taken> {
+        let mut state = self.state();
+        let grant = state.book.take(claim, now).map_err(Taken::Refused)?;
+        let lease = &claim.lease;
+        if !state.owners.contains_key(&lease.key) {
+            state.owners.insert(lease.key.clone(), lease.user);
+        }
+        Ok(grant)
+    }
+
+    fn correct_in_memory(&self, correction: &Correction) {
+        let mut state = self.state();
+        let request = correction.charge.request;
+        if state.corrected.contains(&request) {
+            return;
+        }
+        state.book.correct(correction);
+        if state.corrected.len() >= CORRECTIONS {
+            state.corrected.pop_front();
+        }
+        state.corrected.push_back(request);
+    }
+
+    fn reset_in_memory(&self, reset: &Reset) -> Vec<Adjustment> {
+        let mut state = self.state();
+        if let Some((_, before)) = state.resets.iter().find(|(id, _)| *id == reset.id) {
+            return before.clone();
+        }
+        let adjustments = state.book.reset(reset);
+        if state.resets.len() >= RESETS {
+            state.resets.pop_front();
+        }
+        state.resets.push_back((reset.id, adjustments.clone()));
+        adjustments
+    }
+}
+
+#[async_trait]
+impl Counters for MemoryCounters {
+    async fn take(&self, claim: Claim, now: Timestamp) -> Result<Taken, CountersError> {
+        let Lease { user, version, .. } = claim.lease;
+        if !self.versions.is_current(user, version).await.map_err(|_| CountersError)? {
+            return Ok(Taken::Stale);
+        }
+        let grant = match self.take_in_memory(&claim, now) {
+            Ok(grant) => grant,
+            Err(refused) => return Ok(refused),
+        };
+        let request = claim.lease.request;
+        let lease = Lease { reserved: grant.tokens, ..claim.lease };
+        match self.journal.open(lease).await {
+            Ok(()) => Ok(Taken::Granted(grant)),
+            Err(Unavailable) => {
+                self.state().book.undo(request);
+                Err(CountersError)
+            }
+        }
+    }
+
+    async fn extend(
+        &self,
+        request: RequestId,
+        want: u64,
+        least: u64,
+    ) -> Result<Extended, CountersError> {
+        let (extended, total) = self.state().book.extend(request, want, least);
+        if matches!(extended, Extended::Added(_)) {
+            let durable = self.journal.extend(request, total);
+            let _ = tokio::time::timeout(EXTEND_TIMEOUT, durable).await;
+        }
+        Ok(extended)
+    }
+
+    async fn settle(&self, charge: Charge) -> u64 {
+        // Under one lock: who finds no call open finds its charge in the journal.
+        let (settled, upto) = {
+            let mut state = self.state();
+            let Some(settled) = state.book.settle(&charge) else { return 0 };
+            (settled, self.journal.push(charge))
+        };
+        self.journal.written(upto).await;
+        settled.overshoot
+    }
+
+    async fn reset(&self, reset: &Reset) -> Result<Removed, CountersError> {
+        let adjustments = self.reset_in_memory(reset);
+        let removed = Removed {
+            tokens: adjustments.iter().map(|one| one.tokens.unsigned_abs()).sum(),
+            requests: adjustments.iter().map(|one| one.requests.unsigned_abs()).sum(),
+        };
+        // A repeated reset waits for the same adjustments, which the ledger takes once.
+        self.journal.adjust(adjustments).await;
+        // Later reports read the ledger; in memory the reset applies already.
+        let _ = tokio::time::timeout(RESET_TIMEOUT, self.journal.projected()).await;
+        Ok(removed)
+    }
+
+    async fn correct(&self, correction: &Correction) -> Result<(), CountersError> {
+        self.correct_in_memory(correction);
+        // A repeated one waits for the same row, which the ledger replaces once.
+        self.journal.settle(correction.charge.clone()).await;
+        Ok(())
+    }
+
+    async fn standing(
+        &self,
+        user: UserId,
+        key: Option<&KeyId>,
+        day: Day,
+        now: Timestamp,
+    ) -> Result<Standing, CountersError> {
+        Ok(self.state().book.standing(user, key, day, now))
+    }
+
+    async fn used_on(&self, day: Day) -> Result<Vec<Used>, CountersError> {
+        let used = {
+            let state = self.state();
+            let owner = |scope: &Scope| match scope {
+                Scope::User(user) => Some(*user),
+                Scope::Key(key) => state.owners.get(key).copied(),
+            };
+            state.book.used_on(day, owner)
+        };
+        // Who compares these numbers with the ledger finds in it all that had ended by now.
+        let projected = tokio::time::timeout(PROJECTION_TIMEOUT, self.journal.projected()).await;
+        projected.map_err(|_| CountersError)?;
+        Ok(used)
+    }
+
+    async fn ping(&self) -> Result<(), CountersError> {
+        if self.journal.is_unavailable() { Err(CountersError) } else { Ok(()) }
+    }
+
+    fn open_leases(&self) -> u64 {
+        self.state().book.open_leases()
+    }
+}

@@ -1,0 +1,39 @@
+//! Corrects the charge of an ended call in Redis.
+
+use super::keys::Partition;
+use super::{REAPED_TOMBSTONE_TTL, RedisCounters, codec, milliseconds, outbox, to_json};
+use crate::counters::{Correction, CountersError};
+use telemetry::labels::RedisOp;
+
+impl RedisCounters {
+    pub(super) async fn send_correction(
+        &self,
+        correction: &Correction,
+    ) -> Result<(), CountersError> {
+        let Correction { charge, before } = correction;
+        let at = Partition::of(charge.user);
+        let keys = [
+            at.correction(charge.request),
+            at.tombstone(charge.request),
+            at.user(charge.user),
+            at.key(charge.user, &charge.key),
+            at.outbox(),
+            at.settled(),
+            at.epoch(),
+        ];
+        let arguments = [
+            codec::exact(*before).to_string(),
+            codec::exact(charge.tokens.total()).to_string(),
+            charge.day.to_string(),
+            // The ledger has a row of the call already.
+            outbox::marked_as_repeated(&to_json(charge)),
+            milliseconds(REAPED_TOMBSTONE_TTL),
+        ];
+        let script = &self.client.scripts.correct;
+        let reply = self.client.run(RedisOp::Settle, script, &keys, &arguments).await?;
+        match codec::word(&reply)? {
+            "corrected" | "again" => Ok(()),
+            _ => Err(CountersError),
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Counters of another process, over a socket: a gateway that was replaced by a new process finishes its calls
+//! with the counters of its successor.
+//!
+//! Messages are JSON behind a length of four bytes. Requests carry a number and may be answered in any order.
+
+use super::counters::{
+    Claim, Correction, Counters, CountersError, Extended, Removed, Reset, Standing, Taken,
+};
+use domain::charge::{Charge, Lease};
+use domain::day::Day;
+use domain::id::{KeyId, RequestId, UserId};
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use store::Used;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Largest message, in bytes: about a million open calls.
+const MAX_MESSAGE: u32 = 1 << 30;
+
+/// One operation of [`Counters`].
+#[derive(Debug, Serialize, Deserialize)]
+enum Operation {
+    Take { claim: Box<Claim>, now: Timestamp },
+    Extend { request: RequestId, want: u64, least: u64 },
+    Settle(Box<Charge>),
+    Reset(Reset),
+    Correct(Box<Correction>),
+    Standing { user: UserId, key: Option<KeyId>, day: Day, now: Timestamp },
+    UsedOn(Day),
+    Ping,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Request {
+    number: u64,
+    operation: Operation,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Reply {
+    number: u64,
+    result: Box<RawValue>,
+}
+
+/// Reads one message; `None` at the end of the stream.
+///
+/// # Errors
+/// If the stream breaks, or the message is not what is expected.
+pub async fn read_message<T: DeserializeOwned>(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> io::Result<Option<T>> {
+    let length = match stream.read_u32().await {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        length => length?,
+    };
+    if length > MAX_MESSAGE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the message is too long"));
+    }
+    let mut bytes = vec![0; length as usize];
+    stream.read_exact(&mut bytes).await?;
+    Ok(Some(serde_json::from_slice(&bytes)?))
+}
+
+/// Writes one message.
+///
+/// # Errors
+/// If the stream breaks, or the message is too long.
+pub async fn write_message(
+    stream: &mut (impl AsyncWrite + Unpin),
+    message: &impl Serialize,
+) -> io::Result<()> {
+    let bytes = serde_json::to_vec(message)?;
+    let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= MAX_MESSAGE);
+    let length = length.ok_or_else(|| io::Error::other("the message is too long"))?;
+    stream.write_all(&length.to_be_bytes()).await?;
+    stream.write_all(&bytes).await?;
+    stream.flush().await
+}
+
+/// A request to be written, and who waits until it is.
+struct Outgoing {
+    request: Request,
+    written: Option<oneshot::Sender<()>>,
+}
+
+/// The counters of the process at the other end of a socket.
+pub struct RemoteCounters {
+    requests: mpsc::UnboundedSender<Outgoing>,
+    replies: Mutex<HashMap<u64, oneshot::Sender<Box<RawValue>>>>,
+    number: AtomicU64,
+    /// Open calls of this process.
+    open: Mutex<HashSet<RequestId>>,
+    /// Cancelled when the other process is gone.
+    pub lost: CancellationToken,
+}
+
+impl RemoteCounters {
+    /// Counters at the other end of `stream`; `open` calls of this process were handed over. Reading and writing
+    /// run on `tasks`, until this is dropped or the other process is gone.
+    #[must_use]
+    pub fn connect(stream: UnixStream, open: HashSet<RequestId>, tasks: &TaskTracker) -> Arc<Self> {
+        let (mut reading, mut writing) = stream.into_split();
+        let (requests, mut requested) = mpsc::unbounded_channel::<Outgoing>();
+        let lost = CancellationToken::new();
+        let remote = Arc::new(Self {
+            requests,
+            replies: Mutex::default(),
+            number: AtomicU64::new(0),
+            open: Mutex::new(open),
+            lost: lost.clone(),
+        });
+        let weak = Arc::downgrade(&remote);
+        let token = lost.clone();
+        tasks.spawn(async move {
+            while let Some(Outgoing { request, written }) = requested.recv().await {
+                if write_message(&mut writing, &request).await.is_err() {
+                    break;
+                }
+                if let Some(written) = written {
+                    let _ = written.send(());
+                }
+            }
+            token.cancel();
+        });
+        tasks.spawn(async move {
+            let _lost = lost.clone().drop_guard();
+            while let Some(Ok(Some(reply))) =
+                lost.run_until_cancelled(read_message::<Reply>(&mut reading)).await
+            {
+                let Some(remote) = weak.upgrade() else { return };
+                if let Some(waiting) = lock(&remote.replies).remove(&reply.number) {
+                    let _ = waiting.send(reply.result);
+                }
+            }
+            if let Some(remote) = weak.upgrade() {
+                lock(&remote.replies).clear();
+            }
+        });
+        remote
+    }
+
+    /// Number of open calls of this process.
+    #[must_use]
+    pub fn open_leases(&self) -> u64 {
+        lock(&self.open).len() as u64
+    }
+
+    fn send(
+        &self,
+        number: u64,
+        operation: Operation,
+        written: Option<oneshot::Sender<()>>,
+    ) -> Result<(), CountersError> {
+        let outgoing = Outgoing { request: Request { number, operation }, written };
+        self.requests.send(outgoing).map_err(|_| CountersError)
+    }
+
+    async fn call<T: DeserializeOwned>(&self, operation: Operation) -> Result<T, CountersError> {
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        let (reply, replied) = oneshot::channel();
+        lock(&self.replies).insert(number, reply);
+        if self.lost.is_cancelled() || self.send(number, operation, None).is_err() {
+            lock(&self.replies).remove(&number);
+            return Err(CountersError);
+        }
+        let result = tokio::select! {
+            result = replied => result.map_err(|_| CountersError)?,
+            () = self.lost.cancelled() => return Err(CountersError),
+        };
+        serde_json::from_str::<Result<T, CountersError>>(result.get()).map_err(|_| CountersError)?
+    }
+
+    /// As [`Counters::take`].
+    pub(super) async fn take(&self, claim: Claim, now: Timestamp) -> Result<Taken, CountersError> {
+        let request = claim.lease.request;
+        // Before it is sent: a lost reply may have been a grant.
+        lock(&self.open).insert(request);
+        let taken = self.call(Operation::Take { claim: Box::new(claim), now }).await;
+        if !matches!(taken, Ok(Taken::Granted(_))) {
+            lock(&self.open).remove(&request);
+        }
+        taken
+    }
+
+    /// As [`Counters::extend`].
+    pub(super) async fn extend(
+        &self,
+        request: RequestId,
+        want: u64,
+        least: u64,
+    ) -> Result<Extended, CountersError> {
+        self.call(Operation::Extend { request, want, least }).await
+    }
+
+    /// As [`Counters::settle`]. When the other process is gone the lease stays open in its journal, and is
+    /// charged at its next start.
+    pub(super) async fn settle(&self, charge: Charge) -> u64 {
+        let request = charge.request;
+        let operation = Operation::Settle(Box::new(charge));
+        let overshoot = if self.lost.is_cancelled() {
+            // It replies no more, but may still read.
+            let number = self.number.fetch_add(1, Ordering::Relaxed);
+            let (written, is_written) = oneshot::channel();
+            if self.send(number, operation, Some(written)).is_ok() {
+                let _ = is_written.await;
+            }
+            0
+        } else {
+            self.call(operation).await.unwrap_or(0)
+        };
+        lock(&self.open).remove(&request);
+        overshoot
+    }
+
+    /// As [`Counters::reset`].
+    pub(super) async fn reset(&self, reset: &Reset) -> Result<Removed, CountersError> {
+        self.call(Operation::Reset(reset.clone())).await
+    }
+
+    /// As [`Counters::correct`].
+    pub(super) async fn correct(&self, correction: &Correction) -> Result<(), CountersError> {
+        self.call(Operation::Correct(Box::new(correction.clone()))).await
+    }
+
+    /// As [`Counters::standing`].
+    pub(super) async fn standing(
+        &self,
+        user: UserId,
+        key: Option<&KeyId>,
+        day: Day,
+        now: Timestamp,
+    ) -> Result<Standing, CountersError> {
+        self.call(Operation::Standing { user, key: key.cloned(), day, now }).await
+    }
+
+    /// As [`Counters::used_on`].
+    pub(super) async fn used_on(&self, day: Day) -> Result<Vec<Used>, CountersError> {
+        self.call(Operation::UsedOn(day)).await
+    }
+
+    /// As [`Counters::ping`].
+    pub(super) async fn ping(&self) -> Result<(), CountersError> {
+        self.call(Operation::Ping).await
+    }
+}
+
+/// Performs the operations that the process before this one sends over `stream`, until it closes it. `leases` are
+/// its open calls. Calls that it leaves open are charged in full; their number is returned. Once `stop` is
+/// cancelled the other process has to end its calls: the end of the stream of replies signals it.
+pub async fn serve(
+    counters: Arc<dyn Counters>,
+    leases: Vec<Lease>,
+    stream: UnixStream,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> usize {
+    let (mut reading, mut writing) = stream.into_split();
+    let leases = leases.into_iter().map(|lease| (lease.request, lease)).collect();
+    let served = Arc::new(Served { counters, leases: Mutex::new(leases) });
+    let (replies, mut outgoing) = mpsc::unbounded_channel::<Reply>();
+    tasks.spawn(async move {
+        while let Some(Some(reply)) = stop.run_until_cancelled(outgoing.recv()).await {
+            if write_message(&mut writing, &reply).await.is_err() {
+                return;
+            }
+        }
+    });
+    let running = TaskTracker::new();
+    while let Ok(Some(Request { number, operation })) = read_message(&mut reading).await {
+        let (served, replies) = (Arc::clone(&served), replies.clone());
+        let is_take = matches!(operation, Operation::Take { .. });
+        let performed = running.spawn(async move {
+            if let Ok(result) = served.perform(operation).await {
+                let _ = replies.send(Reply { number, result });
+            }
+        });
+        if is_take {
+            // A call may be settled without waiting for its take, which must come first.
+            let _ = performed.await;
+        }
+    }
+    running.close();
+    running.wait().await;
+    served.abandon_open().await
+}
+
+/// The counters as another process sees them, and its open calls.
+struct Served {
+    counters: Arc<dyn Counters>,
+    leases: Mutex<HashMap<RequestId, Lease>>,
+}
+
+impl Served {
+    async fn perform(&self, operation: Operation) -> serde_json::Result<Box<RawValue>> {
+        let counters = &self.counters;
+        match operation {
+            Operation::Take { claim, now } => {
+                let lease = claim.lease.clone();
+                let taken = counters.take(*claim, now).await;
+                if let Ok(Taken::Granted(grant)) = &taken {
+                    let lease = Lease { reserved: grant.tokens, ..lease };
+                    lock(&self.leases).insert(lease.request, lease);
+                }
+                encode(&taken)
+            }
+            Operation::Extend { request, want, least } => {
+                let extended = counters.extend(request, want, least).await;
+                if let (Ok(Extended::Added(tokens)), Some(lease)) =
+                    (&extended, lock(&self.leases).get_mut(&request))
+                {
+                    lease.reserved += tokens;
+                }
+                encode(&extended)
+            }
+            Operation::Settle(charge) => {
+                let request = charge.request;
+                let overshoot = counters.settle(*charge).await;
+                lock(&self.leases).remove(&request);
+                encode(&Ok::<_, CountersError>(overshoot))
+            }
+            Operation::Reset(reset) => encode(&counters.reset(&reset).await),
+            Operation::Correct(correction) => encode(&counters.correct(&correction).await),
+            Operation::Standing { user, key, day, now } => {
+                encode(&counters.standing(user, key.as_ref(), day, now).await)
+            }
+            Operation::UsedOn(day) => encode(&counters.used_on(day).await),
+            Operation::Ping => encode(&counters.ping().await),
+        }
+    }
+
+    /// Charges what the other process left open: how much of it was used is not known.
+    async fn abandon_open(&self) -> usize {
+        let left = std::mem::take(&mut *lock(&self.leases));
+        for lease in left.values() {
+            self.counters.settle(Charge::abandoned_in_full(lease)).await;
+        }
+        left.len()
+    }
+}
+
+fn encode<T: Serialize>(result: &Result<T, CountersError>) -> serde_json::Result<Box<RawValue>> {
+    serde_json::value::to_raw_value(result)
+}
+
+/// Plain data, which no panic leaves half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

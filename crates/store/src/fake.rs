@@ -1,0 +1,68 @@
+//! A store for tests: each query waits for the answer that the test gives.
+
+use super::{Callers, Entry, Ledger, Mark, StoreError};
+use async_trait::async_trait;
+use domain::caller::Caller;
+use domain::id::{KeyId, UserId};
+use jiff::Timestamp;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+pub type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// A query of the code under test, with the sender for its answer.
+#[derive(Debug)]
+pub enum Query {
+    Journal(Vec<Entry>, Option<Mark>, Answer<()>),
+    Mark(Uuid, Answer<Option<u64>>),
+    LatestMark(Answer<Option<Mark>>),
+    DeadLetter(Answer<()>),
+    Caller(Answer<Option<Caller>>),
+}
+
+pub struct FakeStore(mpsc::UnboundedSender<Query>);
+
+impl FakeStore {
+    /// The store, and the queries it receives.
+    pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Query>) {
+        let (sender, queries) = mpsc::unbounded_channel();
+        (Arc::new(Self(sender)), queries)
+    }
+
+    async fn query<T>(&self, query: impl FnOnce(Answer<T>) -> Query) -> Result<T, StoreError> {
+        let (sender, answer) = oneshot::channel();
+        self.0.send(query(sender)).expect("the test receives queries");
+        answer.await.expect("the test answers")
+    }
+}
+
+#[async_trait]
+impl Ledger for FakeStore {
+    async fn journal(&self, batch: &[Entry], mark: Option<Mark>) -> Result<(), StoreError> {
+        self.query(|answer| Query::Journal(batch.to_vec(), mark, answer)).await
+    }
+
+    async fn mark(&self, log: Uuid) -> Result<Option<u64>, StoreError> {
+        self.query(|answer| Query::Mark(log, answer)).await
+    }
+
+    async fn latest_mark(&self) -> Result<Option<Mark>, StoreError> {
+        self.query(Query::LatestMark).await
+    }
+
+    async fn dead_letter(&self, _: &str, _: &str, _: Timestamp) -> Result<(), StoreError> {
+        self.query(Query::DeadLetter).await
+    }
+}
+
+#[async_trait]
+impl Callers for FakeStore {
+    async fn caller(&self, _: &KeyId) -> Result<Option<Caller>, StoreError> {
+        self.query(Query::Caller).await
+    }
+
+    async fn user_version(&self, _: UserId) -> Result<Option<u64>, StoreError> {
+        Err(StoreError::Unavailable("the fake store has no versions".to_owned()))
+    }
+}

@@ -1,0 +1,160 @@
+//! What the shared queries need to know of Postgres: fragments of SQL, and small functions. `sqlite/dialect.rs` has
+//! the same items.
+
+use super::connect;
+use crate::StoreError;
+use crate::callers::CommitStamp;
+use crate::encode::DayColumn;
+use crate::maintenance::Reach;
+use domain::day::Day;
+use domain::id::RequestId;
+use jiff::Timestamp;
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection as _, PgPool, QueryBuilder, Transaction};
+use uuid::Uuid;
+
+pub(super) use super::PostgresStore as Backend;
+pub(super) use super::instance::{acquire_instance_lock, release_instance_lock};
+pub(super) use super::instance::{confirm_changes, is_change_confirmed};
+pub(super) use super::partitions::{create_partitions, drop_partitions};
+pub(super) use sqlx::{PgConnection as Connection, Postgres as Driver};
+
+/// Begins a statement that changes users, with the next number of the change sequence as `number.last`; see
+/// `change_number` in the migrations.
+macro_rules! next_change {
+    () => {
+        "with number as (update change_number set last = last + 1 returning last) "
+    };
+}
+
+macro_rules! for_update {
+    () => {
+        " for update"
+    };
+}
+
+macro_rules! for_no_key_update {
+    () => {
+        " for no key update"
+    };
+}
+
+macro_rules! skip_locked {
+    () => {
+        " for update skip locked"
+    };
+}
+
+/// True for the ids in [`ids`], bound to `$parameter`.
+macro_rules! id_in {
+    ($parameter:literal) => {
+        concat!("= any(", $parameter, ")")
+    };
+}
+
+/// True for the days in [`days`], bound to `$parameter`.
+macro_rules! day_in {
+    ($parameter:literal) => {
+        concat!("= any(", $parameter, "::text[]::date[])")
+    };
+}
+
+macro_rules! page_start {
+    () => {
+        "true"
+    };
+}
+
+macro_rules! page_end {
+    () => {
+        ""
+    };
+}
+
+/// The table that has the ledger rows of days without a partition.
+macro_rules! unpartitioned {
+    () => {
+        "usage_event_default"
+    };
+}
+
+/// True if rows of the day `$1` were pruned, or an operator has dropped its partition.
+macro_rules! is_pruned {
+    () => {
+        "select exists (select 1 from ledger_prune where first_day > $1)
+             or to_regclass('usage_event_' || to_char($1, 'YYYYMMDD')) is null
+                and not exists (select 1 from usage_event_default where day = $1)"
+    };
+}
+
+pub(super) use {
+    day_in, for_no_key_update, for_update, id_in, is_pruned, next_change, page_end, page_start,
+    skip_locked, unpartitioned,
+};
+
+/// The parameter of [`id_in`].
+pub(super) fn ids(ids: Vec<Uuid>) -> Vec<Uuid> {
+    ids
+}
+
+/// The parameter of [`day_in`].
+pub(super) fn days(days: Vec<String>) -> Vec<String> {
+    days
+}
+
+/// Adds the condition that a user's names match a pattern.
+pub(super) fn push_search(query: &mut QueryBuilder<Driver>, pattern: &str) {
+    // A plain pattern and no function: the planner can tell how much it finds, and reads all users in one
+    // go where that is cheaper.
+    query.push(" and (email like ").push_bind(pattern.to_owned());
+    query.push(" or lower(username collate \"C\") like ").push_bind(pattern.to_owned()).push(")");
+}
+
+/// Adds the condition that ledger rows are of the days from `oldest` to `newest` and were admitted before
+/// `before`.
+pub(super) fn push_days(
+    query: &mut QueryBuilder<Driver>,
+    (oldest, newest): (Day, Day),
+    before: Option<(Timestamp, RequestId)>,
+) {
+    // A parameter of type date, not a text that is cast: the planner leaves out all other partitions.
+    query.push(" and day between ").push_bind(DayColumn(oldest));
+    query.push(" and ").push_bind(DayColumn(newest));
+    if let Some((at, request)) = before {
+        query.push(" and (admitted_at, request) < (").push_bind(at.as_millisecond());
+        query.push(", ").push_bind(request.0).push(")");
+    }
+}
+
+pub(super) async fn begin(
+    turn: &mut PoolConnection<Driver>,
+) -> Result<Transaction<'_, Driver>, sqlx::Error> {
+    turn.begin().await
+}
+
+/// Makes later changes to users wait until the transaction ends, before any other row is locked.
+pub(super) async fn lock_change_sequence(tx: &mut Connection) -> Result<(), StoreError> {
+    sqlx::query("select last from change_number for update").execute(tx).await?;
+    Ok(())
+}
+
+pub(super) fn change_pool(store: &Backend) -> &PgPool {
+    &store.pool
+}
+
+pub(super) fn commit_stamp(_store: &Backend) -> CommitStamp {
+    CommitStamp::Remote
+}
+
+pub(super) async fn ping(store: &Backend) -> Result<(), StoreError> {
+    connect::check_writable(&mut *store.pool.acquire().await?).await
+}
+
+pub(super) async fn reach(store: &Backend) -> Reach {
+    connect::reach(&store.options).await
+}
+
+pub(super) async fn close(store: &Backend) {
+    store.pool.close().await;
+    store.writer.close().await;
+}

@@ -1,0 +1,124 @@
+//! Pages of a user's ledger rows.
+//!
+//! A page must not read everything a user ever did, nor visit hundreds of partitions: the rollup has the days
+//! on which the user made such calls. From the newest of these on a few are read at a time, more and more, until
+//! the page is full.
+
+use super::dialect::{self, Backend, Driver};
+use super::reconciliation::{ChargeRow, charge_columns};
+use crate::StoreError;
+use crate::encode::DayColumn;
+use crate::reports::{HistoryFilter, admitted_until, last_day};
+use domain::charge::{Charge, Status};
+use domain::day::Day;
+use domain::id::{KeyId, RequestId, UserId};
+use jiff::Timestamp;
+use jiff::civil::date;
+use sqlx::QueryBuilder;
+use std::cmp::Reverse;
+
+/// Days that the first query may span, and the factor by which each further one spans more.
+const FIRST_SPAN: i32 = 7;
+const SPAN_GROWTH: i32 = 4;
+/// Before and after all days of a ledger.
+const FIRST_DAY: Day = Day(date(1, 1, 1));
+const LAST_DAY: Day = Day(date(9999, 12, 31));
+
+/// Which rows to read.
+pub(super) struct Page<'a> {
+    pub user: UserId,
+    pub filter: &'a HistoryFilter,
+    /// Only rows that were admitted before this one.
+    pub before: Option<(Timestamp, RequestId)>,
+    pub limit: u32,
+}
+
+impl Page<'_> {
+    /// At most `limit` rows, the newest first.
+    pub(super) async fn read(&self, store: &Backend) -> Result<Vec<Charge>, StoreError> {
+        let last = self.before.map(|(at, _)| last_day(at)).into_iter().chain(self.filter.to).min();
+        let days = self.days(store, last).await?;
+        let (mut page, mut rest, mut span) = (Vec::new(), &days[..], FIRST_SPAN);
+        while let Some(newest) = rest.first()
+            && !is_complete(&page, self.limit, *newest)
+        {
+            let some = rest.iter().take_while(|day| days_between(**day, *newest) < span).count();
+            let (these, older) = rest.split_at(some);
+            let oldest = these.last().unwrap_or(newest);
+            page.extend(self.rows(store, *oldest, *newest).await?);
+            page.sort_unstable_by_key(|charge| Reverse((charge.admitted_at, charge.request)));
+            page.truncate(usize::try_from(self.limit).unwrap_or(usize::MAX));
+            (rest, span) = (older, span.saturating_mul(SPAN_GROWTH));
+        }
+        Ok(page)
+    }
+
+    /// The days on which the user made such calls, of whatever status, the newest first; none after
+    /// `last`.
+    async fn days(&self, store: &Backend, last: Option<Day>) -> Result<Vec<Day>, StoreError> {
+        let days: Vec<DayColumn> = sqlx::query_scalar(
+            "select day
+             from usage_daily
+             where user_id = $1
+               and day between $2 and $3
+               and ($4 is null or model = $4)
+               and ($5 is null or key_id = $5)
+             group by day
+             order by day desc",
+        )
+        .bind(self.user.0)
+        .bind(DayColumn(self.filter.from.unwrap_or(FIRST_DAY)))
+        .bind(DayColumn(last.unwrap_or(LAST_DAY)))
+        .bind(&self.filter.model)
+        .bind(self.filter.key.as_ref().map(KeyId::as_str))
+        .fetch_all(&store.pool)
+        .await?;
+        Ok(days.into_iter().map(|day| day.0).collect())
+    }
+
+    /// The newest rows of the days from `oldest` to `newest`.
+    async fn rows(
+        &self,
+        store: &Backend,
+        oldest: Day,
+        newest: Day,
+    ) -> Result<Vec<Charge>, StoreError> {
+        let filter = self.filter;
+        let mut query = QueryBuilder::<Driver>::new(concat!(
+            "select ",
+            charge_columns!(),
+            " from usage_event where user_id = "
+        ));
+        query.push_bind(self.user.0);
+        dialect::push_days(&mut query, (oldest, newest), self.before);
+        if let Some(status) = filter.status {
+            query.push(" and status = ").push_bind(status.as_str());
+        }
+        if filter.status.is_some_and(|status| status != Status::Complete) {
+            // The condition of the partial index, which is not used without it.
+            query.push(" and status <> 'complete'");
+        }
+        if let Some(model) = &filter.model {
+            query.push(" and model = ").push_bind(model);
+        }
+        if let Some(key) = &filter.key {
+            query.push(" and key_id = ").push_bind(key.as_str());
+        }
+        query.push(" order by admitted_at desc, request desc limit ");
+        query.push_bind(i64::from(self.limit));
+        let rows: Vec<ChargeRow> = query.build_query_as().fetch_all(&store.pool).await?;
+        rows.into_iter().map(Charge::try_from).collect()
+    }
+}
+
+/// True if nothing on `day` or before it belongs on the page any more. Days of one user may overlap, when
+/// the plan's time zone was changed.
+fn is_complete(page: &[Charge], limit: u32, day: Day) -> bool {
+    let is_full = u32::try_from(page.len()).is_ok_and(|length| length >= limit);
+    let is_older = |last: &Charge| admitted_until(day) <= last.admitted_at.as_millisecond();
+    is_full && page.last().is_none_or(is_older)
+}
+
+fn days_between(earlier: Day, later: Day) -> i32 {
+    (later.0 - earlier.0).get_days()
+}

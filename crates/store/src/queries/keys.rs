@@ -1,0 +1,387 @@
+//! Keys. Every change gives the key's user the next version.
+
+use super::audit;
+use super::dialect::{self, Backend, Connection, Driver};
+use super::users::{bump_user_version, constraint};
+use crate::StoreError;
+use crate::audit::Change;
+use crate::encode;
+use crate::keys::{KeyChange, KeyFilter, Keys, LIVE_KEYS, NewKey, REVOKED_KEYS};
+use async_trait::async_trait;
+use domain::by::By;
+use domain::id::{KeyId, UserId};
+use domain::key::{Key, KeyLimits};
+use jiff::Timestamp;
+use sqlx::Executor;
+use sqlx::error::ErrorKind;
+use telemetry::labels::StoreOp;
+use uuid::Uuid;
+
+/// A key as it is stored, without its hash.
+#[derive(sqlx::FromRow)]
+struct KeyRow {
+    id: String,
+    name: String,
+    last_four: String,
+    created_at: i64,
+    #[sqlx(flatten)]
+    state: KeyStateRow,
+}
+
+/// What may end a key or narrow it: also a part of the caller's record.
+#[derive(sqlx::FromRow)]
+pub(super) struct KeyStateRow {
+    pub expires_at: Option<i64>,
+    pub revoked_at: Option<i64>,
+    key_tokens_per_day: Option<i64>,
+    key_requests_per_day: Option<i64>,
+    key_models: Option<String>,
+}
+
+#[async_trait]
+impl Keys for Backend {
+    /// Another key with the same id is refused.
+    async fn add_key(&self, user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError> {
+        let added = self
+            .transaction(StoreOp::Accounts, async |tx| {
+                dialect::lock_change_sequence(tx).await?;
+                let is_new = insert(tx, user, key).await?;
+                let added = find_same(tx, user, key).await?;
+                if is_new {
+                    finish_adding(tx, user, &added, by).await?;
+                }
+                Ok::<_, StoreError>(added)
+            })
+            .await?;
+        self.handle.publish_new_key(user).await;
+        Ok(added)
+    }
+
+    async fn change_key(
+        &self,
+        user: UserId,
+        key: &KeyId,
+        change: &KeyChange,
+        by: &By,
+    ) -> Result<Option<Key>, StoreError> {
+        let changed = self
+            .transaction(StoreOp::Accounts, async |tx| {
+                dialect::lock_change_sequence(tx).await?;
+                let before = find(&mut *tx, key, Some(user)).await?;
+                let Some(before) = before.filter(|key| key.revoked_at.is_none()) else {
+                    return Ok(None);
+                };
+                let after = update(tx, &change.applied_to(before.clone())).await?;
+                if after != before {
+                    let change = Change::of_key("key.change", Some(&before), &after);
+                    audit::append(tx, &change, by).await?;
+                    bump_user_version(tx, user).await?;
+                }
+                Ok::<_, StoreError>(Some(after))
+            })
+            .await?;
+        self.handle.publish(Some(user)).await?;
+        Ok(changed)
+    }
+
+    /// A key that exists already revokes no others: they may be its successors.
+    async fn replace_key(&self, user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError> {
+        let added = self
+            .transaction(StoreOp::Accounts, async |tx| {
+                dialect::lock_change_sequence(tx).await?;
+                let is_new = insert(tx, user, key).await?;
+                let added = find_same(tx, user, key).await?;
+                if is_new {
+                    for old in revoke_namesakes(tx, user, key, by.at).await? {
+                        audit::append(tx, &of_revoked(&old), by).await?;
+                    }
+                    finish_adding(tx, user, &added, by).await?;
+                }
+                Ok::<_, StoreError>(added)
+            })
+            .await?;
+        self.handle.publish_new_key(user).await;
+        Ok(added)
+    }
+
+    async fn keys(
+        &self,
+        user: UserId,
+        filter: &KeyFilter,
+        limit: u32,
+    ) -> Result<Vec<Key>, StoreError> {
+        self.read(StoreOp::Accounts, async {
+            // No key comes before this place in the list.
+            let start = (i64::MIN, KeyId::from(""));
+            let after = filter.after.clone().map_or(start, |(at, id)| (at.as_millisecond(), id));
+            let rows: Vec<KeyRow> = sqlx::query_as(
+                "select
+                     id, name, last_four, created_at, expires_at, revoked_at,
+                     tokens_per_day as key_tokens_per_day,
+                     requests_per_day as key_requests_per_day,
+                     models as key_models
+                 from api_key
+                 where user_id = $1
+                   and (not $2 or revoked_at is null)
+                   and (created_at, id) > ($3, $4)
+                 order by created_at, id
+                 limit $5",
+            )
+            .bind(user.0)
+            .bind(filter.live)
+            .bind(after.0)
+            .bind(after.1.as_str())
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await?;
+            rows.into_iter().map(Key::try_from).collect()
+        })
+        .await
+    }
+
+    async fn key(&self, user: UserId, key: &KeyId) -> Result<Option<Key>, StoreError> {
+        self.read(StoreOp::Accounts, find(&self.pool, key, Some(user))).await
+    }
+
+    async fn revoke_key(&self, key: &KeyId, by: &By) -> Result<Option<Key>, StoreError> {
+        let (owner, revoked) = self
+            .transaction(StoreOp::Accounts, async |tx| {
+                dialect::lock_change_sequence(tx).await?;
+                let is_new = revoke(tx, key, by.at).await?;
+                let Some(owner) = owner_of(tx, key).await? else { return Ok((None, None)) };
+                let revoked = find(&mut *tx, key, None).await?;
+                if let (true, Some(revoked)) = (is_new, &revoked) {
+                    audit::append(tx, &of_revoked(revoked), by).await?;
+                    bump_user_version(tx, owner).await?;
+                }
+                Ok::<_, StoreError>((Some(owner), revoked))
+            })
+            .await?;
+        self.handle.publish(owner).await?;
+        Ok(revoked)
+    }
+}
+
+/// Enforces the limits on the user's keys, and audits the new one.
+async fn finish_adding(
+    tx: &mut Connection,
+    user: UserId,
+    added: &Key,
+    by: &By,
+) -> Result<(), StoreError> {
+    check_live_keys(tx, user).await?;
+    delete_surplus(tx, user).await?;
+    audit::append(tx, &Change::of_key("key.add", None, added), by).await?;
+    bump_user_version(tx, user).await
+}
+
+/// Deletes revoked keys of the user beyond the [`REVOKED_KEYS`] latest.
+async fn delete_surplus(tx: &mut Connection, user: UserId) -> Result<(), StoreError> {
+    sqlx::query(
+        "delete from api_key
+         where user_id = $1
+           and revoked_at is not null
+           and id not in (
+               select id
+               from api_key
+               where user_id = $1 and revoked_at is not null
+               order by revoked_at desc, id desc
+               limit $2
+           )",
+    )
+    .bind(user.0)
+    .bind(i64::from(REVOKED_KEYS))
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Counts in the transaction that adds, so that concurrent calls cannot exceed the limit together.
+async fn check_live_keys(tx: &mut Connection, user: UserId) -> Result<(), StoreError> {
+    let live: i64 = sqlx::query_scalar(
+        "select count(*) from api_key where user_id = $1 and revoked_at is null",
+    )
+    .bind(user.0)
+    .fetch_one(tx)
+    .await?;
+    if encode::count(live)? > LIVE_KEYS as u64 { Err(StoreError::TooManyKeys) } else { Ok(()) }
+}
+
+/// Revokes a key; false if it does not exist or was revoked before.
+async fn revoke(tx: &mut Connection, key: &KeyId, now: Timestamp) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "update api_key set revoked_at = $2
+         where id = $1
+           and revoked_at is null",
+    )
+    .bind(key.as_str())
+    .bind(now.as_millisecond())
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// The user who owns a key.
+async fn owner_of(tx: &mut Connection, key: &KeyId) -> Result<Option<UserId>, StoreError> {
+    let owner: Option<Uuid> = sqlx::query_scalar("select user_id from api_key where id = $1")
+        .bind(key.as_str())
+        .fetch_optional(tx)
+        .await?;
+    Ok(owner.map(UserId))
+}
+
+async fn insert(tx: &mut Connection, user: UserId, key: &NewKey) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "insert into api_key (
+             id, user_id, digest, last_four, name, created_at, expires_at,
+             tokens_per_day, requests_per_day, models
+         )
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+         on conflict (id) do nothing",
+    )
+    .bind(key.id.as_str())
+    .bind(user.0)
+    .bind(key.digest.0.to_vec())
+    .bind(&key.last_four)
+    .bind(&key.name)
+    .bind(key.created_at.as_millisecond())
+    .bind(key.expires_at.map(Timestamp::as_millisecond))
+    .bind(key.limits.tokens_per_day.map(encode::integer))
+    .bind(key.limits.requests_per_day.map(encode::integer))
+    .bind(encode::models_text(&key.limits.models))
+    .execute(tx)
+    .await;
+    match done {
+        Ok(done) => Ok(done.rows_affected() > 0),
+        Err(e) if constraint(&e) == Some(ErrorKind::ForeignKeyViolation) => {
+            Err(StoreError::Missing("user"))
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The key under the id of `key`, which must be that very key.
+async fn find_same(tx: &mut Connection, user: UserId, key: &NewKey) -> Result<Key, StoreError> {
+    let row: Option<KeyRow> = sqlx::query_as(
+        "select
+             id, name, last_four, created_at, expires_at, revoked_at,
+             tokens_per_day as key_tokens_per_day, requests_per_day as key_requests_per_day,
+             models as key_models
+         from api_key
+         where id = $1 and user_id = $2 and digest = $3",
+    )
+    .bind(key.id.as_str())
+    .bind(user.0)
+    .bind(key.digest.0.to_vec())
+    .fetch_optional(tx)
+    .await?;
+    let taken = || StoreError::Corrupt(format!("another key has the id {}", key.id));
+    row.ok_or_else(taken)?.try_into()
+}
+
+/// The key with this id; only of `owner`, if one is given.
+async fn find(
+    executor: impl Executor<'_, Database = Driver>,
+    key: &KeyId,
+    owner: Option<UserId>,
+) -> Result<Option<Key>, StoreError> {
+    let row: Option<KeyRow> = sqlx::query_as(
+        "select
+             id, name, last_four, created_at, expires_at, revoked_at,
+             tokens_per_day as key_tokens_per_day, requests_per_day as key_requests_per_day,
+             models as key_models
+         from api_key
+         where id = $1
+           and user_id = coalesce($2, user_id)",
+    )
+    .bind(key.as_str())
+    .bind(owner.map(|user| user.0))
+    .fetch_optional(executor)
+    .await?;
+    row.map(Key::try_from).transpose()
+}
+
+/// Writes all fields of the key that can change.
+async fn update(tx: &mut Connection, key: &Key) -> Result<Key, StoreError> {
+    let row: KeyRow = sqlx::query_as(
+        "update api_key set
+             name = $2,
+             expires_at = $3,
+             tokens_per_day = $4,
+             requests_per_day = $5,
+             models = $6
+         where id = $1
+         returning
+             id, name, last_four, created_at, expires_at, revoked_at,
+             tokens_per_day as key_tokens_per_day, requests_per_day as key_requests_per_day,
+             models as key_models",
+    )
+    .bind(key.id.as_str())
+    .bind(&key.name)
+    .bind(key.expires_at.map(Timestamp::as_millisecond))
+    .bind(key.limits.tokens_per_day.map(encode::integer))
+    .bind(key.limits.requests_per_day.map(encode::integer))
+    .bind(encode::models_text(&key.limits.models))
+    .fetch_one(tx)
+    .await?;
+    row.try_into()
+}
+
+/// Revokes the user's other keys with the name of `key`.
+async fn revoke_namesakes(
+    tx: &mut Connection,
+    user: UserId,
+    key: &NewKey,
+    now: Timestamp,
+) -> Result<Vec<Key>, StoreError> {
+    let rows: Vec<KeyRow> = sqlx::query_as(
+        "update api_key set revoked_at = $4
+         where user_id = $1
+           and name = $2
+           and id <> $3
+           and revoked_at is null
+         returning
+             id, name, last_four, created_at, expires_at, revoked_at,
+             tokens_per_day as key_tokens_per_day, requests_per_day as key_requests_per_day,
+             models as key_models",
+    )
+    .bind(user.0)
+    .bind(&key.name)
+    .bind(key.id.as_str())
+    .bind(now.as_millisecond())
+    .fetch_all(tx)
+    .await?;
+    rows.into_iter().map(Key::try_from).collect()
+}
+
+/// The audited change of a key that was just revoked.
+fn of_revoked(key: &Key) -> Change {
+    let before = Key { revoked_at: None, ..key.clone() };
+    Change::of_key("key.revoke", Some(&before), key)
+}
+
+impl KeyStateRow {
+    pub(super) fn limits(&self) -> Result<KeyLimits, StoreError> {
+        Ok(KeyLimits {
+            tokens_per_day: self.key_tokens_per_day.map(encode::count).transpose()?,
+            requests_per_day: self.key_requests_per_day.map(encode::count).transpose()?,
+            models: encode::models(self.key_models.as_deref())?,
+        })
+    }
+}
+
+impl TryFrom<KeyRow> for Key {
+    type Error = StoreError;
+
+    fn try_from(row: KeyRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            limits: row.state.limits()?,
+            id: KeyId(row.id.into()),
+            name: row.name,
+            last_four: row.last_four,
+            created_at: encode::instant(row.created_at)?,
+            expires_at: row.state.expires_at.map(encode::instant).transpose()?,
+            revoked_at: row.state.revoked_at.map(encode::instant).transpose()?,
+        })
+    }
+}

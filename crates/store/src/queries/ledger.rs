@@ -1,0 +1,60 @@
+//! The ledger's positions in journals, and the entries that it cannot take.
+
+use super::dialect::Backend;
+use super::journal;
+use crate::StoreError;
+use crate::encode;
+use crate::ledger::{Entry, Ledger, Mark};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use telemetry::labels::StoreOp;
+use uuid::Uuid;
+
+#[async_trait]
+impl Ledger for Backend {
+    async fn journal(&self, batch: &[Entry], mark: Option<Mark>) -> Result<(), StoreError> {
+        self.handle.run(StoreOp::Journal, self, journal::write(self, batch, mark)).await
+    }
+
+    async fn mark(&self, log: Uuid) -> Result<Option<u64>, StoreError> {
+        self.read(StoreOp::Journal, async {
+            let position: Option<i64> =
+                sqlx::query_scalar("select position from journal_mark where log = $1")
+                    .bind(log)
+                    .fetch_optional(&self.pool)
+                    .await?;
+            position.map(encode::count).transpose()
+        })
+        .await
+    }
+
+    async fn latest_mark(&self) -> Result<Option<Mark>, StoreError> {
+        self.read(StoreOp::Journal, async {
+            let latest: Option<(Uuid, i64)> =
+                sqlx::query_as("select log, position from journal_mark where is_latest")
+                    .fetch_optional(&self.pool)
+                    .await?;
+            let mark = |(log, position)| Ok(Mark { log, position: encode::count(position)? });
+            latest.map(mark).transpose()
+        })
+        .await
+    }
+
+    async fn dead_letter(&self, entry: &str, why: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.write(StoreOp::Ledger, async |connection| {
+            sqlx::query(
+                "insert into usage_dead (id, at, why, entry)
+                 values ($1, $2, $3, $4)
+                 on conflict (id) do nothing",
+            )
+            .bind(encode::digest(entry))
+            .bind(now.as_millisecond())
+            .bind(encode::text(why))
+            .bind(encode::text(entry))
+            .execute(connection)
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+}

@@ -1,0 +1,204 @@
+//! Log-ins and their sessions.
+
+use super::dialect::{Backend, Connection};
+use super::secret;
+use super::users::{CredentialsRow, UserRow, find, lock};
+use crate::StoreError;
+use crate::sessions::{Adopted, Credentials, NewSession, SESSIONS_PER_USER};
+use crate::sessions::{Rotated, Rotation, Sessions};
+use async_trait::async_trait;
+use domain::id::{SessionId, UserId};
+use domain::server_secret::{Fingerprint, ServerSecret};
+use domain::user::User;
+use jiff::Timestamp;
+use telemetry::labels::StoreOp;
+use uuid::Uuid;
+
+#[async_trait]
+impl Sessions for Backend {
+    async fn credentials(&self, email: &str) -> Result<Option<Credentials>, StoreError> {
+        self.read(StoreOp::Sessions, async {
+            let row: Option<CredentialsRow> = sqlx::query_as(
+                "select
+                     id, email, username, role, status, plan_id, overrides, version, created_at,
+                     password_hash
+                 from users
+                 where email = $1",
+            )
+            .bind(email)
+            .fetch_optional(&self.pool)
+            .await?;
+            row.map(Credentials::try_from).transpose()
+        })
+        .await
+    }
+
+    async fn credentials_of(&self, user: UserId) -> Result<Option<Credentials>, StoreError> {
+        self.read(StoreOp::Sessions, find(&self.pool, user)).await
+    }
+
+    async fn rehash(&self, user: UserId, old: &str, new: &str) -> Result<(), StoreError> {
+        self.write(StoreOp::Sessions, async |connection| {
+            sqlx::query("update users set password_hash = $3 where id = $1 and password_hash = $2")
+                .bind(user.0)
+                .bind(old)
+                .bind(new)
+                .execute(connection)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn open_session(&self, session: &NewSession) -> Result<(), StoreError> {
+        self.transaction(StoreOp::Sessions, async |tx| {
+            let found = lock(tx, session.user).await?;
+            if !found.is_some_and(|found| session.is_for(&found)) {
+                return Err(StoreError::Missing("user"));
+            }
+            sqlx::query(
+                "insert into session (id, user_id, digest, created_at, expires_at)
+                 values ($1, $2, $3, $4, $5)
+                 on conflict (id) do nothing",
+            )
+            .bind(session.id.0)
+            .bind(session.user.0)
+            .bind(session.digest.to_vec())
+            .bind(session.created_at.as_millisecond())
+            .bind(session.expires_at.as_millisecond())
+            .execute(&mut *tx)
+            .await?;
+            end_surplus(tx, session).await
+        })
+        .await
+    }
+
+    async fn session_user(
+        &self,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<User>, StoreError> {
+        self.read(StoreOp::Sessions, async {
+            let row: Option<UserRow> = sqlx::query_as(
+                "select
+                     users.id, email, username, role, status, plan_id, overrides, version,
+                     users.created_at
+                 from session
+                 join users on users.id = session.user_id
+                 where session.id = $1
+                   and session.expires_at > $2",
+            )
+            .bind(session.0)
+            .bind(now.as_millisecond())
+            .fetch_optional(&self.pool)
+            .await?;
+            row.map(User::try_from).transpose()
+        })
+        .await
+    }
+
+    async fn rotate_session(&self, rotation: &Rotation) -> Result<Rotated, StoreError> {
+        self.transaction(StoreOp::Sessions, async |tx| {
+            if let Some(user) = exchange(tx, rotation).await? {
+                let found = find(&mut *tx, user).await?;
+                return Ok(found.map_or(Rotated::Unknown, |found| Rotated::Done(found.user)));
+            }
+            Ok(end_reused(tx, rotation).await?.map_or(Rotated::Unknown, Rotated::Reused))
+        })
+        .await
+    }
+
+    async fn end_session(&self, session: SessionId) -> Result<(), StoreError> {
+        self.write(StoreOp::Sessions, async |connection| {
+            sqlx::query("delete from session where id = $1")
+                .bind(session.0)
+                .execute(connection)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn adopt_secret(
+        &self,
+        secret: &ServerSecret,
+        now: Timestamp,
+    ) -> Result<Adopted, StoreError> {
+        self.transaction(StoreOp::Sessions, async |tx| secret::adopt(tx, secret, now).await).await
+    }
+
+    async fn secret_in_use(
+        &self,
+        mine: Option<Fingerprint>,
+        now: Timestamp,
+    ) -> Result<Option<Fingerprint>, StoreError> {
+        self.transaction(StoreOp::Sessions, async |tx| secret::in_use(tx, mine, now).await).await
+    }
+}
+
+/// Ends all sessions of a user.
+pub(super) async fn end_all(tx: &mut Connection, user: UserId) -> Result<(), StoreError> {
+    sqlx::query("delete from session where user_id = $1").bind(user.0).execute(tx).await?;
+    Ok(())
+}
+
+/// Ends the user's expired sessions, and the oldest beyond [`SESSIONS_PER_USER`].
+async fn end_surplus(tx: &mut Connection, newest: &NewSession) -> Result<(), StoreError> {
+    sqlx::query(
+        "delete from session
+         where user_id = $1
+           and (expires_at <= $2 or id not in (
+               select id
+               from session
+               where user_id = $1 and expires_at > $2
+               order by created_at desc, id desc
+               limit $3
+           ))",
+    )
+    .bind(newest.user.0)
+    .bind(newest.created_at.as_millisecond())
+    .bind(i64::from(SESSIONS_PER_USER))
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// The session's user, if the presented token is the current one. A repetition with the same next token,
+/// which only the store and its caller know, succeeds too.
+async fn exchange(tx: &mut Connection, rotation: &Rotation) -> Result<Option<UserId>, StoreError> {
+    let user: Option<Uuid> = sqlx::query_scalar(
+        "update session set
+             digest = $3,
+             expires_at = $5
+         where id = $1
+           and digest in ($2, $3)
+           and expires_at > $4
+         returning user_id",
+    )
+    .bind(rotation.session.0)
+    .bind(rotation.presented.to_vec())
+    .bind(rotation.next.to_vec())
+    .bind(rotation.now.as_millisecond())
+    .bind(rotation.expires_at.as_millisecond())
+    .fetch_optional(tx)
+    .await?;
+    Ok(user.map(UserId))
+}
+
+/// Ends the session, and returns its user if it had not expired.
+async fn end_reused(
+    tx: &mut Connection,
+    rotation: &Rotation,
+) -> Result<Option<UserId>, StoreError> {
+    let user: Option<Uuid> = sqlx::query_scalar(
+        "delete from session
+         where id = $1
+           and expires_at > $2
+         returning user_id",
+    )
+    .bind(rotation.session.0)
+    .bind(rotation.now.as_millisecond())
+    .fetch_optional(tx)
+    .await?;
+    Ok(user.map(UserId))
+}

@@ -1,0 +1,229 @@
+//! Reports for dashboards: sums from the rollups, pages of the ledger by index. Nothing here scans the ledger.
+
+use super::StoreError;
+use async_trait::async_trait;
+use domain::charge::{Charge, Status};
+use domain::day::Day;
+use domain::id::{KeyId, PlanId, RequestId, UserId};
+use domain::user::{User, UserStatus};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+use std::iter::Sum;
+
+/// Reading usage. Days are inclusive on both ends.
+#[async_trait]
+pub trait Reports: Send + Sync + 'static {
+    /// A user's sums by day, the earliest first; days without a call are left out.
+    async fn usage_by_day(
+        &self,
+        user: UserId,
+        from: Day,
+        to: Day,
+    ) -> Result<Vec<(Day, Sums)>, StoreError>;
+
+    /// A user's sums by model, the most tokens first.
+    async fn usage_by_model(
+        &self,
+        user: UserId,
+        from: Day,
+        to: Day,
+    ) -> Result<Vec<(String, Sums)>, StoreError>;
+
+    /// A user's sums of a day by quarter of an hour and model, the earliest first, each with the time at which
+    /// the quarter begins. Days older than
+    /// [`QUARTERS_KEPT`] may have none.
+    async fn usage_by_quarter_hour(
+        &self,
+        user: UserId,
+        day: Day,
+    ) -> Result<Vec<(Timestamp, String, Sums)>, StoreError>;
+
+    /// The distribution of the durations of a user's calls.
+    async fn latency(&self, user: UserId, from: Day, to: Day) -> Result<Latency, StoreError>;
+
+    /// At most `limit` of a user's ledger rows before `before`, the newest first, by time of admission
+    /// and then by request.
+    async fn history(
+        &self,
+        user: UserId,
+        filter: &HistoryFilter,
+        before: Option<(Timestamp, RequestId)>,
+        limit: u32,
+    ) -> Result<Vec<Charge>, StoreError>;
+
+    /// The time of each key's last admitted call.
+    async fn last_used(&self, user: UserId) -> Result<Vec<(KeyId, Timestamp)>, StoreError>;
+
+    /// Number of users, by plan and status.
+    async fn user_counts(&self) -> Result<Vec<(PlanId, UserStatus, u64)>, StoreError>;
+
+    /// Sums over all users by their current plan, with the number of users who used anything.
+    async fn totals_by_plan(
+        &self,
+        from: Day,
+        to: Day,
+    ) -> Result<Vec<(PlanId, u64, Sums)>, StoreError>;
+
+    /// Sums over all users by model, the most tokens first.
+    async fn totals_by_model(&self, from: Day, to: Day) -> Result<Vec<(String, Sums)>, StoreError>;
+
+    /// The users who used the most, in order; users who used nothing are left out.
+    async fn top_users(
+        &self,
+        from: Day,
+        to: Day,
+        by: TopBy,
+        limit: u32,
+    ) -> Result<Vec<(User, Sums)>, StoreError>;
+}
+
+/// Days for which quarters of an hour are kept at least.
+pub const QUARTERS_KEPT: i64 = 7;
+
+/// Sums over calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Sums {
+    /// Calls that count against requests per day.
+    pub requests: u64,
+    /// All admitted calls.
+    pub calls: u64,
+    /// Calls that the upstream failed or cut.
+    pub failed: u64,
+    pub prompt: u64,
+    pub cached: u64,
+    pub completion: u64,
+    pub reasoning: u64,
+    pub cost_micro_dollars: i64,
+}
+
+impl<'a> Sum<&'a Sums> for Sums {
+    fn sum<I: Iterator<Item = &'a Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            requests: sum.requests + one.requests,
+            calls: sum.calls + one.calls,
+            failed: sum.failed + one.failed,
+            prompt: sum.prompt + one.prompt,
+            cached: sum.cached + one.cached,
+            completion: sum.completion + one.completion,
+            reasoning: sum.reasoning + one.reasoning,
+            cost_micro_dollars: sum.cost_micro_dollars + one.cost_micro_dollars,
+        })
+    }
+}
+
+impl Sums {
+    /// Tokens that count against tokens per day.
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        self.prompt.saturating_add(self.completion).saturating_add(self.reasoning)
+    }
+}
+
+/// Upper bounds of the buckets of call durations, in milliseconds; a last bucket has longer calls. The rollup has
+/// a column for each.
+pub const LATENCY_BOUNDS: [u32; 11] =
+    [50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000];
+
+/// Number of calls by duration, from admission to end, in the buckets of [`LATENCY_BOUNDS`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Latency(pub [u64; LATENCY_BOUNDS.len() + 1]);
+
+impl Latency {
+    /// The estimated duration in milliseconds that `share` (0 to 1) of the calls did not exceed, assuming an even
+    /// distribution within a bucket. `None` without calls.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "of small numbers")]
+    pub fn quantile(&self, share: f64) -> Option<u32> {
+        let calls: u64 = self.0.iter().sum();
+        if calls == 0 {
+            return None;
+        }
+        let wanted = share.clamp(0.0, 1.0) * calls as f64;
+        let (mut below, mut lower) = (0.0, 0.0);
+        for (place, count) in self.0.iter().enumerate() {
+            let upper = LATENCY_BOUNDS.get(place).copied().map_or(lower, f64::from);
+            let inside = *count as f64;
+            if *count > 0 && below + inside >= wanted {
+                return Some((lower + (upper - lower) * (wanted - below) / inside).round() as u32);
+            }
+            (below, lower) = (below + inside, upper);
+        }
+        LATENCY_BOUNDS.last().copied()
+    }
+}
+
+/// A filter for ledger rows; `None` = any.
+#[derive(Debug, Clone, Default)]
+pub struct HistoryFilter {
+    pub from: Option<Day>,
+    pub to: Option<Day>,
+    pub model: Option<String>,
+    pub status: Option<Status>,
+    pub key: Option<KeyId>,
+}
+
+/// The sum that users are ranked by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TopBy {
+    #[default]
+    Tokens,
+    Requests,
+    Cost,
+}
+
+impl TopBy {
+    /// The word in an address.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Requests => "requests",
+            Self::Cost => "cost",
+        }
+    }
+}
+
+/// More than the offset of any time zone from UTC.
+const FURTHEST_MS: i64 = 26 * 60 * 60 * 1000;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// No call of `day` was admitted before this time, in milliseconds since 1970.
+pub(super) fn admitted_from(day: Day) -> i64 {
+    admitted_until(day) - FURTHEST_MS - DAY_MS - FURTHEST_MS
+}
+
+/// All calls of `day` were admitted before this time, in milliseconds since 1970.
+pub(super) fn admitted_until(day: Day) -> i64 {
+    day.ends_at(&TimeZone::UTC).as_millisecond() + FURTHEST_MS
+}
+
+/// No call admitted before `at` has a later day.
+pub(super) fn last_day(at: Timestamp) -> Day {
+    let latest = Timestamp::from_millisecond(at.as_millisecond() + FURTHEST_MS);
+    Day::at(latest.unwrap_or(Timestamp::MAX), &TimeZone::UTC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(counts: &[(usize, u64)]) -> Latency {
+        let mut latency = Latency::default();
+        for (place, count) in counts {
+            latency.0[*place] = *count;
+        }
+        latency
+    }
+
+    #[test]
+    fn quantiles_lie_within_their_bucket() {
+        assert_eq!(Latency::default().quantile(0.5), None);
+        assert_eq!(of(&[(2, 10)]).quantile(0.5), Some(175));
+        assert_eq!(of(&[(0, 95), (4, 5)]).quantile(0.95), Some(50));
+        assert_eq!(of(&[(0, 95), (4, 5)]).quantile(0.96), Some(600));
+        assert_eq!(of(&[(11, 1)]).quantile(0.5), Some(300_000));
+        assert_eq!(of(&[(3, 4)]).quantile(1.0), Some(500));
+    }
+}

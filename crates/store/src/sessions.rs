@@ -1,0 +1,135 @@
+//! Credentials, and the sessions of users who logged in.
+//!
+//! A session is one log-in. It lasts while its refresh token is exchanged for the next one in time, and ends by
+//! log-out, a changed password, a suspended user, or a refresh token that is used twice.
+
+use super::StoreError;
+use async_trait::async_trait;
+use domain::id::{SessionId, UserId};
+use domain::server_secret::{Fingerprint, ServerSecret};
+use domain::user::{User, UserStatus};
+use jiff::Timestamp;
+
+/// Sessions that a user may have at once; a further log-in ends the oldest.
+pub(super) const SESSIONS_PER_USER: u32 = 100;
+
+/// Keyed hash of a session's refresh token ([`ServerSecret::refresh_digest`]).
+pub type TokenDigest = [u8; 32];
+
+/// Reading credentials, and beginning and ending sessions.
+#[async_trait]
+pub trait Sessions: Send + Sync + 'static {
+    /// The user with this normalised e-mail, with the hash of its password.
+    async fn credentials(&self, email: &str) -> Result<Option<Credentials>, StoreError>;
+
+    /// The user with this id, with the hash of its password.
+    async fn credentials_of(&self, user: UserId) -> Result<Option<Credentials>, StoreError>;
+
+    /// Replaces the hash of the same password, unless the password was changed meanwhile. No session ends and
+    /// nothing is audited: nothing has changed for the user.
+    async fn rehash(&self, user: UserId, old: &str, new: &str) -> Result<(), StoreError>;
+
+    /// Begins a session. Ends the user's expired sessions, and the oldest beyond a hundred.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] unless the user exists, is active, and still has the password that was
+    /// checked.
+    async fn open_session(&self, session: &NewSession) -> Result<(), StoreError>;
+
+    /// The user of a session that has not expired at `now`, whatever the user's status.
+    async fn session_user(
+        &self,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<User>, StoreError>;
+
+    /// Exchanges the current refresh token for the next. Any other token ends the session: it was used before,
+    /// by its owner or by a thief. The same rotation, with the same next token, may be repeated by a caller
+    /// that lost the answer.
+    async fn rotate_session(&self, rotation: &Rotation) -> Result<Rotated, StoreError>;
+
+    /// Ends a session. Ending it twice changes nothing.
+    async fn end_session(&self, session: SessionId) -> Result<(), StoreError>;
+
+    /// Records `secret` as the one that this store is used with, when a gateway starts. A different secret ends
+    /// all sessions. The first one recorded takes over the sessions of versions that recorded none.
+    async fn adopt_secret(
+        &self,
+        secret: &ServerSecret,
+        now: Timestamp,
+    ) -> Result<Adopted, StoreError>;
+
+    /// The secret that this store is used with, for a command that creates keys; `None` if none is recorded. In
+    /// a store without keys `mine` is recorded first.
+    async fn secret_in_use(
+        &self,
+        mine: Option<Fingerprint>,
+        now: Timestamp,
+    ) -> Result<Option<Fingerprint>, StoreError>;
+}
+
+/// Result of [`Sessions::adopt_secret`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adopted {
+    /// None was recorded before.
+    First,
+    /// The one that was recorded.
+    Same,
+    /// Another one was recorded before.
+    Changed {
+        /// Keys, neither revoked nor expired, whose hashes the new secret cannot verify.
+        live_keys: u64,
+        /// Sessions that have ended.
+        sessions: u64,
+    },
+}
+
+/// A user and the hash of the password.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    pub user: User,
+    /// A PHC string (argon2id) or a bcrypt hash; `None` = cannot log in.
+    pub password_hash: Option<String>,
+}
+
+/// A new session.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    pub id: SessionId,
+    pub user: UserId,
+    pub digest: TokenDigest,
+    /// The hash that the password was checked against; if it has changed since, no session begins.
+    pub password_hash: Option<String>,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+}
+
+impl NewSession {
+    /// True if the session may begin, by the current state of the user.
+    #[must_use]
+    pub fn is_for(&self, found: &Credentials) -> bool {
+        found.user.status == UserStatus::Active && found.password_hash == self.password_hash
+    }
+}
+
+/// The exchange of a refresh token.
+#[derive(Debug, Clone)]
+pub struct Rotation {
+    pub session: SessionId,
+    pub presented: TokenDigest,
+    pub next: TokenDigest,
+    pub now: Timestamp,
+    /// The new end of the session.
+    pub expires_at: Timestamp,
+}
+
+/// Result of [`Sessions::rotate_session`].
+#[derive(Debug, Clone)]
+pub enum Rotated {
+    /// The token was the current one.
+    Done(User),
+    /// It was not; the session has ended.
+    Reused(UserId),
+    /// There is no such session, or it has ended or expired.
+    Unknown,
+}

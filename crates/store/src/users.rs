@@ -1,0 +1,124 @@
+//! Users: the people who own keys, with their plan and role.
+
+use super::StoreError;
+use async_trait::async_trait;
+use domain::by::By;
+use domain::id::{PlanId, UserId};
+use domain::user::{LimitOverrides, Role, User, UserStatus};
+use jiff::Timestamp;
+
+/// Reading and changing users. Every change is audited in its own transaction.
+#[async_trait]
+pub trait Users: Send + Sync + 'static {
+    /// Adds an active user.
+    async fn add_user(&self, user: &NewUser, by: &By) -> Result<User, UserError>;
+
+    /// The user with this id.
+    async fn user(&self, id: UserId) -> Result<Option<User>, StoreError>;
+
+    /// The user with this normalised e-mail.
+    async fn user_by_email(&self, email: &str) -> Result<Option<User>, StoreError>;
+
+    /// At most `limit` users after `after`, in the order of their ids.
+    async fn users(
+        &self,
+        filter: &UserFilter,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<Vec<User>, StoreError>;
+
+    /// Applies the change and increments the user's version. A new password or a suspension ends the
+    /// user's sessions. `None` when there is no such user.
+    async fn change_user(
+        &self,
+        id: UserId,
+        change: &UserChange,
+        by: &By,
+    ) -> Result<Option<User>, UserError>;
+}
+
+/// A user to add.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    pub email: String,
+    pub username: Option<String>,
+    /// A PHC string (argon2id); `None` for a user who cannot log in.
+    pub password_hash: Option<String>,
+    pub role: Role,
+    pub plan: PlanId,
+    pub created_at: Timestamp,
+}
+
+/// A filter for users; `None` = any.
+#[derive(Debug, Clone, Default)]
+pub struct UserFilter {
+    /// A part of the e-mail or the username, in whatever case; of one or two letters, its beginning.
+    pub search: Option<String>,
+    pub plan: Option<PlanId>,
+    pub status: Option<UserStatus>,
+    pub role: Option<Role>,
+}
+
+/// Changes to a user; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default)]
+pub struct UserChange {
+    /// Normalised.
+    pub email: Option<String>,
+    /// `Some(None)` takes it away.
+    pub username: Option<Option<String>>,
+    /// Replaces all overrides: a limit that is left out is the plan's again.
+    pub overrides: Option<LimitOverrides>,
+    /// A PHC string (argon2id).
+    pub password_hash: Option<String>,
+    pub plan: Option<PlanId>,
+    pub role: Option<Role>,
+    pub status: Option<UserStatus>,
+}
+
+impl UserChange {
+    /// The user afterwards, except for the version, which the store increments.
+    pub(super) fn applied_to(&self, user: User) -> User {
+        User {
+            email: self.email.clone().unwrap_or(user.email),
+            username: self.username.clone().unwrap_or(user.username),
+            overrides: LimitOverrides {
+                // Not part of a request: it follows from changes of the plan.
+                time_zone: user.overrides.time_zone.clone(),
+                ..self.overrides.clone().unwrap_or(user.overrides)
+            },
+            plan: self.plan.clone().unwrap_or(user.plan),
+            role: self.role.unwrap_or(user.role),
+            status: self.status.unwrap_or(user.status),
+            ..user
+        }
+    }
+
+    /// True if the user's sessions end with this change.
+    pub(super) fn ends_sessions(&self) -> bool {
+        self.password_hash.is_some() || self.status == Some(UserStatus::Suspended)
+    }
+}
+
+/// Why a user was not added or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    #[error("a user with this e-mail exists")]
+    EmailTaken,
+    #[error("a user with this username exists")]
+    UsernameTaken,
+    #[error("there is no plan `{0}`")]
+    NoSuchPlan(PlanId),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl UserError {
+    /// The error of a change that keeps the names of the user and whose plan is known to exist.
+    pub(super) fn into_store_error(self) -> StoreError {
+        match self {
+            Self::Store(error) => error,
+            Self::NoSuchPlan(_) => StoreError::Missing("plan"),
+            Self::EmailTaken | Self::UsernameTaken => StoreError::Corrupt(self.to_string()),
+        }
+    }
+}

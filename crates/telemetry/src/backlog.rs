@@ -1,0 +1,80 @@
+//! Number of charges waiting to be written to the ledger, and time since the last write.
+
+use metrics::Gauge;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A gauge that knows when it left zero; clones share it.
+#[derive(Clone)]
+pub struct Backlog {
+    gauge: Gauge,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: u64,
+    since: Option<Instant>,
+}
+
+/// What a [`Backlog`] tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    pub entries: u64,
+    /// How long some have waited without any being written.
+    pub lag: Duration,
+}
+
+impl Backlog {
+    /// Nothing waits; `gauge` shows how much does.
+    #[must_use]
+    pub fn new(gauge: Gauge) -> Self {
+        Self { gauge, state: Arc::default() }
+    }
+
+    /// `waiting` entries wait at `now`.
+    pub fn set(&self, waiting: u64, now: Instant) {
+        self.gauge.set(waiting as f64);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.waiting = waiting;
+        state.since = if waiting == 0 { None } else { state.since.or(Some(now)) };
+    }
+
+    /// Something was written at `now`: what still waits does so since then.
+    pub fn progress(&self, now: Instant) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.since = state.since.map(|_| now);
+    }
+
+    /// How it stands at `now`.
+    #[must_use]
+    pub fn look(&self, now: Instant) -> Waiting {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let lag = state.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        Waiting { entries: state.waiting, lag }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use system::clock;
+
+    #[test]
+    fn the_lag_grows_until_nothing_waits() {
+        let backlog = Backlog::new(Gauge::noop());
+        let (begin, second) = (clock::instant(), Duration::from_secs(1));
+        let check = |at: Instant, entries, lag| {
+            assert_eq!(backlog.look(at), Waiting { entries, lag });
+        };
+        check(begin, 0, Duration::ZERO);
+        backlog.set(3, begin);
+        backlog.set(2, begin + second);
+        check(begin + second, 2, second);
+        backlog.progress(begin + second);
+        check(begin + second * 3, 2, second * 2);
+        backlog.set(0, begin + second);
+        backlog.progress(begin + second);
+        check(begin + second * 2, 0, Duration::ZERO);
+    }
+}

@@ -1,0 +1,123 @@
+//! `POST /v1/chat/completions`.
+
+use super::{Description, Output, openai_error};
+use crate::chunk::Chunk;
+use crate::cut::{self, Seen};
+use crate::error::ErrorBody;
+use crate::fields::Fields;
+use crate::follow::{Follow, Heard, Listener};
+use crate::json;
+use crate::names::COUNTS;
+use crate::prompt::Prompt;
+use crate::request::{BadBody, Ties};
+use crate::sse::Event;
+use bytes::{Bytes, BytesMut};
+use domain::charge::TokenCount;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+pub(super) static DESCRIPTION: Description = Description {
+    path: "/chat/completions",
+    output: Output::Tokens(&["max_completion_tokens", "max_tokens"]),
+    streams: true,
+    usage_is_asked_for: true,
+    bills_prompt: true,
+    choices: |fields| fields.largest_count(&COUNTS),
+    prompt,
+    ties,
+    follow: |include_usage| Box::new(ChunkStream::new(Seen::default(), include_usage)),
+    hear: hear_chunk,
+    id_of,
+    error: openai_error,
+};
+
+fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {
+    fields.messages("messages")
+}
+
+/// An answer that is deferred is kept until it is fetched.
+fn ties(fields: &Fields<'_>) -> Result<Ties, BadBody> {
+    // What the field means is xAI's; elsewhere anything may stand there.
+    let is_deferred = fields.given("deferred").is_some_and(|raw| raw.get() == "true");
+    if is_deferred && fields.flag("stream")? {
+        return Err(BadBody::wrong_value("deferred", "deferred completions cannot be streamed"));
+    }
+    Ok(Ties { is_kept: is_deferred, is_deferred, previous: None })
+}
+
+/// The name under which a deferred answer can be fetched. Any other reply is not kept.
+fn id_of(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Deferred<'a> {
+        #[serde(borrow)]
+        request_id: Option<&'a RawValue>,
+        #[serde(borrow)]
+        choices: Option<&'a RawValue>,
+    }
+    let deferred: Deferred<'_> = json::object(body)?;
+    let id = deferred.request_id.filter(|_| deferred.choices.is_none())?;
+    id.get().starts_with('"').then(|| json::text(id).into_owned())
+}
+
+/// Tells what a whole completion says, whose `message` is one large delta.
+pub(super) fn hear_chunk(body: &[u8], to: &mut dyn Listener) -> bool {
+    match Chunk::parse(body) {
+        Some(reply) => {
+            reply.tell(to);
+            true
+        }
+        None => json::is_object(body),
+    }
+}
+
+/// A stream of chunks that ends with `[DONE]`.
+pub(super) struct ChunkStream {
+    seen: Seen,
+    include_usage: bool,
+}
+
+impl ChunkStream {
+    pub fn new(seen: Seen, include_usage: bool) -> Self {
+        Self { seen, include_usage }
+    }
+}
+
+impl Follow for ChunkStream {
+    /// An event that is not understood passes: the caller's client may know it.
+    fn event(&mut self, event: &Event, to: &mut dyn Listener) -> Heard {
+        if event.is_done() {
+            return Heard::Last;
+        }
+        let Some(data) = event.data.as_deref() else { return Heard::Passes };
+        // Copied only where there are bytes that are no UTF-8, which pass as they came.
+        let text = String::from_utf8_lossy(data);
+        let Some(chunk) = Chunk::parse(text.as_bytes()) else {
+            if !data.trim_ascii().is_empty() {
+                to.unreadable();
+            }
+            return Heard::Passes;
+        };
+        chunk.tell(to);
+        self.seen.note(&chunk);
+        match chunk.error {
+            Some(error) => Heard::Error(Box::new(error)),
+            None if chunk.is_usage_only() && !self.include_usage => Heard::Unasked,
+            None => Heard::Passes,
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.seen.is_finished()
+    }
+
+    fn length_cut(&mut self, tokens: &TokenCount) -> Bytes {
+        let usage = self.include_usage.then_some(tokens);
+        let mut bytes = BytesMut::from(&cut::length_cut(&self.seen, usage)[..]);
+        bytes.extend_from_slice(cut::DONE);
+        bytes.freeze()
+    }
+
+    fn error(&mut self, error: &ErrorBody) -> Bytes {
+        cut::error_event(error)
+    }
+}

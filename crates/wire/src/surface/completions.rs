@@ -1,0 +1,40 @@
+//! `POST /v1/completions`, the older way to ask: a prompt is a text, or several, or tokens.
+
+use super::chat::{ChunkStream, hear_chunk};
+use super::{Description, Output, no_id, no_ties, openai_error};
+use crate::cut::{Seen, Style};
+use crate::fields::Fields;
+use crate::json::each_element;
+use crate::names::COUNTS;
+use crate::request::BadBody;
+
+pub(super) static DESCRIPTION: Description = Description {
+    path: "/completions",
+    output: Output::Tokens(&["max_tokens"]),
+    streams: true,
+    usage_is_asked_for: true,
+    bills_prompt: true,
+    choices,
+    prompt: |fields| fields.texts("prompt"),
+    ties: no_ties,
+    follow: |include_usage| Box::new(ChunkStream::new(Seen::of(Style::Text), include_usage)),
+    hear: hear_chunk,
+    id_of: no_id,
+    error: openai_error,
+};
+
+/// Each prompt gets its own answers, and of `best_of` that are made all are paid.
+fn choices(fields: &Fields<'_>) -> Result<u64, BadBody> {
+    let answers = fields.largest_count(&COUNTS)?;
+    Ok(answers.saturating_mul(prompts(fields)))
+}
+
+fn prompts(fields: &Fields<'_>) -> u64 {
+    let Some(prompt) = fields.given("prompt") else { return 1 };
+    let mut prompts = 0;
+    // An array of numbers is one prompt in tokens.
+    let walked = each_element(prompt.get(), |element| {
+        prompts += u64::from(element.get().starts_with(['"', '[']));
+    });
+    if walked.is_ok() { prompts.max(1) } else { 1 }
+}

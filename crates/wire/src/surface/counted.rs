@@ -1,0 +1,96 @@
+//! Which output of a response was counted already: deltas, the events at the end of a text or an item, and the
+//! response at the end repeat the same output, and any of them may be missing.
+
+use crate::follow::Listener;
+use crate::output::{self, Kind, Piece};
+use std::collections::BTreeMap;
+
+/// Items that are tracked separately. Output of further ones may count twice where no usage is reported.
+const MAX_ITEMS: usize = 1024;
+
+/// The kinds of output that were counted, by the index of their item.
+#[derive(Default)]
+pub(super) struct CountedOutput(BTreeMap<u64, Item>);
+
+#[derive(Default)]
+struct Item {
+    id: Option<String>,
+    /// One bit for each kind.
+    kinds: u8,
+}
+
+impl CountedOutput {
+    /// The kinds that were counted for the item at this index.
+    pub fn of_lane(&self, lane: u64) -> u8 {
+        self.0.get(&lane).map_or(0, |item| item.kinds)
+    }
+
+    /// The kinds that were counted for any item.
+    pub fn of_all(&self) -> u8 {
+        self.0.values().fold(0, |kinds, item| kinds | item.kinds)
+    }
+
+    /// The kinds that were counted for the item with this id; its index may differ in the final response.
+    pub fn of_item(&self, id: &str) -> Option<u8> {
+        self.0.values().find(|item| item.id.as_deref() == Some(id)).map(|item| item.kinds)
+    }
+
+    /// Records the id of the item at an index, once.
+    pub fn name(&mut self, lane: u64, id: impl FnOnce() -> Option<String>) {
+        if let Some(item) = self.item(lane).filter(|item| item.id.is_none()) {
+            item.id = id();
+        }
+    }
+
+    /// Counts a piece of an unfinished item.
+    pub fn piece(&mut self, lane: u64, piece: Piece<'_>, to: &mut dyn Listener) {
+        self.mark(lane, bit(piece));
+        to.output(lane, piece);
+    }
+
+    /// Counts the output in the value of a member, except of the kinds in `before`.
+    pub fn rest(
+        &mut self,
+        lane: u64,
+        before: u8,
+        (name, kind): (&str, Kind),
+        json: &str,
+        to: &mut dyn Listener,
+    ) {
+        let mut kinds = 0;
+        output::each(kind, name, json, &mut |piece| {
+            let bit = bit(piece);
+            if before & bit == 0 {
+                kinds |= bit;
+                to.output(lane, piece);
+            }
+        });
+        self.mark(lane, kinds);
+    }
+
+    fn mark(&mut self, lane: u64, kinds: u8) {
+        if let Some(item) = self.item(lane) {
+            item.kinds |= kinds;
+        }
+    }
+
+    fn item(&mut self, lane: u64) -> Option<&mut Item> {
+        if self.0.len() >= MAX_ITEMS && !self.0.contains_key(&lane) {
+            return None;
+        }
+        Some(self.0.entry(lane).or_default())
+    }
+}
+
+fn bit(piece: Piece<'_>) -> u8 {
+    match piece {
+        Piece::Text(Kind::Content, _) => 1,
+        Piece::Text(Kind::Reasoning, _) => 2,
+        Piece::Text(Kind::Refusal, _) => 4,
+        Piece::Text(Kind::ToolName, _) => 8,
+        Piece::Text(Kind::ToolArguments, _) => 16,
+        Piece::Image => 32,
+        Piece::Media(_) => 64,
+        Piece::Sealed(_) => 128,
+    }
+}

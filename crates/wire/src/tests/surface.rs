@@ -1,0 +1,282 @@
+use super::*;
+use crate::follow::Heard;
+use crate::json;
+use crate::output::{Kind, Piece};
+use crate::request::{Changes, Request};
+use crate::sse::Scanner;
+use crate::usage::Usage;
+use domain::charge::TokenCount;
+use serde_json::Value;
+
+/// Everything a reply says.
+#[derive(Default)]
+pub struct Notes {
+    pub texts: Vec<(Kind, String)>,
+    pub usage: Option<Usage>,
+    pub unreadable: usize,
+    pub finished: bool,
+    pub images: usize,
+    /// Pictures in an answer.
+    pub pictures: usize,
+    pub media: u64,
+    pub sealed: u64,
+}
+
+impl Listener for Notes {
+    fn output(&mut self, _lane: u64, piece: Piece<'_>) {
+        match piece {
+            Piece::Text(kind, json) => self.texts.push((kind, json::text_in(json).into_owned())),
+            Piece::Image => self.pictures += 1,
+            Piece::Media(bytes) => self.media += bytes,
+            Piece::Sealed(bytes) => self.sealed += bytes,
+        }
+    }
+
+    fn usage(&mut self, usage: Usage) {
+        self.usage = Some(usage);
+    }
+
+    fn unreadable(&mut self) {
+        self.unreadable += 1;
+    }
+
+    fn finished(&mut self) {
+        self.finished = true;
+    }
+
+    fn image(&mut self) {
+        self.images += 1;
+    }
+}
+
+/// A stream as it is followed: what it says, what became of its events, what passed.
+pub struct Followed {
+    pub notes: Notes,
+    pub heard: Vec<Heard>,
+    pub raw: Vec<u8>,
+    pub follow: Box<dyn Follow>,
+}
+
+pub fn follow(surface: Surface, stream: &[u8], piece: usize) -> Followed {
+    let mut scanner = Scanner::new(1 << 20);
+    let mut followed = Followed {
+        notes: Notes::default(),
+        heard: Vec::new(),
+        raw: Vec::new(),
+        follow: surface.follow(true),
+    };
+    for bytes in stream.chunks(piece) {
+        scanner.push(bytes);
+        while let Some(event) = scanner.next_event().unwrap() {
+            let Followed { notes, heard, raw, follow } = &mut followed;
+            heard.push(follow.event(&event, notes));
+            raw.extend_from_slice(&event.raw);
+        }
+    }
+    followed
+}
+
+/// The data of each event of what the gateway writes.
+pub fn written(bytes: &[u8]) -> Vec<Value> {
+    let text = std::str::from_utf8(bytes).unwrap();
+    assert!(text.ends_with("\n\n"), "{text}");
+    let datas = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    datas.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()
+}
+
+pub fn tokens(prompt: u64, cached: u64, completion: u64, reasoning: u64) -> TokenCount {
+    TokenCount { prompt, cached, completion, reasoning }
+}
+
+const STREAMS: [(Surface, &[u8], TokenCount, usize); 4] = [
+    (
+        Surface::ChatCompletions,
+        include_bytes!("../../../../tests/golden/stream.sse"),
+        TokenCount { prompt: 207, cached: 192, completion: 9, reasoning: 31 },
+        0,
+    ),
+    (
+        Surface::Responses,
+        include_bytes!("../../../../tests/golden/responses.sse"),
+        TokenCount { prompt: 207, cached: 192, completion: 9, reasoning: 31 },
+        3,
+    ),
+    (
+        Surface::Completions,
+        include_bytes!("../../../../tests/golden/completions.sse"),
+        TokenCount { prompt: 207, cached: 192, completion: 40, reasoning: 0 },
+        2,
+    ),
+    (
+        Surface::Messages,
+        include_bytes!("../../../../tests/golden/messages.sse"),
+        TokenCount { prompt: 207, cached: 192, completion: 40, reasoning: 0 },
+        4,
+    ),
+];
+
+#[test]
+fn recorded_streams_are_followed_alike_however_they_are_cut() {
+    for (surface, stream, expected, pieces) in STREAMS {
+        for piece in [1, 2, 7, 1000, stream.len()] {
+            let followed = follow(surface, stream, piece);
+            assert_eq!(followed.raw, stream, "{surface:?}");
+            assert_eq!(followed.notes.usage.unwrap().tokens, expected, "{surface:?}");
+            assert_eq!(followed.notes.unreadable, 0, "{surface:?}");
+            assert!(followed.notes.finished, "{surface:?}");
+            let (last, before) = followed.heard.split_last().unwrap();
+            assert_eq!(*last, Heard::Last, "{surface:?}");
+            assert!(before.iter().all(|heard| *heard == Heard::Passes), "{surface:?}");
+            if pieces > 0 {
+                assert_eq!(followed.notes.texts.len(), pieces, "{:?}", followed.notes.texts);
+            }
+        }
+    }
+}
+
+/// Wherever a stream breaks off, what the gateway ends it with is whole events of the surface.
+#[test]
+fn a_stream_can_be_ended_after_any_event() {
+    for (surface, stream, ..) in STREAMS {
+        let text = std::str::from_utf8(stream).unwrap();
+        let events: Vec<_> = text.split_inclusive("\n\n").collect();
+        for count in 0..events.len() - 1 {
+            let so_far = events[..count].concat();
+            let mut followed = follow(surface, so_far.as_bytes(), 1000);
+            let cut = followed.follow.length_cut(&tokens(5, 0, 7, 0));
+            let ending = follow(surface, &cut, 1000);
+            assert_eq!(ending.heard.last(), Some(&Heard::Last), "{surface:?} {count}: {cut:?}");
+            let usage = ending.notes.usage.unwrap_or_else(|| panic!("{surface:?}: {cut:?}"));
+            assert_eq!(usage.tokens, tokens(5, 0, 7, 0), "{surface:?}");
+            let error = ErrorBody {
+                message: "two\nlines".to_owned(),
+                kind: "server_error",
+                param: None,
+                code: Some("upstream_cut".into()),
+            };
+            let event = follow(surface, so_far.as_bytes(), 1000).follow.error(&error);
+            assert!(std::str::from_utf8(&event).unwrap().contains("two\\nlines"));
+            let heard = follow(surface, &event, 1000).heard;
+            assert!(matches!(heard[..], [Heard::Error(_)]), "{surface:?}: {heard:?}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_passes_and_counts() {
+    for (surface, ..) in STREAMS {
+        let odd = b"data: {\"type\":\n\n: comment\n\ndata:\n\nevent: ping\n\ndata: \xff\xfe\n\ndata: [1]\n\n";
+        let followed = follow(surface, odd, 3);
+        assert_eq!(followed.notes.unreadable, 3, "{surface:?}");
+        assert!(followed.heard.iter().all(|heard| *heard == Heard::Passes), "{surface:?}");
+        assert!(!followed.follow.is_finished());
+    }
+}
+
+#[test]
+fn names_and_paths_are_of_one_surface_each() {
+    for surface in Surface::ALL {
+        assert_eq!(format!("/{}", surface.as_str()), surface.path());
+        let same = Surface::ALL.iter().filter(|other| other.path() == surface.path());
+        assert_eq!(same.count(), 1);
+    }
+}
+
+#[test]
+fn a_limit_goes_in_under_the_surfaces_own_name() {
+    for (surface, body, expected) in [
+        (
+            Surface::Responses,
+            r#"{"model":"m","input":"a"}"#,
+            r#"{"max_output_tokens":7,"model":"m","input":"a"}"#,
+        ),
+        (
+            Surface::Responses,
+            r#"{"model":"m","input":"a","max_output_tokens":90,"max_tokens":80}"#,
+            r#"{"model":"m","input":"a","max_output_tokens":7,"max_tokens":7}"#,
+        ),
+        (
+            Surface::Completions,
+            r#"{"model":"m","prompt":"a","max_tokens":null}"#,
+            r#"{"model":"m","prompt":"a","max_tokens":7}"#,
+        ),
+        (
+            Surface::Messages,
+            r#"{"model":"m","messages":[{}],"max_tokens":9}"#,
+            r#"{"model":"m","messages":[{}],"max_tokens":7}"#,
+        ),
+        (Surface::Embeddings, r#"{"model":"m","input":"a"}"#, r#"{"model":"m","input":"a"}"#),
+    ] {
+        let request = Request::parse(surface, body.as_bytes()).unwrap();
+        let changes = Changes { max_output: Some(7), ..Changes::default() };
+        assert_eq!(request.splice(changes), expected.as_bytes());
+        assert!(!request.wants_usage_asked_for());
+    }
+}
+
+#[test]
+fn prompts_of_every_shape_are_sized() {
+    let check = |surface, body: &str, messages, text_bytes, tokens, images| {
+        let request = Request::parse(surface, body.as_bytes()).unwrap();
+        let size = request.prompt.size;
+        let found = (size.messages, size.text_bytes, size.tokens, size.images);
+        assert_eq!(found, (messages, text_bytes, tokens, images), "{body}");
+    };
+    let responses = Surface::Responses;
+    check(responses, r#"{"model":"m","input":"abc"}"#, 1, 3, 1, 0);
+    check(responses, r#"{"model":"m","input":"abc","instructions":"de"}"#, 1, 5, 1, 0);
+    check(responses, r#"{"model":"m","previous_response_id":"resp_1"}"#, 0, 0, 0, 0);
+    check(
+        responses,
+        r#"{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"abc"},
+           {"type":"input_image","image_url":"data:image/png;base64,iVBORw0KGgoAAAANSUhEUg=="}]}]}"#,
+        1,
+        4 + 3,
+        0,
+        1,
+    );
+    check(Surface::Completions, r#"{"model":"m","prompt":["ab","c"]}"#, 0, 3, 0, 0);
+    check(Surface::Embeddings, r#"{"model":"m","input":[1,2,3]}"#, 0, 0, 3, 0);
+    check(Surface::Embeddings, r#"{"model":"m","input":[[1],[2,3]]}"#, 0, 0, 3, 0);
+    check(
+        Surface::Messages,
+        r#"{"model":"m","max_tokens":1,"system":"be","messages":[{"role":"user","content":[
+           {"type":"image","source":{"data":"iVBORw0KGgoAAAANSUhEUg==","type":"base64","media_type":"image/png"}},
+           {"type":"tool_result","content":[{"type":"text","text":"abc"},
+            {"type":"image","source":{"type":"url","media_type":"image/png","url":"https://a.example/u"}}]}]}]}"#,
+        1,
+        2 + 4 + 3,
+        0,
+        2,
+    );
+}
+
+#[test]
+fn every_prompt_of_a_completion_has_its_choices() {
+    for (members, n) in [
+        (r#""prompt":"a""#, 1),
+        (r#""prompt":"a","n":2,"best_of":5"#, 5),
+        (r#""prompt":["a","b","c"],"n":2"#, 6),
+        (r#""prompt":[1,2,3],"n":2"#, 2),
+        (r#""prompt":[[1],[2,3]],"n":2"#, 4),
+    ] {
+        let body = format!(r#"{{"model":"m",{members}}}"#);
+        assert_eq!(Request::parse(Surface::Completions, body.as_bytes()).unwrap().n, n, "{body}");
+    }
+}
+
+#[test]
+fn images_tell_their_number_and_their_cost() {
+    let mut notes = Notes::default();
+    Surface::Images.hear(
+        br#"{"data":[{"url":"a"},{"b64_json":"b"}],"usage":{"cost_in_usd_ticks":400000000}}"#,
+        &mut notes,
+    );
+    let usage = notes.usage.unwrap();
+    assert_eq!((notes.images, usage.tokens.total(), usage.cost_ticks), (2, 0, Some(400_000_000)));
+    Surface::Images.hear(
+        br#"{"created":1,"data":[{}],"usage":{"input_tokens":5,"output_tokens":7,"total_tokens":12}}"#,
+        &mut notes,
+    );
+    assert_eq!(notes.usage.unwrap().tokens, tokens(5, 0, 7, 0));
+}
