@@ -1,6 +1,6 @@
 //! KnockXPrime: an OpenAI-compatible gateway for Grok with exact quotas and a durable ledger.
 //!
-//! One call, read in the order of the modules below: [`proxy`] takes a request head, finds the
+//! One call, read in the order of the modules below: [`gateway`] takes a request head, finds the
 //! [`callers`] record behind its key, reads the body ([`wire`]), reserves from the caller's [`quota`],
 //! forwards to an [`upstream`], relays the response and settles; the charge goes through the [`journal`]
 //! into the [`store`]. [`control`] serves everything outside `/v1`.
@@ -13,7 +13,7 @@
 pub mod cli;
 pub mod app;
 pub mod hot_restart;
-pub mod proxy;
+pub mod gateway;
 pub mod control;
 pub mod callers;
 pub mod response_owners;

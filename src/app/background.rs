@@ -2,7 +2,7 @@
 
 use super::Parts;
 use crate::callers::watch::Watch;
-use crate::proxy::Proxy;
+use crate::gateway::Gateway;
 use crate::upstream::{Condition, InForce, probe};
 use domain::day::Day;
 use jiff::tz::TimeZone;
@@ -21,7 +21,12 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
 /// Starts the tasks that run while the gateway runs.
-pub(super) fn spawn(workers: &Supervisor, parts: &Parts, proxy: &Proxy, stop: &CancellationToken) {
+pub(super) fn spawn(
+    workers: &Supervisor,
+    parts: &Parts,
+    proxy: &Gateway,
+    stop: &CancellationToken,
+) {
     let watch = Watch {
         store: parts.store.clone(),
         callers: Arc::clone(&parts.callers),

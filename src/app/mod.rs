@@ -19,16 +19,16 @@ use crate::control::auth::identity::Identity;
 use crate::control::health::{Checks, Phase, Readiness};
 use crate::control::routes::admin::reload::ReloadRequest;
 use crate::control::state::{ControlState, EdgeConfig, InstanceInfo};
+use crate::gateway::call::body_memory::Buffers;
+use crate::gateway::call::exhausted_users::Exhausted;
+use crate::gateway::call::prompt_count;
+use crate::gateway::call::settle::Settler;
+use crate::gateway::listener::peers::Peers;
+use crate::gateway::listener::tls::Tls;
+use crate::gateway::{Gateway, RoutingSnapshot};
 use crate::hot_restart::predecessor::Ended;
 use crate::hot_restart::successor::Takeover;
 use crate::instance::{DataFolder, Instance, Lock};
-use crate::proxy::buffers::Buffers;
-use crate::proxy::count;
-use crate::proxy::exhausted::Exhausted;
-use crate::proxy::peers::Peers;
-use crate::proxy::settle::Settler;
-use crate::proxy::tls::Tls;
-use crate::proxy::{Current, Proxy};
 use crate::response_owners::ResponseOwners;
 use crate::upstream::catalog::Catalog;
 use crate::upstream::{InForce, Upstreams};
@@ -71,7 +71,7 @@ pub struct Running {
     upstreams: InForce,
     /// Wishes of admins for a reload; whoever started the gateway knows where its configuration is.
     reloads: Mutex<mpsc::Receiver<ReloadRequest>>,
-    proxy: Arc<Proxy>,
+    proxy: Arc<Gateway>,
     readiness: Readiness,
     /// What the gateway was started with.
     config: Config,
@@ -129,7 +129,7 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
     let (wishes, reloads) = mpsc::channel(1);
     let control = control(&config, &parts, &readiness, wishes);
     let admin_names = config.admin_names.clone();
-    let proxy = Arc::new(Proxy { tls, ..proxy(config.clone(), &parts, control, &calls) });
+    let proxy = Arc::new(Gateway { tls, ..proxy(config.clone(), &parts, control, &calls) });
 
     let (ended, lock) = (Ended::default(), Arc::new(SyncMutex::new(lock)));
     let has_taken_over = takeover.is_some();
@@ -286,7 +286,7 @@ impl Running {
             let mut current = self.proxy.current.write().unwrap_or_else(PoisonError::into_inner);
             let before = names(&current.upstreams.catalog);
             let upstreams = self.upstreams.replace(catalog);
-            *current = Arc::new(Current { upstreams, limits });
+            *current = Arc::new(RoutingSnapshot { upstreams, limits });
             before
         };
         let change = Change::of_config(before, after);
@@ -390,7 +390,7 @@ async fn parts(
     })
 }
 
-fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTracker) -> Proxy {
+fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTracker) -> Gateway {
     let settler = Arc::new(Settler {
         counters: Arc::clone(&parts.counters),
         metrics: Arc::clone(&parts.metrics),
@@ -399,7 +399,7 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
         lengths: Arc::default(),
         waiting: Arc::default(),
     });
-    Proxy {
+    Gateway {
         buffers: Buffers::new(config.listener.buffered_bytes),
         peers: Peers::new(config.listener.connections_per_address),
         exhausted: Exhausted::default(),
@@ -409,7 +409,7 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
         callers: Arc::clone(&parts.callers),
         owners: ResponseOwners::new(Arc::clone(&parts.store)),
         open_calls: OpenCalls::default(),
-        current: RwLock::new(Arc::new(Current {
+        current: RwLock::new(Arc::new(RoutingSnapshot {
             upstreams: parts.upstreams.get(),
             limits: config.limits,
         })),
@@ -419,6 +419,6 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
         draining: CancellationToken::new(),
         hard_stop: CancellationToken::new(),
         calls: AtomicU64::new(0),
-        counting: count::turns(),
+        counting: prompt_count::turns(),
     }
 }

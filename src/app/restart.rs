@@ -5,10 +5,10 @@ use super::sockets::Sockets;
 use super::{DRAIN_LOOK, LAST_ORDERS, Parts, Running, SharedLock};
 use crate::config::Config;
 use crate::control::health::Phase;
+use crate::gateway::Gateway;
 use crate::hot_restart::predecessor::{self, Ended, Service};
 use crate::hot_restart::successor::Takeover;
 use crate::instance::{DataFolder, FolderError, Lock};
-use crate::proxy::Proxy;
 use quota::remote;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -44,7 +44,7 @@ pub(super) fn record_holder(folder: Option<&DataFolder>, lock: &SharedLock) {
 pub(super) async fn replace(
     takeover: Takeover,
     parts: &Parts,
-    proxy: &Proxy,
+    proxy: &Gateway,
     calls: &TaskTracker,
 ) -> anyhow::Result<()> {
     let pid = takeover.pid();

@@ -2,8 +2,9 @@
 
 use crate::config::Config;
 use crate::control::admin_port::{self, AdminState};
+use crate::gateway::Gateway;
+use crate::gateway::listener::connection;
 use crate::hot_restart::successor::Takeover;
-use crate::proxy::{Proxy, connection};
 use anyhow::anyhow;
 use pingora_core::protocols::l4::listener::Listener;
 use std::io::ErrorKind;
@@ -49,7 +50,7 @@ impl Sockets {
     pub(super) fn serve(
         self,
         workers: &Supervisor,
-        proxy: &Arc<Proxy>,
+        proxy: &Arc<Gateway>,
         admin: AdminState,
         stops: &Stops<'_>,
     ) {

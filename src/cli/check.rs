@@ -2,7 +2,7 @@
 
 use super::config_arg::ConfigArg;
 use crate::config::{Config, Database, MissingKey, TlsFiles};
-use crate::proxy::tls::Tls;
+use crate::gateway::listener::tls::Tls;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::connect;
 use futures_util::future::join_all;

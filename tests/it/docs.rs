@@ -123,8 +123,8 @@ const FIELDS: [&str; 1] = ["plan_id"];
 fn every_code_of_a_refusal_is_explained() {
     let page = text("docs/errors.md");
     let sources = [
-        "src/proxy/refusal.rs",
-        "src/proxy/stream.rs",
+        "src/gateway/response/refusal.rs",
+        "src/gateway/call/relay_stream.rs",
         "crates/wire/src/error.rs",
         "src/control/api_error.rs",
     ];

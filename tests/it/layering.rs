@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// One source file without its comments and tests, by its path: `proxy/call.rs` is in `src`, and
+/// One source file without its comments and tests, by its path: `gateway/mod.rs` is in `src`, and
 /// `store/keys.rs` in `crates/store/src`.
 struct Source {
     path: String,
@@ -131,15 +131,10 @@ fn arrows_point_down() {
 #[test]
 fn the_planes_meet_only_below() {
     const PLANES: [(&str, &[&str]); 2] = [
-        ("proxy", &["control", "store", "journal"]),
-        ("control", &["proxy", "upstream", "mock_xai"]),
+        ("gateway", &["control", "store", "journal"]),
+        ("control", &["gateway", "upstream", "mock_xai"]),
     ];
-    const EXCEPTIONS: [(&str, &str, &str); 3] = [
-        (
-            "proxy/mod.rs",
-            "control",
-            "has a module of that name, which hands requests to a `tower` service",
-        ),
+    const EXCEPTIONS: [(&str, &str, &str); 2] = [
         ("control/state.rs", "upstream", "holds what the health route shows"),
         ("control/routes/admin/system.rs", "upstream", "shows how upstreams do, from memory"),
     ];
@@ -188,8 +183,8 @@ const RULES: &[Rule] = &[
         exceptions: &[
             ("domain/id.rs", "ids sort by the time they were made at; no rule reads it back"),
             ("mock-xai/lib.rs", "ids of one run are told from those of another"),
-            ("proxy/stream.rs", "tokio's instants, which its timers wait for"),
-            ("proxy/allowance.rs", "tokio's instants, which its timers wait for"),
+            ("gateway/call/relay_stream.rs", "tokio's instants, which its timers wait for"),
+            ("gateway/call/stream_quota.rs", "tokio's instants, which its timers wait for"),
         ],
     },
     Rule {
@@ -213,7 +208,7 @@ const RULES: &[Rule] = &[
     Rule {
         what: "the sockets of callers",
         words: &["pingora_core::listeners", "pingora_core::tls", "protocols::l4"],
-        owners: &["proxy/connection.rs", "proxy/tls.rs"],
+        owners: &["gateway/listener/connection.rs", "gateway/listener/tls.rs"],
         exceptions: &[("app/sockets.rs", "hands over the socket that it has bound")],
     },
     Rule {
@@ -225,7 +220,11 @@ const RULES: &[Rule] = &[
     Rule {
         what: "the codec of callers",
         words: &["hyper::server", "hyper::service", "h2::"],
-        owners: &["proxy/http1.rs", "proxy/http2.rs", "proxy/session.rs"],
+        owners: &[
+            "gateway/listener/http1.rs",
+            "gateway/listener/http2.rs",
+            "gateway/listener/session.rs",
+        ],
         exceptions: &[("mock-xai/serve.rs", "is an upstream, and speaks as one")],
     },
     Rule {
@@ -257,12 +256,12 @@ fn each_thing_has_its_owner() {
 #[test]
 fn refusals_have_one_table() {
     const EXCEPTIONS: [(&str, &[u16], &str); 2] = [
-        ("proxy/mod.rs", &[400, 499, 500], "sorts statuses for metrics; 499 is never sent"),
-        ("proxy/forward.rs", &[429, 500], "judges what an upstream answered"),
+        ("gateway/mod.rs", &[400, 499, 500], "sorts statuses for metrics; 499 is never sent"),
+        ("gateway/call/forward.rs", &[429, 500], "judges what an upstream answered"),
     ];
-    for source in sources().iter().filter(|source| source.module() == "proxy") {
+    for source in sources().iter().filter(|source| source.module() == "gateway") {
         let path = source.path.as_str();
-        if path == "proxy/refusal.rs" {
+        if path == "gateway/response/refusal.rs" {
             continue;
         }
         let excused = EXCEPTIONS.iter().find(|(file, ..)| *file == path);

@@ -1,0 +1,422 @@
+//! Estimate to reservation, or a refusal with its retry time.
+//!
+//! A [`Reservation`] is the one value that stands for "this call is admitted": it is consumed by
+//! `settle`, and dropped unsettled (a panic, a runtime that goes away) it still charges all it held.
+//! A call that only running calls keep from its tokens waits for them: see [`crate::gateway::call::admission`].
+
+use crate::callers::cache::CallerCache;
+use crate::gateway::call::prompt_count::{self, exact_prompt};
+use crate::gateway::call::reasoning_estimate::Kinds;
+use crate::gateway::call::settle::Settler;
+use crate::gateway::response::quota_numbers::QuotaNumbers;
+use crate::gateway::response::refusal::{Limited, Refusal};
+use crate::response_owners::RESPONSE_LIFETIME;
+use crate::upstream::catalog::Model;
+use crate::upstream::places::Places;
+use domain::caller::Caller;
+use domain::charge::Lease;
+use domain::day::Day;
+use domain::id::RequestId;
+use domain::limit::LimitKind;
+use domain::stored_response::StoredResponse;
+use jiff::Timestamp;
+use quota::counters::{Claim, Counters, Grant, Refused, SoFar, Standing, Taken};
+use quota::rules::{self, Need, Scope};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use wire::request::Request;
+use wire::surface::Output;
+use wire::tokens::estimate;
+
+/// A cheap estimate above one part in this many of the plan's day is worth an exact count.
+const EXACT_BELOW: u64 = 256;
+/// How often a caller's record may turn out to be out of date in one admission.
+const FRESH_TRIES: usize = 3;
+
+/// An admitted call.
+pub struct Reservation {
+    pub request: RequestId,
+    /// The caller's own id of the request.
+    pub client_request_id: Option<Arc<str>>,
+    pub caller: Arc<Caller>,
+    pub model: Arc<Model>,
+    pub day: Day,
+    pub admitted_at: Timestamp,
+    /// When admission began, for durations.
+    pub started: Instant,
+    /// How long it waited for running calls.
+    pub waited: Duration,
+    /// Prompt tokens as reserved: counted, or a ceiling.
+    pub prompt: u64,
+    /// The same, if it is counted.
+    pub counted_prompt: Option<u64>,
+    /// Tokens held in all, prompt included.
+    pub reserved: u64,
+    pub so_far: SoFar,
+    /// The output limit to send upstream, per choice; `None` leaves the caller's in force.
+    pub output_limit: Option<u64>,
+    /// Output tokens, of all choices, at which the upstream was to stop.
+    pub most_output: u64,
+    pub choices: u64,
+    /// What its upstream bills and the reply does not show.
+    pub kinds: Kinds,
+    /// Tokens that it was to reserve for that; less where less was left.
+    pub hidden: u64,
+    /// Set when `output_limit` is below what the caller asked for.
+    pub clamped: bool,
+    pub sliced: bool,
+    pub standing: Standing,
+    pub(crate) settler: Arc<Settler>,
+    pub(crate) settled: bool,
+}
+
+/// What an admission is decided on.
+pub struct Admission<'a> {
+    pub request: RequestId,
+    /// The caller's own id of the request.
+    pub client_request_id: Option<Arc<str>>,
+    pub body: &'a Request<'a>,
+    pub model: &'a Arc<Model>,
+    /// What the upstream bills and the reply does not show.
+    pub kinds: Kinds,
+    /// Tokens to reserve for that.
+    pub hidden: u64,
+    /// Output tokens that one choice is likely to come to, where the caller names no limit.
+    pub likely: u64,
+    pub slice_tokens: u64,
+    pub now: Timestamp,
+    pub started: Instant,
+    /// The prompt as counted exactly, once it has been.
+    pub exact: OnceLock<u64>,
+    /// Turns for counting long prompts.
+    pub counting: &'a Arc<Places>,
+}
+
+/// Tokens one call would like to have.
+struct Wish {
+    need: Need,
+    /// Output tokens of all choices if nothing limited them.
+    output: u64,
+    /// Tokens beside them that are billed and not shown.
+    hidden: u64,
+}
+
+impl Wish {
+    /// What is left for output of tokens granted beside the prompt. Hidden tokens come first, but leave a half:
+    /// most calls need much less than is reserved for them.
+    fn visible(&self, granted: u64) -> u64 {
+        (granted - self.hidden.min(granted / 2)).min(self.output)
+    }
+}
+
+/// Why a call was not admitted.
+pub enum NotAdmitted {
+    Refused(Refusal),
+    /// The day has room, but running calls hold it, or are likely to need it.
+    ByRunningCalls {
+        refusal: Refusal,
+        scope: Scope,
+    },
+}
+
+impl From<Refusal> for NotAdmitted {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Takes the quota of one call.
+///
+/// # Errors
+/// The limit it ran into, or an unreachable quota store; nothing was taken.
+pub async fn reserve(
+    admission: &Admission<'_>,
+    caller: Arc<Caller>,
+    callers: &CallerCache,
+    counters: &dyn Counters,
+    settler: &Arc<Settler>,
+) -> Result<Reservation, NotAdmitted> {
+    let mut caller = caller;
+    for _ in 0..FRESH_TRIES {
+        match admit(admission, &caller, counters).await {
+            Ok(Admitted::Yes(admitted)) => {
+                return Ok(admission.reservation(caller, admitted, Arc::clone(settler)));
+            }
+            Ok(Admitted::Stale) => {}
+            // No record is to blame, and a take that may have been carried out must not be repeated:
+            // it is about to be withdrawn under this request's name.
+            Err(NotAdmitted::Refused(Refusal::QuotaUnavailable)) => {
+                return Err(Refusal::QuotaUnavailable.into());
+            }
+            // A better plan holds from the next request on too: a refusal has to be up to date.
+            Err(no) if callers.is_current_as_known(&caller).await => return Err(no),
+            Err(_) => {}
+        }
+        caller = reload(&caller, callers, admission).await?;
+    }
+    Err(Refusal::CallersUnavailable.into())
+}
+
+enum Admitted {
+    Yes(Holding),
+    Stale,
+}
+
+/// What an admitted call was given.
+struct Holding {
+    grant: Grant,
+    wish: Wish,
+    day: Day,
+    so_far: SoFar,
+}
+
+/// Tries with a cheap estimate where the plan is large, and with an exact one where it matters.
+async fn admit(
+    admission: &Admission<'_>,
+    caller: &Caller,
+    counters: &dyn Counters,
+) -> Result<Admitted, NotAdmitted> {
+    admission.body.permit(&caller.plan_limits.policy).map_err(Refusal::BadBody)?;
+    if let Some(exact) = admission.exact.get() {
+        return take(admission, caller, *exact, counters).await;
+    }
+    let overhead = admission.model.prompt_overhead_tokens;
+    let cheap = estimate::cheap_prompt(admission.body, overhead);
+    let generous = caller.plan_limits.tokens_per_day / EXACT_BELOW;
+    if cheap <= generous {
+        match take(admission, caller, cheap, counters).await {
+            Err(
+                NotAdmitted::ByRunningCalls { .. }
+                | NotAdmitted::Refused(Refusal::Limited(Limited {
+                    limit: LimitKind::TokensPerDay,
+                    ..
+                })),
+            ) => {}
+            decided => return decided,
+        }
+    }
+    let room = prompt_count::room(admission, caller, counters).await?;
+    let most = room.as_ref().map_or(u64::MAX, |room| room.most);
+    match admission.count(caller, most).await? {
+        Some(exact) => {
+            let exact = *admission.exact.get_or_init(|| exact);
+            take(admission, caller, exact, counters).await
+        }
+        None => {
+            Err(prompt_count::does_not_fit(caller, room.map(|room| room.standing), admission.now))
+        }
+    }
+}
+
+async fn take(
+    admission: &Admission<'_>,
+    caller: &Caller,
+    prompt: u64,
+    counters: &dyn Counters,
+) -> Result<Admitted, NotAdmitted> {
+    let wish = admission.wish(prompt);
+    let (day, debits) = rules::debits(caller, wish.need, admission.now);
+    let lease = Lease {
+        request: admission.request,
+        user: caller.user,
+        key: caller.key.clone(),
+        version: caller.version,
+        model: Arc::clone(&admission.model.id),
+        day,
+        reserved: 0,
+        admitted_at: admission.now,
+    };
+    let so_far = SoFar::default();
+    let claim = Claim { lease, debits, so_far: so_far.clone() };
+    match counters.take(claim, admission.now).await {
+        Ok(Taken::Granted(grant)) => Ok(Admitted::Yes(Holding { grant, wish, day, so_far })),
+        Ok(Taken::Stale) => Ok(Admitted::Stale),
+        Ok(Taken::Refused(refused)) => {
+            let needed = wish.need.prompt + wish.need.least_output;
+            Err(not_admitted(refused, caller, day, admission.now, Some(needed)))
+        }
+        Err(_) => Err(Refusal::QuotaUnavailable.into()),
+    }
+}
+
+/// Loads the caller's record again in place of an outdated one.
+async fn reload(
+    outdated: &Caller,
+    callers: &CallerCache,
+    admission: &Admission<'_>,
+) -> Result<Arc<Caller>, Refusal> {
+    let fresh = callers.refresh(outdated, admission.started).await;
+    still_allowed(fresh.map_err(|_| Refusal::CallersUnavailable)?, admission)
+}
+
+/// The record as it is known now, if it still admits the call.
+///
+/// # Errors
+/// The reason the caller may not continue, or that it cannot be determined.
+pub async fn look_again(
+    caller: &Caller,
+    callers: &CallerCache,
+    admission: &Admission<'_>,
+) -> Result<Arc<Caller>, Refusal> {
+    let found = callers.find(&caller.key, admission.started).await;
+    still_allowed(found.map_err(|_| Refusal::CallersUnavailable)?, admission)
+}
+
+fn still_allowed(
+    found: Option<Arc<Caller>>,
+    admission: &Admission<'_>,
+) -> Result<Arc<Caller>, Refusal> {
+    let caller = found.ok_or(Refusal::WrongKey)?;
+    caller.check(admission.now)?;
+    if !caller.may_use(&admission.model.id) {
+        return Err(Refusal::ModelNotAllowed(admission.body.model.clone()));
+    }
+    Ok(caller)
+}
+
+pub(crate) fn not_admitted(
+    refused: Refused,
+    caller: &Caller,
+    day: Day,
+    now: Timestamp,
+    needed: Option<u64>,
+) -> NotAdmitted {
+    let refusal = refusal(&refused, caller, day, now, needed);
+    match refused {
+        Refused { limit: LimitKind::TokensPerDay, by_open_calls: true, scope, .. } => {
+            NotAdmitted::ByRunningCalls { refusal, scope }
+        }
+        _ => NotAdmitted::Refused(refusal),
+    }
+}
+
+/// `needed` are the tokens that the call needs at least, where they are known.
+fn refusal(
+    refused: &Refused,
+    caller: &Caller,
+    day: Day,
+    now: Timestamp,
+    needed: Option<u64>,
+) -> Refusal {
+    let day_ends = day.ends_at(&caller.plan_limits.time_zone);
+    let resets_in_ms = day_ends.as_millisecond().saturating_sub(now.as_millisecond());
+    let resets_in_ms = u64::try_from(resets_in_ms).unwrap_or(0);
+    let retry_after_ms = match refused.limit {
+        LimitKind::RequestsPerDay | LimitKind::TokensPerDay => resets_in_ms,
+        LimitKind::Window | LimitKind::ConcurrentStreams => refused.retry_after_ms,
+    };
+    let numbers = QuotaNumbers::new(caller, &refused.standing, needed, day_ends, resets_in_ms);
+    Refusal::Limited(Limited {
+        limit: refused.limit,
+        by_open_calls: refused.by_open_calls,
+        retry_after_ms,
+        numbers: Some(numbers),
+    })
+}
+
+impl Reservation {
+    /// The tokens of `request`'s prompt, counted unless they have been.
+    #[must_use]
+    pub fn exact_prompt(&self, request: &Request<'_>) -> u64 {
+        self.counted_prompt.unwrap_or_else(|| exact_prompt(request, &self.model))
+    }
+
+    /// The reply to this call, as what an upstream keeps.
+    #[must_use]
+    pub fn kept(&self, id: &str, upstream: &str, tokens: u64) -> StoredResponse {
+        StoredResponse {
+            id: id.to_owned(),
+            user: self.caller.user,
+            upstream: upstream.to_owned(),
+            model: self.model.id.to_string(),
+            tokens,
+            unsettled: Some(self.request),
+            expires_at: self.admitted_at + RESPONSE_LIFETIME,
+        }
+    }
+}
+
+impl Admission<'_> {
+    /// A stream asks for a slice, unless it is billed for what no slice can stop.
+    fn wish(&self, prompt: u64) -> Wish {
+        let choices = self.body.n;
+        let per_choice = match self.body.surface.output() {
+            Output::Tokens(_) => self.body.max_output.unwrap_or(self.model.output_tokens),
+            Output::Images => self.model.image_tokens,
+            Output::None => 0,
+        };
+        let output = per_choice.saturating_mul(choices);
+        // A stored response is generated, and billed, to its end whatever becomes of its stream.
+        let shows_all = !self.kinds.reasoning && !self.kinds.tools;
+        let can_be_stopped = shows_all && !self.body.ties.is_kept;
+        let sliced = self.body.stream && can_be_stopped;
+        // Text can be cut short; an image is had or not.
+        let is_text = matches!(self.body.surface.output(), Output::Tokens(_));
+        let hidden = if is_text { self.hidden } else { 0 };
+        let wanted = if sliced {
+            output.min(self.slice_tokens.max(choices))
+        } else {
+            output.saturating_add(hidden)
+        };
+        let least_output = if is_text { choices.min(output) } else { output };
+        let likely_output = match self.body.max_output {
+            None if is_text => self.likely.saturating_mul(choices).min(output),
+            _ => output,
+        };
+        let need = Need {
+            prompt,
+            output: wanted,
+            least_output,
+            likely_output: likely_output.saturating_add(hidden),
+            stream: self.body.stream,
+            sliced,
+        };
+        Wish { need, output, hidden }
+    }
+
+    fn reservation(
+        &self,
+        caller: Arc<Caller>,
+        holding: Holding,
+        settler: Arc<Settler>,
+    ) -> Reservation {
+        let Holding { grant, wish, day, so_far } = holding;
+        let reachable =
+            if wish.need.sliced { grant.tokens.saturating_add(grant.free) } else { grant.tokens };
+        let visible = wish.visible(reachable.saturating_sub(wish.need.prompt));
+        let falls_short = visible < wish.output;
+        let per_choice = (visible / self.body.n).max(1);
+        let bounded_by_us = falls_short || (!wish.need.sliced && self.body.max_output.is_none());
+        let is_text = matches!(self.body.surface.output(), Output::Tokens(_));
+        let most = per_choice.min(wish.output / self.body.n);
+        let output_limit = (bounded_by_us && is_text).then_some(most);
+        Reservation {
+            request: self.request,
+            client_request_id: self.client_request_id.clone(),
+            caller,
+            model: Arc::clone(self.model),
+            day,
+            admitted_at: self.now,
+            started: self.started,
+            waited: Duration::ZERO,
+            prompt: wish.need.prompt,
+            counted_prompt: self
+                .exact
+                .get()
+                .copied()
+                .filter(|counted| *counted == wish.need.prompt),
+            reserved: grant.tokens,
+            so_far,
+            output_limit,
+            most_output: if falls_short { most.saturating_mul(self.body.n) } else { wish.output },
+            choices: self.body.n,
+            kinds: self.kinds,
+            hidden: wish.hidden,
+            clamped: falls_short && is_text,
+            sliced: wish.need.sliced,
+            standing: grant.standing,
+            settler,
+            settled: false,
+        }
+    }
+}

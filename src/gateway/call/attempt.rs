@@ -1,0 +1,316 @@
+//! One try at one upstream: sent, and its reply's head or its failure read.
+
+use crate::gateway::call::beginning::Beginning;
+use crate::gateway::call::forward::{Forwarded, Forwarding, Pending, Stop, stopped};
+use crate::gateway::listener::session::Session;
+use crate::gateway::response::refusal::UpstreamFailure;
+use crate::upstream::catalog::Route;
+use crate::upstream::connect::{Connections, Exchange, Outgoing, SendError};
+use crate::upstream::places::Place;
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use http::Method;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use system::clock;
+use telemetry::labels::AccountTrouble;
+use telemetry::metrics::Metrics;
+use wire::error::{Fault, UpstreamError};
+use wire::request::Changes;
+
+/// An error reply is read up to here: enough for any error object.
+const ERROR_BYTES: usize = 64 * 1024;
+const ERROR_TIME: Duration = Duration::from_secs(5);
+
+/// What came of a try.
+pub(crate) enum Tried {
+    Answering(Forwarded),
+    Stopped {
+        by: Stop,
+        /// Set when a byte of the request may have reached the upstream.
+        pending: Option<Pending>,
+    },
+    Failed {
+        failure: UpstreamFailure,
+        blame: Blame,
+        /// The same upstream may be asked once more: it was not reached, or failed at once.
+        again: bool,
+        /// It is `stream_options` that it does not take.
+        refuses_stream_options: bool,
+    },
+}
+
+/// Whose failure it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// No upstream would take the request. It counts as one.
+    Caller,
+    /// This upstream's alone, and of this model: another may have it.
+    Model,
+    /// A limit is reached; the upstream may have said for how long.
+    Limit {
+        rest: Option<Duration>,
+    },
+    Upstream,
+}
+
+impl Blame {
+    pub(crate) fn of(fault: Fault, retry_after: Option<u32>) -> Self {
+        let rest = retry_after.map(|seconds| Duration::from_secs(seconds.into()));
+        match fault {
+            Fault::Rate => Self::Limit { rest },
+            Fault::Model | Fault::Sealed => Self::Model,
+            fault if fault.retriable() => Self::Upstream,
+            _ => Self::Caller,
+        }
+    }
+}
+
+impl Forwarding<'_> {
+    /// Asks one upstream; without `stream_options` once more, when those are all it minds.
+    pub(crate) async fn try_one(
+        &self,
+        session: &mut Session,
+        route: &Route,
+        pool: &Arc<Connections>,
+        place: Place,
+    ) -> Tried {
+        let tried = self.try_once(session, route, pool, place).await;
+        let Tried::Failed { refuses_stream_options: true, .. } = &tried else { return tried };
+        // The caller's own members may be what the upstream refuses, or that there are any without a stream:
+        // other users must not lose reported usage for it.
+        if !self.request.stream
+            || self.request.has_other_stream_options()
+            || !self.sends_stream_options(route, pool)
+        {
+            return tried;
+        }
+        let Some(place) = pool.places.take() else { return tried };
+        pool.refuses_stream_options.store(true, Ordering::Relaxed);
+        let retried = self.try_once(session, route, pool, place).await;
+        if matches!(retried, Tried::Failed { .. }) {
+            // Something else is wrong with the request.
+            pool.refuses_stream_options.store(false, Ordering::Relaxed);
+        } else {
+            tracing::warn!(
+                upstream = &*route.upstream.name,
+                "upstream rejected stream_options: no longer sending them, estimating the usage of its streams"
+            );
+        }
+        retried
+    }
+
+    fn sends_stream_options(&self, route: &Route, pool: &Connections) -> bool {
+        let is_asked = self.request.wants_usage_asked_for() || self.request.include_usage;
+        is_asked
+            && route.upstream.stream_options
+            && !pool.refuses_stream_options.load(Ordering::Relaxed)
+    }
+
+    async fn try_once(
+        &self,
+        session: &mut Session,
+        route: &Route,
+        pool: &Arc<Connections>,
+        place: Place,
+    ) -> Tried {
+        let outgoing = Arc::new(self.outgoing(route, pool));
+        let asked_at = clock::instant();
+        // It owns what it needs, so that it can continue after its caller has left.
+        let mut sending: BoxFuture<'static, _> = {
+            let (pool, outgoing) = (Arc::clone(pool), Arc::clone(&outgoing));
+            Box::pin(async move { pool.send(place, &outgoing).await })
+        };
+        let sent = tokio::select! {
+            biased;
+            sent = &mut sending => sent,
+            by = stopped(session, self.leash) => {
+                let is_sent = outgoing.sent.load(Ordering::Relaxed);
+                let pool = Arc::clone(pool);
+                let pending = is_sent.then_some(Pending { sending, pool });
+                return Tried::Stopped { by, pending };
+            }
+        };
+        let upstream = &route.upstream.name;
+        let mut exchange = match sent {
+            Ok(exchange) => exchange,
+            Err(e) => {
+                tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, error = %e, "upstream request failed");
+                let unsent = matches!(e, SendError::Connect(_) | SendError::ConnectTimeout);
+                self.up(upstream, !unsent);
+                return Tried::Failed {
+                    failure: failure(&e),
+                    blame: Blame::Upstream,
+                    again: unsent,
+                    refuses_stream_options: false,
+                };
+            }
+        };
+        let head_at = clock::instant();
+        self.up(upstream, true);
+        self.metrics.upstream_first_byte_seconds(upstream).record(head_at.duration_since(asked_at));
+        if !exchange.status().is_success() {
+            return self.error_reply(exchange, pool).await;
+        }
+        if is_compressed(&exchange) {
+            tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, "upstream sent a compressed response despite accept-encoding: identity");
+            return Tried::Failed {
+                failure: UpstreamFailure::BadReply,
+                blame: Blame::Upstream,
+                again: false,
+                refuses_stream_options: false,
+            };
+        }
+        if let Some(error) = self.error_at_first(session, &mut exchange).await {
+            let (is_large, retry_after) = (false, None);
+            return self.refused(error, pool, (200, retry_after), is_large);
+        }
+        pool.refuses_account.store(false, Ordering::Relaxed);
+        let (pool, upstream) = (Arc::clone(pool), Arc::clone(upstream));
+        Tried::Answering(Forwarded { exchange: Box::new(exchange), pool, upstream, head_at })
+    }
+
+    /// Reads ahead until the reply has begun, and returns the error it begins with, if it does. No
+    /// byte has gone to the caller by then, so another upstream may still have the call.
+    async fn error_at_first(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+    ) -> Option<UpstreamError> {
+        let mut beginning = Beginning::new(self.request, exchange, self.event_bytes);
+        let hold = tokio::time::sleep(beginning.hold(self.hold));
+        let stopped = stopped(session, self.leash);
+        tokio::pin!(hold, stopped);
+        loop {
+            let read = tokio::select! {
+                biased;
+                // First, because what has come needs no timer.
+                read = exchange.read_ahead() => read,
+                // Whoever relays the reply finds out the same, and settles it.
+                _ = &mut stopped => return None,
+                () = &mut hold => return None,
+            };
+            if let ControlFlow::Break(error) = beginning.take(read.as_deref()) {
+                return error;
+            }
+        }
+    }
+
+    /// Translates an error status. A 4xx that the caller caused counts as a request; anything the
+    /// caller could not help does not, and is worth trying elsewhere.
+    async fn error_reply(&self, mut exchange: Exchange, pool: &Connections) -> Tried {
+        let status = exchange.status().as_u16();
+        let content_type = exchange.header("content-type").map(str::to_owned);
+        // The other form, a date, is not worth a clock that may differ from ours.
+        let retry_after = exchange.header("retry-after").and_then(|text| text.trim().parse().ok());
+        let body =
+            tokio::time::timeout(ERROR_TIME, read_error(&mut exchange)).await.unwrap_or_default();
+        if body.is_some() {
+            pool.release(exchange);
+        }
+        let error = UpstreamError::read(status, content_type.as_deref(), &body.unwrap_or_default());
+        let again = matches!(error.fault, Fault::Unavailable | Fault::Broken);
+        self.refused(error, pool, (status, retry_after), again)
+    }
+
+    /// What comes of an error that the upstream answered with, whatever its status.
+    fn refused(
+        &self,
+        error: UpstreamError,
+        pool: &Connections,
+        (status, retry_after): (u16, Option<u32>),
+        again: bool,
+    ) -> Tried {
+        let upstream = pool.upstream();
+        let error = error.redacted(&upstream.redactor());
+        let blame = Blame::of(error.fault, retry_after);
+        // Not in its own words: they may quote the request, and prompts are never logged.
+        tracing::warn!(request_id = %self.reservation.request, upstream = &*upstream.name, upstream_status = status, fault = error.fault.as_str(), "upstream returned an error");
+        alert(self.metrics, pool, error.fault);
+        Tried::Failed {
+            refuses_stream_options: error.refuses_stream_options,
+            failure: UpstreamFailure::Handled {
+                status: error.status,
+                body: error.body,
+                retry_after: retry_after.filter(|_| blame != Blame::Caller),
+            },
+            blame,
+            again,
+        }
+    }
+
+    fn up(&self, upstream: &str, is_up: bool) {
+        self.metrics.upstream_up(upstream).set(if is_up { 1.0 } else { 0.0 });
+    }
+
+    fn outgoing(&self, route: &Route, pool: &Connections) -> Outgoing {
+        let takes_options =
+            route.upstream.stream_options && !pool.refuses_stream_options.load(Ordering::Relaxed);
+        let changes = Changes {
+            model: (*route.upstream_model != *self.request.model).then_some(&*route.upstream_model),
+            max_output: self.reservation.output_limit,
+            limit_field: route.upstream.limit_field,
+            policy: Some(&self.reservation.caller.plan_limits.policy),
+            include_usage: takes_options && self.request.wants_usage_asked_for(),
+            drop_stream_options: !takes_options,
+        };
+        Outgoing {
+            method: Method::POST,
+            path: self.request.surface.path().into(),
+            request: Some(self.reservation.request),
+            forwarded: crate::gateway::headers::forwarded(self.headers, &route.upstream),
+            body: self.request.splice(changes),
+            sent: AtomicBool::new(false),
+        }
+    }
+}
+
+/// Counts a refusal that is about the operator's account, and says so once until a call is answered.
+pub(crate) fn alert(metrics: &Metrics, pool: &Connections, fault: Fault) {
+    let trouble = match fault {
+        Fault::OperatorKey => AccountTrouble::Key,
+        Fault::OperatorQuota => AccountTrouble::Quota,
+        _ => return,
+    };
+    let upstream = &pool.upstream().name;
+    metrics.upstream_account_refusals(upstream, trouble).increment(1);
+    if !pool.refuses_account.swap(true, Ordering::Relaxed) {
+        tracing::error!(
+            upstream = &**upstream,
+            trouble = trouble.as_str(),
+            "upstream rejected the operator's key or account; check its key and balance"
+        );
+    }
+}
+
+/// Whether the body is encoded, though `identity` was asked for.
+fn is_compressed(exchange: &Exchange) -> bool {
+    let encoding = exchange.header("content-encoding").map(str::trim).unwrap_or_default();
+    !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity")
+}
+
+/// The whole error body, `None` when it is too long or broken off.
+async fn read_error(exchange: &mut Exchange) -> Option<Bytes> {
+    let mut body = BytesMut::new();
+    while let Some(bytes) = exchange.next().await.ok()? {
+        body.extend_from_slice(&bytes);
+        if body.len() > ERROR_BYTES {
+            return None;
+        }
+    }
+    Some(body.freeze())
+}
+
+/// What the client receives.
+#[must_use]
+pub(crate) fn failure(error: &SendError) -> UpstreamFailure {
+    match error {
+        SendError::Connect(_) => UpstreamFailure::Connect,
+        SendError::ConnectTimeout => UpstreamFailure::ConnectTimeout,
+        SendError::FirstByteTimeout => UpstreamFailure::FirstByteTimeout,
+        SendError::Closed(_) | SendError::WriteTimeout => UpstreamFailure::Closed,
+        SendError::NotHttp(_) => UpstreamFailure::NotHttp,
+    }
+}

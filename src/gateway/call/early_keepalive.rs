@@ -1,0 +1,123 @@
+//! Keep-alive bytes before the upstream has begun to answer, where `limits.early_keepalive` asks for them.
+//!
+//! Once the head of a stream is sent, its status cannot be taken back: what fails or is refused later is an
+//! event of the stream, and the reply ends as one that was cut. Without the setting none of this exists.
+
+use crate::gateway::listener::session::{Gone, ReplyHead, Session};
+use bytes::{Bytes, BytesMut};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use system::clock;
+use tokio::time::Instant;
+
+/// Exactly a comment and a blank line: anything else breaks some SDK's parser.
+pub(crate) const KEEPALIVE: &[u8] = b": keep-alive\n\n";
+
+/// The beginning of a stream whose upstream has not begun yet.
+pub struct Early {
+    /// Time between comments; `None` = only one is sent.
+    every: Option<Duration>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The head, until it is sent.
+    head: Option<ReplyHead>,
+    /// When the next comment is due.
+    due: Option<Instant>,
+    /// Set while a write is under way. One that was dropped half way leaves it set.
+    is_writing: bool,
+}
+
+/// How far the caller's reply has come before the upstream's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    Nothing,
+    /// The head and whole comments.
+    Head,
+    /// A part of a head or comment: nothing may follow it.
+    Torn,
+}
+
+impl Early {
+    /// A reply that begins with `head` and a comment at `due`, unless it has another beginning by then.
+    #[must_use]
+    pub fn new(head: ReplyHead, due: Instant, every: Option<Duration>) -> Self {
+        let state = State { head: Some(head), due: Some(due), is_writing: false };
+        Self { every, state: Mutex::new(state) }
+    }
+
+    /// What the caller has been sent.
+    #[must_use]
+    pub fn sent(&self) -> Sent {
+        match &*self.state() {
+            State { is_writing: true, .. } => Sent::Torn,
+            State { head: Some(_), .. } => Sent::Nothing,
+            State { head: None, .. } => Sent::Head,
+        }
+    }
+
+    /// Sends what is due, and resolves when the caller has gone.
+    pub async fn keep_alive(&self, session: &mut Session) {
+        loop {
+            let due = self.state().due;
+            let Some(due) = due else { return session.caller_gone().await };
+            tokio::select! {
+                biased;
+                () = session.caller_gone() => return,
+                () = tokio::time::sleep_until(due) => {}
+            }
+            if self.comment(session).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn comment(&self, session: &mut Session) -> Result<(), Gone> {
+        let head = {
+            let mut state = self.state();
+            state.is_writing = true;
+            state.due = self.every.map(|every| (clock::instant() + every).into());
+            state.head.take()
+        };
+        if let Some(head) = head {
+            session.send_head(head).await?;
+        }
+        session.send(Bytes::from_static(KEEPALIVE), false).await?;
+        self.state().is_writing = false;
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A reply in one piece as the one event of a stream that has begun.
+#[must_use]
+pub fn event(body: &[u8]) -> Bytes {
+    let mut event = BytesMut::with_capacity(body.len() + 16);
+    for line in body.split(|&byte| byte == b'\n') {
+        event.extend_from_slice(b"data: ");
+        event.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
+        event.extend_from_slice(b"\n");
+    }
+    event.extend_from_slice(b"\n");
+    event.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_in_one_piece_is_one_event_whatever_its_lines() {
+        for (body, expected) in [
+            ("{}", "data: {}\n\n"),
+            ("{\n  \"a\": 1\r\n}", "data: {\ndata:   \"a\": 1\ndata: }\n\n"),
+            ("", "data: \n\n"),
+        ] {
+            assert_eq!(event(body.as_bytes()), expected);
+        }
+    }
+}

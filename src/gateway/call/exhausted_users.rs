@@ -1,0 +1,112 @@
+//! Refuses callers with no quota left before their body is read.
+//!
+//! Checks the current counters, for large bodies and for users whose previous call was refused. Other calls pay
+//! nothing for it, and no decision is based on stale data.
+
+use crate::gateway::response::quota_numbers::QuotaNumbers;
+use crate::gateway::response::refusal::{Limited, Refusal};
+use crate::gateway::{Gateway, Rejection};
+use domain::caller::Caller;
+use domain::day::Day;
+use domain::id::UserId;
+use domain::limit::LimitKind;
+use jiff::Timestamp;
+use quick_cache::sync::Cache;
+use quota::counters::Standing;
+use wire::surface::Surface;
+
+/// Users whose last refusal is remembered; the least used are forgotten first.
+const USERS: usize = 10_000;
+
+/// Users whose last call was refused for want of quota.
+pub struct Exhausted(Cache<UserId, ()>);
+
+impl Default for Exhausted {
+    fn default() -> Self {
+        Self(Cache::new(USERS))
+    }
+}
+
+impl Exhausted {
+    /// Remembers that `user` was refused, if it was for want of quota that no running call will give back.
+    pub(crate) fn note(&self, user: UserId, no: &Rejection) {
+        if let Refusal::Limited(limited) = &no.refusal
+            && !limited.by_open_calls
+            && limited.limit != LimitKind::ConcurrentStreams
+        {
+            self.0.insert(user, ());
+        }
+    }
+}
+
+impl Gateway {
+    /// Refuses a call of a user who was refused before and still has nothing left.
+    pub(crate) async fn refuse_exhausted(
+        &self,
+        caller: &Caller,
+        surface: Surface,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        if self.exhausted.0.get(&caller.user).is_none() {
+            return Ok(());
+        }
+        self.refuse_without_quota(caller, surface, now).await?;
+        self.exhausted.0.remove(&caller.user);
+        Ok(())
+    }
+
+    /// Refuses a call for which nothing is left, whatever its size. What only admission can know is left to it.
+    pub(crate) async fn refuse_without_quota(
+        &self,
+        caller: &Caller,
+        surface: Surface,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let day = Day::at(now, &caller.plan_limits.time_zone);
+        let counters = &self.settler.counters;
+        let standing = counters.standing(caller.user, Some(&caller.key), day, now).await;
+        let standing = standing.map_err(|_| Refusal::QuotaUnavailable)?;
+        let Some(limit) = used_up(caller, surface, &standing) else { return Ok(()) };
+        // A better plan holds from the next request on: a refusal has to be up to date.
+        if !self.callers.is_current_as_known(caller).await {
+            return Ok(());
+        }
+        let resets_at = day.ends_at(&caller.plan_limits.time_zone);
+        let resets_in_ms = resets_at.as_millisecond() - now.as_millisecond();
+        let resets_in_ms = u64::try_from(resets_in_ms).unwrap_or(0);
+        let retry_after_ms = match limit {
+            LimitKind::Window => next_in_window(caller, &standing),
+            _ => resets_in_ms,
+        };
+        let numbers = QuotaNumbers::new(caller, &standing, None, resets_at, resets_in_ms);
+        let numbers = Some(numbers);
+        Err(Refusal::Limited(Limited { limit, by_open_calls: false, retry_after_ms, numbers }))
+    }
+}
+
+/// The limit at which the smallest call would be refused, if there is one. Days come first: waiting for the window
+/// would not help.
+fn used_up(caller: &Caller, surface: Surface, standing: &Standing) -> Option<LimitKind> {
+    let (plan, key) = (&caller.plan_limits, &caller.key_limits);
+    let requests = standing.user.requests_used >= plan.requests_per_day
+        || key.requests_per_day.is_some_and(|limit| standing.key.requests_used >= limit);
+    let tokens = standing.user.tokens_used >= plan.tokens_per_day
+        || key.tokens_per_day.is_some_and(|limit| standing.key.tokens_used >= limit);
+    // An image may take no tokens, and counting them takes none.
+    let needs_tokens = !surface.is_free() && surface != Surface::Images;
+    if requests {
+        return Some(LimitKind::RequestsPerDay);
+    }
+    if tokens && needs_tokens {
+        return Some(LimitKind::TokensPerDay);
+    }
+    (standing.window_left == Some(0)).then_some(LimitKind::Window)
+}
+
+/// Milliseconds until the window has room for one request, at its steady rate.
+fn next_in_window(caller: &Caller, standing: &Standing) -> u64 {
+    let window = caller.plan_limits.window;
+    let (capacity, refill_ms) =
+        (u64::from(window.capacity).max(1), u64::from(window.refill_seconds) * 1000);
+    standing.window_full_in_ms.saturating_sub(refill_ms * (capacity - 1) / capacity).max(1)
+}

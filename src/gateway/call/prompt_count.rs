@@ -1,0 +1,115 @@
+//! Counts prompts exactly, where the quota is near. A long prompt takes a processor for a noticeable time, so
+//! it is counted no further than it can fit, and no more than a few are counted at once.
+
+use crate::gateway::call::admit::{Admission, NotAdmitted, not_admitted};
+use crate::gateway::response::refusal::Refusal;
+use crate::upstream::catalog::Model;
+use crate::upstream::places::{Place, Places};
+use domain::caller::Caller;
+use domain::day::Day;
+use domain::id::UserId;
+use domain::limit::LimitKind;
+use jiff::Timestamp;
+use quota::counters::{Counters, Refused, Standing};
+use quota::remaining::remaining;
+use quota::rules::Scope;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use wire::request::Request;
+use wire::tokens::estimate;
+
+/// A prompt of fewer tokens than this is counted sooner than asked about.
+const WORTH_ASKING: u64 = 64;
+/// Long prompts that may wait to be counted.
+const QUEUE_LENGTH: usize = 256;
+/// Bytes of text whose counting would hold up other calls on its thread.
+const LONG: u64 = 128 * 1024;
+
+/// What is left of the day for a long prompt.
+pub(crate) struct Room {
+    pub standing: Standing,
+    /// Tokens that could be had if no call in flight used any.
+    pub most: u64,
+}
+
+/// Reads what is left for a long prompt, and refuses one that cannot fit. Counting it first, or beyond what
+/// fits, would let a caller who has used up a small plan spend our time for nothing. `None` = it is short.
+pub(crate) async fn room(
+    admission: &Admission<'_>,
+    caller: &Caller,
+    counters: &dyn Counters,
+) -> Result<Option<Room>, NotAdmitted> {
+    let fewest = estimate::fewest_tokens(admission.body);
+    if fewest < WORTH_ASKING {
+        return Ok(None);
+    }
+    let day = Day::at(admission.now, &caller.plan_limits.time_zone);
+    let standing = counters.standing(caller.user, Some(&caller.key), day, admission.now).await;
+    let standing = standing.map_err(|_| Refusal::QuotaUnavailable)?;
+    let tokens = remaining(&caller.plan_limits, &caller.key_limits, &standing).tokens;
+    let most = tokens.limit.saturating_sub(tokens.used);
+    if fewest <= tokens.remaining() {
+        return Ok(Some(Room { standing, most }));
+    }
+    let by_open_calls = fewest <= most;
+    Err(no_tokens(caller, by_open_calls, standing, admission.now))
+}
+
+/// The refusal of a prompt that was counted as far as the day's tokens go.
+pub(crate) fn does_not_fit(
+    caller: &Caller,
+    standing: Option<Standing>,
+    now: Timestamp,
+) -> NotAdmitted {
+    no_tokens(caller, false, standing.unwrap_or_default(), now)
+}
+
+fn no_tokens(
+    caller: &Caller,
+    by_open_calls: bool,
+    standing: Standing,
+    now: Timestamp,
+) -> NotAdmitted {
+    let limit = LimitKind::TokensPerDay;
+    let scope = Scope::User(caller.user);
+    let day = Day::at(now, &caller.plan_limits.time_zone);
+    let refused = Refused { limit, by_open_calls, scope, retry_after_ms: 0, standing };
+    not_admitted(refused, caller, day, now, None)
+}
+
+impl Admission<'_> {
+    /// Counts the prompt; `None` above `most`. Long ones take turns, so that they leave threads and processors
+    /// to other calls.
+    pub(crate) async fn count(&self, caller: &Caller, most: u64) -> Result<Option<u64>, Refusal> {
+        let overhead = self.model.prompt_overhead_tokens;
+        let count = || estimate::exact_prompt_within(self.body, overhead, most);
+        if self.body.prompt.size.text_bytes <= LONG {
+            return Ok(count());
+        }
+        let _turn = turn(self.counting, caller.user).await?;
+        Ok(tokio::task::block_in_place(count))
+    }
+}
+
+/// The prompt counted exactly. A long one would hold up other calls on this thread, so it is
+/// counted where threads may block.
+pub(crate) fn exact_prompt(request: &Request<'_>, model: &Model) -> u64 {
+    let count = || estimate::exact_prompt(request, model.prompt_overhead_tokens);
+    if request.prompt.size.text_bytes > LONG { tokio::task::block_in_place(count) } else { count() }
+}
+
+/// Turns for counting long prompts: half of the processors, so that counting never takes all.
+#[must_use]
+pub fn turns() -> Arc<Places> {
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    Places::new(u32::try_from(processors / 2).unwrap_or(u32::MAX).max(1), QUEUE_LENGTH)
+}
+
+/// A turn for counting a long prompt, fair to users.
+async fn turn(counting: &Arc<Places>, user: UserId) -> Result<Place, Refusal> {
+    if let Some(place) = counting.take() {
+        return Ok(place);
+    }
+    let ticket = counting.queue(user).ok_or(Refusal::CountingBusy)?;
+    ticket.place().await.ok_or(Refusal::CountingBusy)
+}

@@ -1,0 +1,159 @@
+//! The request body, whole and bounded in size and time.
+
+use crate::gateway::call::body_memory::Held;
+use crate::gateway::listener::session::Session;
+use crate::gateway::response::refusal::Refusal;
+use bytes::{Bytes, BytesMut};
+use std::time::{Duration, Instant};
+use system::clock;
+
+/// What the codec reads a body through, unless the body is smaller.
+const READ_BUFFER: usize = 64 * 1024;
+/// A body of more bytes than this is large.
+const LARGE: usize = 64 * 1024;
+/// How long a body may take before its rate counts.
+const RATE_GRACE: Duration = Duration::from_secs(10);
+
+/// What a body may cost us.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Largest body, in bytes.
+    pub bytes: usize,
+    /// Longest it may take to arrive.
+    pub time: Duration,
+    /// Bytes per second that it must come at on average, after a grace; 0 = however slow.
+    pub rate: u64,
+}
+
+impl Bounds {
+    /// How long after its beginning the next piece may come, when `received` bytes are there.
+    fn time_for(&self, received: usize) -> Duration {
+        let at_rate = Duration::from_millis(
+            (received as u64).saturating_mul(1000).checked_div(self.rate).unwrap_or(u64::MAX),
+        );
+        self.time.min(RATE_GRACE.saturating_add(at_rate))
+    }
+}
+
+/// Reads the body. A declared length over the limit is refused before a byte is read, and an
+/// undeclared one as soon as it passes the limit. Its memory is taken from `held` as it arrives.
+/// `admit` is asked once it is known that the body is large, before more of it is read.
+///
+/// # Errors
+/// Compressed, too large, too slow, broken off, no room, or not admitted; the connection cannot be used again.
+pub async fn read(
+    session: &mut Session,
+    bounds: Bounds,
+    held: &mut Held,
+    admit: impl Future<Output = Result<(), Refusal>>,
+) -> Result<Bytes, Refusal> {
+    refuse_encoded(session)?;
+    let declared = declared_length(session)?;
+    if declared.is_some_and(|length| length > bounds.bytes as u64) {
+        return Err(Refusal::BodyTooLarge { limit: bounds.bytes });
+    }
+    let mut admit = Some(admit);
+    if declared.is_some_and(|length| length > LARGE as u64)
+        && let Some(admit) = admit.take()
+    {
+        admit.await?;
+    }
+    let through = match declared {
+        Some(length) => READ_BUFFER.min(usize::try_from(length).unwrap_or(READ_BUFFER)),
+        None => READ_BUFFER,
+    };
+    let mut body =
+        Pieces { bounds, begun_at: clock::instant(), first: Bytes::new(), all: BytesMut::new() };
+    while !session.is_body_empty() {
+        held.reach(through + body.memory())?;
+        let Some(piece) = body.next(session).await? else { break };
+        body.add(piece)?;
+        if body.len() > LARGE
+            && let Some(admit) = admit.take()
+        {
+            admit.await?;
+        }
+    }
+    held.keep(body.memory());
+    Ok(body.whole())
+}
+
+/// What has come of a body.
+struct Pieces {
+    bounds: Bounds,
+    begun_at: Instant,
+    /// Most bodies arrive in one piece, which then needs no copy.
+    first: Bytes,
+    all: BytesMut,
+}
+
+impl Pieces {
+    fn len(&self) -> usize {
+        self.first.len() + self.all.len()
+    }
+
+    /// Bytes of memory taken.
+    fn memory(&self) -> usize {
+        self.first.len() + self.all.capacity()
+    }
+
+    async fn next(&self, session: &mut Session) -> Result<Option<Bytes>, Refusal> {
+        let until = self.begun_at + self.bounds.time_for(self.len());
+        let piece = tokio::time::timeout_at(until.into(), session.read_body()).await;
+        let slow = |_| Refusal::SlowBody { time: self.bounds.time, rate: self.bounds.rate };
+        piece.map_err(slow)?.map_err(|_| Refusal::CutBody)
+    }
+
+    fn add(&mut self, piece: Bytes) -> Result<(), Refusal> {
+        let limit = self.bounds.bytes;
+        if self.len() + piece.len() > limit {
+            return Err(Refusal::BodyTooLarge { limit });
+        }
+        if self.len() == 0 {
+            self.first = piece;
+        } else {
+            if self.all.is_empty() {
+                self.all.extend_from_slice(&std::mem::take(&mut self.first));
+            }
+            self.all.extend_from_slice(&piece);
+        }
+        Ok(())
+    }
+
+    fn whole(self) -> Bytes {
+        if self.all.is_empty() { self.first } else { self.all.freeze() }
+    }
+}
+
+/// A compressed body can be a thousand times what is sent, and is not worth its memory: prompts are small beside
+/// answers.
+fn refuse_encoded(session: &Session) -> Result<(), Refusal> {
+    let encodings = session.headers().get_all(http::header::CONTENT_ENCODING);
+    let is_plain = |value: &http::HeaderValue| {
+        let value = value.as_bytes().trim_ascii();
+        value.is_empty() || value.eq_ignore_ascii_case(b"identity")
+    };
+    if encodings.iter().all(is_plain) { Ok(()) } else { Err(Refusal::EncodedBody) }
+}
+
+fn declared_length(session: &Session) -> Result<Option<u64>, Refusal> {
+    let Some(value) = session.header(http::header::CONTENT_LENGTH) else { return Ok(None) };
+    let length = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    length.map(Some).ok_or(Refusal::BadHead("Content-Length is not valid"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_must_come_at_the_rate_after_a_grace() {
+        let bounds = |rate| Bounds { bytes: 1 << 20, time: Duration::from_secs(60), rate };
+        let seconds = |rate, received| bounds(rate).time_for(received).as_secs();
+        assert_eq!(seconds(2048, 0), 10);
+        assert_eq!(seconds(2048, 2048), 11);
+        assert_eq!(seconds(2048, 65_536), 42);
+        assert_eq!(seconds(2048, 1 << 20), 60, "the whole time is a bound as well");
+        assert_eq!(seconds(0, 0), 60, "no rate");
+    }
+}

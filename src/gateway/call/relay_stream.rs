@@ -1,0 +1,336 @@
+//! Relay of a stream: event by event as it comes, each shown to the meter.
+//!
+//! What the caller receives is the upstream's bytes, except: the usage chunk it did not ask for is
+//! taken out, keep-alive comments fill long silences, and an ending that is not the upstream's own
+//! says what it is. An event that would pass the reservation waits until more is reserved.
+//! The charge is durable before the end marker leaves.
+
+use crate::gateway::call::attempt;
+use crate::gateway::call::cancellation::{Leash, Pulled};
+use crate::gateway::call::drain;
+use crate::gateway::call::early_keepalive::KEEPALIVE;
+use crate::gateway::call::forward::{Answering, Forwarded};
+use crate::gateway::call::relay_body;
+use crate::gateway::call::reread::Rereader;
+use crate::gateway::call::stream_end::End;
+use crate::gateway::call::stream_quota::{Allowance, Verdict};
+use crate::gateway::listener::alarm::Alarm;
+use crate::gateway::listener::session::Session;
+use bytes::{Bytes, BytesMut};
+use domain::charge::Status;
+use domain::stored_response::StoredResponse;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use wire::error::UpstreamError;
+use wire::follow::{Follow, Heard};
+use wire::redact_reply::ReplyRedactor;
+use wire::request::Request;
+use wire::sse::{Event, Scanner};
+
+/// What bounds a stream.
+pub struct Bounds {
+    /// Largest event, in bytes.
+    pub event_bytes: usize,
+    /// Comment after this much silence; `None` = never.
+    pub keepalive: Option<Duration>,
+    /// Tokens that are reserved at once.
+    pub slice_tokens: u64,
+    /// For reading on once the caller has gone.
+    pub drain: drain::Bounds,
+}
+
+/// A stream under way.
+pub struct Stream<'a> {
+    pub session: &'a mut Session,
+    pub forwarded: Forwarded,
+    pub request: &'a Request<'a>,
+    pub leash: Leash,
+    pub bounds: Bounds,
+    pub(crate) allowance: Allowance<'a>,
+    pub(crate) scanner: Scanner,
+    pub(crate) follow: Box<dyn Follow>,
+    /// Passed by the meter, not yet written.
+    out: BytesMut,
+    /// An event that has to wait for more to be reserved.
+    waiting: Option<Event>,
+    /// For all that is due at some time.
+    alarm: Alarm,
+    /// The end marker and what came after it.
+    pub(crate) last: Option<Bytes>,
+    /// When the first output came.
+    pub(crate) first_output_at: Option<Instant>,
+    /// What the upstream said of its failure.
+    pub(crate) failure: Option<UpstreamError>,
+    /// A write was given up half way: nothing may follow it.
+    pub(crate) torn: bool,
+    /// For a reply that the upstream keeps.
+    pub(crate) rereader: Option<Rereader>,
+    redactor: Arc<ReplyRedactor>,
+    /// The reply as it is noted, once the upstream has said its name.
+    pub(crate) kept: Option<StoredResponse>,
+}
+
+impl<'a> Stream<'a> {
+    /// A stream whose head has been sent to the caller.
+    #[must_use]
+    pub fn new(
+        session: &'a mut Session,
+        answering: Answering,
+        request: &'a Request<'a>,
+        bounds: Bounds,
+        rereader: Option<Rereader>,
+    ) -> Box<Self> {
+        let Answering { forwarded, reservation, leash } = answering;
+        let scanner = Scanner::new(bounds.event_bytes);
+        let allowance = Allowance::new(reservation, request, bounds.slice_tokens);
+        let redactor = Arc::clone(&forwarded.pool.reply_redactor);
+        Box::new(Self {
+            session,
+            forwarded,
+            request,
+            leash,
+            bounds,
+            allowance,
+            scanner,
+            follow: request.surface.follow(request.include_usage),
+            out: BytesMut::new(),
+            waiting: None,
+            alarm: Alarm::default(),
+            last: None,
+            first_output_at: None,
+            failure: None,
+            torn: false,
+            rereader,
+            redactor,
+            kept: None,
+        })
+    }
+
+    /// Relays to the end, settles, and writes the ending. Returns how the call ended.
+    pub async fn run(mut self: Box<Self>) -> Status {
+        let end = self.relay().await;
+        // Boxed: a stream takes the memory of its end only when it ends.
+        Box::pin(self.end(end)).await
+    }
+
+    /// Ends the stream of a caller who has gone before its head was written.
+    pub async fn hang_up(self: Box<Self>) -> Status {
+        Box::pin(self.end(End::CallerGone)).await
+    }
+
+    async fn relay(&mut self) -> End {
+        let mut quiet = Quiet::from(Instant::now());
+        // The head may have waited for an event until a comment is due.
+        quiet.caller = self.forwarded.head_at.into();
+        loop {
+            let ended = self.take_in_events();
+            self.note_owner().await;
+            if let Some(end) = ended {
+                return self.flush().await.unwrap_or(end);
+            }
+            let says_something = !self.out.is_empty();
+            if let Some(end) = self.flush().await {
+                return end;
+            }
+            if says_something {
+                quiet.caller = Instant::now();
+            }
+            match self.wait(quiet).await {
+                Woken::Bytes => quiet.upstream = Instant::now(),
+                // Time spent waiting for quota is not the upstream's silence.
+                Woken::Extended => quiet.upstream = Instant::now(),
+                Woken::Silence => self.out.extend_from_slice(KEEPALIVE),
+                Woken::End(end) => return end,
+            }
+        }
+    }
+
+    /// Records the owner of a stored response before its id is sent. If that fails, the caller still gets the
+    /// reply, but it cannot be retrieved.
+    async fn note_owner(&mut self) {
+        let Some(rereader) = self.rereader.as_ref().filter(|_| self.kept.is_none()) else { return };
+        let Some(id) = self.follow.id() else { return };
+        let reservation = self.allowance.reservation();
+        let kept = reservation.kept(id, &self.forwarded.upstream, reservation.prompt);
+        let noted = rereader.corrector.owners.record(&kept, reservation.admitted_at).await;
+        relay_body::log_owner(reservation.request, &noted);
+        self.kept = Some(kept);
+    }
+
+    /// Waits for the next thing that happens to this stream.
+    async fn wait(&mut self, quiet: Quiet) -> Woken {
+        // Before the upstream: bytes that are always there must not outrun the deadline.
+        if Instant::now() >= self.leash.deadline {
+            return Woken::End(End::Pulled(Pulled::TooLong));
+        }
+        let blocked = self.waiting.is_some();
+        let keepalive = self.bounds.keepalive.map(|after| quiet.caller + after);
+        let idle = (!blocked).then(|| quiet.upstream + self.forwarded.exchange.idle());
+        let due = [keepalive, idle].into_iter().flatten().fold(self.leash.deadline, Instant::min);
+        tokio::select! {
+            biased;
+            why = self.leash.pulled_in_time() => Woken::End(End::Pulled(why)),
+            verdict = self.allowance.changed(blocked) => match verdict {
+                Verdict::Retry => Woken::Extended,
+                Verdict::Exhausted => Woken::End(End::QuotaReached),
+            },
+            next = self.forwarded.exchange.next_whenever(), if !blocked => match next {
+                Ok(Some(bytes)) => {
+                    self.scanner.push(&bytes);
+                    Woken::Bytes
+                }
+                Ok(None) => Woken::End(self.upstream_ended()),
+                Err(cut) => {
+                    tracing::warn!(request_id = %self.allowance.request(), error = %cut, "upstream ended the stream early");
+                    Woken::End(End::UpstreamCut("the upstream ended the stream early"))
+                }
+            },
+            () = self.session.caller_gone() => Woken::End(End::CallerGone),
+            () = self.alarm.ring(due.into_std()) => match due {
+                due if due == self.leash.deadline => Woken::End(End::Pulled(Pulled::TooLong)),
+                due if Some(due) == keepalive => Woken::Silence,
+                _ => Woken::End(End::UpstreamCut("the upstream stopped sending")),
+            },
+        }
+    }
+
+    /// Takes in every whole event there is, until one has to wait or is the last.
+    fn take_in_events(&mut self) -> Option<End> {
+        loop {
+            let event = match self.waiting.take() {
+                Some(event) => event,
+                None => match self.scanner.next_event() {
+                    Ok(Some(event)) => match self.hear(&event) {
+                        Heard::Passes => event,
+                        Heard::Unasked => continue,
+                        heard => return Some(self.last_event(&event, heard)),
+                    },
+                    Ok(None) => return None,
+                    Err(oversize) => {
+                        tracing::warn!(request_id = %self.allowance.request(), error = %oversize, "upstream stream aborted: event too large");
+                        return Some(End::UpstreamCut("the upstream sent an oversized event"));
+                    }
+                },
+            };
+            if !self.allowance.covers() {
+                self.waiting = Some(event);
+                return None;
+            }
+            let clean = self.redactor.event(&event);
+            self.out.extend_from_slice(clean.as_ref().unwrap_or(&event.raw));
+        }
+    }
+
+    /// The event as its caller may read it.
+    fn clean(&self, event: &Event) -> Bytes {
+        self.redactor.event(event).unwrap_or_else(|| event.raw.clone())
+    }
+
+    /// Shows an event to the meter; says what becomes of it.
+    fn hear(&mut self, event: &Event) -> Heard {
+        let heard = self.follow.event(event, &mut self.allowance.meter);
+        if self.first_output_at.is_none() && self.allowance.meter.text_seen() {
+            self.first_output_at = Some(Instant::now());
+        }
+        heard
+    }
+
+    /// Nothing of the upstream's follows this event.
+    fn last_event(&mut self, event: &Event, heard: Heard) -> End {
+        let (failed, passes) = match heard {
+            Heard::Error(error) => (Some(error), false),
+            Heard::Failed(error) => (Some(error), true),
+            _ => (None, true),
+        };
+        if let Some(error) = failed {
+            let pool = &self.forwarded.pool;
+            let redacted = (*error).clone().redacted(&pool.upstream().redactor());
+            tracing::warn!(request_id = %self.allowance.request(), fault = redacted.fault.as_str(), "upstream reported an error mid-stream");
+            attempt::alert(&self.allowance.reservation().settler.metrics, pool, redacted.fault);
+            let is_unchanged = redacted == *error;
+            self.failure = Some(redacted);
+            if !(passes && is_unchanged) {
+                return End::UpstreamError;
+            }
+        }
+        let mut last = BytesMut::from(&self.clean(event)[..]);
+        // Some upstreams report their usage behind the end marker.
+        while let Ok(Some(event)) = self.scanner.next_event() {
+            if self.hear(&event) != Heard::Unasked {
+                last.extend_from_slice(&self.clean(&event));
+            }
+        }
+        let rest = self.scanner.rest();
+        last.extend_from_slice(&self.redactor.without_key(&rest).unwrap_or(rest));
+        self.last = Some(last.freeze());
+        if self.failure.is_some() { End::Failed } else { End::Complete }
+    }
+
+    /// Whether nothing was delivered, and the upstream reports nothing used.
+    pub(crate) fn is_unused(&self) -> bool {
+        let meter = &self.allowance.meter;
+        !meter.text_seen() && meter.usage().is_none()
+    }
+
+    /// Whether the upstream said that it failed in a way that is not the caller's doing.
+    pub(crate) fn is_blamed(&self) -> bool {
+        self.failure.as_ref().is_some_and(|error| error.fault.retriable())
+    }
+
+    /// The upstream's body ended without its end marker: complete only if it had said all it wanted
+    /// to.
+    fn upstream_ended(&mut self) -> End {
+        let rest = self.scanner.last_event();
+        let heard = rest.as_ref().map_or(Heard::Passes, |event| self.hear(event));
+        match rest {
+            Some(event) if !matches!(heard, Heard::Passes | Heard::Unasked) => {
+                self.last_event(&event, heard)
+            }
+            rest if self.follow.is_finished() => {
+                let rest = rest.filter(|_| heard == Heard::Passes);
+                self.last = Some(rest.map(|event| self.clean(&event)).unwrap_or_default());
+                End::Complete
+            }
+            _ => End::UpstreamCut("the upstream ended the stream early"),
+        }
+    }
+
+    /// Writes what has passed. A caller who reads nothing does not keep alive what has to end.
+    async fn flush(&mut self) -> Option<End> {
+        if self.out.is_empty() {
+            return None;
+        }
+        let bytes = self.out.split().freeze();
+        tokio::select! {
+            biased;
+            sent = self.session.send(bytes, false) => {
+                sent.is_err().then_some(End::CallerGone)
+            }
+            why = self.leash.pulled() => {
+                self.torn = true;
+                Some(End::Pulled(why))
+            }
+        }
+    }
+}
+
+/// Since when nothing was heard from the upstream, and nothing sent to the caller.
+#[derive(Debug, Clone, Copy)]
+struct Quiet {
+    upstream: Instant,
+    caller: Instant,
+}
+
+impl From<Instant> for Quiet {
+    fn from(now: Instant) -> Self {
+        Self { upstream: now, caller: now }
+    }
+}
+
+enum Woken {
+    Bytes,
+    Extended,
+    Silence,
+    End(End),
+}

@@ -1,0 +1,115 @@
+//! Reads a stored response again, by its id, when its call has ended without the upstream's usage.
+//!
+//! The upstream makes a stored response to its end, and bills it, whatever became of its call. The call was
+//! charged an estimate; as soon as the upstream reports what the response used, that takes the estimate's
+//! place, as it does when the caller reads the response ([`crate::gateway::call::correction`]). What a shutdown interrupts is
+//! left to the caller's own reads.
+
+use crate::gateway::call::body_memory::Buffers;
+use crate::gateway::call::correction::Corrector;
+use crate::gateway::call::relay_body;
+use crate::upstream::connect::Outgoing;
+use bytes::{Bytes, BytesMut};
+use domain::id::RequestId;
+use domain::stored_response::StoredResponse;
+use http::{HeaderMap, Method, StatusCode};
+use jiff::Timestamp;
+use std::net::IpAddr;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use wire::surface::Surface;
+
+/// How often a response is read. Each delay is [`FACTOR`] times the one before: with a first one of 30 s, the
+/// last read is about 42 minutes after the call.
+const READS: u32 = 4;
+const FACTOR: u32 = 4;
+const DEFAULT_FIRST_DELAY: Duration = Duration::from_secs(30);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Reads stored responses again.
+#[derive(Clone)]
+pub struct Rereader {
+    pub corrector: Corrector,
+    pub buffers: Buffers,
+    /// Largest response, in bytes.
+    pub reply_bytes: usize,
+    /// Where the caller was.
+    pub address: IpAddr,
+    /// How long upstreams are read on; the first read comes as long after that. Zero = the default.
+    pub drain: Duration,
+    /// Cancelled when the process is about to end.
+    pub stop: CancellationToken,
+}
+
+/// What came of a read.
+enum Read {
+    Body(Bytes),
+    /// The upstream does not have it.
+    Gone,
+    Failed,
+}
+
+impl Rereader {
+    /// Reads `reply` until its charge is what the upstream reported. `now` is when its call was admitted.
+    pub async fn read(self, reply: StoredResponse, now: Timestamp) {
+        let Some(call) = reply.unsettled.filter(|_| is_plain(&reply.id)) else { return };
+        let mut delay = if self.drain.is_zero() { DEFAULT_FIRST_DELAY } else { self.drain };
+        for _ in 0..READS {
+            let reading = async {
+                tokio::time::sleep(delay).await;
+                self.fetch(&reply, call).await
+            };
+            let read = tokio::select! {
+                () = self.stop.cancelled() => return,
+                read = reading => read,
+            };
+            match read {
+                Read::Body(body) => {
+                    let settled = self.corrector.settle(&reply, Surface::Responses, &body, now);
+                    if settled.await.is_ok() && self.corrector.is_settled(&reply, now).await {
+                        return;
+                    }
+                }
+                Read::Gone => return,
+                Read::Failed => {}
+            }
+            delay = delay.saturating_mul(FACTOR);
+        }
+        tracing::warn!(request_id = %call, "stored response reported no usage: its charge stays an estimate until it is retrieved");
+    }
+
+    async fn fetch(&self, reply: &StoredResponse, call: RequestId) -> Read {
+        let fetched = tokio::time::timeout(READ_TIMEOUT, self.fetch_once(reply, call));
+        fetched.await.ok().flatten().unwrap_or(Read::Failed)
+    }
+
+    async fn fetch_once(&self, reply: &StoredResponse, call: RequestId) -> Option<Read> {
+        let pool = self.corrector.upstreams.pool(&reply.upstream)?;
+        let place = pool.places.take()?;
+        let outgoing = Outgoing {
+            method: Method::GET,
+            path: format!("/responses/{}", reply.id).into(),
+            request: Some(call),
+            forwarded: HeaderMap::new(),
+            body: Bytes::new(),
+            sent: AtomicBool::new(false),
+        };
+        let mut exchange = pool.send(place, &outgoing).await.ok()?;
+        let status = exchange.status();
+        let mut room = self.buffers.hold(Some(reply.user), self.address);
+        let body = relay_body::read_on(&mut exchange, BytesMut::new(), self.reply_bytes, &mut room);
+        let body = body.await;
+        if status == StatusCode::NOT_FOUND {
+            return Some(Read::Gone);
+        }
+        let body = body.filter(|_| status.is_success())?;
+        pool.release(exchange);
+        Some(Read::Body(body))
+    }
+}
+
+/// An id that can stand in a path as it is.
+fn is_plain(id: &str) -> bool {
+    id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}

@@ -1,0 +1,249 @@
+//! How far a running stream may go: what it holds, what it has used, and asking for more.
+//!
+//! The next slice is asked for in the background before the present one is used up. Far from the
+//! limit, use is judged by a cheap ceiling; where no more is to be had, by an exact count.
+//! A stream that gets no more is cut within 100 ms: while it waits its upstream is not read, which continues
+//! to produce tokens that are not charged.
+
+use crate::gateway::call::admit::Reservation;
+use domain::charge::TokenCount;
+use domain::id::RequestId;
+use futures_util::future::BoxFuture;
+use quota::counters::{CountersError, Extended};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use wire::request::Request;
+use wire::tokens::meter::Meter;
+use wire::usage::Usage;
+
+/// How long a stream that cannot go on waits for other calls of its user to give back: for one that is
+/// just ending. With the asking itself this is well below the 100 ms after which it has to be cut.
+const WAIT_FOR_OTHERS: Duration = TRY_AGAIN;
+/// The same for a quota store that cannot be reached: streams outlast a short outage.
+const WAIT_FOR_STORE: Duration = Duration::from_secs(20);
+/// Time between two tries while it waits.
+const TRY_AGAIN: Duration = Duration::from_millis(15);
+
+/// A stream's claim on its caller's quota.
+pub struct Allowance<'a> {
+    pub meter: Meter,
+    reservation: Reservation,
+    /// `None` once the call's body is gone; the prompt is then taken as it was reserved or counted.
+    request: Option<&'a Request<'a>>,
+    slice: u64,
+    /// Set once the prompt has been counted exactly.
+    prompt_is_exact: bool,
+    /// The size of the latest slice; the next is asked for when half of it is left.
+    latest: u64,
+    asking: Option<Asking>,
+    /// The latest asking brought nothing, so only an exact count tells whether there is enough.
+    must_count: bool,
+    /// Since when the stream has had to wait for others.
+    held_since: Option<Instant>,
+}
+
+type Asking = BoxFuture<'static, Result<Extended, CountersError>>;
+
+/// What the asking came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Look again whether the event is covered.
+    Retry,
+    /// The limit is reached.
+    Exhausted,
+}
+
+impl<'a> Allowance<'a> {
+    /// The allowance of an admitted stream.
+    #[must_use]
+    pub fn new(reservation: Reservation, request: &'a Request<'a>, slice: u64) -> Self {
+        let latest = reservation.reserved.saturating_sub(reservation.prompt);
+        let prompt_is_exact = reservation.counted_prompt.is_some();
+        Self {
+            meter: Meter::default(),
+            reservation,
+            request: Some(request),
+            slice,
+            prompt_is_exact,
+            latest,
+            asking: None,
+            must_count: false,
+            held_since: None,
+        }
+    }
+
+    /// The allowance of a stream whose request's body is gone.
+    #[must_use]
+    pub fn without_request(reservation: Reservation, slice: u64) -> Allowance<'static> {
+        let latest = reservation.reserved.saturating_sub(reservation.prompt);
+        Allowance {
+            meter: Meter::default(),
+            reservation,
+            request: None,
+            slice,
+            prompt_is_exact: true,
+            latest,
+            asking: None,
+            must_count: false,
+            held_since: None,
+        }
+    }
+
+    /// The same allowance without the request's body, its prompt counted.
+    #[must_use]
+    pub fn detached(mut self) -> Allowance<'static> {
+        let _ = self.exact_prompt();
+        Allowance { request: None, ..self }
+    }
+
+    /// The request that holds it.
+    #[must_use]
+    pub fn request(&self) -> RequestId {
+        self.reservation.request
+    }
+
+    /// Tokens held in all.
+    #[must_use]
+    pub fn reserved(&self) -> u64 {
+        self.reservation.reserved
+    }
+
+    /// Whether all that the meter has seen is covered; asks for the next slice ahead of time.
+    pub fn covers(&mut self) -> bool {
+        let ceiling = self.reservation.prompt.saturating_add(self.meter.output_ceiling());
+        self.reservation.so_far.set(ceiling);
+        if !self.reservation.sliced {
+            return true;
+        }
+        let held = self.reservation.reserved;
+        if ceiling <= held {
+            let is_low = held - ceiling < self.latest / 2;
+            if is_low && self.asking.is_none() && self.held_since.is_none() {
+                self.asking = Some(self.ask(self.slice, 1));
+            }
+            return true;
+        }
+        if self.must_count {
+            return self.shortfall() == 0;
+        }
+        // More is usually had sooner, and always cheaper, than the answer is counted.
+        if self.asking.is_none() {
+            self.asking = Some(self.ask(self.slice.max(ceiling - held), 1));
+        }
+        false
+    }
+
+    /// Resolves when a pending request for more has been answered. A stream that is `blocked`
+    /// always has one pending.
+    pub async fn changed(&mut self, blocked: bool) -> Verdict {
+        if self.asking.is_none() && blocked {
+            if self.held_since.is_some() {
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+            let least = self.shortfall().max(1);
+            self.asking = Some(self.ask(self.slice.max(least), least));
+        }
+        let Some(asking) = &mut self.asking else { return std::future::pending().await };
+        let answer = asking.await;
+        self.asking = None;
+        self.weigh(answer, blocked)
+    }
+
+    /// Tokens as we count them: the prompt exactly, the output as exactly as it can be.
+    pub fn counted(&mut self) -> TokenCount {
+        let prompt = self.exact_prompt();
+        TokenCount { prompt, completion: self.meter.output_counted(), ..TokenCount::default() }
+    }
+
+    /// What the upstream reported, with what it left out as we count it.
+    pub fn reported(&mut self) -> Option<Usage> {
+        let (reservation, request) = (&self.reservation, self.request);
+        self.meter.reported(|| {
+            request.map_or(reservation.prompt, |request| reservation.exact_prompt(request))
+        })
+    }
+
+    /// The reservation as it stands.
+    #[must_use]
+    pub fn reservation(&self) -> &Reservation {
+        &self.reservation
+    }
+
+    /// Reserves what was shown to the meter beyond the reservation, or as much as the user's limits have room for.
+    pub async fn reserve_shown(&mut self) {
+        if self.meter.usage().is_none() {
+            let shown = self.counted().total();
+            self.reservation.reserve_up_to(shown).await;
+        }
+    }
+
+    /// As [`Reservation::reserve_generated`].
+    pub async fn reserve_generated(&mut self) {
+        self.reservation.reserve_generated().await;
+    }
+
+    /// The reservation, to settle.
+    #[must_use]
+    pub fn into_reservation(self) -> Reservation {
+        self.reservation
+    }
+
+    fn weigh(&mut self, answer: Result<Extended, CountersError>, blocked: bool) -> Verdict {
+        match answer {
+            Ok(Extended::Added(tokens)) => {
+                self.reservation.reserved += tokens;
+                self.latest = tokens;
+                self.must_count = false;
+                self.held_since = None;
+                Verdict::Retry
+            }
+            _ if blocked && !self.must_count => {
+                self.must_count = true;
+                Verdict::Retry
+            }
+            // Asked ahead of time: the stream finds out when it really needs more.
+            _ if !blocked => {
+                self.latest = 0;
+                Verdict::Retry
+            }
+            Ok(Extended::Exhausted) => Verdict::Exhausted,
+            Ok(Extended::Held) => self.wait(WAIT_FOR_OTHERS),
+            Err(CountersError) => self.wait(WAIT_FOR_STORE),
+        }
+    }
+
+    /// Whether a stream that cannot go on now still waits.
+    fn wait(&mut self, longest: Duration) -> Verdict {
+        let now = Instant::now();
+        let since = *self.held_since.get_or_insert(now);
+        if now.duration_since(since) < longest { Verdict::Retry } else { Verdict::Exhausted }
+    }
+
+    /// Tokens that arrived and are not charged, when `charged` are.
+    pub fn uncharged(&mut self, charged: u64) -> u64 {
+        let counted = self.counted();
+        counted.total().saturating_sub(charged)
+    }
+
+    /// Tokens used beyond what is held, counted exactly.
+    fn shortfall(&mut self) -> u64 {
+        self.reservation.prompt = self.exact_prompt();
+        let used = self.reservation.prompt.saturating_add(self.meter.output_counted());
+        used.saturating_sub(self.reservation.reserved)
+    }
+
+    fn exact_prompt(&mut self) -> u64 {
+        if let Some(request) = self.request.filter(|_| !self.prompt_is_exact) {
+            self.reservation.prompt = self.reservation.exact_prompt(request);
+            self.prompt_is_exact = true;
+        }
+        self.reservation.prompt
+    }
+
+    fn ask(&self, want: u64, least: u64) -> Asking {
+        let counters = Arc::clone(self.reservation.counters());
+        let request = self.reservation.request;
+        Box::pin(async move { counters.extend(request, want, least).await })
+    }
+}

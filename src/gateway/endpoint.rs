@@ -1,0 +1,332 @@
+//! The request head: which endpoint it is for.
+
+use crate::gateway::headers::holds_our_key;
+use crate::gateway::listener::session::Session;
+use crate::http::client_ip;
+use domain::id::RequestId;
+use http::{HeaderMap, HeaderValue, Method};
+use ipnet::IpNet;
+use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+use wire::error::ErrorBody;
+use wire::surface::Surface;
+
+/// Bytes a model's id may have.
+const MAX_MODEL_LEN: usize = 256;
+/// Bytes a reply's id may have.
+const MAX_ID_LEN: usize = 128;
+/// Bytes a caller's own request id may have.
+const MAX_CLIENT_ID_LEN: usize = 128;
+/// Where deferred completions are.
+const DEFERRED: &str = "/chat/deferred-completion/";
+
+/// What a request is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A metered call.
+    Call(Surface),
+    /// Something that an upstream keeps.
+    Kept(Kept),
+    /// The answer to a deferred chat, by its id.
+    Deferred(String),
+    /// All models, or one by its id.
+    Models(Option<String>, Shape),
+    /// A browser asks what it may send to `/v1`.
+    Preflight,
+    /// A path of the data plane that exists, asked with another method.
+    WrongMethod { allow: &'static str },
+    /// A WebSocket handshake below `/v1`. Codex falls back to HTTP at once when it is answered with 426.
+    WebSocket,
+    /// A path of the data plane that does not exist.
+    Unknown,
+    /// Everything outside the data plane.
+    Control,
+}
+
+/// In whose shape models are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    OpenAi,
+    /// xAI's language models, with their prices.
+    Xai,
+    /// Anthropic's, which the client names by the header `anthropic-version`.
+    Anthropic,
+}
+
+/// What is asked for by its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub id: String,
+    pub act: Act,
+}
+
+/// What is to be done with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    Read,
+    Delete,
+    Cancel,
+    ListInput,
+}
+
+/// One request, before its body.
+#[derive(Debug)]
+pub struct Head {
+    pub id: RequestId,
+    /// The caller's own `x-request-id`: kept for its sake, and never taken for ours.
+    pub client_request_id: Option<Arc<str>>,
+    pub endpoint: Endpoint,
+    /// The page a browser sends the request for.
+    pub origin: Option<HeaderValue>,
+    /// The client's address, as a trusted proxy names it or as the connection has it.
+    pub address: IpAddr,
+    /// The address is one that a trusted proxy named.
+    pub forwarded: bool,
+    pub admitted_at: Timestamp,
+    pub started: Instant,
+}
+
+impl Endpoint {
+    /// Reads method and path. Only exact paths count: but for a model's name nothing is decoded or
+    /// normalised, so what is authorised is what was asked for.
+    #[must_use]
+    pub fn of(method: &Method, path: &str) -> Self {
+        let path = path.split('?').next().unwrap_or_default();
+        let path = path.strip_suffix('/').filter(|p| !p.is_empty()).unwrap_or(path);
+        // The earlier service had chat here, and clients still ask there.
+        let path = if path == "/api/v1/chat/completions" { "/v1/chat/completions" } else { path };
+        let Some(below) = path.strip_prefix("/v1").filter(|p| p.is_empty() || p.starts_with('/'))
+        else {
+            return Self::Control;
+        };
+        if method == Method::OPTIONS {
+            return Self::Preflight;
+        }
+        let surface = Surface::ALL.into_iter().find(|surface| surface.path() == below);
+        let found = match (surface, below) {
+            (Some(surface), _) => (Self::Call(surface), "POST"),
+            (None, "/models") => (Self::Models(None, Shape::OpenAi), "GET"),
+            (None, "/language-models") => (Self::Models(None, Shape::Xai), "GET"),
+            _ if below.starts_with("/responses/") => return Self::of_kept(method, below),
+            _ => match Self::by_id(below) {
+                Some(found) => (found, "GET"),
+                None => return Self::Unknown,
+            },
+        };
+        if method.as_str() == found.1 { found.0 } else { Self::WrongMethod { allow: found.1 } }
+    }
+}
+
+impl Endpoint {
+    /// As [`Endpoint::of`], for a request with these headers.
+    fn with_headers(method: &Method, path: &str, headers: &HeaderMap) -> Self {
+        let upgrades = headers.get_all(http::header::UPGRADE).iter();
+        let is_web_socket = upgrades
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .any(|protocol| protocol.trim_ascii().eq_ignore_ascii_case(b"websocket"));
+        match Self::of(method, path) {
+            Self::Control => Self::Control,
+            // A handshake is a GET (RFC 6455 section 4.1); with other methods the header is ignored.
+            _ if is_web_socket && method == Method::GET => Self::WebSocket,
+            Self::Models(id, Shape::OpenAi) if headers.contains_key("anthropic-version") => {
+                Self::Models(id, Shape::Anthropic)
+            }
+            found => found,
+        }
+    }
+
+    /// What is read by the id at the end of its path.
+    fn by_id(below: &str) -> Option<Self> {
+        if let Some(id) = below.strip_prefix(DEFERRED) {
+            return is_id(id).then(|| Self::Deferred(id.to_owned()));
+        }
+        let of_xai = below.strip_prefix("/language-models/").map(|id| (id, Shape::Xai));
+        let (id, shape) =
+            of_xai.or(below.strip_prefix("/models/").map(|id| (id, Shape::OpenAi)))?;
+        // SDKs write a `/` of the id as `%2F`.
+        let name = percent_decode_str(id).decode_utf8_lossy();
+        let is_short = (1..=MAX_MODEL_LEN).contains(&id.len());
+        is_short.then(|| Self::Models(Some(name.into_owned()), shape))
+    }
+
+    /// Below `/responses`.
+    fn of_kept(method: &Method, below: &str) -> Self {
+        let mut parts = below.split('/').skip(2);
+        let (id, rest, more) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+        // Routes of OpenAI's, not ids.
+        let is_route = matches!(id, "compact" | "input_tokens");
+        if !is_id(id) || is_route || more.is_some() {
+            return Self::Unknown;
+        }
+        let (act, allow) = match (method.as_str(), rest) {
+            ("GET", None) => (Some(Act::Read), ""),
+            ("DELETE", None) => (Some(Act::Delete), ""),
+            (_, None) => (None, "GET, DELETE"),
+            ("POST", Some("cancel")) => (Some(Act::Cancel), ""),
+            (_, Some("cancel")) => (None, "POST"),
+            ("GET", Some("input_items")) => (Some(Act::ListInput), ""),
+            (_, Some("input_items")) => (None, "GET"),
+            _ => return Self::Unknown,
+        };
+        match act {
+            Some(act) => Self::Kept(Kept { id: id.to_owned(), act }),
+            None => Self::WrongMethod { allow },
+        }
+    }
+
+    /// Whether the key may be sent as Anthropic's clients send it.
+    #[must_use]
+    pub fn takes_api_key(&self) -> bool {
+        let is_call = matches!(self, Self::Call(Surface::Messages | Surface::CountTokens));
+        is_call || matches!(self, Self::Models(_, Shape::Anthropic))
+    }
+
+    /// An error in the words of what was asked for.
+    #[must_use]
+    pub fn error(&self, status: u16, error: &ErrorBody) -> String {
+        match self {
+            Self::Call(surface) => surface.error(status, error),
+            Self::Models(_, Shape::Anthropic) => Surface::Messages.error(status, error),
+            _ => error.to_json(),
+        }
+    }
+}
+
+fn is_id(id: &str) -> bool {
+    let is_id_byte = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+    (1..=MAX_ID_LEN).contains(&id.len()) && id.bytes().all(is_id_byte)
+}
+
+/// The caller's own id of the request, if it is short, of visible ASCII characters only, and holds no key.
+fn client_request_id(headers: &HeaderMap) -> Option<Arc<str>> {
+    let id = headers.get("x-request-id")?.to_str().ok()?;
+    let is_kept = (1..=MAX_CLIENT_ID_LEN).contains(&id.len());
+    let is_kept = is_kept && id.bytes().all(|byte| byte.is_ascii_graphic());
+    // It is logged, and keys are not.
+    (is_kept && !holds_our_key(id.as_bytes())).then(|| id.into())
+}
+
+impl Head {
+    /// Reads the head that `session` has received; `trusted` are proxies whose word for an address is taken.
+    #[must_use]
+    pub fn read(session: &Session, trusted: &[IpNet], now: Timestamp, started: Instant) -> Self {
+        let headers = session.headers();
+        let peer = session.peer().ip();
+        let address = client_ip::address(peer, headers, trusted);
+        Self {
+            id: RequestId::new(),
+            client_request_id: client_request_id(headers),
+            endpoint: Endpoint::with_headers(session.method(), session.target(), headers),
+            address,
+            forwarded: address != peer.to_canonical(),
+            origin: headers.get(http::header::ORIGIN).cloned(),
+            admitted_at: now,
+            started,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_short_visible_ids_of_callers_are_kept() {
+        let of = |value: &[u8]| {
+            let value = HeaderValue::from_bytes(value).unwrap();
+            client_request_id(&HeaderMap::from_iter([(
+                http::HeaderName::from_static("x-request-id"),
+                value,
+            )]))
+        };
+        let longest = "~".repeat(128);
+        for kept in ["a", "job-7/42:!\"\\", &longest] {
+            assert_eq!(of(kept.as_bytes()).as_deref(), Some(kept));
+        }
+        let too_long = "a".repeat(129);
+        for dropped in
+            ["", "a b", "a\tb", "caf\u{e9}", &too_long, "sk-kx-0123_abc", "x=sk-kx-0123_abc"]
+        {
+            assert_eq!(of(dropped.as_bytes()), None, "{dropped:?}");
+        }
+        assert_eq!(client_request_id(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn handshakes_of_web_sockets_are_known_below_v1() {
+        let asked = |path: &str, protocol: &'static str| {
+            let upgrade = HeaderValue::from_static(protocol);
+            let headers = HeaderMap::from_iter([(http::header::UPGRADE, upgrade)]);
+            Endpoint::with_headers(&Method::GET, path, &headers)
+        };
+        for path in ["/v1/responses", "/v1/realtime?model=x", "/v1/chat/completions"] {
+            assert_eq!(asked(path, "WebSocket"), Endpoint::WebSocket);
+            assert_eq!(asked(path, "h2c, websocket"), Endpoint::WebSocket);
+        }
+        assert_eq!(asked("/health", "websocket"), Endpoint::Control);
+        assert_eq!(asked("/v1/models", "h2c"), Endpoint::Models(None, Shape::OpenAi));
+    }
+
+    #[test]
+    fn anthropics_clients_get_models_in_their_shape() {
+        let version = HeaderValue::from_static("2023-06-01");
+        let name = http::HeaderName::from_static("anthropic-version");
+        let headers = HeaderMap::from_iter([(name, version)]);
+        let of = |path: &str| Endpoint::with_headers(&Method::GET, path, &headers);
+        let models = Endpoint::Models(None, Shape::Anthropic);
+        assert_eq!(of("/v1/models?limit=1000"), models);
+        assert!(models.takes_api_key() && !Endpoint::Models(None, Shape::OpenAi).takes_api_key());
+        assert_eq!(of("/v1/models/m"), Endpoint::Models(Some("m".into()), Shape::Anthropic));
+        assert_eq!(of("/v1/language-models"), Endpoint::Models(None, Shape::Xai));
+    }
+
+    #[test]
+    fn paths_and_methods_name_endpoints() {
+        let of = |method: &str, path: &str| Endpoint::of(&method.parse().unwrap(), path);
+        let chat = Endpoint::Call(Surface::ChatCompletions);
+        assert_eq!(of("POST", "/v1/chat/completions"), chat);
+        assert_eq!(of("POST", "/v1/chat/completions/"), chat);
+        assert_eq!(of("POST", "/v1/chat/completions?x=1"), chat);
+        assert_eq!(of("POST", "/api/v1/chat/completions"), chat);
+        assert_eq!(of("GET", "/v1/chat/completions"), Endpoint::WrongMethod { allow: "POST" });
+        assert_eq!(of("GET", "/v1/models"), Endpoint::Models(None, Shape::OpenAi));
+        let model = |id: &str| Endpoint::Models(Some(id.into()), Shape::OpenAi);
+        assert_eq!(of("GET", "/v1/models/grok-4.3"), model("grok-4.3"));
+        assert_eq!(of("GET", "/v1/models/xai%2Fgrok"), model("xai/grok"));
+        assert_eq!(of("GET", "/v1/language-models"), Endpoint::Models(None, Shape::Xai));
+        let priced = Endpoint::Models(Some("grok-4.3".into()), Shape::Xai);
+        assert_eq!(of("GET", "/v1/language-models/grok-4.3"), priced);
+        let deferred = Endpoint::Deferred("3f-6c".into());
+        assert_eq!(of("GET", "/v1/chat/deferred-completion/3f-6c"), deferred);
+        assert_eq!(of("GET", "/v1/chat/deferred-completion/3f/6c"), Endpoint::Unknown);
+        assert_eq!(of("GET", "/v1/chat/deferred-completion/"), Endpoint::Unknown);
+        let kept = |act| Endpoint::Kept(Kept { id: "resp_1-a".into(), act });
+        assert_eq!(of("GET", "/v1/responses/resp_1-a"), kept(Act::Read));
+        assert_eq!(of("DELETE", "/v1/responses/resp_1-a/"), kept(Act::Delete));
+        assert_eq!(of("POST", "/v1/responses/resp_1-a/cancel"), kept(Act::Cancel));
+        assert_eq!(of("GET", "/v1/responses/resp_1-a/input_items?limit=1"), kept(Act::ListInput));
+        assert_eq!(of("POST", "/v1/responses/compact"), Endpoint::Unknown);
+        assert_eq!(of("POST", "/v1/responses/input_tokens"), Endpoint::Unknown);
+        let wrong = |allow| Endpoint::WrongMethod { allow };
+        assert_eq!(of("POST", "/v1/responses/resp_1-a"), wrong("GET, DELETE"));
+        assert_eq!(of("GET", "/v1/responses/resp_1-a/cancel"), wrong("POST"));
+        for none in ["..", "a/b", "a/cancel/b", "a%2Fb", "a b", "\u{e9}"] {
+            assert_eq!(of("GET", &format!("/v1/responses/x/{none}/")[..]), Endpoint::Unknown);
+        }
+        for none in ["..", "a%2Fb", "a.b", "a;b"] {
+            assert_eq!(of("GET", &format!("/v1/responses/{none}")), Endpoint::Unknown);
+        }
+        assert_eq!(of("POST", "/v1/responses"), Endpoint::Call(Surface::Responses));
+        assert_eq!(of("POST", "/v1/messages/count_tokens"), Endpoint::Call(Surface::CountTokens));
+        assert_eq!(of("OPTIONS", "/v1/anything"), Endpoint::Preflight);
+        assert_eq!(of("POST", "/v1/../health"), Endpoint::Unknown);
+        assert_eq!(of("POST", "/v1"), Endpoint::Unknown);
+        assert_eq!(of("GET", "/api/v1/chat/usage"), Endpoint::Control);
+        assert_eq!(of("GET", "/"), Endpoint::Control);
+        assert_eq!(of("POST", "/v1x/chat/completions"), Endpoint::Control);
+        assert_eq!(of("POST", "/%761/chat/completions"), Endpoint::Control);
+    }
+}

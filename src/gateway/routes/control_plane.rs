@@ -1,0 +1,84 @@
+//! The control plane, on the same connections: a request of the public port that is not for `/v1` is a `tower`
+//! call, whose body is bounded here.
+
+use crate::gateway::call::body_memory::Buffers;
+use crate::gateway::call::read_body::{self, Bounds};
+use crate::gateway::listener::session::{Gone, ReplyHead, Session};
+use crate::gateway::response::refusal::Refusal;
+use crate::gateway::response::writer::Replier;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use bytes::Bytes;
+use http::header;
+use http_body_util::BodyExt;
+use std::future::ready;
+use tower::ServiceExt;
+
+/// Answers one request from `router`. Returns the status.
+///
+/// # Errors
+/// When the caller is gone.
+pub async fn serve(
+    session: &mut Session,
+    router: &Router,
+    bounds: Bounds,
+    buffers: &Buffers,
+    replier: &Replier<'_>,
+) -> Result<u16, Gone> {
+    let (limit, mut is_too_large) = (bounds.bytes, false);
+    let mut held = buffers.hold(None, replier.head.address);
+    let body = match read_body::read(session, bounds, &mut held, ready(Ok(()))).await {
+        Ok(body) => body,
+        // Said by the router itself, as it says everything: it goes by the announced length.
+        Err(Refusal::BodyTooLarge { .. }) => {
+            session.close_after_reply();
+            is_too_large = true;
+            Bytes::new()
+        }
+        Err(refusal) => return replier.refuse(session, refusal, None).await,
+    };
+    let Some(mut request) = request(session, body) else {
+        return replier
+            .refuse(session, Refusal::BadHead("the request target must be a path"), None)
+            .await;
+    };
+    if is_too_large {
+        request.headers_mut().insert(header::CONTENT_LENGTH, (limit + 1).into());
+    }
+    let response = router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+    send(session, response).await
+}
+
+fn request(session: &Session, body: Bytes) -> Option<http::Request<Body>> {
+    let mut request = http::Request::builder()
+        .method(session.method().clone())
+        .uri(session.target())
+        .body(Body::from(body))
+        .ok()?;
+    request.headers_mut().clone_from(session.headers());
+    request.extensions_mut().insert(ConnectInfo(session.peer()));
+    Some(request)
+}
+
+async fn send(session: &mut Session, response: http::Response<Body>) -> Result<u16, Gone> {
+    let (parts, mut body) = response.into_parts();
+    let mut head = ReplyHead::of(parts.status, parts.headers);
+    if head.is_bodiless() {
+        session.reply(head, Bytes::new()).await?;
+        return Ok(parts.status.as_u16());
+    }
+    if let Some(length) = axum::body::HttpBody::size_hint(&body).exact()
+        && !head.headers.contains_key(header::CONTENT_LENGTH)
+    {
+        head.set(header::CONTENT_LENGTH, length);
+    }
+    session.send_head(head).await?;
+    while let Some(Ok(frame)) = body.frame().await {
+        if let Ok(data) = frame.into_data() {
+            session.send(data, false).await?;
+        }
+    }
+    session.send(Bytes::new(), true).await?;
+    Ok(parts.status.as_u16())
+}

@@ -1,0 +1,6 @@
+//! The endpoints of the data plane that are not calls, and the way to the control plane.
+
+pub mod models;
+pub mod stored_responses;
+pub mod deferred_completion;
+pub mod control_plane;

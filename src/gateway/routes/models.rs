@@ -1,0 +1,153 @@
+//! `GET /v1/models`, `GET /v1/language-models` and one of each by its id: the catalog as one caller
+//! may see it.
+
+use crate::gateway::endpoint::Shape;
+use crate::gateway::response::refusal::Refusal;
+use crate::upstream::catalog::{Catalog, Model};
+use bytes::Bytes;
+use domain::caller::Caller;
+use jiff::Timestamp;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// OpenAI's model object.
+#[derive(Serialize)]
+struct ModelObject<'a> {
+    id: &'a str,
+    object: &'static str,
+    created: i64,
+    owned_by: &'a str,
+}
+
+/// OpenAI's model object with the context length, under the name that agents and chat clients read.
+#[derive(Serialize)]
+struct ListedModel<'a> {
+    #[serde(flatten)]
+    model: ModelObject<'a>,
+    /// Tokens.
+    context_length: u64,
+}
+
+/// Anthropic's model object.
+#[derive(Serialize)]
+struct AnthropicModel<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    id: &'a str,
+    display_name: &'a str,
+    created_at: Timestamp,
+}
+
+/// Anthropic's page of models; all are on the first one.
+#[derive(Serialize)]
+struct AnthropicModels<'a> {
+    first_id: Option<&'a str>,
+    last_id: Option<&'a str>,
+    has_more: bool,
+    data: Vec<AnthropicModel<'a>>,
+}
+
+/// xAI's language model object. Its prices are in cents for a hundred million tokens, which is what a
+/// tick a token is.
+#[derive(Serialize)]
+struct LanguageModel<'a> {
+    #[serde(flatten)]
+    model: ModelObject<'a>,
+    aliases: &'a [Arc<str>],
+    context_length: u64,
+    prompt_text_token_price: u64,
+    cached_prompt_text_token_price: u64,
+    completion_text_token_price: u64,
+}
+
+#[derive(Serialize)]
+struct ModelList<'a> {
+    object: &'static str,
+    data: Vec<ListedModel<'a>>,
+}
+
+#[derive(Serialize)]
+struct LanguageModelList<'a> {
+    models: Vec<LanguageModel<'a>>,
+}
+
+/// All models the caller may use.
+#[must_use]
+pub fn list(catalog: &Catalog, caller: &Caller, shape: Shape) -> Bytes {
+    let allowed = catalog.models.iter().filter(|model| caller.may_use(&model.id));
+    match shape {
+        Shape::OpenAi => {
+            json(&ModelList { object: "list", data: allowed.map(|model| listed(model)).collect() })
+        }
+        Shape::Anthropic => {
+            // Anthropic clients request their own model names, which are aliases here.
+            let named = allowed.flat_map(|model| {
+                let aliases = model.aliases.iter();
+                aliases.chain([&model.id]).map(|name| of_anthropic(model, name))
+            });
+            let data: Vec<_> = named.collect();
+            let (first_id, last_id) = (data.first().map(|it| it.id), data.last().map(|it| it.id));
+            json(&AnthropicModels { first_id, last_id, has_more: false, data })
+        }
+        Shape::Xai => {
+            json(&LanguageModelList { models: allowed.map(|model| priced(model)).collect() })
+        }
+    }
+}
+
+/// One model, by id or alias.
+///
+/// # Errors
+/// There is none, or the caller may not use it: both look the same from outside.
+pub fn one(catalog: &Catalog, caller: &Caller, name: &str, shape: Shape) -> Result<Bytes, Refusal> {
+    let model = catalog.model(name).filter(|model| caller.may_use(&model.id));
+    let model = model.ok_or_else(|| Refusal::UnknownModel(name.to_owned()))?;
+    Ok(match shape {
+        Shape::OpenAi => json(&listed(model)),
+        Shape::Anthropic => json(&of_anthropic(model, name)),
+        Shape::Xai => json(&priced(model)),
+    })
+}
+
+/// A strong validator of a body (RFC 9110 section 8.8.3).
+#[must_use]
+pub fn etag(body: &[u8]) -> String {
+    let hash = Sha256::digest(body);
+    let start = hash.iter().take(8).fold(0_u64, |start, byte| start << 8 | u64::from(*byte));
+    format!("\"{start:016x}\"")
+}
+
+fn object(model: &Model) -> ModelObject<'_> {
+    ModelObject {
+        id: &model.id,
+        object: "model",
+        created: model.created,
+        owned_by: &model.owned_by,
+    }
+}
+
+fn listed(model: &Model) -> ListedModel<'_> {
+    ListedModel { model: object(model), context_length: model.context_tokens }
+}
+
+fn of_anthropic<'a>(model: &'a Model, name: &'a str) -> AnthropicModel<'a> {
+    let created_at = Timestamp::from_second(model.created).unwrap_or_default();
+    AnthropicModel { kind: "model", id: name, display_name: name, created_at }
+}
+
+fn priced(model: &Model) -> LanguageModel<'_> {
+    let prices = &model.prices.short;
+    LanguageModel {
+        model: object(model),
+        aliases: &model.aliases,
+        context_length: model.context_tokens,
+        prompt_text_token_price: prices.input,
+        cached_prompt_text_token_price: prices.cached_input,
+        completion_text_token_price: prices.output,
+    }
+}
+
+fn json(value: &impl Serialize) -> Bytes {
+    serde_json::to_vec(value).expect("plain data serialises").into()
+}
