@@ -4,7 +4,7 @@
 use crate::config::Config;
 use crate::upstream::catalog::Catalog;
 use anyhow::Context;
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::key::Pepper;
 use domain::password;
 use domain::plan::Plan;
@@ -16,7 +16,7 @@ use system::clock;
 
 /// Writes what the configuration says of plans and of the first admin.
 pub(super) async fn apply(config: &Config, store: &dyn Store) -> anyhow::Result<()> {
-    let by = By::gateway(clock::now());
+    let by = AuditContext::gateway(clock::now());
     sync_plans(store, &config.plans, &config.catalog, &by).await?;
     add_first_admin(config, store).await
 }
@@ -46,7 +46,7 @@ pub(super) async fn sync_plans(
     store: &dyn Plans,
     plans: &[Plan],
     catalog: &Catalog,
-    by: &By,
+    by: &AuditContext,
 ) -> anyhow::Result<()> {
     for kept in store.sync_plans(plans, by).await.context("cannot write the plans")? {
         tracing::info!(plan = %kept, "plan was changed by an admin; its configured values are ignored");
@@ -67,7 +67,7 @@ async fn add_first_admin(config: &Config, store: &dyn Users) -> anyhow::Result<(
     if has_admin(store).await? {
         return Ok(());
     }
-    let by = By::gateway(clock::now());
+    let by = AuditContext::gateway(clock::now());
     let plan =
         config.plans.first().context("cannot create the first admin: no plan is configured")?;
     let user = NewUser {

@@ -34,7 +34,7 @@ use crate::upstream::catalog::Catalog;
 use crate::upstream::{InForce, Upstreams};
 use anyhow::Context;
 use counters::{Counting, Means};
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::charge::Lease;
 use domain::key::Pepper;
 use domain::server_secret::ServerSecret;
@@ -274,7 +274,11 @@ impl Running {
     /// # Errors
     /// When the certificate cannot be read or the plans cannot be written; then nothing has changed. Or
     /// when the audit log cannot be.
-    pub async fn reload(&self, config: Config, by: &By) -> anyhow::Result<Vec<&'static str>> {
+    pub async fn reload(
+        &self,
+        config: Config,
+        by: &AuditContext,
+    ) -> anyhow::Result<Vec<&'static str>> {
         let waiting = waiting_for_restart(&self.config, &config);
         if let Some(files) = &config.listener.tls {
             self.reload_tls(files)?;

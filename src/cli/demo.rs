@@ -5,7 +5,7 @@ use crate::cli::serve::{Signals, Told};
 use crate::config;
 use crate::logging;
 use anyhow::Context;
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::id::PlanId;
 use domain::key::PlainKey;
 use domain::user::{Role, User};
@@ -143,7 +143,7 @@ async fn person(
     password: Option<&str>,
 ) -> anyhow::Result<User> {
     let password_hash = password.map(domain::password::hash).transpose()?;
-    let by = By::operator(clock::now());
+    let by = AuditContext::operator(clock::now());
     if let Some(user) = running.store.user_by_email(email).await? {
         let change = UserChange { password_hash, ..UserChange::default() };
         return Ok(running.store.change_user(user.id, &change, &by).await?.unwrap_or(user));
@@ -161,7 +161,7 @@ async fn person(
 
 async fn key(running: &Running, user: &User) -> anyhow::Result<String> {
     let plain = PlainKey::generate()?;
-    let by = By::operator(clock::now());
+    let by = AuditContext::operator(clock::now());
     let key = NewKey::of(&plain, &running.pepper, "demo", by.at);
     running.store.add_key(user.id, &key, &by).await?;
     Ok(plain.reveal().to_owned())

@@ -4,7 +4,7 @@ use super::stored::{KeyShown, Shared, Stored, print_json};
 use crate::upstream::catalog::Catalog;
 use anyhow::Context;
 use clap::Subcommand;
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::id::KeyId;
 use domain::key::{Key, KeyLimits, has_expired};
 use domain::label::label;
@@ -77,7 +77,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
         Action::Revoke { key_id } => {
-            let by = By::operator(clock::now());
+            let by = AuditContext::operator(clock::now());
             let revoked = stored.store.revoke_key(&KeyId::from(&*key_id), &by).await?;
             show(&revoked.with_context(|| format!("there is no key `{key_id}`"))?, json)?;
         }

@@ -7,7 +7,7 @@ use crate::config::masked::Section;
 use crate::hot_restart::successor::Takeover;
 use crate::logging::{self, FilterHandle};
 use anyhow::Context;
-use domain::by::By;
+use domain::actor::AuditContext;
 use std::pin::pin;
 use std::process::ExitCode;
 use system::clock;
@@ -49,7 +49,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             told = signals.next() => match told {
                 Told::End => break ExitCode::SUCCESS,
                 Told::Reload => {
-                    let by = By::operator(clock::now());
+                    let by = AuditContext::operator(clock::now());
                     let _ = reload(&args, &running, &filter, &by).await;
                 }
             },
@@ -181,7 +181,7 @@ async fn reload(
     args: &Args,
     running: &app::Running,
     filter: &FilterHandle,
-    by: &By,
+    by: &AuditContext,
 ) -> Result<Vec<&'static str>, String> {
     let loaded = args.config.load().map_err(anyhow::Error::from);
     let usable =
@@ -215,7 +215,7 @@ async fn apply(
     config: Config,
     running: &app::Running,
     filter: &FilterHandle,
-    by: &By,
+    by: &AuditContext,
 ) -> anyhow::Result<Vec<&'static str>> {
     let log = config.log.filter.clone();
     let waiting = running.reload(config, by).await?;

@@ -6,7 +6,7 @@ use crate::cli::config_arg::ConfigArg;
 use crate::config::{Config, Redis};
 use crate::instance::DataFolder;
 use anyhow::Context;
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::id::UserId;
 use domain::key::{Key, NoRandomness, Pepper, PlainKey};
 use domain::server_secret::ServerSecret;
@@ -90,7 +90,7 @@ impl Stored {
         let mut store =
             store::open_at_once(&config.database).await.context("cannot open the database")?;
         if store.plans().await?.is_empty() {
-            store.sync_plans(&config.plans, &By::gateway(clock::now())).await?;
+            store.sync_plans(&config.plans, &AuditContext::gateway(clock::now())).await?;
         }
         let counters = match &config.redis {
             Some(redis) => Some(shared_counters(redis).await?),
@@ -163,7 +163,7 @@ impl Stored {
     ) -> anyhow::Result<(PlainKey, Key)> {
         let (plain, mut key) = self.new_key(now).await?;
         describe(&mut key);
-        let key = self.store.add_key(user.id, &key, &By::operator(now)).await?;
+        let key = self.store.add_key(user.id, &key, &AuditContext::operator(now)).await?;
         Ok((plain, key))
     }
 

@@ -8,7 +8,7 @@
 use super::stored::{Shared, Stored, print_json};
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::day::Day;
 use domain::id::{KeyId, UserId};
 use jiff::ToSpan;
@@ -107,7 +107,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn run_prune(shared: &Shared, before: Day) -> anyhow::Result<ExitCode> {
-    let by = By::operator(clock::now());
+    let by = AuditContext::operator(clock::now());
     let newest = Day(Day::at(by.at, &TimeZone::UTC).0.saturating_sub(COUNTED_DAYS.days()));
     if before > newest {
         bail!(

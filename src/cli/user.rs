@@ -3,7 +3,7 @@
 use super::stored::{KeyShown, Shared, Stored, UserShown, print_json};
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::id::PlanId;
 use domain::password;
 use domain::user::{Role, User, UserStatus, normalised_email, normalised_username};
@@ -121,7 +121,7 @@ async fn add_user(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
     };
     // Checked first, so that no user is left without a key.
     stored.pepper(now).await?;
-    let user = match stored.store.add_user(&new, &By::operator(now)).await {
+    let user = match stored.store.add_user(&new, &AuditContext::operator(now)).await {
         Ok(user) => user,
         Err(UserError::NoSuchPlan(plan)) => return no_such_plan(stored, &plan).await,
         Err(e) => return Err(e.into()),
@@ -175,7 +175,7 @@ async fn set_status(
 
 async fn change(stored: &Stored, who: &str, change: UserChange, json: bool) -> anyhow::Result<()> {
     let user = stored.user(who).await?;
-    let by = By::operator(clock::now());
+    let by = AuditContext::operator(clock::now());
     let changed = match stored.store.change_user(user.id, &change, &by).await {
         Err(UserError::NoSuchPlan(plan)) => return no_such_plan(stored, &plan).await,
         changed => changed?,

@@ -3,7 +3,7 @@
 //! Nothing here does I/O, is async, or reads the clock.
 
 pub mod id;
-pub mod by;
+pub mod actor;
 pub mod plan;
 pub mod limit;
 pub mod user;
@@ -11,7 +11,7 @@ pub mod key;
 pub mod label;
 pub mod secret;
 pub mod server_secret;
-pub mod refresh;
+pub mod refresh_token;
 pub mod password;
 pub mod day;
 pub mod charge;

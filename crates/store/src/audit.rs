@@ -6,7 +6,7 @@
 use super::upgrades::Upgrade;
 use super::{StoreError, Used};
 use async_trait::async_trait;
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::day::Day;
 use domain::key::Key;
 use domain::plan::Plan;
@@ -20,7 +20,7 @@ use uuid::Uuid;
 #[async_trait]
 pub trait Audit: Send + Sync + 'static {
     /// Adds an entry for a change outside the store; none if nothing has changed.
-    async fn append_audit(&self, change: &Change, by: &By) -> Result<(), StoreError>;
+    async fn append_audit(&self, change: &Change, by: &AuditContext) -> Result<(), StoreError>;
 
     /// At most `limit` entries older than `before`, the newest first.
     async fn audit(
@@ -45,7 +45,7 @@ pub struct Change {
 /// A filter for entries; `None` = any.
 #[derive(Debug, Clone, Default)]
 pub struct AuditFilter {
-    /// As [`domain::by::Actor`] prints.
+    /// As [`domain::actor::Actor`] prints.
     pub actor: Option<String>,
     pub subject: Option<String>,
 }

@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use async_trait::async_trait;
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::id::{KeyId, UserId};
 use domain::key::{Key, KeyDigest, KeyLimits, Pepper, PlainKey};
 use jiff::Timestamp;
@@ -19,7 +19,12 @@ const KEY_BATCH: u32 = 500;
 #[async_trait]
 pub trait Keys: Send + Sync + 'static {
     /// Adds a key. Adding the same key again changes nothing.
-    async fn add_key(&self, user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError>;
+    async fn add_key(
+        &self,
+        user: UserId,
+        key: &NewKey,
+        by: &AuditContext,
+    ) -> Result<Key, StoreError>;
 
     /// Changes a key that is not revoked; `None` when the user has no such key.
     async fn change_key(
@@ -27,11 +32,16 @@ pub trait Keys: Send + Sync + 'static {
         user: UserId,
         key: &KeyId,
         change: &KeyChange,
-        by: &By,
+        by: &AuditContext,
     ) -> Result<Option<Key>, StoreError>;
 
     /// Adds a key and revokes the user's other keys of the same name, in one transaction.
-    async fn replace_key(&self, user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError>;
+    async fn replace_key(
+        &self,
+        user: UserId,
+        key: &NewKey,
+        by: &AuditContext,
+    ) -> Result<Key, StoreError>;
 
     /// At most `limit` keys of a user, the oldest first.
     async fn keys(
@@ -45,7 +55,7 @@ pub trait Keys: Send + Sync + 'static {
     async fn key(&self, user: UserId, key: &KeyId) -> Result<Option<Key>, StoreError>;
 
     /// Revokes a key; `None` when there is no such key. Revoking twice keeps the first time.
-    async fn revoke_key(&self, key: &KeyId, by: &By) -> Result<Option<Key>, StoreError>;
+    async fn revoke_key(&self, key: &KeyId, by: &AuditContext) -> Result<Option<Key>, StoreError>;
 }
 
 /// A key to add.

@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use async_trait::async_trait;
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::id::PlanId;
 use domain::plan::{Plan, PlanLimits, PolicyChange, Window};
 use jiff::tz::TimeZone;
@@ -20,10 +20,14 @@ pub trait Plans: Send + Sync + 'static {
     /// Inserts or updates the configured plans, except those that were changed by
     /// [`Plans::change_plan`] or added by [`Plans::add_plan`]: these stay, and their ids are returned.
     /// Users of a changed plan get a new version.
-    async fn sync_plans(&self, plans: &[Plan], by: &By) -> Result<Vec<PlanId>, StoreError>;
+    async fn sync_plans(
+        &self,
+        plans: &[Plan],
+        by: &AuditContext,
+    ) -> Result<Vec<PlanId>, StoreError>;
 
     /// Adds a plan; false when its id exists, and nothing has changed.
-    async fn add_plan(&self, plan: &Plan, by: &By) -> Result<bool, StoreError>;
+    async fn add_plan(&self, plan: &Plan, by: &AuditContext) -> Result<bool, StoreError>;
 
     /// Changes a plan; its users get a new version if its limits change. `None` when there is no such
     /// plan.
@@ -31,7 +35,7 @@ pub trait Plans: Send + Sync + 'static {
         &self,
         id: &PlanId,
         change: &PlanChange,
-        by: &By,
+        by: &AuditContext,
     ) -> Result<Option<Plan>, StoreError>;
 }
 

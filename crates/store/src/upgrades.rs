@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use async_trait::async_trait;
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::id::{PlanId, UpgradeId, UserId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ pub trait Upgrades: Send + Sync + 'static {
         &self,
         user: UserId,
         to: &PlanId,
-        by: &By,
+        by: &AuditContext,
     ) -> Result<Upgrade, StoreError>;
 
     /// At most `limit` requests older than `before`, the newest first.
@@ -37,7 +37,7 @@ pub trait Upgrades: Send + Sync + 'static {
         &self,
         id: UpgradeId,
         approve: bool,
-        by: &By,
+        by: &AuditContext,
     ) -> Result<Option<Decided>, StoreError>;
 }
 
@@ -52,7 +52,7 @@ pub struct Upgrade {
     pub status: UpgradeStatus,
     pub asked_at: Timestamp,
     pub decided_at: Option<Timestamp>,
-    /// As [`domain::by::Actor`] prints.
+    /// As [`domain::actor::Actor`] prints.
     pub decided_by: Option<String>,
 }
 

@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use async_trait::async_trait;
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::id::{PlanId, UserId};
 use domain::user::{LimitOverrides, Role, User, UserStatus};
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 #[async_trait]
 pub trait Users: Send + Sync + 'static {
     /// Adds an active user.
-    async fn add_user(&self, user: &NewUser, by: &By) -> Result<User, UserError>;
+    async fn add_user(&self, user: &NewUser, by: &AuditContext) -> Result<User, UserError>;
 
     /// The user with this id.
     async fn user(&self, id: UserId) -> Result<Option<User>, StoreError>;
@@ -33,7 +33,7 @@ pub trait Users: Send + Sync + 'static {
         &self,
         id: UserId,
         change: &UserChange,
-        by: &By,
+        by: &AuditContext,
     ) -> Result<Option<User>, UserError>;
 }
 

@@ -10,7 +10,7 @@ use crate::http::client_ip;
 use domain::id::{SessionId, UserId};
 use domain::key::Pepper;
 use domain::password::Verified;
-use domain::refresh::RefreshToken;
+use domain::refresh_token::RefreshToken;
 use domain::server_secret::ServerSecret;
 use domain::user::User;
 use jiff::{SignedDuration, Timestamp};

@@ -17,7 +17,7 @@ use access_token::TokenError;
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
-use domain::by::{Actor, By};
+use domain::actor::{Actor, AuditContext};
 use domain::caller::Caller;
 use domain::id::{SessionId, UserId};
 use domain::key::PlainKey;
@@ -31,14 +31,14 @@ pub struct CurrentUser {
     pub user: User,
     pub session: SessionId,
     /// For the audit log.
-    pub by: By,
+    pub by: AuditContext,
 }
 
 /// A logged-in admin.
 pub struct Admin {
     pub user: User,
     /// For the audit log.
-    pub by: By,
+    pub by: AuditContext,
 }
 
 /// A user who may read their own account: logged in, or by an API key.
@@ -70,7 +70,11 @@ impl FromRequestParts<ControlState> for CurrentUser {
         let (user, session) = session_user(state, token, now).await?;
         let context = RequestContext::of(&parts.extensions);
         context.set_user(user.id);
-        let by = By { actor: Actor::User(user.id), at: now, request: Some(context.request_id()) };
+        let by = AuditContext {
+            actor: Actor::User(user.id),
+            at: now,
+            request_id: Some(context.request_id()),
+        };
         Ok(Self { user, session, by })
     }
 }

@@ -15,7 +15,7 @@ use crate::control::views::limits::{ModelNames, RequestsPerDay, TokensPerDay};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::id::{KeyId, UserId};
 use domain::key::{Key, KeyLimits, PlainKey, has_expired};
 use jiff::Timestamp;
@@ -226,7 +226,7 @@ pub async fn revoke_of(
     state: &ControlState,
     user: UserId,
     id: &str,
-    by: &By,
+    by: &AuditContext,
 ) -> Result<StatusCode, ApiError> {
     let key = state.live_key(user, id).await?;
     state.store.revoke_key(&key.id, by).await?;

@@ -16,7 +16,7 @@ use crate::control::views::user::UserView;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use domain::by::{Actor, By};
+use domain::actor::{Actor, AuditContext};
 use domain::user::Role;
 use serde::{Deserialize, Serialize};
 use store::NewUser;
@@ -98,10 +98,11 @@ pub async fn register(
         created_at: now,
     };
     // The actor of the creation is the gateway: the user does not exist yet.
-    let by = By { actor: Actor::Gateway, at: now, request: Some(context.request_id()) };
+    let by =
+        AuditContext { actor: Actor::Gateway, at: now, request_id: Some(context.request_id()) };
     let user = state.store.add_user(&new, &by).await?;
     context.set_user(user.id);
-    let by = By { actor: Actor::User(user.id), ..by };
+    let by = AuditContext { actor: Actor::User(user.id), ..by };
     let (secret, key) = new_key(&state, DEFAULT_KEY, now)?;
     state.store.add_key(user.id, &key, &by).await?;
     let checked = Credentials { user: user.clone(), password_hash: new.password_hash };

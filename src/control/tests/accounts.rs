@@ -169,7 +169,7 @@ async fn a_new_password_ends_all_sessions() {
 async fn suspension_ends_sessions_and_is_told_to_those_with_the_password() {
     let control = control().await;
     let ada = control.user().await;
-    let by = By::operator(clock::now());
+    let by = AuditContext::operator(clock::now());
     let suspend = UserChange { status: Some(UserStatus::Suspended), ..UserChange::default() };
     control.store.change_user(ada.user.id, &suspend, &by).await.unwrap();
     control.get(PROFILE, Some(&ada.token)).await.refused(401, "invalid_token");
@@ -213,7 +213,7 @@ async fn an_imported_bcrypt_hash_is_taken_once_and_hashed_anew() {
     // bcrypt's own test vector, at a cost that tests can pay.
     let imported = bcrypt::hash("correct horse", 4).unwrap();
     let change = UserChange { password_hash: Some(imported), ..UserChange::default() };
-    let by = By::operator(clock::now());
+    let by = AuditContext::operator(clock::now());
     control.store.change_user(ada.id, &change, &by).await.unwrap();
     control.login(&ada.email, "wrong").await.refused(401, "invalid_credentials");
     let session = control.login(&ada.email, "correct horse").await.ok();

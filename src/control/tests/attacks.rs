@@ -241,7 +241,7 @@ async fn tokens_of_those_who_are_gone_open_nothing() {
         .change_user(
             ada.user.id,
             &store::UserChange { password_hash: Some("!".to_owned()), ..Default::default() },
-            &By::operator(clock::now()),
+            &AuditContext::operator(clock::now()),
         )
         .await
         .unwrap();

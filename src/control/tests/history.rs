@@ -124,7 +124,7 @@ async fn hours_of_any_zone_make_up_the_total() {
         let ada = control.user().await;
         let zone = TimeZone::get(name).unwrap();
         let change = PlanChange { time_zone: Some(zone.clone()), ..PlanChange::default() };
-        let by = By::operator(clock::now());
+        let by = AuditContext::operator(clock::now());
         control.store.change_plan(&PlanId::from("leveler"), &change, &by).await.unwrap().unwrap();
         let (now, day) = (clock::now(), Day::at(clock::now(), &zone));
         let midnight = day.starts_at(&zone);

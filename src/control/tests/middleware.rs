@@ -321,13 +321,13 @@ async fn keys_that_do_not_hold_are_refused() {
     asked(expired.reveal()).await.refused(401, "invalid_api_key");
 
     assert_eq!(asked(key.reveal()).await.status, 200);
-    control.store.revoke_key(&key.id(), &By::operator(clock::now())).await.unwrap();
+    control.store.revoke_key(&key.id(), &AuditContext::operator(clock::now())).await.unwrap();
     asked(key.reveal()).await.refused(401, "invalid_api_key");
 
     let key = control.key(ada, None, KeyLimits::default()).await;
     assert_eq!(asked(key.reveal()).await.status, 200);
     let suspend = UserChange { status: Some(UserStatus::Suspended), ..UserChange::default() };
-    control.store.change_user(ada, &suspend, &By::operator(clock::now())).await.unwrap();
+    control.store.change_user(ada, &suspend, &AuditContext::operator(clock::now())).await.unwrap();
     asked(key.reveal()).await.refused(403, "account_suspended");
 }
 

@@ -22,7 +22,7 @@ use crate::upstream::Upstreams;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::charge::{Charge, Source, Status, TokenCount};
 use domain::day::Day;
 use domain::id::{KeyId, PlanId, RequestId, UserId};
@@ -137,7 +137,7 @@ async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Contro
     let database = BTreeMap::from([("DATABASE_URL".to_owned(), url)]);
     config.database = config::load_from(None, &database).unwrap().database;
     let store = store::open(&config.database).await.unwrap();
-    store.sync_plans(&config.plans, &By::gateway(clock::now())).await.unwrap();
+    store.sync_plans(&config.plans, &AuditContext::gateway(clock::now())).await.unwrap();
     let metrics = Arc::new(Metrics::new(&[], &[]));
     let journal = journal(&store, &metrics, folder.path()).await;
     let versions = Versions::start(store.clone()).await.unwrap();
@@ -200,7 +200,7 @@ impl Control {
             plan: PlanId::from("leveler"),
             created_at: clock::now(),
         };
-        let user = self.store.add_user(&new, &By::operator(clock::now())).await.unwrap();
+        let user = self.store.add_user(&new, &AuditContext::operator(clock::now())).await.unwrap();
         self.log_in(user).await
     }
 
@@ -236,7 +236,7 @@ impl Control {
             limits,
             ..NewKey::of(&key, &Pepper::new(SECRET), "test", clock::now())
         };
-        self.store.add_key(user, &new, &By::operator(clock::now())).await.unwrap();
+        self.store.add_key(user, &new, &AuditContext::operator(clock::now())).await.unwrap();
         key
     }
 

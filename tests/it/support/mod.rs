@@ -15,7 +15,7 @@ pub mod recorder;
 pub mod scripted;
 
 use client::{Call, Reply};
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::day::Day;
 use domain::id::{KeyId, PlanId, UserId};
 use domain::key::{KeyLimits, PlainKey};
@@ -197,8 +197,8 @@ impl Plan {
 }
 
 /// Who changes something in a test.
-pub fn by() -> By {
-    By::operator(jiff::Timestamp::now())
+pub fn by() -> AuditContext {
+    AuditContext::operator(jiff::Timestamp::now())
 }
 
 impl Gateway {

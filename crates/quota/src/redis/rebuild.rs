@@ -12,7 +12,7 @@ use super::health::ClusterView;
 use super::keys::Partition;
 use super::outbox::{OutboxContext, Retry};
 use crate::counters::CountersError;
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::day::Day;
 use futures_util::future::try_join_all;
 use jiff::ToSpan;
@@ -165,7 +165,7 @@ async fn repair(
 
 /// Writes repaired accounts to the audit log, as far as the store accepts it.
 async fn audit(context: &OutboxContext, repaired: impl Iterator<Item = (Option<&Used>, &Used)>) {
-    let by = By::gateway(clock::now());
+    let by = AuditContext::gateway(clock::now());
     for (was, is) in repaired {
         if let Err(error) = context.store.append_audit(&Change::of_counters(was, is), &by).await {
             tracing::warn!(%error, "failed to write audit entry");

@@ -5,7 +5,7 @@ use crate::StoreError;
 use crate::audit::{Audit, AuditEntry, AuditFilter, Change};
 use crate::encode;
 use async_trait::async_trait;
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::id;
 use sqlx::QueryBuilder;
 use telemetry::labels::StoreOp;
@@ -26,7 +26,7 @@ struct EntryRow {
 
 #[async_trait]
 impl Audit for Backend {
-    async fn append_audit(&self, change: &Change, by: &By) -> Result<(), StoreError> {
+    async fn append_audit(&self, change: &Change, by: &AuditContext) -> Result<(), StoreError> {
         self.write(StoreOp::Audit, async |connection| append(connection, change, by).await).await
     }
 
@@ -64,7 +64,7 @@ impl Audit for Backend {
 pub(super) async fn append(
     tx: &mut Connection,
     change: &Change,
-    by: &By,
+    by: &AuditContext,
 ) -> Result<(), StoreError> {
     if change.is_none() {
         return Ok(());
@@ -80,7 +80,7 @@ pub(super) async fn append(
     .bind(encode::text(&change.subject))
     .bind(encode::json_text(change.before.as_ref()))
     .bind(encode::json_text(change.after.as_ref()))
-    .bind(by.request.as_deref().map(encode::text))
+    .bind(by.request_id.as_deref().map(encode::text))
     .execute(tx)
     .await?;
     Ok(())

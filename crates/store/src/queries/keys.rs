@@ -8,7 +8,7 @@ use crate::audit::Change;
 use crate::encode;
 use crate::keys::{KeyChange, KeyFilter, Keys, LIVE_KEYS, NewKey, REVOKED_KEYS};
 use async_trait::async_trait;
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::id::{KeyId, UserId};
 use domain::key::{Key, KeyLimits};
 use jiff::Timestamp;
@@ -41,7 +41,12 @@ pub(super) struct KeyStateRow {
 #[async_trait]
 impl Keys for Backend {
     /// Another key with the same id is refused.
-    async fn add_key(&self, user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError> {
+    async fn add_key(
+        &self,
+        user: UserId,
+        key: &NewKey,
+        by: &AuditContext,
+    ) -> Result<Key, StoreError> {
         let added = self
             .transaction(StoreOp::Accounts, async |tx| {
                 dialect::lock_change_sequence(tx).await?;
@@ -62,7 +67,7 @@ impl Keys for Backend {
         user: UserId,
         key: &KeyId,
         change: &KeyChange,
-        by: &By,
+        by: &AuditContext,
     ) -> Result<Option<Key>, StoreError> {
         let changed = self
             .transaction(StoreOp::Accounts, async |tx| {
@@ -85,7 +90,12 @@ impl Keys for Backend {
     }
 
     /// A key that exists already revokes no others: they may be its successors.
-    async fn replace_key(&self, user: UserId, key: &NewKey, by: &By) -> Result<Key, StoreError> {
+    async fn replace_key(
+        &self,
+        user: UserId,
+        key: &NewKey,
+        by: &AuditContext,
+    ) -> Result<Key, StoreError> {
         let added = self
             .transaction(StoreOp::Accounts, async |tx| {
                 dialect::lock_change_sequence(tx).await?;
@@ -143,7 +153,7 @@ impl Keys for Backend {
         self.read(StoreOp::Accounts, find(&self.pool, key, Some(user))).await
     }
 
-    async fn revoke_key(&self, key: &KeyId, by: &By) -> Result<Option<Key>, StoreError> {
+    async fn revoke_key(&self, key: &KeyId, by: &AuditContext) -> Result<Option<Key>, StoreError> {
         let (owner, revoked) = self
             .transaction(StoreOp::Accounts, async |tx| {
                 dialect::lock_change_sequence(tx).await?;
@@ -167,7 +177,7 @@ async fn finish_adding(
     tx: &mut Connection,
     user: UserId,
     added: &Key,
-    by: &By,
+    by: &AuditContext,
 ) -> Result<(), StoreError> {
     check_live_keys(tx, user).await?;
     delete_surplus(tx, user).await?;

@@ -7,7 +7,7 @@ use crate::audit::Change;
 use crate::encode;
 use crate::plans::{PlanChange, Plans};
 use async_trait::async_trait;
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::id::PlanId;
 use domain::plan::{Plan, PlanLimits, Window};
 use sqlx::Executor;
@@ -70,7 +70,11 @@ impl Plans for Backend {
     }
 
     /// A plan that does not differ is not written, so that a restart invalidates no cached record.
-    async fn sync_plans(&self, plans: &[Plan], by: &By) -> Result<Vec<PlanId>, StoreError> {
+    async fn sync_plans(
+        &self,
+        plans: &[Plan],
+        by: &AuditContext,
+    ) -> Result<Vec<PlanId>, StoreError> {
         let kept = self
             .transaction(StoreOp::Plans, async |tx| {
                 dialect::lock_change_sequence(tx).await?;
@@ -89,7 +93,7 @@ impl Plans for Backend {
         Ok(kept)
     }
 
-    async fn add_plan(&self, plan: &Plan, by: &By) -> Result<bool, StoreError> {
+    async fn add_plan(&self, plan: &Plan, by: &AuditContext) -> Result<bool, StoreError> {
         self.transaction(StoreOp::Plans, async |tx| {
             dialect::lock_change_sequence(tx).await?;
             let is_new = find(&mut *tx, &plan.id).await?.is_none();
@@ -105,7 +109,7 @@ impl Plans for Backend {
         &self,
         id: &PlanId,
         change: &PlanChange,
-        by: &By,
+        by: &AuditContext,
     ) -> Result<Option<Plan>, StoreError> {
         let changed = self
             .transaction(StoreOp::Plans, async |tx| {
@@ -145,7 +149,7 @@ async fn write(
     tx: &mut Connection,
     before: Option<Found>,
     (plan, changed): (&Plan, bool),
-    by: &By,
+    by: &AuditContext,
 ) -> Result<(), StoreError> {
     let Some(after) = upsert(tx, plan, changed).await? else { return Ok(()) };
     let before = before.map(|found| found.plan);

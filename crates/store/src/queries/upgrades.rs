@@ -8,7 +8,7 @@ use crate::encode;
 use crate::upgrades::{Decided, Upgrade, UpgradeStatus, Upgrades};
 use crate::users::{UserChange, UserError};
 use async_trait::async_trait;
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::id::{PlanId, UpgradeId, UserId};
 use sqlx::QueryBuilder;
 use telemetry::labels::StoreOp;
@@ -33,7 +33,7 @@ impl Upgrades for Backend {
         &self,
         user: UserId,
         to: &PlanId,
-        by: &By,
+        by: &AuditContext,
     ) -> Result<Upgrade, StoreError> {
         self.transaction(StoreOp::Accounts, async |tx| {
             dialect::lock_change_sequence(tx).await?;
@@ -84,7 +84,7 @@ impl Upgrades for Backend {
         &self,
         id: UpgradeId,
         approve: bool,
-        by: &By,
+        by: &AuditContext,
     ) -> Result<Option<Decided>, StoreError> {
         let decided = self
             .transaction(StoreOp::Accounts, async |tx| decide_pending(tx, id, approve, by).await)
@@ -101,7 +101,7 @@ async fn decide_pending(
     tx: &mut Connection,
     id: UpgradeId,
     approve: bool,
-    by: &By,
+    by: &AuditContext,
 ) -> Result<Option<Decided>, StoreError> {
     dialect::lock_change_sequence(tx).await?;
     let Some(asked) = find(tx, id).await? else { return Ok(None) };
@@ -172,7 +172,7 @@ async fn insert(
     tx: &mut Connection,
     user: UserId,
     (from, to): (&PlanId, &PlanId),
-    by: &By,
+    by: &AuditContext,
 ) -> Result<Upgrade, StoreError> {
     let row: UpgradeRow = sqlx::query_as(
         "insert into upgrade (id, user_id, from_plan, to_plan, status, asked_at)
@@ -194,7 +194,7 @@ async fn decide(
     tx: &mut Connection,
     id: UpgradeId,
     status: UpgradeStatus,
-    by: &By,
+    by: &AuditContext,
 ) -> Result<Upgrade, StoreError> {
     let row: UpgradeRow = sqlx::query_as(
         "update upgrade set

@@ -10,7 +10,7 @@ use crate::encode;
 use crate::sessions::Credentials;
 use crate::users::{NewUser, UserChange, UserError, UserFilter, Users};
 use async_trait::async_trait;
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::id::{PlanId, UserId};
 use domain::user::{Role, User, UserStatus};
 use sqlx::error::{DatabaseError, ErrorKind};
@@ -42,7 +42,7 @@ pub(super) struct CredentialsRow {
 
 #[async_trait]
 impl Users for Backend {
-    async fn add_user(&self, user: &NewUser, by: &By) -> Result<User, UserError> {
+    async fn add_user(&self, user: &NewUser, by: &AuditContext) -> Result<User, UserError> {
         self.transaction(StoreOp::Accounts, async |tx| {
             let added = insert(tx, user).await?;
             audit::append(tx, &Change::of_user(None, &added, false), by).await?;
@@ -84,7 +84,7 @@ impl Users for Backend {
         &self,
         id: UserId,
         change: &UserChange,
-        by: &By,
+        by: &AuditContext,
     ) -> Result<Option<User>, UserError> {
         let changed = self
             .transaction(StoreOp::Accounts, async |tx| {
@@ -212,7 +212,7 @@ pub(super) async fn change_in(
     tx: &mut Connection,
     id: UserId,
     change: &UserChange,
-    by: &By,
+    by: &AuditContext,
 ) -> Result<Option<User>, UserError> {
     let Some(Credentials { user: before, password_hash }) = lock(&mut *tx, id).await? else {
         return Ok(None);

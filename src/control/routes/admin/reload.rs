@@ -6,7 +6,7 @@ use crate::control::openapi::errors::{AdminRequired, ReloadFailed, Unavailable};
 use crate::control::state::ControlState;
 use axum::Json;
 use axum::extract::State;
-use domain::by::By;
+use domain::actor::AuditContext;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use utoipa::ToSchema;
@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 /// restart, or the reason why the previous configuration stays. The receiver writes the audit entry.
 pub struct ReloadRequest {
     /// Who requests it.
-    pub by: By,
+    pub by: AuditContext,
     pub reply: oneshot::Sender<Result<Vec<&'static str>, String>>,
 }
 /// The channel to the task that reloads.

@@ -1,7 +1,7 @@
 //! The audit log: what each change leaves in it.
 
 use super::{Any, add_user, admin, at, by, new_key, new_user, plan, suspend, to};
-use domain::by::{Actor, By};
+use domain::actor::{Actor, AuditContext};
 use domain::id::{PlanId, UserId};
 use domain::plan::Plan;
 use domain::user::{LimitOverrides, Role};
@@ -125,7 +125,7 @@ pub async fn changes_of_keys_are_told_with_what_was_before(store: Any) {
 }
 
 pub async fn changes_of_plans_are_told_with_what_was_before(store: Any) {
-    let by = By::gateway(at(1));
+    let by = AuditContext::gateway(at(1));
     let (_, entries) = told(&store, store.sync_plans(&[plan("one"), plan("two")], &by)).await;
     assert_eq!(titles(&entries), [("plan.add", "plan:one"), ("plan.add", "plan:two")]);
     assert_eq!((entries[0].at, &*entries[0].actor), (at(1), "gateway"));
@@ -266,7 +266,7 @@ fn note(subject: &str) -> Change {
 pub async fn a_note_comes_back_as_it_was_written(store: Any) {
     let value = json!({ "ünïcode \0 \" '": [1, -2.5, null, true, u64::MAX, "\u{1f600}"] });
     let change = Change { before: Some(json!(null)), after: Some(value), ..note("config") };
-    let by = By { request: Some("a \0 b".to_owned()), ..admin() };
+    let by = AuditContext { request_id: Some("a \0 b".to_owned()), ..admin() };
     store.append_audit(&change, &by).await.unwrap();
     let entries = log(&store).await;
     let expected = AuditEntry {
@@ -300,7 +300,7 @@ pub async fn entries_come_in_pages_the_newest_first(store: Any) {
 }
 
 pub async fn entries_are_found_by_subject_and_by_actor(store: Any) {
-    let ada = By { actor: Actor::User(UserId::new()), ..by() };
+    let ada = AuditContext { actor: Actor::User(UserId::new()), ..by() };
     for (subject, by) in [("one", &ada), ("two", &ada), ("one", &by()), ("two", &ada)] {
         store.append_audit(&note(subject), by).await.unwrap();
     }

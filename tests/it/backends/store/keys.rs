@@ -2,7 +2,7 @@
 
 use super::sessions::{lives, open};
 use super::{Any, add_user, at, by, charge, day, lease, new_key, plan, suspend};
-use domain::by::{Actor, By};
+use domain::actor::{Actor, AuditContext};
 use domain::id::{KeyId, PlanId, UserId};
 use domain::key::{Key, KeyLimits};
 use domain::plan::{PlanLimits, Window};
@@ -75,13 +75,15 @@ pub async fn keys_come_in_pages_and_are_one_users(store: Any) {
 pub async fn revoked_keys_of_a_user_are_bounded(store: Any) {
     let (user, other) = (add_user(&store, "1@b.c").await, add_user(&store, "2@b.c").await);
     let theirs = store.add_key(other.id, &new_key("default"), &by()).await.unwrap();
-    store.revoke_key(&theirs.id, &By::operator(at(0))).await.unwrap();
+    store.revoke_key(&theirs.id, &AuditContext::operator(at(0))).await.unwrap();
     let named = store.add_key(user.id, &new_key("laptop"), &by()).await.unwrap();
-    let first =
-        store.replace_key(user.id, &new_key("default"), &By::operator(at(1))).await.unwrap();
+    let first = store
+        .replace_key(user.id, &new_key("default"), &AuditContext::operator(at(1)))
+        .await
+        .unwrap();
     let times = i64::from(REVOKED_KEYS) + 3;
     for second in 2..2 + times {
-        let by = By::operator(at(second));
+        let by = AuditContext::operator(at(second));
         store.replace_key(user.id, &new_key("default"), &by).await.unwrap();
     }
     let keys = all_keys(&*store, user.id).await.unwrap();
@@ -113,7 +115,7 @@ pub async fn what_is_past_its_time_is_pruned(store: Any) {
         let key = NewKey { expires_at, ..new_key("laptop") };
         store.add_key(user.id, &key, &by()).await.unwrap();
         if let Some(at) = revoked {
-            store.revoke_key(&key.id, &By::operator(at)).await.unwrap();
+            store.revoke_key(&key.id, &AuditContext::operator(at)).await.unwrap();
         }
         kept.extend(stays.then_some(key.id));
     }
@@ -145,7 +147,7 @@ pub async fn pruning_goes_on_until_nothing_is_left(store: Any) {
     let other = add_user(&store, "b@b.c").await;
     for second in 0..4 {
         for to in ["big", "huge"] {
-            let by = By { actor: Actor::User(user.id), at: at(second), request: None };
+            let by = AuditContext { actor: Actor::User(user.id), at: at(second), request_id: None };
             store.request_upgrade(user.id, &PlanId::from(to), &by).await.unwrap();
         }
     }
@@ -215,11 +217,11 @@ pub async fn a_replaced_key_takes_the_place_of_its_namesakes(store: Any) {
         store.add_key(user.id, old, &by()).await.unwrap();
     }
     let desk = store.add_key(user.id, &created(at(4), "desk"), &by()).await.unwrap();
-    store.revoke_key(&olds[0].id, &By::operator(at(5))).await.unwrap();
+    store.revoke_key(&olds[0].id, &AuditContext::operator(at(5))).await.unwrap();
     let version = store.user_version(user.id).await.unwrap().unwrap();
 
     let new = created(at(6), "laptop");
-    let added = store.replace_key(user.id, &new, &By::operator(at(7))).await.unwrap();
+    let added = store.replace_key(user.id, &new, &AuditContext::operator(at(7))).await.unwrap();
     assert_eq!((&added.id, added.revoked_at), (&new.id, None));
     assert_eq!(store.user_version(user.id).await.unwrap(), Some(version + 1));
     assert_eq!(live(&store, user.id).await, [desk.id, added.id]);
@@ -249,13 +251,16 @@ pub async fn replacing_again_revokes_nothing_more(store: Any) {
 pub async fn revoking_twice_keeps_the_first_time(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     let key = store.add_key(user.id, &new_key("laptop"), &by()).await.unwrap();
-    let revoked = store.revoke_key(&key.id, &By::operator(at(5))).await.unwrap().unwrap();
+    let revoked = store.revoke_key(&key.id, &AuditContext::operator(at(5))).await.unwrap().unwrap();
     assert_eq!(revoked.revoked_at, Some(at(5)));
     let version = store.user_version(user.id).await.unwrap();
-    assert_eq!(store.revoke_key(&key.id, &By::operator(at(6))).await.unwrap(), Some(revoked));
+    assert_eq!(
+        store.revoke_key(&key.id, &AuditContext::operator(at(6))).await.unwrap(),
+        Some(revoked)
+    );
     assert_eq!(store.user_version(user.id).await.unwrap(), version);
     assert_eq!(
-        store.revoke_key(&KeyId::from("unknown"), &By::operator(at(6))).await.unwrap(),
+        store.revoke_key(&KeyId::from("unknown"), &AuditContext::operator(at(6))).await.unwrap(),
         None
     );
 }

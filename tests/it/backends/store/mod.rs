@@ -15,7 +15,7 @@ pub mod retention;
 pub mod adjustments;
 pub mod past;
 
-use domain::by::{Actor, By};
+use domain::actor::{Actor, AuditContext};
 use domain::charge::{Charge, Lease, Source, Status, TokenCount};
 use domain::day::Day;
 use domain::id::{KeyId, PlanId, RequestId, UserId};
@@ -177,14 +177,14 @@ pub fn at(seconds: i64) -> Timestamp {
 }
 
 /// Whoever changes something when it does not matter who.
-pub fn by() -> By {
-    By::operator(at(9))
+pub fn by() -> AuditContext {
+    AuditContext::operator(at(9))
 }
 
 /// An admin who changes something.
-fn admin() -> By {
+fn admin() -> AuditContext {
     let actor = Actor::User(UserId::new());
-    By { actor, at: at(9), request: Some("req_1".to_owned()) }
+    AuditContext { actor, at: at(9), request_id: Some("req_1".to_owned()) }
 }
 
 /// The change that makes a plan this one.

@@ -1,7 +1,7 @@
 //! Requests for another plan.
 
 use super::{Any, add_user, admin, at, by, changed, new_key, plan};
-use domain::by::{Actor, By};
+use domain::actor::{Actor, AuditContext};
 use domain::id::{PlanId, UpgradeId, UserId};
 use domain::user::User;
 use futures_util::future::join_all;
@@ -16,7 +16,7 @@ async fn user(store: &Any, email: &str) -> User {
 
 /// The user asks for a plan in some second.
 async fn ask(store: &Any, user: UserId, to: &str, second: i64) -> Upgrade {
-    let by = By { actor: Actor::User(user), at: at(second), request: None };
+    let by = AuditContext { actor: Actor::User(user), at: at(second), request_id: None };
     store.request_upgrade(user, &PlanId::from(to), &by).await.unwrap()
 }
 

@@ -1,7 +1,7 @@
 //! Users.
 
 use super::{Any, add_user, at, by, changed, new_key, new_user, plan, suspend};
-use domain::by::By;
+use domain::actor::AuditContext;
 use domain::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
 use domain::plan::{Plan, PlanLimits, Window};
 use domain::user::{LimitOverrides, Role, User, UserStatus};
@@ -257,7 +257,7 @@ pub async fn who_changes_to_a_zone_where_it_is_another_day_keeps_its_own(store: 
         ("kolkata", "2026-01-03T23:00:00Z", "Asia/Kolkata"),
         ("basic", "2026-01-04T12:00:00Z", "UTC"),
     ] {
-        let by = By::operator(time.parse().unwrap());
+        let by = AuditContext::operator(time.parse().unwrap());
         let change = UserChange { plan: Some(PlanId::from(plan)), ..UserChange::default() };
         store.change_user(user.id, &change, &by).await.unwrap().unwrap();
         // What an admin gives takes nothing from it.

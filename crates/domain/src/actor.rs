@@ -4,41 +4,41 @@ use super::id::UserId;
 use jiff::Timestamp;
 use std::fmt;
 
-/// The author of a change.
+/// Identifies the author of a change in the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct By {
+pub struct AuditContext {
     pub actor: Actor,
     pub at: Timestamp,
-    /// The `x-request-id` it came with; `None` for commands and the gateway's own work.
-    pub request: Option<String>,
+    /// The `x-request-id` of the request; `None` for commands and the gateway's own work.
+    pub request_id: Option<String>,
 }
 
-/// Who can be an author.
+/// The author of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {
     User(UserId),
-    /// Whoever runs commands where the configuration is.
+    /// The operator, who runs commands on the host of the configuration.
     Operator,
-    /// The gateway by itself: seeding plans, repairing counters.
+    /// The gateway itself: seeding plans, repairing counters.
     Gateway,
 }
 
-impl By {
-    /// A command.
+impl AuditContext {
+    /// For a change made by a command of the operator.
     #[must_use]
     pub fn operator(at: Timestamp) -> Self {
-        Self { actor: Actor::Operator, at, request: None }
+        Self { actor: Actor::Operator, at, request_id: None }
     }
 
-    /// The gateway itself.
+    /// For a change that the gateway makes itself.
     #[must_use]
     pub fn gateway(at: Timestamp) -> Self {
-        Self { actor: Actor::Gateway, at, request: None }
+        Self { actor: Actor::Gateway, at, request_id: None }
     }
 }
 
 impl fmt::Display for Actor {
-    /// As it is stored and shown: `user:ID`, `operator` or `gateway`.
+    /// The form that is stored and shown: `user:ID`, `operator` or `gateway`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(id) => write!(f, "user:{id}"),
