@@ -9,12 +9,12 @@ use domain::plan::{PlanLimits, RequestPolicy, Window};
 use domain::user::UserStatus;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use quota::book::Book;
-use quota::counters::{Claim, SoFar};
-use quota::rules::{self, Need};
+use quota::backend::{Claim, ObservedTokens};
+use quota::model::QuotaState;
+use quota::rules::{self, Demand};
 use std::hint::black_box;
 
-const NEED: Need = Need {
+const NEED: Demand = Demand {
     prompt: 500,
     output: 256,
     least_output: 1,
@@ -65,7 +65,7 @@ fn claim(caller: &Caller) -> Claim {
         reserved: 0,
         admitted_at: now(),
     };
-    Claim { lease, debits, so_far: SoFar::default() }
+    Claim { lease, debits, observed: ObservedTokens::default() }
 }
 
 fn charge(lease: &Lease) -> Charge {
@@ -88,17 +88,17 @@ fn charge(lease: &Lease) -> Charge {
     }
 }
 
-/// A book in which each caller has one finished and one open call.
-fn filled(callers: &[Caller]) -> Book {
-    let mut book = Book::default();
+/// A state in which each caller has one finished and one open call.
+fn filled(callers: &[Caller]) -> QuotaState {
+    let mut state = QuotaState::default();
     for caller in callers {
         let (done, open) = (claim(caller), claim(caller));
         for claim in [&done, &open] {
-            book.take(claim, now()).expect("the plan is wide");
+            state.take(claim, now()).expect("the plan is wide");
         }
-        book.settle(&charge(&done.lease));
+        state.settle(&charge(&done.lease));
     }
-    book
+    state
 }
 
 fn rules(c: &mut Criterion) {
@@ -108,11 +108,11 @@ fn rules(c: &mut Criterion) {
     });
 }
 
-fn book(c: &mut Criterion) {
+fn state(c: &mut Criterion) {
     for users in [1, MANY] {
         let callers: Vec<Caller> = (0..users).map(|_| caller()).collect();
-        let mut book = filled(&callers);
-        let mut group = c.benchmark_group(format!("book of {users} users"));
+        let mut state = filled(&callers);
+        let mut group = c.benchmark_group(format!("quota state of {users} users"));
         // Time moves on, or the window would run dry.
         let (mut turn, mut now) = (0_usize, now());
         let mut next = || {
@@ -125,9 +125,9 @@ fn book(c: &mut Criterion) {
                 &mut next,
                 |claim| {
                     now += SignedDuration::from_millis(1);
-                    let granted = book.take(&claim, now).is_ok();
-                    let extended = book.extend(claim.lease.request, 256, 1);
-                    let settled = book.settle(&charge(&claim.lease));
+                    let granted = state.take(&claim, now).is_ok();
+                    let extended = state.extend(claim.lease.request, 256, 1);
+                    let settled = state.settle(&charge(&claim.lease));
                     assert!(granted && settled.is_some());
                     extended
                 },
@@ -136,11 +136,11 @@ fn book(c: &mut Criterion) {
         });
         let lease = claim(&callers[0]).lease;
         group.bench_function("standing", |b| {
-            b.iter(|| book.standing(black_box(lease.user), Some(&lease.key), lease.day, now));
+            b.iter(|| state.standing(black_box(lease.user), Some(&lease.key), lease.day, now));
         });
         group.finish();
     }
 }
 
-criterion_group!(benches, rules, book);
+criterion_group!(benches, rules, state);
 criterion_main!(benches);

@@ -13,10 +13,10 @@ use domain::key::{KeyDigest, KeyLimits};
 use domain::plan::{PlanLimits, RequestPolicy, Window};
 use domain::user::UserStatus;
 use jiff::tz::TimeZone;
-use quota::counters::{Claim, Counters, SoFar, Taken};
+use quota::backend::{Claim, ObservedTokens, QuotaBackend, TakeOutcome};
 use quota::redis::connection::{RedisConn, RedisUrls};
-use quota::redis::{Clock, RedisCounters, Settings};
-use quota::rules::{self, Need};
+use quota::redis::{Clock, RedisQuota, Settings};
+use quota::rules::{self, Demand};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use system::clock;
 use telemetry::metrics::Metrics;
 use tokio_util::task::TaskTracker;
 
-const NEED: Need = Need {
+const NEED: Demand = Demand {
     prompt: 500,
     output: 256,
     least_output: 1,
@@ -130,7 +130,7 @@ fn caller() -> Caller {
 }
 
 /// Returns how long the take took.
-async fn call(counters: &RedisCounters, caller: &Caller) -> Duration {
+async fn call(quota: &RedisQuota, caller: &Caller) -> Duration {
     let now = clock::now();
     let (day, debits) = rules::debits(caller, NEED, now);
     let lease = Lease {
@@ -161,10 +161,10 @@ async fn call(counters: &RedisCounters, caller: &Caller) -> Duration {
         client_request_id: None,
     };
     let began = clock::instant();
-    let taken = counters.take(Claim { lease, debits, so_far: SoFar::default() }, now).await;
+    let taken = quota.take(Claim { lease, debits, observed: ObservedTokens::default() }, now).await;
     let took = began.elapsed();
-    assert!(matches!(taken, Ok(Taken::Granted(_))), "{taken:?}");
-    counters.settle(charge).await;
+    assert!(matches!(taken, Ok(TakeOutcome::Granted(_))), "{taken:?}");
+    quota.settle(charge).await;
     took
 }
 
@@ -175,7 +175,7 @@ async fn run(server: &Server, callers: usize, pool: usize) {
     for _ in 0..pool {
         let connection = RedisConn::open(&RedisUrls::new(vec![server.url()])).await;
         let connection = connection.expect("redis answers");
-        all.push(Arc::new(RedisCounters::new(connection, SETTINGS, Arc::clone(&metrics))));
+        all.push(Arc::new(RedisQuota::new(connection, SETTINGS, Arc::clone(&metrics))));
     }
     all[0].begin(&[]).await.expect("redis answers");
     let users: Arc<Vec<Caller>> = Arc::new((0..USERS).map(|_| caller()).collect());
@@ -183,12 +183,12 @@ async fn run(server: &Server, callers: usize, pool: usize) {
     let (began, worked) = (clock::instant(), server.worked());
     let tasks = TaskTracker::new();
     for number in 0..callers {
-        let counters = Arc::clone(&all[number % pool]);
+        let quota = Arc::clone(&all[number % pool]);
         let (users, done) = (Arc::clone(&users), Arc::clone(&done));
         tasks.spawn(async move {
             let mut next = number;
             while began.elapsed() < RUN {
-                call(&counters, &users[next % USERS]).await;
+                call(&quota, &users[next % USERS]).await;
                 done.fetch_add(1, Ordering::Relaxed);
                 next += 7;
             }
@@ -216,12 +216,12 @@ enum Bulk {
 
 /// Does bulk work over and over until `BULK_RUN` is over. Returns how often it was done; a command
 /// without an answer in time ends a turn.
-async fn do_bulk(server: &Server, counters: &RedisCounters, bulk: Bulk, used: &[Used]) -> u64 {
+async fn do_bulk(server: &Server, quota: &RedisQuota, bulk: Bulk, used: &[Used]) -> u64 {
     let (began, mut turns) = (clock::instant(), 0);
     while began.elapsed() < BULK_RUN {
         match bulk {
             Bulk::Nothing => break,
-            Bulk::Comparison => match counters.used_on(used[0].day).await {
+            Bulk::Comparison => match quota.used_on(used[0].day).await {
                 Ok(rows) => {
                     assert_eq!(rows.len(), used.len());
                     turns += 1;
@@ -233,7 +233,7 @@ async fn do_bulk(server: &Server, counters: &RedisCounters, bulk: Bulk, used: &[
                 let epochs: Vec<_> =
                     (0..64).step_by(2).map(|p| format!("kx:{{{p}}}:epoch")).collect();
                 server.ask::<u64>(redis::cmd("DEL").arg(&epochs)).expect("redis answers");
-                turns += u64::from(counters.begin(used).await.is_ok());
+                turns += u64::from(quota.begin(used).await.is_ok());
             }
         }
     }
@@ -243,24 +243,24 @@ async fn do_bulk(server: &Server, counters: &RedisCounters, bulk: Bulk, used: &[
 /// Times of takes by a few callers while bulk work is done.
 async fn takes_beside(
     server: &Server,
-    counters: &Arc<RedisCounters>,
+    quota: &Arc<RedisQuota>,
     bulk: Bulk,
     (users, used): (&Arc<Vec<Caller>>, &[Used]),
 ) -> (Vec<Duration>, u64) {
     let mut tasks = tokio::task::JoinSet::new();
     let began = clock::instant();
     for number in 0..BULK_CALLERS {
-        let (counters, users) = (Arc::clone(counters), Arc::clone(users));
+        let (quota, users) = (Arc::clone(quota), Arc::clone(users));
         tasks.spawn(async move {
             let (mut next, mut times) = (number, Vec::new());
             while began.elapsed() < BULK_RUN {
-                times.push(call(&counters, &users[next % users.len()]).await);
+                times.push(call(&quota, &users[next % users.len()]).await);
                 next += 7;
             }
             times
         });
     }
-    let (times, turns) = tokio::join!(tasks.join_all(), do_bulk(server, counters, bulk, used));
+    let (times, turns) = tokio::join!(tasks.join_all(), do_bulk(server, quota, bulk, used));
     (times.into_iter().flatten().collect(), turns)
 }
 
@@ -275,11 +275,11 @@ async fn beside_bulk() {
     let server = Server::start();
     let connection = RedisConn::open(&RedisUrls::new(vec![server.url()])).await;
     let connection = connection.expect("redis answers");
-    let counters = |connection| {
+    let quota = |connection| {
         let metrics = Arc::new(Metrics::new(&[], &[]));
-        Arc::new(RedisCounters::new(connection, SETTINGS, metrics))
+        Arc::new(RedisQuota::new(connection, SETTINGS, metrics))
     };
-    let (shared, own) = (counters(connection.bulk()), counters(connection));
+    let (shared, own) = (quota(connection.bulk()), quota(connection));
     let callers: Vec<Caller> = (0..BULK_USERS).map(|_| caller()).collect();
     let (day, _) = rules::debits(&callers[0], NEED, clock::now());
     let row = |user, key| Used { user, key, day, tokens: 1000, requests: 10 };
@@ -292,8 +292,8 @@ async fn beside_bulk() {
     for bulk in [Bulk::Nothing, Bulk::Comparison, Bulk::Rebuild] {
         let mut ways = [("one connection", &shared, Vec::new(), 0), ("two", &own, Vec::new(), 0)];
         for _ in 0..BULK_ROUNDS {
-            for (_, counters, times, turns) in &mut ways {
-                let (more, done) = takes_beside(&server, counters, bulk, (&users, &used)).await;
+            for (_, quota, times, turns) in &mut ways {
+                let (more, done) = takes_beside(&server, quota, bulk, (&users, &used)).await;
                 times.extend(more);
                 *turns += done;
             }

@@ -11,14 +11,12 @@ use journal::disk::Folder;
 use journal::log::LogSettings;
 use journal::segment::SEGMENT_BYTES;
 use journal::{self, Adopted, Journal, Started};
-use quota::counters::Counters;
-use quota::memory::MemoryCounters;
+use quota::backend::QuotaBackend;
+use quota::memory::MemoryQuota;
 use quota::redis::connection::RedisConn;
 use quota::redis::connection::preflight::{self, Finding, Severity};
-use quota::redis::{
-    Clock, ClusterView, HealthPoller, OutboxDrainer, RedisCounters, Settings, Spool,
-};
-use quota::transferable::TransferableCounters;
+use quota::redis::{Clock, ClusterView, HealthPoller, OutboxDrainer, RedisQuota, Settings, Spool};
+use quota::transferable::TransferableQuota;
 use quota::versions::Versions;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -38,11 +36,11 @@ const REBUILD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Counters, and the store as the rest of the gateway is to use it.
 pub(super) struct Counting {
     pub(super) store: Arc<dyn Store>,
-    pub(super) counters: Arc<dyn Counters>,
+    pub(super) quota: Arc<dyn QuotaBackend>,
     /// Notified of each change to users, keys and plans, if changes are announced.
     pub(super) changed: Option<Arc<Notify>>,
     /// The counters again, where they can move to another process.
-    pub(super) transferable: Option<TransferableCounters>,
+    pub(super) transferable: Option<TransferableQuota>,
     /// Calls of the process before this one, which it still serves.
     pub(super) adopted: Vec<Lease>,
     /// A duplicate of the lock on the journal's folder.
@@ -86,13 +84,13 @@ async fn own(config: &Config, means: Means<'_>) -> anyhow::Result<Counting> {
     let used = store.used_since(Day(from)).await.context("cannot read the usage of recent days")?;
     workers.spawn("versions", Arc::clone(&versions).watch(journal.clone(), stop));
     let changed = Some(Arc::clone(&versions.changed));
-    let own = MemoryCounters::rebuilt(&used, journal.clone(), Arc::clone(&versions));
+    let own = MemoryQuota::rebuilt(&used, journal.clone(), Arc::clone(&versions));
     own.adopt(state.unwrap_or_default(), &adopted);
-    let counters = TransferableCounters::new(Arc::new(own), journal, tasks);
+    let quota = TransferableQuota::new(Arc::new(own), journal, tasks);
     let store = store.publishing(versions);
-    let transferable = Some(counters.clone());
-    let counters = Arc::new(counters);
-    Ok(Counting { store, counters, changed, transferable, adopted, journal_lock })
+    let transferable = Some(quota.clone());
+    let quota = Arc::new(quota);
+    Ok(Counting { store, quota, changed, transferable, adopted, journal_lock })
 }
 
 /// Opens the journal. Leases in it are open calls of a predecessor that still serves them (`is_handed_over`), or
@@ -185,23 +183,23 @@ async fn shared(config: &Config, redis: &Redis, means: Means<'_>) -> anyhow::Res
         max_backlog: redis.max_backlog,
         compare: redis.compare,
     };
-    let counters = Arc::new(RedisCounters::new(connection, settings, Arc::clone(&metrics)));
-    counters.use_spool(Spool::new(&redis.spool));
+    let quota = Arc::new(RedisQuota::new(connection, settings, Arc::clone(&metrics)));
+    quota.use_spool(Spool::new(&redis.spool));
     let changed = Arc::new(Notify::new());
     let poller =
-        HealthPoller::new(Arc::clone(&counters), Arc::clone(&metrics), Arc::clone(&changed), tasks);
+        HealthPoller::new(Arc::clone(&quota), Arc::clone(&metrics), Arc::clone(&changed), tasks);
     let mut views = poller.views();
     let drainer =
-        OutboxDrainer::new(Arc::clone(&counters), Arc::clone(&store), metrics, poller.views());
+        OutboxDrainer::new(Arc::clone(&quota), Arc::clone(&store), metrics, poller.views());
     workers.spawn("redis-health", poller.run(stop.clone()));
     workers.spawn("outbox-drainer", drainer.run(stop));
     let opened = tokio::time::timeout(REBUILD_TIMEOUT, views.wait_for(ClusterView::is_open)).await;
     opened.context("Redis does not respond, or its counters could not be rebuilt")??;
-    let publisher = Arc::new(counters.invalidation_publisher(store.clone()));
+    let publisher = Arc::new(quota.invalidation_publisher(store.clone()));
     let store = store.publishing(publisher);
     Ok(Counting {
         store,
-        counters,
+        quota,
         changed: Some(changed),
         transferable: None,
         adopted: Vec::new(),

@@ -38,8 +38,8 @@ use domain::actor::AuditContext;
 use domain::charge::Lease;
 use domain::key::Pepper;
 use domain::server_secret::ServerSecret;
-use quota::counters::Counters;
-use quota::transferable::TransferableCounters;
+use quota::backend::QuotaBackend;
+use quota::transferable::TransferableQuota;
 use sockets::{Sockets, Stops};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -65,7 +65,7 @@ pub struct Running {
     pub public_addr: SocketAddr,
     pub admin_addr: Option<SocketAddr>,
     pub store: Arc<dyn Store>,
-    pub counters: Arc<dyn Counters>,
+    pub quota: Arc<dyn QuotaBackend>,
     pub pepper: Pepper,
     pub metrics: Arc<Metrics>,
     upstreams: InForce,
@@ -93,13 +93,13 @@ type SharedLock = Arc<SyncMutex<Option<Lock>>>;
 /// The parts that calls are served with, once the store is open.
 struct Parts {
     store: Arc<dyn Store>,
-    counters: Arc<dyn Counters>,
+    quota: Arc<dyn QuotaBackend>,
     callers: Arc<CallerCache>,
     metrics: Arc<Metrics>,
     upstreams: InForce,
     pepper: Pepper,
     changed: Option<Arc<Notify>>,
-    transferable: Option<TransferableCounters>,
+    transferable: Option<TransferableQuota>,
     adopted: Vec<Lease>,
     journal_lock: Option<OwnedFd>,
 }
@@ -150,7 +150,7 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
     background::spawn(&workers, &parts, &proxy, &stop);
     let admin_state = AdminState {
         metrics: Arc::clone(&parts.metrics),
-        counters: Arc::clone(&parts.counters),
+        quota: Arc::clone(&parts.quota),
         readiness: readiness.clone(),
         names: admin_names,
     };
@@ -167,12 +167,12 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
         }
     }
     readiness.set(Phase::Ready);
-    let Parts { store, counters, pepper, metrics, upstreams, .. } = parts;
+    let Parts { store, quota, pepper, metrics, upstreams, .. } = parts;
     Ok(Running {
         public_addr,
         admin_addr,
         store,
-        counters,
+        quota,
         pepper,
         metrics,
         upstreams,
@@ -205,13 +205,13 @@ impl Running {
         self.proxy.draining.cancel();
         let grace = self.limits().shutdown_grace;
         let idle = async {
-            while self.counters.open_leases() > 0 {
+            while self.quota.open_leases() > 0 {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
         };
         if tokio::time::timeout(grace, idle).await.is_err() {
             tracing::warn!(
-                open_calls = self.counters.open_leases(),
+                open_calls = self.quota.open_leases(),
                 "shutdown grace period expired, aborting calls in flight"
             );
         }
@@ -334,7 +334,7 @@ fn control(
     };
     let state = ControlState {
         store: Arc::clone(&parts.store),
-        counters: Arc::clone(&parts.counters),
+        quota: Arc::clone(&parts.quota),
         callers: Arc::clone(&parts.callers),
         pepper: parts.pepper.clone(),
         identity: Arc::new(identity),
@@ -376,13 +376,13 @@ async fn parts(
         stop: stop_writer,
     };
     let counting = counters::start(config, means).await?;
-    let Counting { store, counters, changed, transferable, adopted, journal_lock } = counting;
+    let Counting { store, quota, changed, transferable, adopted, journal_lock } = counting;
     initial::adopt_secret(&*store, &pepper).await?;
     let callers = Arc::new(CallerCache::new(store.clone(), config.limits.cached_callers));
     let upstreams = InForce::new(Upstreams::new(config.catalog.clone()));
     Ok(Parts {
         store,
-        counters,
+        quota,
         callers,
         metrics,
         upstreams,
@@ -396,7 +396,7 @@ async fn parts(
 
 fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTracker) -> Gateway {
     let settler = Arc::new(Settler {
-        counters: Arc::clone(&parts.counters),
+        quota: Arc::clone(&parts.quota),
         metrics: Arc::clone(&parts.metrics),
         tasks: calls.clone(),
         reasoning: Arc::default(),

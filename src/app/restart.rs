@@ -51,10 +51,10 @@ pub(super) async fn replace(
     let stream = takeover.commit().await?;
     tracing::info!(predecessor = pid, open_calls = parts.adopted.len(), "hot restart: took over");
     if parts.transferable.is_some() {
-        let (counters, leases) = (Arc::clone(&parts.counters), parts.adopted.clone());
+        let (quota, leases) = (Arc::clone(&parts.quota), parts.adopted.clone());
         let (stop, tasks) = (proxy.hard_stop.clone(), calls.clone());
         calls.spawn(async move {
-            report_abandoned(remote::serve(counters, leases, stream, &tasks, stop).await);
+            report_abandoned(remote::serve(quota, leases, stream, &tasks, stop).await);
         });
     }
     Ok(())
@@ -82,7 +82,7 @@ pub(super) fn service(
         secret: identity.secret,
         lock: Arc::clone(lock),
         journal_lock: parts.journal_lock.take(),
-        counters: parts.transferable.clone(),
+        quota: parts.transferable.clone(),
         store: Arc::clone(&parts.store),
         tasks: TaskTracker::new(),
         workers: workers.clone(),
@@ -147,7 +147,7 @@ impl Running {
                 () = self.calls.wait() => return,
                 () = grace => {}
             }
-            while self.counters.open_leases() > 0 {
+            while self.quota.open_leases() > 0 {
                 tokio::time::sleep(DRAIN_LOOK).await;
             }
             self.proxy.draining.cancel();

@@ -13,7 +13,7 @@ use domain::server_secret::ServerSecret;
 use domain::user::{User, normalised_email};
 use jiff::Timestamp;
 use quota::redis::connection::RedisConn;
-use quota::redis::{Clock, RedisCounters, Settings};
+use quota::redis::{Clock, RedisQuota, Settings};
 use serde::Serialize;
 use std::sync::Arc;
 use store::invalidation::Confirmation;
@@ -37,7 +37,7 @@ pub struct Stored {
     /// Announces each change to gateways, if they share Redis.
     pub store: Arc<dyn Store>,
     /// The counters that gateways share.
-    pub counters: Option<Arc<RedisCounters>>,
+    pub counters: Option<Arc<RedisQuota>>,
 }
 
 /// A user as commands print it.
@@ -175,7 +175,7 @@ impl Stored {
 }
 
 /// The counters in Redis, for a look: nothing is kept up for a command.
-async fn shared_counters(redis: &Redis) -> anyhow::Result<Arc<RedisCounters>> {
+async fn shared_counters(redis: &Redis) -> anyhow::Result<Arc<RedisQuota>> {
     let connection = RedisConn::open(&redis.urls).await.context("cannot reach Redis")?;
     let settings = Settings {
         clock: Clock::Redis,
@@ -184,7 +184,7 @@ async fn shared_counters(redis: &Redis) -> anyhow::Result<Arc<RedisCounters>> {
         compare: redis.compare,
     };
     let metrics = Arc::new(Metrics::new(&[], &[]));
-    Ok(Arc::new(RedisCounters::new(connection, settings, metrics)))
+    Ok(Arc::new(RedisQuota::new(connection, settings, metrics)))
 }
 
 /// Prints `value` as one line of JSON.

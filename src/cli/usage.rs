@@ -13,8 +13,8 @@ use domain::day::Day;
 use domain::id::{KeyId, UserId};
 use jiff::ToSpan;
 use jiff::tz::TimeZone;
-use quota::counters::Counters;
-use quota::redis::RedisCounters;
+use quota::backend::QuotaBackend;
+use quota::redis::RedisQuota;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -160,7 +160,7 @@ async fn verify(stored: &Stored, day: Day) -> anyhow::Result<Findings> {
 enum Source<'a> {
     /// The admin port of the one gateway.
     Gateway(SocketAddr),
-    Redis(&'a RedisCounters),
+    Redis(&'a RedisQuota),
 }
 
 /// Where the counters of `day` are, or why there are none to compare.

@@ -16,7 +16,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use domain::day::Day;
 use jiff::tz::TimeZone;
-use quota::counters::Counters;
+use quota::backend::QuotaBackend;
 use serde::Deserialize;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use telemetry::metrics::Metrics;
 #[derive(Clone)]
 pub struct AdminState {
     pub metrics: Arc<Metrics>,
-    pub counters: Arc<dyn Counters>,
+    pub quota: Arc<dyn QuotaBackend>,
     pub readiness: Readiness,
     /// Host names with a dot that requests to this port may carry.
     pub names: Vec<String>,
@@ -47,7 +47,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/health/ping", get(health::ping))
         .route("/health/ready", get(ready).with_state(state.readiness))
         .route("/metrics", get(scrape).with_state(state.metrics))
-        .route("/debug/quota", get(used).with_state(state.counters));
+        .route("/debug/quota", get(used).with_state(state.quota));
     with_fallbacks(router).layer(from_fn_with_state(names, reject_foreign_hosts))
 }
 
@@ -82,12 +82,12 @@ async fn scrape(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
 }
 
 async fn used(
-    State(counters): State<Arc<dyn Counters>>,
+    State(quota): State<Arc<dyn QuotaBackend>>,
     Query(query): Query<DayQuery>,
 ) -> Result<Json<Vec<Used>>, ApiError> {
     let day = period::day("day", query.day.as_deref())?;
     let day = day.unwrap_or_else(|| Day::at(clock::now(), &TimeZone::UTC));
-    Ok(Json(counters.used_on(day).await?))
+    Ok(Json(quota.used_on(day).await?))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use domain::caller::Denied;
-use quota::counters::CountersError;
+use quota::backend::QuotaUnavailable;
 use serde::Serialize;
 use std::time::Duration;
 use store::{LIVE_KEYS, StoreError, UserError};
@@ -113,7 +113,7 @@ pub enum ApiError {
     #[error("The database is unavailable. Retry in a few seconds.")]
     StoreUnavailable(#[source] StoreError),
     #[error("The quota store is unavailable. Retry in a few seconds.")]
-    CountersUnavailable(#[source] CountersError),
+    QuotaUnavailable(#[source] QuotaUnavailable),
     #[error("Internal error. Report it to the operator with the `x-request-id` of this reply.")]
     Internal,
 }
@@ -213,7 +213,7 @@ impl ApiError {
             Self::StoreUnavailable(_) => {
                 (S::SERVICE_UNAVAILABLE, SERVER, Some("store_unavailable"))
             }
-            Self::CountersUnavailable(_) => {
+            Self::QuotaUnavailable(_) => {
                 (S::SERVICE_UNAVAILABLE, SERVER, Some("quota_store_unavailable"))
             }
             Self::Internal => (S::INTERNAL_SERVER_ERROR, SERVER, None),
@@ -312,8 +312,8 @@ impl From<Denied> for ApiError {
     }
 }
 
-impl From<CountersError> for ApiError {
-    fn from(error: CountersError) -> Self {
-        Self::CountersUnavailable(error)
+impl From<QuotaUnavailable> for ApiError {
+    fn from(error: QuotaUnavailable) -> Self {
+        Self::QuotaUnavailable(error)
     }
 }

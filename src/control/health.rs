@@ -180,7 +180,7 @@ async fn cached_or_checked(
 
 async fn check_all(state: &ControlState, timeout: Duration) -> Components {
     let (store, counters) =
-        tokio::join!(check(state.store.ping(), timeout), check(state.counters.ping(), timeout));
+        tokio::join!(check(state.store.ping(), timeout), check(state.quota.ping(), timeout));
     Components { store, counters, ledger: Ledger::now(state) }
 }
 

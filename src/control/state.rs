@@ -10,7 +10,7 @@ use crate::config::Cors;
 use crate::upstream::InForce;
 use domain::key::Pepper;
 use ipnet::IpNet;
-use quota::counters::Counters;
+use quota::backend::QuotaBackend;
 use std::sync::Arc;
 use std::time::Instant;
 use store::Store;
@@ -20,7 +20,7 @@ use telemetry::metrics::Metrics;
 #[derive(Clone)]
 pub struct ControlState {
     pub store: Arc<dyn Store>,
-    pub counters: Arc<dyn Counters>,
+    pub quota: Arc<dyn QuotaBackend>,
     pub callers: Arc<CallerCache>,
     pub pepper: Pepper,
     pub identity: Arc<Identity>,

@@ -238,8 +238,8 @@ impl Gateway {
     /// What is left for a caller now.
     async fn budget(&self, caller: &Caller, now: Timestamp) -> Result<Budget, Refusal> {
         let day = Day::at(now, &caller.plan_limits.time_zone);
-        let counters = &self.settler.counters;
-        let standing = counters.standing(caller.user, Some(&caller.key), day, now).await;
+        let quota = &self.settler.quota;
+        let standing = quota.standing(caller.user, Some(&caller.key), day, now).await;
         let standing = standing.map_err(|_| Refusal::QuotaUnavailable)?;
         Ok(Budget::of(caller, standing, day, now))
     }

@@ -19,7 +19,7 @@ pub mod predecessor;
 pub mod successor;
 mod descriptors;
 
-use quota::book::OpenState;
+use quota::model::OpenState;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -7,9 +7,9 @@ use super::{
 use crate::instance::Lock;
 use anyhow::{Context, bail};
 use nix::unistd::geteuid;
-use quota::book::OpenState;
-use quota::remote::{RemoteCounters, read_message, write_message};
-use quota::transferable::TransferableCounters;
+use quota::model::OpenState;
+use quota::remote::{RemoteQuota, read_message, write_message};
+use quota::transferable::TransferableQuota;
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -64,7 +64,7 @@ pub struct Service {
     /// A duplicate of the lock on the journal's folder.
     pub journal_lock: Option<OwnedFd>,
     /// `None` where the counters are in Redis.
-    pub counters: Option<TransferableCounters>,
+    pub quota: Option<TransferableQuota>,
     pub store: Arc<dyn Store>,
     /// Tasks that exchange messages with the successor.
     pub tasks: TaskTracker,
@@ -78,7 +78,7 @@ pub struct Service {
 pub struct Ended {
     /// Cancelled when the successor serves.
     pub handed_over: CancellationToken,
-    successor: Arc<OnceLock<Arc<RemoteCounters>>>,
+    successor: Arc<OnceLock<Arc<RemoteQuota>>>,
 }
 
 impl Ended {
@@ -143,18 +143,18 @@ impl Service {
         mut stream: UnixStream,
         stop: &CancellationToken,
     ) -> anyhow::Result<()> {
-        let Some(counters) = &self.counters else {
+        let Some(quota) = &self.quota else {
             self.conclude(&mut stream, None).await?;
             self.end();
             return Ok(());
         };
-        let state = counters.release().await?;
+        let state = quota.release().await?;
         let open: HashSet<_> = state.requests().collect();
         if let Err(error) = self.conclude(&mut stream, Some(state)).await {
             // The end of the stream tells the successor that it must not serve.
             drop(stream);
             let mut is_claimed = self.claim_again().await;
-            counters.resume();
+            quota.resume();
             while !is_claimed {
                 // The successor may still hold the lock: until it ends, new calls are refused.
                 let pause = tokio::time::sleep(CLAIM_INTERVAL);
@@ -165,9 +165,9 @@ impl Service {
             }
             return Err(error);
         }
-        let remote = RemoteCounters::connect(stream, open, &self.tasks);
+        let remote = RemoteQuota::connect(stream, open, &self.tasks);
         let _ = self.ended.successor.set(Arc::clone(&remote));
-        counters.forward(remote);
+        quota.forward(remote);
         self.end();
         Ok(())
     }

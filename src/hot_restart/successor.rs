@@ -4,7 +4,7 @@ use super::{
     Answer, Go, Hello, MESSAGE_TIMEOUT, Offer, PROTOCOL, READY_TIMEOUT, State, Step, descriptors,
 };
 use anyhow::{Context, bail};
-use quota::book::OpenState;
+use quota::model::OpenState;
 use quota::remote::{read_message, write_message};
 use std::io::ErrorKind;
 use std::net::SocketAddr;

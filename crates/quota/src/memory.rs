@@ -1,11 +1,11 @@
-//! Quota numbers of one process: a [`Book`] behind a lock, made durable through the journal.
+//! Quota numbers of one process: a [`QuotaState`] behind a lock, made durable through the journal.
 //!
 //! When the journal cannot be written, new calls are refused (nothing is taken), while running
 //! calls go on and are settled in memory at once and in the journal as soon as it can be.
 
-use super::book::{Book, OpenState};
-use super::counters::{Claim, Correction, Counters, CountersError, Extended, Grant};
-use super::counters::{Removed, Reset, Standing, Taken};
+use super::backend::{Claim, Correction, ExtendOutcome, Grant, QuotaBackend, QuotaUnavailable};
+use super::backend::{RemovedUsage, Reset, Standing, TakeOutcome};
+use super::model::{OpenState, QuotaState};
 use super::rules::Scope;
 use super::versions::Versions;
 use async_trait::async_trait;
@@ -36,7 +36,7 @@ const RESETS: usize = 256;
 const CORRECTIONS: usize = 1024;
 
 /// In-process counters.
-pub struct MemoryCounters {
+pub struct MemoryQuota {
     state: Mutex<State>,
     journal: Journal,
     versions: Arc<Versions>,
@@ -44,7 +44,7 @@ pub struct MemoryCounters {
 
 #[derive(Default)]
 struct State {
-    book: Book,
+    quota: QuotaState,
     /// Whose each key is, for reports by key.
     owners: IdMap<KeyId, UserId>,
     /// The latest resets, the newest last.
@@ -53,26 +53,26 @@ struct State {
     corrected: VecDeque<RequestId>,
 }
 
-impl MemoryCounters {
+impl MemoryQuota {
     /// Counters that start from what the ledger says was used.
     #[must_use]
     pub fn rebuilt(used: &[Used], journal: Journal, versions: Arc<Versions>) -> Self {
         let owners = used.iter().filter_map(|row| Some((row.key.clone()?, row.user))).collect();
-        let state = State { book: Book::rebuilt(used), owners, ..State::default() };
+        let state = State { quota: QuotaState::rebuilt(used), owners, ..State::default() };
         Self { state: Mutex::new(state), journal, versions }
     }
 
     /// A copy of what a process that takes over cannot read from the ledger.
     #[must_use]
     pub fn open_state(&self) -> OpenState {
-        self.state().book.open_state()
+        self.state().quota.open_state()
     }
 
     /// Continues the open calls and windows of the process before this one. Each of `leases` is open in
     /// the journal.
     pub fn adopt(&self, state: OpenState, leases: &[Lease]) {
         let mut own = self.state();
-        own.book.adopt(state, leases);
+        own.quota.adopt(state, leases);
         let owners = leases.iter().map(|lease| (lease.key.clone(), lease.user));
         own.owners.extend(owners);
     }
@@ -83,9 +83,9 @@ impl MemoryCounters {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_in_memory(&self, claim: &Claim, now: Timestamp) -> Result<Grant, Taken> {
+    fn take_in_memory(&self, claim: &Claim, now: Timestamp) -> Result<Grant, TakeOutcome> {
         let mut state = self.state();
-        let grant = state.book.take(claim, now).map_err(Taken::Refused)?;
+        let grant = state.quota.take(claim, now).map_err(TakeOutcome::Refused)?;
         let lease = &claim.lease;
         if !state.owners.contains_key(&lease.key) {
             state.owners.insert(lease.key.clone(), lease.user);
@@ -99,7 +99,7 @@ impl MemoryCounters {
         if state.corrected.contains(&request) {
             return;
         }
-        state.book.correct(correction);
+        state.quota.correct(correction);
         if state.corrected.len() >= CORRECTIONS {
             state.corrected.pop_front();
         }
@@ -111,7 +111,7 @@ impl MemoryCounters {
         if let Some((_, before)) = state.resets.iter().find(|(id, _)| *id == reset.id) {
             return before.clone();
         }
-        let adjustments = state.book.reset(reset);
+        let adjustments = state.quota.reset(reset);
         if state.resets.len() >= RESETS {
             state.resets.pop_front();
         }
@@ -121,11 +121,11 @@ impl MemoryCounters {
 }
 
 #[async_trait]
-impl Counters for MemoryCounters {
-    async fn take(&self, claim: Claim, now: Timestamp) -> Result<Taken, CountersError> {
+impl QuotaBackend for MemoryQuota {
+    async fn take(&self, claim: Claim, now: Timestamp) -> Result<TakeOutcome, QuotaUnavailable> {
         let Lease { user, version, .. } = claim.lease;
-        if !self.versions.is_current(user, version).await.map_err(|_| CountersError)? {
-            return Ok(Taken::Stale);
+        if !self.versions.is_current(user, version).await.map_err(|_| QuotaUnavailable)? {
+            return Ok(TakeOutcome::Stale);
         }
         let grant = match self.take_in_memory(&claim, now) {
             Ok(grant) => grant,
@@ -134,10 +134,10 @@ impl Counters for MemoryCounters {
         let request = claim.lease.request;
         let lease = Lease { reserved: grant.tokens, ..claim.lease };
         match self.journal.open(lease).await {
-            Ok(()) => Ok(Taken::Granted(grant)),
+            Ok(()) => Ok(TakeOutcome::Granted(grant)),
             Err(Unavailable) => {
-                self.state().book.undo(request);
-                Err(CountersError)
+                self.state().quota.undo(request);
+                Err(QuotaUnavailable)
             }
         }
     }
@@ -147,9 +147,9 @@ impl Counters for MemoryCounters {
         request: RequestId,
         want: u64,
         least: u64,
-    ) -> Result<Extended, CountersError> {
-        let (extended, total) = self.state().book.extend(request, want, least);
-        if matches!(extended, Extended::Added(_)) {
+    ) -> Result<ExtendOutcome, QuotaUnavailable> {
+        let (extended, total) = self.state().quota.extend(request, want, least);
+        if matches!(extended, ExtendOutcome::Added(_)) {
             let durable = self.journal.extend(request, total);
             let _ = tokio::time::timeout(EXTEND_TIMEOUT, durable).await;
         }
@@ -160,16 +160,16 @@ impl Counters for MemoryCounters {
         // Under one lock: who finds no call open finds its charge in the journal.
         let (settled, upto) = {
             let mut state = self.state();
-            let Some(settled) = state.book.settle(&charge) else { return 0 };
+            let Some(settled) = state.quota.settle(&charge) else { return 0 };
             (settled, self.journal.push(charge))
         };
         self.journal.written(upto).await;
         settled.overshoot
     }
 
-    async fn reset(&self, reset: &Reset) -> Result<Removed, CountersError> {
+    async fn reset(&self, reset: &Reset) -> Result<RemovedUsage, QuotaUnavailable> {
         let adjustments = self.reset_in_memory(reset);
-        let removed = Removed {
+        let removed = RemovedUsage {
             tokens: adjustments.iter().map(|one| one.tokens.unsigned_abs()).sum(),
             requests: adjustments.iter().map(|one| one.requests.unsigned_abs()).sum(),
         };
@@ -180,7 +180,7 @@ impl Counters for MemoryCounters {
         Ok(removed)
     }
 
-    async fn correct(&self, correction: &Correction) -> Result<(), CountersError> {
+    async fn correct(&self, correction: &Correction) -> Result<(), QuotaUnavailable> {
         self.correct_in_memory(correction);
         // A repeated one waits for the same row, which the ledger replaces once.
         self.journal.settle(correction.charge.clone()).await;
@@ -193,30 +193,30 @@ impl Counters for MemoryCounters {
         key: Option<&KeyId>,
         day: Day,
         now: Timestamp,
-    ) -> Result<Standing, CountersError> {
-        Ok(self.state().book.standing(user, key, day, now))
+    ) -> Result<Standing, QuotaUnavailable> {
+        Ok(self.state().quota.standing(user, key, day, now))
     }
 
-    async fn used_on(&self, day: Day) -> Result<Vec<Used>, CountersError> {
+    async fn used_on(&self, day: Day) -> Result<Vec<Used>, QuotaUnavailable> {
         let used = {
             let state = self.state();
             let owner = |scope: &Scope| match scope {
                 Scope::User(user) => Some(*user),
                 Scope::Key(key) => state.owners.get(key).copied(),
             };
-            state.book.used_on(day, owner)
+            state.quota.used_on(day, owner)
         };
         // Who compares these numbers with the ledger finds in it all that had ended by now.
         let projected = tokio::time::timeout(PROJECTION_TIMEOUT, self.journal.projected()).await;
-        projected.map_err(|_| CountersError)?;
+        projected.map_err(|_| QuotaUnavailable)?;
         Ok(used)
     }
 
-    async fn ping(&self) -> Result<(), CountersError> {
-        if self.journal.is_unavailable() { Err(CountersError) } else { Ok(()) }
+    async fn ping(&self) -> Result<(), QuotaUnavailable> {
+        if self.journal.is_unavailable() { Err(QuotaUnavailable) } else { Ok(()) }
     }
 
     fn open_leases(&self) -> u64 {
-        self.state().book.open_leases()
+        self.state().quota.open_leases()
     }
 }

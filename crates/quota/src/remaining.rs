@@ -1,6 +1,6 @@
 //! Remaining quota of a caller today (pure): the stricter of the plan and its key's own limits.
 
-use super::counters::{DayTally, Standing};
+use super::backend::{DayTally, Standing};
 use domain::key::KeyLimits;
 use domain::plan::PlanLimits;
 

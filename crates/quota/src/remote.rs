@@ -3,8 +3,9 @@
 //!
 //! Messages are JSON behind a length of four bytes. Requests carry a number and may be answered in any order.
 
-use super::counters::{
-    Claim, Correction, Counters, CountersError, Extended, Removed, Reset, Standing, Taken,
+use super::backend::{
+    Claim, Correction, ExtendOutcome, QuotaBackend, QuotaUnavailable, RemovedUsage, Reset,
+    Standing, TakeOutcome,
 };
 use domain::charge::{Charge, Lease};
 use domain::day::Day;
@@ -27,7 +28,7 @@ use tokio_util::task::TaskTracker;
 /// Largest message, in bytes: about a million open calls.
 const MAX_MESSAGE: u32 = 1 << 30;
 
-/// One operation of [`Counters`].
+/// One operation of [`QuotaBackend`].
 #[derive(Debug, Serialize, Deserialize)]
 enum Operation {
     Take { claim: Box<Claim>, now: Timestamp },
@@ -94,7 +95,7 @@ struct Outgoing {
 }
 
 /// The counters of the process at the other end of a socket.
-pub struct RemoteCounters {
+pub struct RemoteQuota {
     requests: mpsc::UnboundedSender<Outgoing>,
     replies: Mutex<HashMap<u64, oneshot::Sender<Box<RawValue>>>>,
     number: AtomicU64,
@@ -104,7 +105,7 @@ pub struct RemoteCounters {
     pub lost: CancellationToken,
 }
 
-impl RemoteCounters {
+impl RemoteQuota {
     /// Counters at the other end of `stream`; `open` calls of this process were handed over. Reading and writing
     /// run on `tasks`, until this is dropped or the other process is gone.
     #[must_use]
@@ -160,49 +161,54 @@ impl RemoteCounters {
         number: u64,
         operation: Operation,
         written: Option<oneshot::Sender<()>>,
-    ) -> Result<(), CountersError> {
+    ) -> Result<(), QuotaUnavailable> {
         let outgoing = Outgoing { request: Request { number, operation }, written };
-        self.requests.send(outgoing).map_err(|_| CountersError)
+        self.requests.send(outgoing).map_err(|_| QuotaUnavailable)
     }
 
-    async fn call<T: DeserializeOwned>(&self, operation: Operation) -> Result<T, CountersError> {
+    async fn call<T: DeserializeOwned>(&self, operation: Operation) -> Result<T, QuotaUnavailable> {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let (reply, replied) = oneshot::channel();
         lock(&self.replies).insert(number, reply);
         if self.lost.is_cancelled() || self.send(number, operation, None).is_err() {
             lock(&self.replies).remove(&number);
-            return Err(CountersError);
+            return Err(QuotaUnavailable);
         }
         let result = tokio::select! {
-            result = replied => result.map_err(|_| CountersError)?,
-            () = self.lost.cancelled() => return Err(CountersError),
+            result = replied => result.map_err(|_| QuotaUnavailable)?,
+            () = self.lost.cancelled() => return Err(QuotaUnavailable),
         };
-        serde_json::from_str::<Result<T, CountersError>>(result.get()).map_err(|_| CountersError)?
+        serde_json::from_str::<Result<T, QuotaUnavailable>>(result.get())
+            .map_err(|_| QuotaUnavailable)?
     }
 
-    /// As [`Counters::take`].
-    pub(super) async fn take(&self, claim: Claim, now: Timestamp) -> Result<Taken, CountersError> {
+    /// As [`QuotaBackend::take`].
+    pub(super) async fn take(
+        &self,
+        claim: Claim,
+        now: Timestamp,
+    ) -> Result<TakeOutcome, QuotaUnavailable> {
         let request = claim.lease.request;
         // Before it is sent: a lost reply may have been a grant.
         lock(&self.open).insert(request);
         let taken = self.call(Operation::Take { claim: Box::new(claim), now }).await;
-        if !matches!(taken, Ok(Taken::Granted(_))) {
+        if !matches!(taken, Ok(TakeOutcome::Granted(_))) {
             lock(&self.open).remove(&request);
         }
         taken
     }
 
-    /// As [`Counters::extend`].
+    /// As [`QuotaBackend::extend`].
     pub(super) async fn extend(
         &self,
         request: RequestId,
         want: u64,
         least: u64,
-    ) -> Result<Extended, CountersError> {
+    ) -> Result<ExtendOutcome, QuotaUnavailable> {
         self.call(Operation::Extend { request, want, least }).await
     }
 
-    /// As [`Counters::settle`]. When the other process is gone the lease stays open in its journal, and is
+    /// As [`QuotaBackend::settle`]. When the other process is gone the lease stays open in its journal, and is
     /// charged at its next start.
     pub(super) async fn settle(&self, charge: Charge) -> u64 {
         let request = charge.request;
@@ -222,34 +228,34 @@ impl RemoteCounters {
         overshoot
     }
 
-    /// As [`Counters::reset`].
-    pub(super) async fn reset(&self, reset: &Reset) -> Result<Removed, CountersError> {
+    /// As [`QuotaBackend::reset`].
+    pub(super) async fn reset(&self, reset: &Reset) -> Result<RemovedUsage, QuotaUnavailable> {
         self.call(Operation::Reset(reset.clone())).await
     }
 
-    /// As [`Counters::correct`].
-    pub(super) async fn correct(&self, correction: &Correction) -> Result<(), CountersError> {
+    /// As [`QuotaBackend::correct`].
+    pub(super) async fn correct(&self, correction: &Correction) -> Result<(), QuotaUnavailable> {
         self.call(Operation::Correct(Box::new(correction.clone()))).await
     }
 
-    /// As [`Counters::standing`].
+    /// As [`QuotaBackend::standing`].
     pub(super) async fn standing(
         &self,
         user: UserId,
         key: Option<&KeyId>,
         day: Day,
         now: Timestamp,
-    ) -> Result<Standing, CountersError> {
+    ) -> Result<Standing, QuotaUnavailable> {
         self.call(Operation::Standing { user, key: key.cloned(), day, now }).await
     }
 
-    /// As [`Counters::used_on`].
-    pub(super) async fn used_on(&self, day: Day) -> Result<Vec<Used>, CountersError> {
+    /// As [`QuotaBackend::used_on`].
+    pub(super) async fn used_on(&self, day: Day) -> Result<Vec<Used>, QuotaUnavailable> {
         self.call(Operation::UsedOn(day)).await
     }
 
-    /// As [`Counters::ping`].
-    pub(super) async fn ping(&self) -> Result<(), CountersError> {
+    /// As [`QuotaBackend::ping`].
+    pub(super) async fn ping(&self) -> Result<(), QuotaUnavailable> {
         self.call(Operation::Ping).await
     }
 }
@@ -258,7 +264,7 @@ impl RemoteCounters {
 /// its open calls. Calls that it leaves open are charged in full; their number is returned. Once `stop` is
 /// cancelled the other process has to end its calls: the end of the stream of replies signals it.
 pub async fn serve(
-    counters: Arc<dyn Counters>,
+    quota: Arc<dyn QuotaBackend>,
     leases: Vec<Lease>,
     stream: UnixStream,
     tasks: &TaskTracker,
@@ -266,7 +272,7 @@ pub async fn serve(
 ) -> usize {
     let (mut reading, mut writing) = stream.into_split();
     let leases = leases.into_iter().map(|lease| (lease.request, lease)).collect();
-    let served = Arc::new(Served { counters, leases: Mutex::new(leases) });
+    let served = Arc::new(Served { quota, leases: Mutex::new(leases) });
     let (replies, mut outgoing) = mpsc::unbounded_channel::<Reply>();
     tasks.spawn(async move {
         while let Some(Some(reply)) = stop.run_until_cancelled(outgoing.recv()).await {
@@ -296,26 +302,26 @@ pub async fn serve(
 
 /// The counters as another process sees them, and its open calls.
 struct Served {
-    counters: Arc<dyn Counters>,
+    quota: Arc<dyn QuotaBackend>,
     leases: Mutex<HashMap<RequestId, Lease>>,
 }
 
 impl Served {
     async fn perform(&self, operation: Operation) -> serde_json::Result<Box<RawValue>> {
-        let counters = &self.counters;
+        let quota = &self.quota;
         match operation {
             Operation::Take { claim, now } => {
                 let lease = claim.lease.clone();
-                let taken = counters.take(*claim, now).await;
-                if let Ok(Taken::Granted(grant)) = &taken {
+                let taken = quota.take(*claim, now).await;
+                if let Ok(TakeOutcome::Granted(grant)) = &taken {
                     let lease = Lease { reserved: grant.tokens, ..lease };
                     lock(&self.leases).insert(lease.request, lease);
                 }
                 encode(&taken)
             }
             Operation::Extend { request, want, least } => {
-                let extended = counters.extend(request, want, least).await;
-                if let (Ok(Extended::Added(tokens)), Some(lease)) =
+                let extended = quota.extend(request, want, least).await;
+                if let (Ok(ExtendOutcome::Added(tokens)), Some(lease)) =
                     (&extended, lock(&self.leases).get_mut(&request))
                 {
                     lease.reserved += tokens;
@@ -324,17 +330,17 @@ impl Served {
             }
             Operation::Settle(charge) => {
                 let request = charge.request;
-                let overshoot = counters.settle(*charge).await;
+                let overshoot = quota.settle(*charge).await;
                 lock(&self.leases).remove(&request);
-                encode(&Ok::<_, CountersError>(overshoot))
+                encode(&Ok::<_, QuotaUnavailable>(overshoot))
             }
-            Operation::Reset(reset) => encode(&counters.reset(&reset).await),
-            Operation::Correct(correction) => encode(&counters.correct(&correction).await),
+            Operation::Reset(reset) => encode(&quota.reset(&reset).await),
+            Operation::Correct(correction) => encode(&quota.correct(&correction).await),
             Operation::Standing { user, key, day, now } => {
-                encode(&counters.standing(user, key.as_ref(), day, now).await)
+                encode(&quota.standing(user, key.as_ref(), day, now).await)
             }
-            Operation::UsedOn(day) => encode(&counters.used_on(day).await),
-            Operation::Ping => encode(&counters.ping().await),
+            Operation::UsedOn(day) => encode(&quota.used_on(day).await),
+            Operation::Ping => encode(&quota.ping().await),
         }
     }
 
@@ -342,13 +348,13 @@ impl Served {
     async fn abandon_open(&self) -> usize {
         let left = std::mem::take(&mut *lock(&self.leases));
         for lease in left.values() {
-            self.counters.settle(Charge::abandoned_in_full(lease)).await;
+            self.quota.settle(Charge::abandoned_in_full(lease)).await;
         }
         left.len()
     }
 }
 
-fn encode<T: Serialize>(result: &Result<T, CountersError>) -> serde_json::Result<Box<RawValue>> {
+fn encode<T: Serialize>(result: &Result<T, QuotaUnavailable>) -> serde_json::Result<Box<RawValue>> {
     serde_json::value::to_raw_value(result)
 }
 

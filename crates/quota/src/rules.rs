@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Tokens one call asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Need {
+pub struct Demand {
     /// The prompt, counted on the safe side.
     pub prompt: u64,
     /// Requested output: a whole response, or a stream's first slice.
@@ -31,7 +31,8 @@ pub const SLICE_SHARE: u64 = 32;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Debit {
     pub scope: Scope,
-    pub what: What,
+    #[serde(rename = "what")]
+    pub resource: Resource,
 }
 
 /// Whose counter a debit draws on.
@@ -43,7 +44,7 @@ pub enum Scope {
 
 /// What a debit takes, with its limit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum What {
+pub enum Resource {
     /// One request from a token bucket.
     Window(Window),
     /// One request of a day.
@@ -59,7 +60,7 @@ pub enum What {
     Stream { limit: u64 },
 }
 
-impl What {
+impl Resource {
     /// The limit that refuses when this debit does not fit.
     #[must_use]
     pub fn kind(&self) -> LimitKind {
@@ -77,12 +78,12 @@ impl What {
 /// Order matters for the refusal a caller sees when several limits are hit: the day first, since
 /// waiting a few seconds for the window would not help.
 #[must_use]
-pub fn debits(caller: &Caller, need: Need, now: Timestamp) -> (Day, Vec<Debit>) {
+pub fn debits(caller: &Caller, need: Demand, now: Timestamp) -> (Day, Vec<Debit>) {
     let plan = &caller.plan_limits;
     let day = Day::at(now, &plan.time_zone);
     let user = || Scope::User(caller.user);
     let key = || Scope::Key(caller.key.clone());
-    let tokens = |limit| What::Tokens {
+    let tokens = |limit| Resource::Tokens {
         day,
         want: need.prompt.saturating_add(need.output),
         least: need.prompt.saturating_add(need.least_output),
@@ -93,15 +94,15 @@ pub fn debits(caller: &Caller, need: Need, now: Timestamp) -> (Day, Vec<Debit>) 
     let key_requests = caller.key_limits.requests_per_day.unwrap_or(u64::MAX);
     let key_tokens = caller.key_limits.tokens_per_day.unwrap_or(u64::MAX);
     let mut debits = vec![
-        Debit { scope: user(), what: What::Request { day, limit: plan.requests_per_day } },
-        Debit { scope: key(), what: What::Request { day, limit: key_requests } },
-        Debit { scope: user(), what: tokens(plan.tokens_per_day) },
-        Debit { scope: key(), what: tokens(key_tokens) },
-        Debit { scope: user(), what: What::Window(plan.window) },
+        Debit { scope: user(), resource: Resource::Request { day, limit: plan.requests_per_day } },
+        Debit { scope: key(), resource: Resource::Request { day, limit: key_requests } },
+        Debit { scope: user(), resource: tokens(plan.tokens_per_day) },
+        Debit { scope: key(), resource: tokens(key_tokens) },
+        Debit { scope: user(), resource: Resource::Window(plan.window) },
     ];
     if need.stream {
         let limit = u64::from(plan.concurrent_streams);
-        debits.push(Debit { scope: user(), what: What::Stream { limit } });
+        debits.push(Debit { scope: user(), resource: Resource::Stream { limit } });
     }
     (day, debits)
 }

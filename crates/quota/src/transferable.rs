@@ -1,16 +1,17 @@
 //! Counters of this process that another process can take over while calls run.
 //!
-//! They are first this process' own. [`release`](TransferableCounters::release) stops them between two
+//! They are first this process' own. [`release`](TransferableQuota::release) stops them between two
 //! operations; operations that come meanwhile wait. Then either the successor has them, and every operation is
-//! sent there ([`forward`](TransferableCounters::forward)), or it failed, and they go on here
-//! ([`resume`](TransferableCounters::resume)).
+//! sent there ([`forward`](TransferableQuota::forward)), or it failed, and they go on here
+//! ([`resume`](TransferableQuota::resume)).
 
-use super::book::OpenState;
-use super::counters::{
-    Claim, Correction, Counters, CountersError, Extended, Removed, Reset, Standing, Taken,
+use super::backend::{
+    Claim, Correction, ExtendOutcome, QuotaBackend, QuotaUnavailable, RemovedUsage, Reset,
+    Standing, TakeOutcome,
 };
-use super::memory::MemoryCounters;
-use super::remote::RemoteCounters;
+use super::memory::MemoryQuota;
+use super::model::OpenState;
+use super::remote::RemoteQuota;
 use async_trait::async_trait;
 use domain::charge::Charge;
 use domain::day::Day;
@@ -29,8 +30,8 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// See the module.
 #[derive(Clone)]
-pub struct TransferableCounters {
-    own: Arc<MemoryCounters>,
+pub struct TransferableQuota {
+    own: Arc<MemoryQuota>,
     journal: Journal,
     /// Operations on `own`; closed once it is not used any more.
     operations: TaskTracker,
@@ -44,20 +45,20 @@ enum Place {
     Here,
     /// Being handed over.
     Between,
-    Successor(Arc<RemoteCounters>),
+    Successor(Arc<RemoteQuota>),
 }
 
 /// The counters that an operation is performed on.
 enum Target {
     Own(TaskTrackerToken),
-    Remote(Arc<RemoteCounters>),
+    Remote(Arc<RemoteQuota>),
 }
 
-impl TransferableCounters {
+impl TransferableQuota {
     /// Counters in this process; `journal` is what makes `own` durable. Settlements that wait for a hand-over
     /// run on `tasks`.
     #[must_use]
-    pub fn new(own: Arc<MemoryCounters>, journal: Journal, tasks: TaskTracker) -> Self {
+    pub fn new(own: Arc<MemoryQuota>, journal: Journal, tasks: TaskTracker) -> Self {
         let (place, _) = watch::channel(Place::Here);
         Self { own, journal, operations: TaskTracker::new(), place, tasks }
     }
@@ -91,7 +92,7 @@ impl TransferableCounters {
     }
 
     /// Sends every operation to the successor from here on.
-    pub fn forward(&self, successor: Arc<RemoteCounters>) {
+    pub fn forward(&self, successor: Arc<RemoteQuota>) {
         self.place.send_replace(Place::Successor(successor));
     }
 
@@ -113,8 +114,8 @@ impl TransferableCounters {
 }
 
 #[async_trait]
-impl Counters for TransferableCounters {
-    async fn take(&self, claim: Claim, now: Timestamp) -> Result<Taken, CountersError> {
+impl QuotaBackend for TransferableQuota {
+    async fn take(&self, claim: Claim, now: Timestamp) -> Result<TakeOutcome, QuotaUnavailable> {
         match self.target().await {
             Target::Own(_operation) => self.own.take(claim, now).await,
             Target::Remote(remote) => remote.take(claim, now).await,
@@ -126,7 +127,7 @@ impl Counters for TransferableCounters {
         request: RequestId,
         want: u64,
         least: u64,
-    ) -> Result<Extended, CountersError> {
+    ) -> Result<ExtendOutcome, QuotaUnavailable> {
         match self.target().await {
             Target::Own(_operation) => self.own.extend(request, want, least).await,
             Target::Remote(remote) => remote.extend(request, want, least).await,
@@ -142,24 +143,24 @@ impl Counters for TransferableCounters {
         }
         drop(token);
         // It must happen even if this future is dropped, so it does not wait in it.
-        let counters = self.clone();
+        let quota = self.clone();
         let settled = self.tasks.spawn(async move {
-            match counters.target().await {
-                Target::Own(_operation) => counters.own.settle(charge).await,
+            match quota.target().await {
+                Target::Own(_operation) => quota.own.settle(charge).await,
                 Target::Remote(remote) => remote.settle(charge).await,
             }
         });
         settled.await.unwrap_or(0)
     }
 
-    async fn reset(&self, reset: &Reset) -> Result<Removed, CountersError> {
+    async fn reset(&self, reset: &Reset) -> Result<RemovedUsage, QuotaUnavailable> {
         match self.target().await {
             Target::Own(_operation) => self.own.reset(reset).await,
             Target::Remote(remote) => remote.reset(reset).await,
         }
     }
 
-    async fn correct(&self, correction: &Correction) -> Result<(), CountersError> {
+    async fn correct(&self, correction: &Correction) -> Result<(), QuotaUnavailable> {
         match self.target().await {
             Target::Own(_operation) => self.own.correct(correction).await,
             Target::Remote(remote) => remote.correct(correction).await,
@@ -172,21 +173,21 @@ impl Counters for TransferableCounters {
         key: Option<&KeyId>,
         day: Day,
         now: Timestamp,
-    ) -> Result<Standing, CountersError> {
+    ) -> Result<Standing, QuotaUnavailable> {
         match self.target().await {
             Target::Own(_operation) => self.own.standing(user, key, day, now).await,
             Target::Remote(remote) => remote.standing(user, key, day, now).await,
         }
     }
 
-    async fn used_on(&self, day: Day) -> Result<Vec<Used>, CountersError> {
+    async fn used_on(&self, day: Day) -> Result<Vec<Used>, QuotaUnavailable> {
         match self.target().await {
             Target::Own(_operation) => self.own.used_on(day).await,
             Target::Remote(remote) => remote.used_on(day).await,
         }
     }
 
-    async fn ping(&self) -> Result<(), CountersError> {
+    async fn ping(&self) -> Result<(), QuotaUnavailable> {
         match self.target().await {
             Target::Own(_operation) => self.own.ping().await,
             Target::Remote(remote) => remote.ping().await,

@@ -2,7 +2,7 @@
 
 use crate::control::api_error::{ApiError, ErrorBody};
 use axum::http::StatusCode;
-use quota::counters::CountersError;
+use quota::backend::QuotaUnavailable;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use store::StoreError;
@@ -30,7 +30,7 @@ error_sets! {
     /// Any route.
     Unavailable: [
         ApiError::StoreUnavailable(StoreError::Unavailable(String::new())),
-        ApiError::CountersUnavailable(CountersError),
+        ApiError::QuotaUnavailable(QuotaUnavailable),
         ApiError::Busy,
         ApiError::Internal,
     ];

@@ -2,8 +2,8 @@
 
 use super::*;
 use domain::charge::Lease;
-use quota::counters::{Claim, SoFar, Taken};
-use quota::rules::{Debit, Scope, What};
+use quota::backend::{Claim, ObservedTokens, TakeOutcome};
+use quota::rules::{Debit, Resource, Scope};
 
 const USERS: &str = "/api/v1/admin/users";
 
@@ -118,22 +118,28 @@ async fn use_tokens(control: &Control, user: UserId, tokens: u64) {
     };
     let debits = [Scope::User(user.id), Scope::Key(key.clone())].into_iter().flat_map(|scope| {
         let limit = 1_000_000;
-        let want =
-            What::Tokens { day, want: tokens, least: tokens, likely: tokens, limit, share: None };
+        let want = Resource::Tokens {
+            day,
+            want: tokens,
+            least: tokens,
+            likely: tokens,
+            limit,
+            share: None,
+        };
         [
-            Debit { scope: scope.clone(), what: What::Request { day, limit } },
-            Debit { scope, what: want },
+            Debit { scope: scope.clone(), resource: Resource::Request { day, limit } },
+            Debit { scope, resource: want },
         ]
     });
-    let (debits, so_far) = (debits.collect(), SoFar::default());
-    let claim = Claim { lease: lease.clone(), debits, so_far };
-    let taken = control.counters.take(claim, now).await.unwrap();
-    assert!(matches!(taken, Taken::Granted(_)), "{taken:?}");
+    let (debits, observed) = (debits.collect(), ObservedTokens::default());
+    let claim = Claim { lease: lease.clone(), debits, observed };
+    let taken = control.quota.take(claim, now).await.unwrap();
+    assert!(matches!(taken, TakeOutcome::Granted(_)), "{taken:?}");
     let mut charge = ended_now(user.id);
     charge.request = lease.request;
     charge.key = key;
     charge.tokens = TokenCount { prompt: tokens, ..TokenCount::default() };
-    control.counters.settle(charge).await;
+    control.quota.settle(charge).await;
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use super::*;
 use domain::charge::Charge;
 use domain::user::UserStatus;
 use jiff::ToSpan;
-use quota::counters::{
-    Claim, Correction, CountersError, Extended, Removed, Reset, Standing, Taken,
+use quota::backend::{
+    Claim, Correction, ExtendOutcome, QuotaUnavailable, RemovedUsage, Reset, Standing, TakeOutcome,
 };
 use store::{Used, UserChange};
 
@@ -13,22 +13,27 @@ use store::{Used, UserChange};
 struct Away;
 
 #[async_trait::async_trait]
-impl Counters for Away {
-    async fn take(&self, _: Claim, _: Timestamp) -> Result<Taken, CountersError> {
-        Err(CountersError)
+impl QuotaBackend for Away {
+    async fn take(&self, _: Claim, _: Timestamp) -> Result<TakeOutcome, QuotaUnavailable> {
+        Err(QuotaUnavailable)
     }
-    async fn extend(&self, _: RequestId, _: u64, _: u64) -> Result<Extended, CountersError> {
-        Err(CountersError)
+    async fn extend(
+        &self,
+        _: RequestId,
+        _: u64,
+        _: u64,
+    ) -> Result<ExtendOutcome, QuotaUnavailable> {
+        Err(QuotaUnavailable)
     }
     async fn settle(&self, _: Charge) -> u64 {
         0
     }
-    async fn correct(&self, _: &Correction) -> Result<(), CountersError> {
-        Err(CountersError)
+    async fn correct(&self, _: &Correction) -> Result<(), QuotaUnavailable> {
+        Err(QuotaUnavailable)
     }
 
-    async fn reset(&self, _: &Reset) -> Result<Removed, CountersError> {
-        Err(CountersError)
+    async fn reset(&self, _: &Reset) -> Result<RemovedUsage, QuotaUnavailable> {
+        Err(QuotaUnavailable)
     }
     async fn standing(
         &self,
@@ -36,14 +41,14 @@ impl Counters for Away {
         _: Option<&KeyId>,
         _: Day,
         _: Timestamp,
-    ) -> Result<Standing, CountersError> {
-        Err(CountersError)
+    ) -> Result<Standing, QuotaUnavailable> {
+        Err(QuotaUnavailable)
     }
-    async fn used_on(&self, _: Day) -> Result<Vec<Used>, CountersError> {
-        Err(CountersError)
+    async fn used_on(&self, _: Day) -> Result<Vec<Used>, QuotaUnavailable> {
+        Err(QuotaUnavailable)
     }
-    async fn ping(&self) -> Result<(), CountersError> {
-        Err(CountersError)
+    async fn ping(&self) -> Result<(), QuotaUnavailable> {
+        Err(QuotaUnavailable)
     }
     fn open_leases(&self) -> u64 {
         0

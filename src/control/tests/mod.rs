@@ -34,8 +34,8 @@ use jiff::tz::TimeZone;
 use journal::Journal;
 use journal::disk::Folder;
 use journal::log::LogSettings;
-use quota::counters::Counters;
-use quota::memory::MemoryCounters;
+use quota::backend::QuotaBackend;
+use quota::memory::MemoryQuota;
 use quota::versions::Versions;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ struct Control {
     router: Router,
     admin_port: Router,
     store: Arc<dyn Store>,
-    counters: Arc<dyn Counters>,
+    quota: Arc<dyn QuotaBackend>,
     readiness: Readiness,
     _folder: tempfile::TempDir,
 }
@@ -130,7 +130,7 @@ async fn control() -> Control {
 }
 
 /// A control plane with `more` in its configuration, and these counters instead of its own.
-async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Control {
+async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>>) -> Control {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("k.db").display());
     let mut config = configured(more);
@@ -141,8 +141,7 @@ async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Contro
     let metrics = Arc::new(Metrics::new(&[], &[]));
     let journal = journal(&store, &metrics, folder.path()).await;
     let versions = Versions::start(store.clone()).await.unwrap();
-    let counters =
-        counters.unwrap_or_else(|| Arc::new(MemoryCounters::rebuilt(&[], journal, versions)));
+    let quota = quota.unwrap_or_else(|| Arc::new(MemoryQuota::rebuilt(&[], journal, versions)));
     let readiness = Readiness::new();
     readiness.set(Phase::Ready);
     let pepper = Pepper::new(SECRET);
@@ -158,7 +157,7 @@ async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Contro
     };
     let state = ControlState {
         store: Arc::clone(&store),
-        counters: Arc::clone(&counters),
+        quota: Arc::clone(&quota),
         callers: Arc::new(CallerCache::new(store.clone(), 100)),
         pepper,
         identity: Arc::new(identity),
@@ -170,11 +169,11 @@ async fn control_with(more: &str, counters: Option<Arc<dyn Counters>>) -> Contro
     let router = router(state, EdgeConfig { cors: config.cors.clone(), trusted_proxies });
     let admin_port = admin_port::router(AdminState {
         metrics,
-        counters: Arc::clone(&counters),
+        quota: Arc::clone(&quota),
         readiness: readiness.clone(),
         names: Vec::new(),
     });
-    Control { router, admin_port, store, counters, readiness, _folder: folder }
+    Control { router, admin_port, store, quota, readiness, _folder: folder }
 }
 
 async fn journal(store: &Arc<dyn Store>, metrics: &Arc<Metrics>, folder: &Path) -> Journal {

@@ -15,7 +15,7 @@ use crate::gateway::response::refusal::{Limited, Refusal};
 use domain::caller::Caller;
 use domain::limit::LimitKind;
 use jiff::SignedDuration;
-use quota::counters::Counters;
+use quota::backend::QuotaBackend;
 use std::sync::Arc;
 use std::time::Duration;
 use system::clock;
@@ -63,10 +63,10 @@ pub async fn reserve(
     patience: &Patience<'_>,
 ) -> Result<Reservation, Unreserved> {
     let Asking { caller, callers, settler } = asking;
-    let counters: &dyn Counters = &*settler.counters;
+    let quota: &dyn QuotaBackend = &*settler.quota;
     let behind = settler.waiting.line(caller.user, &caller.key);
     if behind.is_none() {
-        let first = admit::reserve(&admission, Arc::clone(&caller), callers, counters, settler);
+        let first = admit::reserve(&admission, Arc::clone(&caller), callers, quota, settler);
         match first.await {
             Ok(reservation) => return Ok(reservation),
             Err(NotAdmitted::Refused(refusal)) => return Err(refusal.into()),
@@ -134,7 +134,7 @@ impl Waiter<'_> {
             self.caller = Arc::clone(&caller);
             let settler = self.settler;
             let tried =
-                admit::reserve(&self.admission, caller, self.callers, &*settler.counters, settler);
+                admit::reserve(&self.admission, caller, self.callers, &*settler.quota, settler);
             match tried.await {
                 Ok(mut reservation) => {
                     reservation.waited = began.elapsed();

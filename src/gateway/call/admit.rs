@@ -20,8 +20,10 @@ use domain::id::RequestId;
 use domain::limit::LimitKind;
 use domain::stored_response::StoredResponse;
 use jiff::Timestamp;
-use quota::counters::{Claim, Counters, Grant, Refused, SoFar, Standing, Taken};
-use quota::rules::{self, Need, Scope};
+use quota::backend::{
+    Claim, Grant, ObservedTokens, QuotaBackend, QuotaRefusal, Standing, TakeOutcome,
+};
+use quota::rules::{self, Demand, Scope};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use wire::request::Request;
@@ -52,7 +54,7 @@ pub struct Reservation {
     pub counted_prompt: Option<u64>,
     /// Tokens held in all, prompt included.
     pub reserved: u64,
-    pub so_far: SoFar,
+    pub observed: ObservedTokens,
     /// The output limit to send upstream, per choice; `None` leaves the caller's in force.
     pub output_limit: Option<u64>,
     /// Output tokens, of all choices, at which the upstream was to stop.
@@ -94,7 +96,7 @@ pub struct Admission<'a> {
 
 /// Tokens one call would like to have.
 struct Wish {
-    need: Need,
+    need: Demand,
     /// Output tokens of all choices if nothing limited them.
     output: u64,
     /// Tokens beside them that are billed and not shown.
@@ -133,12 +135,12 @@ pub async fn reserve(
     admission: &Admission<'_>,
     caller: Arc<Caller>,
     callers: &CallerCache,
-    counters: &dyn Counters,
+    quota: &dyn QuotaBackend,
     settler: &Arc<Settler>,
 ) -> Result<Reservation, NotAdmitted> {
     let mut caller = caller;
     for _ in 0..FRESH_TRIES {
-        match admit(admission, &caller, counters).await {
+        match admit(admission, &caller, quota).await {
             Ok(Admitted::Yes(admitted)) => {
                 return Ok(admission.reservation(caller, admitted, Arc::clone(settler)));
             }
@@ -167,24 +169,24 @@ struct Holding {
     grant: Grant,
     wish: Wish,
     day: Day,
-    so_far: SoFar,
+    observed: ObservedTokens,
 }
 
 /// Tries with a cheap estimate where the plan is large, and with an exact one where it matters.
 async fn admit(
     admission: &Admission<'_>,
     caller: &Caller,
-    counters: &dyn Counters,
+    quota: &dyn QuotaBackend,
 ) -> Result<Admitted, NotAdmitted> {
     admission.body.permit(&caller.plan_limits.policy).map_err(Refusal::BadBody)?;
     if let Some(exact) = admission.exact.get() {
-        return take(admission, caller, *exact, counters).await;
+        return take(admission, caller, *exact, quota).await;
     }
     let overhead = admission.model.prompt_overhead_tokens;
     let cheap = estimate::cheap_prompt(admission.body, overhead);
     let generous = caller.plan_limits.tokens_per_day / EXACT_BELOW;
     if cheap <= generous {
-        match take(admission, caller, cheap, counters).await {
+        match take(admission, caller, cheap, quota).await {
             Err(
                 NotAdmitted::ByRunningCalls { .. }
                 | NotAdmitted::Refused(Refusal::Limited(Limited {
@@ -195,12 +197,12 @@ async fn admit(
             decided => return decided,
         }
     }
-    let room = prompt_count::room(admission, caller, counters).await?;
+    let room = prompt_count::room(admission, caller, quota).await?;
     let most = room.as_ref().map_or(u64::MAX, |room| room.most);
     match admission.count(caller, most).await? {
         Some(exact) => {
             let exact = *admission.exact.get_or_init(|| exact);
-            take(admission, caller, exact, counters).await
+            take(admission, caller, exact, quota).await
         }
         None => {
             Err(prompt_count::does_not_fit(caller, room.map(|room| room.standing), admission.now))
@@ -212,7 +214,7 @@ async fn take(
     admission: &Admission<'_>,
     caller: &Caller,
     prompt: u64,
-    counters: &dyn Counters,
+    quota: &dyn QuotaBackend,
 ) -> Result<Admitted, NotAdmitted> {
     let wish = admission.wish(prompt);
     let (day, debits) = rules::debits(caller, wish.need, admission.now);
@@ -226,12 +228,14 @@ async fn take(
         reserved: 0,
         admitted_at: admission.now,
     };
-    let so_far = SoFar::default();
-    let claim = Claim { lease, debits, so_far: so_far.clone() };
-    match counters.take(claim, admission.now).await {
-        Ok(Taken::Granted(grant)) => Ok(Admitted::Yes(Holding { grant, wish, day, so_far })),
-        Ok(Taken::Stale) => Ok(Admitted::Stale),
-        Ok(Taken::Refused(refused)) => {
+    let observed = ObservedTokens::default();
+    let claim = Claim { lease, debits, observed: observed.clone() };
+    match quota.take(claim, admission.now).await {
+        Ok(TakeOutcome::Granted(grant)) => {
+            Ok(Admitted::Yes(Holding { grant, wish, day, observed }))
+        }
+        Ok(TakeOutcome::Stale) => Ok(Admitted::Stale),
+        Ok(TakeOutcome::Refused(refused)) => {
             let needed = wish.need.prompt + wish.need.least_output;
             Err(not_admitted(refused, caller, day, admission.now, Some(needed)))
         }
@@ -275,7 +279,7 @@ fn still_allowed(
 }
 
 pub(crate) fn not_admitted(
-    refused: Refused,
+    refused: QuotaRefusal,
     caller: &Caller,
     day: Day,
     now: Timestamp,
@@ -283,7 +287,7 @@ pub(crate) fn not_admitted(
 ) -> NotAdmitted {
     let refusal = refusal(&refused, caller, day, now, needed);
     match refused {
-        Refused { limit: LimitKind::TokensPerDay, by_open_calls: true, scope, .. } => {
+        QuotaRefusal { limit: LimitKind::TokensPerDay, by_open_calls: true, scope, .. } => {
             NotAdmitted::ByRunningCalls { refusal, scope }
         }
         _ => NotAdmitted::Refused(refusal),
@@ -292,7 +296,7 @@ pub(crate) fn not_admitted(
 
 /// `needed` are the tokens that the call needs at least, where they are known.
 fn refusal(
-    refused: &Refused,
+    refused: &QuotaRefusal,
     caller: &Caller,
     day: Day,
     now: Timestamp,
@@ -363,7 +367,7 @@ impl Admission<'_> {
             None if is_text => self.likely.saturating_mul(choices).min(output),
             _ => output,
         };
-        let need = Need {
+        let need = Demand {
             prompt,
             output: wanted,
             least_output,
@@ -380,7 +384,7 @@ impl Admission<'_> {
         holding: Holding,
         settler: Arc<Settler>,
     ) -> Reservation {
-        let Holding { grant, wish, day, so_far } = holding;
+        let Holding { grant, wish, day, observed } = holding;
         let reachable =
             if wish.need.sliced { grant.tokens.saturating_add(grant.free) } else { grant.tokens };
         let visible = wish.visible(reachable.saturating_sub(wish.need.prompt));
@@ -406,7 +410,7 @@ impl Admission<'_> {
                 .copied()
                 .filter(|counted| *counted == wish.need.prompt),
             reserved: grant.tokens,
-            so_far,
+            observed,
             output_limit,
             most_output: if falls_short { most.saturating_mul(self.body.n) } else { wish.output },
             choices: self.body.n,

@@ -12,7 +12,7 @@ use domain::charge::{Charge, Source, Status, TokenCount};
 use domain::id::RequestId;
 use domain::stored_response::StoredResponse;
 use jiff::{SignedDuration, Timestamp};
-use quota::counters::{Correction, Counters};
+use quota::backend::{Correction, QuotaBackend};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::error::UpstreamError;
@@ -31,7 +31,7 @@ const PRUNED_AFTER: SignedDuration = SignedDuration::from_hours(48);
 #[derive(Clone)]
 pub struct Corrector {
     pub owners: ResponseOwners,
-    pub counters: Arc<dyn Counters>,
+    pub quota: Arc<dyn QuotaBackend>,
     pub upstreams: Arc<Upstreams>,
 }
 
@@ -39,7 +39,7 @@ impl Gateway {
     pub(crate) fn corrector(&self, upstreams: &Arc<Upstreams>) -> Corrector {
         Corrector {
             owners: self.owners.clone(),
-            counters: Arc::clone(&self.settler.counters),
+            quota: Arc::clone(&self.settler.quota),
             upstreams: Arc::clone(upstreams),
         }
     }
@@ -63,7 +63,7 @@ impl Corrector {
         match self.charge_of(call).await? {
             Some(charge) if charge.source == Source::Estimated => {
                 let correction = self.correction(charge, usage);
-                self.counters.correct(&correction).await.map_err(|_| Refusal::QuotaUnavailable)?;
+                self.quota.correct(&correction).await.map_err(|_| Refusal::QuotaUnavailable)?;
                 tracing::info!(
                     request_id = %call,
                     user_id = %reply.user,

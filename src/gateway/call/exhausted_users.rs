@@ -12,7 +12,7 @@ use domain::id::UserId;
 use domain::limit::LimitKind;
 use jiff::Timestamp;
 use quick_cache::sync::Cache;
-use quota::counters::Standing;
+use quota::backend::Standing;
 use wire::surface::Surface;
 
 /// Users whose last refusal is remembered; the least used are forgotten first.
@@ -63,8 +63,8 @@ impl Gateway {
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let day = Day::at(now, &caller.plan_limits.time_zone);
-        let counters = &self.settler.counters;
-        let standing = counters.standing(caller.user, Some(&caller.key), day, now).await;
+        let quota = &self.settler.quota;
+        let standing = quota.standing(caller.user, Some(&caller.key), day, now).await;
         let standing = standing.map_err(|_| Refusal::QuotaUnavailable)?;
         let Some(limit) = used_up(caller, surface, &standing) else { return Ok(()) };
         // A better plan holds from the next request on: a refusal has to be up to date.

@@ -8,7 +8,7 @@
 use crate::gateway::call::admit::Reservation;
 use crate::gateway::call::settle::Ending;
 use domain::charge::{Source, Status};
-use quota::counters::Extended;
+use quota::backend::ExtendOutcome;
 use std::sync::Arc;
 use std::time::Duration;
 use system::clock;
@@ -52,8 +52,8 @@ impl Reservation {
         if more == 0 {
             return;
         }
-        let added = self.counters().extend(self.request, more, 1).await;
-        if let Ok(Extended::Added(tokens)) = added {
+        let added = self.quota().extend(self.request, more, 1).await;
+        if let Ok(ExtendOutcome::Added(tokens)) = added {
             self.reserved = self.reserved.saturating_add(tokens);
         }
     }

@@ -210,7 +210,7 @@ impl Call<'_> {
         let Request { model, surface, .. } = self.request;
         let wanted = Wanted { model, surface: *surface, upstream };
         let model = route::route(&self.current.upstreams.catalog, caller, wanted)?;
-        let Settler { reasoning, lengths, counters, metrics, .. } = &*proxy.settler;
+        let Settler { reasoning, lengths, quota, metrics, .. } = &*proxy.settler;
         let limits = &self.current.limits;
         let default = limits.expected_output_tokens;
         let likely = match self.request.max_output {
@@ -244,7 +244,7 @@ impl Call<'_> {
         let patience =
             Patience { leash, draining: &proxy.draining, longest: limits.admission_wait };
         let reserved = admission::reserve(session, admission, asking, &patience).await?;
-        metrics.reservations_open.set(counters.open_leases() as f64);
+        metrics.reservations_open.set(quota.open_leases() as f64);
         Ok(reserved)
     }
 

@@ -10,7 +10,7 @@ use domain::day::Day;
 use domain::id::UserId;
 use domain::limit::LimitKind;
 use jiff::Timestamp;
-use quota::counters::{Counters, Refused, Standing};
+use quota::backend::{QuotaBackend, QuotaRefusal, Standing};
 use quota::remaining::remaining;
 use quota::rules::Scope;
 use std::num::NonZeroUsize;
@@ -37,14 +37,14 @@ pub(crate) struct Room {
 pub(crate) async fn room(
     admission: &Admission<'_>,
     caller: &Caller,
-    counters: &dyn Counters,
+    quota: &dyn QuotaBackend,
 ) -> Result<Option<Room>, NotAdmitted> {
     let fewest = estimate::fewest_tokens(admission.body);
     if fewest < WORTH_ASKING {
         return Ok(None);
     }
     let day = Day::at(admission.now, &caller.plan_limits.time_zone);
-    let standing = counters.standing(caller.user, Some(&caller.key), day, admission.now).await;
+    let standing = quota.standing(caller.user, Some(&caller.key), day, admission.now).await;
     let standing = standing.map_err(|_| Refusal::QuotaUnavailable)?;
     let tokens = remaining(&caller.plan_limits, &caller.key_limits, &standing).tokens;
     let most = tokens.limit.saturating_sub(tokens.used);
@@ -73,7 +73,7 @@ fn no_tokens(
     let limit = LimitKind::TokensPerDay;
     let scope = Scope::User(caller.user);
     let day = Day::at(now, &caller.plan_limits.time_zone);
-    let refused = Refused { limit, by_open_calls, scope, retry_after_ms: 0, standing };
+    let refused = QuotaRefusal { limit, by_open_calls, scope, retry_after_ms: 0, standing };
     not_admitted(refused, caller, day, now, None)
 }
 

@@ -10,7 +10,7 @@ use crate::gateway::call::length_estimate::{Length, Lengths};
 use crate::gateway::call::reasoning_estimate::{Billed, Reasoning};
 use domain::charge::{Charge, Source, Status, TokenCount};
 use futures_util::FutureExt;
-use quota::counters::Counters;
+use quota::backend::QuotaBackend;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use system::clock;
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What settling needs.
 pub struct Settler {
-    pub counters: Arc<dyn Counters>,
+    pub quota: Arc<dyn QuotaBackend>,
     pub metrics: Arc<Metrics>,
     pub tasks: TaskTracker,
     pub reasoning: Arc<Reasoning>,
@@ -168,8 +168,8 @@ impl Reservation {
 
     /// Where this reservation is held.
     #[must_use]
-    pub fn counters(&self) -> &Arc<dyn Counters> {
-        &self.settler.counters
+    pub fn quota(&self) -> &Arc<dyn QuotaBackend> {
+        &self.settler.quota
     }
 
     /// For work that outlives the call.
@@ -228,10 +228,10 @@ impl Settler {
         count(&self.metrics, &charge);
         log(&charge);
         let (user, key) = (charge.user, charge.key.clone());
-        let overshoot = self.counters.settle(charge).await;
+        let overshoot = self.quota.settle(charge).await;
         self.waiting.settled(user, &key);
         self.metrics.quota_overshoot_tokens.increment(overshoot);
-        self.metrics.reservations_open.set(self.counters.open_leases() as f64);
+        self.metrics.reservations_open.set(self.quota.open_leases() as f64);
     }
 }
 

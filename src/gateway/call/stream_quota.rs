@@ -9,7 +9,7 @@ use crate::gateway::call::admit::Reservation;
 use domain::charge::TokenCount;
 use domain::id::RequestId;
 use futures_util::future::BoxFuture;
-use quota::counters::{CountersError, Extended};
+use quota::backend::{ExtendOutcome, QuotaUnavailable};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -43,7 +43,7 @@ pub struct Allowance<'a> {
     held_since: Option<Instant>,
 }
 
-type Asking = BoxFuture<'static, Result<Extended, CountersError>>;
+type Asking = BoxFuture<'static, Result<ExtendOutcome, QuotaUnavailable>>;
 
 /// What the asking came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl<'a> Allowance<'a> {
     /// Whether all that the meter has seen is covered; asks for the next slice ahead of time.
     pub fn covers(&mut self) -> bool {
         let ceiling = self.reservation.prompt.saturating_add(self.meter.output_ceiling());
-        self.reservation.so_far.set(ceiling);
+        self.reservation.observed.set(ceiling);
         if !self.reservation.sliced {
             return true;
         }
@@ -189,9 +189,9 @@ impl<'a> Allowance<'a> {
         self.reservation
     }
 
-    fn weigh(&mut self, answer: Result<Extended, CountersError>, blocked: bool) -> Verdict {
+    fn weigh(&mut self, answer: Result<ExtendOutcome, QuotaUnavailable>, blocked: bool) -> Verdict {
         match answer {
-            Ok(Extended::Added(tokens)) => {
+            Ok(ExtendOutcome::Added(tokens)) => {
                 self.reservation.reserved += tokens;
                 self.latest = tokens;
                 self.must_count = false;
@@ -207,9 +207,9 @@ impl<'a> Allowance<'a> {
                 self.latest = 0;
                 Verdict::Retry
             }
-            Ok(Extended::Exhausted) => Verdict::Exhausted,
-            Ok(Extended::Held) => self.wait(WAIT_FOR_OTHERS),
-            Err(CountersError) => self.wait(WAIT_FOR_STORE),
+            Ok(ExtendOutcome::Exhausted) => Verdict::Exhausted,
+            Ok(ExtendOutcome::Blocked) => self.wait(WAIT_FOR_OTHERS),
+            Err(QuotaUnavailable) => self.wait(WAIT_FOR_STORE),
         }
     }
 
@@ -242,8 +242,8 @@ impl<'a> Allowance<'a> {
     }
 
     fn ask(&self, want: u64, least: u64) -> Asking {
-        let counters = Arc::clone(self.reservation.counters());
+        let quota = Arc::clone(self.reservation.quota());
         let request = self.reservation.request;
-        Box::pin(async move { counters.extend(request, want, least).await })
+        Box::pin(async move { quota.extend(request, want, least).await })
     }
 }

@@ -142,7 +142,7 @@ impl Gateway {
     /// Serves one request whose head has been read.
     pub(crate) async fn serve(&self, session: &mut Session) {
         let trusted = &self.listener.trusted_proxies;
-        let now = self.settler.counters.now(clock::now());
+        let now = self.settler.quota.now(clock::now());
         let head = Head::read(session, trusted, now, clock::instant());
         let replier = Replier {
             head: &head,

@@ -3,7 +3,7 @@
 use domain::caller::Caller;
 use domain::plan::Window;
 use jiff::{Timestamp, Unit};
-use quota::counters::Standing;
+use quota::backend::Standing;
 use quota::remaining::{Allotment, remaining};
 
 /// The limits of a caller, what a call needed, and what was left of the day when it was refused.

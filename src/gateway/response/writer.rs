@@ -10,7 +10,7 @@ use domain::caller::Caller;
 use domain::day::Day;
 use http::header::{self, HeaderName};
 use jiff::Timestamp;
-use quota::counters::Standing;
+use quota::backend::Standing;
 use quota::remaining::remaining;
 use std::fmt;
 use std::sync::{Arc, OnceLock};

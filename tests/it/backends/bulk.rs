@@ -6,7 +6,7 @@ use crate::support::redis::Redis;
 use domain::day::Day;
 use domain::id::UserId;
 use jiff::Timestamp;
-use quota::counters::{Counters, Taken};
+use quota::backend::{QuotaBackend, TakeOutcome};
 use quota::redis::Settings;
 use std::time::Duration;
 
@@ -21,13 +21,13 @@ fn last_commands(redis: &Redis) -> Vec<String> {
 async fn reports_and_takes_go_over_different_connections() {
     let redis = Redis::start();
     let settings = Settings { lease: Duration::from_secs(60), ..SETTINGS };
-    let counters = gateway_with(&redis, settings).await;
+    let quota = gateway_with(&redis, settings).await;
     let (caller, now) = (caller(UserId::new(), 0, 0), Timestamp::now());
-    let taken = counters.take(claim(&caller, NEED, now), now).await.unwrap();
-    assert!(matches!(taken, Taken::Granted(_)));
+    let taken = quota.take(claim(&caller, NEED, now), now).await.unwrap();
+    assert!(matches!(taken, TakeOutcome::Granted(_)));
 
     let day = Day::at(now, &jiff::tz::TimeZone::UTC);
-    assert_eq!(counters.used_on(day).await.unwrap().len(), 2, "the user and its key");
+    assert_eq!(quota.used_on(day).await.unwrap().len(), 2, "the user and its key");
     let mut last = last_commands(&redis);
     last.sort_unstable();
     let [take, report] = &*last else { panic!("two connections: {last:?}") };
@@ -38,11 +38,11 @@ async fn reports_and_takes_go_over_different_connections() {
 async fn what_a_day_leaves_in_redis_ends_by_itself() {
     let redis = Redis::start();
     let settings = Settings { lease: Duration::from_secs(60), ..SETTINGS };
-    let counters = gateway_with(&redis, settings).await;
+    let quota = gateway_with(&redis, settings).await;
     let (caller, now) = (caller(UserId::new(), 0, 0), Timestamp::now());
     for _ in 0..2 {
-        let taken = counters.take(claim(&caller, NEED, now), now).await.unwrap();
-        assert!(matches!(taken, Taken::Granted(_)));
+        let taken = quota.take(claim(&caller, NEED, now), now).await.unwrap();
+        assert!(matches!(taken, TakeOutcome::Granted(_)));
     }
     for kind in ["user", "key", "accounts"] {
         let names = redis.command(&["keys", &format!("kx:*:{kind}:*")]);

@@ -1,6 +1,6 @@
 //! One random history for the model and every back end: the same answers, the same numbers.
 //!
-//! The model is [`Book`], which has an oracle of its own.
+//! The model is [`QuotaState`], which has an oracle of its own.
 
 use super::sqlite;
 use crate::support::journal;
@@ -15,11 +15,13 @@ use domain::user::UserStatus;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
-use quota::book::Book;
-use quota::counters::{Claim, Counters, Extended, Removed, Reset, SoFar, Taken};
+use quota::backend::{
+    Claim, ExtendOutcome, ObservedTokens, QuotaBackend, RemovedUsage, Reset, TakeOutcome,
+};
+use quota::model::QuotaState;
 use quota::redis::connection::{RedisConn, RedisUrls};
-use quota::redis::{Clock, RedisCounters, Settings};
-use quota::rules::{self, Need, Scope};
+use quota::redis::{Clock, RedisQuota, Settings};
+use quota::rules::{self, Demand, Scope};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +46,7 @@ enum Step {
         call: usize,
         user: usize,
         key: usize,
-        need: Need,
+        need: Demand,
     },
     /// The same command again, as after a lost answer.
     TakeAgain {
@@ -93,9 +95,9 @@ enum Step {
     },
 }
 
-fn need() -> impl Strategy<Value = Need> {
+fn need() -> impl Strategy<Value = Demand> {
     (1..60_u64, 0..200_u64, 0..4_u64, 0..400_u64, any::<bool>(), any::<bool>()).prop_map(
-        |(prompt, output, least, likely_output, stream, sliced)| Need {
+        |(prompt, output, least, likely_output, stream, sliced)| Demand {
             prompt,
             output,
             least_output: least.min(output),
@@ -140,8 +142,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// The model and a back end side by side, with users of their own.
 struct Pair<'a> {
-    book: Book,
-    counters: &'a dyn Counters,
+    model: QuotaState,
+    quota: &'a dyn QuotaBackend,
     /// Absent for counters in memory, which lose no answers and have no other gateways.
     redis: Option<RedisSide<'a>>,
     callers: Vec<Vec<Caller>>,
@@ -153,20 +155,20 @@ struct Pair<'a> {
 
 /// What only counters in Redis do.
 struct RedisSide<'a> {
-    counters: &'a RedisCounters,
+    quota: &'a RedisQuota,
     /// Another handle, which receives answers that the first does not.
-    other: RedisCounters,
+    other: RedisQuota,
 }
 
 impl<'a> Pair<'a> {
-    fn new(counters: &'a dyn Counters, redis: Option<RedisSide<'a>>) -> Self {
+    fn new(quota: &'a dyn QuotaBackend, redis: Option<RedisSide<'a>>) -> Self {
         let callers = (0..USERS).map(|user| {
             let id = UserId::new();
             (0..KEYS).map(|key| caller(id, user, key)).collect()
         });
         let callers = callers.collect();
-        let (book, calls, held) = (Book::default(), HashMap::new(), HashMap::new());
-        Self { book, counters, redis, callers, calls, held, now: BEGINNING }
+        let (model, calls, held) = (QuotaState::default(), HashMap::new(), HashMap::new());
+        Self { model, quota, redis, callers, calls, held, now: BEGINNING }
     }
 
     fn time(&self) -> Timestamp {
@@ -198,7 +200,7 @@ impl<'a> Pair<'a> {
             Step::Reset { user } => self.reset(user).await,
             Step::Renew => {
                 if let Some(redis) = &self.redis {
-                    redis.counters.renew().await.unwrap();
+                    redis.quota.renew().await.unwrap();
                 }
             }
             Step::Reap => self.reap().await,
@@ -219,15 +221,15 @@ impl<'a> Pair<'a> {
 
     async fn take(&mut self, claim: &Claim) -> bool {
         let now = self.time();
-        let got = self.counters.take(claim.clone(), now).await.unwrap();
-        match self.book.take(claim, now) {
+        let got = self.quota.take(claim.clone(), now).await.unwrap();
+        match self.model.take(claim, now) {
             Ok(grant) => {
-                assert_eq!(got, Taken::Granted(grant));
+                assert_eq!(got, TakeOutcome::Granted(grant));
                 self.held.insert(claim.lease.request, grant.tokens);
                 true
             }
             Err(refused) => {
-                assert_eq!(got, Taken::Refused(refused));
+                assert_eq!(got, TakeOutcome::Refused(refused));
                 false
             }
         }
@@ -236,8 +238,8 @@ impl<'a> Pair<'a> {
     async fn extend(&mut self, call: usize, want: u64, least: u64) {
         let Some(claim) = self.calls.get(&call) else { return };
         let request = claim.lease.request;
-        let expected = self.book.extend(request, want, least).0;
-        let got = self.counters.extend(request, want, least).await.unwrap();
+        let expected = self.model.extend(request, want, least).0;
+        let got = self.quota.extend(request, want, least).await.unwrap();
         assert_eq!(got, expected);
         self.raise(request, expected);
     }
@@ -245,9 +247,9 @@ impl<'a> Pair<'a> {
     async fn withdraw(&mut self, call: usize) {
         let Some(redis) = &self.redis else { return };
         let Some(claim) = self.calls.remove(&call) else { return };
-        self.book.undo(claim.lease.request);
-        redis.counters.rollback_take(&claim.lease).await.unwrap();
-        redis.counters.rollback_take(&claim.lease).await.unwrap();
+        self.model.undo(claim.lease.request);
+        redis.quota.rollback_take(&claim.lease).await.unwrap();
+        redis.quota.rollback_take(&claim.lease).await.unwrap();
     }
 
     async fn unheard(&mut self, call: usize, want: u64, least: u64) {
@@ -256,51 +258,51 @@ impl<'a> Pair<'a> {
         };
         let request = claim.lease.request;
         let again = redis.other.take(claim, self.time()).await.unwrap();
-        assert!(matches!(again, Taken::Granted(_)));
-        let expected = self.book.extend(request, want, least).0;
+        assert!(matches!(again, TakeOutcome::Granted(_)));
+        let expected = self.model.extend(request, want, least).0;
         assert_eq!(redis.other.extend(request, want, least).await.unwrap(), expected);
-        if let Extended::Added(tokens) = expected {
-            let heard = self.counters.extend(request, 9, 1).await.unwrap();
-            assert_eq!(heard, Extended::Added(tokens), "what was added unheard, and no more");
+        if let ExtendOutcome::Added(tokens) = expected {
+            let heard = self.quota.extend(request, 9, 1).await.unwrap();
+            assert_eq!(heard, ExtendOutcome::Added(tokens), "what was added unheard, and no more");
             self.raise(request, expected);
         }
     }
 
-    fn raise(&mut self, request: RequestId, extended: Extended) {
-        if let Extended::Added(tokens) = extended {
+    fn raise(&mut self, request: RequestId, extended: ExtendOutcome) {
+        if let ExtendOutcome::Added(tokens) = extended {
             *self.held.get_mut(&request).unwrap() += tokens;
         }
     }
 
     async fn reset(&mut self, user: usize) {
         let reset = reset(&self.callers[user], self.time());
-        let adjustments = self.book.reset(&reset);
-        let expected = Removed {
+        let adjustments = self.model.reset(&reset);
+        let expected = RemovedUsage {
             tokens: adjustments.iter().map(|one| one.tokens.unsigned_abs()).sum(),
             requests: adjustments.iter().map(|one| one.requests.unsigned_abs()).sum(),
         };
         for _ in 0..2 {
-            assert_eq!(self.counters.reset(&reset).await.unwrap(), expected);
+            assert_eq!(self.quota.reset(&reset).await.unwrap(), expected);
         }
     }
 
     async fn reap(&mut self) {
         if let Some(redis) = &self.redis {
-            redis.counters.reap(Some(FAR)).await.unwrap();
+            redis.quota.reap(Some(FAR)).await.unwrap();
         }
         for (_, claim) in std::mem::take(&mut self.calls) {
             let charge = charge(&claim.lease, self.held[&claim.lease.request], true);
-            self.book.settle(&charge).unwrap();
-            self.counters.settle(charge).await;
+            self.model.settle(&charge).unwrap();
+            self.quota.settle(charge).await;
         }
     }
 
     async fn settle(&mut self, call: usize, used: u64, counted: bool) {
         let Some(claim) = self.calls.remove(&call) else { return };
         let charge = charge(&claim.lease, used, counted);
-        let expected = self.book.settle(&charge).unwrap();
-        assert_eq!(self.counters.settle(charge.clone()).await, expected.overshoot);
-        assert_eq!(self.counters.settle(charge).await, 0, "a second settlement changes nothing");
+        let expected = self.model.settle(&charge).unwrap();
+        assert_eq!(self.quota.settle(charge.clone()).await, expected.overshoot);
+        assert_eq!(self.quota.settle(charge).await, 0, "a second settlement changes nothing");
     }
 
     async fn compare(&self) {
@@ -308,8 +310,8 @@ impl<'a> Pair<'a> {
             let (user, zone) = (keys[0].user, &keys[0].plan_limits.time_zone);
             let day = Day::at(self.time(), zone);
             let key = Some(&keys[1].key);
-            let got = self.counters.standing(user, key, day, self.time()).await.unwrap();
-            assert_eq!(got, self.book.standing(user, key, day, self.time()));
+            let got = self.quota.standing(user, key, day, self.time()).await.unwrap();
+            assert_eq!(got, self.model.standing(user, key, day, self.time()));
         }
     }
 
@@ -323,8 +325,8 @@ impl<'a> Pair<'a> {
             }
         };
         let day = Day::at(self.time(), &TimeZone::UTC);
-        let mut expected = self.book.used_on(day, owner);
-        let mut got = self.counters.used_on(day).await.unwrap();
+        let mut expected = self.model.used_on(day, owner);
+        let mut got = self.quota.used_on(day).await.unwrap();
         got.retain(|row| self.callers.iter().any(|keys| keys[0].user == row.user));
         expected.sort_by_key(|row| (row.user, row.key.clone()));
         got.sort_by_key(|row| (row.user, row.key.clone()));
@@ -360,7 +362,7 @@ pub(super) fn caller(id: UserId, user: usize, key: usize) -> Caller {
     }
 }
 
-pub(super) fn claim(caller: &Caller, need: Need, now: Timestamp) -> Claim {
+pub(super) fn claim(caller: &Caller, need: Demand, now: Timestamp) -> Claim {
     let (day, debits) = rules::debits(caller, need, now);
     let lease = Lease {
         request: RequestId::new(),
@@ -372,7 +374,7 @@ pub(super) fn claim(caller: &Caller, need: Need, now: Timestamp) -> Claim {
         reserved: 0,
         admitted_at: now,
     };
-    Claim { lease, debits, so_far: SoFar::default() }
+    Claim { lease, debits, observed: ObservedTokens::default() }
 }
 
 /// Today of a user with these callers, begun anew.
@@ -423,19 +425,19 @@ pub(super) fn metrics() -> Arc<Metrics> {
 
 /// Plays `cases` histories on `connection`.
 fn play_redis(runtime: &Runtime, connection: &RedisConn, cases: u32) {
-    let counters = RedisCounters::new(connection.clone(), SETTINGS, metrics());
-    runtime.block_on(counters.begin(&[])).unwrap();
+    let quota = RedisQuota::new(connection.clone(), SETTINGS, metrics());
+    runtime.block_on(quota.begin(&[])).unwrap();
     let side = || RedisSide {
-        counters: &counters,
-        other: RedisCounters::new(connection.clone(), SETTINGS, metrics()),
+        quota: &quota,
+        other: RedisQuota::new(connection.clone(), SETTINGS, metrics()),
     };
-    play(runtime, &counters, || Some(side()), cases);
+    play(runtime, &quota, || Some(side()), cases);
 }
 
 /// Plays `cases` histories on `counters`.
 fn play<'a>(
     runtime: &Runtime,
-    counters: &'a dyn Counters,
+    quota: &'a dyn QuotaBackend,
     redis: impl Fn() -> Option<RedisSide<'a>>,
     cases: u32,
 ) {
@@ -443,7 +445,7 @@ fn play<'a>(
     let played = std::cell::Cell::new(0_u32);
     proptest!(config, |(steps in prop::collection::vec(step(), 1..40))| {
         runtime.block_on(async {
-            let mut pair = Pair::new(counters, redis());
+            let mut pair = Pair::new(quota, redis());
             // Most answers tell the numbers too, so looking now and then is enough.
             for (number, step) in steps.into_iter().enumerate() {
                 pair.step(step).await;
@@ -462,7 +464,7 @@ fn play<'a>(
             pair.compare().await;
         });
     });
-    assert_eq!(counters.open_leases(), 0);
+    assert_eq!(quota.open_leases(), 0);
 }
 
 fn runtime() -> Runtime {
@@ -489,11 +491,11 @@ fn a_cluster_answers_as_the_model_does() {
 fn memory_answers_as_the_model_does() {
     let (runtime, folder) = (runtime(), tempfile::tempdir().unwrap());
     let (workers, stop) = (Supervisor::default(), CancellationToken::new());
-    let counters = runtime.block_on(async {
+    let quota = runtime.block_on(async {
         let store = sqlite::open(&folder.path().join("knockx.db")).await;
-        journal::counters(&store, &[], &folder.path().join("journal"), (&workers, &stop)).await
+        journal::quota(&store, &[], &folder.path().join("journal"), (&workers, &stop)).await
     });
-    play(&runtime, &counters, || None, MEMORY_CASES);
+    play(&runtime, &quota, || None, MEMORY_CASES);
     stop.cancel();
     runtime.block_on(workers.wait());
 }

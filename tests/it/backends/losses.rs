@@ -5,16 +5,16 @@ use crate::support::redis::Redis;
 use domain::caller::Caller;
 use domain::id::UserId;
 use jiff::Timestamp;
-use quota::counters::{Claim, Counters, Taken};
-use quota::redis::RedisCounters;
+use quota::backend::{Claim, QuotaBackend, TakeOutcome};
+use quota::redis::RedisQuota;
 use quota::redis::connection::{RedisConn, RedisUrls};
-use quota::rules::Need;
+use quota::rules::Demand;
 use store::Used;
 
 /// Counters of an empty Redis, and a call that one user has open.
 pub(super) struct One {
     pub(super) redis: Redis,
-    pub(super) counters: RedisCounters,
+    pub(super) quota: RedisQuota,
     pub(super) caller: Caller,
     pub(super) claim: Claim,
 }
@@ -23,10 +23,10 @@ impl One {
     pub(super) async fn new() -> Self {
         let redis = Redis::start();
         let connection = RedisConn::open(&RedisUrls::new(vec![redis.url()])).await.unwrap();
-        let counters = RedisCounters::new(connection, SETTINGS, metrics());
-        counters.begin(&[]).await.unwrap();
+        let quota = RedisQuota::new(connection, SETTINGS, metrics());
+        quota.begin(&[]).await.unwrap();
         let caller = caller(UserId::new(), 0, 1);
-        let need = Need {
+        let need = Demand {
             prompt: 10,
             output: 90,
             least_output: 1,
@@ -35,23 +35,23 @@ impl One {
             sliced: false,
         };
         let claim = claim(&caller, need, Timestamp::now());
-        let taken = counters.take(claim.clone(), Timestamp::now()).await.unwrap();
-        assert!(matches!(taken, Taken::Granted(_)));
-        Self { redis, counters, caller, claim }
+        let taken = quota.take(claim.clone(), Timestamp::now()).await.unwrap();
+        assert!(matches!(taken, TakeOutcome::Granted(_)));
+        Self { redis, quota, caller, claim }
     }
 
     /// Tokens used and reserved, and requests.
     pub(super) async fn standing(&self) -> (u64, u64, u64) {
         let (now, key) = (Timestamp::now(), Some(&self.caller.key));
         let day = self.claim.lease.day;
-        let standing = self.counters.standing(self.caller.user, key, day, now).await.unwrap();
+        let standing = self.quota.standing(self.caller.user, key, day, now).await.unwrap();
         assert_eq!(standing.user, standing.key);
         let tally = standing.user;
         (tally.tokens_used, tally.tokens_reserved, tally.requests_used)
     }
 
     pub(super) async fn settle(&self, used: u64, counted: bool) {
-        self.counters.settle(charge(&self.claim.lease, used, counted)).await;
+        self.quota.settle(charge(&self.claim.lease, used, counted)).await;
     }
 }
 
@@ -60,9 +60,9 @@ async fn a_charge_that_comes_late_takes_the_place_of_the_estimate() {
     for (counted, requests) in [(true, 1), (false, 0)] {
         let one = One::new().await;
         assert_eq!(one.standing().await, (0, 100, 1));
-        one.counters.reap(Some(0)).await.unwrap();
+        one.quota.reap(Some(0)).await.unwrap();
         assert_eq!(one.standing().await, (0, 100, 1), "its time has not come");
-        one.counters.reap(Some(FAR)).await.unwrap();
+        one.quota.reap(Some(FAR)).await.unwrap();
         assert_eq!(one.standing().await, (100, 0, 1));
         one.settle(30, counted).await;
         assert_eq!(one.standing().await, (30, 0, requests));
@@ -75,14 +75,14 @@ async fn a_charge_that_comes_late_takes_the_place_of_the_estimate() {
 async fn what_an_emptied_redis_has_forgotten_comes_back() {
     let one = One::new().await;
     one.redis.command(&["flushall"]);
-    let again = one.counters.take(one.claim.clone(), Timestamp::now()).await;
+    let again = one.quota.take(one.claim.clone(), Timestamp::now()).await;
     assert!(again.is_err(), "nobody is admitted to counters that are not whole");
     let day = one.claim.lease.day;
     let of = |key| Used { user: one.caller.user, key, day, tokens: 250, requests: 3 };
-    one.counters.begin(&[of(None), of(Some(one.caller.key.clone()))]).await.unwrap();
-    one.counters.renew().await.unwrap();
+    one.quota.begin(&[of(None), of(Some(one.caller.key.clone()))]).await.unwrap();
+    one.quota.renew().await.unwrap();
     assert_eq!(one.standing().await, (250, 100, 4));
-    one.counters.renew().await.unwrap();
+    one.quota.renew().await.unwrap();
     one.settle(30, true).await;
     assert_eq!(one.standing().await, (280, 0, 4));
 }
@@ -91,7 +91,7 @@ async fn what_an_emptied_redis_has_forgotten_comes_back() {
 async fn a_call_whose_lease_is_lost_is_charged_all_the_same() {
     let one = One::new().await;
     one.redis.command(&["flushall"]);
-    one.counters.begin(&[]).await.unwrap();
+    one.quota.begin(&[]).await.unwrap();
     one.settle(30, true).await;
     assert_eq!(one.standing().await, (30, 0, 1));
     one.settle(30, true).await;

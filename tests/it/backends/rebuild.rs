@@ -10,8 +10,8 @@ use domain::charge::Charge;
 use domain::day::Day;
 use domain::id::UserId;
 use jiff::{Timestamp, ToSpan};
-use quota::counters::{Claim, Counters, CountersError, Extended, Taken};
-use quota::redis::{RedisCounters, Settings};
+use quota::backend::{Claim, ExtendOutcome, QuotaBackend, QuotaUnavailable, TakeOutcome};
+use quota::redis::{RedisQuota, Settings};
 use std::sync::Arc;
 use std::time::Duration;
 use store::Used;
@@ -27,14 +27,14 @@ const OPEN_PARTITION: &str = include_str!("../../../crates/quota/src/redis/open_
 const RESTORING: &str = include_str!("../../../crates/quota/src/redis/restoring.lua");
 const ACK_OUTBOX: &str = include_str!("../../../crates/quota/src/redis/ack_outbox.lua");
 
-async fn gateway(redis: &Redis) -> Arc<RedisCounters> {
+async fn gateway(redis: &Redis) -> Arc<RedisQuota> {
     gateway_with(redis, Settings { lease: Duration::from_secs(60), ..SETTINGS }).await
 }
 
 /// A user of a gateway whose Redis loses what it has.
 struct Lost {
     redis: Redis,
-    one: Arc<RedisCounters>,
+    one: Arc<RedisQuota>,
     caller: Caller,
     now: Timestamp,
 }
@@ -50,10 +50,10 @@ impl Lost {
         claim(&self.caller, NEED, self.now)
     }
 
-    async fn open(&self, counters: &RedisCounters) -> Claim {
+    async fn open(&self, quota: &RedisQuota) -> Claim {
         let claim = self.claim();
-        let taken = counters.take(claim.clone(), self.now).await.unwrap();
-        assert!(matches!(taken, Taken::Granted(_)));
+        let taken = quota.take(claim.clone(), self.now).await.unwrap();
+        assert!(matches!(taken, TakeOutcome::Granted(_)));
         claim
     }
 
@@ -230,7 +230,7 @@ async fn what_redis_lost_of_a_lease_comes_back_too() {
     let lost = Lost::new().await;
     lost.call().await;
     let open = lost.open(&lost.one).await;
-    assert_eq!(lost.one.extend(open.lease.request, 10, 1).await.unwrap(), Extended::Added(10));
+    assert_eq!(lost.one.extend(open.lease.request, 10, 1).await.unwrap(), ExtendOutcome::Added(10));
     keep_until(&lost.one, "a look", || async { lost.standing().await == (5, 40) }).await;
     // Redis comes back as it was before the latest slice and the charge.
     let (user, key) = (lost.caller.user, &lost.caller.key);
@@ -301,7 +301,7 @@ async fn a_deadline_is_there_just_as_long_as_its_lease() {
 async fn a_renewal_tells_how_far_a_call_has_come() {
     let lost = Lost::new().await;
     let open = lost.open(&lost.one).await;
-    open.so_far.set(123);
+    open.observed.set(123);
     lost.one.renew().await.unwrap();
     let told = lost.redis.command(&["hget", &lost.lease(&open), "so_far"]);
     assert!(told.contains("123"), "{told}");
@@ -352,9 +352,9 @@ async fn a_stream_whose_lease_was_lost_goes_on() {
     let request = lost.open(&lost.one).await.lease.request;
     lost.redis.command(&["flushall"]);
     let extended = lost.one.extend(request, 10, 1).await;
-    assert_eq!(extended, Err(CountersError), "what is used is not known yet");
+    assert_eq!(extended, Err(QuotaUnavailable), "what is used is not known yet");
     lost.one.begin(&[]).await.unwrap();
-    assert_eq!(lost.one.extend(request, 10, 1).await.unwrap(), Extended::Added(10));
+    assert_eq!(lost.one.extend(request, 10, 1).await.unwrap(), ExtendOutcome::Added(10));
     assert_eq!(lost.standing().await, (0, 40));
 }
 

@@ -12,10 +12,10 @@ use domain::caller::Caller;
 use domain::charge::{Charge, Source, Status};
 use domain::day::Day;
 use jiff::Timestamp;
-use quota::counters::{Claim, Correction, Counters, Removed, Taken};
+use quota::backend::{Claim, Correction, QuotaBackend, RemovedUsage, TakeOutcome};
 use quota::redis::connection::{RedisConn, RedisUrls};
-use quota::redis::{Clock, ClusterView, HealthPoller, OutboxDrainer, RedisCounters, Settings};
-use quota::rules::Need;
+use quota::redis::{Clock, ClusterView, HealthPoller, OutboxDrainer, RedisQuota, Settings};
+use quota::rules::Demand;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Used;
@@ -30,7 +30,7 @@ const LIMIT: u64 = 700;
 
 /// Counters over a store, and a user with two keys, of which the second has no limits of its own.
 struct Setup {
-    counters: Arc<dyn Counters>,
+    quota: Arc<dyn QuotaBackend>,
     store: Any,
     callers: Vec<Caller>,
     now: Timestamp,
@@ -38,7 +38,7 @@ struct Setup {
 }
 
 impl Setup {
-    async fn new<C: Counters>(count: impl AsyncFnOnce(&Any) -> Arc<C>) -> Self {
+    async fn new<C: QuotaBackend>(count: impl AsyncFnOnce(&Any) -> Arc<C>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = sqlite::open(&folder.path().join("knockx.db")).await;
         let user = add_user(&store, "a@b.c").await;
@@ -49,14 +49,14 @@ impl Setup {
             caller
         });
         let callers = callers.collect();
-        let counters = count(&store).await;
+        let quota = count(&store).await;
         // The ledger keeps milliseconds.
         let now = Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap();
-        Self { counters, store, callers, now, _folder: folder }
+        Self { quota, store, callers, now, _folder: folder }
     }
 
     async fn take(&self, key: usize, prompt: u64, output: u64) -> Claim {
-        let need = Need {
+        let need = Demand {
             prompt,
             output,
             least_output: 1,
@@ -65,14 +65,14 @@ impl Setup {
             sliced: false,
         };
         let claim = claim(&self.callers[key], need, self.now);
-        let taken = self.counters.take(claim.clone(), self.now).await.unwrap();
-        let Taken::Granted(grant) = taken else { panic!("{taken:?}") };
+        let taken = self.quota.take(claim.clone(), self.now).await.unwrap();
+        let TakeOutcome::Granted(grant) = taken else { panic!("{taken:?}") };
         assert_eq!(grant.tokens, prompt + output);
         claim
     }
 
     async fn settle(&self, claim: &Claim, used: u64) {
-        assert_eq!(self.counters.settle(charge(&claim.lease, used, true)).await, 0);
+        assert_eq!(self.quota.settle(charge(&claim.lease, used, true)).await, 0);
     }
 
     fn day(&self) -> Day {
@@ -82,7 +82,7 @@ impl Setup {
     /// Tokens used and reserved, and requests.
     async fn standing(&self) -> (u64, u64, u64) {
         let user = self.callers[0].user;
-        let told = self.counters.standing(user, None, self.day(), self.now).await.unwrap().user;
+        let told = self.quota.standing(user, None, self.day(), self.now).await.unwrap().user;
         (told.tokens_used, told.tokens_reserved, told.requests_used)
     }
 
@@ -93,7 +93,7 @@ impl Setup {
             rows.sort_by_key(|row| row.key.clone());
             rows
         };
-        let counted = sorted(self.counters.used_on(self.day()).await.unwrap());
+        let counted = sorted(self.quota.used_on(self.day()).await.unwrap());
         soon("the ledger has all of it", || async {
             sorted(self.store.ledger_totals(self.day()).await.unwrap()) == counted
         })
@@ -112,21 +112,21 @@ impl Setup {
         assert_eq!(self.standing().await, (200, 50, 3));
 
         let reset_now = reset(&self.callers, self.now);
-        let removed = Removed { tokens: 200, requests: 2 };
+        let removed = RemovedUsage { tokens: 200, requests: 2 };
         for _ in 0..2 {
-            assert_eq!(self.counters.reset(&reset_now).await.unwrap(), removed);
+            assert_eq!(self.quota.reset(&reset_now).await.unwrap(), removed);
             assert_eq!(self.standing().await, (0, 50, 1));
         }
         let another = reset(&self.callers, self.now);
-        assert_eq!(self.counters.reset(&another).await.unwrap(), Removed::default());
+        assert_eq!(self.quota.reset(&another).await.unwrap(), RemovedUsage::default());
 
         self.settle(&running, 30).await;
         assert_eq!(self.standing().await, (30, 0, 1));
-        assert_eq!(self.counters.reset(&reset_now).await.unwrap(), removed);
+        assert_eq!(self.quota.reset(&reset_now).await.unwrap(), removed);
         assert_eq!(self.standing().await, (30, 0, 1), "what came later is not a repeated reset's");
 
         let rest = self.take(1, 10, LIMIT - 30 - 10).await;
-        let need = Need {
+        let need = Demand {
             prompt: 1,
             output: 0,
             least_output: 0,
@@ -135,8 +135,8 @@ impl Setup {
             sliced: false,
         };
         let more = claim(&self.callers[1], need, self.now);
-        let refused = self.counters.take(more, self.now).await.unwrap();
-        assert!(matches!(refused, Taken::Refused(_)), "{refused:?}");
+        let refused = self.quota.take(more, self.now).await.unwrap();
+        assert!(matches!(refused, TakeOutcome::Refused(_)), "{refused:?}");
         self.settle(&rest, 400).await;
         let standing = (430, 0, 2);
         assert_eq!(self.standing().await, standing);
@@ -152,11 +152,11 @@ impl Setup {
             let (before, claim) = (self.standing().await, self.take(1, 10, 90).await);
             let (status, source) = (Status::CutByClient, Source::Estimated);
             let estimate = Charge { status, source, ..charge(&claim.lease, 40, true) };
-            self.counters.settle(estimate.clone()).await;
+            self.quota.settle(estimate.clone()).await;
             let charge = Charge { status, ..charge(&claim.lease, used, true) };
             let correction = Correction { charge: charge.clone(), before: 40 };
             for _ in 0..2 {
-                self.counters.correct(&correction).await.unwrap();
+                self.quota.correct(&correction).await.unwrap();
                 let standing = (before.0 + used, before.1, before.2 + 1);
                 assert_eq!(self.standing().await, standing);
             }
@@ -176,29 +176,29 @@ async fn counters_in_memory_begin_anew() {
     let folder = tempfile::tempdir().unwrap();
     let (one, two) = (folder.path().join("one"), folder.path().join("two"));
     let on = (&workers, &stop);
-    let count = async |store: &Any| Arc::new(journal::counters(store, &[], &one, on).await);
+    let count = async |store: &Any| Arc::new(journal::quota(store, &[], &one, on).await);
     let mut setup = Setup::new(count).await;
     let running = setup.plays().await;
     setup.settle(&running, 20).await;
 
-    setup.counters.used_on(setup.day()).await.unwrap();
+    setup.quota.used_on(setup.day()).await.unwrap();
     let used = setup.store.used_since(setup.day()).await.unwrap();
-    setup.counters = Arc::new(journal::counters(&setup.store, &used, &two, on).await);
+    setup.quota = Arc::new(journal::quota(&setup.store, &used, &two, on).await);
     assert_eq!(setup.standing().await, (450, 0, 3), "after a restart");
     setup.books_agree().await;
     let again = reset(&setup.callers, setup.now);
-    let removed = Removed { tokens: 450, requests: 3 };
-    assert_eq!(setup.counters.reset(&again).await.unwrap(), removed);
+    let removed = RemovedUsage { tokens: 450, requests: 3 };
+    assert_eq!(setup.quota.reset(&again).await.unwrap(), removed);
     assert_eq!(setup.standing().await, (0, 0, 0));
     setup.books_agree().await;
     setup.sets_right().await;
     let last = reset(&setup.callers, setup.now);
-    setup.counters.reset(&last).await.unwrap();
+    setup.quota.reset(&last).await.unwrap();
 
     stop.cancel();
     tokio::time::timeout(SOON, workers.wait()).await.unwrap();
     let late = reset(&setup.callers, setup.now);
-    setup.counters.reset(&late).await.unwrap();
+    setup.quota.reset(&late).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,15 +211,15 @@ async fn counters_in_redis_begin_anew() {
         let lease = Duration::from_secs(60);
         let settings =
             Settings { clock: Clock::Redis, lease, max_backlog: u64::MAX, compare: second };
-        let counters = Arc::new(RedisCounters::new(connection, settings, metrics()));
+        let quota = Arc::new(RedisQuota::new(connection, settings, metrics()));
         let (changed, tasks) = (Arc::new(Notify::new()), TaskTracker::new());
-        let poller = HealthPoller::new(Arc::clone(&counters), metrics(), changed, tasks);
+        let poller = HealthPoller::new(Arc::clone(&quota), metrics(), changed, tasks);
         let (store, all) = (Arc::clone(store), poller.views());
-        let drainer = OutboxDrainer::new(Arc::clone(&counters), store, metrics(), poller.views());
+        let drainer = OutboxDrainer::new(Arc::clone(&quota), store, metrics(), poller.views());
         views = Some(all);
         workers.spawn("poller", poller.run(stop.clone()));
         workers.spawn("drainer", drainer.run(stop.clone()));
-        counters
+        quota
     };
     let setup = Setup::new(count).await;
     let mut views = views.unwrap();
@@ -237,8 +237,8 @@ async fn counters_in_redis_begin_anew() {
     setup.books_agree().await;
 
     let again = reset(&setup.callers, setup.now);
-    let removed = Removed { tokens: 450, requests: 3 };
-    assert_eq!(setup.counters.reset(&again).await.unwrap(), removed);
+    let removed = RemovedUsage { tokens: 450, requests: 3 };
+    assert_eq!(setup.quota.reset(&again).await.unwrap(), removed);
     setup.books_agree().await;
     assert_eq!(setup.standing().await, (0, 0, 0));
 
@@ -264,7 +264,7 @@ async fn a_redis_that_has_forgotten_takes_no_reset() {
     one.settle(30, true).await;
     one.redis.command(&["flushall"]);
     let reset = reset(std::slice::from_ref(&one.caller), Timestamp::now());
-    one.counters.reset(&reset).await.unwrap_err();
+    one.quota.reset(&reset).await.unwrap_err();
     let of = |key| Used {
         user: one.caller.user,
         key,
@@ -272,8 +272,8 @@ async fn a_redis_that_has_forgotten_takes_no_reset() {
         tokens: 30,
         requests: 1,
     };
-    one.counters.begin(&[of(None), of(Some(one.caller.key.clone()))]).await.unwrap();
-    let removed = Removed { tokens: 30, requests: 1 };
-    assert_eq!(one.counters.reset(&reset).await.unwrap(), removed);
+    one.quota.begin(&[of(None), of(Some(one.caller.key.clone()))]).await.unwrap();
+    let removed = RemovedUsage { tokens: 30, requests: 1 };
+    assert_eq!(one.quota.reset(&reset).await.unwrap(), removed);
     assert_eq!(one.standing().await, (0, 0, 0));
 }

@@ -5,10 +5,10 @@ use crate::support::redis::Redis;
 use crate::support::soon;
 use domain::id::UserId;
 use jiff::Timestamp;
-use quota::counters::{Counters, Standing, Taken};
+use quota::backend::{QuotaBackend, Standing, TakeOutcome};
 use quota::redis::connection::{RedisConn, RedisUrls};
-use quota::redis::{Clock, HealthPoller, RedisCounters, Settings};
-use quota::rules::Need;
+use quota::redis::{Clock, HealthPoller, RedisQuota, Settings};
+use quota::rules::Demand;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -22,26 +22,26 @@ pub(super) const SETTINGS: Settings = Settings {
     compare: Duration::from_secs(60),
 };
 
-async fn gateway(redis: &Redis) -> Arc<RedisCounters> {
+async fn gateway(redis: &Redis) -> Arc<RedisQuota> {
     gateway_with(redis, SETTINGS).await
 }
 
-pub(super) async fn gateway_with(redis: &Redis, settings: Settings) -> Arc<RedisCounters> {
+pub(super) async fn gateway_with(redis: &Redis, settings: Settings) -> Arc<RedisQuota> {
     let connection = RedisConn::open(&RedisUrls::new(vec![redis.url()])).await.unwrap();
-    let counters = Arc::new(RedisCounters::new(connection, settings, metrics()));
-    counters.begin(&[]).await.unwrap();
-    counters
+    let quota = Arc::new(RedisQuota::new(connection, settings, metrics()));
+    quota.begin(&[]).await.unwrap();
+    quota
 }
 
 /// Keeps the calls of `counters` until `done`.
 pub(super) async fn keep_until<F: Future<Output = bool>>(
-    counters: &Arc<RedisCounters>,
+    quota: &Arc<RedisQuota>,
     what: &str,
     done: impl Fn() -> F,
 ) {
     let stop = CancellationToken::new();
     let changed = Arc::new(Notify::new());
-    let poller = HealthPoller::new(Arc::clone(counters), metrics(), changed, TaskTracker::new());
+    let poller = HealthPoller::new(Arc::clone(quota), metrics(), changed, TaskTracker::new());
     let mut views = poller.views();
     let keeping = tokio::spawn(poller.run(stop.clone()));
     views.changed().await.unwrap();
@@ -50,7 +50,7 @@ pub(super) async fn keep_until<F: Future<Output = bool>>(
     keeping.await.unwrap();
 }
 
-pub(super) const NEED: Need = Need {
+pub(super) const NEED: Demand = Demand {
     prompt: 10,
     output: 20,
     least_output: 1,
@@ -64,10 +64,10 @@ async fn a_charge_lost_with_redis_comes_back_though_its_number_was_given_anew() 
     let redis = Redis::start();
     let (one, two) = (gateway(&redis).await, gateway(&redis).await);
     let (caller, now) = (caller(UserId::new(), 0, 0), Timestamp::now());
-    let call = async |counters: &RedisCounters, used| {
+    let call = async |quota: &RedisQuota, used| {
         let claim = claim(&caller, NEED, now);
-        assert!(matches!(counters.take(claim.clone(), now).await.unwrap(), Taken::Granted(_)));
-        counters.settle(charge(&claim.lease, used, true)).await;
+        assert!(matches!(quota.take(claim.clone(), now).await.unwrap(), TakeOutcome::Granted(_)));
+        quota.settle(charge(&claim.lease, used, true)).await;
         claim.lease.day
     };
     let day = call(&one, 5).await;
@@ -90,7 +90,7 @@ async fn a_refused_call_costs_nothing_though_it_was_taken_and_then_reaped() {
     let (unheard, other) = (gateway(&redis).await, gateway(&redis).await);
     let (caller, now) = (caller(UserId::new(), 0, 0), Timestamp::now());
     let claim = claim(&caller, NEED, now);
-    assert!(matches!(unheard.take(claim.clone(), now).await.unwrap(), Taken::Granted(_)));
+    assert!(matches!(unheard.take(claim.clone(), now).await.unwrap(), TakeOutcome::Granted(_)));
     let day = claim.lease.day;
     let standing =
         || async { other.standing(caller.user, Some(&caller.key), day, now).await.unwrap() };
@@ -114,7 +114,7 @@ async fn a_take_that_is_answered_only_after_it_was_reaped_costs_nothing() {
     let (unheard, other) = (gateway(&redis).await, gateway(&redis).await);
     let (caller, now) = (caller(UserId::new(), 0, 0), Timestamp::now());
     let claim = claim(&caller, NEED, now);
-    assert!(matches!(unheard.take(claim.clone(), now).await.unwrap(), Taken::Granted(_)));
+    assert!(matches!(unheard.take(claim.clone(), now).await.unwrap(), TakeOutcome::Granted(_)));
     let day = claim.lease.day;
     let used = || async {
         let Standing { user, .. } = other.standing(caller.user, None, day, now).await.unwrap();

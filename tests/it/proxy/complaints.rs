@@ -489,7 +489,7 @@ async fn nothing_of_the_operators_is_in_an_upstreams_words() {
             );
         }
     }
-    soon("no call is left", || async { gw.running.counters.open_leases() == 0 }).await;
+    soon("no call is left", || async { gw.running.quota.open_leases() == 0 }).await;
     gw.finish().await;
 }
 

@@ -43,7 +43,7 @@ async fn a_caller_who_hangs_up_while_the_upstream_is_silent_is_noticed() {
         let key = gw.key("wide").await;
         let call = gw.chat(&key, &body("think", members));
         let waiting = tokio::spawn(call.open());
-        soon("the call reaches the upstream", || async { gw.running.counters.open_leases() == 1 })
+        soon("the call reaches the upstream", || async { gw.running.quota.open_leases() == 1 })
             .await;
         soon("the simulator has it", || async { gw.simulator.log.totals().requests == 1 }).await;
         waiting.abort();

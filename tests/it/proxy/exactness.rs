@@ -72,7 +72,7 @@ async fn watch(gw: Arc<Gateway>, keys: Vec<Key>, over: Arc<AtomicBool>, done: Ar
             let now = jiff::Timestamp::now();
             let standing = gw
                 .running
-                .counters
+                .quota
                 .standing(key.user, None, crate::support::today(), now)
                 .await
                 .unwrap();

@@ -4,7 +4,7 @@ use crate::support::client::{Call, Shared};
 use crate::support::raw::{self, Raw, statuses};
 use crate::support::{Plan, WIDE, body, gateway, soon, today};
 use domain::id::{PlanId, RequestId};
-use quota::counters::Reset;
+use quota::backend::Reset;
 use std::net::SocketAddr;
 use std::time::Duration;
 use store::UserChange;
@@ -67,7 +67,7 @@ async fn who_has_no_quota_left_is_refused_before_the_body() {
         at: jiff::Timestamp::now(),
         by: "operator".to_owned(),
     };
-    gw.running.counters.reset(&reset).await.unwrap();
+    gw.running.quota.reset(&reset).await.unwrap();
     assert_eq!(gw.ask(&key, &body("hi", "")).await.status, 200, "after a reset");
     assert_eq!(gw.ask(&key, &body("hi", "")).await.status, 429);
     let plan = Some(PlanId::from("wide"));

@@ -216,7 +216,7 @@ async fn trouble_has_one_outcome_each() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let retried: u32 = ROWS.iter().map(|row| 2 * (row.tries - 1) + 2 * u32::from(row.moves)).sum();
     assert_eq!(metric(&gw, "knockx_retries_total").await, u64::from(retried));
-    soon("no call is left", || async { gw.running.counters.open_leases() == 0 }).await;
+    soon("no call is left", || async { gw.running.quota.open_leases() == 0 }).await;
     let charges = gw.running.store.charges(crate::support::today()).await.unwrap();
     assert_eq!(charges.len(), Case::all().len(), "one row for each call");
     gw.finish().await;

@@ -169,8 +169,8 @@ async fn a_call_holds_what_the_calls_before_it_needed_for_reasoning() {
     let held = async || {
         let call = gw.chat(&key, &text(r#","max_completion_tokens":50"#));
         let waiting = tokio::spawn(call.header("x-sim-first-token-ms", "600000").open());
-        soon("it is open", || async { gw.running.counters.open_leases() == 1 }).await;
-        let standing = gw.running.counters.standing(key.user, None, today(), Timestamp::now());
+        soon("it is open", || async { gw.running.quota.open_leases() == 1 }).await;
+        let standing = gw.running.quota.standing(key.user, None, today(), Timestamp::now());
         let held = standing.await.unwrap().user.tokens_reserved;
         waiting.abort();
         drop(waiting);

@@ -148,7 +148,7 @@ async fn an_admin_ends_the_streams_of_one_key_alone() {
     assert!(revoked.elapsed() < Duration::from_secs(2), "{:?}", revoked.elapsed());
     assert!(rest.text().contains("access_revoked") && !rest.is_done(), "{}", rest.text());
     assert_eq!(gw.ask(&key, &body("hi", "")).await.status, 401);
-    assert_eq!(gw.running.counters.open_leases(), 1, "the other key's stream goes on");
+    assert_eq!(gw.running.quota.open_leases(), 1, "the other key's stream goes on");
     drop(stays);
     gw.finish().await;
 }

@@ -90,7 +90,7 @@ async fn a_caller_who_reads_nothing_of_a_stream_has_hung_up() {
     let mut stream = deaf(gw.addr()).await;
     let call = raw::chat(&key.text, "", &body("talk", r#","stream":true"#));
     stream.write_all(call.as_bytes()).await.unwrap();
-    soon("the call is admitted", || async { gw.running.counters.open_leases() == 1 }).await;
+    soon("the call is admitted", || async { gw.running.quota.open_leases() == 1 }).await;
     soon("the upstream is cancelled", || async {
         gw.simulator.log.entries().iter().any(|entry| entry.aborted_by_client)
     })
@@ -129,10 +129,10 @@ async fn a_revoked_key_ends_a_stream_that_nobody_reads() {
     let mut stream = deaf(gw.addr()).await;
     let call = raw::chat(&key.text, "", &body("talk", r#","stream":true"#));
     stream.write_all(call.as_bytes()).await.unwrap();
-    soon("the call is admitted", || async { gw.running.counters.open_leases() == 1 }).await;
+    soon("the call is admitted", || async { gw.running.quota.open_leases() == 1 }).await;
     gw.running.store.revoke_key(&key.id, &by()).await.unwrap().unwrap();
     let revoked = Instant::now();
-    soon("the call is settled", || async { gw.running.counters.open_leases() == 0 }).await;
+    soon("the call is settled", || async { gw.running.quota.open_leases() == 0 }).await;
     assert!(revoked.elapsed() < Duration::from_secs(2), "{:?}", revoked.elapsed());
     drop(stream);
     gw.finish().await;

@@ -3,7 +3,7 @@
 use journal::disk::Folder;
 use journal::log::LogSettings;
 use journal::{self, Journal, Parts};
-use quota::memory::MemoryCounters;
+use quota::memory::MemoryQuota;
 use quota::versions::Versions;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,12 +31,12 @@ pub async fn start(
 }
 
 /// Counters in memory over such a journal.
-pub async fn counters(
+pub async fn quota(
     store: &Arc<dyn Store>,
     used: &[Used],
     folder: &Path,
     (workers, stop): (&Supervisor, &CancellationToken),
-) -> MemoryCounters {
+) -> MemoryQuota {
     let versions = Versions::start(store.clone()).await.unwrap();
-    MemoryCounters::rebuilt(used, start(store, folder, workers, stop).await, versions)
+    MemoryQuota::rebuilt(used, start(store, folder, workers, stop).await, versions)
 }

@@ -257,12 +257,8 @@ impl Gateway {
 
     /// Today's tokens and requests of a user, by the counters.
     pub async fn used(&self, user: UserId) -> (u64, u64) {
-        let standing = self
-            .running
-            .counters
-            .standing(user, None, today(), jiff::Timestamp::now())
-            .await
-            .unwrap();
+        let standing =
+            self.running.quota.standing(user, None, today(), jiff::Timestamp::now()).await.unwrap();
         (standing.user.tokens_used, standing.user.requests_used)
     }
 
@@ -273,13 +269,13 @@ impl Gateway {
 
     /// Waits until no call is open.
     pub async fn settled(&self) {
-        soon("open leases end", || async { self.running.counters.open_leases() == 0 }).await;
+        soon("open leases end", || async { self.running.quota.open_leases() == 0 }).await;
         self.written().await;
     }
 
     /// Waits until the ledger has what ended by now.
     pub async fn written(&self) {
-        self.running.counters.used_on(today()).await.unwrap();
+        self.running.quota.used_on(today()).await.unwrap();
     }
 
     /// Ends the gateway, having asserted that nothing is left and all books agree.

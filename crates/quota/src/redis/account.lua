@@ -1,4 +1,4 @@
--- The numbers of one user or key, as crates/quota/src/book/mod.rs keeps them.
+-- The numbers of one user or key, as crates/quota/src/model/mod.rs keeps them.
 --
 -- An account is a hash. For each of its days (the newest few): `DAY:u` tokens used, `DAY:r` tokens
 -- reserved, `DAY:e` tokens that running calls are likely to take beyond those, `DAY:q` requests,

@@ -1,7 +1,7 @@
 //! Redis client for scripts: runs them, retries them once if the outcome is unknown, and measures them.
 
 use super::scripts::{Script, Scripts};
-use crate::counters::CountersError;
+use crate::backend::QuotaUnavailable;
 use crate::redis::connection::RedisConn;
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub(super) enum CommandError {
     Unknown,
 }
 
-impl From<CommandError> for CountersError {
+impl From<CommandError> for QuotaUnavailable {
     fn from(_: CommandError) -> Self {
         Self
     }

@@ -1,8 +1,8 @@
 //! Encodes the arguments of scripts and decodes their replies.
 
-use crate::counters::{CountersError, DayTally, Extended, Grant, Refused};
-use crate::counters::{Removed, Standing};
-use crate::rules::{Debit, Scope, What};
+use crate::backend::{DayTally, ExtendOutcome, Grant, QuotaRefusal, QuotaUnavailable};
+use crate::backend::{RemovedUsage, Standing};
+use crate::rules::{Debit, Resource, Scope};
 use redis::Value;
 use std::fmt::Write;
 use uuid::Uuid;
@@ -13,7 +13,7 @@ const LARGEST: u64 = (1 << 53) - 1;
 /// Reply of `take.lua`.
 pub(super) enum TakeReply {
     Granted(Grant),
-    Refused(Refused),
+    Refused(QuotaRefusal),
     Stale,
     Settled,
     Rebuild,
@@ -66,14 +66,14 @@ pub(super) fn debits(debits: &[Debit]) -> String {
             Scope::User(_) => 'u',
             Scope::Key(_) => 'k',
         };
-        let _ = match &debit.what {
-            What::Window(window) => {
+        let _ = match &debit.resource {
+            Resource::Window(window) => {
                 writeln!(text, "{owner} window {} {}", window.capacity, window.refill_seconds)
             }
-            What::Request { day, limit } => {
+            Resource::Request { day, limit } => {
                 writeln!(text, "{owner} request {day} {}", exact(*limit))
             }
-            What::Tokens { day, want, least, likely, limit, share } => writeln!(
+            Resource::Tokens { day, want, least, likely, limit, share } => writeln!(
                 text,
                 "{owner} tokens {day} {} {} {} {} {}",
                 exact(*limit),
@@ -82,7 +82,7 @@ pub(super) fn debits(debits: &[Debit]) -> String {
                 share.unwrap_or(0),
                 exact(*likely)
             ),
-            What::Stream { limit } => writeln!(text, "{owner} stream {}", exact(*limit)),
+            Resource::Stream { limit } => writeln!(text, "{owner} stream {}", exact(*limit)),
         };
     }
     text
@@ -92,7 +92,7 @@ pub(super) fn exact(number: u64) -> u64 {
     number.min(LARGEST)
 }
 
-pub(super) fn take_reply(reply: &[Value], asked: &[Debit]) -> Result<TakeReply, CountersError> {
+pub(super) fn take_reply(reply: &[Value], asked: &[Debit]) -> Result<TakeReply, QuotaUnavailable> {
     let (word, rest) = head(reply)?;
     match (word, rest) {
         ("granted", [tokens, free, numbers @ ..]) => Ok(TakeReply::Granted(Grant {
@@ -101,10 +101,10 @@ pub(super) fn take_reply(reply: &[Value], asked: &[Debit]) -> Result<TakeReply, 
             standing: standing(numbers)?,
         })),
         ("refused", [place, by_open_calls, retry, numbers @ ..]) => {
-            let place = usize::try_from(number(place)?).map_err(|_| CountersError)?;
-            let debit = asked.get(place.wrapping_sub(1)).ok_or(CountersError)?;
-            Ok(TakeReply::Refused(Refused {
-                limit: debit.what.kind(),
+            let place = usize::try_from(number(place)?).map_err(|_| QuotaUnavailable)?;
+            let debit = asked.get(place.wrapping_sub(1)).ok_or(QuotaUnavailable)?;
+            Ok(TakeReply::Refused(QuotaRefusal {
+                limit: debit.resource.kind(),
                 by_open_calls: number(by_open_calls)? == 1,
                 scope: debit.scope.clone(),
                 retry_after_ms: number(retry)?,
@@ -114,22 +114,22 @@ pub(super) fn take_reply(reply: &[Value], asked: &[Debit]) -> Result<TakeReply, 
         ("stale", _) => Ok(TakeReply::Stale),
         ("settled", _) => Ok(TakeReply::Settled),
         ("rebuild", _) => Ok(TakeReply::Rebuild),
-        _ => Err(CountersError),
+        _ => Err(QuotaUnavailable),
     }
 }
 
 /// Decodes a reply of `extend.lua`. `None` if Redis has no such lease.
-pub(super) fn extend_reply(reply: &[Value]) -> Result<Option<Extended>, CountersError> {
+pub(super) fn extend_reply(reply: &[Value]) -> Result<Option<ExtendOutcome>, QuotaUnavailable> {
     match head(reply)? {
-        ("added", [tokens]) => Ok(Some(Extended::Added(number(tokens)?))),
-        ("held", _) => Ok(Some(Extended::Held)),
-        ("exhausted", _) => Ok(Some(Extended::Exhausted)),
+        ("added", [tokens]) => Ok(Some(ExtendOutcome::Added(number(tokens)?))),
+        ("held", _) => Ok(Some(ExtendOutcome::Blocked)),
+        ("exhausted", _) => Ok(Some(ExtendOutcome::Exhausted)),
         ("lost", _) => Ok(None),
-        _ => Err(CountersError),
+        _ => Err(QuotaUnavailable),
     }
 }
 
-pub(super) fn settle_reply(reply: &[Value]) -> Result<SettleReply, CountersError> {
+pub(super) fn settle_reply(reply: &[Value]) -> Result<SettleReply, QuotaUnavailable> {
     let (end, overshoot, watermark) = match head(reply)? {
         ("settled", [overshoot, watermark @ ..]) => {
             (SettleEnd::Settled, number(overshoot)?, watermark)
@@ -138,38 +138,38 @@ pub(super) fn settle_reply(reply: &[Value]) -> Result<SettleReply, CountersError
         ("alive", _) => {
             return Ok(SettleReply { end: SettleEnd::Alive, overshoot: 0, watermark: None });
         }
-        _ => return Err(CountersError),
+        _ => return Err(QuotaUnavailable),
     };
-    let [so_far, epoch] = watermark else { return Err(CountersError) };
+    let [so_far, epoch] = watermark else { return Err(QuotaUnavailable) };
     let watermark = Watermark { epoch: text(epoch)?.parse().ok(), number: number(so_far)? };
     Ok(SettleReply { end, overshoot, watermark: Some(watermark) })
 }
 
-pub(super) fn state(reply: &[Value]) -> Result<PartitionState, CountersError> {
-    let ("state", [epoch, so_far, waiting]) = head(reply)? else { return Err(CountersError) };
+pub(super) fn state(reply: &[Value]) -> Result<PartitionState, QuotaUnavailable> {
+    let ("state", [epoch, so_far, waiting]) = head(reply)? else { return Err(QuotaUnavailable) };
     let epoch = text(epoch)?.to_owned();
     Ok(PartitionState { epoch, number: number(so_far)?, waiting: number(waiting)? })
 }
 
-pub(super) fn reset_reply(reply: &[Value]) -> Result<Removed, CountersError> {
+pub(super) fn reset_reply(reply: &[Value]) -> Result<RemovedUsage, QuotaUnavailable> {
     match head(reply)? {
         ("removed", [tokens, requests]) => {
-            Ok(Removed { tokens: number(tokens)?, requests: number(requests)? })
+            Ok(RemovedUsage { tokens: number(tokens)?, requests: number(requests)? })
         }
-        _ => Err(CountersError),
+        _ => Err(QuotaUnavailable),
     }
 }
 
 /// Returns the first word of a reply.
-pub(super) fn word(reply: &[Value]) -> Result<&str, CountersError> {
+pub(super) fn word(reply: &[Value]) -> Result<&str, QuotaUnavailable> {
     head(reply).map(|(word, _)| word)
 }
 
-pub(super) fn standing(numbers: &[Value]) -> Result<Standing, CountersError> {
+pub(super) fn standing(numbers: &[Value]) -> Result<Standing, QuotaUnavailable> {
     let [u_used, u_reserved, u_requests, k_used, k_reserved, k_requests, streams, left, full_in] =
         numbers
     else {
-        return Err(CountersError);
+        return Err(QuotaUnavailable);
     };
     Ok(Standing {
         user: tally(u_used, u_reserved, u_requests)?,
@@ -181,7 +181,7 @@ pub(super) fn standing(numbers: &[Value]) -> Result<Standing, CountersError> {
     })
 }
 
-fn tally(used: &Value, reserved: &Value, requests: &Value) -> Result<DayTally, CountersError> {
+fn tally(used: &Value, reserved: &Value, requests: &Value) -> Result<DayTally, QuotaUnavailable> {
     Ok(DayTally {
         tokens_used: number(used)?,
         tokens_reserved: number(reserved)?,
@@ -189,20 +189,20 @@ fn tally(used: &Value, reserved: &Value, requests: &Value) -> Result<DayTally, C
     })
 }
 
-fn head(reply: &[Value]) -> Result<(&str, &[Value]), CountersError> {
-    let (first, rest) = reply.split_first().ok_or(CountersError)?;
+fn head(reply: &[Value]) -> Result<(&str, &[Value]), QuotaUnavailable> {
+    let (first, rest) = reply.split_first().ok_or(QuotaUnavailable)?;
     Ok((text(first)?, rest))
 }
 
-fn text(value: &Value) -> Result<&str, CountersError> {
+fn text(value: &Value) -> Result<&str, QuotaUnavailable> {
     match value {
-        Value::BulkString(text) => std::str::from_utf8(text).map_err(|_| CountersError),
+        Value::BulkString(text) => std::str::from_utf8(text).map_err(|_| QuotaUnavailable),
         Value::SimpleString(text) => Ok(text),
-        _ => Err(CountersError),
+        _ => Err(QuotaUnavailable),
     }
 }
 
-fn number(value: &Value) -> Result<u64, CountersError> {
-    let Value::Int(number) = value else { return Err(CountersError) };
-    u64::try_from(*number).map_err(|_| CountersError)
+fn number(value: &Value) -> Result<u64, QuotaUnavailable> {
+    let Value::Int(number) = value else { return Err(QuotaUnavailable) };
+    u64::try_from(*number).map_err(|_| QuotaUnavailable)
 }

@@ -1,15 +1,15 @@
 //! Corrects the charge of an ended call in Redis.
 
 use super::keys::Partition;
-use super::{REAPED_TOMBSTONE_TTL, RedisCounters, codec, milliseconds, outbox, to_json};
-use crate::counters::{Correction, CountersError};
+use super::{REAPED_TOMBSTONE_TTL, RedisQuota, codec, milliseconds, outbox, to_json};
+use crate::backend::{Correction, QuotaUnavailable};
 use telemetry::labels::RedisOp;
 
-impl RedisCounters {
+impl RedisQuota {
     pub(super) async fn send_correction(
         &self,
         correction: &Correction,
-    ) -> Result<(), CountersError> {
+    ) -> Result<(), QuotaUnavailable> {
         let Correction { charge, before } = correction;
         let at = Partition::of(charge.user);
         let keys = [
@@ -33,7 +33,7 @@ impl RedisCounters {
         let reply = self.client.run(RedisOp::Settle, script, &keys, &arguments).await?;
         match codec::word(&reply)? {
             "corrected" | "again" => Ok(()),
-            _ => Err(CountersError),
+            _ => Err(QuotaUnavailable),
         }
     }
 }

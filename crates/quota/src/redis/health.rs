@@ -4,8 +4,8 @@
 use super::codec::Watermark;
 use super::keys::{self, Partition};
 use super::reconciler::Reconciler;
-use super::{RedisCounters, skew};
-use crate::counters::CountersError;
+use super::{RedisQuota, skew};
+use crate::backend::QuotaUnavailable;
 use redis::Value;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -46,7 +46,7 @@ pub(super) struct PartitionView {
 
 /// Background task that polls Redis; see `HealthPoller::run`.
 pub struct HealthPoller {
-    counters: Arc<RedisCounters>,
+    quota: Arc<RedisQuota>,
     metrics: Arc<Metrics>,
     /// Receives the result of each poll; the reconciler and the outbox drainer wait for it.
     views: watch::Sender<ClusterView>,
@@ -70,13 +70,13 @@ impl HealthPoller {
     /// Creates a poller for `counters`.
     #[must_use]
     pub fn new(
-        counters: Arc<RedisCounters>,
+        quota: Arc<RedisQuota>,
         metrics: Arc<Metrics>,
         changed: Arc<Notify>,
         tasks: TaskTracker,
     ) -> Self {
         let previous = PreviousPoll { changes: None, written: 0, servers: None, contact: None };
-        Self { counters, metrics, views: watch::Sender::default(), changed, tasks, previous }
+        Self { quota, metrics, views: watch::Sender::default(), changed, tasks, previous }
     }
 
     /// Subscribes to the results of the polls.
@@ -87,8 +87,8 @@ impl HealthPoller {
 
     /// Runs until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
-        let counters = Arc::clone(&self.counters);
-        let reconciler = Reconciler::new(counters, self.views(), self.tasks.clone());
+        let quota = Arc::clone(&self.quota);
+        let reconciler = Reconciler::new(quota, self.views(), self.tasks.clone());
         tokio::join!(self.poll_until(stop.clone()), reconciler.run(stop));
     }
 
@@ -101,36 +101,36 @@ impl HealthPoller {
         }
     }
 
-    async fn round(&mut self) -> Result<(), CountersError> {
+    async fn round(&mut self) -> Result<(), QuotaUnavailable> {
         // Before the poll, so that a settlement in between cannot seem to have been lost.
-        let last = self.counters.local_journal.last();
+        let last = self.quota.local_journal.last();
         let mut view = match self.poll().await {
             Ok(view) => view,
             Err(e) => {
                 self.previous.contact = None;
-                self.counters.client.set_unreachable(true);
+                self.quota.client.set_unreachable(true);
                 return Err(e);
             }
         };
-        self.counters.client.set_unreachable(false);
-        self.counters.end_outage().await;
+        self.quota.client.set_unreachable(false);
+        self.quota.end_outage().await;
         self.notify_of_changes(view.changes);
         view.contact = Some(*self.previous.contact.get_or_insert_with(clock::instant));
         self.update_backlog(&view);
         let is_another_server = self.is_restarted(&view);
         self.compare(&view, &last, is_another_server);
         self.views.send_replace(view);
-        Ok(self.counters.publish_pending().await?)
+        Ok(self.quota.publish_pending().await?)
     }
 
-    async fn poll(&self) -> Result<ClusterView, CountersError> {
+    async fn poll(&self) -> Result<ClusterView, QuotaUnavailable> {
         let names = |p: Partition| [p.epoch(), p.settled(), p.written()];
         let mut command = redis::cmd("MGET");
         command.arg(keys::CHANGES).arg(Partition::all().flat_map(names).collect::<Vec<_>>());
-        let texts: Vec<Option<String>> = self.counters.client.query(&command).await?;
+        let texts: Vec<Option<String>> = self.quota.client.query(&command).await?;
         let number =
             |text: &Option<String>| text.as_ref().and_then(|t| t.parse().ok()).unwrap_or(0);
-        let (changes, partitions) = texts.split_first().ok_or(CountersError)?;
+        let (changes, partitions) = texts.split_first().ok_or(QuotaUnavailable)?;
         let part = |(partition, texts): (Partition, &[Option<String>])| PartitionView {
             partition,
             is_open: texts[0].is_some(),
@@ -145,13 +145,13 @@ impl HealthPoller {
     }
 
     /// Reads the run ids of the servers, and updates the clock skew. `None` if the servers do not report them.
-    async fn servers(&self) -> Result<Option<String>, CountersError> {
+    async fn servers(&self) -> Result<Option<String>, QuotaUnavailable> {
         let mut command = redis::cmd("INFO");
         let before = clock::now();
-        let info = self.counters.client.query_if_allowed::<Value>(command.arg("server")).await?;
+        let info = self.quota.client.query_if_allowed::<Value>(command.arg("server")).await?;
         let Some(info) = info.map(|info| format!("{info:?}")) else { return Ok(None) };
         if let Some(time) = skew::time_in(&info) {
-            self.counters.skew.learn(time, before, clock::now());
+            self.quota.skew.learn(time, before, clock::now());
         }
         Ok(run_ids(&info))
     }
@@ -181,8 +181,8 @@ impl HealthPoller {
             self.metrics.usage_backlog.progress(now);
         }
         self.metrics.usage_backlog.set(backlog, now);
-        let is_full = backlog > self.counters.settings.max_backlog;
-        if self.counters.is_full.swap(is_full, Ordering::Relaxed) != is_full {
+        let is_full = backlog > self.quota.settings.max_backlog;
+        if self.quota.is_full.swap(is_full, Ordering::Relaxed) != is_full {
             tracing::warn!(backlog, is_full, "ledger backlog is growing");
         }
     }
@@ -190,7 +190,7 @@ impl HealthPoller {
     /// Compares the state with the watermarks reported before the poll (`last`). A new server or epoch restarts
     /// the numbers, so every charge sent to the old one becomes unconfirmed.
     fn compare(&self, view: &ClusterView, last: &[Option<Watermark>], is_another_server: bool) {
-        let calls = &self.counters.local_journal;
+        let calls = &self.quota.local_journal;
         for (part, last) in view.partitions.iter().zip(last) {
             let is_new = calls.is_new_epoch(
                 part.partition,

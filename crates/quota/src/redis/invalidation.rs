@@ -1,7 +1,7 @@
 //! Publishes changes in the store to all gateways through Redis.
 
 use super::client::CommandError;
-use super::{Partition, RedisCounters, keys};
+use super::{Partition, RedisQuota, keys};
 use async_trait::async_trait;
 use domain::id::UserId;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use telemetry::labels::RedisOp;
 /// Publishes changes to users, keys and plans: Redis rejects the next reservation with an older record, and each
 /// gateway checks for changes within a fraction of a second.
 pub struct InvalidationPublisher {
-    counters: Arc<RedisCounters>,
+    quota: Arc<RedisQuota>,
     store: Arc<dyn Callers>,
 }
 
-impl RedisCounters {
+impl RedisQuota {
     /// Creates a publisher of changes in `store`.
     #[must_use]
     pub fn invalidation_publisher(
         self: &Arc<Self>,
         store: Arc<dyn Callers>,
     ) -> InvalidationPublisher {
-        InvalidationPublisher { counters: Arc::clone(self), store }
+        InvalidationPublisher { quota: Arc::clone(self), store }
     }
 }
 
@@ -36,13 +36,13 @@ impl Invalidate for InvalidationPublisher {
     async fn invalidate(&self, user: Option<UserId>) -> Result<(), StoreError> {
         self.publish(user)
             .await
-            .inspect_err(|_| self.counters.has_unpublished.store(true, Ordering::Relaxed))
+            .inspect_err(|_| self.quota.has_unpublished.store(true, Ordering::Relaxed))
     }
 }
 
 impl InvalidationPublisher {
     async fn publish(&self, user: Option<UserId>) -> Result<(), StoreError> {
-        let client = &self.counters.client;
+        let client = &self.quota.client;
         let not_published = |_| StoreError::Unavailable(NOT_PUBLISHED.to_owned());
         if let Some(user) = user
             && let Some(version) = self.store.user_version(user).await?
@@ -53,11 +53,11 @@ impl InvalidationPublisher {
             let published = client.run(RedisOp::Announce, script, &keys, &arguments);
             published.await.map_err(not_published)?;
         }
-        self.counters.publish_change().await.map_err(not_published)
+        self.quota.publish_change().await.map_err(not_published)
     }
 }
 
-impl RedisCounters {
+impl RedisQuota {
     /// Publishes again a change that could not be published.
     pub(super) async fn publish_pending(&self) -> Result<(), CommandError> {
         if !self.has_unpublished.swap(false, Ordering::Relaxed) {

@@ -4,8 +4,8 @@
 use super::codec::{self, SettleEnd};
 use super::keys::Partition;
 use super::local_journal::{Call, Renewal};
-use super::{Ended, RedisCounters, abandoned_charge, milliseconds, to_json};
-use crate::counters::CountersError;
+use super::{Ended, RedisQuota, abandoned_charge, milliseconds, to_json};
+use crate::backend::QuotaUnavailable;
 use domain::charge::{Charge, TokenCount};
 use domain::id::RequestId;
 use futures_util::future::{join_all, try_join_all};
@@ -17,12 +17,12 @@ const LEASE_BATCH: usize = 500;
 /// Leases restored in one batch: each is a separate command.
 const RESTORE_BATCH: usize = 200;
 
-impl RedisCounters {
+impl RedisQuota {
     /// Renews the leases of this gateway's calls, and restores those that are lost.
     ///
     /// # Errors
     /// Redis cannot be reached.
-    pub async fn renew(&self) -> Result<(), CountersError> {
+    pub async fn renew(&self) -> Result<(), QuotaUnavailable> {
         self.renew_in(|_| true).await
     }
 
@@ -30,7 +30,7 @@ impl RedisCounters {
     pub(super) async fn renew_in(
         &self,
         includes: impl Fn(Partition) -> bool,
-    ) -> Result<(), CountersError> {
+    ) -> Result<(), QuotaUnavailable> {
         let mut running = self.local_journal.running();
         running.retain(|partition, _| includes(*partition));
         let some = running.iter().flat_map(|(partition, calls)| {
@@ -51,7 +51,7 @@ impl RedisCounters {
     pub(super) async fn restore_in(
         &self,
         partitions: &HashSet<Partition>,
-    ) -> Result<(), CountersError> {
+    ) -> Result<(), QuotaUnavailable> {
         if partitions.is_empty() {
             return Ok(());
         }
@@ -62,13 +62,13 @@ impl RedisCounters {
     }
 
     /// Restores leases; a failure does not stop the others.
-    async fn restore_all(&self, gone: &[RequestId]) -> Result<(), CountersError> {
+    async fn restore_all(&self, gone: &[RequestId]) -> Result<(), QuotaUnavailable> {
         let (mut done, mut leases) = (Ok(()), 0_u64);
         for some in gone.chunks(RESTORE_BATCH) {
             let calls = some.iter().filter_map(|request| self.local_journal.call(*request));
             let restored = join_all(calls.map(|call| self.restore(call))).await;
             if !restored.is_empty() && restored.iter().all(Result::is_err) {
-                return Err(CountersError);
+                return Err(QuotaUnavailable);
             }
             for restored in restored {
                 leases += u64::from(*restored.as_ref().unwrap_or(&false));
@@ -86,12 +86,12 @@ impl RedisCounters {
         &self,
         partition: Partition,
         calls: &[Renewal],
-    ) -> Result<Vec<RequestId>, CountersError> {
+    ) -> Result<Vec<RequestId>, QuotaUnavailable> {
         let mut keys = vec![partition.deadlines()];
         let mut arguments = vec![String::new(), milliseconds(self.settings.lease)];
         for call in calls {
             keys.push(partition.lease(call.request));
-            arguments.extend([name(call.request), codec::exact(call.so_far).to_string()]);
+            arguments.extend([name(call.request), codec::exact(call.observed).to_string()]);
         }
         let client = &self.client;
         let gone =
@@ -103,7 +103,7 @@ impl RedisCounters {
     }
 
     /// Restores the lease of a running call, unless it exists or the call has ended. Returns true if Redis had lost it.
-    pub(super) async fn restore(&self, call: Call) -> Result<bool, CountersError> {
+    pub(super) async fn restore(&self, call: Call) -> Result<bool, QuotaUnavailable> {
         let lease = &call.lease;
         if self.local_journal.call(lease.request).is_none() {
             return Ok(false);
@@ -136,7 +136,7 @@ impl RedisCounters {
     ///
     /// # Errors
     /// Redis cannot be reached.
-    pub async fn reap(&self, now: Option<i64>) -> Result<(), CountersError> {
+    pub async fn reap(&self, now: Option<i64>) -> Result<(), QuotaUnavailable> {
         let unreadable = self.local_journal.unreadable();
         let expired = Partition::all().map(|partition| self.expired(partition, now, &unreadable));
         let expired: Vec<_> = try_join_all(expired).await?.into_iter().flatten().collect();
@@ -150,25 +150,25 @@ impl RedisCounters {
         partition: Partition,
         now: Option<i64>,
         unreadable: &HashSet<RequestId>,
-    ) -> Result<Vec<ExpiredLease>, CountersError> {
+    ) -> Result<Vec<ExpiredLease>, QuotaUnavailable> {
         let now = now.map(|ms| ms.to_string()).unwrap_or_default();
         let arguments = [now, (LEASE_BATCH + unreadable.len()).to_string()];
         let (keys, expired) = ([partition.deadlines()], &self.client.scripts.expired_leases);
         let reply = self.client.run(RedisOp::Renew, expired, &keys, &arguments).await?;
         let mut texts =
             reply.into_iter().filter_map(|value| redis::from_redis_value::<String>(value).ok());
-        let now = texts.next().ok_or(CountersError)?;
+        let now = texts.next().ok_or(QuotaUnavailable)?;
         let requests = texts.filter_map(|text| text.parse().ok().map(RequestId));
         let requests = requests.filter(|request| !unreadable.contains(request));
         Ok(requests.map(|request| ExpiredLease { partition, request, now: now.clone() }).collect())
     }
 
-    async fn reap_one(&self, expired: &ExpiredLease) -> Result<(), CountersError> {
+    async fn reap_one(&self, expired: &ExpiredLease) -> Result<(), QuotaUnavailable> {
         let ExpiredLease { partition, request, now } = expired;
         let client = &self.client;
         let mut command = redis::cmd("HMGET");
         command.arg(partition.lease(*request)).arg(&["reserved", "charge", "so_far"]);
-        let (reserved, charge, so_far): (Option<u64>, Option<String>, Option<u64>) =
+        let (reserved, charge, observed): (Option<u64>, Option<String>, Option<u64>) =
             client.query(&command).await?;
         let (Some(reserved), Some(charge)) = (reserved, charge) else {
             return self.drop_deadline(*partition, *request).await;
@@ -189,7 +189,7 @@ impl RedisCounters {
         let reply = client.run(RedisOp::Settle, &client.scripts.settle, &keys, &arguments).await?;
         let reply = codec::settle_reply(&reply)?;
         if reply.end == SettleEnd::Settled {
-            tracing::warn!(request_id = %request, reserved_tokens = reserved, observed_tokens = so_far, "charged an abandoned call: its gateway stopped renewing the lease");
+            tracing::warn!(request_id = %request, reserved_tokens = reserved, observed_tokens = observed, "charged an abandoned call: its gateway stopped renewing the lease");
             self.local_journal.track(charge, reply.watermark);
         }
         Ok(())
@@ -199,7 +199,7 @@ impl RedisCounters {
         &self,
         partition: Partition,
         request: RequestId,
-    ) -> Result<(), CountersError> {
+    ) -> Result<(), QuotaUnavailable> {
         let (client, drop_deadline) = (&self.client, &self.client.scripts.drop_deadline);
         let keys = [partition.lease(request), partition.deadlines()];
         client.run(RedisOp::Renew, drop_deadline, &keys, &[name(request)]).await?;

@@ -3,7 +3,7 @@
 
 use super::codec::Watermark;
 use super::keys::{PARTITIONS, Partition};
-use crate::counters::SoFar;
+use crate::backend::ObservedTokens;
 use domain::charge::{Charge, Lease};
 use domain::id::RequestId;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -65,7 +65,7 @@ pub(super) struct Call {
     pub(super) lease: Lease,
     /// Debits in the format that the scripts read.
     pub(super) debits: String,
-    pub(super) so_far: SoFar,
+    pub(super) observed: ObservedTokens,
 }
 
 /// A call whose lease is to be renewed.
@@ -73,7 +73,7 @@ pub(super) struct Call {
 pub(super) struct Renewal {
     pub(super) request: RequestId,
     /// Tokens observed so far.
-    pub(super) so_far: u64,
+    pub(super) observed: u64,
 }
 
 /// A charge that Redis may have lost and that must be resent.
@@ -106,8 +106,8 @@ impl LocalJournal {
     /// Returns the running calls by partition.
     pub(super) fn running(&self) -> HashMap<Partition, Vec<Renewal>> {
         let mut running: HashMap<Partition, Vec<Renewal>> = HashMap::new();
-        for Call { lease, so_far, .. } in self.state().open.values() {
-            let renewal = Renewal { request: lease.request, so_far: so_far.get() };
+        for Call { lease, observed, .. } in self.state().open.values() {
+            let renewal = Renewal { request: lease.request, observed: observed.get() };
             running.entry(Partition::of(lease.user)).or_default().push(renewal);
         }
         running

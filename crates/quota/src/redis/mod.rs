@@ -28,8 +28,8 @@ pub use invalidation::InvalidationPublisher;
 pub use outbox::OutboxDrainer;
 pub use spool::Spool;
 
-use super::counters::{Claim, Correction, Counters, CountersError, DayTally, Extended};
-use super::counters::{Removed, Reset, Standing, Taken};
+use super::backend::{Claim, Correction, DayTally, ExtendOutcome, QuotaBackend, QuotaUnavailable};
+use super::backend::{RemovedUsage, Reset, Standing, TakeOutcome};
 use crate::redis::connection::RedisConn;
 use async_trait::async_trait;
 use client::{CommandError, RETRY_MAX_INTERVAL, RETRY_MIN_INTERVAL, ScriptClient};
@@ -80,7 +80,7 @@ pub struct Settings {
 }
 
 /// Quota counters in Redis, shared by all gateways.
-pub struct RedisCounters {
+pub struct RedisQuota {
     client: ScriptClient,
     settings: Settings,
     local_journal: LocalJournal,
@@ -95,7 +95,7 @@ pub struct RedisCounters {
     spool: OnceLock<Spool>,
 }
 
-impl RedisCounters {
+impl RedisQuota {
     /// Counters on `connection`; nothing is sent yet.
     #[must_use]
     pub fn new(connection: RedisConn, settings: Settings, metrics: Arc<Metrics>) -> Self {
@@ -124,7 +124,11 @@ impl RedisCounters {
         }
     }
 
-    async fn send_take(&self, claim: &Claim, now: Timestamp) -> Result<TakeReply, CountersError> {
+    async fn send_take(
+        &self,
+        claim: &Claim,
+        now: Timestamp,
+    ) -> Result<TakeReply, QuotaUnavailable> {
         let lease = &claim.lease;
         let at = Partition::of(lease.user);
         let keys = [
@@ -151,7 +155,7 @@ impl RedisCounters {
             self.client.run_with_outcome(RedisOp::Take, take, &keys, &arguments).await;
         let reply = match done {
             Ok(reply) => codec::take_reply(&reply, &claim.debits)?,
-            Err(CommandError::Rejected) => return Err(CountersError),
+            Err(CommandError::Rejected) => return Err(QuotaUnavailable),
             Err(CommandError::Unknown) => return self.mark_uncertain(lease),
         };
         match reply {
@@ -165,9 +169,9 @@ impl RedisCounters {
     }
 
     /// Refuses a take that may have been executed, and schedules its rollback.
-    fn mark_uncertain<T>(&self, lease: &Lease) -> Result<T, CountersError> {
+    fn mark_uncertain<T>(&self, lease: &Lease) -> Result<T, QuotaUnavailable> {
         self.local_journal.add_uncertain_take(lease.clone());
-        Err(CountersError)
+        Err(QuotaUnavailable)
     }
 
     /// Rolls back a take whose outcome is unknown. If it was reaped and charged, a charge of zero replaces
@@ -175,7 +179,7 @@ impl RedisCounters {
     ///
     /// # Errors
     /// Redis cannot be reached.
-    pub async fn rollback_take(&self, lease: &Lease) -> Result<(), CountersError> {
+    pub async fn rollback_take(&self, lease: &Lease) -> Result<(), QuotaUnavailable> {
         let at = Partition::of(lease.user);
         let keys = [
             at.lease(lease.request),
@@ -194,7 +198,7 @@ impl RedisCounters {
         Ok(())
     }
 
-    async fn charge_zero(&self, lease: &Lease) -> Result<(), CountersError> {
+    async fn charge_zero(&self, lease: &Lease) -> Result<(), QuotaUnavailable> {
         let charge = Charge { status: Status::Failed, counted: false, ..abandoned_charge(lease) };
         let (keys, arguments) = self.settlement(&charge, Ended::Known);
         let settle = &self.client.scripts.settle;
@@ -268,7 +272,7 @@ impl RedisCounters {
     }
 
     /// Resends a charge that Redis may have lost. Returns true if it was lost.
-    async fn resend_charge(&self, unconfirmed: &Unconfirmed) -> Result<bool, CountersError> {
+    async fn resend_charge(&self, unconfirmed: &Unconfirmed) -> Result<bool, QuotaUnavailable> {
         let charge = &unconfirmed.charge;
         // A call that was charged for a dead gateway may have been restored by it: then it is alive.
         let ended = match charge.status {
@@ -295,7 +299,7 @@ impl RedisCounters {
         held: &Lease,
         want: u64,
         least: u64,
-    ) -> Result<Option<Extended>, CountersError> {
+    ) -> Result<Option<ExtendOutcome>, QuotaUnavailable> {
         let at = Partition::of(held.user);
         let keys =
             [at.lease(held.request), at.user(held.user), at.key(held.user, &held.key), at.epoch()];
@@ -306,22 +310,22 @@ impl RedisCounters {
 }
 
 #[async_trait]
-impl Counters for RedisCounters {
-    async fn take(&self, claim: Claim, now: Timestamp) -> Result<Taken, CountersError> {
+impl QuotaBackend for RedisQuota {
+    async fn take(&self, claim: Claim, now: Timestamp) -> Result<TakeOutcome, QuotaUnavailable> {
         if self.client.is_unreachable() || self.is_full.load(Ordering::Relaxed) {
-            return Err(CountersError);
+            return Err(QuotaUnavailable);
         }
         match self.send_take(&claim, now).await? {
             TakeReply::Granted(grant) => {
                 let debits = codec::debits(&claim.debits);
                 let lease = Lease { reserved: grant.tokens, ..claim.lease };
-                self.local_journal.open(Call { lease, debits, so_far: claim.so_far });
+                self.local_journal.open(Call { lease, debits, observed: claim.observed });
                 self.client.metrics.usage_admitted.increment(1);
-                Ok(Taken::Granted(grant))
+                Ok(TakeOutcome::Granted(grant))
             }
-            TakeReply::Refused(refused) => Ok(Taken::Refused(refused)),
-            TakeReply::Stale => Ok(Taken::Stale),
-            TakeReply::Settled | TakeReply::Rebuild => Err(CountersError),
+            TakeReply::Refused(refused) => Ok(TakeOutcome::Refused(refused)),
+            TakeReply::Stale => Ok(TakeOutcome::Stale),
+            TakeReply::Settled | TakeReply::Rebuild => Err(QuotaUnavailable),
         }
     }
 
@@ -330,9 +334,9 @@ impl Counters for RedisCounters {
         request: RequestId,
         want: u64,
         least: u64,
-    ) -> Result<Extended, CountersError> {
+    ) -> Result<ExtendOutcome, QuotaUnavailable> {
         let Some(Call { lease, .. }) = self.local_journal.call(request) else {
-            return Ok(Extended::Exhausted);
+            return Ok(ExtendOutcome::Exhausted);
         };
         let mut extended = self.send_extend(&lease, want, least).await?;
         if extended.is_none()
@@ -342,8 +346,8 @@ impl Counters for RedisCounters {
             extended = self.send_extend(&lease, want, least).await?;
         }
         // Ended permanently: its gateway was presumed dead.
-        let extended = extended.unwrap_or(Extended::Exhausted);
-        if let Extended::Added(tokens) = extended {
+        let extended = extended.unwrap_or(ExtendOutcome::Exhausted);
+        if let ExtendOutcome::Added(tokens) = extended {
             self.local_journal.raise(request, tokens);
         }
         Ok(extended)
@@ -353,11 +357,11 @@ impl Counters for RedisCounters {
         self.settle_and_track(charge).await.map_or(0, |reply| reply.overshoot)
     }
 
-    async fn reset(&self, reset: &Reset) -> Result<Removed, CountersError> {
+    async fn reset(&self, reset: &Reset) -> Result<RemovedUsage, QuotaUnavailable> {
         self.send_reset(reset).await
     }
 
-    async fn correct(&self, correction: &Correction) -> Result<(), CountersError> {
+    async fn correct(&self, correction: &Correction) -> Result<(), QuotaUnavailable> {
         self.send_correction(correction).await
     }
 
@@ -367,9 +371,9 @@ impl Counters for RedisCounters {
         key: Option<&KeyId>,
         day: Day,
         now: Timestamp,
-    ) -> Result<Standing, CountersError> {
+    ) -> Result<Standing, QuotaUnavailable> {
         if self.client.is_unreachable() {
-            return Err(CountersError);
+            return Err(QuotaUnavailable);
         }
         let at = Partition::of(user);
         // Without a key it is the user's own account once more, whose numbers are then dropped.
@@ -385,7 +389,7 @@ impl Counters for RedisCounters {
         Ok(standing)
     }
 
-    async fn used_on(&self, day: Day) -> Result<Vec<Used>, CountersError> {
+    async fn used_on(&self, day: Day) -> Result<Vec<Used>, QuotaUnavailable> {
         let mut rows = Vec::new();
         for partition in Partition::all() {
             rows.extend(self.used_in(partition, day).await?);
@@ -394,9 +398,9 @@ impl Counters for RedisCounters {
     }
 
     /// Checks with a write, because a replica or an isolated primary answers everything else.
-    async fn ping(&self) -> Result<(), CountersError> {
+    async fn ping(&self) -> Result<(), QuotaUnavailable> {
         if self.client.is_unreachable() || self.is_full.load(Ordering::Relaxed) {
-            return Err(CountersError);
+            return Err(QuotaUnavailable);
         }
         self.takes_writes().await
     }

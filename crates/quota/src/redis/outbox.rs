@@ -4,13 +4,13 @@
 //! be repeated by another gateway. One gateway writes a partition at a time, so that batches
 //! are large; if two do, because one was presumed dead, they write the same rows.
 
-use super::RedisCounters;
+use super::RedisQuota;
 use super::client::CommandError;
 use super::codec;
 use super::health::ClusterView;
 use super::keys::Partition;
 use super::rebuild::Rebuild;
-use crate::counters::CountersError;
+use crate::backend::QuotaUnavailable;
 use redis::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub struct OutboxDrainer {
 
 /// Source and destination of the outbox entries.
 pub(super) struct OutboxContext {
-    pub(super) counters: Arc<RedisCounters>,
+    pub(super) quota: Arc<RedisQuota>,
     pub(super) store: Arc<dyn Store>,
     pub(super) metrics: Arc<Metrics>,
     /// Identifies this gateway as a lock owner.
@@ -70,8 +70,8 @@ pub(super) enum Retry {
     Store(#[from] StoreError),
 }
 
-impl From<CountersError> for Retry {
-    fn from(_: CountersError) -> Self {
+impl From<QuotaUnavailable> for Retry {
+    fn from(_: QuotaUnavailable) -> Self {
         Self::Redis
     }
 }
@@ -86,13 +86,13 @@ impl OutboxDrainer {
     /// Creates a drainer that writes the entries `views` reports as waiting.
     #[must_use]
     pub fn new(
-        counters: Arc<RedisCounters>,
+        quota: Arc<RedisQuota>,
         store: Arc<dyn Store>,
         metrics: Arc<Metrics>,
         views: watch::Receiver<ClusterView>,
     ) -> Self {
         let gateway = clock::unique().simple().to_string();
-        let context = OutboxContext { counters, store, metrics, gateway };
+        let context = OutboxContext { quota, store, metrics, gateway };
         Self { context, views, rebuild: Rebuild::default(), first: 0 }
     }
 
@@ -236,7 +236,7 @@ impl OutboxContext {
 
     /// Acquires or renews a lock for `time`. False if another gateway has it.
     pub(super) async fn acquire_lock(&self, name: &str, time: Duration) -> Result<bool, Retry> {
-        let client = &self.counters.client;
+        let client = &self.quota.client;
         let arguments = [self.gateway.clone(), time.as_millis().to_string()];
         let own = &client.scripts.acquire_lock;
         let reply = client.run_bulk(own, &[name.to_owned()], &arguments).await?;
@@ -247,7 +247,7 @@ impl OutboxContext {
         let mut command = redis::cmd("XRANGE");
         command.arg(partition.outbox()).arg("-").arg("+").arg("COUNT").arg(READ_BATCH);
         let entries: Vec<(String, HashMap<String, String>)> =
-            self.counters.client.query_bulk(&command).await?;
+            self.quota.client.query_bulk(&command).await?;
         let waiting = |(id, mut fields): (String, HashMap<String, String>)| {
             let adjustment = fields.remove("adjust");
             let is_adjustment = adjustment.is_some();
@@ -290,7 +290,7 @@ impl OutboxContext {
     }
 
     async fn acknowledge(&self, waiting: &[OutboxEntry]) -> Result<(), Retry> {
-        let client = &self.counters.client;
+        let client = &self.quota.client;
         for some in waiting.chunk_by(|a, b| a.partition == b.partition) {
             let Some(first) = some.first() else { continue };
             let ids: Vec<String> = some.iter().map(|one| one.id.clone()).collect();

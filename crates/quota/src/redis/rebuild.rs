@@ -6,12 +6,12 @@
 //!
 //! Usage read from the ledger is valid only if no charge waited before the read and none has been settled since.
 
-use super::RedisCounters;
+use super::RedisQuota;
 use super::codec::{self, PartitionState};
 use super::health::ClusterView;
 use super::keys::Partition;
 use super::outbox::{OutboxContext, Retry};
-use crate::counters::CountersError;
+use crate::backend::QuotaUnavailable;
 use domain::actor::AuditContext;
 use domain::day::Day;
 use futures_util::future::try_join_all;
@@ -86,7 +86,7 @@ impl Rebuild {
         context: &OutboxContext,
         view: &ClusterView,
     ) -> Result<(), Retry> {
-        let pause = context.counters.settings.compare;
+        let pause = context.quota.settings.compare;
         let is_due = self.compared.is_none_or(|at| at.elapsed() >= pause);
         if !is_due || self.written.is_empty() {
             return Ok(());
@@ -99,7 +99,7 @@ impl Rebuild {
         if quiet.is_empty() {
             return Ok(());
         }
-        let states = context.counters.states(&quiet).await?;
+        let states = context.quota.states(&quiet).await?;
         let used = context.store.used_since(earliest()).await?;
         for (partition, state) in quiet.into_iter().zip(states) {
             if state.is_complete() && repair(context, partition, &state, &used).await? {
@@ -112,7 +112,7 @@ impl Rebuild {
 
 /// Sets the counters of partitions from the ledger, and opens them.
 async fn rebuild(context: &OutboxContext, partitions: &[Partition]) -> Result<(), Retry> {
-    let states = context.counters.states(partitions).await?;
+    let states = context.quota.states(partitions).await?;
     if !states.iter().any(PartitionState::can_open) {
         return Ok(());
     }
@@ -120,7 +120,7 @@ async fn rebuild(context: &OutboxContext, partitions: &[Partition]) -> Result<()
     for (partition, state) in partitions.iter().zip(states) {
         if state.can_open() {
             // Where a call was settled meanwhile, the next round reads the ledger again.
-            context.counters.open_partition(*partition, &state, &used).await?;
+            context.quota.open_partition(*partition, &state, &used).await?;
         }
     }
     Ok(())
@@ -135,7 +135,7 @@ async fn repair(
 ) -> Result<bool, Retry> {
     let mine: Vec<&Used> = of(partition, used).collect();
     for (day, rows) in by_day(&mine) {
-        let counted = context.counters.used_in(partition, day).await?;
+        let counted = context.quota.used_in(partition, day).await?;
         let counted: HashMap<_, &Used> =
             counted.iter().map(|row| ((row.user, row.key.as_ref()), row)).collect();
         let counted = |row: &Used| counted.get(&(row.user, row.key.as_ref())).copied();
@@ -146,7 +146,7 @@ async fn repair(
             tracing::error!(accounts, first_ledger = ?first, first_counter = ?was, "quota drift repaired");
         }
         for some in different.chunks(ACCOUNT_BATCH) {
-            if context.counters.load_accounts(partition, day, state, some).await? != "loaded" {
+            if context.quota.load_accounts(partition, day, state, some).await? != "loaded" {
                 return Ok(false);
             }
             context.metrics.quota_drift.increment(some.len() as u64);
@@ -174,13 +174,13 @@ async fn audit(context: &OutboxContext, repaired: impl Iterator<Item = (Option<&
     }
 }
 
-impl RedisCounters {
+impl RedisQuota {
     /// Opens each partition that has no epoch with the usage of the ledger (`used`). The ledger must have every
     /// settled call.
     ///
     /// # Errors
     /// Redis cannot be reached; partitions that are not open yet still refuse calls.
-    pub async fn begin(&self, used: &[Used]) -> Result<(), CountersError> {
+    pub async fn begin(&self, used: &[Used]) -> Result<(), QuotaUnavailable> {
         let all: Vec<Partition> = Partition::all().collect();
         let states = self.states(&all).await?;
         for (partition, state) in all.into_iter().zip(states) {
@@ -195,7 +195,7 @@ impl RedisCounters {
         partition: Partition,
         state: &PartitionState,
         used: &[Used],
-    ) -> Result<(), CountersError> {
+    ) -> Result<(), QuotaUnavailable> {
         if !state.epoch.is_empty() {
             return Ok(());
         }
@@ -226,7 +226,7 @@ impl RedisCounters {
         day: Day,
         state: &PartitionState,
         rows: &[&Used],
-    ) -> Result<String, CountersError> {
+    ) -> Result<String, QuotaUnavailable> {
         let mut keys = vec![partition.epoch(), partition.settled(), partition.accounts(day)];
         let mut arguments = vec![day.to_string(), state.epoch.clone(), state.number.to_string()];
         for row in rows {
@@ -242,7 +242,10 @@ impl RedisCounters {
     }
 
     /// Reads the state of each partition.
-    async fn states(&self, partitions: &[Partition]) -> Result<Vec<PartitionState>, CountersError> {
+    async fn states(
+        &self,
+        partitions: &[Partition],
+    ) -> Result<Vec<PartitionState>, QuotaUnavailable> {
         let state = async |partition: &Partition| {
             let keys = [partition.epoch(), partition.settled(), partition.outbox()];
             let (client, state) = (&self.client, &self.client.scripts.partition_state);

@@ -6,8 +6,8 @@
 
 use super::health::ClusterView;
 use super::keys::Partition;
-use super::{RedisCounters, milliseconds};
-use crate::counters::CountersError;
+use super::{RedisQuota, milliseconds};
+use crate::backend::QuotaUnavailable;
 use futures_util::future::{join_all, try_join_all};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Background task; see [`Reconciler::run`].
 pub(super) struct Reconciler {
-    counters: Arc<RedisCounters>,
+    quota: Arc<RedisQuota>,
     views: watch::Receiver<ClusterView>,
     /// Runs work that takes longer than a round.
     tasks: TaskTracker,
@@ -56,12 +56,12 @@ pub(super) struct Reconciler {
 
 impl Reconciler {
     pub(super) fn new(
-        counters: Arc<RedisCounters>,
+        quota: Arc<RedisQuota>,
         views: watch::Receiver<ClusterView>,
         tasks: TaskTracker,
     ) -> Self {
         Self {
-            counters,
+            quota,
             views,
             tasks,
             missing: HashMap::new(),
@@ -78,20 +78,20 @@ impl Reconciler {
     pub(super) async fn run(mut self, stop: CancellationToken) {
         while stop.run_until_cancelled(self.views.changed()).await.is_some_and(|ok| ok.is_ok()) {
             let view = self.views.borrow_and_update().clone();
-            let counters = Arc::clone(&self.counters);
+            let quota = Arc::clone(&self.quota);
             let reaping = self.should_reap(&view).await;
-            let reaped = async { if reaping { counters.reap(None).await } else { Ok(()) } };
+            let reaped = async { if reaping { quota.reap(None).await } else { Ok(()) } };
             // What fails is tried again in the next round.
-            let _ = tokio::join!(self.restore_missing(&view), counters.rollback_some(), reaped);
+            let _ = tokio::join!(self.restore_missing(&view), quota.rollback_some(), reaped);
             self.send_abandoned_files();
         }
         // No other gateway knows of these.
-        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.counters.rollback_all()).await;
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.quota.rollback_all()).await;
     }
 
     /// Renews and restores leases and resends charges. A partition without an epoch is not opened before
     /// every gateway has restored what it knows.
-    async fn restore_missing(&mut self, view: &ClusterView) -> Result<(), CountersError> {
+    async fn restore_missing(&mut self, view: &ClusterView) -> Result<(), QuotaUnavailable> {
         let missing: HashSet<Partition> = view.without_epoch().collect();
         self.missing.retain(|partition, _| missing.contains(partition));
         self.restored.retain(|partition| missing.contains(partition));
@@ -105,7 +105,7 @@ impl Reconciler {
         let renewed = self.renew(&missing).await;
         let sent = self.resend_charges().await;
         announced.and(renewed).and(sent)?;
-        let unconfirmed = self.counters.local_journal.with_unconfirmed_charges();
+        let unconfirmed = self.quota.local_journal.with_unconfirmed_charges();
         self.log_lost_charges(unconfirmed.is_empty());
         let restored =
             restoring.iter().copied().filter(|partition| !unconfirmed.contains(partition));
@@ -119,9 +119,9 @@ impl Reconciler {
         &self,
         partitions: &[Partition],
         time: Duration,
-    ) -> Result<(), CountersError> {
-        let client = &self.counters.client;
-        let arguments = [self.counters.gateway.clone(), time.as_millis().to_string()];
+    ) -> Result<(), QuotaUnavailable> {
+        let client = &self.quota.client;
+        let arguments = [self.quota.gateway.clone(), time.as_millis().to_string()];
         let say = async |partition: &Partition| {
             let keys = [partition.restoring()];
             client.run(RedisOp::Renew, &client.scripts.restoring, &keys, &arguments).await
@@ -131,15 +131,15 @@ impl Reconciler {
     }
 
     /// Renews all leases when renewal is due, and immediately where some may be lost.
-    async fn renew(&mut self, missing: &HashSet<Partition>) -> Result<(), CountersError> {
-        let counters = &self.counters;
-        let is_due = self.renewed.elapsed() >= counters.settings.lease / 3;
-        let uncertain = counters.local_journal.take_uncertain_partitions();
-        let restored = counters.restore_in(&uncertain).await;
+    async fn renew(&mut self, missing: &HashSet<Partition>) -> Result<(), QuotaUnavailable> {
+        let quota = &self.quota;
+        let is_due = self.renewed.elapsed() >= quota.settings.lease / 3;
+        let uncertain = quota.local_journal.take_uncertain_partitions();
+        let restored = quota.restore_in(&uncertain).await;
         if restored.is_err() {
-            counters.local_journal.mark_leases_uncertain(&uncertain);
+            quota.local_journal.mark_leases_uncertain(&uncertain);
         }
-        let renewed = counters.renew_in(|partition| is_due || missing.contains(&partition)).await;
+        let renewed = quota.renew_in(|partition| is_due || missing.contains(&partition)).await;
         if is_due && renewed.is_ok() {
             self.renewed = clock::instant();
         }
@@ -147,9 +147,9 @@ impl Reconciler {
     }
 
     /// Resends some of the charges that Redis may have lost. Resending a charge that it still has changes nothing.
-    async fn resend_charges(&mut self) -> Result<(), CountersError> {
-        let unconfirmed = self.counters.local_journal.unconfirmed_charges(RESEND_BATCH);
-        let again = unconfirmed.iter().map(|charge| self.counters.resend_charge(charge));
+    async fn resend_charges(&mut self) -> Result<(), QuotaUnavailable> {
+        let unconfirmed = self.quota.local_journal.unconfirmed_charges(RESEND_BATCH);
+        let again = unconfirmed.iter().map(|charge| self.quota.resend_charge(charge));
         let mut done = Ok(());
         for sent in join_all(again).await {
             match sent {
@@ -172,12 +172,12 @@ impl Reconciler {
     /// True if leases may be reaped now. While Redis was down or read-only no gateway could renew, so reaping
     /// waits for one lease time after it recovers.
     async fn should_reap(&mut self, view: &ClusterView) -> bool {
-        let lease = self.counters.settings.lease;
+        let lease = self.quota.settings.lease;
         if self.reaped.is_some_and(|at| at.elapsed() < REAP_INTERVAL.min(lease)) {
             return false;
         }
         self.reaped = Some(clock::instant());
-        if self.counters.takes_writes().await.is_err() {
+        if self.quota.takes_writes().await.is_err() {
             self.writable = None;
             return false;
         }
@@ -192,8 +192,8 @@ impl Reconciler {
             return;
         }
         self.spool_scanned = Some(clock::instant());
-        let counters = Arc::clone(&self.counters);
-        let Some(spool) = counters.spool.get().cloned() else { return };
+        let quota = Arc::clone(&self.quota);
+        let Some(spool) = quota.spool.get().cloned() else { return };
         self.tasks.spawn(async move {
             let files = tokio::task::spawn_blocking(move || spool.abandoned_files()).await;
             let files = match files {
@@ -205,7 +205,7 @@ impl Reconciler {
             };
             for file in files {
                 for some in file.charges.chunks(SPOOL_SEND_BATCH) {
-                    join_all(some.iter().cloned().map(|it| counters.settle_and_track(it))).await;
+                    join_all(some.iter().cloned().map(|it| quota.settle_and_track(it))).await;
                 }
                 let charges = file.charges.len();
                 tracing::warn!(charges, "sent charges that a dead process left in the spool");
@@ -215,10 +215,10 @@ impl Reconciler {
     }
 }
 
-impl RedisCounters {
+impl RedisQuota {
     /// Checks that Redis accepts writes, on each master of a cluster. A master with too few replicas or a full disk
     /// still answers reads.
-    pub(super) async fn takes_writes(&self) -> Result<(), CountersError> {
+    pub(super) async fn takes_writes(&self) -> Result<(), QuotaUnavailable> {
         let all = if self.client.is_cluster() { usize::MAX } else { 1 };
         let tried = Partition::all().take(all).map(async |partition| {
             let mut write = redis::cmd("SET");
@@ -237,14 +237,14 @@ impl RedisCounters {
     }
 
     /// Rolls back some of the takes whose outcome is unknown.
-    async fn rollback_some(&self) -> Result<(), CountersError> {
+    async fn rollback_some(&self) -> Result<(), QuotaUnavailable> {
         let uncertain_takes = self.local_journal.uncertain_takes();
         let withdrawn =
             uncertain_takes.iter().take(RESEND_BATCH).map(|lease| self.rollback_take(lease));
         join_all(withdrawn).await.into_iter().collect()
     }
 
-    async fn rollback_all(&self) -> Result<(), CountersError> {
+    async fn rollback_all(&self) -> Result<(), QuotaUnavailable> {
         while !self.local_journal.uncertain_takes().is_empty() {
             self.rollback_some().await?;
         }

@@ -3,9 +3,9 @@
 //! Read through the connection for bulk work, in pieces: Redis does one thing at a time, so a command over all
 //! accounts of a partition would delay the takes of everybody.
 
-use super::RedisCounters;
+use super::RedisQuota;
 use super::keys::{self, Partition};
-use crate::counters::CountersError;
+use crate::backend::QuotaUnavailable;
 use domain::day::Day;
 use futures_util::future::try_join_all;
 use std::collections::HashSet;
@@ -16,13 +16,13 @@ const NAMES_BATCH: usize = 200;
 /// Accounts read together.
 const ACCOUNTS_BATCH: usize = 50;
 
-impl RedisCounters {
+impl RedisQuota {
     /// What the accounts of one partition have used on `day`.
     pub(super) async fn used_in(
         &self,
         partition: Partition,
         day: Day,
-    ) -> Result<Vec<Used>, CountersError> {
+    ) -> Result<Vec<Used>, QuotaUnavailable> {
         let accounts = self.accounts(partition, day).await?;
         let mut rows = Vec::with_capacity(accounts.len());
         for some in accounts.chunks(ACCOUNTS_BATCH) {
@@ -33,7 +33,11 @@ impl RedisCounters {
     }
 
     /// Names of the accounts that were drawn on for `day`, each once.
-    async fn accounts(&self, partition: Partition, day: Day) -> Result<Vec<String>, CountersError> {
+    async fn accounts(
+        &self,
+        partition: Partition,
+        day: Day,
+    ) -> Result<Vec<String>, QuotaUnavailable> {
         let (mut names, mut cursor) = (HashSet::new(), 0_u64);
         loop {
             let mut command = redis::cmd("SSCAN");
@@ -47,7 +51,7 @@ impl RedisCounters {
         }
     }
 
-    async fn report(&self, account: &str, day: Day) -> Result<Option<Used>, CountersError> {
+    async fn report(&self, account: &str, day: Day) -> Result<Option<Used>, QuotaUnavailable> {
         let Some((user, key)) = keys::owner(account) else { return Ok(None) };
         let mut command = redis::cmd("HMGET");
         command.arg(account).arg(&[format!("{day}:u"), format!("{day}:q"), format!("{day}:o")]);

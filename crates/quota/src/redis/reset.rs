@@ -1,13 +1,13 @@
 //! Resets a user's day in Redis.
 
 use super::keys::Partition;
-use super::{RedisCounters, TOMBSTONE_TTL, codec, milliseconds};
-use crate::counters::{CountersError, Removed, Reset};
+use super::{RedisQuota, TOMBSTONE_TTL, codec, milliseconds};
+use crate::backend::{QuotaUnavailable, RemovedUsage, Reset};
 use domain::id::KeyId;
 use telemetry::labels::RedisOp;
 
-impl RedisCounters {
-    pub(super) async fn send_reset(&self, reset: &Reset) -> Result<Removed, CountersError> {
+impl RedisQuota {
+    pub(super) async fn send_reset(&self, reset: &Reset) -> Result<RemovedUsage, QuotaUnavailable> {
         let at = Partition::of(reset.user);
         let mut keys =
             vec![at.reset(reset.id), at.epoch(), at.outbox(), at.settled(), at.user(reset.user)];
@@ -22,7 +22,7 @@ impl RedisCounters {
 
 /// Returns the adjustment of a key as JSON without its numbers, which the script appends.
 fn unnumbered(reset: &Reset, key: &KeyId) -> String {
-    let adjustment = reset.adjustment(key, Removed::default());
+    let adjustment = reset.adjustment(key, RemovedUsage::default());
     let mut members = serde_json::json!(adjustment);
     if let Some(members) = members.as_object_mut() {
         members.remove("tokens");
@@ -52,6 +52,6 @@ mod tests {
         let key = KeyId::from("key");
         let text = unnumbered(&reset, &key) + r#""tokens":-7,"requests":0}"#;
         let adjustment: Adjustment = serde_json::from_str(&text).unwrap();
-        assert_eq!(adjustment, reset.adjustment(&key, Removed { tokens: 7, requests: 0 }));
+        assert_eq!(adjustment, reset.adjustment(&key, RemovedUsage { tokens: 7, requests: 0 }));
     }
 }

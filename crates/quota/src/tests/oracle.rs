@@ -1,7 +1,7 @@
 //! The oracle: it stores no sums, remembers every call, and counts again each time.
 
-use crate::counters::Claim;
-use crate::rules::{Need, SLICE_SHARE, Scope};
+use crate::backend::Claim;
+use crate::rules::{Demand, SLICE_SHARE, Scope};
 use domain::caller::Caller;
 use domain::day::Day;
 use domain::id::{KeyId, PlanId, RequestId, UserId};
@@ -24,7 +24,7 @@ pub const BEGINNING: i64 = 1_774_656_000_000;
 pub struct Call {
     pub caller: Caller,
     pub claim: Claim,
-    pub need: Need,
+    pub need: Demand,
     pub held: u64,
     /// Tokens it was likely to take when it was admitted, of what was left then.
     pub likely: u64,
@@ -168,7 +168,7 @@ impl Oracle {
     }
 
     /// What a call is likely to take of what is left, were it the only one running.
-    pub fn likely(&self, caller: &Caller, need: Need, day: Day) -> u64 {
+    pub fn likely(&self, caller: &Caller, need: Demand, day: Day) -> u64 {
         let left = |(scope, limit): (Scope, u64)| limit.saturating_sub(self.used(&scope, day));
         let left = token_limits(caller).map(left).into_iter().min().unwrap();
         let least = need.prompt + need.least_output;
@@ -208,7 +208,7 @@ impl Oracle {
         &self,
         user: usize,
         caller: &Caller,
-        need: Need,
+        need: Demand,
         day: Day,
     ) -> Option<(LimitKind, bool)> {
         let least = need.prompt + need.least_output;

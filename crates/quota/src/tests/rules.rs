@@ -29,7 +29,7 @@ fn caller(zone: &str) -> Caller {
     }
 }
 
-const NEED: Need = Need {
+const NEED: Demand = Demand {
     prompt: 30,
     output: 200,
     least_output: 2,
@@ -45,13 +45,13 @@ fn at(text: &str) -> Timestamp {
 /// Scope, limit kind and limit of each debit, in order.
 fn summary(debits: &[Debit]) -> Vec<(bool, LimitKind, u64)> {
     let row = |debit: &Debit| {
-        let limit = match debit.what {
-            What::Window(window) => u64::from(window.capacity),
-            What::Request { limit, .. } | What::Tokens { limit, .. } | What::Stream { limit } => {
-                limit
-            }
+        let limit = match debit.resource {
+            Resource::Window(window) => u64::from(window.capacity),
+            Resource::Request { limit, .. }
+            | Resource::Tokens { limit, .. }
+            | Resource::Stream { limit } => limit,
         };
-        (matches!(debit.scope, Scope::User(_)), debit.what.kind(), limit)
+        (matches!(debit.scope, Scope::User(_)), debit.resource.kind(), limit)
     };
     debits.iter().map(row).collect()
 }
@@ -59,7 +59,7 @@ fn summary(debits: &[Debit]) -> Vec<(bool, LimitKind, u64)> {
 #[test]
 fn the_day_is_checked_before_what_a_short_wait_would_heal() {
     let (_, debits) =
-        debits(&caller("UTC"), Need { stream: true, ..NEED }, at("2026-01-02T03:04:05Z"));
+        debits(&caller("UTC"), Demand { stream: true, ..NEED }, at("2026-01-02T03:04:05Z"));
     let user = |kind, limit| (true, kind, limit);
     let key = |kind| (false, kind, u64::MAX);
     assert_eq!(
@@ -79,10 +79,10 @@ fn the_day_is_checked_before_what_a_short_wait_would_heal() {
 fn only_streams_take_a_stream_and_only_slices_a_share() {
     let now = at("2026-01-02T03:04:05Z");
     for (stream, sliced) in [(false, false), (true, false), (true, true)] {
-        let (_, debits) = debits(&caller("UTC"), Need { stream, sliced, ..NEED }, now);
-        assert_eq!(debits.iter().any(|d| matches!(d.what, What::Stream { .. })), stream);
+        let (_, debits) = debits(&caller("UTC"), Demand { stream, sliced, ..NEED }, now);
+        assert_eq!(debits.iter().any(|d| matches!(d.resource, Resource::Stream { .. })), stream);
         for debit in &debits {
-            if let What::Tokens { want, least, likely, share, .. } = debit.what {
+            if let Resource::Tokens { want, least, likely, share, .. } = debit.resource {
                 assert_eq!((want, least, likely), (230, 32, 180));
                 assert_eq!(share, sliced.then_some(SLICE_SHARE));
             }
@@ -106,7 +106,7 @@ fn a_keys_own_limits_are_its_own_counters() {
 
 #[test]
 fn huge_wishes_do_not_wrap_around() {
-    let need = Need {
+    let need = Demand {
         prompt: u64::MAX,
         output: u64::MAX,
         least_output: u64::MAX,
@@ -115,7 +115,7 @@ fn huge_wishes_do_not_wrap_around() {
     };
     let (_, debits) = debits(&caller("UTC"), need, at("2026-01-02T03:04:05Z"));
     for debit in &debits {
-        if let What::Tokens { want, least, likely, .. } = debit.what {
+        if let Resource::Tokens { want, least, likely, .. } = debit.resource {
             assert_eq!((want, least, likely), (u64::MAX, u64::MAX, u64::MAX));
         }
     }
@@ -136,7 +136,7 @@ fn a_call_belongs_to_the_day_of_its_plans_zone() {
         let (found, debits) = debits(&caller(zone), NEED, at(now));
         assert_eq!(found.to_string(), day, "{zone} at {now}");
         for debit in debits {
-            if let What::Request { day, .. } | What::Tokens { day, .. } = debit.what {
+            if let Resource::Request { day, .. } | Resource::Tokens { day, .. } = debit.resource {
                 assert_eq!(day, found);
             }
         }

@@ -9,7 +9,7 @@ use axum::Json;
 use axum::extract::State;
 use domain::day::Day;
 use domain::id::RequestId;
-use quota::counters::Reset;
+use quota::backend::Reset;
 use serde::Serialize;
 use serde_json::json;
 use store::all_keys;
@@ -40,7 +40,7 @@ pub async fn reset(
     let user = state.user(&id).await?;
     let plan = state.plan_of(&user).await?;
     let zone = user.overrides.over(plan.limits).time_zone;
-    let now = state.counters.now(clock::now());
+    let now = state.quota.now(clock::now());
     let day = Day::at(now, &zone);
     let keys = all_keys(&*state.store, user.id).await?;
     let reset = Reset {
@@ -51,8 +51,8 @@ pub async fn reset(
         at: now,
         by: admin.by.actor.to_string(),
     };
-    let before = state.counters.standing(user.id, None, day, now).await?.user;
-    let removed = state.counters.reset(&reset).await?;
+    let before = state.quota.standing(user.id, None, day, now).await?.user;
+    let removed = state.quota.reset(&reset).await?;
     let change = Change {
         action: "usage.reset",
         subject: format!("user:{}", user.id),

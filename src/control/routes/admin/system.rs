@@ -100,7 +100,7 @@ pub async fn health(
             flush_lag_ms: u64::try_from(backlog.lag.as_millis()).unwrap_or(u64::MAX),
         },
         upstreams: upstreams.into_iter().map(UpstreamView::from).collect(),
-        open_calls: state.counters.open_leases(),
+        open_calls: state.quota.open_leases(),
         dead_entries: state.store.count_dead_letters().await?,
     }))
 }

@@ -47,7 +47,7 @@ pub async fn daily(
     State(state): State<ControlState>,
     credential: AnyCredential,
 ) -> Result<Json<DailyUsage>, ApiError> {
-    let now = state.counters.now(clock::now());
+    let now = state.quota.now(clock::now());
     let zone = live::limits(&state, &credential).await?.time_zone;
     let day = Day::at(now, &zone);
     let rows = state.store.usage_by_quarter_hour(credential.user_id(), day).await?;

@@ -120,7 +120,7 @@ pub async fn today(
     credential: &AnyCredential,
     now: Timestamp,
 ) -> Result<Day, ApiError> {
-    let now = state.counters.now(now);
+    let now = state.quota.now(now);
     Ok(Day::at(now, &limits(state, credential).await?.time_zone))
 }
 
@@ -152,11 +152,10 @@ async fn of_user(state: &ControlState, user: &User) -> Result<EffectiveLimits, A
 }
 
 async fn usage(state: &ControlState, effective: EffectiveLimits) -> Result<Usage, ApiError> {
-    let now = state.counters.now(clock::now());
+    let now = state.quota.now(clock::now());
     let plan = &effective.limits;
     let day = Day::at(now, &plan.time_zone);
-    let standing =
-        state.counters.standing(effective.user, effective.key.as_ref(), day, now).await?;
+    let standing = state.quota.standing(effective.user, effective.key.as_ref(), day, now).await?;
     let left = remaining(plan, &effective.key_limits, &standing);
     let (tokens, requests) = (left.tokens, left.requests);
     let streams = u64::from(plan.concurrent_streams);

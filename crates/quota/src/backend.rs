@@ -15,9 +15,9 @@ use store::Used;
 /// Where quota numbers live. A back end decides nothing: it takes all debits of a claim or none,
 /// and afterwards knows the lease.
 #[async_trait]
-pub trait Counters: Send + Sync + 'static {
-    /// Takes every debit of `claim`, or none. On [`Taken::Granted`] the lease is durable.
-    async fn take(&self, claim: Claim, now: Timestamp) -> Result<Taken, CountersError>;
+pub trait QuotaBackend: Send + Sync + 'static {
+    /// Takes every debit of `claim`, or none. On [`TakeOutcome::Granted`] the lease is durable.
+    async fn take(&self, claim: Claim, now: Timestamp) -> Result<TakeOutcome, QuotaUnavailable>;
 
     /// Raises a running call's reservation by up to `want` tokens, and by nothing when fewer than
     /// `least` are free. What was added is durable on return.
@@ -26,7 +26,7 @@ pub trait Counters: Send + Sync + 'static {
         request: RequestId,
         want: u64,
         least: u64,
-    ) -> Result<Extended, CountersError>;
+    ) -> Result<ExtendOutcome, QuotaUnavailable>;
 
     /// Ends a lease: what was used is used, what was only reserved is free again, one ledger row
     /// follows. A second settlement of a request changes nothing. Durable on return; it happens
@@ -37,12 +37,12 @@ pub trait Counters: Send + Sync + 'static {
     /// Resets a user's day: nothing is used, calls in flight keep their reservations. One
     /// [`Adjustment`] for each key that had used something follows into the ledger. A reset that is
     /// repeated under its id changes nothing more. Durable on return.
-    async fn reset(&self, reset: &Reset) -> Result<Removed, CountersError>;
+    async fn reset(&self, reset: &Reset) -> Result<RemovedUsage, QuotaUnavailable>;
 
     /// Sets right what a call that has ended was charged: the numbers of its day change by the
     /// difference, its ledger row is replaced. A repeated correction of a call changes nothing more.
     /// Durable on return.
-    async fn correct(&self, correction: &Correction) -> Result<(), CountersError>;
+    async fn correct(&self, correction: &Correction) -> Result<(), QuotaUnavailable>;
 
     /// What a user, and of it one key, has used and holds on `day`.
     async fn standing(
@@ -51,13 +51,13 @@ pub trait Counters: Send + Sync + 'static {
         key: Option<&KeyId>,
         day: Day,
         now: Timestamp,
-    ) -> Result<Standing, CountersError>;
+    ) -> Result<Standing, QuotaUnavailable>;
 
     /// Everything used and held, per user and key, on `day`: for `usage verify`.
-    async fn used_on(&self, day: Day) -> Result<Vec<Used>, CountersError>;
+    async fn used_on(&self, day: Day) -> Result<Vec<Used>, QuotaUnavailable>;
 
     /// Answers when calls can be admitted.
-    async fn ping(&self) -> Result<(), CountersError>;
+    async fn ping(&self) -> Result<(), QuotaUnavailable>;
 
     /// The time by which days begin and end, when it is `here` on this machine: gateways that share
     /// counters share a clock too.
@@ -78,15 +78,15 @@ pub struct Claim {
     pub debits: Vec<Debit>,
     /// Shared within a process only.
     #[serde(skip)]
-    pub so_far: SoFar,
+    pub observed: ObservedTokens,
 }
 
 /// Tokens that a running call has come to, prompt included, as its stream last judged them. No user is
 /// charged by it: it tells how much of what a dead gateway's call held was seen.
 #[derive(Debug, Clone, Default)]
-pub struct SoFar(Arc<AtomicU64>);
+pub struct ObservedTokens(Arc<AtomicU64>);
 
-impl SoFar {
+impl ObservedTokens {
     pub fn set(&self, tokens: u64) {
         self.0.store(tokens, Ordering::Relaxed);
     }
@@ -122,7 +122,7 @@ pub struct Reset {
 impl Reset {
     /// What follows into the ledger when `removed` was taken from a key.
     #[must_use]
-    pub fn adjustment(&self, key: &KeyId, removed: Removed) -> Adjustment {
+    pub fn adjustment(&self, key: &KeyId, removed: RemovedUsage) -> Adjustment {
         let negative = |number: u64| i64::try_from(number).map_or(i64::MIN, |number| -number);
         Adjustment {
             reset: self.id,
@@ -139,16 +139,16 @@ impl Reset {
 
 /// What a [`Reset`] took away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Removed {
+pub struct RemovedUsage {
     pub tokens: u64,
     pub requests: u64,
 }
 
 /// The answer to a [`Claim`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Taken {
+pub enum TakeOutcome {
     Granted(Grant),
-    Refused(Refused),
+    Refused(QuotaRefusal),
     /// The caller's record is out of date: load it again and decide again.
     Stale,
 }
@@ -166,18 +166,19 @@ pub struct Grant {
 
 /// The answer to a running call that needs more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Extended {
+pub enum ExtendOutcome {
     /// This many tokens were added.
     Added(u64),
     /// Nothing was added, but there would be room were it not for other calls.
-    Held,
+    #[serde(rename = "Held")]
+    Blocked,
     /// Nothing was added, and the limit is reached.
     Exhausted,
 }
 
 /// Which debit did not fit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Refused {
+pub struct QuotaRefusal {
     pub limit: LimitKind,
     /// True when finished calls alone would leave room: only running ones are in the way.
     pub by_open_calls: bool,
@@ -214,4 +215,4 @@ pub struct Standing {
 /// The numbers cannot be reached or written; nothing was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("the quota store is unavailable")]
-pub struct CountersError;
+pub struct QuotaUnavailable;

@@ -1,10 +1,10 @@
-//! A book against the oracle, over random histories of several users, keys and plans.
+//! A state against the oracle, over random histories of several users, keys and plans.
 
 mod oracle;
 
 use super::*;
-use crate::counters::SoFar;
-use crate::rules::{self, Need};
+use crate::backend::ObservedTokens;
+use crate::rules::{self, Demand};
 use domain::caller::Caller;
 use domain::charge::{Lease, Source, Status, TokenCount};
 use domain::id::KeyId;
@@ -18,7 +18,7 @@ enum Step {
         call: usize,
         user: usize,
         key: usize,
-        need: Need,
+        need: Demand,
     },
     /// The same claim again, as after a lost answer.
     TakeAgain {
@@ -59,9 +59,9 @@ enum Step {
     },
 }
 
-fn need() -> impl Strategy<Value = Need> {
+fn need() -> impl Strategy<Value = Demand> {
     (1..60_u64, 0..200_u64, 0..4_u64, 0..400_u64, any::<bool>(), any::<bool>()).prop_map(
-        |(prompt, output, least, likely_output, stream, sliced)| Need {
+        |(prompt, output, least, likely_output, stream, sliced)| Demand {
             prompt,
             output,
             least_output: least.min(output),
@@ -101,21 +101,23 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn play(steps: Vec<Step>) {
-    let (mut book, mut oracle) = (Book::default(), Oracle::new());
+    let (mut state, mut oracle) = (QuotaState::default(), Oracle::new());
     for step in steps {
         match step {
             Step::Take { call, .. } if oracle.calls.contains_key(&call) => {}
             Step::Take { call, user, key, need } => {
-                take(&mut book, &mut oracle, call, (user, key), need);
+                take(&mut state, &mut oracle, call, (user, key), need);
             }
-            Step::TakeAgain { call } => take_again(&mut book, &oracle, call),
-            Step::Extend { call, want, least } => extend(&mut book, &mut oracle, call, want, least),
+            Step::TakeAgain { call } => take_again(&mut state, &oracle, call),
+            Step::Extend { call, want, least } => {
+                extend(&mut state, &mut oracle, call, want, least)
+            }
             Step::Settle { call, used, counted } => {
-                settle(&mut book, &mut oracle, call, used, counted);
+                settle(&mut state, &mut oracle, call, used, counted);
             }
-            Step::Undo { call } => undo(&mut book, &mut oracle, call),
-            Step::Reset { user } => reset(&mut book, &mut oracle, user),
-            Step::HandOver => book = handed_over(&book, &oracle),
+            Step::Undo { call } => undo(&mut state, &mut oracle, call),
+            Step::Reset { user } => reset(&mut state, &mut oracle, user),
+            Step::HandOver => state = handed_over(&state, &oracle),
             Step::Wait { ms } => oracle.now += ms,
             Step::Back { ms } => oracle.now -= ms,
             Step::ChangePlan { user, tokens, requests, window, streams } => {
@@ -129,21 +131,21 @@ fn play(steps: Vec<Step>) {
                 oracle.admitted.remove(&user);
             }
         }
-        compare(&book, &oracle);
+        compare(&state, &oracle);
     }
     for call in 0..CALLS {
-        settle(&mut book, &mut oracle, call, 7, true);
+        settle(&mut state, &mut oracle, call, 7, true);
     }
-    compare(&book, &oracle);
-    assert_eq!(book.open_leases(), 0);
+    compare(&state, &oracle);
+    assert_eq!(state.open_leases(), 0);
 }
 
 fn take(
-    book: &mut Book,
+    state: &mut QuotaState,
     oracle: &mut Oracle,
     number: usize,
     (user, key): (usize, usize),
-    need: Need,
+    need: Demand,
 ) {
     let caller = oracle.callers[user][key].clone();
     let now = oracle.time();
@@ -158,7 +160,7 @@ fn take(
         reserved: 0,
         admitted_at: now,
     };
-    let claim = Claim { lease, debits, so_far: SoFar::default() };
+    let claim = Claim { lease, debits, observed: ObservedTokens::default() };
     let mut call = Call {
         caller,
         claim: claim.clone(),
@@ -170,7 +172,7 @@ fn take(
     };
     let expected = oracle.verdict(user, &call.caller, need, day);
     let amount = oracle.amount(&call, need.prompt + need.output, need.prompt + need.least_output);
-    match (book.take(&claim, now), expected) {
+    match (state.take(&claim, now), expected) {
         (Ok(grant), None) => {
             call.likely = oracle.likely(&call.caller, need, day);
             call.held = amount;
@@ -223,16 +225,16 @@ fn within(oracle: &Oracle, limits: &[(Scope, u64)], day: Day) {
     }
 }
 
-fn take_again(book: &mut Book, oracle: &Oracle, number: usize) {
+fn take_again(state: &mut QuotaState, oracle: &Oracle, number: usize) {
     let Some(call) = oracle.calls.get(&number).filter(|call| call.ended.is_none()) else { return };
-    let again = book.take(&call.claim, oracle.time()).unwrap();
+    let again = state.take(&call.claim, oracle.time()).unwrap();
     assert_eq!(again.tokens, call.held, "the same grant");
 }
 
-fn extend(book: &mut Book, oracle: &mut Oracle, number: usize, want: u64, least: u64) {
+fn extend(state: &mut QuotaState, oracle: &mut Oracle, number: usize, want: u64, least: u64) {
     let id = oracle.ids[number];
     let Some(call) = oracle.calls.get(&number).filter(|call| call.ended.is_none()).cloned() else {
-        assert_eq!(book.extend(id, want, least), (Extended::Exhausted, 0));
+        assert_eq!(state.extend(id, want, least), (ExtendOutcome::Exhausted, 0));
         return;
     };
     let (day, floor) = (call.claim.lease.day, least.max(1));
@@ -242,18 +244,18 @@ fn extend(book: &mut Book, oracle: &mut Oracle, number: usize, want: u64, least:
     };
     let alone = call.limits().iter().map(alone).min().unwrap();
     let expected = match () {
-        () if amount >= floor => (Extended::Added(amount), call.held + amount),
-        () if alone >= floor => (Extended::Held, call.held),
-        () => (Extended::Exhausted, call.held),
+        () if amount >= floor => (ExtendOutcome::Added(amount), call.held + amount),
+        () if alone >= floor => (ExtendOutcome::Blocked, call.held),
+        () => (ExtendOutcome::Exhausted, call.held),
     };
-    assert_eq!(book.extend(id, want, least), expected);
+    assert_eq!(state.extend(id, want, least), expected);
     oracle.calls.get_mut(&number).unwrap().held = expected.1;
     if amount >= floor {
         within(oracle, &call.limits(), day);
     }
 }
 
-fn settle(book: &mut Book, oracle: &mut Oracle, number: usize, used: u64, counted: bool) {
+fn settle(state: &mut QuotaState, oracle: &mut Oracle, number: usize, used: u64, counted: bool) {
     let known = oracle.calls.get(&number).cloned();
     let Some(call) = known else { return };
     let lease = &call.claim.lease;
@@ -275,7 +277,7 @@ fn settle(book: &mut Book, oracle: &mut Oracle, number: usize, used: u64, counte
         client_request_id: None,
     };
     if call.ended.is_some() {
-        assert_eq!(book.settle(&charge), None, "a second settlement changes nothing");
+        assert_eq!(state.settle(&charge), None, "a second settlement changes nothing");
         return;
     }
     oracle.calls.get_mut(&number).unwrap().ended = Some((used, counted));
@@ -284,12 +286,12 @@ fn settle(book: &mut Book, oracle: &mut Oracle, number: usize, used: u64, counte
         taken.saturating_sub(*limit).min(used.saturating_sub(call.held))
     };
     let overshoot = call.limits().iter().map(past).max().unwrap();
-    assert_eq!(book.settle(&charge), Some(Settled { overshoot }));
-    assert_eq!(book.settle(&charge), None);
+    assert_eq!(state.settle(&charge), Some(Settled { overshoot }));
+    assert_eq!(state.settle(&charge), None);
 }
 
-fn undo(book: &mut Book, oracle: &mut Oracle, number: usize) {
-    book.undo(oracle.ids[number]);
+fn undo(state: &mut QuotaState, oracle: &mut Oracle, number: usize) {
+    state.undo(oracle.ids[number]);
     let Some(call) = oracle.calls.get(&number).filter(|call| call.ended.is_none()) else { return };
     let user = oracle.callers.iter().position(|keys| keys[0].user == call.caller.user).unwrap();
     oracle.calls.remove(&number);
@@ -300,7 +302,7 @@ fn undo(book: &mut Book, oracle: &mut Oracle, number: usize) {
     oracle.admitted.remove(&user);
 }
 
-fn reset(book: &mut Book, oracle: &mut Oracle, user: usize) {
+fn reset(state: &mut QuotaState, oracle: &mut Oracle, user: usize) {
     let callers = oracle.callers[user].clone();
     let day = Day::at(oracle.time(), &callers[0].plan_limits.time_zone);
     let reset = Reset {
@@ -315,24 +317,24 @@ fn reset(book: &mut Book, oracle: &mut Oracle, user: usize) {
     for key in &reset.keys {
         let scope = Scope::Key(key.clone());
         let ended = oracle.of(&scope, day).filter_map(Call::settled);
-        let removed = ended.fold(Removed::default(), |sum, (used, counted)| Removed {
+        let removed = ended.fold(RemovedUsage::default(), |sum, (used, counted)| RemovedUsage {
             tokens: sum.tokens + used,
             requests: sum.requests + u64::from(counted),
         });
-        if removed != Removed::default() {
+        if removed != RemovedUsage::default() {
             expected.push(reset.adjustment(key, removed));
         }
     }
-    assert_eq!(book.reset(&reset), expected);
-    assert_eq!(book.reset(&reset), [], "nothing is left to take away");
+    assert_eq!(state.reset(&reset), expected);
+    assert_eq!(state.reset(&reset), [], "nothing is left to take away");
     let ours = |call: &&mut Call| call.caller.user == reset.user && call.claim.lease.day == day;
     for call in oracle.calls.values_mut().filter(ours) {
         call.forgiven = call.forgiven || call.ended.is_some();
     }
 }
 
-/// The book of a process that takes over: rebuilt from the ledger, with what only `book` knows.
-fn handed_over(book: &Book, oracle: &Oracle) -> Book {
+/// The state of a process that takes over: rebuilt from the ledger, with what only `state` knows.
+fn handed_over(state: &QuotaState, oracle: &Oracle) -> QuotaState {
     let owner = |scope: &Scope| match scope {
         Scope::User(user) => Some(*user),
         Scope::Key(key) => {
@@ -340,11 +342,11 @@ fn handed_over(book: &Book, oracle: &Oracle) -> Book {
             callers.filter(|caller| caller.key == *key).map(|caller| caller.user).next()
         }
     };
-    let days = book.accounts.values().flat_map(|account| &account.days).map(|(day, _)| *day);
+    let days = state.accounts.values().flat_map(|account| &account.days).map(|(day, _)| *day);
     let days: std::collections::BTreeSet<Day> = days.collect();
-    let ledger: Vec<Used> = days.iter().flat_map(|day| book.used_on(*day, owner)).collect();
-    let sent = serde_json::to_string(&book.open_state()).unwrap();
-    let mut successor = Book::rebuilt(&ledger);
+    let ledger: Vec<Used> = days.iter().flat_map(|day| state.used_on(*day, owner)).collect();
+    let sent = serde_json::to_string(&state.open_state()).unwrap();
+    let mut successor = QuotaState::rebuilt(&ledger);
     successor.adopt(serde_json::from_str(&sent).unwrap(), &[]);
     successor
 }
@@ -362,30 +364,30 @@ fn a_lease_without_a_reservation_can_be_settled_after_a_hand_over() {
         reserved: 5,
         admitted_at: oracle.time(),
     };
-    let mut book = Book::default();
-    book.adopt(OpenState::default(), std::slice::from_ref(&lease));
-    assert_eq!(book.open_leases(), 1);
+    let mut state = QuotaState::default();
+    state.adopt(OpenState::default(), std::slice::from_ref(&lease));
+    assert_eq!(state.open_leases(), 1);
     let charge = Charge::abandoned(&lease, TokenCount { completion: 5, ..TokenCount::default() });
-    assert_eq!(book.settle(&charge), Some(Settled { overshoot: 0 }));
-    assert_eq!(book.open_leases(), 0);
+    assert_eq!(state.settle(&charge), Some(Settled { overshoot: 0 }));
+    assert_eq!(state.open_leases(), 0);
 }
 
-/// Every number the book tells is the sum over calls.
-fn compare(book: &Book, oracle: &Oracle) {
+/// Every number the state tells is the sum over calls.
+fn compare(state: &QuotaState, oracle: &Oracle) {
     let open = oracle.calls.values().filter(|call| call.ended.is_none()).count() as u64;
-    assert_eq!(book.open_leases(), open);
+    assert_eq!(state.open_leases(), open);
     for keys in &oracle.callers {
         let caller = &keys[0];
         let day = Day::at(oracle.time(), &caller.plan_limits.time_zone);
         let scope = Scope::User(caller.user);
-        let standing = book.standing(caller.user, None, day, oracle.time());
+        let standing = state.standing(caller.user, None, day, oracle.time());
         let told =
             (standing.user.tokens_used, standing.user.tokens_reserved, standing.user.requests_used);
         let summed =
             (oracle.used(&scope, day), oracle.reserved(&scope, day), oracle.requests(&scope, day));
         assert_eq!(told, summed);
         assert_eq!(standing.streams_open, oracle.streams(caller.user));
-        let reports = book.used_on(day, |scope| match scope {
+        let reports = state.used_on(day, |scope| match scope {
             Scope::User(user) => Some(*user),
             Scope::Key(key) => {
                 keys.iter().find(|caller| caller.key == *key).map(|caller| caller.user)
@@ -422,9 +424,9 @@ fn a_restart_keeps_what_was_used() {
         requests,
     };
     let rows = [row(None, 500, 4), row(Some(caller.key.clone()), 300, 4)];
-    let mut book = Book::rebuilt(&rows);
+    let mut state = QuotaState::rebuilt(&rows);
     let now = Timestamp::from_millisecond(BEGINNING).unwrap();
-    let need = Need {
+    let need = Demand {
         prompt: 1,
         output: 0,
         least_output: 0,
@@ -443,16 +445,17 @@ fn a_restart_keeps_what_was_used() {
         reserved: 0,
         admitted_at: now,
     };
-    let refused = book.take(&Claim { lease, debits, so_far: SoFar::default() }, now).unwrap_err();
+    let refused =
+        state.take(&Claim { lease, debits, observed: ObservedTokens::default() }, now).unwrap_err();
     assert_eq!(refused.limit, LimitKind::TokensPerDay, "the key has used its own 300");
     assert!(!refused.by_open_calls);
-    let standing = book.standing(caller.user, None, day, now);
+    let standing = state.standing(caller.user, None, day, now);
     assert_eq!((standing.user.tokens_used, standing.user.requests_used), (500, 4));
 }
 
 /// A claim of a call that has no key limits: `prompt` tokens now, and it will come to `likely`.
 fn stream(caller: &Caller, prompt: u64, likely: u64, now: Timestamp) -> Claim {
-    let need = Need {
+    let need = Demand {
         prompt,
         output: 16,
         least_output: 1,
@@ -471,7 +474,7 @@ fn stream(caller: &Caller, prompt: u64, likely: u64, now: Timestamp) -> Claim {
         reserved: 0,
         admitted_at: now,
     };
-    Claim { lease, debits, so_far: SoFar::default() }
+    Claim { lease, debits, observed: ObservedTokens::default() }
 }
 
 /// What streams are likely to take is kept for them: others neither get in nor grow into it.
@@ -481,28 +484,28 @@ fn streams_that_run_together_get_what_was_expected_of_them() {
     let mut caller = caller(0, 1);
     caller.plan_limits.window = Window { capacity: 100, refill_seconds: 1 };
     caller.plan_limits.concurrent_streams = 100;
-    let mut book = Book::default();
+    let mut state = QuotaState::default();
     let (one, two) = (stream(&caller, 8, 300, now), stream(&caller, 8, 300, now));
     let third = stream(&caller, 8, 101, now);
-    book.take(&one, now).unwrap();
-    let granted = book.take(&two, now).unwrap();
+    state.take(&one, now).unwrap();
+    let granted = state.take(&two, now).unwrap();
     assert_eq!(
         granted.tokens + granted.free,
         400,
         "its own 300, and 100 that no other call is expected to use"
     );
-    let refused = book.take(&third, now).unwrap_err();
+    let refused = state.take(&third, now).unwrap_err();
     assert_eq!((refused.limit, refused.by_open_calls), (LimitKind::TokensPerDay, true));
     let mut grow = |claim: &Claim| {
         let mut held = 0;
-        while let (Extended::Added(_), total) = book.extend(claim.lease.request, 16, 1) {
+        while let (ExtendOutcome::Added(_), total) = state.extend(claim.lease.request, 16, 1) {
             held = total;
         }
         held
     };
     assert_eq!(grow(&one), 400, "all but what is expected of the other");
     assert_eq!(grow(&two), 300);
-    assert_eq!(book.open_leases(), 2);
+    assert_eq!(state.open_leases(), 2);
 }
 
 /// Alone, a call may take all that is left, whatever is expected of it.
@@ -511,15 +514,15 @@ fn a_stream_alone_may_take_everything() {
     let now = Timestamp::from_millisecond(BEGINNING).unwrap();
     let caller = caller(0, 1);
     for likely in [9, 50, 100_000] {
-        let mut book = Book::default();
+        let mut state = QuotaState::default();
         let claim = stream(&caller, 8, likely, now);
-        let granted = book.take(&claim, now).unwrap();
+        let granted = state.take(&claim, now).unwrap();
         assert_eq!(granted.tokens + granted.free, 700);
         let mut held = granted.tokens;
-        while let (Extended::Added(_), total) = book.extend(claim.lease.request, 16, 1) {
+        while let (ExtendOutcome::Added(_), total) = state.extend(claim.lease.request, 16, 1) {
             held = total;
         }
         assert_eq!(held, 700);
-        assert_eq!(book.extend(claim.lease.request, 16, 1), (Extended::Exhausted, 700));
+        assert_eq!(state.extend(claim.lease.request, 16, 1), (ExtendOutcome::Exhausted, 700));
     }
 }

@@ -1,13 +1,13 @@
 //! The numbers of quota as a plain value: no I/O, no clock, no locks.
 //!
-//! A [`Book`] is also the model that any other back end is tested against.
+//! A [`QuotaState`] is also the model that any other back end is tested against.
 
 mod open_state;
 
-use super::counters::{
-    Claim, Correction, DayTally, Extended, Grant, Refused, Removed, Reset, Standing,
+use super::backend::{
+    Claim, Correction, DayTally, ExtendOutcome, Grant, QuotaRefusal, RemovedUsage, Reset, Standing,
 };
-use super::rules::{Debit, Scope, What};
+use super::rules::{Debit, Resource, Scope};
 use domain::charge::{Adjustment, Charge, Lease};
 use domain::day::Day;
 use domain::id::{IdMap, KeyId, RequestId, UserId};
@@ -19,9 +19,9 @@ use store::Used;
 
 /// Everything used and held, by user and by key.
 #[derive(Debug, Default)]
-pub struct Book {
+pub struct QuotaState {
     accounts: IdMap<Scope, Account>,
-    leases: IdMap<RequestId, Held>,
+    leases: IdMap<RequestId, OpenLease>,
 }
 
 /// One user's or one key's numbers.
@@ -47,7 +47,7 @@ struct Tally {
 
 /// An open lease.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Held {
+struct OpenLease {
     reserved: u64,
     /// Tokens it is likely to take beyond those.
     expected: u64,
@@ -72,25 +72,25 @@ pub struct Settled {
     pub overshoot: u64,
 }
 
-impl Book {
-    /// A book that already knows what was used before this process started.
+impl QuotaState {
+    /// Returns a state that includes what was used before this process started.
     #[must_use]
     pub fn rebuilt(used: &[Used]) -> Self {
-        let mut book = Self::default();
+        let mut state = Self::default();
         for row in used {
             let scope = row.key.clone().map_or(Scope::User(row.user), Scope::Key);
-            let tally = book.accounts.entry(scope).or_default().day_mut(row.day);
+            let tally = state.accounts.entry(scope).or_default().day_mut(row.day);
             tally.tokens_used = row.tokens;
             tally.requests = row.requests;
         }
-        book
+        state
     }
 
     /// Takes every debit or none. A claim whose request already has a lease gets the same grant.
     ///
     /// # Errors
-    /// [`Refused`] names the first debit that does not fit; nothing was taken.
-    pub fn take(&mut self, claim: &Claim, now: Timestamp) -> Result<Grant, Refused> {
+    /// [`QuotaRefusal`] names the first debit that does not fit; nothing was taken.
+    pub fn take(&mut self, claim: &Claim, now: Timestamp) -> Result<Grant, QuotaRefusal> {
         let lease = &claim.lease;
         if !self.leases.contains_key(&lease.request) {
             let likely = self.likely(&claim.debits);
@@ -100,10 +100,11 @@ impl Book {
             let tokens =
                 claim.debits.iter().filter_map(|debit| self.grantable(debit)).min().unwrap_or(0);
             let debits = claim.debits.clone();
-            let held = Held { reserved: tokens, expected: likely.saturating_sub(tokens), debits };
+            let held =
+                OpenLease { reserved: tokens, expected: likely.saturating_sub(tokens), debits };
             for debit in &claim.debits {
                 self.accounts.entry(debit.scope.clone()).or_default().apply(
-                    &debit.what,
+                    &debit.resource,
                     (held.reserved, held.expected),
                     now,
                 );
@@ -125,27 +126,30 @@ impl Book {
         let Some(held) = self.leases.remove(&request) else { return };
         for debit in &held.debits {
             let account = self.accounts.entry(debit.scope.clone()).or_default();
-            account.release(&debit.what, &held, 0, false);
-            account.refund_window(&debit.what);
+            account.release(&debit.resource, &held, 0, false);
+            account.refund_window(&debit.resource);
         }
     }
 
     /// Reserves up to `want` more tokens for a running call, or none when fewer than `least` are
     /// free. Returns what came of it and what the call now holds in all.
-    pub fn extend(&mut self, request: RequestId, want: u64, least: u64) -> (Extended, u64) {
-        let Some(held) = self.leases.get(&request) else { return (Extended::Exhausted, 0) };
+    pub fn extend(&mut self, request: RequestId, want: u64, least: u64) -> (ExtendOutcome, u64) {
+        let Some(held) = self.leases.get(&request) else { return (ExtendOutcome::Exhausted, 0) };
         let addable = |debit| self.addable(debit, held.expected, want, least);
         let added = held.debits.iter().filter_map(addable).min();
         let Some(added) = added.filter(|added| *added >= least.max(1)) else {
             let alone =
                 held.debits.iter().filter_map(|debit| self.free_alone(debit, held.reserved)).min();
             let room = alone.unwrap_or(0) >= least.max(1);
-            return (if room { Extended::Held } else { Extended::Exhausted }, held.reserved);
+            return (
+                if room { ExtendOutcome::Blocked } else { ExtendOutcome::Exhausted },
+                held.reserved,
+            );
         };
         // What was expected of the call is now held by it.
         let come = held.expected.min(added);
         for debit in &held.debits {
-            if let What::Tokens { day, .. } = debit.what {
+            if let Resource::Tokens { day, .. } = debit.resource {
                 let account = self.accounts.entry(debit.scope.clone()).or_default();
                 let tally = account.day_mut(day);
                 tally.tokens_reserved += added;
@@ -157,7 +161,7 @@ impl Book {
             held.reserved = total;
             held.expected -= come;
         }
-        (Extended::Added(added), total)
+        (ExtendOutcome::Added(added), total)
     }
 
     /// Ends a lease; `None` when there is none (already settled).
@@ -167,8 +171,8 @@ impl Book {
         let mut overshoot = 0;
         for debit in &held.debits {
             let account = self.accounts.entry(debit.scope.clone()).or_default();
-            account.release(&debit.what, &held, used, charge.counted);
-            if let What::Tokens { day, limit, .. } = debit.what {
+            account.release(&debit.resource, &held, used, charge.counted);
+            if let Resource::Tokens { day, limit, .. } = debit.resource {
                 let excess = used.saturating_sub(held.reserved);
                 let past = account.day(day).taken().saturating_sub(limit);
                 overshoot = overshoot.max(excess.min(past));
@@ -198,7 +202,7 @@ impl Book {
         for key in &reset.keys {
             let account = self.accounts.get_mut(&Scope::Key(key.clone()));
             let removed = account.map(|account| account.begin_anew(reset.day)).unwrap_or_default();
-            if removed == Removed::default() {
+            if removed == RemovedUsage::default() {
                 continue;
             }
             if let Some(user) = self.accounts.get_mut(&Scope::User(reset.user)) {
@@ -260,7 +264,9 @@ impl Book {
     fn likely(&self, debits: &[Debit]) -> u64 {
         let (mut all, mut needed) = (None, 0);
         for debit in debits {
-            let What::Tokens { day, least, likely, limit, .. } = debit.what else { continue };
+            let Resource::Tokens { day, least, likely, limit, .. } = debit.resource else {
+                continue;
+            };
             let used = self.accounts.get(&debit.scope).map_or(0, |a| a.day(day).tokens_used);
             let likely = likely.min(limit.saturating_sub(used));
             all = Some(all.map_or(likely, |all: u64| all.min(likely)));
@@ -276,8 +282,8 @@ impl Book {
         debit: &Debit,
         likely: u64,
         now: Timestamp,
-    ) -> Result<(), Refused> {
-        let refused = |limit, by_open_calls, retry_after_ms| Refused {
+    ) -> Result<(), QuotaRefusal> {
+        let refused = |limit, by_open_calls, retry_after_ms| QuotaRefusal {
             limit,
             by_open_calls,
             scope: debit.scope.clone(),
@@ -285,27 +291,27 @@ impl Book {
             standing: self.standing(lease.user, Some(&lease.key), lease.day, now),
         };
         let account = self.accounts.get(&debit.scope);
-        match &debit.what {
-            What::Window(window) => {
+        match &debit.resource {
+            Resource::Window(window) => {
                 let untouched = || Bucket::full(*window, now);
                 let bucket = account.map_or_else(untouched, |a| a.bucket_at(*window, now));
                 let wait = bucket.wait_ms();
                 let fits = window.capacity > 0 && wait == 0;
                 fits.then_some(()).ok_or_else(|| refused(LimitKind::Window, false, wait))
             }
-            What::Request { day, limit } => {
+            Resource::Request { day, limit } => {
                 let taken = account.map_or(0, |a| a.day(*day).requests);
                 (taken < *limit)
                     .then_some(())
                     .ok_or_else(|| refused(LimitKind::RequestsPerDay, false, 0))
             }
-            What::Tokens { day, least, limit, .. } => {
+            Resource::Tokens { day, least, limit, .. } => {
                 let tally = account.map(|a| a.day(*day)).unwrap_or_default();
                 let fits = tally.exposed().saturating_add(likely) <= *limit;
                 let settled_fits = tally.tokens_used.saturating_add(*least) <= *limit;
                 fits.then_some(()).ok_or_else(|| refused(LimitKind::TokensPerDay, settled_fits, 0))
             }
-            What::Stream { limit } => {
+            Resource::Stream { limit } => {
                 let open = account.map_or(0, |a| a.streams_open);
                 (open < *limit)
                     .then_some(())
@@ -315,14 +321,14 @@ impl Book {
     }
 
     fn grantable(&self, debit: &Debit) -> Option<u64> {
-        let What::Tokens { want, least, .. } = debit.what else { return None };
+        let Resource::Tokens { want, least, .. } = debit.resource else { return None };
         self.addable(debit, 0, want, least)
     }
 
     /// Up to `want` of what is free for a call of which so much is `expected`, and no more than the
     /// debit's share of it unless `least` is.
     fn addable(&self, debit: &Debit, expected: u64, want: u64, least: u64) -> Option<u64> {
-        let What::Tokens { share, .. } = debit.what else { return None };
+        let Resource::Tokens { share, .. } = debit.resource else { return None };
         let free = self.free_tokens(debit, expected)?;
         let fair = share.map_or(free, |share| (free / share.max(1)).max(least));
         Some(free.min(want).min(fair))
@@ -330,14 +336,14 @@ impl Book {
 
     /// What would be free if this call, holding `reserved`, were the only one running.
     fn free_alone(&self, debit: &Debit, reserved: u64) -> Option<u64> {
-        let What::Tokens { day, limit, .. } = debit.what else { return None };
+        let Resource::Tokens { day, limit, .. } = debit.resource else { return None };
         let used = self.accounts.get(&debit.scope).map_or(0, |a| a.day(day).tokens_used);
         Some(limit.saturating_sub(used).saturating_sub(reserved))
     }
 
     /// What a call may still get: its own `expected` usage, and what no other call is expected to use.
     fn free_tokens(&self, debit: &Debit, expected: u64) -> Option<u64> {
-        let What::Tokens { day, limit, .. } = debit.what else { return None };
+        let Resource::Tokens { day, limit, .. } = debit.resource else { return None };
         let tally = self.accounts.get(&debit.scope).map_or(Tally::default(), |a| a.day(day));
         let of_nobody = limit.saturating_sub(tally.exposed());
         Some(limit.saturating_sub(tally.taken()).min(of_nobody.saturating_add(expected)))
@@ -375,60 +381,60 @@ impl Account {
     }
 
     /// Takes what a debit says; of tokens so many to be held, and so many that are expected.
-    fn apply(&mut self, what: &What, (reserved, expected): (u64, u64), now: Timestamp) {
-        match what {
-            What::Window(window) => self.bucket = Some(self.bucket_at(*window, now).less_one()),
-            What::Request { day, .. } => {
+    fn apply(&mut self, resource: &Resource, (reserved, expected): (u64, u64), now: Timestamp) {
+        match resource {
+            Resource::Window(window) => self.bucket = Some(self.bucket_at(*window, now).less_one()),
+            Resource::Request { day, .. } => {
                 let tally = self.day_mut(*day);
                 tally.requests += 1;
                 tally.open += 1;
             }
-            What::Tokens { day, .. } => {
+            Resource::Tokens { day, .. } => {
                 let tally = self.day_mut(*day);
                 tally.tokens_reserved += reserved;
                 tally.tokens_expected += expected;
             }
-            What::Stream { .. } => self.streams_open += 1,
+            Resource::Stream { .. } => self.streams_open += 1,
         }
     }
 
-    /// Gives back what `apply` took and books what was used. The window keeps its request.
-    fn release(&mut self, what: &What, held: &Held, used: u64, counted: bool) {
-        match what {
-            What::Window(_) => {}
-            What::Request { day, .. } => {
+    /// Gives back what `apply` took and records what was used. The window keeps its request.
+    fn release(&mut self, resource: &Resource, held: &OpenLease, used: u64, counted: bool) {
+        match resource {
+            Resource::Window(_) => {}
+            Resource::Request { day, .. } => {
                 let tally = self.day_mut(*day);
                 tally.requests = tally.requests.saturating_sub(u64::from(!counted));
                 tally.open = tally.open.saturating_sub(1);
             }
-            What::Tokens { day, .. } => {
+            Resource::Tokens { day, .. } => {
                 let tally = self.day_mut(*day);
                 tally.tokens_reserved = tally.tokens_reserved.saturating_sub(held.reserved);
                 tally.tokens_expected = tally.tokens_expected.saturating_sub(held.expected);
                 tally.tokens_used = tally.tokens_used.saturating_add(used);
             }
-            What::Stream { .. } => self.streams_open = self.streams_open.saturating_sub(1),
+            Resource::Stream { .. } => self.streams_open = self.streams_open.saturating_sub(1),
         }
     }
 
     /// Takes off all that was settled on `day`.
-    fn begin_anew(&mut self, day: Day) -> Removed {
+    fn begin_anew(&mut self, day: Day) -> RemovedUsage {
         let tally = self.day(day);
         let requests = tally.requests.saturating_sub(tally.open);
-        let removed = Removed { tokens: tally.tokens_used, requests };
+        let removed = RemovedUsage { tokens: tally.tokens_used, requests };
         self.take_off(day, removed);
         removed
     }
 
-    fn take_off(&mut self, day: Day, removed: Removed) {
+    fn take_off(&mut self, day: Day, removed: RemovedUsage) {
         if let Some((_, tally)) = self.days.iter_mut().find(|(d, _)| *d == day) {
             tally.tokens_used = tally.tokens_used.saturating_sub(removed.tokens);
             tally.requests = tally.requests.saturating_sub(removed.requests);
         }
     }
 
-    fn refund_window(&mut self, what: &What) {
-        if let (What::Window(_), Some(bucket)) = (what, &mut self.bucket) {
+    fn refund_window(&mut self, resource: &Resource) {
+        if let (Resource::Window(_), Some(bucket)) = (resource, &mut self.bucket) {
             bucket.units = (bucket.units + bucket.cost()).min(bucket.brim());
         }
     }
@@ -507,5 +513,5 @@ impl Bucket {
 }
 
 #[cfg(test)]
-#[path = "../tests/book.rs"]
+#[path = "../tests/model.rs"]
 mod tests;

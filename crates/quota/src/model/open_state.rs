@@ -1,7 +1,7 @@
-//! The part of a book that the ledger does not have, for the process that takes over from this one.
+//! The part of a state that the ledger does not have, for the process that takes over from this one.
 
-use super::{Book, Bucket, Held};
-use crate::rules::{Scope, What};
+use super::{Bucket, OpenLease, QuotaState};
+use crate::rules::{Resource, Scope};
 use domain::charge::Lease;
 use domain::id::RequestId;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Reservations of open calls, and the fill levels of request windows.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct OpenState {
-    leases: Vec<(RequestId, Held)>,
+    leases: Vec<(RequestId, OpenLease)>,
     buckets: Vec<(Scope, Bucket)>,
 }
 
@@ -20,8 +20,8 @@ impl OpenState {
     }
 }
 
-impl Book {
-    /// A copy of everything that a book rebuilt from the ledger would lack.
+impl QuotaState {
+    /// A copy of everything that a state rebuilt from the ledger would lack.
     #[must_use]
     pub fn open_state(&self) -> OpenState {
         let leases = self.leases.iter().map(|(request, held)| (*request, held.clone())).collect();
@@ -31,16 +31,16 @@ impl Book {
         OpenState { leases, buckets: self.accounts.iter().filter_map(bucket).collect() }
     }
 
-    /// Adds the open calls and windows of another book to one that was rebuilt from the ledger. Each of
+    /// Adds the open calls and windows of another state to one that was rebuilt from the ledger. Each of
     /// `leases` is open afterwards, so that it can be settled; one that is not in `state` reserves nothing.
     pub fn adopt(&mut self, state: OpenState, leases: &[Lease]) {
         for (request, held) in state.leases {
             for debit in &held.debits {
-                if !matches!(debit.what, What::Window(_)) {
+                if !matches!(debit.resource, Resource::Window(_)) {
                     let account = self.accounts.entry(debit.scope.clone()).or_default();
                     // Only a window depends on the time, and windows are adopted below.
                     account.apply(
-                        &debit.what,
+                        &debit.resource,
                         (held.reserved, held.expected),
                         jiff::Timestamp::UNIX_EPOCH,
                     );
@@ -49,7 +49,8 @@ impl Book {
             self.leases.insert(request, held);
         }
         for lease in leases {
-            let unknown = || Held { reserved: lease.reserved, expected: 0, debits: Vec::new() };
+            let unknown =
+                || OpenLease { reserved: lease.reserved, expected: 0, debits: Vec::new() };
             self.leases.entry(lease.request).or_insert_with(unknown);
         }
         for (scope, bucket) in state.buckets {
