@@ -3,7 +3,8 @@
 use super::Parts;
 use crate::callers::watch::Watch;
 use crate::gateway::Gateway;
-use crate::upstream::{Condition, InForce, probe};
+use crate::upstream::{UpstreamStatus, Upstreams, probe};
+use arc_swap::ArcSwap;
 use domain::day::Day;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
@@ -41,12 +42,16 @@ pub(super) fn spawn(
     workers.spawn("prune", prune(parts.store.clone(), stop.clone()));
 }
 
-async fn upkeep(metrics: Arc<Metrics>, upstreams: InForce, stop: CancellationToken) {
+async fn upkeep(
+    metrics: Arc<Metrics>,
+    upstreams: Arc<ArcSwap<Upstreams>>,
+    stop: CancellationToken,
+) {
     let mut rounds = tokio::time::interval(METRICS_UPKEEP);
     while stop.run_until_cancelled(rounds.tick()).await.is_some() {
         metrics.upkeep();
-        for condition in upstreams.get().conditions(clock::instant()) {
-            let Condition { name, phase, in_flight, queued, .. } = condition;
+        for status in upstreams.load().statuses(clock::instant()) {
+            let UpstreamStatus { name, phase, in_flight, queued, .. } = status;
             metrics.upstream_breaker(&name).set(phase.number());
             metrics.upstream_in_flight(&name).set(f64::from(in_flight));
             metrics.upstream_queued(&name).set(queued as f64);

@@ -30,9 +30,10 @@ use crate::hot_restart::predecessor::Ended;
 use crate::hot_restart::successor::Takeover;
 use crate::instance::{DataFolder, Instance, Lock};
 use crate::response_owners::ResponseOwners;
+use crate::upstream::Upstreams;
 use crate::upstream::catalog::Catalog;
-use crate::upstream::{InForce, Upstreams};
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use counters::{Counting, Means};
 use domain::actor::AuditContext;
 use domain::charge::Lease;
@@ -44,7 +45,7 @@ use sockets::{Sockets, Stops};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex as SyncMutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex as SyncMutex};
 use std::time::Duration;
 use store::audit::Change;
 use store::{self, Store};
@@ -68,9 +69,11 @@ pub struct Running {
     pub quota: Arc<dyn QuotaBackend>,
     pub pepper: Pepper,
     pub metrics: Arc<Metrics>,
-    upstreams: InForce,
+    upstreams: Arc<ArcSwap<Upstreams>>,
     /// Wishes of admins for a reload; whoever started the gateway knows where its configuration is.
     reloads: Mutex<mpsc::Receiver<ReloadRequest>>,
+    /// Held while a configuration is applied, so that two reloads cannot mix.
+    reloading: Mutex<()>,
     proxy: Arc<Gateway>,
     readiness: Readiness,
     /// What the gateway was started with.
@@ -96,7 +99,7 @@ struct Parts {
     quota: Arc<dyn QuotaBackend>,
     callers: Arc<CallerCache>,
     metrics: Arc<Metrics>,
-    upstreams: InForce,
+    upstreams: Arc<ArcSwap<Upstreams>>,
     pepper: Pepper,
     changed: Option<Arc<Notify>>,
     transferable: Option<TransferableQuota>,
@@ -177,6 +180,7 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
         metrics,
         upstreams,
         reloads: Mutex::new(reloads),
+        reloading: Mutex::default(),
         proxy,
         readiness,
         config,
@@ -237,14 +241,13 @@ impl Running {
     }
 
     fn limits(&self) -> Limits {
-        let current = self.proxy.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.limits.clone()
+        self.proxy.current.load().limits.clone()
     }
 
     /// The upstreams in force.
     #[must_use]
     pub fn upstreams(&self) -> Arc<Upstreams> {
-        self.upstreams.get()
+        self.upstreams.load_full()
     }
 
     /// Resolves when a part that must live has died: what is left should be ended.
@@ -279,6 +282,7 @@ impl Running {
         config: Config,
         by: &AuditContext,
     ) -> anyhow::Result<Vec<&'static str>> {
+        let _one_at_a_time = self.reloading.lock().await;
         let waiting = waiting_for_restart(&self.config, &config);
         if let Some(files) = &config.listener.tls {
             self.reload_tls(files)?;
@@ -287,11 +291,11 @@ impl Running {
         let Config { catalog, limits, .. } = config;
         let after = names(&catalog);
         let before = {
-            let mut current = self.proxy.current.write().unwrap_or_else(PoisonError::into_inner);
-            let before = names(&current.upstreams.catalog);
-            let upstreams = self.upstreams.replace(catalog);
-            *current = Arc::new(RoutingSnapshot { upstreams, limits });
-            before
+            let current = self.upstreams.load();
+            let upstreams = Arc::new(current.replaced_by(catalog));
+            self.upstreams.store(Arc::clone(&upstreams));
+            self.proxy.current.store(Arc::new(RoutingSnapshot { upstreams, limits }));
+            names(&current.catalog)
         };
         let change = Change::of_config(before, after);
         let noted = self.store.append_audit(&change, by).await;
@@ -379,7 +383,7 @@ async fn parts(
     let Counting { store, quota, changed, transferable, adopted, journal_lock } = counting;
     initial::adopt_secret(&*store, &pepper).await?;
     let callers = Arc::new(CallerCache::new(store.clone(), config.limits.cached_callers));
-    let upstreams = InForce::new(Upstreams::new(config.catalog.clone()));
+    let upstreams = Arc::new(ArcSwap::from_pointee(Upstreams::new(config.catalog.clone())));
     Ok(Parts {
         store,
         quota,
@@ -413,10 +417,10 @@ fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTrack
         callers: Arc::clone(&parts.callers),
         owners: ResponseOwners::new(Arc::clone(&parts.store)),
         open_calls: OpenCalls::default(),
-        current: RwLock::new(Arc::new(RoutingSnapshot {
-            upstreams: parts.upstreams.get(),
+        current: ArcSwap::from_pointee(RoutingSnapshot {
+            upstreams: parts.upstreams.load_full(),
             limits: config.limits,
-        })),
+        }),
         settler,
         control,
         leaving: CancellationToken::new(),

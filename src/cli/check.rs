@@ -4,7 +4,7 @@ use super::config_arg::ConfigArg;
 use crate::config::{Config, Database, MissingKey, TlsFiles};
 use crate::gateway::listener::tls::Tls;
 use crate::upstream::catalog::Upstream;
-use crate::upstream::connect;
+use crate::upstream::client;
 use futures_util::future::join_all;
 use nix::unistd::{AccessFlags, access};
 use quota::redis::connection::preflight::{self, Severity};
@@ -164,7 +164,7 @@ async fn reach(host: &str, port: u16, patience: Duration) -> Result<(), String> 
 }
 
 async fn probe(upstream: &Arc<Upstream>) -> Result<String, String> {
-    match tokio::time::timeout(PATIENCE, connect::probe(upstream)).await {
+    match tokio::time::timeout(PATIENCE, client::probe(upstream)).await {
         Ok(answer) => answer.map(|took| format!("responded in {} ms", took.as_millis())),
         Err(_) => Err("accepts connections but sends no response in 10 s".to_owned()),
     }

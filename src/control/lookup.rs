@@ -50,7 +50,7 @@ impl ControlState {
         names: Option<ModelNames>,
     ) -> Result<Option<Arc<[Arc<str>]>>, ApiError> {
         let Some(ModelNames(names)) = names else { return Ok(None) };
-        let upstreams = self.instance.upstreams.get();
+        let upstreams = self.instance.upstreams.load();
         let id = |name: &str| {
             let id = upstreams.catalog.id_of(name).cloned();
             id.ok_or_else(|| ApiError::unknown_model(param, name))

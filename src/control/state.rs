@@ -7,7 +7,8 @@ use super::routes::admin::reload::Reloads;
 use super::routes::admin::top_users::TopReports;
 use crate::callers::cache::CallerCache;
 use crate::config::Cors;
-use crate::upstream::InForce;
+use crate::upstream::Upstreams;
+use arc_swap::ArcSwap;
 use domain::key::Pepper;
 use ipnet::IpNet;
 use quota::backend::QuotaBackend;
@@ -34,7 +35,7 @@ pub struct InstanceInfo {
     pub readiness: Readiness,
     pub started_at: Instant,
     pub metrics: Arc<Metrics>,
-    pub upstreams: InForce,
+    pub upstreams: Arc<ArcSwap<Upstreams>>,
     pub reloads: Reloads,
     pub checks: health::Checks,
 }

@@ -6,7 +6,7 @@
 use crate::gateway::call::admit::Reservation;
 use crate::gateway::listener::session::ReplyHead;
 use crate::upstream::catalog::Upstream;
-use crate::upstream::connect::Exchange;
+use crate::upstream::client::Exchange;
 use domain::key::PlainKey;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;

@@ -16,7 +16,8 @@ use crate::callers::open::OpenCalls;
 use crate::config::{Limits, Listener};
 use crate::response_owners::ResponseOwners;
 use crate::upstream::Upstreams;
-use crate::upstream::places::Places;
+use crate::upstream::concurrency::FairLimiter;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use call::body_memory::Buffers;
 use call::exhausted_users::Exhausted;
@@ -32,8 +33,8 @@ use listener::peers::Peers;
 use listener::session::Session;
 use response::refusal::Refusal;
 use response::writer::{Budget, Replier};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError, RwLock};
 use telemetry::labels::{Outcome, Route};
 use tokio_util::sync::CancellationToken;
 use wire::surface::Surface;
@@ -55,7 +56,7 @@ pub struct Gateway {
     pub owners: ResponseOwners,
     pub open_calls: OpenCalls,
     /// What a reload replaces; a call keeps what it began with.
-    pub current: RwLock<Arc<RoutingSnapshot>>,
+    pub current: ArcSwap<RoutingSnapshot>,
     pub settler: Arc<Settler>,
     pub control: axum::Router,
     /// Cancelled when the process is to end soon: connections are closed after the answer under way.
@@ -73,7 +74,7 @@ pub struct Gateway {
     /// Tells the open calls of one user apart.
     pub calls: AtomicU64,
     /// Turns for counting long prompts, which takes a processor for as long as a second.
-    pub counting: Arc<Places>,
+    pub counting: Arc<FairLimiter>,
 }
 
 /// The part of the configuration that can change while the gateway runs.
@@ -267,7 +268,7 @@ impl Gateway {
     }
 
     fn current(&self) -> Arc<RoutingSnapshot> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        self.current.load_full()
     }
 }
 

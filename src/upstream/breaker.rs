@@ -1,80 +1,81 @@
-//! Whether an upstream is worth asking. Closed while it answers; open for a while once it keeps failing;
-//! then one call at a time tries whether it is back. Pure: time and chance are arguments.
+//! Circuit breaker of one upstream. Closed while the upstream responds; open for a while once it keeps
+//! failing; then half-open: one call at a time probes it. Pure: time and randomness are arguments.
 //!
-//! A request may be what an upstream fails at. So failures of one caller alone never open it, and while it is
-//! open only for failures of a few callers, others may still use it: no user can take an upstream from the others.
+//! A request may be the cause of its own failure. So failures of a single user never open the breaker, and
+//! while it is open only because of a few users, other users may still call: no user can take an upstream
+//! from the others.
 
 use domain::id::UserId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Failures one after the other that open it.
-const IN_A_ROW: u32 = 10;
-/// Or half of the calls of a window, once there were this many.
-const ENOUGH: u32 = 30;
+/// Consecutive failures that open the breaker.
+const FAILURE_THRESHOLD: u32 = 10;
+/// Calls of a window from which on a failure ratio of one half opens the breaker.
+const MIN_WINDOW_CALLS: u32 = 30;
 const WINDOW: Duration = Duration::from_secs(10);
-/// How long it stays open at first; twice as long after each try in vain.
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
-/// As many callers whose calls fail are an outage.
-const OUTAGE: usize = 16;
+/// Initial open time; doubles after each failed probe.
+const MIN_OPEN: Duration = Duration::from_secs(1);
+const MAX_OPEN: Duration = Duration::from_secs(60);
+/// Failing users from which on the failures count as an outage for everyone.
+const OUTAGE_USERS: usize = 16;
 
-/// What is known of one upstream.
+/// Failure state of one upstream.
 #[derive(Debug, Default)]
 pub struct Breaker(Mutex<State>);
 
-/// What it comes to.
+/// State of a breaker as callers see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Closed,
-    /// One call is trying it, or may.
+    /// One call probes the upstream, or the next one will.
     HalfOpen,
     Open,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    in_a_row: u32,
-    behind: Behind,
+    consecutive_failures: u32,
+    failing: FailureSource,
     window: Option<Window>,
     open: Option<Open>,
 }
 
 #[derive(Debug, Clone)]
 struct Window {
-    began: Instant,
-    asked: u32,
+    started: Instant,
+    calls: u32,
     failed: u32,
-    behind: Behind,
+    failing: FailureSource,
 }
 
-/// Whose calls have failed.
+/// The users whose calls have failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Behind {
-    /// Fewer than [`OUTAGE`].
-    Few(Vec<UserId>),
-    /// More, or something that no request can cause.
-    Many,
+enum FailureSource {
+    /// Fewer than [`OUTAGE_USERS`].
+    Users(Vec<UserId>),
+    /// More, or a failure that no request can cause.
+    Upstream,
 }
 
 #[derive(Debug)]
 struct Open {
     until: Instant,
-    behind: Behind,
-    /// Tries in vain since it opened.
-    tries: u32,
-    is_tried: bool,
+    failing: FailureSource,
+    /// Failed probes since the breaker opened.
+    failed_probes: u32,
+    is_probed: bool,
 }
 
-/// A call that may ask. Dropped without a word it has shown nothing.
+/// Permission to send one request. Dropping it without reporting leaves the breaker unchanged.
 #[derive(Debug)]
-pub struct Trial {
+pub struct CallPermit {
     breaker: Arc<Breaker>,
-    is_told: bool,
+    reported: bool,
 }
 
 impl Phase {
-    /// As metrics show it.
+    /// Value of the metric: 0 closed, 1 half-open, 2 open.
     #[must_use]
     pub fn number(self) -> f64 {
         match self {
@@ -86,30 +87,30 @@ impl Phase {
 }
 
 impl Breaker {
-    /// Lets a call ask.
+    /// Permits one request to the upstream.
     ///
     /// # Errors
-    /// For how long the upstream is not to be asked.
-    pub fn admit(
+    /// The time after which to try again.
+    pub fn try_acquire(
         self: &Arc<Self>,
         now: Instant,
-        caller: Option<UserId>,
-    ) -> Result<Trial, Duration> {
+        user: Option<UserId>,
+    ) -> Result<CallPermit, Duration> {
         let mut state = self.state();
-        if let Some(open) = state.open.as_mut().filter(|open| !open.behind.spares(caller)) {
-            let rest = open.until.saturating_duration_since(now);
-            if !rest.is_zero() {
-                return Err(rest);
+        if let Some(open) = state.open.as_mut().filter(|open| !open.failing.spares(user)) {
+            let remaining = open.until.saturating_duration_since(now);
+            if !remaining.is_zero() {
+                return Err(remaining);
             }
-            if open.is_tried {
-                return Err(SHORTEST);
+            if open.is_probed {
+                return Err(MIN_OPEN);
             }
-            open.is_tried = true;
+            open.is_probed = true;
         }
-        Ok(Trial { breaker: Arc::clone(self), is_told: false })
+        Ok(CallPermit { breaker: Arc::clone(self), reported: false })
     }
 
-    /// What calls find now.
+    /// The phase at `now`.
     #[must_use]
     pub fn phase(&self, now: Instant) -> Phase {
         let state = self.state();
@@ -120,15 +121,15 @@ impl Breaker {
         }
     }
 
-    /// Failures one after the other, up to now.
+    /// Number of consecutive failures.
     #[must_use]
     pub fn failures(&self) -> u32 {
-        self.state().in_a_row
+        self.state().consecutive_failures
     }
 
-    /// A reply to `caller` that had begun well was cut off. `chance` is from 0 to 1.
-    pub fn cut(&self, now: Instant, chance: f64, caller: UserId) {
-        self.state().fail(now, chance, Some(caller));
+    /// Records that a reply to `user` broke off after it had begun. `chance` is from 0 to 1.
+    pub fn record_broken_stream(&self, now: Instant, chance: f64, user: UserId) {
+        self.state().fail(now, chance, Some(user));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -136,96 +137,97 @@ impl Breaker {
     }
 }
 
-impl Trial {
-    /// The upstream did its part.
+impl CallPermit {
+    /// Reports that the upstream responded: closes the breaker.
     pub fn succeeded(mut self, now: Instant) {
-        self.is_told = true;
+        self.reported = true;
         let mut state = self.breaker.state();
-        state.in_a_row = 0;
-        state.behind = Behind::default();
+        state.consecutive_failures = 0;
+        state.failing = FailureSource::default();
         state.open = None;
-        state.window(now).asked += 1;
+        state.window(now).calls += 1;
     }
 
-    /// It did not. `chance`, from 0 to 1, keeps gateways from coming back all at once; `caller` is whose
-    /// request may have been the cause, `None` where none can have been.
-    pub fn failed(mut self, now: Instant, chance: f64, caller: Option<UserId>) {
-        self.is_told = true;
+    /// Reports a failure. `chance`, from 0 to 1, spreads the retries of several gateways; `user` is the one
+    /// whose request may have caused the failure, `None` where no request can have.
+    pub fn failed(mut self, now: Instant, chance: f64, user: Option<UserId>) {
+        self.reported = true;
         let mut state = self.breaker.state();
-        state.window(now).asked += 1;
-        state.fail(now, chance, caller);
+        state.window(now).calls += 1;
+        state.fail(now, chance, user);
     }
 }
 
-impl Drop for Trial {
+impl Drop for CallPermit {
     fn drop(&mut self) {
-        if !self.is_told
+        if !self.reported
             && let Some(open) = &mut self.breaker.state().open
         {
-            open.is_tried = false;
+            open.is_probed = false;
         }
     }
 }
 
-impl Default for Behind {
+impl Default for FailureSource {
     fn default() -> Self {
-        Self::Few(Vec::new())
+        Self::Users(Vec::new())
     }
 }
 
-impl Behind {
-    fn add(&mut self, caller: Option<UserId>) {
-        match (&mut *self, caller) {
-            (Self::Few(callers), Some(caller)) if callers.contains(&caller) => {}
-            (Self::Few(callers), Some(caller)) if callers.len() < OUTAGE => callers.push(caller),
-            _ => *self = Self::Many,
+impl FailureSource {
+    fn add(&mut self, user: Option<UserId>) {
+        match (&mut *self, user) {
+            (Self::Users(users), Some(user)) if users.contains(&user) => {}
+            (Self::Users(users), Some(user)) if users.len() < OUTAGE_USERS => users.push(user),
+            _ => *self = Self::Upstream,
         }
     }
 
-    /// Whether it is more than one caller.
-    fn is_several(&self) -> bool {
-        !matches!(self, Self::Few(callers) if callers.len() < 2)
+    fn is_single_user(&self) -> bool {
+        matches!(self, Self::Users(users) if users.len() < 2)
     }
 
-    /// Whether a caller has no part in it, though others may.
-    fn spares(&self, caller: Option<UserId>) -> bool {
-        matches!((self, caller), (Self::Few(callers), Some(caller)) if !callers.contains(&caller))
+    /// True if only other users have failed.
+    fn spares(&self, user: Option<UserId>) -> bool {
+        matches!((self, user), (Self::Users(users), Some(user)) if !users.contains(&user))
     }
 }
 
 impl State {
     fn window(&mut self, now: Instant) -> &mut Window {
-        let fresh = Window { began: now, asked: 0, failed: 0, behind: Behind::default() };
-        let is_over = |window: &Window| now.saturating_duration_since(window.began) >= WINDOW;
+        let new = Window { started: now, calls: 0, failed: 0, failing: FailureSource::default() };
+        let is_over = |window: &Window| now.saturating_duration_since(window.started) >= WINDOW;
         if self.window.as_ref().is_none_or(is_over) {
             self.window = None;
         }
-        self.window.get_or_insert(fresh)
+        self.window.get_or_insert(new)
     }
 
-    fn fail(&mut self, now: Instant, chance: f64, caller: Option<UserId>) {
-        self.in_a_row = self.in_a_row.saturating_add(1);
-        self.behind.add(caller);
-        let row = self.in_a_row >= IN_A_ROW && self.behind.is_several();
+    fn fail(&mut self, now: Instant, chance: f64, user: Option<UserId>) {
+        self.consecutive_failures = self.consecutive_failures.saturating_add(1);
+        self.failing.add(user);
+        let in_a_row =
+            self.consecutive_failures >= FAILURE_THRESHOLD && !self.failing.is_single_user();
         let window = self.window(now);
         window.failed += 1;
-        window.behind.add(caller);
-        let many = window.asked >= ENOUGH && window.behind.is_several();
-        let half = many && window.failed * 2 >= window.asked;
-        let blamed = if row { self.behind.clone() } else { window.behind.clone() };
-        let (tries, behind) = match &mut self.open {
-            // Calls that were under way when it opened say nothing new, but for who fails.
-            Some(open) if !open.is_tried => return open.behind.add(caller),
+        window.failing.add(user);
+        let is_judged = window.calls >= MIN_WINDOW_CALLS && !window.failing.is_single_user();
+        let half = is_judged && window.failed * 2 >= window.calls;
+        let window_failing = window.failing.clone();
+        let (failed_probes, failing) = match &mut self.open {
+            // Calls that were in flight when it opened only show whose calls fail.
+            Some(open) if !open.is_probed => return open.failing.add(user),
             Some(open) => {
-                open.behind.add(caller);
-                (open.tries + 1, std::mem::take(&mut open.behind))
+                open.failing.add(user);
+                (open.failed_probes + 1, std::mem::take(&mut open.failing))
             }
-            None if row || half => (0, blamed),
+            None if in_a_row => (0, self.failing.clone()),
+            None if half => (0, window_failing),
             None => return,
         };
-        let time = SHORTEST.saturating_mul(1 << tries.min(10)).min(LONGEST);
+        let time = MIN_OPEN.saturating_mul(1 << failed_probes.min(10)).min(MAX_OPEN);
         let until = now + time.mul_f64(0.75 + chance.clamp(0.0, 1.0) / 2.0);
-        self.open = Some(Open { until, behind, tries, is_tried: false });
+        self.open = Some(Open { until, failing, failed_probes, is_probed: false });
         self.window = None;
     }
 }

@@ -1,24 +1,24 @@
 //! Counts drained calls by user: calls whose reply is still read although the caller has disconnected.
 //!
-//! A drained call keeps its place at the upstream. One user's drained calls may keep a quarter of the places:
+//! A drained call keeps its concurrency permit. One user's drained calls may hold a quarter of the permits:
 //! otherwise a user could take all of them cheaply by starting calls and disconnecting.
 
 use domain::id::UserId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// One user may have one place in so many.
+/// One user may drain calls on one permit in so many.
 const SHARE: u32 = 4;
 
 /// The drained calls of one upstream.
 #[derive(Debug)]
 pub struct Drains {
-    /// Most that one user may have.
+    /// Most drained calls of one user.
     most: u32,
     by_user: Mutex<HashMap<UserId, u32>>,
 }
 
-/// A call that is read on; it is counted until this is dropped.
+/// A call that is being drained; counted until this is dropped.
 #[derive(Debug)]
 pub struct Draining {
     drains: Arc<Drains>,
@@ -26,10 +26,10 @@ pub struct Draining {
 }
 
 impl Drains {
-    /// For an upstream with so many places.
+    /// For an upstream that allows this many calls in flight.
     #[must_use]
-    pub fn new(places: u32) -> Arc<Self> {
-        Arc::new(Self { most: (places / SHARE).max(1), by_user: Mutex::default() })
+    pub fn new(permits: u32) -> Arc<Self> {
+        Arc::new(Self { most: (permits / SHARE).max(1), by_user: Mutex::default() })
     }
 
     /// Counts a call of `user`; `None` when the user's share is in use.
@@ -65,14 +65,14 @@ mod tests {
 
     #[test]
     fn each_user_may_have_a_quarter_of_the_places_and_at_least_one() {
-        for (places, most) in [(0, 1), (1, 1), (7, 1), (8, 2), (10_000, 2_500)] {
-            let drains = Drains::new(places);
+        for (permits, most) in [(0, 1), (1, 1), (7, 1), (8, 2), (10_000, 2_500)] {
+            let drains = Drains::new(permits);
             let (one, other) = (UserId::new(), UserId::new());
             let held: Vec<_> = (0..most).map(|_| drains.begin(one).unwrap()).collect();
-            assert!(drains.begin(one).is_none(), "{places}");
-            assert!(drains.begin(other).is_some(), "{places}");
+            assert!(drains.begin(one).is_none(), "{permits}");
+            assert!(drains.begin(other).is_some(), "{permits}");
             drop(held);
-            assert!(drains.by_user().is_empty() && drains.begin(one).is_some(), "{places}");
+            assert!(drains.by_user().is_empty() && drains.begin(one).is_some(), "{permits}");
         }
     }
 }

@@ -1,17 +1,17 @@
-//! One request and its reply on a connection of HTTP/1.1. hyper reads and writes; what it reads through,
-//! how long it may take and what is worth sending again is decided here.
+//! One request and its reply on an HTTP/1.1 connection. hyper reads and writes; time limits and the
+//! classification of errors are here.
 //!
 //! A connection has no task: whoever waits for its reply drives it. So an [`Exchange`] that is dropped
 //! closes its connection, and a caller who reads slowly slows the upstream.
 
-use super::places::Place;
-use super::tap::{Seen, Tap};
+use super::concurrency::Permit;
+use super::tap::{Tap, Traffic};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
-use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use hyper::client::conn::http1::{self, Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use pingora_core::protocols::Stream;
 use std::collections::VecDeque;
@@ -24,8 +24,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use system::clock;
 
-/// Most that is buffered of a reply, which its head has to fit in. Buffers begin with 8 KiB.
-const BUFFER: usize = 64 * 1024;
+/// Read buffer of a reply, and the largest head. Buffers begin with 8 KiB.
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
 /// Large enough for a slow link and a 32 MiB body; a stuck upstream is found by the other waits.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Interim replies (1xx) before the reply; servers send one or two.
@@ -34,7 +34,7 @@ const MAX_INTERIM_REPLIES: u32 = 16;
 const MAX_FRAMING_READS: u32 = 64;
 const FRAMING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why no reply's head came.
+/// Reason why no response head arrived.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     #[error("failed to connect: {0}")]
@@ -51,9 +51,9 @@ pub enum SendError {
     NotHttp(&'static str),
 }
 
-/// A reply's body ended before it was complete.
+/// Reason why a response body ended before it was complete.
 #[derive(Debug, thiserror::Error)]
-pub enum Cut {
+pub enum BodyError {
     #[error("the upstream stopped sending")]
     Idle,
     #[error("the connection to the upstream failed: {0}")]
@@ -61,15 +61,15 @@ pub enum Cut {
 }
 
 /// A connection to an upstream.
-pub(super) struct Wire {
+pub(super) struct Connection {
     pub address: SocketAddr,
     sender: SendRequest<Full<Bytes>>,
     driver: Driver,
-    seen: Arc<Seen>,
+    traffic: Arc<Traffic>,
 }
 
 /// hyper's half of a connection; empty once that has ended. Boxed, because exchanges are moved about.
-struct Driver(Option<Box<Connection<TokioIo<Tap>, Full<Bytes>>>>);
+struct Driver(Option<Box<http1::Connection<TokioIo<Tap>, Full<Bytes>>>>);
 
 impl Driver {
     /// Polls `work`, and the connection that it waits for.
@@ -90,28 +90,28 @@ impl Driver {
     }
 }
 
-impl Wire {
+impl Connection {
     /// Speaks HTTP/1.1 over `stream`.
     pub async fn over(stream: Stream, address: SocketAddr) -> Result<Self, SendError> {
-        let seen = Arc::new(Seen::default());
-        let io = TokioIo::new(Tap::new(stream, Arc::clone(&seen)));
-        let shaken = Builder::new().max_buf_size(BUFFER).handshake(io).await;
+        let traffic = Arc::new(Traffic::default());
+        let io = TokioIo::new(Tap::new(stream, Arc::clone(&traffic)));
+        let shaken = Builder::new().max_buf_size(MAX_BUFFER_BYTES).handshake(io).await;
         let (sender, connection) = shaken.map_err(|e| send_error(&e))?;
-        Ok(Self { address, sender, driver: Driver(Some(Box::new(connection))), seen })
+        Ok(Self { address, sender, driver: Driver(Some(Box::new(connection))), traffic })
     }
 
-    /// Whether a request can be sent: nothing came since the last reply, neither the connection's end nor an
+    /// True if a request can be sent: since the last reply the connection was neither closed nor sent an
     /// unrequested reply.
-    pub fn is_quiet(&mut self) -> bool {
+    pub fn is_reusable(&mut self) -> bool {
         let driver = &mut self.driver;
-        let looked = poll_fn(|cx| driver.poll(cx, |_| Poll::<()>::Pending));
-        let _ = tokio::task::unconstrained(looked).now_or_never();
+        let polled = poll_fn(|cx| driver.poll(cx, |_| Poll::<()>::Pending));
+        let _ = tokio::task::unconstrained(polled).now_or_never();
         self.driver.0.is_some() && self.sender.is_ready()
     }
 
-    /// Whether a byte of the latest reply has come.
+    /// True if a byte of the latest reply has arrived.
     pub fn has_replied(&self) -> bool {
-        self.seen.has_received()
+        self.traffic.has_received()
     }
 
     /// Sends a request, and waits for the head of its reply for at most `first_byte` once it is sent. `sent` is set
@@ -122,14 +122,14 @@ impl Wire {
         sent: &AtomicBool,
         first_byte: Duration,
     ) -> Result<Response<Incoming>, SendError> {
-        self.seen.begin();
-        let counted = Arc::clone(&self.seen);
+        self.traffic.begin();
+        let counted = Arc::clone(&self.traffic);
         hyper::ext::on_informational(&mut request, move |_| counted.count_interim());
-        let Self { sender, driver, seen, .. } = self;
+        let Self { sender, driver, traffic, .. } = self;
         let mut answer = pin!(sender.send_request(request));
         let mut driven = |cx: &mut Context<'_>| {
             let answered = driver.poll(cx, |cx| answer.as_mut().poll(cx));
-            if seen.interim() > MAX_INTERIM_REPLIES {
+            if traffic.interim() > MAX_INTERIM_REPLIES {
                 return Poll::Ready(Err(SendError::NotHttp("too many interim responses (1xx)")));
             }
             answered.map(|answered| match answered {
@@ -142,7 +142,7 @@ impl Wire {
         };
         let writing = poll_fn(|cx| match driven(cx) {
             Poll::Ready(answered) => Poll::Ready(Some(answered)),
-            Poll::Pending if seen.is_sent() => Poll::Ready(None),
+            Poll::Pending if traffic.is_sent() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         });
         let written = tokio::time::timeout(WRITE_TIMEOUT, writing).await;
@@ -160,35 +160,40 @@ impl Wire {
 
 /// One request under way.
 pub struct Exchange {
-    wire: Wire,
+    connection: Connection,
     status: StatusCode,
     headers: HeaderMap,
     body: Incoming,
     idle: Duration,
     /// Part of the body that was read together with the head.
-    ahead: VecDeque<Result<Option<Bytes>, Cut>>,
+    ahead: VecDeque<Result<Option<Bytes>, BodyError>>,
     framing: Framing,
-    _place: Place,
+    _permit: Permit,
 }
 
 impl Exchange {
-    pub(super) fn new(wire: Wire, reply: Response<Incoming>, idle: Duration, place: Place) -> Self {
+    pub(super) fn new(
+        connection: Connection,
+        reply: Response<Incoming>,
+        idle: Duration,
+        permit: Permit,
+    ) -> Self {
         let (head, body) = reply.into_parts();
         Self {
-            wire,
+            connection,
             status: head.status,
             headers: head.headers,
             body,
             idle,
             ahead: VecDeque::new(),
             framing: Framing::default(),
-            _place: place,
+            _permit: permit,
         }
     }
 
-    /// The connection, without the place.
-    pub(super) fn into_wire(self) -> Wire {
-        self.wire
+    /// The connection, without the concurrency permit.
+    pub(super) fn into_connection(self) -> Connection {
+        self.connection
     }
 
     /// The reply's status.
@@ -214,7 +219,7 @@ impl Exchange {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// How long a silence of this upstream may last. A caller that drops [`Exchange::next`] before
+    /// Idle timeout of this upstream's replies. A caller that drops [`Exchange::next`] before
     /// it is ready, to look at other things, has to keep this time itself.
     #[must_use]
     pub fn idle(&self) -> Duration {
@@ -224,19 +229,19 @@ impl Exchange {
     /// The next bytes of the body, `None` at its end. Safe to drop before it is ready.
     ///
     /// # Errors
-    /// [`Cut`]: the body ended early, or nothing came for the upstream's idle time.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Cut> {
+    /// [`BodyError`]: the body ended early, or nothing came for the upstream's idle time.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, BodyError> {
         match self.ahead.pop_front() {
             Some(read) => read,
             None => self.read().await,
         }
     }
 
-    /// As [`Exchange::next`], however long the upstream is silent: for who keeps that time anyway.
+    /// As [`Exchange::next`] without the idle timeout, for callers that measure the silence themselves.
     ///
     /// # Errors
-    /// [`Cut`]: the body ended early.
-    pub async fn next_whenever(&mut self) -> Result<Option<Bytes>, Cut> {
+    /// [`BodyError`]: the body ended early.
+    pub async fn next_untimed(&mut self) -> Result<Option<Bytes>, BodyError> {
         match self.ahead.pop_front() {
             Some(read) => read,
             None => poll_fn(|cx| self.poll_read(cx)).await,
@@ -252,27 +257,27 @@ impl Exchange {
         bytes
     }
 
-    async fn read(&mut self) -> Result<Option<Bytes>, Cut> {
+    async fn read(&mut self) -> Result<Option<Bytes>, BodyError> {
         let idle = self.idle;
         let read = tokio::time::timeout(idle, poll_fn(|cx| self.poll_read(cx))).await;
-        read.unwrap_or(Err(Cut::Idle))
+        read.unwrap_or(Err(BodyError::Idle))
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Cut>> {
-        let Self { wire, body, framing, .. } = self;
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
+        let Self { connection, body, framing, .. } = self;
         loop {
-            let frame = wire.driver.poll(cx, |cx| Pin::new(&mut *body).poll_frame(cx));
+            let frame = connection.driver.poll(cx, |cx| Pin::new(&mut *body).poll_frame(cx));
             let Poll::Ready(frame) = frame else {
-                framing.note(wire.seen.take_reads(), clock::instant())?;
+                framing.count(connection.traffic.take_reads(), clock::instant())?;
                 return Poll::Pending;
             };
             match frame {
                 None => return Poll::Ready(Ok(None)),
-                Some(Err(e)) => return Poll::Ready(Err(Cut::Broken(kind(&e)))),
+                Some(Err(e)) => return Poll::Ready(Err(BodyError::Broken(kind(&e)))),
                 Some(Ok(frame)) => {
                     // Trailers are dropped.
                     if let Ok(bytes) = frame.into_data() {
-                        wire.seen.take_reads();
+                        connection.traffic.take_reads();
                         *framing = Framing::default();
                         return Poll::Ready(Ok(Some(bytes)));
                     }
@@ -292,14 +297,14 @@ struct Framing {
 impl Framing {
     /// # Errors
     /// Too many such reads, or too long, one after the other.
-    fn note(&mut self, reads: u32, now: Instant) -> Result<(), Cut> {
+    fn count(&mut self, reads: u32, now: Instant) -> Result<(), BodyError> {
         if reads == 0 {
             return Ok(());
         }
         self.reads += reads;
         let since = *self.since.get_or_insert(now);
         if self.reads > MAX_FRAMING_READS || now.duration_since(since) > FRAMING_TIMEOUT {
-            return Err(Cut::Broken("endless trailers or chunk lines"));
+            return Err(BodyError::Broken("endless trailers or chunk lines"));
         }
         Ok(())
     }

@@ -1,115 +1,90 @@
-//! Models and the servers that run them.
+//! The upstreams of the gateway: their catalog, and a client for each.
 
 pub mod breaker;
 pub mod catalog;
-pub mod connect;
+pub mod client;
+pub mod concurrency;
+pub mod cooldown;
 pub mod drains;
 pub mod exchange;
-mod idle;
-pub mod pick;
-pub mod places;
+mod idle_pool;
 pub mod probe;
-pub mod rests;
-pub mod retries;
+pub mod rendezvous;
+pub mod retry_budget;
 mod tap;
 
 use breaker::Phase;
 use catalog::Catalog;
-use connect::Connections;
+use client::UpstreamClient;
 use domain::id::IdMap;
-use retries::Retries;
-use std::sync::{Arc, PoisonError, RwLock};
+use retry_budget::RetryBudget;
+use std::sync::Arc;
 use std::time::Instant;
 
-/// A catalog with a connection pool for each of its upstreams. Replaced whole on reload.
+/// A catalog with a client for each of its upstreams. Replaced whole on reload.
 pub struct Upstreams {
     pub catalog: Catalog,
-    pools: IdMap<Arc<str>, Arc<Connections>>,
-    pub retries: Arc<Retries>,
+    clients: IdMap<Arc<str>, Arc<UpstreamClient>>,
+    pub retry_budget: Arc<RetryBudget>,
 }
 
-/// Those in force; clones share them.
-#[derive(Clone)]
-pub struct InForce(Arc<RwLock<Arc<Upstreams>>>);
-
-impl InForce {
-    /// Upstreams that the next call will use.
-    #[must_use]
-    pub fn new(upstreams: Upstreams) -> Self {
-        Self(Arc::new(RwLock::new(Arc::new(upstreams))))
-    }
-
-    /// Those that are in force now.
-    #[must_use]
-    pub fn get(&self) -> Arc<Upstreams> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Puts others in their place; returns these.
-    pub fn replace(&self, catalog: Catalog) -> Arc<Upstreams> {
-        let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        *held = Arc::new(held.replaced_by(catalog));
-        Arc::clone(&held)
-    }
-}
-
-/// How one upstream does.
+/// Health and load of one upstream, as the admin API and metrics report it.
 #[derive(Debug, Clone)]
-pub struct Condition {
+pub struct UpstreamStatus {
     pub name: Arc<str>,
     pub phase: Phase,
-    /// Failures one after the other, up to now.
+    /// Consecutive failures.
     pub failures: u32,
     pub in_flight: u32,
     pub queued: usize,
 }
 
 impl Upstreams {
-    /// Pools for every upstream of `catalog`; nothing is connected yet.
+    /// Clients for every upstream of `catalog`; nothing is connected yet.
     #[must_use]
     pub fn new(catalog: Catalog) -> Self {
-        let pool = |upstream: &Arc<catalog::Upstream>| {
-            (Arc::clone(&upstream.name), Arc::new(Connections::new(Arc::clone(upstream))))
+        let client = |upstream: &Arc<catalog::Upstream>| {
+            (Arc::clone(&upstream.name), Arc::new(UpstreamClient::new(Arc::clone(upstream))))
         };
-        let pools = catalog.upstreams.iter().map(pool).collect();
-        Self { catalog, pools, retries: Arc::default() }
+        let clients = catalog.upstreams.iter().map(client).collect();
+        Self { catalog, clients, retry_budget: Arc::default() }
     }
 
-    /// The same for another catalog: an upstream that stays as it is keeps its connections, what is
-    /// known of it, and its calls in flight stay counted.
+    /// The upstreams of another catalog. An upstream whose settings are the same keeps its client: its
+    /// connections, breaker, cooldowns and calls in flight.
     #[must_use]
     pub fn replaced_by(&self, catalog: Catalog) -> Self {
         let mut next = Self::new(catalog);
-        for (name, pool) in &mut next.pools {
-            if let Some(old) = self.pools.get(name).filter(|old| old.upstream() == pool.upstream())
-            {
-                *pool = Arc::clone(old);
+        for (name, client) in &mut next.clients {
+            let current = self.clients.get(name);
+            if let Some(current) = current.filter(|c| c.upstream() == client.upstream()) {
+                *client = Arc::clone(current);
             }
         }
-        next.retries = Arc::clone(&self.retries);
+        next.retry_budget = Arc::clone(&self.retry_budget);
         next
     }
 
-    /// How each upstream does, in the order of the catalog.
+    /// Status of each upstream, in the order of the catalog.
     #[must_use]
-    pub fn conditions(&self, now: Instant) -> Vec<Condition> {
-        let condition = |pool: &Arc<Connections>| {
-            let (in_flight, queued) = pool.places.count();
-            let name = Arc::clone(&pool.upstream().name);
-            let (phase, failures) = (pool.breaker.phase(now), pool.breaker.failures());
-            Condition { name, phase, failures, in_flight, queued }
+    pub fn statuses(&self, now: Instant) -> Vec<UpstreamStatus> {
+        let status = |client: &Arc<UpstreamClient>| {
+            let (in_flight, queued) = client.limiter.count();
+            let name = Arc::clone(&client.upstream().name);
+            let (phase, failures) = (client.breaker.phase(now), client.breaker.failures());
+            UpstreamStatus { name, phase, failures, in_flight, queued }
         };
-        self.pools().map(condition).collect()
+        self.clients().map(status).collect()
     }
 
-    /// The pools of all upstreams, in the order of the catalog.
-    pub fn pools(&self) -> impl Iterator<Item = &Arc<Connections>> {
-        self.catalog.upstreams.iter().filter_map(|upstream| self.pool(&upstream.name))
+    /// The clients of all upstreams, in the order of the catalog.
+    pub fn clients(&self) -> impl Iterator<Item = &Arc<UpstreamClient>> {
+        self.catalog.upstreams.iter().filter_map(|upstream| self.client(&upstream.name))
     }
 
-    /// The pool of an upstream of the catalog.
+    /// The client of an upstream of the catalog.
     #[must_use]
-    pub fn pool(&self, upstream: &str) -> Option<&Arc<Connections>> {
-        self.pools.get(upstream)
+    pub fn client(&self, upstream: &str) -> Option<&Arc<UpstreamClient>> {
+        self.clients.get(upstream)
     }
 }

@@ -1,10 +1,11 @@
-//! Active health checks (`GET /models`) of upstreams, if configured: the breaker of one that is down opens
-//! before a user request fails, and closes again when the upstream is back. Also closes idle
+//! Active health checks (`GET /models`) of upstreams, if configured: the breaker of an upstream that is down
+//! opens before a user request fails, and closes again when the upstream is back. Also closes idle
 //! connections that will not be used again.
 
-use super::InForce;
+use super::Upstreams;
 use super::breaker::Phase;
-use super::connect::{Connections, Outgoing};
+use super::client::{UpstreamClient, UpstreamRequest};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderMap, Method};
@@ -15,33 +16,33 @@ use std::time::{Duration, Instant};
 use system::clock;
 use tokio_util::sync::CancellationToken;
 
-/// How often it is looked whom to ask.
-const ROUND: Duration = Duration::from_millis(250);
-/// Rounds between two sweeps of idle connections: 5 s.
-const SWEEP_ROUNDS: u32 = 20;
-/// A sound upstream has its list of models sooner.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time between two checks for upstreams whose probe is due.
+const SCHEDULE_INTERVAL: Duration = Duration::from_millis(250);
+/// Idle connections are swept every so many intervals: every 5 s.
+const SWEEP_EVERY: u32 = 20;
+/// A healthy upstream lists its models within this time.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks, and sweeps idle connections, until `stop` is cancelled.
-pub async fn run(upstreams: InForce, stop: CancellationToken) {
-    let mut rounds = tokio::time::interval(ROUND);
-    let mut asked: HashMap<Arc<str>, Instant> = HashMap::new();
-    let mut round = 0_u32;
-    while stop.run_until_cancelled(rounds.tick()).await.is_some() {
-        let (now, upstreams) = (clock::instant(), upstreams.get());
-        round = (round + 1) % SWEEP_ROUNDS;
-        if round == 0 {
-            upstreams.pools().for_each(|pool| pool.sweep_idle());
+/// Probes upstreams and sweeps idle connections until `stop` is cancelled.
+pub async fn run(upstreams: Arc<ArcSwap<Upstreams>>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(SCHEDULE_INTERVAL);
+    let mut probed: HashMap<Arc<str>, Instant> = HashMap::new();
+    let mut tick = 0_u32;
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let (now, upstreams) = (clock::instant(), upstreams.load_full());
+        tick = (tick + 1) % SWEEP_EVERY;
+        if tick == 0 {
+            upstreams.clients().for_each(|client| client.sweep_idle());
         }
-        let is_due = |pool: &&Arc<Connections>| {
-            let upstream = pool.upstream();
-            let last = asked.get(&upstream.name);
-            upstream.probe.is_some_and(|every| {
-                last.is_none_or(|last| now.saturating_duration_since(*last) >= every)
+        let is_due = |client: &&Arc<UpstreamClient>| {
+            let upstream = client.upstream();
+            let last = probed.get(&upstream.name);
+            upstream.probe.is_some_and(|interval| {
+                last.is_none_or(|last| now.saturating_duration_since(*last) >= interval)
             })
         };
-        let due: Vec<_> = upstreams.pools().filter(is_due).cloned().collect();
-        asked.extend(due.iter().map(|pool| (Arc::clone(&pool.upstream().name), now)));
+        let due: Vec<_> = upstreams.clients().filter(is_due).cloned().collect();
+        probed.extend(due.iter().map(|client| (Arc::clone(&client.upstream().name), now)));
         let probes = join_all(due.iter().map(probe));
         if stop.run_until_cancelled(probes).await.is_none() {
             return;
@@ -49,14 +50,14 @@ pub async fn run(upstreams: InForce, stop: CancellationToken) {
     }
 }
 
-/// Asks one upstream and tells its breaker. That it has its list of models says nothing for one that is
-/// asked anyway: its calls may fail all the same.
-async fn probe(pool: &Arc<Connections>) {
-    let is_asked = pool.breaker.phase(clock::instant()) == Phase::Closed;
-    let Ok(trial) = pool.breaker.admit(clock::instant(), None) else { return };
-    // One that is full is at work.
-    let Some(place) = pool.places.take() else { return };
-    let outgoing = Outgoing {
+/// Probes one upstream and reports to its breaker. While the breaker is closed a success is not reported: an
+/// upstream that lists its models may still fail every call.
+async fn probe(client: &Arc<UpstreamClient>) {
+    let was_closed = client.breaker.phase(clock::instant()) == Phase::Closed;
+    let Ok(call_permit) = client.breaker.try_acquire(clock::instant(), None) else { return };
+    // An upstream at its concurrency limit is being used anyway.
+    let Some(permit) = client.limiter.try_acquire() else { return };
+    let request = UpstreamRequest {
         method: Method::GET,
         path: "/models".into(),
         request: None,
@@ -64,15 +65,15 @@ async fn probe(pool: &Arc<Connections>) {
         body: Bytes::new(),
         sent: AtomicBool::new(false),
     };
-    let answered = tokio::time::timeout(PATIENCE, pool.send_once(place, &outgoing)).await;
-    let is_up = matches!(answered, Ok(Ok(exchange)) if !exchange.status().is_server_error());
+    let replied = tokio::time::timeout(PROBE_TIMEOUT, client.send_once(permit, &request)).await;
+    let is_up = matches!(replied, Ok(Ok(exchange)) if !exchange.status().is_server_error());
     let now = clock::instant();
-    match (is_up, is_asked) {
+    match (is_up, was_closed) {
         (false, _) => {
-            tracing::warn!(upstream = &*pool.upstream().name, "upstream probe failed");
-            trial.failed(now, clock::chance(), None);
+            tracing::warn!(upstream = &*client.upstream().name, "upstream probe failed");
+            call_permit.failed(now, clock::chance(), None);
         }
-        (true, false) => trial.succeeded(now),
+        (true, false) => call_permit.succeeded(now),
         (true, true) => {}
     }
 }

@@ -1,4 +1,5 @@
-//! What of a connection's traffic is seen beside the codec: whether a request is out, and what came back.
+//! Observes the traffic of a connection beneath the codec: whether the request has been written, and whether
+//! bytes came back.
 
 use pingora_core::protocols::Stream;
 use std::io::{self, IoSlice};
@@ -11,24 +12,24 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The socket under a codec.
 pub(super) struct Tap {
     stream: Stream,
-    seen: Arc<Seen>,
+    traffic: Arc<Traffic>,
     /// Bytes were written that have not been flushed.
     is_dirty: bool,
 }
 
-/// What has happened on a connection since its latest request.
+/// Traffic of a connection since its latest request began.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
-    /// The whole request is in the system's hands.
+pub(super) struct Traffic {
+    /// The whole request has been written to the socket.
     sent: AtomicBool,
     received: AtomicBool,
-    /// Reads that brought bytes, since they were last asked for.
+    /// Reads that brought bytes, since they were last taken.
     reads: AtomicU32,
     interim: AtomicU32,
 }
 
-impl Seen {
-    /// A request begins.
+impl Traffic {
+    /// Resets everything for the next request.
     pub fn begin(&self) {
         self.sent.store(false, Ordering::Relaxed);
         self.received.store(false, Ordering::Relaxed);
@@ -36,17 +37,17 @@ impl Seen {
         self.interim.store(0, Ordering::Relaxed);
     }
 
-    /// Whether the request has been written.
+    /// True if the request has been written.
     pub fn is_sent(&self) -> bool {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Whether a byte has come back.
+    /// True if a byte has come back.
     pub fn has_received(&self) -> bool {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// Reads that brought bytes since the last time this was asked.
+    /// Number of reads that brought bytes since the last call of this.
     pub fn take_reads(&self) -> u32 {
         match self.reads.load(Ordering::Relaxed) {
             0 => 0,
@@ -54,21 +55,21 @@ impl Seen {
         }
     }
 
-    /// An interim reply came.
+    /// Counts one interim reply (1xx).
     pub fn count_interim(&self) {
         self.interim.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many came.
+    /// Number of interim replies.
     pub fn interim(&self) -> u32 {
         self.interim.load(Ordering::Relaxed)
     }
 }
 
 impl Tap {
-    /// The socket, and where to note what happens on it.
-    pub fn new(stream: Stream, seen: Arc<Seen>) -> Self {
-        Self { stream, seen, is_dirty: false }
+    /// Observes `stream` and records into `traffic`.
+    pub fn new(stream: Stream, traffic: Arc<Traffic>) -> Self {
+        Self { stream, traffic, is_dirty: false }
     }
 }
 
@@ -81,8 +82,8 @@ impl AsyncRead for Tap {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.seen.received.store(true, Ordering::Relaxed);
-            self.seen.reads.fetch_add(1, Ordering::Relaxed);
+            self.traffic.received.store(true, Ordering::Relaxed);
+            self.traffic.reads.fetch_add(1, Ordering::Relaxed);
         }
         read
     }
@@ -116,7 +117,7 @@ impl AsyncWrite for Tap {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         if self.is_dirty && matches!(flushed, Poll::Ready(Ok(()))) {
             self.is_dirty = false;
-            self.seen.sent.store(true, Ordering::Relaxed);
+            self.traffic.sent.store(true, Ordering::Relaxed);
         }
         flushed
     }

@@ -17,8 +17,8 @@ use super::state::{ControlState, EdgeConfig, InstanceInfo};
 use super::*;
 use crate::callers::cache::CallerCache;
 use crate::config::{self, Config};
-use crate::upstream::InForce;
 use crate::upstream::Upstreams;
+use arc_swap::ArcSwap;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -151,7 +151,7 @@ async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>>) -> Contr
         readiness: readiness.clone(),
         started_at: clock::instant(),
         metrics: Arc::clone(&metrics),
-        upstreams: InForce::new(Upstreams::new(config.catalog.clone())),
+        upstreams: Arc::new(ArcSwap::from_pointee(Upstreams::new(config.catalog.clone()))),
         reloads,
         checks: health::Checks::default(),
     };

@@ -12,7 +12,7 @@ use crate::gateway::response::quota_numbers::QuotaNumbers;
 use crate::gateway::response::refusal::{Limited, Refusal};
 use crate::response_owners::RESPONSE_LIFETIME;
 use crate::upstream::catalog::Model;
-use crate::upstream::places::Places;
+use crate::upstream::concurrency::FairLimiter;
 use domain::caller::Caller;
 use domain::charge::Lease;
 use domain::day::Day;
@@ -91,7 +91,7 @@ pub struct Admission<'a> {
     /// The prompt as counted exactly, once it has been.
     pub exact: OnceLock<u64>,
     /// Turns for counting long prompts.
-    pub counting: &'a Arc<Places>,
+    pub counting: &'a Arc<FairLimiter>,
 }
 
 /// Tokens one call would like to have.

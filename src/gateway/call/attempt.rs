@@ -5,8 +5,8 @@ use crate::gateway::call::forward::{Forwarded, Forwarding, Pending, Stop, stoppe
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::UpstreamFailure;
 use crate::upstream::catalog::Route;
-use crate::upstream::connect::{Connections, Exchange, Outgoing, SendError};
-use crate::upstream::places::Place;
+use crate::upstream::client::{Exchange, SendError, UpstreamClient, UpstreamRequest};
+use crate::upstream::concurrency::Permit;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use http::Method;
@@ -74,10 +74,10 @@ impl Forwarding<'_> {
         &self,
         session: &mut Session,
         route: &Route,
-        pool: &Arc<Connections>,
-        place: Place,
+        pool: &Arc<UpstreamClient>,
+        permit: Permit,
     ) -> Tried {
-        let tried = self.try_once(session, route, pool, place).await;
+        let tried = self.try_once(session, route, pool, permit).await;
         let Tried::Failed { refuses_stream_options: true, .. } = &tried else { return tried };
         // The caller's own members may be what the upstream refuses, or that there are any without a stream:
         // other users must not lose reported usage for it.
@@ -87,9 +87,9 @@ impl Forwarding<'_> {
         {
             return tried;
         }
-        let Some(place) = pool.places.take() else { return tried };
+        let Some(permit) = pool.limiter.try_acquire() else { return tried };
         pool.refuses_stream_options.store(true, Ordering::Relaxed);
-        let retried = self.try_once(session, route, pool, place).await;
+        let retried = self.try_once(session, route, pool, permit).await;
         if matches!(retried, Tried::Failed { .. }) {
             // Something else is wrong with the request.
             pool.refuses_stream_options.store(false, Ordering::Relaxed);
@@ -102,7 +102,7 @@ impl Forwarding<'_> {
         retried
     }
 
-    fn sends_stream_options(&self, route: &Route, pool: &Connections) -> bool {
+    fn sends_stream_options(&self, route: &Route, pool: &UpstreamClient) -> bool {
         let is_asked = self.request.wants_usage_asked_for() || self.request.include_usage;
         is_asked
             && route.upstream.stream_options
@@ -113,15 +113,15 @@ impl Forwarding<'_> {
         &self,
         session: &mut Session,
         route: &Route,
-        pool: &Arc<Connections>,
-        place: Place,
+        pool: &Arc<UpstreamClient>,
+        permit: Permit,
     ) -> Tried {
         let outgoing = Arc::new(self.outgoing(route, pool));
         let asked_at = clock::instant();
         // It owns what it needs, so that it can continue after its caller has left.
         let mut sending: BoxFuture<'static, _> = {
             let (pool, outgoing) = (Arc::clone(pool), Arc::clone(&outgoing));
-            Box::pin(async move { pool.send(place, &outgoing).await })
+            Box::pin(async move { pool.send(permit, &outgoing).await })
         };
         let sent = tokio::select! {
             biased;
@@ -200,7 +200,7 @@ impl Forwarding<'_> {
 
     /// Translates an error status. A 4xx that the caller caused counts as a request; anything the
     /// caller could not help does not, and is worth trying elsewhere.
-    async fn error_reply(&self, mut exchange: Exchange, pool: &Connections) -> Tried {
+    async fn error_reply(&self, mut exchange: Exchange, pool: &UpstreamClient) -> Tried {
         let status = exchange.status().as_u16();
         let content_type = exchange.header("content-type").map(str::to_owned);
         // The other form, a date, is not worth a clock that may differ from ours.
@@ -219,7 +219,7 @@ impl Forwarding<'_> {
     fn refused(
         &self,
         error: UpstreamError,
-        pool: &Connections,
+        pool: &UpstreamClient,
         (status, retry_after): (u16, Option<u32>),
         again: bool,
     ) -> Tried {
@@ -245,7 +245,7 @@ impl Forwarding<'_> {
         self.metrics.upstream_up(upstream).set(if is_up { 1.0 } else { 0.0 });
     }
 
-    fn outgoing(&self, route: &Route, pool: &Connections) -> Outgoing {
+    fn outgoing(&self, route: &Route, pool: &UpstreamClient) -> UpstreamRequest {
         let takes_options =
             route.upstream.stream_options && !pool.refuses_stream_options.load(Ordering::Relaxed);
         let changes = Changes {
@@ -256,7 +256,7 @@ impl Forwarding<'_> {
             include_usage: takes_options && self.request.wants_usage_asked_for(),
             drop_stream_options: !takes_options,
         };
-        Outgoing {
+        UpstreamRequest {
             method: Method::POST,
             path: self.request.surface.path().into(),
             request: Some(self.reservation.request),
@@ -268,7 +268,7 @@ impl Forwarding<'_> {
 }
 
 /// Counts a refusal that is about the operator's account, and says so once until a call is answered.
-pub(crate) fn alert(metrics: &Metrics, pool: &Connections, fault: Fault) {
+pub(crate) fn alert(metrics: &Metrics, pool: &UpstreamClient, fault: Fault) {
     let trouble = match fault {
         Fault::OperatorKey => AccountTrouble::Key,
         Fault::OperatorQuota => AccountTrouble::Quota,

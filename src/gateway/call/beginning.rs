@@ -6,7 +6,7 @@
 
 use crate::gateway::call::forward::is_event_stream;
 use crate::gateway::call::relay_body;
-use crate::upstream::connect::Exchange;
+use crate::upstream::client::Exchange;
 use bytes::BytesMut;
 use std::ops::ControlFlow;
 use std::time::Duration;

@@ -15,7 +15,7 @@ use crate::gateway::call::relay_body;
 use crate::gateway::call::settle::Ending;
 use crate::gateway::call::stream_quota::{Allowance, Verdict};
 use crate::upstream::catalog::{Model, OnHangUp, Upstream};
-use crate::upstream::connect::{Connections, SendError};
+use crate::upstream::client::{SendError, UpstreamClient};
 use crate::upstream::drains::Draining;
 use bytes::BytesMut;
 use domain::charge::Status;
@@ -114,7 +114,7 @@ impl Unread {
         self.pool().upstream()
     }
 
-    fn pool(&self) -> &Arc<Connections> {
+    fn pool(&self) -> &Arc<UpstreamClient> {
         match self {
             Self::Head(pending, _) => &pending.pool,
             Self::Body(forwarded, _, _) => &forwarded.pool,

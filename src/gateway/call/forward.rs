@@ -2,7 +2,7 @@
 //!
 //! Upstreams that keep failing are left out, those that asked for a rest come last, and a full one is
 //! waited for when there is no other. What is tried again is bounded for the call (each upstream once, a
-//! lone one twice) and for the gateway (see [`Retries`](crate::upstream::retries::Retries)).
+//! lone one twice) and for the gateway (see [`RetryBudget`](crate::upstream::retry_budget::RetryBudget)).
 
 use crate::gateway::call::admit::Reservation;
 use crate::gateway::call::attempt::{Blame, Tried};
@@ -10,11 +10,11 @@ use crate::gateway::call::cancellation::{Leash, Pulled};
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
 use crate::upstream::Upstreams;
-use crate::upstream::breaker::Trial;
+use crate::upstream::breaker::CallPermit;
 use crate::upstream::catalog::Route;
-use crate::upstream::connect::{Connections, Exchange, SendError};
-use crate::upstream::pick;
-use crate::upstream::places::Place;
+use crate::upstream::client::{Exchange, SendError, UpstreamClient};
+use crate::upstream::concurrency::Permit;
+use crate::upstream::rendezvous;
 use domain::charge::Status;
 use domain::id::UserId;
 use futures_util::future::BoxFuture;
@@ -33,7 +33,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 pub struct Forwarded {
     /// Boxed: it moves with the call from step to step.
     pub exchange: Box<Exchange>,
-    pub pool: Arc<Connections>,
+    pub pool: Arc<UpstreamClient>,
     pub upstream: Arc<str>,
     /// When the reply's head was here.
     pub head_at: Instant,
@@ -49,7 +49,7 @@ pub struct Answering {
 impl Forwarded {
     /// Notes that a reply to `caller` which had begun well came to nothing.
     pub fn broke_off(&self, caller: UserId) {
-        self.pool.breaker.cut(clock::instant(), clock::chance(), caller);
+        self.pool.breaker.record_broken_stream(clock::instant(), clock::chance(), caller);
     }
 }
 
@@ -67,10 +67,10 @@ pub enum NotForwarded {
     Stopped { by: Stop, upstream: Arc<str>, pending: Option<Pending> },
 }
 
-/// A request that has been sent, and whose reply's head has not come. Dropped, it closes the connection.
+/// A request that has been sent, and whose response head has not come. Dropped, it closes the connection.
 pub struct Pending {
     pub sending: BoxFuture<'static, Result<Exchange, SendError>>,
-    pub pool: Arc<Connections>,
+    pub pool: Arc<UpstreamClient>,
 }
 
 /// What ended a call while it was waiting for its reply.
@@ -121,7 +121,7 @@ struct Visits<'a> {
     last: Option<NotForwarded>,
     /// Failed in a way that a second try may help, without having cost anything.
     again: Option<&'a Route>,
-    /// Had no place free.
+    /// Had no permit free.
     full: Option<&'a Route>,
     /// The shortest time after which one may be worth asking.
     rest: Option<Duration>,
@@ -137,7 +137,7 @@ impl Forwarding<'_> {
     /// # Errors
     /// [`NotForwarded`]; the caller has not been sent a byte.
     pub async fn forward(&self, session: &mut Session) -> Result<Forwarded, NotForwarded> {
-        self.upstreams.retries.save();
+        self.upstreams.retry_budget.deposit();
         let mut visits = Visits::default();
         for route in self.order() {
             if let Done::Break(done) = self.visit(session, route, None, &mut visits).await {
@@ -164,12 +164,12 @@ impl Forwarding<'_> {
 
     /// The model's routes, those that asked for a rest last.
     fn order(&self) -> Vec<&Route> {
-        let mut order = pick::order(&self.reservation.model.routes, self.conversation());
+        let mut order = rendezvous::rank(&self.reservation.model.routes, self.conversation());
         if order.len() > 1 {
             let now = clock::instant();
             order.sort_by_cached_key(|route| {
-                let pool = self.upstreams.pool(&route.upstream.name);
-                pool.is_some_and(|pool| pool.rests.is_resting(&route.upstream_model, now))
+                let pool = self.upstreams.client(&route.upstream.name);
+                pool.is_some_and(|pool| pool.cooldowns.is_cooling_down(&route.upstream_model, now))
             });
         }
         order
@@ -182,55 +182,55 @@ impl Forwarding<'_> {
         named.unwrap_or_else(|| self.reservation.caller.key.as_str().as_bytes())
     }
 
-    /// Asks one upstream, if it is worth asking and there is a place. Continues where another may be
+    /// Asks one upstream, if it is worth asking and there is a permit. Continues where another may be
     /// tried.
     async fn visit<'r>(
         &self,
         session: &mut Session,
         route: &'r Route,
-        place: Option<Place>,
+        permit: Option<Permit>,
         visits: &mut Visits<'r>,
     ) -> Done {
-        let Some(pool) = self.upstreams.pool(&route.upstream.name) else {
+        let Some(pool) = self.upstreams.client(&route.upstream.name) else {
             return Done::Continue(());
         };
         let caller = self.reservation.caller.user;
-        let trial = match pool.breaker.admit(clock::instant(), Some(caller)) {
-            Ok(trial) => trial,
+        let call_permit = match pool.breaker.try_acquire(clock::instant(), Some(caller)) {
+            Ok(call_permit) => call_permit,
             Err(rest) => {
                 visits.rest = Some(visits.rest.map_or(rest, |other| other.min(rest)));
                 return Done::Continue(());
             }
         };
-        let Some(place) = place.or_else(|| pool.places.take()) else {
+        let Some(permit) = permit.or_else(|| pool.limiter.try_acquire()) else {
             visits.full.get_or_insert(route);
             return Done::Continue(());
         };
         if visits.asked > 0 {
-            if !self.upstreams.retries.take() {
+            if !self.upstreams.retry_budget.withdraw() {
                 return Done::Break(Err(visits.outcome()));
             }
             self.metrics.retries.increment(1);
         }
         visits.asked += 1;
-        let tried = self.try_one(session, route, pool, place).await;
-        self.tell(trial, &tried, pool);
+        let tried = self.try_one(session, route, pool, permit).await;
+        self.tell(call_permit, &tried, pool);
         self.follow(tried, route, pool, visits)
     }
 
     /// Tells the breaker what a try has shown.
-    fn tell(&self, trial: Trial, tried: &Tried, pool: &Connections) {
+    fn tell(&self, call_permit: CallPermit, tried: &Tried, pool: &UpstreamClient) {
         let now = clock::instant();
         match tried {
-            Tried::Stopped { .. } => drop(trial),
+            Tried::Stopped { .. } => drop(call_permit),
             Tried::Failed { blame: Blame::Upstream, failure, .. } => {
                 // Whatever was asked, it was not reached.
                 let is_away =
                     matches!(failure, UpstreamFailure::Connect | UpstreamFailure::ConnectTimeout);
                 let caller = (!is_away).then_some(self.reservation.caller.user);
-                trial.failed(now, clock::chance(), caller);
+                call_permit.failed(now, clock::chance(), caller);
             }
-            Tried::Answering(_) | Tried::Failed { .. } => trial.succeeded(now),
+            Tried::Answering(_) | Tried::Failed { .. } => call_permit.succeeded(now),
         }
         let breaker = self.metrics.upstream_breaker(&pool.upstream().name);
         breaker.set(pool.breaker.phase(now).number());
@@ -241,14 +241,14 @@ impl Forwarding<'_> {
         &self,
         tried: Tried,
         route: &'r Route,
-        pool: &Connections,
+        pool: &UpstreamClient,
         visits: &mut Visits<'r>,
     ) -> Done {
         let upstream = Arc::clone(&route.upstream.name);
         match tried {
             Tried::Answering(forwarded) => {
                 if visits.asked > 1 {
-                    self.upstreams.retries.give_back();
+                    self.upstreams.retry_budget.refund();
                 }
                 Done::Break(Ok(forwarded))
             }
@@ -261,7 +261,7 @@ impl Forwarding<'_> {
             }
             Tried::Failed { failure, blame, again, .. } => {
                 if let Blame::Limit { rest } = blame {
-                    pool.rests.begin(&route.upstream_model, clock::instant(), rest);
+                    pool.cooldowns.start(&route.upstream_model, clock::instant(), rest);
                 }
                 if matches!(failure, UpstreamFailure::FirstByteTimeout) {
                     visits.unheard = Some(Arc::clone(&upstream));
@@ -275,23 +275,23 @@ impl Forwarding<'_> {
         }
     }
 
-    /// Waits for a place at an upstream that is full, as long as it lets calls wait.
+    /// Waits for a permit at an upstream that is full, as long as it lets calls wait.
     async fn wait_and_visit<'r>(
         &self,
         session: &mut Session,
         route: &'r Route,
         visits: &mut Visits<'r>,
     ) -> Done {
-        let pool = self.upstreams.pool(&route.upstream.name);
-        let ticket = pool.and_then(|pool| pool.places.queue(self.reservation.caller.user));
-        let Some(ticket) = ticket else { return Done::Continue(()) };
-        let waited = tokio::time::timeout(route.upstream.queue_timeout, ticket.place());
-        let place = tokio::select! {
-            place = waited => place.ok().flatten(),
+        let pool = self.upstreams.client(&route.upstream.name);
+        let queued = pool.and_then(|pool| pool.limiter.enqueue(self.reservation.caller.user));
+        let Some(queued) = queued else { return Done::Continue(()) };
+        let waited = tokio::time::timeout(route.upstream.queue_timeout, queued.permit());
+        let permit = tokio::select! {
+            permit = waited => permit.ok().flatten(),
             by = stopped(session, self.leash) => return Done::Break(Err(stopped_at(route, by))),
         };
-        match place {
-            Some(place) => self.visit(session, route, Some(place), visits).await,
+        match permit {
+            Some(permit) => self.visit(session, route, Some(permit), visits).await,
             None => Done::Continue(()),
         }
     }

@@ -280,7 +280,7 @@ impl Call<'_> {
             }
             Err(NotForwarded::Failed { failure, upstream, counted, unheard }) => {
                 let (budget, reserved) = (reservation.budget(), reservation.reserved);
-                let unheard = unheard.and_then(|name| self.current.upstreams.pool(&name));
+                let unheard = unheard.and_then(|name| self.current.upstreams.client(&name));
                 let ending = match unheard {
                     Some(pool) => {
                         let upstream = pool.upstream();

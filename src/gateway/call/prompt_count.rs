@@ -4,7 +4,7 @@
 use crate::gateway::call::admit::{Admission, NotAdmitted, not_admitted};
 use crate::gateway::response::refusal::Refusal;
 use crate::upstream::catalog::Model;
-use crate::upstream::places::{Place, Places};
+use crate::upstream::concurrency::{FairLimiter, Permit};
 use domain::caller::Caller;
 use domain::day::Day;
 use domain::id::UserId;
@@ -100,16 +100,16 @@ pub(crate) fn exact_prompt(request: &Request<'_>, model: &Model) -> u64 {
 
 /// Turns for counting long prompts: half of the processors, so that counting never takes all.
 #[must_use]
-pub fn turns() -> Arc<Places> {
+pub fn turns() -> Arc<FairLimiter> {
     let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    Places::new(u32::try_from(processors / 2).unwrap_or(u32::MAX).max(1), QUEUE_LENGTH)
+    FairLimiter::new(u32::try_from(processors / 2).unwrap_or(u32::MAX).max(1), QUEUE_LENGTH)
 }
 
 /// A turn for counting a long prompt, fair to users.
-async fn turn(counting: &Arc<Places>, user: UserId) -> Result<Place, Refusal> {
-    if let Some(place) = counting.take() {
-        return Ok(place);
+async fn turn(counting: &Arc<FairLimiter>, user: UserId) -> Result<Permit, Refusal> {
+    if let Some(permit) = counting.try_acquire() {
+        return Ok(permit);
     }
-    let ticket = counting.queue(user).ok_or(Refusal::CountingBusy)?;
-    ticket.place().await.ok_or(Refusal::CountingBusy)
+    let queued = counting.enqueue(user).ok_or(Refusal::CountingBusy)?;
+    queued.permit().await.ok_or(Refusal::CountingBusy)
 }

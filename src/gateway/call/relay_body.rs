@@ -10,7 +10,7 @@ use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
 use crate::response_owners::{DEFERRED_LIFETIME, ResponseOwners, Unknown};
 use crate::upstream::catalog::Upstream;
-use crate::upstream::connect::{Cut, Exchange};
+use crate::upstream::client::{BodyError, Exchange};
 use bytes::{Bytes, BytesMut};
 use domain::charge::{Source, Status};
 use domain::id::RequestId;
@@ -338,11 +338,11 @@ pub async fn collect(
                 }
                 body.extend_from_slice(&bytes);
             }
-            Ok(Some(_)) | Err(Cut::Idle) => {
+            Ok(Some(_)) | Err(BodyError::Idle) => {
                 return Collected::GivenUp(Refusal::Upstream(UpstreamFailure::BadReply));
             }
             Ok(None) => return Collected::Body(std::mem::take(body).freeze()),
-            Err(Cut::Broken(_)) => return Collected::broken(),
+            Err(BodyError::Broken(_)) => return Collected::broken(),
         }
     }
 }

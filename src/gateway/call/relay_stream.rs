@@ -175,7 +175,7 @@ impl<'a> Stream<'a> {
                 Verdict::Retry => Woken::Extended,
                 Verdict::Exhausted => Woken::End(End::QuotaReached),
             },
-            next = self.forwarded.exchange.next_whenever(), if !blocked => match next {
+            next = self.forwarded.exchange.next_untimed(), if !blocked => match next {
                 Ok(Some(bytes)) => {
                     self.scanner.push(&bytes);
                     Woken::Bytes

@@ -2,13 +2,13 @@
 //!
 //! The upstream makes a stored response to its end, and bills it, whatever became of its call. The call was
 //! charged an estimate; as soon as the upstream reports what the response used, that takes the estimate's
-//! place, as it does when the caller reads the response ([`crate::gateway::call::correction`]). What a shutdown interrupts is
+//! permit, as it does when the caller reads the response ([`crate::gateway::call::correction`]). What a shutdown interrupts is
 //! left to the caller's own reads.
 
 use crate::gateway::call::body_memory::Buffers;
 use crate::gateway::call::correction::Corrector;
 use crate::gateway::call::relay_body;
-use crate::upstream::connect::Outgoing;
+use crate::upstream::client::UpstreamRequest;
 use bytes::{Bytes, BytesMut};
 use domain::id::RequestId;
 use domain::stored_response::StoredResponse;
@@ -85,9 +85,9 @@ impl Rereader {
     }
 
     async fn fetch_once(&self, reply: &StoredResponse, call: RequestId) -> Option<Read> {
-        let pool = self.corrector.upstreams.pool(&reply.upstream)?;
-        let place = pool.places.take()?;
-        let outgoing = Outgoing {
+        let pool = self.corrector.upstreams.client(&reply.upstream)?;
+        let permit = pool.limiter.try_acquire()?;
+        let outgoing = UpstreamRequest {
             method: Method::GET,
             path: format!("/responses/{}", reply.id).into(),
             request: Some(call),
@@ -95,7 +95,7 @@ impl Rereader {
             body: Bytes::new(),
             sent: AtomicBool::new(false),
         };
-        let mut exchange = pool.send(place, &outgoing).await.ok()?;
+        let mut exchange = pool.send(permit, &outgoing).await.ok()?;
         let status = exchange.status();
         let mut room = self.buffers.hold(Some(reply.user), self.address);
         let body = relay_body::read_on(&mut exchange, BytesMut::new(), self.reply_bytes, &mut room);

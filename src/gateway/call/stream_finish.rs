@@ -85,7 +85,7 @@ impl Stream<'_> {
                 continue;
             }
             let patience = if backlog < BACKLOG { Duration::ZERO } else { CAUGHT_UP };
-            let next = tokio::time::timeout(patience, self.forwarded.exchange.next_whenever());
+            let next = tokio::time::timeout(patience, self.forwarded.exchange.next_untimed());
             let Ok(Ok(Some(bytes))) = tokio::task::unconstrained(next).await else { break };
             backlog += bytes.len();
             self.scanner.push(&bytes);

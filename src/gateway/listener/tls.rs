@@ -3,14 +3,15 @@
 
 use crate::config::TlsFiles;
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use pingora_core::listeners::tls::Acceptor;
 use pingora_core::tls::{
     ServerConfig, install_default_crypto_provider, load_certs_and_key_files, version,
 };
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 /// What new connections are met with.
-pub struct Tls(RwLock<Arc<Acceptor>>);
+pub struct Tls(ArcSwap<Acceptor>);
 
 impl Tls {
     /// Reads certificate and key.
@@ -18,7 +19,7 @@ impl Tls {
     /// # Errors
     /// A file cannot be read, holds no PEM of its kind, or the two do not belong together.
     pub fn new(files: &TlsFiles) -> anyhow::Result<Self> {
-        Ok(Self(RwLock::new(Arc::new(acceptor(files)?))))
+        Ok(Self(ArcSwap::from_pointee(acceptor(files)?)))
     }
 
     /// Reads them again, for connections to come.
@@ -26,15 +27,14 @@ impl Tls {
     /// # Errors
     /// As [`Tls::new`]; then the old ones stay.
     pub fn reload(&self, files: &TlsFiles) -> anyhow::Result<()> {
-        let fresh = Arc::new(acceptor(files)?);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        self.0.store(Arc::new(acceptor(files)?));
         Ok(())
     }
 
     /// For the next connection.
     #[must_use]
     pub fn acceptor(&self) -> Arc<Acceptor> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        self.0.load_full()
     }
 }
 

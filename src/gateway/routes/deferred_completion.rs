@@ -2,7 +2,7 @@
 //!
 //! The upstream gives it once, so one call at a time asks, and nothing is asked twice. The call that deferred
 //! it has been charged in full; what it really used takes that charge's place when it is fetched. Fetching
-//! itself costs nothing but a place in the window.
+//! itself costs nothing but one request of the rate limit.
 
 use crate::gateway::call::attempt;
 use crate::gateway::call::cancellation::Leash;
@@ -16,7 +16,7 @@ use crate::gateway::listener::session::{ReplyHead, Session};
 use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
 use crate::gateway::response::writer::Replier;
 use crate::gateway::{CALLER_GONE, Gateway, Handled, Rejection, RoutingSnapshot, outcome_of};
-use crate::upstream::connect::Outgoing;
+use crate::upstream::client::UpstreamRequest;
 use bytes::{Bytes, BytesMut};
 use domain::caller::Caller;
 use domain::charge::Status;
@@ -77,7 +77,7 @@ impl Gateway {
         fetched
     }
 
-    /// Takes a place in the window, asks once, and sets right what the call that deferred it was charged.
+    /// Takes one request of the rate limit, asks once, and sets right what the call that deferred it was charged.
     async fn fetch(
         &self,
         session: &mut Session,
@@ -200,11 +200,11 @@ impl Gateway {
         (current, reply): (&RoutingSnapshot, &StoredResponse),
     ) -> Asked {
         let none = || Asked::No(Refusal::NoSuchReply(reply.id.clone()));
-        let Some(pool) = current.upstreams.pool(&reply.upstream) else { return none() };
-        let Some(place) = pool.places.take() else {
+        let Some(pool) = current.upstreams.client(&reply.upstream) else { return none() };
+        let Some(permit) = pool.limiter.try_acquire() else {
             return Asked::No(Refusal::Upstream(UpstreamFailure::Busy));
         };
-        let outgoing = Outgoing {
+        let outgoing = UpstreamRequest {
             method: Method::GET,
             path: format!("/chat/deferred-completion/{}", reply.id).into(),
             request: Some(head.id),
@@ -213,7 +213,7 @@ impl Gateway {
             sent: AtomicBool::new(false),
         };
         let sent = tokio::select! {
-            sent = pool.send_once(place, &outgoing) => sent,
+            sent = pool.send_once(permit, &outgoing) => sent,
             by = stopped(session, leash) => return by.refusal().map_or(Asked::CallerGone, Asked::No),
         };
         let exchange = match sent {

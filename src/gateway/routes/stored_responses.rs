@@ -13,7 +13,7 @@ use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
 use crate::gateway::response::writer::Replier;
 use crate::gateway::{CALLER_GONE, Gateway, Handled, Rejection, outcome_of};
 use crate::upstream::catalog::Upstream;
-use crate::upstream::connect::{Exchange, Outgoing};
+use crate::upstream::client::{Exchange, UpstreamRequest};
 use bytes::{Bytes, BytesMut};
 use domain::caller::Caller;
 use domain::stored_response::StoredResponse;
@@ -110,12 +110,12 @@ impl Gateway {
         let current = self.current();
         let leash = self.leash(caller, replier, &current, false);
         let none = || Refusal::NoSuchReply(kept.id.clone());
-        let pool = current.upstreams.pool(&reply.upstream).ok_or_else(none)?;
+        let pool = current.upstreams.client(&reply.upstream).ok_or_else(none)?;
         let busy = || Refusal::Upstream(UpstreamFailure::Busy);
-        let place = pool.places.take().ok_or_else(busy)?;
+        let permit = pool.limiter.try_acquire().ok_or_else(busy)?;
         let outgoing = kept.outgoing(session, replier, pool.upstream());
         let sent = tokio::select! {
-            sent = pool.send(place, &outgoing) => sent,
+            sent = pool.send(permit, &outgoing) => sent,
             by = stopped(session, &leash) => return by.refusal().map_or(Ok(None), Err),
         };
         let mut exchange = sent.map_err(|e| Refusal::Upstream(attempt::failure(&e)))?;
@@ -172,7 +172,12 @@ fn refuse_errors(
 }
 
 impl Kept {
-    fn outgoing(&self, session: &Session, replier: &Replier<'_>, upstream: &Upstream) -> Outgoing {
+    fn outgoing(
+        &self,
+        session: &Session,
+        replier: &Replier<'_>,
+        upstream: &Upstream,
+    ) -> UpstreamRequest {
         let (method, below) = match self.act {
             Act::Read => (Method::GET, ""),
             Act::Delete => (Method::DELETE, ""),
@@ -181,7 +186,7 @@ impl Kept {
         };
         let query = session.uri().query().filter(|query| is_passed(query));
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-        Outgoing {
+        UpstreamRequest {
             method,
             path: format!("/responses/{}{below}{query}", self.id).into(),
             request: Some(replier.head.id),

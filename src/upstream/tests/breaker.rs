@@ -5,12 +5,12 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Fails so often that it opens; 0.5 is the middle of what chance may do.
+/// A breaker that has just opened; 0.5 is the middle of the random range.
 fn opened(now: Instant) -> Arc<Breaker> {
     let breaker = Arc::<Breaker>::default();
-    for _ in 0..IN_A_ROW {
+    for _ in 0..FAILURE_THRESHOLD {
         assert_eq!(breaker.phase(now), Phase::Closed);
-        breaker.admit(now, None).unwrap().failed(now, 0.5, None);
+        breaker.try_acquire(now, None).unwrap().failed(now, 0.5, None);
     }
     breaker
 }
@@ -21,10 +21,10 @@ fn failures_in_a_row_open_it_for_twice_as_long_each_time() {
     let breaker = opened(now);
     for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
         assert_eq!(breaker.phase(now), Phase::Open);
-        assert_eq!(breaker.admit(now, None).unwrap_err(), Duration::from_secs(seconds));
+        assert_eq!(breaker.try_acquire(now, None).unwrap_err(), Duration::from_secs(seconds));
         now += Duration::from_secs(seconds);
         assert_eq!(breaker.phase(now), Phase::HalfOpen);
-        breaker.admit(now, None).unwrap().failed(now, 0.5, None);
+        breaker.try_acquire(now, None).unwrap().failed(now, 0.5, None);
     }
 }
 
@@ -33,36 +33,37 @@ fn one_success_closes_it() {
     let now = clock::instant();
     let breaker = opened(now);
     let later = now + ms(1_000);
-    breaker.admit(later, None).unwrap().succeeded(later);
+    breaker.try_acquire(later, None).unwrap().succeeded(later);
     assert_eq!(breaker.phase(later), Phase::Closed);
-    for _ in 1..IN_A_ROW {
-        breaker.admit(later, None).unwrap().failed(later, 0.5, None);
+    for _ in 1..FAILURE_THRESHOLD {
+        breaker.try_acquire(later, None).unwrap().failed(later, 0.5, None);
     }
     assert_eq!(breaker.phase(later), Phase::Closed, "what failed before is forgotten");
 }
 
 #[test]
-fn one_call_at_a_time_tries_whether_it_is_back() {
+fn one_call_at_a_time_probes_a_half_open_breaker() {
     let now = clock::instant();
     let breaker = opened(now);
     let later = now + ms(1_000);
-    let trial = breaker.admit(later, None).unwrap();
-    assert!(breaker.admit(later, None).is_err());
-    drop(trial);
-    let trial = breaker.admit(later, None).expect("the one before showed nothing");
-    trial.succeeded(later);
-    breaker.admit(later, None).unwrap();
+    let permit = breaker.try_acquire(later, None).unwrap();
+    assert!(breaker.try_acquire(later, None).is_err());
+    drop(permit);
+    let permit = breaker.try_acquire(later, None).expect("the one before showed nothing");
+    permit.succeeded(later);
+    breaker.try_acquire(later, None).unwrap();
 }
 
 #[test]
-fn calls_that_were_under_way_do_not_make_it_stay_open_longer() {
+fn calls_in_flight_when_it_opens_do_not_keep_it_open_longer() {
     let now = clock::instant();
     let breaker = Arc::<Breaker>::default();
-    let trials: Vec<Trial> = (0..50).map(|_| breaker.admit(now, None).unwrap()).collect();
-    for trial in trials {
-        trial.failed(now, 0.5, None);
+    let permits: Vec<CallPermit> =
+        (0..50).map(|_| breaker.try_acquire(now, None).unwrap()).collect();
+    for permit in permits {
+        permit.failed(now, 0.5, None);
     }
-    assert_eq!(breaker.admit(now, None).unwrap_err(), SHORTEST);
+    assert_eq!(breaker.try_acquire(now, None).unwrap_err(), MIN_OPEN);
 }
 
 #[test]
@@ -71,9 +72,9 @@ fn half_of_a_window_opens_it_and_less_does_not() {
         let now = clock::instant();
         let breaker = Arc::<Breaker>::default();
         for number in 1..=60 {
-            match breaker.admit(now, None) {
-                Ok(trial) if number % failing == 0 => trial.failed(now, 0.5, None),
-                Ok(trial) => trial.succeeded(now),
+            match breaker.try_acquire(now, None) {
+                Ok(permit) if number % failing == 0 => permit.failed(now, 0.5, None),
+                Ok(permit) => permit.succeeded(now),
                 Err(_) => break,
             }
         }
@@ -82,76 +83,78 @@ fn half_of_a_window_opens_it_and_less_does_not() {
 }
 
 #[test]
-fn chance_moves_the_end_by_a_quarter() {
-    for (chance, rest) in [(0.0, 750), (1.0, 1_250), (9.0, 1_250)] {
+fn chance_moves_the_end_by_up_to_a_quarter() {
+    for (chance, open) in [(0.0, 750), (1.0, 1_250), (9.0, 1_250)] {
         let now = clock::instant();
         let breaker = Arc::<Breaker>::default();
-        for _ in 0..IN_A_ROW {
-            breaker.admit(now, None).unwrap().failed(now, chance, None);
+        for _ in 0..FAILURE_THRESHOLD {
+            breaker.try_acquire(now, None).unwrap().failed(now, chance, None);
         }
-        assert_eq!(breaker.admit(now, None).unwrap_err(), ms(rest));
+        assert_eq!(breaker.try_acquire(now, None).unwrap_err(), ms(open));
     }
 }
 
 #[test]
-fn one_caller_alone_never_opens_it() {
+fn a_single_user_never_opens_it() {
     let now = clock::instant();
     let [one, two] = [UserId::new(), UserId::new()];
     let breaker = Arc::<Breaker>::default();
     for _ in 0..200 {
-        breaker.admit(now, Some(one)).expect("one caller may send what it fails at").failed(
+        breaker.try_acquire(now, Some(one)).expect("one caller may send what it fails at").failed(
             now,
             0.5,
             Some(one),
         );
     }
-    breaker.cut(now, 0.5, one);
+    breaker.record_broken_stream(now, 0.5, one);
     assert_eq!(breaker.phase(now), Phase::Closed);
-    breaker.admit(now, None).unwrap().failed(now, 0.5, Some(two));
+    breaker.try_acquire(now, None).unwrap().failed(now, 0.5, Some(two));
     assert_eq!(breaker.phase(now), Phase::Open, "another's fails too");
 }
 
 #[test]
-fn a_success_ends_what_is_held_against_it() {
+fn a_success_forgets_earlier_failures() {
     let now = clock::instant();
     let [one, two] = [UserId::new(), UserId::new()];
     let breaker = Arc::<Breaker>::default();
-    breaker.admit(now, None).unwrap().failed(now, 0.5, Some(two));
-    breaker.admit(now, None).unwrap().succeeded(now);
-    for _ in 0..IN_A_ROW {
-        breaker.admit(now, None).unwrap().failed(now, 0.5, Some(one));
+    breaker.try_acquire(now, None).unwrap().failed(now, 0.5, Some(two));
+    breaker.try_acquire(now, None).unwrap().succeeded(now);
+    for _ in 0..FAILURE_THRESHOLD {
+        breaker.try_acquire(now, None).unwrap().failed(now, 0.5, Some(one));
     }
     assert_eq!(breaker.phase(now), Phase::Closed);
 }
 
 #[test]
-fn who_has_no_part_in_the_failures_of_a_few_may_ask_all_the_same() {
+fn a_user_without_failures_may_call_while_it_is_open_for_a_few() {
     let now = clock::instant();
     let [one, two, other] = [UserId::new(), UserId::new(), UserId::new()];
     let breaker = Arc::<Breaker>::default();
     for caller in [one, two].into_iter().cycle().take(20) {
-        if let Ok(trial) = breaker.admit(now, Some(caller)) {
-            trial.failed(now, 0.5, Some(caller));
+        if let Ok(permit) = breaker.try_acquire(now, Some(caller)) {
+            permit.failed(now, 0.5, Some(caller));
         }
     }
     assert_eq!(breaker.phase(now), Phase::Open);
-    assert!(breaker.admit(now, Some(one)).is_err() && breaker.admit(now, None).is_err());
-    let trial = breaker.admit(now, Some(other)).expect("it is not the one that fails");
-    trial.failed(now, 0.5, Some(other));
-    assert!(breaker.admit(now, Some(other)).is_err(), "now it is");
-    breaker.admit(now, Some(UserId::new())).unwrap().succeeded(now);
+    assert!(
+        breaker.try_acquire(now, Some(one)).is_err() && breaker.try_acquire(now, None).is_err()
+    );
+    let permit = breaker.try_acquire(now, Some(other)).expect("it is not the one that fails");
+    permit.failed(now, 0.5, Some(other));
+    assert!(breaker.try_acquire(now, Some(other)).is_err(), "now it is");
+    breaker.try_acquire(now, Some(UserId::new())).unwrap().succeeded(now);
     assert_eq!(breaker.phase(now), Phase::Closed, "the upstream is there");
 }
 
 #[test]
-fn failures_of_many_are_an_outage_for_all() {
+fn failures_of_many_users_are_an_outage_for_all() {
     let now = clock::instant();
     let breaker = Arc::<Breaker>::default();
-    for _ in 0..=OUTAGE {
+    for _ in 0..=OUTAGE_USERS {
         let caller = Some(UserId::new());
-        if let Ok(trial) = breaker.admit(now, caller) {
-            trial.failed(now, 0.5, caller);
+        if let Ok(permit) = breaker.try_acquire(now, caller) {
+            permit.failed(now, 0.5, caller);
         }
     }
-    assert!(breaker.admit(now, Some(UserId::new())).is_err());
+    assert!(breaker.try_acquire(now, Some(UserId::new())).is_err());
 }

@@ -551,8 +551,8 @@ async fn reasoning_that_another_upstream_sealed_goes_to_that_one() {
             }
         }
     }
-    let conditions = gw.running.upstreams().conditions(std::time::Instant::now());
-    assert_eq!(conditions[0].failures, 0, "no fault of the upstream");
+    let statuses = gw.running.upstreams().statuses(std::time::Instant::now());
+    assert_eq!(statuses[0].failures, 0, "no fault of the upstream");
     gw.finish().await;
     alone.finish().await;
 }

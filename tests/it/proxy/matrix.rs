@@ -262,8 +262,8 @@ async fn check(gw: &Gateway, key: &Key, trouble: &Trouble, case: Case) -> Option
     let tries = if case.is_alone { case.row.tries } else { 1 };
     let is_blamed = case.row.blamed && !matches!(case.end(), Whole(_));
     let failures = if is_blamed { tries } else { 0 };
-    let conditions = gw.running.upstreams().conditions(std::time::Instant::now());
-    let condition = conditions.iter().find(|upstream| *upstream.name == *case.name()).unwrap();
+    let statuses = gw.running.upstreams().statuses(std::time::Instant::now());
+    let condition = statuses.iter().find(|upstream| *upstream.name == *case.name()).unwrap();
     let is_seen = !["refused", "dns", "tls", "slow-connect"].contains(&case.row.trouble);
     let asked = if is_seen { trouble.asked(case.row.trouble, &case.tag()) } else { tries };
     let by = if case.moves() { "sound".to_owned() } else { case.name() };

@@ -157,7 +157,7 @@ async fn a_full_upstream_is_waited_for_within_bounds() {
     let text = body("waits", "");
     let waiting = gw.ask(&key, &text);
     let refused = async {
-        let queued = || gw.running.upstreams().conditions(std::time::Instant::now())[0].queued == 1;
+        let queued = || gw.running.upstreams().statuses(std::time::Instant::now())[0].queued == 1;
         soon("it is queued", || async { queued() }).await;
         let refused = gw.ask(&key, &body("too many", "")).await;
         assert_eq!((refused.status, refused.code().as_str()), (503, "upstream_busy"));
@@ -212,7 +212,7 @@ async fn probes_find_an_upstream_that_is_down_or_back_before_callers_do() {
     );
     let gw = gateway().upstreams(&upstreams).start().await;
     let key = gw.key("wide").await;
-    let phase = |place: usize| gw.running.upstreams().conditions(Instant::now())[place].phase;
+    let phase = |place: usize| gw.running.upstreams().statuses(Instant::now())[place].phase;
     soon("both are left alone", || async { (phase(0), phase(1)) == (Phase::Open, Phase::Open) })
         .await;
     assert_eq!(status(&gw, &key, 0).await, 200);

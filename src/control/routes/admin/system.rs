@@ -5,7 +5,7 @@ use crate::control::auth::Admin;
 use crate::control::health::{Health, now};
 use crate::control::openapi::errors::{AdminRequired, Unavailable};
 use crate::control::state::ControlState;
-use crate::upstream::Condition;
+use crate::upstream::UpstreamStatus;
 use crate::upstream::breaker::Phase;
 use axum::Json;
 use axum::extract::State;
@@ -60,14 +60,14 @@ enum UpstreamState {
     Open,
 }
 
-impl From<Condition> for UpstreamView {
-    fn from(condition: Condition) -> Self {
-        let state = match condition.phase {
+impl From<UpstreamStatus> for UpstreamView {
+    fn from(status: UpstreamStatus) -> Self {
+        let state = match status.phase {
             Phase::Closed => UpstreamState::Closed,
             Phase::HalfOpen => UpstreamState::HalfOpen,
             Phase::Open => UpstreamState::Open,
         };
-        let Condition { name, failures, in_flight, queued, .. } = condition;
+        let UpstreamStatus { name, failures, in_flight, queued, .. } = status;
         Self { name: name.to_string(), state, failures, in_flight, queued }
     }
 }
@@ -91,7 +91,7 @@ pub async fn health(
 ) -> Result<Json<SystemHealth>, ApiError> {
     let Connections { in_use, open, max } = state.store.connections();
     let backlog = state.instance.metrics.usage_backlog.look(clock::instant());
-    let upstreams = state.instance.upstreams.get().conditions(clock::instant());
+    let upstreams = state.instance.upstreams.load().statuses(clock::instant());
     Ok(Json(SystemHealth {
         health: now(&state).await,
         store_connections: ConnectionsView { in_use, open, max },

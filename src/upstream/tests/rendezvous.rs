@@ -34,23 +34,23 @@ fn names<'a>(order: &[&'a Route]) -> Vec<&'a str> {
 }
 
 #[test]
-fn without_weights_it_is_the_order_of_the_file() {
+fn without_weights_the_order_is_the_configured_one() {
     let routes = [route("b", None), route("a", None), route("c", None)];
     for key in 0..20_u32 {
-        assert_eq!(names(&order(&routes, &key.to_be_bytes())), ["b", "a", "c"]);
+        assert_eq!(names(&rank(&routes, &key.to_be_bytes())), ["b", "a", "c"]);
     }
 }
 
 #[test]
-fn weights_are_kept_and_a_key_stays_where_it_is() {
+fn weights_are_kept_and_a_key_keeps_its_upstream() {
     let routes = [route("a", Some(1)), route("b", Some(3)), route("c", None)];
     let mut first = [0_u32; 3];
     for key in 0..10_000_u32 {
         let key = key.to_be_bytes();
-        let drawn = names(&order(&routes, &key));
-        assert_eq!(drawn, names(&order(&routes, &key)));
-        // One upstream less moves no key that was not its own.
-        let fewer = names(&order(&routes[..2], &key))[0];
+        let drawn = names(&rank(&routes, &key));
+        assert_eq!(drawn, names(&rank(&routes, &key)));
+        // Removing an upstream moves only the keys that it ranked first for.
+        let fewer = names(&rank(&routes[..2], &key))[0];
         assert!(fewer == drawn[0] || drawn[0] == "c");
         first[["a", "b", "c"].iter().position(|name| *name == drawn[0]).unwrap()] += 1;
     }

@@ -1,18 +1,17 @@
-//! Connections to upstreams: pooled, verified, every wait bounded.
+//! HTTP client of one upstream: pooled connections, verified certificates, every wait bounded.
 //!
-//! The only file that knows pingora's client side: it connects, and verifies certificates. One
-//! [`Connections`] serves one upstream, so its pool and its certificate authority are its own. An
-//! [`Exchange`] that is dropped closes its connection (that is how a call is cancelled); one that was read
-//! to its end may be released.
+//! The only file that uses pingora's client side: it connects, and verifies certificates. Each upstream has a
+//! client, connection pool and certificate authority of its own. Dropping an [`Exchange`] closes its
+//! connection (that is how a call is cancelled); one that was read to its end may be released.
 
 use super::breaker::Breaker;
 use super::catalog::Upstream;
+use super::concurrency::{FairLimiter, Permit};
+use super::cooldown::Cooldowns;
 use super::drains::Drains;
-use super::exchange::Wire;
-pub use super::exchange::{Cut, Exchange, SendError};
-use super::idle::Idle;
-use super::places::{Place, Places};
-use super::rests::Rests;
+use super::exchange::Connection;
+pub use super::exchange::{BodyError, Exchange, SendError};
+use super::idle_pool::IdlePool;
 use bytes::Bytes;
 use domain::id::{IdMap, RequestId};
 use domain::secret::Secret;
@@ -36,42 +35,41 @@ use wire::redact::Redactor;
 use wire::redact_reply::ReplyRedactor;
 use wire::surface::Surface;
 
-/// pingora's own pool stays empty; see [`Idle`].
+/// pingora's own pool stays empty; see [`IdlePool`].
 const NO_POOL: usize = 1;
-/// How long looked-up addresses are used again.
-const ADDRESSES_KEPT: Duration = Duration::from_secs(30);
-/// The gateway's `user-agent`.
-const AGENT: &str = concat!("knockx/", env!("CARGO_PKG_VERSION"));
+/// Time for which resolved addresses are cached.
+const DNS_CACHE_TTL: Duration = Duration::from_secs(30);
+/// The `user-agent` of every request.
+const USER_AGENT_VALUE: &str = concat!("knockx/", env!("CARGO_PKG_VERSION"));
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Number of headers that the gateway adds.
 const OWN_HEADERS: usize = 8;
 
-/// Connections to one upstream.
-pub struct Connections {
+/// HTTP client of one upstream, with what is known of its health and load.
+pub struct UpstreamClient {
     upstream: Arc<Upstream>,
-    /// Its name and the operator's key, as they stand in each request; `None` where they cannot.
-    prepared: Option<Prepared>,
+    /// Headers and targets that every request shares; `None` if they cannot be written as HTTP.
+    template: Option<RequestTemplate>,
     connector: TransportConnector,
-    idle: Idle,
-    /// Whether it is worth asking.
+    idle: IdlePool,
     pub breaker: Arc<Breaker>,
     /// Models that are cooling down after a 429.
-    pub rests: Rests,
-    /// Who may ask it now.
-    pub places: Arc<Places>,
+    pub cooldowns: Cooldowns,
+    /// Bounds the calls in flight.
+    pub limiter: Arc<FairLimiter>,
     /// Drained calls by user.
     pub drains: Arc<Drains>,
-    /// It refused a call because of the operator's key or account, and none was answered since.
+    /// Set when the upstream rejects the operator's key or account, until it answers a call again.
     pub refuses_account: AtomicBool,
-    /// It refused a call because of its `stream_options`: they are left out from then on.
+    /// Set when the upstream rejects `stream_options`: they are left out from then on.
     pub refuses_stream_options: AtomicBool,
-    /// Cleans its replies that are not errors as a whole.
+    /// Removes the operator's secrets from successful replies.
     pub reply_redactor: Arc<ReplyRedactor>,
     addresses: Mutex<Option<(Instant, Arc<[SocketAddr]>)>>,
 }
 
 /// A request to an upstream, without the headers that the gateway adds to each.
-pub struct Outgoing {
+pub struct UpstreamRequest {
     pub method: Method,
     /// Below the upstream's base path, such as `/chat/completions`.
     pub path: Cow<'static, str>,
@@ -80,19 +78,19 @@ pub struct Outgoing {
     /// The caller's headers.
     pub forwarded: HeaderMap,
     pub body: Bytes,
-    /// Set once all of it has been written: an upstream can neither answer nor bill a part of a request.
+    /// Set once all of it has been written: an upstream neither answers nor bills a partial request.
     pub sent: AtomicBool,
 }
 
-/// What is the same in every request.
-struct Prepared {
+/// The parts that are the same in every request.
+struct RequestTemplate {
     host: HeaderValue,
     authorization: Option<HeaderValue>,
     /// The targets of calls, by their paths.
     targets: IdMap<&'static str, Uri>,
 }
 
-impl Prepared {
+impl RequestTemplate {
     fn of(upstream: &Upstream) -> Option<Self> {
         let host = HeaderValue::try_from(upstream.authority()).ok()?;
         let authorization = match &upstream.api_key {
@@ -116,26 +114,26 @@ fn target(upstream: &Upstream, path: &str) -> Result<Uri, InvalidUri> {
     Uri::try_from(format!("{}{path}", upstream.base_path))
 }
 
-impl Connections {
-    /// A pool for `upstream`; nothing is connected yet.
+impl UpstreamClient {
+    /// A client of `upstream`; nothing is connected yet.
     #[must_use]
     pub fn new(upstream: Arc<Upstream>) -> Self {
         let mut options = ConnectorOptions::new(NO_POOL);
         options.ca_file.clone_from(&upstream.ca_file);
-        let places = Places::new(upstream.max_in_flight, upstream.queue_length as usize);
+        let limiter = FairLimiter::new(upstream.max_in_flight, upstream.queue_length as usize);
         let drains = Drains::new(upstream.max_in_flight);
         Self {
-            prepared: Prepared::of(&upstream),
+            template: RequestTemplate::of(&upstream),
             reply_redactor: Arc::new(ReplyRedactor::new(
                 upstream.api_key.as_ref().map(Secret::expose),
                 &upstream.host,
             )),
             upstream,
             connector: TransportConnector::new(Some(options)),
-            idle: Idle::default(),
+            idle: IdlePool::default(),
             breaker: Arc::default(),
-            rests: Rests::default(),
-            places,
+            cooldowns: Cooldowns::default(),
+            limiter,
             drains,
             refuses_account: AtomicBool::new(false),
             refuses_stream_options: AtomicBool::new(false),
@@ -143,45 +141,54 @@ impl Connections {
         }
     }
 
-    /// The upstream that it connects to.
+    /// The upstream's configuration.
     #[must_use]
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
     }
 
-    /// Sends a request, in its `place`, and waits for the reply's head. A pooled connection that turns out dead
+    /// Sends a request under its `permit` and waits for the reply's head. A pooled connection that turns out dead
     /// before a byte of the reply is replaced by a new one, once.
     ///
     /// # Errors
     /// [`SendError`]: nothing of a reply was seen.
-    pub async fn send(&self, place: Place, outgoing: &Outgoing) -> Result<Exchange, SendError> {
-        let (mut wire, reused) = self.connect().await?;
-        let address = wire.address;
-        let reply = match self.head(&mut wire, outgoing).await {
-            Err(SendError::Closed(_)) if reused && !wire.has_replied() => {
-                wire = self.connect_anew(address).await?;
-                self.head(&mut wire, outgoing).await?
+    pub async fn send(
+        &self,
+        permit: Permit,
+        outgoing: &UpstreamRequest,
+    ) -> Result<Exchange, SendError> {
+        let (mut connection, reused) = self.connect().await?;
+        let address = connection.address;
+        let reply = match self.head(&mut connection, outgoing).await {
+            Err(SendError::Closed(_)) if reused && !connection.has_replied() => {
+                connection = self.open(address).await?;
+                self.head(&mut connection, outgoing).await?
             }
             reply => reply?,
         };
-        Ok(Exchange::new(wire, reply, self.upstream.timeouts.idle, place))
+        Ok(Exchange::new(connection, reply, self.upstream.timeouts.idle, permit))
     }
 
-    /// As [`Connections::send`], over a new connection and so never twice.
+    /// As [`UpstreamClient::send`], over a new connection and so never twice.
     ///
     /// # Errors
     /// [`SendError`]: nothing of a reply was seen.
     pub async fn send_once(
         &self,
-        place: Place,
-        outgoing: &Outgoing,
+        permit: Permit,
+        outgoing: &UpstreamRequest,
     ) -> Result<Exchange, SendError> {
         let mut last = SendError::Connect("the host name has no address".to_owned());
         for address in self.look_up().await?.iter() {
-            match self.connect_anew(*address).await {
-                Ok(mut wire) => {
-                    let reply = self.head(&mut wire, outgoing).await?;
-                    return Ok(Exchange::new(wire, reply, self.upstream.timeouts.idle, place));
+            match self.open(*address).await {
+                Ok(mut connection) => {
+                    let reply = self.head(&mut connection, outgoing).await?;
+                    return Ok(Exchange::new(
+                        connection,
+                        reply,
+                        self.upstream.timeouts.idle,
+                        permit,
+                    ));
                 }
                 Err(e) => last = e,
             }
@@ -189,11 +196,11 @@ impl Connections {
         Err(last)
     }
 
-    /// Gives a connection whose reply was read to its end back to the pool.
+    /// Returns the connection of a reply that was read to its end to the pool.
     pub fn release(&self, exchange: Exchange) {
-        let mut wire = exchange.into_wire();
-        if wire.is_quiet() {
-            self.idle.put(wire, clock::instant());
+        let mut connection = exchange.into_connection();
+        if connection.is_reusable() {
+            self.idle.put(connection, clock::instant());
         }
     }
 
@@ -202,21 +209,21 @@ impl Connections {
         self.idle.sweep(clock::instant());
     }
 
-    /// A connection to the first address that takes one, and whether it was idle before.
-    async fn connect(&self) -> Result<(Wire, bool), SendError> {
+    /// An idle connection, or a new one to the first address that accepts one; true if it was idle.
+    async fn connect(&self) -> Result<(Connection, bool), SendError> {
         let mut last = SendError::Connect("the host name has no address".to_owned());
         let addresses = self.look_up().await?;
-        // Before any is connected to: the first may be one that never answers.
+        // Before any is connected to: the first address may be one that never accepts.
         for address in addresses.iter() {
-            if let Some(wire) = self.idle.take(*address, clock::instant()) {
-                return Ok((wire, true));
+            if let Some(connection) = self.idle.take(*address, clock::instant()) {
+                return Ok((connection, true));
             }
         }
-        for (place, address) in addresses.iter().enumerate() {
-            match self.connect_anew(*address).await {
-                Ok(wire) => {
-                    self.prefer(&addresses, place);
-                    return Ok((wire, false));
+        for (index, address) in addresses.iter().enumerate() {
+            match self.open(*address).await {
+                Ok(connection) => {
+                    self.prefer(&addresses, index);
+                    return Ok((connection, false));
                 }
                 Err(e) => last = e,
             }
@@ -225,9 +232,9 @@ impl Connections {
         Err(last)
     }
 
-    /// Puts the address that answered before those that did not, for as long as they are kept.
-    fn prefer(&self, addresses: &Arc<[SocketAddr]>, place: usize) {
-        if place == 0 {
+    /// Moves the address that accepted a connection to the front of the cached ones.
+    fn prefer(&self, addresses: &Arc<[SocketAddr]>, index: usize) {
+        if index == 0 {
             return;
         }
         let mut kept = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
@@ -235,32 +242,32 @@ impl Connections {
             && found == addresses
         {
             let mut reordered = addresses.to_vec();
-            reordered[..=place].rotate_right(1);
+            reordered[..=index].rotate_right(1);
             *found = reordered.into();
         }
     }
 
-    async fn connect_anew(&self, address: SocketAddr) -> Result<Wire, SendError> {
+    async fn open(&self, address: SocketAddr) -> Result<Connection, SendError> {
         // Boxed: every call would carry room for a handshake that few need.
         let peer = self.peer(address);
         let connected = Box::pin(self.connector.new_stream(&peer)).await;
-        Wire::over(connected.map_err(|e| connect_error(&e))?, address).await
+        Connection::over(connected.map_err(|e| connect_error(&e))?, address).await
     }
 
     /// Sends the request and reads the reply's head.
     async fn head(
         &self,
-        wire: &mut Wire,
-        outgoing: &Outgoing,
+        connection: &mut Connection,
+        outgoing: &UpstreamRequest,
     ) -> Result<Response<Incoming>, SendError> {
         let request = self.request(outgoing)?;
-        wire.send(request, &outgoing.sent, self.upstream.timeouts.first_byte).await
+        connection.send(request, &outgoing.sent, self.upstream.timeouts.first_byte).await
     }
 
-    fn request(&self, outgoing: &Outgoing) -> Result<Request<Full<Bytes>>, SendError> {
+    fn request(&self, outgoing: &UpstreamRequest) -> Result<Request<Full<Bytes>>, SendError> {
         let unwritable = || SendError::NotHttp("the request cannot be written");
-        let prepared = self.prepared.as_ref().ok_or_else(unwritable)?;
-        let target = match prepared.targets.get(&*outgoing.path) {
+        let template = self.template.as_ref().ok_or_else(unwritable)?;
+        let target = match template.targets.get(&*outgoing.path) {
             Some(target) => target.clone(),
             None => target(&self.upstream, &outgoing.path).map_err(|_| unwritable())?,
         };
@@ -275,16 +282,16 @@ impl Connections {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         // What was read as JSON is read as JSON: no other charset or encoding may make it mean more.
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
         // Without our `req_`: servers built on starlette-context answer 400 to what is no UUID.
         if let Some(id) = outgoing.request
             && let Ok(id) = HeaderValue::from_str(&id.0.hyphenated().to_string())
         {
             headers.insert(REQUEST_ID, id);
         }
-        headers.insert(HOST, prepared.host.clone());
+        headers.insert(HOST, template.host.clone());
         headers.insert(CONTENT_LENGTH, outgoing.body.len().into());
-        if let Some(key) = &prepared.authorization {
+        if let Some(key) = &template.authorization {
             headers.insert(AUTHORIZATION, key.clone());
         }
         Ok(request)
@@ -302,7 +309,7 @@ impl Connections {
         let now = clock::instant();
         let kept = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((at, found)) = kept
-            && now.duration_since(at) < ADDRESSES_KEPT
+            && now.duration_since(at) < DNS_CACHE_TTL
         {
             return Ok(found);
         }
@@ -318,7 +325,7 @@ impl Connections {
 }
 
 impl Upstream {
-    /// Takes out of a text what is the operator's business with this upstream.
+    /// Redactor of the operator's key and host name at this upstream.
     #[must_use]
     pub fn redactor(&self) -> Redactor {
         Redactor::new(self.api_key.as_ref().map(Secret::expose), &self.host)
@@ -334,14 +341,14 @@ impl Upstream {
     }
 }
 
-/// Connects once, with the certificate checked, and says what came of it in one sentence.
+/// Connects once, with the certificate checked, and returns the time that took.
 ///
 /// # Errors
-/// The sentence, when the upstream was not reached.
+/// The reason in one sentence, if the upstream was not reached.
 pub async fn probe(upstream: &Arc<Upstream>) -> Result<Duration, String> {
-    let connections = Connections::new(Arc::clone(upstream));
+    let client = UpstreamClient::new(Arc::clone(upstream));
     let started = clock::instant();
-    connections.connect().await.map_err(|e| e.to_string())?;
+    client.connect().await.map_err(|e| e.to_string())?;
     Ok(clock::instant().duration_since(started))
 }
 
