@@ -2,7 +2,7 @@
 
 use domain::charge::TokenCount;
 use wire::chunk::Chunk;
-use wire::cut::Seen;
+use wire::cut::StreamSummary;
 use wire::error::Fault;
 use wire::sse::Scanner;
 use wire::tokens::meter::Meter;
@@ -11,7 +11,7 @@ use wire::tokens::meter::Meter;
 #[derive(Default)]
 struct Answer {
     meter: Meter,
-    seen: Seen,
+    summary: StreamSummary,
     usage_chunks: usize,
     faults: Vec<Fault>,
     done: bool,
@@ -26,7 +26,7 @@ fn read(stream: &[u8], chunk_len: usize) -> Answer {
             answer.done |= event.is_done();
             let Some(chunk) = event.data.as_deref().and_then(Chunk::parse) else { continue };
             answer.meter.chunk(&chunk);
-            answer.seen.note(&chunk);
+            answer.summary.observe(&chunk);
             answer.usage_chunks += usize::from(chunk.is_usage_only());
             answer.faults.extend(chunk.error.map(|error| error.fault));
         }
@@ -47,7 +47,7 @@ fn streams_read_the_same_in_any_chunking() {
             let usage = answer.meter.usage().expect("usage comes last");
             let tokens = TokenCount { prompt: 207, cached: 192, completion: 9, reasoning: 31 };
             assert_eq!((usage.tokens, usage.cost_ticks), (tokens, Some(1_571_500)));
-            assert!(answer.done && answer.seen.is_finished() && answer.meter.finished());
+            assert!(answer.done && answer.summary.is_finished() && answer.meter.finished());
             assert_eq!(answer.usage_chunks, 1);
             assert!(answer.meter.output_ceiling() >= answer.meter.output_counted());
             assert!((5..20).contains(&answer.meter.output_counted()));
@@ -59,6 +59,6 @@ fn streams_read_the_same_in_any_chunking() {
 fn an_error_in_the_stream_ends_nothing_well() {
     let answer = read(include_bytes!("golden/stream_error.sse"), 5);
     assert_eq!(answer.faults, [Fault::Broken]);
-    assert!(!answer.done && !answer.seen.is_finished());
+    assert!(!answer.done && !answer.summary.is_finished());
     assert_eq!(answer.meter.usage(), None);
 }

@@ -1,10 +1,10 @@
 //! The readers of what upstreams send: never panic, and never let the numbers run away.
 
 use wire::chunk::Chunk;
-use wire::cut::{Seen, length_cut};
+use wire::cut::{StreamSummary, length_cut};
 use wire::error::UpstreamError;
-use wire::follow::{Follow, Heard};
 use wire::sse::Scanner;
+use wire::stream_reader::{EventVerdict, StreamReader};
 use wire::surface::Surface;
 use wire::tokens::meter::Meter;
 use wire::usage::{MAX_TOKENS, Usage};
@@ -22,10 +22,10 @@ pub fn run(data: &[u8]) {
     assert!(meter.output_ceiling() <= 6 * data.len() as u64 + 2);
     assert!(meter.output_counted() <= 2 * data.len() as u64 + 2);
     if let Some(chunk) = Chunk::parse(data) {
-        let mut seen = Seen::default();
-        seen.note(&chunk);
+        let mut summary = StreamSummary::default();
+        summary.observe(&chunk);
         let usage = chunk.usage.map(|usage| usage.tokens);
-        for event in length_cut(&seen, usage.as_ref()).split_inclusive(|byte| *byte == b'\n') {
+        for event in length_cut(&summary, usage.as_ref()).split_inclusive(|byte| *byte == b'\n') {
             let line = event.strip_prefix(b"data: ").unwrap_or_default();
             assert!(line.is_empty() || Chunk::parse(line).is_some());
         }
@@ -44,23 +44,27 @@ pub fn run(data: &[u8]) {
 /// As a whole reply and as a stream; and however the stream stands, it can be ended in order.
 fn hear(surface: Surface, data: &[u8]) {
     let mut meter = Meter::default();
-    surface.hear(data, &mut meter);
+    surface.read_reply(data, &mut meter);
     let _ = surface.id_of(data);
-    let mut follow = surface.follow(true);
+    let mut follow = surface.stream_reader(true);
     follow_all(&mut *follow, data, &mut meter);
     let usage = meter.usage().map(|usage| usage.tokens).unwrap_or_default();
     assert!(usage.cached <= usage.prompt && usage.total() <= 4 * MAX_TOKENS);
     let cut = follow.length_cut(&usage);
-    let heard = follow_all(&mut *surface.follow(true), &cut, &mut meter);
-    assert_eq!(heard, Some(Heard::Last), "{cut:?}");
+    let heard = follow_all(&mut *surface.stream_reader(true), &cut, &mut meter);
+    assert_eq!(heard, Some(EventVerdict::Last), "{cut:?}");
 }
 
-fn follow_all(follow: &mut dyn Follow, stream: &[u8], meter: &mut Meter) -> Option<Heard> {
+fn follow_all(
+    follow: &mut dyn StreamReader,
+    stream: &[u8],
+    meter: &mut Meter,
+) -> Option<EventVerdict> {
     let mut scanner = Scanner::new(1 << 20);
     scanner.push(stream);
     let mut last = None;
     while let Ok(Some(event)) = scanner.next_event() {
-        last = Some(follow.event(&event, meter));
+        last = Some(follow.on_event(&event, meter));
     }
     last
 }

@@ -5,9 +5,9 @@
 //! A chunk is read in one pass; unknown members are kept as text, and may contain output.
 
 use super::error::UpstreamError;
-use super::follow::Listener;
 use super::json::{self, FromMembers, each_element, each_member};
 use super::output::{self, Kind, Piece};
+use super::stream_reader::UsageSink;
 use super::usage::Usage;
 use serde::de::{Deserialize, Deserializer, MapAccess};
 use serde_json::value::RawValue;
@@ -176,17 +176,17 @@ impl<'a> Chunk<'a> {
     }
 
     /// Tells `to` what the chunk says.
-    pub fn tell(&self, to: &mut dyn Listener) {
+    pub fn report_to(&self, to: &mut dyn UsageSink) {
         for choice in self.choices() {
             if choice.finish().is_some() {
-                to.finished();
+                to.on_finish();
             }
-            choice.each_piece(&mut |piece| to.output(choice.index, piece));
+            choice.each_piece(&mut |piece| to.on_output(choice.index, piece));
         }
-        each_other(&self.others, &mut |piece| to.output(0, piece));
+        each_other(&self.others, &mut |piece| to.on_output(0, piece));
         // Last, because it covers the text of its own chunk.
         if let Some(usage) = self.usage {
-            to.usage(usage);
+            to.on_usage(usage);
         }
     }
 

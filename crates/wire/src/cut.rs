@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 /// The end of a stream, as it goes to the caller.
 pub const DONE: &[u8] = b"data: [DONE]\n\n";
 
-/// Choices that [`Seen`] keeps apart: as many as one call may ask for.
+/// Choices that [`StreamSummary`] keeps apart: as many as one call may ask for.
 const MAX_CHOICES: usize = 128;
 
 /// In which words chunks are written.
@@ -24,7 +24,7 @@ pub enum Style {
 
 /// What the chunks of one answer have in common, to write further ones that fit.
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
+pub struct StreamSummary {
     style: Style,
     /// As they were written, quotes and all.
     id: Option<String>,
@@ -43,7 +43,7 @@ impl Style {
     }
 
     /// The members of a choice that says nothing new.
-    fn nothing(self) -> &'static str {
+    fn empty_choice(self) -> &'static str {
         match self {
             Self::Chat => r#""delta":{}"#,
             Self::Text => r#""text":"","logprobs":null"#,
@@ -51,15 +51,15 @@ impl Style {
     }
 }
 
-impl Seen {
+impl StreamSummary {
     /// Nothing seen yet.
     #[must_use]
-    pub fn of(style: Style) -> Self {
+    pub fn new(style: Style) -> Self {
         Self { style, ..Self::default() }
     }
 
     /// Takes in one chunk.
-    pub fn note(&mut self, chunk: &Chunk<'_>) {
+    pub fn observe(&mut self, chunk: &Chunk<'_>) {
         keep(&mut self.id, chunk.id);
         keep(&mut self.created, chunk.created);
         keep(&mut self.model, chunk.model);
@@ -104,16 +104,16 @@ impl Seen {
 /// Events that end an answer early the way a token limit would: one for each choice that still
 /// runs, and the usage where the caller asked for it. [`DONE`] is not among them.
 #[must_use]
-pub fn length_cut(seen: &Seen, usage: Option<&TokenCount>) -> Bytes {
+pub fn length_cut(summary: &StreamSummary, usage: Option<&TokenCount>) -> Bytes {
     let mut events = String::new();
-    let nothing = seen.style.nothing();
-    for index in seen.running() {
-        events += &seen.event(&format!(
-            "\"choices\":[{{\"index\":{index},{nothing},\"finish_reason\":\"length\"}}]"
+    let empty_choice = summary.style.empty_choice();
+    for index in summary.running() {
+        events += &summary.event(&format!(
+            "\"choices\":[{{\"index\":{index},{empty_choice},\"finish_reason\":\"length\"}}]"
         ));
     }
     if let Some(tokens) = usage {
-        events += &seen.event(&format!("\"choices\":[],\"usage\":{}", usage_object(tokens)));
+        events += &summary.event(&format!("\"choices\":[],\"usage\":{}", usage_object(tokens)));
     }
     events.into()
 }

@@ -17,7 +17,7 @@ pub mod media;
 pub mod cursor;
 mod splice;
 pub mod sse;
-pub mod follow;
+pub mod stream_reader;
 pub mod output;
 pub mod chunk;
 pub mod cut;

@@ -11,9 +11,9 @@ use bytes::BytesMut;
 use std::ops::ControlFlow;
 use std::time::Duration;
 use wire::error::UpstreamError;
-use wire::follow::{Follow, Heard};
 use wire::request::Request;
 use wire::sse::Scanner;
+use wire::stream_reader::{EventVerdict, StreamReader};
 use wire::surface::Surface;
 use wire::tokens::meter::Meter;
 
@@ -24,7 +24,7 @@ const WHOLE_HOLD: Duration = Duration::from_hours(24);
 
 /// The part of a reply that has been read.
 pub(crate) enum Beginning {
-    Stream { scanner: Scanner, follow: Box<dyn Follow>, bytes: usize, limit: usize },
+    Stream { scanner: Scanner, follow: Box<dyn StreamReader>, bytes: usize, limit: usize },
     Whole { body: BytesMut, surface: Surface },
 }
 
@@ -37,7 +37,7 @@ impl Beginning {
         if request.stream && is_event_stream(exchange) {
             Self::Stream {
                 scanner: Scanner::new(event_bytes),
-                follow: request.surface.follow(true),
+                follow: request.surface.stream_reader(true),
                 bytes: 0,
                 limit: event_bytes,
             }
@@ -92,9 +92,9 @@ impl Beginning {
     }
 }
 
-fn error_of(follow: &mut dyn Follow, event: &wire::sse::Event) -> Option<UpstreamError> {
-    match follow.event(event, &mut Meter::default()) {
-        Heard::Error(error) | Heard::Failed(error) => Some(*error),
+fn error_of(follow: &mut dyn StreamReader, event: &wire::sse::Event) -> Option<UpstreamError> {
+    match follow.on_event(event, &mut Meter::default()) {
+        EventVerdict::ReplaceError(error) | EventVerdict::RelayError(error) => Some(*error),
         _ => None,
     }
 }

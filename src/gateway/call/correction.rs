@@ -139,7 +139,7 @@ impl Corrector {
 /// right leave the estimate as it is.
 fn usage_in(surface: Surface, body: &[u8]) -> Option<Usage> {
     let mut meter = Meter::default();
-    surface.hear(body, &mut meter);
+    surface.read_reply(body, &mut meter);
     let nothing = Usage {
         tokens: TokenCount::default(),
         cache_written: 0,

@@ -27,9 +27,9 @@ use system::clock;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wire::error::UpstreamError;
-use wire::follow::{self, Follow};
 use wire::request::Request;
 use wire::sse::Scanner;
+use wire::stream_reader::{EventVerdict, StreamReader};
 use wire::surface::Surface;
 use wire::tokens::meter::Meter;
 
@@ -127,7 +127,7 @@ pub struct StreamRest {
     pub forwarded: Forwarded,
     pub allowance: Allowance<'static>,
     pub scanner: Scanner,
-    pub follow: Box<dyn Follow>,
+    pub follow: Box<dyn StreamReader>,
     /// When the caller got the first output.
     pub first_output_at: Option<std::time::Instant>,
 }
@@ -198,7 +198,7 @@ impl Drain {
                 forwarded,
                 allowance: Allowance::without_request(reservation, self.bounds.slice_tokens),
                 scanner: Scanner::new(self.bounds.event_bytes),
-                follow: self.asked.surface.follow(self.asked.include_usage),
+                follow: self.asked.surface.stream_reader(self.asked.include_usage),
                 first_output_at: None,
             };
             return self.stream(rest, Box::new(|_| {}), until).await;
@@ -231,7 +231,7 @@ impl Drain {
         let ending = if status.is_success() && UpstreamError::in_reply(&body).is_none() {
             let prompt = || reservation.prompt;
             let mut meter = Meter::default();
-            self.asked.surface.hear(&body, &mut meter);
+            self.asked.surface.read_reply(&body, &mut meter);
             let replied = (&body[..], meter, upstream, head_at);
             let ending = relay_body::ending_of(&self.asked, &reservation, replied, prompt);
             Ending { status: self.status, first_byte_at: None, ..ending }
@@ -309,10 +309,10 @@ impl StreamRest {
             loop {
                 let Ok(next) = self.scanner.next_event() else { return Heard::Cut };
                 let Some(event) = next else { break };
-                match self.follow.event(&event, &mut self.allowance.meter) {
-                    follow::Heard::Passes | follow::Heard::Unasked => {}
-                    follow::Heard::Last | follow::Heard::Failed(_) => return Heard::Complete,
-                    follow::Heard::Error(_) => return Heard::Cut,
+                match self.follow.on_event(&event, &mut self.allowance.meter) {
+                    EventVerdict::Relay | EventVerdict::Drop => {}
+                    EventVerdict::Last | EventVerdict::RelayError(_) => return Heard::Complete,
+                    EventVerdict::ReplaceError(_) => return Heard::Cut,
                 }
             }
             // What a stream reserves by slices it goes on reserving: no limit is passed unseen.

@@ -83,7 +83,9 @@ pub async fn relay(
     let mut body = BytesMut::new();
     let mut meter = Meter::default();
     let collected = match collect(session, &mut forwarded.exchange, &mut body, bounds).await {
-        Collected::Body(body) if !request.surface.hear(&body, &mut meter) => Collected::broken(),
+        Collected::Body(body) if !request.surface.read_reply(&body, &mut meter) => {
+            Collected::broken()
+        }
         collected => collected,
     };
     match collected {
@@ -185,7 +187,7 @@ fn failed_ending(
 /// The usage that a whole reply reports, whatever else it says; `None` where that is nothing.
 pub fn reported_in(surface: Surface, body: &[u8]) -> Option<Usage> {
     let mut meter = Meter::default();
-    surface.hear(body, &mut meter);
+    surface.read_reply(body, &mut meter);
     meter.usage().filter(|usage| usage.tokens.total() > 0)
 }
 

@@ -23,10 +23,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use wire::error::UpstreamError;
-use wire::follow::{Follow, Heard};
 use wire::redact_reply::ReplyRedactor;
 use wire::request::Request;
 use wire::sse::{Event, Scanner};
+use wire::stream_reader::{EventVerdict, StreamReader};
 
 /// What bounds a stream.
 pub struct Bounds {
@@ -49,7 +49,7 @@ pub struct Stream<'a> {
     pub bounds: Bounds,
     pub(crate) allowance: Allowance<'a>,
     pub(crate) scanner: Scanner,
-    pub(crate) follow: Box<dyn Follow>,
+    pub(crate) follow: Box<dyn StreamReader>,
     /// Passed by the meter, not yet written.
     out: BytesMut,
     /// An event that has to wait for more to be reserved.
@@ -93,7 +93,7 @@ impl<'a> Stream<'a> {
             bounds,
             allowance,
             scanner,
-            follow: request.surface.follow(request.include_usage),
+            follow: request.surface.stream_reader(request.include_usage),
             out: BytesMut::new(),
             waiting: None,
             alarm: Alarm::default(),
@@ -202,8 +202,8 @@ impl<'a> Stream<'a> {
                 Some(event) => event,
                 None => match self.scanner.next_event() {
                     Ok(Some(event)) => match self.hear(&event) {
-                        Heard::Passes => event,
-                        Heard::Unasked => continue,
+                        EventVerdict::Relay => event,
+                        EventVerdict::Drop => continue,
                         heard => return Some(self.last_event(&event, heard)),
                     },
                     Ok(None) => return None,
@@ -228,8 +228,8 @@ impl<'a> Stream<'a> {
     }
 
     /// Shows an event to the meter; says what becomes of it.
-    fn hear(&mut self, event: &Event) -> Heard {
-        let heard = self.follow.event(event, &mut self.allowance.meter);
+    fn hear(&mut self, event: &Event) -> EventVerdict {
+        let heard = self.follow.on_event(event, &mut self.allowance.meter);
         if self.first_output_at.is_none() && self.allowance.meter.text_seen() {
             self.first_output_at = Some(Instant::now());
         }
@@ -237,10 +237,10 @@ impl<'a> Stream<'a> {
     }
 
     /// Nothing of the upstream's follows this event.
-    fn last_event(&mut self, event: &Event, heard: Heard) -> End {
+    fn last_event(&mut self, event: &Event, heard: EventVerdict) -> End {
         let (failed, passes) = match heard {
-            Heard::Error(error) => (Some(error), false),
-            Heard::Failed(error) => (Some(error), true),
+            EventVerdict::ReplaceError(error) => (Some(error), false),
+            EventVerdict::RelayError(error) => (Some(error), true),
             _ => (None, true),
         };
         if let Some(error) = failed {
@@ -257,7 +257,7 @@ impl<'a> Stream<'a> {
         let mut last = BytesMut::from(&self.clean(event)[..]);
         // Some upstreams report their usage behind the end marker.
         while let Ok(Some(event)) = self.scanner.next_event() {
-            if self.hear(&event) != Heard::Unasked {
+            if self.hear(&event) != EventVerdict::Drop {
                 last.extend_from_slice(&self.clean(&event));
             }
         }
@@ -282,13 +282,13 @@ impl<'a> Stream<'a> {
     /// to.
     fn upstream_ended(&mut self) -> End {
         let rest = self.scanner.last_event();
-        let heard = rest.as_ref().map_or(Heard::Passes, |event| self.hear(event));
+        let heard = rest.as_ref().map_or(EventVerdict::Relay, |event| self.hear(event));
         match rest {
-            Some(event) if !matches!(heard, Heard::Passes | Heard::Unasked) => {
+            Some(event) if !matches!(heard, EventVerdict::Relay | EventVerdict::Drop) => {
                 self.last_event(&event, heard)
             }
             rest if self.follow.is_finished() => {
-                let rest = rest.filter(|_| heard == Heard::Passes);
+                let rest = rest.filter(|_| heard == EventVerdict::Relay);
                 self.last = Some(rest.map(|event| self.clean(&event)).unwrap_or_default());
                 End::Complete
             }

@@ -6,8 +6,8 @@ use crate::gateway::call::stream_end::End;
 use crate::gateway::call::stream_quota::Allowance;
 use domain::charge::{Source, Status};
 use std::sync::Arc;
-use wire::follow::Follow;
 use wire::sse::Scanner;
+use wire::stream_reader::StreamReader;
 
 /// The ending of a stream that is not read on, also charged for what it did not show.
 pub(crate) async fn ending_of(
@@ -62,14 +62,14 @@ fn ending_of_shown(
 /// Counts what arrived, including what was not relayed and is not charged.
 pub(crate) fn count_uncharged(
     allowance: &mut Allowance<'_>,
-    (scanner, follow): (&mut Scanner, &mut dyn Follow),
+    (scanner, follow): (&mut Scanner, &mut dyn StreamReader),
     ending: &Ending,
 ) {
     if ending.source == Source::Reported {
         return;
     }
     while let Ok(Some(event)) = scanner.next_event() {
-        let _ = follow.event(&event, &mut allowance.meter);
+        let _ = follow.on_event(&event, &mut allowance.meter);
     }
     let uncharged = allowance.uncharged(ending.tokens.total());
     allowance.reservation().settler.metrics.uncharged_tokens.increment(uncharged);

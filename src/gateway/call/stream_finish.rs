@@ -81,7 +81,7 @@ impl Stream<'_> {
         // Until an event is too large to be read.
         while let Ok(next) = self.scanner.next_event() {
             if let Some(event) = next {
-                let _ = follow.event(&event, meter);
+                let _ = follow.on_event(&event, meter);
                 continue;
             }
             let patience = if backlog < BACKLOG { Duration::ZERO } else { CAUGHT_UP };

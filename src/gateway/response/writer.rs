@@ -109,7 +109,7 @@ impl Replier<'_> {
             session.abort();
             return Err(Gone);
         }
-        session.send(surface.follow(true).error(error), false).await?;
+        session.send(surface.stream_reader(true).error(error), false).await?;
         session.cut_off().await;
         Ok(())
     }

@@ -2,15 +2,15 @@
 
 use super::{Description, Output, openai_error};
 use crate::chunk::Chunk;
-use crate::cut::{self, Seen};
+use crate::cut::{self, StreamSummary};
 use crate::error::ErrorBody;
 use crate::fields::Fields;
-use crate::follow::{Follow, Heard, Listener};
 use crate::json;
 use crate::names::COUNTS;
 use crate::prompt::Prompt;
 use crate::request::{BadBody, Ties};
 use crate::sse::Event;
+use crate::stream_reader::{EventVerdict, StreamReader, UsageSink};
 use bytes::{Bytes, BytesMut};
 use domain::charge::TokenCount;
 use serde::Deserialize;
@@ -25,8 +25,10 @@ pub(super) static DESCRIPTION: Description = Description {
     choices: |fields| fields.largest_count(&COUNTS),
     prompt,
     ties,
-    follow: |include_usage| Box::new(ChunkStream::new(Seen::default(), include_usage)),
-    hear: hear_chunk,
+    stream_reader: |include_usage| {
+        Box::new(ChunkStream::new(StreamSummary::default(), include_usage))
+    },
+    read_reply: read_chunk_reply,
     id_of,
     error: openai_error,
 };
@@ -60,10 +62,10 @@ fn id_of(body: &[u8]) -> Option<String> {
 }
 
 /// Tells what a whole completion says, whose `message` is one large delta.
-pub(super) fn hear_chunk(body: &[u8], to: &mut dyn Listener) -> bool {
+pub(super) fn read_chunk_reply(body: &[u8], to: &mut dyn UsageSink) -> bool {
     match Chunk::parse(body) {
         Some(reply) => {
-            reply.tell(to);
+            reply.report_to(to);
             true
         }
         None => json::is_object(body),
@@ -72,47 +74,47 @@ pub(super) fn hear_chunk(body: &[u8], to: &mut dyn Listener) -> bool {
 
 /// A stream of chunks that ends with `[DONE]`.
 pub(super) struct ChunkStream {
-    seen: Seen,
+    summary: StreamSummary,
     include_usage: bool,
 }
 
 impl ChunkStream {
-    pub fn new(seen: Seen, include_usage: bool) -> Self {
-        Self { seen, include_usage }
+    pub fn new(summary: StreamSummary, include_usage: bool) -> Self {
+        Self { summary, include_usage }
     }
 }
 
-impl Follow for ChunkStream {
+impl StreamReader for ChunkStream {
     /// An event that is not understood passes: the caller's client may know it.
-    fn event(&mut self, event: &Event, to: &mut dyn Listener) -> Heard {
+    fn on_event(&mut self, event: &Event, to: &mut dyn UsageSink) -> EventVerdict {
         if event.is_done() {
-            return Heard::Last;
+            return EventVerdict::Last;
         }
-        let Some(data) = event.data.as_deref() else { return Heard::Passes };
+        let Some(data) = event.data.as_deref() else { return EventVerdict::Relay };
         // Copied only where there are bytes that are no UTF-8, which pass as they came.
         let text = String::from_utf8_lossy(data);
         let Some(chunk) = Chunk::parse(text.as_bytes()) else {
             if !data.trim_ascii().is_empty() {
-                to.unreadable();
+                to.on_unreadable();
             }
-            return Heard::Passes;
+            return EventVerdict::Relay;
         };
-        chunk.tell(to);
-        self.seen.note(&chunk);
+        chunk.report_to(to);
+        self.summary.observe(&chunk);
         match chunk.error {
-            Some(error) => Heard::Error(Box::new(error)),
-            None if chunk.is_usage_only() && !self.include_usage => Heard::Unasked,
-            None => Heard::Passes,
+            Some(error) => EventVerdict::ReplaceError(Box::new(error)),
+            None if chunk.is_usage_only() && !self.include_usage => EventVerdict::Drop,
+            None => EventVerdict::Relay,
         }
     }
 
     fn is_finished(&self) -> bool {
-        self.seen.is_finished()
+        self.summary.is_finished()
     }
 
     fn length_cut(&mut self, tokens: &TokenCount) -> Bytes {
         let usage = self.include_usage.then_some(tokens);
-        let mut bytes = BytesMut::from(&cut::length_cut(&self.seen, usage)[..]);
+        let mut bytes = BytesMut::from(&cut::length_cut(&self.summary, usage)[..]);
         bytes.extend_from_slice(cut::DONE);
         bytes.freeze()
     }

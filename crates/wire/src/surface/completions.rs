@@ -1,8 +1,8 @@
 //! `POST /v1/completions`, the older way to ask: a prompt is a text, or several, or tokens.
 
-use super::chat::{ChunkStream, hear_chunk};
+use super::chat::{ChunkStream, read_chunk_reply};
 use super::{Description, Output, no_id, no_ties, openai_error};
-use crate::cut::{Seen, Style};
+use crate::cut::{StreamSummary, Style};
 use crate::fields::Fields;
 use crate::json::each_element;
 use crate::names::COUNTS;
@@ -17,8 +17,10 @@ pub(super) static DESCRIPTION: Description = Description {
     choices,
     prompt: |fields| fields.texts("prompt"),
     ties: no_ties,
-    follow: |include_usage| Box::new(ChunkStream::new(Seen::of(Style::Text), include_usage)),
-    hear: hear_chunk,
+    stream_reader: |include_usage| {
+        Box::new(ChunkStream::new(StreamSummary::new(Style::Text), include_usage))
+    },
+    read_reply: read_chunk_reply,
     id_of: no_id,
     error: openai_error,
 };

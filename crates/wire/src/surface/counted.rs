@@ -1,8 +1,8 @@
 //! Which output of a response was counted already: deltas, the events at the end of a text or an item, and the
 //! response at the end repeat the same output, and any of them may be missing.
 
-use crate::follow::Listener;
 use crate::output::{self, Kind, Piece};
+use crate::stream_reader::UsageSink;
 use std::collections::BTreeMap;
 
 /// Items that are tracked separately. Output of further ones may count twice where no usage is reported.
@@ -43,9 +43,9 @@ impl CountedOutput {
     }
 
     /// Counts a piece of an unfinished item.
-    pub fn piece(&mut self, lane: u64, piece: Piece<'_>, to: &mut dyn Listener) {
+    pub fn piece(&mut self, lane: u64, piece: Piece<'_>, to: &mut dyn UsageSink) {
         self.mark(lane, bit(piece));
-        to.output(lane, piece);
+        to.on_output(lane, piece);
     }
 
     /// Counts the output in the value of a member, except of the kinds in `before`.
@@ -55,14 +55,14 @@ impl CountedOutput {
         before: u8,
         (name, kind): (&str, Kind),
         json: &str,
-        to: &mut dyn Listener,
+        to: &mut dyn UsageSink,
     ) {
         let mut kinds = 0;
         output::each(kind, name, json, &mut |piece| {
             let bit = bit(piece);
             if before & bit == 0 {
                 kinds |= bit;
-                to.output(lane, piece);
+                to.on_output(lane, piece);
             }
         });
         self.mark(lane, kinds);

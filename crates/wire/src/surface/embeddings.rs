@@ -1,8 +1,8 @@
 //! `POST /v1/embeddings`: tokens go in, none come out. What comes out is passed unread.
 
-use super::{Description, Output, never_streams, no_id, no_ties, openai_error};
-use crate::follow::Listener;
+use super::{Description, Output, no_id, no_ties, openai_error, unsupported_stream};
 use crate::json;
+use crate::stream_reader::UsageSink;
 use crate::usage::Usage;
 
 pub(super) static DESCRIPTION: Description = Description {
@@ -14,15 +14,15 @@ pub(super) static DESCRIPTION: Description = Description {
     choices: |_| Ok(1),
     prompt: |fields| fields.texts("input"),
     ties: no_ties,
-    follow: never_streams,
-    hear,
+    stream_reader: unsupported_stream,
+    read_reply,
     id_of: no_id,
     error: openai_error,
 };
 
-fn hear(body: &[u8], to: &mut dyn Listener) -> bool {
+fn read_reply(body: &[u8], to: &mut dyn UsageSink) -> bool {
     if let Some(usage) = Usage::find(body) {
-        to.usage(usage);
+        to.on_usage(usage);
     }
     json::is_object(body)
 }

@@ -1,9 +1,9 @@
 //! `POST /v1/images/generations`: paid by the image, or by what the upstream says it cost.
 
-use super::{Description, Output, never_streams, no_id, no_ties, openai_error};
-use crate::follow::Listener;
+use super::{Description, Output, no_id, no_ties, openai_error, unsupported_stream};
 use crate::json::{self, each_element};
 use crate::names::IMAGE_COUNTS;
+use crate::stream_reader::UsageSink;
 use crate::usage::Usage;
 
 pub(super) static DESCRIPTION: Description = Description {
@@ -15,18 +15,18 @@ pub(super) static DESCRIPTION: Description = Description {
     choices: |fields| fields.largest_count(&IMAGE_COUNTS),
     prompt: |fields| fields.texts("prompt"),
     ties: no_ties,
-    follow: never_streams,
-    hear,
+    stream_reader: unsupported_stream,
+    read_reply,
     id_of: no_id,
     error: openai_error,
 };
 
-fn hear(body: &[u8], to: &mut dyn Listener) -> bool {
+fn read_reply(body: &[u8], to: &mut dyn UsageSink) -> bool {
     if let Some([Some(data)]) = json::members(body, ["data"]) {
-        let _ = each_element(data.get(), |_| to.image());
+        let _ = each_element(data.get(), |_| to.on_image());
     }
     if let Some(usage) = Usage::find(body) {
-        to.usage(usage);
+        to.on_usage(usage);
     }
     json::is_object(body)
 }

@@ -3,15 +3,15 @@
 //! Its usage counts the part of the prompt that came from the cache beside `input_tokens`, not in
 //! it; and it comes in two halves, at a stream's beginning and at its end.
 
-use super::{Description, Output, hear_nothing, never_streams, no_id, no_ties};
+use super::{Description, Output, no_id, no_ties, read_unmetered_reply, unsupported_stream};
 use crate::error::{ErrorBody, UpstreamError};
 use crate::fields::Fields;
-use crate::follow::{Follow, Heard, Listener};
 use crate::json::{self, each_element, each_member};
 use crate::output::{self, Kind};
 use crate::prompt::Prompt;
 use crate::request::BadBody;
 use crate::sse::Event;
+use crate::stream_reader::{EventVerdict, StreamReader, UsageSink};
 use crate::usage::{SplitUsage, Usage};
 use bytes::Bytes;
 use domain::charge::TokenCount;
@@ -28,8 +28,8 @@ pub(super) static MESSAGES: Description = Description {
     choices,
     prompt,
     ties: no_ties,
-    follow: |_| Box::new(MessageStream::default()),
-    hear,
+    stream_reader: |_| Box::new(MessageStream::default()),
+    read_reply,
     id_of: no_id,
     error,
 };
@@ -43,8 +43,8 @@ pub(super) static COUNT_TOKENS: Description = Description {
     choices: |_| Ok(1),
     prompt,
     ties: no_ties,
-    follow: never_streams,
-    hear: hear_nothing,
+    stream_reader: unsupported_stream,
+    read_reply: read_unmetered_reply,
     id_of: no_id,
     error,
 };
@@ -75,32 +75,32 @@ fn error(status: u16, error: &ErrorBody) -> String {
     json!({"type": "error", "error": {"type": kind, "message": error.message}}).to_string()
 }
 
-fn hear(body: &[u8], to: &mut dyn Listener) -> bool {
+fn read_reply(body: &[u8], to: &mut dyn UsageSink) -> bool {
     let Some(message) = json::object_text(body) else { return false };
     let mut has_content = false;
     let _ = each_member(message, |name, value| {
         has_content |= name == "content";
-        hear_message_member(&name, value, to);
+        read_message_member(&name, value, to);
     });
     if has_content {
-        to.finished();
+        to.on_finish();
     }
     if let Some(usage) = usage_of(body, &mut SplitUsage::default()) {
-        to.usage(usage);
+        to.on_usage(usage);
     }
     json::is_object(body)
 }
 
 /// A member of a message; of the content each block has a lane.
-fn hear_message_member(name: &str, value: &RawValue, to: &mut dyn Listener) {
+fn read_message_member(name: &str, value: &RawValue, to: &mut dyn UsageSink) {
     if name == "content" && value.get().starts_with('[') {
         let mut lane = 0;
         let _ = each_element(value.get(), |block| {
-            hear_value("content", block, lane, to);
+            read_member("content", block, lane, to);
             lane += 1;
         });
     } else {
-        hear_value(name, value, 0, to);
+        read_member(name, value, 0, to);
     }
 }
 
@@ -117,21 +117,21 @@ fn usage_of(object: &[u8], split: &mut SplitUsage) -> Option<Usage> {
 }
 
 /// Tells what a member says: a block of content, whole or new, or what stands in its place.
-fn hear_value(name: &str, value: &RawValue, lane: u64, to: &mut dyn Listener) {
-    output::each(Kind::Content, name, value.get(), &mut |piece| to.output(lane, piece));
+fn read_member(name: &str, value: &RawValue, lane: u64, to: &mut dyn UsageSink) {
+    output::each(Kind::Content, name, value.get(), &mut |piece| to.on_output(lane, piece));
 }
 
-fn hear_delta(block: Option<&RawValue>, lane: u64, to: &mut dyn Listener) {
+fn read_block(block: Option<&RawValue>, lane: u64, to: &mut dyn UsageSink) {
     if let Some(block) = block {
-        hear_value("delta", block, lane, to);
+        read_member("delta", block, lane, to);
     }
 }
 
 /// Tells what an event says that has neither a message, a block nor a delta.
-fn hear_other(said: &Said<'_>, data: &[u8], lane: u64, to: &mut dyn Listener) {
+fn read_other_event(said: &Said<'_>, data: &[u8], lane: u64, to: &mut dyn UsageSink) {
     let has_place = said.message.is_some() || said.content_block.is_some() || said.delta.is_some();
     if let Some(event) = json::object_text(data).filter(|_| !has_place) {
-        output::each_in(Kind::Content, event, |_| true, &mut |piece| to.output(lane, piece));
+        output::each_in(Kind::Content, event, |_| true, &mut |piece| to.on_output(lane, piece));
     }
 }
 
@@ -165,14 +165,14 @@ struct MessageStream {
 /// Blocks that are kept apart; a message has a handful.
 const MAX_BLOCKS: usize = 1024;
 
-impl Follow for MessageStream {
-    fn event(&mut self, event: &Event, to: &mut dyn Listener) -> Heard {
+impl StreamReader for MessageStream {
+    fn on_event(&mut self, event: &Event, to: &mut dyn UsageSink) -> EventVerdict {
         let data = event.data.as_deref();
         let Some(said) = data.and_then(Said::read) else {
             if data.is_some_and(|data| !data.trim_ascii().is_empty()) {
-                to.unreadable();
+                to.on_unreadable();
             }
-            return Heard::Passes;
+            return EventVerdict::Relay;
         };
         let lane = said.index.and_then(|raw| raw.get().parse().ok()).unwrap_or(0);
         self.begun = None;
@@ -183,37 +183,37 @@ impl Follow for MessageStream {
                     self.open.push(lane);
                     self.begun = Some(lane);
                 }
-                hear_delta(said.content_block, lane, to);
+                read_block(said.content_block, lane, to);
             }
-            "content_block_delta" => hear_delta(said.delta, lane, to),
+            "content_block_delta" => read_block(said.delta, lane, to),
             "content_block_stop" => self.open.retain(|open| *open != lane),
             "message_delta" => {
-                to.finished();
-                hear_delta(said.delta, lane, to);
-                self.hear_usage(data, to);
+                to.on_finish();
+                read_block(said.delta, lane, to);
+                self.read_usage(data, to);
             }
             "message_stop" => {
-                self.hear_usage(data, to);
-                return Heard::Last;
+                self.read_usage(data, to);
+                return EventVerdict::Last;
             }
             "error" => {
                 let error = UpstreamError::of_event(data.unwrap_or_default());
-                return Heard::Error(Box::new(error));
+                return EventVerdict::ReplaceError(Box::new(error));
             }
             // In OpenAI's shape, which some bridges fall back to.
             "" => {
                 if let Some(error) = data.and_then(UpstreamError::in_band) {
-                    return Heard::Error(Box::new(error));
+                    return EventVerdict::ReplaceError(Box::new(error));
                 }
-                hear_delta(said.content_block.or(said.delta), lane, to);
-                hear_other(&said, data.unwrap_or_default(), lane, to);
+                read_block(said.content_block.or(said.delta), lane, to);
+                read_other_event(&said, data.unwrap_or_default(), lane, to);
             }
             _ => {
-                hear_delta(said.content_block.or(said.delta), lane, to);
-                hear_other(&said, data.unwrap_or_default(), lane, to);
+                read_block(said.content_block.or(said.delta), lane, to);
+                read_other_event(&said, data.unwrap_or_default(), lane, to);
             }
         }
-        Heard::Passes
+        EventVerdict::Relay
     }
 
     fn is_finished(&self) -> bool {
@@ -254,19 +254,19 @@ impl Follow for MessageStream {
 
 impl MessageStream {
     /// What `message_start` says of the output is where it begins, not what it came to.
-    fn begin(&mut self, said: &Said<'_>, to: &mut dyn Listener) {
+    fn begin(&mut self, said: &Said<'_>, to: &mut dyn UsageSink) {
         let Some(message) = said.message else { return };
-        let _ = each_member(message.get(), |name, value| hear_message_member(&name, value, to));
+        let _ = each_member(message.get(), |name, value| read_message_member(&name, value, to));
         let _: Option<Usage> = usage_of(message.get().as_bytes(), &mut self.usage);
         self.usage.forget_output();
         if let Some(usage) = self.usage.meaning() {
-            to.usage(usage);
+            to.on_usage(usage);
         }
     }
 
-    fn hear_usage(&mut self, data: Option<&[u8]>, to: &mut dyn Listener) {
+    fn read_usage(&mut self, data: Option<&[u8]>, to: &mut dyn UsageSink) {
         if let Some(usage) = data.and_then(|data| usage_of(data, &mut self.usage)) {
-            to.usage(usage);
+            to.on_usage(usage);
         }
     }
 }

@@ -14,13 +14,13 @@ mod images;
 mod messages;
 mod tokenize;
 
-use super::cut::Seen;
+use super::cut::StreamSummary;
 use super::error::ErrorBody;
 use super::fields::Fields;
-use super::follow::{Follow, Listener};
 use super::json;
 use super::prompt::Prompt;
 use super::request::{BadBody, Ties};
+use super::stream_reader::{StreamReader, UsageSink};
 
 /// What a call is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,9 +64,9 @@ pub struct Description {
     /// What the call has to do with others.
     pub(super) ties: fn(&Fields<'_>) -> Result<Ties, BadBody>,
     /// A follower of one stream; the caller asked for its usage, or did not.
-    follow: fn(bool) -> Box<dyn Follow>,
+    stream_reader: fn(bool) -> Box<dyn StreamReader>,
     /// Tells what a whole reply says; false where that is no JSON object.
-    hear: fn(&[u8], &mut dyn Listener) -> bool,
+    read_reply: fn(&[u8], &mut dyn UsageSink) -> bool,
     /// The name under which the upstream keeps a whole reply.
     id_of: fn(&[u8]) -> Option<String>,
     /// An error as the body of a reply with this status.
@@ -147,13 +147,13 @@ impl Surface {
 
     /// A follower of one stream.
     #[must_use]
-    pub fn follow(self, include_usage: bool) -> Box<dyn Follow> {
-        (self.description().follow)(include_usage)
+    pub fn stream_reader(self, include_usage: bool) -> Box<dyn StreamReader> {
+        (self.description().stream_reader)(include_usage)
     }
 
     /// Tells `to` what a whole reply says; false where that is no JSON object.
-    pub fn hear(self, body: &[u8], to: &mut dyn Listener) -> bool {
-        (self.description().hear)(body, to)
+    pub fn read_reply(self, body: &[u8], to: &mut dyn UsageSink) -> bool {
+        (self.description().read_reply)(body, to)
     }
 
     /// An error as the body of a reply with this status.
@@ -180,13 +180,13 @@ fn no_id(_body: &[u8]) -> Option<String> {
 }
 
 /// For surfaces whose replies tell of no usage.
-fn hear_nothing(body: &[u8], _to: &mut dyn Listener) -> bool {
+fn read_unmetered_reply(body: &[u8], _to: &mut dyn UsageSink) -> bool {
     json::is_object(body)
 }
 
 /// For surfaces that do not stream: what comes as a stream all the same is passed and ends badly.
-fn never_streams(_include_usage: bool) -> Box<dyn Follow> {
-    Box::new(chat::ChunkStream::new(Seen::default(), true))
+fn unsupported_stream(_include_usage: bool) -> Box<dyn StreamReader> {
+    Box::new(chat::ChunkStream::new(StreamSummary::default(), true))
 }
 
 #[cfg(test)]

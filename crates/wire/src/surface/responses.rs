@@ -9,12 +9,12 @@ use super::so_far::SoFar;
 use super::{Description, Output, openai_error};
 use crate::error::{ErrorBody, UpstreamError};
 use crate::fields::Fields;
-use crate::follow::{Follow, Heard, Listener};
 use crate::json::{self, each_element, each_member};
 use crate::output::{self, Kind, Piece};
 use crate::prompt::Prompt;
 use crate::request::{BadBody, Ties};
 use crate::sse::Event;
+use crate::stream_reader::{EventVerdict, StreamReader, UsageSink};
 use crate::usage::Usage;
 use bytes::Bytes;
 use domain::charge::TokenCount;
@@ -30,8 +30,8 @@ pub(super) static DESCRIPTION: Description = Description {
     choices: |fields| fields.one_answer(),
     prompt,
     ties,
-    follow: |_| Box::new(ResponseStream::default()),
-    hear,
+    stream_reader: |_| Box::new(ResponseStream::default()),
+    read_reply,
     id_of,
     error: openai_error,
 };
@@ -68,13 +68,13 @@ fn id_of(body: &[u8]) -> Option<String> {
     text_of(id)
 }
 
-fn hear(body: &[u8], to: &mut dyn Listener) -> bool {
+fn read_reply(body: &[u8], to: &mut dyn UsageSink) -> bool {
     let Some(response) = json::object_text(body) else { return false };
-    if hear_response(response, true, &mut CountedOutput::default(), to) {
-        to.finished();
+    if read_response(response, true, &mut CountedOutput::default(), to) {
+        to.on_finish();
     }
     if let Some(usage) = Usage::find(body) {
-        to.usage(usage);
+        to.on_usage(usage);
     }
     json::is_object(body)
 }
@@ -98,11 +98,11 @@ const ECHOES: [&str; 13] = [
 
 /// Counts the output of a response that was not `counted` yet; returns whether it has an output. Only one that `is_final`
 /// can have output under other names.
-fn hear_response(
+fn read_response(
     response: &str,
     is_final: bool,
     counted: &mut CountedOutput,
-    to: &mut dyn Listener,
+    to: &mut dyn UsageSink,
 ) -> bool {
     let (mut has_output, mut joined) = (false, None);
     // What this response says more than once counts as often.
@@ -114,7 +114,7 @@ fn hear_response(
             let walked = each_element(value.get(), |item| {
                 let [id] = json::members(item.get().as_bytes(), ["id"]).unwrap_or_default();
                 let before = text_of(id).and_then(|id| counted.of_item(&id)).unwrap_or(before);
-                hear_item(item, lane, before, counted, to);
+                read_item(item, lane, before, counted, to);
                 lane += 1;
             });
             if walked.is_err() {
@@ -135,12 +135,12 @@ fn hear_response(
 }
 
 /// Counts the output of a whole item (a message, reasoning or a call), except of the kinds in `before`.
-fn hear_item(
+fn read_item(
     item: &RawValue,
     lane: u64,
     before: u8,
     counted: &mut CountedOutput,
-    to: &mut dyn Listener,
+    to: &mut dyn UsageSink,
 ) {
     let kind = json::members(item.get().as_bytes(), ["type"]).and_then(|[kind]| text_of(kind));
     let kind = match kind.as_deref().unwrap_or_default() {
@@ -188,21 +188,21 @@ struct ResponseStream {
     counted: CountedOutput,
 }
 
-impl Follow for ResponseStream {
-    fn event(&mut self, event: &Event, to: &mut dyn Listener) -> Heard {
+impl StreamReader for ResponseStream {
+    fn on_event(&mut self, event: &Event, to: &mut dyn UsageSink) -> EventVerdict {
         self.so_far.next_event();
         let data = event.data.as_deref();
         let Some(said) = data.and_then(Said::read) else {
             if data.is_some_and(|data| !data.trim_ascii().is_empty() && !event.is_done()) {
-                to.unreadable();
+                to.on_unreadable();
             }
-            return Heard::Passes;
+            return EventVerdict::Relay;
         };
         let number = said.sequence_number.and_then(|raw| raw.get().parse().ok());
         let number = number.unwrap_or(self.next);
         self.next = number + 1;
         let heard = self.said(&said, data.unwrap_or_default(), to);
-        if matches!(heard, Heard::Error(_)) {
+        if matches!(heard, EventVerdict::ReplaceError(_)) {
             self.next = number;
         }
         heard
@@ -247,7 +247,7 @@ impl Follow for ResponseStream {
 }
 
 impl ResponseStream {
-    fn said(&mut self, said: &Said<'_>, data: &[u8], to: &mut dyn Listener) -> Heard {
+    fn said(&mut self, said: &Said<'_>, data: &[u8], to: &mut dyn UsageSink) -> EventVerdict {
         let kind = said.kind.map(json::text).unwrap_or_default();
         let lane = said.output_index.and_then(|raw| raw.get().parse().ok()).unwrap_or(0);
         if let (Some(delta), true) = (said.delta, kind.ends_with(".delta")) {
@@ -265,45 +265,46 @@ impl ResponseStream {
             if kind == "response.output_text.delta" {
                 self.so_far.delta(lane, text_of(said.item_id), delta);
             }
-            return Heard::Passes;
+            return EventVerdict::Relay;
         }
         if let Some(item) = said.item {
             let [id] = json::members(item.get().as_bytes(), ["id"]).unwrap_or_default();
             self.counted.name(lane, || text_of(id));
-            hear_item(item, lane, self.counted.of_lane(lane), &mut self.counted, to);
+            read_item(item, lane, self.counted.of_lane(lane), &mut self.counted, to);
             if kind == "response.output_item.done" {
                 self.so_far.whole(lane, item);
             }
         }
         if kind == "error" {
-            return Heard::Error(Box::new(UpstreamError::of_event(data)));
+            return EventVerdict::ReplaceError(Box::new(UpstreamError::of_event(data)));
         }
         let Some(raw) = said.response else {
             // In the shape of chat, which some servers fall back to.
             let error = UpstreamError::in_band(data).filter(|_| kind.is_empty());
             if error.is_none() && said.item.is_none() {
-                self.hear_event(&kind, data, lane, to);
+                self.read_other_event(&kind, data, lane, to);
             }
-            return error.map_or(Heard::Passes, |error| Heard::Error(Box::new(error)));
+            return error
+                .map_or(EventVerdict::Relay, |error| EventVerdict::ReplaceError(Box::new(error)));
         };
         self.note(raw);
         let is_final = kind.ends_with("completed") || kind.ends_with("incomplete");
-        hear_response(raw.get(), is_final, &mut self.counted, to);
+        read_response(raw.get(), is_final, &mut self.counted, to);
         if let Some(usage) = Usage::find(data) {
-            to.usage(usage);
+            to.on_usage(usage);
         }
         match &*kind {
             "response.completed" | "response.incomplete" => {
-                to.finished();
-                Heard::Last
+                to.on_finish();
+                EventVerdict::Last
             }
             "response.failed" => failure(raw),
-            _ => Heard::Passes,
+            _ => EventVerdict::Relay,
         }
     }
 
     /// Tells what an event says by itself, where no delta has: the end of a text, a part, an image.
-    fn hear_event(&mut self, event: &str, data: &[u8], lane: u64, to: &mut dyn Listener) {
+    fn read_other_event(&mut self, event: &str, data: &[u8], lane: u64, to: &mut dyn UsageSink) {
         let Some(data) = json::object_text(data) else { return };
         let kind = kind_of(event).unwrap_or(Kind::Content);
         if event.ends_with("partial_image") {
@@ -344,11 +345,15 @@ fn kind_of(event: &str) -> Option<Kind> {
 
 /// A failed response is reported in the upstream's own words, unless they are the operator's to
 /// read.
-fn failure(raw: &RawValue) -> Heard {
+fn failure(raw: &RawValue) -> EventVerdict {
     let error = Box::new(UpstreamError::of_event(raw.get().as_bytes()));
     let response: Value = serde_json::from_str(raw.get()).unwrap_or_default();
     let message = response["error"]["message"].as_str().unwrap_or_default();
-    if error.is_fit_to_pass(message) { Heard::Failed(error) } else { Heard::Error(error) }
+    if error.is_fit_to_pass(message) {
+        EventVerdict::RelayError(error)
+    } else {
+        EventVerdict::ReplaceError(error)
+    }
 }
 
 /// A usage object of this surface; reasoning is part of the output.

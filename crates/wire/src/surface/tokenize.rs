@@ -1,6 +1,8 @@
 //! `POST /v1/tokenize-text`, of xAI: a text's tokens. Nothing is billed for it.
 
-use super::{Description, Output, hear_nothing, never_streams, no_id, no_ties, openai_error};
+use super::{
+    Description, Output, no_id, no_ties, openai_error, read_unmetered_reply, unsupported_stream,
+};
 
 pub(super) static DESCRIPTION: Description = Description {
     path: "/tokenize-text",
@@ -11,8 +13,8 @@ pub(super) static DESCRIPTION: Description = Description {
     choices: |_| Ok(1),
     prompt: |fields| fields.texts("text"),
     ties: no_ties,
-    follow: never_streams,
-    hear: hear_nothing,
+    stream_reader: unsupported_stream,
+    read_reply: read_unmetered_reply,
     id_of: no_id,
     error: openai_error,
 };

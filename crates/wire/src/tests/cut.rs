@@ -22,13 +22,13 @@ fn json_of(events: &[Bytes]) -> Vec<serde_json::Value> {
 #[test]
 fn a_recorded_stream_is_seen_and_cut() {
     let events_of_stream = events(include_bytes!("../../../../tests/golden/stream.sse"));
-    let mut seen = Seen::default();
+    let mut summary = StreamSummary::default();
     for data in &events_of_stream[..3] {
-        seen.note(&Chunk::parse(data).unwrap());
+        summary.observe(&Chunk::parse(data).unwrap());
     }
-    assert!(!seen.is_finished());
+    assert!(!summary.is_finished());
     let tokens = TokenCount { prompt: 9, cached: 2, completion: 5, reasoning: 6 };
-    let cut = json_of(&events(&length_cut(&seen, Some(&tokens))));
+    let cut = json_of(&events(&length_cut(&summary, Some(&tokens))));
     assert_eq!(cut.len(), 2);
     let first: serde_json::Value = serde_json::from_slice(&events_of_stream[0]).unwrap();
     for event in &cut {
@@ -43,24 +43,24 @@ fn a_recorded_stream_is_seen_and_cut() {
     assert_eq!(usage.tokens, tokens);
 
     for data in events_of_stream.iter().filter(|data| &data[..] != b"[DONE]") {
-        seen.note(&Chunk::parse(data).unwrap());
+        summary.observe(&Chunk::parse(data).unwrap());
     }
-    assert!(seen.is_finished());
-    assert!(length_cut(&seen, None).is_empty());
+    assert!(summary.is_finished());
+    assert!(length_cut(&summary, None).is_empty());
 }
 
 #[test]
 fn every_running_choice_is_cut() {
-    let mut seen = Seen::default();
+    let mut summary = StreamSummary::default();
     for json in [
         r#"{"id":"a","choices":[{"index":0,"delta":{}},{"index":2,"delta":{}}]}"#,
         r#"{"id":"b","choices":[{"index":1,"finish_reason":"stop"}]}"#,
         r#"{"id":"b","choices":[{"index":2,"finish_reason":"stop"}]}"#,
         r#"{"id":"b","choices":[{"index":5,"finish_reason":null}]}"#,
     ] {
-        seen.note(&chunk(json));
+        summary.observe(&chunk(json));
     }
-    let cut = json_of(&events(&length_cut(&seen, None)));
+    let cut = json_of(&events(&length_cut(&summary, None)));
     let indexes: Vec<_> = cut.iter().map(|event| &event["choices"][0]["index"]).collect();
     assert_eq!(indexes, [0, 5]);
     assert_eq!(cut[0]["id"], "a");
@@ -69,10 +69,10 @@ fn every_running_choice_is_cut() {
 #[test]
 fn a_cut_before_the_first_chunk_is_still_valid() {
     let hostile = format!(r#"{{"id":"{}","created":[{}1],"model":null}}"#, "x".repeat(300), "\n");
-    let mut seen = Seen::default();
+    let mut summary = StreamSummary::default();
     for json in ["{}", &hostile] {
-        seen.note(&chunk(json));
-        let cut = json_of(&events(&length_cut(&seen, None)));
+        summary.observe(&chunk(json));
+        let cut = json_of(&events(&length_cut(&summary, None)));
         assert_eq!(cut[0]["choices"][0]["index"], 0);
     }
 }

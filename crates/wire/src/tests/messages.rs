@@ -56,7 +56,7 @@ fn errors_are_in_anthropics_shape() {
     }
     let event = b"event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
     let heard = follow(Surface::Messages, event, 1000).heard;
-    let [Heard::Error(error)] = &heard[..] else { panic!("{heard:?}") };
+    let [EventVerdict::ReplaceError(error)] = &heard[..] else { panic!("{heard:?}") };
     assert!(error.clone().in_stream().message.ends_with("Overloaded"));
 }
 
@@ -72,7 +72,7 @@ fn a_whole_message_is_heard_block_by_block() {
         "usage": {"input_tokens": 3, "cache_read_input_tokens": null, "output_tokens": 12, "cost_in_usd_ticks": 5},
     });
     let mut notes = Notes::default();
-    hear(body.to_string().as_bytes(), &mut notes);
+    read_reply(body.to_string().as_bytes(), &mut notes);
     let texts: Vec<_> = notes.texts.iter().map(|(_, text)| text.as_str()).collect();
     assert_eq!(texts, ["hm", "Hi", "{\"a\":1}", "f"]);
     let usage = notes.usage.unwrap();

@@ -14,7 +14,7 @@ fn said(notes: Notes) -> Said {
 
 fn whole(surface: Surface, reply: &Value) -> Said {
     let mut notes = Notes::default();
-    surface.hear(reply.to_string().as_bytes(), &mut notes);
+    surface.read_reply(reply.to_string().as_bytes(), &mut notes);
     said(notes)
 }
 
@@ -272,7 +272,7 @@ fn output_may_be_nested_as_deep_as_it_likes() {
         let nested = format!("{}\"x\"{}", open.repeat(levels), close.repeat(levels));
         let reply = format!(r#"{{"choices":[{{"message":{{"content":"hi","new":{nested}}}}}]}}"#);
         let mut notes = Notes::default();
-        Surface::ChatCompletions.hear(reply.as_bytes(), &mut notes);
+        Surface::ChatCompletions.read_reply(reply.as_bytes(), &mut notes);
         let texts: usize = notes.texts.iter().map(|(_, text)| text.len()).sum();
         assert!(texts > levels, "what is below the deepest level counts as it is written");
     }

@@ -72,7 +72,7 @@ fn an_error_takes_the_number_that_is_free() {
         b"event: error\ndata: {\"type\":\"error\",\"code\":\"internal\",\"message\":\"no\",\"sequence_number\":3}\n\n",
     );
     let mut followed = follow(Surface::Responses, &stream, 1000);
-    assert!(matches!(followed.heard.last(), Some(Heard::Error(_))));
+    assert!(matches!(followed.heard.last(), Some(EventVerdict::ReplaceError(_))));
     assert_eq!(written(&followed.follow.error(&error))[0]["sequence_number"], 3);
 }
 
@@ -100,7 +100,7 @@ fn a_failure_is_the_callers_to_read_unless_it_is_the_operators() {
         let stream = format!("event: response.failed\ndata: {data}\n\n");
         let followed = follow(Surface::Responses, stream.as_bytes(), 1000);
         assert_eq!(
-            matches!(followed.heard[..], [Heard::Failed(_)]),
+            matches!(followed.heard[..], [EventVerdict::RelayError(_)]),
             passes,
             "{error}: {:?}",
             followed.heard
@@ -120,7 +120,7 @@ fn a_whole_response_is_heard_item_by_item() {
         ],
     });
     let mut notes = Notes::default();
-    hear(body.to_string().as_bytes(), &mut notes);
+    read_reply(body.to_string().as_bytes(), &mut notes);
     let texts: Vec<_> = notes.texts.iter().map(|(_, text)| text.as_str()).collect();
     assert_eq!(texts, ["hm", "Hi", "no", "{}", "f"]);
     assert_eq!(notes.usage, None);

@@ -1,9 +1,9 @@
 use super::*;
-use crate::follow::Heard;
 use crate::json;
 use crate::output::{Kind, Piece};
 use crate::request::{Changes, Request};
 use crate::sse::Scanner;
+use crate::stream_reader::EventVerdict;
 use crate::usage::Usage;
 use domain::charge::TokenCount;
 use serde_json::Value;
@@ -22,8 +22,8 @@ pub struct Notes {
     pub sealed: u64,
 }
 
-impl Listener for Notes {
-    fn output(&mut self, _lane: u64, piece: Piece<'_>) {
+impl UsageSink for Notes {
+    fn on_output(&mut self, _lane: u64, piece: Piece<'_>) {
         match piece {
             Piece::Text(kind, json) => self.texts.push((kind, json::text_in(json).into_owned())),
             Piece::Image => self.pictures += 1,
@@ -32,19 +32,19 @@ impl Listener for Notes {
         }
     }
 
-    fn usage(&mut self, usage: Usage) {
+    fn on_usage(&mut self, usage: Usage) {
         self.usage = Some(usage);
     }
 
-    fn unreadable(&mut self) {
+    fn on_unreadable(&mut self) {
         self.unreadable += 1;
     }
 
-    fn finished(&mut self) {
+    fn on_finish(&mut self) {
         self.finished = true;
     }
 
-    fn image(&mut self) {
+    fn on_image(&mut self) {
         self.images += 1;
     }
 }
@@ -52,9 +52,9 @@ impl Listener for Notes {
 /// A stream as it is followed: what it says, what became of its events, what passed.
 pub struct Followed {
     pub notes: Notes,
-    pub heard: Vec<Heard>,
+    pub heard: Vec<EventVerdict>,
     pub raw: Vec<u8>,
-    pub follow: Box<dyn Follow>,
+    pub follow: Box<dyn StreamReader>,
 }
 
 pub fn follow(surface: Surface, stream: &[u8], piece: usize) -> Followed {
@@ -63,13 +63,13 @@ pub fn follow(surface: Surface, stream: &[u8], piece: usize) -> Followed {
         notes: Notes::default(),
         heard: Vec::new(),
         raw: Vec::new(),
-        follow: surface.follow(true),
+        follow: surface.stream_reader(true),
     };
     for bytes in stream.chunks(piece) {
         scanner.push(bytes);
         while let Some(event) = scanner.next_event().unwrap() {
             let Followed { notes, heard, raw, follow } = &mut followed;
-            heard.push(follow.event(&event, notes));
+            heard.push(follow.on_event(&event, notes));
             raw.extend_from_slice(&event.raw);
         }
     }
@@ -125,8 +125,8 @@ fn recorded_streams_are_followed_alike_however_they_are_cut() {
             assert_eq!(followed.notes.unreadable, 0, "{surface:?}");
             assert!(followed.notes.finished, "{surface:?}");
             let (last, before) = followed.heard.split_last().unwrap();
-            assert_eq!(*last, Heard::Last, "{surface:?}");
-            assert!(before.iter().all(|heard| *heard == Heard::Passes), "{surface:?}");
+            assert_eq!(*last, EventVerdict::Last, "{surface:?}");
+            assert!(before.iter().all(|heard| *heard == EventVerdict::Relay), "{surface:?}");
             if pieces > 0 {
                 assert_eq!(followed.notes.texts.len(), pieces, "{:?}", followed.notes.texts);
             }
@@ -145,7 +145,11 @@ fn a_stream_can_be_ended_after_any_event() {
             let mut followed = follow(surface, so_far.as_bytes(), 1000);
             let cut = followed.follow.length_cut(&tokens(5, 0, 7, 0));
             let ending = follow(surface, &cut, 1000);
-            assert_eq!(ending.heard.last(), Some(&Heard::Last), "{surface:?} {count}: {cut:?}");
+            assert_eq!(
+                ending.heard.last(),
+                Some(&EventVerdict::Last),
+                "{surface:?} {count}: {cut:?}"
+            );
             let usage = ending.notes.usage.unwrap_or_else(|| panic!("{surface:?}: {cut:?}"));
             assert_eq!(usage.tokens, tokens(5, 0, 7, 0), "{surface:?}");
             let error = ErrorBody {
@@ -157,7 +161,7 @@ fn a_stream_can_be_ended_after_any_event() {
             let event = follow(surface, so_far.as_bytes(), 1000).follow.error(&error);
             assert!(std::str::from_utf8(&event).unwrap().contains("two\\nlines"));
             let heard = follow(surface, &event, 1000).heard;
-            assert!(matches!(heard[..], [Heard::Error(_)]), "{surface:?}: {heard:?}");
+            assert!(matches!(heard[..], [EventVerdict::ReplaceError(_)]), "{surface:?}: {heard:?}");
         }
     }
 }
@@ -168,7 +172,7 @@ fn what_cannot_be_read_passes_and_counts() {
         let odd = b"data: {\"type\":\n\n: comment\n\ndata:\n\nevent: ping\n\ndata: \xff\xfe\n\ndata: [1]\n\n";
         let followed = follow(surface, odd, 3);
         assert_eq!(followed.notes.unreadable, 3, "{surface:?}");
-        assert!(followed.heard.iter().all(|heard| *heard == Heard::Passes), "{surface:?}");
+        assert!(followed.heard.iter().all(|heard| *heard == EventVerdict::Relay), "{surface:?}");
         assert!(!followed.follow.is_finished());
     }
 }
@@ -268,13 +272,13 @@ fn every_prompt_of_a_completion_has_its_choices() {
 #[test]
 fn images_tell_their_number_and_their_cost() {
     let mut notes = Notes::default();
-    Surface::Images.hear(
+    Surface::Images.read_reply(
         br#"{"data":[{"url":"a"},{"b64_json":"b"}],"usage":{"cost_in_usd_ticks":400000000}}"#,
         &mut notes,
     );
     let usage = notes.usage.unwrap();
     assert_eq!((notes.images, usage.tokens.total(), usage.cost_ticks), (2, 0, Some(400_000_000)));
-    Surface::Images.hear(
+    Surface::Images.read_reply(
         br#"{"created":1,"data":[{}],"usage":{"input_tokens":5,"output_tokens":7,"total_tokens":12}}"#,
         &mut notes,
     );

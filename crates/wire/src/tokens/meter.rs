@@ -10,9 +10,9 @@
 
 use super::estimate::{count, media_tokens};
 use crate::chunk::Chunk;
-use crate::follow::Listener;
 use crate::json;
 use crate::output::{Kind, Piece};
+use crate::stream_reader::UsageSink;
 use crate::usage::Usage;
 use domain::charge::Source;
 
@@ -51,13 +51,13 @@ impl Meter {
             Some(chunk) => self.chunk(&chunk),
             // What cannot be read may still be output.
             None if data.trim_ascii() == b"[DONE]" || data.trim_ascii().is_empty() => {}
-            None => self.unreadable(),
+            None => self.on_unreadable(),
         }
     }
 
     /// Takes in one chunk that has been read already.
     pub fn chunk(&mut self, chunk: &Chunk<'_>) {
-        chunk.tell(self);
+        chunk.report_to(self);
     }
 
     /// Output tokens so far, never fewer than a tokenizer would count on usual text; cheap.
@@ -201,8 +201,8 @@ impl Meter {
     }
 }
 
-impl Listener for Meter {
-    fn output(&mut self, lane: u64, piece: Piece<'_>) {
+impl UsageSink for Meter {
+    fn on_output(&mut self, lane: u64, piece: Piece<'_>) {
         self.deltas += 1;
         match piece {
             Piece::Text(kind, json) => self.text(lane, kind, json),
@@ -213,20 +213,20 @@ impl Listener for Meter {
     }
 
     /// Counts only grow: a later usage object that has less, as some upstreams end with, is passed over.
-    fn usage(&mut self, usage: Usage) {
+    fn on_usage(&mut self, usage: Usage) {
         self.usage = Usage::larger(self.usage, Some(usage));
         self.covered = self.deltas;
     }
 
-    fn unreadable(&mut self) {
+    fn on_unreadable(&mut self) {
         self.deltas += 1;
     }
 
-    fn finished(&mut self) {
+    fn on_finish(&mut self) {
         self.finished = true;
     }
 
-    fn image(&mut self) {
+    fn on_image(&mut self) {
         self.images += 1;
     }
 }
