@@ -4,10 +4,10 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use std::hint::black_box;
 use wire::chunk::Chunk;
 use wire::error::UpstreamError;
-use wire::request::{Changes, Request};
+use wire::request::{Request, Rewrite};
 use wire::sse::Scanner;
 use wire::surface::Surface;
-use wire::tokens::estimate::{cheap_prompt, count, exact_prompt};
+use wire::tokens::estimate::{count, count_prompt, estimate_prompt};
 use wire::tokens::meter::Meter;
 use wire::usage::Usage;
 
@@ -35,11 +35,11 @@ fn chunks() -> Vec<String> {
 }
 
 fn requests(c: &mut Criterion) {
-    let changes = Changes {
+    let rewrite = Rewrite {
         model: Some("grok-4.3-upstream"),
         max_output: Some(1000),
         include_usage: true,
-        ..Changes::default()
+        ..Rewrite::default()
     };
     for (name, body) in
         [("1 KiB", body(2, 512)), ("64 KiB", body(32, 2048)), ("1 MiB", body(64, 16384))]
@@ -51,9 +51,9 @@ fn requests(c: &mut Criterion) {
         });
         let request =
             Request::parse(Surface::ChatCompletions, body.as_bytes()).expect("a good body");
-        group.bench_function("splice", |b| b.iter(|| request.splice(black_box(changes))));
-        group.bench_function("cheap estimate", |b| b.iter(|| cheap_prompt(&request, 192)));
-        group.bench_function("exact estimate", |b| b.iter(|| exact_prompt(&request, 192)));
+        group.bench_function("rewrite", |b| b.iter(|| request.rewrite(black_box(rewrite))));
+        group.bench_function("cheap estimate", |b| b.iter(|| estimate_prompt(&request, 192)));
+        group.bench_function("exact estimate", |b| b.iter(|| count_prompt(&request, 192)));
         group.finish();
     }
 }

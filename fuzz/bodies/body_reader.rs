@@ -1,9 +1,9 @@
 //! The request reader of every surface: never panics, and what it has changed reads back as changed.
 
 use domain::plan::{RequestPolicy, ServerTools};
-use wire::request::{Changes, LimitField, Request};
+use wire::request::{LimitField, Request, Rewrite};
 use wire::surface::{Output, Surface};
-use wire::tokens::estimate::{cheap_prompt, exact_prompt};
+use wire::tokens::estimate::{count_prompt, estimate_prompt};
 
 pub fn run(body: &[u8]) {
     for surface in Surface::ALL {
@@ -12,13 +12,13 @@ pub fn run(body: &[u8]) {
 }
 
 /// What was changed once is a body that is not changed again.
-fn settled(surface: Surface, request: &Request<'_>, changes: Changes<'_>) {
-    let bytes = request.splice(changes);
+fn settled(surface: Surface, request: &Request<'_>, rewrite: Rewrite<'_>) {
+    let bytes = request.rewrite(rewrite);
     match Request::parse(surface, &bytes) {
         Ok(again) => {
-            assert_eq!(again.splice(changes), bytes);
-            if let Some(policy) = changes.policy {
-                assert_eq!(again.stripped(policy), Vec::<String>::new());
+            assert_eq!(again.rewrite(rewrite), bytes);
+            if let Some(policy) = rewrite.policy {
+                assert_eq!(again.stripped_names(policy), Vec::<String>::new());
             }
         }
         Err(bad) => assert!(bad.message.contains("fields"), "{bad}"),
@@ -28,15 +28,15 @@ fn settled(surface: Surface, request: &Request<'_>, changes: Changes<'_>) {
 fn read(surface: Surface, body: &[u8]) {
     let Ok(request) = Request::parse(surface, body) else { return };
     // Limits that disagree are made one; then there is nothing left to change.
-    settled(surface, &request, Changes::default());
+    settled(surface, &request, Rewrite::default());
     let server_tools = ServerTools::Strip;
     let policy = RequestPolicy { server_tools, max_tool_calls: 3, ..RequestPolicy::default() };
-    settled(surface, &request, Changes { policy: Some(&policy), ..Changes::default() });
-    assert!(cheap_prompt(&request, 7) >= exact_prompt(&request, 7));
+    settled(surface, &request, Rewrite { policy: Some(&policy), ..Rewrite::default() });
+    assert!(estimate_prompt(&request, 7) >= count_prompt(&request, 7));
     let tells_usage_if_asked = matches!(surface, Surface::ChatCompletions | Surface::Completions);
     let has_limit = matches!(surface.output(), Output::Tokens(_));
     for limit_field in [LimitField::MaxTokens, LimitField::MaxCompletionTokens] {
-        let asked = Changes {
+        let asked = Rewrite {
             model: Some("other \"model\""),
             max_output: has_limit.then_some(17),
             limit_field,
@@ -44,7 +44,7 @@ fn read(surface: Surface, body: &[u8]) {
             policy: None,
             drop_stream_options: false,
         };
-        let bytes = request.splice(asked);
+        let bytes = request.rewrite(asked);
         match Request::parse(surface, &bytes) {
             Ok(again) => {
                 assert_eq!(again.model, "other \"model\"");
@@ -52,8 +52,8 @@ fn read(surface: Surface, body: &[u8]) {
                 assert_eq!(again.include_usage, tells_usage_if_asked);
                 assert_eq!((again.stream, again.n), (request.stream, request.n));
                 assert_eq!(again.prompt.size, request.prompt.size);
-                assert_eq!(again.ties, request.ties);
-                assert_eq!(again.splice(asked), bytes, "a second time changes nothing");
+                assert_eq!(again.dependencies, request.dependencies);
+                assert_eq!(again.rewrite(asked), bytes, "a second time changes nothing");
             }
             // Only a body with the most fields allowed can be refused for those that were added.
             Err(bad) => assert!(bad.message.contains("fields"), "{bad}"),

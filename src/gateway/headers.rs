@@ -142,7 +142,7 @@ pub(crate) fn add_clamped(head: &mut ReplyHead, reservation: &Reservation) {
 
 /// Adds the names of what was removed from the request because the plan does not include it.
 pub(crate) fn add_stripped(head: &mut ReplyHead, request: &Request<'_>, reservation: &Reservation) {
-    let names = request.stripped(&reservation.caller.plan_limits.policy);
+    let names = request.stripped_names(&reservation.caller.plan_limits.policy);
     if let Some(list) = plain_list(&names) {
         head.set("x-kx-stripped", list);
     }

@@ -96,7 +96,7 @@ impl Fault {
 
     /// Whether another upstream may do better.
     #[must_use]
-    pub fn retriable(self) -> bool {
+    pub fn is_retriable(self) -> bool {
         !matches!(self, Self::Request | Self::TooLong | Self::Content)
     }
 }
@@ -165,7 +165,7 @@ impl UpstreamError {
     /// Whether the upstream's `message` may be passed on as it came: it is the caller's to know, and
     /// nothing in it is the operator's.
     #[must_use]
-    pub fn is_fit_to_pass(&self, message: &str) -> bool {
+    pub fn can_relay(&self, message: &str) -> bool {
         !self.is_operators() && self.said == message
     }
 
@@ -178,7 +178,7 @@ impl UpstreamError {
                 format!("The response is incomplete: {}", lower_first(&self.body.message));
             return ErrorBody { message, ..self.body };
         }
-        let code = self.own_code.or_else(|| self.body.code.filter(|_| !self.fault.retriable()));
+        let code = self.own_code.or_else(|| self.body.code.filter(|_| !self.fault.is_retriable()));
         let said = if self.said.trim().is_empty() {
             "the upstream reported an error."
         } else {
@@ -186,7 +186,7 @@ impl UpstreamError {
         };
         ErrorBody {
             message: format!("The response is incomplete: {said}"),
-            kind: if self.fault.retriable() { "server_error" } else { self.body.kind },
+            kind: if self.fault.is_retriable() { "server_error" } else { self.body.kind },
             param: self.own_param.or(self.body.param),
             code: code.or(Some(Cow::Borrowed("upstream_cut"))),
         }

@@ -15,7 +15,7 @@ pub mod prompt;
 mod part;
 pub mod media;
 pub mod cursor;
-mod splice;
+mod rewrite;
 pub mod sse;
 pub mod stream_reader;
 pub mod output;

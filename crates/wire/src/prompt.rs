@@ -55,7 +55,7 @@ pub struct PromptSize {
     /// Text that came as tokens.
     pub tokens: u64,
     /// Tokens of what went before, which the upstream has and the body has not.
-    pub earlier_tokens: u64,
+    pub previous_response_tokens: u64,
 }
 
 /// One part, in the order of the body.

@@ -10,7 +10,7 @@ use super::inspect::{self, Inspection};
 use super::json;
 use super::names;
 use super::prompt::Prompt;
-use super::splice;
+use super::rewrite;
 use super::surface::Surface;
 use super::tools::Costs;
 use bytes::Bytes;
@@ -23,41 +23,41 @@ use serde_json::value::RawValue;
 pub struct Request<'a> {
     pub surface: Surface,
     pub(super) body: &'a [u8],
-    pub(super) written: Written<'a>,
+    pub(super) original: OriginalFields<'a>,
     pub model: String,
     pub stream: bool,
-    /// The caller asked for `stream_options.include_usage`.
+    /// The caller requested `stream_options.include_usage`.
     pub include_usage: bool,
     /// The limit on the output of one choice; the smallest when it is given under several names.
     pub max_output: Option<u64>,
     /// Number of choices, at least 1.
     pub n: u64,
-    /// What the model will read.
+    /// The input of the model.
     pub prompt: Prompt<'a>,
     /// `prompt_cache_key` as it stands in the body: calls that share it have prompts that begin alike
     /// (OpenAI's and xAI's pages on prompt caching).
     pub cache_key: Option<&'a str>,
-    pub ties: Ties,
-    /// What it asks for that tokens do not bound.
+    pub dependencies: Dependencies,
+    /// The requested features whose cost tokens do not limit.
     pub(super) costs: Costs<'a>,
-    /// What it refers to in the operator's account.
+    /// References to objects in the operator's account.
     pub(super) inspection: Inspection,
 }
 
-/// What a call has to do with others.
+/// The stored responses that a call reads or creates at the upstream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ties {
-    /// The kept reply that it goes on from.
-    pub previous: Option<String>,
-    /// Whether the upstream will keep its reply.
-    pub is_kept: bool,
-    /// Whether its reply is to be fetched later.
+pub struct Dependencies {
+    /// The `previous_response_id` that it continues.
+    pub previous_response: Option<String>,
+    /// True if the upstream stores its reply.
+    pub is_stored: bool,
+    /// True if its reply is fetched by a later request.
     pub is_deferred: bool,
 }
 
-/// The values that may be changed, as they stand in the body.
+/// The caller's values that a [`Rewrite`] may replace, as they are in the body.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Written<'a> {
+pub(super) struct OriginalFields<'a> {
     pub model: Option<&'a RawValue>,
     pub bounds: Bounds<'a>,
     pub stream_options: Option<&'a RawValue>,
@@ -67,20 +67,20 @@ pub(super) struct Written<'a> {
     pub include_usage: Option<&'a RawValue>,
 }
 
-/// What goes upstream in place of what the caller wrote; `None` and `false` leave it alone.
+/// The changes to make to a body before it is sent upstream; `None` and `false` change nothing.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Changes<'a> {
+pub struct Rewrite<'a> {
     pub model: Option<&'a str>,
     /// Replaces whichever limit the caller sent; where none was sent, it goes in under `limit_field`.
     pub max_output: Option<u64>,
-    /// With `MaxTokens` a limit sent as `max_completion_tokens` alone is sent as both: the upstream
-    /// would overlook it.
+    /// With `MaxTokens`, a limit given only as `max_completion_tokens` is sent under both names, since
+    /// the upstream would ignore it otherwise.
     pub limit_field: LimitField,
     /// Switches `stream_options.include_usage` on.
     pub include_usage: bool,
-    /// Takes out what the caller's plan does not include.
+    /// Removes the features that the caller's plan does not include.
     pub policy: Option<&'a RequestPolicy>,
-    /// Takes the caller's `stream_options` out: the upstream does not know them.
+    /// Removes the caller's `stream_options`, for upstreams that do not support them.
     pub drop_stream_options: bool,
 }
 
@@ -93,7 +93,7 @@ pub enum LimitField {
     MaxTokens,
 }
 
-/// Why a body was not accepted: goes into OpenAI's error object with status 400.
+/// The reason a body was refused: sent as OpenAI's error object with status 400.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct BadBody {
@@ -117,25 +117,26 @@ impl<'a> Request<'a> {
     /// [`BadBody`] when it is not a JSON object, has a key twice at the top level, lacks `model`
     /// or what the model is to read, or a field the gateway reads has the wrong type.
     pub fn parse(surface: Surface, body: &'a [u8]) -> Result<Self, BadBody> {
-        // A byte order mark says nothing in UTF-8. Some editors write it, and some upstreams stumble over it.
+        // Some editors write a byte order mark, which some upstreams reject.
         let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
         let fields = Fields::read(body)?;
-        let told = surface.description();
+        let description = surface.description();
         names::refuse_routing(|name| fields.given(name).map(RawValue::get))?;
-        let options = if told.usage_is_asked_for { fields.object("stream_options")? } else { None };
+        let options =
+            if description.usage_needs_option { fields.object("stream_options")? } else { None };
         let include_usage = options.as_ref().and_then(|options| options.get("include_usage"));
         let bounds = Bounds::read(surface, &fields)?;
         let model = fields.model()?;
         let stream = fields.flag("stream")?;
-        if stream && !told.streams {
+        if stream && !description.streams {
             return Err(BadBody::wrong_value(
                 "stream",
                 "streaming is not supported on this endpoint",
             ));
         }
-        let n = (told.choices)(&fields)?;
-        let prompt = (told.prompt)(&fields)?;
-        let ties = (told.ties)(&fields)?;
+        let n = (description.choices)(&fields)?;
+        let prompt = (description.prompt)(&fields)?;
+        let dependencies = (description.dependencies)(&fields)?;
         let text = std::str::from_utf8(body).unwrap_or_default();
         Ok(Self {
             surface,
@@ -147,10 +148,10 @@ impl<'a> Request<'a> {
             n,
             prompt,
             cache_key: fields.given("prompt_cache_key").map(RawValue::get),
-            ties,
+            dependencies,
             costs: Costs::read(surface, &fields)?,
             inspection: inspect::inspect(surface, text)?,
-            written: Written {
+            original: OriginalFields {
                 model: fields.get("model"),
                 bounds,
                 stream_options: fields.get("stream_options"),
@@ -163,13 +164,13 @@ impl<'a> Request<'a> {
     /// True when the caller's `stream_options` has other members than `include_usage`.
     #[must_use]
     pub fn has_other_stream_options(&self) -> bool {
-        self.written.has_other_stream_options
+        self.original.has_other_stream_options
     }
 
-    /// Whether the caller's plan lets the request pass.
+    /// Checks the request against the caller's plan.
     ///
     /// # Errors
-    /// [`BadBody`] that names what the plan does not include.
+    /// [`BadBody`] that names the feature that the plan does not include.
     pub fn permit(&self, policy: &RequestPolicy) -> Result<(), BadBody> {
         match &self.inspection.reference {
             Some(path) if !policy.account_references => Err(BadBody::reference(path)),
@@ -177,25 +178,25 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Whether the upstream runs tools of its own for it, when `policy` has taken out what it does not allow.
+    /// True if the upstream still runs server-side tools for it once `policy` is applied.
     #[must_use]
     pub fn runs_server_tools(&self, policy: &RequestPolicy) -> bool {
         self.costs.runs_server_tools(policy)
     }
 
-    /// Names of what [`splice`](Self::splice) takes out under `policy`.
+    /// Names of the features that [`rewrite`](Self::rewrite) removes under `policy`.
     #[must_use]
-    pub fn stripped(&self, policy: &RequestPolicy) -> Vec<String> {
-        self.costs.stripped(policy)
+    pub fn stripped_names(&self, policy: &RequestPolicy) -> Vec<String> {
+        self.costs.stripped_names(policy)
     }
 
-    /// The request for an answer that was deferred: it has no body, and was paid when it was deferred.
+    /// The request that fetches a deferred completion. It has no body, and was charged when it was deferred.
     #[must_use]
-    pub fn to_fetch(model: &str) -> Self {
+    pub fn for_deferred_completion(model: &str) -> Self {
         Self {
             surface: Surface::ChatCompletions,
             body: b"",
-            written: Written::default(),
+            original: OriginalFields::default(),
             model: model.to_owned(),
             stream: false,
             include_usage: false,
@@ -203,31 +204,31 @@ impl<'a> Request<'a> {
             n: 1,
             prompt: Prompt::of_extras(Vec::new()),
             cache_key: None,
-            ties: Ties::default(),
+            dependencies: Dependencies::default(),
             costs: Costs::default(),
             inspection: Inspection::default(),
         }
     }
 
-    /// Whether it has been paid by an earlier call.
+    /// True if an earlier call was charged for it.
     #[must_use]
-    pub fn is_paid(&self) -> bool {
+    pub fn is_prepaid(&self) -> bool {
         self.body.is_empty()
     }
 
-    /// The body with `changes` spliced in; every other byte is the caller's.
+    /// Returns the body with the changes of `rewrite`; every other byte is the caller's.
     #[must_use]
-    pub fn splice(&self, changes: Changes<'_>) -> Bytes {
-        splice::splice(self, changes)
+    pub fn rewrite(&self, rewrite: Rewrite<'_>) -> Bytes {
+        rewrite::rewrite(self, rewrite)
     }
 
-    /// Whether the gateway has to ask for a stream's usage by itself.
+    /// True if the gateway must request the usage of the stream with `stream_options.include_usage`.
     #[must_use]
-    pub fn wants_usage_asked_for(&self) -> bool {
-        self.stream && !self.include_usage && self.surface.description().usage_is_asked_for
+    pub fn needs_include_usage(&self) -> bool {
+        self.stream && !self.include_usage && self.surface.description().usage_needs_option
     }
 
-    /// The name by which an upstream that knows chat's limit as `field` knows this surface's.
+    /// The output limit's name on this surface, at an upstream that calls chat's limit `field`.
     pub(super) fn limit_name(&self, field: LimitField) -> Option<&'static str> {
         match self.surface.limits() {
             [] => None,
@@ -262,7 +263,7 @@ impl BadBody {
         Self { message, param: Some(param.to_owned()), code: Some("unsupported_parameter") }
     }
 
-    /// A name that a server could fold into one that the gateway reads.
+    /// For a field name that a server could case-fold into one that the gateway reads.
     pub(super) fn odd_name(path: &str) -> Self {
         let path: String = path.chars().take(200).collect();
         let message = format!("Invalid field name '{path}': field names must be ASCII.");

@@ -172,7 +172,7 @@ impl<'a> Costs<'a> {
     }
 
     /// Names of what is taken out under `policy`, for the caller to know.
-    pub fn stripped(&self, policy: &RequestPolicy) -> Vec<String> {
+    pub fn stripped_names(&self, policy: &RequestPolicy) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         names.extend(self.other_tiers(policy).map(|tier| tier.name.to_string()));
         if policy.server_tools != ServerTools::Allow {

@@ -183,7 +183,7 @@ async fn admit(
         return take(admission, caller, *exact, quota).await;
     }
     let overhead = admission.model.prompt_overhead_tokens;
-    let cheap = estimate::cheap_prompt(admission.body, overhead);
+    let cheap = estimate::estimate_prompt(admission.body, overhead);
     let generous = caller.plan_limits.tokens_per_day / EXACT_BELOW;
     if cheap <= generous {
         match take(admission, caller, cheap, quota).await {
@@ -352,7 +352,7 @@ impl Admission<'_> {
         let output = per_choice.saturating_mul(choices);
         // A stored response is generated, and billed, to its end whatever becomes of its stream.
         let shows_all = !self.kinds.reasoning && !self.kinds.tools;
-        let can_be_stopped = shows_all && !self.body.ties.is_kept;
+        let can_be_stopped = shows_all && !self.body.dependencies.is_stored;
         let sliced = self.body.stream && can_be_stopped;
         // Text can be cut short; an image is had or not.
         let is_text = matches!(self.body.surface.output(), Output::Tokens(_));

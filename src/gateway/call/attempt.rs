@@ -18,7 +18,7 @@ use system::clock;
 use telemetry::labels::AccountTrouble;
 use telemetry::metrics::Metrics;
 use wire::error::{Fault, UpstreamError};
-use wire::request::Changes;
+use wire::request::Rewrite;
 
 /// An error reply is read up to here: enough for any error object.
 const ERROR_BYTES: usize = 64 * 1024;
@@ -62,7 +62,7 @@ impl Blame {
         match fault {
             Fault::Rate => Self::Limit { rest },
             Fault::Model | Fault::Sealed => Self::Model,
-            fault if fault.retriable() => Self::Upstream,
+            fault if fault.is_retriable() => Self::Upstream,
             _ => Self::Caller,
         }
     }
@@ -103,7 +103,7 @@ impl Forwarding<'_> {
     }
 
     fn sends_stream_options(&self, route: &Route, pool: &UpstreamClient) -> bool {
-        let is_asked = self.request.wants_usage_asked_for() || self.request.include_usage;
+        let is_asked = self.request.needs_include_usage() || self.request.include_usage;
         is_asked
             && route.upstream.stream_options
             && !pool.refuses_stream_options.load(Ordering::Relaxed)
@@ -248,12 +248,12 @@ impl Forwarding<'_> {
     fn outgoing(&self, route: &Route, pool: &UpstreamClient) -> UpstreamRequest {
         let takes_options =
             route.upstream.stream_options && !pool.refuses_stream_options.load(Ordering::Relaxed);
-        let changes = Changes {
+        let rewrite = Rewrite {
             model: (*route.upstream_model != *self.request.model).then_some(&*route.upstream_model),
             max_output: self.reservation.output_limit,
             limit_field: route.upstream.limit_field,
             policy: Some(&self.reservation.caller.plan_limits.policy),
-            include_usage: takes_options && self.request.wants_usage_asked_for(),
+            include_usage: takes_options && self.request.needs_include_usage(),
             drop_stream_options: !takes_options,
         };
         UpstreamRequest {
@@ -261,7 +261,7 @@ impl Forwarding<'_> {
             path: self.request.surface.path().into(),
             request: Some(self.reservation.request),
             forwarded: crate::gateway::headers::forwarded(self.headers, &route.upstream),
-            body: self.request.splice(changes),
+            body: self.request.rewrite(rewrite),
             sent: AtomicBool::new(false),
         }
     }

@@ -52,14 +52,14 @@ impl Asked {
     /// What `request` asks for once `policy` has taken out what the caller's plan does not include.
     #[must_use]
     pub fn of(request: &Request<'_>, policy: &RequestPolicy) -> Self {
-        let ties = &request.ties;
+        let ties = &request.dependencies;
         let has_tools = request.runs_server_tools(policy);
         Self {
             surface: request.surface,
             include_usage: request.include_usage,
             stream: request.stream,
             choices: request.n,
-            bills_unseen: ties.is_kept || ties.previous.is_some() || has_tools,
+            bills_unseen: ties.is_stored || ties.previous_response.is_some() || has_tools,
             is_deferred: ties.is_deferred,
         }
     }

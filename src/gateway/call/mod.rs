@@ -157,7 +157,7 @@ impl Gateway {
         session: &mut Session,
         replier: &Replier<'_>,
     ) -> Result<Option<StoredResponse>, Refusal> {
-        let Some(id) = &request.ties.previous else { return Ok(None) };
+        let Some(id) = &request.dependencies.previous_response else { return Ok(None) };
         let found = self.owners.owned_by(id, caller.user, replier.head.admitted_at).await;
         let found = found.map_err(|_| Refusal::RepliesUnavailable)?;
         let mut reply = found.ok_or_else(|| Refusal::NoSuchPrevious(id.clone()))?;
@@ -168,7 +168,7 @@ impl Gateway {
             let found = self.owners.owned_by(id, caller.user, now).await;
             reply = found.map_err(|_| Refusal::RepliesUnavailable)?.unwrap_or(reply);
         }
-        request.prompt.size.earlier_tokens = reply.tokens;
+        request.prompt.size.previous_response_tokens = reply.tokens;
         Ok(Some(reply))
     }
 
@@ -338,7 +338,7 @@ impl Call<'_> {
             Sent::Torn => false,
         };
         let bounds = self.stream_bounds();
-        let rereader = self.request.ties.is_kept.then(|| self.rereader());
+        let rereader = self.request.dependencies.is_stored.then(|| self.rereader());
         let stream = Stream::new(session, *answering, self.request, bounds, rereader);
         let status = if sent { stream.run().await } else { stream.hang_up().await };
         metrics.streams_open.decrement(1.0);

@@ -39,7 +39,7 @@ pub(crate) async fn room(
     caller: &Caller,
     quota: &dyn QuotaBackend,
 ) -> Result<Option<Room>, NotAdmitted> {
-    let fewest = estimate::fewest_tokens(admission.body);
+    let fewest = estimate::min_prompt_tokens(admission.body);
     if fewest < WORTH_ASKING {
         return Ok(None);
     }
@@ -82,7 +82,7 @@ impl Admission<'_> {
     /// to other calls.
     pub(crate) async fn count(&self, caller: &Caller, most: u64) -> Result<Option<u64>, Refusal> {
         let overhead = self.model.prompt_overhead_tokens;
-        let count = || estimate::exact_prompt_within(self.body, overhead, most);
+        let count = || estimate::count_prompt_within(self.body, overhead, most);
         if self.body.prompt.size.text_bytes <= LONG {
             return Ok(count());
         }
@@ -94,7 +94,7 @@ impl Admission<'_> {
 /// The prompt counted exactly. A long one would hold up other calls on this thread, so it is
 /// counted where threads may block.
 pub(crate) fn exact_prompt(request: &Request<'_>, model: &Model) -> u64 {
-    let count = || estimate::exact_prompt(request, model.prompt_overhead_tokens);
+    let count = || estimate::count_prompt(request, model.prompt_overhead_tokens);
     if request.prompt.size.text_bytes > LONG { tokio::task::block_in_place(count) } else { count() }
 }
 

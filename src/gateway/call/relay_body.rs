@@ -93,7 +93,7 @@ pub async fn relay(
             let at = clock::instant();
             if let Some(error) = UpstreamError::in_reply(&body) {
                 let error = error.redacted(&forwarded.pool.upstream().redactor());
-                if error.fault.retriable() {
+                if error.fault.is_retriable() {
                     forwarded.broke_off(reservation.caller.user);
                 }
                 let ending = failed_ending(request, &body, upstream, head_at);
@@ -245,19 +245,19 @@ async fn note_owner(
     body: &[u8],
     owners: &ResponseOwners,
 ) -> Result<(), Refusal> {
-    if !request.ties.is_kept {
+    if !request.dependencies.is_stored {
         return Ok(());
     }
     let Some(id) = request.surface.id_of(body) else { return Ok(()) };
     let mut kept = reservation.kept(&id, &ending.upstream, ending.tokens.total());
-    if request.ties.is_deferred {
+    if request.dependencies.is_deferred {
         kept.expires_at = reservation.admitted_at + DEFERRED_LIFETIME;
     } else if ending.source == Source::Reported {
         kept.unsettled = None;
     }
     let noted = owners.record(&kept, reservation.admitted_at).await;
     log_owner(reservation.request, &noted);
-    let is_lost = request.ties.is_deferred && !matches!(noted, Ok(true));
+    let is_lost = request.dependencies.is_deferred && !matches!(noted, Ok(true));
     if is_lost { Err(Refusal::RepliesUnavailable) } else { Ok(()) }
 }
 

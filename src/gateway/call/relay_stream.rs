@@ -230,7 +230,7 @@ impl<'a> Stream<'a> {
     /// Shows an event to the meter; says what becomes of it.
     fn hear(&mut self, event: &Event) -> EventVerdict {
         let heard = self.follow.on_event(event, &mut self.allowance.meter);
-        if self.first_output_at.is_none() && self.allowance.meter.text_seen() {
+        if self.first_output_at.is_none() && self.allowance.meter.has_output() {
             self.first_output_at = Some(Instant::now());
         }
         heard
@@ -270,12 +270,12 @@ impl<'a> Stream<'a> {
     /// Whether nothing was delivered, and the upstream reports nothing used.
     pub(crate) fn is_unused(&self) -> bool {
         let meter = &self.allowance.meter;
-        !meter.text_seen() && meter.usage().is_none()
+        !meter.has_output() && meter.usage().is_none()
     }
 
     /// Whether the upstream said that it failed in a way that is not the caller's doing.
     pub(crate) fn is_blamed(&self) -> bool {
-        self.failure.as_ref().is_some_and(|error| error.fault.retriable())
+        self.failure.as_ref().is_some_and(|error| error.fault.is_retriable())
     }
 
     /// The upstream's body ended without its end marker: complete only if it had said all it wanted

@@ -17,7 +17,7 @@ pub(crate) async fn ending_of(
     first_output_at: Option<std::time::Instant>,
 ) -> Ending {
     // Nothing was shown: the upstream may have reasoned all the time.
-    let is_given_up = matches!(end, End::UpstreamCut(_)) && !allowance.meter.text_seen();
+    let is_given_up = matches!(end, End::UpstreamCut(_)) && !allowance.meter.has_output();
     if is_given_up {
         allowance.reserve_generated().await;
     }

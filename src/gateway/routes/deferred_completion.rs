@@ -85,7 +85,7 @@ impl Gateway {
         current: &RoutingSnapshot,
         (caller, reply): (&Arc<Caller>, &StoredResponse),
     ) -> Result<Handled, Rejection> {
-        let request = Request::to_fetch(&reply.model);
+        let request = Request::for_deferred_completion(&reply.model);
         let memory = self.buffers.hold(Some(caller.user), replier.head.address);
         let call = Call { proxy: self, replier, current, request: &request, held: memory };
         let leash = self.leash(caller, replier, current, false);

@@ -8,7 +8,7 @@ use crate::fields::Fields;
 use crate::json;
 use crate::names::COUNTS;
 use crate::prompt::Prompt;
-use crate::request::{BadBody, Ties};
+use crate::request::{BadBody, Dependencies};
 use crate::sse::Event;
 use crate::stream_reader::{EventVerdict, StreamReader, UsageSink};
 use bytes::{Bytes, BytesMut};
@@ -20,11 +20,11 @@ pub(super) static DESCRIPTION: Description = Description {
     path: "/chat/completions",
     output: Output::Tokens(&["max_completion_tokens", "max_tokens"]),
     streams: true,
-    usage_is_asked_for: true,
+    usage_needs_option: true,
     bills_prompt: true,
     choices: |fields| fields.largest_count(&COUNTS),
     prompt,
-    ties,
+    dependencies,
     stream_reader: |include_usage| {
         Box::new(ChunkStream::new(StreamSummary::default(), include_usage))
     },
@@ -38,13 +38,13 @@ fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {
 }
 
 /// An answer that is deferred is kept until it is fetched.
-fn ties(fields: &Fields<'_>) -> Result<Ties, BadBody> {
+fn dependencies(fields: &Fields<'_>) -> Result<Dependencies, BadBody> {
     // What the field means is xAI's; elsewhere anything may stand there.
     let is_deferred = fields.given("deferred").is_some_and(|raw| raw.get() == "true");
     if is_deferred && fields.flag("stream")? {
         return Err(BadBody::wrong_value("deferred", "deferred completions cannot be streamed"));
     }
-    Ok(Ties { is_kept: is_deferred, is_deferred, previous: None })
+    Ok(Dependencies { is_stored: is_deferred, is_deferred, previous_response: None })
 }
 
 /// The name under which a deferred answer can be fetched. Any other reply is not kept.

@@ -1,7 +1,7 @@
 //! `POST /v1/completions`, the older way to ask: a prompt is a text, or several, or tokens.
 
 use super::chat::{ChunkStream, read_chunk_reply};
-use super::{Description, Output, no_id, no_ties, openai_error};
+use super::{Description, Output, no_dependencies, no_id, openai_error};
 use crate::cut::{StreamSummary, Style};
 use crate::fields::Fields;
 use crate::json::each_element;
@@ -12,11 +12,11 @@ pub(super) static DESCRIPTION: Description = Description {
     path: "/completions",
     output: Output::Tokens(&["max_tokens"]),
     streams: true,
-    usage_is_asked_for: true,
+    usage_needs_option: true,
     bills_prompt: true,
     choices,
     prompt: |fields| fields.texts("prompt"),
-    ties: no_ties,
+    dependencies: no_dependencies,
     stream_reader: |include_usage| {
         Box::new(ChunkStream::new(StreamSummary::new(Style::Text), include_usage))
     },

@@ -1,6 +1,6 @@
 //! `POST /v1/embeddings`: tokens go in, none come out. What comes out is passed unread.
 
-use super::{Description, Output, no_id, no_ties, openai_error, unsupported_stream};
+use super::{Description, Output, no_dependencies, no_id, openai_error, unsupported_stream};
 use crate::json;
 use crate::stream_reader::UsageSink;
 use crate::usage::Usage;
@@ -9,11 +9,11 @@ pub(super) static DESCRIPTION: Description = Description {
     path: "/embeddings",
     output: Output::None,
     streams: false,
-    usage_is_asked_for: false,
+    usage_needs_option: false,
     bills_prompt: true,
     choices: |_| Ok(1),
     prompt: |fields| fields.texts("input"),
-    ties: no_ties,
+    dependencies: no_dependencies,
     stream_reader: unsupported_stream,
     read_reply,
     id_of: no_id,

@@ -1,6 +1,6 @@
 //! `POST /v1/images/generations`: paid by the image, or by what the upstream says it cost.
 
-use super::{Description, Output, no_id, no_ties, openai_error, unsupported_stream};
+use super::{Description, Output, no_dependencies, no_id, openai_error, unsupported_stream};
 use crate::json::{self, each_element};
 use crate::names::IMAGE_COUNTS;
 use crate::stream_reader::UsageSink;
@@ -10,11 +10,11 @@ pub(super) static DESCRIPTION: Description = Description {
     path: "/images/generations",
     output: Output::Images,
     streams: false,
-    usage_is_asked_for: false,
+    usage_needs_option: false,
     bills_prompt: false,
     choices: |fields| fields.largest_count(&IMAGE_COUNTS),
     prompt: |fields| fields.texts("prompt"),
-    ties: no_ties,
+    dependencies: no_dependencies,
     stream_reader: unsupported_stream,
     read_reply,
     id_of: no_id,

@@ -3,7 +3,9 @@
 //! Its usage counts the part of the prompt that came from the cache beside `input_tokens`, not in
 //! it; and it comes in two halves, at a stream's beginning and at its end.
 
-use super::{Description, Output, no_id, no_ties, read_unmetered_reply, unsupported_stream};
+use super::{
+    Description, Output, no_dependencies, no_id, read_unmetered_reply, unsupported_stream,
+};
 use crate::error::{ErrorBody, UpstreamError};
 use crate::fields::Fields;
 use crate::json::{self, each_element, each_member};
@@ -23,11 +25,11 @@ pub(super) static MESSAGES: Description = Description {
     path: "/messages",
     output: Output::Tokens(&["max_tokens"]),
     streams: true,
-    usage_is_asked_for: false,
+    usage_needs_option: false,
     bills_prompt: true,
     choices,
     prompt,
-    ties: no_ties,
+    dependencies: no_dependencies,
     stream_reader: |_| Box::new(MessageStream::default()),
     read_reply,
     id_of: no_id,
@@ -38,11 +40,11 @@ pub(super) static COUNT_TOKENS: Description = Description {
     path: "/messages/count_tokens",
     output: Output::None,
     streams: false,
-    usage_is_asked_for: false,
+    usage_needs_option: false,
     bills_prompt: false,
     choices: |_| Ok(1),
     prompt,
-    ties: no_ties,
+    dependencies: no_dependencies,
     stream_reader: unsupported_stream,
     read_reply: read_unmetered_reply,
     id_of: no_id,

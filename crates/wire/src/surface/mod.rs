@@ -19,7 +19,7 @@ use super::error::ErrorBody;
 use super::fields::Fields;
 use super::json;
 use super::prompt::Prompt;
-use super::request::{BadBody, Ties};
+use super::request::{BadBody, Dependencies};
 use super::stream_reader::{StreamReader, UsageSink};
 
 /// What a call is for.
@@ -54,7 +54,7 @@ pub struct Description {
     /// Whether its reply can be a stream.
     pub(super) streams: bool,
     /// Whether streams tell their usage only if `stream_options.include_usage` asks for it.
-    pub(super) usage_is_asked_for: bool,
+    pub(super) usage_needs_option: bool,
     /// Whether what goes in is paid.
     bills_prompt: bool,
     /// How many answers the body asks for.
@@ -62,7 +62,7 @@ pub struct Description {
     /// What the model will read.
     pub(super) prompt: for<'a> fn(&Fields<'a>) -> Result<Prompt<'a>, BadBody>,
     /// What the call has to do with others.
-    pub(super) ties: fn(&Fields<'_>) -> Result<Ties, BadBody>,
+    pub(super) dependencies: fn(&Fields<'_>) -> Result<Dependencies, BadBody>,
     /// A follower of one stream; the caller asked for its usage, or did not.
     stream_reader: fn(bool) -> Box<dyn StreamReader>,
     /// Tells what a whole reply says; false where that is no JSON object.
@@ -170,8 +170,8 @@ fn openai_error(_status: u16, error: &ErrorBody) -> String {
 
 /// For surfaces whose calls stand by themselves.
 #[expect(clippy::unnecessary_wraps, reason = "other surfaces' bodies can be refused here")]
-fn no_ties(_fields: &Fields<'_>) -> Result<Ties, BadBody> {
-    Ok(Ties::default())
+fn no_dependencies(_fields: &Fields<'_>) -> Result<Dependencies, BadBody> {
+    Ok(Dependencies::default())
 }
 
 /// For surfaces whose replies no upstream keeps.

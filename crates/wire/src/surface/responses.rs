@@ -12,7 +12,7 @@ use crate::fields::Fields;
 use crate::json::{self, each_element, each_member};
 use crate::output::{self, Kind, Piece};
 use crate::prompt::Prompt;
-use crate::request::{BadBody, Ties};
+use crate::request::{BadBody, Dependencies};
 use crate::sse::Event;
 use crate::stream_reader::{EventVerdict, StreamReader, UsageSink};
 use crate::usage::Usage;
@@ -25,11 +25,11 @@ pub(super) static DESCRIPTION: Description = Description {
     path: "/responses",
     output: Output::Tokens(&["max_output_tokens"]),
     streams: true,
-    usage_is_asked_for: false,
+    usage_needs_option: false,
     bills_prompt: true,
     choices: |fields| fields.one_answer(),
     prompt,
-    ties,
+    dependencies,
     stream_reader: |_| Box::new(ResponseStream::default()),
     read_reply,
     id_of,
@@ -53,14 +53,14 @@ fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {
     fields.messages("input")
 }
 
-fn ties(fields: &Fields<'_>) -> Result<Ties, BadBody> {
+fn dependencies(fields: &Fields<'_>) -> Result<Dependencies, BadBody> {
     if fields.flag("background")? {
         // What it used is known only after the call has been settled.
         return Err(BadBody::wrong_value("background", "background responses are not supported"));
     }
-    let is_kept = fields.given("store").is_none() || fields.flag("store")?;
-    let previous = fields.name("previous_response_id")?;
-    Ok(Ties { previous, is_kept, is_deferred: false })
+    let is_stored = fields.given("store").is_none() || fields.flag("store")?;
+    let previous_response = fields.name("previous_response_id")?;
+    Ok(Dependencies { previous_response, is_stored, is_deferred: false })
 }
 
 fn id_of(body: &[u8]) -> Option<String> {
@@ -349,7 +349,7 @@ fn failure(raw: &RawValue) -> EventVerdict {
     let error = Box::new(UpstreamError::of_event(raw.get().as_bytes()));
     let response: Value = serde_json::from_str(raw.get()).unwrap_or_default();
     let message = response["error"]["message"].as_str().unwrap_or_default();
-    if error.is_fit_to_pass(message) {
+    if error.can_relay(message) {
         EventVerdict::RelayError(error)
     } else {
         EventVerdict::ReplaceError(error)

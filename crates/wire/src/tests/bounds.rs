@@ -1,6 +1,6 @@
 //! Limits under other names, through the whole reader.
 
-use crate::request::{BadBody, Changes, Request};
+use crate::request::{BadBody, Request, Rewrite};
 use crate::surface::Surface;
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ fn refusal(surface: Surface, members: &Value) -> BadBody {
 fn sent(surface: Surface, members: &Value, max_output: Option<u64>) -> Value {
     let body = ask(surface, members).to_string();
     let request = Request::parse(surface, body.as_bytes()).unwrap();
-    serde_json::from_slice(&request.splice(Changes { max_output, ..Changes::default() })).unwrap()
+    serde_json::from_slice(&request.rewrite(Rewrite { max_output, ..Rewrite::default() })).unwrap()
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn a_rate_limit_stays_one() {
     );
     let error = check(429, &xai("resource-exhausted", &message), Fault::Rate, 429, rate);
     assert_eq!(error.body.kind, "tokens");
-    assert!(error.fault.retriable());
+    assert!(error.fault.is_retriable());
     let message = "Requests per Second (actual/limit): 2/2";
     let error = check(429, &xai("resource-exhausted", message), Fault::Rate, 429, rate);
     assert_eq!(error.body.kind, "requests");
@@ -131,7 +131,7 @@ fn the_callers_own_mistakes_are_told() {
         403,
         Some("content_policy_violation"),
     );
-    assert!(!Fault::Request.retriable() && !Fault::TooLong.retriable());
+    assert!(!Fault::Request.is_retriable() && !Fault::TooLong.is_retriable());
 }
 
 #[test]

@@ -190,8 +190,8 @@ fn reasoning_that_is_not_sealed_goes_without_its_id() {
     let body = body.replace(r#","x""#, r#",{"role":"user","content":"x"}"#);
     let request = Request::parse(Surface::Responses, body.as_bytes()).unwrap();
     request.permit(&policy).unwrap();
-    let changes = crate::request::Changes { policy: Some(&policy), ..Default::default() };
-    let sent = String::from_utf8(request.splice(changes).to_vec()).unwrap();
+    let rewrite = crate::request::Rewrite { policy: Some(&policy), ..Default::default() };
+    let sent = String::from_utf8(request.rewrite(rewrite).to_vec()).unwrap();
     assert_eq!(
         sent,
         r#"{"model":"m","input":[{"type":"reasoning","summary":[]},{"type":"reasoning","summary":[{"text":"a"}]},{"role":"user","content":"x"}]}"#

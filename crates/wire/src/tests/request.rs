@@ -74,9 +74,9 @@ fn a_byte_order_mark_is_left_out() {
         let body = with(r#""model":"m","max_tokens":5"#);
         let marked = [b"\xEF\xBB\xBF", body.as_bytes()].concat();
         let request = Request::parse(surface, &marked).unwrap();
-        assert_eq!(request.splice(Changes::default()), body.as_bytes());
-        let changes = Changes { max_output: Some(1), ..Changes::default() };
-        let sent = String::from_utf8(request.splice(changes).to_vec()).unwrap();
+        assert_eq!(request.rewrite(Rewrite::default()), body.as_bytes());
+        let rewrite = Rewrite { max_output: Some(1), ..Rewrite::default() };
+        let sent = String::from_utf8(request.rewrite(rewrite).to_vec()).unwrap();
         assert!(sent.starts_with('{') && sent.contains("\"max_tokens\":1"), "{sent}");
     }
 }
@@ -289,18 +289,18 @@ fn sizes_the_prompt() {
 }
 
 /// The body after `changes`, as text.
-fn spliced(body: &str, changes: Changes<'_>) -> String {
-    let bytes = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap().splice(changes);
+fn rewritten(body: &str, rewrite: Rewrite<'_>) -> String {
+    let bytes = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap().rewrite(rewrite);
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 #[test]
 fn changes_just_those_bytes() {
-    let model = Changes { model: Some("up\"stream"), ..Changes::default() };
-    let usage = Changes { include_usage: true, ..Changes::default() };
-    let limit = Changes { max_output: Some(9), ..Changes::default() };
-    let old_limit = Changes { limit_field: LimitField::MaxTokens, ..limit };
-    for (before, changes, after) in [
+    let model = Rewrite { model: Some("up\"stream"), ..Rewrite::default() };
+    let usage = Rewrite { include_usage: true, ..Rewrite::default() };
+    let limit = Rewrite { max_output: Some(9), ..Rewrite::default() };
+    let old_limit = Rewrite { limit_field: LimitField::MaxTokens, ..limit };
+    for (before, rewrite, after) in [
         (r#" "model" : "m" "#, model, r#"{ "model" : "up\"stream" ,"#),
         (r#""mod\u0065l":"m""#, model, r#"{"mod\u0065l":"up\"stream","#),
         (r#""model":"m""#, usage, r#"{"stream_options":{"include_usage":true},"model":"m","#),
@@ -350,7 +350,7 @@ fn changes_just_those_bytes() {
         (r#""model":"m","max_tokens":null"#, old_limit, r#"{"model":"m","max_tokens":9,"#),
         (
             r#""model":"m","max_completion_tokens":60"#,
-            Changes { max_output: None, ..old_limit },
+            Rewrite { max_output: None, ..old_limit },
             r#"{"max_tokens":60,"model":"m","max_completion_tokens":60,"#,
         ),
         (
@@ -360,17 +360,17 @@ fn changes_just_those_bytes() {
         ),
         (
             r#""model":"m","max_tokens":60"#,
-            Changes { max_output: None, ..limit },
+            Rewrite { max_output: None, ..limit },
             r#"{"model":"m","max_tokens":60,"#,
         ),
         (
             r#""model":"m","max_tokens":1,"max_completion_tokens":60"#,
-            Changes { max_output: None, ..limit },
+            Rewrite { max_output: None, ..limit },
             r#"{"model":"m","max_tokens":1,"max_completion_tokens":1,"#,
         ),
         (
             r#""model":"m","max_tokens":60,"max_completion_tokens":5"#,
-            Changes { max_output: None, ..old_limit },
+            Rewrite { max_output: None, ..old_limit },
             r#"{"model":"m","max_tokens":5,"max_completion_tokens":5,"#,
         ),
         (
@@ -379,16 +379,16 @@ fn changes_just_those_bytes() {
             r#"{"max_completion_tokens":9,"model":"m","max_tokens":null,"#,
         ),
     ] {
-        assert_eq!(spliced(&with(before), changes), format!("{after}{MESSAGES}}}"));
+        assert_eq!(rewritten(&with(before), rewrite), format!("{after}{MESSAGES}}}"));
     }
 }
 
 #[test]
 fn white_space_around_the_object_stays() {
     let body = format!("\r\n\t {} \n", with(r#""model":"m""#));
-    assert_eq!(spliced(&body, Changes::default()), body);
-    let changes = Changes { max_output: Some(1), ..Changes::default() };
-    assert_eq!(spliced(&body, changes), body.replacen('{', "{\"max_completion_tokens\":1,", 1));
+    assert_eq!(rewritten(&body, Rewrite::default()), body);
+    let rewrite = Rewrite { max_output: Some(1), ..Rewrite::default() };
+    assert_eq!(rewritten(&body, rewrite), body.replacen('{', "{\"max_completion_tokens\":1,", 1));
 }
 
 fn anything() -> impl Strategy<Value = Value> {
@@ -442,28 +442,28 @@ fn body() -> impl Strategy<Value = Value> {
 }
 
 /// What the changes mean, done the slow way.
-fn expected(mut body: Value, changes: &Changes<'_>) -> Value {
-    if let Some(model) = changes.model {
+fn expected(mut body: Value, rewrite: &Rewrite<'_>) -> Value {
+    if let Some(model) = rewrite.model {
         body["model"] = model.into();
     }
     let is_given = |body: &Value, name: &str| body.get(name).is_some_and(Value::is_number);
-    let overlooked = changes.limit_field == LimitField::MaxTokens
+    let overlooked = rewrite.limit_field == LimitField::MaxTokens
         && is_given(&body, "max_completion_tokens")
         && !is_given(&body, "max_tokens");
     let limits = ["max_tokens", "max_completion_tokens"].map(|name| body[name].as_u64());
     let differ = matches!(limits, [Some(older), Some(newer)] if older != newer);
     let own = limits.into_iter().flatten().min().filter(|_| overlooked || differ);
-    if let Some(limit) = changes.max_output.or(own) {
+    if let Some(limit) = rewrite.max_output.or(own) {
         let given = ["max_tokens", "max_completion_tokens"].into_iter();
         let given: Vec<_> = given.filter(|name| is_given(&body, name)).collect();
         for name in &given {
             body[*name] = limit.into();
         }
         if given.is_empty() || overlooked {
-            body[changes.limit_field.as_str()] = limit.into();
+            body[rewrite.limit_field.as_str()] = limit.into();
         }
     }
-    if changes.include_usage {
+    if rewrite.include_usage {
         body["stream_options"]["include_usage"] = true.into();
     }
     body
@@ -483,18 +483,18 @@ proptest! {
         let text = text.unwrap();
         let limit_field = if old_field { LimitField::MaxTokens } else { LimitField::MaxCompletionTokens };
         let model = model.as_deref();
-        let changes = Changes { model, max_output, limit_field, include_usage, ..Changes::default() };
+        let rewrite = Rewrite { model, max_output, limit_field, include_usage, ..Rewrite::default() };
         let request = Request::parse(Surface::ChatCompletions, text.as_bytes()).unwrap();
-        let bytes = request.splice(changes);
+        let bytes = request.rewrite(rewrite);
         let read: Value = serde_json::from_slice(&bytes).unwrap();
         let limits = ["max_tokens", "max_completion_tokens"].map(|name| body[name].as_u64());
         let differ = matches!(limits, [Some(older), Some(newer)] if older != newer);
-        prop_assert_eq!(read, expected(body, &changes));
+        prop_assert_eq!(read, expected(body, &rewrite));
         if !differ {
-            prop_assert_eq!(&request.splice(Changes::default())[..], text.as_bytes());
+            prop_assert_eq!(&request.rewrite(Rewrite::default())[..], text.as_bytes());
         }
         // What was made must be acceptable again: no key is there twice.
-        if max_output != Some(0) && changes.model.is_none() {
+        if max_output != Some(0) && rewrite.model.is_none() {
             prop_assert!(Request::parse(Surface::ChatCompletions, &bytes).is_ok());
         }
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::json;
 use crate::output::{Kind, Piece};
-use crate::request::{Changes, Request};
+use crate::request::{Request, Rewrite};
 use crate::sse::Scanner;
 use crate::stream_reader::EventVerdict;
 use crate::usage::Usage;
@@ -212,9 +212,9 @@ fn a_limit_goes_in_under_the_surfaces_own_name() {
         (Surface::Embeddings, r#"{"model":"m","input":"a"}"#, r#"{"model":"m","input":"a"}"#),
     ] {
         let request = Request::parse(surface, body.as_bytes()).unwrap();
-        let changes = Changes { max_output: Some(7), ..Changes::default() };
-        assert_eq!(request.splice(changes), expected.as_bytes());
-        assert!(!request.wants_usage_asked_for());
+        let rewrite = Rewrite { max_output: Some(7), ..Rewrite::default() };
+        assert_eq!(request.rewrite(rewrite), expected.as_bytes());
+        assert!(!request.needs_include_usage());
     }
 }
 

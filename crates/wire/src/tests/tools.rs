@@ -1,5 +1,5 @@
 use super::*;
-use crate::request::{Changes, Request};
+use crate::request::{Request, Rewrite};
 use domain::plan::{RequestPolicy, ServerTools};
 use serde_json::{Value, json};
 
@@ -27,12 +27,12 @@ fn sent(surface: Surface, members: &Value, policy: &RequestPolicy) -> Result<Val
     let refused = |bad: BadBody| bad.param.unwrap_or_default();
     let request = Request::parse(surface, body.as_bytes()).map_err(refused)?;
     request.permit(policy).map_err(refused)?;
-    let changes = Changes { policy: Some(policy), ..Changes::default() };
-    let bytes = request.splice(changes);
+    let rewrite = Rewrite { policy: Some(policy), ..Rewrite::default() };
+    let bytes = request.rewrite(rewrite);
     // What was made is a body again, and nothing is left to take out.
     let again = Request::parse(surface, &bytes).unwrap();
-    assert_eq!(again.stripped(policy), Vec::<String>::new());
-    assert_eq!(again.splice(changes), bytes);
+    assert_eq!(again.stripped_names(policy), Vec::<String>::new());
+    assert_eq!(again.rewrite(rewrite), bytes);
     Ok(serde_json::from_slice(&bytes).unwrap())
 }
 
@@ -283,7 +283,7 @@ fn tools_in_every_shape_of_json_are_taken_out() {
         stripped(chat, &message(json!({ "role": "system", "tools": tools })), &left);
         let body = ask(chat, &json!({ "tools": tools })).to_string();
         let request = Request::parse(chat, body.as_bytes()).unwrap();
-        let names = request.stripped(&policy(ServerTools::Strip));
+        let names = request.stripped_names(&policy(ServerTools::Strip));
         assert!(
             !names.is_empty() && names.iter().all(|name| !name.is_empty()),
             "{tools}: {names:?}"

@@ -1,7 +1,7 @@
 //! How many tokens a prompt has, before the upstream says.
 //!
-//! Two answers: [`cheap_prompt`] without a tokenizer, never below [`exact_prompt`]; and
-//! [`exact_prompt`] with o200k, which is within a few per cent of what Grok bills on English and
+//! Two answers: [`estimate_prompt`] without a tokenizer, never below [`count_prompt`]; and
+//! [`count_prompt`] with o200k, which is within a few per cent of what Grok bills on English and
 //! code (its own tokenizer is not published). Both add what the chat template and the upstream's
 //! hidden system prompt cost.
 
@@ -35,8 +35,8 @@ pub const EXACT_BYTES: usize = 4 << 20;
 /// One token for each byte of text: every token of a byte-pair vocabulary stands for at least one
 /// byte, so this holds for any text in any script. Usual text has three to four bytes a token.
 #[must_use]
-pub fn cheap_prompt(request: &Request<'_>, overhead: u64) -> u64 {
-    if !request.surface.bills_prompt() || request.is_paid() {
+pub fn estimate_prompt(request: &Request<'_>, overhead: u64) -> u64 {
+    if !request.surface.bills_prompt() || request.is_prepaid() {
         return 0;
     }
     fixed(&request.prompt.size)
@@ -49,20 +49,20 @@ pub fn cheap_prompt(request: &Request<'_>, overhead: u64) -> u64 {
 /// Work is bounded by [`EXACT_BYTES`]; above a few hundred kilobytes of `prompt.size.text_bytes`
 /// it takes milliseconds.
 #[must_use]
-pub fn exact_prompt(request: &Request<'_>, overhead: u64) -> u64 {
-    exact_prompt_within(request, overhead, u64::MAX).unwrap_or(u64::MAX)
+pub fn count_prompt(request: &Request<'_>, overhead: u64) -> u64 {
+    count_prompt_within(request, overhead, u64::MAX).unwrap_or(u64::MAX)
 }
 
 /// The same, or `None` once it is known to be above `most`: work is bounded by `most` too, so a prompt that
 /// does not fit costs no more than one that does.
 #[must_use]
-pub fn exact_prompt_within(request: &Request<'_>, overhead: u64, most: u64) -> Option<u64> {
-    if !request.surface.bills_prompt() || request.is_paid() {
+pub fn count_prompt_within(request: &Request<'_>, overhead: u64, most: u64) -> Option<u64> {
+    if !request.surface.bills_prompt() || request.is_prepaid() {
         return Some(0);
     }
     let fixed = fixed(&request.prompt.size).saturating_add(overhead);
     let mut texts = Texts { left: EXACT_BYTES, room: most.checked_sub(fixed), tokens: 0 };
-    if fewest_tokens(request) > texts.room? {
+    if min_prompt_tokens(request) > texts.room? {
         return None;
     }
     request.prompt.each(&mut |piece| match piece {
@@ -101,7 +101,7 @@ impl Texts {
 
 /// What the prompt's texts are at least, whatever is in them.
 #[must_use]
-pub fn fewest_tokens(request: &Request<'_>) -> u64 {
+pub fn min_prompt_tokens(request: &Request<'_>) -> u64 {
     /// No token of o200k has more bytes, and JSON may write each as `\u0020`.
     const LONGEST_TOKEN: u64 = 128 * 6;
     if request.surface.bills_prompt() { request.prompt.size.text_bytes / LONGEST_TOKEN } else { 0 }
@@ -127,7 +127,7 @@ fn fixed(size: &PromptSize) -> u64 {
         + size.names * PER_NAME
         + media_tokens(size.images, size.media_bytes, size.sealed_bytes)
         + size.tokens
-        + size.earlier_tokens
+        + size.previous_response_tokens
         + if size.messages > 0 { REPLY } else { 0 }
 }
 

@@ -108,7 +108,7 @@ impl Meter {
     pub fn reported(&mut self, prompt: impl FnOnce() -> u64) -> Option<Usage> {
         let mut usage = self.usage?;
         let said = usage.tokens.completion.saturating_add(usage.tokens.reasoning);
-        if self.text_seen() && (said == 0 || self.deltas > self.covered || self.is_too_few(said)) {
+        if self.has_output() && (said == 0 || self.deltas > self.covered || self.is_too_few(said)) {
             let counted = self.output_counted();
             let rest = usage
                 .total
@@ -143,7 +143,7 @@ impl Meter {
 
     /// Whether any output was seen.
     #[must_use]
-    pub fn text_seen(&self) -> bool {
+    pub fn has_output(&self) -> bool {
         self.deltas > 0
     }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 fn estimates(body: &serde_json::Value) -> (u64, u64) {
     let body = body.to_string();
     let request = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap();
-    (exact_prompt(&request, 0), cheap_prompt(&request, 0))
+    (count_prompt(&request, 0), estimate_prompt(&request, 0))
 }
 
 fn ask(messages: &serde_json::Value) -> serde_json::Value {
@@ -28,9 +28,9 @@ fn counts_texts_and_the_template() {
 fn adds_the_models_overhead() {
     let body = ask(&json!([{ "role": "user", "content": "Hi" }])).to_string();
     let request = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap();
-    assert_eq!(exact_prompt(&request, 192), exact_prompt(&request, 0) + 192);
-    assert_eq!(cheap_prompt(&request, 192), cheap_prompt(&request, 0) + 192);
-    assert_eq!(cheap_prompt(&request, u64::MAX), u64::MAX);
+    assert_eq!(count_prompt(&request, 192), count_prompt(&request, 0) + 192);
+    assert_eq!(estimate_prompt(&request, 192), estimate_prompt(&request, 0) + 192);
+    assert_eq!(estimate_prompt(&request, u64::MAX), u64::MAX);
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn counts_tools_and_calls() {
 fn decodes_escapes_before_counting() {
     let body = br#"{"model":"m","messages":[{"role":"user","content":"a\u0020b\nc"}]}"#;
     let request = Request::parse(Surface::ChatCompletions, body).unwrap();
-    assert_eq!(exact_prompt(&request, 0), 3 + 3 + 1 + count("a b\nc"));
+    assert_eq!(count_prompt(&request, 0), 3 + 3 + 1 + count("a b\nc"));
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn no_text_has_fewer_tokens_than_the_floor() {
     for unit in [" ", "\n", "-", "=", "a"] {
         let body = ask(&json!([{ "role": "user", "content": unit.repeat(100_000) }])).to_string();
         let request = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap();
-        let (floor, exact) = (fewest_tokens(&request), exact_prompt(&request, 0));
+        let (floor, exact) = (min_prompt_tokens(&request), count_prompt(&request, 0));
         assert!(0 < floor && floor <= exact, "{unit:?}: {floor} of {exact}");
     }
 }
@@ -108,7 +108,7 @@ fn a_prompt_that_does_not_fit_is_not_counted_to_its_end() {
         let body = body.to_string();
         let request = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap();
         for most in [0, 10, 6_000] {
-            assert_eq!(exact_prompt_within(&request, 0, most), None, "{unit:?}");
+            assert_eq!(count_prompt_within(&request, 0, most), None, "{unit:?}");
         }
     }
     let texts = json!([{ "role": "user", "name": "Ann", "content": "Hello world. ".repeat(50) },
@@ -116,9 +116,9 @@ fn a_prompt_that_does_not_fit_is_not_counted_to_its_end() {
             "file_data": format!("data:text/plain;base64,{}", "QUJD".repeat(90)) } }] }]);
     let body = ask(&texts).to_string();
     let request = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap();
-    let exact = exact_prompt(&request, 7);
-    assert_eq!(exact_prompt_within(&request, 7, exact), Some(exact));
-    assert_eq!(exact_prompt_within(&request, 7, exact - 1), None);
+    let exact = count_prompt(&request, 7);
+    assert_eq!(count_prompt_within(&request, 7, exact), Some(exact));
+    assert_eq!(count_prompt_within(&request, 7, exact - 1), None);
 }
 
 #[test]
@@ -142,7 +142,7 @@ proptest! {
             contents.iter().map(|text| json!({ "role": "user", "name": name, "content": text })).collect();
         let body = ask(&json!(messages)).to_string();
         let request = Request::parse(Surface::ChatCompletions, body.as_bytes()).unwrap();
-        let exact = exact_prompt(&request, overhead);
-        prop_assert!(fewest_tokens(&request) <= exact && exact <= cheap_prompt(&request, overhead));
+        let exact = count_prompt(&request, overhead);
+        prop_assert!(min_prompt_tokens(&request) <= exact && exact <= estimate_prompt(&request, overhead));
     }
 }

@@ -137,7 +137,7 @@ fn counts_every_kind_of_output_of_every_choice() {
         ["one two", "three four", "five", "look_up", "{\"a\": 1}"].into_iter().map(count).sum();
     assert_eq!(meter.output_counted(), expected);
     assert!(meter.output_ceiling() >= expected);
-    assert!(meter.finished() && meter.text_seen());
+    assert!(meter.finished() && meter.has_output());
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn keeps_the_last_usage_and_never_adds_up() {
     }
     meter.event(br#"{"choices":[],"usage":null}"#);
     assert_eq!(meter.usage().unwrap().tokens.completion, 7);
-    assert!(!meter.text_seen());
+    assert!(!meter.has_output());
 }
 
 #[test]

@@ -1,12 +1,12 @@
-//! Putting new values into a request body in place of the caller's.
+//! Replaces values in a request body by the gateway's.
 //!
-//! Owns the arithmetic of positions; never re-encodes. Every byte outside the replaced values
-//! and the inserted members is the caller's.
+//! Edits byte ranges and never re-encodes: every byte outside the replaced values and the inserted
+//! members is the caller's.
 
 use super::bounds::{Bounds, NESTED};
 use super::cursor::cut_members;
 use super::json;
-use super::request::{Changes, Request, Written};
+use super::request::{OriginalFields, Request, Rewrite};
 use super::surface::Surface;
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -18,22 +18,22 @@ struct Edit {
     text: String,
 }
 
-/// The body of `request` with `changes` made.
-pub(super) fn splice(request: &Request<'_>, changes: Changes<'_>) -> Bytes {
+/// Returns the body of `request` with the changes of `rewrite`.
+pub(super) fn rewrite(request: &Request<'_>, rewrite: Rewrite<'_>) -> Bytes {
     let mut edits = Edits { body: request.body, list: Vec::new() };
-    let written = &request.written;
-    if let (Some(model), Some(old)) = (changes.model, written.model) {
+    let original = &request.original;
+    if let (Some(model), Some(old)) = (rewrite.model, original.model) {
         edits.replace(old, serde_json::Value::from(model).to_string());
     }
-    let limit = edits.output_limit(request, &changes);
+    let limit = edits.set_output_limit(request, &rewrite);
     if let Some(limit) = limit.or(request.max_output) {
-        edits.budgets(&written.bounds, limit, request.surface);
+        edits.lower_budgets(&original.bounds, limit, request.surface);
     }
-    let drops_options = changes.drop_stream_options && written.stream_options.is_some();
-    if changes.include_usage && !request.include_usage && !drops_options {
-        edits.include_usage(written);
+    let drops_options = rewrite.drop_stream_options && original.stream_options.is_some();
+    if rewrite.include_usage && !request.include_usage && !drops_options {
+        edits.set_include_usage(original);
     }
-    if let Some(policy) = changes.policy {
+    if let Some(policy) = rewrite.policy {
         let text = std::str::from_utf8(request.body).unwrap_or_default();
         for range in request.costs.cuts(text, policy) {
             edits.list.push(Edit { range, text: String::new() });
@@ -46,12 +46,12 @@ pub(super) fn splice(request: &Request<'_>, changes: Changes<'_>) -> Bytes {
         }
     }
     let body = edits.apply();
-    if drops_options { without(body, "stream_options") } else { body }
+    if drops_options { without_member(body, "stream_options") } else { body }
 }
 
-/// `body` without a member, of which there is one among others. One whose name is written with
-/// escapes stays, as `null`.
-fn without(body: Bytes, name: &str) -> Bytes {
+/// Removes a member that occurs once, among others. If its name is written with escapes, the member
+/// stays and its value becomes `null`.
+fn without_member(body: Bytes, name: &str) -> Bytes {
     let Some([Some(value)]) = json::members(&body, [name]) else { return body };
     let mut range = position(&body, value.get());
     let name = format!("\"{name}\"");
@@ -86,37 +86,37 @@ impl Edits<'_> {
         self.list.push(Edit { range: position(self.body, old), text });
     }
 
-    /// Puts the limit in force where the upstream reads it, and returns it if that is a change.
-    fn output_limit(&mut self, request: &Request<'_>, changes: &Changes<'_>) -> Option<u64> {
-        let bounds = &request.written.bounds;
-        let read = request.limit_name(changes.limit_field)?;
-        let names = read_with(request.surface, read);
-        // The upstream must not read a limit that is higher than the one reserved for.
-        let misread = bounds.is_overlooked(names) || bounds.differ();
-        let limit = changes.max_output.or(request.max_output.filter(|_| misread))?;
-        self.limit(bounds, limit, read, names);
+    /// Writes the limit under the name that the upstream reads. Returns the limit if that is a change.
+    fn set_output_limit(&mut self, request: &Request<'_>, rewrite: &Rewrite<'_>) -> Option<u64> {
+        let bounds = &request.original.bounds;
+        let read = request.limit_name(rewrite.limit_field)?;
+        let names = names_read_with(request.surface, read);
+        // The upstream must not read a limit above the one that tokens were reserved for.
+        let misread = bounds.upstream_would_miss_limit(names) || bounds.differ();
+        let limit = rewrite.max_output.or(request.max_output.filter(|_| misread))?;
+        self.set_limit(bounds, limit, read, names);
         Some(limit)
     }
 
-    /// Brings least output and budgets down to the limit.
-    fn budgets(&mut self, bounds: &Bounds<'_>, limit: u64, surface: Surface) {
-        /// Anthropic takes no smaller budget, and none that is not below the limit.
-        const LEAST_BUDGET: u64 = 1024;
+    /// Lowers minimum output and thinking budgets to the limit.
+    fn lower_budgets(&mut self, bounds: &Bounds<'_>, limit: u64, surface: Surface) {
+        /// Anthropic accepts no smaller budget, and none that is not below the limit.
+        const MIN_BUDGET: u64 = 1024;
         let thinking = bounds.thinking.filter(|_| surface == Surface::Messages);
         let within = thinking.map(|raw| position(self.body, raw.get())).unwrap_or_default();
-        if let Some(thinking) = thinking.filter(|_| limit <= LEAST_BUDGET) {
+        if let Some(thinking) = thinking.filter(|_| limit <= MIN_BUDGET) {
             self.replace(thinking, r#"{"type":"disabled"}"#.to_owned());
         }
         for (budget, raw) in &bounds.budgets {
             let is_within = within.contains(&position(self.body, raw.get()).start);
             let most = limit - u64::from(is_within && limit > 0);
-            if *budget > most && !(is_within && limit <= LEAST_BUDGET) {
+            if *budget > most && !(is_within && limit <= MIN_BUDGET) {
                 self.replace(raw, most.to_string());
             }
         }
     }
 
-    /// Takes the ids out of items that could be looked up by them.
+    /// Removes the ids of items that the upstream could look up by id.
     fn cut_ids(&mut self, body: &str, items: &[Range<usize>]) {
         for item in items {
             let at = item.start;
@@ -132,15 +132,15 @@ impl Edits<'_> {
         self.list.push(Edit { range: brace..brace, text: format!("{member},") });
     }
 
-    /// Every limit that the caller set takes the new value, so that no reader finds a higher one,
-    /// and the upstream finds it under the name `read`.
-    fn limit(&mut self, bounds: &Bounds<'_>, limit: u64, read: &str, names: &[&str]) {
+    /// Sets every limit that the caller gave to `limit`, so that no server finds a higher one, and adds
+    /// it under the name `read` if the upstream would miss it.
+    fn set_limit(&mut self, bounds: &Bounds<'_>, limit: u64, read: &str, names: &[&str]) {
         let mut is_given = false;
         for old in bounds.given() {
             is_given = true;
             self.replace(old, limit.to_string());
         }
-        if is_given && !bounds.is_overlooked(names) {
+        if is_given && !bounds.upstream_would_miss_limit(names) {
             return;
         }
         match bounds.limits.iter().find(|(name, _)| *name == read) {
@@ -149,12 +149,12 @@ impl Edits<'_> {
         }
     }
 
-    fn include_usage(&mut self, written: &Written<'_>) {
+    fn set_include_usage(&mut self, original: &OriginalFields<'_>) {
         const MEMBER: &str = "\"include_usage\":true";
-        let Some(options) = written.stream_options else {
+        let Some(options) = original.stream_options else {
             return self.insert(&format!("\"stream_options\":{{{MEMBER}}}"));
         };
-        if let Some(old) = written.include_usage {
+        if let Some(old) = original.include_usage {
             return self.replace(old, "true".to_owned());
         }
         let Some(members) = options.get().strip_prefix('{') else {
@@ -167,13 +167,13 @@ impl Edits<'_> {
     }
 
     fn apply(mut self) -> Bytes {
-        // What is put in at a place comes before what goes there.
+        // An insertion comes before a replacement at the same position.
         self.list.sort_by_key(|edit| (edit.range.start, edit.range.end));
         let added: usize = self.list.iter().map(|edit| edit.text.len()).sum();
         let mut out = Vec::with_capacity(self.body.len() + added);
         let mut done = 0;
         for edit in &self.list {
-            // Inside of something that went.
+            // Within a range that was replaced already.
             if edit.range.start < done {
                 continue;
             }
@@ -187,19 +187,20 @@ impl Edits<'_> {
 }
 
 impl<'a> Bounds<'a> {
+    /// The limits whose value is not `null`.
     fn given(&self) -> impl Iterator<Item = &'a RawValue> {
         self.limits.iter().map(|(_, raw)| *raw).filter(|raw| raw.get() != "null")
     }
 
-    /// Whether the caller's limit stands only under names that the upstream may not read.
-    fn is_overlooked(&self, names: &[&str]) -> bool {
+    /// True if the caller gave the limit only under names that the upstream may not read.
+    fn upstream_would_miss_limit(&self, names: &[&str]) -> bool {
         let is_read = |(name, raw): &(&str, &RawValue)| {
             *name != NESTED && names.contains(name) && raw.get() != "null"
         };
         self.given().next().is_some() && !self.limits.iter().any(is_read)
     }
 
-    /// Whether several limits are given, with values that are not written alike.
+    /// True if several limits are given and their values are not written alike.
     fn differ(&self) -> bool {
         let mut given = self.given().map(RawValue::get);
         let first = given.next();
@@ -207,15 +208,15 @@ impl<'a> Bounds<'a> {
     }
 }
 
-/// The names that an upstream reads which knows the limit as `read`: those that read chat's newer name
-/// read the older one too.
-fn read_with(surface: Surface, read: &'static str) -> &'static [&'static str] {
+/// The limit's names that an upstream reads if it reads `read`: one that reads chat's newer name reads
+/// the older one too.
+fn names_read_with(surface: Surface, read: &'static str) -> &'static [&'static str] {
     let names = surface.limits();
     let at = names.iter().position(|name| *name == read).unwrap_or(0);
     &names[at..]
 }
 
-/// Where in `body` the text stands: it was borrowed from there, so its address says it.
+/// The range of `text` in `body`, from which it was borrowed.
 fn position(body: &[u8], text: &str) -> Range<usize> {
     let start = text.as_ptr().addr() - body.as_ptr().addr();
     start..start + text.len()
