@@ -6,7 +6,7 @@ import random
 import time
 from dataclasses import dataclass, field
 
-from wire import chunked, whole
+from http_stream import chunked, whole
 
 CALL_SECONDS = 40
 MODEL = "grok-4.3"

@@ -94,7 +94,7 @@ fn every_series_is_described_and_every_described_series_exists() {
 
 /// Routes and outcomes have a row each; the values of other labels stand in the row of their series.
 #[test]
-fn every_value_of_a_label_is_described() {
+fn every_label_value_is_described() {
     use telemetry::labels::{AccountTrouble, Outcome, RedisOp, Route, StoreOp, TokenKind, Waited};
     let page = text("docs/metrics.md");
     let rows = [Route::ALL.map(Route::as_str).to_vec(), Outcome::ALL.map(Outcome::as_str).to_vec()]

@@ -129,7 +129,7 @@ fn arrows_point_down() {
 
 /// A call works while the store sleeps and the control plane is down, and the other way round.
 #[test]
-fn the_planes_meet_only_below() {
+fn the_planes_do_not_name_each_other() {
     const PLANES: [(&str, &[&str]); 2] = [
         ("gateway", &["control", "store", "journal"]),
         ("control", &["gateway", "upstream", "mock_xai"]),
@@ -278,7 +278,7 @@ fn refusals_have_one_table() {
 
 /// Data, wire format, counting and policy: no waiting, no I/O.
 #[test]
-fn what_is_pure_stays_so() {
+fn pure_modules_do_no_io() {
     const PURE: [&str; 4] = ["domain/", "wire/", "quota/rules.rs", "quota/book/"];
     const IMPURE: [&str; 9] = [
         "async ",

@@ -10,5 +10,5 @@ mod layering;
 mod docs;
 mod wording;
 mod backends;
-mod proxy;
+mod gateway;
 mod process;

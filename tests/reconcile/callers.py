@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 
 from settings import EMBEDDINGS, IMAGES, PLAIN, REASONING
-from wire import Exchange
+from http_stream import Exchange
 
 CALL_SECONDS = 60
 # Calls open at the same time, of all users together.

@@ -8,7 +8,7 @@ import random
 from collections import namedtuple
 from urllib.parse import quote
 
-from filling import OLD_MODEL
+from seed_rows import OLD_MODEL
 from gateway import ADMIN, PASSWORD
 
 # `name` has the route as the description has it, and after a comma what is special about it.

@@ -1,7 +1,7 @@
 //! Several gateways on one Redis and one Postgres.
 
 use super::{Host, LOOK, Process, Serving, stdout};
-use crate::support::client::{Call, Reply};
+use crate::support::http_client::{Call, Reply};
 use crate::support::redis::Redis;
 use crate::support::{SOON, body, postgres, soon, today};
 use domain::charge::{Charge, Status};
@@ -170,7 +170,7 @@ impl Serving {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn many_gateways_never_give_more_than_there_is_though_one_is_killed() {
+async fn gateways_never_exceed_the_quota_even_if_one_is_killed() {
     let cluster = Arc::new(Cluster::new().await);
     let gateways = [cluster.serve().await, cluster.serve().await, cluster.serve().await];
     let addrs: Vec<SocketAddr> = gateways.iter().map(|gateway| gateway.addr).collect();
@@ -242,7 +242,7 @@ async fn never_over(addr: SocketAddr, users: Vec<User>, done: Arc<AtomicBool>) -
 
 /// Calls at all gateways count together: so many run as fit, and one waits for what ends elsewhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn calls_at_two_gateways_run_side_by_side_only_as_far_as_the_day_goes() {
+async fn concurrent_calls_at_two_gateways_stay_within_the_day() {
     const EACH: u64 = 400;
     let cluster = Cluster::new().await;
     let (one, two) = (cluster.serve().await, cluster.serve().await);
@@ -283,7 +283,7 @@ async fn calls_at_two_gateways_run_side_by_side_only_as_far_as_the_day_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_emptied_redis_gives_nobody_a_fresh_quota() {
+async fn an_emptied_redis_does_not_reset_quotas() {
     let cluster = Cluster::new().await;
     let (one, two) = (cluster.serve().await, cluster.serve().await);
     let (poor, rich) = (cluster.user("poor", "tiny"), cluster.user("rich", "wide"));
@@ -325,7 +325,7 @@ async fn an_emptied_redis_gives_nobody_a_fresh_quota() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_holds_at_every_gateway_at_once() {
+async fn a_change_takes_effect_at_every_gateway() {
     let cluster = Cluster::new().await;
     let (one, two) = (cluster.serve().await, cluster.serve().await);
     let user = cluster.user("ada", "wide");
@@ -349,7 +349,7 @@ async fn a_change_holds_at_every_gateway_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_redis_is_away_running_calls_end_well_and_nothing_is_lost() {
+async fn running_calls_complete_while_redis_is_down() {
     let mut cluster = Cluster::new().await;
     let one = cluster.serve().await;
     let mut two = cluster.serve().await;
@@ -394,7 +394,7 @@ async fn while_redis_is_away_running_calls_end_well_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_outlive_a_redis_that_takes_no_writes_for_longer_than_a_lease() {
+async fn calls_survive_a_redis_that_rejects_writes_longer_than_a_lease() {
     let cluster = Cluster::new().await;
     let (one, two) = (cluster.serve().await, cluster.serve().await);
     let user = cluster.user("ada", "wide");
@@ -429,7 +429,7 @@ async fn calls_outlive_a_redis_that_takes_no_writes_for_longer_than_a_lease() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_slept_charges_what_was_true() {
+async fn a_suspended_gateway_charges_the_real_usage() {
     let cluster = Cluster::new().await;
     let (sleepy, other) = (cluster.serve().await, cluster.serve().await);
     let user = cluster.user("ada", "wide");
@@ -455,7 +455,7 @@ async fn a_gateway_that_slept_charges_what_was_true() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gateways_that_start_together_make_one_admin() {
+async fn gateways_that_start_together_create_one_admin() {
     let mut cluster = Cluster::new().await;
     cluster.admin = Some("root@example.com");
     let serving = futures_util::future::join_all((0..4).map(|_| cluster.serve())).await;
@@ -468,7 +468,7 @@ async fn gateways_that_start_together_make_one_admin() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_postgres_known_callers_are_served_and_their_rows_arrive_later() {
+async fn known_callers_are_served_while_postgres_is_down() {
     let mut server = postgres::Server::start().await;
     let mut cluster = Cluster::new().await;
     cluster.database = server.url("postgres");
@@ -505,7 +505,7 @@ async fn without_postgres_known_callers_are_served_and_their_rows_arrive_later()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kept_reply_is_its_owners_at_every_gateway_and_nobodys_where_that_could_not_be_noted() {
+async fn a_stored_response_is_visible_only_to_its_owner_at_every_gateway() {
     let mut server = postgres::Server::start().await;
     let mut cluster = Cluster::new().await;
     cluster.database = server.url("postgres");
@@ -553,7 +553,7 @@ async fn a_kept_reply_is_its_owners_at_every_gateway_and_nobodys_where_that_coul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_counter_that_differs_from_the_ledger_is_set_to_it() {
+async fn a_counter_that_differs_from_the_ledger_is_corrected() {
     let cluster = Cluster::new().await;
     let one = cluster.serve().await;
     let user = cluster.user("ada", "wide");

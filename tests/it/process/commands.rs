@@ -45,7 +45,7 @@ fn the_default_config_is_printed_and_is_a_config() {
 }
 
 #[test]
-fn a_bad_config_is_refused_by_file_line_and_key() {
+fn a_config_error_names_file_line_and_key() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("mine.toml");
     for (text, line, key, form) in [
@@ -108,7 +108,7 @@ fn errors_are_one_plain_sentence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_days_are_taken_out_beside_a_running_gateway() {
+async fn old_days_are_pruned_while_a_gateway_runs() {
     let host = Host::new();
     let key = host.key();
     let serving = host.serve().await;
@@ -168,7 +168,7 @@ fn commands_in_a_wrong_folder_leave_nothing_behind() {
 }
 
 #[test]
-fn check_tells_where_no_database_can_be_made() {
+fn check_reports_a_folder_where_no_database_can_be_created() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
     let mut check = knockx();
@@ -179,7 +179,7 @@ fn check_tells_where_no_database_can_be_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_tells_what_is_well_and_what_to_do() {
+async fn check_reports_what_is_fine_and_what_to_do() {
     let host = Host::new();
     let output = host.run(&["check"]);
     let told = stdout(&output);
@@ -198,7 +198,7 @@ async fn check_tells_what_is_well_and_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn healthcheck_asks_the_instance_that_runs() {
+async fn healthcheck_queries_the_running_instance() {
     let host = Host::new();
     assert!(!host.run(&["healthcheck"]).status.success());
     let serving = host.serve().await;
@@ -209,7 +209,7 @@ async fn healthcheck_asks_the_instance_that_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_tls_the_certificate_is_checked_and_health_asked_beside_it() {
+async fn healthcheck_works_beside_a_tls_listener() {
     let host = Host::new();
     let at = |name: &str| host.folder.path().join(name);
     host.configure(&format!(
@@ -235,7 +235,7 @@ async fn with_tls_the_certificate_is_checked_and_health_asked_beside_it() {
 }
 
 #[test]
-fn the_config_file_may_be_named_before_the_command() {
+fn the_config_option_may_come_before_the_command() {
     let host = Host::new();
     host.key();
     let file = host.config();
@@ -276,7 +276,7 @@ fn the_config_file_may_be_named_before_the_command() {
 }
 
 #[test]
-fn names_given_to_commands_have_no_unseen_characters() {
+fn names_with_invisible_characters_are_rejected() {
     let host = Host::new();
     host.key();
     for name in ["lap\u{202e}top", "laptop\u{200b}", ""] {
@@ -291,7 +291,7 @@ fn names_given_to_commands_have_no_unseen_characters() {
 
 #[cfg(unix)]
 #[test]
-fn a_data_folder_that_others_can_write_is_refused() {
+fn a_data_folder_writable_by_others_is_rejected() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let host = Host::new();
     host.key();

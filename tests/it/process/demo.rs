@@ -2,7 +2,7 @@
 
 use super::{Process, knockx};
 use crate::support::body;
-use crate::support::client::Call;
+use crate::support::http_client::Call;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,7 +24,7 @@ fn addr(url: &Value) -> std::net::SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_json_line_holds_all_that_a_script_needs() {
+async fn json_output_is_one_line_for_scripts() {
     let temporary = TempDir::new().unwrap();
     let mut process = Process::spawn(demo(&temporary).arg("--json"));
     let (line, rest) = process.first_line();
@@ -54,7 +54,7 @@ async fn one_json_line_holds_all_that_a_script_needs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn people_get_a_call_to_paste_and_a_folder_that_stays() {
+async fn the_demo_prints_a_curl_command_and_keeps_its_folder() {
     let temporary = TempDir::new().unwrap();
     let kept = temporary.path().join("kept");
     let mut process = Process::spawn(demo(&temporary).arg("--data-dir").arg(&kept));

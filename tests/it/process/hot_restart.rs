@@ -3,7 +3,7 @@
 use super::cluster::Cluster;
 use super::postgres::OnPostgres;
 use super::{Host, Process, Serving, refused};
-use crate::support::client::{Call, Open};
+use crate::support::http_client::{Call, Open};
 use crate::support::{body, soon};
 use bytes::Bytes;
 use domain::charge::Status;
@@ -214,7 +214,7 @@ async fn calls_of_a_killed_old_process_are_charged_by_the_new_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_process_ends_when_the_new_one_was_killed() {
+async fn the_old_process_exits_when_the_new_one_is_killed() {
     let host = Host::new();
     let key = host.key();
     let mut old = host.serve().await;
@@ -232,7 +232,7 @@ async fn an_old_process_ends_when_the_new_one_was_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_soft_end_of_the_new_process_ends_the_old_one_and_settles_its_calls() {
+async fn a_graceful_stop_of_the_new_process_stops_the_old_one() {
     let host = Host::new();
     let text = std::fs::read_to_string(host.config()).unwrap();
     let text = text.replace("shutdown_delay = 0", "shutdown_delay = 0\nshutdown_grace = 1");
@@ -259,7 +259,7 @@ async fn without_a_running_gateway_it_starts_as_usual() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_journal_is_refused_and_the_running_gateway_goes_on() {
+async fn a_different_journal_is_rejected_and_the_old_process_serves_on() {
     let host = Host::new();
     let key = host.key();
     let serving = host.serve().await;
@@ -272,7 +272,7 @@ async fn another_journal_is_refused_and_the_running_gateway_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_secret_is_refused_and_keys_stay_valid() {
+async fn a_different_secret_is_rejected_and_keys_stay_valid() {
     let host = Host::new();
     let key = host.key();
     let serving = host.serve().await;
@@ -285,7 +285,7 @@ async fn another_secret_is_refused_and_keys_stay_valid() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_ends_a_new_process_that_prepares_and_not_the_old_one() {
+async fn a_signal_during_preparation_stops_only_the_new_process() {
     let host = Host::new();
     let key = host.key();
     let serving = host.serve().await;
@@ -330,7 +330,7 @@ fn state_id(host: &Host) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_successor_that_fails_at_any_step_leaves_the_service_where_it_is() {
+async fn a_successor_that_fails_leaves_the_old_process_serving() {
     let host = Host::new();
     let key = host.key();
     let serving = host.serve().await;
@@ -363,7 +363,7 @@ async fn a_successor_that_fails_at_any_step_leaves_the_service_where_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_version_of_the_protocol_is_refused_with_what_to_do() {
+async fn another_protocol_version_is_rejected_with_instructions() {
     let host = Host::new();
     let serving = host.serve().await;
     let mut successor = Successor::connect(&host).await;

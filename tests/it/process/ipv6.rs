@@ -2,17 +2,17 @@
 
 use super::{Host, KNOCKX, Process, bare, stdout};
 use crate::support::body;
-use crate::support::client::Call;
-use crate::support::forward::Forward;
+use crate::support::http_client::Call;
 use crate::support::postgres;
 use crate::support::redis::Redis;
+use crate::support::tcp_forward::TcpForward;
 use quota::redis::connection::{RedisConn, RedisUrls};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::process::Stdio;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_listens_and_is_printed() {
+async fn the_demo_listens_on_ipv6() {
     let mut command = bare(KNOCKX);
     command.args(["demo", "--json", "--listen", "[::1]:0"]).env("RUST_LOG", "error");
     let mut demo = Process::spawn(command.stdout(Stdio::piped()));
@@ -27,7 +27,7 @@ async fn the_demo_listens_and_is_printed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_and_its_upstream_and_its_commands() {
+async fn a_gateway_with_upstream_and_commands_runs_on_ipv6() {
     let host = Host::on("[::1]:0");
     host.configure("host = \"[::1]\"\nadmin_host = \"::1\"\nlistener.trusted_proxies = [\"[::1]\", \"fd00::/8\"]");
     let key = host.key();
@@ -44,11 +44,11 @@ async fn a_gateway_and_its_upstream_and_its_commands() {
 }
 
 #[tokio::test]
-async fn postgres_and_redis_are_reached() {
+async fn postgres_and_redis_are_reached_over_ipv6() {
     let fresh = postgres::fresh().await;
     let (server, database) = fresh.url.rsplit_once('/').unwrap();
     let port = server.rsplit_once(':').unwrap().1.parse().unwrap();
-    let forward = Forward::from("[::1]:0", port).await;
+    let forward = TcpForward::from("[::1]:0", port).await;
     let url = format!("postgres://postgres@{}/{database}", forward.addr);
     assert!(url.contains("@[::1]:"), "{url}");
     let store = store::open(&postgres::database(&url)).await.unwrap();
@@ -56,7 +56,7 @@ async fn postgres_and_redis_are_reached() {
     store.close().await;
 
     let redis = Redis::start();
-    let forward = Forward::from("[::1]:0", redis.port()).await;
+    let forward = TcpForward::from("[::1]:0", redis.port()).await;
     let urls = RedisUrls::parse(&format!("redis://{}", forward.addr)).unwrap();
     let connection = RedisConn::open(&urls).await.unwrap();
     let pong: String = connection.send(&redis::cmd("PING")).await.unwrap();

@@ -1,7 +1,7 @@
 //! The journal as an operator sees it: shown, verified, damaged.
 
 use super::{Host, refused, stdout};
-use crate::support::client::Call;
+use crate::support::http_client::Call;
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ impl Host {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_journal_is_shown_and_verified_and_damage_stops_the_start() {
+async fn a_damaged_journal_is_reported_and_stops_the_start() {
     let host = Host::new();
     let key = host.key();
     assert!(stdout(&host.run(&["journal", "verify"])).starts_with("there is no journal in "));
@@ -80,7 +80,7 @@ async fn a_journal_is_shown_and_verified_and_damage_stops_the_start() {
 
 /// A command on the same data folder has changed a user: the next call knows.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_command_has_changed_holds_from_the_next_call_on() {
+async fn a_change_by_a_command_applies_from_the_next_call() {
     let host = Host::new();
     let key = host.key();
     let serving = host.serve().await;

@@ -67,7 +67,7 @@ impl OnPostgres {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn migrate_and_check_say_what_they_found() {
+async fn migrate_and_check_report_the_database_state() {
     let on = OnPostgres::new().await;
     for _ in 0..2 {
         assert_eq!(stdout(&on.run(&["migrate"])), "the database schema is up to date\n");
@@ -124,7 +124,7 @@ async fn calls_are_served_from_a_server_and_a_second_instance_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_work_is_said_in_one_sentence() {
+async fn configurations_that_cannot_work_fail_with_one_sentence() {
     let on = OnPostgres::new().await;
     let missing = (on.database.url.rsplit_once('/').unwrap().0).to_owned() + "/none";
     for (name, value, word) in [

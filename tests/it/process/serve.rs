@@ -1,7 +1,7 @@
 //! `knockx serve`: one instance a folder, soft ends, reloads, metrics.
 
 use super::{Host, MODEL, refused};
-use crate::support::client::Call;
+use crate::support::http_client::Call;
 use crate::support::{soon, today};
 use domain::charge::Status;
 use knockx::config::{Database, Durability};
@@ -27,7 +27,7 @@ async fn a_second_instance_on_the_same_folder_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_soft_end_lets_an_open_stream_finish_and_takes_no_new_call() {
+async fn a_graceful_stop_finishes_open_streams_and_rejects_new_calls() {
     let host = Host::new();
     let key = host.key();
     let mut serving = host.serve().await;
@@ -59,7 +59,7 @@ async fn a_soft_end_lets_an_open_stream_finish_and_takes_no_new_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reload_takes_a_good_file_and_leaves_a_bad_one() {
+async fn a_reload_applies_a_valid_file_and_ignores_an_invalid_one() {
     let host = Host::new();
     let key = host.key();
     let serving = host.serve().await;
@@ -89,7 +89,7 @@ async fn a_reload_takes_a_good_file_and_leaves_a_bad_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_are_told_on_the_admin_port_alone() {
+async fn metrics_are_served_only_on_the_admin_port() {
     let host = Host::new();
     let key = host.key();
     let serving = host.serve().await;
@@ -110,7 +110,7 @@ async fn metrics_are_told_on_the_admin_port_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_holds_neither_keys_nor_words() {
+async fn the_log_contains_neither_keys_nor_prompts() {
     let host = Host::new();
     let key = host.key();
     let serving = host.serve().await;
@@ -142,7 +142,7 @@ async fn ping(connection: &mut TcpStream) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_are_taken_for_a_while_after_the_signal_and_a_second_one_ends_that() {
+async fn calls_are_accepted_during_the_shutdown_delay() {
     let host = Host::new();
     let key = host.key();
     let long = "KNOCKX__LIMITS__SHUTDOWN_DELAY";
@@ -169,7 +169,7 @@ async fn calls_are_taken_for_a_while_after_the_signal_and_a_second_one_ends_that
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_connections_are_closed_when_calls_are_refused() {
+async fn idle_connections_are_closed_once_calls_are_rejected() {
     let host = Host::new();
     let key = host.key();
     let mut serving = host.serve().await;
@@ -188,7 +188,7 @@ async fn idle_connections_are_closed_when_calls_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_file_alone_of_an_ended_gateway_holds_everything() {
+async fn the_database_file_is_complete_after_a_stop() {
     let host = Host::new();
     let key = host.key();
     let copied = |name: &str| {
@@ -210,7 +210,7 @@ async fn the_file_alone_of_an_ended_gateway_holds_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_admin_email_that_is_taken_is_said_and_changes_nobody() {
+async fn an_admin_email_in_use_is_reported_and_changes_no_user() {
     let host = Host::new();
     let key = host.key();
     let mut command = host.command(&["serve"]);

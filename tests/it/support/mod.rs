@@ -3,23 +3,25 @@
 //! It runs in this process, on free ports, with its own folder and its own simulator. It ends by
 //! asserting that nothing is left: no open reservation, and counters, ledger and rollups agree.
 
-pub mod client;
+pub mod http_client;
+mod charges;
 pub mod journal;
-pub mod forward;
+pub mod tcp_forward;
 pub mod pgbouncer;
 pub mod postgres;
-pub mod raw;
+pub mod raw_socket;
 pub mod redis;
-pub mod trouble;
-pub mod recorder;
-pub mod scripted;
+pub mod faulty_upstream;
+pub mod recording_upstream;
+pub mod scripted_upstream;
+pub mod surfaces;
 
-use client::{Call, Reply};
 use domain::actor::AuditContext;
 use domain::day::Day;
 use domain::id::{KeyId, PlanId, UserId};
 use domain::key::{KeyLimits, PlainKey};
 use domain::user::Role;
+use http_client::{Call, Reply};
 use knockx::app::{self, Running};
 use knockx::config;
 use mock_xai::Simulator;

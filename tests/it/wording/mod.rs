@@ -5,8 +5,8 @@ mod lexer;
 mod old_words;
 mod sentences;
 
-use crate::support::client::Call;
 use crate::support::gateway;
+use crate::support::http_client::Call;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;

@@ -62,7 +62,7 @@ pub async fn sums_never_go_below_zero(store: Any) {
     assert_eq!(used(&store, user.id).await, (8 + 42, 1));
 }
 
-pub async fn an_adjustment_goes_with_its_batch(store: Any) {
+pub async fn an_adjustment_commits_with_its_batch(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     let settled = lease(&user, "a", 10);
     let batch = [

@@ -37,7 +37,7 @@ fn differences(entry: &AuditEntry) -> Value {
     differing.map(|(name, now)| (name.clone(), json!([before.get(name), now]))).collect()
 }
 
-pub async fn changes_of_users_are_told_with_what_was_before(store: Any) {
+pub async fn changes_of_users_are_logged_with_old_values(store: Any) {
     store.sync_plans(&[plan("basic"), plan("other")], &by()).await.unwrap();
     let by = admin();
     let (user, entries) = told(&store, store.add_user(&new_user("a@b.c", "basic"), &by)).await;
@@ -89,7 +89,7 @@ pub async fn changes_of_users_are_told_with_what_was_before(store: Any) {
     assert!(!format!("{entries:?}").contains("s3cret"));
 }
 
-pub async fn changes_of_keys_are_told_with_what_was_before(store: Any) {
+pub async fn changes_of_keys_are_logged_with_old_values(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     let (by, new) = (admin(), new_key("laptop"));
     let subject = format!("key:{}", new.id);
@@ -124,7 +124,7 @@ pub async fn changes_of_keys_are_told_with_what_was_before(store: Any) {
     assert_eq!(differences(&entries[0]), json!({ "revoked_at": [null, at(9)] }));
 }
 
-pub async fn changes_of_plans_are_told_with_what_was_before(store: Any) {
+pub async fn changes_of_plans_are_logged_with_old_values(store: Any) {
     let by = AuditContext::gateway(at(1));
     let (_, entries) = told(&store, store.sync_plans(&[plan("one"), plan("two")], &by)).await;
     assert_eq!(titles(&entries), [("plan.add", "plan:one"), ("plan.add", "plan:two")]);
@@ -161,7 +161,7 @@ pub async fn changes_of_plans_are_told_with_what_was_before(store: Any) {
     assert_eq!(titles(&entries), [("plan.add", "plan:three")]);
 }
 
-pub async fn decisions_are_told_with_what_was_before(store: Any) {
+pub async fn decisions_are_logged_with_old_values(store: Any) {
     store.sync_plans(&[plan("big"), plan("huge")], &by()).await.unwrap();
     let user = add_user(&store, "a@b.c").await;
     let (big, huge) = (PlanId::from("big"), PlanId::from("huge"));
@@ -193,7 +193,7 @@ pub async fn decisions_are_told_with_what_was_before(store: Any) {
     assert_eq!(differences(&entries[0]), json!({ "status": ["pending", "rejected"] }));
 }
 
-pub async fn what_changes_nothing_is_not_told(store: Any) {
+pub async fn a_change_without_effect_is_not_logged(store: Any) {
     store.sync_plans(&[plan("basic"), plan("big")], &by()).await.unwrap();
     let user = add_user(&store, "a@b.c").await;
     let (key, gone) = (new_key("laptop"), new_key("gone"));
@@ -234,7 +234,7 @@ pub async fn what_changes_nothing_is_not_told(store: Any) {
     assert_eq!(entries, []);
 }
 
-pub async fn what_is_refused_is_not_told(store: Any) {
+pub async fn a_rejected_change_is_not_logged(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     let other = add_user(&store, "d@e.f").await;
     let key = new_key("laptop");
@@ -263,7 +263,7 @@ fn note(subject: &str) -> Change {
     Change { action: "config.reload", subject: subject.to_owned(), before: None, after: None }
 }
 
-pub async fn a_note_comes_back_as_it_was_written(store: Any) {
+pub async fn an_audit_entry_reads_back_as_written(store: Any) {
     let value = json!({ "ünïcode \0 \" '": [1, -2.5, null, true, u64::MAX, "\u{1f600}"] });
     let change = Change { before: Some(json!(null)), after: Some(value), ..note("config") };
     let by = AuditContext { request_id: Some("a \0 b".to_owned()), ..admin() };

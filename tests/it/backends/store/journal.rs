@@ -82,7 +82,7 @@ pub async fn a_late_charge_replaces_the_estimate(store: Any) {
     no_drift(&store).await;
 }
 
-pub async fn what_was_reported_replaces_what_was_counted(store: Any) {
+pub async fn reported_usage_replaces_counted_usage(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     let counted = |lease: &Lease, tokens| {
         let status = Status::CutByClient;
@@ -146,7 +146,7 @@ pub async fn charges_of_one_request_in_one_batch_end_as_the_real_one(store: Any)
     }
 }
 
-pub async fn a_charge_comes_back_as_it_was_written(store: Any) {
+pub async fn a_charge_reads_back_as_written(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     let mut written = Vec::new();
     for (n, status) in Status::ALL.into_iter().enumerate() {
@@ -226,7 +226,7 @@ fn mark(position: u64) -> Mark {
     Mark { log: uuid::Uuid::from_u128(5), position }
 }
 
-pub async fn a_mark_goes_with_its_batch_and_never_back(store: Any) {
+pub async fn the_watermark_commits_with_its_batch_and_never_goes_back(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     store.acquire_instance_lock().await.unwrap();
     assert_eq!(store.mark(mark(0).log).await.unwrap(), None);
@@ -249,7 +249,7 @@ pub async fn a_mark_goes_with_its_batch_and_never_back(store: Any) {
     assert_eq!(store.mark(other.log).await.unwrap(), Some(3));
 }
 
-pub async fn days_are_prepared_before_and_after_their_charges(store: Any) {
+pub async fn partitions_can_be_created_before_and_after_their_charges(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     let (early, late) = (lease(&user, "key", 10), lease(&user, "key", 10));
     let settle = |lease: &Lease| Entry::Settle(charge(lease, 3, 4));

@@ -9,11 +9,14 @@ pub mod upgrades;
 pub mod audit;
 pub mod stored_responses;
 pub mod journal;
-pub mod rows;
+pub mod random_ledger;
 pub mod reports;
 pub mod retention;
 pub mod adjustments;
-pub mod past;
+pub mod older_schemas;
+pub mod charge_histories;
+pub mod sqlite;
+pub mod postgres;
 
 use domain::actor::{Actor, AuditContext};
 use domain::charge::{Charge, Lease, Source, Status, TokenCount};
@@ -44,18 +47,18 @@ macro_rules! suite {
             users {
                 a_user_is_found_by_id_and_by_email
                 an_email_is_taken_once
-                of_two_who_register_at_once_one_is_told
+                of_two_concurrent_registrations_only_one_succeeds
                 a_username_is_taken_once_in_any_case
                 a_user_needs_a_plan_that_exists
-                a_change_changes_what_it_names
+                a_change_updates_only_the_named_fields
                 a_refused_change_changes_nothing
                 users_come_in_pages
-                users_are_found_by_a_part_of_their_names
-                users_are_found_by_what_they_are
-                every_change_raises_the_version_and_is_told_once
-                own_limits_are_kept_and_taken_back
-                who_changes_to_a_zone_where_it_is_another_day_keeps_its_own
-                nothing_is_found_where_nothing_is
+                users_are_found_by_part_of_email_or_username
+                users_are_filtered_by_role_status_and_plan
+                every_change_raises_the_version_and_is_published_once
+                limits_of_a_user_can_be_set_and_removed
+                a_change_of_time_zone_keeps_the_current_day
+                lookups_in_an_empty_store_return_nothing
             }
             keys {
                 a_key_added_twice_is_added_once
@@ -75,19 +78,19 @@ macro_rules! suite {
                 plans_come_back_as_they_were_put
                 only_a_changed_plan_makes_records_stale
                 a_plan_is_added_once
-                a_plan_is_changed_where_it_is
+                a_changed_plan_keeps_its_position
                 changes_of_several_fields_at_once_are_all_kept
-                what_an_admin_changed_is_not_put_back
+                a_value_that_an_admin_changed_is_not_reset
             }
             sessions {
                 credentials_hold_the_hash
                 a_hash_is_replaced_unless_it_was_changed
                 a_session_lives_until_it_ends
                 a_session_needs_the_password_that_was_checked
-                a_session_goes_on_with_each_next_token
+                a_session_continues_with_each_new_refresh_token
                 a_token_used_twice_ends_the_session
-                of_two_exchanges_at_once_one_ends_the_session
-                an_exchange_whose_answer_was_lost_may_be_repeated
+                of_two_concurrent_exchanges_one_ends_the_session
+                a_token_exchange_with_a_lost_reply_can_be_repeated
                 a_new_password_or_a_suspension_ends_sessions
                 a_user_has_a_hundred_sessions
                 sessions_that_expired_make_room
@@ -95,73 +98,73 @@ macro_rules! suite {
             secrets {
                 another_secret_ends_all_sessions
                 sessions_from_before_the_first_secret_go_on
-                of_gateways_that_start_at_once_one_is_the_first
+                of_concurrent_first_starts_one_sets_the_secret
                 a_command_learns_which_secret_is_in_use
             }
             upgrades {
-                asking_again_asks_once
-                asking_for_another_plan_replaces_the_request
-                a_request_needs_a_plan_that_can_be_had
+                a_repeated_upgrade_request_is_one_request
+                a_request_for_another_plan_replaces_the_first
+                an_upgrade_request_needs_an_open_plan
                 an_approved_request_changes_the_plan
                 a_rejected_request_changes_nothing
-                of_two_decisions_the_first_holds
+                the_first_of_two_decisions_wins
                 requests_come_in_pages_the_newest_first
-                requests_made_at_once_leave_one_pending
+                concurrent_requests_leave_one_pending
             }
             stored_responses {
-                an_id_that_two_have_is_nobodys
-                what_a_reply_owes_is_noted_until_it_is_settled
-                noting_again_only_raises_tokens
-                a_reply_ends_with_its_time
-                of_many_who_claim_one_gets_it
-                a_forgotten_reply_is_gone
+                an_id_recorded_for_two_users_belongs_to_neither
+                an_unsettled_charge_is_recorded_until_it_is_settled
+                recording_again_only_raises_tokens
+                a_stored_response_expires
+                of_concurrent_claims_one_succeeds
+                a_deleted_response_is_gone
             }
             audit {
-                changes_of_users_are_told_with_what_was_before
-                changes_of_keys_are_told_with_what_was_before
-                changes_of_plans_are_told_with_what_was_before
-                decisions_are_told_with_what_was_before
-                what_changes_nothing_is_not_told
-                what_is_refused_is_not_told
-                a_note_comes_back_as_it_was_written
+                changes_of_users_are_logged_with_old_values
+                changes_of_keys_are_logged_with_old_values
+                changes_of_plans_are_logged_with_old_values
+                decisions_are_logged_with_old_values
+                a_change_without_effect_is_not_logged
+                a_rejected_change_is_not_logged
+                an_audit_entry_reads_back_as_written
                 entries_come_in_pages_the_newest_first
                 entries_are_found_by_subject_and_by_actor
             }
             adjustments {
                 an_adjustment_counts_once
                 sums_never_go_below_zero
-                an_adjustment_goes_with_its_batch
+                an_adjustment_commits_with_its_batch
             }
             reports {
-                sums_are_those_of_the_ledger
+                sums_match_the_ledger
                 latency_counts_calls_by_their_time
                 history_comes_in_pages
                 history_of_few_calls_over_years
-                keys_tell_when_they_were_last_used
+                keys_report_their_last_use
                 users_are_counted_by_plan_and_status
                 totals_are_the_sums_of_all_users
                 top_users_come_in_order
-                a_store_tells_its_connections
+                a_store_reports_its_connections
                 reports_on_nothing_are_empty
             }
             retention {
-                pruned_days_leave_their_rollups_and_are_known
+                pruned_days_keep_their_rollups_and_are_recorded
                 more_rows_than_a_batch_are_pruned
-                charges_that_are_recorded_are_told_from_others
+                recorded_charges_are_distinguished_from_others
             }
             journal {
                 settling_twice_charges_once
-                what_was_reported_replaces_what_was_counted
+                reported_usage_replaces_counted_usage
                 a_late_charge_replaces_the_estimate
                 an_estimate_never_replaces_a_charge
                 charges_of_one_request_in_one_batch_end_as_the_real_one
-                a_charge_comes_back_as_it_was_written
+                a_charge_reads_back_as_written
                 sums_are_per_user_and_per_key
                 a_large_batch_is_one_batch
                 a_charge_that_cannot_be_stored_changes_nothing
-                days_are_prepared_before_and_after_their_charges
+                partitions_can_be_created_before_and_after_their_charges
                 a_dead_letter_is_stored_once
-                a_mark_goes_with_its_batch_and_never_back
+                the_watermark_commits_with_its_batch_and_never_goes_back
             }
         );
     };

@@ -42,7 +42,7 @@ pub async fn a_plan_is_added_once(store: Any) {
     assert_eq!(store.plans().await.unwrap(), [own]);
 }
 
-pub async fn a_plan_is_changed_where_it_is(store: Any) {
+pub async fn a_changed_plan_keeps_its_position(store: Any) {
     let basic = plan("basic");
     assert_eq!(store.change_plan(&basic.id, &to(&basic), &admin()).await.unwrap(), None);
     assert_eq!(store.plans().await.unwrap(), []);
@@ -63,7 +63,7 @@ pub async fn a_plan_is_changed_where_it_is(store: Any) {
     assert_eq!(store.changes(before.upto).await.unwrap().users, [changed(&user, 1)]);
 }
 
-pub async fn what_an_admin_changed_is_not_put_back(store: Any) {
+pub async fn a_value_that_an_admin_changed_is_not_reset(store: Any) {
     let configured = ["same", "changed", "added"].map(plan);
     assert_eq!(store.sync_plans(&configured[..2], &by()).await.unwrap(), []);
     // A change that changes nothing leaves the configuration its say.

@@ -2,7 +2,7 @@
 //! replaced, calls end at the same time, and days overlap.
 
 use super::journal::{estimate, write};
-use super::rows::{DAYS, Dice, MODELS, call, ended};
+use super::random_ledger::{DAYS, Dice, MODELS, call, ended};
 use super::{Any, add_user, at, by, charge, day, lease, new_user, plan};
 use domain::charge::{Charge, Lease, Status};
 use domain::day::Day;
@@ -140,14 +140,14 @@ fn latency_of(rows: &[&Charge]) -> Latency {
     latency
 }
 
-pub async fn sums_are_those_of_the_ledger(store: Any) {
+pub async fn sums_match_the_ledger(store: Any) {
     let told = Told::to(&store).await;
     told.sums_agree(&store).await;
     told.quarters_agree(&store, &DAYS.map(day)).await;
 }
 
 /// The rollups are right though the rows were there before they were.
-pub async fn sums_agree_with_the_older_ledger(store: &Any, users: Vec<User>) {
+pub async fn sums_match_the_older_ledger(store: &Any, users: Vec<User>) {
     let told = Told::what_is_there(store, users).await;
     told.sums_agree(store).await;
     let today = told.rows.iter().map(|row| row.day).max().unwrap();
@@ -244,7 +244,7 @@ pub async fn history_of_few_calls_over_years(store: Any) {
     }
 }
 
-pub async fn keys_tell_when_they_were_last_used(store: Any) {
+pub async fn keys_report_their_last_use(store: Any) {
     let told = Told::to(&store).await;
     for user in &told.users {
         let mut last: BTreeMap<KeyId, Timestamp> = BTreeMap::new();
@@ -338,7 +338,7 @@ pub async fn top_users_come_in_order(store: Any) {
     assert_eq!(top.iter().map(|(user, _)| user.id).collect::<Vec<_>>(), ids[..2]);
 }
 
-pub async fn a_store_tells_its_connections(store: Any) {
+pub async fn a_store_reports_its_connections(store: Any) {
     store.ping().await.unwrap();
     write(&store, &[]).await;
     let all = store.connections();

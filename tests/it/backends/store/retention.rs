@@ -19,7 +19,7 @@ async fn sums(store: &Any) -> Vec<Used> {
     sums
 }
 
-pub async fn pruned_days_leave_their_rollups_and_are_known(store: Any) {
+pub async fn pruned_days_keep_their_rollups_and_are_recorded(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     // Of days with a partition of their own, where there are such, and of days without one.
     store.create_partitions(day("2026-01-01")).await.unwrap();
@@ -57,7 +57,7 @@ pub async fn more_rows_than_a_batch_are_pruned(store: Any) {
     assert_eq!(store.charges(day("2026-01-01")).await.unwrap(), []);
 }
 
-pub async fn charges_that_are_recorded_are_told_from_others(store: Any) {
+pub async fn recorded_charges_are_distinguished_from_others(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     let (known, other) = (charge_of(&user, "2026-01-02"), charge_of(&user, "2026-01-02"));
     write(&store, &[Entry::Settle(known.clone())]).await;

@@ -51,7 +51,7 @@ pub async fn sessions_from_before_the_first_secret_go_on(store: Any) {
     assert!(matches!(rotated, Rotated::Done(user) if user.id == ada.id));
 }
 
-pub async fn of_gateways_that_start_at_once_one_is_the_first(store: Any) {
+pub async fn of_concurrent_first_starts_one_sets_the_secret(store: Any) {
     let (one, two) = (secret("one"), secret("one"));
     let started = tokio::join!(store.adopt_secret(&one, at(1)), store.adopt_secret(&two, at(1)));
     let mut started = [started.0.unwrap(), started.1.unwrap()];

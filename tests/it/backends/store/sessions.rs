@@ -122,7 +122,7 @@ pub async fn a_session_needs_the_password_that_was_checked(store: Any) {
     assert!(matches!(opened, Err(StoreError::Missing("user"))), "{opened:?}");
 }
 
-pub async fn a_session_goes_on_with_each_next_token(store: Any) {
+pub async fn a_session_continues_with_each_new_refresh_token(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     let session = open(&store, user.id).await;
     for token in 1..5 {
@@ -154,7 +154,7 @@ pub async fn a_token_used_twice_ends_the_session(store: Any) {
     }
 }
 
-pub async fn of_two_exchanges_at_once_one_ends_the_session(store: Any) {
+pub async fn of_two_concurrent_exchanges_one_ends_the_session(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     for _ in 0..10 {
         let session = open(&store, user.id).await;
@@ -168,7 +168,7 @@ pub async fn of_two_exchanges_at_once_one_ends_the_session(store: Any) {
     }
 }
 
-pub async fn an_exchange_whose_answer_was_lost_may_be_repeated(store: Any) {
+pub async fn a_token_exchange_with_a_lost_reply_can_be_repeated(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     let session = open(&store, user.id).await;
     for _ in 0..2 {

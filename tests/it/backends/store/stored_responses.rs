@@ -17,7 +17,7 @@ fn reply(id: &str, user: UserId) -> StoredResponse {
     }
 }
 
-pub async fn an_id_that_two_have_is_nobodys(store: Any) {
+pub async fn an_id_recorded_for_two_users_belongs_to_neither(store: Any) {
     let user = add_user(&store, "a@b.c").await.id;
     let other = add_user(&store, "d@e.f").await.id;
     let first = reply("resp_1", user);
@@ -42,7 +42,7 @@ pub async fn an_id_that_two_have_is_nobodys(store: Any) {
     assert_eq!(store.stored_response("resp_1", at(1001)).await.unwrap(), Some(later));
 }
 
-pub async fn what_a_reply_owes_is_noted_until_it_is_settled(store: Any) {
+pub async fn an_unsettled_charge_is_recorded_until_it_is_settled(store: Any) {
     let user = add_user(&store, "a@b.c").await.id;
     let call = Some(RequestId::new());
     let owing = StoredResponse { unsettled: call, ..reply("resp_1", user) };
@@ -53,7 +53,7 @@ pub async fn what_a_reply_owes_is_noted_until_it_is_settled(store: Any) {
     assert_eq!(store.stored_response("resp_1", at(4)).await.unwrap(), Some(settled));
 }
 
-pub async fn noting_again_only_raises_tokens(store: Any) {
+pub async fn recording_again_only_raises_tokens(store: Any) {
     let user = add_user(&store, "a@b.c").await.id;
     let first = reply("resp_1", user);
     for (tokens, kept) in [(10, 10), (40, 40), (5, 40), (u64::MAX, i64::MAX as u64)] {
@@ -65,7 +65,7 @@ pub async fn noting_again_only_raises_tokens(store: Any) {
     }
 }
 
-pub async fn a_reply_ends_with_its_time(store: Any) {
+pub async fn a_stored_response_expires(store: Any) {
     let user = add_user(&store, "a@b.c").await.id;
     for number in 0..40 {
         assert!(
@@ -86,7 +86,7 @@ pub async fn a_reply_ends_with_its_time(store: Any) {
     assert!(store.stored_response("new_2", at(1)).await.unwrap().is_some());
 }
 
-pub async fn of_many_who_claim_one_gets_it(store: Any) {
+pub async fn of_concurrent_claims_one_succeeds(store: Any) {
     let user = add_user(&store, "a@b.c").await.id;
     assert!(!store.claim_response("none", at(1), at(9)).await.unwrap());
     store.record_response(&reply("once", user), at(1)).await.unwrap();
@@ -99,7 +99,7 @@ pub async fn of_many_who_claim_one_gets_it(store: Any) {
     assert!(store.claim_response("once", at(10), at(20)).await.unwrap());
 }
 
-pub async fn a_forgotten_reply_is_gone(store: Any) {
+pub async fn a_deleted_response_is_gone(store: Any) {
     let user = add_user(&store, "a@b.c").await.id;
     store.record_response(&reply("resp_1", user), at(1)).await.unwrap();
     store.delete_response("resp_1").await.unwrap();

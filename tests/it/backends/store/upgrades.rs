@@ -24,7 +24,7 @@ async fn all(store: &Any) -> Vec<Upgrade> {
     store.upgrades(None, None, 100).await.unwrap()
 }
 
-pub async fn asking_again_asks_once(store: Any) {
+pub async fn a_repeated_upgrade_request_is_one_request(store: Any) {
     let user = user(&store, "a@b.c").await;
     let asked = ask(&store, user.id, "big", 1).await;
     let expected = Upgrade {
@@ -43,7 +43,7 @@ pub async fn asking_again_asks_once(store: Any) {
     assert_eq!(store.user(user.id).await.unwrap(), Some(user));
 }
 
-pub async fn asking_for_another_plan_replaces_the_request(store: Any) {
+pub async fn a_request_for_another_plan_replaces_the_first(store: Any) {
     let (user, other) = (user(&store, "1@b.c").await, user(&store, "2@b.c").await);
     let first = ask(&store, user.id, "big", 1).await;
     let theirs = ask(&store, other.id, "big", 2).await;
@@ -59,7 +59,7 @@ pub async fn asking_for_another_plan_replaces_the_request(store: Any) {
     assert_eq!(late, Some(Decided::Before(replaced)));
 }
 
-pub async fn a_request_needs_a_plan_that_can_be_had(store: Any) {
+pub async fn an_upgrade_request_needs_an_open_plan(store: Any) {
     let user = user(&store, "a@b.c").await;
     let retired = PlanChange { retired: Some(true), ..PlanChange::default() };
     store.change_plan(&PlanId::from("huge"), &retired, &admin()).await.unwrap();
@@ -113,7 +113,7 @@ pub async fn a_rejected_request_changes_nothing(store: Any) {
     assert_eq!(all(&store).await, [again, decided]);
 }
 
-pub async fn of_two_decisions_the_first_holds(store: Any) {
+pub async fn the_first_of_two_decisions_wins(store: Any) {
     let user = user(&store, "a@b.c").await;
     let asked = ask(&store, user.id, "big", 1).await;
     let by = admin();
@@ -166,7 +166,7 @@ pub async fn requests_come_in_pages_the_newest_first(store: Any) {
     }
 }
 
-pub async fn requests_made_at_once_leave_one_pending(store: Any) {
+pub async fn concurrent_requests_leave_one_pending(store: Any) {
     let user = user(&store, "a@b.c").await;
     join_all((0..6).map(|n| ask(&store, user.id, ["big", "huge"][n % 2], 1))).await;
     let pending = store.upgrades(Some(UpgradeStatus::Pending), None, 9).await.unwrap();

@@ -26,7 +26,7 @@ pub async fn an_email_is_taken_once(store: Any) {
     assert!(matches!(again, Err(UserError::EmailTaken)), "{again:?}");
 }
 
-pub async fn of_two_who_register_at_once_one_is_told(store: Any) {
+pub async fn of_two_concurrent_registrations_only_one_succeeds(store: Any) {
     store.sync_plans(&[plan("basic")], &by()).await.unwrap();
     let both = [new_user("a@b.c", "basic"), new_user("a@b.c", "basic")];
     let by = by();
@@ -69,7 +69,7 @@ pub async fn a_user_needs_a_plan_that_exists(store: Any) {
     assert_eq!(store.user(user.id).await.unwrap(), Some(user));
 }
 
-pub async fn a_change_changes_what_it_names(store: Any) {
+pub async fn a_change_updates_only_the_named_fields(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     store.sync_plans(&[plan("other")], &by()).await.unwrap();
     let change = UserChange {
@@ -129,7 +129,7 @@ async fn found(store: &Any, search: &str) -> Vec<String> {
     users.into_iter().map(|user| user.email).collect()
 }
 
-pub async fn users_are_found_by_a_part_of_their_names(store: Any) {
+pub async fn users_are_found_by_part_of_email_or_username(store: Any) {
     add_user(&store, "ada@one.example").await;
     for (email, username) in [("b@two.example", "Lovelace"), ("c_d%e\\@two.example", "x_y")] {
         store.add_user(&named(email, username), &by()).await.unwrap();
@@ -163,7 +163,7 @@ pub async fn users_are_found_by_a_part_of_their_names(store: Any) {
     }
 }
 
-pub async fn users_are_found_by_what_they_are(store: Any) {
+pub async fn users_are_filtered_by_role_status_and_plan(store: Any) {
     let plain = add_user(&store, "1@b.c").await;
     store.sync_plans(&[plan("other")], &by()).await.unwrap();
     let other = store.add_user(&new_user("2@b.c", "other"), &by()).await.unwrap();
@@ -191,7 +191,7 @@ pub async fn users_are_found_by_what_they_are(store: Any) {
     }
 }
 
-pub async fn every_change_raises_the_version_and_is_told_once(store: Any) {
+pub async fn every_change_raises_the_version_and_is_published_once(store: Any) {
     let (one, two) = (add_user(&store, "1@b.c").await, add_user(&store, "2@b.c").await);
     let start = store.changes(0).await.unwrap();
     assert_eq!(start.users, [changed(&one, 0), changed(&two, 0)]);
@@ -210,7 +210,7 @@ pub async fn every_change_raises_the_version_and_is_told_once(store: Any) {
     assert_eq!((nothing.upto, nothing.users.len()), (told.upto, 0));
 }
 
-pub async fn own_limits_are_kept_and_taken_back(store: Any) {
+pub async fn limits_of_a_user_can_be_set_and_removed(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     let some = LimitOverrides {
         tokens_per_day: Some(u64::try_from(i64::MAX).unwrap()),
@@ -238,7 +238,7 @@ pub async fn own_limits_are_kept_and_taken_back(store: Any) {
 }
 
 /// In either direction, and whoever changes the plan; where it is the same day the plan's zone holds.
-pub async fn who_changes_to_a_zone_where_it_is_another_day_keeps_its_own(store: Any) {
+pub async fn a_change_of_time_zone_keeps_the_current_day(store: Any) {
     let in_zone = |id: &str, zone: &str| {
         let plan = plan(id);
         let limits = PlanLimits { time_zone: TimeZone::get(zone).unwrap(), ..plan.limits };
@@ -270,7 +270,7 @@ pub async fn who_changes_to_a_zone_where_it_is_another_day_keeps_its_own(store: 
     }
 }
 
-pub async fn nothing_is_found_where_nothing_is(store: Any) {
+pub async fn lookups_in_an_empty_store_return_nothing(store: Any) {
     store.ping().await.unwrap();
     assert_eq!(store.user(UserId::new()).await.unwrap(), None);
     assert_eq!(store.user_by_email("a@b.c").await.unwrap(), None);
