@@ -36,7 +36,7 @@ fn main() {
 async fn measure(name: &str, synced: bool, calls: usize) {
     let folder = tempfile::tempdir().expect("a folder");
     let (workers, stop) = (Supervisor::default(), CancellationToken::new());
-    workers.may_end();
+    workers.shut_down();
     let journal = start(folder.path(), synced, &workers, &stop).await;
     for tasks in [1, TASKS] {
         let tracker = TaskTracker::new();

@@ -204,7 +204,7 @@ impl Running {
 
     /// Ends the gateway: open calls may finish for as long as the configuration grants.
     pub async fn stop(self) {
-        self.workers.may_end();
+        self.workers.shut_down();
         self.leave();
         self.proxy.draining.cancel();
         let grace = self.limits().shutdown_grace;
@@ -252,7 +252,7 @@ impl Running {
 
     /// Resolves when a part that must live has died: what is left should be ended.
     pub async fn died(&self) {
-        self.workers.died().await;
+        self.workers.task_failed().await;
     }
 
     /// The next wish of an admin for a reload; pending for ever once no admin can have one.

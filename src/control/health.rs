@@ -186,7 +186,7 @@ async fn check_all(state: &ControlState, timeout: Duration) -> Components {
 
 impl Ledger {
     fn now(state: &ControlState) -> Self {
-        let backlog = state.instance.metrics.usage_backlog.look(clock::instant());
+        let backlog = state.instance.metrics.usage_backlog.snapshot(clock::instant());
         Self {
             status: if backlog.lag < MAX_LEDGER_LAG { Status::Ok } else { Status::Degraded },
             waiting: backlog.entries,

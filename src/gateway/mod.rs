@@ -37,7 +37,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use telemetry::labels::{Outcome, Route};
 use tokio_util::sync::CancellationToken;
-use wire::surface::Surface;
 
 /// Largest request body of the control plane, in bytes.
 const CONTROL_BODY: usize = 64 * 1024;
@@ -128,16 +127,16 @@ impl Gateway {
             Endpoint::Call(surface) => {
                 match Box::pin(self.call(*surface, session, replier)).await {
                     Ok(answered) => answered,
-                    Err(no) => self.refuse(session, replier, route_of(*surface), no).await,
+                    Err(no) => self.refuse(session, replier, Route::Call(*surface), no).await,
                 }
             }
             Endpoint::Kept(kept) => match Box::pin(self.kept(session, replier, kept)).await {
                 Ok(answered) => answered,
-                Err(no) => self.refuse(session, replier, Route::Kept, no).await,
+                Err(no) => self.refuse(session, replier, Route::StoredResponse, no).await,
             },
             Endpoint::Deferred(id) => match Box::pin(self.deferred(session, replier, id)).await {
                 Ok(answered) => answered,
-                Err(no) => self.refuse(session, replier, Route::Deferred, no).await,
+                Err(no) => self.refuse(session, replier, Route::DeferredCompletion, no).await,
             },
             Endpoint::Models(id, shape) => {
                 let models = self.models(session, replier, id.as_deref(), *shape);
@@ -269,20 +268,6 @@ impl Gateway {
 
     fn current(&self) -> Arc<RoutingSnapshot> {
         self.current.load_full()
-    }
-}
-
-/// What metrics call a surface.
-fn route_of(surface: Surface) -> Route {
-    match surface {
-        Surface::ChatCompletions => Route::ChatCompletions,
-        Surface::Responses => Route::Responses,
-        Surface::Completions => Route::Completions,
-        Surface::Embeddings => Route::Embeddings,
-        Surface::Images => Route::Images,
-        Surface::Messages => Route::Messages,
-        Surface::CountTokens => Route::CountTokens,
-        Surface::TokenizeText => Route::TokenizeText,
     }
 }
 

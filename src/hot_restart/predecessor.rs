@@ -248,7 +248,7 @@ impl Service {
 
     /// The successor serves from here on.
     fn end(&self) {
-        self.workers.may_end();
+        self.workers.shut_down();
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.ended.handed_over.cancel();
     }

@@ -95,7 +95,9 @@ fn every_series_is_described_and_every_described_series_exists() {
 /// Routes and outcomes have a row each; the values of other labels stand in the row of their series.
 #[test]
 fn every_label_value_is_described() {
-    use telemetry::labels::{AccountTrouble, Outcome, RedisOp, Route, StoreOp, TokenKind, Waited};
+    use telemetry::labels::{
+        AccountProblem, Outcome, RedisOp, Route, StoreOp, TokenKind, WaitOutcome,
+    };
     let page = text("docs/metrics.md");
     let rows = [Route::ALL.map(Route::as_str).to_vec(), Outcome::ALL.map(Outcome::as_str).to_vec()]
         .concat();
@@ -106,8 +108,8 @@ fn every_label_value_is_described() {
         StoreOp::ALL.map(StoreOp::as_str).to_vec(),
         RedisOp::ALL.map(RedisOp::as_str).to_vec(),
         TokenKind::ALL.map(TokenKind::as_str).to_vec(),
-        Waited::ALL.map(Waited::as_str).to_vec(),
-        AccountTrouble::ALL.map(AccountTrouble::as_str).to_vec(),
+        WaitOutcome::ALL.map(WaitOutcome::as_str).to_vec(),
+        AccountProblem::ALL.map(AccountProblem::as_str).to_vec(),
     ];
     for value in rest.concat() {
         let is_in_row =

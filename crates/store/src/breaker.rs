@@ -11,7 +11,7 @@ use super::users::UserError;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use system::clock;
-use telemetry::outage::{Ended, Outage};
+use telemetry::outage::{Outage, OutageSummary};
 use tokio::time::sleep;
 
 /// A verb that takes longer has the server probed while it runs.
@@ -132,7 +132,8 @@ impl Breaker {
         let now = clock::instant();
         let Some(reason) = done.as_ref().err().and_then(StoreFailure::unavailable) else {
             if self.outage.is_open()
-                && let Some(Ended { lasted, failures }) = self.outage.end(now, RECOVERY_INTERVAL)
+                && let Some(OutageSummary { lasted, failures }) =
+                    self.outage.end(now, RECOVERY_INTERVAL)
             {
                 tracing::info!(seconds = lasted.as_secs_f64(), failures, "store recovered");
             }

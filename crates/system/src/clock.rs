@@ -1,12 +1,12 @@
 //! The one place that reads the clock.
 //!
-//! Every rule takes `now` as an argument. The data plane reads it once at the door
-//! (`proxy/mod.rs`), background tasks once a round; tests pass what they like.
+//! Every rule takes `now` as an argument. The data plane reads the clock once per request, background tasks
+//! once per round; tests pass any time.
 
 use jiff::Timestamp;
 use std::time::Instant;
 
-/// Wall-clock time, for days, expiry and what is stored.
+/// Wall-clock time, for days, expiry and stored timestamps.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the place the ban points to")]
 pub fn now() -> Timestamp {
@@ -20,13 +20,13 @@ pub fn instant() -> Instant {
     Instant::now()
 }
 
-/// A unique id; ids sort by the time of their creation.
+/// Generates a unique id; ids sort by the time of their creation.
 #[must_use]
 pub fn unique() -> uuid::Uuid {
     uuid::Uuid::now_v7()
 }
 
-/// A number from 0 to 1, so that what failed together is not tried again together.
+/// Random number from 0 to 1, the jitter of retries.
 #[must_use]
 pub fn chance() -> f64 {
     let [.., random] = unique().into_bytes();

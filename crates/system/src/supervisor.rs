@@ -1,43 +1,43 @@
-//! Tasks that live as long as the gateway. One that ends before its time ends the gateway: half of
-//! it would go on answering, and lie.
+//! Tasks that live as long as the gateway. If one ends early the gateway stops: half of a gateway would answer,
+//! and answer wrongly.
 
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The tasks, and whether one of them has died. Clones share both.
+/// Background tasks, and if one of them has failed. Clones share both.
 #[derive(Clone, Default)]
 pub struct Supervisor {
     tasks: TaskTracker,
-    died: CancellationToken,
-    ending: CancellationToken,
+    failed: CancellationToken,
+    shutdown: CancellationToken,
 }
 
 impl Supervisor {
-    /// Starts one; its name is for the log.
+    /// Spawns a task, which must run until [`Supervisor::shut_down`]; the log gives its name if it fails.
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        let (died, ending) = (self.died.clone(), self.ending.clone());
+        let (failed, shutdown) = (self.failed.clone(), self.shutdown.clone());
         self.tasks.spawn(async move {
             let ended = AssertUnwindSafe(work).catch_unwind().await;
-            if ended.is_err() || !ending.is_cancelled() {
+            if ended.is_err() || !shutdown.is_cancelled() {
                 tracing::error!(task = name, panicked = ended.is_err(), "background task failed");
-                died.cancel();
+                failed.cancel();
             }
         });
     }
 
-    /// Resolves when one has died; never after [`Supervisor::may_end`], unless it panics.
-    pub async fn died(&self) {
-        self.died.cancelled().await;
+    /// Resolves when a task has failed: it panicked, or ended before [`Supervisor::shut_down`].
+    pub async fn task_failed(&self) {
+        self.failed.cancelled().await;
     }
 
-    /// From here on tasks end because they were stopped.
-    pub fn may_end(&self) {
-        self.ending.cancel();
+    /// Lets tasks end from here on; one that panics still fails.
+    pub fn shut_down(&self) {
+        self.shutdown.cancel();
     }
 
-    /// Waits for all of them.
+    /// Waits until all tasks have ended.
     pub async fn wait(&self) {
         self.tasks.close();
         self.tasks.wait().await;
@@ -49,27 +49,27 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_worker_that_ends_too_soon_is_noticed() {
-        let workers = Supervisor::default();
-        workers.spawn("fine", std::future::pending());
-        workers.spawn("ends", async {});
-        workers.died().await;
+    async fn a_task_that_ends_too_soon_is_a_failure() {
+        let supervisor = Supervisor::default();
+        supervisor.spawn("fine", std::future::pending());
+        supervisor.spawn("ends", async {});
+        supervisor.task_failed().await;
     }
 
     #[tokio::test]
-    async fn a_worker_that_panics_is_noticed_even_at_the_end() {
-        let workers = Supervisor::default();
-        workers.may_end();
-        workers.spawn("panics", async { panic!("on purpose") });
-        workers.died().await;
+    async fn a_task_that_panics_is_a_failure_even_during_shutdown() {
+        let supervisor = Supervisor::default();
+        supervisor.shut_down();
+        supervisor.spawn("panics", async { panic!("on purpose") });
+        supervisor.task_failed().await;
     }
 
     #[tokio::test]
-    async fn one_that_ends_when_told_to_is_not() {
-        let workers = Supervisor::default();
-        workers.may_end();
-        workers.spawn("ends", async {});
-        workers.wait().await;
-        assert!(workers.died().now_or_never().is_none());
+    async fn a_task_that_ends_during_shutdown_is_no_failure() {
+        let supervisor = Supervisor::default();
+        supervisor.shut_down();
+        supervisor.spawn("ends", async {});
+        supervisor.wait().await;
+        assert!(supervisor.task_failed().now_or_never().is_none());
     }
 }

@@ -4,7 +4,7 @@ use metrics::Gauge;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A gauge that knows when it left zero; clones share it.
+/// A gauge that records when it left zero; clones share it.
 #[derive(Clone)]
 pub struct Backlog {
     gauge: Gauge,
@@ -17,22 +17,22 @@ struct State {
     since: Option<Instant>,
 }
 
-/// What a [`Backlog`] tells.
+/// State of a [`Backlog`] at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
+pub struct BacklogSnapshot {
     pub entries: u64,
-    /// How long some have waited without any being written.
+    /// Time for which entries have waited without any being written.
     pub lag: Duration,
 }
 
 impl Backlog {
-    /// Nothing waits; `gauge` shows how much does.
+    /// Creates an empty backlog; `gauge` exports its size.
     #[must_use]
     pub fn new(gauge: Gauge) -> Self {
         Self { gauge, state: Arc::default() }
     }
 
-    /// `waiting` entries wait at `now`.
+    /// Sets the number of entries that wait at `now`.
     pub fn set(&self, waiting: u64, now: Instant) {
         self.gauge.set(waiting as f64);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -40,18 +40,18 @@ impl Backlog {
         state.since = if waiting == 0 { None } else { state.since.or(Some(now)) };
     }
 
-    /// Something was written at `now`: what still waits does so since then.
+    /// Restarts the lag, because something was written at `now`.
     pub fn progress(&self, now: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.since = state.since.map(|_| now);
     }
 
-    /// How it stands at `now`.
+    /// Returns the number of entries that wait, and their lag at `now`.
     #[must_use]
-    pub fn look(&self, now: Instant) -> Waiting {
+    pub fn snapshot(&self, now: Instant) -> BacklogSnapshot {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let lag = state.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        Waiting { entries: state.waiting, lag }
+        BacklogSnapshot { entries: state.waiting, lag }
     }
 }
 
@@ -65,7 +65,7 @@ mod tests {
         let backlog = Backlog::new(Gauge::noop());
         let (begin, second) = (clock::instant(), Duration::from_secs(1));
         let check = |at: Instant, entries, lag| {
-            assert_eq!(backlog.look(at), Waiting { entries, lag });
+            assert_eq!(backlog.snapshot(at), BacklogSnapshot { entries, lag });
         };
         check(begin, 0, Duration::ZERO);
         backlog.set(3, begin);

@@ -1,20 +1,14 @@
-//! The closed sets that metric labels come from; never a user id or a raw path.
+//! Values of metric labels: closed sets, which hold no user id and no raw path.
+
+use wire::surface::Surface;
 
 /// `route` of `knockx_requests_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
-    ChatCompletions,
-    Responses,
-    Completions,
-    Embeddings,
-    Images,
-    Messages,
-    CountTokens,
-    TokenizeText,
-    /// What an upstream keeps, asked for by its id.
-    Kept,
-    /// Deferred completions.
-    Deferred,
+    Call(Surface),
+    /// Reads and changes of a stored response.
+    StoredResponse,
+    DeferredCompletion,
     Models,
     /// Anything else under `/v1`.
     Other,
@@ -22,13 +16,13 @@ pub enum Route {
     Control,
 }
 
-/// `outcome` of `knockx_requests_total`: how a call ended, which its status alone cannot say.
+/// `outcome` of `knockx_requests_total`: the end of a call, which its status alone does not show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Ok,
-    /// By a rule of ours: authentication, bad input, quota, load.
+    /// By a rule of the gateway: authentication, bad input, quota, load.
     Refused,
-    /// Something did not work.
+    /// An upstream, the store or the gateway itself failed.
     Failed,
     CutByClient,
     CutByUpstream,
@@ -37,9 +31,9 @@ pub enum Outcome {
 
 /// `outcome` of `knockx_admission_waits_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waited {
+pub enum WaitOutcome {
     Admitted,
-    /// Its time was up, too many waited, or a limit was hit that waiting does not help against.
+    /// Timed out, exceeded the queue length, or reached a limit that waiting does not lift.
     Refused,
     /// The client disconnected, or its access was revoked.
     Gone,
@@ -68,8 +62,8 @@ pub enum StoreOp {
     Audit,
     Ledger,
     Reports,
-    /// Owners of replies that upstreams keep.
-    Kept,
+    /// Owners of stored responses.
+    StoredResponses,
     Ping,
 }
 
@@ -81,50 +75,70 @@ pub enum RedisOp {
     Settle,
     Standing,
     Reset,
-    /// Deadlines of running calls.
+    /// Renewal of the leases of running calls.
     Renew,
-    /// Charges on their way to the ledger.
+    /// Transfer of charges from the outbox to the ledger.
     Flush,
-    /// Changes to users, keys and plans.
-    Announce,
+    /// Invalidation after changes to users, keys and plans.
+    Publish,
 }
 
 impl Route {
-    /// Every route, in the order of declaration.
+    /// Every route, in the order of [`Route::index`].
     pub const ALL: [Self; 13] = [
-        Self::ChatCompletions,
-        Self::Responses,
-        Self::Completions,
-        Self::Embeddings,
-        Self::Images,
-        Self::Messages,
-        Self::CountTokens,
-        Self::TokenizeText,
-        Self::Kept,
-        Self::Deferred,
+        Self::Call(Surface::ChatCompletions),
+        Self::Call(Surface::Responses),
+        Self::Call(Surface::Completions),
+        Self::Call(Surface::Embeddings),
+        Self::Call(Surface::Images),
+        Self::Call(Surface::Messages),
+        Self::Call(Surface::CountTokens),
+        Self::Call(Surface::TokenizeText),
+        Self::StoredResponse,
+        Self::DeferredCompletion,
         Self::Models,
         Self::Other,
         Self::Control,
     ];
 
-    /// The label.
+    /// Position in [`Route::ALL`].
+    #[must_use]
+    pub(crate) const fn index(self) -> usize {
+        const SURFACES: usize = Surface::ALL.len();
+        match self {
+            Self::Call(surface) => surface as usize,
+            Self::StoredResponse => SURFACES,
+            Self::DeferredCompletion => SURFACES + 1,
+            Self::Models => SURFACES + 2,
+            Self::Other => SURFACES + 3,
+            Self::Control => SURFACES + 4,
+        }
+    }
+
+    /// Value of the label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::ChatCompletions => "chat_completions",
-            Self::Responses => "responses",
-            Self::Completions => "completions",
-            Self::Embeddings => "embeddings",
-            Self::Images => "images",
-            Self::Messages => "messages",
-            Self::CountTokens => "count_tokens",
-            Self::TokenizeText => "tokenize_text",
-            Self::Kept => "kept",
-            Self::Deferred => "deferred",
+            Self::Call(surface) => surface_label(surface),
+            Self::StoredResponse => "kept",
+            Self::DeferredCompletion => "deferred",
             Self::Models => "models",
             Self::Other => "other",
             Self::Control => "control",
         }
+    }
+}
+
+fn surface_label(surface: Surface) -> &'static str {
+    match surface {
+        Surface::ChatCompletions => "chat_completions",
+        Surface::Responses => "responses",
+        Surface::Completions => "completions",
+        Surface::Embeddings => "embeddings",
+        Surface::Images => "images",
+        Surface::Messages => "messages",
+        Surface::CountTokens => "count_tokens",
+        Surface::TokenizeText => "tokenize_text",
     }
 }
 
@@ -139,7 +153,7 @@ impl Outcome {
         Self::CutByQuota,
     ];
 
-    /// The label.
+    /// Value of the label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -153,11 +167,11 @@ impl Outcome {
     }
 }
 
-impl Waited {
+impl WaitOutcome {
     /// Every outcome, in the order of declaration.
     pub const ALL: [Self; 3] = [Self::Admitted, Self::Refused, Self::Gone];
 
-    /// The label.
+    /// Value of the label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -172,7 +186,7 @@ impl TokenKind {
     /// Every kind, in the order of declaration.
     pub const ALL: [Self; 4] = [Self::Prompt, Self::Cached, Self::Completion, Self::Reasoning];
 
-    /// The label.
+    /// Value of the label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -197,11 +211,11 @@ impl StoreOp {
         Self::Audit,
         Self::Ledger,
         Self::Reports,
-        Self::Kept,
+        Self::StoredResponses,
         Self::Ping,
     ];
 
-    /// The label.
+    /// Value of the label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -215,7 +229,7 @@ impl StoreOp {
             Self::Audit => "audit",
             Self::Ledger => "ledger",
             Self::Reports => "reports",
-            Self::Kept => "kept",
+            Self::StoredResponses => "kept",
             Self::Ping => "ping",
         }
     }
@@ -231,10 +245,10 @@ impl RedisOp {
         Self::Reset,
         Self::Renew,
         Self::Flush,
-        Self::Announce,
+        Self::Publish,
     ];
 
-    /// The label.
+    /// Value of the label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -245,25 +259,25 @@ impl RedisOp {
             Self::Reset => "reset",
             Self::Renew => "renew",
             Self::Flush => "flush",
-            Self::Announce => "announce",
+            Self::Publish => "announce",
         }
     }
 }
 
-/// What an upstream minds about the operator's account.
+/// `trouble` of `knockx_upstream_account_refusals_total`: the reason for which an upstream rejects the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccountTrouble {
-    /// The key, its rights, or the standing of the account.
+pub enum AccountProblem {
+    /// The key is not valid, lacks a permission, or its account is suspended.
     Key,
-    /// Credits, balance, spending limit.
+    /// The account has no credits left, or reached its spending limit.
     Quota,
 }
 
-impl AccountTrouble {
-    /// Both, in the order of declaration.
+impl AccountProblem {
+    /// Every problem, in the order of declaration.
     pub const ALL: [Self; 2] = [Self::Key, Self::Quota];
 
-    /// The label.
+    /// Value of the label.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

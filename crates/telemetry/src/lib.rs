@@ -1,4 +1,4 @@
-//! Metrics: the handles, their labels, and what logs one outage once.
+//! Metrics: the handles and their labels; outages, each logged once.
 
 pub mod labels;
 pub mod backlog;

@@ -1,10 +1,9 @@
-//! One outage of a dependency, so that the log tells of its beginning and its end and not of every call
-//! in between.
+//! Outage of a dependency, so that the log reports its start and its end instead of every failed call.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The outage of one dependency, if there is one.
+/// Tracks the outage of one dependency.
 #[derive(Debug, Default)]
 pub struct Outage(Mutex<Option<State>>);
 
@@ -15,20 +14,20 @@ struct State {
     failures: u64,
 }
 
-/// An outage that is over.
+/// Summary of an outage that is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub struct OutageSummary {
     /// From the first failure to the last.
     pub lasted: Duration,
     pub failures: u64,
 }
 
 impl Outage {
-    /// Counts a failure at `now`. Returns true for the first one of an outage, which is to be logged.
+    /// Counts a failure at `now`. Returns true for the first one of an outage, which should be logged.
     pub fn fail(&self, now: Instant) -> bool {
-        let mut state = self.state();
-        let is_first = state.is_none();
-        let state = state.get_or_insert(State { began: now, last_failure: now, failures: 0 });
+        let mut current = self.state();
+        let is_first = current.is_none();
+        let state = current.get_or_insert(State { began: now, last_failure: now, failures: 0 });
         state.last_failure = now;
         state.failures += 1;
         is_first
@@ -40,15 +39,15 @@ impl Outage {
         self.state().is_some()
     }
 
-    /// Ends the outage: at `now` the dependency works, and nothing has failed for `quiet`. Returns what is
-    /// to be logged, `None` without an outage.
-    pub fn end(&self, now: Instant, quiet: Duration) -> Option<Ended> {
+    /// Ends the outage: at `now` the dependency works, and nothing has failed for `quiet`. Returns the
+    /// summary to log; `None` without an outage.
+    pub fn end(&self, now: Instant, quiet: Duration) -> Option<OutageSummary> {
         let mut state = self.state();
         let is_quiet = |state: &State| now.saturating_duration_since(state.last_failure) >= quiet;
         let over = state.filter(is_quiet)?;
         *state = None;
         let lasted = over.last_failure.saturating_duration_since(over.began);
-        Some(Ended { lasted, failures: over.failures })
+        Some(OutageSummary { lasted, failures: over.failures })
     }
 
     fn state(&self) -> MutexGuard<'_, Option<State>> {
@@ -62,7 +61,7 @@ mod tests {
     use system::clock;
 
     #[test]
-    fn an_outage_is_told_at_its_beginning_and_at_its_end() {
+    fn an_outage_is_reported_at_its_start_and_at_its_end() {
         let (outage, begin, second) = (Outage::default(), clock::instant(), Duration::from_secs(1));
         assert_eq!(outage.end(begin, second), None);
         assert!(outage.fail(begin));
@@ -70,7 +69,7 @@ mod tests {
         assert!(!outage.fail(begin + second * 3));
         assert_eq!(outage.end(begin + second * 3, second), None);
         assert!(outage.is_open());
-        let ended = Ended { lasted: second * 3, failures: 3 };
+        let ended = OutageSummary { lasted: second * 3, failures: 3 };
         assert_eq!(outage.end(begin + second * 4, second), Some(ended));
         assert!(!outage.is_open());
         assert!(outage.fail(begin + second * 5), "the next one is another");

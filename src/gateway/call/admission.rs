@@ -19,7 +19,7 @@ use quota::backend::QuotaBackend;
 use std::sync::Arc;
 use std::time::Duration;
 use system::clock;
-use telemetry::labels::Waited;
+use telemetry::labels::WaitOutcome;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -71,7 +71,7 @@ pub async fn reserve(
             Ok(reservation) => return Ok(reservation),
             Err(NotAdmitted::Refused(refusal)) => return Err(refusal.into()),
             Err(NotAdmitted::ByRunningCalls { refusal, .. }) if patience.longest.is_zero() => {
-                settler.metrics.admission_waits(Waited::Refused).increment(1);
+                settler.metrics.admission_waits(WaitOutcome::Refused).increment(1);
                 return Err(refusal.into());
             }
             Err(NotAdmitted::ByRunningCalls { scope, .. }) => {
@@ -108,9 +108,9 @@ impl Waiter<'_> {
             None => Err(by_running_calls().into()),
         };
         let waited = match &came_of_it {
-            Ok(_) => Waited::Admitted,
-            Err(Unreserved::Refused(Refusal::Limited(_))) => Waited::Refused,
-            Err(_) => Waited::Gone,
+            Ok(_) => WaitOutcome::Admitted,
+            Err(Unreserved::Refused(Refusal::Limited(_))) => WaitOutcome::Refused,
+            Err(_) => WaitOutcome::Gone,
         };
         settler.metrics.admission_waits(waited).increment(1);
         settler.metrics.admission_waiting.set(waiting.count() as f64);

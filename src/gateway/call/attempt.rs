@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use system::clock;
-use telemetry::labels::AccountTrouble;
+use telemetry::labels::AccountProblem;
 use telemetry::metrics::Metrics;
 use wire::error::{Fault, UpstreamError};
 use wire::request::Rewrite;
@@ -270,8 +270,8 @@ impl Forwarding<'_> {
 /// Counts a refusal that is about the operator's account, and says so once until a call is answered.
 pub(crate) fn alert(metrics: &Metrics, pool: &UpstreamClient, fault: Fault) {
     let trouble = match fault {
-        Fault::OperatorKey => AccountTrouble::Key,
-        Fault::OperatorQuota => AccountTrouble::Quota,
+        Fault::OperatorKey => AccountProblem::Key,
+        Fault::OperatorQuota => AccountProblem::Quota,
         _ => return,
     };
     let upstream = &pool.upstream().name;

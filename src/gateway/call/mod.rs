@@ -35,7 +35,7 @@ use crate::gateway::listener::session::{ReplyHead, Session};
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::response::writer::{self, Budget, Replier};
 use crate::gateway::{
-    CALLER_GONE, Gateway, Handled, Rejection, RoutingSnapshot, outcome_of_ending, route_of,
+    CALLER_GONE, Gateway, Handled, Rejection, RoutingSnapshot, outcome_of_ending,
 };
 use admission::{Asking, Patience, Unreserved};
 use admit::{Admission, Reservation};
@@ -57,6 +57,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use system::clock;
+use telemetry::labels::Route;
 use wire::request::Request;
 use wire::surface::Surface;
 
@@ -475,5 +476,5 @@ fn early(replier: &Replier<'_>, limits: &Limits, request: &Request<'_>) -> Optio
 }
 
 fn answered(surface: Surface, status: u16, ending: Status) -> Handled {
-    Handled { route: route_of(surface), status, outcome: outcome_of_ending(ending) }
+    Handled { route: Route::Call(surface), status, outcome: outcome_of_ending(ending) }
 }

@@ -242,5 +242,5 @@ impl Gateway {
 }
 
 fn answered(status: u16) -> Handled {
-    Handled { route: Route::Deferred, status, outcome: outcome_of(status) }
+    Handled { route: Route::DeferredCompletion, status, outcome: outcome_of(status) }
 }

@@ -52,7 +52,7 @@ impl Gateway {
         let answer = self.ask_upstream(session, replier, &caller, (kept, &reply)).await;
         let Some((mut head, body)) = answer.map_err(refused)? else {
             return Ok(Handled {
-                route: Route::Kept,
+                route: Route::StoredResponse,
                 status: CALLER_GONE,
                 outcome: outcome_of(CALLER_GONE),
             });
@@ -68,7 +68,7 @@ impl Gateway {
         }
         budget.write(&mut head);
         let _ = replier.whole(session, head, body).await;
-        Ok(Handled { route: Route::Kept, status: 200, outcome: outcome_of(200) })
+        Ok(Handled { route: Route::StoredResponse, status: 200, outcome: outcome_of(200) })
     }
 
     /// Reads a stored response for its usage, and sets right what the call that made it was charged. False

@@ -146,7 +146,7 @@ impl Setup {
         settings: LogSettings,
     ) -> Result<Self, JournalError> {
         let (workers, stop) = (Supervisor::default(), CancellationToken::new());
-        workers.may_end();
+        workers.shut_down();
         let parts = Parts {
             disk: Arc::new(disk.clone()),
             settings,

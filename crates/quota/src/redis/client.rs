@@ -10,7 +10,7 @@ use std::time::Duration;
 use system::clock;
 use telemetry::labels::RedisOp;
 use telemetry::metrics::Metrics;
-use telemetry::outage::{Ended, Outage};
+use telemetry::outage::{Outage, OutageSummary};
 
 pub(super) const RETRY_MIN_INTERVAL: Duration = Duration::from_millis(20);
 pub(super) const RETRY_MAX_INTERVAL: Duration = Duration::from_secs(1);
@@ -68,7 +68,7 @@ impl ScriptClient {
 
     /// Ends the outage, because Redis accepts writes, once no command has failed for a moment.
     pub(super) fn end_outage(&self) {
-        if let Some(Ended { lasted, failures }) =
+        if let Some(OutageSummary { lasted, failures }) =
             self.outage.end(clock::instant(), OUTAGE_QUIET_INTERVAL)
         {
             let seconds = lasted.as_secs_f64();

@@ -50,7 +50,7 @@ impl InvalidationPublisher {
             let keys = [Partition::of(user).version(user)];
             let script = &client.scripts.publish_user_version;
             let arguments = [version.to_string()];
-            let published = client.run(RedisOp::Announce, script, &keys, &arguments);
+            let published = client.run(RedisOp::Publish, script, &keys, &arguments);
             published.await.map_err(not_published)?;
         }
         self.quota.publish_change().await.map_err(not_published)

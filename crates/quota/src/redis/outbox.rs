@@ -18,7 +18,7 @@ use std::time::Duration;
 use store::{Entry, Store, StoreError};
 use system::clock;
 use telemetry::metrics::Metrics;
-use telemetry::outage::{Ended, Outage};
+use telemetry::outage::{Outage, OutageSummary};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -103,7 +103,7 @@ impl OutboxDrainer {
             match self.round().await {
                 Ok(()) => {
                     pause = RETRY_MIN_INTERVAL;
-                    if let Some(Ended { lasted, failures }) =
+                    if let Some(OutageSummary { lasted, failures }) =
                         outage.end(clock::instant(), Duration::ZERO)
                     {
                         let seconds = lasted.as_secs_f64();

@@ -32,7 +32,7 @@ impl StoredResponses for Backend {
         response: &StoredResponse,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        self.write(StoreOp::Kept, async |connection| {
+        self.write(StoreOp::StoredResponses, async |connection| {
             sqlx::query(concat!(
                 "delete from stored_response
                  where id in (
@@ -85,7 +85,7 @@ impl StoredResponses for Backend {
         id: &str,
         now: Timestamp,
     ) -> Result<Option<StoredResponse>, StoreError> {
-        self.read(StoreOp::Kept, async {
+        self.read(StoreOp::StoredResponses, async {
             let row: Option<StoredResponseRow> = sqlx::query_as(
                 "select id, user_id, upstream, model, tokens, expires_at, unsettled_call
                  from stored_response
@@ -106,7 +106,7 @@ impl StoredResponses for Backend {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<bool, StoreError> {
-        self.write(StoreOp::Kept, async |connection| {
+        self.write(StoreOp::StoredResponses, async |connection| {
             let done = sqlx::query(
                 "update stored_response
                  set claimed_until = $3
@@ -123,7 +123,7 @@ impl StoredResponses for Backend {
     }
 
     async fn release_response(&self, id: &str) -> Result<(), StoreError> {
-        self.write(StoreOp::Kept, async |connection| {
+        self.write(StoreOp::StoredResponses, async |connection| {
             sqlx::query("update stored_response set claimed_until = 0 where id = $1")
                 .bind(encode::text(id))
                 .execute(connection)
@@ -134,7 +134,7 @@ impl StoredResponses for Backend {
     }
 
     async fn delete_response(&self, id: &str) -> Result<(), StoreError> {
-        self.write(StoreOp::Kept, async |connection| {
+        self.write(StoreOp::StoredResponses, async |connection| {
             sqlx::query("delete from stored_response where id = $1")
                 .bind(encode::text(id))
                 .execute(connection)

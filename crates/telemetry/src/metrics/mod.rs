@@ -1,10 +1,10 @@
 //! The one table of metrics: names, help, buckets, and a handle for each series.
 //!
 //! [`Metrics::new`] resolves every handle, so counting is an atomic addition, and so every series
-//! exists from the start with 0. Nothing here is process-wide: whoever counts is given a `Metrics`.
+//! exists from the start with 0. Nothing here is process-wide: each part that counts receives a `Metrics`.
 
 use super::backlog::Backlog;
-use super::labels::{AccountTrouble, Outcome, RedisOp, Route, StoreOp, TokenKind, Waited};
+use super::labels::{AccountProblem, Outcome, RedisOp, Route, StoreOp, TokenKind, WaitOutcome};
 use domain::id::IdMap;
 use domain::limit::LimitKind;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
@@ -105,16 +105,16 @@ const STATUSES: [u16; 23] = [
     502, 503, 504, 0,
 ];
 
-/// Where what has no series of its own is counted: a status, model or upstream.
+/// Label value of statuses, models and upstreams without a series of their own.
 const OTHER: &str = "other";
 
-/// Handles, resolved once.
+/// Handles of all series, resolved once.
 pub struct Metrics {
     pub request_overhead_seconds: Histogram,
     pub stream_duration_seconds: Histogram,
     pub streams_open: Gauge,
     pub quota_overshoot_tokens: Counter,
-    /// Tokens produced beyond what it held.
+    /// Tokens that upstreams produced beyond the reservation of their call.
     pub uncharged_tokens: Counter,
     pub admission_waiting: Gauge,
     pub reservations_open: Gauge,
@@ -131,7 +131,7 @@ pub struct Metrics {
     /// By route, status and outcome: see [`request_index`].
     requests: Vec<Counter>,
     refusals: [Counter; LimitKind::ALL.len()],
-    waits: [Counter; Waited::ALL.len()],
+    waits: [Counter; WaitOutcome::ALL.len()],
     models: IdMap<Box<str>, ModelSeries>,
     other_model: ModelSeries,
     upstreams: IdMap<Box<str>, UpstreamSeries>,
@@ -153,11 +153,11 @@ struct UpstreamSeries {
     breaker: Gauge,
     in_flight: Gauge,
     queued: Gauge,
-    account_refusals: [Counter; AccountTrouble::ALL.len()],
+    account_refusals: [Counter; AccountProblem::ALL.len()],
 }
 
 impl Metrics {
-    /// Every series at 0, for these models and upstreams.
+    /// Creates every series, at 0, for these models and upstreams.
     #[must_use]
     pub fn new(models: &[&str], upstreams: &[&str]) -> Self {
         let table = Table::new();
@@ -183,7 +183,7 @@ impl Metrics {
             requests: table.requests(),
             refusals: LimitKind::ALL
                 .map(|l| table.counter("knockx_quota_refusals_total", &[("limit", l.as_str())])),
-            waits: Waited::ALL
+            waits: WaitOutcome::ALL
                 .map(|w| table.counter("knockx_admission_waits_total", &[("outcome", w.as_str())])),
             models: models.iter().map(|m| ((*m).into(), table.model(m))).collect(),
             other_model: table.model(OTHER),
@@ -197,21 +197,21 @@ impl Metrics {
         }
     }
 
-    /// Requests answered. An outcome that cannot go with its status is counted as the status's own.
+    /// Requests answered. An outcome that does not fit its status is counted as the default of the status.
     pub fn requests(&self, route: Route, status: u16, outcome: Outcome) -> &Counter {
         let listed = STATUSES.iter().position(|s| *s == status);
-        let status = listed.unwrap_or(STATUSES.len() - 1);
-        &self.requests[request_index(route, status, outcome)]
+        let position = listed.unwrap_or(STATUSES.len() - 1);
+        &self.requests[request_index(route, position, outcome)]
     }
 
-    /// Refusals by quota.
+    /// Requests refused by quota, by limit.
     pub fn quota_refusals(&self, limit: LimitKind) -> &Counter {
         &self.refusals[limit as usize]
     }
 
-    /// Calls that waited for others to give back tokens.
-    pub fn admission_waits(&self, waited: Waited) -> &Counter {
-        &self.waits[waited as usize]
+    /// Calls that waited for tokens reserved by calls in flight.
+    pub fn admission_waits(&self, outcome: WaitOutcome) -> &Counter {
+        &self.waits[outcome as usize]
     }
 
     /// Counts the tokens of a settled call, by kind, and its cost in micro-dollars.
@@ -223,59 +223,59 @@ impl Metrics {
         series.cost.increment(cost);
     }
 
-    /// Tokens that calls of a model hold for its hidden reasoning.
+    /// Tokens that each call of a model reserves for its hidden reasoning.
     pub fn reasoning_allowance_tokens(&self, model: &str) -> &Gauge {
         &self.model(model).reasoning_allowance
     }
 
-    /// From asking an upstream to its first byte.
+    /// Time from the upstream request to the first byte of the response.
     pub fn upstream_first_byte_seconds(&self, upstream: &str) -> &Histogram {
         &self.upstream(upstream).first_byte
     }
 
-    /// State of an upstream's circuit breaker.
+    /// State of an upstream's circuit breaker: 0 closed, 1 half-open, 2 open.
     pub fn upstream_breaker(&self, upstream: &str) -> &Gauge {
         &self.upstream(upstream).breaker
     }
 
-    /// Calls that an upstream is working on.
+    /// Calls in flight at an upstream.
     pub fn upstream_in_flight(&self, upstream: &str) -> &Gauge {
         &self.upstream(upstream).in_flight
     }
 
     /// Calls rejected by upstreams because of the operator's key or account.
-    pub fn upstream_account_refusals(&self, upstream: &str, trouble: AccountTrouble) -> &Counter {
-        &self.upstream(upstream).account_refusals[trouble as usize]
+    pub fn upstream_account_refusals(&self, upstream: &str, problem: AccountProblem) -> &Counter {
+        &self.upstream(upstream).account_refusals[problem as usize]
     }
 
-    /// Calls that wait for a place at an upstream.
+    /// Calls queued for an upstream.
     pub fn upstream_queued(&self, upstream: &str) -> &Gauge {
         &self.upstream(upstream).queued
     }
 
-    /// Whether an upstream can be used: 1 or 0.
+    /// 1 if the last request or probe reached the upstream, otherwise 0.
     pub fn upstream_up(&self, upstream: &str) -> &Gauge {
         &self.upstream(upstream).up
     }
 
-    /// Time of a store operation.
+    /// Time of a store operation, in seconds.
     pub fn store_seconds(&self, op: StoreOp) -> &Histogram {
         &self.store[op as usize]
     }
 
-    /// Time of a round trip to Redis.
+    /// Time of a round trip to Redis, in seconds.
     pub fn redis_seconds(&self, op: RedisOp) -> &Histogram {
         &self.redis[op as usize]
     }
 
-    /// Everything in Prometheus's text format.
+    /// Returns all series in Prometheus's text format.
     #[must_use]
     pub fn render(&self) -> String {
         self.handle.render()
     }
 
-    /// Folds recorded times into their buckets. To be called every few seconds: until then, or
-    /// until the next scrape, each recorded time takes memory.
+    /// Folds recorded times into their buckets. Call it every few seconds: until then, or until the next
+    /// scrape, each recorded time takes memory.
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
     }
@@ -289,7 +289,7 @@ impl Metrics {
     }
 }
 
-/// The recorder while handles are being resolved.
+/// The recorder, while handles are resolved.
 struct Table {
     recorder: PrometheusRecorder,
 }
@@ -348,10 +348,10 @@ impl Table {
             breaker: self.gauge("knockx_upstream_breaker", &labels),
             in_flight: self.gauge("knockx_upstream_in_flight", &labels),
             queued: self.gauge("knockx_upstream_queued", &labels),
-            account_refusals: AccountTrouble::ALL.map(|trouble| {
+            account_refusals: AccountProblem::ALL.map(|problem| {
                 self.counter(
                     "knockx_upstream_account_refusals_total",
-                    &[("upstream", upstream), ("trouble", trouble.as_str())],
+                    &[("upstream", upstream), ("trouble", problem.as_str())],
                 )
             }),
         }
@@ -363,14 +363,14 @@ impl Table {
         for route in Route::ALL {
             for status in STATUSES {
                 for outcome in Outcome::ALL {
-                    let outcome =
-                        if goes_with(outcome, status) { outcome } else { natural(status) };
+                    let counted_as =
+                        if fits(outcome, status) { outcome } else { default_outcome(status) };
                     let digits = status.to_string();
-                    let status = if status == 0 { OTHER } else { &digits };
+                    let status_label = if status == 0 { OTHER } else { &digits };
                     let labels = [
                         ("route", route.as_str()),
-                        ("status", status),
-                        ("outcome", outcome.as_str()),
+                        ("status", status_label),
+                        ("outcome", counted_as.as_str()),
                     ];
                     all.push(self.counter("knockx_requests_total", &labels));
                 }
@@ -388,11 +388,11 @@ fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
 }
 
 fn request_index(route: Route, status: usize, outcome: Outcome) -> usize {
-    (route as usize * STATUSES.len() + status) * Outcome::ALL.len() + outcome as usize
+    (route.index() * STATUSES.len() + status) * Outcome::ALL.len() + outcome as usize
 }
 
-/// Whether a request can end so with this status: it keeps the number of series in bounds.
-fn goes_with(outcome: Outcome, status: u16) -> bool {
+/// True if a request with this status can have this outcome: it bounds the number of series.
+fn fits(outcome: Outcome, status: u16) -> bool {
     match outcome {
         Outcome::Ok => (200..400).contains(&status),
         Outcome::Refused => status >= 400 && status != 499,
@@ -402,7 +402,7 @@ fn goes_with(outcome: Outcome, status: u16) -> bool {
     }
 }
 
-fn natural(status: u16) -> Outcome {
+fn default_outcome(status: u16) -> Outcome {
     match status {
         200..=399 => Outcome::Ok,
         499 => Outcome::CutByClient,

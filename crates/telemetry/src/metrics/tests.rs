@@ -68,7 +68,7 @@ fn every_metric_has_help_a_type_and_well_formed_lines() {
 fn counting_reaches_its_own_series() {
     let metrics = Metrics::new(&["m"], &["u"]);
     for (at, route) in Route::ALL.into_iter().enumerate() {
-        assert_eq!(route as usize, at);
+        assert_eq!(route.index(), at);
         metrics.requests(route, 429, Outcome::Refused).increment(1);
     }
     metrics.requests(Route::Models, 418, Outcome::Refused).increment(1);

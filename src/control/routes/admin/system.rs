@@ -90,7 +90,7 @@ pub async fn health(
     _admin: Admin,
 ) -> Result<Json<SystemHealth>, ApiError> {
     let Connections { in_use, open, max } = state.store.connections();
-    let backlog = state.instance.metrics.usage_backlog.look(clock::instant());
+    let backlog = state.instance.metrics.usage_backlog.snapshot(clock::instant());
     let upstreams = state.instance.upstreams.load().statuses(clock::instant());
     Ok(Json(SystemHealth {
         health: now(&state).await,
