@@ -127,7 +127,7 @@ fn every_code_of_a_refusal_is_explained() {
     let sources = [
         "src/gateway/response/refusal.rs",
         "src/gateway/call/relay_stream.rs",
-        "crates/wire/src/error.rs",
+        "crates/wire/src/error/mod.rs",
         "src/control/api_error.rs",
     ];
     for source in sources {

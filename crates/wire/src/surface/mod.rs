@@ -190,5 +190,4 @@ fn unsupported_stream(_include_usage: bool) -> Box<dyn StreamReader> {
 }
 
 #[cfg(test)]
-#[path = "../tests/surface.rs"]
 pub(super) mod tests;

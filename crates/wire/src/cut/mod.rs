@@ -1,0 +1,147 @@
+//! The chunks that the gateway writes itself: what ends an answer early, and errors in band.
+
+use super::chunk::Chunk;
+use super::error::ErrorBody;
+use super::json;
+use bytes::Bytes;
+use domain::charge::TokenCount;
+use serde_json::value::RawValue;
+
+/// The end of a stream, as it goes to the caller.
+pub const DONE: &[u8] = b"data: [DONE]\n\n";
+
+/// Choices that [`StreamSummary`] keeps apart: as many as one call may ask for.
+const MAX_CHOICES: usize = 128;
+
+/// In which words chunks are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Style {
+    #[default]
+    Chat,
+    /// Of the older completions.
+    Text,
+}
+
+/// What the chunks of one answer have in common, to write further ones that fit.
+#[derive(Debug, Clone, Default)]
+pub struct StreamSummary {
+    style: Style,
+    /// As they were written, quotes and all.
+    id: Option<String>,
+    created: Option<String>,
+    model: Option<String>,
+    /// Index of each choice, and whether it still runs.
+    choices: Vec<(u64, bool)>,
+}
+
+impl Style {
+    fn object(self) -> &'static str {
+        match self {
+            Self::Chat => "chat.completion.chunk",
+            Self::Text => "text_completion",
+        }
+    }
+
+    /// The members of a choice that says nothing new.
+    fn empty_choice(self) -> &'static str {
+        match self {
+            Self::Chat => r#""delta":{}"#,
+            Self::Text => r#""text":"","logprobs":null"#,
+        }
+    }
+}
+
+impl StreamSummary {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new(style: Style) -> Self {
+        Self { style, ..Self::default() }
+    }
+
+    /// Takes in one chunk.
+    pub fn observe(&mut self, chunk: &Chunk<'_>) {
+        keep(&mut self.id, chunk.id);
+        keep(&mut self.created, chunk.created);
+        keep(&mut self.model, chunk.model);
+        for choice in chunk.choices() {
+            let runs = choice.finish().is_none();
+            let known = self.choices.iter().position(|(index, _)| *index == choice.index);
+            if let Some(at) = known {
+                self.choices[at].1 &= runs;
+            } else if self.choices.len() < MAX_CHOICES {
+                self.choices.push((choice.index, runs));
+            }
+        }
+    }
+
+    /// Whether every choice that began has given its reason to end.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        !self.choices.is_empty() && self.choices.iter().all(|(_, runs)| !runs)
+    }
+
+    /// The choices that still run; the first one when none has begun.
+    fn running(&self) -> Vec<u64> {
+        if self.choices.is_empty() {
+            return vec![0];
+        }
+        self.choices.iter().filter(|(_, runs)| *runs).map(|(index, _)| *index).collect()
+    }
+
+    /// One event in this answer's style, from members to put behind the common ones.
+    fn event(&self, members: &str) -> String {
+        let id = self.id.as_deref().unwrap_or("\"chatcmpl-cut\"");
+        let created = self.created.as_deref().unwrap_or("0");
+        let model = self.model.as_deref().unwrap_or("\"\"");
+        let object = self.style.object();
+        format!(
+            "data: {{\"id\":{id},\"object\":\"{object}\",\"created\":{created},\
+             \"model\":{model},{members}}}\n\n"
+        )
+    }
+}
+
+/// Events that end an answer early the way a token limit would: one for each choice that still
+/// runs, and the usage where the caller asked for it. [`DONE`] is not among them.
+#[must_use]
+pub fn length_cut(summary: &StreamSummary, usage: Option<&TokenCount>) -> Bytes {
+    let mut events = String::new();
+    let empty_choice = summary.style.empty_choice();
+    for index in summary.running() {
+        events += &summary.event(&format!(
+            "\"choices\":[{{\"index\":{index},{empty_choice},\"finish_reason\":\"length\"}}]"
+        ));
+    }
+    if let Some(tokens) = usage {
+        events += &summary.event(&format!("\"choices\":[],\"usage\":{}", usage_object(tokens)));
+    }
+    events.into()
+}
+
+/// The event that tells the caller of an error once the answer has begun.
+#[must_use]
+pub fn error_event(error: &ErrorBody) -> Bytes {
+    format!("data: {}\n\n", error.to_json()).into()
+}
+
+/// A usage object by OpenAI's arithmetic, reasoning folded into the completion.
+fn usage_object(tokens: &TokenCount) -> serde_json::Value {
+    serde_json::json!({
+        "prompt_tokens": tokens.prompt,
+        "completion_tokens": tokens.completion.saturating_add(tokens.reasoning),
+        "total_tokens": tokens.total(),
+        "prompt_tokens_details": { "cached_tokens": tokens.cached },
+        "completion_tokens_details": { "reasoning_tokens": tokens.reasoning },
+    })
+}
+
+/// Keeps the first value seen, if it is short and of one line: it will stand in an event of ours.
+fn keep(kept: &mut Option<String>, raw: Option<&RawValue>) {
+    let short = raw.filter(|raw| !json::is_null(raw) && raw.get().len() <= 256);
+    if let (None, Some(raw)) = (&kept, short.filter(|raw| !raw.get().contains(['\n', '\r']))) {
+        *kept = Some(raw.get().to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests;

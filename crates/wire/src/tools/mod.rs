@@ -1,0 +1,388 @@
+//! Finds requested features whose cost tokens do not limit: server-side tools billed per call, service tiers
+//! that multiply the price, large images.
+//!
+//! What becomes of them is decided in [`super::tool_policy`].
+
+use super::cursor::Cursor;
+use super::fields::Fields;
+use super::json;
+use super::names::OPTIONS;
+use super::request::BadBody;
+use super::surface::Surface;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// The features of a body whose cost tokens do not limit.
+#[derive(Debug, Default)]
+pub(super) struct Costs<'a> {
+    /// `tools` at the top, then those of items.
+    pub(super) lists: Vec<Tools<'a>>,
+    /// Members at the top that switch a tool of the upstream on.
+    pub(super) switches: Vec<Cow<'a, str>>,
+    pub(super) choice: Option<&'a str>,
+    pub(super) include: Option<&'a str>,
+    /// Members that choose a tier or a place in the upstream's queue.
+    pub(super) tiers: Vec<Tier<'a>>,
+    /// Numbers of calls of tools: the path, the number, and where it is written.
+    pub(super) calls: Vec<(String, u64, &'a str)>,
+    /// Sizes and qualities of images.
+    pub(super) images: Vec<ImageOption<'a>>,
+}
+
+/// The value of `tools` at one place.
+#[derive(Debug)]
+pub(super) struct Tools<'a> {
+    pub(super) json: &'a str,
+    /// The item that they came with; `None` at the top.
+    pub(super) item: Option<&'a str>,
+    pub(super) list: Vec<Tool<'a>>,
+}
+
+/// One tool, as far as it matters who runs it.
+#[derive(Debug, Default)]
+pub(super) struct Tool<'a> {
+    /// Its type, or what stands in its place.
+    pub(super) kind: Cow<'a, str>,
+    pub(super) name: Cow<'a, str>,
+    /// The upstream runs it.
+    pub(super) is_server: bool,
+}
+
+/// A member that chooses a tier.
+#[derive(Debug)]
+pub(super) struct Tier<'a> {
+    /// The object that it is in; `None` at the top.
+    pub(super) object: Option<&'a str>,
+    pub(super) name: Cow<'a, str>,
+    pub(super) value: Cow<'a, str>,
+}
+
+/// A size or a quality of images.
+#[derive(Debug)]
+pub(super) struct ImageOption<'a> {
+    pub(super) path: String,
+    pub(super) value: Cow<'a, str>,
+    pub(super) is_quality: bool,
+    /// It is of a tool, which the plan may take out as a whole.
+    pub(super) is_of_tool: bool,
+}
+
+/// Members at the top that switch on what the upstream runs: xAI, OpenAI, Perplexity, OpenRouter,
+/// `DashScope`, Groq, Anthropic.
+const SWITCHES: [&str; 19] = [
+    "search_parameters",
+    "web_search_options",
+    "web_search",
+    "plugins",
+    "enable_search",
+    "enable_web_search",
+    "search_options",
+    "search_settings",
+    "mcp_servers",
+    "compound_custom",
+    "connectors",
+    "search",
+    "search_mode",
+    "search_domain_filter",
+    "data_sources",
+    "grounding",
+    "use_web",
+    "enable_code_interpreter",
+    "agent_count",
+];
+/// Members of a tool that make it one of the upstream's, written in any way: Google.
+const BUILT_IN: [&str; 9] = [
+    "googlesearch",
+    "googlesearchretrieval",
+    "googlemaps",
+    "codeexecution",
+    "urlcontext",
+    "enterprisewebsearch",
+    "websearch",
+    "filesearch",
+    "computeruse",
+];
+/// Types of tools that the caller runs.
+const CALLERS: [&str; 6] =
+    ["function", "custom", "local_shell", "apply_patch", "tool_search", "shell"];
+/// Beginnings of the types of tools that the caller runs, as Anthropic numbers them.
+const CALLERS_BEGIN: [&str; 5] =
+    ["bash_", "text_editor_", "memory_", "tool_search_tool_", "str_replace_"];
+/// Limits on the calls of tools.
+const CALLS: [&str; 2] = ["max_tool_calls", "max_turns"];
+
+/// Levels of objects within [`OPTIONS`] in which tiers and sizes of images are looked for.
+const OPTION_LEVELS: usize = 3;
+
+impl<'a> Costs<'a> {
+    /// Reads what `fields` asks for.
+    ///
+    /// # Errors
+    /// [`BadBody`] when a number of calls is none.
+    pub fn read(surface: Surface, fields: &Fields<'a>) -> Result<Self, BadBody> {
+        let mut costs = Self::default();
+        if let Some(tools) = fields.given("tools") {
+            costs.tools("tools", tools.get(), None)?;
+        }
+        for list in ["input", "messages"] {
+            if let Some(items) = fields.given(list) {
+                costs.tools_of_items(list, items.get())?;
+            }
+        }
+        costs.choice = fields.given("tool_choice").map(RawValue::get);
+        costs.include = fields.given("include").map(RawValue::get);
+        for name in CALLS {
+            if let Some(raw) = fields.given(name) {
+                costs.calls(name.to_owned(), raw.get())?;
+            }
+        }
+        for (name, raw) in fields.each_given() {
+            costs.top_member(surface, name.clone(), raw);
+        }
+        if surface == Surface::Images {
+            let side = |name| fields.given(name).map(RawValue::get);
+            costs.sides("width", side("width"), side("height"));
+        }
+        Ok(costs)
+    }
+
+    /// A member at the top that may switch on a tool, choose a tier or a size of images.
+    fn top_member(&mut self, surface: Surface, name: Cow<'a, str>, raw: &'a RawValue) {
+        let json = raw.get();
+        let is_switch = SWITCHES.contains(&&*name)
+            || (holds(&name, b"tools") && !matches!(&*name, "tools" | "input" | "messages"));
+        if is_switch && is_on(json) {
+            self.switches.push(name.clone());
+        }
+        let is_of_images = surface == Surface::Images || begins_with_image(&name);
+        if is_of_images {
+            self.image_option(&name, &name, json);
+        }
+        if json.starts_with('{') && (is_of_images || OPTIONS.contains(&&*name)) {
+            self.options(&name, json, is_of_images, OPTION_LEVELS);
+        }
+        if is_tier(&name) {
+            self.tiers.push(Tier { object: None, name, value: json::text(raw) });
+        }
+    }
+
+    /// The members of an object of options, and of objects within.
+    fn options(&mut self, path: &str, object: &'a str, is_of_images: bool, levels: usize) {
+        let mut cursor = Cursor::new(object);
+        let (mut width, mut height) = (None, None);
+        cursor.enter(b'{');
+        while let Some(name) = cursor.next_member() {
+            let json = cursor.skip();
+            let path = format!("{path}.{name}");
+            if is_tier(&name) && json != "null" {
+                let tier = Tier { object: Some(object), name, value: json::text_in(json) };
+                self.tiers.push(tier);
+                continue;
+            }
+            let is_of_images = is_of_images || begins_with_image(&name);
+            if is_of_images {
+                self.image_option(&path, &name, json);
+                match &*name {
+                    "width" if json != "null" => width = Some(json),
+                    "height" if json != "null" => height = Some(json),
+                    _ => {}
+                }
+            }
+            if json.starts_with('{') && levels > 1 {
+                self.options(&path, json, is_of_images, levels - 1);
+            }
+        }
+        self.sides(&format!("{path}.width"), width, height);
+    }
+
+    fn image_option(&mut self, path: &str, name: &str, json: &'a str) {
+        let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        let plain = plain.to_ascii_lowercase();
+        let is_quality = plain.ends_with("quality");
+        let is_size = ["size", "resolution", "megapixels"].iter().any(|end| plain.ends_with(end));
+        // The number of images is called so as well.
+        let is_count = plain == "batchsize";
+        if (is_size || is_quality) && !is_count && json != "null" {
+            let value = json::text_in(json);
+            let path = path.to_owned();
+            self.images.push(ImageOption { path, value, is_quality, is_of_tool: false });
+        }
+    }
+
+    fn sides(&mut self, path: &str, width: Option<&'a str>, height: Option<&'a str>) {
+        if let (Some(width), Some(height)) = (width, height) {
+            let value = format!("{}x{}", json::text_in(width), json::text_in(height)).into();
+            let path = path.to_owned();
+            self.images.push(ImageOption { path, value, is_quality: false, is_of_tool: false });
+        }
+    }
+
+    /// Tools that came with an item or a message, as the result of a search for tools.
+    fn tools_of_items(&mut self, list: &str, items: &'a str) -> Result<(), BadBody> {
+        let mut cursor = Cursor::new(items);
+        let mut index = 0;
+        if !cursor.enter(b'[') {
+            return Ok(());
+        }
+        while cursor.next_element() {
+            let start = cursor.clone();
+            if cursor.enter(b'{') {
+                while let Some(name) = cursor.next_member() {
+                    let json = cursor.skip();
+                    if name == "tools" {
+                        let item = start.clone().skip();
+                        self.tools(&format!("{list}[{index}].tools"), json, Some(item))?;
+                    }
+                }
+            } else {
+                cursor.skip();
+            }
+            index += 1;
+        }
+        Ok(())
+    }
+
+    fn tools(&mut self, path: &str, json: &'a str, item: Option<&'a str>) -> Result<(), BadBody> {
+        let mut cursor = Cursor::new(json);
+        let mut list = Vec::new();
+        if cursor.enter(b'[') {
+            while cursor.next_element() {
+                let path = format!("{path}[{}]", list.len());
+                list.push(self.tool(&path, &mut cursor, true)?);
+            }
+        } else if !matches!(json, "null" | "{}" | "\"\"" | "false") {
+            // No caller's tools are written so; what the upstream reads there is not known.
+            list.push(Tool { kind: "tools".into(), is_server: true, ..Tool::default() });
+        }
+        self.lists.push(Tools { json, item, list });
+        Ok(())
+    }
+
+    /// Reads a tool. One that holds others can be of any type, but is not looked for in those.
+    fn tool(
+        &mut self,
+        path: &str,
+        cursor: &mut Cursor<'a>,
+        may_hold: bool,
+    ) -> Result<Tool<'a>, BadBody> {
+        let mut tool = Tool::default();
+        let (mut is_called, mut has_form, mut runs_there) = (false, false, false);
+        let (mut size, mut quality, mut own) = (None, None, None);
+        if !cursor.enter(b'{') {
+            // The name of a tool, or a list of tools: callers write theirs as objects.
+            tool.kind = json::text_in(cursor.skip());
+            tool.is_server = true;
+            return Ok(tool);
+        }
+        while let Some(name) = cursor.next_member() {
+            let inside = cursor.clone();
+            let json = cursor.skip();
+            match &*name {
+                "type" => tool.kind = json::text_in(json),
+                "name" => tool.name = json::text_in(json),
+                "function" => is_called = true,
+                "input_schema" | "parameters" | "description" => has_form = true,
+                "environment" => runs_there = json.contains("container"),
+                "tools" => runs_there |= !may_hold || any_server(inside),
+                "max_uses" | "max_tool_calls" | "max_turns" => {
+                    self.calls(format!("{path}.{name}"), json)?;
+                }
+                "size" => size = Some(json::text_in(json)),
+                "quality" => quality = Some(json::text_in(json)),
+                other => {
+                    runs_there |= is_built_in(other);
+                    own = own.or(Some(name));
+                }
+            }
+        }
+        let named = !tool.name.is_empty() && has_form;
+        tool.is_server = runs_there || !is_callers(&tool.kind, is_called || named);
+        if tool.is_server {
+            for (name, value) in [("size", size), ("quality", quality)] {
+                self.images.extend(value.map(|value| ImageOption {
+                    path: format!("{path}.{name}"),
+                    value,
+                    is_quality: name == "quality",
+                    is_of_tool: true,
+                }));
+            }
+            if tool.kind.is_empty() {
+                tool.kind = own.unwrap_or("tool".into());
+            }
+        }
+        Ok(tool)
+    }
+
+    fn calls(&mut self, path: String, json: &'a str) -> Result<(), BadBody> {
+        if json == "null" {
+            return Ok(());
+        }
+        let number =
+            json.parse().map_err(|_| BadBody::wrong_type(&path, "a positive integer or null"))?;
+        self.calls.push((path, number, json));
+        Ok(())
+    }
+}
+
+/// Whether the caller runs tools of this type; `is_called` when it has a function's form.
+pub(super) fn is_callers(kind: &str, is_called: bool) -> bool {
+    match kind {
+        "" => is_called,
+        // Judged by what is in it.
+        "namespace" => true,
+        kind => {
+            CALLERS.contains(&kind) || CALLERS_BEGIN.iter().any(|begin| kind.starts_with(begin))
+        }
+    }
+}
+
+/// Whether a member chooses a tier of service, or how soon the upstream serves the call: both are paid for
+/// by the operator.
+fn is_tier(name: &str) -> bool {
+    let is_word_tier = matches!(name, "tier" | "tiers")
+        || name.ends_with("_tier")
+        || name.ends_with("-tier")
+        || name.starts_with("tier_")
+        || name.contains("Tier");
+    is_word_tier
+        || name.eq_ignore_ascii_case("speed")
+        || [&b"priorit"[..], b"schedul", b"urgen", b"preempt", b"qos"]
+            .iter()
+            .any(|word| holds(name, word))
+}
+
+/// Whether `word`, in lower case, is in the name.
+fn holds(name: &str, word: &[u8]) -> bool {
+    name.as_bytes().windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
+}
+
+fn begins_with_image(name: &str) -> bool {
+    name.get(..5).is_some_and(|begin| begin.eq_ignore_ascii_case("image"))
+}
+
+/// Whether a member makes its tool one of the upstream's.
+fn is_built_in(name: &str) -> bool {
+    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    BUILT_IN.contains(&&*plain.to_ascii_lowercase())
+}
+
+/// Whether the array at the cursor has a tool that the upstream runs.
+fn any_server(mut cursor: Cursor<'_>) -> bool {
+    let mut any = false;
+    if cursor.enter(b'[') {
+        let mut ignored = Costs::default();
+        while cursor.next_element() {
+            any |= ignored.tool("", &mut cursor, false).is_ok_and(|tool| tool.is_server);
+        }
+    }
+    any
+}
+
+/// Whether a switch is on.
+fn is_on(json: &str) -> bool {
+    let plain: String = json.chars().filter(|c| !c.is_ascii_whitespace()).take(40).collect();
+    !matches!(&*plain, "null" | "false" | "[]" | "\"\"" | r#"{"mode":"off"}"#)
+}
+
+#[cfg(test)]
+mod tests;
