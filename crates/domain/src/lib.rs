@@ -17,8 +17,3 @@ pub mod day;
 pub mod charge;
 pub mod stored_response;
 pub mod caller;
-
-#[cfg(test)]
-mod day_tests;
-#[cfg(test)]
-mod key_tests;

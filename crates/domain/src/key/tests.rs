@@ -1,6 +1,6 @@
 //! Keys: made and read back, mistyped, hostile.
 
-use super::key::{KeyDigest, MalformedKey, Pepper, PlainKey};
+use super::{KeyDigest, MalformedKey, Pepper, PlainKey};
 use proptest::prelude::*;
 
 fn key() -> String {

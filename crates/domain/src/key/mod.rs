@@ -207,3 +207,6 @@ fn checksum(text: &[u8]) -> [u8; CHECKSUM_LEN] {
     }
     digits
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Days, in every time zone there is, over every kind of clock change.
 
-use super::day::Day;
+use super::Day;
 use jiff::civil::date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, tz};

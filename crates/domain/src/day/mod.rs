@@ -46,3 +46,6 @@ impl FromStr for Day {
         text.parse().map(Self)
     }
 }
+
+#[cfg(test)]
+mod tests;

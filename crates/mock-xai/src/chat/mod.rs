@@ -244,5 +244,4 @@ impl Events for ChatEvents {
 }
 
 #[cfg(test)]
-#[path = "chat_tests.rs"]
 mod tests;
