@@ -15,6 +15,7 @@ use super::idle_pool::IdlePool;
 use bytes::Bytes;
 use domain::id::{IdMap, RequestId};
 use domain::secret::Secret;
+use futures_util::future::BoxFuture;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT,
 };
@@ -27,7 +28,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error as PingoraError, ErrorType};
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use system::clock;
@@ -78,8 +79,40 @@ pub struct UpstreamRequest {
     /// The caller's headers.
     pub forwarded: HeaderMap,
     pub body: Bytes,
-    /// Set once all of it has been written: an upstream neither answers nor bills a partial request.
-    pub sent: AtomicBool,
+    /// Never send it twice: use a new connection, because an idle one may turn out to be closed.
+    pub send_once: bool,
+}
+
+impl UpstreamRequest {
+    /// A request without a body that may be sent again.
+    #[must_use]
+    pub fn without_body(method: Method, path: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            request: None,
+            forwarded: HeaderMap::new(),
+            body: Bytes::new(),
+            send_once: false,
+        }
+    }
+}
+
+/// Reason why [`UpstreamClient::call`] returned no response head.
+pub enum CallError<C> {
+    /// `cancelled` resolved first.
+    Cancelled {
+        by: C,
+        /// Set once the whole request has been written: an upstream neither answers nor bills a part of one.
+        pending: Option<PendingReply>,
+    },
+    Failed(SendError),
+}
+
+/// A request that has been sent and whose response head has not arrived. Dropping it closes the connection.
+pub struct PendingReply {
+    pub sending: BoxFuture<'static, Result<Exchange, SendError>>,
+    pub client: Arc<UpstreamClient>,
 }
 
 /// The parts that are the same in every request.
@@ -147,53 +180,65 @@ impl UpstreamClient {
         &self.upstream
     }
 
-    /// Sends a request under its `permit` and waits for the reply's head. A pooled connection that turns out dead
-    /// before a byte of the reply is replaced by a new one, once.
+    /// Sends a request and waits for the response head, or until `cancelled` resolves.
     ///
     /// # Errors
-    /// [`SendError`]: nothing of a reply was seen.
-    pub async fn send(
+    /// [`CallError`]: no response head arrived.
+    pub async fn call<C>(
+        self: &Arc<Self>,
+        permit: Permit,
+        request: UpstreamRequest,
+        cancelled: impl Future<Output = C>,
+    ) -> Result<Exchange, CallError<C>> {
+        let sent = Arc::new(AtomicBool::new(false));
+        // It owns what it needs, so that it can continue after the client has disconnected.
+        let mut sending: BoxFuture<'static, _> = {
+            let (client, sent) = (Arc::clone(self), Arc::clone(&sent));
+            Box::pin(async move { client.send(permit, &request, &sent).await })
+        };
+        tokio::select! {
+            biased;
+            replied = &mut sending => replied.map_err(CallError::Failed),
+            by = cancelled => {
+                let pending = sent.load(Ordering::Relaxed);
+                let pending =
+                    pending.then_some(PendingReply { sending, client: Arc::clone(self) });
+                Err(CallError::Cancelled { by, pending })
+            }
+        }
+    }
+
+    /// As [`UpstreamClient::call`], if the concurrency limit permits it now.
+    ///
+    /// # Errors
+    /// [`CallError`]; [`SendError::Busy`] at the concurrency limit.
+    pub async fn try_call<C>(
+        self: &Arc<Self>,
+        request: UpstreamRequest,
+        cancelled: impl Future<Output = C>,
+    ) -> Result<Exchange, CallError<C>> {
+        let permit = self.limiter.try_acquire().ok_or(CallError::Failed(SendError::Busy))?;
+        self.call(permit, request, cancelled).await
+    }
+
+    /// Sends a request. An idle connection that turns out to be closed before a byte of the reply is replaced by
+    /// a new one, once. `sent` is set once the whole request has been written.
+    async fn send(
         &self,
         permit: Permit,
-        outgoing: &UpstreamRequest,
+        request: &UpstreamRequest,
+        sent: &AtomicBool,
     ) -> Result<Exchange, SendError> {
-        let (mut connection, reused) = self.connect().await?;
+        let (mut connection, reused) = self.connect(request.send_once).await?;
         let address = connection.address;
-        let reply = match self.head(&mut connection, outgoing).await {
+        let reply = match self.head(&mut connection, request, sent).await {
             Err(SendError::Closed(_)) if reused && !connection.has_replied() => {
                 connection = self.open(address).await?;
-                self.head(&mut connection, outgoing).await?
+                self.head(&mut connection, request, sent).await?
             }
             reply => reply?,
         };
         Ok(Exchange::new(connection, reply, self.upstream.timeouts.idle, permit))
-    }
-
-    /// As [`UpstreamClient::send`], over a new connection and so never twice.
-    ///
-    /// # Errors
-    /// [`SendError`]: nothing of a reply was seen.
-    pub async fn send_once(
-        &self,
-        permit: Permit,
-        outgoing: &UpstreamRequest,
-    ) -> Result<Exchange, SendError> {
-        let mut last = SendError::Connect("the host name has no address".to_owned());
-        for address in self.look_up().await?.iter() {
-            match self.open(*address).await {
-                Ok(mut connection) => {
-                    let reply = self.head(&mut connection, outgoing).await?;
-                    return Ok(Exchange::new(
-                        connection,
-                        reply,
-                        self.upstream.timeouts.idle,
-                        permit,
-                    ));
-                }
-                Err(e) => last = e,
-            }
-        }
-        Err(last)
     }
 
     /// Returns the connection of a reply that was read to its end to the pool.
@@ -209,15 +254,15 @@ impl UpstreamClient {
         self.idle.sweep(clock::instant());
     }
 
-    /// An idle connection, or a new one to the first address that accepts one; true if it was idle.
-    async fn connect(&self) -> Result<(Connection, bool), SendError> {
+    /// An idle connection unless `must_be_new`, or a new one to the first address that accepts one; true if it
+    /// was idle.
+    async fn connect(&self, must_be_new: bool) -> Result<(Connection, bool), SendError> {
         let mut last = SendError::Connect("the host name has no address".to_owned());
         let addresses = self.look_up().await?;
         // Before any is connected to: the first address may be one that never accepts.
-        for address in addresses.iter() {
-            if let Some(connection) = self.idle.take(*address, clock::instant()) {
-                return Ok((connection, true));
-            }
+        let mut idle = addresses.iter().filter(|_| !must_be_new);
+        if let Some(idle) = idle.find_map(|address| self.idle.take(*address, clock::instant())) {
+            return Ok((idle, true));
         }
         for (index, address) in addresses.iter().enumerate() {
             match self.open(*address).await {
@@ -258,13 +303,14 @@ impl UpstreamClient {
     async fn head(
         &self,
         connection: &mut Connection,
-        outgoing: &UpstreamRequest,
+        request: &UpstreamRequest,
+        sent: &AtomicBool,
     ) -> Result<Response<Incoming>, SendError> {
-        let request = self.request(outgoing)?;
-        connection.send(request, &outgoing.sent, self.upstream.timeouts.first_byte).await
+        let request = self.http_request(request)?;
+        connection.send(request, sent, self.upstream.timeouts.first_byte).await
     }
 
-    fn request(&self, outgoing: &UpstreamRequest) -> Result<Request<Full<Bytes>>, SendError> {
+    fn http_request(&self, outgoing: &UpstreamRequest) -> Result<Request<Full<Bytes>>, SendError> {
         let unwritable = || SendError::NotHttp("the request cannot be written");
         let template = self.template.as_ref().ok_or_else(unwritable)?;
         let target = match template.targets.get(&*outgoing.path) {
@@ -348,7 +394,7 @@ impl Upstream {
 pub async fn probe(upstream: &Arc<Upstream>) -> Result<Duration, String> {
     let client = UpstreamClient::new(Arc::clone(upstream));
     let started = clock::instant();
-    client.connect().await.map_err(|e| e.to_string())?;
+    client.connect(true).await.map_err(|e| e.to_string())?;
     Ok(clock::instant().duration_since(started))
 }
 

@@ -4,14 +4,12 @@
 
 use super::Upstreams;
 use super::breaker::Phase;
-use super::client::{UpstreamClient, UpstreamRequest};
+use super::client::{CallError, SendError, UpstreamClient, UpstreamRequest};
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use futures_util::future::join_all;
-use http::{HeaderMap, Method};
+use http::Method;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use system::clock;
 use tokio_util::sync::CancellationToken;
@@ -55,18 +53,16 @@ pub async fn run(upstreams: Arc<ArcSwap<Upstreams>>, stop: CancellationToken) {
 async fn probe(client: &Arc<UpstreamClient>) {
     let was_closed = client.breaker.phase(clock::instant()) == Phase::Closed;
     let Ok(call_permit) = client.breaker.try_acquire(clock::instant(), None) else { return };
-    // An upstream at its concurrency limit is being used anyway.
-    let Some(permit) = client.limiter.try_acquire() else { return };
     let request = UpstreamRequest {
-        method: Method::GET,
-        path: "/models".into(),
-        request: None,
-        forwarded: HeaderMap::new(),
-        body: Bytes::new(),
-        sent: AtomicBool::new(false),
+        send_once: true,
+        ..UpstreamRequest::without_body(Method::GET, "/models")
     };
-    let replied = tokio::time::timeout(PROBE_TIMEOUT, client.send_once(permit, &request)).await;
-    let is_up = matches!(replied, Ok(Ok(exchange)) if !exchange.status().is_server_error());
+    let is_up = match client.try_call(request, tokio::time::sleep(PROBE_TIMEOUT)).await {
+        Ok(exchange) => !exchange.status().is_server_error(),
+        // An upstream at its concurrency limit is being used anyway.
+        Err(CallError::Failed(SendError::Busy)) => return,
+        Err(_) => false,
+    };
     let now = clock::instant();
     match (is_up, was_closed) {
         (false, _) => {

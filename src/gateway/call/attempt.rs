@@ -1,18 +1,19 @@
 //! One try at one upstream: sent, and its reply's head or its failure read.
 
 use crate::gateway::call::beginning::Beginning;
-use crate::gateway::call::forward::{Forwarded, Forwarding, Pending, Stop, stopped};
+use crate::gateway::call::forward::{Forwarded, Forwarding, Stop, stopped};
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::UpstreamFailure;
 use crate::upstream::catalog::Route;
-use crate::upstream::client::{Exchange, SendError, UpstreamClient, UpstreamRequest};
+use crate::upstream::client::{
+    CallError, Exchange, PendingReply, SendError, UpstreamClient, UpstreamRequest,
+};
 use crate::upstream::concurrency::Permit;
 use bytes::{Bytes, BytesMut};
-use futures_util::future::BoxFuture;
 use http::Method;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use system::clock;
 use telemetry::labels::AccountProblem;
@@ -29,8 +30,8 @@ pub(crate) enum Tried {
     Answering(Forwarded),
     Stopped {
         by: Stop,
-        /// Set when a byte of the request may have reached the upstream.
-        pending: Option<Pending>,
+        /// Set once the whole request has been sent.
+        pending: Option<PendingReply>,
     },
     Failed {
         failure: UpstreamFailure,
@@ -116,27 +117,14 @@ impl Forwarding<'_> {
         pool: &Arc<UpstreamClient>,
         permit: Permit,
     ) -> Tried {
-        let outgoing = Arc::new(self.outgoing(route, pool));
+        let request = self.outgoing(route, pool);
         let asked_at = clock::instant();
-        // It owns what it needs, so that it can continue after its caller has left.
-        let mut sending: BoxFuture<'static, _> = {
-            let (pool, outgoing) = (Arc::clone(pool), Arc::clone(&outgoing));
-            Box::pin(async move { pool.send(permit, &outgoing).await })
-        };
-        let sent = tokio::select! {
-            biased;
-            sent = &mut sending => sent,
-            by = stopped(session, self.leash) => {
-                let is_sent = outgoing.sent.load(Ordering::Relaxed);
-                let pool = Arc::clone(pool);
-                let pending = is_sent.then_some(Pending { sending, pool });
-                return Tried::Stopped { by, pending };
-            }
-        };
+        let called = pool.call(permit, request, stopped(session, self.leash)).await;
         let upstream = &route.upstream.name;
-        let mut exchange = match sent {
+        let mut exchange = match called {
             Ok(exchange) => exchange,
-            Err(e) => {
+            Err(CallError::Cancelled { by, pending }) => return Tried::Stopped { by, pending },
+            Err(CallError::Failed(e)) => {
                 tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, error = %e, "upstream request failed");
                 let unsent = matches!(e, SendError::Connect(_) | SendError::ConnectTimeout);
                 self.up(upstream, !unsent);
@@ -262,7 +250,7 @@ impl Forwarding<'_> {
             request: Some(self.reservation.request),
             forwarded: crate::gateway::headers::forwarded(self.headers, &route.upstream),
             body: self.request.rewrite(rewrite),
-            sent: AtomicBool::new(false),
+            send_once: false,
         }
     }
 }
@@ -307,6 +295,7 @@ async fn read_error(exchange: &mut Exchange) -> Option<Bytes> {
 #[must_use]
 pub(crate) fn failure(error: &SendError) -> UpstreamFailure {
     match error {
+        SendError::Busy => UpstreamFailure::Busy,
         SendError::Connect(_) => UpstreamFailure::Connect,
         SendError::ConnectTimeout => UpstreamFailure::ConnectTimeout,
         SendError::FirstByteTimeout => UpstreamFailure::FirstByteTimeout,

@@ -10,12 +10,12 @@ use crate::gateway::call::admit::Reservation;
 use crate::gateway::call::attempt::Blame;
 use crate::gateway::call::body_memory::{Buffers, Held};
 use crate::gateway::call::cancellation::Pulled;
-use crate::gateway::call::forward::{Forwarded, Pending, Stop, is_event_stream};
+use crate::gateway::call::forward::{Forwarded, Stop, is_event_stream};
 use crate::gateway::call::relay_body;
 use crate::gateway::call::settle::Ending;
 use crate::gateway::call::stream_quota::{Allowance, Verdict};
 use crate::upstream::catalog::{Model, OnHangUp, Upstream};
-use crate::upstream::client::{SendError, UpstreamClient};
+use crate::upstream::client::{PendingReply, SendError, UpstreamClient};
 use crate::upstream::drains::Draining;
 use bytes::BytesMut;
 use domain::charge::Status;
@@ -102,7 +102,7 @@ pub struct Drain {
 /// What is still to be read of a reply in one piece, or of one whose head has not come.
 pub enum Unread {
     /// The request has been sent; `Held` is for its body.
-    Head(Pending, Held),
+    Head(PendingReply, Held),
     /// A part of the body has come.
     Body(Box<Forwarded>, BytesMut, Held),
 }
@@ -116,7 +116,7 @@ impl Unread {
 
     fn pool(&self) -> &Arc<UpstreamClient> {
         match self {
-            Self::Head(pending, _) => &pending.pool,
+            Self::Head(pending, _) => &pending.client,
             Self::Body(forwarded, _, _) => &forwarded.pool,
         }
     }
@@ -179,8 +179,14 @@ impl Drain {
         Instant::from_std(clock::instant() + time)
     }
 
-    async fn begin(self, reservation: Reservation, pending: Pending, sent: Held, until: Instant) {
-        let Pending { sending, pool } = pending;
+    async fn begin(
+        self,
+        reservation: Reservation,
+        pending: PendingReply,
+        sent: Held,
+        until: Instant,
+    ) {
+        let PendingReply { sending, client: pool } = pending;
         let exchange = match self.within(until, sending).await {
             Some(Ok(exchange)) => exchange,
             None | Some(Err(SendError::FirstByteTimeout)) => {

@@ -12,12 +12,11 @@ use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
 use crate::upstream::Upstreams;
 use crate::upstream::breaker::CallPermit;
 use crate::upstream::catalog::Route;
-use crate::upstream::client::{Exchange, SendError, UpstreamClient};
+use crate::upstream::client::{Exchange, PendingReply, UpstreamClient};
 use crate::upstream::concurrency::Permit;
 use crate::upstream::rendezvous;
 use domain::charge::Status;
 use domain::id::UserId;
-use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -64,13 +63,7 @@ pub enum NotForwarded {
         unheard: Option<Arc<str>>,
     },
     /// The client has gone; `pending` when the whole request has been sent.
-    Stopped { by: Stop, upstream: Arc<str>, pending: Option<Pending> },
-}
-
-/// A request that has been sent, and whose response head has not come. Dropped, it closes the connection.
-pub struct Pending {
-    pub sending: BoxFuture<'static, Result<Exchange, SendError>>,
-    pub pool: Arc<UpstreamClient>,
+    Stopped { by: Stop, upstream: Arc<str>, pending: Option<PendingReply> },
 }
 
 /// What ended a call while it was waiting for its reply.

@@ -12,10 +12,10 @@ use crate::upstream::client::UpstreamRequest;
 use bytes::{Bytes, BytesMut};
 use domain::id::RequestId;
 use domain::stored_response::StoredResponse;
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use jiff::Timestamp;
+use std::future;
 use std::net::IpAddr;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use wire::surface::Surface;
@@ -86,16 +86,12 @@ impl Rereader {
 
     async fn fetch_once(&self, reply: &StoredResponse, call: RequestId) -> Option<Read> {
         let pool = self.corrector.upstreams.client(&reply.upstream)?;
-        let permit = pool.limiter.try_acquire()?;
-        let outgoing = UpstreamRequest {
-            method: Method::GET,
-            path: format!("/responses/{}", reply.id).into(),
+        let path = format!("/responses/{}", reply.id);
+        let request = UpstreamRequest {
             request: Some(call),
-            forwarded: HeaderMap::new(),
-            body: Bytes::new(),
-            sent: AtomicBool::new(false),
+            ..UpstreamRequest::without_body(Method::GET, path)
         };
-        let mut exchange = pool.send(permit, &outgoing).await.ok()?;
+        let mut exchange = pool.try_call(request, future::pending::<()>()).await.ok()?;
         let status = exchange.status();
         let mut room = self.buffers.hold(Some(reply.user), self.address);
         let body = relay_body::read_on(&mut exchange, BytesMut::new(), self.reply_bytes, &mut room);

@@ -16,7 +16,7 @@ use crate::gateway::listener::session::{ReplyHead, Session};
 use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
 use crate::gateway::response::writer::Replier;
 use crate::gateway::{CALLER_GONE, Gateway, Handled, Rejection, RoutingSnapshot, outcome_of};
-use crate::upstream::client::UpstreamRequest;
+use crate::upstream::client::{CallError, UpstreamRequest};
 use bytes::{Bytes, BytesMut};
 use domain::caller::Caller;
 use domain::charge::Status;
@@ -24,7 +24,6 @@ use domain::stored_response::StoredResponse;
 use http::{Method, StatusCode};
 use jiff::SignedDuration;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use system::clock;
 use telemetry::labels::Route;
 use wire::error::UpstreamError;
@@ -201,24 +200,21 @@ impl Gateway {
     ) -> Asked {
         let none = || Asked::No(Refusal::NoSuchReply(reply.id.clone()));
         let Some(pool) = current.upstreams.client(&reply.upstream) else { return none() };
-        let Some(permit) = pool.limiter.try_acquire() else {
-            return Asked::No(Refusal::Upstream(UpstreamFailure::Busy));
-        };
-        let outgoing = UpstreamRequest {
-            method: Method::GET,
-            path: format!("/chat/deferred-completion/{}", reply.id).into(),
+        let path = format!("/chat/deferred-completion/{}", reply.id);
+        let request = UpstreamRequest {
             request: Some(head.id),
             forwarded: headers::forwarded(session.headers(), pool.upstream()),
-            body: Bytes::new(),
-            sent: AtomicBool::new(false),
+            send_once: true,
+            ..UpstreamRequest::without_body(Method::GET, path)
         };
-        let sent = tokio::select! {
-            sent = pool.send_once(permit, &outgoing) => sent,
-            by = stopped(session, leash) => return by.refusal().map_or(Asked::CallerGone, Asked::No),
-        };
-        let exchange = match sent {
+        let exchange = match pool.try_call(request, stopped(session, leash)).await {
             Ok(exchange) => exchange,
-            Err(e) => return Asked::No(Refusal::Upstream(attempt::failure(&e))),
+            Err(CallError::Cancelled { by, .. }) => {
+                return by.refusal().map_or(Asked::CallerGone, Asked::No);
+            }
+            Err(CallError::Failed(e)) => {
+                return Asked::No(Refusal::Upstream(attempt::failure(&e)));
+            }
         };
         match exchange.status() {
             StatusCode::ACCEPTED => Asked::NotYet,

@@ -13,12 +13,11 @@ use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
 use crate::gateway::response::writer::Replier;
 use crate::gateway::{CALLER_GONE, Gateway, Handled, Rejection, outcome_of};
 use crate::upstream::catalog::Upstream;
-use crate::upstream::client::{Exchange, UpstreamRequest};
+use crate::upstream::client::{CallError, Exchange, UpstreamRequest};
 use bytes::{Bytes, BytesMut};
 use domain::caller::Caller;
 use domain::stored_response::StoredResponse;
 use http::{Method, StatusCode};
-use std::sync::atomic::AtomicBool;
 use telemetry::labels::Route;
 use wire::error::UpstreamError;
 use wire::redact::Redactor;
@@ -111,14 +110,12 @@ impl Gateway {
         let leash = self.leash(caller, replier, &current, false);
         let none = || Refusal::NoSuchReply(kept.id.clone());
         let pool = current.upstreams.client(&reply.upstream).ok_or_else(none)?;
-        let busy = || Refusal::Upstream(UpstreamFailure::Busy);
-        let permit = pool.limiter.try_acquire().ok_or_else(busy)?;
-        let outgoing = kept.outgoing(session, replier, pool.upstream());
-        let sent = tokio::select! {
-            sent = pool.send(permit, &outgoing) => sent,
-            by = stopped(session, &leash) => return by.refusal().map_or(Ok(None), Err),
+        let request = kept.outgoing(session, replier, pool.upstream());
+        let mut exchange = match pool.try_call(request, stopped(session, &leash)).await {
+            Ok(exchange) => exchange,
+            Err(CallError::Cancelled { by, .. }) => return by.refusal().map_or(Ok(None), Err),
+            Err(CallError::Failed(e)) => return Err(Refusal::Upstream(attempt::failure(&e))),
         };
-        let mut exchange = sent.map_err(|e| Refusal::Upstream(attempt::failure(&e)))?;
         let mut room = self.buffers.hold(Some(caller.user), replier.head.address);
         let bytes = current.limits.reply_bytes;
         let bounds = relay_body::Bounds { bytes, held: &mut room, leash: &leash };
@@ -186,13 +183,11 @@ impl Kept {
         };
         let query = session.uri().query().filter(|query| is_passed(query));
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        let path = format!("/responses/{}{below}{query}", self.id);
         UpstreamRequest {
-            method,
-            path: format!("/responses/{}{below}{query}", self.id).into(),
             request: Some(replier.head.id),
             forwarded: headers::forwarded(session.headers(), upstream),
-            body: Bytes::new(),
-            sent: AtomicBool::new(false),
+            ..UpstreamRequest::without_body(method, path)
         }
     }
 }
