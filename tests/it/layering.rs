@@ -202,7 +202,7 @@ const RULES: &[Rule] = &[
     Rule {
         what: "pingora's client side",
         words: &["pingora_core::connectors", "pingora_core::upstreams", "v1::client"],
-        owners: &["upstream/connect.rs"],
+        owners: &["upstream/client.rs"],
         exceptions: &[],
     },
     Rule {
