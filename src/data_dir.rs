@@ -15,18 +15,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use system::private_files;
 
-/// [`DataFolder::running`] holds the lock for an instant, which is no instance: a tenth of a second
+/// [`DataDir::running`] holds the lock for an instant, which is no instance: a tenth of a second
 /// in all is far more than an instant, and too short to delay the error about a second instance noticeably.
-const LOCK_TRIES: usize = 10;
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
+const LOCK_ATTEMPTS: usize = 10;
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-const LOCK: &str = "knockx.lock";
-const SECRET: &str = "secret.key";
-const ANNOUNCEMENT: &str = "instance.json";
+const LOCK_FILE: &str = "knockx.lock";
+const SECRET_FILE: &str = "secret.key";
+const INSTANCE_FILE: &str = "instance.json";
 
 /// The folder beside the `SQLite` file.
 #[derive(Debug, Clone)]
-pub struct DataFolder {
+pub struct DataDir {
     path: PathBuf,
 }
 
@@ -45,7 +45,7 @@ impl AsFd for Lock {
 }
 
 impl From<OwnedFd> for Lock {
-    /// The lock that another process took; [`DataFolder::take_over`] then makes this process its holder.
+    /// The lock that another process took; [`DataDir::take_over`] then makes this process its holder.
     fn from(descriptor: OwnedFd) -> Self {
         Self { file: File::from(descriptor) }
     }
@@ -61,7 +61,7 @@ pub struct Instance {
 
 /// The folder cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum FolderError {
+pub enum DataDirError {
     #[error(
         "another knockx (process {pid}) is using {folder}; stop it, or set a different DATABASE_URL for this one"
     )]
@@ -70,9 +70,9 @@ pub enum FolderError {
     Io { folder: String, source: io::Error },
 }
 
-impl DataFolder {
+impl DataDir {
     /// The folder, made when it is not there.
-    pub fn open(folder: &Path) -> Result<Self, FolderError> {
+    pub fn open(folder: &Path) -> Result<Self, DataDirError> {
         // A bare file name such as `knockx.db` lies in the working folder.
         let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let opened = Self { path: here.to_owned() };
@@ -81,7 +81,7 @@ impl DataFolder {
     }
 
     /// Takes the lock. It is freed when the process ends, however it ends.
-    pub fn lock(&self) -> Result<Lock, FolderError> {
+    pub fn lock(&self) -> Result<Lock, DataDirError> {
         let mut file = self.open_lock().map_err(|e| self.error(e))?;
         match lock_exclusively(&file, pause) {
             Ok(()) => {
@@ -89,7 +89,7 @@ impl DataFolder {
                 self.take_over(&mut lock)?;
                 Ok(lock)
             }
-            Err(TryLockError::WouldBlock) => Err(FolderError::InUse {
+            Err(TryLockError::WouldBlock) => Err(DataDirError::InUse {
                 pid: read_text(&mut file).unwrap_or_default(),
                 folder: self.path.display().to_string(),
             }),
@@ -98,17 +98,17 @@ impl DataFolder {
     }
 
     /// Names this process as the holder of the lock.
-    pub fn take_over(&self, lock: &mut Lock) -> Result<(), FolderError> {
-        let named = self.forget_predecessor().and_then(|()| write_pid(&mut lock.file));
+    pub fn take_over(&self, lock: &mut Lock) -> Result<(), DataDirError> {
+        let named = self.remove_instance_file().and_then(|()| write_pid(&mut lock.file));
         named.map_err(|e| self.error(e))
     }
 
     /// The secret kept in the folder (mode 0600), made on first use.
-    pub fn secret_key(&self) -> Result<Secret, FolderError> {
-        let read = || read_secret(&self.path.join(SECRET));
+    pub fn secret_key(&self) -> Result<Secret, DataDirError> {
+        let read = || read_secret(&self.path.join(SECRET_FILE));
         let secret = match read() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.make_secret().and_then(|()| read())
+                self.generate_secret().and_then(|()| read())
             }
             other => other,
         };
@@ -116,33 +116,33 @@ impl DataFolder {
     }
 
     /// The secret kept in the folder; `None` = none was made yet.
-    pub fn existing_secret(&self) -> Result<Option<Secret>, FolderError> {
-        match read_secret(&self.path.join(SECRET)) {
+    pub fn existing_secret(&self) -> Result<Option<Secret>, DataDirError> {
+        match read_secret(&self.path.join(SECRET_FILE)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             other => other.map(Some).map_err(|e| self.error(e)),
         }
     }
 
     /// Tells other commands where this instance listens.
-    pub fn announce(&self, instance: &Instance) -> Result<(), FolderError> {
+    pub fn publish(&self, instance: &Instance) -> Result<(), DataDirError> {
         let text = serde_json::to_vec(instance).map_err(|e| self.error(e.into()))?;
-        let drafted = self.path.join(format!("{ANNOUNCEMENT}.{}", std::process::id()));
-        write_private(&drafted, &text)
-            .and_then(|()| std::fs::rename(&drafted, self.path.join(ANNOUNCEMENT)))
+        let temporary = self.path.join(format!("{INSTANCE_FILE}.{}", std::process::id()));
+        write_private(&temporary, &text)
+            .and_then(|()| std::fs::rename(&temporary, self.path.join(INSTANCE_FILE)))
             .map_err(|e| self.error(e))
     }
 
     /// The instance that holds the lock now, if any.
-    pub fn running(&self) -> Option<Instance> {
+    pub fn running_instance(&self) -> Option<Instance> {
         let readable =
             |name| private_files::open(&self.path.join(name), OpenOptions::new().read(true));
-        let mut lock = readable(LOCK).ok()?;
+        let mut lock = readable(LOCK_FILE).ok()?;
         // A shared lock is refused only while an instance holds the exclusive one; ours, when we
         // get it, ends with this function.
         if !matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)) {
             return None;
         }
-        let text = read_text(&mut readable(ANNOUNCEMENT).ok()?).ok()?;
+        let text = read_text(&mut readable(INSTANCE_FILE).ok()?).ok()?;
         let instance: Instance = serde_json::from_str(&text).ok()?;
         // An announcement of the holder's predecessor is not the holder's.
         let holder = read_text(&mut lock).ok()?;
@@ -152,41 +152,41 @@ impl DataFolder {
     fn open_lock(&self) -> io::Result<File> {
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        private_files::open(&self.path.join(LOCK), options)
+        private_files::open(&self.path.join(LOCK_FILE), options)
     }
 
     /// In a container every instance is process 1, so the number alone does not tell them apart.
-    fn forget_predecessor(&self) -> io::Result<()> {
-        match std::fs::remove_file(self.path.join(ANNOUNCEMENT)) {
+    fn remove_instance_file(&self) -> io::Result<()> {
+        match std::fs::remove_file(self.path.join(INSTANCE_FILE)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),
         }
     }
 
     /// Puts a new secret in place unless another process was faster: then that one stands.
-    fn make_secret(&self) -> io::Result<()> {
+    fn generate_secret(&self) -> io::Result<()> {
         let mut bytes = [0_u8; 32];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
         let text = hex(&bytes);
-        let drafted = self.path.join(format!("{SECRET}.{}", &text[..16]));
-        write_private(&drafted, text.as_bytes())?;
+        let temporary = self.path.join(format!("{SECRET_FILE}.{}", &text[..16]));
+        write_private(&temporary, text.as_bytes())?;
         // A link, unlike a rename, never replaces a file that is there.
-        let linked = std::fs::hard_link(&drafted, self.path.join(SECRET));
-        std::fs::remove_file(&drafted)?;
+        let linked = std::fs::hard_link(&temporary, self.path.join(SECRET_FILE));
+        std::fs::remove_file(&temporary)?;
         match linked {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
             _ => File::open(&self.path)?.sync_all(),
         }
     }
 
-    fn error(&self, source: io::Error) -> FolderError {
-        FolderError::Io { folder: self.path.display().to_string(), source }
+    fn error(&self, source: io::Error) -> DataDirError {
+        DataDirError::Io { folder: self.path.display().to_string(), source }
     }
 }
 
 /// Takes the lock as soon as those who only look have let go of it; `pause` is between two tries.
 fn lock_exclusively(file: &File, mut pause: impl FnMut()) -> Result<(), TryLockError> {
-    for _ in 1..LOCK_TRIES {
+    for _ in 1..LOCK_ATTEMPTS {
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => pause(),
             decided => return decided,
@@ -197,7 +197,7 @@ fn lock_exclusively(file: &File, mut pause: impl FnMut()) -> Result<(), TryLockE
 
 #[expect(clippy::disallowed_methods, reason = "once, at start, when nothing else runs yet")]
 fn pause() {
-    std::thread::sleep(LOCK_PAUSE);
+    std::thread::sleep(LOCK_RETRY_INTERVAL);
 }
 
 /// Writes a file for the owner alone and waits for the disk.
@@ -228,7 +228,7 @@ fn read_secret(path: &Path) -> io::Result<Secret> {
     let text = read_text(&mut private_files::open_secret(path)?)?;
     let secret = text.as_str();
     if secret.len() < 32 {
-        let why = format!("{SECRET} is shorter than 32 characters; restore it from a backup");
+        let why = format!("{SECRET_FILE} is shorter than 32 characters; restore it from a backup");
         return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
     Ok(Secret::new(secret))
@@ -239,9 +239,9 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    fn folder() -> (tempfile::TempDir, DataFolder) {
+    fn folder() -> (tempfile::TempDir, DataDir) {
         let parent = tempfile::tempdir().unwrap();
-        let folder = DataFolder::open(&parent.path().join("a/b")).unwrap();
+        let folder = DataDir::open(&parent.path().join("a/b")).unwrap();
         (parent, folder)
     }
 
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_who_only_looks_does_not_stop_a_start() {
+    fn a_process_that_only_checks_the_lock_does_not_stop_a_start() {
         let (_parent, folder) = folder();
         let look = || {
             let file = folder.open_lock().unwrap();
@@ -277,7 +277,7 @@ mod tests {
         let mut pauses = 0;
         let refused = lock_exclusively(&file, || pauses += 1);
         assert!(matches!(refused, Err(TryLockError::WouldBlock)), "{refused:?}");
-        assert_eq!(pauses, LOCK_TRIES - 1);
+        assert_eq!(pauses, LOCK_ATTEMPTS - 1);
         drop(lasting);
     }
 
@@ -287,7 +287,7 @@ mod tests {
         let first = folder.secret_key().unwrap();
         assert_eq!(first.expose().len(), 64);
         assert_eq!(first.expose(), folder.secret_key().unwrap().expose());
-        let mode = std::fs::metadata(folder.path.join(SECRET)).unwrap().permissions().mode();
+        let mode = std::fs::metadata(folder.path.join(SECRET_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let left = std::fs::read_dir(&folder.path).unwrap().count();
         assert_eq!(left, 1, "no draft may be left behind");
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn a_damaged_secret_is_refused_not_replaced() {
         let (_parent, folder) = folder();
-        write_private(&folder.path.join(SECRET), b"short").unwrap();
+        write_private(&folder.path.join(SECRET_FILE), b"short").unwrap();
         assert!(folder.secret_key().unwrap_err().to_string().contains("backup"));
     }
 
@@ -316,16 +316,16 @@ mod tests {
         let (parent, folder) = folder();
         let victim = parent.path().join("victim");
         std::fs::write(&victim, "precious").unwrap();
-        for name in [LOCK, SECRET, ANNOUNCEMENT] {
+        for name in [LOCK_FILE, SECRET_FILE, INSTANCE_FILE] {
             std::os::unix::fs::symlink(&victim, folder.path.join(name)).unwrap();
         }
         let refused = folder.lock().unwrap_err().to_string();
-        assert!(refused.contains(LOCK) && refused.contains("symbolic link"), "{refused}");
+        assert!(refused.contains(LOCK_FILE) && refused.contains("symbolic link"), "{refused}");
         let refused = folder.secret_key().unwrap_err().to_string();
-        assert!(refused.contains(SECRET) && refused.contains("symbolic link"), "{refused}");
-        assert_eq!(folder.running(), None);
+        assert!(refused.contains(SECRET_FILE) && refused.contains("symbolic link"), "{refused}");
+        assert_eq!(folder.running_instance(), None);
         // What is written whole takes the place of a link.
-        folder.announce(&instance(1)).unwrap();
+        folder.publish(&instance(1)).unwrap();
         assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
     }
 
@@ -334,7 +334,7 @@ mod tests {
         let (_parent, folder) = folder();
         folder.secret_key().unwrap();
         let mode = std::fs::Permissions::from_mode(0o644);
-        std::fs::set_permissions(folder.path.join(SECRET), mode).unwrap();
+        std::fs::set_permissions(folder.path.join(SECRET_FILE), mode).unwrap();
         let refused = folder.secret_key().unwrap_err().to_string();
         assert!(refused.contains("mode 0644") && refused.contains("chmod 600"), "{refused}");
     }
@@ -342,18 +342,18 @@ mod tests {
     #[test]
     fn an_announcement_is_believed_only_from_the_holder_of_the_lock() {
         let (_parent, folder) = folder();
-        assert_eq!(folder.running(), None);
+        assert_eq!(folder.running_instance(), None);
         let mine = instance(std::process::id());
-        folder.announce(&mine).unwrap();
-        assert_eq!(folder.running(), None, "no process holds the lock");
+        folder.publish(&mine).unwrap();
+        assert_eq!(folder.running_instance(), None, "no process holds the lock");
         let held = folder.lock().unwrap();
-        assert_eq!(folder.running(), None, "what a predecessor left is not the holder's");
-        folder.announce(&mine).unwrap();
-        assert_eq!(folder.running(), Some(mine));
-        folder.announce(&instance(1)).unwrap();
-        assert_eq!(folder.running(), None, "not the holder's number");
+        assert_eq!(folder.running_instance(), None, "what a predecessor left is not the holder's");
+        folder.publish(&mine).unwrap();
+        assert_eq!(folder.running_instance(), Some(mine));
+        folder.publish(&instance(1)).unwrap();
+        assert_eq!(folder.running_instance(), None, "not the holder's number");
         drop(held);
-        assert_eq!(folder.running(), None);
+        assert_eq!(folder.running_instance(), None);
     }
 
     #[test]
@@ -361,7 +361,7 @@ mod tests {
         let (parent, _folder) = folder();
         let file = parent.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let error = DataFolder::open(&file.join("below")).unwrap_err().to_string();
+        let error = DataDir::open(&file.join("below")).unwrap_err().to_string();
         assert!(error.starts_with("cannot use the data folder"), "{error}");
     }
 }

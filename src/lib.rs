@@ -17,7 +17,7 @@ pub mod gateway;
 pub mod control;
 pub mod callers;
 pub mod response_owners;
-pub mod instance;
+pub mod data_dir;
 pub mod logging;
 pub mod config;
 pub mod upstream;

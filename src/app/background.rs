@@ -1,6 +1,6 @@
 //! Periodic tasks: noticing changes, metrics, probes of upstreams, partitions and pruning of the store.
 
-use super::Parts;
+use super::Services;
 use crate::callers::watch::Watch;
 use crate::gateway::Gateway;
 use crate::upstream::{UpstreamStatus, Upstreams, probe};
@@ -17,14 +17,14 @@ use telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
 /// How often the ledger is prepared for the week that follows, and pruned.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often recorded times are folded into their buckets.
-const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Starts the tasks that run while the gateway runs.
 pub(super) fn spawn(
     workers: &Supervisor,
-    parts: &Parts,
+    parts: &Services,
     proxy: &Gateway,
     stop: &CancellationToken,
 ) {
@@ -47,7 +47,7 @@ async fn upkeep(
     upstreams: Arc<ArcSwap<Upstreams>>,
     stop: CancellationToken,
 ) {
-    let mut rounds = tokio::time::interval(METRICS_UPKEEP);
+    let mut rounds = tokio::time::interval(METRICS_UPKEEP_INTERVAL);
     while stop.run_until_cancelled(rounds.tick()).await.is_some() {
         metrics.upkeep();
         for status in upstreams.load().statuses(clock::instant()) {
@@ -61,7 +61,7 @@ async fn upkeep(
 
 /// A day's charges are taken without it, and go where they belong once it succeeds.
 async fn create_partitions(store: Arc<dyn Maintenance>, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(DAY)).await.is_some() {
+    while stop.run_until_cancelled(tokio::time::sleep(MAINTENANCE_INTERVAL)).await.is_some() {
         if let Err(e) = store.create_partitions(yesterday(clock::now())).await {
             tracing::error!(error = %e, "failed to prepare the ledger for the coming days, retrying in a day");
         }
@@ -70,7 +70,7 @@ async fn create_partitions(store: Arc<dyn Maintenance>, stop: CancellationToken)
 
 /// At the start and then every day; what fails is tried again with the next.
 async fn prune(store: Arc<dyn Maintenance>, stop: CancellationToken) {
-    let mut days = tokio::time::interval(DAY);
+    let mut days = tokio::time::interval(MAINTENANCE_INTERVAL);
     while stop.run_until_cancelled(days.tick()).await.is_some() {
         let mut pruned = 0;
         let ended = loop {

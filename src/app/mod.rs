@@ -5,7 +5,7 @@
 //! finished, charges written.
 
 mod background;
-mod counters;
+mod quota_setup;
 mod initial;
 mod restart;
 mod sockets;
@@ -19,6 +19,7 @@ use crate::control::auth::identity::Identity;
 use crate::control::health::{Checks, Phase, Readiness};
 use crate::control::routes::admin::reload::ReloadRequest;
 use crate::control::state::{ControlState, EdgeConfig, InstanceInfo};
+use crate::data_dir::{DataDir, Instance, Lock};
 use crate::gateway::call::body_memory::Buffers;
 use crate::gateway::call::exhausted_users::Exhausted;
 use crate::gateway::call::prompt_count;
@@ -28,19 +29,18 @@ use crate::gateway::listener::tls::Tls;
 use crate::gateway::{Gateway, RoutingSnapshot};
 use crate::hot_restart::predecessor::Ended;
 use crate::hot_restart::successor::Takeover;
-use crate::instance::{DataFolder, Instance, Lock};
 use crate::response_owners::ResponseOwners;
 use crate::upstream::Upstreams;
 use crate::upstream::catalog::Catalog;
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use counters::{Counting, Means};
 use domain::actor::AuditContext;
 use domain::charge::Lease;
 use domain::key::Pepper;
 use domain::server_secret::ServerSecret;
 use quota::backend::QuotaBackend;
 use quota::transferable::TransferableQuota;
+use quota_setup::{QuotaDeps, QuotaSetup};
 use sockets::{Sockets, Stops};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -57,9 +57,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How often draining looks whether the last call has ended.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
+const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long calls may take to end once they are cancelled, and charges to be written.
-const LAST_ORDERS: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running gateway.
 pub struct Running {
@@ -94,7 +94,7 @@ pub struct Running {
 type SharedLock = Arc<SyncMutex<Option<Lock>>>;
 
 /// The parts that calls are served with, once the store is open.
-struct Parts {
+struct Services {
     store: Arc<dyn Store>,
     quota: Arc<dyn QuotaBackend>,
     callers: Arc<CallerCache>,
@@ -112,7 +112,7 @@ struct Parts {
 /// # Errors
 /// One sentence on what could not be had: the folder, the store, an address.
 pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Result<Running> {
-    let folder = config.database.folder().map(DataFolder::open).transpose()?;
+    let folder = config.database.folder().map(DataDir::open).transpose()?;
     let lock = restart::lock(folder.as_ref(), takeover.as_mut())?;
     let pepper = pepper(&config, folder.as_ref())?;
     let secret = ServerSecret::of(&pepper).fingerprint().to_string();
@@ -129,8 +129,8 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
     let tasks = (&workers, &calls);
     let mut parts = parts(&config, pepper, tasks, stop_writer.clone(), takeover.as_mut()).await?;
     let readiness = Readiness::new();
-    let (wishes, reloads) = mpsc::channel(1);
-    let control = control(&config, &parts, &readiness, wishes);
+    let (reload_requests, reloads) = mpsc::channel(1);
+    let control = control(&config, &parts, &readiness, reload_requests);
     let admin_names = config.admin_names.clone();
     let proxy = Arc::new(Gateway { tls, ..proxy(config.clone(), &parts, control, &calls) });
 
@@ -161,7 +161,7 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
     sockets.serve(&workers, &proxy, admin_state, &stops);
     if let Some(folder) = &folder {
         let instance = Instance { pid: std::process::id(), public_addr, admin_addr };
-        match folder.announce(&instance) {
+        match folder.publish(&instance) {
             // The predecessor has ended its service already.
             Err(error) if has_taken_over => {
                 tracing::error!(%error, "other commands cannot find this process");
@@ -170,7 +170,7 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
         }
     }
     readiness.set(Phase::Ready);
-    let Parts { store, quota, pepper, metrics, upstreams, .. } = parts;
+    let Services { store, quota, pepper, metrics, upstreams, .. } = parts;
     Ok(Running {
         public_addr,
         admin_addr,
@@ -210,7 +210,7 @@ impl Running {
         let grace = self.limits().shutdown_grace;
         let idle = async {
             while self.quota.open_leases() > 0 {
-                tokio::time::sleep(DRAIN_LOOK).await;
+                tokio::time::sleep(DRAIN_POLL_INTERVAL).await;
             }
         };
         if tokio::time::timeout(grace, idle).await.is_err() {
@@ -222,7 +222,7 @@ impl Running {
         self.proxy.hard_stop.cancel();
         self.stop.cancel();
         self.calls.close();
-        let _ = tokio::time::timeout(LAST_ORDERS, self.calls.wait()).await;
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.calls.wait()).await;
         self.end_workers().await;
     }
 
@@ -230,12 +230,12 @@ impl Running {
     async fn end_workers(&self) {
         self.stop.cancel();
         self.stop_writer.cancel();
-        if tokio::time::timeout(LAST_ORDERS, self.workers.wait()).await.is_err() {
+        if tokio::time::timeout(DRAIN_TIMEOUT, self.workers.wait()).await.is_err() {
             tracing::error!(
                 "the ledger could not be written in time; it gets the rest of the journal at the next start"
             );
         }
-        if tokio::time::timeout(LAST_ORDERS, self.store.close()).await.is_err() {
+        if tokio::time::timeout(DRAIN_TIMEOUT, self.store.close()).await.is_err() {
             tracing::warn!("timed out closing the store");
         }
     }
@@ -250,15 +250,15 @@ impl Running {
         self.upstreams.load_full()
     }
 
-    /// Resolves when a part that must live has died: what is left should be ended.
-    pub async fn died(&self) {
+    /// Resolves when a background task has failed: the gateway should be stopped.
+    pub async fn failed(&self) {
         self.workers.task_failed().await;
     }
 
     /// The next wish of an admin for a reload; pending for ever once no admin can have one.
-    pub async fn reload_wished(&self) -> ReloadRequest {
+    pub async fn next_reload_request(&self) -> ReloadRequest {
         match self.reloads.lock().await.recv().await {
-            Some(wish) => wish,
+            Some(request) => request,
             None => std::future::pending().await,
         }
     }
@@ -312,7 +312,7 @@ fn names(catalog: &Catalog) -> serde_json::Value {
 }
 
 /// What keys are hashed with.
-fn pepper(config: &Config, folder: Option<&DataFolder>) -> anyhow::Result<Pepper> {
+fn pepper(config: &Config, folder: Option<&DataDir>) -> anyhow::Result<Pepper> {
     let secret = match (&config.secret_key, folder) {
         (Some(secret), _) => secret.clone(),
         (None, Some(folder)) => folder.secret_key()?,
@@ -323,7 +323,7 @@ fn pepper(config: &Config, folder: Option<&DataFolder>) -> anyhow::Result<Pepper
 
 fn control(
     config: &Config,
-    parts: &Parts,
+    parts: &Services,
     readiness: &Readiness,
     reloads: mpsc::Sender<ReloadRequest>,
 ) -> axum::Router {
@@ -360,7 +360,7 @@ async fn parts(
     (workers, tasks): (&Supervisor, &TaskTracker),
     stop_writer: CancellationToken,
     takeover: Option<&mut Takeover>,
-) -> anyhow::Result<Parts> {
+) -> anyhow::Result<Services> {
     let models: Vec<&str> = config.catalog.models.iter().map(|model| &*model.id).collect();
     let upstreams: Vec<&str> =
         config.catalog.upstreams.iter().map(|upstream| &*upstream.name).collect();
@@ -371,7 +371,7 @@ async fn parts(
         .create_partitions(background::yesterday(clock::now()))
         .await
         .context("cannot prepare the ledger")?;
-    let means = Means {
+    let deps = QuotaDeps {
         takeover,
         store,
         metrics: Arc::clone(&metrics),
@@ -379,12 +379,12 @@ async fn parts(
         tasks: tasks.clone(),
         stop: stop_writer,
     };
-    let counting = counters::start(config, means).await?;
-    let Counting { store, quota, changed, transferable, adopted, journal_lock } = counting;
+    let setup = quota_setup::start(config, deps).await?;
+    let QuotaSetup { store, quota, changed, transferable, adopted, journal_lock } = setup;
     initial::adopt_secret(&*store, &pepper).await?;
     let callers = Arc::new(CallerCache::new(store.clone(), config.limits.cached_callers));
     let upstreams = Arc::new(ArcSwap::from_pointee(Upstreams::new(config.catalog.clone())));
-    Ok(Parts {
+    Ok(Services {
         store,
         quota,
         callers,
@@ -398,7 +398,7 @@ async fn parts(
     })
 }
 
-fn proxy(config: Config, parts: &Parts, control: axum::Router, calls: &TaskTracker) -> Gateway {
+fn proxy(config: Config, parts: &Services, control: axum::Router, calls: &TaskTracker) -> Gateway {
     let settler = Arc::new(Settler {
         quota: Arc::clone(&parts.quota),
         metrics: Arc::clone(&parts.metrics),

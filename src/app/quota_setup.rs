@@ -34,7 +34,7 @@ use tokio_util::task::TaskTracker;
 const REBUILD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Counters, and the store as the rest of the gateway is to use it.
-pub(super) struct Counting {
+pub(super) struct QuotaSetup {
     pub(super) store: Arc<dyn Store>,
     pub(super) quota: Arc<dyn QuotaBackend>,
     /// Notified of each change to users, keys and plans, if changes are announced.
@@ -48,7 +48,7 @@ pub(super) struct Counting {
 }
 
 /// What counting needs.
-pub(super) struct Means<'a> {
+pub(super) struct QuotaDeps<'a> {
     /// The process to take over from.
     pub(super) takeover: Option<&'a mut Takeover>,
     pub(super) store: Arc<dyn Store>,
@@ -61,15 +61,15 @@ pub(super) struct Means<'a> {
 }
 
 /// Settles what a dead process left, and rebuilds the counters from the ledger.
-pub(super) async fn start(config: &Config, means: Means<'_>) -> anyhow::Result<Counting> {
+pub(super) async fn start(config: &Config, deps: QuotaDeps<'_>) -> anyhow::Result<QuotaSetup> {
     match &config.redis {
-        None => own(config, means).await,
-        Some(redis) => shared(config, redis, means).await,
+        None => own(config, deps).await,
+        Some(redis) => shared(config, redis, deps).await,
     }
 }
 
-async fn own(config: &Config, means: Means<'_>) -> anyhow::Result<Counting> {
-    let Means { store, metrics, workers, tasks, stop, takeover } = means;
+async fn own(config: &Config, deps: QuotaDeps<'_>) -> anyhow::Result<QuotaSetup> {
+    let QuotaDeps { store, metrics, workers, tasks, stop, takeover } = deps;
     let (state, lock) = match takeover {
         Some(takeover) => (takeover.take().await?, takeover.journal_lock()),
         None => (None, None),
@@ -90,7 +90,7 @@ async fn own(config: &Config, means: Means<'_>) -> anyhow::Result<Counting> {
     let store = store.publishing(versions);
     let transferable = Some(quota.clone());
     let quota = Arc::new(quota);
-    Ok(Counting { store, quota, changed, transferable, adopted, journal_lock })
+    Ok(QuotaSetup { store, quota, changed, transferable, adopted, journal_lock })
 }
 
 /// Opens the journal. Leases in it are open calls of a predecessor that still serves them (`is_handed_over`), or
@@ -147,7 +147,7 @@ pub(super) fn report_abandoned(calls: usize) {
 }
 
 /// Refuses a Redis on which quotas would not hold, and says what another may lose.
-async fn rely_on(connection: &RedisConn) -> anyhow::Result<()> {
+async fn check_redis(connection: &RedisConn) -> anyhow::Result<()> {
     let found =
         preflight::check_server(connection, clock::now()).await.map_err(anyhow::Error::msg)?;
     for Finding { severity, text } in found {
@@ -160,8 +160,8 @@ async fn rely_on(connection: &RedisConn) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn shared(config: &Config, redis: &Redis, means: Means<'_>) -> anyhow::Result<Counting> {
-    let Means { store, metrics, workers, tasks, stop, .. } = means;
+async fn shared(config: &Config, redis: &Redis, deps: QuotaDeps<'_>) -> anyhow::Result<QuotaSetup> {
+    let QuotaDeps { store, metrics, workers, tasks, stop, .. } = deps;
     // This gateway keeps none, but one that ran here without Redis may have.
     if Folder::holds_log(&config.journal.folder) {
         let folder = journal_folder(&config.journal, None)?;
@@ -176,7 +176,7 @@ async fn shared(config: &Config, redis: &Redis, means: Means<'_>) -> anyhow::Res
         private_files::check_folder(&redis.spool).context("cannot use the spool folder")?;
     }
     let connection = RedisConn::open(&redis.urls).await.context("cannot reach Redis")?;
-    rely_on(&connection).await?;
+    check_redis(&connection).await?;
     let settings = Settings {
         clock: Clock::Redis,
         lease: redis.lease,
@@ -197,7 +197,7 @@ async fn shared(config: &Config, redis: &Redis, means: Means<'_>) -> anyhow::Res
     opened.context("Redis does not respond, or its counters could not be rebuilt")??;
     let publisher = Arc::new(quota.invalidation_publisher(store.clone()));
     let store = store.publishing(publisher);
-    Ok(Counting {
+    Ok(QuotaSetup {
         store,
         quota,
         changed: Some(changed),

@@ -1,14 +1,14 @@
 //! Hot restart, from both sides: taking the place of a running gateway, and giving ours to the next.
 
-use super::counters::report_abandoned;
+use super::quota_setup::report_abandoned;
 use super::sockets::Sockets;
-use super::{DRAIN_LOOK, LAST_ORDERS, Parts, Running, SharedLock};
+use super::{DRAIN_POLL_INTERVAL, DRAIN_TIMEOUT, Running, Services, SharedLock};
 use crate::config::Config;
 use crate::control::health::Phase;
+use crate::data_dir::{DataDir, DataDirError, Lock};
 use crate::gateway::Gateway;
 use crate::hot_restart::predecessor::{self, Ended, Service};
 use crate::hot_restart::successor::Takeover;
-use crate::instance::{DataFolder, FolderError, Lock};
 use quota::remote;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -20,18 +20,18 @@ use tokio_util::task::TaskTracker;
 
 /// The lock on the data folder: our own, or that of the process to take over from.
 pub(super) fn lock(
-    folder: Option<&DataFolder>,
+    folder: Option<&DataDir>,
     takeover: Option<&mut Takeover>,
-) -> Result<Option<Lock>, FolderError> {
+) -> Result<Option<Lock>, DataDirError> {
     match takeover.and_then(Takeover::lock) {
         Some(lock) => Ok(Some(lock.into())),
-        None => folder.map(DataFolder::lock).transpose(),
+        None => folder.map(DataDir::lock).transpose(),
     }
 }
 
 /// Names this process as the holder of the lock that it has taken over. It serves already, so a failure ends
 /// nothing.
-pub(super) fn record_holder(folder: Option<&DataFolder>, lock: &SharedLock) {
+pub(super) fn record_holder(folder: Option<&DataDir>, lock: &SharedLock) {
     let mut lock = lock.lock().unwrap_or_else(PoisonError::into_inner);
     if let (Some(folder), Some(lock)) = (folder, &mut *lock)
         && let Err(error) = folder.take_over(lock)
@@ -43,7 +43,7 @@ pub(super) fn record_holder(folder: Option<&DataFolder>, lock: &SharedLock) {
 /// Takes the place of the running gateway. Its open calls go on there, and count here.
 pub(super) async fn replace(
     takeover: Takeover,
-    parts: &Parts,
+    parts: &Services,
     proxy: &Gateway,
     calls: &TaskTracker,
 ) -> anyhow::Result<()> {
@@ -71,7 +71,7 @@ pub(super) struct Identity {
 pub(super) fn service(
     identity: Identity,
     sockets: predecessor::Sockets,
-    parts: &mut Parts,
+    parts: &mut Services,
     ended: &Ended,
     lock: &SharedLock,
     workers: &Supervisor,
@@ -148,7 +148,7 @@ impl Running {
                 () = grace => {}
             }
             while self.quota.open_leases() > 0 {
-                tokio::time::sleep(DRAIN_LOOK).await;
+                tokio::time::sleep(DRAIN_POLL_INTERVAL).await;
             }
             self.proxy.draining.cancel();
             self.calls.wait().await;
@@ -160,7 +160,7 @@ impl Running {
         if !has_finished {
             tracing::error!("hot restart: the new process is gone; ending open calls");
             self.proxy.hard_stop.cancel();
-            let _ = tokio::time::timeout(LAST_ORDERS, self.calls.wait()).await;
+            let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.calls.wait()).await;
         }
         self.end_workers().await;
         has_finished

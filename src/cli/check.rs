@@ -33,7 +33,7 @@ struct Finding {
 const WRITABLE: &str = "check that DATABASE_URL names a file that this user can write";
 
 /// A dependency that has not answered by then is not reached.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Prints a line for each part; exit code 1 when one of them fails.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -85,7 +85,7 @@ async fn store(config: &Config) -> Finding {
         return Finding { name, result: to_be_made(&file) };
     }
     let result = match tokio::time::timeout(
-        PATIENCE,
+        CHECK_TIMEOUT,
         store::check(&config.database, config.redis.is_none()),
     )
     .await
@@ -106,7 +106,7 @@ async fn counters(urls: &RedisUrls) -> Vec<Finding> {
         let found = preflight::check_server(&connection, clock::now()).await?;
         preflight::takes_writes(&connection).await.map(|()| found)
     };
-    let found = match tokio::time::timeout(PATIENCE, looked).await {
+    let found = match tokio::time::timeout(CHECK_TIMEOUT, looked).await {
         Ok(Ok(found)) => found,
         Ok(Err(advice)) => return vec![Finding { name, result: Err(advice) }],
         Err(_) => {
@@ -164,7 +164,7 @@ async fn reach(host: &str, port: u16, patience: Duration) -> Result<(), String> 
 }
 
 async fn probe(upstream: &Arc<Upstream>) -> Result<String, String> {
-    match tokio::time::timeout(PATIENCE, client::probe(upstream)).await {
+    match tokio::time::timeout(CHECK_TIMEOUT, client::probe(upstream)).await {
         Ok(answer) => answer.map(|took| format!("responded in {} ms", took.as_millis())),
         Err(_) => Err("accepts connections but sends no response in 10 s".to_owned()),
     }

@@ -1,7 +1,7 @@
 //! `knockx demo`: the gateway with nothing to set up, and the simulator as its upstream.
 
 use crate::app::{self, Running};
-use crate::cli::serve::{Signals, Told};
+use crate::cli::serve::{SignalEvent, Signals};
 use crate::config;
 use crate::logging;
 use anyhow::Context;
@@ -80,9 +80,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     loop {
         tokio::select! {
-            told = signals.next() => if matches!(told, Told::End) { break },
-            wish = running.reload_wished() => {
-                let _ = wish.reply.send(Err("The demo has no configuration file to reload.".to_owned()));
+            event = signals.next() => if matches!(event, SignalEvent::Stop) { break },
+            request = running.next_reload_request() => {
+                let _ = request.reply.send(Err("The demo has no configuration file to reload.".to_owned()));
             }
             // The simulator ends with this process.
             () = running.handed_over() => break,

@@ -2,7 +2,7 @@
 
 use super::config_arg::ConfigArg;
 use crate::config::Config;
-use crate::instance::DataFolder;
+use crate::data_dir::DataDir;
 use anyhow::{Context, bail};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
@@ -18,7 +18,8 @@ pub struct Args {
     pub(super) config: ConfigArg,
 }
 
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Time for the whole check; container health checks run every few seconds.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// `HTTP/1.1 200`: the status is all that matters.
 const STATUS_BYTES: usize = 12;
@@ -26,8 +27,8 @@ const STATUS_BYTES: usize = 12;
 /// Asks the running instance whether it is ready.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let addr = instance_addr(&args.config.load()?)?;
-    let answer = tokio::time::timeout(PATIENCE, ask(addr)).await;
-    let status = answer
+    let response = tokio::time::timeout(CHECK_TIMEOUT, ask(addr)).await;
+    let status = response
         .with_context(|| format!("no response from {addr} in 3 s"))?
         .with_context(|| format!("no knockx responds on {addr}"))?;
     match status {
@@ -41,8 +42,8 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// where the public one has TLS: its certificate is for another name than this machine's.
 fn instance_addr(config: &Config) -> anyhow::Result<SocketAddr> {
     let folder = config.database.folder().filter(|folder| folder.is_dir());
-    let data_folder = folder.and_then(|folder| DataFolder::open(folder).ok());
-    let announced = data_folder.and_then(|folder| folder.running());
+    let data_folder = folder.and_then(|folder| DataDir::open(folder).ok());
+    let announced = data_folder.and_then(|folder| folder.running_instance());
     let addr = if config.listener.tls.is_some() {
         let admin = announced.map_or(config.admin_addr, |it| it.admin_addr);
         admin.context(

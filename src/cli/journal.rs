@@ -1,7 +1,7 @@
 //! `knockx journal show` prints what the journal's files hold; `knockx journal verify` checks that they are
 //! whole. Both only read, beside a running gateway too, and need no database.
 
-use super::stored::{Shared, print_json};
+use super::session::{CommonArgs, print_json};
 use anyhow::Context;
 use clap::Subcommand;
 use domain::charge::{Adjustment, Charge, Lease};
@@ -22,7 +22,7 @@ pub struct Args {
     #[command(subcommand)]
     action: Action,
     #[command(flatten)]
-    pub(super) shared: Shared,
+    pub(super) common: CommonArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -76,9 +76,9 @@ struct Findings {
 
 /// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let config = args.shared.config.load()?;
+    let config = args.common.config.load()?;
     let path = &config.journal.folder;
-    let is_json = args.shared.json;
+    let is_json = args.common.json;
     let folder = match path.try_exists() {
         Ok(false) => None,
         _ => Some(

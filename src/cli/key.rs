@@ -1,6 +1,6 @@
 //! `knockx key`: adds, lists and revokes API keys.
 
-use super::stored::{KeyShown, Shared, Stored, print_json};
+use super::session::{CliSession, CommonArgs, KeyRow, print_json};
 use crate::upstream::catalog::Catalog;
 use anyhow::Context;
 use clap::Subcommand;
@@ -24,7 +24,7 @@ pub struct Args {
     #[command(subcommand)]
     action: Action,
     #[command(flatten)]
-    pub(super) shared: Shared,
+    pub(super) common: CommonArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -66,34 +66,34 @@ struct Add {
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let stored = Stored::open(&args.shared).await?;
-    let json = args.shared.json;
+    let session = CliSession::open(&args.common).await?;
+    let json = args.common.json;
     match args.action {
-        Action::Add(add) => add_key(&stored, add, json).await?,
+        Action::Add(add) => add_key(&session, add, json).await?,
         Action::List { user } => {
-            let user = stored.user(&user).await?;
-            for key in all_keys(&*stored.store, user.id).await? {
+            let user = session.user(&user).await?;
+            for key in all_keys(&*session.store, user.id).await? {
                 show(&key, json)?;
             }
         }
         Action::Revoke { key_id } => {
             let by = AuditContext::operator(clock::now());
-            let revoked = stored.store.revoke_key(&KeyId::from(&*key_id), &by).await?;
+            let revoked = session.store.revoke_key(&KeyId::from(&*key_id), &by).await?;
             show(&revoked.with_context(|| format!("there is no key `{key_id}`"))?, json)?;
         }
     }
-    stored.store.close().await;
+    session.store.close().await;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn add_key(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
+async fn add_key(session: &CliSession, add: Add, json: bool) -> anyhow::Result<()> {
     let now = clock::now();
     if has_expired(add.expires, now) {
         anyhow::bail!("--expires is in the past");
     }
-    let models = model_ids(&stored.config.catalog, &add.models)?;
+    let models = model_ids(&session.config.catalog, &add.models)?;
     let name = label(&add.name).with_context(|| "--name")?;
-    let user = stored.user(&add.user).await?;
+    let user = session.user(&add.user).await?;
     let limits = KeyLimits {
         tokens_per_day: add.tokens_per_day,
         requests_per_day: add.requests_per_day,
@@ -104,12 +104,12 @@ async fn add_key(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
         key.expires_at = add.expires;
         key.limits = limits;
     };
-    let (plain, key) = stored.add_key(&user, describe, now).await?;
+    let (plain, key) = session.add_key(&user, describe, now).await?;
     if json {
-        let shown = KeyShown::from(&key);
+        let shown = KeyRow::from(&key);
         return print_json(&serde_json::json!({ "key": shown, "api_key": plain.reveal() }));
     }
-    println!("{}", KeyShown::from(&key).line());
+    println!("{}", KeyRow::from(&key).line());
     println!("API key, shown only once: {}", plain.reveal());
     Ok(())
 }
@@ -129,7 +129,7 @@ fn model_ids(catalog: &Catalog, names: &[String]) -> anyhow::Result<Vec<Arc<str>
 
 /// One line for each key: a list of keys is as many lines of JSON.
 fn show(key: &Key, json: bool) -> anyhow::Result<()> {
-    let shown = KeyShown::from(key);
+    let shown = KeyRow::from(key);
     if json {
         return print_json(&shown);
     }

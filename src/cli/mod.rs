@@ -14,7 +14,7 @@ pub mod user;
 pub mod key;
 pub mod usage;
 pub mod journal;
-mod stored;
+mod session;
 
 use clap::{Parser, Subcommand};
 use config_arg::ConfigArg;
@@ -96,10 +96,10 @@ impl Command {
             Self::Check(args) => Some(&mut args.config),
             Self::Migrate(args) => Some(&mut args.config),
             Self::Healthcheck(args) => Some(&mut args.config),
-            Self::User(args) => Some(&mut args.shared.config),
-            Self::Key(args) => Some(&mut args.shared.config),
-            Self::Usage(args) => Some(&mut args.shared.config),
-            Self::Journal(args) => Some(&mut args.shared.config),
+            Self::User(args) => Some(&mut args.common.config),
+            Self::Key(args) => Some(&mut args.common.config),
+            Self::Usage(args) => Some(&mut args.common.config),
+            Self::Journal(args) => Some(&mut args.common.config),
             Self::Demo(_) | Self::Simulate(_) | Self::DefaultConfig(_) => None,
         }
     }
@@ -128,9 +128,11 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 
 /// The error and its causes; one that the error has in its own words already is not said again.
 fn sentence(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
-        "" => cause,
-        told if told.ends_with(&cause) => told.to_owned(),
-        told => format!("{told}: {cause}"),
+    error.chain().map(ToString::to_string).fold(String::new(), |event, cause| {
+        match event.as_str() {
+            "" => cause,
+            event if event.ends_with(&cause) => event.to_owned(),
+            event => format!("{event}: {cause}"),
+        }
     })
 }

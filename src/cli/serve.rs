@@ -3,7 +3,7 @@
 use crate::app;
 use crate::cli::config_arg::ConfigArg;
 use crate::config::Config;
-use crate::config::masked::Section;
+use crate::config::display::Section;
 use crate::hot_restart::successor::Takeover;
 use crate::logging::{self, FilterHandle};
 use anyhow::Context;
@@ -46,21 +46,21 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     tracing::info!(public = %running.public_addr, admin, "ready");
     let code = loop {
         tokio::select! {
-            told = signals.next() => match told {
-                Told::End => break ExitCode::SUCCESS,
-                Told::Reload => {
+            event = signals.next() => match event {
+                SignalEvent::Stop => break ExitCode::SUCCESS,
+                SignalEvent::Reload => {
                     let by = AuditContext::operator(clock::now());
                     let _ = reload(&args, &running, &filter, &by).await;
                 }
             },
-            wish = running.reload_wished() => {
-                let reloaded = reload(&args, &running, &filter, &wish.by).await;
-                let _ = wish.reply.send(reloaded);
+            request = running.next_reload_request() => {
+                let reloaded = reload(&args, &running, &filter, &request.by).await;
+                let _ = request.reply.send(reloaded);
             }
             () = running.handed_over() => {
                 return Ok(retire(running, &mut signals).await);
             }
-            () = running.died() => break ExitCode::FAILURE,
+            () = running.failed() => break ExitCode::FAILURE,
         }
     };
     if code == ExitCode::SUCCESS {
@@ -130,13 +130,13 @@ async fn leave(running: &app::Running, signals: &mut Signals) {
     tokio::select! {
         () = tokio::time::sleep(delay) => {}
         () = signals.end() => {}
-        () = running.died() => {}
+        () = running.failed() => {}
     }
 }
 
 /// What a signal asks for.
-pub enum Told {
-    End,
+pub enum SignalEvent {
+    Stop,
     Reload,
 }
 
@@ -163,15 +163,15 @@ impl Signals {
 
     /// Resolves on the next SIGTERM or Ctrl-C.
     pub async fn end(&mut self) {
-        while !matches!(self.next().await, Told::End) {}
+        while !matches!(self.next().await, SignalEvent::Stop) {}
     }
 
     /// The next thing asked for.
-    pub async fn next(&mut self) -> Told {
+    pub async fn next(&mut self) -> SignalEvent {
         tokio::select! {
-            _ = self.terminate.recv() => Told::End,
-            _ = self.interrupt.recv() => Told::End,
-            _ = self.hang_up.recv() => Told::Reload,
+            _ = self.terminate.recv() => SignalEvent::Stop,
+            _ = self.interrupt.recv() => SignalEvent::Stop,
+            _ = self.hang_up.recv() => SignalEvent::Reload,
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::cli::config_arg::ConfigArg;
 use crate::config::{Config, Redis};
-use crate::instance::DataFolder;
+use crate::data_dir::DataDir;
 use anyhow::Context;
 use domain::actor::AuditContext;
 use domain::id::UserId;
@@ -23,7 +23,7 @@ use telemetry::metrics::Metrics;
 
 /// What every command on the store takes.
 #[derive(Debug, Default, clap::Args)]
-pub struct Shared {
+pub struct CommonArgs {
     #[command(flatten)]
     pub config: ConfigArg,
     /// Print JSON, for scripts.
@@ -32,7 +32,7 @@ pub struct Shared {
 }
 
 /// The store, with the configuration it was found by.
-pub struct Stored {
+pub struct CliSession {
     pub config: Config,
     /// Announces each change to gateways, if they share Redis.
     pub store: Arc<dyn Store>,
@@ -42,7 +42,7 @@ pub struct Stored {
 
 /// A user as commands print it.
 #[derive(Serialize)]
-pub struct UserShown {
+pub struct UserRow {
     id: String,
     email: String,
     username: Option<String>,
@@ -54,7 +54,7 @@ pub struct UserShown {
 
 /// A key as commands print it.
 #[derive(Serialize)]
-pub struct KeyShown {
+pub struct KeyRow {
     id: String,
     name: String,
     last_four: String,
@@ -66,34 +66,34 @@ pub struct KeyShown {
     models: Option<Vec<String>>,
 }
 
-impl Stored {
+impl CliSession {
     /// Opens the store that is there. Started in a wrong folder, a command says so and leaves
     /// nothing behind.
-    pub async fn open(shared: &Shared) -> anyhow::Result<Self> {
-        let config = shared.config.load()?;
+    pub async fn open(common: &CommonArgs) -> anyhow::Result<Self> {
+        let config = common.config.load()?;
         if let Some(file) = config.database.missing_file() {
             anyhow::bail!(
                 "the database {} does not exist; `knockx serve` creates it, --config or DATABASE_URL selects another one",
                 file.display()
             );
         }
-        Self::at(config).await
+        Self::open_store(config).await
     }
 
     /// Opens the store, made when it is not there: users may be added before a gateway runs.
-    pub async fn open_or_make(shared: &Shared) -> anyhow::Result<Self> {
-        Self::at(shared.config.load()?).await
+    pub async fn open_or_create(common: &CommonArgs) -> anyhow::Result<Self> {
+        Self::open_store(common.config.load()?).await
     }
 
     /// A store that holds no plans yet, because no gateway ran on it, is given them.
-    async fn at(config: Config) -> anyhow::Result<Self> {
+    async fn open_store(config: Config) -> anyhow::Result<Self> {
         let mut store =
             store::open_at_once(&config.database).await.context("cannot open the database")?;
         if store.plans().await?.is_empty() {
             store.sync_plans(&config.plans, &AuditContext::gateway(clock::now())).await?;
         }
         let counters = match &config.redis {
-            Some(redis) => Some(shared_counters(redis).await?),
+            Some(redis) => Some(redis_quota(redis).await?),
             None => None,
         };
         if let Some(counters) = &counters {
@@ -150,8 +150,8 @@ impl Stored {
     }
 
     /// The folder of the store, where a running gateway announces itself; a server has none.
-    pub fn folder(&self) -> anyhow::Result<Option<DataFolder>> {
-        Ok(self.config.database.folder().map(DataFolder::open).transpose()?)
+    pub fn folder(&self) -> anyhow::Result<Option<DataDir>> {
+        Ok(self.config.database.folder().map(DataDir::open).transpose()?)
     }
 
     /// Makes a key, which only the return value holds in the clear.
@@ -175,7 +175,7 @@ impl Stored {
 }
 
 /// The counters in Redis, for a look: nothing is kept up for a command.
-async fn shared_counters(redis: &Redis) -> anyhow::Result<Arc<RedisQuota>> {
+async fn redis_quota(redis: &Redis) -> anyhow::Result<Arc<RedisQuota>> {
     let connection = RedisConn::open(&redis.urls).await.context("cannot reach Redis")?;
     let settings = Settings {
         clock: Clock::Redis,
@@ -193,7 +193,7 @@ pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl UserShown {
+impl UserRow {
     /// One line for a person.
     pub fn line(&self) -> String {
         let Self { id, email, role, status, plan, .. } = self;
@@ -201,7 +201,7 @@ impl UserShown {
     }
 }
 
-impl KeyShown {
+impl KeyRow {
     /// One line for a person.
     pub fn line(&self) -> String {
         let state = match (&self.revoked_at, &self.expires_at) {
@@ -213,7 +213,7 @@ impl KeyShown {
     }
 }
 
-impl From<&User> for UserShown {
+impl From<&User> for UserRow {
     fn from(user: &User) -> Self {
         Self {
             id: user.id.to_string(),
@@ -227,7 +227,7 @@ impl From<&User> for UserShown {
     }
 }
 
-impl From<&Key> for KeyShown {
+impl From<&Key> for KeyRow {
     fn from(key: &Key) -> Self {
         let time = |at: &Timestamp| at.to_string();
         let models = |all: &Arc<[Arc<str>]>| all.iter().map(ToString::to_string).collect();

@@ -5,7 +5,7 @@
 //! ledger, with time to write in between, and counts only what lies outside of both. What three
 //! readings in a row find is a fault.
 
-use super::stored::{Shared, Stored, print_json};
+use super::session::{CliSession, CommonArgs, print_json};
 use anyhow::{Context, bail};
 use clap::Subcommand;
 use domain::actor::AuditContext;
@@ -30,8 +30,8 @@ const READINGS: usize = 3;
 /// Days before today, in UTC, from which a gateway may rebuild counters.
 const COUNTED_DAYS: i32 = 2;
 /// A gateway writes a settled call within this time unless its store is away.
-const TIME_TO_WRITE: Duration = Duration::from_secs(1);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const LEDGER_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Verify usage records and prune old ones.
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub struct Args {
     #[command(subcommand)]
     action: Action,
     #[command(flatten)]
-    pub(super) shared: Shared,
+    pub(super) common: CommonArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,12 +101,12 @@ type Totals = BTreeMap<(UserId, Option<KeyId>), (u64, u64)>;
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.action {
-        Action::Verify { day } => run_verify(&args.shared, day).await,
-        Action::Prune { before } => run_prune(&args.shared, before).await,
+        Action::Verify { day } => run_verify(&args.common, day).await,
+        Action::Prune { before } => run_prune(&args.common, before).await,
     }
 }
 
-async fn run_prune(shared: &Shared, before: Day) -> anyhow::Result<ExitCode> {
+async fn run_prune(common: &CommonArgs, before: Day) -> anyhow::Result<ExitCode> {
     let by = AuditContext::operator(clock::now());
     let newest = Day(Day::at(by.at, &TimeZone::UTC).0.saturating_sub(COUNTED_DAYS.days()));
     if before > newest {
@@ -114,12 +114,13 @@ async fn run_prune(shared: &Shared, before: Day) -> anyhow::Result<ExitCode> {
             "cannot prune up to {before}: counters may still need the days from {newest} on; pass {newest} or an earlier day"
         );
     }
-    let stored = Stored::open(shared).await?;
-    let rows = stored.store.prune_ledger(before, by.at).await.context("cannot prune the ledger")?;
-    let noted = stored.store.append_audit(&Change::of_prune(before, rows), &by).await;
+    let session = CliSession::open(common).await?;
+    let rows =
+        session.store.prune_ledger(before, by.at).await.context("cannot prune the ledger")?;
+    let noted = session.store.append_audit(&Change::of_prune(before, rows), &by).await;
     noted.context("pruned, but the audit entry could not be written")?;
-    stored.store.close().await;
-    if shared.json {
+    session.store.close().await;
+    if common.json {
         print_json(&Pruned { before, rows })?;
     } else {
         println!("deleted {rows} ledger rows before {before}; rollups are kept");
@@ -127,27 +128,27 @@ async fn run_prune(shared: &Shared, before: Day) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn run_verify(shared: &Shared, day: Option<Day>) -> anyhow::Result<ExitCode> {
-    let stored = Stored::open(shared).await?;
+async fn run_verify(common: &CommonArgs, day: Option<Day>) -> anyhow::Result<ExitCode> {
+    let session = CliSession::open(common).await?;
     let day = day.unwrap_or_else(|| Day::at(clock::now(), &TimeZone::UTC));
-    let findings = verify(&stored, day).await?;
-    if shared.json {
+    let findings = verify(&session, day).await?;
+    if common.json {
         print_json(&findings)?;
     } else {
         findings.print();
     }
-    stored.store.close().await;
+    session.store.close().await;
     Ok(if findings.agree() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn verify(stored: &Stored, day: Day) -> anyhow::Result<Findings> {
-    let rollups = stored.store.rollup_drift(day).await?;
+async fn verify(session: &CliSession, day: Day) -> anyhow::Result<Findings> {
+    let rollups = session.store.rollup_drift(day).await?;
     // Queried only if they differ: a day without calls has nothing to prune.
-    let pruned = !rollups.is_empty() && stored.store.is_ledger_pruned(day).await?;
+    let pruned = !rollups.is_empty() && session.store.is_ledger_pruned(day).await?;
     let rollups = if pruned { Vec::new() } else { rollups };
-    let buried = stored.store.count_dead_letters().await?;
-    let (counters, note, unreadable) = match source(stored, day).await? {
-        Ok(source) => match compare_counters(stored, &source, day).await {
+    let buried = session.store.count_dead_letters().await?;
+    let (counters, note, unreadable) = match source(session, day).await? {
+        Ok(source) => match compare_counters(session, &source, day).await {
             Ok(counters) => (Some(counters), None, false),
             Err(e) => (None, Some(format!("{e:#}")), true),
         },
@@ -164,21 +165,21 @@ enum Source<'a> {
 }
 
 /// Where the counters of `day` are, or why there are none to compare.
-async fn source(stored: &Stored, day: Day) -> anyhow::Result<Result<Source<'_>, String>> {
+async fn source(session: &CliSession, day: Day) -> anyhow::Result<Result<Source<'_>, String>> {
     let yesterday = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(1.days());
     if day < Day(yesterday) {
         return Ok(Err("gateways only keep the counters of today and yesterday".to_owned()));
     }
-    if let Some(shared) = &stored.counters {
+    if let Some(shared) = &session.counters {
         return Ok(Ok(Source::Redis(shared)));
     }
-    let addr = match stored.folder()? {
-        Some(folder) => match folder.running() {
+    let addr = match session.folder()? {
+        Some(folder) => match folder.running_instance() {
             Some(instance) => instance.admin_addr,
             None => return Ok(Err("no gateway is running on this store".to_owned())),
         },
         // With a database server no address is announced: the configured one is used, if it accepts connections.
-        None => match stored.config.admin_addr {
+        None => match session.config.admin_addr {
             Some(addr) if TcpStream::connect(addr).await.is_err() => {
                 return Ok(Err(format!("no gateway responds on the admin address {addr}")));
             }
@@ -191,15 +192,15 @@ async fn source(stored: &Stored, day: Day) -> anyhow::Result<Result<Source<'_>, 
 
 /// The differences that every reading finds.
 async fn compare_counters(
-    stored: &Stored,
+    session: &CliSession,
     source: &Source<'_>,
     day: Day,
 ) -> anyhow::Result<Vec<Difference>> {
     let mut lasting: Option<Vec<Difference>> = None;
     for _ in 0..READINGS {
         let before = source.counters(day).await?;
-        tokio::time::sleep(TIME_TO_WRITE).await;
-        let ledger = totals(stored.store.ledger_totals(day).await?);
+        tokio::time::sleep(LEDGER_WRITE_TIMEOUT).await;
+        let ledger = totals(session.store.ledger_totals(day).await?);
         let after = source.counters(day).await?;
         let mut found = differences(&before, &ledger, &after);
         if let Some(earlier) = lasting {
@@ -248,7 +249,7 @@ impl Source<'_> {
 
 async fn of_gateway(addr: SocketAddr, day: Day) -> anyhow::Result<Totals> {
     let answer =
-        tokio::time::timeout(ANSWER_TIMEOUT, get(addr, &format!("/debug/quota?day={day}")))
+        tokio::time::timeout(RESPONSE_TIMEOUT, get(addr, &format!("/debug/quota?day={day}")))
             .await
             .map_err(|_| anyhow::anyhow!("no response in 10 s"))
             .flatten()

@@ -1,6 +1,6 @@
 //! `knockx user`: adds, shows and changes users.
 
-use super::stored::{KeyShown, Shared, Stored, UserShown, print_json};
+use super::session::{CliSession, CommonArgs, KeyRow, UserRow, print_json};
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 use domain::actor::AuditContext;
@@ -24,7 +24,7 @@ pub struct Args {
     #[command(subcommand)]
     action: Action,
     #[command(flatten)]
-    pub(super) shared: Shared,
+    pub(super) common: CommonArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -77,38 +77,38 @@ enum RoleArg {
 
 /// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let stored = match args.action {
-        Action::Add(_) => Stored::open_or_make(&args.shared).await?,
-        _ => Stored::open(&args.shared).await?,
+    let session = match args.action {
+        Action::Add(_) => CliSession::open_or_create(&args.common).await?,
+        _ => CliSession::open(&args.common).await?,
     };
-    let json = args.shared.json;
+    let json = args.common.json;
     match args.action {
-        Action::Add(add) => add_user(&stored, add, json).await?,
-        Action::List => list(&stored, json).await?,
-        Action::Show { user } => show(&stored.user(&user).await?, json)?,
+        Action::Add(add) => add_user(&session, add, json).await?,
+        Action::List => list(&session, json).await?,
+        Action::Show { user } => show(&session.user(&user).await?, json)?,
         Action::SetPlan { user, plan } => {
             let plan = Some(PlanId::from(&*plan));
-            change(&stored, &user, UserChange { plan, ..UserChange::default() }, json).await?;
+            change(&session, &user, UserChange { plan, ..UserChange::default() }, json).await?;
         }
         Action::SetRole { user, role } => {
             let role = Some(role.into());
-            change(&stored, &user, UserChange { role, ..UserChange::default() }, json).await?;
+            change(&session, &user, UserChange { role, ..UserChange::default() }, json).await?;
         }
         Action::Suspend { user } => {
-            set_status(&stored, &user, UserStatus::Suspended, json).await?;
+            set_status(&session, &user, UserStatus::Suspended, json).await?;
         }
-        Action::Resume { user } => set_status(&stored, &user, UserStatus::Active, json).await?,
+        Action::Resume { user } => set_status(&session, &user, UserStatus::Active, json).await?,
     }
-    stored.store.close().await;
+    session.store.close().await;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn add_user(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
+async fn add_user(session: &CliSession, add: Add, json: bool) -> anyhow::Result<()> {
     let now = clock::now();
     let wanted = match &add.plan {
         Some(plan) => PlanId::from(&**plan),
         None => {
-            stored.config.accounts.default_plan.clone().context("no plan exists; pass --plan")?
+            session.config.accounts.default_plan.clone().context("no plan exists; pass --plan")?
         }
     };
     let new = NewUser {
@@ -120,29 +120,29 @@ async fn add_user(stored: &Stored, add: Add, json: bool) -> anyhow::Result<()> {
         created_at: now,
     };
     // Checked first, so that no user is left without a key.
-    stored.pepper(now).await?;
-    let user = match stored.store.add_user(&new, &AuditContext::operator(now)).await {
+    session.pepper(now).await?;
+    let user = match session.store.add_user(&new, &AuditContext::operator(now)).await {
         Ok(user) => user,
-        Err(UserError::NoSuchPlan(plan)) => return no_such_plan(stored, &plan).await,
+        Err(UserError::NoSuchPlan(plan)) => return no_such_plan(session, &plan).await,
         Err(e) => return Err(e.into()),
     };
-    let (plain, key) = stored.add_key(&user, |_| {}, now).await?;
+    let (plain, key) = session.add_key(&user, |_| {}, now).await?;
     if json {
         return print_json(&serde_json::json!({
-            "user": UserShown::from(&user),
-            "key": KeyShown::from(&key),
+            "user": UserRow::from(&user),
+            "key": KeyRow::from(&key),
             "api_key": plain.reveal(),
         }));
     }
-    println!("{}", UserShown::from(&user).line());
+    println!("{}", UserRow::from(&user).line());
     println!("API key, shown only once: {}", plain.reveal());
     Ok(())
 }
 
-async fn list(stored: &Stored, json: bool) -> anyhow::Result<()> {
+async fn list(session: &CliSession, json: bool) -> anyhow::Result<()> {
     let mut after = None;
     loop {
-        let page = stored.store.users(&UserFilter::default(), after, PAGE).await?;
+        let page = session.store.users(&UserFilter::default(), after, PAGE).await?;
         for user in &page {
             show(user, json)?;
         }
@@ -155,7 +155,7 @@ async fn list(stored: &Stored, json: bool) -> anyhow::Result<()> {
 
 /// One line for each user: a list of users is as many lines of JSON.
 fn show(user: &User, json: bool) -> anyhow::Result<()> {
-    let shown = UserShown::from(user);
+    let shown = UserRow::from(user);
     if json {
         return print_json(&shown);
     }
@@ -164,27 +164,32 @@ fn show(user: &User, json: bool) -> anyhow::Result<()> {
 }
 
 async fn set_status(
-    stored: &Stored,
+    session: &CliSession,
     who: &str,
     status: UserStatus,
     json: bool,
 ) -> anyhow::Result<()> {
     let status = Some(status);
-    change(stored, who, UserChange { status, ..UserChange::default() }, json).await
+    change(session, who, UserChange { status, ..UserChange::default() }, json).await
 }
 
-async fn change(stored: &Stored, who: &str, change: UserChange, json: bool) -> anyhow::Result<()> {
-    let user = stored.user(who).await?;
+async fn change(
+    session: &CliSession,
+    who: &str,
+    change: UserChange,
+    json: bool,
+) -> anyhow::Result<()> {
+    let user = session.user(who).await?;
     let by = AuditContext::operator(clock::now());
-    let changed = match stored.store.change_user(user.id, &change, &by).await {
-        Err(UserError::NoSuchPlan(plan)) => return no_such_plan(stored, &plan).await,
+    let changed = match session.store.change_user(user.id, &change, &by).await {
+        Err(UserError::NoSuchPlan(plan)) => return no_such_plan(session, &plan).await,
         changed => changed?,
     };
     show(&changed.with_context(|| format!("there is no user `{who}`"))?, json)
 }
 
-async fn no_such_plan(stored: &Stored, plan: &PlanId) -> anyhow::Result<()> {
-    let plans = stored.store.plans().await?;
+async fn no_such_plan(session: &CliSession, plan: &PlanId) -> anyhow::Result<()> {
+    let plans = session.store.plans().await?;
     let ids: Vec<&str> = plans.iter().map(|plan| plan.id.as_str()).collect();
     anyhow::bail!("there is no plan `{plan}`; the plans are {}", ids.join(", "))
 }

@@ -4,12 +4,13 @@
 //! left: the catalog holds what can be called.
 
 use super::error::{ConfigError, Origin};
-use super::forms::{BaseUrl, CaFile, Seconds, Surfaces};
 use super::layers::{Environment as Variables, Layers};
-use super::written::{Field, Form, Written};
+use super::network_types::BaseUrl;
+use super::types::{CaFile, Seconds, SurfaceList, TokenPrice};
+use super::value::{Field, FromConfig, RawValue};
 use super::{Environment, MissingKey, raw};
 use crate::upstream::catalog::{
-    Catalog, Model, ModelNames, OnHangUp, PriceStep, Prices, Route, Timeouts, Upstream,
+    Catalog, Model, ModelNames, PriceStep, Prices, Route, Timeouts, Upstream,
 };
 use domain::secret::Secret;
 use std::collections::HashMap;
@@ -99,8 +100,8 @@ fn grok_base_url(
         let problem = "it sets the address of the upstream `xai`, but the config file has no upstream of that name";
         return Err(origin.error(&(0..0), problem));
     }
-    let url = BaseUrl::read(&Written::Text(text.clone()));
-    url.map(Some).ok_or_else(|| origin.error(&(0..0), format!("expected {}", BaseUrl::form())))
+    let url = BaseUrl::from_value(&RawValue::Text(text.clone()));
+    url.map(Some).ok_or_else(|| origin.error(&(0..0), format!("expected {}", BaseUrl::expected())))
 }
 
 fn key(
@@ -160,7 +161,7 @@ fn server(upstream: &raw::Upstream, url: &BaseUrl, api_key: Option<Secret>) -> A
         on_hang_up: said(upstream.on_hang_up.as_ref()),
         stream_options: said(upstream.stream_options.as_ref()).unwrap_or(true),
         surfaces: said(upstream.surfaces.as_ref())
-            .map_or_else(|| SURFACES.to_vec(), |Surfaces(list)| list),
+            .map_or_else(|| SURFACES.to_vec(), |SurfaceList(list)| list),
     })
 }
 
@@ -209,7 +210,7 @@ fn routes(
             return Err(origin.error(&route.name.span, problem));
         };
         let upstream_model = said(route.model.as_ref()).map_or_else(|| id.clone(), |m| m.0);
-        let surfaces = said(route.surfaces.as_ref()).map(|Surfaces(list)| list);
+        let surfaces = said(route.surfaces.as_ref()).map(|SurfaceList(list)| list);
         routes.extend(upstream.iter().map(|upstream| Route {
             upstream: Arc::clone(upstream),
             upstream_model: upstream_model.as_str().into(),
@@ -254,8 +255,8 @@ fn prices(model: &raw::Model) -> Prices {
 
 /// What is written into the cache costs as much as any input, unless another price is given.
 fn step(
-    [input, cached_input, output]: [&Field<super::forms::Dollars>; 3],
-    cache_write: Option<&Field<super::forms::Dollars>>,
+    [input, cached_input, output]: [&Field<TokenPrice>; 3],
+    cache_write: Option<&Field<TokenPrice>>,
 ) -> PriceStep {
     PriceStep {
         input: input.value.0,
@@ -271,20 +272,6 @@ fn said<T: Clone>(field: Option<&Field<T>>) -> Option<T> {
 
 fn wait(field: Option<&Field<Seconds<1>>>, otherwise: Duration) -> Duration {
     field.map_or(otherwise, |f| f.value.0)
-}
-
-impl Form for OnHangUp {
-    fn form() -> String {
-        "cancel or drain".to_owned()
-    }
-
-    fn read(written: &Written) -> Option<Self> {
-        match written.text()? {
-            "cancel" => Some(Self::Cancel),
-            "drain" => Some(Self::Drain),
-            _ => None,
-        }
-    }
 }
 
 impl raw::Upstream {

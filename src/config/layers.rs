@@ -4,7 +4,7 @@
 
 use super::error::{ConfigError, Origin};
 use super::raw::Raw;
-use super::written::Field;
+use super::value::Field;
 use std::collections::BTreeMap;
 
 /// The variables of a process.
@@ -23,7 +23,7 @@ pub struct Layer {
 }
 
 /// A value and the layer it was found in.
-pub struct Found<'a, T> {
+pub struct Setting<'a, T> {
     pub value: &'a T,
     layer: &'a Layer,
     span: std::ops::Range<usize>,
@@ -79,10 +79,10 @@ impl Layers {
     pub fn find<T>(
         &self,
         pick: impl Fn(&Raw) -> &Option<Field<T>>,
-    ) -> Result<Found<'_, T>, ConfigError> {
+    ) -> Result<Setting<'_, T>, ConfigError> {
         let found = self.0.iter().rev().find_map(|layer| {
             let field = pick(&layer.raw).as_ref()?;
-            Some(Found { value: &field.value, layer, span: field.span.clone() })
+            Some(Setting { value: &field.value, layer, span: field.span.clone() })
         });
         found.ok_or(ConfigError::NoDefault)
     }
@@ -131,7 +131,7 @@ impl Layer {
     }
 }
 
-impl<T> Found<'_, T> {
+impl<T> Setting<'_, T> {
     /// The error for this value.
     pub fn error(&self, problem: impl Into<String>) -> ConfigError {
         self.layer.origin.error(&self.span, problem)

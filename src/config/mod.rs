@@ -7,14 +7,16 @@
 pub mod error;
 pub mod layers;
 mod raw;
-mod written;
-mod forms;
+mod value;
+mod types;
+mod network_types;
+mod choices;
 mod resolve;
 mod catalog;
 mod database;
 mod plans;
 mod production;
-pub mod masked;
+pub mod display;
 mod restart;
 mod hot_restart;
 #[cfg(test)]

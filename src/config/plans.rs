@@ -1,10 +1,10 @@
 //! The plans of a configuration.
 
 use super::error::ConfigError;
-use super::forms::Names;
 use super::layers::Layers;
 use super::raw;
-use super::written::{Form, Written};
+use super::types::NameList;
+use super::value::{FromConfig, RawValue};
 use crate::upstream::catalog::Catalog;
 use domain::id::PlanId;
 use domain::plan::{Plan, PlanLimits, PolicyChange, RequestPolicy, ServerTools, Window, Words};
@@ -67,7 +67,7 @@ fn meaning(plan: &raw::Plan, window: Window, catalog: &Catalog) -> Plan {
 }
 
 fn policy(plan: &raw::Plan) -> RequestPolicy {
-    let words = |names: &super::written::Field<Names>| -> Words {
+    let words = |names: &super::value::Field<NameList>| -> Words {
         names.value.0.iter().map(|word| word.as_str().into()).collect()
     };
     PolicyChange {
@@ -81,13 +81,13 @@ fn policy(plan: &raw::Plan) -> RequestPolicy {
     .applied_to(RequestPolicy::default())
 }
 
-impl Form for ServerTools {
-    fn form() -> String {
+impl FromConfig for ServerTools {
+    fn expected() -> String {
         "\"allow\", \"strip\" or \"refuse\"".to_owned()
     }
 
-    fn read(written: &Written) -> Option<Self> {
-        match written.text()? {
+    fn from_value(value: &RawValue) -> Option<Self> {
+        match value.text()? {
             "allow" => Some(Self::Allow),
             "strip" => Some(Self::Strip),
             "refuse" => Some(Self::Refuse),

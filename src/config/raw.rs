@@ -2,11 +2,12 @@
 //!
 //! `config/default.toml` says what each key means; a test holds the two together.
 
-use super::forms::{
-    BaseUrl, CaFile, Dollars, Email, LogFilter, Name, Names, Nets, Origins, PerImage, Released,
-    Seconds, Shown, Surfaces, Whole,
+use super::network_types::{BaseUrl, Networks, Origins};
+use super::types::{
+    CaFile, DisplayName, Email, ImagePrice, LogFilter, Name, NameList, ReleaseDate, Seconds,
+    SurfaceList, TokenPrice, WholeNumber,
 };
-use super::written::Field;
+use super::value::Field;
 use super::{Billing as BillingMode, Durability, Environment, LogFormat};
 use crate::upstream::catalog::OnHangUp;
 use domain::plan::ServerTools;
@@ -17,9 +18,9 @@ use std::net::IpAddr;
 use wire::request::LimitField;
 
 type Optional<T> = Option<Field<T>>;
-type Bytes = Whole<usize, 1024, 1_073_741_824>;
-type Count<T> = Whole<T, 1, 1_000_000>;
-type Tokens = Whole<u64, 1, 100_000_000>;
+type Bytes = WholeNumber<usize, 1024, 1_073_741_824>;
+type Count<T> = WholeNumber<T, 1, 1_000_000>;
+type Tokens = WholeNumber<u64, 1, 100_000_000>;
 /// A wait that cannot be zero.
 type Wait = Seconds<1>;
 /// A wait that zero switches off.
@@ -30,10 +31,10 @@ type Pause = Seconds<0>;
 pub struct Raw {
     pub environment: Optional<Environment>,
     pub host: Optional<Option<IpAddr>>,
-    pub port: Optional<Whole<u16, 0, 65535>>,
+    pub port: Optional<WholeNumber<u16, 0, 65535>>,
     pub admin_host: Optional<IpAddr>,
-    pub admin_names: Optional<Names>,
-    pub admin_port: Optional<Whole<u16, 0, 65535>>,
+    pub admin_names: Optional<NameList>,
+    pub admin_port: Optional<WholeNumber<u16, 0, 65535>>,
     pub secret_key: Optional<Option<Secret>>,
     pub listener: Listener,
     pub database: Database,
@@ -52,16 +53,16 @@ pub struct Raw {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listener {
-    pub header_bytes: Optional<Whole<usize, 1024, 1_048_576>>,
+    pub header_bytes: Optional<WholeNumber<usize, 1024, 1_048_576>>,
     pub header_timeout: Optional<Wait>,
     pub keepalive: Optional<Wait>,
     pub body_timeout: Optional<Wait>,
     pub write_timeout: Optional<Wait>,
-    pub body_rate: Optional<Whole<u64, 0, 1_073_741_824>>,
+    pub body_rate: Optional<WholeNumber<u64, 0, 1_073_741_824>>,
     pub max_connections: Optional<Count<usize>>,
-    pub connections_per_address: Optional<Whole<usize, 0, 1_000_000>>,
-    pub buffered_bytes: Optional<Whole<usize, 1_048_576, 1_099_511_627_776>>,
-    pub trusted_proxies: Optional<Nets>,
+    pub connections_per_address: Optional<WholeNumber<usize, 0, 1_000_000>>,
+    pub buffered_bytes: Optional<WholeNumber<usize, 1_048_576, 1_099_511_627_776>>,
+    pub trusted_proxies: Optional<Networks>,
     pub data_cors: Optional<Origins>,
     pub tls_certificate: Optional<Option<String>>,
     pub tls_key: Optional<Option<String>>,
@@ -73,8 +74,8 @@ pub struct Database {
     pub url: Optional<Secret>,
     pub durability: Optional<Durability>,
     pub journal: Optional<Option<String>>,
-    pub journal_bytes: Optional<Whole<u64, 1_048_576, 1_099_511_627_776>>,
-    pub connections: Optional<Whole<u32, 1, 1000>>,
+    pub journal_bytes: Optional<WholeNumber<u64, 1_048_576, 1_099_511_627_776>>,
+    pub connections: Optional<WholeNumber<u32, 1, 1000>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -82,7 +83,7 @@ pub struct Database {
 pub struct Redis {
     pub url: Optional<Option<Secret>>,
     pub lease: Optional<Wait>,
-    pub max_backlog: Optional<Whole<u64, 1000, 1_000_000_000>>,
+    pub max_backlog: Optional<WholeNumber<u64, 1000, 1_000_000_000>>,
     pub compare: Optional<Wait>,
     pub spool: Optional<String>,
 }
@@ -94,16 +95,16 @@ pub struct Limits {
     pub event_bytes: Optional<Bytes>,
     pub reply_bytes: Optional<Bytes>,
     pub rate_limit_requests: Optional<Count<u32>>,
-    pub rate_limit_window: Optional<Whole<u32, 1, 86_400>>,
-    pub slice_tokens: Optional<Whole<u64, 16, 1_000_000>>,
-    pub expected_output_tokens: Optional<Whole<u64, 1, 10_000_000>>,
-    pub expected_hidden_tokens: Optional<Whole<u64, 0, 10_000_000>>,
+    pub rate_limit_window: Optional<WholeNumber<u32, 1, 86_400>>,
+    pub slice_tokens: Optional<WholeNumber<u64, 16, 1_000_000>>,
+    pub expected_output_tokens: Optional<WholeNumber<u64, 1, 10_000_000>>,
+    pub expected_hidden_tokens: Optional<WholeNumber<u64, 0, 10_000_000>>,
     pub admission_wait: Optional<Pause>,
     pub keepalive_comment: Optional<Pause>,
     pub early_keepalive: Optional<Pause>,
     pub shutdown_delay: Optional<Pause>,
     pub shutdown_grace: Optional<Pause>,
-    pub cached_callers: Optional<Whole<usize, 1, 10_000_000>>,
+    pub cached_callers: Optional<WholeNumber<usize, 1, 10_000_000>>,
     pub call_timeout: Optional<Wait>,
     pub drain: Optional<Pause>,
 }
@@ -153,36 +154,36 @@ pub struct Upstream {
     pub name: Field<Name>,
     pub base_url: Field<BaseUrl>,
     pub api_key: Optional<Secret>,
-    pub api_key_env: Optional<Names>,
+    pub api_key_env: Optional<NameList>,
     pub connect_timeout: Optional<Wait>,
     pub first_byte_timeout: Optional<Wait>,
     pub idle_timeout: Optional<Wait>,
     pub max_in_flight: Optional<Count<u32>>,
-    pub queue_length: Optional<Whole<u32, 0, 1_000_000>>,
+    pub queue_length: Optional<WholeNumber<u32, 0, 1_000_000>>,
     pub queue_timeout: Optional<Wait>,
     pub probe_interval: Optional<Pause>,
     pub ca_file: Optional<Option<CaFile>>,
     pub limit_field: Optional<LimitField>,
     pub on_hang_up: Optional<OnHangUp>,
     pub stream_options: Optional<bool>,
-    pub surfaces: Optional<Surfaces>,
+    pub surfaces: Optional<SurfaceList>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     pub id: Field<Name>,
-    pub aliases: Optional<Names>,
+    pub aliases: Optional<NameList>,
     pub upstreams: Vec<Route>,
     pub context_tokens: Field<Tokens>,
     pub output_tokens: Optional<Tokens>,
     pub prices: Prices,
     pub long_prices: Option<LongPrices>,
     pub hidden_reasoning: Optional<bool>,
-    pub image_price: Optional<PerImage>,
-    pub image_tokens: Optional<Whole<u64, 0, 1_000_000>>,
-    pub prompt_overhead_tokens: Optional<Whole<u64, 0, 1_000_000>>,
-    pub created: Optional<Released>,
+    pub image_price: Optional<ImagePrice>,
+    pub image_tokens: Optional<WholeNumber<u64, 0, 1_000_000>>,
+    pub prompt_overhead_tokens: Optional<WholeNumber<u64, 0, 1_000_000>>,
+    pub created: Optional<ReleaseDate>,
     pub owned_by: Optional<Name>,
 }
 
@@ -191,46 +192,46 @@ pub struct Model {
 pub struct Route {
     pub name: Field<Name>,
     pub model: Optional<Name>,
-    pub weight: Optional<Whole<u32, 1, 1000>>,
-    pub surfaces: Optional<Surfaces>,
+    pub weight: Optional<WholeNumber<u32, 1, 1000>>,
+    pub surfaces: Optional<SurfaceList>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Prices {
-    pub input: Field<Dollars>,
-    pub cached_input: Field<Dollars>,
-    pub cache_write: Optional<Dollars>,
-    pub output: Field<Dollars>,
+    pub input: Field<TokenPrice>,
+    pub cached_input: Field<TokenPrice>,
+    pub cache_write: Optional<TokenPrice>,
+    pub output: Field<TokenPrice>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LongPrices {
     pub from: Field<Tokens>,
-    pub input: Field<Dollars>,
-    pub cached_input: Field<Dollars>,
-    pub cache_write: Optional<Dollars>,
-    pub output: Field<Dollars>,
+    pub input: Field<TokenPrice>,
+    pub cached_input: Field<TokenPrice>,
+    pub cache_write: Optional<TokenPrice>,
+    pub output: Field<TokenPrice>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     pub id: Field<Name>,
-    pub name: Field<Shown>,
-    pub price_cents: Field<Whole<u32, 0, 100_000_000>>,
-    pub max_tokens_per_day: Field<Whole<u64, 0, 1_000_000_000_000>>,
-    pub max_requests_per_day: Field<Whole<u64, 0, 1_000_000_000>>,
+    pub name: Field<DisplayName>,
+    pub price_cents: Field<WholeNumber<u32, 0, 100_000_000>>,
+    pub max_tokens_per_day: Field<WholeNumber<u64, 0, 1_000_000_000_000>>,
+    pub max_requests_per_day: Field<WholeNumber<u64, 0, 1_000_000_000>>,
     pub concurrent_streams: Field<Count<u32>>,
     pub rate_limit_requests: Optional<Count<u32>>,
-    pub rate_limit_window: Optional<Whole<u32, 1, 86_400>>,
-    pub models: Optional<Names>,
+    pub rate_limit_window: Optional<WholeNumber<u32, 1, 86_400>>,
+    pub models: Optional<NameList>,
     pub time_zone: Optional<TimeZone>,
     pub server_tools: Optional<ServerTools>,
-    pub max_tool_calls: Optional<Whole<u32, 1, 1000>>,
-    pub service_tiers: Optional<Names>,
-    pub image_sizes: Optional<Names>,
-    pub image_qualities: Optional<Names>,
+    pub max_tool_calls: Optional<WholeNumber<u32, 1, 1000>>,
+    pub service_tiers: Optional<NameList>,
+    pub image_sizes: Optional<NameList>,
+    pub image_qualities: Optional<NameList>,
     pub account_references: Optional<bool>,
 }

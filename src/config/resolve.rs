@@ -1,8 +1,8 @@
 //! From layers to [`Config`]: each key's value in force, and the checks across keys.
 
 use super::error::ConfigError;
-use super::forms::Origins;
 use super::layers::{Environment as Variables, Layers};
+use super::network_types::Origins;
 use super::{
     Accounts, Config, Cors, Environment, FirstAdmin, Limits, Listener, Log, Redis, TlsFiles,
     catalog, database, plans, production,

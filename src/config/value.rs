@@ -1,44 +1,43 @@
-//! One value as written, with its place, read into the type it stands for.
+//! One configuration value with its position, converted into its type.
 //!
-//! The environment has only text, so every [`Form`] reads text as well as TOML's own types.
-//! Invariant: an error names the accepted form and never repeats what was written, which may be
-//! a secret.
+//! Environment variables are text, so every [`FromConfig`] accepts text as well as TOML's own types.
+//! Invariant: an error names the accepted form and never repeats the value, which may be a secret.
 
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use std::fmt;
 use std::ops::Range;
 use toml::Spanned;
 
-/// A type with one way to be written in a config file.
-pub trait Form: Sized {
+/// A type that a configuration value can have.
+pub trait FromConfig: Sized {
     /// The accepted form, to follow the word "expected".
-    fn form() -> String;
+    fn expected() -> String;
 
-    /// The value, or `None` when `written` is not of that form.
-    fn read(written: &Written) -> Option<Self>;
+    /// Converts the value; `None` if it does not have that form.
+    fn from_value(value: &RawValue) -> Option<Self>;
 }
 
-/// What TOML can say in one value.
+/// A value before it is converted.
 #[derive(Debug)]
-pub enum Written {
+pub enum RawValue {
     Text(String),
-    Whole(i64),
-    Fraction(f64),
-    Flag(bool),
+    Integer(i64),
+    Float(f64),
+    Bool(bool),
     List(Vec<String>),
-    /// A table, or a list of something other than text: of no form.
+    /// A table, or a list of something other than text: no type accepts it.
     Other,
 }
 
-/// A value that was read, and where it stands in its text.
+/// A converted value and its position in the file.
 #[derive(Debug, Clone)]
 pub struct Field<T> {
     pub value: T,
     pub span: Range<usize>,
 }
 
-impl Written {
-    /// The text, for forms that are written as text alone.
+impl RawValue {
+    /// The trimmed text; `None` for other values.
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text.trim()),
@@ -50,7 +49,7 @@ impl Written {
     pub fn whole(&self) -> Option<u64> {
         match self {
             Self::Text(text) => text.trim().parse().ok(),
-            Self::Whole(number) => u64::try_from(*number).ok(),
+            Self::Integer(number) => u64::try_from(*number).ok(),
             _ => None,
         }
     }
@@ -59,8 +58,8 @@ impl Written {
     pub fn decimal(&self) -> Option<String> {
         match self {
             Self::Text(text) => Some(text.trim().to_owned()),
-            Self::Whole(number) => Some(number.to_string()),
-            Self::Fraction(number) => Some(number.to_string()),
+            Self::Integer(number) => Some(number.to_string()),
+            Self::Float(number) => Some(number.to_string()),
             _ => None,
         }
     }
@@ -78,18 +77,18 @@ impl Written {
     }
 }
 
-impl<'de, T: Form> serde::Deserialize<'de> for Field<T> {
+impl<'de, T: FromConfig> serde::Deserialize<'de> for Field<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let written = Spanned::<Written>::deserialize(deserializer)?;
-        let span = written.span();
-        match T::read(written.get_ref()) {
+        let raw = Spanned::<RawValue>::deserialize(deserializer)?;
+        let span = raw.span();
+        match T::from_value(raw.get_ref()) {
             Some(value) => Ok(Self { value, span }),
-            None => Err(D::Error::custom(format_args!("expected {}", T::form()))),
+            None => Err(D::Error::custom(format_args!("expected {}", T::expected()))),
         }
     }
 }
 
-impl<'de> serde::Deserialize<'de> for Written {
+impl<'de> serde::Deserialize<'de> for RawValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(AnyValue)
     }
@@ -98,41 +97,41 @@ impl<'de> serde::Deserialize<'de> for Written {
 struct AnyValue;
 
 impl<'de> Visitor<'de> for AnyValue {
-    type Value = Written;
+    type Value = RawValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Written, E> {
-        Ok(Written::Text(text.to_owned()))
+    fn visit_str<E>(self, text: &str) -> Result<RawValue, E> {
+        Ok(RawValue::Text(text.to_owned()))
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Written, E> {
-        Ok(Written::Whole(number))
+    fn visit_i64<E>(self, number: i64) -> Result<RawValue, E> {
+        Ok(RawValue::Integer(number))
     }
 
-    fn visit_f64<E>(self, number: f64) -> Result<Written, E> {
-        Ok(Written::Fraction(number))
+    fn visit_f64<E>(self, number: f64) -> Result<RawValue, E> {
+        Ok(RawValue::Float(number))
     }
 
-    fn visit_bool<E>(self, flag: bool) -> Result<Written, E> {
-        Ok(Written::Flag(flag))
+    fn visit_bool<E>(self, flag: bool) -> Result<RawValue, E> {
+        Ok(RawValue::Bool(flag))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Written, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<RawValue, A::Error> {
         let mut list = Some(Vec::new());
-        while let Some(item) = items.next_element::<Written>()? {
+        while let Some(item) = items.next_element::<RawValue>()? {
             match item {
-                Written::Text(text) => list.iter_mut().for_each(|l| l.push(text.clone())),
+                RawValue::Text(text) => list.iter_mut().for_each(|l| l.push(text.clone())),
                 _ => list = None,
             }
         }
-        Ok(list.map_or(Written::Other, Written::List))
+        Ok(list.map_or(RawValue::Other, RawValue::List))
     }
 
-    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Written, A::Error> {
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<RawValue, A::Error> {
         while map.next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?.is_some() {}
-        Ok(Written::Other)
+        Ok(RawValue::Other)
     }
 }

@@ -4,7 +4,7 @@ use super::{
     Answer, Go, Hello, MESSAGE_TIMEOUT, Offer, PREPARE_TIMEOUT, PROTOCOL, READY_TIMEOUT, State,
     Step, descriptors,
 };
-use crate::instance::Lock;
+use crate::data_dir::Lock;
 use anyhow::{Context, bail};
 use nix::unistd::geteuid;
 use quota::model::OpenState;
