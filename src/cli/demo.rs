@@ -96,7 +96,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn simulator(
     tasks: &TaskTracker,
     stop: CancellationToken,
-) -> anyhow::Result<mock_xai::Running> {
+) -> anyhow::Result<mock_xai::RunningSimulator> {
     let listener = TcpListener::bind(("127.0.0.1", 0))
         .await
         .context("cannot open a port for the simulator")?;

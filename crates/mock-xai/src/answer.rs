@@ -1,13 +1,13 @@
 //! What is said: how many tokens, which words, why it ends, and what it costs.
 //!
-//! Pure: the same seed and the same ask give the same answer. Each word is one o200k token, so
+//! Pure: the same seed and the same request give the same answer. Each word is one o200k token, so
 //! the truth about an answer is known without a tokenizer.
 
-use super::ask::{Ask, Function};
-use super::fault::{Fault, Faults};
-use super::model::Model;
-use super::responses;
-use super::settings::Steer;
+use crate::fault::{Fault, Faults};
+use crate::model::Model;
+use crate::reply::responses;
+use crate::request::{Function, ModelRequest};
+use crate::settings::Overrides;
 
 /// An answer, decided before its first byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,15 +17,15 @@ pub struct Answer {
     /// Words of each choice; 0 when a function is called.
     pub words: u64,
     pub call: Option<Call>,
-    pub finish: Finish,
+    pub finish: FinishReason,
     /// Reasoning that is also shown, word by word.
     pub shown_reasoning: u64,
     /// Reasoning in a form that only this simulator reads, if it was wanted.
     pub sealed: Option<String>,
     /// `None` if the upstream is to forget it.
-    pub usage: Option<Usage>,
+    pub reported_usage: Option<Usage>,
     /// What usage says when it is not forgotten.
-    pub truth: Usage,
+    pub billed_usage: Usage,
     digest: u64,
 }
 
@@ -38,7 +38,7 @@ pub struct Call {
 
 /// Why an answer ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finish {
+pub enum FinishReason {
     Stop,
     Length,
     ToolCalls,
@@ -57,37 +57,48 @@ pub struct Usage {
 }
 
 impl Answer {
-    /// Decides the answer to `ask`.
-    pub fn new(ask: &Ask, model: &Model, steer: &Steer, seed: u64, prompt_overhead: u64) -> Self {
-        let digest = Words::new(seed ^ ask.digest).draw();
+    /// Decides the answer to `request`.
+    pub fn new(
+        request: &ModelRequest,
+        model: &Model,
+        overrides: &Overrides,
+        seed: u64,
+        prompt_overhead: u64,
+    ) -> Self {
+        let digest = Words::new(seed ^ request.digest).draw();
         // What has no words, such as embeddings, cannot have too many.
-        let over = |max| if max == 0 { 0 } else { max + steer.faults.overrun() };
-        let limit = ask.max_tokens.map(over);
-        let call = ask
+        let over = |max| if max == 0 { 0 } else { max + overrides.faults.overrun() };
+        let limit = request.max_tokens.map(over);
+        let call = request
             .function
             .clone()
             .map(Call::new)
             .filter(|call| limit.is_none_or(|max| call.tokens <= max));
-        let wanted =
-            if steer.faults.overrun() > 0 { limit.unwrap_or(steer.tokens) } else { steer.tokens };
+        let wanted = if overrides.faults.overrun() > 0 {
+            limit.unwrap_or(overrides.tokens)
+        } else {
+            overrides.tokens
+        };
         let words = if call.is_some() { 0 } else { limit.map_or(wanted, |max| wanted.min(max)) };
         let visible = call.as_ref().map_or(words, |call| call.tokens);
         let reasoning =
-            if model.reasons() { steer.reasoning.unwrap_or(16 + digest % 48) } else { 0 };
-        let prompt = ask.prompt_tokens + prompt_overhead;
-        let mut truth = Usage::new(model, prompt, visible * u64::from(ask.choices), reasoning);
-        truth.cache_writes = steer.cache_writes.min(truth.prompt - truth.cached);
+            if model.reasons() { overrides.reasoning.unwrap_or(16 + digest % 48) } else { 0 };
+        let prompt = request.prompt_tokens + prompt_overhead;
+        let mut billed_usage =
+            Usage::new(model, prompt, visible * u64::from(request.choices), reasoning);
+        billed_usage.cache_writes =
+            overrides.cache_writes.min(billed_usage.prompt - billed_usage.cached);
         Self {
             model: model.name.clone(),
-            choices: ask.choices,
+            choices: request.choices,
             words,
-            finish: Finish::of(call.is_some(), words, ask.max_tokens, steer.tokens),
+            finish: FinishReason::of(call.is_some(), words, request.max_tokens, overrides.tokens),
             call,
-            sealed: (ask.wants_seal && reasoning > 0)
+            sealed: (request.wants_seal && reasoning > 0)
                 .then(|| format!("{}{digest:016x}", responses::seal(seed))),
-            shown_reasoning: if ask.show_reasoning { reasoning } else { 0 },
-            usage: reported(truth, &steer.faults),
-            truth,
+            shown_reasoning: if request.show_reasoning { reasoning } else { 0 },
+            reported_usage: reported(billed_usage, &overrides.faults),
+            billed_usage,
             digest,
         }
     }
@@ -112,26 +123,26 @@ impl Answer {
     /// Makes it images, which are paid by their number and have no tokens.
     pub fn price_images(&mut self) {
         let cost_ticks = IMAGE_TICKS * u64::from(self.choices);
-        self.truth = Usage { cost_ticks, ..Usage::default() };
-        self.usage = self.usage.map(|_| self.truth);
+        self.billed_usage = Usage { cost_ticks, ..Usage::default() };
+        self.reported_usage = self.reported_usage.map(|_| self.billed_usage);
     }
 
     /// All visible tokens of all choices.
     pub fn visible(&self) -> u64 {
-        self.truth.completion
+        self.billed_usage.completion
     }
 }
 
 /// What the upstream says of the truth.
-fn reported(truth: Usage, faults: &Faults) -> Option<Usage> {
+fn reported(billed: Usage, faults: &Faults) -> Option<Usage> {
     if faults.has(Fault::NoUsage) {
         None
     } else if faults.has(Fault::ZeroUsage) {
         Some(Usage::default())
     } else if faults.has(Fault::CachedOver) {
-        Some(Usage { cached: truth.prompt + 1000, ..truth })
+        Some(Usage { cached: billed.prompt + 1000, ..billed })
     } else {
-        Some(truth)
+        Some(billed)
     }
 }
 
@@ -143,7 +154,7 @@ impl Call {
     }
 }
 
-impl Finish {
+impl FinishReason {
     fn of(called: bool, words: u64, max_tokens: Option<u64>, wanted: u64) -> Self {
         match max_tokens {
             _ if called => Self::ToolCalls,
@@ -325,19 +336,29 @@ mod tests {
     use super::*;
     use crate::fault::Faults;
     use crate::settings::Settings;
-    use crate::{ask, model};
+    use crate::{model, request};
     use http::HeaderMap;
 
     fn answer(body: &str, marker: &str) -> Answer {
         let body =
             format!(r#"{{{body},"messages":[{{"role":"user","content":"hello {marker}"}}]}}"#);
-        let ask = ask::chat(body.as_bytes()).expect("a good body");
+        let request = request::chat::read(body.as_bytes()).expect("a good body");
         let settings = Settings::default();
-        let steer =
-            Steer::new(&settings, Faults::default(), &HeaderMap::new(), &ask.last_user_text)
-                .expect("good");
+        let overrides = Overrides::new(
+            &settings,
+            Faults::default(),
+            &HeaderMap::new(),
+            &request.last_user_text,
+        )
+        .expect("good");
         let models = model::all(&[]);
-        Answer::new(&ask, model::find(&models, &ask.model).expect("a model"), &steer, 0, 0)
+        Answer::new(
+            &request,
+            model::find(&models, &request.model).expect("a model"),
+            &overrides,
+            0,
+            0,
+        )
     }
 
     #[test]
@@ -350,7 +371,7 @@ mod tests {
     fn a_text_has_as_many_tokens_as_words() {
         let answer = answer(r#""model":"grok-4.3""#, "[sim tokens=500]");
         assert_eq!(o200k::count(&answer.text_of(0)), 500);
-        assert_eq!(answer.truth.completion, 500);
+        assert_eq!(answer.billed_usage.completion, 500);
     }
 
     #[test]
@@ -363,29 +384,32 @@ mod tests {
     #[test]
     fn limits_hold_unless_overrun() {
         let cut = answer(r#""model":"grok-4.3","max_completion_tokens":5,"n":2"#, "");
-        assert_eq!((cut.words, cut.truth.completion, cut.finish), (5, 10, Finish::Length));
+        assert_eq!(
+            (cut.words, cut.billed_usage.completion, cut.finish),
+            (5, 10, FinishReason::Length)
+        );
         let exact = answer(r#""model":"grok-4.3","max_tokens":24"#, "");
-        assert_eq!((exact.words, exact.finish), (24, Finish::Stop));
+        assert_eq!((exact.words, exact.finish), (24, FinishReason::Stop));
         let over = answer(r#""model":"grok-4.3","max_tokens":5"#, "[sim fault=overrun=7]");
-        assert_eq!((over.words, over.truth.completion), (12, 12));
+        assert_eq!((over.words, over.billed_usage.completion), (12, 12));
     }
 
     #[test]
     fn reasoning_is_counted_apart() {
         let answer = answer(r#""model":"grok-4.20-0309-reasoning""#, "[sim reasoning=30]");
-        assert_eq!((answer.truth.completion, answer.truth.reasoning), (24, 30));
+        assert_eq!((answer.billed_usage.completion, answer.billed_usage.reasoning), (24, 30));
         let chat: serde_json::Value =
-            serde_json::from_str(&answer.truth.chat_json()).expect("json");
-        assert_eq!(chat["total_tokens"], answer.truth.prompt + 54);
+            serde_json::from_str(&answer.billed_usage.chat_json()).expect("json");
+        assert_eq!(chat["total_tokens"], answer.billed_usage.prompt + 54);
         let responses: serde_json::Value =
-            serde_json::from_str(&answer.truth.responses_json()).expect("json");
+            serde_json::from_str(&answer.billed_usage.responses_json()).expect("json");
         assert_eq!(responses["output_tokens"], 54);
     }
 
     #[test]
     fn a_usage_can_be_forgotten() {
         let answer = answer(r#""model":"grok-4.3""#, "[sim fault=no-usage]");
-        assert_eq!(answer.usage, None);
-        assert_eq!(answer.truth.completion, 24);
+        assert_eq!(answer.reported_usage, None);
+        assert_eq!(answer.billed_usage.completion, 24);
     }
 }

@@ -5,8 +5,8 @@
 //! stopped (a non-streamed response, a deferred completion, a stored response) is generated to its end and
 //! billed whole. Refusals leave no answer and no bill.
 
-use super::model::Model;
-use super::truth::Entry;
+use crate::model::Model;
+use crate::request_log::LogEntry;
 use serde::Serialize;
 
 /// Billed tokens, and their price in ticks (1e-10 US dollars).
@@ -23,15 +23,15 @@ pub struct Bill {
 
 /// How an answer is billed.
 #[derive(Debug, Clone, Default)]
-pub struct Terms {
+pub struct BillingTerms {
     pub model: Model,
     /// Generation goes on when the connection is gone.
     pub goes_on: bool,
 }
 
-impl Terms {
+impl BillingTerms {
     /// The bill of an answer that has ended as `entry` says.
-    pub fn bill(&self, entry: &Entry) -> Bill {
+    pub fn bill(&self, entry: &LogEntry) -> Bill {
         let is_whole = entry.finished || self.goes_on;
         let completion =
             if is_whole { entry.completion } else { entry.produced.min(entry.completion) };
@@ -57,15 +57,15 @@ mod tests {
     use super::*;
     use crate::model;
 
-    fn entry(finished: bool) -> Entry {
+    fn entry(finished: bool) -> LogEntry {
         let cost_ticks = 100 * 12_500 + 90 * 25_000;
-        let counts = Entry { prompt: 100, completion: 50, reasoning: 40, ..Entry::default() };
-        Entry { cost_ticks, produced: 20, finished, ..counts }
+        let counts = LogEntry { prompt: 100, completion: 50, reasoning: 40, ..LogEntry::default() };
+        LogEntry { cost_ticks, produced: 20, finished, ..counts }
     }
 
-    fn terms(goes_on: bool) -> Terms {
+    fn terms(goes_on: bool) -> BillingTerms {
         let model = model::find(&model::all(&[]), model::DEFAULT).cloned().expect("in the table");
-        Terms { model, goes_on }
+        BillingTerms { model, goes_on }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Everything that can go wrong with an upstream, by name.
 //!
-//! A fault is plain data here; `delivery.rs` and `chat.rs` act on it. Several may be given at
+//! A fault is plain data here; `paced.rs` and `chat.rs` act on it. Several may be given at
 //! once, separated by commas (`split,crlf`).
 
-use super::trouble::Trouble;
+use crate::account_error::AccountError;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub enum Fault {
     Multiline,
     NoUsage,
     UsageTwice,
-    /// Running usage on every chunk, as old xAI samples show it.
+    /// RunningSimulator usage on every chunk, as old xAI samples show it.
     UsageEveryChunk,
     /// 200 with an error body.
     Error200,
@@ -69,7 +69,7 @@ pub enum Fault {
     /// The request is wrong: the first event of a stream says so, or a 400.
     ErrorFirst,
     /// A refusal that is the operator's to solve.
-    Trouble(Trouble),
+    AccountError(AccountError),
     /// So many interim replies (103) before the reply.
     Interim(u64),
     /// So many trailers after the body.
@@ -211,7 +211,7 @@ impl FromStr for Fault {
 }
 
 /// The faults that take no argument.
-const PLAIN: [(&str, Fault); 30] = [
+const WITHOUT_ARGUMENT: [(&str, Fault); 30] = [
     ("410", Fault::Status(410)),
     ("422", Fault::Status(422)),
     ("500", Fault::Status(500)),
@@ -260,8 +260,9 @@ fn named(name: &str, argument: Option<u64>) -> Option<Fault> {
         "trailers" => Fault::Trailers(argument.unwrap_or(1000)),
         "short-id" => Fault::ShortId(argument.unwrap_or(1)),
         _ => {
-            let plain = PLAIN.iter().find(|(plain, _)| *plain == name).map(|(_, fault)| *fault);
-            return plain.or_else(|| Trouble::named(name).map(Fault::Trouble));
+            let plain =
+                WITHOUT_ARGUMENT.iter().find(|(plain, _)| *plain == name).map(|(_, fault)| *fault);
+            return plain.or_else(|| AccountError::from_name(name).map(Fault::AccountError));
         }
     })
 }
@@ -281,9 +282,9 @@ impl fmt::Display for Fault {
             Self::Interim(n) => write!(f, "interim={n}"),
             Self::Trailers(n) => write!(f, "trailers={n}"),
             Self::ShortId(n) => write!(f, "short-id={n}"),
-            Self::Trouble(trouble) => f.write_str(trouble.name()),
+            Self::AccountError(account_error) => f.write_str(account_error.name()),
             plain => {
-                let named = PLAIN.iter().find(|(_, fault)| fault == plain);
+                let named = WITHOUT_ARGUMENT.iter().find(|(_, fault)| fault == plain);
                 f.write_str(named.map_or("none", |(name, _)| name))
             }
         }

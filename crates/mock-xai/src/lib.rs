@@ -1,38 +1,32 @@
 //! A stand-in for xAI's API: for demos, tests and load, never for the data plane's own use.
 //!
 //! It speaks every surface of the wire format as xAI does, counts tokens exactly, can fail in every
-//! way an upstream fails ([`fault`]), and keeps a log of what it really said ([`truth`]). Same
+//! way an upstream fails ([`fault`]), and keeps a log of what it really said ([`request_log`]). Same
 //! seed and same request, same answer.
 
 pub mod settings;
 pub mod fault;
-mod serve;
+mod account_error;
+mod connections;
+mod socket;
 mod routes;
-mod faulty;
-mod inspect;
-mod ask;
-mod asks;
+mod sim_routes;
+mod fault_replies;
+mod request;
 mod model;
 mod answer;
-mod chat;
-mod responses;
-mod completions;
-mod deferred;
-mod messages;
-mod plain;
-mod delivery;
-mod spoil;
 mod reply;
+mod pacing;
+mod corrupt;
 mod refusal;
-mod trouble;
-mod gzip;
-mod socket;
+mod deferred_completions;
 pub mod bill;
-pub mod truth;
+pub mod request_log;
 
 use fault::Faults;
 use http::HeaderMap;
 use model::Model;
+use request_log::RequestLog;
 use settings::Settings;
 use std::io;
 use std::net::SocketAddr;
@@ -41,7 +35,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use truth::TruthLog;
 
 /// The simulator's state, shared by all connections.
 #[derive(Debug)]
@@ -51,17 +44,17 @@ pub struct Simulator {
     headers: HeaderMap,
     /// For all requests; can change while running.
     faults: RwLock<Faults>,
-    stored: responses::Stored,
-    deferred: deferred::Deferred,
-    ids: Ids,
-    truth: Arc<TruthLog>,
+    stored: reply::responses::StoredResponses,
+    deferred: deferred_completions::DeferredCompletions,
+    request_ids: RequestIds,
+    log: Arc<RequestLog>,
 }
 
 /// A simulator that serves.
 #[derive(Debug, Clone)]
-pub struct Running {
+pub struct RunningSimulator {
     pub addr: SocketAddr,
-    pub log: Arc<TruthLog>,
+    pub log: Arc<RequestLog>,
     simulator: Arc<Simulator>,
 }
 
@@ -75,24 +68,24 @@ impl Simulator {
         listener: TcpListener,
         tasks: &TaskTracker,
         stop: CancellationToken,
-    ) -> io::Result<Running> {
+    ) -> io::Result<RunningSimulator> {
         let addr = listener.local_addr()?;
-        let truth = Arc::new(TruthLog::open(settings.log.as_deref())?);
+        let log = Arc::new(RequestLog::open(settings.log.as_deref())?);
         // Building the tokenizer takes some milliseconds that no request should pay.
         o200k::prepare();
         let simulator = Arc::new(Self {
             models: model::all(&settings.more_models),
             headers: reply::common_headers(),
             faults: RwLock::new(settings.faults.clone()),
-            stored: responses::Stored::default(),
-            deferred: deferred::Deferred::default(),
-            ids: Ids::default(),
-            truth: Arc::clone(&truth),
+            stored: reply::responses::StoredResponses::default(),
+            deferred: deferred_completions::DeferredCompletions::default(),
+            request_ids: RequestIds::default(),
+            log: Arc::clone(&log),
             settings,
         });
-        tasks.spawn(serve::keep_log_flushed(Arc::clone(&truth), stop.clone()));
-        tasks.spawn(serve::accept(Arc::clone(&simulator), listener, tasks.clone(), stop));
-        Ok(Running { addr, log: truth, simulator })
+        tasks.spawn(connections::flush_log_periodically(Arc::clone(&log), stop.clone()));
+        tasks.spawn(connections::accept(Arc::clone(&simulator), listener, tasks.clone(), stop));
+        Ok(RunningSimulator { addr, log: log, simulator })
     }
 
     fn faults(&self) -> Faults {
@@ -104,26 +97,26 @@ impl Simulator {
     }
 }
 
-/// Request ids: unique over restarts, and without a system call each.
+/// Request request_ids: unique over restarts, and without a system call each.
 #[derive(Debug)]
-struct Ids {
+struct RequestIds {
     run: u64,
     next: AtomicU64,
 }
 
-impl Default for Ids {
+impl Default for RequestIds {
     fn default() -> Self {
         Self { run: uuid::Uuid::now_v7().as_u64_pair().0, next: AtomicU64::new(1) }
     }
 }
 
-impl Ids {
+impl RequestIds {
     fn draw(&self) -> String {
         uuid::Uuid::from_u64_pair(self.run, self.next.fetch_add(1, Ordering::Relaxed)).to_string()
     }
 }
 
-impl Running {
+impl RunningSimulator {
     /// The base address clients are given, without `/v1`.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)

@@ -1,8 +1,8 @@
 //! Every way the simulator says no, in xAI's shape: `{"code": …, "error": …}`.
 
-use super::ask::Unreadable;
-use super::settings::BadSteer;
-use super::trouble::Trouble;
+use crate::account_error::AccountError;
+use crate::request::InvalidBody;
+use crate::settings::InvalidOverride;
 use http::StatusCode;
 
 /// A refused request.
@@ -25,9 +25,9 @@ pub enum Refusal {
     #[error("The requested resource was not found.")]
     UnknownRoute,
     #[error(transparent)]
-    Unreadable(#[from] Unreadable),
+    InvalidBody(#[from] InvalidBody),
     #[error(transparent)]
-    BadSteer(#[from] BadSteer),
+    InvalidOverride(#[from] InvalidOverride),
     #[error("The request body is larger than the limit.")]
     TooLarge,
     #[error(
@@ -35,10 +35,10 @@ pub enum Refusal {
          Your team's rate limit is Requests per Second (actual/limit): 2/2."
     )]
     TooMany { retry_after: u64 },
-    #[error("{}", ordered(*.0).1)]
-    Ordered(u16),
+    #[error("{}", forced_status(*.0).1)]
+    ForcedStatus(u16),
     #[error("the account of the simulated operator: {}", .0.name())]
-    Trouble(Trouble),
+    AccountError(AccountError),
     #[error("Invalid arguments: 'messages[0].content' has a part that the model cannot read.")]
     InvalidArguments,
     #[error("Unknown parameter: 'stream_options'.")]
@@ -49,7 +49,7 @@ pub enum Refusal {
         "The backend grok-gpu-7.internal.example:8443 (10.1.2.3, fd00::17) refused the key {key} of \
          operator@example.com; see https://admin.internal.example/teams/42."
     )]
-    Leaky { key: String },
+    LeakedSecrets { key: String },
 }
 
 impl Refusal {
@@ -57,19 +57,19 @@ impl Refusal {
         match self {
             Self::NoKey => StatusCode::UNAUTHORIZED,
             Self::WrongKey { .. }
-            | Self::BadSteer(_)
+            | Self::InvalidOverride(_)
             | Self::InvalidArguments
             | Self::StreamOptions
             | Self::ForeignSeal
-            | Self::Leaky { .. } => StatusCode::BAD_REQUEST,
-            Self::Trouble(trouble) => trouble.status(),
+            | Self::LeakedSecrets { .. } => StatusCode::BAD_REQUEST,
+            Self::AccountError(account_error) => account_error.status(),
             Self::UnknownModel(_) | Self::UnknownResponse(_) | Self::UnknownRoute => {
                 StatusCode::NOT_FOUND
             }
-            Self::Unreadable(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InvalidBody(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Ordered(status) => {
+            Self::ForcedStatus(status) => {
                 StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             }
         }
@@ -78,16 +78,17 @@ impl Refusal {
     fn code(&self) -> &'static str {
         match self {
             Self::NoKey => "unauthenticated",
-            Self::WrongKey { .. } | Self::BadSteer(_) | Self::Unreadable(_) | Self::TooLarge => {
-                "invalid-argument"
-            }
+            Self::WrongKey { .. }
+            | Self::InvalidOverride(_)
+            | Self::InvalidBody(_)
+            | Self::TooLarge => "invalid-argument",
             Self::UnknownModel(_) | Self::UnknownResponse(_) | Self::UnknownRoute => "not-found",
             Self::TooMany { .. } => "resource-exhausted",
             Self::InvalidArguments => "invalid_arguments",
             Self::StreamOptions => "unknown_parameter",
             Self::ForeignSeal => "invalid_encrypted_content",
-            Self::Leaky { .. } | Self::Trouble(_) => "permission-denied",
-            Self::Ordered(status) => ordered(*status).0,
+            Self::LeakedSecrets { .. } | Self::AccountError(_) => "permission-denied",
+            Self::ForcedStatus(status) => forced_status(*status).0,
         }
     }
 
@@ -123,8 +124,8 @@ impl Refusal {
 
     /// The body.
     pub fn json(&self) -> String {
-        if let Self::Trouble(trouble) = self {
-            return trouble.json();
+        if let Self::AccountError(account_error) = self {
+            return account_error.json();
         }
         if let Some(param) = self.param() {
             let (code, message) = (self.code(), self.to_string());
@@ -136,7 +137,7 @@ impl Refusal {
 }
 
 /// Code and text of a status that a fault orders.
-fn ordered(status: u16) -> (&'static str, &'static str) {
+fn forced_status(status: u16) -> (&'static str, &'static str) {
     match status {
         410 => ("gone", "Live search is deprecated. Please switch to the Agent Tools API."),
         422 => (
@@ -149,7 +150,7 @@ fn ordered(status: u16) -> (&'static str, &'static str) {
 }
 
 /// A key as an error message may show it: its ends.
-pub fn masked(key: &str) -> String {
+pub fn mask(key: &str) -> String {
     let (head, tail) = (
         key.get(..2).unwrap_or_default(),
         key.get(key.len().saturating_sub(2)..).unwrap_or_default(),

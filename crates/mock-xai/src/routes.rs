@@ -1,22 +1,23 @@
 //! From request to reply.
 
-use super::answer::Answer;
-use super::ask::{self, Ask};
-use super::bill::Terms;
-use super::chat::{self, ChatEvents, Envelope};
-use super::completions::{self, CompletionEvents};
-use super::deferred::Waiting;
-use super::delivery::{Delivery, Events, Halves};
-use super::fault::{Break, Fault, Faults};
-use super::messages::{self, MessageEvents};
-use super::model::Model;
-use super::refusal::{Refusal, masked};
-use super::reply::{self, Content};
-use super::responses::{self, ResponsesEvents};
-use super::settings::Steer;
-use super::socket::Wire;
-use super::truth::{Entry, Tally};
-use super::{Simulator, asks, model, plain, spoil};
+use crate::answer::Answer;
+use crate::bill::BillingTerms;
+use crate::deferred_completions::DeferredCompletion;
+use crate::fault::{Break, Fault, Faults};
+use crate::model::Model;
+use crate::pacing::{BatchedFrames, EventSource, PacedStream};
+use crate::refusal::{Refusal, mask};
+use crate::reply::chat::{self, ChatEvents, Envelope};
+use crate::reply::completions::{self, CompletionEvents};
+use crate::reply::messages::{self, MessageEvents};
+use crate::reply::non_text;
+use crate::reply::responses::{self, ResponsesEvents};
+use crate::reply::{self, Content};
+use crate::request::{self, ModelRequest};
+use crate::request_log::{LogEntry, OpenEntry};
+use crate::settings::Overrides;
+use crate::socket::SocketControl;
+use crate::{Simulator, corrupt, model};
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -28,7 +29,7 @@ use system::clock;
 /// Bodies above this are refused, as everywhere.
 const BODY_LIMIT: usize = 64 << 20;
 
-/// The ways to ask.
+/// The ways to request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     Chat,
@@ -66,25 +67,25 @@ impl Route {
         }
     }
 
-    fn read(self, body: &[u8]) -> Result<Ask, ask::Unreadable> {
+    fn read(self, body: &[u8]) -> Result<ModelRequest, request::InvalidBody> {
         match self {
-            Self::Chat => ask::chat(body),
-            Self::Responses => ask::responses(body),
-            Self::Completions => asks::completions(body),
-            Self::Messages | Self::CountTokens => asks::messages(body),
-            Self::Embeddings => asks::embeddings(body),
-            Self::Images => asks::images(body),
+            Self::Chat => request::chat::read(body),
+            Self::Responses => request::responses::read(body),
+            Self::Completions => request::completions::read(body),
+            Self::Messages | Self::CountTokens => request::messages::read(body),
+            Self::Embeddings => request::embeddings::read(body),
+            Self::Images => request::images::read(body),
         }
     }
 }
 
 /// Why there is no reply of the usual kind.
 #[derive(Debug, thiserror::Error)]
-pub enum NoAnswer {
+pub enum ReplyError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("the simulator closed the connection without a response, as requested by a fault")]
-    HungUp,
+    ConnectionClosed,
 }
 
 impl Simulator {
@@ -92,22 +93,22 @@ impl Simulator {
     pub async fn reply(
         &self,
         request: Request<Incoming>,
-        wire: Wire,
-    ) -> Result<Response<Content>, NoAnswer> {
+        control: SocketControl,
+    ) -> Result<Response<Content>, ReplyError> {
         let (head, body) = request.into_parts();
         let body =
             Limited::new(body, BODY_LIMIT).collect().await.map(http_body_util::Collected::to_bytes);
         if head.uri.path().starts_with("/sim/") {
-            return Ok(self.inspect(&head, &body.unwrap_or_default()));
+            return Ok(self.sim_route(&head, &body.unwrap_or_default()));
         }
-        self.truth.asked();
-        let id = self.ids.draw();
+        self.log.count_request();
+        let id = self.request_ids.draw();
         let answered = match body {
-            Ok(body) => self.api(&head, &body, &id, wire).await,
+            Ok(body) => self.api(&head, &body, &id, control).await,
             Err(_) => Err(Refusal::TooLarge.into()),
         };
         match answered {
-            Err(NoAnswer::Refused(refusal)) => Ok(reply::refusal(&self.headers, &id, &refusal)),
+            Err(ReplyError::Refused(refusal)) => Ok(reply::refusal(&self.headers, &id, &refusal)),
             other => other,
         }
     }
@@ -117,31 +118,32 @@ impl Simulator {
         head: &Parts,
         body: &[u8],
         id: &str,
-        wire: Wire,
-    ) -> Result<Response<Content>, NoAnswer> {
+        control: SocketControl,
+    ) -> Result<Response<Content>, ReplyError> {
         self.authorise(&head.headers)?;
         let path = head.uri.path();
         let posted = Some(path).filter(|_| head.method == Method::POST);
         if let Some(route) = posted.and_then(Route::of) {
-            return self.complete(route, head, body, id, wire).await;
+            return self.complete(route, head, body, id, control).await;
         }
         if let Some(deferred) = path.strip_prefix("/v1/chat/deferred-completion/") {
-            return Ok(self.fetch(deferred, id)?);
+            return Ok(self.fetch_deferred(deferred, id)?);
         }
         match (&head.method, path) {
             (&Method::POST, "/v1/tokenize-text") => {
-                let asked = asks::tokenize(body).map_err(Refusal::from)?;
+                let asked = request::tokenize::read(body).map_err(Refusal::from)?;
                 self.model(&asked.model)?;
-                Ok(reply::json(&self.headers, id, plain::tokens(&asked.text)))
+                Ok(reply::json(&self.headers, id, non_text::tokens(&asked.text)))
             }
             (method, path) => {
-                let steer = Steer::new(&self.settings, self.faults(), &head.headers, "")
+                let overrides = Overrides::new(&self.settings, self.faults(), &head.headers, "")
                     .map_err(Refusal::from)?;
-                let spoilt = self.spoilt(&steer.faults, None, id, &head.headers).await?;
-                if let Some(reply) = spoilt {
+                let fault_reply =
+                    self.fault_reply(&overrides.faults, None, id, &head.headers).await?;
+                if let Some(reply) = fault_reply {
                     return Ok(reply);
                 }
-                let json = self.look_up(method, path).ok_or(Refusal::UnknownRoute)??;
+                let json = self.find_object(method, path).ok_or(Refusal::UnknownRoute)??;
                 Ok(reply::json(&self.headers, id, json))
             }
         }
@@ -150,13 +152,13 @@ impl Simulator {
     fn authorise(&self, headers: &HeaderMap) -> Result<(), Refusal> {
         let key = bearer(headers).ok_or(Refusal::NoKey)?;
         match &self.settings.key {
-            Some(right) if right != key => Err(Refusal::WrongKey { masked: masked(key) }),
+            Some(right) if right != key => Err(Refusal::WrongKey { masked: mask(key) }),
             _ => Ok(()),
         }
     }
 
     /// What is there to read; `None` for no such route.
-    fn look_up(&self, method: &Method, path: &str) -> Option<Result<Bytes, Refusal>> {
+    fn find_object(&self, method: &Method, path: &str) -> Option<Result<Bytes, Refusal>> {
         let path = path.strip_prefix("/v1/")?;
         if let Some(id) = path.strip_prefix("responses/") {
             let (id, rest) = id.split_once('/').unwrap_or((id, ""));
@@ -195,69 +197,75 @@ impl Simulator {
         head: &Parts,
         body: &[u8],
         id: &str,
-        wire: Wire,
-    ) -> Result<Response<Content>, NoAnswer> {
-        let ask = route.read(body).map_err(Refusal::from)?;
-        let steer = Steer::new(&self.settings, self.faults(), &head.headers, &ask.last_user_text);
-        let steer = steer.map_err(Refusal::from)?;
-        let streamed = Some(route).filter(|_| ask.stream);
-        wire.send_interim(steer.faults.interim());
-        if let Some(reply) = self.spoilt(&steer.faults, streamed, id, &head.headers).await? {
+        control: SocketControl,
+    ) -> Result<Response<Content>, ReplyError> {
+        let request = route.read(body).map_err(Refusal::from)?;
+        let overrides =
+            Overrides::new(&self.settings, self.faults(), &head.headers, &request.last_user_text);
+        let overrides = overrides.map_err(Refusal::from)?;
+        let streamed = Some(route).filter(|_| request.stream);
+        control.send_interim(overrides.faults.interim());
+        if let Some(reply) =
+            self.fault_reply(&overrides.faults, streamed, id, &head.headers).await?
+        {
             return Ok(reply);
         }
-        self.refuse_unsupported(&ask, &steer.faults)?;
-        let answer = self.answer(route, &ask, &steer)?;
+        self.refuse_unsupported(&request, &overrides.faults)?;
+        let answer = self.answer(route, &request, &overrides)?;
         if route == Route::CountTokens {
-            let count = messages::token_count(answer.truth.prompt);
+            let count = messages::token_count(answer.billed_usage.prompt);
             return Ok(reply::json(&self.headers, id, count));
         }
-        let entry = entry(route, &head.headers, id, &ask, &answer, &steer.faults);
-        let goes_on = !ask.stream || stays(route, &ask, &steer.faults);
-        let terms = Terms { model: self.model(&ask.model)?.clone(), goes_on };
-        let tally = self.truth.begin(entry, terms);
-        tokio::time::sleep(steer.faults.slow_first_byte()).await;
-        let mut reply = self.give(route, answer, id, (&ask, &steer), tally, wire).await;
-        if steer.faults.has(Fault::LeakyHeaders) {
+        let entry = entry(route, &head.headers, id, &request, &answer, &overrides.faults);
+        let goes_on = !request.stream || is_stored(route, &request, &overrides.faults);
+        let terms = BillingTerms { model: self.model(&request.model)?.clone(), goes_on };
+        let open_entry = self.log.begin(entry, terms);
+        tokio::time::sleep(overrides.faults.slow_first_byte()).await;
+        let mut reply =
+            self.send_answer(route, answer, id, (&request, &overrides), open_entry, control).await;
+        if overrides.faults.has(Fault::LeakyHeaders) {
             reply::leak(&mut reply);
         }
-        Ok(if steer.faults.has(Fault::Gzip) { reply::gzipped(reply) } else { reply })
+        Ok(if overrides.faults.has(Fault::Gzip) { reply::gzipped(reply) } else { reply })
     }
 
     /// The reply that carries an answer.
-    async fn give(
+    async fn send_answer(
         &self,
         route: Route,
         answer: Answer,
         id: &str,
-        (ask, steer): (&Ask, &Steer),
-        tally: Tally,
-        wire: Wire,
+        (request, overrides): (&ModelRequest, &Overrides),
+        open_entry: OpenEntry,
+        control: SocketControl,
     ) -> Response<Content> {
-        let own = steer.faults.short_id().unwrap_or_else(|| id.to_owned());
+        let own = overrides.faults.short_id().unwrap_or_else(|| id.to_owned());
         let envelope = Envelope { id: own, created: clock::now().as_second() };
-        let done_at = clock::instant() + steer.duration(answer.words);
-        if stays(route, ask, &steer.faults) {
-            self.stored.keep(&envelope, &answer, done_at);
+        let done_at = clock::instant() + overrides.duration(answer.words);
+        if is_stored(route, request, &overrides.faults) {
+            self.stored.insert(&envelope, &answer, done_at);
         }
-        if route == Route::Chat && ask.deferred {
+        if route == Route::Chat && request.deferred {
             let body = chat::completion(&answer, &envelope).into();
-            self.deferred.keep(&envelope.id, Waiting { body, ready_at: done_at });
-            let told = serde_json::json!({"request_id": envelope.id}).to_string();
+            self.deferred.insert(&envelope.id, DeferredCompletion { body, ready_at: done_at });
+            let body = serde_json::json!({"request_id": envelope.id}).to_string();
             // It is generated and billed whether or not it is ever fetched.
-            let told = Content::told(told, tally, answer.visible());
-            return reply::json(&self.headers, id, told);
+            let body = Content::recorded(body, open_entry, answer.visible());
+            return reply::json(&self.headers, id, body);
         }
-        if ask.stream {
-            let events = events(route, answer, &envelope, ask, &steer.faults);
-            let delivery = Delivery::new(events, steer, self.settings.coalesce, tally, wire);
-            return reply::events(&self.headers, id, Content::streamed(delivery.into_frames()));
+        if request.stream {
+            let events = events(route, answer, &envelope, request, &overrides.faults);
+            let paced =
+                PacedStream::new(events, overrides, self.settings.coalesce, open_entry, control);
+            return reply::events(&self.headers, id, Content::streamed(paced.into_frames()));
         }
-        let content = whole(route, &answer, &envelope, (ask, steer), tally, wire).await;
+        let content =
+            whole_body(route, &answer, &envelope, (request, overrides), open_entry, control).await;
         reply::json(&self.headers, id, content)
     }
 
     /// Gives a kept completion away, once.
-    fn fetch(&self, deferred: &str, id: &str) -> Result<Response<Content>, Refusal> {
+    fn fetch_deferred(&self, deferred: &str, id: &str) -> Result<Response<Content>, Refusal> {
         match self.deferred.fetch(deferred, clock::instant()) {
             None => Err(Refusal::UnknownResponse(deferred.to_owned())),
             Some(None) => {
@@ -265,7 +273,7 @@ impl Simulator {
                 *reply.status_mut() = StatusCode::ACCEPTED;
                 Ok(reply)
             }
-            Some(Some(Waiting { body, .. })) => Ok(reply::json(&self.headers, id, body)),
+            Some(Some(DeferredCompletion { body, .. })) => Ok(reply::json(&self.headers, id, body)),
         }
     }
 
@@ -273,20 +281,26 @@ impl Simulator {
         model::find(&self.models, name).ok_or_else(|| Refusal::UnknownModel(name.to_owned()))
     }
 
-    fn answer(&self, route: Route, ask: &Ask, steer: &Steer) -> Result<Answer, Refusal> {
-        let context = match &ask.previous_response {
+    fn answer(
+        &self,
+        route: Route,
+        request: &ModelRequest,
+        overrides: &Overrides,
+    ) -> Result<Answer, Refusal> {
+        let context = match &request.previous_response {
             Some(id) => {
                 let context = self.stored.context(id);
                 context.ok_or_else(|| Refusal::UnknownResponse(id.clone()))?
             }
             None => 0,
         };
-        let model = self.model(&ask.model)?;
+        let model = self.model(&request.model)?;
         let overhead = match route {
             Route::Embeddings | Route::Images => 0,
             _ => self.settings.prompt_overhead,
         };
-        let mut answer = Answer::new(ask, model, steer, self.settings.seed, overhead + context);
+        let mut answer =
+            Answer::new(request, model, overrides, self.settings.seed, overhead + context);
         if route == Route::Images {
             answer.price_images();
         }
@@ -299,35 +313,35 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Whether a response is kept, and so is generated to its end whatever becomes of its connection.
-fn stays(route: Route, ask: &Ask, faults: &Faults) -> bool {
+fn is_stored(route: Route, request: &ModelRequest, faults: &Faults) -> bool {
     let fails = faults.break_after().is_some_and(|(_, kind)| kind == Break::ErrorEvent);
-    route == Route::Responses && ask.store && !fails
+    route == Route::Responses && request.store && !fails
 }
 
 fn entry(
     route: Route,
     headers: &HeaderMap,
     id: &str,
-    ask: &Ask,
+    request: &ModelRequest,
     answer: &Answer,
     faults: &Faults,
-) -> Entry {
-    let request = headers.get("x-request-id").or_else(|| headers.get("x-client-request-id"));
-    Entry {
-        request: request.and_then(|id| id.to_str().ok()).map(str::to_owned),
+) -> LogEntry {
+    let client_id = headers.get("x-request-id").or_else(|| headers.get("x-client-request-id"));
+    LogEntry {
+        request: client_id.and_then(|id| id.to_str().ok()).map(str::to_owned),
         sim_id: id.to_owned(),
         surface: route.name(),
         model: answer.model.clone(),
-        stream: ask.stream,
-        deferred: ask.deferred,
-        continues: ask.previous_response.is_some(),
-        prompt: answer.truth.prompt,
-        cached: answer.truth.cached,
-        completion: answer.truth.completion,
-        reasoning: answer.truth.reasoning,
-        cost_ticks: answer.truth.cost_ticks,
+        stream: request.stream,
+        deferred: request.deferred,
+        continues: request.previous_response.is_some(),
+        prompt: answer.billed_usage.prompt,
+        cached: answer.billed_usage.cached,
+        completion: answer.billed_usage.completion,
+        reasoning: answer.billed_usage.reasoning,
+        cost_ticks: answer.billed_usage.cost_ticks,
         fault: (!faults.is_empty()).then(|| faults.to_string()),
-        ..Entry::default()
+        ..LogEntry::default()
     }
 }
 
@@ -335,12 +349,14 @@ fn events(
     route: Route,
     answer: Answer,
     envelope: &Envelope,
-    ask: &Ask,
+    request: &ModelRequest,
     faults: &Faults,
-) -> Box<dyn Events> {
+) -> Box<dyn EventSource> {
     match route {
-        Route::Chat => Box::new(ChatEvents::new(answer, envelope, ask.include_usage, faults)),
-        Route::Completions => Box::new(CompletionEvents::new(answer, envelope, ask.include_usage)),
+        Route::Chat => Box::new(ChatEvents::new(answer, envelope, request.include_usage, faults)),
+        Route::Completions => {
+            Box::new(CompletionEvents::new(answer, envelope, request.include_usage))
+        }
         Route::Messages => Box::new(MessageEvents::new(&answer, envelope)),
         // The others do not stream, whatever is asked of them.
         _ => Box::new(ResponsesEvents::new(&answer, envelope)),
@@ -349,15 +365,15 @@ fn events(
 
 /// A body in one piece, after the time its tokens take. Under faults it goes out in pieces and
 /// without a length, so that each of them can be the last.
-async fn whole(
+async fn whole_body(
     route: Route,
     answer: &Answer,
     envelope: &Envelope,
-    (ask, steer): (&Ask, &Steer),
-    tally: Tally,
-    wire: Wire,
+    (request, overrides): (&ModelRequest, &Overrides),
+    open_entry: OpenEntry,
+    control: SocketControl,
 ) -> Content {
-    let wait = steer.duration(answer.words);
+    let wait = overrides.duration(answer.words);
     if !wait.is_zero() {
         tokio::time::sleep(wait).await;
     }
@@ -366,14 +382,14 @@ async fn whole(
         Route::Responses => responses::response(answer, envelope),
         Route::Completions => completions::completion(answer, envelope),
         Route::Messages | Route::CountTokens => messages::message(answer, envelope),
-        Route::Embeddings => plain::embeddings(answer, ask.in_base64),
-        Route::Images => plain::images(answer, envelope),
+        Route::Embeddings => non_text::embeddings(answer, request.in_base64),
+        Route::Images => non_text::images(answer, envelope),
     };
-    if steer.faults.is_empty() {
-        return Content::told(body, tally, answer.visible());
+    if overrides.faults.is_empty() {
+        return Content::recorded(body, open_entry, answer.visible());
     }
-    let body = spoil::body(body.as_bytes(), &steer.faults);
-    let halves = Box::new(Halves::new(&body, answer.visible()));
-    let steer = Steer { faults: steer.faults.for_body(), ..steer.clone() };
-    Content::streamed(Delivery::new(halves, &steer, 0, tally, wire).into_frames())
+    let body = corrupt::body(body.as_bytes(), &overrides.faults);
+    let frames = Box::new(BatchedFrames::new(&body, answer.visible()));
+    let overrides = Overrides { faults: overrides.faults.for_body(), ..overrides.clone() };
+    Content::streamed(PacedStream::new(frames, &overrides, 0, open_entry, control).into_frames())
 }

@@ -1,9 +1,9 @@
-//! How the simulator behaves: for all requests ([`Settings`]), and for one ([`Steer`]).
+//! How the simulator behaves: for all requests ([`Settings`]), and for one ([`Overrides`]).
 //!
 //! A caller steers its own request by headers (`x-sim-tokens: 40`) or, where headers get lost on
 //! the way, by a marker in its last user message: `[sim tokens=40 token-ms=5 fault=stall=3]`.
 
-use super::fault::Faults;
+use crate::fault::Faults;
 use http::HeaderMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ pub struct Settings {
     pub key: Option<String>,
     /// Truth is also written here, a JSON line an answer.
     pub log: Option<PathBuf>,
-    /// Events that are due together share a write of about so many bytes; 0 writes each alone.
+    /// EventSource that are due together share a write of about so many bytes; 0 writes each alone.
     pub coalesce: usize,
     /// Names beside the built-in models, priced as the default one.
     pub more_models: Vec<String>,
@@ -58,7 +58,7 @@ impl Default for Settings {
 
 /// What holds for one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Steer {
+pub struct Overrides {
     pub tokens: u64,
     pub reasoning: Option<u64>,
     pub first_token: Duration,
@@ -71,24 +71,24 @@ pub struct Steer {
 /// An option that is not valid. It is an error, since a test with a wrong option tests nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the simulator option '{key}={value}' is not valid ({why})")]
-pub struct BadSteer {
+pub struct InvalidOverride {
     key: String,
     value: String,
     why: String,
 }
 
-impl Steer {
+impl Overrides {
     /// The settings, overridden by headers, overridden by the marker in `text`.
     ///
     /// # Errors
-    /// [`BadSteer`] on unknown words and values.
+    /// [`InvalidOverride`] on unknown words and values.
     pub fn new(
         settings: &Settings,
         faults: Faults,
         head: &HeaderMap,
         text: &str,
-    ) -> Result<Self, BadSteer> {
-        let mut steer = Self {
+    ) -> Result<Self, InvalidOverride> {
+        let mut overrides = Self {
             tokens: settings.tokens,
             reasoning: settings.reasoning,
             first_token: settings.first_token,
@@ -98,13 +98,13 @@ impl Steer {
         };
         for (name, value) in head {
             if let Some(key) = name.as_str().strip_prefix("x-sim-") {
-                steer.set(key, value.to_str().unwrap_or_default())?;
+                overrides.set(key, value.to_str().unwrap_or_default())?;
             }
         }
         for (key, value) in marker(text).iter().flat_map(|inner| words(inner)) {
-            steer.set(key, value)?;
+            overrides.set(key, value)?;
         }
-        Ok(steer)
+        Ok(overrides)
     }
 
     /// The time that an answer of so many words takes.
@@ -113,8 +113,9 @@ impl Steer {
         self.first_token + self.token_gap.saturating_mul(words)
     }
 
-    fn set(&mut self, key: &str, value: &str) -> Result<(), BadSteer> {
-        let bad = |why: String| BadSteer { key: key.to_owned(), value: value.to_owned(), why };
+    fn set(&mut self, key: &str, value: &str) -> Result<(), InvalidOverride> {
+        let bad =
+            |why: String| InvalidOverride { key: key.to_owned(), value: value.to_owned(), why };
         if key == "fault" {
             self.faults = value.parse().map_err(|e| bad(format!("{e}")))?;
             return Ok(());
@@ -148,31 +149,35 @@ mod tests {
     use crate::fault::Fault;
     use http::HeaderValue;
 
-    fn steer(headers: &[(&'static str, &'static str)], text: &str) -> Result<Steer, BadSteer> {
+    fn overrides(
+        headers: &[(&'static str, &'static str)],
+        text: &str,
+    ) -> Result<Overrides, InvalidOverride> {
         let head =
             headers.iter().map(|(k, v)| (k.parse().expect("name"), HeaderValue::from_static(v)));
-        Steer::new(&Settings::default(), Faults::default(), &head.collect(), text)
+        Overrides::new(&Settings::default(), Faults::default(), &head.collect(), text)
     }
 
     #[test]
     fn headers_and_markers_steer_alike() {
-        let by_header = steer(&[("x-sim-tokens", "500"), ("x-sim-fault", "stall=9")], "hello");
-        let by_marker = steer(&[], "hello [sim tokens=500 fault=stall=9] there");
+        let by_header = overrides(&[("x-sim-tokens", "500"), ("x-sim-fault", "stall=9")], "hello");
+        let by_marker = overrides(&[], "hello [sim tokens=500 fault=stall=9] there");
         assert_eq!(by_header, by_marker);
         assert!(by_marker.expect("a good marker").faults.has(Fault::Stall(9)));
     }
 
     #[test]
     fn the_marker_wins_and_the_rest_stays() {
-        let steer = steer(&[("x-sim-token-ms", "7")], "[sim token-ms=5]").expect("good words");
-        assert_eq!(steer.token_gap, Duration::from_millis(5));
-        assert_eq!(steer.tokens, Settings::default().tokens);
+        let overrides =
+            overrides(&[("x-sim-token-ms", "7")], "[sim token-ms=5]").expect("good words");
+        assert_eq!(overrides.token_gap, Duration::from_millis(5));
+        assert_eq!(overrides.tokens, Settings::default().tokens);
     }
 
     #[test]
     fn what_cannot_be_read_is_told() {
-        assert!(steer(&[("x-sim-tokens", "many")], "").is_err());
-        assert!(steer(&[], "[sim colour=red]").is_err());
-        assert!(steer(&[], "[simple] text").is_ok());
+        assert!(overrides(&[("x-sim-tokens", "many")], "").is_err());
+        assert!(overrides(&[], "[sim colour=red]").is_err());
+        assert!(overrides(&[], "[simple] text").is_ok());
     }
 }

@@ -15,27 +15,27 @@ const TRAILER: &[u8] = b"x-trailer: one more\r\n";
 /// How a body in chunks ends.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Closes as any other and writes what it is given, unless its [`Wire`] says otherwise.
+/// Closes as any other and writes what it is given, unless its [`SocketControl`] says otherwise.
 #[derive(Debug)]
 pub struct Socket {
     stream: TcpStream,
-    wire: Wire,
+    control: SocketControl,
     /// Bytes of our own that go out before anything else.
     own: Vec<u8>,
 }
 
 /// What a reply orders of the socket it goes through.
 #[derive(Debug, Clone, Default)]
-pub struct Wire(Arc<Orders>);
+pub struct SocketControl(Arc<SocketFlags>);
 
 #[derive(Debug, Default)]
-struct Orders {
+struct SocketFlags {
     reset: AtomicBool,
     interim: AtomicU64,
     trailers: AtomicU64,
 }
 
-impl Wire {
+impl SocketControl {
     /// The socket ends by a TCP reset once it is dropped.
     pub fn reset(&self) {
         self.0.reset.store(true, Ordering::Relaxed);
@@ -61,15 +61,15 @@ fn take_lines(left: &AtomicU64, line: &[u8]) -> Option<Vec<u8>> {
 }
 
 impl Socket {
-    pub fn new(stream: TcpStream, wire: Wire) -> Self {
-        Self { stream, wire, own: Vec::new() }
+    pub fn new(stream: TcpStream, control: SocketControl) -> Self {
+        Self { stream, control, own: Vec::new() }
     }
 
     /// Writes lines of our own until there are none left.
     fn poll_lines(
         &mut self,
         cx: &mut Context<'_>,
-        left: impl Fn(&Orders) -> &AtomicU64,
+        left: impl Fn(&SocketFlags) -> &AtomicU64,
         line: &[u8],
     ) -> Poll<io::Result<()>> {
         loop {
@@ -77,7 +77,7 @@ impl Socket {
                 let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.own))?;
                 self.own.drain(..written);
             }
-            match take_lines(left(&self.wire.0), line) {
+            match take_lines(left(&self.control.0), line) {
                 Some(lines) => self.own = lines,
                 None => return Poll::Ready(Ok(())),
             }
@@ -87,7 +87,7 @@ impl Socket {
     /// Ends what may be written of `bytes` before trailers have to go out.
     fn before_trailers<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         let ends_body = bytes.len() > 2 && bytes.ends_with(LAST_CHUNK);
-        if ends_body && self.wire.0.trailers.load(Ordering::Relaxed) > 0 {
+        if ends_body && self.control.0.trailers.load(Ordering::Relaxed) > 0 {
             bytes.get(..bytes.len() - 2).unwrap_or(bytes)
         } else {
             bytes
@@ -97,7 +97,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.wire.0.reset.load(Ordering::Relaxed) {
+        if self.control.0.reset.load(Ordering::Relaxed) {
             // A socket that is already gone needs no reset.
             let _ = self.stream.set_zero_linger();
         }
@@ -120,9 +120,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_lines(cx, |orders| &orders.interim, INTERIM))?;
+        ready!(self.poll_lines(cx, |flags| &flags.interim, INTERIM))?;
         if buf == b"\r\n" {
-            ready!(self.poll_lines(cx, |orders| &orders.trailers, TRAILER))?;
+            ready!(self.poll_lines(cx, |flags| &flags.trailers, TRAILER))?;
         }
         let now = self.before_trailers(buf);
         Pin::new(&mut self.stream).poll_write(cx, now)

@@ -2,7 +2,7 @@
 
 use super::{Gateway, soon, today};
 use domain::charge::Charge;
-use mock_xai::truth::Entry;
+use mock_xai::request_log::LogEntry;
 
 impl Gateway {
     /// The ledger row of a call by its `x-request-id`, once no call is open.
@@ -26,7 +26,7 @@ impl Gateway {
     }
 
     /// The simulator's bill for a call.
-    pub fn bill(&self, charge: &Charge) -> Entry {
+    pub fn bill(&self, charge: &Charge) -> LogEntry {
         let request = charge.request.0.to_string();
         let entries = self.simulator.log.entries();
         let entry = entries.iter().find(|entry| entry.request.as_ref() == Some(&request));

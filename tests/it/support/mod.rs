@@ -76,7 +76,7 @@ pub struct Builder {
 /// A running gateway with its simulator.
 pub struct Gateway {
     pub running: Running,
-    pub simulator: mock_xai::Running,
+    pub simulator: mock_xai::RunningSimulator,
     pub folder: TempDir,
     stop: CancellationToken,
     tasks: TaskTracker,

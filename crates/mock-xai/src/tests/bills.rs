@@ -1,9 +1,9 @@
 //! What the log says an upstream would bill, however its answers end.
 
-use super::{STREAM, ask, chat, chat_body, entry, open, start};
-use crate::Running;
+use super::{STREAM, chat, chat_body, entry, open, send, start};
+use crate::RunningSimulator;
+use crate::request_log::LogEntry;
 use crate::settings::Settings;
-use crate::truth::Entry;
 use serde_json::Value;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -11,7 +11,7 @@ use tokio::io::AsyncReadExt;
 const REASONING: &str = "grok-4.20-0309-reasoning";
 
 /// Sends a request, reads a little of the reply (or none), goes away, and returns what was recorded.
-async fn leave(running: &Running, path: &str, body: &str, bytes: usize) -> Entry {
+async fn leave(running: &RunningSimulator, path: &str, body: &str, bytes: usize) -> LogEntry {
     let before = running.log.totals().answers;
     let mut stream = open(running, "POST", path, "", body).await;
     stream.read_exact(&mut vec![0; bytes]).await.expect("the beginning");
@@ -38,11 +38,15 @@ async fn whole_answers_are_billed_as_their_usage() {
         ("/v1/embeddings", r#"{"model":"simulated-embedding","input":"hello"}"#.to_owned()),
         ("/v1/images/generations", r#"{"model":"grok-imagine-image","prompt":"a cat"}"#.to_owned()),
     ] {
-        ask(&running, "POST", path, "", &body).await;
-        let said = entry(&running).await;
-        let sum = said.prompt + said.completion + said.reasoning;
-        assert_eq!((said.billed.tokens, said.billed.cost_ticks), (sum, said.cost_ticks), "{path}");
-        assert!(said.finished && said.cost_ticks > 0, "{path}");
+        send(&running, "POST", path, "", &body).await;
+        let entry = entry(&running).await;
+        let sum = entry.prompt + entry.completion + entry.reasoning;
+        assert_eq!(
+            (entry.billed.tokens, entry.billed.cost_ticks),
+            (sum, entry.cost_ticks),
+            "{path}"
+        );
+        assert!(entry.finished && entry.cost_ticks > 0, "{path}");
     }
 }
 
@@ -58,55 +62,56 @@ async fn a_stream_that_nobody_reads_is_generated_at_its_pace() {
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     drop(stream);
-    let said = entry(&running).await;
+    let entry = entry(&running).await;
     let passed = u64::try_from(began.elapsed().as_millis()).expect("a short time");
-    assert!((250..=passed + 1).contains(&said.produced), "{} in {passed} ms", said.produced);
-    assert_eq!((said.billed.completion, said.finished), (said.produced, false));
-    assert_eq!(said.billed.tokens, said.prompt + said.produced);
+    assert!((250..=passed + 1).contains(&entry.produced), "{} in {passed} ms", entry.produced);
+    assert_eq!((entry.billed.completion, entry.finished), (entry.produced, false));
+    assert_eq!(entry.billed.tokens, entry.prompt + entry.produced);
 }
 
 #[tokio::test]
 async fn all_hidden_reasoning_of_a_left_stream_is_billed() {
     let running = start(Settings::default()).await;
     let body = chat_body("[sim tokens=50 token-ms=20 reasoning=900]", STREAM);
-    let said =
+    let entry =
         leave(&running, "/v1/chat/completions", &body.replace("grok-4.3", REASONING), 1).await;
-    assert!(said.produced < 50, "{said:?}");
-    assert_eq!(said.billed.tokens, said.prompt + 900 + said.produced);
+    assert!(entry.produced < 50, "{entry:?}");
+    assert_eq!(entry.billed.tokens, entry.prompt + 900 + entry.produced);
 }
 
 #[tokio::test]
 async fn what_nobody_can_stop_is_billed_whole() {
     let running = start(Settings::default()).await;
     let body = chat_body("[sim tokens=100 token-ms=20]", "");
-    let said = leave(&running, "/v1/chat/completions", &body, 0).await;
-    assert_eq!((said.finished, said.billed.completion), (false, 100), "a reply in one piece");
+    let entry = leave(&running, "/v1/chat/completions", &body, 0).await;
+    assert_eq!((entry.finished, entry.billed.completion), (false, 100), "a reply in one piece");
 
     let body = r#"{"model":"grok-4.3","input":"[sim tokens=30 token-ms=10]","stream":true}"#;
-    let said = leave(&running, "/v1/responses", body, 1).await;
-    assert_eq!((said.finished, said.billed.completion), (false, 30), "a stored response");
-    let path = format!("/v1/responses/resp_{}", said.sim_id);
-    let mut response = ask(&running, "GET", &path, "", "").await.json();
+    let entry = leave(&running, "/v1/responses", body, 1).await;
+    assert_eq!((entry.finished, entry.billed.completion), (false, 30), "a stored response");
+    let path = format!("/v1/responses/resp_{}", entry.sim_id);
+    let mut response = send(&running, "GET", &path, "", "").await.json();
     assert_eq!((&response["status"], &response["usage"]), (&"in_progress".into(), &Value::Null));
     while response["status"] == "in_progress" {
         tokio::time::sleep(Duration::from_millis(10)).await;
-        response = ask(&running, "GET", &path, "", "").await.json();
+        response = send(&running, "GET", &path, "", "").await.json();
     }
     assert_eq!(response["usage"]["output_tokens"], 30);
 
     let body = body.replace("true}", r#"true,"store":false}"#);
-    let said = leave(&running, "/v1/responses", &body, 1).await;
-    assert!(said.billed.completion < 30, "one that is not stored ends with its caller");
+    let entry = leave(&running, "/v1/responses", &body, 1).await;
+    assert!(entry.billed.completion < 30, "one that is not stored ends with its caller");
 }
 
 #[tokio::test]
 async fn a_deferred_completion_is_billed_once_fetched_or_not() {
     let running = start(Settings::default()).await;
-    let told = chat(&running, "[sim tokens=7]", r#","deferred":true"#).await.json();
-    let said = entry(&running).await;
-    assert_eq!((said.deferred, said.billed.tokens), (true, said.prompt + 7));
-    let path = format!("/v1/chat/deferred-completion/{}", told["request_id"].as_str().expect("id"));
-    let fetched = ask(&running, "GET", &path, "", "").await.json();
+    let reply = chat(&running, "[sim tokens=7]", r#","deferred":true"#).await.json();
+    let entry = entry(&running).await;
+    assert_eq!((entry.deferred, entry.billed.tokens), (true, entry.prompt + 7));
+    let path =
+        format!("/v1/chat/deferred-completion/{}", reply["request_id"].as_str().expect("id"));
+    let fetched = send(&running, "GET", &path, "", "").await.json();
     assert_eq!(fetched["usage"]["completion_tokens"], 7);
     assert_eq!((running.log.totals().answers, running.log.totals().open), (1, 0));
 }
@@ -124,11 +129,11 @@ async fn refusals_are_not_billed() {
 async fn what_a_response_goes_on_from_is_in_its_prompt() {
     let running = start(Settings::default()).await;
     let body = r#"{"model":"grok-4.3","input":"hello"}"#;
-    let first = ask(&running, "POST", "/v1/responses", "", body).await.json();
+    let first = send(&running, "POST", "/v1/responses", "", body).await.json();
     let context = entry(&running).await.billed.tokens;
     let next =
         format!(r#"{{"model":"grok-4.3","input":"hello","previous_response_id":{}}}"#, first["id"]);
-    let second = ask(&running, "POST", "/v1/responses", "", &next).await.json();
+    let second = send(&running, "POST", "/v1/responses", "", &next).await.json();
     let alone = first["usage"]["input_tokens"].as_u64().expect("a number");
     assert_eq!(second["usage"]["input_tokens"].as_u64(), Some(alone + context));
 }

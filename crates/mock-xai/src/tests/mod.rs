@@ -3,9 +3,9 @@
 mod bills;
 mod faults;
 
-use super::settings::Settings;
-use super::truth::Entry;
-use super::{Running, Simulator};
+use super::{RunningSimulator, Simulator};
+use crate::request_log::LogEntry;
+use crate::settings::Settings;
 use serde_json::Value;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-async fn start(settings: Settings) -> Running {
+async fn start(settings: Settings) -> RunningSimulator {
     let listener = TcpListener::bind(settings.listen).await.expect("a free port");
     Simulator::start(settings, listener, &TaskTracker::new(), CancellationToken::new())
         .expect("it starts")
@@ -21,13 +21,13 @@ async fn start(settings: Settings) -> Running {
 
 /// A reply as it came: head, body with chunks joined, and whether its end was reached.
 #[derive(Debug)]
-struct Got {
+struct RawReply {
     head: String,
     body: Vec<u8>,
     whole: bool,
 }
 
-impl Got {
+impl RawReply {
     fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("json")
     }
@@ -37,7 +37,13 @@ impl Got {
     }
 }
 
-async fn open(running: &Running, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
+async fn open(
+    running: &RunningSimulator,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> TcpStream {
     let mut stream = TcpStream::connect(running.addr).await.expect("a connection");
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: sim\r\nauthorization: Bearer xai-1\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
@@ -47,7 +53,13 @@ async fn open(running: &Running, method: &str, path: &str, headers: &str, body: 
     stream
 }
 
-async fn ask(running: &Running, method: &str, path: &str, headers: &str, body: &str) -> Got {
+async fn send(
+    running: &RunningSimulator,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> RawReply {
     let mut stream = open(running, method, path, headers, body).await;
     let mut bytes = Vec::new();
     // A reset shows as an error after the bytes that came before it.
@@ -57,10 +69,10 @@ async fn ask(running: &Running, method: &str, path: &str, headers: &str, body: &
     let rest = bytes.split_off(end);
     let head = String::from_utf8(bytes).expect("a text head");
     if !head.contains("transfer-encoding: chunked") {
-        return Got { head, body: rest, whole: true };
+        return RawReply { head, body: rest, whole: true };
     }
     let (body, whole) = unchunk(&rest);
-    Got { head, body, whole }
+    RawReply { head, body, whole }
 }
 
 fn unchunk(mut rest: &[u8]) -> (Vec<u8>, bool) {
@@ -81,8 +93,8 @@ fn chat_body(text: &str, members: &str) -> String {
     format!(r#"{{"model":"grok-4.3","messages":[{{"role":"user","content":"{text}"}}]{members}}}"#)
 }
 
-async fn chat(running: &Running, text: &str, members: &str) -> Got {
-    ask(
+async fn chat(running: &RunningSimulator, text: &str, members: &str) -> RawReply {
+    send(
         running,
         "POST",
         "/v1/chat/completions",
@@ -95,7 +107,7 @@ async fn chat(running: &Running, text: &str, members: &str) -> Got {
 const STREAM: &str = r#","stream":true,"stream_options":{"include_usage":true}"#;
 
 /// The one entry, once it is there.
-async fn entry(running: &Running) -> Entry {
+async fn entry(running: &RunningSimulator) -> LogEntry {
     loop {
         if let Some(entry) = running.log.entries().pop() {
             return entry;
@@ -107,27 +119,27 @@ async fn entry(running: &Running) -> Entry {
 #[tokio::test]
 async fn a_completion_and_its_truth() {
     let running = start(Settings::default()).await;
-    let got = chat(&running, "hello", "").await;
-    assert!(got.head.starts_with("HTTP/1.1 200 OK"), "{}", got.head);
+    let reply = chat(&running, "hello", "").await;
+    assert!(reply.head.starts_with("HTTP/1.1 200 OK"), "{}", reply.head);
     assert!(
-        got.head.contains("content-type: application/json\r\n")
-            && got.head.contains("set-cookie: ")
+        reply.head.contains("content-type: application/json\r\n")
+            && reply.head.contains("set-cookie: ")
     );
-    assert_eq!(got.json()["usage"]["completion_tokens"], 24);
+    assert_eq!(reply.json()["usage"]["completion_tokens"], 24);
     let entry = entry(&running).await;
     assert_eq!(
         (entry.request.as_deref(), entry.produced, entry.finished),
         (Some("gw-1"), 24, true)
     );
-    assert!(got.head.contains(&format!("x-request-id: {}", entry.sim_id)));
+    assert!(reply.head.contains(&format!("x-request-id: {}", entry.sim_id)));
 }
 
 #[tokio::test]
 async fn a_stream_and_its_truth() {
     let running = start(Settings::default()).await;
-    let got = chat(&running, "hello", STREAM).await;
-    assert!(got.head.contains("content-type: text/event-stream\r\n"), "{}", got.head);
-    assert!(got.whole && got.text().ends_with("\n\ndata: [DONE]\n\n"));
+    let reply = chat(&running, "hello", STREAM).await;
+    assert!(reply.head.contains("content-type: text/event-stream\r\n"), "{}", reply.head);
+    assert!(reply.whole && reply.text().ends_with("\n\ndata: [DONE]\n\n"));
     let entry = entry(&running).await;
     assert_eq!((entry.produced, entry.finished, entry.stream), (24, true, true));
 }
@@ -135,10 +147,10 @@ async fn a_stream_and_its_truth() {
 #[tokio::test]
 async fn refusals_have_xais_shape() {
     let running = start(Settings { key: Some("xai-2".to_owned()), ..Settings::default() }).await;
-    let got = ask(&running, "GET", "/v1/models", "", "").await;
-    assert!(got.head.starts_with("HTTP/1.1 400 "), "{}", got.head);
-    assert!(!got.head.contains("x-request-id"));
-    let error = got.json();
+    let reply = send(&running, "GET", "/v1/models", "", "").await;
+    assert!(reply.head.starts_with("HTTP/1.1 400 "), "{}", reply.head);
+    assert!(!reply.head.contains("x-request-id"));
+    let error = reply.json();
     assert_eq!(error["code"], "invalid-argument");
     assert!(
         error["error"].as_str().expect("text").starts_with("Incorrect API key provided: xa***-1")
@@ -149,9 +161,9 @@ async fn refusals_have_xais_shape() {
         (r#"{"model":"grok-4.3"}"#, 422, "invalid-argument"),
         (r#"{"model":"nope","messages":[]}"#, 404, "not-found"),
     ] {
-        let got = ask(&running, "POST", "/v1/chat/completions", "", body).await;
-        assert!(got.head.starts_with(&format!("HTTP/1.1 {status} ")), "{}", got.head);
-        assert_eq!(got.json()["code"], code);
+        let reply = send(&running, "POST", "/v1/chat/completions", "", body).await;
+        assert!(reply.head.starts_with(&format!("HTTP/1.1 {status} ")), "{}", reply.head);
+        assert_eq!(reply.json()["code"], code);
     }
     assert!(running.log.entries().is_empty());
 }
@@ -159,11 +171,11 @@ async fn refusals_have_xais_shape() {
 #[tokio::test]
 async fn models_are_listed_and_found() {
     let running = start(Settings::default()).await;
-    let list = ask(&running, "GET", "/v1/models", "", "").await.json();
+    let list = send(&running, "GET", "/v1/models", "", "").await.json();
     assert_eq!(list["data"][0]["id"], "grok-4.7");
-    let model = ask(&running, "GET", "/v1/models/grok-4.3", "", "").await.json();
+    let model = send(&running, "GET", "/v1/models/grok-4.3", "", "").await.json();
     assert_eq!(model["object"], "model");
-    let priced = ask(&running, "GET", "/v1/language-models", "", "").await.json();
+    let priced = send(&running, "GET", "/v1/language-models", "", "").await.json();
     assert_eq!(priced["models"][3]["prompt_text_token_price"], 12_500);
 }
 
@@ -180,9 +192,9 @@ async fn statuses_are_ordered_by_fault() {
         ("wrong-key", 400),
         ("error-200", 200),
     ] {
-        let got = chat(&running, &format!("[sim fault={fault}]"), STREAM).await;
-        assert!(got.head.starts_with(&format!("HTTP/1.1 {status} ")), "{fault}: {}", got.head);
-        assert_eq!(got.head.contains("retry-after: 7"), fault == "429=7");
+        let reply = chat(&running, &format!("[sim fault={fault}]"), STREAM).await;
+        assert!(reply.head.starts_with(&format!("HTTP/1.1 {status} ")), "{fault}: {}", reply.head);
+        assert_eq!(reply.head.contains("retry-after: 7"), fault == "429=7");
     }
     assert_eq!(chat(&running, "[sim fault=refuse-headers]", "").await.head, "");
     assert_eq!(chat(&running, "[sim fault=empty]", "").await.body, b"");
@@ -196,27 +208,27 @@ async fn statuses_are_ordered_by_fault() {
 async fn breaks_come_where_they_are_told_to() {
     let running = start(Settings::default()).await;
     for (fault, whole) in [("cut=5", false), ("reset=5", false), ("close=5", true)] {
-        let got = chat(&running, &format!("[sim fault={fault}]"), STREAM).await;
-        assert_eq!(got.whole, whole, "{fault}");
-        assert_eq!(got.text().matches("data: ").count(), 5, "{fault}");
+        let reply = chat(&running, &format!("[sim fault={fault}]"), STREAM).await;
+        assert_eq!(reply.whole, whole, "{fault}");
+        assert_eq!(reply.text().matches("data: ").count(), 5, "{fault}");
         let entry = running.log.entries().pop().expect("an entry");
         assert_eq!((entry.produced, entry.finished, entry.aborted_by_client), (5, false, false));
     }
-    let got = chat(&running, "[sim fault=error-event=2]", STREAM).await;
+    let reply = chat(&running, "[sim fault=error-event=2]", STREAM).await;
     assert!(
-        got.text().ends_with(
+        reply.text().ends_with(
             "data: {\"code\":\"internal\",\"error\":\"An internal error occurred.\"}\n\n"
         )
     );
-    let got = chat(&running, "[sim fault=cut]", "").await;
-    assert!(!got.whole && !got.body.is_empty());
+    let reply = chat(&running, "[sim fault=cut]", "").await;
+    assert!(!reply.whole && !reply.body.is_empty());
 }
 
 #[tokio::test]
 async fn shapes_change_bytes_and_not_words() {
     let running = start(Settings::default()).await;
-    let said = |got: &Got| {
-        let text = got.text().replace("\r\n", "\n").replace("\ndata: \"", "\"");
+    let said = |reply: &RawReply| {
+        let text = reply.text().replace("\r\n", "\n").replace("\ndata: \"", "\"");
         let data = text.lines().filter_map(|line| line.strip_prefix("data: ")).map(str::to_owned);
         let json = data.filter_map(|data| serde_json::from_str::<Value>(&data).ok());
         json.filter_map(|v| Some(v["choices"][0]["delta"]["content"].as_str()?.to_owned()))
@@ -227,9 +239,9 @@ async fn shapes_change_bytes_and_not_words() {
     for fault in ["drip", "split", "split,crlf", "comments", "multiline"] {
         let headers = format!("x-sim-fault: {fault}\r\n");
         let body = chat_body("hi", r#","stream":true"#);
-        let got = ask(&running, "POST", "/v1/chat/completions", &headers, &body).await;
-        assert!(got.whole, "{fault}");
-        assert_eq!(said(&got), reference, "{fault}");
+        let reply = send(&running, "POST", "/v1/chat/completions", &headers, &body).await;
+        assert!(reply.whole, "{fault}");
+        assert_eq!(said(&reply), reference, "{fault}");
     }
 }
 
@@ -278,37 +290,37 @@ async fn a_client_that_leaves_is_noticed() {
 #[tokio::test]
 async fn faults_can_be_set_while_running() {
     let running = start(Settings::default()).await;
-    let told = ask(&running, "POST", "/sim/fault", "", "500").await;
-    assert_eq!(told.text(), "500\n");
+    let fault = send(&running, "POST", "/sim/fault", "", "500").await;
+    assert_eq!(fault.text(), "500\n");
     assert!(chat(&running, "hi", "").await.head.starts_with("HTTP/1.1 500 "));
-    assert!(ask(&running, "GET", "/v1/models", "", "").await.head.starts_with("HTTP/1.1 500 "));
+    assert!(send(&running, "GET", "/v1/models", "", "").await.head.starts_with("HTTP/1.1 500 "));
     assert!(
-        ask(&running, "POST", "/sim/fault", "", "explode").await.head.starts_with("HTTP/1.1 400 ")
+        send(&running, "POST", "/sim/fault", "", "explode").await.head.starts_with("HTTP/1.1 400 ")
     );
     running.set_faults("none".parse().expect("no fault"));
     assert!(chat(&running, "hi", "").await.head.starts_with("HTTP/1.1 200 "));
-    let stats = ask(&running, "GET", "/sim/stats", "", "").await.json();
+    let stats = send(&running, "GET", "/sim/stats", "", "").await.json();
     assert_eq!((&stats["requests"], &stats["finished"]), (&Value::from(3), &Value::from(1)));
-    assert_eq!(ask(&running, "GET", "/sim/log?last=1", "", "").await.text().lines().count(), 1);
+    assert_eq!(send(&running, "GET", "/sim/log?last=1", "", "").await.text().lines().count(), 1);
 }
 
 #[tokio::test]
 async fn responses_are_told_streamed_and_kept() {
     let running = start(Settings::default()).await;
     let body = r#"{"model":"grok-4.20-0309-reasoning","input":"hello [sim reasoning=30]"}"#;
-    let response = ask(&running, "POST", "/v1/responses", "", body).await.json();
+    let response = send(&running, "POST", "/v1/responses", "", body).await.json();
     assert_eq!(response["usage"]["output_tokens"], 54);
     assert_eq!(response["status"], "completed");
     let path = format!("/v1/responses/{}", response["id"].as_str().expect("an id"));
-    assert_eq!(ask(&running, "GET", &path, "", "").await.json(), response);
-    assert_eq!(ask(&running, "DELETE", &path, "", "").await.json()["deleted"], true);
-    assert!(ask(&running, "GET", &path, "", "").await.head.starts_with("HTTP/1.1 404 "));
+    assert_eq!(send(&running, "GET", &path, "", "").await.json(), response);
+    assert_eq!(send(&running, "DELETE", &path, "", "").await.json()["deleted"], true);
+    assert!(send(&running, "GET", &path, "", "").await.head.starts_with("HTTP/1.1 404 "));
 
     let body = r#"{"model":"grok-4.3","input":"hello","stream":true,"max_output_tokens":9}"#;
-    let got = ask(&running, "POST", "/v1/responses", "", body).await.text();
-    assert!(got.starts_with("event: response.created\ndata: {") && !got.contains("[DONE]"));
-    assert_eq!(got.matches("event: response.output_text.delta").count(), 9);
-    let (_, last) = got.rsplit_once("event: response.incomplete\ndata: ").expect("an end");
+    let reply = send(&running, "POST", "/v1/responses", "", body).await.text();
+    assert!(reply.starts_with("event: response.created\ndata: {") && !reply.contains("[DONE]"));
+    assert_eq!(reply.matches("event: response.output_text.delta").count(), 9);
+    let (_, last) = reply.rsplit_once("event: response.incomplete\ndata: ").expect("an end");
     let last: Value = serde_json::from_str(last).expect("json");
     assert_eq!(last["response"]["usage"]["output_tokens"], 9);
 }

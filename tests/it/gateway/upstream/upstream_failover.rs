@@ -14,7 +14,7 @@ const STREAM: &str = r#","stream":true"#;
 
 /// An upstream beside the one that every gateway has.
 struct Other {
-    running: mock_xai::Running,
+    running: mock_xai::RunningSimulator,
     stop: CancellationToken,
     tasks: TaskTracker,
 }

@@ -1,4 +1,13 @@
-//! What a request asks for, read from the bodies of chat completions and responses.
+//! Requests to a model: the parts of a body that decide the answer, whatever the surface.
+
+pub mod chat;
+pub mod responses;
+pub mod completions;
+pub mod messages;
+pub mod embeddings;
+pub mod images;
+pub mod tokenize;
+mod texts;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -7,7 +16,7 @@ use std::borrow::Cow;
 /// A request, reduced to what decides the answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "bodies have that many switches")]
-pub struct Ask {
+pub struct ModelRequest {
     pub model: String,
     pub stream: bool,
     pub include_usage: bool,
@@ -47,59 +56,18 @@ pub struct Function {
 /// A body that is no request. The text is serde's, as xAI's server gives it out too.
 #[derive(Debug, thiserror::Error)]
 #[error("Failed to deserialize the JSON body into the target type: {0}")]
-pub struct Unreadable(#[from] serde_json::Error);
+pub struct InvalidBody(#[from] serde_json::Error);
 
+/// The `stream_options` of a body.
 #[derive(Deserialize)]
-struct ChatBody<'a> {
-    #[serde(borrow)]
-    model: Cow<'a, str>,
-    messages: Vec<Message<'a>>,
+pub struct StreamOptions {
     #[serde(default)]
-    stream: Option<bool>,
-    stream_options: Option<StreamOptions>,
-    max_tokens: Option<u64>,
-    max_completion_tokens: Option<u64>,
-    n: Option<u32>,
-    tools: Option<&'a RawValue>,
-    reasoning_effort: Option<&'a RawValue>,
-    deferred: Option<bool>,
+    pub include_usage: bool,
 }
 
-#[derive(Deserialize)]
-struct ResponsesBody<'a> {
-    #[serde(borrow)]
-    model: Cow<'a, str>,
-    #[serde(default)]
-    input: Input<'a>,
-    instructions: Option<Cow<'a, str>>,
-    #[serde(default)]
-    stream: Option<bool>,
-    max_output_tokens: Option<u64>,
-    tools: Option<&'a RawValue>,
-    reasoning: Option<&'a RawValue>,
-    previous_response_id: Option<Cow<'a, str>>,
-    store: Option<bool>,
-    include: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-struct StreamOptions {
-    #[serde(default)]
-    include_usage: bool,
-}
-
+/// A message of a chat, or an item of `input`.
 #[derive(Default, Deserialize)]
-#[serde(untagged)]
-enum Input<'a> {
-    #[default]
-    None,
-    #[serde(borrow)]
-    Text(Cow<'a, str>),
-    Items(Vec<Message<'a>>),
-}
-
-#[derive(Default, Deserialize)]
-pub(super) struct Message<'a> {
+pub struct Message<'a> {
     #[serde(borrow, default)]
     role: Cow<'a, str>,
     content: Option<Content<'a>>,
@@ -109,78 +77,20 @@ pub(super) struct Message<'a> {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Content<'a> {
+pub enum Content<'a> {
     #[serde(borrow)]
     Text(Cow<'a, str>),
     Parts(Vec<Part<'a>>),
 }
 
 #[derive(Deserialize)]
-struct Part<'a> {
+pub struct Part<'a> {
     #[serde(borrow)]
     text: Option<Cow<'a, str>>,
 }
 
-/// # Errors
-/// [`Unreadable`].
-pub fn chat(body: &[u8]) -> Result<Ask, Unreadable> {
-    let body: ChatBody<'_> = serde_json::from_slice(body)?;
-    let mut reading = Reading::default();
-    body.messages.iter().for_each(|message| reading.message(message));
-    Ok(Ask {
-        model: body.model.into_owned(),
-        stream: body.stream.unwrap_or(false),
-        stream_options: body.stream_options.is_some(),
-        include_usage: body.stream_options.is_some_and(|options| options.include_usage),
-        max_tokens: body.max_completion_tokens.or(body.max_tokens),
-        choices: body.n.unwrap_or(1).max(1),
-        function: reading.tools(body.tools),
-        show_reasoning: body.reasoning_effort.is_some(),
-        deferred: body.deferred.unwrap_or(false),
-        ..reading.asked()
-    })
-}
-
-/// # Errors
-/// [`Unreadable`].
-pub fn responses(body: &[u8]) -> Result<Ask, Unreadable> {
-    let body: ResponsesBody<'_> = serde_json::from_slice(body)?;
-    let mut reading = Reading::default();
-    if let Some(text) = &body.instructions {
-        reading.message(&Message {
-            role: "system".into(),
-            content: Some(Content::Text(text.clone())),
-            ..Message::default()
-        });
-    }
-    match body.input {
-        Input::Text(text) => {
-            reading.message(&Message {
-                role: "user".into(),
-                content: Some(Content::Text(text)),
-                ..Message::default()
-            });
-        }
-        Input::None => {}
-        Input::Items(items) => items.iter().for_each(|item| reading.message(item)),
-    }
-    Ok(Ask {
-        model: body.model.into_owned(),
-        stream: body.stream.unwrap_or(false),
-        include_usage: true,
-        max_tokens: body.max_output_tokens,
-        choices: 1,
-        function: reading.tools(body.tools),
-        show_reasoning: body.reasoning.is_some(),
-        previous_response: body.previous_response_id.map(Cow::into_owned),
-        store: body.store.unwrap_or(true),
-        wants_seal: body.include.iter().flatten().any(|name| name == "reasoning.encrypted_content"),
-        ..reading.asked()
-    })
-}
-
 /// The prompt, read message by message.
-pub(super) struct Reading {
+pub struct PromptReader {
     pub tokens: u64,
     digest: u64,
     last_user_text: String,
@@ -189,7 +99,7 @@ pub(super) struct Reading {
     after_tool: bool,
 }
 
-impl Default for Reading {
+impl Default for PromptReader {
     fn default() -> Self {
         // 3 tokens prime the reply; the digest begins at FNV-1a's offset basis.
         Self {
@@ -202,37 +112,37 @@ impl Default for Reading {
     }
 }
 
-impl Reading {
+impl PromptReader {
     /// For prompts that no template is put around.
     pub fn without_template() -> Self {
         Self { tokens: 0, ..Self::default() }
     }
 
     /// What is known from the prompt alone.
-    pub fn asked(self) -> Ask {
-        Ask {
+    pub fn into_request(self) -> ModelRequest {
+        ModelRequest {
             prompt_tokens: self.tokens,
             digest: self.digest,
             last_user_text: self.last_user_text,
             seals: self.seals,
-            ..Ask::default()
+            ..ModelRequest::default()
         }
     }
 
     /// A text that stands by itself.
-    pub fn prompt(&mut self, text: &str) {
-        self.text(text);
+    pub fn add_prompt(&mut self, text: &str) {
+        self.add_text(text);
         self.last_user_text.push_str(text);
     }
 
-    pub fn message(&mut self, message: &Message<'_>) {
+    pub fn add_message(&mut self, message: &Message<'_>) {
         // As OpenAI's chat template: three tokens a message, and its role and name as text.
         self.tokens += 3;
-        self.text(&message.role);
+        self.add_text(&message.role);
         self.seals.extend(message.encrypted_content.iter().map(ToString::to_string));
         if let Some(name) = &message.name {
             self.tokens += 1;
-            self.text(name);
+            self.add_text(name);
         }
         let from_user = message.role == "user";
         if from_user {
@@ -247,14 +157,14 @@ impl Reading {
             }
         };
         for text in texts {
-            self.text(text);
+            self.add_text(text);
             if from_user {
                 self.last_user_text.push_str(text);
             }
         }
     }
 
-    pub fn text(&mut self, text: &str) {
+    pub fn add_text(&mut self, text: &str) {
         self.tokens += o200k::count(text) as u64;
         for byte in text.bytes() {
             self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -262,7 +172,7 @@ impl Reading {
     }
 
     /// Counts the tools as text; the first is called if the user spoke of a tool.
-    pub fn tools(&mut self, tools: Option<&RawValue>) -> Option<Function> {
+    pub fn add_tools(&mut self, tools: Option<&RawValue>) -> Option<Function> {
         let tools = tools?.get();
         self.tokens += o200k::count(tools) as u64;
         let wanted = !self.after_tool && self.last_user_text.contains("tool");
@@ -300,18 +210,20 @@ mod tests {
 
     #[test]
     fn a_prompt_counts_messages_names_and_the_priming() {
-        let ask =
-            chat(br#"{"model":"m","messages":[{"role":"user","content":"hello","name":"bob"}]}"#)
-                .expect("good");
-        assert_eq!(ask.prompt_tokens, 3 + 3 + 1 + 1 + 1 + 1);
-        assert!(!ask.stream && !ask.include_usage && ask.choices == 1);
+        let request = chat::read(
+            br#"{"model":"m","messages":[{"role":"user","content":"hello","name":"bob"}]}"#,
+        )
+        .expect("good");
+        assert_eq!(request.prompt_tokens, 3 + 3 + 1 + 1 + 1 + 1);
+        assert!(!request.stream && !request.include_usage && request.choices == 1);
     }
 
     #[test]
     fn parts_count_as_the_same_text() {
-        let text = chat(br#"{"model":"m","messages":[{"role":"user","content":"hello there"}]}"#)
-            .expect("good");
-        let parts = chat(
+        let text =
+            chat::read(br#"{"model":"m","messages":[{"role":"user","content":"hello there"}]}"#)
+                .expect("good");
+        let parts = chat::read(
             br#"{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"hello there"},{"type":"image_url","image_url":{"url":"data:"}}]}]}"#,
         );
         assert_eq!(text, parts.expect("good"));
@@ -319,29 +231,32 @@ mod tests {
 
     #[test]
     fn both_routes_read_the_same_prompt() {
-        let chat = chat(br#"{"model":"m","messages":[{"role":"system","content":"be kind"},{"role":"user","content":"h\u00e9"}]}"#);
-        let responses = responses(br#"{"model":"m","instructions":"be kind","input":[{"role":"user","content":[{"type":"input_text","text":"h\u00e9"}]}]}"#);
+        let chat = chat::read(br#"{"model":"m","messages":[{"role":"system","content":"be kind"},{"role":"user","content":"h\u00e9"}]}"#);
+        let responses = responses::read(br#"{"model":"m","instructions":"be kind","input":[{"role":"user","content":[{"type":"input_text","text":"h\u00e9"}]}]}"#);
         let (chat, responses) = (chat.expect("good"), responses.expect("good"));
         assert_eq!((chat.prompt_tokens, chat.digest), (responses.prompt_tokens, responses.digest));
     }
 
     #[test]
     fn a_tool_is_called_when_spoken_of_and_not_answered_yet() {
-        let ask = |messages: &str| {
-            chat(format!(r#"{{"model":"m","messages":{messages},"tools":{TOOLS}}}"#).as_bytes())
-                .expect("good")
+        let request = |messages: &str| {
+            chat::read(
+                format!(r#"{{"model":"m","messages":{messages},"tools":{TOOLS}}}"#).as_bytes(),
+            )
+            .expect("good")
         };
-        let called = ask(r#"[{"role":"user","content":"use the tool"}]"#).function.expect("a call");
+        let called =
+            request(r#"[{"role":"user","content":"use the tool"}]"#).function.expect("a call");
         assert_eq!(called.name, "weather");
         assert_eq!(called.arguments, r#"{"city":"Paris","days":1}"#);
-        assert_eq!(ask(r#"[{"role":"user","content":"hi"}]"#).function, None);
+        assert_eq!(request(r#"[{"role":"user","content":"hi"}]"#).function, None);
         let answered = r#"[{"role":"user","content":"use the tool"},{"role":"assistant","content":null},{"role":"tool","content":"ok"}]"#;
-        assert_eq!(ask(answered).function, None);
+        assert_eq!(request(answered).function, None);
     }
 
     #[test]
     fn missing_messages_are_named() {
-        let error = chat(br#"{"model":"m"}"#).expect_err("no messages");
+        let error = chat::read(br#"{"model":"m"}"#).expect_err("no messages");
         assert!(error.to_string().contains("missing field `messages`"), "{error}");
     }
 }

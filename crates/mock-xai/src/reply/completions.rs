@@ -1,9 +1,9 @@
 //! An [`Answer`] in the words of `/v1/completions`: one JSON body, or a row of events.
 
-use super::answer::{Answer, Words};
-use super::chat::Envelope;
-use super::delivery::{Events, Said};
-use super::refusal::Refusal;
+use crate::answer::{Answer, Words};
+use crate::pacing::{Emitted, EventSource};
+use crate::refusal::Refusal;
+use crate::reply::chat::Envelope;
 use std::fmt::Write;
 
 /// The whole completion as one JSON object.
@@ -18,7 +18,7 @@ pub fn completion(answer: &Answer, envelope: &Envelope) -> String {
         );
     }
     body.push(']');
-    if let Some(usage) = &answer.usage {
+    if let Some(usage) = &answer.reported_usage {
         let _ = write!(body, r#","usage":{}"#, usage.chat_json());
     }
     body.push('}');
@@ -38,7 +38,7 @@ pub struct CompletionEvents {
     answer: Answer,
     head: String,
     words: Vec<Words>,
-    /// Events that have been said.
+    /// EventSource that have been said.
     number: u64,
     include_usage: bool,
 }
@@ -49,7 +49,7 @@ impl CompletionEvents {
             head: head(&answer, envelope),
             words: (0..answer.choices).map(|choice| answer.words_of(choice)).collect(),
             number: 0,
-            include_usage: include_usage && answer.usage.is_some(),
+            include_usage: include_usage && answer.reported_usage.is_some(),
             answer,
         }
     }
@@ -70,12 +70,12 @@ impl CompletionEvents {
     }
 }
 
-impl Events for CompletionEvents {
+impl EventSource for CompletionEvents {
     fn token_is_next(&self) -> bool {
         self.number < self.stages().0
     }
 
-    fn next(&mut self, out: &mut Vec<u8>) -> Said {
+    fn next(&mut self, out: &mut Vec<u8>) -> Emitted {
         let (words, finishes, usage) = self.stages();
         let choice = self.number % u64::from(self.answer.choices);
         let mut tokens = 0;
@@ -88,7 +88,7 @@ impl Events for CompletionEvents {
             let finish = format!("\"{}\"", self.answer.finish.as_str());
             self.chunk(out, self.number - words, "", &finish);
         } else if self.number < usage {
-            let usage = self.answer.usage.unwrap_or(self.answer.truth).chat_json();
+            let usage = self.answer.reported_usage.unwrap_or(self.answer.billed_usage).chat_json();
             let head = &self.head;
             let chunk = format!("data: {head}\"choices\":[],\"usage\":{usage}}}\n\n");
             out.extend_from_slice(chunk.as_bytes());
@@ -96,7 +96,7 @@ impl Events for CompletionEvents {
             out.extend_from_slice(b"data: [DONE]\n\n");
         }
         self.number += 1;
-        Said { tokens }
+        Emitted { tokens }
     }
 
     fn is_over(&self) -> bool {
@@ -104,6 +104,6 @@ impl Events for CompletionEvents {
     }
 
     fn error(&self) -> String {
-        format!("data: {}\n\n", Refusal::Ordered(500).json())
+        format!("data: {}\n\n", Refusal::ForcedStatus(500).json())
     }
 }

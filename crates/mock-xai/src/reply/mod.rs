@@ -1,9 +1,15 @@
-//! Replies: their headers and bodies.
+//! Replies: their headers, their bodies, and the formats of each surface.
 
-use super::delivery::Cut;
-use super::gzip;
-use super::refusal::Refusal;
-use super::truth::Tally;
+pub mod chat;
+pub mod completions;
+pub mod messages;
+pub mod responses;
+pub mod non_text;
+mod gzip;
+
+use crate::pacing::ConnectionCut;
+use crate::refusal::Refusal;
+use crate::request_log::OpenEntry;
 use bytes::Bytes;
 use futures_util::Stream;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE};
@@ -14,18 +20,18 @@ use std::task::{Context, Poll};
 
 /// A body that is there already, or one that comes piece by piece.
 pub enum Content {
-    Whole { bytes: Option<Bytes>, tally: Option<Box<(Tally, u64)>> },
-    Streamed(Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, Cut>> + Send>>),
+    Whole { bytes: Option<Bytes>, open_entry: Option<Box<(OpenEntry, u64)>> },
+    Streamed(Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, ConnectionCut>> + Send>>),
 }
 
 impl Content {
     /// A body that counts as produced once the connection takes it.
-    pub fn told(bytes: impl Into<Bytes>, tally: Tally, tokens: u64) -> Self {
-        Self::Whole { bytes: Some(bytes.into()), tally: Some(Box::new((tally, tokens))) }
+    pub fn recorded(bytes: impl Into<Bytes>, open_entry: OpenEntry, tokens: u64) -> Self {
+        Self::Whole { bytes: Some(bytes.into()), open_entry: Some(Box::new((open_entry, tokens))) }
     }
 
     pub fn streamed(
-        frames: impl Stream<Item = Result<Frame<Bytes>, Cut>> + Send + 'static,
+        frames: impl Stream<Item = Result<Frame<Bytes>, ConnectionCut>> + Send + 'static,
     ) -> Self {
         Self::Streamed(Box::pin(frames))
     }
@@ -33,25 +39,25 @@ impl Content {
 
 impl<T: Into<Bytes>> From<T> for Content {
     fn from(bytes: T) -> Self {
-        Self::Whole { bytes: Some(bytes.into()), tally: None }
+        Self::Whole { bytes: Some(bytes.into()), open_entry: None }
     }
 }
 
 impl Body for Content {
     type Data = Bytes;
-    type Error = Cut;
+    type Error = ConnectionCut;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ConnectionCut>>> {
         match self.get_mut() {
             Self::Streamed(frames) => frames.as_mut().poll_next(cx),
-            Self::Whole { bytes, tally } => {
-                if let Some(tally) = tally.take() {
-                    let (mut tally, tokens) = *tally;
-                    tally.sent(tokens);
-                    tally.finish();
+            Self::Whole { bytes, open_entry } => {
+                if let Some(open_entry) = open_entry.take() {
+                    let (mut open_entry, tokens) = *open_entry;
+                    open_entry.record_sent(tokens);
+                    open_entry.finish();
                 }
                 Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
             }

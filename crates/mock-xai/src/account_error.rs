@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// What is wrong with the operator's account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
+pub enum AccountError {
     /// Anthropic: 400.
     CreditBalance,
     /// Alibaba: 400.
@@ -23,23 +23,26 @@ pub enum Trouble {
     KeyNotValid,
 }
 
-const NAMES: [(&str, Trouble); 7] = [
-    ("credit-balance", Trouble::CreditBalance),
-    ("arrearage", Trouble::Arrearage),
-    ("billing-limit", Trouble::BillingLimit),
-    ("spending-limit", Trouble::SpendingLimit),
-    ("no-balance", Trouble::NoBalance),
-    ("no-quota", Trouble::NoQuota),
-    ("key-not-valid", Trouble::KeyNotValid),
+const NAMES: [(&str, AccountError); 7] = [
+    ("credit-balance", AccountError::CreditBalance),
+    ("arrearage", AccountError::Arrearage),
+    ("billing-limit", AccountError::BillingLimit),
+    ("spending-limit", AccountError::SpendingLimit),
+    ("no-balance", AccountError::NoBalance),
+    ("no-quota", AccountError::NoQuota),
+    ("key-not-valid", AccountError::KeyNotValid),
 ];
 
-impl Trouble {
-    pub fn named(name: &str) -> Option<Self> {
-        NAMES.iter().find(|(known, _)| *known == name).map(|(_, trouble)| *trouble)
+impl AccountError {
+    pub fn from_name(name: &str) -> Option<Self> {
+        NAMES.iter().find(|(known, _)| *known == name).map(|(_, account_error)| *account_error)
     }
 
     pub fn name(self) -> &'static str {
-        NAMES.iter().find(|(_, trouble)| *trouble == self).map_or("none", |(name, _)| name)
+        NAMES
+            .iter()
+            .find(|(_, account_error)| *account_error == self)
+            .map_or("none", |(name, _)| name)
     }
 
     pub fn status(self) -> StatusCode {

@@ -1,9 +1,9 @@
 //! What the simulator really said and what a real upstream would bill for it, to hold the gateway's ledger against.
 //!
-//! Each answer leaves one [`Entry`], also when its client went away half-way; replies that are
+//! Each answer leaves one [`LogEntry`], also when its client went away half-way; replies that are
 //! refusals leave none. The newest entries are kept in memory, all of them go to the log file.
 
-use super::bill::{Bill, Terms};
+use crate::bill::{Bill, BillingTerms};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,12 +13,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use system::clock;
 
 /// Enough for any test, little enough for a long load run.
-const KEPT: usize = 100_000;
+const MAX_ENTRIES: usize = 100_000;
 
 /// One answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "a line of the log has that many yes and no")]
-pub struct Entry {
+pub struct LogEntry {
     /// The request id the client sent, if any.
     pub request: Option<String>,
     /// The `x-request-id` of the simulator's reply.
@@ -75,18 +75,18 @@ pub struct Totals {
 
 /// The entries, newest last.
 #[derive(Debug)]
-pub struct TruthLog {
+pub struct RequestLog {
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<LogEntry>,
     totals: Totals,
     file: Option<BufWriter<File>>,
 }
 
-impl TruthLog {
+impl RequestLog {
     /// A log that also writes to `file`, if one is given.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ impl TruthLog {
     }
 
     /// The newest entries, oldest first.
-    pub fn entries(&self) -> Vec<Entry> {
+    pub fn entries(&self) -> Vec<LogEntry> {
         self.lock().entries.iter().cloned().collect()
     }
 
@@ -122,15 +122,15 @@ impl TruthLog {
     }
 
     /// Another request came to the API.
-    pub(super) fn asked(&self) {
+    pub(super) fn count_request(&self) {
         self.lock().totals.requests += 1;
     }
 
     /// An answer begins.
-    pub(super) fn begin(self: &Arc<Self>, mut entry: Entry, terms: Terms) -> Tally {
+    pub(super) fn begin(self: &Arc<Self>, mut entry: LogEntry, terms: BillingTerms) -> OpenEntry {
         entry.began_ms = clock::now().as_millisecond();
         self.lock().totals.open += 1;
-        Tally { log: Arc::clone(self), entry: Some(entry), terms }
+        OpenEntry { log: Arc::clone(self), entry: Some(entry), terms }
     }
 
     /// Brings the file up to date.
@@ -142,7 +142,7 @@ impl TruthLog {
         }
     }
 
-    fn record(&self, mut entry: Entry, terms: &Terms) {
+    fn record(&self, mut entry: LogEntry, terms: &BillingTerms) {
         entry.goes_on = terms.goes_on;
         entry.billed = terms.bill(&entry);
         entry.ended_ms = clock::now().as_millisecond();
@@ -152,7 +152,7 @@ impl TruthLog {
             // A full disk shows at the next flush, which tells it.
             let _ = file.write_all(&entry.to_line());
         }
-        if inner.entries.len() == KEPT {
+        if inner.entries.len() == MAX_ENTRIES {
             inner.entries.pop_front();
         }
         inner.entries.push_back(entry);
@@ -165,7 +165,7 @@ impl TruthLog {
 }
 
 impl Totals {
-    fn add(&mut self, entry: &Entry) {
+    fn add(&mut self, entry: &LogEntry) {
         self.open -= 1;
         self.answers += 1;
         self.finished += u64::from(entry.finished);
@@ -180,7 +180,7 @@ impl Totals {
     }
 }
 
-impl Entry {
+impl LogEntry {
     fn to_line(&self) -> Vec<u8> {
         let mut line = serde_json::to_vec(self).unwrap_or_default();
         line.push(b'\n');
@@ -190,23 +190,23 @@ impl Entry {
 
 /// The entry of an answer that is being given; dropped early, it tells that the client left.
 #[derive(Debug)]
-pub struct Tally {
-    log: Arc<TruthLog>,
-    entry: Option<Entry>,
-    terms: Terms,
+pub struct OpenEntry {
+    log: Arc<RequestLog>,
+    entry: Option<LogEntry>,
+    terms: BillingTerms,
 }
 
-impl Tally {
+impl OpenEntry {
     /// So many visible tokens were generated and handed to the connection.
-    pub fn sent(&mut self, tokens: u64) {
-        self.generated(tokens);
+    pub fn record_sent(&mut self, tokens: u64) {
+        self.record_generated(tokens);
         if let Some(entry) = &mut self.entry {
             entry.sent += tokens;
         }
     }
 
     /// So many visible tokens were generated, and are not handed over.
-    pub fn generated(&mut self, tokens: u64) {
+    pub fn record_generated(&mut self, tokens: u64) {
         if let Some(entry) = &mut self.entry {
             entry.produced += tokens;
         }
@@ -215,22 +215,22 @@ impl Tally {
     /// The last byte was handed over.
     pub fn finish(&mut self) {
         if let Some(entry) = self.entry.take() {
-            self.log.record(Entry { finished: true, ..entry }, &self.terms);
+            self.log.record(LogEntry { finished: true, ..entry }, &self.terms);
         }
     }
 
     /// The simulator itself ended the answer early.
-    pub fn broke_off(&mut self) {
+    pub fn abort(&mut self) {
         if let Some(entry) = self.entry.take() {
             self.log.record(entry, &self.terms);
         }
     }
 }
 
-impl Drop for Tally {
+impl Drop for OpenEntry {
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take() {
-            self.log.record(Entry { aborted_by_client: true, ..entry }, &self.terms);
+            self.log.record(LogEntry { aborted_by_client: true, ..entry }, &self.terms);
         }
     }
 }
@@ -241,14 +241,14 @@ mod tests {
 
     #[test]
     fn an_answer_ends_finished_broken_off_or_aborted() {
-        let log = Arc::new(TruthLog::open(None).expect("no file to open"));
-        let begin = || log.begin(Entry::default(), Terms::default());
+        let log = Arc::new(RequestLog::open(None).expect("no file to open"));
+        let begin = || log.begin(LogEntry::default(), BillingTerms::default());
         let mut whole = begin();
-        whole.sent(3);
+        whole.record_sent(3);
         whole.finish();
-        begin().broke_off();
+        begin().abort();
         let mut unread = begin();
-        unread.generated(5);
+        unread.record_generated(5);
         drop(unread);
         assert_eq!(log.totals().open, 0);
         let ends: Vec<_> =
@@ -259,10 +259,10 @@ mod tests {
 
     #[test]
     fn the_newest_lines_are_told() {
-        let log = Arc::new(TruthLog::open(None).expect("no file to open"));
+        let log = Arc::new(RequestLog::open(None).expect("no file to open"));
         for id in ["a", "b"] {
-            let entry = Entry { sim_id: id.to_owned(), ..Entry::default() };
-            log.begin(entry, Terms::default()).finish();
+            let entry = LogEntry { sim_id: id.to_owned(), ..LogEntry::default() };
+            log.begin(entry, BillingTerms::default()).finish();
         }
         let lines = String::from_utf8(log.json_lines(1)).expect("text");
         assert_eq!(lines.lines().count(), 1);

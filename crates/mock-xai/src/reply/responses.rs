@@ -1,8 +1,8 @@
-//! An [`Answer`] in the words of `/v1/responses`, and the responses kept for a later `GET`.
+//! An [`Answer`] in the words of `/v1/responses`, and the responses stored_response for a later `GET`.
 
-use super::answer::{Answer, Finish, Words};
-use super::chat::Envelope;
-use super::delivery::{Events, Said};
+use crate::answer::{Answer, FinishReason, Words};
+use crate::pacing::{Emitted, EventSource};
+use crate::reply::chat::Envelope;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Enough for any test; the oldest are forgotten first.
-const KEPT: usize = 10_000;
+const MAX_STORED: usize = 10_000;
 
 /// The whole response as one JSON object.
 pub fn response(answer: &Answer, envelope: &Envelope) -> String {
@@ -19,7 +19,7 @@ pub fn response(answer: &Answer, envelope: &Envelope) -> String {
 
 /// The response object: finished, or as it stands at the beginning of a stream.
 fn object(answer: &Answer, envelope: &Envelope, finished: bool) -> Value {
-    let cut = answer.finish == Finish::Length;
+    let cut = answer.finish == FinishReason::Length;
     let status = if !finished {
         "in_progress"
     } else if cut {
@@ -27,7 +27,7 @@ fn object(answer: &Answer, envelope: &Envelope, finished: bool) -> Value {
     } else {
         "completed"
     };
-    let usage = answer.usage.filter(|_| finished).map(|usage| usage.responses_json());
+    let usage = answer.reported_usage.filter(|_| finished).map(|usage| usage.responses_json());
     let usage = usage.and_then(|usage| serde_json::from_str::<Value>(&usage).ok());
     json!({
         "id": response_id(envelope), "object": "response", "created_at": envelope.created, "model": answer.model,
@@ -126,7 +126,7 @@ impl ResponsesEvents {
                 message_events(&text, envelope, place, (&mut before, &mut after));
             }
         }
-        let last = if answer.finish == Finish::Length {
+        let last = if answer.finish == FinishReason::Length {
             "response.incomplete"
         } else {
             "response.completed"
@@ -144,7 +144,7 @@ impl ResponsesEvents {
         }
     }
 
-    fn say(&mut self, out: &mut Vec<u8>, event: &Value) {
+    fn write_event(&mut self, out: &mut Vec<u8>, event: &Value) {
         let mut event = event.clone();
         event["sequence_number"] = self.number.into();
         self.number += 1;
@@ -152,7 +152,7 @@ impl ResponsesEvents {
         out.extend_from_slice(format!("event: {kind}\ndata: {event}\n\n").as_bytes());
     }
 
-    fn say_word(&mut self, out: &mut Vec<u8>) {
+    fn write_word(&mut self, out: &mut Vec<u8>) {
         let word = self.words.next().unwrap_or_default();
         let Self { number, item, place, .. } = &*self;
         let data = format!(
@@ -166,24 +166,24 @@ impl ResponsesEvents {
     }
 }
 
-impl Events for ResponsesEvents {
+impl EventSource for ResponsesEvents {
     fn token_is_next(&self) -> bool {
         self.before.is_empty() && (self.words_left > 0 || self.call_tokens > 0)
     }
 
-    fn next(&mut self, out: &mut Vec<u8>) -> Said {
+    fn next(&mut self, out: &mut Vec<u8>) -> Emitted {
         if let Some(event) = self.before.pop_front() {
-            self.say(out, &event);
-            return Said { tokens: 0 };
+            self.write_event(out, &event);
+            return Emitted { tokens: 0 };
         }
         if self.words_left > 0 {
-            self.say_word(out);
-            return Said { tokens: 1 };
+            self.write_word(out);
+            return Emitted { tokens: 1 };
         }
         if let Some(event) = self.after.pop_front() {
-            self.say(out, &event);
+            self.write_event(out, &event);
         }
-        Said { tokens: std::mem::take(&mut self.call_tokens) }
+        Emitted { tokens: std::mem::take(&mut self.call_tokens) }
     }
 
     fn is_over(&self) -> bool {
@@ -243,7 +243,7 @@ fn merge(left: &Value, right: &Value) -> Value {
     Value::Object(members.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
-/// What a response was made from is not kept here: the list is empty.
+/// What a response was made from is not stored_response here: the list is empty.
 pub fn no_items() -> Bytes {
     Bytes::from_static(
         br#"{"object":"list","data":[],"first_id":null,"last_id":null,"has_more":false}"#,
@@ -252,7 +252,7 @@ pub fn no_items() -> Bytes {
 
 /// Responses that were given, by id. xAI keeps them for all keys of a team.
 #[derive(Debug, Default)]
-pub struct Stored(Mutex<VecDeque<StoredResponse>>);
+pub struct StoredResponses(Mutex<VecDeque<StoredResponse>>);
 
 /// A response that is generated to its end even when the one who asked is gone.
 #[derive(Debug)]
@@ -265,40 +265,47 @@ struct StoredResponse {
     context: u64,
 }
 
-impl Stored {
+impl StoredResponses {
     /// Keeps an answer that is whole at `done_at`.
-    pub fn keep(&self, envelope: &Envelope, answer: &Answer, done_at: Instant) {
-        let kept = StoredResponse {
+    pub fn insert(&self, envelope: &Envelope, answer: &Answer, done_at: Instant) {
+        let stored_response = StoredResponse {
             id: response_id(envelope),
             in_progress: object(answer, envelope, false).to_string().into(),
             whole: response(answer, envelope).into(),
             done_at,
-            context: answer.truth.prompt + answer.truth.completion,
+            context: answer.billed_usage.prompt + answer.billed_usage.completion,
         };
-        let mut stored = self.lock();
-        stored.retain(|other| other.id != kept.id);
-        if stored.len() == KEPT {
-            stored.pop_front();
+        let mut all = self.lock();
+        all.retain(|other| other.id != stored_response.id);
+        if all.len() == MAX_STORED {
+            all.pop_front();
         }
-        stored.push_back(kept);
+        all.push_back(stored_response);
     }
 
     /// The response as it stands at `now`.
     pub fn get(&self, id: &str, now: Instant) -> Option<Bytes> {
-        let stored = self.lock();
-        let kept = stored.iter().find(|kept| kept.id == id)?;
-        Some(if now < kept.done_at { kept.in_progress.clone() } else { kept.whole.clone() })
+        let all = self.lock();
+        let stored_response = all.iter().find(|stored_response| stored_response.id == id)?;
+        Some(if now < stored_response.done_at {
+            stored_response.in_progress.clone()
+        } else {
+            stored_response.whole.clone()
+        })
     }
 
     /// Tokens that a request which goes on from this response has in its prompt.
     pub fn context(&self, id: &str) -> Option<u64> {
-        self.lock().iter().find(|kept| kept.id == id).map(|kept| kept.context)
+        self.lock()
+            .iter()
+            .find(|stored_response| stored_response.id == id)
+            .map(|stored_response| stored_response.context)
     }
 
     pub fn delete(&self, id: &str) -> Option<Bytes> {
-        let mut stored = self.lock();
-        let at = stored.iter().position(|kept| kept.id == id)?;
-        stored.remove(at)?;
+        let mut all = self.lock();
+        let at = all.iter().position(|stored_response| stored_response.id == id)?;
+        all.remove(at)?;
         Some(json!({"id": id, "object": "response", "deleted": true}).to_string().into())
     }
 

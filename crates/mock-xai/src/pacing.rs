@@ -1,11 +1,11 @@
 //! An answer on its way into the connection: when each event goes, where it breaks off, and what
 //! of it was really handed over.
 
-use super::fault::{Break, Fault, Faults};
-use super::settings::Steer;
-use super::socket::Wire;
-use super::spoil;
-use super::truth::Tally;
+use crate::corrupt;
+use crate::fault::{Break, Fault, Faults};
+use crate::request_log::OpenEntry;
+use crate::settings::Overrides;
+use crate::socket::SocketControl;
 use bytes::Bytes;
 use futures_util::Stream;
 use hyper::body::Frame;
@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 use system::clock;
 
 /// An answer as a row of events.
-pub trait Events: Send {
+pub trait EventSource: Send {
     /// Whether the next event carries a token, and so has a time to wait for.
     fn token_is_next(&self) -> bool;
 
     /// Appends the next event.
-    fn next(&mut self, out: &mut Vec<u8>) -> Said;
+    fn next(&mut self, out: &mut Vec<u8>) -> Emitted;
 
     fn is_over(&self) -> bool;
 
@@ -29,7 +29,7 @@ pub trait Events: Send {
 
 /// What one event said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Said {
+pub struct Emitted {
     /// Visible tokens.
     pub tokens: u64,
 }
@@ -37,20 +37,20 @@ pub struct Said {
 /// The connection is to be closed in the middle of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the simulator closed the connection, as requested by a fault")]
-pub struct Cut;
+pub struct ConnectionCut;
 
 /// Sends the events of one answer. They are generated at their pace, read or not.
-pub struct Delivery {
-    events: Box<dyn Events>,
+pub struct PacedStream {
+    events: Box<dyn EventSource>,
     pace: Pace,
     faults: Faults,
     break_after: Option<(u64, Break)>,
     coalesce: usize,
-    tally: Tally,
-    wire: Wire,
-    /// Events written so far.
+    open_entry: OpenEntry,
+    control: SocketControl,
+    /// EventSource written so far.
     written: u64,
-    /// Events of them that carried a token.
+    /// EventSource of them that carried a token.
     tokens: u64,
     /// Bytes not yet handed over, and the tokens that go with them.
     pieces: VecDeque<(Bytes, u64)>,
@@ -82,27 +82,31 @@ impl Pace {
 }
 
 /// Bytes that are generated ahead of a client that does not read.
-const OUTPUT_BUFFER: usize = 4 << 20;
+const OUTPUT_BUFFER_BYTES: usize = 4 << 20;
 
 /// What is written before a connection breaks must be on its way by then.
-const SETTLE: Duration = Duration::from_millis(10);
+const FLUSH_BEFORE_CUT_INTERVAL: Duration = Duration::from_millis(10);
 
-impl Delivery {
+impl PacedStream {
     pub fn new(
-        events: Box<dyn Events>,
-        steer: &Steer,
+        events: Box<dyn EventSource>,
+        overrides: &Overrides,
         coalesce: usize,
-        tally: Tally,
-        wire: Wire,
+        open_entry: OpenEntry,
+        control: SocketControl,
     ) -> Self {
         Self {
             events,
-            pace: Pace { began: clock::instant(), first: steer.first_token, gap: steer.token_gap },
-            break_after: steer.faults.break_after(),
-            faults: steer.faults.clone(),
+            pace: Pace {
+                began: clock::instant(),
+                first: overrides.first_token,
+                gap: overrides.token_gap,
+            },
+            break_after: overrides.faults.break_after(),
+            faults: overrides.faults.clone(),
             coalesce,
-            tally,
-            wire,
+            open_entry,
+            control,
             written: 0,
             tokens: 0,
             pieces: VecDeque::new(),
@@ -111,14 +115,14 @@ impl Delivery {
     }
 
     /// The frames of the body.
-    pub fn into_frames(self) -> impl Stream<Item = Result<Frame<Bytes>, Cut>> + Send {
-        futures_util::stream::unfold(self, |mut delivery| async {
-            let frame = delivery.next_frame().await?;
-            Some((frame.map(Frame::data), delivery))
+    pub fn into_frames(self) -> impl Stream<Item = Result<Frame<Bytes>, ConnectionCut>> + Send {
+        futures_util::stream::unfold(self, |mut paced| async {
+            let frame = paced.next_frame().await?;
+            Some((frame.map(Frame::data), paced))
         })
     }
 
-    async fn next_frame(&mut self) -> Option<Result<Bytes, Cut>> {
+    async fn next_frame(&mut self) -> Option<Result<Bytes, ConnectionCut>> {
         loop {
             if let Some((piece, tokens)) = self.pieces.pop_front() {
                 return Some(Ok(self.hand_over(piece, tokens).await));
@@ -131,15 +135,15 @@ impl Delivery {
         }
     }
 
-    /// A client may close right after the last event, so the tally ends with it, not after it.
+    /// A client may close right after the last event, so the open_entry ends with it, not after it.
     async fn hand_over(&mut self, piece: Bytes, tokens: u64) -> Bytes {
         if self.faults.has(Fault::Drip) || self.faults.has(Fault::Split) {
             // Gives the connection a turn to flush, so that pieces do not meet again.
             tokio::task::yield_now().await;
         }
-        self.tally.sent(tokens);
+        self.open_entry.record_sent(tokens);
         if self.pieces.is_empty() && self.ending == Some(Ending::Whole) {
-            self.tally.finish();
+            self.open_entry.finish();
         }
         piece
     }
@@ -148,17 +152,17 @@ impl Delivery {
     /// the output buffer is full. Without a pace an answer is generated as it is read.
     fn count_unread(&mut self) {
         let waiting: u64 = self.pieces.drain(..).map(|(_, tokens)| tokens).sum();
-        self.tally.generated(waiting);
+        self.open_entry.record_generated(waiting);
         if self.pace.gap.is_zero() {
             return;
         }
         let mut unread = Vec::new();
-        while self.ending.is_none() && unread.len() < OUTPUT_BUFFER && !self.next_is_early() {
+        while self.ending.is_none() && unread.len() < OUTPUT_BUFFER_BYTES && !self.next_is_early() {
             if self.breaks_here(&mut unread) {
                 return;
             }
             self.tokens += u64::from(self.events.token_is_next());
-            self.tally.generated(self.events.next(&mut unread).tokens);
+            self.open_entry.record_generated(self.events.next(&mut unread).tokens);
             self.written += 1;
             if self.events.is_over() {
                 self.ending = Some(Ending::Whole);
@@ -166,25 +170,25 @@ impl Delivery {
         }
     }
 
-    async fn end(&mut self, ending: Ending) -> Option<Result<Bytes, Cut>> {
+    async fn end(&mut self, ending: Ending) -> Option<Result<Bytes, ConnectionCut>> {
         let broken = match ending {
             Ending::Whole => {
-                self.tally.finish();
-                self.wire.send_trailers(self.faults.trailers());
+                self.open_entry.finish();
+                self.control.send_trailers(self.faults.trailers());
                 return None;
             }
             Ending::Broken(Break::Stall) => return std::future::pending().await,
             Ending::Broken(broken) => broken,
         };
-        self.tally.broke_off();
+        self.open_entry.abort();
         if matches!(broken, Break::Close | Break::ErrorEvent) {
             return None;
         }
-        tokio::time::sleep(SETTLE).await;
+        tokio::time::sleep(FLUSH_BEFORE_CUT_INTERVAL).await;
         if broken == Break::Reset {
-            self.wire.reset();
+            self.control.reset();
         }
-        Some(Err(Cut))
+        Some(Err(ConnectionCut))
     }
 
     /// Until the next token is due; other events wait for nothing.
@@ -211,7 +215,7 @@ impl Delivery {
             }
             let (start, is_token) = (frame.len(), self.events.token_is_next());
             tokens += self.events.next(&mut frame).tokens;
-            spoil::event(&mut frame, start, self.written, &self.faults);
+            corrupt::event(&mut frame, start, self.written, &self.faults);
             self.written += 1;
             self.tokens += u64::from(is_token);
             if self.events.is_over() {
@@ -222,7 +226,7 @@ impl Delivery {
                 break;
             }
         }
-        let pieces = spoil::pieces(frame, &self.faults);
+        let pieces = corrupt::pieces(frame, &self.faults);
         let last = pieces.len().saturating_sub(1);
         let counted = pieces
             .into_iter()
@@ -243,39 +247,39 @@ impl Delivery {
     }
 }
 
-impl Drop for Delivery {
+impl Drop for PacedStream {
     /// The client went away, or the last event went out.
     fn drop(&mut self) {
         self.count_unread();
     }
 }
 
-/// A JSON body as two "events", its halves, so that the same faults can break it.
+/// A JSON body as two "events", its frames, so that the same faults can break it.
 #[derive(Debug)]
-pub struct Halves {
-    halves: VecDeque<Vec<u8>>,
+pub struct BatchedFrames {
+    frames: VecDeque<Vec<u8>>,
     tokens: u64,
 }
 
-impl Halves {
+impl BatchedFrames {
     pub fn new(body: &[u8], tokens: u64) -> Self {
         let (first, second) = body.split_at(body.len() / 2);
-        Self { halves: VecDeque::from([first.to_vec(), second.to_vec()]), tokens }
+        Self { frames: VecDeque::from([first.to_vec(), second.to_vec()]), tokens }
     }
 }
 
-impl Events for Halves {
+impl EventSource for BatchedFrames {
     fn token_is_next(&self) -> bool {
         false
     }
 
-    fn next(&mut self, out: &mut Vec<u8>) -> Said {
-        out.extend(self.halves.pop_front().unwrap_or_default());
-        Said { tokens: if self.halves.is_empty() { self.tokens } else { 0 } }
+    fn next(&mut self, out: &mut Vec<u8>) -> Emitted {
+        out.extend(self.frames.pop_front().unwrap_or_default());
+        Emitted { tokens: if self.frames.is_empty() { self.tokens } else { 0 } }
     }
 
     fn is_over(&self) -> bool {
-        self.halves.is_empty()
+        self.frames.is_empty()
     }
 
     fn error(&self) -> String {

@@ -1,9 +1,9 @@
 //! An [`Answer`] in the words of `/v1/messages`, which are Anthropic's: one JSON body, or a row of
 //! events.
 
-use super::answer::{Answer, Finish, Words};
-use super::chat::Envelope;
-use super::delivery::{Events, Said};
+use crate::answer::{Answer, FinishReason, Words};
+use crate::pacing::{Emitted, EventSource};
+use crate::reply::chat::Envelope;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 
@@ -36,7 +36,7 @@ fn begun(answer: &Answer, envelope: &Envelope) -> Value {
 
 /// What came from the cache stands beside the input, not in it.
 fn usage(answer: &Answer) -> Option<Value> {
-    let usage = answer.usage?;
+    let usage = answer.reported_usage?;
     // So none of it can be more than the prompt.
     let cached = usage.cached.min(usage.prompt);
     Some(json!({
@@ -48,9 +48,9 @@ fn usage(answer: &Answer) -> Option<Value> {
 
 fn stop_reason(answer: &Answer) -> &'static str {
     match answer.finish {
-        Finish::Stop => "end_turn",
-        Finish::Length => "max_tokens",
-        Finish::ToolCalls => "tool_use",
+        FinishReason::Stop => "end_turn",
+        FinishReason::Length => "max_tokens",
+        FinishReason::ToolCalls => "tool_use",
     }
 }
 
@@ -121,32 +121,32 @@ impl MessageEvents {
     }
 }
 
-fn say(out: &mut Vec<u8>, event: &Value) {
+fn write_event(out: &mut Vec<u8>, event: &Value) {
     let kind = event["type"].as_str().unwrap_or_default();
     out.extend_from_slice(format!("event: {kind}\ndata: {event}\n\n").as_bytes());
 }
 
-impl Events for MessageEvents {
+impl EventSource for MessageEvents {
     fn token_is_next(&self) -> bool {
         self.before.is_empty() && (self.words_left > 0 || self.call_tokens > 0)
     }
 
-    fn next(&mut self, out: &mut Vec<u8>) -> Said {
+    fn next(&mut self, out: &mut Vec<u8>) -> Emitted {
         if let Some(event) = self.before.pop_front() {
-            say(out, &event);
-            return Said { tokens: 0 };
+            write_event(out, &event);
+            return Emitted { tokens: 0 };
         }
         if self.words_left > 0 {
             let delta =
                 json!({"type": "text_delta", "text": self.words.next().unwrap_or_default()});
-            say(out, &json!({"type": "content_block_delta", "index": 0, "delta": delta}));
+            write_event(out, &json!({"type": "content_block_delta", "index": 0, "delta": delta}));
             self.words_left -= 1;
-            return Said { tokens: 1 };
+            return Emitted { tokens: 1 };
         }
         if let Some(event) = self.after.pop_front() {
-            say(out, &event);
+            write_event(out, &event);
         }
-        Said { tokens: std::mem::take(&mut self.call_tokens) }
+        Emitted { tokens: std::mem::take(&mut self.call_tokens) }
     }
 
     fn is_over(&self) -> bool {

@@ -7,23 +7,23 @@ use std::time::Instant;
 
 /// A completion that waits to be fetched.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct DeferredCompletion {
     pub body: Bytes,
     pub ready_at: Instant,
 }
 
 /// What waits, by id.
 #[derive(Debug, Default)]
-pub struct Deferred(Mutex<HashMap<String, Waiting>>);
+pub struct DeferredCompletions(Mutex<HashMap<String, DeferredCompletion>>);
 
-impl Deferred {
-    pub fn keep(&self, id: &str, waiting: Waiting) {
+impl DeferredCompletions {
+    pub fn insert(&self, id: &str, completion: DeferredCompletion) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert(id.to_owned(), waiting);
+        all.insert(id.to_owned(), completion);
     }
 
     /// Gives it away if it is ready at `now`; `Some(None)` when it is not, `None` when there is none.
-    pub fn fetch(&self, id: &str, now: Instant) -> Option<Option<Waiting>> {
+    pub fn fetch(&self, id: &str, now: Instant) -> Option<Option<DeferredCompletion>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_ready = all.get(id)?.ready_at <= now;
         Some(if is_ready { all.remove(id) } else { None })

@@ -1,27 +1,27 @@
 //! The simulator's own routes: what it said, how much, and which faults there are.
 
 use super::Simulator;
-use super::reply::{self, Content};
+use crate::reply::{self, Content};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
 impl Simulator {
     /// Answers a request to `/sim/`.
-    pub(super) fn inspect(&self, head: &Parts, body: &[u8]) -> Response<Content> {
+    pub(super) fn sim_route(&self, head: &Parts, body: &[u8]) -> Response<Content> {
         match (&head.method, head.uri.path()) {
             (&Method::GET, "/sim/log") => {
                 let last =
                     head.uri.query().and_then(|query| query.strip_prefix("last=")?.parse().ok());
-                reply::text(self.truth.json_lines(last.unwrap_or(usize::MAX)))
+                reply::text(self.log.json_lines(last.unwrap_or(usize::MAX)))
             }
             (&Method::GET, "/sim/stats") => {
-                reply::text(serde_json::to_vec(&self.truth.totals()).unwrap_or_default())
+                reply::text(serde_json::to_vec(&self.log.totals()).unwrap_or_default())
             }
             (&Method::POST, "/sim/fault") => match String::from_utf8_lossy(body).parse() {
                 Ok(faults) => {
-                    let told = format!("{faults}\n");
+                    let text = format!("{faults}\n");
                     self.set_faults(faults);
-                    reply::text(told)
+                    reply::text(text)
                 }
                 Err(unknown) => status(StatusCode::BAD_REQUEST, format!("{unknown}\n")),
             },

@@ -1,6 +1,6 @@
 use super::*;
-use crate::settings::{Settings, Steer};
-use crate::{ask, model};
+use crate::settings::{Overrides, Settings};
+use crate::{model, request};
 use http::HeaderMap;
 use serde_json::Value;
 
@@ -12,13 +12,14 @@ fn answer(members: &str, text: &str) -> (Answer, Faults) {
     let body = format!(
         r#"{{"model":"grok-4.3","messages":[{{"role":"user","content":"{text}"}}]{members}}}"#
     );
-    let ask = ask::chat(body.as_bytes()).expect("a good body");
+    let request = request::chat::read(body.as_bytes()).expect("a good body");
     let settings = Settings::default();
-    let steer = Steer::new(&settings, Faults::default(), &HeaderMap::new(), &ask.last_user_text);
-    let steer = steer.expect("good words");
+    let overrides =
+        Overrides::new(&settings, Faults::default(), &HeaderMap::new(), &request.last_user_text);
+    let overrides = overrides.expect("good words");
     let models = model::all(&[]);
-    let model = model::find(&models, &ask.model).expect("a model");
-    (Answer::new(&ask, model, &steer, 0, 0), steer.faults)
+    let model = model::find(&models, &request.model).expect("a model");
+    (Answer::new(&request, model, &overrides, 0, 0), overrides.faults)
 }
 
 /// The events as JSON, without `[DONE]`, and the tokens they count.
@@ -94,7 +95,7 @@ fn a_tool_call_is_one_chunk() {
     assert_eq!(call["function"]["arguments"], r#"{"city":"Paris"}"#);
     assert_eq!(events[1]["choices"][0]["finish_reason"], "tool_calls");
     let (answer, _) = answer(tools, "use a tool");
-    assert_eq!(tokens, answer.truth.completion);
+    assert_eq!(tokens, answer.billed_usage.completion);
 }
 
 #[test]

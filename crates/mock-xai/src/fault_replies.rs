@@ -1,11 +1,12 @@
 //! Replies of those faults that leave no answer at all, and of upstreams that do not take a request.
 
-use super::ask::Ask;
-use super::fault::{Break, Fault, Faults};
-use super::refusal::{Refusal, masked};
-use super::reply::{self, Content};
-use super::routes::{NoAnswer, Route, bearer};
-use super::{Simulator, responses};
+use crate::Simulator;
+use crate::fault::{Break, Fault, Faults};
+use crate::refusal::{Refusal, mask};
+use crate::reply::responses;
+use crate::reply::{self, Content};
+use crate::request::ModelRequest;
+use crate::routes::{ReplyError, Route, bearer};
 use http::{HeaderMap, Response};
 
 impl Route {
@@ -21,33 +22,39 @@ impl Route {
 
 impl Simulator {
     /// Refuses what an upstream with these faults does not take.
-    pub(super) fn refuse_unsupported(&self, ask: &Ask, faults: &Faults) -> Result<(), Refusal> {
-        if ask.stream_options && faults.has(Fault::NoStreamOptions) {
+    pub(super) fn refuse_unsupported(
+        &self,
+        request: &ModelRequest,
+        faults: &Faults,
+    ) -> Result<(), Refusal> {
+        if request.stream_options && faults.has(Fault::NoStreamOptions) {
             return Err(Refusal::StreamOptions);
         }
         let own = responses::seal(self.settings.seed);
-        if faults.has(Fault::Sealed) && ask.seals.iter().any(|seal| !seal.starts_with(&own)) {
+        if faults.has(Fault::Sealed) && request.seals.iter().any(|seal| !seal.starts_with(&own)) {
             return Err(Refusal::ForeignSeal);
         }
         Ok(())
     }
 
     /// The reply of those faults that leave no answer at all.
-    pub(super) async fn spoilt(
+    pub(super) async fn fault_reply(
         &self,
         faults: &Faults,
         streamed: Option<Route>,
         id: &str,
         headers: &HeaderMap,
-    ) -> Result<Option<Response<Content>>, NoAnswer> {
+    ) -> Result<Option<Response<Content>>, ReplyError> {
         let in_band = faults.break_after().is_some_and(|(_, kind)| kind == Break::ErrorEvent);
         let stream = streamed.is_some();
         for fault in faults.iter() {
             let result = match fault {
-                Fault::Trouble(trouble) => Err(Refusal::Trouble(trouble).into()),
+                Fault::AccountError(account_error) => {
+                    Err(Refusal::AccountError(account_error).into())
+                }
                 Fault::LeakyError => {
                     let key = bearer(headers).unwrap_or_default().to_owned();
-                    Err(Refusal::Leaky { key }.into())
+                    Err(Refusal::LeakedSecrets { key }.into())
                 }
                 Fault::ErrorFirst => match streamed {
                     Some(route) => {
@@ -56,19 +63,21 @@ impl Simulator {
                     }
                     None => Err(Refusal::InvalidArguments.into()),
                 },
-                Fault::Status(status) => Err(Refusal::Ordered(status).into()),
+                Fault::Status(status) => Err(Refusal::ForcedStatus(status).into()),
                 Fault::TooMany(retry_after) => Err(Refusal::TooMany { retry_after }.into()),
                 Fault::WrongKey => {
-                    Err(Refusal::WrongKey { masked: masked(bearer(headers).unwrap_or_default()) }
+                    Err(Refusal::WrongKey { masked: mask(bearer(headers).unwrap_or_default()) }
                         .into())
                 }
-                Fault::RefuseHeaders => Err(NoAnswer::HungUp),
+                Fault::RefuseHeaders => Err(ReplyError::ConnectionClosed),
                 Fault::Html => Ok(reply::bad_gateway_page()),
                 Fault::Empty if stream => Ok(reply::events(&self.headers, id, Content::from(""))),
                 Fault::Empty => Ok(reply::json(&self.headers, id, "")),
-                Fault::Error200 => Ok(reply::json(&self.headers, id, Refusal::Ordered(503).json())),
+                Fault::Error200 => {
+                    Ok(reply::json(&self.headers, id, Refusal::ForcedStatus(503).json()))
+                }
                 Fault::ErrorEvent(_) if in_band && !stream => {
-                    Ok(reply::json(&self.headers, id, Refusal::Ordered(500).json()))
+                    Ok(reply::json(&self.headers, id, Refusal::ForcedStatus(500).json()))
                 }
                 Fault::Garbage if !stream => {
                     Ok(reply::json(&self.headers, id, &b"\x00\x01 no json {"[..]))

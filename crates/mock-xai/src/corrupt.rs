@@ -1,15 +1,15 @@
 //! What faults do to the bytes of an event. Pure.
 
-use super::fault::{Fault, Faults};
+use crate::fault::{Fault, Faults};
 use bytes::Bytes;
 
-const OVERSIZE: usize = 8 << 20;
+const OVERSIZE_BYTES: usize = 8 << 20;
 
-/// Spoils the event at the end of `bytes`, from `start` on; `number` counts events from 0.
+/// Corrupts the event at the end of `bytes`, from `start` on; `number` counts events from 0.
 pub fn event(bytes: &mut Vec<u8>, start: usize, number: u64, faults: &Faults) {
     for fault in faults.iter() {
         let event = bytes.get(start..).unwrap_or_default();
-        let spoilt = match fault {
+        let corrupted = match fault {
             Fault::Oversize if number == 1 => pad(event),
             Fault::BadUtf8 if number == 2 => break_utf8(event),
             Fault::Garbage if number > 0 => garbage(number),
@@ -20,7 +20,7 @@ pub fn event(bytes: &mut Vec<u8>, start: usize, number: u64, faults: &Faults) {
             _ => continue,
         };
         bytes.truncate(start);
-        bytes.extend_from_slice(&spoilt);
+        bytes.extend_from_slice(&corrupted);
     }
     if faults.has(Fault::Crlf) {
         let event = bytes.split_off(start);
@@ -32,16 +32,16 @@ pub fn event(bytes: &mut Vec<u8>, start: usize, number: u64, faults: &Faults) {
     }
 }
 
-/// Spoils a whole JSON body.
+/// Corrupts a whole JSON body.
 pub fn body(json: &[u8], faults: &Faults) -> Vec<u8> {
-    let spoil = |json: Vec<u8>, fault| match fault {
+    let corrupt = |json: Vec<u8>, fault| match fault {
         Fault::Oversize => pad(&json),
         Fault::BadUtf8 => break_utf8(&json),
         Fault::DuplicateKeys => duplicate_key(&json),
         Fault::OddIndex => odd_index(&json),
         _ => json,
     };
-    faults.iter().fold(json.to_vec(), spoil)
+    faults.iter().fold(json.to_vec(), corrupt)
 }
 
 /// Cuts a frame into the pieces it is written in.
@@ -101,7 +101,7 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 /// Blanks are legal anywhere in JSON and are no tokens.
 fn pad(event: &[u8]) -> Vec<u8> {
     let (head, tail) = split_after(event, b'{');
-    [head, &vec![b' '; OVERSIZE], tail].concat()
+    [head, &vec![b' '; OVERSIZE_BYTES], tail].concat()
 }
 
 /// The last blank of an event is the one before its word.
@@ -140,7 +140,7 @@ fn split_after(bytes: &[u8], mark: u8) -> (&[u8], &[u8]) {
 mod tests {
     use super::*;
 
-    fn spoilt(fault: &str, number: u64) -> Vec<u8> {
+    fn corrupted(fault: &str, number: u64) -> Vec<u8> {
         let mut bytes = b"before\n\ndata: {\"a\":1,\"b\":2,\"c\":\" caf\xc3\xa9\"}\n\n".to_vec();
         event(&mut bytes, 8, number, &fault.parse().expect("a fault"));
         bytes
@@ -148,13 +148,13 @@ mod tests {
 
     #[test]
     fn line_ends_become_crlf_from_the_start_on() {
-        let bytes = spoilt("crlf", 0);
+        let bytes = corrupted("crlf", 0);
         assert!(bytes.starts_with(b"before\n\ndata: ") && bytes.ends_with(b"}\r\n\r\n"));
     }
 
     #[test]
     fn json_spreads_over_lines_and_stays_json() {
-        let text = String::from_utf8(spoilt("multiline", 0)).expect("text");
+        let text = String::from_utf8(corrupted("multiline", 0)).expect("text");
         let data: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
         assert_eq!(data.len(), 3);
         serde_json::from_str::<serde_json::Value>(&data.join("\n")).expect("still json");
@@ -162,15 +162,15 @@ mod tests {
 
     #[test]
     fn only_the_one_event_is_broken_or_blown_up() {
-        assert!(String::from_utf8(spoilt("bad-utf8", 2)).is_err());
-        assert!(String::from_utf8(spoilt("bad-utf8", 3)).is_ok());
-        assert!(spoilt("oversize", 1).len() > OVERSIZE);
-        assert!(spoilt("oversize", 2).len() < 100);
+        assert!(String::from_utf8(corrupted("bad-utf8", 2)).is_err());
+        assert!(String::from_utf8(corrupted("bad-utf8", 3)).is_ok());
+        assert!(corrupted("oversize", 1).len() > OVERSIZE_BYTES);
+        assert!(corrupted("oversize", 2).len() < 100);
     }
 
     #[test]
     fn pieces_cut_characters_and_line_ends_and_lose_nothing() {
-        let bytes = spoilt("crlf", 0);
+        let bytes = corrupted("crlf", 0);
         let faults: Faults = "split".parse().expect("a fault");
         let pieces = pieces(bytes.clone(), &faults);
         assert_eq!(pieces.concat(), bytes);

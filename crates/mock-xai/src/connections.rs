@@ -1,8 +1,8 @@
 //! Connections: taken in, served, and dropped when the simulator stops.
 
 use super::Simulator;
-use super::socket::{Socket, Wire};
-use super::truth::TruthLog;
+use crate::request_log::RequestLog;
+use crate::socket::{Socket, SocketControl};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How long a finished answer may wait for its line in the log file.
-const FLUSH_EVERY: Duration = Duration::from_millis(50);
+const LOG_FLUSH_INTERVAL: Duration = Duration::from_millis(50);
 
 /// When a process is out of file descriptors, taking in more at once cannot work.
-const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(20);
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 pub async fn accept(
     simulator: Arc<Simulator>,
@@ -36,7 +36,7 @@ pub async fn accept(
             }
             Err(error) => {
                 tracing::warn!(%error, "simulator failed to accept a connection");
-                tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
+                tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
             }
         }
     }
@@ -46,11 +46,11 @@ pub async fn accept(
 async fn serve(simulator: Arc<Simulator>, stream: TcpStream) {
     // Small events must leave at once; a socket that refuses is about to fail anyway.
     let _ = stream.set_nodelay(true);
-    let wire = Wire::default();
-    let socket = TokioIo::new(Socket::new(stream, wire.clone()));
+    let control = SocketControl::default();
+    let socket = TokioIo::new(Socket::new(stream, control.clone()));
     let service = service_fn(move |request| {
-        let (simulator, wire) = (Arc::clone(&simulator), wire.clone());
-        async move { simulator.reply(request, wire).await }
+        let (simulator, control) = (Arc::clone(&simulator), control.clone());
+        async move { simulator.reply(request, control).await }
     });
     // Heads and small bodies are copied together: cheaper than a vectored write.
     let served = http1::Builder::new().writev(false).serve_connection(socket, service).await;
@@ -59,8 +59,8 @@ async fn serve(simulator: Arc<Simulator>, stream: TcpStream) {
     }
 }
 
-pub async fn keep_log_flushed(log: Arc<TruthLog>, stop: CancellationToken) {
-    while stop.run_until_cancelled(tokio::time::sleep(FLUSH_EVERY)).await.is_some() {
+pub async fn flush_log_periodically(log: Arc<RequestLog>, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(LOG_FLUSH_INTERVAL)).await.is_some() {
         log.flush();
     }
     log.flush();

@@ -1,7 +1,7 @@
 //! Replies that are no text: embeddings, images, tokens.
 
-use super::answer::Answer;
-use super::chat::Envelope;
+use crate::answer::Answer;
+use crate::reply::chat::Envelope;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ pub fn images(answer: &Answer, envelope: &Envelope) -> String {
     let image = |number: u32| json!({"url": format!("https://images.invalid/{}/{number}.jpg", envelope.id), "mime_type": "image/jpeg"});
     let data: Vec<_> = (0..answer.choices).map(image).collect();
     let mut reply = json!({"data": data});
-    if let Some(usage) = answer.usage {
+    if let Some(usage) = answer.reported_usage {
         reply["usage"] = json!({"cost_in_usd_ticks": usage.cost_ticks});
     }
     reply.to_string()
@@ -34,7 +34,7 @@ pub fn embeddings(answer: &Answer, in_base64: bool) -> String {
     };
     let data: Vec<_> = (0..answer.choices).map(embedding).collect();
     let mut reply = json!({"object": "list", "data": data, "model": answer.model});
-    if let Some(usage) = answer.usage {
+    if let Some(usage) = answer.reported_usage {
         reply["usage"] = json!({"prompt_tokens": usage.prompt, "total_tokens": usage.prompt});
     }
     reply.to_string()

@@ -2,10 +2,10 @@
 //!
 //! An event is pasted from a prefix, a word and a suffix; nothing is serialised per token.
 
-use super::answer::{Answer, Usage, Words};
-use super::delivery::{Events, Said};
-use super::fault::{Fault, Faults};
-use super::refusal::Refusal;
+use crate::answer::{Answer, Usage, Words};
+use crate::fault::{Fault, Faults};
+use crate::pacing::{Emitted, EventSource};
+use crate::refusal::Refusal;
 use std::fmt::Write;
 
 /// Who says it and when.
@@ -34,7 +34,7 @@ pub fn completion(answer: &Answer, envelope: &Envelope) -> String {
         );
     }
     body.push(']');
-    if let Some(usage) = &answer.usage {
+    if let Some(usage) = &answer.reported_usage {
         let _ = write!(body, r#","usage":{}"#, usage.chat_json());
     }
     let _ = write!(body, r#","system_fingerprint":"{FINGERPRINT}"}}"#);
@@ -76,9 +76,9 @@ pub struct ChatEvents {
     /// The choice whose turn it is.
     choice: u32,
     /// Tokens of each choice already said in this stage.
-    said: u64,
+    said_in_stage: u64,
     /// Visible tokens of all choices already said.
-    spoken: u64,
+    visible_tokens: u64,
     usage_chunks: u32,
     running_usage: bool,
 }
@@ -99,15 +99,15 @@ impl ChatEvents {
         let prefixes =
             (0..answer.choices).map(|choice| prefix(&answer, envelope, choice)).collect();
         let words = (0..answer.choices).map(|choice| answer.words_of(choice)).collect();
-        let wanted = u32::from(include_usage && answer.usage.is_some());
+        let wanted = u32::from(include_usage && answer.reported_usage.is_some());
         Self {
             prefixes,
             words,
             reasoning: answer.words_of(u32::MAX),
             stage: if answer.shown_reasoning > 0 { Stage::Reasoning } else { Stage::Words },
             choice: 0,
-            said: 0,
-            spoken: 0,
+            said_in_stage: 0,
+            visible_tokens: 0,
             usage_chunks: if faults.has(Fault::UsageTwice) { wanted * 2 } else { wanted },
             running_usage: faults.has(Fault::UsageEveryChunk),
             answer,
@@ -124,8 +124,8 @@ impl ChatEvents {
         }
         out.extend_from_slice(end.as_bytes());
         if self.running_usage {
-            let usage = self.answer.usage.unwrap_or(self.answer.truth);
-            let usage = Usage { completion: self.spoken.min(usage.completion), ..usage };
+            let usage = self.answer.reported_usage.unwrap_or(self.answer.billed_usage);
+            let usage = Usage { completion: self.visible_tokens.min(usage.completion), ..usage };
             out.extend_from_slice(format!(r#"],"usage":{}"#, usage.chat_json()).as_bytes());
         } else {
             out.push(b']');
@@ -142,56 +142,56 @@ impl ChatEvents {
             return;
         }
         self.choice = 0;
-        self.said += 1;
-        if self.said >= stage_length {
-            self.said = 0;
+        self.said_in_stage += 1;
+        if self.said_in_stage >= stage_length {
+            self.said_in_stage = 0;
             self.stage = next;
         }
     }
 
-    fn word(&mut self, out: &mut Vec<u8>) -> Said {
+    fn word(&mut self, out: &mut Vec<u8>) -> Emitted {
         let word =
             self.words.get_mut(self.choice as usize).and_then(Iterator::next).unwrap_or_default();
-        let first = self.said == 0;
+        let first = self.said_in_stage == 0;
         let role = if first { r#""role":"assistant","# } else { "" };
         if let Some(call) = &self.answer.call {
             let tokens = call.tokens;
             let json = call_json(&self.answer, self.choice, Some(0));
-            self.spoken += tokens;
+            self.visible_tokens += tokens;
             self.chunk(out, &[role, r#""content":"","tool_calls":["#, &json, "]"], "}}");
             self.pass_turn(1, Stage::Finish);
-            return Said { tokens };
+            return Emitted { tokens };
         }
         let (word, tokens) = if self.answer.words == 0 { ("", 0) } else { (word, 1) };
-        self.spoken += tokens;
+        self.visible_tokens += tokens;
         self.chunk(out, &[role, r#""content":""#, word, "\""], "}}");
         self.pass_turn(self.answer.words, Stage::Finish);
-        Said { tokens }
+        Emitted { tokens }
     }
 
-    fn reasoning(&mut self, out: &mut Vec<u8>) -> Said {
+    fn reasoning(&mut self, out: &mut Vec<u8>) -> Emitted {
         let word = self.reasoning.next().unwrap_or_default();
-        let role = if self.said == 0 { r#""role":"assistant","# } else { "" };
+        let role = if self.said_in_stage == 0 { r#""role":"assistant","# } else { "" };
         self.chunk(out, &[role, r#""reasoning_content":""#, word, "\""], "}}");
-        self.said += 1;
-        if self.said == self.answer.shown_reasoning {
-            self.said = 0;
+        self.said_in_stage += 1;
+        if self.said_in_stage == self.answer.shown_reasoning {
+            self.said_in_stage = 0;
             self.stage = Stage::Words;
         }
-        Said { tokens: 0 }
+        Emitted { tokens: 0 }
     }
 
-    fn finish(&mut self, out: &mut Vec<u8>) -> Said {
+    fn finish(&mut self, out: &mut Vec<u8>) -> Emitted {
         let end = format!(r#"}},"finish_reason":"{}"}}"#, self.answer.finish.as_str());
         self.chunk(out, &[], &end);
         self.pass_turn(1, if self.usage_chunks > 0 { Stage::Usage } else { Stage::Done });
-        Said { tokens: 0 }
+        Emitted { tokens: 0 }
     }
 
-    fn usage(&mut self, out: &mut Vec<u8>) -> Said {
+    fn usage(&mut self, out: &mut Vec<u8>) -> Emitted {
         let prefix = self.prefixes.first().map(String::as_str).unwrap_or_default();
         let head = prefix.split_once(CHOICE).map_or(prefix, |(head, _)| head);
-        let usage = self.answer.usage.unwrap_or(self.answer.truth).chat_json();
+        let usage = self.answer.reported_usage.unwrap_or(self.answer.billed_usage).chat_json();
         let chunk = format!(
             "{head}\"choices\":[],\"usage\":{usage},\"system_fingerprint\":\"{FINGERPRINT}\"}}\n\n"
         );
@@ -200,7 +200,7 @@ impl ChatEvents {
         if self.usage_chunks == 0 {
             self.stage = Stage::Done;
         }
-        Said { tokens: 0 }
+        Emitted { tokens: 0 }
     }
 }
 
@@ -215,7 +215,7 @@ fn prefix(answer: &Answer, envelope: &Envelope, choice: u32) -> String {
     )
 }
 
-impl Events for ChatEvents {
+impl EventSource for ChatEvents {
     fn token_is_next(&self) -> bool {
         matches!(self.stage, Stage::Reasoning | Stage::Words)
     }
@@ -224,7 +224,7 @@ impl Events for ChatEvents {
         self.stage == Stage::End
     }
 
-    fn next(&mut self, out: &mut Vec<u8>) -> Said {
+    fn next(&mut self, out: &mut Vec<u8>) -> Emitted {
         match self.stage {
             Stage::Reasoning => self.reasoning(out),
             Stage::Words => self.word(out),
@@ -233,13 +233,13 @@ impl Events for ChatEvents {
             Stage::Done | Stage::End => {
                 out.extend_from_slice(b"data: [DONE]\n\n");
                 self.stage = Stage::End;
-                Said { tokens: 0 }
+                Emitted { tokens: 0 }
             }
         }
     }
 
     fn error(&self) -> String {
-        format!("data: {}\n\n", Refusal::Ordered(500).json())
+        format!("data: {}\n\n", Refusal::ForcedStatus(500).json())
     }
 }
 

@@ -18,7 +18,7 @@ struct Member {
 }
 
 impl Member {
-    /// Stored blocks of `bytes`.
+    /// StoredResponses blocks of `bytes`.
     fn blocks(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.checksum.update(bytes);
         self.length = self.length.wrapping_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));

@@ -1,0 +1,44 @@
+//! The body of `/v1/chat/completions`.
+
+use super::{InvalidBody, Message, ModelRequest, PromptReader, StreamOptions};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+#[derive(Deserialize)]
+struct ChatBody<'a> {
+    #[serde(borrow)]
+    model: Cow<'a, str>,
+    messages: Vec<Message<'a>>,
+    #[serde(default)]
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    max_tokens: Option<u64>,
+    max_completion_tokens: Option<u64>,
+    n: Option<u32>,
+    tools: Option<&'a RawValue>,
+    reasoning_effort: Option<&'a RawValue>,
+    deferred: Option<bool>,
+}
+
+/// Reads the body of a request.
+///
+/// # Errors
+/// [`InvalidBody`].
+pub fn read(body: &[u8]) -> Result<ModelRequest, InvalidBody> {
+    let body: ChatBody<'_> = serde_json::from_slice(body)?;
+    let mut prompt = PromptReader::default();
+    body.messages.iter().for_each(|message| prompt.add_message(message));
+    Ok(ModelRequest {
+        model: body.model.into_owned(),
+        stream: body.stream.unwrap_or(false),
+        stream_options: body.stream_options.is_some(),
+        include_usage: body.stream_options.is_some_and(|options| options.include_usage),
+        max_tokens: body.max_completion_tokens.or(body.max_tokens),
+        choices: body.n.unwrap_or(1).max(1),
+        function: prompt.add_tools(body.tools),
+        show_reasoning: body.reasoning_effort.is_some(),
+        deferred: body.deferred.unwrap_or(false),
+        ..prompt.into_request()
+    })
+}

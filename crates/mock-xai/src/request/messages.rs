@@ -1,0 +1,42 @@
+//! The body of `/v1/messages` and `/v1/messages/count_tokens`.
+
+use super::{InvalidBody, Message, ModelRequest, PromptReader};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+#[derive(Deserialize)]
+struct MessagesBody<'a> {
+    #[serde(borrow)]
+    model: Cow<'a, str>,
+    messages: Vec<Message<'a>>,
+    system: Option<&'a RawValue>,
+    #[serde(default)]
+    stream: Option<bool>,
+    max_tokens: Option<u64>,
+    tools: Option<&'a RawValue>,
+    thinking: Option<&'a RawValue>,
+}
+
+/// Reads the body of a request.
+///
+/// # Errors
+/// [`InvalidBody`].
+pub fn read(body: &[u8]) -> Result<ModelRequest, InvalidBody> {
+    let body: MessagesBody<'_> = serde_json::from_slice(body)?;
+    let mut prompt = PromptReader::default();
+    if let Some(system) = body.system {
+        prompt.add_text(system.get().trim_matches('"'));
+    }
+    body.messages.iter().for_each(|message| prompt.add_message(message));
+    Ok(ModelRequest {
+        model: body.model.into_owned(),
+        stream: body.stream.unwrap_or(false),
+        include_usage: true,
+        max_tokens: body.max_tokens,
+        choices: 1,
+        function: prompt.add_tools(body.tools),
+        show_reasoning: body.thinking.is_some(),
+        ..prompt.into_request()
+    })
+}
