@@ -17,7 +17,7 @@ use quota::redis::connection::RedisConn;
 use quota::redis::connection::preflight::{self, Finding, Severity};
 use quota::redis::{Clock, ClusterView, HealthPoller, OutboxDrainer, RedisQuota, Settings, Spool};
 use quota::transferable::TransferableQuota;
-use quota::versions::Versions;
+use quota::user_versions::UserVersions;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,7 +77,7 @@ async fn own(config: &Config, deps: QuotaDeps<'_>) -> anyhow::Result<QuotaSetup>
     store.acquire_instance_lock().await.context("cannot use the database")?;
     let folder = journal_folder(&config.journal, lock)?;
     let journal_lock = folder.duplicate_lock()?;
-    let versions = Versions::start(store.clone()).await.context("cannot read the users")?;
+    let versions = UserVersions::start(store.clone()).await.context("cannot read the users")?;
     let parts = journal_parts(&config.journal, folder, &store, &metrics, workers, &stop);
     let (journal, adopted) = start_journal(parts, state.is_some()).await?;
     let from = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(2.days());

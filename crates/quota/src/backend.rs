@@ -1,4 +1,4 @@
-//! The seam between quota and where its numbers are kept.
+//! The interface between quota rules and the back ends that store usage and leases.
 
 use super::rules::{Debit, Scope};
 use async_trait::async_trait;
@@ -12,15 +12,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use store::Used;
 
-/// Where quota numbers live. A back end decides nothing: it takes all debits of a claim or none,
-/// and afterwards knows the lease.
+/// Stores usage and leases. A back end makes no decision of its own: it takes all debits of a claim or none,
+/// and stores the lease.
 #[async_trait]
 pub trait QuotaBackend: Send + Sync + 'static {
     /// Takes every debit of `claim`, or none. On [`TakeOutcome::Granted`] the lease is durable.
     async fn take(&self, claim: Claim, now: Timestamp) -> Result<TakeOutcome, QuotaUnavailable>;
 
-    /// Raises a running call's reservation by up to `want` tokens, and by nothing when fewer than
-    /// `least` are free. What was added is durable on return.
+    /// Extends a running call's reservation by up to `want` tokens, or not at all if fewer than `least` are
+    /// free. The extension is durable on return.
     async fn extend(
         &self,
         request: RequestId,
@@ -28,23 +28,22 @@ pub trait QuotaBackend: Send + Sync + 'static {
         least: u64,
     ) -> Result<ExtendOutcome, QuotaUnavailable>;
 
-    /// Ends a lease: what was used is used, what was only reserved is free again, one ledger row
-    /// follows. A second settlement of a request changes nothing. Durable on return; it happens
-    /// even when the future is dropped after its first poll. Returns the tokens that went past a
-    /// limit, because more was used than reserved and no room was left.
+    /// Ends a lease: the used tokens are charged, the rest of the reservation is returned, and one ledger row
+    /// is written. A second settlement of a request changes nothing. Durable on return, even if the future is
+    /// dropped after its first poll. Returns the tokens charged beyond a limit, because more was used than
+    /// reserved and no more was free.
     async fn settle(&self, charge: Charge) -> u64;
 
-    /// Resets a user's day: nothing is used, calls in flight keep their reservations. One
-    /// [`Adjustment`] for each key that had used something follows into the ledger. A reset that is
-    /// repeated under its id changes nothing more. Durable on return.
+    /// Resets a user's day: usage becomes 0, calls in flight keep their reservations. The ledger gets one
+    /// [`Adjustment`] for each key with usage. Repeating a reset with the same id changes nothing. Durable on
+    /// return.
     async fn reset(&self, reset: &Reset) -> Result<RemovedUsage, QuotaUnavailable>;
 
-    /// Sets right what a call that has ended was charged: the numbers of its day change by the
-    /// difference, its ledger row is replaced. A repeated correction of a call changes nothing more.
-    /// Durable on return.
+    /// Corrects the charge of a call that has ended: the usage of its day changes by the difference, and its
+    /// ledger row is replaced. Repeating the correction of a call changes nothing. Durable on return.
     async fn correct(&self, correction: &Correction) -> Result<(), QuotaUnavailable>;
 
-    /// What a user, and of it one key, has used and holds on `day`.
+    /// Returns the usage and reservations on `day` of a user, and of one of its keys.
     async fn standing(
         &self,
         user: UserId,
@@ -53,56 +52,58 @@ pub trait QuotaBackend: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Standing, QuotaUnavailable>;
 
-    /// Everything used and held, per user and key, on `day`: for `usage verify`.
+    /// Returns the usage on `day` of every user and key, for `usage verify`.
     async fn used_on(&self, day: Day) -> Result<Vec<Used>, QuotaUnavailable>;
 
-    /// Answers when calls can be admitted.
+    /// Checks that calls can be admitted.
     async fn ping(&self) -> Result<(), QuotaUnavailable>;
 
-    /// The time by which days begin and end, when it is `here` on this machine: gateways that share
-    /// counters share a clock too.
+    /// Returns the time that determines the day, where the local time is `here`: gateways that share a back
+    /// end also share a clock.
     fn now(&self, here: Timestamp) -> Timestamp {
         here
     }
 
-    /// How many leases are open.
+    /// Number of open leases.
     fn open_leases(&self) -> u64;
 }
 
-/// What one admission asks for.
+/// Request of one call for admission.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Claim {
-    /// `reserved` is what will be granted; the back end fills it in.
+    /// `reserved` is set by the back end to the granted tokens.
     pub lease: Lease,
-    /// Checked in order; the first that does not fit names the refusal.
+    /// Checked in order; the first that does not fit determines the refusal.
     pub debits: Vec<Debit>,
-    /// Shared within a process only.
+    /// Shared within a process only, so it is not serialized.
     #[serde(skip)]
     pub observed: ObservedTokens,
 }
 
-/// Tokens that a running call has come to, prompt included, as its stream last judged them. No user is
-/// charged by it: it tells how much of what a dead gateway's call held was seen.
+/// Tokens of a running call observed so far, prompt included. Users are not charged by them: they show how much
+/// of an abandoned call's reservation was observed as used.
 #[derive(Debug, Clone, Default)]
 pub struct ObservedTokens(Arc<AtomicU64>);
 
 impl ObservedTokens {
+    /// Replaces the number.
     pub fn set(&self, tokens: u64) {
         self.0.store(tokens, Ordering::Relaxed);
     }
 
+    /// Returns the latest number.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The true charge of a call that was charged by an estimate.
+/// The actual charge of a call that was charged by an estimate.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Correction {
-    /// As the upstream reported it.
+    /// The charge reported by the upstream.
     pub charge: Charge,
-    /// Tokens of the estimate.
+    /// Tokens charged by the estimate.
     pub before: u64,
 }
 
@@ -115,12 +116,12 @@ pub struct Reset {
     pub keys: Vec<KeyId>,
     pub day: Day,
     pub at: Timestamp,
-    /// Who does it: `user:ID`, `operator` or `gateway`.
+    /// The actor: `user:ID`, `operator` or `gateway`.
     pub by: String,
 }
 
 impl Reset {
-    /// What follows into the ledger when `removed` was taken from a key.
+    /// Returns the ledger entry for the usage that was `removed` from a key.
     #[must_use]
     pub fn adjustment(&self, key: &KeyId, removed: RemovedUsage) -> Adjustment {
         let negative = |number: u64| i64::try_from(number).map_or(i64::MIN, |number| -number);
@@ -137,54 +138,54 @@ impl Reset {
     }
 }
 
-/// What a [`Reset`] took away.
+/// Usage that a [`Reset`] removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedUsage {
     pub tokens: u64,
     pub requests: u64,
 }
 
-/// The answer to a [`Claim`].
+/// Outcome of a [`Claim`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum TakeOutcome {
     Granted(Grant),
     Refused(QuotaRefusal),
-    /// The caller's record is out of date: load it again and decide again.
+    /// The caller record is out of date: reload it and claim again.
     Stale,
 }
 
-/// An admitted call.
+/// Reservation of an admitted call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
-    /// Tokens reserved in all.
+    /// Total number of reserved tokens.
     pub tokens: u64,
-    /// Tokens that could still be added to this call, by the tightest of its limits, without touching
-    /// what other calls are likely to take.
+    /// Tokens that could still be added, under the strictest limit, without those that other calls are expected
+    /// to use.
     pub free: u64,
     pub standing: Standing,
 }
 
-/// The answer to a running call that needs more.
+/// Outcome of an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExtendOutcome {
-    /// This many tokens were added.
+    /// Number of tokens that were added.
     Added(u64),
-    /// Nothing was added, but there would be room were it not for other calls.
+    /// Nothing was added: other calls have reserved the rest.
     #[serde(rename = "Held")]
     Blocked,
-    /// Nothing was added, and the limit is reached.
+    /// Nothing was added: the limit is reached.
     Exhausted,
 }
 
-/// Which debit did not fit.
+/// The debit that did not fit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct QuotaRefusal {
     pub limit: LimitKind,
-    /// True when finished calls alone would leave room: only running ones are in the way.
+    /// True if the call would fit once the running calls have ended.
     pub by_open_calls: bool,
-    /// Whose limit it was.
+    /// The user or key that has the limit.
     pub scope: Scope,
-    /// For the window: until a request fits, in milliseconds.
+    /// Milliseconds until a request fits, for the window.
     pub retry_after_ms: u64,
     pub standing: Standing,
 }
@@ -194,25 +195,25 @@ pub struct QuotaRefusal {
 pub struct DayTally {
     pub tokens_used: u64,
     pub tokens_reserved: u64,
-    /// Running calls too.
+    /// Number of admitted calls, running ones included.
     pub requests_used: u64,
 }
 
-/// A user's numbers at one moment. Limits are the caller's business.
+/// Usage of a user at one moment, without the limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
-    /// The whole user's day.
+    /// Usage of the whole user on the day.
     pub user: DayTally,
-    /// The day of the key that was asked for.
+    /// Usage of the requested key on the day.
     pub key: DayTally,
     pub streams_open: u64,
-    /// Requests left in the window bucket, rounded down; `None` = untouched, so full.
+    /// Requests left in the window's bucket, rounded down; `None` if it is unused, and so full.
     pub window_left: Option<u64>,
-    /// Until the bucket is full again.
+    /// Milliseconds until the bucket is full again.
     pub window_full_in_ms: u64,
 }
 
-/// The numbers cannot be reached or written; nothing was taken.
+/// The back end cannot be reached or written; nothing was taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("the quota store is unavailable")]
 pub struct QuotaUnavailable;

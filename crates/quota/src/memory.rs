@@ -1,13 +1,13 @@
-//! Quota numbers of one process: a [`QuotaState`] behind a lock, made durable through the journal.
+//! Quota of one process: a [`QuotaState`] behind a lock, made durable through the journal.
 //!
-//! When the journal cannot be written, new calls are refused (nothing is taken), while running
-//! calls go on and are settled in memory at once and in the journal as soon as it can be.
+//! While the journal cannot be written, new calls are refused (nothing is taken). Running calls continue; they are
+//! settled in memory at once, and in the journal once it can be written.
 
 use super::backend::{Claim, Correction, ExtendOutcome, Grant, QuotaBackend, QuotaUnavailable};
 use super::backend::{RemovedUsage, Reset, Standing, TakeOutcome};
 use super::model::{OpenState, QuotaState};
 use super::rules::Scope;
-use super::versions::Versions;
+use super::user_versions::UserVersions;
 use async_trait::async_trait;
 use domain::charge::{Adjustment, Charge, Lease};
 use domain::day::Day;
@@ -19,57 +19,56 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::Used;
 
-/// How long a running call waits for a raised reservation to become durable. Past it the stream
-/// goes on: only a process killed before the disk is back would then charge too little.
+/// Time limit for an extension to become durable. After it the stream continues: only a process that is killed
+/// before the disk recovers would charge too little.
 const EXTEND_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long a report waits until the ledger has what ended before it.
+/// Time limit of a report for the ledger to have the calls that ended before it.
 const PROJECTION_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How long a reset waits until the ledger has it.
+/// Time limit of a reset to reach the ledger.
 const RESET_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Resets that are remembered, so that a repeated one changes nothing.
-const RESETS: usize = 256;
+/// Latest resets that are stored, so that a repeated one changes nothing.
+const MAX_RESETS: usize = 256;
 
-/// Corrections that are remembered, likewise. One that is repeated later finds that the ledger has it.
-const CORRECTIONS: usize = 1024;
+/// Latest corrections that are stored, likewise. The ledger ignores one that is repeated later.
+const MAX_CORRECTIONS: usize = 1024;
 
-/// In-process counters.
+/// Quota in the memory of this process.
 pub struct MemoryQuota {
     state: Mutex<State>,
     journal: Journal,
-    versions: Arc<Versions>,
+    versions: Arc<UserVersions>,
 }
 
 #[derive(Default)]
 struct State {
     quota: QuotaState,
-    /// Whose each key is, for reports by key.
+    /// Owner of each key, for reports by key.
     owners: IdMap<KeyId, UserId>,
-    /// The latest resets, the newest last.
+    /// Latest resets with their adjustments, the newest last.
     resets: VecDeque<(RequestId, Vec<Adjustment>)>,
-    /// The calls whose charges were set right lately, the newest last.
+    /// Requests whose charges were corrected, the newest last.
     corrected: VecDeque<RequestId>,
 }
 
 impl MemoryQuota {
-    /// Counters that start from what the ledger says was used.
+    /// Creates a back end with the usage of the ledger.
     #[must_use]
-    pub fn rebuilt(used: &[Used], journal: Journal, versions: Arc<Versions>) -> Self {
+    pub fn rebuilt(used: &[Used], journal: Journal, versions: Arc<UserVersions>) -> Self {
         let owners = used.iter().filter_map(|row| Some((row.key.clone()?, row.user))).collect();
         let state = State { quota: QuotaState::rebuilt(used), owners, ..State::default() };
         Self { state: Mutex::new(state), journal, versions }
     }
 
-    /// A copy of what a process that takes over cannot read from the ledger.
+    /// Copies the state that a successor process cannot read from the ledger.
     #[must_use]
     pub fn open_state(&self) -> OpenState {
         self.state().quota.open_state()
     }
 
-    /// Continues the open calls and windows of the process before this one. Each of `leases` is open in
-    /// the journal.
+    /// Takes over the open calls and windows of the previous process. Each of `leases` is open in the journal.
     pub fn adopt(&self, state: OpenState, leases: &[Lease]) {
         let mut own = self.state();
         own.quota.adopt(state, leases);
@@ -77,8 +76,8 @@ impl MemoryQuota {
         own.owners.extend(owners);
     }
 
-    /// The lock guards plain data that no panic can leave half changed on purpose; a poisoned
-    /// lock must not turn one failed call into a dead gateway.
+    /// The lock guards plain data that a panic leaves consistent; a poisoned lock must not turn one failed call
+    /// into a gateway that fails all.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,7 +99,7 @@ impl MemoryQuota {
             return;
         }
         state.quota.correct(correction);
-        if state.corrected.len() >= CORRECTIONS {
+        if state.corrected.len() >= MAX_CORRECTIONS {
             state.corrected.pop_front();
         }
         state.corrected.push_back(request);
@@ -108,11 +107,11 @@ impl MemoryQuota {
 
     fn reset_in_memory(&self, reset: &Reset) -> Vec<Adjustment> {
         let mut state = self.state();
-        if let Some((_, before)) = state.resets.iter().find(|(id, _)| *id == reset.id) {
-            return before.clone();
+        if let Some((_, adjustments)) = state.resets.iter().find(|(id, _)| *id == reset.id) {
+            return adjustments.clone();
         }
         let adjustments = state.quota.reset(reset);
-        if state.resets.len() >= RESETS {
+        if state.resets.len() >= MAX_RESETS {
             state.resets.pop_front();
         }
         state.resets.push_back((reset.id, adjustments.clone()));
@@ -157,7 +156,7 @@ impl QuotaBackend for MemoryQuota {
     }
 
     async fn settle(&self, charge: Charge) -> u64 {
-        // Under one lock: who finds no call open finds its charge in the journal.
+        // Under one lock: a reader that finds the call closed finds its charge in the journal.
         let (settled, upto) = {
             let mut state = self.state();
             let Some(settled) = state.quota.settle(&charge) else { return 0 };
@@ -206,7 +205,7 @@ impl QuotaBackend for MemoryQuota {
             };
             state.quota.used_on(day, owner)
         };
-        // Who compares these numbers with the ledger finds in it all that had ended by now.
+        // A comparison with the ledger then finds every call in it that has ended by now.
         let projected = tokio::time::timeout(PROJECTION_TIMEOUT, self.journal.projected()).await;
         projected.map_err(|_| QuotaUnavailable)?;
         Ok(used)

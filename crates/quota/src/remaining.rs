@@ -38,8 +38,8 @@ impl Allotment {
 #[must_use]
 pub fn remaining(plan: &PlanLimits, key: &KeyLimits, standing: &Standing) -> Remaining {
     let capacity = u64::from(plan.window.capacity);
-    let of_key = |limit: Option<u64>, share: fn(u64, &DayTally) -> Allotment| {
-        limit.map(|limit| share(limit, &standing.key))
+    let of_key = |limit: Option<u64>, allotment: fn(u64, &DayTally) -> Allotment| {
+        limit.map(|limit| allotment(limit, &standing.key))
     };
     Remaining {
         tokens: tokens(plan.tokens_per_day, &standing.user)
@@ -64,13 +64,13 @@ mod tests {
 
     #[test]
     fn the_stricter_is_the_one_with_less_left() {
-        let share = |limit, used| Allotment { limit, used, reserved: 0 };
-        let check = |plan: Allotment, key: Option<Allotment>, left| {
-            assert_eq!(plan.stricter(key).remaining(), left, "{plan:?} {key:?}");
+        let allotment = |limit, used| Allotment { limit, used, reserved: 0 };
+        let check = |plan: Allotment, key: Option<Allotment>, expected| {
+            assert_eq!(plan.stricter(key).remaining(), expected, "{plan:?} {key:?}");
         };
-        check(share(100, 60), None, 40);
-        check(share(100, 60), Some(share(20, 0)), 20);
-        check(share(100, 95), Some(share(20, 0)), 5);
-        check(share(100, 60), Some(share(20, 30)), 0);
+        check(allotment(100, 60), None, 40);
+        check(allotment(100, 60), Some(allotment(20, 0)), 20);
+        check(allotment(100, 95), Some(allotment(20, 0)), 5);
+        check(allotment(100, 60), Some(allotment(20, 30)), 0);
     }
 }

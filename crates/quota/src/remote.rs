@@ -1,5 +1,5 @@
-//! Counters of another process, over a socket: a gateway that was replaced by a new process finishes its calls
-//! with the counters of its successor.
+//! Quota of another process, over a socket: a gateway that was replaced by a new process finishes its calls with
+//! the quota of its successor.
 //!
 //! Messages are JSON behind a length of four bytes. Requests carry a number and may be answered in any order.
 
@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 /// Largest message, in bytes: about a million open calls.
 const MAX_MESSAGE: u32 = 1 << 30;
 
-/// One operation of [`QuotaBackend`].
+/// A method call of [`QuotaBackend`], with its arguments.
 #[derive(Debug, Serialize, Deserialize)]
 enum Operation {
     Take { claim: Box<Claim>, now: Timestamp },
@@ -56,7 +56,7 @@ struct Reply {
 /// Reads one message; `None` at the end of the stream.
 ///
 /// # Errors
-/// If the stream breaks, or the message is not what is expected.
+/// If the stream breaks, or the message is not valid.
 pub async fn read_message<T: DeserializeOwned>(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> io::Result<Option<T>> {
@@ -88,26 +88,26 @@ pub async fn write_message(
     stream.flush().await
 }
 
-/// A request to be written, and who waits until it is.
+/// A request to write, and the sender to notify once it is written.
 struct Outgoing {
     request: Request,
     written: Option<oneshot::Sender<()>>,
 }
 
-/// The counters of the process at the other end of a socket.
+/// Quota of the process at the other end of a socket.
 pub struct RemoteQuota {
     requests: mpsc::UnboundedSender<Outgoing>,
     replies: Mutex<HashMap<u64, oneshot::Sender<Box<RawValue>>>>,
     number: AtomicU64,
     /// Open calls of this process.
     open: Mutex<HashSet<RequestId>>,
-    /// Cancelled when the other process is gone.
+    /// Cancelled when the other process has closed the socket or died.
     pub lost: CancellationToken,
 }
 
 impl RemoteQuota {
-    /// Counters at the other end of `stream`; `open` calls of this process were handed over. Reading and writing
-    /// run on `tasks`, until this is dropped or the other process is gone.
+    /// Connects to the process at the other end of `stream`, which has taken over the `open` calls of this one.
+    /// Reading and writing run on `tasks`, until this is dropped or the other process is gone.
     #[must_use]
     pub fn connect(stream: UnixStream, open: HashSet<RequestId>, tasks: &TaskTracker) -> Arc<Self> {
         let (mut reading, mut writing) = stream.into_split();
@@ -182,14 +182,14 @@ impl RemoteQuota {
             .map_err(|_| QuotaUnavailable)?
     }
 
-    /// As [`QuotaBackend::take`].
+    /// Implements [`QuotaBackend::take`].
     pub(super) async fn take(
         &self,
         claim: Claim,
         now: Timestamp,
     ) -> Result<TakeOutcome, QuotaUnavailable> {
         let request = claim.lease.request;
-        // Before it is sent: a lost reply may have been a grant.
+        // Before it is sent, because a lost reply may have been a grant.
         lock(&self.open).insert(request);
         let taken = self.call(Operation::Take { claim: Box::new(claim), now }).await;
         if !matches!(taken, Ok(TakeOutcome::Granted(_))) {
@@ -198,7 +198,7 @@ impl RemoteQuota {
         taken
     }
 
-    /// As [`QuotaBackend::extend`].
+    /// Implements [`QuotaBackend::extend`].
     pub(super) async fn extend(
         &self,
         request: RequestId,
@@ -208,13 +208,13 @@ impl RemoteQuota {
         self.call(Operation::Extend { request, want, least }).await
     }
 
-    /// As [`QuotaBackend::settle`]. When the other process is gone the lease stays open in its journal, and is
+    /// Implements [`QuotaBackend::settle`]. When the other process is gone the lease stays open in its journal, and is
     /// charged at its next start.
     pub(super) async fn settle(&self, charge: Charge) -> u64 {
         let request = charge.request;
         let operation = Operation::Settle(Box::new(charge));
         let overshoot = if self.lost.is_cancelled() {
-            // It replies no more, but may still read.
+            // The other process no longer replies, but may still read.
             let number = self.number.fetch_add(1, Ordering::Relaxed);
             let (written, is_written) = oneshot::channel();
             if self.send(number, operation, Some(written)).is_ok() {
@@ -228,17 +228,17 @@ impl RemoteQuota {
         overshoot
     }
 
-    /// As [`QuotaBackend::reset`].
+    /// Implements [`QuotaBackend::reset`].
     pub(super) async fn reset(&self, reset: &Reset) -> Result<RemovedUsage, QuotaUnavailable> {
         self.call(Operation::Reset(reset.clone())).await
     }
 
-    /// As [`QuotaBackend::correct`].
+    /// Implements [`QuotaBackend::correct`].
     pub(super) async fn correct(&self, correction: &Correction) -> Result<(), QuotaUnavailable> {
         self.call(Operation::Correct(Box::new(correction.clone()))).await
     }
 
-    /// As [`QuotaBackend::standing`].
+    /// Implements [`QuotaBackend::standing`].
     pub(super) async fn standing(
         &self,
         user: UserId,
@@ -249,20 +249,20 @@ impl RemoteQuota {
         self.call(Operation::Standing { user, key: key.cloned(), day, now }).await
     }
 
-    /// As [`QuotaBackend::used_on`].
+    /// Implements [`QuotaBackend::used_on`].
     pub(super) async fn used_on(&self, day: Day) -> Result<Vec<Used>, QuotaUnavailable> {
         self.call(Operation::UsedOn(day)).await
     }
 
-    /// As [`QuotaBackend::ping`].
+    /// Implements [`QuotaBackend::ping`].
     pub(super) async fn ping(&self) -> Result<(), QuotaUnavailable> {
         self.call(Operation::Ping).await
     }
 }
 
-/// Performs the operations that the process before this one sends over `stream`, until it closes it. `leases` are
+/// Executes the operations that the previous process sends over `stream`, until it closes the stream. `leases` are
 /// its open calls. Calls that it leaves open are charged in full; their number is returned. Once `stop` is
-/// cancelled the other process has to end its calls: the end of the stream of replies signals it.
+/// cancelled the previous process must end its calls: the end of the reply stream signals it.
 pub async fn serve(
     quota: Arc<dyn QuotaBackend>,
     leases: Vec<Lease>,
@@ -272,7 +272,7 @@ pub async fn serve(
 ) -> usize {
     let (mut reading, mut writing) = stream.into_split();
     let leases = leases.into_iter().map(|lease| (lease.request, lease)).collect();
-    let served = Arc::new(Served { quota, leases: Mutex::new(leases) });
+    let calls = Arc::new(PredecessorCalls { quota, leases: Mutex::new(leases) });
     let (replies, mut outgoing) = mpsc::unbounded_channel::<Reply>();
     tasks.spawn(async move {
         while let Some(Some(reply)) = stop.run_until_cancelled(outgoing.recv()).await {
@@ -283,31 +283,31 @@ pub async fn serve(
     });
     let running = TaskTracker::new();
     while let Ok(Some(Request { number, operation })) = read_message(&mut reading).await {
-        let (served, replies) = (Arc::clone(&served), replies.clone());
+        let (calls, replies) = (Arc::clone(&calls), replies.clone());
         let is_take = matches!(operation, Operation::Take { .. });
-        let performed = running.spawn(async move {
-            if let Ok(result) = served.perform(operation).await {
+        let executed = running.spawn(async move {
+            if let Ok(result) = calls.execute(operation).await {
                 let _ = replies.send(Reply { number, result });
             }
         });
         if is_take {
             // A call may be settled without waiting for its take, which must come first.
-            let _ = performed.await;
+            let _ = executed.await;
         }
     }
     running.close();
     running.wait().await;
-    served.abandon_open().await
+    calls.abandon_open().await
 }
 
-/// The counters as another process sees them, and its open calls.
-struct Served {
+/// The quota that serves the previous process, and the open calls of that process.
+struct PredecessorCalls {
     quota: Arc<dyn QuotaBackend>,
     leases: Mutex<HashMap<RequestId, Lease>>,
 }
 
-impl Served {
-    async fn perform(&self, operation: Operation) -> serde_json::Result<Box<RawValue>> {
+impl PredecessorCalls {
+    async fn execute(&self, operation: Operation) -> serde_json::Result<Box<RawValue>> {
         let quota = &self.quota;
         match operation {
             Operation::Take { claim, now } => {
@@ -344,13 +344,13 @@ impl Served {
         }
     }
 
-    /// Charges what the other process left open: how much of it was used is not known.
+    /// Charges the calls that the previous process left open in full, because their usage is not known.
     async fn abandon_open(&self) -> usize {
-        let left = std::mem::take(&mut *lock(&self.leases));
-        for lease in left.values() {
+        let open = std::mem::take(&mut *lock(&self.leases));
+        for lease in open.values() {
             self.quota.settle(Charge::abandoned_in_full(lease)).await;
         }
-        left.len()
+        open.len()
     }
 }
 
@@ -358,7 +358,7 @@ fn encode<T: Serialize>(result: &Result<T, QuotaUnavailable>) -> serde_json::Res
     serde_json::value::to_raw_value(result)
 }
 
-/// Plain data, which no panic leaves half changed.
+/// Locks plain data, which a panic leaves consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! The policy, pure: who asks for what, when, becomes a list of debits.
+//! The policy, pure: turns a caller, its demand and the time into a list of debits.
 
 use domain::caller::Caller;
 use domain::day::Day;
@@ -8,26 +8,26 @@ use domain::plan::Window;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Tokens one call asks for.
+/// Tokens requested by one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
-    /// The prompt, counted on the safe side.
+    /// Prompt tokens, an upper estimate.
     pub prompt: u64,
     /// Requested output: a whole response, or a stream's first slice.
     pub output: u64,
-    /// Output below which the call is not worth starting.
+    /// Minimum output: with less the call is not admitted.
     pub least_output: u64,
-    /// Output that the call is likely to come to in the end.
+    /// Output that the call is expected to use by its end.
     pub likely_output: u64,
     pub stream: bool,
-    /// Whether the output is reserved slice by slice while it runs.
+    /// True if the output is reserved in slices while the call runs.
     pub sliced: bool,
 }
 
-/// A slice is at most this part of what is free.
+/// A slice is at most one part in this many of the free tokens.
 pub const SLICE_SHARE: u64 = 32;
 
-/// One thing to take from one counter.
+/// A resource to take from one account.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Debit {
     pub scope: Scope,
@@ -35,14 +35,14 @@ pub struct Debit {
     pub resource: Resource,
 }
 
-/// Whose counter a debit draws on.
+/// The account that a debit takes from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Scope {
     User(UserId),
     Key(KeyId),
 }
 
-/// What a debit takes, with its limit.
+/// The resource that a debit takes, with its limit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Resource {
     /// One request from a token bucket.
@@ -50,18 +50,18 @@ pub enum Resource {
     /// One request of a day.
     Request { day: Day, limit: u64 },
     /// `least ..= want` tokens of a day; all token debits of a claim get the same amount.
-    /// With a `share`, no more than one part in `share` of what is free (but at least `least`):
-    /// streams take small slices when little is left, so that many fit side by side.
+    /// With a `share`, no more than one part in `share` of the free tokens (but at least `least`):
+    /// streams take small slices when little is left, so that many can run concurrently.
     ///
-    /// `likely` is what the call will probably take in the end, so much of it as is left of the day. It is
-    /// admitted only where that fits beside what running calls hold and are likely to take yet.
+    /// `likely` is the number of tokens that the call is expected to use, capped by what is left of the day. The
+    /// call is admitted only if they fit beside those that running calls have reserved and are expected to use.
     Tokens { day: Day, want: u64, least: u64, likely: u64, limit: u64, share: Option<u64> },
     /// One of the streams open at a time.
     Stream { limit: u64 },
 }
 
 impl Resource {
-    /// The limit that refuses when this debit does not fit.
+    /// The limit that is reported if this debit does not fit.
     #[must_use]
     pub fn kind(&self) -> LimitKind {
         match self {
@@ -73,23 +73,23 @@ impl Resource {
     }
 }
 
-/// The debits of one call, and the day it belongs to: the day of admission in the plan's zone.
+/// Returns the debits of one call, and its day: the day of admission in the plan's time zone.
 ///
-/// Order matters for the refusal a caller sees when several limits are hit: the day first, since
-/// waiting a few seconds for the window would not help.
+/// Their order determines the refusal when several limits are reached: the day comes first, since waiting a few
+/// seconds for the window would not help.
 #[must_use]
-pub fn debits(caller: &Caller, need: Demand, now: Timestamp) -> (Day, Vec<Debit>) {
+pub fn debits(caller: &Caller, demand: Demand, now: Timestamp) -> (Day, Vec<Debit>) {
     let plan = &caller.plan_limits;
     let day = Day::at(now, &plan.time_zone);
     let user = || Scope::User(caller.user);
     let key = || Scope::Key(caller.key.clone());
     let tokens = |limit| Resource::Tokens {
         day,
-        want: need.prompt.saturating_add(need.output),
-        least: need.prompt.saturating_add(need.least_output),
-        likely: need.prompt.saturating_add(need.likely_output.max(need.least_output)),
+        want: demand.prompt.saturating_add(demand.output),
+        least: demand.prompt.saturating_add(demand.least_output),
+        likely: demand.prompt.saturating_add(demand.likely_output.max(demand.least_output)),
         limit,
-        share: need.sliced.then_some(SLICE_SHARE),
+        share: demand.sliced.then_some(SLICE_SHARE),
     };
     let key_requests = caller.key_limits.requests_per_day.unwrap_or(u64::MAX);
     let key_tokens = caller.key_limits.tokens_per_day.unwrap_or(u64::MAX);
@@ -100,7 +100,7 @@ pub fn debits(caller: &Caller, need: Demand, now: Timestamp) -> (Day, Vec<Debit>
         Debit { scope: key(), resource: tokens(key_tokens) },
         Debit { scope: user(), resource: Resource::Window(plan.window) },
     ];
-    if need.stream {
+    if demand.stream {
         let limit = u64::from(plan.concurrent_streams);
         debits.push(Debit { scope: user(), resource: Resource::Stream { limit } });
     }

@@ -1,8 +1,8 @@
-//! Counters of this process that another process can take over while calls run.
+//! Quota that another process can take over while calls run.
 //!
-//! They are first this process' own. [`release`](TransferableQuota::release) stops them between two
-//! operations; operations that come meanwhile wait. Then either the successor has them, and every operation is
-//! sent there ([`forward`](TransferableQuota::forward)), or it failed, and they go on here
+//! It starts in this process. [`release`](TransferableQuota::release) stops it between two operations; operations
+//! that arrive meanwhile wait. Then either the successor has it, and every operation is sent there
+//! ([`forward`](TransferableQuota::forward)), or the transfer failed, and it continues here
 //! ([`resume`](TransferableQuota::resume)).
 
 use super::backend::{
@@ -25,51 +25,51 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// How long operations under way may take before the counters are released.
+/// Time limit for running operations to end before the quota is released.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// Quota that is in this process or in its successor; clones share it.
 #[derive(Clone)]
 pub struct TransferableQuota {
     own: Arc<MemoryQuota>,
     journal: Journal,
-    /// Operations on `own`; closed once it is not used any more.
+    /// Operations on `own`; closed while it is released.
     operations: TaskTracker,
-    place: watch::Sender<Place>,
+    location: watch::Sender<Location>,
     tasks: TaskTracker,
 }
 
-/// Where the numbers are.
+/// Process that has the quota.
 #[derive(Clone)]
-enum Place {
-    Here,
-    /// Being handed over.
-    Between,
+enum Location {
+    Local,
+    /// It is being transferred, so operations wait.
+    InTransfer,
     Successor(Arc<RemoteQuota>),
 }
 
-/// The counters that an operation is performed on.
+/// Back end that executes an operation.
 enum Target {
     Own(TaskTrackerToken),
     Remote(Arc<RemoteQuota>),
 }
 
 impl TransferableQuota {
-    /// Counters in this process; `journal` is what makes `own` durable. Settlements that wait for a hand-over
-    /// run on `tasks`.
+    /// Creates quota in this process; `journal` makes `own` durable. Settlements that wait for a transfer run
+    /// on `tasks`.
     #[must_use]
     pub fn new(own: Arc<MemoryQuota>, journal: Journal, tasks: TaskTracker) -> Self {
-        let (place, _) = watch::channel(Place::Here);
-        Self { own, journal, operations: TaskTracker::new(), place, tasks }
+        let (location, _) = watch::channel(Location::Local);
+        Self { own, journal, operations: TaskTracker::new(), location, tasks }
     }
 
-    /// Waits for the operations under way, and closes the journal with everything in the ledger. Returns what
+    /// Waits for running operations, and closes the journal with everything in the ledger. Returns the state that
     /// the ledger does not have. Operations wait from here on.
     ///
     /// # Errors
-    /// [`NotReleased`] if that takes too long; the counters go on here.
+    /// [`NotReleased`] if that takes longer than 10 seconds; the quota then continues here.
     pub async fn release(&self) -> Result<OpenState, NotReleased> {
-        self.place.send_replace(Place::Between);
+        self.location.send_replace(Location::InTransfer);
         self.operations.close();
         let released = async {
             self.operations.wait().await;
@@ -84,29 +84,30 @@ impl TransferableQuota {
         }
     }
 
-    /// Goes on here after a release.
+    /// Continues in this process after a release.
     pub fn resume(&self) {
         self.journal.resume();
         self.operations.reopen();
-        self.place.send_replace(Place::Here);
+        self.location.send_replace(Location::Local);
     }
 
     /// Sends every operation to the successor from here on.
     pub fn forward(&self, successor: Arc<RemoteQuota>) {
-        self.place.send_replace(Place::Successor(successor));
+        self.location.send_replace(Location::Successor(successor));
     }
 
     async fn target(&self) -> Target {
         loop {
             let token = self.operations.token();
-            // The token came first: who closed the tracker since then waits for it.
+            // With the token held, a release that closes the tracker waits for this operation.
             if !self.operations.is_closed() {
                 return Target::Own(token);
             }
             drop(token);
-            let mut place = self.place.subscribe();
-            let settled = place.wait_for(|place| !matches!(place, Place::Between)).await;
-            if let Ok(Place::Successor(successor)) = settled.as_deref() {
+            let mut location = self.location.subscribe();
+            let settled =
+                location.wait_for(|location| !matches!(location, Location::InTransfer)).await;
+            if let Ok(Location::Successor(successor)) = settled.as_deref() {
                 return Target::Remote(Arc::clone(successor));
             }
         }
@@ -142,7 +143,7 @@ impl QuotaBackend for TransferableQuota {
             return overshoot;
         }
         drop(token);
-        // It must happen even if this future is dropped, so it does not wait in it.
+        // It must happen even if this future is dropped, so a task of its own waits.
         let quota = self.clone();
         let settled = self.tasks.spawn(async move {
             match quota.target().await {
@@ -195,9 +196,9 @@ impl QuotaBackend for TransferableQuota {
     }
 
     fn open_leases(&self) -> u64 {
-        match &*self.place.borrow() {
-            Place::Successor(remote) => remote.open_leases(),
-            Place::Here | Place::Between => self.own.open_leases(),
+        match &*self.location.borrow() {
+            Location::Successor(remote) => remote.open_leases(),
+            Location::Local | Location::InTransfer => self.own.open_leases(),
         }
     }
 }

@@ -36,7 +36,7 @@ use journal::disk::Folder;
 use journal::log::LogSettings;
 use quota::backend::QuotaBackend;
 use quota::memory::MemoryQuota;
-use quota::versions::Versions;
+use quota::user_versions::UserVersions;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -140,7 +140,7 @@ async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>>) -> Contr
     store.sync_plans(&config.plans, &AuditContext::gateway(clock::now())).await.unwrap();
     let metrics = Arc::new(Metrics::new(&[], &[]));
     let journal = journal(&store, &metrics, folder.path()).await;
-    let versions = Versions::start(store.clone()).await.unwrap();
+    let versions = UserVersions::start(store.clone()).await.unwrap();
     let quota = quota.unwrap_or_else(|| Arc::new(MemoryQuota::rebuilt(&[], journal, versions)));
     let readiness = Readiness::new();
     readiness.set(Phase::Ready);

@@ -4,7 +4,7 @@ use journal::disk::Folder;
 use journal::log::LogSettings;
 use journal::{self, Journal, Parts};
 use quota::memory::MemoryQuota;
-use quota::versions::Versions;
+use quota::user_versions::UserVersions;
 use std::path::Path;
 use std::sync::Arc;
 use store::{Store, Used};
@@ -37,6 +37,6 @@ pub async fn quota(
     folder: &Path,
     (workers, stop): (&Supervisor, &CancellationToken),
 ) -> MemoryQuota {
-    let versions = Versions::start(store.clone()).await.unwrap();
+    let versions = UserVersions::start(store.clone()).await.unwrap();
     MemoryQuota::rebuilt(used, start(store, folder, workers, stop).await, versions)
 }

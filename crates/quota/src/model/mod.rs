@@ -1,74 +1,48 @@
-//! The numbers of quota as a plain value: no I/O, no clock, no locks.
+//! Quota as a plain value: no I/O, no clock, no locks.
 //!
-//! A [`QuotaState`] is also the model that any other back end is tested against.
+//! [`QuotaState`] is also the model that the other back ends are tested against.
 
+mod account;
+mod bucket;
 mod open_state;
 
 use super::backend::{
-    Claim, Correction, DayTally, ExtendOutcome, Grant, QuotaRefusal, RemovedUsage, Reset, Standing,
+    Claim, Correction, ExtendOutcome, Grant, QuotaRefusal, RemovedUsage, Reset, Standing,
 };
 use super::rules::{Debit, Resource, Scope};
 use domain::charge::{Adjustment, Charge, Lease};
 use domain::day::Day;
 use domain::id::{IdMap, KeyId, RequestId, UserId};
 use domain::limit::LimitKind;
-use domain::plan::Window;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::Used;
 
-/// Everything used and held, by user and by key.
+/// Used and reserved quota, by user and by key.
 #[derive(Debug, Default)]
 pub struct QuotaState {
     accounts: IdMap<Scope, Account>,
     leases: IdMap<RequestId, OpenLease>,
 }
 
-/// One user's or one key's numbers.
-#[derive(Debug, Default)]
-struct Account {
-    /// The newest few days; see [`Account::day_mut`].
-    days: Vec<(Day, Tally)>,
-    bucket: Option<Bucket>,
-    streams_open: u64,
-}
-
-#[derive(Debug, Default, Clone, Copy)]
-struct Tally {
-    tokens_used: u64,
-    tokens_reserved: u64,
-    /// What running calls are likely to take beyond what they hold.
-    tokens_expected: u64,
-    /// Admitted calls, running ones too; a call that does not count is taken off when it settles.
-    requests: u64,
-    /// Those of them that run.
-    open: u64,
-}
-
-/// An open lease.
+/// Reservation of a running call.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct OpenLease {
     reserved: u64,
-    /// Tokens it is likely to take beyond those.
+    /// Tokens that it is expected to use beyond those.
     expected: u64,
     debits: Vec<Debit>,
 }
 
-/// A token bucket in integer units: a request costs `refill_ms` units, and each millisecond adds
-/// `capacity` of them, so that nothing is ever rounded.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Bucket {
-    window: Window,
-    units: u64,
-    at_ms: i64,
-}
-
 pub use open_state::OpenState;
 
-/// What settling did.
+use account::{Account, Tally};
+use bucket::Bucket;
+
+/// Result of [`QuotaState::settle`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settled {
-    /// Tokens past a limit: used beyond what was reserved, with no room left for them.
+pub struct Settlement {
+    /// Tokens charged beyond a limit: the call used more than it had reserved, and no more was free.
     pub overshoot: u64,
 }
 
@@ -86,7 +60,7 @@ impl QuotaState {
         state
     }
 
-    /// Takes every debit or none. A claim whose request already has a lease gets the same grant.
+    /// Takes every debit or none. A repeated claim, whose request already has a lease, gets the same grant.
     ///
     /// # Errors
     /// [`QuotaRefusal`] names the first debit that does not fit; nothing was taken.
@@ -100,19 +74,19 @@ impl QuotaState {
             let tokens =
                 claim.debits.iter().filter_map(|debit| self.grantable(debit)).min().unwrap_or(0);
             let debits = claim.debits.clone();
-            let held =
+            let open =
                 OpenLease { reserved: tokens, expected: likely.saturating_sub(tokens), debits };
             for debit in &claim.debits {
                 self.accounts.entry(debit.scope.clone()).or_default().apply(
                     &debit.resource,
-                    (held.reserved, held.expected),
+                    (open.reserved, open.expected),
                     now,
                 );
             }
-            self.leases.insert(lease.request, held);
+            self.leases.insert(lease.request, open);
         }
         let (reserved, expected) =
-            self.leases.get(&lease.request).map_or((0, 0), |held| (held.reserved, held.expected));
+            self.leases.get(&lease.request).map_or((0, 0), |open| (open.reserved, open.expected));
         let free = claim.debits.iter().filter_map(|debit| self.free_tokens(debit, expected)).min();
         Ok(Grant {
             tokens: reserved,
@@ -121,68 +95,67 @@ impl QuotaState {
         })
     }
 
-    /// Undoes a take as if it had never been: for a claim that could not be made durable.
+    /// Undoes a take whose claim could not be made durable.
     pub fn undo(&mut self, request: RequestId) {
-        let Some(held) = self.leases.remove(&request) else { return };
-        for debit in &held.debits {
+        let Some(open) = self.leases.remove(&request) else { return };
+        for debit in &open.debits {
             let account = self.accounts.entry(debit.scope.clone()).or_default();
-            account.release(&debit.resource, &held, 0, false);
+            account.release(&debit.resource, &open, 0, false);
             account.refund_window(&debit.resource);
         }
     }
 
     /// Reserves up to `want` more tokens for a running call, or none when fewer than `least` are
-    /// free. Returns what came of it and what the call now holds in all.
+    /// free. Returns the outcome and the total reservation of the call.
     pub fn extend(&mut self, request: RequestId, want: u64, least: u64) -> (ExtendOutcome, u64) {
-        let Some(held) = self.leases.get(&request) else { return (ExtendOutcome::Exhausted, 0) };
-        let addable = |debit| self.addable(debit, held.expected, want, least);
-        let added = held.debits.iter().filter_map(addable).min();
+        let Some(open) = self.leases.get(&request) else { return (ExtendOutcome::Exhausted, 0) };
+        let addable = |debit| self.addable(debit, open.expected, want, least);
+        let added = open.debits.iter().filter_map(addable).min();
         let Some(added) = added.filter(|added| *added >= least.max(1)) else {
             let alone =
-                held.debits.iter().filter_map(|debit| self.free_alone(debit, held.reserved)).min();
+                open.debits.iter().filter_map(|debit| self.free_alone(debit, open.reserved)).min();
             let room = alone.unwrap_or(0) >= least.max(1);
             return (
                 if room { ExtendOutcome::Blocked } else { ExtendOutcome::Exhausted },
-                held.reserved,
+                open.reserved,
             );
         };
-        // What was expected of the call is now held by it.
-        let come = held.expected.min(added);
-        for debit in &held.debits {
+        // Expected tokens that the call now has reserved.
+        let converted = open.expected.min(added);
+        for debit in &open.debits {
             if let Resource::Tokens { day, .. } = debit.resource {
                 let account = self.accounts.entry(debit.scope.clone()).or_default();
                 let tally = account.day_mut(day);
                 tally.tokens_reserved += added;
-                tally.tokens_expected = tally.tokens_expected.saturating_sub(come);
+                tally.tokens_expected = tally.tokens_expected.saturating_sub(converted);
             }
         }
-        let total = held.reserved + added;
-        if let Some(held) = self.leases.get_mut(&request) {
-            held.reserved = total;
-            held.expected -= come;
+        let total = open.reserved + added;
+        if let Some(open) = self.leases.get_mut(&request) {
+            open.reserved = total;
+            open.expected -= converted;
         }
         (ExtendOutcome::Added(added), total)
     }
 
     /// Ends a lease; `None` when there is none (already settled).
-    pub fn settle(&mut self, charge: &Charge) -> Option<Settled> {
-        let held = self.leases.remove(&charge.request)?;
+    pub fn settle(&mut self, charge: &Charge) -> Option<Settlement> {
+        let open = self.leases.remove(&charge.request)?;
         let used = charge.tokens.total();
         let mut overshoot = 0;
-        for debit in &held.debits {
+        for debit in &open.debits {
             let account = self.accounts.entry(debit.scope.clone()).or_default();
-            account.release(&debit.resource, &held, used, charge.counted);
+            account.release(&debit.resource, &open, used, charge.counted);
             if let Resource::Tokens { day, limit, .. } = debit.resource {
-                let excess = used.saturating_sub(held.reserved);
+                let excess = used.saturating_sub(open.reserved);
                 let past = account.day(day).taken().saturating_sub(limit);
                 overshoot = overshoot.max(excess.min(past));
             }
         }
-        Some(Settled { overshoot })
+        Some(Settlement { overshoot })
     }
 
-    /// Replaces what a call that has ended was charged. Of a day that is not counted any more only the
-    /// ledger tells.
+    /// Replaces the charge of a call that has ended. A day that is no longer counted is in the ledger only.
     pub fn correct(&mut self, correction: &Correction) {
         let Correction { charge, before } = correction;
         for scope in [Scope::User(charge.user), Scope::Key(charge.key.clone())] {
@@ -195,25 +168,25 @@ impl QuotaState {
         }
     }
 
-    /// Takes away what a user's keys have used on a day; running calls keep what they hold, and
-    /// their request. Returns what follows into the ledger.
+    /// Removes what a user's keys have used on a day; running calls keep their reservations and their
+    /// request. Returns the adjustments for the ledger.
     pub fn reset(&mut self, reset: &Reset) -> Vec<Adjustment> {
         let mut adjustments = Vec::new();
         for key in &reset.keys {
             let account = self.accounts.get_mut(&Scope::Key(key.clone()));
-            let removed = account.map(|account| account.begin_anew(reset.day)).unwrap_or_default();
+            let removed = account.map(|account| account.reset_day(reset.day)).unwrap_or_default();
             if removed == RemovedUsage::default() {
                 continue;
             }
             if let Some(user) = self.accounts.get_mut(&Scope::User(reset.user)) {
-                user.take_off(reset.day, removed);
+                user.subtract(reset.day, removed);
             }
             adjustments.push(reset.adjustment(key, removed));
         }
         adjustments
     }
 
-    /// A user's numbers on `day`, and those of one of its keys.
+    /// Returns the usage of a user on `day`, and that of one of its keys.
     #[must_use]
     pub fn standing(
         &self,
@@ -224,21 +197,21 @@ impl QuotaState {
     ) -> Standing {
         let tally = |account: Option<&Account>| account.map_or(Tally::default(), |a| a.day(day));
         let of_key = key.and_then(|key| self.accounts.get(&Scope::Key(key.clone())));
-        let key = tally(of_key).told();
+        let key = tally(of_key).to_day_tally();
         let Some(account) = self.accounts.get(&Scope::User(user)) else {
             return Standing { key, ..Standing::default() };
         };
         let bucket = account.bucket.map(|b| b.at(now));
         Standing {
-            user: account.day(day).told(),
+            user: account.day(day).to_day_tally(),
             key,
             streams_open: account.streams_open,
-            window_left: bucket.map(|b| b.left()),
+            window_left: bucket.map(|b| b.remaining()),
             window_full_in_ms: bucket.map_or(0, |b| b.full_in_ms()),
         }
     }
 
-    /// What users and keys have used on `day`, running calls' reservations left out.
+    /// Returns the usage of users and keys on `day`, without the reservations of running calls.
     #[must_use]
     pub fn used_on(&self, day: Day, owner: impl Fn(&Scope) -> Option<UserId>) -> Vec<Used> {
         let row = |(scope, account): (&Scope, &Account)| {
@@ -253,14 +226,14 @@ impl QuotaState {
         self.accounts.iter().filter_map(row).collect()
     }
 
-    /// Open leases.
+    /// Number of running calls.
     #[must_use]
     pub fn open_leases(&self) -> u64 {
         self.leases.len() as u64
     }
 
-    /// What a call is likely to take, so much of it as is left for it were it the only one running,
-    /// but never less than it needs.
+    /// Tokens that a call is expected to use: at most what would be free if it were the only running call, and
+    /// at least the minimum of its debits.
     fn likely(&self, debits: &[Debit]) -> u64 {
         let (mut all, mut needed) = (None, 0);
         for debit in debits {
@@ -275,7 +248,7 @@ impl QuotaState {
         all.unwrap_or(0).max(needed)
     }
 
-    /// Whether a debit fits; `likely` is what the call will take in the end.
+    /// Checks that a debit fits; `likely` is the number of tokens that the call is expected to use.
     fn check(
         &self,
         lease: &Lease,
@@ -307,7 +280,7 @@ impl QuotaState {
             }
             Resource::Tokens { day, least, limit, .. } => {
                 let tally = account.map(|a| a.day(*day)).unwrap_or_default();
-                let fits = tally.exposed().saturating_add(likely) <= *limit;
+                let fits = tally.exposure().saturating_add(likely) <= *limit;
                 let settled_fits = tally.tokens_used.saturating_add(*least) <= *limit;
                 fits.then_some(()).ok_or_else(|| refused(LimitKind::TokensPerDay, settled_fits, 0))
             }
@@ -325,8 +298,8 @@ impl QuotaState {
         self.addable(debit, 0, want, least)
     }
 
-    /// Up to `want` of what is free for a call of which so much is `expected`, and no more than the
-    /// debit's share of it unless `least` is.
+    /// Tokens that can be added to a call with so many `expected`: at most `want`, and at most the debit's
+    /// share of what is free, unless `least` is more.
     fn addable(&self, debit: &Debit, expected: u64, want: u64, least: u64) -> Option<u64> {
         let Resource::Tokens { share, .. } = debit.resource else { return None };
         let free = self.free_tokens(debit, expected)?;
@@ -334,181 +307,19 @@ impl QuotaState {
         Some(free.min(want).min(fair))
     }
 
-    /// What would be free if this call, holding `reserved`, were the only one running.
+    /// Tokens that would be free if this call, with its `reserved` tokens, were the only one running.
     fn free_alone(&self, debit: &Debit, reserved: u64) -> Option<u64> {
         let Resource::Tokens { day, limit, .. } = debit.resource else { return None };
         let used = self.accounts.get(&debit.scope).map_or(0, |a| a.day(day).tokens_used);
         Some(limit.saturating_sub(used).saturating_sub(reserved))
     }
 
-    /// What a call may still get: its own `expected` usage, and what no other call is expected to use.
+    /// Tokens that a call may still get: its own `expected` usage, and what no other call is expected to use.
     fn free_tokens(&self, debit: &Debit, expected: u64) -> Option<u64> {
         let Resource::Tokens { day, limit, .. } = debit.resource else { return None };
         let tally = self.accounts.get(&debit.scope).map_or(Tally::default(), |a| a.day(day));
-        let of_nobody = limit.saturating_sub(tally.exposed());
-        Some(limit.saturating_sub(tally.taken()).min(of_nobody.saturating_add(expected)))
-    }
-}
-
-impl Account {
-    fn day(&self, day: Day) -> Tally {
-        self.days.iter().find(|(d, _)| *d == day).map(|(_, tally)| *tally).unwrap_or_default()
-    }
-
-    /// The day's tally, made when new. A plan's time zone may change, so a day or two either way
-    /// stay, and all that the ledger may tell of; older ones with nothing reserved go, so that an
-    /// account never grows with uptime.
-    fn day_mut(&mut self, day: Day) -> &mut Tally {
-        const KEPT: usize = 5;
-        if let Some(at) = self.days.iter().position(|(d, _)| *d == day) {
-            return &mut self.days[at].1;
-        }
-        if self.days.len() >= KEPT {
-            self.days.sort_unstable_by_key(|(d, _)| std::cmp::Reverse(*d));
-            let mut place = 0;
-            self.days.retain(|(_, tally)| {
-                place += 1;
-                place < KEPT || tally.tokens_reserved > 0 || tally.tokens_expected > 0
-            });
-        }
-        self.days.push((day, Tally::default()));
-        let last = self.days.len() - 1;
-        &mut self.days[last].1
-    }
-
-    fn bucket_at(&self, window: Window, now: Timestamp) -> Bucket {
-        self.bucket.unwrap_or(Bucket::full(window, now)).resized(window).at(now)
-    }
-
-    /// Takes what a debit says; of tokens so many to be held, and so many that are expected.
-    fn apply(&mut self, resource: &Resource, (reserved, expected): (u64, u64), now: Timestamp) {
-        match resource {
-            Resource::Window(window) => self.bucket = Some(self.bucket_at(*window, now).less_one()),
-            Resource::Request { day, .. } => {
-                let tally = self.day_mut(*day);
-                tally.requests += 1;
-                tally.open += 1;
-            }
-            Resource::Tokens { day, .. } => {
-                let tally = self.day_mut(*day);
-                tally.tokens_reserved += reserved;
-                tally.tokens_expected += expected;
-            }
-            Resource::Stream { .. } => self.streams_open += 1,
-        }
-    }
-
-    /// Gives back what `apply` took and records what was used. The window keeps its request.
-    fn release(&mut self, resource: &Resource, held: &OpenLease, used: u64, counted: bool) {
-        match resource {
-            Resource::Window(_) => {}
-            Resource::Request { day, .. } => {
-                let tally = self.day_mut(*day);
-                tally.requests = tally.requests.saturating_sub(u64::from(!counted));
-                tally.open = tally.open.saturating_sub(1);
-            }
-            Resource::Tokens { day, .. } => {
-                let tally = self.day_mut(*day);
-                tally.tokens_reserved = tally.tokens_reserved.saturating_sub(held.reserved);
-                tally.tokens_expected = tally.tokens_expected.saturating_sub(held.expected);
-                tally.tokens_used = tally.tokens_used.saturating_add(used);
-            }
-            Resource::Stream { .. } => self.streams_open = self.streams_open.saturating_sub(1),
-        }
-    }
-
-    /// Takes off all that was settled on `day`.
-    fn begin_anew(&mut self, day: Day) -> RemovedUsage {
-        let tally = self.day(day);
-        let requests = tally.requests.saturating_sub(tally.open);
-        let removed = RemovedUsage { tokens: tally.tokens_used, requests };
-        self.take_off(day, removed);
-        removed
-    }
-
-    fn take_off(&mut self, day: Day, removed: RemovedUsage) {
-        if let Some((_, tally)) = self.days.iter_mut().find(|(d, _)| *d == day) {
-            tally.tokens_used = tally.tokens_used.saturating_sub(removed.tokens);
-            tally.requests = tally.requests.saturating_sub(removed.requests);
-        }
-    }
-
-    fn refund_window(&mut self, resource: &Resource) {
-        if let (Resource::Window(_), Some(bucket)) = (resource, &mut self.bucket) {
-            bucket.units = (bucket.units + bucket.cost()).min(bucket.brim());
-        }
-    }
-}
-
-impl Tally {
-    fn told(self) -> DayTally {
-        DayTally {
-            tokens_used: self.tokens_used,
-            tokens_reserved: self.tokens_reserved,
-            requests_used: self.requests,
-        }
-    }
-
-    fn taken(&self) -> u64 {
-        self.tokens_used.saturating_add(self.tokens_reserved)
-    }
-
-    /// What is used once every running call has taken what is expected of it.
-    fn exposed(&self) -> u64 {
-        self.taken().saturating_add(self.tokens_expected)
-    }
-}
-
-impl Bucket {
-    fn full(window: Window, now: Timestamp) -> Self {
-        let bucket = Self { window, units: 0, at_ms: now.as_millisecond() };
-        Self { units: bucket.brim(), ..bucket }
-    }
-
-    /// Units of one request; a window that refills in no time costs nothing.
-    fn cost(&self) -> u64 {
-        u64::from(self.window.refill_seconds) * 1000
-    }
-
-    fn brim(&self) -> u64 {
-        self.cost() * u64::from(self.window.capacity)
-    }
-
-    /// The bucket at `now`; a clock that went back adds nothing.
-    fn at(self, now: Timestamp) -> Self {
-        let now_ms = now.as_millisecond().max(self.at_ms);
-        let passed = u64::try_from(now_ms - self.at_ms).unwrap_or(0);
-        let gained = passed.saturating_mul(u64::from(self.window.capacity));
-        Self { units: self.units.saturating_add(gained).min(self.brim()), at_ms: now_ms, ..self }
-    }
-
-    /// As full, in proportion, under another window: a plan change is no refill.
-    fn resized(self, window: Window) -> Self {
-        if window == self.window {
-            return self;
-        }
-        let resized = Self { window, ..self };
-        let share =
-            u128::from(self.units) * u128::from(resized.brim()) / u128::from(self.brim().max(1));
-        Self { units: u64::try_from(share).unwrap_or(u64::MAX).min(resized.brim()), ..resized }
-    }
-
-    fn less_one(self) -> Self {
-        Self { units: self.units.saturating_sub(self.cost()), ..self }
-    }
-
-    fn left(&self) -> u64 {
-        self.units.checked_div(self.cost()).unwrap_or(u64::from(self.window.capacity))
-    }
-
-    /// Milliseconds until one request fits.
-    fn wait_ms(&self) -> u64 {
-        let short = self.cost().saturating_sub(self.units);
-        short.div_ceil(u64::from(self.window.capacity.max(1)))
-    }
-
-    fn full_in_ms(&self) -> u64 {
-        (self.brim() - self.units).div_ceil(u64::from(self.window.capacity.max(1)))
+        let unclaimed = limit.saturating_sub(tally.exposure());
+        Some(limit.saturating_sub(tally.taken()).min(unclaimed.saturating_add(expected)))
     }
 }
 

@@ -1,6 +1,6 @@
-//! The part of a state that the ledger does not have, for the process that takes over from this one.
+//! The part of the quota state that the ledger does not have, which a successor process takes over.
 
-use super::{Bucket, OpenLease, QuotaState};
+use super::{Account, Bucket, OpenLease, QuotaState};
 use crate::rules::{Resource, Scope};
 use domain::charge::Lease;
 use domain::id::RequestId;
@@ -14,39 +14,39 @@ pub struct OpenState {
 }
 
 impl OpenState {
-    /// The open calls.
+    /// Returns the requests of the open calls.
     pub fn requests(&self) -> impl Iterator<Item = RequestId> {
         self.leases.iter().map(|(request, _)| *request)
     }
 }
 
 impl QuotaState {
-    /// A copy of everything that a state rebuilt from the ledger would lack.
+    /// Copies everything that a state rebuilt from the ledger would lack.
     #[must_use]
     pub fn open_state(&self) -> OpenState {
-        let leases = self.leases.iter().map(|(request, held)| (*request, held.clone())).collect();
-        let bucket = |(scope, account): (&Scope, &super::Account)| {
+        let leases = self.leases.iter().map(|(request, open)| (*request, open.clone())).collect();
+        let bucket = |(scope, account): (&Scope, &Account)| {
             account.bucket.map(|bucket| (scope.clone(), bucket))
         };
         OpenState { leases, buckets: self.accounts.iter().filter_map(bucket).collect() }
     }
 
-    /// Adds the open calls and windows of another state to one that was rebuilt from the ledger. Each of
+    /// Adds the open calls and windows of another process to a state that was rebuilt from the ledger. Each of
     /// `leases` is open afterwards, so that it can be settled; one that is not in `state` reserves nothing.
     pub fn adopt(&mut self, state: OpenState, leases: &[Lease]) {
-        for (request, held) in state.leases {
-            for debit in &held.debits {
+        for (request, open) in state.leases {
+            for debit in &open.debits {
                 if !matches!(debit.resource, Resource::Window(_)) {
                     let account = self.accounts.entry(debit.scope.clone()).or_default();
                     // Only a window depends on the time, and windows are adopted below.
                     account.apply(
                         &debit.resource,
-                        (held.reserved, held.expected),
+                        (open.reserved, open.expected),
                         jiff::Timestamp::UNIX_EPOCH,
                     );
                 }
             }
-            self.leases.insert(request, held);
+            self.leases.insert(request, open);
         }
         for lease in leases {
             let unknown =

@@ -1,4 +1,4 @@
-//! A state against the oracle, over random histories of several users, keys and plans.
+//! The quota state against the oracle, over random histories of several users, keys and plans.
 
 mod oracle;
 
@@ -8,6 +8,7 @@ use crate::rules::{self, Demand};
 use domain::caller::Caller;
 use domain::charge::{Lease, Source, Status, TokenCount};
 use domain::id::KeyId;
+use domain::plan::Window;
 use jiff::tz::TimeZone;
 use oracle::{BEGINNING, CALLS, Call, KEYS, Oracle, Queue, USERS, caller};
 use proptest::prelude::*;
@@ -286,7 +287,7 @@ fn settle(state: &mut QuotaState, oracle: &mut Oracle, number: usize, used: u64,
         taken.saturating_sub(*limit).min(used.saturating_sub(call.held))
     };
     let overshoot = call.limits().iter().map(past).max().unwrap();
-    assert_eq!(state.settle(&charge), Some(Settled { overshoot }));
+    assert_eq!(state.settle(&charge), Some(Settlement { overshoot }));
     assert_eq!(state.settle(&charge), None);
 }
 
@@ -368,7 +369,7 @@ fn a_lease_without_a_reservation_can_be_settled_after_a_hand_over() {
     state.adopt(OpenState::default(), std::slice::from_ref(&lease));
     assert_eq!(state.open_leases(), 1);
     let charge = Charge::abandoned(&lease, TokenCount { completion: 5, ..TokenCount::default() });
-    assert_eq!(state.settle(&charge), Some(Settled { overshoot: 0 }));
+    assert_eq!(state.settle(&charge), Some(Settlement { overshoot: 0 }));
     assert_eq!(state.open_leases(), 0);
 }
 

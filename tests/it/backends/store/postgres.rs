@@ -17,7 +17,7 @@ use ::journal::Journal;
 use domain::charge::{Charge, Lease, Status};
 use domain::user::User;
 use knockx::config::Database;
-use quota::versions::Versions;
+use quota::user_versions::UserVersions;
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::sync::Arc;
@@ -264,7 +264,7 @@ async fn a_command_waits_for_the_gateway_to_confirm() {
     let command = open(&fresh).await;
     assert!(command.is_change_confirmed(Some(user.id)).await.unwrap(), "nobody runs");
     gateway.acquire_instance_lock().await.unwrap();
-    let versions = Versions::start(gateway.clone()).await.unwrap();
+    let versions = UserVersions::start(gateway.clone()).await.unwrap();
     assert!(command.is_change_confirmed(None).await.unwrap());
     command.change_user(user.id, &store::UserChange::default(), &by()).await.unwrap();
     for who in [Some(user.id), None] {
