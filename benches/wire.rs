@@ -97,7 +97,7 @@ fn scan(stream: &[u8], len: usize) -> usize {
 fn metered(chunks: &[String]) -> Meter {
     let mut meter = Meter::default();
     for chunk in chunks {
-        meter.event(black_box(chunk.as_bytes()));
+        meter.read_event(black_box(chunk.as_bytes()));
     }
     meter
 }

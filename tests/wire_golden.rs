@@ -25,7 +25,7 @@ fn read(stream: &[u8], chunk_len: usize) -> Answer {
         while let Some(event) = scanner.next_event().expect("no event is large") {
             answer.done |= event.is_done();
             let Some(chunk) = event.data.as_deref().and_then(Chunk::parse) else { continue };
-            answer.meter.chunk(&chunk);
+            answer.meter.read_chunk(&chunk);
             answer.summary.observe(&chunk);
             answer.usage_chunks += usize::from(chunk.is_usage_only());
             answer.faults.extend(chunk.error.map(|error| error.fault));
@@ -47,7 +47,7 @@ fn streams_read_the_same_in_any_chunking() {
             let usage = answer.meter.usage().expect("usage comes last");
             let tokens = TokenCount { prompt: 207, cached: 192, completion: 9, reasoning: 31 };
             assert_eq!((usage.tokens, usage.cost_ticks), (tokens, Some(1_571_500)));
-            assert!(answer.done && answer.summary.is_finished() && answer.meter.finished());
+            assert!(answer.done && answer.summary.is_finished() && answer.meter.is_finished());
             assert_eq!(answer.usage_chunks, 1);
             assert!(answer.meter.output_ceiling() >= answer.meter.output_counted());
             assert!((5..20).contains(&answer.meter.output_counted()));

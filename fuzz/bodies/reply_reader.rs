@@ -11,8 +11,8 @@ use wire::usage::{MAX_TOKENS, Usage};
 
 pub fn run(data: &[u8]) {
     let mut meter = Meter::default();
-    meter.event(data);
-    meter.event(data);
+    meter.read_event(data);
+    meter.read_event(data);
     let usages = [meter.usage(), Usage::parse(data), Usage::find(data)];
     for tokens in usages.into_iter().flatten().map(|usage| usage.tokens) {
         assert!(tokens.cached <= tokens.prompt);
@@ -31,7 +31,7 @@ pub fn run(data: &[u8]) {
         }
     }
     for surface in Surface::ALL {
-        hear(surface, data);
+        read_reply(surface, data);
     }
     for status in [200, 400, 401, 403, 404, 422, 429, 500, 503] {
         let error = UpstreamError::read(status, None, data);
@@ -42,21 +42,21 @@ pub fn run(data: &[u8]) {
 }
 
 /// As a whole reply and as a stream; and however the stream stands, it can be ended in order.
-fn hear(surface: Surface, data: &[u8]) {
+fn read_reply(surface: Surface, data: &[u8]) {
     let mut meter = Meter::default();
     surface.read_reply(data, &mut meter);
     let _ = surface.id_of(data);
-    let mut follow = surface.stream_reader(true);
-    follow_all(&mut *follow, data, &mut meter);
+    let mut reader = surface.stream_reader(true);
+    read_stream(&mut *reader, data, &mut meter);
     let usage = meter.usage().map(|usage| usage.tokens).unwrap_or_default();
     assert!(usage.cached <= usage.prompt && usage.total() <= 4 * MAX_TOKENS);
-    let cut = follow.length_cut(&usage);
-    let heard = follow_all(&mut *surface.stream_reader(true), &cut, &mut meter);
-    assert_eq!(heard, Some(EventVerdict::Last), "{cut:?}");
+    let cut = reader.length_cut(&usage);
+    let verdict = read_stream(&mut *surface.stream_reader(true), &cut, &mut meter);
+    assert_eq!(verdict, Some(EventVerdict::Last), "{cut:?}");
 }
 
-fn follow_all(
-    follow: &mut dyn StreamReader,
+fn read_stream(
+    reader: &mut dyn StreamReader,
     stream: &[u8],
     meter: &mut Meter,
 ) -> Option<EventVerdict> {
@@ -64,7 +64,7 @@ fn follow_all(
     scanner.push(stream);
     let mut last = None;
     while let Ok(Some(event)) = scanner.next_event() {
-        last = Some(follow.on_event(&event, meter));
+        last = Some(reader.on_event(&event, meter));
     }
     last
 }

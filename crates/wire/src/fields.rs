@@ -1,11 +1,11 @@
 //! The members of a request body at its top level, and of the few objects in it that are read: each name
 //! once, each value with the type that the gateway needs.
 
+use super::field_names;
 use super::json::{self, each_member};
-use super::names;
-use super::prompt::{BadMessages, Extra, Prompt};
+use super::prompt::{BadMessages, ExtraField, Prompt};
+use super::prompt_fields;
 use super::request::BadBody;
-use super::weighed;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
@@ -71,7 +71,7 @@ impl<'a> Fields<'a> {
             return Err(BadBody::wrong_value(&format!("{path}{name}"), "duplicate key"));
         }
         for (name, _) in &members {
-            if let Some(known) = imitated(path, name) {
+            if let Some(known) = imitated_name(path, name) {
                 let why = format!("ambiguous capitalization; use '{known}'");
                 return Err(BadBody::wrong_value(&format!("{path}{name}"), &why));
             }
@@ -154,13 +154,13 @@ impl<'a> Fields<'a> {
 
     /// One answer, where a surface gives no more.
     pub(super) fn one_answer(&self) -> Result<u64, BadBody> {
-        let several = names::COUNTS.iter().find(|name| self.count(name).is_ok_and(|n| n > 1));
+        let several = field_names::COUNTS.iter().find(|name| self.count(name).is_ok_and(|n| n > 1));
         match several {
             Some(name) => Err(BadBody::wrong_value(
                 name,
                 "only one completion per request is supported on this endpoint",
             )),
-            None => self.largest_count(&names::COUNTS),
+            None => self.largest_count(&field_names::COUNTS),
         }
     }
 
@@ -206,18 +206,21 @@ impl<'a> Fields<'a> {
     }
 
     /// The members beside `main` that a model may read.
-    pub(super) fn extras(&self, main: &str) -> Vec<Extra<'a>> {
+    pub(super) fn extras(&self, main: &str) -> Vec<ExtraField<'a>> {
         let others = self.members.iter().filter(|(name, _)| name != main);
-        others.filter_map(|(name, value)| weighed::extra(name, value)).collect()
+        others.filter_map(|(name, value)| prompt_fields::extra_field(name, value)).collect()
     }
 }
 
 /// The name that a member of the object at `path` can be taken for.
-fn imitated(path: &str, name: &str) -> Option<&'static str> {
+fn imitated_name(path: &str, name: &str) -> Option<&'static str> {
     if path.is_empty() {
-        return names::imitated(name);
+        return field_names::imitated_name(name);
     }
-    names::imitated_of(name, [&names::LIMITS, &names::BUDGETS, &names::COUNTS, &["include_usage"]])
+    field_names::find_imitated(
+        name,
+        [&field_names::LIMITS, &field_names::BUDGETS, &field_names::COUNTS, &["include_usage"]],
+    )
 }
 
 /// A boolean; absent and `null` are false.

@@ -17,7 +17,7 @@ pub const MAX_DEPTH: usize = 128;
 
 /// Why valid JSON is still refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unsound {
+pub enum UnsoundJson {
     #[error("it is nested more than {MAX_DEPTH} levels deep")]
     TooDeep,
     #[error("it contains an unpaired UTF-16 surrogate")]
@@ -27,15 +27,15 @@ pub enum Unsound {
 /// Checks nesting and escapes of a text that serde_json has accepted.
 ///
 /// # Errors
-/// [`Unsound`].
-pub fn check(json: &[u8]) -> Result<(), Unsound> {
+/// [`UnsoundJson`].
+pub fn check(json: &[u8]) -> Result<(), UnsoundJson> {
     let mut depth = 0_usize;
     let mut at = 0;
     while let Some(byte) = json.get(at) {
         at += 1;
         match byte {
             b'"' => at = after_string(json, at)?,
-            b'{' | b'[' if depth == MAX_DEPTH => return Err(Unsound::TooDeep),
+            b'{' | b'[' if depth == MAX_DEPTH => return Err(UnsoundJson::TooDeep),
             b'{' | b'[' => depth += 1,
             b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
@@ -188,7 +188,7 @@ fn inside_quotes(json: &str) -> Option<&str> {
 }
 
 /// The position after the string whose first character is at `at`.
-pub(super) fn after_string(json: &[u8], mut at: usize) -> Result<usize, Unsound> {
+pub(super) fn after_string(json: &[u8], mut at: usize) -> Result<usize, UnsoundJson> {
     while let Some(found) = json.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
         at += found;
         if json[at] == b'"' {
@@ -200,14 +200,14 @@ pub(super) fn after_string(json: &[u8], mut at: usize) -> Result<usize, Unsound>
 }
 
 /// The position after the escape whose backslash is at `at`.
-fn after_escape(json: &[u8], at: usize) -> Result<usize, Unsound> {
+fn after_escape(json: &[u8], at: usize) -> Result<usize, UnsoundJson> {
     match code_unit(json, at) {
         None => Ok(at + 2),
         Some(0xD800..=0xDBFF) => match code_unit(json, at + 6) {
             Some(0xDC00..=0xDFFF) => Ok(at + 12),
-            _ => Err(Unsound::LoneSurrogate),
+            _ => Err(UnsoundJson::LoneSurrogate),
         },
-        Some(0xDC00..=0xDFFF) => Err(Unsound::LoneSurrogate),
+        Some(0xDC00..=0xDFFF) => Err(UnsoundJson::LoneSurrogate),
         Some(_) => Ok(at + 6),
     }
 }
@@ -287,14 +287,14 @@ mod tests {
     fn refuses_deep_nesting_and_half_surrogates() {
         let nested = |levels| "[".repeat(levels) + &"]".repeat(levels);
         assert_eq!(check(nested(MAX_DEPTH).as_bytes()), Ok(()));
-        assert_eq!(check(nested(MAX_DEPTH + 1).as_bytes()), Err(Unsound::TooDeep));
+        assert_eq!(check(nested(MAX_DEPTH + 1).as_bytes()), Err(UnsoundJson::TooDeep));
         for good in [r#""\ud83d\ude00""#, r#""\\ud83d""#, r#""é\n\"[[""#, r#"{"a":[1,{}]}"#] {
             assert_eq!(check(good.as_bytes()), Ok(()), "{good}");
         }
         for bad in
             [r#""\ud83d""#, r#""\uDE00""#, r#""\ud83dx""#, r#""\ud83d\n""#, r#"["\uD83D\u0041"]"#]
         {
-            assert_eq!(check(bad.as_bytes()), Err(Unsound::LoneSurrogate), "{bad}");
+            assert_eq!(check(bad.as_bytes()), Err(UnsoundJson::LoneSurrogate), "{bad}");
         }
     }
 

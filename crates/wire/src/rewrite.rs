@@ -3,9 +3,9 @@
 //! Edits byte ranges and never re-encodes: every byte outside the replaced values and the inserted
 //! members is the caller's.
 
-use super::bounds::{Bounds, NESTED};
 use super::cursor::cut_members;
 use super::json;
+use super::output_limits::{NESTED, OutputLimits};
 use super::request::{OriginalFields, Request, Rewrite};
 use super::surface::Surface;
 use bytes::Bytes;
@@ -27,7 +27,7 @@ pub(super) fn rewrite(request: &Request<'_>, rewrite: Rewrite<'_>) -> Bytes {
     }
     let limit = edits.set_output_limit(request, &rewrite);
     if let Some(limit) = limit.or(request.max_output) {
-        edits.lower_budgets(&original.bounds, limit, request.surface);
+        edits.lower_budgets(&original.limits, limit, request.surface);
     }
     let drops_options = rewrite.drop_stream_options && original.stream_options.is_some();
     if rewrite.include_usage && !request.include_usage && !drops_options {
@@ -35,10 +35,10 @@ pub(super) fn rewrite(request: &Request<'_>, rewrite: Rewrite<'_>) -> Bytes {
     }
     if let Some(policy) = rewrite.policy {
         let text = std::str::from_utf8(request.body).unwrap_or_default();
-        for range in request.costs.cuts(text, policy) {
+        for range in request.paid_features.cuts(text, policy) {
             edits.list.push(Edit { range, text: String::new() });
         }
-        for calls in request.costs.too_many_calls(policy) {
+        for calls in request.paid_features.too_many_calls(policy) {
             edits.replace_text(calls, policy.max_tool_calls.to_string());
         }
         if !policy.account_references {
@@ -88,26 +88,26 @@ impl Edits<'_> {
 
     /// Writes the limit under the name that the upstream reads. Returns the limit if that is a change.
     fn set_output_limit(&mut self, request: &Request<'_>, rewrite: &Rewrite<'_>) -> Option<u64> {
-        let bounds = &request.original.bounds;
+        let limits = &request.original.limits;
         let read = request.limit_name(rewrite.limit_field)?;
         let names = names_read_with(request.surface, read);
         // The upstream must not read a limit above the one that tokens were reserved for.
-        let misread = bounds.upstream_would_miss_limit(names) || bounds.differ();
+        let misread = limits.upstream_would_miss_limit(names) || limits.differ();
         let limit = rewrite.max_output.or(request.max_output.filter(|_| misread))?;
-        self.set_limit(bounds, limit, read, names);
+        self.set_limit(limits, limit, read, names);
         Some(limit)
     }
 
     /// Lowers minimum output and thinking budgets to the limit.
-    fn lower_budgets(&mut self, bounds: &Bounds<'_>, limit: u64, surface: Surface) {
+    fn lower_budgets(&mut self, limits: &OutputLimits<'_>, limit: u64, surface: Surface) {
         /// Anthropic accepts no smaller budget, and none that is not below the limit.
         const MIN_BUDGET: u64 = 1024;
-        let thinking = bounds.thinking.filter(|_| surface == Surface::Messages);
+        let thinking = limits.thinking.filter(|_| surface == Surface::Messages);
         let within = thinking.map(|raw| position(self.body, raw.get())).unwrap_or_default();
         if let Some(thinking) = thinking.filter(|_| limit <= MIN_BUDGET) {
             self.replace(thinking, r#"{"type":"disabled"}"#.to_owned());
         }
-        for (budget, raw) in &bounds.budgets {
+        for (budget, raw) in &limits.budgets {
             let is_within = within.contains(&position(self.body, raw.get()).start);
             let most = limit - u64::from(is_within && limit > 0);
             if *budget > most && !(is_within && limit <= MIN_BUDGET) {
@@ -134,16 +134,16 @@ impl Edits<'_> {
 
     /// Sets every limit that the caller gave to `limit`, so that no server finds a higher one, and adds
     /// it under the name `read` if the upstream would miss it.
-    fn set_limit(&mut self, bounds: &Bounds<'_>, limit: u64, read: &str, names: &[&str]) {
+    fn set_limit(&mut self, limits: &OutputLimits<'_>, limit: u64, read: &str, names: &[&str]) {
         let mut is_given = false;
-        for old in bounds.given() {
+        for old in limits.given() {
             is_given = true;
             self.replace(old, limit.to_string());
         }
-        if is_given && !bounds.upstream_would_miss_limit(names) {
+        if is_given && !limits.upstream_would_miss_limit(names) {
             return;
         }
-        match bounds.limits.iter().find(|(name, _)| *name == read) {
+        match limits.limits.iter().find(|(name, _)| *name == read) {
             Some((_, null)) => self.replace(null, limit.to_string()),
             None => self.insert(&format!("\"{read}\":{limit}")),
         }
@@ -186,7 +186,7 @@ impl Edits<'_> {
     }
 }
 
-impl<'a> Bounds<'a> {
+impl<'a> OutputLimits<'a> {
     /// The limits whose value is not `null`.
     fn given(&self) -> impl Iterator<Item = &'a RawValue> {
         self.limits.iter().map(|(_, raw)| *raw).filter(|raw| raw.get() != "null")

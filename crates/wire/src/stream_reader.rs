@@ -1,7 +1,7 @@
 //! Reads a streamed reply event by event, on every surface.
 
 use super::error::{ErrorBody, UpstreamError};
-use super::output::Piece;
+use super::output::OutputPiece;
 use super::sse::Event;
 use super::usage::Usage;
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use domain::charge::TokenCount;
 /// Receives the output and the usage of a reply, in the order of the reply.
 pub trait UsageSink {
     /// A piece of output; texts of one lane and kind belong together.
-    fn on_output(&mut self, lane: u64, piece: Piece<'_>);
+    fn on_output(&mut self, lane: u64, piece: OutputPiece<'_>);
     /// The usage of the whole reply up to here; a later one replaces it.
     fn on_usage(&mut self, usage: Usage);
     /// An event that could not be parsed. It is relayed nevertheless.

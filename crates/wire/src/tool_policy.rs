@@ -4,7 +4,7 @@
 use super::cursor::{Cursor, cut_elements, cut_members};
 use super::json;
 use super::request::BadBody;
-use super::tools::{Costs, Tier, Tool, Tools, is_callers};
+use super::tools::{PaidFeatures, Tier, Tool, Tools, is_callers};
 use domain::plan::{RequestPolicy, ServerTools};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use std::ops::Range;
 const CHOICES: [&str; 7] =
     ["auto", "any", "none", "required", "tool", "allowed_tools", "validated"];
 
-impl<'a> Costs<'a> {
+impl<'a> PaidFeatures<'a> {
     /// Whether the plan lets the call pass.
     ///
     /// # Errors

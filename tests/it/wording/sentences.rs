@@ -26,7 +26,8 @@ const MESSAGES: [&str; 5] = ["context", "bail", "anyhow", "ensure", "with_contex
 const PANICS: [&str; 4] = ["expect", "unreachable", "debug_assert", "assert"];
 
 /// Files whose texts are compared with what upstreams say.
-const PATTERNS: [&str; 2] = ["crates/wire/src/complaint.rs", "crates/wire/src/wording.rs"];
+const PATTERNS: [&str; 2] =
+    ["crates/wire/src/upstream_error_body.rs", "crates/wire/src/error_phrases.rs"];
 
 /// All of the product and its crates, without their tests.
 pub fn of_source() -> Sentences {

@@ -6,7 +6,7 @@
 
 use super::error::UpstreamError;
 use super::json::{self, FromMembers, each_element, each_member};
-use super::output::{self, Kind, Piece};
+use super::output::{self, OutputKind, OutputPiece};
 use super::stream_reader::UsageSink;
 use super::usage::Usage;
 use serde::de::{Deserialize, Deserializer, MapAccess};
@@ -255,9 +255,9 @@ impl<'a> Choice<'a> {
     }
 
     /// Calls `visit` with every piece of output.
-    pub fn each_piece(&self, visit: &mut dyn FnMut(Piece<'a>)) {
+    pub fn each_piece(&self, visit: &mut dyn FnMut(OutputPiece<'a>)) {
         if let Some(text) = self.text {
-            output::each(Kind::Content, "text", text.get(), visit);
+            output::each(OutputKind::Content, "text", text.get(), visit);
         }
         if let Some(delta) = &self.delta {
             delta.each_piece(visit);
@@ -325,38 +325,38 @@ impl<'a> Delta<'a> {
         self.others.extend(others);
     }
 
-    fn each_piece(&self, visit: &mut dyn FnMut(Piece<'a>)) {
+    fn each_piece(&self, visit: &mut dyn FnMut(OutputPiece<'a>)) {
         let says_something = Cell::new(false);
-        let mut visit = |piece: Piece<'a>| {
+        let mut visit = |piece: OutputPiece<'a>| {
             says_something.set(true);
             visit(piece);
         };
-        each_of(Kind::Content, "content", self.content, &mut visit);
+        each_of(OutputKind::Content, "content", self.content, &mut visit);
         self.each_of_reasoning(&mut visit);
-        each_of(Kind::Refusal, "refusal", self.refusal, &mut visit);
-        each_of(Kind::ToolArguments, "tool_calls", self.tool_calls, &mut visit);
+        each_of(OutputKind::Refusal, "refusal", self.refusal, &mut visit);
+        each_of(OutputKind::ToolArguments, "tool_calls", self.tool_calls, &mut visit);
         for (name, value) in self.others.iter().filter(|(name, _)| !is_copy(name)) {
-            output::each(Kind::Content, name, value.get(), &mut visit);
+            output::each(OutputKind::Content, name, value.get(), &mut visit);
         }
         if !says_something.get() {
             for (name, value) in self.others.iter().filter(|(name, _)| is_copy(name)) {
-                output::each(Kind::Content, name, value.get(), &mut visit);
+                output::each(OutputKind::Content, name, value.get(), &mut visit);
             }
         }
     }
 
     /// Some servers send the same reasoning under several names: its text counts once.
-    fn each_of_reasoning(&self, visit: &mut dyn FnMut(Piece<'a>)) {
+    fn each_of_reasoning(&self, visit: &mut dyn FnMut(OutputPiece<'a>)) {
         const NAME: &str = "reasoning";
         let text_len =
             |raw: Option<&RawValue>| raw.map_or(0, |raw| output::text_len(NAME, raw.get()));
         let is_in_string =
             self.details.is_none() || text_len(self.reasoning) > text_len(self.details);
         if is_in_string {
-            each_of(Kind::Reasoning, NAME, self.reasoning, visit);
+            each_of(OutputKind::Reasoning, NAME, self.reasoning, visit);
         }
-        each_of(Kind::Reasoning, NAME, self.details, &mut |piece| {
-            if !is_in_string || !matches!(piece, Piece::Text(..)) {
+        each_of(OutputKind::Reasoning, NAME, self.details, &mut |piece| {
+            if !is_in_string || !matches!(piece, OutputPiece::Text(..)) {
                 visit(piece);
             }
         });
@@ -365,10 +365,10 @@ impl<'a> Delta<'a> {
 
 /// Calls `visit` with every piece of output in a member that may be there.
 fn each_of<'a>(
-    kind: Kind,
+    kind: OutputKind,
     name: &str,
     raw: Option<&'a RawValue>,
-    visit: &mut dyn FnMut(Piece<'a>),
+    visit: &mut dyn FnMut(OutputPiece<'a>),
 ) {
     if let Some(raw) = raw {
         output::each(kind, name, raw.get(), visit);
@@ -388,9 +388,9 @@ fn other<'a>(others: &mut Others<'a>, name: Cow<'a, str>, value: &'a RawValue) {
     }
 }
 
-fn each_other<'a>(others: &Others<'a>, visit: &mut dyn FnMut(Piece<'a>)) {
+fn each_other<'a>(others: &Others<'a>, visit: &mut dyn FnMut(OutputPiece<'a>)) {
     for (name, value) in others {
-        output::each(Kind::Content, name, value.get(), visit);
+        output::each(OutputKind::Content, name, value.get(), visit);
     }
 }
 

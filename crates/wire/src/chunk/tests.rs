@@ -4,11 +4,11 @@ fn chunk(json: &str) -> Chunk<'_> {
     Chunk::parse(json.as_bytes()).unwrap()
 }
 
-fn texts(json: &str) -> Vec<(Kind, String)> {
+fn texts(json: &str) -> Vec<(OutputKind, String)> {
     let mut texts = Vec::new();
     for choice in chunk(json).choices() {
         choice.each_piece(&mut |piece| match piece {
-            Piece::Text(kind, json) => texts.push((kind, json::text_in(json).into_owned())),
+            OutputPiece::Text(kind, json) => texts.push((kind, json::text_in(json).into_owned())),
             other => panic!("{other:?}"),
         });
     }
@@ -18,17 +18,21 @@ fn texts(json: &str) -> Vec<(Kind, String)> {
 #[test]
 fn reads_the_output_of_each_kind() {
     for (delta, expected) in [
-        (r#"{"content":"Hi"}"#, vec![(Kind::Content, "Hi")]),
+        (r#"{"content":"Hi"}"#, vec![(OutputKind::Content, "Hi")]),
         (r#"{"role":"assistant","content":"","refusal":null}"#, vec![]),
-        (r#"{"reasoning_content":"hm","content":null}"#, vec![(Kind::Reasoning, "hm")]),
-        (r#"{"reasoning":"hm","reasoning_content":"hm"}"#, vec![(Kind::Reasoning, "hm")]),
-        (r#"{"refusal":"no\n"}"#, vec![(Kind::Refusal, "no\n")]),
+        (r#"{"reasoning_content":"hm","content":null}"#, vec![(OutputKind::Reasoning, "hm")]),
+        (r#"{"reasoning":"hm","reasoning_content":"hm"}"#, vec![(OutputKind::Reasoning, "hm")]),
+        (r#"{"refusal":"no\n"}"#, vec![(OutputKind::Refusal, "no\n")]),
         (
             r#"{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"{}"}},
             {"index":1,"function":{"arguments":"1"}}]}"#,
-            vec![(Kind::ToolName, "f"), (Kind::ToolArguments, "{}"), (Kind::ToolArguments, "1")],
+            vec![
+                (OutputKind::ToolName, "f"),
+                (OutputKind::ToolArguments, "{}"),
+                (OutputKind::ToolArguments, "1"),
+            ],
         ),
-        (r#"{"function_call":{"name":"g"},"tool_calls":null}"#, vec![(Kind::ToolName, "g")]),
+        (r#"{"function_call":{"name":"g"},"tool_calls":null}"#, vec![(OutputKind::ToolName, "g")]),
         ("null", vec![]),
     ] {
         let json = format!(r#"{{"choices":[{{"index":0,"delta":{delta}}}]}}"#);
@@ -38,7 +42,7 @@ fn reads_the_output_of_each_kind() {
     }
     assert_eq!(
         texts(r#"{"choices":[{"index":0,"text":"old"}]}"#),
-        [(Kind::Content, "old".to_owned())]
+        [(OutputKind::Content, "old".to_owned())]
     );
 }
 

@@ -43,13 +43,13 @@ impl<'a> Cursor<'a> {
     /// The name of the next member, unescaped, with the cursor before its value; `None` at the
     /// object's end, with the cursor behind it.
     pub fn next_member(&mut self) -> Option<Cow<'a, str>> {
-        self.pass(b',');
+        self.skip_byte(b',');
         if self.peek() != Some(b'"') {
-            self.pass(b'}');
+            self.skip_byte(b'}');
             return None;
         }
         let name = self.name();
-        self.pass(b':');
+        self.skip_byte(b':');
         Some(name)
     }
 
@@ -68,7 +68,7 @@ impl<'a> Cursor<'a> {
 
     /// Whether another element follows, with the cursor before it; at the array's end it is behind it.
     pub fn next_element(&mut self) -> bool {
-        self.pass(b',');
+        self.skip_byte(b',');
         match self.peek() {
             None => false,
             Some(b']') => {
@@ -102,7 +102,7 @@ impl<'a> Cursor<'a> {
                     self.at += 1;
                     continue;
                 }
-                _ => self.pass_scalar(),
+                _ => self.skip_scalar(),
             }
             if depth == 0 {
                 break;
@@ -123,13 +123,13 @@ impl<'a> Cursor<'a> {
         self.text.get(self.at..).unwrap_or_default()
     }
 
-    fn pass_scalar(&mut self) {
+    fn skip_scalar(&mut self) {
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
         let ends = |byte: &u8| matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\r' | b'\n');
         self.at += rest.iter().position(ends).unwrap_or(rest.len()).max(1);
     }
 
-    fn pass(&mut self, byte: u8) {
+    fn skip_byte(&mut self, byte: u8) {
         if self.peek() == Some(byte) {
             self.at += 1;
         }
@@ -141,36 +141,36 @@ impl<'a> Cursor<'a> {
 #[must_use]
 pub fn cut_members(text: &str, goes: impl Fn(&str) -> bool) -> Vec<Range<usize>> {
     let mut cursor = Cursor::new(text);
-    let mut cuts = Cuts::new(text);
+    let mut cuts = CutRanges::new(text);
     if cursor.enter(b'{') {
         cuts.end = cursor.position();
         while let Some(name) = cursor.next_member() {
             cursor.skip();
-            cuts.part(cursor.position(), goes(&name));
+            cuts.add_part(cursor.position(), goes(&name));
         }
     }
-    cuts.done()
+    cuts.into_ranges()
 }
 
 /// The elements of the array in `text` that are to go, by their index, as [`cut_members`] does it.
 #[must_use]
 pub fn cut_elements(text: &str, goes: impl Fn(usize) -> bool) -> Vec<Range<usize>> {
     let mut cursor = Cursor::new(text);
-    let mut cuts = Cuts::new(text);
+    let mut cuts = CutRanges::new(text);
     let mut index = 0;
     if cursor.enter(b'[') {
         cuts.end = cursor.position();
         while cursor.next_element() {
             cursor.skip();
-            cuts.part(cursor.position(), goes(index));
+            cuts.add_part(cursor.position(), goes(index));
             index += 1;
         }
     }
-    cuts.done()
+    cuts.into_ranges()
 }
 
 /// Parts between commas, some of which go, each with one comma.
-struct Cuts<'a> {
+struct CutRanges<'a> {
     text: &'a str,
     /// Where the previous part ended: there the next one's comma follows.
     end: usize,
@@ -181,12 +181,12 @@ struct Cuts<'a> {
     list: Vec<Range<usize>>,
 }
 
-impl<'a> Cuts<'a> {
+impl<'a> CutRanges<'a> {
     fn new(text: &'a str) -> Self {
         Self { text, end: 0, stays: false, front: None, list: Vec::new() }
     }
 
-    fn part(&mut self, end: usize, goes: bool) {
+    fn add_part(&mut self, end: usize, goes: bool) {
         let begin = std::mem::replace(&mut self.end, end);
         match (goes, self.stays) {
             (true, true) => self.list.push(begin..end),
@@ -203,7 +203,7 @@ impl<'a> Cuts<'a> {
         }
     }
 
-    fn done(mut self) -> Vec<Range<usize>> {
+    fn into_ranges(mut self) -> Vec<Range<usize>> {
         if let Some(front) = self.front {
             self.list.push(front..self.end);
         }

@@ -15,7 +15,7 @@ const MAX_CHOICES: usize = 128;
 
 /// In which words chunks are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Style {
+pub enum ChunkStyle {
     #[default]
     Chat,
     /// Of the older completions.
@@ -25,7 +25,7 @@ pub enum Style {
 /// What the chunks of one answer have in common, to write further ones that fit.
 #[derive(Debug, Clone, Default)]
 pub struct StreamSummary {
-    style: Style,
+    style: ChunkStyle,
     /// As they were written, quotes and all.
     id: Option<String>,
     created: Option<String>,
@@ -34,7 +34,7 @@ pub struct StreamSummary {
     choices: Vec<(u64, bool)>,
 }
 
-impl Style {
+impl ChunkStyle {
     fn object(self) -> &'static str {
         match self {
             Self::Chat => "chat.completion.chunk",
@@ -54,15 +54,15 @@ impl Style {
 impl StreamSummary {
     /// Nothing seen yet.
     #[must_use]
-    pub fn new(style: Style) -> Self {
+    pub fn new(style: ChunkStyle) -> Self {
         Self { style, ..Self::default() }
     }
 
     /// Takes in one chunk.
     pub fn observe(&mut self, chunk: &Chunk<'_>) {
-        keep(&mut self.id, chunk.id);
-        keep(&mut self.created, chunk.created);
-        keep(&mut self.model, chunk.model);
+        store_first(&mut self.id, chunk.id);
+        store_first(&mut self.created, chunk.created);
+        store_first(&mut self.model, chunk.model);
         for choice in chunk.choices() {
             let runs = choice.finish().is_none();
             let known = self.choices.iter().position(|(index, _)| *index == choice.index);
@@ -136,10 +136,10 @@ fn usage_object(tokens: &TokenCount) -> serde_json::Value {
 }
 
 /// Keeps the first value seen, if it is short and of one line: it will stand in an event of ours.
-fn keep(kept: &mut Option<String>, raw: Option<&RawValue>) {
+fn store_first(stored: &mut Option<String>, raw: Option<&RawValue>) {
     let short = raw.filter(|raw| !json::is_null(raw) && raw.get().len() <= 256);
-    if let (None, Some(raw)) = (&kept, short.filter(|raw| !raw.get().contains(['\n', '\r']))) {
-        *kept = Some(raw.get().to_owned());
+    if let (None, Some(raw)) = (&stored, short.filter(|raw| !raw.get().contains(['\n', '\r']))) {
+        *stored = Some(raw.get().to_owned());
     }
 }
 

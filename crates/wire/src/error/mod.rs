@@ -1,12 +1,12 @@
 //! OpenAI's error object, and the upstream's errors read into it.
 //!
 //! The only place that decides what a client learns of an upstream's failure; how upstreams
-//! word it is known to [`super::complaint`]. Invariant: what concerns the operator's
+//! word it is known to [`super::upstream_error_body`]. Invariant: what concerns the operator's
 //! account (a wrong key, used-up credits) never reaches the caller as the caller's own fault,
 //! and no message carries keys, account ids or addresses.
 
-use super::complaint::{Complaint, may_have_error};
 use super::redact::{Redactor, redact};
+use super::upstream_error_body::{RawUpstreamError, may_have_error};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -28,10 +28,10 @@ pub struct UpstreamError {
     pub status: u16,
     pub body: ErrorBody,
     /// What the upstream said, redacted; empty when it said nothing.
-    said: String,
+    upstream_message: String,
     /// The upstream's own code, where it is one that clients may know.
-    own_code: Option<Cow<'static, str>>,
-    own_param: Option<String>,
+    upstream_code: Option<Cow<'static, str>>,
+    upstream_param: Option<String>,
     /// It is the `stream_options` of the request that the upstream does not take.
     pub refuses_stream_options: bool,
 }
@@ -106,8 +106,8 @@ impl UpstreamError {
     #[must_use]
     pub fn read(status: u16, content_type: Option<&str>, body: &[u8]) -> Self {
         let is_html = content_type.is_some_and(|kind| kind.contains("html"));
-        let complaint = if is_html { Complaint::default() } else { Complaint::read(body) };
-        Self::translate(status, &complaint)
+        let raw = if is_html { RawUpstreamError::default() } else { RawUpstreamError::read(body) };
+        Self::translate(status, &raw)
     }
 
     /// The error in a whole reply with a success status, if it is one: xAI answers some failures
@@ -117,9 +117,9 @@ impl UpstreamError {
         if !may_have_error(body) {
             return None;
         }
-        let complaint = Complaint::read(body);
-        let is_error = complaint.has_error && !complaint.has_choices;
-        is_error.then(|| Self::translate(complaint.implied_status(), &complaint))
+        let raw = RawUpstreamError::read(body);
+        let is_error = raw.has_error && !raw.has_choices;
+        is_error.then(|| Self::translate(raw.implied_status(), &raw))
     }
 
     /// The error in the data of an event that may be anything else; `None` when it is no error.
@@ -128,36 +128,36 @@ impl UpstreamError {
         if !may_have_error(data) {
             return None;
         }
-        let complaint = Complaint::read(data);
-        complaint.has_error.then(|| Self::translate(complaint.implied_status(), &complaint))
+        let raw = RawUpstreamError::read(data);
+        raw.has_error.then(|| Self::translate(raw.implied_status(), &raw))
     }
 
     /// The error in the data of an event whose name says that it is one.
     #[must_use]
     pub fn of_event(data: &[u8]) -> Self {
-        let complaint = Complaint::read(data);
-        Self::translate(complaint.implied_status(), &complaint)
+        let raw = RawUpstreamError::read(data);
+        Self::translate(raw.implied_status(), &raw)
     }
 
     /// The same without what is configured for the upstream that said it.
     #[must_use]
     pub fn redacted(mut self, redactor: &Redactor) -> Self {
         // What is in the gateway's own words stays: a key may contain one of them.
-        let is_message_theirs = self.body.message == self.said;
-        let is_param_theirs = self.body.param == self.own_param;
-        let is_code_theirs = self.body.code == self.own_code;
+        let is_message_theirs = self.body.message == self.upstream_message;
+        let is_param_theirs = self.body.param == self.upstream_param;
+        let is_code_theirs = self.body.code == self.upstream_code;
         let is_clean = |code: &Cow<'static, str>| redactor.redact(code) == *code;
-        self.said = redactor.redact(&self.said);
-        self.own_param = self.own_param.map(|param| redactor.redact(&param));
-        self.own_code = self.own_code.filter(is_clean);
+        self.upstream_message = redactor.redact(&self.upstream_message);
+        self.upstream_param = self.upstream_param.map(|param| redactor.redact(&param));
+        self.upstream_code = self.upstream_code.filter(is_clean);
         if is_message_theirs {
-            self.body.message.clone_from(&self.said);
+            self.body.message.clone_from(&self.upstream_message);
         }
         if is_param_theirs {
-            self.body.param.clone_from(&self.own_param);
+            self.body.param.clone_from(&self.upstream_param);
         }
         if is_code_theirs {
-            self.body.code.clone_from(&self.own_code);
+            self.body.code.clone_from(&self.upstream_code);
         }
         self
     }
@@ -166,65 +166,69 @@ impl UpstreamError {
     /// nothing in it is the operator's.
     #[must_use]
     pub fn can_relay(&self, message: &str) -> bool {
-        !self.is_operators() && self.said == message
+        !self.concerns_operator() && self.upstream_message == message
     }
 
     /// What tells the caller of it once the reply has begun: the upstream's own words, unless they
     /// are about the operator's account.
     #[must_use]
     pub fn in_stream(self) -> ErrorBody {
-        if self.is_operators() {
+        if self.concerns_operator() {
             let message =
                 format!("The response is incomplete: {}", lower_first(&self.body.message));
             return ErrorBody { message, ..self.body };
         }
-        let code = self.own_code.or_else(|| self.body.code.filter(|_| !self.fault.is_retriable()));
-        let said = if self.said.trim().is_empty() {
+        let code =
+            self.upstream_code.or_else(|| self.body.code.filter(|_| !self.fault.is_retriable()));
+        let reason = if self.upstream_message.trim().is_empty() {
             "the upstream reported an error."
         } else {
-            &self.said
+            &self.upstream_message
         };
         ErrorBody {
-            message: format!("The response is incomplete: {said}"),
+            message: format!("The response is incomplete: {reason}"),
             kind: if self.fault.is_retriable() { "server_error" } else { self.body.kind },
-            param: self.own_param.or(self.body.param),
+            param: self.upstream_param.or(self.body.param),
             code: code.or(Some(Cow::Borrowed("upstream_cut"))),
         }
     }
 
-    fn is_operators(&self) -> bool {
+    fn concerns_operator(&self) -> bool {
         matches!(self.fault, Fault::Rate | Fault::OperatorKey | Fault::OperatorQuota)
     }
 
-    fn translate(status: u16, said: &Complaint) -> Self {
-        let fault = said.fault(status);
-        let detail = redact(&said.message);
-        let (status, kind, code) = answer(fault, status);
-        let message = own_words(fault).map_or_else(|| for_caller(fault, &detail), str::to_owned);
-        let own_param = said.param.as_deref().map(redact);
-        let own_code = said.openai_code().filter(|code| redact(code) == **code);
+    fn translate(status: u16, raw: &RawUpstreamError) -> Self {
+        let fault = raw.fault(status);
+        let detail = redact(&raw.message);
+        let (status, kind, code) = client_status(fault, status);
+        let message =
+            gateway_message(fault).map_or_else(|| client_message(fault, &detail), str::to_owned);
+        let upstream_param = raw.param.as_deref().map(redact);
+        let upstream_code = raw.openai_code().filter(|code| redact(code) == **code);
         let (param, code) = match fault {
-            Fault::Request => (own_param.clone(), own_code.clone()),
-            Fault::Sealed => (own_param.clone(), own_code.clone().or(code.map(Cow::Borrowed))),
+            Fault::Request => (upstream_param.clone(), upstream_code.clone()),
+            Fault::Sealed => {
+                (upstream_param.clone(), upstream_code.clone().or(code.map(Cow::Borrowed)))
+            }
             Fault::TooLong => (Some("messages".to_owned()), code.map(Cow::Borrowed)),
             Fault::Model => (Some("model".to_owned()), code.map(Cow::Borrowed)),
             _ => (None, code.map(Cow::Borrowed)),
         };
-        let kind = if said.is_about_tokens(fault) { "tokens" } else { kind };
+        let kind = if raw.is_about_tokens(fault) { "tokens" } else { kind };
         Self {
             fault,
             status,
             body: ErrorBody { message, kind, param, code },
-            said: detail,
-            own_code,
-            own_param,
-            refuses_stream_options: fault == Fault::Request && said.is_about_stream_options(),
+            upstream_message: detail,
+            upstream_code,
+            upstream_param,
+            refuses_stream_options: fault == Fault::Request && raw.is_about_stream_options(),
         }
     }
 }
 
 /// Status, type and code the caller gets: the one table.
-fn answer(fault: Fault, upstream: u16) -> (u16, &'static str, Option<&'static str>) {
+fn client_status(fault: Fault, upstream: u16) -> (u16, &'static str, Option<&'static str>) {
     const REQUEST: &str = "invalid_request_error";
     match fault {
         Fault::Request if upstream == 413 => (413, REQUEST, None),
@@ -243,7 +247,7 @@ fn answer(fault: Fault, upstream: u16) -> (u16, &'static str, Option<&'static st
 }
 
 /// What the caller reads where the upstream's own words are for the operator.
-fn own_words(fault: Fault) -> Option<&'static str> {
+fn gateway_message(fault: Fault) -> Option<&'static str> {
     match fault {
         Fault::Request | Fault::TooLong | Fault::Model | Fault::Content | Fault::Sealed => None,
         Fault::Rate => {
@@ -264,7 +268,7 @@ fn own_words(fault: Fault) -> Option<&'static str> {
 }
 
 /// The upstream's own words, where they are about the caller's request.
-fn for_caller(fault: Fault, redacted: &str) -> String {
+fn client_message(fault: Fault, redacted: &str) -> String {
     let lower = redacted.to_ascii_lowercase();
     let is_of_account =
         ["team", "organization", "project", "account"].iter().any(|word| lower.contains(word));

@@ -5,8 +5,8 @@
 //! finds such names at any depth; the user's plan decides whether they may pass.
 
 use super::cursor::Cursor;
+use super::field_names;
 use super::json;
-use super::names;
 use super::reference_names::{
     ADDRESSES, IDENTITY, NAMES, OPAQUE, READ, REFERENCE_TYPES, REFERENCES,
 };
@@ -41,7 +41,7 @@ pub fn inspect(surface: Surface, body: &str) -> Result<Inspection, BadBody> {
     let mut cursor = Cursor::new(body);
     cursor.enter(b'{');
     while let Some(name) = cursor.next_member() {
-        inspector.top(name, &mut cursor)?;
+        inspector.top_member(name, &mut cursor)?;
     }
     Ok(inspector.found)
 }
@@ -63,23 +63,23 @@ enum Step<'a> {
 
 /// Which of [`NAMES`] an object has had.
 #[derive(Default)]
-struct Names(u64);
+struct SeenNames(u64);
 
 /// What is known of an object at its end.
 #[derive(Default)]
-struct Item {
+struct ItemSummary {
     has_id: bool,
     is_reasoning: bool,
     /// An empty one too.
     has_summary: bool,
-    content: Content,
+    content: ItemContent,
 }
 
 /// What an item has beside its id.
 #[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Content {
+enum ItemContent {
     #[default]
-    Nothing,
+    Empty,
     /// Something that makes a look-up needless, but not for reasoning.
     Some,
     /// Sealed or open reasoning, or a message's content.
@@ -87,7 +87,7 @@ enum Content {
 }
 
 impl<'a> Inspector<'a> {
-    fn top(&mut self, name: Cow<'a, str>, cursor: &mut Cursor<'a>) -> Result<(), BadBody> {
+    fn top_member(&mut self, name: Cow<'a, str>, cursor: &mut Cursor<'a>) -> Result<(), BadBody> {
         let is_responses = self.surface == Surface::Responses;
         let is_object = cursor.peek() == Some(b'{');
         let refers = match &*name {
@@ -103,7 +103,7 @@ impl<'a> Inspector<'a> {
         let is_items = is_responses && name == "input" && cursor.peek() == Some(b'[');
         self.path.push(Step::Member(name));
         if refers && is_set(cursor.clone().skip()) {
-            self.refers();
+            self.record_reference();
         }
         let walked = if is_items { self.items(cursor) } else { self.member(cursor) };
         self.path.pop();
@@ -118,7 +118,7 @@ impl<'a> Inspector<'a> {
             if cursor.peek() == Some(b'{') {
                 let start = cursor.position();
                 let item = self.object(cursor)?;
-                self.judge(&item, start..cursor.position());
+                self.check_item(&item, start..cursor.position());
             } else {
                 self.value(cursor)?;
             }
@@ -129,11 +129,11 @@ impl<'a> Inspector<'a> {
     }
 
     /// An item of which only the id is there stands for what the upstream keeps under it.
-    fn judge(&mut self, item: &Item, range: Range<usize>) {
+    fn check_item(&mut self, item: &ItemSummary, range: Range<usize>) {
         let stands_alone = match item.content {
-            Content::Whole => true,
-            Content::Some => !item.is_reasoning,
-            Content::Nothing => false,
+            ItemContent::Whole => true,
+            ItemContent::Some => !item.is_reasoning,
+            ItemContent::Empty => false,
         };
         if !item.has_id || stands_alone {
             return;
@@ -141,7 +141,7 @@ impl<'a> Inspector<'a> {
         if item.is_reasoning && item.has_summary {
             self.found.unsealed.push(range);
         } else {
-            self.refers();
+            self.record_reference();
         }
     }
 
@@ -156,15 +156,15 @@ impl<'a> Inspector<'a> {
             return Ok(());
         }
         if REFERENCES.contains(&&*name) && is_set(cursor.clone().skip()) {
-            self.refers();
+            self.record_reference();
         }
         match cursor.peek() {
-            Some(b'{') => self.named(&name, cursor),
+            Some(b'{') => self.member_object(&name, cursor),
             Some(b'[') => self.value(cursor),
             _ => {
                 let json = cursor.skip();
                 if Self::string_refers(&name, json) {
-                    self.refers();
+                    self.record_reference();
                 }
                 Ok(())
             }
@@ -184,10 +184,10 @@ impl<'a> Inspector<'a> {
     }
 
     /// An object whose own `id` may name something kept.
-    fn named(&mut self, name: &str, cursor: &mut Cursor<'a>) -> Result<(), BadBody> {
+    fn member_object(&mut self, name: &str, cursor: &mut Cursor<'a>) -> Result<(), BadBody> {
         let object = self.object(cursor)?;
         if object.has_id && matches!(name, "container" | "audio") {
-            self.refers();
+            self.record_reference();
         }
         Ok(())
     }
@@ -207,7 +207,7 @@ impl<'a> Inspector<'a> {
                     if cursor.peek() == Some(b'"') {
                         let json = cursor.skip();
                         if name.as_deref().is_some_and(|name| Self::string_refers(name, json)) {
-                            self.refers();
+                            self.record_reference();
                         }
                     } else {
                         self.value(cursor)?;
@@ -224,9 +224,9 @@ impl<'a> Inspector<'a> {
         }
     }
 
-    fn object(&mut self, cursor: &mut Cursor<'a>) -> Result<Item, BadBody> {
-        let mut item = Item::default();
-        let mut names = Names::default();
+    fn object(&mut self, cursor: &mut Cursor<'a>) -> Result<ItemSummary, BadBody> {
+        let mut item = ItemSummary::default();
+        let mut names = SeenNames::default();
         cursor.enter(b'{');
         while let Some(name) = cursor.next_member() {
             self.path.push(Step::Member(name));
@@ -237,14 +237,14 @@ impl<'a> Inspector<'a> {
             if self.is_ascii_only && !name.is_ascii() {
                 return Err(BadBody::odd_name(&self.path()));
             }
-            item.note(name, cursor);
+            item.observe(name, cursor);
             self.member(cursor)?;
             self.path.pop();
         }
         Ok(item)
     }
 
-    fn refers(&mut self) {
+    fn record_reference(&mut self) {
         if self.found.reference.is_none() {
             self.found.reference = Some(self.path());
         }
@@ -270,10 +270,10 @@ impl<'a> Inspector<'a> {
     }
 }
 
-impl Names {
+impl SeenNames {
     fn check(&mut self, name: &str) -> Result<(), String> {
         let Some(at) = NAMES.iter().position(|known| *known == name) else {
-            return match names::imitated_of(name, [&NAMES]) {
+            return match field_names::find_imitated(name, [&NAMES]) {
                 None => Ok(()),
                 Some(known) => Err(format!("ambiguous capitalization; use '{known}'")),
             };
@@ -284,8 +284,8 @@ impl Names {
     }
 }
 
-impl Item {
-    fn note(&mut self, name: &str, cursor: &Cursor<'_>) {
+impl ItemSummary {
+    fn observe(&mut self, name: &str, cursor: &Cursor<'_>) {
         // Only the beginning of a value is looked at, so that nothing is read twice.
         let mut value = cursor.clone();
         let is_filled = match value.peek() {
@@ -299,9 +299,9 @@ impl Item {
             "id" => self.has_id |= is_filled,
             "type" => self.is_reasoning = json::text_in(cursor.clone().skip()) == "reasoning",
             "summary" => self.has_summary = true,
-            "encrypted_content" | "content" if is_filled => self.content = Content::Whole,
+            "encrypted_content" | "content" if is_filled => self.content = ItemContent::Whole,
             name if is_filled && !IDENTITY.contains(&name) => {
-                self.content = std::mem::take(&mut self.content).max(Content::Some);
+                self.content = std::mem::take(&mut self.content).max(ItemContent::Some);
             }
             _ => {}
         }

@@ -10,7 +10,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 /// What a part of a request may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum MediaContext {
     Image,
     /// Audio or video.
     Sound,
@@ -20,7 +20,7 @@ pub enum Place {
 
 /// What a string is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind<'a> {
+pub enum MediaKind<'a> {
     Text,
     Image,
     /// Audio, video, a document.
@@ -33,7 +33,7 @@ pub enum Kind<'a> {
 
 /// Longest address that is taken for a link.
 const MAX_LINK_LEN: usize = 8192;
-/// Characters of base64 that are looked at in one place.
+/// Characters of base64 that are looked at in one context.
 const WINDOW: usize = 256;
 /// Below this many characters it is not worth asking whether base64 is a text.
 const SHORTEST: usize = 64;
@@ -94,25 +94,34 @@ const BINARIES: [&[u8]; 12] = [
 /// Brands of ISO media that are pictures.
 const PICTURE_BRANDS: [&[u8]; 6] = [b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1"];
 
-/// What the string `json`, in its quotes, is as the member `name`; `place` is the kind of medium
+/// What the string `json`, in its quotes, is as the member `name`; `context` is the kind of medium
 /// that it is part of, if any, `mime` the media type that stands beside it.
 #[must_use]
-pub fn kind<'a>(name: &str, json: &'a str, place: Option<Place>, mime: Option<&str>) -> Kind<'a> {
+pub fn kind<'a>(
+    name: &str,
+    json: &'a str,
+    context: Option<MediaContext>,
+    mime: Option<&str>,
+) -> MediaKind<'a> {
     let Some(inside) = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
-        return Kind::Text;
+        return MediaKind::Text;
     };
     if let Some((mime, payload)) = data_url(inside) {
-        return if is_base64(payload) { encoded(payload, place, Some(&mime)) } else { Kind::Text };
+        return if is_base64(payload) {
+            encoded(payload, context, Some(&mime))
+        } else {
+            MediaKind::Text
+        };
     }
-    if place.is_some() && (is_link(inside) || name == "file_id") {
-        return Kind::Link;
+    if context.is_some() && (is_link(inside) || name == "file_id") {
+        return MediaKind::Link;
     }
     if !DATA.contains(&name) || !is_base64(inside) || is_words(inside) {
-        return Kind::Text;
+        return MediaKind::Text;
     }
-    match encoded(inside, place, mime) {
+    match encoded(inside, context, mime) {
         // Outside of a medium nothing says that the upstream decodes it.
-        Kind::EncodedText(_) if place.is_none() => Kind::Text,
+        MediaKind::EncodedText(_) if context.is_none() => MediaKind::Text,
         kind => kind,
     }
 }
@@ -120,25 +129,25 @@ pub fn kind<'a>(name: &str, json: &'a str, place: Option<Place>, mime: Option<&s
 /// What the string `json` is as the member `name` of a reply; `is_image` within a member that holds a
 /// picture. An upstream says what it sends, so a name is believed where the characters are those of base64.
 #[must_use]
-pub fn kind_in_reply<'a>(name: &str, json: &'a str, is_image: bool) -> Kind<'a> {
+pub fn kind_in_reply<'a>(name: &str, json: &'a str, is_image: bool) -> MediaKind<'a> {
     let Some(inside) = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
-        return Kind::Text;
+        return MediaKind::Text;
     };
     if let Some((mime, payload)) = data_url(inside) {
         return match is_base64(payload) {
-            true if mime.starts_with("image/") => Kind::Image,
-            true => medium(payload).unwrap_or(Kind::Binary),
-            false => Kind::Text,
+            true if mime.starts_with("image/") => MediaKind::Image,
+            true => medium(payload).unwrap_or(MediaKind::Binary),
+            false => MediaKind::Text,
         };
     }
     if is_image && is_link(inside) {
-        return Kind::Link;
+        return MediaKind::Link;
     }
     let may_be_encoded = DATA.contains(&name) || name == "partial_image_b64";
     if !may_be_encoded || inside.len() < SHORTEST || !is_base64(inside) || is_words(inside) {
-        return Kind::Text;
+        return MediaKind::Text;
     }
-    medium(inside).unwrap_or(Kind::Binary)
+    medium(inside).unwrap_or(MediaKind::Binary)
 }
 
 /// Whether the string can be a sealed text: ciphers are written in letters without spaces.
@@ -166,22 +175,26 @@ fn data_url(text: &str) -> Option<(String, &str)> {
 
 /// The kind of a base64 payload. A declared type is not believed: only a payload that begins as a medium
 /// does, and does not go on as text, is one.
-fn encoded<'a>(payload: &'a str, place: Option<Place>, mime: Option<&str>) -> Kind<'a> {
-    let is_file = matches!(place, Some(Place::File) | None);
+fn encoded<'a>(
+    payload: &'a str,
+    context: Option<MediaContext>,
+    mime: Option<&str>,
+) -> MediaKind<'a> {
+    let is_file = matches!(context, Some(MediaContext::File) | None);
     if is_textual(mime.unwrap_or_default()) {
-        return Kind::EncodedText(payload);
+        return MediaKind::EncodedText(payload);
     }
     match medium(payload) {
         Some(medium) if !is_text(payload) => medium,
         // An upstream decodes files that are text. Nothing else is known of what becomes of the payload, so it
         // counts as it is written.
-        _ if is_file && is_text(payload) => Kind::EncodedText(payload),
-        _ => Kind::Text,
+        _ if is_file && is_text(payload) => MediaKind::EncodedText(payload),
+        _ => MediaKind::Text,
     }
 }
 
 /// The medium that a base64 payload begins as.
-fn medium(payload: &str) -> Option<Kind<'static>> {
+fn medium(payload: &str) -> Option<MediaKind<'static>> {
     let head = bytes_of(payload.get(..payload.len().min(32)).unwrap_or_default());
     let begins = |beginnings: &[&[u8]]| beginnings.iter().any(|begin| head.starts_with(begin));
     let behind = |at: usize, word: &[u8]| head.get(at..at + word.len()) == Some(word);
@@ -193,11 +206,11 @@ fn medium(payload: &str) -> Option<Kind<'static>> {
         || (is_riff && behind(8, b"WEBP"))
         || (is_iso && PICTURE_BRANDS.iter().any(|brand| behind(8, brand)))
     {
-        return Some(Kind::Image);
+        return Some(MediaKind::Image);
     }
     // Frames of MPEG audio begin with eleven set bits.
     let is_frame = matches!(head[..], [0xff, second, ..] if second & 0xe0 == 0xe0);
-    (is_riff || is_iso || is_frame || begins(&BINARIES)).then_some(Kind::Binary)
+    (is_riff || is_iso || is_frame || begins(&BINARIES)).then_some(MediaKind::Binary)
 }
 
 fn is_textual(mime: &str) -> bool {
@@ -260,18 +273,18 @@ fn is_made_of(text: &str, is_letter: impl Fn(u8) -> bool) -> bool {
     true
 }
 
-/// Whether most of three places in the payload read as text. A medium may begin or end with some.
+/// Whether most of three offsets in the payload read as text. A medium may begin or end with some.
 fn is_text(payload: &str) -> bool {
     if payload.len() < SHORTEST {
         return reads_as_text(&bytes_of(payload));
     }
     let last = payload.len().saturating_sub(WINDOW) / 4 * 4;
-    let places = [0, last / 8 * 4, last];
+    let offsets = [0, last / 8 * 4, last];
     let reads = |at: &usize| {
         let window = payload.get(*at..(*at + WINDOW).min(payload.len())).unwrap_or_default();
         reads_as_text(&bytes_of(window))
     };
-    places.iter().filter(|at| reads(at)).count() >= 2
+    offsets.iter().filter(|at| reads(at)).count() >= 2
 }
 
 /// Whether what might be base64 is written like words: of encoded bytes two in five are small letters.

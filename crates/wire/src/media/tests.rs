@@ -20,33 +20,42 @@ fn url(mime: &str, bytes: &[u8]) -> String {
 fn pictures_are_known_wherever_they_stand() {
     let picture = [PNG, &noise(5000)].concat();
     let png = url("image/png", &picture);
-    for (name, place) in [
-        ("image_url", Some(Place::Image)),
-        ("url", Some(Place::Image)),
-        ("file_data", Some(Place::File)),
+    for (name, context) in [
+        ("image_url", Some(MediaContext::Image)),
+        ("url", Some(MediaContext::Image)),
+        ("file_data", Some(MediaContext::File)),
         ("unknown", None),
     ] {
-        assert_eq!(kind(name, &png, place, None), Kind::Image, "{name}");
+        assert_eq!(kind(name, &png, context, None), MediaKind::Image, "{name}");
     }
     // Without a head: by the name's kind, or by what it begins with.
     let bare = quoted(&STANDARD.encode(&picture));
-    assert_eq!(kind("data", &bare, None, None), Kind::Image);
-    assert_eq!(kind("images", &bare, Some(Place::Image), None), Kind::Image);
-    assert_eq!(kind("data", &bare, Some(Place::File), Some("image/png")), Kind::Image);
-    assert_eq!(kind("data", &quoted(&URL_SAFE_NO_PAD.encode(&picture)), None, None), Kind::Image);
-    assert_eq!(kind("text", &bare, None, None), Kind::Text);
-    assert_eq!(kind("data", &png.replace('/', "\\/"), Some(Place::File), None), Kind::Image);
+    assert_eq!(kind("data", &bare, None, None), MediaKind::Image);
+    assert_eq!(kind("images", &bare, Some(MediaContext::Image), None), MediaKind::Image);
+    assert_eq!(kind("data", &bare, Some(MediaContext::File), Some("image/png")), MediaKind::Image);
+    assert_eq!(
+        kind("data", &quoted(&URL_SAFE_NO_PAD.encode(&picture)), None, None),
+        MediaKind::Image
+    );
+    assert_eq!(kind("text", &bare, None, None), MediaKind::Text);
+    assert_eq!(
+        kind("data", &png.replace('/', "\\/"), Some(MediaContext::File), None),
+        MediaKind::Image
+    );
 }
 
 #[test]
 fn documents_and_sound_are_binary() {
     let pdf = [&b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n"[..], &noise(5000), b"xref 0 6\n"].concat();
     assert_eq!(
-        kind("file_data", &url("application/pdf", &pdf), Some(Place::File), None),
-        Kind::Binary
+        kind("file_data", &url("application/pdf", &pdf), Some(MediaContext::File), None),
+        MediaKind::Binary
     );
     let bare = quoted(&STANDARD.encode(&pdf));
-    assert_eq!(kind("data", &bare, Some(Place::File), Some("application/pdf")), Kind::Binary);
+    assert_eq!(
+        kind("data", &bare, Some(MediaContext::File), Some("application/pdf")),
+        MediaKind::Binary
+    );
     for head in [
         &b"RIFF\x24\x08\0\0WAVEfmt "[..],
         b"ID3\x04\0",
@@ -55,12 +64,19 @@ fn documents_and_sound_are_binary() {
         b"OggS\0\x02",
     ] {
         let sound = quoted(&STANDARD.encode([head, &noise(5000)].concat()));
-        assert_eq!(kind("data", &sound, Some(Place::Sound), None), Kind::Binary, "{head:?}");
-        assert_eq!(kind("data", &sound, Some(Place::Image), Some("image/png")), Kind::Binary);
+        assert_eq!(
+            kind("data", &sound, Some(MediaContext::Sound), None),
+            MediaKind::Binary,
+            "{head:?}"
+        );
+        assert_eq!(
+            kind("data", &sound, Some(MediaContext::Image), Some("image/png")),
+            MediaKind::Binary
+        );
     }
     assert_eq!(
-        kind("url", &quoted("https://a.example/b.png?c=1"), Some(Place::Image), None),
-        Kind::Link
+        kind("url", &quoted("https://a.example/b.png?c=1"), Some(MediaContext::Image), None),
+        MediaKind::Link
     );
 }
 
@@ -80,52 +96,62 @@ fn a_declared_type_makes_no_medium_of_text() {
         &[b"ID3\x04", words.as_bytes()].concat(),
     ] {
         for mime in ["image/png", "image/webp", "audio/wav", "video/mp4"] {
-            for place in [Place::Image, Place::Sound] {
+            for context in [MediaContext::Image, MediaContext::Sound] {
                 let url = url(mime, bytes);
-                assert_eq!(kind("image_url", &url, Some(place), None), Kind::Text, "{mime}");
+                assert_eq!(kind("image_url", &url, Some(context), None), MediaKind::Text, "{mime}");
                 let bare = quoted(&STANDARD.encode(bytes));
-                assert_eq!(kind("data", &bare, Some(place), Some(mime)), Kind::Text, "{mime}");
+                assert_eq!(
+                    kind("data", &bare, Some(context), Some(mime)),
+                    MediaKind::Text,
+                    "{mime}"
+                );
             }
         }
     }
     for mime in ["application/pdf", "image/png", "application/octet-stream"] {
         let url = url(mime, &[b"%PDF-1.7\n", words.as_bytes()].concat());
-        let found = kind("file_data", &url, Some(Place::File), None);
-        assert!(matches!(found, Kind::EncodedText(_)), "{mime}: {found:?}");
+        let found = kind("file_data", &url, Some(MediaContext::File), None);
+        assert!(matches!(found, MediaKind::EncodedText(_)), "{mime}: {found:?}");
     }
 }
 
 #[test]
 fn text_stays_text_whatever_it_is_called() {
     let text = "All the world's a stage, and all the men and women merely players. ".repeat(50);
-    for (name, place) in [
-        ("image_url", Some(Place::Image)),
-        ("data", Some(Place::Sound)),
-        ("file_data", Some(Place::File)),
+    for (name, context) in [
+        ("image_url", Some(MediaContext::Image)),
+        ("data", Some(MediaContext::Sound)),
+        ("file_data", Some(MediaContext::File)),
         ("source", None),
     ] {
-        assert_eq!(kind(name, &quoted(&text), place, None), Kind::Text, "{name}");
-        assert_eq!(kind(name, &quoted(&format!("data:,{text}")), place, None), Kind::Text);
+        assert_eq!(kind(name, &quoted(&text), context, None), MediaKind::Text, "{name}");
+        assert_eq!(kind(name, &quoted(&format!("data:,{text}")), context, None), MediaKind::Text);
         assert_eq!(
-            kind(name, &quoted(&format!("data:image/png;base64,{text}")), place, None),
-            Kind::Text
+            kind(name, &quoted(&format!("data:image/png;base64,{text}")), context, None),
+            MediaKind::Text
         );
         assert_eq!(
-            kind(name, &quoted(&format!("https://a.example/{text}")), place, None),
-            Kind::Text
+            kind(name, &quoted(&format!("https://a.example/{text}")), context, None),
+            MediaKind::Text
         );
     }
     for mime in ["text/plain", "application/json", "image/svg+xml", "application/octet-stream", ""]
     {
         let json = url(mime, text.as_bytes());
-        let found = kind("file_data", &json, Some(Place::File), None);
-        let Kind::EncodedText(payload) = found else { panic!("{mime}: {found:?}") };
+        let found = kind("file_data", &json, Some(MediaContext::File), None);
+        let MediaKind::EncodedText(payload) = found else { panic!("{mime}: {found:?}") };
         assert_eq!(decoded(payload), text);
     }
     let bare = quoted(&STANDARD.encode(&text));
-    assert!(matches!(kind("data", &bare, Some(Place::File), None), Kind::EncodedText(_)));
+    assert!(matches!(
+        kind("data", &bare, Some(MediaContext::File), None),
+        MediaKind::EncodedText(_)
+    ));
     let chinese = url("application/octet-stream", "四海之内皆兄弟也".repeat(90).as_bytes());
-    assert!(matches!(kind("file_data", &chinese, Some(Place::File), None), Kind::EncodedText(_)));
+    assert!(matches!(
+        kind("file_data", &chinese, Some(MediaContext::File), None),
+        MediaKind::EncodedText(_)
+    ));
 }
 
 #[test]
@@ -144,8 +170,8 @@ proptest! {
 
     #[test]
     fn no_string_makes_it_panic(text in "\\PC{0,60}|data:[a-z/;,]{0,20}[A-Za-z0-9+/=\\\\]{0,80}", at in 0_usize..3) {
-        let place = [Some(Place::Image), Some(Place::File), None][at];
-        let _ = kind("data", &quoted(&text), place, None);
+        let context = [Some(MediaContext::Image), Some(MediaContext::File), None][at];
+        let _ = kind("data", &quoted(&text), context, None);
         let _ = decoded(&text);
     }
 }

@@ -10,7 +10,7 @@ use super::media;
 
 /// The part of an answer that a piece of output belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum OutputKind {
     Content,
     Reasoning,
     Refusal,
@@ -20,9 +20,9 @@ pub enum Kind {
 
 /// A piece of output that is not empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Piece<'a> {
+pub enum OutputPiece<'a> {
     /// JSON of a string, or of a value that counts as text as it is written.
-    Text(Kind, &'a str),
+    Text(OutputKind, &'a str),
     /// A picture, encoded or behind a link.
     Image,
     /// Bytes of encoded sound, video or another file, as they are written.
@@ -137,20 +137,25 @@ pub fn is_envelope(name: &str) -> bool {
 
 /// Calls `visit` with every piece of output in the value `json` of the member `name`; `kind` is what its
 /// surroundings are.
-pub fn each<'a>(kind: Kind, name: &str, json: &'a str, visit: &mut dyn FnMut(Piece<'a>)) {
-    Walk { visit, kind, is_image: false, depth: 0 }.member(name, &mut Cursor::new(json));
+pub fn each<'a>(
+    kind: OutputKind,
+    name: &str,
+    json: &'a str,
+    visit: &mut dyn FnMut(OutputPiece<'a>),
+) {
+    OutputWalk { visit, kind, is_image: false, depth: 0 }.member(name, &mut Cursor::new(json));
 }
 
 /// Calls `visit` with every piece of output in the object `json`, of which only the members that `is_read`
 /// selects are read.
 pub fn each_in<'a>(
-    kind: Kind,
+    kind: OutputKind,
     json: &'a str,
     is_read: impl Fn(&str) -> bool,
-    visit: &mut dyn FnMut(Piece<'a>),
+    visit: &mut dyn FnMut(OutputPiece<'a>),
 ) {
     let mut cursor = Cursor::new(json);
-    let mut walk = Walk { visit, kind, is_image: false, depth: 0 };
+    let mut walk = OutputWalk { visit, kind, is_image: false, depth: 0 };
     if cursor.enter(b'{') {
         while let Some(name) = cursor.next_member() {
             if is_read(&name) {
@@ -166,24 +171,24 @@ pub fn each_in<'a>(
 #[must_use]
 pub fn text_len(name: &str, json: &str) -> usize {
     let mut bytes = 0;
-    each(Kind::Content, name, json, &mut |piece| {
-        if let Piece::Text(_, json) = piece {
+    each(OutputKind::Content, name, json, &mut |piece| {
+        if let OutputPiece::Text(_, json) = piece {
             bytes += json.len();
         }
     });
     bytes
 }
 
-struct Walk<'v, 'a> {
-    visit: &'v mut dyn FnMut(Piece<'a>),
-    kind: Kind,
+struct OutputWalk<'v, 'a> {
+    visit: &'v mut dyn FnMut(OutputPiece<'a>),
+    kind: OutputKind,
     /// Within a member that holds a picture.
     is_image: bool,
     /// Objects and arrays around.
     depth: usize,
 }
 
-impl<'a> Walk<'_, 'a> {
+impl<'a> OutputWalk<'_, 'a> {
     fn member(&mut self, name: &str, cursor: &mut Cursor<'a>) {
         if is_envelope(name) {
             cursor.skip();
@@ -191,7 +196,7 @@ impl<'a> Walk<'_, 'a> {
         }
         let kind = kind_of(name).unwrap_or(self.kind);
         let is_image = self.is_image || matches!(name, "image" | "images" | "image_url");
-        let mut inner = Walk { visit: &mut *self.visit, kind, is_image, depth: self.depth };
+        let mut inner = OutputWalk { visit: &mut *self.visit, kind, is_image, depth: self.depth };
         match cursor.peek() {
             Some(b'"') => inner.string(name, cursor.skip()),
             Some(b'{' | b'[') if is_arguments(name) => inner.arguments(cursor.skip()),
@@ -211,7 +216,7 @@ impl<'a> Walk<'_, 'a> {
         if may {
             self.depth += 1;
         } else {
-            (self.visit)(Piece::Text(self.kind, cursor.skip()));
+            (self.visit)(OutputPiece::Text(self.kind, cursor.skip()));
         }
         may
     }
@@ -257,33 +262,35 @@ impl<'a> Walk<'_, 'a> {
         }
         let is_sealed = SEALED.contains(&name) && media::is_sealed(json);
         (self.visit)(match media::kind_in_reply(name, json, self.is_image) {
-            _ if is_sealed => Piece::Sealed(bytes),
-            media::Kind::Image | media::Kind::Link => Piece::Image,
-            media::Kind::Binary => Piece::Media(bytes),
-            media::Kind::Text | media::Kind::EncodedText(_) => Piece::Text(self.kind, json),
+            _ if is_sealed => OutputPiece::Sealed(bytes),
+            media::MediaKind::Image | media::MediaKind::Link => OutputPiece::Image,
+            media::MediaKind::Binary => OutputPiece::Media(bytes),
+            media::MediaKind::Text | media::MediaKind::EncodedText(_) => {
+                OutputPiece::Text(self.kind, json)
+            }
         });
     }
 
     /// Arguments that are written as JSON rather than in a string.
     fn arguments(&mut self, json: &'a str) {
         if !matches!(json, "{}" | "[]") {
-            (self.visit)(Piece::Text(Kind::ToolArguments, json));
+            (self.visit)(OutputPiece::Text(OutputKind::ToolArguments, json));
         }
     }
 }
 
 /// The kind of output that a member holds, where its name tells.
-fn kind_of(name: &str) -> Option<Kind> {
+fn kind_of(name: &str) -> Option<OutputKind> {
     match name {
         "reasoning" | "reasoning_content" | "reasoning_text" | "reasoning_details" | "thinking"
-        | "thinking_blocks" => Some(Kind::Reasoning),
-        "refusal" => Some(Kind::Refusal),
-        "name" => Some(Kind::ToolName),
+        | "thinking_blocks" => Some(OutputKind::Reasoning),
+        "refusal" => Some(OutputKind::Refusal),
+        "name" => Some(OutputKind::ToolName),
         "tool_calls" | "function_call" | "arguments" | "input" | "partial_json" => {
-            Some(Kind::ToolArguments)
+            Some(OutputKind::ToolArguments)
         }
         // The result of a tool, beside the arguments of its call.
-        "output" | "outputs" | "result" | "results" | "transcript" => Some(Kind::Content),
+        "output" | "outputs" | "result" | "results" | "transcript" => Some(OutputKind::Content),
         _ => None,
     }
 }

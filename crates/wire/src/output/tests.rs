@@ -1,5 +1,5 @@
 use crate::surface::Surface;
-use crate::surface::tests::{Notes, follow};
+use crate::surface::tests::{RecordingSink, read_stream};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -7,21 +7,21 @@ use serde_json::{Value, json};
 /// Words, bytes of media, bytes of sealed text and pictures that a reply says.
 type Said = (String, u64, u64, usize);
 
-fn said(notes: Notes) -> Said {
-    let texts: Vec<String> = notes.texts.into_iter().map(|(_, text)| text).collect();
-    (texts.join("|"), notes.media, notes.sealed, notes.pictures)
+fn said(sink: RecordingSink) -> Said {
+    let texts: Vec<String> = sink.texts.into_iter().map(|(_, text)| text).collect();
+    (texts.join("|"), sink.media, sink.sealed, sink.pictures)
 }
 
 fn whole(surface: Surface, reply: &Value) -> Said {
-    let mut notes = Notes::default();
-    surface.read_reply(reply.to_string().as_bytes(), &mut notes);
-    said(notes)
+    let mut sink = RecordingSink::default();
+    surface.read_reply(reply.to_string().as_bytes(), &mut sink);
+    said(sink)
 }
 
 fn streamed(surface: Surface, events: &[Value]) -> Said {
     let events: Vec<String> = events.iter().map(|event| format!("data: {event}\n\n")).collect();
     let stream = events.concat();
-    said(follow(surface, stream.as_bytes(), 1000).notes)
+    said(read_stream(surface, stream.as_bytes(), 1000).sink)
 }
 
 fn noise(bytes: u32) -> String {
@@ -271,9 +271,9 @@ fn output_may_be_nested_as_deep_as_it_likes() {
     for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
         let nested = format!("{}\"x\"{}", open.repeat(levels), close.repeat(levels));
         let reply = format!(r#"{{"choices":[{{"message":{{"content":"hi","new":{nested}}}}}]}}"#);
-        let mut notes = Notes::default();
-        Surface::ChatCompletions.read_reply(reply.as_bytes(), &mut notes);
-        let texts: usize = notes.texts.iter().map(|(_, text)| text.len()).sum();
+        let mut sink = RecordingSink::default();
+        Surface::ChatCompletions.read_reply(reply.as_bytes(), &mut sink);
+        let texts: usize = sink.texts.iter().map(|(_, text)| text.len()).sum();
         assert!(texts > levels, "what is below the deepest level counts as it is written");
     }
 }

@@ -8,21 +8,21 @@
 
 use super::cursor::Cursor;
 use super::json::{self, each_element};
-use super::part::Walk;
+use super::prompt_walk::PromptWalk;
 use serde_json::value::RawValue;
 
 /// The parts of a request that a model reads.
 #[derive(Debug, Clone)]
 pub struct Prompt<'a> {
-    main: Main<'a>,
+    main: MainInput<'a>,
     /// `tools`, `response_format` and the like, which upstreams write into the prompt.
-    extras: Vec<Extra<'a>>,
+    extras: Vec<ExtraField<'a>>,
     pub size: PromptSize,
 }
 
 /// A member beside the main part that a model may read.
 #[derive(Debug, Clone)]
-pub struct Extra<'a> {
+pub struct ExtraField<'a> {
     /// `None` for one that counts as it is written.
     pub(super) name: Option<String>,
     pub(super) json: &'a str,
@@ -30,8 +30,8 @@ pub struct Extra<'a> {
 
 /// The main part.
 #[derive(Debug, Clone, Copy)]
-enum Main<'a> {
-    Nothing,
+enum MainInput<'a> {
+    Empty,
     /// An array of objects, each with its content.
     Messages(&'a RawValue),
     /// A string that stands for one message.
@@ -60,7 +60,7 @@ pub struct PromptSize {
 
 /// One part, in the order of the body.
 #[derive(Debug, Clone, Copy)]
-pub enum Piece<'a> {
+pub enum PromptPiece<'a> {
     /// A message begins.
     Message,
     /// The message has a name; its text follows by itself.
@@ -95,7 +95,7 @@ impl<'a> Prompt<'a> {
     ///
     /// # Errors
     /// [`BadMessages`].
-    pub fn read(messages: &'a RawValue, extras: Vec<Extra<'a>>) -> Result<Self, BadMessages> {
+    pub fn read(messages: &'a RawValue, extras: Vec<ExtraField<'a>>) -> Result<Self, BadMessages> {
         let mut count = 0;
         let mut not_an_object = None;
         each_element(messages.get(), |message| {
@@ -111,24 +111,24 @@ impl<'a> Prompt<'a> {
         if count == 0 {
             return Err(BadMessages::Empty);
         }
-        Ok(Self::of(Main::Messages(messages), extras))
+        Ok(Self::of(MainInput::Messages(messages), extras))
     }
 
     /// A prompt whose main part is one message, a string.
     #[must_use]
-    pub fn of_text(text: &'a RawValue, extras: Vec<Extra<'a>>) -> Self {
-        Self::of(Main::Message(text), extras)
+    pub fn of_text(text: &'a RawValue, extras: Vec<ExtraField<'a>>) -> Self {
+        Self::of(MainInput::Message(text), extras)
     }
 
     /// A prompt whose main part is at the upstream already.
     #[must_use]
-    pub fn of_extras(extras: Vec<Extra<'a>>) -> Self {
-        Self::of(Main::Nothing, extras)
+    pub fn of_extras(extras: Vec<ExtraField<'a>>) -> Self {
+        Self::of(MainInput::Empty, extras)
     }
 
     /// A string, or an array of strings, tokens, or arrays of tokens; `None` for anything else.
     #[must_use]
-    pub fn of_texts(texts: &'a RawValue, extras: Vec<Extra<'a>>) -> Option<Self> {
+    pub fn of_texts(texts: &'a RawValue, extras: Vec<ExtraField<'a>>) -> Option<Self> {
         let mut is_good = texts.get().starts_with('"');
         if !is_good {
             let mut count = 0_u64;
@@ -140,34 +140,34 @@ impl<'a> Prompt<'a> {
             .ok()?;
             is_good = are_good && count > 0;
         }
-        is_good.then(|| Self::of(Main::Texts(texts), extras))
+        is_good.then(|| Self::of(MainInput::Texts(texts), extras))
     }
 
-    fn of(main: Main<'a>, extras: Vec<Extra<'a>>) -> Self {
+    fn of(main: MainInput<'a>, extras: Vec<ExtraField<'a>>) -> Self {
         let mut prompt = Self { main, extras, size: PromptSize::default() };
         prompt.size = prompt.measure();
         prompt
     }
 
     /// Calls `visit` with every piece.
-    pub fn each(&self, visit: &mut dyn FnMut(Piece<'a>)) {
+    pub fn each(&self, visit: &mut dyn FnMut(PromptPiece<'a>)) {
         match self.main {
-            Main::Nothing => {}
-            Main::Messages(messages) => each_message(messages, visit),
-            Main::Message(message) => {
-                visit(Piece::Message);
+            MainInput::Empty => {}
+            MainInput::Messages(messages) => each_message(messages, visit),
+            MainInput::Message(message) => {
+                visit(PromptPiece::Message);
                 // The role that the upstream gives it.
-                visit(Piece::Token);
-                text(message.get(), visit);
+                visit(PromptPiece::Token);
+                visit_text(message.get(), visit);
             }
-            Main::Texts(texts) => each_text(texts, visit),
+            MainInput::Texts(texts) => each_text(texts, visit),
         }
         for extra in &self.extras {
             match &extra.name {
-                None => text(extra.json, visit),
+                None => visit_text(extra.json, visit),
                 Some(name) => {
                     let mut cursor = Cursor::new(extra.json);
-                    Walk { visit: &mut *visit, place: None }.member(name, &mut cursor);
+                    PromptWalk { visit: &mut *visit, context: None }.member(name, &mut cursor);
                 }
             }
         }
@@ -176,36 +176,36 @@ impl<'a> Prompt<'a> {
     fn measure(&self) -> PromptSize {
         let mut size = PromptSize::default();
         self.each(&mut |piece| match piece {
-            Piece::Message => size.messages += 1,
-            Piece::Name => size.names += 1,
-            Piece::Text(json) => size.text_bytes += json::text_len_in(json) as u64,
-            Piece::EncodedText(payload) => size.text_bytes += payload.len() as u64,
-            Piece::Image => size.images += 1,
-            Piece::Media(json) => size.media_bytes += json::text_len_in(json) as u64,
-            Piece::Sealed(json) => size.sealed_bytes += json::text_len_in(json) as u64,
-            Piece::Token => size.tokens += 1,
-            Piece::Unknown(bytes) => size.tokens += bytes.div_ceil(3),
+            PromptPiece::Message => size.messages += 1,
+            PromptPiece::Name => size.names += 1,
+            PromptPiece::Text(json) => size.text_bytes += json::text_len_in(json) as u64,
+            PromptPiece::EncodedText(payload) => size.text_bytes += payload.len() as u64,
+            PromptPiece::Image => size.images += 1,
+            PromptPiece::Media(json) => size.media_bytes += json::text_len_in(json) as u64,
+            PromptPiece::Sealed(json) => size.sealed_bytes += json::text_len_in(json) as u64,
+            PromptPiece::Token => size.tokens += 1,
+            PromptPiece::Unknown(bytes) => size.tokens += bytes.div_ceil(3),
         });
         size
     }
 }
 
-fn each_message<'a>(messages: &'a RawValue, visit: &mut dyn FnMut(Piece<'a>)) {
+fn each_message<'a>(messages: &'a RawValue, visit: &mut dyn FnMut(PromptPiece<'a>)) {
     let mut cursor = Cursor::new(messages.get());
     cursor.enter(b'[');
     while cursor.next_element() {
-        visit(Piece::Message);
-        Walk { visit: &mut *visit, place: None }.object(&mut cursor);
+        visit(PromptPiece::Message);
+        PromptWalk { visit: &mut *visit, context: None }.object(&mut cursor);
     }
 }
 
-fn each_text<'a>(texts: &'a RawValue, visit: &mut dyn FnMut(Piece<'a>)) {
+fn each_text<'a>(texts: &'a RawValue, visit: &mut dyn FnMut(PromptPiece<'a>)) {
     if texts.get().starts_with('[') {
         let _ = each_element(texts.get(), |text| each_text(text, visit));
     } else if texts.get().starts_with('"') {
-        text(texts.get(), visit);
+        visit_text(texts.get(), visit);
     } else {
-        visit(Piece::Token);
+        visit(PromptPiece::Token);
     }
 }
 
@@ -221,9 +221,9 @@ fn is_tokens(raw: &RawValue) -> bool {
     walked.is_ok() && are_tokens
 }
 
-pub(super) fn text<'a>(json: &'a str, visit: &mut dyn FnMut(Piece<'a>)) {
+pub(super) fn visit_text<'a>(json: &'a str, visit: &mut dyn FnMut(PromptPiece<'a>)) {
     if json != "null" {
-        visit(Piece::Text(json));
+        visit(PromptPiece::Text(json));
     }
 }
 

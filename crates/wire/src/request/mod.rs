@@ -4,15 +4,15 @@
 //! decoded, let alone rewritten. The gateway and the upstream must read the same request, so
 //! whatever two readers could take differently (a key twice, half a surrogate pair) is refused.
 
-use super::bounds::Bounds;
+use super::field_names;
 use super::fields::{Fields, bool_of};
 use super::inspect::{self, Inspection};
 use super::json;
-use super::names;
+use super::output_limits::OutputLimits;
 use super::prompt::Prompt;
 use super::rewrite;
 use super::surface::Surface;
-use super::tools::Costs;
+use super::tools::PaidFeatures;
 use bytes::Bytes;
 use domain::plan::RequestPolicy;
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ pub struct Request<'a> {
     pub cache_key: Option<&'a str>,
     pub dependencies: Dependencies,
     /// The requested features whose cost tokens do not limit.
-    pub(super) costs: Costs<'a>,
+    pub(super) paid_features: PaidFeatures<'a>,
     /// References to objects in the operator's account.
     pub(super) inspection: Inspection,
 }
@@ -59,7 +59,7 @@ pub struct Dependencies {
 #[derive(Debug, Clone, Default)]
 pub(super) struct OriginalFields<'a> {
     pub model: Option<&'a RawValue>,
-    pub bounds: Bounds<'a>,
+    pub limits: OutputLimits<'a>,
     pub stream_options: Option<&'a RawValue>,
     /// True when the caller's `stream_options` has other members than `include_usage`.
     pub has_other_stream_options: bool,
@@ -121,11 +121,11 @@ impl<'a> Request<'a> {
         let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
         let fields = Fields::read(body)?;
         let description = surface.description();
-        names::refuse_routing(|name| fields.given(name).map(RawValue::get))?;
+        field_names::refuse_routing(|name| fields.given(name).map(RawValue::get))?;
         let options =
             if description.usage_needs_option { fields.object("stream_options")? } else { None };
         let include_usage = options.as_ref().and_then(|options| options.get("include_usage"));
-        let bounds = Bounds::read(surface, &fields)?;
+        let limits = OutputLimits::read(surface, &fields)?;
         let model = fields.model()?;
         let stream = fields.flag("stream")?;
         if stream && !description.streams {
@@ -144,16 +144,16 @@ impl<'a> Request<'a> {
             model,
             stream,
             include_usage: bool_of("stream_options.include_usage", include_usage)?,
-            max_output: bounds.max_output,
+            max_output: limits.max_output,
             n,
             prompt,
             cache_key: fields.given("prompt_cache_key").map(RawValue::get),
             dependencies,
-            costs: Costs::read(surface, &fields)?,
+            paid_features: PaidFeatures::read(surface, &fields)?,
             inspection: inspect::inspect(surface, text)?,
             original: OriginalFields {
                 model: fields.get("model"),
-                bounds,
+                limits,
                 stream_options: fields.get("stream_options"),
                 has_other_stream_options: has_other_stream_options(fields.given("stream_options")),
                 include_usage,
@@ -174,20 +174,20 @@ impl<'a> Request<'a> {
     pub fn permit(&self, policy: &RequestPolicy) -> Result<(), BadBody> {
         match &self.inspection.reference {
             Some(path) if !policy.account_references => Err(BadBody::reference(path)),
-            _ => self.costs.permit(policy),
+            _ => self.paid_features.permit(policy),
         }
     }
 
     /// True if the upstream still runs server-side tools for it once `policy` is applied.
     #[must_use]
     pub fn runs_server_tools(&self, policy: &RequestPolicy) -> bool {
-        self.costs.runs_server_tools(policy)
+        self.paid_features.runs_server_tools(policy)
     }
 
     /// Names of the features that [`rewrite`](Self::rewrite) removes under `policy`.
     #[must_use]
     pub fn stripped_names(&self, policy: &RequestPolicy) -> Vec<String> {
-        self.costs.stripped_names(policy)
+        self.paid_features.stripped_names(policy)
     }
 
     /// The request that fetches a deferred completion. It has no body, and was charged when it was deferred.
@@ -205,7 +205,7 @@ impl<'a> Request<'a> {
             prompt: Prompt::of_extras(Vec::new()),
             cache_key: None,
             dependencies: Dependencies::default(),
-            costs: Costs::default(),
+            paid_features: PaidFeatures::default(),
             inspection: Inspection::default(),
         }
     }

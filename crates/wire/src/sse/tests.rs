@@ -112,7 +112,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Cuts `bytes` at the given places.
+/// CutRanges `bytes` at the given places.
 fn cut<'a>(bytes: &'a [u8], places: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     let mut at: Vec<usize> = places.iter().map(|place| place.index(bytes.len() + 1)).collect();
     at.extend([0, bytes.len()]);

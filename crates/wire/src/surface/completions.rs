@@ -2,10 +2,10 @@
 
 use super::chat::{ChunkStream, read_chunk_reply};
 use super::{Description, Output, no_dependencies, no_id, openai_error};
-use crate::cut::{StreamSummary, Style};
+use crate::cut::{ChunkStyle, StreamSummary};
+use crate::field_names::COUNTS;
 use crate::fields::Fields;
 use crate::json::each_element;
-use crate::names::COUNTS;
 use crate::request::BadBody;
 
 pub(super) static DESCRIPTION: Description = Description {
@@ -18,7 +18,7 @@ pub(super) static DESCRIPTION: Description = Description {
     prompt: |fields| fields.texts("prompt"),
     dependencies: no_dependencies,
     stream_reader: |include_usage| {
-        Box::new(ChunkStream::new(StreamSummary::new(Style::Text), include_usage))
+        Box::new(ChunkStream::new(StreamSummary::new(ChunkStyle::Text), include_usage))
     },
     read_reply: read_chunk_reply,
     id_of: no_id,

@@ -1,8 +1,8 @@
 //! `POST /v1/images/generations`: paid by the image, or by what the upstream says it cost.
 
 use super::{Description, Output, no_dependencies, no_id, openai_error, unsupported_stream};
+use crate::field_names::IMAGE_COUNTS;
 use crate::json::{self, each_element};
-use crate::names::IMAGE_COUNTS;
 use crate::stream_reader::UsageSink;
 use crate::usage::Usage;
 

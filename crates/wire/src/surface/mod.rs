@@ -6,8 +6,8 @@
 
 mod chat;
 mod responses;
-mod so_far;
-mod counted;
+mod partial_output;
+mod counted_output;
 mod completions;
 mod embeddings;
 mod images;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::json;
-use crate::output::{Kind, Piece};
+use crate::output::{OutputKind, OutputPiece};
 use crate::request::{Request, Rewrite};
 use crate::sse::Scanner;
 use crate::stream_reader::EventVerdict;
@@ -10,8 +10,8 @@ use serde_json::Value;
 
 /// Everything a reply says.
 #[derive(Default)]
-pub struct Notes {
-    pub texts: Vec<(Kind, String)>,
+pub struct RecordingSink {
+    pub texts: Vec<(OutputKind, String)>,
     pub usage: Option<Usage>,
     pub unreadable: usize,
     pub finished: bool,
@@ -22,13 +22,15 @@ pub struct Notes {
     pub sealed: u64,
 }
 
-impl UsageSink for Notes {
-    fn on_output(&mut self, _lane: u64, piece: Piece<'_>) {
+impl UsageSink for RecordingSink {
+    fn on_output(&mut self, _lane: u64, piece: OutputPiece<'_>) {
         match piece {
-            Piece::Text(kind, json) => self.texts.push((kind, json::text_in(json).into_owned())),
-            Piece::Image => self.pictures += 1,
-            Piece::Media(bytes) => self.media += bytes,
-            Piece::Sealed(bytes) => self.sealed += bytes,
+            OutputPiece::Text(kind, json) => {
+                self.texts.push((kind, json::text_in(json).into_owned()))
+            }
+            OutputPiece::Image => self.pictures += 1,
+            OutputPiece::Media(bytes) => self.media += bytes,
+            OutputPiece::Sealed(bytes) => self.sealed += bytes,
         }
     }
 
@@ -49,31 +51,31 @@ impl UsageSink for Notes {
     }
 }
 
-/// A stream as it is followed: what it says, what became of its events, what passed.
-pub struct Followed {
-    pub notes: Notes,
-    pub heard: Vec<EventVerdict>,
+/// A stream that was read: its output, the verdict on each event, and its bytes.
+pub struct ReadStream {
+    pub sink: RecordingSink,
+    pub verdicts: Vec<EventVerdict>,
     pub raw: Vec<u8>,
-    pub follow: Box<dyn StreamReader>,
+    pub reader: Box<dyn StreamReader>,
 }
 
-pub fn follow(surface: Surface, stream: &[u8], piece: usize) -> Followed {
+pub fn read_stream(surface: Surface, stream: &[u8], piece: usize) -> ReadStream {
     let mut scanner = Scanner::new(1 << 20);
-    let mut followed = Followed {
-        notes: Notes::default(),
-        heard: Vec::new(),
+    let mut read = ReadStream {
+        sink: RecordingSink::default(),
+        verdicts: Vec::new(),
         raw: Vec::new(),
-        follow: surface.stream_reader(true),
+        reader: surface.stream_reader(true),
     };
     for bytes in stream.chunks(piece) {
         scanner.push(bytes);
         while let Some(event) = scanner.next_event().unwrap() {
-            let Followed { notes, heard, raw, follow } = &mut followed;
-            heard.push(follow.on_event(&event, notes));
+            let ReadStream { sink, verdicts, raw, reader } = &mut read;
+            verdicts.push(reader.on_event(&event, sink));
             raw.extend_from_slice(&event.raw);
         }
     }
-    followed
+    read
 }
 
 /// The data of each event of what the gateway writes.
@@ -119,16 +121,16 @@ const STREAMS: [(Surface, &[u8], TokenCount, usize); 4] = [
 fn recorded_streams_are_followed_alike_however_they_are_cut() {
     for (surface, stream, expected, pieces) in STREAMS {
         for piece in [1, 2, 7, 1000, stream.len()] {
-            let followed = follow(surface, stream, piece);
-            assert_eq!(followed.raw, stream, "{surface:?}");
-            assert_eq!(followed.notes.usage.unwrap().tokens, expected, "{surface:?}");
-            assert_eq!(followed.notes.unreadable, 0, "{surface:?}");
-            assert!(followed.notes.finished, "{surface:?}");
-            let (last, before) = followed.heard.split_last().unwrap();
+            let read = read_stream(surface, stream, piece);
+            assert_eq!(read.raw, stream, "{surface:?}");
+            assert_eq!(read.sink.usage.unwrap().tokens, expected, "{surface:?}");
+            assert_eq!(read.sink.unreadable, 0, "{surface:?}");
+            assert!(read.sink.finished, "{surface:?}");
+            let (last, before) = read.verdicts.split_last().unwrap();
             assert_eq!(*last, EventVerdict::Last, "{surface:?}");
-            assert!(before.iter().all(|heard| *heard == EventVerdict::Relay), "{surface:?}");
+            assert!(before.iter().all(|verdict| *verdict == EventVerdict::Relay), "{surface:?}");
             if pieces > 0 {
-                assert_eq!(followed.notes.texts.len(), pieces, "{:?}", followed.notes.texts);
+                assert_eq!(read.sink.texts.len(), pieces, "{:?}", read.sink.texts);
             }
         }
     }
@@ -142,15 +144,15 @@ fn a_stream_can_be_ended_after_any_event() {
         let events: Vec<_> = text.split_inclusive("\n\n").collect();
         for count in 0..events.len() - 1 {
             let so_far = events[..count].concat();
-            let mut followed = follow(surface, so_far.as_bytes(), 1000);
-            let cut = followed.follow.length_cut(&tokens(5, 0, 7, 0));
-            let ending = follow(surface, &cut, 1000);
+            let mut read = read_stream(surface, so_far.as_bytes(), 1000);
+            let cut = read.reader.length_cut(&tokens(5, 0, 7, 0));
+            let ending = read_stream(surface, &cut, 1000);
             assert_eq!(
-                ending.heard.last(),
+                ending.verdicts.last(),
                 Some(&EventVerdict::Last),
                 "{surface:?} {count}: {cut:?}"
             );
-            let usage = ending.notes.usage.unwrap_or_else(|| panic!("{surface:?}: {cut:?}"));
+            let usage = ending.sink.usage.unwrap_or_else(|| panic!("{surface:?}: {cut:?}"));
             assert_eq!(usage.tokens, tokens(5, 0, 7, 0), "{surface:?}");
             let error = ErrorBody {
                 message: "two\nlines".to_owned(),
@@ -158,10 +160,13 @@ fn a_stream_can_be_ended_after_any_event() {
                 param: None,
                 code: Some("upstream_cut".into()),
             };
-            let event = follow(surface, so_far.as_bytes(), 1000).follow.error(&error);
+            let event = read_stream(surface, so_far.as_bytes(), 1000).reader.error(&error);
             assert!(std::str::from_utf8(&event).unwrap().contains("two\\nlines"));
-            let heard = follow(surface, &event, 1000).heard;
-            assert!(matches!(heard[..], [EventVerdict::ReplaceError(_)]), "{surface:?}: {heard:?}");
+            let verdicts = read_stream(surface, &event, 1000).verdicts;
+            assert!(
+                matches!(verdicts[..], [EventVerdict::ReplaceError(_)]),
+                "{surface:?}: {verdicts:?}"
+            );
         }
     }
 }
@@ -170,10 +175,10 @@ fn a_stream_can_be_ended_after_any_event() {
 fn what_cannot_be_read_passes_and_counts() {
     for (surface, ..) in STREAMS {
         let odd = b"data: {\"type\":\n\n: comment\n\ndata:\n\nevent: ping\n\ndata: \xff\xfe\n\ndata: [1]\n\n";
-        let followed = follow(surface, odd, 3);
-        assert_eq!(followed.notes.unreadable, 3, "{surface:?}");
-        assert!(followed.heard.iter().all(|heard| *heard == EventVerdict::Relay), "{surface:?}");
-        assert!(!followed.follow.is_finished());
+        let read = read_stream(surface, odd, 3);
+        assert_eq!(read.sink.unreadable, 3, "{surface:?}");
+        assert!(read.verdicts.iter().all(|verdict| *verdict == EventVerdict::Relay), "{surface:?}");
+        assert!(!read.reader.is_finished());
     }
 }
 
@@ -271,16 +276,16 @@ fn every_prompt_of_a_completion_has_its_choices() {
 
 #[test]
 fn images_tell_their_number_and_their_cost() {
-    let mut notes = Notes::default();
+    let mut sink = RecordingSink::default();
     Surface::Images.read_reply(
         br#"{"data":[{"url":"a"},{"b64_json":"b"}],"usage":{"cost_in_usd_ticks":400000000}}"#,
-        &mut notes,
+        &mut sink,
     );
-    let usage = notes.usage.unwrap();
-    assert_eq!((notes.images, usage.tokens.total(), usage.cost_ticks), (2, 0, Some(400_000_000)));
+    let usage = sink.usage.unwrap();
+    assert_eq!((sink.images, usage.tokens.total(), usage.cost_ticks), (2, 0, Some(400_000_000)));
     Surface::Images.read_reply(
         br#"{"created":1,"data":[{}],"usage":{"input_tokens":5,"output_tokens":7,"total_tokens":12}}"#,
-        &mut notes,
+        &mut sink,
     );
-    assert_eq!(notes.usage.unwrap().tokens, tokens(5, 0, 7, 0));
+    assert_eq!(sink.usage.unwrap().tokens, tokens(5, 0, 7, 0));
 }

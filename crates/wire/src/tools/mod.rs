@@ -4,9 +4,9 @@
 //! What becomes of them is decided in [`super::tool_policy`].
 
 use super::cursor::Cursor;
+use super::field_names::OPTIONS;
 use super::fields::Fields;
 use super::json;
-use super::names::OPTIONS;
 use super::request::BadBody;
 use super::surface::Surface;
 use serde_json::value::RawValue;
@@ -14,7 +14,7 @@ use std::borrow::Cow;
 
 /// The features of a body whose cost tokens do not limit.
 #[derive(Debug, Default)]
-pub(super) struct Costs<'a> {
+pub(super) struct PaidFeatures<'a> {
     /// `tools` at the top, then those of items.
     pub(super) lists: Vec<Tools<'a>>,
     /// Members at the top that switch a tool of the upstream on.
@@ -114,36 +114,36 @@ const CALLS: [&str; 2] = ["max_tool_calls", "max_turns"];
 /// Levels of objects within [`OPTIONS`] in which tiers and sizes of images are looked for.
 const OPTION_LEVELS: usize = 3;
 
-impl<'a> Costs<'a> {
+impl<'a> PaidFeatures<'a> {
     /// Reads what `fields` asks for.
     ///
     /// # Errors
     /// [`BadBody`] when a number of calls is none.
     pub fn read(surface: Surface, fields: &Fields<'a>) -> Result<Self, BadBody> {
-        let mut costs = Self::default();
+        let mut paid_features = Self::default();
         if let Some(tools) = fields.given("tools") {
-            costs.tools("tools", tools.get(), None)?;
+            paid_features.tools("tools", tools.get(), None)?;
         }
         for list in ["input", "messages"] {
             if let Some(items) = fields.given(list) {
-                costs.tools_of_items(list, items.get())?;
+                paid_features.tools_of_items(list, items.get())?;
             }
         }
-        costs.choice = fields.given("tool_choice").map(RawValue::get);
-        costs.include = fields.given("include").map(RawValue::get);
+        paid_features.choice = fields.given("tool_choice").map(RawValue::get);
+        paid_features.include = fields.given("include").map(RawValue::get);
         for name in CALLS {
             if let Some(raw) = fields.given(name) {
-                costs.calls(name.to_owned(), raw.get())?;
+                paid_features.calls(name.to_owned(), raw.get())?;
             }
         }
         for (name, raw) in fields.each_given() {
-            costs.top_member(surface, name.clone(), raw);
+            paid_features.top_member(surface, name.clone(), raw);
         }
         if surface == Surface::Images {
             let side = |name| fields.given(name).map(RawValue::get);
-            costs.sides("width", side("width"), side("height"));
+            paid_features.sides("width", side("width"), side("height"));
         }
-        Ok(costs)
+        Ok(paid_features)
     }
 
     /// A member at the top that may switch on a tool, choose a tier or a size of images.
@@ -370,7 +370,7 @@ fn is_built_in(name: &str) -> bool {
 fn any_server(mut cursor: Cursor<'_>) -> bool {
     let mut any = false;
     if cursor.enter(b'[') {
-        let mut ignored = Costs::default();
+        let mut ignored = PaidFeatures::default();
         while cursor.next_element() {
             any |= ignored.tool("", &mut cursor, false).is_ok_and(|tool| tool.is_server);
         }

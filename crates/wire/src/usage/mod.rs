@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 /// Counts above this are taken for garbage: a thousand times the largest context there is.
 pub const MAX_TOKENS: u64 = 1_000_000_000;
-/// Costs above this (100,000 US dollars for one call) are taken for garbage.
+/// PaidFeatures above this (100,000 US dollars for one call) are taken for garbage.
 const MAX_TICKS: i64 = 1_000_000_000_000_000;
 /// Tokens that a total may have beyond prompt and completion: what no model's reasoning exceeds.
 const MAX_UNNAMED: u64 = 1 << 20;
@@ -36,7 +36,7 @@ pub struct Usage {
 
 /// The numbers of a usage object, whatever it calls them. The larger of two that claim the same counts.
 #[derive(Default)]
-struct Written {
+struct RawUsage {
     prompt: Option<u64>,
     completion: Option<u64>,
     total: Option<u64>,
@@ -47,7 +47,7 @@ struct Written {
     /// The cached part stands beside the prompt, as Anthropic counts.
     is_beside: bool,
     /// A count of prompt or completion was there and could not be true.
-    has_absurd: bool,
+    has_invalid_count: bool,
 }
 
 impl Usage {
@@ -66,7 +66,7 @@ impl Usage {
     /// [`parse`](Self::parse) of a value that is known to be JSON.
     #[must_use]
     pub fn of_json(usage: &RawValue) -> Option<Self> {
-        Written::read(usage)?.meaning()
+        RawUsage::read(usage)?.interpret()
     }
 
     /// The usage in a whole reply or in an event, in any of the places where upstreams are known to
@@ -113,11 +113,11 @@ impl Usage {
     }
 }
 
-impl Written {
+impl RawUsage {
     fn read(object: &RawValue) -> Option<Self> {
-        let mut written = Self::default();
-        each_member_of(object.get(), |name, value| written.member(name, value))?;
-        Some(written)
+        let mut raw = Self::default();
+        each_member_of(object.get(), |name, value| raw.member(name, value))?;
+        Some(raw)
     }
 
     fn member(&mut self, name: &str, value: &str) {
@@ -131,32 +131,32 @@ impl Written {
             "cost_in_usd_ticks" => self.cost_ticks = ticks(value).or(self.cost_ticks),
             "cache_read_input_tokens" => {
                 self.is_beside = true;
-                self.count(value, |written| &mut written.cached);
+                self.count(value, |raw| &mut raw.cached);
             }
             "cache_creation_input_tokens" => {
-                self.count(value, |written| &mut written.into_cache);
+                self.count(value, |raw| &mut raw.into_cache);
             }
             "prompt_tokens" | "input_tokens" | "promptTokenCount" | "inputTokens"
             | "inputTokenCount" => {
-                self.has_absurd |= number(value).is_err();
-                self.count(value, |written| &mut written.prompt);
+                self.has_invalid_count |= number(value).is_err();
+                self.count(value, |raw| &mut raw.prompt);
             }
             "completion_tokens"
             | "output_tokens"
             | "candidatesTokenCount"
             | "outputTokens"
             | "outputTokenCount" => {
-                self.has_absurd |= number(value).is_err();
-                self.count(value, |written| &mut written.completion);
+                self.has_invalid_count |= number(value).is_err();
+                self.count(value, |raw| &mut raw.completion);
             }
             "total_tokens" | "totalTokenCount" | "totalTokens" => {
-                self.count(value, |written| &mut written.total);
+                self.count(value, |raw| &mut raw.total);
             }
             "prompt_cache_hit_tokens" | "cachedContentTokenCount" | "cached_tokens" => {
-                self.count(value, |written| &mut written.cached);
+                self.count(value, |raw| &mut raw.cached);
             }
             "thoughtsTokenCount" | "reasoning_tokens" => {
-                self.count(value, |written| &mut written.reasoning);
+                self.count(value, |raw| &mut raw.reasoning);
             }
             _ => {}
         }
@@ -164,11 +164,11 @@ impl Written {
 
     fn detail(&mut self, name: &str, value: &str) {
         match name {
-            "cached_tokens" => self.count(value, |written| &mut written.cached),
+            "cached_tokens" => self.count(value, |raw| &mut raw.cached),
             "cache_write_tokens" | "cache_creation_tokens" => {
-                self.count(value, |written| &mut written.into_cache);
+                self.count(value, |raw| &mut raw.into_cache);
             }
-            "reasoning_tokens" => self.count(value, |written| &mut written.reasoning),
+            "reasoning_tokens" => self.count(value, |raw| &mut raw.reasoning),
             _ => {}
         }
     }
@@ -181,7 +181,7 @@ impl Written {
         }
     }
 
-    fn meaning(&self) -> Option<Usage> {
+    fn interpret(&self) -> Option<Usage> {
         let counts = [self.prompt, self.completion, self.total, self.reasoning];
         if counts.iter().all(Option::is_none) && self.cost_ticks.is_none() {
             return None;
@@ -210,7 +210,7 @@ impl Written {
             cache_written: written,
             total: self.total.filter(|total| *total > 0),
             cost_ticks: self.cost_ticks,
-            source: if self.has_absurd { Source::Estimated } else { Source::Reported },
+            source: if self.has_invalid_count { Source::Estimated } else { Source::Reported },
         })
     }
 
@@ -248,7 +248,7 @@ pub struct SplitUsage {
 impl SplitUsage {
     /// Takes in one more object, as Anthropic's messages write it; `None` when nothing is known of
     /// input and output. A side that is not known yet is 0.
-    pub fn and(&mut self, usage: &[u8]) -> Option<Usage> {
+    pub fn add(&mut self, usage: &[u8]) -> Option<Usage> {
         let mut is_theirs = false;
         let walked = each_member(json::object_text(usage)?, |name, value| {
             let count = match &*name {
@@ -267,17 +267,17 @@ impl SplitUsage {
             *count = number(value.get()).unwrap_or(None).max(*count);
         });
         walked.ok()?;
-        if is_theirs { self.meaning() } else { Usage::parse(usage) }
+        if is_theirs { self.interpret() } else { Usage::parse(usage) }
     }
 
     /// What the output was said to be where the message began is forgotten: it was no count yet.
-    pub fn forget_output(&mut self) {
+    pub fn reset_output(&mut self) {
         self.output = None;
     }
 
     /// What is known by now.
     #[must_use]
-    pub fn meaning(&self) -> Option<Usage> {
+    pub fn interpret(&self) -> Option<Usage> {
         let input = self.input.unwrap_or(0);
         let cached = self.cache_read.unwrap_or(0).min(MAX_TOKENS - input);
         let written = self.cache_creation.unwrap_or(0).min(MAX_TOKENS - input - cached);
@@ -309,14 +309,14 @@ fn unfold(prompt: u64, completion: u64, reasoning: u64, total: Option<u64>) -> (
     (completion - reasoning, reasoning)
 }
 
-struct Absurd;
+struct OutOfRange;
 
 /// A count, which some servers write as a string; `null` and what is not a number are treated as absent.
-fn number(json: &str) -> Result<Option<u64>, Absurd> {
+fn number(json: &str) -> Result<Option<u64>, OutOfRange> {
     let text = json::text_in(json);
     let text = text.trim();
     if let Ok(count) = text.parse::<u64>() {
-        return if count <= MAX_TOKENS { Ok(Some(count)) } else { Err(Absurd) };
+        return if count <= MAX_TOKENS { Ok(Some(count)) } else { Err(OutOfRange) };
     }
     // Some servers write counts as 12.0; a fraction of a token is charged as a whole one.
     #[expect(clippy::cast_precision_loss, reason = "the bound is far below 2^52")]
@@ -325,7 +325,7 @@ fn number(json: &str) -> Result<Option<u64>, Absurd> {
         Err(_) => Ok(None),
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
         Ok(count) if (0.0..=most).contains(&count) => Ok(Some(count.ceil() as u64)),
-        Ok(_) => Err(Absurd),
+        Ok(_) => Err(OutOfRange),
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 use crate::error::{ErrorBody, UpstreamError};
 use crate::fields::Fields;
 use crate::json::{self, each_element, each_member};
-use crate::output::{self, Kind};
+use crate::output::{self, OutputKind};
 use crate::prompt::Prompt;
 use crate::request::BadBody;
 use crate::sse::Event;
@@ -111,7 +111,7 @@ fn usage_of(object: &[u8], split: &mut SplitUsage) -> Option<Usage> {
     let mut found = None;
     let walked = each_member(json::object_text(object)?, |name, value| {
         if name == "usage" && !json::is_null(value) {
-            found = Usage::larger(found, split.and(value.get().as_bytes()));
+            found = Usage::larger(found, split.add(value.get().as_bytes()));
         }
     });
     walked.ok()?;
@@ -120,7 +120,7 @@ fn usage_of(object: &[u8], split: &mut SplitUsage) -> Option<Usage> {
 
 /// Tells what a member says: a block of content, whole or new, or what stands in its place.
 fn read_member(name: &str, value: &RawValue, lane: u64, to: &mut dyn UsageSink) {
-    output::each(Kind::Content, name, value.get(), &mut |piece| to.on_output(lane, piece));
+    output::each(OutputKind::Content, name, value.get(), &mut |piece| to.on_output(lane, piece));
 }
 
 fn read_block(block: Option<&RawValue>, lane: u64, to: &mut dyn UsageSink) {
@@ -130,15 +130,18 @@ fn read_block(block: Option<&RawValue>, lane: u64, to: &mut dyn UsageSink) {
 }
 
 /// Tells what an event says that has neither a message, a block nor a delta.
-fn read_other_event(said: &Said<'_>, data: &[u8], lane: u64, to: &mut dyn UsageSink) {
-    let has_place = said.message.is_some() || said.content_block.is_some() || said.delta.is_some();
+fn read_other_event(parsed: &MessageEvent<'_>, data: &[u8], lane: u64, to: &mut dyn UsageSink) {
+    let has_place =
+        parsed.message.is_some() || parsed.content_block.is_some() || parsed.delta.is_some();
     if let Some(event) = json::object_text(data).filter(|_| !has_place) {
-        output::each_in(Kind::Content, event, |_| true, &mut |piece| to.on_output(lane, piece));
+        output::each_in(OutputKind::Content, event, |_| true, &mut |piece| {
+            to.on_output(lane, piece)
+        });
     }
 }
 
 /// An event's data, as far as it is read.
-struct Said<'a> {
+struct MessageEvent<'a> {
     kind: Option<&'a RawValue>,
     index: Option<&'a RawValue>,
     message: Option<&'a RawValue>,
@@ -146,7 +149,7 @@ struct Said<'a> {
     delta: Option<&'a RawValue>,
 }
 
-impl<'a> Said<'a> {
+impl<'a> MessageEvent<'a> {
     fn read(data: &'a [u8]) -> Option<Self> {
         let names = ["type", "index", "message", "content_block", "delta"];
         let [kind, index, message, content_block, delta] = json::members(data, names)?;
@@ -170,28 +173,28 @@ const MAX_BLOCKS: usize = 1024;
 impl StreamReader for MessageStream {
     fn on_event(&mut self, event: &Event, to: &mut dyn UsageSink) -> EventVerdict {
         let data = event.data.as_deref();
-        let Some(said) = data.and_then(Said::read) else {
+        let Some(parsed) = data.and_then(MessageEvent::read) else {
             if data.is_some_and(|data| !data.trim_ascii().is_empty()) {
                 to.on_unreadable();
             }
             return EventVerdict::Relay;
         };
-        let lane = said.index.and_then(|raw| raw.get().parse().ok()).unwrap_or(0);
+        let lane = parsed.index.and_then(|raw| raw.get().parse().ok()).unwrap_or(0);
         self.begun = None;
-        match &*said.kind.map(json::text).unwrap_or_default() {
-            "message_start" => self.begin(&said, to),
+        match &*parsed.kind.map(json::text).unwrap_or_default() {
+            "message_start" => self.begin(&parsed, to),
             "content_block_start" => {
                 if self.open.len() < MAX_BLOCKS {
                     self.open.push(lane);
                     self.begun = Some(lane);
                 }
-                read_block(said.content_block, lane, to);
+                read_block(parsed.content_block, lane, to);
             }
-            "content_block_delta" => read_block(said.delta, lane, to),
+            "content_block_delta" => read_block(parsed.delta, lane, to),
             "content_block_stop" => self.open.retain(|open| *open != lane),
             "message_delta" => {
                 to.on_finish();
-                read_block(said.delta, lane, to);
+                read_block(parsed.delta, lane, to);
                 self.read_usage(data, to);
             }
             "message_stop" => {
@@ -207,12 +210,12 @@ impl StreamReader for MessageStream {
                 if let Some(error) = data.and_then(UpstreamError::in_band) {
                     return EventVerdict::ReplaceError(Box::new(error));
                 }
-                read_block(said.content_block.or(said.delta), lane, to);
-                read_other_event(&said, data.unwrap_or_default(), lane, to);
+                read_block(parsed.content_block.or(parsed.delta), lane, to);
+                read_other_event(&parsed, data.unwrap_or_default(), lane, to);
             }
             _ => {
-                read_block(said.content_block.or(said.delta), lane, to);
-                read_other_event(&said, data.unwrap_or_default(), lane, to);
+                read_block(parsed.content_block.or(parsed.delta), lane, to);
+                read_other_event(&parsed, data.unwrap_or_default(), lane, to);
             }
         }
         EventVerdict::Relay
@@ -248,20 +251,20 @@ impl StreamReader for MessageStream {
         events.into()
     }
 
-    fn error(&mut self, told: &ErrorBody) -> Bytes {
-        let status = if told.kind == "invalid_request_error" { 400 } else { 500 };
-        format!("event: error\ndata: {}\n\n", error(status, told)).into()
+    fn error(&mut self, body: &ErrorBody) -> Bytes {
+        let status = if body.kind == "invalid_request_error" { 400 } else { 500 };
+        format!("event: error\ndata: {}\n\n", error(status, body)).into()
     }
 }
 
 impl MessageStream {
     /// What `message_start` says of the output is where it begins, not what it came to.
-    fn begin(&mut self, said: &Said<'_>, to: &mut dyn UsageSink) {
-        let Some(message) = said.message else { return };
+    fn begin(&mut self, parsed: &MessageEvent<'_>, to: &mut dyn UsageSink) {
+        let Some(message) = parsed.message else { return };
         let _ = each_member(message.get(), |name, value| read_message_member(&name, value, to));
         let _: Option<Usage> = usage_of(message.get().as_bytes(), &mut self.usage);
-        self.usage.forget_output();
-        if let Some(usage) = self.usage.meaning() {
+        self.usage.reset_output();
+        if let Some(usage) = self.usage.interpret() {
             to.on_usage(usage);
         }
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::surface::Surface;
-use crate::surface::tests::{Notes, follow, tokens, written};
+use crate::surface::tests::{RecordingSink, read_stream, tokens, written};
 
 const STREAM: &[u8] = include_bytes!("../../../../../tests/golden/messages.sse");
 
@@ -11,9 +11,9 @@ fn begun(events: usize) -> Vec<u8> {
 
 #[test]
 fn usage_comes_in_two_halves() {
-    let usage = follow(Surface::Messages, &begun(9), 7).notes.usage.unwrap();
+    let usage = read_stream(Surface::Messages, &begun(9), 7).sink.usage.unwrap();
     assert_eq!(usage.tokens, tokens(207, 192, 0, 0), "what the output begins with is no count");
-    let usage = follow(Surface::Messages, &begun(10), 7).notes.usage.unwrap();
+    let usage = read_stream(Surface::Messages, &begun(10), 7).sink.usage.unwrap();
     assert_eq!(usage.tokens, tokens(207, 192, 40, 0));
 }
 
@@ -21,8 +21,8 @@ fn usage_comes_in_two_halves() {
 fn a_cut_closes_what_is_open_and_nothing_else() {
     // How many events have come, and the block that has to be closed; the last one did not pass.
     for (events, open) in [(1, None), (2, None), (3, Some(0)), (4, None), (6, None), (7, Some(1))] {
-        let mut followed = follow(Surface::Messages, &begun(events), 1000);
-        let cut = written(&followed.follow.length_cut(&tokens(9, 4, 3, 0)));
+        let mut read = read_stream(Surface::Messages, &begun(events), 1000);
+        let cut = written(&read.reader.length_cut(&tokens(9, 4, 3, 0)));
         let stops: Vec<_> = cut.iter().filter(|e| e["type"] == "content_block_stop").collect();
         assert_eq!(stops.first().map(|event| event["index"].as_u64().unwrap()), open, "{events}");
         let [.., delta, stop] = &cut[..] else { panic!("{cut:?}") };
@@ -55,8 +55,8 @@ fn errors_are_in_anthropics_shape() {
         assert_eq!(body, json!({"type": "error", "error": {"type": kind, "message": "No."}}));
     }
     let event = b"event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
-    let heard = follow(Surface::Messages, event, 1000).heard;
-    let [EventVerdict::ReplaceError(error)] = &heard[..] else { panic!("{heard:?}") };
+    let verdicts = read_stream(Surface::Messages, event, 1000).verdicts;
+    let [EventVerdict::ReplaceError(error)] = &verdicts[..] else { panic!("{verdicts:?}") };
     assert!(error.clone().in_stream().message.ends_with("Overloaded"));
 }
 
@@ -71,10 +71,10 @@ fn a_whole_message_is_heard_block_by_block() {
         ],
         "usage": {"input_tokens": 3, "cache_read_input_tokens": null, "output_tokens": 12, "cost_in_usd_ticks": 5},
     });
-    let mut notes = Notes::default();
-    read_reply(body.to_string().as_bytes(), &mut notes);
-    let texts: Vec<_> = notes.texts.iter().map(|(_, text)| text.as_str()).collect();
+    let mut sink = RecordingSink::default();
+    read_reply(body.to_string().as_bytes(), &mut sink);
+    let texts: Vec<_> = sink.texts.iter().map(|(_, text)| text.as_str()).collect();
     assert_eq!(texts, ["hm", "Hi", "{\"a\":1}", "f"]);
-    let usage = notes.usage.unwrap();
+    let usage = sink.usage.unwrap();
     assert_eq!((usage.tokens, usage.cost_ticks), (tokens(3, 0, 12, 0), Some(5)));
 }

@@ -4,13 +4,13 @@
 //! to a kept thing other than by `previous_response_id`, which the gateway can tie to its owner, passes
 //! where a plan says so: see [`inspect`](crate::request::Request::permit).
 
-use super::counted::CountedOutput;
-use super::so_far::SoFar;
+use super::counted_output::CountedOutput;
+use super::partial_output::PartialOutput;
 use super::{Description, Output, openai_error};
 use crate::error::{ErrorBody, UpstreamError};
 use crate::fields::Fields;
 use crate::json::{self, each_element, each_member};
-use crate::output::{self, Kind, Piece};
+use crate::output::{self, OutputKind, OutputPiece};
 use crate::prompt::Prompt;
 use crate::request::{BadBody, Dependencies};
 use crate::sse::Event;
@@ -37,7 +37,7 @@ pub(super) static DESCRIPTION: Description = Description {
 };
 
 /// A response as JSON is kept up to here, to write its last event in its own words.
-const KEPT_BYTES: usize = 16 * 1024;
+const MAX_BEGUN_BYTES: usize = 16 * 1024;
 
 fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {
     let Some(input) = fields.given("input") else {
@@ -118,18 +118,24 @@ fn read_response(
                 lane += 1;
             });
             if walked.is_err() {
-                counted.rest(0, before, ("output", Kind::Content), value.get(), to);
+                counted.add_rest(0, before, ("output", OutputKind::Content), value.get(), to);
             }
         }
         // The texts of all messages once more, as SDKs join them.
         "output_text" => joined = Some(value),
         name if is_final && !ECHOES.contains(&name) => {
-            counted.rest(0, before, (name, Kind::Content), value.get(), to);
+            counted.add_rest(0, before, (name, OutputKind::Content), value.get(), to);
         }
         _ => {}
     });
     if let Some(joined) = joined {
-        counted.rest(0, counted.of_all(), ("output_text", Kind::Content), joined.get(), to);
+        counted.add_rest(
+            0,
+            counted.of_all(),
+            ("output_text", OutputKind::Content),
+            joined.get(),
+            to,
+        );
     }
     has_output
 }
@@ -144,11 +150,11 @@ fn read_item(
 ) {
     let kind = json::members(item.get().as_bytes(), ["type"]).and_then(|[kind]| text_of(kind));
     let kind = match kind.as_deref().unwrap_or_default() {
-        kind if kind.contains("reasoning") => Kind::Reasoning,
-        kind if kind.contains("call") => Kind::ToolArguments,
-        _ => Kind::Content,
+        kind if kind.contains("reasoning") => OutputKind::Reasoning,
+        kind if kind.contains("call") => OutputKind::ToolArguments,
+        _ => OutputKind::Content,
     };
-    counted.rest(lane, before, ("item", kind), item.get(), to);
+    counted.add_rest(lane, before, ("item", kind), item.get(), to);
 }
 
 fn text_of(raw: Option<&RawValue>) -> Option<String> {
@@ -156,7 +162,7 @@ fn text_of(raw: Option<&RawValue>) -> Option<String> {
 }
 
 /// An event's data, as far as it is read.
-struct Said<'a> {
+struct ResponseEvent<'a> {
     kind: Option<&'a RawValue>,
     sequence_number: Option<&'a RawValue>,
     output_index: Option<&'a RawValue>,
@@ -166,7 +172,7 @@ struct Said<'a> {
     response: Option<&'a RawValue>,
 }
 
-impl<'a> Said<'a> {
+impl<'a> ResponseEvent<'a> {
     fn read(data: &'a [u8]) -> Option<Self> {
         let names =
             ["type", "sequence_number", "output_index", "delta", "item_id", "item", "response"];
@@ -184,28 +190,28 @@ struct ResponseStream {
     begun: Option<Value>,
     /// The number of the next event, should the gateway write it.
     next: u64,
-    so_far: SoFar,
+    partial_output: PartialOutput,
     counted: CountedOutput,
 }
 
 impl StreamReader for ResponseStream {
     fn on_event(&mut self, event: &Event, to: &mut dyn UsageSink) -> EventVerdict {
-        self.so_far.next_event();
+        self.partial_output.next_event();
         let data = event.data.as_deref();
-        let Some(said) = data.and_then(Said::read) else {
+        let Some(parsed) = data.and_then(ResponseEvent::read) else {
             if data.is_some_and(|data| !data.trim_ascii().is_empty() && !event.is_done()) {
                 to.on_unreadable();
             }
             return EventVerdict::Relay;
         };
-        let number = said.sequence_number.and_then(|raw| raw.get().parse().ok());
+        let number = parsed.sequence_number.and_then(|raw| raw.get().parse().ok());
         let number = number.unwrap_or(self.next);
         self.next = number + 1;
-        let heard = self.said(&said, data.unwrap_or_default(), to);
-        if matches!(heard, EventVerdict::ReplaceError(_)) {
+        let verdict = self.read_event(&parsed, data.unwrap_or_default(), to);
+        if matches!(verdict, EventVerdict::ReplaceError(_)) {
             self.next = number;
         }
-        heard
+        verdict
     }
 
     fn is_finished(&self) -> bool {
@@ -223,12 +229,12 @@ impl StreamReader for ResponseStream {
             "instructions": null, "metadata": {}, "parallel_tool_calls": true, "temperature": null,
             "tool_choice": "auto", "tools": [], "top_p": null,
         });
-        let ours = json!({
+        let ending = json!({
             "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"},
-            "output": self.so_far.output(), "usage": usage_object(tokens),
+            "output": self.partial_output.output(), "usage": usage_object(tokens),
         });
         merge(&mut response, defaults, false);
-        merge(&mut response, ours, true);
+        merge(&mut response, ending, true);
         // The event that did not pass had the number before.
         let number = self.next.saturating_sub(1);
         let data = json!({
@@ -247,47 +253,52 @@ impl StreamReader for ResponseStream {
 }
 
 impl ResponseStream {
-    fn said(&mut self, said: &Said<'_>, data: &[u8], to: &mut dyn UsageSink) -> EventVerdict {
-        let kind = said.kind.map(json::text).unwrap_or_default();
-        let lane = said.output_index.and_then(|raw| raw.get().parse().ok()).unwrap_or(0);
-        if let (Some(delta), true) = (said.delta, kind.ends_with(".delta")) {
-            self.counted.name(lane, || text_of(said.item_id));
+    fn read_event(
+        &mut self,
+        parsed: &ResponseEvent<'_>,
+        data: &[u8],
+        to: &mut dyn UsageSink,
+    ) -> EventVerdict {
+        let kind = parsed.kind.map(json::text).unwrap_or_default();
+        let lane = parsed.output_index.and_then(|raw| raw.get().parse().ok()).unwrap_or(0);
+        if let (Some(delta), true) = (parsed.delta, kind.ends_with(".delta")) {
+            self.counted.set_id(lane, || text_of(parsed.item_id));
             match kind_of(&kind) {
                 Some(kind) if json::text_len(delta) > 0 && !json::is_null(delta) => {
-                    self.counted.piece(lane, Piece::Text(kind, delta.get()), to);
+                    self.counted.add_piece(lane, OutputPiece::Text(kind, delta.get()), to);
                 }
                 Some(_) => {}
                 None => {
                     let bytes = json::text_len(delta) as u64;
-                    self.counted.piece(lane, Piece::Media(bytes), to);
+                    self.counted.add_piece(lane, OutputPiece::Media(bytes), to);
                 }
             }
             if kind == "response.output_text.delta" {
-                self.so_far.delta(lane, text_of(said.item_id), delta);
+                self.partial_output.add_delta(lane, text_of(parsed.item_id), delta);
             }
             return EventVerdict::Relay;
         }
-        if let Some(item) = said.item {
+        if let Some(item) = parsed.item {
             let [id] = json::members(item.get().as_bytes(), ["id"]).unwrap_or_default();
-            self.counted.name(lane, || text_of(id));
+            self.counted.set_id(lane, || text_of(id));
             read_item(item, lane, self.counted.of_lane(lane), &mut self.counted, to);
             if kind == "response.output_item.done" {
-                self.so_far.whole(lane, item);
+                self.partial_output.set_item(lane, item);
             }
         }
         if kind == "error" {
             return EventVerdict::ReplaceError(Box::new(UpstreamError::of_event(data)));
         }
-        let Some(raw) = said.response else {
+        let Some(raw) = parsed.response else {
             // In the shape of chat, which some servers fall back to.
             let error = UpstreamError::in_band(data).filter(|_| kind.is_empty());
-            if error.is_none() && said.item.is_none() {
+            if error.is_none() && parsed.item.is_none() {
                 self.read_other_event(&kind, data, lane, to);
             }
             return error
                 .map_or(EventVerdict::Relay, |error| EventVerdict::ReplaceError(Box::new(error)));
         };
-        self.note(raw);
+        self.observe(raw);
         let is_final = kind.ends_with("completed") || kind.ends_with("incomplete");
         read_response(raw.get(), is_final, &mut self.counted, to);
         if let Some(usage) = Usage::find(data) {
@@ -306,40 +317,40 @@ impl ResponseStream {
     /// Tells what an event says by itself, where no delta has: the end of a text, a part, an image.
     fn read_other_event(&mut self, event: &str, data: &[u8], lane: u64, to: &mut dyn UsageSink) {
         let Some(data) = json::object_text(data) else { return };
-        let kind = kind_of(event).unwrap_or(Kind::Content);
+        let kind = kind_of(event).unwrap_or(OutputKind::Content);
         if event.ends_with("partial_image") {
             // Each is another image.
             let counted = &mut self.counted;
-            let mut tell = |piece: Piece<'_>| counted.piece(lane, piece, to);
-            return output::each_in(kind, data, |_| true, &mut tell);
+            let mut report = |piece: OutputPiece<'_>| counted.add_piece(lane, piece, to);
+            return output::each_in(kind, data, |_| true, &mut report);
         }
-        self.counted.rest(lane, self.counted.of_lane(lane), ("event data", kind), data, to);
+        self.counted.add_rest(lane, self.counted.of_lane(lane), ("event data", kind), data, to);
     }
 
     /// Keeps who the response is, and how it looks.
-    fn note(&mut self, raw: &RawValue) {
+    fn observe(&mut self, raw: &RawValue) {
         if self.id.is_none() {
             self.id = id_of(raw.get().as_bytes());
         }
-        if self.begun.is_none() && raw.get().len() <= KEPT_BYTES {
+        if self.begun.is_none() && raw.get().len() <= MAX_BEGUN_BYTES {
             self.begun = serde_json::from_str(raw.get()).ok();
         }
     }
 }
 
 /// What an output delta is, by the type of its event; `None` for what is no text.
-fn kind_of(event: &str) -> Option<Kind> {
+fn kind_of(event: &str) -> Option<OutputKind> {
     let says = |word| event.contains(word);
     if says("audio.delta") || says("image") {
         None
     } else if says("arguments") || says("tool_call_input") || says("code") {
-        Some(Kind::ToolArguments)
+        Some(OutputKind::ToolArguments)
     } else if says("reasoning") {
-        Some(Kind::Reasoning)
+        Some(OutputKind::Reasoning)
     } else if says("refusal") {
-        Some(Kind::Refusal)
+        Some(OutputKind::Refusal)
     } else {
-        Some(Kind::Content)
+        Some(OutputKind::Content)
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::surface::Surface;
-use crate::surface::tests::{Notes, follow, tokens, written};
+use crate::surface::tests::{RecordingSink, read_stream, tokens, written};
 
 const STREAM: &[u8] = include_bytes!("../../../../../tests/golden/responses.sse");
 
@@ -12,8 +12,8 @@ fn begun(events: usize) -> Vec<u8> {
 
 #[test]
 fn the_name_is_known_with_the_first_event() {
-    assert_eq!(follow(Surface::Responses, b"", 1).follow.id(), None);
-    assert_eq!(follow(Surface::Responses, &begun(1), 7).follow.id(), Some("resp_68a1"));
+    assert_eq!(read_stream(Surface::Responses, b"", 1).reader.id(), None);
+    assert_eq!(read_stream(Surface::Responses, &begun(1), 7).reader.id(), Some("resp_68a1"));
     assert_eq!(id_of(br#"{"id":"resp_1","object":"response"}"#).as_deref(), Some("resp_1"));
     for none in ["{}", "[]", r#"{"id":7}"#, r#"{"id":null}"#] {
         assert_eq!(id_of(none.as_bytes()), None);
@@ -23,8 +23,8 @@ fn the_name_is_known_with_the_first_event() {
 #[test]
 fn a_cut_is_an_incomplete_response_with_the_next_number() {
     // The ninth event, of number 8, did not pass.
-    let mut followed = follow(Surface::Responses, &begun(9), 1000);
-    let cut = followed.follow.length_cut(&tokens(10, 2, 3, 4));
+    let mut read = read_stream(Surface::Responses, &begun(9), 1000);
+    let cut = read.reader.length_cut(&tokens(10, 2, 3, 4));
     assert!(cut.starts_with(b"event: response.incomplete\n"));
     let [event] = &written(&cut)[..] else { panic!("one event: {cut:?}") };
     assert_eq!(
@@ -60,8 +60,8 @@ fn an_error_takes_the_number_that_is_free() {
         param: None,
         code: Some("upstream_cut".into()),
     };
-    let mut followed = follow(Surface::Responses, &begun(3), 1000);
-    let event = followed.follow.error(&error);
+    let mut read = read_stream(Surface::Responses, &begun(3), 1000);
+    let event = read.reader.error(&error);
     let expected = json!({
         "type": "error", "code": "upstream_cut", "message": "cut", "param": null, "sequence_number": 3,
     });
@@ -71,9 +71,9 @@ fn an_error_takes_the_number_that_is_free() {
     stream.extend_from_slice(
         b"event: error\ndata: {\"type\":\"error\",\"code\":\"internal\",\"message\":\"no\",\"sequence_number\":3}\n\n",
     );
-    let mut followed = follow(Surface::Responses, &stream, 1000);
-    assert!(matches!(followed.heard.last(), Some(EventVerdict::ReplaceError(_))));
-    assert_eq!(written(&followed.follow.error(&error))[0]["sequence_number"], 3);
+    let mut read = read_stream(Surface::Responses, &stream, 1000);
+    assert!(matches!(read.verdicts.last(), Some(EventVerdict::ReplaceError(_))));
+    assert_eq!(written(&read.reader.error(&error))[0]["sequence_number"], 3);
 }
 
 #[test]
@@ -98,14 +98,14 @@ fn a_failure_is_the_callers_to_read_unless_it_is_the_operators() {
         let response = json!({"id": "r", "status": "failed", "error": error, "usage": usage});
         let data = json!({"type": "response.failed", "sequence_number": 1, "response": response});
         let stream = format!("event: response.failed\ndata: {data}\n\n");
-        let followed = follow(Surface::Responses, stream.as_bytes(), 1000);
+        let read = read_stream(Surface::Responses, stream.as_bytes(), 1000);
         assert_eq!(
-            matches!(followed.heard[..], [EventVerdict::RelayError(_)]),
+            matches!(read.verdicts[..], [EventVerdict::RelayError(_)]),
             passes,
             "{error}: {:?}",
-            followed.heard
+            read.verdicts
         );
-        assert_eq!(followed.notes.usage.unwrap().tokens.total(), 6);
+        assert_eq!(read.sink.usage.unwrap().tokens.total(), 6);
     }
 }
 
@@ -119,16 +119,16 @@ fn a_whole_response_is_heard_item_by_item() {
             {"type": "function_call", "name": "f", "arguments": "{}", "call_id": "c"},
         ],
     });
-    let mut notes = Notes::default();
-    read_reply(body.to_string().as_bytes(), &mut notes);
-    let texts: Vec<_> = notes.texts.iter().map(|(_, text)| text.as_str()).collect();
+    let mut sink = RecordingSink::default();
+    read_reply(body.to_string().as_bytes(), &mut sink);
+    let texts: Vec<_> = sink.texts.iter().map(|(_, text)| text.as_str()).collect();
     assert_eq!(texts, ["hm", "Hi", "no", "{}", "f"]);
-    assert_eq!(notes.usage, None);
+    assert_eq!(sink.usage, None);
 }
 
 #[test]
 fn sound_is_no_text() {
     let stream = b"data: {\"type\":\"response.audio.delta\",\"delta\":\"AAAA\"}\n\n";
-    let followed = follow(Surface::Responses, stream, 9);
-    assert_eq!((followed.notes.texts.len(), followed.notes.media), (0, 4));
+    let read = read_stream(Surface::Responses, stream, 9);
+    assert_eq!((read.sink.texts.len(), read.sink.media), (0, 4));
 }

@@ -7,7 +7,7 @@
 
 use crate::json;
 use crate::media;
-use crate::prompt::{Piece, PromptSize};
+use crate::prompt::{PromptPiece, PromptSize};
 use crate::request::Request;
 use std::borrow::Cow;
 
@@ -39,7 +39,7 @@ pub fn estimate_prompt(request: &Request<'_>, overhead: u64) -> u64 {
     if !request.surface.bills_prompt() || request.is_prepaid() {
         return 0;
     }
-    fixed(&request.prompt.size)
+    fixed_tokens(&request.prompt.size)
         .saturating_add(request.prompt.size.text_bytes)
         .saturating_add(overhead)
 }
@@ -60,15 +60,15 @@ pub fn count_prompt_within(request: &Request<'_>, overhead: u64, most: u64) -> O
     if !request.surface.bills_prompt() || request.is_prepaid() {
         return Some(0);
     }
-    let fixed = fixed(&request.prompt.size).saturating_add(overhead);
-    let mut texts = Texts { left: EXACT_BYTES, room: most.checked_sub(fixed), tokens: 0 };
+    let fixed = fixed_tokens(&request.prompt.size).saturating_add(overhead);
+    let mut texts = TextCounter { left: EXACT_BYTES, room: most.checked_sub(fixed), tokens: 0 };
     if min_prompt_tokens(request) > texts.room? {
         return None;
     }
     request.prompt.each(&mut |piece| match piece {
-        Piece::Text(json) => texts.add(|| json::text_in(json), u64::MAX),
+        PromptPiece::Text(json) => texts.add(|| json::text_in(json), u64::MAX),
         // Bytes that are no text may decode to more than they are.
-        Piece::EncodedText(payload) => {
+        PromptPiece::EncodedText(payload) => {
             texts.add(|| media::decoded(payload).into(), payload.len() as u64);
         }
         _ => {}
@@ -77,7 +77,7 @@ pub fn count_prompt_within(request: &Request<'_>, overhead: u64, most: u64) -> O
 }
 
 /// The texts of a prompt as they are counted.
-struct Texts {
+struct TextCounter {
     /// Bytes that are still tokenized.
     left: usize,
     /// Tokens that still fit; `None` once the texts have more.
@@ -85,7 +85,7 @@ struct Texts {
     tokens: u64,
 }
 
-impl Texts {
+impl TextCounter {
     /// Counts a text, which has `most` tokens at most; nothing is done for one that cannot fit any more.
     fn add<'t>(&mut self, text: impl FnOnce() -> Cow<'t, str>, most: u64) {
         let Some(room) = self.room else { return };
@@ -122,7 +122,7 @@ pub fn media_tokens(images: u64, media_bytes: u64, sealed_bytes: u64) -> u64 {
 }
 
 /// What costs the same whatever the words are.
-fn fixed(size: &PromptSize) -> u64 {
+fn fixed_tokens(size: &PromptSize) -> u64 {
     size.messages * PER_MESSAGE
         + size.names * PER_NAME
         + media_tokens(size.images, size.media_bytes, size.sealed_bytes)

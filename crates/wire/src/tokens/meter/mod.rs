@@ -11,7 +11,7 @@
 use super::estimate::{count, media_tokens};
 use crate::chunk::Chunk;
 use crate::json;
-use crate::output::{Kind, Piece};
+use crate::output::{OutputKind, OutputPiece};
 use crate::stream_reader::UsageSink;
 use crate::usage::Usage;
 use domain::charge::Source;
@@ -32,7 +32,7 @@ pub struct Meter {
     folded: u64,
     /// Text yet to be counted, all of one choice and kind.
     pending: String,
-    lane: Option<(u64, Kind)>,
+    lane: Option<(u64, OutputKind)>,
     usage: Option<Usage>,
     /// Pieces of output that the usage covers.
     covered: u64,
@@ -46,9 +46,9 @@ pub struct Meter {
 
 impl Meter {
     /// Takes in one event's data (a `chat.completion.chunk` as JSON), or a whole reply.
-    pub fn event(&mut self, data: &[u8]) {
+    pub fn read_event(&mut self, data: &[u8]) {
         match Chunk::parse(data) {
-            Some(chunk) => self.chunk(&chunk),
+            Some(chunk) => self.read_chunk(&chunk),
             // What cannot be read may still be output.
             None if data.trim_ascii() == b"[DONE]" || data.trim_ascii().is_empty() => {}
             None => self.on_unreadable(),
@@ -56,7 +56,7 @@ impl Meter {
     }
 
     /// Takes in one chunk that has been read already.
-    pub fn chunk(&mut self, chunk: &Chunk<'_>) {
+    pub fn read_chunk(&mut self, chunk: &Chunk<'_>) {
         chunk.report_to(self);
     }
 
@@ -66,7 +66,7 @@ impl Meter {
     /// count. Text made to be expensive (base64, rare Chinese characters) can exceed it.
     #[must_use]
     pub fn output_ceiling(&self) -> u64 {
-        self.deltas.max(self.quarters.div_ceil(4) + self.media())
+        self.deltas.max(self.quarters.div_ceil(4) + self.media_tokens())
     }
 
     /// Output tokens so far by the tokenizer: costs time, used near a limit and when usage never came.
@@ -77,7 +77,7 @@ impl Meter {
     /// fine: no text is counted twice but the last [`LONG_WORD`] bytes.
     #[must_use]
     pub fn output_counted(&mut self) -> u64 {
-        self.deltas.max(self.text_counted() + self.media())
+        self.deltas.max(self.text_counted() + self.media_tokens())
     }
 
     fn text_counted(&mut self) -> u64 {
@@ -86,7 +86,7 @@ impl Meter {
     }
 
     /// Tokens of what is no text, weighed as in a prompt.
-    fn media(&self) -> u64 {
+    fn media_tokens(&self) -> u64 {
         media_tokens(self.pictures, self.media_bytes, self.sealed_bytes)
     }
 
@@ -149,7 +149,7 @@ impl Meter {
 
     /// Whether a choice has given its reason to end.
     #[must_use]
-    pub fn finished(&self) -> bool {
+    pub fn is_finished(&self) -> bool {
         self.finished
     }
 
@@ -175,7 +175,7 @@ impl Meter {
         self.pending.drain(..boundary);
     }
 
-    fn text(&mut self, lane: u64, kind: Kind, json: &str) {
+    fn add_text(&mut self, lane: u64, kind: OutputKind, json: &str) {
         let text = json::text_in(json);
         self.quarters += text.chars().map(quarters).sum::<u64>();
         let lane = Some((lane, kind));
@@ -202,13 +202,15 @@ impl Meter {
 }
 
 impl UsageSink for Meter {
-    fn on_output(&mut self, lane: u64, piece: Piece<'_>) {
+    fn on_output(&mut self, lane: u64, piece: OutputPiece<'_>) {
         self.deltas += 1;
         match piece {
-            Piece::Text(kind, json) => self.text(lane, kind, json),
-            Piece::Image => self.pictures += 1,
-            Piece::Media(bytes) => self.media_bytes = self.media_bytes.saturating_add(bytes),
-            Piece::Sealed(bytes) => self.sealed_bytes = self.sealed_bytes.saturating_add(bytes),
+            OutputPiece::Text(kind, json) => self.add_text(lane, kind, json),
+            OutputPiece::Image => self.pictures += 1,
+            OutputPiece::Media(bytes) => self.media_bytes = self.media_bytes.saturating_add(bytes),
+            OutputPiece::Sealed(bytes) => {
+                self.sealed_bytes = self.sealed_bytes.saturating_add(bytes)
+            }
         }
     }
 

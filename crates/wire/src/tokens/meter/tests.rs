@@ -80,7 +80,7 @@ fn fed(text: &str, chars: usize) -> Meter {
     let mut meter = Meter::default();
     let chars_of_text: Vec<char> = text.chars().collect();
     for piece in chars_of_text.chunks(chars) {
-        meter.event(delta(0, "content", &piece.iter().collect::<String>()).as_bytes());
+        meter.read_event(delta(0, "content", &piece.iter().collect::<String>()).as_bytes());
     }
     meter
 }
@@ -100,7 +100,7 @@ fn counts_as_o200k_does_however_often_it_is_asked() {
         let long = format!("{text} ").repeat(40);
         let mut meter = Meter::default();
         for (at, piece) in long.split_inclusive(' ').enumerate() {
-            meter.event(delta(0, "content", piece).as_bytes());
+            meter.read_event(delta(0, "content", piece).as_bytes());
             if at % 7 == 0 {
                 let _ = meter.output_counted();
             }
@@ -126,10 +126,10 @@ fn never_counts_fewer_tokens_than_deltas() {
 #[test]
 fn counts_every_kind_of_output_of_every_choice() {
     let mut meter = Meter::default();
-    meter.event(delta(0, "content", "one two").as_bytes());
-    meter.event(delta(1, "reasoning_content", "three four").as_bytes());
-    meter.event(delta(1, "refusal", "five").as_bytes());
-    meter.event(
+    meter.read_event(delta(0, "content", "one two").as_bytes());
+    meter.read_event(delta(1, "reasoning_content", "three four").as_bytes());
+    meter.read_event(delta(1, "refusal", "five").as_bytes());
+    meter.read_event(
         br#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":
         {"name":"look_up","arguments":"{\"a\": 1}"}}]},"finish_reason":"tool_calls"}]}"#,
     );
@@ -137,7 +137,7 @@ fn counts_every_kind_of_output_of_every_choice() {
         ["one two", "three four", "five", "look_up", "{\"a\": 1}"].into_iter().map(count).sum();
     assert_eq!(meter.output_counted(), expected);
     assert!(meter.output_ceiling() >= expected);
-    assert!(meter.finished() && meter.has_output());
+    assert!(meter.is_finished() && meter.has_output());
 }
 
 #[test]
@@ -147,9 +147,9 @@ fn keeps_the_last_usage_and_never_adds_up() {
         let total = 10 + completion;
         let usage = serde_json::json!({ "choices": [], "usage": {
             "prompt_tokens": 10, "completion_tokens": completion, "total_tokens": total } });
-        meter.event(usage.to_string().as_bytes());
+        meter.read_event(usage.to_string().as_bytes());
     }
-    meter.event(br#"{"choices":[],"usage":null}"#);
+    meter.read_event(br#"{"choices":[],"usage":null}"#);
     assert_eq!(meter.usage().unwrap().tokens.completion, 7);
     assert!(!meter.has_output());
 }
@@ -158,13 +158,13 @@ fn keeps_the_last_usage_and_never_adds_up() {
 fn garbage_counts_as_one_token_and_ends_nothing() {
     let mut meter = Meter::default();
     for data in [&b"[DONE]"[..], b"", b" "] {
-        meter.event(data);
+        meter.read_event(data);
     }
     assert_eq!(meter.output_counted(), 0);
-    meter.event(b"{\"choices\":[{\"index\"");
-    meter.event(b"\xff\xfe");
+    meter.read_event(b"{\"choices\":[{\"index\"");
+    meter.read_event(b"\xff\xfe");
     assert_eq!(meter.output_counted(), 2);
-    assert!(!meter.finished());
+    assert!(!meter.is_finished());
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn memory_is_bounded_for_any_text() {
     for text in ["a", " ", "\n", "今", "word ", "🎉"] {
         let mut meter = Meter::default();
         for _ in 0..40 {
-            meter.event(delta(0, "content", &text.repeat(3000)).as_bytes());
+            meter.read_event(delta(0, "content", &text.repeat(3000)).as_bytes());
             assert!(meter.pending.len() <= FOLD_AT);
         }
         let expected = count(&text.repeat(120_000));
@@ -183,12 +183,12 @@ fn memory_is_bounded_for_any_text() {
 #[test]
 fn reads_a_whole_reply_as_one_delta() {
     let mut meter = Meter::default();
-    meter.event(
+    meter.read_event(
         br#"{"object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant",
         "content":"Hello there."},"finish_reason":"stop"}]}"#,
     );
     assert_eq!(meter.output_counted(), count("Hello there."));
-    assert!(meter.finished());
+    assert!(meter.is_finished());
 }
 
 proptest! {

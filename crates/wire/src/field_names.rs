@@ -213,13 +213,13 @@ pub fn refuse_routing<'a>(given: impl Fn(&str) -> Option<&'a str>) -> Result<(),
 /// The name that is read at the top of a body and that `name` can be taken for: servers in Go read
 /// `Max_Tokens` as `max_tokens`. `None` for the name itself.
 #[must_use]
-pub fn imitated(name: &str) -> Option<&'static str> {
-    imitated_of(name, [&READ[..], &LIMITS, &BUDGETS, &COUNTS, &IMAGE_COUNTS, &OPTIONS, &ROUTING])
+pub fn imitated_name(name: &str) -> Option<&'static str> {
+    find_imitated(name, [&READ[..], &LIMITS, &BUDGETS, &COUNTS, &IMAGE_COUNTS, &OPTIONS, &ROUTING])
 }
 
-/// As [`imitated`], of the names in `known`.
+/// As [`imitated_name`], of the names in `known`.
 #[must_use]
-pub fn imitated_of<const N: usize>(
+pub fn find_imitated<const N: usize>(
     name: &str,
     known: [&[&'static str]; N],
 ) -> Option<&'static str> {
@@ -269,12 +269,12 @@ mod tests {
             ("Service_Tier", "service_tier"),
             ("FALLBACKS", "fallbacks"),
         ] {
-            assert_eq!(imitated(name), Some(known), "{name}");
+            assert_eq!(imitated_name(name), Some(known), "{name}");
         }
         for name in
             ["model", "maxTokens", "max_tokens", "models", "modell", "\u{131}nput", "mode", ""]
         {
-            assert_eq!(imitated(name), None, "{name}");
+            assert_eq!(imitated_name(name), None, "{name}");
         }
     }
 }

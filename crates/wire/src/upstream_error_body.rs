@@ -9,8 +9,8 @@
 //! and where the status says that the request is at fault, at the message's beginning only.
 
 use super::error::Fault;
+use super::error_phrases;
 use super::json::{self, each_element};
-use super::wording;
 use memchr::memmem::Finder;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -18,7 +18,7 @@ use std::sync::LazyLock;
 
 /// What the shapes of errors have in common, as the upstream wrote it.
 #[derive(Debug, Default)]
-pub(super) struct Complaint {
+pub(super) struct RawUpstreamError {
     pub message: String,
     pub param: Option<String>,
     code: Option<String>,
@@ -31,7 +31,7 @@ pub(super) struct Complaint {
     pub has_choices: bool,
 }
 
-/// False only if [`Complaint::has_error`] cannot be true of this body: spares most replies a reading.
+/// False only if [`RawUpstreamError::has_error`] cannot be true of this body: spares most replies a reading.
 pub(super) fn may_have_error(body: &[u8]) -> bool {
     // The word may be written with escapes.
     static WORDS: LazyLock<[Finder<'static>; 2]> =
@@ -39,7 +39,7 @@ pub(super) fn may_have_error(body: &[u8]) -> bool {
     WORDS.iter().any(|word| word.find(body).is_some())
 }
 
-impl Complaint {
+impl RawUpstreamError {
     /// Reads a body; one that is no error leaves everything empty.
     pub fn read(body: &[u8]) -> Self {
         if let Some(only) = element(body) {
@@ -52,46 +52,46 @@ impl Complaint {
         else {
             return Self::default();
         };
-        let mut said = Self {
+        let mut read = Self {
             code: given(code),
             kind: given(kind).filter(|kind| kind != "error"),
             ..Self::default()
         };
         let error = error.filter(|raw| !json::is_null(raw));
         let is_named_so = |raw: Option<&RawValue>| raw.is_some_and(|raw| raw.get() == "\"error\"");
-        said.has_error = error.is_some() || is_named_so(object) || is_named_so(kind);
+        read.has_error = error.is_some() || is_named_so(object) || is_named_so(kind);
         match error.map(|raw| (raw, json::members(raw.get().as_bytes(), INNER))) {
             Some((_, Some([message, kind, param, code, status, msg]))) => {
-                said.message = given(message).or(given(msg)).unwrap_or_default();
-                said.param = given(param);
-                said.code = given(code).or(said.code);
-                said.kind = given(kind).or(given(status));
-                said.is_openai = true;
+                read.message = given(message).or(given(msg)).unwrap_or_default();
+                read.param = given(param);
+                read.code = given(code).or(read.code);
+                read.kind = given(kind).or(given(status));
+                read.is_openai = true;
             }
-            Some((raw, None)) => said.message = json::text(raw).into_owned(),
+            Some((raw, None)) => read.message = json::text(raw).into_owned(),
             None => {
-                said.message = given(message).or(given(detail)).or(given(msg)).unwrap_or_default();
-                said.param = given(param);
-                said.is_openai = said.kind.is_some() || is_named_so(kind);
+                read.message = given(message).or(given(detail)).or(given(msg)).unwrap_or_default();
+                read.param = given(param);
+                read.is_openai = read.kind.is_some() || is_named_so(kind);
             }
         }
         // An empty list beside an error is no answer.
         let has_choices = choices.is_some_and(|raw| !json::is_null(raw));
         let is_empty = choices.is_some_and(|raw| raw.get() == "[]");
-        said.has_choices = has_choices && (!is_empty || said.message.is_empty());
-        said
+        read.has_choices = has_choices && (!is_empty || read.message.is_empty());
+        read
     }
 
     /// The body was JSON with an error in it.
-    pub fn understood(&self) -> bool {
+    pub fn is_error(&self) -> bool {
         self.has_error || !self.message.is_empty()
     }
 
     /// Whose fault it is.
     pub fn fault(&self, status: u16) -> Fault {
-        let spoken = wording::unquoted(&self.message);
+        let spoken = error_phrases::unquoted(&self.message);
         let has = |words: &[&str]| words.iter().any(|word| spoken.contains(word));
-        if let Some(fault) = self.operators(status, &spoken) {
+        if let Some(fault) = self.operator_fault(status, &spoken) {
             return fault;
         }
         match status {
@@ -102,20 +102,20 @@ impl Complaint {
                 Fault::TooLong
             }
             400 | 422 if self.is_about_seals() => Fault::Sealed,
-            400 | 404 | 422 if self.has_code(&wording::NO_MODEL) => Fault::Model,
-            404 if self.understood() => Fault::Model,
+            400 | 404 | 422 if self.has_code(&error_phrases::NO_MODEL) => Fault::Model,
+            404 if self.is_error() => Fault::Model,
             404 | 405 => Fault::Broken,
             408 | 504 | 524 => Fault::Timeout,
-            400..=499 if self.understood() || status != 400 => Fault::Request,
+            400..=499 if self.is_error() || status != 400 => Fault::Request,
             503 | 529 => Fault::Unavailable,
             _ => Fault::Broken,
         }
     }
 
     /// The fault, where the operator's account, key or project is the trouble.
-    fn operators(&self, status: u16, spoken: &str) -> Option<Fault> {
+    fn operator_fault(&self, status: u16, spoken: &str) -> Option<Fault> {
         let is_content = self.is_about_content(spoken);
-        let begins = wording::without_labels(spoken);
+        let begins = error_phrases::without_labels(spoken);
         let blames_request = matches!(status, 400 | 404 | 409 | 412 | 413 | 422);
         // A field of the request at fault is the caller's, whatever is said of it.
         let is_field = self.param.as_deref().is_some_and(|param| param != "stream");
@@ -127,20 +127,20 @@ impl Complaint {
                     && words.iter().any(|word| spoken.contains(word))
             }
         };
-        let is_rate = status == 429 && wording::RATE.iter().any(|word| spoken.contains(word));
-        if status == 402 || self.has_code(&wording::MONEY_CODES) {
+        let is_rate = status == 429 && error_phrases::RATE.iter().any(|word| spoken.contains(word));
+        if status == 402 || self.has_code(&error_phrases::MONEY_CODES) {
             return (!is_rate).then_some(Fault::OperatorQuota);
         }
-        if status >= 400 && !is_content && !is_rate && says(&wording::MONEY) {
+        if status >= 400 && !is_content && !is_rate && says(&error_phrases::MONEY) {
             return Some(Fault::OperatorQuota);
         }
-        let is_key = self.has_code(&wording::KEY_CODES) || says(&wording::KEY);
+        let is_key = self.has_code(&error_phrases::KEY_CODES) || says(&error_phrases::KEY);
         (status != 429 && !is_content && is_key).then_some(Fault::OperatorKey)
     }
 
     fn is_about_content(&self, spoken: &str) -> bool {
         let mentions = |word: &&str| spoken.contains(word);
-        self.has_code(&wording::CONTENT_CODES) || wording::CONTENT.iter().any(mentions)
+        self.has_code(&error_phrases::CONTENT_CODES) || error_phrases::CONTENT.iter().any(mentions)
     }
 
     /// Reasoning that another account or server has sealed: who sealed it can open it.
@@ -156,13 +156,13 @@ impl Complaint {
     /// The words of code and type in one spelling: `-` between lower-case words.
     fn has_code(&self, codes: &[&str]) -> bool {
         let words = [&self.code, &self.kind];
-        words.into_iter().flatten().any(|word| codes.contains(&&*wording::kebab(word)))
+        words.into_iter().flatten().any(|word| codes.contains(&&*error_phrases::kebab(word)))
     }
 
     /// The HTTP status that would have come with this error, had it not come after a 200.
     pub fn implied_status(&self) -> u16 {
-        let words =
-            [&self.code, &self.kind].map(|word| wording::kebab(word.as_deref().unwrap_or("")));
+        let words = [&self.code, &self.kind]
+            .map(|word| error_phrases::kebab(word.as_deref().unwrap_or("")));
         let says =
             |parts: &[&str]| parts.iter().any(|part| words.iter().any(|word| word.contains(part)));
         if let Ok(status @ 400..=599) = words[0].parse() {

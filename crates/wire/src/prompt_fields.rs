@@ -3,7 +3,7 @@
 //! Upstreams write many members into the prompt: tools, schemas, documents, templates. So every member
 //! with text counts, unless it is known never to reach a model, or to be a short parameter.
 
-use super::prompt::Extra;
+use super::prompt::ExtraField;
 use serde_json::value::RawValue;
 
 /// Members that reach no model: they name the caller, the call or its reply.
@@ -94,7 +94,7 @@ const AS_WRITTEN: [&str; 9] = [
 ];
 
 /// The member as a part of the prompt, if a model may read it.
-pub(super) fn extra<'a>(name: &str, value: &'a RawValue) -> Option<Extra<'a>> {
+pub(super) fn extra_field<'a>(name: &str, value: &'a RawValue) -> Option<ExtraField<'a>> {
     let json = value.get();
     let has_text = json.starts_with(['"', '{', '[']);
     let is_parameter = || json.len() <= MAX_PARAMETER_LEN && PARAMETERS.contains(&name);
@@ -102,5 +102,5 @@ pub(super) fn extra<'a>(name: &str, value: &'a RawValue) -> Option<Extra<'a>> {
         return None;
     }
     let name = (!AS_WRITTEN.contains(&name)).then(|| name.to_owned());
-    Some(Extra { name, json })
+    Some(ExtraField { name, json })
 }

@@ -3,8 +3,8 @@
 //! Containers are walked and their strings counted one by one; unknown values count as one text.
 
 use super::cursor::Cursor;
-use super::media::{self, Kind, Place};
-use super::prompt::{Piece, text};
+use super::media::{self, MediaContext, MediaKind};
+use super::prompt::{PromptPiece, visit_text};
 
 /// Members that hold parts, or text, or an object of such.
 const CONTAINERS: [&str; 21] = [
@@ -31,30 +31,30 @@ const CONTAINERS: [&str; 21] = [
     "files",
 ];
 /// Members that hold a medium, and which.
-const MEDIA: [(&str, Place); 23] = [
-    ("image", Place::Image),
-    ("images", Place::Image),
-    ("image_url", Place::Image),
-    ("imageUrl", Place::Image),
-    ("input_image", Place::Image),
-    ("image_data", Place::Image),
-    ("image_file", Place::Image),
-    ("screenshot", Place::Image),
-    ("audio", Place::Sound),
-    ("audio_url", Place::Sound),
-    ("input_audio", Place::Sound),
-    ("video", Place::Sound),
-    ("video_url", Place::Sound),
-    ("input_video", Place::Sound),
-    ("file", Place::File),
-    ("file_data", Place::File),
-    ("file_url", Place::File),
-    ("file_id", Place::File),
-    ("document", Place::File),
-    ("document_url", Place::File),
-    ("source", Place::File),
-    ("inline_data", Place::File),
-    ("inlineData", Place::File),
+const MEDIA: [(&str, MediaContext); 23] = [
+    ("image", MediaContext::Image),
+    ("images", MediaContext::Image),
+    ("image_url", MediaContext::Image),
+    ("imageUrl", MediaContext::Image),
+    ("input_image", MediaContext::Image),
+    ("image_data", MediaContext::Image),
+    ("image_file", MediaContext::Image),
+    ("screenshot", MediaContext::Image),
+    ("audio", MediaContext::Sound),
+    ("audio_url", MediaContext::Sound),
+    ("input_audio", MediaContext::Sound),
+    ("video", MediaContext::Sound),
+    ("video_url", MediaContext::Sound),
+    ("input_video", MediaContext::Sound),
+    ("file", MediaContext::File),
+    ("file_data", MediaContext::File),
+    ("file_url", MediaContext::File),
+    ("file_id", MediaContext::File),
+    ("document", MediaContext::File),
+    ("document_url", MediaContext::File),
+    ("source", MediaContext::File),
+    ("inline_data", MediaContext::File),
+    ("inlineData", MediaContext::File),
 ];
 /// Members that only their maker can read, in every dialect: OpenAI's and xAI's reasoning and compaction,
 /// Anthropic's thinking and search results, Google's thoughts.
@@ -112,17 +112,17 @@ const PLAIN: [&str; 24] = [
 ];
 
 /// A walk through a message, an item or a part.
-pub(super) struct Walk<'v, 'a> {
-    pub visit: &'v mut dyn FnMut(Piece<'a>),
+pub(super) struct PromptWalk<'v, 'a> {
+    pub visit: &'v mut dyn FnMut(PromptPiece<'a>),
     /// The medium it is in, if any.
-    pub place: Option<Place>,
+    pub context: Option<MediaContext>,
 }
 
-impl<'a> Walk<'_, 'a> {
+impl<'a> PromptWalk<'_, 'a> {
     /// The members of an object. Encoded data wait for what stands beside them.
     pub fn object(&mut self, cursor: &mut Cursor<'a>) {
         let mut data: Vec<(&'static str, &'a str)> = Vec::new();
-        let mut beside = Beside::default();
+        let mut siblings = Siblings::default();
         if !cursor.enter(b'{') {
             return self.text(cursor.skip());
         }
@@ -133,20 +133,22 @@ impl<'a> Walk<'_, 'a> {
                     let name = if name == "url" { "url" } else { "data" };
                     data.push((name, cursor.skip()));
                 }
-                name if DESCRIPTIONS.contains(&name) => self.description(name, cursor, &mut beside),
+                name if DESCRIPTIONS.contains(&name) => {
+                    self.description(name, cursor, &mut siblings)
+                }
                 name => self.member(name, cursor),
             }
         }
         for (name, json) in data {
             match () {
-                () if beside.is_sealed => self.sealed(json),
-                () if beside.is_text => self.text(json),
-                () => self.string(name, json, beside.mime),
+                () if siblings.is_sealed => self.sealed(json),
+                () if siblings.is_text => self.text(json),
+                () => self.string(name, json, siblings.mime),
             }
         }
     }
 
-    fn description(&mut self, name: &str, cursor: &mut Cursor<'a>, beside: &mut Beside<'a>) {
+    fn description(&mut self, name: &str, cursor: &mut Cursor<'a>, siblings: &mut Siblings<'a>) {
         let json = cursor.skip();
         if json.len() > MAX_WORD_LEN {
             return self.text(json);
@@ -154,36 +156,36 @@ impl<'a> Walk<'_, 'a> {
         let word = json.trim_matches('"');
         match name {
             "type" => {
-                beside.is_text = matches!(word, "text" | "input_text" | "output_text");
-                beside.is_sealed = word.contains("redacted") || word.contains("encrypted");
+                siblings.is_text = matches!(word, "text" | "input_text" | "output_text");
+                siblings.is_sealed = word.contains("redacted") || word.contains("encrypted");
             }
-            "media_type" | "mime_type" | "mimeType" | "mime" => beside.mime = Some(word),
+            "media_type" | "mime_type" | "mimeType" | "mime" => siblings.mime = Some(word),
             _ => {}
         }
     }
 
     /// A member of an object.
     pub fn member(&mut self, name: &str, cursor: &mut Cursor<'a>) {
-        let medium = MEDIA.iter().find(|(known, _)| *known == name).map(|(_, place)| *place);
-        let is_container = medium.is_some() || self.place.is_some() || CONTAINERS.contains(&name);
+        let medium = MEDIA.iter().find(|(known, _)| *known == name).map(|(_, context)| *context);
+        let is_container = medium.is_some() || self.context.is_some() || CONTAINERS.contains(&name);
         let is_known = medium.is_some()
             || [&CONTAINERS[..], &PLAIN, &SEALED].iter().any(|names| names.contains(&name));
         if !is_known {
             self.name(name);
         }
-        if self.place.is_none() && name == "name" {
-            (self.visit)(Piece::Name);
+        if self.context.is_none() && name == "name" {
+            (self.visit)(PromptPiece::Name);
         }
         match cursor.peek() {
             Some(b'{' | b'[') if is_container => {
                 // A picture in a file is a picture.
-                let place = medium.or(self.place);
-                Walk { visit: &mut *self.visit, place }.elements(name, cursor);
+                let context = medium.or(self.context);
+                PromptWalk { visit: &mut *self.visit, context }.elements(name, cursor);
             }
             Some(b'"') if SEALED.contains(&name) => self.sealed(cursor.skip()),
             Some(b'"') => {
-                let place = medium.or(self.place);
-                Walk { visit: &mut *self.visit, place }.string(name, cursor.skip(), None);
+                let context = medium.or(self.context);
+                PromptWalk { visit: &mut *self.visit, context }.string(name, cursor.skip(), None);
             }
             _ if name == "tool_calls" => self.with_seals(cursor),
             _ => self.text(cursor.skip()),
@@ -219,16 +221,20 @@ impl<'a> Walk<'_, 'a> {
         if READ.contains(&name) {
             return self.text(json);
         }
-        (self.visit)(match media::kind(name, json, self.place, mime) {
-            Kind::Text => Piece::Text(json),
-            Kind::Image | Kind::Link => Piece::Image,
-            Kind::Binary => Piece::Media(json),
-            Kind::EncodedText(payload) => Piece::EncodedText(payload),
+        (self.visit)(match media::kind(name, json, self.context, mime) {
+            MediaKind::Text => PromptPiece::Text(json),
+            MediaKind::Image | MediaKind::Link => PromptPiece::Image,
+            MediaKind::Binary => PromptPiece::Media(json),
+            MediaKind::EncodedText(payload) => PromptPiece::EncodedText(payload),
         });
     }
 
     fn sealed(&mut self, json: &'a str) {
-        (self.visit)(if media::is_sealed(json) { Piece::Sealed(json) } else { Piece::Text(json) });
+        (self.visit)(if media::is_sealed(json) {
+            PromptPiece::Sealed(json)
+        } else {
+            PromptPiece::Text(json)
+        });
     }
 
     /// A value that is text as it is written, but for what is sealed in it.
@@ -249,17 +255,17 @@ impl<'a> Walk<'_, 'a> {
 
     /// The name of a member that is not known to be one: an upstream may write it into the prompt.
     fn name(&mut self, name: &str) {
-        (self.visit)(Piece::Unknown(name.len() as u64));
+        (self.visit)(PromptPiece::Unknown(name.len() as u64));
     }
 
     fn text(&mut self, json: &'a str) {
-        text(json, self.visit);
+        visit_text(json, self.visit);
     }
 }
 
 /// What stands beside encoded data.
 #[derive(Default)]
-struct Beside<'a> {
+struct Siblings<'a> {
     mime: Option<&'a str>,
     is_text: bool,
     is_sealed: bool,

@@ -1,15 +1,15 @@
 //! Reads the output limits in a request body, under every name that a known server accepts.
 
+use super::field_names::{BUDGETS, COUNTS, LIMITS, OPTIONS};
 use super::fields::Fields;
 use super::json;
-use super::names::{BUDGETS, COUNTS, LIMITS, OPTIONS};
 use super::request::BadBody;
 use super::surface::{Output, Surface};
 use serde_json::value::RawValue;
 
 /// The limits in a body, and where they stand.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Bounds<'a> {
+pub(super) struct OutputLimits<'a> {
     /// The smallest limit on the output of one choice.
     pub max_output: Option<u64>,
     /// The limits that are there, `null` too, by their names; [`NESTED`] for one in another member.
@@ -26,7 +26,7 @@ pub(super) const NESTED: &str = "";
 /// Objects whose limits are budgets within the output.
 const WITHIN: [&str; 4] = ["thinking", "thinking_config", "thinkingConfig", "reasoning"];
 
-impl<'a> Bounds<'a> {
+impl<'a> OutputLimits<'a> {
     /// Reads what `fields` says; a surface without tokens has no limits.
     ///
     /// # Errors

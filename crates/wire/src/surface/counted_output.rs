@@ -1,7 +1,7 @@
 //! Which output of a response was counted already: deltas, the events at the end of a text or an item, and the
 //! response at the end repeat the same output, and any of them may be missing.
 
-use crate::output::{self, Kind, Piece};
+use crate::output::{self, OutputKind, OutputPiece};
 use crate::stream_reader::UsageSink;
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ const MAX_ITEMS: usize = 1024;
 
 /// The kinds of output that were counted, by the index of their item.
 #[derive(Default)]
-pub(super) struct CountedOutput(BTreeMap<u64, Item>);
+pub(super) struct CountedOutput(BTreeMap<u64, CountedItem>);
 
 #[derive(Default)]
-struct Item {
+struct CountedItem {
     id: Option<String>,
     /// One bit for each kind.
     kinds: u8,
@@ -36,24 +36,24 @@ impl CountedOutput {
     }
 
     /// Records the id of the item at an index, once.
-    pub fn name(&mut self, lane: u64, id: impl FnOnce() -> Option<String>) {
+    pub fn set_id(&mut self, lane: u64, id: impl FnOnce() -> Option<String>) {
         if let Some(item) = self.item(lane).filter(|item| item.id.is_none()) {
             item.id = id();
         }
     }
 
     /// Counts a piece of an unfinished item.
-    pub fn piece(&mut self, lane: u64, piece: Piece<'_>, to: &mut dyn UsageSink) {
+    pub fn add_piece(&mut self, lane: u64, piece: OutputPiece<'_>, to: &mut dyn UsageSink) {
         self.mark(lane, bit(piece));
         to.on_output(lane, piece);
     }
 
     /// Counts the output in the value of a member, except of the kinds in `before`.
-    pub fn rest(
+    pub fn add_rest(
         &mut self,
         lane: u64,
         before: u8,
-        (name, kind): (&str, Kind),
+        (name, kind): (&str, OutputKind),
         json: &str,
         to: &mut dyn UsageSink,
     ) {
@@ -74,7 +74,7 @@ impl CountedOutput {
         }
     }
 
-    fn item(&mut self, lane: u64) -> Option<&mut Item> {
+    fn item(&mut self, lane: u64) -> Option<&mut CountedItem> {
         if self.0.len() >= MAX_ITEMS && !self.0.contains_key(&lane) {
             return None;
         }
@@ -82,15 +82,15 @@ impl CountedOutput {
     }
 }
 
-fn bit(piece: Piece<'_>) -> u8 {
+fn bit(piece: OutputPiece<'_>) -> u8 {
     match piece {
-        Piece::Text(Kind::Content, _) => 1,
-        Piece::Text(Kind::Reasoning, _) => 2,
-        Piece::Text(Kind::Refusal, _) => 4,
-        Piece::Text(Kind::ToolName, _) => 8,
-        Piece::Text(Kind::ToolArguments, _) => 16,
-        Piece::Image => 32,
-        Piece::Media(_) => 64,
-        Piece::Sealed(_) => 128,
+        OutputPiece::Text(OutputKind::Content, _) => 1,
+        OutputPiece::Text(OutputKind::Reasoning, _) => 2,
+        OutputPiece::Text(OutputKind::Refusal, _) => 4,
+        OutputPiece::Text(OutputKind::ToolName, _) => 8,
+        OutputPiece::Text(OutputKind::ToolArguments, _) => 16,
+        OutputPiece::Image => 32,
+        OutputPiece::Media(_) => 64,
+        OutputPiece::Sealed(_) => 128,
     }
 }

@@ -7,69 +7,69 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Beyond this nothing is kept, and the closing event says that it repeats nothing.
-const KEPT_BYTES: usize = 256 * 1024;
+const MAX_BYTES: usize = 256 * 1024;
 
 /// Items by their place in the output.
 #[derive(Default)]
-pub(super) struct SoFar {
-    items: BTreeMap<u64, Item>,
+pub(super) struct PartialOutput {
+    items: BTreeMap<u64, PartialItem>,
     /// The place of the latest delta, and its bytes: should it not pass, it was not said.
     latest: Option<(u64, usize)>,
     bytes: usize,
 }
 
-enum Item {
+enum PartialItem {
     Whole(Box<RawValue>),
     Text { id: Option<String>, text: String },
 }
 
-impl SoFar {
+impl PartialOutput {
     /// An event begins.
     pub fn next_event(&mut self) {
         self.latest = None;
     }
 
     /// A piece of a message's text.
-    pub fn delta(&mut self, place: u64, id: Option<String>, delta: &RawValue) {
+    pub fn add_delta(&mut self, place: u64, id: Option<String>, delta: &RawValue) {
         let delta = json::text(delta);
         if !self.has_room(delta.len()) {
             return;
         }
         let item = self.items.entry(place);
-        let item = item.or_insert_with(|| Item::Text { id, text: String::new() });
-        if let Item::Text { text, .. } = item {
+        let item = item.or_insert_with(|| PartialItem::Text { id, text: String::new() });
+        if let PartialItem::Text { text, .. } = item {
             text.push_str(&delta);
             self.latest = Some((place, delta.len()));
         }
     }
 
     /// An item as it is at its end, in place of its pieces.
-    pub fn whole(&mut self, place: u64, item: &RawValue) {
+    pub fn set_item(&mut self, place: u64, item: &RawValue) {
         if self.has_room(item.get().len()) {
-            self.items.insert(place, Item::Whole(item.to_owned()));
+            self.items.insert(place, PartialItem::Whole(item.to_owned()));
         }
     }
 
     fn has_room(&mut self, more: usize) -> bool {
         self.bytes = self.bytes.saturating_add(more);
-        if self.bytes > KEPT_BYTES {
+        if self.bytes > MAX_BYTES {
             self.items.clear();
         }
-        self.bytes <= KEPT_BYTES
+        self.bytes <= MAX_BYTES
     }
 
     /// The output without the latest delta, which did not pass.
     pub fn output(&mut self) -> Vec<Value> {
         if let Some((place, length)) = self.latest.take()
-            && let Some(Item::Text { text, .. }) = self.items.get_mut(&place)
+            && let Some(PartialItem::Text { text, .. }) = self.items.get_mut(&place)
         {
             text.truncate(text.len().saturating_sub(length));
         }
-        std::mem::take(&mut self.items).into_values().filter_map(Item::into_value).collect()
+        std::mem::take(&mut self.items).into_values().filter_map(PartialItem::into_value).collect()
     }
 }
 
-impl Item {
+impl PartialItem {
     fn into_value(self) -> Option<Value> {
         match self {
             Self::Whole(item) => serde_json::from_str(item.get()).ok(),
@@ -90,44 +90,44 @@ mod tests {
         serde_json::value::to_raw_value(value).unwrap()
     }
 
-    fn texts(so_far: &mut SoFar) -> Vec<Value> {
-        so_far.output().iter().map(|item| item["content"][0]["text"].clone()).collect()
+    fn texts(partial_output: &mut PartialOutput) -> Vec<Value> {
+        partial_output.output().iter().map(|item| item["content"][0]["text"].clone()).collect()
     }
 
     #[test]
     fn the_latest_delta_is_left_out_unless_another_event_came_after_it() {
-        let mut so_far = SoFar::default();
+        let mut partial_output = PartialOutput::default();
         for delta in ["caf\u{e9}", " ", "\u{1f980}"] {
-            so_far.next_event();
-            so_far.delta(0, None, &raw(&json!(delta)));
+            partial_output.next_event();
+            partial_output.add_delta(0, None, &raw(&json!(delta)));
         }
-        so_far.next_event();
-        so_far.delta(1, None, &raw(&json!("unsaid")));
-        assert_eq!(texts(&mut so_far), ["caf\u{e9} \u{1f980}"]);
-        so_far.next_event();
-        so_far.delta(0, None, &raw(&json!("said")));
-        so_far.next_event();
-        assert_eq!(texts(&mut so_far), ["said"]);
+        partial_output.next_event();
+        partial_output.add_delta(1, None, &raw(&json!("unsaid")));
+        assert_eq!(texts(&mut partial_output), ["caf\u{e9} \u{1f980}"]);
+        partial_output.next_event();
+        partial_output.add_delta(0, None, &raw(&json!("said")));
+        partial_output.next_event();
+        assert_eq!(texts(&mut partial_output), ["said"]);
     }
 
     #[test]
     fn a_whole_item_takes_the_place_of_its_pieces() {
-        let mut so_far = SoFar::default();
-        so_far.delta(0, None, &raw(&json!("piece")));
-        so_far.next_event();
+        let mut partial_output = PartialOutput::default();
+        partial_output.add_delta(0, None, &raw(&json!("piece")));
+        partial_output.next_event();
         let item = json!({"id": "m", "content": [{"text": "whole"}]});
-        so_far.whole(0, &raw(&item));
-        assert_eq!(so_far.output(), [item]);
+        partial_output.set_item(0, &raw(&item));
+        assert_eq!(partial_output.output(), [item]);
     }
 
     #[test]
     fn beyond_its_bound_it_keeps_nothing() {
-        let mut so_far = SoFar::default();
+        let mut partial_output = PartialOutput::default();
         for _ in 0..100 {
-            so_far.next_event();
-            so_far.delta(0, None, &raw(&json!("x".repeat(4096))));
+            partial_output.next_event();
+            partial_output.add_delta(0, None, &raw(&json!("x".repeat(4096))));
         }
-        assert!(so_far.items.is_empty());
-        assert_eq!(so_far.output(), Vec::<Value>::new());
+        assert!(partial_output.items.is_empty());
+        assert_eq!(partial_output.output(), Vec::<Value>::new());
     }
 }
