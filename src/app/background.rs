@@ -25,13 +25,13 @@ const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) fn spawn(
     workers: &Supervisor,
     parts: &Services,
-    proxy: &Gateway,
+    gateway: &Gateway,
     stop: &CancellationToken,
 ) {
     let watch = Watch {
         store: parts.store.clone(),
         callers: Arc::clone(&parts.callers),
-        open: proxy.open_calls.clone(),
+        open: gateway.open_calls.clone(),
         changed: parts.changed.clone(),
     };
     workers.spawn("watch", watch.run(stop.clone()));

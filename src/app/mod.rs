@@ -20,11 +20,11 @@ use crate::control::health::{Checks, Phase, Readiness};
 use crate::control::routes::admin::reload::ReloadRequest;
 use crate::control::state::{ControlState, EdgeConfig, InstanceInfo};
 use crate::data_dir::{DataDir, Instance, Lock};
-use crate::gateway::call::body_memory::Buffers;
-use crate::gateway::call::exhausted_users::Exhausted;
+use crate::gateway::call::body_memory::BodyMemory;
+use crate::gateway::call::exhausted_users::ExhaustedUsers;
 use crate::gateway::call::prompt_count;
 use crate::gateway::call::settle::Settler;
-use crate::gateway::listener::peers::Peers;
+use crate::gateway::listener::address_limit::AddressLimit;
 use crate::gateway::listener::tls::Tls;
 use crate::gateway::{Gateway, RoutingSnapshot};
 use crate::hot_restart::predecessor::Ended;
@@ -74,7 +74,7 @@ pub struct Running {
     reloads: Mutex<mpsc::Receiver<ReloadRequest>>,
     /// Held while a configuration is applied, so that two reloads cannot mix.
     reloading: Mutex<()>,
-    proxy: Arc<Gateway>,
+    gateway: Arc<Gateway>,
     readiness: Readiness,
     /// What the gateway was started with.
     config: Config,
@@ -132,12 +132,12 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
     let (reload_requests, reloads) = mpsc::channel(1);
     let control = control(&config, &parts, &readiness, reload_requests);
     let admin_names = config.admin_names.clone();
-    let proxy = Arc::new(Gateway { tls, ..proxy(config.clone(), &parts, control, &calls) });
+    let gateway = Arc::new(Gateway { tls, ..gateway(config.clone(), &parts, control, &calls) });
 
     let (ended, lock) = (Ended::default(), Arc::new(SyncMutex::new(lock)));
     let has_taken_over = takeover.is_some();
     if let Some(takeover) = takeover {
-        restart::replace(takeover, &parts, &proxy, &calls).await?;
+        restart::replace(takeover, &parts, &gateway, &calls).await?;
         restart::record_holder(folder.as_ref(), &lock);
     }
     match initial::apply(&config, &*parts.store).await {
@@ -150,7 +150,7 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
     let identity = restart::Identity { state_id: config.state_id(), secret };
     let service = restart::service(identity, duplicates, &mut parts, &ended, &lock, &workers);
     restart::spawn(&config, service, has_taken_over, &workers, &stop).await;
-    background::spawn(&workers, &parts, &proxy, &stop);
+    background::spawn(&workers, &parts, &gateway, &stop);
     let admin_state = AdminState {
         metrics: Arc::clone(&parts.metrics),
         quota: Arc::clone(&parts.quota),
@@ -158,7 +158,7 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
         names: admin_names,
     };
     let stops = Stops { calls: &stop, writer: &stop_writer, accepting: &ended.handed_over };
-    sockets.serve(&workers, &proxy, admin_state, &stops);
+    sockets.serve(&workers, &gateway, admin_state, &stops);
     if let Some(folder) = &folder {
         let instance = Instance { pid: std::process::id(), public_addr, admin_addr };
         match folder.publish(&instance) {
@@ -181,7 +181,7 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
         upstreams,
         reloads: Mutex::new(reloads),
         reloading: Mutex::default(),
-        proxy,
+        gateway,
         readiness,
         config,
         calls,
@@ -198,7 +198,7 @@ impl Running {
     /// answer under way. It still takes calls. Returns for how long it should, so that balancers learn of it.
     pub fn leave(&self) -> Duration {
         self.readiness.set(Phase::Draining);
-        self.proxy.leaving.cancel();
+        self.gateway.leaving.cancel();
         self.limits().shutdown_delay
     }
 
@@ -206,7 +206,7 @@ impl Running {
     pub async fn stop(self) {
         self.workers.shut_down();
         self.leave();
-        self.proxy.draining.cancel();
+        self.gateway.draining.cancel();
         let grace = self.limits().shutdown_grace;
         let idle = async {
             while self.quota.open_leases() > 0 {
@@ -219,7 +219,7 @@ impl Running {
                 "shutdown grace period expired, aborting calls in flight"
             );
         }
-        self.proxy.hard_stop.cancel();
+        self.gateway.hard_stop.cancel();
         self.stop.cancel();
         self.calls.close();
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.calls.wait()).await;
@@ -241,7 +241,7 @@ impl Running {
     }
 
     fn limits(&self) -> Limits {
-        self.proxy.current.load().limits.clone()
+        self.gateway.current.load().limits.clone()
     }
 
     /// The upstreams in force.
@@ -268,7 +268,7 @@ impl Running {
     /// # Errors
     /// When it cannot be read, or does not go with its key; then the old one stays.
     pub fn reload_tls(&self, files: &TlsFiles) -> anyhow::Result<()> {
-        self.proxy.tls.as_ref().map_or(Ok(()), |tls| tls.reload(files))
+        self.gateway.tls.as_ref().map_or(Ok(()), |tls| tls.reload(files))
     }
 
     /// Takes over what can change while running, from the next call on; running calls keep what
@@ -294,7 +294,7 @@ impl Running {
             let current = self.upstreams.load();
             let upstreams = Arc::new(current.replaced_by(catalog));
             self.upstreams.store(Arc::clone(&upstreams));
-            self.proxy.current.store(Arc::new(RoutingSnapshot { upstreams, limits }));
+            self.gateway.current.store(Arc::new(RoutingSnapshot { upstreams, limits }));
             names(&current.catalog)
         };
         let change = Change::of_config(before, after);
@@ -398,19 +398,24 @@ async fn parts(
     })
 }
 
-fn proxy(config: Config, parts: &Services, control: axum::Router, calls: &TaskTracker) -> Gateway {
+fn gateway(
+    config: Config,
+    parts: &Services,
+    control: axum::Router,
+    calls: &TaskTracker,
+) -> Gateway {
     let settler = Arc::new(Settler {
         quota: Arc::clone(&parts.quota),
         metrics: Arc::clone(&parts.metrics),
         tasks: calls.clone(),
         reasoning: Arc::default(),
         lengths: Arc::default(),
-        waiting: Arc::default(),
+        admission_queue: Arc::default(),
     });
     Gateway {
-        buffers: Buffers::new(config.listener.buffered_bytes),
-        peers: Peers::new(config.listener.connections_per_address),
-        exhausted: Exhausted::default(),
+        body_memory: BodyMemory::new(config.listener.buffered_bytes),
+        address_limit: AddressLimit::new(config.listener.connections_per_address),
+        exhausted_users: ExhaustedUsers::default(),
         listener: config.listener,
         tls: None,
         pepper: parts.pepper.clone(),

@@ -44,7 +44,7 @@ pub(super) fn record_holder(folder: Option<&DataDir>, lock: &SharedLock) {
 pub(super) async fn replace(
     takeover: Takeover,
     parts: &Services,
-    proxy: &Gateway,
+    gateway: &Gateway,
     calls: &TaskTracker,
 ) -> anyhow::Result<()> {
     let pid = takeover.pid();
@@ -52,7 +52,7 @@ pub(super) async fn replace(
     tracing::info!(predecessor = pid, open_calls = parts.adopted.len(), "hot restart: took over");
     if parts.transferable.is_some() {
         let (quota, leases) = (Arc::clone(&parts.quota), parts.adopted.clone());
-        let (stop, tasks) = (proxy.hard_stop.clone(), calls.clone());
+        let (stop, tasks) = (gateway.hard_stop.clone(), calls.clone());
         calls.spawn(async move {
             report_abandoned(remote::serve(quota, leases, stream, &tasks, stop).await);
         });
@@ -137,7 +137,7 @@ impl Running {
     /// false if the successor is gone, which ends all calls.
     pub async fn retire(&self) -> bool {
         self.readiness.set(Phase::Draining);
-        self.proxy.leaving.cancel();
+        self.gateway.leaving.cancel();
         // What would reload them has its configuration in the new process.
         self.reloads.lock().await.close();
         self.calls.close();
@@ -150,7 +150,7 @@ impl Running {
             while self.quota.open_leases() > 0 {
                 tokio::time::sleep(DRAIN_POLL_INTERVAL).await;
             }
-            self.proxy.draining.cancel();
+            self.gateway.draining.cancel();
             self.calls.wait().await;
         };
         let has_finished = tokio::select! {
@@ -159,7 +159,7 @@ impl Running {
         };
         if !has_finished {
             tracing::error!("hot restart: the new process is gone; ending open calls");
-            self.proxy.hard_stop.cancel();
+            self.gateway.hard_stop.cancel();
             let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.calls.wait()).await;
         }
         self.end_workers().await;

@@ -50,7 +50,7 @@ impl Sockets {
     pub(super) fn serve(
         self,
         workers: &Supervisor,
-        proxy: &Arc<Gateway>,
+        gateway: &Arc<Gateway>,
         admin: AdminState,
         stops: &Stops<'_>,
     ) {
@@ -67,9 +67,9 @@ impl Sockets {
             workers.spawn("admin", serve_admin(socket, router, ended));
         }
         let public = Listener::from(self.public);
-        let (proxy, stop) = (Arc::clone(proxy), stops.calls.clone());
+        let (gateway, stop) = (Arc::clone(gateway), stops.calls.clone());
         workers.spawn("accept", async move {
-            let accept = connection::accept(proxy, public, stop);
+            let accept = connection::accept(gateway, public, stop);
             accepting.run_until_cancelled(accept).await;
         });
     }

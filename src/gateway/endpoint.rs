@@ -29,11 +29,11 @@ pub enum Endpoint {
     /// A metered call.
     Call(Surface),
     /// Something that an upstream keeps.
-    Kept(Kept),
+    StoredResponse(StoredResponseRequest),
     /// The answer to a deferred chat, by its id.
     Deferred(String),
     /// All models, or one by its id.
-    Models(Option<String>, Shape),
+    Models(Option<String>, ModelListFormat),
     /// A browser asks what it may send to `/v1`.
     Preflight,
     /// A path of the data plane that exists, asked with another method.
@@ -48,7 +48,7 @@ pub enum Endpoint {
 
 /// In whose shape models are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub enum ModelListFormat {
     OpenAi,
     /// xAI's language models, with their prices.
     Xai,
@@ -58,14 +58,14 @@ pub enum Shape {
 
 /// What is asked for by its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredResponseRequest {
     pub id: String,
-    pub act: Act,
+    pub action: StoredResponseAction,
 }
 
 /// What is to be done with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
+pub enum StoredResponseAction {
     Read,
     Delete,
     Cancel,
@@ -74,7 +74,7 @@ pub enum Act {
 
 /// One request, before its body.
 #[derive(Debug)]
-pub struct Head {
+pub struct RequestHead {
     pub id: RequestId,
     /// The caller's own `x-request-id`: kept for its sake, and never taken for ours.
     pub client_request_id: Option<Arc<str>>,
@@ -108,9 +108,11 @@ impl Endpoint {
         let surface = Surface::ALL.into_iter().find(|surface| surface.path() == below);
         let found = match (surface, below) {
             (Some(surface), _) => (Self::Call(surface), "POST"),
-            (None, "/models") => (Self::Models(None, Shape::OpenAi), "GET"),
-            (None, "/language-models") => (Self::Models(None, Shape::Xai), "GET"),
-            _ if below.starts_with("/responses/") => return Self::of_kept(method, below),
+            (None, "/models") => (Self::Models(None, ModelListFormat::OpenAi), "GET"),
+            (None, "/language-models") => (Self::Models(None, ModelListFormat::Xai), "GET"),
+            _ if below.starts_with("/responses/") => {
+                return Self::of_stored_response(method, below);
+            }
             _ => match Self::by_id(below) {
                 Some(found) => (found, "GET"),
                 None => return Self::Unknown,
@@ -131,8 +133,10 @@ impl Endpoint {
             Self::Control => Self::Control,
             // A handshake is a GET (RFC 6455 section 4.1); with other methods the header is ignored.
             _ if is_web_socket && method == Method::GET => Self::WebSocket,
-            Self::Models(id, Shape::OpenAi) if headers.contains_key("anthropic-version") => {
-                Self::Models(id, Shape::Anthropic)
+            Self::Models(id, ModelListFormat::OpenAi)
+                if headers.contains_key("anthropic-version") =>
+            {
+                Self::Models(id, ModelListFormat::Anthropic)
             }
             found => found,
         }
@@ -143,9 +147,9 @@ impl Endpoint {
         if let Some(id) = below.strip_prefix(DEFERRED) {
             return is_id(id).then(|| Self::Deferred(id.to_owned()));
         }
-        let of_xai = below.strip_prefix("/language-models/").map(|id| (id, Shape::Xai));
+        let of_xai = below.strip_prefix("/language-models/").map(|id| (id, ModelListFormat::Xai));
         let (id, shape) =
-            of_xai.or(below.strip_prefix("/models/").map(|id| (id, Shape::OpenAi)))?;
+            of_xai.or(below.strip_prefix("/models/").map(|id| (id, ModelListFormat::OpenAi)))?;
         // SDKs write a `/` of the id as `%2F`.
         let name = percent_decode_str(id).decode_utf8_lossy();
         let is_short = (1..=MAX_MODEL_LEN).contains(&id.len());
@@ -153,7 +157,7 @@ impl Endpoint {
     }
 
     /// Below `/responses`.
-    fn of_kept(method: &Method, below: &str) -> Self {
+    fn of_stored_response(method: &Method, below: &str) -> Self {
         let mut parts = below.split('/').skip(2);
         let (id, rest, more) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
         // Routes of OpenAI's, not ids.
@@ -161,18 +165,20 @@ impl Endpoint {
         if !is_id(id) || is_route || more.is_some() {
             return Self::Unknown;
         }
-        let (act, allow) = match (method.as_str(), rest) {
-            ("GET", None) => (Some(Act::Read), ""),
-            ("DELETE", None) => (Some(Act::Delete), ""),
+        let (action, allow) = match (method.as_str(), rest) {
+            ("GET", None) => (Some(StoredResponseAction::Read), ""),
+            ("DELETE", None) => (Some(StoredResponseAction::Delete), ""),
             (_, None) => (None, "GET, DELETE"),
-            ("POST", Some("cancel")) => (Some(Act::Cancel), ""),
+            ("POST", Some("cancel")) => (Some(StoredResponseAction::Cancel), ""),
             (_, Some("cancel")) => (None, "POST"),
-            ("GET", Some("input_items")) => (Some(Act::ListInput), ""),
+            ("GET", Some("input_items")) => (Some(StoredResponseAction::ListInput), ""),
             (_, Some("input_items")) => (None, "GET"),
             _ => return Self::Unknown,
         };
-        match act {
-            Some(act) => Self::Kept(Kept { id: id.to_owned(), act }),
+        match action {
+            Some(action) => {
+                Self::StoredResponse(StoredResponseRequest { id: id.to_owned(), action })
+            }
             None => Self::WrongMethod { allow },
         }
     }
@@ -181,7 +187,7 @@ impl Endpoint {
     #[must_use]
     pub fn takes_api_key(&self) -> bool {
         let is_call = matches!(self, Self::Call(Surface::Messages | Surface::CountTokens));
-        is_call || matches!(self, Self::Models(_, Shape::Anthropic))
+        is_call || matches!(self, Self::Models(_, ModelListFormat::Anthropic))
     }
 
     /// An error in the words of what was asked for.
@@ -189,7 +195,7 @@ impl Endpoint {
     pub fn error(&self, status: u16, error: &ErrorBody) -> String {
         match self {
             Self::Call(surface) => surface.error(status, error),
-            Self::Models(_, Shape::Anthropic) => Surface::Messages.error(status, error),
+            Self::Models(_, ModelListFormat::Anthropic) => Surface::Messages.error(status, error),
             _ => error.to_json(),
         }
     }
@@ -203,13 +209,13 @@ fn is_id(id: &str) -> bool {
 /// The caller's own id of the request, if it is short, of visible ASCII characters only, and holds no key.
 fn client_request_id(headers: &HeaderMap) -> Option<Arc<str>> {
     let id = headers.get("x-request-id")?.to_str().ok()?;
-    let is_kept = (1..=MAX_CLIENT_ID_LEN).contains(&id.len());
-    let is_kept = is_kept && id.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_stored = (1..=MAX_CLIENT_ID_LEN).contains(&id.len());
+    let is_stored = is_stored && id.bytes().all(|byte| byte.is_ascii_graphic());
     // It is logged, and keys are not.
-    (is_kept && !holds_our_key(id.as_bytes())).then(|| id.into())
+    (is_stored && !holds_our_key(id.as_bytes())).then(|| id.into())
 }
 
-impl Head {
+impl RequestHead {
     /// Reads the head that `session` has received; `trusted` are proxies whose word for an address is taken.
     #[must_use]
     pub fn read(session: &Session, trusted: &[IpNet], now: Timestamp, started: Instant) -> Self {
@@ -257,17 +263,20 @@ mod tests {
 
     #[test]
     fn handshakes_of_web_sockets_are_known_below_v1() {
-        let asked = |path: &str, protocol: &'static str| {
+        let sent_request = |path: &str, protocol: &'static str| {
             let upgrade = HeaderValue::from_static(protocol);
             let headers = HeaderMap::from_iter([(http::header::UPGRADE, upgrade)]);
             Endpoint::with_headers(&Method::GET, path, &headers)
         };
         for path in ["/v1/responses", "/v1/realtime?model=x", "/v1/chat/completions"] {
-            assert_eq!(asked(path, "WebSocket"), Endpoint::WebSocket);
-            assert_eq!(asked(path, "h2c, websocket"), Endpoint::WebSocket);
+            assert_eq!(sent_request(path, "WebSocket"), Endpoint::WebSocket);
+            assert_eq!(sent_request(path, "h2c, websocket"), Endpoint::WebSocket);
         }
-        assert_eq!(asked("/health", "websocket"), Endpoint::Control);
-        assert_eq!(asked("/v1/models", "h2c"), Endpoint::Models(None, Shape::OpenAi));
+        assert_eq!(sent_request("/health", "websocket"), Endpoint::Control);
+        assert_eq!(
+            sent_request("/v1/models", "h2c"),
+            Endpoint::Models(None, ModelListFormat::OpenAi)
+        );
     }
 
     #[test]
@@ -276,11 +285,17 @@ mod tests {
         let name = http::HeaderName::from_static("anthropic-version");
         let headers = HeaderMap::from_iter([(name, version)]);
         let of = |path: &str| Endpoint::with_headers(&Method::GET, path, &headers);
-        let models = Endpoint::Models(None, Shape::Anthropic);
+        let models = Endpoint::Models(None, ModelListFormat::Anthropic);
         assert_eq!(of("/v1/models?limit=1000"), models);
-        assert!(models.takes_api_key() && !Endpoint::Models(None, Shape::OpenAi).takes_api_key());
-        assert_eq!(of("/v1/models/m"), Endpoint::Models(Some("m".into()), Shape::Anthropic));
-        assert_eq!(of("/v1/language-models"), Endpoint::Models(None, Shape::Xai));
+        assert!(
+            models.takes_api_key()
+                && !Endpoint::Models(None, ModelListFormat::OpenAi).takes_api_key()
+        );
+        assert_eq!(
+            of("/v1/models/m"),
+            Endpoint::Models(Some("m".into()), ModelListFormat::Anthropic)
+        );
+        assert_eq!(of("/v1/language-models"), Endpoint::Models(None, ModelListFormat::Xai));
     }
 
     #[test]
@@ -292,22 +307,27 @@ mod tests {
         assert_eq!(of("POST", "/v1/chat/completions?x=1"), chat);
         assert_eq!(of("POST", "/api/v1/chat/completions"), chat);
         assert_eq!(of("GET", "/v1/chat/completions"), Endpoint::WrongMethod { allow: "POST" });
-        assert_eq!(of("GET", "/v1/models"), Endpoint::Models(None, Shape::OpenAi));
-        let model = |id: &str| Endpoint::Models(Some(id.into()), Shape::OpenAi);
+        assert_eq!(of("GET", "/v1/models"), Endpoint::Models(None, ModelListFormat::OpenAi));
+        let model = |id: &str| Endpoint::Models(Some(id.into()), ModelListFormat::OpenAi);
         assert_eq!(of("GET", "/v1/models/grok-4.3"), model("grok-4.3"));
         assert_eq!(of("GET", "/v1/models/xai%2Fgrok"), model("xai/grok"));
-        assert_eq!(of("GET", "/v1/language-models"), Endpoint::Models(None, Shape::Xai));
-        let priced = Endpoint::Models(Some("grok-4.3".into()), Shape::Xai);
+        assert_eq!(of("GET", "/v1/language-models"), Endpoint::Models(None, ModelListFormat::Xai));
+        let priced = Endpoint::Models(Some("grok-4.3".into()), ModelListFormat::Xai);
         assert_eq!(of("GET", "/v1/language-models/grok-4.3"), priced);
         let deferred = Endpoint::Deferred("3f-6c".into());
         assert_eq!(of("GET", "/v1/chat/deferred-completion/3f-6c"), deferred);
         assert_eq!(of("GET", "/v1/chat/deferred-completion/3f/6c"), Endpoint::Unknown);
         assert_eq!(of("GET", "/v1/chat/deferred-completion/"), Endpoint::Unknown);
-        let kept = |act| Endpoint::Kept(Kept { id: "resp_1-a".into(), act });
-        assert_eq!(of("GET", "/v1/responses/resp_1-a"), kept(Act::Read));
-        assert_eq!(of("DELETE", "/v1/responses/resp_1-a/"), kept(Act::Delete));
-        assert_eq!(of("POST", "/v1/responses/resp_1-a/cancel"), kept(Act::Cancel));
-        assert_eq!(of("GET", "/v1/responses/resp_1-a/input_items?limit=1"), kept(Act::ListInput));
+        let kept = |action| {
+            Endpoint::StoredResponse(StoredResponseRequest { id: "resp_1-a".into(), action })
+        };
+        assert_eq!(of("GET", "/v1/responses/resp_1-a"), kept(StoredResponseAction::Read));
+        assert_eq!(of("DELETE", "/v1/responses/resp_1-a/"), kept(StoredResponseAction::Delete));
+        assert_eq!(of("POST", "/v1/responses/resp_1-a/cancel"), kept(StoredResponseAction::Cancel));
+        assert_eq!(
+            of("GET", "/v1/responses/resp_1-a/input_items?limit=1"),
+            kept(StoredResponseAction::ListInput)
+        );
         assert_eq!(of("POST", "/v1/responses/compact"), Endpoint::Unknown);
         assert_eq!(of("POST", "/v1/responses/input_tokens"), Endpoint::Unknown);
         let wrong = |allow| Endpoint::WrongMethod { allow };

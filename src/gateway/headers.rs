@@ -3,8 +3,8 @@
 //! Names and values are checked; `docs/headers.md` has the table. Headers that `Connection` names are not
 //! forwarded (RFC 9110 section 7.6.1), and trailers never are.
 
-use crate::gateway::call::admit::Reservation;
-use crate::gateway::listener::session::ReplyHead;
+use crate::gateway::call::reservation::Reservation;
+use crate::gateway::listener::session::ResponseHead;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::client::Exchange;
 use domain::key::PlainKey;
@@ -78,7 +78,7 @@ pub fn forwarded(from: &HeaderMap, upstream: &Upstream) -> HeaderMap {
 }
 
 /// Adds the upstream's headers that are allowed to `to`.
-pub fn add_upstream_reply(to: &mut ReplyHead, exchange: &Exchange) {
+pub fn add_upstream_reply(to: &mut ResponseHead, exchange: &Exchange) {
     let nominated = nominated(exchange.headers());
     let allowed = exchange.headers().iter().filter(|(name, value)| is_reply_allowed(name, value));
     for (name, value) in allowed.filter(|(name, _)| !nominated.iter().any(|n| name.as_str() == n)) {
@@ -125,7 +125,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// Makes `head` the head of an event stream.
-pub(crate) fn make_stream_head(head: &mut ReplyHead) {
+pub(crate) fn make_stream_head(head: &mut ResponseHead) {
     head.set(header::CACHE_CONTROL, "no-cache");
     head.set("x-accel-buffering", "no");
     if !head.headers.contains_key(header::CONTENT_TYPE) {
@@ -134,14 +134,18 @@ pub(crate) fn make_stream_head(head: &mut ReplyHead) {
 }
 
 /// Adds the output limit that was sent upstream, if it is below what the caller asked for.
-pub(crate) fn add_clamped(head: &mut ReplyHead, reservation: &Reservation) {
+pub(crate) fn add_clamped(head: &mut ResponseHead, reservation: &Reservation) {
     if let Some(limit) = reservation.output_limit.filter(|_| reservation.clamped) {
         head.set("x-kx-clamped", limit);
     }
 }
 
 /// Adds the names of what was removed from the request because the plan does not include it.
-pub(crate) fn add_stripped(head: &mut ReplyHead, request: &Request<'_>, reservation: &Reservation) {
+pub(crate) fn add_stripped(
+    head: &mut ResponseHead,
+    request: &Request<'_>,
+    reservation: &Reservation,
+) {
     let names = request.stripped_names(&reservation.caller.plan_limits.policy);
     if let Some(list) = plain_list(&names) {
         head.set("x-kx-stripped", list);
@@ -150,14 +154,14 @@ pub(crate) fn add_stripped(head: &mut ReplyHead, request: &Request<'_>, reservat
 
 /// Adds what keeps browsers and caches from making more of a reply than it is. A reply that may be kept says so
 /// afterwards.
-pub fn add_protection(to: &mut ReplyHead) {
+pub fn add_protection(to: &mut ResponseHead) {
     to.set(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     to.set(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
 /// Adds what lets a browser's script read a reply of the data plane. `allowed` are the origins
 /// that may; `None` is any, safe because `/v1` takes bearer keys and never cookies.
-pub fn add_cors(to: &mut ReplyHead, origin: Option<&HeaderValue>, allowed: Option<&[String]>) {
+pub fn add_cors(to: &mut ResponseHead, origin: Option<&HeaderValue>, allowed: Option<&[String]>) {
     let Some(origin) = origin else { return };
     let granted = match allowed {
         None => HeaderValue::from_static("*"),
@@ -171,12 +175,12 @@ pub fn add_cors(to: &mut ReplyHead, origin: Option<&HeaderValue>, allowed: Optio
 
 /// Adds the answer to a preflight. Asked-for headers are granted by name: `*` would not cover
 /// `authorization` (Fetch standard), and SDKs keep adding new ones.
-pub fn add_preflight(to: &mut ReplyHead, asked: Option<&HeaderValue>) {
+pub fn add_preflight(to: &mut ResponseHead, sent_request: Option<&HeaderValue>) {
     to.set(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS");
     to.set(header::ACCESS_CONTROL_MAX_AGE, "86400");
     to.add(header::VARY, "access-control-request-headers");
-    if let Some(asked) = asked {
-        to.set(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+    if let Some(sent_request) = sent_request {
+        to.set(header::ACCESS_CONTROL_ALLOW_HEADERS, sent_request.clone());
     }
 }
 

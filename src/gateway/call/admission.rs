@@ -5,27 +5,34 @@
 //! wait at once, and nothing is charged.
 
 use crate::callers::cache::CallerCache;
-use crate::gateway::call::admission_queue::Place;
-use crate::gateway::call::admit::{self, Admission, NotAdmitted, Reservation};
-use crate::gateway::call::cancellation::Leash;
-use crate::gateway::call::forward::{Stop, stopped};
+use crate::gateway::call::Call;
+use crate::gateway::call::admission_queue::QueuePosition;
+use crate::gateway::call::admit::{self, Admission, NotAdmitted};
+use crate::gateway::call::cancellation::Cancellation;
+use crate::gateway::call::end::EndReason;
+use crate::gateway::call::forward::stopped;
+use crate::gateway::call::reasoning_estimate::HiddenKinds;
+use crate::gateway::call::reservation::Reservation;
+use crate::gateway::call::route::{self, Wanted};
 use crate::gateway::call::settle::Settler;
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::{Limited, Refusal};
+use crate::gateway::response::rejection::Rejection;
 use domain::caller::Caller;
 use domain::limit::LimitKind;
 use jiff::SignedDuration;
 use quota::backend::QuotaBackend;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use system::clock;
 use telemetry::labels::WaitOutcome;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use wire::request::Request;
 
 /// The queue and time limit of a waiting call.
-pub struct Patience<'a> {
-    pub leash: &'a Leash,
+pub struct QueueLimit<'a> {
+    pub cancellation: &'a Cancellation,
     /// Cancelled once no new call is taken.
     pub draining: &'a CancellationToken,
     /// Zero = not at all.
@@ -33,104 +40,168 @@ pub struct Patience<'a> {
 }
 
 /// The reason that a call was not admitted.
-pub enum Unreserved {
+pub enum AdmissionError {
     Refused(Refusal),
     /// The client has gone.
-    Stopped(Stop),
+    Stopped(EndReason),
 }
 
-impl From<Refusal> for Unreserved {
+impl From<Refusal> for AdmissionError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
 /// Who asks, and of whom.
-pub struct Asking<'a> {
+pub struct CallerContext<'a> {
     pub caller: Arc<Caller>,
     pub callers: &'a CallerCache,
     pub settler: &'a Arc<Settler>,
+}
+
+impl Call<'_> {
+    /// Reserves the call's quota. With `upstream` only that upstream may serve it.
+    pub(crate) async fn admit(
+        &self,
+        session: &mut Session,
+        cancellation: &Cancellation,
+        caller: &Arc<Caller>,
+        upstream: Option<&str>,
+    ) -> Result<Reservation, Rejection> {
+        let (gateway, head) = (self.gateway, self.writer.head);
+        let Request { model, surface, .. } = self.request;
+        let wanted = Wanted { model, surface: *surface, upstream };
+        let model = route::route(&self.current.upstreams.catalog, caller, wanted)?;
+        let Settler { reasoning, lengths, quota, metrics, .. } = &*gateway.settler;
+        let limits = &self.current.limits;
+        let default = limits.expected_output_tokens;
+        let likely = match self.request.max_output {
+            Some(limit) => limit,
+            None => lengths.likely(caller.user, &model.id, default),
+        };
+        let kinds = HiddenKinds {
+            reasoning: model.hidden_reasoning,
+            tools: self.request.runs_server_tools(&caller.plan_limits.policy),
+        };
+        let hidden = reasoning.allowance(&model.id, kinds, limits.expected_hidden_tokens);
+        if kinds == (HiddenKinds { reasoning: true, tools: false }) {
+            metrics.reasoning_allowance_tokens(&model.id).set(hidden as f64);
+        }
+        let admission = Admission {
+            request: head.id,
+            client_request_id: head.client_request_id.clone(),
+            body: self.request,
+            model: &model,
+            kinds,
+            hidden,
+            likely,
+            slice_tokens: limits.slice_tokens,
+            now: head.admitted_at,
+            started: head.started,
+            exact: OnceLock::new(),
+            counting: &gateway.counting,
+        };
+        let caller = Arc::clone(caller);
+        let context =
+            CallerContext { caller, callers: &gateway.callers, settler: &gateway.settler };
+        let queue_limit = QueueLimit {
+            cancellation,
+            draining: &gateway.draining,
+            longest: limits.admission_wait,
+        };
+        let reserved = match reserve(session, admission, context, &queue_limit).await {
+            Ok(reserved) => reserved,
+            Err(AdmissionError::Refused(refusal)) => return Err(refusal.into()),
+            Err(AdmissionError::Stopped(by)) => {
+                session.close_after_reply();
+                return Err(Rejection::of(by));
+            }
+        };
+        metrics.reservations_open.set(quota.open_leases() as f64);
+        Ok(reserved)
+    }
 }
 
 /// Takes the quota of one call, as soon as running calls of its user leave room for it.
 ///
 /// # Errors
 /// A refusal, or that the client has gone; nothing was taken.
-pub async fn reserve(
+async fn reserve(
     session: &mut Session,
     admission: Admission<'_>,
-    asking: Asking<'_>,
-    patience: &Patience<'_>,
-) -> Result<Reservation, Unreserved> {
-    let Asking { caller, callers, settler } = asking;
+    context: CallerContext<'_>,
+    queue_limit: &QueueLimit<'_>,
+) -> Result<Reservation, AdmissionError> {
+    let CallerContext { caller, callers, settler } = context;
     let quota: &dyn QuotaBackend = &*settler.quota;
-    let behind = settler.waiting.line(caller.user, &caller.key);
+    let behind = settler.admission_queue.queue(caller.user, &caller.key);
     if behind.is_none() {
         let first = admit::reserve(&admission, Arc::clone(&caller), callers, quota, settler);
         match first.await {
             Ok(reservation) => return Ok(reservation),
             Err(NotAdmitted::Refused(refusal)) => return Err(refusal.into()),
-            Err(NotAdmitted::ByRunningCalls { refusal, .. }) if patience.longest.is_zero() => {
+            Err(NotAdmitted::ByRunningCalls { refusal, .. }) if queue_limit.longest.is_zero() => {
                 settler.metrics.admission_waits(WaitOutcome::Refused).increment(1);
                 return Err(refusal.into());
             }
             Err(NotAdmitted::ByRunningCalls { scope, .. }) => {
-                let place = settler.waiting.join(scope);
-                let waiter = Waiter { admission, caller, callers, settler, patience };
-                return waiter.wait(session, place).await;
+                let position = settler.admission_queue.join(scope);
+                let waiter = QueuedCall { admission, caller, callers, settler, queue_limit };
+                return waiter.wait(session, position).await;
             }
         }
     }
-    let place = behind.and_then(|scope| settler.waiting.join(scope));
-    Waiter { admission, caller, callers, settler, patience }.wait(session, place).await
+    let position = behind.and_then(|scope| settler.admission_queue.join(scope));
+    QueuedCall { admission, caller, callers, settler, queue_limit }.wait(session, position).await
 }
 
 /// A call that waits.
-struct Waiter<'a> {
+struct QueuedCall<'a> {
     admission: Admission<'a>,
     caller: Arc<Caller>,
     callers: &'a CallerCache,
     settler: &'a Arc<Settler>,
-    patience: &'a Patience<'a>,
+    queue_limit: &'a QueueLimit<'a>,
 }
 
-impl Waiter<'_> {
-    /// Waits in line, and counts what comes of it; without a `place` the line is too long.
+impl QueuedCall<'_> {
+    /// Waits in line, and counts what comes of it; without a `position` the line is too long.
     async fn wait(
         self,
         session: &mut Session,
-        place: Option<Place>,
-    ) -> Result<Reservation, Unreserved> {
-        let (settler, waiting) = (self.settler, &self.settler.waiting);
+        position: Option<QueuePosition>,
+    ) -> Result<Reservation, AdmissionError> {
+        let (settler, waiting) = (self.settler, &self.settler.admission_queue);
         settler.metrics.admission_waiting.set(waiting.count() as f64);
-        let came_of_it = match place {
-            Some(place) => self.wait_in_line(session, place).await,
+        let admitted = match position {
+            Some(position) => self.wait_in_queue(session, position).await,
             None => Err(by_running_calls().into()),
         };
-        let waited = match &came_of_it {
+        let waited = match &admitted {
             Ok(_) => WaitOutcome::Admitted,
-            Err(Unreserved::Refused(Refusal::Limited(_))) => WaitOutcome::Refused,
+            Err(AdmissionError::Refused(Refusal::Limited(_))) => WaitOutcome::Refused,
             Err(_) => WaitOutcome::Gone,
         };
         settler.metrics.admission_waits(waited).increment(1);
         settler.metrics.admission_waiting.set(waiting.count() as f64);
-        came_of_it
+        admitted
     }
 
-    async fn wait_in_line(
+    async fn wait_in_queue(
         mut self,
         session: &mut Session,
-        mut place: Place,
-    ) -> Result<Reservation, Unreserved> {
+        mut position: QueuePosition,
+    ) -> Result<Reservation, AdmissionError> {
         let began = Instant::from(clock::instant());
-        let deadline = began + self.patience.longest;
+        let deadline = began + self.queue_limit.longest;
         let first_now = self.admission.now;
         loop {
-            self.turn(session, &place, deadline).await?;
+            self.turn(session, &position, deadline).await?;
             let waited = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
             self.admission.now = first_now.saturating_add(waited).unwrap_or(first_now);
             // Plan and key may have changed, and the call may wait no more.
-            let caller = admit::look_again(&self.caller, self.callers, &self.admission).await?;
+            let caller =
+                admit::find_current_caller(&self.caller, self.callers, &self.admission).await?;
             self.caller = Arc::clone(&caller);
             let settler = self.settler;
             let tried =
@@ -141,8 +212,10 @@ impl Waiter<'_> {
                     return Ok(reservation);
                 }
                 Err(NotAdmitted::Refused(refusal)) => return Err(refusal.into()),
-                Err(NotAdmitted::ByRunningCalls { refusal, scope }) if scope != *place.scope() => {
-                    place = self.settler.waiting.join(scope).ok_or(refusal)?;
+                Err(NotAdmitted::ByRunningCalls { refusal, scope })
+                    if scope != *position.scope() =>
+                {
+                    position = self.settler.admission_queue.join(scope).ok_or(refusal)?;
                 }
                 Err(NotAdmitted::ByRunningCalls { .. }) => {}
             }
@@ -153,15 +226,15 @@ impl Waiter<'_> {
     async fn turn(
         &self,
         session: &mut Session,
-        place: &Place,
+        position: &QueuePosition,
         deadline: Instant,
-    ) -> Result<(), Unreserved> {
+    ) -> Result<(), AdmissionError> {
         tokio::select! {
             biased;
-            by = stopped(session, self.patience.leash) => Err(Unreserved::Stopped(by)),
-            () = self.patience.draining.cancelled() => Err(Refusal::Draining.into()),
+            by = stopped(session, self.queue_limit.cancellation) => Err(AdmissionError::Stopped(by)),
+            () = self.queue_limit.draining.cancelled() => Err(Refusal::Draining.into()),
             () = tokio::time::sleep_until(deadline) => Err(by_running_calls().into()),
-            () = place.turn() => Ok(()),
+            () = position.turn() => Ok(()),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! wait first come, first served, before anything is sent upstream.
 //!
 //! There is one queue per user, and one per key whose own limit is the obstacle. Only the head of a queue
-//! retries admission: when a call of its user is settled here, and every [`POLL`], because calls end at
+//! retries admission: when a call of its user is settled here, and every [`POLL_INTERVAL`], because calls end at
 //! other gateways too. A queued call holds no quota and no place in the window.
 
 use domain::id::{KeyId, UserId};
@@ -13,63 +13,63 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Retry interval of a queue's head when no call is settled here.
-const POLL: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Maximum length of a queue; further calls are refused.
-const LONGEST: usize = 64;
+const MAX_LENGTH: usize = 64;
 
 /// All queues. An empty queue takes no memory.
 #[derive(Debug, Default)]
-pub struct Waiting {
-    lines: Mutex<HashMap<Scope, VecDeque<Arc<Notify>>>>,
+pub struct AdmissionQueue {
+    queues: Mutex<HashMap<Scope, VecDeque<Arc<Notify>>>>,
 }
 
 /// A call's place in a queue. Dropping it leaves the queue and wakes the next call.
 #[derive(Debug)]
-pub struct Place {
-    waiting: Arc<Waiting>,
+pub struct QueuePosition {
+    queue: Arc<AdmissionQueue>,
     scope: Scope,
     turn: Arc<Notify>,
 }
 
-impl Waiting {
+impl AdmissionQueue {
     /// The line that a new call has to join before it may try: others came first.
     #[must_use]
-    pub fn line(&self, user: UserId, key: &KeyId) -> Option<Scope> {
-        let lines = self.lines();
-        if lines.is_empty() {
+    pub fn queue(&self, user: UserId, key: &KeyId) -> Option<Scope> {
+        let queues = self.queues();
+        if queues.is_empty() {
             return None;
         }
         let scopes = [Scope::User(user), Scope::Key(key.clone())];
-        scopes.into_iter().find(|scope| lines.contains_key(scope))
+        scopes.into_iter().find(|scope| queues.contains_key(scope))
     }
 
     /// The last place in a line; `None` when too many wait. The first in line may try at once, since a
     /// call may have ended after it was refused.
     #[must_use]
-    pub fn join(self: &Arc<Self>, scope: Scope) -> Option<Place> {
+    pub fn join(self: &Arc<Self>, scope: Scope) -> Option<QueuePosition> {
         let turn = Arc::new(Notify::new());
-        let mut lines = self.lines();
-        let line = lines.entry(scope.clone()).or_default();
-        if line.len() >= LONGEST {
+        let mut queues = self.queues();
+        let queue = queues.entry(scope.clone()).or_default();
+        if queue.len() >= MAX_LENGTH {
             return None;
         }
-        if line.is_empty() {
+        if queue.is_empty() {
             turn.notify_one();
         }
-        line.push_back(Arc::clone(&turn));
-        drop(lines);
-        Some(Place { waiting: Arc::clone(self), scope, turn })
+        queue.push_back(Arc::clone(&turn));
+        drop(queues);
+        Some(QueuePosition { queue: Arc::clone(self), scope, turn })
     }
 
     /// A call of this user and key has given back what it held.
     pub fn settled(&self, user: UserId, key: &KeyId) {
-        let lines = self.lines();
-        if lines.is_empty() {
+        let queues = self.queues();
+        if queues.is_empty() {
             return;
         }
         for scope in [Scope::User(user), Scope::Key(key.clone())] {
-            if let Some(first) = lines.get(&scope).and_then(VecDeque::front) {
+            if let Some(first) = queues.get(&scope).and_then(VecDeque::front) {
                 first.notify_one();
             }
         }
@@ -78,15 +78,15 @@ impl Waiting {
     /// Number of queued calls.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.lines().values().map(VecDeque::len).sum()
+        self.queues().values().map(VecDeque::len).sum()
     }
 
-    fn lines(&self) -> MutexGuard<'_, HashMap<Scope, VecDeque<Arc<Notify>>>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queues(&self) -> MutexGuard<'_, HashMap<Scope, VecDeque<Arc<Notify>>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
+impl QueuePosition {
     /// Whose limit is in the way of those in this line.
     #[must_use]
     pub fn scope(&self) -> &Scope {
@@ -96,27 +96,29 @@ impl Place {
     /// Resolves when the call may try again.
     pub async fn turn(&self) {
         loop {
-            if tokio::time::timeout(POLL, self.turn.notified()).await.is_ok() || self.is_first() {
+            if tokio::time::timeout(POLL_INTERVAL, self.turn.notified()).await.is_ok()
+                || self.is_first()
+            {
                 return;
             }
         }
     }
 
     fn is_first(&self) -> bool {
-        let lines = self.waiting.lines();
-        let first = lines.get(&self.scope).and_then(VecDeque::front);
+        let queues = self.queue.queues();
+        let first = queues.get(&self.scope).and_then(VecDeque::front);
         first.is_some_and(|first| Arc::ptr_eq(first, &self.turn))
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuePosition {
     fn drop(&mut self) {
-        let mut lines = self.waiting.lines();
-        let Some(line) = lines.get_mut(&self.scope) else { return };
-        line.retain(|turn| !Arc::ptr_eq(turn, &self.turn));
-        match line.front() {
+        let mut queues = self.queue.queues();
+        let Some(queue) = queues.get_mut(&self.scope) else { return };
+        queue.retain(|turn| !Arc::ptr_eq(turn, &self.turn));
+        match queue.front() {
             Some(next) => next.notify_one(),
-            None => drop(lines.remove(&self.scope)),
+            None => drop(queues.remove(&self.scope)),
         }
     }
 }
@@ -132,17 +134,17 @@ mod tests {
         KeyId::from(name)
     }
 
-    fn may_try(place: &Place) -> bool {
-        place.turn.notified().now_or_never().is_some()
+    fn may_try(position: &QueuePosition) -> bool {
+        position.turn.notified().now_or_never().is_some()
     }
 
     #[tokio::test]
     async fn the_first_tries_when_a_call_is_settled_and_the_next_when_it_leaves() {
-        let waiting = Arc::new(Waiting::default());
-        assert_eq!(waiting.line(USER, &key("k")), None);
+        let waiting = Arc::new(AdmissionQueue::default());
+        assert_eq!(waiting.queue(USER, &key("k")), None);
         let first = waiting.join(Scope::User(USER)).unwrap();
         let second = waiting.join(Scope::User(USER)).unwrap();
-        assert_eq!(waiting.line(USER, &key("k")), Some(Scope::User(USER)));
+        assert_eq!(waiting.queue(USER, &key("k")), Some(Scope::User(USER)));
         assert!(may_try(&first), "what it was refused for may have ended");
         assert!(!may_try(&first) && !may_try(&second));
         waiting.settled(USER, &key("k"));
@@ -150,12 +152,12 @@ mod tests {
         drop(first);
         assert!(may_try(&second));
         drop(second);
-        assert_eq!((waiting.count(), waiting.line(USER, &key("k"))), (0, None));
+        assert_eq!((waiting.count(), waiting.queue(USER, &key("k"))), (0, None));
     }
 
     #[tokio::test]
     async fn who_leaves_from_the_middle_changes_nothing_for_others() {
-        let waiting = Arc::new(Waiting::default());
+        let waiting = Arc::new(AdmissionQueue::default());
         let [first, second, third] = [(); 3].map(|()| waiting.join(Scope::User(USER)).unwrap());
         assert!(may_try(&first));
         drop(second);
@@ -166,11 +168,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_that_is_full_holds_up_no_other() {
-        let waiting = Arc::new(Waiting::default());
+        let waiting = Arc::new(AdmissionQueue::default());
         let of_key = waiting.join(Scope::Key(key("full"))).unwrap();
         assert!(may_try(&of_key));
-        assert_eq!(waiting.line(USER, &key("other")), None);
-        assert_eq!(waiting.line(USER, &key("full")), Some(Scope::Key(key("full"))));
+        assert_eq!(waiting.queue(USER, &key("other")), None);
+        assert_eq!(waiting.queue(USER, &key("full")), Some(Scope::Key(key("full"))));
         waiting.settled(USER, &key("other"));
         assert!(!may_try(&of_key));
         waiting.settled(USER, &key("full"));
@@ -179,9 +181,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_is_bounded() {
-        let waiting = Arc::new(Waiting::default());
+        let waiting = Arc::new(AdmissionQueue::default());
         let places: Vec<_> =
-            (0..LONGEST).map(|_| waiting.join(Scope::User(USER)).unwrap()).collect();
+            (0..MAX_LENGTH).map(|_| waiting.join(Scope::User(USER)).unwrap()).collect();
         assert!(waiting.join(Scope::User(USER)).is_none());
         drop(places);
         assert_eq!(waiting.count(), 0);
@@ -189,12 +191,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_first_also_tries_now_and_then_for_what_ends_elsewhere() {
-        let waiting = Arc::new(Waiting::default());
+        let waiting = Arc::new(AdmissionQueue::default());
         let (first, second) =
             (waiting.join(Scope::User(USER)).unwrap(), waiting.join(Scope::User(USER)).unwrap());
         first.turn().await;
         first.turn().await;
-        let never = tokio::time::timeout(POLL * 20, second.turn()).await;
+        let never = tokio::time::timeout(POLL_INTERVAL * 20, second.turn()).await;
         assert!(never.is_err());
     }
 }

@@ -5,12 +5,12 @@
 //! A call that only running calls keep from its tokens waits for them: see [`crate::gateway::call::admission`].
 
 use crate::callers::cache::CallerCache;
-use crate::gateway::call::prompt_count::{self, exact_prompt};
-use crate::gateway::call::reasoning_estimate::Kinds;
+use crate::gateway::call::prompt_count;
+use crate::gateway::call::reasoning_estimate::HiddenKinds;
+use crate::gateway::call::reservation::Reservation;
 use crate::gateway::call::settle::Settler;
 use crate::gateway::response::quota_numbers::QuotaNumbers;
 use crate::gateway::response::refusal::{Limited, Refusal};
-use crate::response_owners::RESPONSE_LIFETIME;
 use crate::upstream::catalog::Model;
 use crate::upstream::concurrency::FairLimiter;
 use domain::caller::Caller;
@@ -18,11 +18,8 @@ use domain::charge::Lease;
 use domain::day::Day;
 use domain::id::RequestId;
 use domain::limit::LimitKind;
-use domain::stored_response::StoredResponse;
 use jiff::Timestamp;
-use quota::backend::{
-    Claim, Grant, ObservedTokens, QuotaBackend, QuotaRefusal, Standing, TakeOutcome,
-};
+use quota::backend::{Claim, Grant, ObservedTokens, QuotaBackend, QuotaRefusal, TakeOutcome};
 use quota::rules::{self, Demand, Scope};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -31,46 +28,9 @@ use wire::surface::Output;
 use wire::tokens::estimate;
 
 /// A cheap estimate above one part in this many of the plan's day is worth an exact count.
-const EXACT_BELOW: u64 = 256;
+const EXACT_COUNT_FRACTION: u64 = 256;
 /// How often a caller's record may turn out to be out of date in one admission.
-const FRESH_TRIES: usize = 3;
-
-/// An admitted call.
-pub struct Reservation {
-    pub request: RequestId,
-    /// The caller's own id of the request.
-    pub client_request_id: Option<Arc<str>>,
-    pub caller: Arc<Caller>,
-    pub model: Arc<Model>,
-    pub day: Day,
-    pub admitted_at: Timestamp,
-    /// When admission began, for durations.
-    pub started: Instant,
-    /// How long it waited for running calls.
-    pub waited: Duration,
-    /// Prompt tokens as reserved: counted, or a ceiling.
-    pub prompt: u64,
-    /// The same, if it is counted.
-    pub counted_prompt: Option<u64>,
-    /// Tokens held in all, prompt included.
-    pub reserved: u64,
-    pub observed: ObservedTokens,
-    /// The output limit to send upstream, per choice; `None` leaves the caller's in force.
-    pub output_limit: Option<u64>,
-    /// Output tokens, of all choices, at which the upstream was to stop.
-    pub most_output: u64,
-    pub choices: u64,
-    /// What its upstream bills and the reply does not show.
-    pub kinds: Kinds,
-    /// Tokens that it was to reserve for that; less where less was left.
-    pub hidden: u64,
-    /// Set when `output_limit` is below what the caller asked for.
-    pub clamped: bool,
-    pub sliced: bool,
-    pub standing: Standing,
-    pub(crate) settler: Arc<Settler>,
-    pub(crate) settled: bool,
-}
+const MAX_CALLER_REFRESHES: usize = 3;
 
 /// What an admission is decided on.
 pub struct Admission<'a> {
@@ -80,7 +40,7 @@ pub struct Admission<'a> {
     pub body: &'a Request<'a>,
     pub model: &'a Arc<Model>,
     /// What the upstream bills and the reply does not show.
-    pub kinds: Kinds,
+    pub kinds: HiddenKinds,
     /// Tokens to reserve for that.
     pub hidden: u64,
     /// Output tokens that one choice is likely to come to, where the caller names no limit.
@@ -95,7 +55,7 @@ pub struct Admission<'a> {
 }
 
 /// Tokens one call would like to have.
-struct Wish {
+struct TokenDemand {
     need: Demand,
     /// Output tokens of all choices if nothing limited them.
     output: u64,
@@ -103,7 +63,7 @@ struct Wish {
     hidden: u64,
 }
 
-impl Wish {
+impl TokenDemand {
     /// What is left for output of tokens granted beside the prompt. Hidden tokens come first, but leave a half:
     /// most calls need much less than is reserved for them.
     fn visible(&self, granted: u64) -> u64 {
@@ -139,7 +99,7 @@ pub async fn reserve(
     settler: &Arc<Settler>,
 ) -> Result<Reservation, NotAdmitted> {
     let mut caller = caller;
-    for _ in 0..FRESH_TRIES {
+    for _ in 0..MAX_CALLER_REFRESHES {
         match admit(admission, &caller, quota).await {
             Ok(Admitted::Yes(admitted)) => {
                 return Ok(admission.reservation(caller, admitted, Arc::clone(settler)));
@@ -154,20 +114,20 @@ pub async fn reserve(
             Err(no) if callers.is_current_as_known(&caller).await => return Err(no),
             Err(_) => {}
         }
-        caller = reload(&caller, callers, admission).await?;
+        caller = refresh_caller(&caller, callers, admission).await?;
     }
     Err(Refusal::CallersUnavailable.into())
 }
 
 enum Admitted {
-    Yes(Holding),
+    Yes(Granted),
     Stale,
 }
 
 /// What an admitted call was given.
-struct Holding {
+struct Granted {
     grant: Grant,
-    wish: Wish,
+    demand: TokenDemand,
     day: Day,
     observed: ObservedTokens,
 }
@@ -184,7 +144,7 @@ async fn admit(
     }
     let overhead = admission.model.prompt_overhead_tokens;
     let cheap = estimate::estimate_prompt(admission.body, overhead);
-    let generous = caller.plan_limits.tokens_per_day / EXACT_BELOW;
+    let generous = caller.plan_limits.tokens_per_day / EXACT_COUNT_FRACTION;
     if cheap <= generous {
         match take(admission, caller, cheap, quota).await {
             Err(
@@ -216,8 +176,8 @@ async fn take(
     prompt: u64,
     quota: &dyn QuotaBackend,
 ) -> Result<Admitted, NotAdmitted> {
-    let wish = admission.wish(prompt);
-    let (day, debits) = rules::debits(caller, wish.need, admission.now);
+    let demand = admission.demand(prompt);
+    let (day, debits) = rules::debits(caller, demand.need, admission.now);
     let lease = Lease {
         request: admission.request,
         user: caller.user,
@@ -232,11 +192,11 @@ async fn take(
     let claim = Claim { lease, debits, observed: observed.clone() };
     match quota.take(claim, admission.now).await {
         Ok(TakeOutcome::Granted(grant)) => {
-            Ok(Admitted::Yes(Holding { grant, wish, day, observed }))
+            Ok(Admitted::Yes(Granted { grant, demand, day, observed }))
         }
         Ok(TakeOutcome::Stale) => Ok(Admitted::Stale),
         Ok(TakeOutcome::Refused(refused)) => {
-            let needed = wish.need.prompt + wish.need.least_output;
+            let needed = demand.need.prompt + demand.need.least_output;
             Err(not_admitted(refused, caller, day, admission.now, Some(needed)))
         }
         Err(_) => Err(Refusal::QuotaUnavailable.into()),
@@ -244,7 +204,7 @@ async fn take(
 }
 
 /// Loads the caller's record again in place of an outdated one.
-async fn reload(
+async fn refresh_caller(
     outdated: &Caller,
     callers: &CallerCache,
     admission: &Admission<'_>,
@@ -257,7 +217,7 @@ async fn reload(
 ///
 /// # Errors
 /// The reason the caller may not continue, or that it cannot be determined.
-pub async fn look_again(
+pub async fn find_current_caller(
     caller: &Caller,
     callers: &CallerCache,
     admission: &Admission<'_>,
@@ -318,31 +278,9 @@ fn refusal(
     })
 }
 
-impl Reservation {
-    /// The tokens of `request`'s prompt, counted unless they have been.
-    #[must_use]
-    pub fn exact_prompt(&self, request: &Request<'_>) -> u64 {
-        self.counted_prompt.unwrap_or_else(|| exact_prompt(request, &self.model))
-    }
-
-    /// The reply to this call, as what an upstream keeps.
-    #[must_use]
-    pub fn kept(&self, id: &str, upstream: &str, tokens: u64) -> StoredResponse {
-        StoredResponse {
-            id: id.to_owned(),
-            user: self.caller.user,
-            upstream: upstream.to_owned(),
-            model: self.model.id.to_string(),
-            tokens,
-            unsettled: Some(self.request),
-            expires_at: self.admitted_at + RESPONSE_LIFETIME,
-        }
-    }
-}
-
 impl Admission<'_> {
     /// A stream asks for a slice, unless it is billed for what no slice can stop.
-    fn wish(&self, prompt: u64) -> Wish {
+    fn demand(&self, prompt: u64) -> TokenDemand {
         let choices = self.body.n;
         let per_choice = match self.body.surface.output() {
             Output::Tokens(_) => self.body.max_output.unwrap_or(self.model.output_tokens),
@@ -375,24 +313,24 @@ impl Admission<'_> {
             stream: self.body.stream,
             sliced,
         };
-        Wish { need, output, hidden }
+        TokenDemand { need, output, hidden }
     }
 
     fn reservation(
         &self,
         caller: Arc<Caller>,
-        holding: Holding,
+        granted: Granted,
         settler: Arc<Settler>,
     ) -> Reservation {
-        let Holding { grant, wish, day, observed } = holding;
+        let Granted { grant, demand, day, observed } = granted;
         let reachable =
-            if wish.need.sliced { grant.tokens.saturating_add(grant.free) } else { grant.tokens };
-        let visible = wish.visible(reachable.saturating_sub(wish.need.prompt));
-        let falls_short = visible < wish.output;
+            if demand.need.sliced { grant.tokens.saturating_add(grant.free) } else { grant.tokens };
+        let visible = demand.visible(reachable.saturating_sub(demand.need.prompt));
+        let falls_short = visible < demand.output;
         let per_choice = (visible / self.body.n).max(1);
-        let bounded_by_us = falls_short || (!wish.need.sliced && self.body.max_output.is_none());
+        let bounded_by_us = falls_short || (!demand.need.sliced && self.body.max_output.is_none());
         let is_text = matches!(self.body.surface.output(), Output::Tokens(_));
-        let most = per_choice.min(wish.output / self.body.n);
+        let most = per_choice.min(demand.output / self.body.n);
         let output_limit = (bounded_by_us && is_text).then_some(most);
         Reservation {
             request: self.request,
@@ -403,21 +341,21 @@ impl Admission<'_> {
             admitted_at: self.now,
             started: self.started,
             waited: Duration::ZERO,
-            prompt: wish.need.prompt,
+            prompt: demand.need.prompt,
             counted_prompt: self
                 .exact
                 .get()
                 .copied()
-                .filter(|counted| *counted == wish.need.prompt),
+                .filter(|counted| *counted == demand.need.prompt),
             reserved: grant.tokens,
             observed,
             output_limit,
-            most_output: if falls_short { most.saturating_mul(self.body.n) } else { wish.output },
+            most_output: if falls_short { most.saturating_mul(self.body.n) } else { demand.output },
             choices: self.body.n,
             kinds: self.kinds,
-            hidden: wish.hidden,
+            hidden: demand.hidden,
             clamped: falls_short && is_text,
-            sliced: wish.need.sliced,
+            sliced: demand.need.sliced,
             standing: grant.standing,
             settler,
             settled: false,

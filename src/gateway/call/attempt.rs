@@ -1,7 +1,8 @@
 //! One try at one upstream: sent, and its reply's head or its failure read.
 
-use crate::gateway::call::beginning::Beginning;
-use crate::gateway::call::forward::{Forwarded, Forwarding, Stop, stopped};
+use crate::gateway::call::end::EndReason;
+use crate::gateway::call::forward::{Forwarding, UpstreamResponse, stopped};
+use crate::gateway::call::response_prefix::ResponsePrefix;
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::UpstreamFailure;
 use crate::upstream::catalog::Route;
@@ -22,22 +23,22 @@ use wire::error::{Fault, UpstreamError};
 use wire::request::Rewrite;
 
 /// An error reply is read up to here: enough for any error object.
-const ERROR_BYTES: usize = 64 * 1024;
-const ERROR_TIME: Duration = Duration::from_secs(5);
+const MAX_ERROR_BODY: usize = 64 * 1024;
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What came of a try.
-pub(crate) enum Tried {
-    Answering(Forwarded),
+pub(crate) enum Attempt {
+    RespondingCall(UpstreamResponse),
     Stopped {
-        by: Stop,
+        by: EndReason,
         /// Set once the whole request has been sent.
         pending: Option<PendingReply>,
     },
     Failed {
         failure: UpstreamFailure,
-        blame: Blame,
+        blame: FaultOwner,
         /// The same upstream may be asked once more: it was not reached, or failed at once.
-        again: bool,
+        may_retry: bool,
         /// It is `stream_options` that it does not take.
         refuses_stream_options: bool,
     },
@@ -45,7 +46,7 @@ pub(crate) enum Tried {
 
 /// Whose failure it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Blame {
+pub(crate) enum FaultOwner {
     /// No upstream would take the request. It counts as one.
     Caller,
     /// This upstream's alone, and of this model: another may have it.
@@ -57,7 +58,7 @@ pub(crate) enum Blame {
     Upstream,
 }
 
-impl Blame {
+impl FaultOwner {
     pub(crate) fn of(fault: Fault, retry_after: Option<u32>) -> Self {
         let rest = retry_after.map(|seconds| Duration::from_secs(seconds.into()));
         match fault {
@@ -71,27 +72,27 @@ impl Blame {
 
 impl Forwarding<'_> {
     /// Asks one upstream; without `stream_options` once more, when those are all it minds.
-    pub(crate) async fn try_one(
+    pub(crate) async fn attempt(
         &self,
         session: &mut Session,
         route: &Route,
         pool: &Arc<UpstreamClient>,
         permit: Permit,
-    ) -> Tried {
-        let tried = self.try_once(session, route, pool, permit).await;
-        let Tried::Failed { refuses_stream_options: true, .. } = &tried else { return tried };
+    ) -> Attempt {
+        let attempt = self.attempt_once(session, route, pool, permit).await;
+        let Attempt::Failed { refuses_stream_options: true, .. } = &attempt else { return attempt };
         // The caller's own members may be what the upstream refuses, or that there are any without a stream:
         // other users must not lose reported usage for it.
         if !self.request.stream
             || self.request.has_other_stream_options()
             || !self.sends_stream_options(route, pool)
         {
-            return tried;
+            return attempt;
         }
-        let Some(permit) = pool.limiter.try_acquire() else { return tried };
+        let Some(permit) = pool.limiter.try_acquire() else { return attempt };
         pool.refuses_stream_options.store(true, Ordering::Relaxed);
-        let retried = self.try_once(session, route, pool, permit).await;
-        if matches!(retried, Tried::Failed { .. }) {
+        let retried = self.attempt_once(session, route, pool, permit).await;
+        if matches!(retried, Attempt::Failed { .. }) {
             // Something else is wrong with the request.
             pool.refuses_stream_options.store(false, Ordering::Relaxed);
         } else {
@@ -110,44 +111,44 @@ impl Forwarding<'_> {
             && !pool.refuses_stream_options.load(Ordering::Relaxed)
     }
 
-    async fn try_once(
+    async fn attempt_once(
         &self,
         session: &mut Session,
         route: &Route,
         pool: &Arc<UpstreamClient>,
         permit: Permit,
-    ) -> Tried {
+    ) -> Attempt {
         let request = self.outgoing(route, pool);
-        let asked_at = clock::instant();
-        let called = pool.call(permit, request, stopped(session, self.leash)).await;
+        let sent_at = clock::instant();
+        let called = pool.call(permit, request, stopped(session, self.cancellation)).await;
         let upstream = &route.upstream.name;
         let mut exchange = match called {
             Ok(exchange) => exchange,
-            Err(CallError::Cancelled { by, pending }) => return Tried::Stopped { by, pending },
+            Err(CallError::Cancelled { by, pending }) => return Attempt::Stopped { by, pending },
             Err(CallError::Failed(e)) => {
                 tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, error = %e, "upstream request failed");
                 let unsent = matches!(e, SendError::Connect(_) | SendError::ConnectTimeout);
-                self.up(upstream, !unsent);
-                return Tried::Failed {
+                self.set_upstream_up(upstream, !unsent);
+                return Attempt::Failed {
                     failure: failure(&e),
-                    blame: Blame::Upstream,
-                    again: unsent,
+                    blame: FaultOwner::Upstream,
+                    may_retry: unsent,
                     refuses_stream_options: false,
                 };
             }
         };
         let head_at = clock::instant();
-        self.up(upstream, true);
-        self.metrics.upstream_first_byte_seconds(upstream).record(head_at.duration_since(asked_at));
+        self.set_upstream_up(upstream, true);
+        self.metrics.upstream_first_byte_seconds(upstream).record(head_at.duration_since(sent_at));
         if !exchange.status().is_success() {
             return self.error_reply(exchange, pool).await;
         }
         if is_compressed(&exchange) {
             tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, "upstream sent a compressed response despite accept-encoding: identity");
-            return Tried::Failed {
+            return Attempt::Failed {
                 failure: UpstreamFailure::BadReply,
-                blame: Blame::Upstream,
-                again: false,
+                blame: FaultOwner::Upstream,
+                may_retry: false,
                 refuses_stream_options: false,
             };
         }
@@ -157,7 +158,12 @@ impl Forwarding<'_> {
         }
         pool.refuses_account.store(false, Ordering::Relaxed);
         let (pool, upstream) = (Arc::clone(pool), Arc::clone(upstream));
-        Tried::Answering(Forwarded { exchange: Box::new(exchange), pool, upstream, head_at })
+        Attempt::RespondingCall(UpstreamResponse {
+            exchange: Box::new(exchange),
+            pool,
+            upstream,
+            head_at,
+        })
     }
 
     /// Reads ahead until the reply has begun, and returns the error it begins with, if it does. No
@@ -167,9 +173,9 @@ impl Forwarding<'_> {
         session: &mut Session,
         exchange: &mut Exchange,
     ) -> Option<UpstreamError> {
-        let mut beginning = Beginning::new(self.request, exchange, self.event_bytes);
-        let hold = tokio::time::sleep(beginning.hold(self.hold));
-        let stopped = stopped(session, self.leash);
+        let mut response_prefix = ResponsePrefix::new(self.request, exchange, self.event_bytes);
+        let hold = tokio::time::sleep(response_prefix.hold(self.hold));
+        let stopped = stopped(session, self.cancellation);
         tokio::pin!(hold, stopped);
         loop {
             let read = tokio::select! {
@@ -180,7 +186,7 @@ impl Forwarding<'_> {
                 _ = &mut stopped => return None,
                 () = &mut hold => return None,
             };
-            if let ControlFlow::Break(error) = beginning.take(read.as_deref()) {
+            if let ControlFlow::Break(error) = response_prefix.take(read.as_deref()) {
                 return error;
             }
         }
@@ -188,19 +194,20 @@ impl Forwarding<'_> {
 
     /// Translates an error status. A 4xx that the caller caused counts as a request; anything the
     /// caller could not help does not, and is worth trying elsewhere.
-    async fn error_reply(&self, mut exchange: Exchange, pool: &UpstreamClient) -> Tried {
+    async fn error_reply(&self, mut exchange: Exchange, pool: &UpstreamClient) -> Attempt {
         let status = exchange.status().as_u16();
         let content_type = exchange.header("content-type").map(str::to_owned);
         // The other form, a date, is not worth a clock that may differ from ours.
         let retry_after = exchange.header("retry-after").and_then(|text| text.trim().parse().ok());
-        let body =
-            tokio::time::timeout(ERROR_TIME, read_error(&mut exchange)).await.unwrap_or_default();
+        let body = tokio::time::timeout(ERROR_BODY_TIMEOUT, read_error(&mut exchange))
+            .await
+            .unwrap_or_default();
         if body.is_some() {
             pool.release(exchange);
         }
         let error = UpstreamError::read(status, content_type.as_deref(), &body.unwrap_or_default());
-        let again = matches!(error.fault, Fault::Unavailable | Fault::Broken);
-        self.refused(error, pool, (status, retry_after), again)
+        let may_retry = matches!(error.fault, Fault::Unavailable | Fault::Broken);
+        self.refused(error, pool, (status, retry_after), may_retry)
     }
 
     /// What comes of an error that the upstream answered with, whatever its status.
@@ -209,27 +216,27 @@ impl Forwarding<'_> {
         error: UpstreamError,
         pool: &UpstreamClient,
         (status, retry_after): (u16, Option<u32>),
-        again: bool,
-    ) -> Tried {
+        may_retry: bool,
+    ) -> Attempt {
         let upstream = pool.upstream();
         let error = error.redacted(&upstream.redactor());
-        let blame = Blame::of(error.fault, retry_after);
+        let blame = FaultOwner::of(error.fault, retry_after);
         // Not in its own words: they may quote the request, and prompts are never logged.
         tracing::warn!(request_id = %self.reservation.request, upstream = &*upstream.name, upstream_status = status, fault = error.fault.as_str(), "upstream returned an error");
         alert(self.metrics, pool, error.fault);
-        Tried::Failed {
+        Attempt::Failed {
             refuses_stream_options: error.refuses_stream_options,
-            failure: UpstreamFailure::Handled {
+            failure: UpstreamFailure::ErrorResponse {
                 status: error.status,
                 body: error.body,
-                retry_after: retry_after.filter(|_| blame != Blame::Caller),
+                retry_after: retry_after.filter(|_| blame != FaultOwner::Caller),
             },
             blame,
-            again,
+            may_retry,
         }
     }
 
-    fn up(&self, upstream: &str, is_up: bool) {
+    fn set_upstream_up(&self, upstream: &str, is_up: bool) {
         self.metrics.upstream_up(upstream).set(if is_up { 1.0 } else { 0.0 });
     }
 
@@ -284,7 +291,7 @@ async fn read_error(exchange: &mut Exchange) -> Option<Bytes> {
     let mut body = BytesMut::new();
     while let Some(bytes) = exchange.next().await.ok()? {
         body.extend_from_slice(&bytes);
-        if body.len() > ERROR_BYTES {
+        if body.len() > MAX_ERROR_BODY {
             return None;
         }
     }

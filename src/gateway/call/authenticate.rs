@@ -1,7 +1,10 @@
 //! Bearer key to caller, before a byte of the body is kept.
 
 use crate::callers::cache::CallerCache;
+use crate::gateway::Gateway;
+use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::Refusal;
+use crate::gateway::response::writer::ResponseWriter;
 use crate::http::bearer;
 use domain::caller::{Caller, Denied};
 use domain::key::{Pepper, PlainKey};
@@ -9,6 +12,34 @@ use http::HeaderMap;
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Instant;
+
+impl Gateway {
+    /// The caller of a request, by the key that it presents.
+    pub(crate) async fn authenticate(
+        &self,
+        session: &Session,
+        writer: &ResponseWriter<'_>,
+    ) -> Result<Arc<Caller>, Refusal> {
+        let takes_api_key = writer.head.endpoint.takes_api_key();
+        let presented = presented(session.headers(), takes_api_key);
+        let (now, instant) = (writer.head.admitted_at, writer.head.started);
+        authenticate(presented, &self.callers, &self.pepper, now, instant).await
+    }
+
+    /// The caller, whose record no admission will check again.
+    pub(crate) async fn up_to_date_caller(
+        &self,
+        session: &Session,
+        writer: &ResponseWriter<'_>,
+    ) -> Result<Arc<Caller>, Refusal> {
+        let caller = self.authenticate(session, writer).await?;
+        if self.callers.is_current_as_known(&caller).await {
+            return Ok(caller);
+        }
+        self.callers.forget(caller.user);
+        self.authenticate(session, writer).await
+    }
+}
 
 /// Finds the caller behind the `presented` key. A key that cannot be one of ours costs no look-up.
 ///

@@ -20,7 +20,7 @@ const SMALL_SHARE: usize = 8;
 
 /// The memory that bodies may take together.
 #[derive(Debug, Clone)]
-pub struct Buffers(Arc<Pool>);
+pub struct BodyMemory(Arc<Pool>);
 
 /// The share of one call; given back when dropped.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ enum Size {
     Large,
 }
 
-impl Buffers {
+impl BodyMemory {
     /// Room for `bytes` in all.
     #[must_use]
     pub fn new(bytes: usize) -> Self {
@@ -207,61 +207,77 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
-    fn held(buffers: &Buffers, user: Option<UserId>, last: u8, bytes: usize) -> Option<Held> {
-        let mut held = buffers.hold(user, address(last));
+    fn held(
+        body_memory: &BodyMemory,
+        user: Option<UserId>,
+        last: u8,
+        bytes: usize,
+    ) -> Option<Held> {
+        let mut held = body_memory.hold(user, address(last));
         held.grow(bytes).is_ok().then_some(held)
     }
 
     /// Bytes taken in all, and by large bodies.
-    fn taken(buffers: &Buffers) -> (usize, usize) {
-        let taken = buffers.0.taken();
+    fn taken(body_memory: &BodyMemory) -> (usize, usize) {
+        let taken = body_memory.0.taken();
         (taken.bytes, taken.large)
     }
 
     #[test]
     fn shares_end_at_the_whole_and_come_back() {
-        let buffers = Buffers::new(ALL);
-        let large = |last| held(&buffers, None, last, ALL / 2);
+        let body_memory = BodyMemory::new(ALL);
+        let large = |last| held(&body_memory, None, last, ALL / 2);
         let first = large(1).unwrap();
         assert!(large(2).is_none(), "an eighth is kept for small bodies");
-        let second = held(&buffers, None, 2, ALL * 3 / 8).unwrap();
-        assert!(held(&buffers, None, 3, SMALL + 1).is_none());
-        assert!(held(&buffers, None, 3, SMALL).is_some());
+        let second = held(&body_memory, None, 2, ALL * 3 / 8).unwrap();
+        assert!(held(&body_memory, None, 3, SMALL + 1).is_none());
+        assert!(held(&body_memory, None, 3, SMALL).is_some());
         drop(first);
         assert!(large(3).is_some());
         drop(second);
-        assert!(buffers.0.taken().owners.is_empty());
-        assert_eq!(taken(&buffers), (0, 0));
+        assert!(body_memory.0.taken().owners.is_empty());
+        assert_eq!(taken(&body_memory), (0, 0));
     }
 
     #[test]
     fn a_user_and_an_address_have_a_share() {
-        let (buffers, user) = (Buffers::new(ALL), Some(UserId::new()));
+        let (body_memory, user) = (BodyMemory::new(ALL), Some(UserId::new()));
         let part = ALL / 16;
-        let mine: Vec<_> = (1..=4).map(|last| held(&buffers, user, last, part).unwrap()).collect();
-        assert!(held(&buffers, user, 5, part).is_none(), "a quarter, from wherever");
-        assert!(held(&buffers, user, 5, SMALL).is_some(), "small ones have a share of their own");
+        let mine: Vec<_> =
+            (1..=4).map(|last| held(&body_memory, user, last, part).unwrap()).collect();
+        assert!(held(&body_memory, user, 5, part).is_none(), "a quarter, from wherever");
+        assert!(
+            held(&body_memory, user, 5, SMALL).is_some(),
+            "small ones have a share of their own"
+        );
         let others: Vec<_> =
-            (0..7).map(|_| held(&buffers, Some(UserId::new()), 1, part).unwrap()).collect();
-        assert!(held(&buffers, Some(UserId::new()), 1, part).is_none(), "half from one address");
-        assert!(held(&buffers, Some(UserId::new()), 6, part).is_some());
+            (0..7).map(|_| held(&body_memory, Some(UserId::new()), 1, part).unwrap()).collect();
+        assert!(
+            held(&body_memory, Some(UserId::new()), 1, part).is_none(),
+            "half from one address"
+        );
+        assert!(held(&body_memory, Some(UserId::new()), 6, part).is_some());
         drop((mine, others));
-        let small: Vec<_> = (0..8).map(|_| held(&buffers, None, 1, SMALL).unwrap()).collect();
-        assert!(held(&buffers, None, 1, SMALL).is_none(), "an eighth for small ones");
-        assert!(held(&buffers, None, 2, SMALL).is_some());
+        let small: Vec<_> = (0..8).map(|_| held(&body_memory, None, 1, SMALL).unwrap()).collect();
+        assert!(held(&body_memory, None, 1, SMALL).is_none(), "an eighth for small ones");
+        assert!(held(&body_memory, None, 2, SMALL).is_some());
         drop(small);
     }
 
     #[test]
     fn a_body_alone_may_pass_its_share_and_grows_from_small_to_large() {
-        let buffers = Buffers::new(ALL);
-        let mut alone = buffers.hold(Some(UserId::new()), address(1));
+        let body_memory = BodyMemory::new(ALL);
+        let mut alone = body_memory.hold(Some(UserId::new()), address(1));
         for _ in 0..48 {
             alone.grow(SMALL).unwrap();
         }
         assert!(matches!(alone.grow(ALL), Err(Refusal::NoRoom)));
-        assert_eq!(taken(&buffers), (48 * SMALL, 48 * SMALL), "what was refused changes nothing");
+        assert_eq!(
+            taken(&body_memory),
+            (48 * SMALL, 48 * SMALL),
+            "what was refused changes nothing"
+        );
         alone.keep(SMALL);
-        assert_eq!(taken(&buffers), (SMALL, 0));
+        assert_eq!(taken(&body_memory), (SMALL, 0));
     }
 }

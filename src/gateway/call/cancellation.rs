@@ -1,73 +1,76 @@
-//! What may end a call from outside, whatever it is waiting for.
+//! Ends a call from outside, whatever it is waiting for: revoked access, a shutdown, its deadline.
 
 use crate::callers::open::OpenCall;
-use crate::gateway::call::early_keepalive::Early;
-use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
-use domain::charge::Status;
+use crate::gateway::call::early_keepalive::EarlyKeepalive;
+use crate::gateway::response::writer::ResponseWriter;
+use crate::gateway::{Gateway, RoutingSnapshot};
+use domain::caller::Caller;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Held by a call from its admission to its end.
-pub struct Leash {
+pub struct Cancellation {
     pub open: OpenCall,
-    /// Whether the call ends with the right to it. A reply in one piece is finished: it is paid for, and
-    /// shows nothing to the client before its end.
-    pub ends_with_right: bool,
+    /// True if the call ends when access is revoked. A whole response is completed: it is paid for, and shows
+    /// nothing to the client before its end.
+    pub ends_when_revoked: bool,
     /// Cancelled when the process is about to end.
     pub hard_stop: CancellationToken,
     /// When the call must have ended.
     pub deadline: Instant,
-    /// Keeps the caller's connection alive while nothing of the reply is there, where that is asked for.
-    pub early: Option<Arc<Early>>,
+    /// Sends keep-alive bytes before the upstream responds, if that is configured.
+    pub early: Option<Arc<EarlyKeepalive>>,
 }
 
-/// Why a call has to end now.
+/// The reason that a call is cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pulled {
+pub enum CancelReason {
     /// The key was revoked or the user suspended.
-    RightEnded,
-    ShuttingDown,
-    TooLong,
+    AccessRevoked,
+    /// The process is about to end.
+    Shutdown,
+    /// `limits.call_timeout` has passed.
+    Deadline,
 }
 
-impl Leash {
-    /// Resolves when the call has to end.
-    pub async fn pulled(&self) -> Pulled {
+impl Cancellation {
+    /// Resolves when the call is cancelled.
+    pub async fn cancelled(&self) -> CancelReason {
         tokio::select! {
             biased;
-            why = self.pulled_in_time() => why,
-            () = tokio::time::sleep_until(self.deadline) => Pulled::TooLong,
+            why = self.cancelled_before_deadline() => why,
+            () = tokio::time::sleep_until(self.deadline) => CancelReason::Deadline,
         }
     }
 
-    /// Resolves when the call has to end for another reason than its deadline.
-    pub async fn pulled_in_time(&self) -> Pulled {
+    /// The same for every reason but the deadline.
+    pub async fn cancelled_before_deadline(&self) -> CancelReason {
         tokio::select! {
             biased;
-            () = self.open.ended(), if self.ends_with_right => Pulled::RightEnded,
-            () = self.hard_stop.cancelled() => Pulled::ShuttingDown,
+            () = self.open.ended(), if self.ends_when_revoked => CancelReason::AccessRevoked,
+            () = self.hard_stop.cancelled() => CancelReason::Shutdown,
         }
     }
 }
 
-impl Pulled {
-    /// How the call is recorded.
-    #[must_use]
-    pub fn status(self) -> Status {
-        match self {
-            Self::RightEnded => Status::CutByQuota,
-            Self::ShuttingDown | Self::TooLong => Status::CutByUpstream,
-        }
-    }
-
-    /// What the client receives if nothing of the response was sent yet.
-    #[must_use]
-    pub fn refusal(self) -> Refusal {
-        match self {
-            Self::RightEnded => Refusal::RightEnded,
-            Self::ShuttingDown => Refusal::Draining,
-            Self::TooLong => Refusal::Upstream(UpstreamFailure::FirstByteTimeout),
+impl Gateway {
+    /// What can end a call of this caller from outside.
+    pub(crate) fn cancellation(
+        &self,
+        caller: &Caller,
+        writer: &ResponseWriter<'_>,
+        current: &RoutingSnapshot,
+        is_stream: bool,
+    ) -> Cancellation {
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        Cancellation {
+            open: self.open_calls.open(caller.user, caller.key.clone(), number),
+            ends_when_revoked: is_stream,
+            hard_stop: self.hard_stop.clone(),
+            deadline: (writer.head.started + current.limits.call_timeout).into(),
+            early: None,
         }
     }
 }

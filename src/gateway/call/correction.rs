@@ -29,15 +29,15 @@ const PRUNED_AFTER: SignedDuration = SignedDuration::from_hours(48);
 
 /// Sets charges right.
 #[derive(Clone)]
-pub struct Corrector {
+pub struct ChargeCorrector {
     pub owners: ResponseOwners,
     pub quota: Arc<dyn QuotaBackend>,
     pub upstreams: Arc<Upstreams>,
 }
 
 impl Gateway {
-    pub(crate) fn corrector(&self, upstreams: &Arc<Upstreams>) -> Corrector {
-        Corrector {
+    pub(crate) fn corrector(&self, upstreams: &Arc<Upstreams>) -> ChargeCorrector {
+        ChargeCorrector {
             owners: self.owners.clone(),
             quota: Arc::clone(&self.settler.quota),
             upstreams: Arc::clone(upstreams),
@@ -45,7 +45,7 @@ impl Gateway {
     }
 }
 
-impl Corrector {
+impl ChargeCorrector {
     /// Sets right what the call that made `reply` was charged, where that is still an estimate and `body`,
     /// the reply as the upstream has it now, tells its usage.
     ///

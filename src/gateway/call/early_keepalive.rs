@@ -3,18 +3,23 @@
 //! Once the head of a stream is sent, its status cannot be taken back: what fails or is refused later is an
 //! event of the stream, and the reply ends as one that was cut. Without the setting none of this exists.
 
-use crate::gateway::listener::session::{Gone, ReplyHead, Session};
+use crate::config::Limits;
+use crate::gateway::headers;
+use crate::gateway::listener::session::{Gone, ResponseHead, Session};
+use crate::gateway::response::writer::ResponseWriter;
 use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use system::clock;
 use tokio::time::Instant;
+use wire::request::Request;
 
 /// Exactly a comment and a blank line: anything else breaks some SDK's parser.
 pub(crate) const KEEPALIVE: &[u8] = b": keep-alive\n\n";
 
 /// The beginning of a stream whose upstream has not begun yet.
-pub struct Early {
+pub struct EarlyKeepalive {
     /// Time between comments; `None` = only one is sent.
     every: Option<Duration>,
     state: Mutex<State>,
@@ -22,7 +27,7 @@ pub struct Early {
 
 struct State {
     /// The head, until it is sent.
-    head: Option<ReplyHead>,
+    head: Option<ResponseHead>,
     /// When the next comment is due.
     due: Option<Instant>,
     /// Set while a write is under way. One that was dropped half way leaves it set.
@@ -39,10 +44,10 @@ pub enum Sent {
     Torn,
 }
 
-impl Early {
+impl EarlyKeepalive {
     /// A reply that begins with `head` and a comment at `due`, unless it has another beginning by then.
     #[must_use]
-    pub fn new(head: ReplyHead, due: Instant, every: Option<Duration>) -> Self {
+    pub fn new(head: ResponseHead, due: Instant, every: Option<Duration>) -> Self {
         let state = State { head: Some(head), due: Some(due), is_writing: false };
         Self { every, state: Mutex::new(state) }
     }
@@ -104,6 +109,21 @@ pub fn event(body: &[u8]) -> Bytes {
     }
     event.extend_from_slice(b"\n");
     event.freeze()
+}
+
+/// Keep-alive bytes for a stream whose upstream has not begun, where that is configured. They take effect once they
+/// are in the call's [`Cancellation`](super::cancellation::Cancellation), and `writer` knows of them.
+pub(crate) fn early(
+    writer: &ResponseWriter<'_>,
+    limits: &Limits,
+    request: &Request<'_>,
+) -> Option<Arc<EarlyKeepalive>> {
+    let after = limits.early_keepalive.filter(|_| request.stream)?;
+    let mut head = writer.head(200, writer.elapsed());
+    headers::make_stream_head(&mut head);
+    let due = clock::instant() + after;
+    let early = EarlyKeepalive::new(head, due.into(), limits.keepalive_comment);
+    Some(Arc::clone(writer.early.get_or_init(|| Arc::new(early))))
 }
 
 #[cfg(test)]

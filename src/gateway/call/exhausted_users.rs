@@ -3,9 +3,10 @@
 //! Checks the current counters, for large bodies and for users whose previous call was refused. Other calls pay
 //! nothing for it, and no decision is based on stale data.
 
+use crate::gateway::Gateway;
 use crate::gateway::response::quota_numbers::QuotaNumbers;
 use crate::gateway::response::refusal::{Limited, Refusal};
-use crate::gateway::{Gateway, Rejection};
+use crate::gateway::response::rejection::Rejection;
 use domain::caller::Caller;
 use domain::day::Day;
 use domain::id::UserId;
@@ -16,21 +17,21 @@ use quota::backend::Standing;
 use wire::surface::Surface;
 
 /// Users whose last refusal is remembered; the least used are forgotten first.
-const USERS: usize = 10_000;
+const MAX_USERS: usize = 10_000;
 
 /// Users whose last call was refused for want of quota.
-pub struct Exhausted(Cache<UserId, ()>);
+pub struct ExhaustedUsers(Cache<UserId, ()>);
 
-impl Default for Exhausted {
+impl Default for ExhaustedUsers {
     fn default() -> Self {
-        Self(Cache::new(USERS))
+        Self(Cache::new(MAX_USERS))
     }
 }
 
-impl Exhausted {
+impl ExhaustedUsers {
     /// Remembers that `user` was refused, if it was for want of quota that no running call will give back.
-    pub(crate) fn note(&self, user: UserId, no: &Rejection) {
-        if let Refusal::Limited(limited) = &no.refusal
+    pub(crate) fn record(&self, user: UserId, rejection: &Rejection) {
+        if let Rejection::Refused { refusal: Refusal::Limited(limited), .. } = rejection
             && !limited.by_open_calls
             && limited.limit != LimitKind::ConcurrentStreams
         {
@@ -47,11 +48,11 @@ impl Gateway {
         surface: Surface,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        if self.exhausted.0.get(&caller.user).is_none() {
+        if self.exhausted_users.0.get(&caller.user).is_none() {
             return Ok(());
         }
         self.refuse_without_quota(caller, surface, now).await?;
-        self.exhausted.0.remove(&caller.user);
+        self.exhausted_users.0.remove(&caller.user);
         Ok(())
     }
 

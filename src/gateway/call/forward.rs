@@ -4,18 +4,23 @@
 //! waited for when there is no other. What is tried again is bounded for the call (each upstream once, a
 //! lone one twice) and for the gateway (see [`RetryBudget`](crate::upstream::retry_budget::RetryBudget)).
 
-use crate::gateway::call::admit::Reservation;
-use crate::gateway::call::attempt::{Blame, Tried};
-use crate::gateway::call::cancellation::{Leash, Pulled};
+use crate::gateway::call::Call;
+use crate::gateway::call::attempt::{Attempt, FaultOwner};
+use crate::gateway::call::cancellation::Cancellation;
+use crate::gateway::call::drain::UnreadResponse;
+use crate::gateway::call::end::EndReason;
+use crate::gateway::call::relay_body;
+use crate::gateway::call::reservation::Reservation;
+use crate::gateway::call::settle::Settlement;
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
+use crate::gateway::response::rejection::Rejection;
 use crate::upstream::Upstreams;
 use crate::upstream::breaker::CallPermit;
 use crate::upstream::catalog::Route;
 use crate::upstream::client::{Exchange, PendingReply, UpstreamClient};
 use crate::upstream::concurrency::Permit;
 use crate::upstream::rendezvous;
-use domain::charge::Status;
 use domain::id::UserId;
 use http::{HeaderMap, HeaderValue};
 use std::ops::ControlFlow;
@@ -26,10 +31,13 @@ use telemetry::metrics::Metrics;
 use wire::request::Request;
 
 /// About how long a lone upstream is left before it is asked once more.
-const AGAIN_AFTER: Duration = Duration::from_millis(100);
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long a stream's head waits for its first event where no keep-alive comments are sent.
+const FIRST_EVENT_HOLD: Duration = Duration::from_secs(15);
 
 /// An upstream is answering.
-pub struct Forwarded {
+pub struct UpstreamResponse {
     /// Boxed: it moves with the call from step to step.
     pub exchange: Box<Exchange>,
     pub pool: Arc<UpstreamClient>,
@@ -39,13 +47,13 @@ pub struct Forwarded {
 }
 
 /// A call whose upstream is answering: the reply, what is reserved for it, and what may end it.
-pub struct Answering {
-    pub forwarded: Forwarded,
+pub struct RespondingCall {
+    pub forwarded: UpstreamResponse,
     pub reservation: Reservation,
-    pub leash: Leash,
+    pub cancellation: Cancellation,
 }
 
-impl Forwarded {
+impl UpstreamResponse {
     /// Notes that a reply to `caller` which had begun well came to nothing.
     pub fn broke_off(&self, caller: UserId) {
         self.pool.breaker.record_broken_stream(clock::instant(), clock::chance(), caller);
@@ -63,34 +71,7 @@ pub enum NotForwarded {
         unheard: Option<Arc<str>>,
     },
     /// The client has gone; `pending` when the whole request has been sent.
-    Stopped { by: Stop, upstream: Arc<str>, pending: Option<PendingReply> },
-}
-
-/// What ended a call while it was waiting for its reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
-    CallerGone,
-    Pulled(Pulled),
-}
-
-impl Stop {
-    /// How the call is recorded.
-    #[must_use]
-    pub fn status(self) -> Status {
-        match self {
-            Self::CallerGone => Status::CutByClient,
-            Self::Pulled(why) => why.status(),
-        }
-    }
-
-    /// What the client receives, if it is still connected.
-    #[must_use]
-    pub fn refusal(self) -> Option<Refusal> {
-        match self {
-            Self::CallerGone => None,
-            Self::Pulled(why) => Some(why.refusal()),
-        }
-    }
+    Stopped { by: EndReason, upstream: Arc<str>, pending: Option<PendingReply> },
 }
 
 /// What stays the same whichever upstream is tried.
@@ -100,21 +81,70 @@ pub struct Forwarding<'a> {
     pub headers: &'a HeaderMap,
     pub reservation: &'a Reservation,
     pub metrics: &'a Metrics,
-    pub leash: &'a Leash,
+    pub cancellation: &'a Cancellation,
     /// How long a stream's head may wait for its first event.
     pub hold: Duration,
     /// Largest event of a stream, in bytes.
     pub event_bytes: usize,
 }
 
+impl Call<'_> {
+    /// Sends the call to an upstream. If none responds, or the caller has gone, the call is settled.
+    pub(crate) async fn forward(
+        &mut self,
+        session: &mut Session,
+        mut reservation: Reservation,
+        cancellation: Cancellation,
+    ) -> Result<RespondingCall, Rejection> {
+        let headers = session.take_headers();
+        let forwarding = Forwarding {
+            upstreams: &self.current.upstreams,
+            request: self.request,
+            headers: &headers,
+            reservation: &reservation,
+            metrics: &self.gateway.settler.metrics,
+            cancellation: &cancellation,
+            hold: self.current.limits.keepalive_comment.unwrap_or(FIRST_EVENT_HOLD),
+            event_bytes: self.current.limits.event_bytes,
+        };
+        match forwarding.forward(session).await {
+            Ok(forwarded) => Ok(RespondingCall { forwarded, reservation, cancellation }),
+            Err(NotForwarded::Stopped { by, upstream, pending }) => {
+                let empty = self.no_room(&reservation);
+                let sent = std::mem::replace(&mut self.held, empty);
+                let unread = pending.map(|pending| UnreadResponse::Head(pending, sent));
+                self.interrupt(reservation, by, upstream, unread).await;
+                session.close_after_reply();
+                Err(Rejection::of(by))
+            }
+            Err(NotForwarded::Failed { failure, upstream, counted, unheard }) => {
+                let (budget, reserved) = (reservation.budget(), reservation.reserved);
+                let unheard = unheard.and_then(|name| self.current.upstreams.client(&name));
+                let settlement = match unheard {
+                    Some(pool) => {
+                        let upstream = pool.upstream();
+                        relay_body::settlement_of_unheard(&mut reservation, self.request, upstream)
+                            .await
+                    }
+                    None => Settlement::failed(upstream, counted),
+                };
+                let budget = budget.returned(reserved, settlement.counted);
+                let budget = budget.charged(settlement.tokens.total());
+                reservation.settle(settlement).await;
+                Err(Rejection::from(Refusal::Upstream(failure)).with_budget(budget))
+            }
+        }
+    }
+}
+
 /// How far a call has come with its upstreams.
 #[derive(Default)]
-struct Visits<'a> {
-    asked: usize,
+struct AttemptState<'a> {
+    sent_request: usize,
     last: Option<NotForwarded>,
     /// Failed in a way that a second try may help, without having cost anything.
-    again: Option<&'a Route>,
-    /// Had no permit free.
+    may_retry: Option<&'a Route>,
+    /// Had no place free.
     full: Option<&'a Route>,
     /// The shortest time after which one may be worth asking.
     rest: Option<Duration>,
@@ -122,37 +152,37 @@ struct Visits<'a> {
     unheard: Option<Arc<str>>,
 }
 
-type Done = ControlFlow<Result<Forwarded, NotForwarded>>;
+type Done = ControlFlow<Result<UpstreamResponse, NotForwarded>>;
 
 impl Forwarding<'_> {
     /// Tries the model's upstreams.
     ///
     /// # Errors
     /// [`NotForwarded`]; the caller has not been sent a byte.
-    pub async fn forward(&self, session: &mut Session) -> Result<Forwarded, NotForwarded> {
+    pub async fn forward(&self, session: &mut Session) -> Result<UpstreamResponse, NotForwarded> {
         self.upstreams.retry_budget.deposit();
-        let mut visits = Visits::default();
+        let mut state = AttemptState::default();
         for route in self.order() {
-            if let Done::Break(done) = self.visit(session, route, None, &mut visits).await {
+            if let Done::Break(done) = self.attempt_route(session, route, None, &mut state).await {
                 return done;
             }
         }
-        if let Some(route) = visits.full {
-            let done = self.wait_and_visit(session, route, &mut visits).await;
+        if let Some(route) = state.full {
+            let done = self.wait_and_attempt(session, route, &mut state).await;
             if let Done::Break(done) = done {
                 return done;
             }
-        } else if let (1, Some(route)) = (visits.asked, visits.again) {
-            let pause = AGAIN_AFTER.mul_f64(0.5 + clock::chance());
+        } else if let (1, Some(route)) = (state.sent_request, state.may_retry) {
+            let pause = RETRY_INTERVAL.mul_f64(0.5 + clock::chance());
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                by = stopped(session, self.leash) => return Err(stopped_at(route, by)),
+                by = stopped(session, self.cancellation) => return Err(stopped_at(route, by)),
             }
-            if let Done::Break(done) = self.visit(session, route, None, &mut visits).await {
+            if let Done::Break(done) = self.attempt_route(session, route, None, &mut state).await {
                 return done;
             }
         }
-        Err(visits.outcome())
+        Err(state.outcome())
     }
 
     /// The model's routes, those that asked for a rest last.
@@ -177,12 +207,12 @@ impl Forwarding<'_> {
 
     /// Asks one upstream, if it is worth asking and there is a permit. Continues where another may be
     /// tried.
-    async fn visit<'r>(
+    async fn attempt_route<'r>(
         &self,
         session: &mut Session,
         route: &'r Route,
         permit: Option<Permit>,
-        visits: &mut Visits<'r>,
+        state: &mut AttemptState<'r>,
     ) -> Done {
         let Some(pool) = self.upstreams.client(&route.upstream.name) else {
             return Done::Continue(());
@@ -191,106 +221,106 @@ impl Forwarding<'_> {
         let call_permit = match pool.breaker.try_acquire(clock::instant(), Some(caller)) {
             Ok(call_permit) => call_permit,
             Err(rest) => {
-                visits.rest = Some(visits.rest.map_or(rest, |other| other.min(rest)));
+                state.rest = Some(state.rest.map_or(rest, |other| other.min(rest)));
                 return Done::Continue(());
             }
         };
         let Some(permit) = permit.or_else(|| pool.limiter.try_acquire()) else {
-            visits.full.get_or_insert(route);
+            state.full.get_or_insert(route);
             return Done::Continue(());
         };
-        if visits.asked > 0 {
+        if state.sent_request > 0 {
             if !self.upstreams.retry_budget.withdraw() {
-                return Done::Break(Err(visits.outcome()));
+                return Done::Break(Err(state.outcome()));
             }
             self.metrics.retries.increment(1);
         }
-        visits.asked += 1;
-        let tried = self.try_one(session, route, pool, permit).await;
-        self.tell(call_permit, &tried, pool);
-        self.follow(tried, route, pool, visits)
+        state.sent_request += 1;
+        let attempt = self.attempt(session, route, pool, permit).await;
+        self.report_to_breaker(call_permit, &attempt, pool);
+        self.next_step(attempt, route, pool, state)
     }
 
     /// Tells the breaker what a try has shown.
-    fn tell(&self, call_permit: CallPermit, tried: &Tried, pool: &UpstreamClient) {
+    fn report_to_breaker(&self, call_permit: CallPermit, attempt: &Attempt, pool: &UpstreamClient) {
         let now = clock::instant();
-        match tried {
-            Tried::Stopped { .. } => drop(call_permit),
-            Tried::Failed { blame: Blame::Upstream, failure, .. } => {
+        match attempt {
+            Attempt::Stopped { .. } => drop(call_permit),
+            Attempt::Failed { blame: FaultOwner::Upstream, failure, .. } => {
                 // Whatever was asked, it was not reached.
                 let is_away =
                     matches!(failure, UpstreamFailure::Connect | UpstreamFailure::ConnectTimeout);
                 let caller = (!is_away).then_some(self.reservation.caller.user);
                 call_permit.failed(now, clock::chance(), caller);
             }
-            Tried::Answering(_) | Tried::Failed { .. } => call_permit.succeeded(now),
+            Attempt::RespondingCall(_) | Attempt::Failed { .. } => call_permit.succeeded(now),
         }
         let breaker = self.metrics.upstream_breaker(&pool.upstream().name);
         breaker.set(pool.breaker.phase(now).number());
     }
 
     /// Whether a try was the last.
-    fn follow<'r>(
+    fn next_step<'r>(
         &self,
-        tried: Tried,
+        attempt: Attempt,
         route: &'r Route,
         pool: &UpstreamClient,
-        visits: &mut Visits<'r>,
+        state: &mut AttemptState<'r>,
     ) -> Done {
         let upstream = Arc::clone(&route.upstream.name);
-        match tried {
-            Tried::Answering(forwarded) => {
-                if visits.asked > 1 {
+        match attempt {
+            Attempt::RespondingCall(forwarded) => {
+                if state.sent_request > 1 {
                     self.upstreams.retry_budget.refund();
                 }
                 Done::Break(Ok(forwarded))
             }
-            Tried::Stopped { by, pending } => {
+            Attempt::Stopped { by, pending } => {
                 Done::Break(Err(NotForwarded::Stopped { by, upstream, pending }))
             }
-            Tried::Failed { failure, blame: Blame::Caller, .. } => {
-                let unheard = visits.unheard.take();
+            Attempt::Failed { failure, blame: FaultOwner::Caller, .. } => {
+                let unheard = state.unheard.take();
                 Done::Break(Err(NotForwarded::Failed { failure, upstream, counted: true, unheard }))
             }
-            Tried::Failed { failure, blame, again, .. } => {
-                if let Blame::Limit { rest } = blame {
+            Attempt::Failed { failure, blame, may_retry, .. } => {
+                if let FaultOwner::Limit { rest } = blame {
                     pool.cooldowns.start(&route.upstream_model, clock::instant(), rest);
                 }
                 if matches!(failure, UpstreamFailure::FirstByteTimeout) {
-                    visits.unheard = Some(Arc::clone(&upstream));
+                    state.unheard = Some(Arc::clone(&upstream));
                 }
                 let unheard = None;
-                visits.last =
+                state.last =
                     Some(NotForwarded::Failed { failure, upstream, counted: false, unheard });
-                visits.again = again.then_some(route);
+                state.may_retry = may_retry.then_some(route);
                 Done::Continue(())
             }
         }
     }
 
-    /// Waits for a permit at an upstream that is full, as long as it lets calls wait.
-    async fn wait_and_visit<'r>(
+    /// Waits for a place at an upstream that is full, as long as it lets calls wait.
+    async fn wait_and_attempt<'r>(
         &self,
         session: &mut Session,
         route: &'r Route,
-        visits: &mut Visits<'r>,
+        state: &mut AttemptState<'r>,
     ) -> Done {
         let pool = self.upstreams.client(&route.upstream.name);
-        let queued = pool.and_then(|pool| pool.limiter.enqueue(self.reservation.caller.user));
-        let Some(queued) = queued else { return Done::Continue(()) };
-        let waited = tokio::time::timeout(route.upstream.queue_timeout, queued.permit());
+        let ticket = pool.and_then(|pool| pool.limiter.enqueue(self.reservation.caller.user));
+        let Some(ticket) = ticket else { return Done::Continue(()) };
+        let waited = tokio::time::timeout(route.upstream.queue_timeout, ticket.permit());
         let permit = tokio::select! {
             permit = waited => permit.ok().flatten(),
-            by = stopped(session, self.leash) => return Done::Break(Err(stopped_at(route, by))),
+            by = stopped(session, self.cancellation) => return Done::Break(Err(stopped_at(route, by))),
         };
         match permit {
-            Some(permit) => self.visit(session, route, Some(permit), visits).await,
+            Some(permit) => self.attempt_route(session, route, Some(permit), state).await,
             None => Done::Continue(()),
         }
     }
 }
 
-impl Visits<'_> {
+impl AttemptState<'_> {
     /// What came of it when no upstream answers.
     fn outcome(&mut self) -> NotForwarded {
         let failure = match (self.full, self.rest) {
@@ -309,7 +339,7 @@ impl Visits<'_> {
 }
 
 /// The client of a call that was not sent has gone.
-fn stopped_at(route: &Route, by: Stop) -> NotForwarded {
+fn stopped_at(route: &Route, by: EndReason) -> NotForwarded {
     NotForwarded::Stopped { by, upstream: Arc::clone(&route.upstream.name), pending: None }
 }
 
@@ -322,17 +352,17 @@ pub fn is_event_stream(exchange: &Exchange) -> bool {
 }
 
 /// Resolves when the client has gone, or no response is possible.
-pub async fn stopped(session: &mut Session, leash: &Leash) -> Stop {
+pub async fn stopped(session: &mut Session, cancellation: &Cancellation) -> EndReason {
     tokio::select! {
         biased;
-        pulled = leash.pulled() => Stop::Pulled(pulled),
-        () = gone_or_kept_alive(session, leash) => Stop::CallerGone,
+        pulled = cancellation.cancelled() => EndReason::Cancelled(pulled),
+        () = gone_or_kept_alive(session, cancellation) => EndReason::CallerGone,
     }
 }
 
 /// Resolves when the caller has gone; until then it is sent what keeps its connection alive, if that is set.
-async fn gone_or_kept_alive(session: &mut Session, leash: &Leash) {
-    match &leash.early {
+async fn gone_or_kept_alive(session: &mut Session, cancellation: &Cancellation) {
+    match &cancellation.early {
         Some(early) => early.keep_alive(session).await,
         None => session.caller_gone().await,
     }

@@ -1,14 +1,14 @@
 //! Estimates the output length of calls that set no limit, from recent replies.
 //!
-//! Admission keeps this much free for a call ([`Need::likely_output`]). The estimate is the 90th percentile of
-//! recent replies to this user from this model, else to all users from this model; with fewer than [`ENOUGH`]
+//! Admission keeps this much free for a call ([`Demand::likely_output`]). The estimate is the 90th percentile of
+//! recent replies to this user from this model, else to all users from this model; with fewer than [`MIN_CALLS_OF_USER`]
 //! replies the configured default applies. Whoever makes short calls could lower the estimate, then open many long
 //! streams at once, and each of them would be cut with some tokens that are not charged. So replies may
-//! raise it above the default at once, but lower it only after [`MANY`] replies to the same user, and never
-//! below [`LEAST`]; other users' replies never lower it. Each gateway learns by itself and starts empty; memory
+//! raise it above the default at once, but lower it only after [`MIN_CALLS_OF_MODEL`] replies to the same user, and never
+//! below [`MIN_ESTIMATE`]; other users' replies never lower it. Each gateway learns by itself and starts empty; memory
 //! is bounded by the number of users it remembers.
 //!
-//! [`Need::likely_output`]: quota::rules::Need::likely_output
+//! [`Demand::likely_output`]: quota::rules::Need::likely_output
 
 use crate::gateway::call::histogram::Histogram;
 use domain::id::{IdMap, UserId};
@@ -16,24 +16,24 @@ use quick_cache::sync::Cache;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Of so many answers, one may be longer.
-const ONE_IN: u16 = 10;
+const QUANTILE_ONE_IN: u16 = 10;
 /// Minimum number of replies for an estimate.
-const ENOUGH: u16 = 8;
+const MIN_CALLS_OF_USER: u16 = 8;
 /// Replies to one user for an estimate below the default.
-const MANY: u16 = 32;
+const MIN_CALLS_OF_MODEL: u16 = 32;
 /// The lowest estimate in tokens, unless the configured default is lower.
-const LEAST: u64 = 1_024;
+const MIN_ESTIMATE: u64 = 1_024;
 /// Pairs of user and model that are remembered; each takes about 300 bytes.
-const PAIRS: usize = 8_192;
+const MAX_USER_MODELS: usize = 8_192;
 
-/// A user's latest answers. Once halved, they are still [`MANY`].
-type OfUser = Histogram<{ 2 * MANY + 8 }>;
+/// A user's latest answers. Once halved, they are still [`MIN_CALLS_OF_MODEL`].
+type OfUser = Histogram<{ 2 * MIN_CALLS_OF_MODEL + 8 }>;
 /// A model's latest answers.
 type OfModel = Histogram<2_000>;
 
 /// What was learned.
 #[derive(Debug)]
-pub struct Lengths {
+pub struct LengthEstimator {
     users: Cache<(UserId, Arc<str>), Arc<OfUser>>,
     models: RwLock<IdMap<Arc<str>, Arc<OfModel>>>,
 }
@@ -42,18 +42,18 @@ pub struct Lengths {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
     /// The answer ended by itself.
-    Whole(u64),
+    BodyRelay(u64),
     /// It was cut here, by a limit or by the client: it would have been longer.
     AtLeast(u64),
 }
 
-impl Default for Lengths {
+impl Default for LengthEstimator {
     fn default() -> Self {
-        Self { users: Cache::new(PAIRS), models: RwLock::default() }
+        Self { users: Cache::new(MAX_USER_MODELS), models: RwLock::default() }
     }
 }
 
-impl Lengths {
+impl LengthEstimator {
     /// Notes an answer. One that was cut teaches only that answers are longer than was thought.
     pub fn note(&self, user: UserId, model: &Arc<str>, length: Length) {
         let of_user = self.users.get_or_insert_with(&(user, Arc::clone(model)), || {
@@ -68,8 +68,9 @@ impl Lengths {
     #[must_use]
     pub fn likely(&self, user: UserId, model: &Arc<str>, default: u64) -> u64 {
         let of_user = self.users.get(&(user, Arc::clone(model)));
-        let is_known = of_user.as_ref().is_some_and(|of_user| of_user.count() >= MANY);
-        let least = if is_known { LEAST.min(default) } else { default };
+        let is_known =
+            of_user.as_ref().is_some_and(|of_user| of_user.count() >= MIN_CALLS_OF_MODEL);
+        let least = if is_known { MIN_ESTIMATE.min(default) } else { default };
         let learned = of_user.and_then(|of_user| enough(&of_user)).or_else(|| {
             let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
             enough(models.get(model)?)
@@ -88,14 +89,16 @@ impl Lengths {
 
 fn note<const LATELY: u16>(histogram: &Histogram<LATELY>, length: Length) {
     match length {
-        Length::Whole(tokens) => histogram.note(tokens),
-        Length::AtLeast(tokens) if tokens > histogram.all_but(ONE_IN) => histogram.note(tokens),
+        Length::BodyRelay(tokens) => histogram.note(tokens),
+        Length::AtLeast(tokens) if tokens > histogram.all_but(QUANTILE_ONE_IN) => {
+            histogram.note(tokens);
+        }
         Length::AtLeast(_) => {}
     }
 }
 
 fn enough<const LATELY: u16>(histogram: &Histogram<LATELY>) -> Option<u64> {
-    (histogram.count() >= ENOUGH).then(|| histogram.all_but(ONE_IN))
+    (histogram.count() >= MIN_CALLS_OF_USER).then(|| histogram.all_but(QUANTILE_ONE_IN))
 }
 
 #[cfg(test)]
@@ -106,58 +109,58 @@ mod tests {
     const THERE: UserId = UserId(uuid::Uuid::from_u128(2));
     const DEFAULT: u64 = 1_536;
 
-    fn likely(lengths: &Lengths, user: UserId) -> u64 {
+    fn likely(lengths: &LengthEstimator, user: UserId) -> u64 {
         lengths.likely(user, &"m".into(), DEFAULT)
     }
 
-    fn note(lengths: &Lengths, user: UserId, times: u32, length: Length) {
+    fn note(lengths: &LengthEstimator, user: UserId, times: u32, length: Length) {
         (0..times).for_each(|_| lengths.note(user, &"m".into(), length));
     }
 
     #[test]
     fn a_few_answers_say_nothing_and_many_all_but_one_in_ten() {
-        let lengths = Lengths::default();
-        note(&lengths, HERE, 7, Length::Whole(4_000));
+        let lengths = LengthEstimator::default();
+        note(&lengths, HERE, 7, Length::BodyRelay(4_000));
         assert_eq!(likely(&lengths, HERE), DEFAULT);
-        note(&lengths, HERE, 1, Length::Whole(4_000));
+        note(&lengths, HERE, 1, Length::BodyRelay(4_000));
         assert_eq!(likely(&lengths, HERE), 4_096);
-        note(&lengths, HERE, 23, Length::Whole(1_200));
+        note(&lengths, HERE, 23, Length::BodyRelay(1_200));
         assert_eq!(likely(&lengths, HERE), 4_096, "eight of 31 are more than one in ten");
-        note(&lengths, HERE, 60, Length::Whole(1_200));
+        note(&lengths, HERE, 60, Length::BodyRelay(1_200));
         assert_eq!(likely(&lengths, HERE), 1_280);
     }
 
     #[test]
     fn short_answers_lower_the_estimate_late_and_not_far() {
-        let lengths = Lengths::default();
-        note(&lengths, HERE, 31, Length::Whole(5));
+        let lengths = LengthEstimator::default();
+        note(&lengths, HERE, 31, Length::BodyRelay(5));
         assert_eq!(likely(&lengths, HERE), DEFAULT);
         for _ in 0..500 {
-            note(&lengths, HERE, 1, Length::Whole(5));
-            assert_eq!(likely(&lengths, HERE), LEAST);
+            note(&lengths, HERE, 1, Length::BodyRelay(5));
+            assert_eq!(likely(&lengths, HERE), MIN_ESTIMATE);
         }
         assert_eq!(lengths.likely(HERE, &"m".into(), 16), 16, "the operator's default is lower");
     }
 
     #[test]
     fn a_user_who_is_new_has_what_others_have_from_the_model_but_never_less_than_the_default() {
-        let lengths = Lengths::default();
-        note(&lengths, HERE, 20, Length::Whole(2_000));
+        let lengths = LengthEstimator::default();
+        note(&lengths, HERE, 20, Length::BodyRelay(2_000));
         assert_eq!(likely(&lengths, THERE), 2_048);
-        note(&lengths, HERE, 1_000, Length::Whole(9));
+        note(&lengths, HERE, 1_000, Length::BodyRelay(9));
         assert_eq!(likely(&lengths, THERE), DEFAULT);
         assert_eq!(lengths.likely(HERE, &"other".into(), DEFAULT), DEFAULT);
     }
 
     #[test]
     fn what_was_cut_teaches_no_short_answers() {
-        let lengths = Lengths::default();
-        note(&lengths, HERE, 40, Length::Whole(2_000));
+        let lengths = LengthEstimator::default();
+        note(&lengths, HERE, 40, Length::BodyRelay(2_000));
         note(&lengths, HERE, 500, Length::AtLeast(10));
         assert_eq!(likely(&lengths, HERE), 2_048);
         note(&lengths, HERE, 8, Length::AtLeast(3_000));
         assert_eq!(likely(&lengths, HERE), 3_072);
-        let cut = Lengths::default();
+        let cut = LengthEstimator::default();
         note(&cut, HERE, 40, Length::AtLeast(5_000));
         assert_eq!(
             likely(&cut, HERE),
@@ -168,9 +171,9 @@ mod tests {
 
     #[test]
     fn what_was_long_ago_is_forgotten() {
-        let lengths = Lengths::default();
-        note(&lengths, HERE, 60, Length::Whole(8_000));
-        note(&lengths, HERE, 400, Length::Whole(20));
-        assert_eq!(likely(&lengths, HERE), LEAST);
+        let lengths = LengthEstimator::default();
+        note(&lengths, HERE, 60, Length::BodyRelay(8_000));
+        note(&lengths, HERE, 400, Length::BodyRelay(20));
+        assert_eq!(likely(&lengths, HERE), MIN_ESTIMATE);
     }
 }

@@ -19,11 +19,11 @@ use wire::request::Request;
 use wire::tokens::estimate;
 
 /// A prompt of fewer tokens than this is counted sooner than asked about.
-const WORTH_ASKING: u64 = 64;
+const WORTH_COUNTING: u64 = 64;
 /// Long prompts that may wait to be counted.
-const QUEUE_LENGTH: usize = 256;
+const MAX_QUEUE_LENGTH: usize = 256;
 /// Bytes of text whose counting would hold up other calls on its thread.
-const LONG: u64 = 128 * 1024;
+const LONG_PROMPT_BYTES: u64 = 128 * 1024;
 
 /// What is left of the day for a long prompt.
 pub(crate) struct Room {
@@ -40,7 +40,7 @@ pub(crate) async fn room(
     quota: &dyn QuotaBackend,
 ) -> Result<Option<Room>, NotAdmitted> {
     let fewest = estimate::min_prompt_tokens(admission.body);
-    if fewest < WORTH_ASKING {
+    if fewest < WORTH_COUNTING {
         return Ok(None);
     }
     let day = Day::at(admission.now, &caller.plan_limits.time_zone);
@@ -83,7 +83,7 @@ impl Admission<'_> {
     pub(crate) async fn count(&self, caller: &Caller, most: u64) -> Result<Option<u64>, Refusal> {
         let overhead = self.model.prompt_overhead_tokens;
         let count = || estimate::count_prompt_within(self.body, overhead, most);
-        if self.body.prompt.size.text_bytes <= LONG {
+        if self.body.prompt.size.text_bytes <= LONG_PROMPT_BYTES {
             return Ok(count());
         }
         let _turn = turn(self.counting, caller.user).await?;
@@ -95,14 +95,18 @@ impl Admission<'_> {
 /// counted where threads may block.
 pub(crate) fn exact_prompt(request: &Request<'_>, model: &Model) -> u64 {
     let count = || estimate::count_prompt(request, model.prompt_overhead_tokens);
-    if request.prompt.size.text_bytes > LONG { tokio::task::block_in_place(count) } else { count() }
+    if request.prompt.size.text_bytes > LONG_PROMPT_BYTES {
+        tokio::task::block_in_place(count)
+    } else {
+        count()
+    }
 }
 
 /// Turns for counting long prompts: half of the processors, so that counting never takes all.
 #[must_use]
 pub fn turns() -> Arc<FairLimiter> {
     let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    FairLimiter::new(u32::try_from(processors / 2).unwrap_or(u32::MAX).max(1), QUEUE_LENGTH)
+    FairLimiter::new(u32::try_from(processors / 2).unwrap_or(u32::MAX).max(1), MAX_QUEUE_LENGTH)
 }
 
 /// A turn for counting a long prompt, fair to users.

@@ -3,9 +3,13 @@
 use crate::gateway::call::body_memory::Held;
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::Refusal;
+use crate::gateway::response::writer::ResponseWriter;
+use crate::gateway::{Gateway, RoutingSnapshot};
 use bytes::{Bytes, BytesMut};
+use domain::caller::Caller;
 use std::time::{Duration, Instant};
 use system::clock;
+use wire::surface::Surface;
 
 /// What the codec reads a body through, unless the body is smaller.
 const READ_BUFFER: usize = 64 * 1024;
@@ -32,6 +36,27 @@ impl Bounds {
             (received as u64).saturating_mul(1000).checked_div(self.rate).unwrap_or(u64::MAX),
         );
         self.time.min(RATE_GRACE.saturating_add(at_rate))
+    }
+}
+
+impl Gateway {
+    /// Reads the body of a call, and returns it with the permit for its memory. A caller with nothing left is refused
+    /// before more than a small body is read.
+    pub(crate) async fn read_body(
+        &self,
+        surface: Surface,
+        caller: &Caller,
+        session: &mut Session,
+        writer: &ResponseWriter<'_>,
+        current: &RoutingSnapshot,
+    ) -> Result<(Bytes, Held), Refusal> {
+        let now = writer.head.admitted_at;
+        self.refuse_exhausted(caller, surface, now).await?;
+        let mut held = self.body_memory.hold(Some(caller.user), writer.head.address);
+        let bounds = self.body_bounds(current.limits.body_bytes);
+        let admit = self.refuse_without_quota(caller, surface, now);
+        let body = read(session, bounds, &mut held, admit).await?;
+        Ok((body, held))
     }
 }
 

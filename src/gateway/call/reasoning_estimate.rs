@@ -42,7 +42,7 @@ const FASTER_ONE_IN: u16 = 10;
 
 /// What was learned, by model.
 #[derive(Debug, Default)]
-pub struct Reasoning {
+pub struct ReasoningEstimator {
     models: RwLock<IdMap<Arc<str>, Arc<OfModel>>>,
     users: RandomState,
 }
@@ -65,7 +65,7 @@ struct Needed {
 
 /// What a model's calls are billed for and do not show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kinds {
+pub struct HiddenKinds {
     /// Reasoning that the output limit does not bound.
     pub reasoning: bool,
     /// What tools read that the upstream runs.
@@ -74,7 +74,7 @@ pub struct Kinds {
 
 /// What the upstream reported of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Billed {
+pub struct BilledUsage {
     pub reasoning: u64,
     /// Prompt tokens beyond those of the request.
     pub tools: u64,
@@ -83,9 +83,9 @@ pub struct Billed {
     pub took: Duration,
 }
 
-impl Reasoning {
+impl ReasoningEstimator {
     /// Records what a call of `user` was billed.
-    pub fn note(&self, user: UserId, model: &Arc<str>, kinds: Kinds, billed: Billed) {
+    pub fn note(&self, user: UserId, model: &Arc<str>, kinds: HiddenKinds, billed: BilledUsage) {
         let of_model = self.model(model);
         let user = 1 << (self.users.hash_one(user) % 64);
         if kinds.reasoning {
@@ -104,7 +104,7 @@ impl Reasoning {
     /// Tokens that a call is to reserve for what it is billed and does not show; `default` for each of `kinds`
     /// until enough is known.
     #[must_use]
-    pub fn allowance(&self, model: &str, kinds: Kinds, default: u64) -> u64 {
+    pub fn allowance(&self, model: &str, kinds: HiddenKinds, default: u64) -> u64 {
         if !kinds.reasoning && !kinds.tools {
             return 0;
         }

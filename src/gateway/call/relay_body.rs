@@ -1,11 +1,12 @@
 //! Relay of a reply that comes in one piece: read to its end, settled, then sent as it came.
 
-use crate::gateway::call::admit::Reservation;
 use crate::gateway::call::body_memory::Held;
-use crate::gateway::call::cancellation::{Leash, Pulled};
-use crate::gateway::call::drain::Asked;
-use crate::gateway::call::forward::{Forwarded, Stop, stopped};
-use crate::gateway::call::settle::Ending;
+use crate::gateway::call::cancellation::{CancelReason, Cancellation};
+use crate::gateway::call::drain::SentRequest;
+use crate::gateway::call::end::EndReason;
+use crate::gateway::call::forward::{UpstreamResponse, stopped};
+use crate::gateway::call::reservation::Reservation;
+use crate::gateway::call::settle::Settlement;
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
 use crate::response_owners::{DEFERRED_LIFETIME, ResponseOwners, Unknown};
@@ -25,27 +26,27 @@ use wire::tokens::meter::Meter;
 use wire::usage::Usage;
 
 /// How reading the reply ended.
-pub enum Whole {
+pub enum BodyRelay {
     /// The reply is complete (since `at`) and settled, for `charged` tokens; it may be sent.
     Complete { body: Bytes, at: Instant, charged: u64 },
     /// The reply was broken or an error in disguise, and settled for `charged` tokens.
     Failed { refusal: Refusal, charged: u64 },
     /// The client has gone; this much of the body has arrived, and nothing is settled.
-    Stopped { by: Stop, reservation: Box<Reservation>, body: BytesMut },
+    Stopped { by: EndReason, reservation: Box<Reservation>, body: BytesMut },
 }
 
 /// A reply's body, or why there is none.
-pub enum Collected {
+pub enum CollectedBody {
     /// All of it, whatever it is.
     Body(Bytes),
     /// The upstream failed.
     Broken(Refusal),
     /// It was given up: the upstream may have made it, and bill it.
     GivenUp(Refusal),
-    Stopped(Stop),
+    Stopped(EndReason),
 }
 
-impl Collected {
+impl CollectedBody {
     fn broken() -> Self {
         Self::Broken(Refusal::Upstream(UpstreamFailure::BadReply))
     }
@@ -66,121 +67,125 @@ pub struct Bounds<'a> {
     /// Largest reply, in bytes.
     pub bytes: usize,
     pub held: &'a mut Held,
-    pub leash: &'a Leash,
+    pub cancellation: &'a Cancellation,
 }
 
 /// Reads and settles a reply. The charge is durable before the caller can have seen the answer.
 pub async fn relay(
     session: &mut Session,
-    forwarded: &mut Forwarded,
+    forwarded: &mut UpstreamResponse,
     mut reservation: Reservation,
     request: &Request<'_>,
     bounds: Bounds<'_>,
     owners: &ResponseOwners,
-) -> Whole {
+) -> BodyRelay {
     let upstream = Arc::clone(&forwarded.upstream);
     let head_at = forwarded.head_at;
     let mut body = BytesMut::new();
     let mut meter = Meter::default();
     let collected = match collect(session, &mut forwarded.exchange, &mut body, bounds).await {
-        Collected::Body(body) if !request.surface.read_reply(&body, &mut meter) => {
-            Collected::broken()
+        CollectedBody::Body(body) if !request.surface.read_reply(&body, &mut meter) => {
+            CollectedBody::broken()
         }
         collected => collected,
     };
     match collected {
-        Collected::Body(body) => {
+        CollectedBody::Body(body) => {
             let at = clock::instant();
             if let Some(error) = UpstreamError::in_reply(&body) {
                 let error = error.redacted(&forwarded.pool.upstream().redactor());
                 if error.fault.is_retriable() {
                     forwarded.broke_off(reservation.caller.user);
                 }
-                let ending = failed_ending(request, &body, upstream, head_at);
-                let refusal = Refusal::Upstream(UpstreamFailure::Handled {
+                let settlement = settlement_of_error(request, &body, upstream, head_at);
+                let refusal = Refusal::Upstream(UpstreamFailure::ErrorResponse {
                     status: error.status,
                     body: error.body,
                     retry_after: None,
                 });
-                return failed(reservation, ending, refusal).await;
+                return failed(reservation, settlement, refusal).await;
             }
             let prompt = || reservation.exact_prompt(request);
             let replied = (&body[..], meter, upstream, head_at);
-            let asked = Asked::of(request, &reservation.caller.plan_limits.policy);
-            let ending = ending_of(&asked, &reservation, replied, prompt);
-            if let Err(refusal) = note_owner(request, &reservation, &ending, &body, owners).await {
-                let ending = Ending::failed(ending.upstream, false);
-                return failed(reservation, ending, refusal).await;
+            let sent_request = SentRequest::of(request, &reservation.caller.plan_limits.policy);
+            let settlement = settlement_of(&sent_request, &reservation, replied, prompt);
+            if let Err(refusal) =
+                record_owner(request, &reservation, &settlement, &body, owners).await
+            {
+                let settlement = Settlement::failed(settlement.upstream, false);
+                return failed(reservation, settlement, refusal).await;
             }
-            let charged = ending.tokens.total();
-            reservation.settle(ending).await;
+            let charged = settlement.tokens.total();
+            reservation.settle(settlement).await;
             // An answer may have an error beside it, or the key within.
             let body = forwarded.pool.reply_redactor.body(body);
-            Whole::Complete { body, at, charged }
+            BodyRelay::Complete { body, at, charged }
         }
-        Collected::Broken(refusal) => {
+        CollectedBody::Broken(refusal) => {
             if matches!(refusal, Refusal::Upstream(_)) {
                 forwarded.broke_off(reservation.caller.user);
             }
-            failed(reservation, Ending::failed(upstream, false), refusal).await
+            failed(reservation, Settlement::failed(upstream, false), refusal).await
         }
-        Collected::GivenUp(refusal) => {
+        CollectedBody::GivenUp(refusal) => {
             if matches!(refusal, Refusal::Upstream(_)) {
                 forwarded.broke_off(reservation.caller.user);
             }
-            let asked = Asked::of(request, &reservation.caller.plan_limits.policy);
-            let ending = ending_of_given_up(&mut reservation, asked, upstream).await;
-            failed(reservation, ending, refusal).await
+            let sent_request = SentRequest::of(request, &reservation.caller.plan_limits.policy);
+            let settlement = settlement_of_given_up(&mut reservation, sent_request, upstream).await;
+            failed(reservation, settlement, refusal).await
         }
-        Collected::Stopped(by) => Whole::Stopped { by, reservation: Box::new(reservation), body },
+        CollectedBody::Stopped(by) => {
+            BodyRelay::Stopped { by, reservation: Box::new(reservation), body }
+        }
     }
 }
 
-async fn failed(reservation: Reservation, ending: Ending, refusal: Refusal) -> Whole {
-    let charged = ending.tokens.total();
-    reservation.settle(ending).await;
-    Whole::Failed { refusal, charged }
+async fn failed(reservation: Reservation, settlement: Settlement, refusal: Refusal) -> BodyRelay {
+    let charged = settlement.tokens.total();
+    reservation.settle(settlement).await;
+    BodyRelay::Failed { refusal, charged }
 }
 
 /// The ending of a reply that the gateway gives up although its upstream may make, and bill, all of it: charged
 /// like one whose caller has gone and that was not read to its end in time.
-pub async fn ending_of_given_up(
+pub async fn settlement_of_given_up(
     reservation: &mut Reservation,
-    asked: Asked,
+    sent_request: SentRequest,
     upstream: Arc<str>,
-) -> Ending {
-    if asked.surface.is_free() {
-        return Ending::failed(upstream, false);
+) -> Settlement {
+    if sent_request.surface.is_free() {
+        return Settlement::failed(upstream, false);
     }
     reservation.reserve_generated().await;
-    reservation.unreported(Status::CutByUpstream, asked.surface.output(), upstream)
+    reservation.unreported(Status::CutByUpstream, sent_request.surface.output(), upstream)
 }
 
 /// The ending of a call that `upstream` took and did not answer in time: charged as if its client had disconnected
 /// then.
-pub async fn ending_of_unheard(
+pub async fn settlement_of_unheard(
     reservation: &mut Reservation,
     request: &Request<'_>,
     upstream: &Upstream,
-) -> Ending {
-    let asked = Asked::of(request, &reservation.caller.plan_limits.policy);
-    let (name, by) = (Arc::clone(&upstream.name), Stop::Pulled(Pulled::TooLong));
-    if asked.is_read_on(&reservation.model, upstream, by) {
-        return ending_of_given_up(reservation, asked, name).await;
+) -> Settlement {
+    let sent_request = SentRequest::of(request, &reservation.caller.plan_limits.policy);
+    let (name, by) = (Arc::clone(&upstream.name), EndReason::Cancelled(CancelReason::Deadline));
+    if sent_request.is_read_on(&reservation.model, upstream, by) {
+        return settlement_of_given_up(reservation, sent_request, name).await;
     }
-    ending_of_stopped(reservation, request, name, by.status())
+    settlement_of_stopped(reservation, request, name, by.status())
 }
 
 /// The ending of a reply that is an error: nothing is charged, unless the upstream reports usage all the same.
-fn failed_ending(
+fn settlement_of_error(
     request: &Request<'_>,
     body: &[u8],
     upstream: Arc<str>,
     head_at: Instant,
-) -> Ending {
+) -> Settlement {
     match reported_in(request.surface, body) {
-        Some(usage) => Ending::reported(Status::CutByUpstream, usage, upstream, Some(head_at)),
-        None => Ending::failed(upstream, false),
+        Some(usage) => Settlement::reported(Status::CutByUpstream, usage, upstream, Some(head_at)),
+        None => Settlement::failed(upstream, false),
     }
 }
 
@@ -193,55 +198,55 @@ pub fn reported_in(surface: Surface, body: &[u8]) -> Option<Usage> {
 
 /// What a complete reply is charged, of which `meter` has heard: as reported, or counted, with the prompt as `prompt`
 /// counts it.
-pub fn ending_of(
-    asked: &Asked,
+pub fn settlement_of(
+    sent_request: &SentRequest,
     reservation: &Reservation,
     (body, mut meter, upstream, head_at): (&[u8], Meter, Arc<str>, Instant),
     prompt: impl Fn() -> u64,
-) -> Ending {
+) -> Settlement {
     let (model, first) = (&reservation.model, Some(head_at));
-    if asked.is_deferred && asked.surface.id_of(body).is_some() {
-        return ending_of_deferred(Status::Complete, reservation, upstream, first);
+    if sent_request.is_deferred && sent_request.surface.id_of(body).is_some() {
+        return settlement_of_deferred(Status::Complete, reservation, upstream, first);
     }
-    let mut ending = match meter.reported(&prompt) {
-        Some(usage) => Ending::reported(Status::Complete, usage, upstream, first),
+    let mut settlement = match meter.reported(&prompt) {
+        Some(usage) => Settlement::reported(Status::Complete, usage, upstream, first),
         None => {
             let counted = (prompt(), meter.output_counted());
-            Ending::estimated(Status::Complete, counted, u64::MAX, upstream, first)
+            Settlement::estimated(Status::Complete, counted, u64::MAX, upstream, first)
         }
     };
-    ending = ending.with_hidden(|counted| reservation.hidden_beside(counted));
+    settlement = settlement.with_hidden(|counted| reservation.hidden_beside(counted));
     let images = meter.images();
-    if images > 0 && ending.tokens.total() == 0 {
-        ending.tokens.completion = images.saturating_mul(model.image_tokens);
-        if ending.cost_ticks.is_none() {
-            ending.source = Source::Estimated;
+    if images > 0 && settlement.tokens.total() == 0 {
+        settlement.tokens.completion = images.saturating_mul(model.image_tokens);
+        if settlement.cost_ticks.is_none() {
+            settlement.source = Source::Estimated;
         }
         let price = i64::try_from(images.saturating_mul(model.image_ticks)).unwrap_or(i64::MAX);
-        ending.cost_ticks = ending.cost_ticks.or(Some(price));
+        settlement.cost_ticks = settlement.cost_ticks.or(Some(price));
     }
-    ending.counted = !asked.surface.is_free();
-    ending
+    settlement.counted = !sent_request.surface.is_free();
+    settlement
 }
 
 /// What a deferred completion is charged until it is fetched: all that was reserved for it. The upstream makes it
 /// whether it is fetched or not, and reports what it used only then.
-pub fn ending_of_deferred(
+pub fn settlement_of_deferred(
     status: Status,
     reservation: &Reservation,
     upstream: Arc<str>,
     first: Option<Instant>,
-) -> Ending {
+) -> Settlement {
     let reserved = reservation.reserved;
-    Ending::estimated(status, (reservation.prompt, reserved), reserved, upstream, first)
+    Settlement::estimated(status, (reservation.prompt, reserved), reserved, upstream, first)
 }
 
 /// Records the owner of a stored response before its id is sent. If that fails, the caller still gets the reply,
 /// but it cannot be retrieved; a deferred reply consists of its id alone, so it is refused.
-async fn note_owner(
+async fn record_owner(
     request: &Request<'_>,
     reservation: &Reservation,
-    ending: &Ending,
+    settlement: &Settlement,
     body: &[u8],
     owners: &ResponseOwners,
 ) -> Result<(), Refusal> {
@@ -249,21 +254,21 @@ async fn note_owner(
         return Ok(());
     }
     let Some(id) = request.surface.id_of(body) else { return Ok(()) };
-    let mut kept = reservation.kept(&id, &ending.upstream, ending.tokens.total());
+    let mut kept = reservation.kept(&id, &settlement.upstream, settlement.tokens.total());
     if request.dependencies.is_deferred {
         kept.expires_at = reservation.admitted_at + DEFERRED_LIFETIME;
-    } else if ending.source == Source::Reported {
+    } else if settlement.source == Source::Reported {
         kept.unsettled = None;
     }
-    let noted = owners.record(&kept, reservation.admitted_at).await;
-    log_owner(reservation.request, &noted);
-    let is_lost = request.dependencies.is_deferred && !matches!(noted, Ok(true));
+    let recorded = owners.record(&kept, reservation.admitted_at).await;
+    log_owner(reservation.request, &recorded);
+    let is_lost = request.dependencies.is_deferred && !matches!(recorded, Ok(true));
     if is_lost { Err(Refusal::RepliesUnavailable) } else { Ok(()) }
 }
 
 /// Logs that a reply has no owner, where it has none.
-pub fn log_owner(request: RequestId, noted: &Result<bool, Unknown>) {
-    match noted {
+pub fn log_owner(request: RequestId, recorded: &Result<bool, Unknown>) {
+    match recorded {
         Ok(true) => {}
         Ok(false) => {
             tracing::warn!(request_id = %request, "upstream reused a response id; neither response can be retrieved");
@@ -281,40 +286,40 @@ pub async fn settle_stopped(
     reservation: Reservation,
     sent: Option<&Request<'_>>,
     upstream: Arc<str>,
-    by: Stop,
+    by: EndReason,
 ) {
-    if by == Stop::Pulled(Pulled::ShuttingDown) {
+    if by == EndReason::Cancelled(CancelReason::Shutdown) {
         if sent.is_some() {
             let (request_id, reserved_tokens) = (reservation.request, reservation.reserved);
             tracing::warn!(%request_id, reserved_tokens, "call aborted by shutdown is not charged, but the upstream may bill it");
         }
-        return reservation.settle(Ending::failed(upstream, false)).await;
+        return reservation.settle(Settlement::failed(upstream, false)).await;
     }
     let status = by.status();
-    let ending = match sent {
-        Some(request) => ending_of_stopped(&reservation, request, upstream, status),
-        None => Ending { status, ..Ending::failed(upstream, false) },
+    let settlement = match sent {
+        Some(request) => settlement_of_stopped(&reservation, request, upstream, status),
+        None => Settlement { status, ..Settlement::failed(upstream, false) },
     };
-    reservation.settle(ending).await;
+    reservation.settle(settlement).await;
 }
 
 /// The ending of a call that was sent and whose upstream is taken to stop now, without any output. An image
 /// is made whoever waits for it.
-pub fn ending_of_stopped(
+pub fn settlement_of_stopped(
     reservation: &Reservation,
     request: &Request<'_>,
     upstream: Arc<str>,
     status: Status,
-) -> Ending {
+) -> Settlement {
     if request.surface.output() == Output::Images {
         return reservation.unreported(status, Output::Images, upstream);
     }
     let prompt = reservation.exact_prompt(request);
     let counted = !request.surface.is_free();
     let reserved = reservation.reserved;
-    let ending = Ending::estimated(status, (prompt, 0), reserved, upstream, None);
-    let ending = ending.with_hidden(|counted| reservation.hidden_until_now(counted));
-    Ending { counted, ..ending }
+    let settlement = Settlement::estimated(status, (prompt, 0), reserved, upstream, None);
+    let settlement = settlement.with_hidden(|counted| reservation.hidden_until_now(counted));
+    Settlement { counted, ..settlement }
 }
 
 /// Reads a body to its end, into `body`, for as long as its caller waits.
@@ -323,28 +328,28 @@ pub async fn collect(
     exchange: &mut Exchange,
     body: &mut BytesMut,
     bounds: Bounds<'_>,
-) -> Collected {
-    let stopped = stopped(session, bounds.leash);
+) -> CollectedBody {
+    let stopped = stopped(session, bounds.cancellation);
     tokio::pin!(stopped);
     loop {
         let next = tokio::select! {
             biased;
             // First, because what has come needs no timer.
             next = exchange.next() => next,
-            by = &mut stopped => return Collected::Stopped(by),
+            by = &mut stopped => return CollectedBody::Stopped(by),
         };
         match next {
             Ok(Some(bytes)) if body.len() + bytes.len() <= bounds.bytes => {
                 if let Err(no_room) = bounds.held.grow(bytes.len()) {
-                    return Collected::GivenUp(no_room);
+                    return CollectedBody::GivenUp(no_room);
                 }
                 body.extend_from_slice(&bytes);
             }
             Ok(Some(_)) | Err(BodyError::Idle) => {
-                return Collected::GivenUp(Refusal::Upstream(UpstreamFailure::BadReply));
+                return CollectedBody::GivenUp(Refusal::Upstream(UpstreamFailure::BadReply));
             }
-            Ok(None) => return Collected::Body(std::mem::take(body).freeze()),
-            Err(BodyError::Broken(_)) => return Collected::broken(),
+            Ok(None) => return CollectedBody::Body(std::mem::take(body).freeze()),
+            Err(BodyError::Broken(_)) => return CollectedBody::broken(),
         }
     }
 }

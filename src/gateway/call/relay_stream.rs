@@ -6,14 +6,14 @@
 //! The charge is durable before the end marker leaves.
 
 use crate::gateway::call::attempt;
-use crate::gateway::call::cancellation::{Leash, Pulled};
+use crate::gateway::call::cancellation::{CancelReason, Cancellation};
 use crate::gateway::call::drain;
 use crate::gateway::call::early_keepalive::KEEPALIVE;
-use crate::gateway::call::forward::{Answering, Forwarded};
+use crate::gateway::call::end::{EndReason, UpstreamEnd};
+use crate::gateway::call::forward::{RespondingCall, UpstreamResponse};
 use crate::gateway::call::relay_body;
-use crate::gateway::call::reread::Rereader;
-use crate::gateway::call::stream_end::End;
-use crate::gateway::call::stream_quota::{Allowance, Verdict};
+use crate::gateway::call::reread::StoredResponseReader;
+use crate::gateway::call::stream_quota::{StreamQuota, Verdict};
 use crate::gateway::listener::alarm::Alarm;
 use crate::gateway::listener::session::Session;
 use bytes::{Bytes, BytesMut};
@@ -43,11 +43,11 @@ pub struct Bounds {
 /// A stream under way.
 pub struct Stream<'a> {
     pub session: &'a mut Session,
-    pub forwarded: Forwarded,
+    pub forwarded: UpstreamResponse,
     pub request: &'a Request<'a>,
-    pub leash: Leash,
+    pub cancellation: Cancellation,
     pub bounds: Bounds,
-    pub(crate) allowance: Allowance<'a>,
+    pub(crate) quota: StreamQuota<'a>,
     pub(crate) scanner: Scanner,
     pub(crate) follow: Box<dyn StreamReader>,
     /// Passed by the meter, not yet written.
@@ -63,9 +63,9 @@ pub struct Stream<'a> {
     /// What the upstream said of its failure.
     pub(crate) failure: Option<UpstreamError>,
     /// A write was given up half way: nothing may follow it.
-    pub(crate) torn: bool,
+    pub(crate) partial_write: bool,
     /// For a reply that the upstream keeps.
-    pub(crate) rereader: Option<Rereader>,
+    pub(crate) rereader: Option<StoredResponseReader>,
     redactor: Arc<ReplyRedactor>,
     /// The reply as it is noted, once the upstream has said its name.
     pub(crate) kept: Option<StoredResponse>,
@@ -76,22 +76,22 @@ impl<'a> Stream<'a> {
     #[must_use]
     pub fn new(
         session: &'a mut Session,
-        answering: Answering,
+        responding: RespondingCall,
         request: &'a Request<'a>,
         bounds: Bounds,
-        rereader: Option<Rereader>,
+        rereader: Option<StoredResponseReader>,
     ) -> Box<Self> {
-        let Answering { forwarded, reservation, leash } = answering;
+        let RespondingCall { forwarded, reservation, cancellation } = responding;
         let scanner = Scanner::new(bounds.event_bytes);
-        let allowance = Allowance::new(reservation, request, bounds.slice_tokens);
+        let quota = StreamQuota::new(reservation, request, bounds.slice_tokens);
         let redactor = Arc::clone(&forwarded.pool.reply_redactor);
         Box::new(Self {
             session,
             forwarded,
             request,
-            leash,
+            cancellation,
             bounds,
-            allowance,
+            quota,
             scanner,
             follow: request.surface.stream_reader(request.include_usage),
             out: BytesMut::new(),
@@ -100,7 +100,7 @@ impl<'a> Stream<'a> {
             last: None,
             first_output_at: None,
             failure: None,
-            torn: false,
+            partial_write: false,
             rereader,
             redactor,
             kept: None,
@@ -116,104 +116,107 @@ impl<'a> Stream<'a> {
 
     /// Ends the stream of a caller who has gone before its head was written.
     pub async fn hang_up(self: Box<Self>) -> Status {
-        Box::pin(self.end(End::CallerGone)).await
+        Box::pin(self.end(EndReason::CallerGone)).await
     }
 
-    async fn relay(&mut self) -> End {
-        let mut quiet = Quiet::from(Instant::now());
+    async fn relay(&mut self) -> EndReason {
+        let mut silence = Silence::from(Instant::now());
         // The head may have waited for an event until a comment is due.
-        quiet.caller = self.forwarded.head_at.into();
+        silence.caller = self.forwarded.head_at.into();
         loop {
             let ended = self.take_in_events();
-            self.note_owner().await;
+            self.record_owner().await;
             if let Some(end) = ended {
                 return self.flush().await.unwrap_or(end);
             }
-            let says_something = !self.out.is_empty();
+            let wrote_output = !self.out.is_empty();
             if let Some(end) = self.flush().await {
                 return end;
             }
-            if says_something {
-                quiet.caller = Instant::now();
+            if wrote_output {
+                silence.caller = Instant::now();
             }
-            match self.wait(quiet).await {
-                Woken::Bytes => quiet.upstream = Instant::now(),
+            match self.wait(silence).await {
+                Wake::Bytes => silence.upstream = Instant::now(),
                 // Time spent waiting for quota is not the upstream's silence.
-                Woken::Extended => quiet.upstream = Instant::now(),
-                Woken::Silence => self.out.extend_from_slice(KEEPALIVE),
-                Woken::End(end) => return end,
+                Wake::ExtendOutcome => silence.upstream = Instant::now(),
+                Wake::KeepAliveDue => self.out.extend_from_slice(KEEPALIVE),
+                Wake::End(end) => return end,
             }
         }
     }
 
     /// Records the owner of a stored response before its id is sent. If that fails, the caller still gets the
     /// reply, but it cannot be retrieved.
-    async fn note_owner(&mut self) {
+    async fn record_owner(&mut self) {
         let Some(rereader) = self.rereader.as_ref().filter(|_| self.kept.is_none()) else { return };
         let Some(id) = self.follow.id() else { return };
-        let reservation = self.allowance.reservation();
+        let reservation = self.quota.reservation();
         let kept = reservation.kept(id, &self.forwarded.upstream, reservation.prompt);
-        let noted = rereader.corrector.owners.record(&kept, reservation.admitted_at).await;
-        relay_body::log_owner(reservation.request, &noted);
+        let recorded = rereader.corrector.owners.record(&kept, reservation.admitted_at).await;
+        relay_body::log_owner(reservation.request, &recorded);
         self.kept = Some(kept);
     }
 
     /// Waits for the next thing that happens to this stream.
-    async fn wait(&mut self, quiet: Quiet) -> Woken {
+    async fn wait(&mut self, silence: Silence) -> Wake {
         // Before the upstream: bytes that are always there must not outrun the deadline.
-        if Instant::now() >= self.leash.deadline {
-            return Woken::End(End::Pulled(Pulled::TooLong));
+        if Instant::now() >= self.cancellation.deadline {
+            return Wake::End(EndReason::Cancelled(CancelReason::Deadline));
         }
         let blocked = self.waiting.is_some();
-        let keepalive = self.bounds.keepalive.map(|after| quiet.caller + after);
-        let idle = (!blocked).then(|| quiet.upstream + self.forwarded.exchange.idle());
-        let due = [keepalive, idle].into_iter().flatten().fold(self.leash.deadline, Instant::min);
+        let keepalive = self.bounds.keepalive.map(|after| silence.caller + after);
+        let idle = (!blocked).then(|| silence.upstream + self.forwarded.exchange.idle());
+        let due =
+            [keepalive, idle].into_iter().flatten().fold(self.cancellation.deadline, Instant::min);
         tokio::select! {
             biased;
-            why = self.leash.pulled_in_time() => Woken::End(End::Pulled(why)),
-            verdict = self.allowance.changed(blocked) => match verdict {
-                Verdict::Retry => Woken::Extended,
-                Verdict::Exhausted => Woken::End(End::QuotaReached),
+            reason = self.cancellation.cancelled_before_deadline() => Wake::End(EndReason::Cancelled(reason)),
+            verdict = self.quota.changed(blocked) => match verdict {
+                Verdict::Retry => Wake::ExtendOutcome,
+                Verdict::Exhausted => Wake::End(EndReason::QuotaExhausted),
             },
             next = self.forwarded.exchange.next_untimed(), if !blocked => match next {
                 Ok(Some(bytes)) => {
                     self.scanner.push(&bytes);
-                    Woken::Bytes
+                    Wake::Bytes
                 }
-                Ok(None) => Woken::End(self.upstream_ended()),
+                Ok(None) => Wake::End(self.upstream_ended()),
                 Err(cut) => {
-                    tracing::warn!(request_id = %self.allowance.request(), error = %cut, "upstream ended the stream early");
-                    Woken::End(End::UpstreamCut("the upstream ended the stream early"))
+                    tracing::warn!(request_id = %self.quota.request(), error = %cut, "upstream ended the stream early");
+                    Wake::End(EndReason::Upstream(UpstreamEnd::Cut("the upstream ended the stream early")))
                 }
             },
-            () = self.session.caller_gone() => Woken::End(End::CallerGone),
+            () = self.session.caller_gone() => Wake::End(EndReason::CallerGone),
             () = self.alarm.ring(due.into_std()) => match due {
-                due if due == self.leash.deadline => Woken::End(End::Pulled(Pulled::TooLong)),
-                due if Some(due) == keepalive => Woken::Silence,
-                _ => Woken::End(End::UpstreamCut("the upstream stopped sending")),
+                due if due == self.cancellation.deadline => Wake::End(EndReason::Cancelled(CancelReason::Deadline)),
+                due if Some(due) == keepalive => Wake::KeepAliveDue,
+                _ => Wake::End(EndReason::Upstream(UpstreamEnd::Cut("the upstream stopped sending"))),
             },
         }
     }
 
     /// Takes in every whole event there is, until one has to wait or is the last.
-    fn take_in_events(&mut self) -> Option<End> {
+    fn take_in_events(&mut self) -> Option<EndReason> {
         loop {
             let event = match self.waiting.take() {
                 Some(event) => event,
                 None => match self.scanner.next_event() {
-                    Ok(Some(event)) => match self.hear(&event) {
+                    Ok(Some(event)) => match self.observe(&event) {
                         EventVerdict::Relay => event,
                         EventVerdict::Drop => continue,
-                        heard => return Some(self.last_event(&event, heard)),
+                        verdict => return Some(self.last_event(&event, verdict)),
                     },
                     Ok(None) => return None,
                     Err(oversize) => {
-                        tracing::warn!(request_id = %self.allowance.request(), error = %oversize, "upstream stream aborted: event too large");
-                        return Some(End::UpstreamCut("the upstream sent an oversized event"));
+                        tracing::warn!(request_id = %self.quota.request(), error = %oversize, "upstream stream aborted: event too large");
+                        return Some(EndReason::Upstream(UpstreamEnd::Cut(
+                            "the upstream sent an oversized event",
+                        )));
                     }
                 },
             };
-            if !self.allowance.covers() {
+            if !self.quota.covers() {
                 self.waiting = Some(event);
                 return None;
             }
@@ -228,17 +231,17 @@ impl<'a> Stream<'a> {
     }
 
     /// Shows an event to the meter; says what becomes of it.
-    fn hear(&mut self, event: &Event) -> EventVerdict {
-        let heard = self.follow.on_event(event, &mut self.allowance.meter);
-        if self.first_output_at.is_none() && self.allowance.meter.has_output() {
+    fn observe(&mut self, event: &Event) -> EventVerdict {
+        let verdict = self.follow.on_event(event, &mut self.quota.meter);
+        if self.first_output_at.is_none() && self.quota.meter.has_output() {
             self.first_output_at = Some(Instant::now());
         }
-        heard
+        verdict
     }
 
     /// Nothing of the upstream's follows this event.
-    fn last_event(&mut self, event: &Event, heard: EventVerdict) -> End {
-        let (failed, passes) = match heard {
+    fn last_event(&mut self, event: &Event, verdict: EventVerdict) -> EndReason {
+        let (failed, passes) = match verdict {
             EventVerdict::ReplaceError(error) => (Some(error), false),
             EventVerdict::RelayError(error) => (Some(error), true),
             _ => (None, true),
@@ -246,30 +249,34 @@ impl<'a> Stream<'a> {
         if let Some(error) = failed {
             let pool = &self.forwarded.pool;
             let redacted = (*error).clone().redacted(&pool.upstream().redactor());
-            tracing::warn!(request_id = %self.allowance.request(), fault = redacted.fault.as_str(), "upstream reported an error mid-stream");
-            attempt::alert(&self.allowance.reservation().settler.metrics, pool, redacted.fault);
+            tracing::warn!(request_id = %self.quota.request(), fault = redacted.fault.as_str(), "upstream reported an error mid-stream");
+            attempt::alert(&self.quota.reservation().settler.metrics, pool, redacted.fault);
             let is_unchanged = redacted == *error;
             self.failure = Some(redacted);
             if !(passes && is_unchanged) {
-                return End::UpstreamError;
+                return EndReason::Upstream(UpstreamEnd::Error);
             }
         }
         let mut last = BytesMut::from(&self.clean(event)[..]);
         // Some upstreams report their usage behind the end marker.
         while let Ok(Some(event)) = self.scanner.next_event() {
-            if self.hear(&event) != EventVerdict::Drop {
+            if self.observe(&event) != EventVerdict::Drop {
                 last.extend_from_slice(&self.clean(&event));
             }
         }
         let rest = self.scanner.rest();
         last.extend_from_slice(&self.redactor.without_key(&rest).unwrap_or(rest));
         self.last = Some(last.freeze());
-        if self.failure.is_some() { End::Failed } else { End::Complete }
+        if self.failure.is_some() {
+            EndReason::Upstream(UpstreamEnd::ReportedFailure)
+        } else {
+            EndReason::Complete
+        }
     }
 
     /// Whether nothing was delivered, and the upstream reports nothing used.
     pub(crate) fn is_unused(&self) -> bool {
-        let meter = &self.allowance.meter;
+        let meter = &self.quota.meter;
         !meter.has_output() && meter.usage().is_none()
     }
 
@@ -280,24 +287,24 @@ impl<'a> Stream<'a> {
 
     /// The upstream's body ended without its end marker: complete only if it had said all it wanted
     /// to.
-    fn upstream_ended(&mut self) -> End {
+    fn upstream_ended(&mut self) -> EndReason {
         let rest = self.scanner.last_event();
-        let heard = rest.as_ref().map_or(EventVerdict::Relay, |event| self.hear(event));
+        let verdict = rest.as_ref().map_or(EventVerdict::Relay, |event| self.observe(event));
         match rest {
-            Some(event) if !matches!(heard, EventVerdict::Relay | EventVerdict::Drop) => {
-                self.last_event(&event, heard)
+            Some(event) if !matches!(verdict, EventVerdict::Relay | EventVerdict::Drop) => {
+                self.last_event(&event, verdict)
             }
             rest if self.follow.is_finished() => {
-                let rest = rest.filter(|_| heard == EventVerdict::Relay);
+                let rest = rest.filter(|_| verdict == EventVerdict::Relay);
                 self.last = Some(rest.map(|event| self.clean(&event)).unwrap_or_default());
-                End::Complete
+                EndReason::Complete
             }
-            _ => End::UpstreamCut("the upstream ended the stream early"),
+            _ => EndReason::Upstream(UpstreamEnd::Cut("the upstream ended the stream early")),
         }
     }
 
     /// Writes what has passed. A caller who reads nothing does not keep alive what has to end.
-    async fn flush(&mut self) -> Option<End> {
+    async fn flush(&mut self) -> Option<EndReason> {
         if self.out.is_empty() {
             return None;
         }
@@ -305,11 +312,11 @@ impl<'a> Stream<'a> {
         tokio::select! {
             biased;
             sent = self.session.send(bytes, false) => {
-                sent.is_err().then_some(End::CallerGone)
+                sent.is_err().then_some(EndReason::CallerGone)
             }
-            why = self.leash.pulled() => {
-                self.torn = true;
-                Some(End::Pulled(why))
+            reason = self.cancellation.cancelled() => {
+                self.partial_write = true;
+                Some(EndReason::Cancelled(reason))
             }
         }
     }
@@ -317,20 +324,20 @@ impl<'a> Stream<'a> {
 
 /// Since when nothing was heard from the upstream, and nothing sent to the caller.
 #[derive(Debug, Clone, Copy)]
-struct Quiet {
+struct Silence {
     upstream: Instant,
     caller: Instant,
 }
 
-impl From<Instant> for Quiet {
+impl From<Instant> for Silence {
     fn from(now: Instant) -> Self {
         Self { upstream: now, caller: now }
     }
 }
 
-enum Woken {
+enum Wake {
     Bytes,
-    Extended,
-    Silence,
-    End(End),
+    ExtendOutcome,
+    KeepAliveDue,
+    End(EndReason),
 }

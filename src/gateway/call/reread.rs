@@ -5,8 +5,8 @@
 //! permit, as it does when the caller reads the response ([`crate::gateway::call::correction`]). What a shutdown interrupts is
 //! left to the caller's own reads.
 
-use crate::gateway::call::body_memory::Buffers;
-use crate::gateway::call::correction::Corrector;
+use crate::gateway::call::body_memory::BodyMemory;
+use crate::gateway::call::correction::ChargeCorrector;
 use crate::gateway::call::relay_body;
 use crate::upstream::client::UpstreamRequest;
 use bytes::{Bytes, BytesMut};
@@ -20,18 +20,18 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use wire::surface::Surface;
 
-/// How often a response is read. Each delay is [`FACTOR`] times the one before: with a first one of 30 s, the
+/// How often a response is read. Each delay is [`DELAY_FACTOR`] times the one before: with a first one of 30 s, the
 /// last read is about 42 minutes after the call.
-const READS: u32 = 4;
-const FACTOR: u32 = 4;
+const MAX_READS: u32 = 4;
+const DELAY_FACTOR: u32 = 4;
 const DEFAULT_FIRST_DELAY: Duration = Duration::from_secs(30);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Reads stored responses again.
 #[derive(Clone)]
-pub struct Rereader {
-    pub corrector: Corrector,
-    pub buffers: Buffers,
+pub struct StoredResponseReader {
+    pub corrector: ChargeCorrector,
+    pub body_memory: BodyMemory,
     /// Largest response, in bytes.
     pub reply_bytes: usize,
     /// Where the caller was.
@@ -50,12 +50,12 @@ enum Read {
     Failed,
 }
 
-impl Rereader {
+impl StoredResponseReader {
     /// Reads `reply` until its charge is what the upstream reported. `now` is when its call was admitted.
     pub async fn read(self, reply: StoredResponse, now: Timestamp) {
         let Some(call) = reply.unsettled.filter(|_| is_plain(&reply.id)) else { return };
         let mut delay = if self.drain.is_zero() { DEFAULT_FIRST_DELAY } else { self.drain };
-        for _ in 0..READS {
+        for _ in 0..MAX_READS {
             let reading = async {
                 tokio::time::sleep(delay).await;
                 self.fetch(&reply, call).await
@@ -74,7 +74,7 @@ impl Rereader {
                 Read::Gone => return,
                 Read::Failed => {}
             }
-            delay = delay.saturating_mul(FACTOR);
+            delay = delay.saturating_mul(DELAY_FACTOR);
         }
         tracing::warn!(request_id = %call, "stored response reported no usage: its charge stays an estimate until it is retrieved");
     }
@@ -93,7 +93,7 @@ impl Rereader {
         };
         let mut exchange = pool.try_call(request, future::pending::<()>()).await.ok()?;
         let status = exchange.status();
-        let mut room = self.buffers.hold(Some(reply.user), self.address);
+        let mut room = self.body_memory.hold(Some(reply.user), self.address);
         let body = relay_body::read_on(&mut exchange, BytesMut::new(), self.reply_bytes, &mut room);
         let body = body.await;
         if status == StatusCode::NOT_FOUND {

@@ -1,13 +1,14 @@
 //! The end of a stream: what is still read of its upstream, the charge, and the last bytes for its caller.
 
-use crate::gateway::call::admit::Reservation;
-use crate::gateway::call::cancellation::Pulled;
-use crate::gateway::call::drain::{Asked, Drain, OnEnding, StreamRest};
-use crate::gateway::call::forward::Forwarded;
+use crate::gateway::call::cancellation::CancelReason;
+use crate::gateway::call::drain::{Drain, OnSettlement, RemainingStream, SentRequest};
+use crate::gateway::call::end::{EndReason, UpstreamEnd};
+use crate::gateway::call::forward::UpstreamResponse;
 use crate::gateway::call::relay_stream::Stream;
-use crate::gateway::call::settle::Ending;
-use crate::gateway::call::stream_charge::{count_uncharged, ending_of};
-use crate::gateway::call::stream_end::{End, close};
+use crate::gateway::call::reservation::Reservation;
+use crate::gateway::call::settle::Settlement;
+use crate::gateway::call::stream_charge::{count_uncharged, settlement_of};
+use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::RIGHT_ENDED;
 use bytes::Bytes;
 use domain::charge::{Source, Status, TokenCount};
@@ -19,54 +20,60 @@ use tokio::time::Instant;
 use wire::error::ErrorBody;
 
 /// Bytes that wait in a connection only if it was not read for a while: then its other end may have more.
-const BACKLOG: usize = 16 * 1024;
+const BACKLOG_BYTES: usize = 16 * 1024;
 /// An upstream that has sent nothing for this long has no more on its way.
-const CAUGHT_UP: Duration = Duration::from_millis(50);
+const CAUGHT_UP_INTERVAL: Duration = Duration::from_millis(50);
 /// How long one may go on sending, for a caller who has gone.
-const CATCH_UP: Duration = Duration::from_millis(300);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_millis(300);
 
 impl Stream<'_> {
     /// Settles the call, and ends the reply in the way of `end`. Returns how the call is recorded.
-    pub(crate) async fn end(mut self, end: End) -> Status {
+    pub(crate) async fn end(mut self, end: EndReason) -> Status {
         // Nothing was delivered, so nothing is charged.
-        let is_free = matches!(end, End::Failed | End::UpstreamError) && self.is_unused();
+        let is_free =
+            matches!(end, EndReason::Upstream(UpstreamEnd::ReportedFailure | UpstreamEnd::Error))
+                && self.is_unused();
         let status = if is_free { Status::Failed } else { end.status() };
-        if let Some(by) = end.stop() {
-            let Reservation { model, caller, .. } = self.allowance.reservation();
-            let asked = Asked::of(self.request, &caller.plan_limits.policy);
-            if asked.is_read_on(model, self.forwarded.pool.upstream(), by) {
-                return self.read_on(asked, end).await;
+        if end.is_interruption() {
+            let Reservation { model, caller, .. } = self.quota.reservation();
+            let sent_request = SentRequest::of(self.request, &caller.plan_limits.policy);
+            if sent_request.is_read_on(model, self.forwarded.pool.upstream(), end) {
+                return self.read_on(sent_request, end).await;
             }
         }
-        if end == End::QuotaReached {
+        if end == EndReason::QuotaExhausted {
             return self.end_at_quota().await;
         }
-        if end.stop().is_some() {
+        if end.is_interruption() {
             self.catch_up().await;
         }
-        if matches!(end, End::Failed | End::UpstreamCut(_)) || self.is_blamed() {
-            self.forwarded.broke_off(self.allowance.reservation().caller.user);
+        if matches!(end, EndReason::Upstream(UpstreamEnd::ReportedFailure | UpstreamEnd::Cut(_)))
+            || self.is_blamed()
+        {
+            self.forwarded.broke_off(self.quota.reservation().caller.user);
         }
         let upstream = Arc::clone(&self.forwarded.upstream);
         let first = self.first_output_at.map(Instant::into_std);
-        let ending = match status {
-            Status::Failed => Ending::failed(upstream, false),
-            _ => ending_of(end, &mut self.allowance, upstream, first).await,
+        let settlement = match status {
+            Status::Failed => Settlement::failed(upstream, false),
+            _ => settlement_of(end, &mut self.quota, upstream, first).await,
         };
-        let ending_bytes = self.ending_bytes(end, &ending.tokens);
-        count_uncharged(&mut self.allowance, (&mut self.scanner, &mut *self.follow), &ending);
-        let on_ending = self.on_ending();
-        let Self { session, forwarded, allowance, torn, .. } = self;
-        let reservation = allowance.into_reservation();
+        let last_bytes = self.last_bytes(end, &settlement.tokens);
+        count_uncharged(&mut self.quota, (&mut self.scanner, &mut *self.follow), &settlement);
+        let on_settlement = self.on_settlement();
+        let Self { session, forwarded, quota, partial_write, .. } = self;
+        let reservation = quota.into_reservation();
         let tasks = reservation.tasks();
-        on_ending(&ending);
+        on_settlement(&settlement);
         // An upstream that has more to say is cancelled before anyone is waited for.
-        let finished = matches!(end, End::Complete | End::Failed).then_some(forwarded);
-        reservation.settle(ending).await;
+        let finished =
+            matches!(end, EndReason::Complete | EndReason::Upstream(UpstreamEnd::ReportedFailure))
+                .then_some(forwarded);
+        reservation.settle(settlement).await;
         if finished.is_none() {
             session.close_after_reply();
         }
-        close(session, end, torn, ending_bytes).await;
+        close(session, end, partial_write, last_bytes).await;
         if let Some(forwarded) = finished {
             tasks.spawn(recycle(forwarded));
         }
@@ -76,15 +83,16 @@ impl Stream<'_> {
     /// Meters what the upstream has sent by now, and reserves what exceeds the reservation. Otherwise a caller who
     /// reads slowly, or not at all, would not be charged for what waits in the upstream connection.
     async fn catch_up(&mut self) {
-        let (meter, follow) = (&mut self.allowance.meter, &mut self.follow);
-        let (until, mut backlog) = (clock::instant() + CATCH_UP, 0);
+        let (meter, follow) = (&mut self.quota.meter, &mut self.follow);
+        let (until, mut backlog) = (clock::instant() + CATCH_UP_TIMEOUT, 0);
         // Until an event is too large to be read.
         while let Ok(next) = self.scanner.next_event() {
             if let Some(event) = next {
                 let _ = follow.on_event(&event, meter);
                 continue;
             }
-            let patience = if backlog < BACKLOG { Duration::ZERO } else { CAUGHT_UP };
+            let patience =
+                if backlog < BACKLOG_BYTES { Duration::ZERO } else { CAUGHT_UP_INTERVAL };
             let next = tokio::time::timeout(patience, self.forwarded.exchange.next_untimed());
             let Ok(Ok(Some(bytes))) = tokio::task::unconstrained(next).await else { break };
             backlog += bytes.len();
@@ -93,52 +101,53 @@ impl Stream<'_> {
                 break;
             }
         }
-        self.allowance.reserve_shown().await;
+        self.quota.reserve_shown().await;
     }
 
     /// Ends a stream that finds no more quota.
     async fn end_at_quota(mut self) -> Status {
-        let (end, on_ending) = (End::QuotaReached, self.on_ending());
-        let Self { session, forwarded, mut allowance, mut scanner, mut follow, .. } = self;
+        let (end, on_settlement) = (EndReason::QuotaExhausted, self.on_settlement());
+        let Self { session, forwarded, mut quota, mut scanner, mut follow, .. } = self;
         let upstream = Arc::clone(&forwarded.upstream);
         // Further output is not charged, and counting takes time.
         drop(forwarded);
         let first = self.first_output_at.map(Instant::into_std);
-        let ending = ending_of(end, &mut allowance, upstream, first).await;
-        let ending_bytes = follow.length_cut(&ending.tokens);
-        count_uncharged(&mut allowance, (&mut scanner, &mut *follow), &ending);
-        on_ending(&ending);
-        allowance.into_reservation().settle(ending).await;
-        close(session, end, false, ending_bytes).await;
+        let settlement = settlement_of(end, &mut quota, upstream, first).await;
+        let last_bytes = follow.length_cut(&settlement.tokens);
+        count_uncharged(&mut quota, (&mut scanner, &mut *follow), &settlement);
+        on_settlement(&settlement);
+        quota.into_reservation().settle(settlement).await;
+        close(session, end, false, last_bytes).await;
         end.status()
     }
 
     /// Ends the stream for its caller, while the upstream is read on for what it bills.
-    async fn read_on(mut self, asked: Asked, end: End) -> Status {
+    async fn read_on(mut self, sent_request: SentRequest, end: EndReason) -> Status {
         let status = end.status();
-        let ending_bytes = self.ending_bytes(end, &TokenCount::default());
-        let on_ending = self.on_ending();
-        let Self { session, forwarded, allowance, scanner, follow, bounds, torn, .. } = self;
+        let last_bytes = self.last_bytes(end, &TokenCount::default());
+        let on_settlement = self.on_settlement();
+        let Self { session, forwarded, quota, scanner, follow, bounds, partial_write, .. } = self;
         let upstream = Arc::clone(&forwarded.upstream);
         let first_output_at = self.first_output_at.map(Instant::into_std);
-        let allowance = allowance.detached();
-        let rest = StreamRest { forwarded, allowance, scanner, follow, first_output_at };
-        Drain { asked, status, upstream, bounds: bounds.drain }.spawn_stream(rest, on_ending);
+        let quota = quota.detached();
+        let rest = RemainingStream { forwarded, quota, scanner, follow, first_output_at };
+        Drain { sent_request, status, upstream, bounds: bounds.drain }
+            .spawn_stream(rest, on_settlement);
         session.close_after_reply();
-        close(session, end, torn, ending_bytes).await;
+        close(session, end, partial_write, last_bytes).await;
         status
     }
 
     /// Records what a stored response was charged, and whether that is still an estimate.
-    fn on_ending(&mut self) -> OnEnding {
+    fn on_settlement(&mut self) -> OnSettlement {
         let (Some(kept), Some(rereader)) = (self.kept.take(), self.rereader.take()) else {
             return Box::new(|_| {});
         };
-        let reservation = self.allowance.reservation();
+        let reservation = self.quota.reservation();
         let (tasks, now) = (reservation.tasks(), reservation.admitted_at);
-        Box::new(move |ending| {
-            let unsettled = kept.unsettled.filter(|_| ending.source == Source::Estimated);
-            let kept = StoredResponse { tokens: ending.tokens.total(), unsettled, ..kept };
+        Box::new(move |settlement| {
+            let unsettled = kept.unsettled.filter(|_| settlement.source == Source::Estimated);
+            let kept = StoredResponse { tokens: settlement.tokens.total(), unsettled, ..kept };
             tasks.spawn(async move {
                 let _ = rereader.corrector.owners.record(&kept, now).await;
                 rereader.read(kept, now).await;
@@ -147,19 +156,25 @@ impl Stream<'_> {
     }
 
     /// What the caller reads last; `tokens` are what it is charged.
-    fn ending_bytes(&mut self, end: End, tokens: &TokenCount) -> Bytes {
+    fn last_bytes(&mut self, end: EndReason, tokens: &TokenCount) -> Bytes {
         match end {
-            End::Complete | End::Failed => self.last.take().unwrap_or_default(),
-            End::CallerGone => Bytes::new(),
+            EndReason::Complete | EndReason::Upstream(UpstreamEnd::ReportedFailure) => {
+                self.last.take().unwrap_or_default()
+            }
+            EndReason::CallerGone => Bytes::new(),
             // It ends elsewhere.
-            End::QuotaReached => self.follow.length_cut(tokens),
-            End::Pulled(Pulled::RightEnded) => self.in_band(RIGHT_ENDED, "access_revoked"),
-            End::Pulled(Pulled::ShuttingDown) => self.incomplete("the gateway is shutting down"),
-            End::Pulled(Pulled::TooLong) => {
+            EndReason::QuotaExhausted => self.follow.length_cut(tokens),
+            EndReason::Cancelled(CancelReason::AccessRevoked) => {
+                self.in_band(RIGHT_ENDED, "access_revoked")
+            }
+            EndReason::Cancelled(CancelReason::Shutdown) => {
+                self.incomplete("the gateway is shutting down")
+            }
+            EndReason::Cancelled(CancelReason::Deadline) => {
                 self.incomplete("the call exceeded the maximum duration")
             }
-            End::UpstreamCut(why) => self.incomplete(why),
-            End::UpstreamError => match self.failure.take() {
+            EndReason::Upstream(UpstreamEnd::Cut(why)) => self.incomplete(why),
+            EndReason::Upstream(UpstreamEnd::Error) => match self.failure.take() {
                 Some(error) => self.follow.error(&error.in_stream()),
                 None => self.incomplete("the upstream reported an error"),
             },
@@ -180,11 +195,23 @@ impl Stream<'_> {
     }
 }
 
+/// Writes the ending, and ends the response.
+async fn close(session: &mut Session, end: EndReason, partial_write: bool, settlement: Bytes) {
+    if end == EndReason::CallerGone || partial_write {
+        // What was written may end in the middle of a chunk: nothing may follow it.
+        return session.abort();
+    }
+    let sent = session.send(settlement, !end.is_cut()).await;
+    if sent.is_ok() && end.is_cut() {
+        session.cut_off().await;
+    }
+}
+
 /// Reads what is left of a finished reply, so that its connection can serve another call.
-async fn recycle(mut forwarded: Forwarded) {
-    const PATIENCE: Duration = Duration::from_secs(1);
+async fn recycle(mut forwarded: UpstreamResponse) {
+    const RECYCLE_TIMEOUT: Duration = Duration::from_secs(1);
     let drained = async { while let Ok(Some(_)) = forwarded.exchange.next().await {} };
-    if tokio::time::timeout(PATIENCE, drained).await.is_ok() {
+    if tokio::time::timeout(RECYCLE_TIMEOUT, drained).await.is_ok() {
         forwarded.pool.release(*forwarded.exchange);
     }
 }

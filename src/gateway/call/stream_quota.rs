@@ -5,7 +5,7 @@
 //! A stream that gets no more is cut within 100 ms: while it waits its upstream is not read, which continues
 //! to produce tokens that are not charged.
 
-use crate::gateway::call::admit::Reservation;
+use crate::gateway::call::reservation::Reservation;
 use domain::charge::TokenCount;
 use domain::id::RequestId;
 use futures_util::future::BoxFuture;
@@ -19,14 +19,14 @@ use wire::usage::Usage;
 
 /// How long a stream that cannot go on waits for other calls of its user to give back: for one that is
 /// just ending. With the asking itself this is well below the 100 ms after which it has to be cut.
-const WAIT_FOR_OTHERS: Duration = TRY_AGAIN;
+const OTHER_CALLS_TIMEOUT: Duration = EXTEND_RETRY_INTERVAL;
 /// The same for a quota store that cannot be reached: streams outlast a short outage.
-const WAIT_FOR_STORE: Duration = Duration::from_secs(20);
+const STORE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time between two tries while it waits.
-const TRY_AGAIN: Duration = Duration::from_millis(15);
+const EXTEND_RETRY_INTERVAL: Duration = Duration::from_millis(15);
 
 /// A stream's claim on its caller's quota.
-pub struct Allowance<'a> {
+pub struct StreamQuota<'a> {
     pub meter: Meter,
     reservation: Reservation,
     /// `None` once the call's body is gone; the prompt is then taken as it was reserved or counted.
@@ -36,14 +36,14 @@ pub struct Allowance<'a> {
     prompt_is_exact: bool,
     /// The size of the latest slice; the next is asked for when half of it is left.
     latest: u64,
-    asking: Option<Asking>,
+    asking: Option<PendingExtend>,
     /// The latest asking brought nothing, so only an exact count tells whether there is enough.
-    must_count: bool,
+    needs_exact_count: bool,
     /// Since when the stream has had to wait for others.
     held_since: Option<Instant>,
 }
 
-type Asking = BoxFuture<'static, Result<ExtendOutcome, QuotaUnavailable>>;
+type PendingExtend = BoxFuture<'static, Result<ExtendOutcome, QuotaUnavailable>>;
 
 /// What the asking came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub enum Verdict {
     Exhausted,
 }
 
-impl<'a> Allowance<'a> {
+impl<'a> StreamQuota<'a> {
     /// The allowance of an admitted stream.
     #[must_use]
     pub fn new(reservation: Reservation, request: &'a Request<'a>, slice: u64) -> Self {
@@ -68,16 +68,16 @@ impl<'a> Allowance<'a> {
             prompt_is_exact,
             latest,
             asking: None,
-            must_count: false,
+            needs_exact_count: false,
             held_since: None,
         }
     }
 
     /// The allowance of a stream whose request's body is gone.
     #[must_use]
-    pub fn without_request(reservation: Reservation, slice: u64) -> Allowance<'static> {
+    pub fn without_request(reservation: Reservation, slice: u64) -> StreamQuota<'static> {
         let latest = reservation.reserved.saturating_sub(reservation.prompt);
-        Allowance {
+        StreamQuota {
             meter: Meter::default(),
             reservation,
             request: None,
@@ -85,16 +85,16 @@ impl<'a> Allowance<'a> {
             prompt_is_exact: true,
             latest,
             asking: None,
-            must_count: false,
+            needs_exact_count: false,
             held_since: None,
         }
     }
 
     /// The same allowance without the request's body, its prompt counted.
     #[must_use]
-    pub fn detached(mut self) -> Allowance<'static> {
+    pub fn detached(mut self) -> StreamQuota<'static> {
         let _ = self.exact_prompt();
-        Allowance { request: None, ..self }
+        StreamQuota { request: None, ..self }
     }
 
     /// The request that holds it.
@@ -120,16 +120,16 @@ impl<'a> Allowance<'a> {
         if ceiling <= held {
             let is_low = held - ceiling < self.latest / 2;
             if is_low && self.asking.is_none() && self.held_since.is_none() {
-                self.asking = Some(self.ask(self.slice, 1));
+                self.asking = Some(self.start_extend(self.slice, 1));
             }
             return true;
         }
-        if self.must_count {
+        if self.needs_exact_count {
             return self.shortfall() == 0;
         }
         // More is usually had sooner, and always cheaper, than the answer is counted.
         if self.asking.is_none() {
-            self.asking = Some(self.ask(self.slice.max(ceiling - held), 1));
+            self.asking = Some(self.start_extend(self.slice.max(ceiling - held), 1));
         }
         false
     }
@@ -139,15 +139,15 @@ impl<'a> Allowance<'a> {
     pub async fn changed(&mut self, blocked: bool) -> Verdict {
         if self.asking.is_none() && blocked {
             if self.held_since.is_some() {
-                tokio::time::sleep(TRY_AGAIN).await;
+                tokio::time::sleep(EXTEND_RETRY_INTERVAL).await;
             }
             let least = self.shortfall().max(1);
-            self.asking = Some(self.ask(self.slice.max(least), least));
+            self.asking = Some(self.start_extend(self.slice.max(least), least));
         }
         let Some(asking) = &mut self.asking else { return std::future::pending().await };
         let answer = asking.await;
         self.asking = None;
-        self.weigh(answer, blocked)
+        self.on_extend(answer, blocked)
     }
 
     /// Tokens as we count them: the prompt exactly, the output as exactly as it can be.
@@ -189,17 +189,21 @@ impl<'a> Allowance<'a> {
         self.reservation
     }
 
-    fn weigh(&mut self, answer: Result<ExtendOutcome, QuotaUnavailable>, blocked: bool) -> Verdict {
+    fn on_extend(
+        &mut self,
+        answer: Result<ExtendOutcome, QuotaUnavailable>,
+        blocked: bool,
+    ) -> Verdict {
         match answer {
             Ok(ExtendOutcome::Added(tokens)) => {
                 self.reservation.reserved += tokens;
                 self.latest = tokens;
-                self.must_count = false;
+                self.needs_exact_count = false;
                 self.held_since = None;
                 Verdict::Retry
             }
-            _ if blocked && !self.must_count => {
-                self.must_count = true;
+            _ if blocked && !self.needs_exact_count => {
+                self.needs_exact_count = true;
                 Verdict::Retry
             }
             // Asked ahead of time: the stream finds out when it really needs more.
@@ -208,8 +212,8 @@ impl<'a> Allowance<'a> {
                 Verdict::Retry
             }
             Ok(ExtendOutcome::Exhausted) => Verdict::Exhausted,
-            Ok(ExtendOutcome::Blocked) => self.wait(WAIT_FOR_OTHERS),
-            Err(QuotaUnavailable) => self.wait(WAIT_FOR_STORE),
+            Ok(ExtendOutcome::Blocked) => self.wait(OTHER_CALLS_TIMEOUT),
+            Err(QuotaUnavailable) => self.wait(STORE_TIMEOUT),
         }
     }
 
@@ -241,7 +245,7 @@ impl<'a> Allowance<'a> {
         self.reservation.prompt
     }
 
-    fn ask(&self, want: u64, least: u64) -> Asking {
+    fn start_extend(&self, want: u64, least: u64) -> PendingExtend {
         let quota = Arc::clone(self.reservation.quota());
         let request = self.reservation.request;
         Box::pin(async move { quota.extend(request, want, least).await })

@@ -4,15 +4,15 @@
 //! time and a bounded buffer.
 
 use crate::gateway::Gateway;
-use crate::gateway::endpoint::Head;
+use crate::gateway::endpoint::RequestHead;
 use crate::gateway::headers;
+use crate::gateway::listener::address_limit::ConnectionPermits;
 use crate::gateway::listener::gate;
 use crate::gateway::listener::http1;
 use crate::gateway::listener::http2;
-use crate::gateway::listener::peers::Places;
-use crate::gateway::listener::session::{ReplyHead, Session};
+use crate::gateway::listener::session::{ResponseHead, Session};
 use crate::gateway::response::refusal::Refusal;
-use crate::gateway::response::writer::Replier;
+use crate::gateway::response::writer::ResponseWriter;
 use crate::http::client_ip;
 use bytes::BytesMut;
 use domain::id::RequestId;
@@ -30,29 +30,30 @@ use telemetry::labels::{Outcome, Route};
 use tokio_util::sync::CancellationToken;
 
 /// How long accepting rests after the system refused (no file descriptors, for example).
-const ACCEPT_REST: Duration = Duration::from_millis(50);
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Accepts until `stop` is cancelled; connections live on the proxy's task tracker.
-pub async fn accept(proxy: Arc<Gateway>, listener: Socket, stop: CancellationToken) {
-    let places = Places::new(proxy.listener.max_connections, proxy.peers.clone());
+pub async fn accept(gateway: Arc<Gateway>, listener: Socket, stop: CancellationToken) {
+    let permits =
+        ConnectionPermits::new(gateway.listener.max_connections, gateway.address_limit.clone());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => return,
         };
         let Ok(mut stream) = accepted else {
-            tokio::time::sleep(ACCEPT_REST).await;
+            tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
             continue;
         };
-        let peer = Peer::of(&stream, &proxy.listener.trusted_proxies);
+        let peer = Peer::of(&stream, &gateway.listener.trusted_proxies);
         // Past the bound a connection is closed at once: its peer learns sooner than by waiting.
-        let Some(place) = places.take(peer.counted()) else { continue };
+        let Some(permit) = permits.take(peer.counted()) else { continue };
         let _ = stream.set_nodelay();
-        let (proxy, places, stop) = (Arc::clone(&proxy), places.clone(), stop.clone());
-        let tasks = proxy.settler.tasks.clone();
+        let (gateway, permits, stop) = (Arc::clone(&gateway), permits.clone(), stop.clone());
+        let tasks = gateway.settler.tasks.clone();
         tasks.spawn(async move {
-            serve(&proxy, stream, (&places, peer), &stop).await;
-            drop(place);
+            serve(&gateway, stream, (&permits, peer), &stop).await;
+            drop(permit);
         });
     }
 }
@@ -91,31 +92,31 @@ impl Peer {
 
 /// Serves one connection until either side ends it.
 async fn serve(
-    proxy: &Arc<Gateway>,
+    gateway: &Arc<Gateway>,
     stream: Plain,
-    (places, peer): (&Places, Peer),
+    (permits, peer): (&ConnectionPermits, Peer),
     stop: &CancellationToken,
 ) {
-    let Some((mut stream, mut is_http2)) = proxy.secured(stream).await else { return };
+    let Some((mut stream, mut is_http2)) = gateway.accept_tls(stream).await else { return };
     let since = clock::instant();
     let mut bytes = BytesMut::new();
     if !is_http2 {
-        let begun = is_http2_begun(&mut stream, &mut bytes);
-        let begun = tokio::time::timeout(proxy.listener.header_timeout, begun);
+        let begun = detect_http2_preface(&mut stream, &mut bytes);
+        let begun = tokio::time::timeout(gateway.listener.header_timeout, begun);
         is_http2 = tokio::select! {
             begun = begun => begun.unwrap_or(false),
             () = stop.cancelled() => return,
         };
     }
     if is_http2 {
-        Box::pin(http2::serve(proxy, (stream, bytes), (places, peer))).await;
+        Box::pin(http2::serve(gateway, (stream, bytes), (permits, peer))).await;
     } else {
-        http1::serve(proxy, (stream, bytes), (peer, since), stop).await;
+        http1::serve(gateway, (stream, bytes), (peer, since), stop).await;
     }
 }
 
 /// Reads the first bytes, and says whether they begin HTTP/2.
-async fn is_http2_begun(stream: &mut Stream, bytes: &mut BytesMut) -> bool {
+async fn detect_http2_preface(stream: &mut Stream, bytes: &mut BytesMut) -> bool {
     while http2::PREFACE.starts_with(bytes) && bytes.len() < http2::PREFACE.len() {
         match poll_fn(|cx| gate::poll_receive(stream, cx, bytes)).await {
             Ok(1..) => {}
@@ -128,7 +129,7 @@ async fn is_http2_begun(stream: &mut Stream, bytes: &mut BytesMut) -> bool {
 impl Gateway {
     /// The connection as it is after the handshake, where there has to be one, and whether HTTP/2 was agreed
     /// on; `None` when that failed. Without TLS nothing is agreed on, and the first bytes will tell.
-    async fn secured(&self, stream: Plain) -> Option<(Stream, bool)> {
+    async fn accept_tls(&self, stream: Plain) -> Option<(Stream, bool)> {
         let Some(tls) = &self.tls else { return Some((Box::new(stream), false)) };
         let acceptor = tls.acceptor();
         // Boxed: the state of a handshake is large, and the connection outlives it.
@@ -143,20 +144,20 @@ impl Gateway {
     pub(crate) async fn serve(&self, session: &mut Session) {
         let trusted = &self.listener.trusted_proxies;
         let now = self.settler.quota.now(clock::now());
-        let head = Head::read(session, trusted, now, clock::instant());
-        let replier = Replier {
+        let head = RequestHead::read(session, trusted, now, clock::instant());
+        let writer = ResponseWriter {
             head: &head,
             cors: self.listener.data_cors.as_deref(),
             early: OnceLock::new(),
         };
-        self.answer(session, &replier).await;
+        self.answer(session, &writer).await;
     }
 
     /// The answer to a head that cannot be served, as it is written on HTTP/1.1. The connection ends with it.
     pub(crate) fn refusal_of_head(&self, refusal: Refusal) -> BytesMut {
         let answer = refusal.answer();
         let body = answer.body.to_json();
-        let mut head = ReplyHead::new(answer.status);
+        let mut head = ResponseHead::new(answer.status);
         head.set(header::CONNECTION, "close");
         head.set(header::CONTENT_TYPE, "application/json");
         head.set(header::CONTENT_LENGTH, body.len());

@@ -42,7 +42,7 @@ pub(crate) fn head(
         if head.len() > limit {
             return Err(Refusal::HeadersTooLarge { limit });
         }
-        return Ok(Some((head.len() + HEAD_END.len(), judge(head)?)));
+        return Ok(Some((head.len() + HEAD_END.len(), validate(head)?)));
     }
     if bytes.len() > limit {
         return Err(Refusal::HeadersTooLarge { limit });
@@ -58,17 +58,17 @@ const BARE_CONTROL: Refusal =
     Refusal::BadHead("a header line contains a bare CR, LF or other control character");
 
 /// The lines of a head, its closing empty line left out.
-fn judge(head: &[u8]) -> Result<Framing, Refusal> {
+fn validate(head: &[u8]) -> Result<Framing, Refusal> {
     let mut lines = Lines(head);
     let version = request_line(lines.next().unwrap_or_default())?;
-    let mut seen = Seen::default();
+    let mut seen = FramingHeaders::default();
     for line in lines {
         seen.field(line, version)?;
         if seen.fields > MAX_FIELDS {
             return Err(Refusal::TooManyHeaders { limit: MAX_FIELDS });
         }
     }
-    seen.agree(version)
+    seen.check_consistent(version)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +105,7 @@ const NOT_HTTP: Refusal = Refusal::BadHead("it is not a valid HTTP/1.1 request")
 
 /// What the fields so far say of the body's length and of the host.
 #[derive(Default)]
-struct Seen {
+struct FramingHeaders {
     fields: usize,
     lengths: usize,
     length: u64,
@@ -113,7 +113,7 @@ struct Seen {
     hosts: usize,
 }
 
-impl Seen {
+impl FramingHeaders {
     fn field(&mut self, line: &[u8], version: Version) -> Result<(), Refusal> {
         self.fields += 1;
         let colon = line.iter().position(|b| *b == b':');
@@ -145,7 +145,7 @@ impl Seen {
         Ok(())
     }
 
-    fn agree(&self, version: Version) -> Result<Framing, Refusal> {
+    fn check_consistent(&self, version: Version) -> Result<Framing, Refusal> {
         if self.lengths > 1 {
             return Err(Refusal::BadHead("there is more than one Content-Length header"));
         }
@@ -293,7 +293,7 @@ mod tests {
     use super::*;
 
     fn refused(head: &str) -> bool {
-        judge(head.as_bytes()).is_err()
+        validate(head.as_bytes()).is_err()
     }
 
     #[test]
@@ -363,7 +363,7 @@ mod tests {
     fn too_many_fields_are_too_large() {
         let head = |fields| format!("GET / HTTP/1.1\r\nHost: a{}", "\r\nx: 1".repeat(fields));
         assert!(!refused(&head(MAX_FIELDS - 1)));
-        let refusal = judge(head(MAX_FIELDS).as_bytes());
+        let refusal = validate(head(MAX_FIELDS).as_bytes());
         assert!(matches!(refusal, Err(Refusal::TooManyHeaders { .. })), "{refusal:?}");
     }
 
@@ -376,7 +376,7 @@ mod tests {
             ("Transfer-Encoding: chunked", Framing::Chunked),
         ] {
             let text = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}");
-            assert_eq!(judge(text.trim_end().as_bytes()).unwrap(), framing, "{fields}");
+            assert_eq!(validate(text.trim_end().as_bytes()).unwrap(), framing, "{fields}");
         }
         let text = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbehind";
         for searched in 0..=text.len() {

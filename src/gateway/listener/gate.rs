@@ -23,13 +23,13 @@ use system::clock;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Room for one read; most heads need a single one.
-const READ: usize = 4096;
+const READ_BYTES: usize = 4096;
 /// Bytes that most heads do not pass.
-const USUAL_HEAD: usize = 8 * 1024;
+const USUAL_HEAD_BYTES: usize = 8 * 1024;
 /// Bytes that are taken in behind a request under way.
-const BEHIND: usize = 16 * 1024;
+const MAX_READ_AHEAD: usize = 16 * 1024;
 /// How long, and for how many bytes, a refused body may still arrive.
-const LINGER: Duration = Duration::from_secs(1);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
 /// The socket.
@@ -68,7 +68,7 @@ pub(crate) fn poll_receive(
     cx: &mut Context<'_>,
     bytes: &mut BytesMut,
 ) -> Poll<io::Result<usize>> {
-    let mut room = [MaybeUninit::uninit(); READ];
+    let mut room = [MaybeUninit::uninit(); READ_BYTES];
     let mut read = ReadBuf::uninit(&mut room);
     ready!(Pin::new(stream).poll_read(cx, &mut read))?;
     bytes.extend_from_slice(read.filled());
@@ -179,7 +179,7 @@ impl Gate {
 
     /// Ready once the caller of the request under way has gone. What it sends behind it is kept.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.bytes.len() < BEHIND {
+        while self.bytes.len() < MAX_READ_AHEAD {
             match ready!(self.poll_more(cx)) {
                 Ok(1..) => {}
                 _ => return Poll::Ready(()),
@@ -215,9 +215,9 @@ impl Gate {
         // A lone CR may be the first half of an empty line.
         self.searched = if &self.bytes[..] == b"\r" { 0 } else { self.bytes.len() };
         // A usual head is part of what a connection costs; a large one is counted as bodies are.
-        if self.bytes.len() > USUAL_HEAD {
-            let (buffers, address) = (&self.proxy.buffers, self.address);
-            let memory = self.memory.get_or_insert_with(|| buffers.hold(None, address));
+        if self.bytes.len() > USUAL_HEAD_BYTES {
+            let (body_memory, address) = (&self.proxy.body_memory, self.address);
+            let memory = self.memory.get_or_insert_with(|| body_memory.hold(None, address));
             memory.reach(self.bytes.capacity())?;
         }
         Ok(false)
@@ -391,7 +391,10 @@ impl AsyncWrite for Gate {
                     this.ending = if this.step.is_over() {
                         Ending::Done
                     } else {
-                        Ending::Lingering { until: clock::instant() + LINGER, left: LINGER_BYTES }
+                        Ending::Lingering {
+                            until: clock::instant() + LINGER_TIMEOUT,
+                            left: LINGER_BYTES,
+                        }
                     };
                 }
                 Ending::Lingering { until, left } => {

@@ -26,32 +26,36 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The least that hyper buffers, and what it buffers beside the largest head.
-const LEAST_BUFFER: usize = 8 * 1024;
-const BESIDE_HEAD: usize = 1024;
+const MIN_BUFFER: usize = 8 * 1024;
+const BUFFER_BEYOND_HEAD: usize = 1024;
 
 /// The call on a connection, put there by hyper and polled by us.
 type Slot = Arc<Mutex<Option<BoxFuture<'static, ()>>>>;
 
 /// Serves one connection until either side ends it. `stream` was opened at `since`, and `bytes` have been read.
 pub(crate) async fn serve(
-    proxy: &Arc<Gateway>,
+    gateway: &Arc<Gateway>,
     (stream, bytes): (Stream, BytesMut),
     (peer, since): (Peer, Instant),
     stop: &CancellationToken,
 ) {
     let (link, slot) = (Arc::new(Link::default()), Slot::default());
     let gate =
-        Gate::new((stream, bytes), Arc::clone(proxy), Arc::clone(&link), peer.address(), since);
-    let calls =
-        Calls { proxy: Arc::clone(proxy), link: Arc::clone(&link), slot: Arc::clone(&slot), peer };
+        Gate::new((stream, bytes), Arc::clone(gateway), Arc::clone(&link), peer.address(), since);
+    let calls = Calls {
+        gateway: Arc::clone(gateway),
+        link: Arc::clone(&link),
+        slot: Arc::clone(&slot),
+        peer,
+    };
     let connection = Builder::new()
         .header_read_timeout(None)
         // The gate detects disconnects.
         .half_close(true)
-        .max_buf_size(LEAST_BUFFER.max(proxy.listener.header_bytes + BESIDE_HEAD))
+        .max_buf_size(MIN_BUFFER.max(gateway.listener.header_bytes + BUFFER_BEYOND_HEAD))
         .serve_connection(TokioIo::new(gate), calls);
     let mut served = Served { connection, link, slot, call: None, is_last: false };
-    let (draining, stopped) = (pin!(proxy.draining.cancelled()), pin!(stop.cancelled()));
+    let (draining, stopped) = (pin!(gateway.draining.cancelled()), pin!(stop.cancelled()));
     let ended = served.run(draining, stopped).await;
     let Served { connection, mut call, slot, .. } = served;
     let mut gate = connection.into_parts().io.into_inner();
@@ -172,26 +176,26 @@ fn take(slot: &Slot) -> Option<BoxFuture<'static, ()>> {
 
 /// Makes a call of each request.
 struct Calls {
-    proxy: Arc<Gateway>,
+    gateway: Arc<Gateway>,
     link: Arc<Link>,
     slot: Slot,
     peer: Peer,
 }
 
 impl Service<Request<Incoming>> for Calls {
-    type Response = http::Response<crate::gateway::listener::pipe::ReplyBody>;
+    type Response = http::Response<crate::gateway::listener::pipe::ResponseBody>;
     type Error = Infallible;
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
         let pipe = Pipe::new(Arc::clone(&self.link));
-        let proxy = Arc::clone(&self.proxy);
-        let (peer, patience) = (self.peer, proxy.listener.write_timeout);
+        let gateway = Arc::clone(&self.gateway);
+        let (peer, patience) = (self.peer, gateway.listener.write_timeout);
         let mut session = Session::http1(request, Arc::clone(&pipe), peer.socket(), patience);
-        if proxy.leaving.is_cancelled() {
+        if gateway.leaving.is_cancelled() {
             session.close_after_reply();
         }
-        let call = Box::pin(async move { proxy.serve(&mut session).await });
+        let call = Box::pin(async move { gateway.serve(&mut session).await });
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(call);
         self.link.begin();
         Answer::through(pipe)

@@ -6,8 +6,8 @@
 //! was sent has been written.
 
 use crate::gateway::Gateway;
+use crate::gateway::listener::address_limit::{ConnectionPermit, ConnectionPermits};
 use crate::gateway::listener::connection::Peer;
-use crate::gateway::listener::peers::{Place, Places};
 use crate::gateway::listener::session::Session;
 use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
@@ -29,26 +29,26 @@ use tokio_util::task::TaskTracker;
 /// How such a connection begins (RFC 9113 section 3.4): to a server of HTTP/1.1 it looks like a head.
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// Requests of one connection at a time.
-const MOST_STREAMS: u32 = 100;
+const MAX_STREAMS: u32 = 100;
 /// Malformed requests after which a connection is closed.
-const MOST_MALFORMED: u32 = 32;
+const MAX_MALFORMED: u32 = 32;
 /// How long the peer may take to hear that nothing more is served.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const GOAWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves one connection until either side ends it; `bytes` of it have been read. Each of its open requests takes
-/// one of the `places` for connections, as one on a connection of its own would; so does its address.
+/// one of the `permits` for connections, as one on a connection of its own would; so does its address.
 pub(crate) async fn serve(
-    proxy: &Arc<Gateway>,
+    gateway: &Arc<Gateway>,
     (stream, bytes): (Stream, BytesMut),
-    (places, peer): (&Places, Peer),
+    (permits, peer): (&ConnectionPermits, Peer),
 ) {
-    let bounds = &proxy.listener;
+    let bounds = &gateway.listener;
     let written = Arc::new(Written::default());
     let socket = Socket { stream, bytes, written: Arc::clone(&written) };
     let mut builder = Builder::new();
     builder
         .max_header_list_size(u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX))
-        .max_concurrent_streams(MOST_STREAMS);
+        .max_concurrent_streams(MAX_STREAMS);
     let shaken = tokio::time::timeout(bounds.header_timeout, builder.handshake(socket));
     let Ok(Ok(mut connection)) = shaken.await else { return };
     let open = TaskTracker::new();
@@ -56,30 +56,30 @@ pub(crate) async fn serve(
     let (mut malformed, mut stopping) = (0, false);
     // A connection that begins while the gateway is leaving still serves one request: told at once that
     // nothing more is taken, its client would have opened it for nothing.
-    let mut owes_one = proxy.leaving.is_cancelled();
+    let mut owes_one = gateway.leaving.is_cancelled();
     loop {
-        let patience = if stopping { LAST_WORDS } else { bounds.keepalive };
+        let patience = if stopping { GOAWAY_TIMEOUT } else { bounds.keepalive };
         let accepted = tokio::select! {
             accepted = accept(&mut connection, &written) => accepted,
-            () = proxy.leaving.cancelled(), if !stopping && !owes_one => {
+            () = gateway.leaving.cancelled(), if !stopping && !owes_one => {
                 connection.graceful_shutdown();
                 stopping = true;
                 continue;
             }
-            () = quiet(&open, patience) => return,
+            () = idle_for(&open, patience) => return,
         };
         let Some(Ok((request, mut respond))) = accepted else { return };
         if is_malformed(&request) {
             malformed += 1;
-            if malformed > MOST_MALFORMED {
+            if malformed > MAX_MALFORMED {
                 return;
             }
             refuse(&mut respond);
             continue;
         }
         owes_one = false;
-        match places.take(peer.counted()) {
-            Some(place) => {
+        match permits.take(peer.counted()) {
+            Some(permit) => {
                 let session = Session::http2(
                     request,
                     respond,
@@ -87,8 +87,8 @@ pub(crate) async fn serve(
                     peer.socket(),
                     bounds.write_timeout,
                 );
-                let call = open.track_future(one(Arc::clone(proxy), session, place));
-                proxy.settler.tasks.spawn(call);
+                let call = open.track_future(serve_stream(Arc::clone(gateway), session, permit));
+                gateway.settler.tasks.spawn(call);
             }
             // It was not looked at, so that it may be sent again (RFC 9113 section 8.7).
             None => respond.send_reset(Reason::REFUSED_STREAM),
@@ -102,10 +102,10 @@ type Accepted = Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Er
 async fn accept(connection: &mut Connection<Socket, Bytes>, written: &Written) -> Accepted {
     poll_fn(|cx| {
         written.connection.register(cx.waker());
-        let asked = written.asked();
+        let sent_request = written.sent_request();
         let accepted = connection.poll_accept(cx);
         if accepted.is_pending() && !written.is_blocked.load(Ordering::Acquire) {
-            written.answer(asked);
+            written.answer(sent_request);
         }
         accepted
     })
@@ -113,13 +113,13 @@ async fn accept(connection: &mut Connection<Socket, Bytes>, written: &Written) -
 }
 
 /// Serves one request.
-async fn one(proxy: Arc<Gateway>, mut session: Session, _place: Place) {
+async fn serve_stream(gateway: Arc<Gateway>, mut session: Session, _place: ConnectionPermit) {
     // Boxed, as on connections of HTTP/1.1.
-    Box::pin(proxy.serve(&mut session)).await;
+    Box::pin(gateway.serve(&mut session)).await;
 }
 
 /// Resolves when no request has been open for so long.
-async fn quiet(open: &TaskTracker, patience: Duration) {
+async fn idle_for(open: &TaskTracker, patience: Duration) {
     open.wait().await;
     tokio::time::sleep(patience).await;
 }
@@ -172,7 +172,7 @@ fn refuse(respond: &mut SendResponse<Bytes>) {
 /// Tells calls when what they have sent is written: h2 discards what is queued for a stream that is reset.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
-    asked: Mutex<Vec<oneshot::Sender<()>>>,
+    sent_request: Mutex<Vec<oneshot::Sender<()>>>,
     connection: AtomicWaker,
     /// The socket takes nothing more at present.
     is_blocked: AtomicBool,
@@ -187,7 +187,7 @@ impl Written {
         let _ = told.await;
     }
 
-    fn asked(&self) -> usize {
+    fn sent_request(&self) -> usize {
         self.lock().len()
     }
 
@@ -196,13 +196,13 @@ impl Written {
         if number == 0 {
             return;
         }
-        for asked in self.lock().drain(..number) {
-            let _ = asked.send(());
+        for sent_request in self.lock().drain(..number) {
+            let _ = sent_request.send(());
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<oneshot::Sender<()>>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sent_request.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -315,9 +315,9 @@ mod tests {
         let written = Written::default();
         let (mut first, mut second) = (Box::pin(written.all()), Box::pin(written.all()));
         assert!(futures_util::poll!(first.as_mut()).is_pending());
-        let asked = written.asked();
+        let sent_request = written.sent_request();
         assert!(futures_util::poll!(second.as_mut()).is_pending());
-        written.answer(asked);
+        written.answer(sent_request);
         assert!(futures_util::poll!(first).is_ready());
         assert!(futures_util::poll!(second).is_pending(), "it asked while others were written");
     }

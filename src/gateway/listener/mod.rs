@@ -2,7 +2,7 @@
 
 pub mod connection;
 pub mod tls;
-pub mod peers;
+pub mod address_limit;
 pub mod http1;
 pub mod http2;
 pub mod gate;

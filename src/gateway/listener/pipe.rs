@@ -3,7 +3,7 @@
 //! Both ends are polled by the task of the connection (see [`crate::gateway::listener::http1`]), which looks at the codec again
 //! whenever the call has put something in; the call is woken when something was taken out.
 
-use crate::gateway::listener::session::{Gone, ReplyHead};
+use crate::gateway::listener::session::{Gone, ResponseHead};
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
@@ -91,7 +91,7 @@ pub(crate) struct Pipe {
 
 #[derive(Debug, Default)]
 struct State {
-    head: Option<ReplyHead>,
+    head: Option<ResponseHead>,
     part: Option<Bytes>,
     end: Option<End>,
     /// What the codec has done with the reply.
@@ -129,7 +129,7 @@ impl Pipe {
     ///
     /// # Errors
     /// [`Gone`].
-    pub fn send_head(&self, head: ReplyHead) -> Result<(), Gone> {
+    pub fn send_head(&self, head: ResponseHead) -> Result<(), Gone> {
         let mut state = self.state();
         if state.taken == Taken::Gone {
             return Err(Gone);
@@ -141,7 +141,7 @@ impl Pipe {
     }
 
     /// Puts the whole reply in.
-    pub fn send_whole(&self, head: ReplyHead, body: Bytes) {
+    pub fn send_whole(&self, head: ResponseHead, body: Bytes) {
         let mut state = self.state();
         state.head = Some(head);
         state.part = Some(body).filter(|body| !body.is_empty());
@@ -256,7 +256,7 @@ impl Answer {
 }
 
 impl Future for Answer {
-    type Output = Result<Response<ReplyBody>, Infallible>;
+    type Output = Result<Response<ResponseBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(pipe) = self.0.take() else { return Poll::Pending };
@@ -270,7 +270,7 @@ impl Future for Answer {
             self.0 = Some(pipe);
             return Poll::Pending;
         };
-        let mut response = Response::new(ReplyBody(pipe));
+        let mut response = Response::new(ResponseBody(pipe));
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
         Poll::Ready(Ok(response))
@@ -286,14 +286,14 @@ impl Drop for Answer {
 }
 
 /// The body of a reply, as hyper takes it.
-pub(crate) struct ReplyBody(Arc<Pipe>);
+pub(crate) struct ResponseBody(Arc<Pipe>);
 
 /// The reply was cut.
 #[derive(Debug, thiserror::Error)]
 #[error("the response was truncated")]
 pub(crate) struct CutOff;
 
-impl Body for ReplyBody {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = CutOff;
 
@@ -344,7 +344,7 @@ impl Body for ReplyBody {
     }
 }
 
-impl Drop for ReplyBody {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
         self.0.leave();
     }
@@ -363,16 +363,16 @@ mod tests {
     }
 
     /// A pipe, and the body that hyper has from it.
-    fn begun() -> (Arc<Pipe>, ReplyBody) {
+    fn begun() -> (Arc<Pipe>, ResponseBody) {
         let pipe = Pipe::new(Arc::default());
         let mut answer = Answer::through(Arc::clone(&pipe));
         assert!((&mut answer).now_or_never().is_none());
-        pipe.send_head(ReplyHead::new(200)).unwrap();
+        pipe.send_head(ResponseHead::new(200)).unwrap();
         let Ok(response) = answer.now_or_never().unwrap();
         (pipe, response.into_body())
     }
 
-    fn frame(body: &mut ReplyBody) -> Option<Option<Result<Bytes, CutOff>>> {
+    fn frame(body: &mut ResponseBody) -> Option<Option<Result<Bytes, CutOff>>> {
         let frame = body.frame().now_or_never()?;
         Some(frame.map(|frame| frame.map(|frame| frame.into_data().unwrap())))
     }
@@ -404,7 +404,7 @@ mod tests {
         assert_eq!(send(&pipe, "a", false).now_or_never(), Some(Err(Gone)));
         let unanswered = Pipe::new(Arc::default());
         drop(Answer::through(Arc::clone(&unanswered)));
-        assert_eq!(unanswered.send_head(ReplyHead::new(200)), Err(Gone));
+        assert_eq!(unanswered.send_head(ResponseHead::new(200)), Err(Gone));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use tokio::task::coop::has_budget_remaining;
 
 /// Rounds after which other tasks have a turn.
-const MOST: u32 = 64;
+const MAX_ROUNDS: u32 = 64;
 
 /// Bits of the state: the codec is to be polled, the call is, the task runs.
 const CODEC: u8 = 1;
@@ -68,7 +68,7 @@ impl Rounds {
         let State { bits, task } = &*self.state;
         task.register(cx.waker());
         bits.fetch_or(RUNNING, Ordering::AcqRel);
-        for _ in 0..MOST {
+        for _ in 0..MAX_ROUNDS {
             let due = bits.fetch_and(!(CODEC | CALL), Ordering::AcqRel);
             if due == RUNNING {
                 let (rested, missed) = (Ordering::AcqRel, Ordering::Acquire);
@@ -156,7 +156,7 @@ mod tests {
             Poll::<()>::Pending
         });
         assert!(polled.is_pending());
-        assert_eq!((begun, count.0.load(Ordering::Relaxed)), (MOST, 1));
+        assert_eq!((begun, count.0.load(Ordering::Relaxed)), (MAX_ROUNDS, 1));
         let polled = rounds.poll(&mut Context::from_waker(&task), Poll::Ready);
         assert_eq!(polled, Poll::Ready(Due { codec: false, call: true }), "it is still due");
     }

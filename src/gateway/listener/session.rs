@@ -20,9 +20,9 @@ use std::time::Duration;
 use system::clock;
 
 /// How long what was sent before a cut may take to be written.
-const LAST_WRITE: Duration = Duration::from_secs(1);
+const FINAL_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of the values that are written into a head of the data plane.
-const VALUES: usize = 192;
+const VALUE_BYTES: usize = 192;
 
 /// A request whose head has been read, and the way its reply goes.
 pub struct Session {
@@ -65,7 +65,7 @@ struct Streams {
 
 /// The head of a reply.
 #[derive(Debug, Clone)]
-pub struct ReplyHead {
+pub struct ResponseHead {
     pub status: StatusCode,
     pub headers: HeaderMap,
     /// Where values are written: they share one allocation.
@@ -82,12 +82,13 @@ pub struct Gone;
 #[error("the request body is truncated or malformed")]
 pub struct BodyError;
 
-impl ReplyHead {
+impl ResponseHead {
     /// A head without headers. A status that is none is a 500.
     #[must_use]
     pub fn new(status: u16) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let (headers, values) = (HeaderMap::with_capacity(24), BytesMut::with_capacity(VALUES));
+        let (headers, values) =
+            (HeaderMap::with_capacity(24), BytesMut::with_capacity(VALUE_BYTES));
         Self { status, headers, values }
     }
 
@@ -237,7 +238,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Gone`].
-    pub async fn reply(&mut self, mut head: ReplyHead, body: Bytes) -> Result<(), Gone> {
+    pub async fn reply(&mut self, mut head: ResponseHead, body: Bytes) -> Result<(), Gone> {
         let has_body = !head.is_bodiless();
         if has_body {
             head.set(header::CONTENT_LENGTH, body.len());
@@ -264,7 +265,7 @@ impl Session {
     /// # Errors
     /// [`Gone`].
     #[expect(clippy::unused_async, reason = "like the other writes")]
-    pub async fn send_head(&mut self, mut head: ReplyHead) -> Result<(), Gone> {
+    pub async fn send_head(&mut self, mut head: ResponseHead) -> Result<(), Gone> {
         self.prepare(&mut head);
         // Nothing follows a head that says so.
         let is_whole = self.head.method == Method::HEAD || self.left == Some(0);
@@ -276,7 +277,7 @@ impl Session {
         Ok(())
     }
 
-    fn prepare(&mut self, head: &mut ReplyHead) {
+    fn prepare(&mut self, head: &mut ResponseHead) {
         self.has_begun = true;
         let length = head.headers.get(header::CONTENT_LENGTH);
         self.left = length.and_then(|length| length.to_str().ok()?.parse().ok());
@@ -337,7 +338,7 @@ impl Session {
         match &mut self.exchange {
             Exchange::Http1 { pipe, .. } => pipe.cut(),
             Exchange::Http2(streams) => {
-                let _ = tokio::time::timeout(LAST_WRITE, streams.written.all()).await;
+                let _ = tokio::time::timeout(FINAL_WRITE_TIMEOUT, streams.written.all()).await;
                 streams.reset();
             }
         }
@@ -378,7 +379,7 @@ async fn next_of(body: &mut Incoming) -> Result<Option<Bytes>, BodyError> {
 }
 
 impl Streams {
-    fn begin(&mut self, head: ReplyHead, is_whole: bool) -> Result<(), Gone> {
+    fn begin(&mut self, head: ResponseHead, is_whole: bool) -> Result<(), Gone> {
         let mut response = Response::new(());
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;

@@ -122,7 +122,8 @@ pub enum UpstreamFailure {
     /// The reply ended early, was too large, or had an unexpected form.
     BadReply,
     /// The upstream answered with an error; status and body as translated for the caller.
-    Handled {
+    /// It responded with an error.
+    ErrorResponse {
         status: u16,
         body: ErrorBody,
         /// Seconds from the upstream's `retry-after`.
@@ -388,7 +389,7 @@ impl UpstreamFailure {
                 "The upstream's response was malformed or incomplete.",
                 "upstream_bad_reply",
             ),
-            Self::Handled { status, body, retry_after } => {
+            Self::ErrorResponse { status, body, retry_after } => {
                 let headers = retry_after.map(|seconds| ("retry-after", seconds.to_string()));
                 Answer { status, body, headers: headers.into_iter().collect(), close: false }
             }

@@ -1,11 +1,13 @@
 //! The control plane, on the same connections: a request of the public port that is not for `/v1` is a `tower`
 //! call, whose body is bounded here.
 
-use crate::gateway::call::body_memory::Buffers;
+use crate::gateway::call::body_memory::BodyMemory;
+use crate::gateway::call::end::{CALLER_GONE, outcome_of_http};
 use crate::gateway::call::read_body::{self, Bounds};
-use crate::gateway::listener::session::{Gone, ReplyHead, Session};
+use crate::gateway::listener::session::{Gone, ResponseHead, Session};
 use crate::gateway::response::refusal::Refusal;
-use crate::gateway::response::writer::Replier;
+use crate::gateway::response::writer::ResponseWriter;
+use crate::gateway::{Gateway, Handled};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -13,21 +15,39 @@ use bytes::Bytes;
 use http::header;
 use http_body_util::BodyExt;
 use std::future::ready;
+use telemetry::labels::Route;
 use tower::ServiceExt;
 
-/// Answers one request from `router`. Returns the status.
+/// Largest request body, in bytes.
+const BODY_BYTES: usize = 64 * 1024;
+
+impl Gateway {
+    /// Responds from the control plane.
+    pub(crate) async fn control_plane(
+        &self,
+        session: &mut Session,
+        writer: &ResponseWriter<'_>,
+    ) -> Handled {
+        let bounds = self.body_bounds(BODY_BYTES);
+        let served = serve(session, &self.control, bounds, &self.body_memory, writer);
+        let status = served.await.unwrap_or(CALLER_GONE);
+        Handled { route: Route::Control, status, outcome: outcome_of_http(status) }
+    }
+}
+
+/// Responds to one request from `router`. Returns the status.
 ///
 /// # Errors
 /// When the caller is gone.
-pub async fn serve(
+async fn serve(
     session: &mut Session,
     router: &Router,
     bounds: Bounds,
-    buffers: &Buffers,
-    replier: &Replier<'_>,
+    body_memory: &BodyMemory,
+    writer: &ResponseWriter<'_>,
 ) -> Result<u16, Gone> {
     let (limit, mut is_too_large) = (bounds.bytes, false);
-    let mut held = buffers.hold(None, replier.head.address);
+    let mut held = body_memory.hold(None, writer.head.address);
     let body = match read_body::read(session, bounds, &mut held, ready(Ok(()))).await {
         Ok(body) => body,
         // Said by the router itself, as it says everything: it goes by the announced length.
@@ -36,10 +56,10 @@ pub async fn serve(
             is_too_large = true;
             Bytes::new()
         }
-        Err(refusal) => return replier.refuse(session, refusal, None).await,
+        Err(refusal) => return writer.refuse(session, refusal, None).await,
     };
     let Some(mut request) = request(session, body) else {
-        return replier
+        return writer
             .refuse(session, Refusal::BadHead("the request target must be a path"), None)
             .await;
     };
@@ -63,7 +83,7 @@ fn request(session: &Session, body: Bytes) -> Option<http::Request<Body>> {
 
 async fn send(session: &mut Session, response: http::Response<Body>) -> Result<u16, Gone> {
     let (parts, mut body) = response.into_parts();
-    let mut head = ReplyHead::of(parts.status, parts.headers);
+    let mut head = ResponseHead::of(parts.status, parts.headers);
     if head.is_bodiless() {
         session.reply(head, Bytes::new()).await?;
         return Ok(parts.status.as_u16());

@@ -4,18 +4,20 @@
 //! it has been charged in full; what it really used takes that charge's place when it is fetched. Fetching
 //! itself costs nothing but one request of the rate limit.
 
+use crate::gateway::call::Call;
 use crate::gateway::call::attempt;
-use crate::gateway::call::cancellation::Leash;
-use crate::gateway::call::forward::{Forwarded, stopped};
-use crate::gateway::call::relay_body::{self, Collected};
-use crate::gateway::call::settle::Ending;
-use crate::gateway::call::{Call, unreserved};
-use crate::gateway::endpoint::Head;
+use crate::gateway::call::cancellation::Cancellation;
+use crate::gateway::call::end::outcome_of_http;
+use crate::gateway::call::forward::{UpstreamResponse, stopped};
+use crate::gateway::call::relay_body::{self, CollectedBody};
+use crate::gateway::call::settle::Settlement;
+use crate::gateway::endpoint::RequestHead;
 use crate::gateway::headers;
-use crate::gateway::listener::session::{ReplyHead, Session};
+use crate::gateway::listener::session::{ResponseHead, Session};
 use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
-use crate::gateway::response::writer::Replier;
-use crate::gateway::{CALLER_GONE, Gateway, Handled, Rejection, RoutingSnapshot, outcome_of};
+use crate::gateway::response::rejection::Rejection;
+use crate::gateway::response::writer::ResponseWriter;
+use crate::gateway::{Gateway, Handled, RoutingSnapshot};
 use crate::upstream::client::{CallError, UpstreamRequest};
 use bytes::{Bytes, BytesMut};
 use domain::caller::Caller;
@@ -30,21 +32,18 @@ use wire::error::UpstreamError;
 use wire::request::Request;
 use wire::surface::Surface;
 
-/// What came of asking the upstream.
-enum Asked {
-    Ready(Forwarded),
-    /// It is not ready yet.
+/// The upstream's response to a request for a deferred completion.
+enum Deferred {
+    Ready(UpstreamResponse),
     NotYet,
-    CallerGone,
-    No(Refusal),
 }
 
 /// An answer that is coming.
 struct Fetching<'a> {
-    forwarded: Forwarded,
+    forwarded: UpstreamResponse,
     current: &'a RoutingSnapshot,
     reply: &'a StoredResponse,
-    leash: Leash,
+    cancellation: Cancellation,
 }
 
 impl Gateway {
@@ -52,11 +51,11 @@ impl Gateway {
     pub(crate) async fn deferred(
         &self,
         session: &mut Session,
-        replier: &Replier<'_>,
+        writer: &ResponseWriter<'_>,
         id: &str,
     ) -> Result<Handled, Rejection> {
-        let caller = self.authenticate(session, replier).await?;
-        let now = replier.head.admitted_at;
+        let caller = self.authenticate(session, writer).await?;
+        let now = writer.head.admitted_at;
         let found = self.owners.owned_by(id, caller.user, now).await;
         let none = || Refusal::NoSuchReply(id.to_owned());
         let reply = found.map_err(|_| Refusal::RepliesUnavailable)?.ok_or_else(none)?;
@@ -68,7 +67,7 @@ impl Gateway {
         if !claimed.map_err(|_| Refusal::RepliesUnavailable)? {
             return Err(Refusal::ReplyInUse.into());
         }
-        let fetched = self.fetch(session, replier, &current, (&caller, &reply)).await;
+        let fetched = self.fetch(session, writer, &current, (&caller, &reply)).await;
         match &fetched {
             Ok(Handled { status: 200, .. }) => self.owners.delete(id).await,
             _ => self.owners.release(id).await,
@@ -80,73 +79,59 @@ impl Gateway {
     async fn fetch(
         &self,
         session: &mut Session,
-        replier: &Replier<'_>,
+        writer: &ResponseWriter<'_>,
         current: &RoutingSnapshot,
         (caller, reply): (&Arc<Caller>, &StoredResponse),
     ) -> Result<Handled, Rejection> {
         let request = Request::for_deferred_completion(&reply.model);
-        let memory = self.buffers.hold(Some(caller.user), replier.head.address);
-        let call = Call { proxy: self, replier, current, request: &request, held: memory };
-        let leash = self.leash(caller, replier, current, false);
-        let reservation = match call.reserve(session, &leash, caller, Some(&reply.upstream)).await {
-            Ok(reservation) => reservation,
-            Err(by) => return unreserved(session, by).map_or(Ok(answered(CALLER_GONE)), Err),
-        };
+        let memory = self.body_memory.hold(Some(caller.user), writer.head.address);
+        let call = Call { gateway: self, writer, current, request: &request, held: memory };
+        let cancellation = self.cancellation(caller, writer, current, false);
+        let reservation = call.admit(session, &cancellation, caller, Some(&reply.upstream)).await?;
         let budget = reservation.budget().returned(reservation.reserved, false);
-        let asked = self.ask_for_deferred(session, replier.head, &leash, (current, reply)).await;
-        let status = match asked {
-            Asked::Ready(_) => Status::Complete,
-            Asked::CallerGone => Status::CutByClient,
-            Asked::NotYet | Asked::No(_) => Status::Failed,
+        let requested =
+            self.request_deferred(session, writer.head, &cancellation, (current, reply)).await;
+        let status = match &requested {
+            Ok(Deferred::Ready(_)) => Status::Complete,
+            Err(Rejection::CallerGone) => Status::CutByClient,
+            Ok(Deferred::NotYet) | Err(Rejection::Refused { .. }) => Status::Failed,
         };
-        let nothing = Ending::failed(reply.upstream.as_str().into(), false);
-        reservation.settle(Ending { status, ..nothing }).await;
-        let refused = |refusal| Rejection { refusal, budget: Some(budget) };
-        match asked {
-            Asked::Ready(forwarded) => {
-                let fetching = Fetching { forwarded, current, reply, leash };
-                let fetched = self.read_deferred(session, replier, fetching).await;
-                let Some((mut head, body)) = fetched.map_err(refused)? else {
-                    session.close_after_reply();
-                    return Ok(answered(CALLER_GONE));
-                };
-                budget.write(&mut head);
-                let _ = replier.whole(session, head, body).await;
-                Ok(answered(200))
+        let nothing = Settlement::failed(reply.upstream.as_str().into(), false);
+        reservation.settle(Settlement { status, ..nothing }).await;
+        let with_budget = |rejection: Rejection| rejection.with_budget(budget);
+        let (mut head, body) = match requested.map_err(with_budget)? {
+            Deferred::Ready(forwarded) => {
+                let fetching = Fetching { forwarded, current, reply, cancellation };
+                self.read_deferred(session, writer, fetching).await.map_err(with_budget)?
             }
-            Asked::NotYet => {
-                let mut head = replier.head(202, replier.elapsed());
-                budget.write(&mut head);
-                let _ = replier.whole(session, head, Bytes::new()).await;
-                Ok(answered(202))
-            }
-            Asked::CallerGone => {
-                session.close_after_reply();
-                Ok(answered(CALLER_GONE))
-            }
-            Asked::No(refusal) => Err(refused(refusal)),
-        }
+            Deferred::NotYet => (writer.head(202, writer.elapsed()), Bytes::new()),
+        };
+        let status = head.status.as_u16();
+        budget.write(&mut head);
+        let _ = writer.whole(session, head, body).await;
+        Ok(Handled { route: Route::DeferredCompletion, status, outcome: outcome_of_http(status) })
     }
 
-    /// Reads an answer that the upstream gives away; `None` when its caller is gone. Then it is read on all
-    /// the same, for what it used: it cannot be had again.
+    /// Reads a completion that the upstream delivers once. If its caller has gone it is read to its end all the
+    /// same, for its usage.
     async fn read_deferred(
         &self,
         session: &mut Session,
-        replier: &Replier<'_>,
+        writer: &ResponseWriter<'_>,
         fetching: Fetching<'_>,
-    ) -> Result<Option<(ReplyHead, Bytes)>, Refusal> {
-        let Fetching { mut forwarded, current, reply, leash } = fetching;
-        let mut memory = self.buffers.hold(Some(reply.user), replier.head.address);
+    ) -> Result<(ResponseHead, Bytes), Rejection> {
+        let Fetching { mut forwarded, current, reply, cancellation } = fetching;
+        let mut memory = self.body_memory.hold(Some(reply.user), writer.head.address);
         let mut body = BytesMut::new();
         let most = current.limits.reply_bytes;
-        let bounds = relay_body::Bounds { bytes: most, held: &mut memory, leash: &leash };
+        let bounds =
+            relay_body::Bounds { bytes: most, held: &mut memory, cancellation: &cancellation };
         let corrector = self.corrector(&current.upstreams);
         let collected =
             relay_body::collect(session, &mut forwarded.exchange, &mut body, bounds).await;
         match collected.of_json() {
-            Collected::Body(body) => {
-                let now = replier.head.admitted_at;
+            CollectedBody::Body(body) => {
+                let now = writer.head.admitted_at;
                 let settled = corrector.settle(reply, Surface::ChatCompletions, &body, now).await;
                 if let Err(refusal) = settled {
                     // The answer cannot be had again, and it has been paid in full.
@@ -159,22 +144,18 @@ impl Gateway {
                 let upstream = forwarded.pool.upstream();
                 if let Some(error) = UpstreamError::in_reply(&body) {
                     let error = error.redacted(&upstream.redactor());
-                    return Err(Refusal::Upstream(UpstreamFailure::Handled {
-                        status: error.status,
-                        body: error.body,
-                        retry_after: None,
-                    }));
+                    return Err(error_response(error).into());
                 }
-                let mut head = replier.head(200, replier.elapsed());
+                let mut head = writer.head(200, writer.elapsed());
                 headers::add_upstream_reply(&mut head, &forwarded.exchange);
                 let body = forwarded.pool.reply_redactor.body(body);
                 forwarded.pool.release(*forwarded.exchange);
-                Ok(Some((head, body)))
+                Ok((head, body))
             }
-            Collected::Broken(refusal) | Collected::GivenUp(refusal) => Err(refusal),
-            Collected::Stopped(by) => {
+            CollectedBody::Broken(refusal) | CollectedBody::GivenUp(refusal) => Err(refusal.into()),
+            CollectedBody::Stopped(by) => {
                 let (reply, now, time) =
-                    (reply.clone(), replier.head.admitted_at, current.limits.drain);
+                    (reply.clone(), writer.head.admitted_at, current.limits.drain);
                 self.settler.tasks.spawn(async move {
                     let rest =
                         relay_body::read_on(&mut forwarded.exchange, body, most, &mut memory);
@@ -186,20 +167,20 @@ impl Gateway {
                         }
                     }
                 });
-                by.refusal().map_or(Ok(None), Err)
+                Err(Rejection::of(by))
             }
         }
     }
 
-    async fn ask_for_deferred(
+    async fn request_deferred(
         &self,
         session: &mut Session,
-        head: &Head,
-        leash: &Leash,
+        head: &RequestHead,
+        cancellation: &Cancellation,
         (current, reply): (&RoutingSnapshot, &StoredResponse),
-    ) -> Asked {
-        let none = || Asked::No(Refusal::NoSuchReply(reply.id.clone()));
-        let Some(pool) = current.upstreams.client(&reply.upstream) else { return none() };
+    ) -> Result<Deferred, Rejection> {
+        let none = || Refusal::NoSuchReply(reply.id.clone());
+        let pool = current.upstreams.client(&reply.upstream).ok_or_else(none)?;
         let path = format!("/chat/deferred-completion/{}", reply.id);
         let request = UpstreamRequest {
             request: Some(head.id),
@@ -207,36 +188,31 @@ impl Gateway {
             send_once: true,
             ..UpstreamRequest::without_body(Method::GET, path)
         };
-        let exchange = match pool.try_call(request, stopped(session, leash)).await {
+        let exchange = match pool.try_call(request, stopped(session, cancellation)).await {
             Ok(exchange) => exchange,
-            Err(CallError::Cancelled { by, .. }) => {
-                return by.refusal().map_or(Asked::CallerGone, Asked::No);
-            }
+            Err(CallError::Cancelled { by, .. }) => return Err(Rejection::of(by)),
             Err(CallError::Failed(e)) => {
-                return Asked::No(Refusal::Upstream(attempt::failure(&e)));
+                return Err(Refusal::Upstream(attempt::failure(&e)).into());
             }
         };
         match exchange.status() {
-            StatusCode::ACCEPTED => Asked::NotYet,
-            StatusCode::NOT_FOUND => none(),
-            status if status.is_success() => Asked::Ready(Forwarded {
+            StatusCode::ACCEPTED => Ok(Deferred::NotYet),
+            StatusCode::NOT_FOUND => Err(none().into()),
+            status if status.is_success() => Ok(Deferred::Ready(UpstreamResponse {
                 exchange: Box::new(exchange),
                 pool: Arc::clone(pool),
                 upstream: reply.upstream.as_str().into(),
                 head_at: clock::instant(),
-            }),
-            status => {
-                let error = UpstreamError::read(status.as_u16(), None, b"");
-                Asked::No(Refusal::Upstream(UpstreamFailure::Handled {
-                    status: error.status,
-                    body: error.body,
-                    retry_after: None,
-                }))
-            }
+            })),
+            status => Err(error_response(UpstreamError::read(status.as_u16(), None, b"")).into()),
         }
     }
 }
 
-fn answered(status: u16) -> Handled {
-    Handled { route: Route::DeferredCompletion, status, outcome: outcome_of(status) }
+fn error_response(error: UpstreamError) -> Refusal {
+    Refusal::Upstream(UpstreamFailure::ErrorResponse {
+        status: error.status,
+        body: error.body,
+        retry_after: None,
+    })
 }

@@ -3,4 +3,5 @@
 pub mod models;
 pub mod stored_responses;
 pub mod deferred_completion;
+pub mod preflight;
 pub mod control_plane;

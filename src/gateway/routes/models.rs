@@ -1,15 +1,58 @@
 //! `GET /v1/models`, `GET /v1/language-models` and one of each by its id: the catalog as one caller
 //! may see it.
 
-use crate::gateway::endpoint::Shape;
+use crate::gateway::endpoint::ModelListFormat;
+use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::Refusal;
+use crate::gateway::response::rejection::Rejection;
+use crate::gateway::response::writer::ResponseWriter;
+use crate::gateway::{Gateway, Handled};
 use crate::upstream::catalog::{Catalog, Model};
 use bytes::Bytes;
 use domain::caller::Caller;
+use http::header;
 use jiff::Timestamp;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use telemetry::labels::{Outcome, Route};
+
+impl Gateway {
+    /// Responds with the models that the caller may use, or one of them.
+    pub(crate) async fn models(
+        &self,
+        session: &mut Session,
+        writer: &ResponseWriter<'_>,
+        id: Option<&str>,
+        shape: ModelListFormat,
+    ) -> Result<Handled, Rejection> {
+        let caller = self.up_to_date_caller(session, writer).await?;
+        let budget = self.budget(&caller, writer.head.admitted_at).await?;
+        let current = self.current();
+        let catalog = &current.upstreams.catalog;
+        let body = match id {
+            Some(id) => one(catalog, &caller, id, shape)?,
+            None => list(catalog, &caller, shape),
+        };
+        let etag = etag(&body);
+        let is_known = session
+            .header(header::IF_NONE_MATCH)
+            .is_some_and(|known| known.as_bytes() == etag.as_bytes());
+        let status = if is_known { 304 } else { 200 };
+        let mut head = writer.head(status, writer.elapsed());
+        budget.write(&mut head);
+        head.set(header::ETAG, etag);
+        // Plan and key may change with the next request, so what is kept has to be asked about.
+        head.set(header::CACHE_CONTROL, "private, no-cache");
+        head.add(header::VARY, "anthropic-version");
+        let _ = if is_known {
+            session.reply(head, Bytes::new()).await
+        } else {
+            writer.json(session, head, body).await
+        };
+        Ok(Handled { route: Route::Models, status, outcome: Outcome::Ok })
+    }
+}
 
 /// OpenAI's model object.
 #[derive(Serialize)]
@@ -74,13 +117,13 @@ struct LanguageModelList<'a> {
 
 /// All models the caller may use.
 #[must_use]
-pub fn list(catalog: &Catalog, caller: &Caller, shape: Shape) -> Bytes {
+pub fn list(catalog: &Catalog, caller: &Caller, shape: ModelListFormat) -> Bytes {
     let allowed = catalog.models.iter().filter(|model| caller.may_use(&model.id));
     match shape {
-        Shape::OpenAi => {
+        ModelListFormat::OpenAi => {
             json(&ModelList { object: "list", data: allowed.map(|model| listed(model)).collect() })
         }
-        Shape::Anthropic => {
+        ModelListFormat::Anthropic => {
             // Anthropic clients request their own model names, which are aliases here.
             let named = allowed.flat_map(|model| {
                 let aliases = model.aliases.iter();
@@ -90,7 +133,7 @@ pub fn list(catalog: &Catalog, caller: &Caller, shape: Shape) -> Bytes {
             let (first_id, last_id) = (data.first().map(|it| it.id), data.last().map(|it| it.id));
             json(&AnthropicModels { first_id, last_id, has_more: false, data })
         }
-        Shape::Xai => {
+        ModelListFormat::Xai => {
             json(&LanguageModelList { models: allowed.map(|model| priced(model)).collect() })
         }
     }
@@ -100,13 +143,18 @@ pub fn list(catalog: &Catalog, caller: &Caller, shape: Shape) -> Bytes {
 ///
 /// # Errors
 /// There is none, or the caller may not use it: both look the same from outside.
-pub fn one(catalog: &Catalog, caller: &Caller, name: &str, shape: Shape) -> Result<Bytes, Refusal> {
+pub fn one(
+    catalog: &Catalog,
+    caller: &Caller,
+    name: &str,
+    shape: ModelListFormat,
+) -> Result<Bytes, Refusal> {
     let model = catalog.model(name).filter(|model| caller.may_use(&model.id));
     let model = model.ok_or_else(|| Refusal::UnknownModel(name.to_owned()))?;
     Ok(match shape {
-        Shape::OpenAi => json(&listed(model)),
-        Shape::Anthropic => json(&of_anthropic(model, name)),
-        Shape::Xai => json(&priced(model)),
+        ModelListFormat::OpenAi => json(&listed(model)),
+        ModelListFormat::Anthropic => json(&of_anthropic(model, name)),
+        ModelListFormat::Xai => json(&priced(model)),
     })
 }
 

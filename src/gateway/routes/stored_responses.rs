@@ -4,14 +4,16 @@
 //! for it.
 
 use crate::gateway::call::attempt;
+use crate::gateway::call::end::outcome_of_http;
 use crate::gateway::call::forward::stopped;
 use crate::gateway::call::relay_body;
-use crate::gateway::endpoint::{Act, Kept};
+use crate::gateway::endpoint::{StoredResponseAction, StoredResponseRequest};
 use crate::gateway::headers;
-use crate::gateway::listener::session::{ReplyHead, Session};
+use crate::gateway::listener::session::{ResponseHead, Session};
 use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
-use crate::gateway::response::writer::Replier;
-use crate::gateway::{CALLER_GONE, Gateway, Handled, Rejection, outcome_of};
+use crate::gateway::response::rejection::Rejection;
+use crate::gateway::response::writer::ResponseWriter;
+use crate::gateway::{Gateway, Handled};
 use crate::upstream::catalog::Upstream;
 use crate::upstream::client::{CallError, Exchange, UpstreamRequest};
 use bytes::{Bytes, BytesMut};
@@ -31,113 +33,110 @@ impl Gateway {
     pub(crate) async fn kept(
         &self,
         session: &mut Session,
-        replier: &Replier<'_>,
-        kept: &Kept,
+        writer: &ResponseWriter<'_>,
+        kept: &StoredResponseRequest,
     ) -> Result<Handled, Rejection> {
-        let caller = self.up_to_date_caller(session, replier).await?;
-        if kept.act == Act::Read && session.uri().query().is_some_and(asks_to_stream) {
+        let caller = self.up_to_date_caller(session, writer).await?;
+        if kept.action == StoredResponseAction::Read
+            && session.uri().query().is_some_and(asks_to_stream)
+        {
             return Err(Refusal::StoredStream.into());
         }
-        let now = replier.head.admitted_at;
+        let now = writer.head.admitted_at;
         let found = self.owners.owned_by(&kept.id, caller.user, now).await;
         let none = || Refusal::NoSuchReply(kept.id.clone());
         let reply = found.map_err(|_| Refusal::RepliesUnavailable)?.ok_or_else(none)?;
         let budget = self.budget(&caller, now).await?;
-        let refused = |refusal| Rejection { refusal, budget: Some(budget) };
-        if kept.act == Act::Delete && reply.unsettled.is_some() {
+        let refused = |rejection: Rejection| rejection.with_budget(budget);
+        if kept.action == StoredResponseAction::Delete && reply.unsettled.is_some() {
             // What it used cannot be known later.
-            let _ = self.settle_stored(session, replier, &caller, &reply).await.map_err(refused)?;
+            self.settle_stored(session, writer, &caller, &reply).await.map_err(refused)?;
         }
-        let answer = self.ask_upstream(session, replier, &caller, (kept, &reply)).await;
-        let Some((mut head, body)) = answer.map_err(refused)? else {
-            return Ok(Handled {
-                route: Route::StoredResponse,
-                status: CALLER_GONE,
-                outcome: outcome_of(CALLER_GONE),
-            });
-        };
-        match kept.act {
-            Act::Delete => self.owners.delete(&kept.id).await,
-            Act::ListInput => {}
-            Act::Read | Act::Cancel => {
+        let answer = self.ask_upstream(session, writer, &caller, (kept, &reply)).await;
+        let (mut head, body) = answer.map_err(refused)?;
+        match kept.action {
+            StoredResponseAction::Delete => self.owners.delete(&kept.id).await,
+            StoredResponseAction::ListInput => {}
+            StoredResponseAction::Read | StoredResponseAction::Cancel => {
                 let corrector = self.corrector(&self.current().upstreams);
                 let settled = corrector.settle(&reply, Surface::Responses, &body, now).await;
-                settled.map_err(refused)?;
+                settled.map_err(Rejection::from).map_err(refused)?;
             }
         }
         budget.write(&mut head);
-        let _ = replier.whole(session, head, body).await;
-        Ok(Handled { route: Route::StoredResponse, status: 200, outcome: outcome_of(200) })
+        let _ = writer.whole(session, head, body).await;
+        Ok(Handled { route: Route::StoredResponse, status: 200, outcome: outcome_of_http(200) })
     }
 
-    /// Reads a stored response for its usage, and sets right what the call that made it was charged. False
-    /// when the client has gone.
+    /// Reads a stored response for its usage, and corrects the charge of the call that generated it.
     ///
     /// # Errors
-    /// It could not be set right now. A response that the upstream does not have is none.
+    /// The charge cannot be corrected now, or the caller has gone. A response that the upstream does not have
+    /// needs no correction.
     pub(crate) async fn settle_stored(
         &self,
         session: &mut Session,
-        replier: &Replier<'_>,
+        writer: &ResponseWriter<'_>,
         caller: &Caller,
         reply: &StoredResponse,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<(), Rejection> {
         let corrector = self.corrector(&self.current().upstreams);
-        let now = replier.head.admitted_at;
+        let now = writer.head.admitted_at;
         if corrector.is_settled(reply, now).await {
-            return Ok(true);
+            return Ok(());
         }
-        let read = Kept { id: reply.id.clone(), act: Act::Read };
-        match self.ask_upstream(session, replier, caller, (&read, reply)).await {
-            Ok(None) => Ok(false),
-            Ok(Some((_, body))) => {
-                corrector.settle(reply, Surface::Responses, &body, now).await.map(|()| true)
-            }
-            Err(Refusal::NoSuchReply(_)) => Ok(true),
-            Err(refusal) => Err(refusal),
+        let read =
+            StoredResponseRequest { id: reply.id.clone(), action: StoredResponseAction::Read };
+        match self.ask_upstream(session, writer, caller, (&read, reply)).await {
+            Ok((_, body)) => Ok(corrector.settle(reply, Surface::Responses, &body, now).await?),
+            Err(Rejection::Refused { refusal: Refusal::NoSuchReply(_), .. }) => Ok(()),
+            Err(rejection) => Err(rejection),
         }
     }
 
-    /// Asks the upstream that has it; `None` when the client has gone.
+    /// Sends the request to the upstream that has the response.
     async fn ask_upstream(
         &self,
         session: &mut Session,
-        replier: &Replier<'_>,
+        writer: &ResponseWriter<'_>,
         caller: &Caller,
-        (kept, reply): (&Kept, &StoredResponse),
-    ) -> Result<Option<(ReplyHead, Bytes)>, Refusal> {
+        (kept, reply): (&StoredResponseRequest, &StoredResponse),
+    ) -> Result<(ResponseHead, Bytes), Rejection> {
         let current = self.current();
-        let leash = self.leash(caller, replier, &current, false);
+        let cancellation = self.cancellation(caller, writer, &current, false);
         let none = || Refusal::NoSuchReply(kept.id.clone());
         let pool = current.upstreams.client(&reply.upstream).ok_or_else(none)?;
-        let request = kept.outgoing(session, replier, pool.upstream());
-        let mut exchange = match pool.try_call(request, stopped(session, &leash)).await {
+        let request = kept.outgoing(session, writer, pool.upstream());
+        let mut exchange = match pool.try_call(request, stopped(session, &cancellation)).await {
             Ok(exchange) => exchange,
-            Err(CallError::Cancelled { by, .. }) => return by.refusal().map_or(Ok(None), Err),
-            Err(CallError::Failed(e)) => return Err(Refusal::Upstream(attempt::failure(&e))),
+            Err(CallError::Cancelled { by, .. }) => return Err(Rejection::of(by)),
+            Err(CallError::Failed(e)) => {
+                return Err(Refusal::Upstream(attempt::failure(&e)).into());
+            }
         };
-        let mut room = self.buffers.hold(Some(caller.user), replier.head.address);
+        let mut room = self.body_memory.hold(Some(caller.user), writer.head.address);
         let bytes = current.limits.reply_bytes;
-        let bounds = relay_body::Bounds { bytes, held: &mut room, leash: &leash };
+        let bounds = relay_body::Bounds { bytes, held: &mut room, cancellation: &cancellation };
         let collected =
             relay_body::collect(session, &mut exchange, &mut BytesMut::new(), bounds).await;
         let body = match collected.of_json() {
-            relay_body::Collected::Body(body) => body,
-            relay_body::Collected::Broken(_) if exchange.status() == StatusCode::NOT_FOUND => {
-                return Err(none());
+            relay_body::CollectedBody::Body(body) => body,
+            relay_body::CollectedBody::Broken(_) if exchange.status() == StatusCode::NOT_FOUND => {
+                return Err(none().into());
             }
-            relay_body::Collected::Broken(refusal) | relay_body::Collected::GivenUp(refusal) => {
-                return Err(refusal);
+            relay_body::CollectedBody::Broken(refusal)
+            | relay_body::CollectedBody::GivenUp(refusal) => {
+                return Err(refusal.into());
             }
-            relay_body::Collected::Stopped(by) => return by.refusal().map_or(Ok(None), Err),
+            relay_body::CollectedBody::Stopped(by) => return Err(Rejection::of(by)),
         };
         let redactor = pool.upstream().redactor();
         refuse_errors(&exchange, &body, none, &redactor)?;
         let body = pool.reply_redactor.body(body);
-        let mut head = replier.head(200, replier.elapsed());
+        let mut head = writer.head(200, writer.elapsed());
         headers::add_upstream_reply(&mut head, &exchange);
         pool.release(exchange);
-        Ok(Some((head, body)))
+        Ok((head, body))
     }
 }
 
@@ -161,31 +160,31 @@ fn refuse_errors(
         fault = error.fault.as_str(),
         "stored response request failed at the upstream"
     );
-    Err(Refusal::Upstream(UpstreamFailure::Handled {
+    Err(Refusal::Upstream(UpstreamFailure::ErrorResponse {
         status: error.status,
         body: error.body,
         retry_after: None,
     }))
 }
 
-impl Kept {
+impl StoredResponseRequest {
     fn outgoing(
         &self,
         session: &Session,
-        replier: &Replier<'_>,
+        writer: &ResponseWriter<'_>,
         upstream: &Upstream,
     ) -> UpstreamRequest {
-        let (method, below) = match self.act {
-            Act::Read => (Method::GET, ""),
-            Act::Delete => (Method::DELETE, ""),
-            Act::Cancel => (Method::POST, "/cancel"),
-            Act::ListInput => (Method::GET, "/input_items"),
+        let (method, below) = match self.action {
+            StoredResponseAction::Read => (Method::GET, ""),
+            StoredResponseAction::Delete => (Method::DELETE, ""),
+            StoredResponseAction::Cancel => (Method::POST, "/cancel"),
+            StoredResponseAction::ListInput => (Method::GET, "/input_items"),
         };
         let query = session.uri().query().filter(|query| is_passed(query));
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         let path = format!("/responses/{}{below}{query}", self.id);
         UpstreamRequest {
-            request: Some(replier.head.id),
+            request: Some(writer.head.id),
             forwarded: headers::forwarded(session.headers(), upstream),
             ..UpstreamRequest::without_body(method, path)
         }

@@ -111,7 +111,7 @@ fn play(steps: Vec<Step>) {
             }
             Step::TakeAgain { call } => take_again(&mut state, &oracle, call),
             Step::Extend { call, want, least } => {
-                extend(&mut state, &mut oracle, call, want, least)
+                extend(&mut state, &mut oracle, call, want, least);
             }
             Step::Settle { call, used, counted } => {
                 settle(&mut state, &mut oracle, call, used, counted);

@@ -2,21 +2,21 @@ use super::*;
 use std::iter::repeat_n;
 
 const DEFAULT: u64 = 4_096;
-const REASONING: Kinds = Kinds { reasoning: true, tools: false };
-const TOOLS: Kinds = Kinds { reasoning: false, tools: true };
-const BOTH: Kinds = Kinds { reasoning: true, tools: true };
+const REASONING: HiddenKinds = HiddenKinds { reasoning: true, tools: false };
+const TOOLS: HiddenKinds = HiddenKinds { reasoning: false, tools: true };
+const BOTH: HiddenKinds = HiddenKinds { reasoning: true, tools: true };
 
 fn user(number: u64) -> UserId {
     UserId(uuid::Uuid::from_u128(number.into()))
 }
 
-fn billed(reasoning: u64) -> Billed {
-    Billed { reasoning, tools: 0, output: reasoning, took: Duration::from_millis(1) }
+fn billed(reasoning: u64) -> BilledUsage {
+    BilledUsage { reasoning, tools: 0, output: reasoning, took: Duration::from_millis(1) }
 }
 
 /// The allowance after calls of `users` users in turn.
 fn after(users: u64, tokens: impl IntoIterator<Item = u64>, default: u64) -> u64 {
-    let (reasoning, model) = (Reasoning::default(), "m".into());
+    let (reasoning, model) = (ReasoningEstimator::default(), "m".into());
     for (number, tokens) in tokens.into_iter().enumerate() {
         reasoning.note(user(number as u64 % users), &model, REASONING, billed(tokens));
     }
@@ -25,7 +25,7 @@ fn after(users: u64, tokens: impl IntoIterator<Item = u64>, default: u64) -> u64
 
 #[test]
 fn one_call_in_a_hundred_may_need_more() {
-    assert_eq!(Reasoning::default().allowance("m", REASONING, 0), 0);
+    assert_eq!(ReasoningEstimator::default().allowance("m", REASONING, 0), 0);
     assert_eq!(after(1, [0], 0), 0);
     assert_eq!(after(1, [300], 0), 320);
     assert_eq!(after(1, [300, 20, 10], 0), 320);
@@ -44,7 +44,7 @@ fn what_was_long_ago_is_forgotten() {
 
 #[test]
 fn short_reasoning_of_few_calls_or_users_lowers_nothing() {
-    assert_eq!(Reasoning::default().allowance("m", REASONING, DEFAULT), DEFAULT);
+    assert_eq!(ReasoningEstimator::default().allowance("m", REASONING, DEFAULT), DEFAULT);
     assert_eq!(after(50, repeat_n(10, 199), DEFAULT), DEFAULT);
     assert_eq!(after(1, repeat_n(10, 5_000), DEFAULT), DEFAULT);
     assert_eq!(after(5, repeat_n(10, 5_000), DEFAULT), DEFAULT);
@@ -60,21 +60,25 @@ fn many_calls_of_many_users_lower_it_to_what_they_need_but_not_to_nothing() {
 
 #[test]
 fn tools_are_learned_apart() {
-    let (reasoning, model) = (Reasoning::default(), "m".into());
-    reasoning.note(user(1), &model, BOTH, Billed { tools: 20_000, ..billed(5_000) });
+    let (reasoning, model) = (ReasoningEstimator::default(), "m".into());
+    reasoning.note(user(1), &model, BOTH, BilledUsage { tools: 20_000, ..billed(5_000) });
     assert_eq!(reasoning.allowance("m", REASONING, DEFAULT), 5_120);
     assert_eq!(reasoning.allowance("m", TOOLS, DEFAULT), 20_480);
     assert_eq!(reasoning.allowance("m", BOTH, DEFAULT), 25_600);
-    assert_eq!(reasoning.allowance("m", Kinds { reasoning: false, tools: false }, DEFAULT), 0);
+    assert_eq!(
+        reasoning.allowance("m", HiddenKinds { reasoning: false, tools: false }, DEFAULT),
+        0
+    );
     assert_eq!(reasoning.allowance("other", BOTH, DEFAULT), 2 * DEFAULT);
 }
 
 #[test]
 fn the_rate_is_a_default_until_it_was_measured() {
-    let (reasoning, model) = (Reasoning::default(), "m".into());
+    let (reasoning, model) = (ReasoningEstimator::default(), "m".into());
     let minute = Duration::from_secs(60);
     assert_eq!(reasoning.generated_in("m", minute), 6_000);
-    let call = |output, seconds| Billed { output, took: Duration::from_secs(seconds), ..billed(0) };
+    let call =
+        |output, seconds| BilledUsage { output, took: Duration::from_secs(seconds), ..billed(0) };
     for _ in 0..MEASURED_CALLS {
         reasoning.note(user(1), &model, REASONING, billed(1_000_000));
         reasoning.note(user(1), &model, REASONING, call(99, 1));

@@ -8,41 +8,41 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Open connections by address; an IPv6 address counts with its /64. Clones share the numbers.
 #[derive(Debug, Clone)]
-pub struct Peers {
+pub struct AddressLimit {
     most: usize,
     open: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
 /// Where connections are counted: in all, and for their address. Clones share the numbers.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct ConnectionPermits {
     all: Arc<Semaphore>,
-    peers: Peers,
+    address_limit: AddressLimit,
 }
 
 /// One place, free again when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionPermit {
     _all: OwnedSemaphorePermit,
     _peer: Option<Peer>,
 }
 
-impl Places {
-    /// At most `all` connections, and of one address as many as `peers` says.
+impl ConnectionPermits {
+    /// At most `all` connections, and of one address as many as `address_limit` says.
     #[must_use]
-    pub fn new(all: usize, peers: Peers) -> Self {
-        Self { all: Arc::new(Semaphore::new(all)), peers }
+    pub fn new(all: usize, address_limit: AddressLimit) -> Self {
+        Self { all: Arc::new(Semaphore::new(all)), address_limit }
     }
 
     /// A place for a connection, counted for `address` where there is one; `None` when there is no more.
     #[must_use]
-    pub fn take(&self, address: Option<IpAddr>) -> Option<Place> {
+    pub fn take(&self, address: Option<IpAddr>) -> Option<ConnectionPermit> {
         let peer = match address {
-            Some(address) => Some(self.peers.connect(address)?),
+            Some(address) => Some(self.address_limit.connect(address)?),
             None => None,
         };
         let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        Some(Place { _all: all, _peer: peer })
+        Some(ConnectionPermit { _all: all, _peer: peer })
     }
 }
 
@@ -53,7 +53,7 @@ pub struct Peer {
     open: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-impl Peers {
+impl AddressLimit {
     /// At most `most` connections for each address.
     #[must_use]
     pub fn new(most: usize) -> Self {
@@ -103,18 +103,18 @@ mod tests {
 
     #[test]
     fn an_address_is_bounded_and_nothing_is_kept_of_those_that_left() {
-        let peers = Peers::new(2);
+        let address_limit = AddressLimit::new(2);
         let [one, same_64, other] =
             ["2001:db8::1", "2001:db8::2", "192.0.2.1"].map(|text| text.parse().unwrap());
-        let first = peers.connect(one);
-        let second = peers.connect(same_64);
+        let first = address_limit.connect(one);
+        let second = address_limit.connect(same_64);
         assert!(first.is_some() && second.is_some());
-        assert!(peers.connect(one).is_none());
-        assert!(peers.connect(other).is_some(), "others have their own");
+        assert!(address_limit.connect(one).is_none());
+        assert!(address_limit.connect(other).is_some(), "others have their own");
         drop(first);
-        let third = peers.connect(one);
+        let third = address_limit.connect(one);
         assert!(third.is_some());
         drop((second, third));
-        assert!(lock(&peers.open).is_empty());
+        assert!(lock(&address_limit.open).is_empty());
     }
 }

@@ -23,15 +23,15 @@ const ERROR_BYTES: usize = 64 * 1024;
 const WHOLE_HOLD: Duration = Duration::from_hours(24);
 
 /// The part of a reply that has been read.
-pub(crate) enum Beginning {
+pub(crate) enum ResponsePrefix {
     Stream { scanner: Scanner, follow: Box<dyn StreamReader>, bytes: usize, limit: usize },
-    Whole { body: BytesMut, surface: Surface },
+    BodyRelay { body: BytesMut, surface: Surface },
 }
 
 /// The error that the reply begins with, if it does.
 type Found = ControlFlow<Option<UpstreamError>>;
 
-impl Beginning {
+impl ResponsePrefix {
     /// Of the reply to `request`, of which the head is here. Events are at most `event_bytes` long.
     pub fn new(request: &Request<'_>, exchange: &Exchange, event_bytes: usize) -> Self {
         if request.stream && is_event_stream(exchange) {
@@ -42,7 +42,7 @@ impl Beginning {
                 limit: event_bytes,
             }
         } else {
-            Self::Whole { body: BytesMut::new(), surface: request.surface }
+            Self::BodyRelay { body: BytesMut::new(), surface: request.surface }
         }
     }
 
@@ -50,14 +50,14 @@ impl Beginning {
     pub fn hold(&self, longest: Duration) -> Duration {
         match self {
             Self::Stream { .. } => longest,
-            Self::Whole { .. } => WHOLE_HOLD,
+            Self::BodyRelay { .. } => WHOLE_HOLD,
         }
     }
 
     /// Takes in the next bytes, `None` at the end. Breaks once it is known how the reply begins.
     pub fn take(&mut self, read: Option<&[u8]>) -> Found {
         match self {
-            Self::Whole { body, surface } => {
+            Self::BodyRelay { body, surface } => {
                 let Some(bytes) = read else {
                     // What the upstream bills is charged, so no other upstream is asked for it.
                     let error = UpstreamError::in_reply(body);

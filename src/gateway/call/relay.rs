@@ -1,0 +1,134 @@
+//! Relays the response of an upstream to the caller: as a stream, or as one body.
+
+use crate::gateway::Handled;
+use crate::gateway::call::Call;
+use crate::gateway::call::drain::UnreadResponse;
+use crate::gateway::call::early_keepalive::Sent;
+use crate::gateway::call::end::outcome_of_status;
+use crate::gateway::call::forward::{RespondingCall, is_event_stream};
+use crate::gateway::call::relay_body::{self, BodyRelay};
+use crate::gateway::call::relay_stream::{self, Stream};
+use crate::gateway::call::reread::StoredResponseReader;
+use crate::gateway::headers;
+use crate::gateway::listener::session::{ResponseHead, Session};
+use crate::gateway::response::rejection::Rejection;
+use crate::gateway::response::writer;
+use domain::charge::Status;
+use std::sync::Arc;
+use std::time::Duration;
+use system::clock;
+use telemetry::labels::Route;
+
+impl Call<'_> {
+    /// Relays the response and settles the call. `overhead` is the gateway's own time so far.
+    pub(crate) async fn relay(
+        &mut self,
+        session: &mut Session,
+        responding: RespondingCall,
+        overhead: Duration,
+    ) -> Result<Handled, Rejection> {
+        let exchange = &responding.forwarded.exchange;
+        let mut head = self.writer.head(200, overhead);
+        headers::add_upstream_reply(&mut head, exchange);
+        headers::add_clamped(&mut head, &responding.reservation);
+        headers::add_stripped(&mut head, self.request, &responding.reservation);
+        if self.request.stream && is_event_stream(exchange) {
+            Ok(Box::pin(self.relay_stream(session, head, Box::new(responding))).await)
+        } else {
+            Box::pin(self.relay_body(session, head, responding, overhead)).await
+        }
+    }
+
+    async fn relay_stream(
+        &self,
+        session: &mut Session,
+        mut head: ResponseHead,
+        mut responding: Box<RespondingCall>,
+    ) -> Handled {
+        responding.forwarded.exchange.drop_headers();
+        responding.reservation.budget().write(&mut head);
+        headers::make_stream_head(&mut head);
+        let metrics = &self.gateway.settler.metrics;
+        metrics.streams_open.increment(1.0);
+        let sent = match self.writer.sent() {
+            Sent::Nothing => session.send_head(head).await.is_ok(),
+            Sent::Head => true,
+            Sent::Torn => false,
+        };
+        let bounds = self.stream_bounds();
+        let rereader = self.request.dependencies.is_stored.then(|| self.rereader());
+        let stream = Stream::new(session, *responding, self.request, bounds, rereader);
+        let status = if sent { stream.run().await } else { stream.hang_up().await };
+        metrics.streams_open.decrement(1.0);
+        metrics.stream_duration_seconds.record(self.writer.elapsed());
+        self.handled(200, status)
+    }
+
+    async fn relay_body(
+        &mut self,
+        session: &mut Session,
+        mut head: ResponseHead,
+        responding: RespondingCall,
+        overhead: Duration,
+    ) -> Result<Handled, Rejection> {
+        let RespondingCall { mut forwarded, reservation, cancellation } = responding;
+        let (budget, reserved) = (reservation.budget(), reservation.reserved);
+        let bytes = self.current.limits.reply_bytes;
+        let bounds =
+            relay_body::Bounds { bytes, held: &mut self.held, cancellation: &cancellation };
+        let owners = &self.gateway.owners;
+        let relayed =
+            relay_body::relay(session, &mut forwarded, reservation, self.request, bounds, owners)
+                .await;
+        match relayed {
+            BodyRelay::Complete { body, at, charged } => {
+                forwarded.pool.release(*forwarded.exchange);
+                let budget = budget.returned(reserved, !self.request.surface.is_free());
+                budget.charged(charged).write(&mut head);
+                let own = overhead + clock::instant().duration_since(at);
+                head.write(&writer::PROCESS_TIME, writer::Seconds(own));
+                let written = self.writer.whole(session, head, body).await;
+                let settlement =
+                    if written.is_ok() { Status::Complete } else { Status::CutByClient };
+                Ok(self.handled(200, settlement))
+            }
+            BodyRelay::Failed { refusal, charged } => {
+                let budget = budget.returned(reserved, charged > 0).charged(charged);
+                Err(Rejection::from(refusal).with_budget(budget))
+            }
+            BodyRelay::Stopped { by, reservation, body } => {
+                let upstream = Arc::clone(&forwarded.upstream);
+                let room = self.room_of(&body, &reservation);
+                let unread = UnreadResponse::Body(Box::new(forwarded), body, room);
+                self.interrupt(*reservation, by, upstream, Some(unread)).await;
+                session.close_after_reply();
+                Err(Rejection::of(by))
+            }
+        }
+    }
+
+    fn rereader(&self) -> StoredResponseReader {
+        StoredResponseReader {
+            corrector: self.gateway.corrector(&self.current.upstreams),
+            body_memory: self.gateway.body_memory.clone(),
+            reply_bytes: self.current.limits.reply_bytes,
+            address: self.writer.head.address,
+            drain: self.current.limits.drain,
+            stop: self.gateway.draining.clone(),
+        }
+    }
+
+    fn stream_bounds(&self) -> relay_stream::Bounds {
+        relay_stream::Bounds {
+            event_bytes: self.current.limits.event_bytes,
+            keepalive: self.current.limits.keepalive_comment,
+            slice_tokens: self.current.limits.slice_tokens,
+            drain: self.drain_bounds(),
+        }
+    }
+
+    fn handled(&self, status: u16, settlement: Status) -> Handled {
+        let route = Route::Call(self.request.surface);
+        Handled { route, status, outcome: outcome_of_status(settlement) }
+    }
+}
