@@ -12,7 +12,7 @@ use crate::hot_restart::successor::Takeover;
 use quota::remote;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use system::private_files;
 use system::supervisor::Supervisor;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +32,7 @@ pub(super) fn lock(
 /// Names this process as the holder of the lock that it has taken over. It serves already, so a failure ends
 /// nothing.
 pub(super) fn record_holder(folder: Option<&DataDir>, lock: &SharedLock) {
-    let mut lock = lock.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut lock = lock.lock();
     if let (Some(folder), Some(lock)) = (folder, &mut *lock)
         && let Err(error) = folder.take_over(lock)
     {

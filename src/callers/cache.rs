@@ -6,10 +6,11 @@
 
 use domain::caller::Caller;
 use domain::id::{KeyId, UserId};
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use store::{Callers, StoreError};
 
@@ -73,9 +74,9 @@ impl CallerCache {
                 // Ours to load; all others who ask for the key wait for `place`.
                 Err(place) => place,
             };
-            let began = self.index().forgotten;
+            let began = self.index.lock().forgotten;
             let record = self.store.caller(key).await?.map(Arc::new);
-            let mut index = self.index();
+            let mut index = self.index.lock();
             if index.forgotten == began {
                 let found = match &record {
                     Some(caller) => Found::Present(Arc::clone(caller)),
@@ -134,7 +135,7 @@ impl CallerCache {
     /// Forgets the records of a user that were read before `version`. Word of a change may come after
     /// the changed record, and the store may be away then.
     pub fn forget_before(&self, user: UserId, version: u64) {
-        let mut index = self.index();
+        let mut index = self.index.lock();
         index.forgotten += 1;
         let Index { keys, listed, .. } = &mut *index;
         let Some(keys) = keys.get_mut(&user) else { return };
@@ -181,10 +182,6 @@ impl CallerCache {
                 index.list(caller.user, &key);
             }
         }
-    }
-
-    fn index(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

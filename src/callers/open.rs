@@ -1,7 +1,8 @@
 //! Calls that are open now, so that a revoked key or a suspended user ends them.
 
 use domain::id::{IdMap, KeyId, UserId};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// The open calls of this process.
@@ -32,20 +33,21 @@ impl OpenCalls {
     pub fn open(&self, user: UserId, key: KeyId, number: u64) -> OpenCall {
         let ended = CancellationToken::new();
         let entry = Entry { number, key, ended: ended.clone() };
-        self.lock().entry(user).or_default().push(entry);
+        self.by_user.lock().entry(user).or_default().push(entry);
         OpenCall { calls: self.clone(), user, number, ended }
     }
 
     /// Whether no call is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        self.by_user.lock().is_empty()
     }
 
     /// The keys with which a user has calls open.
     #[must_use]
     pub fn keys(&self, user: UserId) -> Vec<KeyId> {
-        self.lock()
+        self.by_user
+            .lock()
             .get(&user)
             .map(|calls| calls.iter().map(|c| c.key.clone()).collect())
             .unwrap_or_default()
@@ -53,13 +55,9 @@ impl OpenCalls {
 
     /// Ends the calls that a user has open with `key`.
     pub fn end(&self, user: UserId, key: &KeyId) {
-        if let Some(calls) = self.lock().get(&user) {
+        if let Some(calls) = self.by_user.lock().get(&user) {
             calls.iter().filter(|call| call.key == *key).for_each(|call| call.ended.cancel());
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, IdMap<UserId, Vec<Entry>>> {
-        self.by_user.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -72,7 +70,7 @@ impl OpenCall {
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        let mut by_user = self.calls.lock();
+        let mut by_user = self.calls.by_user.lock();
         if let Some(calls) = by_user.get_mut(&self.user) {
             calls.retain(|call| call.number != self.number);
             if calls.is_empty() {

@@ -7,6 +7,7 @@ use super::{
 use crate::data_dir::Lock;
 use anyhow::{Context, bail};
 use nix::unistd::geteuid;
+use parking_lot::Mutex;
 use quota::model::OpenState;
 use quota::remote::{RemoteQuota, read_message, write_message};
 use quota::transferable::TransferableQuota;
@@ -16,7 +17,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::Store;
 use system::supervisor::Supervisor;
@@ -223,7 +224,7 @@ impl Service {
     }
 
     fn duplicate_lock(&self) -> std::io::Result<Option<OwnedFd>> {
-        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = self.lock.lock();
         lock.as_ref().map(|lock| lock.as_fd().try_clone_to_owned()).transpose()
     }
 
@@ -249,7 +250,7 @@ impl Service {
     /// The successor serves from here on.
     fn end(&self) {
         self.workers.shut_down();
-        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.lock.lock().take());
         self.ended.handed_over.cancel();
     }
 }

@@ -6,7 +6,8 @@
 //! from the others.
 
 use domain::id::UserId;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Consecutive failures that open the breaker.
@@ -96,7 +97,7 @@ impl Breaker {
         now: Instant,
         user: Option<UserId>,
     ) -> Result<CallPermit, Duration> {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         if let Some(open) = state.open.as_mut().filter(|open| !open.failing.spares(user)) {
             let remaining = open.until.saturating_duration_since(now);
             if !remaining.is_zero() {
@@ -113,7 +114,7 @@ impl Breaker {
     /// The phase at `now`.
     #[must_use]
     pub fn phase(&self, now: Instant) -> Phase {
-        let state = self.state();
+        let state = self.0.lock();
         match &state.open {
             Some(open) if open.until > now => Phase::Open,
             Some(_) => Phase::HalfOpen,
@@ -124,16 +125,12 @@ impl Breaker {
     /// Number of consecutive failures.
     #[must_use]
     pub fn failures(&self) -> u32 {
-        self.state().consecutive_failures
+        self.0.lock().consecutive_failures
     }
 
     /// Records that a reply to `user` broke off after it had begun. `chance` is from 0 to 1.
     pub fn record_broken_stream(&self, now: Instant, chance: f64, user: UserId) {
-        self.state().fail(now, chance, Some(user));
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().fail(now, chance, Some(user));
     }
 }
 
@@ -141,7 +138,7 @@ impl CallPermit {
     /// Reports that the upstream responded: closes the breaker.
     pub fn succeeded(mut self, now: Instant) {
         self.reported = true;
-        let mut state = self.breaker.state();
+        let mut state = self.breaker.0.lock();
         state.consecutive_failures = 0;
         state.failing = FailureSource::default();
         state.open = None;
@@ -152,7 +149,7 @@ impl CallPermit {
     /// whose request may have caused the failure, `None` where no request can have.
     pub fn failed(mut self, now: Instant, chance: f64, user: Option<UserId>) {
         self.reported = true;
-        let mut state = self.breaker.state();
+        let mut state = self.breaker.0.lock();
         state.window(now).calls += 1;
         state.fail(now, chance, user);
     }
@@ -161,7 +158,7 @@ impl CallPermit {
 impl Drop for CallPermit {
     fn drop(&mut self) {
         if !self.reported
-            && let Some(open) = &mut self.breaker.state().open
+            && let Some(open) = &mut self.breaker.0.lock().open
         {
             open.is_probed = false;
         }

@@ -23,13 +23,14 @@ use http::uri::InvalidUri;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error as PingoraError, ErrorType};
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use system::clock;
 use wire::redact::Redactor;
@@ -273,7 +274,7 @@ impl UpstreamClient {
                 Err(e) => last = e,
             }
         }
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.addresses.lock().take();
         Err(last)
     }
 
@@ -282,7 +283,7 @@ impl UpstreamClient {
         if index == 0 {
             return;
         }
-        let mut kept = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.addresses.lock();
         if let Some((_, found)) = &mut *kept
             && found == addresses
         {
@@ -353,7 +354,7 @@ impl UpstreamClient {
     /// The upstream's addresses. pingora's own look-up would block the thread.
     async fn look_up(&self) -> Result<Arc<[SocketAddr]>, SendError> {
         let now = clock::instant();
-        let kept = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let kept = self.addresses.lock().clone();
         if let Some((at, found)) = kept
             && now.duration_since(at) < DNS_CACHE_TTL
         {
@@ -364,8 +365,7 @@ impl UpstreamClient {
         let found = found.map_err(|_| SendError::ConnectTimeout)?;
         let found: Arc<[SocketAddr]> =
             found.map_err(|e| SendError::Connect(e.to_string()))?.collect();
-        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((now, Arc::clone(&found)));
+        *self.addresses.lock() = Some((now, Arc::clone(&found)));
         Ok(found)
     }
 }

@@ -2,8 +2,9 @@
 //! the user whose turn it is, so that no user can take the queue from the others.
 
 use domain::id::UserId;
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Hands out permits, round-robin by user while calls are queued.
@@ -42,7 +43,7 @@ impl FairLimiter {
     /// A permit, if one is free now and no call is queued for it.
     #[must_use]
     pub fn try_acquire(self: &Arc<Self>) -> Option<Permit> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.queued > 0 {
             return None;
         }
@@ -54,7 +55,7 @@ impl FairLimiter {
     /// Queues a call of `user`; `None` when the queue is full.
     #[must_use]
     pub fn enqueue(self: &Arc<Self>, user: UserId) -> Option<Queued> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.drop_cancelled();
         if state.queued >= self.queue_length {
             return None;
@@ -72,13 +73,9 @@ impl FairLimiter {
     /// Number of calls in flight and of queued calls.
     #[must_use]
     pub fn count(&self) -> (u32, usize) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.drop_cancelled();
         (state.taken, state.queued)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -92,7 +89,7 @@ impl Queued {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(limiter) = self.0.take() {
-            let mut state = limiter.state();
+            let mut state = limiter.state.lock();
             state.taken -= 1;
             state.free += 1;
             state.hand_out(&limiter);

@@ -1,7 +1,8 @@
 //! Per-model cooldowns after a 429. xAI's rate limits are per model (its rate-limits page).
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Cooldown after a 429 without `retry-after`.
@@ -17,13 +18,13 @@ impl Cooldowns {
     /// Starts the cooldown of a model whose rate limit is reached; `retry_after` is the upstream's own delay.
     pub fn start(&self, model: &Arc<str>, now: Instant, retry_after: Option<Duration>) {
         let until = now + retry_after.unwrap_or(DEFAULT_COOLDOWN).min(MAX_COOLDOWN);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(model), until);
+        self.0.lock().insert(Arc::clone(model), until);
     }
 
     /// True while calls of the model should prefer another upstream.
     #[must_use]
     pub fn is_cooling_down(&self, model: &str, now: Instant) -> bool {
-        let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = self.0.lock();
         ends.get(model).is_some_and(|until| *until > now)
     }
 }

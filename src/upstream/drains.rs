@@ -4,8 +4,9 @@
 //! otherwise a user could take all of them cheaply by starting calls and disconnecting.
 
 use domain::id::UserId;
+use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// One user may drain calls on one permit in so many.
 const SHARE: u32 = 4;
@@ -35,7 +36,7 @@ impl Drains {
     /// Counts a call of `user`; `None` when the user's share is in use.
     #[must_use]
     pub fn begin(self: &Arc<Self>, user: UserId) -> Option<Draining> {
-        let mut by_user = self.by_user();
+        let mut by_user = self.by_user.lock();
         let count = by_user.get(&user).copied().unwrap_or_default();
         if count >= self.most {
             return None;
@@ -43,15 +44,11 @@ impl Drains {
         by_user.insert(user, count + 1);
         Some(Draining { drains: Arc::clone(self), user })
     }
-
-    fn by_user(&self) -> MutexGuard<'_, HashMap<UserId, u32>> {
-        self.by_user.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Draining {
     fn drop(&mut self) {
-        let mut by_user = self.drains.by_user();
+        let mut by_user = self.drains.by_user.lock();
         match by_user.get_mut(&self.user) {
             Some(count) if *count > 1 => *count -= 1,
             _ => drop(by_user.remove(&self.user)),
@@ -72,7 +69,7 @@ mod tests {
             assert!(drains.begin(one).is_none(), "{permits}");
             assert!(drains.begin(other).is_some(), "{permits}");
             drop(held);
-            assert!(drains.by_user().is_empty() && drains.begin(one).is_some(), "{permits}");
+            assert!(drains.by_user.lock().is_empty() && drains.begin(one).is_some(), "{permits}");
         }
     }
 }

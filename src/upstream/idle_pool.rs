@@ -4,9 +4,9 @@
 //! way shows as an error before any reply, and the call gets a new connection.
 
 use super::exchange::Connection;
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Most connections in the pool.
@@ -28,7 +28,7 @@ struct IdleConnection {
 impl IdlePool {
     /// Stores a connection for the next call.
     pub fn put(&self, connection: Connection, now: Instant) {
-        let mut idle = self.connections();
+        let mut idle = self.connections.lock();
         while idle.len() >= MAX_IDLE || idle.front().is_some_and(|oldest| oldest.is_expired(now)) {
             idle.pop_front();
         }
@@ -39,7 +39,7 @@ impl IdlePool {
     pub fn take(&self, address: SocketAddr, now: Instant) -> Option<Connection> {
         loop {
             let mut latest = {
-                let mut idle = self.connections();
+                let mut idle = self.connections.lock();
                 let at = idle.iter().rposition(|idle| idle.connection.address == address)?;
                 idle.remove(at)?
             };
@@ -51,12 +51,9 @@ impl IdlePool {
 
     /// Closes expired connections and drops those that the upstream has closed.
     pub fn sweep(&self, now: Instant) {
-        self.connections()
+        self.connections
+            .lock()
             .retain_mut(|idle| !idle.is_expired(now) && idle.connection.is_reusable());
-    }
-
-    fn connections(&self) -> MutexGuard<'_, VecDeque<IdleConnection>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -86,16 +83,16 @@ mod tests {
             accepted.push(listener.accept().await.unwrap());
         }
         pool.sweep(now);
-        assert_eq!(pool.connections().len(), 2);
+        assert_eq!(pool.connections.lock().len(), 2);
         accepted.pop();
         let swept = async {
-            while pool.connections().len() > 1 {
+            while pool.connections.lock().len() > 1 {
                 tokio::task::yield_now().await;
                 pool.sweep(now);
             }
         };
         tokio::time::timeout(Duration::from_secs(20), swept).await.expect("it was closed");
         pool.sweep(now + IDLE_TIMEOUT);
-        assert_eq!(pool.connections().len(), 0);
+        assert_eq!(pool.connections.lock().len(), 0);
     }
 }

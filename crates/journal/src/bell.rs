@@ -1,7 +1,6 @@
 //! Wakes and stops the thread that writes the log.
 
-use super::log::lock;
-use std::sync::{Condvar, Mutex, PoisonError};
+use parking_lot::{Condvar, Mutex};
 use std::time::Duration;
 
 /// Wakes the thread.
@@ -19,15 +18,15 @@ pub(super) struct Ring {
 
 impl Bell {
     pub(super) fn ring(&self, change: impl FnOnce(&mut Ring)) {
-        change(&mut lock(&self.state));
+        change(&mut self.state.lock());
         self.rung.notify_one();
     }
 
     /// Waits until it rings; true when it is closed.
     pub(super) fn wait(&self) -> bool {
-        let mut ring = lock(&self.state);
+        let mut ring = self.state.lock();
         while !ring.is_rung && !ring.is_closed {
-            ring = self.rung.wait(ring).unwrap_or_else(PoisonError::into_inner);
+            self.rung.wait(&mut ring);
         }
         ring.is_rung = false;
         ring.is_closed
@@ -35,8 +34,8 @@ impl Bell {
 
     /// Lets `pause` pass, or less when it is closed; true then.
     pub(super) fn pause(&self, pause: Duration) -> bool {
-        let ring = lock(&self.state);
-        let waited = self.rung.wait_timeout_while(ring, pause, |ring| !ring.is_closed);
-        waited.unwrap_or_else(PoisonError::into_inner).0.is_closed
+        let mut ring = self.state.lock();
+        self.rung.wait_while_for(&mut ring, |ring| !ring.is_closed, pause);
+        ring.is_closed
     }
 }

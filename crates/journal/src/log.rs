@@ -16,9 +16,10 @@ use super::segment::{self, LogId};
 use super::tail::{Segment, Tail, make_segment};
 use domain::charge::Lease;
 use metrics::Counter;
+use parking_lot::Mutex;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 use system::clock;
 use tokio::sync::Notify;
@@ -196,7 +197,7 @@ impl Log {
 
     /// Gives an entry to the log; it is written with the next.
     pub(super) fn push(&self, record: Record) -> u64 {
-        let mut head = lock(&self.head);
+        let mut head = self.head.lock();
         let before = head.pending.len();
         reader::append(&record, self.id.seed(), &mut head.pending);
         head.pushed += (head.pending.len() - before) as u64;
@@ -236,12 +237,12 @@ impl Log {
 
     /// Bytes that were ever pushed.
     pub(super) fn pushed(&self) -> u64 {
-        lock(&self.head).pushed
+        self.head.lock().pushed
     }
 
     /// Entries of the ledger that were ever pushed, those found at the start included.
     pub(super) fn entries(&self) -> u64 {
-        lock(&self.head).entries
+        self.head.lock().entries
     }
 
     /// Position after the last byte written.
@@ -272,17 +273,17 @@ impl Log {
     }
 
     pub(super) fn segments(&self) -> Vec<Segment> {
-        lock(&self.segments).clone()
+        self.segments.lock().clone()
     }
 
     /// Deletes the segments before the one that begins at `base`; the ledger has all of them.
     pub(super) fn delete_before(&self, base: u64) -> io::Result<()> {
         let old: Vec<Segment> =
-            lock(&self.segments).iter().filter(|one| one.base < base).copied().collect();
+            self.segments.lock().iter().filter(|one| one.base < base).copied().collect();
         for one in old {
             match self.disk.remove(&segment::file_name(one.base)) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => lock(&self.segments).retain(|kept| *kept != one),
+                _ => self.segments.lock().retain(|kept| *kept != one),
             }
         }
         Ok(())
@@ -296,16 +297,15 @@ impl Log {
         }
         loop {
             let flushed = match self.tail.try_lock() {
-                Ok(mut tail) => self.flush(&mut tail),
-                Err(TryLockError::Poisoned(tail)) => self.flush(&mut tail.into_inner()),
+                Some(mut tail) => self.flush(&mut tail),
                 // Whoever writes looks afterwards whether more has come.
-                Err(TryLockError::WouldBlock) => return,
+                None => return,
             };
             if flushed == Flushed::Failed {
                 self.bell.ring(|ring| ring.is_rung = true);
                 return;
             }
-            if lock(&self.head).pending.is_empty() {
+            if self.head.lock().pending.is_empty() {
                 return;
             }
         }
@@ -318,9 +318,9 @@ impl Log {
             let is_closed = self.bell.wait();
             loop {
                 // The tail is free again before the head is looked at: who found it taken relies on that look.
-                let flushed = self.flush(&mut lock(&self.tail));
+                let flushed = self.flush(&mut self.tail.lock());
                 match flushed {
-                    Flushed::Nothing if lock(&self.head).pending.is_empty() => break,
+                    Flushed::Nothing if self.head.lock().pending.is_empty() => break,
                     Flushed::Nothing => {}
                     Flushed::Written => pause = FIRST_RETRY,
                     Flushed::Failed if self.bell.pause(pause) => return,
@@ -363,7 +363,7 @@ impl Log {
 
     /// Moves what is pending to the tail. Returns the leases open after it when another segment is due.
     fn take_pending(&self, tail: &mut Tail) -> Option<Vec<Lease>> {
-        let mut head = lock(&self.head);
+        let mut head = self.head.lock();
         if tail.waiting.is_empty() {
             std::mem::swap(&mut tail.waiting, &mut head.pending);
         } else {
@@ -379,7 +379,7 @@ impl Log {
         tail.segment.length += tail.waiting.len() as u64;
         tail.waiting.clear();
         tail.waiting.shrink_to(BUFFER);
-        if let Some(last) = lock(&self.segments).last_mut() {
+        if let Some(last) = self.segments.lock().last_mut() {
             last.length = tail.segment.length;
         }
         self.end.store(tail.segment.end(), Ordering::Release);
@@ -418,7 +418,7 @@ impl Log {
         let made = tail.file.sync().and_then(|()| make_segment(&*self.disk, self.id, base, open));
         match made {
             Ok((file, segment)) => {
-                lock(&self.segments).push(segment);
+                self.segments.lock().push(segment);
                 (tail.file, tail.segment) = (file, segment);
                 tail.roll_at = self.settings.segment_bytes + segment.length;
                 self.end.store(segment.end(), Ordering::Release);
@@ -442,10 +442,6 @@ impl Log {
     fn millis_at(&self, now: Instant) -> u64 {
         millis(now.saturating_duration_since(self.origin))
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn millis(duration: Duration) -> u64 {

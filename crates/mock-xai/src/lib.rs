@@ -26,12 +26,13 @@ pub mod request_log;
 use fault::Faults;
 use http::HeaderMap;
 use model::Model;
+use parking_lot::RwLock;
 use request_log::RequestLog;
 use settings::Settings;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -89,11 +90,11 @@ impl Simulator {
     }
 
     fn faults(&self) -> Faults {
-        self.faults.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.faults.read().clone()
     }
 
     fn set_faults(&self, faults: Faults) {
-        *self.faults.write().unwrap_or_else(PoisonError::into_inner) = faults;
+        *self.faults.write() = faults;
     }
 }
 

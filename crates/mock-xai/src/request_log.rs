@@ -4,12 +4,13 @@
 //! refusals leave none. The newest entries are kept in memory, all of them go to the log file.
 
 use crate::bill::{Bill, BillingTerms};
+use parking_lot::Mutex;
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use system::clock;
 
 /// Enough for any test, little enough for a long load run.
@@ -100,13 +101,13 @@ impl RequestLog {
 
     /// The newest entries, oldest first.
     pub fn entries(&self) -> Vec<LogEntry> {
-        self.lock().entries.iter().cloned().collect()
+        self.inner.lock().entries.iter().cloned().collect()
     }
 
     /// Up to `count` of the newest entries, as JSON lines.
     pub fn json_lines(&self, count: usize) -> Vec<u8> {
         let newest = {
-            let inner = self.lock();
+            let inner = self.inner.lock();
             let skipped = inner.entries.len().saturating_sub(count);
             inner.entries.iter().skip(skipped).cloned().collect::<Vec<_>>()
         };
@@ -118,24 +119,24 @@ impl RequestLog {
     }
 
     pub fn totals(&self) -> Totals {
-        self.lock().totals
+        self.inner.lock().totals
     }
 
     /// Another request came to the API.
     pub(super) fn count_request(&self) {
-        self.lock().totals.requests += 1;
+        self.inner.lock().totals.requests += 1;
     }
 
     /// An answer begins.
     pub(super) fn begin(self: &Arc<Self>, mut entry: LogEntry, terms: BillingTerms) -> OpenEntry {
         entry.began_ms = clock::now().as_millisecond();
-        self.lock().totals.open += 1;
+        self.inner.lock().totals.open += 1;
         OpenEntry { log: Arc::clone(self), entry: Some(entry), terms }
     }
 
     /// Brings the file up to date.
     pub(super) fn flush(&self) {
-        if let Some(file) = &mut self.lock().file
+        if let Some(file) = &mut self.inner.lock().file
             && let Err(error) = file.flush()
         {
             tracing::error!(%error, "simulator failed to write its reply log");
@@ -146,7 +147,7 @@ impl RequestLog {
         entry.goes_on = terms.goes_on;
         entry.billed = terms.bill(&entry);
         entry.ended_ms = clock::now().as_millisecond();
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.totals.add(&entry);
         if let Some(file) = &mut inner.file {
             // A full disk shows at the next flush, which tells it.
@@ -156,11 +157,6 @@ impl RequestLog {
             inner.entries.pop_front();
         }
         inner.entries.push_back(entry);
-    }
-
-    /// A panic elsewhere does not make the entries wrong: each is pushed whole.
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

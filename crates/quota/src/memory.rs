@@ -14,8 +14,9 @@ use domain::day::Day;
 use domain::id::{IdMap, KeyId, RequestId, UserId};
 use jiff::Timestamp;
 use journal::{Journal, Unavailable};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use store::Used;
 
@@ -65,25 +66,19 @@ impl MemoryQuota {
     /// Copies the state that a successor process cannot read from the ledger.
     #[must_use]
     pub fn open_state(&self) -> OpenState {
-        self.state().quota.open_state()
+        self.state.lock().quota.open_state()
     }
 
     /// Takes over the open calls and windows of the previous process. Each of `leases` is open in the journal.
     pub fn adopt(&self, state: OpenState, leases: &[Lease]) {
-        let mut own = self.state();
+        let mut own = self.state.lock();
         own.quota.adopt(state, leases);
         let owners = leases.iter().map(|lease| (lease.key.clone(), lease.user));
         own.owners.extend(owners);
     }
 
-    /// The lock guards plain data that a panic leaves consistent; a poisoned lock must not turn one failed call
-    /// into a gateway that fails all.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn take_in_memory(&self, claim: &Claim, now: Timestamp) -> Result<Grant, TakeOutcome> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let grant = state.quota.take(claim, now).map_err(TakeOutcome::Refused)?;
         let lease = &claim.lease;
         if !state.owners.contains_key(&lease.key) {
@@ -93,7 +88,7 @@ impl MemoryQuota {
     }
 
     fn correct_in_memory(&self, correction: &Correction) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let request = correction.charge.request;
         if state.corrected.contains(&request) {
             return;
@@ -106,7 +101,7 @@ impl MemoryQuota {
     }
 
     fn reset_in_memory(&self, reset: &Reset) -> Vec<Adjustment> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if let Some((_, adjustments)) = state.resets.iter().find(|(id, _)| *id == reset.id) {
             return adjustments.clone();
         }
@@ -135,7 +130,7 @@ impl QuotaBackend for MemoryQuota {
         match self.journal.open(lease).await {
             Ok(()) => Ok(TakeOutcome::Granted(grant)),
             Err(Unavailable) => {
-                self.state().quota.undo(request);
+                self.state.lock().quota.undo(request);
                 Err(QuotaUnavailable)
             }
         }
@@ -147,7 +142,7 @@ impl QuotaBackend for MemoryQuota {
         want: u64,
         least: u64,
     ) -> Result<ExtendOutcome, QuotaUnavailable> {
-        let (extended, total) = self.state().quota.extend(request, want, least);
+        let (extended, total) = self.state.lock().quota.extend(request, want, least);
         if matches!(extended, ExtendOutcome::Added(_)) {
             let durable = self.journal.extend(request, total);
             let _ = tokio::time::timeout(EXTEND_TIMEOUT, durable).await;
@@ -158,7 +153,7 @@ impl QuotaBackend for MemoryQuota {
     async fn settle(&self, charge: Charge) -> u64 {
         // Under one lock: a reader that finds the call closed finds its charge in the journal.
         let (settled, upto) = {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             let Some(settled) = state.quota.settle(&charge) else { return 0 };
             (settled, self.journal.push(charge))
         };
@@ -193,12 +188,12 @@ impl QuotaBackend for MemoryQuota {
         day: Day,
         now: Timestamp,
     ) -> Result<Standing, QuotaUnavailable> {
-        Ok(self.state().quota.standing(user, key, day, now))
+        Ok(self.state.lock().quota.standing(user, key, day, now))
     }
 
     async fn used_on(&self, day: Day) -> Result<Vec<Used>, QuotaUnavailable> {
         let used = {
-            let state = self.state();
+            let state = self.state.lock();
             let owner = |scope: &Scope| match scope {
                 Scope::User(user) => Some(*user),
                 Scope::Key(key) => state.owners.get(key).copied(),
@@ -216,6 +211,6 @@ impl QuotaBackend for MemoryQuota {
     }
 
     fn open_leases(&self) -> u64 {
-        self.state().quota.open_leases()
+        self.state.lock().quota.open_leases()
     }
 }

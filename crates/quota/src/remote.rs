@@ -11,13 +11,14 @@ use domain::charge::{Charge, Lease};
 use domain::day::Day;
 use domain::id::{KeyId, RequestId, UserId};
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use store::Used;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -360,5 +361,5 @@ fn encode<T: Serialize>(result: &Result<T, QuotaUnavailable>) -> serde_json::Res
 
 /// Locks plain data, which a panic leaves consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }

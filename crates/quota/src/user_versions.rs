@@ -8,7 +8,8 @@
 use async_trait::async_trait;
 use domain::id::{IdMap, UserId};
 use journal::Journal;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::invalidation::Invalidate;
 use store::{ChangeFeed, Changed, CommitStamp, StoreError};
@@ -70,7 +71,7 @@ impl UserVersions {
                 StoreError::Unavailable("the query for changed users timed out".into())
             })??;
         }
-        Ok(self.state().version(user).is_none_or(|current| current <= version))
+        Ok(self.state.lock().version(user).is_none_or(|current| current <= version))
     }
 
     /// Polls until `stop` is cancelled. Notifies `journal` if another instance has acquired the instance lock.
@@ -94,7 +95,7 @@ impl UserVersions {
         match stamp {
             CommitStamp::Remote => true,
             CommitStamp::Unknown => false,
-            CommitStamp::At(_) => self.state().stamp == stamp,
+            CommitStamp::At(_) => self.state.lock().stamp == stamp,
         }
     }
 
@@ -106,18 +107,14 @@ impl UserVersions {
         if matches!(stamp, CommitStamp::At(_)) && self.is_up_to_date(stamp) {
             return Ok(());
         }
-        let since = self.state().since;
+        let since = self.state.lock().since;
         let changes = self.store.changes(since).await?;
         let has_changed = !changes.users.is_empty();
-        self.state().record(stamp, changes.upto, &changes.users, clock::instant());
+        self.state.lock().record(stamp, changes.upto, &changes.users, clock::instant());
         if has_changed {
             self.changed.notify_one();
         }
         self.store.confirm_changes(changes.upto).await
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,7 +8,7 @@
 use super::error::StoreError;
 use super::maintenance::{Maintenance, Reach};
 use super::users::UserError;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 use system::clock;
 use telemetry::outage::{Outage, OutageSummary};
@@ -90,7 +90,7 @@ impl Breaker {
         loop {
             sleep(pause).await;
             // One of many slow verbs probes, and opens the breaker for all.
-            if let Some(open) = self.open().as_ref() {
+            if let Some(open) = self.open.lock().as_ref() {
                 return open.reason.clone();
             }
             pause = SLOW_INTERVAL;
@@ -107,7 +107,7 @@ impl Breaker {
     /// The reason if the store is unavailable. The first caller after the interval probes whether it still is.
     async fn unavailable(&self, store: &impl Maintenance) -> Option<String> {
         {
-            let mut open = self.open();
+            let mut open = self.open.lock();
             let known = open.as_mut()?;
             let now = clock::instant();
             if now < known.next_probe {
@@ -116,15 +116,15 @@ impl Breaker {
             known.next_probe = now + PROBE_INTERVAL;
         }
         match store.reach().await {
-            Reach::Open => *self.open() = None,
+            Reach::Open => *self.open.lock() = None,
             Reach::Refused(reason) => self.trip(reason),
             Reach::Silent => {}
         }
-        self.open().as_ref().map(|open| open.reason.clone())
+        self.open.lock().as_ref().map(|open| open.reason.clone())
     }
 
     fn trip(&self, reason: String) {
-        *self.open() = Some(Open { reason, next_probe: clock::instant() + PROBE_INTERVAL });
+        *self.open.lock() = Some(Open { reason, next_probe: clock::instant() + PROBE_INTERVAL });
     }
 
     /// Counts failures, and logs the beginning and the end of an outage.
@@ -146,11 +146,7 @@ impl Breaker {
             );
         }
         if now.saturating_duration_since(began) >= HUNG_TIMEOUT {
-            *self.open() = Some(Open { reason: reason.to_owned(), next_probe: now });
+            *self.open.lock() = Some(Open { reason: reason.to_owned(), next_probe: now });
         }
-    }
-
-    fn open(&self) -> MutexGuard<'_, Option<Open>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,8 @@
 //! Number of charges waiting to be written to the ledger, and time since the last write.
 
 use metrics::Gauge;
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A gauge that records when it left zero; clones share it.
@@ -35,21 +36,21 @@ impl Backlog {
     /// Sets the number of entries that wait at `now`.
     pub fn set(&self, waiting: u64, now: Instant) {
         self.gauge.set(waiting as f64);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.waiting = waiting;
         state.since = if waiting == 0 { None } else { state.since.or(Some(now)) };
     }
 
     /// Restarts the lag, because something was written at `now`.
     pub fn progress(&self, now: Instant) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         state.since = state.since.map(|_| now);
     }
 
     /// Returns the number of entries that wait, and their lag at `now`.
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> BacklogSnapshot {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock();
         let lag = state.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         BacklogSnapshot { entries: state.waiting, lag }
     }

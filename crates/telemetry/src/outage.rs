@@ -1,6 +1,6 @@
 //! Outage of a dependency, so that the log reports its start and its end instead of every failed call.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 
 /// Tracks the outage of one dependency.
@@ -25,7 +25,7 @@ pub struct OutageSummary {
 impl Outage {
     /// Counts a failure at `now`. Returns true for the first one of an outage, which should be logged.
     pub fn fail(&self, now: Instant) -> bool {
-        let mut current = self.state();
+        let mut current = self.0.lock();
         let is_first = current.is_none();
         let state = current.get_or_insert(State { began: now, last_failure: now, failures: 0 });
         state.last_failure = now;
@@ -36,22 +36,18 @@ impl Outage {
     /// True from the first failure until [`Outage::end`].
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.state().is_some()
+        self.0.lock().is_some()
     }
 
     /// Ends the outage: at `now` the dependency works, and nothing has failed for `quiet`. Returns the
     /// summary to log; `None` without an outage.
     pub fn end(&self, now: Instant, quiet: Duration) -> Option<OutageSummary> {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         let is_quiet = |state: &State| now.saturating_duration_since(state.last_failure) >= quiet;
         let over = state.filter(is_quiet)?;
         *state = None;
         let lasted = over.last_failure.saturating_duration_since(over.began);
         Some(OutageSummary { lasted, failures: over.failures })
-    }
-
-    fn state(&self) -> MutexGuard<'_, Option<State>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Exponential backoff of attempts: some are free, each further one has to wait twice as long. Time is an
 //! argument, and the number of tracked names is bounded.
 
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Maximum number of tracked names; the least used are evicted.
@@ -86,7 +87,7 @@ impl<N: Hash + Eq + Clone> Throttle<N> {
     #[must_use]
     pub fn is_over(&self, name: &N, now: Instant) -> bool {
         let Some(attempts) = self.attempts.get(name) else { return false };
-        let attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let attempts = attempts.lock();
         attempts.count > self.backoff.free && attempts.elapsed(now) < self.backoff.memory
     }
 
@@ -98,7 +99,7 @@ impl<N: Hash + Eq + Clone> Throttle<N> {
     /// Takes one attempt back, because it succeeded or was not made.
     pub fn undo(&self, name: &N) {
         if let Some(attempts) = self.attempts.get(name) {
-            let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut attempts = attempts.lock();
             attempts.count = attempts.count.saturating_sub(1);
         }
     }
@@ -106,7 +107,7 @@ impl<N: Hash + Eq + Clone> Throttle<N> {
     fn with<T>(&self, name: &N, change: impl FnOnce(&mut Attempts) -> T) -> Option<T> {
         let attempts =
             self.attempts.get_or_insert_with(name, || Ok::<_, ()>(Arc::default())).ok()?;
-        let mut attempts = attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut attempts = attempts.lock();
         Some(change(&mut attempts))
     }
 }

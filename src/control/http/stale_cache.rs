@@ -4,9 +4,10 @@
 //! refreshed in the background. Otherwise requests wait for the store. At most one query per key runs at a
 //! time.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::StoreError;
 use tokio_util::task::TaskTracker;
@@ -76,7 +77,7 @@ impl<K: Eq + Hash + Clone, V: Send + Sync + 'static> StaleWhileRevalidate<K, V> 
     }
 
     fn entry(&self, key: K) -> Arc<Entry<V>> {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.lock();
         if entries.len() >= MAX_KEYS && !entries.contains_key(&key) {
             let oldest = entries.iter().min_by_key(|(_, entry)| entry.loaded_at());
             if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
@@ -93,12 +94,12 @@ impl<V> Entry<V> {
     }
 
     fn loaded_at(&self) -> Option<Instant> {
-        let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = self.cached.lock();
         cached.as_ref().map(|cached| cached.loaded_at)
     }
 
     fn younger_than(&self, age: Duration, now: Instant) -> Option<Arc<V>> {
-        let cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = self.cached.lock();
         let cached = cached.as_ref()?;
         // A value that a concurrent request loaded after `now` has age zero.
         let is_younger = now.saturating_duration_since(cached.loaded_at) < age;
@@ -112,7 +113,7 @@ impl<V> Entry<V> {
     ) -> Result<Arc<V>, StoreError> {
         let value = Arc::new(load.await?);
         let cached = Cached { loaded_at: now, value: Arc::clone(&value) };
-        *self.cached.lock().unwrap_or_else(PoisonError::into_inner) = Some(cached);
+        *self.cached.lock() = Some(cached);
         Ok(value)
     }
 }
@@ -202,7 +203,7 @@ mod tests {
         for key in 0..=64 {
             value_of(&cache, key, now + Duration::from_millis(key.into()), &store).await;
         }
-        assert_eq!(cache.entries.lock().unwrap().len(), MAX_KEYS);
+        assert_eq!(cache.entries.lock().len(), MAX_KEYS);
         assert_eq!(value_of(&cache, 1, now + MAX_AGE / 2, &store).await, 2, "still there");
         assert_eq!(value_of(&cache, 0, now + MAX_AGE / 2, &store).await, 66, "queried again");
     }

@@ -6,9 +6,10 @@
 //! other gateways too. A queued call holds no quota and no place in the window.
 
 use domain::id::{KeyId, UserId};
+use parking_lot::Mutex;
 use quota::rules::Scope;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -36,7 +37,7 @@ impl AdmissionQueue {
     /// The line that a new call has to join before it may try: others came first.
     #[must_use]
     pub fn queue(&self, user: UserId, key: &KeyId) -> Option<Scope> {
-        let queues = self.queues();
+        let queues = self.queues.lock();
         if queues.is_empty() {
             return None;
         }
@@ -49,7 +50,7 @@ impl AdmissionQueue {
     #[must_use]
     pub fn join(self: &Arc<Self>, scope: Scope) -> Option<QueuePosition> {
         let turn = Arc::new(Notify::new());
-        let mut queues = self.queues();
+        let mut queues = self.queues.lock();
         let queue = queues.entry(scope.clone()).or_default();
         if queue.len() >= MAX_LENGTH {
             return None;
@@ -64,7 +65,7 @@ impl AdmissionQueue {
 
     /// A call of this user and key has given back what it held.
     pub fn settled(&self, user: UserId, key: &KeyId) {
-        let queues = self.queues();
+        let queues = self.queues.lock();
         if queues.is_empty() {
             return;
         }
@@ -78,11 +79,7 @@ impl AdmissionQueue {
     /// Number of queued calls.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.queues().values().map(VecDeque::len).sum()
-    }
-
-    fn queues(&self) -> MutexGuard<'_, HashMap<Scope, VecDeque<Arc<Notify>>>> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queues.lock().values().map(VecDeque::len).sum()
     }
 }
 
@@ -105,7 +102,7 @@ impl QueuePosition {
     }
 
     fn is_first(&self) -> bool {
-        let queues = self.queue.queues();
+        let queues = self.queue.queues.lock();
         let first = queues.get(&self.scope).and_then(VecDeque::front);
         first.is_some_and(|first| Arc::ptr_eq(first, &self.turn))
     }
@@ -113,7 +110,7 @@ impl QueuePosition {
 
 impl Drop for QueuePosition {
     fn drop(&mut self) {
-        let mut queues = self.queue.queues();
+        let mut queues = self.queue.queues.lock();
         let Some(queue) = queues.get_mut(&self.scope) else { return };
         queue.retain(|turn| !Arc::ptr_eq(turn, &self.turn));
         match queue.front() {

@@ -3,9 +3,10 @@
 use crate::gateway::response::refusal::Refusal;
 use crate::http::client_ip;
 use domain::id::UserId;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// Bytes up to which a body is small: the largest form of the control plane, and what it is read through.
 const SMALL: usize = 128 * 1024;
@@ -92,7 +93,7 @@ impl Held {
     /// Gives back all but `bytes`.
     pub fn keep(&mut self, bytes: usize) {
         if bytes < self.bytes {
-            let mut taken = self.pool.taken();
+            let mut taken = self.pool.taken.lock();
             taken.remove(&self.owners, self.bytes);
             taken.add(&self.owners, bytes);
             drop(taken);
@@ -101,7 +102,7 @@ impl Held {
     }
 
     fn resize(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let mut taken = self.pool.taken();
+        let mut taken = self.pool.taken.lock();
         taken.remove(&self.owners, self.bytes);
         let fits = taken.fits(&self.owners, bytes, self.pool.bytes);
         if fits.is_ok() {
@@ -115,16 +116,12 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.pool.taken().remove(&self.owners, self.bytes);
+            self.pool.taken.lock().remove(&self.owners, self.bytes);
         }
     }
 }
 
-impl Pool {
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+impl Pool {}
 
 impl Taken {
     /// Whether one more body of `bytes` has room.
@@ -219,7 +216,7 @@ mod tests {
 
     /// Bytes taken in all, and by large bodies.
     fn taken(body_memory: &BodyMemory) -> (usize, usize) {
-        let taken = body_memory.0.taken();
+        let taken = body_memory.0.taken.lock();
         (taken.bytes, taken.large)
     }
 
@@ -235,7 +232,7 @@ mod tests {
         drop(first);
         assert!(large(3).is_some());
         drop(second);
-        assert!(body_memory.0.taken().owners.is_empty());
+        assert!(body_memory.0.taken.lock().owners.is_empty());
         assert_eq!(taken(&body_memory), (0, 0));
     }
 

@@ -8,8 +8,8 @@ use crate::gateway::headers;
 use crate::gateway::listener::session::{Gone, ResponseHead, Session};
 use crate::gateway::response::writer::ResponseWriter;
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use system::clock;
 use tokio::time::Instant;
@@ -55,7 +55,7 @@ impl EarlyKeepalive {
     /// What the caller has been sent.
     #[must_use]
     pub fn sent(&self) -> Sent {
-        match &*self.state() {
+        match &*self.state.lock() {
             State { is_writing: true, .. } => Sent::Torn,
             State { head: Some(_), .. } => Sent::Nothing,
             State { head: None, .. } => Sent::Head,
@@ -65,7 +65,7 @@ impl EarlyKeepalive {
     /// Sends what is due, and resolves when the caller has gone.
     pub async fn keep_alive(&self, session: &mut Session) {
         loop {
-            let due = self.state().due;
+            let due = self.state.lock().due;
             let Some(due) = due else { return session.caller_gone().await };
             tokio::select! {
                 biased;
@@ -80,7 +80,7 @@ impl EarlyKeepalive {
 
     async fn comment(&self, session: &mut Session) -> Result<(), Gone> {
         let head = {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             state.is_writing = true;
             state.due = self.every.map(|every| (clock::instant() + every).into());
             state.head.take()
@@ -89,12 +89,8 @@ impl EarlyKeepalive {
             session.send_head(head).await?;
         }
         session.send(Bytes::from_static(KEEPALIVE), false).await?;
-        self.state().is_writing = false;
+        self.state.lock().is_writing = false;
         Ok(())
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

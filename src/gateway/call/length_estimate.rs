@@ -12,8 +12,9 @@
 
 use crate::gateway::call::histogram::Histogram;
 use domain::id::{IdMap, UserId};
+use parking_lot::RwLock;
 use quick_cache::sync::Cache;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 /// Of so many answers, one may be longer.
 const QUANTILE_ONE_IN: u16 = 10;
@@ -72,16 +73,16 @@ impl LengthEstimator {
             of_user.as_ref().is_some_and(|of_user| of_user.count() >= MIN_CALLS_OF_MODEL);
         let least = if is_known { MIN_ESTIMATE.min(default) } else { default };
         let learned = of_user.and_then(|of_user| enough(&of_user)).or_else(|| {
-            let models = self.models.read().unwrap_or_else(PoisonError::into_inner);
+            let models = self.models.read();
             enough(models.get(model)?)
         });
         learned.unwrap_or(default).max(least)
     }
 
     fn model(&self, model: &Arc<str>) -> Arc<OfModel> {
-        let known = self.models.read().unwrap_or_else(PoisonError::into_inner).get(model).cloned();
+        let known = self.models.read().get(model).cloned();
         known.unwrap_or_else(|| {
-            let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+            let mut models = self.models.write();
             Arc::clone(models.entry(Arc::clone(model)).or_default())
         })
     }

@@ -12,9 +12,10 @@
 
 use crate::gateway::call::histogram::Histogram;
 use domain::id::{IdMap, UserId};
+use parking_lot::RwLock;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 /// Of so many calls, one may need more.
@@ -127,12 +128,12 @@ impl ReasoningEstimator {
     }
 
     fn known(&self, model: &str) -> Option<Arc<OfModel>> {
-        self.models.read().unwrap_or_else(PoisonError::into_inner).get(model).cloned()
+        self.models.read().get(model).cloned()
     }
 
     fn model(&self, model: &Arc<str>) -> Arc<OfModel> {
         self.known(model).unwrap_or_else(|| {
-            let mut models = self.models.write().unwrap_or_else(PoisonError::into_inner);
+            let mut models = self.models.write();
             Arc::clone(models.entry(Arc::clone(model)).or_default())
         })
     }

@@ -1,9 +1,10 @@
 //! Limits the connections per client address, so that one client cannot use them all.
 
 use crate::http::client_ip;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Open connections by address; an IPv6 address counts with its /64. Clones share the numbers.
@@ -94,7 +95,7 @@ impl Drop for Peer {
 }
 
 fn lock(open: &Mutex<HashMap<IpAddr, usize>>) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-    open.lock().unwrap_or_else(PoisonError::into_inner)
+    open.lock()
 }
 
 #[cfg(test)]

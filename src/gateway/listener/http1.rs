@@ -16,11 +16,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1::{Builder, Connection};
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use pingora_core::protocols::Stream;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -171,7 +172,7 @@ impl Served {
 }
 
 fn take(slot: &Slot) -> Option<BoxFuture<'static, ()>> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+    slot.lock().take()
 }
 
 /// Makes a call of each request.
@@ -196,7 +197,7 @@ impl Service<Request<Incoming>> for Calls {
             session.close_after_reply();
         }
         let call = Box::pin(async move { gateway.serve(&mut session).await });
-        *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(call);
+        *self.slot.lock() = Some(call);
         self.link.begin();
         Answer::through(pipe)
     }

@@ -14,12 +14,13 @@ use futures_util::task::AtomicWaker;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use parking_lot::Mutex;
 use pingora_core::protocols::Stream;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -182,13 +183,13 @@ impl Written {
     /// Resolves when what has been sent is written, as far as the caller's window allows it.
     pub async fn all(&self) {
         let (tell, told) = oneshot::channel();
-        self.lock().push(tell);
+        self.sent_request.lock().push(tell);
         self.connection.wake();
         let _ = told.await;
     }
 
     fn sent_request(&self) -> usize {
-        self.lock().len()
+        self.sent_request.lock().len()
     }
 
     /// Tells the first `number` of those who have asked.
@@ -196,13 +197,9 @@ impl Written {
         if number == 0 {
             return;
         }
-        for sent_request in self.lock().drain(..number) {
+        for sent_request in self.sent_request.lock().drain(..number) {
             let _ = sent_request.send(());
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<oneshot::Sender<()>>> {
-        self.sent_request.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,10 +7,11 @@ use crate::gateway::listener::session::{Gone, ResponseHead};
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// State shared by the codec and the call of one connection.
@@ -130,7 +131,7 @@ impl Pipe {
     /// # Errors
     /// [`Gone`].
     pub fn send_head(&self, head: ResponseHead) -> Result<(), Gone> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.taken == Taken::Gone {
             return Err(Gone);
         }
@@ -142,7 +143,7 @@ impl Pipe {
 
     /// Puts the whole reply in.
     pub fn send_whole(&self, head: ResponseHead, body: Bytes) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.head = Some(head);
         state.part = Some(body).filter(|body| !body.is_empty());
         state.end = Some(End::Whole);
@@ -157,7 +158,7 @@ impl Pipe {
         part: &mut Option<Bytes>,
         is_last: bool,
     ) -> Poll<Result<(), Gone>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.taken == Taken::Gone {
             return Poll::Ready(Err(Gone));
         }
@@ -176,7 +177,7 @@ impl Pipe {
 
     /// Ready once the codec has all of the reply.
     pub fn poll_whole(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         match state.taken {
             Taken::Whole => Poll::Ready(Ok(())),
             Taken::Gone => Poll::Ready(Err(Gone)),
@@ -189,7 +190,7 @@ impl Pipe {
 
     /// Ready once the connection has ended.
     pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.taken == Taken::Gone {
             return Poll::Ready(());
         }
@@ -199,14 +200,14 @@ impl Pipe {
 
     /// Ends the reply as one that was cut, after what was sent before.
     pub fn cut(&self) {
-        self.state().end.get_or_insert(End::Cut);
+        self.state.lock().end.get_or_insert(End::Cut);
         self.link.is_cutting.store(true, Ordering::Relaxed);
         self.link.notify();
     }
 
     /// Ends the connection now, unless the whole reply is there.
     pub fn abort(&self) {
-        if self.state().end != Some(End::Whole) {
+        if self.state.lock().end != Some(End::Whole) {
             self.link.is_aborted.store(true, Ordering::Relaxed);
             self.link.notify();
         }
@@ -214,7 +215,7 @@ impl Pipe {
 
     /// The call puts nothing more in.
     pub fn close(&self) {
-        if self.state().end.is_none() {
+        if self.state.lock().end.is_none() {
             self.abort();
         }
     }
@@ -225,13 +226,9 @@ impl Pipe {
         self.link.notify();
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The codec takes nothing more.
     fn leave(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.taken == Taken::InPart {
             state.taken = Taken::Gone;
         }
@@ -262,7 +259,7 @@ impl Future for Answer {
         let Some(pipe) = self.0.take() else { return Poll::Pending };
         let flushes = pipe.link.flushes.load(Ordering::Relaxed);
         let head = {
-            let mut state = pipe.state();
+            let mut state = pipe.state.lock();
             state.flushes = flushes;
             state.head.take()
         };
@@ -302,7 +299,7 @@ impl Body for ResponseBody {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, CutOff>>> {
         let flushes = self.0.link.flushes.load(Ordering::Relaxed);
-        let mut state = self.0.state();
+        let mut state = self.0.state.lock();
         if let Some(part) = state.part.take() {
             if state.end == Some(End::Whole) {
                 state.taken = Taken::Whole;
@@ -326,7 +323,7 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let mut state = self.0.state();
+        let mut state = self.0.state.lock();
         let is_end = state.part.is_none() && state.end == Some(End::Whole);
         if is_end {
             state.taken = Taken::Whole;
@@ -335,7 +332,7 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let state = self.0.state();
+        let state = self.0.state.lock();
         match (&state.part, state.end) {
             (Some(part), Some(End::Whole)) => SizeHint::with_exact(part.len() as u64),
             (None, Some(End::Whole)) => SizeHint::with_exact(0),

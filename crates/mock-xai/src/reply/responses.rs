@@ -4,9 +4,9 @@ use crate::answer::{Answer, FinishReason, Words};
 use crate::pacing::{Emitted, EventSource};
 use crate::reply::chat::Envelope;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Enough for any test; the oldest are forgotten first.
@@ -275,7 +275,7 @@ impl StoredResponses {
             done_at,
             context: answer.billed_usage.prompt + answer.billed_usage.completion,
         };
-        let mut all = self.lock();
+        let mut all = self.0.lock();
         all.retain(|other| other.id != stored_response.id);
         if all.len() == MAX_STORED {
             all.pop_front();
@@ -285,7 +285,7 @@ impl StoredResponses {
 
     /// The response as it stands at `now`.
     pub fn get(&self, id: &str, now: Instant) -> Option<Bytes> {
-        let all = self.lock();
+        let all = self.0.lock();
         let stored_response = all.iter().find(|stored_response| stored_response.id == id)?;
         Some(if now < stored_response.done_at {
             stored_response.in_progress.clone()
@@ -296,21 +296,17 @@ impl StoredResponses {
 
     /// Tokens that a request which goes on from this response has in its prompt.
     pub fn context(&self, id: &str) -> Option<u64> {
-        self.lock()
+        self.0
+            .lock()
             .iter()
             .find(|stored_response| stored_response.id == id)
             .map(|stored_response| stored_response.context)
     }
 
     pub fn delete(&self, id: &str) -> Option<Bytes> {
-        let mut all = self.lock();
+        let mut all = self.0.lock();
         let at = all.iter().position(|stored_response| stored_response.id == id)?;
         all.remove(at)?;
         Some(json!({"id": id, "object": "response", "deleted": true}).to_string().into())
-    }
-
-    /// Entries are whole even if a panic elsewhere poisoned the lock.
-    fn lock(&self) -> MutexGuard<'_, VecDeque<StoredResponse>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

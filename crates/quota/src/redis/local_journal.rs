@@ -6,8 +6,8 @@ use super::keys::{PARTITIONS, Partition};
 use crate::backend::ObservedTokens;
 use domain::charge::{Charge, Lease};
 use domain::id::RequestId;
+use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use system::clock;
 use uuid::Uuid;
@@ -85,28 +85,28 @@ pub(super) struct Unconfirmed {
 
 impl LocalJournal {
     pub(super) fn open(&self, call: Call) {
-        self.state().open.insert(call.lease.request, call);
+        self.state.lock().open.insert(call.lease.request, call);
     }
 
     pub(super) fn call(&self, request: RequestId) -> Option<Call> {
-        self.state().open.get(&request).cloned()
+        self.state.lock().open.get(&request).cloned()
     }
 
     /// Adds tokens to the reservation of a running call.
     pub(super) fn raise(&self, request: RequestId, tokens: u64) {
-        if let Some(call) = self.state().open.get_mut(&request) {
+        if let Some(call) = self.state.lock().open.get_mut(&request) {
             call.lease.reserved += tokens;
         }
     }
 
     pub(super) fn count(&self) -> u64 {
-        self.state().open.len() as u64
+        self.state.lock().open.len() as u64
     }
 
     /// Returns the running calls by partition.
     pub(super) fn running(&self) -> HashMap<Partition, Vec<Renewal>> {
         let mut running: HashMap<Partition, Vec<Renewal>> = HashMap::new();
-        for Call { lease, observed, .. } in self.state().open.values() {
+        for Call { lease, observed, .. } in self.state.lock().open.values() {
             let renewal = Renewal { request: lease.request, observed: observed.get() };
             running.entry(Partition::of(lease.user)).or_default().push(renewal);
         }
@@ -115,13 +115,13 @@ impl LocalJournal {
 
     /// Ends a call whose charge Redis has accepted.
     pub(super) fn settled(&self, charge: Charge, watermark: Option<Watermark>) {
-        self.state().open.remove(&charge.request);
+        self.state.lock().open.remove(&charge.request);
         self.track(charge, watermark);
     }
 
     /// Keeps a charge until it is in the ledger and safe in Redis.
     pub(super) fn track(&self, charge: Charge, watermark: Option<Watermark>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let journal = state.journal(Partition::of(charge.user));
         journal.record(watermark);
         let sent = SentCharge { charge, watermark, since: clock::instant() };
@@ -134,14 +134,14 @@ impl LocalJournal {
 
     /// Returns the latest watermark of each partition.
     pub(super) fn last(&self) -> Vec<Option<Watermark>> {
-        let state = self.state();
+        let state = self.state.lock();
         let last = |p| state.partitions.get(&Partition(p)).and_then(|journal| journal.last);
         (0..PARTITIONS).map(last).collect()
     }
 
     /// Records the watermark of a poll. Returns true if the epoch differs from the previous poll's.
     pub(super) fn is_new_epoch(&self, partition: Partition, polled: Watermark) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let journal = state.journal(partition);
         let before = journal.polled.replace(polled);
         journal.charges_unconfirmed |= before.is_none_or(|before| before.epoch != polled.epoch);
@@ -150,7 +150,7 @@ impl LocalJournal {
 
     /// Drops the charges that are in the ledger: those of this epoch with a number up to `written`.
     pub(super) fn written(&self, partition: Partition, epoch: Uuid, written: u64) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let journal = state.journal(partition);
         let is_written =
             |watermark: Watermark| watermark.epoch == Some(epoch) && watermark.number <= written;
@@ -164,7 +164,7 @@ impl LocalJournal {
 
     /// Marks all leases and charges of a partition as unconfirmed, because Redis has lost some data.
     pub(super) fn mark_all_unconfirmed(&self, partition: Partition) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let journal = state.journal(partition);
         journal.leases_uncertain = true;
         journal.charges_unconfirmed = true;
@@ -176,7 +176,7 @@ impl LocalJournal {
 
     /// Returns the partitions in which leases may have been lost, and clears their mark.
     pub(super) fn take_uncertain_partitions(&self) -> HashSet<Partition> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let all = state.partitions.iter_mut();
         let unconfirmed = all.filter_map(|(partition, journal)| {
             std::mem::take(&mut journal.leases_uncertain).then_some(*partition)
@@ -186,7 +186,7 @@ impl LocalJournal {
 
     /// Marks partitions as possibly missing leases.
     pub(super) fn mark_leases_uncertain(&self, partitions: &HashSet<Partition>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         for partition in partitions {
             state.journal(*partition).leases_uncertain = true;
         }
@@ -194,7 +194,7 @@ impl LocalJournal {
 
     /// Returns some of the charges that Redis may have lost: never accepted, or accepted in another epoch.
     pub(super) fn unconfirmed_charges(&self, at_most: usize) -> Vec<Unconfirmed> {
-        let state = self.state();
+        let state = self.state.lock();
         let mut found = Vec::new();
         for (partition, journal) in
             state.partitions.iter().filter(|(_, journal)| journal.charges_unconfirmed)
@@ -214,7 +214,7 @@ impl LocalJournal {
 
     /// Returns the partitions that may be missing charges.
     pub(super) fn with_unconfirmed_charges(&self) -> HashSet<Partition> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         for journal in state.partitions.values_mut().filter(|journal| journal.charges_unconfirmed) {
             journal.charges_unconfirmed =
                 journal.sent.iter().any(|sent| sent.is_unconfirmed(journal.polled));
@@ -226,7 +226,7 @@ impl LocalJournal {
 
     /// Marks a resent charge as confirmed. `None` means the call is alive again and the charge is void.
     pub(super) fn confirm(&self, unconfirmed: &Unconfirmed, watermark: Option<Watermark>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let journal = state.journal(unconfirmed.partition);
         journal.record(watermark);
         let written = journal.polled.map(|polled| Watermark { number: 0, ..polled });
@@ -238,7 +238,7 @@ impl LocalJournal {
     }
 
     pub(super) fn add_uncertain_take(&self, lease: Lease) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         // Beyond this the reaper finds them.
         if state.uncertain_takes.len() < SENT_CHARGES_LIMIT {
             state.uncertain_takes.insert(lease.request, lease);
@@ -246,27 +246,23 @@ impl LocalJournal {
     }
 
     pub(super) fn uncertain_takes(&self) -> Vec<Lease> {
-        self.state().uncertain_takes.values().cloned().collect()
+        self.state.lock().uncertain_takes.values().cloned().collect()
     }
 
     /// Removes a take that was rolled back.
     pub(super) fn rolled_back(&self, request: RequestId) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.uncertain_takes.remove(&request);
         state.open.remove(&request);
     }
 
     /// Records a lease whose charge cannot be read. Returns true if it was not recorded before.
     pub(super) fn add_unreadable(&self, request: RequestId) -> bool {
-        self.state().unreadable.insert(request)
+        self.state.lock().unreadable.insert(request)
     }
 
     pub(super) fn unreadable(&self) -> HashSet<RequestId> {
-        self.state().unreadable.clone()
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unreadable.clone()
     }
 }
 

@@ -5,10 +5,11 @@
 //! same page cache that SQLite has mapped.
 
 use crate::callers::CommitStamp;
+use parking_lot::Mutex;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use system::private_files;
 
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl Commits {
 
     /// The file, opened again when the last connection has deleted it meanwhile.
     fn file(&self) -> Option<Arc<File>> {
-        let mut known = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.file.lock();
         let is_there = |file: &Arc<File>| file.metadata().is_ok_and(|found| found.nlink() > 0);
         if !known.as_ref().is_some_and(is_there) {
             *known = private_files::read(&self.path).ok().map(Arc::new);

@@ -8,10 +8,11 @@ use super::sentinel;
 use super::urls::Watched;
 use super::{COMMAND_TIMEOUT, tcp, timed_out};
 use futures_util::future::{BoxFuture, FutureExt, Shared};
+use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue};
 use redis::{Pipeline, RedisError, RedisResult, ServerErrorKind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{error::Elapsed, sleep, timeout};
 
@@ -56,14 +57,14 @@ impl Reconnecting {
 
     /// Sends a command.
     pub(super) async fn send<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
-        let attempt = self.attempt().clone();
+        let attempt = self.attempt.lock().clone();
         let sent = async { command.query_async(&mut attempt.primary.clone().await?).await };
         self.conclude(&attempt, timeout(COMMAND_TIMEOUT, sent).await)
     }
 
     /// Sends commands to be carried out together.
     pub(super) async fn send_all(&self, commands: &Pipeline) -> RedisResult<()> {
-        let attempt = self.attempt().clone();
+        let attempt = self.attempt.lock().clone();
         let sent = async { commands.query_async(&mut attempt.primary.clone().await?).await };
         self.conclude(&attempt, timeout(COMMAND_TIMEOUT, sent).await)
     }
@@ -89,7 +90,7 @@ impl Reconnecting {
 
     /// Begins the attempt after `last`, unless another command has.
     fn connect_again(&self, last: u64) {
-        let mut attempt = self.attempt();
+        let mut attempt = self.attempt.lock();
         if attempt.number == last {
             let target = Arc::clone(&self.target);
             let primary = async move {
@@ -98,10 +99,6 @@ impl Reconnecting {
             };
             *attempt = Attempt { number: last + 1, primary: primary.boxed().shared() };
         }
-    }
-
-    fn attempt(&self) -> MutexGuard<'_, Attempt> {
-        self.attempt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
