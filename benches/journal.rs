@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench journal` writes to a temporary folder; `TMPDIR` chooses the disk.
 
-use domain::charge::{Charge, Lease, Source, Status, TokenCount};
-use domain::id::{KeyId, RequestId, UserId};
+use domain::charge::{Lease, TokenCount};
+use domain::id::UserId;
 use jiff::Timestamp;
 use journal::disk::Folder;
 use journal::log::LogSettings;
@@ -83,33 +83,12 @@ async fn start(
 }
 
 async fn call(journal: &Journal) {
-    let lease = Lease {
-        request: RequestId::new(),
-        user: UserId::default(),
-        key: KeyId::from("0aB1cD2eF3gH"),
-        version: 1,
-        model: "grok-4.3".into(),
-        day: "2026-01-02".parse().expect("a day"),
-        reserved: 1_000,
-        admitted_at: Timestamp::UNIX_EPOCH,
-    };
-    let charge = Charge {
-        request: lease.request,
-        user: lease.user,
-        key: lease.key.clone(),
-        model: lease.model.clone(),
-        upstream: "xai".into(),
-        day: lease.day,
-        admitted_at: lease.admitted_at,
-        tokens: TokenCount { prompt: 900, cached: 100, completion: 90, reasoning: 10 },
-        cost_micro_dollars: 1_500,
-        status: Status::Complete,
-        source: Source::Reported,
-        counted: true,
-        first_token_ms: Some(200),
-        total_ms: 900,
-        client_request_id: None,
-    };
+    let day = "2026-01-02".parse().expect("a day");
+    let (user, at) = (UserId::default(), Timestamp::UNIX_EPOCH);
+    let lease = domain::testing::lease(user, "0aB1cD2eF3gH", day, at);
+    let lease = Lease { reserved: 1_000, ..lease };
+    let tokens = TokenCount { prompt: 900, cached: 100, completion: 90, reasoning: 10 };
+    let charge = domain::testing::charge(&lease, tokens);
     journal.open(lease).await.expect("it is written");
     journal.settle(charge).await;
 }

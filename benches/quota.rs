@@ -2,14 +2,11 @@
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use domain::caller::Caller;
-use domain::charge::{Charge, Lease, Source, Status, TokenCount};
-use domain::id::{KeyId, PlanId, RequestId, UserId};
-use domain::key::{KeyDigest, KeyLimits};
-use domain::plan::{PlanLimits, RequestPolicy, Window};
-use domain::user::UserStatus;
-use jiff::tz::TimeZone;
+use domain::charge::{Charge, Lease, TokenCount};
+use domain::id::UserId;
+use domain::testing::wide_limits;
 use jiff::{SignedDuration, Timestamp};
-use quota::backend::{Claim, ObservedTokens};
+use quota::backend::Claim;
 use quota::model::QuotaState;
 use quota::rules::{self, Demand};
 use std::hint::black_box;
@@ -30,62 +27,16 @@ fn now() -> Timestamp {
 
 fn caller() -> Caller {
     let user = UserId::new();
-    Caller {
-        user,
-        key: KeyId::from(user.to_string().as_str()),
-        digest: KeyDigest([0; 32]),
-        user_status: UserStatus::Active,
-        key_revoked: false,
-        key_expires_at: None,
-        key_limits: KeyLimits::default(),
-        plan: PlanId::from("plan"),
-        plan_limits: PlanLimits {
-            tokens_per_day: u64::MAX / 4,
-            requests_per_day: u64::MAX / 4,
-            // Every request is let through: what is measured is the taking, not the refusing.
-            window: Window { capacity: 1_000_000, refill_seconds: 1 },
-            concurrent_streams: u32::MAX,
-            models: None,
-            time_zone: TimeZone::UTC,
-            policy: RequestPolicy::default(),
-        },
-        version: 1,
-    }
+    Caller { plan_limits: wide_limits(), ..domain::testing::caller(user, &user.to_string()) }
 }
 
 fn claim(caller: &Caller) -> Claim {
-    let (day, debits) = rules::debits(caller, NEED, now());
-    let lease = Lease {
-        request: RequestId::new(),
-        user: caller.user,
-        key: caller.key.clone(),
-        version: 1,
-        model: "grok-4.3".into(),
-        day,
-        reserved: 0,
-        admitted_at: now(),
-    };
-    Claim { lease, debits, observed: ObservedTokens::default() }
+    quota::testing::claim(caller, NEED, now())
 }
 
 fn charge(lease: &Lease) -> Charge {
-    Charge {
-        request: lease.request,
-        user: lease.user,
-        key: lease.key.clone(),
-        model: lease.model.clone(),
-        upstream: "xai".into(),
-        day: lease.day,
-        admitted_at: lease.admitted_at,
-        tokens: TokenCount { prompt: 450, cached: 0, completion: 100, reasoning: 0 },
-        cost_micro_dollars: 1,
-        status: Status::Complete,
-        source: Source::Reported,
-        counted: true,
-        first_token_ms: None,
-        total_ms: 1,
-        client_request_id: None,
-    }
+    let tokens = TokenCount { prompt: 450, cached: 0, completion: 100, reasoning: 0 };
+    domain::testing::charge(lease, tokens)
 }
 
 /// A state in which each caller has one finished and one open call.

@@ -7,13 +7,10 @@
 //! all over one connection, and with the bulk work over its own, in turns.
 
 use domain::caller::Caller;
-use domain::charge::{Charge, Lease, Source, Status, TokenCount};
-use domain::id::{KeyId, PlanId, RequestId, UserId};
-use domain::key::{KeyDigest, KeyLimits};
-use domain::plan::{PlanLimits, RequestPolicy, Window};
-use domain::user::UserStatus;
-use jiff::tz::TimeZone;
-use quota::backend::{Claim, ObservedTokens, QuotaBackend, TakeOutcome};
+use domain::charge::TokenCount;
+use domain::id::UserId;
+use domain::testing::wide_limits;
+use quota::backend::{QuotaBackend, TakeOutcome};
 use quota::redis::connection::{RedisConn, RedisUrls};
 use quota::redis::{Clock, RedisQuota, Settings};
 use quota::rules::{self, Demand};
@@ -107,61 +104,17 @@ impl Drop for Server {
 
 fn caller() -> Caller {
     let user = UserId::new();
-    Caller {
-        user,
-        key: KeyId::from("a-key"),
-        digest: KeyDigest([0; 32]),
-        user_status: UserStatus::Active,
-        key_revoked: false,
-        key_expires_at: None,
-        key_limits: KeyLimits::default(),
-        plan: PlanId::from("plan"),
-        plan_limits: PlanLimits {
-            tokens_per_day: 1 << 52,
-            requests_per_day: 1 << 52,
-            window: Window { capacity: 1_000_000, refill_seconds: 1 },
-            concurrent_streams: u32::MAX,
-            models: None,
-            time_zone: TimeZone::UTC,
-            policy: RequestPolicy::default(),
-        },
-        version: 1,
-    }
+    Caller { plan_limits: wide_limits(), ..domain::testing::caller(user, "a-key") }
 }
 
 /// Returns how long the take took.
 async fn call(quota: &RedisQuota, caller: &Caller) -> Duration {
     let now = clock::now();
-    let (day, debits) = rules::debits(caller, NEED, now);
-    let lease = Lease {
-        request: RequestId::new(),
-        user: caller.user,
-        key: caller.key.clone(),
-        version: caller.version,
-        model: "grok-4.3".into(),
-        day,
-        reserved: 0,
-        admitted_at: now,
-    };
-    let charge = Charge {
-        request: lease.request,
-        user: lease.user,
-        key: lease.key.clone(),
-        model: Arc::clone(&lease.model),
-        upstream: "xai".into(),
-        day,
-        admitted_at: now,
-        tokens: TokenCount { prompt: 500, cached: 0, completion: 100, reasoning: 0 },
-        cost_micro_dollars: 100,
-        status: Status::Complete,
-        source: Source::Reported,
-        counted: true,
-        first_token_ms: Some(100),
-        total_ms: 1000,
-        client_request_id: None,
-    };
+    let claim = quota::testing::claim(caller, NEED, now);
+    let tokens = TokenCount { prompt: 500, cached: 0, completion: 100, reasoning: 0 };
+    let charge = domain::testing::charge(&claim.lease, tokens);
     let began = clock::instant();
-    let taken = quota.take(Claim { lease, debits, observed: ObservedTokens::default() }, now).await;
+    let taken = quota.take(claim, now).await;
     let took = began.elapsed();
     assert!(matches!(taken, Ok(TakeOutcome::Granted(_))), "{taken:?}");
     quota.settle(charge).await;

@@ -3,8 +3,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "a measurement reads the clock and the environment")]
 
-use domain::charge::{Charge, Source, Status, TokenCount};
-use domain::id::{KeyId, RequestId, UserId};
+use domain::charge::TokenCount;
+use domain::id::UserId;
 use domain::secret::Secret;
 use jiff::Timestamp;
 use knockx::config::{Database, Durability, PostgresServer};
@@ -51,21 +51,8 @@ async fn measure(name: &str, database: &Database) {
 }
 
 fn charge(user: UserId) -> Entry {
-    Entry::Settle(Charge {
-        request: RequestId::new(),
-        user,
-        key: KeyId::from("0aB1cD2eF3gH"),
-        model: "grok-4.3".into(),
-        upstream: "xai".into(),
-        day: "2026-01-02".parse().expect("a day"),
-        admitted_at: Timestamp::UNIX_EPOCH,
-        tokens: TokenCount { prompt: 900, cached: 100, completion: 90, reasoning: 10 },
-        cost_micro_dollars: 1_500,
-        status: Status::Complete,
-        source: Source::Reported,
-        counted: true,
-        first_token_ms: Some(200),
-        total_ms: 900,
-        client_request_id: None,
-    })
+    let day = "2026-01-02".parse().expect("a day");
+    let lease = domain::testing::lease(user, "0aB1cD2eF3gH", day, Timestamp::UNIX_EPOCH);
+    let tokens = TokenCount { prompt: 900, cached: 100, completion: 90, reasoning: 10 };
+    Entry::Settle(domain::testing::charge(&lease, tokens))
 }

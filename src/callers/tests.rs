@@ -2,12 +2,8 @@
 
 use super::cache::CallerCache;
 use domain::caller::Caller;
-use domain::id::{KeyId, PlanId, UserId};
-use domain::key::{KeyDigest, KeyLimits};
-use domain::plan::{PlanLimits, RequestPolicy, Window};
-use domain::user::UserStatus;
+use domain::id::{KeyId, UserId};
 use futures_util::FutureExt;
-use jiff::tz::TimeZone;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::StoreError;
@@ -57,26 +53,7 @@ impl Setup {
 }
 
 fn caller(user: UserId, key: &str, version: u64) -> Caller {
-    Caller {
-        user,
-        key: KeyId::from(key),
-        digest: KeyDigest([0; 32]),
-        user_status: UserStatus::Active,
-        key_revoked: false,
-        key_expires_at: None,
-        key_limits: KeyLimits::default(),
-        plan: PlanId::from("plan"),
-        plan_limits: PlanLimits {
-            tokens_per_day: 1,
-            requests_per_day: 1,
-            window: Window { capacity: 1, refill_seconds: 1 },
-            concurrent_streams: 1,
-            models: None,
-            time_zone: TimeZone::UTC,
-            policy: RequestPolicy::default(),
-        },
-        version,
-    }
+    Caller { version, ..domain::testing::caller(user, key) }
 }
 
 #[tokio::test]

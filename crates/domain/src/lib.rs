@@ -17,3 +17,5 @@ pub mod day;
 pub mod charge;
 pub mod stored_response;
 pub mod caller;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -19,3 +19,5 @@ pub mod memory;
 pub mod remote;
 pub mod transferable;
 pub mod redis;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

@@ -106,16 +106,8 @@ async fn use_tokens(control: &Control, user: UserId, tokens: u64) {
     let day = Day::at(now, &TimeZone::UTC);
     let key = control.key(user, None, KeyLimits::default()).await.id();
     let user = control.store.user(user).await.unwrap().unwrap();
-    let lease = Lease {
-        request: RequestId::new(),
-        user: user.id,
-        key: key.clone(),
-        version: user.version,
-        model: "grok-4.3".into(),
-        day,
-        reserved: 0,
-        admitted_at: now,
-    };
+    let lease = domain::testing::lease(user.id, key.as_str(), day, now);
+    let lease = Lease { version: user.version, ..lease };
     let debits = [Scope::User(user.id), Scope::Key(key.clone())].into_iter().flat_map(|scope| {
         let limit = 1_000_000;
         let want = Resource::Tokens {

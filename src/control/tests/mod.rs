@@ -23,7 +23,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, StatusCode};
 use domain::actor::AuditContext;
-use domain::charge::{Charge, Source, Status, TokenCount};
+use domain::charge::{Charge, Status, TokenCount};
 use domain::day::Day;
 use domain::id::{KeyId, PlanId, RequestId, UserId};
 use domain::key::{KeyLimits, Pepper, PlainKey};
@@ -284,22 +284,13 @@ impl Ask<'_> {
 /// A call that ended now.
 fn ended_now(user: UserId) -> Charge {
     let now = clock::now();
+    let lease = domain::testing::lease(user, "0123456789ab", Day::at(now, &TimeZone::UTC), now);
+    let tokens = TokenCount { prompt: 10, cached: 4, completion: 20, reasoning: 5 };
     Charge {
-        request: RequestId::new(),
-        user,
-        key: KeyId::from("0123456789ab"),
-        model: "grok-4.3".into(),
-        upstream: "xai".into(),
-        day: Day::at(now, &TimeZone::UTC),
-        admitted_at: now,
-        tokens: TokenCount { prompt: 10, cached: 4, completion: 20, reasoning: 5 },
         cost_micro_dollars: 123,
-        status: Status::Complete,
-        source: Source::Reported,
-        counted: true,
-        first_token_ms: Some(40),
         total_ms: 200,
-        client_request_id: None,
+        first_token_ms: Some(40),
+        ..domain::testing::charge(&lease, tokens)
     }
 }
 

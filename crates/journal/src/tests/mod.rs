@@ -7,8 +7,8 @@ mod projection;
 
 use super::disk::{Disk, DiskFile};
 use super::record::Record;
-use domain::charge::{Adjustment, Charge, Lease, Source, Status, TokenCount};
-use domain::id::{KeyId, RequestId, UserId};
+use domain::charge::{Adjustment, Charge, Lease, Status, TokenCount};
+use domain::id::UserId;
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::io;
@@ -205,35 +205,20 @@ impl DiskFile for FakeFile {
 }
 
 pub(super) fn lease(reserved: u64) -> Lease {
-    Lease {
-        request: RequestId::new(),
-        user: UserId::default(),
-        key: KeyId::from("key"),
-        version: 1,
-        model: "grok".into(),
-        day: "2026-01-02".parse().unwrap(),
-        reserved,
-        admitted_at: Timestamp::from_millisecond(1_767_312_000_123).unwrap(),
-    }
+    let admitted_at = Timestamp::from_millisecond(1_767_312_000_123).unwrap();
+    let day = "2026-01-02".parse().unwrap();
+    Lease { reserved, ..domain::testing::lease(UserId::default(), "key", day, admitted_at) }
 }
 
 pub(super) fn charge(lease: &Lease, tokens: u64) -> Charge {
+    let tokens = TokenCount { prompt: tokens, ..TokenCount::default() };
     Charge {
-        request: lease.request,
-        user: lease.user,
-        key: lease.key.clone(),
-        model: lease.model.clone(),
-        upstream: "xai".into(),
-        day: lease.day,
-        admitted_at: lease.admitted_at,
-        tokens: TokenCount { prompt: tokens, ..TokenCount::default() },
         cost_micro_dollars: -7,
         status: Status::CutByQuota,
-        source: Source::Reported,
-        counted: true,
         first_token_ms: Some(3),
         total_ms: 1,
         client_request_id: Some("their-id".into()),
+        ..domain::testing::charge(lease, tokens)
     }
 }
 

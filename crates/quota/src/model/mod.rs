@@ -324,5 +324,4 @@ impl QuotaState {
 }
 
 #[cfg(test)]
-#[path = "../tests/model.rs"]
 mod tests;

@@ -1,6 +1,6 @@
 //! A user's day begun anew: nothing is used, running calls go on, and the ledger follows.
 
-use super::fixtures::{caller, charge, claim, metrics, reset};
+use super::fixtures::metrics;
 use super::redis_data_loss::One;
 use crate::backends::store::sqlite;
 use crate::backends::store::{Any, add_user};
@@ -16,6 +16,7 @@ use quota::backend::{Claim, Correction, QuotaBackend, RemovedUsage, TakeOutcome}
 use quota::redis::connection::{RedisConn, RedisUrls};
 use quota::redis::{Clock, ClusterView, HealthPoller, OutboxDrainer, RedisQuota, Settings};
 use quota::rules::Demand;
+use quota::testing::{caller, charge, claim, reset};
 use std::sync::Arc;
 use std::time::Duration;
 use store::Used;

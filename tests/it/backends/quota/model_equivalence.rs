@@ -2,7 +2,7 @@
 //!
 //! The model is [`QuotaState`], which has an oracle of its own.
 
-use super::fixtures::{FAR, SETTINGS, caller, charge, claim, metrics, reset};
+use super::fixtures::{FAR, SETTINGS, metrics};
 use crate::backends::store::sqlite;
 use crate::support::journal;
 use crate::support::redis::Redis;
@@ -18,16 +18,15 @@ use quota::model::QuotaState;
 use quota::redis::RedisQuota;
 use quota::redis::connection::{RedisConn, RedisUrls};
 use quota::rules::{Demand, Scope};
+use quota::testing::{
+    BEGINNING, KEYS, USERS, any_demand, any_window, caller, charge, claim, reset,
+};
 use std::collections::HashMap;
 use system::supervisor::Supervisor;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-const USERS: usize = 2;
-const KEYS: usize = 2;
 const CALLS: usize = 16;
-/// 2026-03-28, a day before clocks change in Berlin, where the second user's days begin.
-const BEGINNING: i64 = 1_774_656_000_000;
 /// On each of the two Redis set-ups, so that a run plays ten thousand.
 const CASES: u32 = 5_000;
 /// In memory: each reset waits for the ledger.
@@ -88,27 +87,10 @@ enum Step {
     },
 }
 
-fn need() -> impl Strategy<Value = Demand> {
-    (1..60_u64, 0..200_u64, 0..4_u64, 0..400_u64, any::<bool>(), any::<bool>()).prop_map(
-        |(prompt, output, least, likely_output, stream, sliced)| Demand {
-            prompt,
-            output,
-            least_output: least.min(output),
-            likely_output,
-            stream,
-            sliced: sliced && stream,
-        },
-    )
-}
-
-fn window() -> impl Strategy<Value = Window> {
-    (0..6_u32, 0..4_u32).prop_map(|(capacity, refill_seconds)| Window { capacity, refill_seconds })
-}
-
 fn step() -> impl Strategy<Value = Step> {
     let call = 0..CALLS;
     prop_oneof![
-        32 => (call.clone(), 0..USERS, 0..KEYS, need())
+        32 => (call.clone(), 0..USERS, 0..KEYS, any_demand())
             .prop_map(|(call, user, key, need)| Step::Take { call, user, key, need }),
         4 => call.clone().prop_map(|call| Step::TakeAgain { call }),
         16 => (call.clone(), 0..150_u64, 0..20_u64)
@@ -125,7 +107,7 @@ fn step() -> impl Strategy<Value = Step> {
         24 => (0..1_500_i64).prop_map(|ms| Step::Wait { ms }),
         4 => (0..86_400_000_i64).prop_map(|ms| Step::Wait { ms }),
         4 => (0..2_000_i64).prop_map(|ms| Step::Back { ms }),
-        4 => (0..USERS, 0..900_u64, 0..12_u64, window(), 0..4_u32).prop_map(
+        4 => (0..USERS, 0..900_u64, 0..12_u64, any_window(0..4), 0..4_u32).prop_map(
             |(user, tokens, requests, window, streams)| {
                 Step::ChangePlan { user, tokens, requests, window, streams }
             }

@@ -1,6 +1,5 @@
 //! Bulk work in Redis, which must not delay takes.
 
-use super::fixtures::{caller, claim};
 use super::redis_lost_reply::{NEED, SETTINGS, gateway_with};
 use crate::support::redis::Redis;
 use domain::day::Day;
@@ -8,6 +7,7 @@ use domain::id::UserId;
 use jiff::Timestamp;
 use quota::backend::{QuotaBackend, TakeOutcome};
 use quota::redis::Settings;
+use quota::testing::{caller, claim};
 use std::time::Duration;
 
 /// The last command of each connection, but for the one that asks.

@@ -1,6 +1,6 @@
 //! Counters in Redis when a gateway is taken for dead, and when Redis forgets.
 
-use super::fixtures::{FAR, SETTINGS, caller, charge, claim, metrics};
+use super::fixtures::{FAR, SETTINGS, metrics};
 use crate::support::redis::Redis;
 use domain::caller::Caller;
 use domain::id::UserId;
@@ -9,6 +9,7 @@ use quota::backend::{Claim, QuotaBackend, TakeOutcome};
 use quota::redis::RedisQuota;
 use quota::redis::connection::{RedisConn, RedisUrls};
 use quota::rules::Demand;
+use quota::testing::{caller, charge, claim};
 use store::Used;
 
 /// Counters of an empty Redis, and a call that one user has open.

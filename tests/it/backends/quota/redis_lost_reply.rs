@@ -1,6 +1,6 @@
 //! What becomes of a call whose gateway and Redis did not hear each other for a while.
 
-use super::fixtures::{caller, charge, claim, metrics};
+use super::fixtures::metrics;
 use crate::support::redis::Redis;
 use crate::support::soon;
 use domain::id::UserId;
@@ -9,6 +9,7 @@ use quota::backend::{QuotaBackend, Standing, TakeOutcome};
 use quota::redis::connection::{RedisConn, RedisUrls};
 use quota::redis::{Clock, HealthPoller, RedisQuota, Settings};
 use quota::rules::Demand;
+use quota::testing::{caller, charge, claim};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;

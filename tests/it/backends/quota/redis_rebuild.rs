@@ -1,7 +1,6 @@
 //! What is brought back to a Redis that has lost it, and when counters may be built from the ledger.
 //! Where it matters what comes between two steps, scripts are run one by one.
 
-use super::fixtures::{caller, charge, claim};
 use super::redis_lost_reply::{NEED, SETTINGS, gateway_with, keep_until};
 use crate::backends::store::sqlite;
 use crate::support::redis::Redis;
@@ -12,6 +11,7 @@ use domain::id::UserId;
 use jiff::{Timestamp, ToSpan};
 use quota::backend::{Claim, ExtendOutcome, QuotaBackend, QuotaUnavailable, TakeOutcome};
 use quota::redis::{RedisQuota, Settings};
+use quota::testing::{caller, charge, claim};
 use std::sync::Arc;
 use std::time::Duration;
 use store::Used;

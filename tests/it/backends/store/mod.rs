@@ -19,9 +19,9 @@ pub mod sqlite;
 pub mod postgres;
 
 use domain::actor::{Actor, AuditContext};
-use domain::charge::{Charge, Lease, Source, Status, TokenCount};
+use domain::charge::{Charge, Lease, Status, TokenCount};
 use domain::day::Day;
-use domain::id::{KeyId, PlanId, RequestId, UserId};
+use domain::id::{PlanId, UserId};
 use domain::key::{KeyLimits, Pepper, PlainKey};
 use domain::plan::{Plan, PlanLimits, PolicyChange, RequestPolicy, ServerTools, Window};
 use domain::user::{Role, User, UserStatus};
@@ -276,35 +276,19 @@ pub fn new_key(name: &str) -> NewKey {
 }
 
 pub fn lease(user: &User, key: &str, reserved: u64) -> Lease {
-    Lease {
-        request: RequestId::new(),
-        user: user.id,
-        key: KeyId::from(key),
-        version: user.version,
-        model: "grok-4".into(),
-        day: day("2026-01-02"),
-        reserved,
-        admitted_at: at(1),
-    }
+    let lease = domain::testing::lease(user.id, key, day("2026-01-02"), at(1));
+    Lease { version: user.version, model: "grok-4".into(), reserved, ..lease }
 }
 
 pub fn charge(lease: &Lease, prompt: u64, completion: u64) -> Charge {
+    let tokens = TokenCount { prompt, cached: prompt / 2, completion, reasoning: 1 };
     Charge {
-        request: lease.request,
-        user: lease.user,
-        key: lease.key.clone(),
-        model: Arc::clone(&lease.model),
-        upstream: "xai".into(),
-        day: lease.day,
-        admitted_at: lease.admitted_at,
-        tokens: TokenCount { prompt, cached: prompt / 2, completion, reasoning: 1 },
         cost_micro_dollars: -3,
         status: Status::CutByClient,
-        source: Source::Reported,
-        counted: true,
         first_token_ms: Some(20),
         total_ms: 300,
         client_request_id: Some("caller-1".into()),
+        ..domain::testing::charge(lease, tokens)
     }
 }
 

@@ -2,22 +2,16 @@
 
 use crate::backend::Claim;
 use crate::rules::{Demand, SLICE_SHARE, Scope};
+use crate::testing::{BEGINNING, KEYS, USERS, caller};
 use domain::caller::Caller;
 use domain::day::Day;
-use domain::id::{KeyId, PlanId, RequestId, UserId};
-use domain::key::{KeyDigest, KeyLimits};
+use domain::id::{RequestId, UserId};
 use domain::limit::LimitKind;
-use domain::plan::{PlanLimits, RequestPolicy, Window};
-use domain::user::UserStatus;
+use domain::plan::Window;
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 
-pub const USERS: usize = 2;
-pub const KEYS: usize = 2;
 pub const CALLS: usize = 24;
-/// 2026-03-28, a day before clocks change in Berlin, where the second user's days begin.
-pub const BEGINNING: i64 = 1_774_656_000_000;
 
 /// What the oracle knows of a call.
 #[derive(Debug, Clone)]
@@ -102,40 +96,15 @@ pub struct Oracle {
     pub now: i64,
 }
 
-pub fn caller(user: usize, key: usize) -> Caller {
-    let zone = if user == 0 { TimeZone::UTC } else { TimeZone::get("Europe/Berlin").unwrap() };
-    Caller {
-        user: UserId(uuid::Uuid::from_u128(user as u128)),
-        key: KeyId::from(format!("key-{user}-{key}").as_str()),
-        digest: KeyDigest([0; 32]),
-        user_status: UserStatus::Active,
-        key_revoked: false,
-        key_expires_at: None,
-        key_limits: KeyLimits {
-            tokens_per_day: (key == 0).then_some(300),
-            requests_per_day: (key == 0).then_some(5),
-            models: None,
-        },
-        plan: PlanId::from("plan"),
-        plan_limits: PlanLimits {
-            tokens_per_day: 700,
-            requests_per_day: 9,
-            window: Window { capacity: 3, refill_seconds: 2 },
-            concurrent_streams: 2,
-            models: None,
-            time_zone: zone,
-            policy: RequestPolicy::default(),
-        },
-        version: 1,
-    }
+fn callers(user: usize) -> Vec<Caller> {
+    let id = UserId(uuid::Uuid::from_u128(user as u128));
+    (0..KEYS).map(|key| caller(id, user, key)).collect()
 }
 
 impl Oracle {
     pub fn new() -> Self {
         Self {
-            callers: (0..USERS)
-                .map(|user| (0..KEYS).map(|key| caller(user, key)).collect())
-                .collect(),
+            callers: (0..USERS).map(callers).collect(),
             calls: BTreeMap::new(),
             ids: (0..CALLS).map(|n| RequestId(uuid::Uuid::from_u128(n as u128))).collect(),
             queues: BTreeMap::new(),

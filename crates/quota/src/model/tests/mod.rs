@@ -3,14 +3,14 @@
 mod oracle;
 
 use super::*;
-use crate::backend::ObservedTokens;
-use crate::rules::{self, Demand};
+use crate::rules::Demand;
+use crate::testing::{BEGINNING, KEYS, USERS, any_demand, any_window, caller, charge, claim};
 use domain::caller::Caller;
-use domain::charge::{Lease, Source, Status, TokenCount};
-use domain::id::KeyId;
+use domain::charge::{Lease, TokenCount};
+use domain::id::{KeyId, UserId};
 use domain::plan::Window;
 use jiff::tz::TimeZone;
-use oracle::{BEGINNING, CALLS, Call, KEYS, Oracle, Queue, USERS, caller};
+use oracle::{CALLS, Call, Oracle, Queue};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -60,27 +60,10 @@ enum Step {
     },
 }
 
-fn need() -> impl Strategy<Value = Demand> {
-    (1..60_u64, 0..200_u64, 0..4_u64, 0..400_u64, any::<bool>(), any::<bool>()).prop_map(
-        |(prompt, output, least, likely_output, stream, sliced)| Demand {
-            prompt,
-            output,
-            least_output: least.min(output),
-            likely_output,
-            stream,
-            sliced: sliced && stream,
-        },
-    )
-}
-
-fn window() -> impl Strategy<Value = Window> {
-    (0..6_u32, 1..4_u32).prop_map(|(capacity, refill_seconds)| Window { capacity, refill_seconds })
-}
-
 fn step() -> impl Strategy<Value = Step> {
     let call = 0..CALLS;
     prop_oneof![
-        8 => (call.clone(), 0..USERS, 0..KEYS, need())
+        8 => (call.clone(), 0..USERS, 0..KEYS, any_demand())
             .prop_map(|(call, user, key, need)| Step::Take { call, user, key, need }),
         1 => call.clone().prop_map(|call| Step::TakeAgain { call }),
         4 => (call.clone(), 0..150_u64, 0..20_u64)
@@ -93,7 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..1_500_i64).prop_map(|ms| Step::Wait { ms }),
         1 => (0..86_400_000_i64).prop_map(|ms| Step::Wait { ms }),
         1 => (0..2_000_i64).prop_map(|ms| Step::Back { ms }),
-        1 => (0..USERS, 0..900_u64, 0..12_u64, window(), 0..4_u32).prop_map(
+        1 => (0..USERS, 0..900_u64, 0..12_u64, any_window(1..4), 0..4_u32).prop_map(
             |(user, tokens, requests, window, streams)| {
                 Step::ChangePlan { user, tokens, requests, window, streams }
             }
@@ -150,18 +133,9 @@ fn take(
 ) {
     let caller = oracle.callers[user][key].clone();
     let now = oracle.time();
-    let (day, debits) = rules::debits(&caller, need, now);
-    let lease = Lease {
-        request: oracle.ids[number],
-        user: caller.user,
-        key: caller.key.clone(),
-        version: 1,
-        model: "m".into(),
-        day,
-        reserved: 0,
-        admitted_at: now,
-    };
-    let claim = Claim { lease, debits, observed: ObservedTokens::default() };
+    let mut claim = claim(&caller, need, now);
+    claim.lease.request = oracle.ids[number];
+    let day = claim.lease.day;
     let mut call = Call {
         caller,
         claim: claim.clone(),
@@ -260,23 +234,7 @@ fn settle(state: &mut QuotaState, oracle: &mut Oracle, number: usize, used: u64,
     let known = oracle.calls.get(&number).cloned();
     let Some(call) = known else { return };
     let lease = &call.claim.lease;
-    let charge = Charge {
-        request: lease.request,
-        user: lease.user,
-        key: lease.key.clone(),
-        model: "m".into(),
-        upstream: "u".into(),
-        day: lease.day,
-        admitted_at: lease.admitted_at,
-        tokens: TokenCount { completion: used, ..TokenCount::default() },
-        cost_micro_dollars: 0,
-        status: Status::Complete,
-        source: Source::Reported,
-        counted,
-        first_token_ms: None,
-        total_ms: 1,
-        client_request_id: None,
-    };
+    let charge = charge(lease, used, counted);
     if call.ended.is_some() {
         assert_eq!(state.settle(&charge), None, "a second settlement changes nothing");
         return;
@@ -306,14 +264,7 @@ fn undo(state: &mut QuotaState, oracle: &mut Oracle, number: usize) {
 fn reset(state: &mut QuotaState, oracle: &mut Oracle, user: usize) {
     let callers = oracle.callers[user].clone();
     let day = Day::at(oracle.time(), &callers[0].plan_limits.time_zone);
-    let reset = Reset {
-        id: RequestId::new(),
-        user: callers[0].user,
-        keys: callers.iter().map(|caller| caller.key.clone()).collect(),
-        day,
-        at: oracle.time(),
-        by: "operator".to_owned(),
-    };
+    let reset = crate::testing::reset(&callers, oracle.time());
     let mut expected = Vec::new();
     for key in &reset.keys {
         let scope = Scope::Key(key.clone());
@@ -355,16 +306,10 @@ fn handed_over(state: &QuotaState, oracle: &Oracle) -> QuotaState {
 #[test]
 fn a_lease_without_a_reservation_can_be_settled_after_a_hand_over() {
     let oracle = Oracle::new();
-    let lease = Lease {
-        request: oracle.ids[0],
-        user: oracle.callers[0][0].user,
-        key: oracle.callers[0][0].key.clone(),
-        version: 1,
-        model: "m".into(),
-        day: Day::at(oracle.time(), &TimeZone::UTC),
-        reserved: 5,
-        admitted_at: oracle.time(),
-    };
+    let caller = &oracle.callers[0][0];
+    let day = Day::at(oracle.time(), &TimeZone::UTC);
+    let lease = domain::testing::lease(caller.user, caller.key.as_str(), day, oracle.time());
+    let lease = Lease { request: oracle.ids[0], reserved: 5, ..lease };
     let mut state = QuotaState::default();
     state.adopt(OpenState::default(), std::slice::from_ref(&lease));
     assert_eq!(state.open_leases(), 1);
@@ -416,7 +361,7 @@ proptest! {
 #[test]
 fn a_restart_keeps_what_was_used() {
     let day = Day::at(Timestamp::from_millisecond(BEGINNING).unwrap(), &TimeZone::UTC);
-    let caller = caller(0, 0);
+    let caller = caller(UserId::new(), 0, 0);
     let row = |key: Option<KeyId>, tokens, requests| Used {
         user: caller.user,
         key,
@@ -435,19 +380,7 @@ fn a_restart_keeps_what_was_used() {
         stream: false,
         sliced: false,
     };
-    let (day, debits) = rules::debits(&caller, need, now);
-    let lease = Lease {
-        request: RequestId::new(),
-        user: caller.user,
-        key: caller.key.clone(),
-        version: 1,
-        model: "m".into(),
-        day,
-        reserved: 0,
-        admitted_at: now,
-    };
-    let refused =
-        state.take(&Claim { lease, debits, observed: ObservedTokens::default() }, now).unwrap_err();
+    let refused = state.take(&claim(&caller, need, now), now).unwrap_err();
     assert_eq!(refused.limit, LimitKind::TokensPerDay, "the key has used its own 300");
     assert!(!refused.by_open_calls);
     let standing = state.standing(caller.user, None, day, now);
@@ -464,25 +397,14 @@ fn stream(caller: &Caller, prompt: u64, likely: u64, now: Timestamp) -> Claim {
         stream: true,
         sliced: true,
     };
-    let (day, debits) = rules::debits(caller, need, now);
-    let lease = Lease {
-        request: RequestId::new(),
-        user: caller.user,
-        key: caller.key.clone(),
-        version: 1,
-        model: "m".into(),
-        day,
-        reserved: 0,
-        admitted_at: now,
-    };
-    Claim { lease, debits, observed: ObservedTokens::default() }
+    claim(caller, need, now)
 }
 
 /// What streams are likely to take is kept for them: others neither get in nor grow into it.
 #[test]
 fn streams_that_run_together_get_what_was_expected_of_them() {
     let now = Timestamp::from_millisecond(BEGINNING).unwrap();
-    let mut caller = caller(0, 1);
+    let mut caller = caller(UserId::new(), 0, 1);
     caller.plan_limits.window = Window { capacity: 100, refill_seconds: 1 };
     caller.plan_limits.concurrent_streams = 100;
     let mut state = QuotaState::default();
@@ -513,7 +435,7 @@ fn streams_that_run_together_get_what_was_expected_of_them() {
 #[test]
 fn a_stream_alone_may_take_everything() {
     let now = Timestamp::from_millisecond(BEGINNING).unwrap();
-    let caller = caller(0, 1);
+    let caller = caller(UserId::new(), 0, 1);
     for likely in [9, 50, 100_000] {
         let mut state = QuotaState::default();
         let claim = stream(&caller, 8, likely, now);

@@ -108,5 +108,4 @@ pub fn debits(caller: &Caller, demand: Demand, now: Timestamp) -> (Day, Vec<Debi
 }
 
 #[cfg(test)]
-#[path = "tests/rules.rs"]
 mod tests;

@@ -308,5 +308,4 @@ fn lines(bytes: &[u8]) -> (Vec<Charge>, usize) {
 }
 
 #[cfg(test)]
-#[path = "tests/spool.rs"]
 mod tests;

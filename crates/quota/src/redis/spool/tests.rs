@@ -1,7 +1,7 @@
 use super::*;
-use domain::charge::{Source, Status, TokenCount};
+use domain::charge::TokenCount;
 use domain::day::Day;
-use domain::id::{KeyId, UserId};
+use domain::id::UserId;
 use jiff::tz::TimeZone;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,23 +10,8 @@ use tempfile::TempDir;
 fn charge() -> Charge {
     // Records, like the ledger, keep milliseconds.
     let now = jiff::Timestamp::from_millisecond(clock::now().as_millisecond()).unwrap();
-    Charge {
-        request: RequestId::new(),
-        user: UserId::new(),
-        key: KeyId::from("key"),
-        model: "m".into(),
-        upstream: "u".into(),
-        day: Day::at(now, &TimeZone::UTC),
-        admitted_at: now,
-        tokens: TokenCount::default(),
-        cost_micro_dollars: 0,
-        status: Status::Complete,
-        source: Source::Reported,
-        counted: true,
-        first_token_ms: None,
-        total_ms: 1,
-        client_request_id: None,
-    }
+    let lease = domain::testing::lease(UserId::new(), "key", Day::at(now, &TimeZone::UTC), now);
+    domain::testing::charge(&lease, TokenCount::default())
 }
 
 fn files(folder: &TempDir, ending: &str) -> Vec<PathBuf> {

@@ -1,32 +1,15 @@
 use super::*;
-use domain::id::{KeyId, PlanId, UserId};
-use domain::key::{KeyDigest, KeyLimits};
-use domain::plan::{PlanLimits, RequestPolicy};
-use domain::user::UserStatus;
+use domain::id::UserId;
 use jiff::ToSpan;
 use jiff::tz::TimeZone;
 
 fn caller(zone: &str) -> Caller {
-    Caller {
-        user: UserId::new(),
-        key: KeyId::from("key"),
-        digest: KeyDigest([0; 32]),
-        user_status: UserStatus::Active,
-        key_revoked: false,
-        key_expires_at: None,
-        key_limits: KeyLimits::default(),
-        plan: PlanId::from("plan"),
-        plan_limits: PlanLimits {
-            tokens_per_day: 1_000,
-            requests_per_day: 10,
-            window: Window { capacity: 3, refill_seconds: 60 },
-            concurrent_streams: 2,
-            models: None,
-            time_zone: TimeZone::get(zone).unwrap(),
-            policy: RequestPolicy::default(),
-        },
-        version: 1,
-    }
+    let mut caller = domain::testing::caller(UserId::new(), "key");
+    let limits = &mut caller.plan_limits;
+    (limits.tokens_per_day, limits.requests_per_day) = (1_000, 10);
+    limits.window = Window { capacity: 3, refill_seconds: 60 };
+    limits.time_zone = TimeZone::get(zone).unwrap();
+    caller
 }
 
 const NEED: Demand = Demand {
