@@ -7,7 +7,11 @@ default:
 check:
     scripts/test
 
-# formatting, lints and unit tests
+# a few minutes: formatting, lints, all Rust tests but the slow ones
+test:
+    scripts/test --middle
+
+# formatting, lints and the unit tests of all crates
 quick:
     scripts/test --quick
 

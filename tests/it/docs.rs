@@ -125,7 +125,7 @@ const FIELDS: [&str; 1] = ["plan_id"];
 fn every_code_of_a_refusal_is_explained() {
     let page = text("docs/errors.md");
     let sources = [
-        "src/gateway/response/refusal.rs",
+        "src/gateway/response/refusal/mod.rs",
         "src/gateway/call/relay_stream.rs",
         "crates/wire/src/error/mod.rs",
         "src/control/api_error.rs",

@@ -154,5 +154,4 @@ impl Needed {
 }
 
 #[cfg(test)]
-#[path = "tests/reasoning_estimate.rs"]
 mod tests;

@@ -230,5 +230,4 @@ impl State {
 }
 
 #[cfg(test)]
-#[path = "tests/breaker.rs"]
 mod tests;

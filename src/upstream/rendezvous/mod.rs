@@ -31,5 +31,4 @@ fn score(route: &Route, key: &[u8]) -> f64 {
 }
 
 #[cfg(test)]
-#[path = "tests/rendezvous.rs"]
 mod tests;

@@ -473,5 +473,4 @@ fn seconds(ms: u64) -> String {
 }
 
 #[cfg(test)]
-#[path = "tests/refusal.rs"]
 mod tests;

@@ -129,5 +129,4 @@ impl State {
 }
 
 #[cfg(test)]
-#[path = "tests/concurrency.rs"]
 mod tests;
