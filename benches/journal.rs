@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use journal::disk::Folder;
 use journal::log::LogSettings;
 use journal::segment::SEGMENT_BYTES;
-use journal::{self, Journal, Parts};
+use journal::{self, Journal, JournalDeps};
 use knockx::config::{Database, Durability};
 use std::path::Path;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ async fn measure(name: &str, synced: bool, calls: usize) {
         tracker.wait().await;
         let each = began.elapsed().as_secs_f64() * 1e6 / calls as f64;
         let began = Instant::now();
-        journal.projected().await;
+        journal.wait_projected().await;
         let rest = began.elapsed().as_millis();
         println!(
             "{name}, {tasks} at once: {each:.2} us a call; the ledger had all of it {rest} ms later"
@@ -71,9 +71,9 @@ async fn start(
 ) -> Journal {
     let durability = if synced { Durability::Power } else { Durability::Process };
     let database = Database::Sqlite { path: folder.join("k.db"), durability };
-    let parts = Parts {
+    let parts = JournalDeps {
         disk: Arc::new(Folder::create(&folder.join("journal")).expect("a folder")),
-        settings: LogSettings { synced, segment_bytes: SEGMENT_BYTES, most_behind: 4 << 30 },
+        settings: LogSettings { synced, segment_bytes: SEGMENT_BYTES, max_backlog_bytes: 4 << 30 },
         store: store::open(&database).await.expect("a store"),
         metrics: Arc::new(Metrics::new(&[], &[])),
         workers,

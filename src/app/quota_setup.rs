@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use journal::disk::Folder;
 use journal::log::LogSettings;
 use journal::segment::SEGMENT_BYTES;
-use journal::{self, Adopted, Journal, Started};
+use journal::{self, AdoptedJournal, Journal, StartedJournal};
 use quota::backend::QuotaBackend;
 use quota::memory::MemoryQuota;
 use quota::redis::connection::RedisConn;
@@ -96,14 +96,14 @@ async fn own(config: &Config, deps: QuotaDeps<'_>) -> anyhow::Result<QuotaSetup>
 /// Opens the journal. Leases in it are open calls of a predecessor that still serves them (`is_handed_over`), or
 /// of one that died.
 async fn start_journal(
-    parts: journal::Parts<'_>,
+    parts: journal::JournalDeps<'_>,
     is_handed_over: bool,
 ) -> anyhow::Result<(Journal, Vec<Lease>)> {
     if is_handed_over {
-        let Adopted { journal, open } = journal::adopt(parts).await?;
+        let AdoptedJournal { journal, open } = journal::adopt(parts).await?;
         return Ok((journal, open));
     }
-    let Started { journal, abandoned } = journal::start(parts).await?;
+    let StartedJournal { journal, abandoned } = journal::start(parts).await?;
     report_abandoned(abandoned);
     Ok((journal, Vec::new()))
 }
@@ -124,13 +124,13 @@ fn journal_parts<'a>(
     metrics: &Arc<Metrics>,
     workers: &'a Supervisor,
     stop: &CancellationToken,
-) -> journal::Parts<'a> {
+) -> journal::JournalDeps<'a> {
     let settings = LogSettings {
         synced: config.durability == Durability::Power,
         segment_bytes: SEGMENT_BYTES,
-        most_behind: config.most_behind,
+        max_backlog_bytes: config.most_behind,
     };
-    journal::Parts {
+    journal::JournalDeps {
         disk: Arc::new(folder),
         settings,
         store: store.clone(),

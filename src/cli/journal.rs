@@ -9,7 +9,7 @@ use journal::disk::{Disk, Folder};
 use journal::leases::OpenLeases;
 use journal::reader::{Ending, Reader};
 use journal::record::Record;
-use journal::recovery::{self, Listed};
+use journal::recovery::{self, SegmentList};
 use journal::segment::{self, HEAD, LogId};
 use journal::tail::Segment;
 use serde::Serialize;
@@ -113,7 +113,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn show(folder: &Folder, listed: &Listed, from: u64, is_json: bool) -> anyhow::Result<()> {
+fn show(folder: &Folder, listed: &SegmentList, from: u64, is_json: bool) -> anyhow::Result<()> {
     let first = recovery::segment_of(&listed.segments, from);
     for segment in &listed.segments[first..] {
         let file = segment::file_name(segment.base);
@@ -240,7 +240,7 @@ impl Findings {
         }
     }
 
-    fn verify(&mut self, folder: &Folder, listed: &Listed) -> anyhow::Result<()> {
+    fn verify(&mut self, folder: &Folder, listed: &SegmentList) -> anyhow::Result<()> {
         self.log = Some(listed.log.to_string());
         self.segments = listed.segments.len();
         self.from = listed.segments.first().map_or(0, |first| first.base);

@@ -1,4 +1,4 @@
-//! The folder of a log, behind a seam, so that tests can fill a disk, stall it or cut its power.
+//! The folder of a log, behind a trait, so that tests can fill a disk, stall it or cut its power.
 
 use super::segment;
 use std::ffi::OsStr;
@@ -12,84 +12,83 @@ use system::private_files;
 
 /// The folder that holds the segments.
 pub trait Disk: Send + Sync + 'static {
-    /// The names of the files in it, in no order.
+    /// Returns the names of its files, in no order.
     fn list(&self) -> io::Result<Vec<String>>;
-    /// Opens a file that is there, to read and write it.
+    /// Opens an existing file for reading and writing.
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
-    /// Makes an empty file to write, in place of one that may be there.
+    /// Creates an empty file for writing, and replaces an existing one.
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Returns when names that were given and taken survive a power cut.
+    /// Returns when created, renamed and removed names survive a power cut.
     fn sync(&self) -> io::Result<()>;
-    /// How people know the folder.
+    /// Path of the folder, for messages.
     fn name(&self) -> String;
 }
 
-/// One file.
+/// An open file of the folder.
 pub trait DiskFile: Send + Sync {
     fn length(&self) -> io::Result<u64>;
-    /// Reads until the buffer is full or the file ends; returns how much.
+    /// Reads until the buffer is full or the file ends. Returns the number of bytes.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     fn truncate(&self, length: u64) -> io::Result<()>;
-    /// Returns when what was written survives a power cut.
+    /// Returns when everything written survives a power cut.
     fn sync(&self) -> io::Result<()>;
 }
 
-/// A folder of the machine.
+/// A folder of the file system.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// Held by the one process that writes; closing the file frees it.
+    /// Locked by the one process that writes; closing the file releases the lock.
     lock: Option<File>,
 }
 
-const LOCK: &str = "lock";
-/// A predecessor in the same process may take a moment to let go.
+const LOCK_FILE: &str = "lock";
+/// Attempts to get the lock, which a predecessor in the same process may take a moment to release.
 const LOCK_TRIES: usize = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
+const LOCK_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Folder {
-    /// The folder, made when it is not there, for the one process that writes in it.
+    /// Creates the folder if it is missing, and locks it for this process.
     ///
     /// # Errors
-    /// If it cannot be made, another user owns it or can write it, or another process writes in it.
+    /// If it cannot be created, another user owns it or can write it, or another process has locked it.
     pub fn create(path: &Path) -> io::Result<Self> {
         private_files::create_folder(path)?;
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let lock = private_files::open(&path.join(LOCK), options)?;
-        take(&lock)?;
+        let lock = private_files::open(&path.join(LOCK_FILE), options)?;
+        acquire(&lock)?;
         Ok(Self { path: path.to_owned(), lock: Some(lock) })
     }
 
-    /// The folder, with the lock of the process that wrote in it until now; see
-    /// [`duplicate_lock`](Self::duplicate_lock).
+    /// Opens the folder with the lock of the previous process; see [`duplicate_lock`](Self::duplicate_lock).
     ///
     /// # Errors
-    /// If the folder is not there, or another user owns it or can write it.
+    /// If the folder does not exist, or another user owns it or can write it.
     pub fn take_over(path: &Path, lock: OwnedFd) -> io::Result<Self> {
         private_files::check_folder(path)?;
         Ok(Self { path: path.to_owned(), lock: Some(lock.into()) })
     }
 
-    /// A second handle on the lock, for another process. The folder is locked as long as one of them is open.
+    /// Duplicates the lock for another process. The folder stays locked while one of the two is open.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// If the operating system cannot duplicate it.
     pub fn duplicate_lock(&self) -> io::Result<Option<OwnedFd>> {
         self.lock.as_ref().map(|lock| lock.as_fd().try_clone_to_owned()).transpose()
     }
 
-    /// Whether a log lies in the folder.
+    /// True if the folder has segments of a log.
     #[must_use]
     pub fn holds_log(path: &Path) -> bool {
         let names = std::fs::read_dir(path).into_iter().flatten().flatten();
         names.map(|entry| entry.file_name()).any(|name| is_segment(&name))
     }
 
-    /// Removes a log that no process writes: its own files, and the folder if nothing else is in it.
+    /// Removes a log that no process writes: its files, and the folder if it is empty then.
     ///
     /// # Errors
     /// If a file cannot be removed.
@@ -97,7 +96,7 @@ impl Folder {
         for entry in std::fs::read_dir(path)? {
             let entry = entry?;
             let name = entry.file_name();
-            if is_segment(&name) || name == LOCK {
+            if is_segment(&name) || name == LOCK_FILE {
                 std::fs::remove_file(entry.path())?;
             }
         }
@@ -107,10 +106,10 @@ impl Folder {
         }
     }
 
-    /// The folder to look at, if it is there.
+    /// Opens an existing folder for reading, without a lock.
     ///
     /// # Errors
-    /// If it is not there, or another user owns it or can write it.
+    /// If it does not exist, or another user owns it or can write it.
     pub fn existing(path: &Path) -> io::Result<Self> {
         private_files::check_folder(path)?;
         Ok(Self { path: path.to_owned(), lock: None })
@@ -122,11 +121,11 @@ fn is_segment(name: &OsStr) -> bool {
 }
 
 #[expect(clippy::disallowed_methods, reason = "at start, when nothing else runs yet")]
-fn take(lock: &File) -> io::Result<()> {
+fn acquire(lock: &File) -> io::Result<()> {
     for _ in 0..LOCK_TRIES {
         match lock.try_lock() {
             Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_INTERVAL),
             Err(TryLockError::Error(e)) => return Err(e),
         }
     }
@@ -207,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_is_removed_without_what_lies_beside_it() {
+    fn a_log_is_removed_without_other_files_of_its_folder() {
         let place = tempfile::TempDir::new().unwrap();
         let path = place.path().join("journal");
         let folder = Folder::create(&path).unwrap();

@@ -4,12 +4,12 @@ use super::record::Record;
 use domain::charge::Lease;
 use domain::id::{IdMap, RequestId};
 
-/// The open leases after some records.
+/// Open leases after a sequence of records.
 #[derive(Debug, Default)]
 pub struct OpenLeases(IdMap<RequestId, Lease>);
 
 impl OpenLeases {
-    /// Applies the next record. Returns it, unless the lease in it was kept.
+    /// Applies the next record. Returns the record, unless its lease was stored.
     pub fn apply(&mut self, record: Record) -> Option<Record> {
         match &record {
             Record::Extend { request, reserved } => {
@@ -26,13 +26,13 @@ impl OpenLeases {
         None
     }
 
-    /// Number of open leases.
+    /// Number of leases that are open.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// The leases, in no order.
+    /// Returns the open leases, in no order.
     #[must_use]
     pub fn to_vec(&self) -> Vec<Lease> {
         self.0.values().cloned().collect()

@@ -1,8 +1,8 @@
-//! The task that brings the journal into the ledger: batches in one transaction with their position.
+//! Background task that writes the journal to the ledger: each batch in one transaction with its position.
 //!
-//! The store takes an entry with the position after it or not at all, so a kill at any point makes the next
-//! start read on from there. While the store fails nothing is lost, and it is asked again later and later;
-//! an entry that is itself to blame is singled out by halving, kept among the dead, logged and counted.
+//! The store writes an entry together with the position after it or not at all, so after a kill at any point the
+//! next start continues from there. While the store fails nothing is lost, and writes are retried with backoff. An
+//! entry that the ledger rejects is found by halving the batch, dead-lettered, logged and counted.
 
 use super::disk::DiskFile;
 use super::log::Log;
@@ -21,18 +21,18 @@ use telemetry::backlog::Backlog;
 use telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
-/// Bytes of the log in one batch: about two thousand calls. A larger one is no cheaper for each.
-const BATCH: usize = MAX_PAYLOAD + FRAME_HEAD;
+/// Bytes of the log in one batch: about two thousand calls. A larger batch costs no less per call.
+const BATCH_BYTES: usize = MAX_PAYLOAD + FRAME_HEAD;
 /// Time between batches: long enough that a transaction pays off, short enough that a batch delays no calls.
-const PAUSE: Duration = Duration::from_millis(50);
-const FIRST_RETRY: Duration = Duration::from_millis(20);
-const LAST_RETRY: Duration = Duration::from_secs(1);
-/// How long a store that fails is still asked once the gateway ends.
-const LAST_TRIES: Duration = Duration::from_secs(5);
+const BATCH_INTERVAL: Duration = Duration::from_millis(50);
+const RETRY_MIN_INTERVAL: Duration = Duration::from_millis(20);
+const RETRY_MAX_INTERVAL: Duration = Duration::from_secs(1);
+/// Time for which writes to a failing store are retried at shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The metrics this task moves.
+/// Metrics of the projector.
 #[derive(Clone)]
-pub(super) struct Gauges {
+pub(super) struct ProjectorMetrics {
     pub(super) persisted: Counter,
     pub(super) backlog: Backlog,
     pub(super) behind: Gauge,
@@ -40,7 +40,7 @@ pub(super) struct Gauges {
     pub(super) dead: Counter,
 }
 
-impl Gauges {
+impl ProjectorMetrics {
     pub(super) fn of(metrics: &Metrics) -> Self {
         Self {
             persisted: metrics.usage_persisted.clone(),
@@ -52,16 +52,17 @@ impl Gauges {
     }
 }
 
+/// Writes the journal to the ledger; see [`Projector::run`].
 pub(super) struct Projector {
     log: Arc<Log>,
     store: Arc<dyn Ledger>,
-    gauges: Gauges,
-    unwritable: Arc<AtomicU64>,
-    /// Everything before it was read; what it held for the ledger is there.
+    gauges: ProjectorMetrics,
+    dead_letters: Arc<AtomicU64>,
+    /// Position up to which the log was read and written to the ledger.
     at: u64,
-    /// The segment that `at` lies in, once it is open.
+    /// Open file of the segment that contains `at`.
     open: Option<(Segment, Box<dyn DiskFile>)>,
-    /// Entries of the ledger that were read.
+    /// Number of ledger entries that were written.
     entries: u64,
     outage: Option<Outage>,
 }
@@ -73,7 +74,7 @@ struct Outage {
     pause: Duration,
 }
 
-/// A piece of the log.
+/// Ledger entries of a part of the log, which ends at position `end`.
 struct Batch {
     entries: Vec<Entry>,
     end: u64,
@@ -83,14 +84,14 @@ impl Projector {
     pub(super) fn new(
         log: Arc<Log>,
         store: Arc<dyn Ledger>,
-        gauges: Gauges,
-        unwritable: Arc<AtomicU64>,
+        gauges: ProjectorMetrics,
+        dead_letters: Arc<AtomicU64>,
     ) -> Self {
         let at = log.projected();
-        Self { log, store, gauges, unwritable, at, open: None, entries: 0, outage: None }
+        Self { log, store, gauges, dead_letters, at, open: None, entries: 0, outage: None }
     }
 
-    /// Runs until `stop` is cancelled and the ledger has everything, or cannot take it.
+    /// Runs until `stop` is cancelled and the ledger has everything, or fails for [`SHUTDOWN_TIMEOUT`].
     pub(super) async fn run(&mut self, stop: &CancellationToken) {
         let mut stopped_at = None;
         loop {
@@ -101,13 +102,13 @@ impl Projector {
                 Ok(()) if stopped_at.is_some() => return,
                 Ok(()) => {
                     stop.run_until_cancelled(self.log.arrived.notified()).await;
-                    stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
+                    stop.run_until_cancelled(tokio::time::sleep(BATCH_INTERVAL)).await;
                 }
                 Err(error) => {
                     let pause = self.failed(&error);
                     let since = stopped_at.map(|at| clock::instant().duration_since(at));
-                    if since.is_some_and(|since| since > LAST_TRIES) {
-                        let bytes = self.log.behind();
+                    if since.is_some_and(|since| since > SHUTDOWN_TIMEOUT) {
+                        let bytes = self.log.backlog_bytes();
                         tracing::warn!(
                             bytes,
                             "shutdown before the whole journal was written to the ledger; the rest is written at the next start"
@@ -120,7 +121,7 @@ impl Projector {
         }
     }
 
-    /// Writes everything that is in the log now.
+    /// Writes everything in the log to the ledger.
     pub(super) async fn catch_up(&mut self) -> Result<(), JournalError> {
         while let Some(batch) = self.next()? {
             self.show_depth(batch.entries.len());
@@ -147,15 +148,15 @@ impl Projector {
         Mark { log: self.log.id().0, position }
     }
 
-    /// The next piece of the log; `None` when all of it was read. Reads it again until it was written.
+    /// Reads the next batch; `None` at the end of the log. Returns the same batch until it was written.
     fn next(&mut self) -> Result<Option<Batch>, JournalError> {
         let io = |source| JournalError::Io { folder: self.log.disk().name(), source };
         let segments = self.log.segments();
-        let mut place = recovery::segment_of(&segments, self.at);
-        let Some(mut segment) = segments.get(place).copied() else { return Ok(None) };
+        let mut index = recovery::segment_of(&segments, self.at);
+        let Some(mut segment) = segments.get(index).copied() else { return Ok(None) };
         if self.at >= segment.end() {
-            place += 1;
-            let Some(next) = segments.get(place) else { return Ok(None) };
+            index += 1;
+            let Some(next) = segments.get(index) else { return Ok(None) };
             segment = *next;
         }
         if self.open.as_ref().is_none_or(|(open, _)| open.base != segment.base) {
@@ -164,7 +165,7 @@ impl Projector {
         }
         let Some((_, file)) = &self.open else { return Ok(None) };
         let offset = self.at.saturating_sub(segment.base).max(HEAD as u64);
-        let bytes = read(&**file, offset, segment.length, BATCH).map_err(io)?;
+        let bytes = read(&**file, offset, segment.length, BATCH_BYTES).map_err(io)?;
         let mut records = Reader::new(&bytes, self.log.id().seed());
         let entries = records.by_ref().filter_map(|framed| ledger_entry(framed.record)).collect();
         let read = records.at() as u64;
@@ -172,11 +173,10 @@ impl Projector {
         if read > 0 || (offset == HEAD as u64 && segment.length == offset && self.at < end) {
             return Ok(Some(Batch { entries, end }));
         }
-        let at = offset;
-        Err(JournalError::Cut { file: path(self.log.disk(), segment.base), at })
+        Err(JournalError::Cut { file: path(self.log.disk(), segment.base), at: offset })
     }
 
-    /// Writes entries with their mark; those that the ledger will never take are kept among the dead.
+    /// Writes entries with their mark; those that the ledger rejects permanently are dead-lettered.
     async fn write(&self, entries: &[Entry], mark: Option<Mark>) -> Result<(), StoreError> {
         let mut parts = vec![(entries, mark)];
         while let Some((part, mark)) = parts.pop() {
@@ -195,7 +195,7 @@ impl Projector {
                     parts.extend([(second, mark), (first, None)]);
                 }
                 Err(StoreError::Corrupt(why)) if part.len() == 1 => {
-                    self.bury(&part[0], &why).await?;
+                    self.dead_letter(&part[0], &why).await?;
                     parts.push((&[], mark));
                 }
                 Err(error) => return Err(error),
@@ -204,7 +204,7 @@ impl Projector {
         Ok(())
     }
 
-    async fn bury(&self, entry: &Entry, why: &str) -> Result<(), StoreError> {
+    async fn dead_letter(&self, entry: &Entry, why: &str) -> Result<(), StoreError> {
         let text = serde_json::to_string(entry).expect("an entry is plain data");
         self.store.dead_letter(&text, why, clock::now()).await?;
         tracing::error!(
@@ -212,16 +212,16 @@ impl Projector {
             ?entry,
             "ledger permanently rejected a journal entry, moved it to the dead letters"
         );
-        self.unwritable.fetch_add(1, Ordering::Relaxed);
+        self.dead_letters.fetch_add(1, Ordering::Relaxed);
         self.gauges.dead.increment(1);
         Ok(())
     }
 
-    /// Deletes segments that lie before the one being read, after the ledger knows that it has them.
+    /// Deletes the segments before the current one, after their position was written to the ledger.
     async fn delete_segments(&mut self) -> Result<(), JournalError> {
         let segments = self.log.segments();
-        let place = recovery::segment_of(&segments, self.at);
-        let Some(current) = segments.get(place).filter(|_| place > 0) else { return Ok(()) };
+        let index = recovery::segment_of(&segments, self.at);
+        let Some(current) = segments.get(index).filter(|_| index > 0) else { return Ok(()) };
         self.store.journal(&[], Some(self.mark(self.at))).await?;
         if let Err(error) = self.log.delete_before(current.base) {
             tracing::warn!(%error, "failed to delete a journal segment, retrying later");
@@ -229,11 +229,11 @@ impl Projector {
         Ok(())
     }
 
-    /// What waits, with `in_batch` entries that are being written.
+    /// Exports the backlog, including the `in_batch` entries that are being written.
     fn show_depth(&self, in_batch: usize) {
         let waiting = self.log.entries().saturating_sub(self.entries).max(in_batch as u64);
         self.gauges.backlog.set(waiting, clock::instant());
-        self.gauges.behind.set(self.log.behind() as f64);
+        self.gauges.behind.set(self.log.backlog_bytes() as f64);
     }
 
     fn recovered(&mut self) {
@@ -244,7 +244,7 @@ impl Projector {
         }
     }
 
-    /// Returns the time to let pass before the next try.
+    /// Records a failure. Returns the pause before the retry.
     fn failed(&mut self, error: &JournalError) -> Duration {
         self.show_depth(0);
         if matches!(error, JournalError::Ledger(StoreError::Superseded)) {
@@ -252,7 +252,7 @@ impl Projector {
         }
         let outage = match self.outage {
             Some(Outage { began, failures, pause }) => {
-                Outage { began, failures: failures + 1, pause: (pause * 2).min(LAST_RETRY) }
+                Outage { began, failures: failures + 1, pause: (pause * 2).min(RETRY_MAX_INTERVAL) }
             }
             None => {
                 match error {
@@ -261,7 +261,7 @@ impl Projector {
                     }
                     _ => tracing::error!(%error, "failed to read the journal, retrying"),
                 }
-                Outage { began: clock::instant(), failures: 1, pause: FIRST_RETRY }
+                Outage { began: clock::instant(), failures: 1, pause: RETRY_MIN_INTERVAL }
             }
         };
         self.outage = Some(outage);
@@ -269,7 +269,7 @@ impl Projector {
     }
 }
 
-/// What of the log goes into the ledger.
+/// Returns the ledger entry of a record; `None` if it has none.
 pub(super) fn ledger_entry(record: Record) -> Option<Entry> {
     match record {
         Record::Settle(charge) => Some(Entry::Settle(charge)),

@@ -1,20 +1,19 @@
-//! From bytes to records and back: the frame around each record, and the iterator over frames. Pure.
+//! Encodes and decodes frames, each of which holds one record, and iterates over them. Pure.
 //!
-//! A frame is the length of its payload, the CRC-32C of that payload, and the payload. The CRC begins with
-//! a number of the log, so that what another log left on the disk is never taken for a record of this one.
+//! A frame is the length of its payload, the CRC-32C of the payload, and the payload. The CRC is seeded with
+//! the id of the log, so that leftovers of another log on the disk are never read as records of this one.
 //!
-//! Reading ends at the first frame that is not whole. What that means, the bytes after it tell: if no whole
-//! frame follows, a write was cut short ([`Ending::Torn`]); if one does, something was damaged
-//! ([`Ending::Damaged`]), and what to do about that is for a person to decide.
+//! Reading ends at the first incomplete frame. If no complete frame follows it, a write was cut short
+//! ([`Ending::Torn`]). If one does, the file is damaged ([`Ending::Damaged`]), and an operator has to decide.
 
 use super::record::{BadRecord, Record};
 
-/// Bytes before a payload.
+/// Length of the header before a payload, in bytes.
 pub const FRAME_HEAD: usize = 8;
-/// A longer payload is not written, so a larger length is damage.
+/// Maximum length of a payload, in bytes; a larger length in a file is damage.
 pub const MAX_PAYLOAD: usize = 1 << 19;
 
-/// Appends `record` in its frame; `seed` is the number of its log.
+/// Appends the frame of `record`; `seed` is [`LogId::seed`](super::segment::LogId::seed) of its log.
 pub fn append(record: &Record, seed: u32, to: &mut Vec<u8>) {
     let start = to.len();
     to.extend_from_slice(&[0; FRAME_HEAD]);
@@ -26,34 +25,34 @@ pub fn append(record: &Record, seed: u32, to: &mut Vec<u8>) {
     to[start + 4..start + FRAME_HEAD].copy_from_slice(&crc);
 }
 
-/// A whole record and where its frame lies in the bytes that were read.
+/// A record, and the range of its frame in the bytes that were read.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Framed {
+pub struct Frame {
     pub record: Record,
     pub start: usize,
     pub end: usize,
 }
 
-/// Why an iteration ended before the bytes did.
+/// The reason for which a [`Reader`] ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// All bytes were read.
+    /// Every byte belongs to a complete frame.
     Whole,
-    /// The frame at `at` is not whole, and no whole one follows.
+    /// The frame at `at` is incomplete, and no complete one follows.
     Torn { at: usize },
-    /// The frame at `at` is not whole, but the one at `next` is.
+    /// The frame at `at` is corrupt, but the one at `next` is complete.
     Damaged { at: usize, next: usize },
-    /// The record from `at` to `end` is as it was written, and cannot be understood.
+    /// The frame from `at` to `end` is complete, but its record cannot be decoded.
     Unreadable { at: usize, end: usize, why: BadRecord },
 }
 
-/// Records from the beginning of some bytes up to the first that is not whole.
+/// Iterates over the complete frames at the start of some bytes.
 #[derive(Debug)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
     seed: u32,
     at: usize,
-    /// Where a record ends that cannot be understood.
+    /// End and error of a record that cannot be decoded.
     unreadable: Option<(usize, BadRecord)>,
 }
 
@@ -63,13 +62,13 @@ impl<'a> Reader<'a> {
         Self { bytes, seed, at: 0, unreadable: None }
     }
 
-    /// Where the next frame begins; after the last one, where reading ended.
+    /// Offset of the next frame; after the last one, the offset at which reading ended.
     #[must_use]
     pub fn at(&self) -> usize {
         self.at
     }
 
-    /// Why the iterator gave no more.
+    /// Returns the reason for the end.
     #[must_use]
     pub fn ending(&self) -> Ending {
         let at = self.at;
@@ -87,9 +86,9 @@ impl<'a> Reader<'a> {
 }
 
 impl Iterator for Reader<'_> {
-    type Item = Framed;
+    type Item = Frame;
 
-    fn next(&mut self) -> Option<Framed> {
+    fn next(&mut self) -> Option<Frame> {
         if self.unreadable.is_some() {
             return None;
         }
@@ -98,7 +97,7 @@ impl Iterator for Reader<'_> {
         match Record::decode(payload) {
             Ok(record) => {
                 self.at = end;
-                Some(Framed { record, start, end })
+                Some(Frame { record, start, end })
             }
             Err(why) => {
                 self.unreadable = Some((end, why));
@@ -108,7 +107,7 @@ impl Iterator for Reader<'_> {
     }
 }
 
-/// True if the frame at `at` may go on after the last of the bytes.
+/// True if the frame at `at` may continue after the end of the bytes.
 #[must_use]
 pub fn is_cut_off(bytes: &[u8], at: usize) -> bool {
     match length_at(bytes, at) {
@@ -117,12 +116,12 @@ pub fn is_cut_off(bytes: &[u8], at: usize) -> bool {
     }
 }
 
-/// The first whole frame that begins at `from` or later.
+/// Finds the first complete frame that begins at `from` or later.
 fn find_frame(bytes: &[u8], from: usize, seed: u32) -> Option<usize> {
     (from..bytes.len()).find(|at| frame_at(bytes, *at, seed).is_some())
 }
 
-/// The payload of the frame that begins at `at`, if it is whole.
+/// Returns the payload of the frame at `at`, if it is complete.
 fn frame_at(bytes: &[u8], at: usize, seed: u32) -> Option<&[u8]> {
     let length = length_at(bytes, at)?;
     let payload = bytes.get(at + FRAME_HEAD..)?.get(..length)?;
@@ -130,7 +129,7 @@ fn frame_at(bytes: &[u8], at: usize, seed: u32) -> Option<&[u8]> {
     (crc32c::crc32c_append(seed, payload) == crc).then_some(payload)
 }
 
-/// A length that a frame can have; `None` for any other, and where there is none.
+/// Reads the length of the payload at `at`; `None` if it is not a valid length.
 fn length_at(bytes: &[u8], at: usize) -> Option<usize> {
     let length = bytes.get(at..)?.first_chunk().map(|length| u32::from_le_bytes(*length))?;
     let length = usize::try_from(length).ok()?;

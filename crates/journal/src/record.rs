@@ -1,7 +1,7 @@
-//! One entry of the journal and its bytes: pure, a fixed layout with a version.
+//! An entry of the journal and its encoding: a fixed layout with a version. Pure.
 //!
 //! Numbers are little-endian and have their full width; a text is its length (two bytes) and its UTF-8.
-//! A kind or a version that this program does not know is an error, never skipped: it may be a charge.
+//! An unknown kind or version is an error and never skipped, because it may be a charge.
 
 use domain::charge::{Adjustment, Charge, Lease, Source, Status, TokenCount};
 use domain::day::Day;
@@ -16,19 +16,19 @@ use uuid::Uuid;
 const VERSION: u8 = 1;
 const MAX_TEXT: usize = u16::MAX as usize;
 
-/// One entry of the journal.
+/// An entry of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Record {
-    /// A call was admitted. Written before the upstream is asked.
+    /// A call was admitted. Written before the request to the upstream.
     Open(Lease),
-    /// A running call holds `reserved` tokens in all from now on.
+    /// The total reservation of a running call was raised to `reserved` tokens.
     Extend { request: RequestId, reserved: u64 },
-    /// The caller was refused after all, because its lease could not be written in time: nothing to charge.
+    /// The call was refused because its lease was not written in time: nothing is charged.
     Withdraw { request: RequestId },
     /// A call ended, or the charge of one that had ended was corrected.
     Settle(Charge),
-    /// A correction beside the ledger.
+    /// An adjustment of the rollups, by a reset.
     Adjust(Adjustment),
 }
 
@@ -48,15 +48,15 @@ pub enum BadRecord {
 }
 
 impl Record {
-    /// True if the ledger has a row for it.
+    /// True if the record is written to the ledger.
     #[must_use]
     pub fn is_for_ledger(&self) -> bool {
         matches!(self, Self::Settle(_) | Self::Adjust(_))
     }
 
-    /// Appends the record's bytes.
+    /// Encodes the record and appends it to `to`.
     pub fn encode(&self, to: &mut Vec<u8>) {
-        let mut out = Out(to);
+        let mut out = Encoder(to);
         match self {
             Self::Open(lease) => {
                 out.head(kind::OPEN);
@@ -82,12 +82,12 @@ impl Record {
         }
     }
 
-    /// Reads what [`encode`](Self::encode) wrote, all of it.
+    /// Decodes the bytes of one record, as written by [`encode`](Self::encode).
     ///
     /// # Errors
-    /// If the bytes are not exactly one record of a kind and version known here.
+    /// If the bytes are not exactly one record of a known kind and version.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
-        let mut fields = Fields(bytes);
+        let mut fields = Decoder(bytes);
         let (kind, version) = (fields.u8()?, fields.u8()?);
         if version != VERSION {
             return Err(BadRecord::Unknown { kind, version });
@@ -119,9 +119,10 @@ const COUNTED: u8 = 1;
 const HAS_FIRST_TOKEN: u8 = 2;
 const HAS_CLIENT_ID: u8 = 4;
 
-struct Out<'a>(&'a mut Vec<u8>);
+/// Encodes fields by appending them.
+struct Encoder<'a>(&'a mut Vec<u8>);
 
-impl Out<'_> {
+impl Encoder<'_> {
     fn head(&mut self, kind: u8) {
         self.0.extend_from_slice(&[kind, VERSION]);
     }
@@ -146,7 +147,8 @@ impl Out<'_> {
         self.0.extend_from_slice(value.as_bytes());
     }
 
-    /// No text comes near the limit: names are configured, ids are ours or at most 128 bytes.
+    /// Appends a text, cut at the limit. No text comes near it: names are configured, and ids have at most 128
+    /// bytes.
     fn text(&mut self, value: &str) {
         let end = value.floor_char_boundary(value.len().min(MAX_TEXT));
         let length = u16::try_from(end).unwrap_or(u16::MAX);
@@ -172,8 +174,8 @@ impl Out<'_> {
 
     fn charge(&mut self, charge: &Charge) {
         let TokenCount { prompt, cached, completion, reasoning } = charge.tokens;
-        let place =
-            |found: Option<usize>| found.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX);
+        let code =
+            |index: Option<usize>| index.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX);
         self.uuid(charge.request.0);
         self.uuid(charge.user.0);
         self.day(charge.day);
@@ -182,8 +184,8 @@ impl Out<'_> {
             self.u64(tokens);
         }
         self.i64(charge.cost_micro_dollars);
-        self.u8(place(STATUSES.iter().position(|status| *status == charge.status)));
-        self.u8(place(SOURCES.iter().position(|source| *source == charge.source)));
+        self.u8(code(STATUSES.iter().position(|status| *status == charge.status)));
+        self.u8(code(SOURCES.iter().position(|source| *source == charge.source)));
         let flag = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
         self.u8(flag(charge.counted, COUNTED)
             | flag(charge.first_token_ms.is_some(), HAS_FIRST_TOKEN)
@@ -210,10 +212,10 @@ impl Out<'_> {
     }
 }
 
-/// The fields that are still to be read.
-struct Fields<'a>(&'a [u8]);
+/// Decodes fields from the rest of the bytes.
+struct Decoder<'a>(&'a [u8]);
 
-impl<'a> Fields<'a> {
+impl<'a> Decoder<'a> {
     fn take(&mut self, length: usize) -> Result<&'a [u8], BadRecord> {
         let (taken, rest) = self.0.split_at_checked(length).ok_or(BadRecord::Short)?;
         self.0 = rest;

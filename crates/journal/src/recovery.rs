@@ -1,7 +1,7 @@
-//! What a start finds in the folder of a log: its segments, what the ledger lacks, the leases left open.
+//! Reads the folder of a log at startup: its segments, the entries that the ledger lacks, and the open leases.
 //!
-//! A write that was cut short leaves a torn record at the very end, which is cut off. Anything else that
-//! cannot be read stops the start, because a charge may be in it.
+//! A write that was cut short leaves a torn record at the end of the log, which is truncated. Anything else that
+//! cannot be read stops the start, because it may contain a charge.
 
 use super::disk::{Disk, DiskFile};
 use super::leases::OpenLeases;
@@ -12,9 +12,9 @@ use super::tail::Segment;
 use std::io;
 
 /// Bytes read at a time; more than the longest frame.
-const CHUNK: usize = 2 * MAX_PAYLOAD;
+const READ_BYTES: usize = 2 * MAX_PAYLOAD;
 
-/// The journal cannot be used.
+/// The reason for which the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     #[error("cannot use the journal in {folder}: {source}")]
@@ -51,28 +51,28 @@ pub enum JournalError {
     Ledger(#[from] store::StoreError),
 }
 
-/// The segments in a folder, the oldest first, and the log they belong to.
+/// Segments of the log in a folder, the oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct SegmentList {
     pub log: LogId,
     pub segments: Vec<Segment>,
 }
 
-/// What reading the segments found.
+/// Result of [`scan`].
 #[derive(Debug, Default)]
-pub struct Scanned {
+pub struct Scan {
     pub leases: OpenLeases,
-    /// Entries of the ledger after the position asked for.
+    /// Number of ledger entries after the given position.
     pub entries: u64,
-    /// The last segment is whole up to this length, and was longer.
-    pub torn: Option<Torn>,
+    /// The torn record at the end of the last segment, if there is one.
+    pub torn: Option<TornRecord>,
 }
 
-/// A record that was cut short.
+/// A record at the end of a segment that was written in part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Torn {
+pub struct TornRecord {
     pub base: u64,
-    /// Length of what is whole.
+    /// Length of the segment up to the record.
     pub at: u64,
     pub length: u64,
 }
@@ -80,13 +80,13 @@ pub struct Torn {
 /// Lists the segments; `None` if there are none.
 ///
 /// # Errors
-/// If the folder cannot be read, or holds segments of several logs.
-pub fn list(disk: &dyn Disk) -> Result<Option<Listed>, JournalError> {
+/// If the folder cannot be read, or has segments of several logs.
+pub fn list(disk: &dyn Disk) -> Result<Option<SegmentList>, JournalError> {
     let io = |source| JournalError::Io { folder: disk.name(), source };
     let mut bases: Vec<u64> =
         disk.list().map_err(io)?.iter().filter_map(|name| segment::base_of(name)).collect();
     bases.sort_unstable();
-    let mut listed: Option<Listed> = None;
+    let mut listed: Option<SegmentList> = None;
     for base in bases {
         let file = disk.open(&segment::file_name(base)).map_err(io)?;
         let mut head = [0; HEAD];
@@ -96,8 +96,8 @@ pub fn list(disk: &dyn Disk) -> Result<Option<Listed>, JournalError> {
         let log = listed.as_ref().map(|listed| listed.log).or(head.map(|head| head.log));
         match head {
             Some(head) if Some(head.log) == log => {
-                let listed =
-                    listed.get_or_insert_with(|| Listed { log: head.log, segments: Vec::new() });
+                let listed = listed
+                    .get_or_insert_with(|| SegmentList { log: head.log, segments: Vec::new() });
                 listed.segments.push(Segment { base, length });
             }
             _ => {
@@ -109,7 +109,7 @@ pub fn list(disk: &dyn Disk) -> Result<Option<Listed>, JournalError> {
     Ok(listed)
 }
 
-/// Removes what a segment that was never finished left behind.
+/// Removes the drafts of segments that were never completed.
 pub(super) fn remove_drafts(disk: &dyn Disk) -> io::Result<()> {
     for name in disk.list()?.iter().filter(|name| name.ends_with(DRAFT_SUFFIX)) {
         disk.remove(name)?;
@@ -117,21 +117,21 @@ pub(super) fn remove_drafts(disk: &dyn Disk) -> io::Result<()> {
     Ok(())
 }
 
-/// The segment in which reading from `position` begins: its first records say which leases were open.
+/// Index of the segment that contains `position`: its first records are the leases that were open.
 #[must_use]
 pub fn segment_of(segments: &[Segment], position: u64) -> usize {
     segments.iter().rposition(|one| one.base <= position).unwrap_or(0)
 }
 
-/// Reads the segments from the one that holds `position`, and counts the entries after that position.
+/// Reads the segments from the one that contains `position`, and counts the entries after that position.
 ///
 /// # Errors
 /// If anything but a torn end cannot be read.
-pub fn scan(disk: &dyn Disk, listed: &Listed, position: u64) -> Result<Scanned, JournalError> {
+pub fn scan(disk: &dyn Disk, listed: &SegmentList, position: u64) -> Result<Scan, JournalError> {
     let segments = &listed.segments[segment_of(&listed.segments, position)..];
-    let mut scanned = Scanned::default();
-    for (place, one) in segments.iter().enumerate() {
-        let next = segments.get(place + 1);
+    let mut scanned = Scan::default();
+    for (index, one) in segments.iter().enumerate() {
+        let next = segments.get(index + 1);
         let whole = each_record(disk, listed.log, *one, |at, record| {
             scanned.entries += u64::from(at >= position && record.is_for_ledger());
             scanned.leases.apply(record);
@@ -145,14 +145,16 @@ pub fn scan(disk: &dyn Disk, listed: &Listed, position: u64) -> Result<Scanned, 
                 let (from, to) = (one.end(), next.base);
                 return Err(JournalError::Missing { log: listed.log, from, to });
             }
-            None => scanned.torn = Some(Torn { base: one.base, at: whole, length: one.length }),
+            None => {
+                scanned.torn = Some(TornRecord { base: one.base, at: whole, length: one.length })
+            }
         }
     }
     Ok(scanned)
 }
 
-/// Gives each record of a segment with its position to `take`. Returns the length of what is whole: the
-/// segment's own, unless it ends in a torn record.
+/// Calls `visit` with the position of each record of a segment, and the record. Returns the length of the complete
+/// records: that of the segment, unless it ends in a torn record.
 ///
 /// # Errors
 /// If a record that is not the last cannot be read, or the file cannot.
@@ -160,47 +162,47 @@ pub fn each_record(
     disk: &dyn Disk,
     log: LogId,
     segment: Segment,
-    mut take: impl FnMut(u64, Record),
+    mut visit: impl FnMut(u64, Record),
 ) -> Result<u64, JournalError> {
     let io = |source| JournalError::Io { folder: disk.name(), source };
     let file = disk.open(&segment::file_name(segment.base)).map_err(io)?;
     let mut offset = HEAD as u64;
     while offset < segment.length {
-        let bytes = read(&*file, offset, segment.length, CHUNK).map_err(io)?;
+        let bytes = read(&*file, offset, segment.length, READ_BYTES).map_err(io)?;
         let is_rest = offset + bytes.len() as u64 == segment.length;
         let mut records = Reader::new(&bytes, log.seed());
         for framed in records.by_ref() {
-            take(segment.base + offset + framed.start as u64, framed.record);
+            visit(segment.base + offset + framed.start as u64, framed.record);
         }
         let at = records.at();
         if !is_rest && at > 0 && reader::is_cut_off(&bytes, at) {
             offset += at as u64;
             continue;
         }
-        // What follows decides, so all of it is looked at.
+        // A torn and a damaged record differ in what follows, so the whole rest is read.
         let rest = read(&*file, offset + at as u64, segment.length, usize::MAX).map_err(io)?;
-        let mut records = Reader::new(&rest, log.seed());
-        if !is_rest && records.next().is_some() {
+        let mut following = Reader::new(&rest, log.seed());
+        if !is_rest && following.next().is_some() {
             offset += at as u64;
             continue;
         }
-        let place = |within: usize| offset + at as u64 + within as u64;
+        let position = |within: usize| offset + at as u64 + within as u64;
         let file = || path(disk, segment.base);
-        return match records.ending() {
+        return match following.ending() {
             Ending::Whole => Ok(segment.length),
-            Ending::Torn { at } => Ok(place(at)),
+            Ending::Torn { at } => Ok(position(at)),
             Ending::Damaged { at, next } => {
-                Err(JournalError::Damaged { file: file(), at: place(at), next: place(next) })
+                Err(JournalError::Damaged { file: file(), at: position(at), next: position(next) })
             }
             Ending::Unreadable { at, why, .. } => {
-                Err(JournalError::Unreadable { file: file(), at: place(at), why })
+                Err(JournalError::Unreadable { file: file(), at: position(at), why })
             }
         };
     }
     Ok(segment.length)
 }
 
-/// Up to `most` bytes of a segment from `offset` on.
+/// Reads up to `most` bytes of a segment from `offset` on.
 pub(super) fn read(
     file: &dyn DiskFile,
     offset: u64,
@@ -214,7 +216,7 @@ pub(super) fn read(
     Ok(bytes)
 }
 
-/// How people find the file.
+/// Path of a segment's file, for messages.
 pub(super) fn path(disk: &dyn Disk, base: u64) -> String {
     format!("{}/{}", disk.name(), segment::file_name(base))
 }

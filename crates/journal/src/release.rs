@@ -1,10 +1,10 @@
-//! Stopping the journal for another process, which writes it from then on, and starting it again if that fails.
+//! Stops the journal so that another process can write it, and restarts it if that fails.
 
 use super::projector::Projector;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// The journal was not released: a write is under way, or the ledger does not take what is in it.
+/// The journal was not released: a write is running, or the ledger does not accept what is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the journal could not be released")]
 pub struct NotReleased;
@@ -17,7 +17,7 @@ pub(super) struct Release {
 }
 
 impl Release {
-    /// Returns when the projector has stopped; the ledger then has the whole log, unless it takes nothing.
+    /// Returns when the projector has stopped; the ledger then has the whole log, unless it is unavailable.
     pub(super) async fn stop_projector(&self) {
         self.requested.send_replace(true);
         let _ = self.projector_stopped.subscribe().wait_for(|stopped| *stopped).await;
@@ -31,7 +31,7 @@ impl Release {
     /// Runs the projector until `stop` is cancelled, but not while the journal is released.
     pub(super) async fn run(&self, mut projector: Projector, stop: CancellationToken) {
         let mut requested = self.requested.subscribe();
-        // Also when it is stopped at once: the ledger gets what is in the log.
+        // Runs even if it is stopped already, so that the ledger gets what is in the log.
         loop {
             let round = stop.child_token();
             let request = async {

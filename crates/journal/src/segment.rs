@@ -1,28 +1,27 @@
-//! A segment: one file of the log. Its name is the position of its first byte, its head says to which log
-//! it belongs. Pure.
+//! A segment: one file of the log. Its name is the position of its first byte, and its header names the log. Pure.
 //!
-//! A position counts the bytes of the log from its beginning, heads included; it only grows. Each segment
-//! after its head repeats the leases that were open when it began, so no older one is needed to know them.
+//! A position counts the bytes of the log from its beginning, headers included. Each segment begins, after its
+//! header, with the leases that were open when it was created, so no older segment is needed to find them.
 
 use std::fmt;
 use uuid::Uuid;
 
-/// A segment that has grown to this size is followed by another.
+/// Size at which a new segment begins, in bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
-/// Bytes of a segment's head.
+/// Length of a segment's header, in bytes.
 pub const HEAD: usize = 40;
 
 const MAGIC: &[u8; 8] = b"knockxJ\x01";
 const SUFFIX: &str = ".journal";
-/// A segment that is being made.
+/// Suffix of a segment that is not complete yet.
 pub const DRAFT_SUFFIX: &str = ".draft";
 
-/// Which log: random, made with its first segment.
+/// Id of a log: random, created with its first segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LogId(pub Uuid);
 
 impl LogId {
-    /// What the CRC of this log's records begins with.
+    /// Seed of the CRCs of this log's records.
     #[must_use]
     pub fn seed(self) -> u32 {
         crc32c::crc32c(self.0.as_bytes())
@@ -35,7 +34,7 @@ impl fmt::Display for LogId {
     }
 }
 
-/// The head of a segment.
+/// Header of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentHead {
     pub log: LogId,
@@ -44,7 +43,7 @@ pub struct SegmentHead {
 }
 
 impl SegmentHead {
-    /// The head's bytes.
+    /// Encodes the header.
     #[must_use]
     pub fn encode(self) -> [u8; HEAD] {
         let mut bytes = [0; HEAD];
@@ -56,7 +55,7 @@ impl SegmentHead {
         bytes
     }
 
-    /// Reads a head; `None` if the bytes are not one.
+    /// Decodes a header; `None` if the bytes are not one.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; HEAD] = bytes.first_chunk()?;
@@ -69,13 +68,13 @@ impl SegmentHead {
     }
 }
 
-/// The file of the segment that begins at `base`.
+/// File name of the segment that begins at `base`.
 #[must_use]
 pub fn file_name(base: u64) -> String {
     format!("{base:020}{SUFFIX}")
 }
 
-/// Where the segment in this file begins; `None` if it is not one.
+/// Position at which the segment in this file begins; `None` if the file is not a segment.
 #[must_use]
 pub fn base_of(file_name: &str) -> Option<u64> {
     let digits = file_name.strip_suffix(SUFFIX)?;

@@ -1,4 +1,4 @@
-//! The end of the log: the segment that is written on, and the making of the next one.
+//! The end of the log: the segment that is being written, and the creation of the next one.
 
 use super::disk::{Disk, DiskFile};
 use super::reader;
@@ -16,45 +16,44 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// The position after its last byte.
+    /// Position after the last byte of the segment.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.base + self.length
     }
 }
 
-/// Where the next write goes, and what of it has failed so far.
+/// The segment that is being written, and the bytes of the current write.
 pub(super) struct Tail {
     pub(super) file: Box<dyn DiskFile>,
     pub(super) segment: Segment,
-    /// Taken from the head; empty unless a write is under way or has failed.
-    pub(super) waiting: Vec<u8>,
-    /// `Head::pushed` after them.
+    /// Bytes of the current write; empty unless it is running or has failed.
+    pub(super) unwritten: Vec<u8>,
+    /// Number of bytes appended to the log up to the end of the current write.
     pub(super) upto: u64,
-    /// Length at which the next segment is made.
+    /// Length at which the next segment begins.
     pub(super) roll_at: u64,
     pub(super) outage: Option<(Instant, u64)>,
 }
 
 impl Tail {
-    /// Goes on behind `segment`, which lies in `file`; another follows once it has `roll_at` bytes.
+    /// Continues at the end of `segment`, in `file`; the next segment begins at `roll_at` bytes.
     pub(super) fn new(file: Box<dyn DiskFile>, segment: Segment, roll_at: u64) -> Self {
-        Self { file, segment, waiting: Vec::new(), upto: 0, roll_at, outage: None }
+        Self { file, segment, unwritten: Vec::new(), upto: 0, roll_at, outage: None }
     }
 
-    /// Writes what waits, at the end of the segment.
+    /// Writes the bytes of the current write at the end of the segment.
     pub(super) fn write(&self, synced: bool) -> io::Result<()> {
-        self.file.write_all_at(&self.waiting, self.segment.length)?;
+        self.file.write_all_at(&self.unwritten, self.segment.length)?;
         if synced { self.file.sync() } else { Ok(()) }
     }
 }
 
-/// Makes a segment that begins at `base` with the leases that are open. It has its name only once it is
-/// whole and synced.
+/// Creates a segment at `base` that begins with the open leases. It is a draft until it is complete and synced.
 ///
 /// # Errors
-/// If the disk does not take it; then it is not there under its name.
-pub(super) fn make_segment(
+/// If the disk cannot be written; then the segment does not exist under its name.
+pub(super) fn create_segment(
     disk: &dyn Disk,
     id: LogId,
     base: u64,
@@ -76,6 +75,6 @@ pub(super) fn make_segment(
     {
         return Err(error);
     }
-    // With its name it is the log's next segment, synced or not.
+    // Under its name it is the log's next segment, whether or not the folder is synced.
     Ok((file, Segment { base, length: bytes.len() as u64 }))
 }

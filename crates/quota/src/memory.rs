@@ -157,7 +157,7 @@ impl QuotaBackend for MemoryQuota {
             let Some(settled) = state.quota.settle(&charge) else { return 0 };
             (settled, self.journal.push(charge))
         };
-        self.journal.written(upto).await;
+        self.journal.wait_durable(upto).await;
         settled.overshoot
     }
 
@@ -170,7 +170,7 @@ impl QuotaBackend for MemoryQuota {
         // A repeated reset waits for the same adjustments, which the ledger takes once.
         self.journal.adjust(adjustments).await;
         // Later reports read the ledger; in memory the reset applies already.
-        let _ = tokio::time::timeout(RESET_TIMEOUT, self.journal.projected()).await;
+        let _ = tokio::time::timeout(RESET_TIMEOUT, self.journal.wait_projected()).await;
         Ok(removed)
     }
 
@@ -201,7 +201,8 @@ impl QuotaBackend for MemoryQuota {
             state.quota.used_on(day, owner)
         };
         // A comparison with the ledger then finds every call in it that has ended by now.
-        let projected = tokio::time::timeout(PROJECTION_TIMEOUT, self.journal.projected()).await;
+        let projected =
+            tokio::time::timeout(PROJECTION_TIMEOUT, self.journal.wait_projected()).await;
         projected.map_err(|_| QuotaUnavailable)?;
         Ok(used)
     }

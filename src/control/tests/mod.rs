@@ -177,9 +177,9 @@ async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>>) -> Contr
 }
 
 async fn journal(store: &Arc<dyn Store>, metrics: &Arc<Metrics>, folder: &Path) -> Journal {
-    let parts = journal::Parts {
+    let parts = journal::JournalDeps {
         disk: Arc::new(Folder::create(&folder.join("journal")).unwrap()),
-        settings: LogSettings { synced: false, segment_bytes: 1 << 20, most_behind: 1 << 30 },
+        settings: LogSettings { synced: false, segment_bytes: 1 << 20, max_backlog_bytes: 1 << 30 },
         store: store.clone(),
         metrics: Arc::clone(metrics),
         workers: &Supervisor::default(),

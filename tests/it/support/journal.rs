@@ -2,7 +2,7 @@
 
 use journal::disk::Folder;
 use journal::log::LogSettings;
-use journal::{self, Journal, Parts};
+use journal::{self, Journal, JournalDeps};
 use quota::memory::MemoryQuota;
 use quota::user_versions::UserVersions;
 use std::path::Path;
@@ -19,9 +19,9 @@ pub async fn start(
     workers: &Supervisor,
     stop: &CancellationToken,
 ) -> Journal {
-    let parts = Parts {
+    let parts = JournalDeps {
         disk: Arc::new(Folder::create(folder).unwrap()),
-        settings: LogSettings { synced: false, segment_bytes: 20_000, most_behind: 1 << 30 },
+        settings: LogSettings { synced: false, segment_bytes: 20_000, max_backlog_bytes: 1 << 30 },
         store: store.clone(),
         metrics: Arc::new(Metrics::new(&[], &[])),
         workers,

@@ -39,7 +39,7 @@ async fn what_many_write_at_once_is_all_there_and_in_the_order_of_each() {
         })
     });
     let open: usize = join_all(writers).await.into_iter().map(Result::unwrap).sum();
-    setup.journal.projected().await;
+    setup.journal.wait_projected().await;
     let (disk, ledger) = (disk.copy(false), ledger.copy());
     let next = Setup::start(&disk, &ledger).await;
     assert_eq!((next.abandoned, open), (160, 160));
@@ -81,7 +81,7 @@ async fn while_the_disk_is_full_calls_are_refused_and_charges_wait_in_order() {
         }
         extended.await;
         soon("calls are admitted again", || !setup.journal.is_unavailable()).await;
-        setup.journal.projected().await;
+        setup.journal.wait_projected().await;
         assert_eq!(ledger.books().rows[&first.request], charge(&first, 5));
         let (killed, books) = (disk.copy(false), ledger.copy());
         let next = Setup::start(&killed, &books).await;
@@ -120,7 +120,7 @@ async fn while_a_write_is_stuck_the_others_are_refused_within_a_second() {
     assert!(began.elapsed() < AT_MOST);
     disk.stick(false);
     soon("calls are admitted again", || !setup.journal.is_unavailable()).await;
-    setup.journal.projected().await;
+    setup.journal.wait_projected().await;
     assert_eq!(ledger.books().rows[&running.request], charge(&running, 4));
     let (disk, ledger) = (disk.copy(false), ledger.copy());
     let next = Setup::start(&disk, &ledger).await;
@@ -138,7 +138,7 @@ async fn a_segment_that_cannot_be_made_lets_the_last_one_grow() {
         setup.call(tokens).await;
     }
     disk.leave_room(None);
-    setup.journal.projected().await;
+    setup.journal.wait_projected().await;
     assert_eq!(ledger.books().rows.len(), 300);
     let next = Setup::start(&disk.copy(false), &ledger.copy()).await;
     assert_eq!(next.abandoned, 0);

@@ -65,7 +65,7 @@ async fn run(steps: Vec<Step>) {
                 setup.journal.settle(charge(&lease, number)).await;
                 told.ended.push((lease, number));
             }
-            Step::Project if !fails => setup.journal.projected().await,
+            Step::Project if !fails => setup.journal.wait_projected().await,
             Step::PowerCut => {
                 fails = false;
                 // The ledger's own commits survive it.
@@ -124,7 +124,7 @@ async fn those_who_wait_share_a_sync() {
     others.await.into_iter().for_each(Result::unwrap);
     let syncs = disk.syncs() - before;
     assert!(syncs < 40, "{syncs} syncs for 51 charges");
-    setup.journal.projected().await;
+    setup.journal.wait_projected().await;
     assert_eq!(ledger.books().rows.len(), 51);
     setup.end().await;
 }

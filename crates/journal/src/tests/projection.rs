@@ -4,7 +4,7 @@ use super::super::log::LogSettings;
 use super::super::recovery::{self, JournalError};
 use super::super::segment::{self, HEAD};
 use super::super::tail::Segment;
-use super::super::{Journal, Parts, Started, start};
+use super::super::{Journal, JournalDeps, StartedJournal, start};
 use super::{FakeDisk, adjustment, charge, lease};
 use domain::charge::{Charge, Lease, Status};
 use domain::id::RequestId;
@@ -133,7 +133,7 @@ pub(super) struct Setup {
 }
 
 pub(super) const SMALL: LogSettings =
-    LogSettings { synced: false, segment_bytes: 2_000, most_behind: 1 << 20 };
+    LogSettings { synced: false, segment_bytes: 2_000, max_backlog_bytes: 1 << 20 };
 
 impl Setup {
     pub(super) async fn start(disk: &FakeDisk, ledger: &Ledger) -> Self {
@@ -147,7 +147,7 @@ impl Setup {
     ) -> Result<Self, JournalError> {
         let (workers, stop) = (Supervisor::default(), CancellationToken::new());
         workers.shut_down();
-        let parts = Parts {
+        let parts = JournalDeps {
             disk: Arc::new(disk.clone()),
             settings,
             store: ledger.store(),
@@ -155,7 +155,7 @@ impl Setup {
             workers: &workers,
             stop: stop.clone(),
         };
-        let Started { journal, abandoned } = start(parts).await?;
+        let StartedJournal { journal, abandoned } = start(parts).await?;
         Ok(Self { journal, abandoned, workers, stop })
     }
 
@@ -194,7 +194,7 @@ async fn what_was_journaled_is_in_the_ledger_once_and_old_segments_go() {
         calls.push(setup.call(tokens).await);
     }
     setup.journal.adjust(vec![adjustment(&open), adjustment(&open)]).await;
-    setup.journal.projected().await;
+    setup.journal.wait_projected().await;
     assert!(calls.iter().all(|lease| ledger.books().times[&lease.request] == 1));
     assert_eq!(ledger.books().adjustments, 2);
     soon("old segments are deleted", || disk.names().len() == 1).await;
@@ -232,7 +232,7 @@ async fn a_kill_at_any_point_neither_loses_nor_doubles() {
             ended.push((lease, round));
         }
         if round % 7 == 0 {
-            setup.journal.projected().await;
+            setup.journal.wait_projected().await;
         }
         // In the order in which a kill leaves them: the ledger never has more than the log.
         let ledger = ledger.copy();
@@ -265,7 +265,7 @@ async fn a_kill_between_a_commit_and_the_deletion_of_its_segments_does_no_harm()
     let (before, old) = (disk.copy(false), disk.names().len());
     assert!(old > 5, "{old}");
     ledger.books().is_away = false;
-    setup.journal.projected().await;
+    setup.journal.wait_projected().await;
     soon("old segments are deleted", || disk.names().len() == 1).await;
     let ledger = ledger.copy();
     let next = Setup::start(&before, &ledger).await;
@@ -280,7 +280,7 @@ async fn a_kill_between_a_commit_and_the_deletion_of_its_segments_does_no_harm()
 #[tokio::test]
 async fn a_ledger_that_is_away_stops_new_calls_at_the_bound_and_loses_nothing() {
     let (disk, ledger) = (FakeDisk::default(), Ledger::default());
-    let settings = LogSettings { most_behind: 20_000, ..SMALL };
+    let settings = LogSettings { max_backlog_bytes: 20_000, ..SMALL };
     let setup = Setup::try_start(&disk, &ledger, settings).await.unwrap();
     ledger.books().is_away = true;
     let running = lease(9);
@@ -293,7 +293,7 @@ async fn a_ledger_that_is_away_stops_new_calls_at_the_bound_and_loses_nothing() 
     assert!(setup.journal.is_unavailable() && calls > 50);
     setup.journal.settle(charge(&running, 3)).await;
     ledger.books().is_away = false;
-    setup.journal.projected().await;
+    setup.journal.wait_projected().await;
     assert_eq!(ledger.books().rows.len(), 1);
     setup.call(5).await;
     setup.end().await;
@@ -311,12 +311,12 @@ async fn an_entry_that_the_ledger_refuses_holds_up_no_other() {
     }
     ledger.books().bad = Some(calls[17].request);
     ledger.books().is_away = false;
-    setup.journal.projected().await;
+    setup.journal.wait_projected().await;
     {
         let books = ledger.books();
         assert_eq!((books.rows.len(), books.buried), (49, 1));
     }
-    assert_eq!(setup.journal.unwritable(), 1);
+    assert_eq!(setup.journal.dead_letters(), 1);
     setup.end().await;
     let next = Setup::start(&disk.copy(false), &ledger.copy()).await;
     assert_eq!(next.abandoned, 0);
@@ -382,7 +382,7 @@ async fn an_older_copy_of_the_folder_loses_nothing_that_it_has_alone() {
     let (disk, ledger) = (FakeDisk::default(), Ledger::default());
     let setup = Setup::start(&disk, &ledger).await;
     setup.call(1).await;
-    setup.journal.projected().await;
+    setup.journal.wait_projected().await;
     let (copy, elsewhere) = (disk.copy(false), ledger.copy());
     for tokens in 0..20 {
         setup.call(tokens).await;

@@ -1,22 +1,22 @@
--- The numbers of one user or key, as crates/quota/src/model/mod.rs keeps them.
+-- The account of one user or key, as in crates/quota/src/model/account.rs.
 --
 -- An account is a hash. For each of its days (the newest few): `DAY:u` tokens used, `DAY:r` tokens
--- reserved, `DAY:e` tokens that running calls are likely to take beyond those, `DAY:q` requests,
+-- reserved, `DAY:e` tokens that running calls are expected to use beyond those, `DAY:q` requests,
 -- `DAY:o` open leases. `s` streams open. The token bucket: `bu` units, `bt` when, in ms, `bc`
--- capacity, `bs` seconds to refill. Numbers stay below 2^53, where Lua's are exact; the gateway sees
--- to that.
+-- capacity, `bs` seconds to refill. The gateway caps numbers at 2^53, up to which
+-- Lua's are exact.
 --
--- A call belongs to one day. A script loads only the fields of that day, the first so many of those
--- below, and writes only what has changed.
+-- A call belongs to one day. A script loads only the fields of that day, a prefix of those below, and writes
+-- only what has changed.
 
 local USED, RESERVED, EXPECTED, REQUESTS, OPEN = 1, 2, 3, 4, 5
 local STREAMS, UNITS, FILLED_AT, CAPACITY, SECONDS = 6, 7, 8, 9, 10
 local OF_DAY, WITH_STREAMS, ALL = 5, 6, 10
 
--- As many as the ledger may report when counters are built from it, and one more.
+-- One more than the ledger may report when accounts are rebuilt from it.
 local KEPT_DAYS = 5
--- Set when a day begins, so that no call has to. Calls of that day may follow for a day, and five days
--- later no day of the account can still be asked for.
+-- Set with the first call of a day, so that others need not. Calls of that day may follow for a day, and five days
+-- later no day of the account is queried any more.
 local ACCOUNT_MS = 7 * 24 * 60 * 60 * 1000
 
 local max, min, floor, ceil = math.max, math.min, math.floor, math.ceil
@@ -38,12 +38,12 @@ local function load(key, names, count)
     return account
 end
 
--- A window that can admit a call has a time; without one the bucket was never touched.
+-- A bucket that was never used has no time.
 local function has_bucket(account)
     return account[FILLED_AT] > 0
 end
 
-local function forget_old_days(key)
+local function delete_old_days(key)
     local days = {}
     for _, field in ipairs(redis.call('HKEYS', key)) do
         local day = string.match(field, '^(.+):q$')
@@ -54,8 +54,8 @@ local function forget_old_days(key)
     table.sort(days, function(a, b) return a > b end)
     for place = KEPT_DAYS, #days do
         local day = days[place]
-        local held = redis.call('HMGET', key, day .. ':r', day .. ':e')
-        if whole(held[1]) + whole(held[2]) == 0 then
+        local reserved = redis.call('HMGET', key, day .. ':r', day .. ':e')
+        if whole(reserved[1]) + whole(reserved[2]) == 0 then
             redis.call('HDEL', key, unpack(fields(day), 1, OF_DAY))
         end
     end
@@ -73,7 +73,7 @@ local function save(account)
         end
     end
     if not has_day then
-        forget_old_days(account.key)
+        delete_old_days(account.key)
     end
     if length > 0 then
         redis.call('HSET', account.key, unpack(changes))
@@ -84,7 +84,7 @@ local function save(account)
     return not has_day
 end
 
--- Saves the accounts of a call, and lists them among those of the day when they are new to it.
+-- Saves the accounts of a call, and adds them to the accounts of the day if they are new to it.
 local function save_both(user, key, accounts_of_day)
     local is_new = save(user)
     if save(key) or is_new then

@@ -1,8 +1,8 @@
 -- Acquires or renews a lock for a gateway, unless another has it.
 --
 -- KEYS 1 owner
--- ARGV 1 gateway, 2 for how long, in ms
--- Answers owned | other.
+-- ARGV 1 gateway, 2 lifetime in ms
+-- Returns owned | other.
 -- A script, because the check and the write must be one step.
 local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] then

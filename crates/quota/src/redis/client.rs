@@ -124,9 +124,9 @@ impl ScriptClient {
             done = script.run(connection, keys, arguments).await;
         }
         self.metrics.redis_seconds(op).record(clock::instant().duration_since(began));
-        // A second try that is refused, as by a server that is starting, tells nothing of the first.
-        let why = |e| if outcome_unknown { CommandError::Unknown } else { e };
-        (done.map_err(|e| why(self.command_error(&e))), outcome_unknown)
+        // The rejection of a retry, for example by a server that is starting, proves nothing about the first attempt.
+        let cause = |e| if outcome_unknown { CommandError::Unknown } else { e };
+        (done.map_err(|e| cause(self.command_error(&e))), outcome_unknown)
     }
 
     /// Sends one command without a retry.
@@ -200,7 +200,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     /// Closes the first connection that sends a script, then answers that it is loading.
-    async fn starts_again(listener: TcpListener) {
+    async fn restarts(listener: TcpListener) {
         let mut outcome_unknown = false;
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_that_repeats_leaves_more_in_doubt() {
+    fn more_outcomes_are_unknown_where_the_driver_retries() {
         let server = |kind| RedisError::from((ErrorKind::Server(kind), "told"));
         let dropped = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         for (error, once, repeated) in [
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_second_try_tells_nothing_of_the_first() {
+    async fn a_rejected_retry_leaves_the_outcome_unknown() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("redis://{}", listener.local_addr().unwrap());
         let asked = async {
@@ -252,7 +252,7 @@ mod tests {
             assert_eq!(run().await.unwrap_err(), CommandError::Rejected);
         };
         tokio::select! {
-            () = starts_again(listener) => panic!("it serves for ever"),
+            () = restarts(listener) => panic!("it serves for ever"),
             () = asked => {}
         }
     }

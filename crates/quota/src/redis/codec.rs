@@ -10,16 +10,19 @@ use uuid::Uuid;
 /// Largest number sent to Redis: Lua's numbers are exact up to this.
 const LARGEST: u64 = (1 << 53) - 1;
 
-/// Reply of `take.lua`.
+/// Decoded reply of `take.lua`.
 pub(super) enum TakeReply {
     Granted(Grant),
     Refused(QuotaRefusal),
+    /// The caller record is out of date.
     Stale,
+    /// The request has ended already.
     Settled,
+    /// The partition has no epoch, so its accounts are not complete.
     Rebuild,
 }
 
-/// Reply of `settle.lua`.
+/// Decoded reply of `settle.lua`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SettleReply {
     pub end: SettleEnd,
@@ -37,7 +40,7 @@ pub(super) struct Watermark {
     pub number: u64,
 }
 
-/// Reply of `partition_state.lua`.
+/// Decoded reply of `partition_state.lua`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PartitionState {
     /// Empty if the partition has none.
@@ -48,7 +51,7 @@ pub(super) struct PartitionState {
     pub waiting: u64,
 }
 
-/// Outcome of a settlement.
+/// Outcome of a settlement in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SettleEnd {
     Settled,
@@ -88,11 +91,15 @@ pub(super) fn debits(debits: &[Debit]) -> String {
     text
 }
 
+/// Caps a number at [`LARGEST`].
 pub(super) fn exact(number: u64) -> u64 {
     number.min(LARGEST)
 }
 
-pub(super) fn take_reply(reply: &[Value], asked: &[Debit]) -> Result<TakeReply, QuotaUnavailable> {
+pub(super) fn take_reply(
+    reply: &[Value],
+    requested: &[Debit],
+) -> Result<TakeReply, QuotaUnavailable> {
     let (word, rest) = head(reply)?;
     match (word, rest) {
         ("granted", [tokens, free, numbers @ ..]) => Ok(TakeReply::Granted(Grant {
@@ -100,9 +107,9 @@ pub(super) fn take_reply(reply: &[Value], asked: &[Debit]) -> Result<TakeReply, 
             free: number(free)?,
             standing: standing(numbers)?,
         })),
-        ("refused", [place, by_open_calls, retry, numbers @ ..]) => {
-            let place = usize::try_from(number(place)?).map_err(|_| QuotaUnavailable)?;
-            let debit = asked.get(place.wrapping_sub(1)).ok_or(QuotaUnavailable)?;
+        ("refused", [position, by_open_calls, retry, numbers @ ..]) => {
+            let position = usize::try_from(number(position)?).map_err(|_| QuotaUnavailable)?;
+            let debit = requested.get(position.wrapping_sub(1)).ok_or(QuotaUnavailable)?;
             Ok(TakeReply::Refused(QuotaRefusal {
                 limit: debit.resource.kind(),
                 by_open_calls: number(by_open_calls)? == 1,
@@ -140,15 +147,15 @@ pub(super) fn settle_reply(reply: &[Value]) -> Result<SettleReply, QuotaUnavaila
         }
         _ => return Err(QuotaUnavailable),
     };
-    let [so_far, epoch] = watermark else { return Err(QuotaUnavailable) };
-    let watermark = Watermark { epoch: text(epoch)?.parse().ok(), number: number(so_far)? };
+    let [settled, epoch] = watermark else { return Err(QuotaUnavailable) };
+    let watermark = Watermark { epoch: text(epoch)?.parse().ok(), number: number(settled)? };
     Ok(SettleReply { end, overshoot, watermark: Some(watermark) })
 }
 
 pub(super) fn state(reply: &[Value]) -> Result<PartitionState, QuotaUnavailable> {
-    let ("state", [epoch, so_far, waiting]) = head(reply)? else { return Err(QuotaUnavailable) };
+    let ("state", [epoch, settled, waiting]) = head(reply)? else { return Err(QuotaUnavailable) };
     let epoch = text(epoch)?.to_owned();
-    Ok(PartitionState { epoch, number: number(so_far)?, waiting: number(waiting)? })
+    Ok(PartitionState { epoch, number: number(settled)?, waiting: number(waiting)? })
 }
 
 pub(super) fn reset_reply(reply: &[Value]) -> Result<RemovedUsage, QuotaUnavailable> {
@@ -175,7 +182,7 @@ pub(super) fn standing(numbers: &[Value]) -> Result<Standing, QuotaUnavailable> 
         user: tally(u_used, u_reserved, u_requests)?,
         key: tally(k_used, k_reserved, k_requests)?,
         streams_open: number(streams)?,
-        // Below zero: the bucket was never touched.
+        // Below zero if the bucket is unused.
         window_left: number(left).ok(),
         window_full_in_ms: number(full_in)?,
     })

@@ -1,11 +1,11 @@
--- Corrects the charge of a call that has ended: the counters change by the difference, and the correct charge
+-- Corrects the charge of a call that has ended: the accounts change by the difference, and the correct charge
 -- goes to the outbox.
 --
 -- KEYS 1 tombstone of the correction, 2 tombstone of the call, 3 the user's account, 4 the key's account,
 --      5 outbox, 6 number of settlements, 7 epoch
 -- ARGV 1 tokens charged before, 2 tokens charged now, 3 day, 4 charge, 5 tombstone in ms
--- Answers corrected | again | rebuild.
--- A script, because counters and charge must change together; sent again it changes nothing.
+-- Returns corrected | again | rebuild.
+-- A script, because accounts and charge must change together; sent again it changes nothing.
 if redis.call('EXISTS', KEYS[1]) == 1 then
     return { 'again' }
 elseif redis.call('EXISTS', KEYS[7]) == 0 then
@@ -20,7 +20,7 @@ for _, name in ipairs({ KEYS[3], KEYS[4] }) do
         save(account)
     end
 end
--- A gateway that was presumed dead cannot change the call any more.
+-- A gateway that was presumed dead must not replace the corrected charge.
 local ended = redis.call('GET', KEYS[2])
 if ended and string.match(ended, '^reaped:') then
     redis.call('SET', KEYS[2], 'settled', 'PX', ARGV[5])

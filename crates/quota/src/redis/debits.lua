@@ -1,17 +1,17 @@
 -- Debits of a call on the accounts of its user and its key.
 
--- A debit a line: whose (`u` or `k`), what, and its numbers, as `debits` of crates/quota/src/redis/codec.rs
--- writes them; all of one day. Returns the debits, and the accounts with their first `count` fields,
--- of the key just those of the day where no debit needs more.
+-- Parses one debit per line: owner (`u` or `k`), resource, and its numbers, as encoded by `debits` in
+-- crates/quota/src/redis/codec.rs; all of one day. Returns the debits, and the accounts with their first `count`
+-- fields; of the key only those of the day if no debit needs more.
 local function read_debits(text, user_key, key_key, count)
     local debits, day, key_count = {}, '', OF_DAY
     local lines = string.gmatch(text, '(%l) (%l+) (%S+) ?(%d*) ?(%d*) ?(%d*) ?(%d*) ?(%d*)')
-    for whose, what, first, second, want, least, share, likely in lines do
-        local debit = { whose = whose, what = what }
+    for owner, what, first, second, want, least, share, likely in lines do
+        local debit = { owner = owner, what = what }
         if what == 'tokens' then
             day, debit.limit = first, tonumber(second)
             debit.want, debit.least = tonumber(want), tonumber(least)
-            -- None in what an older gateway wrote: its calls are likely to take what they need.
+            -- Absent in debits of an older gateway: its calls are expected to use their minimum.
             debit.share, debit.likely = whole(share), whole(likely)
         elseif what == 'request' then
             day, debit.limit = first, tonumber(second)
@@ -21,7 +21,7 @@ local function read_debits(text, user_key, key_key, count)
             else
                 debit.limit = tonumber(first)
             end
-            if whose == 'k' then
+            if owner == 'k' then
                 key_count = count
             end
         end
@@ -31,7 +31,7 @@ local function read_debits(text, user_key, key_key, count)
     local user, key = load(user_key, names, count), load(key_key, names, key_count)
     for place = 1, #debits do
         local debit = debits[place]
-        debit.account = debit.whose == 'u' and user or key
+        debit.account = debit.owner == 'u' and user or key
     end
     return debits, user, key
 end
@@ -48,8 +48,8 @@ local function free_tokens(debit, expected)
     return min(max(left, 0), max(left - account[EXPECTED], 0) + expected)
 end
 
--- Up to `want` of what is free for a call of which so much is `expected`, and no more than the
--- debit's share of it unless `least` is.
+-- Tokens that can be added to a call with so many `expected`: at most `want`, and at most the debit's share of
+-- what is free, unless `least` is more.
 local function addable(debit, expected, want, least)
     local free = free_tokens(debit, expected)
     local fair = free

@@ -2,7 +2,7 @@
 --
 -- KEYS 1 lease, 2 lease deadlines
 -- ARGV 1 request
--- Answers there | gone.
+-- Returns there | gone.
 -- A script, because a lease that is restored meanwhile keeps its deadline.
 if redis.call('EXISTS', KEYS[1]) == 1 then
     return { 'there' }

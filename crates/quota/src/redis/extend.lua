@@ -1,15 +1,15 @@
 -- Extends the reservation of a running call.
 --
 -- KEYS 1 lease, 2 the user's account, 3 the key's account, 4 epoch
--- ARGV 1 tokens the gateway knows it holds, 2 want, 3 least
--- Answers added TOKENS | held | exhausted | rebuild | lost: there is no such lease.
--- A script, because the check and the reservation must be one step. Sent again after a lost answer it finds
--- more held than the gateway knows of, and says how much, instead of taking twice.
+-- ARGV 1 reserved tokens that the gateway knows of, 2 want, 3 least
+-- Returns added TOKENS | held | exhausted | rebuild | lost: there is no such lease.
+-- A script, because the check and the reservation must be one step. If it is sent again after a lost reply, it finds
+-- more reserved than the gateway knows of, and returns the difference instead of reserving twice.
 local lease = redis.call('HMGET', KEYS[1], 'reserved', 'debits', 'expected')
 if not lease[1] then
     return { 'lost' }
 elseif redis.call('EXISTS', KEYS[4]) == 0 then
-    -- Without an epoch accounts do not say what is used.
+    -- Without an epoch the accounts are not complete.
     return { 'rebuild' }
 end
 local reserved, expected, known = whole(lease[1]), whole(lease[3]), whole(ARGV[1])
@@ -27,15 +27,15 @@ if added < max(least, 1) then
     end)
     return { alone >= max(least, 1) and 'held' or 'exhausted' }
 end
--- What was expected of the call is now held by it.
-local come = min(expected, added)
+-- Expected tokens that the call now has reserved.
+local converted = min(expected, added)
 for _, debit in ipairs(debits) do
     if debit.what == 'tokens' then
         debit.account[RESERVED] = debit.account[RESERVED] + added
-        expect(debit.account, -come)
+        expect(debit.account, -converted)
     end
 end
 save(user)
 save(key)
-redis.call('HSET', KEYS[1], 'reserved', reserved + added, 'expected', expected - come)
+redis.call('HSET', KEYS[1], 'reserved', reserved + added, 'expected', expected - converted)
 return { 'added', added }

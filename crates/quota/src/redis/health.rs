@@ -96,7 +96,7 @@ impl HealthPoller {
         let mut rounds = tokio::time::interval(POLL_INTERVAL);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(rounds.tick()).await.is_some() {
-            // What fails is tried again in the next round.
+            // A failed round is retried by the next one.
             let _ = self.round().await;
         }
     }
@@ -139,7 +139,7 @@ impl HealthPoller {
             written: number(&texts[2]),
         };
         let partitions = Partition::all().zip(partitions.chunks_exact(3)).map(part).collect();
-        // After the numbers: when these are the servers we know, the numbers are theirs.
+        // After the numbers: if the servers are unchanged, the numbers are theirs.
         let servers = self.servers().await?;
         Ok(ClusterView { partitions, changes: number(changes), servers, contact: None })
     }

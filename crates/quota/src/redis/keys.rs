@@ -1,11 +1,11 @@
-//! Names of keys. All keys of a user carry one partition in braces, so that a cluster keeps them on
+//! Names of keys in Redis. All keys of a user contain their partition in braces, so that a cluster stores them on
 //! one node and one script may use them.
 
 use domain::day::Day;
 use domain::id::{KeyId, RequestId, UserId};
 
-/// Partitions; each has an epoch, an outbox and a set of lease deadlines. Never to be changed where
-/// data is: a user's numbers would be looked for elsewhere.
+/// Number of partitions; each has an epoch, an outbox and a set of lease deadlines. It must not change where data
+/// exists, because users would move to other partitions.
 pub const PARTITIONS: u8 = 64;
 
 /// Counter that every change to a user, a key or a plan increments.
@@ -16,13 +16,13 @@ pub const CHANGES: &str = "kx:changes";
 pub struct Partition(pub u8);
 
 impl Partition {
-    /// The partition of a user: the last bits of a `UUIDv7` are random.
+    /// Returns the partition of a user: the last bits of a `UUIDv7` are random.
     #[must_use]
     pub fn of(user: UserId) -> Self {
         Self(user.0.as_bytes()[15] % PARTITIONS)
     }
 
-    /// All partitions.
+    /// Returns every partition, in the order of their numbers.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..PARTITIONS).map(Self)
     }
@@ -39,7 +39,7 @@ impl Partition {
         self.name(&format!("version:{}", user.0.simple()))
     }
 
-    /// Account of a user.
+    /// Account of a user, over all its keys.
     #[must_use]
     pub fn user(self, user: UserId) -> String {
         self.name(&format!("user:{}", user.0.simple()))
@@ -81,13 +81,13 @@ impl Partition {
         self.name("deadlines")
     }
 
-    /// Accounts that were drawn on for a day.
+    /// Accounts with usage on a day.
     #[must_use]
     pub fn accounts(self, day: Day) -> String {
         self.name(&format!("accounts:{day}"))
     }
 
-    /// Charges and adjustments on their way to the ledger.
+    /// Charges and adjustments that wait for the ledger.
     #[must_use]
     pub fn outbox(self) -> String {
         self.name("outbox")
@@ -117,7 +117,7 @@ impl Partition {
         self.name("rebuilder")
     }
 
-    /// Gateways that are restoring what they know, each with the time after which it is considered dead.
+    /// Gateways that are restoring their leases and charges, each with the time after which it is considered dead.
     #[must_use]
     pub fn restoring(self) -> String {
         self.name("bringing")

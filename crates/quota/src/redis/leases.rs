@@ -4,7 +4,7 @@
 use super::codec::{self, SettleEnd};
 use super::keys::Partition;
 use super::local_journal::{Call, Renewal};
-use super::{Ended, RedisQuota, abandoned_charge, milliseconds, to_json};
+use super::{EndEvidence, RedisQuota, abandoned_charge, milliseconds, to_json};
 use crate::backend::QuotaUnavailable;
 use domain::charge::{Charge, TokenCount};
 use domain::id::RequestId;
@@ -185,7 +185,7 @@ impl RedisQuota {
         };
         let tokens = TokenCount { completion: reserved, ..TokenCount::default() };
         let charge = Charge { tokens, ..charge };
-        let (keys, arguments) = self.settlement(&charge, Ended::Unrenewed { now });
+        let (keys, arguments) = self.settlement(&charge, EndEvidence::Expired { now });
         let reply = client.run(RedisOp::Settle, &client.scripts.settle, &keys, &arguments).await?;
         let reply = codec::settle_reply(&reply)?;
         if reply.end == SettleEnd::Settled {

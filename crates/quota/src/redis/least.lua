@@ -1,4 +1,4 @@
--- The least that `measure` gives for any of the token debits.
+-- Returns the minimum of `measure` over the token debits.
 local function least_of(debits, measure)
     local least = nil
     for place = 1, #debits do

@@ -3,8 +3,8 @@
 -- KEYS 1 epoch, 2 number of settlements, 3 accounts of the day, 4.. accounts
 -- ARGV 1 day, 2 epoch and 3 number of settlements before the ledger was read, when no charge waited,
 --      4.. tokens and requests of each account
--- Answers loaded | again: the ledger has to be read once more.
--- A script, because no call may be admitted half way; sent again it changes nothing.
+-- Returns loaded | again: the ledger has to be read once more.
+-- A script, because no call may be admitted before all accounts are set; sent again it changes nothing.
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[2] then
     return { 'again' }
 elseif whole(redis.call('GET', KEYS[2])) ~= whole(ARGV[3]) then

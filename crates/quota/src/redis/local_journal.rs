@@ -72,7 +72,7 @@ pub(super) struct Call {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Renewal {
     pub(super) request: RequestId,
-    /// Tokens observed so far.
+    /// Tokens that the gateway has observed so far.
     pub(super) observed: u64,
 }
 
@@ -80,7 +80,8 @@ pub(super) struct Renewal {
 pub(super) struct Unconfirmed {
     pub(super) charge: Charge,
     partition: Partition,
-    place: u64,
+    /// Position among the charges sent to the partition.
+    position: u64,
 }
 
 impl LocalJournal {
@@ -199,13 +200,13 @@ impl LocalJournal {
         for (partition, journal) in
             state.partitions.iter().filter(|(_, journal)| journal.charges_unconfirmed)
         {
-            for (place, sent) in (journal.first..).zip(&journal.sent) {
+            for (position, sent) in (journal.first..).zip(&journal.sent) {
                 if found.len() == at_most {
                     return found;
                 }
                 if sent.is_unconfirmed(journal.polled) {
                     let (charge, partition) = (sent.charge.clone(), *partition);
-                    found.push(Unconfirmed { charge, partition, place });
+                    found.push(Unconfirmed { charge, partition, position });
                 }
             }
         }
@@ -230,9 +231,9 @@ impl LocalJournal {
         let journal = state.journal(unconfirmed.partition);
         journal.record(watermark);
         let written = journal.polled.map(|polled| Watermark { number: 0, ..polled });
-        let place =
-            unconfirmed.place.checked_sub(journal.first).and_then(|at| usize::try_from(at).ok());
-        if let Some(sent) = place.and_then(|at| journal.sent.get_mut(at)) {
+        let index =
+            unconfirmed.position.checked_sub(journal.first).and_then(|at| usize::try_from(at).ok());
+        if let Some(sent) = index.and_then(|at| journal.sent.get_mut(at)) {
             sent.watermark = watermark.or(written);
         }
     }

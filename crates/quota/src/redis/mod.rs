@@ -1,4 +1,4 @@
-//! Quota numbers in Redis, shared by any number of gateways.
+//! Quota in Redis, shared by any number of gateways.
 //!
 //! Each verb is one script and one round trip, and safe to repeat: a lease, and later a tombstone,
 //! have the request's id. A command without a reply is sent once more. If that fails too, a take is
@@ -63,11 +63,11 @@ const REBOOK_WINDOW: SignedDuration = SignedDuration::from_mins(10);
 pub enum Clock {
     /// Redis' own: the same for every gateway.
     Redis,
-    /// The caller's `now`.
+    /// The `now` argument of the caller.
     Given,
 }
 
-/// Settings of the counters in Redis.
+/// Settings of the quota in Redis.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     pub clock: Clock,
@@ -79,7 +79,7 @@ pub struct Settings {
     pub compare: Duration,
 }
 
-/// Quota counters in Redis, shared by all gateways.
+/// Quota in Redis, shared by all gateways.
 pub struct RedisQuota {
     client: ScriptClient,
     settings: Settings,
@@ -87,7 +87,7 @@ pub struct RedisQuota {
     /// True if more charges than `max_backlog` wait for the ledger.
     is_full: AtomicBool,
     skew: Skew,
-    /// Identifies this gateway.
+    /// Random id of this gateway.
     gateway: String,
     /// True if a change to users, keys or plans could not be published to the other gateways.
     has_unpublished: AtomicBool,
@@ -96,7 +96,7 @@ pub struct RedisQuota {
 }
 
 impl RedisQuota {
-    /// Counters on `connection`; nothing is sent yet.
+    /// Creates a back end on `connection`; nothing is sent yet.
     #[must_use]
     pub fn new(connection: RedisConn, settings: Settings, metrics: Arc<Metrics>) -> Self {
         Self {
@@ -189,8 +189,8 @@ impl RedisQuota {
             at.deadlines(),
         ];
         let arguments = [lease.request.0.simple().to_string(), milliseconds(TOMBSTONE_TTL)];
-        let withdraw = &self.client.scripts.rollback_take;
-        let reply = self.client.run(RedisOp::Settle, withdraw, &keys, &arguments).await?;
+        let rollback = &self.client.scripts.rollback_take;
+        let reply = self.client.run(RedisOp::Settle, rollback, &keys, &arguments).await?;
         if codec::word(&reply)? == "reaped" {
             self.charge_zero(lease).await?;
         }
@@ -200,7 +200,7 @@ impl RedisQuota {
 
     async fn charge_zero(&self, lease: &Lease) -> Result<(), QuotaUnavailable> {
         let charge = Charge { status: Status::Failed, counted: false, ..abandoned_charge(lease) };
-        let (keys, arguments) = self.settlement(&charge, Ended::Known);
+        let (keys, arguments) = self.settlement(&charge, EndEvidence::Reported);
         let settle = &self.client.scripts.settle;
         let reply = self.client.run(RedisOp::Settle, settle, &keys, &arguments).await?;
         self.local_journal.settled(charge, codec::settle_reply(&reply)?.watermark);
@@ -208,7 +208,7 @@ impl RedisQuota {
     }
 
     /// Returns the current keys and arguments of `settle.lua`.
-    fn settlement(&self, charge: &Charge, ended: Ended<'_>) -> ([String; 9], [String; 9]) {
+    fn settlement(&self, charge: &Charge, ended: EndEvidence<'_>) -> ([String; 9], [String; 9]) {
         let is_estimate = charge.status == Status::Abandoned;
         let tombstone = if is_estimate { REAPED_TOMBSTONE_TTL } else { TOMBSTONE_TTL };
         let at = Partition::of(charge.user);
@@ -230,22 +230,22 @@ impl RedisQuota {
             to_json(charge),
             milliseconds(tombstone),
             charge.day.to_string(),
-            u8::from(ended_lately(charge, self.skew.there(clock::now()))).to_string(),
+            u8::from(ended_lately(charge, self.skew.redis_time(clock::now()))).to_string(),
             u8::from(is_estimate).to_string(),
             match ended {
-                Ended::Known => String::new(),
-                Ended::Unrenewed { now } => now.to_owned(),
+                EndEvidence::Reported => String::new(),
+                EndEvidence::Expired { now } => now.to_owned(),
             },
         ];
         (keys, arguments)
     }
 
-    /// Sends a charge until Redis answers. It is kept on disk meanwhile if the first attempt fails.
+    /// Sends a charge until Redis replies. It is kept on disk meanwhile if the first attempt fails.
     async fn send_settle(&self, charge: &Charge) -> Vec<Value> {
         let settle = &self.client.scripts.settle;
         let mut pause = RETRY_MIN_INTERVAL;
         loop {
-            let (keys, arguments) = self.settlement(charge, Ended::Known);
+            let (keys, arguments) = self.settlement(charge, EndEvidence::Reported);
             if let Ok(reply) = self.client.run(RedisOp::Settle, settle, &keys, &arguments).await {
                 if let Some(spool) = self.spool.get().filter(|_| pause > RETRY_MIN_INTERVAL) {
                     spool.acknowledge(charge.request);
@@ -276,8 +276,8 @@ impl RedisQuota {
         let charge = &unconfirmed.charge;
         // A call that was charged for a dead gateway may have been restored by it: then it is alive.
         let ended = match charge.status {
-            Status::Abandoned => Ended::Unrenewed { now: "now" },
-            _ => Ended::Known,
+            Status::Abandoned => EndEvidence::Expired { now: "now" },
+            _ => EndEvidence::Reported,
         };
         let (keys, mut arguments) = self.settlement(charge, ended);
         let [_, _, _, text, ..] = &mut arguments;
@@ -296,14 +296,18 @@ impl RedisQuota {
     /// Extends a lease. `None` if Redis has no such lease.
     async fn send_extend(
         &self,
-        held: &Lease,
+        known: &Lease,
         want: u64,
         least: u64,
     ) -> Result<Option<ExtendOutcome>, QuotaUnavailable> {
-        let at = Partition::of(held.user);
-        let keys =
-            [at.lease(held.request), at.user(held.user), at.key(held.user, &held.key), at.epoch()];
-        let numbers = [held.reserved, want, least].map(|n| codec::exact(n).to_string());
+        let at = Partition::of(known.user);
+        let keys = [
+            at.lease(known.request),
+            at.user(known.user),
+            at.key(known.user, &known.key),
+            at.epoch(),
+        ];
+        let numbers = [known.reserved, want, least].map(|n| codec::exact(n).to_string());
         let extend = &self.client.scripts.extend;
         codec::extend_reply(&self.client.run(RedisOp::Extend, extend, &keys, &numbers).await?)
     }
@@ -345,7 +349,7 @@ impl QuotaBackend for RedisQuota {
             self.restore(call).await?;
             extended = self.send_extend(&lease, want, least).await?;
         }
-        // Ended permanently: its gateway was presumed dead.
+        // EndEvidence permanently: its gateway was presumed dead.
         let extended = extended.unwrap_or(ExtendOutcome::Exhausted);
         if let ExtendOutcome::Added(tokens) = extended {
             self.local_journal.raise(request, tokens);
@@ -406,7 +410,7 @@ impl QuotaBackend for RedisQuota {
     }
 
     fn now(&self, here: Timestamp) -> Timestamp {
-        self.skew.there(here)
+        self.skew.redis_time(here)
     }
 
     fn open_leases(&self) -> u64 {
@@ -414,15 +418,14 @@ impl QuotaBackend for RedisQuota {
     }
 }
 
-/// Evidence that a call is over.
+/// Evidence that a call has ended.
 #[derive(Debug, Clone, Copy)]
-enum Ended<'a> {
-    Known,
-    /// Its lease was not renewed: it is over if the lease is still expired at this time, `now` or in
+enum EndEvidence<'a> {
+    /// Its gateway reported the end.
+    Reported,
+    /// Its lease was not renewed: the call has ended if the lease is still expired at this time, `now` or in
     /// milliseconds since 1970.
-    Unrenewed {
-        now: &'a str,
-    },
+    Expired { now: &'a str },
 }
 
 fn milliseconds(time: Duration) -> String {

@@ -2,7 +2,7 @@
 --
 -- KEYS 1 epoch, 2 number of settlements, 3 gateways that are restoring
 -- ARGV 1 the new epoch, 2 number of settlements before the ledger was read
--- Answers open | again: a call was settled since, so the ledger has to be read once more; or a
+-- Returns open | again: a call was settled since, so the ledger has to be read once more; or a
 --      gateway has not restored all its leases.
 -- A script, because nothing may be settled between the check and the epoch.
 if redis.call('EXISTS', KEYS[1]) == 1 then

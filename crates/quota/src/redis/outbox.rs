@@ -150,7 +150,7 @@ impl OutboxDrainer {
             let busy = [after, before].concat();
             self.first = self.first.wrapping_add(WRITE_BATCH / READ_BATCH);
             let written = self.context.write_some(&busy).await?;
-            self.rebuild.note_written(&written);
+            self.rebuild.record_written(&written);
             if written.len() < READ_BATCH {
                 return Ok(());
             }
@@ -238,8 +238,8 @@ impl OutboxContext {
     pub(super) async fn acquire_lock(&self, name: &str, time: Duration) -> Result<bool, Retry> {
         let client = &self.quota.client;
         let arguments = [self.gateway.clone(), time.as_millis().to_string()];
-        let own = &client.scripts.acquire_lock;
-        let reply = client.run_bulk(own, &[name.to_owned()], &arguments).await?;
+        let script = &client.scripts.acquire_lock;
+        let reply = client.run_bulk(script, &[name.to_owned()], &arguments).await?;
         Ok(codec::word(&reply)? == "owned")
     }
 

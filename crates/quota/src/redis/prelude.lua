@@ -1,4 +1,4 @@
--- Numbers and time. Comes before every script.
+-- Functions for numbers and time, included in every script.
 
 local function whole(text)
     return tonumber(text) or 0

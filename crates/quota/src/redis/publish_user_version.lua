@@ -2,8 +2,8 @@
 --
 -- KEYS 1 version of the user
 -- ARGV 1 version
--- Answers published.
--- A script, because versions only go up, in whatever order they arrive.
+-- Returns published.
+-- A script, because a version must not decrease when publications arrive out of order.
 if whole(ARGV[1]) > whole(redis.call('GET', KEYS[1])) then
     redis.call('SET', KEYS[1], ARGV[1])
 end

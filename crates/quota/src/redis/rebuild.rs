@@ -24,7 +24,7 @@ use store::audit::Change;
 use system::clock;
 
 /// Time for all gateways to notice a lost partition and to announce that they are restoring it; see `restoring.lua`.
-const RESTORE_GRACE_TIMEOUT: Duration = Duration::from_millis(2500);
+const RESTORE_WAIT_TIMEOUT: Duration = Duration::from_millis(2500);
 /// Lifetime of the lock for a rebuild: another gateway takes over after this.
 const REBUILDER_LOCK_TTL: Duration = Duration::from_secs(15);
 /// Time to write audit entries; charges wait for it.
@@ -54,28 +54,28 @@ impl Rebuild {
             self.missing.entry(*partition).or_insert_with(clock::instant);
         }
         let waited = |p: &&Partition| {
-            self.missing.get(p).is_some_and(|at| at.elapsed() >= RESTORE_GRACE_TIMEOUT)
+            self.missing.get(p).is_some_and(|at| at.elapsed() >= RESTORE_WAIT_TIMEOUT)
         };
-        let mut ours = Vec::new();
+        let mut acquired = Vec::new();
         for partition in missing.iter().filter(waited) {
             if context.acquire_lock(&partition.rebuilder(), REBUILDER_LOCK_TTL).await? {
-                ours.push(*partition);
+                acquired.push(*partition);
             }
         }
-        if ours.is_empty() {
+        if acquired.is_empty() {
             return Ok(());
         }
         loop {
-            let written = context.write_some(&ours).await?;
-            self.note_written(&written);
+            let written = context.write_some(&acquired).await?;
+            self.record_written(&written);
             if written.is_empty() {
-                return rebuild(context, &ours).await;
+                return rebuild(context, &acquired).await;
             }
         }
     }
 
     /// Records that these partitions have new rows in the ledger.
-    pub(super) fn note_written(&mut self, partitions: &[Partition]) {
+    pub(super) fn record_written(&mut self, partitions: &[Partition]) {
         self.written.extend(partitions);
     }
 

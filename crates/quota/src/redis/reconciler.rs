@@ -35,7 +35,7 @@ const SPOOL_SEND_BATCH: usize = 100;
 /// Time to roll back uncertain takes at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Background task; see [`Reconciler::run`].
+/// Background task that runs after each poll; see [`Reconciler::run`].
 pub(super) struct Reconciler {
     quota: Arc<RedisQuota>,
     views: watch::Receiver<ClusterView>,
@@ -81,7 +81,7 @@ impl Reconciler {
             let quota = Arc::clone(&self.quota);
             let reaping = self.should_reap(&view).await;
             let reaped = async { if reaping { quota.reap(None).await } else { Ok(()) } };
-            // What fails is tried again in the next round.
+            // Failed work is retried in the next round.
             let _ = tokio::join!(self.restore_missing(&view), quota.rollback_some(), reaped);
             self.send_abandoned_files();
         }
@@ -100,7 +100,7 @@ impl Reconciler {
             self.missing.entry(*partition).or_insert_with(clock::instant).elapsed()
                 < RESTORE_TIMEOUT
         });
-        // All of them run to their end: a partition that cannot be written must not stop the others.
+        // All of them run to completion, because a partition that cannot be written must not stop the others.
         let announced = self.announce_restoring(&restoring, RESTORING_TTL).await;
         let renewed = self.renew(&missing).await;
         let sent = self.resend_charges().await;
@@ -122,11 +122,11 @@ impl Reconciler {
     ) -> Result<(), QuotaUnavailable> {
         let client = &self.quota.client;
         let arguments = [self.quota.gateway.clone(), time.as_millis().to_string()];
-        let say = async |partition: &Partition| {
+        let announce = async |partition: &Partition| {
             let keys = [partition.restoring()];
             client.run(RedisOp::Renew, &client.scripts.restoring, &keys, &arguments).await
         };
-        try_join_all(partitions.iter().map(say)).await?;
+        try_join_all(partitions.iter().map(announce)).await?;
         Ok(())
     }
 
@@ -149,9 +149,9 @@ impl Reconciler {
     /// Resends some of the charges that Redis may have lost. Resending a charge that it still has changes nothing.
     async fn resend_charges(&mut self) -> Result<(), QuotaUnavailable> {
         let unconfirmed = self.quota.local_journal.unconfirmed_charges(RESEND_BATCH);
-        let again = unconfirmed.iter().map(|charge| self.quota.resend_charge(charge));
+        let resent = unconfirmed.iter().map(|charge| self.quota.resend_charge(charge));
         let mut done = Ok(());
-        for sent in join_all(again).await {
+        for sent in join_all(resent).await {
             match sent {
                 Ok(was_lost) => self.lost_charges += u64::from(was_lost),
                 Err(e) => done = Err(e),
@@ -161,9 +161,9 @@ impl Reconciler {
     }
 
     /// Logs one line for all charges that were lost in one failure, once the last one is resent.
-    fn log_lost_charges(&mut self, all_are_back: bool) {
+    fn log_lost_charges(&mut self, all_are_resent: bool) {
         let charges = self.lost_charges;
-        if charges > 0 && all_are_back {
+        if charges > 0 && all_are_resent {
             tracing::error!(charges, "resent acknowledged charges that redis lost");
             self.lost_charges = 0;
         }
@@ -220,12 +220,12 @@ impl RedisQuota {
     /// still answers reads.
     pub(super) async fn takes_writes(&self) -> Result<(), QuotaUnavailable> {
         let all = if self.client.is_cluster() { usize::MAX } else { 1 };
-        let tried = Partition::all().take(all).map(async |partition| {
+        let probes = Partition::all().take(all).map(async |partition| {
             let mut write = redis::cmd("SET");
             write.arg(partition.write_probe()).arg(1).arg("PX").arg(milliseconds(WRITE_PROBE_TTL));
             self.client.query::<String>(&write).await
         });
-        try_join_all(tried).await?;
+        try_join_all(probes).await?;
         Ok(())
     }
 
@@ -239,9 +239,9 @@ impl RedisQuota {
     /// Rolls back some of the takes whose outcome is unknown.
     async fn rollback_some(&self) -> Result<(), QuotaUnavailable> {
         let uncertain_takes = self.local_journal.uncertain_takes();
-        let withdrawn =
+        let rollbacks =
             uncertain_takes.iter().take(RESEND_BATCH).map(|lease| self.rollback_take(lease));
-        join_all(withdrawn).await.into_iter().collect()
+        join_all(rollbacks).await.into_iter().collect()
     }
 
     async fn rollback_all(&self) -> Result<(), QuotaUnavailable> {

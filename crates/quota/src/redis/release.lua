@@ -1,5 +1,5 @@
--- Returns the reservation of a lease and its expected usage, and charges what was used. The window
--- keeps its request. Returns the tokens that went past a limit.
+-- Releases the reservation of a lease and its expected usage, and charges the used tokens. The window keeps its
+-- request. Returns the tokens charged beyond a limit.
 local function release(debits, reserved, expected, used, counted)
     local overshoot = 0
     for place = 1, #debits do

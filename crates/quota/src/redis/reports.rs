@@ -1,7 +1,7 @@
-//! The day's numbers of all accounts: for comparison with the ledger, and for reports.
+//! Reads the usage of all accounts on a day, for comparison with the ledger and for reports.
 //!
-//! Read through the connection for bulk work, in pieces: Redis does one thing at a time, so a command over all
-//! accounts of a partition would delay the takes of everybody.
+//! Reads in batches through the connection for bulk work: Redis executes one command at a time, so a command over
+//! all accounts of a partition would delay every take.
 
 use super::RedisQuota;
 use super::keys::{self, Partition};
@@ -11,13 +11,13 @@ use futures_util::future::try_join_all;
 use std::collections::HashSet;
 use store::Used;
 
-/// Names of accounts asked for at once; Redis may return a few more.
+/// Names of accounts requested at once; Redis may return a few more.
 const NAMES_BATCH: usize = 200;
-/// Accounts read together.
+/// Accounts that are read concurrently.
 const ACCOUNTS_BATCH: usize = 50;
 
 impl RedisQuota {
-    /// What the accounts of one partition have used on `day`.
+    /// Returns the usage of the accounts of one partition on `day`.
     pub(super) async fn used_in(
         &self,
         partition: Partition,
@@ -32,7 +32,7 @@ impl RedisQuota {
         Ok(rows)
     }
 
-    /// Names of the accounts that were drawn on for `day`, each once.
+    /// Returns the names of the accounts with usage on `day`, each once.
     async fn accounts(
         &self,
         partition: Partition,

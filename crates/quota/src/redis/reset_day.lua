@@ -1,10 +1,10 @@
--- Resets a user's day: nothing is used, calls in flight keep their reservations.
+-- Resets a user's day: usage becomes 0, calls in flight keep their reservations.
 --
 -- KEYS 1 tombstone of the reset, 2 epoch, 3 outbox, 4 number of settlements, 5 the user's account,
 --      6.. accounts of the user's keys
 -- ARGV 1 tombstone in ms, 2 day, 3.. for each key its adjustment as JSON, up to the numbers
--- Answers removed TOKENS REQUESTS | rebuild.
--- A script, because counters and adjustments must change together; sent again it answers the same.
+-- Returns removed TOKENS REQUESTS | rebuild.
+-- A script, because accounts and adjustments must change together; sent again it returns the same.
 local done = redis.call('GET', KEYS[1])
 if done then
     local tokens, requests = string.match(done, '^(%d+) (%d+)$')

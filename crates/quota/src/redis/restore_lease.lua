@@ -3,35 +3,35 @@
 --
 -- KEYS 1 lease, 2 tombstone, 3 the user's account, 4 the key's account, 5 lease deadlines,
 --      6 accounts of the day
--- ARGV 1 request, 2 now in ms or empty, 3 lease in ms, 4 debits, 5 tokens held, 6 the charge should
---      the gateway die
--- Answers restored | there | ended.
+-- ARGV 1 request, 2 now in ms or empty, 3 lease in ms, 4 debits, 5 tokens reserved, 6 the charge if
+--      the gateway dies
+-- Returns restored | there | ended.
 -- A script, because all debits must be restored together; sent again it changes nothing.
 local deadline = clock(ARGV[2]) + ARGV[3]
 local lease = redis.call('HMGET', KEYS[1], 'reserved', 'expected')
-local held, expected = lease[1], whole(lease[2])
-if not held and redis.call('EXISTS', KEYS[2]) == 1 then
+local reserved, expected = lease[1], whole(lease[2])
+if not reserved and redis.call('EXISTS', KEYS[2]) == 1 then
     return { 'ended' }
 end
 local debits, user, key = read_debits(ARGV[4], KEYS[3], KEYS[4], WITH_STREAMS)
-if held then
-    local more = whole(ARGV[5]) - whole(held)
+if reserved then
+    local more = whole(ARGV[5]) - whole(reserved)
     if more > 0 then
-        local come = min(expected, more)
+        local converted = min(expected, more)
         for _, debit in ipairs(debits) do
             if debit.what == 'tokens' then
                 debit.account[RESERVED] = debit.account[RESERVED] + more
-                expect(debit.account, -come)
+                expect(debit.account, -converted)
             end
         end
-        redis.call('HSET', KEYS[1], 'reserved', ARGV[5], 'expected', expected - come)
+        redis.call('HSET', KEYS[1], 'reserved', ARGV[5], 'expected', expected - converted)
     end
     save(user)
     save(key)
     redis.call('ZADD', KEYS[5], 'NX', deadline, ARGV[1])
     return { 'there' }
 end
--- As the take did, except for the remaining tokens at that time, which are not recorded.
+-- Like the take, except for the remaining tokens at that time, which are not stored.
 expected = least_of(debits, function(debit)
     return max(min(debit.likely, debit.limit) - whole(ARGV[5]), 0)
 end)

@@ -2,9 +2,9 @@
 -- are admitted only after that.
 --
 -- KEYS 1 gateways that are restoring
--- ARGV 1 gateway, 2 for how long at most, in ms; 0 when it is done
--- Answers announced.
--- A script, because Redis' own time decides when it must have died.
+-- ARGV 1 gateway, 2 time limit in ms; 0 when it has finished
+-- Returns announced.
+-- A script, because Redis' own time decides when the gateway is presumed dead.
 if ARGV[2] == '0' then
     redis.call('ZREM', KEYS[1], ARGV[1])
 else

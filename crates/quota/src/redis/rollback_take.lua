@@ -19,7 +19,7 @@ release(debits, whole(lease[1]), whole(lease[3]), 0, false)
 for _, debit in ipairs(debits) do
     local account = debit.account
     if debit.what == 'window' and has_bucket(account) then
-        account[UNITS] = min(account[UNITS] + bucket_cost(account), bucket_brim(account))
+        account[UNITS] = min(account[UNITS] + bucket_cost(account), bucket_max_units(account))
     end
 end
 save(user)

@@ -2,21 +2,20 @@
 --
 -- KEYS 1 lease, 2 tombstone, 3 the user's account, 4 the key's account, 5 lease deadlines,
 --      6 outbox, 7 number of settlements, 8 epoch, 9 accounts of the day
--- ARGV 1 request, 2 tokens used, 3 whether it counts as a request, 4 charge, 5 tombstone in ms,
---      6 day, 7 whether the call ended lately, 8 whether it is an estimate, which the actual
+-- ARGV 1 request, 2 tokens used, 3 1 if it counts as a request, 4 charge, 5 tombstone in ms,
+--      6 day, 7 1 if the call ended recently, 8 1 if it is an estimate, which the actual
 --      charge may replace later, 9 empty; or the time, `now` or in ms: a lease is ended only if its deadline has
---      passed and it still holds just the tokens that are charged
--- Answers settled OVERSHOOT NUMBER EPOCH | again NUMBER EPOCH | alive; EPOCH is empty where there is
+--      passed and its reservation is still the tokens that are charged
+-- Returns settled OVERSHOOT NUMBER EPOCH | again NUMBER EPOCH | alive; EPOCH is empty if there is
 --      none.
--- A script, because counters and charge must change together; sent again it changes nothing.
+-- A script, because accounts and charge must change together; sent again it changes nothing.
 local is_estimate, reaping = ARGV[8] == '1', ARGV[9] ~= ''
 local used, counted = whole(ARGV[2]), ARGV[3] == '1'
 local lease = redis.call('HMGET', KEYS[1], 'reserved', 'debits', 'expected')
 local known = redis.call('MGET', KEYS[2], KEYS[7], KEYS[8])
 local ended, epoch = known[1], known[3]
 
--- Sends off the charge. The number goes with it, so that the ledger's writer can say how far it has
--- come.
+-- Adds the charge to the outbox, with its number, by which the drainer reports its progress.
 local function settled(overshoot)
     local number = redis.call('INCR', KEYS[7])
     redis.call('XADD', KEYS[6], '*', 'charge', ARGV[4], 'n', number)
@@ -62,9 +61,9 @@ elseif ended and (is_estimate or ended ~= 'withdrawn') then
     return { 'again', whole(known[2]), epoch or '' }
 end
 
--- Redis lost the lease, and with it the counters' part in it. Without an epoch a rebuild brings
--- that part back from the ledger. A call that ended long ago may have been charged before, its
--- tombstone gone: then the ledger alone decides.
+-- Redis lost the lease, and its part of the accounts. Without an epoch a rebuild restores that part from the
+-- ledger. A call that ended long ago may have been charged before and its tombstone may have expired: then the
+-- ledger alone decides.
 if epoch and ARGV[7] == '1' then
     charge_accounts(used, counted and 1 or 0)
 end

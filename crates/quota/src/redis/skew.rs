@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// Redis' clock as seen from here, in microseconds ahead of ours; 0 until it is first measured.
+/// Microseconds by which Redis' clock is ahead of the local one; 0 until it is measured.
 #[derive(Debug, Default)]
 pub(super) struct Skew(AtomicI64);
 
@@ -14,23 +14,23 @@ impl Skew {
         let (before, after) = (before.as_microsecond(), after.as_microsecond());
         let ahead = reported.as_microsecond() - before.midpoint(after);
         let known = self.0.load(Ordering::Relaxed);
-        let error = (after - before).max(MARGIN);
+        let error = (after - before).max(MIN_ERROR_US);
         if (ahead - known).abs() > error {
             self.0.store(ahead, Ordering::Relaxed);
         }
     }
 
-    /// Redis' time when ours is `here`.
-    pub(super) fn there(&self, here: Timestamp) -> Timestamp {
+    /// Returns Redis' time at the local time `here`.
+    pub(super) fn redis_time(&self, here: Timestamp) -> Timestamp {
         let ahead = SignedDuration::from_micros(self.0.load(Ordering::Relaxed));
         here.saturating_add(ahead).unwrap_or(here)
     }
 }
 
 /// Differences below this, in microseconds, are noise.
-const MARGIN: i64 = 2_000;
+const MIN_ERROR_US: i64 = 2_000;
 
-/// The time in an answer to `INFO server`; of a cluster, that of the first node which tells.
+/// Extracts the time from a reply to `INFO server`; of a cluster, that of the first node that reports it.
 pub(super) fn time_in(info: &str) -> Option<Timestamp> {
     let (_, rest) = info.split_once("server_time_usec:")?;
     let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
@@ -56,25 +56,25 @@ mod tests {
         ] {
             let skew = Skew::default();
             skew.learn(at(there), at(here), at(here));
-            assert_eq!(skew.there(at(here)), at(there));
-            assert_eq!(Day::at(skew.there(at(here)), &TimeZone::UTC).to_string(), day);
+            assert_eq!(skew.redis_time(at(here)), at(there));
+            assert_eq!(Day::at(skew.redis_time(at(here)), &TimeZone::UTC).to_string(), day);
         }
     }
 
     #[test]
-    fn an_answer_is_as_exact_as_it_was_quick() {
+    fn a_slow_reply_changes_the_skew_only_beyond_its_error() {
         let (skew, zero) = (Skew::default(), at("2026-01-02T00:00:00Z"));
         let ms = |ms: i64| zero + SignedDuration::from_millis(ms);
         skew.learn(ms(5_010), ms(0), ms(20));
-        assert_eq!(skew.there(zero), ms(5_000));
+        assert_eq!(skew.redis_time(zero), ms(5_000));
         skew.learn(ms(5_500), ms(0), ms(600));
-        assert_eq!(skew.there(zero), ms(5_000), "within what a slow answer leaves open");
+        assert_eq!(skew.redis_time(zero), ms(5_000), "within the error of a slow reply");
         skew.learn(ms(1), ms(0), ms(1));
-        assert!(skew.there(zero) < ms(2), "a clock that was set");
+        assert!(skew.redis_time(zero) < ms(2), "a clock that was set");
     }
 
     #[test]
-    fn the_time_is_found_among_what_servers_tell() {
+    fn the_time_is_extracted_from_the_reply() {
         let info = "run_id:ab\r\nserver_time_usec:1767312000000005\r\nuptime_in_seconds:9";
         assert_eq!(time_in(info), Some(at("2026-01-02T00:00:00.000005Z")));
         for nothing in ["", "server_time_usec:", "server_time_usec:x", "run_id:1"] {

@@ -1,8 +1,8 @@
--- Returns a user's numbers without taking anything.
+-- Returns the usage of a user and a key, and changes nothing.
 --
 -- KEYS 1 the user's account, 2 the key's account
 -- ARGV 1 day, 2 now in ms or empty
--- Answers as `standing` of bucket.lua does.
--- A script, so that the bucket's arithmetic stands in one place.
+-- Returns the result of `standing` in bucket.lua.
+-- A script, so that the arithmetic of the bucket is written once.
 local names = fields(ARGV[1])
 return { standing(load(KEYS[1], names, ALL), load(KEYS[2], names, OF_DAY), clock(ARGV[2])) }

@@ -2,11 +2,11 @@
 --
 -- KEYS 1 epoch, 2 version of the user, 3 lease, 4 tombstone, 5 the user's account, 6 the key's
 --      account, 7 lease deadlines, 8 accounts of the day
--- ARGV 1 request, 2 version relied on, 3 now in ms or empty, 4 lease in ms, 5 debits, 6 day,
---      7 the charge should the gateway die
--- Answers granted TOKENS FREE standing.. | refused PLACE BY_OPEN_CALLS RETRY_MS standing.. | stale |
+-- ARGV 1 request, 2 version of the caller record, 3 now in ms or empty, 4 lease in ms, 5 debits, 6 day,
+--      7 the charge if the gateway dies
+-- Returns granted TOKENS FREE standing.. | refused PLACE BY_OPEN_CALLS RETRY_MS standing.. | stale |
 --      settled | rebuild; PLACE counts the debits from 1.
--- A script, because the check and the reservation must be one step; sent again it answers the same.
+-- A script, because the check and the reservation must be one step; sent again it returns the same.
 local known = redis.call('MGET', KEYS[1], KEYS[2], KEYS[4])
 if not known[1] then
     return { 'rebuild' }
@@ -17,19 +17,19 @@ if not reserved then
     if known[3] then
         return { 'settled' }
     end
-    local version, relied_on = whole(known[2]), whole(ARGV[2])
-    if version > relied_on then
+    local version, known_version = whole(known[2]), whole(ARGV[2])
+    if version > known_version then
         return { 'stale' }
-    elseif version < relied_on then
-        -- The record comes from the store, so a newer one is right.
+    elseif version < known_version then
+        -- The record comes from the store, so the newer version is valid.
         redis.call('SET', KEYS[2], ARGV[2])
     end
 end
 local now = clock(ARGV[3])
 local debits, user, key = read_debits(ARGV[5], KEYS[5], KEYS[6], ALL)
 if not reserved then
-    -- What the call is likely to take, so much of it as is left for it were it the only one running,
-    -- but never less than it needs.
+    -- Tokens that the call is expected to use: at most what would be free if it were the only running call, and at
+    -- least the minimum of its debits.
     local likely, needed = nil, 0
     for place = 1, #debits do
         local debit = debits[place]

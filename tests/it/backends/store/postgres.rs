@@ -66,10 +66,10 @@ impl Writing {
     async fn end(self) -> u64 {
         self.charges.close();
         tokio::time::timeout(SOON, self.charges.wait()).await.expect("all is answered");
-        tokio::time::timeout(SOON, self.journal.projected()).await.expect("the ledger has it");
+        tokio::time::timeout(SOON, self.journal.wait_projected()).await.expect("the ledger has it");
         self.stop.cancel();
         tokio::time::timeout(SOON, self.tasks.wait()).await.expect("all is written");
-        self.journal.unwritable()
+        self.journal.dead_letters()
     }
 }
 

@@ -1,12 +1,12 @@
-//! Shared connections to Redis, whatever its kind: one for calls, one for bulk work.
+//! Shared connections to a Redis server, a primary behind sentinels, or a cluster: one for calls, one for bulk work.
 //!
-//! Commands at the same time share a connection and travel together (pipelined), so there is nothing to wait
-//! for and nothing to check out. Replies come in the order of the commands, so a large one delays those behind
-//! it: commands with large replies, and many commands at once, go through [`RedisConn::bulk`].
+//! Concurrent commands are pipelined on one connection, so none waits for a connection. Replies arrive in the order of
+//! the commands, so a large one delays those behind it: commands with large replies, and many commands at once, go
+//! through [`RedisConn::bulk`].
 //!
-//! A connection reconnects by itself, also when the server says that it is no primary any
-//! more. To one server, and to one that sentinels name, it never sends a command twice; to a cluster the driver does, once, when a node drops the connection or
-//! says that it cannot serve it now. So every command has to be safe to repeat.
+//! A connection is reopened when it is lost, or when the server reports that it is no longer the primary. A command is
+//! never sent twice, except to a cluster: there the driver retries once if a node drops the connection or cannot serve
+//! the command. So every command has to be safe to repeat.
 
 mod urls;
 mod reconnect;
@@ -26,11 +26,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
-use urls::Place;
+use urls::Topology;
 
-/// What was sent must be acknowledged by the other machine within this time.
+/// Time limit for the other machine to acknowledge sent data.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long one command may take, connecting included.
+/// Time limit of one command, including the connection.
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// A handle to the connections; clones share them.
@@ -40,39 +40,39 @@ pub struct RedisConn {
     bulk: Connection,
 }
 
-/// One connection.
+/// A connection to a server or to a cluster.
 #[derive(Clone)]
 enum Connection {
-    /// The server at one address, or the one that sentinels name at the time.
+    /// The server at one address, or the primary that the sentinels report.
     Single(Reconnecting),
-    /// A cluster, each command sent to the node that has its keys.
+    /// A cluster; each command is sent to the node that has its keys.
     Cluster(ClusterConnection),
 }
 
 impl RedisConn {
-    /// Connections that are made when they are first needed.
+    /// Creates connections, which are opened on first use.
     ///
     /// # Errors
-    /// An address that cannot be read, or a cluster of which no node answers.
+    /// If an address is not valid, or no node of a cluster responds.
     pub async fn open(urls: &RedisUrls) -> RedisResult<Self> {
         match &urls.0 {
-            Place::Single(url) => {
+            Topology::Single(url) => {
                 let server = Box::new(url.as_str().into_connection_info()?);
                 Ok(Self::to(Target::Server(server)))
             }
-            Place::Cluster(urls) => Self::open_nodes(urls).await,
-            Place::Sentinel(watched) => Ok(Self::to(Target::Watched(watched.clone()))),
+            Topology::Cluster(urls) => Self::open_nodes(urls).await,
+            Topology::Sentinel(group) => Ok(Self::to(Target::Sentinels(group.clone()))),
         }
     }
 
-    /// Connections to a cluster, known by some of its nodes: also by a single one.
+    /// Creates connections to a cluster from the addresses of one or more of its nodes.
     ///
     /// # Errors
-    /// An address that cannot be read, or no node that answers.
+    /// If an address is not valid, or no node responds.
     pub async fn open_cluster(urls: &RedisUrls) -> RedisResult<Self> {
         match &urls.0 {
-            Place::Single(url) => Self::open_nodes(std::slice::from_ref(url)).await,
-            Place::Cluster(_) | Place::Sentinel(_) => Self::open(urls).await,
+            Topology::Single(url) => Self::open_nodes(std::slice::from_ref(url)).await,
+            Topology::Cluster(_) | Topology::Sentinel(_) => Self::open(urls).await,
         }
     }
 
@@ -87,61 +87,59 @@ impl RedisConn {
             .connection_timeout(COMMAND_TIMEOUT)
             .response_timeout(COMMAND_TIMEOUT)
             .retries(1)
-            .tcp_settings(tcp())
+            .tcp_settings(tcp_settings())
             .build()?;
         let calls = Connection::Cluster(client.get_async_connection().await?);
         let bulk = Connection::Cluster(client.get_async_connection().await?);
         Ok(Self { calls, bulk })
     }
 
-    /// The connection for work that may wait, as a handle of its own: outbox reads, rebuilds,
-    /// comparisons and reports.
+    /// Returns the connection for bulk work: outbox reads, rebuilds, comparisons and reports.
     #[must_use]
     pub fn bulk(&self) -> Self {
         Self { calls: self.bulk.clone(), bulk: self.bulk.clone() }
     }
 
-    /// Whether each command goes to the node that has its keys; the driver then repeats some.
+    /// True for a cluster, in which case the driver retries some commands.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         matches!(self.calls, Connection::Cluster(_))
     }
 
-    /// Sends commands to be carried out together.
+    /// Sends a pipeline of commands.
     ///
     /// # Errors
-    /// As [`RedisConn::send`].
+    /// The errors of [`RedisConn::send`].
     pub async fn send_all(&self, commands: &Pipeline) -> RedisResult<()> {
         match &self.calls {
             Connection::Single(connection) => connection.send_all(commands).await,
             Connection::Cluster(connection) => {
-                in_time(commands.query_async(&mut connection.clone())).await
+                with_timeout(commands.query_async(&mut connection.clone())).await
             }
         }
     }
 
-    /// Sends a command.
+    /// Sends a command, and returns its reply.
     ///
     /// # Errors
-    /// No answer in time, or an error as the answer. The command may have been carried out.
+    /// If there is no reply in time, or the reply is an error. The command may have been executed.
     pub async fn send<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         match &self.calls {
             Connection::Single(connection) => connection.send(command).await,
             Connection::Cluster(connection) => {
-                in_time(command.query_async(&mut connection.clone())).await
+                with_timeout(command.query_async(&mut connection.clone())).await
             }
         }
     }
 }
 
-/// The driver's own limits are for connecting and for the answer, each by itself.
-async fn in_time<T>(sent: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+/// Applies [`COMMAND_TIMEOUT`]; the driver's own limits apply to the connection and to the reply separately.
+async fn with_timeout<T>(sent: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     timeout(COMMAND_TIMEOUT, sent).await.unwrap_or_else(|_| Err(timed_out()))
 }
 
-/// A server that vanished without a word is found by its silence: the driver keeps a connection on which
-/// commands time out, so the system has to end it.
-fn tcp() -> TcpSettings {
+/// The driver keeps a connection on which commands time out, so TCP has to detect a machine that vanished.
+fn tcp_settings() -> TcpSettings {
     let settings = TcpSettings::default().set_nodelay(true);
     #[cfg(target_os = "linux")]
     let settings = settings.set_user_timeout(TCP_USER_TIMEOUT);

@@ -14,22 +14,22 @@ const OLDEST_VERSION: (u32, u32) = (7, 0);
 const CLOCK_WARNING_SECONDS: i64 = 5;
 const CLOCK_REFUSAL_SECONDS: i64 = 60 * 60;
 
-/// Result of one check.
+/// Result of one check of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     pub severity: Severity,
-    /// One sentence.
+    /// One sentence: the problem and its solution.
     pub text: String,
 }
 
 /// Effect of a finding on the start of the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// No problem.
+    /// The check passed.
     Ok,
     /// The gateway works, but data may be lost.
     Warning,
-    /// Quotas would not hold.
+    /// Quotas would not be enforced, so the gateway does not start.
     Refusal,
 }
 
@@ -39,7 +39,7 @@ pub enum Severity {
 /// One sentence if Redis does not answer.
 pub async fn check_server(connection: &RedisConn, now: Timestamp) -> Result<Vec<Finding>, String> {
     let no_answer = |e: RedisError| format!("cannot read the settings of Redis: {e}");
-    // Without naming sections: servers older than we take know one at a time.
+    // Without section names, because unsupported older servers accept only one.
     let info: Value = connection.send(&redis::cmd("INFO")).await.map_err(no_answer)?;
     let time: Value = connection.send(&redis::cmd("TIME")).await.map_err(no_answer)?;
 
@@ -55,19 +55,19 @@ pub async fn check_server(connection: &RedisConn, now: Timestamp) -> Result<Vec<
         findings.extend(from_clock(seconds, now));
     }
     if !findings.iter().any(|finding| finding.text == NO_AOF) {
-        // Managed services keep this to themselves.
+        // Managed services do not report it.
         let setting = connection.send(redis::cmd("CONFIG").arg("GET").arg("appendfsync")).await;
         for pair in texts(&setting.unwrap_or(Value::Nil)).chunks(2) {
             findings.extend(pair.get(1).and_then(|setting| from_appendfsync(setting)));
         }
     }
-    let mut said: Vec<Finding> = Vec::new();
+    let mut unique: Vec<Finding> = Vec::new();
     for finding in findings {
-        if !said.contains(&finding) {
-            said.push(finding);
+        if !unique.contains(&finding) {
+            unique.push(finding);
         }
     }
-    Ok(said)
+    Ok(unique)
 }
 
 /// Checks that Redis accepts writes, which the gateway needs: a server may reject them and answer everything
@@ -79,7 +79,7 @@ pub async fn takes_writes(connection: &RedisConn) -> Result<(), String> {
     let mut write = redis::cmd("SET");
     write.arg("kx:check").arg(1).arg("PX").arg(1000);
     match connection.send::<Value>(&write).await {
-        // An account that may not write here may still write what it needs.
+        // An account without permission for this key may still write the keys of the gateway.
         Err(e) if e.code() == Some("NOPERM") => Ok(()),
         Err(e) => Err(format!("Redis is not writable, so every call would be refused: {e}")),
         Ok(_) => Ok(()),

@@ -5,8 +5,8 @@
 //! connections a second, however many calls there are.
 
 use super::sentinel;
-use super::urls::Watched;
-use super::{COMMAND_TIMEOUT, tcp, timed_out};
+use super::urls::SentinelGroup;
+use super::{COMMAND_TIMEOUT, tcp_settings, timed_out};
 use futures_util::future::{BoxFuture, FutureExt, Shared};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
@@ -36,14 +36,14 @@ pub struct Reconnecting {
 pub(super) enum Target {
     /// The one at this address.
     Server(Box<ConnectionInfo>),
-    /// The one that sentinels name.
-    Watched(Watched),
+    /// The primary that the sentinels report.
+    Sentinels(SentinelGroup),
 }
 
-/// An attempt under way, or its result.
+/// A running connection attempt, or its result.
 #[derive(Clone)]
 struct Attempt {
-    /// Tells it from those before and after.
+    /// Distinguishes it from earlier and later attempts.
     number: u64,
     primary: Shared<BoxFuture<'static, RedisResult<MultiplexedConnection>>>,
 }
@@ -55,14 +55,14 @@ impl Reconnecting {
         Self { target, attempt: Arc::new(Mutex::new(Attempt { number: 0, primary })) }
     }
 
-    /// Sends a command.
+    /// Sends a command, and returns its reply.
     pub(super) async fn send<T: FromRedisValue>(&self, command: &Cmd) -> RedisResult<T> {
         let attempt = self.attempt.lock().clone();
         let sent = async { command.query_async(&mut attempt.primary.clone().await?).await };
         self.conclude(&attempt, timeout(COMMAND_TIMEOUT, sent).await)
     }
 
-    /// Sends commands to be carried out together.
+    /// Sends a pipeline of commands.
     pub(super) async fn send_all(&self, commands: &Pipeline) -> RedisResult<()> {
         let attempt = self.attempt.lock().clone();
         let sent = async { commands.query_async(&mut attempt.primary.clone().await?).await };
@@ -77,7 +77,7 @@ impl Reconnecting {
     ) -> RedisResult<T> {
         let done = sent.unwrap_or_else(|_| Err(timed_out()));
         let is_over = match (attempt.primary.peek(), &done) {
-            // Still under way: it may yet succeed.
+            // Still running, so it may succeed.
             (None, _) | (Some(Ok(_)), Ok(_)) => false,
             (Some(Ok(_)), Err(e)) => self.target.is_lost_by(e),
             (Some(Err(_)), _) => true,
@@ -106,7 +106,7 @@ impl Target {
     fn pause(&self) -> Duration {
         match self {
             Self::Server(_) => SERVER_RETRY_INTERVAL,
-            Self::Watched(_) => SENTINEL_RETRY_INTERVAL,
+            Self::Sentinels(_) => SENTINEL_RETRY_INTERVAL,
         }
     }
 
@@ -125,33 +125,33 @@ fn is_lost(error: &RedisError) -> bool {
     let is_demoted = matches!(
         error.kind(),
         ErrorKind::Server(
-            // What a replica says to a write, alone and in a transaction.
+            // Replies of a replica to a write, alone and in a transaction.
             ServerErrorKind::ReadOnly | ServerErrorKind::ExecAbort | ServerErrorKind::MasterDown
         )
     );
-    // What a primary says that was cut off from its replicas and told not to go on alone.
-    let is_alone = error.code() == Some("NOREPLICAS");
-    error.is_io_error() || error.is_unrecoverable_error() || is_demoted || is_alone
+    // Reply of a primary that was cut off from its replicas and must not accept writes alone.
+    let is_isolated = error.code() == Some("NOREPLICAS");
+    error.is_io_error() || error.is_unrecoverable_error() || is_demoted || is_isolated
 }
 
 async fn primary(target: Arc<Target>) -> RedisResult<MultiplexedConnection> {
     let found = async {
         match &*target {
             Target::Server(server) => connect_to_primary(server).await,
-            Target::Watched(watched) => sentinel::connect_to_primary(watched).await,
+            Target::Sentinels(group) => sentinel::connect_to_primary(group).await,
         }
     };
     timeout(CONNECT_TIMEOUT, found).await.unwrap_or_else(|_| Err(timed_out()))
 }
 
-/// Connects to the server at one address. Behind a name or a balancer it may be another than before.
+/// Connects to the server at one address. Behind a name or a load balancer it may be another server than before.
 async fn connect_to_primary(server: &ConnectionInfo) -> RedisResult<MultiplexedConnection> {
     let mut connection = connect(server.clone()).await?;
-    let mut question = redis::cmd("INFO");
-    match question.arg("replication").query_async::<String>(&mut connection).await {
+    let mut info = redis::cmd("INFO");
+    match info.arg("replication").query_async::<String>(&mut connection).await {
         Ok(info) if is_replica(&info) => Err((ErrorKind::Io, IS_REPLICA).into()),
         Err(e) if is_lost(&e) || e.is_timeout() => Err(e),
-        // One that does not say, as for an account that may not ask, is taken at its word later.
+        // If the role is not known, because the account may not query it, writes reveal it later.
         Ok(_) | Err(_) => Ok(connection),
     }
 }
@@ -164,7 +164,7 @@ pub(super) async fn connect(server: ConnectionInfo) -> RedisResult<MultiplexedCo
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(COMMAND_TIMEOUT))
         .set_response_timeout(Some(COMMAND_TIMEOUT));
-    Client::open(server.set_tcp_settings(tcp()))?
+    Client::open(server.set_tcp_settings(tcp_settings()))?
         .get_multiplexed_async_connection_with_config(&config)
         .await
 }
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_role_is_read_from_what_info_says() {
+    fn the_role_is_read_from_the_info_reply() {
         for (info, replica) in [
             ("# Replication\r\nrole:master\r\nconnected_slaves:1\r\n", false),
             ("# Replication\r\nrole:slave\r\nmaster_host:h\r\n", true),
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_watched_primary_is_sought_anew_because_of_a_slow_answer() {
+    fn a_slow_reply_does_not_close_the_connection_to_one_address() {
         let server = |text: &str| {
             Target::Server(Box::new(redis::IntoConnectionInfo::into_connection_info(text).unwrap()))
         };

@@ -1,4 +1,4 @@
-//! Where Redis is: reading `REDIS_URL`.
+//! Parses `REDIS_URL`.
 
 use redis::cluster::ClusterClientBuilder;
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
@@ -8,42 +8,42 @@ const SENTINEL_PORT: u16 = 26379;
 const FORMS: &str = "expected redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE], rediss:// for TLS, \
     comma-separated addresses for a cluster, or redis+sentinel://HOST,HOST,HOST/MASTER";
 
-/// Where Redis is. Prints nothing but hosts: the addresses may hold passwords.
+/// Addresses of Redis. `Debug` prints only the hosts, because the addresses may contain passwords.
 #[derive(Clone, PartialEq, Eq)]
-pub struct RedisUrls(pub(super) Place);
+pub struct RedisUrls(pub(super) Topology);
 
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Place {
-    /// One server.
+pub(super) enum Topology {
+    /// A single server, by its address.
     Single(String),
-    /// Some nodes of a cluster.
+    /// A cluster, by the addresses of some of its nodes.
     Cluster(Vec<String>),
-    /// A server that others watch, and replace when it dies.
-    Sentinel(Watched),
+    /// A primary that sentinels monitor, and replace when it fails.
+    Sentinel(SentinelGroup),
 }
 
-/// A server that sentinels know by name.
+/// Sentinels, and the name of the primary that they monitor.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Watched {
+pub(super) struct SentinelGroup {
     pub name: String,
-    /// Hosts and ports.
+    /// Host and port of each sentinel.
     pub sentinels: Vec<(String, u16)>,
-    /// `redis://` or `rediss://`, and the login with its `@`: what stands before any host.
+    /// Part of an address before the host: `redis://` or `rediss://`, and the login with its `@`.
     before_host: String,
     database: String,
 }
 
 impl RedisUrls {
-    /// One address is a server, several are nodes of a cluster.
+    /// Creates the addresses of a server from one URL, or of a cluster from several.
     #[must_use]
     pub fn new(urls: Vec<String>) -> Self {
         match <[String; 1]>::try_from(urls) {
-            Ok([url]) => Self(Place::Single(url)),
-            Err(urls) => Self(Place::Cluster(urls)),
+            Ok([url]) => Self(Topology::Single(url)),
+            Err(urls) => Self(Topology::Cluster(urls)),
         }
     }
 
-    /// Reads the text of the configuration.
+    /// Parses the value of the configuration.
     ///
     /// # Errors
     /// One sentence that repeats nothing of the text, since it may hold a password.
@@ -53,8 +53,8 @@ impl RedisUrls {
             [("redis+sentinel://", "redis://"), ("rediss+sentinel://", "rediss://")]
         {
             if let Some(rest) = text.strip_prefix(scheme) {
-                return Watched::read(of_servers, rest)
-                    .map(|watched| Self(Place::Sentinel(watched)));
+                return SentinelGroup::read(of_servers, rest)
+                    .map(|group| Self(Topology::Sentinel(group)));
             }
         }
         let urls: Vec<String> = text.split(',').map(|url| url.trim().to_owned()).collect();
@@ -67,11 +67,11 @@ impl RedisUrls {
     }
 }
 
-impl Watched {
+impl SentinelGroup {
     fn read(scheme: &str, rest: &str) -> Result<Self, String> {
         let after_login = rest.rfind('@').map_or(0, |at| at + 1);
-        let (login, place) = rest.split_at(after_login);
-        let mut parts = place.trim_end_matches('/').split('/');
+        let (login, path) = rest.split_at(after_login);
+        let mut parts = path.trim_end_matches('/').split('/');
         let hosts = parts.next().unwrap_or_default();
         let name = parts.next().unwrap_or_default();
         if name.is_empty() {
@@ -102,12 +102,12 @@ impl Watched {
         Ok(Self { name, sentinels, before_host, database })
     }
 
-    /// The master, once it is known where it is.
+    /// Returns the address of the master at this host and port.
     pub(super) fn master(&self, (host, port): &(String, u16)) -> Result<ConnectionInfo, String> {
         server(&format!("{}{}/{}", self.before_host, address(host, *port), self.database))
     }
 
-    /// A sentinel as one without a login, and as one with the same login as the servers.
+    /// Returns the addresses of a sentinel without a login, and with the login of the servers.
     pub(super) fn sentinel(
         &self,
         (host, port): &(String, u16),
@@ -131,11 +131,11 @@ impl fmt::Debug for RedisUrls {
             Err(_) => "?".to_owned(),
         };
         match &self.0 {
-            Place::Single(url) => f.write_str(&host(url)),
-            Place::Cluster(urls) => {
+            Topology::Single(url) => f.write_str(&host(url)),
+            Topology::Cluster(urls) => {
                 write!(f, "cluster {}", urls.iter().map(host).collect::<Vec<_>>().join(","))
             }
-            Place::Sentinel(Watched { name, sentinels, .. }) => {
+            Topology::Sentinel(SentinelGroup { name, sentinels, .. }) => {
                 let hosts: Vec<String> =
                     sentinels.iter().map(|(host, port)| address(host, *port)).collect();
                 write!(f, "{name} of sentinels {}", hosts.join(","))
@@ -144,7 +144,7 @@ impl fmt::Debug for RedisUrls {
     }
 }
 
-/// One address, checked. What the driver says about a bad one is not passed on: it repeats parts.
+/// Parses and checks one address. The error of the driver is not passed on, because it repeats parts of the address.
 fn server(url: &str) -> Result<ConnectionInfo, String> {
     if !url.starts_with("redis://") && !url.starts_with("rediss://") {
         return Err(FORMS.to_owned());
@@ -179,7 +179,7 @@ fn check_cluster(nodes: &[ConnectionInfo]) -> Result<(), String> {
         .map_err(|_| "all nodes of a cluster must have the same user and password".to_owned())
 }
 
-/// As it stands in an address.
+/// Formats a host and port as in an address.
 fn address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
@@ -244,15 +244,15 @@ mod tests {
     #[test]
     fn sentinels_and_the_master_they_name_are_reached_alike() {
         let text = "rediss+sentinel://u:p%40@a:1,b:2/main/3";
-        let Place::Sentinel(watched) = RedisUrls::parse(text).unwrap().0 else { panic!() };
-        let master = watched.master(&("10.0.0.1".into(), 7)).unwrap();
+        let Topology::Sentinel(group) = RedisUrls::parse(text).unwrap().0 else { panic!() };
+        let master = group.master(&("10.0.0.1".into(), 7)).unwrap();
         let tls =
             |addr: &ConnectionAddr| matches!(addr, ConnectionAddr::TcpTls { insecure: false, .. });
         assert!(tls(master.addr()));
         let settings = master.redis_settings();
         assert_eq!((settings.username(), settings.password()), (Some("u"), Some("p@")));
         assert_eq!(settings.db(), 3);
-        let [open, with_login] = watched.sentinel(&watched.sentinels[1]).unwrap();
+        let [open, with_login] = group.sentinel(&group.sentinels[1]).unwrap();
         assert!(tls(open.addr()) && open.addr().to_string() == "b:2");
         assert_eq!((open.redis_settings().password(), open.redis_settings().db()), (None, 0));
         assert_eq!(with_login.redis_settings().password(), Some("p@"));

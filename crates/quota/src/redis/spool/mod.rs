@@ -2,7 +2,7 @@
 //!
 //! Each process writes a file of its own and holds a lock on it; an unlocked file was left
 //! by a dead process, and the gateway that finds it sends its charges. Resending is safe, so a file
-//! is kept in case of doubt. One thread does all the writing: no call waits for the disk.
+//! is kept unless all of its charges were acknowledged. One thread does all the writing: no call waits for the disk.
 //!
 //! A file has the format of a journal segment that holds only settlements.
 
@@ -111,18 +111,18 @@ impl Spool {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
-        // Whoever can write here could invent charges.
+        // A user who can write here could forge charges.
         private_files::check_folder(&self.folder)?;
         let mut found = Vec::new();
         for entry in entries {
             let path = entry?.path();
-            let is_ours = path.file_stem().is_some_and(|stem| stem == self.name.as_str());
+            let is_own = path.file_stem().is_some_and(|stem| stem == self.name.as_str());
             let is_charges = |ending: &OsStr| ending == EXTENSION || ending == LINES_EXTENSION;
-            if is_ours || !path.extension().is_some_and(is_charges) {
+            if is_own || !path.extension().is_some_and(is_charges) {
                 continue;
             }
             match AbandonedFile::open(&path) {
-                Ok(left) => found.extend(left),
+                Ok(file) => found.extend(file),
                 Err(error) => {
                     tracing::error!(%error, file = %path.display(), "failed to read a spool file");
                 }
@@ -148,14 +148,14 @@ impl Writer {
                     }
                 }
             }
-            self.keep(charges);
+            self.store(charges);
             if self.waiting.is_empty() {
                 self.remove();
             }
         }
     }
 
-    fn keep(&mut self, charges: HashMap<RequestId, Charge>) {
+    fn store(&mut self, charges: HashMap<RequestId, Charge>) {
         if charges.is_empty() {
             return;
         }
@@ -176,7 +176,7 @@ impl Writer {
         };
         if let Err(e) = written.append(charges) {
             if written.file.set_len(written.length).is_err() {
-                // A record would go on where another broke off: what is in it, others send.
+                // The file now ends with a partial record; continue in a new one, and leave this one to be found.
                 self.file = None;
                 self.path = self.path.with_file_name(clock::unique().simple().to_string());
                 self.path.set_extension(EXTENSION);
@@ -193,7 +193,7 @@ impl Writer {
 
     fn remove(&mut self) {
         if self.file.take().is_some() {
-            // A file that stays is found, and its charges are found to be settled.
+            // If the file cannot be removed its charges are resent, which changes nothing.
             let _ = std::fs::remove_file(&self.path);
             let _ = std::fs::remove_file(self.path.with_extension(UNFINISHED));
         }
@@ -209,7 +209,7 @@ impl SpoolFile {
         let options = options.create(true).append(true).mode(0o600);
         let mut file = private_files::open(&unfinished, options)?;
         file.lock()?;
-        // What a failed attempt left was never acknowledged.
+        // A failed attempt may have left bytes, which were never acknowledged.
         file.set_len(0)?;
         let log = LogId(clock::unique());
         file.write_all(&SegmentHead { log, base: 0 }.encode())?;
