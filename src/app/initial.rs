@@ -10,7 +10,7 @@ use domain::password;
 use domain::plan::Plan;
 use domain::server_secret::ServerSecret;
 use domain::user::Role;
-use store::sessions::Adopted;
+use store::sessions::SecretAdoption;
 use store::{NewUser, Plans, Sessions, Store, StoreError, UserError, UserFilter, Users};
 use system::clock;
 
@@ -26,7 +26,7 @@ pub(super) async fn apply(config: &Config, store: &dyn Store) -> anyhow::Result<
 pub(super) async fn adopt_secret(store: &dyn Sessions, pepper: &Pepper) -> anyhow::Result<()> {
     let secret = ServerSecret::of(pepper);
     let adopted = store.adopt_secret(&secret, clock::now()).await;
-    if let Adopted::Changed { live_keys, sessions } =
+    if let SecretAdoption::Changed { live_keys, sessions } =
         adopted.context("cannot record the fingerprint of SECRET_KEY")?
     {
         tracing::warn!(

@@ -45,7 +45,7 @@ pub struct Change {
 /// A filter for entries; `None` = any.
 #[derive(Debug, Clone, Default)]
 pub struct AuditFilter {
-    /// As [`domain::actor::Actor`] prints.
+    /// The actor, as displayed by [`domain::actor::Actor`].
     pub actor: Option<String>,
     pub subject: Option<String>,
 }
@@ -120,7 +120,7 @@ impl Change {
         }
     }
 
-    /// The configuration was reloaded.
+    /// Returns the audit entry of a configuration reload.
     #[must_use]
     pub fn of_config(before: Value, after: Value) -> Self {
         let (before, after) = (Some(before), Some(after));

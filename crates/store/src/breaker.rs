@@ -34,7 +34,7 @@ pub(super) struct Breaker {
     outage: Outage,
 }
 
-/// The store is unavailable.
+/// State while the store is unavailable.
 struct Open {
     reason: String,
     next_probe: Instant,

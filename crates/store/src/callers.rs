@@ -1,4 +1,4 @@
-//! What the data plane reads: the record behind a key, and which users changed.
+//! Reads of the data plane: the caller record of a key, and the users that changed.
 
 use super::StoreError;
 use async_trait::async_trait;
@@ -8,10 +8,10 @@ use domain::id::{KeyId, UserId};
 /// Reading the records of callers.
 #[async_trait]
 pub trait Callers: Send + Sync + 'static {
-    /// The record behind a key, whatever its status.
+    /// Returns the caller record of a key, whatever its status.
     async fn caller(&self, key: &KeyId) -> Result<Option<Caller>, StoreError>;
 
-    /// The user's current version.
+    /// Returns the current version of a user; `None` if the user does not exist.
     async fn user_version(&self, user: UserId) -> Result<Option<u64>, StoreError>;
 }
 
@@ -47,17 +47,17 @@ pub enum CommitStamp {
     At([u8; 48]),
 }
 
-/// Users that changed.
+/// Users that changed, up to the change with the number `upto`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Changes {
     pub upto: u64,
     pub users: Vec<Changed>,
 }
 
-/// A user who changed.
+/// A changed user with its new version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Changed {
     pub user: UserId,
-    /// What [`Caller::version`] is from then on.
+    /// The new [`Caller::version`].
     pub version: u64,
 }

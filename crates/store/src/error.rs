@@ -7,7 +7,7 @@ use sqlx::error::DatabaseError;
 use sqlx::sqlite::SqliteError;
 use std::io::ErrorKind;
 
-/// Why a verb failed.
+/// The reason for which a verb of the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The store is busy, full or unreachable; a retry may succeed.

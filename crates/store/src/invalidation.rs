@@ -16,7 +16,7 @@ const CONFIRM_INTERVAL: Duration = Duration::from_millis(50);
 const UNCONFIRMED: &str = "saved, but the running gateway did not confirm the change within 5 seconds; it takes effect \
     once the gateway reaches the database";
 
-/// Publishes changes to caches.
+/// Publishes changes of users, keys and plans to caches.
 #[async_trait]
 pub trait Invalidate: Send + Sync + 'static {
     /// Returns once every gateway acts on the change of a user (`None` = of any users).

@@ -58,7 +58,7 @@ pub trait Keys: Send + Sync + 'static {
     async fn revoke_key(&self, key: &KeyId, by: &AuditContext) -> Result<Option<Key>, StoreError>;
 }
 
-/// A key to add.
+/// Values of a new key.
 #[derive(Debug, Clone)]
 pub struct NewKey {
     pub id: KeyId,
@@ -122,7 +122,7 @@ pub async fn all_keys(store: &dyn Keys, user: UserId) -> Result<Vec<Key>, StoreE
 #[derive(Debug, Clone, Default)]
 pub struct KeyChange {
     pub name: Option<String>,
-    /// `Some(None)` = never.
+    /// `Some(None)` if the key never expires.
     pub expires_at: Option<Option<Timestamp>>,
     /// `Some(None)` = the plan's again, as for the two below.
     pub tokens_per_day: Option<Option<u64>>,
@@ -131,7 +131,7 @@ pub struct KeyChange {
 }
 
 impl KeyChange {
-    /// The key afterwards.
+    /// Returns the key with these changes.
     pub(super) fn applied_to(&self, key: Key) -> Key {
         Key {
             name: self.name.clone().unwrap_or(key.name),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
-/// Writing the ledger.
+/// Writes the ledger, and reads its position in a journal.
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
     /// Writes a batch in order, in one transaction with the position that it brings the ledger to in a
@@ -33,7 +33,7 @@ pub enum Entry {
     /// arrive, the real charge replaces one that is `abandoned`, and one that the upstream reported
     /// replaces an estimate.
     Settle(Charge),
-    /// A correction beside the ledger. Repeating it changes nothing.
+    /// An adjustment of the rollups, by a reset. Repeating it changes nothing.
     Adjust(Adjustment),
 }
 

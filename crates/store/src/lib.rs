@@ -53,7 +53,7 @@ use invalidation::Invalidate;
 use std::sync::Arc;
 use telemetry::metrics::Metrics;
 
-/// All verbs.
+/// All verbs of the store; consumers should take the smaller trait that they need.
 pub trait Store:
     Ledger
     + Callers
@@ -104,7 +104,7 @@ async fn open_with(database: &Database, startup: Startup) -> Result<Arc<dyn Stor
     }
 }
 
-/// What to do about a server that refuses connections.
+/// Reaction to a server that refuses connections at startup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Startup {
     Wait,

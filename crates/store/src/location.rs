@@ -3,7 +3,7 @@
 use domain::secret::Secret;
 use std::path::{Path, PathBuf};
 
-/// Where the store is.
+/// Location of the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Database {
     /// The file and its folder, which also holds the lock and the generated secret.
@@ -27,10 +27,10 @@ pub struct PostgresServer {
     pub connections: u32,
 }
 
-/// What was written to the journal, or committed to SQLite, survives.
+/// The failure that writes to the journal, and commits to SQLite, survive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// A killed process.
+    /// Writes survive a killed process, but may be lost in a power cut.
     Process,
     /// A power cut too: every write is synced.
     Power,

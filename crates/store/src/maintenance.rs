@@ -1,4 +1,4 @@
-//! Keeping the store itself: the instance lock, partitions, pruning, health.
+//! Maintenance of the store: the instance lock, partitions, pruning, health.
 
 use super::StoreError;
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ pub const KEYS_KEPT_DAYS: i64 = 90;
 /// Rows of a kind that one [`Maintenance::prune`] deletes: few, so that it does not block other writes for long.
 pub const PRUNE_BATCH: u32 = 1000;
 
-/// Keeping the store itself.
+/// Maintenance of the store itself.
 #[async_trait]
 pub trait Maintenance: Send + Sync + 'static {
     /// Becomes the one instance that writes the journal. An instance that held the lock before, and has
@@ -38,7 +38,7 @@ pub trait Maintenance: Send + Sync + 'static {
     /// the number of rows. Does not block writers.
     async fn prune_ledger(&self, before: Day, now: Timestamp) -> Result<u64, StoreError>;
 
-    /// Number of dead letters.
+    /// Number of entries that were dead-lettered.
     async fn count_dead_letters(&self) -> Result<u64, StoreError>;
 
     /// Returns when the store answers and takes writes.
@@ -54,7 +54,7 @@ pub trait Maintenance: Send + Sync + 'static {
     async fn close(&self);
 }
 
-/// Result of [`Maintenance::reach`].
+/// Reachability of the store, from [`Maintenance::reach`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {
     Open,
@@ -64,7 +64,7 @@ pub enum Reach {
     Silent,
 }
 
-/// Connections of a store.
+/// Number of connections of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Connections {
     pub in_use: u32,

@@ -49,14 +49,14 @@ pub struct PlanChange {
     pub requests_per_day: Option<u64>,
     pub window: Option<Window>,
     pub concurrent_streams: Option<u32>,
-    /// `Some(None)` = every model.
+    /// `Some(None)` if the plan has every model.
     pub models: Option<Option<Arc<[Arc<str>]>>>,
     pub time_zone: Option<TimeZone>,
     pub policy: PolicyChange,
 }
 
 impl PlanChange {
-    /// The plan afterwards.
+    /// Returns the plan with these changes.
     pub(super) fn applied_to(&self, plan: Plan) -> Plan {
         let Plan { id, name, price_cents, retired, limits } = plan;
         Plan {

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 /// Reading the ledger and the rollups for counters, checks and exports.
 #[async_trait]
 pub trait Reconciliation: Send + Sync + 'static {
-    /// What users and keys have used on `from` and later, from the rollups, with adjustments.
+    /// Returns the usage of users and keys on `from` and later, from the rollups, with adjustments.
     async fn used_since(&self, from: Day) -> Result<Vec<Used>, StoreError>;
 
     /// Users whose ledger and rollups disagree on a day.
@@ -26,7 +26,7 @@ pub trait Reconciliation: Send + Sync + 'static {
     /// All ledger rows of a day, in the order of admission. For checks and exports, not for dashboards.
     async fn charges(&self, day: Day) -> Result<Vec<Charge>, StoreError>;
 
-    /// Which of these charges have a row in the ledger.
+    /// Returns those of the charges that have a row in the ledger.
     async fn recorded(
         &self,
         charges: &[(RequestId, Day)],
@@ -52,7 +52,7 @@ pub struct Used {
 pub struct Drift {
     pub user: UserId,
     pub day: Day,
-    /// Tokens and requests.
+    /// Tokens and requests according to the ledger.
     pub ledger: (u64, u64),
     pub rollup: (u64, u64),
 }

@@ -81,12 +81,12 @@ pub trait Reports: Send + Sync + 'static {
 /// Days for which quarters of an hour are kept at least.
 pub const QUARTERS_KEPT: i64 = 7;
 
-/// Sums over calls.
+/// Sums over a set of calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Sums {
     /// Calls that count against requests per day.
     pub requests: u64,
-    /// All admitted calls.
+    /// Number of admitted calls.
     pub calls: u64,
     /// Calls that the upstream failed or cut.
     pub failed: u64,

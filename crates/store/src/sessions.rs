@@ -57,7 +57,7 @@ pub trait Sessions: Send + Sync + 'static {
         &self,
         secret: &ServerSecret,
         now: Timestamp,
-    ) -> Result<Adopted, StoreError>;
+    ) -> Result<SecretAdoption, StoreError>;
 
     /// The secret that this store is used with, for a command that creates keys; `None` if none is recorded. In
     /// a store without keys `mine` is recorded first.
@@ -68,10 +68,10 @@ pub trait Sessions: Send + Sync + 'static {
     ) -> Result<Option<Fingerprint>, StoreError>;
 }
 
-/// Result of [`Sessions::adopt_secret`].
+/// Outcome of [`Sessions::adopt_secret`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Adopted {
-    /// None was recorded before.
+pub enum SecretAdoption {
+    /// No secret was recorded before.
     First,
     /// The one that was recorded.
     Same,
@@ -79,7 +79,7 @@ pub enum Adopted {
     Changed {
         /// Keys, neither revoked nor expired, whose hashes the new secret cannot verify.
         live_keys: u64,
-        /// Sessions that have ended.
+        /// Number of sessions that have ended.
         sessions: u64,
     },
 }
@@ -92,7 +92,7 @@ pub struct Credentials {
     pub password_hash: Option<String>,
 }
 
-/// A new session.
+/// Values of a new session.
 #[derive(Debug, Clone)]
 pub struct NewSession {
     pub id: SessionId,
@@ -123,7 +123,7 @@ pub struct Rotation {
     pub expires_at: Timestamp,
 }
 
-/// Result of [`Sessions::rotate_session`].
+/// Outcome of [`Sessions::rotate_session`].
 #[derive(Debug, Clone)]
 pub enum Rotated {
     /// The token was the current one.

@@ -37,7 +37,7 @@ pub trait StoredResponses: Send + Sync + 'static {
         until: Timestamp,
     ) -> Result<bool, StoreError>;
 
-    /// Ends a reservation early.
+    /// Releases a reserved response id before it expires.
     async fn release_response(&self, id: &str) -> Result<(), StoreError>;
 
     /// Deletes the row of a response that the upstream no longer stores.

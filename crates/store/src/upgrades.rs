@@ -52,7 +52,7 @@ pub struct Upgrade {
     pub status: UpgradeStatus,
     pub asked_at: Timestamp,
     pub decided_at: Option<Timestamp>,
-    /// As [`domain::actor::Actor`] prints.
+    /// The actor, as displayed by [`domain::actor::Actor`].
     pub decided_by: Option<String>,
 }
 
@@ -68,7 +68,7 @@ pub enum UpgradeStatus {
 }
 
 impl UpgradeStatus {
-    /// Every status.
+    /// Every status, in the order of declaration.
     pub const ALL: [Self; 4] = [Self::Pending, Self::Approved, Self::Rejected, Self::Superseded];
 
     /// The word that is stored and shown.
@@ -83,7 +83,7 @@ impl UpgradeStatus {
     }
 }
 
-/// Result of [`Upgrades::decide_upgrade`].
+/// Outcome of [`Upgrades::decide_upgrade`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decided {
     Now(Upgrade),

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 /// Reading and changing users. Every change is audited in its own transaction.
 #[async_trait]
 pub trait Users: Send + Sync + 'static {
-    /// Adds an active user.
+    /// Adds a user with the status active.
     async fn add_user(&self, user: &NewUser, by: &AuditContext) -> Result<User, UserError>;
 
     /// The user with this id.
@@ -37,7 +37,7 @@ pub trait Users: Send + Sync + 'static {
     ) -> Result<Option<User>, UserError>;
 }
 
-/// A user to add.
+/// Values of a new user.
 #[derive(Debug, Clone)]
 pub struct NewUser {
     pub email: String,
@@ -62,13 +62,13 @@ pub struct UserFilter {
 /// Changes to a user; `None` leaves a field as it is.
 #[derive(Debug, Clone, Default)]
 pub struct UserChange {
-    /// Normalised.
+    /// The e-mail, normalised.
     pub email: Option<String>,
-    /// `Some(None)` takes it away.
+    /// `Some(None)` removes the username.
     pub username: Option<Option<String>>,
     /// Replaces all overrides: a limit that is left out is the plan's again.
     pub overrides: Option<LimitOverrides>,
-    /// A PHC string (argon2id).
+    /// The hash as a PHC string (argon2id).
     pub password_hash: Option<String>,
     pub plan: Option<PlanId>,
     pub role: Option<Role>,
@@ -99,7 +99,7 @@ impl UserChange {
     }
 }
 
-/// Why a user was not added or changed.
+/// The reason for which a user was not added or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
     #[error("a user with this e-mail exists")]

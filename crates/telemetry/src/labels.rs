@@ -2,7 +2,7 @@
 
 use wire::surface::Surface;
 
-/// `route` of `knockx_requests_total`.
+/// Values of the label `route` of `knockx_requests_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     Call(Surface),
@@ -10,13 +10,13 @@ pub enum Route {
     StoredResponse,
     DeferredCompletion,
     Models,
-    /// Anything else under `/v1`.
+    /// Any other path under `/v1`.
     Other,
-    /// Everything outside `/v1`.
+    /// Every path outside `/v1`.
     Control,
 }
 
-/// `outcome` of `knockx_requests_total`: the end of a call, which its status alone does not show.
+/// Values of the label `outcome` of `knockx_requests_total`: the end of a call, which its status alone does not show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Ok,
@@ -29,7 +29,7 @@ pub enum Outcome {
     CutByQuota,
 }
 
-/// `outcome` of `knockx_admission_waits_total`.
+/// Values of the label `outcome` of `knockx_admission_waits_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitOutcome {
     Admitted,
@@ -39,7 +39,7 @@ pub enum WaitOutcome {
     Gone,
 }
 
-/// `kind` of `knockx_tokens_total`.
+/// Values of the label `kind` of `knockx_tokens_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
     Prompt,
@@ -49,7 +49,7 @@ pub enum TokenKind {
     Reasoning,
 }
 
-/// `op` of `knockx_store_seconds`.
+/// Values of the label `op` of `knockx_store_seconds`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreOp {
     Journal,
@@ -62,12 +62,12 @@ pub enum StoreOp {
     Audit,
     Ledger,
     Reports,
-    /// Owners of stored responses.
+    /// Ownership of stored responses.
     StoredResponses,
     Ping,
 }
 
-/// `op` of `knockx_redis_seconds`.
+/// Values of the label `op` of `knockx_redis_seconds`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RedisOp {
     Take,
@@ -101,7 +101,7 @@ impl Route {
         Self::Control,
     ];
 
-    /// Position in [`Route::ALL`].
+    /// Index of the route in [`Route::ALL`].
     #[must_use]
     pub(crate) const fn index(self) -> usize {
         const SURFACES: usize = Surface::ALL.len();
@@ -115,7 +115,7 @@ impl Route {
         }
     }
 
-    /// Value of the label.
+    /// Returns the value of the label in the metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -153,7 +153,7 @@ impl Outcome {
         Self::CutByQuota,
     ];
 
-    /// Value of the label.
+    /// Returns the value of the label in the metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -171,7 +171,7 @@ impl WaitOutcome {
     /// Every outcome, in the order of declaration.
     pub const ALL: [Self; 3] = [Self::Admitted, Self::Refused, Self::Gone];
 
-    /// Value of the label.
+    /// Returns the value of the label in the metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -186,7 +186,7 @@ impl TokenKind {
     /// Every kind, in the order of declaration.
     pub const ALL: [Self; 4] = [Self::Prompt, Self::Cached, Self::Completion, Self::Reasoning];
 
-    /// Value of the label.
+    /// Returns the value of the label in the metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -215,7 +215,7 @@ impl StoreOp {
         Self::Ping,
     ];
 
-    /// Value of the label.
+    /// Returns the value of the label in the metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -248,7 +248,7 @@ impl RedisOp {
         Self::Publish,
     ];
 
-    /// Value of the label.
+    /// Returns the value of the label in the metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -264,7 +264,7 @@ impl RedisOp {
     }
 }
 
-/// `trouble` of `knockx_upstream_account_refusals_total`: the reason for which an upstream rejects the operator.
+/// Values of the label `trouble` of `knockx_upstream_account_refusals_total`: the reason for which an upstream rejects the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountProblem {
     /// The key is not valid, lacks a permission, or its account is suspended.
@@ -277,7 +277,7 @@ impl AccountProblem {
     /// Every problem, in the order of declaration.
     pub const ALL: [Self; 2] = [Self::Key, Self::Quota];
 
-    /// Value of the label.
+    /// Returns the value of the label in the metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

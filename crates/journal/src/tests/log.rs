@@ -43,10 +43,10 @@ async fn what_many_write_at_once_is_all_there_and_in_the_order_of_each() {
     let (disk, ledger) = (disk.copy(false), ledger.copy());
     let next = Setup::start(&disk, &ledger).await;
     assert_eq!((next.abandoned, open), (160, 160));
-    let books = ledger.books();
-    assert_eq!(books.rows.len(), 1600);
-    assert!(books.times.values().all(|times| *times == 1));
-    let held = |status| books.rows.values().filter(move |row| row.status == status);
+    let state = ledger.state();
+    assert_eq!(state.rows.len(), 1600);
+    assert!(state.times.values().all(|times| *times == 1));
+    let held = |status| state.rows.values().filter(move |row| row.status == status);
     assert!(held(Status::Abandoned).all(|row| row.tokens.total() == 20));
 }
 
@@ -72,8 +72,8 @@ async fn while_the_disk_is_full_calls_are_refused_and_charges_wait_in_order() {
         assert!(extended.as_mut().now_or_never().is_none());
 
         // What a kill leaves now can be read.
-        let (killed, books) = (disk.copy(false), ledger.copy());
-        Setup::start(&killed, &books).await;
+        let (killed, state) = (disk.copy(false), ledger.copy());
+        Setup::start(&killed, &state).await;
 
         disk.leave_room(None);
         if !is_written {
@@ -82,11 +82,11 @@ async fn while_the_disk_is_full_calls_are_refused_and_charges_wait_in_order() {
         extended.await;
         soon("calls are admitted again", || !setup.journal.is_unavailable()).await;
         setup.journal.wait_projected().await;
-        assert_eq!(ledger.books().rows[&first.request], charge(&first, 5));
-        let (killed, books) = (disk.copy(false), ledger.copy());
-        let next = Setup::start(&killed, &books).await;
+        assert_eq!(ledger.state().rows[&first.request], charge(&first, 5));
+        let (killed, state) = (disk.copy(false), ledger.copy());
+        let next = Setup::start(&killed, &state).await;
         assert_eq!(next.abandoned, 1, "the refused calls left no lease");
-        assert_eq!(books.books().rows[&second.request].tokens.total(), 9);
+        assert_eq!(state.state().rows[&second.request].tokens.total(), 9);
         setup.journal.settle(charge(&second, 1)).await;
     }
     setup.end().await;
@@ -121,7 +121,7 @@ async fn while_a_write_is_stuck_the_others_are_refused_within_a_second() {
     disk.stick(false);
     soon("calls are admitted again", || !setup.journal.is_unavailable()).await;
     setup.journal.wait_projected().await;
-    assert_eq!(ledger.books().rows[&running.request], charge(&running, 4));
+    assert_eq!(ledger.state().rows[&running.request], charge(&running, 4));
     let (disk, ledger) = (disk.copy(false), ledger.copy());
     let next = Setup::start(&disk, &ledger).await;
     assert_eq!(next.abandoned, 1, "only the call whose lease was written in time");
@@ -139,7 +139,7 @@ async fn a_segment_that_cannot_be_made_lets_the_last_one_grow() {
     }
     disk.leave_room(None);
     setup.journal.wait_projected().await;
-    assert_eq!(ledger.books().rows.len(), 300);
+    assert_eq!(ledger.state().rows.len(), 300);
     let next = Setup::start(&disk.copy(false), &ledger.copy()).await;
     assert_eq!(next.abandoned, 0);
     setup.end().await;

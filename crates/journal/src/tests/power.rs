@@ -72,17 +72,17 @@ async fn run(steps: Vec<Step>) {
                 ledger = ledger.copy();
                 disk = disk.copy(true);
                 setup = Setup::try_start(&disk, &ledger, SYNCED).await.unwrap();
-                let books = ledger.books();
+                let state = ledger.state();
                 for (lease, held) in told.open.drain(..) {
-                    let row = &books.rows[&lease.request];
+                    let row = &state.rows[&lease.request];
                     assert_eq!((row.status, row.tokens.total()), (Status::Abandoned, held));
                     told.abandoned += 1;
                 }
                 for (lease, tokens) in &told.ended {
-                    assert_eq!(books.rows[&lease.request], charge(lease, *tokens));
+                    assert_eq!(state.rows[&lease.request], charge(lease, *tokens));
                 }
-                assert!(books.times.values().all(|times| *times == 1));
-                assert_eq!(books.rows.len(), told.ended.len() + told.abandoned);
+                assert!(state.times.values().all(|times| *times == 1));
+                assert_eq!(state.rows.len(), told.ended.len() + told.abandoned);
             }
             Step::Extend(_) | Step::Settle(_) | Step::Project => {}
         }
@@ -125,7 +125,7 @@ async fn those_who_wait_share_a_sync() {
     let syncs = disk.syncs() - before;
     assert!(syncs < 40, "{syncs} syncs for 51 charges");
     setup.journal.wait_projected().await;
-    assert_eq!(ledger.books().rows.len(), 51);
+    assert_eq!(ledger.state().rows.len(), 51);
     setup.end().await;
 }
 
@@ -134,7 +134,7 @@ async fn those_who_wait_share_a_sync() {
 async fn a_power_cut_after_a_new_segment_leaves_the_one_before_it_whole() {
     let (disk, ledger) = (FakeDisk::default(), Ledger::default());
     let setup = Setup::start(&disk, &ledger).await;
-    ledger.books().is_away = true;
+    ledger.state().is_away = true;
     for tokens in 0..60 {
         setup.call(tokens).await;
         let (disk, ledger) = (disk.copy(true), ledger.copy());
@@ -150,16 +150,16 @@ async fn a_power_cut_after_a_new_segment_leaves_the_one_before_it_whole() {
 async fn a_folder_that_fails_to_sync_gets_no_new_segment() {
     let (disk, ledger) = (FakeDisk::default(), Ledger::default());
     let setup = Setup::try_start(&disk, &ledger, SYNCED).await.unwrap();
-    ledger.books().is_away = true;
+    ledger.state().is_away = true;
     disk.fail_to_sync_names(true);
     let mut calls = Vec::new();
     for tokens in 0..60 {
         calls.push(setup.call(tokens).await);
     }
     assert_eq!(disk.names().len(), 1, "{:?}", disk.names());
-    let (copy, books) = (disk.copy(false), ledger.copy());
-    let next = Setup::start(&copy, &books).await;
-    assert!(calls.iter().all(|lease| books.books().times[&lease.request] == 1));
+    let (copy, state) = (disk.copy(false), ledger.copy());
+    let next = Setup::start(&copy, &state).await;
+    assert!(calls.iter().all(|lease| state.state().times[&lease.request] == 1));
     next.end().await;
     disk.fail_to_sync_names(false);
     for tokens in 0..60 {

@@ -20,17 +20,17 @@ use uuid::Uuid;
 
 /// A ledger in memory that takes whole batches, and counts every entry that it is given.
 #[derive(Clone, Default)]
-pub(super) struct Ledger(Arc<Mutex<Books>>);
+pub(super) struct Ledger(Arc<Mutex<LedgerState>>);
 
 #[derive(Default)]
-pub(super) struct Books {
+pub(super) struct LedgerState {
     pub(super) rows: HashMap<RequestId, Charge>,
     pub(super) adjustments: usize,
     /// How often each charge was written.
     pub(super) times: HashMap<RequestId, usize>,
     pub(super) marks: HashMap<Uuid, u64>,
     pub(super) latest: Option<Uuid>,
-    pub(super) buried: usize,
+    pub(super) dead_lettered: usize,
     pub(super) is_away: bool,
     pub(super) is_superseded: bool,
     /// A charge that it never takes.
@@ -38,7 +38,7 @@ pub(super) struct Books {
 }
 
 impl Ledger {
-    pub(super) fn books(&self) -> std::sync::MutexGuard<'_, Books> {
+    pub(super) fn state(&self) -> std::sync::MutexGuard<'_, LedgerState> {
         self.0.lock().unwrap()
     }
 
@@ -55,20 +55,20 @@ impl Ledger {
     }
 
     fn answer(&self, query: Query) {
-        let mut books = self.books();
+        let mut state = self.state();
         match query {
             Query::Journal(batch, mark, answer) => {
-                let _ = answer.send(books.write(batch, mark));
+                let _ = answer.send(state.write(batch, mark));
             }
             Query::Mark(log, answer) => {
-                let _ = answer.send(Ok(books.marks.get(&log).copied()));
+                let _ = answer.send(Ok(state.marks.get(&log).copied()));
             }
             Query::LatestMark(answer) => {
-                let latest = books.latest.map(|log| Mark { log, position: books.marks[&log] });
+                let latest = state.latest.map(|log| Mark { log, position: state.marks[&log] });
                 let _ = answer.send(Ok(latest));
             }
             Query::DeadLetter(answer) => {
-                books.buried += 1;
+                state.dead_lettered += 1;
                 let _ = answer.send(Ok(()));
             }
             Query::Caller(_) => panic!("no test queries callers"),
@@ -77,21 +77,21 @@ impl Ledger {
 
     /// A copy, as a killed process leaves it.
     pub(super) fn copy(&self) -> Self {
-        let books = self.books();
-        let copy = Books {
-            rows: books.rows.clone(),
-            adjustments: books.adjustments,
-            times: books.times.clone(),
-            marks: books.marks.clone(),
-            latest: books.latest,
-            buried: books.buried,
-            ..Books::default()
+        let state = self.state();
+        let copy = LedgerState {
+            rows: state.rows.clone(),
+            adjustments: state.adjustments,
+            times: state.times.clone(),
+            marks: state.marks.clone(),
+            latest: state.latest,
+            dead_lettered: state.dead_lettered,
+            ..LedgerState::default()
         };
         Self(Arc::new(Mutex::new(copy)))
     }
 }
 
-impl Books {
+impl LedgerState {
     fn write(&mut self, batch: Vec<Entry>, mark: Option<Mark>) -> Result<(), StoreError> {
         if self.is_superseded {
             return Err(StoreError::Superseded);
@@ -195,17 +195,17 @@ async fn what_was_journaled_is_in_the_ledger_once_and_old_segments_go() {
     }
     setup.journal.adjust(vec![adjustment(&open), adjustment(&open)]).await;
     setup.journal.wait_projected().await;
-    assert!(calls.iter().all(|lease| ledger.books().times[&lease.request] == 1));
-    assert_eq!(ledger.books().adjustments, 2);
+    assert!(calls.iter().all(|lease| ledger.state().times[&lease.request] == 1));
+    assert_eq!(ledger.state().adjustments, 2);
     soon("old segments are deleted", || disk.names().len() == 1).await;
 
     // Of the open lease nothing but the newest segment tells.
     let (disk, ledger) = (disk.copy(false), ledger.copy());
     let next = Setup::start(&disk, &ledger).await;
     assert_eq!(next.abandoned, 1);
-    let row = ledger.books().rows[&open.request].clone();
+    let row = ledger.state().rows[&open.request].clone();
     assert_eq!((row.status, row.tokens.completion), (Status::Abandoned, 77));
-    assert!(ledger.books().times.values().all(|times| *times == 1));
+    assert!(ledger.state().times.values().all(|times| *times == 1));
     next.end().await;
     let again = Setup::start(&disk.copy(false), &ledger.copy()).await;
     assert_eq!(again.abandoned, 0);
@@ -239,17 +239,17 @@ async fn a_kill_at_any_point_neither_loses_nor_doubles() {
         let disk = disk.copy(false);
         let next = Setup::start(&disk, &ledger).await;
         assert_eq!(next.abandoned, open.len(), "{round}");
-        let books = ledger.books();
-        assert_eq!(books.rows.len(), ended.len() + open.len(), "{round}");
+        let state = ledger.state();
+        assert_eq!(state.rows.len(), ended.len() + open.len(), "{round}");
         for (lease, tokens) in &ended {
-            assert_eq!(books.rows[&lease.request], charge(lease, *tokens));
+            assert_eq!(state.rows[&lease.request], charge(lease, *tokens));
         }
         for lease in &open {
             let round = lease.reserved - 1_000;
             let held = if round % 3 == 0 { 5_000 + round } else { lease.reserved };
-            assert_eq!(books.rows[&lease.request].tokens.total(), held);
+            assert_eq!(state.rows[&lease.request].tokens.total(), held);
         }
-        assert!(books.times.values().all(|times| *times == 1), "{round}");
+        assert!(state.times.values().all(|times| *times == 1), "{round}");
     }
     setup.end().await;
 }
@@ -258,19 +258,19 @@ async fn a_kill_at_any_point_neither_loses_nor_doubles() {
 async fn a_kill_between_a_commit_and_the_deletion_of_its_segments_does_no_harm() {
     let (disk, ledger) = (FakeDisk::default(), Ledger::default());
     let setup = Setup::start(&disk, &ledger).await;
-    ledger.books().is_away = true;
+    ledger.state().is_away = true;
     for tokens in 0..100 {
         setup.call(tokens).await;
     }
     let (before, old) = (disk.copy(false), disk.names().len());
     assert!(old > 5, "{old}");
-    ledger.books().is_away = false;
+    ledger.state().is_away = false;
     setup.journal.wait_projected().await;
     soon("old segments are deleted", || disk.names().len() == 1).await;
     let ledger = ledger.copy();
     let next = Setup::start(&before, &ledger).await;
     assert_eq!(next.abandoned, 0);
-    assert!(ledger.books().times.values().all(|times| *times == 1));
+    assert!(ledger.state().times.values().all(|times| *times == 1));
     next.call(1).await;
     next.end().await;
     assert!(before.names().len() <= 2, "{:?}", before.names());
@@ -282,7 +282,7 @@ async fn a_ledger_that_is_away_stops_new_calls_at_the_bound_and_loses_nothing() 
     let (disk, ledger) = (FakeDisk::default(), Ledger::default());
     let settings = LogSettings { max_backlog_bytes: 20_000, ..SMALL };
     let setup = Setup::try_start(&disk, &ledger, settings).await.unwrap();
-    ledger.books().is_away = true;
+    ledger.state().is_away = true;
     let running = lease(9);
     setup.journal.open(running.clone()).await.unwrap();
     let mut calls = 0;
@@ -292,29 +292,29 @@ async fn a_ledger_that_is_away_stops_new_calls_at_the_bound_and_loses_nothing() 
     }
     assert!(setup.journal.is_unavailable() && calls > 50);
     setup.journal.settle(charge(&running, 3)).await;
-    ledger.books().is_away = false;
+    ledger.state().is_away = false;
     setup.journal.wait_projected().await;
-    assert_eq!(ledger.books().rows.len(), 1);
+    assert_eq!(ledger.state().rows.len(), 1);
     setup.call(5).await;
     setup.end().await;
-    assert_eq!(ledger.books().rows.len(), 2);
+    assert_eq!(ledger.state().rows.len(), 2);
 }
 
 #[tokio::test]
 async fn an_entry_that_the_ledger_refuses_holds_up_no_other() {
     let (disk, ledger) = (FakeDisk::default(), Ledger::default());
     let setup = Setup::start(&disk, &ledger).await;
-    ledger.books().is_away = true;
+    ledger.state().is_away = true;
     let mut calls = Vec::new();
     for tokens in 0..50 {
         calls.push(setup.call(tokens).await);
     }
-    ledger.books().bad = Some(calls[17].request);
-    ledger.books().is_away = false;
+    ledger.state().bad = Some(calls[17].request);
+    ledger.state().is_away = false;
     setup.journal.wait_projected().await;
     {
-        let books = ledger.books();
-        assert_eq!((books.rows.len(), books.buried), (49, 1));
+        let state = ledger.state();
+        assert_eq!((state.rows.len(), state.dead_lettered), (49, 1));
     }
     assert_eq!(setup.journal.dead_letters(), 1);
     setup.end().await;
@@ -326,10 +326,10 @@ async fn an_entry_that_the_ledger_refuses_holds_up_no_other() {
 async fn a_superseded_instance_admits_nobody_until_it_is_not() {
     let (disk, ledger) = (FakeDisk::default(), Ledger::default());
     let setup = Setup::start(&disk, &ledger).await;
-    ledger.books().is_superseded = true;
+    ledger.state().is_superseded = true;
     setup.call(1).await;
     soon("it learns of it", || setup.journal.is_unavailable()).await;
-    ledger.books().is_superseded = false;
+    ledger.state().is_superseded = false;
     soon("it learns of it", || !setup.journal.is_unavailable()).await;
     setup.end().await;
 }
@@ -345,12 +345,12 @@ async fn a_folder_of_another_log_is_read_from_its_beginning() {
     let setup = Setup::start(&FakeDisk::default(), &ledger).await;
     setup.call(2).await;
     setup.end().await;
-    assert_eq!(ledger.books().marks.len(), 2);
+    assert_eq!(ledger.state().marks.len(), 2);
     let setup = Setup::start(&first, &ledger).await;
     setup.call(3).await;
     setup.end().await;
-    assert_eq!(ledger.books().rows.len(), 3);
-    assert!(ledger.books().times.values().all(|times| *times == 1));
+    assert_eq!(ledger.state().rows.len(), 3);
+    assert!(ledger.state().times.values().all(|times| *times == 1));
 }
 
 #[tokio::test]
@@ -364,16 +364,16 @@ async fn a_log_shorter_than_what_the_ledger_has_goes_on_behind_it() {
         setup.call(tokens).await;
     }
     setup.end().await;
-    let mark = *ledger.books().marks.values().next().unwrap();
+    let mark = *ledger.state().marks.values().next().unwrap();
     for _ in 0..2 {
         let next = Setup::start(&short, &ledger).await;
         next.call(9).await;
         next.end().await;
-        assert!(ledger.books().marks.values().all(|known| *known > mark));
-        assert_eq!(ledger.books().rows[&open.request].status, Status::Abandoned);
-        assert!(ledger.books().times.values().all(|times| *times == 1));
+        assert!(ledger.state().marks.values().all(|known| *known > mark));
+        assert_eq!(ledger.state().rows[&open.request].status, Status::Abandoned);
+        assert!(ledger.state().times.values().all(|times| *times == 1));
     }
-    assert_eq!(ledger.books().rows.len(), 8);
+    assert_eq!(ledger.state().rows.len(), 8);
 }
 
 /// An older copy of the folder that was written on has charges of its own, although the database is farther.
@@ -391,18 +391,18 @@ async fn an_older_copy_of_the_folder_loses_nothing_that_it_has_alone() {
     let next = Setup::start(&copy, &elsewhere).await;
     let alone = next.call(7).await;
     next.end().await;
-    assert!(!ledger.books().rows.contains_key(&alone.request));
+    assert!(!ledger.state().rows.contains_key(&alone.request));
     let back = Setup::start(&copy, &ledger).await;
-    assert_eq!(ledger.books().rows[&alone.request], charge(&alone, 7));
+    assert_eq!(ledger.state().rows[&alone.request], charge(&alone, 7));
     back.end().await;
-    assert_eq!(ledger.books().rows.len(), 22);
+    assert_eq!(ledger.state().rows.len(), 22);
 }
 
 #[tokio::test]
 async fn a_bad_record_in_the_middle_stops_the_start_and_a_torn_one_at_the_end_does_not() {
     let (disk, ledger) = (FakeDisk::default(), Ledger::default());
     let setup = Setup::start(&disk, &ledger).await;
-    ledger.books().is_away = true;
+    ledger.state().is_away = true;
     setup.call(1).await;
     setup.call(2).await;
     let name = segment::file_name(0);
@@ -425,10 +425,10 @@ async fn a_bad_record_in_the_middle_stops_the_start_and_a_torn_one_at_the_end_do
         let ledger = ledger.copy();
         let next = Setup::start(&torn, &ledger).await;
         // The last record was the end of the second call.
-        assert_eq!((next.abandoned, ledger.books().rows.len()), (1, 2), "{cut}");
+        assert_eq!((next.abandoned, ledger.state().rows.len()), (1, 2), "{cut}");
         next.call(3).await;
         next.end().await;
-        assert_eq!(ledger.books().rows.len(), 3);
+        assert_eq!(ledger.state().rows.len(), 3);
         assert_eq!(
             recovery::scan(&torn, &recovery::list(&torn).unwrap().unwrap(), 0).unwrap().torn,
             None
@@ -440,7 +440,7 @@ async fn a_bad_record_in_the_middle_stops_the_start_and_a_torn_one_at_the_end_do
 async fn a_missing_or_cut_segment_in_the_middle_is_said() {
     let (disk, ledger) = (FakeDisk::default(), Ledger::default());
     let setup = Setup::start(&disk, &ledger).await;
-    ledger.books().is_away = true;
+    ledger.state().is_away = true;
     for tokens in 0..60 {
         setup.call(tokens).await;
     }

@@ -18,11 +18,11 @@ const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
 const REACH_TIMEOUT: Duration = Duration::from_millis(700);
 /// Limit for a database to start or wake up.
 const WAKE_TIMEOUT: Duration = Duration::from_secs(30);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
+const RETRY_MIN_INTERVAL: Duration = Duration::from_millis(100);
+const RETRY_MAX_INTERVAL: Duration = Duration::from_secs(5);
 /// Rounds of the self-test, and different queries that each connection sends in them.
-const ROUNDS: i32 = 12;
-const QUERIES: i32 = 4;
+const SELF_TEST_ROUNDS: i32 = 12;
+const SELF_TEST_QUERIES: i32 = 4;
 
 const MIXED_UP: &str = "the pooler in front of Postgres mixes up prepared statements: use the \
     direct host, or set max_prepared_statements = 1000 (PgBouncer 1.21 or later)";
@@ -110,7 +110,7 @@ pub(super) async fn once(options: &PgConnectOptions) -> Result<(), StoreError> {
 /// Connects once, and again while the server seems to be waking up.
 pub(super) async fn wake(options: &PgConnectOptions) -> Result<(), StoreError> {
     let began = clock::instant();
-    let mut pause = FIRST_PAUSE;
+    let mut pause = RETRY_MIN_INTERVAL;
     loop {
         let failed = match timeout(WAKE_TIMEOUT, options.connect()).await {
             Ok(Ok(connection)) => {
@@ -126,7 +126,7 @@ pub(super) async fn wake(options: &PgConnectOptions) -> Result<(), StoreError> {
         }
         // Many instances that wait for one server must not retry in step.
         sleep(jittered(pause)?).await;
-        pause = (pause * 2).min(LAST_PAUSE);
+        pause = (pause * 2).min(RETRY_MAX_INTERVAL);
     }
 }
 
@@ -140,8 +140,8 @@ pub(super) async fn self_test(pool: &PgPool) -> Result<(), StoreError> {
 
 async fn send_queries(pool: &PgPool, sender: i32) -> Result<(), StoreError> {
     let mut connection = pool.acquire().await?;
-    for round in 0..ROUNDS {
-        let expected = sender * QUERIES + round % QUERIES;
+    for round in 0..SELF_TEST_ROUNDS {
+        let expected = sender * SELF_TEST_QUERIES + round % SELF_TEST_QUERIES;
         let query = AssertSqlSafe(format!("select {expected}"));
         let answer = sqlx::query_scalar::<_, i32>(query).fetch_one(&mut *connection).await;
         match answer {

@@ -92,12 +92,12 @@ pub(super) use {
     skip_locked, unpartitioned,
 };
 
-/// The parameter of [`id_in`].
+/// Encodes the parameter of [`id_in`].
 pub(super) fn ids(ids: Vec<Uuid>) -> Vec<Uuid> {
     ids
 }
 
-/// The parameter of [`day_in`].
+/// Encodes the parameter of [`day_in`].
 pub(super) fn days(days: Vec<String>) -> Vec<String> {
     days
 }

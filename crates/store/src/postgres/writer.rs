@@ -74,7 +74,7 @@ impl Writer {
         let mut connection = self.connect().await?;
         require_session(self.pooled, &mut connection, pool).await?;
         let mut tries = 1;
-        while !take_lock(&mut connection).await? {
+        while !try_advisory_lock(&mut connection).await? {
             if tries == LOCK_TRIES {
                 return Err(refused("another knockx is using this database; stop it first"));
             }
@@ -105,7 +105,7 @@ impl Writer {
         }
     }
 
-    /// Writes a batch.
+    /// Writes a batch, and retries it once on a new connection.
     pub(super) async fn write(&self, batch: &Arrays<'_>) -> Result<(), StoreError> {
         let mut state = timeout(WRITE_TIMEOUT, self.state.lock())
             .await
@@ -149,7 +149,7 @@ impl Writer {
         {
             // The server may consider the lost connection alive and keep its lock for a while. The epoch
             // still shows whether another instance has acquired it.
-            lock.is_held = take_lock(&mut connection).await?;
+            lock.is_held = try_advisory_lock(&mut connection).await?;
         }
         Ok(connection)
     }
@@ -174,7 +174,7 @@ impl Writer {
     }
 }
 
-/// Why a batch may not have been written.
+/// The reason for which a batch may not have been written.
 enum Failure {
     /// The connection is unusable; the batch may be written on another one.
     Stale(StoreError),
@@ -203,7 +203,7 @@ fn is_read_only(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| code == READ_ONLY)
 }
 
-async fn take_lock(connection: &mut PgConnection) -> Result<bool, StoreError> {
+async fn try_advisory_lock(connection: &mut PgConnection) -> Result<bool, StoreError> {
     // A machine that vanishes must not hold the lock for the two hours that are the default.
     connection
         .execute("set tcp_keepalives_idle = 20; set tcp_keepalives_interval = 10; set tcp_keepalives_count = 3")

@@ -24,7 +24,7 @@ const SPAN_GROWTH: i32 = 4;
 const FIRST_DAY: Day = Day(date(1, 1, 1));
 const LAST_DAY: Day = Day(date(9999, 12, 31));
 
-/// Which rows to read.
+/// Range and filter of the rows to read.
 pub(super) struct Page<'a> {
     pub user: UserId,
     pub filter: &'a HistoryFilter,

@@ -28,7 +28,7 @@ struct KeyRow {
     state: KeyStateRow,
 }
 
-/// What may end a key or narrow it: also a part of the caller's record.
+/// Columns that limit or expire a key; they are also part of the caller record.
 #[derive(sqlx::FromRow)]
 pub(super) struct KeyStateRow {
     pub expires_at: Option<i64>,

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 /// Ledger rows deleted in one transaction.
 const LEDGER_BATCH: i64 = 1_000;
 /// Pause between two of them, in which other writers have their turn.
-const LEDGER_PAUSE: Duration = Duration::from_millis(5);
+const LEDGER_BATCH_INTERVAL: Duration = Duration::from_millis(5);
 
 #[async_trait]
 impl Maintenance for Backend {
@@ -112,7 +112,7 @@ async fn prune_ledger(store: &Backend, before: Day, now: Timestamp) -> Result<u6
             return Ok(rows);
         }
         rows += deleted;
-        sleep(LEDGER_PAUSE).await;
+        sleep(LEDGER_BATCH_INTERVAL).await;
     }
 }
 

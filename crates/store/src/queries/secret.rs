@@ -3,7 +3,7 @@
 use super::dialect::{Connection, for_update};
 use crate::StoreError;
 use crate::encode;
-use crate::sessions::Adopted;
+use crate::sessions::SecretAdoption;
 use domain::server_secret::{Fingerprint, ServerSecret};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -12,7 +12,7 @@ pub(super) async fn adopt(
     tx: &mut Connection,
     secret: &ServerSecret,
     now: Timestamp,
-) -> Result<Adopted, StoreError> {
+) -> Result<SecretAdoption, StoreError> {
     let mine = secret.fingerprint();
     // Gateways that start at the same time wait here for the first one.
     let inserted = sqlx::query(
@@ -26,9 +26,9 @@ pub(super) async fn adopt(
     .await?;
     let adopted = if inserted.rows_affected() > 0 {
         key_old_hashes(tx, secret).await?;
-        Adopted::First
+        SecretAdoption::First
     } else if recorded(tx).await? == Some(mine) {
-        Adopted::Same
+        SecretAdoption::Same
     } else {
         replace(tx, mine, now).await?
     };
@@ -68,7 +68,7 @@ async fn replace(
     tx: &mut Connection,
     mine: Fingerprint,
     now: Timestamp,
-) -> Result<Adopted, StoreError> {
+) -> Result<SecretAdoption, StoreError> {
     sqlx::query("update server_secret set fingerprint = $1, since = $2")
         .bind(mine.0.to_vec())
         .bind(now.as_millisecond())
@@ -84,7 +84,10 @@ async fn replace(
     .fetch_one(&mut *tx)
     .await?;
     let ended = sqlx::query("delete from session").execute(&mut *tx).await?;
-    Ok(Adopted::Changed { live_keys: encode::count(live_keys)?, sessions: ended.rows_affected() })
+    Ok(SecretAdoption::Changed {
+        live_keys: encode::count(live_keys)?,
+        sessions: ended.rows_affected(),
+    })
 }
 
 /// Hashes refresh tokens again, with the secret, that an earlier version hashed without one.

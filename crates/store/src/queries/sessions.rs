@@ -4,7 +4,7 @@ use super::dialect::{Backend, Connection};
 use super::secret;
 use super::users::{CredentialsRow, UserRow, find, lock};
 use crate::StoreError;
-use crate::sessions::{Adopted, Credentials, NewSession, SESSIONS_PER_USER};
+use crate::sessions::{Credentials, NewSession, SESSIONS_PER_USER, SecretAdoption};
 use crate::sessions::{Rotated, Rotation, Sessions};
 use async_trait::async_trait;
 use domain::id::{SessionId, UserId};
@@ -123,7 +123,7 @@ impl Sessions for Backend {
         &self,
         secret: &ServerSecret,
         now: Timestamp,
-    ) -> Result<Adopted, StoreError> {
+    ) -> Result<SecretAdoption, StoreError> {
         self.transaction(StoreOp::Sessions, async |tx| secret::adopt(tx, secret, now).await).await
     }
 

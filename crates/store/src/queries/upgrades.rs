@@ -154,7 +154,7 @@ async fn find(tx: &mut Connection, id: UpgradeId) -> Result<Option<Upgrade>, Sto
     row.map(Upgrade::try_from).transpose()
 }
 
-/// The user's pending request.
+/// Reads the pending upgrade request of a user.
 async fn pending(tx: &mut Connection, user: UserId) -> Result<Option<Upgrade>, StoreError> {
     let row: Option<UpgradeRow> = sqlx::query_as(
         "select id, user_id, from_plan, to_plan, status, asked_at, decided_at, decided_by

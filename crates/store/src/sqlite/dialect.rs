@@ -90,14 +90,14 @@ pub(super) use {
     skip_locked, unpartitioned,
 };
 
-/// The parameter of [`id_in`].
+/// Encodes the parameter of [`id_in`].
 #[expect(clippy::needless_pass_by_value, reason = "Postgres takes the list itself")]
 pub(super) fn ids(ids: Vec<Uuid>) -> String {
     let ids: Vec<String> = ids.iter().map(|id| id.simple().to_string()).collect();
     serde_json::json!(ids).to_string()
 }
 
-/// The parameter of [`day_in`].
+/// Encodes the parameter of [`day_in`].
 #[expect(clippy::needless_pass_by_value, reason = "Postgres takes the list itself")]
 pub(super) fn days(days: Vec<String>) -> String {
     serde_json::json!(days).to_string()

@@ -44,7 +44,7 @@ const READERS: u32 = 4;
 pub struct SqliteStore {
     handle: Handle,
     writer: Arc<Writer>,
-    /// Readers.
+    /// Connections for reads, which never wait for the writer.
     pool: SqlitePool,
     /// For reading which users changed. Calls wait for it, so no long report may occupy it.
     watcher: SqlitePool,

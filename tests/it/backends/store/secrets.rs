@@ -5,18 +5,18 @@ use super::{Any, add_user, at, by, new_key};
 use domain::key::Pepper;
 use domain::server_secret::ServerSecret;
 use store::NewKey;
-use store::sessions::{Adopted, Rotated, Rotation};
+use store::sessions::{Rotated, Rotation, SecretAdoption};
 
 fn secret(text: &str) -> ServerSecret {
     ServerSecret::of(&Pepper::new(text.as_bytes()))
 }
 
-async fn adopt(store: &Any, text: &str) -> Adopted {
+async fn adopt(store: &Any, text: &str) -> SecretAdoption {
     store.adopt_secret(&secret(text), at(20)).await.unwrap()
 }
 
 pub async fn another_secret_ends_all_sessions(store: Any) {
-    assert_eq!(adopt(&store, "one").await, Adopted::First);
+    assert_eq!(adopt(&store, "one").await, SecretAdoption::First);
     let (ada, bob) = (add_user(&store, "a@b.c").await, add_user(&store, "b@b.c").await);
     let sessions = [open(&store, ada.id).await, open(&store, bob.id).await];
     let keys = ["live", "lasting", "revoked", "expired"].map(new_key);
@@ -26,19 +26,19 @@ pub async fn another_secret_ends_all_sessions(store: Any) {
     }
     store.revoke_key(&keys[2].id, &by()).await.unwrap();
 
-    assert_eq!(adopt(&store, "one").await, Adopted::Same);
+    assert_eq!(adopt(&store, "one").await, SecretAdoption::Same);
     assert!(lives(&store, sessions[0], at(20)).await && lives(&store, sessions[1], at(20)).await);
-    assert_eq!(adopt(&store, "two").await, Adopted::Changed { live_keys: 2, sessions: 2 });
+    assert_eq!(adopt(&store, "two").await, SecretAdoption::Changed { live_keys: 2, sessions: 2 });
     assert!(!lives(&store, sessions[0], at(20)).await && !lives(&store, sessions[1], at(20)).await);
-    assert_eq!(adopt(&store, "two").await, Adopted::Same);
-    assert_eq!(adopt(&store, "one").await, Adopted::Changed { live_keys: 2, sessions: 0 });
+    assert_eq!(adopt(&store, "two").await, SecretAdoption::Same);
+    assert_eq!(adopt(&store, "one").await, SecretAdoption::Changed { live_keys: 2, sessions: 0 });
 }
 
 pub async fn sessions_from_before_the_first_secret_go_on(store: Any) {
     let ada = add_user(&store, "a@b.c").await;
     // Its token's digest, all ones, is what an earlier version stored: a hash without a key.
     let session = open(&store, ada.id).await;
-    assert_eq!(adopt(&store, "one").await, Adopted::First);
+    assert_eq!(adopt(&store, "one").await, SecretAdoption::First);
     let rotation = |presented| Rotation {
         session,
         presented,
@@ -55,8 +55,8 @@ pub async fn of_concurrent_first_starts_one_sets_the_secret(store: Any) {
     let (one, two) = (secret("one"), secret("one"));
     let started = tokio::join!(store.adopt_secret(&one, at(1)), store.adopt_secret(&two, at(1)));
     let mut started = [started.0.unwrap(), started.1.unwrap()];
-    started.sort_by_key(|adopted| *adopted == Adopted::Same);
-    assert_eq!(started, [Adopted::First, Adopted::Same]);
+    started.sort_by_key(|adopted| *adopted == SecretAdoption::Same);
+    assert_eq!(started, [SecretAdoption::First, SecretAdoption::Same]);
 }
 
 pub async fn a_command_learns_which_secret_is_in_use(store: Any) {

@@ -278,7 +278,7 @@ fn reset(state: &mut QuotaState, oracle: &mut Oracle, user: usize) {
         }
     }
     assert_eq!(state.reset(&reset), expected);
-    assert_eq!(state.reset(&reset), [], "nothing is left to take away");
+    assert_eq!(state.reset(&reset), [], "nothing is left to remove");
     let ours = |call: &&mut Call| call.caller.user == reset.user && call.claim.lease.day == day;
     for call in oracle.calls.values_mut().filter(ours) {
         call.forgiven = call.forgiven || call.ended.is_some();
@@ -318,7 +318,7 @@ fn a_lease_without_a_reservation_can_be_settled_after_a_hand_over() {
     assert_eq!(state.open_leases(), 0);
 }
 
-/// Every number the state tells is the sum over calls.
+/// Every number of the state is the sum over calls.
 fn compare(state: &QuotaState, oracle: &Oracle) {
     let open = oracle.calls.values().filter(|call| call.ended.is_none()).count() as u64;
     assert_eq!(state.open_leases(), open);
@@ -353,7 +353,7 @@ fn compare(state: &QuotaState, oracle: &Oracle) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
     #[test]
-    fn a_book_tells_what_its_calls_add_up_to(steps in prop::collection::vec(step(), 1..200)) {
+    fn the_state_is_the_sum_of_its_calls(steps in prop::collection::vec(step(), 1..200)) {
         play(steps);
     }
 }
