@@ -183,7 +183,6 @@ impl RemoteQuota {
             .map_err(|_| QuotaUnavailable)?
     }
 
-    /// Implements [`QuotaBackend::take`].
     pub(super) async fn take(
         &self,
         claim: Claim,
@@ -199,7 +198,6 @@ impl RemoteQuota {
         taken
     }
 
-    /// Implements [`QuotaBackend::extend`].
     pub(super) async fn extend(
         &self,
         request: RequestId,
@@ -229,17 +227,14 @@ impl RemoteQuota {
         overshoot
     }
 
-    /// Implements [`QuotaBackend::reset`].
     pub(super) async fn reset(&self, reset: &Reset) -> Result<RemovedUsage, QuotaUnavailable> {
         self.call(Operation::Reset(reset.clone())).await
     }
 
-    /// Implements [`QuotaBackend::correct`].
     pub(super) async fn correct(&self, correction: &Correction) -> Result<(), QuotaUnavailable> {
         self.call(Operation::Correct(Box::new(correction.clone()))).await
     }
 
-    /// Implements [`QuotaBackend::standing`].
     pub(super) async fn standing(
         &self,
         user: UserId,
@@ -250,12 +245,10 @@ impl RemoteQuota {
         self.call(Operation::Standing { user, key: key.cloned(), day, now }).await
     }
 
-    /// Implements [`QuotaBackend::used_on`].
     pub(super) async fn used_on(&self, day: Day) -> Result<Vec<Used>, QuotaUnavailable> {
         self.call(Operation::UsedOn(day)).await
     }
 
-    /// Implements [`QuotaBackend::ping`].
     pub(super) async fn ping(&self) -> Result<(), QuotaUnavailable> {
         self.call(Operation::Ping).await
     }

@@ -1,4 +1,4 @@
-//! The audit log: every change to users, keys and plans, with what was there before and after.
+//! The audit log: every change to users, keys and plans, with the values before and after.
 //!
 //! The verbs that change something write their entry in the same transaction. [`Audit::append_audit`] is for
 //! what happens outside the store.

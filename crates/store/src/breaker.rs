@@ -1,7 +1,7 @@
 //! A circuit breaker for the store: while it is unavailable, requests fail immediately.
 //!
 //! A server that refuses connections is down, and waiting for it is pointless; one that accepts them but is
-//! slow may be waking up (Neon takes a moment) and gets its full timeout. A slow query cannot tell the two
+//! slow may be waking up (Neon takes a moment) and gets its full timeout. A slow query cannot distinguish the two
 //! apart, so the server is probed while it runs. While the server is down, one caller at a time retries it at
 //! intervals, and all others fail without waiting.
 

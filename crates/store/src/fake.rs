@@ -1,4 +1,4 @@
-//! A store for tests: each query waits for the answer that the test gives.
+//! A store for tests: each query waits for a result from the test.
 
 use super::{Callers, Entry, Ledger, Mark, StoreError};
 use async_trait::async_trait;

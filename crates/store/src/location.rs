@@ -17,11 +17,11 @@ pub enum Database {
 /// A Postgres server, as `DATABASE_URL` names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresServer {
-    /// Holds the password; its `sslmode` is the one in force.
+    /// Contains the password; its `sslmode` is the effective one.
     pub url: Secret,
     /// Host and database, fit to be shown.
     pub place: String,
-    /// The host's name says that it leads through a connection pooler.
+    /// True if the name of the host is that of a connection pooler.
     pub pooled: bool,
     /// Most connections at a time, without the one that writes the journal.
     pub connections: u32,
@@ -55,7 +55,7 @@ impl Database {
     #[must_use]
     pub fn missing_file(&self) -> Option<PathBuf> {
         match self {
-            // What cannot be looked at is no missing file; opening it tells why.
+            // A file that cannot be inspected is not missing; opening it returns the error.
             Self::Sqlite { path, .. } if matches!(path.try_exists(), Ok(false)) => {
                 Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
             }

@@ -1,4 +1,4 @@
-//! What was used, by the ledger and by the rollups, and whether they agree.
+//! Usage according to the ledger and to the rollups, and their comparison.
 
 use super::StoreError;
 use async_trait::async_trait;

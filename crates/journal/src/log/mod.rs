@@ -29,7 +29,7 @@ use tokio::sync::Notify;
 /// healthy disk does not count as stuck.
 const STUCK_WRITE_TIMEOUT: Duration = Duration::from_millis(600);
 
-/// Settings of a log.
+/// Settings of the log of a gateway.
 #[derive(Debug, Clone, Copy)]
 pub struct LogSettings {
     /// Sync every write before acknowledging it.
@@ -289,7 +289,6 @@ impl Log {
         millis(now.saturating_duration_since(self.origin))
     }
 }
-
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)

@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn more_outcomes_are_unknown_where_the_driver_retries() {
-        let server = |kind| RedisError::from((ErrorKind::Server(kind), "told"));
+        let server = |kind| RedisError::from((ErrorKind::Server(kind), "reason"));
         let dropped = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         for (error, once, repeated) in [
             (RedisError::from(dropped), true, true),

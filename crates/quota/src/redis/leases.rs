@@ -4,7 +4,8 @@
 use super::codec::{self, SettleEnd};
 use super::keys::Partition;
 use super::local_journal::{Call, Renewal};
-use super::{EndEvidence, RedisQuota, abandoned_charge, milliseconds, to_json};
+use super::settle::EndEvidence;
+use super::{RedisQuota, abandoned_charge, milliseconds, to_json};
 use crate::backend::QuotaUnavailable;
 use domain::charge::{Charge, TokenCount};
 use domain::id::RequestId;

@@ -235,19 +235,4 @@ impl RedisQuota {
             self.client.end_outage();
         }
     }
-
-    /// Rolls back some of the takes whose outcome is unknown.
-    async fn rollback_some(&self) -> Result<(), QuotaUnavailable> {
-        let uncertain_takes = self.local_journal.uncertain_takes();
-        let rollbacks =
-            uncertain_takes.iter().take(RESEND_BATCH).map(|lease| self.rollback_take(lease));
-        join_all(rollbacks).await.into_iter().collect()
-    }
-
-    async fn rollback_all(&self) -> Result<(), QuotaUnavailable> {
-        while !self.local_journal.uncertain_takes().is_empty() {
-            self.rollback_some().await?;
-        }
-        Ok(())
-    }
 }

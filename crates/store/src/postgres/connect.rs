@@ -1,4 +1,4 @@
-//! Reaching the server: how connections are made and kept, and whether they can be relied on.
+//! Connections to the server: their options, the wait for a server that starts, and the self-test of a pool.
 
 use super::{is_waking, unavailable};
 use crate::error::IS_READ_ONLY;
@@ -40,7 +40,7 @@ pub(super) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
         }
         None => options,
     };
-    // Poolers refuse what they do not know at the start of a session, and we read no floats.
+    // Poolers reject unknown settings at the start of a session, and the store reads no floats.
     Ok(options.application_name("knockx").extra_float_digits(None))
 }
 

@@ -104,7 +104,7 @@ pub(super) fn days(days: Vec<String>) -> Vec<String> {
 
 /// Adds the condition that a user's names match a pattern.
 pub(super) fn push_search(query: &mut QueryBuilder<Driver>, pattern: &str) {
-    // A plain pattern and no function: the planner can tell how much it finds, and reads all users in one
+    // A plain pattern and no function: the planner can estimate the number of rows, and reads all users in one
     // go where that is cheaper.
     query.push(" and (email like ").push_bind(pattern.to_owned());
     query.push(" or lower(username collate \"C\") like ").push_bind(pattern.to_owned()).push(")");

@@ -32,7 +32,7 @@ pub(super) async fn confirm_changes(store: &PostgresStore, upto: u64) -> Result<
     Ok(())
 }
 
-/// An instance holds its lock for as long as it lives.
+/// True if the change was confirmed, or no instance holds the lock, which it does while it runs.
 pub(super) async fn is_change_confirmed(
     store: &PostgresStore,
     user: Option<UserId>,

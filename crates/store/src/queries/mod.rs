@@ -1,6 +1,6 @@
 //! The SQL of all verbs, compiled once for SQLite and once for Postgres; see [`crate`].
 //!
-//! The parent module is the driver's: its `dialect` has what the two say differently.
+//! The parent module is the driver's: its `dialect` has the SQL in which the two drivers differ.
 
 mod audit;
 mod callers;

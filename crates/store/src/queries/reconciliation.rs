@@ -1,4 +1,4 @@
-//! What was used, by the ledger and by the rollups.
+//! Usage according to the ledger and to the rollups.
 
 use super::dialect::{self, Backend, day_in, id_in, is_pruned};
 use crate::StoreError;

@@ -192,7 +192,7 @@ mod tests {
             Target::Server(Box::new(redis::IntoConnectionInfo::into_connection_info(text).unwrap()))
         };
         let target = server("redis://h");
-        let of = |kind| RedisError::from((ErrorKind::Server(kind), "told"));
+        let of = |kind| RedisError::from((ErrorKind::Server(kind), "reason"));
         assert!(!target.is_lost_by(&timed_out()));
         assert!(target.is_lost_by(&of(ServerErrorKind::ReadOnly)));
         assert!(target.is_lost_by(&of(ServerErrorKind::MasterDown)));

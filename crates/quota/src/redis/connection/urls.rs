@@ -46,7 +46,7 @@ impl RedisUrls {
     /// Parses the value of the configuration.
     ///
     /// # Errors
-    /// One sentence that repeats nothing of the text, since it may hold a password.
+    /// One sentence that contains nothing of the value, since that may contain a password.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         for (scheme, of_servers) in
@@ -235,9 +235,9 @@ mod tests {
             ("redis+sentinel://a/m/1/2", "database number"),
             ("redis+sentinel://u:hunter2@a:99999/m", "expected redis://"),
         ] {
-            let Err(told) = RedisUrls::parse(text) else { panic!("{text} is taken") };
-            assert!(told.contains(word), "{text}: {told}");
-            assert!(!told.contains("hunt") && !told.contains('\n'), "{text}: {told}");
+            let Err(error) = RedisUrls::parse(text) else { panic!("{text} is accepted") };
+            assert!(error.contains(word), "{text}: {error}");
+            assert!(!error.contains("hunt") && !error.contains('\n'), "{text}: {error}");
         }
     }
 
