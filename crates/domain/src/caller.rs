@@ -1,4 +1,4 @@
-//! What the data plane needs to know about the holder of one key, in one record.
+//! The record of one key's holder that the data plane works with.
 
 use super::id::{KeyId, PlanId, UserId};
 use super::key::{self, KeyDigest, KeyLimits};
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 pub struct Caller {
     pub user: UserId,
     pub key: KeyId,
-    /// What the presented key must hash to.
+    /// The hash that the presented key must have.
     pub digest: KeyDigest,
     pub user_status: UserStatus,
     pub key_revoked: bool,
@@ -24,7 +24,7 @@ pub struct Caller {
     pub version: u64,
 }
 
-/// Why a caller with a genuine credential may not call.
+/// The reason a caller with a valid credential may not call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
     KeyRevoked,
@@ -47,7 +47,7 @@ impl Caller {
         self.user_status.check()
     }
 
-    /// Whether plan and key both include `model` (the catalog's id).
+    /// True if plan and key both include `model` (the catalog's id).
     #[must_use]
     pub fn may_use(&self, model: &str) -> bool {
         let key_allows = self

@@ -1,4 +1,4 @@
-//! What a call holds while it runs ([`Lease`]) and what it cost when it ended ([`Charge`]).
+//! The tokens reserved for a running call ([`Lease`]) and the cost of one that has ended ([`Charge`]).
 
 use super::day::Day;
 use super::id::{KeyId, RequestId, UserId};
@@ -16,7 +16,7 @@ pub struct Lease {
     pub version: u64,
     pub model: Arc<str>,
     pub day: Day,
-    /// Tokens held: what is charged should the process die.
+    /// Reserved tokens, which are charged if the process dies.
     pub reserved: u64,
     pub admitted_at: Timestamp,
 }
@@ -38,13 +38,13 @@ pub struct Charge {
     pub cost_micro_dollars: i64,
     pub status: Status,
     pub source: Source,
-    /// Whether it counts against requests per day (a call no upstream took does not).
+    /// True if it counts against requests per day (a call no upstream took does not).
     pub counted: bool,
     /// From admission to the first byte of the answer, in milliseconds.
     pub first_token_ms: Option<u32>,
     /// From admission to the end, in milliseconds.
     pub total_ms: u32,
-    /// The caller's own `x-request-id`, where it sent one that can be kept. Charges written by a
+    /// The caller's own `x-request-id`, if it sent a valid one. Charges written by a
     /// gateway that does not know of it have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_request_id: Option<Arc<str>>,
@@ -63,7 +63,7 @@ pub struct Adjustment {
     pub tokens: i64,
     pub requests: i64,
     pub at: Timestamp,
-    /// Who did it: `user:ID`, `operator` or `gateway`.
+    /// The actor: `user:ID`, `operator` or `gateway`.
     pub by: String,
 }
 
@@ -77,7 +77,7 @@ pub struct TokenCount {
     pub reasoning: u64,
 }
 
-/// How a call ended.
+/// The outcome of a call, as recorded in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -89,18 +89,18 @@ pub enum Status {
     Abandoned,
 }
 
-/// Where the token counts of a charge come from.
+/// The source of a charge's token counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// The upstream said so.
+    /// The upstream reported the counts.
     Reported,
-    /// The gateway counted.
+    /// The gateway counted the tokens itself.
     Estimated,
 }
 
 impl TokenCount {
-    /// What counts against tokens per day.
+    /// The tokens that count against the daily limit.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.prompt.saturating_add(self.completion).saturating_add(self.reasoning)

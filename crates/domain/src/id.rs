@@ -32,7 +32,7 @@ pub struct PlanId(pub Arc<str>);
 #[serde(transparent)]
 pub struct SessionId(pub Uuid);
 
-/// A request for another plan, as a `UUIDv7`: sorted by the time of asking.
+/// A request for another plan, as a `UUIDv7`: sorted by the time of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UpgradeId(pub Uuid);
@@ -107,7 +107,7 @@ impl FromStr for RequestId {
 }
 
 impl KeyId {
-    /// The id as text.
+    /// Returns the id in the form that is stored and shown.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -127,7 +127,7 @@ impl fmt::Display for KeyId {
 }
 
 impl PlanId {
-    /// The id as text.
+    /// Returns the id in the form that is stored and shown.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -147,7 +147,7 @@ impl fmt::Display for PlanId {
 }
 
 impl SessionId {
-    /// A new id.
+    /// Creates an id that is unique and sorts by time of creation.
     #[must_use]
     pub fn new() -> Self {
         Self(sorted_by_time())

@@ -1,4 +1,4 @@
-//! Who calls, on what plan, with which key, and what one settled call cost: plain data.
+//! Plain data of the domain: users, plans, keys, leases and charges.
 //!
 //! Nothing here does I/O, is async, or reads the clock.
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Which limit a call ran into; also the metric label of a refusal.
+/// The limit that refused a call; also the metric label of the refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LimitKind {
     Window,
@@ -16,7 +16,7 @@ impl LimitKind {
     pub const ALL: [Self; 4] =
         [Self::Window, Self::RequestsPerDay, Self::TokensPerDay, Self::ConcurrentStreams];
 
-    /// The metric label.
+    /// The limit's name in the labels of metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

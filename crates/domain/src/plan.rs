@@ -5,7 +5,8 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// What one plan grants. Prices are for display and billing; quotas are in tokens and requests.
+/// The limits and features of one plan. Prices are for display and billing; quotas are in tokens and
+/// requests.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     pub id: PlanId,
@@ -13,7 +14,7 @@ pub struct Plan {
     pub name: String,
     /// Monthly price in US cents.
     pub price_cents: u32,
-    /// Closed to new subscribers; users who have it keep it.
+    /// Closed to new subscribers; its present users stay on it.
     pub retired: bool,
     pub limits: PlanLimits,
 }
@@ -31,41 +32,40 @@ pub struct PlanLimits {
     pub concurrent_streams: u32,
     /// Models the plan may use; `None` means every model of the catalog.
     pub models: Option<Arc<[Arc<str>]>>,
-    /// Where the plan's day begins.
+    /// The time zone whose midnight begins the plan's day.
     pub time_zone: TimeZone,
-    /// What a request may ask for that tokens do not bound.
+    /// The allowed features whose cost tokens do not limit.
     pub policy: RequestPolicy,
 }
 
-/// What a request may ask an upstream for that tokens do not bound. Stored as JSON, in which what is not
-/// there has its default.
+/// The allowed features whose cost tokens do not limit. Stored as JSON; a missing field has its default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RequestPolicy {
     pub server_tools: ServerTools,
     /// Calls of tools that one request may allow the upstream; more are cut down to it.
     pub max_tool_calls: u32,
-    /// Tiers a request may choose; `any` = all. Others are taken out, which leaves the upstream's default.
+    /// Tiers a request may choose; `any` = all. Others are removed, which leaves the upstream's default.
     pub service_tiers: Words,
     /// Sizes of images; `any` = all. Others are refused.
     pub image_sizes: Words,
     /// Qualities of images; `any` = all. Others are refused.
     pub image_qualities: Words,
-    /// Whether a request may name what is kept in the operator's account, which all callers share.
+    /// True if requests may refer to objects stored in the operator's account, which all callers share.
     pub account_references: bool,
 }
 
 /// A list of words, shared by the records that have it.
 pub type Words = Arc<[Arc<str>]>;
 
-/// What becomes of tools that the upstream runs and bills by the call.
+/// The treatment of tools that the upstream runs and bills by the call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ServerTools {
-    /// They pass.
+    /// Requests with such tools pass unchanged.
     #[default]
     Allow,
-    /// They are taken out of the request, and the call goes on without them.
+    /// They are removed from the request, and the call continues without them.
     Strip,
     /// A request for them is refused.
     Refuse,
@@ -88,7 +88,7 @@ impl Plan {
 }
 
 impl PlanLimits {
-    /// Whether the plan includes `model` (the catalog's id, not an alias).
+    /// True if the plan includes `model` (the catalog's id, not an alias).
     #[must_use]
     pub fn allows(&self, model: &str) -> bool {
         self.models.as_ref().is_none_or(|models| models.iter().any(|m| &**m == model))
@@ -118,14 +118,14 @@ impl Default for RequestPolicy {
 }
 
 impl RequestPolicy {
-    /// Whether `word` is in the list, or `any` is.
+    /// True if `word` is in the list, or `any` is.
     #[must_use]
     pub fn lists(list: &Words, word: &str) -> bool {
         list.iter().any(|listed| &**listed == "any" || listed.eq_ignore_ascii_case(word))
     }
 }
 
-/// What is new in a plan's policy; `None` leaves it.
+/// Changes to a plan's policy; `None` changes nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PolicyChange {
     pub server_tools: Option<ServerTools>,
@@ -137,7 +137,7 @@ pub struct PolicyChange {
 }
 
 impl PolicyChange {
-    /// The policy afterwards.
+    /// Returns `policy` with these changes made.
     #[must_use]
     pub fn applied_to(&self, policy: RequestPolicy) -> RequestPolicy {
         RequestPolicy {

@@ -22,7 +22,7 @@ pub struct RefreshToken {
     text: String,
 }
 
-/// A text that is no refresh token of ours.
+/// A text that is not a valid refresh token.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("malformed refresh token")]
 pub struct MalformedToken;

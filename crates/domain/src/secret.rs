@@ -7,7 +7,7 @@ use std::sync::Arc;
 pub struct Secret(Arc<str>);
 
 impl Secret {
-    /// Wraps a secret.
+    /// Wraps a secret so that it cannot be printed by accident.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(text.into())

@@ -11,7 +11,7 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(pub [u8; 16]);
 
-/// What is derived from the server's secret for use with a store.
+/// Keys derived from the server's secret for use with a store.
 #[derive(Debug, Clone)]
 pub struct ServerSecret {
     fingerprint: Fingerprint,
@@ -30,7 +30,7 @@ impl ServerSecret {
         }
     }
 
-    /// The secret's fingerprint.
+    /// A fingerprint by which stored data recognises the secret without revealing it.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A registered user.
+/// A registered user, with role, plan and status.
 #[derive(Debug, Clone, PartialEq)]
 pub struct User {
     pub id: UserId,
@@ -37,13 +37,13 @@ pub struct LimitOverrides {
     pub window: Option<Window>,
     pub concurrent_streams: Option<u32>,
     pub models: Option<Arc<[Arc<str>]>>,
-    /// Where the user's days are not those of the plan's zone: see [`LimitOverrides::zone_after`].
+    /// The user's own time zone, where it differs from the plan's: see [`LimitOverrides::zone_after`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<Arc<str>>,
 }
 
 impl LimitOverrides {
-    /// The limits that hold for the user.
+    /// The limits that apply to the user.
     #[must_use]
     pub fn over(&self, plan: PlanLimits) -> PlanLimits {
         PlanLimits {
@@ -71,14 +71,14 @@ impl LimitOverrides {
         (day(own) != day(to)).then(|| own.into())
     }
 
-    /// Whether the plan's limits hold as they are.
+    /// True if the plan's limits apply unchanged.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// What a user may do on the control plane.
+/// The user's rights on the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -86,7 +86,7 @@ pub enum Role {
     Admin,
 }
 
-/// Whether a user's keys work.
+/// The status of an account: keys and sessions of a suspended one are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UserStatus {
@@ -139,7 +139,7 @@ pub struct BadEmail(pub String);
 /// # Errors
 /// Unless there is one `@` with something on both sides, all of it ASCII, no white space, and at
 /// most 254 bytes. Letters of other scripts that look like these would make two addresses of what
-/// people take for one. Whether mail arrives there only sending it can tell.
+/// people take for one. Whether mail arrives there is not checked.
 pub fn normalised_email(text: &str) -> Result<String, BadEmail> {
     let email = text.trim().to_ascii_lowercase();
     let parts: Vec<&str> = email.split('@').collect();
@@ -221,7 +221,7 @@ mod tests {
 mod zone_tests {
     use super::*;
 
-    /// Which zone's days a user has after changing plans at `at`, each pair in turn.
+    /// The zones of a user who changes plans at each of the given times.
     fn zones(changes: &[(&str, &str, &str)]) -> Vec<Option<String>> {
         let mut own = LimitOverrides::default();
         let mut seen = Vec::new();

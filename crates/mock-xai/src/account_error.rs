@@ -1,25 +1,25 @@
-//! Refusals that are the operator's to solve: the account is empty or the key is wrong. Each is in
-//! the shape of an upstream that says it, and many look like a fault of the request.
+//! Errors of the operator's account: its credits are used up or its key is wrong. Each has the shape of the
+//! upstream that sends it, and many look like an error in the request.
 
 use http::StatusCode;
 use serde_json::{Value, json};
 
-/// What is wrong with the operator's account.
+/// An error of the operator's account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountError {
-    /// Anthropic: 400.
+    /// Credits used up, as Anthropic reports it: 400.
     CreditBalance,
-    /// Alibaba: 400.
+    /// Payment overdue, as Alibaba reports it: 400.
     Arrearage,
-    /// `OpenAI`: 400.
+    /// Billing limit reached, as `OpenAI` reports it: 400.
     BillingLimit,
-    /// xAI: 403.
+    /// Spending limit reached, as xAI reports it: 403.
     SpendingLimit,
-    /// `DeepSeek`: 402.
+    /// Balance used up, as `DeepSeek` reports it: 402.
     NoBalance,
-    /// `OpenAI`: 429.
+    /// Quota used up, as `OpenAI` reports it: 429.
     NoQuota,
-    /// Google: 400.
+    /// Key not valid, as Google reports it: 400.
     KeyNotValid,
 }
 
@@ -54,7 +54,7 @@ impl AccountError {
         }
     }
 
-    /// The body.
+    /// The reply's JSON body.
     pub fn json(self) -> String {
         let openai = |message: &str, kind: &str, code: &str| json!({"error": {"message": message, "type": kind, "param": Value::Null, "code": code}});
         let body = match self {

@@ -1,4 +1,4 @@
-//! What is said: how many tokens, which words, why it ends, and what it costs.
+//! Decides an answer before its first byte: number of tokens, words, finish reason and cost.
 //!
 //! Pure: the same seed and the same request give the same answer. Each word is one o200k token, so
 //! the truth about an answer is known without a tokenizer.
@@ -22,9 +22,9 @@ pub struct Answer {
     pub shown_reasoning: u64,
     /// Reasoning in a form that only this simulator reads, if it was wanted.
     pub sealed: Option<String>,
-    /// `None` if the upstream is to forget it.
+    /// The usage in the reply; `None` if a fault removes it.
     pub reported_usage: Option<Usage>,
-    /// What usage says when it is not forgotten.
+    /// The usage that is billed, whatever is reported.
     pub billed_usage: Usage,
     digest: u64,
 }
@@ -36,7 +36,7 @@ pub struct Call {
     pub tokens: u64,
 }
 
-/// Why an answer ends.
+/// The reason that an answer ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FinishReason {
     Stop,
@@ -103,7 +103,7 @@ impl Answer {
         }
     }
 
-    /// The words of one choice, without end; [`Answer::words`] says how many are said.
+    /// The words of one choice, without end; [`Answer::words`] is their number.
     pub fn words_of(&self, choice: u32) -> Words {
         Words::new(self.digest.wrapping_add(u64::from(choice)))
     }
@@ -133,7 +133,7 @@ impl Answer {
     }
 }
 
-/// What the upstream says of the truth.
+/// Returns the usage that the reply reports, changed by faults.
 fn reported(billed: Usage, faults: &Faults) -> Option<Usage> {
     if faults.has(Fault::NoUsage) {
         None
@@ -163,7 +163,7 @@ impl FinishReason {
         }
     }
 
-    /// As chat completions write it.
+    /// The `finish_reason` of chat completions.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stop => "stop",
@@ -201,7 +201,7 @@ impl Usage {
     }
 }
 
-/// What an image costs: 0.02 dollars.
+/// The price of an image: 0.02 dollars.
 const IMAGE_TICKS: u64 = 200_000_000;
 
 /// An endless row of words, drawn by splitmix64.

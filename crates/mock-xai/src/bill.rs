@@ -1,6 +1,6 @@
-//! What an upstream bills for an answer, however the answer ended.
+//! Computes the bill of an answer, however the answer ended.
 //!
-//! An answer that ended is billed as its usage says. When the connection ends early, a stream is
+//! An answer that ended is billed by its usage. When the connection ends early, a stream is
 //! billed up to the token that was generated last, with all of its hidden reasoning; what cannot be
 //! stopped (a non-streamed response, a deferred completion, a stored response) is generated to its end and
 //! billed whole. Refusals leave no answer and no bill.
@@ -16,21 +16,21 @@ pub struct Bill {
     pub cached: u64,
     pub completion: u64,
     pub reasoning: u64,
-    /// Prompt, completion and reasoning.
+    /// Sum of prompt, completion and reasoning.
     pub tokens: u64,
     pub cost_ticks: u64,
 }
 
-/// How an answer is billed.
+/// The terms on which an answer is billed.
 #[derive(Debug, Clone, Default)]
 pub struct BillingTerms {
     pub model: Model,
-    /// Generation goes on when the connection is gone.
+    /// Generation continues after the connection is closed.
     pub goes_on: bool,
 }
 
 impl BillingTerms {
-    /// The bill of an answer that has ended as `entry` says.
+    /// The bill of the ended answer in `entry`.
     pub fn bill(&self, entry: &LogEntry) -> Bill {
         let is_whole = entry.finished || self.goes_on;
         let completion =

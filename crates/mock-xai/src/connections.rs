@@ -1,4 +1,4 @@
-//! Connections: taken in, served, and dropped when the simulator stops.
+//! Accepts and serves connections, and drops them when the simulator stops.
 
 use super::Simulator;
 use crate::request_log::RequestLog;
@@ -12,10 +12,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long a finished answer may wait for its line in the log file.
+/// Time between two flushes of the log file.
 const LOG_FLUSH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// When a process is out of file descriptors, taking in more at once cannot work.
+/// Pause after a failed `accept`: while the process is out of file descriptors, the next one fails too.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 pub async fn accept(

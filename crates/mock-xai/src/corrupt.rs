@@ -1,4 +1,4 @@
-//! What faults do to the bytes of an event. Pure.
+//! Changes the bytes of events and bodies as faults demand. Pure.
 
 use crate::fault::{Fault, Faults};
 use bytes::Bytes;
@@ -72,7 +72,7 @@ fn odd_size(rest: &[u8], size: usize) -> usize {
     cut.map_or(size, |at| at + 1)
 }
 
-/// Members that one surface or the other has in what it says; the first of them stands twice.
+/// Members of the replies of each surface; the first that occurs is duplicated.
 const MEMBERS: [&[u8]; 4] = [
     b"\"role\":\"assistant\"",
     b"\"index\":0",
@@ -121,7 +121,7 @@ fn garbage(number: u64) -> Vec<u8> {
     }
 }
 
-/// The first two commas of our events stand between members.
+/// The first two commas of the simulator's events separate members.
 fn spread(event: &[u8]) -> Vec<u8> {
     let (first, rest) = split_after(event, b',');
     let (second, rest) = split_after(rest, b',');

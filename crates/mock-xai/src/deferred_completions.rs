@@ -5,14 +5,14 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::time::Instant;
 
-/// A completion that waits to be fetched.
+/// A completion stored until it is fetched.
 #[derive(Debug)]
 pub struct DeferredCompletion {
     pub body: Bytes,
     pub ready_at: Instant,
 }
 
-/// What waits, by id.
+/// The stored completions by id.
 #[derive(Debug, Default)]
 pub struct DeferredCompletions(Mutex<HashMap<String, DeferredCompletion>>);
 
@@ -22,7 +22,8 @@ impl DeferredCompletions {
         all.insert(id.to_owned(), completion);
     }
 
-    /// Gives it away if it is ready at `now`; `Some(None)` when it is not, `None` when there is none.
+    /// Removes and returns a completion; `Some(None)` if it is not ready at `now`, `None` if the id is
+    /// unknown.
     pub fn fetch(&self, id: &str, now: Instant) -> Option<Option<DeferredCompletion>> {
         let mut all = self.0.lock();
         let is_ready = all.get(id)?.ready_at <= now;

@@ -11,17 +11,17 @@ use std::time::Duration;
 /// One thing that goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The connection is closed after so many events, without the end of the body.
+    /// The connection is closed after this many events, without the end of the body.
     Cut(u64),
-    /// As `Cut`, but by a TCP reset.
+    /// The connection is closed by a TCP reset after this many events.
     Reset(u64),
-    /// The body ends well-formed after so many events, without `[DONE]`.
+    /// The body ends well-formed after this many events, without `[DONE]`.
     Close(u64),
-    /// Silence after so many events, until the client goes away.
+    /// Silence after this many events, until the client disconnects.
     Stall(u64),
     /// An error event in the middle of a stream, then the end.
     ErrorEvent(u64),
-    /// 429, with a `retry-after` of so many seconds if not 0.
+    /// 429, with a `retry-after` of this many seconds if not 0.
     TooMany(u64),
     /// 410, 422, 500 or 503 in xAI's shape.
     Status(u16),
@@ -29,13 +29,13 @@ pub enum Fault {
     Html,
     /// 200 and bytes that are no JSON.
     Garbage,
-    /// Nothing at all, not even a status, for so long.
+    /// No bytes, not even a status, for this long.
     SlowFirstByte(Duration),
     /// One byte at a time.
     Drip,
     /// Pieces of odd sizes: inside UTF-8 characters, between CR and LF.
     Split,
-    /// CRLF line ends.
+    /// Lines end in CR LF instead of LF.
     Crlf,
     /// SSE comments and unknown events between the real ones.
     Comments,
@@ -47,32 +47,32 @@ pub enum Fault {
     UsageEveryChunk,
     /// 200 with an error body.
     Error200,
-    /// What xAI says to a wrong key: 400, not 401.
+    /// xAI's response to a wrong key: 400, not 401.
     WrongKey,
     /// 200 and an empty body.
     Empty,
     /// One event (or body) of 8 MiB.
     Oversize,
     BadUtf8,
-    /// So many tokens more than the request allowed.
+    /// The answer exceeds the request's limit by this many tokens.
     Overrun(u64),
     /// The connection is closed before any reply.
     RefuseHeaders,
-    /// Usage says 0 tokens, whatever was answered.
+    /// The reported usage is 0 tokens, whatever the answer.
     ZeroUsage,
-    /// Usage says that more tokens came from the cache than the prompt has.
+    /// The reported usage has more cached tokens than prompt tokens.
     CachedOver,
-    /// A member of each message stands twice in it.
+    /// A member of each message occurs twice in it.
     DuplicateKeys,
-    /// Choices count from -1.
+    /// The index of the first choice is -1.
     OddIndex,
-    /// The request is wrong: the first event of a stream says so, or a 400.
+    /// The request is refused as invalid: in the first event of a stream, or with a 400.
     ErrorFirst,
-    /// A refusal that is the operator's to solve.
+    /// An error of the operator's account.
     AccountError(AccountError),
-    /// So many interim replies (103) before the reply.
+    /// This many interim replies (103) precede the reply.
     Interim(u64),
-    /// So many trailers after the body.
+    /// This many trailers follow the body.
     Trailers(u64),
     /// A compressed body that was not requested.
     Gzip,
@@ -82,7 +82,7 @@ pub enum Fault {
     NoStreamOptions,
     /// Requests with reasoning that was sealed under another seed are refused.
     Sealed,
-    /// Headers that are the operator's alone.
+    /// The reply has headers that only the operator may see.
     LeakyHeaders,
     /// A 400 that quotes the key, a host, an address and an e-mail address.
     LeakyError,
@@ -92,19 +92,19 @@ pub enum Fault {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Faults(Vec<Fault>);
 
-/// A name that stands for no fault.
+/// A name that is not the name of a fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a fault; valid faults: {NAMES}")]
 pub struct UnknownFault(String);
 
-/// For help texts.
+/// All faults with their arguments, for help texts.
 pub const NAMES: &str = "cut=N reset=N close=N stall=N error-event=N 429[=SECONDS] 410 422 500 503 html \
     garbage slow-first-byte=MS drip split crlf comments multiline no-usage usage-twice \
     usage-every-chunk zero-usage cached-over duplicate-keys odd-index error-200 error-first wrong-key \
     credit-balance arrearage billing-limit spending-limit no-balance no-quota key-not-valid empty oversize bad-utf8 \
     overrun=N refuse-headers interim=N trailers=N gzip short-id=N no-stream-options sealed leaky-headers leaky-error";
 
-/// Where a stream stops being what it should be.
+/// The way in which a stream breaks off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Break {
     Cut,

@@ -1,4 +1,4 @@
-//! Replies of those faults that leave no answer at all, and of upstreams that do not take a request.
+//! Replies of faults that replace the answer, and refusals of unsupported requests.
 
 use crate::Simulator;
 use crate::fault::{Break, Fault, Faults};
@@ -10,7 +10,7 @@ use crate::routes::{ReplyError, Route, bearer};
 use http::{HeaderMap, Response};
 
 impl Route {
-    /// A refusal as the first event of a stream.
+    /// The refusal as the first event of a stream.
     fn event_of(self, refusal: &Refusal) -> String {
         match self {
             Self::Responses => refusal.responses_event(),
@@ -21,7 +21,7 @@ impl Route {
 }
 
 impl Simulator {
-    /// Refuses what an upstream with these faults does not take.
+    /// Refuses a request that an upstream with these faults does not support.
     pub(super) fn refuse_unsupported(
         &self,
         request: &ModelRequest,
@@ -37,7 +37,7 @@ impl Simulator {
         Ok(())
     }
 
-    /// The reply of those faults that leave no answer at all.
+    /// The reply of the first fault that replaces the answer.
     pub(super) async fn fault_reply(
         &self,
         faults: &Faults,

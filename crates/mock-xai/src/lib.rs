@@ -1,7 +1,7 @@
-//! A stand-in for xAI's API: for demos, tests and load, never for the data plane's own use.
+//! A simulator of xAI's API for demos, tests and load; the data plane never uses it.
 //!
 //! It speaks every surface of the wire format as xAI does, counts tokens exactly, can fail in every
-//! way an upstream fails ([`fault`]), and keeps a log of what it really said ([`request_log`]). Same
+//! way an upstream fails ([`fault`]), and records the true usage of each answer ([`request_log`]). Same
 //! seed and same request, same answer.
 
 pub mod settings;
@@ -51,7 +51,7 @@ pub struct Simulator {
     log: Arc<RequestLog>,
 }
 
-/// A simulator that serves.
+/// A simulator that is serving requests.
 #[derive(Debug, Clone)]
 pub struct RunningSimulator {
     pub addr: SocketAddr,
@@ -118,12 +118,12 @@ impl RequestIds {
 }
 
 impl RunningSimulator {
-    /// The base address clients are given, without `/v1`.
+    /// The base address for clients, without `/v1`.
     pub fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// From the next request on, these faults hold unless a request names its own.
+    /// Applies these faults from the next request on, unless a request names its own.
     pub fn set_faults(&self, faults: Faults) {
         self.simulator.set_faults(faults);
     }

@@ -1,4 +1,4 @@
-//! The models on offer and what their tokens cost.
+//! The available models and the prices of their tokens.
 
 /// A model and its prices, in ticks (1e-10 US dollars) a token.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Model {
 /// Prompts of this size and more cost twice, input and output.
 const LONG_PROMPT: u64 = 200_000;
 
-/// What names without a price of their own cost.
+/// The model whose prices apply to names without their own.
 pub const DEFAULT: &str = "grok-4.3";
 
 /// Name, context, input, cached and output price.
@@ -60,7 +60,7 @@ pub fn find<'a>(models: &'a [Model], name: &str) -> Option<&'a Model> {
     models.iter().find(|model| model.name == own)
 }
 
-/// `GET /v1/models`.
+/// The body of `GET /v1/models`.
 pub fn list_json(models: &[Model]) -> String {
     let data: Vec<_> = models.iter().map(Model::json).collect();
     format!(r#"{{"object":"list","data":[{}]}}"#, data.join(","))
@@ -83,17 +83,17 @@ pub fn priced_list_json(models: &[Model]) -> String {
 const CREATED: i64 = 1_767_225_600;
 
 impl Model {
-    /// As the lists of models show it.
+    /// The model's entry in the list of models.
     pub fn json(&self) -> String {
         serde_json::json!({"id": self.name, "object": "model", "created": CREATED, "owned_by": "xai"}).to_string()
     }
 
-    /// Whether it thinks before it answers, and bills that.
+    /// True if the model reasons before it answers, and bills the reasoning.
     pub fn reasons(&self) -> bool {
         self.name.ends_with("-reasoning") && !self.name.ends_with("non-reasoning")
     }
 
-    /// The price of a call. `output` holds reasoning too; `cached` is a part of `prompt`.
+    /// The price of a call. `output` includes reasoning; `cached` is a part of `prompt`.
     pub fn cost_ticks(&self, prompt: u64, cached: u64, output: u64) -> u64 {
         let short = (prompt - cached) * self.input + cached * self.cached + output * self.output;
         if prompt >= LONG_PROMPT { short * 2 } else { short }

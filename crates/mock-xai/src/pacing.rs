@@ -1,5 +1,4 @@
-//! An answer on its way into the connection: when each event goes, where it breaks off, and what
-//! of it was really handed over.
+//! Sends an answer's events at their pace, breaks off where a fault demands it, and records what was sent.
 
 use crate::corrupt;
 use crate::fault::{Break, Fault, Faults};
@@ -13,24 +12,24 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use system::clock;
 
-/// An answer as a row of events.
+/// An answer as a sequence of events.
 pub trait EventSource: Send {
-    /// Whether the next event carries a token, and so has a time to wait for.
+    /// True if the next event carries a token, and so must wait until it is due.
     fn token_is_next(&self) -> bool;
 
-    /// Appends the next event.
+    /// Appends the next event to `out` and returns its tokens.
     fn next(&mut self, out: &mut Vec<u8>) -> Emitted;
 
     fn is_over(&self) -> bool;
 
-    /// How an error looks in the middle.
+    /// The event that reports an error within the stream.
     fn error(&self) -> String;
 }
 
-/// What one event said.
+/// The tokens that one event carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Emitted {
-    /// Visible tokens.
+    /// Visible tokens in the event.
     pub tokens: u64,
 }
 
@@ -48,7 +47,7 @@ pub struct PacedStream {
     coalesce: usize,
     open_entry: OpenEntry,
     control: SocketControl,
-    /// EventSource written so far.
+    /// Events written so far.
     written: u64,
     /// EventSource of them that carried a token.
     tokens: u64,
@@ -57,14 +56,14 @@ pub struct PacedStream {
     ending: Option<Ending>,
 }
 
-/// No more events follow.
+/// The way in which the events end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
     Whole,
     Broken(Break),
 }
 
-/// When tokens are due.
+/// The times at which tokens are due.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     began: Instant,
@@ -73,7 +72,7 @@ struct Pace {
 }
 
 impl Pace {
-    /// When the token of this number, from 0 on, is due; `None` if at once.
+    /// The time at which token `number`, counted from 0, is due; `None` if at once.
     fn due(&self, number: u64) -> Option<Instant> {
         let tokens = u32::try_from(number).unwrap_or(u32::MAX);
         let wait = self.first + self.gap.saturating_mul(tokens);
@@ -84,7 +83,7 @@ impl Pace {
 /// Bytes that are generated ahead of a client that does not read.
 const OUTPUT_BUFFER_BYTES: usize = 4 << 20;
 
-/// What is written before a connection breaks must be on its way by then.
+/// Time for the written bytes to leave before the connection is broken.
 const FLUSH_BEFORE_CUT_INTERVAL: Duration = Duration::from_millis(10);
 
 impl PacedStream {
@@ -248,7 +247,7 @@ impl PacedStream {
 }
 
 impl Drop for PacedStream {
-    /// The client went away, or the last event went out.
+    /// The client has disconnected, or the last event was sent.
     fn drop(&mut self) {
         self.count_unread();
     }

@@ -1,11 +1,11 @@
-//! Every way the simulator says no, in xAI's shape: `{"code": …, "error": …}`.
+//! All refusals of the simulator, in xAI's shape: `{"code": …, "error": …}`.
 
 use crate::account_error::AccountError;
 use crate::request::InvalidBody;
 use crate::settings::InvalidOverride;
 use http::StatusCode;
 
-/// A refused request.
+/// The reason a request is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     #[error(
@@ -92,7 +92,7 @@ impl Refusal {
         }
     }
 
-    /// The member of the request that is wrong, where the upstream says so in `OpenAI`'s shape.
+    /// The invalid field, for refusals in `OpenAI`'s shape.
     fn param(&self) -> Option<&'static str> {
         match self {
             Self::InvalidArguments => Some("messages[0].content"),
@@ -102,19 +102,19 @@ impl Refusal {
         }
     }
 
-    /// As the first event of a stream of chat chunks or completions.
+    /// The refusal as the first event of a stream of chat chunks or completions.
     pub fn chat_event(&self) -> String {
         format!("data: {}\n\n", self.json())
     }
 
-    /// As the first event of a stream of `/v1/responses`.
+    /// The refusal as the first event of a stream of `/v1/responses`.
     pub fn responses_event(&self) -> String {
         let (code, message, param) = (self.code(), self.to_string(), self.param());
         let error = serde_json::json!({"type": "error", "code": code, "message": message, "param": param, "sequence_number": 0});
         format!("event: error\ndata: {error}\n\n")
     }
 
-    /// As the first event of a stream of `/v1/messages`.
+    /// The refusal as the first event of a stream of `/v1/messages`.
     pub fn messages_event(&self) -> String {
         let error =
             serde_json::json!({"type": "invalid_request_error", "message": self.to_string()});
@@ -122,7 +122,7 @@ impl Refusal {
         format!("event: error\ndata: {event}\n\n")
     }
 
-    /// The body.
+    /// The reply's JSON body.
     pub fn json(&self) -> String {
         if let Self::AccountError(account_error) = self {
             return account_error.json();

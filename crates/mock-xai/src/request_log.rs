@@ -1,4 +1,5 @@
-//! What the simulator really said and what a real upstream would bill for it, to hold the gateway's ledger against.
+//! Records each answer of the simulator and the bill of a real upstream, to compare with the gateway's
+//! ledger.
 //!
 //! Each answer leaves one [`LogEntry`], also when its client went away half-way; replies that are
 //! refusals leave none. The newest entries are kept in memory, all of them go to the log file.
@@ -13,10 +14,10 @@ use std::path::Path;
 use std::sync::Arc;
 use system::clock;
 
-/// Enough for any test, little enough for a long load run.
+/// The most entries in memory: enough for any test, few enough for a long load run.
 const MAX_ENTRIES: usize = 100_000;
 
-/// One answer.
+/// The record of one answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "a line of the log has that many yes and no")]
 pub struct LogEntry {
@@ -28,11 +29,11 @@ pub struct LogEntry {
     pub surface: &'static str,
     pub model: String,
     pub stream: bool,
-    /// The answer is kept until it is fetched, and perhaps never is.
+    /// The answer is stored until it is fetched, which may never happen.
     pub deferred: bool,
     /// The prompt has what a stored response was made from, which the request does not show.
     pub continues: bool,
-    /// What usage said, or would have said at the end.
+    /// Tokens that the answer's usage reports, or would have reported at its end.
     pub prompt: u64,
     pub cached: u64,
     pub completion: u64,
@@ -42,25 +43,25 @@ pub struct LogEntry {
     pub produced: u64,
     /// Visible tokens that were handed to the connection.
     pub sent: u64,
-    /// Whether the last byte was handed to the connection.
+    /// True if the last byte was handed to the connection.
     pub finished: bool,
     pub fault: Option<String>,
     /// The client closed before the end.
     pub aborted_by_client: bool,
-    /// Generation goes on to the end when the client is gone.
+    /// Generation continues to the end after the client has disconnected.
     pub goes_on: bool,
-    /// What it costs the one who asked.
+    /// The bill of the account that made the request.
     pub billed: Bill,
     pub began_ms: i64,
     pub ended_ms: i64,
 }
 
-/// Sums over all entries, the forgotten ones too.
+/// Sums over all entries, those no longer in memory too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
     /// Requests to the API, refused ones too.
     pub requests: u64,
-    /// Answers now being given.
+    /// Answers that are being sent.
     pub open: u64,
     pub answers: u64,
     pub finished: u64,
@@ -74,7 +75,7 @@ pub struct Totals {
     pub billed_ticks: u64,
 }
 
-/// The entries, newest last.
+/// The log of answers, newest last.
 #[derive(Debug)]
 pub struct RequestLog {
     inner: Mutex<Inner>,
@@ -122,19 +123,19 @@ impl RequestLog {
         self.inner.lock().totals
     }
 
-    /// Another request came to the API.
+    /// Counts a request to the API.
     pub(super) fn count_request(&self) {
         self.inner.lock().totals.requests += 1;
     }
 
-    /// An answer begins.
+    /// Opens the entry of an answer that begins.
     pub(super) fn begin(self: &Arc<Self>, mut entry: LogEntry, terms: BillingTerms) -> OpenEntry {
         entry.began_ms = clock::now().as_millisecond();
         self.inner.lock().totals.open += 1;
         OpenEntry { log: Arc::clone(self), entry: Some(entry), terms }
     }
 
-    /// Brings the file up to date.
+    /// Flushes the log file.
     pub(super) fn flush(&self) {
         if let Some(file) = &mut self.inner.lock().file
             && let Err(error) = file.flush()
@@ -150,7 +151,7 @@ impl RequestLog {
         let mut inner = self.inner.lock();
         inner.totals.add(&entry);
         if let Some(file) = &mut inner.file {
-            // A full disk shows at the next flush, which tells it.
+            // A full disk shows at the next flush, which logs it.
             let _ = file.write_all(&entry.to_line());
         }
         if inner.entries.len() == MAX_ENTRIES {
@@ -184,7 +185,7 @@ impl LogEntry {
     }
 }
 
-/// The entry of an answer that is being given; dropped early, it tells that the client left.
+/// The entry of an answer that is being sent. Dropped early, it records that the client disconnected.
 #[derive(Debug)]
 pub struct OpenEntry {
     log: Arc<RequestLog>,
@@ -193,7 +194,7 @@ pub struct OpenEntry {
 }
 
 impl OpenEntry {
-    /// So many visible tokens were generated and handed to the connection.
+    /// Records visible tokens that were generated and handed to the connection.
     pub fn record_sent(&mut self, tokens: u64) {
         self.record_generated(tokens);
         if let Some(entry) = &mut self.entry {
@@ -201,21 +202,21 @@ impl OpenEntry {
         }
     }
 
-    /// So many visible tokens were generated, and are not handed over.
+    /// Records visible tokens that were generated but not handed to the connection.
     pub fn record_generated(&mut self, tokens: u64) {
         if let Some(entry) = &mut self.entry {
             entry.produced += tokens;
         }
     }
 
-    /// The last byte was handed over.
+    /// Closes the entry: the last byte was handed to the connection.
     pub fn finish(&mut self) {
         if let Some(entry) = self.entry.take() {
             self.log.record(LogEntry { finished: true, ..entry }, &self.terms);
         }
     }
 
-    /// The simulator itself ended the answer early.
+    /// Closes the entry: the simulator ended the answer early.
     pub fn abort(&mut self) {
         if let Some(entry) = self.entry.take() {
             self.log.record(entry, &self.terms);

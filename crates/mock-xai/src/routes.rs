@@ -1,4 +1,4 @@
-//! From request to reply.
+//! Routes a request and builds its reply.
 
 use crate::answer::Answer;
 use crate::bill::BillingTerms;
@@ -26,10 +26,10 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use system::clock;
 
-/// Bodies above this are refused, as everywhere.
+/// Request bodies above this many bytes are refused.
 const BODY_LIMIT: usize = 64 << 20;
 
-/// The ways to request.
+/// The routes that generate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route {
     Chat,
@@ -55,7 +55,7 @@ impl Route {
         })
     }
 
-    /// As the log names it.
+    /// The surface's name in the log.
     fn name(self) -> &'static str {
         match self {
             Self::Chat => "chat",
@@ -79,7 +79,7 @@ impl Route {
     }
 }
 
-/// Why there is no reply of the usual kind.
+/// The reason there is no ordinary reply.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplyError {
     #[error(transparent)]
@@ -157,7 +157,7 @@ impl Simulator {
         }
     }
 
-    /// What is there to read; `None` for no such route.
+    /// Reads a model or a stored response; `None` for an unknown route.
     fn find_object(&self, method: &Method, path: &str) -> Option<Result<Bytes, Refusal>> {
         let path = path.strip_prefix("/v1/")?;
         if let Some(id) = path.strip_prefix("responses/") {
@@ -229,7 +229,7 @@ impl Simulator {
         Ok(if overrides.faults.has(Fault::Gzip) { reply::gzipped(reply) } else { reply })
     }
 
-    /// The reply that carries an answer.
+    /// Builds the reply that carries an answer.
     async fn send_answer(
         &self,
         route: Route,
@@ -264,7 +264,7 @@ impl Simulator {
         reply::json(&self.headers, id, content)
     }
 
-    /// Gives a kept completion away, once.
+    /// Returns a deferred completion, once.
     fn fetch_deferred(&self, deferred: &str, id: &str) -> Result<Response<Content>, Refusal> {
         match self.deferred.fetch(deferred, clock::instant()) {
             None => Err(Refusal::UnknownResponse(deferred.to_owned())),
@@ -312,7 +312,7 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
-/// Whether a response is kept, and so is generated to its end whatever becomes of its connection.
+/// True if the response is stored, and so generated to its end even if the connection is closed.
 fn is_stored(route: Route, request: &ModelRequest, faults: &Faults) -> bool {
     let fails = faults.break_after().is_some_and(|(_, kind)| kind == Break::ErrorEvent);
     route == Route::Responses && request.store && !fails
@@ -358,7 +358,7 @@ fn events(
             Box::new(CompletionEvents::new(answer, envelope, request.include_usage))
         }
         Route::Messages => Box::new(MessageEvents::new(&answer, envelope)),
-        // The others do not stream, whatever is asked of them.
+        // The other routes do not stream, whatever the request.
         _ => Box::new(ResponsesEvents::new(&answer, envelope)),
     }
 }

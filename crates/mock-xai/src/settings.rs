@@ -1,4 +1,4 @@
-//! How the simulator behaves: for all requests ([`Settings`]), and for one ([`Overrides`]).
+//! The simulator's behaviour: for all requests ([`Settings`]), and for one ([`Overrides`]).
 //!
 //! A caller steers its own request by headers (`x-sim-tokens: 40`) or, where headers get lost on
 //! the way, by a marker in its last user message: `[sim tokens=40 token-ms=5 fault=stall=3]`.
@@ -9,10 +9,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What holds for every request that does not say otherwise.
+/// The settings of every request that does not override them.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where the owner should bind; [`super::Simulator::start`] takes the bound listener.
+    /// The address to bind; [`super::Simulator::start`] takes the bound listener.
     pub listen: SocketAddr,
     /// Same seed and same request, same answer.
     pub seed: u64,
@@ -24,14 +24,14 @@ pub struct Settings {
     pub tokens: u64,
     /// Hidden reasoning of reasoning models; `None` draws it from the seed.
     pub reasoning: Option<u64>,
-    /// Stands for the hidden system prompt that is billed on top of the visible one.
+    /// Tokens of a hidden system prompt, billed on top of the visible one.
     pub prompt_overhead: u64,
     pub faults: Faults,
-    /// The one key that is right; `None` takes any.
+    /// The only accepted key; `None` accepts any.
     pub key: Option<String>,
-    /// Truth is also written here, a JSON line an answer.
+    /// The request log is also written to this file, a JSON line per answer.
     pub log: Option<PathBuf>,
-    /// EventSource that are due together share a write of about so many bytes; 0 writes each alone.
+    /// Events that are due together share a write of about this many bytes; 0 writes each alone.
     pub coalesce: usize,
     /// Names beside the built-in models, priced as the default one.
     pub more_models: Vec<String>,
@@ -56,14 +56,14 @@ impl Default for Settings {
     }
 }
 
-/// What holds for one request.
+/// The settings of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overrides {
     pub tokens: u64,
     pub reasoning: Option<u64>,
     pub first_token: Duration,
     pub token_gap: Duration,
-    /// Prompt tokens that are written into the cache, if the prompt has as many.
+    /// Prompt tokens that are written into the cache, at most the whole prompt.
     pub cache_writes: u64,
     pub faults: Faults,
 }
@@ -107,7 +107,7 @@ impl Overrides {
         Ok(overrides)
     }
 
-    /// The time that an answer of so many words takes.
+    /// The duration of an answer of `words` words.
     pub fn duration(&self, words: u64) -> Duration {
         let words = u32::try_from(words).unwrap_or(u32::MAX);
         self.first_token + self.token_gap.saturating_mul(words)

@@ -1,4 +1,4 @@
-//! The simulator's own routes: what it said, how much, and which faults there are.
+//! The simulator's own routes: the request log, its totals, and the faults to apply.
 
 use super::Simulator;
 use crate::reply::{self, Content};
@@ -6,7 +6,7 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
 impl Simulator {
-    /// Answers a request to `/sim/`.
+    /// Handles a request to `/sim/`.
     pub(super) fn sim_route(&self, head: &Parts, body: &[u8]) -> Response<Content> {
         match (&head.method, head.uri.path()) {
             (&Method::GET, "/sim/log") => {

@@ -12,19 +12,19 @@ use tokio::net::TcpStream;
 const INTERIM: &[u8] = b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n";
 const TRAILER: &[u8] = b"x-trailer: one more\r\n";
 
-/// How a body in chunks ends.
+/// The end of a chunked body.
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// Closes as any other and writes what it is given, unless its [`SocketControl`] says otherwise.
+/// An ordinary socket, unless its [`SocketControl`] makes it misbehave.
 #[derive(Debug)]
 pub struct Socket {
     stream: TcpStream,
     control: SocketControl,
-    /// Bytes of our own that go out before anything else.
+    /// The simulator's own bytes, written before anything else.
     own: Vec<u8>,
 }
 
-/// What a reply orders of the socket it goes through.
+/// Controls the socket below a reply.
 #[derive(Debug, Clone, Default)]
 pub struct SocketControl(Arc<SocketFlags>);
 
@@ -41,18 +41,18 @@ impl SocketControl {
         self.0.reset.store(true, Ordering::Relaxed);
     }
 
-    /// So many interim replies go out before the reply.
+    /// Sends `count` interim replies before the reply.
     pub fn send_interim(&self, count: u64) {
         self.0.interim.store(count, Ordering::Relaxed);
     }
 
-    /// So many trailers follow the last chunk of the body.
+    /// Sends `count` trailers after the last chunk of the body.
     pub fn send_trailers(&self, count: u64) {
         self.0.trailers.store(count, Ordering::Relaxed);
     }
 }
 
-/// Up to 16 KiB of a line, as often as `left` says.
+/// Up to 16 KiB of repeated lines, at most `left` of them.
 fn take_lines(left: &AtomicU64, line: &[u8]) -> Option<Vec<u8>> {
     let many = (16 * 1024 / line.len()) as u64;
     let count = left.load(Ordering::Relaxed).min(many);
@@ -65,7 +65,7 @@ impl Socket {
         Self { stream, control, own: Vec::new() }
     }
 
-    /// Writes lines of our own until there are none left.
+    /// Writes the simulator's own lines until none are left.
     fn poll_lines(
         &mut self,
         cx: &mut Context<'_>,
@@ -84,7 +84,7 @@ impl Socket {
         }
     }
 
-    /// Ends what may be written of `bytes` before trailers have to go out.
+    /// The part of `bytes` that may be written before the trailers.
     fn before_trailers<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         let ends_body = bytes.len() > 2 && bytes.ends_with(LAST_CHUNK);
         if ends_body && self.control.0.trailers.load(Ordering::Relaxed) > 0 {

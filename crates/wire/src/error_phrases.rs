@@ -167,7 +167,7 @@ pub(super) const KEY: [&str; 39] = [
     "unable to verify your membership",
 ];
 
-/// Messages about content.
+/// Messages about what the upstream's content rules forbid.
 pub(super) const CONTENT: [&str; 9] = [
     "usage guidelines",
     "safety",
@@ -189,7 +189,7 @@ pub(super) fn kebab(code: &str) -> String {
     code.trim().to_ascii_lowercase().replace(['_', ' '], "-")
 }
 
-/// The message in lower case, without what stands in quotation marks.
+/// The message in lower case, without quoted text.
 pub(super) fn unquoted(message: &str) -> String {
     let mut out = String::with_capacity(message.len());
     let mut closing = None;

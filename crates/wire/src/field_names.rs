@@ -1,12 +1,12 @@
 //! Field names that other servers read as something the gateway limits.
 //!
-//! The gateway forwards fields it does not know. So every name that asks a server for more output, more
+//! The gateway forwards fields it does not know. So every name that requests more output, more
 //! completions, another model or another billing route must be listed here: those of OpenAI,
 //! xAI, Anthropic, vLLM, SGLang, llama.cpp, Ollama, TGI, LiteLLM, OpenRouter and Google.
 
 use super::request::BadBody;
 
-/// Limits on the output of one choice. Each is held to what is granted.
+/// Limits on the output of one choice. Each is lowered to what is granted.
 pub const LIMITS: [&str; 21] = [
     "max_tokens",
     "max_completion_tokens",
@@ -68,7 +68,7 @@ pub const COUNTS: [&str; 11] = [
     "numCompletions",
 ];
 
-/// Numbers of images.
+/// Names of the number of images to generate.
 pub const IMAGE_COUNTS: [&str; 9] = [
     "n",
     "num_images",
@@ -81,7 +81,7 @@ pub const IMAGE_COUNTS: [&str; 9] = [
     "batch_size",
 ];
 
-/// Objects in which some servers look for the members above.
+/// Objects in which some servers read the members above.
 pub const OPTIONS: [&str; 13] = [
     "options",
     "generationConfig",
@@ -197,7 +197,7 @@ pub fn refuse_routing<'a>(given: impl Fn(&str) -> Option<&'a str>) -> Result<(),
             return Err(BadBody::unsupported(name, "routing is determined by `model`"));
         }
     }
-    // A string may be a note; an object is OpenRouter's choice of providers and their prices.
+    // A string may be a comment; an object is OpenRouter's choice of providers and their prices.
     if given("provider").is_some_and(|json| json.starts_with('{')) {
         return Err(BadBody::unsupported("provider", "routing is determined by `model`"));
     }
@@ -217,7 +217,7 @@ pub fn imitated_name(name: &str) -> Option<&'static str> {
     find_imitated(name, [&READ[..], &LIMITS, &BUDGETS, &COUNTS, &IMAGE_COUNTS, &OPTIONS, &ROUTING])
 }
 
-/// As [`imitated_name`], of the names in `known`.
+/// Like [`imitated_name`], but only among the names in `known`.
 #[must_use]
 pub fn find_imitated<const N: usize>(
     name: &str,
@@ -240,7 +240,7 @@ pub fn find_imitated<const N: usize>(
     found
 }
 
-/// Whether both are one under Unicode's simple case folding; `known` is ASCII.
+/// True if both names are equal under Unicode's simple case folding; `known` is ASCII.
 fn folds_to(name: &str, known: &str) -> bool {
     // Two characters beyond ASCII fold into it: the long s and the Kelvin sign.
     let fold = |c: char| match c {

@@ -1,5 +1,5 @@
-//! The members of a request body at its top level, and of the few objects in it that are read: each name
-//! once, each value with the type that the gateway needs.
+//! Reads the members of a request body at its top level, and of a few objects in it: each name once, each
+//! value with the type that the gateway needs.
 
 use super::field_names;
 use super::json::{self, each_member};
@@ -15,17 +15,17 @@ const MAX_MEMBERS: usize = 256;
 const MAX_MODEL_LEN: usize = 256;
 /// Bytes a reply's id may have.
 const MAX_NAME_LEN: usize = 256;
-/// Choices one call may ask for, as at OpenAI.
+/// The most choices that one call may request, as at OpenAI.
 const MAX_CHOICES: u64 = 128;
 
 /// An object's members, each name once.
 pub struct Fields<'a> {
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
-    /// The [`trait_of`] each name. Most names that are asked for are in no body, and this tells so at once.
+    /// The [`trait_of`] each name, so that lookups of absent names return at once.
     traits: u64,
 }
 
-/// One bit for what is seen of a name at a glance: its length and its first letter.
+/// One bit derived from the length and the first letter of a name.
 fn trait_of(name: &str) -> u64 {
     let first = usize::from(name.as_bytes().first().copied().unwrap_or_default());
     1 << ((name.len() * 7 + first) % 64)
@@ -113,7 +113,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The model's name.
+    /// Returns the value of `model`.
     pub(super) fn model(&self) -> Result<String, BadBody> {
         let raw = self.required("model")?;
         let not_a_name = || BadBody::wrong_type("model", "a string");
@@ -138,7 +138,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// How many answers are asked for under `name`: 1 where nothing is said.
+    /// The number of answers requested under `name`: 1 if absent.
     pub(super) fn count(&self, name: &str) -> Result<u64, BadBody> {
         let Some(raw) = self.given(name) else { return Ok(1) };
         match raw.get().parse::<u64>() {
@@ -152,7 +152,7 @@ impl<'a> Fields<'a> {
         names.iter().try_fold(1, |most, name| Ok(self.count(name)?.max(most)))
     }
 
-    /// One answer, where a surface gives no more.
+    /// Checks that one answer is requested, on surfaces that give no more.
     pub(super) fn one_answer(&self) -> Result<u64, BadBody> {
         let several = field_names::COUNTS.iter().find(|name| self.count(name).is_ok_and(|n| n > 1));
         match several {
@@ -184,12 +184,12 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| BadBody::wrong_type(name, expected))
     }
 
-    /// Whether `name` is true.
+    /// Reads the boolean `name`; absent and `null` are false.
     pub(super) fn flag(&self, name: &str) -> Result<bool, BadBody> {
         bool_of(name, self.get(name))
     }
 
-    /// The short text under `name`, where there is one.
+    /// The response id under `name`, if there is one.
     pub(super) fn name(&self, name: &str) -> Result<Option<String>, BadBody> {
         let Some(raw) = self.given(name) else { return Ok(None) };
         let text: String =
@@ -212,7 +212,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The name that a member of the object at `path` can be taken for.
+/// The known name that a member of the object at `path` imitates.
 fn imitated_name(path: &str, name: &str) -> Option<&'static str> {
     if path.is_empty() {
         return field_names::imitated_name(name);

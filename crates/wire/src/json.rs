@@ -1,7 +1,7 @@
 //! JSON as raw text: walking it without copying, reading its strings late, and the two checks
 //! that serde_json leaves out when it skips a value.
 //!
-//! Owns no meaning: which member matters is for [`super::request`] and [`super::chunk`] to say.
+//! Owns no meaning: [`super::request`] and [`super::chunk`] decide which members matter.
 
 use memchr::memchr2;
 use serde::de::{
@@ -12,10 +12,10 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// Levels of nesting above which a body is refused; the same as serde_json's own limit, which it
-/// keeps for values it builds but not for values it skips.
+/// applies to values it builds but not to values it skips.
 pub const MAX_DEPTH: usize = 128;
 
-/// Why valid JSON is still refused.
+/// The reason valid JSON is still refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnsoundJson {
     #[error("it is nested more than {MAX_DEPTH} levels deep")]
@@ -51,14 +51,14 @@ pub fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     serde_json::from_str(object_text(json)?).ok()
 }
 
-/// Whether `json` is one JSON object.
+/// True if `json` is one JSON object.
 #[must_use]
 pub fn is_object(json: &[u8]) -> bool {
     object::<IgnoredAny>(json).is_some()
 }
 
 /// The members of an object that have these names. Where one is written several times, the last
-/// that says something counts, as in most parsers. `None` when `json` is not an object.
+/// that is not blank counts, as in most parsers. `None` when `json` is not an object.
 #[must_use]
 pub fn members<'a, const N: usize>(
     json: &'a [u8],
@@ -99,7 +99,7 @@ pub fn each_member<'a>(
 
 /// A type that is read from an object member by member, whatever it finds there.
 pub trait FromMembers<'a>: Default {
-    /// Takes in the member `name`, whose value is the next of `members`.
+    /// Reads the member `name`; its value is the next of `members`.
     fn member<M: MapAccess<'a>>(
         &mut self,
         name: Cow<'a, str>,
@@ -154,7 +154,7 @@ pub fn text_in(json: &str) -> Cow<'_, str> {
     match inside_quotes(json) {
         None => Cow::Borrowed(json),
         Some(inside) if !inside.contains('\\') => Cow::Borrowed(inside),
-        // A lone surrogate cannot be decoded; its escapes then stand for themselves.
+        // A lone surrogate cannot be decoded; its escapes are then kept as text.
         Some(inside) => serde_json::from_str(json).map_or(Cow::Borrowed(inside), Cow::Owned),
     }
 }
@@ -172,13 +172,13 @@ pub fn text_len_in(json: &str) -> usize {
     inside_quotes(json).map_or(json.len(), str::len)
 }
 
-/// Whether the value is `null`.
+/// True if the value is `null`.
 #[must_use]
 pub fn is_null(raw: &RawValue) -> bool {
     raw.get() == "null"
 }
 
-/// Whether the value says nothing: `null`, or an empty string, array or object.
+/// True if the value is `null`, or an empty string, array or object.
 fn is_blank(raw: &RawValue) -> bool {
     matches!(raw.get(), "null" | "\"\"" | "[]" | "{}")
 }

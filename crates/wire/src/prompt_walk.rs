@@ -6,7 +6,7 @@ use super::cursor::Cursor;
 use super::media::{self, MediaContext, MediaKind};
 use super::prompt::{PromptPiece, visit_text};
 
-/// Members that hold parts, or text, or an object of such.
+/// Members that contain parts, or text, or an object of such.
 const CONTAINERS: [&str; 21] = [
     "documents",
     "content",
@@ -30,7 +30,7 @@ const CONTAINERS: [&str; 21] = [
     "google",
     "files",
 ];
-/// Members that hold a medium, and which.
+/// Members that contain a medium, and its kind.
 const MEDIA: [(&str, MediaContext); 23] = [
     ("image", MediaContext::Image),
     ("images", MediaContext::Image),
@@ -69,7 +69,7 @@ const SEALED: [&str; 9] = [
     "encrypted",
     "redacted_data",
 ];
-/// Members that say how the others are to be read. Their values are a word.
+/// Members that describe the others. Their values are single words.
 const DESCRIPTIONS: [&str; 9] = [
     "type",
     "detail",
@@ -83,7 +83,7 @@ const DESCRIPTIONS: [&str; 9] = [
 ];
 /// Longest value that is taken for a word.
 const MAX_WORD_LEN: usize = 64;
-/// Members whose names are no text for the model. The names of others count.
+/// Members whose names do not count as text. The names of others do.
 const PLAIN: [&str; 24] = [
     "role",
     "name",
@@ -119,7 +119,7 @@ pub(super) struct PromptWalk<'v, 'a> {
 }
 
 impl<'a> PromptWalk<'_, 'a> {
-    /// The members of an object. Encoded data wait for what stands beside them.
+    /// Reads the members of an object. Encoded data are read last, once the members that describe them are known.
     pub fn object(&mut self, cursor: &mut Cursor<'a>) {
         let mut data: Vec<(&'static str, &'a str)> = Vec::new();
         let mut siblings = Siblings::default();
@@ -206,7 +206,7 @@ impl<'a> PromptWalk<'_, 'a> {
     }
 
     fn string(&mut self, name: &str, json: &'a str, mime: Option<&str>) {
-        // What these hold goes to the model as it is, an encoded picture too.
+        // The upstream passes these to the model as they are, even an encoded picture.
         const READ: [&str; 9] = [
             "text",
             "content",
@@ -263,7 +263,7 @@ impl<'a> PromptWalk<'_, 'a> {
     }
 }
 
-/// What stands beside encoded data.
+/// The members beside encoded data that describe it.
 #[derive(Default)]
 struct Siblings<'a> {
     mime: Option<&'a str>,

@@ -1,4 +1,4 @@
-//! Names by which a request body refers to what is kept in the operator's account, and where they are read.
+//! Names by which a request body refers to objects stored in the operator's account, and where they are read.
 
 /// Members that name something in an account, at any depth.
 pub(super) const REFERENCES: [&str; 20] = [
@@ -147,7 +147,7 @@ pub(super) const NAMES: [&str; 52] = [
     "n_predict",
     "server_url",
 ];
-/// Members of an item that say which it is, not what is in it.
+/// Members of an item that identify it and are not its content.
 pub(super) const IDENTITY: [&str; 13] = [
     "id",
     "type",

@@ -17,11 +17,11 @@ pub trait UsageSink {
     fn on_unreadable(&mut self);
     /// A choice has ended with a reason.
     fn on_finish(&mut self);
-    /// One generated image.
+    /// One image of an image generation.
     fn on_image(&mut self);
 }
 
-/// What the gateway does with an event.
+/// The gateway's decision about an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventVerdict {
     /// Relay its bytes unchanged, once its tokens are covered by the quota.

@@ -1,5 +1,5 @@
-//! What a plan's [`RequestPolicy`] makes of the features in a body that tokens do not limit: it refuses them,
-//! or takes them out.
+//! Applies a plan's [`RequestPolicy`] to the features in a body whose cost tokens do not limit: refuses or
+//! removes them.
 
 use super::cursor::{Cursor, cut_elements, cut_members};
 use super::json;
@@ -14,7 +14,7 @@ const CHOICES: [&str; 7] =
     ["auto", "any", "none", "required", "tool", "allowed_tools", "validated"];
 
 impl<'a> PaidFeatures<'a> {
-    /// Whether the plan lets the call pass.
+    /// Checks the features of a call against the plan.
     ///
     /// # Errors
     /// [`BadBody`] that names what the plan does not include.
@@ -37,7 +37,7 @@ impl<'a> PaidFeatures<'a> {
         Ok(())
     }
 
-    /// Whether the upstream runs tools of its own under `policy`.
+    /// True if the upstream runs server-side tools under `policy`.
     pub fn runs_server_tools(&self, policy: &RequestPolicy) -> bool {
         let has_tool =
             || self.lists.iter().flat_map(|tools| &tools.list).any(|tool| tool.is_server);
@@ -65,15 +65,15 @@ impl<'a> PaidFeatures<'a> {
         Ok(())
     }
 
-    /// Agents such as Codex offer a search beside their own tools whether it is wanted or not. That
-    /// must not stop them: it is taken out.
+    /// True for the web search that agents such as Codex offer beside their own tools by default. It is
+    /// removed rather than refused, so that they keep working.
     fn is_offered_by_habit(&self, tools: &Tools<'_>, tool: &Tool<'_>) -> bool {
         tool.kind.starts_with("web_search")
             && tools.list.iter().any(|other| !other.is_server)
             && !self.choice.is_some_and(|choice| self.names_server_tool(choice))
     }
 
-    /// The stretches of `body` that go under `policy`.
+    /// The ranges of `body` that are removed under `policy`.
     pub fn cuts(&self, body: &'a str, policy: &RequestPolicy) -> Vec<Range<usize>> {
         let mut doomed: Vec<&str> = Vec::new();
         let mut cuts = Vec::new();
@@ -140,7 +140,7 @@ impl<'a> PaidFeatures<'a> {
         }
     }
 
-    /// Whether a choice of tools names one that the upstream runs.
+    /// True if a choice of tools names one that the upstream runs.
     fn names_server_tool(&self, choice: &str) -> bool {
         if let Some((_, list)) = allowed_tools(choice) {
             return list.contains(&true);
@@ -165,13 +165,13 @@ impl<'a> PaidFeatures<'a> {
         tools.any(|tool| tool.is_server && tool.name == name)
     }
 
-    /// The numbers of calls above what the plan allows, and where they stand.
+    /// The limits on tool calls above what the plan allows, as JSON within the body.
     pub fn too_many_calls(&self, policy: &RequestPolicy) -> impl Iterator<Item = &'a str> {
         let most = u64::from(policy.max_tool_calls);
         self.calls.iter().filter(move |(_, calls, _)| *calls > most).map(|(_, _, json)| *json)
     }
 
-    /// Names of what is taken out under `policy`, for the caller to know.
+    /// Names of the features that are removed under `policy`, to report to the caller.
     pub fn stripped_names(&self, policy: &RequestPolicy) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         names.extend(self.other_tiers(policy).map(|tier| tier.name.to_string()));

@@ -1,12 +1,12 @@
-//! What an upstream says when it says no: the shapes and the words.
+//! Reads the error body of an upstream: its shape and its wording.
 //!
 //! Reads xAI's `{"code","error"}`, with codes in kebab case or in gRPC's sentences,
 //! `{"error":"text"}`, OpenAI's `{"error":{"message","type","param","code"}}`, Google's list of one
-//! such object, FastAPI's `detail`; finds out whose fault it is. What the client learns of it is
+//! such object, FastAPI's `detail`; and attributes the error. What the client learns of it is
 //! decided in [`super::error`].
 //!
 //! A message may quote the caller's text. So words are searched for outside quotation marks only,
-//! and where the status says that the request is at fault, at the message's beginning only.
+//! and if the status blames the request, at the message's beginning only.
 
 use super::error::Fault;
 use super::error_phrases;
@@ -16,14 +16,14 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-/// What the shapes of errors have in common, as the upstream wrote it.
+/// The common fields of all shapes of errors, as the upstream wrote them.
 #[derive(Debug, Default)]
 pub(super) struct RawUpstreamError {
     pub message: String,
     pub param: Option<String>,
     code: Option<String>,
     kind: Option<String>,
-    /// In OpenAI's shape, whose codes its clients know.
+    /// The error is in OpenAI's shape, whose codes OpenAI's clients know.
     is_openai: bool,
     /// There is an `error` that is not null.
     pub has_error: bool,
@@ -40,7 +40,7 @@ pub(super) fn may_have_error(body: &[u8]) -> bool {
 }
 
 impl RawUpstreamError {
-    /// Reads a body; one that is no error leaves everything empty.
+    /// Reads a body; all fields are empty if it is not an error.
     pub fn read(body: &[u8]) -> Self {
         if let Some(only) = element(body) {
             return Self::read(only.get().as_bytes());
@@ -82,12 +82,12 @@ impl RawUpstreamError {
         read
     }
 
-    /// The body was JSON with an error in it.
+    /// True if the body was JSON with an error in it.
     pub fn is_error(&self) -> bool {
         self.has_error || !self.message.is_empty()
     }
 
-    /// Whose fault it is.
+    /// Attributes the error, by its status, codes and message.
     pub fn fault(&self, status: u16) -> Fault {
         let spoken = error_phrases::unquoted(&self.message);
         let has = |words: &[&str]| words.iter().any(|word| spoken.contains(word));
@@ -112,12 +112,12 @@ impl RawUpstreamError {
         }
     }
 
-    /// The fault, where the operator's account, key or project is the trouble.
+    /// The fault, if the operator's account, key or project is the cause.
     fn operator_fault(&self, status: u16, spoken: &str) -> Option<Fault> {
         let is_content = self.is_about_content(spoken);
         let begins = error_phrases::without_labels(spoken);
         let blames_request = matches!(status, 400 | 404 | 409 | 412 | 413 | 422);
-        // A field of the request at fault is the caller's, whatever is said of it.
+        // An error about a field of the request is the caller's, whatever its message.
         let is_field = self.param.as_deref().is_some_and(|param| param != "stream");
         let says = |words: &[&str]| {
             if blames_request {
@@ -143,7 +143,7 @@ impl RawUpstreamError {
         self.has_code(&error_phrases::CONTENT_CODES) || error_phrases::CONTENT.iter().any(mentions)
     }
 
-    /// Reasoning that another account or server has sealed: who sealed it can open it.
+    /// True if the error is about reasoning that another account or server has sealed.
     fn is_about_seals(&self) -> bool {
         let message = self.message.to_ascii_lowercase();
         let has = |words: &[&str]| words.iter().all(|word| message.contains(word));

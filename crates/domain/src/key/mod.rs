@@ -58,7 +58,7 @@ pub fn has_expired(expires_at: Option<Timestamp>, now: Timestamp) -> bool {
     expires_at.is_some_and(|end| end <= now)
 }
 
-/// Why a presented key cannot be one of ours.
+/// The reason a presented key cannot have been issued by this gateway.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("malformed API key")]
 pub struct MalformedKey;
@@ -69,7 +69,7 @@ pub struct MalformedKey;
 pub struct NoRandomness(getrandom::Error);
 
 impl PlainKey {
-    /// What every key begins with, and no other credential.
+    /// The prefix of every key, and of no other credential.
     pub const PREFIX: &str = "sk-kx-";
 
     /// A new key from the system's randomness.
@@ -114,7 +114,7 @@ impl PlainKey {
         KeyId::from(&self.text[Self::PREFIX.len()..Self::PREFIX.len() + ID_LEN])
     }
 
-    /// The last four characters.
+    /// The last four characters, shown so that a user can recognise the key.
     #[must_use]
     pub fn last_four(&self) -> &str {
         &self.text[self.text.len() - 4..]

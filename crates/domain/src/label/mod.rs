@@ -58,7 +58,7 @@ pub enum BadLabel {
          position {place}"
     )]
     Unseen {
-        /// Its code point.
+        /// The code point of the refused character.
         code: u32,
         /// Counted from 1, in characters.
         place: usize,
@@ -87,7 +87,7 @@ pub fn label(text: &str) -> Result<String, BadLabel> {
     Ok(text.to_owned())
 }
 
-/// Whether a character is not seen, or changes how others are shown.
+/// True if a character is not seen, or changes how others are shown.
 #[must_use]
 pub fn is_unseen(character: char) -> bool {
     let is_tag = ('\u{e0000}'..='\u{e0fff}').contains(&character);

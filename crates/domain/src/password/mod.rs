@@ -27,7 +27,7 @@ const DEAREST_BCRYPT: u32 = 14;
 #[error("failed to hash the password: {0}")]
 pub struct HashError(String);
 
-/// Whether a password is the right one.
+/// The result of checking a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verified {
     No,

@@ -1,4 +1,4 @@
-//! An [`Answer`] in the words of `/v1/completions`: one JSON body, or a row of events.
+//! An [`Answer`] in the format of `/v1/completions`: one JSON body, or a stream of events.
 
 use crate::answer::{Answer, Words};
 use crate::pacing::{Emitted, EventSource};
@@ -25,7 +25,7 @@ pub fn completion(answer: &Answer, envelope: &Envelope) -> String {
     body
 }
 
-/// Everything before the choices.
+/// The members of a chunk before its choices.
 fn head(answer: &Answer, envelope: &Envelope) -> String {
     let Envelope { id, created } = envelope;
     let model = &answer.model;
@@ -38,7 +38,7 @@ pub struct CompletionEvents {
     answer: Answer,
     head: String,
     words: Vec<Words>,
-    /// EventSource that have been said.
+    /// Events that have been sent.
     number: u64,
     include_usage: bool,
 }

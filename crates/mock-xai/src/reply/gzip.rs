@@ -7,10 +7,10 @@ use hyper::body::Frame;
 /// Magic number, deflate, no flags, no time, unknown system.
 const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
-/// What a stored block can hold.
+/// The most bytes that a stored block can contain.
 const BLOCK: usize = 0xffff;
 
-/// A gzip file in the making.
+/// Encodes one gzip member.
 #[derive(Debug)]
 struct Member {
     checksum: crc32fast::Hasher,
@@ -18,7 +18,7 @@ struct Member {
 }
 
 impl Member {
-    /// StoredResponses blocks of `bytes`.
+    /// Encodes `bytes` in stored blocks.
     fn blocks(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.checksum.update(bytes);
         self.length = self.length.wrapping_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));

@@ -1,4 +1,4 @@
-//! An [`Answer`] in the words of `/v1/messages`, which are Anthropic's: one JSON body, or a row of
+//! An [`Answer`] in the format of `/v1/messages`, which is Anthropic's: one JSON body, or a row of
 //! events.
 
 use crate::answer::{Answer, FinishReason, Words};
@@ -19,12 +19,12 @@ pub fn message(answer: &Answer, envelope: &Envelope) -> String {
     message.to_string()
 }
 
-/// What `/v1/messages/count_tokens` answers.
+/// The body of a reply to `/v1/messages/count_tokens`.
 pub fn token_count(prompt: u64) -> String {
     json!({"input_tokens": prompt}).to_string()
 }
 
-/// The message as it stands at the beginning of a stream.
+/// The message in its state at the beginning of a stream.
 fn begun(answer: &Answer, envelope: &Envelope) -> Value {
     let mut usage = usage(answer).unwrap_or_else(|| json!({"input_tokens": 0}));
     usage["output_tokens"] = 1.into();
@@ -34,7 +34,7 @@ fn begun(answer: &Answer, envelope: &Envelope) -> Value {
     })
 }
 
-/// What came from the cache stands beside the input, not in it.
+/// Anthropic counts cached tokens beside the input, not within it.
 fn usage(answer: &Answer) -> Option<Value> {
     let usage = answer.reported_usage?;
     // So none of it can be more than the prompt.

@@ -18,14 +18,14 @@ use hyper::body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// A body that is there already, or one that comes piece by piece.
+/// A complete body, or one that is streamed.
 pub enum Content {
     Whole { bytes: Option<Bytes>, open_entry: Option<Box<(OpenEntry, u64)>> },
     Streamed(Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, ConnectionCut>> + Send>>),
 }
 
 impl Content {
-    /// A body that counts as produced once the connection takes it.
+    /// A body whose tokens are recorded as sent once the connection takes it.
     pub fn recorded(bytes: impl Into<Bytes>, open_entry: OpenEntry, tokens: u64) -> Self {
         Self::Whole { bytes: Some(bytes.into()), open_entry: Some(Box::new((open_entry, tokens))) }
     }
@@ -104,7 +104,7 @@ pub fn common_headers() -> HeaderMap {
     headers
 }
 
-/// A reply of JSON.
+/// A reply with a JSON body.
 pub fn json(headers: &HeaderMap, id: &str, content: impl Into<Content>) -> Response<Content> {
     with_type(headers, id, "application/json", content.into())
 }
@@ -116,7 +116,7 @@ pub fn events(headers: &HeaderMap, id: &str, content: Content) -> Response<Conte
     reply
 }
 
-/// Headers of other gateways and servers that no caller is to see.
+/// Adds headers of other gateways and servers that no caller may see.
 pub fn leak(reply: &mut Response<Content>) {
     let pairs = [
         ("openai-organization", "org-of-the-operator"),
@@ -135,7 +135,7 @@ pub fn leak(reply: &mut Response<Content>) {
     }
 }
 
-/// Compresses the body, and says so.
+/// Compresses the body and sets `content-encoding`.
 pub fn gzipped(reply: Response<Content>) -> Response<Content> {
     let (mut head, body) = reply.into_parts();
     head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));

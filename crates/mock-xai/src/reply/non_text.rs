@@ -1,4 +1,4 @@
-//! Replies that are no text: embeddings, images, tokens.
+//! Formats of replies that are not text: embeddings, images, tokens.
 
 use crate::answer::Answer;
 use crate::reply::chat::Envelope;
@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-/// Numbers in an embedding.
+/// The number of dimensions of an embedding.
 const DIMENSIONS: u64 = 8;
 
 /// Images, each a link that leads nowhere, with their price.

@@ -1,4 +1,4 @@
-//! An [`Answer`] in the words of `/v1/responses`, and the responses stored_response for a later `GET`.
+//! An [`Answer`] in the format of `/v1/responses`, and the responses stored for a later `GET`.
 
 use crate::answer::{Answer, FinishReason, Words};
 use crate::pacing::{Emitted, EventSource};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// Enough for any test; the oldest are forgotten first.
+/// The most responses that are stored; the oldest are deleted first.
 const MAX_STORED: usize = 10_000;
 
 /// The whole response as one JSON object.
@@ -17,7 +17,7 @@ pub fn response(answer: &Answer, envelope: &Envelope) -> String {
     object(answer, envelope, true).to_string()
 }
 
-/// The response object: finished, or as it stands at the beginning of a stream.
+/// The response object: finished, or in its state at the beginning of a stream.
 fn object(answer: &Answer, envelope: &Envelope, finished: bool) -> Value {
     let cut = answer.finish == FinishReason::Length;
     let status = if !finished {
@@ -52,12 +52,12 @@ fn output(answer: &Answer, envelope: &Envelope) -> Value {
     Value::from(items)
 }
 
-/// How reasoning begins that was sealed under a seed.
+/// The prefix of reasoning that was sealed under a seed.
 pub fn seal(seed: u64) -> String {
     format!("sealed-{seed:016x}-")
 }
 
-/// Reasoning that is shown, or sealed for the next request.
+/// The item of shown or sealed reasoning.
 fn reasoning(answer: &Answer, envelope: &Envelope) -> Option<Value> {
     let mut item = json!({"id": format!("rs_{}", envelope.id), "type": "reasoning", "summary": []});
     if answer.shown_reasoning > 0 {
@@ -203,7 +203,7 @@ fn item_event(kind: &str, place: u64, item: &Value) -> Value {
     json!({"type": kind, "output_index": place, "item": item})
 }
 
-/// What frames the words of a message.
+/// The events before and after the words of a message.
 fn message_events(
     text: &str,
     envelope: &Envelope,
@@ -243,30 +243,30 @@ fn merge(left: &Value, right: &Value) -> Value {
     Value::Object(members.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
-/// What a response was made from is not stored_response here: the list is empty.
+/// The empty list of input items: the input of a response is not stored.
 pub fn no_items() -> Bytes {
     Bytes::from_static(
         br#"{"object":"list","data":[],"first_id":null,"last_id":null,"has_more":false}"#,
     )
 }
 
-/// Responses that were given, by id. xAI keeps them for all keys of a team.
+/// Stored responses by id. xAI stores them for all keys of a team.
 #[derive(Debug, Default)]
 pub struct StoredResponses(Mutex<VecDeque<StoredResponse>>);
 
-/// A response that is generated to its end even when the one who asked is gone.
+/// A response that is generated to its end even after its client has disconnected.
 #[derive(Debug)]
 struct StoredResponse {
     id: String,
     in_progress: Bytes,
     whole: Bytes,
     done_at: Instant,
-    /// Tokens that a request which goes on from it has in its prompt.
+    /// Tokens that it adds to the prompt of a request that continues it.
     context: u64,
 }
 
 impl StoredResponses {
-    /// Keeps an answer that is whole at `done_at`.
+    /// Stores an answer that is complete at `done_at`.
     pub fn insert(&self, envelope: &Envelope, answer: &Answer, done_at: Instant) {
         let stored_response = StoredResponse {
             id: response_id(envelope),
@@ -283,7 +283,7 @@ impl StoredResponses {
         all.push_back(stored_response);
     }
 
-    /// The response as it stands at `now`.
+    /// Returns the response in its state at `now`.
     pub fn get(&self, id: &str, now: Instant) -> Option<Bytes> {
         let all = self.0.lock();
         let stored_response = all.iter().find(|stored_response| stored_response.id == id)?;
@@ -294,7 +294,7 @@ impl StoredResponses {
         })
     }
 
-    /// Tokens that a request which goes on from this response has in its prompt.
+    /// Tokens that this response adds to the prompt of a request that continues it.
     pub fn context(&self, id: &str) -> Option<u64> {
         self.0
             .lock()

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-/// A request, reduced to what decides the answer.
+/// A request, reduced to the parts that decide the answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "bodies have that many switches")]
 pub struct ModelRequest {
@@ -30,17 +30,17 @@ pub struct ModelRequest {
     pub last_user_text: String,
     /// The first function, if one is to be called.
     pub function: Option<Function>,
-    /// Whether reasoning is to be shown.
+    /// True if the reply shows its reasoning.
     pub show_reasoning: bool,
     pub previous_response: Option<String>,
-    /// Whether the reply is kept for a later `GET`.
+    /// True if the reply is stored for a later `GET`.
     pub store: bool,
-    /// Whether the reply is to be fetched later.
+    /// True if the reply is fetched by a later request.
     pub deferred: bool,
-    /// Whether numbers are wanted in base64.
+    /// True if embeddings are encoded in base64.
     pub in_base64: bool,
     pub stream_options: bool,
-    /// Whether reasoning is wanted sealed, to be sent back with the next request.
+    /// True if the reply includes sealed reasoning, for the next request to send back.
     pub wants_seal: bool,
     /// Sealed reasoning that the request sends back.
     pub seals: Vec<String>,
@@ -53,7 +53,7 @@ pub struct Function {
     pub arguments: String,
 }
 
-/// A body that is no request. The text is serde's, as xAI's server gives it out too.
+/// A body that is not a valid request. The message is serde's, as in xAI's own replies.
 #[derive(Debug, thiserror::Error)]
 #[error("Failed to deserialize the JSON body into the target type: {0}")]
 pub struct InvalidBody(#[from] serde_json::Error);
@@ -95,7 +95,7 @@ pub struct PromptReader {
     digest: u64,
     last_user_text: String,
     seals: Vec<String>,
-    /// A tool's result came last: it is to be answered in words.
+    /// The last message is a tool's result, so the answer is text.
     after_tool: bool,
 }
 
@@ -113,12 +113,12 @@ impl Default for PromptReader {
 }
 
 impl PromptReader {
-    /// For prompts that no template is put around.
+    /// Reads prompts to which no chat template is applied.
     pub fn without_template() -> Self {
         Self { tokens: 0, ..Self::default() }
     }
 
-    /// What is known from the prompt alone.
+    /// The request, as far as it follows from the prompt.
     pub fn into_request(self) -> ModelRequest {
         ModelRequest {
             prompt_tokens: self.tokens,
@@ -129,7 +129,7 @@ impl PromptReader {
         }
     }
 
-    /// A text that stands by itself.
+    /// Adds a text that is a whole prompt.
     pub fn add_prompt(&mut self, text: &str) {
         self.add_text(text);
         self.last_user_text.push_str(text);

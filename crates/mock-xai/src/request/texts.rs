@@ -14,7 +14,7 @@ pub enum Texts {
 }
 
 impl Texts {
-    /// The number of prompts.
+    /// The number of prompts in the body.
     pub fn count(&self) -> u32 {
         let count = match self {
             Self::One(_) | Self::Tokens(_) => 1,

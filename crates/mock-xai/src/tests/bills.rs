@@ -1,4 +1,4 @@
-//! What the log says an upstream would bill, however its answers end.
+//! Bills of answers, however the answers end.
 
 use super::{STREAM, chat, chat_body, entry, open, send, start};
 use crate::RunningSimulator;

@@ -2,7 +2,7 @@
 //!
 //! Chunks are relayed as bytes; nothing here re-encodes them. A chunk that cannot be read is
 //! relayed all the same. The same reader takes a whole reply, whose `message` is one large delta.
-//! A chunk is read in one pass; unknown members are kept as text, and may contain output.
+//! A chunk is read in one pass; unknown members are stored as text, and may contain output.
 
 use super::error::UpstreamError;
 use super::json::{self, FromMembers, each_element, each_member};
@@ -23,7 +23,7 @@ pub struct Chunk<'a> {
     written_usage: Option<&'a RawValue>,
     written_error: Option<&'a RawValue>,
     written_choices: Option<Vec<Choice<'a>>>,
-    /// Where some upstreams put the usage.
+    /// The usage under the names of other APIs.
     other_usage: Option<&'a RawValue>,
     /// Members that are neither known nor part of the envelope.
     others: Others<'a>,
@@ -34,7 +34,7 @@ pub struct Chunk<'a> {
     pub error: Option<UpstreamError>,
 }
 
-/// What a chunk says of one choice.
+/// One choice of a chunk.
 #[derive(Debug, Default)]
 pub struct Choice<'a> {
     pub index: u64,
@@ -47,12 +47,12 @@ pub struct Choice<'a> {
     others: Others<'a>,
 }
 
-/// What is new in a choice, or all of it in a whole reply.
+/// The new output of a choice, or all of it in a whole reply.
 #[derive(Debug, Default)]
 struct Delta<'a> {
     content: Option<&'a RawValue>,
     refusal: Option<&'a RawValue>,
-    /// Reasoning as a string.
+    /// Reasoning that is given as a string.
     reasoning: Option<&'a RawValue>,
     /// Reasoning as a list of details, which may repeat the string.
     details: Option<&'a RawValue>,
@@ -121,7 +121,7 @@ impl<'a> Chunk<'a> {
         walked.ok().filter(|()| chunk.says_something()).map(|()| chunk)
     }
 
-    /// Takes in any member but the choices.
+    /// Reads any member but the choices.
     fn other_member(&mut self, name: Cow<'a, str>, value: &'a RawValue) {
         let field = match &*name {
             "id" => &mut self.id,
@@ -135,7 +135,7 @@ impl<'a> Chunk<'a> {
             "object" | "system_fingerprint" | "service_tier" | "obfuscation" => return,
             _ => return other(&mut self.others, name, value),
         };
-        // Of what is written twice the last that says something counts.
+        // Of a member that occurs twice, the last that is not null counts.
         self.is_irregular |= field.is_some();
         if field.is_none() || !json::is_null(value) {
             *field = Some(value);
@@ -166,8 +166,7 @@ impl<'a> Chunk<'a> {
             .or_else(|| if is_elsewhere { Usage::find(data) } else { None })
     }
 
-    /// Whether the chunk is there for its usage only: the one to take out again when the caller
-    /// had not asked for it.
+    /// True if the chunk carries nothing but usage: the gateway drops it if the client did not request usage.
     #[must_use]
     pub fn is_usage_only(&self) -> bool {
         let no_choices = self.written_choices.as_ref().is_some_and(Vec::is_empty);
@@ -175,7 +174,7 @@ impl<'a> Chunk<'a> {
         no_choices && has_usage && self.error.is_none()
     }
 
-    /// Tells `to` what the chunk says.
+    /// Reports the output and the usage of the chunk to `to`.
     pub fn report_to(&self, to: &mut dyn UsageSink) {
         for choice in self.choices() {
             if choice.finish().is_some() {
@@ -190,7 +189,7 @@ impl<'a> Chunk<'a> {
         }
     }
 
-    /// The choices it speaks of.
+    /// The choices in the chunk.
     #[must_use]
     pub fn choices(&self) -> &[Choice<'a>] {
         self.written_choices.as_deref().unwrap_or_default()
@@ -235,7 +234,7 @@ impl<'a> Choice<'a> {
         read
     }
 
-    /// Takes in any member but the index and the delta.
+    /// Reads any member but the index and the delta.
     fn other_member(&mut self, name: Cow<'a, str>, value: &'a RawValue) {
         match &*name {
             "usage" => self.usage = Some(value),
@@ -247,7 +246,7 @@ impl<'a> Choice<'a> {
         }
     }
 
-    /// Why the choice ended. An empty reason, which xAI sends with tool calls, is none.
+    /// The reason that the choice ended. An empty reason, which xAI sends with tool calls, counts as none.
     #[must_use]
     pub fn finish(&self) -> Option<Cow<'a, str>> {
         let raw = self.finish_reason.filter(|raw| raw.get().starts_with('"'))?;
@@ -284,7 +283,7 @@ impl<'a> FromMembers<'a> for Delta<'a> {
 }
 
 impl<'a> Delta<'a> {
-    /// Takes in what is said under each name, or the text that stands in place of it all.
+    /// Reads the members of a delta, or a string in place of the object.
     fn lenient(&mut self, delta: &'a RawValue) {
         if delta.get().starts_with('"') {
             return longer(&mut self.content, delta);
@@ -375,12 +374,12 @@ fn each_of<'a>(
     }
 }
 
-/// Whether a member repeats what others say, in the words of another protocol.
+/// True if the member repeats the output of others in another protocol's format.
 fn is_copy(name: &str) -> bool {
     matches!(name, "provider_specific_fields" | "extra_content" | "model_extra")
 }
 
-/// Keeps a member that may hold output.
+/// Stores a member that may contain output.
 fn other<'a>(others: &mut Others<'a>, name: Cow<'a, str>, value: &'a RawValue) {
     let may_hold = value.get().starts_with(['"', '{', '[']);
     if may_hold && !output::is_envelope(&name) {
@@ -394,7 +393,7 @@ fn each_other<'a>(others: &Others<'a>, visit: &mut dyn FnMut(OutputPiece<'a>)) {
     }
 }
 
-/// Of a text that is written twice the longer one counts.
+/// Of a text that occurs twice, the longer one counts.
 fn longer<'a>(kept: &mut Option<&'a RawValue>, raw: &'a RawValue) {
     let length = |raw: &RawValue| if json::is_null(raw) { 0 } else { raw.get().len() };
     if kept.is_none_or(|kept| length(raw) > length(kept)) {

@@ -66,7 +66,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Whether another element follows, with the cursor before it; at the array's end it is behind it.
+    /// True if another element follows, with the cursor before it; at the array's end it is behind it.
     pub fn next_element(&mut self) -> bool {
         self.skip_byte(b',');
         match self.peek() {
@@ -111,7 +111,7 @@ impl<'a> Cursor<'a> {
         self.text.get(start..self.at).unwrap_or_default()
     }
 
-    /// Where the cursor is.
+    /// The cursor's byte offset in the text.
     #[must_use]
     pub fn position(&self) -> usize {
         self.at
@@ -172,11 +172,11 @@ pub fn cut_elements(text: &str, goes: impl Fn(usize) -> bool) -> Vec<Range<usize
 /// Parts between commas, some of which go, each with one comma.
 struct CutRanges<'a> {
     text: &'a str,
-    /// Where the previous part ended: there the next one's comma follows.
+    /// The end of the previous part, where the next one's comma follows.
     end: usize,
     /// A part before stays, so the comma before a part goes with it.
     stays: bool,
-    /// Where the first part began, while all parts so far go.
+    /// The start of the first part, while all parts so far are removed.
     front: Option<usize>,
     list: Vec<Range<usize>>,
 }

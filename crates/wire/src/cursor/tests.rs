@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-/// What a cursor reads, rebuilt.
+/// Rebuilds the value that a cursor reads.
 fn read(cursor: &mut Cursor<'_>) -> Value {
     if cursor.enter(b'{') {
         let mut members = serde_json::Map::new();

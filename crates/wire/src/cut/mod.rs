@@ -1,4 +1,4 @@
-//! The chunks that the gateway writes itself: what ends an answer early, and errors in band.
+//! Writes the gateway's own chunks: those that end an answer early, and in-band errors.
 
 use super::chunk::Chunk;
 use super::error::ErrorBody;
@@ -10,23 +10,23 @@ use serde_json::value::RawValue;
 /// The end of a stream, as it goes to the caller.
 pub const DONE: &[u8] = b"data: [DONE]\n\n";
 
-/// Choices that [`StreamSummary`] keeps apart: as many as one call may ask for.
+/// The most choices that [`StreamSummary`] tracks: as many as one call may request.
 const MAX_CHOICES: usize = 128;
 
-/// In which words chunks are written.
+/// The format in which chunks are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ChunkStyle {
     #[default]
     Chat,
-    /// Of the older completions.
+    /// Chunks of the older completions endpoint.
     Text,
 }
 
-/// What the chunks of one answer have in common, to write further ones that fit.
+/// The common members of an answer's chunks, from which the gateway writes further ones.
 #[derive(Debug, Clone, Default)]
 pub struct StreamSummary {
     style: ChunkStyle,
-    /// As they were written, quotes and all.
+    /// Raw JSON, quotes included.
     id: Option<String>,
     created: Option<String>,
     model: Option<String>,
@@ -42,7 +42,7 @@ impl ChunkStyle {
         }
     }
 
-    /// The members of a choice that says nothing new.
+    /// The members of a choice without new output.
     fn empty_choice(self) -> &'static str {
         match self {
             Self::Chat => r#""delta":{}"#,
@@ -52,13 +52,13 @@ impl ChunkStyle {
 }
 
 impl StreamSummary {
-    /// Nothing seen yet.
+    /// The summary of a stream that has not begun.
     #[must_use]
     pub fn new(style: ChunkStyle) -> Self {
         Self { style, ..Self::default() }
     }
 
-    /// Takes in one chunk.
+    /// Records the envelope and the choices of one chunk.
     pub fn observe(&mut self, chunk: &Chunk<'_>) {
         store_first(&mut self.id, chunk.id);
         store_first(&mut self.created, chunk.created);
@@ -74,7 +74,7 @@ impl StreamSummary {
         }
     }
 
-    /// Whether every choice that began has given its reason to end.
+    /// True if every choice that began has given its reason to end.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         !self.choices.is_empty() && self.choices.iter().all(|(_, runs)| !runs)
@@ -102,7 +102,7 @@ impl StreamSummary {
 }
 
 /// Events that end an answer early the way a token limit would: one for each choice that still
-/// runs, and the usage where the caller asked for it. [`DONE`] is not among them.
+/// runs, and the usage if the caller requested it. [`DONE`] is not among them.
 #[must_use]
 pub fn length_cut(summary: &StreamSummary, usage: Option<&TokenCount>) -> Bytes {
     let mut events = String::new();
@@ -118,7 +118,7 @@ pub fn length_cut(summary: &StreamSummary, usage: Option<&TokenCount>) -> Bytes 
     events.into()
 }
 
-/// The event that tells the caller of an error once the answer has begun.
+/// The event that reports an error once the answer has begun.
 #[must_use]
 pub fn error_event(error: &ErrorBody) -> Bytes {
     format!("data: {}\n\n", error.to_json()).into()
@@ -135,7 +135,7 @@ fn usage_object(tokens: &TokenCount) -> serde_json::Value {
     })
 }
 
-/// Keeps the first value seen, if it is short and of one line: it will stand in an event of ours.
+/// Stores the first value, if it is short and of one line: it is copied into events that the gateway writes.
 fn store_first(stored: &mut Option<String>, raw: Option<&RawValue>) {
     let short = raw.filter(|raw| !json::is_null(raw) && raw.get().len() <= 256);
     if let (None, Some(raw)) = (&stored, short.filter(|raw| !raw.get().contains(['\n', '\r']))) {

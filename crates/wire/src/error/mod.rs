@@ -10,11 +10,11 @@ use super::upstream_error_body::{RawUpstreamError, may_have_error};
 use serde_json::Value;
 use std::borrow::Cow;
 
-/// OpenAI's error object.
+/// The error object of OpenAI's API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorBody {
     pub message: String,
-    /// `type` on the wire.
+    /// The field `type` of the JSON.
     pub kind: &'static str,
     pub param: Option<String>,
     pub code: Option<Cow<'static, str>>,
@@ -24,10 +24,10 @@ pub struct ErrorBody {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamError {
     pub fault: Fault,
-    /// The status the caller gets.
+    /// The status that the client receives.
     pub status: u16,
     pub body: ErrorBody,
-    /// What the upstream said, redacted; empty when it said nothing.
+    /// The upstream's own message, redacted; empty if it sent none.
     upstream_message: String,
     /// The upstream's own code, where it is one that clients may know.
     upstream_code: Option<Cow<'static, str>>,
@@ -36,7 +36,7 @@ pub struct UpstreamError {
     pub refuses_stream_options: bool,
 }
 
-/// Whose fault it is, and so who may try again.
+/// The cause of an upstream's error, which decides who may retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// The request itself: no upstream would take it.
@@ -45,7 +45,7 @@ pub enum Fault {
     TooLong,
     /// The upstream does not have the model.
     Model,
-    /// The upstream's content rules.
+    /// The upstream's content rules forbid the request or its answer.
     Content,
     /// The request has reasoning that another upstream has sealed.
     Sealed,
@@ -76,7 +76,7 @@ impl ErrorBody {
 }
 
 impl Fault {
-    /// The word for logs.
+    /// The value of the field `fault` in logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -94,7 +94,7 @@ impl Fault {
         }
     }
 
-    /// Whether another upstream may do better.
+    /// True if another upstream may succeed.
     #[must_use]
     pub fn is_retriable(self) -> bool {
         !matches!(self, Self::Request | Self::TooLong | Self::Content)
@@ -139,7 +139,7 @@ impl UpstreamError {
         Self::translate(raw.implied_status(), &raw)
     }
 
-    /// The same without what is configured for the upstream that said it.
+    /// Removes from it what is configured for the upstream that sent it.
     #[must_use]
     pub fn redacted(mut self, redactor: &Redactor) -> Self {
         // What is in the gateway's own words stays: a key may contain one of them.
@@ -162,15 +162,15 @@ impl UpstreamError {
         self
     }
 
-    /// Whether the upstream's `message` may be passed on as it came: it is the caller's to know, and
-    /// nothing in it is the operator's.
+    /// True if the upstream's `message` may be relayed unchanged: it is about the caller's request and
+    /// reveals nothing of the operator.
     #[must_use]
     pub fn can_relay(&self, message: &str) -> bool {
         !self.concerns_operator() && self.upstream_message == message
     }
 
-    /// What tells the caller of it once the reply has begun: the upstream's own words, unless they
-    /// are about the operator's account.
+    /// The error to report once the reply has begun: the upstream's own message, unless it is about the
+    /// operator's account.
     #[must_use]
     pub fn in_stream(self) -> ErrorBody {
         if self.concerns_operator() {
@@ -227,7 +227,7 @@ impl UpstreamError {
     }
 }
 
-/// Status, type and code the caller gets: the one table.
+/// Status, type and code that the client receives: the one table.
 fn client_status(fault: Fault, upstream: u16) -> (u16, &'static str, Option<&'static str>) {
     const REQUEST: &str = "invalid_request_error";
     match fault {
@@ -246,7 +246,7 @@ fn client_status(fault: Fault, upstream: u16) -> (u16, &'static str, Option<&'st
     }
 }
 
-/// What the caller reads where the upstream's own words are for the operator.
+/// The gateway's own message, where the upstream's is for the operator only.
 fn gateway_message(fault: Fault) -> Option<&'static str> {
     match fault {
         Fault::Request | Fault::TooLong | Fault::Model | Fault::Content | Fault::Sealed => None,
@@ -267,7 +267,7 @@ fn gateway_message(fault: Fault) -> Option<&'static str> {
     }
 }
 
-/// The upstream's own words, where they are about the caller's request.
+/// The upstream's own message, where it is about the caller's request.
 fn client_message(fault: Fault, redacted: &str) -> String {
     let lower = redacted.to_ascii_lowercase();
     let is_of_account =

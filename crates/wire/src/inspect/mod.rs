@@ -16,12 +16,12 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::ops::Range;
 
-/// What was found.
+/// The references and items found in a body.
 #[derive(Debug, Default)]
 pub struct Inspection {
     /// The path of the first member that refers to something in the operator's account.
     pub reference: Option<String>,
-    /// Items of reasoning with an id and nothing that the upstream could read in place of what it keeps
+    /// Items of reasoning with an id and nothing that the upstream could read in place of what it stores
     /// under that id, as ranges of the body.
     pub unsealed: Vec<Range<usize>>,
 }
@@ -49,9 +49,9 @@ pub fn inspect(surface: Surface, body: &str) -> Result<Inspection, BadBody> {
 struct Inspector<'a> {
     surface: Surface,
     path: Vec<Step<'a>>,
-    /// Whether names are read where it is.
+    /// True if the gateway or an upstream reads names at this place.
     is_read: bool,
-    /// Whether names have to be ASCII there; those of messages may be data of the caller's.
+    /// True if names must be ASCII at this place; those of messages may be the caller's data.
     is_ascii_only: bool,
     found: Inspection,
 }
@@ -61,26 +61,26 @@ enum Step<'a> {
     Element(usize),
 }
 
-/// Which of [`NAMES`] an object has had.
+/// The set of [`NAMES`] that an object has so far.
 #[derive(Default)]
 struct SeenNames(u64);
 
-/// What is known of an object at its end.
+/// The facts about an object that decide if it is a reference.
 #[derive(Default)]
 struct ItemSummary {
     has_id: bool,
     is_reasoning: bool,
-    /// An empty one too.
+    /// The item has a `summary`, even if it is empty.
     has_summary: bool,
     content: ItemContent,
 }
 
-/// What an item has beside its id.
+/// The content of an item beside its id.
 #[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
 enum ItemContent {
     #[default]
     Empty,
-    /// Something that makes a look-up needless, but not for reasoning.
+    /// Content that makes a lookup needless, except for reasoning.
     Some,
     /// Sealed or open reasoning, or a message's content.
     Whole,
@@ -128,7 +128,7 @@ impl<'a> Inspector<'a> {
         Ok(())
     }
 
-    /// An item of which only the id is there stands for what the upstream keeps under it.
+    /// An item with nothing but an id refers to the stored item with that id.
     fn check_item(&mut self, item: &ItemSummary, range: Range<usize>) {
         let stands_alone = match item.content {
             ItemContent::Whole => true,
@@ -183,7 +183,7 @@ impl<'a> Inspector<'a> {
         }
     }
 
-    /// An object whose own `id` may name something kept.
+    /// Reads an object whose own `id` may refer to a stored object.
     fn member_object(&mut self, name: &str, cursor: &mut Cursor<'a>) -> Result<(), BadBody> {
         let object = self.object(cursor)?;
         if object.has_id && matches!(name, "container" | "audio") {
@@ -250,7 +250,7 @@ impl<'a> Inspector<'a> {
         }
     }
 
-    /// Such as `input[2].content[0].file_id`.
+    /// The current path, such as `input[2].content[0].file_id`.
     fn path(&self) -> String {
         let mut path = String::new();
         for step in &self.path {
@@ -286,7 +286,7 @@ impl SeenNames {
 
 impl ItemSummary {
     fn observe(&mut self, name: &str, cursor: &Cursor<'_>) {
-        // Only the beginning of a value is looked at, so that nothing is read twice.
+        // Only the beginning of a value is read, so that nothing is read twice.
         let mut value = cursor.clone();
         let is_filled = match value.peek() {
             Some(b'{') => value.enter(b'{') && value.peek() != Some(b'}'),
@@ -308,13 +308,13 @@ impl ItemSummary {
     }
 }
 
-/// Whether the value says something.
+/// True if the value is neither empty, `null` nor `false`.
 fn is_set(json: &str) -> bool {
     let inside = json.trim_matches(|c: char| "\"[]{}".contains(c) || c.is_ascii_whitespace());
     !matches!(inside, "" | "null" | "false")
 }
 
-/// An address that a server would look up among its own files or in its own account.
+/// True for an address that a server would resolve among its own files or in its own account.
 fn is_foreign(json: &str) -> bool {
     // Escapes are read only where a scheme can be: encoded media are long.
     let head = &json[..json.floor_char_boundary(64)];

@@ -8,22 +8,22 @@ use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-/// What a part of a request may hold.
+/// The kind of medium that a member may contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MediaContext {
     Image,
-    /// Audio or video.
+    /// A member that contains audio or video.
     Sound,
     /// A file of any kind, a text too.
     File,
 }
 
-/// What a string is.
+/// The content of a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MediaKind<'a> {
     Text,
     Image,
-    /// Audio, video, a document.
+    /// Encoded audio, video, or a document.
     Binary,
     /// Fetched by the upstream: its size is unknown.
     Link,
@@ -33,12 +33,12 @@ pub enum MediaKind<'a> {
 
 /// Longest address that is taken for a link.
 const MAX_LINK_LEN: usize = 8192;
-/// Characters of base64 that are looked at in one context.
+/// Characters of base64 that are decoded at each offset.
 const WINDOW: usize = 256;
-/// Below this many characters it is not worth asking whether base64 is a text.
+/// Base64 shorter than this many characters is not checked for text.
 const SHORTEST: usize = 64;
 
-/// Names of members whose string may be base64 without saying so.
+/// Names of members whose string may be base64 without a declared type.
 const DATA: [&str; 22] = [
     "data",
     "url",
@@ -94,8 +94,8 @@ const BINARIES: [&[u8]; 12] = [
 /// Brands of ISO media that are pictures.
 const PICTURE_BRANDS: [&[u8]; 6] = [b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1"];
 
-/// What the string `json`, in its quotes, is as the member `name`; `context` is the kind of medium
-/// that it is part of, if any, `mime` the media type that stands beside it.
+/// Classifies the string `json`, quotes included, of the member `name`. `context` is the kind of medium
+/// around it, if any, `mime` the media type declared beside it.
 #[must_use]
 pub fn kind<'a>(
     name: &str,
@@ -120,14 +120,14 @@ pub fn kind<'a>(
         return MediaKind::Text;
     }
     match encoded(inside, context, mime) {
-        // Outside of a medium nothing says that the upstream decodes it.
+        // Outside of a medium the upstream is not known to decode it.
         MediaKind::EncodedText(_) if context.is_none() => MediaKind::Text,
         kind => kind,
     }
 }
 
-/// What the string `json` is as the member `name` of a reply; `is_image` within a member that holds a
-/// picture. An upstream says what it sends, so a name is believed where the characters are those of base64.
+/// Classifies the string `json` of the member `name` of a reply; `is_image` is true within a member for
+/// pictures. Upstreams label what they send, so a name is trusted if the characters are those of base64.
 #[must_use]
 pub fn kind_in_reply<'a>(name: &str, json: &'a str, is_image: bool) -> MediaKind<'a> {
     let Some(inside) = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
@@ -150,7 +150,7 @@ pub fn kind_in_reply<'a>(name: &str, json: &'a str, is_image: bool) -> MediaKind
     medium(inside).unwrap_or(MediaKind::Binary)
 }
 
-/// Whether the string can be a sealed text: ciphers are written in letters without spaces.
+/// True if the string can be a sealed text: ciphers are written in letters without spaces.
 #[must_use]
 pub fn is_sealed(json: &str) -> bool {
     let inside = json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
@@ -174,7 +174,7 @@ fn data_url(text: &str) -> Option<(String, &str)> {
 }
 
 /// The kind of a base64 payload. A declared type is not believed: only a payload that begins as a medium
-/// does, and does not go on as text, is one.
+/// does, and does not continue as text, is one.
 fn encoded<'a>(
     payload: &'a str,
     context: Option<MediaContext>,
@@ -273,7 +273,7 @@ fn is_made_of(text: &str, is_letter: impl Fn(u8) -> bool) -> bool {
     true
 }
 
-/// Whether most of three offsets in the payload read as text. A medium may begin or end with some.
+/// True if most of three offsets in the payload read as text. A medium may begin or end with some.
 fn is_text(payload: &str) -> bool {
     if payload.len() < SHORTEST {
         return reads_as_text(&bytes_of(payload));
@@ -287,7 +287,7 @@ fn is_text(payload: &str) -> bool {
     offsets.iter().filter(|at| reads(at)).count() >= 2
 }
 
-/// Whether what might be base64 is written like words: of encoded bytes two in five are small letters.
+/// True if possible base64 reads like words: of encoded bytes two in five are lower-case letters.
 fn is_words(payload: &str) -> bool {
     let window = payload.as_bytes().get(..payload.len().min(4 * WINDOW)).unwrap_or_default();
     let small = window.iter().filter(|byte| byte.is_ascii_lowercase()).count();

@@ -129,7 +129,7 @@ const SEALED: [&str; 8] = [
     "encrypted",
 ];
 
-/// Whether a member of this name carries no output.
+/// True if a member of this name carries no output.
 #[must_use]
 pub fn is_envelope(name: &str) -> bool {
     ENVELOPE.contains(&name)
@@ -182,9 +182,9 @@ pub fn text_len(name: &str, json: &str) -> usize {
 struct OutputWalk<'v, 'a> {
     visit: &'v mut dyn FnMut(OutputPiece<'a>),
     kind: OutputKind,
-    /// Within a member that holds a picture.
+    /// True within a member for pictures.
     is_image: bool,
-    /// Objects and arrays around.
+    /// Levels of objects and arrays entered.
     depth: usize,
 }
 
@@ -209,8 +209,8 @@ impl<'a> OutputWalk<'_, 'a> {
         }
     }
 
-    /// Whether there may be a level more; replies are not refused for nesting, so what is deeper counts as it
-    /// is written.
+    /// Enters a level of nesting and returns true, or counts the value as text and returns false: replies are
+    /// not refused for nesting.
     fn descend(&mut self, cursor: &mut Cursor<'a>) -> bool {
         let may = self.depth < json::MAX_DEPTH;
         if may {
@@ -279,7 +279,7 @@ impl<'a> OutputWalk<'_, 'a> {
     }
 }
 
-/// The kind of output that a member holds, where its name tells.
+/// The kind of output that a member's name implies, if any.
 fn kind_of(name: &str) -> Option<OutputKind> {
     match name {
         "reasoning" | "reasoning_content" | "reasoning_text" | "reasoning_details" | "thinking"
@@ -299,7 +299,7 @@ fn is_arguments(name: &str) -> bool {
     matches!(name, "arguments" | "args" | "input" | "parameters" | "partial_json")
 }
 
-/// Whether the `type` of the object at the cursor says that its data are sealed. Objects of such a type have
+/// True if the `type` of the object at the cursor says that its data are sealed. Objects of such a type have
 /// few members.
 fn has_sealed_type(cursor: &Cursor<'_>) -> bool {
     let mut cursor = cursor.clone();

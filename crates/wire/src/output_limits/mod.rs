@@ -7,7 +7,7 @@ use super::request::BadBody;
 use super::surface::{Output, Surface};
 use serde_json::value::RawValue;
 
-/// The limits in a body, and where they stand.
+/// The output limits in a body.
 #[derive(Debug, Clone, Default)]
 pub(super) struct OutputLimits<'a> {
     /// The smallest limit on the output of one choice.
@@ -16,21 +16,21 @@ pub(super) struct OutputLimits<'a> {
     pub limits: Vec<(&'static str, &'a RawValue)>,
     /// Least output and budgets, which may not be above the limit.
     pub budgets: Vec<(u64, &'a RawValue)>,
-    /// `thinking`, where it holds a budget.
+    /// `thinking`, if it contains a budget.
     pub thinking: Option<&'a RawValue>,
 }
 
-/// Stands for the name of a limit that is not at the top of the body.
+/// In place of a name, marks a limit that is not at the top level of the body.
 pub(super) const NESTED: &str = "";
 
 /// Objects whose limits are budgets within the output.
 const WITHIN: [&str; 4] = ["thinking", "thinking_config", "thinkingConfig", "reasoning"];
 
 impl<'a> OutputLimits<'a> {
-    /// Reads what `fields` says; a surface without tokens has no limits.
+    /// Reads the limits in `fields`; a surface without tokens has none.
     ///
     /// # Errors
-    /// [`BadBody`] when a limit is no number, or asks for more than one answer where it cannot.
+    /// [`BadBody`] when a limit is no number, or more than one answer is requested where only one is possible.
     pub fn read(surface: Surface, fields: &Fields<'a>) -> Result<Self, BadBody> {
         let mut bounds = Self::default();
         let Output::Tokens(own) = surface.output() else { return Ok(bounds) };

@@ -1,9 +1,9 @@
-//! What a prompt is made of, as far as its tokens go: texts, images, other media, messages.
+//! The parts of a prompt that cost tokens: messages, texts, images, other media.
 //!
 //! Keeps references into the body and copies nothing. The walk is the same for sizing and for
 //! counting, so the two can never disagree about what counts; it reads each byte once. It errs towards
 //! counting too much: members it does not know count as text. A part weighs the same wherever it
-//! stands, in a message, in the output of a tool, or nested in another part; encoded media weigh as
+//! occurs, in a message, in the output of a tool, or nested in another part; encoded media weigh as
 //! media, and sealed text (encrypted reasoning, signatures) as such.
 
 use super::cursor::Cursor;
@@ -28,19 +28,19 @@ pub struct ExtraField<'a> {
     pub(super) json: &'a str,
 }
 
-/// The main part.
+/// The messages or texts of a prompt.
 #[derive(Debug, Clone, Copy)]
 enum MainInput<'a> {
     Empty,
     /// An array of objects, each with its content.
     Messages(&'a RawValue),
-    /// A string that stands for one message.
+    /// A string that is one message.
     Message(&'a RawValue),
     /// A string, or an array of strings, tokens, or arrays of tokens; in no template.
     Texts(&'a RawValue),
 }
 
-/// How much of each there is.
+/// Counts of each kind of part in a prompt.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PromptSize {
     pub messages: u64,
@@ -61,7 +61,7 @@ pub struct PromptSize {
 /// One part, in the order of the body.
 #[derive(Debug, Clone, Copy)]
 pub enum PromptPiece<'a> {
-    /// A message begins.
+    /// The beginning of a message.
     Message,
     /// The message has a name; its text follows by itself.
     Name,
@@ -71,7 +71,7 @@ pub enum PromptPiece<'a> {
     EncodedText(&'a str),
     /// A picture, or a medium behind a link.
     Image,
-    /// JSON of a medium.
+    /// JSON of encoded audio, video or a file.
     Media(&'a str),
     /// JSON of a text that only its maker can read.
     Sealed(&'a str),
@@ -81,7 +81,7 @@ pub enum PromptPiece<'a> {
     Unknown(u64),
 }
 
-/// What is wrong with `messages`.
+/// The reason `messages` is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadMessages {
     NotAnArray,

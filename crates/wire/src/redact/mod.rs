@@ -9,9 +9,9 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-/// Characters a message keeps.
+/// The most characters of a redacted message.
 pub const MAX_CHARS: usize = 1000;
-/// Characters in a row that are enough of a key to be taken out.
+/// Length of a part of a key that is long enough to be removed.
 pub(super) const WINDOW: usize = 8;
 
 /// Beginnings of words that name an account, a key or a project.
@@ -39,7 +39,7 @@ const PREFIXES: [&str; 22] = [
     "acct_",
     "workspace_",
 ];
-/// Beginnings of ids that the caller has been given, and may look for.
+/// Prefixes of ids that the caller has received, and may search for.
 const CALLERS_IDS: [&str; 10] =
     ["call_", "toolu_", "resp_", "msg_", "fc_", "rs_", "ws_", "item_", "chatcmpl-", "gen-"];
 /// Last parts of names of hosts.
@@ -97,7 +97,7 @@ const SERVICES: [&str; 22] = [
     "router",
 ];
 
-/// Takes out what is configured for one upstream, and everything that looks secret.
+/// Removes what is configured for one upstream, and everything that looks secret.
 #[derive(Default)]
 pub struct Redactor {
     /// Every [`WINDOW`] characters of its key, however the key is encoded, in lower case.
@@ -208,7 +208,7 @@ pub fn redact(message: &str) -> String {
     Redactor::default().redact(message)
 }
 
-/// A key as it may stand in a message: as it is, for a URL with few or all of its characters escaped, in
+/// The forms in which a key may occur in a message: as it is, for a URL with few or all of its characters escaped, in
 /// hexadecimal, and in base64 behind anything.
 fn encodings(key: &str) -> Vec<String> {
     let mut forms = vec![key.to_owned()];
@@ -298,7 +298,7 @@ fn replacement(original: &str) -> Option<&'static str> {
     (is_account || has_uuid(core) || is_long_hex(core)).then_some("[id]")
 }
 
-/// Whether `prefix` is in the word with something long enough behind it to be a secret's part.
+/// True if `prefix` is in the word with something long enough behind it to be a secret's part.
 fn has_secret(word: &str, prefix: &str) -> bool {
     let starts_there = |at: usize| !word[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
     word.match_indices(prefix).any(|(at, _)| {
@@ -313,7 +313,7 @@ fn is_plain_word(tail: &str) -> bool {
     tail.split(['-', '_']).all(is_letters)
 }
 
-/// What may follow "Bearer" as a token, where a word of the language is none.
+/// True if the word after "Bearer" can be a token rather than an ordinary word.
 fn is_token(word: &str) -> bool {
     word.len() >= 8 && !word.bytes().all(|b| b.is_ascii_lowercase())
 }

@@ -1,5 +1,5 @@
 //! Cleans replies that are not errors as a whole: of the operator's key anywhere, and of the operator's
-//! business in errors that stand within. What the model said stays as it is.
+//! business in errors within. The model's output is not changed.
 //!
 //! An ordinary reply is searched for two words, and otherwise neither read nor copied.
 
@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use memchr::memmem::Finder;
 use std::sync::OnceLock;
 
-/// What stands in place of a key.
+/// The text that replaces a key.
 const MASK: &[u8] = b"[key]";
 /// Members that are the model's or the caller's own words.
 const OPAQUE: [&str; 9] = [
@@ -28,7 +28,7 @@ const OPAQUE: [&str; 9] = [
 
 /// Cleans the replies of one upstream.
 pub struct ReplyRedactor {
-    /// The key as it may stand in JSON; empty where there is none, or it is too short to search for.
+    /// The forms of the key in JSON; empty if there is none, or it is too short to search for.
     keys: Vec<Finder<'static>>,
     error: Finder<'static>,
     /// The same within a name that is written in camel case.
@@ -137,7 +137,7 @@ impl ReplyRedactor {
         Some(redacted)
     }
 
-    /// Whether a member whose name has `error` in it may have a value that is a text. Most replies have the
+    /// True if a member whose name has `error` in it may have a value that is a text. Most replies have the
     /// word nowhere, or only in `"error":null`.
     fn may_have_error(&self, body: &[u8]) -> bool {
         let is_member = |at: usize| {
@@ -163,7 +163,7 @@ impl ReplyRedactor {
     }
 }
 
-/// The values of members that tell of an error. What is nested below `levels` counts as one.
+/// Collects the values of members that report an error. A value nested below `levels` counts as one.
 fn find_errors<'a>(cursor: &mut Cursor<'a>, errors: &mut Vec<&'a str>, levels: usize) {
     let Some(below) = levels.checked_sub(1) else {
         errors.push(cursor.skip());

@@ -26,7 +26,7 @@ pub struct Request<'a> {
     pub(super) original: OriginalFields<'a>,
     pub model: String,
     pub stream: bool,
-    /// The caller requested `stream_options.include_usage`.
+    /// True if the caller set `stream_options.include_usage`.
     pub include_usage: bool,
     /// The limit on the output of one choice; the smallest when it is given under several names.
     pub max_output: Option<u64>,
@@ -34,7 +34,7 @@ pub struct Request<'a> {
     pub n: u64,
     /// The input of the model.
     pub prompt: Prompt<'a>,
-    /// `prompt_cache_key` as it stands in the body: calls that share it have prompts that begin alike
+    /// `prompt_cache_key`, raw as in the body: calls that share it have prompts that begin alike
     /// (OpenAI's and xAI's pages on prompt caching).
     pub cache_key: Option<&'a str>,
     pub dependencies: Dependencies,
@@ -63,7 +63,7 @@ pub(super) struct OriginalFields<'a> {
     pub stream_options: Option<&'a RawValue>,
     /// True when the caller's `stream_options` has other members than `include_usage`.
     pub has_other_stream_options: bool,
-    /// The member inside `stream_options`.
+    /// The value of `stream_options.include_usage`.
     pub include_usage: Option<&'a RawValue>,
 }
 
@@ -76,7 +76,7 @@ pub struct Rewrite<'a> {
     /// With `MaxTokens`, a limit given only as `max_completion_tokens` is sent under both names, since
     /// the upstream would ignore it otherwise.
     pub limit_field: LimitField,
-    /// Switches `stream_options.include_usage` on.
+    /// Sets `stream_options.include_usage` to true.
     pub include_usage: bool,
     /// Removes the features that the caller's plan does not include.
     pub policy: Option<&'a RequestPolicy>,

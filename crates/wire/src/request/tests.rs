@@ -441,7 +441,7 @@ fn body() -> impl Strategy<Value = Value> {
     )
 }
 
-/// What the changes mean, done the slow way.
+/// Applies the changes to the parsed JSON, for comparison.
 fn expected(mut body: Value, rewrite: &Rewrite<'_>) -> Value {
     if let Some(model) = rewrite.model {
         body["model"] = model.into();

@@ -2,7 +2,7 @@
 //!
 //! Owns the bytes between a push and the end of their event. Whatever the chunking, the `raw` of
 //! all events and then [`Scanner::rest`] are the stream, byte for byte, and the `data` are the
-//! same. Each byte is looked at once; an event costs no allocation unless it has several `data`
+//! same. Each byte is read once; an event costs no allocation unless it has several `data`
 //! lines.
 
 use bytes::{Bytes, BytesMut};
@@ -15,17 +15,17 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 #[derive(Debug)]
 pub struct Scanner {
     limit: usize,
-    /// What has come since the end of the last event.
+    /// The bytes since the end of the last event.
     buffer: BytesMut,
-    /// Where in `buffer` the current line starts.
+    /// Start of the current line in `buffer`.
     line: usize,
-    /// How far the current line has been searched for its end.
+    /// End of the part of the current line that was searched for its end.
     searched: usize,
     /// A line ended in CR: a line feed right here still belongs to it.
     after_cr: bool,
     /// The event so far has a line.
     has_line: bool,
-    /// Where in `buffer` the values of the event's `data` lines are.
+    /// Ranges of the event's `data` values in `buffer`.
     data: Vec<Range<usize>>,
     /// No line has been read yet: a byte order mark may come first.
     at_start: bool,
@@ -63,7 +63,7 @@ impl Scanner {
         }
     }
 
-    /// Takes in the next bytes of the stream.
+    /// Appends the next bytes of the stream.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
@@ -71,7 +71,7 @@ impl Scanner {
     /// The next whole event; `None` until more bytes come.
     ///
     /// A blank line by itself is an event without data. So is the line feed of a CRLF that was
-    /// torn apart: an event that ends in CR is not held back to see whether a line feed follows.
+    /// torn apart: an event that ends in CR is not delayed until the next byte.
     ///
     /// # Errors
     /// [`Oversize`], again on every later call.
@@ -84,7 +84,7 @@ impl Scanner {
         Ok(end.map(|end| self.take(end)))
     }
 
-    /// What is left when the stream has ended, read as an event that lacks only its blank line.
+    /// The rest of a stream that has ended, read as an event that lacks only its blank line.
     #[must_use]
     pub fn last_event(&mut self) -> Option<Event> {
         let end = self.buffer.len();
@@ -97,7 +97,7 @@ impl Scanner {
         Some(self.take(end))
     }
 
-    /// What is left when the stream has ended: an event that was never finished.
+    /// The rest of a stream that has ended: an event that was never finished.
     #[must_use]
     pub fn rest(&mut self) -> Bytes {
         let rest = self.buffer.split().freeze();
@@ -170,7 +170,7 @@ impl Scanner {
 }
 
 impl Event {
-    /// Whether this is `data: [DONE]`.
+    /// True if this is `data: [DONE]`.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.data.as_deref().is_some_and(|data| data.trim_ascii() == b"[DONE]")

@@ -37,9 +37,9 @@ fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {
     fields.messages("messages")
 }
 
-/// An answer that is deferred is kept until it is fetched.
+/// A deferred completion is stored until it is fetched.
 fn dependencies(fields: &Fields<'_>) -> Result<Dependencies, BadBody> {
-    // What the field means is xAI's; elsewhere anything may stand there.
+    // The field is xAI's; elsewhere it may have any value.
     let is_deferred = fields.given("deferred").is_some_and(|raw| raw.get() == "true");
     if is_deferred && fields.flag("stream")? {
         return Err(BadBody::wrong_value("deferred", "deferred completions cannot be streamed"));
@@ -47,7 +47,7 @@ fn dependencies(fields: &Fields<'_>) -> Result<Dependencies, BadBody> {
     Ok(Dependencies { is_stored: is_deferred, is_deferred, previous_response: None })
 }
 
-/// The name under which a deferred answer can be fetched. Any other reply is not kept.
+/// The id under which a deferred completion can be fetched. Other replies are not stored.
 fn id_of(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Deferred<'a> {
@@ -61,7 +61,7 @@ fn id_of(body: &[u8]) -> Option<String> {
     id.get().starts_with('"').then(|| json::text(id).into_owned())
 }
 
-/// Tells what a whole completion says, whose `message` is one large delta.
+/// Reports a whole completion, whose `message` is one large delta.
 pub(super) fn read_chunk_reply(body: &[u8], to: &mut dyn UsageSink) -> bool {
     match Chunk::parse(body) {
         Some(reply) => {
@@ -85,7 +85,7 @@ impl ChunkStream {
 }
 
 impl StreamReader for ChunkStream {
-    /// An event that is not understood passes: the caller's client may know it.
+    /// An unknown event is relayed: the client may know it.
     fn on_event(&mut self, event: &Event, to: &mut dyn UsageSink) -> EventVerdict {
         if event.is_done() {
             return EventVerdict::Last;

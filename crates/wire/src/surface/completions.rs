@@ -1,4 +1,4 @@
-//! `POST /v1/completions`, the older way to ask: a prompt is a text, or several, or tokens.
+//! `POST /v1/completions`, the legacy endpoint: a prompt is one text, several, or tokens.
 
 use super::chat::{ChunkStream, read_chunk_reply};
 use super::{Description, Output, no_dependencies, no_id, openai_error};

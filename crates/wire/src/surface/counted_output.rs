@@ -1,5 +1,5 @@
-//! Which output of a response was counted already: deltas, the events at the end of a text or an item, and the
-//! response at the end repeat the same output, and any of them may be missing.
+//! Tracks which output of a response was counted: deltas, the events at the end of a text or an item, and the
+//! final response repeat the same output, and any of them may be missing.
 
 use crate::output::{self, OutputKind, OutputPiece};
 use crate::stream_reader::UsageSink;

@@ -1,4 +1,4 @@
-//! `POST /v1/images/generations`: paid by the image, or by what the upstream says it cost.
+//! `POST /v1/images/generations`: billed by the image, or by the cost that the upstream reports.
 
 use super::{Description, Output, no_dependencies, no_id, openai_error, unsupported_stream};
 use crate::field_names::IMAGE_COUNTS;

@@ -1,7 +1,7 @@
 //! The surfaces of the wire format: what callers may post to, one small description each.
 //!
 //! All calls take the same path; the differences are described here: where it is sent, how
-//! its body is read, how its reply is heard, and how the gateway words an ending of its own.
+//! its body is read, how its reply is read, and how the gateway ends it early.
 //! Adding a surface is one file with a [`Description`] and one variant of [`Surface`].
 
 mod chat;
@@ -22,7 +22,7 @@ use super::prompt::Prompt;
 use super::request::{BadBody, Dependencies};
 use super::stream_reader::{StreamReader, UsageSink};
 
-/// What a call is for.
+/// An endpoint of the wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Surface {
     ChatCompletions,
@@ -35,46 +35,46 @@ pub enum Surface {
     TokenizeText,
 }
 
-/// What a surface gives.
+/// The kind of output that a surface generates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
     /// Tokens; with the names that callers may give the limit on those of one choice, the one to
     /// use first.
     Tokens(&'static [&'static str]),
     Images,
-    /// Nothing that is counted.
+    /// Output that is not counted, or none.
     None,
 }
 
-/// What is particular to a surface.
+/// The properties in which surfaces differ.
 pub struct Description {
     /// Below an upstream's base path, and below `/v1` here.
     pub path: &'static str,
     output: Output,
-    /// Whether its reply can be a stream.
+    /// True if its reply can be a stream.
     pub(super) streams: bool,
-    /// Whether streams tell their usage only if `stream_options.include_usage` asks for it.
+    /// True if streams report usage only when `stream_options.include_usage` requests it.
     pub(super) usage_needs_option: bool,
-    /// Whether what goes in is paid.
+    /// True if the prompt's tokens are billed.
     bills_prompt: bool,
-    /// How many answers the body asks for.
+    /// Returns the number of answers that the body requests.
     pub(super) choices: fn(&Fields<'_>) -> Result<u64, BadBody>,
-    /// What the model will read.
+    /// Reads the input of the model.
     pub(super) prompt: for<'a> fn(&Fields<'a>) -> Result<Prompt<'a>, BadBody>,
-    /// What the call has to do with others.
+    /// Reads the stored responses that the call depends on.
     pub(super) dependencies: fn(&Fields<'_>) -> Result<Dependencies, BadBody>,
-    /// A follower of one stream; the caller asked for its usage, or did not.
+    /// Creates a reader of one stream; the argument is true if the client requested usage.
     stream_reader: fn(bool) -> Box<dyn StreamReader>,
-    /// Tells what a whole reply says; false where that is no JSON object.
+    /// Reports a whole reply to a sink; returns false if it is not a JSON object.
     read_reply: fn(&[u8], &mut dyn UsageSink) -> bool,
-    /// The name under which the upstream keeps a whole reply.
+    /// The id under which the upstream stores a whole reply.
     id_of: fn(&[u8]) -> Option<String>,
     /// An error as the body of a reply with this status.
     error: fn(u16, &ErrorBody) -> String,
 }
 
 impl Surface {
-    /// Every surface.
+    /// Every surface, in order of declaration.
     pub const ALL: [Self; 8] = [
         Self::ChatCompletions,
         Self::Responses,
@@ -86,7 +86,7 @@ impl Surface {
         Self::TokenizeText,
     ];
 
-    /// What is particular to it.
+    /// The properties that are particular to this surface.
     #[must_use]
     pub fn description(self) -> &'static Description {
         match self {
@@ -113,19 +113,19 @@ impl Surface {
         self.description().path
     }
 
-    /// What it gives.
+    /// The kind of output that it generates.
     #[must_use]
     pub fn output(self) -> Output {
         self.description().output
     }
 
-    /// Whether what goes in is paid.
+    /// True if the prompt's tokens are billed.
     #[must_use]
     pub fn bills_prompt(self) -> bool {
         self.description().bills_prompt
     }
 
-    /// Whether nothing is ever billed for it: neither tokens nor a request of the day.
+    /// True if nothing is ever billed for it: neither tokens nor a request of the day.
     #[must_use]
     pub fn is_free(self) -> bool {
         !self.bills_prompt() && self.output() == Output::None
@@ -139,19 +139,19 @@ impl Surface {
         }
     }
 
-    /// The name under which the upstream keeps a whole reply.
+    /// The id under which the upstream stores a whole reply.
     #[must_use]
     pub fn id_of(self, body: &[u8]) -> Option<String> {
         (self.description().id_of)(body)
     }
 
-    /// A follower of one stream.
+    /// Creates a reader of one stream.
     #[must_use]
     pub fn stream_reader(self, include_usage: bool) -> Box<dyn StreamReader> {
         (self.description().stream_reader)(include_usage)
     }
 
-    /// Tells `to` what a whole reply says; false where that is no JSON object.
+    /// Reports a whole reply to `to`; returns false if it is not a JSON object.
     pub fn read_reply(self, body: &[u8], to: &mut dyn UsageSink) -> bool {
         (self.description().read_reply)(body, to)
     }
@@ -168,23 +168,24 @@ fn openai_error(_status: u16, error: &ErrorBody) -> String {
     error.to_json()
 }
 
-/// For surfaces whose calls stand by themselves.
+/// For surfaces whose calls depend on no stored response.
 #[expect(clippy::unnecessary_wraps, reason = "other surfaces' bodies can be refused here")]
 fn no_dependencies(_fields: &Fields<'_>) -> Result<Dependencies, BadBody> {
     Ok(Dependencies::default())
 }
 
-/// For surfaces whose replies no upstream keeps.
+/// For surfaces whose replies no upstream stores.
 fn no_id(_body: &[u8]) -> Option<String> {
     None
 }
 
-/// For surfaces whose replies tell of no usage.
+/// For surfaces whose replies report no usage.
 fn read_unmetered_reply(body: &[u8], _to: &mut dyn UsageSink) -> bool {
     json::is_object(body)
 }
 
-/// For surfaces that do not stream: what comes as a stream all the same is passed and ends badly.
+/// For surfaces that do not stream: a stream that an upstream sends anyway is relayed, and ends as
+/// incomplete.
 fn unsupported_stream(_include_usage: bool) -> Box<dyn StreamReader> {
     Box::new(chat::ChunkStream::new(StreamSummary::default(), true))
 }

@@ -1,19 +1,19 @@
-//! What a response has said so far, for a closing event that the gateway writes: there the output stands
-//! once more, whole items and the text of the one that was cut.
+//! Collects the output of a response, for the closing event that the gateway writes: it repeats all whole
+//! items and the text of the one that was cut.
 
 use crate::json;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Beyond this nothing is kept, and the closing event says that it repeats nothing.
+/// The most bytes to collect. Beyond it the closing event repeats no output.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// Items by their place in the output.
+/// Items by their index in the output.
 #[derive(Default)]
 pub(super) struct PartialOutput {
     items: BTreeMap<u64, PartialItem>,
-    /// The place of the latest delta, and its bytes: should it not pass, it was not said.
+    /// Index and length of the latest delta, removed again if its event was not relayed.
     latest: Option<(u64, usize)>,
     bytes: usize,
 }
@@ -24,12 +24,12 @@ enum PartialItem {
 }
 
 impl PartialOutput {
-    /// An event begins.
+    /// Begins a new event; the delta before it has been relayed.
     pub fn next_event(&mut self) {
         self.latest = None;
     }
 
-    /// A piece of a message's text.
+    /// Appends a piece of a message's text.
     pub fn add_delta(&mut self, place: u64, id: Option<String>, delta: &RawValue) {
         let delta = json::text(delta);
         if !self.has_room(delta.len()) {
@@ -43,7 +43,7 @@ impl PartialOutput {
         }
     }
 
-    /// An item as it is at its end, in place of its pieces.
+    /// Stores a finished item in place of its pieces.
     pub fn set_item(&mut self, place: u64, item: &RawValue) {
         if self.has_room(item.get().len()) {
             self.items.insert(place, PartialItem::Whole(item.to_owned()));
@@ -58,7 +58,7 @@ impl PartialOutput {
         self.bytes <= MAX_BYTES
     }
 
-    /// The output without the latest delta, which did not pass.
+    /// Returns the output without the latest delta, which was not relayed.
     pub fn output(&mut self) -> Vec<Value> {
         if let Some((place, length)) = self.latest.take()
             && let Some(PartialItem::Text { text, .. }) = self.items.get_mut(&place)

@@ -8,7 +8,7 @@ use crate::usage::Usage;
 use domain::charge::TokenCount;
 use serde_json::Value;
 
-/// Everything a reply says.
+/// Records everything that a reply reports.
 #[derive(Default)]
 pub struct RecordingSink {
     pub texts: Vec<(OutputKind, String)>,
@@ -16,7 +16,7 @@ pub struct RecordingSink {
     pub unreadable: usize,
     pub finished: bool,
     pub images: usize,
-    /// Pictures in an answer.
+    /// Pictures within an answer, not of an image generation.
     pub pictures: usize,
     pub media: u64,
     pub sealed: u64,

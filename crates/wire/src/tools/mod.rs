@@ -41,10 +41,10 @@ pub(super) struct Tools<'a> {
 /// One tool, as far as it matters who runs it.
 #[derive(Debug, Default)]
 pub(super) struct Tool<'a> {
-    /// Its type, or what stands in its place.
+    /// Its type, or the value in place of it.
     pub(super) kind: Cow<'a, str>,
     pub(super) name: Cow<'a, str>,
-    /// The upstream runs it.
+    /// True if the upstream runs the tool.
     pub(super) is_server: bool,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct ImageOption<'a> {
     pub(super) path: String,
     pub(super) value: Cow<'a, str>,
     pub(super) is_quality: bool,
-    /// It is of a tool, which the plan may take out as a whole.
+    /// True if it belongs to a tool, which the plan may remove as a whole.
     pub(super) is_of_tool: bool,
 }
 
@@ -111,11 +111,11 @@ const CALLERS_BEGIN: [&str; 5] =
 /// Limits on the calls of tools.
 const CALLS: [&str; 2] = ["max_tool_calls", "max_turns"];
 
-/// Levels of objects within [`OPTIONS`] in which tiers and sizes of images are looked for.
+/// Levels of objects within [`OPTIONS`] that are searched for tiers and sizes of images.
 const OPTION_LEVELS: usize = 3;
 
 impl<'a> PaidFeatures<'a> {
-    /// Reads what `fields` asks for.
+    /// Reads the paid features in `fields`.
     ///
     /// # Errors
     /// [`BadBody`] when a number of calls is none.
@@ -258,7 +258,7 @@ impl<'a> PaidFeatures<'a> {
         Ok(())
     }
 
-    /// Reads a tool. One that holds others can be of any type, but is not looked for in those.
+    /// Reads a tool. Tools within it are searched only one level deep.
     fn tool(
         &mut self,
         path: &str,
@@ -324,7 +324,7 @@ impl<'a> PaidFeatures<'a> {
     }
 }
 
-/// Whether the caller runs tools of this type; `is_called` when it has a function's form.
+/// True if the caller runs tools of this type; `is_called` when it has a function's form.
 pub(super) fn is_callers(kind: &str, is_called: bool) -> bool {
     match kind {
         "" => is_called,
@@ -336,8 +336,8 @@ pub(super) fn is_callers(kind: &str, is_called: bool) -> bool {
     }
 }
 
-/// Whether a member chooses a tier of service, or how soon the upstream serves the call: both are paid for
-/// by the operator.
+/// True if a member chooses a tier of service, or how soon the upstream serves the call: both are paid for by
+/// the operator.
 fn is_tier(name: &str) -> bool {
     let is_word_tier = matches!(name, "tier" | "tiers")
         || name.ends_with("_tier")
@@ -351,7 +351,7 @@ fn is_tier(name: &str) -> bool {
             .any(|word| holds(name, word))
 }
 
-/// Whether `word`, in lower case, is in the name.
+/// True if `word`, in lower case, is in the name.
 fn holds(name: &str, word: &[u8]) -> bool {
     name.as_bytes().windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
 }
@@ -360,13 +360,13 @@ fn begins_with_image(name: &str) -> bool {
     name.get(..5).is_some_and(|begin| begin.eq_ignore_ascii_case("image"))
 }
 
-/// Whether a member makes its tool one of the upstream's.
+/// True if a member makes its tool one of the upstream's.
 fn is_built_in(name: &str) -> bool {
     let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
     BUILT_IN.contains(&&*plain.to_ascii_lowercase())
 }
 
-/// Whether the array at the cursor has a tool that the upstream runs.
+/// True if the array at the cursor has a tool that the upstream runs.
 fn any_server(mut cursor: Cursor<'_>) -> bool {
     let mut any = false;
     if cursor.enter(b'[') {
@@ -378,7 +378,7 @@ fn any_server(mut cursor: Cursor<'_>) -> bool {
     any
 }
 
-/// Whether a switch is on.
+/// True if the value of a switch turns it on.
 fn is_on(json: &str) -> bool {
     let plain: String = json.chars().filter(|c| !c.is_ascii_whitespace()).take(40).collect();
     !matches!(&*plain, "null" | "false" | "[]" | "\"\"" | r#"{"mode":"off"}"#)

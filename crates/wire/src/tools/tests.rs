@@ -21,7 +21,7 @@ fn ask(surface: Surface, members: &Value) -> Value {
     body
 }
 
-/// What goes upstream of a body with these members, or the member that is refused.
+/// Returns the members that are sent upstream, or the refused one.
 fn sent(surface: Surface, members: &Value, policy: &RequestPolicy) -> Result<Value, String> {
     let body = ask(surface, members).to_string();
     let refused = |bad: BadBody| bad.param.unwrap_or_default();

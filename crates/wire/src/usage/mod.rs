@@ -1,7 +1,7 @@
-//! Usage objects, and what they mean in billed tokens and money.
+//! Reads usage objects and converts them to billed tokens and cost.
 //!
-//! Upstreams disagree on whether `completion_tokens` holds the reasoning: OpenAI folds it in, xAI
-//! counts it apart. The sum tells which. Usage is read leniently, so that what was reported is not
+//! Upstreams disagree on whether `completion_tokens` contains the reasoning: OpenAI folds it in, xAI
+//! counts it apart. The total shows which. Usage is read leniently, so that what was reported is not
 //! lost to a key that is written twice or a number that is written as a string; numbers that cannot
 //! be true are treated as absent. Invariant: what comes out always has visible completion and
 //! reasoning apart, cached and written tokens within the prompt, and no number beyond
@@ -19,7 +19,7 @@ const MAX_TICKS: i64 = 1_000_000_000_000_000;
 /// Tokens that a total may have beyond prompt and completion: what no model's reasoning exceeds.
 const MAX_UNNAMED: u64 = 1 << 20;
 
-/// What an upstream reported.
+/// The usage that an upstream reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     /// A count that was not reported is 0; see [`Meter::reported`](crate::tokens::meter::Meter).
@@ -34,7 +34,8 @@ pub struct Usage {
     pub source: Source,
 }
 
-/// The numbers of a usage object, whatever it calls them. The larger of two that claim the same counts.
+/// The numbers of a usage object under any of their names. The larger one counts where two names mean the
+/// same.
 #[derive(Default)]
 struct RawUsage {
     prompt: Option<u64>,
@@ -44,9 +45,9 @@ struct RawUsage {
     into_cache: Option<u64>,
     reasoning: Option<u64>,
     cost_ticks: Option<i64>,
-    /// The cached part stands beside the prompt, as Anthropic counts.
+    /// Cached tokens are counted beside the prompt, as Anthropic does.
     is_beside: bool,
-    /// A count of prompt or completion was there and could not be true.
+    /// A count of prompt or completion was out of range.
     has_invalid_count: bool,
 }
 
@@ -89,7 +90,7 @@ impl Usage {
         walked.ok().and(found)
     }
 
-    /// The one that reports more, with the cost of either.
+    /// Returns the larger usage, with the cost of either.
     #[must_use]
     pub fn larger(one: Option<Self>, other: Option<Self>) -> Option<Self> {
         let (Some(first), Some(second)) = (one, other) else { return one.or(other) };
@@ -173,7 +174,7 @@ impl RawUsage {
         }
     }
 
-    /// Takes in a count, unless it cannot be true.
+    /// Records a count, unless it is out of range.
     fn count(&mut self, json: &str, field: fn(&mut Self) -> &mut Option<u64>) {
         if let Ok(count) = number(json) {
             let field = field(self);
@@ -263,25 +264,25 @@ impl SplitUsage {
                 _ => return,
             };
             is_theirs = true;
-            // Some bridges end with an input of 0, having told the true one before.
+            // Some bridges end with an input of 0 after they reported the true one.
             *count = number(value.get()).unwrap_or(None).max(*count);
         });
         walked.ok()?;
         if is_theirs { self.interpret() } else { Usage::parse(usage) }
     }
 
-    /// What the output was said to be where the message began is forgotten: it was no count yet.
+    /// Discards the output count of `message_start`, which is not a total.
     pub fn reset_output(&mut self) {
         self.output = None;
     }
 
-    /// What is known by now.
+    /// The usage that is known so far; `None` if nothing is.
     #[must_use]
     pub fn interpret(&self) -> Option<Usage> {
         let input = self.input.unwrap_or(0);
         let cached = self.cache_read.unwrap_or(0).min(MAX_TOKENS - input);
         let written = self.cache_creation.unwrap_or(0).min(MAX_TOKENS - input - cached);
-        // The cached part stands beside the input, not in it.
+        // Cached tokens are counted beside the input, not within it.
         let prompt = input + cached + written;
         if self.output.is_none() && prompt == 0 {
             return None;
@@ -294,8 +295,8 @@ impl SplitUsage {
 
 /// Visible completion and reasoning, apart.
 ///
-/// A total of at least prompt + completion + reasoning says that reasoning comes on top (xAI);
-/// any smaller total says that it is folded in (OpenAI). Without a total it is taken as folded,
+/// A total of at least prompt + completion + reasoning means that reasoning comes on top (xAI);
+/// any smaller total means that it is folded in (OpenAI). Without a total it is taken as folded,
 /// unless there is more reasoning than completion, which only "on top" can explain.
 fn unfold(prompt: u64, completion: u64, reasoning: u64, total: Option<u64>) -> (u64, u64) {
     let on_top = match total {

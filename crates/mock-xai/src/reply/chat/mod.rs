@@ -1,4 +1,4 @@
-//! An [`Answer`] in the words of `/v1/chat/completions`: one JSON body, or a row of events.
+//! An [`Answer`] in the format of `/v1/chat/completions`: one JSON body, or a stream of events.
 //!
 //! An event is pasted from a prefix, a word and a suffix; nothing is serialised per token.
 
@@ -8,11 +8,11 @@ use crate::pacing::{Emitted, EventSource};
 use crate::refusal::Refusal;
 use std::fmt::Write;
 
-/// Who says it and when.
+/// The reply's id and time of creation.
 #[derive(Debug, Clone)]
 pub struct Envelope {
     pub id: String,
-    /// Unix seconds.
+    /// Unix time in seconds.
     pub created: i64,
 }
 
@@ -64,7 +64,7 @@ fn call_json(answer: &Answer, choice: u32, index: Option<u32>) -> String {
     )
 }
 
-/// The answer as events.
+/// The answer as a stream of chunks.
 #[derive(Debug)]
 pub struct ChatEvents {
     answer: Answer,
@@ -73,17 +73,17 @@ pub struct ChatEvents {
     words: Vec<Words>,
     reasoning: Words,
     stage: Stage,
-    /// The choice whose turn it is.
+    /// The choice that the next event belongs to.
     choice: u32,
-    /// Tokens of each choice already said in this stage.
+    /// Tokens of each choice already sent in this stage.
     said_in_stage: u64,
-    /// Visible tokens of all choices already said.
+    /// Visible tokens of all choices already sent.
     visible_tokens: u64,
     usage_chunks: u32,
     running_usage: bool,
 }
 
-/// What comes next.
+/// The kind of event that is written next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Reasoning,
@@ -135,7 +135,7 @@ impl ChatEvents {
         out.extend_from_slice(b"\"}\n\n");
     }
 
-    /// The turn passes to the next choice; after the last one `stage` has said a token of each.
+    /// Moves on to the next choice, and after the last one to the next token or stage.
     fn pass_turn(&mut self, stage_length: u64, next: Stage) {
         self.choice += 1;
         if self.choice < self.answer.choices {
@@ -204,7 +204,7 @@ impl ChatEvents {
     }
 }
 
-/// Where a prefix turns from the envelope to the choice.
+/// The text at which a prefix turns from the envelope to the choice.
 const CHOICE: &str = r#""choices":[{"index":"#;
 
 fn prefix(answer: &Answer, envelope: &Envelope, choice: u32) -> String {

@@ -118,7 +118,7 @@ fn usage_of(object: &[u8], split: &mut SplitUsage) -> Option<Usage> {
     found.or_else(|| Usage::find(object))
 }
 
-/// Tells what a member says: a block of content, whole or new, or what stands in its place.
+/// Reports the output of a member: a block of content, whole or new, or a value in its place.
 fn read_member(name: &str, value: &RawValue, lane: u64, to: &mut dyn UsageSink) {
     output::each(OutputKind::Content, name, value.get(), &mut |piece| to.on_output(lane, piece));
 }
@@ -129,7 +129,7 @@ fn read_block(block: Option<&RawValue>, lane: u64, to: &mut dyn UsageSink) {
     }
 }
 
-/// Tells what an event says that has neither a message, a block nor a delta.
+/// Reports the output of an event that has neither a message, a block nor a delta.
 fn read_other_event(parsed: &MessageEvent<'_>, data: &[u8], lane: u64, to: &mut dyn UsageSink) {
     let has_place =
         parsed.message.is_some() || parsed.content_block.is_some() || parsed.delta.is_some();
@@ -140,7 +140,7 @@ fn read_other_event(parsed: &MessageEvent<'_>, data: &[u8], lane: u64, to: &mut 
     }
 }
 
-/// An event's data, as far as it is read.
+/// The members of an event that are read.
 struct MessageEvent<'a> {
     kind: Option<&'a RawValue>,
     index: Option<&'a RawValue>,
@@ -163,11 +163,11 @@ struct MessageStream {
     usage: SplitUsage,
     /// Blocks that have begun and not ended.
     open: Vec<u64>,
-    /// The one that the latest event began.
+    /// The block that the latest event began.
     begun: Option<u64>,
 }
 
-/// Blocks that are kept apart; a message has a handful.
+/// The most blocks that are tracked; a message has a handful.
 const MAX_BLOCKS: usize = 1024;
 
 impl StreamReader for MessageStream {
@@ -258,7 +258,7 @@ impl StreamReader for MessageStream {
 }
 
 impl MessageStream {
-    /// What `message_start` says of the output is where it begins, not what it came to.
+    /// Reads `message_start`, whose output count is a starting value, not a total.
     fn begin(&mut self, parsed: &MessageEvent<'_>, to: &mut dyn UsageSink) {
         let Some(message) = parsed.message else { return };
         let _ = each_member(message.get(), |name, value| read_message_member(&name, value, to));

@@ -1,8 +1,8 @@
 //! `POST /v1/responses`.
 //!
-//! An upstream keeps these replies unless told not to, for all who share its account. What refers
-//! to a kept thing other than by `previous_response_id`, which the gateway can tie to its owner, passes
-//! where a plan says so: see [`inspect`](crate::request::Request::permit).
+//! An upstream stores these replies by default, for all users of its account. A reference
+//! to a stored object other than `previous_response_id`, whose owner the gateway knows, is allowed
+//! only by the user's plan: see [`Request::permit`](crate::request::Request::permit).
 
 use super::counted_output::CountedOutput;
 use super::partial_output::PartialOutput;
@@ -36,12 +36,12 @@ pub(super) static DESCRIPTION: Description = Description {
     error: openai_error,
 };
 
-/// A response as JSON is kept up to here, to write its last event in its own words.
+/// The largest response, in bytes of JSON, that is stored as a template for the closing event.
 const MAX_BEGUN_BYTES: usize = 16 * 1024;
 
 fn prompt<'a>(fields: &Fields<'a>) -> Result<Prompt<'a>, BadBody> {
     let Some(input) = fields.given("input") else {
-        // What went before is enough to go on from, and so is a stored prompt.
+        // A previous response or a stored prompt can take the place of the input.
         let earlier = ["previous_response_id", "conversation", "prompt"];
         let earlier = earlier.iter().find_map(|name| fields.given(name));
         earlier.ok_or_else(|| BadBody::missing("input"))?;
@@ -79,7 +79,7 @@ fn read_reply(body: &[u8], to: &mut dyn UsageSink) -> bool {
     json::is_object(body)
 }
 
-/// Members of a response that repeat what was asked for.
+/// Members of a response that repeat the request.
 const ECHOES: [&str; 13] = [
     "billing",
     "instructions",
@@ -105,7 +105,7 @@ fn read_response(
     to: &mut dyn UsageSink,
 ) -> bool {
     let (mut has_output, mut joined) = (false, None);
-    // What this response says more than once counts as often.
+    // Output that this response repeats within itself counts each time.
     let before = counted.of_all();
     let _ = each_member(response, |name, value| match &*name {
         "output" => {
@@ -161,7 +161,7 @@ fn text_of(raw: Option<&RawValue>) -> Option<String> {
     raw.filter(|raw| raw.get().starts_with('"')).map(|raw| json::text(raw).into_owned())
 }
 
-/// An event's data, as far as it is read.
+/// The members of an event that are read.
 struct ResponseEvent<'a> {
     kind: Option<&'a RawValue>,
     sequence_number: Option<&'a RawValue>,
@@ -314,7 +314,7 @@ impl ResponseStream {
         }
     }
 
-    /// Tells what an event says by itself, where no delta has: the end of a text, a part, an image.
+    /// Reports the output of an event without a delta: the end of a text, a part, an image.
     fn read_other_event(&mut self, event: &str, data: &[u8], lane: u64, to: &mut dyn UsageSink) {
         let Some(data) = json::object_text(data) else { return };
         let kind = kind_of(event).unwrap_or(OutputKind::Content);
@@ -327,7 +327,7 @@ impl ResponseStream {
         self.counted.add_rest(lane, self.counted.of_lane(lane), ("event data", kind), data, to);
     }
 
-    /// Keeps who the response is, and how it looks.
+    /// Stores the response's id, and the response as a template.
     fn observe(&mut self, raw: &RawValue) {
         if self.id.is_none() {
             self.id = id_of(raw.get().as_bytes());
@@ -338,7 +338,7 @@ impl ResponseStream {
     }
 }
 
-/// What an output delta is, by the type of its event; `None` for what is no text.
+/// The kind of an output delta, by the type of its event; `None` if it is not text.
 fn kind_of(event: &str) -> Option<OutputKind> {
     let says = |word| event.contains(word);
     if says("audio.delta") || says("image") {
@@ -354,8 +354,7 @@ fn kind_of(event: &str) -> Option<OutputKind> {
     }
 }
 
-/// A failed response is reported in the upstream's own words, unless they are the operator's to
-/// read.
+/// Relays a failed response unless its message is about the operator's account.
 fn failure(raw: &RawValue) -> EventVerdict {
     let error = Box::new(UpstreamError::of_event(raw.get().as_bytes()));
     let response: Value = serde_json::from_str(raw.get()).unwrap_or_default();

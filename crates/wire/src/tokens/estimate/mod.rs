@@ -1,4 +1,4 @@
-//! How many tokens a prompt has, before the upstream says.
+//! Counts the tokens of a prompt before the upstream reports them.
 //!
 //! Two answers: [`estimate_prompt`] without a tokenizer, never below [`count_prompt`]; and
 //! [`count_prompt`] with o200k, which is within a few per cent of what Grok bills on English and
@@ -11,7 +11,7 @@ use crate::prompt::{PromptPiece, PromptSize};
 use crate::request::Request;
 use std::borrow::Cow;
 
-/// What the chat template adds to each message, as OpenAI documents it for its own models.
+/// Tokens that the chat template adds to each message, as OpenAI documents it for its own models.
 const PER_MESSAGE: u64 = 3;
 const PER_NAME: u64 = 1;
 /// The reply to messages is primed with this many tokens.
@@ -53,8 +53,8 @@ pub fn count_prompt(request: &Request<'_>, overhead: u64) -> u64 {
     count_prompt_within(request, overhead, u64::MAX).unwrap_or(u64::MAX)
 }
 
-/// The same, or `None` once it is known to be above `most`: work is bounded by `most` too, so a prompt that
-/// does not fit costs no more than one that does.
+/// Like [`count_prompt`], but `None` once the count is above `most`: work is bounded by `most` too, so a
+/// prompt that does not fit costs no more than one that does.
 #[must_use]
 pub fn count_prompt_within(request: &Request<'_>, overhead: u64, most: u64) -> Option<u64> {
     if !request.surface.bills_prompt() || request.is_prepaid() {
@@ -99,7 +99,7 @@ impl TextCounter {
     }
 }
 
-/// What the prompt's texts are at least, whatever is in them.
+/// A lower bound of the tokens of the prompt's texts, whatever is in them.
 #[must_use]
 pub fn min_prompt_tokens(request: &Request<'_>) -> u64 {
     /// No token of o200k has more bytes, and JSON may write each as `\u0020`.
@@ -121,7 +121,7 @@ pub fn media_tokens(images: u64, media_bytes: u64, sealed_bytes: u64) -> u64 {
         + sealed_bytes.div_ceil(SEALED_BYTES_PER_TOKEN)
 }
 
-/// What costs the same whatever the words are.
+/// The tokens that do not depend on the texts.
 fn fixed_tokens(size: &PromptSize) -> u64 {
     size.messages * PER_MESSAGE
         + size.names * PER_NAME

@@ -1,4 +1,4 @@
-//! How many output tokens a running answer has, seen event by event.
+//! Counts the output tokens of a running answer, event by event.
 //!
 //! Needed while the answer runs (is there still quota?) and at its end when usage never came.
 //! Three answers, from cheap to sure: [`Meter::output_ceiling`] by the kinds of bytes seen,
@@ -16,12 +16,12 @@ use crate::stream_reader::UsageSink;
 use crate::usage::Usage;
 use domain::charge::Source;
 
-/// Bytes of uncounted text that are kept before they are counted.
+/// Bytes of text that are buffered before they are counted.
 pub const FOLD_AT: usize = 16 << 10;
 /// Bytes without a blank after which text is counted although a token may be torn apart.
 const LONG_WORD: usize = 1 << 10;
 
-/// Watches the parsed events of one answer.
+/// Counts the output of one answer from its parsed events.
 #[derive(Debug, Default)]
 pub struct Meter {
     /// Pieces of output that were not empty: an upstream sends at least one token in each.
@@ -45,7 +45,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Takes in one event's data (a `chat.completion.chunk` as JSON), or a whole reply.
+    /// Reads one event's data (a `chat.completion.chunk` as JSON), or a whole reply.
     pub fn read_event(&mut self, data: &[u8]) {
         match Chunk::parse(data) {
             Some(chunk) => self.read_chunk(&chunk),
@@ -55,7 +55,7 @@ impl Meter {
         }
     }
 
-    /// Takes in one chunk that has been read already.
+    /// Reads one chunk that has been parsed already.
     pub fn read_chunk(&mut self, chunk: &Chunk<'_>) {
         chunk.report_to(self);
     }
@@ -90,8 +90,8 @@ impl Meter {
         media_tokens(self.pictures, self.media_bytes, self.sealed_bytes)
     }
 
-    /// What the upstream reported for all that was seen, as it reported it; `None` while it has
-    /// reported nothing, the prompt alone, or less than has been said by now.
+    /// The reported usage, unchanged, if it covers all output so far; `None` while the upstream has reported
+    /// nothing, the prompt alone, or less than the output.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
         let is_up_to_date = |usage: &Usage| {
@@ -101,26 +101,28 @@ impl Meter {
         self.usage.filter(is_up_to_date)
     }
 
-    /// What the upstream reported, and what it left out or cannot be right as we count it: then the
-    /// source is [`Source::Estimated`]. `prompt` counts the prompt, if that is needed. `None` when
-    /// nothing was reported.
+    /// The reported usage; counts that are missing or cannot be right are replaced by the gateway's own,
+    /// and the source is then [`Source::Estimated`]. `prompt` counts the prompt if that is needed. `None`
+    /// if nothing was reported.
     #[must_use]
     pub fn reported(&mut self, prompt: impl FnOnce() -> u64) -> Option<Usage> {
         let mut usage = self.usage?;
-        let said = usage.tokens.completion.saturating_add(usage.tokens.reasoning);
-        if self.has_output() && (said == 0 || self.deltas > self.covered || self.is_too_few(said)) {
+        let reported = usage.tokens.completion.saturating_add(usage.tokens.reasoning);
+        if self.has_output()
+            && (reported == 0 || self.deltas > self.covered || self.is_too_few(reported))
+        {
             let counted = self.output_counted();
             let rest = usage
                 .total
-                .filter(|_| said == 0)
+                .filter(|_| reported == 0)
                 .map(|total| total - usage.tokens.prompt.min(total));
             let rest = rest.filter(|rest| *rest > 0);
             let output = rest.map_or(counted, |rest| counted.min(rest));
-            if output > said {
-                usage.tokens.completion += output - said;
+            if output > reported {
+                usage.tokens.completion += output - reported;
                 usage.source = Source::Estimated;
             }
-            // What the usage says it cost was without them.
+            // The reported cost does not include them.
             usage.cost_ticks = usage.cost_ticks.filter(|ticks| *ticks > 0);
         }
         if usage.tokens.prompt == 0 {
@@ -133,27 +135,27 @@ impl Meter {
         Some(usage)
     }
 
-    /// Whether the text seen can hardly be so few tokens, in any vocabulary. What media cost is for the
-    /// upstream to know.
+    /// True if the text seen can hardly be so few tokens, in any vocabulary. The cost of media is left to the
+    /// upstream.
     fn is_too_few(&mut self, reported: u64) -> bool {
         // The ceiling is two to four times what a tokenizer counts; counting is not cheap.
         self.quarters.div_ceil(4) / 32 > reported.saturating_add(8)
             && self.text_counted() / 4 > reported
     }
 
-    /// Whether any output was seen.
+    /// True if any output was seen.
     #[must_use]
     pub fn has_output(&self) -> bool {
         self.deltas > 0
     }
 
-    /// Whether a choice has given its reason to end.
+    /// True if a choice has ended with a reason.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.finished
     }
 
-    /// How many images came.
+    /// Number of images generated so far.
     #[must_use]
     pub fn images(&self) -> u64 {
         self.images
@@ -233,7 +235,7 @@ impl UsageSink for Meter {
     }
 }
 
-/// What one character costs at most in usual text, in quarters of an o200k token.
+/// The most that one character costs in usual text, in quarters of an o200k token.
 fn quarters(c: char) -> u64 {
     match c {
         'a'..='z' | 'A'..='Z' | ' ' => 2,
