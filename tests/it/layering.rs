@@ -225,7 +225,7 @@ const RULES: &[Rule] = &[
             "gateway/listener/http2.rs",
             "gateway/listener/session.rs",
         ],
-        exceptions: &[("mock-xai/serve.rs", "is an upstream, and speaks as one")],
+        exceptions: &[("mock-xai/connections.rs", "is an upstream, and speaks as one")],
     },
     Rule {
         what: "raw keys",

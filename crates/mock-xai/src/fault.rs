@@ -1,6 +1,6 @@
 //! Everything that can go wrong with an upstream, by name.
 //!
-//! A fault is plain data here; `paced.rs` and `chat.rs` act on it. Several may be given at
+//! A fault is plain data here; `pacing.rs`, `corrupt.rs` and `reply` act on it. Several may be given at
 //! once, separated by commas (`split,crlf`).
 
 use crate::account_error::AccountError;
