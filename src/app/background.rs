@@ -16,9 +16,9 @@ use system::supervisor::Supervisor;
 use telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
-/// How often the ledger is prepared for the week that follows, and pruned.
+/// Time between two runs that create partitions for the coming week and prune old rows.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often recorded times are folded into their buckets.
+/// Time between two runs that fold recorded durations into histogram buckets.
 const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Starts the tasks that run while the gateway runs.

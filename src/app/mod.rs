@@ -57,12 +57,12 @@ use tokio::sync::{Mutex, Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How often draining looks whether the last call has ended.
+/// Time between two checks whether the last call has ended.
 const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How long calls may take to end once they are cancelled, and charges to be written.
+/// Time for cancelled calls to end, and for their charges to be written.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A running gateway.
+/// A running gateway, as [`start`] returns it.
 pub struct Running {
     pub public_addr: SocketAddr,
     pub admin_addr: Option<SocketAddr>,
@@ -71,13 +71,13 @@ pub struct Running {
     pub pepper: Pepper,
     pub metrics: Arc<Metrics>,
     upstreams: Arc<ArcSwap<Upstreams>>,
-    /// Wishes of admins for a reload; whoever started the gateway knows where its configuration is.
+    /// Reload requests of admins; the caller of [`start`] knows where the configuration is.
     reloads: Mutex<mpsc::Receiver<ReloadRequest>>,
     /// Held while a configuration is applied, so that two reloads cannot mix.
     reloading: Mutex<()>,
     gateway: Arc<Gateway>,
     readiness: Readiness,
-    /// What the gateway was started with.
+    /// The configuration at start; a reload does not change it.
     config: Config,
     /// Connections and the settling of calls.
     calls: TaskTracker,
@@ -85,7 +85,7 @@ pub struct Running {
     workers: Supervisor,
     stop: CancellationToken,
     stop_writer: CancellationToken,
-    /// Whether another process has taken over.
+    /// Cancelled when another process has taken over.
     ended: Ended,
     /// Freed last. A store on a server holds its claim by itself.
     _lock: SharedLock,
@@ -245,7 +245,7 @@ impl Running {
         self.gateway.current.load().limits.clone()
     }
 
-    /// The upstreams in force.
+    /// The upstreams that the next call will use.
     #[must_use]
     pub fn upstreams(&self) -> Arc<Upstreams> {
         self.upstreams.load_full()
@@ -256,7 +256,7 @@ impl Running {
         self.workers.task_failed().await;
     }
 
-    /// The next wish of an admin for a reload; pending for ever once no admin can have one.
+    /// The next reload request of an admin; pending forever once the control plane has stopped.
     pub async fn next_reload_request(&self) -> ReloadRequest {
         match self.reloads.lock().await.recv().await {
             Some(request) => request,
@@ -264,16 +264,16 @@ impl Running {
         }
     }
 
-    /// Takes a renewed certificate into use, for connections to come.
+    /// Loads a renewed certificate for new connections.
     ///
     /// # Errors
-    /// When it cannot be read, or does not go with its key; then the old one stays.
+    /// If it cannot be read or does not match its key; then the old one stays.
     pub fn reload_tls(&self, files: &TlsFiles) -> anyhow::Result<()> {
         self.gateway.tls.as_ref().map_or(Ok(()), |tls| tls.reload(files))
     }
 
-    /// Takes over what can change while running, from the next call on; running calls keep what
-    /// they began with. Returns the names of changed settings that wait for a restart.
+    /// Applies the settings that can change while running, from the next call on; running calls keep
+    /// those they started with. Returns the names of changed settings that need a restart.
     ///
     /// # Errors
     /// When the certificate cannot be read or the plans cannot be written; then nothing has changed. Or
@@ -305,14 +305,14 @@ impl Running {
     }
 }
 
-/// What the audit log shows of a configuration; plans have entries of their own.
+/// The part of a configuration that the audit log records; plans have entries of their own.
 fn names(catalog: &Catalog) -> serde_json::Value {
     let upstreams: Vec<&str> = catalog.upstreams.iter().map(|upstream| &*upstream.name).collect();
     let models: Vec<&str> = catalog.models.iter().map(|model| &*model.id).collect();
     serde_json::json!({ "upstreams": upstreams, "models": models })
 }
 
-/// What keys are hashed with.
+/// The secret that API keys are hashed with.
 fn pepper(config: &Config, folder: Option<&DataDir>) -> anyhow::Result<Pepper> {
     let secret = match (&config.secret_key, folder) {
         (Some(secret), _) => secret.clone(),
@@ -354,7 +354,7 @@ fn control(
     control::router(state, edge)
 }
 
-/// Opens the store and starts counting.
+/// Opens the store and starts the quota backend.
 async fn parts(
     config: &Config,
     pepper: Pepper,

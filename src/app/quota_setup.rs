@@ -30,16 +30,16 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long counters may take to be rebuilt before a gateway gives up its start.
+/// Time for the counters to be rebuilt; after it the start fails.
 const REBUILD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Counters, and the store as the rest of the gateway is to use it.
+/// The quota backend, and the store that the rest of the gateway uses.
 pub(super) struct QuotaSetup {
     pub(super) store: Arc<dyn Store>,
     pub(super) quota: Arc<dyn QuotaBackend>,
     /// Notified of each change to users, keys and plans, if changes are announced.
     pub(super) changed: Option<Arc<Notify>>,
-    /// The counters again, where they can move to another process.
+    /// The same backend, if another process can take it over.
     pub(super) transferable: Option<TransferableQuota>,
     /// Calls of the process before this one, which it still serves.
     pub(super) adopted: Vec<Lease>,
@@ -47,14 +47,14 @@ pub(super) struct QuotaSetup {
     pub(super) journal_lock: Option<OwnedFd>,
 }
 
-/// What counting needs.
+/// Dependencies of the quota backend.
 pub(super) struct QuotaDeps<'a> {
-    /// The process to take over from.
+    /// The process that this one replaces.
     pub(super) takeover: Option<&'a mut Takeover>,
     pub(super) store: Arc<dyn Store>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) workers: &'a Supervisor,
-    /// For work that ends by itself.
+    /// Tracks tasks that end without being stopped.
     pub(super) tasks: TaskTracker,
     /// Cancelled when the last call has settled.
     pub(super) stop: CancellationToken,

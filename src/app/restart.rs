@@ -40,7 +40,7 @@ pub(super) fn record_holder(folder: Option<&DataDir>, lock: &SharedLock) {
     }
 }
 
-/// Takes the place of the running gateway. Its open calls go on there, and count here.
+/// Replaces the running gateway. Its open calls continue there and are counted here.
 pub(super) async fn replace(
     takeover: Takeover,
     parts: &Services,
@@ -60,14 +60,14 @@ pub(super) async fn replace(
     Ok(())
 }
 
-/// What a successor must have in common with this process.
+/// Identity that a successor must share with this process.
 pub(super) struct Identity {
     pub(super) state_id: String,
     /// Fingerprint of the server's secret.
     pub(super) secret: String,
 }
 
-/// What this process hands over to a successor.
+/// The service that this process hands over to a successor.
 pub(super) fn service(
     identity: Identity,
     sockets: predecessor::Sockets,
@@ -115,7 +115,7 @@ pub(super) async fn spawn(
 }
 
 impl Sockets {
-    /// Duplicates for a successor.
+    /// Duplicates the listening sockets for a successor.
     pub(super) fn duplicate(&self, config: &Config) -> anyhow::Result<predecessor::Sockets> {
         let public = (config.listener.addr, self.public.as_fd().try_clone_to_owned()?);
         let admin = match (&self.admin, config.admin_addr) {

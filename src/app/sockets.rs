@@ -75,7 +75,7 @@ impl Sockets {
     }
 }
 
-/// What ends accepting.
+/// Tokens that end accepting connections.
 pub(super) struct Stops<'a> {
     /// Cancelled when the last call has been told to end.
     pub(super) calls: &'a CancellationToken,

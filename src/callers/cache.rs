@@ -14,11 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use store::{Callers, StoreError};
 
-/// How long an absent key is remembered: long enough to blunt guessing, short enough that a key
+/// Time for which an absent key is cached: long enough to blunt guessing, short enough that a key
 /// added by another process works almost at once.
 const ABSENT_KEY_TTL: Duration = Duration::from_secs(5);
 
-/// How long a refusal waits for the store to say that it is up to date.
+/// Time that a refusal waits for the store to confirm that the record is current.
 const VERSION_CHECK_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Caller records by key, bounded in number, loaded once however many ask.
@@ -30,7 +30,7 @@ pub struct CallerCache {
     asked: AtomicBool,
 }
 
-/// What the store said about a key.
+/// The result of looking a key up in the store.
 #[derive(Clone)]
 enum Found {
     Present(Arc<Caller>),
@@ -93,7 +93,7 @@ impl CallerCache {
         }
     }
 
-    /// Whether a record was looked for since this was last called.
+    /// True if a lookup happened since the last call of this.
     pub fn was_asked(&self) -> bool {
         self.asked.swap(false, Ordering::Relaxed)
     }

@@ -18,7 +18,7 @@ struct Entry {
     ended: CancellationToken,
 }
 
-/// One open call; it is no longer open when this is dropped.
+/// An open call; dropping it ends it.
 #[derive(Debug)]
 pub struct OpenCall {
     calls: OpenCalls,
@@ -37,7 +37,7 @@ impl OpenCalls {
         OpenCall { calls: self.clone(), user, number, ended }
     }
 
-    /// Whether no call is open.
+    /// True if no call is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_user.lock().is_empty()

@@ -21,7 +21,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// have died before telling.
 const ANNOUNCED_POLL_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What the watch works on.
+/// Watches the store for changes of users, keys and plans.
 pub struct Watch {
     pub store: Arc<dyn ChangeFeed>,
     pub callers: Arc<CallerCache>,
@@ -60,7 +60,7 @@ impl Watch {
         }
     }
 
-    /// One round; returns what to ask with next time.
+    /// Polls once; returns the sequence number for the next poll.
     async fn look(&self, since: u64) -> Result<u64, StoreError> {
         let changes = self.store.changes(since).await?;
         for Changed { user, version } in changes.users {

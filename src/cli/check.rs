@@ -24,7 +24,7 @@ pub struct Args {
     pub(super) config: ConfigArg,
 }
 
-/// One thing that was checked: its name, and what was found or what to do.
+/// Result of one check: its name, and the finding or the remedy.
 struct Finding {
     name: String,
     result: Result<String, String>,
@@ -32,7 +32,7 @@ struct Finding {
 
 const WRITABLE: &str = "check that DATABASE_URL names a file that this user can write";
 
-/// A dependency that has not answered by then is not reached.
+/// Time for one dependency to respond.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Prints a line for each part; exit code 1 when one of them fails.

@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// What differs from the defaults; the simulator's address and the data folder are added to it.
+/// The demo's settings; the simulator's address and the data directory are added to them.
 const SETTINGS: &str = include_str!("../../config/demo.toml");
 const CALLER: &str = "demo@knockx.example";
 const ADMIN: &str = "admin@knockx.example";
@@ -45,7 +45,7 @@ pub struct Args {
     json: bool,
 }
 
-/// What a script needs to use the demo.
+/// Addresses and credentials of the demo, for scripts.
 #[derive(Serialize)]
 struct Ready {
     base_url: String,
@@ -58,7 +58,6 @@ struct Ready {
     pid: u32,
 }
 
-/// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::listen()?;
     let folder = Folder::of(args.data_dir)?;

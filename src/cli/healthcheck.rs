@@ -24,7 +24,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 /// `HTTP/1.1 200`: the status is all that matters.
 const STATUS_BYTES: usize = 12;
 
-/// Asks the running instance whether it is ready.
+/// Requests `/health/ready` of the running instance.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let addr = instance_addr(&args.config.load()?)?;
     let response = tokio::time::timeout(CHECK_TIMEOUT, ask(addr)).await;
@@ -38,7 +38,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Where the instance says it listens, or else where the config would have it listen. The admin listener
+/// The published address of the instance, or else the configured one. The admin listener
 /// where the public one has TLS: its certificate is for another name than this machine's.
 fn instance_addr(config: &Config) -> anyhow::Result<SocketAddr> {
     let folder = config.database.folder().filter(|folder| folder.is_dir());
@@ -55,7 +55,7 @@ fn instance_addr(config: &Config) -> anyhow::Result<SocketAddr> {
     Ok(reachable(addr))
 }
 
-/// One listens on all addresses, but connects to one.
+/// The loopback address for a listener on all addresses.
 fn reachable(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -40,7 +40,7 @@ enum Action {
     Verify,
 }
 
-/// One line of `show --json`.
+/// A line of `show --json`.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Line<'a> {
@@ -58,7 +58,7 @@ enum Line<'a> {
     },
 }
 
-/// What `verify` found.
+/// Result of `verify`.
 #[derive(Serialize)]
 struct Findings {
     folder: String,
@@ -74,7 +74,6 @@ struct Findings {
     torn_bytes: u64,
 }
 
-/// Runs the command.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = args.common.config.load()?;
     let path = &config.journal.folder;
@@ -147,7 +146,7 @@ enum Piece {
     Bad { offset: u64, bytes: u64, is_end: bool, why: String },
 }
 
-/// Gives every piece of a segment to `take`, also those behind damage.
+/// Passes every piece of a segment to `take`, including those after a damaged one.
 fn walk(
     folder: &Folder,
     log: LogId,

@@ -64,7 +64,6 @@ struct Add {
     models: Vec<String>,
 }
 
-/// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let session = CliSession::open(&args.common).await?;
     let json = args.common.json;
@@ -127,7 +126,7 @@ fn model_ids(catalog: &Catalog, names: &[String]) -> anyhow::Result<Vec<Arc<str>
     names.iter().map(id).collect()
 }
 
-/// One line for each key: a list of keys is as many lines of JSON.
+/// Prints a key on one line; lists are JSON lines.
 fn show(key: &Key, json: bool) -> anyhow::Result<()> {
     let shown = KeyRow::from(key);
     if json {

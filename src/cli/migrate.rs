@@ -15,7 +15,6 @@ pub struct Args {
     pub(super) config: ConfigArg,
 }
 
-/// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
     // Opening is what migrates: no command ever works on tables of another version.

@@ -26,7 +26,6 @@ pub struct Args {
     pub hot_restart: bool,
 }
 
-/// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
     config.require_upstream()?;
@@ -134,7 +133,7 @@ async fn leave(running: &app::Running, signals: &mut Signals) {
     }
 }
 
-/// What a signal asks for.
+/// Request that a signal stands for.
 pub enum SignalEvent {
     Stop,
     Reload,
@@ -148,10 +147,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes over the signals; from here on they no longer end the process by themselves.
+    /// Installs the handlers; from here on the signals no longer end the process.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// If the handlers cannot be installed.
     pub fn listen() -> anyhow::Result<Self> {
         let take = |kind| signal(kind).context("cannot install signal handlers");
         Ok(Self {
@@ -166,7 +165,7 @@ impl Signals {
         while !matches!(self.next().await, SignalEvent::Stop) {}
     }
 
-    /// The next thing asked for.
+    /// The next signal.
     pub async fn next(&mut self) -> SignalEvent {
         tokio::select! {
             _ = self.terminate.recv() => SignalEvent::Stop,
@@ -176,7 +175,7 @@ impl Signals {
     }
 }
 
-/// Reads the configuration again; a bad one changes nothing and says why.
+/// Reloads the configuration; an invalid one changes nothing.
 async fn reload(
     args: &Args,
     running: &app::Running,

@@ -21,7 +21,7 @@ use store::{self, NewKey, Store};
 use system::clock;
 use telemetry::metrics::Metrics;
 
-/// What every command on the store takes.
+/// Arguments of every command on the store.
 #[derive(Debug, Default, clap::Args)]
 pub struct CommonArgs {
     #[command(flatten)]
@@ -31,12 +31,12 @@ pub struct CommonArgs {
     pub json: bool,
 }
 
-/// The store, with the configuration it was found by.
+/// An open store and its configuration.
 pub struct CliSession {
     pub config: Config,
     /// Announces each change to gateways, if they share Redis.
     pub store: Arc<dyn Store>,
-    /// The counters that gateways share.
+    /// The quota counters that gateways share.
     pub counters: Option<Arc<RedisQuota>>,
 }
 
@@ -67,7 +67,7 @@ pub struct KeyRow {
 }
 
 impl CliSession {
-    /// Opens the store that is there. Started in a wrong folder, a command says so and leaves
+    /// Opens an existing store. In a wrong directory the command fails and leaves
     /// nothing behind.
     pub async fn open(common: &CommonArgs) -> anyhow::Result<Self> {
         let config = common.config.load()?;
@@ -80,12 +80,12 @@ impl CliSession {
         Self::open_store(config).await
     }
 
-    /// Opens the store, made when it is not there: users may be added before a gateway runs.
+    /// Opens the store or creates it: users may be added before a gateway runs.
     pub async fn open_or_create(common: &CommonArgs) -> anyhow::Result<Self> {
         Self::open_store(common.config.load()?).await
     }
 
-    /// A store that holds no plans yet, because no gateway ran on it, is given them.
+    /// Adds the configured plans to a store on which no gateway has run yet.
     async fn open_store(config: Config) -> anyhow::Result<Self> {
         let mut store =
             store::open_at_once(&config.database).await.context("cannot open the database")?;
@@ -154,7 +154,7 @@ impl CliSession {
         Ok(self.config.database.folder().map(DataDir::open).transpose()?)
     }
 
-    /// Makes a key, which only the return value holds in the clear.
+    /// Creates a key; only the return value has its plain text.
     pub async fn add_key(
         &self,
         user: &User,
@@ -174,7 +174,7 @@ impl CliSession {
     }
 }
 
-/// The counters in Redis, for a look: nothing is kept up for a command.
+/// The counters in Redis, for reading: a command runs no background tasks.
 async fn redis_quota(redis: &Redis) -> anyhow::Result<Arc<RedisQuota>> {
     let connection = RedisConn::open(&redis.urls).await.context("cannot reach Redis")?;
     let settings = Settings {
@@ -194,7 +194,7 @@ pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 }
 
 impl UserRow {
-    /// One line for a person.
+    /// The row as one line of text.
     pub fn line(&self) -> String {
         let Self { id, email, role, status, plan, .. } = self;
         format!("{id}  {email:<32}  {role:<5}  {status:<9}  {plan}")
@@ -202,7 +202,7 @@ impl UserRow {
 }
 
 impl KeyRow {
-    /// One line for a person.
+    /// The row as one line of text.
     pub fn line(&self) -> String {
         let state = match (&self.revoked_at, &self.expires_at) {
             (Some(at), _) => format!("revoked {at}"),

@@ -63,14 +63,14 @@ enum Action {
     },
 }
 
-/// Result of a prune.
+/// Number of rows that a prune deleted.
 #[derive(Debug, Serialize)]
 struct Pruned {
     before: Day,
     rows: u64,
 }
 
-/// What was found.
+/// Result of a verification.
 #[derive(Debug, Serialize)]
 struct Findings {
     day: Day,
@@ -98,7 +98,6 @@ struct Difference {
 /// Tokens and requests by user and key.
 type Totals = BTreeMap<(UserId, Option<KeyId>), (u64, u64)>;
 
-/// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.action {
         Action::Verify { day } => run_verify(&args.common, day).await,
@@ -157,14 +156,14 @@ async fn verify(session: &CliSession, day: Day) -> anyhow::Result<Findings> {
     Ok(Findings { day, rollups, pruned, buried, counters, note, unreadable })
 }
 
-/// Where counters are read.
+/// Source of the counters to compare with.
 enum Source<'a> {
     /// The admin port of the one gateway.
     Gateway(SocketAddr),
     Redis(&'a RedisQuota),
 }
 
-/// Where the counters of `day` are, or why there are none to compare.
+/// The source of the counters of `day`, or the reason why there is none.
 async fn source(session: &CliSession, day: Day) -> anyhow::Result<Result<Source<'_>, String>> {
     let yesterday = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(1.days());
     if day < Day(yesterday) {
@@ -265,7 +264,7 @@ fn totals(used: Vec<Used>) -> Totals {
     used.into_iter().map(total).filter(|(_, sums)| *sums != (0, 0)).collect()
 }
 
-/// One request to our own admin port. HTTP/1.0, so the answer ends where the connection does.
+/// Sends one request to the gateway's admin port. HTTP/1.0, so the body ends with the connection.
 async fn get(addr: SocketAddr, path: &str) -> anyhow::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(addr).await?;
     let request =

@@ -75,7 +75,6 @@ enum RoleArg {
     Admin,
 }
 
-/// Runs the command.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let session = match args.action {
         Action::Add(_) => CliSession::open_or_create(&args.common).await?,
@@ -153,7 +152,7 @@ async fn list(session: &CliSession, json: bool) -> anyhow::Result<()> {
     }
 }
 
-/// One line for each user: a list of users is as many lines of JSON.
+/// Prints a user on one line; lists are JSON lines.
 fn show(user: &User, json: bool) -> anyhow::Result<()> {
     let shown = UserRow::from(user);
     if json {

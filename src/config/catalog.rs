@@ -18,17 +18,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use wire::surface::Surface;
 
-/// What upstreams may leave unsaid; `config/default.toml` shows the same values.
+/// Defaults of upstreams; `config/default.toml` shows the same values.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_mins(10);
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 const MAX_IN_FLIGHT: u32 = 10_000;
 const QUEUE_LENGTH: u32 = 1_000;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
-/// What servers that speak the OpenAI wire format usually have.
+/// Surfaces that OpenAI-compatible servers usually offer.
 const SURFACES: [Surface; 4] =
     [Surface::ChatCompletions, Surface::Responses, Surface::Completions, Surface::Embeddings];
-/// What models may leave unsaid.
+/// Defaults of models.
 const OUTPUT_TOKENS: u64 = 8192;
 
 /// The upstream that `GROK_BASE_URL` speaks of.
@@ -41,7 +41,7 @@ pub struct Resolved {
     pub missing_keys: Vec<MissingKey>,
 }
 
-/// An upstream's key.
+/// The API key of an upstream, as configured.
 enum Key {
     Set(Secret),
     NotNeeded,
@@ -253,7 +253,7 @@ fn prices(model: &raw::Model) -> Prices {
     }
 }
 
-/// What is written into the cache costs as much as any input, unless another price is given.
+/// Cache writes cost as much as other input unless a price is configured.
 fn step(
     [input, cached_input, output]: [&Field<TokenPrice>; 3],
     cache_write: Option<&Field<TokenPrice>>,

@@ -16,7 +16,7 @@ pub struct Section {
 }
 
 impl Config {
-    /// What is in force, section by section.
+    /// The effective configuration, section by section.
     #[must_use]
     pub fn sections(&self) -> Vec<Section> {
         let admin = self.admin_addr.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
@@ -52,7 +52,7 @@ impl Config {
 }
 
 impl fmt::Display for Config {
-    /// One section a line.
+    /// Writes one section per line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sections = self.sections();
         sections.iter().try_for_each(|Section { name, values }| writeln!(f, "[{name}] {values}"))
@@ -89,7 +89,7 @@ fn shown(upstream: &Upstream) -> String {
     format!("{name}={scheme}://{host}:{port}{base_path} {name}.api_key={key}")
 }
 
-/// Values with spaces stand in quotes.
+/// Quotes a value that contains spaces.
 fn quoted(value: &str) -> String {
     if value.is_empty() || value.contains([' ', '"', '=']) {
         format!("{value:?}")
@@ -106,7 +106,7 @@ fn written(value: &impl fmt::Debug) -> String {
     pairs.join(" ")
 }
 
-/// What `Debug` writes for structs, options, lists and plain values, read from the left.
+/// Parser of the `Debug` output of structs, options, lists and plain values.
 struct Debugged<'a> {
     rest: &'a str,
 }
@@ -162,7 +162,7 @@ impl<'a> Debugged<'a> {
         word
     }
 
-    /// What stands in the brackets that follow, with them and without spaces.
+    /// The bracketed text that follows, with its brackets and without spaces.
     fn inside(&mut self) -> String {
         let (mut depth, mut end) = (0_usize, 0);
         for (at, letter) in self.rest.char_indices() {
@@ -189,7 +189,7 @@ impl<'a> Debugged<'a> {
     }
 }
 
-/// The place of the quote that ends a text.
+/// Index of the quote that ends a text.
 fn end_of_text(text: &str) -> Option<usize> {
     let mut is_escaped = false;
     text.char_indices().find_map(|(at, letter)| {

@@ -5,15 +5,13 @@ use std::ops::Range;
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// In a file.
     #[error("{file}, line {line}: {problem}")]
     InFile { file: String, line: usize, problem: String },
-    /// In a variable of the environment.
     #[error("environment variable {name}: {problem}")]
     InVariable { name: String, problem: String },
     #[error("cannot read the config file {file}: {source}")]
     Unreadable { file: String, source: std::io::Error },
-    /// Asked for, but not part of this version.
+    /// Configured, but not supported by this version.
     #[error("{0}")]
     NotBuilt(String),
     /// The compiled-in defaults lack a key: a mistake of ours, caught by tests.
@@ -21,7 +19,7 @@ pub enum ConfigError {
     NoDefault,
 }
 
-/// Where a layer of configuration was written.
+/// Source of a layer of configuration.
 #[derive(Debug)]
 pub enum Origin {
     File { name: String, text: String },
@@ -57,7 +55,7 @@ impl Origin {
     }
 }
 
-/// Lines count from 1.
+/// Line number of a position, starting at 1.
 fn line_of(text: &str, span: &Range<usize>) -> usize {
     let before = text.as_bytes().iter().take(span.start);
     before.filter(|b| **b == b'\n').count() + 1

@@ -13,16 +13,16 @@ pub type Environment = BTreeMap<String, String>;
 /// The file compiled in as the first layer.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
-/// All layers, the last in force where it speaks.
+/// All layers; a later one overrides an earlier one.
 pub struct Layers(Vec<Layer>);
 
-/// What was written in one place.
+/// Configuration from one source.
 pub struct Layer {
     pub origin: Origin,
     pub raw: Raw,
 }
 
-/// A value and the layer it was found in.
+/// An effective value and the layer that sets it.
 pub struct Setting<'a, T> {
     pub value: &'a T,
     layer: &'a Layer,
@@ -47,7 +47,7 @@ const SHORT_NAMES: [(&str, &str); 14] = [
     ("ADMIN_PASSWORD", "admin.password"),
 ];
 
-/// Begins the variables that name a key in full.
+/// Prefix of variables that name a key in full.
 const PREFIX: &str = "KNOCKX__";
 
 impl Layers {
@@ -75,7 +75,7 @@ impl Layers {
         Ok(Self(layers))
     }
 
-    /// The value in force, with its place.
+    /// The effective value with its position.
     pub fn find<T>(
         &self,
         pick: impl Fn(&Raw) -> &Option<Field<T>>,
@@ -87,7 +87,7 @@ impl Layers {
         found.ok_or(ConfigError::NoDefault)
     }
 
-    /// The value in force.
+    /// The effective value.
     pub fn value<T: Clone>(
         &self,
         pick: impl Fn(&Raw) -> &Option<Field<T>>,

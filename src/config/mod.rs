@@ -43,13 +43,13 @@ pub use store::location::{Database, Durability, PostgresServer};
 pub struct Config {
     pub environment: Environment,
     pub listener: Listener,
-    /// Where `/metrics` and the debug routes are served; `None` = nowhere.
+    /// Address of `/metrics` and the debug routes; `None` = not served.
     pub admin_addr: Option<SocketAddr>,
-    /// Names with a dot under which that may be asked.
+    /// Additional `Host` names, with a dot, that the admin port accepts.
     pub admin_names: Vec<String>,
     pub database: Database,
     pub journal: Journal,
-    /// Where gateways share their counters; `None` = one gateway with counters of its own.
+    /// Redis of gateways that share counters; `None` = one gateway with its own.
     pub redis: Option<Redis>,
     /// `None` = made once and kept in the data folder; a store on a server needs one.
     pub secret_key: Option<Secret>,
@@ -66,7 +66,7 @@ pub struct Config {
     pub log: Log,
     /// The first admin, made when there is none.
     pub first_admin: Option<FirstAdmin>,
-    /// What was accepted but has no effect: to be logged once at start.
+    /// Accepted settings without effect, logged once at start.
     pub notes: Vec<String>,
 }
 
@@ -76,7 +76,7 @@ pub enum Environment {
     Production,
 }
 
-/// The public port.
+/// Settings of the public port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     pub addr: SocketAddr,
@@ -106,7 +106,7 @@ pub struct Listener {
     pub tls: Option<TlsFiles>,
 }
 
-/// Two PEM files.
+/// PEM files of the public port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The server's own certificate first, then those between it and its authority.
@@ -114,7 +114,7 @@ pub struct TlsFiles {
     pub key: String,
 }
 
-/// Counters that gateways share.
+/// Redis, where gateways share their counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redis {
     pub urls: RedisUrls,
@@ -141,7 +141,7 @@ pub struct Journal {
 pub struct Limits {
     /// Request bodies on the data plane, in bytes.
     pub body_bytes: usize,
-    /// One event of an upstream's stream, in bytes.
+    /// Largest event of an upstream's stream, in bytes.
     pub event_bytes: usize,
     /// A non-stream reply of an upstream, in bytes.
     pub reply_bytes: usize,
@@ -155,34 +155,34 @@ pub struct Limits {
     /// Tokens that a call is taken to be billed beyond what its reply shows, for its reasoning and for the
     /// upstream's tools each, until many calls have shown what it is.
     pub expected_hidden_tokens: u64,
-    /// How long a call may wait for running calls of its user to give back tokens; zero = not at all.
+    /// Time that a call waits for running calls of its user to return tokens; zero = no wait.
     pub admission_wait: Duration,
     /// A stream whose upstream has not begun is begun with an SSE comment after this time; `None` = never.
     pub early_keepalive: Option<Duration>,
     /// SSE comment after this much upstream silence; `None` = never.
     pub keepalive_comment: Option<Duration>,
-    /// How long calls are still taken after SIGTERM, while balancers learn of it.
+    /// Time during which calls are still accepted after SIGTERM, until balancers notice.
     pub shutdown_delay: Duration,
-    /// How long open streams may finish after that.
+    /// Time for open streams to finish after that.
     pub shutdown_grace: Duration,
     /// Caller records kept in memory.
     pub cached_callers: usize,
     /// Longest a call may run.
     pub call_timeout: Duration,
-    /// How long a response is read on after its client disconnected, for the usage that it reports.
+    /// Time for which a response is drained after its client disconnected, for the usage that it reports.
     pub drain: Duration,
 }
 
-/// Registration and log-in.
+/// Settings of registration and log-in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accounts {
     /// True if registration is open.
     pub registration: bool,
     /// The plan of newly registered users; `None` = there is no plan, so registration fails.
     pub default_plan: Option<PlanId>,
-    /// How long an access token holds.
+    /// Lifetime of an access token.
     pub access_token: Duration,
-    /// How long a session lives without being refreshed.
+    /// Lifetime of a session that is not refreshed.
     pub refresh_token: Duration,
     /// Wrong passwords for one account from one address before tries from there have to wait.
     pub account_tries: u32,
@@ -194,12 +194,12 @@ pub struct Accounts {
     pub account_changes: u32,
 }
 
-/// How users come to another plan.
+/// Approval of plan changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Billing {
-    /// At once.
+    /// A user changes plan immediately.
     Open,
-    /// When an admin approves.
+    /// An admin approves each change.
     Manual,
 }
 
@@ -274,7 +274,7 @@ fn environment() -> layers::Environment {
 }
 
 impl Config {
-    /// Whether there is an upstream to send calls to: `serve` asks, other commands work without.
+    /// Checks that an upstream is configured: `serve` needs one, other commands do not.
     pub fn require_upstream(&self) -> Result<(), NoUpstream> {
         if !self.catalog.upstreams.is_empty() {
             return Ok(());

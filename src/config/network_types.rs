@@ -5,11 +5,11 @@ use http::Uri;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Networks, or single addresses.
+/// Networks or single addresses, as CIDR blocks.
 #[derive(Debug, Clone)]
 pub struct Networks(pub Vec<IpNet>);
 
-/// Web origins.
+/// Web origins that CORS allows.
 #[derive(Debug, Clone)]
 pub enum Origins {
     Any,
@@ -98,7 +98,7 @@ impl FromConfig for BaseUrl {
 }
 
 impl BaseUrl {
-    /// Whether it points at this machine.
+    /// True if it points at this machine.
     pub fn is_loopback(&self) -> bool {
         let is_loopback_ip = self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         is_loopback_ip || self.host == "localhost"

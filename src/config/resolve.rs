@@ -13,7 +13,7 @@ use quota::redis::connection::RedisUrls;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// Where it is not set, one address may have one part in this many of all connections, and at least a few.
+/// Default limit of connections per address: this fraction of all connections, and at least a few.
 const ADDRESS_SHARE: usize = 4;
 const LEAST_PER_ADDRESS: usize = 16;
 

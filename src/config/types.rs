@@ -23,11 +23,11 @@ pub struct Seconds<const MIN_MS: u64>(pub Duration);
 #[derive(Debug, Clone, Copy)]
 pub struct TokenPrice(pub u64);
 
-/// Ticks for one image.
+/// Ticks for one image, written as dollars.
 #[derive(Debug, Clone, Copy)]
 pub struct ImagePrice(pub u64);
 
-/// What an upstream offers.
+/// Surfaces that an upstream offers.
 #[derive(Debug, Clone)]
 pub struct SurfaceList(pub Vec<Surface>);
 
@@ -35,15 +35,15 @@ pub struct SurfaceList(pub Vec<Surface>);
 #[derive(Debug, Clone)]
 pub struct Name(pub String);
 
-/// A file of certificates.
+/// Path of a PEM file with certificates.
 #[derive(Debug, Clone)]
 pub struct CaFile(pub String);
 
-/// A name for people.
+/// A name that users see.
 #[derive(Debug, Clone)]
 pub struct DisplayName(pub String);
 
-/// Names in a list.
+/// A list of [`Name`]s.
 #[derive(Debug, Clone)]
 pub struct NameList(pub Vec<String>);
 
@@ -59,7 +59,7 @@ pub struct LogFilter(pub String);
 #[derive(Debug, Clone, Copy)]
 pub struct ReleaseDate(pub i64);
 
-/// Longest duration that makes sense; it keeps deadlines from overflowing.
+/// Longest accepted duration; it keeps deadlines from overflowing.
 const MAX_SECONDS: f64 = 30.0 * 86_400.0;
 
 /// Ticks in one dollar for a million tokens have four decimal places.

@@ -46,7 +46,7 @@ pub struct Health {
     components: Components,
 }
 
-/// What currently works.
+/// State of each dependency.
 #[derive(Serialize, ToSchema)]
 struct Serving {
     /// Model calls with keys that are cached in this instance.
@@ -100,12 +100,10 @@ impl Readiness {
         Self::default()
     }
 
-    /// Enters a phase.
     pub fn set(&self, phase: Phase) {
         self.0.store(phase as u8, Ordering::Release);
     }
 
-    /// The current phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
         let phases = [Phase::Starting, Phase::Ready, Phase::Draining];

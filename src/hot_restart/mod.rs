@@ -26,11 +26,11 @@ use std::time::Duration;
 
 /// Version of the messages. A successor with another one is refused.
 const PROTOCOL: u32 = 1;
-/// How long a message may take that needs no work.
+/// Time for a message that needs no work.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a successor may take from the state to "ready". Calls wait meanwhile.
+/// Time for a successor from the state to "ready". Calls wait meanwhile.
 const READY_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a successor may take to open the store, with migrations. Calls do not wait for it.
+/// Time for a successor to open the store, with migrations. Calls do not wait for it.
 const PREPARE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// The first message of a successor.
@@ -49,7 +49,7 @@ enum Answer {
     Refusal { reason: String },
 }
 
-/// What a predecessor hands over.
+/// State that a predecessor hands over.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Offer {
     pid: u32,
@@ -62,7 +62,7 @@ struct Offer {
     has_journal_lock: bool,
 }
 
-/// What a successor asks for after the offer.
+/// Request of a successor after the offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Step {
     /// The state, which ends the predecessor's service.

@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 /// Time between two tries after accepting failed.
 const ACCEPT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long locking the database again may take while calls wait, and the time between two further tries.
+/// Time for locking the database again while calls wait, and time between two further attempts.
 const CLAIM_TIMEOUT: Duration = Duration::from_secs(5);
 const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -74,7 +74,7 @@ pub struct Service {
     pub ended: Ended,
 }
 
-/// Whether a successor has the service.
+/// State of the handover to a successor.
 #[derive(Clone, Default)]
 pub struct Ended {
     /// Cancelled when the successor serves.

@@ -42,7 +42,7 @@ fn read(named: &str) -> Option<IpAddr> {
     named.parse().ok().or_else(with_port)
 }
 
-/// What a limit on hosts goes by: of IPv6 a network of 64 bits, since one host has all of it.
+/// Key for limits per host: an IPv6 network of 64 bits, since one host has all of it.
 #[must_use]
 pub fn host(address: IpAddr) -> IpAddr {
     match plain(address) {
@@ -51,7 +51,7 @@ pub fn host(address: IpAddr) -> IpAddr {
     }
 }
 
-/// What a limit on networks goes by: the /24 of an IPv4 address, the /48 of an IPv6 address, which are the
+/// Key for limits per network: the /24 of an IPv4 address, the /48 of an IPv6 address, which are the
 /// smallest that are routed on their own.
 #[must_use]
 pub fn network(address: IpAddr) -> IpAddr {

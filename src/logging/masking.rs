@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::io::{self, Write};
 
-/// How secrets begin, and from how many further characters on a word that begins so is one.
+/// Prefixes of secrets, and the number of further characters that make a word one.
 const SECRETS: [(&str, usize); 7] = [
     (PlainKey::PREFIX, 4),
     ("rt-kx-", 4),
@@ -48,7 +48,7 @@ pub fn masked(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Where the secret part of the first secret in `text` stands.
+/// Range of the secret part of the first secret in `text`.
 fn next_secret(text: &str) -> Option<(usize, usize)> {
     let found = SECRETS.iter().filter_map(|(start, least)| {
         let (at, begin, end) = secret(text, start, *least)?;
@@ -57,7 +57,7 @@ fn next_secret(text: &str) -> Option<(usize, usize)> {
     found.min().map(|(_, Reverse(begin), end)| (begin, end))
 }
 
-/// Where a secret that begins with `start` stands: its beginning, its secret part, its end.
+/// Position of a secret that begins with `start`: its beginning, its secret part, its end.
 fn secret(text: &str, start: &str, least: usize) -> Option<(usize, usize, usize)> {
     let is_part = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
     text.match_indices(start).find_map(|(at, _)| {

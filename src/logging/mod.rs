@@ -42,7 +42,7 @@ pub fn init(log: &Log) -> Result<FilterHandle, LogError> {
 }
 
 impl FilterHandle {
-    /// Puts another filter in force.
+    /// Replaces the filter.
     pub fn set(&self, filter: &str) -> Result<(), LogError> {
         let parsed = parse(filter)?;
         self.0.reload(parsed).map_err(|_| LogError::BadFilter(filter.to_owned()))

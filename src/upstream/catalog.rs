@@ -10,7 +10,7 @@ use wire::surface::Surface;
 
 /// The unit of the price list below in that of the ledger.
 const TICKS_PER_MICRO_DOLLAR: u64 = 10_000;
-/// A reported cost is believed up to so many times our own arithmetic (tiers of service) and 100 US
+/// A reported cost is accepted up to this multiple of the computed one (tiers of service) plus 100 US
 /// dollars (the server's tools).
 const MOST_TIMES: u64 = 100;
 const MOST_TOOL_TICKS: u64 = 1_000_000_000_000;
@@ -46,26 +46,26 @@ pub struct Upstream {
     pub max_in_flight: u32,
     /// Calls that may wait; more are refused with 503.
     pub queue_length: u32,
-    /// How long one may wait.
+    /// Time that a call may be queued.
     pub queue_timeout: Duration,
-    /// Time between two questions whether it is there; `None` = its calls tell.
+    /// Time between two active health checks; `None` = none.
     pub probe: Option<Duration>,
     pub limit_field: wire::request::LimitField,
-    /// How to handle a call after its client disconnects; `None` = it depends on the call.
+    /// Handling of a call after its client disconnects; `None` = it depends on the call.
     pub on_hang_up: Option<OnHangUp>,
-    /// Whether it takes `stream_options`, and so reports the usage of streams.
+    /// True if it accepts `stream_options`, and so reports the usage of streams.
     pub stream_options: bool,
-    /// What it offers.
+    /// Surfaces that it offers.
     pub surfaces: Vec<Surface>,
 }
 
-/// How to handle a call at an upstream after its client disconnects.
+/// Handling of a call at an upstream after its client disconnects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnHangUp {
-    /// The connection is closed: the upstream stops, and bills no more than it has produced.
+    /// Closes the connection: the upstream stops, and bills no more than it has produced.
     Cancel,
-    /// The reply is read on, for the usage that it reports.
+    /// Reads the reply to its end, for the usage that it reports.
     Drain,
 }
 
@@ -81,7 +81,7 @@ impl Upstream {
     }
 }
 
-/// How long to wait for an upstream.
+/// Timeouts of calls to an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     pub connect: Duration,
@@ -91,19 +91,19 @@ pub struct Timeouts {
     pub idle: Duration,
 }
 
-/// One model.
+/// A model, with its routes and prices.
 #[derive(Debug, Clone)]
 pub struct Model {
     pub id: Arc<str>,
     pub aliases: Vec<Arc<str>>,
-    /// In order of preference, or to be drawn from by weight.
+    /// In order of preference, or ranked by weight.
     pub routes: Vec<Route>,
     /// Prompt and output together, in tokens.
     pub context_tokens: u64,
     /// Most output tokens of one choice, where the caller names none.
     pub output_tokens: u64,
     pub prices: Prices,
-    /// Whether the model bills reasoning that `max_completion_tokens` does not bound: such calls
+    /// True if the model bills reasoning that `max_completion_tokens` does not bound: such calls
     /// reserve their whole output at once.
     pub hidden_reasoning: bool,
     /// Ticks (1e-10 US dollars) for one image, where the upstream does not say what it cost.
@@ -117,7 +117,7 @@ pub struct Model {
     pub owned_by: String,
 }
 
-/// Where a model can be had.
+/// An upstream that serves a model.
 #[derive(Debug, Clone)]
 pub struct Route {
     pub upstream: Arc<Upstream>,
@@ -125,7 +125,7 @@ pub struct Route {
     pub upstream_model: Arc<str>,
     /// Its share of the model's calls; where no route has one, they are tried in order.
     pub weight: Option<u32>,
-    /// What the upstream offers for this model; `None` = all that it offers.
+    /// Surfaces that the upstream offers for this model; `None` = all of its own.
     pub surfaces: Option<Vec<Surface>>,
 }
 
@@ -151,7 +151,7 @@ pub struct PriceStep {
 }
 
 impl Upstream {
-    /// Whether it offers `surface`.
+    /// True if it offers `surface`.
     #[must_use]
     pub fn offers(&self, surface: Surface) -> bool {
         self.surfaces.contains(&surface)
@@ -159,7 +159,7 @@ impl Upstream {
 }
 
 impl Route {
-    /// Whether the model can be had there for `surface`.
+    /// True if the upstream offers `surface` for this model.
     #[must_use]
     pub fn offers(&self, surface: Surface) -> bool {
         let is_for_model = self.surfaces.as_ref().is_none_or(|list| list.contains(&surface));
@@ -182,7 +182,7 @@ impl Catalog {
 }
 
 impl Prices {
-    /// What the tokens cost, in ticks.
+    /// Cost of the tokens in ticks.
     ///
     /// Cached tokens, and those of `cache_written`, are part of the prompt and have their own prices;
     /// reasoning is paid as output. Once the prompt is long, the long price is that of the whole
@@ -202,8 +202,8 @@ impl Prices {
         input_cost.saturating_add(output_cost)
     }
 
-    /// What the call cost, in millionths of a dollar, half of one rounded up. What the upstream
-    /// reports as charged wins over our own arithmetic, because it has the server's tools in it,
+    /// Cost of the call in millionths of a dollar, half of one rounded up. A cost that the upstream
+    /// reports wins over the price list, because it includes the server's tools,
     /// unless it is beyond all reason.
     #[must_use]
     pub fn cost_micro_dollars(

@@ -59,7 +59,7 @@ pub struct UpstreamClient {
     pub cooldowns: Cooldowns,
     /// Bounds the calls in flight.
     pub limiter: Arc<FairLimiter>,
-    /// Drained calls by user.
+    /// Bounds the drained calls of each user.
     pub drains: Arc<Drains>,
     /// Set when the upstream rejects the operator's key or account, until it answers a call again.
     pub refuses_account: AtomicBool,

@@ -93,7 +93,7 @@ impl Driver {
 }
 
 impl Connection {
-    /// Speaks HTTP/1.1 over `stream`.
+    /// Starts HTTP/1.1 on `stream`.
     pub async fn over(stream: Stream, address: SocketAddr) -> Result<Self, SendError> {
         let traffic = Arc::new(Traffic::default());
         let io = TokioIo::new(Tap::new(stream, Arc::clone(&traffic)));
@@ -160,7 +160,7 @@ impl Connection {
     }
 }
 
-/// One request under way.
+/// A request whose response head has arrived.
 pub struct Exchange {
     connection: Connection,
     status: StatusCode,
@@ -198,13 +198,11 @@ impl Exchange {
         self.connection
     }
 
-    /// The reply's status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The reply's headers.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
@@ -215,7 +213,7 @@ impl Exchange {
         self.headers = HeaderMap::new();
     }
 
-    /// One header of the reply, where it is text.
+    /// A header of the reply; `None` if absent or not text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()

@@ -21,7 +21,7 @@ use store::sessions::{Credentials, NewSession, Rotated, Rotation};
 use store::{Sessions, StoreError};
 use utoipa::ToSchema;
 
-/// Everything that login needs.
+/// Password and session logic of log-in, registration and refresh.
 pub struct Identity {
     pub tokens: AccessTokens,
     pub passwords: PasswordHasher,

@@ -98,7 +98,7 @@ impl LoginThrottle {
         Ok(LoginAttempt { at_host, at_network, is_known_host })
     }
 
-    /// The password was correct.
+    /// Reports a correct password: forgets the attempt.
     pub fn succeeded(&self, attempt: LoginAttempt) {
         self.by_host_at.reset(&attempt.at_host);
         self.undo_shared_counts(&attempt);

@@ -17,7 +17,7 @@ const MAX_ACCOUNTS: usize = 1024;
 /// Maximum number of queued checks per account; further ones fail with [`ApiError::Busy`].
 const MAX_QUEUED_PER_ACCOUNT: usize = 8;
 
-/// How a check is scheduled.
+/// Scheduling of a password check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheduling {
     /// One at a time per account, so that guesses wait for each other.

@@ -2,16 +2,16 @@
 
 use super::*;
 
-/// Who is answered.
+/// Access rule of a route.
 #[derive(Clone, Copy, PartialEq)]
 enum Rule {
-    /// Anybody.
+    /// No credentials are needed.
     Open,
-    /// Somebody logged in, or with an API key.
+    /// A session or an API key is needed.
     Reader,
-    /// Somebody logged in.
+    /// A session is needed.
     User,
-    /// An admin, logged in.
+    /// A session of an admin is needed.
     Admin,
 }
 
@@ -66,7 +66,7 @@ const RULES: [(&str, &str, Rule); 45] = [
 ];
 const RELOAD: (&str, &str, Rule) = ("post", "/api/v1/admin/config/reload", AdminOnly);
 
-/// How somebody shows who they are.
+/// Credentials of a request.
 struct Credentials {
     user: String,
     admin: String,
@@ -124,8 +124,12 @@ async fn answers_by_rule(method: &str, path: &str, rule: Rule) {
     };
     let is_let_in = |status: u16| status != 401 && status != 403;
 
-    let (nobody, reply) = asked(None).await;
-    assert_eq!(is_let_in(nobody), rule == Open, "nobody: {method} {path}: {nobody}");
+    let (anonymous, reply) = asked(None).await;
+    assert_eq!(
+        is_let_in(anonymous),
+        rule == Open,
+        "without credentials: {method} {path}: {anonymous}"
+    );
     if rule != Open {
         reply.refused(401, "not_authenticated");
     }

@@ -56,7 +56,7 @@ async fn bad_registrations_name_the_field() {
         form
     };
     let cases = [
-        (with("email", json!("nobody")), "email"),
+        (with("email", json!("no-address")), "email"),
         (with("email", json!("ada@exаmple.com")), "email"),
         (with("email", json!(7)), "email"),
         (with("email", Value::Null), "email"),
@@ -123,7 +123,7 @@ async fn a_session_lives_by_its_refresh_tokens() {
     assert_eq!(control.get(PROFILE, token.as_str()).await.status, 200);
     assert_eq!(control.get(PROFILE, Some(&ada.token)).await.status, 200, "the same session");
 
-    // The first token once more: somebody else has it, so both lose the session.
+    // The first token once more: it was stolen, so both lose the session.
     refresh(&ada.refresh).await.refused(401, "invalid_refresh_token");
     refresh(second).await.refused(401, "invalid_refresh_token");
     control.get(PROFILE, token.as_str()).await.refused(401, "invalid_token");

@@ -95,8 +95,8 @@ async fn a_user_is_shown_in_full_and_changed() {
     for form in [json!({ "role": "user" }), json!({ "status": "suspended" })] {
         control.patch(&own, admin, form).await.refused(409, "own_account");
     }
-    for nobody in ["none", "0199aaaa-0000-7000-8000-000000000000", "%00"] {
-        control.get(&format!("{USERS}/{nobody}"), admin).await.refused(404, "not_found");
+    for unknown in ["none", "0199aaaa-0000-7000-8000-000000000000", "%00"] {
+        control.get(&format!("{USERS}/{unknown}"), admin).await.refused(404, "not_found");
     }
 }
 

@@ -25,9 +25,9 @@ async fn guessing_at_an_account_has_to_wait_and_nobody_else_does() {
     assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
     // An account that is not there waits as well: nothing tells it from one that is.
     for _ in 0..5 {
-        try_login(&control, "nobody@example.com", "wrong", "198.51.100.2").await;
+        try_login(&control, "unknown@example.com", "wrong", "198.51.100.2").await;
     }
-    let reply = try_login(&control, "nobody@example.com", "wrong", "198.51.100.2").await;
+    let reply = try_login(&control, "unknown@example.com", "wrong", "198.51.100.2").await;
     reply.refused(429, "too_many_tries");
     let eve = control.person("eve@example.com", Role::User).await;
     control.get(PROFILE, Some(&eve.token)).await.ok();
@@ -137,7 +137,7 @@ async fn an_unknown_user_takes_as_long_as_a_wrong_password() {
         // Side by side, so that whatever else the machine does hits both.
         for _ in 0..20 {
             for (email, times) in
-                [(&*ada.user.email, &mut known), ("nobody@example.com", &mut unknown)]
+                [(&*ada.user.email, &mut known), ("unknown@example.com", &mut unknown)]
             {
                 let began = clock::instant();
                 let reply = control.login(email, "wrong").await;
@@ -153,7 +153,7 @@ async fn an_unknown_user_takes_as_long_as_a_wrong_password() {
     }
     assert!(apart < 0.2, "known {:.4} s, unknown {:.4} s", least(&known), least(&unknown));
     let text = |reply: Reply| reply.json()["error"].clone();
-    let (known, unknown) = (control.login(&ada.user.email, "wrong").await, "nobody@example.com");
+    let (known, unknown) = (control.login(&ada.user.email, "wrong").await, "unknown@example.com");
     assert_eq!(text(known), text(control.login(unknown, "wrong").await));
 }
 
@@ -168,7 +168,7 @@ async fn long_passwords_are_refused_before_they_are_hashed() {
     assert!(began.elapsed() < Duration::from_secs(2));
 }
 
-/// Strings that mean something to somebody: each is refused or kept as it is.
+/// Strings that some parser treats specially: each is refused or stored as it is.
 const HOSTILE: [&str; 10] = [
     "' or '1'='1",
     "'; drop table users; --",

@@ -160,8 +160,8 @@ async fn an_admin_revokes_one_key_of_a_user() {
     control.delete(&of(&ada, "nothing"), admin).await.refused(404, "not_found");
     control.delete(&of(&ada, "a%00b"), admin).await.refused(404, "not_found");
     control.delete(&of(&ada, &id), Some(&ada.token)).await.refused(403, "admins_only");
-    let nobody = format!("/api/v1/admin/users/{}/keys/{id}", UserId::new());
-    control.delete(&nobody, admin).await.refused(404, "not_found");
+    let unknown_user = format!("/api/v1/admin/users/{}/keys/{id}", UserId::new());
+    control.delete(&unknown_user, admin).await.refused(404, "not_found");
     assert_eq!(control.get(USAGE, Some(lost.reveal())).await.status, 200);
 
     assert_eq!(control.delete(&of(&ada, &id), admin).await.status, 204);
@@ -209,7 +209,7 @@ async fn changes_of_one_account_have_to_wait_and_revoking_never_does() {
     }
     let after = control.store.keys(ada.user.id, &KeyFilter::default(), 200).await.unwrap().len();
     assert_eq!(after, rows, "a refused change leaves nothing behind");
-    // Nobody else waits, nor does who changes others, nor who revokes.
+    // Other users do not wait, nor do changes of other fields or revocations.
     control.post(KEYS, Some(&eve.token), json!({ "name": "laptop" })).await.ok();
     let user = format!("/api/v1/admin/users/{}", ada.user.id);
     for _ in 0..8 {

@@ -63,12 +63,11 @@ struct Control {
     _folder: tempfile::TempDir,
 }
 
-/// What is asked for.
+/// A request to the control plane.
 #[derive(Default)]
 struct Ask<'a> {
     headers: Vec<(&'a str, String)>,
     body: Option<Value>,
-    /// The client's address.
     from: Option<&'a str>,
 }
 
@@ -78,7 +77,7 @@ struct Reply {
     text: String,
 }
 
-/// Somebody with an account, logged in.
+/// A user with a session.
 struct Person {
     user: User,
     token: String,
@@ -239,7 +238,7 @@ impl Control {
         key
     }
 
-    /// Puts a finished call into the ledger.
+    /// Writes a finished call to the ledger.
     async fn charged(&self, user: UserId, with: impl FnOnce(&mut Charge)) -> Charge {
         let mut ended = ended_now(user);
         with(&mut ended);

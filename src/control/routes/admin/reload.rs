@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 /// A request to reload the configuration. The reply is the list of changed settings that require a
 /// restart, or the reason why the previous configuration stays. The receiver writes the audit entry.
 pub struct ReloadRequest {
-    /// Who requests it.
+    /// The admin who requests it.
     pub by: AuditContext,
     pub reply: oneshot::Sender<Result<Vec<&'static str>, String>>,
 }
