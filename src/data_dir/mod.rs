@@ -1,9 +1,11 @@
 //! The data folder of an embedded instance: its lock, its generated secret, and where it listens.
 //!
 //! Owns three files beside the database: `knockx.lock`, `secret.key`, `instance.json`, opened as
-//! [`private_files`] does: what another user owns or can write is refused. Each is written in one step, so another process sees the whole of it or nothing. What `instance.json`
-//! says is believed only while a live process holds the lock.
+//! [`private_files`] does: files that another user owns or can write are refused. Each is written in one step,
+//! so another process sees the whole of it or nothing. `instance.json` is trusted only while a live process
+//! holds the lock.
 
+use data_encoding::HEXLOWER;
 use domain::secret::Secret;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -24,7 +26,7 @@ const LOCK_FILE: &str = "knockx.lock";
 const SECRET_FILE: &str = "secret.key";
 const INSTANCE_FILE: &str = "instance.json";
 
-/// The folder beside the `SQLite` file.
+/// The directory that contains the `SQLite` file.
 #[derive(Debug, Clone)]
 pub struct DataDir {
     path: PathBuf,
@@ -59,7 +61,7 @@ pub struct Instance {
     pub admin_addr: Option<SocketAddr>,
 }
 
-/// The folder cannot be used.
+/// Reason why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     #[error(
@@ -71,7 +73,7 @@ pub enum DataDirError {
 }
 
 impl DataDir {
-    /// The folder, made when it is not there.
+    /// Opens the directory, or creates it.
     pub fn open(folder: &Path) -> Result<Self, DataDirError> {
         // A bare file name such as `knockx.db` lies in the working folder.
         let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -103,7 +105,7 @@ impl DataDir {
         named.map_err(|e| self.error(e))
     }
 
-    /// The secret kept in the folder (mode 0600), made on first use.
+    /// The secret in the directory (mode 0600), generated on first use.
     pub fn secret_key(&self) -> Result<Secret, DataDirError> {
         let read = || read_secret(&self.path.join(SECRET_FILE));
         let secret = match read() {
@@ -115,7 +117,7 @@ impl DataDir {
         secret.map_err(|e| self.error(e))
     }
 
-    /// The secret kept in the folder; `None` = none was made yet.
+    /// The secret in the directory; `None` if none was generated yet.
     pub fn existing_secret(&self) -> Result<Option<Secret>, DataDirError> {
         match read_secret(&self.path.join(SECRET_FILE)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -123,7 +125,7 @@ impl DataDir {
         }
     }
 
-    /// Tells other commands where this instance listens.
+    /// Publishes the addresses of this instance for other commands.
     pub fn publish(&self, instance: &Instance) -> Result<(), DataDirError> {
         let text = serde_json::to_vec(instance).map_err(|e| self.error(e.into()))?;
         let temporary = self.path.join(format!("{INSTANCE_FILE}.{}", std::process::id()));
@@ -163,11 +165,11 @@ impl DataDir {
         }
     }
 
-    /// Puts a new secret in place unless another process was faster: then that one stands.
+    /// Creates the secret unless another process was faster.
     fn generate_secret(&self) -> io::Result<()> {
         let mut bytes = [0_u8; 32];
         getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        let text = hex(&bytes);
+        let text = HEXLOWER.encode(&bytes);
         let temporary = self.path.join(format!("{SECRET_FILE}.{}", &text[..16]));
         write_private(&temporary, text.as_bytes())?;
         // A link, unlike a rename, never replaces a file that is there.
@@ -184,7 +186,7 @@ impl DataDir {
     }
 }
 
-/// Takes the lock as soon as those who only look have let go of it; `pause` is between two tries.
+/// Takes the lock once processes that only check it have released it; `pause` runs between attempts.
 fn lock_exclusively(file: &File, mut pause: impl FnMut()) -> Result<(), TryLockError> {
     for _ in 1..LOCK_ATTEMPTS {
         match file.try_lock() {
@@ -217,11 +219,6 @@ fn read_text(file: &mut File) -> io::Result<String> {
     let mut text = String::new();
     file.read_to_string(&mut text)?;
     Ok(text.trim().to_owned())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }
 
 fn read_secret(path: &Path) -> io::Result<Secret> {

@@ -3,6 +3,7 @@
 //! A token names its session. Whether that session is alive, and what its user may do, is always checked
 //! against the store, so ending a session ends its tokens immediately.
 
+use data_encoding::HEXLOWER;
 use domain::id::{SessionId, UserId};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +13,6 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use signature::{Signer, Verifier};
-use std::fmt::Write;
 use std::time::Duration;
 
 const ALGORITHM: Algorithm = Algorithm::HS256;
@@ -136,10 +136,7 @@ fn mac(key: &[u8]) -> Hmac<Sha256> {
 fn name(key: &[u8]) -> String {
     let mut mac = mac(key);
     mac.update(b"name");
-    mac.finalize().into_bytes()[..4].iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    HEXLOWER.encode(&mac.finalize().into_bytes()[..4])
 }
 
 /// The provider of the one algorithm for `jsonwebtoken`.
