@@ -197,7 +197,7 @@ fn names(list: &str) -> Vec<String> {
     list.split(',').map(|name| name.trim().to_ascii_lowercase()).collect()
 }
 
-/// Whether a value holds what looks like a key of this gateway.
+/// True if a value contains what looks like a key of this gateway.
 #[must_use]
 pub fn holds_our_key(value: &[u8]) -> bool {
     memmem::find(value, OUR_KEYS).is_some()

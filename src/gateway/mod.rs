@@ -33,17 +33,17 @@ use std::sync::atomic::AtomicU64;
 use telemetry::labels::{Outcome, Route};
 use tokio_util::sync::CancellationToken;
 
-/// Everything a call needs.
+/// The data plane: what all its requests share.
 pub struct Gateway {
     pub listener: Listener,
     /// `None` where the public port is plain.
     pub tls: Option<listener::tls::Tls>,
     pub pepper: Pepper,
     pub callers: Arc<CallerCache>,
-    /// Whose the replies are that upstreams keep.
+    /// The owners of stored responses.
     pub owners: ResponseOwners,
     pub open_calls: OpenCalls,
-    /// What a reload replaces; a call keeps what it began with.
+    /// The part of the configuration that a reload replaces. A call keeps the one it began with.
     pub current: ArcSwap<RoutingSnapshot>,
     pub settler: Arc<Settler>,
     pub control: axum::Router,
@@ -51,17 +51,17 @@ pub struct Gateway {
     pub leaving: CancellationToken,
     /// Cancelled when new calls are refused, and idle connections closed.
     pub draining: CancellationToken,
-    /// Cancelled when open streams may not go on.
+    /// Cancelled when open streams have to end.
     pub hard_stop: CancellationToken,
-    /// The memory that bodies may take together.
+    /// Limits the memory of buffered bodies.
     pub body_memory: BodyMemory,
-    /// The connections of each address.
+    /// Limits the connections of each address.
     pub address_limit: AddressLimit,
-    /// Users who have no quota left, as far as it was seen.
+    /// Users whose last call was refused because no quota was left.
     pub exhausted_users: ExhaustedUsers,
-    /// Tells the open calls of one user apart.
+    /// Numbers the calls, so that the open ones of a user are distinct.
     pub calls: AtomicU64,
-    /// Turns for counting long prompts, which takes a processor for as long as a second.
+    /// Limits how many long prompts are counted at a time: one can take a processor for a second.
     pub counting: Arc<FairLimiter>,
 }
 
@@ -71,7 +71,7 @@ pub struct RoutingSnapshot {
     pub limits: Limits,
 }
 
-/// How a request of the data plane was answered.
+/// The labels in metrics of a request that got its response.
 pub(crate) struct Handled {
     pub route: Route,
     pub status: u16,

@@ -155,7 +155,7 @@ async fn reserve(
     QueuedCall { admission, caller, callers, settler, queue_limit }.wait(session, position).await
 }
 
-/// A call that waits.
+/// A call in the admission queue.
 struct QueuedCall<'a> {
     admission: Admission<'a>,
     caller: Arc<Caller>,

@@ -84,7 +84,7 @@ impl AdmissionQueue {
 }
 
 impl QueuePosition {
-    /// Whose limit is in the way of those in this line.
+    /// The user or key whose limit the calls of this queue wait for.
     #[must_use]
     pub fn scope(&self) -> &Scope {
         &self.scope

@@ -29,17 +29,17 @@ use wire::tokens::estimate;
 
 /// A cheap estimate above one part in this many of the plan's day is worth an exact count.
 const EXACT_COUNT_FRACTION: u64 = 256;
-/// How often a caller's record may turn out to be out of date in one admission.
+/// Number of times that a caller's record may turn out to be outdated in one admission.
 const MAX_CALLER_REFRESHES: usize = 3;
 
-/// What an admission is decided on.
+/// The inputs of an admission.
 pub struct Admission<'a> {
     pub request: RequestId,
     /// The caller's own id of the request.
     pub client_request_id: Option<Arc<str>>,
     pub body: &'a Request<'a>,
     pub model: &'a Arc<Model>,
-    /// What the upstream bills and the reply does not show.
+    /// Token kinds that the upstream bills and the response does not show.
     pub kinds: HiddenKinds,
     /// Tokens to reserve for that.
     pub hidden: u64,
@@ -124,7 +124,7 @@ enum Admitted {
     Stale,
 }
 
-/// What an admitted call was given.
+/// The quota granted to an admitted call.
 struct Granted {
     grant: Grant,
     demand: TokenDemand,

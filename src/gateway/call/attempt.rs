@@ -26,7 +26,7 @@ use wire::request::Rewrite;
 const MAX_ERROR_BODY: usize = 64 * 1024;
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What came of a try.
+/// The result of one attempt.
 pub(crate) enum Attempt {
     RespondingCall(UpstreamResponse),
     Stopped {
@@ -44,7 +44,7 @@ pub(crate) enum Attempt {
     },
 }
 
-/// Whose failure it was.
+/// The party responsible for a failure, which decides on retries and on the breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FaultOwner {
     /// No upstream would take the request. It counts as one.
@@ -210,7 +210,7 @@ impl Forwarding<'_> {
         self.refused(error, pool, (status, retry_after), may_retry)
     }
 
-    /// What comes of an error that the upstream answered with, whatever its status.
+    /// The failed attempt for an error that the upstream responded with, whatever its status.
     fn refused(
         &self,
         error: UpstreamError,
@@ -280,7 +280,7 @@ pub(crate) fn alert(metrics: &Metrics, pool: &UpstreamClient, fault: Fault) {
     }
 }
 
-/// Whether the body is encoded, though `identity` was asked for.
+/// True if the body is encoded although `identity` was requested.
 fn is_compressed(exchange: &Exchange) -> bool {
     let encoding = exchange.header("content-encoding").map(str::trim).unwrap_or_default();
     !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity")
@@ -298,7 +298,7 @@ async fn read_error(exchange: &mut Exchange) -> Option<Bytes> {
     Some(body.freeze())
 }
 
-/// What the client receives.
+/// The failure that the client is told of.
 #[must_use]
 pub(crate) fn failure(error: &SendError) -> UpstreamFailure {
     match error {

@@ -19,7 +19,7 @@ const ADDRESS_SHARE: usize = 2;
 /// One part in this many is the share of the small bodies of one user or address.
 const SMALL_SHARE: usize = 8;
 
-/// The memory that bodies may take together.
+/// Limits the memory of buffered bodies.
 #[derive(Debug, Clone)]
 pub struct BodyMemory(Arc<Pool>);
 
@@ -124,7 +124,7 @@ impl Drop for Held {
 impl Pool {}
 
 impl Taken {
-    /// Whether one more body of `bytes` has room.
+    /// True if one more body of `bytes` fits.
     fn fits(&self, owners: &[Option<Owner>], bytes: usize, all: usize) -> Result<(), Refusal> {
         let size = Size::of(bytes);
         let is_room = self.bytes.saturating_add(bytes) <= all

@@ -56,7 +56,7 @@ impl Cancellation {
 }
 
 impl Gateway {
-    /// What can end a call of this caller from outside.
+    /// The cancellation of a call of this caller.
     pub(crate) fn cancellation(
         &self,
         caller: &Caller,

@@ -27,7 +27,7 @@ const CHARGE_POLL: Duration = Duration::from_millis(50);
 /// A charge that is not in the ledger for so long will not come: its day has been pruned.
 const PRUNED_AFTER: SignedDuration = SignedDuration::from_hours(48);
 
-/// Sets charges right.
+/// Corrects charges that were estimated.
 #[derive(Clone)]
 pub struct ChargeCorrector {
     pub owners: ResponseOwners,
@@ -85,7 +85,8 @@ impl ChargeCorrector {
         Ok(())
     }
 
-    /// Whether the ledger has what the upstream reported for `reply`, although that is not noted with it yet.
+    /// True if the ledger has the usage that the upstream reported for `reply`, although the response's own record
+    /// does not say so yet.
     pub async fn is_settled(&self, reply: &StoredResponse, now: Timestamp) -> bool {
         let Some(call) = reply.unsettled else { return true };
         let charge = self.owners.charge(call).await;

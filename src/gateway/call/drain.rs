@@ -50,7 +50,7 @@ pub struct SentRequest {
 }
 
 impl SentRequest {
-    /// What `request` asks for once `policy` has taken out what the caller's plan does not include.
+    /// The facts of `request` once `policy` has removed what the caller's plan does not include.
     #[must_use]
     pub fn of(request: &Request<'_>, policy: &RequestPolicy) -> Self {
         let dependencies = &request.dependencies;
@@ -76,10 +76,10 @@ impl SentRequest {
     }
 }
 
-/// What bounds reading on.
+/// Limits of a drain.
 #[derive(Clone)]
 pub struct Bounds {
-    /// How long it may take.
+    /// The longest time that it may take.
     pub time: Duration,
     /// Cancelled when the process is about to end.
     pub hard_stop: CancellationToken,
@@ -90,7 +90,7 @@ pub struct Bounds {
     /// Tokens that a stream reserves at once.
     pub slice_tokens: u64,
     pub body_memory: BodyMemory,
-    /// Where the caller was.
+    /// The caller's address, whose share of body memory is used.
     pub address: IpAddr,
 }
 
@@ -102,7 +102,7 @@ pub struct Drain {
     pub bounds: Bounds,
 }
 
-/// What is still to be read of a reply in one piece, or of one whose head has not come.
+/// The unread rest of a whole response, or a response whose head has not arrived.
 pub enum UnreadResponse {
     /// The request has been sent; `Held` is for its body.
     Head(PendingReply, Held),
@@ -135,10 +135,10 @@ pub struct RemainingStream {
     pub first_output_at: Option<std::time::Instant>,
 }
 
-/// What is done with the ending of a drained stream before it is settled.
+/// Called with the settlement of a drained stream before it is settled.
 pub type OnSettlement = Box<dyn FnOnce(&Settlement) + Send>;
 
-/// How far a stream was read on.
+/// The end of a drained stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Heard {
     /// To its end: what its usage says is all that was used.

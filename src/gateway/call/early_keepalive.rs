@@ -34,7 +34,7 @@ struct State {
     is_writing: bool,
 }
 
-/// How far the caller's reply has come before the upstream's.
+/// The part of the response that was sent before the upstream responded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sent {
     Nothing,
@@ -52,7 +52,7 @@ impl EarlyKeepalive {
         Self { every, state: Mutex::new(state) }
     }
 
-    /// What the caller has been sent.
+    /// The part of the response that has been sent.
     #[must_use]
     pub fn sent(&self) -> Sent {
         match &*self.state.lock() {

@@ -6,10 +6,10 @@ use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
 use domain::charge::Status;
 use telemetry::labels::Outcome;
 
-/// What metrics show for a caller that disconnected before its response, as nginx does.
+/// The status in metrics for a caller that disconnected before its response; nginx uses the same.
 pub const CALLER_GONE: u16 = 499;
 
-/// How a call ended.
+/// The way in which a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndReason {
     /// The upstream completed its response.
@@ -22,7 +22,7 @@ pub enum EndReason {
     Upstream(UpstreamEnd),
 }
 
-/// How an upstream failed after its response had begun.
+/// The way in which an upstream failed after its response had begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamEnd {
     /// Its last event reports the failure, and is relayed.
@@ -34,7 +34,7 @@ pub enum UpstreamEnd {
 }
 
 impl EndReason {
-    /// How the call is recorded.
+    /// The status in the ledger.
     #[must_use]
     pub fn status(self) -> Status {
         match self {

@@ -33,10 +33,10 @@ use wire::request::Request;
 /// About how long a lone upstream is left before it is asked once more.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long a stream's head waits for its first event where no keep-alive comments are sent.
+/// The time that a stream's head waits for its first event if no keep-alive comments are sent.
 const FIRST_EVENT_HOLD: Duration = Duration::from_secs(15);
 
-/// An upstream is answering.
+/// The response of an upstream whose head has arrived.
 pub struct UpstreamResponse {
     /// Boxed: it moves with the call from step to step.
     pub exchange: Box<Exchange>,
@@ -60,7 +60,7 @@ impl UpstreamResponse {
     }
 }
 
-/// No upstream is answering.
+/// The reason that no upstream responded.
 pub enum NotForwarded {
     /// The last upstream's failure, whose name it was, and whether the call counts as a request.
     /// `unheard` is an upstream that took the request and was not heard of in time: it may bill it.
@@ -74,7 +74,7 @@ pub enum NotForwarded {
     Stopped { by: EndReason, upstream: Arc<str>, pending: Option<PendingReply> },
 }
 
-/// What stays the same whichever upstream is tried.
+/// The inputs that are the same for every attempt.
 pub struct Forwarding<'a> {
     pub upstreams: &'a Upstreams,
     pub request: &'a Request<'a>,
@@ -82,7 +82,7 @@ pub struct Forwarding<'a> {
     pub reservation: &'a Reservation,
     pub metrics: &'a Metrics,
     pub cancellation: &'a Cancellation,
-    /// How long a stream's head may wait for its first event.
+    /// The time that a stream's head may wait for its first event.
     pub hold: Duration,
     /// Largest event of a stream, in bytes.
     pub event_bytes: usize,
@@ -137,14 +137,14 @@ impl Call<'_> {
     }
 }
 
-/// How far a call has come with its upstreams.
+/// The attempts of a call so far.
 #[derive(Default)]
 struct AttemptState<'a> {
     sent_request: usize,
     last: Option<NotForwarded>,
     /// Failed in a way that a second try may help, without having cost anything.
     may_retry: Option<&'a Route>,
-    /// Had no place free.
+    /// An upstream at its concurrency limit.
     full: Option<&'a Route>,
     /// The shortest time after which one may be worth asking.
     rest: Option<Duration>,
@@ -198,7 +198,7 @@ impl Forwarding<'_> {
         order
     }
 
-    /// What calls have in common whose prompts begin alike.
+    /// The key that calls with a common prompt prefix share, so that the same upstream has it in its cache.
     fn conversation(&self) -> &[u8] {
         let named = self.headers.get("x-grok-conv-id").map(HeaderValue::as_bytes);
         let named = named.or(self.request.cache_key.map(str::as_bytes));
@@ -259,7 +259,7 @@ impl Forwarding<'_> {
         breaker.set(pool.breaker.phase(now).number());
     }
 
-    /// Whether a try was the last.
+    /// Decides whether another upstream is tried.
     fn next_step<'r>(
         &self,
         attempt: Attempt,
@@ -321,7 +321,7 @@ impl Forwarding<'_> {
 }
 
 impl AttemptState<'_> {
-    /// What came of it when no upstream answers.
+    /// The result when no upstream responded.
     fn outcome(&mut self) -> NotForwarded {
         let failure = match (self.full, self.rest) {
             (Some(_), _) => UpstreamFailure::Busy,
@@ -343,7 +343,7 @@ fn stopped_at(route: &Route, by: EndReason) -> NotForwarded {
     NotForwarded::Stopped { by, upstream: Arc::clone(&route.upstream.name), pending: None }
 }
 
-/// Whether the upstream really streams: some answer `stream: true` with a JSON body.
+/// True if the response is a stream: some upstreams respond to `stream: true` with a JSON body.
 #[must_use]
 pub fn is_event_stream(exchange: &Exchange) -> bool {
     let kind = exchange.header("content-type");

@@ -46,7 +46,7 @@ impl<const LATELY: u16> Histogram<LATELY> {
         self.all.load(Relaxed)
     }
 
-    /// What all but one in `one_in` numbers stay within; 0 before the first.
+    /// The quantile that all but one in `one_in` numbers do not exceed; 0 before the first.
     #[must_use]
     pub fn all_but(&self, one_in: u16) -> u64 {
         let mut more = self.count() / one_in.max(1);

@@ -29,10 +29,10 @@ const MAX_USER_MODELS: usize = 8_192;
 
 /// A user's latest answers. Once halved, they are still [`MIN_CALLS_OF_MODEL`].
 type OfUser = Histogram<{ 2 * MIN_CALLS_OF_MODEL + 8 }>;
-/// A model's latest answers.
+/// Output lengths of a model's latest responses.
 type OfModel = Histogram<2_000>;
 
-/// What was learned.
+/// The lengths by model, and by user and model.
 #[derive(Debug)]
 pub struct LengthEstimator {
     users: Cache<(UserId, Arc<str>), Arc<OfUser>>,

@@ -44,7 +44,7 @@ use std::sync::Arc;
 use wire::request::Request;
 use wire::surface::Surface;
 
-/// What every step of a call needs.
+/// The context that every step of a call shares.
 pub(crate) struct Call<'a> {
     pub gateway: &'a Gateway,
     pub writer: &'a ResponseWriter<'a>,

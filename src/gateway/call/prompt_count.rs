@@ -25,7 +25,7 @@ const MAX_QUEUE_LENGTH: usize = 256;
 /// Bytes of text whose counting would hold up other calls on its thread.
 const LONG_PROMPT_BYTES: u64 = 128 * 1024;
 
-/// What is left of the day for a long prompt.
+/// The tokens of the day that are left for a long prompt.
 pub(crate) struct Room {
     pub standing: Standing,
     /// Tokens that could be had if no call in flight used any.

@@ -11,17 +11,17 @@ use std::time::{Duration, Instant};
 use system::clock;
 use wire::surface::Surface;
 
-/// What the codec reads a body through, unless the body is smaller.
+/// Bytes of the codec's read buffer, unless the body is smaller.
 const READ_BUFFER: usize = 64 * 1024;
 /// A body of more bytes than this is large.
 const LARGE: usize = 64 * 1024;
-/// How long a body may take before its rate counts.
+/// The time after which the minimum rate applies.
 const RATE_GRACE: Duration = Duration::from_secs(10);
 
-/// What a body may cost us.
+/// Limits of a request body.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Largest body, in bytes.
+    /// Maximum size, in bytes.
     pub bytes: usize,
     /// Longest it may take to arrive.
     pub time: Duration,
@@ -30,7 +30,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// How long after its beginning the next piece may come, when `received` bytes are there.
+    /// The time from the body's beginning within which the next piece must arrive, with `received` bytes read.
     fn time_for(&self, received: usize) -> Duration {
         let at_rate = Duration::from_millis(
             (received as u64).saturating_mul(1000).checked_div(self.rate).unwrap_or(u64::MAX),
@@ -103,7 +103,7 @@ pub async fn read(
     Ok(body.whole())
 }
 
-/// What has come of a body.
+/// The part of a body that has arrived.
 struct Pieces {
     bounds: Bounds,
     begun_at: Instant,
@@ -117,7 +117,7 @@ impl Pieces {
         self.first.len() + self.all.len()
     }
 
-    /// Bytes of memory taken.
+    /// Bytes of memory that the pieces use.
     fn memory(&self) -> usize {
         self.first.len() + self.all.capacity()
     }

@@ -25,7 +25,7 @@ use wire::surface::{Output, Surface};
 use wire::tokens::meter::Meter;
 use wire::usage::Usage;
 
-/// How reading the reply ended.
+/// The result of relaying a whole response.
 pub enum BodyRelay {
     /// The reply is complete (since `at`) and settled, for `charged` tokens; it may be sent.
     Complete { body: Bytes, at: Instant, charged: u64 },
@@ -62,9 +62,9 @@ impl CollectedBody {
     }
 }
 
-/// Bounds of a reply.
+/// Limits of a whole response.
 pub struct Bounds<'a> {
-    /// Largest reply, in bytes.
+    /// Maximum size, in bytes.
     pub bytes: usize,
     pub held: &'a mut Held,
     pub cancellation: &'a Cancellation,

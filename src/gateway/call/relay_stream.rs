@@ -28,9 +28,9 @@ use wire::request::Request;
 use wire::sse::{Event, Scanner};
 use wire::stream_reader::{EventVerdict, StreamReader};
 
-/// What bounds a stream.
+/// Limits of a stream.
 pub struct Bounds {
-    /// Largest event, in bytes.
+    /// Maximum size of an event, in bytes.
     pub event_bytes: usize,
     /// Comment after this much silence; `None` = never.
     pub keepalive: Option<Duration>,
@@ -40,7 +40,7 @@ pub struct Bounds {
     pub drain: drain::Bounds,
 }
 
-/// A stream under way.
+/// A stream that is being relayed.
 pub struct Stream<'a> {
     pub session: &'a mut Session,
     pub forwarded: UpstreamResponse,
@@ -60,7 +60,7 @@ pub struct Stream<'a> {
     pub(crate) last: Option<Bytes>,
     /// When the first output came.
     pub(crate) first_output_at: Option<Instant>,
-    /// What the upstream said of its failure.
+    /// The error that the upstream reported.
     pub(crate) failure: Option<UpstreamError>,
     /// A write was given up half way: nothing may follow it.
     pub(crate) partial_write: bool,
@@ -274,13 +274,13 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Whether nothing was delivered, and the upstream reports nothing used.
+    /// True if nothing was delivered and the upstream reports no usage.
     pub(crate) fn is_unused(&self) -> bool {
         let meter = &self.quota.meter;
         !meter.has_output() && meter.usage().is_none()
     }
 
-    /// Whether the upstream said that it failed in a way that is not the caller's doing.
+    /// True if the upstream reported a failure that the caller did not cause.
     pub(crate) fn is_blamed(&self) -> bool {
         self.failure.as_ref().is_some_and(|error| error.fault.is_retriable())
     }
@@ -322,7 +322,7 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Since when nothing was heard from the upstream, and nothing sent to the caller.
+/// The times since which the upstream and the gateway have been silent.
 #[derive(Debug, Clone, Copy)]
 struct Silence {
     upstream: Instant,

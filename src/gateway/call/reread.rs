@@ -27,22 +27,22 @@ const DELAY_FACTOR: u32 = 4;
 const DEFAULT_FIRST_DELAY: Duration = Duration::from_secs(30);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Reads stored responses again.
+/// Reads a stored response for the usage that its stream did not report.
 #[derive(Clone)]
 pub struct StoredResponseReader {
     pub corrector: ChargeCorrector,
     pub body_memory: BodyMemory,
-    /// Largest response, in bytes.
+    /// Maximum size of a response, in bytes.
     pub reply_bytes: usize,
-    /// Where the caller was.
+    /// The caller's address, whose share of body memory is used.
     pub address: IpAddr,
-    /// How long upstreams are read on; the first read comes as long after that. Zero = the default.
+    /// `limits.drain`: the first read comes as long after it. Zero = the default.
     pub drain: Duration,
     /// Cancelled when the process is about to end.
     pub stop: CancellationToken,
 }
 
-/// What came of a read.
+/// The result of one read.
 enum Read {
     Body(Bytes),
     /// The upstream does not have it.

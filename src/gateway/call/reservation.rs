@@ -25,7 +25,8 @@ use wire::request::Request;
 /// the charge is kept in memory and written when the ledger is back.
 const DURABLE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// An admitted call.
+/// An admitted call. It is consumed by [`Reservation::settle`]; if it is dropped instead, it charges all that it
+/// reserved.
 pub struct Reservation {
     pub request: RequestId,
     /// The caller's own id of the request.
@@ -36,7 +37,7 @@ pub struct Reservation {
     pub admitted_at: Timestamp,
     /// When admission began, for durations.
     pub started: Instant,
-    /// How long it waited for running calls.
+    /// The time that it spent in the admission queue.
     pub waited: Duration,
     /// Prompt tokens as reserved: counted, or a ceiling.
     pub prompt: u64,
@@ -50,7 +51,7 @@ pub struct Reservation {
     /// Output tokens, of all choices, at which the upstream was to stop.
     pub most_output: u64,
     pub choices: u64,
-    /// What its upstream bills and the reply does not show.
+    /// Token kinds that its upstream bills and the response does not show.
     pub kinds: HiddenKinds,
     /// Tokens that it was to reserve for that; less where less was left.
     pub hidden: u64,
@@ -63,7 +64,7 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// What is left for its caller.
+    /// The caller's remaining budget.
     #[must_use]
     pub fn budget(&self) -> Budget {
         Budget::of(&self.caller, self.standing, self.day, self.admitted_at)
@@ -144,7 +145,7 @@ impl Reservation {
         }
     }
 
-    /// Where this reservation is held.
+    /// The quota backend that holds this reservation.
     #[must_use]
     pub fn quota(&self) -> &Arc<dyn QuotaBackend> {
         &self.settler.quota

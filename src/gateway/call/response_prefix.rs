@@ -46,7 +46,7 @@ impl ResponsePrefix {
         }
     }
 
-    /// How long the caller may wait for it; `longest` is for streams.
+    /// The time that the caller may wait for it; `longest` applies to streams.
     pub fn hold(&self, longest: Duration) -> Duration {
         match self {
             Self::Stream { .. } => longest,

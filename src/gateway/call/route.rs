@@ -6,7 +6,7 @@ use domain::caller::Caller;
 use std::sync::Arc;
 use wire::surface::Surface;
 
-/// What decides which upstreams a call may go to.
+/// The inputs of routing.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// The model, by id or alias.

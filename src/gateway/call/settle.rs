@@ -16,7 +16,7 @@ use telemetry::metrics::Metrics;
 use tokio_util::task::TaskTracker;
 use wire::usage::Usage;
 
-/// What settling needs.
+/// Settles calls: the parts that the end of a call needs.
 pub struct Settler {
     pub quota: Arc<dyn QuotaBackend>,
     pub metrics: Arc<Metrics>,
@@ -27,7 +27,7 @@ pub struct Settler {
     pub admission_queue: Arc<AdmissionQueue>,
 }
 
-/// How a call ended and what it used.
+/// The outcome and usage of a call, from which its charge is made.
 #[derive(Debug, Clone)]
 pub struct Settlement {
     pub status: Status,
@@ -37,7 +37,7 @@ pub struct Settlement {
     pub cache_written: u64,
     /// `cost_in_usd_ticks`, where the upstream told it.
     pub cost_ticks: Option<i64>,
-    /// Whether the call counts against requests per day.
+    /// True if the call counts against requests per day.
     pub counted: bool,
     pub upstream: Arc<str>,
     pub first_byte_at: Option<Instant>,

@@ -34,7 +34,7 @@ pub(crate) async fn settlement_of(
     })
 }
 
-/// What a stream is charged for what it showed: as reported, or counted and then never above what it held.
+/// The settlement for the output that was shown: as reported, or counted and then at most what was reserved.
 fn settlement_of_shown(
     status: Status,
     quota: &mut StreamQuota<'_>,

@@ -23,7 +23,7 @@ use wire::error::ErrorBody;
 const BACKLOG_BYTES: usize = 16 * 1024;
 /// An upstream that has sent nothing for this long has no more on its way.
 const CAUGHT_UP_INTERVAL: Duration = Duration::from_millis(50);
-/// How long one may go on sending, for a caller who has gone.
+/// The time that an upstream may continue to send after its caller has gone.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_millis(300);
 
 impl Stream<'_> {
@@ -155,7 +155,7 @@ impl Stream<'_> {
         })
     }
 
-    /// What the caller reads last; `tokens` are what it is charged.
+    /// The last bytes of the response; `tokens` are those charged.
     fn last_bytes(&mut self, end: EndReason, tokens: &TokenCount) -> Bytes {
         match end {
             EndReason::Complete | EndReason::Upstream(UpstreamEnd::ReportedFailure) => {

@@ -39,13 +39,13 @@ pub struct StreamQuota<'a> {
     asking: Option<PendingExtend>,
     /// The latest asking brought nothing, so only an exact count tells whether there is enough.
     needs_exact_count: bool,
-    /// Since when the stream has had to wait for others.
+    /// The time since which the stream has waited for other calls to return tokens.
     held_since: Option<Instant>,
 }
 
 type PendingExtend = BoxFuture<'static, Result<ExtendOutcome, QuotaUnavailable>>;
 
-/// What the asking came to.
+/// The result of an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Look again whether the event is covered.
@@ -103,13 +103,13 @@ impl<'a> StreamQuota<'a> {
         self.reservation.request
     }
 
-    /// Tokens held in all.
+    /// Tokens reserved in all.
     #[must_use]
     pub fn reserved(&self) -> u64 {
         self.reservation.reserved
     }
 
-    /// Whether all that the meter has seen is covered; asks for the next slice ahead of time.
+    /// True if the reservation covers all that was metered. Requests the next slice ahead of need.
     pub fn covers(&mut self) -> bool {
         let ceiling = self.reservation.prompt.saturating_add(self.meter.output_ceiling());
         self.reservation.observed.set(ceiling);
@@ -156,7 +156,7 @@ impl<'a> StreamQuota<'a> {
         TokenCount { prompt, completion: self.meter.output_counted(), ..TokenCount::default() }
     }
 
-    /// What the upstream reported, with what it left out as we count it.
+    /// The reported usage, with the gateway's own count of what the report left out.
     pub fn reported(&mut self) -> Option<Usage> {
         let (reservation, request) = (&self.reservation, self.request);
         self.meter.reported(|| {
@@ -178,12 +178,12 @@ impl<'a> StreamQuota<'a> {
         }
     }
 
-    /// As [`Reservation::reserve_generated`].
+    /// See [`Reservation::reserve_generated`].
     pub async fn reserve_generated(&mut self) {
         self.reservation.reserve_generated().await;
     }
 
-    /// The reservation, to settle.
+    /// Ends the stream's quota and returns the reservation to be settled.
     #[must_use]
     pub fn into_reservation(self) -> Reservation {
         self.reservation
@@ -217,7 +217,7 @@ impl<'a> StreamQuota<'a> {
         }
     }
 
-    /// Whether a stream that cannot go on now still waits.
+    /// Decides whether a stream that cannot continue now still waits.
     fn wait(&mut self, longest: Duration) -> Verdict {
         let now = Instant::now();
         let since = *self.held_since.get_or_insert(now);

@@ -20,17 +20,17 @@ const MAX_MODEL_LEN: usize = 256;
 const MAX_ID_LEN: usize = 128;
 /// Bytes a caller's own request id may have.
 const MAX_CLIENT_ID_LEN: usize = 128;
-/// Where deferred completions are.
+/// Path of deferred completions.
 const DEFERRED: &str = "/chat/deferred-completion/";
 
-/// What a request is for.
+/// The target of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// A metered call.
     Call(Surface),
-    /// Something that an upstream keeps.
+    /// A stored response.
     StoredResponse(StoredResponseRequest),
-    /// The answer to a deferred chat, by its id.
+    /// A deferred chat completion, by its id.
     Deferred(String),
     /// All models, or one by its id.
     Models(Option<String>, ModelListFormat),
@@ -46,7 +46,7 @@ pub enum Endpoint {
     Control,
 }
 
-/// In whose shape models are listed.
+/// The format of a list of models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelListFormat {
     OpenAi,
@@ -56,14 +56,14 @@ pub enum ModelListFormat {
     Anthropic,
 }
 
-/// What is asked for by its id.
+/// A request for a stored response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredResponseRequest {
     pub id: String,
     pub action: StoredResponseAction,
 }
 
-/// What is to be done with it.
+/// The operation on a stored response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoredResponseAction {
     Read,
@@ -142,7 +142,7 @@ impl Endpoint {
         }
     }
 
-    /// What is read by the id at the end of its path.
+    /// The resource that is read by the id at the end of its path.
     fn by_id(below: &str) -> Option<Self> {
         if let Some(id) = below.strip_prefix(DEFERRED) {
             return is_id(id).then(|| Self::Deferred(id.to_owned()));
@@ -156,7 +156,7 @@ impl Endpoint {
         is_short.then(|| Self::Models(Some(name.into_owned()), shape))
     }
 
-    /// Below `/responses`.
+    /// Paths below `/responses`.
     fn of_stored_response(method: &Method, below: &str) -> Self {
         let mut parts = below.split('/').skip(2);
         let (id, rest, more) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
@@ -183,7 +183,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether the key may be sent as Anthropic's clients send it.
+    /// True if the key may be sent in `x-api-key`, as Anthropic's clients do.
     #[must_use]
     pub fn takes_api_key(&self) -> bool {
         let is_call = matches!(self, Self::Call(Surface::Messages | Surface::CountTokens));

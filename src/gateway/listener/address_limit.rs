@@ -14,7 +14,7 @@ pub struct AddressLimit {
     open: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-/// Where connections are counted: in all, and for their address. Clones share the numbers.
+/// Permits for connections, limited in total and by address. Clones share the numbers.
 #[derive(Debug, Clone)]
 pub struct ConnectionPermits {
     all: Arc<Semaphore>,

@@ -29,7 +29,7 @@ use system::clock;
 use telemetry::labels::{Outcome, Route};
 use tokio_util::sync::CancellationToken;
 
-/// How long accepting rests after the system refused (no file descriptors, for example).
+/// Pause after the system refused to accept, for example because no file descriptors are left.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Accepts until `stop` is cancelled; connections live on the proxy's task tracker.
@@ -74,12 +74,12 @@ impl Peer {
         Self { socket, is_proxy: client_ip::is_trusted(socket.ip(), trusted) }
     }
 
-    /// Its address and port.
+    /// The peer's address and port.
     pub fn socket(self) -> SocketAddr {
         self.socket
     }
 
-    /// Its address.
+    /// The peer's address.
     pub fn address(self) -> IpAddr {
         self.socket.ip()
     }

@@ -28,7 +28,7 @@ const READ_BYTES: usize = 4096;
 const USUAL_HEAD_BYTES: usize = 8 * 1024;
 /// Bytes that are taken in behind a request under way.
 const MAX_READ_AHEAD: usize = 16 * 1024;
-/// How long, and for how many bytes, a refused body may still arrive.
+/// The time and number of bytes for which the rest of a refused body is read.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
@@ -38,7 +38,7 @@ pub(crate) struct Gate {
     proxy: Arc<Gateway>,
     link: Arc<Link>,
     address: IpAddr,
-    /// What was read and not given on.
+    /// Bytes that were read and not passed on yet.
     bytes: BytesMut,
     /// So many of them may be given on.
     cleared: usize,
@@ -47,7 +47,7 @@ pub(crate) struct Gate {
     searched: usize,
     /// When the wait for the next head, or for the rest of it, began; unset while a request is under way.
     since: Option<Instant>,
-    /// Whether the next head has begun.
+    /// True once a byte of the next head has arrived.
     is_begun: bool,
     /// The memory of a large head.
     memory: Option<Held>,
@@ -55,7 +55,7 @@ pub(crate) struct Gate {
     is_closed: bool,
     reading: Alarm,
     writing: Alarm,
-    /// Since when the peer has read nothing.
+    /// The time since which the peer has read nothing.
     blocked: Option<Instant>,
     /// Something was written that has not been flushed.
     is_dirty: bool,
@@ -75,7 +75,7 @@ pub(crate) fn poll_receive(
     Poll::Ready(Ok(read.filled().len()))
 }
 
-/// What comes next.
+/// The part of the request that is expected next.
 enum Step {
     Head,
     /// So many bytes of a body.
@@ -94,7 +94,7 @@ impl Step {
     }
 }
 
-/// How far a connection has ended.
+/// The progress of ending a connection.
 enum Ending {
     /// This is still to be written.
     Words(BytesMut),
@@ -188,7 +188,7 @@ impl Gate {
         Poll::Pending
     }
 
-    /// Whether a whole head is there; then it is cleared.
+    /// True if a whole head has arrived; it has been validated then.
     fn whole_head(&mut self) -> Result<bool, Refusal> {
         // RFC 9112 section 2.2: older clients leave an empty line behind a body.
         while self.searched == 0 && self.bytes.starts_with(b"\r\n") {

@@ -75,10 +75,10 @@ pub(crate) async fn serve(
     futures_util::future::join(closed, settled).await;
 }
 
-/// How a connection ended.
+/// The way in which a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
-    /// What was to be sent is written, and its peer may read it.
+    /// Everything has been written, and the peer may still read it.
     Well,
     /// It broke, or is given up.
     Broken,

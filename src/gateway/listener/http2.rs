@@ -27,13 +27,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-/// How such a connection begins (RFC 9113 section 3.4): to a server of HTTP/1.1 it looks like a head.
+/// The preface of an HTTP/2 connection (RFC 9113 section 3.4): to an HTTP/1.1 server it looks like a head.
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// Requests of one connection at a time.
 const MAX_STREAMS: u32 = 100;
 /// Malformed requests after which a connection is closed.
 const MAX_MALFORMED: u32 = 32;
-/// How long the peer may take to hear that nothing more is served.
+/// The time in which the peer has to acknowledge a GOAWAY.
 const GOAWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves one connection until either side ends it; `bytes` of it have been read. Each of its open requests takes
@@ -125,7 +125,7 @@ async fn idle_for(open: &TaskTracker, patience: Duration) {
     tokio::time::sleep(patience).await;
 }
 
-/// Whether two servers could read a request differently: its target or host, or the length of its body.
+/// True if two servers could read the request differently: its target, its host, or the length of its body.
 fn is_malformed(request: &Request<RecvStream>) -> bool {
     let (uri, headers) = (request.uri(), request.headers());
     let target = uri.path_and_query().map_or("", |target| target.as_str());

@@ -39,7 +39,7 @@ impl Link {
         self.is_busy.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a request is under way.
+    /// True while a request is in progress.
     pub fn is_busy(&self) -> bool {
         self.is_busy.load(Ordering::Relaxed)
     }
@@ -52,7 +52,7 @@ impl Link {
         }
     }
 
-    /// Whether the connection has to end at once.
+    /// True if the connection has to end at once.
     pub fn is_aborted(&self) -> bool {
         self.is_aborted.load(Ordering::Relaxed)
     }
@@ -68,12 +68,12 @@ impl Link {
         self.is_lost.load(Ordering::Relaxed)
     }
 
-    /// Whether no further request may follow.
+    /// True if no further request may follow.
     pub fn is_last(&self) -> bool {
         self.is_last.load(Ordering::Relaxed)
     }
 
-    /// Whether something has happened since this was last asked.
+    /// True if something has happened since the last call.
     pub fn take_notification(&self) -> bool {
         self.is_notified.swap(false, Ordering::Relaxed)
     }
@@ -83,7 +83,7 @@ impl Link {
     }
 }
 
-/// One reply.
+/// One response on its way from the call to hyper.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     link: Arc<Link>,
@@ -95,7 +95,7 @@ struct State {
     head: Option<ResponseHead>,
     part: Option<Bytes>,
     end: Option<End>,
-    /// What the codec has done with the reply.
+    /// The part of the response that the codec has taken.
     taken: Taken,
     /// Flushes there had been when the latest part was taken.
     flushes: u64,
@@ -242,7 +242,7 @@ impl Pipe {
     }
 }
 
-/// What hyper waits for before it has a head.
+/// The future that hyper polls until the response has a head.
 pub(crate) struct Answer(Option<Arc<Pipe>>);
 
 impl Answer {
@@ -285,7 +285,7 @@ impl Drop for Answer {
 /// The body of a reply, as hyper takes it.
 pub(crate) struct ResponseBody(Arc<Pipe>);
 
-/// The reply was cut.
+/// The response was cut.
 #[derive(Debug, thiserror::Error)]
 #[error("the response was truncated")]
 pub(crate) struct CutOff;

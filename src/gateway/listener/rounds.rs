@@ -18,7 +18,7 @@ const CODEC: u8 = 1;
 const CALL: u8 = 2;
 const RUNNING: u8 = 4;
 
-/// What the halves are polled with.
+/// Wakers and state of the two halves of a connection's task.
 pub(crate) struct Rounds {
     state: Arc<State>,
     codec: Waker,
@@ -53,12 +53,12 @@ impl Default for Rounds {
 }
 
 impl Rounds {
-    /// What the codec is woken by.
+    /// The codec's waker.
     pub fn codec(&self) -> &Waker {
         &self.codec
     }
 
-    /// What the call is woken by.
+    /// The call's waker.
     pub fn call(&self) -> &Waker {
         &self.call
     }

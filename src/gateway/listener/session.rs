@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use system::clock;
 
-/// How long what was sent before a cut may take to be written.
+/// The time in which bytes that were sent before a cut must be written.
 const FINAL_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of the values that are written into a head of the data plane.
 const VALUE_BYTES: usize = 192;
@@ -29,7 +29,7 @@ pub struct Session {
     head: Parts,
     peer: SocketAddr,
     exchange: Exchange,
-    /// How long the caller may read nothing.
+    /// The time for which the caller may read nothing.
     patience: Duration,
     /// Nothing of the request's body is left.
     is_body_read: bool,
@@ -68,7 +68,7 @@ struct Streams {
 pub struct ResponseHead {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    /// Where values are written: they share one allocation.
+    /// The buffer of all values, so that they share one allocation.
     values: BytesMut,
 }
 
@@ -121,7 +121,7 @@ impl ResponseHead {
         }
     }
 
-    /// Whether a reply of this status has no body (RFC 9110 section 6.4.1).
+    /// True if a response of this status has no body (RFC 9110 section 6.4.1).
     #[must_use]
     pub fn is_bodiless(&self) -> bool {
         matches!(self.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
@@ -208,7 +208,7 @@ impl Session {
         self.peer
     }
 
-    /// Whether the request has no body, or all of it has been read.
+    /// True if the request has no body, or all of it has been read.
     #[must_use]
     pub fn is_body_empty(&self) -> bool {
         self.is_body_read

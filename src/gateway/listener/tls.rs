@@ -10,7 +10,7 @@ use pingora_core::tls::{
 };
 use std::sync::Arc;
 
-/// What new connections are met with.
+/// The TLS acceptor of new connections.
 pub struct Tls(ArcSwap<Acceptor>);
 
 impl Tls {
@@ -31,7 +31,7 @@ impl Tls {
         Ok(())
     }
 
-    /// For the next connection.
+    /// The acceptor for the next connection.
     #[must_use]
     pub fn acceptor(&self) -> Arc<Acceptor> {
         self.0.load_full()

@@ -35,7 +35,7 @@ pub struct Budget {
 }
 
 impl Gateway {
-    /// What is left for a caller now.
+    /// The remaining budget of a caller.
     pub(crate) async fn budget(&self, caller: &Caller, now: Timestamp) -> Result<Budget, Refusal> {
         let day = Day::at(now, &caller.plan_limits.time_zone);
         let quota = &self.settler.quota;

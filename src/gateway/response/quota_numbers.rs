@@ -68,7 +68,7 @@ impl QuotaNumbers {
         format!("{what} The quota resets at {resets_at}, in {}.", roughly(self.resets_in_ms))
     }
 
-    /// What is missing today; `None` if the call does not fit into any day.
+    /// The tokens that are missing today; `None` if the call does not fit into any day.
     fn missing_today(&self) -> Option<String> {
         let Allotment { limit, used, .. } = self.tokens;
         let (left, of) = (limit.saturating_sub(used), grouped(limit));

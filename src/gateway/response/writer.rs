@@ -16,12 +16,12 @@ use wire::error::ErrorBody;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) static PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
-/// Where replies of one call go.
+/// Writes the response of one request.
 pub struct ResponseWriter<'a> {
     pub head: &'a RequestHead,
     /// Origins that may read replies; `None` = any.
     pub cors: Option<&'a [String]>,
-    /// What may begin the reply before its upstream does; unset where nothing does.
+    /// Keep-alive bytes that may be sent before the upstream responds; unset if there are none.
     pub early: OnceLock<Arc<EarlyKeepalive>>,
 }
 
@@ -38,7 +38,7 @@ impl ResponseWriter<'_> {
         head
     }
 
-    /// What of the reply was sent before its upstream began.
+    /// The part of the response that was sent before the upstream responded.
     #[must_use]
     pub fn sent(&self) -> Sent {
         self.early.get().map_or(Sent::Nothing, |early| early.sent())

@@ -41,7 +41,7 @@ const MEASURED_TOKENS: u64 = 100;
 /// Of so many measured calls, one may be faster.
 const FASTER_ONE_IN: u16 = 10;
 
-/// What was learned, by model.
+/// The observed hidden usage, by model.
 #[derive(Debug, Default)]
 pub struct ReasoningEstimator {
     models: RwLock<IdMap<Arc<str>, Arc<OfModel>>>,
@@ -64,16 +64,16 @@ struct Needed {
     users: AtomicU64,
 }
 
-/// What a model's calls are billed for and do not show.
+/// The kinds of hidden usage of a model's calls: billed, but not in the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HiddenKinds {
     /// Reasoning that the output limit does not bound.
     pub reasoning: bool,
-    /// What tools read that the upstream runs.
+    /// Input of tools that the upstream runs.
     pub tools: bool,
 }
 
-/// What the upstream reported of a call.
+/// The usage that the upstream reported for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BilledUsage {
     pub reasoning: u64,

@@ -17,7 +17,7 @@ const MAX_SIZE_DIGITS: u8 = 15;
 const MAX_FRAMING: usize = 16 * 1024;
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
-/// How the body behind a head ends.
+/// The framing of a request body.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
     /// After so many bytes.
@@ -103,7 +103,7 @@ fn request_line(line: &[u8]) -> Result<Version, Refusal> {
 
 const NOT_HTTP: Refusal = Refusal::BadHead("it is not a valid HTTP/1.1 request");
 
-/// What the fields so far say of the body's length and of the host.
+/// The header fields that decide on the framing and the host.
 #[derive(Default)]
 struct FramingHeaders {
     fields: usize,
@@ -165,7 +165,7 @@ impl FramingHeaders {
     }
 }
 
-/// RFC 9110 section 5.6.2.
+/// True for the characters of a token (RFC 9110 section 5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
@@ -191,7 +191,7 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-/// Where a chunked body ends (RFC 9112 section 7.1), strictly.
+/// Finds the end of a chunked body (RFC 9112 section 7.1), strictly.
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
     at: At,
@@ -205,7 +205,7 @@ pub(crate) struct Chunks {
 enum At {
     #[default]
     Size,
-    /// Blanks behind a size.
+    /// Whitespace after a size.
     Blank,
     Extension,
     SizeLf,
@@ -245,7 +245,7 @@ impl Chunks {
         Ok(taken)
     }
 
-    /// Whether the body has ended.
+    /// True once the body has ended.
     pub fn is_ended(&self) -> bool {
         self.at == At::End
     }

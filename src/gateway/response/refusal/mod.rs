@@ -108,7 +108,7 @@ pub struct Limited {
     pub numbers: Option<QuotaNumbers>,
 }
 
-/// What went wrong with the upstream before a byte of the reply left.
+/// The failure of an upstream before anything of the response was sent.
 #[derive(Debug)]
 pub enum UpstreamFailure {
     Busy,
