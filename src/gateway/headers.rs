@@ -133,7 +133,7 @@ pub(crate) fn make_stream_head(head: &mut ResponseHead) {
     }
 }
 
-/// Adds the output limit that was sent upstream, if it is below what the caller asked for.
+/// Adds the output limit that was sent upstream, if it is below the one requested.
 pub(crate) fn add_clamped(head: &mut ResponseHead, reservation: &Reservation) {
     if let Some(limit) = reservation.output_limit.filter(|_| reservation.clamped) {
         head.set("x-kx-clamped", limit);

@@ -1,6 +1,6 @@
 //! The data plane: one call from its first byte to its last.
 //!
-//! A call reads as one line: accept, authenticate, read, route, reserve, forward, relay, settle;
+//! [`Gateway::answer`] selects an endpoint. A call follows [`Gateway::handle`]: authenticate, read, route, admit, forward, relay, settle;
 //! each step is a file, and takes what the step before it returned. A call works while the store
 //! sleeps and the control plane is down; the one thing it waits for is its quota.
 
@@ -23,7 +23,7 @@ use call::exhausted_users::ExhaustedUsers;
 use call::settle::Settler;
 use domain::key::Pepper;
 use endpoint::Endpoint;
-use listener::address_limit::{AddressLimit, Peer};
+use listener::address_limit::{AddressLimit, AddressPermit};
 use listener::session::Session;
 use response::refusal::Refusal;
 use response::rejection::Rejection;
@@ -98,7 +98,7 @@ impl Gateway {
 
     /// Counts the request of a client behind a proxy as one of its connections: those of the proxy itself are not
     /// bounded.
-    fn connection_of(&self, writer: &ResponseWriter<'_>) -> Result<Option<Peer>, Refusal> {
+    fn connection_of(&self, writer: &ResponseWriter<'_>) -> Result<Option<AddressPermit>, Refusal> {
         if !writer.head.forwarded {
             return Ok(None);
         }
@@ -115,7 +115,9 @@ impl Gateway {
     ) -> Result<Handled, Rejection> {
         match &writer.head.endpoint {
             Endpoint::Call(surface) => Box::pin(self.call(*surface, session, writer)).await,
-            Endpoint::StoredResponse(kept) => Box::pin(self.kept(session, writer, kept)).await,
+            Endpoint::StoredResponse(kept) => {
+                Box::pin(self.stored_response(session, writer, kept)).await
+            }
             Endpoint::Deferred(id) => Box::pin(self.deferred(session, writer, id)).await,
             Endpoint::Models(id, shape) => {
                 Box::pin(self.models(session, writer, id.as_deref(), *shape)).await
@@ -128,9 +130,9 @@ impl Gateway {
         }
     }
 
-    pub(crate) fn body_bounds(&self, bytes: usize) -> call::read_body::Bounds {
+    pub(crate) fn body_limits(&self, bytes: usize) -> call::read_body::BodyLimits {
         let Listener { body_timeout, body_rate, .. } = self.listener;
-        call::read_body::Bounds { bytes, time: body_timeout, rate: body_rate }
+        call::read_body::BodyLimits { bytes, time: body_timeout, rate: body_rate }
     }
 
     pub(crate) fn current(&self) -> Arc<RoutingSnapshot> {

@@ -109,7 +109,7 @@ impl Call<'_> {
             draining: &gateway.draining,
             longest: limits.admission_wait,
         };
-        let reserved = match reserve(session, admission, context, &queue_limit).await {
+        let reserved = match reserve_or_wait(session, admission, context, &queue_limit).await {
             Ok(reserved) => reserved,
             Err(AdmissionError::Refused(refusal)) => return Err(refusal.into()),
             Err(AdmissionError::Stopped(by)) => {
@@ -126,7 +126,7 @@ impl Call<'_> {
 ///
 /// # Errors
 /// A refusal, or that the client has gone; nothing was taken.
-async fn reserve(
+async fn reserve_or_wait(
     session: &mut Session,
     admission: Admission<'_>,
     context: CallerContext<'_>,

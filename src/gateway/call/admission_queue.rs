@@ -63,7 +63,7 @@ impl AdmissionQueue {
         Some(QueuePosition { queue: Arc::clone(self), scope, turn })
     }
 
-    /// A call of this user and key has given back what it held.
+    /// Wakes the queues of this user and key: a call has returned its reservation.
     pub fn settled(&self, user: UserId, key: &KeyId) {
         let queues = self.queues.lock();
         if queues.is_empty() {

@@ -1,7 +1,7 @@
 //! Estimate to reservation, or a refusal with its retry time.
 //!
 //! A [`Reservation`] is the one value that stands for "this call is admitted": it is consumed by
-//! `settle`, and dropped unsettled (a panic, a runtime that goes away) it still charges all it held.
+//! `settle`, and dropped unsettled (a panic, a runtime that goes away) it still charges all that it reserved.
 //! A call that only running calls keep from its tokens waits for them: see [`crate::gateway::call::admission`].
 
 use crate::callers::cache::CallerCache;
@@ -74,7 +74,7 @@ impl TokenDemand {
 /// Why a call was not admitted.
 pub enum NotAdmitted {
     Refused(Refusal),
-    /// The day has room, but running calls hold it, or are likely to need it.
+    /// The day has tokens left, but calls in flight have reserved them or are expected to use them.
     ByRunningCalls {
         refusal: Refusal,
         scope: Scope,
@@ -100,7 +100,7 @@ pub async fn reserve(
 ) -> Result<Reservation, NotAdmitted> {
     let mut caller = caller;
     for _ in 0..MAX_CALLER_REFRESHES {
-        match admit(admission, &caller, quota).await {
+        match take_estimated(admission, &caller, quota).await {
             Ok(Admitted::Yes(admitted)) => {
                 return Ok(admission.reservation(caller, admitted, Arc::clone(settler)));
             }
@@ -110,7 +110,7 @@ pub async fn reserve(
             Err(NotAdmitted::Refused(Refusal::QuotaUnavailable)) => {
                 return Err(Refusal::QuotaUnavailable.into());
             }
-            // A better plan holds from the next request on too: a refusal has to be up to date.
+            // A changed plan applies from the next request on, so a refusal needs the current record.
             Err(no) if callers.is_current_as_known(&caller).await => return Err(no),
             Err(_) => {}
         }
@@ -133,7 +133,7 @@ struct Granted {
 }
 
 /// Tries with a cheap estimate where the plan is large, and with an exact one where it matters.
-async fn admit(
+async fn take_estimated(
     admission: &Admission<'_>,
     caller: &Caller,
     quota: &dyn QuotaBackend,
@@ -279,7 +279,7 @@ fn refusal(
 }
 
 impl Admission<'_> {
-    /// A stream asks for a slice, unless it is billed for what no slice can stop.
+    /// A stream demands one slice, unless it is billed for output that no slice can stop.
     fn demand(&self, prompt: u64) -> TokenDemand {
         let choices = self.body.n;
         let per_choice = match self.body.surface.output() {
@@ -350,7 +350,11 @@ impl Admission<'_> {
             reserved: grant.tokens,
             observed,
             output_limit,
-            most_output: if falls_short { most.saturating_mul(self.body.n) } else { demand.output },
+            max_output_tokens: if falls_short {
+                most.saturating_mul(self.body.n)
+            } else {
+                demand.output
+            },
             choices: self.body.n,
             kinds: self.kinds,
             hidden: demand.hidden,

@@ -28,7 +28,7 @@ const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of one attempt.
 pub(crate) enum Attempt {
-    RespondingCall(UpstreamResponse),
+    Responded(UpstreamResponse),
     Stopped {
         by: EndReason,
         /// Set once the whole request has been sent.
@@ -37,7 +37,7 @@ pub(crate) enum Attempt {
     Failed {
         failure: UpstreamFailure,
         blame: FaultOwner,
-        /// The same upstream may be asked once more: it was not reached, or failed at once.
+        /// The same upstream may be tried once more: it was not reached, or failed at once.
         may_retry: bool,
         /// It is `stream_options` that it does not take.
         refuses_stream_options: bool,
@@ -51,7 +51,7 @@ pub(crate) enum FaultOwner {
     Caller,
     /// This upstream's alone, and of this model: another may have it.
     Model,
-    /// A limit is reached; the upstream may have said for how long.
+    /// A rate limit is reached, for `rest` if the upstream sent a time.
     Limit {
         rest: Option<Duration>,
     },
@@ -71,7 +71,7 @@ impl FaultOwner {
 }
 
 impl Forwarding<'_> {
-    /// Asks one upstream; without `stream_options` once more, when those are all it minds.
+    /// Tries one upstream; once more without `stream_options` if it only rejects those.
     pub(crate) async fn attempt(
         &self,
         session: &mut Session,
@@ -158,7 +158,7 @@ impl Forwarding<'_> {
         }
         pool.refuses_account.store(false, Ordering::Relaxed);
         let (pool, upstream) = (Arc::clone(pool), Arc::clone(upstream));
-        Attempt::RespondingCall(UpstreamResponse {
+        Attempt::Responded(UpstreamResponse {
             exchange: Box::new(exchange),
             pool,
             upstream,
@@ -174,7 +174,7 @@ impl Forwarding<'_> {
         exchange: &mut Exchange,
     ) -> Option<UpstreamError> {
         let mut response_prefix = ResponsePrefix::new(self.request, exchange, self.event_bytes);
-        let hold = tokio::time::sleep(response_prefix.hold(self.hold));
+        let hold = tokio::time::sleep(response_prefix.max_wait(self.hold));
         let stopped = stopped(session, self.cancellation);
         tokio::pin!(hold, stopped);
         loop {
@@ -298,7 +298,7 @@ async fn read_error(exchange: &mut Exchange) -> Option<Bytes> {
     Some(body.freeze())
 }
 
-/// The failure that the client is told of.
+/// The failure that the client receives.
 #[must_use]
 pub(crate) fn failure(error: &SendError) -> UpstreamFailure {
     match error {

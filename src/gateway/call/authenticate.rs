@@ -1,4 +1,4 @@
-//! Bearer key to caller, before a byte of the body is kept.
+//! Finds the caller by its bearer key, before the body is buffered.
 
 use crate::callers::cache::CallerCache;
 use crate::gateway::Gateway;
@@ -44,7 +44,7 @@ impl Gateway {
 /// Finds the caller behind the `presented` key. A key that cannot be one of ours costs no look-up.
 ///
 /// # Errors
-/// The refusal; which of "unknown" and "wrong secret" it was is not told.
+/// The refusal, which does not distinguish an unknown key from a wrong secret.
 pub async fn authenticate(
     presented: Option<&str>,
     callers: &CallerCache,

@@ -25,7 +25,7 @@ pub struct BodyMemory(Arc<Pool>);
 
 /// The share of one call; given back when dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct BodyPermit {
     pool: Arc<Pool>,
     owners: [Option<Owner>; 2],
     bytes: usize,
@@ -37,7 +37,7 @@ struct Pool {
     taken: Mutex<Taken>,
 }
 
-/// Bytes that are held, in all and by owner.
+/// Bytes in use, in total and by owner.
 #[derive(Debug, Default)]
 struct Taken {
     bytes: usize,
@@ -66,18 +66,18 @@ impl BodyMemory {
 
     /// A share of nothing yet, for a call from `address`, of `user` where that is known.
     #[must_use]
-    pub fn hold(&self, user: Option<UserId>, address: IpAddr) -> Held {
+    pub fn acquire(&self, user: Option<UserId>, address: IpAddr) -> BodyPermit {
         let address = Owner::Address(client_ip::host(address));
         let owners = [user.map(Owner::User), Some(address)];
-        Held { pool: Arc::clone(&self.0), owners, bytes: 0 }
+        BodyPermit { pool: Arc::clone(&self.0), owners, bytes: 0 }
     }
 }
 
-impl Held {
+impl BodyPermit {
     /// Makes the share `bytes` larger.
     ///
     /// # Errors
-    /// There is no room in all, or none for this user or address: waiting for it would hold what others wait for.
+    /// There is no room in all, or none for this user or address: waiting for it would occupy what others wait for.
     pub fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
         self.resize(self.bytes.saturating_add(bytes))
     }
@@ -85,7 +85,7 @@ impl Held {
     /// Makes the share at least `bytes` large.
     ///
     /// # Errors
-    /// As [`Held::grow`].
+    /// As [`BodyPermit::grow`].
     pub fn reach(&mut self, bytes: usize) -> Result<(), Refusal> {
         if bytes <= self.bytes { Ok(()) } else { self.resize(bytes) }
     }
@@ -113,7 +113,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for BodyPermit {
     fn drop(&mut self) {
         if self.bytes > 0 {
             self.pool.taken.lock().remove(&self.owners, self.bytes);
@@ -164,9 +164,9 @@ impl Taken {
         self.large -= if size == Size::Large { bytes } else { 0 };
         for owner in owners.iter().flatten() {
             let name = (*owner, size);
-            if let Some(held) = self.owners.get_mut(&name) {
-                *held -= bytes;
-                if *held == 0 {
+            if let Some(permit) = self.owners.get_mut(&name) {
+                *permit -= bytes;
+                if *permit == 0 {
                     self.owners.remove(&name);
                 }
             }
@@ -204,14 +204,14 @@ mod tests {
         IpAddr::from([192, 0, 2, last])
     }
 
-    fn held(
+    fn permit(
         body_memory: &BodyMemory,
         user: Option<UserId>,
         last: u8,
         bytes: usize,
-    ) -> Option<Held> {
-        let mut held = body_memory.hold(user, address(last));
-        held.grow(bytes).is_ok().then_some(held)
+    ) -> Option<BodyPermit> {
+        let mut permit = body_memory.acquire(user, address(last));
+        permit.grow(bytes).is_ok().then_some(permit)
     }
 
     /// Bytes taken in all, and by large bodies.
@@ -223,12 +223,12 @@ mod tests {
     #[test]
     fn shares_end_at_the_whole_and_come_back() {
         let body_memory = BodyMemory::new(ALL);
-        let large = |last| held(&body_memory, None, last, ALL / 2);
+        let large = |last| permit(&body_memory, None, last, ALL / 2);
         let first = large(1).unwrap();
         assert!(large(2).is_none(), "an eighth is kept for small bodies");
-        let second = held(&body_memory, None, 2, ALL * 3 / 8).unwrap();
-        assert!(held(&body_memory, None, 3, SMALL + 1).is_none());
-        assert!(held(&body_memory, None, 3, SMALL).is_some());
+        let second = permit(&body_memory, None, 2, ALL * 3 / 8).unwrap();
+        assert!(permit(&body_memory, None, 3, SMALL + 1).is_none());
+        assert!(permit(&body_memory, None, 3, SMALL).is_some());
         drop(first);
         assert!(large(3).is_some());
         drop(second);
@@ -241,30 +241,30 @@ mod tests {
         let (body_memory, user) = (BodyMemory::new(ALL), Some(UserId::new()));
         let part = ALL / 16;
         let mine: Vec<_> =
-            (1..=4).map(|last| held(&body_memory, user, last, part).unwrap()).collect();
-        assert!(held(&body_memory, user, 5, part).is_none(), "a quarter, from wherever");
+            (1..=4).map(|last| permit(&body_memory, user, last, part).unwrap()).collect();
+        assert!(permit(&body_memory, user, 5, part).is_none(), "a quarter, from wherever");
         assert!(
-            held(&body_memory, user, 5, SMALL).is_some(),
+            permit(&body_memory, user, 5, SMALL).is_some(),
             "small ones have a share of their own"
         );
         let others: Vec<_> =
-            (0..7).map(|_| held(&body_memory, Some(UserId::new()), 1, part).unwrap()).collect();
+            (0..7).map(|_| permit(&body_memory, Some(UserId::new()), 1, part).unwrap()).collect();
         assert!(
-            held(&body_memory, Some(UserId::new()), 1, part).is_none(),
+            permit(&body_memory, Some(UserId::new()), 1, part).is_none(),
             "half from one address"
         );
-        assert!(held(&body_memory, Some(UserId::new()), 6, part).is_some());
+        assert!(permit(&body_memory, Some(UserId::new()), 6, part).is_some());
         drop((mine, others));
-        let small: Vec<_> = (0..8).map(|_| held(&body_memory, None, 1, SMALL).unwrap()).collect();
-        assert!(held(&body_memory, None, 1, SMALL).is_none(), "an eighth for small ones");
-        assert!(held(&body_memory, None, 2, SMALL).is_some());
+        let small: Vec<_> = (0..8).map(|_| permit(&body_memory, None, 1, SMALL).unwrap()).collect();
+        assert!(permit(&body_memory, None, 1, SMALL).is_none(), "an eighth for small ones");
+        assert!(permit(&body_memory, None, 2, SMALL).is_some());
         drop(small);
     }
 
     #[test]
     fn a_body_alone_may_pass_its_share_and_grows_from_small_to_large() {
         let body_memory = BodyMemory::new(ALL);
-        let mut alone = body_memory.hold(Some(UserId::new()), address(1));
+        let mut alone = body_memory.acquire(Some(UserId::new()), address(1));
         for _ in 0..48 {
             alone.grow(SMALL).unwrap();
         }

@@ -47,7 +47,7 @@ impl Gateway {
 
 impl ChargeCorrector {
     /// Sets right what the call that made `reply` was charged, where that is still an estimate and `body`,
-    /// the reply as the upstream has it now, tells its usage.
+    /// the response as the upstream has it now, reports its usage.
     ///
     /// # Errors
     /// The charge could not be corrected now: the body must not be returned.

@@ -1,4 +1,4 @@
-//! Keep-alive bytes before the upstream has begun to answer, where `limits.early_keepalive` asks for them.
+//! Keep-alive bytes before the upstream responds, if `limits.early_keepalive` is set.
 //!
 //! Once the head of a stream is sent, its status cannot be taken back: what fails or is refused later is an
 //! event of the stream, and the reply ends as one that was cut. Without the setting none of this exists.
@@ -18,7 +18,7 @@ use wire::request::Request;
 /// Exactly a comment and a blank line: anything else breaks some SDK's parser.
 pub(crate) const KEEPALIVE: &[u8] = b": keep-alive\n\n";
 
-/// The beginning of a stream whose upstream has not begun yet.
+/// The start of a stream whose upstream has not responded yet.
 pub struct EarlyKeepalive {
     /// Time between comments; `None` = only one is sent.
     every: Option<Duration>,

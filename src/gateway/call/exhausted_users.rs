@@ -19,7 +19,7 @@ use wire::surface::Surface;
 /// Users whose last refusal is remembered; the least used are forgotten first.
 const MAX_USERS: usize = 10_000;
 
-/// Users whose last call was refused for want of quota.
+/// Users whose last call was refused because no quota was left.
 pub struct ExhaustedUsers(Cache<UserId, ()>);
 
 impl Default for ExhaustedUsers {
@@ -68,7 +68,7 @@ impl Gateway {
         let standing = quota.standing(caller.user, Some(&caller.key), day, now).await;
         let standing = standing.map_err(|_| Refusal::QuotaUnavailable)?;
         let Some(limit) = used_up(caller, surface, &standing) else { return Ok(()) };
-        // A better plan holds from the next request on: a refusal has to be up to date.
+        // A changed plan applies from the next request on, so a refusal needs the current record.
         if !self.callers.is_current_as_known(caller).await {
             return Ok(());
         }

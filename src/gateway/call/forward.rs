@@ -1,6 +1,6 @@
 //! Send a call to an upstream, and to another only while nothing of a reply has been seen.
 //!
-//! Upstreams that keep failing are left out, those that asked for a rest come last, and a full one is
+//! Upstreams with an open breaker are left out, those that cool down come last, and a full one is
 //! waited for when there is no other. What is tried again is bounded for the call (each upstream once, a
 //! lone one twice) and for the gateway (see [`RetryBudget`](crate::upstream::retry_budget::RetryBudget)).
 
@@ -30,7 +30,7 @@ use system::clock;
 use telemetry::metrics::Metrics;
 use wire::request::Request;
 
-/// About how long a lone upstream is left before it is asked once more.
+/// Mean pause before a lone upstream is tried once more.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The time that a stream's head waits for its first event if no keep-alive comments are sent.
@@ -46,7 +46,7 @@ pub struct UpstreamResponse {
     pub head_at: Instant,
 }
 
-/// A call whose upstream is answering: the reply, what is reserved for it, and what may end it.
+/// A call whose upstream is responding: the response, its reservation, and its cancellation.
 pub struct RespondingCall {
     pub forwarded: UpstreamResponse,
     pub reservation: Reservation,
@@ -62,8 +62,8 @@ impl UpstreamResponse {
 
 /// The reason that no upstream responded.
 pub enum NotForwarded {
-    /// The last upstream's failure, whose name it was, and whether the call counts as a request.
-    /// `unheard` is an upstream that took the request and was not heard of in time: it may bill it.
+    /// The last upstream's failure and name, and true if the call counts as a request.
+    /// `unheard` is an upstream that took the request and did not respond in time: it may bill it.
     Failed {
         failure: UpstreamFailure,
         upstream: Arc<str>,
@@ -111,7 +111,7 @@ impl Call<'_> {
             Ok(forwarded) => Ok(RespondingCall { forwarded, reservation, cancellation }),
             Err(NotForwarded::Stopped { by, upstream, pending }) => {
                 let empty = self.no_room(&reservation);
-                let sent = std::mem::replace(&mut self.held, empty);
+                let sent = std::mem::replace(&mut self.body_permit, empty);
                 let unread = pending.map(|pending| UnreadResponse::Head(pending, sent));
                 self.interrupt(reservation, by, upstream, unread).await;
                 session.close_after_reply();
@@ -140,7 +140,7 @@ impl Call<'_> {
 /// The attempts of a call so far.
 #[derive(Default)]
 struct AttemptState<'a> {
-    sent_request: usize,
+    attempts: usize,
     last: Option<NotForwarded>,
     /// Failed in a way that a second try may help, without having cost anything.
     may_retry: Option<&'a Route>,
@@ -172,7 +172,7 @@ impl Forwarding<'_> {
             if let Done::Break(done) = done {
                 return done;
             }
-        } else if let (1, Some(route)) = (state.sent_request, state.may_retry) {
+        } else if let (1, Some(route)) = (state.attempts, state.may_retry) {
             let pause = RETRY_INTERVAL.mul_f64(0.5 + clock::chance());
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -185,7 +185,7 @@ impl Forwarding<'_> {
         Err(state.outcome())
     }
 
-    /// The model's routes, those that asked for a rest last.
+    /// The model's routes, those in a cooldown last.
     fn order(&self) -> Vec<&Route> {
         let mut order = rendezvous::rank(&self.reservation.model.routes, self.conversation());
         if order.len() > 1 {
@@ -229,13 +229,13 @@ impl Forwarding<'_> {
             state.full.get_or_insert(route);
             return Done::Continue(());
         };
-        if state.sent_request > 0 {
+        if state.attempts > 0 {
             if !self.upstreams.retry_budget.withdraw() {
                 return Done::Break(Err(state.outcome()));
             }
             self.metrics.retries.increment(1);
         }
-        state.sent_request += 1;
+        state.attempts += 1;
         let attempt = self.attempt(session, route, pool, permit).await;
         self.report_to_breaker(call_permit, &attempt, pool);
         self.next_step(attempt, route, pool, state)
@@ -247,13 +247,13 @@ impl Forwarding<'_> {
         match attempt {
             Attempt::Stopped { .. } => drop(call_permit),
             Attempt::Failed { blame: FaultOwner::Upstream, failure, .. } => {
-                // Whatever was asked, it was not reached.
+                // It was not reached, whatever the request.
                 let is_away =
                     matches!(failure, UpstreamFailure::Connect | UpstreamFailure::ConnectTimeout);
                 let caller = (!is_away).then_some(self.reservation.caller.user);
                 call_permit.failed(now, clock::chance(), caller);
             }
-            Attempt::RespondingCall(_) | Attempt::Failed { .. } => call_permit.succeeded(now),
+            Attempt::Responded(_) | Attempt::Failed { .. } => call_permit.succeeded(now),
         }
         let breaker = self.metrics.upstream_breaker(&pool.upstream().name);
         breaker.set(pool.breaker.phase(now).number());
@@ -269,8 +269,8 @@ impl Forwarding<'_> {
     ) -> Done {
         let upstream = Arc::clone(&route.upstream.name);
         match attempt {
-            Attempt::RespondingCall(forwarded) => {
-                if state.sent_request > 1 {
+            Attempt::Responded(forwarded) => {
+                if state.attempts > 1 {
                     self.upstreams.retry_budget.refund();
                 }
                 Done::Break(Ok(forwarded))
@@ -360,7 +360,7 @@ pub async fn stopped(session: &mut Session, cancellation: &Cancellation) -> EndR
     }
 }
 
-/// Resolves when the caller has gone; until then it is sent what keeps its connection alive, if that is set.
+/// Resolves when the caller has gone; until then it is sent keep-alive bytes, if that is configured.
 async fn gone_or_kept_alive(session: &mut Session, cancellation: &Cancellation) {
     match &cancellation.early {
         Some(early) => early.keep_alive(session).await,

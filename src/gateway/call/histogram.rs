@@ -31,7 +31,7 @@ impl<const LATELY: u16> Default for Histogram<LATELY> {
 
 impl<const LATELY: u16> Histogram<LATELY> {
     /// Records a number. Once `LATELY` were recorded, each counts half.
-    pub fn note(&self, number: u64) {
+    pub fn record(&self, number: u64) {
         if self.count() >= LATELY && !self.halving.swap(true, Relaxed) {
             self.halve();
             self.halving.store(false, Relaxed);
@@ -97,7 +97,7 @@ mod tests {
         #[test]
         fn it_is_enough_and_not_much_more(number in 1_u64..1 << 24) {
             let histogram = Histogram::<100>::default();
-            histogram.note(number);
+            histogram.record(number);
             prop_assert!(histogram.all_but(10) >= number);
             prop_assert!(histogram.all_but(10) <= number + number / 4 + 1);
         }
@@ -109,7 +109,7 @@ mod tests {
         ) {
             let histogram = Histogram::<100>::default();
             for number in &numbers {
-                histogram.note(*number);
+                histogram.record(*number);
             }
             let enough = histogram.all_but(one_in);
             let above = numbers.iter().filter(|number| **number > enough).count();
@@ -131,7 +131,7 @@ mod tests {
         std::thread::scope(|scope| {
             for number in [10, 1_000] {
                 let histogram = &histogram;
-                scope.spawn(move || (0..10_000).for_each(|_| histogram.note(number)));
+                scope.spawn(move || (0..10_000).for_each(|_| histogram.record(number)));
             }
         });
         assert_eq!((histogram.count(), histogram.all_but(3)), (20_000, 1_024));

@@ -1,7 +1,7 @@
 //! Ends a call whose caller has gone or that was cancelled, before a byte of its response was sent.
 
 use crate::gateway::call::Call;
-use crate::gateway::call::body_memory::Held;
+use crate::gateway::call::body_memory::BodyPermit;
 use crate::gateway::call::drain::{self, Drain, SentRequest, UnreadResponse};
 use crate::gateway::call::end::EndReason;
 use crate::gateway::call::relay_body;
@@ -21,8 +21,8 @@ impl Call<'_> {
         let sent_request = SentRequest::of(self.request, &reservation.caller.plan_limits.policy);
         match unread {
             Some(unread) if sent_request.is_read_on(&reservation.model, unread.upstream(), end) => {
-                let (status, bounds) = (end.status(), self.drain_bounds());
-                Drain { sent_request, status, upstream, bounds }.spawn(reservation, unread);
+                let (status, limits) = (end.status(), self.drain_limits());
+                Drain { sent_request, status, upstream, limits }.spawn(reservation, unread);
             }
             unread => {
                 let sent = unread.is_some().then_some(self.request);
@@ -34,22 +34,22 @@ impl Call<'_> {
     }
 
     /// A permit for body memory, with nothing in it yet.
-    pub(crate) fn no_room(&self, reservation: &Reservation) -> Held {
-        self.gateway.body_memory.hold(Some(reservation.caller.user), self.writer.head.address)
+    pub(crate) fn no_room(&self, reservation: &Reservation) -> BodyPermit {
+        self.gateway.body_memory.acquire(Some(reservation.caller.user), self.writer.head.address)
     }
 
     /// The permit for a part of a response, without the request's.
-    pub(crate) fn room_of(&mut self, body: &[u8], reservation: &Reservation) -> Held {
+    pub(crate) fn room_of(&mut self, body: &[u8], reservation: &Reservation) -> BodyPermit {
         let mut room = self.no_room(reservation);
         match room.grow(body.len()) {
             Ok(()) => room,
-            Err(_) => std::mem::replace(&mut self.held, room),
+            Err(_) => std::mem::replace(&mut self.body_permit, room),
         }
     }
 
-    pub(crate) fn drain_bounds(&self) -> drain::Bounds {
+    pub(crate) fn drain_limits(&self) -> drain::DrainLimits {
         let limits = &self.current.limits;
-        drain::Bounds {
+        drain::DrainLimits {
             time: limits.drain,
             hard_stop: self.gateway.hard_stop.clone(),
             event_bytes: limits.event_bytes,

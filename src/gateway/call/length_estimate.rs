@@ -1,6 +1,6 @@
 //! Estimates the output length of calls that set no limit, from recent replies.
 //!
-//! Admission keeps this much free for a call ([`Demand::likely_output`]). The estimate is the 90th percentile of
+//! Admission sets this much aside for a call ([`Demand::likely_output`]). The estimate is the 90th percentile of
 //! recent replies to this user from this model, else to all users from this model; with fewer than [`MIN_CALLS_OF_USER`]
 //! replies the configured default applies. Whoever makes short calls could lower the estimate, then open many long
 //! streams at once, and each of them would be cut with some tokens that are not charged. So replies may
@@ -43,7 +43,7 @@ pub struct LengthEstimator {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
     /// The answer ended by itself.
-    BodyRelay(u64),
+    Whole(u64),
     /// It was cut here, by a limit or by the client: it would have been longer.
     AtLeast(u64),
 }
@@ -56,13 +56,13 @@ impl Default for LengthEstimator {
 
 impl LengthEstimator {
     /// Notes an answer. One that was cut teaches only that answers are longer than was thought.
-    pub fn note(&self, user: UserId, model: &Arc<str>, length: Length) {
+    pub fn record(&self, user: UserId, model: &Arc<str>, length: Length) {
         let of_user = self.users.get_or_insert_with(&(user, Arc::clone(model)), || {
             Ok::<_, std::convert::Infallible>(Arc::default())
         });
         let Ok(of_user) = of_user;
-        note(&of_user, length);
-        note(&self.model(model), length);
+        record(&of_user, length);
+        record(&self.model(model), length);
     }
 
     /// Output tokens that one choice is likely to stay within; `default` where too little is known.
@@ -88,11 +88,11 @@ impl LengthEstimator {
     }
 }
 
-fn note<const LATELY: u16>(histogram: &Histogram<LATELY>, length: Length) {
+fn record<const LATELY: u16>(histogram: &Histogram<LATELY>, length: Length) {
     match length {
-        Length::BodyRelay(tokens) => histogram.note(tokens),
+        Length::Whole(tokens) => histogram.record(tokens),
         Length::AtLeast(tokens) if tokens > histogram.all_but(QUANTILE_ONE_IN) => {
-            histogram.note(tokens);
+            histogram.record(tokens);
         }
         Length::AtLeast(_) => {}
     }
@@ -114,30 +114,30 @@ mod tests {
         lengths.likely(user, &"m".into(), DEFAULT)
     }
 
-    fn note(lengths: &LengthEstimator, user: UserId, times: u32, length: Length) {
-        (0..times).for_each(|_| lengths.note(user, &"m".into(), length));
+    fn record(lengths: &LengthEstimator, user: UserId, times: u32, length: Length) {
+        (0..times).for_each(|_| lengths.record(user, &"m".into(), length));
     }
 
     #[test]
     fn a_few_answers_say_nothing_and_many_all_but_one_in_ten() {
         let lengths = LengthEstimator::default();
-        note(&lengths, HERE, 7, Length::BodyRelay(4_000));
+        record(&lengths, HERE, 7, Length::Whole(4_000));
         assert_eq!(likely(&lengths, HERE), DEFAULT);
-        note(&lengths, HERE, 1, Length::BodyRelay(4_000));
+        record(&lengths, HERE, 1, Length::Whole(4_000));
         assert_eq!(likely(&lengths, HERE), 4_096);
-        note(&lengths, HERE, 23, Length::BodyRelay(1_200));
+        record(&lengths, HERE, 23, Length::Whole(1_200));
         assert_eq!(likely(&lengths, HERE), 4_096, "eight of 31 are more than one in ten");
-        note(&lengths, HERE, 60, Length::BodyRelay(1_200));
+        record(&lengths, HERE, 60, Length::Whole(1_200));
         assert_eq!(likely(&lengths, HERE), 1_280);
     }
 
     #[test]
     fn short_answers_lower_the_estimate_late_and_not_far() {
         let lengths = LengthEstimator::default();
-        note(&lengths, HERE, 31, Length::BodyRelay(5));
+        record(&lengths, HERE, 31, Length::Whole(5));
         assert_eq!(likely(&lengths, HERE), DEFAULT);
         for _ in 0..500 {
-            note(&lengths, HERE, 1, Length::BodyRelay(5));
+            record(&lengths, HERE, 1, Length::Whole(5));
             assert_eq!(likely(&lengths, HERE), MIN_ESTIMATE);
         }
         assert_eq!(lengths.likely(HERE, &"m".into(), 16), 16, "the operator's default is lower");
@@ -146,9 +146,9 @@ mod tests {
     #[test]
     fn a_user_who_is_new_has_what_others_have_from_the_model_but_never_less_than_the_default() {
         let lengths = LengthEstimator::default();
-        note(&lengths, HERE, 20, Length::BodyRelay(2_000));
+        record(&lengths, HERE, 20, Length::Whole(2_000));
         assert_eq!(likely(&lengths, THERE), 2_048);
-        note(&lengths, HERE, 1_000, Length::BodyRelay(9));
+        record(&lengths, HERE, 1_000, Length::Whole(9));
         assert_eq!(likely(&lengths, THERE), DEFAULT);
         assert_eq!(lengths.likely(HERE, &"other".into(), DEFAULT), DEFAULT);
     }
@@ -156,13 +156,13 @@ mod tests {
     #[test]
     fn what_was_cut_teaches_no_short_answers() {
         let lengths = LengthEstimator::default();
-        note(&lengths, HERE, 40, Length::BodyRelay(2_000));
-        note(&lengths, HERE, 500, Length::AtLeast(10));
+        record(&lengths, HERE, 40, Length::Whole(2_000));
+        record(&lengths, HERE, 500, Length::AtLeast(10));
         assert_eq!(likely(&lengths, HERE), 2_048);
-        note(&lengths, HERE, 8, Length::AtLeast(3_000));
+        record(&lengths, HERE, 8, Length::AtLeast(3_000));
         assert_eq!(likely(&lengths, HERE), 3_072);
         let cut = LengthEstimator::default();
-        note(&cut, HERE, 40, Length::AtLeast(5_000));
+        record(&cut, HERE, 40, Length::AtLeast(5_000));
         assert_eq!(
             likely(&cut, HERE),
             DEFAULT,
@@ -173,8 +173,8 @@ mod tests {
     #[test]
     fn what_was_long_ago_is_forgotten() {
         let lengths = LengthEstimator::default();
-        note(&lengths, HERE, 60, Length::BodyRelay(8_000));
-        note(&lengths, HERE, 400, Length::BodyRelay(20));
+        record(&lengths, HERE, 60, Length::Whole(8_000));
+        record(&lengths, HERE, 400, Length::Whole(20));
         assert_eq!(likely(&lengths, HERE), MIN_ESTIMATE);
     }
 }

@@ -38,7 +38,7 @@ use crate::gateway::response::refusal::Refusal;
 use crate::gateway::response::rejection::Rejection;
 use crate::gateway::response::writer::ResponseWriter;
 use crate::gateway::{Gateway, Handled, RoutingSnapshot};
-use body_memory::Held;
+use body_memory::BodyPermit;
 use domain::caller::Caller;
 use std::sync::Arc;
 use wire::request::Request;
@@ -51,7 +51,7 @@ pub(crate) struct Call<'a> {
     pub current: &'a RoutingSnapshot,
     pub request: &'a Request<'a>,
     /// The memory of its bodies.
-    pub held: Held,
+    pub body_permit: BodyPermit,
 }
 
 impl Gateway {
@@ -83,13 +83,15 @@ impl Gateway {
         writer: &ResponseWriter<'_>,
     ) -> Result<Handled, Rejection> {
         let current = self.current();
-        let (body, held) = self.read_body(surface, caller, session, writer, &current).await?;
+        let (body, body_permit) =
+            self.read_body(surface, caller, session, writer, &current).await?;
         let mut request = Request::parse(surface, &body).map_err(Refusal::BadBody)?;
         let previous = self.previous_response(caller, &mut request, session, writer).await?;
         let pinned = previous.as_ref().map(|response| &*response.upstream);
         let mut cancellation = self.cancellation(caller, writer, &current, request.stream);
         cancellation.early = early_keepalive::early(writer, &current.limits, &request);
-        let mut call = Call { gateway: self, writer, current: &current, request: &request, held };
+        let mut call =
+            Call { gateway: self, writer, current: &current, request: &request, body_permit };
         let reservation = Box::pin(call.admit(session, &cancellation, caller, pinned)).await?;
         let overhead = writer.elapsed().saturating_sub(reservation.waited);
         self.settler.metrics.request_overhead_seconds.record(overhead);

@@ -18,11 +18,11 @@ use std::sync::Arc;
 use wire::request::Request;
 use wire::tokens::estimate;
 
-/// A prompt of fewer tokens than this is counted sooner than asked about.
+/// For a prompt of fewer tokens than this, counting is cheaper than reading the quota.
 const WORTH_COUNTING: u64 = 64;
 /// Long prompts that may wait to be counted.
 const MAX_QUEUE_LENGTH: usize = 256;
-/// Bytes of text whose counting would hold up other calls on its thread.
+/// Bytes of text from which counting would delay other calls on the same thread.
 const LONG_PROMPT_BYTES: u64 = 128 * 1024;
 
 /// The tokens of the day that are left for a long prompt.
@@ -91,7 +91,7 @@ impl Admission<'_> {
     }
 }
 
-/// The prompt counted exactly. A long one would hold up other calls on this thread, so it is
+/// The prompt counted exactly. A long one would delay other calls on this thread, so it is
 /// counted where threads may block.
 pub(crate) fn exact_prompt(request: &Request<'_>, model: &Model) -> u64 {
     let count = || estimate::count_prompt(request, model.prompt_overhead_tokens);

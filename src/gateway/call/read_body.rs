@@ -1,6 +1,6 @@
 //! The request body, whole and bounded in size and time.
 
-use crate::gateway::call::body_memory::Held;
+use crate::gateway::call::body_memory::BodyPermit;
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::response::writer::ResponseWriter;
@@ -20,7 +20,7 @@ const RATE_GRACE: Duration = Duration::from_secs(10);
 
 /// Limits of a request body.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct BodyLimits {
     /// Maximum size, in bytes.
     pub bytes: usize,
     /// Longest it may take to arrive.
@@ -29,7 +29,7 @@ pub struct Bounds {
     pub rate: u64,
 }
 
-impl Bounds {
+impl BodyLimits {
     /// The time from the body's beginning within which the next piece must arrive, with `received` bytes read.
     fn time_for(&self, received: usize) -> Duration {
         let at_rate = Duration::from_millis(
@@ -49,33 +49,33 @@ impl Gateway {
         session: &mut Session,
         writer: &ResponseWriter<'_>,
         current: &RoutingSnapshot,
-    ) -> Result<(Bytes, Held), Refusal> {
+    ) -> Result<(Bytes, BodyPermit), Refusal> {
         let now = writer.head.admitted_at;
         self.refuse_exhausted(caller, surface, now).await?;
-        let mut held = self.body_memory.hold(Some(caller.user), writer.head.address);
-        let bounds = self.body_bounds(current.limits.body_bytes);
+        let mut body_permit = self.body_memory.acquire(Some(caller.user), writer.head.address);
+        let limits = self.body_limits(current.limits.body_bytes);
         let admit = self.refuse_without_quota(caller, surface, now);
-        let body = read(session, bounds, &mut held, admit).await?;
-        Ok((body, held))
+        let body = read(session, limits, &mut body_permit, admit).await?;
+        Ok((body, body_permit))
     }
 }
 
 /// Reads the body. A declared length over the limit is refused before a byte is read, and an
-/// undeclared one as soon as it passes the limit. Its memory is taken from `held` as it arrives.
-/// `admit` is asked once it is known that the body is large, before more of it is read.
+/// undeclared one as soon as it passes the limit. Its memory is taken from `body_permit` as it arrives.
+/// `admit` is awaited once it is known that the body is large, before more of it is read.
 ///
 /// # Errors
 /// Compressed, too large, too slow, broken off, no room, or not admitted; the connection cannot be used again.
 pub async fn read(
     session: &mut Session,
-    bounds: Bounds,
-    held: &mut Held,
+    limits: BodyLimits,
+    body_permit: &mut BodyPermit,
     admit: impl Future<Output = Result<(), Refusal>>,
 ) -> Result<Bytes, Refusal> {
     refuse_encoded(session)?;
     let declared = declared_length(session)?;
-    if declared.is_some_and(|length| length > bounds.bytes as u64) {
-        return Err(Refusal::BodyTooLarge { limit: bounds.bytes });
+    if declared.is_some_and(|length| length > limits.bytes as u64) {
+        return Err(Refusal::BodyTooLarge { limit: limits.bytes });
     }
     let mut admit = Some(admit);
     if declared.is_some_and(|length| length > LARGE as u64)
@@ -88,9 +88,9 @@ pub async fn read(
         None => READ_BUFFER,
     };
     let mut body =
-        Pieces { bounds, begun_at: clock::instant(), first: Bytes::new(), all: BytesMut::new() };
+        Pieces { limits, begun_at: clock::instant(), first: Bytes::new(), all: BytesMut::new() };
     while !session.is_body_empty() {
-        held.reach(through + body.memory())?;
+        body_permit.reach(through + body.memory())?;
         let Some(piece) = body.next(session).await? else { break };
         body.add(piece)?;
         if body.len() > LARGE
@@ -99,13 +99,13 @@ pub async fn read(
             admit.await?;
         }
     }
-    held.keep(body.memory());
+    body_permit.keep(body.memory());
     Ok(body.whole())
 }
 
 /// The part of a body that has arrived.
 struct Pieces {
-    bounds: Bounds,
+    limits: BodyLimits,
     begun_at: Instant,
     /// Most bodies arrive in one piece, which then needs no copy.
     first: Bytes,
@@ -123,14 +123,14 @@ impl Pieces {
     }
 
     async fn next(&self, session: &mut Session) -> Result<Option<Bytes>, Refusal> {
-        let until = self.begun_at + self.bounds.time_for(self.len());
+        let until = self.begun_at + self.limits.time_for(self.len());
         let piece = tokio::time::timeout_at(until.into(), session.read_body()).await;
-        let slow = |_| Refusal::SlowBody { time: self.bounds.time, rate: self.bounds.rate };
+        let slow = |_| Refusal::SlowBody { time: self.limits.time, rate: self.limits.rate };
         piece.map_err(slow)?.map_err(|_| Refusal::CutBody)
     }
 
     fn add(&mut self, piece: Bytes) -> Result<(), Refusal> {
-        let limit = self.bounds.bytes;
+        let limit = self.limits.bytes;
         if self.len() + piece.len() > limit {
             return Err(Refusal::BodyTooLarge { limit });
         }
@@ -173,8 +173,8 @@ mod tests {
 
     #[test]
     fn a_body_must_come_at_the_rate_after_a_grace() {
-        let bounds = |rate| Bounds { bytes: 1 << 20, time: Duration::from_secs(60), rate };
-        let seconds = |rate, received| bounds(rate).time_for(received).as_secs();
+        let limits = |rate| BodyLimits { bytes: 1 << 20, time: Duration::from_secs(60), rate };
+        let seconds = |rate, received| limits(rate).time_for(received).as_secs();
         assert_eq!(seconds(2048, 0), 10);
         assert_eq!(seconds(2048, 2048), 11);
         assert_eq!(seconds(2048, 65_536), 42);

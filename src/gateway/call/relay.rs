@@ -55,7 +55,7 @@ impl Call<'_> {
             Sent::Head => true,
             Sent::Torn => false,
         };
-        let bounds = self.stream_bounds();
+        let bounds = self.stream_limits();
         let rereader = self.request.dependencies.is_stored.then(|| self.rereader());
         let stream = Stream::new(session, *responding, self.request, bounds, rereader);
         let status = if sent { stream.run().await } else { stream.hang_up().await };
@@ -74,8 +74,11 @@ impl Call<'_> {
         let RespondingCall { mut forwarded, reservation, cancellation } = responding;
         let (budget, reserved) = (reservation.budget(), reservation.reserved);
         let bytes = self.current.limits.reply_bytes;
-        let bounds =
-            relay_body::Bounds { bytes, held: &mut self.held, cancellation: &cancellation };
+        let bounds = relay_body::CollectLimits {
+            bytes,
+            body_permit: &mut self.body_permit,
+            cancellation: &cancellation,
+        };
         let owners = &self.gateway.owners;
         let relayed =
             relay_body::relay(session, &mut forwarded, reservation, self.request, bounds, owners)
@@ -88,9 +91,8 @@ impl Call<'_> {
                 let own = overhead + clock::instant().duration_since(at);
                 head.write(&writer::PROCESS_TIME, writer::Seconds(own));
                 let written = self.writer.whole(session, head, body).await;
-                let settlement =
-                    if written.is_ok() { Status::Complete } else { Status::CutByClient };
-                Ok(self.handled(200, settlement))
+                let status = if written.is_ok() { Status::Complete } else { Status::CutByClient };
+                Ok(self.handled(200, status))
             }
             BodyRelay::Failed { refusal, charged } => {
                 let budget = budget.returned(reserved, charged > 0).charged(charged);
@@ -118,17 +120,17 @@ impl Call<'_> {
         }
     }
 
-    fn stream_bounds(&self) -> relay_stream::Bounds {
-        relay_stream::Bounds {
+    fn stream_limits(&self) -> relay_stream::StreamLimits {
+        relay_stream::StreamLimits {
             event_bytes: self.current.limits.event_bytes,
             keepalive: self.current.limits.keepalive_comment,
             slice_tokens: self.current.limits.slice_tokens,
-            drain: self.drain_bounds(),
+            drain: self.drain_limits(),
         }
     }
 
-    fn handled(&self, status: u16, settlement: Status) -> Handled {
+    fn handled(&self, status: u16, recorded: Status) -> Handled {
         let route = Route::Call(self.request.surface);
-        Handled { route, status, outcome: outcome_of_status(settlement) }
+        Handled { route, status, outcome: outcome_of_status(recorded) }
     }
 }

@@ -1,6 +1,6 @@
 //! Relay of a reply that comes in one piece: read to its end, settled, then sent as it came.
 
-use crate::gateway::call::body_memory::Held;
+use crate::gateway::call::body_memory::BodyPermit;
 use crate::gateway::call::cancellation::{CancelReason, Cancellation};
 use crate::gateway::call::drain::SentRequest;
 use crate::gateway::call::end::EndReason;
@@ -63,10 +63,10 @@ impl CollectedBody {
 }
 
 /// Limits of a whole response.
-pub struct Bounds<'a> {
+pub struct CollectLimits<'a> {
     /// Maximum size, in bytes.
     pub bytes: usize,
-    pub held: &'a mut Held,
+    pub body_permit: &'a mut BodyPermit,
     pub cancellation: &'a Cancellation,
 }
 
@@ -76,14 +76,14 @@ pub async fn relay(
     forwarded: &mut UpstreamResponse,
     mut reservation: Reservation,
     request: &Request<'_>,
-    bounds: Bounds<'_>,
+    limits: CollectLimits<'_>,
     owners: &ResponseOwners,
 ) -> BodyRelay {
     let upstream = Arc::clone(&forwarded.upstream);
     let head_at = forwarded.head_at;
     let mut body = BytesMut::new();
     let mut meter = Meter::default();
-    let collected = match collect(session, &mut forwarded.exchange, &mut body, bounds).await {
+    let collected = match collect(session, &mut forwarded.exchange, &mut body, limits).await {
         CollectedBody::Body(body) if !request.surface.read_reply(&body, &mut meter) => {
             CollectedBody::broken()
         }
@@ -147,7 +147,7 @@ async fn failed(reservation: Reservation, settlement: Settlement, refusal: Refus
     BodyRelay::Failed { refusal, charged }
 }
 
-/// The ending of a reply that the gateway gives up although its upstream may make, and bill, all of it: charged
+/// The settlement of a response that the gateway abandons although its upstream may generate, and bill, all of it: charged
 /// like one whose caller has gone and that was not read to its end in time.
 pub async fn settlement_of_given_up(
     reservation: &mut Reservation,
@@ -161,7 +161,7 @@ pub async fn settlement_of_given_up(
     reservation.unreported(Status::CutByUpstream, sent_request.surface.output(), upstream)
 }
 
-/// The ending of a call that `upstream` took and did not answer in time: charged as if its client had disconnected
+/// The settlement of a call that `upstream` took and did not respond to in time: charged as if its client had disconnected
 /// then.
 pub async fn settlement_of_unheard(
     reservation: &mut Reservation,
@@ -176,7 +176,7 @@ pub async fn settlement_of_unheard(
     settlement_of_stopped(reservation, request, name, by.status())
 }
 
-/// The ending of a reply that is an error: nothing is charged, unless the upstream reports usage all the same.
+/// The settlement of a response that is an error: nothing is charged, unless the upstream reports usage all the same.
 fn settlement_of_error(
     request: &Request<'_>,
     body: &[u8],
@@ -196,7 +196,7 @@ pub fn reported_in(surface: Surface, body: &[u8]) -> Option<Usage> {
     meter.usage().filter(|usage| usage.tokens.total() > 0)
 }
 
-/// What a complete reply is charged, of which `meter` has heard: as reported, or counted, with the prompt as `prompt`
+/// The settlement of a complete response that `meter` has read: as reported, or counted, with the prompt as `prompt`
 /// counts it.
 pub fn settlement_of(
     sent_request: &SentRequest,
@@ -254,13 +254,14 @@ async fn record_owner(
         return Ok(());
     }
     let Some(id) = request.surface.id_of(body) else { return Ok(()) };
-    let mut kept = reservation.kept(&id, &settlement.upstream, settlement.tokens.total());
+    let mut stored =
+        reservation.stored_response(&id, &settlement.upstream, settlement.tokens.total());
     if request.dependencies.is_deferred {
-        kept.expires_at = reservation.admitted_at + DEFERRED_LIFETIME;
+        stored.expires_at = reservation.admitted_at + DEFERRED_LIFETIME;
     } else if settlement.source == Source::Reported {
-        kept.unsettled = None;
+        stored.unsettled = None;
     }
-    let recorded = owners.record(&kept, reservation.admitted_at).await;
+    let recorded = owners.record(&stored, reservation.admitted_at).await;
     log_owner(reservation.request, &recorded);
     let is_lost = request.dependencies.is_deferred && !matches!(recorded, Ok(true));
     if is_lost { Err(Refusal::RepliesUnavailable) } else { Ok(()) }
@@ -303,7 +304,7 @@ pub async fn settle_stopped(
     reservation.settle(settlement).await;
 }
 
-/// The ending of a call that was sent and whose upstream is taken to stop now, without any output. An image
+/// The settlement of a call that was sent and whose upstream is assumed to stop now, without any output. An image
 /// is made whoever waits for it.
 pub fn settlement_of_stopped(
     reservation: &Reservation,
@@ -327,9 +328,9 @@ pub async fn collect(
     session: &mut Session,
     exchange: &mut Exchange,
     body: &mut BytesMut,
-    bounds: Bounds<'_>,
+    limits: CollectLimits<'_>,
 ) -> CollectedBody {
-    let stopped = stopped(session, bounds.cancellation);
+    let stopped = stopped(session, limits.cancellation);
     tokio::pin!(stopped);
     loop {
         let next = tokio::select! {
@@ -339,8 +340,8 @@ pub async fn collect(
             by = &mut stopped => return CollectedBody::Stopped(by),
         };
         match next {
-            Ok(Some(bytes)) if body.len() + bytes.len() <= bounds.bytes => {
-                if let Err(no_room) = bounds.held.grow(bytes.len()) {
+            Ok(Some(bytes)) if body.len() + bytes.len() <= limits.bytes => {
+                if let Err(no_room) = limits.body_permit.grow(bytes.len()) {
                     return CollectedBody::GivenUp(no_room);
                 }
                 body.extend_from_slice(&bytes);
@@ -359,7 +360,7 @@ pub async fn read_on(
     exchange: &mut Exchange,
     mut body: BytesMut,
     most: usize,
-    room: &mut Held,
+    room: &mut BodyPermit,
 ) -> Option<Bytes> {
     while let Some(bytes) = exchange.next().await.ok()? {
         if body.len() + bytes.len() > most || room.grow(bytes.len()).is_err() {

@@ -1,6 +1,6 @@
 //! Relay of a stream: event by event as it comes, each shown to the meter.
 //!
-//! What the caller receives is the upstream's bytes, except: the usage chunk it did not ask for is
+//! What the caller receives is the upstream's bytes, except: the usage chunk that it did not request is
 //! taken out, keep-alive comments fill long silences, and an ending that is not the upstream's own
 //! says what it is. An event that would pass the reservation waits until more is reserved.
 //! The charge is durable before the end marker leaves.
@@ -29,7 +29,7 @@ use wire::sse::{Event, Scanner};
 use wire::stream_reader::{EventVerdict, StreamReader};
 
 /// Limits of a stream.
-pub struct Bounds {
+pub struct StreamLimits {
     /// Maximum size of an event, in bytes.
     pub event_bytes: usize,
     /// Comment after this much silence; `None` = never.
@@ -37,7 +37,7 @@ pub struct Bounds {
     /// Tokens that are reserved at once.
     pub slice_tokens: u64,
     /// For reading on once the caller has gone.
-    pub drain: drain::Bounds,
+    pub drain: drain::DrainLimits,
 }
 
 /// A stream that is being relayed.
@@ -46,7 +46,7 @@ pub struct Stream<'a> {
     pub forwarded: UpstreamResponse,
     pub request: &'a Request<'a>,
     pub cancellation: Cancellation,
-    pub bounds: Bounds,
+    pub limits: StreamLimits,
     pub(crate) quota: StreamQuota<'a>,
     pub(crate) scanner: Scanner,
     pub(crate) follow: Box<dyn StreamReader>,
@@ -64,11 +64,11 @@ pub struct Stream<'a> {
     pub(crate) failure: Option<UpstreamError>,
     /// A write was given up half way: nothing may follow it.
     pub(crate) partial_write: bool,
-    /// For a reply that the upstream keeps.
-    pub(crate) rereader: Option<StoredResponseReader>,
+    /// Set for a stored response.
+    pub(crate) reader: Option<StoredResponseReader>,
     redactor: Arc<ReplyRedactor>,
-    /// The reply as it is noted, once the upstream has said its name.
-    pub(crate) kept: Option<StoredResponse>,
+    /// The record of the stored response, once its id has arrived.
+    pub(crate) stored: Option<StoredResponse>,
 }
 
 impl<'a> Stream<'a> {
@@ -78,19 +78,19 @@ impl<'a> Stream<'a> {
         session: &'a mut Session,
         responding: RespondingCall,
         request: &'a Request<'a>,
-        bounds: Bounds,
-        rereader: Option<StoredResponseReader>,
+        limits: StreamLimits,
+        reader: Option<StoredResponseReader>,
     ) -> Box<Self> {
         let RespondingCall { forwarded, reservation, cancellation } = responding;
-        let scanner = Scanner::new(bounds.event_bytes);
-        let quota = StreamQuota::new(reservation, request, bounds.slice_tokens);
+        let scanner = Scanner::new(limits.event_bytes);
+        let quota = StreamQuota::new(reservation, request, limits.slice_tokens);
         let redactor = Arc::clone(&forwarded.pool.reply_redactor);
         Box::new(Self {
             session,
             forwarded,
             request,
             cancellation,
-            bounds,
+            limits,
             quota,
             scanner,
             follow: request.surface.stream_reader(request.include_usage),
@@ -101,9 +101,9 @@ impl<'a> Stream<'a> {
             first_output_at: None,
             failure: None,
             partial_write: false,
-            rereader,
+            reader,
             redactor,
-            kept: None,
+            stored: None,
         })
     }
 
@@ -149,13 +149,13 @@ impl<'a> Stream<'a> {
     /// Records the owner of a stored response before its id is sent. If that fails, the caller still gets the
     /// reply, but it cannot be retrieved.
     async fn record_owner(&mut self) {
-        let Some(rereader) = self.rereader.as_ref().filter(|_| self.kept.is_none()) else { return };
+        let Some(reader) = self.reader.as_ref().filter(|_| self.stored.is_none()) else { return };
         let Some(id) = self.follow.id() else { return };
         let reservation = self.quota.reservation();
-        let kept = reservation.kept(id, &self.forwarded.upstream, reservation.prompt);
-        let recorded = rereader.corrector.owners.record(&kept, reservation.admitted_at).await;
+        let stored = reservation.stored_response(id, &self.forwarded.upstream, reservation.prompt);
+        let recorded = reader.corrector.owners.record(&stored, reservation.admitted_at).await;
         relay_body::log_owner(reservation.request, &recorded);
-        self.kept = Some(kept);
+        self.stored = Some(stored);
     }
 
     /// Waits for the next thing that happens to this stream.
@@ -165,7 +165,7 @@ impl<'a> Stream<'a> {
             return Wake::End(EndReason::Cancelled(CancelReason::Deadline));
         }
         let blocked = self.waiting.is_some();
-        let keepalive = self.bounds.keepalive.map(|after| silence.caller + after);
+        let keepalive = self.limits.keepalive.map(|after| silence.caller + after);
         let idle = (!blocked).then(|| silence.upstream + self.forwarded.exchange.idle());
         let due =
             [keepalive, idle].into_iter().flatten().fold(self.cancellation.deadline, Instant::min);
@@ -285,7 +285,7 @@ impl<'a> Stream<'a> {
         self.failure.as_ref().is_some_and(|error| error.fault.is_retriable())
     }
 
-    /// The upstream's body ended without its end marker: complete only if it had said all it wanted
+    /// The upstream's body ended without its end marker: complete only if its choices had finished
     /// to.
     fn upstream_ended(&mut self) -> EndReason {
         let rest = self.scanner.last_event();

@@ -93,7 +93,7 @@ impl StoredResponseReader {
         };
         let mut exchange = pool.try_call(request, future::pending::<()>()).await.ok()?;
         let status = exchange.status();
-        let mut room = self.body_memory.hold(Some(reply.user), self.address);
+        let mut room = self.body_memory.acquire(Some(reply.user), self.address);
         let body = relay_body::read_on(&mut exchange, BytesMut::new(), self.reply_bytes, &mut room);
         let body = body.await;
         if status == StatusCode::NOT_FOUND {

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use wire::request::Request;
 
 /// How long the end of a reply waits for its charge to be durable. Past it the reply ends anyway:
-/// the charge is kept in memory and written when the ledger is back.
+/// the charge stays in memory and is written when the ledger is back.
 const DURABLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An admitted call. It is consumed by [`Reservation::settle`]; if it is dropped instead, it charges all that it
@@ -43,19 +43,19 @@ pub struct Reservation {
     pub prompt: u64,
     /// The same, if it is counted.
     pub counted_prompt: Option<u64>,
-    /// Tokens held in all, prompt included.
+    /// Tokens reserved in all, prompt included.
     pub reserved: u64,
     pub observed: ObservedTokens,
     /// The output limit to send upstream, per choice; `None` leaves the caller's in force.
     pub output_limit: Option<u64>,
     /// Output tokens, of all choices, at which the upstream was to stop.
-    pub most_output: u64,
+    pub max_output_tokens: u64,
     pub choices: u64,
     /// Token kinds that its upstream bills and the response does not show.
     pub kinds: HiddenKinds,
     /// Tokens that it was to reserve for that; less where less was left.
     pub hidden: u64,
-    /// Set when `output_limit` is below what the caller asked for.
+    /// True if `output_limit` is below the requested one.
     pub clamped: bool,
     pub sliced: bool,
     pub standing: Standing,
@@ -76,9 +76,9 @@ impl Reservation {
         self.counted_prompt.unwrap_or_else(|| exact_prompt(request, &self.model))
     }
 
-    /// The reply to this call, as what an upstream keeps.
+    /// The record of this call's response, which the upstream stores.
     #[must_use]
-    pub fn kept(&self, id: &str, upstream: &str, tokens: u64) -> StoredResponse {
+    pub fn stored_response(&self, id: &str, upstream: &str, tokens: u64) -> StoredResponse {
         StoredResponse {
             id: id.to_owned(),
             user: self.caller.user,
@@ -95,7 +95,7 @@ impl Reservation {
         self.settled = true;
         self.learn(&settlement);
         let charge = self.charge(&settlement);
-        let mut settling = Box::pin(Arc::clone(&self.settler).run(charge));
+        let mut settling = Box::pin(Arc::clone(&self.settler).settle(charge));
         // In most cases nothing has to be waited for.
         if (&mut settling).now_or_never().is_some() {
             return;
@@ -107,7 +107,7 @@ impl Reservation {
     /// Notes how long the answer was, and what the model's reasoning took, if all of it was reported.
     fn learn(&self, settlement: &Settlement) {
         if let Some(length) = self.length(settlement) {
-            self.settler.lengths.note(self.caller.user, &self.model.id, length);
+            self.settler.lengths.record(self.caller.user, &self.model.id, length);
         }
         let is_told =
             (settlement.status, settlement.source) == (Status::Complete, Source::Reported);
@@ -119,12 +119,12 @@ impl Reservation {
                 output: tokens.completion.saturating_add(tokens.reasoning),
                 took: self.ran(),
             };
-            self.settler.reasoning.note(self.caller.user, &self.model.id, self.kinds, billed);
+            self.settler.reasoning.record(self.caller.user, &self.model.id, self.kinds, billed);
         }
     }
 
     /// Output tokens of one choice, if the call had an answer. A call that was not cut and that ended
-    /// before its limit said all it wanted to.
+    /// before its limit was complete.
     fn length(&self, settlement: &Settlement) -> Option<Length> {
         // Hidden reasoning has an allowance of its own.
         let reasoning = if self.kinds.reasoning { 0 } else { settlement.tokens.reasoning };
@@ -132,14 +132,14 @@ impl Reservation {
         let output = match settlement.source {
             Source::Reported => output,
             // A call that was given up is charged more than it is known to have had.
-            Source::Estimated => output.min(self.most_output),
+            Source::Estimated => output.min(self.max_output_tokens),
         };
         if output == 0 {
             return None;
         }
         let of_one = output / self.choices.max(1);
         match settlement.status {
-            Status::Complete if output < self.most_output => Some(Length::BodyRelay(of_one)),
+            Status::Complete if output < self.max_output_tokens => Some(Length::Whole(of_one)),
             Status::Failed | Status::Abandoned => None,
             _ => Some(Length::AtLeast(of_one)),
         }
@@ -198,7 +198,7 @@ impl Drop for Reservation {
         let settlement =
             Settlement { status: Status::Abandoned, tokens, ..Settlement::failed("".into(), true) };
         let charge = self.charge(&settlement);
-        drop(self.settler.tasks.spawn(Arc::clone(&self.settler).run(charge)));
+        drop(self.settler.tasks.spawn(Arc::clone(&self.settler).settle(charge)));
     }
 }
 

@@ -47,7 +47,7 @@ impl ResponsePrefix {
     }
 
     /// The time that the caller may wait for it; `longest` applies to streams.
-    pub fn hold(&self, longest: Duration) -> Duration {
+    pub fn max_wait(&self, longest: Duration) -> Duration {
         match self {
             Self::Stream { .. } => longest,
             Self::BodyRelay { .. } => WHOLE_HOLD,
@@ -59,7 +59,7 @@ impl ResponsePrefix {
         match self {
             Self::BodyRelay { body, surface } => {
                 let Some(bytes) = read else {
-                    // What the upstream bills is charged, so no other upstream is asked for it.
+                    // What the upstream bills is charged, so no other upstream is tried.
                     let error = UpstreamError::in_reply(body);
                     return Found::Break(
                         error.filter(|_| relay_body::reported_in(*surface, body).is_none()),

@@ -16,7 +16,7 @@ pub struct Wanted<'a> {
     pub upstream: Option<&'a str>,
 }
 
-/// The model a caller asked for, with those of its routes that will do.
+/// The requested model, with those of its routes that can serve the call.
 ///
 /// # Errors
 /// Unknown, not in the caller's plan or key, or offered by none of its upstreams.

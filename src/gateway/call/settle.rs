@@ -23,7 +23,7 @@ pub struct Settler {
     pub tasks: TaskTracker,
     pub reasoning: Arc<ReasoningEstimator>,
     pub lengths: Arc<LengthEstimator>,
-    /// Told of every call that gives back what it held.
+    /// Notified of every call that returns its reservation.
     pub admission_queue: Arc<AdmissionQueue>,
 }
 
@@ -35,7 +35,7 @@ pub struct Settlement {
     pub source: Source,
     /// The part of the prompt that was written into the upstream's cache.
     pub cache_written: u64,
-    /// `cost_in_usd_ticks`, where the upstream told it.
+    /// `cost_in_usd_ticks`, if the upstream reported it.
     pub cost_ticks: Option<i64>,
     /// True if the call counts against requests per day.
     pub counted: bool,
@@ -105,7 +105,7 @@ impl Settlement {
 }
 
 impl Settler {
-    pub(crate) async fn run(self: Arc<Self>, charge: Charge) {
+    pub(crate) async fn settle(self: Arc<Self>, charge: Charge) {
         count(&self.metrics, &charge);
         log(&charge);
         let (user, key) = (charge.user, charge.key.clone());

@@ -126,12 +126,12 @@ impl Stream<'_> {
         let status = end.status();
         let last_bytes = self.last_bytes(end, &TokenCount::default());
         let on_settlement = self.on_settlement();
-        let Self { session, forwarded, quota, scanner, follow, bounds, partial_write, .. } = self;
+        let Self { session, forwarded, quota, scanner, follow, limits, partial_write, .. } = self;
         let upstream = Arc::clone(&forwarded.upstream);
         let first_output_at = self.first_output_at.map(Instant::into_std);
         let quota = quota.detached();
         let rest = RemainingStream { forwarded, quota, scanner, follow, first_output_at };
-        Drain { sent_request, status, upstream, bounds: bounds.drain }
+        Drain { sent_request, status, upstream, limits: limits.drain }
             .spawn_stream(rest, on_settlement);
         session.close_after_reply();
         close(session, end, partial_write, last_bytes).await;
@@ -140,17 +140,17 @@ impl Stream<'_> {
 
     /// Records what a stored response was charged, and whether that is still an estimate.
     fn on_settlement(&mut self) -> OnSettlement {
-        let (Some(kept), Some(rereader)) = (self.kept.take(), self.rereader.take()) else {
+        let (Some(stored), Some(reader)) = (self.stored.take(), self.reader.take()) else {
             return Box::new(|_| {});
         };
         let reservation = self.quota.reservation();
         let (tasks, now) = (reservation.tasks(), reservation.admitted_at);
         Box::new(move |settlement| {
-            let unsettled = kept.unsettled.filter(|_| settlement.source == Source::Estimated);
-            let kept = StoredResponse { tokens: settlement.tokens.total(), unsettled, ..kept };
+            let unsettled = stored.unsettled.filter(|_| settlement.source == Source::Estimated);
+            let stored = StoredResponse { tokens: settlement.tokens.total(), unsettled, ..stored };
             tasks.spawn(async move {
-                let _ = rereader.corrector.owners.record(&kept, now).await;
-                rereader.read(kept, now).await;
+                let _ = reader.corrector.owners.record(&stored, now).await;
+                reader.read(stored, now).await;
             });
         })
     }
@@ -195,13 +195,13 @@ impl Stream<'_> {
     }
 }
 
-/// Writes the ending, and ends the response.
-async fn close(session: &mut Session, end: EndReason, partial_write: bool, settlement: Bytes) {
+/// Writes the last bytes, and ends the response.
+async fn close(session: &mut Session, end: EndReason, partial_write: bool, last_bytes: Bytes) {
     if end == EndReason::CallerGone || partial_write {
         // What was written may end in the middle of a chunk: nothing may follow it.
         return session.abort();
     }
-    let sent = session.send(settlement, !end.is_cut()).await;
+    let sent = session.send(last_bytes, !end.is_cut()).await;
     if sent.is_ok() && end.is_cut() {
         session.cut_off().await;
     }

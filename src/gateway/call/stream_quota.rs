@@ -1,6 +1,6 @@
-//! How far a running stream may go: what it holds, what it has used, and asking for more.
+//! The quota of a running stream: reserved, used, and extended slice by slice.
 //!
-//! The next slice is asked for in the background before the present one is used up. Far from the
+//! The next slice is requested in the background before the present one is used up. Far from the
 //! limit, use is judged by a cheap ceiling; where no more is to be had, by an exact count.
 //! A stream that gets no more is cut within 100 ms: while it waits its upstream is not read, which continues
 //! to produce tokens that are not charged.
@@ -34,13 +34,13 @@ pub struct StreamQuota<'a> {
     slice: u64,
     /// Set once the prompt has been counted exactly.
     prompt_is_exact: bool,
-    /// The size of the latest slice; the next is asked for when half of it is left.
+    /// The size of the latest slice; the next is requested when half of it is left.
     latest: u64,
-    asking: Option<PendingExtend>,
-    /// The latest asking brought nothing, so only an exact count tells whether there is enough.
+    pending_extend: Option<PendingExtend>,
+    /// The latest extension added nothing, so only an exact count can decide whether enough is reserved.
     needs_exact_count: bool,
     /// The time since which the stream has waited for other calls to return tokens.
-    held_since: Option<Instant>,
+    blocked_since: Option<Instant>,
 }
 
 type PendingExtend = BoxFuture<'static, Result<ExtendOutcome, QuotaUnavailable>>;
@@ -67,13 +67,13 @@ impl<'a> StreamQuota<'a> {
             slice,
             prompt_is_exact,
             latest,
-            asking: None,
+            pending_extend: None,
             needs_exact_count: false,
-            held_since: None,
+            blocked_since: None,
         }
     }
 
-    /// The allowance of a stream whose request's body is gone.
+    /// The quota of a stream whose request body is no longer in memory.
     #[must_use]
     pub fn without_request(reservation: Reservation, slice: u64) -> StreamQuota<'static> {
         let latest = reservation.reserved.saturating_sub(reservation.prompt);
@@ -84,9 +84,9 @@ impl<'a> StreamQuota<'a> {
             slice,
             prompt_is_exact: true,
             latest,
-            asking: None,
+            pending_extend: None,
             needs_exact_count: false,
-            held_since: None,
+            blocked_since: None,
         }
     }
 
@@ -97,7 +97,7 @@ impl<'a> StreamQuota<'a> {
         StreamQuota { request: None, ..self }
     }
 
-    /// The request that holds it.
+    /// The id of its call.
     #[must_use]
     pub fn request(&self) -> RequestId {
         self.reservation.request
@@ -116,11 +116,11 @@ impl<'a> StreamQuota<'a> {
         if !self.reservation.sliced {
             return true;
         }
-        let held = self.reservation.reserved;
-        if ceiling <= held {
-            let is_low = held - ceiling < self.latest / 2;
-            if is_low && self.asking.is_none() && self.held_since.is_none() {
-                self.asking = Some(self.start_extend(self.slice, 1));
+        let reserved_tokens = self.reservation.reserved;
+        if ceiling <= reserved_tokens {
+            let is_low = reserved_tokens - ceiling < self.latest / 2;
+            if is_low && self.pending_extend.is_none() && self.blocked_since.is_none() {
+                self.pending_extend = Some(self.start_extend(self.slice, 1));
             }
             return true;
         }
@@ -128,8 +128,9 @@ impl<'a> StreamQuota<'a> {
             return self.shortfall() == 0;
         }
         // More is usually had sooner, and always cheaper, than the answer is counted.
-        if self.asking.is_none() {
-            self.asking = Some(self.start_extend(self.slice.max(ceiling - held), 1));
+        if self.pending_extend.is_none() {
+            self.pending_extend =
+                Some(self.start_extend(self.slice.max(ceiling - reserved_tokens), 1));
         }
         false
     }
@@ -137,16 +138,18 @@ impl<'a> StreamQuota<'a> {
     /// Resolves when a pending request for more has been answered. A stream that is `blocked`
     /// always has one pending.
     pub async fn changed(&mut self, blocked: bool) -> Verdict {
-        if self.asking.is_none() && blocked {
-            if self.held_since.is_some() {
+        if self.pending_extend.is_none() && blocked {
+            if self.blocked_since.is_some() {
                 tokio::time::sleep(EXTEND_RETRY_INTERVAL).await;
             }
             let least = self.shortfall().max(1);
-            self.asking = Some(self.start_extend(self.slice.max(least), least));
+            self.pending_extend = Some(self.start_extend(self.slice.max(least), least));
         }
-        let Some(asking) = &mut self.asking else { return std::future::pending().await };
-        let answer = asking.await;
-        self.asking = None;
+        let Some(pending_extend) = &mut self.pending_extend else {
+            return std::future::pending().await;
+        };
+        let answer = pending_extend.await;
+        self.pending_extend = None;
         self.on_extend(answer, blocked)
     }
 
@@ -199,7 +202,7 @@ impl<'a> StreamQuota<'a> {
                 self.reservation.reserved += tokens;
                 self.latest = tokens;
                 self.needs_exact_count = false;
-                self.held_since = None;
+                self.blocked_since = None;
                 Verdict::Retry
             }
             _ if blocked && !self.needs_exact_count => {
@@ -220,7 +223,7 @@ impl<'a> StreamQuota<'a> {
     /// Decides whether a stream that cannot continue now still waits.
     fn wait(&mut self, longest: Duration) -> Verdict {
         let now = Instant::now();
-        let since = *self.held_since.get_or_insert(now);
+        let since = *self.blocked_since.get_or_insert(now);
         if now.duration_since(since) < longest { Verdict::Retry } else { Verdict::Exhausted }
     }
 
@@ -230,7 +233,7 @@ impl<'a> StreamQuota<'a> {
         counted.total().saturating_sub(charged)
     }
 
-    /// Tokens used beyond what is held, counted exactly.
+    /// Tokens used beyond those reserved, counted exactly.
     fn shortfall(&mut self) -> u64 {
         self.reservation.prompt = self.exact_prompt();
         let used = self.reservation.prompt.saturating_add(self.meter.output_counted());

@@ -34,9 +34,9 @@ pub enum Endpoint {
     Deferred(String),
     /// All models, or one by its id.
     Models(Option<String>, ModelListFormat),
-    /// A browser asks what it may send to `/v1`.
+    /// A browser's CORS preflight below `/v1`.
     Preflight,
-    /// A path of the data plane that exists, asked with another method.
+    /// An existing path of the data plane with another method.
     WrongMethod { allow: &'static str },
     /// A WebSocket handshake below `/v1`. Codex falls back to HTTP at once when it is answered with 426.
     WebSocket,
@@ -76,7 +76,7 @@ pub enum StoredResponseAction {
 #[derive(Debug)]
 pub struct RequestHead {
     pub id: RequestId,
-    /// The caller's own `x-request-id`: kept for its sake, and never taken for ours.
+    /// The caller's own `x-request-id`: recorded for it, and never used as the gateway's.
     pub client_request_id: Option<Arc<str>>,
     pub endpoint: Endpoint,
     /// The page a browser sends the request for.
@@ -91,12 +91,12 @@ pub struct RequestHead {
 
 impl Endpoint {
     /// Reads method and path. Only exact paths count: but for a model's name nothing is decoded or
-    /// normalised, so what is authorised is what was asked for.
+    /// normalised, so what is authorised is what was requested.
     #[must_use]
     pub fn of(method: &Method, path: &str) -> Self {
         let path = path.split('?').next().unwrap_or_default();
         let path = path.strip_suffix('/').filter(|p| !p.is_empty()).unwrap_or(path);
-        // The earlier service had chat here, and clients still ask there.
+        // Path of the earlier service, which clients still use.
         let path = if path == "/api/v1/chat/completions" { "/v1/chat/completions" } else { path };
         let Some(below) = path.strip_prefix("/v1").filter(|p| p.is_empty() || p.starts_with('/'))
         else {
@@ -190,7 +190,7 @@ impl Endpoint {
         is_call || matches!(self, Self::Models(_, ModelListFormat::Anthropic))
     }
 
-    /// An error in the words of what was asked for.
+    /// An error in the format of the requested endpoint.
     #[must_use]
     pub fn error(&self, status: u16, error: &ErrorBody) -> String {
         match self {
@@ -206,7 +206,7 @@ fn is_id(id: &str) -> bool {
     (1..=MAX_ID_LEN).contains(&id.len()) && id.bytes().all(is_id_byte)
 }
 
-/// The caller's own id of the request, if it is short, of visible ASCII characters only, and holds no key.
+/// The caller's own id of the request, if it is short, of visible ASCII characters only, and contains no key.
 fn client_request_id(headers: &HeaderMap) -> Option<Arc<str>> {
     let id = headers.get("x-request-id")?.to_str().ok()?;
     let is_stored = (1..=MAX_CLIENT_ID_LEN).contains(&id.len());
@@ -216,7 +216,7 @@ fn client_request_id(headers: &HeaderMap) -> Option<Arc<str>> {
 }
 
 impl RequestHead {
-    /// Reads the head that `session` has received; `trusted` are proxies whose word for an address is taken.
+    /// Reads the head that `session` has received; `trusted` are the proxies whose forwarded address is used.
     #[must_use]
     pub fn read(session: &Session, trusted: &[IpNet], now: Timestamp, started: Instant) -> Self {
         let headers = session.headers();

@@ -25,7 +25,7 @@ pub struct ConnectionPermits {
 #[derive(Debug)]
 pub struct ConnectionPermit {
     _all: OwnedSemaphorePermit,
-    _peer: Option<Peer>,
+    _peer: Option<AddressPermit>,
 }
 
 impl ConnectionPermits {
@@ -49,7 +49,7 @@ impl ConnectionPermits {
 
 /// One connection of an address; it is over when this is dropped.
 #[derive(Debug)]
-pub struct Peer {
+pub struct AddressPermit {
     host: IpAddr,
     open: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
@@ -69,7 +69,7 @@ impl AddressLimit {
 
     /// Counts a connection of `address`; `None` when it has as many as it may.
     #[must_use]
-    pub fn connect(&self, address: IpAddr) -> Option<Peer> {
+    pub fn connect(&self, address: IpAddr) -> Option<AddressPermit> {
         let host = client_ip::host(address);
         let mut open = lock(&self.open);
         let count = open.entry(host).or_default();
@@ -78,11 +78,11 @@ impl AddressLimit {
         }
         *count += 1;
         drop(open);
-        Some(Peer { host, open: Arc::clone(&self.open) })
+        Some(AddressPermit { host, open: Arc::clone(&self.open) })
     }
 }
 
-impl Drop for Peer {
+impl Drop for AddressPermit {
     fn drop(&mut self) {
         let mut open = lock(&self.open);
         if let Some(count) = open.get_mut(&self.host) {

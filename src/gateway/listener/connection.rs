@@ -128,7 +128,7 @@ async fn detect_http2_preface(stream: &mut Stream, bytes: &mut BytesMut) -> bool
 
 impl Gateway {
     /// The connection as it is after the handshake, where there has to be one, and whether HTTP/2 was agreed
-    /// on; `None` when that failed. Without TLS nothing is agreed on, and the first bytes will tell.
+    /// on; `None` if it failed. Without TLS the first bytes decide.
     async fn accept_tls(&self, stream: Plain) -> Option<(Stream, bool)> {
         let Some(tls) = &self.tls else { return Some((Box::new(stream), false)) };
         let acceptor = tls.acceptor();

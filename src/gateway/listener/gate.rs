@@ -5,7 +5,7 @@
 //! is a head that does not come.
 
 use crate::gateway::Gateway;
-use crate::gateway::call::body_memory::Held;
+use crate::gateway::call::body_memory::BodyPermit;
 use crate::gateway::listener::alarm::Alarm;
 use crate::gateway::listener::framing::{self, Chunks, Framing};
 use crate::gateway::listener::pipe::Link;
@@ -50,7 +50,7 @@ pub(crate) struct Gate {
     /// True once a byte of the next head has arrived.
     is_begun: bool,
     /// The memory of a large head.
-    memory: Option<Held>,
+    memory: Option<BodyPermit>,
     /// Nothing more is read as a request.
     is_closed: bool,
     reading: Alarm,
@@ -177,7 +177,7 @@ impl Gate {
         }
     }
 
-    /// Ready once the caller of the request under way has gone. What it sends behind it is kept.
+    /// Ready once the caller of the current request has gone. Bytes that it sends after the request are buffered.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.bytes.len() < MAX_READ_AHEAD {
             match ready!(self.poll_more(cx)) {
@@ -217,7 +217,7 @@ impl Gate {
         // A usual head is part of what a connection costs; a large one is counted as bodies are.
         if self.bytes.len() > USUAL_HEAD_BYTES {
             let (body_memory, address) = (&self.proxy.body_memory, self.address);
-            let memory = self.memory.get_or_insert_with(|| body_memory.hold(None, address));
+            let memory = self.memory.get_or_insert_with(|| body_memory.acquire(None, address));
             memory.reach(self.bytes.capacity())?;
         }
         Ok(false)
@@ -286,7 +286,7 @@ impl Gate {
         self.bytes.advance(part);
         self.cleared -= part;
         if self.bytes.is_empty() {
-            // An idle connection keeps no buffer.
+            // An idle connection has no buffer.
             self.bytes = BytesMut::new();
         }
     }

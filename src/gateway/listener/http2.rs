@@ -182,17 +182,22 @@ pub(crate) struct Written {
 impl Written {
     /// Resolves when what has been sent is written, as far as the caller's window allows it.
     pub async fn all(&self) {
+<<<<<<< HEAD
         let (tell, told) = oneshot::channel();
         self.sent_request.lock().push(tell);
+=======
+        let (notify, notified) = oneshot::channel();
+        self.lock().push(notify);
+>>>>>>> 9a1161e (Mend what a newcomer stumbled over in the data plane)
         self.connection.wake();
-        let _ = told.await;
+        let _ = notified.await;
     }
 
     fn sent_request(&self) -> usize {
         self.sent_request.lock().len()
     }
 
-    /// Tells the first `number` of those who have asked.
+    /// Notifies the first `number` waiters.
     fn answer(&self, number: usize) {
         if number == 0 {
             return;
@@ -226,7 +231,7 @@ impl AsyncRead for Socket {
 }
 
 impl Socket {
-    fn note<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn record<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         self.written.is_blocked.store(written.is_pending(), Ordering::Release);
         written
     }
@@ -239,7 +244,7 @@ impl AsyncWrite for Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.note(written)
+        self.record(written)
     }
 
     fn poll_write_vectored(
@@ -248,7 +253,7 @@ impl AsyncWrite for Socket {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.note(written)
+        self.record(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -257,7 +262,7 @@ impl AsyncWrite for Socket {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        ready!(self.note(flushed))?;
+        ready!(self.record(flushed))?;
         Poll::Ready(Ok(()))
     }
 

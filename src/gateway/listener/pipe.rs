@@ -19,7 +19,7 @@ use std::task::{Context, Poll, Waker};
 pub(crate) struct Link {
     /// A request is under way: the next head has to wait.
     is_busy: AtomicBool,
-    /// Something was put into a pipe since this was last asked.
+    /// Something was put into a pipe since the last check.
     is_notified: AtomicBool,
     /// Times that all there was to write had been written.
     flushes: AtomicU64,

@@ -24,7 +24,7 @@ const FINAL_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of the values that are written into a head of the data plane.
 const VALUE_BYTES: usize = 192;
 
-/// A request whose head has been read, and the way its reply goes.
+/// A request whose head has been read, and the channel for its response.
 pub struct Session {
     head: Parts,
     peer: SocketAddr,
@@ -129,7 +129,7 @@ impl ResponseHead {
 }
 
 impl Session {
-    /// A request of HTTP/1.1, whose reply goes into `pipe`. `patience` is how long the caller may read nothing.
+    /// An HTTP/1.1 request whose response goes into `pipe`. `patience` is the time for which the caller may read nothing.
     pub(crate) fn http1(
         request: Request<Incoming>,
         pipe: Arc<Pipe>,
@@ -214,7 +214,7 @@ impl Session {
         self.is_body_read
     }
 
-    /// The next bytes of the body, `None` at its end. A caller that waits to be asked for it is asked.
+    /// The next bytes of the body, `None` at its end. A caller that expects `100 Continue` is sent it.
     ///
     /// # Errors
     /// [`BodyError`]; the connection cannot be used again.
@@ -344,7 +344,7 @@ impl Session {
         }
     }
 
-    /// Resolves when the caller's connection has ended. Bytes of a next request are kept for it.
+    /// Resolves when the caller's connection has ended. Bytes of a next request are buffered.
     pub async fn caller_gone(&mut self) {
         match &mut self.exchange {
             Exchange::Http1 { pipe, .. } => poll_fn(|cx| pipe.poll_gone(cx)).await,

@@ -17,7 +17,7 @@ impl Tls {
     /// Reads certificate and key.
     ///
     /// # Errors
-    /// A file cannot be read, holds no PEM of its kind, or the two do not belong together.
+    /// A file cannot be read, has no PEM block of its kind, or certificate and key do not match.
     pub fn new(files: &TlsFiles) -> anyhow::Result<Self> {
         Ok(Self(ArcSwap::from_pointee(acceptor(files)?)))
     }

@@ -15,7 +15,7 @@ use telemetry::labels::Route;
 pub enum Rejection {
     /// The caller is sent a refusal, with its remaining budget where that is known.
     Refused { refusal: Refusal, budget: Option<Budget> },
-    /// The caller has disconnected: there is nobody to send anything to.
+    /// The caller has disconnected: nothing can be sent.
     CallerGone,
 }
 
@@ -82,7 +82,7 @@ impl Gateway {
                 CALLER_GONE
             }
         };
-        // Not the refusal itself: it may quote the request, or what an upstream said of it.
+        // Not the refusal itself: it may quote the request, or the upstream's error.
         tracing::debug!(request_id = %writer.head.id, status, "request rejected");
         Handled { route, status, outcome: outcome_of_http(status) }
     }

@@ -3,7 +3,7 @@
 
 use crate::gateway::call::body_memory::BodyMemory;
 use crate::gateway::call::end::{CALLER_GONE, outcome_of_http};
-use crate::gateway::call::read_body::{self, Bounds};
+use crate::gateway::call::read_body::{self, BodyLimits};
 use crate::gateway::listener::session::{Gone, ResponseHead, Session};
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::response::writer::ResponseWriter;
@@ -28,8 +28,8 @@ impl Gateway {
         session: &mut Session,
         writer: &ResponseWriter<'_>,
     ) -> Handled {
-        let bounds = self.body_bounds(BODY_BYTES);
-        let served = serve(session, &self.control, bounds, &self.body_memory, writer);
+        let limits = self.body_limits(BODY_BYTES);
+        let served = serve(session, &self.control, limits, &self.body_memory, writer);
         let status = served.await.unwrap_or(CALLER_GONE);
         Handled { route: Route::Control, status, outcome: outcome_of_http(status) }
     }
@@ -42,13 +42,13 @@ impl Gateway {
 async fn serve(
     session: &mut Session,
     router: &Router,
-    bounds: Bounds,
+    limits: BodyLimits,
     body_memory: &BodyMemory,
     writer: &ResponseWriter<'_>,
 ) -> Result<u16, Gone> {
-    let (limit, mut is_too_large) = (bounds.bytes, false);
-    let mut held = body_memory.hold(None, writer.head.address);
-    let body = match read_body::read(session, bounds, &mut held, ready(Ok(()))).await {
+    let (limit, mut is_too_large) = (limits.bytes, false);
+    let mut body_permit = body_memory.acquire(None, writer.head.address);
+    let body = match read_body::read(session, limits, &mut body_permit, ready(Ok(()))).await {
         Ok(body) => body,
         // Said by the router itself, as it says everything: it goes by the announced length.
         Err(Refusal::BodyTooLarge { .. }) => {

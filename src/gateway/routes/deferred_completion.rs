@@ -84,8 +84,8 @@ impl Gateway {
         (caller, reply): (&Arc<Caller>, &StoredResponse),
     ) -> Result<Handled, Rejection> {
         let request = Request::for_deferred_completion(&reply.model);
-        let memory = self.body_memory.hold(Some(caller.user), writer.head.address);
-        let call = Call { gateway: self, writer, current, request: &request, held: memory };
+        let memory = self.body_memory.acquire(Some(caller.user), writer.head.address);
+        let call = Call { gateway: self, writer, current, request: &request, body_permit: memory };
         let cancellation = self.cancellation(caller, writer, current, false);
         let reservation = call.admit(session, &cancellation, caller, Some(&reply.upstream)).await?;
         let budget = reservation.budget().returned(reservation.reserved, false);
@@ -121,11 +121,14 @@ impl Gateway {
         fetching: Fetching<'_>,
     ) -> Result<(ResponseHead, Bytes), Rejection> {
         let Fetching { mut forwarded, current, reply, cancellation } = fetching;
-        let mut memory = self.body_memory.hold(Some(reply.user), writer.head.address);
+        let mut memory = self.body_memory.acquire(Some(reply.user), writer.head.address);
         let mut body = BytesMut::new();
         let most = current.limits.reply_bytes;
-        let bounds =
-            relay_body::Bounds { bytes: most, held: &mut memory, cancellation: &cancellation };
+        let bounds = relay_body::CollectLimits {
+            bytes: most,
+            body_permit: &mut memory,
+            cancellation: &cancellation,
+        };
         let corrector = self.corrector(&current.upstreams);
         let collected =
             relay_body::collect(session, &mut forwarded.exchange, &mut body, bounds).await;

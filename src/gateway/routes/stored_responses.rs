@@ -30,32 +30,32 @@ const QUERY_BYTES: usize = 1024;
 
 impl Gateway {
     /// Answers a request for something kept.
-    pub(crate) async fn kept(
+    pub(crate) async fn stored_response(
         &self,
         session: &mut Session,
         writer: &ResponseWriter<'_>,
-        kept: &StoredResponseRequest,
+        stored_request: &StoredResponseRequest,
     ) -> Result<Handled, Rejection> {
         let caller = self.up_to_date_caller(session, writer).await?;
-        if kept.action == StoredResponseAction::Read
+        if stored_request.action == StoredResponseAction::Read
             && session.uri().query().is_some_and(asks_to_stream)
         {
             return Err(Refusal::StoredStream.into());
         }
         let now = writer.head.admitted_at;
-        let found = self.owners.owned_by(&kept.id, caller.user, now).await;
-        let none = || Refusal::NoSuchReply(kept.id.clone());
+        let found = self.owners.owned_by(&stored_request.id, caller.user, now).await;
+        let none = || Refusal::NoSuchReply(stored_request.id.clone());
         let reply = found.map_err(|_| Refusal::RepliesUnavailable)?.ok_or_else(none)?;
         let budget = self.budget(&caller, now).await?;
         let refused = |rejection: Rejection| rejection.with_budget(budget);
-        if kept.action == StoredResponseAction::Delete && reply.unsettled.is_some() {
+        if stored_request.action == StoredResponseAction::Delete && reply.unsettled.is_some() {
             // What it used cannot be known later.
             self.settle_stored(session, writer, &caller, &reply).await.map_err(refused)?;
         }
-        let answer = self.ask_upstream(session, writer, &caller, (kept, &reply)).await;
+        let answer = self.ask_upstream(session, writer, &caller, (stored_request, &reply)).await;
         let (mut head, body) = answer.map_err(refused)?;
-        match kept.action {
-            StoredResponseAction::Delete => self.owners.delete(&kept.id).await,
+        match stored_request.action {
+            StoredResponseAction::Delete => self.owners.delete(&stored_request.id).await,
             StoredResponseAction::ListInput => {}
             StoredResponseAction::Read | StoredResponseAction::Cancel => {
                 let corrector = self.corrector(&self.current().upstreams);
@@ -100,13 +100,13 @@ impl Gateway {
         session: &mut Session,
         writer: &ResponseWriter<'_>,
         caller: &Caller,
-        (kept, reply): (&StoredResponseRequest, &StoredResponse),
+        (stored_request, reply): (&StoredResponseRequest, &StoredResponse),
     ) -> Result<(ResponseHead, Bytes), Rejection> {
         let current = self.current();
         let cancellation = self.cancellation(caller, writer, &current, false);
-        let none = || Refusal::NoSuchReply(kept.id.clone());
+        let none = || Refusal::NoSuchReply(stored_request.id.clone());
         let pool = current.upstreams.client(&reply.upstream).ok_or_else(none)?;
-        let request = kept.outgoing(session, writer, pool.upstream());
+        let request = stored_request.outgoing(session, writer, pool.upstream());
         let mut exchange = match pool.try_call(request, stopped(session, &cancellation)).await {
             Ok(exchange) => exchange,
             Err(CallError::Cancelled { by, .. }) => return Err(Rejection::of(by)),
@@ -114,9 +114,13 @@ impl Gateway {
                 return Err(Refusal::Upstream(attempt::failure(&e)).into());
             }
         };
-        let mut room = self.body_memory.hold(Some(caller.user), writer.head.address);
+        let mut room = self.body_memory.acquire(Some(caller.user), writer.head.address);
         let bytes = current.limits.reply_bytes;
-        let bounds = relay_body::Bounds { bytes, held: &mut room, cancellation: &cancellation };
+        let bounds = relay_body::CollectLimits {
+            bytes,
+            body_permit: &mut room,
+            cancellation: &cancellation,
+        };
         let collected =
             relay_body::collect(session, &mut exchange, &mut BytesMut::new(), bounds).await;
         let body = match collected.of_json() {

@@ -86,19 +86,19 @@ pub struct BilledUsage {
 
 impl ReasoningEstimator {
     /// Records what a call of `user` was billed.
-    pub fn note(&self, user: UserId, model: &Arc<str>, kinds: HiddenKinds, billed: BilledUsage) {
+    pub fn record(&self, user: UserId, model: &Arc<str>, kinds: HiddenKinds, billed: BilledUsage) {
         let of_model = self.model(model);
         let user = 1 << (self.users.hash_one(user) % 64);
         if kinds.reasoning {
-            of_model.reasoning.note(user, billed.reasoning);
+            of_model.reasoning.record(user, billed.reasoning);
         }
         if kinds.tools {
             let reasoning = if kinds.reasoning { 0 } else { billed.reasoning };
-            of_model.tools.note(user, billed.tools.saturating_add(reasoning));
+            of_model.tools.record(user, billed.tools.saturating_add(reasoning));
         }
         if billed.took >= MEASURED_TIME && billed.output >= MEASURED_TOKENS {
             let took_ms = u64::try_from(billed.took.as_millis()).unwrap_or(u64::MAX);
-            of_model.rates.note(billed.output.saturating_mul(1_000) / took_ms.max(1));
+            of_model.rates.record(billed.output.saturating_mul(1_000) / took_ms.max(1));
         }
     }
 
@@ -140,9 +140,9 @@ impl ReasoningEstimator {
 }
 
 impl Needed {
-    fn note(&self, user: u64, tokens: u64) {
+    fn record(&self, user: u64, tokens: u64) {
         self.users.fetch_or(user, Relaxed);
-        self.latest.note(tokens);
+        self.latest.record(tokens);
     }
 
     fn allowance(&self, default: u64) -> u64 {

@@ -18,7 +18,7 @@ fn billed(reasoning: u64) -> BilledUsage {
 fn after(users: u64, tokens: impl IntoIterator<Item = u64>, default: u64) -> u64 {
     let (reasoning, model) = (ReasoningEstimator::default(), "m".into());
     for (number, tokens) in tokens.into_iter().enumerate() {
-        reasoning.note(user(number as u64 % users), &model, REASONING, billed(tokens));
+        reasoning.record(user(number as u64 % users), &model, REASONING, billed(tokens));
     }
     reasoning.allowance("m", REASONING, default)
 }
@@ -61,7 +61,7 @@ fn many_calls_of_many_users_lower_it_to_what_they_need_but_not_to_nothing() {
 #[test]
 fn tools_are_learned_apart() {
     let (reasoning, model) = (ReasoningEstimator::default(), "m".into());
-    reasoning.note(user(1), &model, BOTH, BilledUsage { tools: 20_000, ..billed(5_000) });
+    reasoning.record(user(1), &model, BOTH, BilledUsage { tools: 20_000, ..billed(5_000) });
     assert_eq!(reasoning.allowance("m", REASONING, DEFAULT), 5_120);
     assert_eq!(reasoning.allowance("m", TOOLS, DEFAULT), 20_480);
     assert_eq!(reasoning.allowance("m", BOTH, DEFAULT), 25_600);
@@ -80,16 +80,16 @@ fn the_rate_is_a_default_until_it_was_measured() {
     let call =
         |output, seconds| BilledUsage { output, took: Duration::from_secs(seconds), ..billed(0) };
     for _ in 0..MEASURED_CALLS {
-        reasoning.note(user(1), &model, REASONING, billed(1_000_000));
-        reasoning.note(user(1), &model, REASONING, call(99, 1));
+        reasoning.record(user(1), &model, REASONING, billed(1_000_000));
+        reasoning.record(user(1), &model, REASONING, call(99, 1));
     }
     assert_eq!(reasoning.generated_in("m", minute), 6_000, "short calls are not measured");
     for _ in 0..MEASURED_CALLS {
-        reasoning.note(user(1), &model, REASONING, call(2_048, 8));
+        reasoning.record(user(1), &model, REASONING, call(2_048, 8));
     }
     assert_eq!(reasoning.generated_in("m", minute), 256 * 60);
     for _ in 0..1_000 {
-        reasoning.note(user(1), &model, REASONING, call(100, 1_000));
+        reasoning.record(user(1), &model, REASONING, call(100, 1_000));
     }
     assert_eq!(reasoning.generated_in("m", minute), MIN_RATE * 60, "slow calls lower it that far");
 }

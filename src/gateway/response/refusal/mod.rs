@@ -33,7 +33,7 @@ pub enum Refusal {
         allow: &'static str,
     },
     WebSocket,
-    /// A stored response was asked for as a stream.
+    /// A stored response was requested as a stream.
     StoredStream,
     Draining,
     // the key
