@@ -175,12 +175,12 @@ pub fn add_cors(to: &mut ResponseHead, origin: Option<&HeaderValue>, allowed: Op
 
 /// Adds the answer to a preflight. Asked-for headers are granted by name: `*` would not cover
 /// `authorization` (Fetch standard), and SDKs keep adding new ones.
-pub fn add_preflight(to: &mut ResponseHead, sent_request: Option<&HeaderValue>) {
+pub fn add_preflight(to: &mut ResponseHead, requested: Option<&HeaderValue>) {
     to.set(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS");
     to.set(header::ACCESS_CONTROL_MAX_AGE, "86400");
     to.add(header::VARY, "access-control-request-headers");
-    if let Some(sent_request) = sent_request {
-        to.set(header::ACCESS_CONTROL_ALLOW_HEADERS, sent_request.clone());
+    if let Some(requested) = requested {
+        to.set(header::ACCESS_CONTROL_ALLOW_HEADERS, requested.clone());
     }
 }
 

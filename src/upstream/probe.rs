@@ -41,8 +41,8 @@ pub async fn run(upstreams: Arc<ArcSwap<Upstreams>>, stop: CancellationToken) {
         };
         let due: Vec<_> = upstreams.clients().filter(is_due).cloned().collect();
         probed.extend(due.iter().map(|client| (Arc::clone(&client.upstream().name), now)));
-        let probes = join_all(due.iter().map(probe));
-        if stop.run_until_cancelled(probes).await.is_none() {
+        let probing = join_all(due.iter().map(probe));
+        if stop.run_until_cancelled(probing).await.is_none() {
             return;
         }
     }

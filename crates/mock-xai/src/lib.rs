@@ -86,7 +86,7 @@ impl Simulator {
         });
         tasks.spawn(connections::flush_log_periodically(Arc::clone(&log), stop.clone()));
         tasks.spawn(connections::accept(Arc::clone(&simulator), listener, tasks.clone(), stop));
-        Ok(RunningSimulator { addr, log: log, simulator })
+        Ok(RunningSimulator { addr, log, simulator })
     }
 
     fn faults(&self) -> Faults {

@@ -134,7 +134,7 @@ impl<'a> PromptWalk<'_, 'a> {
                     data.push((name, cursor.skip()));
                 }
                 name if DESCRIPTIONS.contains(&name) => {
-                    self.description(name, cursor, &mut siblings)
+                    self.description(name, cursor, &mut siblings);
                 }
                 name => self.member(name, cursor),
             }

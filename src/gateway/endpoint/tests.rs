@@ -23,17 +23,17 @@ fn only_short_visible_ids_of_callers_are_kept() {
 
 #[test]
 fn handshakes_of_web_sockets_are_known_below_v1() {
-    let sent_request = |path: &str, protocol: &'static str| {
+    let endpoint_of = |path: &str, protocol: &'static str| {
         let upgrade = HeaderValue::from_static(protocol);
         let headers = HeaderMap::from_iter([(http::header::UPGRADE, upgrade)]);
         Endpoint::with_headers(&Method::GET, path, &headers)
     };
     for path in ["/v1/responses", "/v1/realtime?model=x", "/v1/chat/completions"] {
-        assert_eq!(sent_request(path, "WebSocket"), Endpoint::WebSocket);
-        assert_eq!(sent_request(path, "h2c, websocket"), Endpoint::WebSocket);
+        assert_eq!(endpoint_of(path, "WebSocket"), Endpoint::WebSocket);
+        assert_eq!(endpoint_of(path, "h2c, websocket"), Endpoint::WebSocket);
     }
-    assert_eq!(sent_request("/health", "websocket"), Endpoint::Control);
-    assert_eq!(sent_request("/v1/models", "h2c"), Endpoint::Models(None, ModelListFormat::OpenAi));
+    assert_eq!(endpoint_of("/health", "websocket"), Endpoint::Control);
+    assert_eq!(endpoint_of("/v1/models", "h2c"), Endpoint::Models(None, ModelListFormat::OpenAi));
 }
 
 #[test]

@@ -43,8 +43,8 @@ mod tests {
         let start = tokio::time::Instant::now();
         let after = |seconds| (start + Duration::from_secs(seconds)).into_std();
         let mut alarm = Alarm::default();
-        let mut waits = async |sent_request: &[u64]| {
-            let (last, before) = sent_request.split_last().unwrap();
+        let mut waits = async |times: &[u64]| {
+            let (last, before) = times.split_last().unwrap();
             for seconds in before {
                 let at = after(*seconds);
                 assert!(futures_util::poll!(Box::pin(alarm.ring(at))).is_pending());

@@ -103,10 +103,10 @@ type Accepted = Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Er
 async fn accept(connection: &mut Connection<Socket, Bytes>, written: &Written) -> Accepted {
     poll_fn(|cx| {
         written.connection.register(cx.waker());
-        let sent_request = written.sent_request();
+        let waiting = written.waiting();
         let accepted = connection.poll_accept(cx);
         if accepted.is_pending() && !written.is_blocked.load(Ordering::Acquire) {
-            written.answer(sent_request);
+            written.notify(waiting);
         }
         accepted
     })
@@ -173,7 +173,7 @@ fn refuse(respond: &mut SendResponse<Bytes>) {
 /// Tells calls when what they have sent is written: h2 discards what is queued for a stream that is reset.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
-    sent_request: Mutex<Vec<oneshot::Sender<()>>>,
+    waiters: Mutex<Vec<oneshot::Sender<()>>>,
     connection: AtomicWaker,
     /// The socket takes nothing more at present.
     is_blocked: AtomicBool,
@@ -182,28 +182,23 @@ pub(crate) struct Written {
 impl Written {
     /// Resolves when what has been sent is written, as far as the caller's window allows it.
     pub async fn all(&self) {
-<<<<<<< HEAD
-        let (tell, told) = oneshot::channel();
-        self.sent_request.lock().push(tell);
-=======
         let (notify, notified) = oneshot::channel();
-        self.lock().push(notify);
->>>>>>> 9a1161e (Mend what a newcomer stumbled over in the data plane)
+        self.waiters.lock().push(notify);
         self.connection.wake();
         let _ = notified.await;
     }
 
-    fn sent_request(&self) -> usize {
-        self.sent_request.lock().len()
+    fn waiting(&self) -> usize {
+        self.waiters.lock().len()
     }
 
     /// Notifies the first `number` waiters.
-    fn answer(&self, number: usize) {
+    fn notify(&self, number: usize) {
         if number == 0 {
             return;
         }
-        for sent_request in self.sent_request.lock().drain(..number) {
-            let _ = sent_request.send(());
+        for waiter in self.waiters.lock().drain(..number) {
+            let _ = waiter.send(());
         }
     }
 }
@@ -317,9 +312,9 @@ mod tests {
         let written = Written::default();
         let (mut first, mut second) = (Box::pin(written.all()), Box::pin(written.all()));
         assert!(futures_util::poll!(first.as_mut()).is_pending());
-        let sent_request = written.sent_request();
+        let waiting = written.waiting();
         assert!(futures_util::poll!(second.as_mut()).is_pending());
-        written.answer(sent_request);
+        written.notify(waiting);
         assert!(futures_util::poll!(first).is_ready());
         assert!(futures_util::poll!(second).is_pending(), "it asked while others were written");
     }

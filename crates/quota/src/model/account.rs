@@ -69,7 +69,7 @@ impl Account {
     ) {
         match resource {
             Resource::Window(window) => {
-                self.bucket = Some(self.bucket_at(*window, now).without_one())
+                self.bucket = Some(self.bucket_at(*window, now).without_one());
             }
             Resource::Request { day, .. } => {
                 let tally = self.day_mut(*day);

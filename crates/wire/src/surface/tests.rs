@@ -26,7 +26,7 @@ impl UsageSink for RecordingSink {
     fn on_output(&mut self, _lane: u64, piece: OutputPiece<'_>) {
         match piece {
             OutputPiece::Text(kind, json) => {
-                self.texts.push((kind, json::text_in(json).into_owned()))
+                self.texts.push((kind, json::text_in(json).into_owned()));
             }
             OutputPiece::Image => self.pictures += 1,
             OutputPiece::Media(bytes) => self.media += bytes,

@@ -135,7 +135,7 @@ fn read_other_event(parsed: &MessageEvent<'_>, data: &[u8], lane: u64, to: &mut 
         parsed.message.is_some() || parsed.content_block.is_some() || parsed.delta.is_some();
     if let Some(event) = json::object_text(data).filter(|_| !has_place) {
         output::each_in(OutputKind::Content, event, |_| true, &mut |piece| {
-            to.on_output(lane, piece)
+            to.on_output(lane, piece);
         });
     }
 }

@@ -211,7 +211,7 @@ impl UsageSink for Meter {
             OutputPiece::Image => self.pictures += 1,
             OutputPiece::Media(bytes) => self.media_bytes = self.media_bytes.saturating_add(bytes),
             OutputPiece::Sealed(bytes) => {
-                self.sealed_bytes = self.sealed_bytes.saturating_add(bytes)
+                self.sealed_bytes = self.sealed_bytes.saturating_add(bytes);
             }
         }
     }
