@@ -1,5 +1,7 @@
 //! Replies that the upstream keeps belong to the user who made them.
 
+mod deferred_completions;
+
 use crate::support::http_client::{Call, Reply};
 use crate::support::raw_socket::RawSocket;
 use crate::support::{Gateway, Key, Plan, WIDE, gateway, soon};
@@ -146,24 +148,6 @@ async fn a_response_that_is_not_stored_has_no_owner() {
     gw.finish().await;
 }
 
-/// A chat that is to be fetched later; its request's id there.
-async fn defer(gw: &Gateway, key: &Key, text: &str) -> (Reply, String) {
-    let body = json!({
-        "model": "grok-4.3", "deferred": true, "max_completion_tokens": 50,
-        "messages": [{"role": "user", "content": text}],
-    });
-    let call = Call::post(gw.addr(), "/v1/chat/completions").key(&key.text);
-    let reply = call.body(body.to_string()).send().await;
-    assert_eq!(reply.status, 200, "{}", reply.text());
-    let id = reply.json()["request_id"].as_str().unwrap().to_owned();
-    (reply, id)
-}
-
-async fn fetch(gw: &Gateway, key: &Key, id: &str) -> Reply {
-    let path = format!("/v1/chat/deferred-completion/{id}");
-    Call::get(gw.addr(), &path).key(&key.text).send().await
-}
-
 /// What a call was charged, once that is as `source` says.
 async fn charge_by(gw: &Gateway, deferred: &Reply, source: Source) -> Charge {
     let request = deferred.header("x-request-id").parse().unwrap();
@@ -171,118 +155,6 @@ async fn charge_by(gw: &Gateway, deferred: &Reply, source: Source) -> Charge {
     let is_so = || async { row().await.is_some_and(|charge| charge.source == source) };
     soon("it is charged", is_so).await;
     row().await.unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deferred_completion_is_charged_in_full_until_it_is_fetched() {
-    let gw = gateway().start().await;
-    let (owner, stranger) = (gw.key("wide").await, gw.key("wide").await);
-    let (deferred, id) = defer(&gw, &owner, "Hello").await;
-    let full = charge_by(&gw, &deferred, Source::Estimated).await;
-    assert_eq!((full.status, full.counted, full.tokens.completion), (Status::Complete, true, 50));
-    assert!(full.cost_micro_dollars > 0);
-    assert_eq!(gw.used(owner.user).await, (full.tokens.total(), 1));
-    let asked = gw.simulator.log.totals().requests;
-    assert_eq!(fetch(&gw, &stranger, &id).await.status, 404);
-    assert_eq!(gw.simulator.log.totals().requests, asked, "a stranger's question goes nowhere");
-    let fetched = fetch(&gw, &owner, &id).await;
-    assert_eq!(fetched.status, 200, "{}", fetched.text());
-    let usage = &fetched.json()["usage"];
-    let charge = charge_by(&gw, &deferred, Source::Reported).await;
-    assert_eq!(charge.tokens.total(), usage["total_tokens"].as_u64().unwrap());
-    let ticks = usage["cost_in_usd_ticks"].as_i64().unwrap();
-    assert_eq!(charge.cost_micro_dollars, (ticks + 5_000) / 10_000);
-    assert_eq!((charge.status, charge.day, charge.request), (full.status, full.day, full.request));
-    assert_eq!(gw.used(owner.user).await, (charge.tokens.total(), 1));
-    assert_eq!(gw.simulator.log.totals().requests, asked + 1);
-    let again = fetch(&gw, &owner, &id).await;
-    assert_eq!((again.status, again.code().as_str()), (404, "reply_not_found"));
-    assert_eq!(gw.simulator.log.totals().requests, asked + 1, "it is not asked for twice");
-    assert_eq!(gw.used(stranger.user).await, (0, 0));
-    gw.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unfetched_deferred_completion_stays_charged_over_a_restart() {
-    let gw = gateway().start().await;
-    let key = gw.key("wide").await;
-    let (deferred, id) = defer(&gw, &key, "Hello").await;
-    let full = charge_by(&gw, &deferred, Source::Estimated).await;
-    let now = jiff::Timestamp::now();
-    let kept = gw.running.store.stored_response(&id, now).await.unwrap().unwrap();
-    assert_eq!(kept.unsettled, Some(full.request));
-    let hours = kept.expires_at.duration_since(now).as_hours();
-    assert!((23..=24).contains(&hours), "{hours}");
-    let folder = gw.finish().await;
-    let gw = gateway().start_in(folder).await;
-    assert_eq!(gw.used(key.user).await, (full.tokens.total(), 1));
-    // Its upstream is another simulator, which has none of it.
-    assert_eq!(fetch(&gw, &key, &id).await.status, 404);
-    assert_eq!(gw.used(key.user).await, (full.tokens.total(), 1));
-    gw.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn fetching_too_early_costs_nothing_and_may_be_repeated() {
-    let gw = gateway().start().await;
-    let key = gw.key("wide").await;
-    let (deferred, id) = defer(&gw, &key, "Hello [sim first-token-ms=600]").await;
-    let full = charge_by(&gw, &deferred, Source::Estimated).await.tokens.total();
-    let early = fetch(&gw, &key, &id).await;
-    assert_eq!((early.status, early.body.len()), (202, 0));
-    assert_eq!(gw.used(key.user).await, (full, 1));
-    soon("it is ready", || async { fetch(&gw, &key, &id).await.status == 200 }).await;
-    assert_eq!(gw.used(key.user).await.1, 1);
-    gw.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_concurrent_fetches_one_is_answered_and_corrects_the_charge() {
-    let gw = gateway().start().await;
-    let key = gw.key("wide").await;
-    let (deferred, id) = defer(&gw, &key, "Hello").await;
-    let replies = futures_util::future::join_all((0..8).map(|_| fetch(&gw, &key, &id))).await;
-    let statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
-    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
-    assert!(statuses.iter().all(|status| [200, 404, 409].contains(status)), "{statuses:?}");
-    let charge = charge_by(&gw, &deferred, Source::Reported).await;
-    assert_eq!(gw.used(key.user).await, (charge.tokens.total(), 1));
-    gw.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_deferred_completion_can_be_fetched_with_an_exhausted_quota() {
-    let small = Plan { id: "small", tokens: 100, ..WIDE };
-    let gw = gateway().plan(small).start().await;
-    let key = gw.key("small").await;
-    let (_, id) = defer(&gw, &key, "Hello [sim tokens=45]").await;
-    let used = json!({
-        "model": "grok-4.3", "messages": [{"role": "user", "content": "Talk [sim tokens=60]"}],
-    });
-    assert_eq!(gw.ask(&key, &used.to_string()).await.status, 200);
-    assert_eq!(fetch(&gw, &key, &id).await.status, 200);
-    gw.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_disconnect_while_fetching_charges_what_was_used() {
-    let gw = gateway().start().await;
-    let key = gw.key("wide").await;
-    let (deferred, id) = defer(&gw, &key, "Hello").await;
-    let path = format!("/v1/chat/deferred-completion/{id}");
-    let head =
-        format!("GET {path} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {}\r\n\r\n", key.text);
-    let before = gw.simulator.log.totals().requests;
-    let mut raw = RawSocket::connect(gw.addr()).await;
-    raw.send(head).await;
-    let asked = || async { gw.simulator.log.totals().requests > before };
-    soon("the upstream is asked", asked).await;
-    drop(raw);
-    let charge = charge_by(&gw, &deferred, Source::Reported).await;
-    let entry = gw.simulator.log.entries().pop().unwrap();
-    assert_eq!(charge.tokens.total(), entry.prompt + entry.completion);
-    soon("it is gone", || async { fetch(&gw, &key, &id).await.status == 404 }).await;
-    gw.finish().await;
 }
 
 /// A response that is cut after its first events; its id, and the request that made it.
@@ -434,19 +306,6 @@ async fn an_id_that_two_users_were_given_is_delivered_and_readable_by_neither() 
         }
         gw.finish().await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn only_completions_without_stream_can_be_deferred() {
-    let gw = gateway().start().await;
-    let key = gw.key("wide").await;
-    let body = |members: &str| crate::support::body("Hello", members);
-    let refused = gw.ask(&key, &body(r#","deferred":true,"stream":true"#)).await;
-    assert_eq!((refused.status, refused.code().as_str()), (400, "invalid_value"));
-    let plain = gw.ask(&key, &body(r#","deferred":false"#)).await;
-    assert_eq!(plain.status, 200);
-    assert!(plain.json()["choices"].is_array());
-    gw.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
