@@ -41,7 +41,7 @@ async fn measure(name: &str, database: &Database) {
         while spent < TIME {
             let batch: Vec<Entry> = (0..size).map(|n| charge(users[(rows + n) % USERS])).collect();
             let began = Instant::now();
-            store.journal(&batch, None).await.expect("the batch is written");
+            store.write_batch(&batch, None).await.expect("the batch is written");
             spent += began.elapsed();
             rows += size;
         }

@@ -63,12 +63,12 @@ pub(super) struct QuotaDeps<'a> {
 /// Settles what a dead process left, and rebuilds the counters from the ledger.
 pub(super) async fn start(config: &Config, deps: QuotaDeps<'_>) -> anyhow::Result<QuotaSetup> {
     match &config.redis {
-        None => own(config, deps).await,
-        Some(redis) => shared(config, redis, deps).await,
+        None => start_in_memory(config, deps).await,
+        Some(redis) => start_with_redis(config, redis, deps).await,
     }
 }
 
-async fn own(config: &Config, deps: QuotaDeps<'_>) -> anyhow::Result<QuotaSetup> {
+async fn start_in_memory(config: &Config, deps: QuotaDeps<'_>) -> anyhow::Result<QuotaSetup> {
     let QuotaDeps { store, metrics, workers, tasks, stop, takeover } = deps;
     let (state, lock) = match takeover {
         Some(takeover) => (takeover.take().await?, takeover.journal_lock()),
@@ -82,7 +82,7 @@ async fn own(config: &Config, deps: QuotaDeps<'_>) -> anyhow::Result<QuotaSetup>
     let (journal, adopted) = start_journal(parts, state.is_some()).await?;
     let from = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(2.days());
     let used = store.used_since(Day(from)).await.context("cannot read the usage of recent days")?;
-    workers.spawn("versions", Arc::clone(&versions).watch(journal.clone(), stop));
+    workers.spawn("versions", Arc::clone(&versions).poll_loop(journal.clone(), stop));
     let changed = Some(Arc::clone(&versions.changed));
     let own = MemoryQuota::rebuilt(&used, journal.clone(), Arc::clone(&versions));
     own.adopt(state.unwrap_or_default(), &adopted);
@@ -128,7 +128,7 @@ fn journal_parts<'a>(
     let settings = LogSettings {
         synced: config.durability == Durability::Power,
         segment_bytes: SEGMENT_BYTES,
-        max_backlog_bytes: config.most_behind,
+        max_backlog_bytes: config.max_backlog_bytes,
     };
     journal::JournalDeps {
         disk: Arc::new(folder),
@@ -160,7 +160,11 @@ async fn check_redis(connection: &RedisConn) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn shared(config: &Config, redis: &Redis, deps: QuotaDeps<'_>) -> anyhow::Result<QuotaSetup> {
+async fn start_with_redis(
+    config: &Config,
+    redis: &Redis,
+    deps: QuotaDeps<'_>,
+) -> anyhow::Result<QuotaSetup> {
     let QuotaDeps { store, metrics, workers, tasks, stop, .. } = deps;
     // This gateway keeps none, but one that ran here without Redis may have.
     if Folder::holds_log(&config.journal.folder) {

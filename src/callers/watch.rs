@@ -1,5 +1,5 @@
-//! Watches for changed users: drops their cached records and ends calls whose access was revoked. Where changes
-//! are announced, the store is rarely queried before an announcement.
+//! Watches for changed users: drops their cached records and ends calls whose access was revoked. With
+//! [`Watch::changed`] it reads the store when it is notified, and every 30 s; without, four times a second.
 //!
 //! New calls do not rely on it (their reservation checks the user's version); open streams do,
 //! and end within one round of it.
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 /// Poll interval of the store: streams must end within a second of a revocation, with room for a slow store.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Poll interval if changes are announced, while there are calls: the process that made a change may
-/// have died before telling.
+/// have died before announcing it.
 const ANNOUNCED_POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Watches the store for changes of users, keys and plans.
@@ -37,7 +37,7 @@ impl Watch {
         let mut since = self.store.last_change().await.unwrap_or(0);
         let mut is_known = false;
         while stop.run_until_cancelled(self.pause(is_known)).await.is_some() {
-            // A store that does not answer is asked again.
+            // If the store does not respond, the next round reads the same changes.
             let looked = self.look(since).await;
             is_known = looked.is_ok();
             since = looked.unwrap_or(since);

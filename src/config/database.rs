@@ -51,7 +51,7 @@ pub fn journal(layers: &Layers, database: &Database) -> Result<Journal, ConfigEr
     Ok(Journal {
         folder: named.map_or_else(|| beside.join("journal"), PathBuf::from),
         durability: layers.value(|raw| &raw.database.durability)?,
-        most_behind: layers.value(|raw| &raw.database.journal_bytes)?.0,
+        max_backlog_bytes: layers.value(|raw| &raw.database.journal_bytes)?.0,
     })
 }
 

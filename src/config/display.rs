@@ -68,10 +68,10 @@ fn database(database: &Database, journal: &Journal) -> String {
             format!("url=postgres://***@{place} connections={connections}")
         }
     };
-    let Journal { folder, durability, most_behind } = journal;
+    let Journal { folder, durability, max_backlog_bytes } = journal;
     let durability = format!("{durability:?}").to_lowercase();
     let folder = quoted(&folder.display().to_string());
-    format!("{store} durability={durability} journal={folder} journal_bytes={most_behind}")
+    format!("{store} durability={durability} journal={folder} journal_bytes={max_backlog_bytes}")
 }
 
 fn origins(cors: &Cors) -> String {

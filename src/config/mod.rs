@@ -134,7 +134,7 @@ pub struct Journal {
     pub folder: PathBuf,
     pub durability: Durability,
     /// Bytes that may wait for the ledger.
-    pub most_behind: u64,
+    pub max_backlog_bytes: u64,
 }
 
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use metrics::{Counter, Gauge, Histogram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use store::{Entry, Ledger, Mark, StoreError};
+use store::{Entry, JournalPosition, Ledger, StoreError};
 use system::clock;
 use telemetry::backlog::Backlog;
 use telemetry::metrics::Metrics;
@@ -144,8 +144,8 @@ impl Projector {
         Ok(())
     }
 
-    fn mark(&self, position: u64) -> Mark {
-        Mark { log: self.log.id().0, position }
+    fn mark(&self, position: u64) -> JournalPosition {
+        JournalPosition { log: self.log.id().0, position }
     }
 
     /// Reads the next batch; `None` at the end of the log. Returns the same batch until it was written.
@@ -177,10 +177,14 @@ impl Projector {
     }
 
     /// Writes entries with their mark; those that the ledger rejects permanently are dead-lettered.
-    async fn write(&self, entries: &[Entry], mark: Option<Mark>) -> Result<(), StoreError> {
+    async fn write(
+        &self,
+        entries: &[Entry],
+        mark: Option<JournalPosition>,
+    ) -> Result<(), StoreError> {
         let mut parts = vec![(entries, mark)];
         while let Some((part, mark)) = parts.pop() {
-            match self.store.journal(part, mark).await {
+            match self.store.write_batch(part, mark).await {
                 Ok(()) => {
                     let charges = part.iter().filter(|entry| matches!(entry, Entry::Settle(_)));
                     self.gauges.persisted.increment(charges.count() as u64);
@@ -222,7 +226,7 @@ impl Projector {
         let segments = self.log.segments();
         let index = recovery::segment_of(&segments, self.at);
         let Some(current) = segments.get(index).filter(|_| index > 0) else { return Ok(()) };
-        self.store.journal(&[], Some(self.mark(self.at))).await?;
+        self.store.write_batch(&[], Some(self.mark(self.at))).await?;
         if let Err(error) = self.log.delete_before(current.base) {
             tracing::warn!(%error, "failed to delete a journal segment, retrying later");
         }

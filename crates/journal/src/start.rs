@@ -12,7 +12,7 @@ use super::tail::{Segment, create_segment};
 use domain::charge::{Charge, Lease};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use store::{Ledger, Mark};
+use store::{JournalPosition, Ledger};
 use system::clock;
 use system::supervisor::Supervisor;
 use telemetry::metrics::Metrics;
@@ -49,7 +49,7 @@ pub struct AdoptedJournal {
 /// [`JournalError`]: the folder, a record or the ledger cannot be used.
 pub async fn start(parts: JournalDeps<'_>) -> Result<StartedJournal, JournalError> {
     let (workers, stop) = (parts.workers.clone(), parts.stop.clone());
-    let (journal, projector, abandoned) = settle_past(parts).await?;
+    let (journal, projector, abandoned) = charge_abandoned_leases(parts).await?;
     run(&journal, projector, &workers, stop);
     Ok(StartedJournal { journal, abandoned })
 }
@@ -76,7 +76,7 @@ fn run(journal: &Journal, projector: Projector, workers: &Supervisor, stop: Canc
 /// # Errors
 /// The errors of [`start`].
 pub async fn finish(parts: JournalDeps<'_>) -> Result<usize, JournalError> {
-    let (_, _, abandoned) = settle_past(parts).await?;
+    let (_, _, abandoned) = charge_abandoned_leases(parts).await?;
     Ok(abandoned)
 }
 
@@ -102,7 +102,9 @@ async fn open(parts: JournalDeps<'_>, resumed: LogState) -> Result<ProjectedJour
     Ok(ProjectedJournal { journal, projector, leases })
 }
 
-async fn settle_past(parts: JournalDeps<'_>) -> Result<(Journal, Projector, usize), JournalError> {
+async fn charge_abandoned_leases(
+    parts: JournalDeps<'_>,
+) -> Result<(Journal, Projector, usize), JournalError> {
     let resumed = resume(&*parts.disk, &*parts.store, parts.settings).await?;
     let ProjectedJournal { journal, mut projector, leases } = open(parts, resumed).await?;
     let log = &journal.shared.log;
@@ -120,7 +122,7 @@ async fn settle_past(parts: JournalDeps<'_>) -> Result<(Journal, Projector, usiz
 async fn read_released(disk: &dyn Disk, store: &dyn Ledger) -> Result<LogState, JournalError> {
     let not_released = || JournalError::NotReleased { folder: disk.name() };
     let listed = recovery::list(disk)?.ok_or_else(not_released)?;
-    let mark = store.mark(listed.log.0).await?.unwrap_or(0);
+    let mark = store.position_in(listed.log.0).await?.unwrap_or(0);
     let Scan { leases, entries, torn } = recovery::scan(disk, &listed, mark)?;
     let SegmentList { log: id, segments } = listed;
     let first = segments.first().map_or(0, |first| first.base);
@@ -139,7 +141,7 @@ async fn resume(
 ) -> Result<LogState, JournalError> {
     let io = |source| JournalError::Io { folder: disk.name(), source };
     recovery::remove_drafts(disk).map_err(io)?;
-    let latest = store.latest_mark().await?;
+    let latest = store.latest_position().await?;
     let Some(listed) = recovery::list(disk)? else {
         let id = LogId(clock::unique());
         warn_of_other_log(disk, id, latest);
@@ -148,7 +150,7 @@ async fn resume(
         return Ok(LogState { id, segments, leases, projected: 0, entries: 0 });
     };
     warn_of_other_log(disk, listed.log, latest);
-    let known = store.mark(listed.log.0).await?;
+    let known = store.position_in(listed.log.0).await?;
     if known.is_none() {
         tracing::warn!(
             log = %listed.log, folder = disk.name(),
@@ -185,7 +187,7 @@ async fn rescue(
             entries.extend(ledger_entry(record));
         })?;
         for part in entries.chunks(RESCUE_BATCH) {
-            store.journal(part, None).await?;
+            store.write_batch(part, None).await?;
         }
     }
     Ok(())
@@ -232,8 +234,8 @@ fn continue_log(
     Ok(LogState { id, segments, leases, projected: mark.max(first), entries })
 }
 
-fn warn_of_other_log(disk: &dyn Disk, id: LogId, latest: Option<Mark>) {
-    if let Some(Mark { log, position }) = latest.filter(|latest| latest.log != id.0) {
+fn warn_of_other_log(disk: &dyn Disk, id: LogId, latest: Option<JournalPosition>) {
+    if let Some(JournalPosition { log, position }) = latest.filter(|latest| latest.log != id.0) {
         tracing::warn!(
             log = %id, folder = disk.name(), before = %LogId(log), position,
             "the database was last written from a different journal; unwritten charges of that journal stay in \

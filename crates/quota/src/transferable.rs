@@ -1,4 +1,5 @@
-//! Quota that another process can take over while calls run.
+//! The quota of a gateway without Redis: [`MemoryQuota`], which a hot restart can transfer to another process while
+//! calls run.
 //!
 //! It starts in this process. [`release`](TransferableQuota::release) stops it between two operations; operations
 //! that arrive meanwhile wait. Then either the successor has it, and every operation is sent there

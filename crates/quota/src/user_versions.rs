@@ -75,7 +75,7 @@ impl UserVersions {
     }
 
     /// Polls until `stop` is cancelled. Notifies `journal` if another instance has acquired the instance lock.
-    pub async fn watch(self: Arc<Self>, journal: Journal, stop: CancellationToken) {
+    pub async fn poll_loop(self: Arc<Self>, journal: Journal, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await.is_some() {
             let stamp = self.store.commit_stamp();
             if stamp != CommitStamp::Remote && self.is_up_to_date(stamp) {
@@ -93,6 +93,7 @@ impl UserVersions {
     /// True if nothing can have been committed since the last poll.
     fn is_up_to_date(&self, stamp: CommitStamp) -> bool {
         match stamp {
+            // Changes of a remote store are found by the poll loop alone.
             CommitStamp::Remote => true,
             CommitStamp::Unknown => false,
             CommitStamp::At(_) => self.state.lock().stamp == stamp,

@@ -1,6 +1,6 @@
 //! A store for tests: each query waits for a result from the test.
 
-use super::{Callers, Entry, Ledger, Mark, StoreError};
+use super::{Callers, Entry, JournalPosition, Ledger, StoreError};
 use async_trait::async_trait;
 use domain::caller::Caller;
 use domain::id::{KeyId, UserId};
@@ -14,9 +14,9 @@ pub type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 /// A query of the code under test, with the sender for its answer.
 #[derive(Debug)]
 pub enum Query {
-    Journal(Vec<Entry>, Option<Mark>, Answer<()>),
-    Mark(Uuid, Answer<Option<u64>>),
-    LatestMark(Answer<Option<Mark>>),
+    Journal(Vec<Entry>, Option<JournalPosition>, Answer<()>),
+    Position(Uuid, Answer<Option<u64>>),
+    LatestPosition(Answer<Option<JournalPosition>>),
     DeadLetter(Answer<()>),
     Caller(Answer<Option<Caller>>),
 }
@@ -39,16 +39,20 @@ impl FakeStore {
 
 #[async_trait]
 impl Ledger for FakeStore {
-    async fn journal(&self, batch: &[Entry], mark: Option<Mark>) -> Result<(), StoreError> {
-        self.query(|answer| Query::Journal(batch.to_vec(), mark, answer)).await
+    async fn write_batch(
+        &self,
+        batch: &[Entry],
+        upto: Option<JournalPosition>,
+    ) -> Result<(), StoreError> {
+        self.query(|answer| Query::Journal(batch.to_vec(), upto, answer)).await
     }
 
-    async fn mark(&self, log: Uuid) -> Result<Option<u64>, StoreError> {
-        self.query(|answer| Query::Mark(log, answer)).await
+    async fn position_in(&self, log: Uuid) -> Result<Option<u64>, StoreError> {
+        self.query(|answer| Query::Position(log, answer)).await
     }
 
-    async fn latest_mark(&self) -> Result<Option<Mark>, StoreError> {
-        self.query(Query::LatestMark).await
+    async fn latest_position(&self) -> Result<Option<JournalPosition>, StoreError> {
+        self.query(Query::LatestPosition).await
     }
 
     async fn dead_letter(&self, _: &str, _: &str, _: Timestamp) -> Result<(), StoreError> {

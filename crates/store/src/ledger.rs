@@ -10,15 +10,19 @@ use uuid::Uuid;
 /// Writes the ledger, and reads its position in a journal.
 #[async_trait]
 pub trait Ledger: Send + Sync + 'static {
-    /// Writes a batch in order, in one transaction with the position that it brings the ledger to in a
-    /// journal.
-    async fn journal(&self, batch: &[Entry], mark: Option<Mark>) -> Result<(), StoreError>;
+    /// Writes a batch in order, in one transaction with the position in the journal up to which the ledger is
+    /// written then.
+    async fn write_batch(
+        &self,
+        batch: &[Entry],
+        upto: Option<JournalPosition>,
+    ) -> Result<(), StoreError>;
 
     /// The position up to which the ledger has the journal with this id.
-    async fn mark(&self, log: Uuid) -> Result<Option<u64>, StoreError>;
+    async fn position_in(&self, log: Uuid) -> Result<Option<u64>, StoreError>;
 
     /// The journal that the ledger was last written from.
-    async fn latest_mark(&self) -> Result<Option<Mark>, StoreError>;
+    async fn latest_position(&self) -> Result<Option<JournalPosition>, StoreError>;
 
     /// Stores an entry that cannot be read or written, and the reason, for an operator to examine. Storing
     /// the same entry again changes nothing.
@@ -39,7 +43,7 @@ pub enum Entry {
 
 /// A position in a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub struct JournalPosition {
     /// The id of its log.
     pub log: Uuid,
     /// Offset in bytes; everything before it is in the ledger.

@@ -38,7 +38,7 @@ pub use callers::{Callers, ChangeFeed, Changed, Changes, CommitStamp};
 pub use error::StoreError;
 pub use keys::{KeyChange, KeyFilter, Keys, LIVE_KEYS, NewKey, REVOKED_KEYS};
 pub use keys::{all_keys, key_position};
-pub use ledger::{Entry, Ledger, Mark};
+pub use ledger::{Entry, JournalPosition, Ledger};
 pub use maintenance::{KEYS_KEPT_DAYS, Maintenance, PRUNE_BATCH, Reach};
 pub use plans::{PlanChange, Plans};
 pub use reconciliation::{Drift, Reconciliation, Used};

@@ -242,7 +242,7 @@ impl Control {
     async fn charged(&self, user: UserId, with: impl FnOnce(&mut Charge)) -> Charge {
         let mut ended = ended_now(user);
         with(&mut ended);
-        self.store.journal(&[Entry::Settle(ended.clone())], None).await.unwrap();
+        self.store.write_batch(&[Entry::Settle(ended.clone())], None).await.unwrap();
         ended
     }
 

@@ -52,7 +52,7 @@ pub async fn accept(gateway: Arc<Gateway>, listener: Socket, stop: CancellationT
         let (gateway, permits, stop) = (Arc::clone(&gateway), permits.clone(), stop.clone());
         let tasks = gateway.settler.tasks.clone();
         tasks.spawn(async move {
-            serve(&gateway, stream, (&permits, peer), &stop).await;
+            serve_connection(&gateway, stream, (&permits, peer), &stop).await;
             drop(permit);
         });
     }
@@ -91,7 +91,7 @@ impl Peer {
 }
 
 /// Serves one connection until either side ends it.
-async fn serve(
+async fn serve_connection(
     gateway: &Arc<Gateway>,
     stream: Plain,
     (permits, peer): (&ConnectionPermits, Peer),
@@ -141,7 +141,7 @@ impl Gateway {
     }
 
     /// Serves one request whose head has been read.
-    pub(crate) async fn serve(&self, session: &mut Session) {
+    pub(crate) async fn serve_request(&self, session: &mut Session) {
         let trusted = &self.listener.trusted_proxies;
         let now = self.settler.quota.now(clock::now());
         let head = RequestHead::read(session, trusted, now, clock::instant());

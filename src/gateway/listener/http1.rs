@@ -196,7 +196,7 @@ impl Service<Request<Incoming>> for Calls {
         if gateway.leaving.is_cancelled() {
             session.close_after_reply();
         }
-        let call = Box::pin(async move { gateway.serve(&mut session).await });
+        let call = Box::pin(async move { gateway.serve_request(&mut session).await });
         *self.slot.lock() = Some(call);
         self.link.begin();
         Answer::through(pipe)

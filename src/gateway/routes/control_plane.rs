@@ -29,7 +29,7 @@ impl Gateway {
         writer: &ResponseWriter<'_>,
     ) -> Handled {
         let limits = self.body_limits(BODY_BYTES);
-        let served = serve(session, &self.control, limits, &self.body_memory, writer);
+        let served = call_router(session, &self.control, limits, &self.body_memory, writer);
         let status = served.await.unwrap_or(CALLER_GONE);
         Handled { route: Route::Control, status, outcome: outcome_of_http(status) }
     }
@@ -39,7 +39,7 @@ impl Gateway {
 ///
 /// # Errors
 /// When the caller is gone.
-async fn serve(
+async fn call_router(
     session: &mut Session,
     router: &Router,
     limits: BodyLimits,

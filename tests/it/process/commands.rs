@@ -118,7 +118,7 @@ async fn old_days_are_pruned_while_a_gateway_runs() {
         request: RequestId::new(),
         ..host.ledger_now().await.remove(0)
     };
-    host.store().await.journal(&[Entry::Settle(old)], None).await.unwrap();
+    host.store().await.write_batch(&[Entry::Settle(old)], None).await.unwrap();
     let verify = ["usage", "verify", "--day", "2026-01-02"];
     assert!(stdout(&host.run(&verify)).contains("ledger and rollups agree"));
 

@@ -51,9 +51,19 @@ const IN_SENTENCES: [OldWord; 30] = [
 ];
 
 /// Not in code either, its comments included.
-const IN_CODE: [OldWord; 21] = [
+const IN_CODE: [OldWord; 31] = [
     old("nobody", "name the actor: no user, no call, the client has gone"),
     old("anybody", "name the actor"),
+    old("in doubt", "unconfirmed"),
+    old("set right", "corrected, repaired"),
+    old("at its word", "say what is trusted"),
+    old("brings back", "restores"),
+    old("tells of", "publishes, reports"),
+    old("begins anew", "is reset, restarts"),
+    old("came of", "result, outcome"),
+    old("leash", "cancellation"),
+    old("replier", "response writer"),
+    old("wish", "request, demand"),
     old("is told", "receives, is notified; of a task: is stopped"),
     old("are told", "receive, are notified"),
     old("was told", "received, was reported"),

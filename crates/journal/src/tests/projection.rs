@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::fake::{FakeStore, Query};
-use store::{self, Entry, Mark, StoreError};
+use store::{self, Entry, JournalPosition, StoreError};
 use system::supervisor::Supervisor;
 use telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
@@ -60,11 +60,12 @@ impl Ledger {
             Query::Journal(batch, mark, answer) => {
                 let _ = answer.send(state.write(batch, mark));
             }
-            Query::Mark(log, answer) => {
+            Query::Position(log, answer) => {
                 let _ = answer.send(Ok(state.marks.get(&log).copied()));
             }
-            Query::LatestMark(answer) => {
-                let latest = state.latest.map(|log| Mark { log, position: state.marks[&log] });
+            Query::LatestPosition(answer) => {
+                let latest =
+                    state.latest.map(|log| JournalPosition { log, position: state.marks[&log] });
                 let _ = answer.send(Ok(latest));
             }
             Query::DeadLetter(answer) => {
@@ -92,7 +93,11 @@ impl Ledger {
 }
 
 impl LedgerState {
-    fn write(&mut self, batch: Vec<Entry>, mark: Option<Mark>) -> Result<(), StoreError> {
+    fn write(
+        &mut self,
+        batch: Vec<Entry>,
+        mark: Option<JournalPosition>,
+    ) -> Result<(), StoreError> {
         if self.is_superseded {
             return Err(StoreError::Superseded);
         }
@@ -115,7 +120,7 @@ impl LedgerState {
                 Entry::Adjust(_) => self.adjustments += 1,
             }
         }
-        if let Some(Mark { log, position }) = mark {
+        if let Some(JournalPosition { log, position }) = mark {
             let known = self.marks.entry(log).or_default();
             *known = position.max(*known);
             self.latest = Some(log);

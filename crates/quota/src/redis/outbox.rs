@@ -262,7 +262,7 @@ impl OutboxContext {
         let mut heap = vec![entries];
         while let Some(some) = heap.pop() {
             let entries: Vec<Entry> = some.iter().map(|(entry, _)| entry.clone()).collect();
-            match self.store.journal(&entries, None).await {
+            match self.store.write_batch(&entries, None).await {
                 Ok(()) => {}
                 Err(StoreError::Corrupt(_)) if some.len() > 1 => {
                     let (first, second) = some.split_at(some.len() / 2);

@@ -5,7 +5,7 @@
 
 use super::PostgresStore;
 use crate::encode::integer;
-use crate::{Entry, Mark, StoreError};
+use crate::{Entry, JournalPosition, StoreError};
 use domain::charge::{Adjustment, Charge};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -19,15 +19,15 @@ const PROJECT: &str = "select project(
 pub(super) async fn write(
     store: &PostgresStore,
     batch: &[Entry],
-    mark: Option<Mark>,
+    upto: Option<JournalPosition>,
 ) -> Result<(), StoreError> {
-    store.writer.write(&Arrays::of(batch, mark)).await
+    store.writer.write(&Arrays::of(batch, upto)).await
 }
 
 /// The entries of each kind, as one array for each column.
 #[derive(Default)]
 pub(super) struct Arrays<'a> {
-    mark: Option<Mark>,
+    upto: Option<JournalPosition>,
     charges: Charges<'a>,
     adjustments: Adjustments<'a>,
 }
@@ -67,8 +67,8 @@ struct Adjustments<'a> {
 }
 
 impl<'a> Arrays<'a> {
-    fn of(batch: &'a [Entry], mark: Option<Mark>) -> Self {
-        let mut arrays = Self { mark, ..Self::default() };
+    fn of(batch: &'a [Entry], upto: Option<JournalPosition>) -> Self {
+        let mut arrays = Self { upto, ..Self::default() };
         for entry in batch {
             match entry {
                 Entry::Settle(charge) => arrays.charges.push(charge),
@@ -84,11 +84,11 @@ impl<'a> Arrays<'a> {
         epoch: Option<i64>,
         connection: &mut PgConnection,
     ) -> Result<(), sqlx::Error> {
-        let Self { mark, charges, adjustments } = self;
+        let Self { upto, charges, adjustments } = self;
         sqlx::query(PROJECT)
             .bind(epoch)
-            .bind(mark.map(|mark| mark.log))
-            .bind(mark.map(|mark| integer(mark.position)))
+            .bind(upto.map(|upto| upto.log))
+            .bind(upto.map(|upto| integer(upto.position)))
             .bind(&charges.request)
             .bind(&charges.user)
             .bind(&charges.key)

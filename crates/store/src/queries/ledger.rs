@@ -4,7 +4,7 @@ use super::dialect::Backend;
 use super::journal;
 use crate::StoreError;
 use crate::encode;
-use crate::ledger::{Entry, Ledger, Mark};
+use crate::ledger::{Entry, JournalPosition, Ledger};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use telemetry::labels::StoreOp;
@@ -12,11 +12,15 @@ use uuid::Uuid;
 
 #[async_trait]
 impl Ledger for Backend {
-    async fn journal(&self, batch: &[Entry], mark: Option<Mark>) -> Result<(), StoreError> {
-        self.handle.run(StoreOp::Journal, self, journal::write(self, batch, mark)).await
+    async fn write_batch(
+        &self,
+        batch: &[Entry],
+        upto: Option<JournalPosition>,
+    ) -> Result<(), StoreError> {
+        self.handle.run(StoreOp::Journal, self, journal::write(self, batch, upto)).await
     }
 
-    async fn mark(&self, log: Uuid) -> Result<Option<u64>, StoreError> {
+    async fn position_in(&self, log: Uuid) -> Result<Option<u64>, StoreError> {
         self.read(StoreOp::Journal, async {
             let position: Option<i64> =
                 sqlx::query_scalar("select position from journal_mark where log = $1")
@@ -28,14 +32,15 @@ impl Ledger for Backend {
         .await
     }
 
-    async fn latest_mark(&self) -> Result<Option<Mark>, StoreError> {
+    async fn latest_position(&self) -> Result<Option<JournalPosition>, StoreError> {
         self.read(StoreOp::Journal, async {
             let latest: Option<(Uuid, i64)> =
                 sqlx::query_as("select log, position from journal_mark where is_latest")
                     .fetch_optional(&self.pool)
                     .await?;
-            let mark = |(log, position)| Ok(Mark { log, position: encode::count(position)? });
-            latest.map(mark).transpose()
+            let upto =
+                |(log, position)| Ok(JournalPosition { log, position: encode::count(position)? });
+            latest.map(upto).transpose()
         })
         .await
     }

@@ -5,7 +5,7 @@
 
 use super::SqliteStore;
 use crate::encode::integer;
-use crate::{Entry, Mark, StoreError};
+use crate::{Entry, JournalPosition, StoreError};
 use domain::charge::{Adjustment, Charge};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
@@ -18,7 +18,7 @@ const JOURNAL: &str = include_str!("journal.sql");
 pub(super) async fn write(
     store: &SqliteStore,
     batch: &[Entry],
-    mark: Option<Mark>,
+    upto: Option<JournalPosition>,
 ) -> Result<(), StoreError> {
     let arrays = arrays(batch);
     let (charges, adjustments) = arrays.map_err(|e| StoreError::Corrupt(e.to_string()))?;
@@ -30,8 +30,8 @@ pub(super) async fn write(
         sqlx::query(JOURNAL)
             .bind(charges)
             .bind(adjustments)
-            .bind(mark.map(|mark| mark.log.simple().to_string()))
-            .bind(mark.map(|mark| integer(mark.position)))
+            .bind(upto.map(|upto| upto.log.simple().to_string()))
+            .bind(upto.map(|upto| integer(upto.position)))
             .execute(connection)
             .await
     })

@@ -79,7 +79,7 @@ pub async fn an_adjustment_commits_with_its_batch(store: Any) {
         Entry::Settle(dear(i64::MIN)),
         Entry::Settle(dear(i64::MIN)),
     ];
-    let refused = store.journal(&batch, None).await;
+    let refused = store.write_batch(&batch, None).await;
     assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
     assert_eq!(used(&store, user.id).await, (3, 1));
 }

@@ -132,7 +132,7 @@ async fn play(open: impl AsyncFn() -> Any, steps: Vec<Step>) {
             Step::Commit { again } => {
                 let entries = model.commit();
                 for _ in 0..=u8::from(again) {
-                    store.journal(&entries, None).await.unwrap();
+                    store.write_batch(&entries, None).await.unwrap();
                 }
             }
             Step::Die => {

@@ -5,10 +5,10 @@ use domain::charge::{Charge, Lease, Source, Status};
 use domain::id::{KeyId, UserId};
 use domain::user::User;
 use jiff::SignedDuration;
-use store::{Entry, Mark, StoreError, Used};
+use store::{Entry, JournalPosition, StoreError, Used};
 
 pub async fn write(store: &Any, batch: &[Entry]) {
-    store.journal(batch, None).await.unwrap();
+    store.write_batch(batch, None).await.unwrap();
 }
 
 pub async fn no_drift(store: &Any) {
@@ -216,37 +216,37 @@ pub async fn a_charge_that_cannot_be_stored_changes_nothing(store: Any) {
     let (good, bad) = (lease(&user, "key", 10), lease(&user, "key", 10));
     let overflow = Charge { cost_micro_dollars: i64::MIN, ..charge(&bad, 1, 1) };
     let batch = [Entry::Settle(charge(&good, 3, 4)), Entry::Settle(overflow)];
-    let refused = store.journal(&batch, Some(mark(7))).await;
+    let refused = store.write_batch(&batch, Some(mark(7))).await;
     assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
     assert_eq!(used(&store, user.id).await, (0, 0));
-    assert_eq!(store.latest_mark().await.unwrap(), None);
+    assert_eq!(store.latest_position().await.unwrap(), None);
 }
 
-fn mark(position: u64) -> Mark {
-    Mark { log: uuid::Uuid::from_u128(5), position }
+fn mark(position: u64) -> JournalPosition {
+    JournalPosition { log: uuid::Uuid::from_u128(5), position }
 }
 
 pub async fn the_watermark_commits_with_its_batch_and_never_goes_back(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     store.acquire_instance_lock().await.unwrap();
-    assert_eq!(store.mark(mark(0).log).await.unwrap(), None);
+    assert_eq!(store.position_in(mark(0).log).await.unwrap(), None);
     let entry = Entry::Settle(charge(&lease(&user, "key", 10), 3, 4));
     let large = u64::from(u32::MAX) * 1000;
     for (position, known) in [(5, 5), (large, large), (7, large)] {
-        store.journal(std::slice::from_ref(&entry), Some(mark(position))).await.unwrap();
-        assert_eq!(store.mark(mark(0).log).await.unwrap(), Some(known));
-        assert_eq!(store.latest_mark().await.unwrap(), Some(mark(known)));
+        store.write_batch(std::slice::from_ref(&entry), Some(mark(position))).await.unwrap();
+        assert_eq!(store.position_in(mark(0).log).await.unwrap(), Some(known));
+        assert_eq!(store.latest_position().await.unwrap(), Some(mark(known)));
         assert_eq!(used(&store, user.id).await, (8, 1));
     }
     // Another journal, and the first one again.
-    let other = Mark { log: uuid::Uuid::from_u128(6), position: 3 };
-    store.journal(&[], Some(other)).await.unwrap();
-    assert_eq!(store.latest_mark().await.unwrap(), Some(other));
-    store.journal(&[], None).await.unwrap();
-    assert_eq!(store.latest_mark().await.unwrap(), Some(other));
-    store.journal(&[], Some(mark(1))).await.unwrap();
-    assert_eq!(store.latest_mark().await.unwrap(), Some(mark(large)));
-    assert_eq!(store.mark(other.log).await.unwrap(), Some(3));
+    let other = JournalPosition { log: uuid::Uuid::from_u128(6), position: 3 };
+    store.write_batch(&[], Some(other)).await.unwrap();
+    assert_eq!(store.latest_position().await.unwrap(), Some(other));
+    store.write_batch(&[], None).await.unwrap();
+    assert_eq!(store.latest_position().await.unwrap(), Some(other));
+    store.write_batch(&[], Some(mark(1))).await.unwrap();
+    assert_eq!(store.latest_position().await.unwrap(), Some(mark(large)));
+    assert_eq!(store.position_in(other.log).await.unwrap(), Some(3));
 }
 
 pub async fn partitions_can_be_created_before_and_after_their_charges(store: Any) {

@@ -120,7 +120,7 @@ pub async fn what_is_past_its_time_is_pruned(store: Any) {
         kept.extend(stays.then_some(key.id));
     }
     let charge = charge(&lease(&user, "gone", 10), 3, 4);
-    store.journal(&[Entry::Settle(charge.clone())], None).await.unwrap();
+    store.write_batch(&[Entry::Settle(charge.clone())], None).await.unwrap();
     let on = charge.day;
     assert_eq!(store.usage_by_quarter_hour(user.id, on).await.unwrap().len(), 1);
     assert_eq!(store.prune(days(7)).await.unwrap(), 0);

@@ -112,7 +112,7 @@ async fn committed_rows_survive_a_close() {
     let user = add_user(&store, "a@b.c").await;
     let lease = lease(&user, "key", 10);
     let settled = charge(&lease, 3, 4);
-    store.journal(&[Entry::Settle(settled.clone())], None).await.unwrap();
+    store.write_batch(&[Entry::Settle(settled.clone())], None).await.unwrap();
     store.close().await;
     let store = open(&folder.path().join("deeper/knockx.db")).await;
     assert_eq!(store.charges(day("2026-01-02")).await.unwrap(), [settled]);

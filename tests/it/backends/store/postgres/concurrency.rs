@@ -29,7 +29,7 @@ async fn a_command_waits_for_the_gateway_to_confirm() {
     let (tasks, stop) = (Supervisor::default(), CancellationToken::new());
     let folder = tempfile::tempdir().unwrap();
     let journal = journal::start(&gateway, &folder.path().join("journal"), &tasks, &stop).await;
-    tasks.spawn("versions", Arc::clone(&versions).watch(journal, stop.clone()));
+    tasks.spawn("versions", Arc::clone(&versions).poll_loop(journal, stop.clone()));
     let command = command.publishing(Arc::new(Confirmation::new(command.clone())));
     for n in 2..6 {
         command.change_user(user.id, &store::UserChange::default(), &by()).await.unwrap();
@@ -54,7 +54,7 @@ async fn concurrent_writers_do_not_deadlock() {
             for _ in 0..20 {
                 let settle = |key: &String| Entry::Settle(settled(&user, key));
                 let batch: Vec<Entry> = keys.iter().map(settle).collect();
-                store.journal(&batch, None).await.unwrap();
+                store.write_batch(&batch, None).await.unwrap();
             }
         }
     };
@@ -87,7 +87,7 @@ async fn a_charge_waits_for_the_estimate_it_replaces() {
         while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(&mut watcher).await.unwrap() {}
         estimate.commit().await.unwrap();
     };
-    let (written, ()) = tokio::join!(store.journal(&settle, None), commit);
+    let (written, ()) = tokio::join!(store.write_batch(&settle, None), commit);
     written.unwrap();
     assert_eq!(store.charges(day("2026-01-02")).await.unwrap(), [real]);
     assert_eq!(store.rollup_drift(day("2026-01-02")).await.unwrap(), []);
@@ -125,7 +125,7 @@ async fn an_entry_that_cannot_be_stored_does_not_block_the_others() {
     let (store, _fresh) = fresh().await;
     let user = add_user(&store, "a@b.c").await;
     let below_zero = Charge { cost_micro_dollars: -3, ..settled(&user, "key") };
-    store.journal(&[Entry::Settle(below_zero)], None).await.unwrap();
+    store.write_batch(&[Entry::Settle(below_zero)], None).await.unwrap();
     let writing = Writing::to(&store).await;
     for n in 0..50 {
         // No sum that is below zero already can take it in.
@@ -143,7 +143,7 @@ async fn a_superseded_instance_writes_nothing_more() {
     let user = add_user(&first, "a@b.c").await;
     first.acquire_instance_lock().await.unwrap();
     let opened = lease(&user, "key", 10);
-    first.journal(&[Entry::Settle(charge(&opened, 3, 4))], None).await.unwrap();
+    first.write_batch(&[Entry::Settle(charge(&opened, 3, 4))], None).await.unwrap();
     first.confirm_changes(0).await.unwrap();
 
     let second = open(&fresh).await;
@@ -157,11 +157,11 @@ async fn a_superseded_instance_writes_nothing_more() {
     let settle = Entry::Settle(settled(&user, "key"));
     let adjust = Entry::Adjust(adjustment(&user, opened.request, "key", -5, -1));
     for entry in [&settle, &adjust] {
-        let refused = first.journal(std::slice::from_ref(entry), None).await;
+        let refused = first.write_batch(std::slice::from_ref(entry), None).await;
         assert!(matches!(refused, Err(StoreError::Superseded)), "{refused:?}");
     }
     assert!(matches!(first.confirm_changes(0).await, Err(StoreError::Superseded)));
     assert_eq!(used(&second, user.id).await, (8, 1), "it did not adjust either");
-    second.journal(&[settle], None).await.unwrap();
+    second.write_batch(&[settle], None).await.unwrap();
     assert_eq!(used(&second, user.id).await, (16, 2));
 }

@@ -25,12 +25,12 @@ async fn a_cut_connection_loses_no_batch() {
     let mut past = fresh.connection().await;
     for n in 1..4 {
         let lease = lease(&user, "key", 10);
-        store.journal(&[Entry::Settle(charge(&lease, 3, 4))], None).await.unwrap();
+        store.write_batch(&[Entry::Settle(charge(&lease, 3, 4))], None).await.unwrap();
         assert_eq!(store.charges(lease.day).await.unwrap().len(), n);
         cut_writers(&mut past).await;
     }
     // The lock was taken again with the new connection.
-    store.journal(&[], None).await.unwrap();
+    store.write_batch(&[], None).await.unwrap();
     assert!(said(open(&fresh).await.acquire_instance_lock().await).contains("another knockx"));
 }
 
@@ -39,7 +39,7 @@ async fn a_cut_connection_loses_no_batch() {
 async fn a_batch_whose_answer_is_lost_is_written_once() {
     let (store, fresh) = fresh().await;
     let user = add_user(&store, "a@b.c").await;
-    store.journal(&[], None).await.unwrap();
+    store.write_batch(&[], None).await.unwrap();
     let mut past = fresh.connection().await;
     for sql in [
         "create function cut() returns trigger language plpgsql as $$
@@ -51,14 +51,14 @@ async fn a_batch_whose_answer_is_lost_is_written_once() {
     }
     let adjust = Entry::Adjust(adjustment(&user, lease(&user, "key", 1).request, "key", -2, 0));
     let batch = [Entry::Settle(settled(&user, "key")), adjust];
-    let mark = Some(Mark { log: uuid::Uuid::from_u128(1), position: 9 });
-    said(store.journal(&batch, mark).await);
-    assert_eq!(store.latest_mark().await.unwrap(), None);
+    let mark = Some(JournalPosition { log: uuid::Uuid::from_u128(1), position: 9 });
+    said(store.write_batch(&batch, mark).await);
+    assert_eq!(store.latest_position().await.unwrap(), None);
     sqlx::query("drop trigger cut on usage_adjustment").execute(&mut past).await.unwrap();
     for _ in 0..2 {
-        store.journal(&batch, mark).await.unwrap();
+        store.write_batch(&batch, mark).await.unwrap();
         assert_eq!(used(&store, user.id).await, (6, 1));
-        assert_eq!(store.latest_mark().await.unwrap(), mark);
+        assert_eq!(store.latest_position().await.unwrap(), mark);
     }
 }
 
@@ -94,7 +94,7 @@ async fn read_only_sessions_are_replaced() {
     let (store, fresh) = fresh().await;
     store.acquire_instance_lock().await.unwrap();
     let user = add_user(&store, "a@b.c").await;
-    store.journal(&[Entry::Settle(settled(&user, "key"))], None).await.unwrap();
+    store.write_batch(&[Entry::Settle(settled(&user, "key"))], None).await.unwrap();
     let mut past = fresh.connection().await;
     let name = fresh.url.rsplit_once('/').unwrap().1;
     let turn = |to: &str| AssertSqlSafe(format!("alter database {name} {to}"));
@@ -112,14 +112,14 @@ async fn read_only_sessions_are_replaced() {
     futures_util::future::try_join_all(reads).await.unwrap();
     let charge = settled(&user, "key");
     for _ in 0..2 {
-        let told = said(store.journal(&[Entry::Settle(charge.clone())], None).await);
+        let told = said(store.write_batch(&[Entry::Settle(charge.clone())], None).await);
         assert!(told.contains("is read-only") && told.contains("primary"), "{told}");
     }
     assert!(said(store.ping().await).contains("is read-only"));
     assert!(store.user(user.id).await.unwrap().is_some(), "reads go on");
 
     sqlx::query(turn("reset default_transaction_read_only")).execute(&mut past).await.unwrap();
-    store.journal(&[Entry::Settle(charge)], None).await.unwrap();
+    store.write_batch(&[Entry::Settle(charge)], None).await.unwrap();
     store.ping().await.unwrap();
     for n in 0..8 {
         add_user(&store, &format!("{n}@b.c")).await;

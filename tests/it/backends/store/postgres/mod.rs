@@ -27,7 +27,7 @@ use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::sync::Arc;
 use store::invalidation::Confirmation;
-use store::{self, Entry, Mark, StoreError};
+use store::{self, Entry, JournalPosition, StoreError};
 use system::supervisor::Supervisor;
 use telemetry::metrics::Metrics;
 use tempfile::TempDir;

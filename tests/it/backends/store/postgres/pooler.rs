@@ -39,7 +39,7 @@ async fn a_pooler_in_transaction_mode_works_or_is_rejected() {
         Ok(store) => {
             let leases: Vec<Lease> = (0..200).map(|_| lease(&user, "key", 10)).collect();
             for lease in &leases {
-                store.journal(&[Entry::Settle(charge(lease, 3, 4))], None).await.unwrap();
+                store.write_batch(&[Entry::Settle(charge(lease, 3, 4))], None).await.unwrap();
                 assert_eq!(store.user(user.id).await.unwrap().as_ref(), Some(&user));
             }
             assert_eq!(store.charges(day("2026-01-02")).await.unwrap().len(), 200);

@@ -230,7 +230,7 @@ async fn a_response_of_an_abandoned_call_is_settled_when_it_is_read() {
         ..charge.clone()
     };
     let entry = store::Entry::Settle(lost.clone());
-    gw.running.store.journal(&[entry], None).await.unwrap();
+    gw.running.store.write_batch(&[entry], None).await.unwrap();
     let now = jiff::Timestamp::now();
     let kept = gw.running.store.stored_response(&id, now).await.unwrap().unwrap();
     assert_eq!(kept.unsettled, None, "it was reported");
