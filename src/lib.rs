@@ -5,8 +5,8 @@
 //! forwards to an [`upstream`], relays the response and settles; the charge goes through the [`journal`]
 //! into the [`store`]. [`control`] serves everything outside `/v1`.
 //!
-//! Arrows between modules point down this list only; `tests/it/layering.rs` keeps it so. What a module
-//! does not share with the product is a library crate below `crates/`, where Cargo keeps the arrows:
+//! Arrows between modules point down this list only; `tests/it/layering.rs` keeps it so. Code that does not
+//! depend on the product is in library crates below `crates/`, where Cargo keeps the arrows:
 //! [`system`] and [`domain`] at the bottom, then [`wire`], [`telemetry`], [`store`], [`journal`], [`quota`];
 //! [`mock_xai`] stands apart.
 

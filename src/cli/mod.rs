@@ -128,11 +128,11 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 
 /// The error and its causes; one that the error has in its own words already is not said again.
 fn sentence(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |event, cause| {
-        match event.as_str() {
+    error.chain().map(ToString::to_string).fold(String::new(), |message, cause| {
+        match message.as_str() {
             "" => cause,
-            event if event.ends_with(&cause) => event.to_owned(),
-            event => format!("{event}: {cause}"),
+            message if message.ends_with(&cause) => message.to_owned(),
+            message => format!("{message}: {cause}"),
         }
     })
 }

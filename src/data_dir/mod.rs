@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use system::private_files;
 
-/// [`DataDir::running`] holds the lock for an instant, which is no instance: a tenth of a second
-/// in all is far more than an instant, and too short to delay the error about a second instance noticeably.
+/// [`DataDir::running_instance`] holds the lock for an instant without being an instance. A tenth of a second in all
+/// is far longer than that, and does not delay the error about a second instance noticeably.
 const LOCK_ATTEMPTS: usize = 10;
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 

@@ -71,6 +71,11 @@ pub struct RoutingSnapshot {
     pub limits: Limits,
 }
 
+/// An address has as many connections as it may.
+struct TooMany {
+    most: usize,
+}
+
 /// The labels in metrics of a request that got its response.
 pub(crate) struct Handled {
     pub route: Route,
@@ -81,12 +86,14 @@ pub(crate) struct Handled {
 impl Gateway {
     /// Responds to one request, whatever it is for.
     pub async fn answer(&self, session: &mut Session, writer: &ResponseWriter<'_>) {
-        let (route, handled) = match self.connection_of(writer) {
-            Ok(_counted) => {
-                let route = route_of(&writer.head.endpoint);
-                (route, self.respond(session, writer).await)
+        // Held until the response, which may be a refusal, is written.
+        let permit = self.acquire_address_permit(writer);
+        let (route, handled) = match &permit {
+            Ok(_) => (route_of(&writer.head.endpoint), self.respond(session, writer).await),
+            Err(TooMany { most }) => {
+                let refusal = Refusal::TooManyConnections { most: *most };
+                (Route::Other, Err(refusal.into()))
             }
-            Err(refusal) => (Route::Other, Err(refusal.into())),
         };
         let handled = match handled {
             Ok(handled) => handled,
@@ -98,13 +105,15 @@ impl Gateway {
 
     /// Counts the request of a client behind a proxy as one of its connections: those of the proxy itself are not
     /// bounded.
-    fn connection_of(&self, writer: &ResponseWriter<'_>) -> Result<Option<AddressPermit>, Refusal> {
+    fn acquire_address_permit(
+        &self,
+        writer: &ResponseWriter<'_>,
+    ) -> Result<Option<AddressPermit>, TooMany> {
         if !writer.head.forwarded {
             return Ok(None);
         }
-        let connected = self.address_limit.connect(writer.head.address);
-        let most = self.address_limit.most();
-        connected.map(Some).ok_or(Refusal::TooManyConnections { most })
+        let permit = self.address_limit.connect(writer.head.address);
+        permit.map(Some).ok_or(TooMany { most: self.address_limit.most() })
     }
 
     /// Boxed, so that a connection takes the memory of a call only while it has one.

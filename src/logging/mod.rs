@@ -68,8 +68,9 @@ fn in_full(filter: &str) -> String {
                 full.push(level.min(LevelFilter::WARN).to_string());
                 full.extend(ours(&level.to_string()));
             }
-            Err(_) => match directive.strip_prefix("knockx=") {
-                Some(level) => full.extend(ours(level)),
+            Err(_) => match directive.strip_prefix("knockx") {
+                Some(level) if level.starts_with('=') => full.extend(ours(&level[1..])),
+                Some(path) => full.push(of_crate(path).unwrap_or_else(|| directive.to_owned())),
                 None => full.push(directive.to_owned()),
             },
         }
@@ -77,10 +78,18 @@ fn in_full(filter: &str) -> String {
     full.join(",")
 }
 
+/// The directive for `::quota=debug`, where the module is a crate of its own: `quota=debug`.
+fn of_crate(path: &str) -> Option<String> {
+    let below = path.strip_prefix("::")?;
+    let name = below.split(['=', ':']).next()?;
+    OURS[1..].contains(&name).then(|| below.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write;
+    use std::path::Path;
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]
@@ -109,9 +118,20 @@ mod tests {
     }
 
     #[test]
+    fn every_crate_that_logs_is_known() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates");
+        for entry in std::fs::read_dir(crates).unwrap() {
+            let folder = entry.unwrap().path();
+            let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+            let name = folder.file_name().unwrap().to_str().unwrap().replace('-', "_");
+            assert!(!manifest.contains("\ntracing") || OURS.contains(&&*name), "{name} logs");
+        }
+    }
+
+    #[test]
     fn libraries_say_more_only_when_they_are_named() {
         let all = || {
-            tracing::debug!(target: "knockx::proxy", "ours");
+            tracing::debug!(target: "knockx::gateway", "ours");
             tracing::debug!(target: "quota::redis", "of a crate of ours");
             tracing::debug!(target: "pingora_core::protocols", "of pingora");
             tracing::warn!(target: "pingora_core::protocols", "warned by pingora");
@@ -131,6 +151,14 @@ mod tests {
         let said = logged("info,pingora_core=debug,hyper_util=debug", false, all);
         assert!(said.contains("of pingora") && said.contains("of hyper"), "{said}");
         assert!(!said.contains("ours"), "{said}");
+        for (filter, shown) in [
+            ("warn,knockx::quota=debug", "of a crate of ours"),
+            ("warn,knockx::quota::redis=debug", "of a crate of ours"),
+            ("warn,knockx::gateway=debug", "ours\n"),
+        ] {
+            let said = logged(filter, false, all);
+            assert!(said.contains(shown) && !said.contains("of hyper"), "{filter}: {said}");
+        }
         assert_eq!(logged("off", false, all), "");
     }
 

@@ -37,7 +37,7 @@ const FRAMING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Reason why no response head arrived.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    #[error("all calls that the upstream may have in flight are in use")]
+    #[error("the concurrency limit of the upstream is reached")]
     Busy,
     #[error("failed to connect: {0}")]
     Connect(String),

@@ -146,7 +146,7 @@ pub fn scan(disk: &dyn Disk, listed: &SegmentList, position: u64) -> Result<Scan
                 return Err(JournalError::Missing { log: listed.log, from, to });
             }
             None => {
-                scanned.torn = Some(TornRecord { base: one.base, at: whole, length: one.length })
+                scanned.torn = Some(TornRecord { base: one.base, at: whole, length: one.length });
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Quotas: tokens are taken before a call, extended while it runs, and settled when it ends.
 //!
-//! Policy is [`rules`]: caller, need and `now` become debits. A back end ([`backend::QuotaBackend`])
+//! Policy is [`rules`]: caller, demand and `now` become debits. A back end ([`backend::QuotaBackend`])
 //! only takes all debits or none, and stores the lease: [`memory`] stores the usage of
 //! one process in a [`model`] and makes them durable through the journal. [`transferable`] lets another process
 //! take those over while calls run; [`remote`] is how the old process then reaches them.

@@ -64,7 +64,7 @@ impl BodyMemory {
         Self(Arc::new(Pool { bytes, taken: Mutex::default() }))
     }
 
-    /// A share of nothing yet, for a call from `address`, of `user` where that is known.
+    /// A permit that has no memory yet, for a call from `address`, of `user` if that is known.
     #[must_use]
     pub fn acquire(&self, user: Option<UserId>, address: IpAddr) -> BodyPermit {
         let address = Owner::Address(client_ip::host(address));
@@ -121,8 +121,6 @@ impl Drop for BodyPermit {
     }
 }
 
-impl Pool {}
-
 impl Taken {
     /// True if one more body of `bytes` fits.
     fn fits(&self, owners: &[Option<Owner>], bytes: usize, all: usize) -> Result<(), Refusal> {
@@ -164,9 +162,9 @@ impl Taken {
         self.large -= if size == Size::Large { bytes } else { 0 };
         for owner in owners.iter().flatten() {
             let name = (*owner, size);
-            if let Some(permit) = self.owners.get_mut(&name) {
-                *permit -= bytes;
-                if *permit == 0 {
+            if let Some(used) = self.owners.get_mut(&name) {
+                *used -= bytes;
+                if *used == 0 {
                     self.owners.remove(&name);
                 }
             }

@@ -1,14 +1,14 @@
 //! Estimates the output length of calls that set no limit, from recent replies.
 //!
 //! Admission sets this much aside for a call ([`Demand::likely_output`]). The estimate is the 90th percentile of
-//! recent replies to this user from this model, else to all users from this model; with fewer than [`MIN_CALLS_OF_USER`]
+//! recent replies to this user from this model, else to all users from this model; with fewer than [`MIN_REPLIES`]
 //! replies the configured default applies. Whoever makes short calls could lower the estimate, then open many long
 //! streams at once, and each of them would be cut with some tokens that are not charged. So replies may
-//! raise it above the default at once, but lower it only after [`MIN_CALLS_OF_MODEL`] replies to the same user, and never
+//! raise it above the default at once, but lower it only after [`MIN_REPLIES_TO_LOWER`] replies to the same user, and never
 //! below [`MIN_ESTIMATE`]; other users' replies never lower it. Each gateway learns by itself and starts empty; memory
 //! is bounded by the number of users it remembers.
 //!
-//! [`Demand::likely_output`]: quota::rules::Need::likely_output
+//! [`Demand::likely_output`]: quota::rules::Demand::likely_output
 
 use crate::gateway::call::histogram::Histogram;
 use domain::id::{IdMap, UserId};
@@ -16,19 +16,19 @@ use parking_lot::RwLock;
 use quick_cache::sync::Cache;
 use std::sync::Arc;
 
-/// Of so many answers, one may be longer.
+/// One in this many responses may be longer.
 const QUANTILE_ONE_IN: u16 = 10;
 /// Minimum number of replies for an estimate.
-const MIN_CALLS_OF_USER: u16 = 8;
+const MIN_REPLIES: u16 = 8;
 /// Replies to one user for an estimate below the default.
-const MIN_CALLS_OF_MODEL: u16 = 32;
+const MIN_REPLIES_TO_LOWER: u16 = 32;
 /// The lowest estimate in tokens, unless the configured default is lower.
 const MIN_ESTIMATE: u64 = 1_024;
 /// Pairs of user and model that are remembered; each takes about 300 bytes.
 const MAX_USER_MODELS: usize = 8_192;
 
-/// A user's latest answers. Once halved, they are still [`MIN_CALLS_OF_MODEL`].
-type OfUser = Histogram<{ 2 * MIN_CALLS_OF_MODEL + 8 }>;
+/// A user's latest answers. Once halved, they are still [`MIN_REPLIES_TO_LOWER`].
+type OfUser = Histogram<{ 2 * MIN_REPLIES_TO_LOWER + 8 }>;
 /// Output lengths of a model's latest responses.
 type OfModel = Histogram<2_000>;
 
@@ -70,7 +70,7 @@ impl LengthEstimator {
     pub fn likely(&self, user: UserId, model: &Arc<str>, default: u64) -> u64 {
         let of_user = self.users.get(&(user, Arc::clone(model)));
         let is_known =
-            of_user.as_ref().is_some_and(|of_user| of_user.count() >= MIN_CALLS_OF_MODEL);
+            of_user.as_ref().is_some_and(|of_user| of_user.count() >= MIN_REPLIES_TO_LOWER);
         let least = if is_known { MIN_ESTIMATE.min(default) } else { default };
         let learned = of_user.and_then(|of_user| enough(&of_user)).or_else(|| {
             let models = self.models.read();
@@ -99,7 +99,7 @@ fn record<const LATELY: u16>(histogram: &Histogram<LATELY>, length: Length) {
 }
 
 fn enough<const LATELY: u16>(histogram: &Histogram<LATELY>) -> Option<u64> {
-    (histogram.count() >= MIN_CALLS_OF_USER).then(|| histogram.all_but(QUANTILE_ONE_IN))
+    (histogram.count() >= MIN_REPLIES).then(|| histogram.all_but(QUANTILE_ONE_IN))
 }
 
 #[cfg(test)]

@@ -74,7 +74,8 @@ impl Gateway {
         Err(self.complete(rejection, &caller, writer.head.admitted_at).await)
     }
 
-    /// The path of a call. Each step is a file of its name, and is boxed so that it takes memory only while it runs.
+    /// The path of a call after authentication. Each step is a file of this folder; large ones are boxed, so that they take
+    /// memory only while they run.
     async fn handle(
         &self,
         surface: Surface,

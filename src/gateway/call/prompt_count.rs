@@ -19,7 +19,7 @@ use wire::request::Request;
 use wire::tokens::estimate;
 
 /// For a prompt of fewer tokens than this, counting is cheaper than reading the quota.
-const WORTH_COUNTING: u64 = 64;
+const MIN_TOKENS_TO_CHECK_QUOTA: u64 = 64;
 /// Long prompts that may wait to be counted.
 const MAX_QUEUE_LENGTH: usize = 256;
 /// Bytes of text from which counting would delay other calls on the same thread.
@@ -40,7 +40,7 @@ pub(crate) async fn room(
     quota: &dyn QuotaBackend,
 ) -> Result<Option<Room>, NotAdmitted> {
     let fewest = estimate::min_prompt_tokens(admission.body);
-    if fewest < WORTH_COUNTING {
+    if fewest < MIN_TOKENS_TO_CHECK_QUOTA {
         return Ok(None);
     }
     let day = Day::at(admission.now, &caller.plan_limits.time_zone);

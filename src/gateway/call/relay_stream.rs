@@ -139,7 +139,7 @@ impl<'a> Stream<'a> {
             match self.wait(silence).await {
                 Wake::Bytes => silence.upstream = Instant::now(),
                 // Time spent waiting for quota is not the upstream's silence.
-                Wake::ExtendOutcome => silence.upstream = Instant::now(),
+                Wake::QuotaChanged => silence.upstream = Instant::now(),
                 Wake::KeepAliveDue => self.out.extend_from_slice(KEEPALIVE),
                 Wake::End(end) => return end,
             }
@@ -173,7 +173,7 @@ impl<'a> Stream<'a> {
             biased;
             reason = self.cancellation.cancelled_before_deadline() => Wake::End(EndReason::Cancelled(reason)),
             verdict = self.quota.changed(blocked) => match verdict {
-                Verdict::Retry => Wake::ExtendOutcome,
+                Verdict::Retry => Wake::QuotaChanged,
                 Verdict::Exhausted => Wake::End(EndReason::QuotaExhausted),
             },
             next = self.forwarded.exchange.next_untimed(), if !blocked => match next {
@@ -337,7 +337,7 @@ impl From<Instant> for Silence {
 
 enum Wake {
     Bytes,
-    ExtendOutcome,
+    QuotaChanged,
     KeepAliveDue,
     End(EndReason),
 }

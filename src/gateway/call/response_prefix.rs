@@ -25,7 +25,7 @@ const WHOLE_HOLD: Duration = Duration::from_hours(24);
 /// The part of a reply that has been read.
 pub(crate) enum ResponsePrefix {
     Stream { scanner: Scanner, follow: Box<dyn StreamReader>, bytes: usize, limit: usize },
-    BodyRelay { body: BytesMut, surface: Surface },
+    Body { body: BytesMut, surface: Surface },
 }
 
 /// The error that the reply begins with, if it does.
@@ -42,7 +42,7 @@ impl ResponsePrefix {
                 limit: event_bytes,
             }
         } else {
-            Self::BodyRelay { body: BytesMut::new(), surface: request.surface }
+            Self::Body { body: BytesMut::new(), surface: request.surface }
         }
     }
 
@@ -50,14 +50,14 @@ impl ResponsePrefix {
     pub fn max_wait(&self, longest: Duration) -> Duration {
         match self {
             Self::Stream { .. } => longest,
-            Self::BodyRelay { .. } => WHOLE_HOLD,
+            Self::Body { .. } => WHOLE_HOLD,
         }
     }
 
     /// Takes in the next bytes, `None` at the end. Breaks once it is known how the reply begins.
     pub fn take(&mut self, read: Option<&[u8]>) -> Found {
         match self {
-            Self::BodyRelay { body, surface } => {
+            Self::Body { body, surface } => {
                 let Some(bytes) = read else {
                     // What the upstream bills is charged, so no other upstream is tried.
                     let error = UpstreamError::in_reply(body);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use wire::sse::Scanner;
 use wire::stream_reader::StreamReader;
 
-/// The ending of a stream that is not read on, also charged for what it did not show.
+/// The settlement of a stream that is not drained, also charged for what it did not show.
 pub(crate) async fn settlement_of(
     end: EndReason,
     quota: &mut StreamQuota<'_>,

@@ -209,10 +209,10 @@ fn is_id(id: &str) -> bool {
 /// The caller's own id of the request, if it is short, of visible ASCII characters only, and contains no key.
 fn client_request_id(headers: &HeaderMap) -> Option<Arc<str>> {
     let id = headers.get("x-request-id")?.to_str().ok()?;
-    let is_stored = (1..=MAX_CLIENT_ID_LEN).contains(&id.len());
-    let is_stored = is_stored && id.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_valid = (1..=MAX_CLIENT_ID_LEN).contains(&id.len());
+    let is_valid = is_valid && id.bytes().all(|byte| byte.is_ascii_graphic());
     // It is logged, and keys are not.
-    (is_stored && !holds_our_key(id.as_bytes())).then(|| id.into())
+    (is_valid && !holds_our_key(id.as_bytes())).then(|| id.into())
 }
 
 impl RequestHead {

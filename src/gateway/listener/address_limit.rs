@@ -25,7 +25,7 @@ pub struct ConnectionPermits {
 #[derive(Debug)]
 pub struct ConnectionPermit {
     _all: OwnedSemaphorePermit,
-    _peer: Option<AddressPermit>,
+    _address_permit: Option<AddressPermit>,
 }
 
 impl ConnectionPermits {
@@ -43,7 +43,7 @@ impl ConnectionPermits {
             None => None,
         };
         let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        Some(ConnectionPermit { _all: all, _peer: peer })
+        Some(ConnectionPermit { _all: all, _address_permit: peer })
     }
 }
 

@@ -35,7 +35,7 @@ const LINGER_BYTES: usize = 4 * 1024 * 1024;
 /// The socket.
 pub(crate) struct Gate {
     stream: Stream,
-    proxy: Arc<Gateway>,
+    gateway: Arc<Gateway>,
     link: Arc<Link>,
     address: IpAddr,
     /// Bytes that were read and not passed on yet.
@@ -112,14 +112,14 @@ impl Gate {
     /// The socket `stream`, of which `bytes` have been read. It was opened at `since` by `address`.
     pub fn new(
         (stream, bytes): (Stream, BytesMut),
-        proxy: Arc<Gateway>,
+        gateway: Arc<Gateway>,
         link: Arc<Link>,
         address: IpAddr,
         since: Instant,
     ) -> Self {
         Self {
             stream,
-            proxy,
+            gateway,
             link,
             address,
             bytes,
@@ -194,7 +194,7 @@ impl Gate {
         while self.searched == 0 && self.bytes.starts_with(b"\r\n") {
             self.bytes.advance(2);
         }
-        let limit = self.proxy.listener.header_bytes;
+        let limit = self.gateway.listener.header_bytes;
         if let Some((length, framing)) = framing::head(&self.bytes, self.searched, limit)? {
             self.cleared = length;
             self.step = match framing {
@@ -216,7 +216,7 @@ impl Gate {
         self.searched = if &self.bytes[..] == b"\r" { 0 } else { self.bytes.len() };
         // A usual head is part of what a connection costs; a large one is counted as bodies are.
         if self.bytes.len() > USUAL_HEAD_BYTES {
-            let (body_memory, address) = (&self.proxy.body_memory, self.address);
+            let (body_memory, address) = (&self.gateway.body_memory, self.address);
             let memory = self.memory.get_or_insert_with(|| body_memory.acquire(None, address));
             memory.reach(self.bytes.capacity())?;
         }
@@ -227,7 +227,7 @@ impl Gate {
     /// come since its last request is closed: no caller loses anything with it.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let now = clock::instant();
-        let bounds = &self.proxy.listener;
+        let bounds = &self.gateway.listener;
         if !self.is_begun && !self.bytes.is_empty() {
             (self.is_begun, self.since) = (true, Some(now));
         }
@@ -236,14 +236,14 @@ impl Gate {
             ready!(self.reading.poll(cx, since + bounds.header_timeout));
             return self.refuse(Refusal::SlowHead(bounds.header_timeout));
         }
-        if self.proxy.draining.is_cancelled() {
+        if self.gateway.draining.is_cancelled() {
             return Poll::Ready(false);
         }
         self.reading.poll(cx, since + bounds.keepalive).map(|()| false)
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Poll<bool> {
-        self.ending = Ending::Words(self.proxy.refusal_of_head(refusal));
+        self.ending = Ending::Words(self.gateway.refusal_of_head(refusal));
         // It may still be sending.
         self.step = Step::Length(u64::MAX);
         Poll::Ready(false)
@@ -303,7 +303,7 @@ impl Gate {
         }
         self.watch(cx);
         let since = *self.blocked.get_or_insert_with(clock::instant);
-        ready!(self.writing.poll(cx, since + self.proxy.listener.write_timeout));
+        ready!(self.writing.poll(cx, since + self.gateway.listener.write_timeout));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

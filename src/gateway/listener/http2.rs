@@ -114,7 +114,7 @@ async fn accept(connection: &mut Connection<Socket, Bytes>, written: &Written) -
 }
 
 /// Serves one request.
-async fn serve_stream(gateway: Arc<Gateway>, mut session: Session, _place: ConnectionPermit) {
+async fn serve_stream(gateway: Arc<Gateway>, mut session: Session, _permit: ConnectionPermit) {
     // Boxed, as on connections of HTTP/1.1.
     Box::pin(gateway.serve_request(&mut session)).await;
 }

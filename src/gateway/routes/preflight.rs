@@ -15,8 +15,8 @@ impl Gateway {
         writer: &ResponseWriter<'_>,
     ) -> Handled {
         let mut head = writer.head(204, writer.elapsed());
-        let sent_request = session.header(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
-        headers::add_preflight(&mut head, sent_request.as_ref());
+        let requested_headers = session.header(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+        headers::add_preflight(&mut head, requested_headers.as_ref());
         let _ = session.reply(head, Bytes::new()).await;
         Handled { route: Route::Other, status: 204, outcome: outcome_of_http(204) }
     }

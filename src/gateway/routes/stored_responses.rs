@@ -1,7 +1,5 @@
-//! What an upstream keeps, asked for by its id: read, deleted, cancelled.
-//!
-//! It belongs to the user who made it, and is asked of the upstream that has it. Nothing is billed
-//! for it.
+//! Retrieves, deletes and cancels stored responses. Only their owner may; requests go to the upstream that stores
+//! them, and are not billed.
 
 use crate::gateway::call::attempt;
 use crate::gateway::call::end::outcome_of_http;

@@ -91,7 +91,7 @@ const RIGHT: [&str; 6] = [
     "The lighthouse keeper wrote letters all winter",
     // The table of words in CONTRIBUTING.md.
     "| proof that a call is in flight | lease: renew, restore, reap |",
-    "| who calls the gateway; whose key it uses upstream | client, user; operator |",
+    "| who calls the gateway, and its record; whose key is used upstream | client or user, caller; operator |",
     "| an entry that can never be written | dead-lettered |",
     "| an upstream that is not used for now | breaker open, cooling down |",
     "| a write that may not have happened | unconfirmed |",

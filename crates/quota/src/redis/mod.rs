@@ -166,7 +166,7 @@ impl QuotaBackend for RedisQuota {
             self.restore(call).await?;
             extended = self.send_extend(&lease, want, least).await?;
         }
-        // EndEvidence permanently: its gateway was presumed dead.
+        // The lease has ended for good: its gateway was presumed dead.
         let extended = extended.unwrap_or(ExtendOutcome::Exhausted);
         if let ExtendOutcome::Added(tokens) = extended {
             self.local_journal.raise(request, tokens);

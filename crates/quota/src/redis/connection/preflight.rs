@@ -87,7 +87,7 @@ pub async fn takes_writes(connection: &RedisConn) -> Result<(), String> {
 }
 
 const NO_AOF: &str = "Redis has no append-only file: a restart loses every charge that is not yet in \
-the ledger, and the quota until they are rebuilt from it; set \
+the ledger, and the counters until they are rebuilt from it; set \
     `appendonly yes`";
 const EVERY_SECOND: &str = "Redis syncs to disk every second (`appendfsync everysec`): up to two \
 seconds of acknowledged writes can be lost if its machine fails; running gateways \
@@ -111,12 +111,12 @@ fn from_info(info: &str) -> Vec<Finding> {
     match (field("maxmemory_policy"), number("maxmemory")) {
         (None | Some("noeviction"), _) => {}
         (Some(policy), Some(0) | None) => findings.push(warning(&format!(
-            "Redis has the memory policy `{policy}`: with a `maxmemory`, it would evict quota, \
-which loses quota; set `maxmemory-policy noeviction`"
+            "Redis has the memory policy `{policy}`: with a `maxmemory`, it would evict counters, \
+and quotas would be exceeded; set `maxmemory-policy noeviction`"
         ))),
         (Some(policy), Some(_)) => findings.push(refusal(format!(
-            "Redis may evict quota when its memory is full, which loses \
-quota; set `maxmemory-policy noeviction` in place of `{policy}`"
+            "Redis may evict counters when its memory is full, and quotas would be \
+exceeded; set `maxmemory-policy noeviction` in place of `{policy}`"
         ))),
     }
     if field("aof_enabled") == Some("0") {
