@@ -1,8 +1,8 @@
-//! `GET /v1/chat/deferred-completion/{id}`: the answer to a chat that was deferred, once it is there.
+//! `GET /v1/chat/deferred-completion/{id}`: fetches a deferred completion.
 //!
-//! The upstream gives it once, so one call at a time asks, and nothing is asked twice. The call that deferred
-//! it has been charged in full; what it really used takes that charge's place when it is fetched. Fetching
-//! itself costs nothing but one request of the rate limit.
+//! The upstream delivers it once, so fetches are serialized and never retried. The call that deferred it has been
+//! charged in full; when it is fetched, the reported usage replaces that charge, also if the client disconnects
+//! meanwhile. The fetch itself counts as a request of the window and costs no tokens.
 
 use crate::gateway::call::Call;
 use crate::gateway::call::attempt;
@@ -18,13 +18,13 @@ use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
 use crate::gateway::response::rejection::Rejection;
 use crate::gateway::response::writer::ResponseWriter;
 use crate::gateway::{Gateway, Handled, RoutingSnapshot};
-use crate::upstream::client::{CallError, UpstreamRequest};
+use crate::upstream::client::{CallError, PendingReply, UpstreamRequest};
 use bytes::{Bytes, BytesMut};
 use domain::caller::Caller;
 use domain::charge::Status;
 use domain::stored_response::StoredResponse;
 use http::{Method, StatusCode};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
 use system::clock;
 use telemetry::labels::Route;
@@ -38,12 +38,12 @@ enum Deferred {
     NotYet,
 }
 
-/// An answer that is coming.
-struct Fetching<'a> {
-    forwarded: UpstreamResponse,
+/// One fetch of a deferred completion.
+struct Fetch<'a> {
     current: &'a RoutingSnapshot,
     reply: &'a StoredResponse,
-    cancellation: Cancellation,
+    /// Set once a task reads the completion on: it then ends the claim.
+    is_drained: &'a mut bool,
 }
 
 impl Gateway {
@@ -67,9 +67,13 @@ impl Gateway {
         if !claimed.map_err(|_| Refusal::RepliesUnavailable)? {
             return Err(Refusal::ReplyInUse.into());
         }
-        let fetched = self.fetch(session, writer, &current, (&caller, &reply)).await;
+        let mut is_drained = false;
+        let fetch = Fetch { current: &current, reply: &reply, is_drained: &mut is_drained };
+        let fetched = self.fetch(session, writer, &caller, fetch).await;
         match &fetched {
             Ok(Handled { status: 200, .. }) => self.owners.delete(id).await,
+            // The drain does it once it knows.
+            _ if is_drained => {}
             _ => self.owners.release(id).await,
         }
         fetched
@@ -80,9 +84,10 @@ impl Gateway {
         &self,
         session: &mut Session,
         writer: &ResponseWriter<'_>,
-        current: &RoutingSnapshot,
-        (caller, reply): (&Arc<Caller>, &StoredResponse),
+        caller: &Arc<Caller>,
+        mut fetch: Fetch<'_>,
     ) -> Result<Handled, Rejection> {
+        let Fetch { current, reply, .. } = fetch;
         let request = Request::for_deferred_completion(&reply.model);
         let memory = self.body_memory.acquire(Some(caller.user), writer.head.address);
         let call = Call { gateway: self, writer, current, request: &request, body_permit: memory };
@@ -90,7 +95,7 @@ impl Gateway {
         let reservation = call.admit(session, &cancellation, caller, Some(&reply.upstream)).await?;
         let budget = reservation.budget().returned(reservation.reserved, false);
         let requested =
-            self.request_deferred(session, writer.head, &cancellation, (current, reply)).await;
+            self.request_deferred(session, writer.head, &cancellation, &mut fetch).await;
         let status = match &requested {
             Ok(Deferred::Ready(_)) => Status::Complete,
             Err(Rejection::CallerGone) => Status::CutByClient,
@@ -101,8 +106,10 @@ impl Gateway {
         let with_budget = |rejection: Rejection| rejection.with_budget(budget);
         let (mut head, body) = match requested.map_err(with_budget)? {
             Deferred::Ready(forwarded) => {
-                let fetching = Fetching { forwarded, current, reply, cancellation };
-                self.read_deferred(session, writer, fetching).await.map_err(with_budget)?
+                let reading = (forwarded, cancellation);
+                self.read_deferred(session, writer, reading, &mut fetch)
+                    .await
+                    .map_err(with_budget)?
             }
             Deferred::NotYet => (writer.head(202, writer.elapsed()), Bytes::new()),
         };
@@ -118,9 +125,10 @@ impl Gateway {
         &self,
         session: &mut Session,
         writer: &ResponseWriter<'_>,
-        fetching: Fetching<'_>,
+        (mut forwarded, cancellation): (UpstreamResponse, Cancellation),
+        fetch: &mut Fetch<'_>,
     ) -> Result<(ResponseHead, Bytes), Rejection> {
-        let Fetching { mut forwarded, current, reply, cancellation } = fetching;
+        let Fetch { current, reply, .. } = *fetch;
         let mut memory = self.body_memory.acquire(Some(reply.user), writer.head.address);
         let mut body = BytesMut::new();
         let most = current.limits.reply_bytes;
@@ -157,22 +165,48 @@ impl Gateway {
             }
             CollectedBody::Broken(refusal) | CollectedBody::GivenUp(refusal) => Err(refusal.into()),
             CollectedBody::Stopped(by) => {
-                let (reply, now, time) =
-                    (reply.clone(), writer.head.admitted_at, current.limits.drain);
-                self.settler.tasks.spawn(async move {
-                    let rest =
-                        relay_body::read_on(&mut forwarded.exchange, body, most, &mut memory);
-                    if let Ok(Some(body)) = tokio::time::timeout(time, rest).await {
-                        let surface = Surface::ChatCompletions;
-                        let settled = corrector.settle(&reply, surface, &body, now).await;
-                        if settled.is_ok() {
-                            corrector.owners.delete(&reply.id).await;
-                        }
-                    }
+                self.drain_deferred(fetch, writer.head.admitted_at, async move {
+                    relay_body::read_on(&mut forwarded.exchange, body, most, &mut memory).await
                 });
                 Err(Rejection::of(by))
             }
         }
+    }
+
+    /// Reads a completion whose caller has gone, in a task of its own: the upstream delivers it once, and its usage
+    /// corrects the charge. If it cannot be read, the claim is released.
+    fn drain_deferred(
+        &self,
+        fetch: &mut Fetch<'_>,
+        now: Timestamp,
+        reading: impl Future<Output = Option<Bytes>> + Send + 'static,
+    ) {
+        *fetch.is_drained = true;
+        let corrector = self.corrector(&fetch.current.upstreams);
+        let (reply, time) = (fetch.reply.clone(), fetch.current.limits.drain);
+        self.settler.tasks.spawn(async move {
+            if let Ok(Some(body)) = tokio::time::timeout(time, reading).await {
+                let settled = corrector.settle(&reply, Surface::ChatCompletions, &body, now).await;
+                if settled.is_ok() {
+                    return corrector.owners.delete(&reply.id).await;
+                }
+            }
+            corrector.owners.release(&reply.id).await;
+        });
+    }
+
+    /// Reads the completion behind a request whose response head has not arrived.
+    fn drain_pending(&self, fetch: &mut Fetch<'_>, head: &RequestHead, pending: PendingReply) {
+        let mut memory = self.body_memory.acquire(Some(fetch.reply.user), head.address);
+        let most = fetch.current.limits.reply_bytes;
+        self.drain_deferred(fetch, head.admitted_at, async move {
+            let mut exchange = pending.sending.await.ok()?;
+            // Not ready yet, or unknown: then there is no usage.
+            if exchange.status() != StatusCode::OK {
+                return None;
+            }
+            relay_body::read_on(&mut exchange, BytesMut::new(), most, &mut memory).await
+        });
     }
 
     async fn request_deferred(
@@ -180,8 +214,9 @@ impl Gateway {
         session: &mut Session,
         head: &RequestHead,
         cancellation: &Cancellation,
-        (current, reply): (&RoutingSnapshot, &StoredResponse),
+        fetch: &mut Fetch<'_>,
     ) -> Result<Deferred, Rejection> {
+        let (current, reply) = (fetch.current, fetch.reply);
         let none = || Refusal::NoSuchReply(reply.id.clone());
         let pool = current.upstreams.client(&reply.upstream).ok_or_else(none)?;
         let path = format!("/chat/deferred-completion/{}", reply.id);
@@ -193,7 +228,12 @@ impl Gateway {
         };
         let exchange = match pool.try_call(request, stopped(session, cancellation)).await {
             Ok(exchange) => exchange,
-            Err(CallError::Cancelled { by, .. }) => return Err(Rejection::of(by)),
+            Err(CallError::Cancelled { by, pending }) => {
+                if let Some(pending) = pending {
+                    self.drain_pending(fetch, head, pending);
+                }
+                return Err(Rejection::of(by));
+            }
             Err(CallError::Failed(e)) => {
                 return Err(Refusal::Upstream(attempt::failure(&e)).into());
             }

@@ -1,6 +1,7 @@
 //! Completions that are fetched later.
 
 use super::*;
+use crate::support::scripted_upstream::{self, ScriptedUpstream};
 
 /// A chat that is to be fetched later; its request's id there.
 async fn defer(gw: &Gateway, key: &Key, text: &str) -> (Reply, String) {
@@ -129,6 +130,47 @@ async fn a_disconnect_while_fetching_charges_what_was_used() {
     let entry = gw.simulator.log.entries().pop().unwrap();
     assert_eq!(charge.tokens.total(), entry.prompt + entry.completion);
     soon("it is gone", || async { fetch(&gw, &key, &id).await.status == 404 }).await;
+    gw.finish().await;
+}
+
+/// The upstream delivers a completion once: one that it was about to deliver must not be lost with the client.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_client_that_leaves_before_the_completion_arrives_is_charged_what_was_used() {
+    const COMPLETION: &str = r#"{"id":"c","object":"chat.completion","choices":[{"index":0,"finish_reason":"stop",
+        "message":{"role":"assistant","content":"Hi"}}],
+        "usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}"#;
+    let (deliver, delivery) = std::sync::mpsc::channel::<()>();
+    let delivery = std::sync::Mutex::new(delivery);
+    let upstream = ScriptedUpstream::start(move |asked| {
+        if !asked.path.contains("deferred-completion") {
+            return scripted_upstream::json(200, r#"{"request_id":"d-1"}"#);
+        }
+        let _ = tokio::task::block_in_place(|| delivery.lock().unwrap().recv());
+        scripted_upstream::json(200, COMPLETION)
+    });
+    let upstream = upstream.await;
+    let gw = gateway().upstreams(&upstream.table("a", "k", "")).start().await;
+    let key = gw.key("wide").await;
+    let (deferred, id) = defer(&gw, &key, "Hello").await;
+    let full = charge_by(&gw, &deferred, Source::Estimated).await;
+    assert!(full.tokens.total() > 10);
+    let path = format!("/v1/chat/deferred-completion/{id}");
+    let head =
+        format!("GET {path} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {}\r\n\r\n", key.text);
+    let mut raw = RawSocket::connect(gw.addr()).await;
+    raw.send(head).await;
+    soon("the upstream is asked", || async { upstream.asked().len() == 2 }).await;
+    drop(raw);
+    // It is being fetched still, and not a second time.
+    let is_gone = |line: &str| line.contains("route=\"deferred\"") && line.contains("\"499\"");
+    soon("the client is seen to have gone", || async { gw.metrics().lines().any(is_gone) }).await;
+    assert_eq!(fetch(&gw, &key, &id).await.status, 409);
+    deliver.send(()).unwrap();
+    let charge = charge_by(&gw, &deferred, Source::Reported).await;
+    assert_eq!((charge.tokens.prompt, charge.tokens.completion), (7, 3));
+    soon("it is gone", || async { fetch(&gw, &key, &id).await.status == 404 }).await;
+    assert_eq!(upstream.asked().len(), 2);
+    assert_eq!(gw.used(key.user).await, (10, 1));
     gw.finish().await;
 }
 
