@@ -102,7 +102,7 @@ struct Services {
     metrics: Arc<Metrics>,
     upstreams: Arc<ArcSwap<Upstreams>>,
     pepper: Pepper,
-    changed: Option<Arc<Notify>>,
+    changed: Arc<Notify>,
     transferable: Option<TransferableQuota>,
     adopted: Vec<Lease>,
     journal_lock: Option<OwnedFd>,

@@ -38,7 +38,7 @@ pub(super) struct QuotaSetup {
     pub(super) store: Arc<dyn Store>,
     pub(super) quota: Arc<dyn QuotaBackend>,
     /// Notified of each change to users, keys and plans, if changes are announced.
-    pub(super) changed: Option<Arc<Notify>>,
+    pub(super) changed: Arc<Notify>,
     /// The same backend, if another process can take it over.
     pub(super) transferable: Option<TransferableQuota>,
     /// Calls of the process before this one, which it still serves.
@@ -83,7 +83,7 @@ async fn start_in_memory(config: &Config, deps: QuotaDeps<'_>) -> anyhow::Result
     let from = Day::at(clock::now(), &TimeZone::UTC).0.saturating_sub(2.days());
     let used = store.used_since(Day(from)).await.context("cannot read the usage of recent days")?;
     workers.spawn("versions", Arc::clone(&versions).poll_loop(journal.clone(), stop));
-    let changed = Some(Arc::clone(&versions.changed));
+    let changed = Arc::clone(&versions.changed);
     let own = MemoryQuota::rebuilt(&used, journal.clone(), Arc::clone(&versions));
     own.adopt(state.unwrap_or_default(), &adopted);
     let quota = TransferableQuota::new(Arc::new(own), journal, tasks);
@@ -204,7 +204,7 @@ async fn start_with_redis(
     Ok(QuotaSetup {
         store,
         quota,
-        changed: Some(changed),
+        changed,
         transferable: None,
         adopted: Vec::new(),
         journal_lock: None,

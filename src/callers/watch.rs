@@ -1,5 +1,6 @@
-//! Watches for changed users: drops their cached records and ends calls whose access was revoked. With
-//! [`Watch::changed`] it reads the store when it is notified, and every 30 s; without, four times a second.
+//! Watches for changed users: drops their cached records and ends calls whose access was revoked. It
+//! reads the store when it is notified of a change, and every 30 s while there are calls; four times a second after a
+//! read that failed.
 //!
 //! New calls do not rely on it (their reservation checks the user's version); open streams do,
 //! and end within one round of it.
@@ -26,42 +27,38 @@ pub struct Watch {
     pub store: Arc<dyn ChangeFeed>,
     pub callers: Arc<CallerCache>,
     pub open: OpenCalls,
-    /// Notified of each announced change; `None` = the store is polled.
-    pub changed: Option<Arc<Notify>>,
+    /// Notified of each change that this gateway learns of.
+    pub changed: Arc<Notify>,
 }
 
 impl Watch {
     /// Runs until `stop` is cancelled.
     pub async fn run(self, stop: CancellationToken) {
-        // Without an answer the first round forgets every user: slower, and right.
+        // If the store does not respond, the first round drops every record: slower, and correct.
         let mut since = self.store.last_change().await.unwrap_or(0);
         let mut is_known = false;
         while stop.run_until_cancelled(self.pause(is_known)).await.is_some() {
             // If the store does not respond, the next round reads the same changes.
-            let looked = self.look(since).await;
-            is_known = looked.is_ok();
-            since = looked.unwrap_or(since);
+            let polled = self.poll(since).await;
+            is_known = polled.is_ok();
+            since = polled.unwrap_or(since);
         }
     }
 
-    /// Until it is time to look; `is_known` when the latest look told all there was.
+    /// Waits until the next poll; `is_known` if the last one returned all changes.
     async fn pause(&self, is_known: bool) {
-        match &self.changed {
-            Some(changed) if is_known => {
-                // Without calls a missed change has no effect, and the store may be suspended.
-                while tokio::time::timeout(ANNOUNCED_POLL_INTERVAL, changed.notified())
-                    .await
-                    .is_err()
-                    && !self.callers.was_asked()
-                    && self.open.is_empty()
-                {}
-            }
-            _ => tokio::time::sleep(POLL_INTERVAL).await,
+        if !is_known {
+            return tokio::time::sleep(POLL_INTERVAL).await;
         }
+        // Without calls a missed change has no effect, and the store may be suspended.
+        while tokio::time::timeout(ANNOUNCED_POLL_INTERVAL, self.changed.notified()).await.is_err()
+            && !self.callers.was_asked()
+            && self.open.is_empty()
+        {}
     }
 
     /// Polls once; returns the sequence number for the next poll.
-    async fn look(&self, since: u64) -> Result<u64, StoreError> {
+    async fn poll(&self, since: u64) -> Result<u64, StoreError> {
         let changes = self.store.changes(since).await?;
         for Changed { user, version } in changes.users {
             self.callers.forget_before(user, version);
@@ -71,7 +68,7 @@ impl Watch {
     }
 
     /// # Errors
-    /// Whether a call may go on is not known; to be tried again.
+    /// It cannot be determined now whether a call may continue; the next round retries.
     async fn end_calls_without_right(
         &self,
         user: UserId,

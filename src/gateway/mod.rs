@@ -1,8 +1,8 @@
 //! The data plane: one call from its first byte to its last.
 //!
-//! [`Gateway::answer`] selects an endpoint. A call follows [`Gateway::handle`]: authenticate, read, route, admit, forward, relay, settle;
-//! each step is a file, and takes what the step before it returned. A call works while the store
-//! sleeps and the control plane is down; the one thing it waits for is its quota.
+//! [`Gateway::answer`] selects an endpoint. A call follows [`Gateway::handle`]: read, admit, forward, relay, settle;
+//! each step is a file, and takes what the step before it returned. A call with a cached key needs no query of the
+//! store, and works while the control plane is down; it waits only for its reservation.
 
 pub mod listener;
 pub mod endpoint;

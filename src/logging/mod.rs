@@ -56,9 +56,9 @@ fn parse(filter: &str) -> Result<EnvFilter, LogError> {
 /// The crates of the gateway, which `knockx` stands for in a filter.
 const OURS: [&str; 7] = ["knockx", "journal", "mock_xai", "quota", "store", "system", "wire"];
 
-/// The filter with bare levels and `knockx` written out: both mean the gateway's own crates. Libraries print requests with
-/// keys, prompts and responses at `debug`, so they stay at `warn`, pingora is silent, and only a directive that names one
-/// makes it log more.
+/// The filter with bare levels and `knockx` written out: both mean the gateway's own crates. Libraries print
+/// requests with keys, prompts and responses at `debug`, so they stay at `warn`, pingora is silent, and only a
+/// directive that names one makes it log more.
 fn in_full(filter: &str) -> String {
     let mut full = vec!["pingora=off".to_owned()];
     let ours = |level: &str| OURS.map(|name| format!("{name}={level}"));

@@ -264,7 +264,8 @@ impl RedisOp {
     }
 }
 
-/// Values of the label `trouble` of `knockx_upstream_account_refusals_total`: the reason for which an upstream rejects the operator.
+/// Values of the label `trouble` of `knockx_upstream_account_refusals_total`: the reason for which an upstream
+/// rejects the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountProblem {
     /// The key is not valid, lacks a permission, or its account is suspended.

@@ -1,18 +1,18 @@
 //! Admits calls, and queues a call whose tokens are reserved by calls in flight.
 //!
 //! The call waits before anything is sent upstream, for at most `limits.admission_wait`, behind earlier calls
-//! of its user ([`crate::gateway::call::admission_queue`]). A disconnect, revoked access, the call's deadline and a shutdown end the
-//! wait at once, and nothing is charged.
+//! of its user ([`crate::gateway::call::admission_queue`]). A disconnect, revoked access, the call's deadline and a
+//! shutdown end the wait at once, and nothing is charged.
 
 use crate::callers::cache::CallerCache;
 use crate::gateway::call::Call;
 use crate::gateway::call::admission_queue::QueuePosition;
-use crate::gateway::call::admit::{self, Admission, NotAdmitted};
 use crate::gateway::call::cancellation::Cancellation;
 use crate::gateway::call::end::EndReason;
 use crate::gateway::call::forward::stopped;
 use crate::gateway::call::reasoning_estimate::HiddenKinds;
 use crate::gateway::call::reservation::Reservation;
+use crate::gateway::call::reserve::{self, NotAdmitted, ReservationRequest};
 use crate::gateway::call::route::{self, Wanted};
 use crate::gateway::call::settle::Settler;
 use crate::gateway::listener::session::Session;
@@ -87,7 +87,7 @@ impl Call<'_> {
         if kinds == (HiddenKinds { reasoning: true, tools: false }) {
             metrics.reasoning_allowance_tokens(&model.id).set(hidden as f64);
         }
-        let admission = Admission {
+        let admission = ReservationRequest {
             request: head.id,
             client_request_id: head.client_request_id.clone(),
             body: self.request,
@@ -128,7 +128,7 @@ impl Call<'_> {
 /// A refusal, or that the client has gone; nothing was taken.
 async fn reserve_or_wait(
     session: &mut Session,
-    admission: Admission<'_>,
+    admission: ReservationRequest<'_>,
     context: CallerContext<'_>,
     queue_limit: &QueueLimit<'_>,
 ) -> Result<Reservation, AdmissionError> {
@@ -136,7 +136,7 @@ async fn reserve_or_wait(
     let quota: &dyn QuotaBackend = &*settler.quota;
     let behind = settler.admission_queue.queue(caller.user, &caller.key);
     if behind.is_none() {
-        let first = admit::reserve(&admission, Arc::clone(&caller), callers, quota, settler);
+        let first = reserve::reserve(&admission, Arc::clone(&caller), callers, quota, settler);
         match first.await {
             Ok(reservation) => return Ok(reservation),
             Err(NotAdmitted::Refused(refusal)) => return Err(refusal.into()),
@@ -157,7 +157,7 @@ async fn reserve_or_wait(
 
 /// A call in the admission queue.
 struct QueuedCall<'a> {
-    admission: Admission<'a>,
+    admission: ReservationRequest<'a>,
     caller: Arc<Caller>,
     callers: &'a CallerCache,
     settler: &'a Arc<Settler>,
@@ -201,11 +201,11 @@ impl QueuedCall<'_> {
             self.admission.now = first_now.saturating_add(waited).unwrap_or(first_now);
             // Plan and key may have changed, and the call may wait no more.
             let caller =
-                admit::find_current_caller(&self.caller, self.callers, &self.admission).await?;
+                reserve::find_current_caller(&self.caller, self.callers, &self.admission).await?;
             self.caller = Arc::clone(&caller);
             let settler = self.settler;
             let tried =
-                admit::reserve(&self.admission, caller, self.callers, &*settler.quota, settler);
+                reserve::reserve(&self.admission, caller, self.callers, &*settler.quota, settler);
             match tried.await {
                 Ok(mut reservation) => {
                     reservation.waited = began.elapsed();

@@ -130,7 +130,7 @@ pub struct RemainingStream {
     pub forwarded: UpstreamResponse,
     pub quota: StreamQuota<'static>,
     pub scanner: Scanner,
-    pub follow: Box<dyn StreamReader>,
+    pub events: Box<dyn StreamReader>,
     /// When the caller got the first output.
     pub first_output_at: Option<std::time::Instant>,
 }
@@ -175,8 +175,8 @@ impl Drain {
         });
     }
 
-    /// The time until which the response may be read. Beyond the user's share it is not read: the call is charged like one whose
-    /// response did not arrive in time.
+    /// The time until which the response may be read. Beyond the user's share it is not read: the call is charged
+    /// like one whose response did not arrive in time.
     fn until(&self, draining: Option<&Draining>) -> Instant {
         let time = draining.map_or(Duration::ZERO, |_| self.limits.time);
         Instant::from_std(clock::instant() + time)
@@ -207,7 +207,7 @@ impl Drain {
                 forwarded,
                 quota: StreamQuota::without_request(reservation, self.limits.slice_tokens),
                 scanner: Scanner::new(self.limits.event_bytes),
-                follow: self.sent_request.surface.stream_reader(self.sent_request.include_usage),
+                events: self.sent_request.surface.stream_reader(self.sent_request.include_usage),
                 first_output_at: None,
             };
             return self.stream(rest, Box::new(|_| {}), until).await;
@@ -325,7 +325,7 @@ impl RemainingStream {
             loop {
                 let Ok(next) = self.scanner.next_event() else { return DrainEnd::Cut };
                 let Some(event) = next else { break };
-                match self.follow.on_event(&event, &mut self.quota.meter) {
+                match self.events.on_event(&event, &mut self.quota.meter) {
                     EventVerdict::Relay | EventVerdict::Drop => {}
                     EventVerdict::Last | EventVerdict::RelayError(_) => return DrainEnd::Complete,
                     EventVerdict::ReplaceError(_) => return DrainEnd::Cut,
@@ -339,7 +339,7 @@ impl RemainingStream {
             }
             match self.forwarded.exchange.next().await {
                 Ok(Some(bytes)) => self.scanner.push(&bytes),
-                Ok(None) if self.follow.is_finished() => return DrainEnd::Complete,
+                Ok(None) if self.events.is_finished() => return DrainEnd::Complete,
                 Ok(None) | Err(_) => return DrainEnd::Cut,
             }
         }

@@ -4,9 +4,9 @@
 //! recent replies to this user from this model, else to all users from this model; with fewer than [`MIN_REPLIES`]
 //! replies the configured default applies. Whoever makes short calls could lower the estimate, then open many long
 //! streams at once, and each of them would be cut with some tokens that are not charged. So replies may
-//! raise it above the default at once, but lower it only after [`MIN_REPLIES_TO_LOWER`] replies to the same user, and never
-//! below [`MIN_ESTIMATE`]; other users' replies never lower it. Each gateway learns by itself and starts empty; memory
-//! is bounded by the number of users it remembers.
+//! raise it above the default at once, but lower it only after [`MIN_REPLIES_TO_LOWER`] replies to the same user,
+//! and never below [`MIN_ESTIMATE`]; other users' replies never lower it. Each gateway learns by itself and starts
+//! empty; memory is bounded by the number of users it remembers.
 //!
 //! [`Demand::likely_output`]: quota::rules::Demand::likely_output
 

@@ -9,7 +9,7 @@ pub mod route;
 pub mod prompt_count;
 pub mod admission;
 pub mod admission_queue;
-pub mod admit;
+pub mod reserve;
 pub mod reservation;
 pub mod length_estimate;
 pub mod reasoning_estimate;
@@ -74,8 +74,8 @@ impl Gateway {
         Err(self.complete(rejection, &caller, writer.head.admitted_at).await)
     }
 
-    /// The path of a call after authentication. Each step is a file of this folder; large ones are boxed, so that they take
-    /// memory only while they run.
+    /// The path of a call after authentication. Each step is a file of this folder; large ones are boxed, so that
+    /// they take memory only while they run.
     async fn handle(
         &self,
         surface: Surface,

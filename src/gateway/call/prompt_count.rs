@@ -1,7 +1,7 @@
 //! Counts prompts exactly, where the quota is near. A long prompt takes a processor for a noticeable time, so
 //! it is counted no further than it can fit, and no more than a few are counted at once.
 
-use crate::gateway::call::admit::{Admission, NotAdmitted, not_admitted};
+use crate::gateway::call::reserve::{NotAdmitted, ReservationRequest, not_admitted};
 use crate::gateway::response::refusal::Refusal;
 use crate::upstream::catalog::Model;
 use crate::upstream::concurrency::{FairLimiter, Permit};
@@ -35,7 +35,7 @@ pub(crate) struct Room {
 /// Reads what is left for a long prompt, and refuses one that cannot fit. Counting it first, or beyond what
 /// fits, would let a caller who has used up a small plan spend our time for nothing. `None` = it is short.
 pub(crate) async fn room(
-    admission: &Admission<'_>,
+    admission: &ReservationRequest<'_>,
     caller: &Caller,
     quota: &dyn QuotaBackend,
 ) -> Result<Option<Room>, NotAdmitted> {
@@ -77,7 +77,7 @@ fn no_tokens(
     not_admitted(refused, caller, day, now, None)
 }
 
-impl Admission<'_> {
+impl ReservationRequest<'_> {
     /// Counts the prompt; `None` above `most`. Long ones take turns, so that they leave threads and processors
     /// to other calls.
     pub(crate) async fn count(&self, caller: &Caller, most: u64) -> Result<Option<u64>, Refusal> {

@@ -49,7 +49,7 @@ pub struct Stream<'a> {
     pub limits: StreamLimits,
     pub(crate) quota: StreamQuota<'a>,
     pub(crate) scanner: Scanner,
-    pub(crate) follow: Box<dyn StreamReader>,
+    pub(crate) events: Box<dyn StreamReader>,
     /// Passed by the meter, not yet written.
     out: BytesMut,
     /// An event that has to wait for more to be reserved.
@@ -65,7 +65,7 @@ pub struct Stream<'a> {
     /// A write was given up half way: nothing may follow it.
     pub(crate) partial_write: bool,
     /// Set for a stored response.
-    pub(crate) reader: Option<StoredResponseReader>,
+    pub(crate) stored_response_reader: Option<StoredResponseReader>,
     redactor: Arc<ReplyRedactor>,
     /// The record of the stored response, once its id has arrived.
     pub(crate) stored: Option<StoredResponse>,
@@ -79,7 +79,7 @@ impl<'a> Stream<'a> {
         responding: RespondingCall,
         request: &'a Request<'a>,
         limits: StreamLimits,
-        reader: Option<StoredResponseReader>,
+        stored_response_reader: Option<StoredResponseReader>,
     ) -> Box<Self> {
         let RespondingCall { forwarded, reservation, cancellation } = responding;
         let scanner = Scanner::new(limits.event_bytes);
@@ -93,7 +93,7 @@ impl<'a> Stream<'a> {
             limits,
             quota,
             scanner,
-            follow: request.surface.stream_reader(request.include_usage),
+            events: request.surface.stream_reader(request.include_usage),
             out: BytesMut::new(),
             waiting: None,
             alarm: Alarm::default(),
@@ -101,7 +101,7 @@ impl<'a> Stream<'a> {
             first_output_at: None,
             failure: None,
             partial_write: false,
-            reader,
+            stored_response_reader,
             redactor,
             stored: None,
         })
@@ -149,11 +149,16 @@ impl<'a> Stream<'a> {
     /// Records the owner of a stored response before its id is sent. If that fails, the caller still gets the
     /// reply, but it cannot be retrieved.
     async fn record_owner(&mut self) {
-        let Some(reader) = self.reader.as_ref().filter(|_| self.stored.is_none()) else { return };
-        let Some(id) = self.follow.id() else { return };
+        let Some(stored_response_reader) =
+            self.stored_response_reader.as_ref().filter(|_| self.stored.is_none())
+        else {
+            return;
+        };
+        let Some(id) = self.events.id() else { return };
         let reservation = self.quota.reservation();
         let stored = reservation.stored_response(id, &self.forwarded.upstream, reservation.prompt);
-        let recorded = reader.corrector.owners.record(&stored, reservation.admitted_at).await;
+        let recorded =
+            stored_response_reader.corrector.owners.record(&stored, reservation.admitted_at).await;
         relay_body::log_owner(reservation.request, &recorded);
         self.stored = Some(stored);
     }
@@ -232,7 +237,7 @@ impl<'a> Stream<'a> {
 
     /// Shows an event to the meter; says what becomes of it.
     fn observe(&mut self, event: &Event) -> EventVerdict {
-        let verdict = self.follow.on_event(event, &mut self.quota.meter);
+        let verdict = self.events.on_event(event, &mut self.quota.meter);
         if self.first_output_at.is_none() && self.quota.meter.has_output() {
             self.first_output_at = Some(Instant::now());
         }
@@ -294,7 +299,7 @@ impl<'a> Stream<'a> {
             Some(event) if !matches!(verdict, EventVerdict::Relay | EventVerdict::Drop) => {
                 self.last_event(&event, verdict)
             }
-            rest if self.follow.is_finished() => {
+            rest if self.events.is_finished() => {
                 let rest = rest.filter(|_| verdict == EventVerdict::Relay);
                 self.last = Some(rest.map(|event| self.clean(&event)).unwrap_or_default());
                 EndReason::Complete

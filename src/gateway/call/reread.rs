@@ -2,8 +2,8 @@
 //!
 //! The upstream makes a stored response to its end, and bills it, whatever became of its call. The call was
 //! charged an estimate; as soon as the upstream reports what the response used, that takes the estimate's
-//! permit, as it does when the caller reads the response ([`crate::gateway::call::correction`]). What a shutdown interrupts is
-//! left to the caller's own reads.
+//! permit, as it does when the caller reads the response ([`crate::gateway::call::correction`]). What a shutdown
+//! interrupts is left to the caller's own reads.
 
 use crate::gateway::call::body_memory::BodyMemory;
 use crate::gateway::call::correction::ChargeCorrector;

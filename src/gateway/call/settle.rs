@@ -1,8 +1,10 @@
-//! The end of a call: quota trued up, one ledger row, metrics, one line in the log.
+//! Ends a call: charges the used tokens, returns the rest, writes one charge, metrics and one line in the log.
+//! [`Reservation::settle`](crate::gateway::call::reservation::Reservation::settle) calls it; so does its drop.
 //!
-//! Exactly once on every exit: settling consumes the [`Reservation`](crate::gateway::call::reservation::Reservation), and one that is dropped
-//! instead (a panic, a runtime that goes away) settles itself as abandoned. Work that has to wait goes
-//! on in a task of its own, so it is finished even when the connection's task is not.
+//! Exactly once on every exit: settling consumes the
+//! [`Reservation`](crate::gateway::call::reservation::Reservation), and one that is dropped instead (a panic, a
+//! runtime that goes away) settles itself as abandoned. Work that has to wait goes on in a task of its own, so it
+//! is finished even when the connection's task is not.
 
 use crate::gateway::call::admission_queue::AdmissionQueue;
 use crate::gateway::call::length_estimate::LengthEstimator;

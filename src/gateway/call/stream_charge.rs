@@ -63,14 +63,14 @@ fn settlement_of_shown(
 /// Counts what arrived, including what was not relayed and is not charged.
 pub(crate) fn count_uncharged(
     quota: &mut StreamQuota<'_>,
-    (scanner, follow): (&mut Scanner, &mut dyn StreamReader),
+    (scanner, events): (&mut Scanner, &mut dyn StreamReader),
     settlement: &Settlement,
 ) {
     if settlement.source == Source::Reported {
         return;
     }
     while let Ok(Some(event)) = scanner.next_event() {
-        let _ = follow.on_event(&event, &mut quota.meter);
+        let _ = events.on_event(&event, &mut quota.meter);
     }
     let uncharged = quota.uncharged(settlement.tokens.total());
     quota.reservation().settler.metrics.uncharged_tokens.increment(uncharged);

@@ -59,7 +59,7 @@ impl Stream<'_> {
             _ => settlement_of(end, &mut self.quota, upstream, first).await,
         };
         let last_bytes = self.last_bytes(end, &settlement.tokens);
-        count_uncharged(&mut self.quota, (&mut self.scanner, &mut *self.follow), &settlement);
+        count_uncharged(&mut self.quota, (&mut self.scanner, &mut *self.events), &settlement);
         let on_settlement = self.on_settlement();
         let Self { session, forwarded, quota, partial_write, .. } = self;
         let reservation = quota.into_reservation();
@@ -83,12 +83,12 @@ impl Stream<'_> {
     /// Meters what the upstream has sent by now, and reserves what exceeds the reservation. Otherwise a caller who
     /// reads slowly, or not at all, would not be charged for what waits in the upstream connection.
     async fn catch_up(&mut self) {
-        let (meter, follow) = (&mut self.quota.meter, &mut self.follow);
+        let (meter, events) = (&mut self.quota.meter, &mut self.events);
         let (until, mut backlog) = (clock::instant() + CATCH_UP_TIMEOUT, 0);
         // Until an event is too large to be read.
         while let Ok(next) = self.scanner.next_event() {
             if let Some(event) = next {
-                let _ = follow.on_event(&event, meter);
+                let _ = events.on_event(&event, meter);
                 continue;
             }
             let patience =
@@ -107,14 +107,14 @@ impl Stream<'_> {
     /// Ends a stream that finds no more quota.
     async fn end_at_quota(mut self) -> Status {
         let (end, on_settlement) = (EndReason::QuotaExhausted, self.on_settlement());
-        let Self { session, forwarded, mut quota, mut scanner, mut follow, .. } = self;
+        let Self { session, forwarded, mut quota, mut scanner, mut events, .. } = self;
         let upstream = Arc::clone(&forwarded.upstream);
         // Further output is not charged, and counting takes time.
         drop(forwarded);
         let first = self.first_output_at.map(Instant::into_std);
         let settlement = settlement_of(end, &mut quota, upstream, first).await;
-        let last_bytes = follow.length_cut(&settlement.tokens);
-        count_uncharged(&mut quota, (&mut scanner, &mut *follow), &settlement);
+        let last_bytes = events.length_cut(&settlement.tokens);
+        count_uncharged(&mut quota, (&mut scanner, &mut *events), &settlement);
         on_settlement(&settlement);
         quota.into_reservation().settle(settlement).await;
         close(session, end, false, last_bytes).await;
@@ -126,11 +126,11 @@ impl Stream<'_> {
         let status = end.status();
         let last_bytes = self.last_bytes(end, &TokenCount::default());
         let on_settlement = self.on_settlement();
-        let Self { session, forwarded, quota, scanner, follow, limits, partial_write, .. } = self;
+        let Self { session, forwarded, quota, scanner, events, limits, partial_write, .. } = self;
         let upstream = Arc::clone(&forwarded.upstream);
         let first_output_at = self.first_output_at.map(Instant::into_std);
         let quota = quota.detached();
-        let rest = RemainingStream { forwarded, quota, scanner, follow, first_output_at };
+        let rest = RemainingStream { forwarded, quota, scanner, events, first_output_at };
         Drain { sent_request, status, upstream, limits: limits.drain }
             .spawn_stream(rest, on_settlement);
         session.close_after_reply();
@@ -140,7 +140,9 @@ impl Stream<'_> {
 
     /// Records what a stored response was charged, and whether that is still an estimate.
     fn on_settlement(&mut self) -> OnSettlement {
-        let (Some(stored), Some(reader)) = (self.stored.take(), self.reader.take()) else {
+        let (Some(stored), Some(stored_response_reader)) =
+            (self.stored.take(), self.stored_response_reader.take())
+        else {
             return Box::new(|_| {});
         };
         let reservation = self.quota.reservation();
@@ -149,8 +151,8 @@ impl Stream<'_> {
             let unsettled = stored.unsettled.filter(|_| settlement.source == Source::Estimated);
             let stored = StoredResponse { tokens: settlement.tokens.total(), unsettled, ..stored };
             tasks.spawn(async move {
-                let _ = reader.corrector.owners.record(&stored, now).await;
-                reader.read(stored, now).await;
+                let _ = stored_response_reader.corrector.owners.record(&stored, now).await;
+                stored_response_reader.read(stored, now).await;
             });
         })
     }
@@ -163,7 +165,7 @@ impl Stream<'_> {
             }
             EndReason::CallerGone => Bytes::new(),
             // It ends elsewhere.
-            EndReason::QuotaExhausted => self.follow.length_cut(tokens),
+            EndReason::QuotaExhausted => self.events.length_cut(tokens),
             EndReason::Cancelled(CancelReason::AccessRevoked) => {
                 self.in_band(RIGHT_ENDED, "access_revoked")
             }
@@ -175,7 +177,7 @@ impl Stream<'_> {
             }
             EndReason::Upstream(UpstreamEnd::Cut(why)) => self.incomplete(why),
             EndReason::Upstream(UpstreamEnd::Error) => match self.failure.take() {
-                Some(error) => self.follow.error(&error.in_stream()),
+                Some(error) => self.events.error(&error.in_stream()),
                 None => self.incomplete("the upstream reported an error"),
             },
         }
@@ -186,7 +188,7 @@ impl Stream<'_> {
     }
 
     fn in_band(&mut self, message: &str, code: &'static str) -> Bytes {
-        self.follow.error(&ErrorBody {
+        self.events.error(&ErrorBody {
             message: message.to_owned(),
             kind: "server_error",
             code: Some(code.into()),

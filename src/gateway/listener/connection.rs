@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 /// Pause after the system refused to accept, for example because no file descriptors are left.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Accepts until `stop` is cancelled; connections live on the proxy's task tracker.
+/// Accepts until `stop` is cancelled; connections live on the gateway's task tracker.
 pub async fn accept(gateway: Arc<Gateway>, listener: Socket, stop: CancellationToken) {
     let permits =
         ConnectionPermits::new(gateway.listener.max_connections, gateway.address_limit.clone());

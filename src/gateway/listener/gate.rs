@@ -1,8 +1,8 @@
 //! Validates request framing before hyper reads it, and enforces a deadline on every read and write.
 //!
-//! A head is given to the codec once it is whole and unambiguous (see [`crate::gateway::listener::framing`]), and the one behind it
-//! only when its request is over. What cannot be served is answered from here, in the gateway's own form, and so
-//! is a head that does not come.
+//! A head is given to the codec once it is whole and unambiguous (see [`crate::gateway::listener::framing`]), and
+//! the one behind it only when its request is over. What cannot be served is answered from here, in the gateway's
+//! own form, and so is a head that does not come.
 
 use crate::gateway::Gateway;
 use crate::gateway::call::body_memory::BodyPermit;

@@ -1,7 +1,7 @@
 //! The way of a reply from its call to hyper, one piece at a time: a caller who reads slowly slows the call.
 //!
-//! Both ends are polled by the task of the connection (see [`crate::gateway::listener::http1`]), which looks at the codec again
-//! whenever the call has put something in; the call is woken when something was taken out.
+//! Both ends are polled by the task of the connection (see [`crate::gateway::listener::http1`]), which looks at the
+//! codec again whenever the call has put something in; the call is woken when something was taken out.
 
 use crate::gateway::listener::session::{Gone, ResponseHead};
 use bytes::Bytes;

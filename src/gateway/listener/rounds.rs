@@ -1,8 +1,8 @@
 //! Wakes the two halves of a connection's task: the codec, and the call on it.
 //!
 //! The halves wake each other while the task runs. Through the runtime, each such wake would schedule the task
-//! again, and wake another thread to run it. [`Rounds`] handles it without the runtime: the half that was woken is polled once
-//! more before the task rests, and the other one is not polled.
+//! again, and wake another thread to run it. [`Rounds`] handles it without the runtime: the half that was woken is
+//! polled once more before the task rests, and the other one is not polled.
 
 use futures_util::task::AtomicWaker;
 use std::sync::Arc;

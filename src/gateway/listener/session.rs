@@ -129,7 +129,8 @@ impl ResponseHead {
 }
 
 impl Session {
-    /// An HTTP/1.1 request whose response goes into `pipe`. `patience` is the time for which the caller may read nothing.
+    /// An HTTP/1.1 request whose response goes into `pipe`. `patience` is the time for which the caller may read
+    /// nothing.
     pub(crate) fn http1(
         request: Request<Incoming>,
         pipe: Arc<Pipe>,

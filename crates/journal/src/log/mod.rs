@@ -1,8 +1,8 @@
 //! The log of a running gateway: records in the order in which they were appended, segment after segment.
 //!
 //! An entry is encoded into a buffer under one short lock that is never held across I/O. The task that finds no
-//! write in progress writes the whole buffer in one `write`: no task waits for a thread while the disk keeps up. A thread of its own writes instead where every write is to be synced,
-//! and while the disk is slow or full.
+//! write in progress writes the whole buffer in one `write`: no task waits for a thread while the disk keeps up. A
+//! thread of its own writes instead where every write is to be synced, and while the disk is slow or full.
 //!
 //! What could not be written stays in the buffer and is written again to the same place, so the log never
 //! has a gap, and entries that came meanwhile follow in their order.

@@ -41,7 +41,7 @@ use bucket::Bucket;
 
 /// Result of [`QuotaState::settle`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settlement {
+pub struct SettleOutcome {
     /// Tokens charged beyond a limit: the call used more than it had reserved, and no more was free.
     pub overshoot: u64,
 }
@@ -139,7 +139,7 @@ impl QuotaState {
     }
 
     /// Ends a lease; `None` when there is none (already settled).
-    pub fn settle(&mut self, charge: &Charge) -> Option<Settlement> {
+    pub fn settle(&mut self, charge: &Charge) -> Option<SettleOutcome> {
         let open = self.leases.remove(&charge.request)?;
         let used = charge.tokens.total();
         let mut overshoot = 0;
@@ -152,7 +152,7 @@ impl QuotaState {
                 overshoot = overshoot.max(excess.min(past));
             }
         }
-        Some(Settlement { overshoot })
+        Some(SettleOutcome { overshoot })
     }
 
     /// Replaces the charge of a call that has ended. A day that is no longer counted is in the ledger only.

@@ -7,7 +7,7 @@
 mod connect;
 mod dialect;
 mod instance;
-mod journal;
+mod ledger_batch;
 mod partitions;
 #[path = "../queries/mod.rs"]
 #[allow(clippy::duplicate_mod, reason = "the queries are compiled for each driver")]

@@ -9,7 +9,7 @@
 //! lost with its connection and is acquired again; an instance that acquired it in between has incremented the
 //! epoch, and then this one writes nothing more.
 
-use super::journal::Arrays;
+use super::ledger_batch::Arrays;
 use super::{READ_ONLY, is_server_failure, unavailable};
 use crate::StoreError;
 use futures_util::future::join_all;

@@ -1,7 +1,7 @@
-//! The ledger's positions in journals, and the entries that it cannot take.
+//! Writes batches to the ledger, reads its positions in journals, and stores the entries that it cannot take.
 
 use super::dialect::Backend;
-use super::journal;
+use super::ledger_batch;
 use crate::StoreError;
 use crate::encode;
 use crate::ledger::{Entry, JournalPosition, Ledger};
@@ -17,7 +17,7 @@ impl Ledger for Backend {
         batch: &[Entry],
         upto: Option<JournalPosition>,
     ) -> Result<(), StoreError> {
-        self.handle.run(StoreOp::Journal, self, journal::write(self, batch, upto)).await
+        self.handle.run(StoreOp::Journal, self, ledger_batch::write(self, batch, upto)).await
     }
 
     async fn position_in(&self, log: Uuid) -> Result<Option<u64>, StoreError> {

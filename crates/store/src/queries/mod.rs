@@ -18,7 +18,7 @@ mod upgrades;
 mod users;
 
 use super::dialect::{self, Backend, Connection};
-use super::journal;
+use super::ledger_batch;
 use crate::breaker::StoreFailure;
 use crate::invalidation::Invalidate;
 use crate::{Store, StoreError};

@@ -1,4 +1,4 @@
-//! Users. Every change takes the next number of the sequence that
+//! Users. Every change increments the user's version and takes the next change number, by which
 //! [`changes`](crate::ChangeFeed::changes) reads.
 
 use super::dialect::{self, Backend, Connection, Driver};

@@ -7,7 +7,7 @@
 
 mod commits;
 mod dialect;
-mod journal;
+mod ledger_batch;
 #[path = "../queries/mod.rs"]
 #[allow(clippy::duplicate_mod, reason = "the queries are compiled for each driver")]
 mod queries;

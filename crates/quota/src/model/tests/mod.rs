@@ -245,7 +245,7 @@ fn settle(state: &mut QuotaState, oracle: &mut Oracle, number: usize, used: u64,
         taken.saturating_sub(*limit).min(used.saturating_sub(call.held))
     };
     let overshoot = call.limits().iter().map(past).max().unwrap();
-    assert_eq!(state.settle(&charge), Some(Settlement { overshoot }));
+    assert_eq!(state.settle(&charge), Some(SettleOutcome { overshoot }));
     assert_eq!(state.settle(&charge), None);
 }
 
@@ -314,7 +314,7 @@ fn a_lease_without_a_reservation_can_be_settled_after_a_hand_over() {
     state.adopt(OpenState::default(), std::slice::from_ref(&lease));
     assert_eq!(state.open_leases(), 1);
     let charge = Charge::abandoned(&lease, TokenCount { completion: 5, ..TokenCount::default() });
-    assert_eq!(state.settle(&charge), Some(Settlement { overshoot: 0 }));
+    assert_eq!(state.settle(&charge), Some(SettleOutcome { overshoot: 0 }));
     assert_eq!(state.open_leases(), 0);
 }
 

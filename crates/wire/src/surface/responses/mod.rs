@@ -96,8 +96,8 @@ const ECHOES: [&str; 13] = [
     "previous_response_id",
 ];
 
-/// Counts the output of a response that was not `counted` yet; returns whether it has an output. Only one that `is_final`
-/// can have output under other names.
+/// Counts the output of a response that was not `counted` yet; returns whether it has an output. Only one that
+/// `is_final` can have output under other names.
 fn read_response(
     response: &str,
     is_final: bool,

@@ -33,7 +33,7 @@ const EXACT_COUNT_FRACTION: u64 = 256;
 const MAX_CALLER_REFRESHES: usize = 3;
 
 /// The inputs of an admission.
-pub struct Admission<'a> {
+pub struct ReservationRequest<'a> {
     pub request: RequestId,
     /// The caller's own id of the request.
     pub client_request_id: Option<Arc<str>>,
@@ -92,7 +92,7 @@ impl From<Refusal> for NotAdmitted {
 /// # Errors
 /// The limit it ran into, or an unreachable quota store; nothing was taken.
 pub async fn reserve(
-    admission: &Admission<'_>,
+    admission: &ReservationRequest<'_>,
     caller: Arc<Caller>,
     callers: &CallerCache,
     quota: &dyn QuotaBackend,
@@ -134,7 +134,7 @@ struct Granted {
 
 /// Tries with a cheap estimate where the plan is large, and with an exact one where it matters.
 async fn take_estimated(
-    admission: &Admission<'_>,
+    admission: &ReservationRequest<'_>,
     caller: &Caller,
     quota: &dyn QuotaBackend,
 ) -> Result<Admitted, NotAdmitted> {
@@ -171,7 +171,7 @@ async fn take_estimated(
 }
 
 async fn take(
-    admission: &Admission<'_>,
+    admission: &ReservationRequest<'_>,
     caller: &Caller,
     prompt: u64,
     quota: &dyn QuotaBackend,
@@ -207,7 +207,7 @@ async fn take(
 async fn refresh_caller(
     outdated: &Caller,
     callers: &CallerCache,
-    admission: &Admission<'_>,
+    admission: &ReservationRequest<'_>,
 ) -> Result<Arc<Caller>, Refusal> {
     let fresh = callers.refresh(outdated, admission.started).await;
     still_allowed(fresh.map_err(|_| Refusal::CallersUnavailable)?, admission)
@@ -220,7 +220,7 @@ async fn refresh_caller(
 pub async fn find_current_caller(
     caller: &Caller,
     callers: &CallerCache,
-    admission: &Admission<'_>,
+    admission: &ReservationRequest<'_>,
 ) -> Result<Arc<Caller>, Refusal> {
     let found = callers.find(&caller.key, admission.started).await;
     still_allowed(found.map_err(|_| Refusal::CallersUnavailable)?, admission)
@@ -228,7 +228,7 @@ pub async fn find_current_caller(
 
 fn still_allowed(
     found: Option<Arc<Caller>>,
-    admission: &Admission<'_>,
+    admission: &ReservationRequest<'_>,
 ) -> Result<Arc<Caller>, Refusal> {
     let caller = found.ok_or(Refusal::WrongKey)?;
     caller.check(admission.now)?;
@@ -278,7 +278,7 @@ fn refusal(
     })
 }
 
-impl Admission<'_> {
+impl ReservationRequest<'_> {
     /// A stream demands one slice, unless it is billed for output that no slice can stop.
     fn demand(&self, prompt: u64) -> TokenDemand {
         let choices = self.body.n;

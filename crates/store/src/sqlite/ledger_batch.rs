@@ -13,7 +13,7 @@ use serde::ser::{Serialize, SerializeSeq, Serializer};
 const BACKLOG_BATCH: usize = 500;
 
 /// `$1` charges, `$2` adjustments, `$3` log and `$4` position, or null.
-const JOURNAL: &str = include_str!("journal.sql");
+const JOURNAL: &str = include_str!("ledger_batch.sql");
 
 pub(super) async fn write(
     store: &SqliteStore,
