@@ -42,7 +42,7 @@ pub struct UpstreamResponse {
     pub exchange: Box<Exchange>,
     pub pool: Arc<UpstreamClient>,
     pub upstream: Arc<str>,
-    /// When the reply's head was here.
+    /// The time at which the response head arrived.
     pub head_at: Instant,
 }
 
@@ -54,7 +54,7 @@ pub struct RespondingCall {
 }
 
 impl UpstreamResponse {
-    /// Notes that a reply to `caller` which had begun well came to nothing.
+    /// Records for the breaker that a response to `caller`, which had begun, broke off.
     pub fn broke_off(&self, caller: UserId) {
         self.pool.breaker.record_broken_stream(clock::instant(), clock::chance(), caller);
     }
@@ -70,7 +70,7 @@ pub enum NotForwarded {
         counted: bool,
         unheard: Option<Arc<str>>,
     },
-    /// The client has gone; `pending` when the whole request has been sent.
+    /// The client has gone, or the call was cancelled; `pending` if the whole request has been sent.
     Stopped { by: EndReason, upstream: Arc<str>, pending: Option<PendingReply> },
 }
 
@@ -142,13 +142,13 @@ impl Call<'_> {
 struct AttemptState<'a> {
     attempts: usize,
     last: Option<NotForwarded>,
-    /// Failed in a way that a second try may help, without having cost anything.
+    /// A route that failed without cost, and in a way that a second try may help.
     may_retry: Option<&'a Route>,
     /// An upstream at its concurrency limit.
     full: Option<&'a Route>,
-    /// The shortest time after which one may be worth asking.
+    /// The shortest time until an open breaker admits a call again.
     rest: Option<Duration>,
-    /// Took the request, and did not answer in time.
+    /// An upstream that took the request and did not respond in time.
     unheard: Option<Arc<str>>,
 }
 

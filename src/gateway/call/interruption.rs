@@ -26,7 +26,7 @@ impl Call<'_> {
             }
             unread => {
                 let sent = unread.is_some().then_some(self.request);
-                // The upstream is cancelled before anyone is waited for.
+                // The upstream is cancelled before the charge is waited for.
                 drop(unread);
                 relay_body::settle_stopped(reservation, sent, upstream, end).await;
             }

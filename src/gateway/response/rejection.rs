@@ -10,7 +10,7 @@ use domain::caller::Caller;
 use jiff::Timestamp;
 use telemetry::labels::Route;
 
-/// Why a request has no response of its own.
+/// The reason that a request has no response of its own.
 #[derive(Debug)]
 pub enum Rejection {
     /// The caller is sent a refusal, with its remaining budget where that is known.
