@@ -14,6 +14,7 @@ pub mod cli;
 pub mod app;
 pub mod hot_restart;
 pub mod gateway;
+pub mod console;
 pub mod control;
 pub mod callers;
 pub mod response_owners;

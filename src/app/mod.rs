@@ -13,6 +13,7 @@ mod sockets;
 use crate::callers::cache::CallerCache;
 use crate::callers::open::OpenCalls;
 use crate::config::{Config, Limits, TlsFiles, waiting_for_restart};
+use crate::console;
 use crate::control;
 use crate::control::admin_port::AdminState;
 use crate::control::auth::identity::Identity;
@@ -351,7 +352,7 @@ fn control(
         cors: config.cors.clone(),
         trusted_proxies: config.listener.trusted_proxies.clone().into(),
     };
-    control::router(state, edge)
+    control::router(state, edge, console::router())
 }
 
 /// Opens the store and starts the quota backend.

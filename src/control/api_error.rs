@@ -29,8 +29,6 @@ pub enum ApiError {
         "The Host header is not allowed on the admin port. Use the IP address of the port, `localhost`, or a name listed in `admin_names`."
     )]
     ForeignHost,
-    #[error("{0} is not implemented yet.")]
-    NotImplemented(&'static str),
 
     #[error("There is no {0} with this id. Check the id.")]
     NotFound(&'static str),
@@ -171,7 +169,6 @@ impl ApiError {
             Self::ForeignHost => (S::MISDIRECTED_REQUEST, INVALID, Some("foreign_host")),
             Self::RouteNotFound => (S::NOT_FOUND, INVALID, Some("not_found")),
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, INVALID, Some("method_not_allowed")),
-            Self::NotImplemented(_) => (S::NOT_IMPLEMENTED, SERVER, Some("not_implemented")),
 
             Self::NotFound("plan") => (S::NOT_FOUND, INVALID, Some("plan_not_found")),
             Self::NotFound(_) => (S::NOT_FOUND, INVALID, Some("not_found")),

@@ -40,6 +40,13 @@ impl ControlState {
         key.filter(|key| key.revoked_at.is_none()).ok_or(ApiError::NotFound("key"))
     }
 
+    /// The model that examples name: the first of the configuration.
+    #[must_use]
+    pub fn default_model(&self) -> Arc<str> {
+        let upstreams = self.instance.upstreams.load();
+        upstreams.catalog.models.first().map_or_else(|| "grok-4.3".into(), |model| model.id.clone())
+    }
+
     /// The ids of models that the field `param` names by id or alias.
     ///
     /// # Errors

@@ -12,13 +12,13 @@ mod lookup;
 pub mod api_error;
 pub mod health;
 pub mod admin_port;
-mod http;
+pub mod http;
 pub mod auth;
-mod views;
+pub mod views;
 pub mod routes;
 mod openapi;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use api_error::ApiError;
 use axum::Router;
@@ -30,13 +30,13 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// All routes within their layers.
-pub fn router(state: ControlState, edge: EdgeConfig) -> Router {
+/// All routes within their layers, with the console's `pages`.
+pub fn router(state: ControlState, edge: EdgeConfig, pages: Router<ControlState>) -> Router {
     let (router, description) = routes().split_for_parts();
     let description = root::Description::of(description);
     let router = router
         .route("/api/openapi.json", get(root::openapi).with_state(description))
-        .route("/console", get(async || ApiError::NotImplemented("The console")))
+        .merge(pages)
         .with_state(state);
     middleware::layers(with_fallbacks(router), &edge.cors, edge.trusted_proxies)
 }

@@ -43,9 +43,29 @@ pub trait Sessions: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<User>, StoreError>;
 
+    /// The console session whose cookie holds the token with this digest, if it has not expired at `now`,
+    /// whatever the user's status.
+    async fn console_session(
+        &self,
+        session: SessionId,
+        digest: TokenDigest,
+        now: Timestamp,
+    ) -> Result<Option<ConsoleSession>, StoreError>;
+
+    /// Records that a session was used at `now`, and lets it last until `expires_at`.
+    async fn extend_session(
+        &self,
+        session: SessionId,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// Records that the owner of a session proved at `now` by password or second factor who it is.
+    async fn confirm_session(&self, session: SessionId, now: Timestamp) -> Result<(), StoreError>;
+
     /// Exchanges the current refresh token for the next. Any other token ends the session: it was used before,
     /// by its owner or by a thief. The same rotation, with the same next token, may be repeated by a caller
-    /// that lost the answer.
+    /// that lost the answer. Console sessions have no refresh token.
     async fn rotate_session(&self, rotation: &Rotation) -> Result<Rotated, StoreError>;
 
     /// Ends a session. Ending it twice changes nothing.
@@ -100,8 +120,48 @@ pub struct NewSession {
     pub digest: TokenDigest,
     /// The hash that the password was checked against; if it has changed since, no session begins.
     pub password_hash: Option<String>,
+    pub kind: SessionKind,
+    pub client: SessionClient,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
+}
+
+/// How a session proves itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SessionKind {
+    /// By access tokens, renewed with refresh tokens that are good once.
+    #[default]
+    Api,
+    /// By the cookie of a browser, which stays the same.
+    Console,
+}
+
+impl SessionKind {
+    /// The word stored and shown.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Console => "console",
+        }
+    }
+}
+
+/// The client that began a session, as its owner may recognise it. Both texts come from the client.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionClient {
+    pub address: Option<String>,
+    pub user_agent: Option<String>,
+}
+
+/// A session of the console, with its user.
+#[derive(Debug, Clone)]
+pub struct ConsoleSession {
+    pub user: User,
+    /// The last recorded use.
+    pub seen_at: Timestamp,
+    /// When the owner last proved who it is.
+    pub confirmed_at: Timestamp,
 }
 
 impl NewSession {

@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use std::net::IpAddr;
 use std::time::Instant;
-use store::sessions::{Credentials, NewSession, Rotated, Rotation};
+use store::sessions::{Credentials, NewSession, Rotated, Rotation, SessionClient, SessionKind};
 use store::{Sessions, StoreError};
 use utoipa::ToSchema;
 
@@ -26,7 +26,7 @@ pub struct Identity {
     pub tokens: AccessTokens,
     pub passwords: PasswordHasher,
     /// Keys the hashes of refresh tokens.
-    secret: ServerSecret,
+    pub(super) secret: ServerSecret,
     pub accounts: Accounts,
     pub billing: Billing,
     logins: LoginThrottle,
@@ -185,6 +185,7 @@ impl Identity {
         &self,
         store: &dyn Sessions,
         checked: Credentials,
+        client: SessionClient,
         now: Timestamp,
     ) -> Result<TokenPair, ApiError> {
         let user = checked.user.id;
@@ -195,6 +196,8 @@ impl Identity {
             user,
             digest: refresh.digest(&self.secret),
             password_hash: checked.password_hash,
+            kind: SessionKind::Api,
+            client,
             created_at: now,
             expires_at: self.session_end(now),
         };
@@ -238,7 +241,7 @@ impl Identity {
         }
     }
 
-    fn session_end(&self, now: Timestamp) -> Timestamp {
+    pub(super) fn session_end(&self, now: Timestamp) -> Timestamp {
         let lifetime =
             SignedDuration::try_from(self.accounts.refresh_token).unwrap_or(SignedDuration::MAX);
         now.checked_add(lifetime).unwrap_or(Timestamp::MAX)

@@ -5,6 +5,7 @@
 
 pub mod identity;
 pub mod access_token;
+pub mod console_session;
 pub mod passwords;
 pub mod login_throttle;
 pub mod throttle;

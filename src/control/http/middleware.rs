@@ -10,7 +10,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
     CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, REFERRER_POLICY, RETRY_AFTER,
-    STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    STRICT_TRANSPORT_SECURITY, USER_AGENT, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -23,6 +23,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::StoreError;
+use store::sessions::SessionClient;
 use system::clock;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -33,6 +34,8 @@ use tower_http::normalize_path::NormalizePath;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum size of a request body.
 pub const BODY_BYTES: usize = 64 * 1024;
+/// Maximum length of a user agent that is stored with a session.
+const USER_AGENT_CHARS: usize = 200;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -49,6 +52,9 @@ const SECURITY: [(HeaderName, &str); 4] = [
 pub struct RequestContext {
     request: HeaderValue,
     pub address: IpAddr,
+    /// True if the client reached us, or the proxy before us, over TLS.
+    pub over_tls: bool,
+    user_agent: Option<String>,
     user: Arc<OnceLock<UserId>>,
 }
 
@@ -59,6 +65,8 @@ impl RequestContext {
         let unknown = || Self {
             request: HeaderValue::from_static("none"),
             address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            over_tls: false,
+            user_agent: None,
             user: Arc::default(),
         };
         extensions.get().cloned().unwrap_or_else(unknown)
@@ -67,6 +75,15 @@ impl RequestContext {
     /// Sets the user for the request log.
     pub fn set_user(&self, user: UserId) {
         let _ = self.user.set(user);
+    }
+
+    /// The client, as a new session of it records it.
+    #[must_use]
+    pub fn client(&self) -> SessionClient {
+        SessionClient {
+            address: Some(self.address.to_string()),
+            user_agent: self.user_agent.clone(),
+        }
     }
 
     /// The `x-request-id` of the response.
@@ -102,12 +119,14 @@ async fn finalize_response(
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
     let client_request = client_request_id(request.headers());
+    let over_tls = request.headers().get(FORWARDED_PROTO).is_some_and(|proto| proto == "https");
     let context = RequestContext {
         request: request_id(),
         address: client_ip::address(peer, request.headers(), &trusted),
+        over_tls,
+        user_agent: user_agent(request.headers()),
         user: Arc::default(),
     };
-    let over_tls = request.headers().get(FORWARDED_PROTO).is_some_and(|proto| proto == "https");
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     request.headers_mut().insert(REQUEST_ID, context.request.clone());
     request.extensions_mut().insert(context.clone());
@@ -121,7 +140,10 @@ async fn finalize_response(
     );
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, context.request);
-    headers.extend(SECURITY.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    // The console's pages come with a policy of their own.
+    for (name, value) in SECURITY {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
     if over_tls {
         let a_year = HeaderValue::from_static("max-age=31536000");
         headers.insert(STRICT_TRANSPORT_SECURITY, a_year);
@@ -143,6 +165,12 @@ fn client_request_id(headers: &HeaderMap) -> Option<String> {
     let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let id = headers.get(REQUEST_ID)?.to_str().ok()?;
     ((1..=128).contains(&id.len()) && id.bytes().all(is_safe)).then(|| id.to_owned())
+}
+
+/// The program of the client, cut to [`USER_AGENT_CHARS`].
+fn user_agent(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(USER_AGENT)?.to_str().ok()?;
+    Some(text.chars().take(USER_AGENT_CHARS).collect())
 }
 
 async fn limit_body(request: Request, next: Next) -> Response {

@@ -4,6 +4,7 @@ use super::session::{LoggedIn, logged_in};
 use crate::control::api_error::ApiError;
 use crate::control::auth::{AnyCredential, CurrentUser};
 use crate::control::http::extract::JsonBody;
+use crate::control::http::middleware::RequestContext;
 use crate::control::openapi::errors::{
     AlreadyExists, InvalidBody, LoginRequired, RateLimited, Unauthenticated, Unavailable,
     WrongPassword,
@@ -11,8 +12,8 @@ use crate::control::openapi::errors::{
 use crate::control::state::ControlState;
 use crate::control::views::fields::{Email, NewPassword, Password, Username, present};
 use crate::control::views::user::UserView;
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use serde::Deserialize;
 use store::UserChange;
 use store::sessions::Credentials;
@@ -102,6 +103,7 @@ pub async fn change(
 pub async fn change_password(
     State(state): State<ControlState>,
     current: CurrentUser,
+    Extension(context): Extension<RequestContext>,
     JsonBody(form): JsonBody<PasswordChange>,
 ) -> Result<Json<LoggedIn>, ApiError> {
     let identity = &state.identity;
@@ -113,5 +115,5 @@ pub async fn change_password(
     let change = UserChange { password_hash: password_hash.clone(), ..UserChange::default() };
     let changed = state.store.change_user(current.user.id, &change, &current.by).await?;
     let user = changed.ok_or(ApiError::InvalidToken)?;
-    logged_in(&state, Credentials { user, password_hash }).await.map(Json)
+    logged_in(&state, Credentials { user, password_hash }, context.client()).await.map(Json)
 }

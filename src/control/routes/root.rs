@@ -3,8 +3,9 @@
 use crate::control::http::etag;
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::http::header::{ACCEPT, VARY};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Redirect, Response};
 use serde::Serialize;
 use std::sync::Arc;
 use utoipa::ToSchema;
@@ -30,6 +31,7 @@ struct Links {
     usage: &'static str,
     plans: &'static str,
     health: &'static str,
+    console: &'static str,
     openapi: &'static str,
 }
 
@@ -47,9 +49,18 @@ impl Description {
 }
 
 /// Get name, version and links
+///
+/// A browser, which accepts HTML, is redirected to the console.
 #[utoipa::path(get, path = "/", tag = "Health", responses((status = 200, body = About)))]
-pub async fn root() -> Json<About> {
-    Json(about())
+pub async fn root(headers: HeaderMap) -> Response {
+    let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut response = if accepted.contains("text/html") {
+        Redirect::to("/console/").into_response()
+    } else {
+        Json(about()).into_response()
+    };
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    response
 }
 
 /// Get name, version and links
@@ -78,6 +89,7 @@ fn about() -> About {
             usage: "/api/v1/chat/usage",
             plans: "/api/v1/plans/",
             health: "/health/",
+            console: "/console/",
             openapi: "/api/openapi.json",
         },
     }

@@ -17,10 +17,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use domain::actor::{Actor, AuditContext};
+use domain::key::PlainKey;
 use domain::user::Role;
 use serde::{Deserialize, Serialize};
 use store::NewUser;
-use store::sessions::Credentials;
+use store::sessions::{Credentials, SessionClient};
 use system::clock;
 use utoipa::ToSchema;
 
@@ -30,11 +31,11 @@ pub const DEFAULT_KEY: &str = "default";
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Registration {
-    email: Email,
-    password: NewPassword,
+    pub email: Email,
+    pub password: NewPassword,
     /// Must be unique.
     #[schema(inline = false)]
-    username: Option<Username>,
+    pub username: Option<Username>,
 }
 
 /// A new account with its first key and a session.
@@ -81,6 +82,26 @@ pub async fn register(
     Extension(context): Extension<RequestContext>,
     JsonBody(form): JsonBody<Registration>,
 ) -> Result<(StatusCode, Json<Registered>), ApiError> {
+    let NewAccount { checked, secret } = create_account(&state, &context, form).await?;
+    let user = UserView::of(&state, checked.user.clone()).await?;
+    let tokens =
+        state.identity.begin(&*state.store, checked, context.client(), clock::now()).await?;
+    let api_key = secret.reveal().to_owned();
+    Ok((StatusCode::CREATED, Json(Registered { user, api_key, tokens })))
+}
+
+/// A new account with its first key.
+pub struct NewAccount {
+    pub checked: Credentials,
+    pub secret: PlainKey,
+}
+
+/// Creates the account of a user who registers, with its first key.
+pub async fn create_account(
+    state: &ControlState,
+    context: &RequestContext,
+    form: Registration,
+) -> Result<NewAccount, ApiError> {
     let identity = &state.identity;
     let plan = identity.accounts.default_plan.clone().filter(|_| identity.accounts.registration);
     let plan = plan.ok_or(ApiError::RegistrationClosed)?;
@@ -103,13 +124,9 @@ pub async fn register(
     let user = state.store.add_user(&new, &by).await?;
     context.set_user(user.id);
     let by = AuditContext { actor: Actor::User(user.id), ..by };
-    let (secret, key) = new_key(&state, DEFAULT_KEY, now)?;
+    let (secret, key) = new_key(state, DEFAULT_KEY, now)?;
     state.store.add_key(user.id, &key, &by).await?;
-    let checked = Credentials { user: user.clone(), password_hash: new.password_hash };
-    let tokens = identity.begin(&*state.store, checked, now).await?;
-    let user = UserView::of(&state, user).await?;
-    let api_key = secret.reveal().to_owned();
-    Ok((StatusCode::CREATED, Json(Registered { user, api_key, tokens })))
+    Ok(NewAccount { checked: Credentials { user, password_hash: new.password_hash }, secret })
 }
 
 /// Log in
@@ -126,7 +143,7 @@ pub async fn login(
     let from = (context.address, clock::instant());
     let checked = identity.check(&*state.store, &form.email.0, &form.password.0, from).await?;
     context.set_user(checked.user.id);
-    logged_in(&state, checked).await.map(Json)
+    logged_in(&state, checked, context.client()).await.map(Json)
 }
 
 /// Refresh the access token
@@ -156,8 +173,12 @@ pub async fn logout(
 }
 
 /// Begins a session of a user whose password was verified.
-pub async fn logged_in(state: &ControlState, checked: Credentials) -> Result<LoggedIn, ApiError> {
+pub async fn logged_in(
+    state: &ControlState,
+    checked: Credentials,
+    client: SessionClient,
+) -> Result<LoggedIn, ApiError> {
     let user = checked.user.clone();
-    let tokens = state.identity.begin(&*state.store, checked, clock::now()).await?;
+    let tokens = state.identity.begin(&*state.store, checked, client, clock::now()).await?;
     Ok(LoggedIn { user: UserView::of(state, user).await?, tokens })
 }

@@ -77,7 +77,6 @@ async fn every_route_answers_with_and_without_a_trailing_slash() {
         ("GET", "/api/v1/plans/compare/pricing/", 200),
         ("GET", "/api/openapi.json", 200),
         ("PATCH", "/api/v1/keys/k_1", 401),
-        ("GET", "/console/", 501),
         ("GET", "/api/v1/plans/upgrade", 405),
         ("POST", "/health/", 405),
         ("DELETE", "/api/v1/users/login", 405),
@@ -100,7 +99,6 @@ async fn refusals_name_their_code() {
     let control = control().await;
     let code = async |method, path| control.ask(method, path, Ask::default()).await.code();
     assert_eq!(code("POST", "/api/v1/users/register").await, "not_json");
-    assert_eq!(code("GET", "/console").await, "not_implemented");
     assert_eq!(code("PUT", "/api/v1/users/register").await, "method_not_allowed");
     assert_eq!(code("GET", "/api/v2").await, "not_found");
     let reply = control.ask("PUT", "/health/ping", Ask::default()).await;

@@ -50,61 +50,61 @@ use telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-const SECRET: &[u8] = b"a pepper for tests";
-const PASSWORD: &str = "correct horse battery staple";
+pub(crate) const SECRET: &[u8] = b"a pepper for tests";
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
 /// A control plane, and what tests need beside it.
-struct Control {
-    router: Router,
-    admin_port: Router,
-    store: Arc<dyn Store>,
-    quota: Arc<dyn QuotaBackend>,
-    readiness: Readiness,
-    _folder: tempfile::TempDir,
+pub(crate) struct Control {
+    pub(crate) router: Router,
+    pub(crate) admin_port: Router,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) quota: Arc<dyn QuotaBackend>,
+    pub(crate) readiness: Readiness,
+    pub(crate) _folder: tempfile::TempDir,
 }
 
 /// A request to the control plane.
 #[derive(Default)]
-struct Ask<'a> {
-    headers: Vec<(&'a str, String)>,
-    body: Option<Value>,
-    from: Option<&'a str>,
+pub(crate) struct Ask<'a> {
+    pub(crate) headers: Vec<(&'a str, String)>,
+    pub(crate) body: Option<Value>,
+    pub(crate) from: Option<&'a str>,
 }
 
-struct Reply {
-    status: StatusCode,
-    headers: HeaderMap,
-    text: String,
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 /// A user with a session.
-struct Person {
-    user: User,
-    token: String,
-    refresh: String,
+pub(crate) struct Person {
+    pub(crate) user: User,
+    pub(crate) token: String,
+    pub(crate) refresh: String,
 }
 
 impl Reply {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e} in {:?}", self.text))
     }
 
-    fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
     }
 
     #[track_caller]
-    fn ok(self) -> Value {
+    pub(crate) fn ok(self) -> Value {
         assert!(self.status.is_success(), "{} {}", self.status, self.text);
         if self.text.is_empty() { Value::Null } else { self.json() }
     }
 
     #[track_caller]
-    fn refused(&self, status: u16, code: &str) {
+    pub(crate) fn refused(&self, status: u16, code: &str) {
         let found = (self.status.as_u16(), self.code());
         assert_eq!(found, (status, code.to_owned()), "{}", self.text);
         let error = &self.json()["error"];
@@ -124,12 +124,12 @@ fn configured(more: &str) -> Config {
     config::load_from(Some(("test.toml", more)), &BTreeMap::new()).unwrap()
 }
 
-async fn control() -> Control {
+pub(crate) async fn control() -> Control {
     control_with("", None).await
 }
 
 /// A control plane with `more` in its configuration, and these counters instead of its own.
-async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>>) -> Control {
+pub(crate) async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>>) -> Control {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("k.db").display());
     let mut config = configured(more);
@@ -165,7 +165,11 @@ async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>>) -> Contr
         top_reports: Arc::new(admin::top_users::reports()),
     };
     let trusted_proxies = config.listener.trusted_proxies.clone().into();
-    let router = router(state, EdgeConfig { cors: config.cors.clone(), trusted_proxies });
+    let router = router(
+        state,
+        EdgeConfig { cors: config.cors.clone(), trusted_proxies },
+        crate::console::router(),
+    );
     let admin_port = admin_port::router(AdminState {
         metrics,
         quota: Arc::clone(&quota),
@@ -189,7 +193,7 @@ async fn journal(store: &Arc<dyn Store>, metrics: &Arc<Metrics>, folder: &Path) 
 
 impl Control {
     /// A user as the operator adds it, logged in.
-    async fn person(&self, email: &str, role: Role) -> Person {
+    pub(crate) async fn person(&self, email: &str, role: Role) -> Person {
         let new = NewUser {
             email: email.to_owned(),
             username: None,
@@ -202,27 +206,27 @@ impl Control {
         self.log_in(user).await
     }
 
-    async fn log_in(&self, user: User) -> Person {
+    pub(crate) async fn log_in(&self, user: User) -> Person {
         let tokens = self.login(&user.email, PASSWORD).await.ok();
         let text = |field: &str| tokens[field].as_str().unwrap().to_owned();
         Person { token: text("access_token"), refresh: text("refresh_token"), user }
     }
 
-    async fn login(&self, email: &str, password: &str) -> Reply {
+    pub(crate) async fn login(&self, email: &str, password: &str) -> Reply {
         let form = json!({ "email": email, "password": password });
         self.post("/api/v1/users/login", None, form).await
     }
 
-    async fn user(&self) -> Person {
+    pub(crate) async fn user(&self) -> Person {
         self.person("ada@example.com", Role::User).await
     }
 
-    async fn admin(&self) -> Person {
+    pub(crate) async fn admin(&self) -> Person {
         self.person("root@example.com", Role::Admin).await
     }
 
     /// A key of a user, as the operator adds it.
-    async fn key(
+    pub(crate) async fn key(
         &self,
         user: UserId,
         expires_at: Option<Timestamp>,
@@ -239,7 +243,7 @@ impl Control {
     }
 
     /// Writes a finished call to the ledger.
-    async fn charged(&self, user: UserId, with: impl FnOnce(&mut Charge)) -> Charge {
+    pub(crate) async fn charged(&self, user: UserId, with: impl FnOnce(&mut Charge)) -> Charge {
         let mut ended = ended_now(user);
         with(&mut ended);
         self.store.write_batch(&[Entry::Settle(ended.clone())], None).await.unwrap();
@@ -250,11 +254,11 @@ impl Control {
         send(&self.router, method, path, ask).await
     }
 
-    async fn get(&self, path: &str, token: Option<&str>) -> Reply {
+    pub(crate) async fn get(&self, path: &str, token: Option<&str>) -> Reply {
         self.ask("GET", path, Ask::default().bearer(token)).await
     }
 
-    async fn post(&self, path: &str, token: Option<&str>, body: Value) -> Reply {
+    pub(crate) async fn post(&self, path: &str, token: Option<&str>, body: Value) -> Reply {
         self.ask("POST", path, Ask::default().bearer(token).json(body)).await
     }
 
@@ -281,7 +285,7 @@ impl Ask<'_> {
 }
 
 /// A call that ended now.
-fn ended_now(user: UserId) -> Charge {
+pub(crate) fn ended_now(user: UserId) -> Charge {
     let now = clock::now();
     let lease = domain::testing::lease(user, "0123456789ab", Day::at(now, &TimeZone::UTC), now);
     let tokens = TokenCount { prompt: 10, cached: 4, completion: 20, reasoning: 5 };
@@ -298,7 +302,7 @@ async fn send(router: &Router, method: &str, path: &str, ask: Ask<'_>) -> Reply 
     raw(router, method, path, &ask.headers, ask.from, body).await
 }
 
-async fn raw(
+pub(crate) async fn raw(
     router: &Router,
     method: &str,
     path: &str,

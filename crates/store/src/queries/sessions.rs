@@ -3,9 +3,9 @@
 use super::dialect::{Backend, Connection};
 use super::secret;
 use super::users::{CredentialsRow, UserRow, find, lock};
-use crate::StoreError;
+use crate::sessions::{ConsoleSession, Rotated, Rotation, Sessions, TokenDigest};
 use crate::sessions::{Credentials, NewSession, SESSIONS_PER_USER, SecretAdoption};
-use crate::sessions::{Rotated, Rotation, Sessions};
+use crate::{StoreError, encode};
 use async_trait::async_trait;
 use domain::id::{SessionId, UserId};
 use domain::server_secret::{Fingerprint, ServerSecret};
@@ -57,8 +57,9 @@ impl Sessions for Backend {
                 return Err(StoreError::Missing("user"));
             }
             sqlx::query(
-                "insert into session (id, user_id, digest, created_at, expires_at)
-                 values ($1, $2, $3, $4, $5)
+                "insert into session
+                     (id, user_id, digest, created_at, expires_at, kind, address, user_agent)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8)
                  on conflict (id) do nothing",
             )
             .bind(session.id.0)
@@ -66,6 +67,9 @@ impl Sessions for Backend {
             .bind(session.digest.to_vec())
             .bind(session.created_at.as_millisecond())
             .bind(session.expires_at.as_millisecond())
+            .bind(session.kind.as_str())
+            .bind(session.client.address.as_deref())
+            .bind(session.client.user_agent.as_deref())
             .execute(&mut *tx)
             .await?;
             end_surplus(tx, session).await
@@ -93,6 +97,66 @@ impl Sessions for Backend {
             .fetch_optional(&self.pool)
             .await?;
             row.map(User::try_from).transpose()
+        })
+        .await
+    }
+
+    async fn console_session(
+        &self,
+        session: SessionId,
+        digest: TokenDigest,
+        now: Timestamp,
+    ) -> Result<Option<ConsoleSession>, StoreError> {
+        self.read(StoreOp::Sessions, async {
+            let row: Option<ConsoleSessionRow> = sqlx::query_as(
+                "select
+                     users.id, email, username, role, status, plan_id, overrides, version,
+                     users.created_at,
+                     coalesce(seen_at, session.created_at) as seen_at,
+                     coalesce(confirmed_at, session.created_at) as confirmed_at
+                 from session
+                 join users on users.id = session.user_id
+                 where session.id = $1
+                   and session.digest = $2
+                   and session.kind = 'console'
+                   and session.expires_at > $3",
+            )
+            .bind(session.0)
+            .bind(digest.to_vec())
+            .bind(now.as_millisecond())
+            .fetch_optional(&self.pool)
+            .await?;
+            row.map(ConsoleSession::try_from).transpose()
+        })
+        .await
+    }
+
+    async fn extend_session(
+        &self,
+        session: SessionId,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(StoreOp::Sessions, async |connection| {
+            sqlx::query("update session set seen_at = $2, expires_at = $3 where id = $1")
+                .bind(session.0)
+                .bind(now.as_millisecond())
+                .bind(expires_at.as_millisecond())
+                .execute(connection)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn confirm_session(&self, session: SessionId, now: Timestamp) -> Result<(), StoreError> {
+        self.write(StoreOp::Sessions, async |connection| {
+            sqlx::query("update session set confirmed_at = $2 where id = $1")
+                .bind(session.0)
+                .bind(now.as_millisecond())
+                .execute(connection)
+                .await?;
+            Ok(())
         })
         .await
     }
@@ -136,6 +200,26 @@ impl Sessions for Backend {
     }
 }
 
+#[derive(sqlx::FromRow)]
+struct ConsoleSessionRow {
+    #[sqlx(flatten)]
+    user: UserRow,
+    seen_at: i64,
+    confirmed_at: i64,
+}
+
+impl TryFrom<ConsoleSessionRow> for ConsoleSession {
+    type Error = StoreError;
+
+    fn try_from(row: ConsoleSessionRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            user: row.user.try_into()?,
+            seen_at: encode::instant(row.seen_at)?,
+            confirmed_at: encode::instant(row.confirmed_at)?,
+        })
+    }
+}
+
 /// Ends all sessions of a user.
 pub(super) async fn end_all(tx: &mut Connection, user: UserId) -> Result<(), StoreError> {
     sqlx::query("delete from session where user_id = $1").bind(user.0).execute(tx).await?;
@@ -171,6 +255,7 @@ async fn exchange(tx: &mut Connection, rotation: &Rotation) -> Result<Option<Use
              digest = $3,
              expires_at = $5
          where id = $1
+           and kind = 'api'
            and digest in ($2, $3)
            and expires_at > $4
          returning user_id",
@@ -193,6 +278,7 @@ async fn end_reused(
     let user: Option<Uuid> = sqlx::query_scalar(
         "delete from session
          where id = $1
+           and kind = 'api'
            and expires_at > $2
          returning user_id",
     )

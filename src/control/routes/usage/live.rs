@@ -21,49 +21,49 @@ use utoipa::ToSchema;
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Usage {
     #[schema(value_type = String, example = "leveler")]
-    plan: PlanId,
+    pub plan: PlanId,
     #[schema(value_type = String, format = Date)]
-    day: Day,
-    resets_at: Timestamp,
-    tokens: Tokens,
-    requests: Requests,
-    window: Window,
-    streams: Streams,
+    pub day: Day,
+    pub resets_at: Timestamp,
+    pub tokens: Tokens,
+    pub requests: Requests,
+    pub window: Window,
+    pub streams: Streams,
 }
 
 /// Tokens of the current day.
 #[derive(Debug, Serialize, ToSchema)]
-struct Tokens {
-    used: u64,
+pub struct Tokens {
+    pub used: u64,
     /// Reserved by running calls.
-    reserved: u64,
-    limit: u64,
-    remaining: u64,
+    pub reserved: u64,
+    pub limit: u64,
+    pub remaining: u64,
 }
 
 /// Requests of the current day, including running ones.
 #[derive(Debug, Serialize, ToSchema)]
-struct Requests {
-    used: u64,
-    limit: u64,
-    remaining: u64,
+pub struct Requests {
+    pub used: u64,
+    pub limit: u64,
+    pub remaining: u64,
 }
 
 /// The short-term limit of requests.
 #[derive(Debug, Serialize, ToSchema)]
-struct Window {
-    limit: u64,
-    remaining: u64,
-    resets_in_ms: u64,
-    seconds: u32,
+pub struct Window {
+    pub limit: u64,
+    pub remaining: u64,
+    pub resets_in_ms: u64,
+    pub seconds: u32,
 }
 
 /// Open streams.
 #[derive(Debug, Serialize, ToSchema)]
-struct Streams {
-    open: u64,
-    limit: u64,
-    remaining: u64,
+pub struct Streams {
+    pub open: u64,
+    pub limit: u64,
+    pub remaining: u64,
 }
 
 /// A user or key with the limits that apply.

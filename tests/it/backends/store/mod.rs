@@ -86,6 +86,7 @@ macro_rules! suite {
                 credentials_hold_the_hash
                 a_hash_is_replaced_unless_it_was_changed
                 a_session_lives_until_it_ends
+                a_console_session_is_found_by_its_cookie_alone
                 a_session_needs_the_password_that_was_checked
                 a_session_continues_with_each_new_refresh_token
                 a_token_used_twice_ends_the_session

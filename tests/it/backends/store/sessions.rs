@@ -4,7 +4,7 @@ use super::{Any, add_user, at, by, new_key, new_user, suspend};
 use domain::id::{SessionId, UserId};
 use domain::user::{LimitOverrides, Role, UserStatus};
 use jiff::Timestamp;
-use store::sessions::{NewSession, Rotated, Rotation};
+use store::sessions::{NewSession, Rotated, Rotation, SessionClient, SessionKind};
 use store::{NewUser, StoreError, UserChange};
 
 /// A session from the first second to the hundredth, with the token 1.
@@ -28,7 +28,16 @@ async fn session(
 ) -> NewSession {
     let found = store.credentials_of(user).await.unwrap();
     let password_hash = found.and_then(|found| found.password_hash);
-    NewSession { id, user, digest: [1; 32], password_hash, created_at, expires_at }
+    NewSession {
+        id,
+        user,
+        digest: [1; 32],
+        password_hash,
+        kind: SessionKind::Api,
+        client: SessionClient::default(),
+        created_at,
+        expires_at,
+    }
 }
 
 /// An exchange in the fiftieth second that ends a hundred later.
@@ -96,6 +105,8 @@ pub async fn a_session_lives_until_it_ends(store: Any) {
         user: UserId::new(),
         digest: [1; 32],
         password_hash: None,
+        kind: SessionKind::Api,
+        client: SessionClient::default(),
         created_at: at(1),
         expires_at: at(100),
     };
@@ -104,6 +115,31 @@ pub async fn a_session_lives_until_it_ends(store: Any) {
     let again = NewSession { id: two, user: user.id, ..nobody };
     store.open_session(&again).await.unwrap();
     assert!(lives(&store, two, at(2)).await);
+}
+
+pub async fn a_console_session_is_found_by_its_cookie_alone(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let api = open(&store, user.id).await;
+    let console = SessionId::new();
+    let new = session(&store, console, user.id, at(1), at(100)).await;
+    store.open_session(&NewSession { kind: SessionKind::Console, ..new }).await.unwrap();
+
+    let found = |id, digest, now| store.console_session(id, digest, now);
+    let session = found(console, [1; 32], at(99)).await.unwrap().unwrap();
+    assert_eq!((session.user, session.seen_at, session.confirmed_at), (user.clone(), at(1), at(1)));
+    assert!(found(console, [2; 32], at(2)).await.unwrap().is_none());
+    assert!(found(console, [1; 32], at(100)).await.unwrap().is_none());
+    assert!(found(api, [1; 32], at(2)).await.unwrap().is_none());
+    // A cookie is no refresh token, and trying does not end the session.
+    assert!(matches!(rotate(&store, console, 1, 2).await, Rotated::Unknown));
+    assert!(matches!(rotate(&store, console, 7, 2).await, Rotated::Unknown));
+
+    store.extend_session(console, at(90), at(200)).await.unwrap();
+    store.confirm_session(console, at(95)).await.unwrap();
+    let session = found(console, [1; 32], at(150)).await.unwrap().unwrap();
+    assert_eq!((session.seen_at, session.confirmed_at), (at(90), at(95)));
+    suspend(&store, user.id).await;
+    assert!(found(console, [1; 32], at(150)).await.unwrap().is_none());
 }
 
 pub async fn a_session_needs_the_password_that_was_checked(store: Any) {

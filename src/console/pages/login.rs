@@ -1,0 +1,105 @@
+//! Log-in and log-out.
+
+use crate::console::error::{PageError, html, redirect, safe_next};
+use crate::console::forms::SafeForm;
+use crate::console::guard::message;
+use crate::console::page::Page;
+use crate::console::session::{SignedIn, Visitor, remove_cookie, set_cookie};
+use crate::control::api_error::ApiError;
+use crate::control::http::extract::Query;
+use crate::control::state::ControlState;
+use crate::control::views::fields::{Email, Password};
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+use system::clock;
+
+#[derive(Template)]
+#[template(path = "console/login.html")]
+struct LogInPage {
+    page: Page,
+    email: String,
+    next: String,
+    problem: String,
+    registration: bool,
+}
+
+#[derive(Default, Deserialize)]
+pub struct LogInQuery {
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogInForm {
+    email: String,
+    password: Password,
+    next: Option<String>,
+}
+
+/// `GET /console/login`.
+pub async fn form(
+    State(state): State<ControlState>,
+    visitor: Visitor,
+    Query(query): Query<LogInQuery>,
+) -> Result<Response, PageError> {
+    let next = safe_next(query.next.as_deref()).to_owned();
+    if visitor.is_logged_in {
+        return Ok(redirect(&next));
+    }
+    html(&page(&state, visitor.page, String::new(), next, String::new()))
+}
+
+/// `POST /console/login`.
+pub async fn log_in(
+    State(state): State<ControlState>,
+    visitor: Visitor,
+    SafeForm(form): SafeForm<LogInForm>,
+) -> Result<Response, PageError> {
+    let next = safe_next(form.next.as_deref()).to_owned();
+    let (context, identity) = (&visitor.context, &state.identity);
+    let from = (context.address, clock::instant());
+    let checked = match Email::try_from(form.email.clone()) {
+        Ok(email) => identity.check(&*state.store, &email.0, &form.password.0, from).await,
+        Err(_) => Err(ApiError::InvalidCredentials),
+    };
+    let checked = match checked {
+        Ok(checked) => checked,
+        Err(error) => {
+            let status = error.status();
+            let problem = message(&visitor.page, &error);
+            let mut again = html(&page(&state, visitor.page, form.email, next, problem))?;
+            *again.status_mut() = status;
+            return Ok(again);
+        }
+    };
+    context.set_user(checked.user.id);
+    let token =
+        identity.begin_console(&*state.store, checked, context.client(), clock::now()).await?;
+    let mut response = redirect(&next);
+    set_cookie(&mut response, &token, context.over_tls, identity.accounts.refresh_token);
+    Ok(response)
+}
+
+/// `POST /console/logout`.
+pub async fn log_out(
+    State(state): State<ControlState>,
+    signed_in: SignedIn,
+    SafeForm(()): SafeForm<()>,
+) -> Result<Response, PageError> {
+    state.store.end_session(signed_in.current.session).await?;
+    let mut response = redirect("/console/login");
+    remove_cookie(&mut response, signed_in.context.over_tls);
+    Ok(response)
+}
+
+fn page(
+    state: &ControlState,
+    page: Page,
+    email: String,
+    next: String,
+    problem: String,
+) -> LogInPage {
+    LogInPage { page, email, next, problem, registration: state.identity.accounts.registration }
+}

@@ -1,0 +1,14 @@
+//! The pages, one module each.
+
+pub mod login;
+pub mod signup;
+pub mod confirm;
+pub mod preferences;
+pub mod overview;
+
+use super::error::PageError;
+
+/// A path below `/console` that has no page.
+pub async fn not_found() -> PageError {
+    PageError::not_found()
+}

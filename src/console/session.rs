@@ -1,0 +1,193 @@
+//! Who sees a page. Each extractor is a rule; the arguments of a handler show which one its page has.
+
+use super::error::PageError;
+use super::forms::csrf_token;
+use super::page::{Account, Page, cookie};
+use crate::control::api_error::ApiError;
+use crate::control::auth::{Admin, CurrentUser};
+use crate::control::http::middleware::RequestContext;
+use crate::control::state::ControlState;
+use axum::extract::FromRequestParts;
+use axum::http::header::SET_COOKIE;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::response::Response;
+use domain::actor::{Actor, AuditContext};
+use domain::refresh_token::RefreshToken;
+use domain::user::Role;
+use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+use system::clock;
+
+/// How long after a password was entered sensitive changes are allowed.
+const CONFIRMED_FOR: SignedDuration = SignedDuration::from_mins(15);
+
+/// Anybody: logged in or not.
+pub struct Visitor {
+    pub page: Page,
+    pub is_logged_in: bool,
+    pub context: RequestContext,
+}
+
+/// A logged-in user.
+pub struct SignedIn {
+    pub page: Page,
+    pub current: CurrentUser,
+    pub context: RequestContext,
+    confirmed_at: Timestamp,
+}
+
+/// A logged-in admin.
+pub struct AdminOnly {
+    pub page: Page,
+    pub admin: Admin,
+    confirmed_at: Timestamp,
+}
+
+impl SignedIn {
+    /// Checks that the password was entered within the last 15 minutes.
+    ///
+    /// # Errors
+    /// [`PageError::ConfirmFirst`]: the page to enter it, which leads back to `next`.
+    pub fn confirmed(&self, next: &str) -> Result<(), PageError> {
+        confirmed(self.confirmed_at, next)
+    }
+}
+
+impl AdminOnly {
+    /// As [`SignedIn::confirmed`].
+    ///
+    /// # Errors
+    /// [`PageError::ConfirmFirst`].
+    pub fn confirmed(&self, next: &str) -> Result<(), PageError> {
+        confirmed(self.confirmed_at, next)
+    }
+}
+
+fn confirmed(at: Timestamp, next: &str) -> Result<(), PageError> {
+    if clock::now().duration_since(at) < CONFIRMED_FOR {
+        return Ok(());
+    }
+    Err(PageError::ConfirmFirst { next: next.to_owned() })
+}
+
+impl FromRequestParts<ControlState> for Visitor {
+    type Rejection = PageError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &ControlState,
+    ) -> Result<Self, PageError> {
+        match SignedIn::from_request_parts(parts, state).await {
+            Ok(SignedIn { page, context, .. }) => Ok(Self { page, is_logged_in: true, context }),
+            // A suspended user can still see the page to log in with another account.
+            Err(PageError::LogInFirst { .. } | PageError::Api(ApiError::Suspended)) => {
+                let (page, context) = anonymous(parts, state);
+                Ok(Self { page, is_logged_in: false, context })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl FromRequestParts<ControlState> for SignedIn {
+    type Rejection = PageError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &ControlState,
+    ) -> Result<Self, PageError> {
+        let now = clock::now();
+        let (mut page, context) = anonymous(parts, state);
+        let log_in_first = || {
+            // A form cannot be sent again after log-in.
+            let next = if parts.method == Method::GET { page.path.as_str() } else { "/console" };
+            PageError::LogInFirst { next: next.to_owned() }
+        };
+        let Some(cookie) = session_cookie(&parts.headers, context.over_tls) else {
+            return Err(log_in_first());
+        };
+        let found = state.identity.console_session(&*state.store, cookie, now).await?;
+        let (session, found) = found.ok_or_else(log_in_first)?;
+        context.set_user(found.user.id);
+        page.account = Some(Account {
+            email: found.user.email.clone(),
+            is_admin: found.user.role == Role::Admin,
+        });
+        let by = AuditContext {
+            actor: Actor::User(found.user.id),
+            at: now,
+            request_id: Some(context.request_id()),
+        };
+        let current = CurrentUser { user: found.user, session, by };
+        Ok(Self { page, current, context, confirmed_at: found.confirmed_at })
+    }
+}
+
+impl FromRequestParts<ControlState> for AdminOnly {
+    type Rejection = PageError;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        state: &ControlState,
+    ) -> Result<Self, PageError> {
+        let SignedIn { page, current, confirmed_at, .. } =
+            SignedIn::from_request_parts(parts, state).await?;
+        let CurrentUser { user, by, .. } = current;
+        match user.role {
+            Role::Admin => Ok(Self { page, admin: Admin { user, by }, confirmed_at }),
+            // As if there were no such page.
+            Role::User => Err(PageError::not_found()),
+        }
+    }
+}
+
+/// The page of a request before it is known who sent it.
+fn anonymous(parts: &Parts, state: &ControlState) -> (Page, RequestContext) {
+    let context = RequestContext::of(&parts.extensions);
+    let mut page = Page::of(parts, context.over_tls);
+    if let Some(cookie) = session_cookie(&parts.headers, context.over_tls) {
+        page.csrf = csrf_token(&state.pepper, cookie);
+    }
+    (page, context)
+}
+
+/// The name of the session's cookie. Over TLS a browser accepts it from this host alone (`__Host-`).
+fn cookie_name(over_tls: bool) -> &'static str {
+    if over_tls { "__Host-kx" } else { "kx" }
+}
+
+/// The value of the session's cookie.
+#[must_use]
+pub fn session_cookie(headers: &HeaderMap, over_tls: bool) -> Option<&str> {
+    cookie(headers, cookie_name(over_tls))
+}
+
+/// Adds the cookie of a session that has begun.
+pub fn set_cookie(
+    response: &mut Response,
+    token: &RefreshToken,
+    over_tls: bool,
+    lifetime: Duration,
+) {
+    let value = format!(
+        "{}={}; Path=/; HttpOnly; SameSite=Lax; Max-Age={}{}",
+        cookie_name(over_tls),
+        token.reveal(),
+        lifetime.as_secs(),
+        if over_tls { "; Secure" } else { "" },
+    );
+    response
+        .headers_mut()
+        .extend(HeaderValue::try_from(value).ok().map(|value| (SET_COOKIE, value)));
+}
+
+/// Removes the session's cookie.
+pub fn remove_cookie(response: &mut Response, over_tls: bool) {
+    let secure = if over_tls { "; Secure" } else { "" };
+    let name = cookie_name(over_tls);
+    let value = format!("{name}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0{secure}");
+    response
+        .headers_mut()
+        .extend(HeaderValue::try_from(value).ok().map(|value| (SET_COOKIE, value)));
+}

@@ -1,0 +1,91 @@
+//! Pages as a browser gets them, over a real store and real counters.
+
+mod access;
+mod headers;
+
+use crate::control::tests::{Control, PASSWORD, Reply, control, raw};
+use axum::body::Body;
+use axum::http::StatusCode;
+
+/// A browser: it keeps cookies, and sends forms with the token of the page it has read.
+pub struct Browser<'a> {
+    control: &'a Control,
+    pub cookies: Vec<(String, String)>,
+    /// The token in the forms of the last page.
+    csrf: String,
+    pub headers: Vec<(&'static str, String)>,
+}
+
+const HOST: &str = "kx.example:8000";
+const ORIGIN: &str = "http://kx.example:8000";
+
+impl<'a> Browser<'a> {
+    pub fn new(control: &'a Control) -> Self {
+        let headers = vec![("host", HOST.to_owned())];
+        Self { control, cookies: Vec::new(), csrf: String::new(), headers }
+    }
+
+    /// A browser in which the user with this e-mail address is logged in.
+    pub async fn logged_in(control: &'a Control, email: &str) -> Self {
+        let mut browser = Self::new(control);
+        browser.get("/console/login").await;
+        let reply =
+            browser.post("/console/login", &[("email", email), ("password", PASSWORD)]).await;
+        assert_eq!((reply.status, reply.header("location")), (StatusCode::SEE_OTHER, "/console"));
+        browser
+    }
+
+    pub async fn get(&mut self, path: &str) -> Reply {
+        let reply = self.send("GET", path, Vec::new(), Body::empty()).await;
+        if let Some((_, rest)) = reply.text.split_once("name=\"csrf\" value=\"") {
+            self.csrf = rest.split('"').next().unwrap().to_owned();
+        }
+        reply
+    }
+
+    /// Sends a form as a page of the console does.
+    pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Reply {
+        let origin = ("origin", ORIGIN.to_owned());
+        let csrf = self.csrf.clone();
+        let fields: Vec<_> = fields.iter().copied().chain([("csrf", csrf.as_str())]).collect();
+        self.post_from(origin, path, &fields).await
+    }
+
+    /// Sends a form with exactly these fields and this header.
+    pub async fn post_from(
+        &mut self,
+        header: (&'static str, String),
+        path: &str,
+        fields: &[(&str, &str)],
+    ) -> Reply {
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let kind = ("content-type", "application/x-www-form-urlencoded".to_owned());
+        self.send("POST", path, vec![header, kind], Body::from(form)).await
+    }
+
+    async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        more: Vec<(&'static str, String)>,
+        body: Body,
+    ) -> Reply {
+        let mut headers = self.headers.clone();
+        headers.extend(more);
+        let cookies: Vec<_> =
+            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        if !cookies.is_empty() {
+            headers.push(("cookie", cookies.join("; ")));
+        }
+        let reply = raw(&self.control.router, method, path, &headers, None, body).await;
+        for value in reply.headers.get_all("set-cookie") {
+            let pair = value.to_str().unwrap().split(';').next().unwrap();
+            let (name, value) = pair.split_once('=').unwrap();
+            self.cookies.retain(|(known, _)| known != name);
+            if !value.is_empty() {
+                self.cookies.push((name.to_owned(), value.to_owned()));
+            }
+        }
+        reply
+    }
+}
