@@ -22,7 +22,7 @@ use system::clock;
 /// How long after a password was entered sensitive changes are allowed.
 const CONFIRMED_FOR: SignedDuration = SignedDuration::from_mins(15);
 
-/// Anybody: logged in or not.
+/// Any visitor, logged in or not.
 pub struct Visitor {
     pub page: Page,
     pub is_logged_in: bool,

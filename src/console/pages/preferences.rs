@@ -1,4 +1,4 @@
-//! Language and theme, which anybody may choose. Kept in cookies of the browser.
+//! Language and theme, which every visitor may choose. Kept in cookies of the browser.
 
 use crate::console::error::{PageError, redirect, safe_next};
 use crate::console::forms::SafeForm;
