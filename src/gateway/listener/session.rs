@@ -185,6 +185,12 @@ impl Session {
         self.head.uri.path_and_query().map_or("/", |target| target.as_str())
     }
 
+    /// The host and port in the request's target: `:authority` of HTTP/2.
+    #[must_use]
+    pub fn authority(&self) -> Option<&str> {
+        self.head.uri.authority().map(http::uri::Authority::as_str)
+    }
+
     /// The request's headers.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {

@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
-use http::header;
+use http::{HeaderName, HeaderValue, header};
 use http_body_util::BodyExt;
 use std::future::ready;
 use telemetry::labels::Route;
@@ -20,6 +20,7 @@ use tower::ServiceExt;
 
 /// Largest request body, in bytes.
 const BODY_BYTES: usize = 64 * 1024;
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 impl Gateway {
     /// Responds from the control plane.
@@ -29,19 +30,20 @@ impl Gateway {
         writer: &ResponseWriter<'_>,
     ) -> Handled {
         let limits = self.body_limits(BODY_BYTES);
-        let served = call_router(session, &self.control, limits, &self.body_memory, writer);
+        let router = (&self.control, self.tls.is_some());
+        let served = call_router(session, router, limits, &self.body_memory, writer);
         let status = served.await.unwrap_or(CALLER_GONE);
         Handled { route: Route::Control, status, outcome: outcome_of_http(status) }
     }
 }
 
-/// Responds to one request from `router`. Returns the status.
+/// Responds to one request from `router`, which came over TLS or not. Returns the status.
 ///
 /// # Errors
 /// When the caller is gone.
 async fn call_router(
     session: &mut Session,
-    router: &Router,
+    (router, over_tls): (&Router, bool),
     limits: BodyLimits,
     body_memory: &BodyMemory,
     writer: &ResponseWriter<'_>,
@@ -58,7 +60,7 @@ async fn call_router(
         }
         Err(refusal) => return writer.refuse(session, refusal, None).await,
     };
-    let Some(mut request) = request(session, body) else {
+    let Some(mut request) = request(session, body, over_tls) else {
         return writer
             .refuse(session, Refusal::BadHead("the request target must be a path"), None)
             .await;
@@ -70,13 +72,23 @@ async fn call_router(
     send(session, response).await
 }
 
-fn request(session: &Session, body: Bytes) -> Option<http::Request<Body>> {
+/// The request as the router reads it: with the host of HTTP/2 in `Host`, and with our own TLS as a proxy's.
+fn request(session: &Session, body: Bytes, over_tls: bool) -> Option<http::Request<Body>> {
     let mut request = http::Request::builder()
         .method(session.method().clone())
         .uri(session.target())
         .body(Body::from(body))
         .ok()?;
-    request.headers_mut().clone_from(session.headers());
+    let headers = request.headers_mut();
+    headers.clone_from(session.headers());
+    if let Some(authority) = session.authority()
+        && let Ok(host) = HeaderValue::from_str(authority)
+    {
+        headers.entry(header::HOST).or_insert(host);
+    }
+    if over_tls {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
+    }
     request.extensions_mut().insert(ConnectInfo(session.peer()));
     Some(request)
 }
