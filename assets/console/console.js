@@ -26,6 +26,7 @@ const copyButtons = (root) => {
 
 // Language and colours apply at once; without a script there is a button.
 const preferences = () => {
+  document.querySelector("footer button").hidden = true;
   for (const select of document.querySelectorAll("footer select")) {
     select.addEventListener("change", () => select.form.requestSubmit());
   }
