@@ -2,6 +2,7 @@
 
 mod access;
 mod headers;
+mod routes;
 
 use crate::control::tests::{Control, PASSWORD, Reply, control, raw};
 use axum::body::Body;
