@@ -16,6 +16,8 @@ pub mod hot_restart;
 pub mod gateway;
 pub mod console;
 pub mod control;
+pub mod mail;
+pub mod links;
 pub mod callers;
 pub mod response_owners;
 pub mod data_dir;

@@ -2,7 +2,12 @@
 
 use super::Services;
 use crate::callers::watch::Watch;
+use crate::config::Config;
 use crate::gateway::Gateway;
+use crate::links::Links;
+use crate::mail::Mailer;
+use crate::mail::delivery::Delivery;
+use crate::mail::smtp::Smtp;
 use crate::upstream::{UpstreamStatus, Upstreams, probe};
 use arc_swap::ArcSwap;
 use domain::day::Day;
@@ -20,6 +25,32 @@ use tokio_util::sync::CancellationToken;
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Time between two runs that fold recorded durations into histogram buckets.
 const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Starts the task that sends mails, if a mail server is configured.
+///
+/// # Errors
+/// The settings of the mail server cannot be used.
+pub(super) fn spawn_mail(
+    config: &Config,
+    parts: &Services,
+    links: &Arc<Links>,
+    workers: &Supervisor,
+    stop: &CancellationToken,
+) -> anyhow::Result<Mailer> {
+    let metrics = Arc::clone(&parts.metrics);
+    let (Some(settings), Some(public_url)) = (&config.mail, &config.public_url) else {
+        return Ok(Mailer::off(metrics));
+    };
+    let delivery = Delivery {
+        smtp: Smtp::new(settings, public_url)?,
+        store: Arc::clone(&parts.store),
+        links: Arc::clone(links),
+        metrics: Arc::clone(&metrics),
+    };
+    let (mailer, jobs) = Mailer::queued(metrics);
+    workers.spawn("mail", delivery.run(jobs, stop.clone()));
+    Ok(mailer)
+}
 
 /// Starts the tasks that run while the gateway runs.
 pub(super) fn spawn(

@@ -74,6 +74,7 @@ async fn add_first_admin(config: &Config, store: &dyn Users) -> anyhow::Result<(
         email: admin.email.clone(),
         username: None,
         password_hash: Some(password::hash(admin.password.expose())?),
+        email_verified: true,
         role: Role::Admin,
         plan: plan.id.clone(),
         created_at: by.at,

@@ -30,6 +30,8 @@ use crate::gateway::listener::tls::Tls;
 use crate::gateway::{Gateway, RoutingSnapshot};
 use crate::hot_restart::predecessor::Ended;
 use crate::hot_restart::successor::Takeover;
+use crate::links::{IssuedLink, Links};
+use crate::mail::Mailer;
 use crate::response_owners::ResponseOwners;
 use crate::upstream::Upstreams;
 use crate::upstream::catalog::Catalog;
@@ -44,7 +46,7 @@ use quota::backend::QuotaBackend;
 use quota::transferable::TransferableQuota;
 use quota_setup::{QuotaDeps, QuotaSetup};
 use sockets::{Sockets, Stops};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -71,6 +73,7 @@ pub struct Running {
     pub quota: Arc<dyn QuotaBackend>,
     pub pepper: Pepper,
     pub metrics: Arc<Metrics>,
+    links: Arc<Links>,
     upstreams: Arc<ArcSwap<Upstreams>>,
     /// Reload requests of admins; the caller of [`start`] knows where the configuration is.
     reloads: Mutex<mpsc::Receiver<ReloadRequest>>,
@@ -132,7 +135,10 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
     let mut parts = parts(&config, pepper, tasks, stop_writer.clone(), takeover.as_mut()).await?;
     let readiness = Readiness::new();
     let (reload_requests, reloads) = mpsc::channel(1);
-    let control = control(&config, &parts, &readiness, reload_requests);
+    let links = Arc::new(Links::new(&parts.pepper, config.public_url.clone()));
+    let mailer = background::spawn_mail(&config, &parts, &links, &workers, &stop)?;
+    let mail = (Arc::clone(&links), mailer);
+    let control = control(&config, &parts, &readiness, reload_requests, mail);
     let admin_names = config.admin_names.clone();
     let gateway = Arc::new(Gateway { tls, ..gateway(config.clone(), &parts, control, &calls) });
 
@@ -180,6 +186,7 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
         quota,
         pepper,
         metrics,
+        links,
         upstreams,
         reloads: Mutex::new(reloads),
         reloading: Mutex::default(),
@@ -244,6 +251,25 @@ impl Running {
 
     fn limits(&self) -> Limits {
         self.gateway.current.load().limits.clone()
+    }
+
+    /// The address of the public listener as this machine reaches it.
+    #[must_use]
+    pub fn local_url(&self) -> String {
+        let mut addr = self.public_addr;
+        if addr.ip().is_unspecified() {
+            addr.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        }
+        let scheme = if self.config.listener.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{addr}")
+    }
+
+    /// A link that creates the first admin, in place of an earlier one; `None` if there is an admin.
+    ///
+    /// # Errors
+    /// If the store does not answer.
+    pub async fn first_admin_link(&self) -> anyhow::Result<Option<IssuedLink>> {
+        Ok(self.links.issue_setup(&*self.store, clock::now()).await?)
     }
 
     /// The upstreams that the next call will use.
@@ -328,6 +354,7 @@ fn control(
     parts: &Services,
     readiness: &Readiness,
     reloads: mpsc::Sender<ReloadRequest>,
+    (links, mailer): (Arc<Links>, Mailer),
 ) -> axum::Router {
     let identity = Identity::new(&parts.pepper, config.accounts.clone(), config.billing);
     let instance = InstanceInfo {
@@ -344,6 +371,8 @@ fn control(
         callers: Arc::clone(&parts.callers),
         pepper: parts.pepper.clone(),
         identity: Arc::new(identity),
+        links,
+        mailer,
         instance: Arc::new(instance),
         overviews: Arc::new(control::routes::admin::overview::overviews()),
         top_reports: Arc::new(control::routes::admin::top_users::reports()),
@@ -384,7 +413,9 @@ async fn parts(
     let setup = quota_setup::start(config, deps).await?;
     let QuotaSetup { store, quota, changed, transferable, adopted, journal_lock } = setup;
     initial::adopt_secret(&*store, &pepper).await?;
-    let callers = Arc::new(CallerCache::new(store.clone(), config.limits.cached_callers));
+    let callers = CallerCache::new(store.clone(), config.limits.cached_callers)
+        .requiring_verified_email(config.accounts.require_verified_email);
+    let callers = Arc::new(callers);
     let upstreams = Arc::new(ArcSwap::from_pointee(Upstreams::new(config.catalog.clone())));
     Ok(Services {
         store,

@@ -24,6 +24,8 @@ const VERSION_CHECK_TIMEOUT: Duration = Duration::from_millis(300);
 /// Caller records by key, bounded in number, loaded once however many ask.
 pub struct CallerCache {
     store: Arc<dyn Callers>,
+    /// True if users have to verify their e-mail address before they call.
+    requires_verified_email: bool,
     records: Cache<KeyId, Found>,
     index: Mutex<Index>,
     /// Since it was last asked whether it was.
@@ -52,7 +54,14 @@ impl CallerCache {
     #[must_use]
     pub fn new(store: Arc<dyn Callers>, capacity: usize) -> Self {
         let (records, asked) = (Cache::new(capacity), AtomicBool::new(false));
-        Self { store, records, index: Mutex::default(), asked }
+        let requires_verified_email = false;
+        Self { store, requires_verified_email, records, index: Mutex::default(), asked }
+    }
+
+    /// The same, with records that say whether their user has to verify the e-mail address first.
+    #[must_use]
+    pub fn requiring_verified_email(self, requires_verified_email: bool) -> Self {
+        Self { requires_verified_email, ..self }
     }
 
     /// The record of a key. An absent key is remembered for a few seconds from `now`.
@@ -75,7 +84,10 @@ impl CallerCache {
                 Err(place) => place,
             };
             let began = self.index.lock().forgotten;
-            let record = self.store.caller(key).await?.map(Arc::new);
+            let record = self.store.caller(key).await?.map(|mut caller| {
+                caller.must_verify_email &= self.requires_verified_email;
+                Arc::new(caller)
+            });
             let mut index = self.index.lock();
             if index.forgotten == began {
                 let found = match &record {

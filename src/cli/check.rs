@@ -1,8 +1,9 @@
 //! `knockx check`: loads the config and reaches every dependency, one line each.
 
 use super::config_arg::ConfigArg;
-use crate::config::{Config, Database, MissingKey, TlsFiles};
+use crate::config::{Config, Database, Mail, MissingKey, TlsFiles};
 use crate::gateway::listener::tls::Tls;
+use crate::mail::smtp::Smtp;
 use crate::upstream::catalog::Upstream;
 use crate::upstream::client;
 use futures_util::future::join_all;
@@ -47,6 +48,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         findings.extend(counters(&redis.urls).await);
     }
     findings.extend(config.listener.tls.as_ref().map(certificate));
+    if let (Some(settings), Some(public_url)) = (&config.mail, &config.public_url) {
+        findings.push(mail(settings, public_url).await);
+    }
     findings.extend(join_all(config.catalog.upstreams.iter().map(upstream)).await);
     findings.extend(config.missing_keys.iter().map(missing_key));
     if config.catalog.upstreams.is_empty() && config.missing_keys.is_empty() {
@@ -66,6 +70,20 @@ fn certificate(files: &TlsFiles) -> Finding {
         Err(e) => Err(format!("{e:#}")),
     };
     Finding { name: format!("certificate {}", files.certificate), result }
+}
+
+/// Connects to the mail server and logs in; sends nothing.
+async fn mail(settings: &Mail, public_url: &str) -> Finding {
+    const ADVICE: &str = "check [mail] and the firewall";
+    let result = match Smtp::new(settings, public_url) {
+        Ok(smtp) => match tokio::time::timeout(CHECK_TIMEOUT, smtp.check()).await {
+            Ok(Ok(())) => Ok("accepts mails".to_owned()),
+            Ok(Err(error)) => Err(format!("{error}; {ADVICE}")),
+            Err(_) => Err(format!("no response in 10 s; {ADVICE}")),
+        },
+        Err(error) => Err(format!("{error:#}")),
+    };
+    Finding { name: format!("mail {}:{}", settings.host, settings.port), result }
 }
 
 async fn store(config: &Config) -> Finding {

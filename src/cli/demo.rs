@@ -151,6 +151,7 @@ async fn person(
         email: email.to_owned(),
         username: None,
         password_hash,
+        email_verified: true,
         role,
         plan: PlanId::from(PLAN),
         created_at: by.at,

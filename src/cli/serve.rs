@@ -43,6 +43,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let admin = running.admin_addr.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
     tracing::info!(public = %running.public_addr, admin, "ready");
+    offer_setup(&running).await;
     let code = loop {
         tokio::select! {
             event = signals.next() => match event {
@@ -90,6 +91,27 @@ async fn start(
     let running = starting.await?;
     running.stop().await;
     Ok(None)
+}
+
+/// Logs a link that creates the first admin, if there is none. Each start makes a new one and ends the others, so
+/// of several gateways on one database the last one to start has the link that works.
+async fn offer_setup(running: &app::Running) {
+    match running.first_admin_link().await {
+        Ok(Some(link)) => {
+            let local = || format!("{}{}", running.local_url(), link.path);
+            let url = link.url.clone().unwrap_or_else(local);
+            tracing::warn!(
+                "no admin exists yet; whoever opens this link creates the first one: {url}"
+            );
+        }
+        Ok(None) => {}
+        Err(error) => {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "no link for the first admin could be made"
+            );
+        }
+    }
 }
 
 /// The gateway to take over from. Without one, this process starts as usual.

@@ -1,12 +1,15 @@
 //! `knockx user`: adds, shows and changes users.
 
 use super::session::{CliSession, CommonArgs, KeyRow, UserRow, print_json};
+use crate::links::Links;
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 use domain::actor::AuditContext;
 use domain::id::PlanId;
+use domain::one_time_link::LinkPurpose;
 use domain::password;
 use domain::user::{Role, User, UserStatus, normalised_email, normalised_username};
+use serde::Serialize;
 use std::io::Read;
 use std::process::ExitCode;
 use store::{NewUser, UserChange, UserError, UserFilter};
@@ -34,6 +37,9 @@ enum Action {
         after_help = "Example: knockx user add ada@example.com --plan leveler --role admin --password-stdin < password"
     )]
     Add(Add),
+    /// Print a link by which a user sets a password, once; an earlier link ends.
+    #[command(after_help = "Example: knockx user invite ada@example.com")]
+    Invite { user: String },
     /// List all users.
     #[command(after_help = "Example: knockx user list --json")]
     List,
@@ -65,8 +71,20 @@ struct Add {
     #[arg(long, value_name = "NAME")]
     username: Option<String>,
     /// Read a password from standard input; without it, the user cannot log in.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "invite")]
     password_stdin: bool,
+    /// Print a link by which the user sets a password, valid for 7 days.
+    #[arg(long)]
+    invite: bool,
+}
+
+/// An invitation link, as it is printed.
+#[derive(Serialize)]
+struct Invitation {
+    path: String,
+    /// `null` if `public_url` is not configured.
+    url: Option<String>,
+    expires_at: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -83,6 +101,15 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let json = args.common.json;
     match args.action {
         Action::Add(add) => add_user(&session, add, json).await?,
+        Action::Invite { user } => {
+            let user = session.user(&user).await?;
+            let link = invite(&session, &user).await?;
+            if json {
+                print_json(&link)?;
+            } else {
+                println!("{}", link.line());
+            }
+        }
         Action::List => list(&session, json).await?,
         Action::Show { user } => show(&session.user(&user).await?, json)?,
         Action::SetPlan { user, plan } => {
@@ -114,6 +141,8 @@ async fn add_user(session: &CliSession, add: Add, json: bool) -> anyhow::Result<
         email: normalised_email(&add.email)?,
         username: add.username.as_deref().map(normalised_username).transpose()?,
         password_hash: if add.password_stdin { Some(read_password_hash()?) } else { None },
+        // The operator vouches for the address, unless the user is yet to be invited.
+        email_verified: !add.invite,
         role: add.role.into(),
         plan: wanted,
         created_at: now,
@@ -126,16 +155,47 @@ async fn add_user(session: &CliSession, add: Add, json: bool) -> anyhow::Result<
         Err(e) => return Err(e.into()),
     };
     let (plain, key) = session.add_key(&user, |_| {}, now).await?;
+    let link = if add.invite { Some(invite(session, &user).await?) } else { None };
     if json {
-        return print_json(&serde_json::json!({
+        let mut shown = serde_json::json!({
             "user": UserRow::from(&user),
             "key": KeyRow::from(&key),
             "api_key": plain.reveal(),
-        }));
+        });
+        if let Some(link) = &link {
+            shown["invitation"] = serde_json::json!(link);
+        }
+        return print_json(&shown);
     }
     println!("{}", UserRow::from(&user).line());
     println!("API key, shown only once: {}", plain.reveal());
+    if let Some(link) = &link {
+        println!("{}", link.line());
+    }
     Ok(())
+}
+
+/// A link by which the user sets a password.
+async fn invite(session: &CliSession, user: &User) -> anyhow::Result<Invitation> {
+    let now = clock::now();
+    let links = Links::new(&session.pepper(now).await?, session.config.public_url.clone());
+    let by = AuditContext::operator(now);
+    let link = links.issue(&*session.store, user, LinkPurpose::Invitation, &by).await?;
+    let expires_at = link.expires_at.map(|end| end.to_string());
+    Ok(Invitation { path: link.path, url: link.url, expires_at })
+}
+
+impl Invitation {
+    fn line(&self) -> String {
+        match &self.url {
+            Some(url) => format!("Invitation link, valid for 7 days, shown only once: {url}"),
+            None => format!(
+                "Invitation link, valid for 7 days, shown only once; put the address of the gateway before it \
+                 (`public_url` is not set): {}",
+                self.path
+            ),
+        }
+    }
 }
 
 async fn list(session: &CliSession, json: bool) -> anyhow::Result<()> {

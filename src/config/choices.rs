@@ -1,5 +1,6 @@
 //! Configuration values that are one of a few words.
 
+use super::mail::MailTls;
 use super::value::{FromConfig, RawValue};
 use super::{Billing, Durability, Environment, LogFormat};
 use crate::upstream::catalog::OnHangUp;
@@ -48,6 +49,19 @@ impl FromConfig for LogFormat {
 
     fn from_value(value: &RawValue) -> Option<Self> {
         choose(value, [("pretty", Self::Pretty), ("json", Self::Json)])
+    }
+}
+
+impl FromConfig for MailTls {
+    fn expected() -> String {
+        "starttls, implicit or none".to_owned()
+    }
+
+    fn from_value(value: &RawValue) -> Option<Self> {
+        choose(
+            value,
+            [("starttls", Self::Starttls), ("implicit", Self::Implicit), ("none", Self::None)],
+        )
     }
 }
 

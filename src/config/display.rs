@@ -22,7 +22,11 @@ impl Config {
         let admin = self.admin_addr.map_or_else(|| "off".to_owned(), |addr| addr.to_string());
         let secret_key = self.secret_key.as_ref().map_or("generated", |_| "***");
         let environment = format!("{:?}", self.environment).to_lowercase();
-        let general = format!("environment={environment} admin={admin} secret_key={secret_key}");
+        let public_url = self.public_url.as_deref().unwrap_or("none");
+        let general = format!(
+            "environment={environment} public_url={public_url} admin={admin} secret_key={secret_key}"
+        );
+        let mail = self.mail.as_ref().map_or_else(|| "host=none".to_owned(), written);
         let redis = self.redis.as_ref().map_or_else(|| "redis=none".to_owned(), written);
         let first_admin = self.first_admin.as_ref().map_or("none", |admin| &admin.email);
         let upstreams = self.catalog.upstreams.iter().map(|upstream| shown(upstream));
@@ -41,6 +45,7 @@ impl Config {
             section("limits", written(&self.limits)),
             section("cors", format!("origins={}", origins(&self.cors))),
             section("accounts", written(&self.accounts)),
+            section("mail", mail),
             section("billing", format!("mode={:?}", self.billing).to_lowercase()),
             section("telemetry", format!("log_filter={}", quoted(&self.log.filter))),
             section("admin", format!("email={first_admin}")),

@@ -15,6 +15,7 @@ mod resolve;
 mod catalog;
 mod database;
 mod plans;
+pub mod mail;
 mod production;
 pub mod display;
 mod restart;
@@ -23,6 +24,7 @@ mod hot_restart;
 mod tests;
 
 pub use error::ConfigError;
+pub use mail::Mail;
 pub use resolve::load_from;
 pub use restart::waiting_for_restart;
 
@@ -43,6 +45,8 @@ pub use store::location::{Database, Durability, PostgresServer};
 pub struct Config {
     pub environment: Environment,
     pub listener: Listener,
+    /// The address under which callers reach the gateway, without a slash at its end; `None` = not known.
+    pub public_url: Option<String>,
     /// Address of `/metrics` and the debug routes; `None` = not served.
     pub admin_addr: Option<SocketAddr>,
     /// Additional `Host` names, with a dot, that the admin port accepts.
@@ -62,6 +66,8 @@ pub struct Config {
     pub missing_keys: Vec<MissingKey>,
     pub cors: Cors,
     pub accounts: Accounts,
+    /// `None` = no mails are sent.
+    pub mail: Option<Mail>,
     pub billing: Billing,
     pub log: Log,
     /// The first admin, made when there is none.
@@ -192,6 +198,8 @@ pub struct Accounts {
     pub address_registrations: u32,
     /// Changes that one account makes to its keys, profile and plan before further ones have to wait.
     pub account_changes: u32,
+    /// True if users have to verify their e-mail address before they get a key or call.
+    pub require_verified_email: bool,
 }
 
 /// Approval of plan changes.

@@ -16,6 +16,14 @@ pub enum Origins {
     Listed(Vec<String>),
 }
 
+/// A host name or an IP address, without a port.
+#[derive(Debug, Clone)]
+pub struct HostName(pub String);
+
+/// The address under which callers reach the gateway, without a slash at its end.
+#[derive(Debug, Clone)]
+pub struct PublicUrl(pub String);
+
 /// The address of an upstream.
 #[derive(Debug, Clone)]
 pub struct BaseUrl {
@@ -97,12 +105,48 @@ impl FromConfig for BaseUrl {
     }
 }
 
+impl FromConfig for HostName {
+    fn expected() -> String {
+        "a host name or an IP address, without a port".to_owned()
+    }
+
+    fn from_value(value: &RawValue) -> Option<Self> {
+        let host = without_brackets(value.text()?);
+        let is_name = |text: &str| {
+            text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+                && (1..=253).contains(&text.len())
+        };
+        (is_name(host) || host.parse::<IpAddr>().is_ok()).then(|| Self(host.to_owned()))
+    }
+}
+
+impl HostName {
+    /// True if it names this machine.
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.0)
+    }
+}
+
+impl FromConfig for PublicUrl {
+    fn expected() -> String {
+        "an http:// or https:// URL without a query, such as https://api.example.com".to_owned()
+    }
+
+    fn from_value(value: &RawValue) -> Option<Self> {
+        BaseUrl::from_value(value)?;
+        Some(Self(value.text()?.trim_end_matches('/').to_owned()))
+    }
+}
+
 impl BaseUrl {
     /// True if it points at this machine.
     pub fn is_loopback(&self) -> bool {
-        let is_loopback_ip = self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        is_loopback_ip || self.host == "localhost"
+        is_loopback(&self.host)
     }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// An IPv6 address as it stands in URLs, `[::1]`, without its brackets.

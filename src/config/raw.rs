@@ -2,7 +2,8 @@
 //!
 //! `config/default.toml` says what each key means; a test holds the two together.
 
-use super::network_types::{BaseUrl, Networks, Origins};
+use super::mail::{MailTls, Sender};
+use super::network_types::{BaseUrl, HostName, Networks, Origins, PublicUrl};
 use super::types::{
     CaFile, DisplayName, Email, ImagePrice, LogFilter, Name, NameList, ReleaseDate, Seconds,
     SurfaceList, TokenPrice, WholeNumber,
@@ -32,6 +33,7 @@ pub struct Raw {
     pub environment: Optional<Environment>,
     pub host: Optional<Option<IpAddr>>,
     pub port: Optional<WholeNumber<u16, 0, 65535>>,
+    pub public_url: Optional<Option<PublicUrl>>,
     pub admin_host: Optional<IpAddr>,
     pub admin_names: Optional<NameList>,
     pub admin_port: Optional<WholeNumber<u16, 0, 65535>>,
@@ -42,6 +44,7 @@ pub struct Raw {
     pub limits: Limits,
     pub cors: Cors,
     pub accounts: Accounts,
+    pub mail: Mail,
     pub billing: Billing,
     pub telemetry: Telemetry,
     pub admin: Admin,
@@ -126,6 +129,19 @@ pub struct Accounts {
     pub address_tries: Optional<Count<u32>>,
     pub address_registrations: Optional<Count<u32>>,
     pub account_changes: Optional<Count<u32>>,
+    pub require_verified_email: Optional<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mail {
+    pub host: Optional<Option<HostName>>,
+    pub port: Optional<WholeNumber<u16, 0, 65535>>,
+    pub tls: Optional<MailTls>,
+    pub ca_file: Optional<Option<CaFile>>,
+    pub username: Optional<Option<String>>,
+    pub password: Optional<Option<Secret>>,
+    pub from: Optional<Option<Sender>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

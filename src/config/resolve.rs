@@ -5,7 +5,7 @@ use super::layers::{Environment as Variables, Layers};
 use super::network_types::Origins;
 use super::{
     Accounts, Config, Cors, Environment, FirstAdmin, Limits, Listener, Log, Redis, TlsFiles,
-    catalog, database, plans, production,
+    catalog, database, mail, plans, production,
 };
 use domain::id::PlanId;
 use domain::plan::{Plan, Window};
@@ -30,6 +30,7 @@ pub fn load_from(file: Option<(&str, &str)>, variables: &Variables) -> Result<Co
     let config = Config {
         environment,
         listener: listener(&layers, environment)?,
+        public_url: layers.value(|raw| &raw.public_url)?.map(|url| url.0),
         admin_addr: admin_addr(&layers)?,
         admin_names: layers.value(|raw| &raw.admin_names)?.0.clone(),
         journal: database::journal(&layers, &database)?,
@@ -37,6 +38,7 @@ pub fn load_from(file: Option<(&str, &str)>, variables: &Variables) -> Result<Co
         redis: redis(&layers)?,
         secret_key: layers.value(|raw| &raw.secret_key)?,
         accounts: accounts(&layers, &plans)?,
+        mail: mail::resolve(&layers)?,
         billing: layers.value(|raw| &raw.billing.mode)?,
         plans,
         limits,
@@ -48,6 +50,7 @@ pub fn load_from(file: Option<(&str, &str)>, variables: &Variables) -> Result<Co
         notes: notes(variables),
     };
     database::check_secret(&config, &layers)?;
+    mail::check(&config, &layers)?;
     production::check(&config, &layers)?;
     Ok(config)
 }
@@ -177,6 +180,7 @@ fn accounts(layers: &Layers, plans: &[Plan]) -> Result<Accounts, ConfigError> {
         address_tries: layers.value(|raw| &raw.accounts.address_tries)?.0,
         address_registrations: layers.value(|raw| &raw.accounts.address_registrations)?.0,
         account_changes: layers.value(|raw| &raw.accounts.account_changes)?.0,
+        require_verified_email: layers.value(|raw| &raw.accounts.require_verified_email)?,
     })
 }
 

@@ -14,6 +14,7 @@ pub fn waiting_for_restart(started: &Config, loaded: &Config) -> Vec<&'static st
     let settings = [
         ("environment", started.environment == loaded.environment),
         ("host, port", old.addr == new.addr),
+        ("public_url", started.public_url == loaded.public_url),
         ("admin_host, admin_port", started.admin_addr == loaded.admin_addr),
         ("secret_key", started.secret_key == loaded.secret_key),
         ("[listener]", has_same_tls && listener(old) == listener(new)),
@@ -25,6 +26,7 @@ pub fn waiting_for_restart(started: &Config, loaded: &Config) -> Vec<&'static st
         ("limits.cached_callers", started.limits.cached_callers == loaded.limits.cached_callers),
         ("[cors]", started.cors == loaded.cors),
         ("[accounts]", started.accounts == loaded.accounts),
+        ("[mail]", started.mail == loaded.mail),
         ("[billing]", started.billing == loaded.billing),
         ("telemetry.log_format", started.log.format == loaded.log.format),
         ("[admin]", started.first_admin == loaded.first_admin),
@@ -42,6 +44,9 @@ mod tests {
         load_from(Some(("test.toml", text)), &BTreeMap::new()).unwrap()
     }
 
+    const MAIL: &str =
+        "public_url = \"http://a.example\"\n[mail]\nhost = \"m.example\"\nfrom = \"k@a.example\"";
+
     #[test]
     fn what_a_reload_leaves_as_it_was_is_named() {
         for (text, names) in [
@@ -49,6 +54,7 @@ mod tests {
             ("[limits]\nslice_tokens = 512\nshutdown_grace = 5\nshutdown_delay = 1", &[]),
             ("[telemetry]\nlog_filter = \"debug\"", &[]),
             ("port = 8001", &["host, port"]),
+            ("public_url = \"https://a.example\"", &["public_url"]),
             ("admin_port = 9191", &["admin_host, admin_port"]),
             ("[listener]\nmax_connections = 7", &["[listener]"]),
             ("[database]\nurl = \"sqlite:other.db\"", &["[database]"]),
@@ -56,6 +62,7 @@ mod tests {
             ("[limits]\ncached_callers = 7", &["limits.cached_callers"]),
             ("[cors]\norigins = \"https://a.example\"", &["[cors]"]),
             ("[accounts]\nregistration = false", &["[accounts]"]),
+            (MAIL, &["public_url", "[mail]"]),
             ("[billing]\nmode = \"open\"", &["[billing]"]),
             ("[telemetry]\nlog_format = \"json\"", &["telemetry.log_format"]),
             ("secret_key = \"0123456789abcdef0123456789abcdef\"", &["secret_key"]),

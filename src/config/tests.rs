@@ -390,6 +390,7 @@ fn every_key_is_in_the_default_file_with_a_comment() {
         "limits.",
         "cors.",
         "accounts.",
+        "mail.",
         "billing.",
         "telemetry.",
         "admin.",

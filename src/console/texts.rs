@@ -1,5 +1,6 @@
 //! The languages of the console. The English text is the key; `locales/zh.toml` has the Chinese one.
 
+use crate::mail;
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT_LANGUAGE;
 use std::collections::HashMap;
@@ -16,6 +17,15 @@ pub enum Language {
     #[default]
     English,
     Chinese,
+}
+
+impl From<Language> for mail::message::Language {
+    fn from(language: Language) -> Self {
+        match language {
+            Language::English => Self::English,
+            Language::Chinese => Self::Chinese,
+        }
+    }
 }
 
 impl Language {

@@ -3,6 +3,8 @@
 //! The body is `{"error":{"message","type","code","param"}}`, as on `/v1`. Causes go to the log,
 //! never to the client.
 
+use crate::links::LinkError;
+use crate::mail::NotQueued;
 use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -76,6 +78,14 @@ pub enum ApiError {
 
     #[error("This account is suspended. Ask the operator to resume it.")]
     Suspended,
+    #[error(
+        "Verify the e-mail address of this account first: open the link that was mailed to it, or request another one with `POST /api/v1/users/verify-email/send`."
+    )]
+    EmailUnverified,
+    #[error(
+        "This link is not valid: it was used, has expired, or was replaced by a newer one. Request a new one."
+    )]
+    InvalidLink,
     #[error("This route requires the role `admin`.")]
     AdminsOnly,
     #[error("Registration is closed. Ask the operator for an account.")]
@@ -84,6 +94,17 @@ pub enum ApiError {
         "Admins cannot remove their own admin role or suspend their own account. Ask another admin."
     )]
     OwnAccountLockout,
+
+    #[error("The e-mail address of this account is verified already.")]
+    AlreadyVerified,
+    #[error("This gateway has an admin already. Log in as one, or ask one for an account.")]
+    AdminExists,
+    #[error(
+        "This gateway sends no mails, because no mail server is configured. Ask the operator for help with your account."
+    )]
+    MailNotConfigured,
+    #[error("Too many mails are waiting for the mail server. Retry in a few minutes.")]
+    MailQueueFull,
 
     #[error("Another account already has this {0}. Choose a different one.")]
     AlreadyTaken(&'static str),
@@ -191,9 +212,16 @@ impl ApiError {
 
             Self::WrongPassword => (S::FORBIDDEN, PERMISSION, Some("wrong_password")),
             Self::Suspended => (S::FORBIDDEN, PERMISSION, Some("account_suspended")),
+            Self::EmailUnverified => (S::FORBIDDEN, PERMISSION, Some("email_unverified")),
+            Self::InvalidLink => (S::FORBIDDEN, PERMISSION, Some("invalid_link")),
             Self::AdminsOnly => (S::FORBIDDEN, PERMISSION, Some("admins_only")),
             Self::RegistrationClosed => (S::FORBIDDEN, PERMISSION, Some("registration_closed")),
             Self::OwnAccountLockout => (S::CONFLICT, INVALID, Some("own_account")),
+
+            Self::AlreadyVerified => (S::CONFLICT, INVALID, Some("already_verified")),
+            Self::AdminExists => (S::CONFLICT, INVALID, Some("admin_exists")),
+            Self::MailNotConfigured => (S::NOT_IMPLEMENTED, SERVER, Some("mail_not_configured")),
+            Self::MailQueueFull => (S::SERVICE_UNAVAILABLE, SERVER, Some("mail_queue_full")),
 
             Self::AlreadyTaken("username") => (S::CONFLICT, INVALID, Some("username_taken")),
             Self::AlreadyTaken(_) => (S::CONFLICT, INVALID, Some("email_taken")),
@@ -222,6 +250,7 @@ impl ApiError {
         match self {
             Self::InvalidValue { param, .. } => Some(param.clone()),
             Self::AlreadyTaken(field) => Some((*field).to_owned()),
+            Self::InvalidLink => Some("token".to_owned()),
             Self::WrongPassword => Some("current_password".to_owned()),
             Self::NotFound("plan") | Self::SamePlan | Self::RetiredPlan => {
                 Some("plan_id".to_owned())
@@ -288,6 +317,24 @@ impl From<StoreError> for ApiError {
     }
 }
 
+impl From<LinkError> for ApiError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::NoRandomness(_) => Self::Internal,
+            LinkError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<NotQueued> for ApiError {
+    fn from(error: NotQueued) -> Self {
+        match error {
+            NotQueued::Off => Self::MailNotConfigured,
+            NotQueued::Full => Self::MailQueueFull,
+        }
+    }
+}
+
 impl From<UserError> for ApiError {
     fn from(error: UserError) -> Self {
         match error {
@@ -305,6 +352,7 @@ impl From<Denied> for ApiError {
             Denied::KeyRevoked => Self::RevokedKey,
             Denied::KeyExpired => Self::ExpiredKey,
             Denied::UserSuspended => Self::Suspended,
+            Denied::EmailUnverified => Self::EmailUnverified,
         }
     }
 }

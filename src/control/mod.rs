@@ -9,6 +9,7 @@
 
 pub mod state;
 mod lookup;
+pub mod account_links;
 pub mod api_error;
 pub mod health;
 pub mod admin_port;
@@ -24,7 +25,8 @@ use api_error::ApiError;
 use axum::Router;
 use axum::routing::get;
 use http::middleware;
-use routes::{admin, health as health_routes, keys, plans, profile, root, session, usage};
+use routes::{account_links as links, admin, health as health_routes, keys, plans, profile};
+use routes::{root, session, setup, usage};
 use state::{ControlState, EdgeConfig};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -55,6 +57,12 @@ fn routes() -> OpenApiRouter<ControlState> {
         .routes(routes!(session::login))
         .routes(routes!(session::refresh))
         .routes(routes!(session::logout))
+        .routes(routes!(links::send_verification))
+        .routes(routes!(links::verify_email))
+        .routes(routes!(links::forgot_password))
+        .routes(routes!(links::reset_password))
+        .routes(routes!(links::accept_invitation))
+        .routes(routes!(setup::setup))
         .routes(routes!(profile::show, profile::change))
         .routes(routes!(profile::change_password))
         .routes(routes!(keys::regenerate))
@@ -71,7 +79,8 @@ fn routes() -> OpenApiRouter<ControlState> {
         .routes(routes!(plans::compare))
         .routes(routes!(plans::upgrade))
         .routes(routes!(admin::overview::overview))
-        .routes(routes!(admin::users::list))
+        .routes(routes!(admin::users::list, admin::invitations::add))
+        .routes(routes!(admin::invitations::invite))
         .routes(routes!(admin::users::show, admin::users::change))
         .routes(routes!(admin::keys::list))
         .routes(routes!(admin::keys::revoke))

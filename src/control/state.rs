@@ -7,6 +7,8 @@ use super::routes::admin::reload::Reloads;
 use super::routes::admin::top_users::TopReports;
 use crate::callers::cache::CallerCache;
 use crate::config::Cors;
+use crate::links::Links;
+use crate::mail::Mailer;
 use crate::upstream::Upstreams;
 use arc_swap::ArcSwap;
 use domain::key::Pepper;
@@ -25,6 +27,8 @@ pub struct ControlState {
     pub callers: Arc<CallerCache>,
     pub pepper: Pepper,
     pub identity: Arc<Identity>,
+    pub links: Arc<Links>,
+    pub mailer: Mailer,
     pub instance: Arc<InstanceInfo>,
     pub overviews: Arc<Overviews>,
     pub top_reports: Arc<TopReports>,

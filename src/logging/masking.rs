@@ -6,9 +6,10 @@ use std::cmp::Reverse;
 use std::io::{self, Write};
 
 /// Prefixes of secrets, and the number of further characters that make a word one.
-const SECRETS: [(&str, usize); 7] = [
+const SECRETS: [(&str, usize); 8] = [
     (PlainKey::PREFIX, 4),
     ("rt-kx-", 4),
+    ("lt-kx-", 4),
     ("sk-ant-", 8),
     ("sk-", 16),
     ("xai-", 24),
@@ -78,6 +79,7 @@ mod tests {
         check("GET /v1/sk-kx-abcd1234_x?y", "GET /v1/sk-kx-***?y");
         check("a sk-kx-1111_a, b sk-kx-2222_b.", "a sk-kx-***, b sk-kx-***");
         check("rt-kx-0011_secret", "rt-kx-***");
+        check("http://h/x?token=lt-kx-0011_secret", "http://h/x?token=lt-kx-***");
         check("key xai-ABCDEFGHIJKLMNOPQRSTUVWXYZ0123", "key xai-***");
         check("key=\"sk-proj-ABCDEFGHIJKLMNOP\"", "key=\"sk-***\"");
         check("Authorization: Bearer abcdefgh.ijkl", "Authorization: Bearer ***");

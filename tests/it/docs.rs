@@ -96,7 +96,8 @@ fn every_series_is_described_and_every_described_series_exists() {
 #[test]
 fn every_label_value_is_described() {
     use telemetry::labels::{
-        AccountProblem, Outcome, RedisOp, Route, StoreOp, TokenKind, WaitOutcome,
+        AccountProblem, MailKind, MailOutcome, Outcome, RedisOp, Route, StoreOp, TokenKind,
+        WaitOutcome,
     };
     let page = text("docs/metrics.md");
     let rows = [Route::ALL.map(Route::as_str).to_vec(), Outcome::ALL.map(Outcome::as_str).to_vec()]
@@ -110,6 +111,8 @@ fn every_label_value_is_described() {
         TokenKind::ALL.map(TokenKind::as_str).to_vec(),
         WaitOutcome::ALL.map(WaitOutcome::as_str).to_vec(),
         AccountProblem::ALL.map(AccountProblem::as_str).to_vec(),
+        MailKind::ALL.map(MailKind::as_str).to_vec(),
+        MailOutcome::ALL.map(MailOutcome::as_str).to_vec(),
     ];
     for value in rest.concat() {
         let is_in_row =

@@ -11,4 +11,5 @@ mod docs;
 mod wording;
 mod backends;
 mod gateway;
+mod mail;
 mod process;

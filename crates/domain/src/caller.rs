@@ -14,6 +14,8 @@ pub struct Caller {
     /// The hash that the presented key must have.
     pub digest: KeyDigest,
     pub user_status: UserStatus,
+    /// True if the user has not verified the e-mail address, and has to before calling.
+    pub must_verify_email: bool,
     pub key_revoked: bool,
     pub key_expires_at: Option<Timestamp>,
     pub key_limits: KeyLimits,
@@ -30,13 +32,14 @@ pub enum Denied {
     KeyRevoked,
     KeyExpired,
     UserSuspended,
+    EmailUnverified,
 }
 
 impl Caller {
     /// Checks that the caller may call at `now`.
     ///
     /// # Errors
-    /// The key was revoked or has expired, or the user is suspended.
+    /// The key was revoked or has expired, or the user is suspended or has to verify the e-mail address first.
     pub fn check(&self, now: Timestamp) -> Result<(), Denied> {
         if self.key_revoked {
             return Err(Denied::KeyRevoked);
@@ -44,7 +47,8 @@ impl Caller {
         if key::has_expired(self.key_expires_at, now) {
             return Err(Denied::KeyExpired);
         }
-        self.user_status.check()
+        self.user_status.check()?;
+        if self.must_verify_email { Err(Denied::EmailUnverified) } else { Ok(()) }
     }
 
     /// True if plan and key both include `model` (the catalog's id).

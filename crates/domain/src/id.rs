@@ -32,6 +32,10 @@ pub struct PlanId(pub Arc<str>);
 #[serde(transparent)]
 pub struct SessionId(pub Uuid);
 
+/// A one-time link, as a `UUIDv7`. Not a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LinkId(pub Uuid);
+
 /// A request for another plan, as a `UUIDv7`: sorted by the time of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -151,6 +155,20 @@ impl SessionId {
     #[must_use]
     pub fn new() -> Self {
         Self(sorted_by_time())
+    }
+}
+
+impl LinkId {
+    /// A new id.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(sorted_by_time())
+    }
+}
+
+impl Default for LinkId {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

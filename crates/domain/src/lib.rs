@@ -12,6 +12,7 @@ pub mod label;
 pub mod secret;
 pub mod server_secret;
 pub mod refresh_token;
+pub mod one_time_link;
 pub mod password;
 pub mod day;
 pub mod charge;

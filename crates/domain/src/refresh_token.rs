@@ -12,7 +12,7 @@ use std::fmt;
 use uuid::Uuid;
 
 const PREFIX: &str = "rt-kx-";
-const SESSION_LEN: usize = 32;
+const ID_LEN: usize = 32;
 const SECRET_LEN: usize = 43;
 
 /// A token as its holder presents it. Prints only its session.
@@ -33,9 +33,7 @@ impl RefreshToken {
     /// # Errors
     /// When the system gives no randomness.
     pub fn generate(session: SessionId) -> Result<Self, NoRandomness> {
-        let mut text = format!("{PREFIX}{}_", session.0.simple());
-        push_random_base62(&mut text, SECRET_LEN)?;
-        Ok(Self { session, text })
+        Ok(Self { session, text: generate(PREFIX, session.0)? })
     }
 
     /// Reads a presented token.
@@ -43,21 +41,8 @@ impl RefreshToken {
     /// # Errors
     /// [`MalformedToken`] for anything that [`RefreshToken::generate`] cannot have made.
     pub fn parse(text: &str) -> Result<Self, MalformedToken> {
-        let (session, secret) = text
-            .strip_prefix(PREFIX)
-            .and_then(|rest| rest.split_once('_'))
-            .ok_or(MalformedToken)?;
-        let is_lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        let well_formed = session.len() == SESSION_LEN
-            && session.bytes().all(is_lower_hex)
-            && secret.len() == SECRET_LEN
-            && secret.bytes().all(|b| b.is_ascii_alphanumeric());
-        let session = Uuid::try_parse(session).map_err(|_| MalformedToken)?;
-        if well_formed {
-            Ok(Self { session: SessionId(session), text: text.to_owned() })
-        } else {
-            Err(MalformedToken)
-        }
+        let session = id_of(PREFIX, text).ok_or(MalformedToken)?;
+        Ok(Self { session: SessionId(session), text: text.to_owned() })
     }
 
     /// The session to look the token up by.
@@ -77,6 +62,24 @@ impl RefreshToken {
     pub fn reveal(&self) -> &str {
         &self.text
     }
+}
+
+/// A new token: the prefix, the id as hex digits, and 256 random bits.
+pub(super) fn generate(prefix: &str, id: Uuid) -> Result<String, NoRandomness> {
+    let mut text = format!("{prefix}{}_", id.simple());
+    push_random_base62(&mut text, SECRET_LEN)?;
+    Ok(text)
+}
+
+/// The id of a token that [`generate`] can have made with this prefix; `None` for any other text.
+pub(super) fn id_of(prefix: &str, text: &str) -> Option<Uuid> {
+    let (id, secret) = text.strip_prefix(prefix)?.split_once('_')?;
+    let is_lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    let well_formed = id.len() == ID_LEN
+        && id.bytes().all(is_lower_hex)
+        && secret.len() == SECRET_LEN
+        && secret.bytes().all(|b| b.is_ascii_alphanumeric());
+    Uuid::try_parse(id).ok().filter(|_| well_formed)
 }
 
 impl fmt::Debug for RefreshToken {

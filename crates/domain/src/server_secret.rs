@@ -16,6 +16,7 @@ pub struct Fingerprint(pub [u8; 16]);
 pub struct ServerSecret {
     fingerprint: Fingerprint,
     refresh_tokens: Pepper,
+    one_time_links: Pepper,
 }
 
 impl ServerSecret {
@@ -27,6 +28,7 @@ impl ServerSecret {
         Self {
             fingerprint: Fingerprint(fingerprint),
             refresh_tokens: Pepper::new(&pepper.derived(b"refresh tokens")),
+            one_time_links: Pepper::new(&pepper.derived(b"one-time links")),
         }
     }
 
@@ -42,6 +44,17 @@ impl ServerSecret {
     pub fn refresh_digest(&self, sha256: &[u8]) -> [u8; 32] {
         let mut mac = self.refresh_tokens.mac();
         mac.update(sha256);
+        mac.finalize().into_bytes().into()
+    }
+
+    /// The keyed hash that is stored for the token of a one-time link. The purpose is part of it, so that a
+    /// token is good for its purpose only.
+    #[must_use]
+    pub fn link_digest(&self, purpose: &str, token: &str) -> [u8; 32] {
+        let mut mac = self.one_time_links.mac();
+        mac.update(purpose.as_bytes());
+        mac.update(b"\0");
+        mac.update(token.as_bytes());
         mac.finalize().into_bytes().into()
     }
 }

@@ -18,6 +18,7 @@ pub fn caller(user: UserId, key: &str) -> Caller {
         key: KeyId::from(key),
         digest: KeyDigest([0; 32]),
         user_status: UserStatus::Active,
+        must_verify_email: false,
         key_revoked: false,
         key_expires_at: None,
         key_limits: KeyLimits::default(),

@@ -21,6 +21,8 @@ pub struct User {
     pub plan: PlanId,
     /// Limits of this user that differ from the plan's.
     pub overrides: LimitOverrides,
+    /// Time at which the user proved to receive mail at `email`; `None` = not yet, or not since it changed.
+    pub email_verified_at: Option<Timestamp>,
     /// Raised by every change that a call must notice (plan, status, role, any of the user's keys).
     pub version: u64,
     pub created_at: Timestamp,

@@ -3,11 +3,13 @@
 //! The verbs that change something write their entry in the same transaction. [`Audit::append_audit`] is for
 //! what happens outside the store.
 
+use super::one_time_links::NewLink;
 use super::upgrades::Upgrade;
 use super::{StoreError, Used};
 use async_trait::async_trait;
 use domain::actor::AuditContext;
 use domain::day::Day;
+use domain::id::UserId;
 use domain::key::Key;
 use domain::plan::Plan;
 use domain::user::User;
@@ -78,6 +80,17 @@ impl Change {
             subject: format!("user:{}", after.id),
             before: before.map(user),
             after: Some(shown),
+        }
+    }
+
+    /// An invitation link was made for a user.
+    #[must_use]
+    pub fn of_invitation(link: &NewLink, user: UserId) -> Self {
+        Self {
+            action: "user.invite",
+            subject: format!("user:{user}"),
+            before: None,
+            after: Some(json!({ "email": link.email, "expires_at": link.expires_at })),
         }
     }
 
@@ -164,6 +177,7 @@ impl Change {
 fn user(user: &User) -> Value {
     json!({
         "email": user.email,
+        "email_verified": user.email_verified_at.is_some(),
         "username": user.username,
         "role": user.role,
         "status": user.status,

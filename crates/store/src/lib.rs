@@ -15,6 +15,7 @@ pub mod users;
 pub mod keys;
 pub mod plans;
 pub mod sessions;
+pub mod one_time_links;
 pub mod upgrades;
 pub mod audit;
 pub mod stored_responses;
@@ -40,6 +41,7 @@ pub use keys::{KeyChange, KeyFilter, Keys, LIVE_KEYS, NewKey, REVOKED_KEYS};
 pub use keys::{all_keys, key_position};
 pub use ledger::{Entry, JournalPosition, Ledger};
 pub use maintenance::{KEYS_KEPT_DAYS, Maintenance, PRUNE_BATCH, Reach};
+pub use one_time_links::OneTimeLinks;
 pub use plans::{PlanChange, Plans};
 pub use reconciliation::{Drift, Reconciliation, Used};
 pub use reports::Reports;
@@ -62,6 +64,7 @@ pub trait Store:
     + Keys
     + Plans
     + Sessions
+    + OneTimeLinks
     + Upgrades
     + Audit
     + StoredResponses

@@ -28,7 +28,7 @@ pub trait Users: Send + Sync + 'static {
     ) -> Result<Vec<User>, StoreError>;
 
     /// Applies the change and increments the user's version. A new password or a suspension ends the
-    /// user's sessions. `None` when there is no such user.
+    /// user's sessions and one-time links. `None` when there is no such user.
     async fn change_user(
         &self,
         id: UserId,
@@ -44,6 +44,8 @@ pub struct NewUser {
     pub username: Option<String>,
     /// A PHC string (argon2id); `None` for a user who cannot log in.
     pub password_hash: Option<String>,
+    /// True if whoever adds the user vouches for the e-mail address; else the user has to verify it.
+    pub email_verified: bool,
     pub role: Role,
     pub plan: PlanId,
     pub created_at: Timestamp,
@@ -62,8 +64,10 @@ pub struct UserFilter {
 /// Changes to a user; `None` leaves a field as it is.
 #[derive(Debug, Clone, Default)]
 pub struct UserChange {
-    /// The e-mail, normalised.
+    /// The e-mail, normalised. Another one than before is not verified, and ends the user's one-time links.
     pub email: Option<String>,
+    /// Time at which the e-mail address, after this change, was verified; an earlier time is kept.
+    pub email_verified_at: Option<Timestamp>,
     /// `Some(None)` removes the username.
     pub username: Option<Option<String>>,
     /// Replaces all overrides: a limit that is left out is the plan's again.
@@ -78,8 +82,11 @@ pub struct UserChange {
 impl UserChange {
     /// The user afterwards, except for the version, which the store increments.
     pub(super) fn applied_to(&self, user: User) -> User {
+        let email = self.email.clone().unwrap_or_else(|| user.email.clone());
+        let verified_before = user.email_verified_at.filter(|_| email == user.email);
         User {
-            email: self.email.clone().unwrap_or(user.email),
+            email_verified_at: verified_before.or(self.email_verified_at),
+            email,
             username: self.username.clone().unwrap_or(user.username),
             overrides: LimitOverrides {
                 // Not part of a request: it follows from changes of the plan.
@@ -91,6 +98,11 @@ impl UserChange {
             status: self.status.unwrap_or(user.status),
             ..user
         }
+    }
+
+    /// True if the one-time links of `user` end with this change.
+    pub(super) fn ends_links(&self, user: &User) -> bool {
+        self.ends_sessions() || self.email.as_ref().is_some_and(|email| *email != user.email)
     }
 
     /// True if the user's sessions end with this change.

@@ -49,6 +49,29 @@ pub enum TokenKind {
     Reasoning,
 }
 
+/// Values of the label `kind` of `knockx_mails_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailKind {
+    VerifyEmail,
+    ResetPassword,
+    Invitation,
+    /// A notice to the old address after the e-mail address of an account was changed.
+    EmailChanged,
+}
+
+/// Values of the label `outcome` of `knockx_mails_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailOutcome {
+    /// The mail server has accepted it.
+    Sent,
+    /// An attempt failed and is repeated.
+    Retried,
+    /// The mail server refuses it, or did not accept it while it was of use.
+    Failed,
+    /// Too many mails were waiting.
+    Dropped,
+}
+
 /// Values of the label `op` of `knockx_store_seconds`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreOp {
@@ -194,6 +217,39 @@ impl TokenKind {
             Self::Cached => "cached",
             Self::Completion => "completion",
             Self::Reasoning => "reasoning",
+        }
+    }
+}
+
+impl MailKind {
+    /// Every kind, in the order of declaration.
+    pub const ALL: [Self; 4] =
+        [Self::VerifyEmail, Self::ResetPassword, Self::Invitation, Self::EmailChanged];
+
+    /// Returns the value of the label in the metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::VerifyEmail => "verify_email",
+            Self::ResetPassword => "reset_password",
+            Self::Invitation => "invitation",
+            Self::EmailChanged => "email_changed",
+        }
+    }
+}
+
+impl MailOutcome {
+    /// Every outcome, in the order of declaration.
+    pub const ALL: [Self; 4] = [Self::Sent, Self::Retried, Self::Failed, Self::Dropped];
+
+    /// Returns the value of the label in the metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Retried => "retried",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
         }
     }
 }

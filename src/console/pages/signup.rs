@@ -31,7 +31,8 @@ struct SignUpPage {
 #[template(path = "console/welcome.html")]
 struct WelcomePage {
     page: Page,
-    api_key: String,
+    /// `None` if the e-mail address has to be verified first.
+    api_key: Option<String>,
     snippets: Vec<super::overview::Snippet>,
 }
 
@@ -83,7 +84,7 @@ async fn create(
         ApiError::invalid("password", visitor.page.t("A password has 8 to 128 characters."))
     })?;
     let form = Registration { email, password, username: None };
-    create_account(state, &visitor.context, form).await
+    create_account(state, &visitor.context, form, visitor.page.language.into()).await
 }
 
 async fn welcome(
@@ -98,8 +99,8 @@ async fn welcome(
         state.identity.begin_console(&*state.store, account.checked, client, clock::now()).await?;
     page.account = Some(Account { email, is_admin: false });
     page.csrf = csrf_token(&state.pepper, token.reveal());
-    let api_key = account.secret.reveal().to_owned();
-    let snippets = snippets(&page, state, &api_key);
+    let api_key = account.secret.map(|secret| secret.reveal().to_owned());
+    let snippets = api_key.as_ref().map(|key| snippets(&page, state, key)).unwrap_or_default();
     let mut response = html(&WelcomePage { page, api_key, snippets })?;
     *response.status_mut() = StatusCode::CREATED;
     let lifetime = state.identity.accounts.refresh_token;

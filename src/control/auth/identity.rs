@@ -3,7 +3,7 @@
 use super::access_token::{AccessTokens, TokenSubject};
 use super::login_throttle::{LoginAttempt, LoginThrottle};
 use super::passwords::{PasswordHasher, Scheduling};
-use super::throttle::Throttle;
+use super::throttle::{Backoff, Throttle};
 use crate::config::{Accounts, Billing};
 use crate::control::api_error::ApiError;
 use crate::http::client_ip;
@@ -16,7 +16,7 @@ use domain::user::User;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use store::sessions::{Credentials, NewSession, Rotated, Rotation, SessionClient, SessionKind};
 use store::{Sessions, StoreError};
 use utoipa::ToSchema;
@@ -36,7 +36,13 @@ pub struct Identity {
     registrations: Throttle<IpAddr>,
     /// Changes by users, which add rows to the store.
     changes: Throttle<UserId>,
+    /// Requested mails by the address that they go to, whether or not it has an account.
+    mails_to: Throttle<String>,
+    mails_from: Throttle<IpAddr>,
 }
+
+/// Mails that may be requested for one e-mail address without a wait.
+const FREE_MAILS: u32 = 3;
 
 /// The tokens of a session.
 #[derive(Debug, Serialize, ToSchema)]
@@ -64,6 +70,11 @@ impl Identity {
             confirmations: Throttle::new(accounts.account_tries),
             registrations: Throttle::new(accounts.address_registrations),
             changes: Throttle::new(accounts.account_changes),
+            mails_to: Throttle::with_backoff(Backoff {
+                shortest: Duration::from_mins(1),
+                ..Backoff::standard(FREE_MAILS)
+            }),
+            mails_from: Throttle::new(accounts.address_tries),
             accounts,
             billing,
         }
@@ -76,6 +87,18 @@ impl Identity {
     pub fn may_register(&self, address: IpAddr, now: Instant) -> Result<(), ApiError> {
         let attempt = self.registrations.attempt(&client_ip::host(address), now);
         attempt.map_err(ApiError::TooManyAttempts)
+    }
+
+    /// Counts a mail that is requested for `email` from `address`. One that has to wait is not sent, and the
+    /// link of the one before stays valid, so no user can keep another from theirs.
+    ///
+    /// # Errors
+    /// [`ApiError::TooManyAttempts`].
+    pub fn may_mail(&self, email: &str, address: IpAddr, now: Instant) -> Result<(), ApiError> {
+        let from = client_ip::host(address);
+        self.mails_from.attempt(&from, now).map_err(ApiError::TooManyAttempts)?;
+        let to = self.mails_to.attempt(&email.to_owned(), now);
+        to.inspect_err(|_| self.mails_from.undo(&from)).map_err(ApiError::TooManyAttempts)
     }
 
     /// Counts a change that a user makes to their own keys, profile or plan.

@@ -2,14 +2,16 @@
 
 use super::middleware::BODY_BYTES;
 use crate::control::api_error::ApiError;
+use crate::mail::message::Language;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT_LANGUAGE, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use std::convert::Infallible;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -41,6 +43,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
         let mut reader = serde_json::Deserializer::from_slice(&body);
         let form: Result<Object<T>, _> = serde_path_to_error::deserialize(&mut reader);
         form.map(|form| Self(form.0)).map_err(|e| invalid(&e.path().to_string(), e.inner()))
+    }
+}
+
+/// The language in which a mail answers the request, by its `Accept-Language`.
+pub struct PreferredLanguage(pub Language);
+
+impl<S: Send + Sync> FromRequestParts<S> for PreferredLanguage {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        let header = parts.headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+        Ok(Self(Language::accepted(header)))
     }
 }
 

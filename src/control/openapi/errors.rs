@@ -80,6 +80,27 @@ error_sets! {
     RegistrationClosed: [ApiError::RegistrationClosed];
     /// Routes that set an e-mail address or a username.
     AlreadyExists: [ApiError::AlreadyTaken("email"), ApiError::AlreadyTaken("username")];
+    /// Adding the first admin.
+    FirstAdminExists: [ApiError::AdminExists, ApiError::AlreadyTaken("email")];
+    /// Accepting an invitation.
+    UsernameTaken: [ApiError::AlreadyTaken("username")];
+    /// Routes that use a one-time link.
+    InvalidLink: [ApiError::InvalidLink];
+    /// Routes that send a mail.
+    MailUnavailable: [
+        ApiError::MailNotConfigured,
+        ApiError::StoreUnavailable(StoreError::Unavailable(String::new())),
+        ApiError::MailQueueFull,
+        ApiError::Internal,
+    ];
+    /// Requesting a verification mail.
+    AlreadyVerified: [ApiError::AlreadyVerified];
+    /// Routes that add keys.
+    EmailUnverified: [ApiError::EmailUnverified, ApiError::Suspended];
+    /// Adding a user.
+    InvalidNewUser: [
+        ApiError::AlreadyTaken("email"), ApiError::AlreadyTaken("username"), ApiError::RetiredPlan,
+    ];
     /// Routes with the id of a key.
     KeyNotFound: [ApiError::NotFound("key")];
     /// Routes that add keys.

@@ -1,12 +1,14 @@
 //! The API keys of the logged-in user.
 
 use super::session::DEFAULT_KEY;
+use crate::control::account_links::require_verified;
 use crate::control::api_error::ApiError;
 use crate::control::auth::CurrentUser;
 use crate::control::http::extract::{JsonBody, PathParam, Query};
 use crate::control::http::pagination::{self, Page};
 use crate::control::openapi::errors::{
-    InvalidBody, InvalidQuery, KeyNotFound, LoginRequired, RateLimited, TooManyKeys, Unavailable,
+    EmailUnverified, InvalidBody, InvalidQuery, KeyNotFound, LoginRequired, RateLimited,
+    TooManyKeys, Unavailable,
 };
 use crate::control::state::ControlState;
 use crate::control::views::fields::{Label, present};
@@ -104,13 +106,14 @@ pub async fn list(
 /// Create a key
 #[utoipa::path(post, path = "/api/v1/keys", tag = "Keys", security(("token" = [])),
     request_body = KeyForm,
-    responses((status = 201, body = NewKeyView), InvalidBody, LoginRequired, TooManyKeys, RateLimited, Unavailable))]
+    responses((status = 201, body = NewKeyView), InvalidBody, LoginRequired, EmailUnverified, TooManyKeys, RateLimited, Unavailable))]
 pub async fn add(
     State(state): State<ControlState>,
     current: CurrentUser,
     JsonBody(form): JsonBody<KeyForm>,
 ) -> Result<(StatusCode, Json<NewKeyView>), ApiError> {
     let now = clock::now();
+    require_verified(&state, &current.user)?;
     not_expired(form.expires_at, now)?;
     let limits = KeyLimits {
         tokens_per_day: form.max_tokens_per_day.map(|limit| limit.0),
@@ -169,11 +172,12 @@ pub async fn revoke(
 /// The previous default key stops working immediately.
 #[utoipa::path(post, path = "/api/v1/users/regenerate-api-key", tag = "Keys",
     security(("token" = [])),
-    responses((status = 200, body = NewKeyView), LoginRequired, TooManyKeys, RateLimited, Unavailable))]
+    responses((status = 200, body = NewKeyView), LoginRequired, EmailUnverified, TooManyKeys, RateLimited, Unavailable))]
 pub async fn regenerate(
     State(state): State<ControlState>,
     current: CurrentUser,
 ) -> Result<Json<NewKeyView>, ApiError> {
+    require_verified(&state, &current.user)?;
     state.identity.may_change(current.user.id, clock::instant())?;
     let (plain, key) = new_key(&state, DEFAULT_KEY, clock::now())?;
     let added = state.store.replace_key(current.user.id, &key, &current.by).await?;

@@ -3,6 +3,8 @@
 pub mod root;
 pub mod health;
 pub mod session;
+pub mod account_links;
+pub mod setup;
 pub mod profile;
 pub mod keys;
 pub mod plans;

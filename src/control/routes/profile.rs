@@ -1,9 +1,10 @@
 //! The account of the logged-in user.
 
 use super::session::{LoggedIn, logged_in};
+use crate::control::account_links;
 use crate::control::api_error::ApiError;
 use crate::control::auth::{AnyCredential, CurrentUser};
-use crate::control::http::extract::JsonBody;
+use crate::control::http::extract::{JsonBody, PreferredLanguage};
 use crate::control::http::middleware::RequestContext;
 use crate::control::openapi::errors::{
     AlreadyExists, InvalidBody, LoginRequired, RateLimited, Unauthenticated, Unavailable,
@@ -60,12 +61,15 @@ pub async fn show(
 
 /// Change your account
 ///
-/// Role, plan and limits can only be changed by an admin.
+/// Role, plan and limits can only be changed by an admin. Another e-mail address is not verified; the former one
+/// gets a notice.
 #[utoipa::path(patch, path = "/api/v1/users/profile", tag = "Accounts", security(("token" = [])),
     request_body = ProfileChange,
     responses((status = 200, body = UserView), InvalidBody, LoginRequired, WrongPassword, AlreadyExists, RateLimited, Unavailable))]
 pub async fn change(
     State(state): State<ControlState>,
+    Extension(context): Extension<RequestContext>,
+    PreferredLanguage(language): PreferredLanguage,
     current: CurrentUser,
     JsonBody(form): JsonBody<ProfileChange>,
 ) -> Result<Json<UserView>, ApiError> {
@@ -91,7 +95,10 @@ pub async fn change(
         ..UserChange::default()
     };
     let changed = state.store.change_user(current.user.id, &change, &current.by).await?;
-    UserView::of(&state, changed.ok_or(ApiError::InvalidToken)?).await.map(Json)
+    let changed = changed.ok_or(ApiError::InvalidToken)?;
+    let reader = (context.address, language);
+    account_links::after_change(&state, &current.user, &changed, reader).await;
+    UserView::of(&state, changed).await.map(Json)
 }
 
 /// Change your password

@@ -1,10 +1,11 @@
 //! Registration, login, refresh and logout.
 
 use super::keys::new_key;
+use crate::control::account_links;
 use crate::control::api_error::ApiError;
 use crate::control::auth::CurrentUser;
 use crate::control::auth::identity::TokenPair;
-use crate::control::http::extract::JsonBody;
+use crate::control::http::extract::{JsonBody, PreferredLanguage};
 use crate::control::http::middleware::RequestContext;
 use crate::control::openapi::errors::{
     AlreadyExists, InvalidBody, InvalidCredentials, InvalidRefreshToken, LoginRequired,
@@ -13,12 +14,13 @@ use crate::control::openapi::errors::{
 use crate::control::state::ControlState;
 use crate::control::views::fields::{Email, NewPassword, Password, Username};
 use crate::control::views::user::UserView;
+use crate::mail::message::Language;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use domain::actor::{Actor, AuditContext};
 use domain::key::PlainKey;
-use domain::user::Role;
+use domain::user::{Role, User};
 use serde::{Deserialize, Serialize};
 use store::NewUser;
 use store::sessions::{Credentials, SessionClient};
@@ -42,9 +44,10 @@ pub struct Registration {
 #[derive(Serialize, ToSchema)]
 pub struct Registered {
     user: UserView,
-    /// The API key. It cannot be shown again.
-    #[schema(example = "sk-kx-...")]
-    api_key: String,
+    /// The API key. It cannot be shown again. `null` if the e-mail address has to be verified first: the mail with
+    /// the link is on its way.
+    #[schema(required, example = "sk-kx-...")]
+    api_key: Option<String>,
     #[serde(flatten)]
     tokens: TokenPair,
 }
@@ -74,33 +77,37 @@ pub struct Refresh {
 
 /// Register
 ///
-/// Creates an account with its first API key and logs in.
+/// Creates an account with its first API key and logs in. If a mail server is configured, a link that verifies the
+/// e-mail address is mailed.
 #[utoipa::path(post, path = "/api/v1/users/register", tag = "Accounts", request_body = Registration,
     responses((status = 201, body = Registered), InvalidBody, AlreadyExists, RegistrationClosed, RateLimited, Unavailable))]
 pub async fn register(
     State(state): State<ControlState>,
     Extension(context): Extension<RequestContext>,
+    PreferredLanguage(language): PreferredLanguage,
     JsonBody(form): JsonBody<Registration>,
 ) -> Result<(StatusCode, Json<Registered>), ApiError> {
-    let NewAccount { checked, secret } = create_account(&state, &context, form).await?;
+    let NewAccount { checked, secret } = create_account(&state, &context, form, language).await?;
     let user = UserView::of(&state, checked.user.clone()).await?;
     let tokens =
         state.identity.begin(&*state.store, checked, context.client(), clock::now()).await?;
-    let api_key = secret.reveal().to_owned();
+    let api_key = secret.map(|secret| secret.reveal().to_owned());
     Ok((StatusCode::CREATED, Json(Registered { user, api_key, tokens })))
 }
 
 /// A new account with its first key.
 pub struct NewAccount {
     pub checked: Credentials,
-    pub secret: PlainKey,
+    /// `None` if the e-mail address has to be verified first.
+    pub secret: Option<PlainKey>,
 }
 
-/// Creates the account of a user who registers, with its first key.
+/// Creates the account of a user who registers, with its first key, and mails a link that verifies the address.
 pub async fn create_account(
     state: &ControlState,
     context: &RequestContext,
     form: Registration,
+    language: Language,
 ) -> Result<NewAccount, ApiError> {
     let identity = &state.identity;
     let plan = identity.accounts.default_plan.clone().filter(|_| identity.accounts.registration);
@@ -114,6 +121,7 @@ pub async fn create_account(
         email: form.email.0,
         username: form.username.map(|name| name.0),
         password_hash: Some(identity.passwords.hash(&form.password.0).await?),
+        email_verified: false,
         role: Role::User,
         plan,
         created_at: now,
@@ -124,8 +132,8 @@ pub async fn create_account(
     let user = state.store.add_user(&new, &by).await?;
     context.set_user(user.id);
     let by = AuditContext { actor: Actor::User(user.id), ..by };
-    let (secret, key) = new_key(state, DEFAULT_KEY, now)?;
-    state.store.add_key(user.id, &key, &by).await?;
+    let secret = first_key(state, &user, &by).await?;
+    account_links::offer_verification(state, &user, (context.address, language)).await;
     Ok(NewAccount { checked: Credentials { user, password_hash: new.password_hash }, secret })
 }
 
@@ -170,6 +178,20 @@ pub async fn logout(
 ) -> Result<StatusCode, ApiError> {
     state.store.end_session(current.session).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The first key of a new user; none if the e-mail address has to be verified first.
+async fn first_key(
+    state: &ControlState,
+    user: &User,
+    by: &AuditContext,
+) -> Result<Option<PlainKey>, ApiError> {
+    if account_links::require_verified(state, user).is_err() {
+        return Ok(None);
+    }
+    let (secret, key) = new_key(state, DEFAULT_KEY, by.at)?;
+    state.store.add_key(user.id, &key, by).await?;
+    Ok(Some(secret))
 }
 
 /// Begins a session of a user whose password was verified.

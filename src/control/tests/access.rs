@@ -17,7 +17,7 @@ enum Rule {
 
 use Rule::{Admin as AdminOnly, Open, Reader, User as SignedIn};
 
-const RULES: [(&str, &str, Rule); 45] = [
+const RULES: [(&str, &str, Rule); 53] = [
     ("get", "/", Open),
     ("get", "/api", Open),
     ("get", "/health", Open),
@@ -29,6 +29,12 @@ const RULES: [(&str, &str, Rule); 45] = [
     ("post", "/api/v1/users/login", Open),
     ("post", "/api/v1/users/refresh", Open),
     ("post", "/api/v1/users/logout", SignedIn),
+    ("post", "/api/v1/users/verify-email/send", SignedIn),
+    ("post", "/api/v1/users/verify-email", Open),
+    ("post", "/api/v1/users/forgot-password", Open),
+    ("post", "/api/v1/users/reset-password", Open),
+    ("post", "/api/v1/users/accept-invitation", Open),
+    ("post", "/api/v1/setup", Open),
     ("get", "/api/v1/users/profile", Reader),
     ("patch", "/api/v1/users/profile", SignedIn),
     ("post", "/api/v1/users/change-password", SignedIn),
@@ -49,6 +55,8 @@ const RULES: [(&str, &str, Rule); 45] = [
     ("post", "/api/v1/plans/upgrade", SignedIn),
     ("get", "/api/v1/admin/stats/overview", AdminOnly),
     ("get", "/api/v1/admin/users", AdminOnly),
+    ("post", "/api/v1/admin/users", AdminOnly),
+    ("post", "/api/v1/admin/users/{id}/invitation", AdminOnly),
     ("get", "/api/v1/admin/users/{id}", AdminOnly),
     ("patch", "/api/v1/admin/users/{id}", AdminOnly),
     ("get", "/api/v1/admin/users/{id}/keys", AdminOnly),

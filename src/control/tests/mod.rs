@@ -1,6 +1,9 @@
 //! The router as its callers see it, over a real store and real counters.
 
 mod access;
+mod account_links;
+mod first_admin;
+mod invitations;
 mod accounts;
 mod admins;
 mod attacks;
@@ -17,6 +20,8 @@ use super::state::{ControlState, EdgeConfig, InstanceInfo};
 use super::*;
 use crate::callers::cache::CallerCache;
 use crate::config::{self, Config};
+use crate::links::Links;
+use crate::mail::{Job, Mailer};
 use crate::upstream::Upstreams;
 use arc_swap::ArcSwap;
 use axum::body::{Body, to_bytes};
@@ -60,6 +65,9 @@ pub(crate) struct Control {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) quota: Arc<dyn QuotaBackend>,
     pub(crate) readiness: Readiness,
+    /// Mails that wait to be sent.
+    pub(crate) mails: tokio::sync::Mutex<tokio::sync::mpsc::Receiver<Job>>,
+    pub(crate) links: Arc<Links>,
     pub(crate) _folder: tempfile::TempDir,
 }
 
@@ -145,6 +153,13 @@ pub(crate) async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>
     readiness.set(Phase::Ready);
     let pepper = Pepper::new(SECRET);
     let identity = Identity::new(&pepper, config.accounts.clone(), config.billing);
+    let links = Arc::new(Links::new(&pepper, config.public_url.clone()));
+    let callers = CallerCache::new(store.clone(), 100)
+        .requiring_verified_email(config.accounts.require_verified_email);
+    let (mailer, mails) = match config.mail {
+        Some(_) => Mailer::queued(Arc::clone(&metrics)),
+        None => (Mailer::off(Arc::clone(&metrics)), tokio::sync::mpsc::channel(1).1),
+    };
     let (reloads, _) = tokio::sync::mpsc::channel(1);
     let instance = InstanceInfo {
         readiness: readiness.clone(),
@@ -157,9 +172,11 @@ pub(crate) async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>
     let state = ControlState {
         store: Arc::clone(&store),
         quota: Arc::clone(&quota),
-        callers: Arc::new(CallerCache::new(store.clone(), 100)),
+        callers: Arc::new(callers),
         pepper,
         identity: Arc::new(identity),
+        links: Arc::clone(&links),
+        mailer,
         instance: Arc::new(instance),
         overviews: Arc::new(admin::overview::overviews()),
         top_reports: Arc::new(admin::top_users::reports()),
@@ -176,7 +193,8 @@ pub(crate) async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>
         readiness: readiness.clone(),
         names: Vec::new(),
     });
-    Control { router, admin_port, store, quota, readiness, _folder: folder }
+    let (mails, _folder) = (tokio::sync::Mutex::new(mails), folder);
+    Control { router, admin_port, store, quota, readiness, mails, links, _folder }
 }
 
 async fn journal(store: &Arc<dyn Store>, metrics: &Arc<Metrics>, folder: &Path) -> Journal {
@@ -198,6 +216,7 @@ impl Control {
             email: email.to_owned(),
             username: None,
             password_hash: Some(password::hash(PASSWORD).unwrap()),
+            email_verified: false,
             role,
             plan: PlanId::from("leveler"),
             created_at: clock::now(),

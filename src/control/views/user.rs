@@ -17,6 +17,8 @@ pub struct UserView {
     id: UserId,
     #[schema(example = "ada@example.com")]
     email: String,
+    /// True if the user has proved to receive mail at the address.
+    email_verified: bool,
     #[schema(required, example = "ada")]
     username: Option<String>,
     #[schema(value_type = String, example = "user")]
@@ -43,6 +45,7 @@ impl UserView {
         Self {
             id: user.id,
             email: user.email,
+            email_verified: user.email_verified_at.is_some(),
             username: user.username,
             role: user.role,
             status: user.status,

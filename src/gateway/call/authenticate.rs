@@ -75,6 +75,7 @@ impl From<Denied> for Refusal {
             Denied::KeyRevoked => Self::RevokedKey,
             Denied::KeyExpired => Self::ExpiredKey,
             Denied::UserSuspended => Self::SuspendedUser,
+            Denied::EmailUnverified => Self::UnverifiedUser,
         }
     }
 }

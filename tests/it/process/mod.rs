@@ -5,6 +5,7 @@
 mod cluster;
 mod commands;
 mod demo;
+mod first_admin;
 mod hot_restart;
 mod ipv6;
 mod journal;

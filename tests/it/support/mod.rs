@@ -14,6 +14,7 @@ pub mod redis;
 pub mod faulty_upstream;
 pub mod recording_upstream;
 pub mod scripted_upstream;
+pub mod smtp_server;
 pub mod surfaces;
 
 use domain::actor::AuditContext;
@@ -71,6 +72,10 @@ pub struct Builder {
     upstreams: Option<String>,
     /// Further `[[models]]`.
     models: String,
+    /// Keys before the first section.
+    head: String,
+    /// Further sections.
+    sections: String,
 }
 
 /// A running gateway with its simulator.
@@ -99,6 +104,8 @@ pub fn gateway() -> Builder {
         listener: String::new(),
         upstreams: None,
         models: String::new(),
+        head: String::new(),
+        sections: String::new(),
     }
 }
 
@@ -140,6 +147,13 @@ impl Builder {
         self
     }
 
+    /// Keys before the first section, and further sections.
+    pub fn config_lines(mut self, head: &str, sections: &str) -> Self {
+        let _ = writeln!(self.head, "{head}");
+        let _ = writeln!(self.sections, "{sections}");
+        self
+    }
+
     pub async fn start(self) -> Gateway {
         self.start_in(TempDir::new().unwrap()).await
     }
@@ -169,10 +183,10 @@ impl Builder {
         let (limits, listener) = (&self.limits, &self.listener);
         let routes = routes.join(", ");
         let database = format!("sqlite:{}", folder.path().join("knockx.db").display());
-        let others = &self.models;
+        let (others, head, sections) = (&self.models, &self.head, &self.sections);
         let plans: String = self.plans.iter().map(Plan::table).collect();
         format!(
-            "host = \"127.0.0.1\"\nport = 0\n[listener]\n{listener}\n[limits]\n{limits}\n[database]\nurl = {database:?}\n\
+            "host = \"127.0.0.1\"\nport = 0\n{head}\n{sections}\n[listener]\n{listener}\n[limits]\n{limits}\n[database]\nurl = {database:?}\n\
              {upstreams}\n\
              [[models]]\nid = \"grok-4.3\"\naliases = [\"grok-latest\"]\nupstreams = [{routes}]\ncontext_tokens = 1000000\n\
              prices = {{ input = 1.25, cached_input = 0.20, output = 2.50 }}\nowned_by = \"xai\"\n\
@@ -219,6 +233,7 @@ impl Gateway {
             email: format!("{}@test.example", UserId::new()),
             username: None,
             password_hash: None,
+            email_verified: false,
             role: Role::User,
             plan: PlanId::from(plan),
             created_at: jiff::Timestamp::now(),

@@ -19,6 +19,7 @@ struct CallerRow {
     key_id: String,
     digest: Vec<u8>,
     user_status: String,
+    is_unverified: bool,
     #[sqlx(flatten)]
     key: KeyStateRow,
     plan_id: String,
@@ -35,7 +36,8 @@ impl Callers for Backend {
             let row: Option<CallerRow> = sqlx::query_as(
                 "select
                      users.id as user_id, api_key.id as key_id, api_key.digest,
-                     users.status as user_status, api_key.expires_at, api_key.revoked_at,
+                     users.status as user_status,
+                     users.email_verified_at is null as is_unverified, api_key.expires_at, api_key.revoked_at,
                      api_key.tokens_per_day as key_tokens_per_day,
                      api_key.requests_per_day as key_requests_per_day,
                      api_key.models as key_models,
@@ -127,6 +129,7 @@ impl TryFrom<CallerRow> for Caller {
             key: KeyId(row.key_id.into()),
             digest: KeyDigest(digest),
             user_status: encode::user_status(&row.user_status)?,
+            must_verify_email: row.is_unverified,
             key_revoked: row.key.revoked_at.is_some(),
             key_expires_at: row.key.expires_at.map(encode::instant).transpose()?,
             key_limits: row.key.limits()?,

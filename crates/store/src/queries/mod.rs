@@ -8,6 +8,7 @@ mod history;
 mod keys;
 mod ledger;
 mod maintenance;
+mod one_time_links;
 mod plans;
 mod reconciliation;
 mod reports;

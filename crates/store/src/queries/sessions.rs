@@ -20,8 +20,8 @@ impl Sessions for Backend {
         self.read(StoreOp::Sessions, async {
             let row: Option<CredentialsRow> = sqlx::query_as(
                 "select
-                     id, email, username, role, status, plan_id, overrides, version, created_at,
-                     password_hash
+                     id, email, username, role, status, plan_id, overrides, email_verified_at,
+                     version, created_at, password_hash
                  from users
                  where email = $1",
             )
@@ -85,8 +85,8 @@ impl Sessions for Backend {
         self.read(StoreOp::Sessions, async {
             let row: Option<UserRow> = sqlx::query_as(
                 "select
-                     users.id, email, username, role, status, plan_id, overrides, version,
-                     users.created_at
+                     users.id, email, username, role, status, plan_id, overrides,
+                     email_verified_at, version, users.created_at
                  from session
                  join users on users.id = session.user_id
                  where session.id = $1
@@ -110,8 +110,8 @@ impl Sessions for Backend {
         self.read(StoreOp::Sessions, async {
             let row: Option<ConsoleSessionRow> = sqlx::query_as(
                 "select
-                     users.id, email, username, role, status, plan_id, overrides, version,
-                     users.created_at,
+                     users.id, email, username, role, status, plan_id, overrides,
+                     email_verified_at, version, users.created_at,
                      coalesce(seen_at, session.created_at) as seen_at,
                      coalesce(confirmed_at, session.created_at) as confirmed_at
                  from session

@@ -3,7 +3,7 @@
 
 use super::dialect::{self, Backend, Connection, Driver};
 use super::dialect::{for_no_key_update, id_in, next_change, page_end, page_start};
-use super::{audit, sessions};
+use super::{audit, one_time_links, sessions};
 use crate::StoreError;
 use crate::audit::Change;
 use crate::encode;
@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use domain::actor::AuditContext;
 use domain::id::{PlanId, UserId};
 use domain::user::{Role, User, UserStatus};
+use jiff::Timestamp;
 use sqlx::error::{DatabaseError, ErrorKind};
 use sqlx::{Executor, QueryBuilder};
 use telemetry::labels::StoreOp;
@@ -28,6 +29,7 @@ pub(super) struct UserRow {
     status: String,
     plan_id: String,
     overrides: Option<String>,
+    email_verified_at: Option<i64>,
     version: i64,
     created_at: i64,
 }
@@ -59,7 +61,9 @@ impl Users for Backend {
     async fn user_by_email(&self, email: &str) -> Result<Option<User>, StoreError> {
         self.read(StoreOp::Accounts, async {
             let row: Option<UserRow> = sqlx::query_as(
-                "select id, email, username, role, status, plan_id, overrides, version, created_at
+                "select
+                     id, email, username, role, status, plan_id, overrides, email_verified_at,
+                     version, created_at
                  from users
                  where email = $1",
             )
@@ -104,7 +108,9 @@ async fn page(
     limit: u32,
 ) -> Result<Vec<User>, StoreError> {
     let mut query = QueryBuilder::<Driver>::new(concat!(
-        "select id, email, username, role, status, plan_id, overrides, version, created_at
+        "select
+                     id, email, username, role, status, plan_id, overrides, email_verified_at,
+                     version, created_at
          from users
          where ",
         page_start!()
@@ -133,15 +139,18 @@ async fn page(
     rows.into_iter().map(User::try_from).collect()
 }
 
-async fn insert(tx: &mut Connection, user: &NewUser) -> Result<User, UserError> {
+pub(super) async fn insert(tx: &mut Connection, user: &NewUser) -> Result<User, UserError> {
     let row: Result<UserRow, sqlx::Error> = sqlx::query_as(concat!(
         next_change!(),
         "insert into users (
-             id, email, username, password_hash, role, status, plan_id, change_seq, created_at
+             id, email, username, password_hash, role, status, plan_id, change_seq, created_at,
+             email_verified_at
          )
-         select $1, $2, $3, $4, $5, $6, $7, number.last, $8
+         select $1, $2, $3, $4, $5, $6, $7, number.last, $8, $9
          from number
-         returning id, email, username, role, status, plan_id, overrides, version, created_at",
+         returning
+             id, email, username, role, status, plan_id, overrides, email_verified_at, version,
+             created_at",
     ))
     .bind(UserId::new().0)
     .bind(&user.email)
@@ -151,6 +160,7 @@ async fn insert(tx: &mut Connection, user: &NewUser) -> Result<User, UserError> 
     .bind(UserStatus::Active.as_str())
     .bind(user.plan.as_str())
     .bind(user.created_at.as_millisecond())
+    .bind(user.email_verified.then(|| user.created_at.as_millisecond()))
     .fetch_one(tx)
     .await;
     Ok(row.map_err(|e| refused(e, &user.plan))?.try_into()?)
@@ -162,8 +172,8 @@ pub(super) async fn find(
 ) -> Result<Option<Credentials>, StoreError> {
     let row: Option<CredentialsRow> = sqlx::query_as(
         "select
-             id, email, username, role, status, plan_id, overrides, version, created_at,
-             password_hash
+             id, email, username, role, status, plan_id, overrides, email_verified_at, version,
+             created_at, password_hash
          from users
          where id = $1",
     )
@@ -180,8 +190,8 @@ pub(super) async fn lock(
 ) -> Result<Option<Credentials>, StoreError> {
     let row: Option<CredentialsRow> = sqlx::query_as(concat!(
         "select
-             id, email, username, role, status, plan_id, overrides, version, created_at,
-             password_hash
+             id, email, username, role, status, plan_id, overrides, email_verified_at, version,
+             created_at, password_hash
          from users
          where id = $1",
         for_no_key_update!()
@@ -196,7 +206,9 @@ pub(super) async fn lock(
 pub(super) async fn by_ids(store: &Backend, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
     let rows: Vec<UserRow> = sqlx::query_as(concat!(
-        "select id, email, username, role, status, plan_id, overrides, version, created_at
+        "select
+                     id, email, username, role, status, plan_id, overrides, email_verified_at,
+                     version, created_at
          from users
          where id ",
         id_in!("$1")
@@ -226,6 +238,9 @@ pub(super) async fn change_in(
     let after = update(tx, &after, password_hash).await?;
     if change.ends_sessions() {
         sessions::end_all(tx, id).await?;
+    }
+    if change.ends_links(&before) {
+        one_time_links::end_all(tx, id).await?;
     }
     audit::append(tx, &Change::of_user(Some(&before), &after, new_password), by).await?;
     Ok(Some(after))
@@ -265,11 +280,14 @@ async fn update(
              status = $6,
              plan_id = $7,
              overrides = $8,
+             email_verified_at = $9,
              version = version + 1,
              change_seq = number.last
          from number
          where id = $1
-         returning id, email, username, role, status, plan_id, overrides, version, created_at",
+         returning
+             id, email, username, role, status, plan_id, overrides, email_verified_at, version,
+             created_at",
     ))
     .bind(user.id.0)
     .bind(&user.email)
@@ -279,6 +297,7 @@ async fn update(
     .bind(user.status.as_str())
     .bind(user.plan.as_str())
     .bind(encode::overrides_text(&user.overrides))
+    .bind(user.email_verified_at.map(Timestamp::as_millisecond))
     .fetch_one(tx)
     .await;
     Ok(row.map_err(|e| refused(e, &user.plan))?.try_into()?)
@@ -330,6 +349,7 @@ impl TryFrom<UserRow> for User {
             status: encode::user_status(&row.status)?,
             plan: PlanId(row.plan_id.into()),
             overrides: encode::overrides(row.overrides.as_deref())?,
+            email_verified_at: row.email_verified_at.map(encode::instant).transpose()?,
             version: encode::count(row.version)?,
             created_at: encode::instant(row.created_at)?,
         })

@@ -4,7 +4,9 @@
 //! exists from the start with 0. Nothing here is process-wide: each part that counts receives a `Metrics`.
 
 use super::backlog::Backlog;
-use super::labels::{AccountProblem, Outcome, RedisOp, Route, StoreOp, TokenKind, WaitOutcome};
+use super::labels::{
+    AccountProblem, MailKind, MailOutcome, Outcome, RedisOp, Route, StoreOp, TokenKind, WaitOutcome,
+};
 use domain::id::IdMap;
 use domain::limit::LimitKind;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
@@ -12,7 +14,7 @@ use metrics_exporter_prometheus::{
     Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
-const COUNTERS: [(&str, &str); 15] = [
+const COUNTERS: [(&str, &str); 16] = [
     ("knockx_requests_total", "Requests by route, status and outcome."),
     (
         "knockx_tokens_total",
@@ -48,6 +50,10 @@ const COUNTERS: [(&str, &str); 15] = [
     (
         "knockx_upstream_account_refusals_total",
         "Calls rejected by upstreams because of the operator's key or account.",
+    ),
+    (
+        "knockx_mails_total",
+        "Mails by kind and outcome; a retried mail is counted once for each attempt.",
     ),
 ];
 
@@ -132,6 +138,7 @@ pub struct Metrics {
     requests: Vec<Counter>,
     refusals: [Counter; LimitKind::ALL.len()],
     waits: [Counter; WaitOutcome::ALL.len()],
+    mails: [[Counter; MailOutcome::ALL.len()]; MailKind::ALL.len()],
     models: IdMap<Box<str>, ModelSeries>,
     other_model: ModelSeries,
     upstreams: IdMap<Box<str>, UpstreamSeries>,
@@ -185,6 +192,7 @@ impl Metrics {
                 .map(|l| table.counter("knockx_quota_refusals_total", &[("limit", l.as_str())])),
             waits: WaitOutcome::ALL
                 .map(|w| table.counter("knockx_admission_waits_total", &[("outcome", w.as_str())])),
+            mails: MailKind::ALL.map(|kind| table.mails(kind)),
             models: models.iter().map(|m| ((*m).into(), table.model(m))).collect(),
             other_model: table.model(OTHER),
             upstreams: upstreams.iter().map(|u| ((*u).into(), table.upstream(u))).collect(),
@@ -207,6 +215,11 @@ impl Metrics {
     /// Requests refused by quota, by limit.
     pub fn quota_refusals(&self, limit: LimitKind) -> &Counter {
         &self.refusals[limit as usize]
+    }
+
+    /// Mails, by kind and outcome.
+    pub fn mails(&self, kind: MailKind, outcome: MailOutcome) -> &Counter {
+        &self.mails[kind as usize][outcome as usize]
     }
 
     /// Calls that waited for tokens reserved by calls in flight.
@@ -338,6 +351,13 @@ impl Table {
             reasoning_allowance: self
                 .gauge("knockx_reasoning_allowance_tokens", &[("model", model)]),
         }
+    }
+
+    fn mails(&self, kind: MailKind) -> [Counter; MailOutcome::ALL.len()] {
+        MailOutcome::ALL.map(|outcome| {
+            let labels = [("kind", kind.as_str()), ("outcome", outcome.as_str())];
+            self.counter("knockx_mails_total", &labels)
+        })
     }
 
     fn upstream(&self, upstream: &str) -> UpstreamSeries {

@@ -38,6 +38,7 @@ fn every_series_of_the_contract_exists_with_0() {
         "knockx_store_seconds_bucket{op=\"journal\",le=\"+Inf\"}",
         "knockx_upstream_up{upstream=\"xai\"}",
         "knockx_retries_total",
+        "knockx_mails_total{kind=\"reset_password\",outcome=\"sent\"}",
     ];
     for series in series {
         assert!(value(&text, series).abs() < f64::EPSILON, "{series} is not 0");

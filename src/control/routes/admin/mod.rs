@@ -2,6 +2,7 @@
 
 pub mod overview;
 pub mod users;
+pub mod invitations;
 pub mod keys;
 pub mod reset;
 pub mod top_users;

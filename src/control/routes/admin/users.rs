@@ -1,8 +1,10 @@
 //! Users, for admins: search, get, change.
 
+use crate::control::account_links;
 use crate::control::api_error::ApiError;
 use crate::control::auth::{Admin, AnyCredential};
-use crate::control::http::extract::{JsonBody, Object, PathParam, Query};
+use crate::control::http::extract::{JsonBody, Object, PathParam, PreferredLanguage, Query};
+use crate::control::http::middleware::RequestContext;
 use crate::control::http::pagination::{self, Page};
 use crate::control::openapi::errors::{
     AdminRequired, InvalidBody, InvalidQuery, InvalidUserChange, PlanNotFound, Unavailable,
@@ -20,8 +22,8 @@ use crate::control::views::period::Period;
 use crate::control::views::plan::WindowView;
 use crate::control::views::usage::SumsView;
 use crate::control::views::user::UserView;
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 use domain::id::{PlanId, UserId};
 use domain::plan::Plan;
 use domain::user::{LimitOverrides, Role, User, UserStatus};
@@ -180,6 +182,8 @@ pub async fn change(
     State(state): State<ControlState>,
     admin: Admin,
     PathParam(id): PathParam,
+    Extension(context): Extension<RequestContext>,
+    PreferredLanguage(language): PreferredLanguage,
     JsonBody(form): JsonBody<UserPatch>,
 ) -> Result<Json<UserInFull>, ApiError> {
     let user = state.user(&id).await?;
@@ -198,10 +202,12 @@ pub async fn change(
         role: form.role,
         status: form.status,
         overrides: form.overrides.map(|overrides| overrides.0.resolved(&state)).transpose()?,
-        password_hash: None,
+        ..UserChange::default()
     };
     let changed = state.store.change_user(user.id, &change, &admin.by).await?;
-    in_full(&state, changed.ok_or(ApiError::NotFound("user"))?).await.map(Json)
+    let changed = changed.ok_or(ApiError::NotFound("user"))?;
+    account_links::after_change(&state, &user, &changed, (context.address, language)).await;
+    in_full(&state, changed).await.map(Json)
 }
 
 /// The search text; an empty one matches all users.

@@ -44,6 +44,8 @@ pub enum Refusal {
     RightEnded,
     ExpiredKey,
     SuspendedUser,
+    /// The user has to verify the e-mail address first.
+    UnverifiedUser,
     CallersUnavailable,
     // the body
     BodyTooLarge {
@@ -191,6 +193,11 @@ impl Refusal {
             Self::SuspendedUser => {
                 unauthorized("This account is suspended.", Some("account_deactivated"))
             }
+            Self::UnverifiedUser => invalid(
+                403,
+                "The e-mail address of this account is not verified. Open the link that was mailed to it, or request another one with POST /api/v1/users/verify-email/send.",
+                Some("email_unverified"),
+            ),
             Self::CallersUnavailable => server(
                 503,
                 "API keys cannot be verified right now. Please retry.",

@@ -76,6 +76,7 @@ fn keys() {
     check(Refusal::RevokedKey, &unauthorized("invalid_api_key"));
     check(Refusal::ExpiredKey, &unauthorized("invalid_api_key"));
     check(Refusal::SuspendedUser, &unauthorized("account_deactivated"));
+    check(Refusal::UnverifiedUser, &(403, INVALID, "email_unverified", "", vec![], false));
 }
 
 #[test]

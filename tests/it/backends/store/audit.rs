@@ -52,6 +52,7 @@ pub async fn changes_of_users_are_logged_with_old_values(store: Any) {
         before: None,
         after: Some(json!({
             "email": "a@b.c",
+            "email_verified": false,
             "username": null,
             "role": "user",
             "status": "active",

@@ -5,6 +5,7 @@ pub mod keys;
 pub mod plans;
 pub mod sessions;
 pub mod secrets;
+pub mod one_time_links;
 pub mod upgrades;
 pub mod audit;
 pub mod stored_responses;
@@ -101,6 +102,19 @@ macro_rules! suite {
                 sessions_from_before_the_first_secret_go_on
                 of_concurrent_first_starts_one_sets_the_secret
                 a_command_learns_which_secret_is_in_use
+            }
+            one_time_links {
+                a_link_is_used_once_and_applies_its_change
+                only_the_right_token_purpose_and_time_open_a_link
+                a_newer_link_of_the_same_purpose_ends_the_earlier
+                a_password_a_suspension_or_another_address_ends_links
+                a_reset_ends_all_sessions_and_links
+                a_refused_change_leaves_the_link
+                of_concurrent_uses_one_succeeds
+                expired_links_are_pruned
+                the_last_setup_link_creates_the_first_admin_once
+                no_first_admin_is_created_beside_another
+                of_concurrent_first_admins_one_is_created
             }
             upgrades {
                 a_repeated_upgrade_request_is_one_request
@@ -253,6 +267,7 @@ pub fn new_user(email: &str, plan: &str) -> NewUser {
         email: email.to_owned(),
         username: None,
         password_hash: None,
+        email_verified: false,
         role: Role::User,
         plan: PlanId::from(plan),
         created_at: at(0),

@@ -86,6 +86,7 @@ pub fn older_ledger(
         status: UserStatus::Active,
         plan: PlanId::from("basic"),
         overrides: LimitOverrides::default(),
+        email_verified_at: None,
         version: 1,
         created_at: at(0),
     };
