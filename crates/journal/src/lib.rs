@@ -1,4 +1,4 @@
-//! The journal: one append-only log of leases, extensions, charges and adjustments in the data folder.
+//! The journal: one append-only log of leases, extensions, charges and adjustments in the data directory.
 //!
 //! A lease is written before the request to the upstream, a charge before the end of the response. The ledger is a
 //! projection of the journal: [`projector`] writes it in batches, exactly once. A call waits for one `write` and
@@ -79,10 +79,11 @@ impl Journal {
             return Err(Unavailable);
         }
         let request = lease.request;
-        let upto = log.append(Record::Open(lease));
-        if !log.is_durable(upto) {
-            let written = tokio::time::timeout(OPEN_TIMEOUT, log.wait_durable(upto, false)).await;
-            if written != Ok(true) && !log.is_durable(upto) {
+        let appended = log.append(Record::Open(lease));
+        if !log.is_durable(appended) {
+            let written =
+                tokio::time::timeout(OPEN_TIMEOUT, log.wait_durable(appended, false)).await;
+            if written != Ok(true) && !log.is_durable(appended) {
                 log.push(Record::Withdraw { request });
                 log.drive();
                 return Err(Unavailable);
@@ -103,34 +104,34 @@ impl Journal {
         self.write(Record::Settle(charge)).await;
     }
 
-    /// Appends a charge to the buffer of the log. Returns the position to pass to
-    /// [`wait_durable`](Self::wait_durable).
+    /// Appends a charge to the buffer of the log. Returns the number of appended bytes to pass
+    /// to [`wait_durable`](Self::wait_durable).
     #[must_use]
     pub fn push(&self, charge: Charge) -> u64 {
         self.shared.log.push(Record::Settle(charge))
     }
 
-    /// Returns when everything up to `upto` is durable. Waits while the disk is not writable.
-    pub async fn wait_durable(&self, upto: u64) {
+    /// Returns when the first `appended` bytes since the start are durable. Waits while the disk is not writable.
+    pub async fn wait_durable(&self, appended: u64) {
         self.shared.log.drive();
-        self.shared.log.wait_durable(upto, true).await;
+        self.shared.log.wait_durable(appended, true).await;
     }
 
     /// Returns when the adjustments are durable, like [`settle`](Self::settle).
     pub async fn adjust(&self, adjustments: Vec<Adjustment>) {
-        let mut upto = 0;
+        let mut appended = 0;
         for adjustment in adjustments {
-            upto = self.shared.log.append(Record::Adjust(adjustment));
+            appended = self.shared.log.append(Record::Adjust(adjustment));
         }
-        self.shared.log.wait_durable(upto, true).await;
+        self.shared.log.wait_durable(appended, true).await;
     }
 
     /// Returns when the ledger has everything that is in the journal now.
     pub async fn wait_projected(&self) {
         let log = &self.shared.log;
         // Including what is in the buffer and not written yet.
-        self.wait_durable(log.pushed()).await;
-        log.wait_projected_to(log.end()).await;
+        self.wait_durable(log.appended()).await;
+        log.wait_for_ledger(log.end()).await;
     }
 
     /// Number of entries that the ledger rejected permanently and that were dead-lettered. More than 0 is a bug.
@@ -157,7 +158,7 @@ impl Journal {
     /// [`NotReleased`] if the ledger does not have everything; the journal must then be resumed.
     pub async fn release(&self) -> Result<(), NotReleased> {
         let log = &self.shared.log;
-        self.wait_durable(log.pushed()).await;
+        self.wait_durable(log.appended()).await;
         self.shared.release.stop_projector().await;
         if log.backlog_bytes() == 0 { Ok(()) } else { Err(NotReleased) }
     }
@@ -169,7 +170,7 @@ impl Journal {
 
     async fn write(&self, record: Record) {
         let log = &self.shared.log;
-        let upto = log.append(record);
-        log.wait_durable(upto, true).await;
+        let appended = log.append(record);
+        log.wait_durable(appended, true).await;
     }
 }

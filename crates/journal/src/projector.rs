@@ -87,7 +87,7 @@ impl Projector {
         gauges: ProjectorMetrics,
         dead_letters: Arc<AtomicU64>,
     ) -> Self {
-        let at = log.projected();
+        let at = log.ledger_position();
         Self { log, store, gauges, dead_letters, at, open: None, entries: 0, outage: None }
     }
 
@@ -128,7 +128,7 @@ impl Projector {
             let count = batch.entries.len() as u64;
             if count > 0 {
                 let began = clock::instant();
-                let done = self.write(&batch.entries, Some(self.mark(batch.end))).await;
+                let done = self.write(&batch.entries, Some(self.position(batch.end))).await;
                 self.gauges.flush_seconds.record(clock::instant().duration_since(began));
                 done.inspect_err(|_| self.open = None)?;
                 self.gauges.backlog.progress(clock::instant());
@@ -137,14 +137,14 @@ impl Projector {
                 self.recovered();
             }
             (self.at, self.entries) = (batch.end, self.entries + count);
-            self.log.set_projected(batch.end);
+            self.log.set_ledger_position(batch.end);
             self.show_depth(0);
             self.delete_segments().await?;
         }
         Ok(())
     }
 
-    fn mark(&self, position: u64) -> JournalPosition {
+    fn position(&self, position: u64) -> JournalPosition {
         JournalPosition { log: self.log.id().0, position }
     }
 
@@ -176,15 +176,15 @@ impl Projector {
         Err(JournalError::Cut { file: path(self.log.disk(), segment.base), at: offset })
     }
 
-    /// Writes entries with their mark; those that the ledger rejects permanently are dead-lettered.
+    /// Writes entries with the position after them; those that the ledger rejects permanently are dead-lettered.
     async fn write(
         &self,
         entries: &[Entry],
-        mark: Option<JournalPosition>,
+        position: Option<JournalPosition>,
     ) -> Result<(), StoreError> {
-        let mut parts = vec![(entries, mark)];
-        while let Some((part, mark)) = parts.pop() {
-            match self.store.write_batch(part, mark).await {
+        let mut parts = vec![(entries, position)];
+        while let Some((part, position)) = parts.pop() {
+            match self.store.write_batch(part, position).await {
                 Ok(()) => {
                     let charges = part.iter().filter(|entry| matches!(entry, Entry::Settle(_)));
                     self.gauges.persisted.increment(charges.count() as u64);
@@ -196,11 +196,11 @@ impl Projector {
                         "ledger rejected a batch, searching for the invalid entry"
                     );
                     let (first, second) = part.split_at(part.len() / 2);
-                    parts.extend([(second, mark), (first, None)]);
+                    parts.extend([(second, position), (first, None)]);
                 }
                 Err(StoreError::Corrupt(why)) if part.len() == 1 => {
                     self.dead_letter(&part[0], &why).await?;
-                    parts.push((&[], mark));
+                    parts.push((&[], position));
                 }
                 Err(error) => return Err(error),
             }
@@ -226,7 +226,7 @@ impl Projector {
         let segments = self.log.segments();
         let index = recovery::segment_of(&segments, self.at);
         let Some(current) = segments.get(index).filter(|_| index > 0) else { return Ok(()) };
-        self.store.write_batch(&[], Some(self.mark(self.at))).await?;
+        self.store.write_batch(&[], Some(self.position(self.at))).await?;
         if let Err(error) = self.log.delete_before(current.base) {
             tracing::warn!(%error, "failed to delete a journal segment, retrying later");
         }

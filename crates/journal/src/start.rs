@@ -108,11 +108,11 @@ async fn charge_abandoned_leases(
     let resumed = resume(&*parts.disk, &*parts.store, parts.settings).await?;
     let ProjectedJournal { journal, mut projector, leases } = open(parts, resumed).await?;
     let log = &journal.shared.log;
-    let mut upto = 0;
+    let mut appended = 0;
     for lease in &leases {
-        upto = log.append(Record::Settle(Charge::abandoned_in_full(lease)));
+        appended = log.append(Record::Settle(Charge::abandoned_in_full(lease)));
     }
-    log.wait_durable(upto, true).await;
+    log.wait_durable(appended, true).await;
     projector.catch_up().await?;
     Ok((journal, projector, leases.len()))
 }
@@ -122,15 +122,15 @@ async fn charge_abandoned_leases(
 async fn read_released(disk: &dyn Disk, store: &dyn Ledger) -> Result<LogState, JournalError> {
     let not_released = || JournalError::NotReleased { folder: disk.name() };
     let listed = recovery::list(disk)?.ok_or_else(not_released)?;
-    let mark = store.position_in(listed.log.0).await?.unwrap_or(0);
-    let Scan { leases, entries, torn } = recovery::scan(disk, &listed, mark)?;
+    let position = store.position_in(listed.log.0).await?.unwrap_or(0);
+    let Scan { leases, entries, torn } = recovery::scan(disk, &listed, position)?;
     let SegmentList { log: id, segments } = listed;
     let first = segments.first().map_or(0, |first| first.base);
     let end = segments.last().map_or(0, Segment::end);
-    if torn.is_some() || entries > 0 || mark > end {
+    if torn.is_some() || entries > 0 || position > end {
         return Err(not_released());
     }
-    Ok(LogState { id, segments, leases, projected: mark.max(first), entries })
+    Ok(LogState { id, segments, leases, ledger_position: position.max(first), entries })
 }
 
 /// Reads the log, or creates one, and prepares it for writing.
@@ -147,7 +147,7 @@ async fn resume(
         warn_of_other_log(disk, id, latest);
         let (_, first) = create_segment(disk, id, 0, &[]).map_err(io)?;
         let (segments, leases) = (vec![first], OpenLeases::default());
-        return Ok(LogState { id, segments, leases, projected: 0, entries: 0 });
+        return Ok(LogState { id, segments, leases, ledger_position: 0, entries: 0 });
     };
     warn_of_other_log(disk, listed.log, latest);
     let known = store.position_in(listed.log.0).await?;
@@ -157,20 +157,20 @@ async fn resume(
             "the database has no charges of this journal yet; writing all of them"
         );
     }
-    let mark = known.unwrap_or(0);
-    let scanned = recovery::scan(disk, &listed, mark)?;
-    if listed.segments.last().is_some_and(|last| mark > last.end()) {
+    let position = known.unwrap_or(0);
+    let scanned = recovery::scan(disk, &listed, position)?;
+    if listed.segments.last().is_some_and(|last| position > last.end()) {
         rescue(disk, &listed, store).await?;
     }
     let first = listed.segments.first().map_or(0, |first| first.base);
-    if mark < first {
+    if position < first {
         tracing::warn!(
-            log = %listed.log, from = mark, to = first,
+            log = %listed.log, from = position, to = first,
             "the journal starts after the position stored in the database; charges in between are missing \
              (was an older database restored?)"
         );
     }
-    continue_log(disk, listed, scanned, mark, settings).map_err(io)
+    continue_log(disk, listed, scanned, position, settings).map_err(io)
 }
 
 /// Writes every charge in the folder to the ledger, which records each once. For a folder that ends before the
@@ -198,7 +198,7 @@ fn continue_log(
     disk: &dyn Disk,
     listed: SegmentList,
     scanned: Scan,
-    mark: u64,
+    position: u64,
     settings: LogSettings,
 ) -> std::io::Result<LogState> {
     let SegmentList { log: id, mut segments } = listed;
@@ -218,12 +218,12 @@ fn continue_log(
         );
     }
     let end = segments.last().map_or(0, Segment::end);
-    if mark > end {
+    if position > end {
         tracing::warn!(
-            log = %id, end, mark,
+            log = %id, end, position,
             "the journal ends before the position stored in the database (a power cut?); continuing from there"
         );
-        let (_, next) = create_segment(disk, id, mark, &scanned.leases.to_vec())?;
+        let (_, next) = create_segment(disk, id, position, &scanned.leases.to_vec())?;
         for old in segments.drain(..) {
             disk.remove(&segment::file_name(old.base))?;
         }
@@ -231,7 +231,7 @@ fn continue_log(
     }
     let Scan { leases, entries, .. } = scanned;
     let first = segments.first().map_or(0, |first| first.base);
-    Ok(LogState { id, segments, leases, projected: mark.max(first), entries })
+    Ok(LogState { id, segments, leases, ledger_position: position.max(first), entries })
 }
 
 fn warn_of_other_log(disk: &dyn Disk, id: LogId, latest: Option<JournalPosition>) {

@@ -30,7 +30,7 @@ pub(super) struct Tail {
     /// Bytes of the current write; empty unless it is running or has failed.
     pub(super) unwritten: Vec<u8>,
     /// Number of bytes appended to the log up to the end of the current write.
-    pub(super) upto: u64,
+    pub(super) appended: u64,
     /// Length at which the next segment begins.
     pub(super) roll_at: u64,
     pub(super) outage: Option<(Instant, u64)>,
@@ -39,7 +39,7 @@ pub(super) struct Tail {
 impl Tail {
     /// Continues at the end of `segment`, in `file`; the next segment begins at `roll_at` bytes.
     pub(super) fn new(file: Box<dyn DiskFile>, segment: Segment, roll_at: u64) -> Self {
-        Self { file, segment, unwritten: Vec::new(), upto: 0, roll_at, outage: None }
+        Self { file, segment, unwritten: Vec::new(), appended: 0, roll_at, outage: None }
     }
 
     /// Writes the bytes of the current write at the end of the segment.

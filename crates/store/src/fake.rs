@@ -42,9 +42,9 @@ impl Ledger for FakeStore {
     async fn write_batch(
         &self,
         batch: &[Entry],
-        upto: Option<JournalPosition>,
+        position: Option<JournalPosition>,
     ) -> Result<(), StoreError> {
-        self.query(|answer| Query::Journal(batch.to_vec(), upto, answer)).await
+        self.query(|answer| Query::Journal(batch.to_vec(), position, answer)).await
     }
 
     async fn position_in(&self, log: Uuid) -> Result<Option<u64>, StoreError> {

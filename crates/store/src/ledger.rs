@@ -15,7 +15,7 @@ pub trait Ledger: Send + Sync + 'static {
     async fn write_batch(
         &self,
         batch: &[Entry],
-        upto: Option<JournalPosition>,
+        position: Option<JournalPosition>,
     ) -> Result<(), StoreError>;
 
     /// The position up to which the ledger has the journal with this id.

@@ -47,7 +47,7 @@ pub(super) struct LogState {
     pub(super) segments: Vec<Segment>,
     pub(super) leases: OpenLeases,
     /// Position up to which the ledger has the log.
-    pub(super) projected: u64,
+    pub(super) ledger_position: u64,
     /// Number of ledger entries after that position.
     pub(super) entries: u64,
 }
@@ -68,8 +68,8 @@ pub struct Log {
     pub(super) arrived: Notify,
     /// Position after the last byte written.
     end: AtomicU64,
-    projected: AtomicU64,
-    projected_moved: Notify,
+    ledger_position: AtomicU64,
+    ledger_position_moved: Notify,
     /// True if the latest write failed.
     failing: AtomicBool,
     /// Start of the current write, in milliseconds since `origin` plus one; 0 if none is running.
@@ -87,7 +87,7 @@ pub struct Log {
 struct Pending {
     bytes: Vec<u8>,
     /// Number of bytes appended since the start.
-    pushed: u64,
+    appended: u64,
     leases: OpenLeases,
     /// Number of ledger entries appended since the start, and before it if the ledger lacks them.
     entries: u64,
@@ -104,7 +104,7 @@ impl Log {
         resumed: LogState,
         failures: Counter,
     ) -> io::Result<Arc<Self>> {
-        let LogState { id, segments, leases, projected, entries } = resumed;
+        let LogState { id, segments, leases, ledger_position, entries } = resumed;
         let last = segments.last().copied().ok_or_else(|| io::Error::other("it has no segment"))?;
         let file = disk.open(&segment::file_name(last.base))?;
         let tail = Tail::new(file, last, settings.segment_bytes);
@@ -112,15 +112,15 @@ impl Log {
             disk,
             id,
             settings,
-            pending: Mutex::new(Pending { bytes: Vec::new(), pushed: 0, leases, entries }),
+            pending: Mutex::new(Pending { bytes: Vec::new(), appended: 0, leases, entries }),
             tail: Mutex::new(tail),
             segments: Mutex::new(segments),
             durable: AtomicU64::new(0),
             progress: Notify::new(),
             arrived: Notify::new(),
             end: AtomicU64::new(last.end()),
-            projected: AtomicU64::new(projected.min(last.end())),
-            projected_moved: Notify::new(),
+            ledger_position: AtomicU64::new(ledger_position.min(last.end())),
+            ledger_position_moved: Notify::new(),
             failing: AtomicBool::new(false),
             writing_since: AtomicU64::new(0),
             slow_until: AtomicU64::new(0),
@@ -167,7 +167,9 @@ impl Log {
     /// Number of bytes that wait for the ledger.
     #[must_use]
     pub fn backlog_bytes(&self) -> u64 {
-        self.end.load(Ordering::Relaxed).saturating_sub(self.projected.load(Ordering::Relaxed))
+        self.end
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.ledger_position.load(Ordering::Relaxed))
     }
 
     /// Sets if another instance has the instance lock, so that no call may be admitted here.
@@ -175,11 +177,11 @@ impl Log {
         self.superseded.store(is_superseded, Ordering::Relaxed);
     }
 
-    /// Appends a record and starts its write. Returns the position to wait for.
+    /// Appends a record and starts its write. Returns the number of appended bytes to wait for.
     pub(super) fn append(&self, record: Record) -> u64 {
-        let upto = self.push(record);
+        let appended = self.push(record);
         self.drive();
-        upto
+        appended
     }
 
     /// Appends a record; it is written with the next one.
@@ -187,32 +189,32 @@ impl Log {
         let mut pending = self.pending.lock();
         let before = pending.bytes.len();
         reader::append(&record, self.id.seed(), &mut pending.bytes);
-        pending.pushed += (pending.bytes.len() - before) as u64;
+        pending.appended += (pending.bytes.len() - before) as u64;
         pending.entries += u64::from(record.is_for_ledger());
         let ended = pending.leases.apply(record);
-        let pushed = pending.pushed;
+        let appended = pending.appended;
         drop(pending);
         // Freed without the lock.
         drop(ended);
-        pushed
+        appended
     }
 
-    /// True if everything up to `upto` is written.
-    pub(super) fn is_durable(&self, upto: u64) -> bool {
-        self.durable.load(Ordering::Acquire) >= upto
+    /// True if the first `appended` bytes since the start are written.
+    pub(super) fn is_durable(&self, appended: u64) -> bool {
+        self.durable.load(Ordering::Acquire) >= appended
     }
 
-    /// Waits until everything up to `upto` is written. If a write fails, waits for its retry if `retries` is
-    /// true, and otherwise returns false.
-    pub(super) async fn wait_durable(&self, upto: u64, retries: bool) -> bool {
+    /// Waits until the first `appended` bytes since the start are written. If a write fails, waits for its retry
+    /// if `retries` is true, and otherwise returns false.
+    pub(super) async fn wait_durable(&self, appended: u64, retries: bool) -> bool {
         loop {
-            if self.is_durable(upto) {
+            if self.is_durable(appended) {
                 return true;
             }
             let moved = self.progress.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
-            if self.is_durable(upto) {
+            if self.is_durable(appended) {
                 return true;
             }
             if !retries && self.failing.load(Ordering::Relaxed) {
@@ -223,8 +225,8 @@ impl Log {
     }
 
     /// Number of bytes appended since the start.
-    pub(super) fn pushed(&self) -> u64 {
-        self.pending.lock().pushed
+    pub(super) fn appended(&self) -> u64 {
+        self.pending.lock().appended
     }
 
     /// Number of ledger entries appended since the start, and before it if the ledger lacks them.
@@ -237,26 +239,26 @@ impl Log {
         self.end.load(Ordering::Acquire)
     }
 
-    pub(super) fn projected(&self) -> u64 {
-        self.projected.load(Ordering::Acquire)
+    pub(super) fn ledger_position(&self) -> u64 {
+        self.ledger_position.load(Ordering::Acquire)
     }
 
     /// Waits until the ledger has everything up to `position`.
-    pub(super) async fn wait_projected_to(&self, position: u64) {
+    pub(super) async fn wait_for_ledger(&self, position: u64) {
         loop {
-            let moved = self.projected_moved.notified();
+            let moved = self.ledger_position_moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
-            if self.projected() >= position {
+            if self.ledger_position() >= position {
                 return;
             }
             moved.await;
         }
     }
 
-    pub(super) fn set_projected(&self, position: u64) {
-        self.projected.store(position, Ordering::Release);
-        self.projected_moved.notify_waiters();
+    pub(super) fn set_ledger_position(&self, position: u64) {
+        self.ledger_position.store(position, Ordering::Release);
+        self.ledger_position_moved.notify_waiters();
     }
 
     pub(super) fn segments(&self) -> Vec<Segment> {

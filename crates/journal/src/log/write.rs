@@ -106,7 +106,7 @@ impl Log {
         } else {
             tail.unwritten.append(&mut pending.bytes);
         }
-        tail.upto = pending.pushed;
+        tail.appended = pending.appended;
         let length = tail.segment.length + tail.unwritten.len() as u64;
         let is_full = !tail.unwritten.is_empty() && length >= tail.roll_at;
         is_full.then(|| pending.leases.to_vec())
@@ -120,7 +120,7 @@ impl Log {
             last.length = tail.segment.length;
         }
         self.end.store(tail.segment.end(), Ordering::Release);
-        self.durable.store(tail.upto, Ordering::Release);
+        self.durable.store(tail.appended, Ordering::Release);
         if let Some((began, failures)) = tail.outage.take() {
             self.failing.store(false, Ordering::Relaxed);
             let seconds = clock::instant().duration_since(began).as_secs_f64();

@@ -57,8 +57,8 @@ impl Ledger {
     fn answer(&self, query: Query) {
         let mut state = self.state();
         match query {
-            Query::Journal(batch, mark, answer) => {
-                let _ = answer.send(state.write(batch, mark));
+            Query::Journal(batch, position, answer) => {
+                let _ = answer.send(state.write(batch, position));
             }
             Query::Position(log, answer) => {
                 let _ = answer.send(Ok(state.marks.get(&log).copied()));
@@ -96,7 +96,7 @@ impl LedgerState {
     fn write(
         &mut self,
         batch: Vec<Entry>,
-        mark: Option<JournalPosition>,
+        position: Option<JournalPosition>,
     ) -> Result<(), StoreError> {
         if self.is_superseded {
             return Err(StoreError::Superseded);
@@ -120,7 +120,7 @@ impl LedgerState {
                 Entry::Adjust(_) => self.adjustments += 1,
             }
         }
-        if let Some(JournalPosition { log, position }) = mark {
+        if let Some(JournalPosition { log, position }) = position {
             let known = self.marks.entry(log).or_default();
             *known = position.max(*known);
             self.latest = Some(log);
@@ -369,12 +369,12 @@ async fn a_log_shorter_than_what_the_ledger_has_goes_on_behind_it() {
         setup.call(tokens).await;
     }
     setup.end().await;
-    let mark = *ledger.state().marks.values().next().unwrap();
+    let position = *ledger.state().marks.values().next().unwrap();
     for _ in 0..2 {
         let next = Setup::start(&short, &ledger).await;
         next.call(9).await;
         next.end().await;
-        assert!(ledger.state().marks.values().all(|known| *known > mark));
+        assert!(ledger.state().marks.values().all(|known| *known > position));
         assert_eq!(ledger.state().rows[&open.request].status, Status::Abandoned);
         assert!(ledger.state().times.values().all(|times| *times == 1));
     }

@@ -19,15 +19,15 @@ const PROJECT: &str = "select project(
 pub(super) async fn write(
     store: &PostgresStore,
     batch: &[Entry],
-    upto: Option<JournalPosition>,
+    position: Option<JournalPosition>,
 ) -> Result<(), StoreError> {
-    store.writer.write(&Arrays::of(batch, upto)).await
+    store.writer.write(&Arrays::of(batch, position)).await
 }
 
 /// The entries of each kind, as one array for each column.
 #[derive(Default)]
 pub(super) struct Arrays<'a> {
-    upto: Option<JournalPosition>,
+    position: Option<JournalPosition>,
     charges: Charges<'a>,
     adjustments: Adjustments<'a>,
 }
@@ -67,8 +67,8 @@ struct Adjustments<'a> {
 }
 
 impl<'a> Arrays<'a> {
-    fn of(batch: &'a [Entry], upto: Option<JournalPosition>) -> Self {
-        let mut arrays = Self { upto, ..Self::default() };
+    fn of(batch: &'a [Entry], position: Option<JournalPosition>) -> Self {
+        let mut arrays = Self { position, ..Self::default() };
         for entry in batch {
             match entry {
                 Entry::Settle(charge) => arrays.charges.push(charge),
@@ -84,11 +84,11 @@ impl<'a> Arrays<'a> {
         epoch: Option<i64>,
         connection: &mut PgConnection,
     ) -> Result<(), sqlx::Error> {
-        let Self { upto, charges, adjustments } = self;
+        let Self { position, charges, adjustments } = self;
         sqlx::query(PROJECT)
             .bind(epoch)
-            .bind(upto.map(|upto| upto.log))
-            .bind(upto.map(|upto| integer(upto.position)))
+            .bind(position.map(|at| at.log))
+            .bind(position.map(|at| integer(at.position)))
             .bind(&charges.request)
             .bind(&charges.user)
             .bind(&charges.key)

@@ -15,9 +15,9 @@ impl Ledger for Backend {
     async fn write_batch(
         &self,
         batch: &[Entry],
-        upto: Option<JournalPosition>,
+        position: Option<JournalPosition>,
     ) -> Result<(), StoreError> {
-        self.handle.run(StoreOp::Journal, self, ledger_batch::write(self, batch, upto)).await
+        self.handle.run(StoreOp::Journal, self, ledger_batch::write(self, batch, position)).await
     }
 
     async fn position_in(&self, log: Uuid) -> Result<Option<u64>, StoreError> {
@@ -38,9 +38,9 @@ impl Ledger for Backend {
                 sqlx::query_as("select log, position from journal_mark where is_latest")
                     .fetch_optional(&self.pool)
                     .await?;
-            let upto =
+            let decode =
                 |(log, position)| Ok(JournalPosition { log, position: encode::count(position)? });
-            latest.map(upto).transpose()
+            latest.map(decode).transpose()
         })
         .await
     }

@@ -18,7 +18,7 @@ const JOURNAL: &str = include_str!("ledger_batch.sql");
 pub(super) async fn write(
     store: &SqliteStore,
     batch: &[Entry],
-    upto: Option<JournalPosition>,
+    position: Option<JournalPosition>,
 ) -> Result<(), StoreError> {
     let arrays = arrays(batch);
     let (charges, adjustments) = arrays.map_err(|e| StoreError::Corrupt(e.to_string()))?;
@@ -30,8 +30,8 @@ pub(super) async fn write(
         sqlx::query(JOURNAL)
             .bind(charges)
             .bind(adjustments)
-            .bind(upto.map(|upto| upto.log.simple().to_string()))
-            .bind(upto.map(|upto| integer(upto.position)))
+            .bind(position.map(|at| at.log.simple().to_string()))
+            .bind(position.map(|at| integer(at.position)))
             .execute(connection)
             .await
     })
