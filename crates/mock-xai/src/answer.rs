@@ -375,14 +375,14 @@ mod tests {
     }
 
     #[test]
-    fn the_same_ask_gets_the_same_answer() {
+    fn the_same_request_gets_the_same_answer() {
         let first = answer(r#""model":"grok-4.3""#, "");
         assert_eq!(first, answer(r#""model":"grok-4.3""#, ""));
         assert_ne!(first.text_of(0), answer(r#""model":"grok-4.3""#, "again").text_of(0));
     }
 
     #[test]
-    fn limits_hold_unless_overrun() {
+    fn limits_apply_unless_overrun() {
         let cut = answer(r#""model":"grok-4.3","max_completion_tokens":5,"n":2"#, "");
         assert_eq!(
             (cut.words, cut.billed_usage.completion, cut.finish),
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usage_can_be_forgotten() {
+    fn a_usage_can_be_left_out() {
         let answer = answer(r#""model":"grok-4.3""#, "[sim fault=no-usage]");
         assert_eq!(answer.reported_usage, None);
         assert_eq!(answer.billed_usage.completion, 24);

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_lines_are_told() {
+    fn the_newest_lines_are_returned() {
         let log = Arc::new(RequestLog::open(None).expect("no file to open"));
         for id in ["a", "b"] {
             let entry = LogEntry { sim_id: id.to_owned(), ..LogEntry::default() };

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told() {
+    fn what_cannot_be_read_is_reported() {
         assert!(overrides(&[("x-sim-tokens", "many")], "").is_err());
         assert!(overrides(&[], "[sim colour=red]").is_err());
         assert!(overrides(&[], "[simple] text").is_ok());

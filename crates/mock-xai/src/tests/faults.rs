@@ -102,7 +102,7 @@ async fn interim_replies_and_trailers_surround_a_reply() {
 }
 
 #[tokio::test]
-async fn gzip_comes_unasked() {
+async fn gzip_comes_unrequested() {
     let running = start(Settings::default()).await;
     for members in ["", STREAM] {
         let reply = chat(&running, "[sim fault=gzip]", members).await;
@@ -119,7 +119,7 @@ async fn gzip_comes_unasked() {
 }
 
 #[tokio::test]
-async fn ids_collide_when_told_to() {
+async fn ids_collide_on_request() {
     let running = start(Settings::default()).await;
     let body =
         |text: &str| format!(r#"{{"model":"grok-4.3","input":"{text} [sim fault=short-id=7]"}}"#);

@@ -205,7 +205,7 @@ async fn statuses_are_ordered_by_fault() {
 }
 
 #[tokio::test]
-async fn breaks_come_where_they_are_told_to() {
+async fn replies_break_where_the_fault_says() {
     let running = start(Settings::default()).await;
     for (fault, whole) in [("cut=5", false), ("reset=5", false), ("close=5", true)] {
         let reply = chat(&running, &format!("[sim fault={fault}]"), STREAM).await;
@@ -260,7 +260,7 @@ async fn big_late_and_broken_replies() {
 }
 
 #[tokio::test]
-async fn the_log_file_holds_every_answer() {
+async fn the_log_file_has_every_answer() {
     let file = std::env::temp_dir().join(format!("knockx-sim-{}.log", std::process::id()));
     let running = start(Settings { log: Some(file.clone()), ..Settings::default() }).await;
     chat(&running, "hello", "").await;
@@ -305,7 +305,7 @@ async fn faults_can_be_set_while_running() {
 }
 
 #[tokio::test]
-async fn responses_are_told_streamed_and_kept() {
+async fn responses_are_returned_streamed_and_stored() {
     let running = start(Settings::default()).await;
     let body = r#"{"model":"grok-4.20-0309-reasoning","input":"hello [sim reasoning=30]"}"#;
     let response = send(&running, "POST", "/v1/responses", "", body).await.json();

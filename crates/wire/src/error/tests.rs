@@ -79,7 +79,7 @@ fn a_rate_limit_stays_one() {
 }
 
 #[test]
-fn the_callers_own_mistakes_are_told() {
+fn the_callers_own_mistakes_are_reported() {
     let long =
         "This model's maximum prompt length is 256000 but the request contains 300001 tokens.";
     let error = check(
@@ -190,7 +190,7 @@ fn errors_with_status_200_are_found() {
 }
 
 #[test]
-fn nothing_secret_is_told() {
+fn nothing_secret_is_relayed() {
     let secrets = ["xai-Ab12Cd34Ef56", "sk-proj-Zz99Yy88Xx77", UUID, "console.example"];
     let message = format!(
         "key {} or {} of team {} at https://{}/x",

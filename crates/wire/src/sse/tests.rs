@@ -46,7 +46,7 @@ fn finds_data_in_every_spelling() {
 }
 
 #[test]
-fn keeps_comments_and_unknown_events_whole() {
+fn comments_and_unknown_events_stay_whole() {
     let (events, rest) = scan([&b": ping\n\nevent: x\n\ndata: a\r\n\r\n: tail"[..]]);
     let raw: Vec<&[u8]> = events.iter().map(|event| &event.raw[..]).collect();
     assert_eq!(raw, [&b": ping\n\n"[..], b"event: x\n\n", b"data: a\r\n\r\n"]);

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_its_bound_it_keeps_nothing() {
+    fn beyond_its_limit_nothing_is_stored() {
         let mut partial_output = PartialOutput::default();
         for _ in 0..100 {
             partial_output.next_event();

@@ -275,7 +275,7 @@ fn every_prompt_of_a_completion_has_its_choices() {
 }
 
 #[test]
-fn images_tell_their_number_and_their_cost() {
+fn images_report_their_number_and_cost() {
     let mut sink = RecordingSink::default();
     Surface::Images.read_reply(
         br#"{"data":[{"url":"a"},{"b64_json":"b"}],"usage":{"cost_in_usd_ticks":400000000}}"#,

@@ -150,7 +150,8 @@ impl<'a> PaidFeatures<'a> {
     fn top_member(&mut self, surface: Surface, name: Cow<'a, str>, raw: &'a RawValue) {
         let json = raw.get();
         let is_switch = SWITCHES.contains(&&*name)
-            || (holds(&name, b"tools") && !matches!(&*name, "tools" | "input" | "messages"));
+            || (contains_word(&name, b"tools")
+                && !matches!(&*name, "tools" | "input" | "messages"));
         if is_switch && is_on(json) {
             self.switches.push(name.clone());
         }
@@ -348,11 +349,11 @@ fn is_tier(name: &str) -> bool {
         || name.eq_ignore_ascii_case("speed")
         || [&b"priorit"[..], b"schedul", b"urgen", b"preempt", b"qos"]
             .iter()
-            .any(|word| holds(name, word))
+            .any(|word| contains_word(name, word))
 }
 
 /// True if `word`, in lower case, is in the name.
-fn holds(name: &str, word: &[u8]) -> bool {
+fn contains_word(name: &str, word: &[u8]) -> bool {
     name.as_bytes().windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
 }
 

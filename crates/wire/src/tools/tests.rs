@@ -122,7 +122,7 @@ fn tools_that_came_with_a_message_are_taken_out_too() {
 }
 
 #[test]
-fn anthropics_tools_are_told_apart() {
+fn anthropics_tools_are_distinguished() {
     let own = json!({ "name": "f", "input_schema": { "type": "object" } });
     let messages = Surface::Messages;
     for kind in

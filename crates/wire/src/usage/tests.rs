@@ -15,7 +15,7 @@ fn usage(prompt: u64, completion: u64, reasoning: u64, total: Option<u64>) -> St
 }
 
 #[test]
-fn the_sum_tells_where_the_reasoning_is() {
+fn the_total_shows_whether_it_includes_reasoning() {
     for (json, expected) in [
         // Apart, as at xAI.
         (usage(10, 5, 100, Some(115)), (5, 100)),

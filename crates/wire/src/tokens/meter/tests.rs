@@ -141,7 +141,7 @@ fn counts_every_kind_of_output_of_every_choice() {
 }
 
 #[test]
-fn keeps_the_last_usage_and_never_adds_up() {
+fn the_last_usage_counts_and_is_never_added_up() {
     let mut meter = Meter::default();
     for completion in [1, 2, 7] {
         let total = 10 + completion;
