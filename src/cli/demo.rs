@@ -37,7 +37,7 @@ pub struct Args {
     /// Address of the public port; port 0 picks a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
     listen: Option<SocketAddr>,
-    /// Data folder; defaults to a temporary folder that is deleted at the end.
+    /// Data directory; defaults to a temporary folder that is deleted at the end.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Print one line of JSON when ready, for scripts.
@@ -207,7 +207,7 @@ Press Ctrl-C to stop.
     )
 }
 
-/// The data folder: the caller's, or a temporary one that goes when the demo ends.
+/// The data directory: the caller's, or a temporary one that goes when the demo ends.
 enum Folder {
     Kept(PathBuf),
     Temporary(PathBuf),

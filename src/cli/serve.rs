@@ -20,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub struct Args {
     #[command(flatten)]
     pub config: ConfigArg,
-    /// Take over from the gateway that runs on the same data folder, without refusing a connection or cutting a
+    /// Take over from the gateway that runs on the same data directory, without refusing a connection or cutting a
     /// stream. The running process finishes its calls and exits.
     #[arg(long)]
     pub hot_restart: bool,

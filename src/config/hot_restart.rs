@@ -4,7 +4,7 @@ use super::{Config, Database};
 use std::path::{Path, PathBuf, absolute};
 
 impl Config {
-    /// The Unix socket for a hot restart. It lies in the data folder; where there is none, the port tells
+    /// The Unix socket for a hot restart. It lies in the data directory; where there is none, the port tells
     /// gateways on the same machine apart.
     #[must_use]
     pub fn hot_restart_socket(&self) -> PathBuf {

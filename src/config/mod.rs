@@ -55,7 +55,7 @@ pub struct Config {
     pub journal: Journal,
     /// Redis of gateways that share counters; `None` = one gateway with its own.
     pub redis: Option<Redis>,
-    /// `None` = made once and kept in the data folder; a store on a server needs one.
+    /// `None` = made once and kept in the data directory; a store on a server needs one.
     pub secret_key: Option<Secret>,
     pub limits: Limits,
     /// Written into the store at start.

@@ -1,4 +1,4 @@
-//! The data folder of an embedded instance: its lock, its generated secret, and where it listens.
+//! The data directory of an embedded instance: its lock, its generated secret, and where it listens.
 //!
 //! Owns three files beside the database: `knockx.lock`, `secret.key`, `instance.json`, opened as
 //! [`private_files`] does: files that another user owns or can write are refused. Each is written in one step,
@@ -68,7 +68,7 @@ pub enum DataDirError {
         "another knockx (process {pid}) is using {folder}; stop it, or set a different DATABASE_URL for this one"
     )]
     InUse { pid: String, folder: String },
-    #[error("cannot use the data folder {folder}: {source}")]
+    #[error("cannot use the data directory {folder}: {source}")]
     Io { folder: String, source: io::Error },
 }
 

@@ -124,5 +124,5 @@ fn a_folder_that_cannot_be_made_is_one_plain_sentence() {
     let file = parent.path().join("file");
     std::fs::write(&file, "").unwrap();
     let error = DataDir::open(&file.join("below")).unwrap_err().to_string();
-    assert!(error.starts_with("cannot use the data folder"), "{error}");
+    assert!(error.starts_with("cannot use the data directory"), "{error}");
 }

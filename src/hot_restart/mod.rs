@@ -1,6 +1,6 @@
 //! Hot restart: a new process takes over from the running one, without a refused connection or a cut stream.
 //!
-//! The running gateway (the predecessor) listens on a Unix socket in its data folder. The new process (the
+//! The running gateway (the predecessor) listens on a Unix socket in its data directory. The new process (the
 //! successor) connects to it, and they agree step by step:
 //!
 //! 1. The successor says hello; the predecessor answers with its listening sockets and its locks on the folders.

@@ -60,7 +60,7 @@ pub struct Service {
     pub state_id: String,
     /// Fingerprint of the server's secret.
     pub secret: String,
-    /// The lock on the data folder; taken out once the successor has it.
+    /// The lock on the data directory; taken out once the successor has it.
     pub lock: Arc<Mutex<Option<Lock>>>,
     /// A duplicate of the lock on the journal's folder.
     pub journal_lock: Option<OwnedFd>,

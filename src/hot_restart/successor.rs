@@ -98,7 +98,7 @@ impl Takeover {
         self.admin.take().filter(|_| self.offer.admin == Some(addr)).map(listener).transpose()
     }
 
-    /// The lock on the data folder, which both processes hold until the predecessor gives it up.
+    /// The lock on the data directory, which both processes hold until the predecessor gives it up.
     pub fn lock(&mut self) -> Option<OwnedFd> {
         self.lock.take()
     }

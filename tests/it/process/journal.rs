@@ -78,7 +78,7 @@ async fn a_damaged_journal_is_reported_and_stops_the_start() {
     assert_eq!((&found["open_leases"], &found["torn_bytes"]), (&Value::from(0), &Value::from(0)));
 }
 
-/// A command on the same data folder has changed a user: the next call knows.
+/// A command on the same data directory has changed a user: the next call knows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_by_a_command_applies_from_the_next_call() {
     let host = Host::new();

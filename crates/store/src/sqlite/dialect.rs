@@ -162,7 +162,7 @@ pub(super) fn is_change_confirmed(
     ready(Ok(true))
 }
 
-/// Does nothing: the lock on the data folder is the instance lock.
+/// Does nothing: the lock on the data directory is the instance lock.
 pub(super) fn acquire_instance_lock(_store: &Backend) -> Ready<Result<(), StoreError>> {
     ready(Ok(()))
 }

@@ -1,6 +1,6 @@
 //! Opens files and folders that only the user of this process owns and can write.
 //!
-//! Anyone who can write to the data folder can replace the database, plant a secret, or redirect a write
+//! Anyone who can write to the data directory can replace the database, plant a secret, or redirect a write
 //! through a symbolic link. Paths that another user owns or can write are refused, with an error that
 //! says what to do; permissions are never changed silently.
 
