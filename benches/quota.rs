@@ -86,8 +86,10 @@ fn state(c: &mut Criterion) {
             );
         });
         let lease = claim(&callers[0]).lease;
-        group.bench_function("standing", |b| {
-            b.iter(|| state.standing(black_box(lease.user), Some(&lease.key), lease.day, now));
+        group.bench_function("usage_snapshot", |b| {
+            b.iter(|| {
+                state.usage_snapshot(black_box(lease.user), Some(&lease.key), lease.day, now)
+            });
         });
         group.finish();
     }

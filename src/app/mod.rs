@@ -24,7 +24,7 @@ use crate::data_dir::{DataDir, Instance, Lock};
 use crate::gateway::call::body_memory::BodyMemory;
 use crate::gateway::call::exhausted_users::ExhaustedUsers;
 use crate::gateway::call::prompt_count;
-use crate::gateway::call::settle::Settler;
+use crate::gateway::call::services::CallServices;
 use crate::gateway::listener::address_limit::AddressLimit;
 use crate::gateway::listener::tls::Tls;
 use crate::gateway::{Gateway, RoutingSnapshot};
@@ -61,9 +61,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Time between two checks whether the last call has ended.
-const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
+const SHUTDOWN_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Time for cancelled calls to end, and for their charges to be written.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+const SHUTDOWN_STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running gateway, as [`start`] returns it.
 pub struct Running {
@@ -95,7 +95,7 @@ pub struct Running {
     _lock: SharedLock,
 }
 
-/// The lock on the data folder, which a successor takes over.
+/// The lock on the data directory, which a successor takes over.
 type SharedLock = Arc<SyncMutex<Option<Lock>>>;
 
 /// The parts that calls are served with, once the store is open.
@@ -206,7 +206,7 @@ impl Running {
     /// Says that this gateway will end: it is not ready from here on, and closes connections after the
     /// answer under way. It still takes calls. Returns for how long it should, so that balancers learn of it.
     pub fn leave(&self) -> Duration {
-        self.readiness.set(Phase::Draining);
+        self.readiness.set(Phase::ShuttingDown);
         self.gateway.leaving.cancel();
         self.limits().shutdown_delay
     }
@@ -215,11 +215,11 @@ impl Running {
     pub async fn stop(self) {
         self.workers.shut_down();
         self.leave();
-        self.gateway.draining.cancel();
+        self.gateway.shutting_down.cancel();
         let grace = self.limits().shutdown_grace;
         let idle = async {
             while self.quota.open_leases() > 0 {
-                tokio::time::sleep(DRAIN_POLL_INTERVAL).await;
+                tokio::time::sleep(SHUTDOWN_POLL_INTERVAL).await;
             }
         };
         if tokio::time::timeout(grace, idle).await.is_err() {
@@ -231,7 +231,7 @@ impl Running {
         self.gateway.hard_stop.cancel();
         self.stop.cancel();
         self.calls.close();
-        let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.calls.wait()).await;
+        let _ = tokio::time::timeout(SHUTDOWN_STEP_TIMEOUT, self.calls.wait()).await;
         self.end_workers().await;
     }
 
@@ -239,12 +239,12 @@ impl Running {
     async fn end_workers(&self) {
         self.stop.cancel();
         self.stop_writer.cancel();
-        if tokio::time::timeout(DRAIN_TIMEOUT, self.workers.wait()).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_STEP_TIMEOUT, self.workers.wait()).await.is_err() {
             tracing::error!(
                 "the ledger could not be written in time; it gets the rest of the journal at the next start"
             );
         }
-        if tokio::time::timeout(DRAIN_TIMEOUT, self.store.close()).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_STEP_TIMEOUT, self.store.close()).await.is_err() {
             tracing::warn!("timed out closing the store");
         }
     }
@@ -344,7 +344,7 @@ fn pepper(config: &Config, folder: Option<&DataDir>) -> anyhow::Result<Pepper> {
     let secret = match (&config.secret_key, folder) {
         (Some(secret), _) => secret.clone(),
         (None, Some(folder)) => folder.secret_key()?,
-        (None, None) => anyhow::bail!("SECRET_KEY is required: the store has no data folder"),
+        (None, None) => anyhow::bail!("SECRET_KEY is required: the store has no data directory"),
     };
     Ok(Pepper::new(secret.expose().as_bytes()))
 }
@@ -437,7 +437,7 @@ fn gateway(
     control: axum::Router,
     calls: &TaskTracker,
 ) -> Gateway {
-    let settler = Arc::new(Settler {
+    let services = Arc::new(CallServices {
         quota: Arc::clone(&parts.quota),
         metrics: Arc::clone(&parts.metrics),
         tasks: calls.clone(),
@@ -459,10 +459,10 @@ fn gateway(
             upstreams: parts.upstreams.load_full(),
             limits: config.limits,
         }),
-        settler,
+        services,
         control,
         leaving: CancellationToken::new(),
-        draining: CancellationToken::new(),
+        shutting_down: CancellationToken::new(),
         hard_stop: CancellationToken::new(),
         calls: AtomicU64::new(0),
         counting: prompt_count::turns(),

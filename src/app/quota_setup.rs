@@ -199,7 +199,7 @@ async fn start_with_redis(
     workers.spawn("outbox-drainer", drainer.run(stop));
     let opened = tokio::time::timeout(REBUILD_TIMEOUT, views.wait_for(ClusterView::is_open)).await;
     opened.context("Redis does not respond, or its counters could not be rebuilt")??;
-    let publisher = Arc::new(quota.invalidation_publisher(store.clone()));
+    let publisher = Arc::new(quota.change_notifier(store.clone()));
     let store = store.publishing(publisher);
     Ok(QuotaSetup {
         store,

@@ -2,7 +2,7 @@
 
 use super::quota_setup::report_abandoned;
 use super::sockets::Sockets;
-use super::{DRAIN_POLL_INTERVAL, DRAIN_TIMEOUT, Running, Services, SharedLock};
+use super::{Running, SHUTDOWN_POLL_INTERVAL, SHUTDOWN_STEP_TIMEOUT, Services, SharedLock};
 use crate::config::Config;
 use crate::control::health::Phase;
 use crate::data_dir::{DataDir, DataDirError, Lock};
@@ -18,7 +18,7 @@ use system::supervisor::Supervisor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The lock on the data folder: our own, or that of the process to take over from.
+/// The lock on the data directory: our own, or that of the process to take over from.
 pub(super) fn lock(
     folder: Option<&DataDir>,
     takeover: Option<&mut Takeover>,
@@ -136,7 +136,7 @@ impl Running {
     /// connections are closed after `shutdown_grace`, so that no client meets a closed one by chance. Returns
     /// false if the successor is gone, which ends all calls.
     pub async fn retire(&self) -> bool {
-        self.readiness.set(Phase::Draining);
+        self.readiness.set(Phase::ShuttingDown);
         self.gateway.leaving.cancel();
         // What would reload them has its configuration in the new process.
         self.reloads.lock().await.close();
@@ -148,9 +148,9 @@ impl Running {
                 () = grace => {}
             }
             while self.quota.open_leases() > 0 {
-                tokio::time::sleep(DRAIN_POLL_INTERVAL).await;
+                tokio::time::sleep(SHUTDOWN_POLL_INTERVAL).await;
             }
-            self.gateway.draining.cancel();
+            self.gateway.shutting_down.cancel();
             self.calls.wait().await;
         };
         let has_finished = tokio::select! {
@@ -160,7 +160,7 @@ impl Running {
         if !has_finished {
             tracing::error!("hot restart: the new process is gone; ending open calls");
             self.gateway.hard_stop.cancel();
-            let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.calls.wait()).await;
+            let _ = tokio::time::timeout(SHUTDOWN_STEP_TIMEOUT, self.calls.wait()).await;
         }
         self.end_workers().await;
         has_finished

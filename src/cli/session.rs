@@ -16,7 +16,7 @@ use quota::redis::connection::RedisConn;
 use quota::redis::{Clock, RedisQuota, Settings};
 use serde::Serialize;
 use std::sync::Arc;
-use store::invalidation::Confirmation;
+use store::change_notifier::Confirmation;
 use store::{self, NewKey, Store};
 use system::clock;
 use telemetry::metrics::Metrics;
@@ -97,7 +97,7 @@ impl CliSession {
             None => None,
         };
         if let Some(counters) = &counters {
-            store = store.publishing(Arc::new(counters.invalidation_publisher(store.clone())));
+            store = store.publishing(Arc::new(counters.change_notifier(store.clone())));
         } else {
             store = store.publishing(Arc::new(Confirmation::new(store.clone())));
         }
@@ -123,7 +123,9 @@ impl CliSession {
         let found = match (&self.config.secret_key, &folder) {
             (Some(secret), _) => Some(secret.clone()),
             (None, Some(folder)) => folder.existing_secret()?,
-            (None, None) => anyhow::bail!("SECRET_KEY is required: the store has no data folder"),
+            (None, None) => {
+                anyhow::bail!("SECRET_KEY is required: the store has no data directory")
+            }
         };
         let made = match (found, folder) {
             (Some(secret), _) => secret,

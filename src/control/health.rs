@@ -32,7 +32,8 @@ pub struct Readiness(Arc<AtomicU8>);
 pub enum Phase {
     Starting,
     Ready,
-    Draining,
+    #[serde(rename = "draining")]
+    ShuttingDown,
 }
 
 /// The health of this instance.
@@ -106,7 +107,7 @@ impl Readiness {
 
     #[must_use]
     pub fn phase(&self) -> Phase {
-        let phases = [Phase::Starting, Phase::Ready, Phase::Draining];
+        let phases = [Phase::Starting, Phase::Ready, Phase::ShuttingDown];
         let now = self.0.load(Ordering::Acquire);
         phases.into_iter().find(|phase| *phase as u8 == now).unwrap_or(Phase::Starting)
     }

@@ -67,7 +67,7 @@ pub fn forwarded(from: &HeaderMap, upstream: &Upstream) -> HeaderMap {
         }
         let is_harmless = value.len() <= MAX_REQUEST_VALUE
             && value.to_str().is_ok()
-            && !holds_our_key(value.as_bytes());
+            && !contains_gateway_key(value.as_bytes());
         let is_nominated = nominated.iter().any(|other| other == text);
         let is_bounded = out.get_all(name).iter().count() < MAX_REQUEST_FIELDS;
         if is_harmless && !is_nominated && is_bounded {
@@ -199,7 +199,7 @@ fn names(list: &str) -> Vec<String> {
 
 /// True if a value contains what looks like a key of this gateway.
 #[must_use]
-pub fn holds_our_key(value: &[u8]) -> bool {
+pub fn contains_gateway_key(value: &[u8]) -> bool {
     memmem::find(value, OUR_KEYS).is_some()
 }
 

@@ -20,7 +20,7 @@ use crate::upstream::concurrency::FairLimiter;
 use arc_swap::ArcSwap;
 use call::body_memory::BodyMemory;
 use call::exhausted_users::ExhaustedUsers;
-use call::settle::Settler;
+use call::services::CallServices;
 use domain::key::Pepper;
 use endpoint::Endpoint;
 use listener::address_limit::{AddressLimit, AddressPermit};
@@ -45,12 +45,12 @@ pub struct Gateway {
     pub open_calls: OpenCalls,
     /// The part of the configuration that a reload replaces. A call keeps the one it began with.
     pub current: ArcSwap<RoutingSnapshot>,
-    pub settler: Arc<Settler>,
+    pub services: Arc<CallServices>,
     pub control: axum::Router,
     /// Cancelled when the process is to end soon: connections are closed after the answer under way.
     pub leaving: CancellationToken,
     /// Cancelled when new calls are refused, and idle connections closed.
-    pub draining: CancellationToken,
+    pub shutting_down: CancellationToken,
     /// Cancelled when open streams have to end.
     pub hard_stop: CancellationToken,
     /// Limits the memory of buffered bodies.
@@ -100,7 +100,7 @@ impl Gateway {
             Err(rejection) => self.reject(session, writer, route, rejection).await,
         };
         let Handled { route, status, outcome } = handled;
-        self.settler.metrics.requests(route, status, outcome).increment(1);
+        self.services.metrics.requests(route, status, outcome).increment(1);
     }
 
     /// Counts the request of a client behind a proxy as one of its connections: those of the proxy itself are not

@@ -21,7 +21,7 @@ pub struct Drains {
 
 /// A call that is being drained; counted until this is dropped.
 #[derive(Debug)]
-pub struct Draining {
+pub struct DrainedCall {
     drains: Arc<Drains>,
     user: UserId,
 }
@@ -35,18 +35,18 @@ impl Drains {
 
     /// Counts a call of `user`; `None` when the user's share is in use.
     #[must_use]
-    pub fn begin(self: &Arc<Self>, user: UserId) -> Option<Draining> {
+    pub fn begin(self: &Arc<Self>, user: UserId) -> Option<DrainedCall> {
         let mut by_user = self.by_user.lock();
         let count = by_user.get(&user).copied().unwrap_or_default();
         if count >= self.most {
             return None;
         }
         by_user.insert(user, count + 1);
-        Some(Draining { drains: Arc::clone(self), user })
+        Some(DrainedCall { drains: Arc::clone(self), user })
     }
 }
 
-impl Drop for Draining {
+impl Drop for DrainedCall {
     fn drop(&mut self) {
         let mut by_user = self.drains.by_user.lock();
         match by_user.get_mut(&self.user) {

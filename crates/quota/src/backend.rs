@@ -44,13 +44,13 @@ pub trait QuotaBackend: Send + Sync + 'static {
     async fn correct(&self, correction: &Correction) -> Result<(), QuotaUnavailable>;
 
     /// Returns the usage and reservations on `day` of a user, and of one of its keys.
-    async fn standing(
+    async fn usage_snapshot(
         &self,
         user: UserId,
         key: Option<&KeyId>,
         day: Day,
         now: Timestamp,
-    ) -> Result<Standing, QuotaUnavailable>;
+    ) -> Result<UsageSnapshot, QuotaUnavailable>;
 
     /// Returns the usage on `day` of every user and key, for `usage verify`.
     async fn used_on(&self, day: Day) -> Result<Vec<Used>, QuotaUnavailable>;
@@ -162,7 +162,8 @@ pub struct Grant {
     /// Tokens that could still be added, under the strictest limit, without those that other calls are expected
     /// to use.
     pub free: u64,
-    pub standing: Standing,
+    #[serde(rename = "standing")]
+    pub snapshot: UsageSnapshot,
 }
 
 /// Outcome of an extension.
@@ -187,7 +188,8 @@ pub struct QuotaRefusal {
     pub scope: Scope,
     /// Milliseconds until a request fits, for the window.
     pub retry_after_ms: u64,
-    pub standing: Standing,
+    #[serde(rename = "standing")]
+    pub snapshot: UsageSnapshot,
 }
 
 /// Tokens and requests of one day.
@@ -201,7 +203,7 @@ pub struct DayTally {
 
 /// Usage of a user at one moment, without the limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct UsageSnapshot {
     /// Usage of the whole user on the day.
     pub user: DayTally,
     /// Usage of the requested key on the day.

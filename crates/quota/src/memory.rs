@@ -4,7 +4,7 @@
 //! settled in memory at once, and in the journal once it can be written.
 
 use super::backend::{Claim, Correction, ExtendOutcome, Grant, QuotaBackend, QuotaUnavailable};
-use super::backend::{RemovedUsage, Reset, Standing, TakeOutcome};
+use super::backend::{RemovedUsage, Reset, TakeOutcome, UsageSnapshot};
 use super::model::{OpenState, QuotaState};
 use super::rules::Scope;
 use super::user_versions::UserVersions;
@@ -152,12 +152,12 @@ impl QuotaBackend for MemoryQuota {
 
     async fn settle(&self, charge: Charge) -> u64 {
         // Under one lock: a reader that finds the call closed finds its charge in the journal.
-        let (settled, upto) = {
+        let (settled, appended) = {
             let mut state = self.state.lock();
             let Some(settled) = state.quota.settle(&charge) else { return 0 };
             (settled, self.journal.push(charge))
         };
-        self.journal.wait_durable(upto).await;
+        self.journal.wait_durable(appended).await;
         settled.overshoot
     }
 
@@ -181,14 +181,14 @@ impl QuotaBackend for MemoryQuota {
         Ok(())
     }
 
-    async fn standing(
+    async fn usage_snapshot(
         &self,
         user: UserId,
         key: Option<&KeyId>,
         day: Day,
         now: Timestamp,
-    ) -> Result<Standing, QuotaUnavailable> {
-        Ok(self.state.lock().quota.standing(user, key, day, now))
+    ) -> Result<UsageSnapshot, QuotaUnavailable> {
+        Ok(self.state.lock().quota.usage_snapshot(user, key, day, now))
     }
 
     async fn used_on(&self, day: Day) -> Result<Vec<Used>, QuotaUnavailable> {

@@ -1,6 +1,6 @@
 //! Remaining quota of a caller today (pure): the stricter of the plan and its key's own limits.
 
-use super::backend::{DayTally, Standing};
+use super::backend::{DayTally, UsageSnapshot};
 use domain::key::KeyLimits;
 use domain::plan::PlanLimits;
 
@@ -34,19 +34,19 @@ impl Allotment {
     }
 }
 
-/// Returns what remains under the limits of a plan and a key, given their `standing`.
+/// Returns what remains under the limits of a plan and a key, given the usage in `snapshot`.
 #[must_use]
-pub fn remaining(plan: &PlanLimits, key: &KeyLimits, standing: &Standing) -> Remaining {
+pub fn remaining(plan: &PlanLimits, key: &KeyLimits, snapshot: &UsageSnapshot) -> Remaining {
     let capacity = u64::from(plan.window.capacity);
     let of_key = |limit: Option<u64>, allotment: fn(u64, &DayTally) -> Allotment| {
-        limit.map(|limit| allotment(limit, &standing.key))
+        limit.map(|limit| allotment(limit, &snapshot.key))
     };
     Remaining {
-        tokens: tokens(plan.tokens_per_day, &standing.user)
+        tokens: tokens(plan.tokens_per_day, &snapshot.user)
             .stricter(of_key(key.tokens_per_day, tokens)),
-        requests: requests(plan.requests_per_day, &standing.user)
+        requests: requests(plan.requests_per_day, &snapshot.user)
             .stricter(of_key(key.requests_per_day, requests)),
-        window: standing.window_left.map_or(capacity, |left| left.min(capacity)),
+        window: snapshot.window_left.map_or(capacity, |left| left.min(capacity)),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::backend::{
     Claim, Correction, ExtendOutcome, QuotaBackend, QuotaUnavailable, RemovedUsage, Reset,
-    Standing, TakeOutcome,
+    TakeOutcome, UsageSnapshot,
 };
 use domain::charge::{Charge, Lease};
 use domain::day::Day;
@@ -32,12 +32,25 @@ const MAX_MESSAGE: u32 = 1 << 30;
 /// A method call of [`QuotaBackend`], with its arguments.
 #[derive(Debug, Serialize, Deserialize)]
 enum Operation {
-    Take { claim: Box<Claim>, now: Timestamp },
-    Extend { request: RequestId, want: u64, least: u64 },
+    Take {
+        claim: Box<Claim>,
+        now: Timestamp,
+    },
+    Extend {
+        request: RequestId,
+        want: u64,
+        least: u64,
+    },
     Settle(Box<Charge>),
     Reset(Reset),
     Correct(Box<Correction>),
-    Standing { user: UserId, key: Option<KeyId>, day: Day, now: Timestamp },
+    #[serde(rename = "Standing")]
+    UsageSnapshot {
+        user: UserId,
+        key: Option<KeyId>,
+        day: Day,
+        now: Timestamp,
+    },
     UsedOn(Day),
     Ping,
 }
@@ -235,14 +248,14 @@ impl RemoteQuota {
         self.call(Operation::Correct(Box::new(correction.clone()))).await
     }
 
-    pub(super) async fn standing(
+    pub(super) async fn usage_snapshot(
         &self,
         user: UserId,
         key: Option<&KeyId>,
         day: Day,
         now: Timestamp,
-    ) -> Result<Standing, QuotaUnavailable> {
-        self.call(Operation::Standing { user, key: key.cloned(), day, now }).await
+    ) -> Result<UsageSnapshot, QuotaUnavailable> {
+        self.call(Operation::UsageSnapshot { user, key: key.cloned(), day, now }).await
     }
 
     pub(super) async fn used_on(&self, day: Day) -> Result<Vec<Used>, QuotaUnavailable> {
@@ -330,8 +343,8 @@ impl PredecessorCalls {
             }
             Operation::Reset(reset) => encode(&quota.reset(&reset).await),
             Operation::Correct(correction) => encode(&quota.correct(&correction).await),
-            Operation::Standing { user, key, day, now } => {
-                encode(&quota.standing(user, key.as_ref(), day, now).await)
+            Operation::UsageSnapshot { user, key, day, now } => {
+                encode(&quota.usage_snapshot(user, key.as_ref(), day, now).await)
             }
             Operation::UsedOn(day) => encode(&quota.used_on(day).await),
             Operation::Ping => encode(&quota.ping().await),

@@ -8,7 +8,7 @@
 
 use super::backend::{
     Claim, Correction, ExtendOutcome, QuotaBackend, QuotaUnavailable, RemovedUsage, Reset,
-    Standing, TakeOutcome,
+    TakeOutcome, UsageSnapshot,
 };
 use super::memory::MemoryQuota;
 use super::model::OpenState;
@@ -169,16 +169,16 @@ impl QuotaBackend for TransferableQuota {
         }
     }
 
-    async fn standing(
+    async fn usage_snapshot(
         &self,
         user: UserId,
         key: Option<&KeyId>,
         day: Day,
         now: Timestamp,
-    ) -> Result<Standing, QuotaUnavailable> {
+    ) -> Result<UsageSnapshot, QuotaUnavailable> {
         match self.target().await {
-            Target::Own(_operation) => self.own.standing(user, key, day, now).await,
-            Target::Remote(remote) => remote.standing(user, key, day, now).await,
+            Target::Own(_operation) => self.own.usage_snapshot(user, key, day, now).await,
+            Target::Remote(remote) => remote.usage_snapshot(user, key, day, now).await,
         }
     }
 

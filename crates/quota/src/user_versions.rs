@@ -11,7 +11,7 @@ use journal::Journal;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::invalidation::Invalidate;
+use store::change_notifier::ChangeNotifier;
 use store::{ChangeFeed, Changed, CommitStamp, StoreError};
 use system::clock;
 use tokio::sync::Notify;
@@ -137,8 +137,8 @@ impl State {
 }
 
 #[async_trait]
-impl Invalidate for UserVersions {
-    async fn invalidate(&self, _user: Option<UserId>) -> Result<(), StoreError> {
+impl ChangeNotifier for UserVersions {
+    async fn notify(&self, _user: Option<UserId>) -> Result<(), StoreError> {
         self.poll().await
     }
 }

@@ -1,8 +1,8 @@
 //! The one way that every verb of a store goes.
 
 use super::breaker::{Breaker, StoreFailure};
+use super::change_notifier::ChangeNotifier;
 use super::error::StoreError;
-use super::invalidation::Invalidate;
 use super::maintenance::Maintenance;
 use domain::id::UserId;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use telemetry::metrics::Metrics;
 #[derive(Clone, Default)]
 pub(super) struct Handle {
     measured: Option<Arc<Measured>>,
-    invalidate: Option<Arc<dyn Invalidate>>,
+    notifier: Option<Arc<dyn ChangeNotifier>>,
 }
 
 struct Measured {
@@ -30,8 +30,8 @@ impl Handle {
         Self { measured: Some(Arc::new(measured)), ..self.clone() }
     }
 
-    pub(super) fn publishing(&self, invalidate: Arc<dyn Invalidate>) -> Self {
-        Self { invalidate: Some(invalidate), ..self.clone() }
+    pub(super) fn publishing(&self, notifier: Arc<dyn ChangeNotifier>) -> Self {
+        Self { notifier: Some(notifier), ..self.clone() }
     }
 
     /// Runs a verb of `store`.
@@ -56,8 +56,8 @@ impl Handle {
 
     /// Publishes the change of a user (`None` = of any users).
     pub(super) async fn publish(&self, user: Option<UserId>) -> Result<(), StoreError> {
-        match &self.invalidate {
-            Some(invalidate) => invalidate.invalidate(user).await,
+        match &self.notifier {
+            Some(notifier) => notifier.notify(user).await,
             None => Ok(()),
         }
     }

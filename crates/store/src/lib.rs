@@ -22,7 +22,7 @@ pub mod stored_responses;
 pub mod reports;
 pub mod reconciliation;
 pub mod maintenance;
-pub mod invalidation;
+pub mod change_notifier;
 pub mod error;
 pub mod location;
 pub mod sqlite;
@@ -51,7 +51,7 @@ pub use upgrades::Upgrades;
 pub use users::{NewUser, UserChange, UserError, UserFilter, Users};
 
 use crate::location::Database;
-use invalidation::Invalidate;
+use change_notifier::ChangeNotifier;
 use std::sync::Arc;
 use telemetry::metrics::Metrics;
 
@@ -77,7 +77,7 @@ pub trait Store:
     fn measured(&self, metrics: Arc<Metrics>) -> Arc<dyn Store>;
 
     /// This store with every change to users, keys and plans published before its verb returns.
-    fn publishing(&self, invalidate: Arc<dyn Invalidate>) -> Arc<dyn Store>;
+    fn publishing(&self, notifier: Arc<dyn ChangeNotifier>) -> Arc<dyn Store>;
 }
 
 /// Opens the configured store and migrates its tables. Waits for a server that starts or wakes up.

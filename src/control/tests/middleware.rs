@@ -5,7 +5,8 @@ use domain::charge::Charge;
 use domain::user::UserStatus;
 use jiff::ToSpan;
 use quota::backend::{
-    Claim, Correction, ExtendOutcome, QuotaUnavailable, RemovedUsage, Reset, Standing, TakeOutcome,
+    Claim, Correction, ExtendOutcome, QuotaUnavailable, RemovedUsage, Reset, TakeOutcome,
+    UsageSnapshot,
 };
 use store::{Used, UserChange};
 
@@ -35,13 +36,13 @@ impl QuotaBackend for Away {
     async fn reset(&self, _: &Reset) -> Result<RemovedUsage, QuotaUnavailable> {
         Err(QuotaUnavailable)
     }
-    async fn standing(
+    async fn usage_snapshot(
         &self,
         _: UserId,
         _: Option<&KeyId>,
         _: Day,
         _: Timestamp,
-    ) -> Result<Standing, QuotaUnavailable> {
+    ) -> Result<UsageSnapshot, QuotaUnavailable> {
         Err(QuotaUnavailable)
     }
     async fn used_on(&self, _: Day) -> Result<Vec<Used>, QuotaUnavailable> {
@@ -137,7 +138,7 @@ async fn health_follows_the_phase_and_the_parts() {
     for (phase, status, word) in [
         (Phase::Starting, 503, "starting"),
         (Phase::Ready, 200, "ready"),
-        (Phase::Draining, 503, "draining"),
+        (Phase::ShuttingDown, 503, "draining"),
     ] {
         control.readiness.set(phase);
         let reply = control.get("/health/ready", None).await;

@@ -14,7 +14,7 @@ use crate::gateway::call::reasoning_estimate::HiddenKinds;
 use crate::gateway::call::reservation::Reservation;
 use crate::gateway::call::reserve::{self, NotAdmitted, ReservationRequest};
 use crate::gateway::call::route::{self, Wanted};
-use crate::gateway::call::settle::Settler;
+use crate::gateway::call::services::CallServices;
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::{Limited, Refusal};
 use crate::gateway::response::rejection::Rejection;
@@ -34,7 +34,7 @@ use wire::request::Request;
 pub struct QueueLimit<'a> {
     pub cancellation: &'a Cancellation,
     /// Cancelled once no new call is taken.
-    pub draining: &'a CancellationToken,
+    pub shutting_down: &'a CancellationToken,
     /// Zero = not at all.
     pub longest: Duration,
 }
@@ -56,7 +56,7 @@ impl From<Refusal> for AdmissionError {
 pub struct CallerContext<'a> {
     pub caller: Arc<Caller>,
     pub callers: &'a CallerCache,
-    pub settler: &'a Arc<Settler>,
+    pub services: &'a Arc<CallServices>,
 }
 
 impl Call<'_> {
@@ -72,7 +72,7 @@ impl Call<'_> {
         let Request { model, surface, .. } = self.request;
         let wanted = Wanted { model, surface: *surface, upstream };
         let model = route::route(&self.current.upstreams.catalog, caller, wanted)?;
-        let Settler { reasoning, lengths, quota, metrics, .. } = &*gateway.settler;
+        let CallServices { reasoning, lengths, quota, metrics, .. } = &*gateway.services;
         let limits = &self.current.limits;
         let default = limits.expected_output_tokens;
         let likely = match self.request.max_output {
@@ -103,10 +103,10 @@ impl Call<'_> {
         };
         let caller = Arc::clone(caller);
         let context =
-            CallerContext { caller, callers: &gateway.callers, settler: &gateway.settler };
+            CallerContext { caller, callers: &gateway.callers, services: &gateway.services };
         let queue_limit = QueueLimit {
             cancellation,
-            draining: &gateway.draining,
+            shutting_down: &gateway.shutting_down,
             longest: limits.admission_wait,
         };
         let reserved = match reserve_or_wait(session, admission, context, &queue_limit).await {
@@ -132,27 +132,27 @@ async fn reserve_or_wait(
     context: CallerContext<'_>,
     queue_limit: &QueueLimit<'_>,
 ) -> Result<Reservation, AdmissionError> {
-    let CallerContext { caller, callers, settler } = context;
-    let quota: &dyn QuotaBackend = &*settler.quota;
-    let behind = settler.admission_queue.queue(caller.user, &caller.key);
+    let CallerContext { caller, callers, services } = context;
+    let quota: &dyn QuotaBackend = &*services.quota;
+    let behind = services.admission_queue.queue(caller.user, &caller.key);
     if behind.is_none() {
-        let first = reserve::reserve(&admission, Arc::clone(&caller), callers, quota, settler);
+        let first = reserve::reserve(&admission, Arc::clone(&caller), callers, quota, services);
         match first.await {
             Ok(reservation) => return Ok(reservation),
             Err(NotAdmitted::Refused(refusal)) => return Err(refusal.into()),
             Err(NotAdmitted::ByRunningCalls { refusal, .. }) if queue_limit.longest.is_zero() => {
-                settler.metrics.admission_waits(WaitOutcome::Refused).increment(1);
+                services.metrics.admission_waits(WaitOutcome::Refused).increment(1);
                 return Err(refusal.into());
             }
             Err(NotAdmitted::ByRunningCalls { scope, .. }) => {
-                let position = settler.admission_queue.join(scope);
-                let waiter = QueuedCall { admission, caller, callers, settler, queue_limit };
+                let position = services.admission_queue.join(scope);
+                let waiter = QueuedCall { admission, caller, callers, services, queue_limit };
                 return waiter.wait(session, position).await;
             }
         }
     }
-    let position = behind.and_then(|scope| settler.admission_queue.join(scope));
-    QueuedCall { admission, caller, callers, settler, queue_limit }.wait(session, position).await
+    let position = behind.and_then(|scope| services.admission_queue.join(scope));
+    QueuedCall { admission, caller, callers, services, queue_limit }.wait(session, position).await
 }
 
 /// A call in the admission queue.
@@ -160,7 +160,7 @@ struct QueuedCall<'a> {
     admission: ReservationRequest<'a>,
     caller: Arc<Caller>,
     callers: &'a CallerCache,
-    settler: &'a Arc<Settler>,
+    services: &'a Arc<CallServices>,
     queue_limit: &'a QueueLimit<'a>,
 }
 
@@ -171,8 +171,8 @@ impl QueuedCall<'_> {
         session: &mut Session,
         position: Option<QueuePosition>,
     ) -> Result<Reservation, AdmissionError> {
-        let (settler, waiting) = (self.settler, &self.settler.admission_queue);
-        settler.metrics.admission_waiting.set(waiting.count() as f64);
+        let (services, waiting) = (self.services, &self.services.admission_queue);
+        services.metrics.admission_waiting.set(waiting.count() as f64);
         let admitted = match position {
             Some(position) => self.wait_in_queue(session, position).await,
             None => Err(by_running_calls().into()),
@@ -182,8 +182,8 @@ impl QueuedCall<'_> {
             Err(AdmissionError::Refused(Refusal::Limited(_))) => WaitOutcome::Refused,
             Err(_) => WaitOutcome::Gone,
         };
-        settler.metrics.admission_waits(waited).increment(1);
-        settler.metrics.admission_waiting.set(waiting.count() as f64);
+        services.metrics.admission_waits(waited).increment(1);
+        services.metrics.admission_waiting.set(waiting.count() as f64);
         admitted
     }
 
@@ -203,9 +203,9 @@ impl QueuedCall<'_> {
             let caller =
                 reserve::find_current_caller(&self.caller, self.callers, &self.admission).await?;
             self.caller = Arc::clone(&caller);
-            let settler = self.settler;
+            let services = self.services;
             let tried =
-                reserve::reserve(&self.admission, caller, self.callers, &*settler.quota, settler);
+                reserve::reserve(&self.admission, caller, self.callers, &*services.quota, services);
             match tried.await {
                 Ok(mut reservation) => {
                     reservation.waited = began.elapsed();
@@ -215,7 +215,7 @@ impl QueuedCall<'_> {
                 Err(NotAdmitted::ByRunningCalls { refusal, scope })
                     if scope != *position.scope() =>
                 {
-                    position = self.settler.admission_queue.join(scope).ok_or(refusal)?;
+                    position = self.services.admission_queue.join(scope).ok_or(refusal)?;
                 }
                 Err(NotAdmitted::ByRunningCalls { .. }) => {}
             }
@@ -232,7 +232,7 @@ impl QueuedCall<'_> {
         tokio::select! {
             biased;
             by = stopped(session, self.queue_limit.cancellation) => Err(AdmissionError::Stopped(by)),
-            () = self.queue_limit.draining.cancelled() => Err(Refusal::Draining.into()),
+            () = self.queue_limit.shutting_down.cancelled() => Err(Refusal::ShuttingDown.into()),
             () = tokio::time::sleep_until(deadline) => Err(by_running_calls().into()),
             () = position.turn() => Ok(()),
         }

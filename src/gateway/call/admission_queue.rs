@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_that_is_full_holds_up_no_other() {
+    async fn a_key_that_is_full_delays_no_other() {
         let waiting = Arc::new(AdmissionQueue::default());
         let of_key = waiting.join(Scope::Key(key("full"))).unwrap();
         assert!(may_try(&of_key));

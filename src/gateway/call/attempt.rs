@@ -76,25 +76,25 @@ impl Forwarding<'_> {
         &self,
         session: &mut Session,
         route: &Route,
-        pool: &Arc<UpstreamClient>,
+        client: &Arc<UpstreamClient>,
         permit: Permit,
     ) -> Attempt {
-        let attempt = self.attempt_once(session, route, pool, permit).await;
+        let attempt = self.attempt_once(session, route, client, permit).await;
         let Attempt::Failed { refuses_stream_options: true, .. } = &attempt else { return attempt };
         // The caller's own members may be what the upstream refuses, or that there are any without a stream:
         // other users must not lose reported usage for it.
         if !self.request.stream
             || self.request.has_other_stream_options()
-            || !self.sends_stream_options(route, pool)
+            || !self.sends_stream_options(route, client)
         {
             return attempt;
         }
-        let Some(permit) = pool.limiter.try_acquire() else { return attempt };
-        pool.refuses_stream_options.store(true, Ordering::Relaxed);
-        let retried = self.attempt_once(session, route, pool, permit).await;
+        let Some(permit) = client.limiter.try_acquire() else { return attempt };
+        client.refuses_stream_options.store(true, Ordering::Relaxed);
+        let retried = self.attempt_once(session, route, client, permit).await;
         if matches!(retried, Attempt::Failed { .. }) {
             // Something else is wrong with the request.
-            pool.refuses_stream_options.store(false, Ordering::Relaxed);
+            client.refuses_stream_options.store(false, Ordering::Relaxed);
         } else {
             tracing::warn!(
                 upstream = &*route.upstream.name,
@@ -104,23 +104,23 @@ impl Forwarding<'_> {
         retried
     }
 
-    fn sends_stream_options(&self, route: &Route, pool: &UpstreamClient) -> bool {
+    fn sends_stream_options(&self, route: &Route, client: &UpstreamClient) -> bool {
         let is_asked = self.request.needs_include_usage() || self.request.include_usage;
         is_asked
             && route.upstream.stream_options
-            && !pool.refuses_stream_options.load(Ordering::Relaxed)
+            && !client.refuses_stream_options.load(Ordering::Relaxed)
     }
 
     async fn attempt_once(
         &self,
         session: &mut Session,
         route: &Route,
-        pool: &Arc<UpstreamClient>,
+        client: &Arc<UpstreamClient>,
         permit: Permit,
     ) -> Attempt {
-        let request = self.outgoing(route, pool);
+        let request = self.outgoing(route, client);
         let sent_at = clock::instant();
-        let called = pool.call(permit, request, stopped(session, self.cancellation)).await;
+        let called = client.call(permit, request, stopped(session, self.cancellation)).await;
         let upstream = &route.upstream.name;
         let mut exchange = match called {
             Ok(exchange) => exchange,
@@ -141,7 +141,7 @@ impl Forwarding<'_> {
         self.set_upstream_up(upstream, true);
         self.metrics.upstream_first_byte_seconds(upstream).record(head_at.duration_since(sent_at));
         if !exchange.status().is_success() {
-            return self.error_reply(exchange, pool).await;
+            return self.error_reply(exchange, client).await;
         }
         if is_compressed(&exchange) {
             tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, "upstream sent a compressed response despite accept-encoding: identity");
@@ -154,13 +154,13 @@ impl Forwarding<'_> {
         }
         if let Some(error) = self.error_at_first(session, &mut exchange).await {
             let (is_large, retry_after) = (false, None);
-            return self.refused(error, pool, (200, retry_after), is_large);
+            return self.refused(error, client, (200, retry_after), is_large);
         }
-        pool.refuses_account.store(false, Ordering::Relaxed);
-        let (pool, upstream) = (Arc::clone(pool), Arc::clone(upstream));
+        client.refuses_account.store(false, Ordering::Relaxed);
+        let (client, upstream) = (Arc::clone(client), Arc::clone(upstream));
         Attempt::Responded(UpstreamResponse {
             exchange: Box::new(exchange),
-            pool,
+            client,
             upstream,
             head_at,
         })
@@ -194,7 +194,7 @@ impl Forwarding<'_> {
 
     /// Translates an error status. A 4xx that the caller caused counts as a request; anything the
     /// caller could not help does not, and is worth trying elsewhere.
-    async fn error_reply(&self, mut exchange: Exchange, pool: &UpstreamClient) -> Attempt {
+    async fn error_reply(&self, mut exchange: Exchange, client: &UpstreamClient) -> Attempt {
         let status = exchange.status().as_u16();
         let content_type = exchange.header("content-type").map(str::to_owned);
         // The other form, a date, is not worth a clock that may differ from ours.
@@ -203,27 +203,27 @@ impl Forwarding<'_> {
             .await
             .unwrap_or_default();
         if body.is_some() {
-            pool.release(exchange);
+            client.release(exchange);
         }
         let error = UpstreamError::read(status, content_type.as_deref(), &body.unwrap_or_default());
         let may_retry = matches!(error.fault, Fault::Unavailable | Fault::Broken);
-        self.refused(error, pool, (status, retry_after), may_retry)
+        self.refused(error, client, (status, retry_after), may_retry)
     }
 
     /// The failed attempt for an error that the upstream responded with, whatever its status.
     fn refused(
         &self,
         error: UpstreamError,
-        pool: &UpstreamClient,
+        client: &UpstreamClient,
         (status, retry_after): (u16, Option<u32>),
         may_retry: bool,
     ) -> Attempt {
-        let upstream = pool.upstream();
+        let upstream = client.upstream();
         let error = error.redacted(&upstream.redactor());
         let blame = FaultOwner::of(error.fault, retry_after);
         // Not in its own words: they may quote the request, and prompts are never logged.
         tracing::warn!(request_id = %self.reservation.request, upstream = &*upstream.name, upstream_status = status, fault = error.fault.as_str(), "upstream returned an error");
-        alert(self.metrics, pool, error.fault);
+        alert(self.metrics, client, error.fault);
         Attempt::Failed {
             refuses_stream_options: error.refuses_stream_options,
             failure: UpstreamFailure::ErrorResponse {
@@ -240,9 +240,9 @@ impl Forwarding<'_> {
         self.metrics.upstream_up(upstream).set(if is_up { 1.0 } else { 0.0 });
     }
 
-    fn outgoing(&self, route: &Route, pool: &UpstreamClient) -> UpstreamRequest {
+    fn outgoing(&self, route: &Route, client: &UpstreamClient) -> UpstreamRequest {
         let takes_options =
-            route.upstream.stream_options && !pool.refuses_stream_options.load(Ordering::Relaxed);
+            route.upstream.stream_options && !client.refuses_stream_options.load(Ordering::Relaxed);
         let rewrite = Rewrite {
             model: (*route.upstream_model != *self.request.model).then_some(&*route.upstream_model),
             max_output: self.reservation.output_limit,
@@ -263,15 +263,15 @@ impl Forwarding<'_> {
 }
 
 /// Counts a refusal that is about the operator's account, and says so once until a call is answered.
-pub(crate) fn alert(metrics: &Metrics, pool: &UpstreamClient, fault: Fault) {
+pub(crate) fn alert(metrics: &Metrics, client: &UpstreamClient, fault: Fault) {
     let trouble = match fault {
         Fault::OperatorKey => AccountProblem::Key,
         Fault::OperatorQuota => AccountProblem::Quota,
         _ => return,
     };
-    let upstream = &pool.upstream().name;
+    let upstream = &client.upstream().name;
     metrics.upstream_account_refusals(upstream, trouble).increment(1);
-    if !pool.refuses_account.swap(true, Ordering::Relaxed) {
+    if !client.refuses_account.swap(true, Ordering::Relaxed) {
         tracing::error!(
             upstream = &**upstream,
             trouble = trouble.as_str(),

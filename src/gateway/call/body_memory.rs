@@ -66,7 +66,7 @@ impl BodyMemory {
 
     /// A permit that has no memory yet, for a call from `address`, of `user` if that is known.
     #[must_use]
-    pub fn acquire(&self, user: Option<UserId>, address: IpAddr) -> BodyPermit {
+    pub fn empty_permit(&self, user: Option<UserId>, address: IpAddr) -> BodyPermit {
         let address = Owner::Address(client_ip::host(address));
         let owners = [user.map(Owner::User), Some(address)];
         BodyPermit { pool: Arc::clone(&self.0), owners, bytes: 0 }
@@ -208,7 +208,7 @@ mod tests {
         last: u8,
         bytes: usize,
     ) -> Option<BodyPermit> {
-        let mut permit = body_memory.acquire(user, address(last));
+        let mut permit = body_memory.empty_permit(user, address(last));
         permit.grow(bytes).is_ok().then_some(permit)
     }
 
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn a_body_alone_may_pass_its_share_and_grows_from_small_to_large() {
         let body_memory = BodyMemory::new(ALL);
-        let mut alone = body_memory.acquire(Some(UserId::new()), address(1));
+        let mut alone = body_memory.empty_permit(Some(UserId::new()), address(1));
         for _ in 0..48 {
             alone.grow(SMALL).unwrap();
         }

@@ -39,7 +39,7 @@ impl Gateway {
     pub(crate) fn corrector(&self, upstreams: &Arc<Upstreams>) -> ChargeCorrector {
         ChargeCorrector {
             owners: self.owners.clone(),
-            quota: Arc::clone(&self.settler.quota),
+            quota: Arc::clone(&self.services.quota),
             upstreams: Arc::clone(upstreams),
         }
     }

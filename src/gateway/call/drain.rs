@@ -14,10 +14,10 @@ use crate::gateway::call::forward::{UpstreamResponse, is_event_stream};
 use crate::gateway::call::relay_body;
 use crate::gateway::call::reservation::Reservation;
 use crate::gateway::call::settle::Settlement;
-use crate::gateway::call::stream_quota::{StreamQuota, Verdict};
+use crate::gateway::call::stream_quota::{QuotaChange, StreamQuota};
 use crate::upstream::catalog::{Model, OnHangUp, Upstream};
 use crate::upstream::client::{PendingReply, SendError, UpstreamClient};
-use crate::upstream::drains::Draining;
+use crate::upstream::drains::DrainedCall;
 use bytes::BytesMut;
 use domain::charge::Status;
 use domain::plan::RequestPolicy;
@@ -114,20 +114,20 @@ impl UnreadResponse {
     /// The upstream that is answering.
     #[must_use]
     pub fn upstream(&self) -> &Upstream {
-        self.pool().upstream()
+        self.client().upstream()
     }
 
-    fn pool(&self) -> &Arc<UpstreamClient> {
+    fn client(&self) -> &Arc<UpstreamClient> {
         match self {
             Self::Head(pending, _) => &pending.client,
-            Self::Body(forwarded, _, _) => &forwarded.pool,
+            Self::Body(response, _, _) => &response.client,
         }
     }
 }
 
 /// A stream that is read on, with what was metered so far.
 pub struct RemainingStream {
-    pub forwarded: UpstreamResponse,
+    pub response: UpstreamResponse,
     pub quota: StreamQuota<'static>,
     pub scanner: Scanner,
     pub events: Box<dyn StreamReader>,
@@ -149,16 +149,16 @@ enum DrainEnd {
 impl Drain {
     /// Reads on and settles, in a task of its own.
     pub fn spawn(self, reservation: Reservation, unread: UnreadResponse) {
-        let draining = unread.pool().drains.begin(reservation.caller.user);
-        let until = self.until(draining.as_ref());
+        let drained = unread.client().drains.begin(reservation.caller.user);
+        let until = self.until(drained.as_ref());
         reservation.tasks().spawn(async move {
-            let _counted = draining;
+            let _counted = drained;
             match unread {
                 UnreadResponse::Head(pending, sent) => {
                     self.begin(reservation, pending, sent, until).await;
                 }
-                UnreadResponse::Body(forwarded, body, room) => {
-                    self.body(reservation, *forwarded, (body, room), until).await;
+                UnreadResponse::Body(response, body, room) => {
+                    self.body(reservation, *response, (body, room), until).await;
                 }
             }
         });
@@ -167,18 +167,18 @@ impl Drain {
     /// Reads a stream on and settles, in a task of its own.
     pub fn spawn_stream(self, rest: RemainingStream, on_settlement: OnSettlement) {
         let reservation = rest.quota.reservation();
-        let draining = rest.forwarded.pool.drains.begin(reservation.caller.user);
-        let until = self.until(draining.as_ref());
+        let drained = rest.response.client.drains.begin(reservation.caller.user);
+        let until = self.until(drained.as_ref());
         reservation.tasks().spawn(async move {
-            let _counted = draining;
+            let _counted = drained;
             self.stream(rest, on_settlement, until).await;
         });
     }
 
     /// The time until which the response may be read. Beyond the user's share it is not read: the call is charged
     /// like one whose response did not arrive in time.
-    fn until(&self, draining: Option<&Draining>) -> Instant {
-        let time = draining.map_or(Duration::ZERO, |_| self.limits.time);
+    fn until(&self, drained: Option<&DrainedCall>) -> Instant {
+        let time = drained.map_or(Duration::ZERO, |_| self.limits.time);
         Instant::from_std(clock::instant() + time)
     }
 
@@ -189,7 +189,7 @@ impl Drain {
         sent: BodyPermit,
         until: Instant,
     ) {
-        let PendingReply { sending, client: pool } = pending;
+        let PendingReply { sending, client } = pending;
         let exchange = match self.within(until, sending).await {
             Some(Ok(exchange)) => exchange,
             None | Some(Err(SendError::FirstByteTimeout)) => {
@@ -201,10 +201,10 @@ impl Drain {
         drop(sent);
         let upstream = Arc::clone(&self.upstream);
         let exchange = Box::new(exchange);
-        let forwarded = UpstreamResponse { exchange, pool, upstream, head_at: clock::instant() };
-        if self.sent_request.stream && is_event_stream(&forwarded.exchange) {
+        let response = UpstreamResponse { exchange, client, upstream, head_at: clock::instant() };
+        if self.sent_request.stream && is_event_stream(&response.exchange) {
             let rest = RemainingStream {
-                forwarded,
+                response,
                 quota: StreamQuota::without_request(reservation, self.limits.slice_tokens),
                 scanner: Scanner::new(self.limits.event_bytes),
                 events: self.sent_request.surface.stream_reader(self.sent_request.include_usage),
@@ -213,19 +213,19 @@ impl Drain {
             return self.stream(rest, Box::new(|_| {}), until).await;
         }
         let DrainLimits { body_memory, address, .. } = &self.limits;
-        let room = body_memory.acquire(Some(reservation.caller.user), *address);
-        self.body(reservation, forwarded, (BytesMut::new(), room), until).await;
+        let room = body_memory.empty_permit(Some(reservation.caller.user), *address);
+        self.body(reservation, response, (BytesMut::new(), room), until).await;
     }
 
     async fn body(
         self,
         reservation: Reservation,
-        mut forwarded: UpstreamResponse,
+        mut response: UpstreamResponse,
         (body, mut room): (BytesMut, BodyPermit),
         until: Instant,
     ) {
         let read =
-            relay_body::read_on(&mut forwarded.exchange, body, self.limits.reply_bytes, &mut room);
+            relay_body::read_on(&mut response.exchange, body, self.limits.reply_bytes, &mut room);
         let Some(Some(body)) = self.within(until, read).await else {
             return self.settle_unreported(reservation).await;
         };
@@ -236,7 +236,7 @@ impl Drain {
                 relay_body::settlement_of_deferred(self.status, &reservation, upstream, None);
             return reservation.settle(settlement).await;
         }
-        let UpstreamResponse { exchange, pool, upstream, head_at } = forwarded;
+        let UpstreamResponse { exchange, client, upstream, head_at } = response;
         let status = exchange.status();
         let settlement = if status.is_success() && UpstreamError::in_reply(&body).is_none() {
             let prompt = || reservation.prompt;
@@ -256,7 +256,7 @@ impl Drain {
                 None => self.failed(is_callers),
             }
         };
-        pool.release(*exchange);
+        client.release(*exchange);
         reservation.settle(settlement).await;
     }
 
@@ -267,10 +267,10 @@ impl Drain {
         }
         let settlement = self.settlement_of_stream(&mut rest, end);
         on_settlement(&settlement);
-        let RemainingStream { forwarded, quota, .. } = rest;
+        let RemainingStream { response, quota, .. } = rest;
         if end == DrainEnd::Cut {
             // The upstream is not needed any more, whatever settling has to wait for.
-            drop(forwarded);
+            drop(response);
         }
         quota.into_reservation().settle(settlement).await;
     }
@@ -333,11 +333,11 @@ impl RemainingStream {
             }
             // What a stream reserves by slices it goes on reserving: no limit is passed unseen.
             while !self.quota.covers() {
-                if self.quota.changed(true).await == Verdict::Exhausted {
+                if self.quota.changed(true).await == QuotaChange::Exhausted {
                     return DrainEnd::Cut;
                 }
             }
-            match self.forwarded.exchange.next().await {
+            match self.response.exchange.next().await {
                 Ok(Some(bytes)) => self.scanner.push(&bytes),
                 Ok(None) if self.events.is_finished() => return DrainEnd::Complete,
                 Ok(None) | Err(_) => return DrainEnd::Cut,

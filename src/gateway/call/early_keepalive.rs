@@ -109,7 +109,7 @@ pub fn event(body: &[u8]) -> Bytes {
 
 /// Keep-alive bytes for a stream whose upstream has not begun, where that is configured. They take effect once they
 /// are in the call's [`Cancellation`](super::cancellation::Cancellation), and `writer` knows of them.
-pub(crate) fn early(
+pub(crate) fn schedule(
     writer: &ResponseWriter<'_>,
     limits: &Limits,
     request: &Request<'_>,

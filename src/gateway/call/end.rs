@@ -54,7 +54,7 @@ impl EndReason {
     pub fn refusal(self) -> Option<Refusal> {
         match self {
             Self::Cancelled(CancelReason::AccessRevoked) => Some(Refusal::RightEnded),
-            Self::Cancelled(CancelReason::Shutdown) => Some(Refusal::Draining),
+            Self::Cancelled(CancelReason::Shutdown) => Some(Refusal::ShuttingDown),
             Self::Cancelled(CancelReason::Deadline) => {
                 Some(Refusal::Upstream(UpstreamFailure::FirstByteTimeout))
             }

@@ -13,7 +13,7 @@ use domain::id::UserId;
 use domain::limit::LimitKind;
 use jiff::Timestamp;
 use quick_cache::sync::Cache;
-use quota::backend::Standing;
+use quota::backend::UsageSnapshot;
 use wire::surface::Surface;
 
 /// Users whose last refusal is remembered; the least used are forgotten first.
@@ -64,10 +64,10 @@ impl Gateway {
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let day = Day::at(now, &caller.plan_limits.time_zone);
-        let quota = &self.settler.quota;
-        let standing = quota.standing(caller.user, Some(&caller.key), day, now).await;
-        let standing = standing.map_err(|_| Refusal::QuotaUnavailable)?;
-        let Some(limit) = used_up(caller, surface, &standing) else { return Ok(()) };
+        let quota = &self.services.quota;
+        let snapshot = quota.usage_snapshot(caller.user, Some(&caller.key), day, now).await;
+        let snapshot = snapshot.map_err(|_| Refusal::QuotaUnavailable)?;
+        let Some(limit) = used_up(caller, surface, &snapshot) else { return Ok(()) };
         // A changed plan applies from the next request on, so a refusal needs the current record.
         if !self.callers.is_current_as_known(caller).await {
             return Ok(());
@@ -76,10 +76,10 @@ impl Gateway {
         let resets_in_ms = resets_at.as_millisecond() - now.as_millisecond();
         let resets_in_ms = u64::try_from(resets_in_ms).unwrap_or(0);
         let retry_after_ms = match limit {
-            LimitKind::Window => next_in_window(caller, &standing),
+            LimitKind::Window => next_in_window(caller, &snapshot),
             _ => resets_in_ms,
         };
-        let numbers = QuotaNumbers::new(caller, &standing, None, resets_at, resets_in_ms);
+        let numbers = QuotaNumbers::new(caller, &snapshot, None, resets_at, resets_in_ms);
         let numbers = Some(numbers);
         Err(Refusal::Limited(Limited { limit, by_open_calls: false, retry_after_ms, numbers }))
     }
@@ -87,12 +87,12 @@ impl Gateway {
 
 /// The limit at which the smallest call would be refused, if there is one. Days come first: waiting for the window
 /// would not help.
-fn used_up(caller: &Caller, surface: Surface, standing: &Standing) -> Option<LimitKind> {
+fn used_up(caller: &Caller, surface: Surface, snapshot: &UsageSnapshot) -> Option<LimitKind> {
     let (plan, key) = (&caller.plan_limits, &caller.key_limits);
-    let requests = standing.user.requests_used >= plan.requests_per_day
-        || key.requests_per_day.is_some_and(|limit| standing.key.requests_used >= limit);
-    let tokens = standing.user.tokens_used >= plan.tokens_per_day
-        || key.tokens_per_day.is_some_and(|limit| standing.key.tokens_used >= limit);
+    let requests = snapshot.user.requests_used >= plan.requests_per_day
+        || key.requests_per_day.is_some_and(|limit| snapshot.key.requests_used >= limit);
+    let tokens = snapshot.user.tokens_used >= plan.tokens_per_day
+        || key.tokens_per_day.is_some_and(|limit| snapshot.key.tokens_used >= limit);
     // An image may take no tokens, and counting them takes none.
     let needs_tokens = !surface.is_free() && surface != Surface::Images;
     if requests {
@@ -101,13 +101,13 @@ fn used_up(caller: &Caller, surface: Surface, standing: &Standing) -> Option<Lim
     if tokens && needs_tokens {
         return Some(LimitKind::TokensPerDay);
     }
-    (standing.window_left == Some(0)).then_some(LimitKind::Window)
+    (snapshot.window_left == Some(0)).then_some(LimitKind::Window)
 }
 
 /// Milliseconds until the window has room for one request, at its steady rate.
-fn next_in_window(caller: &Caller, standing: &Standing) -> u64 {
+fn next_in_window(caller: &Caller, snapshot: &UsageSnapshot) -> u64 {
     let window = caller.plan_limits.window;
     let (capacity, refill_ms) =
         (u64::from(window.capacity).max(1), u64::from(window.refill_seconds) * 1000);
-    standing.window_full_in_ms.saturating_sub(refill_ms * (capacity - 1) / capacity).max(1)
+    snapshot.window_full_in_ms.saturating_sub(refill_ms * (capacity - 1) / capacity).max(1)
 }

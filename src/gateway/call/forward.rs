@@ -40,7 +40,7 @@ const FIRST_EVENT_HOLD: Duration = Duration::from_secs(15);
 pub struct UpstreamResponse {
     /// Boxed: it moves with the call from step to step.
     pub exchange: Box<Exchange>,
-    pub pool: Arc<UpstreamClient>,
+    pub client: Arc<UpstreamClient>,
     pub upstream: Arc<str>,
     /// The time at which the response head arrived.
     pub head_at: Instant,
@@ -48,7 +48,7 @@ pub struct UpstreamResponse {
 
 /// A call whose upstream is responding: the response, its reservation, and its cancellation.
 pub struct RespondingCall {
-    pub forwarded: UpstreamResponse,
+    pub response: UpstreamResponse,
     pub reservation: Reservation,
     pub cancellation: Cancellation,
 }
@@ -56,7 +56,7 @@ pub struct RespondingCall {
 impl UpstreamResponse {
     /// Records for the breaker that a response to `caller`, which had begun, broke off.
     pub fn broke_off(&self, caller: UserId) {
-        self.pool.breaker.record_broken_stream(clock::instant(), clock::chance(), caller);
+        self.client.breaker.record_broken_stream(clock::instant(), clock::chance(), caller);
     }
 }
 
@@ -102,15 +102,15 @@ impl Call<'_> {
             request: self.request,
             headers: &headers,
             reservation: &reservation,
-            metrics: &self.gateway.settler.metrics,
+            metrics: &self.gateway.services.metrics,
             cancellation: &cancellation,
             hold: self.current.limits.keepalive_comment.unwrap_or(FIRST_EVENT_HOLD),
             event_bytes: self.current.limits.event_bytes,
         };
         match forwarding.forward(session).await {
-            Ok(forwarded) => Ok(RespondingCall { forwarded, reservation, cancellation }),
+            Ok(response) => Ok(RespondingCall { response, reservation, cancellation }),
             Err(NotForwarded::Stopped { by, upstream, pending }) => {
-                let empty = self.no_room(&reservation);
+                let empty = self.empty_permit(&reservation);
                 let sent = std::mem::replace(&mut self.body_permit, empty);
                 let unread = pending.map(|pending| UnreadResponse::Head(pending, sent));
                 self.interrupt(reservation, by, upstream, unread).await;
@@ -121,8 +121,8 @@ impl Call<'_> {
                 let (budget, reserved) = (reservation.budget(), reservation.reserved);
                 let unheard = unheard.and_then(|name| self.current.upstreams.client(&name));
                 let settlement = match unheard {
-                    Some(pool) => {
-                        let upstream = pool.upstream();
+                    Some(client) => {
+                        let upstream = client.upstream();
                         relay_body::settlement_of_unheard(&mut reservation, self.request, upstream)
                             .await
                     }
@@ -191,8 +191,10 @@ impl Forwarding<'_> {
         if order.len() > 1 {
             let now = clock::instant();
             order.sort_by_cached_key(|route| {
-                let pool = self.upstreams.client(&route.upstream.name);
-                pool.is_some_and(|pool| pool.cooldowns.is_cooling_down(&route.upstream_model, now))
+                let client = self.upstreams.client(&route.upstream.name);
+                client.is_some_and(|client| {
+                    client.cooldowns.is_cooling_down(&route.upstream_model, now)
+                })
             });
         }
         order
@@ -214,18 +216,18 @@ impl Forwarding<'_> {
         permit: Option<Permit>,
         state: &mut AttemptState<'r>,
     ) -> Done {
-        let Some(pool) = self.upstreams.client(&route.upstream.name) else {
+        let Some(client) = self.upstreams.client(&route.upstream.name) else {
             return Done::Continue(());
         };
         let caller = self.reservation.caller.user;
-        let call_permit = match pool.breaker.try_acquire(clock::instant(), Some(caller)) {
+        let call_permit = match client.breaker.try_acquire(clock::instant(), Some(caller)) {
             Ok(call_permit) => call_permit,
             Err(rest) => {
                 state.rest = Some(state.rest.map_or(rest, |other| other.min(rest)));
                 return Done::Continue(());
             }
         };
-        let Some(permit) = permit.or_else(|| pool.limiter.try_acquire()) else {
+        let Some(permit) = permit.or_else(|| client.limiter.try_acquire()) else {
             state.full.get_or_insert(route);
             return Done::Continue(());
         };
@@ -236,13 +238,18 @@ impl Forwarding<'_> {
             self.metrics.retries.increment(1);
         }
         state.attempts += 1;
-        let attempt = self.attempt(session, route, pool, permit).await;
-        self.report_to_breaker(call_permit, &attempt, pool);
-        self.next_step(attempt, route, pool, state)
+        let attempt = self.attempt(session, route, client, permit).await;
+        self.report_to_breaker(call_permit, &attempt, client);
+        self.next_step(attempt, route, client, state)
     }
 
     /// Tells the breaker what a try has shown.
-    fn report_to_breaker(&self, call_permit: CallPermit, attempt: &Attempt, pool: &UpstreamClient) {
+    fn report_to_breaker(
+        &self,
+        call_permit: CallPermit,
+        attempt: &Attempt,
+        client: &UpstreamClient,
+    ) {
         let now = clock::instant();
         match attempt {
             Attempt::Stopped { .. } => drop(call_permit),
@@ -255,8 +262,8 @@ impl Forwarding<'_> {
             }
             Attempt::Responded(_) | Attempt::Failed { .. } => call_permit.succeeded(now),
         }
-        let breaker = self.metrics.upstream_breaker(&pool.upstream().name);
-        breaker.set(pool.breaker.phase(now).number());
+        let breaker = self.metrics.upstream_breaker(&client.upstream().name);
+        breaker.set(client.breaker.phase(now).number());
     }
 
     /// Decides whether another upstream is tried.
@@ -264,16 +271,16 @@ impl Forwarding<'_> {
         &self,
         attempt: Attempt,
         route: &'r Route,
-        pool: &UpstreamClient,
+        client: &UpstreamClient,
         state: &mut AttemptState<'r>,
     ) -> Done {
         let upstream = Arc::clone(&route.upstream.name);
         match attempt {
-            Attempt::Responded(forwarded) => {
+            Attempt::Responded(response) => {
                 if state.attempts > 1 {
                     self.upstreams.retry_budget.refund();
                 }
-                Done::Break(Ok(forwarded))
+                Done::Break(Ok(response))
             }
             Attempt::Stopped { by, pending } => {
                 Done::Break(Err(NotForwarded::Stopped { by, upstream, pending }))
@@ -284,7 +291,7 @@ impl Forwarding<'_> {
             }
             Attempt::Failed { failure, blame, may_retry, .. } => {
                 if let FaultOwner::Limit { rest } = blame {
-                    pool.cooldowns.start(&route.upstream_model, clock::instant(), rest);
+                    client.cooldowns.start(&route.upstream_model, clock::instant(), rest);
                 }
                 if matches!(failure, UpstreamFailure::FirstByteTimeout) {
                     state.unheard = Some(Arc::clone(&upstream));
@@ -305,8 +312,8 @@ impl Forwarding<'_> {
         route: &'r Route,
         state: &mut AttemptState<'r>,
     ) -> Done {
-        let pool = self.upstreams.client(&route.upstream.name);
-        let ticket = pool.and_then(|pool| pool.limiter.enqueue(self.reservation.caller.user));
+        let client = self.upstreams.client(&route.upstream.name);
+        let ticket = client.and_then(|client| client.limiter.enqueue(self.reservation.caller.user));
         let Some(ticket) = ticket else { return Done::Continue(()) };
         let waited = tokio::time::timeout(route.upstream.queue_timeout, ticket.permit());
         let permit = tokio::select! {

@@ -79,7 +79,7 @@ impl Reservation {
     }
 
     fn generated_by_now(&self) -> u64 {
-        let tokens = self.settler.reasoning.generated_in(&self.model.id, self.ran());
+        let tokens = self.services.reasoning.generated_in(&self.model.id, self.ran());
         tokens.min(self.model.context_tokens)
     }
 }

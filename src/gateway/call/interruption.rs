@@ -34,13 +34,15 @@ impl Call<'_> {
     }
 
     /// A permit for body memory, with nothing in it yet.
-    pub(crate) fn no_room(&self, reservation: &Reservation) -> BodyPermit {
-        self.gateway.body_memory.acquire(Some(reservation.caller.user), self.writer.head.address)
+    pub(crate) fn empty_permit(&self, reservation: &Reservation) -> BodyPermit {
+        self.gateway
+            .body_memory
+            .empty_permit(Some(reservation.caller.user), self.writer.head.address)
     }
 
     /// The permit for a part of a response, without the request's.
-    pub(crate) fn room_of(&mut self, body: &[u8], reservation: &Reservation) -> BodyPermit {
-        let mut room = self.no_room(reservation);
+    pub(crate) fn permit_for(&mut self, body: &[u8], reservation: &Reservation) -> BodyPermit {
+        let mut room = self.empty_permit(reservation);
         match room.grow(body.len()) {
             Ok(()) => room,
             Err(_) => std::mem::replace(&mut self.body_permit, room),

@@ -27,6 +27,7 @@ pub mod relay_stream;
 pub mod stream_quota;
 pub mod stream_charge;
 pub mod stream_finish;
+pub mod services;
 pub mod settle;
 pub mod interruption;
 pub mod drain;
@@ -62,8 +63,8 @@ impl Gateway {
         session: &mut Session,
         writer: &ResponseWriter<'_>,
     ) -> Result<Handled, Rejection> {
-        if self.draining.is_cancelled() {
-            return Err(Refusal::Draining.into());
+        if self.shutting_down.is_cancelled() {
+            return Err(Refusal::ShuttingDown.into());
         }
         let caller = self.authenticate(session, writer).await?;
         let rejection = match self.handle(surface, &caller, session, writer).await {
@@ -71,7 +72,7 @@ impl Gateway {
             Err(rejection) => rejection,
         };
         self.exhausted_users.record(caller.user, &rejection);
-        Err(self.complete(rejection, &caller, writer.head.admitted_at).await)
+        Err(self.with_remaining_budget(rejection, &caller, writer.head.admitted_at).await)
     }
 
     /// The path of a call after authentication. Each step is a file of this folder; large ones are boxed, so that
@@ -90,12 +91,12 @@ impl Gateway {
         let previous = self.previous_response(caller, &mut request, session, writer).await?;
         let pinned = previous.as_ref().map(|response| &*response.upstream);
         let mut cancellation = self.cancellation(caller, writer, &current, request.stream);
-        cancellation.early = early_keepalive::early(writer, &current.limits, &request);
+        cancellation.early = early_keepalive::schedule(writer, &current.limits, &request);
         let mut call =
             Call { gateway: self, writer, current: &current, request: &request, body_permit };
         let reservation = Box::pin(call.admit(session, &cancellation, caller, pinned)).await?;
         let overhead = writer.elapsed().saturating_sub(reservation.waited);
-        self.settler.metrics.request_overhead_seconds.record(overhead);
+        self.services.metrics.request_overhead_seconds.record(overhead);
         let responding = Box::pin(call.forward(session, reservation, cancellation)).await?;
         call.relay(session, responding, overhead).await
     }

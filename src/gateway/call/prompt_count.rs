@@ -10,7 +10,7 @@ use domain::day::Day;
 use domain::id::UserId;
 use domain::limit::LimitKind;
 use jiff::Timestamp;
-use quota::backend::{QuotaBackend, QuotaRefusal, Standing};
+use quota::backend::{QuotaBackend, QuotaRefusal, UsageSnapshot};
 use quota::remaining::remaining;
 use quota::rules::Scope;
 use std::num::NonZeroUsize;
@@ -27,7 +27,7 @@ const LONG_PROMPT_BYTES: u64 = 128 * 1024;
 
 /// The tokens of the day that are left for a long prompt.
 pub(crate) struct Room {
-    pub standing: Standing,
+    pub snapshot: UsageSnapshot,
     /// Tokens that could be had if no call in flight used any.
     pub most: u64,
 }
@@ -44,36 +44,36 @@ pub(crate) async fn room(
         return Ok(None);
     }
     let day = Day::at(admission.now, &caller.plan_limits.time_zone);
-    let standing = quota.standing(caller.user, Some(&caller.key), day, admission.now).await;
-    let standing = standing.map_err(|_| Refusal::QuotaUnavailable)?;
-    let tokens = remaining(&caller.plan_limits, &caller.key_limits, &standing).tokens;
+    let snapshot = quota.usage_snapshot(caller.user, Some(&caller.key), day, admission.now).await;
+    let snapshot = snapshot.map_err(|_| Refusal::QuotaUnavailable)?;
+    let tokens = remaining(&caller.plan_limits, &caller.key_limits, &snapshot).tokens;
     let most = tokens.limit.saturating_sub(tokens.used);
     if fewest <= tokens.remaining() {
-        return Ok(Some(Room { standing, most }));
+        return Ok(Some(Room { snapshot, most }));
     }
     let by_open_calls = fewest <= most;
-    Err(no_tokens(caller, by_open_calls, standing, admission.now))
+    Err(no_tokens(caller, by_open_calls, snapshot, admission.now))
 }
 
 /// The refusal of a prompt that was counted as far as the day's tokens go.
 pub(crate) fn does_not_fit(
     caller: &Caller,
-    standing: Option<Standing>,
+    snapshot: Option<UsageSnapshot>,
     now: Timestamp,
 ) -> NotAdmitted {
-    no_tokens(caller, false, standing.unwrap_or_default(), now)
+    no_tokens(caller, false, snapshot.unwrap_or_default(), now)
 }
 
 fn no_tokens(
     caller: &Caller,
     by_open_calls: bool,
-    standing: Standing,
+    snapshot: UsageSnapshot,
     now: Timestamp,
 ) -> NotAdmitted {
     let limit = LimitKind::TokensPerDay;
     let scope = Scope::User(caller.user);
     let day = Day::at(now, &caller.plan_limits.time_zone);
-    let refused = QuotaRefusal { limit, by_open_calls, scope, retry_after_ms: 0, standing };
+    let refused = QuotaRefusal { limit, by_open_calls, scope, retry_after_ms: 0, snapshot };
     not_admitted(refused, caller, day, now, None)
 }
 

@@ -52,7 +52,7 @@ impl Gateway {
     ) -> Result<(Bytes, BodyPermit), Refusal> {
         let now = writer.head.admitted_at;
         self.refuse_exhausted(caller, surface, now).await?;
-        let mut body_permit = self.body_memory.acquire(Some(caller.user), writer.head.address);
+        let mut body_permit = self.body_memory.empty_permit(Some(caller.user), writer.head.address);
         let limits = self.body_limits(current.limits.body_bytes);
         let admit = self.refuse_without_quota(caller, surface, now);
         let body = read(session, limits, &mut body_permit, admit).await?;

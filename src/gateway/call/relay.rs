@@ -27,7 +27,7 @@ impl Call<'_> {
         responding: RespondingCall,
         overhead: Duration,
     ) -> Result<Handled, Rejection> {
-        let exchange = &responding.forwarded.exchange;
+        let exchange = &responding.response.exchange;
         let mut head = self.writer.head(200, overhead);
         headers::add_upstream_reply(&mut head, exchange);
         headers::add_clamped(&mut head, &responding.reservation);
@@ -45,10 +45,10 @@ impl Call<'_> {
         mut head: ResponseHead,
         mut responding: Box<RespondingCall>,
     ) -> Handled {
-        responding.forwarded.exchange.drop_headers();
+        responding.response.exchange.drop_headers();
         responding.reservation.budget().write(&mut head);
         headers::make_stream_head(&mut head);
-        let metrics = &self.gateway.settler.metrics;
+        let metrics = &self.gateway.services.metrics;
         metrics.streams_open.increment(1.0);
         let sent = match self.writer.sent() {
             Sent::Nothing => session.send_head(head).await.is_ok(),
@@ -71,7 +71,7 @@ impl Call<'_> {
         responding: RespondingCall,
         overhead: Duration,
     ) -> Result<Handled, Rejection> {
-        let RespondingCall { mut forwarded, reservation, cancellation } = responding;
+        let RespondingCall { mut response, reservation, cancellation } = responding;
         let (budget, reserved) = (reservation.budget(), reservation.reserved);
         let bytes = self.current.limits.reply_bytes;
         let bounds = relay_body::CollectLimits {
@@ -81,11 +81,11 @@ impl Call<'_> {
         };
         let owners = &self.gateway.owners;
         let relayed =
-            relay_body::relay(session, &mut forwarded, reservation, self.request, bounds, owners)
+            relay_body::relay(session, &mut response, reservation, self.request, bounds, owners)
                 .await;
         match relayed {
             BodyRelay::Complete { body, at, charged } => {
-                forwarded.pool.release(*forwarded.exchange);
+                response.client.release(*response.exchange);
                 let budget = budget.returned(reserved, !self.request.surface.is_free());
                 budget.charged(charged).write(&mut head);
                 let own = overhead + clock::instant().duration_since(at);
@@ -99,9 +99,9 @@ impl Call<'_> {
                 Err(Rejection::from(refusal).with_budget(budget))
             }
             BodyRelay::Stopped { by, reservation, body } => {
-                let upstream = Arc::clone(&forwarded.upstream);
-                let room = self.room_of(&body, &reservation);
-                let unread = UnreadResponse::Body(Box::new(forwarded), body, room);
+                let upstream = Arc::clone(&response.upstream);
+                let room = self.permit_for(&body, &reservation);
+                let unread = UnreadResponse::Body(Box::new(response), body, room);
                 self.interrupt(*reservation, by, upstream, Some(unread)).await;
                 session.close_after_reply();
                 Err(Rejection::of(by))
@@ -116,7 +116,7 @@ impl Call<'_> {
             reply_bytes: self.current.limits.reply_bytes,
             address: self.writer.head.address,
             drain: self.current.limits.drain,
-            stop: self.gateway.draining.clone(),
+            stop: self.gateway.shutting_down.clone(),
         }
     }
 

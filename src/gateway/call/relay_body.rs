@@ -73,17 +73,17 @@ pub struct CollectLimits<'a> {
 /// Reads and settles a reply. The charge is durable before the caller can have seen the answer.
 pub async fn relay(
     session: &mut Session,
-    forwarded: &mut UpstreamResponse,
+    response: &mut UpstreamResponse,
     mut reservation: Reservation,
     request: &Request<'_>,
     limits: CollectLimits<'_>,
     owners: &ResponseOwners,
 ) -> BodyRelay {
-    let upstream = Arc::clone(&forwarded.upstream);
-    let head_at = forwarded.head_at;
+    let upstream = Arc::clone(&response.upstream);
+    let head_at = response.head_at;
     let mut body = BytesMut::new();
     let mut meter = Meter::default();
-    let collected = match collect(session, &mut forwarded.exchange, &mut body, limits).await {
+    let collected = match collect(session, &mut response.exchange, &mut body, limits).await {
         CollectedBody::Body(body) if !request.surface.read_reply(&body, &mut meter) => {
             CollectedBody::broken()
         }
@@ -93,9 +93,9 @@ pub async fn relay(
         CollectedBody::Body(body) => {
             let at = clock::instant();
             if let Some(error) = UpstreamError::in_reply(&body) {
-                let error = error.redacted(&forwarded.pool.upstream().redactor());
+                let error = error.redacted(&response.client.upstream().redactor());
                 if error.fault.is_retriable() {
-                    forwarded.broke_off(reservation.caller.user);
+                    response.broke_off(reservation.caller.user);
                 }
                 let settlement = settlement_of_error(request, &body, upstream, head_at);
                 let refusal = Refusal::Upstream(UpstreamFailure::ErrorResponse {
@@ -118,18 +118,18 @@ pub async fn relay(
             let charged = settlement.tokens.total();
             reservation.settle(settlement).await;
             // An answer may have an error beside it, or the key within.
-            let body = forwarded.pool.reply_redactor.body(body);
+            let body = response.client.reply_redactor.body(body);
             BodyRelay::Complete { body, at, charged }
         }
         CollectedBody::Broken(refusal) => {
             if matches!(refusal, Refusal::Upstream(_)) {
-                forwarded.broke_off(reservation.caller.user);
+                response.broke_off(reservation.caller.user);
             }
             failed(reservation, Settlement::failed(upstream, false), refusal).await
         }
         CollectedBody::GivenUp(refusal) => {
             if matches!(refusal, Refusal::Upstream(_)) {
-                forwarded.broke_off(reservation.caller.user);
+                response.broke_off(reservation.caller.user);
             }
             let sent_request = SentRequest::of(request, &reservation.caller.plan_limits.policy);
             let settlement = settlement_of_given_up(&mut reservation, sent_request, upstream).await;

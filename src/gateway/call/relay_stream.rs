@@ -13,7 +13,7 @@ use crate::gateway::call::end::{EndReason, UpstreamEnd};
 use crate::gateway::call::forward::{RespondingCall, UpstreamResponse};
 use crate::gateway::call::relay_body;
 use crate::gateway::call::reread::StoredResponseReader;
-use crate::gateway::call::stream_quota::{StreamQuota, Verdict};
+use crate::gateway::call::stream_quota::{QuotaChange, StreamQuota};
 use crate::gateway::listener::alarm::Alarm;
 use crate::gateway::listener::session::Session;
 use bytes::{Bytes, BytesMut};
@@ -43,7 +43,7 @@ pub struct StreamLimits {
 /// A stream that is being relayed.
 pub struct Stream<'a> {
     pub session: &'a mut Session,
-    pub forwarded: UpstreamResponse,
+    pub response: UpstreamResponse,
     pub request: &'a Request<'a>,
     pub cancellation: Cancellation,
     pub limits: StreamLimits,
@@ -81,13 +81,13 @@ impl<'a> Stream<'a> {
         limits: StreamLimits,
         stored_response_reader: Option<StoredResponseReader>,
     ) -> Box<Self> {
-        let RespondingCall { forwarded, reservation, cancellation } = responding;
+        let RespondingCall { response, reservation, cancellation } = responding;
         let scanner = Scanner::new(limits.event_bytes);
         let quota = StreamQuota::new(reservation, request, limits.slice_tokens);
-        let redactor = Arc::clone(&forwarded.pool.reply_redactor);
+        let redactor = Arc::clone(&response.client.reply_redactor);
         Box::new(Self {
             session,
-            forwarded,
+            response,
             request,
             cancellation,
             limits,
@@ -122,7 +122,7 @@ impl<'a> Stream<'a> {
     async fn relay(&mut self) -> EndReason {
         let mut silence = Silence::from(Instant::now());
         // The head may have waited for an event until a comment is due.
-        silence.caller = self.forwarded.head_at.into();
+        silence.caller = self.response.head_at.into();
         loop {
             let ended = self.take_in_events();
             self.record_owner().await;
@@ -156,7 +156,7 @@ impl<'a> Stream<'a> {
         };
         let Some(id) = self.events.id() else { return };
         let reservation = self.quota.reservation();
-        let stored = reservation.stored_response(id, &self.forwarded.upstream, reservation.prompt);
+        let stored = reservation.stored_response(id, &self.response.upstream, reservation.prompt);
         let recorded =
             stored_response_reader.corrector.owners.record(&stored, reservation.admitted_at).await;
         relay_body::log_owner(reservation.request, &recorded);
@@ -171,17 +171,17 @@ impl<'a> Stream<'a> {
         }
         let blocked = self.waiting.is_some();
         let keepalive = self.limits.keepalive.map(|after| silence.caller + after);
-        let idle = (!blocked).then(|| silence.upstream + self.forwarded.exchange.idle());
+        let idle = (!blocked).then(|| silence.upstream + self.response.exchange.idle());
         let due =
             [keepalive, idle].into_iter().flatten().fold(self.cancellation.deadline, Instant::min);
         tokio::select! {
             biased;
             reason = self.cancellation.cancelled_before_deadline() => Wake::End(EndReason::Cancelled(reason)),
             verdict = self.quota.changed(blocked) => match verdict {
-                Verdict::Retry => Wake::QuotaChanged,
-                Verdict::Exhausted => Wake::End(EndReason::QuotaExhausted),
+                QuotaChange::Recheck => Wake::QuotaChanged,
+                QuotaChange::Exhausted => Wake::End(EndReason::QuotaExhausted),
             },
-            next = self.forwarded.exchange.next_untimed(), if !blocked => match next {
+            next = self.response.exchange.next_untimed(), if !blocked => match next {
                 Ok(Some(bytes)) => {
                     self.scanner.push(&bytes);
                     Wake::Bytes
@@ -252,10 +252,10 @@ impl<'a> Stream<'a> {
             _ => (None, true),
         };
         if let Some(error) = failed {
-            let pool = &self.forwarded.pool;
-            let redacted = (*error).clone().redacted(&pool.upstream().redactor());
+            let client = &self.response.client;
+            let redacted = (*error).clone().redacted(&client.upstream().redactor());
             tracing::warn!(request_id = %self.quota.request(), fault = redacted.fault.as_str(), "upstream reported an error mid-stream");
-            attempt::alert(&self.quota.reservation().settler.metrics, pool, redacted.fault);
+            attempt::alert(&self.quota.reservation().services.metrics, client, redacted.fault);
             let is_unchanged = redacted == *error;
             self.failure = Some(redacted);
             if !(passes && is_unchanged) {

@@ -85,22 +85,22 @@ impl StoredResponseReader {
     }
 
     async fn fetch_once(&self, reply: &StoredResponse, call: RequestId) -> Option<Read> {
-        let pool = self.corrector.upstreams.client(&reply.upstream)?;
+        let client = self.corrector.upstreams.client(&reply.upstream)?;
         let path = format!("/responses/{}", reply.id);
         let request = UpstreamRequest {
             request: Some(call),
             ..UpstreamRequest::without_body(Method::GET, path)
         };
-        let mut exchange = pool.try_call(request, future::pending::<()>()).await.ok()?;
+        let mut exchange = client.try_call(request, future::pending::<()>()).await.ok()?;
         let status = exchange.status();
-        let mut room = self.body_memory.acquire(Some(reply.user), self.address);
+        let mut room = self.body_memory.empty_permit(Some(reply.user), self.address);
         let body = relay_body::read_on(&mut exchange, BytesMut::new(), self.reply_bytes, &mut room);
         let body = body.await;
         if status == StatusCode::NOT_FOUND {
             return Some(Read::Gone);
         }
         let body = body.filter(|_| status.is_success())?;
-        pool.release(exchange);
+        client.release(exchange);
         Some(Read::Body(body))
     }
 }

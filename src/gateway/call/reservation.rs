@@ -3,7 +3,8 @@
 use crate::gateway::call::length_estimate::Length;
 use crate::gateway::call::prompt_count::exact_prompt;
 use crate::gateway::call::reasoning_estimate::{BilledUsage, HiddenKinds};
-use crate::gateway::call::settle::{Settlement, Settler};
+use crate::gateway::call::services::CallServices;
+use crate::gateway::call::settle::Settlement;
 use crate::gateway::response::budget::Budget;
 use crate::response_owners::RESPONSE_LIFETIME;
 use crate::upstream::catalog::Model;
@@ -14,7 +15,7 @@ use domain::id::RequestId;
 use domain::stored_response::StoredResponse;
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use quota::backend::{ObservedTokens, QuotaBackend, Standing};
+use quota::backend::{ObservedTokens, QuotaBackend, UsageSnapshot};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use system::clock;
@@ -58,8 +59,8 @@ pub struct Reservation {
     /// True if `output_limit` is below the requested one.
     pub clamped: bool,
     pub sliced: bool,
-    pub standing: Standing,
-    pub(crate) settler: Arc<Settler>,
+    pub snapshot: UsageSnapshot,
+    pub(crate) services: Arc<CallServices>,
     pub(crate) settled: bool,
 }
 
@@ -67,7 +68,7 @@ impl Reservation {
     /// The caller's remaining budget.
     #[must_use]
     pub fn budget(&self) -> Budget {
-        Budget::of(&self.caller, self.standing, self.day, self.admitted_at)
+        Budget::of(&self.caller, self.snapshot, self.day, self.admitted_at)
     }
 
     /// The tokens of `request`'s prompt, counted unless they have been.
@@ -95,19 +96,19 @@ impl Reservation {
         self.settled = true;
         self.learn(&settlement);
         let charge = self.charge(&settlement);
-        let mut settling = Box::pin(Arc::clone(&self.settler).settle(charge));
+        let mut settling = Box::pin(Arc::clone(&self.services).settle(charge));
         // In most cases nothing has to be waited for.
         if (&mut settling).now_or_never().is_some() {
             return;
         }
-        let task = self.settler.tasks.spawn(settling);
+        let task = self.services.tasks.spawn(settling);
         let _ = tokio::time::timeout(DURABLE_TIMEOUT, task).await;
     }
 
     /// Notes how long the answer was, and what the model's reasoning took, if all of it was reported.
     fn learn(&self, settlement: &Settlement) {
         if let Some(length) = self.length(settlement) {
-            self.settler.lengths.record(self.caller.user, &self.model.id, length);
+            self.services.lengths.record(self.caller.user, &self.model.id, length);
         }
         let is_told =
             (settlement.status, settlement.source) == (Status::Complete, Source::Reported);
@@ -119,7 +120,7 @@ impl Reservation {
                 output: tokens.completion.saturating_add(tokens.reasoning),
                 took: self.ran(),
             };
-            self.settler.reasoning.record(self.caller.user, &self.model.id, self.kinds, billed);
+            self.services.reasoning.record(self.caller.user, &self.model.id, self.kinds, billed);
         }
     }
 
@@ -148,13 +149,13 @@ impl Reservation {
     /// The quota backend that holds this reservation.
     #[must_use]
     pub fn quota(&self) -> &Arc<dyn QuotaBackend> {
-        &self.settler.quota
+        &self.services.quota
     }
 
     /// For work that outlives the call.
     #[must_use]
     pub fn tasks(&self) -> TaskTracker {
-        self.settler.tasks.clone()
+        self.services.tasks.clone()
     }
 
     fn charge(&self, settlement: &Settlement) -> Charge {
@@ -198,7 +199,7 @@ impl Drop for Reservation {
         let settlement =
             Settlement { status: Status::Abandoned, tokens, ..Settlement::failed("".into(), true) };
         let charge = self.charge(&settlement);
-        drop(self.settler.tasks.spawn(Arc::clone(&self.settler).settle(charge)));
+        drop(self.services.tasks.spawn(Arc::clone(&self.services).settle(charge)));
     }
 }
 

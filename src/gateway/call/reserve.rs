@@ -8,7 +8,7 @@ use crate::callers::cache::CallerCache;
 use crate::gateway::call::prompt_count;
 use crate::gateway::call::reasoning_estimate::HiddenKinds;
 use crate::gateway::call::reservation::Reservation;
-use crate::gateway::call::settle::Settler;
+use crate::gateway::call::services::CallServices;
 use crate::gateway::response::quota_numbers::QuotaNumbers;
 use crate::gateway::response::refusal::{Limited, Refusal};
 use crate::upstream::catalog::Model;
@@ -96,13 +96,13 @@ pub async fn reserve(
     caller: Arc<Caller>,
     callers: &CallerCache,
     quota: &dyn QuotaBackend,
-    settler: &Arc<Settler>,
+    services: &Arc<CallServices>,
 ) -> Result<Reservation, NotAdmitted> {
     let mut caller = caller;
     for _ in 0..MAX_CALLER_REFRESHES {
         match take_estimated(admission, &caller, quota).await {
             Ok(Admitted::Yes(admitted)) => {
-                return Ok(admission.reservation(caller, admitted, Arc::clone(settler)));
+                return Ok(admission.reservation(caller, admitted, Arc::clone(services)));
             }
             Ok(Admitted::Stale) => {}
             // No record is to blame, and a take that may have been carried out must not be repeated:
@@ -165,7 +165,7 @@ async fn take_estimated(
             take(admission, caller, exact, quota).await
         }
         None => {
-            Err(prompt_count::does_not_fit(caller, room.map(|room| room.standing), admission.now))
+            Err(prompt_count::does_not_fit(caller, room.map(|room| room.snapshot), admission.now))
         }
     }
 }
@@ -269,7 +269,7 @@ fn refusal(
         LimitKind::RequestsPerDay | LimitKind::TokensPerDay => resets_in_ms,
         LimitKind::Window | LimitKind::ConcurrentStreams => refused.retry_after_ms,
     };
-    let numbers = QuotaNumbers::new(caller, &refused.standing, needed, day_ends, resets_in_ms);
+    let numbers = QuotaNumbers::new(caller, &refused.snapshot, needed, day_ends, resets_in_ms);
     Refusal::Limited(Limited {
         limit: refused.limit,
         by_open_calls: refused.by_open_calls,
@@ -320,7 +320,7 @@ impl ReservationRequest<'_> {
         &self,
         caller: Arc<Caller>,
         granted: Granted,
-        settler: Arc<Settler>,
+        services: Arc<CallServices>,
     ) -> Reservation {
         let Granted { grant, demand, day, observed } = granted;
         let reachable =
@@ -360,8 +360,8 @@ impl ReservationRequest<'_> {
             hidden: demand.hidden,
             clamped: falls_short && is_text,
             sliced: demand.need.sliced,
-            standing: grant.standing,
-            settler,
+            snapshot: grant.snapshot,
+            services,
             settled: false,
         }
     }

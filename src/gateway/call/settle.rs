@@ -6,28 +6,13 @@
 //! runtime that goes away) settles itself as abandoned. Work that has to wait goes on in a task of its own, so it
 //! is finished even when the connection's task is not.
 
-use crate::gateway::call::admission_queue::AdmissionQueue;
-use crate::gateway::call::length_estimate::LengthEstimator;
-use crate::gateway::call::reasoning_estimate::ReasoningEstimator;
+use crate::gateway::call::services::CallServices;
 use domain::charge::{Charge, Source, Status, TokenCount};
-use quota::backend::QuotaBackend;
 use std::sync::Arc;
 use std::time::Instant;
 use telemetry::labels::TokenKind;
 use telemetry::metrics::Metrics;
-use tokio_util::task::TaskTracker;
 use wire::usage::Usage;
-
-/// Settles calls: the parts that the end of a call needs.
-pub struct Settler {
-    pub quota: Arc<dyn QuotaBackend>,
-    pub metrics: Arc<Metrics>,
-    pub tasks: TaskTracker,
-    pub reasoning: Arc<ReasoningEstimator>,
-    pub lengths: Arc<LengthEstimator>,
-    /// Notified of every call that returns its reservation.
-    pub admission_queue: Arc<AdmissionQueue>,
-}
 
 /// The outcome and usage of a call, from which its charge is made.
 #[derive(Debug, Clone)]
@@ -106,7 +91,7 @@ impl Settlement {
     }
 }
 
-impl Settler {
+impl CallServices {
     pub(crate) async fn settle(self: Arc<Self>, charge: Charge) {
         count(&self.metrics, &charge);
         log(&charge);

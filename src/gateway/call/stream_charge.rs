@@ -73,5 +73,5 @@ pub(crate) fn count_uncharged(
         let _ = events.on_event(&event, &mut quota.meter);
     }
     let uncharged = quota.uncharged(settlement.tokens.total());
-    quota.reservation().settler.metrics.uncharged_tokens.increment(uncharged);
+    quota.reservation().services.metrics.uncharged_tokens.increment(uncharged);
 }

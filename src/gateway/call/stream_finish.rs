@@ -37,7 +37,7 @@ impl Stream<'_> {
         if end.is_interruption() {
             let Reservation { model, caller, .. } = self.quota.reservation();
             let sent_request = SentRequest::of(self.request, &caller.plan_limits.policy);
-            if sent_request.is_read_on(model, self.forwarded.pool.upstream(), end) {
+            if sent_request.is_read_on(model, self.response.client.upstream(), end) {
                 return self.read_on(sent_request, end).await;
             }
         }
@@ -50,9 +50,9 @@ impl Stream<'_> {
         if matches!(end, EndReason::Upstream(UpstreamEnd::ReportedFailure | UpstreamEnd::Cut(_)))
             || self.is_blamed()
         {
-            self.forwarded.broke_off(self.quota.reservation().caller.user);
+            self.response.broke_off(self.quota.reservation().caller.user);
         }
-        let upstream = Arc::clone(&self.forwarded.upstream);
+        let upstream = Arc::clone(&self.response.upstream);
         let first = self.first_output_at.map(Instant::into_std);
         let settlement = match status {
             Status::Failed => Settlement::failed(upstream, false),
@@ -61,21 +61,21 @@ impl Stream<'_> {
         let last_bytes = self.last_bytes(end, &settlement.tokens);
         count_uncharged(&mut self.quota, (&mut self.scanner, &mut *self.events), &settlement);
         let on_settlement = self.on_settlement();
-        let Self { session, forwarded, quota, partial_write, .. } = self;
+        let Self { session, response, quota, partial_write, .. } = self;
         let reservation = quota.into_reservation();
         let tasks = reservation.tasks();
         on_settlement(&settlement);
         // An upstream that has more to say is cancelled before anyone is waited for.
         let finished =
             matches!(end, EndReason::Complete | EndReason::Upstream(UpstreamEnd::ReportedFailure))
-                .then_some(forwarded);
+                .then_some(response);
         reservation.settle(settlement).await;
         if finished.is_none() {
             session.close_after_reply();
         }
         close(session, end, partial_write, last_bytes).await;
-        if let Some(forwarded) = finished {
-            tasks.spawn(recycle(forwarded));
+        if let Some(response) = finished {
+            tasks.spawn(recycle(response));
         }
         status
     }
@@ -93,7 +93,7 @@ impl Stream<'_> {
             }
             let patience =
                 if backlog < BACKLOG_BYTES { Duration::ZERO } else { CAUGHT_UP_INTERVAL };
-            let next = tokio::time::timeout(patience, self.forwarded.exchange.next_untimed());
+            let next = tokio::time::timeout(patience, self.response.exchange.next_untimed());
             let Ok(Ok(Some(bytes))) = tokio::task::unconstrained(next).await else { break };
             backlog += bytes.len();
             self.scanner.push(&bytes);
@@ -107,10 +107,10 @@ impl Stream<'_> {
     /// Ends a stream that finds no more quota.
     async fn end_at_quota(mut self) -> Status {
         let (end, on_settlement) = (EndReason::QuotaExhausted, self.on_settlement());
-        let Self { session, forwarded, mut quota, mut scanner, mut events, .. } = self;
-        let upstream = Arc::clone(&forwarded.upstream);
+        let Self { session, response, mut quota, mut scanner, mut events, .. } = self;
+        let upstream = Arc::clone(&response.upstream);
         // Further output is not charged, and counting takes time.
-        drop(forwarded);
+        drop(response);
         let first = self.first_output_at.map(Instant::into_std);
         let settlement = settlement_of(end, &mut quota, upstream, first).await;
         let last_bytes = events.length_cut(&settlement.tokens);
@@ -126,11 +126,11 @@ impl Stream<'_> {
         let status = end.status();
         let last_bytes = self.last_bytes(end, &TokenCount::default());
         let on_settlement = self.on_settlement();
-        let Self { session, forwarded, quota, scanner, events, limits, partial_write, .. } = self;
-        let upstream = Arc::clone(&forwarded.upstream);
+        let Self { session, response, quota, scanner, events, limits, partial_write, .. } = self;
+        let upstream = Arc::clone(&response.upstream);
         let first_output_at = self.first_output_at.map(Instant::into_std);
         let quota = quota.detached();
-        let rest = RemainingStream { forwarded, quota, scanner, events, first_output_at };
+        let rest = RemainingStream { response, quota, scanner, events, first_output_at };
         Drain { sent_request, status, upstream, limits: limits.drain }
             .spawn_stream(rest, on_settlement);
         session.close_after_reply();
@@ -210,10 +210,10 @@ async fn close(session: &mut Session, end: EndReason, partial_write: bool, last_
 }
 
 /// Reads what is left of a finished reply, so that its connection can serve another call.
-async fn recycle(mut forwarded: UpstreamResponse) {
+async fn recycle(mut response: UpstreamResponse) {
     const RECYCLE_TIMEOUT: Duration = Duration::from_secs(1);
-    let drained = async { while let Ok(Some(_)) = forwarded.exchange.next().await {} };
+    let drained = async { while let Ok(Some(_)) = response.exchange.next().await {} };
     if tokio::time::timeout(RECYCLE_TIMEOUT, drained).await.is_ok() {
-        forwarded.pool.release(*forwarded.exchange);
+        response.client.release(*response.exchange);
     }
 }

@@ -25,7 +25,7 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time between two tries while it waits.
 const EXTEND_RETRY_INTERVAL: Duration = Duration::from_millis(15);
 
-/// A stream's claim on its caller's quota.
+/// The quota of one stream: its reservation, its meter, and the extension under way.
 pub struct StreamQuota<'a> {
     pub meter: Meter,
     reservation: Reservation,
@@ -45,17 +45,17 @@ pub struct StreamQuota<'a> {
 
 type PendingExtend = BoxFuture<'static, Result<ExtendOutcome, QuotaUnavailable>>;
 
-/// The result of an extension.
+/// What the answer to a request for more quota means for the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Look again whether the event is covered.
-    Retry,
+pub enum QuotaChange {
+    /// Check again whether the reservation covers the event.
+    Recheck,
     /// The limit is reached.
     Exhausted,
 }
 
 impl<'a> StreamQuota<'a> {
-    /// The allowance of an admitted stream.
+    /// The quota of an admitted stream.
     #[must_use]
     pub fn new(reservation: Reservation, request: &'a Request<'a>, slice: u64) -> Self {
         let latest = reservation.reserved.saturating_sub(reservation.prompt);
@@ -90,7 +90,7 @@ impl<'a> StreamQuota<'a> {
         }
     }
 
-    /// The same allowance without the request's body, its prompt counted.
+    /// The same quota without the request's body, its prompt counted.
     #[must_use]
     pub fn detached(mut self) -> StreamQuota<'static> {
         let _ = self.exact_prompt();
@@ -137,7 +137,7 @@ impl<'a> StreamQuota<'a> {
 
     /// Resolves when a pending request for more has been answered. A stream that is `blocked`
     /// always has one pending.
-    pub async fn changed(&mut self, blocked: bool) -> Verdict {
+    pub async fn changed(&mut self, blocked: bool) -> QuotaChange {
         if self.pending_extend.is_none() && blocked {
             if self.blocked_since.is_some() {
                 tokio::time::sleep(EXTEND_RETRY_INTERVAL).await;
@@ -196,35 +196,39 @@ impl<'a> StreamQuota<'a> {
         &mut self,
         answer: Result<ExtendOutcome, QuotaUnavailable>,
         blocked: bool,
-    ) -> Verdict {
+    ) -> QuotaChange {
         match answer {
             Ok(ExtendOutcome::Added(tokens)) => {
                 self.reservation.reserved += tokens;
                 self.latest = tokens;
                 self.needs_exact_count = false;
                 self.blocked_since = None;
-                Verdict::Retry
+                QuotaChange::Recheck
             }
             _ if blocked && !self.needs_exact_count => {
                 self.needs_exact_count = true;
-                Verdict::Retry
+                QuotaChange::Recheck
             }
             // Asked ahead of time: the stream finds out when it really needs more.
             _ if !blocked => {
                 self.latest = 0;
-                Verdict::Retry
+                QuotaChange::Recheck
             }
-            Ok(ExtendOutcome::Exhausted) => Verdict::Exhausted,
+            Ok(ExtendOutcome::Exhausted) => QuotaChange::Exhausted,
             Ok(ExtendOutcome::Blocked) => self.wait(OTHER_CALLS_TIMEOUT),
             Err(QuotaUnavailable) => self.wait(STORE_TIMEOUT),
         }
     }
 
     /// Decides whether a stream that cannot continue now still waits.
-    fn wait(&mut self, longest: Duration) -> Verdict {
+    fn wait(&mut self, longest: Duration) -> QuotaChange {
         let now = Instant::now();
         let since = *self.blocked_since.get_or_insert(now);
-        if now.duration_since(since) < longest { Verdict::Retry } else { Verdict::Exhausted }
+        if now.duration_since(since) < longest {
+            QuotaChange::Recheck
+        } else {
+            QuotaChange::Exhausted
+        }
     }
 
     /// Tokens that arrived and are not charged, when `charged` are.

@@ -1,6 +1,6 @@
 //! The request head: which endpoint it is for.
 
-use crate::gateway::headers::holds_our_key;
+use crate::gateway::headers::contains_gateway_key;
 use crate::gateway::listener::session::Session;
 use crate::http::client_ip;
 use domain::id::RequestId;
@@ -212,7 +212,7 @@ fn client_request_id(headers: &HeaderMap) -> Option<Arc<str>> {
     let is_valid = (1..=MAX_CLIENT_ID_LEN).contains(&id.len());
     let is_valid = is_valid && id.bytes().all(|byte| byte.is_ascii_graphic());
     // It is logged, and keys are not.
-    (is_valid && !holds_our_key(id.as_bytes())).then(|| id.into())
+    (is_valid && !contains_gateway_key(id.as_bytes())).then(|| id.into())
 }
 
 impl RequestHead {

@@ -39,7 +39,7 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
-    async fn it_rings_when_it_was_last_asked_to() {
+    async fn it_rings_at_the_time_it_was_last_set_to() {
         let start = tokio::time::Instant::now();
         let after = |seconds| (start + Duration::from_secs(seconds)).into_std();
         let mut alarm = Alarm::default();

@@ -50,7 +50,7 @@ pub async fn accept(gateway: Arc<Gateway>, listener: Socket, stop: CancellationT
         let Some(permit) = permits.take(peer.counted()) else { continue };
         let _ = stream.set_nodelay();
         let (gateway, permits, stop) = (Arc::clone(&gateway), permits.clone(), stop.clone());
-        let tasks = gateway.settler.tasks.clone();
+        let tasks = gateway.services.tasks.clone();
         tasks.spawn(async move {
             serve_connection(&gateway, stream, (&permits, peer), &stop).await;
             drop(permit);
@@ -143,7 +143,7 @@ impl Gateway {
     /// Serves one request whose head has been read.
     pub(crate) async fn serve_request(&self, session: &mut Session) {
         let trusted = &self.listener.trusted_proxies;
-        let now = self.settler.quota.now(clock::now());
+        let now = self.services.quota.now(clock::now());
         let head = RequestHead::read(session, trusted, now, clock::instant());
         let writer = ResponseWriter {
             head: &head,
@@ -164,7 +164,7 @@ impl Gateway {
         head.set("x-request-id", RequestId::new().to_string());
         head.set("x-process-time", "0.000000");
         headers::add_protection(&mut head);
-        self.settler.metrics.requests(Route::Other, answer.status, Outcome::Refused).increment(1);
+        self.services.metrics.requests(Route::Other, answer.status, Outcome::Refused).increment(1);
         let mut written = BytesMut::from(format!("HTTP/1.1 {}\r\n", head.status).as_bytes());
         for (name, value) in &head.headers {
             for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {

@@ -217,7 +217,7 @@ impl Gate {
         // A usual head is part of what a connection costs; a large one is counted as bodies are.
         if self.bytes.len() > USUAL_HEAD_BYTES {
             let (body_memory, address) = (&self.gateway.body_memory, self.address);
-            let memory = self.memory.get_or_insert_with(|| body_memory.acquire(None, address));
+            let memory = self.memory.get_or_insert_with(|| body_memory.empty_permit(None, address));
             memory.reach(self.bytes.capacity())?;
         }
         Ok(false)
@@ -236,7 +236,7 @@ impl Gate {
             ready!(self.reading.poll(cx, since + bounds.header_timeout));
             return self.refuse(Refusal::SlowHead(bounds.header_timeout));
         }
-        if self.gateway.draining.is_cancelled() {
+        if self.gateway.shutting_down.is_cancelled() {
             return Poll::Ready(false);
         }
         self.reading.poll(cx, since + bounds.keepalive).map(|()| false)

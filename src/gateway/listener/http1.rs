@@ -56,8 +56,9 @@ pub(crate) async fn serve(
         .max_buf_size(MIN_BUFFER.max(gateway.listener.header_bytes + BUFFER_BEYOND_HEAD))
         .serve_connection(TokioIo::new(gate), calls);
     let mut served = Served { connection, link, slot, call: None, is_last: false };
-    let (draining, stopped) = (pin!(gateway.draining.cancelled()), pin!(stop.cancelled()));
-    let ended = served.run(draining, stopped).await;
+    let (shutting_down, stopped) =
+        (pin!(gateway.shutting_down.cancelled()), pin!(stop.cancelled()));
+    let ended = served.run(shutting_down, stopped).await;
     let Served { connection, mut call, slot, .. } = served;
     let mut gate = connection.into_parts().io.into_inner();
     let closed = async move {
@@ -95,10 +96,10 @@ struct Served {
 impl Served {
     async fn run(
         &mut self,
-        mut draining: Pin<&mut impl Future<Output = ()>>,
+        mut shutting_down: Pin<&mut impl Future<Output = ()>>,
         mut stopped: Pin<&mut impl Future<Output = ()>>,
     ) -> Ended {
-        let mut is_draining = false;
+        let mut is_shutting_down = false;
         let rounds = Rounds::default();
         let mut round = |due| {
             if let Poll::Ready(ended) = self.poll_round(due, &rounds) {
@@ -111,9 +112,9 @@ impl Served {
                 if stopped.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Ended::Broken);
                 }
-                if !is_draining && draining.as_mut().poll(cx).is_ready() {
+                if !is_shutting_down && shutting_down.as_mut().poll(cx).is_ready() {
                     // The gate looks at it when it is polled.
-                    is_draining = true;
+                    is_shutting_down = true;
                     rounds.codec().wake_by_ref();
                 }
             }

@@ -89,7 +89,7 @@ pub(crate) async fn serve(
                     bounds.write_timeout,
                 );
                 let call = open.track_future(serve_stream(Arc::clone(gateway), session, permit));
-                gateway.settler.tasks.spawn(call);
+                gateway.services.tasks.spawn(call);
             }
             // It was not looked at, so that it may be sent again (RFC 9113 section 8.7).
             None => respond.send_reset(Reason::REFUSED_STREAM),
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_asks_is_told_once_what_was_sent_before_is_written() {
+    async fn a_flush_resolves_once_what_was_sent_before_is_written() {
         let written = Written::default();
         let (mut first, mut second) = (Box::pin(written.all()), Box::pin(written.all()));
         assert!(futures_util::poll!(first.as_mut()).is_pending());

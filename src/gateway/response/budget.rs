@@ -7,7 +7,7 @@ use domain::caller::Caller;
 use domain::day::Day;
 use http::HeaderName;
 use jiff::Timestamp;
-use quota::backend::Standing;
+use quota::backend::UsageSnapshot;
 use quota::remaining::remaining;
 use std::fmt;
 
@@ -38,23 +38,23 @@ impl Gateway {
     /// The remaining budget of a caller.
     pub(crate) async fn budget(&self, caller: &Caller, now: Timestamp) -> Result<Budget, Refusal> {
         let day = Day::at(now, &caller.plan_limits.time_zone);
-        let quota = &self.settler.quota;
-        let standing = quota.standing(caller.user, Some(&caller.key), day, now).await;
-        let standing = standing.map_err(|_| Refusal::QuotaUnavailable)?;
-        Ok(Budget::of(caller, standing, day, now))
+        let quota = &self.services.quota;
+        let snapshot = quota.usage_snapshot(caller.user, Some(&caller.key), day, now).await;
+        let snapshot = snapshot.map_err(|_| Refusal::QuotaUnavailable)?;
+        Ok(Budget::of(caller, snapshot, day, now))
     }
 }
 
 impl Budget {
-    /// The budget of a caller with `standing`.
+    /// The budget of a caller whose usage is `snapshot`.
     #[must_use]
-    pub fn of(caller: &Caller, standing: Standing, day: Day, now: Timestamp) -> Self {
-        let left = remaining(&caller.plan_limits, &caller.key_limits, &standing);
+    pub fn of(caller: &Caller, snapshot: UsageSnapshot, day: Day, now: Timestamp) -> Self {
+        let left = remaining(&caller.plan_limits, &caller.key_limits, &snapshot);
         let ends_at = day.ends_at(&caller.plan_limits.time_zone).as_millisecond();
         Self {
             window_limit: u64::from(caller.plan_limits.window.capacity),
             window_left: left.window,
-            window_full_in_ms: standing.window_full_in_ms,
+            window_full_in_ms: snapshot.window_full_in_ms,
             tokens_limit: left.tokens.limit,
             tokens_left: left.tokens.remaining(),
             requests_left: left.requests.remaining(),

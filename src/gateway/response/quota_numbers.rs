@@ -3,7 +3,7 @@
 use domain::caller::Caller;
 use domain::plan::Window;
 use jiff::{Timestamp, Unit};
-use quota::backend::Standing;
+use quota::backend::UsageSnapshot;
 use quota::remaining::{Allotment, remaining};
 
 /// The limits of a caller, what a call needed, and what was left of the day when it was refused.
@@ -21,17 +21,17 @@ pub struct QuotaNumbers {
 }
 
 impl QuotaNumbers {
-    /// The numbers of `caller` with `standing`, whose day ends at `resets_at`.
+    /// The numbers of `caller`, whose usage is `snapshot`, and whose day ends at `resets_at`.
     #[must_use]
     pub fn new(
         caller: &Caller,
-        standing: &Standing,
+        snapshot: &UsageSnapshot,
         needed: Option<u64>,
         resets_at: Timestamp,
         resets_in_ms: u64,
     ) -> Self {
         let plan = &caller.plan_limits;
-        let left = remaining(plan, &caller.key_limits, standing);
+        let left = remaining(plan, &caller.key_limits, snapshot);
         let (window, concurrent_streams) = (plan.window, plan.concurrent_streams);
         let (tokens, requests) = (left.tokens, left.requests);
         Self { needed, tokens, requests, window, concurrent_streams, resets_at, resets_in_ms }

@@ -44,7 +44,7 @@ impl Rejection {
 
 impl Gateway {
     /// Adds the caller's remaining budget to a refusal that has none.
-    pub(crate) async fn complete(
+    pub(crate) async fn with_remaining_budget(
         &self,
         rejection: Rejection,
         caller: &Caller,
@@ -72,7 +72,7 @@ impl Gateway {
         let status = match rejection {
             Rejection::Refused { refusal, budget } => {
                 if let Refusal::Limited(limited) = &refusal {
-                    self.settler.metrics.quota_refusals(limited.limit).increment(1);
+                    self.services.metrics.quota_refusals(limited.limit).increment(1);
                 }
                 let sent = Box::pin(writer.refuse(session, refusal, budget)).await;
                 sent.unwrap_or(CALLER_GONE)

@@ -49,7 +49,7 @@ async fn call_router(
     writer: &ResponseWriter<'_>,
 ) -> Result<u16, Gone> {
     let (limit, mut is_too_large) = (limits.bytes, false);
-    let mut body_permit = body_memory.acquire(None, writer.head.address);
+    let mut body_permit = body_memory.empty_permit(None, writer.head.address);
     let body = match read_body::read(session, limits, &mut body_permit, ready(Ok(()))).await {
         Ok(body) => body,
         // Said by the router itself, as it says everything: it goes by the announced length.

@@ -89,7 +89,7 @@ impl Gateway {
     ) -> Result<Handled, Rejection> {
         let Fetch { current, reply, .. } = fetch;
         let request = Request::for_deferred_completion(&reply.model);
-        let memory = self.body_memory.acquire(Some(caller.user), writer.head.address);
+        let memory = self.body_memory.empty_permit(Some(caller.user), writer.head.address);
         let call = Call { gateway: self, writer, current, request: &request, body_permit: memory };
         let cancellation = self.cancellation(caller, writer, current, false);
         let reservation = call.admit(session, &cancellation, caller, Some(&reply.upstream)).await?;
@@ -105,8 +105,8 @@ impl Gateway {
         reservation.settle(Settlement { status, ..nothing }).await;
         let with_budget = |rejection: Rejection| rejection.with_budget(budget);
         let (mut head, body) = match requested.map_err(with_budget)? {
-            Deferred::Ready(forwarded) => {
-                let reading = (forwarded, cancellation);
+            Deferred::Ready(response) => {
+                let reading = (response, cancellation);
                 self.read_deferred(session, writer, reading, &mut fetch)
                     .await
                     .map_err(with_budget)?
@@ -125,11 +125,11 @@ impl Gateway {
         &self,
         session: &mut Session,
         writer: &ResponseWriter<'_>,
-        (mut forwarded, cancellation): (UpstreamResponse, Cancellation),
+        (mut response, cancellation): (UpstreamResponse, Cancellation),
         fetch: &mut Fetch<'_>,
     ) -> Result<(ResponseHead, Bytes), Rejection> {
         let Fetch { current, reply, .. } = *fetch;
-        let mut memory = self.body_memory.acquire(Some(reply.user), writer.head.address);
+        let mut memory = self.body_memory.empty_permit(Some(reply.user), writer.head.address);
         let mut body = BytesMut::new();
         let most = current.limits.reply_bytes;
         let bounds = relay_body::CollectLimits {
@@ -139,7 +139,7 @@ impl Gateway {
         };
         let corrector = self.corrector(&current.upstreams);
         let collected =
-            relay_body::collect(session, &mut forwarded.exchange, &mut body, bounds).await;
+            relay_body::collect(session, &mut response.exchange, &mut body, bounds).await;
         match collected.of_json() {
             CollectedBody::Body(body) => {
                 let now = writer.head.admitted_at;
@@ -152,21 +152,21 @@ impl Gateway {
                         "failed to correct the charge of a deferred completion; it stays at the full reservation"
                     );
                 }
-                let upstream = forwarded.pool.upstream();
+                let upstream = response.client.upstream();
                 if let Some(error) = UpstreamError::in_reply(&body) {
                     let error = error.redacted(&upstream.redactor());
                     return Err(error_response(error).into());
                 }
                 let mut head = writer.head(200, writer.elapsed());
-                headers::add_upstream_reply(&mut head, &forwarded.exchange);
-                let body = forwarded.pool.reply_redactor.body(body);
-                forwarded.pool.release(*forwarded.exchange);
+                headers::add_upstream_reply(&mut head, &response.exchange);
+                let body = response.client.reply_redactor.body(body);
+                response.client.release(*response.exchange);
                 Ok((head, body))
             }
             CollectedBody::Broken(refusal) | CollectedBody::GivenUp(refusal) => Err(refusal.into()),
             CollectedBody::Stopped(by) => {
                 self.drain_deferred(fetch, writer.head.admitted_at, async move {
-                    relay_body::read_on(&mut forwarded.exchange, body, most, &mut memory).await
+                    relay_body::read_on(&mut response.exchange, body, most, &mut memory).await
                 });
                 Err(Rejection::of(by))
             }
@@ -184,7 +184,7 @@ impl Gateway {
         *fetch.is_drained = true;
         let corrector = self.corrector(&fetch.current.upstreams);
         let (reply, time) = (fetch.reply.clone(), fetch.current.limits.drain);
-        self.settler.tasks.spawn(async move {
+        self.services.tasks.spawn(async move {
             if let Ok(Some(body)) = tokio::time::timeout(time, reading).await {
                 let settled = corrector.settle(&reply, Surface::ChatCompletions, &body, now).await;
                 if settled.is_ok() {
@@ -197,7 +197,7 @@ impl Gateway {
 
     /// Reads the completion behind a request whose response head has not arrived.
     fn drain_pending(&self, fetch: &mut Fetch<'_>, head: &RequestHead, pending: PendingReply) {
-        let mut memory = self.body_memory.acquire(Some(fetch.reply.user), head.address);
+        let mut memory = self.body_memory.empty_permit(Some(fetch.reply.user), head.address);
         let most = fetch.current.limits.reply_bytes;
         self.drain_deferred(fetch, head.admitted_at, async move {
             let mut exchange = pending.sending.await.ok()?;
@@ -218,15 +218,15 @@ impl Gateway {
     ) -> Result<Deferred, Rejection> {
         let (current, reply) = (fetch.current, fetch.reply);
         let none = || Refusal::NoSuchReply(reply.id.clone());
-        let pool = current.upstreams.client(&reply.upstream).ok_or_else(none)?;
+        let client = current.upstreams.client(&reply.upstream).ok_or_else(none)?;
         let path = format!("/chat/deferred-completion/{}", reply.id);
         let request = UpstreamRequest {
             request: Some(head.id),
-            forwarded: headers::forwarded(session.headers(), pool.upstream()),
+            forwarded: headers::forwarded(session.headers(), client.upstream()),
             send_once: true,
             ..UpstreamRequest::without_body(Method::GET, path)
         };
-        let exchange = match pool.try_call(request, stopped(session, cancellation)).await {
+        let exchange = match client.try_call(request, stopped(session, cancellation)).await {
             Ok(exchange) => exchange,
             Err(CallError::Cancelled { by, pending }) => {
                 if let Some(pending) = pending {
@@ -243,7 +243,7 @@ impl Gateway {
             StatusCode::NOT_FOUND => Err(none().into()),
             status if status.is_success() => Ok(Deferred::Ready(UpstreamResponse {
                 exchange: Box::new(exchange),
-                pool: Arc::clone(pool),
+                client: Arc::clone(client),
                 upstream: reply.upstream.as_str().into(),
                 head_at: clock::instant(),
             })),

@@ -103,16 +103,16 @@ impl Gateway {
         let current = self.current();
         let cancellation = self.cancellation(caller, writer, &current, false);
         let none = || Refusal::NoSuchReply(stored_request.id.clone());
-        let pool = current.upstreams.client(&reply.upstream).ok_or_else(none)?;
-        let request = stored_request.outgoing(session, writer, pool.upstream());
-        let mut exchange = match pool.try_call(request, stopped(session, &cancellation)).await {
+        let client = current.upstreams.client(&reply.upstream).ok_or_else(none)?;
+        let request = stored_request.outgoing(session, writer, client.upstream());
+        let mut exchange = match client.try_call(request, stopped(session, &cancellation)).await {
             Ok(exchange) => exchange,
             Err(CallError::Cancelled { by, .. }) => return Err(Rejection::of(by)),
             Err(CallError::Failed(e)) => {
                 return Err(Refusal::Upstream(attempt::failure(&e)).into());
             }
         };
-        let mut room = self.body_memory.acquire(Some(caller.user), writer.head.address);
+        let mut room = self.body_memory.empty_permit(Some(caller.user), writer.head.address);
         let bytes = current.limits.reply_bytes;
         let bounds = relay_body::CollectLimits {
             bytes,
@@ -132,12 +132,12 @@ impl Gateway {
             }
             relay_body::CollectedBody::Stopped(by) => return Err(Rejection::of(by)),
         };
-        let redactor = pool.upstream().redactor();
+        let redactor = client.upstream().redactor();
         refuse_errors(&exchange, &body, none, &redactor)?;
-        let body = pool.reply_redactor.body(body);
+        let body = client.reply_redactor.body(body);
         let mut head = writer.head(200, writer.elapsed());
         headers::add_upstream_reply(&mut head, &exchange);
-        pool.release(exchange);
+        client.release(exchange);
         Ok((head, body))
     }
 }

@@ -274,9 +274,13 @@ impl Gateway {
 
     /// Today's tokens and requests of a user, by the counters.
     pub async fn used(&self, user: UserId) -> (u64, u64) {
-        let standing =
-            self.running.quota.standing(user, None, today(), jiff::Timestamp::now()).await.unwrap();
-        (standing.user.tokens_used, standing.user.requests_used)
+        let snapshot = self
+            .running
+            .quota
+            .usage_snapshot(user, None, today(), jiff::Timestamp::now())
+            .await
+            .unwrap();
+        (snapshot.user.tokens_used, snapshot.user.requests_used)
     }
 
     /// All metrics, as Prometheus reads them.

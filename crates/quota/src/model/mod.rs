@@ -7,7 +7,7 @@ mod bucket;
 mod open_state;
 
 use super::backend::{
-    Claim, Correction, ExtendOutcome, Grant, QuotaRefusal, RemovedUsage, Reset, Standing,
+    Claim, Correction, ExtendOutcome, Grant, QuotaRefusal, RemovedUsage, Reset, UsageSnapshot,
 };
 use super::rules::{Debit, Resource, Scope};
 use domain::charge::{Adjustment, Charge, Lease};
@@ -91,7 +91,7 @@ impl QuotaState {
         Ok(Grant {
             tokens: reserved,
             free: free.unwrap_or(0),
-            standing: self.standing(lease.user, Some(&lease.key), lease.day, now),
+            snapshot: self.usage_snapshot(lease.user, Some(&lease.key), lease.day, now),
         })
     }
 
@@ -188,21 +188,21 @@ impl QuotaState {
 
     /// Returns the usage of a user on `day`, and that of one of its keys.
     #[must_use]
-    pub fn standing(
+    pub fn usage_snapshot(
         &self,
         user: UserId,
         key: Option<&KeyId>,
         day: Day,
         now: Timestamp,
-    ) -> Standing {
+    ) -> UsageSnapshot {
         let tally = |account: Option<&Account>| account.map_or(Tally::default(), |a| a.day(day));
         let of_key = key.and_then(|key| self.accounts.get(&Scope::Key(key.clone())));
         let key = tally(of_key).to_day_tally();
         let Some(account) = self.accounts.get(&Scope::User(user)) else {
-            return Standing { key, ..Standing::default() };
+            return UsageSnapshot { key, ..UsageSnapshot::default() };
         };
         let bucket = account.bucket.map(|b| b.at(now));
-        Standing {
+        UsageSnapshot {
             user: account.day(day).to_day_tally(),
             key,
             streams_open: account.streams_open,
@@ -261,7 +261,7 @@ impl QuotaState {
             by_open_calls,
             scope: debit.scope.clone(),
             retry_after_ms,
-            standing: self.standing(lease.user, Some(&lease.key), lease.day, now),
+            snapshot: self.usage_snapshot(lease.user, Some(&lease.key), lease.day, now),
         };
         let account = self.accounts.get(&debit.scope);
         match &debit.resource {

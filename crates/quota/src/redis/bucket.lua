@@ -46,7 +46,7 @@ end
 
 -- Returns tokens used, tokens reserved and requests of the user, the same of the key, open streams, requests left
 -- in the window (-1 if it is unused), and milliseconds until the window is full again.
-local function standing(user, key, now)
+local function usage_snapshot(user, key, now)
     local left, full_in = -1, 0
     if has_bucket(user) then
         fill(user, now)

@@ -1,7 +1,7 @@
 //! Encodes the arguments of scripts and decodes their replies.
 
 use crate::backend::{DayTally, ExtendOutcome, Grant, QuotaRefusal, QuotaUnavailable};
-use crate::backend::{RemovedUsage, Standing};
+use crate::backend::{RemovedUsage, UsageSnapshot};
 use crate::rules::{Debit, Resource, Scope};
 use redis::Value;
 use std::fmt::Write;
@@ -105,7 +105,7 @@ pub(super) fn take_reply(
         ("granted", [tokens, free, numbers @ ..]) => Ok(TakeReply::Granted(Grant {
             tokens: number(tokens)?,
             free: number(free)?,
-            standing: standing(numbers)?,
+            snapshot: usage_snapshot(numbers)?,
         })),
         ("refused", [position, by_open_calls, retry, numbers @ ..]) => {
             let position = usize::try_from(number(position)?).map_err(|_| QuotaUnavailable)?;
@@ -115,7 +115,7 @@ pub(super) fn take_reply(
                 by_open_calls: number(by_open_calls)? == 1,
                 scope: debit.scope.clone(),
                 retry_after_ms: number(retry)?,
-                standing: standing(numbers)?,
+                snapshot: usage_snapshot(numbers)?,
             }))
         }
         ("stale", _) => Ok(TakeReply::Stale),
@@ -172,13 +172,13 @@ pub(super) fn word(reply: &[Value]) -> Result<&str, QuotaUnavailable> {
     head(reply).map(|(word, _)| word)
 }
 
-pub(super) fn standing(numbers: &[Value]) -> Result<Standing, QuotaUnavailable> {
+pub(super) fn usage_snapshot(numbers: &[Value]) -> Result<UsageSnapshot, QuotaUnavailable> {
     let [u_used, u_reserved, u_requests, k_used, k_reserved, k_requests, streams, left, full_in] =
         numbers
     else {
         return Err(QuotaUnavailable);
     };
-    Ok(Standing {
+    Ok(UsageSnapshot {
         user: tally(u_used, u_reserved, u_requests)?,
         key: tally(k_used, k_reserved, k_requests)?,
         streams_open: number(streams)?,

@@ -6,10 +6,10 @@
 //! settlement is retried until it is answered.
 //!
 //! [`RedisQuota`] has its fields and its [`QuotaBackend`] here, and one file for each verb: `take`, `extend`, `settle`,
-//! `reset`, `correct`, `reports`, `leases` (renew, restore, reap), `rebuild` and `invalidation`.
+//! `reset`, `correct`, `reports`, `leases` (renew, restore, reap), `rebuild` and `change_notifier`.
 
 pub mod connection;
-mod invalidation;
+mod change_notifier;
 mod local_journal;
 mod take;
 mod extend;
@@ -29,13 +29,13 @@ mod spool;
 mod reconciler;
 mod codec;
 
+pub use change_notifier::RedisChangeNotifier;
 pub use health::{ClusterView, HealthPoller};
-pub use invalidation::InvalidationPublisher;
 pub use outbox::OutboxDrainer;
 pub use spool::Spool;
 
 use super::backend::{Claim, Correction, DayTally, ExtendOutcome, QuotaBackend, QuotaUnavailable};
-use super::backend::{RemovedUsage, Reset, Standing, TakeOutcome};
+use super::backend::{RemovedUsage, Reset, TakeOutcome, UsageSnapshot};
 use crate::redis::connection::RedisConn;
 use async_trait::async_trait;
 use client::ScriptClient;
@@ -186,13 +186,13 @@ impl QuotaBackend for RedisQuota {
         self.send_correction(correction).await
     }
 
-    async fn standing(
+    async fn usage_snapshot(
         &self,
         user: UserId,
         key: Option<&KeyId>,
         day: Day,
         now: Timestamp,
-    ) -> Result<Standing, QuotaUnavailable> {
+    ) -> Result<UsageSnapshot, QuotaUnavailable> {
         if self.client.is_unreachable() {
             return Err(QuotaUnavailable);
         }
@@ -201,13 +201,13 @@ impl QuotaBackend for RedisQuota {
         let of_key = key.map_or_else(|| at.user(user), |key| at.key(user, key));
         let keys = [at.user(user), of_key];
         let arguments = [day.to_string(), self.script_time(now)];
-        let script = &self.client.scripts.standing;
-        let reply = self.client.run(RedisOp::Standing, script, &keys, &arguments).await?;
-        let mut standing = codec::standing(&reply)?;
+        let script = &self.client.scripts.usage_snapshot;
+        let reply = self.client.run(RedisOp::UsageSnapshot, script, &keys, &arguments).await?;
+        let mut snapshot = codec::usage_snapshot(&reply)?;
         if key.is_none() {
-            standing.key = DayTally::default();
+            snapshot.key = DayTally::default();
         }
-        Ok(standing)
+        Ok(snapshot)
     }
 
     async fn used_on(&self, day: Day) -> Result<Vec<Used>, QuotaUnavailable> {

@@ -4,7 +4,7 @@
 --      account, 7 lease deadlines, 8 accounts of the day
 -- ARGV 1 request, 2 version of the caller record, 3 now in ms or empty, 4 lease in ms, 5 debits, 6 day,
 --      7 the charge if the gateway dies
--- Returns granted TOKENS FREE standing.. | refused PLACE BY_OPEN_CALLS RETRY_MS standing.. | stale |
+-- Returns granted TOKENS FREE snapshot.. | refused PLACE BY_OPEN_CALLS RETRY_MS snapshot.. | stale |
 --      settled | rebuild; PLACE counts the debits from 1.
 -- A script, because the check and the reservation must be one step; sent again it returns the same.
 local known = redis.call('MGET', KEYS[1], KEYS[2], KEYS[4])
@@ -61,7 +61,7 @@ if not reserved then
             by_open_calls = 1
         end
         if not fits then
-            return { 'refused', place, by_open_calls, retry, standing(user, key, now) }
+            return { 'refused', place, by_open_calls, retry, usage_snapshot(user, key, now) }
         end
     end
     reserved = grant or 0
@@ -95,4 +95,4 @@ for place = 1, #debits do
         free = min(free or tokens, tokens)
     end
 end
-return { 'granted', reserved, free or 0, standing(user, key, now) }
+return { 'granted', reserved, free or 0, usage_snapshot(user, key, now) }

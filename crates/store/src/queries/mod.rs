@@ -21,7 +21,7 @@ mod users;
 use super::dialect::{self, Backend, Connection};
 use super::ledger_batch;
 use crate::breaker::StoreFailure;
-use crate::invalidation::Invalidate;
+use crate::change_notifier::ChangeNotifier;
 use crate::{Store, StoreError};
 use std::sync::Arc;
 use telemetry::labels::StoreOp;
@@ -32,8 +32,8 @@ impl Store for Backend {
         Arc::new(Self { handle: self.handle.measured(metrics), ..self.clone() })
     }
 
-    fn publishing(&self, invalidate: Arc<dyn Invalidate>) -> Arc<dyn Store> {
-        Arc::new(Self { handle: self.handle.publishing(invalidate), ..self.clone() })
+    fn publishing(&self, notifier: Arc<dyn ChangeNotifier>) -> Arc<dyn Store> {
+        Arc::new(Self { handle: self.handle.publishing(notifier), ..self.clone() })
     }
 }
 

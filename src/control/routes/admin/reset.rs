@@ -51,7 +51,7 @@ pub async fn reset(
         at: now,
         by: admin.by.actor.to_string(),
     };
-    let before = state.quota.standing(user.id, None, day, now).await?.user;
+    let before = state.quota.usage_snapshot(user.id, None, day, now).await?.user;
     let removed = state.quota.reset(&reset).await?;
     let change = Change {
         action: "usage.reset",

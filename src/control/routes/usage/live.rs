@@ -155,8 +155,9 @@ async fn usage(state: &ControlState, effective: EffectiveLimits) -> Result<Usage
     let now = state.quota.now(clock::now());
     let plan = &effective.limits;
     let day = Day::at(now, &plan.time_zone);
-    let standing = state.quota.standing(effective.user, effective.key.as_ref(), day, now).await?;
-    let left = remaining(plan, &effective.key_limits, &standing);
+    let snapshot =
+        state.quota.usage_snapshot(effective.user, effective.key.as_ref(), day, now).await?;
+    let left = remaining(plan, &effective.key_limits, &snapshot);
     let (tokens, requests) = (left.tokens, left.requests);
     let streams = u64::from(plan.concurrent_streams);
     Ok(Usage {
@@ -176,13 +177,13 @@ async fn usage(state: &ControlState, effective: EffectiveLimits) -> Result<Usage
         window: Window {
             limit: u64::from(plan.window.capacity),
             remaining: left.window,
-            resets_in_ms: standing.window_full_in_ms,
+            resets_in_ms: snapshot.window_full_in_ms,
             seconds: plan.window.refill_seconds,
         },
         streams: Streams {
-            open: standing.streams_open,
+            open: snapshot.streams_open,
             limit: streams,
-            remaining: streams.saturating_sub(standing.streams_open),
+            remaining: streams.saturating_sub(snapshot.streams_open),
         },
         plan: effective.plan,
     })

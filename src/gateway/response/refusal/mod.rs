@@ -35,7 +35,7 @@ pub enum Refusal {
     WebSocket,
     /// A stored response was requested as a stream.
     StoredStream,
-    Draining,
+    ShuttingDown,
     // the key
     MissingKey,
     WrongKey,
@@ -175,7 +175,7 @@ impl Refusal {
                 let text = format!("This method is not allowed here; use {allow}.");
                 invalid(405, text, Some("method_not_allowed")).with("allow", allow)
             }
-            Self::Draining => {
+            Self::ShuttingDown => {
                 server(503, "The gateway is shutting down. Please retry.", "shutting_down")
                     .with("retry-after", "1")
                     .closed()

@@ -89,7 +89,7 @@ fn what_is_away_for_a_moment_says_when_to_come_back() {
     check(Refusal::Upstream(resting), &soon("upstream_unavailable"));
     check(Refusal::CountingBusy, &soon("gateway_busy"));
     let closing = (503, SERVER, "shutting_down", "", vec![("retry-after", "1")], true);
-    check(Refusal::Draining, &closing);
+    check(Refusal::ShuttingDown, &closing);
     let closing = (503, SERVER, "gateway_busy", "", vec![("retry-after", "1")], true);
     check(Refusal::NoRoom, &closing);
 }

@@ -81,9 +81,9 @@ impl Setup {
     }
 
     /// Tokens used and reserved, and requests.
-    async fn standing(&self) -> (u64, u64, u64) {
+    async fn usage_snapshot(&self) -> (u64, u64, u64) {
         let user = self.callers[0].user;
-        let told = self.quota.standing(user, None, self.day(), self.now).await.unwrap().user;
+        let told = self.quota.usage_snapshot(user, None, self.day(), self.now).await.unwrap().user;
         (told.tokens_used, told.tokens_reserved, told.requests_used)
     }
 
@@ -110,21 +110,25 @@ impl Setup {
             self.settle(&ended, 100).await;
         }
         let running = self.take(0, 10, 40).await;
-        assert_eq!(self.standing().await, (200, 50, 3));
+        assert_eq!(self.usage_snapshot().await, (200, 50, 3));
 
         let reset_now = reset(&self.callers, self.now);
         let removed = RemovedUsage { tokens: 200, requests: 2 };
         for _ in 0..2 {
             assert_eq!(self.quota.reset(&reset_now).await.unwrap(), removed);
-            assert_eq!(self.standing().await, (0, 50, 1));
+            assert_eq!(self.usage_snapshot().await, (0, 50, 1));
         }
         let another = reset(&self.callers, self.now);
         assert_eq!(self.quota.reset(&another).await.unwrap(), RemovedUsage::default());
 
         self.settle(&running, 30).await;
-        assert_eq!(self.standing().await, (30, 0, 1));
+        assert_eq!(self.usage_snapshot().await, (30, 0, 1));
         assert_eq!(self.quota.reset(&reset_now).await.unwrap(), removed);
-        assert_eq!(self.standing().await, (30, 0, 1), "what came later is not a repeated reset's");
+        assert_eq!(
+            self.usage_snapshot().await,
+            (30, 0, 1),
+            "what came later is not a repeated reset's"
+        );
 
         let rest = self.take(1, 10, LIMIT - 30 - 10).await;
         let need = Demand {
@@ -139,8 +143,8 @@ impl Setup {
         let refused = self.quota.take(more, self.now).await.unwrap();
         assert!(matches!(refused, TakeOutcome::Refused(_)), "{refused:?}");
         self.settle(&rest, 400).await;
-        let standing = (430, 0, 2);
-        assert_eq!(self.standing().await, standing);
+        let snapshot = (430, 0, 2);
+        assert_eq!(self.usage_snapshot().await, snapshot);
         self.books_agree().await;
         let calls = self.store.charges(self.day()).await.unwrap();
         assert_eq!(calls.len(), 4, "the ledger tells of every call all the same");
@@ -150,7 +154,7 @@ impl Setup {
     /// What was charged by an estimate is set right once, up or down, in counters and ledger.
     async fn sets_right(&self) {
         for used in [90, 5] {
-            let (before, claim) = (self.standing().await, self.take(1, 10, 90).await);
+            let (before, claim) = (self.usage_snapshot().await, self.take(1, 10, 90).await);
             let (status, source) = (Status::CutByClient, Source::Estimated);
             let estimate = Charge { status, source, ..charge(&claim.lease, 40, true) };
             self.quota.settle(estimate.clone()).await;
@@ -158,8 +162,8 @@ impl Setup {
             let correction = Correction { charge: charge.clone(), before: 40 };
             for _ in 0..2 {
                 self.quota.correct(&correction).await.unwrap();
-                let standing = (before.0 + used, before.1, before.2 + 1);
-                assert_eq!(self.standing().await, standing);
+                let snapshot = (before.0 + used, before.1, before.2 + 1);
+                assert_eq!(self.usage_snapshot().await, snapshot);
             }
             let row = || self.store.charge(charge.request);
             let is_reported =
@@ -185,12 +189,12 @@ async fn a_reset_clears_the_day_in_memory() {
     setup.quota.used_on(setup.day()).await.unwrap();
     let used = setup.store.used_since(setup.day()).await.unwrap();
     setup.quota = Arc::new(journal::quota(&setup.store, &used, &two, on).await);
-    assert_eq!(setup.standing().await, (450, 0, 3), "after a restart");
+    assert_eq!(setup.usage_snapshot().await, (450, 0, 3), "after a restart");
     setup.books_agree().await;
     let again = reset(&setup.callers, setup.now);
     let removed = RemovedUsage { tokens: 450, requests: 3 };
     assert_eq!(setup.quota.reset(&again).await.unwrap(), removed);
-    assert_eq!(setup.standing().await, (0, 0, 0));
+    assert_eq!(setup.usage_snapshot().await, (0, 0, 0));
     setup.books_agree().await;
     setup.sets_right().await;
     let last = reset(&setup.callers, setup.now);
@@ -227,21 +231,22 @@ async fn a_reset_clears_the_day_in_redis() {
     let whole = tokio::time::timeout(SOON, views.wait_for(ClusterView::is_open)).await;
     drop(whole.unwrap().unwrap());
     let running = setup.plays().await;
-    assert_eq!(setup.standing().await, (430, 50, 3));
+    assert_eq!(setup.usage_snapshot().await, (430, 50, 3));
 
     redis.command(&["flushall"]);
-    soon("the counters are rebuilt", || async { setup.standing().await == (430, 50, 3) }).await;
+    soon("the counters are rebuilt", || async { setup.usage_snapshot().await == (430, 50, 3) })
+        .await;
     let whole = tokio::time::timeout(SOON, views.wait_for(ClusterView::is_open)).await;
     drop(whole.unwrap().unwrap());
     setup.settle(&running, 20).await;
-    assert_eq!(setup.standing().await, (450, 0, 3));
+    assert_eq!(setup.usage_snapshot().await, (450, 0, 3));
     setup.books_agree().await;
 
     let again = reset(&setup.callers, setup.now);
     let removed = RemovedUsage { tokens: 450, requests: 3 };
     assert_eq!(setup.quota.reset(&again).await.unwrap(), removed);
     setup.books_agree().await;
-    assert_eq!(setup.standing().await, (0, 0, 0));
+    assert_eq!(setup.usage_snapshot().await, (0, 0, 0));
 
     setup.sets_right().await;
 
@@ -276,5 +281,5 @@ async fn a_redis_that_lost_its_data_rejects_a_reset() {
     one.quota.begin(&[of(None), of(Some(one.caller.key.clone()))]).await.unwrap();
     let removed = RemovedUsage { tokens: 30, requests: 1 };
     assert_eq!(one.quota.reset(&reset).await.unwrap(), removed);
-    assert_eq!(one.standing().await, (0, 0, 0));
+    assert_eq!(one.usage_snapshot().await, (0, 0, 0));
 }

@@ -3,7 +3,7 @@
 mod fixtures;
 mod model_equivalence;
 mod day_reset;
-mod invalidation;
+mod change_notifier;
 mod redis_preflight;
 mod redis_sentinel;
 mod redis_demotion;

@@ -285,8 +285,8 @@ impl<'a> Pair<'a> {
             let (user, zone) = (keys[0].user, &keys[0].plan_limits.time_zone);
             let day = Day::at(self.time(), zone);
             let key = Some(&keys[1].key);
-            let got = self.quota.standing(user, key, day, self.time()).await.unwrap();
-            assert_eq!(got, self.model.standing(user, key, day, self.time()));
+            let got = self.quota.usage_snapshot(user, key, day, self.time()).await.unwrap();
+            assert_eq!(got, self.model.usage_snapshot(user, key, day, self.time()));
         }
     }
 

@@ -42,12 +42,12 @@ impl One {
     }
 
     /// Tokens used and reserved, and requests.
-    pub(super) async fn standing(&self) -> (u64, u64, u64) {
+    pub(super) async fn usage_snapshot(&self) -> (u64, u64, u64) {
         let (now, key) = (Timestamp::now(), Some(&self.caller.key));
         let day = self.claim.lease.day;
-        let standing = self.quota.standing(self.caller.user, key, day, now).await.unwrap();
-        assert_eq!(standing.user, standing.key);
-        let tally = standing.user;
+        let snapshot = self.quota.usage_snapshot(self.caller.user, key, day, now).await.unwrap();
+        assert_eq!(snapshot.user, snapshot.key);
+        let tally = snapshot.user;
         (tally.tokens_used, tally.tokens_reserved, tally.requests_used)
     }
 
@@ -60,15 +60,15 @@ impl One {
 async fn a_late_charge_replaces_the_estimate_of_the_reaper() {
     for (counted, requests) in [(true, 1), (false, 0)] {
         let one = One::new().await;
-        assert_eq!(one.standing().await, (0, 100, 1));
+        assert_eq!(one.usage_snapshot().await, (0, 100, 1));
         one.quota.reap(Some(0)).await.unwrap();
-        assert_eq!(one.standing().await, (0, 100, 1), "its time has not come");
+        assert_eq!(one.usage_snapshot().await, (0, 100, 1), "its time has not come");
         one.quota.reap(Some(FAR)).await.unwrap();
-        assert_eq!(one.standing().await, (100, 0, 1));
+        assert_eq!(one.usage_snapshot().await, (100, 0, 1));
         one.settle(30, counted).await;
-        assert_eq!(one.standing().await, (30, 0, requests));
+        assert_eq!(one.usage_snapshot().await, (30, 0, requests));
         one.settle(30, counted).await;
-        assert_eq!(one.standing().await, (30, 0, requests), "once");
+        assert_eq!(one.usage_snapshot().await, (30, 0, requests), "once");
     }
 }
 
@@ -82,10 +82,10 @@ async fn counters_of_an_emptied_redis_are_restored() {
     let of = |key| Used { user: one.caller.user, key, day, tokens: 250, requests: 3 };
     one.quota.begin(&[of(None), of(Some(one.caller.key.clone()))]).await.unwrap();
     one.quota.renew().await.unwrap();
-    assert_eq!(one.standing().await, (250, 100, 4));
+    assert_eq!(one.usage_snapshot().await, (250, 100, 4));
     one.quota.renew().await.unwrap();
     one.settle(30, true).await;
-    assert_eq!(one.standing().await, (280, 0, 4));
+    assert_eq!(one.usage_snapshot().await, (280, 0, 4));
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn a_call_whose_lease_is_lost_is_still_charged() {
     one.redis.command(&["flushall"]);
     one.quota.begin(&[]).await.unwrap();
     one.settle(30, true).await;
-    assert_eq!(one.standing().await, (30, 0, 1));
+    assert_eq!(one.usage_snapshot().await, (30, 0, 1));
     one.settle(30, true).await;
-    assert_eq!(one.standing().await, (30, 0, 1), "once");
+    assert_eq!(one.usage_snapshot().await, (30, 0, 1), "once");
 }

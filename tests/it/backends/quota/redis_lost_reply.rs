@@ -5,7 +5,7 @@ use crate::support::redis::Redis;
 use crate::support::soon;
 use domain::id::UserId;
 use jiff::Timestamp;
-use quota::backend::{QuotaBackend, Standing, TakeOutcome};
+use quota::backend::{QuotaBackend, TakeOutcome, UsageSnapshot};
 use quota::redis::connection::{RedisConn, RedisUrls};
 use quota::redis::{Clock, HealthPoller, RedisQuota, Settings};
 use quota::rules::Demand;
@@ -79,7 +79,7 @@ async fn a_lost_charge_is_resent_although_its_number_was_reused() {
     // The first of the new epoch, as the other was of the old.
     call(&two, 7).await;
     let used = || async {
-        two.standing(caller.user, None, day, now).await.unwrap().user.tokens_used == 12
+        two.usage_snapshot(caller.user, None, day, now).await.unwrap().user.tokens_used == 12
     };
     keep_until(&one, "the charge comes back", used).await;
 }
@@ -93,15 +93,15 @@ async fn a_rejected_call_costs_nothing_after_an_unconfirmed_take_was_reaped() {
     let claim = claim(&caller, NEED, now);
     assert!(matches!(unheard.take(claim.clone(), now).await.unwrap(), TakeOutcome::Granted(_)));
     let day = claim.lease.day;
-    let standing =
-        || async { other.standing(caller.user, Some(&caller.key), day, now).await.unwrap() };
+    let snapshot =
+        || async { other.usage_snapshot(caller.user, Some(&caller.key), day, now).await.unwrap() };
 
-    keep_until(&other, "the call is charged", || async { standing().await.user.tokens_used == 30 })
+    keep_until(&other, "the call is charged", || async { snapshot().await.user.tokens_used == 30 })
         .await;
 
     for _ in 0..2 {
         unheard.rollback_take(&claim.lease).await.unwrap();
-        let Standing { user, key, streams_open, .. } = standing().await;
+        let UsageSnapshot { user, key, streams_open, .. } = snapshot().await;
         assert_eq!((user.tokens_used, user.tokens_reserved, user.requests_used), (0, 0, 0));
         assert_eq!((key.tokens_used, key.tokens_reserved, key.requests_used), (0, 0, 0));
         assert_eq!(streams_open, 0);
@@ -118,7 +118,8 @@ async fn a_take_confirmed_after_it_was_reaped_costs_nothing() {
     assert!(matches!(unheard.take(claim.clone(), now).await.unwrap(), TakeOutcome::Granted(_)));
     let day = claim.lease.day;
     let used = || async {
-        let Standing { user, .. } = other.standing(caller.user, None, day, now).await.unwrap();
+        let UsageSnapshot { user, .. } =
+            other.usage_snapshot(caller.user, None, day, now).await.unwrap();
         (user.tokens_used, user.tokens_reserved, user.requests_used)
     };
     keep_until(&other, "the call is charged", || async { used().await == (30, 0, 1) }).await;

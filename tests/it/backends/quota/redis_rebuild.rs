@@ -15,7 +15,7 @@ use quota::testing::{caller, charge, claim};
 use std::sync::Arc;
 use std::time::Duration;
 use store::Used;
-use store::invalidation::Invalidate;
+use store::change_notifier::ChangeNotifier;
 
 const PARTS: &str = concat!(
     include_str!("../../../../crates/quota/src/redis/prelude.lua"),
@@ -134,10 +134,11 @@ impl Lost {
     }
 
     /// Used and reserved.
-    async fn standing(&self) -> (u64, u64) {
+    async fn usage_snapshot(&self) -> (u64, u64) {
         let day = self.claim().lease.day;
-        let standing = self.one.standing(self.caller.user, None, day, self.now).await.unwrap();
-        (standing.user.tokens_used, standing.user.tokens_reserved)
+        let snapshot =
+            self.one.usage_snapshot(self.caller.user, None, day, self.now).await.unwrap();
+        (snapshot.user.tokens_used, snapshot.user.tokens_reserved)
     }
 }
 
@@ -223,7 +224,7 @@ async fn counters_that_lost_a_charge_are_rebuilt_from_the_ledger() {
     for name in [&*tombstone, &account, "settled", "written"] {
         lost.redis.command(&["del", &lost.name(name)]);
     }
-    keep_until(&lost.one, "it is counted", || async { lost.standing().await.0 == 5 }).await;
+    keep_until(&lost.one, "it is counted", || async { lost.usage_snapshot().await.0 == 5 }).await;
 }
 
 #[tokio::test]
@@ -232,7 +233,7 @@ async fn a_partly_lost_lease_is_restored() {
     lost.call().await;
     let open = lost.open(&lost.one).await;
     assert_eq!(lost.one.extend(open.lease.request, 10, 1).await.unwrap(), ExtendOutcome::Added(10));
-    keep_until(&lost.one, "a look", || async { lost.standing().await == (5, 40) }).await;
+    keep_until(&lost.one, "a look", || async { lost.usage_snapshot().await == (5, 40) }).await;
     // Redis comes back as it was before the latest slice and the charge.
     let (user, key) = (lost.caller.user, &lost.caller.key);
     let reserved = format!("{}:r", open.lease.day);
@@ -241,10 +242,10 @@ async fn a_partly_lost_lease_is_restored() {
     }
     lost.redis.command(&["hset", &lost.lease(&open), "reserved", "30"]);
     lost.redis.command(&["del", &lost.name("settled")]);
-    assert_eq!(lost.standing().await, (5, 30));
-    keep_until(&lost.one, "all is held", || async { lost.standing().await == (5, 40) }).await;
+    assert_eq!(lost.usage_snapshot().await, (5, 30));
+    keep_until(&lost.one, "all is held", || async { lost.usage_snapshot().await == (5, 40) }).await;
     lost.one.settle(charge(&open.lease, 7, true)).await;
-    assert_eq!(lost.standing().await, (12, 0));
+    assert_eq!(lost.usage_snapshot().await, (12, 0));
 }
 
 #[tokio::test]
@@ -274,12 +275,12 @@ async fn a_lease_whose_charge_cannot_be_read_is_kept() {
     for _ in 0..2 {
         other.reap(Some(i64::MAX / 1_000_000)).await.unwrap();
         assert!(!lost.deadline(&open).contains("nil"));
-        assert_eq!(lost.standing().await, (0, 30));
+        assert_eq!(lost.usage_snapshot().await, (0, 30));
     }
     // Another version of the gateway can read it.
     lost.redis.command(&["rename", &copy, &lease]);
     gateway(&lost.redis).await.reap(Some(i64::MAX / 1_000_000)).await.unwrap();
-    assert_eq!(lost.standing().await, (30, 0));
+    assert_eq!(lost.usage_snapshot().await, (30, 0));
 }
 
 #[tokio::test]
@@ -342,9 +343,9 @@ async fn a_call_that_resumes_after_being_reaped_is_not_reaped_again() {
     .await;
     lost.one.renew().await.unwrap();
     lost.one.begin(&[]).await.unwrap();
-    assert_eq!(lost.standing().await, (0, 30));
+    assert_eq!(lost.usage_snapshot().await, (0, 30));
     lost.one.settle(charge(&open.lease, 7, true)).await;
-    assert_eq!(lost.standing().await, (7, 0));
+    assert_eq!(lost.usage_snapshot().await, (7, 0));
 }
 
 #[tokio::test]
@@ -356,7 +357,7 @@ async fn a_stream_whose_lease_was_lost_continues() {
     assert_eq!(extended, Err(QuotaUnavailable), "what is used is not known yet");
     lost.one.begin(&[]).await.unwrap();
     assert_eq!(lost.one.extend(request, 10, 1).await.unwrap(), ExtendOutcome::Added(10));
-    assert_eq!(lost.standing().await, (0, 40));
+    assert_eq!(lost.usage_snapshot().await, (0, 40));
 }
 
 #[tokio::test]
@@ -381,14 +382,14 @@ async fn redis_accepts_every_day_of_the_ledger() {
 }
 
 #[tokio::test]
-async fn a_failed_invalidation_is_published_later() {
+async fn a_failed_notification_is_sent_later() {
     let folder = tempfile::tempdir().unwrap();
     let mut redis = Redis::start_durable();
     let one = gateway(&redis).await;
     let store = sqlite::open(&folder.path().join("knockx.db")).await;
-    let publisher = one.invalidation_publisher(store);
+    let publisher = one.change_notifier(store);
     redis.kill();
-    assert!(publisher.invalidate(None).await.is_err());
+    assert!(publisher.notify(None).await.is_err());
     redis.restart();
     let is_told = || async { redis.command(&["get", "kx:changes"]).contains('1') };
     keep_until(&one, "it is told", is_told).await;

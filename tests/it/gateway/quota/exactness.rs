@@ -70,13 +70,13 @@ async fn watch(gw: Arc<Gateway>, keys: Vec<Key>, over: Arc<AtomicBool>, done: Ar
     while !done.load(Ordering::Acquire) {
         for key in &keys {
             let now = jiff::Timestamp::now();
-            let standing = gw
+            let snapshot = gw
                 .running
                 .quota
-                .standing(key.user, None, crate::support::today(), now)
+                .usage_snapshot(key.user, None, crate::support::today(), now)
                 .await
                 .unwrap();
-            if standing.user.tokens_used + standing.user.tokens_reserved > LIMIT {
+            if snapshot.user.tokens_used + snapshot.user.tokens_reserved > LIMIT {
                 over.store(true, Ordering::Release);
             }
         }

@@ -169,8 +169,8 @@ async fn a_call_reserves_what_earlier_calls_needed_for_reasoning() {
         let call = gw.chat(&key, &text(r#","max_completion_tokens":50"#));
         let waiting = tokio::spawn(call.header("x-sim-first-token-ms", "600000").open());
         soon("it is open", || async { gw.running.quota.open_leases() == 1 }).await;
-        let standing = gw.running.quota.standing(key.user, None, today(), Timestamp::now());
-        let held = standing.await.unwrap().user.tokens_reserved;
+        let snapshot = gw.running.quota.usage_snapshot(key.user, None, today(), Timestamp::now());
+        let held = snapshot.await.unwrap().user.tokens_reserved;
         waiting.abort();
         drop(waiting);
         gw.settled().await;

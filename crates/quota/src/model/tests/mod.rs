@@ -326,13 +326,13 @@ fn compare(state: &QuotaState, oracle: &Oracle) {
         let caller = &keys[0];
         let day = Day::at(oracle.time(), &caller.plan_limits.time_zone);
         let scope = Scope::User(caller.user);
-        let standing = state.standing(caller.user, None, day, oracle.time());
+        let snapshot = state.usage_snapshot(caller.user, None, day, oracle.time());
         let told =
-            (standing.user.tokens_used, standing.user.tokens_reserved, standing.user.requests_used);
+            (snapshot.user.tokens_used, snapshot.user.tokens_reserved, snapshot.user.requests_used);
         let summed =
             (oracle.used(&scope, day), oracle.reserved(&scope, day), oracle.requests(&scope, day));
         assert_eq!(told, summed);
-        assert_eq!(standing.streams_open, oracle.streams(caller.user));
+        assert_eq!(snapshot.streams_open, oracle.streams(caller.user));
         let reports = state.used_on(day, |scope| match scope {
             Scope::User(user) => Some(*user),
             Scope::Key(key) => {
@@ -383,8 +383,8 @@ fn a_restart_keeps_what_was_used() {
     let refused = state.take(&claim(&caller, need, now), now).unwrap_err();
     assert_eq!(refused.limit, LimitKind::TokensPerDay, "the key has used its own 300");
     assert!(!refused.by_open_calls);
-    let standing = state.standing(caller.user, None, day, now);
-    assert_eq!((standing.user.tokens_used, standing.user.requests_used), (500, 4));
+    let snapshot = state.usage_snapshot(caller.user, None, day, now);
+    assert_eq!((snapshot.user.tokens_used, snapshot.user.requests_used), (500, 4));
 }
 
 /// A claim of a call that has no key limits: `prompt` tokens now, and it will come to `likely`.

@@ -26,7 +26,7 @@ use quota::user_versions::UserVersions;
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::sync::Arc;
-use store::invalidation::Confirmation;
+use store::change_notifier::Confirmation;
 use store::{self, Entry, JournalPosition, StoreError};
 use system::supervisor::Supervisor;
 use telemetry::metrics::Metrics;

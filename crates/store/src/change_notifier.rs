@@ -18,9 +18,9 @@ const UNCONFIRMED: &str = "saved, but the running gateway did not confirm the ch
 
 /// Publishes changes of users, keys and plans to caches.
 #[async_trait]
-pub trait Invalidate: Send + Sync + 'static {
+pub trait ChangeNotifier: Send + Sync + 'static {
     /// Returns once every gateway acts on the change of a user (`None` = of any users).
-    async fn invalidate(&self, user: Option<UserId>) -> Result<(), StoreError>;
+    async fn notify(&self, user: Option<UserId>) -> Result<(), StoreError>;
 }
 
 /// For commands of another process: waits until the instance with the lock has confirmed a change, if one
@@ -38,8 +38,8 @@ impl Confirmation {
 }
 
 #[async_trait]
-impl Invalidate for Confirmation {
-    async fn invalidate(&self, user: Option<UserId>) -> Result<(), StoreError> {
+impl ChangeNotifier for Confirmation {
+    async fn notify(&self, user: Option<UserId>) -> Result<(), StoreError> {
         let began = clock::instant();
         while !self.changes.is_change_confirmed(user).await? {
             if clock::instant().duration_since(began) > CONFIRM_TIMEOUT {

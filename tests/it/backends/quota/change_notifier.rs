@@ -5,7 +5,7 @@ use crate::backends::store::{Any, add_user, by, new_key, new_user, plan};
 use async_trait::async_trait;
 use domain::id::{PlanId, UserId};
 use std::sync::{Arc, Mutex};
-use store::invalidation::Invalidate;
+use store::change_notifier::ChangeNotifier;
 use store::{KeyChange, PlanChange, StoreError, UserChange};
 use tempfile::TempDir;
 
@@ -14,8 +14,8 @@ use tempfile::TempDir;
 struct Published(Mutex<Vec<Option<UserId>>>);
 
 #[async_trait]
-impl Invalidate for Published {
-    async fn invalidate(&self, user: Option<UserId>) -> Result<(), StoreError> {
+impl ChangeNotifier for Published {
+    async fn notify(&self, user: Option<UserId>) -> Result<(), StoreError> {
         self.0.lock().unwrap().push(user);
         Ok(())
     }

@@ -2,7 +2,7 @@
 --
 -- KEYS 1 the user's account, 2 the key's account
 -- ARGV 1 day, 2 now in ms or empty
--- Returns the result of `standing` in bucket.lua.
+-- Returns the result of `usage_snapshot` in bucket.lua.
 -- A script, so that the arithmetic of the bucket is written once.
 local names = fields(ARGV[1])
-return { standing(load(KEYS[1], names, ALL), load(KEYS[2], names, OF_DAY), clock(ARGV[2])) }
+return { usage_snapshot(load(KEYS[1], names, ALL), load(KEYS[2], names, OF_DAY), clock(ARGV[2])) }

@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use domain::id::UserId;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use store::invalidation::Invalidate;
+use store::change_notifier::ChangeNotifier;
 use store::{Callers, StoreError};
 use telemetry::labels::RedisOp;
 
 /// Publishes changes to users, keys and plans: Redis rejects the next reservation with an older record, and each
 /// gateway checks for changes within a fraction of a second.
-pub struct InvalidationPublisher {
+pub struct RedisChangeNotifier {
     quota: Arc<RedisQuota>,
     store: Arc<dyn Callers>,
 }
@@ -20,11 +20,8 @@ pub struct InvalidationPublisher {
 impl RedisQuota {
     /// Creates a publisher of changes in `store`.
     #[must_use]
-    pub fn invalidation_publisher(
-        self: &Arc<Self>,
-        store: Arc<dyn Callers>,
-    ) -> InvalidationPublisher {
-        InvalidationPublisher { quota: Arc::clone(self), store }
+    pub fn change_notifier(self: &Arc<Self>, store: Arc<dyn Callers>) -> RedisChangeNotifier {
+        RedisChangeNotifier { quota: Arc::clone(self), store }
     }
 }
 
@@ -32,15 +29,15 @@ const NOT_PUBLISHED: &str = "the change is saved, but Redis does not respond; ga
     once Redis is back. Try again";
 
 #[async_trait]
-impl Invalidate for InvalidationPublisher {
-    async fn invalidate(&self, user: Option<UserId>) -> Result<(), StoreError> {
+impl ChangeNotifier for RedisChangeNotifier {
+    async fn notify(&self, user: Option<UserId>) -> Result<(), StoreError> {
         self.publish(user)
             .await
             .inspect_err(|_| self.quota.has_unpublished.store(true, Ordering::Relaxed))
     }
 }
 
-impl InvalidationPublisher {
+impl RedisChangeNotifier {
     async fn publish(&self, user: Option<UserId>) -> Result<(), StoreError> {
         let client = &self.quota.client;
         let not_published = |_| StoreError::Unavailable(NOT_PUBLISHED.to_owned());
