@@ -110,6 +110,15 @@ fn has_other_stream_options(options: Option<&RawValue>) -> bool {
     others
 }
 
+fn stream_flag(surface: Surface, fields: &Fields<'_>) -> Result<bool, BadBody> {
+    let stream = fields.flag("stream")?;
+    if stream && !surface.description().streams {
+        let why = "streaming is not supported on this endpoint";
+        return Err(BadBody::wrong_value("stream", why));
+    }
+    Ok(stream)
+}
+
 impl<'a> Request<'a> {
     /// Reads a body that was sent to `surface`.
     ///
@@ -127,13 +136,7 @@ impl<'a> Request<'a> {
         let include_usage = options.as_ref().and_then(|options| options.get("include_usage"));
         let limits = OutputLimits::read(surface, &fields)?;
         let model = fields.model()?;
-        let stream = fields.flag("stream")?;
-        if stream && !description.streams {
-            return Err(BadBody::wrong_value(
-                "stream",
-                "streaming is not supported on this endpoint",
-            ));
-        }
+        let stream = stream_flag(surface, &fields)?;
         let n = (description.choices)(&fields)?;
         let prompt = (description.prompt)(&fields)?;
         let dependencies = (description.dependencies)(&fields)?;

@@ -48,6 +48,23 @@ pub(super) struct Tool<'a> {
     pub(super) is_server: bool,
 }
 
+/// The members of a tool that show who runs it and what it costs.
+#[derive(Default)]
+struct ToolMembers<'a> {
+    kind: Cow<'a, str>,
+    name: Cow<'a, str>,
+    /// True if it has a `function`.
+    is_called: bool,
+    /// True if it describes itself or its parameters.
+    has_form: bool,
+    /// True if a member makes it run at the upstream.
+    runs_there: bool,
+    size: Option<Cow<'a, str>>,
+    quality: Option<Cow<'a, str>>,
+    /// The name of the first member that is none of these.
+    other: Option<Cow<'a, str>>,
+}
+
 /// A member that chooses a tier.
 #[derive(Debug)]
 pub(super) struct Tier<'a> {
@@ -264,41 +281,19 @@ impl<'a> PaidFeatures<'a> {
         &mut self,
         path: &str,
         cursor: &mut Cursor<'a>,
-        may_hold: bool,
+        is_searched: bool,
     ) -> Result<Tool<'a>, BadBody> {
-        let mut tool = Tool::default();
-        let (mut is_called, mut has_form, mut runs_there) = (false, false, false);
-        let (mut size, mut quality, mut own) = (None, None, None);
         if !cursor.enter(b'{') {
             // The name of a tool, or a list of tools: callers write theirs as objects.
-            tool.kind = json::text_in(cursor.skip());
-            tool.is_server = true;
-            return Ok(tool);
+            let kind = json::text_in(cursor.skip());
+            return Ok(Tool { kind, is_server: true, ..Tool::default() });
         }
-        while let Some(name) = cursor.next_member() {
-            let inside = cursor.clone();
-            let json = cursor.skip();
-            match &*name {
-                "type" => tool.kind = json::text_in(json),
-                "name" => tool.name = json::text_in(json),
-                "function" => is_called = true,
-                "input_schema" | "parameters" | "description" => has_form = true,
-                "environment" => runs_there = json.contains("container"),
-                "tools" => runs_there |= !may_hold || any_server(inside),
-                "max_uses" | "max_tool_calls" | "max_turns" => {
-                    self.calls(format!("{path}.{name}"), json)?;
-                }
-                "size" => size = Some(json::text_in(json)),
-                "quality" => quality = Some(json::text_in(json)),
-                other => {
-                    runs_there |= is_built_in(other);
-                    own = own.or(Some(name));
-                }
-            }
-        }
-        let named = !tool.name.is_empty() && has_form;
-        tool.is_server = runs_there || !is_callers(&tool.kind, is_called || named);
-        if tool.is_server {
+        let members = self.tool_members(path, cursor, is_searched)?;
+        let ToolMembers { kind, name, size, quality, other, .. } = members;
+        let is_named = !name.is_empty() && members.has_form;
+        let is_server = members.runs_there || !is_callers(&kind, members.is_called || is_named);
+        let mut tool = Tool { kind, name, is_server };
+        if is_server {
             for (name, value) in [("size", size), ("quality", quality)] {
                 self.images.extend(value.map(|value| ImageOption {
                     path: format!("{path}.{name}"),
@@ -308,10 +303,42 @@ impl<'a> PaidFeatures<'a> {
                 }));
             }
             if tool.kind.is_empty() {
-                tool.kind = own.unwrap_or("tool".into());
+                tool.kind = other.unwrap_or("tool".into());
             }
         }
         Ok(tool)
+    }
+
+    /// Reads the members of a tool's object, which `cursor` has entered.
+    fn tool_members(
+        &mut self,
+        path: &str,
+        cursor: &mut Cursor<'a>,
+        is_searched: bool,
+    ) -> Result<ToolMembers<'a>, BadBody> {
+        let mut members = ToolMembers::default();
+        while let Some(name) = cursor.next_member() {
+            let inside = cursor.clone();
+            let json = cursor.skip();
+            match &*name {
+                "type" => members.kind = json::text_in(json),
+                "name" => members.name = json::text_in(json),
+                "function" => members.is_called = true,
+                "input_schema" | "parameters" | "description" => members.has_form = true,
+                "environment" => members.runs_there = json.contains("container"),
+                "tools" => members.runs_there |= !is_searched || any_server(inside),
+                "max_uses" | "max_tool_calls" | "max_turns" => {
+                    self.calls(format!("{path}.{name}"), json)?;
+                }
+                "size" => members.size = Some(json::text_in(json)),
+                "quality" => members.quality = Some(json::text_in(json)),
+                other => {
+                    members.runs_there |= is_built_in(other);
+                    members.other = members.other.or(Some(name));
+                }
+            }
+        }
+        Ok(members)
     }
 
     fn calls(&mut self, path: String, json: &'a str) -> Result<(), BadBody> {

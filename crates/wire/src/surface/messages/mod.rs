@@ -184,10 +184,7 @@ impl StreamReader for MessageStream {
         match &*parsed.kind.map(json::text).unwrap_or_default() {
             "message_start" => self.begin(&parsed, to),
             "content_block_start" => {
-                if self.open.len() < MAX_BLOCKS {
-                    self.open.push(lane);
-                    self.begun = Some(lane);
-                }
+                self.open_block(lane);
                 read_block(parsed.content_block, lane, to);
             }
             "content_block_delta" => read_block(parsed.delta, lane, to),
@@ -205,15 +202,13 @@ impl StreamReader for MessageStream {
                 let error = UpstreamError::of_event(data.unwrap_or_default());
                 return EventVerdict::ReplaceError(Box::new(error));
             }
-            // In OpenAI's shape, which some bridges fall back to.
-            "" => {
-                if let Some(error) = data.and_then(UpstreamError::in_band) {
+            kind => {
+                // In OpenAI's shape, which some bridges fall back to.
+                if kind.is_empty()
+                    && let Some(error) = data.and_then(UpstreamError::in_band)
+                {
                     return EventVerdict::ReplaceError(Box::new(error));
                 }
-                read_block(parsed.content_block.or(parsed.delta), lane, to);
-                read_other_event(&parsed, data.unwrap_or_default(), lane, to);
-            }
-            _ => {
                 read_block(parsed.content_block.or(parsed.delta), lane, to);
                 read_other_event(&parsed, data.unwrap_or_default(), lane, to);
             }
@@ -266,6 +261,13 @@ impl MessageStream {
         self.usage.reset_output();
         if let Some(usage) = self.usage.interpret() {
             to.on_usage(usage);
+        }
+    }
+
+    fn open_block(&mut self, lane: u64) {
+        if self.open.len() < MAX_BLOCKS {
+            self.open.push(lane);
+            self.begun = Some(lane);
         }
     }
 

@@ -262,20 +262,7 @@ impl ResponseStream {
         let kind = parsed.kind.map(json::text).unwrap_or_default();
         let lane = parsed.output_index.and_then(|raw| raw.get().parse().ok()).unwrap_or(0);
         if let (Some(delta), true) = (parsed.delta, kind.ends_with(".delta")) {
-            self.counted.set_id(lane, || text_of(parsed.item_id));
-            match kind_of(&kind) {
-                Some(kind) if json::text_len(delta) > 0 && !json::is_null(delta) => {
-                    self.counted.add_piece(lane, OutputPiece::Text(kind, delta.get()), to);
-                }
-                Some(_) => {}
-                None => {
-                    let bytes = json::text_len(delta) as u64;
-                    self.counted.add_piece(lane, OutputPiece::Media(bytes), to);
-                }
-            }
-            if kind == "response.output_text.delta" {
-                self.partial_output.add_delta(lane, text_of(parsed.item_id), delta);
-            }
+            self.read_delta(&kind, lane, (delta, parsed.item_id), to);
             return EventVerdict::Relay;
         }
         if let Some(item) = parsed.item {
@@ -289,27 +276,65 @@ impl ResponseStream {
         if kind == "error" {
             return EventVerdict::ReplaceError(Box::new(UpstreamError::of_event(data)));
         }
-        let Some(raw) = parsed.response else {
-            // In the shape of chat, which some servers fall back to.
-            let error = UpstreamError::in_band(data).filter(|_| kind.is_empty());
-            if error.is_none() && parsed.item.is_none() {
-                self.read_other_event(&kind, data, lane, to);
+        if let Some(response) = parsed.response {
+            return self.read_whole(&kind, response, data, to);
+        }
+        // In the shape of chat, which some servers fall back to.
+        if kind.is_empty()
+            && let Some(error) = UpstreamError::in_band(data)
+        {
+            return EventVerdict::ReplaceError(Box::new(error));
+        }
+        if parsed.item.is_none() {
+            self.read_other_event(&kind, data, lane, to);
+        }
+        EventVerdict::Relay
+    }
+
+    /// Reports a delta of an item: text, or the bytes of media.
+    fn read_delta(
+        &mut self,
+        event: &str,
+        lane: u64,
+        (delta, item_id): (&RawValue, Option<&RawValue>),
+        to: &mut dyn UsageSink,
+    ) {
+        self.counted.set_id(lane, || text_of(item_id));
+        match kind_of(event) {
+            Some(kind) if json::text_len(delta) > 0 && !json::is_null(delta) => {
+                self.counted.add_piece(lane, OutputPiece::Text(kind, delta.get()), to);
             }
-            return error
-                .map_or(EventVerdict::Relay, |error| EventVerdict::ReplaceError(Box::new(error)));
-        };
-        self.observe(raw);
-        let is_final = kind.ends_with("completed") || kind.ends_with("incomplete");
-        read_response(raw.get(), is_final, &mut self.counted, to);
+            Some(_) => {}
+            None => {
+                let bytes = json::text_len(delta) as u64;
+                self.counted.add_piece(lane, OutputPiece::Media(bytes), to);
+            }
+        }
+        if event == "response.output_text.delta" {
+            self.partial_output.add_delta(lane, text_of(item_id), delta);
+        }
+    }
+
+    /// Reports the output and usage of the response that an event carries as a whole.
+    fn read_whole(
+        &mut self,
+        event: &str,
+        response: &RawValue,
+        data: &[u8],
+        to: &mut dyn UsageSink,
+    ) -> EventVerdict {
+        self.observe(response);
+        let is_final = event.ends_with("completed") || event.ends_with("incomplete");
+        read_response(response.get(), is_final, &mut self.counted, to);
         if let Some(usage) = Usage::find(data) {
             to.on_usage(usage);
         }
-        match &*kind {
+        match event {
             "response.completed" | "response.incomplete" => {
                 to.on_finish();
                 EventVerdict::Last
             }
-            "response.failed" => failure(raw),
+            "response.failed" => failure(response),
             _ => EventVerdict::Relay,
         }
     }
