@@ -74,12 +74,7 @@ impl Answer {
             .clone()
             .map(Call::new)
             .filter(|call| limit.is_none_or(|max| call.tokens <= max));
-        let wanted = if overrides.faults.overrun() > 0 {
-            limit.unwrap_or(overrides.tokens)
-        } else {
-            overrides.tokens
-        };
-        let words = if call.is_some() { 0 } else { limit.map_or(wanted, |max| wanted.min(max)) };
+        let words = if call.is_some() { 0 } else { number_of_words(overrides, limit) };
         let visible = call.as_ref().map_or(words, |call| call.tokens);
         let reasoning =
             if model.reasons() { overrides.reasoning.unwrap_or(16 + digest % 48) } else { 0 };
@@ -131,6 +126,15 @@ impl Answer {
     pub fn visible(&self) -> u64 {
         self.billed_usage.completion
     }
+}
+
+/// The words of an answer under `limit`; an overrun goes on to the limit.
+fn number_of_words(overrides: &Overrides, limit: Option<u64>) -> u64 {
+    let wanted = match limit {
+        Some(max) if overrides.faults.overrun() > 0 => max,
+        _ => overrides.tokens,
+    };
+    limit.map_or(wanted, |max| wanted.min(max))
 }
 
 /// Returns the usage that the reply reports, changed by faults.

@@ -45,48 +45,59 @@ impl Simulator {
         id: &str,
         headers: &HeaderMap,
     ) -> Result<Option<Response<Content>>, ReplyError> {
-        let in_band = faults.break_after().is_some_and(|(_, kind)| kind == Break::ErrorEvent);
-        let stream = streamed.is_some();
         for fault in faults.iter() {
-            let result = match fault {
-                Fault::AccountError(account_error) => {
-                    Err(Refusal::AccountError(account_error).into())
-                }
-                Fault::LeakyError => {
-                    let key = bearer(headers).unwrap_or_default().to_owned();
-                    Err(Refusal::LeakedSecrets { key }.into())
-                }
-                Fault::ErrorFirst => match streamed {
-                    Some(route) => {
-                        let event = route.event_of(&Refusal::InvalidArguments);
-                        Ok(reply::events(&self.headers, id, Content::from(event)))
-                    }
-                    None => Err(Refusal::InvalidArguments.into()),
+            let result = match refusal(fault, streamed, headers) {
+                Some(refusal) => Err(refusal.into()),
+                None if fault == Fault::RefuseHeaders => Err(ReplyError::ConnectionClosed),
+                None => match self.broken_reply(fault, faults, streamed, id) {
+                    Some(reply) => Ok(reply),
+                    None => continue,
                 },
-                Fault::Status(status) => Err(Refusal::ForcedStatus(status).into()),
-                Fault::TooMany(retry_after) => Err(Refusal::TooMany { retry_after }.into()),
-                Fault::WrongKey => {
-                    Err(Refusal::WrongKey { masked: mask(bearer(headers).unwrap_or_default()) }
-                        .into())
-                }
-                Fault::RefuseHeaders => Err(ReplyError::ConnectionClosed),
-                Fault::Html => Ok(reply::bad_gateway_page()),
-                Fault::Empty if stream => Ok(reply::events(&self.headers, id, Content::from(""))),
-                Fault::Empty => Ok(reply::json(&self.headers, id, "")),
-                Fault::Error200 => {
-                    Ok(reply::json(&self.headers, id, Refusal::ForcedStatus(503).json()))
-                }
-                Fault::ErrorEvent(_) if in_band && !stream => {
-                    Ok(reply::json(&self.headers, id, Refusal::ForcedStatus(500).json()))
-                }
-                Fault::Garbage if !stream => {
-                    Ok(reply::json(&self.headers, id, &b"\x00\x01 no json {"[..]))
-                }
-                _ => continue,
             };
             tokio::time::sleep(faults.slow_first_byte()).await;
             return result.map(Some);
         }
         Ok(None)
+    }
+
+    /// The reply that `fault` puts in place of the answer, if it does.
+    fn broken_reply(
+        &self,
+        fault: Fault,
+        faults: &Faults,
+        streamed: Option<Route>,
+        id: &str,
+    ) -> Option<Response<Content>> {
+        let in_band = faults.break_after().is_some_and(|(_, kind)| kind == Break::ErrorEvent);
+        let events = |body: String| reply::events(&self.headers, id, Content::from(body));
+        let status = |status| reply::json(&self.headers, id, Refusal::ForcedStatus(status).json());
+        match (fault, streamed) {
+            (Fault::ErrorFirst, Some(route)) => {
+                Some(events(route.event_of(&Refusal::InvalidArguments)))
+            }
+            (Fault::Html, _) => Some(reply::bad_gateway_page()),
+            (Fault::Empty, Some(_)) => Some(events(String::new())),
+            (Fault::Empty, None) => Some(reply::json(&self.headers, id, "")),
+            (Fault::Error200, _) => Some(status(503)),
+            (Fault::ErrorEvent(_), None) if in_band => Some(status(500)),
+            (Fault::Garbage, None) => {
+                Some(reply::json(&self.headers, id, &b"\x00\x01 no json {"[..]))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The refusal that `fault` puts in place of the answer, if it does.
+fn refusal(fault: Fault, streamed: Option<Route>, headers: &HeaderMap) -> Option<Refusal> {
+    let key = || bearer(headers).unwrap_or_default();
+    match fault {
+        Fault::AccountError(account_error) => Some(Refusal::AccountError(account_error)),
+        Fault::LeakyError => Some(Refusal::LeakedSecrets { key: key().to_owned() }),
+        Fault::ErrorFirst if streamed.is_none() => Some(Refusal::InvalidArguments),
+        Fault::Status(status) => Some(Refusal::ForcedStatus(status)),
+        Fault::TooMany(retry_after) => Some(Refusal::TooMany { retry_after }),
+        Fault::WrongKey => Some(Refusal::WrongKey { masked: mask(key()) }),
+        _ => None,
     }
 }
