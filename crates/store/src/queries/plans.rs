@@ -171,6 +171,41 @@ async fn write(
     Ok(())
 }
 
+/// Returns the plan as stored; no row if it did not differ.
+const UPSERT: &str = "insert into plan (
+         id, name, price_cents, retired, changed, tokens_per_day, requests_per_day,
+         window_capacity, window_refill_seconds, concurrent_streams, models, time_zone,
+         request_policy
+     )
+     values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+     on conflict (id) do update set
+         name = excluded.name,
+         price_cents = excluded.price_cents,
+         retired = excluded.retired,
+         changed = excluded.changed,
+         tokens_per_day = excluded.tokens_per_day,
+         requests_per_day = excluded.requests_per_day,
+         window_capacity = excluded.window_capacity,
+         window_refill_seconds = excluded.window_refill_seconds,
+         concurrent_streams = excluded.concurrent_streams,
+         models = excluded.models,
+         time_zone = excluded.time_zone,
+         request_policy = excluded.request_policy
+     where (
+         plan.name, plan.price_cents, plan.retired, plan.tokens_per_day, plan.requests_per_day,
+         plan.window_capacity, plan.window_refill_seconds, plan.concurrent_streams,
+         plan.models, plan.time_zone, plan.request_policy
+     ) is distinct from (
+         excluded.name, excluded.price_cents, excluded.retired, excluded.tokens_per_day,
+         excluded.requests_per_day, excluded.window_capacity, excluded.window_refill_seconds,
+         excluded.concurrent_streams, excluded.models, excluded.time_zone,
+         excluded.request_policy
+     )
+     returning
+         id, name, price_cents, retired, changed, tokens_per_day, requests_per_day,
+         window_capacity, window_refill_seconds, concurrent_streams, models, time_zone,
+         request_policy";
+
 /// The plan as stored afterwards; `None` if it did not differ.
 async fn upsert(
     tx: &mut Connection,
@@ -178,56 +213,22 @@ async fn upsert(
     changed: bool,
 ) -> Result<Option<Plan>, StoreError> {
     let limits = &plan.limits;
-    let row: Option<PlanRow> = sqlx::query_as(
-        "insert into plan (
-             id, name, price_cents, retired, changed, tokens_per_day, requests_per_day,
-             window_capacity, window_refill_seconds, concurrent_streams, models, time_zone,
-             request_policy
-         )
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-         on conflict (id) do update set
-             name = excluded.name,
-             price_cents = excluded.price_cents,
-             retired = excluded.retired,
-             changed = excluded.changed,
-             tokens_per_day = excluded.tokens_per_day,
-             requests_per_day = excluded.requests_per_day,
-             window_capacity = excluded.window_capacity,
-             window_refill_seconds = excluded.window_refill_seconds,
-             concurrent_streams = excluded.concurrent_streams,
-             models = excluded.models,
-             time_zone = excluded.time_zone,
-             request_policy = excluded.request_policy
-         where (
-             plan.name, plan.price_cents, plan.retired, plan.tokens_per_day, plan.requests_per_day,
-             plan.window_capacity, plan.window_refill_seconds, plan.concurrent_streams,
-             plan.models, plan.time_zone, plan.request_policy
-         ) is distinct from (
-             excluded.name, excluded.price_cents, excluded.retired, excluded.tokens_per_day,
-             excluded.requests_per_day, excluded.window_capacity, excluded.window_refill_seconds,
-             excluded.concurrent_streams, excluded.models, excluded.time_zone,
-             excluded.request_policy
-         )
-         returning
-             id, name, price_cents, retired, changed, tokens_per_day, requests_per_day,
-             window_capacity, window_refill_seconds, concurrent_streams, models, time_zone,
-             request_policy",
-    )
-    .bind(plan.id.as_str())
-    .bind(&plan.name)
-    .bind(i64::from(plan.price_cents))
-    .bind(plan.retired)
-    .bind(changed)
-    .bind(encode::integer(limits.tokens_per_day))
-    .bind(encode::integer(limits.requests_per_day))
-    .bind(i64::from(limits.window.capacity))
-    .bind(i64::from(limits.window.refill_seconds))
-    .bind(i64::from(limits.concurrent_streams))
-    .bind(encode::models_text(&limits.models))
-    .bind(encode::time_zone_text(&limits.time_zone)?)
-    .bind(encode::policy_text(&limits.policy))
-    .fetch_optional(tx)
-    .await?;
+    let row: Option<PlanRow> = sqlx::query_as(UPSERT)
+        .bind(plan.id.as_str())
+        .bind(&plan.name)
+        .bind(i64::from(plan.price_cents))
+        .bind(plan.retired)
+        .bind(changed)
+        .bind(encode::integer(limits.tokens_per_day))
+        .bind(encode::integer(limits.requests_per_day))
+        .bind(i64::from(limits.window.capacity))
+        .bind(i64::from(limits.window.refill_seconds))
+        .bind(i64::from(limits.concurrent_streams))
+        .bind(encode::models_text(&limits.models))
+        .bind(encode::time_zone_text(&limits.time_zone)?)
+        .bind(encode::policy_text(&limits.policy))
+        .fetch_optional(tx)
+        .await?;
     row.map(|row| Ok(Found::try_from(row)?.plan)).transpose()
 }
 

@@ -1,6 +1,6 @@
 //! The owners of responses that upstreams store.
 
-use super::dialect::{Backend, skip_locked};
+use super::dialect::{Backend, Connection, skip_locked};
 use crate::StoreError;
 use crate::encode;
 use crate::stored_responses::{EXPIRED_BATCH, StoredResponses};
@@ -33,23 +33,7 @@ impl StoredResponses for Backend {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         self.write(StoreOp::StoredResponses, async |connection| {
-            sqlx::query(concat!(
-                "delete from stored_response
-                 where id in (
-                     select id from stored_response where expires_at <= $1 limit $2",
-                skip_locked!(),
-                ")"
-            ))
-            .bind(now.as_millisecond())
-            .bind(i64::from(EXPIRED_BATCH))
-            .execute(&mut *connection)
-            .await?;
-            // An expired row with this very id may belong to another user.
-            sqlx::query("delete from stored_response where id = $1 and expires_at <= $2")
-                .bind(encode::text(&response.id))
-                .bind(now.as_millisecond())
-                .execute(&mut *connection)
-                .await?;
+            delete_expired(&mut *connection, &response.id, now).await?;
             let is_ambiguous: bool = sqlx::query_scalar(
                 "insert into stored_response (
                      id, user_id, upstream, model, tokens, expires_at, unsettled_call
@@ -143,6 +127,31 @@ impl StoredResponses for Backend {
         })
         .await
     }
+}
+
+/// Deletes a batch of expired rows, and the row of `id` if it has expired: it may belong to another user.
+async fn delete_expired(
+    connection: &mut Connection,
+    id: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(concat!(
+        "delete from stored_response
+         where id in (
+             select id from stored_response where expires_at <= $1 limit $2",
+        skip_locked!(),
+        ")"
+    ))
+    .bind(now.as_millisecond())
+    .bind(i64::from(EXPIRED_BATCH))
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("delete from stored_response where id = $1 and expires_at <= $2")
+        .bind(encode::text(id))
+        .bind(now.as_millisecond())
+        .execute(&mut *connection)
+        .await?;
+    Ok(())
 }
 
 impl TryFrom<StoredResponseRow> for StoredResponse {
