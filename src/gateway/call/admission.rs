@@ -18,6 +18,7 @@ use crate::gateway::call::services::CallServices;
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::{Limited, Refusal};
 use crate::gateway::response::rejection::Rejection;
+use crate::upstream::catalog::Model;
 use domain::caller::Caller;
 use domain::limit::LimitKind;
 use jiff::SignedDuration;
@@ -33,9 +34,9 @@ use wire::request::Request;
 /// The queue and time limit of a waiting call.
 pub struct QueueLimit<'a> {
     pub cancellation: &'a Cancellation,
-    /// Cancelled once no new call is taken.
+    /// Cancelled once no new call is admitted.
     pub shutting_down: &'a CancellationToken,
-    /// Zero = not at all.
+    /// The longest wait; zero = none.
     pub longest: Duration,
 }
 
@@ -68,46 +69,18 @@ impl Call<'_> {
         caller: &Arc<Caller>,
         upstream: Option<&str>,
     ) -> Result<Reservation, Rejection> {
-        let (gateway, head) = (self.gateway, self.writer.head);
+        let gateway = self.gateway;
         let Request { model, surface, .. } = self.request;
         let wanted = Wanted { model, surface: *surface, upstream };
         let model = route::route(&self.current.upstreams.catalog, caller, wanted)?;
-        let CallServices { reasoning, lengths, quota, metrics, .. } = &*gateway.services;
-        let limits = &self.current.limits;
-        let default = limits.expected_output_tokens;
-        let likely = match self.request.max_output {
-            Some(limit) => limit,
-            None => lengths.likely(caller.user, &model.id, default),
-        };
-        let kinds = HiddenKinds {
-            reasoning: model.hidden_reasoning,
-            tools: self.request.runs_server_tools(&caller.plan_limits.policy),
-        };
-        let hidden = reasoning.allowance(&model.id, kinds, limits.expected_hidden_tokens);
-        if kinds == (HiddenKinds { reasoning: true, tools: false }) {
-            metrics.reasoning_allowance_tokens(&model.id).set(hidden as f64);
-        }
-        let admission = ReservationRequest {
-            request: head.id,
-            client_request_id: head.client_request_id.clone(),
-            body: self.request,
-            model: &model,
-            kinds,
-            hidden,
-            likely,
-            slice_tokens: limits.slice_tokens,
-            now: head.admitted_at,
-            started: head.started,
-            exact: OnceLock::new(),
-            counting: &gateway.counting,
-        };
+        let admission = self.reservation_request(caller, &model);
         let caller = Arc::clone(caller);
         let context =
             CallerContext { caller, callers: &gateway.callers, services: &gateway.services };
         let queue_limit = QueueLimit {
             cancellation,
             shutting_down: &gateway.shutting_down,
-            longest: limits.admission_wait,
+            longest: self.current.limits.admission_wait,
         };
         let reserved = match reserve_or_wait(session, admission, context, &queue_limit).await {
             Ok(reserved) => reserved,
@@ -117,8 +90,44 @@ impl Call<'_> {
                 return Err(Rejection::of(by));
             }
         };
+        let CallServices { quota, metrics, .. } = &*gateway.services;
         metrics.reservations_open.set(quota.open_leases() as f64);
         Ok(reserved)
+    }
+
+    /// The inputs of the reservation, with the estimates of what the model is likely to generate.
+    fn reservation_request<'a>(
+        &'a self,
+        caller: &Caller,
+        model: &'a Arc<Model>,
+    ) -> ReservationRequest<'a> {
+        let (head, limits) = (self.writer.head, &self.current.limits);
+        let CallServices { reasoning, lengths, metrics, .. } = &*self.gateway.services;
+        let likely = self.request.max_output.unwrap_or_else(|| {
+            lengths.likely(caller.user, &model.id, limits.expected_output_tokens)
+        });
+        let kinds = HiddenKinds {
+            reasoning: model.hidden_reasoning,
+            tools: self.request.runs_server_tools(&caller.plan_limits.policy),
+        };
+        let hidden = reasoning.allowance(&model.id, kinds, limits.expected_hidden_tokens);
+        if kinds == (HiddenKinds { reasoning: true, tools: false }) {
+            metrics.reasoning_allowance_tokens(&model.id).set(hidden as f64);
+        }
+        ReservationRequest {
+            request: head.id,
+            client_request_id: head.client_request_id.clone(),
+            body: self.request,
+            model,
+            kinds,
+            hidden,
+            likely,
+            slice_tokens: limits.slice_tokens,
+            now: head.admitted_at,
+            started: head.started,
+            exact: OnceLock::new(),
+            counting: &self.gateway.counting,
+        }
     }
 }
 

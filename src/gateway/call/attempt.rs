@@ -1,4 +1,4 @@
-//! One try at one upstream: sent, and its reply's head or its failure read.
+//! One attempt at one upstream: sends the request, and reads the head of the response or the failure.
 
 use crate::gateway::call::end::EndReason;
 use crate::gateway::call::forward::{Forwarding, UpstreamResponse, stopped};
@@ -42,6 +42,14 @@ pub(crate) enum Attempt {
         /// It is `stream_options` that it does not take.
         refuses_stream_options: bool,
     },
+}
+
+impl Attempt {
+    /// The upstream is to blame, whatever the request.
+    fn upstream_failed(failure: UpstreamFailure, may_retry: bool) -> Self {
+        let blame = FaultOwner::Upstream;
+        Self::Failed { failure, blame, may_retry, refuses_stream_options: false }
+    }
 }
 
 /// The party responsible for a failure, which decides on retries and on the breaker.
@@ -125,17 +133,7 @@ impl Forwarding<'_> {
         let mut exchange = match called {
             Ok(exchange) => exchange,
             Err(CallError::Cancelled { by, pending }) => return Attempt::Stopped { by, pending },
-            Err(CallError::Failed(e)) => {
-                tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, error = %e, "upstream request failed");
-                let unsent = matches!(e, SendError::Connect(_) | SendError::ConnectTimeout);
-                self.set_upstream_up(upstream, !unsent);
-                return Attempt::Failed {
-                    failure: failure(&e),
-                    blame: FaultOwner::Upstream,
-                    may_retry: unsent,
-                    refuses_stream_options: false,
-                };
-            }
+            Err(CallError::Failed(error)) => return self.no_response(upstream, &error),
         };
         let head_at = clock::instant();
         self.set_upstream_up(upstream, true);
@@ -145,12 +143,7 @@ impl Forwarding<'_> {
         }
         if is_compressed(&exchange) {
             tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, "upstream sent a compressed response despite accept-encoding: identity");
-            return Attempt::Failed {
-                failure: UpstreamFailure::BadReply,
-                blame: FaultOwner::Upstream,
-                may_retry: false,
-                refuses_stream_options: false,
-            };
+            return Attempt::upstream_failed(UpstreamFailure::BadReply, false);
         }
         if let Some(error) = self.error_at_first(session, &mut exchange).await {
             let (is_large, retry_after) = (false, None);
@@ -164,6 +157,14 @@ impl Forwarding<'_> {
             upstream,
             head_at,
         })
+    }
+
+    /// The failed attempt for an upstream that sent no response head.
+    fn no_response(&self, upstream: &str, error: &SendError) -> Attempt {
+        tracing::warn!(request_id = %self.reservation.request, upstream, %error, "upstream request failed");
+        let unsent = matches!(error, SendError::Connect(_) | SendError::ConnectTimeout);
+        self.set_upstream_up(upstream, !unsent);
+        Attempt::upstream_failed(failure(error), unsent)
     }
 
     /// Reads ahead until the reply has begun, and returns the error it begins with, if it does. No

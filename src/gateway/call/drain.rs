@@ -236,28 +236,35 @@ impl Drain {
                 relay_body::settlement_of_deferred(self.status, &reservation, upstream, None);
             return reservation.settle(settlement).await;
         }
-        let UpstreamResponse { exchange, client, upstream, head_at } = response;
-        let status = exchange.status();
-        let settlement = if status.is_success() && UpstreamError::in_reply(&body).is_none() {
-            let prompt = || reservation.prompt;
-            let mut meter = Meter::default();
-            self.sent_request.surface.read_reply(&body, &mut meter);
-            let replied = (&body[..], meter, upstream, head_at);
-            let settlement =
-                relay_body::settlement_of(&self.sent_request, &reservation, replied, prompt);
-            Settlement { status: self.status, first_byte_at: None, ..settlement }
-        } else {
-            let error = UpstreamError::read(status.as_u16(), None, &body);
-            let is_callers =
-                !status.is_success() && FaultOwner::of(error.fault, None) == FaultOwner::Caller;
-            // What the upstream bills is charged, also where its reply says that it failed.
-            match relay_body::reported_in(self.sent_request.surface, &body) {
-                Some(usage) => Settlement::reported(self.status, usage, upstream, None),
-                None => self.failed(is_callers),
-            }
-        };
-        client.release(*exchange);
+        let settlement = self.settlement_of_body(&reservation, &response, &body);
+        response.client.release(*response.exchange);
         reservation.settle(settlement).await;
+    }
+
+    fn settlement_of_body(
+        &self,
+        reservation: &Reservation,
+        response: &UpstreamResponse,
+        body: &[u8],
+    ) -> Settlement {
+        let (status, upstream) = (response.exchange.status(), Arc::clone(&response.upstream));
+        if status.is_success() && UpstreamError::in_reply(body).is_none() {
+            let mut meter = Meter::default();
+            self.sent_request.surface.read_reply(body, &mut meter);
+            let replied = (body, meter, upstream, response.head_at);
+            let prompt = || reservation.prompt;
+            let settlement =
+                relay_body::settlement_of(&self.sent_request, reservation, replied, prompt);
+            return Settlement { status: self.status, first_byte_at: None, ..settlement };
+        }
+        let error = UpstreamError::read(status.as_u16(), None, body);
+        let is_callers =
+            !status.is_success() && FaultOwner::of(error.fault, None) == FaultOwner::Caller;
+        // What the upstream bills is charged, also where its reply says that it failed.
+        match relay_body::reported_in(self.sent_request.surface, body) {
+            Some(usage) => Settlement::reported(self.status, usage, upstream, None),
+            None => self.failed(is_callers),
+        }
     }
 
     async fn stream(self, mut rest: RemainingStream, on_settlement: OnSettlement, until: Instant) {

@@ -119,21 +119,30 @@ impl Call<'_> {
             }
             Err(NotForwarded::Failed { failure, upstream, counted, unheard }) => {
                 let (budget, reserved) = (reservation.budget(), reservation.reserved);
-                let unheard = unheard.and_then(|name| self.current.upstreams.client(&name));
                 let settlement = match unheard {
-                    Some(client) => {
-                        let upstream = client.upstream();
-                        relay_body::settlement_of_unheard(&mut reservation, self.request, upstream)
-                            .await
-                    }
-                    None => Settlement::failed(upstream, counted),
+                    Some(name) => self.settlement_of_unheard(&mut reservation, &name).await,
+                    None => None,
                 };
+                let settlement =
+                    settlement.unwrap_or_else(|| Settlement::failed(upstream, counted));
                 let budget = budget.returned(reserved, settlement.counted);
                 let budget = budget.charged(settlement.tokens.total());
                 reservation.settle(settlement).await;
                 Err(Rejection::from(Refusal::Upstream(failure)).with_budget(budget))
             }
         }
+    }
+
+    /// The settlement of a call that the upstream took and did not respond to in time; `None` if the upstream is
+    /// not configured any more.
+    async fn settlement_of_unheard(
+        &self,
+        reservation: &mut Reservation,
+        upstream: &str,
+    ) -> Option<Settlement> {
+        let client = self.current.upstreams.client(upstream)?;
+        let upstream = client.upstream();
+        Some(relay_body::settlement_of_unheard(reservation, self.request, upstream).await)
     }
 }
 
@@ -207,8 +216,8 @@ impl Forwarding<'_> {
         named.unwrap_or_else(|| self.reservation.caller.key.as_str().as_bytes())
     }
 
-    /// Asks one upstream, if it is worth asking and there is a permit. Continues where another may be
-    /// tried.
+    /// Sends the call to one upstream, if its breaker and its concurrency limit admit it. Continues where another
+    /// upstream may be tried.
     async fn attempt_route<'r>(
         &self,
         session: &mut Session,
@@ -243,7 +252,7 @@ impl Forwarding<'_> {
         self.next_step(attempt, route, client, state)
     }
 
-    /// Tells the breaker what a try has shown.
+    /// Reports the result of an attempt to the breaker.
     fn report_to_breaker(
         &self,
         call_permit: CallPermit,
@@ -305,7 +314,7 @@ impl Forwarding<'_> {
         }
     }
 
-    /// Waits for a place at an upstream that is full, as long as it lets calls wait.
+    /// Waits for a permit of an upstream that is at its limit, for at most its queue timeout.
     async fn wait_and_attempt<'r>(
         &self,
         session: &mut Session,

@@ -6,7 +6,7 @@ use crate::gateway::call::drain::UnreadResponse;
 use crate::gateway::call::early_keepalive::Sent;
 use crate::gateway::call::end::outcome_of_status;
 use crate::gateway::call::forward::{RespondingCall, is_event_stream};
-use crate::gateway::call::relay_body::{self, BodyRelay};
+use crate::gateway::call::relay_body::{self, BodyRelay, CollectLimits};
 use crate::gateway::call::relay_stream::{self, Stream};
 use crate::gateway::call::reread::StoredResponseReader;
 use crate::gateway::headers;
@@ -73,16 +73,14 @@ impl Call<'_> {
     ) -> Result<Handled, Rejection> {
         let RespondingCall { mut response, reservation, cancellation } = responding;
         let (budget, reserved) = (reservation.budget(), reservation.reserved);
-        let bytes = self.current.limits.reply_bytes;
-        let bounds = relay_body::CollectLimits {
-            bytes,
+        let limits = CollectLimits {
+            bytes: self.current.limits.reply_bytes,
             body_permit: &mut self.body_permit,
             cancellation: &cancellation,
         };
-        let owners = &self.gateway.owners;
+        let (request, owners) = (self.request, &self.gateway.owners);
         let relayed =
-            relay_body::relay(session, &mut response, reservation, self.request, bounds, owners)
-                .await;
+            relay_body::relay(session, &mut response, reservation, request, limits, owners).await;
         match relayed {
             BodyRelay::Complete { body, at, charged } => {
                 response.client.release(*response.exchange);

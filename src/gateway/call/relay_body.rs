@@ -79,8 +79,6 @@ pub async fn relay(
     limits: CollectLimits<'_>,
     owners: &ResponseOwners,
 ) -> BodyRelay {
-    let upstream = Arc::clone(&response.upstream);
-    let head_at = response.head_at;
     let mut body = BytesMut::new();
     let mut meter = Meter::default();
     let collected = match collect(session, &mut response.exchange, &mut body, limits).await {
@@ -89,48 +87,21 @@ pub async fn relay(
         }
         collected => collected,
     };
+    if let CollectedBody::Broken(Refusal::Upstream(_))
+    | CollectedBody::GivenUp(Refusal::Upstream(_)) = &collected
+    {
+        response.broke_off(reservation.caller.user);
+    }
+    let upstream = Arc::clone(&response.upstream);
     match collected {
-        CollectedBody::Body(body) => {
-            let at = clock::instant();
-            if let Some(error) = UpstreamError::in_reply(&body) {
-                let error = error.redacted(&response.client.upstream().redactor());
-                if error.fault.is_retriable() {
-                    response.broke_off(reservation.caller.user);
-                }
-                let settlement = settlement_of_error(request, &body, upstream, head_at);
-                let refusal = Refusal::Upstream(UpstreamFailure::ErrorResponse {
-                    status: error.status,
-                    body: error.body,
-                    retry_after: None,
-                });
-                return failed(reservation, settlement, refusal).await;
-            }
-            let prompt = || reservation.exact_prompt(request);
-            let replied = (&body[..], meter, upstream, head_at);
-            let sent_request = SentRequest::of(request, &reservation.caller.plan_limits.policy);
-            let settlement = settlement_of(&sent_request, &reservation, replied, prompt);
-            if let Err(refusal) =
-                record_owner(request, &reservation, &settlement, &body, owners).await
-            {
-                let settlement = Settlement::failed(settlement.upstream, false);
-                return failed(reservation, settlement, refusal).await;
-            }
-            let charged = settlement.tokens.total();
-            reservation.settle(settlement).await;
-            // An answer may have an error beside it, or the key within.
-            let body = response.client.reply_redactor.body(body);
-            BodyRelay::Complete { body, at, charged }
-        }
+        CollectedBody::Body(body) => match UpstreamError::in_reply(&body) {
+            Some(error) => settle_error(response, reservation, request, &body, error).await,
+            None => settle_complete(response, reservation, request, (body, meter), owners).await,
+        },
         CollectedBody::Broken(refusal) => {
-            if matches!(refusal, Refusal::Upstream(_)) {
-                response.broke_off(reservation.caller.user);
-            }
             failed(reservation, Settlement::failed(upstream, false), refusal).await
         }
         CollectedBody::GivenUp(refusal) => {
-            if matches!(refusal, Refusal::Upstream(_)) {
-                response.broke_off(reservation.caller.user);
-            }
             let sent_request = SentRequest::of(request, &reservation.caller.plan_limits.policy);
             let settlement = settlement_of_given_up(&mut reservation, sent_request, upstream).await;
             failed(reservation, settlement, refusal).await
@@ -139,6 +110,52 @@ pub async fn relay(
             BodyRelay::Stopped { by, reservation: Box::new(reservation), body }
         }
     }
+}
+
+/// Settles a complete response, once the owner of what the upstream stores is recorded.
+async fn settle_complete(
+    response: &UpstreamResponse,
+    reservation: Reservation,
+    request: &Request<'_>,
+    (body, meter): (Bytes, Meter),
+    owners: &ResponseOwners,
+) -> BodyRelay {
+    let at = clock::instant();
+    let replied = (&body[..], meter, Arc::clone(&response.upstream), response.head_at);
+    let sent_request = SentRequest::of(request, &reservation.caller.plan_limits.policy);
+    let prompt = || reservation.exact_prompt(request);
+    let settlement = settlement_of(&sent_request, &reservation, replied, prompt);
+    if let Err(refusal) = record_owner(request, &reservation, &settlement, &body, owners).await {
+        let settlement = Settlement::failed(settlement.upstream, false);
+        return failed(reservation, settlement, refusal).await;
+    }
+    let charged = settlement.tokens.total();
+    reservation.settle(settlement).await;
+    // An answer may have an error beside it, or the key within.
+    let body = response.client.reply_redactor.body(body);
+    BodyRelay::Complete { body, at, charged }
+}
+
+/// Settles a response that is an error, and turns it into a refusal.
+async fn settle_error(
+    response: &UpstreamResponse,
+    reservation: Reservation,
+    request: &Request<'_>,
+    body: &[u8],
+    error: UpstreamError,
+) -> BodyRelay {
+    let error = error.redacted(&response.client.upstream().redactor());
+    if error.fault.is_retriable() {
+        response.broke_off(reservation.caller.user);
+    }
+    let upstream = Arc::clone(&response.upstream);
+    let settlement = settlement_of_error(request, body, upstream, response.head_at);
+    let refusal = Refusal::Upstream(UpstreamFailure::ErrorResponse {
+        status: error.status,
+        body: error.body,
+        retry_after: None,
+    });
+    failed(reservation, settlement, refusal).await
 }
 
 async fn failed(reservation: Reservation, settlement: Settlement, refusal: Refusal) -> BodyRelay {

@@ -322,16 +322,8 @@ impl ReservationRequest<'_> {
         granted: Granted,
         services: Arc<CallServices>,
     ) -> Reservation {
+        let output = self.granted_output(&granted);
         let Granted { grant, demand, day, observed } = granted;
-        let reachable =
-            if demand.need.sliced { grant.tokens.saturating_add(grant.free) } else { grant.tokens };
-        let visible = demand.visible(reachable.saturating_sub(demand.need.prompt));
-        let falls_short = visible < demand.output;
-        let per_choice = (visible / self.body.n).max(1);
-        let bounded_by_us = falls_short || (!demand.need.sliced && self.body.max_output.is_none());
-        let is_text = matches!(self.body.surface.output(), Output::Tokens(_));
-        let most = per_choice.min(demand.output / self.body.n);
-        let output_limit = (bounded_by_us && is_text).then_some(most);
         Reservation {
             request: self.request,
             client_request_id: self.client_request_id.clone(),
@@ -349,20 +341,48 @@ impl ReservationRequest<'_> {
                 .filter(|counted| *counted == demand.need.prompt),
             reserved: grant.tokens,
             observed,
-            output_limit,
-            max_output_tokens: if falls_short {
-                most.saturating_mul(self.body.n)
-            } else {
-                demand.output
-            },
+            output_limit: output.limit,
+            max_output_tokens: output.max_tokens,
             choices: self.body.n,
             kinds: self.kinds,
             hidden: demand.hidden,
-            clamped: falls_short && is_text,
+            clamped: output.is_clamped,
             sliced: demand.need.sliced,
             snapshot: grant.snapshot,
             services,
             settled: false,
         }
     }
+
+    /// The output that the granted tokens allow.
+    fn granted_output(&self, granted: &Granted) -> GrantedOutput {
+        let Granted { grant, demand, .. } = granted;
+        let choices = self.body.n;
+        let reachable =
+            if demand.need.sliced { grant.tokens.saturating_add(grant.free) } else { grant.tokens };
+        let visible = demand.visible(reachable.saturating_sub(demand.need.prompt));
+        let falls_short = visible < demand.output;
+        let per_choice = (visible / choices).max(1).min(demand.output / choices);
+        let is_limited = falls_short || (!demand.need.sliced && self.body.max_output.is_none());
+        let is_text = matches!(self.body.surface.output(), Output::Tokens(_));
+        GrantedOutput {
+            limit: (is_limited && is_text).then_some(per_choice),
+            max_tokens: if falls_short {
+                per_choice.saturating_mul(choices)
+            } else {
+                demand.output
+            },
+            is_clamped: falls_short && is_text,
+        }
+    }
+}
+
+/// The output that a grant allows; see the fields of [`Reservation`].
+struct GrantedOutput {
+    /// Per choice, to be sent upstream; `None` leaves the caller's limit in force.
+    limit: Option<u64>,
+    /// Of all choices.
+    max_tokens: u64,
+    /// True if the limit is below the requested one.
+    is_clamped: bool,
 }

@@ -29,11 +29,6 @@ const CATCH_UP_TIMEOUT: Duration = Duration::from_millis(300);
 impl Stream<'_> {
     /// Settles the call, and ends the reply in the way of `end`. Returns how the call is recorded.
     pub(crate) async fn end(mut self, end: EndReason) -> Status {
-        // Nothing was delivered, so nothing is charged.
-        let is_free =
-            matches!(end, EndReason::Upstream(UpstreamEnd::ReportedFailure | UpstreamEnd::Error))
-                && self.is_unused();
-        let status = if is_free { Status::Failed } else { end.status() };
         if end.is_interruption() {
             let Reservation { model, caller, .. } = self.quota.reservation();
             let sent_request = SentRequest::of(self.request, &caller.plan_limits.policy);
@@ -52,6 +47,16 @@ impl Stream<'_> {
         {
             self.response.broke_off(self.quota.reservation().caller.user);
         }
+        self.settle_and_close(end).await
+    }
+
+    /// Settles what was metered, then writes the last bytes.
+    async fn settle_and_close(mut self, end: EndReason) -> Status {
+        // Nothing was delivered, so nothing is charged.
+        let is_free =
+            matches!(end, EndReason::Upstream(UpstreamEnd::ReportedFailure | UpstreamEnd::Error))
+                && self.is_unused();
+        let status = if is_free { Status::Failed } else { end.status() };
         let upstream = Arc::clone(&self.response.upstream);
         let first = self.first_output_at.map(Instant::into_std);
         let settlement = match status {

@@ -46,17 +46,12 @@ pub(crate) async fn serve(
     let bounds = &gateway.listener;
     let written = Arc::new(Written::default());
     let socket = Socket { stream, bytes, written: Arc::clone(&written) };
-    let mut builder = Builder::new();
-    builder
-        .max_header_list_size(u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX))
-        .max_concurrent_streams(MAX_STREAMS);
-    let shaken = tokio::time::timeout(bounds.header_timeout, builder.handshake(socket));
-    let Ok(Ok(mut connection)) = shaken.await else { return };
+    let Some(mut connection) = handshake(gateway, socket).await else { return };
     let open = TaskTracker::new();
     open.close();
     let (mut malformed, mut stopping) = (0, false);
-    // A connection that begins while the gateway is leaving still serves one request: told at once that
-    // nothing more is taken, its client would have opened it for nothing.
+    // A connection that begins while the gateway is leaving still serves one request: otherwise its client would
+    // have opened it for nothing.
     let mut owes_one = gateway.leaving.is_cancelled();
     loop {
         let patience = if stopping { GOAWAY_TIMEOUT } else { bounds.keepalive };
@@ -79,22 +74,27 @@ pub(crate) async fn serve(
             continue;
         }
         owes_one = false;
-        match permits.take(peer.counted()) {
-            Some(permit) => {
-                let session = Session::http2(
-                    request,
-                    respond,
-                    Arc::clone(&written),
-                    peer.socket(),
-                    bounds.write_timeout,
-                );
-                let call = open.track_future(serve_stream(Arc::clone(gateway), session, permit));
-                gateway.services.tasks.spawn(call);
-            }
+        let Some(permit) = permits.take(peer.counted()) else {
             // It was not looked at, so that it may be sent again (RFC 9113 section 8.7).
-            None => respond.send_reset(Reason::REFUSED_STREAM),
-        }
+            respond.send_reset(Reason::REFUSED_STREAM);
+            continue;
+        };
+        let (written, peer) = (Arc::clone(&written), peer.socket());
+        let session = Session::http2(request, respond, written, peer, bounds.write_timeout);
+        let call = open.track_future(serve_stream(Arc::clone(gateway), session, permit));
+        gateway.services.tasks.spawn(call);
     }
+}
+
+/// Exchanges the settings of a connection; `None` if that fails or takes too long.
+async fn handshake(gateway: &Gateway, socket: Socket) -> Option<Connection<Socket, Bytes>> {
+    let bounds = &gateway.listener;
+    let mut builder = Builder::new();
+    builder
+        .max_header_list_size(u32::try_from(bounds.header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(MAX_STREAMS);
+    let shaken = tokio::time::timeout(bounds.header_timeout, builder.handshake(socket)).await;
+    shaken.ok()?.ok()
 }
 
 type Accepted = Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;

@@ -137,31 +137,12 @@ impl Gateway {
             body_permit: &mut memory,
             cancellation: &cancellation,
         };
-        let corrector = self.corrector(&current.upstreams);
         let collected =
             relay_body::collect(session, &mut response.exchange, &mut body, bounds).await;
         match collected.of_json() {
             CollectedBody::Body(body) => {
-                let now = writer.head.admitted_at;
-                let settled = corrector.settle(reply, Surface::ChatCompletions, &body, now).await;
-                if let Err(refusal) = settled {
-                    // The answer cannot be had again, and it has been paid in full.
-                    tracing::error!(
-                        id = reply.id,
-                        error = ?refusal,
-                        "failed to correct the charge of a deferred completion; it stays at the full reservation"
-                    );
-                }
-                let upstream = response.client.upstream();
-                if let Some(error) = UpstreamError::in_reply(&body) {
-                    let error = error.redacted(&upstream.redactor());
-                    return Err(error_response(error).into());
-                }
-                let mut head = writer.head(200, writer.elapsed());
-                headers::add_upstream_reply(&mut head, &response.exchange);
-                let body = response.client.reply_redactor.body(body);
-                response.client.release(*response.exchange);
-                Ok((head, body))
+                self.correct_deferred(fetch, &body, writer.head.admitted_at).await;
+                deliver(writer, response, body)
             }
             CollectedBody::Broken(refusal) | CollectedBody::GivenUp(refusal) => Err(refusal.into()),
             CollectedBody::Stopped(by) => {
@@ -170,6 +151,20 @@ impl Gateway {
                 });
                 Err(Rejection::of(by))
             }
+        }
+    }
+
+    /// Replaces the charge of the call that deferred the completion with what `body` reports.
+    async fn correct_deferred(&self, fetch: &Fetch<'_>, body: &[u8], now: Timestamp) {
+        let corrector = self.corrector(&fetch.current.upstreams);
+        let settled = corrector.settle(fetch.reply, Surface::ChatCompletions, body, now).await;
+        if let Err(refusal) = settled {
+            // The answer cannot be had again, and it has been paid in full.
+            tracing::error!(
+                id = fetch.reply.id,
+                error = ?refusal,
+                "failed to correct the charge of a deferred completion; it stays at the full reservation"
+            );
         }
     }
 
@@ -250,6 +245,23 @@ impl Gateway {
             status => Err(error_response(UpstreamError::read(status.as_u16(), None, b"")).into()),
         }
     }
+}
+
+/// The head and body to send for a completion that has arrived, or the error that it is.
+fn deliver(
+    writer: &ResponseWriter<'_>,
+    response: UpstreamResponse,
+    body: Bytes,
+) -> Result<(ResponseHead, Bytes), Rejection> {
+    if let Some(error) = UpstreamError::in_reply(&body) {
+        let error = error.redacted(&response.client.upstream().redactor());
+        return Err(error_response(error).into());
+    }
+    let mut head = writer.head(200, writer.elapsed());
+    headers::add_upstream_reply(&mut head, &response.exchange);
+    let body = response.client.reply_redactor.body(body);
+    response.client.release(*response.exchange);
+    Ok((head, body))
 }
 
 fn error_response(error: UpstreamError) -> Refusal {

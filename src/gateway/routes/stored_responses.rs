@@ -4,7 +4,7 @@
 use crate::gateway::call::attempt;
 use crate::gateway::call::end::outcome_of_http;
 use crate::gateway::call::forward::stopped;
-use crate::gateway::call::relay_body;
+use crate::gateway::call::relay_body::{self, CollectLimits, CollectedBody};
 use crate::gateway::endpoint::{StoredResponseAction, StoredResponseRequest};
 use crate::gateway::headers;
 use crate::gateway::listener::session::{ResponseHead, Session};
@@ -27,7 +27,7 @@ use wire::surface::Surface;
 const QUERY_BYTES: usize = 1024;
 
 impl Gateway {
-    /// Answers a request for something kept.
+    /// Handles a request for a stored response.
     pub(crate) async fn stored_response(
         &self,
         session: &mut Session,
@@ -50,7 +50,7 @@ impl Gateway {
             // What it used cannot be known later.
             self.settle_stored(session, writer, &caller, &reply).await.map_err(refused)?;
         }
-        let answer = self.ask_upstream(session, writer, &caller, (stored_request, &reply)).await;
+        let answer = self.request_stored(session, writer, &caller, (stored_request, &reply)).await;
         let (mut head, body) = answer.map_err(refused)?;
         match stored_request.action {
             StoredResponseAction::Delete => self.owners.delete(&stored_request.id).await,
@@ -85,7 +85,7 @@ impl Gateway {
         }
         let read =
             StoredResponseRequest { id: reply.id.clone(), action: StoredResponseAction::Read };
-        match self.ask_upstream(session, writer, caller, (&read, reply)).await {
+        match self.request_stored(session, writer, caller, (&read, reply)).await {
             Ok((_, body)) => Ok(corrector.settle(reply, Surface::Responses, &body, now).await?),
             Err(Rejection::Refused { refusal: Refusal::NoSuchReply(_), .. }) => Ok(()),
             Err(rejection) => Err(rejection),
@@ -93,7 +93,7 @@ impl Gateway {
     }
 
     /// Sends the request to the upstream that has the response.
-    async fn ask_upstream(
+    async fn request_stored(
         &self,
         session: &mut Session,
         writer: &ResponseWriter<'_>,
@@ -112,26 +112,13 @@ impl Gateway {
                 return Err(Refusal::Upstream(attempt::failure(&e)).into());
             }
         };
-        let mut room = self.body_memory.empty_permit(Some(caller.user), writer.head.address);
-        let bytes = current.limits.reply_bytes;
-        let bounds = relay_body::CollectLimits {
-            bytes,
-            body_permit: &mut room,
+        let mut permit = self.body_memory.empty_permit(Some(caller.user), writer.head.address);
+        let limits = CollectLimits {
+            bytes: current.limits.reply_bytes,
+            body_permit: &mut permit,
             cancellation: &cancellation,
         };
-        let collected =
-            relay_body::collect(session, &mut exchange, &mut BytesMut::new(), bounds).await;
-        let body = match collected.of_json() {
-            relay_body::CollectedBody::Body(body) => body,
-            relay_body::CollectedBody::Broken(_) if exchange.status() == StatusCode::NOT_FOUND => {
-                return Err(none().into());
-            }
-            relay_body::CollectedBody::Broken(refusal)
-            | relay_body::CollectedBody::GivenUp(refusal) => {
-                return Err(refusal.into());
-            }
-            relay_body::CollectedBody::Stopped(by) => return Err(Rejection::of(by)),
-        };
+        let body = read_body(session, &mut exchange, limits).await?.ok_or_else(none)?;
         let redactor = client.upstream().redactor();
         refuse_errors(&exchange, &body, none, &redactor)?;
         let body = client.reply_redactor.body(body);
@@ -139,6 +126,21 @@ impl Gateway {
         headers::add_upstream_reply(&mut head, &exchange);
         client.release(exchange);
         Ok((head, body))
+    }
+}
+
+/// Reads the body, which is JSON; `None` for a 404 with any other.
+async fn read_body(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    limits: CollectLimits<'_>,
+) -> Result<Option<Bytes>, Rejection> {
+    let collected = relay_body::collect(session, exchange, &mut BytesMut::new(), limits).await;
+    match collected.of_json() {
+        CollectedBody::Body(body) => Ok(Some(body)),
+        CollectedBody::Broken(_) if exchange.status() == StatusCode::NOT_FOUND => Ok(None),
+        CollectedBody::Broken(refusal) | CollectedBody::GivenUp(refusal) => Err(refusal.into()),
+        CollectedBody::Stopped(by) => Err(Rejection::of(by)),
     }
 }
 

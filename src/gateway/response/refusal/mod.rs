@@ -3,11 +3,16 @@
 //! Nothing below this boundary knows HTTP, and nothing else in the data plane picks a status.
 //! Shapes and codes are OpenAI's (platform error reference); `docs/errors.md` lists them for callers.
 
+mod answer;
+mod upstream_failure;
+
+pub use answer::Answer;
+pub use upstream_failure::UpstreamFailure;
+
 use crate::gateway::response::quota_numbers::{QuotaNumbers, roughly};
+use answer::{closing, exhausted, invalid, limited, server, unauthorized};
 use domain::limit::LimitKind;
-use std::borrow::Cow;
 use std::time::Duration;
-use wire::error::ErrorBody;
 use wire::request::BadBody;
 use wire::surface::Surface;
 
@@ -108,39 +113,6 @@ pub struct Limited {
     pub retry_after_ms: u64,
     /// The numbers of the limits, if they are known.
     pub numbers: Option<QuotaNumbers>,
-}
-
-/// The failure of an upstream before anything of the response was sent.
-#[derive(Debug)]
-pub enum UpstreamFailure {
-    Busy,
-    /// No upstream is available for this long.
-    Resting(Duration),
-    Connect,
-    ConnectTimeout,
-    FirstByteTimeout,
-    Closed,
-    NotHttp,
-    /// The reply ended early, was too large, or had an unexpected form.
-    BadReply,
-    /// The upstream answered with an error; status and body as translated for the caller.
-    /// It responded with an error.
-    ErrorResponse {
-        status: u16,
-        body: ErrorBody,
-        /// Seconds from the upstream's `retry-after`.
-        retry_after: Option<u32>,
-    },
-}
-
-/// A refusal as it goes out.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub body: ErrorBody,
-    pub headers: Vec<(&'static str, String)>,
-    /// True if the connection must be closed, because its framing can no longer be trusted.
-    pub close: bool,
 }
 
 /// `retry-after` of limits that end with a call in flight, in milliseconds.
@@ -358,119 +330,10 @@ impl Limited {
     }
 }
 
-impl UpstreamFailure {
-    fn answer(self) -> Answer {
-        match self {
-            Self::Busy => {
-                server(503, "The model is at capacity. Please retry shortly.", "upstream_busy")
-                    .with("retry-after", "1")
-            }
-            Self::Resting(time) => server(
-                503,
-                "The model's upstream is unavailable right now. Please try again.",
-                "upstream_unavailable",
-            )
-            .with("retry-after", time.as_millis().div_ceil(1000).max(1).to_string()),
-            Self::Connect => server(
-                502,
-                "The upstream could not be reached. Please retry.",
-                "upstream_unreachable",
-            ),
-            Self::ConnectTimeout => server(
-                504,
-                "The connection to the upstream timed out. Please retry.",
-                "upstream_timeout",
-            ),
-            Self::FirstByteTimeout => server(
-                504,
-                "The upstream did not respond in time. Please retry.",
-                "upstream_timeout",
-            ),
-            Self::Closed => server(
-                502,
-                "The upstream closed the connection without responding. Please retry.",
-                "upstream_closed",
-            ),
-            Self::NotHttp | Self::BadReply => server(
-                502,
-                "The upstream's response was malformed or incomplete.",
-                "upstream_bad_reply",
-            ),
-            Self::ErrorResponse { status, body, retry_after } => {
-                let headers = retry_after.map(|seconds| ("retry-after", seconds.to_string()));
-                Answer { status, body, headers: headers.into_iter().collect(), close: false }
-            }
-        }
-    }
-}
-
-impl Answer {
-    fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-
-    fn about(mut self, param: &str) -> Self {
-        self.body.param = Some(param.to_owned());
-        self
-    }
-
-    fn closed(mut self) -> Self {
-        self.close = true;
-        self
-    }
-}
-
-fn error(
-    status: u16,
-    kind: &'static str,
-    text: impl Into<String>,
-    code: Option<&'static str>,
-) -> Answer {
-    let body = ErrorBody { message: text.into(), kind, code: code.map(Cow::Borrowed), param: None };
-    Answer { status, body, headers: Vec::new(), close: false }
-}
-
-fn invalid(status: u16, text: impl Into<String>, code: Option<&'static str>) -> Answer {
-    error(status, "invalid_request_error", text, code)
-}
-
-fn closing(status: u16, text: impl Into<String>, code: Option<&'static str>) -> Answer {
-    invalid(status, text, code).closed()
-}
-
-fn server(status: u16, text: &str, code: &'static str) -> Answer {
-    error(status, "server_error", text, Some(code))
-}
-
-fn unauthorized(text: &str, code: Option<&'static str>) -> Answer {
-    invalid(401, text, code).with("www-authenticate", "Bearer realm=\"knockx\"")
-}
-
 fn bad_body(bad: BadBody) -> Answer {
     let mut answer = invalid(400, bad.message, bad.code);
     answer.body.param = bad.param;
     answer
-}
-
-/// A refusal that a retry will overcome: OpenAI's SDKs honor the delay and retry.
-fn limited(
-    text: impl Into<String>,
-    kind: &'static str,
-    code: &'static str,
-    wait_ms: u64,
-) -> Answer {
-    error(429, kind, text, Some(code))
-        .with("retry-after", wait_ms.div_ceil(1000).max(1).to_string())
-        .with("retry-after-ms", wait_ms.max(1).to_string())
-}
-
-/// A refusal that lasts until the day ends: `x-should-retry` stops OpenAI's SDKs, the code
-/// `insufficient_quota` stops LangChain's.
-fn exhausted(text: String, wait_ms: u64) -> Answer {
-    error(429, "insufficient_quota", text, Some("insufficient_quota"))
-        .with("retry-after", wait_ms.div_ceil(1000).max(1).to_string())
-        .with("x-should-retry", "false")
 }
 
 /// Seconds with up to three decimals and no trailing zeros.
