@@ -12,6 +12,7 @@ mod sockets;
 
 use crate::callers::cache::CallerCache;
 use crate::callers::open::OpenCalls;
+use crate::config::report::SectionReport;
 use crate::config::{Config, Limits, TlsFiles, waiting_for_restart};
 use crate::console;
 use crate::control;
@@ -83,6 +84,8 @@ pub struct Running {
     readiness: Readiness,
     /// The configuration at start; a reload does not change it.
     config: Config,
+    /// The configuration in force, for admins to read.
+    effective: Arc<EffectiveConfig>,
     /// Connections and the settling of calls.
     calls: TaskTracker,
     /// The journal's writer, which must outlive every call.
@@ -94,6 +97,9 @@ pub struct Running {
     /// Freed last. A store on a server holds its claim by itself.
     _lock: SharedLock,
 }
+
+/// The settings in force, replaced by a reload.
+type EffectiveConfig = ArcSwap<Vec<SectionReport>>;
 
 /// The lock on the data directory, which a successor takes over.
 type SharedLock = Arc<SyncMutex<Option<Lock>>>;
@@ -138,7 +144,9 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
     let links = Arc::new(Links::new(&parts.pepper, config.public_url.clone()));
     let mailer = background::spawn_mail(&config, &parts, &links, &workers, &stop)?;
     let mail = (Arc::clone(&links), mailer);
-    let control = control(&config, &parts, &readiness, reload_requests, mail);
+    let effective = Arc::new(EffectiveConfig::from_pointee(config.report()));
+    let reload = (reload_requests, Arc::clone(&effective));
+    let control = control(&config, &parts, &readiness, reload, mail);
     let admin_names = config.admin_names.clone();
     let gateway = Arc::new(Gateway { tls, ..gateway(config.clone(), &parts, control, &calls) });
 
@@ -193,6 +201,7 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
         gateway,
         readiness,
         config,
+        effective,
         calls,
         workers,
         stop,
@@ -316,6 +325,7 @@ impl Running {
             self.reload_tls(files)?;
         }
         initial::sync_plans(&*self.store, &config.plans, &config.catalog, by).await?;
+        let effective = self.config.reloaded_from(&config).report();
         let Config { catalog, limits, .. } = config;
         let after = names(&catalog);
         let before = {
@@ -325,6 +335,7 @@ impl Running {
             self.gateway.current.store(Arc::new(RoutingSnapshot { upstreams, limits }));
             names(&current.catalog)
         };
+        self.effective.store(Arc::new(effective));
         let change = Change::of_config(before, after);
         let noted = self.store.append_audit(&change, by).await;
         noted.context("configuration reloaded, but the audit entry could not be written")?;
@@ -353,7 +364,7 @@ fn control(
     config: &Config,
     parts: &Services,
     readiness: &Readiness,
-    reloads: mpsc::Sender<ReloadRequest>,
+    (reloads, effective): (mpsc::Sender<ReloadRequest>, Arc<EffectiveConfig>),
     (links, mailer): (Arc<Links>, Mailer),
 ) -> axum::Router {
     let identity = Identity::new(&parts.pepper, config.accounts.clone(), config.billing);
@@ -364,6 +375,8 @@ fn control(
         upstreams: parts.upstreams.clone(),
         reloads,
         checks: Checks::default(),
+        config: effective,
+        upstream_test: Mutex::default(),
     };
     let state = ControlState {
         store: Arc::clone(&parts.store),
@@ -376,6 +389,7 @@ fn control(
         instance: Arc::new(instance),
         overviews: Arc::new(control::routes::admin::overview::overviews()),
         top_reports: Arc::new(control::routes::admin::top_users::reports()),
+        model_reports: Arc::new(control::routes::admin::usage::model_reports()),
     };
     let edge = EdgeConfig {
         cors: config.cors.clone(),

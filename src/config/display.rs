@@ -104,7 +104,7 @@ fn quoted(value: &str) -> String {
 }
 
 /// The fields of a struct as `key=value`, those of a struct in it as `key.key=value`.
-fn written(value: &impl fmt::Debug) -> String {
+pub(super) fn written<T: fmt::Debug>(value: &T) -> String {
     let text = format!("{value:?}");
     let mut pairs = Vec::new();
     Debugged { rest: &text }.value("", &mut pairs);

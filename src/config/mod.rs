@@ -18,6 +18,7 @@ mod plans;
 pub mod mail;
 mod production;
 pub mod display;
+pub mod report;
 mod restart;
 mod hot_restart;
 #[cfg(test)]

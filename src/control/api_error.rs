@@ -125,6 +125,9 @@ pub enum ApiError {
     #[error("The configuration was not reloaded; the previous one stays in effect: {0}")]
     ReloadFailed(String),
 
+    #[error("Another test of an upstream is running. Retry in a few seconds.")]
+    UpstreamTestRunning,
+
     #[error("Too many attempts. Retry in {} s.", .0.as_secs() + 1)]
     TooManyAttempts(Duration),
     #[error("Too many passwords are being checked. Retry in a few seconds.")]
@@ -232,6 +235,8 @@ impl ApiError {
             Self::UpgradeOutdated => (S::CONFLICT, INVALID, Some("request_outdated")),
             Self::TooManyKeys(_) => (S::CONFLICT, INVALID, Some("too_many_keys")),
             Self::ReloadFailed(_) => (S::CONFLICT, INVALID, Some("not_reloaded")),
+
+            Self::UpstreamTestRunning => (S::CONFLICT, INVALID, Some("test_running")),
 
             Self::TooManyAttempts(_) => (S::TOO_MANY_REQUESTS, LIMIT, Some("too_many_tries")),
             Self::Busy => (S::SERVICE_UNAVAILABLE, SERVER, Some("busy")),

@@ -25,8 +25,8 @@ use api_error::ApiError;
 use axum::Router;
 use axum::routing::get;
 use http::middleware;
-use routes::{account_links as links, admin, health as health_routes, keys, plans, profile};
-use routes::{root, session, setup, usage};
+use routes::{account_links as links, admin, announcements, health as health_routes, keys};
+use routes::{plans, profile, root, session, setup, usage};
 use state::{ControlState, EdgeConfig};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -73,15 +73,19 @@ fn routes() -> OpenApiRouter<ControlState> {
         .routes(routes!(usage::daily::daily))
         .routes(routes!(usage::monthly::monthly))
         .routes(routes!(usage::history::history))
+        .routes(routes!(usage::receipt::receipt))
         .routes(routes!(usage::stats::stats))
         .routes(routes!(plans::list))
         .routes(routes!(plans::show))
         .routes(routes!(plans::compare))
         .routes(routes!(plans::upgrade))
+        .routes(routes!(announcements::list))
         .routes(routes!(admin::overview::overview))
         .routes(routes!(admin::users::list, admin::invitations::add))
         .routes(routes!(admin::invitations::invite))
         .routes(routes!(admin::users::show, admin::users::change))
+        .routes(routes!(admin::calls::list))
+        .routes(routes!(admin::calls::show))
         .routes(routes!(admin::keys::list))
         .routes(routes!(admin::keys::revoke))
         .routes(routes!(admin::reset::reset))
@@ -91,8 +95,14 @@ fn routes() -> OpenApiRouter<ControlState> {
         .routes(routes!(admin::upgrades::list))
         .routes(routes!(admin::upgrades::approve))
         .routes(routes!(admin::upgrades::reject))
+        .routes(routes!(admin::usage::usage))
+        .routes(routes!(admin::announcements::list, admin::announcements::add))
+        .routes(routes!(admin::announcements::change, admin::announcements::delete))
         .routes(routes!(admin::audit::audit))
         .routes(routes!(admin::system::health))
+        .routes(routes!(admin::config::config))
+        .routes(routes!(admin::upstreams::list))
+        .routes(routes!(admin::upstreams::test))
         .routes(routes!(admin::reload::reload))
 }
 

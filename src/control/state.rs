@@ -5,8 +5,10 @@ use super::health::{self, Readiness};
 use super::routes::admin::overview::Overviews;
 use super::routes::admin::reload::Reloads;
 use super::routes::admin::top_users::TopReports;
+use super::routes::admin::usage::ModelReports;
 use crate::callers::cache::CallerCache;
 use crate::config::Cors;
+use crate::config::report::SectionReport;
 use crate::links::Links;
 use crate::mail::Mailer;
 use crate::upstream::Upstreams;
@@ -32,6 +34,7 @@ pub struct ControlState {
     pub instance: Arc<InstanceInfo>,
     pub overviews: Arc<Overviews>,
     pub top_reports: Arc<TopReports>,
+    pub model_reports: Arc<ModelReports>,
 }
 
 /// This instance of the gateway, for health and reload.
@@ -42,6 +45,10 @@ pub struct InstanceInfo {
     pub upstreams: Arc<ArcSwap<Upstreams>>,
     pub reloads: Reloads,
     pub checks: health::Checks,
+    /// The configuration in force, without secrets.
+    pub config: Arc<ArcSwap<Vec<SectionReport>>>,
+    /// Held while an upstream is tested.
+    pub upstream_test: tokio::sync::Mutex<()>,
 }
 
 /// Settings of the edge: allowed origins and trusted proxies.

@@ -182,6 +182,13 @@ impl Catalog {
 }
 
 impl Prices {
+    /// The prices of a request with a prompt of so many tokens, and true if those are the long-context prices.
+    #[must_use]
+    pub fn step(&self, prompt: u64) -> (&PriceStep, bool) {
+        let is_long = self.long_from > 0 && prompt >= self.long_from;
+        (if is_long { &self.long } else { &self.short }, is_long)
+    }
+
     /// Cost of the tokens in ticks.
     ///
     /// Cached tokens, and those of `cache_written`, are part of the prompt and have their own prices;
@@ -189,8 +196,7 @@ impl Prices {
     /// request.
     #[must_use]
     pub fn cost_ticks(&self, tokens: &TokenCount, cache_written: u64) -> u64 {
-        let is_long = self.long_from > 0 && tokens.prompt >= self.long_from;
-        let step = if is_long { &self.long } else { &self.short };
+        let (step, _) = self.step(tokens.prompt);
         let cached = tokens.cached.min(tokens.prompt);
         let output = tokens.completion.saturating_add(tokens.reasoning);
         let written = cache_written.min(tokens.prompt - cached);

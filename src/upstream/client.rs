@@ -12,6 +12,7 @@ use super::drains::Drains;
 use super::exchange::Connection;
 pub use super::exchange::{BodyError, Exchange, SendError};
 use super::idle_pool::IdlePool;
+use super::recent_calls::RecentCalls;
 use bytes::Bytes;
 use domain::id::{IdMap, RequestId};
 use domain::secret::Secret;
@@ -55,6 +56,8 @@ pub struct UpstreamClient {
     connector: TransportConnector,
     idle: IdlePool,
     pub breaker: Arc<Breaker>,
+    /// Latest calls and failures, for operators.
+    pub recent: RecentCalls,
     /// Models that are cooling down after a 429.
     pub cooldowns: Cooldowns,
     /// Bounds the calls in flight.
@@ -166,6 +169,7 @@ impl UpstreamClient {
             connector: TransportConnector::new(Some(options)),
             idle: IdlePool::default(),
             breaker: Arc::default(),
+            recent: RecentCalls::default(),
             cooldowns: Cooldowns::default(),
             limiter,
             drains,

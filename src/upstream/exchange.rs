@@ -53,6 +53,22 @@ pub enum SendError {
     NotHttp(&'static str),
 }
 
+impl SendError {
+    /// The word for it in the list of an upstream's failures.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::Connect(_) => "connect",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::WriteTimeout => "write_timeout",
+            Self::FirstByteTimeout => "first_byte_timeout",
+            Self::Closed(_) => "closed",
+            Self::NotHttp(_) => "not_http",
+        }
+    }
+}
+
 /// Reason why a response body ended before it was complete.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {

@@ -9,6 +9,7 @@ pub mod drains;
 pub mod exchange;
 mod idle_pool;
 pub mod probe;
+pub mod recent_calls;
 pub mod rendezvous;
 pub mod retry_budget;
 mod tap;

@@ -5,6 +5,7 @@
 use super::Upstreams;
 use super::breaker::Phase;
 use super::client::{CallError, SendError, UpstreamClient, UpstreamRequest};
+use super::recent_calls::Failure;
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use http::Method;
@@ -57,19 +58,24 @@ async fn probe(client: &Arc<UpstreamClient>) {
         send_once: true,
         ..UpstreamRequest::without_body(Method::GET, "/models")
     };
-    let is_up = match client.try_call(request, tokio::time::sleep(PROBE_TIMEOUT)).await {
-        Ok(exchange) => !exchange.status().is_server_error(),
+    let problem = match client.try_call(request, tokio::time::sleep(PROBE_TIMEOUT)).await {
+        Ok(exchange) if exchange.status().is_server_error() => {
+            Some(("probe", Some(exchange.status().as_u16())))
+        }
+        Ok(_) => None,
         // An upstream at its concurrency limit is being used anyway.
         Err(CallError::Failed(SendError::Busy)) => return,
-        Err(_) => false,
+        Err(CallError::Failed(error)) => Some((error.as_str(), None)),
+        Err(CallError::Cancelled { .. }) => Some(("probe_timeout", None)),
     };
     let now = clock::instant();
-    match (is_up, was_closed) {
-        (false, _) => {
+    match (problem, was_closed) {
+        (Some((reason, status)), _) => {
             tracing::warn!(upstream = &*client.upstream().name, "upstream probe failed");
+            client.recent.failed(Failure { at: clock::now(), reason, status });
             call_permit.failed(now, clock::chance(), None);
         }
-        (true, false) => call_permit.succeeded(now),
-        (true, true) => {}
+        (None, false) => call_permit.succeeded(now),
+        (None, true) => {}
     }
 }

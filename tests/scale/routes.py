@@ -23,6 +23,7 @@ EXEMPT = {
     f"POST {V1}/users/register": HASHES,
     f"POST {V1}/users/change-password": HASHES,
     f"GET {V1}/admin/usage/top-users, asked for the first time": "adds up all days of a period; then it is kept",
+    f"GET {V1}/admin/usage, by model for the first time": "adds up all days of a period; then it is kept",
     f"PATCH {V1}/admin/plans/{{id}}, new limits for most users": "gives each of its users a new version",
 }
 
@@ -104,6 +105,7 @@ def reads(world):
 
     history = f"{V1}/usage/history"
     some_key = world.heavy_keys[len(world.heavy_keys) // 2]
+    some_call = world.read(f"{history}?limit=1&to={first}", heavy)["data"][0]["request_id"]
     for what, query in [
         ("newest", ""),
         ("200 rows as CSV", "limit=200&format=csv"),
@@ -114,10 +116,21 @@ def reads(world):
         ("a rare status", "status=failed&limit=200"),
         ("a key hardly used", f"key={some_key}"),
         ("the first day", f"from={first}&to={first}"),
+        ("a request", f"request_id={some_call}"),
+        ("a request of the client's name", "request_id=nothing"),
         ("everything at once", f"{year}&model={OLD_MODEL}&status=abandoned&key={some_key}"),
     ]:
         yield f"GET {history}, {what}", f"{history}?{query}", heavy
 
+    yield f"GET {history}/{{request_id}}", f"{history}/{some_call}", heavy
+    yield f"GET {V1}/admin/calls/{{request_id}}", f"{V1}/admin/calls/{some_call}", admin
+    calls = f"{V1}/admin/users/{world.heavy_id}/calls"
+    for what, query in [("newest", ""), ("a rare status", "status=failed&limit=200"), ("a request", f"request_id={some_call}")]:
+        yield f"GET {V1}/admin/users/{{id}}/calls, {what}", f"{calls}?{query}", admin
+    yield f"GET {V1}/announcements", f"{V1}/announcements", None
+    yield f"GET {V1}/admin/announcements", f"{V1}/admin/announcements", admin
+    yield f"GET {V1}/admin/config", f"{V1}/admin/config", admin
+    yield f"GET {V1}/admin/upstreams", f"{V1}/admin/upstreams", admin
     yield f"GET {V1}/admin/stats/overview", f"{V1}/admin/stats/overview", admin
     users = f"{V1}/admin/users"
     for what, query in [
@@ -147,6 +160,22 @@ def reads(world):
     yield f"GET {top}, today", f"{top}?from={today}", admin
     yield f"GET {top}, asked for the first time", lambda n: f"{top}?{earlier(today, n)}", admin
 
+    usage = f"{V1}/admin/usage"
+    this_month, last_month = f"month={today:%Y-%m}", f"month={today.replace(day=1) - datetime.timedelta(days=1):%Y-%m}"
+    for what, query in [
+        ("a month", f"{last_month}"),
+        ("200 rows of a month", f"{last_month}&limit=200"),
+        ("200 rows of this month", f"{this_month}&limit=200"),
+        ("deep cursor", f"{last_month}&limit=200&cursor={world.user_cursor}"),
+        ("by user", f"{last_month}&by=user&limit=200"),
+        ("90 days", f"from={first}&to={today}&limit=200"),
+        ("a year", f"{year}&limit=200"),
+        ("a month without calls", "month=2020-02&limit=200"),
+        ("by model", f"{last_month}&by=model"),
+    ]:
+        yield f"GET {usage}, {what}", f"{usage}?{query}", admin
+    yield f"GET {usage}, by model for the first time", lambda n: f"{usage}?by=model&{earlier(today, n)}", admin
+
     upgrades = f"{V1}/admin/upgrades"
     for what, query in [
         ("newest", "limit=200"), ("deep cursor", f"cursor={world.upgrade_cursor}"),
@@ -160,6 +189,8 @@ def reads(world):
         ("newest", "limit=200"), ("by subject", f"{subject}&limit=200"), ("by an unknown subject", "subject=user:none"),
         ("by actor, deep cursor", f"actor=operator&cursor={world.audit_cursor}"),
         ("by actor and subject", f"actor=gateway&{subject}"), ("an actor without entries", "actor=user:none"),
+        ("by action", "action=user.change&limit=200"), ("by an unknown action", "action=none"),
+        ("by action and day", f"action=user.change&from={first}&to={first}"),
     ]:  # fmt: skip
         yield f"GET {audit}, {what}", f"{audit}?{query}", admin
     yield f"GET {V1}/admin/system/health", f"{V1}/admin/system/health", admin

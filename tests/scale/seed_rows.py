@@ -187,6 +187,10 @@ class SeedRows:
             f" select user_id, day, admitted_at / 900000, model, {CALLS}, {SUMS} from usage_event"
             f" where day >= '{self.first_quarter_day()}' group by 1, 2, 3, 4 order by 1, 2, 3, 4"
         )
+        self.store.run(
+            "insert into key_use (user_id, key_id, last_at)"
+            " select user_id, key_id, max(last_at) from usage_daily group by user_id, key_id"
+        )
 
     def first_quarter_day(self):
         """Older quarters of an hour are pruned every day."""

@@ -3,6 +3,7 @@
 //! The verbs that change something write their entry in the same transaction. [`Audit::append_audit`] is for
 //! what happens outside the store.
 
+use super::announcements::Announcement;
 use super::one_time_links::NewLink;
 use super::upgrades::Upgrade;
 use super::{StoreError, Used};
@@ -38,7 +39,7 @@ pub trait Audit: Send + Sync + 'static {
 pub struct Change {
     /// Such as `user.change`: see the constructors.
     pub action: &'static str,
-    /// The object of the change: `user:ID`, `key:ID`, `plan:ID`, `upgrade:ID` or `config`.
+    /// The object of the change: `user:ID`, `key:ID`, `plan:ID`, `upgrade:ID`, `announcement:ID` or `config`.
     pub subject: String,
     pub before: Option<Value>,
     pub after: Option<Value>,
@@ -50,6 +51,12 @@ pub struct AuditFilter {
     /// The actor, as displayed by [`domain::actor::Actor`].
     pub actor: Option<String>,
     pub subject: Option<String>,
+    /// Such as `user.change`.
+    pub action: Option<String>,
+    /// Only changes at this time or later.
+    pub from: Option<Timestamp>,
+    /// Only changes before this time.
+    pub until: Option<Timestamp>,
 }
 
 /// An entry of the log.
@@ -130,6 +137,23 @@ impl Change {
             subject: format!("upgrade:{}", after.id),
             before: before.map(upgrade),
             after: Some(upgrade(after)),
+        }
+    }
+
+    /// An announcement was added (`before` is none), changed or deleted (`after` is none).
+    #[must_use]
+    pub fn of_announcement(before: Option<&Announcement>, after: Option<&Announcement>) -> Self {
+        let action = match (before, after) {
+            (None, _) => "announcement.add",
+            (Some(_), Some(_)) => "announcement.change",
+            (Some(_), None) => "announcement.delete",
+        };
+        let id = before.or(after).map(|announcement| announcement.id).unwrap_or_default();
+        Self {
+            action,
+            subject: format!("announcement:{id}"),
+            before: before.map(announcement),
+            after: after.map(announcement),
         }
     }
 
@@ -216,6 +240,15 @@ fn plan(plan: &Plan) -> Value {
         "image_qualities": policy.image_qualities,
         "account_references": policy.account_references,
         "retired": plan.retired,
+    })
+}
+
+fn announcement(announcement: &Announcement) -> Value {
+    json!({
+        "text": announcement.text,
+        "level": announcement.level,
+        "starts_at": announcement.starts_at,
+        "ends_at": announcement.ends_at,
     })
 }
 

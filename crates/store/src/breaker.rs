@@ -5,6 +5,7 @@
 //! apart, so the server is probed while it runs. While the server is down, one caller at a time retries it at
 //! intervals, and all others fail without waiting.
 
+use super::announcements::AnnouncementError;
 use super::error::StoreError;
 use super::maintenance::{Maintenance, Reach};
 use super::users::UserError;
@@ -60,6 +61,15 @@ impl StoreFailure for UserError {
         match self {
             Self::Store(error) => error.unavailable(),
             _ => None,
+        }
+    }
+}
+
+impl StoreFailure for AnnouncementError {
+    fn unavailable(&self) -> Option<&str> {
+        match self {
+            Self::Store(error) => error.unavailable(),
+            Self::EndsBeforeStart => None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! How domain values are stored in columns, and read back. Reading refuses values that were never written.
 
 use crate::StoreError;
+use crate::announcements::Level;
 use crate::upgrades::UpgradeStatus;
 use domain::charge::{Source, Status};
 use domain::day::Day;
@@ -137,6 +138,10 @@ pub(super) fn user_status(stored: &str) -> Result<UserStatus, StoreError> {
 
 pub(super) fn upgrade_status(stored: &str) -> Result<UpgradeStatus, StoreError> {
     word(&UpgradeStatus::ALL, UpgradeStatus::as_str, stored)
+}
+
+pub(super) fn level(stored: &str) -> Result<Level, StoreError> {
+    word(&[Level::Info, Level::Warning], Level::as_str, stored)
 }
 
 fn word<T: Copy>(all: &[T], as_str: fn(T) -> &'static str, stored: &str) -> Result<T, StoreError> {

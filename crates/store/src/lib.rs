@@ -18,6 +18,7 @@ pub mod sessions;
 pub mod one_time_links;
 pub mod upgrades;
 pub mod audit;
+pub mod announcements;
 pub mod stored_responses;
 pub mod reports;
 pub mod reconciliation;
@@ -34,6 +35,7 @@ mod rows;
 #[cfg(feature = "fake")]
 pub mod fake;
 
+pub use announcements::Announcements;
 pub use audit::Audit;
 pub use callers::{Callers, ChangeFeed, Changed, Changes, CommitStamp};
 pub use error::StoreError;
@@ -67,6 +69,7 @@ pub trait Store:
     + OneTimeLinks
     + Upgrades
     + Audit
+    + Announcements
     + StoredResponses
     + Reports
     + Reconciliation

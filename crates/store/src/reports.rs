@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use async_trait::async_trait;
-use domain::charge::{Charge, Status};
+use domain::charge::{Adjustment, Charge, Status};
 use domain::day::Day;
 use domain::id::{KeyId, PlanId, RequestId, UserId};
 use domain::user::{User, UserStatus};
@@ -52,7 +52,22 @@ pub trait Reports: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Charge>, StoreError>;
 
-    /// The time of each key's last admitted call.
+    /// A call; `user` narrows it to that user's calls. Finding one of a known day reads that day alone.
+    async fn call(
+        &self,
+        request: RequestId,
+        user: Option<UserId>,
+    ) -> Result<Option<Charge>, StoreError>;
+
+    /// The adjustments of a user's key on a day, the earliest first.
+    async fn adjustments(
+        &self,
+        user: UserId,
+        key: &KeyId,
+        day: Day,
+    ) -> Result<Vec<Adjustment>, StoreError>;
+
+    /// The time at which each key was last used: of its last admitted call, or at most a minute before.
     async fn last_used(&self, user: UserId) -> Result<Vec<(KeyId, Timestamp)>, StoreError>;
 
     /// Number of users, by plan and status.
@@ -67,6 +82,15 @@ pub trait Reports: Send + Sync + 'static {
 
     /// Sums over all users by model, the most tokens first.
     async fn totals_by_model(&self, from: Day, to: Day) -> Result<Vec<(String, Sums)>, StoreError>;
+
+    /// At most `limit` sums of the users who used anything, in the order of users and then of models.
+    async fn usage_of_users(
+        &self,
+        period: (Day, Day),
+        grouping: Grouping,
+        after: Option<&UsagePosition>,
+        limit: u32,
+    ) -> Result<Vec<UserUsage>, StoreError>;
 
     /// The users who used the most, in order; users who used nothing are left out.
     async fn top_users(
@@ -161,6 +185,54 @@ pub struct HistoryFilter {
     pub model: Option<String>,
     pub status: Option<Status>,
     pub key: Option<KeyId>,
+    /// The gateway's id of a request (`req_…`), or the one that its client sent.
+    pub request: Option<String>,
+}
+
+impl HistoryFilter {
+    /// True if the row passes, whatever its request.
+    pub(super) fn passes(&self, row: &Charge) -> bool {
+        self.from.is_none_or(|from| row.day >= from)
+            && self.to.is_none_or(|to| row.day <= to)
+            && self.model.as_deref().is_none_or(|model| *row.model == *model)
+            && self.status.is_none_or(|status| row.status == status)
+            && self.key.as_ref().is_none_or(|key| row.key == *key)
+    }
+}
+
+/// What a row of [`Reports::usage_of_users`] adds up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grouping {
+    /// The calls of a user.
+    User,
+    /// The calls of a user with a model.
+    UserAndModel,
+}
+
+/// The sums of one user, or of one user and model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UserUsage {
+    pub user: UserId,
+    /// The account; `None` if it was deleted since.
+    pub account: Option<User>,
+    /// `None` for all models.
+    pub model: Option<String>,
+    pub sums: Sums,
+}
+
+/// The position of a row in [`Reports::usage_of_users`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsagePosition {
+    pub user: UserId,
+    pub model: Option<String>,
+}
+
+impl UserUsage {
+    /// The position of this row.
+    #[must_use]
+    pub fn position(&self) -> UsagePosition {
+        UsagePosition { user: self.user, model: self.model.clone() }
+    }
 }
 
 /// The sum that users are ranked by.
@@ -205,9 +277,32 @@ pub(super) fn last_day(at: Timestamp) -> Day {
     Day::at(latest.unwrap_or(Timestamp::MAX), &TimeZone::UTC)
 }
 
+/// The days that a call may have whose id was made when it arrived; `None` if the id does not say when.
+pub(super) fn days_of(request: RequestId) -> Option<(Day, Day)> {
+    // A UUIDv7 begins with the milliseconds since 1970.
+    let at = i64::try_from(request.0.as_u128() >> 80).ok();
+    let at = at.filter(|_| request.0.get_version_num() == 7)?;
+    let day = |ms: i64| Some(Day::at(Timestamp::from_millisecond(ms).ok()?, &TimeZone::UTC));
+    Some((day(at - FURTHEST_MS)?, day(at + FURTHEST_MS + DAY_MS)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_id_says_its_days() {
+        let day = |text: &str| text.parse::<Day>().unwrap();
+        let id = |millis: u128| RequestId(uuid::Uuid::from_u128(millis << 80 | 7 << 76 | 1));
+        // 2026-01-02T00:00:00Z
+        let days = days_of(id(1_767_312_000_000));
+        assert_eq!(days, Some((day("2025-12-31"), day("2026-01-04"))));
+        assert_eq!(days_of(id((1 << 48) - 1)), None, "after the last day");
+        assert_eq!(days_of(RequestId(uuid::Uuid::nil())), None);
+        let now = RequestId::new();
+        let today = Day::at(Timestamp::now(), &TimeZone::UTC);
+        assert!(days_of(now).is_some_and(|(from, to)| (from..=to).contains(&today)));
+    }
 
     fn of(counts: &[(usize, u64)]) -> Latency {
         let mut latency = Latency::default();

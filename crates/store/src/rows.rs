@@ -2,11 +2,12 @@
 
 use super::StoreError;
 use super::encode::{self, DayColumn};
-use super::reports::{Latency, Sums};
+use super::reports::{Latency, Sums, UserUsage};
 use domain::day::Day;
-use domain::id::{KeyId, PlanId};
+use domain::id::{KeyId, PlanId, UserId};
 use domain::user::UserStatus;
 use jiff::Timestamp;
+use uuid::Uuid;
 
 const MS_PER_QUARTER: i64 = 900_000;
 
@@ -63,6 +64,14 @@ pub(super) struct UserCountRow {
 pub(super) struct LastUsedRow {
     key_id: String,
     last_at: i64,
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct UserUsageRow {
+    pub user_id: Uuid,
+    model: Option<String>,
+    #[sqlx(flatten)]
+    sums: SumsRow,
 }
 
 #[derive(sqlx::FromRow)]
@@ -147,6 +156,16 @@ impl TryFrom<LastUsedRow> for (KeyId, Timestamp) {
 
     fn try_from(row: LastUsedRow) -> Result<Self, StoreError> {
         Ok((KeyId(row.key_id.into()), encode::instant(row.last_at)?))
+    }
+}
+
+impl TryFrom<UserUsageRow> for UserUsage {
+    type Error = StoreError;
+
+    /// Without the account.
+    fn try_from(row: UserUsageRow) -> Result<Self, StoreError> {
+        let (user, sums) = (UserId(row.user_id), row.sums.try_into()?);
+        Ok(Self { user, account: None, model: row.model, sums })
     }
 }
 

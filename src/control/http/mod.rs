@@ -3,5 +3,6 @@
 pub mod middleware;
 pub mod extract;
 pub mod pagination;
+pub mod csv;
 pub mod etag;
 pub mod stale_cache;

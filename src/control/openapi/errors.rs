@@ -113,6 +113,14 @@ error_sets! {
     PlanExists: [ApiError::PlanExists];
     /// Routes with the id of a user.
     UserNotFound: [ApiError::NotFound("user")];
+    /// Routes with the name of an upstream.
+    UpstreamNotFound: [ApiError::NotFound("upstream")];
+    /// Testing an upstream.
+    UpstreamTestRunning: [ApiError::UpstreamTestRunning];
+    /// Routes with the id of an announcement.
+    AnnouncementNotFound: [ApiError::NotFound("announcement")];
+    /// Routes with the id of a call.
+    CallNotFound: [ApiError::NotFound("call")];
     /// Changing a user.
     InvalidUserChange: [
         ApiError::AlreadyTaken("email"), ApiError::AlreadyTaken("username"), ApiError::OwnAccountLockout,

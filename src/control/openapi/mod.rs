@@ -26,6 +26,7 @@ use utoipa::{Modify, OpenApi};
         (name = "Keys", description = "API keys"),
         (name = "Usage", description = "Usage and remaining quota"),
         (name = "Plans", description = "Plans and plan changes"),
+        (name = "Announcements", description = "Messages of the operator to all callers"),
         (name = "Admin", description = "Administration; requires the role `admin`"),
         (name = "Health", description = "Health checks"),
     ),

@@ -9,4 +9,5 @@ pub mod profile;
 pub mod keys;
 pub mod plans;
 pub mod usage;
+pub mod announcements;
 pub mod admin;

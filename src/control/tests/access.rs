@@ -17,7 +17,7 @@ enum Rule {
 
 use Rule::{Admin as AdminOnly, Open, Reader, User as SignedIn};
 
-const RULES: [(&str, &str, Rule); 53] = [
+const RULES: [(&str, &str, Rule); 65] = [
     ("get", "/", Open),
     ("get", "/api", Open),
     ("get", "/health", Open),
@@ -48,21 +48,33 @@ const RULES: [(&str, &str, Rule); 53] = [
     ("get", "/api/v1/usage/daily", Reader),
     ("get", "/api/v1/usage/monthly", Reader),
     ("get", "/api/v1/usage/history", Reader),
+    ("get", "/api/v1/usage/history/{request_id}", Reader),
     ("get", "/api/v1/usage/stats", Reader),
     ("get", "/api/v1/plans", Open),
     ("get", "/api/v1/plans/{plan_id}", Open),
     ("get", "/api/v1/plans/compare/pricing", Open),
     ("post", "/api/v1/plans/upgrade", SignedIn),
+    ("get", "/api/v1/announcements", Open),
     ("get", "/api/v1/admin/stats/overview", AdminOnly),
     ("get", "/api/v1/admin/users", AdminOnly),
     ("post", "/api/v1/admin/users", AdminOnly),
     ("post", "/api/v1/admin/users/{id}/invitation", AdminOnly),
     ("get", "/api/v1/admin/users/{id}", AdminOnly),
     ("patch", "/api/v1/admin/users/{id}", AdminOnly),
+    ("get", "/api/v1/admin/users/{id}/calls", AdminOnly),
+    ("get", "/api/v1/admin/calls/{request_id}", AdminOnly),
     ("get", "/api/v1/admin/users/{id}/keys", AdminOnly),
     ("delete", "/api/v1/admin/users/{id}/keys/{key_id}", AdminOnly),
     ("post", "/api/v1/admin/users/{id}/reset-usage", AdminOnly),
     ("get", "/api/v1/admin/usage/top-users", AdminOnly),
+    ("get", "/api/v1/admin/usage", AdminOnly),
+    ("get", "/api/v1/admin/announcements", AdminOnly),
+    ("post", "/api/v1/admin/announcements", AdminOnly),
+    ("patch", "/api/v1/admin/announcements/{id}", AdminOnly),
+    ("delete", "/api/v1/admin/announcements/{id}", AdminOnly),
+    ("get", "/api/v1/admin/config", AdminOnly),
+    ("get", "/api/v1/admin/upstreams", AdminOnly),
+    ("post", "/api/v1/admin/upstreams/{name}/test", AdminOnly),
     ("post", "/api/v1/admin/plans", AdminOnly),
     ("patch", "/api/v1/admin/plans/{id}", AdminOnly),
     ("delete", "/api/v1/admin/plans/{id}", AdminOnly),
@@ -125,7 +137,8 @@ async fn answers_by_rule(method: &str, path: &str, rule: Rule) {
     };
     let method = method.to_uppercase();
     let path = path.replace("{id}", "none").replace("{key_id}", "none");
-    let path = path.replace("{plan_id}", "leveler");
+    let path = path.replace("{plan_id}", "leveler").replace("{name}", "none");
+    let path = path.replace("{request_id}", "none");
     let asked = async |credential: Option<&str>| {
         let reply = control.ask(&method, &path, Ask::default().bearer(credential)).await;
         (reply.status.as_u16(), reply)

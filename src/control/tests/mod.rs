@@ -6,12 +6,16 @@ mod first_admin;
 mod invitations;
 mod accounts;
 mod admins;
+mod announcements;
 mod attacks;
+mod calls;
 mod openapi;
+mod operations;
 mod history;
 mod keys;
 mod plans;
 mod middleware;
+mod usage_of_all;
 
 use super::admin_port::{self, AdminState};
 use super::auth::identity::Identity;
@@ -68,6 +72,7 @@ pub(crate) struct Control {
     /// Mails that wait to be sent.
     pub(crate) mails: tokio::sync::Mutex<tokio::sync::mpsc::Receiver<Job>>,
     pub(crate) links: Arc<Links>,
+    pub(crate) instance: Arc<InstanceInfo>,
     pub(crate) _folder: tempfile::TempDir,
 }
 
@@ -132,6 +137,15 @@ fn configured(more: &str) -> Config {
     config::load_from(Some(("test.toml", more)), &BTreeMap::new()).unwrap()
 }
 
+/// The configuration of an upstream `mine` with the model `grok-4.3`.
+pub(crate) fn configured_upstream(base_url: &str) -> String {
+    format!(
+        "[[upstreams]]\nname = \"mine\"\nbase_url = \"{base_url}\"\napi_key = \"hunter2-key\"\n\
+         [[models]]\nid = \"grok-4.3\"\nupstreams = [{{ name = \"mine\" }}]\ncontext_tokens = 1000000\n\
+         prices = {{ input = 1.25, cached_input = 0.20, output = 2.50 }}\nowned_by = \"xai\"\n"
+    )
+}
+
 pub(crate) async fn control() -> Control {
     control_with("", None).await
 }
@@ -161,14 +175,16 @@ pub(crate) async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>
         None => (Mailer::off(Arc::clone(&metrics)), tokio::sync::mpsc::channel(1).1),
     };
     let (reloads, _) = tokio::sync::mpsc::channel(1);
-    let instance = InstanceInfo {
+    let instance = Arc::new(InstanceInfo {
         readiness: readiness.clone(),
         started_at: clock::instant(),
         metrics: Arc::clone(&metrics),
         upstreams: Arc::new(ArcSwap::from_pointee(Upstreams::new(config.catalog.clone()))),
         reloads,
         checks: health::Checks::default(),
-    };
+        config: Arc::new(ArcSwap::from_pointee(config.report())),
+        upstream_test: tokio::sync::Mutex::default(),
+    });
     let state = ControlState {
         store: Arc::clone(&store),
         quota: Arc::clone(&quota),
@@ -177,9 +193,10 @@ pub(crate) async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>
         identity: Arc::new(identity),
         links: Arc::clone(&links),
         mailer,
-        instance: Arc::new(instance),
+        instance: Arc::clone(&instance),
         overviews: Arc::new(admin::overview::overviews()),
         top_reports: Arc::new(admin::top_users::reports()),
+        model_reports: Arc::new(admin::usage::model_reports()),
     };
     let trusted_proxies = config.listener.trusted_proxies.clone().into();
     let router = router(
@@ -194,7 +211,7 @@ pub(crate) async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>
         names: Vec::new(),
     });
     let (mails, _folder) = (tokio::sync::Mutex::new(mails), folder);
-    Control { router, admin_port, store, quota, readiness, mails, links, _folder }
+    Control { router, admin_port, store, quota, readiness, mails, links, instance, _folder }
 }
 
 async fn journal(store: &Arc<dyn Store>, metrics: &Arc<Metrics>, folder: &Path) -> Journal {

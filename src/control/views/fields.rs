@@ -1,10 +1,11 @@
 //! Text fields of requests. Each type is validated when it is deserialized.
 
-use domain::label::label;
+use domain::label::{has_only_seen_characters, label};
 use domain::password;
 use domain::user::{normalised_email, normalised_username};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
+use store::announcements::MAX_CHARACTERS as MAX_ANNOUNCEMENT;
 use utoipa::ToSchema;
 
 /// An e-mail address. Stored in lower case without surrounding spaces.
@@ -36,6 +37,12 @@ pub struct Password(pub String);
 #[serde(try_from = "String")]
 #[schema(value_type = String, min_length = 1, max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u115f-\u1160\u1680\u17b4-\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3164\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe-\uffff]*[^\s\x00-\x1f\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u115f-\u1160\u1680\u17b4-\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3164\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe-\uffff][^\x00-\x1f\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890-\u0891\u08e2\u115f-\u1160\u1680\u17b4-\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3164\ue000-\uf8ff\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe-\uffff]*$", example = "laptop")]
 pub struct Label(pub String);
+
+/// The plain text of an announcement: 1 to 500 visible characters, spaces and line breaks.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(try_from = "String")]
+#[schema(value_type = String, min_length = 1, max_length = 500, example = "Maintenance on Sunday, 02:00 to 03:00 UTC.")]
+pub struct AnnouncementText(pub String);
 
 /// The text is not valid for its field.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +94,21 @@ impl TryFrom<String> for Label {
     type Error = BadField;
     fn try_from(text: String) -> Result<Self, BadField> {
         label(&text).map(Self).map_err(|e| bad(e.to_string()))
+    }
+}
+
+impl TryFrom<String> for AnnouncementText {
+    type Error = BadField;
+    fn try_from(text: String) -> Result<Self, BadField> {
+        let text = text.replace("\r\n", "\n").trim().to_owned();
+        let characters = text.chars().count();
+        if !(1..=MAX_ANNOUNCEMENT).contains(&characters) {
+            let problem =
+                format!("must have 1 to {MAX_ANNOUNCEMENT} characters, but has {characters}");
+            return Err(bad(problem));
+        }
+        has_only_seen_characters(&text).map_err(|e| bad(e.to_string()))?;
+        Ok(Self(text))
     }
 }
 

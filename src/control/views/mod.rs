@@ -1,5 +1,6 @@
 //! The JSON that several routes share: field types of requests, and objects of replies.
 
+pub mod announcement;
 pub mod fields;
 pub mod limits;
 pub mod user;

@@ -10,18 +10,18 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SumsView {
     /// Calls that count against the requests per day.
-    requests: u64,
+    pub requests: u64,
     /// All admitted calls, including failed ones.
-    calls: u64,
+    pub calls: u64,
     /// Calls that the upstream failed or cut off.
-    failed: u64,
-    tokens: TokensView,
-    cost_micro_dollars: i64,
+    pub failed: u64,
+    pub tokens: TokensView,
+    pub cost_micro_dollars: i64,
     /// The cost in US cents.
-    cost_cents: f64,
+    pub cost_cents: f64,
 }
 
-/// AccessTokens as the upstream bills them.
+/// Tokens as the upstream bills them.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub struct TokensView {
     pub prompt: u64,

@@ -10,6 +10,7 @@ use crate::upstream::client::{
     CallError, Exchange, PendingReply, SendError, UpstreamClient, UpstreamRequest,
 };
 use crate::upstream::concurrency::Permit;
+use crate::upstream::recent_calls::Failure;
 use bytes::{Bytes, BytesMut};
 use http::Method;
 use std::ops::ControlFlow;
@@ -133,7 +134,10 @@ impl Forwarding<'_> {
         let mut exchange = match called {
             Ok(exchange) => exchange,
             Err(CallError::Cancelled { by, pending }) => return Attempt::Stopped { by, pending },
-            Err(CallError::Failed(error)) => return self.no_response(upstream, &error),
+            Err(CallError::Failed(error)) => {
+                record(client, error.as_str(), None);
+                return self.no_response(upstream, &error);
+            }
         };
         let head_at = clock::instant();
         self.set_upstream_up(upstream, true);
@@ -143,6 +147,7 @@ impl Forwarding<'_> {
         }
         if is_compressed(&exchange) {
             tracing::warn!(request_id = %self.reservation.request, upstream = &**upstream, "upstream sent a compressed response despite accept-encoding: identity");
+            record(client, "compressed", Some(exchange.status().as_u16()));
             return Attempt::upstream_failed(UpstreamFailure::BadReply, false);
         }
         if let Some(error) = self.error_at_first(session, &mut exchange).await {
@@ -225,6 +230,9 @@ impl Forwarding<'_> {
         // Not in its own words: they may quote the request, and prompts are never logged.
         tracing::warn!(request_id = %self.reservation.request, upstream = &*upstream.name, upstream_status = status, fault = error.fault.as_str(), "upstream returned an error");
         alert(self.metrics, client, error.fault);
+        if blame != FaultOwner::Caller {
+            record(client, error.fault.as_str(), Some(status));
+        }
         Attempt::Failed {
             refuses_stream_options: error.refuses_stream_options,
             failure: UpstreamFailure::ErrorResponse {
@@ -261,6 +269,11 @@ impl Forwarding<'_> {
             send_once: false,
         }
     }
+}
+
+/// Records a failure for operators to see.
+fn record(client: &UpstreamClient, reason: &'static str, status: Option<u16>) {
+    client.recent.failed(Failure { at: clock::now(), reason, status });
 }
 
 /// Counts a refusal that is about the operator's account, and says so once until a call is answered.

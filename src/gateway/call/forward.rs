@@ -20,6 +20,7 @@ use crate::upstream::breaker::CallPermit;
 use crate::upstream::catalog::Route;
 use crate::upstream::client::{Exchange, PendingReply, UpstreamClient};
 use crate::upstream::concurrency::Permit;
+use crate::upstream::recent_calls::Failure;
 use crate::upstream::rendezvous;
 use domain::id::UserId;
 use http::{HeaderMap, HeaderValue};
@@ -57,6 +58,8 @@ impl UpstreamResponse {
     /// Records for the breaker that a response to `caller`, which had begun, broke off.
     pub fn broke_off(&self, caller: UserId) {
         self.client.breaker.record_broken_stream(clock::instant(), clock::chance(), caller);
+        let broken = Failure { at: clock::now(), reason: "broken_response", status: None };
+        self.client.recent.broke_off(broken);
     }
 }
 
@@ -270,6 +273,13 @@ impl Forwarding<'_> {
                 call_permit.failed(now, clock::chance(), caller);
             }
             Attempt::Responded(_) | Attempt::Failed { .. } => call_permit.succeeded(now),
+        }
+        if matches!(
+            attempt,
+            Attempt::Responded(_) | Attempt::Failed { blame: FaultOwner::Caller, .. }
+        ) {
+            // All others were recorded with their reasons.
+            client.recent.succeeded(clock::now());
         }
         let breaker = self.metrics.upstream_breaker(&client.upstream().name);
         breaker.set(client.breaker.phase(now).number());

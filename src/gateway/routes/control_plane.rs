@@ -106,7 +106,12 @@ async fn send(session: &mut Session, response: http::Response<Body>) -> Result<u
         head.set(header::CONTENT_LENGTH, length);
     }
     session.send_head(head).await?;
-    while let Some(Ok(frame)) = body.frame().await {
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            // A part of a report must not look like all of it.
+            session.cut_off().await;
+            return Err(Gone);
+        };
         if let Ok(data) = frame.into_data() {
             session.send(data, false).await?;
         }

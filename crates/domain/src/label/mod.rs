@@ -75,16 +75,44 @@ pub fn label(text: &str) -> Result<String, BadLabel> {
     if text.trim().is_empty() || text.chars().count() > LONGEST {
         return Err(BadLabel::Length);
     }
+    check_seen(text, |_| false).map_err(|(code, place)| BadLabel::Unseen { code, place })?;
+    Ok(text.to_owned())
+}
+
+/// A text has a character that is not seen, or changes how others are shown.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "must not contain invisible or bidirectional characters: remove U+{code:04X} at position {place}"
+)]
+pub struct UnseenCharacter {
+    /// The code point of the refused character.
+    pub code: u32,
+    /// Counted from 1, in characters.
+    pub place: usize,
+}
+
+/// Checks a text of several lines.
+///
+/// # Errors
+/// A character is not seen, and neither a line break nor part of an emoji.
+pub fn has_only_seen_characters(text: &str) -> Result<(), UnseenCharacter> {
+    let checked = check_seen(text, |character| character == '\n');
+    checked.map_err(|(code, place)| UnseenCharacter { code, place })
+}
+
+/// Code point and position, from 1, of the first character that is not seen, unless it `is_allowed`.
+fn check_seen(text: &str, is_allowed: fn(char) -> bool) -> Result<(), (u32, usize)> {
     let mut before = None;
     let mut characters = text.chars().enumerate().peekable();
     while let Some((at, character)) = characters.next() {
         let after = characters.peek().map(|(_, after)| *after);
-        if is_unseen(character) && !is_part_of_emoji(before, character, after) {
-            return Err(BadLabel::Unseen { code: character.into(), place: at + 1 });
+        let is_refused = is_unseen(character) && !is_allowed(character);
+        if is_refused && !is_part_of_emoji(before, character, after) {
+            return Err((character.into(), at + 1));
         }
         before = Some(character);
     }
-    Ok(text.to_owned())
+    Ok(())
 }
 
 /// True if a character is not seen, or changes how others are shown.

@@ -90,3 +90,17 @@ fn the_table_is_in_order() {
     let ends = UNSEEN.iter().flat_map(|(first, last)| [first, last]).collect::<Vec<_>>();
     assert!(ends.windows(2).all(|pair| pair[0] <= pair[1]));
 }
+
+#[test]
+fn a_text_has_lines_and_no_hidden_characters() {
+    assert_eq!(has_only_seen_characters("Two lines,\n\u{2764}\u{fe0f} \u{7b80}"), Ok(()));
+    for (text, code, place) in
+        [("a\tb", 9, 2), ("\u{202e}a", 0x202e, 1), ("a\n\0", 0, 3), ("a\r", 13, 2)]
+    {
+        assert_eq!(
+            has_only_seen_characters(text),
+            Err(UnseenCharacter { code, place }),
+            "{text:?}"
+        );
+    }
+}

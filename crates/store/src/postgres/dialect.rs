@@ -59,6 +59,27 @@ macro_rules! day_in {
     };
 }
 
+/// The days in [`days`], bound to `$parameter`, as rows of `days` with the column `value`.
+macro_rules! each_day {
+    ($parameter:literal) => {
+        concat!("unnest(", $parameter, "::text[]::date[]) as days (value)")
+    };
+}
+
+/// The daily rollup of the days in [`days`] (`$1`), of users above `$2` up to `$3`: day by day, each by the key. The
+/// `offset` keeps the planner from reading all days of all these users in one go.
+macro_rules! usage_of_days {
+    () => {
+        " from unnest($1::text[]::date[]) as days (value)
+         cross join lateral (
+             select *
+             from usage_daily
+             where day = days.value and user_id > $2 and user_id <= $3
+             offset 0
+         ) as usage_daily"
+    };
+}
+
 macro_rules! page_start {
     () => {
         "true"
@@ -88,8 +109,8 @@ macro_rules! is_pruned {
 }
 
 pub(super) use {
-    day_in, for_no_key_update, for_update, id_in, is_pruned, next_change, page_end, page_start,
-    skip_locked, unpartitioned,
+    day_in, each_day, for_no_key_update, for_update, id_in, is_pruned, next_change, page_end,
+    page_start, skip_locked, unpartitioned, usage_of_days,
 };
 
 /// Encodes the parameter of [`id_in`].
@@ -130,6 +151,16 @@ pub(super) async fn begin(
     turn: &mut PoolConnection<Driver>,
 ) -> Result<Transaction<'_, Driver>, sqlx::Error> {
     turn.begin().await
+}
+
+/// Begins a transaction that reads a report.
+pub(super) async fn begin_report(
+    store: &Backend,
+) -> Result<Transaction<'static, Driver>, StoreError> {
+    let mut tx = store.pool.begin().await?;
+    // A range of users may look dear enough to compile code for, which takes many times as long as reading it.
+    sqlx::query("set local jit = off").execute(&mut *tx).await?;
+    Ok(tx)
 }
 
 /// Makes later changes to users wait until the transaction ends, before any other row is locked.

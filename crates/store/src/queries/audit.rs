@@ -7,9 +7,13 @@ use crate::encode;
 use async_trait::async_trait;
 use domain::actor::AuditContext;
 use domain::id;
+use jiff::{SignedDuration, Timestamp};
 use sqlx::QueryBuilder;
 use telemetry::labels::StoreOp;
 use uuid::Uuid;
+
+/// More than the time from a change to its entry, and than clocks of two gateways differ.
+const MAX_WRITE_DELAY: SignedDuration = SignedDuration::from_hours(1);
 
 /// An entry as it is stored.
 #[derive(sqlx::FromRow)]
@@ -49,6 +53,10 @@ impl Audit for Backend {
             if let Some(subject) = &filter.subject {
                 query.push(" and subject = ").push_bind(subject);
             }
+            if let Some(action) = &filter.action {
+                query.push(" and action = ").push_bind(action);
+            }
+            push_time(&mut query, filter);
             if let Some(before) = before {
                 query.push(" and id < ").push_bind(before);
             }
@@ -57,6 +65,23 @@ impl Audit for Backend {
             rows.into_iter().map(AuditEntry::try_from).collect()
         })
         .await
+    }
+}
+
+/// Adds the condition that a change was made from `from` until `until`. Ids begin with the time at which their entry
+/// was written, which is soon after the change: so a range of ids bounds what is read.
+fn push_time(query: &mut QueryBuilder<Driver>, filter: &AuditFilter) {
+    let id_at = |at: Timestamp, slack: SignedDuration| {
+        let at = at.saturating_add(slack).unwrap_or(Timestamp::MAX).as_millisecond();
+        Uuid::from_u128(u128::try_from(at).unwrap_or_default() << 80)
+    };
+    if let Some(from) = filter.from {
+        query.push(" and at >= ").push_bind(from.as_millisecond());
+        query.push(" and id >= ").push_bind(id_at(from, -MAX_WRITE_DELAY));
+    }
+    if let Some(until) = filter.until {
+        query.push(" and at < ").push_bind(until.as_millisecond());
+        query.push(" and id < ").push_bind(id_at(until, MAX_WRITE_DELAY));
     }
 }
 

@@ -2,20 +2,22 @@
 //!
 //! A page must not read everything a user ever did, nor visit hundreds of partitions: the rollup has the days
 //! on which the user made such calls. From the newest of these on a few are read at a time, more and more, until
-//! the page is full.
+//! the page is full. A single call is found by its id, which says its days.
 
 use super::dialect::{self, Backend, Driver};
 use super::reconciliation::{ChargeRow, charge_columns};
 use crate::StoreError;
+use crate::encode;
 use crate::encode::DayColumn;
-use crate::reports::{HistoryFilter, admitted_until, last_day};
-use domain::charge::{Charge, Status};
+use crate::reports::{HistoryFilter, admitted_until, days_of, last_day};
+use domain::charge::{Adjustment, Charge, Status};
 use domain::day::Day;
 use domain::id::{KeyId, RequestId, UserId};
 use jiff::Timestamp;
 use jiff::civil::date;
 use sqlx::QueryBuilder;
 use std::cmp::Reverse;
+use uuid::Uuid;
 
 /// Days that the first query may span, and the factor by which each further one spans more.
 const FIRST_SPAN: i32 = 7;
@@ -38,7 +40,7 @@ impl Page<'_> {
     pub(super) async fn read(&self, store: &Backend) -> Result<Vec<Charge>, StoreError> {
         let last = self.before.map(|(at, _)| last_day(at)).into_iter().chain(self.filter.to).min();
         let days = self.days(store, last).await?;
-        let (mut page, mut rest, mut span) = (Vec::new(), &days[..], FIRST_SPAN);
+        let (mut page, mut rest, mut span) = (self.by_id(store).await?, &days[..], FIRST_SPAN);
         while let Some(newest) = rest.first()
             && !is_complete(&page, self.limit, *newest)
         {
@@ -47,10 +49,25 @@ impl Page<'_> {
             let oldest = these.last().unwrap_or(newest);
             page.extend(self.rows(store, *oldest, *newest).await?);
             page.sort_unstable_by_key(|charge| Reverse((charge.admitted_at, charge.request)));
+            // A client may send the id that the gateway gives.
+            page.dedup_by_key(|charge| charge.request);
             page.truncate(usize::try_from(self.limit).unwrap_or(usize::MAX));
             (rest, span) = (older, span.saturating_mul(SPAN_GROWTH));
         }
         Ok(page)
+    }
+
+    /// The call with the id that the filter asks for, if it belongs on the page. Calls for which the client sent
+    /// this id are found with all others.
+    async fn by_id(&self, store: &Backend) -> Result<Vec<Charge>, StoreError> {
+        let request = self.filter.request.as_deref().and_then(|id| id.parse().ok());
+        let Some(request) = request.filter(|_| self.limit > 0) else { return Ok(Vec::new()) };
+        let found = find_call(store, request, Some(self.user)).await?;
+        let is_on_page = |charge: &Charge| {
+            let place = (charge.admitted_at, charge.request);
+            self.filter.passes(charge) && self.before.is_none_or(|before| place < before)
+        };
+        Ok(found.into_iter().filter(is_on_page).collect())
     }
 
     /// The days on which the user made such calls, of whatever status, the newest first; none after
@@ -101,6 +118,9 @@ impl Page<'_> {
         if let Some(model) = &filter.model {
             query.push(" and model = ").push_bind(model);
         }
+        if let Some(request) = &filter.request {
+            query.push(" and client_request_id = ").push_bind(request);
+        }
         if let Some(key) = &filter.key {
             query.push(" and key_id = ").push_bind(key.as_str());
         }
@@ -121,4 +141,88 @@ fn is_complete(page: &[Charge], limit: u32, day: Day) -> bool {
 
 fn days_between(earlier: Day, later: Day) -> i32 {
     (later.0 - earlier.0).get_days()
+}
+
+/// The call with this id, if it is of this user (`None` = of any user).
+pub(super) async fn find_call(
+    store: &Backend,
+    request: RequestId,
+    user: Option<UserId>,
+) -> Result<Option<Charge>, StoreError> {
+    let found = match days_of(request) {
+        Some(days) => find_on(store, request, user, days).await?,
+        None => None,
+    };
+    match found {
+        Some(charge) => Ok(Some(charge)),
+        // Rows of an earlier service may have ids that say nothing, or something else.
+        None => find_on(store, request, user, (FIRST_DAY, LAST_DAY)).await,
+    }
+}
+
+/// [`find_call`] on the days from the first to the last.
+async fn find_on(
+    store: &Backend,
+    request: RequestId,
+    user: Option<UserId>,
+    (first, last): (Day, Day),
+) -> Result<Option<Charge>, StoreError> {
+    let row: Option<ChargeRow> = sqlx::query_as(concat!(
+        "select ",
+        charge_columns!(),
+        " from usage_event
+         where request = $1
+           and day between $2 and $3
+           and user_id = coalesce($4, user_id)"
+    ))
+    .bind(request.0)
+    .bind(DayColumn(first))
+    .bind(DayColumn(last))
+    .bind(user.map(|user| user.0))
+    .fetch_optional(&store.pool)
+    .await?;
+    row.map(Charge::try_from).transpose()
+}
+
+/// An adjustment as it is stored.
+#[derive(sqlx::FromRow)]
+struct AdjustmentRow {
+    reset: Uuid,
+    tokens: i64,
+    requests: i64,
+    at: i64,
+    by: String,
+}
+
+/// The adjustments of a user's key on a day, the earliest first.
+pub(super) async fn adjustments(
+    store: &Backend,
+    user: UserId,
+    key: &KeyId,
+    day: Day,
+) -> Result<Vec<Adjustment>, StoreError> {
+    let rows: Vec<AdjustmentRow> = sqlx::query_as(
+        "select reset, tokens, requests, at, by
+         from usage_adjustment
+         where user_id = $1 and day = $2 and key_id = $3
+         order by at, reset",
+    )
+    .bind(user.0)
+    .bind(DayColumn(day))
+    .bind(key.as_str())
+    .fetch_all(&store.pool)
+    .await?;
+    let adjustment = |row: AdjustmentRow| {
+        Ok(Adjustment {
+            reset: RequestId(row.reset),
+            user,
+            key: key.clone(),
+            day,
+            tokens: row.tokens,
+            requests: row.requests,
+            at: encode::instant(row.at)?,
+            by: row.by,
+        })
+    };
+    rows.into_iter().map(adjustment).collect()
 }

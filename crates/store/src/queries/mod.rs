@@ -2,6 +2,7 @@
 //!
 //! The parent module is the driver's: its `dialect` has the SQL in which the two drivers differ.
 
+mod announcements;
 mod audit;
 mod callers;
 mod history;
@@ -16,6 +17,7 @@ mod secret;
 mod sessions;
 mod stored_responses;
 mod upgrades;
+mod usage_pages;
 mod users;
 
 use super::dialect::{self, Backend, Connection};

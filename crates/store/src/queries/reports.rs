@@ -1,15 +1,17 @@
 //! What dashboards read. Sums come from the rollups, pages of the ledger by its index on users.
 
 use super::dialect::Backend;
-use super::history::Page;
+use super::history::{self, Page};
+use super::usage_pages::UsagePage;
 use super::users;
 use crate::StoreError;
 use crate::encode::DayColumn;
-use crate::reports::{HistoryFilter, Latency, Reports, Sums, TopBy};
+use crate::reports::{Grouping, HistoryFilter, Latency, Reports, Sums, TopBy};
+use crate::reports::{UsagePosition, UserUsage};
 use crate::rows::{DayRow, LastUsedRow, LatencyRow, ModelRow, PlanRow, QuarterRow};
 use crate::rows::{SumsRow, UserCountRow};
 use async_trait::async_trait;
-use domain::charge::Charge;
+use domain::charge::{Adjustment, Charge};
 use domain::day::Day;
 use domain::id::{KeyId, PlanId, RequestId, UserId};
 use domain::user::{User, UserStatus};
@@ -28,6 +30,7 @@ macro_rules! sums {
              cast(sum(cost_micro_dollars) as bigint) as cost_micro_dollars"
     };
 }
+pub(super) use sums;
 
 #[derive(sqlx::FromRow)]
 struct UserRow {
@@ -153,14 +156,27 @@ impl Reports for Backend {
         self.read(StoreOp::Reports, page.read(self)).await
     }
 
+    async fn call(
+        &self,
+        request: RequestId,
+        user: Option<UserId>,
+    ) -> Result<Option<Charge>, StoreError> {
+        self.read(StoreOp::Reports, history::find_call(self, request, user)).await
+    }
+
+    async fn adjustments(
+        &self,
+        user: UserId,
+        key: &KeyId,
+        day: Day,
+    ) -> Result<Vec<Adjustment>, StoreError> {
+        self.read(StoreOp::Reports, history::adjustments(self, user, key, day)).await
+    }
+
     async fn last_used(&self, user: UserId) -> Result<Vec<(KeyId, Timestamp)>, StoreError> {
         self.read(StoreOp::Reports, async {
             let rows: Vec<LastUsedRow> = sqlx::query_as(
-                "select key_id, max(last_at) as last_at
-                 from usage_daily
-                 where user_id = $1 and calls > 0
-                 group by key_id
-                 order by key_id",
+                "select key_id, last_at from key_use where user_id = $1 order by key_id",
             )
             .bind(user.0)
             .fetch_all(&self.pool)
@@ -234,6 +250,17 @@ impl Reports for Backend {
             rows.into_iter().map(TryInto::try_into).collect()
         })
         .await
+    }
+
+    async fn usage_of_users(
+        &self,
+        period: (Day, Day),
+        grouping: Grouping,
+        after: Option<&UsagePosition>,
+        limit: u32,
+    ) -> Result<Vec<UserUsage>, StoreError> {
+        let page = UsagePage { period, grouping, after, limit };
+        self.read(StoreOp::Reports, page.read(self)).await
     }
 
     async fn top_users(

@@ -58,6 +58,24 @@ macro_rules! day_in {
     };
 }
 
+/// The days in [`days`], bound to `$parameter`, as rows of `days` with the column `value`.
+macro_rules! each_day {
+    ($parameter:literal) => {
+        concat!("json_each(", $parameter, ") as days")
+    };
+}
+
+/// The daily rollup of the days in [`days`] (`$1`), of users above `$2` up to `$3`: day by day, each by the key.
+macro_rules! usage_of_days {
+    () => {
+        " from json_each($1) as days
+         cross join usage_daily
+             on usage_daily.day = days.value
+            and usage_daily.user_id > $2
+            and usage_daily.user_id <= $3"
+    };
+}
+
 /// A page of users is found in the index of names alone, and only then are its rows read.
 macro_rules! page_start {
     () => {
@@ -86,8 +104,8 @@ macro_rules! is_pruned {
 }
 
 pub(super) use {
-    day_in, for_no_key_update, for_update, id_in, is_pruned, next_change, page_end, page_start,
-    skip_locked, unpartitioned,
+    day_in, each_day, for_no_key_update, for_update, id_in, is_pruned, next_change, page_end,
+    page_start, skip_locked, unpartitioned, usage_of_days,
 };
 
 /// Encodes the parameter of [`id_in`].
@@ -134,6 +152,13 @@ pub(super) async fn begin<'a>(
     turn: &'a mut WriteTurn<'_>,
 ) -> Result<Transaction<'a, Driver>, sqlx::Error> {
     turn.begin().await
+}
+
+/// Begins a transaction that reads a report, as of one moment.
+pub(super) async fn begin_report(
+    store: &Backend,
+) -> Result<Transaction<'static, Driver>, StoreError> {
+    Ok(store.pool.begin().await?)
 }
 
 /// Does nothing: a transaction holds the write lock from its start.

@@ -3,6 +3,10 @@
 //! [`Metrics::new`] resolves every handle, so counting is an atomic addition, and so every series
 //! exists from the start with 0. Nothing here is process-wide: each part that counts receives a `Metrics`.
 
+mod totals;
+
+pub use totals::Totals;
+
 use super::backlog::Backlog;
 use super::labels::{
     AccountProblem, MailKind, MailOutcome, Outcome, RedisOp, Route, StoreOp, TokenKind, WaitOutcome,

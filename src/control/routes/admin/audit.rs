@@ -6,24 +6,38 @@ use crate::control::http::extract::Query;
 use crate::control::http::pagination::{self, Page};
 use crate::control::openapi::errors::{AdminRequired, InvalidQuery, Unavailable};
 use crate::control::state::ControlState;
+use crate::control::views::period;
 use axum::Json;
 use axum::extract::State;
+use domain::id::UserId;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::audit::{AuditEntry, AuditFilter};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-#[derive(Deserialize, IntoParams)]
+#[derive(Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AuditQuery {
     /// `user:ID`, `operator` or `gateway`.
     actor: Option<String>,
-    /// `user:ID`, `key:ID`, `plan:ID`, `upgrade:ID` or `config`.
+    /// `user:ID`, `key:ID`, `plan:ID`, `upgrade:ID`, `announcement:ID`, `ledger` or `config`.
     #[param(example = "plan:leveler")]
     subject: Option<String>,
+    /// Id of a user: the same as the subject `user:ID`.
+    #[param(format = Uuid)]
+    user: Option<String>,
+    #[param(example = "plan.change")]
+    action: Option<String>,
+    /// First day (UTC).
+    #[param(format = Date, example = "2026-09-01")]
+    from: Option<String>,
+    /// Last day (UTC).
+    #[param(format = Date, example = "2026-09-30")]
+    to: Option<String>,
     /// Entries per page; default 50.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
@@ -64,11 +78,38 @@ pub async fn audit(
     _admin: Admin,
     Query(query): Query<AuditQuery>,
 ) -> Result<Json<Page<AuditView>>, ApiError> {
+    page(&state, query).await.map(Json)
+}
+
+/// A page of the log.
+///
+/// # Errors
+/// [`ApiError::InvalidValue`] for a parameter.
+pub async fn page(state: &ControlState, query: AuditQuery) -> Result<Page<AuditView>, ApiError> {
     let limit = pagination::limit(query.limit)?;
     let before = pagination::cursor::<Uuid>(query.cursor.as_deref())?;
-    let filter = AuditFilter { actor: query.actor, subject: query.subject };
+    let first = period::day("from", query.from.as_deref())?;
+    let last = period::day("to", query.to.as_deref())?;
+    let filter = AuditFilter {
+        actor: query.actor,
+        subject: subject(query.subject, query.user)?,
+        action: query.action,
+        from: first.map(|day| day.starts_at(&TimeZone::UTC)),
+        until: last.map(|day| day.ends_at(&TimeZone::UTC)),
+    };
     let rows = state.store.audit(&filter, before, limit + 1).await?;
-    Ok(Json(Page::of(rows, limit, |row| row.id.to_string(), view)))
+    Ok(Page::of(rows, limit, |row| row.id.to_string(), view))
+}
+
+/// The subject that both parameters name.
+fn subject(subject: Option<String>, user: Option<String>) -> Result<Option<String>, ApiError> {
+    let Some(user) = user else { return Ok(subject) };
+    let named: UserId =
+        user.parse().map_err(|_| ApiError::invalid("user", "`user` must be the id of a user."))?;
+    match subject {
+        None => Ok(Some(format!("user:{named}"))),
+        Some(_) => Err(ApiError::invalid("user", "`user` and `subject` exclude each other.")),
+    }
 }
 
 fn view(entry: AuditEntry) -> AuditView {

@@ -21,11 +21,43 @@ pub struct SystemHealth {
     health: Health,
     store_connections: ConnectionsView,
     usage: Pipeline,
+    counters: CountersView,
+    calls: CallsView,
+    build: BuildView,
     upstreams: Vec<UpstreamView>,
     /// Running calls of this gateway.
     open_calls: u64,
     /// Entries that could not be written to the ledger and were set aside.
     dead_entries: u64,
+}
+
+/// Counters and their repairs, since the start of this gateway.
+#[derive(Serialize, ToSchema)]
+pub struct CountersView {
+    /// Accounts whose counters were repaired because they differed from the ledger.
+    drift_repaired: u64,
+    /// Charges that Redis acknowledged and then lost; they were resent.
+    lost_writes: u64,
+}
+
+/// Calls of this gateway since its start.
+#[derive(Serialize, ToSchema)]
+pub struct CallsView {
+    admitted: u64,
+    /// Streams that are open now.
+    streams_open: u64,
+    /// Calls that wait now for tokens reserved by calls in flight.
+    waiting_for_tokens: u64,
+    /// Calls that were retried before their first byte.
+    retries: u64,
+}
+
+/// The program.
+#[derive(Serialize, ToSchema)]
+pub struct BuildView {
+    version: &'static str,
+    /// `release` or `debug`.
+    profile: &'static str,
 }
 
 /// Database connections of this gateway.
@@ -79,7 +111,15 @@ pub struct Pipeline {
     queue_depth: u64,
     /// Milliseconds since the last write while charges wait; 0 if none wait.
     flush_lag_ms: u64,
+    /// Rows written to the ledger since the start of this gateway.
+    written: u64,
+    /// Bytes of the journal that are not yet written to the ledger; 0 with Redis, where charges wait.
+    journal_behind_bytes: u64,
+    /// Failed writes to the journal since the start; each is retried.
+    journal_failures: u64,
 }
+
+const PROFILE: &str = if cfg!(debug_assertions) { "debug" } else { "release" };
 
 /// Get the health of the system
 #[utoipa::path(get, path = "/api/v1/admin/system/health", tag = "Admin",
@@ -89,18 +129,41 @@ pub async fn health(
     State(state): State<ControlState>,
     _admin: Admin,
 ) -> Result<Json<SystemHealth>, ApiError> {
+    of_system(&state).await.map(Json)
+}
+
+/// The health of this gateway.
+///
+/// # Errors
+/// The store does not answer.
+pub async fn of_system(state: &ControlState) -> Result<SystemHealth, ApiError> {
     let Connections { in_use, open, max } = state.store.connections();
     let backlog = state.instance.metrics.usage_backlog.snapshot(clock::instant());
     let upstreams = state.instance.upstreams.load().statuses(clock::instant());
-    Ok(Json(SystemHealth {
-        health: now(&state).await,
+    let totals = state.instance.metrics.totals();
+    Ok(SystemHealth {
+        health: now(state).await,
         store_connections: ConnectionsView { in_use, open, max },
         usage: Pipeline {
             queue_depth: backlog.entries,
             flush_lag_ms: u64::try_from(backlog.lag.as_millis()).unwrap_or(u64::MAX),
+            written: totals.written,
+            journal_behind_bytes: totals.journal_behind_bytes,
+            journal_failures: totals.journal_failures,
         },
+        counters: CountersView {
+            drift_repaired: totals.drift_repaired,
+            lost_writes: totals.lost_writes,
+        },
+        calls: CallsView {
+            admitted: totals.admitted,
+            streams_open: totals.streams_open,
+            waiting_for_tokens: totals.waiting,
+            retries: totals.retries,
+        },
+        build: BuildView { version: env!("CARGO_PKG_VERSION"), profile: PROFILE },
         upstreams: upstreams.into_iter().map(UpstreamView::from).collect(),
         open_calls: state.quota.open_leases(),
         dead_entries: state.store.count_dead_letters().await?,
-    }))
+    })
 }

@@ -2,6 +2,7 @@
 
 use crate::control::api_error::ApiError;
 use crate::control::auth::AnyCredential;
+use crate::control::http::csv;
 use crate::control::http::extract::Query;
 use crate::control::http::pagination::{self, Page};
 use crate::control::openapi::errors::{InvalidQuery, Unauthenticated, Unavailable};
@@ -10,8 +11,7 @@ use crate::control::views::period;
 use crate::control::views::usage::{TokensView, cents};
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LINK};
-use axum::http::{HeaderValue, Uri};
+use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use domain::charge::{Charge, Source, Status};
 use domain::day::Day;
@@ -22,7 +22,7 @@ use std::str::FromStr;
 use store::reports::HistoryFilter;
 use utoipa::{IntoParams, ToSchema};
 
-#[derive(Deserialize, IntoParams)]
+#[derive(Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct HistoryQuery {
@@ -40,6 +40,9 @@ pub struct HistoryQuery {
     /// Id of a key.
     #[param(value_type = Option<String>)]
     key: Option<KeyId>,
+    /// The `x-request-id` of the response, or the one that the client sent with the request.
+    #[param(max_length = 128, example = "req_019a0c5e7d0a7e6f8b3c2d1e0f9a8b7c")]
+    request_id: Option<String>,
     /// Rows per page; default 50.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<u32>,
@@ -47,10 +50,10 @@ pub struct HistoryQuery {
     cursor: Option<String>,
     /// `json` (default) or `csv`.
     #[param(inline)]
-    format: Option<Format>,
+    pub format: Option<Format>,
 }
 
-/// The format of the reply.
+/// The format of a reply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -108,10 +111,7 @@ pub async fn history(
 ) -> Result<Response, ApiError> {
     let format = query.format.unwrap_or_default();
     let page = rows(&state, credential.user_id(), query).await?;
-    match format {
-        Format::Json => Ok(Json(page).into_response()),
-        Format::Csv => csv(&page, &uri),
-    }
+    reply(page, format, &uri)
 }
 
 /// A page of a user's rows.
@@ -129,37 +129,28 @@ pub async fn rows(
         model: query.model,
         status: query.status,
         key: query.key,
+        request: query.request_id,
     };
     let rows = state.store.history(user, &filter, before, limit + 1).await?;
-    Ok(Page::of(rows, limit, |row| HistoryCursor(row.admitted_at, row.request).to_string(), view))
+    Ok(Page::of(
+        rows,
+        limit,
+        |row| HistoryCursor(row.admitted_at, row.request).to_string(),
+        ChargeView::from,
+    ))
 }
 
-/// The rows as CSV (RFC 4180), with a head.
-fn csv(page: &Page<ChargeView>, uri: &Uri) -> Result<Response, ApiError> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let written = writer
-        .write_record(CSV_HEAD)
-        .and_then(|()| page.data.iter().try_for_each(|row| writer.write_record(row.fields())));
-    written.map_err(|_| ApiError::Internal)?;
-    let text = writer.into_inner().map_err(|_| ApiError::Internal)?;
-    let mut response = text.into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8"));
-    let name = HeaderValue::from_static("attachment; filename=\"usage.csv\"");
-    headers.insert(CONTENT_DISPOSITION, name);
-    headers.extend(page.next_cursor.as_ref().and_then(|cursor| next_link(uri, cursor)));
+/// The page as a reply in the format that was asked for.
+pub fn reply(page: Page<ChargeView>, format: Format, uri: &Uri) -> Result<Response, ApiError> {
+    if format == Format::Json {
+        return Ok(Json(page).into_response());
+    }
+    let head = [CSV_HEAD.map(str::to_owned)].into_iter();
+    let text = csv::written(head.chain(page.data.iter().map(ChargeView::fields)))?;
+    let mut response = csv::reply(text.into(), "usage.csv");
+    let next = page.next_cursor.as_ref().and_then(|cursor| csv::next_link(uri, cursor));
+    response.headers_mut().extend(next);
     Ok(response)
-}
-
-/// The same request for the next page, as RFC 8288 names it.
-fn next_link(uri: &Uri, cursor: &str) -> Option<(axum::http::HeaderName, HeaderValue)> {
-    let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-    let query: String = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(pairs.filter(|(name, _)| name != "cursor"))
-        .append_pair("cursor", cursor)
-        .finish();
-    let link = format!("<{}?{query}>; rel=\"next\"", uri.path());
-    HeaderValue::try_from(link).ok().map(|value| (LINK, value))
 }
 
 const CSV_HEAD: [&str; 17] = [
@@ -183,15 +174,14 @@ const CSV_HEAD: [&str; 17] = [
 ];
 
 impl ChargeView {
-    /// In the order of [`CSV_HEAD`]. None begins with what a spreadsheet takes for a formula: ids and
-    /// models begin with letters or digits, and the caller's own id is made text.
+    /// In the order of [`CSV_HEAD`].
     fn fields(&self) -> [String; 17] {
         let TokensView { prompt, cached, completion, reasoning, total } = self.tokens;
         [
             self.request_id.clone(),
-            self.key_id.to_string(),
-            self.model.clone(),
-            self.upstream.clone(),
+            csv::text_cell(self.key_id.as_str()),
+            csv::text_cell(&self.model),
+            csv::text_cell(&self.upstream),
             self.day.to_string(),
             self.admitted_at.to_string(),
             prompt.to_string(),
@@ -204,39 +194,35 @@ impl ChargeView {
             self.source.as_str().to_owned(),
             self.first_token_ms.map(|ms| ms.to_string()).unwrap_or_default(),
             self.total_ms.to_string(),
-            self.client_request_id.as_deref().map(as_text).unwrap_or_default(),
+            self.client_request_id.as_deref().map(csv::text_cell).unwrap_or_default(),
         ]
     }
 }
 
-/// A caller's own words, so that no spreadsheet takes them for a formula.
-fn as_text(words: &str) -> String {
-    let is_formula = words.starts_with(['=', '+', '-', '@']);
-    if is_formula { format!("'{words}") } else { words.to_owned() }
-}
-
-fn view(charge: Charge) -> ChargeView {
-    ChargeView {
-        request_id: charge.request.to_string(),
-        key_id: charge.key,
-        model: charge.model.to_string(),
-        upstream: charge.upstream.to_string(),
-        day: charge.day,
-        admitted_at: charge.admitted_at,
-        tokens: TokensView {
-            prompt: charge.tokens.prompt,
-            cached: charge.tokens.cached,
-            completion: charge.tokens.completion,
-            reasoning: charge.tokens.reasoning,
-            total: charge.tokens.total(),
-        },
-        cost_micro_dollars: charge.cost_micro_dollars,
-        cost_cents: cents(charge.cost_micro_dollars),
-        status: charge.status,
-        source: charge.source,
-        first_token_ms: charge.first_token_ms,
-        total_ms: charge.total_ms,
-        client_request_id: charge.client_request_id.as_deref().map(str::to_owned),
+impl From<Charge> for ChargeView {
+    fn from(charge: Charge) -> Self {
+        Self {
+            request_id: charge.request.to_string(),
+            key_id: charge.key,
+            model: charge.model.to_string(),
+            upstream: charge.upstream.to_string(),
+            day: charge.day,
+            admitted_at: charge.admitted_at,
+            tokens: TokensView {
+                prompt: charge.tokens.prompt,
+                cached: charge.tokens.cached,
+                completion: charge.tokens.completion,
+                reasoning: charge.tokens.reasoning,
+                total: charge.tokens.total(),
+            },
+            cost_micro_dollars: charge.cost_micro_dollars,
+            cost_cents: cents(charge.cost_micro_dollars),
+            status: charge.status,
+            source: charge.source,
+            first_token_ms: charge.first_token_ms,
+            total_ms: charge.total_ms,
+            client_request_id: charge.client_request_id.as_deref().map(str::to_owned),
+        }
     }
 }
 

@@ -4,4 +4,5 @@ pub mod live;
 pub mod daily;
 pub mod monthly;
 pub mod history;
+pub mod receipt;
 pub mod stats;

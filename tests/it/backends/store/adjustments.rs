@@ -83,3 +83,19 @@ pub async fn an_adjustment_commits_with_its_batch(store: Any) {
     assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
     assert_eq!(used(&store, user.id).await, (3, 1));
 }
+
+pub async fn adjustments_are_listed_by_key_and_day(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let late = Adjustment { at: at(20), ..adjustment(&user, RequestId::new(), "a", -2, 0) };
+    let early = adjustment(&user, RequestId::new(), "a", -10, -1);
+    let others = [
+        adjustment(&user, early.reset, "b", -3, 0),
+        Adjustment { day: day("2026-01-03"), ..adjustment(&user, RequestId::new(), "a", -1, 0) },
+    ];
+    let batch = [&late, &early, &others[0], &others[1]].map(|one| Entry::Adjust(one.clone()));
+    write(&store, &batch).await;
+    let (key, on) = (KeyId::from("a"), day("2026-01-02"));
+    let listed = store.adjustments(user.id, &key, on).await.unwrap();
+    assert_eq!(listed, [early, late]);
+    assert_eq!(store.adjustments(domain::id::UserId::new(), &key, on).await.unwrap(), []);
+}

@@ -5,6 +5,7 @@ use domain::actor::{Actor, AuditContext};
 use domain::id::{PlanId, UserId};
 use domain::plan::Plan;
 use domain::user::{LimitOverrides, Role};
+use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
 use store::audit::{AuditEntry, AuditFilter, Change};
 use store::{KeyChange, UserChange};
@@ -313,11 +314,39 @@ pub async fn entries_are_found_by_subject_and_by_actor(store: Any) {
         (ada, one, vec![0]),
         (Some("operator".to_owned()), Some("two".to_owned()), vec![]),
     ] {
-        let filter = AuditFilter { actor, subject };
+        let filter = AuditFilter { actor, subject, ..AuditFilter::default() };
         let expected: Vec<_> = expected.into_iter().map(|n: usize| log[n].clone()).collect();
         assert_eq!(store.audit(&filter, None, 9).await.unwrap(), expected);
         let Some(first) = expected.first() else { continue };
         let rest = store.audit(&filter, Some(first.id), 9).await.unwrap();
         assert_eq!(rest, expected[1..]);
     }
+}
+
+pub async fn entries_are_found_by_action_and_time(store: Any) {
+    let now = Timestamp::now();
+    let minutes = |n: i64| now.checked_sub(n.minutes()).unwrap();
+    for (ago, action) in [(2, "user.change"), (1, "plan.change"), (0, "user.change")] {
+        let by = AuditContext::operator(minutes(ago));
+        store.append_audit(&Change { action, ..note("one") }, &by).await.unwrap();
+    }
+    let log = log(&store).await;
+    let of = async |action: Option<&str>, from: Option<i64>, until: Option<i64>| {
+        let filter = AuditFilter {
+            action: action.map(str::to_owned),
+            from: from.map(minutes),
+            until: until.map(minutes),
+            ..AuditFilter::default()
+        };
+        let found = store.audit(&filter, None, 9).await.unwrap();
+        let place = |entry: AuditEntry| log.iter().position(|known| *known == entry).unwrap();
+        found.into_iter().map(place).collect::<Vec<_>>()
+    };
+    assert_eq!(of(Some("user.change"), None, None).await, [2, 0]);
+    assert_eq!(of(Some("user"), None, None).await, [0; 0]);
+    assert_eq!(of(None, Some(1), None).await, [2, 1], "the first moment is included");
+    assert_eq!(of(None, None, Some(1)).await, [0], "the last is not");
+    assert_eq!(of(None, Some(2), Some(0)).await, [1, 0]);
+    assert_eq!(of(Some("user.change"), Some(1), None).await, [2]);
+    assert_eq!(of(None, Some(-1), None).await, [0; 0]);
 }

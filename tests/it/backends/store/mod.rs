@@ -2,11 +2,13 @@
 
 pub mod users;
 pub mod keys;
+pub mod lookups;
 pub mod plans;
 pub mod sessions;
 pub mod secrets;
 pub mod one_time_links;
 pub mod upgrades;
+pub mod announcements;
 pub mod audit;
 pub mod stored_responses;
 pub mod journal;
@@ -144,9 +146,17 @@ macro_rules! suite {
                 an_audit_entry_reads_back_as_written
                 entries_come_in_pages_the_newest_first
                 entries_are_found_by_subject_and_by_actor
+                entries_are_found_by_action_and_time
+            }
+            announcements {
+                an_announcement_added_twice_is_added_once
+                announcements_are_shown_while_they_run
+                changes_of_announcements_are_logged_with_old_values
+                announcements_come_in_pages_the_newest_first
             }
             adjustments {
                 an_adjustment_counts_once
+                adjustments_are_listed_by_key_and_day
                 sums_never_go_below_zero
                 an_adjustment_commits_with_its_batch
             }
@@ -156,11 +166,19 @@ macro_rules! suite {
                 history_comes_in_pages
                 history_of_few_calls_over_years
                 keys_report_their_last_use
+                a_key_is_written_at_most_once_a_minute
+                a_deleted_key_has_no_last_use
                 users_are_counted_by_plan_and_status
                 totals_are_the_sums_of_all_users
                 top_users_come_in_order
                 a_store_reports_its_connections
                 reports_on_nothing_are_empty
+            }
+            lookups {
+                calls_are_found_by_request
+                history_is_found_by_request
+                usage_of_users_comes_in_pages
+                usage_of_few_users_among_many
             }
             retention {
                 pruned_days_keep_their_rollups_and_are_recorded

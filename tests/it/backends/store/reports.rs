@@ -3,7 +3,7 @@
 
 use super::journal::{estimate, write};
 use super::random_ledger::{DAYS, Dice, MODELS, call, ended};
-use super::{Any, add_user, at, by, charge, day, lease, new_user, plan};
+use super::{Any, add_user, at, by, charge, day, lease, new_key, new_user, plan};
 use domain::charge::{Charge, Lease, Status};
 use domain::day::Day;
 use domain::id::{KeyId, PlanId, RequestId, UserId};
@@ -15,13 +15,13 @@ use store::reports::{HistoryFilter, LATENCY_BOUNDS, Latency, Sums, TopBy};
 use store::{Entry, UserChange};
 
 /// A store with three users and what is in its ledger.
-struct Told {
-    users: Vec<User>,
-    rows: Vec<Charge>,
+pub struct Told {
+    pub users: Vec<User>,
+    pub rows: Vec<Charge>,
 }
 
 impl Told {
-    async fn to(store: &Any) -> Self {
+    pub async fn to(store: &Any) -> Self {
         store.sync_plans(&[plan("basic"), plan("other")], &by()).await.unwrap();
         let mut users = Vec::new();
         for (email, plan) in [("a@b.c", "basic"), ("b@b.c", "other"), ("c@b.c", "basic")] {
@@ -91,7 +91,7 @@ impl Told {
     }
 }
 
-const SPANS: [(&str, &str); 4] = [
+pub const SPANS: [(&str, &str); 4] = [
     ("2000-01-01", "2100-01-01"),
     ("2026-01-02", "2026-01-02"),
     ("2026-01-03", "2026-01-05"),
@@ -113,7 +113,7 @@ fn sums(rows: &[&Charge]) -> Sums {
     sums
 }
 
-fn folded<K: Ord>(rows: &[&Charge], name: impl Fn(&Charge) -> K) -> BTreeMap<K, Sums> {
+pub fn folded<K: Ord>(rows: &[&Charge], name: impl Fn(&Charge) -> K) -> BTreeMap<K, Sums> {
     let mut groups: BTreeMap<K, Vec<&Charge>> = BTreeMap::new();
     for row in rows {
         groups.entry(name(row)).or_default().push(row);
@@ -190,9 +190,12 @@ fn passes(filter: &HistoryFilter, row: &Charge) -> bool {
         && filter.model.as_deref().is_none_or(|model| *row.model == *model)
         && filter.status.is_none_or(|status| row.status == status)
         && filter.key.as_ref().is_none_or(|key| row.key == *key)
+        && filter.request.as_deref().is_none_or(|id| {
+            row.request.to_string() == id || row.client_request_id.as_deref() == Some(id)
+        })
 }
 
-async fn pages_agree(store: &Any, user: UserId, rows: &[Charge], filter: &HistoryFilter) {
+pub async fn pages_agree(store: &Any, user: UserId, rows: &[Charge], filter: &HistoryFilter) {
     let mine = rows.iter().filter(|row| row.user == user && passes(filter, row));
     let mut expected: Vec<Charge> = mine.cloned().collect();
     expected.sort_by_key(|row| Reverse((row.admitted_at, row.request)));
@@ -256,6 +259,46 @@ pub async fn keys_report_their_last_use(store: Any) {
         assert_eq!(expected.len(), 2);
         assert_eq!(store.last_used(user.id).await.unwrap(), expected);
     }
+}
+
+pub async fn a_key_is_written_at_most_once_a_minute(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let call = async |key: &str, seconds: i64| {
+        let lease = Lease { admitted_at: at(seconds), ..lease(&user, key, 1) };
+        write(&store, &[Entry::Settle(charge(&lease, 1, 1))]).await;
+        let used = store.last_used(user.id).await.unwrap().into_iter();
+        let found = used.filter(|(id, _)| id.as_str() == key).map(|(_, at)| at).next();
+        found.unwrap().as_second() - at(0).as_second()
+    };
+    assert_eq!(call("a", 100).await, 100);
+    assert_eq!(call("a", 159).await, 100, "less than a minute later");
+    assert_eq!(call("b", 130).await, 130, "another key");
+    assert_eq!(call("a", 160).await, 160);
+    assert_eq!(call("a", 20).await, 160, "never back");
+    assert_eq!(call("a", 219).await, 160);
+    assert_eq!(call("a", 1_000).await, 1_000);
+    let at_once = [1_400, 1_200, 1_401].map(|seconds| {
+        let lease = Lease { admitted_at: at(seconds), ..lease(&user, "b", 1) };
+        Entry::Settle(charge(&lease, 1, 1))
+    });
+    write(&store, &at_once).await;
+    let used = store.last_used(user.id).await.unwrap();
+    let off_by = at(1_401).as_second() - used[1].1.as_second();
+    assert!((0..60).contains(&off_by), "of a batch the last counts: {used:?}");
+}
+
+pub async fn a_deleted_key_has_no_last_use(store: Any) {
+    let user = add_user(&store, "a@b.c").await;
+    let key = new_key("old");
+    store.add_key(user.id, &key, &by()).await.unwrap();
+    write(&store, &[Entry::Settle(charge(&lease(&user, key.id.as_str(), 1), 1, 1))]).await;
+    write(&store, &[Entry::Settle(charge(&lease(&user, "other", 1), 1, 1))]).await;
+    assert_eq!(store.last_used(user.id).await.unwrap().len(), 2);
+    // It expired long ago.
+    let pruned = store.prune(at(400 * 86_400)).await.unwrap();
+    assert!(pruned > 0);
+    let used = store.last_used(user.id).await.unwrap();
+    assert_eq!(used, [(KeyId::from("other"), at(1))]);
 }
 
 pub async fn users_are_counted_by_plan_and_status(store: Any) {

@@ -1,0 +1,159 @@
+//! Pages of what all users used in a period, from the daily rollup.
+//!
+//! A page is read in ranges of users, in the order of their ids. Of a range every day has its rows side by side,
+//! and a range ends where the first of the days has had as many rows as the page has: so a page costs a seek a
+//! day and a bounded number of rows, however many days and users the rollup has, and however few of them used
+//! anything.
+
+use super::dialect::{self, Backend, Connection, each_day, usage_of_days};
+use super::reports::sums;
+use super::users;
+use crate::StoreError;
+use crate::reports::{Grouping, UsagePosition, UserUsage};
+use crate::rows::UserUsageRow;
+use domain::day::Day;
+use domain::id::UserId;
+use domain::user::User;
+use jiff::ToSpan;
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// The rows to read.
+pub(super) struct UsagePage<'a> {
+    /// First and last day.
+    pub period: (Day, Day),
+    pub grouping: Grouping,
+    /// Only rows after this one.
+    pub after: Option<&'a UsagePosition>,
+    pub limit: u32,
+}
+
+impl UsagePage<'_> {
+    /// At most `limit` rows, with the accounts of their users.
+    pub(super) async fn read(&self, store: &Backend) -> Result<Vec<UserUsage>, StoreError> {
+        let mut tx = dialect::begin_report(store).await?;
+        let page = self.rows(&mut tx).await?;
+        tx.commit().await?;
+        with_accounts(store, page).await
+    }
+
+    async fn rows(&self, tx: &mut Connection) -> Result<Vec<UserUsage>, StoreError> {
+        let days = self.days();
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        let mut page = self.rest_of_user(tx, &days).await?;
+        let mut start = self.after.map_or(Uuid::nil(), |after| after.user.0);
+        while page.len() < limit {
+            let end = self.end_of_range(tx, &days, start).await?;
+            let range = (start, end.unwrap_or(Uuid::max()));
+            page.extend(self.of_range(tx, &days, range, None).await?);
+            let Some(end) = end else { break };
+            start = end;
+        }
+        page.truncate(limit);
+        Ok(page)
+    }
+
+    /// The models that follow those of the page before, of its last user.
+    async fn rest_of_user(
+        &self,
+        tx: &mut Connection,
+        days: &[String],
+    ) -> Result<Vec<UserUsage>, StoreError> {
+        let position = self.after.filter(|_| self.grouping == Grouping::UserAndModel);
+        let Some(UsagePosition { user, model: Some(model) }) = position else {
+            return Ok(Vec::new());
+        };
+        let before = Uuid::from_u128(user.0.as_u128().saturating_sub(1));
+        self.of_range(tx, days, (before, user.0), Some(model)).await
+    }
+
+    /// The last user of the range that begins after `start`; `None` if no day has so many rows after it.
+    async fn end_of_range(
+        &self,
+        tx: &mut Connection,
+        days: &[String],
+        start: Uuid,
+    ) -> Result<Option<Uuid>, StoreError> {
+        let end: Option<Option<Uuid>> = sqlx::query_scalar(concat!(
+            "select (
+                 select user_id
+                 from usage_daily
+                 where day = days.value and user_id > $2
+                 order by user_id
+                 limit 1 offset $3
+             ) as last_user
+             from ",
+            each_day!("$1"),
+            " order by last_user nulls last
+             limit 1"
+        ))
+        .bind(dialect::days(days.to_vec()))
+        .bind(start)
+        .bind(i64::from(self.limit.saturating_sub(1)))
+        .fetch_optional(tx)
+        .await?;
+        Ok(end.flatten())
+    }
+
+    /// The rows of users above the first id up to the second; of models after `after_model`.
+    async fn of_range(
+        &self,
+        tx: &mut Connection,
+        days: &[String],
+        (above, upto): (Uuid, Uuid),
+        after_model: Option<&str>,
+    ) -> Result<Vec<UserUsage>, StoreError> {
+        let statement = match self.grouping {
+            Grouping::User => concat!(
+                "select user_id, cast(null as text) as model, ",
+                sums!(),
+                usage_of_days!(),
+                " where ($4 is null or model > $4)
+                 group by user_id
+                 having sum(calls) > 0
+                 order by user_id
+                 limit $5"
+            ),
+            Grouping::UserAndModel => concat!(
+                "select user_id, model, ",
+                sums!(),
+                usage_of_days!(),
+                " where ($4 is null or model > $4)
+                 group by user_id, model
+                 having sum(calls) > 0
+                 order by user_id, model
+                 limit $5"
+            ),
+        };
+        let rows: Vec<UserUsageRow> = sqlx::query_as(statement)
+            .bind(dialect::days(days.to_vec()))
+            .bind(above)
+            .bind(upto)
+            .bind(after_model)
+            .bind(i64::from(self.limit))
+            .fetch_all(tx)
+            .await?;
+        rows.into_iter().map(UserUsage::try_from).collect()
+    }
+
+    /// Every day of the period: each is a place in the index.
+    fn days(&self) -> Vec<String> {
+        let (from, to) = self.period;
+        let days = from.0.series(1.day()).take_while(|day| *day <= to.0);
+        days.map(|day| Day(day).to_string()).collect()
+    }
+}
+
+async fn with_accounts(
+    store: &Backend,
+    mut page: Vec<UserUsage>,
+) -> Result<Vec<UserUsage>, StoreError> {
+    let mut ids: Vec<UserId> = page.iter().map(|row| row.user).collect();
+    ids.dedup();
+    let users = users::by_ids(store, &ids).await?.into_iter();
+    let users: HashMap<UserId, User> = users.map(|user| (user.id, user)).collect();
+    for row in &mut page {
+        row.account = users.get(&row.user).cloned();
+    }
+    Ok(page)
+}
