@@ -17,7 +17,10 @@ const PAGE_BYTES = 150_000;
 const LED_TO = new Map(Object.entries({
   "/console/assets/{file}": "a file of every page",
   "/console/confirm": "before sensitive changes: confirm.test.mjs",
-  "/console/setup": "a line of the log: seller.test.mjs",
+  "/console/setup": "a line of the log",
+  "/console/verify": "a mail",
+  "/console/reset": "a mail",
+  "/console/invitation": "a mail",
 }));
 
 /**

@@ -6,9 +6,15 @@ use std::fs;
 use std::path::Path;
 
 /// What anybody may open or send. All other pages lead a visitor to log-in.
-const PUBLIC: [&str; 5] = [
+const PUBLIC: [&str; 11] = [
     "/console/login",
+    "/console/login/code",
     "/console/signup",
+    "/console/setup",
+    "/console/invitation",
+    "/console/verify",
+    "/console/forgot",
+    "/console/reset",
     "/console/preferences",
     "/console/assets/{file}",
     "/console/{*path}",
