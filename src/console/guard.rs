@@ -94,8 +94,18 @@ pub fn message(page: &Page, error: &ApiError) -> String {
         ApiError::TooManyAttempts(wait) => {
             page.fill("Too many attempts. Retry in {} s.", &[&(wait.as_secs() + 1)])
         }
-        error => error.to_string(),
+        error => account_message(page, error),
     }
+}
+
+/// The messages of the account pages.
+fn account_message(page: &Page, error: &ApiError) -> String {
+    let text = match error {
+        ApiError::AlreadyTaken("username") => page.t("Another account has this username."),
+        ApiError::AlreadyTaken(_) => page.t("Another account has this e-mail address."),
+        error => return error.to_string(),
+    };
+    text.to_owned()
 }
 
 fn add_headers(response: &mut Response) {

@@ -10,6 +10,7 @@ pub mod assets;
 pub mod page;
 pub mod error;
 pub mod forms;
+pub mod fields;
 pub mod session;
 pub mod guard;
 pub mod format;
@@ -20,7 +21,7 @@ use crate::control::state::ControlState;
 use axum::Router;
 use axum::middleware::from_fn;
 use axum::routing::{get, post};
-use pages::{confirm, login, overview, preferences, signup};
+use pages::{account, confirm, login, overview, preferences, signup};
 
 /// All pages, below `/console`. A page that does not exist is a 404 in the form of a page.
 pub fn router() -> Router<ControlState> {
@@ -33,6 +34,7 @@ pub fn router() -> Router<ControlState> {
         .route("/console/confirm", get(confirm::form).post(confirm::confirm))
         .route("/console/preferences", post(preferences::change))
         .route("/console/assets/{file}", get(assets::serve))
+        .merge(account::routes())
         .route("/console/{*path}", get(pages::not_found))
         .layer(from_fn(guard::guard))
 }

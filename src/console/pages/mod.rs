@@ -5,6 +5,7 @@ pub mod signup;
 pub mod confirm;
 pub mod preferences;
 pub mod overview;
+pub mod account;
 
 use super::error::PageError;
 

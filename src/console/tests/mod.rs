@@ -1,6 +1,7 @@
 //! Pages as a browser gets them, over a real store and real counters.
 
 mod access;
+mod account;
 mod headers;
 mod routes;
 

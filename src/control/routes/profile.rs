@@ -13,9 +13,12 @@ use crate::control::openapi::errors::{
 use crate::control::state::ControlState;
 use crate::control::views::fields::{Email, NewPassword, Password, Username, present};
 use crate::control::views::user::UserView;
+use crate::mail::message::Language;
 use axum::extract::State;
 use axum::{Extension, Json};
+use domain::user::User;
 use serde::Deserialize;
+use std::net::IpAddr;
 use store::UserChange;
 use store::sessions::Credentials;
 use system::clock;
@@ -27,19 +30,19 @@ pub struct ProfileChange {
     /// `null` removes the username.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<Username>)]
-    username: Option<Option<Username>>,
+    pub username: Option<Option<Username>>,
     /// Requires `current_password`.
     #[serde(default)]
-    email: Option<Email>,
+    pub email: Option<Email>,
     #[serde(default)]
-    current_password: Option<Password>,
+    pub current_password: Option<Password>,
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PasswordChange {
-    current_password: Password,
-    new_password: NewPassword,
+    pub current_password: Password,
+    pub new_password: NewPassword,
 }
 
 /// Get your account
@@ -73,6 +76,18 @@ pub async fn change(
     current: CurrentUser,
     JsonBody(form): JsonBody<ProfileChange>,
 ) -> Result<Json<UserView>, ApiError> {
+    let reader = (context.address, language);
+    let user = change_own(&state, &current, form, reader).await?;
+    UserView::of(&state, user).await.map(Json)
+}
+
+/// Changes the account of the logged-in user, who is at this address and reads mails in this language.
+pub async fn change_own(
+    state: &ControlState,
+    current: &CurrentUser,
+    form: ProfileChange,
+    reader: (IpAddr, Language),
+) -> Result<User, ApiError> {
     if let Some(email) = &form.email
         && email.0 != current.user.email
     {
@@ -96,9 +111,8 @@ pub async fn change(
     };
     let changed = state.store.change_user(current.user.id, &change, &current.by).await?;
     let changed = changed.ok_or(ApiError::InvalidToken)?;
-    let reader = (context.address, language);
-    account_links::after_change(&state, &current.user, &changed, reader).await;
-    UserView::of(&state, changed).await.map(Json)
+    account_links::after_change(state, &current.user, &changed, reader).await;
+    Ok(changed)
 }
 
 /// Change your password
@@ -113,6 +127,16 @@ pub async fn change_password(
     Extension(context): Extension<RequestContext>,
     JsonBody(form): JsonBody<PasswordChange>,
 ) -> Result<Json<LoggedIn>, ApiError> {
+    let checked = replace_password(&state, &current, form).await?;
+    logged_in(&state, checked, context.client()).await.map(Json)
+}
+
+/// Changes the password of the logged-in user, which ends all sessions. Returns what a new one begins with.
+pub async fn replace_password(
+    state: &ControlState,
+    current: &CurrentUser,
+    form: PasswordChange,
+) -> Result<Credentials, ApiError> {
     let identity = &state.identity;
     let now = clock::instant();
     identity
@@ -122,5 +146,5 @@ pub async fn change_password(
     let change = UserChange { password_hash: password_hash.clone(), ..UserChange::default() };
     let changed = state.store.change_user(current.user.id, &change, &current.by).await?;
     let user = changed.ok_or(ApiError::InvalidToken)?;
-    logged_in(&state, Credentials { user, password_hash }, context.client()).await.map(Json)
+    Ok(Credentials { user, password_hash })
 }

@@ -1,0 +1,189 @@
+//! `/console/account`: e-mail address, username, password, and what a client needs.
+
+use super::{DoneQuery, Problem};
+use crate::console::error::{PageError, html, redirect};
+use crate::console::fields;
+use crate::console::forms::SafeForm;
+use crate::console::guard::message;
+use crate::console::page::{Page, text};
+use crate::console::session::{SignedIn, set_cookie};
+use crate::control::api_error::ApiError;
+use crate::control::http::extract::Query;
+use crate::control::routes::profile::{self, PasswordChange, ProfileChange};
+use crate::control::state::ControlState;
+use crate::mail::message::Language;
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use domain::user::User;
+use serde::Deserialize;
+use std::net::IpAddr;
+use system::clock;
+
+const PATH: &str = "/console/account";
+
+#[derive(Template)]
+#[template(path = "console/account/profile.html")]
+struct ProfilePage {
+    page: Page,
+    user: User,
+    /// As they were entered, or as they are.
+    email: String,
+    username: String,
+    done: &'static str,
+    problem: Problem,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmailForm {
+    email: Option<String>,
+    current_password: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UsernameForm {
+    username: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PasswordForm {
+    current_password: Option<String>,
+    new_password: Option<String>,
+}
+
+/// `GET /console/account`.
+pub async fn show(
+    signed_in: SignedIn,
+    Query(query): Query<DoneQuery>,
+) -> Result<Response, PageError> {
+    let mut shown = page(signed_in);
+    shown.done = done(query.done.as_deref());
+    html(&shown)
+}
+
+/// `POST /console/account/email`.
+pub async fn change_email(
+    State(state): State<ControlState>,
+    signed_in: SignedIn,
+    SafeForm(form): SafeForm<EmailForm>,
+) -> Result<Response, PageError> {
+    let entered = form.email.clone().unwrap_or_default();
+    match try_email(&state, &signed_in, form).await {
+        Ok(()) => Ok(redirect("/console/account?done=email")),
+        Err(error) => {
+            let mut again = page(signed_in);
+            again.email = entered;
+            again.refused("email", &error)
+        }
+    }
+}
+
+async fn try_email(
+    state: &ControlState,
+    signed_in: &SignedIn,
+    form: EmailForm,
+) -> Result<(), ApiError> {
+    let page = &signed_in.page;
+    let email = fields::email(page, form.email)?;
+    let password = fields::password(page, form.current_password)?;
+    let change =
+        ProfileChange { username: None, email: Some(email), current_password: Some(password) };
+    profile::change_own(state, &signed_in.current, change, reader(signed_in)).await?;
+    Ok(())
+}
+
+/// `POST /console/account/username`.
+pub async fn change_username(
+    State(state): State<ControlState>,
+    signed_in: SignedIn,
+    SafeForm(form): SafeForm<UsernameForm>,
+) -> Result<Response, PageError> {
+    let entered = form.username.clone().unwrap_or_default();
+    let changed = match fields::username(&signed_in.page, form.username) {
+        Ok(username) => {
+            let change =
+                ProfileChange { username: Some(username), email: None, current_password: None };
+            profile::change_own(&state, &signed_in.current, change, reader(&signed_in)).await
+        }
+        Err(error) => Err(error),
+    };
+    match changed {
+        Ok(_) => Ok(redirect("/console/account?done=username")),
+        Err(error) => {
+            let mut again = page(signed_in);
+            again.username = entered;
+            again.refused("username", &error)
+        }
+    }
+}
+
+/// `POST /console/account/password`. Ends all sessions of the user; this browser gets a new one.
+pub async fn change_password(
+    State(state): State<ControlState>,
+    signed_in: SignedIn,
+    SafeForm(form): SafeForm<PasswordForm>,
+) -> Result<Response, PageError> {
+    match try_password(&state, &signed_in, form).await {
+        Ok(response) => Ok(response),
+        Err(error) => page(signed_in).refused("password", &error),
+    }
+}
+
+async fn try_password(
+    state: &ControlState,
+    signed_in: &SignedIn,
+    form: PasswordForm,
+) -> Result<Response, ApiError> {
+    let (page, context) = (&signed_in.page, &signed_in.context);
+    let password = fields::password(page, form.current_password)?;
+    let new = fields::new_password(page, form.new_password)?;
+    let change = PasswordChange { current_password: password, new_password: new };
+    let changed = profile::replace_password(state, &signed_in.current, change).await?;
+    let identity = &state.identity;
+    let token =
+        identity.begin_console(&*state.store, changed, context.client(), clock::now()).await?;
+    let mut response = redirect("/console/account?done=password");
+    set_cookie(&mut response, &token, context.over_tls, identity.accounts.refresh_token);
+    Ok(response)
+}
+
+/// Where the reader of mails is, and in which language.
+fn reader(signed_in: &SignedIn) -> (IpAddr, Language) {
+    (signed_in.context.address, signed_in.page.language.into())
+}
+
+fn page(signed_in: SignedIn) -> ProfilePage {
+    let SignedIn { page, current, .. } = signed_in;
+    let user = current.user;
+    ProfilePage {
+        page: Page { path: PATH.to_owned(), ..page },
+        email: user.email.clone(),
+        username: user.username.clone().unwrap_or_default(),
+        user,
+        done: "",
+        problem: Problem::default(),
+    }
+}
+
+/// The text of what was done.
+fn done(word: Option<&str>) -> &'static str {
+    match word {
+        Some("email") => text("Your e-mail address is changed."),
+        Some("username") => text("Your username is changed."),
+        Some("password") => text("Your password is changed. All other sessions have ended."),
+        _ => "",
+    }
+}
+
+impl ProfilePage {
+    /// The page again, with the error of one of its forms.
+    fn refused(mut self, form: &'static str, error: &ApiError) -> Result<Response, PageError> {
+        self.problem = Problem { form, message: message(&self.page, error) };
+        let mut response = html(&self)?;
+        *response.status_mut() = error.status();
+        Ok(response)
+    }
+}
