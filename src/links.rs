@@ -110,9 +110,9 @@ impl Links {
 /// The page of the console that uses links of a purpose.
 fn page(purpose: LinkPurpose) -> &'static str {
     match purpose {
-        LinkPurpose::VerifyEmail => "/console/verify-email",
-        LinkPurpose::ResetPassword => "/console/reset-password",
-        LinkPurpose::Invitation => "/console/accept-invitation",
+        LinkPurpose::VerifyEmail => "/console/verify",
+        LinkPurpose::ResetPassword => "/console/reset",
+        LinkPurpose::Invitation => "/console/invitation",
         LinkPurpose::FirstAdmin => "/console/setup",
     }
 }

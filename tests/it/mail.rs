@@ -63,7 +63,7 @@ async fn mailed_links_verify_an_address_and_reset_a_password() {
         ("noreply@example.com", &["ada@example.com".to_owned()][..])
     );
     assert!(verification.head.contains("KnockXPrime"), "{verification:?}");
-    let page = "https://api.example.com/console/verify-email?token=lt-kx-";
+    let page = "https://api.example.com/console/verify?token=lt-kx-";
     assert!(verification.link().starts_with(page), "{verification:?}");
     assert_eq!(smtp.logins(), ["u:p"]);
     let form = json!({ "token": verification.token() });

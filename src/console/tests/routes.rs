@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// What anybody may open or send. All other pages lead a visitor to log-in.
+/// What any visitor may open or send. All other pages lead a visitor to log-in.
 const PUBLIC: [&str; 11] = [
     "/console/login",
     "/console/login/code",

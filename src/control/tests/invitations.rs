@@ -24,7 +24,7 @@ async fn an_invited_user_sets_a_password_by_the_link() {
     let link = &invited["invitation"];
     assert_eq!((&link["url"], &link["mailed"]), (&Value::Null, &json!(false)));
     let path = link["path"].as_str().unwrap();
-    assert!(path.starts_with("/console/accept-invitation?token=lt-kx-"), "{path}");
+    assert!(path.starts_with("/console/invitation?token=lt-kx-"), "{path}");
     control.login("bob@example.com", PASSWORD).await.refused(401, "invalid_credentials");
 
     let user = format!("{USERS}/{}/invitation", invited["user"]["id"].as_str().unwrap());

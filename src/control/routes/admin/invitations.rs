@@ -53,13 +53,10 @@ pub struct InvitationForm {
 #[derive(Serialize, ToSchema)]
 pub struct InvitationView {
     /// Path of the link on this gateway.
-    #[schema(example = "/console/accept-invitation?token=lt-kx-...")]
+    #[schema(example = "/console/invitation?token=lt-kx-...")]
     path: String,
     /// The whole link; `null` if `public_url` is not configured.
-    #[schema(
-        required,
-        example = "https://api.example.com/console/accept-invitation?token=lt-kx-..."
-    )]
+    #[schema(required, example = "https://api.example.com/console/invitation?token=lt-kx-...")]
     url: Option<String>,
     #[schema(required)]
     expires_at: Option<Timestamp>,
