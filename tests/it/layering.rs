@@ -181,7 +181,7 @@ const RULES: &[Rule] = &[
         what: "the environment",
         words: &["std::env", "env::var"],
         owners: &["config/"],
-        exceptions: &[("cli/demo.rs", "asks for the folder of temporary files only")],
+        exceptions: &[("cli/demo/mod.rs", "asks for the folder of temporary files only")],
     },
     Rule {
         what: "the clock",

@@ -1,14 +1,17 @@
 //! `knockx demo`: the gateway with nothing to set up, and the simulator as its upstream.
 
+mod accounts;
+mod browser;
+mod sample_usage;
+mod welcome;
+
 use crate::app::{self, Running};
 use crate::cli::serve::{SignalEvent, Signals};
 use crate::config;
 use crate::logging;
+use accounts::Accounts;
 use anyhow::Context;
-use domain::actor::AuditContext;
-use domain::id::PlanId;
 use domain::key::PlainKey;
-use domain::user::{Role, User};
 use mock_xai::Simulator;
 use mock_xai::settings::Settings;
 use serde::Serialize;
@@ -18,19 +21,14 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use store::{NewKey, NewUser, UserChange};
-use system::clock;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// The demo's settings; the simulator's address and the data directory are added to them.
-const SETTINGS: &str = include_str!("../../config/demo.toml");
-const CALLER: &str = "demo@knockx.example";
-const ADMIN: &str = "admin@knockx.example";
-const PLAN: &str = "high-max";
+const SETTINGS: &str = include_str!("../../../config/demo.toml");
 
-/// Run a gateway without any setup: embedded stores, a simulated Grok, a user and an admin.
+/// Run a gateway without any setup: embedded stores, a simulated Grok, a user, an admin and made-up usage.
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = "Example: knockx demo\n         knockx demo --json --listen 127.0.0.1:0")]
 pub struct Args {
@@ -43,12 +41,18 @@ pub struct Args {
     /// Print one line of JSON when ready, for scripts.
     #[arg(long)]
     json: bool,
+    /// Open the console in the default browser when ready.
+    #[arg(long)]
+    open: bool,
 }
 
 /// Addresses and credentials of the demo, for scripts.
 #[derive(Serialize)]
 struct Ready {
+    console_url: String,
     base_url: String,
+    caller_email: &'static str,
+    caller_password: String,
     api_key: String,
     admin_api_key: String,
     admin_email: &'static str,
@@ -70,12 +74,16 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // Written as 0 it would mean "none"; the demo wants any free port.
     config.admin_addr = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     logging::init(&config.log)?;
+    let accounts = accounts::prepare(&config).await?;
     let running = app::start(config, None).await?;
-    let ready = people(&running, simulator.url()).await?;
+    let ready = Ready::new(&running, accounts, simulator.url());
     if args.json {
         println!("{}", serde_json::to_string(&ready)?);
     } else {
-        print!("{}", welcome(&ready));
+        print!("{}", welcome::text(&ready));
+    }
+    if args.open {
+        browser::open(&ready.console_url);
     }
     loop {
         tokio::select! {
@@ -112,99 +120,27 @@ fn settings(listen: SocketAddr, folder: &Path, simulator: &str) -> String {
     format!("{head}{text}\n[database]\nurl = {database:?}\n")
 }
 
-/// Makes sure of the demo's two users and gives each a new key.
-async fn people(running: &Running, simulator_url: String) -> anyhow::Result<Ready> {
-    let password = format!("demo-{}", PlainKey::generate()?.id());
-    let caller = person(running, CALLER, Role::User, None).await?;
-    let admin = person(running, ADMIN, Role::Admin, Some(&password)).await?;
-    let base = format!("http://{}", running.public_addr);
-    Ok(Ready {
-        base_url: format!("{base}/v1"),
-        api_key: key(running, &caller).await?,
-        admin_api_key: key(running, &admin).await?,
-        admin_email: ADMIN,
-        admin_password: password,
-        metrics_url: running
-            .admin_addr
-            .map(|addr| format!("http://{addr}/metrics"))
-            .unwrap_or_default(),
-        simulator_url,
-        pid: std::process::id(),
-    })
-}
-
-/// The user with this e-mail, made when there is none. One who is there keeps all but the password:
-/// what is printed has to be the one that holds.
-async fn person(
-    running: &Running,
-    email: &str,
-    role: Role,
-    password: Option<&str>,
-) -> anyhow::Result<User> {
-    let password_hash = password.map(domain::password::hash).transpose()?;
-    let by = AuditContext::operator(clock::now());
-    if let Some(user) = running.store.user_by_email(email).await? {
-        let change = UserChange { password_hash, ..UserChange::default() };
-        return Ok(running.store.change_user(user.id, &change, &by).await?.unwrap_or(user));
+impl Ready {
+    fn new(running: &Running, accounts: Accounts, simulator_url: String) -> Self {
+        let base = format!("http://{}", running.public_addr);
+        let Accounts { caller, admin } = accounts;
+        Self {
+            console_url: format!("{base}/console/"),
+            base_url: format!("{base}/v1"),
+            caller_email: accounts::CALLER,
+            caller_password: caller.password,
+            api_key: caller.key,
+            admin_api_key: admin.key,
+            admin_email: accounts::ADMIN,
+            admin_password: admin.password,
+            metrics_url: running
+                .admin_addr
+                .map(|addr| format!("http://{addr}/metrics"))
+                .unwrap_or_default(),
+            simulator_url,
+            pid: std::process::id(),
+        }
     }
-    let user = NewUser {
-        email: email.to_owned(),
-        username: None,
-        password_hash,
-        email_verified: true,
-        role,
-        plan: PlanId::from(PLAN),
-        created_at: by.at,
-    };
-    Ok(running.store.add_user(&user, &by).await?)
-}
-
-async fn key(running: &Running, user: &User) -> anyhow::Result<String> {
-    let plain = PlainKey::generate()?;
-    let by = AuditContext::operator(clock::now());
-    let key = NewKey::of(&plain, &running.pepper, "demo", by.at);
-    running.store.add_key(user.id, &key, &by).await?;
-    Ok(plain.reveal().to_owned())
-}
-
-fn welcome(ready: &Ready) -> String {
-    let Ready { base_url, api_key, metrics_url, simulator_url, .. } = ready;
-    let Ready { admin_email, admin_password, .. } = ready;
-    let base = base_url.trim_end_matches("/v1");
-    format!(
-        r#"
-KnockXPrime is running. Its upstream is a simulated Grok that generates random words; the token counts are exact.
-From another terminal:
-
-  export KNOCKX_KEY={api_key}
-
-  curl -N {base_url}/chat/completions \
-    -H "Authorization: Bearer $KNOCKX_KEY" -H "Content-Type: application/json" \
-    -d '{{"model":"grok-4.3","stream":true,"messages":[{{"role":"user","content":"Hello! [sim tokens=60 token-ms=50]"}}]}}'
-
-or with the OpenAI SDK:
-
-  import os
-  from openai import OpenAI
-  client = OpenAI(base_url="{base_url}", api_key=os.environ["KNOCKX_KEY"])
-  for chunk in client.chat.completions.create(model="grok-4.3", stream=True,
-          messages=[{{"role": "user", "content": "Hello! [sim tokens=60 token-ms=50]"}}]):
-      print(chunk.choices[0].delta.content or "", end="", flush=True)
-
-([sim ...] tells the simulator to send 60 tokens, one every 50 ms.) To see usage, metrics and the simulator's statistics:
-
-  curl {base}/api/v1/chat/usage -H "Authorization: Bearer $KNOCKX_KEY"
-  curl {metrics_url}
-  curl {simulator_url}/sim/stats
-
-An admin account exists too. Its access token manages users, keys and plans (docs/api.md):
-
-  curl {base}/api/v1/users/login -H "Content-Type: application/json" \
-    -d '{{"email":"{admin_email}","password":"{admin_password}"}}'
-
-Press Ctrl-C to stop.
-"#
-    )
 }
 
 /// The data directory: the caller's, or a temporary one that goes when the demo ends.
