@@ -36,13 +36,11 @@ export async function demo(t) {
   const child = await start(t, folder, ["demo", "--json", "--listen", "127.0.0.1:0", "--data-dir", join(folder, "data")]);
   const ready = JSON.parse(await child.line(/^\{.*\}$/m));
   const base = ready.base_url.replace(/\/v1$/, "");
-  const caller = { email: "caller@example.com", password: "correct horse battery" };
-  if (!ready.caller_email) await fetch(`${base}/api/v1/users/register`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(caller) });
   return {
     base,
     folder,
     admin: { email: ready.admin_email, password: ready.admin_password },
-    caller: ready.caller_email ? { email: ready.caller_email, password: ready.caller_password } : caller,
+    caller: { email: ready.caller_email, password: ready.caller_password },
   };
 }
 
