@@ -34,7 +34,7 @@ api_key = "sim-console"
 export async function demo(t) {
   const folder = await temporary(t);
   const child = await start(t, folder, ["demo", "--json", "--listen", "127.0.0.1:0", "--data-dir", join(folder, "data")]);
-  const ready = JSON.parse(await child.line(/^\{.*\}$/m));
+  const ready = JSON.parse(await child.line(/^\{.*"base_url".*\}$/m));
   const base = ready.base_url.replace(/\/v1$/, "");
   return {
     base,
