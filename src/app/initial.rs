@@ -26,15 +26,17 @@ pub(super) async fn apply(config: &Config, store: &dyn Store) -> anyhow::Result<
 pub(super) async fn adopt_secret(store: &dyn Sessions, pepper: &Pepper) -> anyhow::Result<()> {
     let secret = ServerSecret::of(pepper);
     let adopted = store.adopt_secret(&secret, clock::now()).await;
-    if let SecretAdoption::Changed { live_keys, sessions } =
+    if let SecretAdoption::Changed { live_keys, sessions, second_factors } =
         adopted.context("cannot record the fingerprint of SECRET_KEY")?
     {
         tracing::warn!(
             live_keys,
             sessions,
+            second_factors,
             "SECRET_KEY differs from the one that this database was last used with: {live_keys} keys created \
-             with the old one no longer work, and {sessions} sessions have ended; to restore the keys, \
-             start with the previous SECRET_KEY"
+             with the old one no longer work, {sessions} sessions have ended, and {second_factors} users cannot log in \
+             until their second factor is removed (`knockx user remove-second-factor`); to restore keys and second \
+             factors, start with the previous SECRET_KEY"
         );
     }
     Ok(())

@@ -55,6 +55,9 @@ enum Action {
     /// Suspend a user: disable the user's keys and end open streams.
     #[command(after_help = "Example: knockx user suspend ada@example.com")]
     Suspend { user: String },
+    /// Remove a user's second factor, so that the password alone is enough to log in.
+    #[command(after_help = "Example: knockx user remove-second-factor ada@example.com")]
+    RemoveSecondFactor { user: String },
     /// Reactivate a suspended user.
     #[command(after_help = "Example: knockx user resume ada@example.com")]
     Resume { user: String },
@@ -122,6 +125,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Action::Suspend { user } => {
             set_status(&session, &user, UserStatus::Suspended, json).await?;
+        }
+        Action::RemoveSecondFactor { user } => {
+            remove_second_factor(&session, &user, json).await?;
         }
         Action::Resume { user } => set_status(&session, &user, UserStatus::Active, json).await?,
     }
@@ -245,6 +251,15 @@ async fn change(
         changed => changed?,
     };
     show(&changed.with_context(|| format!("there is no user `{who}`"))?, json)
+}
+
+async fn remove_second_factor(session: &CliSession, who: &str, json: bool) -> anyhow::Result<()> {
+    let user = session.user(who).await?;
+    let by = AuditContext::operator(clock::now());
+    if !session.store.remove_second_factor(user.id, &by).await? {
+        anyhow::bail!("`{who}` has no second factor");
+    }
+    show(&user, json)
 }
 
 async fn no_such_plan(session: &CliSession, plan: &PlanId) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 
 use super::page::Page;
 use crate::control::api_error::ApiError;
-use crate::control::views::fields::{Email, NewPassword, Password, Username};
+use crate::control::views::fields::{Code, Email, NewPassword, Password, Username};
 
 /// An e-mail address.
 ///
@@ -32,6 +32,12 @@ pub fn new_password(page: &Page, text: Option<String>) -> Result<NewPassword, Ap
     let password = NewPassword::try_from(text.unwrap_or_default());
     password
         .map_err(|_| ApiError::invalid("password", page.t("A password has 8 to 128 characters.")))
+}
+
+/// A code of the second factor; `None` if the field is empty.
+#[must_use]
+pub fn code(text: Option<String>) -> Option<Code> {
+    text.filter(|text| !text.trim().is_empty()).and_then(|text| Code::try_from(text).ok())
 }
 
 /// The current password.

@@ -84,6 +84,12 @@ pub fn message(page: &Page, error: &ApiError) -> String {
         ApiError::InvalidCredentials => {
             page.t("The e-mail address or the password is wrong.").to_owned()
         }
+        ApiError::SecondFactorRequired | ApiError::CodeRequired => {
+            page.t("Enter the password again, with the code of your authenticator app or a recovery code.").to_owned()
+        }
+        ApiError::InvalidCode | ApiError::WrongCode => {
+            page.t("The code is wrong, has expired, or was already used.").to_owned()
+        }
         ApiError::WrongPassword => page.t("The password is wrong.").to_owned(),
         ApiError::Suspended => {
             page.t("This account is suspended. Ask the operator to resume it.").to_owned()

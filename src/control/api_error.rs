@@ -62,6 +62,26 @@ pub enum ApiError {
     #[error("The current password is wrong.")]
     WrongPassword,
     #[error(
+        "This account has a second factor. Send the code of the authenticator app, or a recovery code, as `code`."
+    )]
+    SecondFactorRequired,
+    #[error(
+        "The code is wrong, has expired, or was already used. Send the next code of the authenticator app, or an unused recovery code."
+    )]
+    InvalidCode,
+    #[error(
+        "This change requires a code, because the account has a second factor. Send the code of the authenticator app, or a recovery code, as `code`."
+    )]
+    CodeRequired,
+    #[error(
+        "The code is wrong, has expired, or was already used. Send the next code of the authenticator app."
+    )]
+    WrongCode,
+    #[error(
+        "The second factor of this account cannot be checked, because the server's `SECRET_KEY` has changed. Ask an admin to remove it, then set it up again."
+    )]
+    UnreadableSecondFactor,
+    #[error(
         "This route requires an access token or an API key. Send it as `Authorization: Bearer ...`."
     )]
     CredentialMissing,
@@ -91,9 +111,13 @@ pub enum ApiError {
     #[error("Registration is closed. Ask the operator for an account.")]
     RegistrationClosed,
     #[error(
-        "Admins cannot remove their own admin role or suspend their own account. Ask another admin."
+        "Admins cannot remove their own admin role, or suspend or delete their own account with this route. Ask another admin."
     )]
     OwnAccountLockout,
+    #[error(
+        "This is the account of the last admin, which cannot be deleted. Give another user the role `admin` first."
+    )]
+    LastAdmin,
 
     #[error("The e-mail address of this account is verified already.")]
     AlreadyVerified,
@@ -105,7 +129,12 @@ pub enum ApiError {
     MailNotConfigured,
     #[error("Too many mails are waiting for the mail server. Retry in a few minutes.")]
     MailQueueFull,
-
+    #[error("The second factor is already enabled. Disable it before setting it up again.")]
+    SecondFactorEnabled,
+    #[error(
+        "There is no second factor to enable or change. Begin with `POST /api/v1/users/second-factor`."
+    )]
+    NoSecondFactor,
     #[error("Another account already has this {0}. Choose a different one.")]
     AlreadyTaken(&'static str),
     #[error("A plan with this id already exists. Choose a different id.")]
@@ -186,6 +215,12 @@ impl ApiError {
         )
     }
 
+    /// The current password is missing.
+    #[must_use]
+    pub fn password_required() -> Self {
+        Self::invalid("current_password", "`current_password` is required for this change.")
+    }
+
     /// Status, type and code.
     fn parts(&self) -> (StatusCode, &'static str, Option<&'static str>) {
         use StatusCode as S;
@@ -213,6 +248,16 @@ impl ApiError {
             }
             Self::AccessTokenRequired => (S::UNAUTHORIZED, INVALID, Some("access_token_required")),
 
+            Self::SecondFactorRequired => {
+                (S::UNAUTHORIZED, INVALID, Some("second_factor_required"))
+            }
+            Self::InvalidCode => (S::UNAUTHORIZED, INVALID, Some("invalid_code")),
+
+            Self::CodeRequired => (S::FORBIDDEN, PERMISSION, Some("second_factor_required")),
+            Self::WrongCode => (S::FORBIDDEN, PERMISSION, Some("wrong_code")),
+            Self::UnreadableSecondFactor => {
+                (S::FORBIDDEN, PERMISSION, Some("second_factor_unreadable"))
+            }
             Self::WrongPassword => (S::FORBIDDEN, PERMISSION, Some("wrong_password")),
             Self::Suspended => (S::FORBIDDEN, PERMISSION, Some("account_suspended")),
             Self::EmailUnverified => (S::FORBIDDEN, PERMISSION, Some("email_unverified")),
@@ -220,12 +265,14 @@ impl ApiError {
             Self::AdminsOnly => (S::FORBIDDEN, PERMISSION, Some("admins_only")),
             Self::RegistrationClosed => (S::FORBIDDEN, PERMISSION, Some("registration_closed")),
             Self::OwnAccountLockout => (S::CONFLICT, INVALID, Some("own_account")),
+            Self::LastAdmin => (S::CONFLICT, INVALID, Some("last_admin")),
 
             Self::AlreadyVerified => (S::CONFLICT, INVALID, Some("already_verified")),
             Self::AdminExists => (S::CONFLICT, INVALID, Some("admin_exists")),
             Self::MailNotConfigured => (S::NOT_IMPLEMENTED, SERVER, Some("mail_not_configured")),
             Self::MailQueueFull => (S::SERVICE_UNAVAILABLE, SERVER, Some("mail_queue_full")),
-
+            Self::SecondFactorEnabled => (S::CONFLICT, INVALID, Some("second_factor_enabled")),
+            Self::NoSecondFactor => (S::CONFLICT, INVALID, Some("no_second_factor")),
             Self::AlreadyTaken("username") => (S::CONFLICT, INVALID, Some("username_taken")),
             Self::AlreadyTaken(_) => (S::CONFLICT, INVALID, Some("email_taken")),
             Self::PlanExists => (S::CONFLICT, INVALID, Some("plan_exists")),
@@ -257,6 +304,10 @@ impl ApiError {
             Self::AlreadyTaken(field) => Some((*field).to_owned()),
             Self::InvalidLink => Some("token".to_owned()),
             Self::WrongPassword => Some("current_password".to_owned()),
+            Self::SecondFactorRequired
+            | Self::InvalidCode
+            | Self::CodeRequired
+            | Self::WrongCode => Some("code".to_owned()),
             Self::NotFound("plan") | Self::SamePlan | Self::RetiredPlan => {
                 Some("plan_id".to_owned())
             }

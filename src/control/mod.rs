@@ -25,8 +25,9 @@ use api_error::ApiError;
 use axum::Router;
 use axum::routing::get;
 use http::middleware;
-use routes::{account_links as links, admin, announcements, health as health_routes, keys};
-use routes::{plans, profile, root, session, setup, usage};
+use routes::{account, account_links as links, admin, announcements, export};
+use routes::{health as health_routes, keys, plans, profile, root, second_factor, session};
+use routes::{sessions, setup, usage};
 use state::{ControlState, EdgeConfig};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -65,6 +66,14 @@ fn routes() -> OpenApiRouter<ControlState> {
         .routes(routes!(setup::setup))
         .routes(routes!(profile::show, profile::change))
         .routes(routes!(profile::change_password))
+        .routes(routes!(sessions::list, sessions::end_others))
+        .routes(routes!(sessions::end))
+        .routes(routes!(second_factor::show, second_factor::set_up))
+        .routes(routes!(second_factor::enable))
+        .routes(routes!(second_factor::recovery_codes))
+        .routes(routes!(second_factor::disable))
+        .routes(routes!(export::export))
+        .routes(routes!(account::delete))
         .routes(routes!(keys::regenerate))
         .routes(routes!(keys::list, keys::add))
         .routes(routes!(keys::change, keys::revoke))
@@ -83,11 +92,12 @@ fn routes() -> OpenApiRouter<ControlState> {
         .routes(routes!(admin::overview::overview))
         .routes(routes!(admin::users::list, admin::invitations::add))
         .routes(routes!(admin::invitations::invite))
-        .routes(routes!(admin::users::show, admin::users::change))
+        .routes(routes!(admin::users::show, admin::users::change, admin::deletion::delete))
         .routes(routes!(admin::calls::list))
         .routes(routes!(admin::calls::show))
         .routes(routes!(admin::keys::list))
         .routes(routes!(admin::keys::revoke))
+        .routes(routes!(admin::second_factor::remove))
         .routes(routes!(admin::reset::reset))
         .routes(routes!(admin::top_users::top_users))
         .routes(routes!(admin::plans::add))

@@ -172,6 +172,19 @@ impl Default for LinkId {
     }
 }
 
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = BadId;
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        Uuid::try_parse(text).map(Self).map_err(|_| BadId(text.to_owned()))
+    }
+}
+
 impl Default for SessionId {
     fn default() -> Self {
         Self::new()

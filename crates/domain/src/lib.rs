@@ -14,6 +14,7 @@ pub mod server_secret;
 pub mod refresh_token;
 pub mod one_time_link;
 pub mod password;
+pub mod second_factor;
 pub mod day;
 pub mod charge;
 pub mod stored_response;

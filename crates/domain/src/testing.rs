@@ -6,6 +6,7 @@ use crate::day::Day;
 use crate::id::{KeyId, PlanId, RequestId, UserId};
 use crate::key::{KeyDigest, KeyLimits};
 use crate::plan::{PlanLimits, RequestPolicy, Window};
+use crate::second_factor::totp::TotpSecret;
 use crate::user::UserStatus;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -34,6 +35,12 @@ pub fn caller(user: UserId, key: &str) -> Caller {
         },
         version: 1,
     }
+}
+
+/// The secret that an authenticator app reads from this text in base32.
+pub fn totp_secret(base32: &str) -> TotpSecret {
+    let bytes = data_encoding::BASE32_NOPAD.decode(base32.as_bytes());
+    TotpSecret::from_bytes(bytes.ok().and_then(|bytes| bytes.try_into().ok()).unwrap_or_default())
 }
 
 /// The limits of a plan that no test or benchmark reaches.

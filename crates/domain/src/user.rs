@@ -94,17 +94,23 @@ pub enum Role {
 pub enum UserStatus {
     Active,
     Suspended,
+    /// Only the id and the usage are left; final.
+    Deleted,
 }
 
 impl UserStatus {
+    /// Every status.
+    pub const ALL: [Self; 3] = [Self::Active, Self::Suspended, Self::Deleted];
+
     /// Checks that the user may log in and call.
     ///
     /// # Errors
-    /// The user is suspended.
+    /// The user is suspended or deleted. Nobody is told of the latter: a deleted user has neither a session nor
+    /// a key that is not revoked.
     pub fn check(self) -> Result<(), Denied> {
         match self {
             Self::Active => Ok(()),
-            Self::Suspended => Err(Denied::UserSuspended),
+            Self::Suspended | Self::Deleted => Err(Denied::UserSuspended),
         }
     }
 }
@@ -127,6 +133,7 @@ impl UserStatus {
         match self {
             Self::Active => "active",
             Self::Suspended => "suspended",
+            Self::Deleted => "deleted",
         }
     }
 }
@@ -152,6 +159,12 @@ pub fn normalised_email(text: &str) -> Result<String, BadEmail> {
     } else {
         Err(BadEmail(text.trim().to_owned()))
     }
+}
+
+/// What a deleted user has in place of an e-mail address. It is not one, so nobody can log in or register with it.
+#[must_use]
+pub fn erased_email(id: UserId) -> String {
+    format!("deleted user {id}")
 }
 
 /// Text that is not a username.
@@ -196,6 +209,11 @@ mod tests {
         for text in plain.into_iter().chain(looks) {
             assert_eq!(normalised_email(text), Err(BadEmail(text.to_owned())), "{text:?}");
         }
+    }
+
+    #[test]
+    fn the_name_of_a_deleted_user_is_no_email() {
+        assert!(normalised_email(&erased_email(UserId::new())).is_err());
     }
 
     #[test]

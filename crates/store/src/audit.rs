@@ -157,6 +157,18 @@ impl Change {
         }
     }
 
+    /// A user was deleted: the entry has the id alone.
+    #[must_use]
+    pub fn of_deleted_user(user: UserId) -> Self {
+        Self { action: "user.delete", subject: format!("user:{user}"), before: None, after: None }
+    }
+
+    /// A user's second factor was enabled, used or removed; `action` begins with `second_factor.`.
+    #[must_use]
+    pub fn of_second_factor(action: &'static str, user: UserId) -> Self {
+        Self { action, subject: format!("user:{user}"), before: None, after: None }
+    }
+
     /// Returns the audit entry of a configuration reload.
     #[must_use]
     pub fn of_config(before: Value, after: Value) -> Self {

@@ -2,10 +2,12 @@
 
 use crate::StoreError;
 use crate::announcements::Level;
+use crate::sessions::SessionKind;
 use crate::upgrades::UpgradeStatus;
 use domain::charge::{Source, Status};
 use domain::day::Day;
 use domain::plan::RequestPolicy;
+use domain::second_factor::SealedSecret;
 use domain::server_secret::Fingerprint;
 use domain::user::{LimitOverrides, Role, UserStatus};
 use jiff::civil::{Date, date};
@@ -133,7 +135,11 @@ pub(super) fn role(stored: &str) -> Result<Role, StoreError> {
 }
 
 pub(super) fn user_status(stored: &str) -> Result<UserStatus, StoreError> {
-    word(&[UserStatus::Active, UserStatus::Suspended], UserStatus::as_str, stored)
+    word(&UserStatus::ALL, UserStatus::as_str, stored)
+}
+
+pub(super) fn session_kind(stored: &str) -> Result<SessionKind, StoreError> {
+    word(&SessionKind::ALL, SessionKind::as_str, stored)
 }
 
 pub(super) fn upgrade_status(stored: &str) -> Result<UpgradeStatus, StoreError> {
@@ -205,6 +211,11 @@ pub(super) fn time_zone(stored: &str) -> Result<TimeZone, StoreError> {
 pub(super) fn fingerprint(stored: &[u8]) -> Result<Fingerprint, StoreError> {
     let bytes = stored.try_into();
     bytes.map(Fingerprint).map_err(|_| unexpected("fingerprint", "(bytes)"))
+}
+
+pub(super) fn sealed_secret(stored: &[u8]) -> Result<SealedSecret, StoreError> {
+    let bytes = stored.try_into();
+    bytes.map(SealedSecret).map_err(|_| unexpected("sealed secret", "(bytes)"))
 }
 
 fn unexpected(what: &str, stored: &str) -> StoreError {

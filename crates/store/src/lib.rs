@@ -16,6 +16,8 @@ pub mod keys;
 pub mod plans;
 pub mod sessions;
 pub mod one_time_links;
+pub mod second_factors;
+pub mod erasure;
 pub mod upgrades;
 pub mod audit;
 pub mod announcements;
@@ -38,6 +40,7 @@ pub mod fake;
 pub use announcements::Announcements;
 pub use audit::Audit;
 pub use callers::{Callers, ChangeFeed, Changed, Changes, CommitStamp};
+pub use erasure::{Erased, Erasure};
 pub use error::StoreError;
 pub use keys::{KeyChange, KeyFilter, Keys, LIVE_KEYS, NewKey, REVOKED_KEYS};
 pub use keys::{all_keys, key_position};
@@ -47,6 +50,7 @@ pub use one_time_links::OneTimeLinks;
 pub use plans::{PlanChange, Plans};
 pub use reconciliation::{Drift, Reconciliation, Used};
 pub use reports::Reports;
+pub use second_factors::SecondFactors;
 pub use sessions::Sessions;
 pub use stored_responses::StoredResponses;
 pub use upgrades::Upgrades;
@@ -67,6 +71,8 @@ pub trait Store:
     + Plans
     + Sessions
     + OneTimeLinks
+    + SecondFactors
+    + Erasure
     + Upgrades
     + Audit
     + Announcements

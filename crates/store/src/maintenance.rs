@@ -25,8 +25,9 @@ pub trait Maintenance: Send + Sync + 'static {
     async fn release_instance_lock(&self) -> Result<(), StoreError>;
 
     /// Deletes expired rows: keys that ended [`KEYS_KEPT_DAYS`] ago, requests for plans that were
-    /// superseded as long ago, expired sessions and one-time links, quarters of an hour of past days. The ledger, its daily
-    /// sums and the audit log stay. At most [`PRUNE_BATCH`] rows of each; returns the number of rows, so 0
+    /// superseded as long ago, expired sessions and one-time links, quarters of an hour of past days; and request
+    /// ids in the ledger rows of deleted users. The ledger, its daily sums and the audit log stay. At most
+    /// [`PRUNE_BATCH`] rows of each; returns the number of rows, so 0
     /// means that nothing is left.
     async fn prune(&self, now: Timestamp) -> Result<u64, StoreError>;
 

@@ -68,6 +68,19 @@ pub trait Sessions: Send + Sync + 'static {
     /// that lost the answer. Console sessions have no refresh token.
     async fn rotate_session(&self, rotation: &Rotation) -> Result<Rotated, StoreError>;
 
+    /// The sessions of a user that have not expired at `now`, the newest first.
+    async fn sessions_of(
+        &self,
+        user: UserId,
+        now: Timestamp,
+    ) -> Result<Vec<SessionInfo>, StoreError>;
+
+    /// Ends a session of a user; false if the user has no such session.
+    async fn end_session_of(&self, user: UserId, session: SessionId) -> Result<bool, StoreError>;
+
+    /// Ends all sessions of a user but one. Returns the number of sessions that have ended.
+    async fn end_other_sessions(&self, user: UserId, kept: SessionId) -> Result<u64, StoreError>;
+
     /// Ends a session. Ending it twice changes nothing.
     async fn end_session(&self, session: SessionId) -> Result<(), StoreError>;
 
@@ -101,6 +114,8 @@ pub enum SecretAdoption {
         live_keys: u64,
         /// Number of sessions that have ended.
         sessions: u64,
+        /// Second factors that the new secret cannot check.
+        second_factors: u64,
     },
 }
 
@@ -137,6 +152,9 @@ pub enum SessionKind {
 }
 
 impl SessionKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Api, Self::Console];
+
     /// The word stored and shown.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -152,6 +170,19 @@ impl SessionKind {
 pub struct SessionClient {
     pub address: Option<String>,
     pub user_agent: Option<String>,
+}
+
+/// A session, as its user may see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionInfo {
+    pub id: SessionId,
+    pub kind: SessionKind,
+    pub created_at: Timestamp,
+    /// The last recorded use.
+    pub seen_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// The client that last began or refreshed it.
+    pub client: SessionClient,
 }
 
 /// A session of the console, with its user.
@@ -178,6 +209,8 @@ pub struct Rotation {
     pub session: SessionId,
     pub presented: TokenDigest,
     pub next: TokenDigest,
+    /// The client that refreshes: what is not known stays as it was.
+    pub client: SessionClient,
     pub now: Timestamp,
     /// The new end of the session.
     pub expires_at: Timestamp,

@@ -28,7 +28,7 @@ pub trait Users: Send + Sync + 'static {
     ) -> Result<Vec<User>, StoreError>;
 
     /// Applies the change and increments the user's version. A new password or a suspension ends the
-    /// user's sessions and one-time links. `None` when there is no such user.
+    /// user's sessions and one-time links. `None` when there is no such user, or it was deleted.
     async fn change_user(
         &self,
         id: UserId,

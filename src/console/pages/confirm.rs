@@ -5,6 +5,7 @@ use crate::console::forms::SafeForm;
 use crate::console::guard::message;
 use crate::console::page::Page;
 use crate::console::session::SignedIn;
+use crate::control::auth::AttemptTime;
 use crate::control::http::extract::Query;
 use crate::control::state::ControlState;
 use crate::control::views::fields::Password;
@@ -52,8 +53,8 @@ pub async fn confirm(
     let SignedIn { page, current, .. } = signed_in;
     let next = safe_next(form.next.as_deref()).to_owned();
     let who = (&current.user, current.session);
-    let checked =
-        state.identity.confirm(&*state.store, who, &form.password.0, clock::instant()).await;
+    let (proof, at) = ((Some(&*form.password.0), None), AttemptTime::now());
+    let checked = state.identity.confirm_either(&*state.store, who, proof, at).await;
     if let Err(error) = checked {
         let problem = message(&page, &error);
         let mut again = html(&ConfirmPage { page, next, problem })?;

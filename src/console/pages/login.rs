@@ -6,6 +6,8 @@ use crate::console::guard::message;
 use crate::console::page::Page;
 use crate::console::session::{SignedIn, Visitor, remove_cookie, set_cookie};
 use crate::control::api_error::ApiError;
+use crate::control::auth::AttemptTime;
+use crate::control::auth::identity::Presented;
 use crate::control::http::extract::Query;
 use crate::control::state::ControlState;
 use crate::control::views::fields::{Email, Password};
@@ -22,6 +24,8 @@ struct LogInPage {
     email: String,
     next: String,
     problem: String,
+    /// True once the password was right and a code is missing or wrong.
+    asks_code: bool,
     registration: bool,
 }
 
@@ -35,6 +39,7 @@ pub struct LogInQuery {
 pub struct LogInForm {
     email: String,
     password: Password,
+    code: Option<String>,
     next: Option<String>,
 }
 
@@ -48,7 +53,7 @@ pub async fn form(
     if visitor.is_logged_in {
         return Ok(redirect(&next));
     }
-    html(&page(&state, visitor.page, String::new(), next, String::new()))
+    html(&page(&state, visitor.page, String::new(), next, None))
 }
 
 /// `POST /console/login`.
@@ -59,17 +64,20 @@ pub async fn log_in(
 ) -> Result<Response, PageError> {
     let next = safe_next(form.next.as_deref()).to_owned();
     let (context, identity) = (&visitor.context, &state.identity);
-    let from = (context.address, clock::instant());
+    let from = (context.address, AttemptTime::now());
+    let code = form.code.as_deref().filter(|code| !code.trim().is_empty());
     let checked = match Email::try_from(form.email.clone()) {
-        Ok(email) => identity.check(&*state.store, &email.0, &form.password.0, from).await,
+        Ok(email) => {
+            let presented = Presented { email: &email.0, password: &form.password.0, code };
+            identity.check(&*state.store, presented, from).await
+        }
         Err(_) => Err(ApiError::InvalidCredentials),
     };
     let checked = match checked {
         Ok(checked) => checked,
         Err(error) => {
             let status = error.status();
-            let problem = message(&visitor.page, &error);
-            let mut again = html(&page(&state, visitor.page, form.email, next, problem))?;
+            let mut again = html(&page(&state, visitor.page, form.email, next, Some(&error)))?;
             *again.status_mut() = status;
             return Ok(again);
         }
@@ -99,7 +107,15 @@ fn page(
     page: Page,
     email: String,
     next: String,
-    problem: String,
+    error: Option<&ApiError>,
 ) -> LogInPage {
-    LogInPage { page, email, next, problem, registration: state.identity.accounts.registration }
+    let asks_code = matches!(error, Some(ApiError::SecondFactorRequired | ApiError::InvalidCode));
+    LogInPage {
+        problem: error.map(|error| message(&page, error)).unwrap_or_default(),
+        page,
+        email,
+        next,
+        asks_code,
+        registration: state.identity.accounts.registration,
+    }
 }

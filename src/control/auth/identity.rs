@@ -1,8 +1,10 @@
 //! Login: verifies passwords, begins sessions, issues tokens.
 
+use super::AttemptTime;
 use super::access_token::{AccessTokens, TokenSubject};
 use super::login_throttle::{LoginAttempt, LoginThrottle};
 use super::passwords::{PasswordHasher, Scheduling};
+use super::second_factor::SecondFactorCheck;
 use super::throttle::{Backoff, Throttle};
 use crate::config::{Accounts, Billing};
 use crate::control::api_error::ApiError;
@@ -11,6 +13,8 @@ use domain::id::{SessionId, UserId};
 use domain::key::Pepper;
 use domain::password::Verified;
 use domain::refresh_token::RefreshToken;
+use domain::second_factor::PresentedCode;
+use domain::second_factor::totp::TotpSecret;
 use domain::server_secret::ServerSecret;
 use domain::user::User;
 use jiff::{SignedDuration, Timestamp};
@@ -18,13 +22,22 @@ use serde::Serialize;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use store::sessions::{Credentials, NewSession, Rotated, Rotation, SessionClient, SessionKind};
-use store::{Sessions, StoreError};
+use store::{Sessions, Store, StoreError};
 use utoipa::ToSchema;
+
+/// Three exports without a wait, then one in 15 minutes.
+const EXPORTS: Backoff = Backoff {
+    free: 3,
+    shortest: Duration::from_mins(15),
+    longest: Duration::from_mins(15),
+    memory: Duration::from_hours(1),
+};
 
 /// Password and session logic of log-in, registration and refresh.
 pub struct Identity {
     pub tokens: AccessTokens,
     pub passwords: PasswordHasher,
+    pub second_factor: SecondFactorCheck,
     /// Keys the hashes of refresh tokens.
     pub(super) secret: ServerSecret,
     pub accounts: Accounts,
@@ -33,12 +46,26 @@ pub struct Identity {
     /// Password confirmations of logged-in users, per session: neither failed logins nor other sessions can
     /// block them.
     confirmations: Throttle<SessionId>,
+    /// Codes that logged-in users enter, per session.
+    code_confirmations: Throttle<SessionId>,
     registrations: Throttle<IpAddr>,
+    /// Exports, each of which reads all calls of a user.
+    exports: Throttle<UserId>,
     /// Changes by users, which add rows to the store.
     changes: Throttle<UserId>,
     /// Requested mails by the address that they go to, whether or not it has an account.
     mails_to: Throttle<String>,
     mails_from: Throttle<IpAddr>,
+}
+
+/// What a person presents to log in.
+#[derive(Clone, Copy)]
+pub struct Presented<'a> {
+    /// The e-mail address, normalised.
+    pub email: &'a str,
+    pub password: &'a str,
+    /// A code of the authenticator app, or a recovery code.
+    pub code: Option<&'a str>,
 }
 
 /// Mails that may be requested for one e-mail address without a wait.
@@ -65,10 +92,13 @@ impl Identity {
         Self {
             tokens: AccessTokens::new(&pepper.derived(b"access tokens"), accounts.access_token),
             passwords: PasswordHasher::on_half_the_cores(),
+            second_factor: SecondFactorCheck::new(pepper, accounts.account_tries),
             secret: ServerSecret::of(pepper),
             logins: LoginThrottle::new(accounts.account_tries, accounts.address_tries),
             confirmations: Throttle::new(accounts.account_tries),
+            code_confirmations: Throttle::new(accounts.account_tries),
             registrations: Throttle::new(accounts.address_registrations),
+            exports: Throttle::with_backoff(EXPORTS),
             changes: Throttle::new(accounts.account_changes),
             mails_to: Throttle::with_backoff(Backoff {
                 shortest: Duration::from_mins(1),
@@ -109,30 +139,58 @@ impl Identity {
         self.changes.attempt(&user, now).map_err(ApiError::TooManyAttempts)
     }
 
-    /// The active user with this e-mail address and password. Neither the error nor the time reveals
-    /// whether the address or the password was wrong.
+    /// Counts an export of a user.
     ///
     /// # Errors
-    /// [`ApiError::InvalidCredentials`], [`ApiError::TooManyAttempts`], [`ApiError::Suspended`].
+    /// [`ApiError::TooManyAttempts`].
+    pub fn may_export(&self, user: UserId, now: Instant) -> Result<(), ApiError> {
+        self.exports.attempt(&user, now).map_err(ApiError::TooManyAttempts)
+    }
+
+    /// The active user with this e-mail address, password and, if the user has a second factor, code. Neither
+    /// the error nor the time reveals whether the address or the password was wrong, nor whether there is a
+    /// second factor before the password is right.
+    ///
+    /// # Errors
+    /// [`ApiError::InvalidCredentials`], [`ApiError::TooManyAttempts`], [`ApiError::Suspended`], and those of
+    /// [`SecondFactorCheck::check_login`].
     pub async fn check(
         &self,
-        store: &dyn Sessions,
-        email: &str,
-        password: &str,
-        (address, now): (IpAddr, Instant),
+        store: &dyn Store,
+        presented: Presented<'_>,
+        (address, at): (IpAddr, AttemptTime),
     ) -> Result<Credentials, ApiError> {
-        let attempt = self.logins.begin(email, address, now).map_err(ApiError::TooManyAttempts)?;
+        let Presented { email, password, code } = presented;
+        let attempt =
+            self.logins.begin(email, address, at.instant).map_err(ApiError::TooManyAttempts)?;
         let checked = self.verify(store, email, password, &attempt).await;
         let (found, verified) = checked.inspect_err(|_| self.logins.cancelled(&attempt))?;
         let (Some(mut found), Verified::Yes | Verified::YesRehash) = (found, verified) else {
             return Err(ApiError::InvalidCredentials);
         };
+        self.may_log_in(store, &found.user, code, (&attempt, at)).await.inspect_err(|error| {
+            // Of those who know the password, only a wrong code is a guess.
+            if !matches!(error, ApiError::InvalidCode) {
+                self.logins.cancelled(&attempt);
+            }
+        })?;
         self.logins.succeeded(attempt);
-        found.user.status.check()?;
         if verified == Verified::YesRehash {
             found = self.rehashed(store, found, password).await?;
         }
         Ok(found)
+    }
+
+    /// Checks that a user whose password is right is active, and the code.
+    async fn may_log_in(
+        &self,
+        store: &dyn Store,
+        user: &User,
+        code: Option<&str>,
+        (attempt, at): (&LoginAttempt, AttemptTime),
+    ) -> Result<(), ApiError> {
+        user.status.check()?;
+        self.second_factor.check_login(store, user, code, (attempt.is_known_host, at)).await
     }
 
     /// The account of this e-mail address, and whether the password matches.
@@ -177,13 +235,47 @@ impl Identity {
         }
     }
 
-    /// Verifies the password of a logged-in user.
+    /// Verifies the password of a logged-in user, and the code if the user has a second factor.
     ///
     /// # Errors
-    /// [`ApiError::WrongPassword`], [`ApiError::TooManyAttempts`].
+    /// [`ApiError::WrongPassword`], [`ApiError::TooManyAttempts`], and those of
+    /// [`SecondFactorCheck::check_in_session`].
     pub async fn confirm(
         &self,
-        store: &dyn Sessions,
+        store: &dyn Store,
+        (user, session): (&User, SessionId),
+        (password, code): (&str, Option<&str>),
+        at: AttemptTime,
+    ) -> Result<(), ApiError> {
+        self.confirm_password(store, (user, session), password, at.instant).await?;
+        self.confirm_code(store, (user, session), code, at).await
+    }
+
+    /// Verifies the password of a logged-in user or, without a password, the code.
+    ///
+    /// # Errors
+    /// As [`Identity::confirm`], and [`ApiError::InvalidValue`] if neither could be checked.
+    pub async fn confirm_either(
+        &self,
+        store: &dyn Store,
+        (user, session): (&User, SessionId),
+        (password, code): (Option<&str>, Option<&str>),
+        at: AttemptTime,
+    ) -> Result<(), ApiError> {
+        if let Some(password) = password {
+            return self.confirm_password(store, (user, session), password, at.instant).await;
+        }
+        let factor = store.second_factor(user.id).await?;
+        let has_factor = factor.is_some_and(|factor| factor.enabled_at.is_some());
+        if code.is_none() || !has_factor {
+            return Err(ApiError::password_required());
+        }
+        self.confirm_code(store, (user, session), code, at).await
+    }
+
+    async fn confirm_password(
+        &self,
+        store: &dyn Store,
         (user, session): (&User, SessionId),
         password: &str,
         now: Instant,
@@ -198,6 +290,43 @@ impl Identity {
                 Ok(())
             }
         }
+    }
+
+    async fn confirm_code(
+        &self,
+        store: &dyn Store,
+        (user, session): (&User, SessionId),
+        code: Option<&str>,
+        at: AttemptTime,
+    ) -> Result<(), ApiError> {
+        if code.is_some() {
+            let attempt = self.code_confirmations.attempt(&session, at.instant);
+            attempt.map_err(ApiError::TooManyAttempts)?;
+        }
+        self.second_factor.check_in_session(store, user, code, at).await?;
+        self.code_confirmations.reset(&session);
+        Ok(())
+    }
+
+    /// Checks the first code of a second factor that is being set up. Returns its time step.
+    ///
+    /// # Errors
+    /// [`ApiError::WrongCode`], [`ApiError::TooManyAttempts`].
+    pub fn check_first_code(
+        &self,
+        session: SessionId,
+        secret: &TotpSecret,
+        code: &str,
+        at: AttemptTime,
+    ) -> Result<i64, ApiError> {
+        let attempt = self.code_confirmations.attempt(&session, at.instant);
+        attempt.map_err(ApiError::TooManyAttempts)?;
+        let Ok(PresentedCode::Totp(code)) = PresentedCode::parse(code) else {
+            return Err(ApiError::WrongCode);
+        };
+        let step = secret.matching_step(&code, at.time).ok_or(ApiError::WrongCode)?;
+        self.code_confirmations.reset(&session);
+        Ok(step)
     }
 
     /// Begins a session of a user whose password was verified or set.
@@ -239,6 +368,7 @@ impl Identity {
         &self,
         store: &dyn Sessions,
         token: &str,
+        client: SessionClient,
         now: Timestamp,
     ) -> Result<TokenPair, ApiError> {
         let presented = RefreshToken::parse(token).map_err(|_| ApiError::InvalidRefreshToken)?;
@@ -248,6 +378,7 @@ impl Identity {
             session,
             presented: presented.digest(&self.secret),
             next: next.digest(&self.secret),
+            client,
             now,
             expires_at: self.session_end(now),
         };

@@ -8,6 +8,7 @@ pub mod access_token;
 pub mod console_session;
 pub mod passwords;
 pub mod login_throttle;
+pub mod second_factor;
 pub mod throttle;
 
 use crate::control::api_error::ApiError;
@@ -25,7 +26,23 @@ use domain::key::PlainKey;
 use domain::user::{Role, User};
 use jiff::Timestamp;
 use std::sync::Arc;
+use std::time::Instant;
 use system::clock;
+
+/// The time of an attempt: `instant` for the waits between attempts, `time` for codes that depend on it.
+#[derive(Debug, Clone, Copy)]
+pub struct AttemptTime {
+    pub instant: Instant,
+    pub time: Timestamp,
+}
+
+impl AttemptTime {
+    /// The time now, as a handler reads it.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { instant: clock::instant(), time: clock::now() }
+    }
+}
 
 /// A logged-in user.
 pub struct CurrentUser {

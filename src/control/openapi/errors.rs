@@ -69,11 +69,27 @@ error_sets! {
         ApiError::Suspended,
     ];
     /// Login.
-    InvalidCredentials: [ApiError::InvalidCredentials, ApiError::Suspended];
+    InvalidCredentials: [
+        ApiError::InvalidCredentials, ApiError::SecondFactorRequired, ApiError::InvalidCode, ApiError::Suspended,
+        ApiError::UnreadableSecondFactor,
+    ];
     /// Refreshing a session.
     InvalidRefreshToken: [ApiError::InvalidRefreshToken, ApiError::Suspended];
     /// Routes that require the current password.
-    WrongPassword: [ApiError::WrongPassword, ApiError::Suspended];
+    WrongPassword: [
+        ApiError::WrongPassword, ApiError::CodeRequired, ApiError::WrongCode, ApiError::UnreadableSecondFactor,
+        ApiError::Suspended,
+    ];
+    /// Routes with the id of a session.
+    SessionNotFound: [ApiError::NotFound("session")];
+    /// Deleting an account.
+    LastAdmin: [ApiError::LastAdmin];
+    /// Deleting a user.
+    OwnAccount: [ApiError::OwnAccountLockout, ApiError::LastAdmin];
+    /// Setting up a second factor.
+    SecondFactorEnabled: [ApiError::SecondFactorEnabled];
+    /// Routes that need a second factor.
+    NoSecondFactor: [ApiError::NoSecondFactor];
     /// Routes that limit attempts.
     RateLimited: [ApiError::TooManyAttempts(Duration::from_secs(3))];
     /// Registration.

@@ -207,7 +207,8 @@ pub async fn live(state: &ControlState, user: UserId) -> Result<Vec<KeyView>, Ap
     Ok(keys.into_iter().map(|key| KeyView::of(key, &last_used)).collect())
 }
 
-async fn last_used(
+/// The time at which each key of a user was last used.
+pub async fn last_used(
     state: &ControlState,
     user: UserId,
 ) -> Result<HashMap<KeyId, Timestamp>, ApiError> {

@@ -3,7 +3,7 @@
 use super::session::{LoggedIn, logged_in};
 use crate::control::account_links;
 use crate::control::api_error::ApiError;
-use crate::control::auth::{AnyCredential, CurrentUser};
+use crate::control::auth::{AnyCredential, AttemptTime, CurrentUser};
 use crate::control::http::extract::{JsonBody, PreferredLanguage};
 use crate::control::http::middleware::RequestContext;
 use crate::control::openapi::errors::{
@@ -11,7 +11,7 @@ use crate::control::openapi::errors::{
     WrongPassword,
 };
 use crate::control::state::ControlState;
-use crate::control::views::fields::{Email, NewPassword, Password, Username, present};
+use crate::control::views::fields::{Code, Email, NewPassword, Password, Username, present};
 use crate::control::views::user::UserView;
 use crate::mail::message::Language;
 use axum::extract::State;
@@ -36,12 +36,18 @@ pub struct ProfileChange {
     pub email: Option<Email>,
     #[serde(default)]
     pub current_password: Option<Password>,
+    /// Required to change the e-mail address if the account has a second factor.
+    #[serde(default)]
+    pub code: Option<Code>,
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PasswordChange {
     pub current_password: Password,
+    /// Required if the account has a second factor.
+    #[serde(default)]
+    pub code: Option<Code>,
     pub new_password: NewPassword,
 }
 
@@ -97,11 +103,9 @@ pub async fn change_own(
                 "`current_password` is required to change the e-mail address.",
             )
         })?;
-        let now = clock::instant();
-        state
-            .identity
-            .confirm(&*state.store, (&current.user, current.session), &password.0, now)
-            .await?;
+        let proof = (&*password.0, form.code.as_ref().map(|code| &*code.0));
+        let current = (&current.user, current.session);
+        state.identity.confirm(&*state.store, current, proof, AttemptTime::now()).await?;
     }
     state.identity.may_change(current.user.id, clock::instant())?;
     let change = UserChange {
@@ -138,10 +142,9 @@ pub async fn replace_password(
     form: PasswordChange,
 ) -> Result<Credentials, ApiError> {
     let identity = &state.identity;
-    let now = clock::instant();
-    identity
-        .confirm(&*state.store, (&current.user, current.session), &form.current_password.0, now)
-        .await?;
+    let proof = (&*form.current_password.0, form.code.as_ref().map(|code| &*code.0));
+    let session = (&current.user, current.session);
+    identity.confirm(&*state.store, session, proof, AttemptTime::now()).await?;
     let password_hash = Some(identity.passwords.hash(&form.new_password.0).await?);
     let change = UserChange { password_hash: password_hash.clone(), ..UserChange::default() };
     let changed = state.store.change_user(current.user.id, &change, &current.by).await?;

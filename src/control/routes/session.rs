@@ -3,8 +3,8 @@
 use super::keys::new_key;
 use crate::control::account_links;
 use crate::control::api_error::ApiError;
-use crate::control::auth::CurrentUser;
-use crate::control::auth::identity::TokenPair;
+use crate::control::auth::identity::{Presented, TokenPair};
+use crate::control::auth::{AttemptTime, CurrentUser};
 use crate::control::http::extract::{JsonBody, PreferredLanguage};
 use crate::control::http::middleware::RequestContext;
 use crate::control::openapi::errors::{
@@ -12,7 +12,7 @@ use crate::control::openapi::errors::{
     RateLimited, RegistrationClosed, Unavailable,
 };
 use crate::control::state::ControlState;
-use crate::control::views::fields::{Email, NewPassword, Password, Username};
+use crate::control::views::fields::{Code, Email, NewPassword, Password, Username};
 use crate::control::views::user::UserView;
 use crate::mail::message::Language;
 use axum::extract::State;
@@ -57,6 +57,9 @@ pub struct Registered {
 pub struct LogIn {
     email: Email,
     password: Password,
+    /// Required if the account has a second factor.
+    #[serde(default)]
+    code: Option<Code>,
 }
 
 /// A user and the tokens of a new session.
@@ -139,7 +142,9 @@ pub async fn create_account(
 
 /// Log in
 ///
-/// An unknown e-mail address and a wrong password get the same reply after the same time.
+/// An unknown e-mail address and a wrong password get the same reply after the same time. If the account has a
+/// second factor, the reply to the right password without `code` is 401 `second_factor_required`: send the same
+/// request again with the code.
 #[utoipa::path(post, path = "/api/v1/users/login", tag = "Accounts", request_body = LogIn,
     responses((status = 200, body = LoggedIn), InvalidBody, InvalidCredentials, RateLimited, Unavailable))]
 pub async fn login(
@@ -148,8 +153,13 @@ pub async fn login(
     JsonBody(form): JsonBody<LogIn>,
 ) -> Result<Json<LoggedIn>, ApiError> {
     let identity = &state.identity;
-    let from = (context.address, clock::instant());
-    let checked = identity.check(&*state.store, &form.email.0, &form.password.0, from).await?;
+    let presented = Presented {
+        email: &form.email.0,
+        password: &form.password.0,
+        code: form.code.as_ref().map(|code| &*code.0),
+    };
+    let from = (context.address, AttemptTime::now());
+    let checked = identity.check(&*state.store, presented, from).await?;
     context.set_user(checked.user.id);
     logged_in(&state, checked, context.client()).await.map(Json)
 }
@@ -161,10 +171,12 @@ pub async fn login(
     responses((status = 200, body = TokenPair), InvalidBody, InvalidRefreshToken, Unavailable))]
 pub async fn refresh(
     State(state): State<ControlState>,
+    Extension(context): Extension<RequestContext>,
     JsonBody(form): JsonBody<Refresh>,
 ) -> Result<Json<TokenPair>, ApiError> {
     let identity = &state.identity;
-    identity.refresh(&*state.store, &form.refresh_token, clock::now()).await.map(Json)
+    let (token, client) = (&form.refresh_token, context.client());
+    identity.refresh(&*state.store, token, client, clock::now()).await.map(Json)
 }
 
 /// Log out

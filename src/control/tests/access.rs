@@ -17,7 +17,7 @@ enum Rule {
 
 use Rule::{Admin as AdminOnly, Open, Reader, User as SignedIn};
 
-const RULES: [(&str, &str, Rule); 65] = [
+const RULES: [(&str, &str, Rule); 77] = [
     ("get", "/", Open),
     ("get", "/api", Open),
     ("get", "/health", Open),
@@ -38,6 +38,16 @@ const RULES: [(&str, &str, Rule); 65] = [
     ("get", "/api/v1/users/profile", Reader),
     ("patch", "/api/v1/users/profile", SignedIn),
     ("post", "/api/v1/users/change-password", SignedIn),
+    ("get", "/api/v1/users/sessions", SignedIn),
+    ("delete", "/api/v1/users/sessions", SignedIn),
+    ("delete", "/api/v1/users/sessions/{id}", SignedIn),
+    ("get", "/api/v1/users/second-factor", SignedIn),
+    ("post", "/api/v1/users/second-factor", SignedIn),
+    ("post", "/api/v1/users/second-factor/enable", SignedIn),
+    ("post", "/api/v1/users/second-factor/recovery-codes", SignedIn),
+    ("post", "/api/v1/users/second-factor/disable", SignedIn),
+    ("get", "/api/v1/users/export", SignedIn),
+    ("post", "/api/v1/users/delete-account", SignedIn),
     ("post", "/api/v1/users/regenerate-api-key", SignedIn),
     ("get", "/api/v1/keys", SignedIn),
     ("post", "/api/v1/keys", SignedIn),
@@ -63,6 +73,8 @@ const RULES: [(&str, &str, Rule); 65] = [
     ("patch", "/api/v1/admin/users/{id}", AdminOnly),
     ("get", "/api/v1/admin/users/{id}/calls", AdminOnly),
     ("get", "/api/v1/admin/calls/{request_id}", AdminOnly),
+    ("delete", "/api/v1/admin/users/{id}", AdminOnly),
+    ("delete", "/api/v1/admin/users/{id}/second-factor", AdminOnly),
     ("get", "/api/v1/admin/users/{id}/keys", AdminOnly),
     ("delete", "/api/v1/admin/users/{id}/keys/{key_id}", AdminOnly),
     ("post", "/api/v1/admin/users/{id}/reset-usage", AdminOnly),

@@ -9,6 +9,9 @@ mod admins;
 mod announcements;
 mod attacks;
 mod calls;
+mod second_factor;
+mod sessions;
+mod deletion;
 mod openapi;
 mod operations;
 mod history;
@@ -34,7 +37,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use domain::actor::AuditContext;
 use domain::charge::{Charge, Status, TokenCount};
 use domain::day::Day;
-use domain::id::{KeyId, PlanId, RequestId, UserId};
+use domain::id::{KeyId, PlanId, RequestId, SessionId, UserId};
 use domain::key::{KeyLimits, Pepper, PlainKey};
 use domain::password;
 use domain::user::{Role, User};
@@ -95,6 +98,13 @@ pub(crate) struct Person {
     pub(crate) user: User,
     pub(crate) token: String,
     pub(crate) refresh: String,
+}
+
+impl Person {
+    /// The session of the first tokens.
+    fn session(&self) -> SessionId {
+        domain::refresh_token::RefreshToken::parse(&self.refresh).unwrap().session()
+    }
 }
 
 impl Reply {

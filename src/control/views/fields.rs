@@ -8,6 +8,9 @@ use std::fmt;
 use store::announcements::MAX_CHARACTERS as MAX_ANNOUNCEMENT;
 use utoipa::ToSchema;
 
+/// Maximum length of a code with all its separators, in characters.
+const LONGEST_CODE: usize = 64;
+
 /// An e-mail address. Stored in lower case without surrounding spaces.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(try_from = "String")]
@@ -31,6 +34,12 @@ pub struct NewPassword(pub String);
 #[serde(try_from = "String")]
 #[schema(value_type = String, format = Password, min_length = 1, max_length = 1024, example = "correct horse battery staple")]
 pub struct Password(pub String);
+
+/// A code of the authenticator app (six digits) or a recovery code. Spaces and hyphens do not matter.
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(try_from = "String")]
+#[schema(value_type = String, min_length = 1, max_length = 64, example = "123 456")]
+pub struct Code(pub String);
 
 /// A display name, such as that of a key.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -90,6 +99,18 @@ impl TryFrom<String> for Password {
     }
 }
 
+impl TryFrom<String> for Code {
+    type Error = BadField;
+    fn try_from(text: String) -> Result<Self, BadField> {
+        let characters = text.chars().count();
+        if (1..=LONGEST_CODE).contains(&characters) {
+            Ok(Self(text))
+        } else {
+            Err(bad(format!("must have 1 to {LONGEST_CODE} characters, but has {characters}")))
+        }
+    }
+}
+
 impl TryFrom<String> for Label {
     type Error = BadField;
     fn try_from(text: String) -> Result<Self, BadField> {
@@ -115,6 +136,12 @@ impl TryFrom<String> for AnnouncementText {
 impl fmt::Debug for NewPassword {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("NewPassword(…)")
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Code(…)")
     }
 }
 

@@ -9,3 +9,4 @@ pub mod upgrade;
 pub mod key;
 pub mod period;
 pub mod usage;
+pub mod qr_code;

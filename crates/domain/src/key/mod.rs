@@ -184,6 +184,13 @@ impl fmt::Debug for Pepper {
     }
 }
 
+/// Bytes from the system's randomness.
+pub(super) fn random_bytes<const N: usize>() -> Result<[u8; N], NoRandomness> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(NoRandomness)?;
+    Ok(bytes)
+}
+
 /// Appends `len` characters, each uniform: bytes of 248 and above would favour the first ones.
 pub(super) fn push_random_base62(out: &mut String, len: usize) -> Result<(), NoRandomness> {
     let mut wanted = len;

@@ -2,7 +2,7 @@
 
 use super::audit;
 use super::dialect::{self, Backend, Connection, Driver};
-use super::users::{bump_user_version, constraint};
+use super::users::{self, bump_user_version};
 use crate::StoreError;
 use crate::audit::Change;
 use crate::encode;
@@ -11,9 +11,9 @@ use async_trait::async_trait;
 use domain::actor::AuditContext;
 use domain::id::{KeyId, UserId};
 use domain::key::{Key, KeyLimits};
+use domain::user::UserStatus;
 use jiff::Timestamp;
 use sqlx::Executor;
-use sqlx::error::ErrorKind;
 use telemetry::labels::StoreOp;
 use uuid::Uuid;
 
@@ -241,6 +241,8 @@ async fn owner_of(tx: &mut Connection, key: &KeyId) -> Result<Option<UserId>, St
 }
 
 async fn insert(tx: &mut Connection, user: UserId, key: &NewKey) -> Result<bool, StoreError> {
+    let owner = users::find(&mut *tx, user).await?;
+    owner.filter(|o| o.user.status != UserStatus::Deleted).ok_or(StoreError::Missing("user"))?;
     let done = sqlx::query(
         "insert into api_key (
              id, user_id, digest, last_four, name, created_at, expires_at,
@@ -260,14 +262,8 @@ async fn insert(tx: &mut Connection, user: UserId, key: &NewKey) -> Result<bool,
     .bind(key.limits.requests_per_day.map(encode::integer))
     .bind(encode::models_text(&key.limits.models))
     .execute(tx)
-    .await;
-    match done {
-        Ok(done) => Ok(done.rows_affected() > 0),
-        Err(e) if constraint(&e) == Some(ErrorKind::ForeignKeyViolation) => {
-            Err(StoreError::Missing("user"))
-        }
-        Err(e) => Err(e.into()),
-    }
+    .await?;
+    Ok(done.rows_affected() > 0)
 }
 
 /// The key under the id of `key`, which must be that very key.

@@ -5,6 +5,7 @@
 mod announcements;
 mod audit;
 mod callers;
+mod erasure;
 mod history;
 mod keys;
 mod ledger;
@@ -13,6 +14,7 @@ mod one_time_links;
 mod plans;
 mod reconciliation;
 mod reports;
+mod second_factors;
 mod secret;
 mod sessions;
 mod stored_responses;

@@ -37,7 +37,9 @@ impl OneTimeLinks for Backend {
         by: &AuditContext,
     ) -> Result<(), StoreError> {
         self.transaction(StoreOp::Sessions, async |tx| {
-            let found = lock(tx, user).await?.map(|found| found.user.email);
+            let found = lock(tx, user).await?.map(|found| found.user);
+            let found =
+                found.filter(|user| user.status != UserStatus::Deleted).map(|user| user.email);
             if found.is_none() || found != link.email {
                 return Err(StoreError::Missing("user"));
             }

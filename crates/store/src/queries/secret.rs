@@ -84,9 +84,14 @@ async fn replace(
     .fetch_one(&mut *tx)
     .await?;
     let ended = sqlx::query("delete from session").execute(&mut *tx).await?;
+    let second_factors =
+        sqlx::query_scalar("select count(*) from second_factor where enabled_at is not null")
+            .fetch_one(&mut *tx)
+            .await?;
     Ok(SecretAdoption::Changed {
         live_keys: encode::count(live_keys)?,
         sessions: ended.rows_affected(),
+        second_factors: encode::count(second_factors)?,
     })
 }
 

@@ -3,7 +3,9 @@
 use super::dialect::{Backend, Connection};
 use super::secret;
 use super::users::{CredentialsRow, UserRow, find, lock};
-use crate::sessions::{ConsoleSession, Rotated, Rotation, Sessions, TokenDigest};
+use crate::sessions::{
+    ConsoleSession, Rotated, Rotation, SessionClient, SessionInfo, Sessions, TokenDigest,
+};
 use crate::sessions::{Credentials, NewSession, SESSIONS_PER_USER, SecretAdoption};
 use crate::{StoreError, encode};
 use async_trait::async_trait;
@@ -183,6 +185,47 @@ impl Sessions for Backend {
         .await
     }
 
+    async fn sessions_of(
+        &self,
+        user: UserId,
+        now: Timestamp,
+    ) -> Result<Vec<SessionInfo>, StoreError> {
+        self.read(StoreOp::Sessions, async {
+            let rows: Vec<SessionInfoRow> = sqlx::query_as(
+                "select
+                     id, kind, created_at, coalesce(seen_at, created_at) as seen_at, expires_at,
+                     address, user_agent
+                 from session
+                 where user_id = $1
+                   and expires_at > $2
+                 order by created_at desc, id desc",
+            )
+            .bind(user.0)
+            .bind(now.as_millisecond())
+            .fetch_all(&self.pool)
+            .await?;
+            rows.into_iter().map(SessionInfo::try_from).collect()
+        })
+        .await
+    }
+
+    async fn end_session_of(&self, user: UserId, session: SessionId) -> Result<bool, StoreError> {
+        self.write(StoreOp::Sessions, async |connection| {
+            let done = sqlx::query("delete from session where user_id = $1 and id = $2")
+                .bind(user.0)
+                .bind(session.0)
+                .execute(connection)
+                .await?;
+            Ok(done.rows_affected() > 0)
+        })
+        .await
+    }
+
+    async fn end_other_sessions(&self, user: UserId, kept: SessionId) -> Result<u64, StoreError> {
+        self.write(StoreOp::Sessions, async |connection| end_others(connection, user, kept).await)
+            .await
+    }
+
     async fn adopt_secret(
         &self,
         secret: &ServerSecret,
@@ -197,6 +240,32 @@ impl Sessions for Backend {
         now: Timestamp,
     ) -> Result<Option<Fingerprint>, StoreError> {
         self.transaction(StoreOp::Sessions, async |tx| secret::in_use(tx, mine, now).await).await
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct SessionInfoRow {
+    id: Uuid,
+    kind: String,
+    created_at: i64,
+    seen_at: i64,
+    expires_at: i64,
+    address: Option<String>,
+    user_agent: Option<String>,
+}
+
+impl TryFrom<SessionInfoRow> for SessionInfo {
+    type Error = StoreError;
+
+    fn try_from(row: SessionInfoRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: SessionId(row.id),
+            kind: encode::session_kind(&row.kind)?,
+            created_at: encode::instant(row.created_at)?,
+            seen_at: encode::instant(row.seen_at)?,
+            expires_at: encode::instant(row.expires_at)?,
+            client: SessionClient { address: row.address, user_agent: row.user_agent },
+        })
     }
 }
 
@@ -218,6 +287,20 @@ impl TryFrom<ConsoleSessionRow> for ConsoleSession {
             confirmed_at: encode::instant(row.confirmed_at)?,
         })
     }
+}
+
+/// Ends the sessions of a user but one. Returns their number.
+pub(super) async fn end_others(
+    connection: &mut Connection,
+    user: UserId,
+    kept: SessionId,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query("delete from session where user_id = $1 and id <> $2")
+        .bind(user.0)
+        .bind(kept.0)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
 }
 
 /// Ends all sessions of a user.
@@ -253,7 +336,10 @@ async fn exchange(tx: &mut Connection, rotation: &Rotation) -> Result<Option<Use
     let user: Option<Uuid> = sqlx::query_scalar(
         "update session set
              digest = $3,
-             expires_at = $5
+             expires_at = $5,
+             seen_at = $4,
+             address = coalesce($6, address),
+             user_agent = coalesce($7, user_agent)
          where id = $1
            and kind = 'api'
            and digest in ($2, $3)
@@ -265,6 +351,8 @@ async fn exchange(tx: &mut Connection, rotation: &Rotation) -> Result<Option<Use
     .bind(rotation.next.to_vec())
     .bind(rotation.now.as_millisecond())
     .bind(rotation.expires_at.as_millisecond())
+    .bind(rotation.client.address.as_deref())
+    .bind(rotation.client.user_agent.as_deref())
     .fetch_optional(tx)
     .await?;
     Ok(user.map(UserId))

@@ -10,6 +10,7 @@ use crate::users::{UserChange, UserError};
 use async_trait::async_trait;
 use domain::actor::AuditContext;
 use domain::id::{PlanId, UpgradeId, UserId};
+use domain::user::UserStatus;
 use sqlx::QueryBuilder;
 use telemetry::labels::StoreOp;
 use uuid::Uuid;
@@ -37,7 +38,9 @@ impl Upgrades for Backend {
     ) -> Result<Upgrade, StoreError> {
         self.transaction(StoreOp::Accounts, async |tx| {
             dialect::lock_change_sequence(tx).await?;
-            let asking = users::find(&mut *tx, user).await?.ok_or(StoreError::Missing("user"))?;
+            let asking = users::find(&mut *tx, user).await?;
+            let asking = asking.filter(|asking| asking.user.status != UserStatus::Deleted);
+            let asking = asking.ok_or(StoreError::Missing("user"))?;
             let plan = plans::find(&mut *tx, to).await?;
             plan.filter(|found| !found.plan.retired).ok_or(StoreError::Missing("plan"))?;
             let pending = pending(tx, user).await?;

@@ -226,9 +226,9 @@ pub(super) async fn change_in(
     change: &UserChange,
     by: &AuditContext,
 ) -> Result<Option<User>, UserError> {
-    let Some(Credentials { user: before, password_hash }) = lock(&mut *tx, id).await? else {
-        return Ok(None);
-    };
+    let found = lock(&mut *tx, id).await?;
+    let found = found.filter(|found| found.user.status != UserStatus::Deleted);
+    let Some(Credentials { user: before, password_hash }) = found else { return Ok(None) };
     let new_password = change.password_hash.is_some() && change.password_hash != password_hash;
     let password_hash = change.password_hash.clone().or(password_hash);
     let mut after = change.applied_to(before.clone());

@@ -39,6 +39,7 @@ struct ProfilePage {
 pub struct EmailForm {
     email: Option<String>,
     current_password: Option<String>,
+    code: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -51,6 +52,7 @@ pub struct UsernameForm {
 #[serde(deny_unknown_fields)]
 pub struct PasswordForm {
     current_password: Option<String>,
+    code: Option<String>,
     new_password: Option<String>,
 }
 
@@ -89,8 +91,12 @@ async fn try_email(
     let page = &signed_in.page;
     let email = fields::email(page, form.email)?;
     let password = fields::password(page, form.current_password)?;
-    let change =
-        ProfileChange { username: None, email: Some(email), current_password: Some(password) };
+    let change = ProfileChange {
+        username: None,
+        email: Some(email),
+        current_password: Some(password),
+        code: fields::code(form.code),
+    };
     profile::change_own(state, &signed_in.current, change, reader(signed_in)).await?;
     Ok(())
 }
@@ -104,8 +110,12 @@ pub async fn change_username(
     let entered = form.username.clone().unwrap_or_default();
     let changed = match fields::username(&signed_in.page, form.username) {
         Ok(username) => {
-            let change =
-                ProfileChange { username: Some(username), email: None, current_password: None };
+            let change = ProfileChange {
+                username: Some(username),
+                email: None,
+                current_password: None,
+                code: None,
+            };
             profile::change_own(&state, &signed_in.current, change, reader(&signed_in)).await
         }
         Err(error) => Err(error),
@@ -140,7 +150,8 @@ async fn try_password(
     let (page, context) = (&signed_in.page, &signed_in.context);
     let password = fields::password(page, form.current_password)?;
     let new = fields::new_password(page, form.new_password)?;
-    let change = PasswordChange { current_password: password, new_password: new };
+    let code = fields::code(form.code);
+    let change = PasswordChange { current_password: password, code, new_password: new };
     let changed = profile::replace_password(state, &signed_in.current, change).await?;
     let identity = &state.identity;
     let token =

@@ -5,6 +5,8 @@ pub mod users;
 pub mod invitations;
 pub mod keys;
 pub mod calls;
+pub mod second_factor;
+pub mod deletion;
 pub mod reset;
 pub mod top_users;
 pub mod plans;

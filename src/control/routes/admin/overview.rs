@@ -55,6 +55,8 @@ pub struct UserCounts {
     total: u64,
     active: u64,
     suspended: u64,
+    /// Not counted elsewhere.
+    deleted: u64,
     by_plan: Vec<PlanUsers>,
 }
 
@@ -116,12 +118,16 @@ fn user_counts(plans: &[Plan], counts: &[(PlanId, UserStatus, u64)]) -> UserCoun
     let sum = |wanted: &dyn Fn(&(PlanId, UserStatus, u64)) -> bool| {
         counts.iter().filter(|row| wanted(row)).map(|row| row.2).sum()
     };
-    let of_plan =
-        |plan: &Plan| PlanUsers { plan: plan.id.clone(), users: sum(&|row| row.0 == plan.id) };
+    let exists = |row: &(PlanId, UserStatus, u64)| row.1 != UserStatus::Deleted;
+    let of_plan = |plan: &Plan| PlanUsers {
+        plan: plan.id.clone(),
+        users: sum(&|row| row.0 == plan.id && exists(row)),
+    };
     UserCounts {
-        total: sum(&|_| true),
+        total: sum(&exists),
         active: sum(&|row| row.1 == UserStatus::Active),
         suspended: sum(&|row| row.1 == UserStatus::Suspended),
+        deleted: sum(&|row| row.1 == UserStatus::Deleted),
         by_plan: plans.iter().map(of_plan).collect(),
     }
 }

@@ -45,7 +45,7 @@ pub struct UsersQuery {
     search: Option<String>,
     #[param(example = "leveler")]
     plan: Option<String>,
-    #[param(value_type = Option<String>, pattern = "^(active|suspended)$")]
+    #[param(value_type = Option<String>, pattern = "^(active|suspended|deleted)$")]
     status: Option<UserStatus>,
     #[param(value_type = Option<String>, pattern = "^(user|admin)$")]
     role: Option<Role>,
@@ -187,6 +187,10 @@ pub async fn change(
     JsonBody(form): JsonBody<UserPatch>,
 ) -> Result<Json<UserInFull>, ApiError> {
     let user = state.user(&id).await?;
+    if form.status == Some(UserStatus::Deleted) {
+        let problem = "`status` must be `active` or `suspended`. To delete a user, send DELETE to this route.";
+        return Err(ApiError::invalid("status", problem));
+    }
     let locks_out = form.role == Some(Role::User) || form.status == Some(UserStatus::Suspended);
     if user.id == admin.user.id && locks_out {
         return Err(ApiError::OwnAccountLockout);

@@ -7,6 +7,8 @@ pub mod plans;
 pub mod sessions;
 pub mod secrets;
 pub mod one_time_links;
+pub mod second_factors;
+pub mod erasure;
 pub mod upgrades;
 pub mod announcements;
 pub mod audit;
@@ -98,6 +100,8 @@ macro_rules! suite {
                 a_new_password_or_a_suspension_ends_sessions
                 a_user_has_a_hundred_sessions
                 sessions_that_expired_make_room
+                sessions_are_listed_with_their_clients
+                sessions_are_ended_by_their_user_alone
             }
             secrets {
                 another_secret_ends_all_sessions
@@ -117,6 +121,23 @@ macro_rules! suite {
                 the_last_setup_link_creates_the_first_admin_once
                 no_first_admin_is_created_beside_another
                 of_concurrent_first_admins_one_is_created
+            }
+            second_factors {
+                a_second_factor_is_enabled_by_the_secret_that_was_begun
+                enabling_ends_the_other_sessions
+                a_time_step_is_accepted_once
+                a_recovery_code_is_accepted_once_from_its_user
+                recovery_codes_are_replaced_together
+                a_removed_second_factor_is_gone
+                a_suspended_user_sets_up_none
+                second_factors_are_audited
+            }
+            erasure {
+                a_deleted_user_keeps_its_id_and_usage_alone
+                a_user_is_deleted_once
+                a_deleted_user_can_never_be_changed
+                the_last_admin_is_not_deleted
+                a_long_history_is_visited_in_steps_and_once_more
             }
             upgrades {
                 a_repeated_upgrade_request_is_one_request

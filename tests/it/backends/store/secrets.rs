@@ -3,9 +3,11 @@
 use super::sessions::{lives, open};
 use super::{Any, add_user, at, by, new_key};
 use domain::key::Pepper;
+use domain::second_factor::{SEALED_BYTES, SealedSecret};
 use domain::server_secret::ServerSecret;
 use store::NewKey;
-use store::sessions::{Rotated, Rotation, SecretAdoption};
+use store::second_factors::Enabling;
+use store::sessions::{Rotated, Rotation, SecretAdoption, SessionClient};
 
 fn secret(text: &str) -> ServerSecret {
     ServerSecret::of(&Pepper::new(text.as_bytes()))
@@ -28,10 +30,17 @@ pub async fn another_secret_ends_all_sessions(store: Any) {
 
     assert_eq!(adopt(&store, "one").await, SecretAdoption::Same);
     assert!(lives(&store, sessions[0], at(20)).await && lives(&store, sessions[1], at(20)).await);
-    assert_eq!(adopt(&store, "two").await, SecretAdoption::Changed { live_keys: 2, sessions: 2 });
+    let changed = |sessions| SecretAdoption::Changed { live_keys: 2, sessions, second_factors: 1 };
+    let secret = SealedSecret([1; SEALED_BYTES]);
+    assert!(store.begin_second_factor(ada.id, &secret, at(2)).await.unwrap());
+    assert!(store.begin_second_factor(bob.id, &secret, at(2)).await.unwrap());
+    let (user, session) = (bob.id, sessions[1]);
+    let enabling = Enabling { user, secret, step: 1, recovery_codes: Vec::new(), session };
+    assert!(store.enable_second_factor(&enabling, &by()).await.unwrap());
+    assert_eq!(adopt(&store, "two").await, changed(2));
     assert!(!lives(&store, sessions[0], at(20)).await && !lives(&store, sessions[1], at(20)).await);
     assert_eq!(adopt(&store, "two").await, SecretAdoption::Same);
-    assert_eq!(adopt(&store, "one").await, SecretAdoption::Changed { live_keys: 2, sessions: 0 });
+    assert_eq!(adopt(&store, "one").await, changed(0));
 }
 
 pub async fn sessions_from_before_the_first_secret_go_on(store: Any) {
@@ -43,6 +52,7 @@ pub async fn sessions_from_before_the_first_secret_go_on(store: Any) {
         session,
         presented,
         next: [2; 32],
+        client: SessionClient::default(),
         now: at(30),
         expires_at: at(150),
     };

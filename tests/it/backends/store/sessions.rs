@@ -4,7 +4,7 @@ use super::{Any, add_user, at, by, new_key, new_user, suspend};
 use domain::id::{SessionId, UserId};
 use domain::user::{LimitOverrides, Role, UserStatus};
 use jiff::Timestamp;
-use store::sessions::{NewSession, Rotated, Rotation, SessionClient, SessionKind};
+use store::sessions::{NewSession, Rotated, Rotation, SessionClient, SessionInfo, SessionKind};
 use store::{NewUser, StoreError, UserChange};
 
 /// A session from the first second to the hundredth, with the token 1.
@@ -43,7 +43,8 @@ async fn session(
 /// An exchange in the fiftieth second that ends a hundred later.
 fn exchange(session: SessionId, presented: u8, next: u8) -> Rotation {
     let (presented, next) = ([presented; 32], [next; 32]);
-    Rotation { session, presented, next, now: at(50), expires_at: at(150) }
+    let client = SessionClient::default();
+    Rotation { session, presented, next, client, now: at(50), expires_at: at(150) }
 }
 
 async fn rotate(store: &Any, session: SessionId, presented: u8, next: u8) -> Rotated {
@@ -268,4 +269,63 @@ pub async fn sessions_that_expired_make_room(store: Any) {
     assert!(lives(&store, old, at(3)).await && lives(&store, new, at(3)).await);
     let past = Rotation { now: at(1), ..exchange(old, 9, 2) };
     assert!(matches!(store.rotate_session(&past).await.unwrap(), Rotated::Reused(_)));
+}
+
+pub async fn sessions_are_listed_with_their_clients(store: Any) {
+    let (user, other) = (add_user(&store, "a@b.c").await, add_user(&store, "d@e.f").await);
+    let client = |address: &str| SessionClient {
+        address: Some(address.to_owned()),
+        user_agent: Some("<b>\u{1f600}'; drop table session".to_owned()),
+    };
+    let mut expected = Vec::new();
+    for (second, kind) in [(1, SessionKind::Api), (2, SessionKind::Console)] {
+        let id = SessionId::new();
+        let new = session(&store, id, user.id, at(second), at(100)).await;
+        let new = NewSession { kind, client: client("192.0.2.1"), ..new };
+        store.open_session(&new).await.unwrap();
+        expected.push(SessionInfo {
+            id,
+            kind,
+            created_at: at(second),
+            seen_at: at(second),
+            expires_at: at(100),
+            client: new.client,
+        });
+    }
+    open(&store, other.id).await;
+    let expired = open_between(&store, user.id, at(3), at(4)).await;
+    let listed = async |now| store.sessions_of(user.id, now).await.unwrap();
+    assert_eq!(listed(at(3)).await[0].id, expired);
+    expected.reverse();
+    assert_eq!(listed(at(50)).await, expected);
+
+    let refreshed = Rotation { client: client("203.0.113.9"), ..exchange(expected[1].id, 1, 2) };
+    assert!(matches!(store.rotate_session(&refreshed).await.unwrap(), Rotated::Done(_)));
+    let after = &listed(at(60)).await[1];
+    let client_after = refreshed.client.clone();
+    let (seen_at, expires_at) = (at(50), at(150));
+    assert_eq!(
+        *after,
+        SessionInfo { seen_at, expires_at, client: client_after, ..expected[1].clone() }
+    );
+    // What is not known leaves what was.
+    assert!(matches!(rotate(&store, expected[1].id, 2, 3).await, Rotated::Done(_)));
+    assert_eq!(listed(at(60)).await[1].client, refreshed.client);
+    assert_eq!(listed(at(200)).await, []);
+}
+
+pub async fn sessions_are_ended_by_their_user_alone(store: Any) {
+    let (user, other) = (add_user(&store, "a@b.c").await, add_user(&store, "d@e.f").await);
+    let sessions =
+        [open(&store, user.id).await, open(&store, user.id).await, open(&store, user.id).await];
+    let theirs = open(&store, other.id).await;
+    assert!(!store.end_session_of(other.id, sessions[0]).await.unwrap());
+    assert!(lives(&store, sessions[0], at(2)).await);
+    assert!(store.end_session_of(user.id, sessions[0]).await.unwrap());
+    assert!(!store.end_session_of(user.id, sessions[0]).await.unwrap());
+    assert!(!lives(&store, sessions[0], at(2)).await && lives(&store, sessions[1], at(2)).await);
+    assert_eq!(store.end_other_sessions(user.id, sessions[1]).await.unwrap(), 1);
+    assert_eq!(store.end_other_sessions(user.id, sessions[1]).await.unwrap(), 0);
+    assert!(lives(&store, sessions[1], at(2)).await && !lives(&store, sessions[2], at(2)).await);
+    assert!(lives(&store, theirs, at(2)).await, "not those of others");
 }

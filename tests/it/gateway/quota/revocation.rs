@@ -152,3 +152,36 @@ async fn an_admin_ends_only_the_streams_of_one_key() {
     drop(stays);
     gw.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_an_account_ends_its_open_streams_within_a_second() {
+    let gw = gateway()
+        .simulator(|s| (s.tokens, s.token_gap) = (3, Duration::from_secs(600)))
+        .start()
+        .await;
+    let form = r#"{"email":"ada@test.example","password":"correct horse battery staple"}"#;
+    let account = Call::post(gw.addr(), "/api/v1/users/register").body(form).send().await.json();
+    let text = |field: &str| account[field].as_str().unwrap().to_owned();
+    let (key, token) = (text("api_key"), text("access_token"));
+    let user = account["user"]["id"].as_str().unwrap().parse().unwrap();
+    let wide = UserChange { plan: Some(PlanId::from("wide")), ..UserChange::default() };
+    gw.change_user(user, wide).await;
+    let chat = || Call::post(gw.addr(), "/v1/chat/completions").key(&key);
+    let mut open = chat().body(body("hi", STREAM)).open().await;
+    open.next().await.expect("the first token");
+    let delete = async |token: &str, form: &str| {
+        let call = Call::post(gw.addr(), "/api/v1/users/delete-account").key(token);
+        call.body(form.to_owned()).send().await.status
+    };
+    assert_eq!(delete(&token, r#"{"current_password":"stolen"}"#).await, 403);
+    assert_eq!(gw.running.quota.open_leases(), 1, "the stream goes on");
+    let right = r#"{"current_password":"correct horse battery staple"}"#;
+    let deleted = Instant::now();
+    assert_eq!(delete(&token, right).await, 204);
+    let rest = open.rest().await;
+    assert!(deleted.elapsed() < Duration::from_secs(2), "{:?}", deleted.elapsed());
+    assert!(rest.text().contains("access_revoked") && !rest.is_done(), "{}", rest.text());
+    assert_eq!(chat().body(body("hi", "")).send().await.status, 401);
+    assert_eq!(delete(&token, right).await, 401, "its session has ended");
+    gw.finish().await;
+}
