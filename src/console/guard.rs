@@ -109,6 +109,10 @@ fn account_message(page: &Page, error: &ApiError) -> String {
     let text = match error {
         ApiError::AlreadyTaken("username") => page.t("Another account has this username."),
         ApiError::AlreadyTaken(_) => page.t("Another account has this e-mail address."),
+        ApiError::MailQueueFull => {
+            page.t("Too many mails are waiting for the mail server. Retry in a few minutes.")
+        }
+        ApiError::MailNotConfigured => page.t("This gateway has no mail server."),
         error => return error.to_string(),
     };
     text.to_owned()

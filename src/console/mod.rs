@@ -21,7 +21,7 @@ use crate::control::state::ControlState;
 use axum::Router;
 use axum::middleware::from_fn;
 use axum::routing::{get, post};
-use pages::{account, confirm, login, overview, preferences, signup};
+use pages::{account, confirm, links, login, overview, preferences, signup};
 
 /// All pages, below `/console`. A page that does not exist is a 404 in the form of a page.
 pub fn router() -> Router<ControlState> {
@@ -35,6 +35,7 @@ pub fn router() -> Router<ControlState> {
         .route("/console/preferences", post(preferences::change))
         .route("/console/assets/{file}", get(assets::serve))
         .merge(account::routes())
+        .merge(links::routes())
         .route("/console/{*path}", get(pages::not_found))
         .layer(from_fn(guard::guard))
 }

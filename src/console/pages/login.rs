@@ -3,7 +3,7 @@
 use crate::console::error::{PageError, html, redirect, safe_next};
 use crate::console::forms::SafeForm;
 use crate::console::guard::message;
-use crate::console::page::Page;
+use crate::console::page::{Page, text};
 use crate::console::session::{SignedIn, Visitor, remove_cookie, set_cookie};
 use crate::control::api_error::ApiError;
 use crate::control::auth::AttemptTime;
@@ -15,6 +15,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
+use store::sessions::Credentials;
 use system::clock;
 
 #[derive(Template)]
@@ -26,12 +27,15 @@ struct LogInPage {
     problem: String,
     /// True once the password was right and a code is missing or wrong.
     asks_code: bool,
+    /// What was done before this page is shown.
+    done: &'static str,
     registration: bool,
 }
 
 #[derive(Default, Deserialize)]
 pub struct LogInQuery {
     next: Option<String>,
+    done: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -53,7 +57,8 @@ pub async fn form(
     if visitor.is_logged_in {
         return Ok(redirect(&next));
     }
-    html(&page(&state, visitor.page, String::new(), next, None))
+    let done = done(query.done.as_deref());
+    html(&LogInPage { done, ..page(&state, visitor.page, String::new(), next, None) })
 }
 
 /// `POST /console/login`.
@@ -82,10 +87,21 @@ pub async fn log_in(
             return Ok(again);
         }
     };
+    begin_session(&state, &visitor, checked, &next).await
+}
+
+/// Begins the session of a user who has proved who it is, and leads to `next`.
+pub(super) async fn begin_session(
+    state: &ControlState,
+    visitor: &Visitor,
+    checked: Credentials,
+    next: &str,
+) -> Result<Response, PageError> {
+    let (context, identity) = (&visitor.context, &state.identity);
     context.set_user(checked.user.id);
     let token =
         identity.begin_console(&*state.store, checked, context.client(), clock::now()).await?;
-    let mut response = redirect(&next);
+    let mut response = redirect(next);
     set_cookie(&mut response, &token, context.over_tls, identity.accounts.refresh_token);
     Ok(response)
 }
@@ -117,5 +133,15 @@ fn page(
         next,
         asks_code,
         registration: state.identity.accounts.registration,
+        done: "",
+    }
+}
+
+/// The text of what was done.
+fn done(word: Option<&str>) -> &'static str {
+    match word {
+        Some("password") => text("Your password is set. Log in with it."),
+        Some("verified") => text("Your e-mail address is verified."),
+        _ => "",
     }
 }

@@ -6,6 +6,7 @@ pub mod confirm;
 pub mod preferences;
 pub mod overview;
 pub mod account;
+pub mod links;
 
 use super::error::PageError;
 

@@ -9,8 +9,12 @@ const NEW_PASSWORD: &str = "another long password";
 const PAGES: [&str; 1] = ["/console/account"];
 
 /// Forms of the account.
-const FORMS: [&str; 3] =
-    ["/console/account/email", "/console/account/username", "/console/account/password"];
+const FORMS: [&str; 4] = [
+    "/console/account/email",
+    "/console/account/username",
+    "/console/account/password",
+    "/console/account/verify",
+];
 
 #[tokio::test]
 async fn every_page_and_form_of_the_account_needs_a_session() {
@@ -36,7 +40,12 @@ async fn every_page_and_form_of_the_account_needs_a_session() {
         let reply = browser.post_from(origin, path, &[("csrf", "forged")]).await;
         assert_eq!(reply.status, StatusCode::FORBIDDEN, "{path}");
     }
-    for path in ["/console/account", "/console/account/email", "/console/account/password"] {
+    for path in [
+        "/console/account",
+        "/console/account/email",
+        "/console/account/password",
+        "/console/account/verify",
+    ] {
         assert!(browser.get(path).await.text.contains("Change the password"), "{path}");
     }
 }

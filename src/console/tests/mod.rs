@@ -2,6 +2,7 @@
 
 mod access;
 mod account;
+mod links;
 mod headers;
 mod routes;
 

@@ -13,6 +13,7 @@ pub fn routes() -> Router<ControlState> {
         .route("/console/account", get(profile::show))
         .route("/console/account/email", get(profile::show).post(profile::change_email))
         .route("/console/account/username", get(profile::show).post(profile::change_username))
+        .route("/console/account/verify", get(profile::show).post(profile::send_link))
         .route("/console/account/password", get(profile::show).post(profile::change_password))
 }
 

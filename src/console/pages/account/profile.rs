@@ -7,6 +7,7 @@ use crate::console::forms::SafeForm;
 use crate::console::guard::message;
 use crate::console::page::{Page, text};
 use crate::console::session::{SignedIn, set_cookie};
+use crate::control::account_links;
 use crate::control::api_error::ApiError;
 use crate::control::http::extract::Query;
 use crate::control::routes::profile::{self, PasswordChange, ProfileChange};
@@ -30,6 +31,8 @@ struct ProfilePage {
     /// As they were entered, or as they are.
     email: String,
     username: String,
+    /// True if the gateway can send the link that verifies the e-mail address.
+    sends_mail: bool,
     done: &'static str,
     problem: Problem,
 }
@@ -58,10 +61,11 @@ pub struct PasswordForm {
 
 /// `GET /console/account`.
 pub async fn show(
+    State(state): State<ControlState>,
     signed_in: SignedIn,
     Query(query): Query<DoneQuery>,
 ) -> Result<Response, PageError> {
-    let mut shown = page(signed_in);
+    let mut shown = page(&state, signed_in);
     shown.done = done(query.done.as_deref());
     html(&shown)
 }
@@ -76,7 +80,7 @@ pub async fn change_email(
     match try_email(&state, &signed_in, form).await {
         Ok(()) => Ok(redirect("/console/account?done=email")),
         Err(error) => {
-            let mut again = page(signed_in);
+            let mut again = page(&state, signed_in);
             again.email = entered;
             again.refused("email", &error)
         }
@@ -123,7 +127,7 @@ pub async fn change_username(
     match changed {
         Ok(_) => Ok(redirect("/console/account?done=username")),
         Err(error) => {
-            let mut again = page(signed_in);
+            let mut again = page(&state, signed_in);
             again.username = entered;
             again.refused("username", &error)
         }
@@ -138,7 +142,7 @@ pub async fn change_password(
 ) -> Result<Response, PageError> {
     match try_password(&state, &signed_in, form).await {
         Ok(response) => Ok(response),
-        Err(error) => page(signed_in).refused("password", &error),
+        Err(error) => page(&state, signed_in).refused("password", &error),
     }
 }
 
@@ -161,12 +165,26 @@ async fn try_password(
     Ok(response)
 }
 
+/// `POST /console/account/verify`: sends the link that verifies the e-mail address.
+pub async fn send_link(
+    State(state): State<ControlState>,
+    signed_in: SignedIn,
+    SafeForm(()): SafeForm<()>,
+) -> Result<Response, PageError> {
+    let (user, from) = (&signed_in.current.user, reader(&signed_in));
+    match account_links::send_verification(&state, user, from).await {
+        Ok(()) => Ok(redirect("/console/account?done=link")),
+        Err(ApiError::AlreadyVerified) => Ok(redirect("/console/account?done=verified")),
+        Err(error) => page(&state, signed_in).refused("verify", &error),
+    }
+}
+
 /// Where the reader of mails is, and in which language.
 fn reader(signed_in: &SignedIn) -> (IpAddr, Language) {
     (signed_in.context.address, signed_in.page.language.into())
 }
 
-fn page(signed_in: SignedIn) -> ProfilePage {
+fn page(state: &ControlState, signed_in: SignedIn) -> ProfilePage {
     let SignedIn { page, current, .. } = signed_in;
     let user = current.user;
     ProfilePage {
@@ -174,6 +192,7 @@ fn page(signed_in: SignedIn) -> ProfilePage {
         email: user.email.clone(),
         username: user.username.clone().unwrap_or_default(),
         user,
+        sends_mail: state.mailer.is_on(),
         done: "",
         problem: Problem::default(),
     }
@@ -185,6 +204,8 @@ fn done(word: Option<&str>) -> &'static str {
         Some("email") => text("Your e-mail address is changed."),
         Some("username") => text("Your username is changed."),
         Some("password") => text("Your password is changed. All other sessions have ended."),
+        Some("verified") => text("Your e-mail address is verified."),
+        Some("link") => text("The link is on its way. Open it within 24 hours."),
         _ => "",
     }
 }
