@@ -389,6 +389,7 @@ fn control(
         instance: Arc::new(instance),
         overviews: Arc::new(control::routes::admin::overview::overviews()),
         top_reports: Arc::new(control::routes::admin::top_users::reports()),
+        announcements: Arc::new(control::routes::announcements::cache()),
         model_reports: Arc::new(control::routes::admin::usage::model_reports()),
     };
     let edge = EdgeConfig {

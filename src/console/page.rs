@@ -3,10 +3,12 @@
 use super::assets;
 use super::forms;
 use super::texts::Language;
+use crate::control::views::announcement::AnnouncementView;
 use axum::http::HeaderMap;
 use axum::http::header::COOKIE;
 use axum::http::request::Parts;
 use std::fmt::Display;
+use std::sync::Arc;
 
 /// The cookie with the language that a person chose.
 pub const LANGUAGE_COOKIE: &str = "kx_lang";
@@ -75,6 +77,8 @@ pub struct Page {
     /// The path of the page, with its query.
     pub path: String,
     pub account: Option<Account>,
+    /// Announcements to logged-in users.
+    pub announcements: Arc<Vec<AnnouncementView>>,
     /// The token that every form of the page sends back; empty without a session cookie.
     pub csrf: String,
     /// The address of the gateway as this browser sees it, without a slash at its end.

@@ -6,6 +6,7 @@ use super::page::{Account, Page, cookie};
 use crate::control::api_error::ApiError;
 use crate::control::auth::{Admin, CurrentUser};
 use crate::control::http::middleware::RequestContext;
+use crate::control::routes::announcements;
 use crate::control::state::ControlState;
 use axum::extract::FromRequestParts;
 use axum::http::header::SET_COOKIE;
@@ -114,6 +115,7 @@ impl FromRequestParts<ControlState> for SignedIn {
             email: found.user.email.clone(),
             is_admin: found.user.role == Role::Admin,
         });
+        page.announcements = announcements::cached(state, now).await;
         let by = AuditContext {
             actor: Actor::User(found.user.id),
             at: now,

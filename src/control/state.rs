@@ -6,6 +6,7 @@ use super::routes::admin::overview::Overviews;
 use super::routes::admin::reload::Reloads;
 use super::routes::admin::top_users::TopReports;
 use super::routes::admin::usage::ModelReports;
+use super::routes::announcements::CurrentAnnouncements;
 use crate::callers::cache::CallerCache;
 use crate::config::Cors;
 use crate::config::report::SectionReport;
@@ -34,6 +35,7 @@ pub struct ControlState {
     pub instance: Arc<InstanceInfo>,
     pub overviews: Arc<Overviews>,
     pub top_reports: Arc<TopReports>,
+    pub announcements: Arc<CurrentAnnouncements>,
     pub model_reports: Arc<ModelReports>,
 }
 

@@ -123,7 +123,7 @@ async fn an_address_is_verified_by_the_button_and_not_by_opening_the_link() {
 }
 
 #[tokio::test]
-async fn links_of_one_purpose_or_of_nobody_are_of_no_other_use() {
+async fn links_of_one_purpose_and_forged_ones_are_of_no_other_use() {
     let control = control().await;
     let user = invited(&control).await;
     let verify = token(&control, &user, LinkPurpose::VerifyEmail).await;

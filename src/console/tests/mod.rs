@@ -2,6 +2,7 @@
 
 mod access;
 mod account;
+mod announcements;
 mod links;
 mod headers;
 mod routes;

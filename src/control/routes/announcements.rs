@@ -3,6 +3,7 @@
 use crate::control::api_error::ApiError;
 use crate::control::http::etag;
 use crate::control::http::pagination::Page;
+use crate::control::http::stale_cache::StaleWhileRevalidate;
 use crate::control::openapi::errors::{NotModified, Unavailable};
 use crate::control::state::ControlState;
 use crate::control::views::announcement::AnnouncementView;
@@ -10,6 +11,8 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use jiff::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
 use system::clock;
 
 /// List current announcements
@@ -35,4 +38,24 @@ pub async fn current(
 ) -> Result<Vec<AnnouncementView>, ApiError> {
     let current = state.store.current_announcements(now).await?;
     Ok(current.into_iter().map(AnnouncementView::from).collect())
+}
+
+/// Cached announcements.
+pub type CurrentAnnouncements = StaleWhileRevalidate<(), Vec<AnnouncementView>>;
+
+/// A cache for seconds: every page of the console shows announcements, and none of them is urgent. While the
+/// store is unavailable the last ones stay.
+#[must_use]
+pub fn cache() -> CurrentAnnouncements {
+    StaleWhileRevalidate::new(Duration::from_secs(5), Duration::from_mins(5))
+}
+
+/// The announcements that pages show at `now`; none if the store is unavailable.
+pub async fn cached(state: &ControlState, now: Timestamp) -> Arc<Vec<AnnouncementView>> {
+    let store = Arc::clone(&state.store);
+    let load = async move {
+        let current = store.current_announcements(now).await?;
+        Ok(current.into_iter().map(AnnouncementView::from).collect())
+    };
+    state.announcements.get((), clock::instant(), load).await.unwrap_or_default()
 }

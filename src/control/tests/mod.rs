@@ -206,6 +206,7 @@ pub(crate) async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>
         instance: Arc::clone(&instance),
         overviews: Arc::new(admin::overview::overviews()),
         top_reports: Arc::new(admin::top_users::reports()),
+        announcements: Arc::new(routes::announcements::cache()),
         model_reports: Arc::new(admin::usage::model_reports()),
     };
     let trusted_proxies = config.listener.trusted_proxies.clone().into();
