@@ -24,6 +24,25 @@ const copyButtons = (root) => {
   }
 };
 
+// A new key goes on to the playground within this tab. It ends with the log-in.
+const KEY = "kx-key";
+const playgroundKey = () => {
+  for (const link of document.querySelectorAll("a[data-try-key]")) {
+    link.hidden = false;
+    link.addEventListener("click", () => {
+      sessionStorage.setItem(KEY, document.getElementById("api-key").textContent);
+    });
+  }
+  if (document.querySelector("form[action='/console/login']")) sessionStorage.removeItem(KEY);
+};
+
+// Ticking a model means these models alone.
+const modelBoxes = () => {
+  document.addEventListener("change", ({ target }) => {
+    if (target.name === "models" && target.checked) target.form.elements.scope.value = "some";
+  });
+};
+
 // Language and colours apply at once; without a script there is a button.
 const preferences = () => {
   document.querySelector("footer button").hidden = true;
@@ -35,4 +54,6 @@ const preferences = () => {
 const enhance = (root) => { localTimes(root); copyButtons(root); };
 enhance(document);
 preferences();
+playgroundKey();
+modelBoxes();
 document.addEventListener("htmx:afterSettle", (event) => enhance(event.target.parentElement ?? document));

@@ -97,6 +97,9 @@ pub fn message(page: &Page, error: &ApiError) -> String {
         ApiError::RegistrationClosed => {
             page.t("Registration is closed. Ask the operator for an account.").to_owned()
         }
+        ApiError::TooManyKeys(most) => {
+            page.fill("An account can have at most {} active keys. Revoke one first.", &[most])
+        }
         ApiError::TooManyAttempts(wait) => {
             page.fill("Too many attempts. Retry in {} s.", &[&(wait.as_secs() + 1)])
         }

@@ -36,6 +36,7 @@ pub fn router() -> Router<ControlState> {
         .route("/console/assets/{file}", get(assets::serve))
         .merge(account::routes())
         .merge(links::routes())
+        .merge(pages::keys::routes())
         .route("/console/{*path}", get(pages::not_found))
         .layer(from_fn(guard::guard))
 }

@@ -16,8 +16,11 @@ pub const LANGUAGE_COOKIE: &str = "kx_lang";
 pub const THEME_COOKIE: &str = "kx_theme";
 
 /// Paths and names of the pages of every account. Each name is a text of [`super::texts`].
-const NAVIGATION: &[(&str, &str)] =
-    &[("/console", text("Overview")), ("/console/account", text("Account"))];
+const NAVIGATION: &[(&str, &str)] = &[
+    ("/console", text("Overview")),
+    ("/console/keys", text("Keys")),
+    ("/console/account", text("Account")),
+];
 
 /// Paths and names of the pages of admins.
 const ADMIN_NAVIGATION: &[(&str, &str)] = &[];

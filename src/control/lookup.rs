@@ -6,7 +6,7 @@ use super::state::ControlState;
 use super::views::limits::ModelNames;
 use domain::id::{KeyId, PlanId, UserId};
 use domain::key::Key;
-use domain::plan::Plan;
+use domain::plan::{Plan, PlanLimits};
 use domain::user::User;
 use std::sync::Arc;
 
@@ -31,6 +31,19 @@ impl ControlState {
     /// The plan that a user has; the store keeps a plan as long as it has users.
     pub async fn plan_of(&self, user: &User) -> Result<Plan, ApiError> {
         self.store.plan(&user.plan).await?.ok_or(ApiError::Internal)
+    }
+
+    /// The limits that apply to a user: the plan's, with the user's overrides.
+    pub async fn limits_of(&self, user: &User) -> Result<PlanLimits, ApiError> {
+        Ok(user.overrides.over(self.plan_of(user).await?.limits))
+    }
+
+    /// The ids of the models that `limits` allow, in the order of the configuration.
+    #[must_use]
+    pub fn models_within(&self, limits: &PlanLimits) -> Vec<Arc<str>> {
+        let upstreams = self.instance.upstreams.load();
+        let ids = upstreams.catalog.models.iter().map(|model| &model.id);
+        ids.filter(|id| limits.allows(id)).cloned().collect()
     }
 
     /// A key of the user that is not revoked. Returns 404 for keys of other users so as not to reveal

@@ -77,6 +77,7 @@ fn routes() -> OpenApiRouter<ControlState> {
         .routes(routes!(keys::regenerate))
         .routes(routes!(keys::list, keys::add))
         .routes(routes!(keys::change, keys::revoke))
+        .routes(routes!(keys::rotate))
         .routes(routes!(usage::live::chat))
         .routes(routes!(usage::live::current))
         .routes(routes!(usage::daily::daily))

@@ -43,6 +43,16 @@ pub trait Keys: Send + Sync + 'static {
         by: &AuditContext,
     ) -> Result<Key, StoreError>;
 
+    /// Adds a key in place of the user's key `old`, in one transaction: the old one is revoked or, with
+    /// `old_ends_at`, expires then at the latest. `None` when the user has no key `old` that is not revoked.
+    async fn rotate_key(
+        &self,
+        user: UserId,
+        (old, old_ends_at): (&KeyId, Option<Timestamp>),
+        key: &NewKey,
+        by: &AuditContext,
+    ) -> Result<Option<Key>, StoreError>;
+
     /// At most `limit` keys of a user, the oldest first.
     async fn keys(
         &self,

@@ -7,6 +7,7 @@ pub mod preferences;
 pub mod overview;
 pub mod account;
 pub mod links;
+pub mod keys;
 
 use super::error::PageError;
 

@@ -8,7 +8,7 @@ use store::UserChange;
 use system::clock;
 
 /// Pages of logged-in users.
-const PAGES: [&str; 2] = ["/console", "/console/meters"];
+const PAGES: [&str; 4] = ["/console", "/console/meters", "/console/keys", "/console/keys/new"];
 
 #[tokio::test]
 async fn a_new_user_signs_up_and_sees_the_key_once() {

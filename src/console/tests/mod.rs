@@ -6,10 +6,14 @@ mod announcements;
 mod links;
 mod headers;
 mod routes;
+mod keys;
 
 use crate::control::tests::{Control, PASSWORD, Reply, control, raw};
 use axum::body::Body;
 use axum::http::StatusCode;
+use domain::refresh_token::RefreshToken;
+use jiff::ToSpan;
+use system::clock;
 
 /// A browser: it keeps cookies, and sends forms with the token of the page it has read.
 pub struct Browser<'a> {
@@ -53,6 +57,14 @@ impl<'a> Browser<'a> {
         let csrf = self.csrf.clone();
         let fields: Vec<_> = fields.iter().copied().chain([("csrf", csrf.as_str())]).collect();
         self.post_from(origin, path, &fields).await
+    }
+
+    /// Lets the time pass during which sensitive changes need no password.
+    pub async fn expire_confirmation(&self) {
+        let cookie = self.cookies.iter().find(|(name, _)| name == "kx").map(|(_, value)| value);
+        let session = RefreshToken::parse(cookie.unwrap()).unwrap().session();
+        let before = clock::now().checked_sub(16.minutes()).unwrap();
+        self.control.store.confirm_session(session, before).await.unwrap();
     }
 
     /// Sends a form with exactly these fields and this header.

@@ -55,6 +55,22 @@ pub struct KeyForm {
     models: Option<ModelNames>,
 }
 
+/// A key to be replaced.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateForm {
+    /// When the old key expires; must be in the future. By default it is revoked immediately.
+    #[serde(default)]
+    old_expires_at: Option<Timestamp>,
+}
+
+/// The values of a key that its owner chooses.
+pub struct KeySettings {
+    pub name: String,
+    pub expires_at: Option<Timestamp>,
+    pub limits: KeyLimits,
+}
+
 /// Fields to change. Missing fields stay as they are; `null` removes a limit or the expiry.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -112,18 +128,13 @@ pub async fn add(
     current: CurrentUser,
     JsonBody(form): JsonBody<KeyForm>,
 ) -> Result<(StatusCode, Json<NewKeyView>), ApiError> {
-    let now = clock::now();
-    require_verified(&state, &current.user)?;
-    not_expired(form.expires_at, now)?;
     let limits = KeyLimits {
         tokens_per_day: form.max_tokens_per_day.map(|limit| limit.0),
         requests_per_day: form.max_requests_per_day.map(|limit| limit.0),
         models: state.model_ids("models", form.models)?,
     };
-    state.identity.may_change(current.user.id, clock::instant())?;
-    let (plain, key) = new_key(&state, &form.name.0, now)?;
-    let key = NewKey { expires_at: form.expires_at, limits, ..key };
-    let added = state.store.add_key(current.user.id, &key, &current.by).await?;
+    let settings = KeySettings { name: form.name.0, expires_at: form.expires_at, limits };
+    let (plain, added) = create(&state, &current, settings).await?;
     Ok((StatusCode::CREATED, Json(NewKeyView::of(&plain, added))))
 }
 
@@ -137,8 +148,6 @@ pub async fn change(
     PathParam(id): PathParam,
     JsonBody(form): JsonBody<KeyPatch>,
 ) -> Result<Json<KeyView>, ApiError> {
-    let key = state.live_key(current.user.id, &id).await?;
-    not_expired(form.expires_at.flatten(), clock::now())?;
     let change = KeyChange {
         name: form.name.map(|name| name.0),
         expires_at: form.expires_at,
@@ -146,9 +155,7 @@ pub async fn change(
         requests_per_day: form.max_requests_per_day.map(|limit| limit.map(|limit| limit.0)),
         models: form.models.map(|names| state.model_ids("models", names)).transpose()?,
     };
-    state.identity.may_change(current.user.id, clock::instant())?;
-    let changed = state.store.change_key(current.user.id, &key.id, &change, &current.by).await?;
-    let changed = changed.ok_or(ApiError::NotFound("key"))?;
+    let changed = change_of(&state, &current, &id, &change).await?;
     let last_used = last_used(&state, current.user.id).await?;
     Ok(Json(KeyView::of(changed, &last_used)))
 }
@@ -165,6 +172,23 @@ pub async fn revoke(
     PathParam(id): PathParam,
 ) -> Result<StatusCode, ApiError> {
     revoke_of(&state, current.user.id, &id, &current.by).await
+}
+
+/// Rotate a key
+///
+/// The new key has the name, limits, models and expiry of the old one, which stops working immediately or at
+/// `old_expires_at`.
+#[utoipa::path(post, path = "/api/v1/keys/{id}/rotate", tag = "Keys", security(("token" = [])),
+    params(("id" = String, Path, description = "Id of the old key")), request_body = RotateForm,
+    responses((status = 201, body = NewKeyView), InvalidBody, LoginRequired, EmailUnverified, KeyNotFound, TooManyKeys, RateLimited, Unavailable))]
+pub async fn rotate(
+    State(state): State<ControlState>,
+    current: CurrentUser,
+    PathParam(id): PathParam,
+    JsonBody(form): JsonBody<RotateForm>,
+) -> Result<(StatusCode, Json<NewKeyView>), ApiError> {
+    let (plain, added) = rotate_of(&state, &current, &id, form.old_expires_at).await?;
+    Ok((StatusCode::CREATED, Json(NewKeyView::of(&plain, added))))
 }
 
 /// Regenerate the default key
@@ -226,6 +250,60 @@ pub fn new_key(
     Ok((plain, key))
 }
 
+/// Adds a key of the user.
+pub async fn create(
+    state: &ControlState,
+    current: &CurrentUser,
+    settings: KeySettings,
+) -> Result<(PlainKey, Key), ApiError> {
+    let now = clock::now();
+    let KeySettings { name, expires_at, limits } = settings;
+    require_verified(state, &current.user)?;
+    not_expired("expires_at", expires_at, now)?;
+    state.identity.may_change(current.user.id, clock::instant())?;
+    let (plain, key) = new_key(state, &name, now)?;
+    let key = NewKey { expires_at, limits, ..key };
+    let added = state.store.add_key(current.user.id, &key, &current.by).await?;
+    Ok((plain, added))
+}
+
+/// Changes a key of the user that is not revoked.
+pub async fn change_of(
+    state: &ControlState,
+    current: &CurrentUser,
+    id: &str,
+    change: &KeyChange,
+) -> Result<Key, ApiError> {
+    let key = state.live_key(current.user.id, id).await?;
+    not_expired("expires_at", change.expires_at.flatten(), clock::now())?;
+    state.identity.may_change(current.user.id, clock::instant())?;
+    let changed = state.store.change_key(current.user.id, &key.id, change, &current.by).await?;
+    changed.ok_or(ApiError::NotFound("key"))
+}
+
+/// Adds a key with the settings of an old key of the user, which is revoked or expires at `old_ends_at`.
+pub async fn rotate_of(
+    state: &ControlState,
+    current: &CurrentUser,
+    id: &str,
+    old_ends_at: Option<Timestamp>,
+) -> Result<(PlainKey, Key), ApiError> {
+    let now = clock::now();
+    require_verified(state, &current.user)?;
+    let old = state.live_key(current.user.id, id).await?;
+    not_expired("old_expires_at", old_ends_at, now)?;
+    if has_expired(old.expires_at, now) {
+        let problem = "This key has expired. Change its expiry first, or create a new key.";
+        return Err(ApiError::invalid("id", problem));
+    }
+    state.identity.may_change(current.user.id, clock::instant())?;
+    let (plain, key) = new_key(state, &old.name, now)?;
+    let key = NewKey { expires_at: old.expires_at, limits: old.limits, ..key };
+    let replaced = (&old.id, old_ends_at);
+    let added = state.store.rotate_key(current.user.id, replaced, &key, &current.by).await?;
+    Ok((plain, added.ok_or(ApiError::NotFound("key"))?))
+}
+
 /// Revokes a key of the user that is not revoked.
 pub async fn revoke_of(
     state: &ControlState,
@@ -238,9 +316,9 @@ pub async fn revoke_of(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn not_expired(expires_at: Option<Timestamp>, now: Timestamp) -> Result<(), ApiError> {
-    if has_expired(expires_at, now) {
-        return Err(ApiError::invalid("expires_at", "`expires_at` must be in the future."));
+fn not_expired(param: &str, at: Option<Timestamp>, now: Timestamp) -> Result<(), ApiError> {
+    if has_expired(at, now) {
+        return Err(ApiError::invalid(param, format!("`{param}` must be in the future.")));
     }
     Ok(())
 }

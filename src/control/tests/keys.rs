@@ -73,6 +73,43 @@ async fn bad_keys_name_the_field() {
 }
 
 #[tokio::test]
+async fn a_key_is_rotated_at_once_or_with_an_overlap() {
+    let control = control().await;
+    let (ada, eve) = (control.user().await, control.person("eve@example.com", Role::User).await);
+    let token = Some(&*ada.token);
+    let form = json!({ "name": "laptop", "max_tokens_per_day": 300, "models": ["grok-4.3"] });
+    let first = control.post(KEYS, token, form).await.ok();
+    let rotate = async |key: &Value, token: &str, form: Value| {
+        let path = format!("{KEYS}/{}/rotate", key["id"].as_str().unwrap());
+        control.post(&path, Some(token), form).await
+    };
+    let status = async |key: &Value| control.get(USAGE, key["api_key"].as_str()).await.status;
+    rotate(&first, &eve.token, json!({})).await.refused(404, "not_found");
+    let second = rotate(&first, &ada.token, json!({})).await;
+    assert_eq!(second.status, 201, "{}", second.text);
+    let second = second.json();
+    assert_eq!((&second["name"], &second["models"]), (&json!("laptop"), &json!(["grok-4.3"])));
+    assert_eq!((&second["max_tokens_per_day"], &second["expires_at"]), (&json!(300), &json!(null)));
+    assert_eq!(
+        (status(&first).await, status(&second).await),
+        (StatusCode::UNAUTHORIZED, StatusCode::OK)
+    );
+    rotate(&first, &ada.token, json!({})).await.refused(404, "not_found");
+
+    let past = clock::now().checked_sub(1.second()).unwrap();
+    rotate(&second, &ada.token, json!({ "old_expires_at": past })).await.invalid("old_expires_at");
+    let later = clock::now().checked_add(1.hour()).unwrap();
+    let third = rotate(&second, &ada.token, json!({ "old_expires_at": later })).await.ok();
+    assert_eq!((status(&second).await, status(&third).await), (StatusCode::OK, StatusCode::OK));
+    let list = control.get(KEYS, token).await.ok();
+    let shown: Timestamp = list["data"][1]["expires_at"].as_str().unwrap().parse().unwrap();
+    assert_eq!(shown.as_millisecond(), later.as_millisecond());
+    let expired = control.key(ada.user.id, Some(past), KeyLimits::default()).await;
+    let expired = json!({ "id": expired.id().as_str() });
+    rotate(&expired, &ada.token, json!({})).await.invalid("id");
+}
+
+#[tokio::test]
 async fn the_default_key_is_regenerated_and_others_stay() {
     let control = control().await;
     let form = json!({ "email": "ada@example.com", "password": PASSWORD });

@@ -114,6 +114,34 @@ impl Keys for Backend {
         Ok(added)
     }
 
+    async fn rotate_key(
+        &self,
+        user: UserId,
+        (old, old_ends_at): (&KeyId, Option<Timestamp>),
+        key: &NewKey,
+        by: &AuditContext,
+    ) -> Result<Option<Key>, StoreError> {
+        let added = self
+            .transaction(StoreOp::Accounts, async |tx| {
+                dialect::lock_change_sequence(tx).await?;
+                let old = find(&mut *tx, old, Some(user)).await?;
+                let Some(old) = old.filter(|old| old.revoked_at.is_none()) else {
+                    // The new key is there if this rotation was done before.
+                    return find(&mut *tx, &key.id, Some(user)).await;
+                };
+                let is_new = insert(tx, user, key).await?;
+                let added = find_same(tx, user, key).await?;
+                if is_new {
+                    retire(tx, &old, old_ends_at, by).await?;
+                    finish_adding(tx, user, &added, by).await?;
+                }
+                Ok::<_, StoreError>(Some(added))
+            })
+            .await?;
+        self.handle.publish_new_key(user).await;
+        Ok(added)
+    }
+
     async fn keys(
         &self,
         user: UserId,
@@ -229,6 +257,29 @@ async fn revoke(tx: &mut Connection, key: &KeyId, now: Timestamp) -> Result<bool
     .execute(tx)
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Revokes a key that another one replaces, or lets it expire at `ends_at` at the latest.
+async fn retire(
+    tx: &mut Connection,
+    old: &Key,
+    ends_at: Option<Timestamp>,
+    by: &AuditContext,
+) -> Result<(), StoreError> {
+    let Some(ends_at) = ends_at else {
+        revoke(tx, &old.id, by.at).await?;
+        let revoked = find(&mut *tx, &old.id, None).await?;
+        if let Some(revoked) = revoked {
+            audit::append(tx, &of_revoked(&revoked), by).await?;
+        }
+        return Ok(());
+    };
+    let expires_at = Some(old.expires_at.map_or(ends_at, |expiry| expiry.min(ends_at)));
+    let after = update(tx, &Key { expires_at, ..old.clone() }).await?;
+    if after != *old {
+        audit::append(tx, &Change::of_key("key.change", Some(old), &after), by).await?;
+    }
+    Ok(())
 }
 
 /// The user who owns a key.

@@ -248,6 +248,41 @@ pub async fn replacing_again_revokes_nothing_more(store: Any) {
     assert_eq!(live(&store, user.id).await, [second.id]);
 }
 
+pub async fn a_rotated_key_takes_the_place_of_one_key(store: Any) {
+    let (user, other) = (add_user(&store, "1@b.c").await, add_user(&store, "2@b.c").await);
+    let created = |second| NewKey { created_at: at(second), expires_at: None, ..new_key("laptop") };
+    let old = store.add_key(user.id, &created(1), &by()).await.unwrap();
+    let namesake = store.add_key(user.id, &created(2), &by()).await.unwrap();
+    let version = store.user_version(user.id).await.unwrap().unwrap();
+    let rotate = async |owner: UserId, old: &KeyId, ends_at, new: &NewKey, second| {
+        let by = AuditContext::operator(at(second));
+        store.rotate_key(owner, (old, ends_at), new, &by).await.unwrap()
+    };
+
+    let new = created(3);
+    let added = rotate(user.id, &old.id, None, &new, 4).await.unwrap();
+    assert_eq!((&added.id, added.revoked_at), (&new.id, None));
+    assert_eq!(store.user_version(user.id).await.unwrap(), Some(version + 1));
+    assert_eq!(live(&store, user.id).await, [namesake.id.clone(), added.id.clone()]);
+    let revoked = store.key(user.id, &old.id).await.unwrap().unwrap();
+    assert_eq!(revoked.revoked_at, Some(at(4)));
+    // The same rotation again changes nothing, another one of the revoked key does nothing.
+    assert_eq!(rotate(user.id, &old.id, None, &new, 5).await, Some(added.clone()));
+    assert_eq!(rotate(user.id, &old.id, None, &created(5), 5).await, None);
+    assert_eq!(rotate(other.id, &added.id, None, &created(5), 5).await, None);
+    assert_eq!(rotate(user.id, &KeyId::from("unknown"), None, &created(5), 5).await, None);
+    assert_eq!(store.user_version(user.id).await.unwrap(), Some(version + 1));
+
+    // An old key that goes on for a while never outlives its own expiry.
+    let next = created(6);
+    rotate(user.id, &added.id, Some(at(90)), &next, 7).await.unwrap();
+    let expiry = async |id: &KeyId| store.key(user.id, id).await.unwrap().unwrap().expires_at;
+    assert_eq!(expiry(&added.id).await, Some(at(90)));
+    rotate(user.id, &added.id, Some(at(95)), &created(8), 8).await.unwrap();
+    assert_eq!(expiry(&added.id).await, Some(at(90)));
+    assert_eq!(expiry(&next.id).await, None);
+}
+
 pub async fn revoking_twice_keeps_the_first_time(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     let key = store.add_key(user.id, &new_key("laptop"), &by()).await.unwrap();

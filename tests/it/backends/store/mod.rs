@@ -75,6 +75,7 @@ macro_rules! suite {
                 a_key_is_changed_while_it_lives
                 a_replaced_key_takes_the_place_of_its_namesakes
                 replacing_again_revokes_nothing_more
+                a_rotated_key_takes_the_place_of_one_key
                 revoking_twice_keeps_the_first_time
                 the_caller_record_holds_key_user_and_plan
                 the_callers_limits_are_the_users_own_over_the_plans
