@@ -50,6 +50,16 @@ pub fn dollars(micro_dollars: impl Borrow<i64>) -> String {
     format!("{sign}${}.{shown}", count(whole))
 }
 
+/// A duration in milliseconds: `340 ms`, `1.2 s`, `2 min 5 s`.
+#[must_use]
+pub fn duration(millis: u32) -> String {
+    match millis {
+        0..1_000 => format!("{millis} ms"),
+        1_000..60_000 => format!("{:.1} s", f64::from(millis) / 1e3),
+        _ => format!("{} min {} s", millis / 60_000, millis % 60_000 / 1_000),
+    }
+}
+
 /// An instant for a page: in UTC, and machine-readable, so that a script can show it in the reader's zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Time(pub Timestamp);
@@ -105,6 +115,15 @@ mod tests {
             (-5_000_000_000, "-$5,000.00"),
         ] {
             assert_eq!(dollars(micro), expected);
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (millis, expected) in
+            [(0, "0 ms"), (999, "999 ms"), (1_250, "1.2 s"), (125_900, "2 min 5 s")]
+        {
+            assert_eq!(duration(millis), expected);
         }
     }
 

@@ -14,6 +14,7 @@ pub mod fields;
 pub mod session;
 pub mod guard;
 pub mod format;
+pub mod outcome;
 pub mod chart;
 pub mod pages;
 
@@ -37,6 +38,7 @@ pub fn router() -> Router<ControlState> {
         .merge(account::routes())
         .merge(links::routes())
         .merge(pages::keys::routes())
+        .merge(pages::usage::routes())
         .route("/console/{*path}", get(pages::not_found))
         .layer(from_fn(guard::guard))
 }

@@ -19,6 +19,7 @@ pub const THEME_COOKIE: &str = "kx_theme";
 const NAVIGATION: &[(&str, &str)] = &[
     ("/console", text("Overview")),
     ("/console/keys", text("Keys")),
+    ("/console/usage", text("Usage")),
     ("/console/account", text("Account")),
 ];
 

@@ -8,6 +8,7 @@ pub mod overview;
 pub mod account;
 pub mod links;
 pub mod keys;
+pub mod usage;
 
 use super::error::PageError;
 

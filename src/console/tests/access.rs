@@ -8,7 +8,15 @@ use store::UserChange;
 use system::clock;
 
 /// Pages of logged-in users.
-const PAGES: [&str; 4] = ["/console", "/console/meters", "/console/keys", "/console/keys/new"];
+const PAGES: [&str; 7] = [
+    "/console",
+    "/console/meters",
+    "/console/keys",
+    "/console/keys/new",
+    "/console/usage",
+    "/console/usage.csv",
+    "/console/usage/req_0",
+];
 
 #[tokio::test]
 async fn a_new_user_signs_up_and_sees_the_key_once() {

@@ -7,6 +7,7 @@ mod links;
 mod headers;
 mod routes;
 mod keys;
+mod usage;
 
 use crate::control::tests::{Control, PASSWORD, Reply, control, raw};
 use axum::body::Body;

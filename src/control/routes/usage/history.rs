@@ -28,26 +28,26 @@ use utoipa::{IntoParams, ToSchema};
 pub struct HistoryQuery {
     /// First day.
     #[param(format = Date, example = "2026-09-01")]
-    from: Option<String>,
+    pub from: Option<String>,
     /// Last day.
     #[param(format = Date, example = "2026-09-30")]
-    to: Option<String>,
+    pub to: Option<String>,
     #[param(example = "grok-4.3")]
-    model: Option<String>,
+    pub model: Option<String>,
     /// `complete`, `cut_by_client`, `cut_by_upstream`, `cut_by_quota`, `failed` or `abandoned`.
     #[param(value_type = Option<String>, pattern = "^(complete|cut_by_client|cut_by_upstream|cut_by_quota|failed|abandoned)$")]
-    status: Option<Status>,
+    pub status: Option<Status>,
     /// Id of a key.
     #[param(value_type = Option<String>)]
-    key: Option<KeyId>,
+    pub key: Option<KeyId>,
     /// The `x-request-id` of the response, or the one that the client sent with the request.
     #[param(max_length = 128, example = "req_019a0c5e7d0a7e6f8b3c2d1e0f9a8b7c")]
-    request_id: Option<String>,
+    pub request_id: Option<String>,
     /// Rows per page; default 50.
     #[param(minimum = 1, maximum = 200)]
-    limit: Option<u32>,
+    pub limit: Option<u32>,
     /// `next_cursor` of the previous page.
-    cursor: Option<String>,
+    pub cursor: Option<String>,
     /// `json` (default) or `csv`.
     #[param(inline)]
     pub format: Option<Format>,
@@ -66,31 +66,31 @@ pub enum Format {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChargeView {
     #[schema(example = "req_019a...")]
-    request_id: String,
+    pub request_id: String,
     #[schema(value_type = String)]
-    key_id: KeyId,
-    model: String,
+    pub key_id: KeyId,
+    pub model: String,
     /// Empty if no upstream was reached.
-    upstream: String,
+    pub upstream: String,
     #[schema(value_type = String, format = Date)]
-    day: Day,
-    admitted_at: Timestamp,
-    tokens: TokensView,
-    cost_micro_dollars: i64,
+    pub day: Day,
+    pub admitted_at: Timestamp,
+    pub tokens: TokensView,
+    pub cost_micro_dollars: i64,
     /// The cost in US cents.
-    cost_cents: f64,
+    pub cost_cents: f64,
     /// `complete`, `cut_by_client`, `cut_by_upstream`, `cut_by_quota`, `failed` or `abandoned`.
     #[schema(value_type = String, example = "complete")]
-    status: Status,
+    pub status: Status,
     /// `reported` if the upstream reported the tokens, `estimated` if the gateway counted them.
     #[schema(value_type = String, example = "reported")]
-    source: Source,
+    pub source: Source,
     #[schema(required)]
-    first_token_ms: Option<u32>,
-    total_ms: u32,
+    pub first_token_ms: Option<u32>,
+    pub total_ms: u32,
     /// The `x-request-id` that the caller sent, if it had 1 to 128 visible ASCII characters.
     #[schema(required)]
-    client_request_id: Option<String>,
+    pub client_request_id: Option<String>,
 }
 
 /// The position of a row in the history.
@@ -153,7 +153,8 @@ pub fn reply(page: Page<ChargeView>, format: Format, uri: &Uri) -> Result<Respon
     Ok(response)
 }
 
-const CSV_HEAD: [&str; 17] = [
+/// The head of a CSV file of calls.
+pub const CSV_HEAD: [&str; 17] = [
     "request_id",
     "key_id",
     "model",
@@ -175,7 +176,8 @@ const CSV_HEAD: [&str; 17] = [
 
 impl ChargeView {
     /// In the order of [`CSV_HEAD`].
-    fn fields(&self) -> [String; 17] {
+    #[must_use]
+    pub fn fields(&self) -> [String; 17] {
         let TokensView { prompt, cached, completion, reasoning, total } = self.tokens;
         [
             self.request_id.clone(),

@@ -24,29 +24,29 @@ const TICKS_PER_MICRO_DOLLAR: f64 = 10_000.0;
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Receipt {
     #[schema(value_type = String, format = Uuid)]
-    user_id: UserId,
+    pub user_id: UserId,
     #[serde(flatten)]
-    call: ChargeView,
+    pub call: ChargeView,
     /// Time of the first byte of the response; `null` if there was none.
     #[schema(required)]
-    first_token_at: Option<Timestamp>,
-    ended_at: Timestamp,
+    pub first_token_at: Option<Timestamp>,
+    pub ended_at: Timestamp,
     /// The price list of the model as it is configured now; `null` if the model is not configured any more. The call
     /// was billed with `cost_micro_dollars`, which may be a cost that the upstream reported, or an earlier price.
     #[schema(required)]
-    prices: Option<PriceView>,
+    pub prices: Option<PriceView>,
     /// Resets of the day that reduced what this key had used. They do not change the cost of the call.
-    adjustments: Vec<AdjustmentView>,
+    pub adjustments: Vec<AdjustmentView>,
 }
 
 /// Tokens of the call by kind, at the prices of the list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PriceView {
     /// True if the prices for long prompts apply.
-    is_long_context: bool,
-    lines: Vec<PriceLine>,
+    pub is_long_context: bool,
+    pub lines: Vec<PriceLine>,
     /// The cost by the list, of all lines.
-    total_micro_dollars: i64,
+    pub total_micro_dollars: i64,
 }
 
 /// Tokens of one kind.
@@ -54,23 +54,23 @@ pub struct PriceView {
 pub struct PriceLine {
     /// `input` (without cached tokens), `cached_input`, `output` (visible) or `reasoning`.
     #[schema(value_type = String, example = "input")]
-    kind: &'static str,
-    tokens: u64,
+    pub kind: &'static str,
+    pub tokens: u64,
     #[schema(example = 1.25)]
-    dollars_per_million_tokens: f64,
-    cost_micro_dollars: f64,
+    pub dollars_per_million_tokens: f64,
+    pub cost_micro_dollars: f64,
 }
 
 /// A reset of the day of a call.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AdjustmentView {
-    at: Timestamp,
+    pub at: Timestamp,
     /// Tokens that were added to what counts against the limits; negative for a reset.
-    tokens: i64,
-    requests: i64,
+    pub tokens: i64,
+    pub requests: i64,
     /// `admin`, `operator` or `gateway`; admins see the id of the admin (`user:ID`).
     #[schema(example = "operator")]
-    by: String,
+    pub by: String,
 }
 
 /// Get the receipt of a call
