@@ -97,6 +97,9 @@ pub fn message(page: &Page, error: &ApiError) -> String {
         ApiError::RegistrationClosed => {
             page.t("Registration is closed. Ask the operator for an account.").to_owned()
         }
+        ApiError::RetiredPlan => {
+            page.t("This plan is closed to new subscribers. Choose another one.").to_owned()
+        }
         ApiError::TooManyKeys(most) => {
             page.fill("An account can have at most {} active keys. Revoke one first.", &[most])
         }

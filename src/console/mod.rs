@@ -39,6 +39,7 @@ pub fn router() -> Router<ControlState> {
         .merge(links::routes())
         .merge(pages::keys::routes())
         .merge(pages::usage::routes())
+        .merge(pages::plans::routes())
         .route("/console/{*path}", get(pages::not_found))
         .layer(from_fn(guard::guard))
 }

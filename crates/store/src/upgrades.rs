@@ -31,6 +31,9 @@ pub trait Upgrades: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Upgrade>, StoreError>;
 
+    /// The newest request of a user, decided or not.
+    async fn latest_upgrade(&self, user: UserId) -> Result<Option<Upgrade>, StoreError>;
+
     /// Approves a request (the user gets the plan and a new version, in the same transaction) or rejects it.
     /// `None` when there is no such request.
     async fn decide_upgrade(

@@ -9,6 +9,7 @@ pub mod account;
 pub mod links;
 pub mod keys;
 pub mod usage;
+pub mod plans;
 
 use super::error::PageError;
 

@@ -8,7 +8,7 @@ use store::UserChange;
 use system::clock;
 
 /// Pages of logged-in users.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 9] = [
     "/console",
     "/console/meters",
     "/console/keys",
@@ -16,6 +16,8 @@ const PAGES: [&str; 7] = [
     "/console/usage",
     "/console/usage.csv",
     "/console/usage/req_0",
+    "/console/plans",
+    "/console/plans/log-min",
 ];
 
 #[tokio::test]

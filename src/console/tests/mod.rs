@@ -8,6 +8,7 @@ mod headers;
 mod routes;
 mod keys;
 mod usage;
+mod plans;
 
 use crate::control::tests::{Control, PASSWORD, Reply, control, raw};
 use axum::body::Body;

@@ -19,8 +19,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use domain::plan::Plan;
+use domain::user::User;
 use serde::{Deserialize, Serialize};
 use store::UserChange;
+use store::upgrades::Upgrade;
 use system::clock;
 use utoipa::ToSchema;
 
@@ -50,6 +52,14 @@ pub struct Upgraded {
     #[schema(example = "approved")]
     status: &'static str,
     user: UserView,
+}
+
+/// Outcome of a plan change that was asked for.
+pub enum PlanChange {
+    /// The user has the plan.
+    Applied(Box<User>),
+    /// An admin decides.
+    Requested(Upgrade),
 }
 
 /// List plans
@@ -104,7 +114,24 @@ pub async fn upgrade(
     current: CurrentUser,
     JsonBody(form): JsonBody<UpgradeForm>,
 ) -> Result<Response, ApiError> {
-    let plan = state.open_plan(&form.plan_id, &current.user.plan).await?;
+    match change_to(&state, &current, &form.plan_id).await? {
+        PlanChange::Applied(user) => {
+            let user = UserView::of(&state, *user).await?;
+            Ok(Json(Upgraded { status: "approved", user }).into_response())
+        }
+        PlanChange::Requested(upgrade) => {
+            Ok((StatusCode::ACCEPTED, Json(UpgradeView::of(upgrade))).into_response())
+        }
+    }
+}
+
+/// Changes the plan of a user, or requests it where an admin decides.
+pub async fn change_to(
+    state: &ControlState,
+    current: &CurrentUser,
+    plan_id: &str,
+) -> Result<PlanChange, ApiError> {
+    let plan = state.open_plan(plan_id, &current.user.plan).await?;
     if plan.id == current.user.plan {
         return Err(ApiError::SamePlan);
     }
@@ -113,13 +140,11 @@ pub async fn upgrade(
         Billing::Open => {
             let change = UserChange { plan: Some(plan.id), ..UserChange::default() };
             let changed = state.store.change_user(current.user.id, &change, &current.by).await?;
-            let user = UserView::of(&state, changed.ok_or(ApiError::InvalidToken)?).await?;
-            Ok(Json(Upgraded { status: "approved", user }).into_response())
+            Ok(PlanChange::Applied(Box::new(changed.ok_or(ApiError::InvalidToken)?)))
         }
         Billing::Manual => {
-            let upgrade =
-                state.store.request_upgrade(current.user.id, &plan.id, &current.by).await?;
-            Ok((StatusCode::ACCEPTED, Json(UpgradeView::of(upgrade))).into_response())
+            let upgrade = state.store.request_upgrade(current.user.id, &plan.id, &current.by);
+            Ok(PlanChange::Requested(upgrade.await?))
         }
     }
 }

@@ -83,6 +83,23 @@ impl Upgrades for Backend {
         .await
     }
 
+    async fn latest_upgrade(&self, user: UserId) -> Result<Option<Upgrade>, StoreError> {
+        self.read(StoreOp::Accounts, async {
+            let row: Option<UpgradeRow> = sqlx::query_as(
+                "select id, user_id, from_plan, to_plan, status, asked_at, decided_at, decided_by
+                 from upgrade
+                 where user_id = $1
+                 order by id desc
+                 limit 1",
+            )
+            .bind(user.0)
+            .fetch_optional(&self.pool)
+            .await?;
+            row.map(Upgrade::try_from).transpose()
+        })
+        .await
+    }
+
     async fn decide_upgrade(
         &self,
         id: UpgradeId,

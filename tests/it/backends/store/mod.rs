@@ -142,6 +142,7 @@ macro_rules! suite {
             }
             upgrades {
                 a_repeated_upgrade_request_is_one_request
+                the_latest_request_of_a_user_is_found
                 a_request_for_another_plan_replaces_the_first
                 an_upgrade_request_needs_an_open_plan
                 an_approved_request_changes_the_plan

@@ -43,6 +43,20 @@ pub async fn a_repeated_upgrade_request_is_one_request(store: Any) {
     assert_eq!(store.user(user.id).await.unwrap(), Some(user));
 }
 
+pub async fn the_latest_request_of_a_user_is_found(store: Any) {
+    let (user, other) = (user(&store, "1@b.c").await, user(&store, "2@b.c").await);
+    let latest = async |user: UserId| store.latest_upgrade(user).await.unwrap();
+    assert_eq!(latest(user.id).await, None);
+    ask(&store, user.id, "big", 1).await;
+    let second = ask(&store, user.id, "huge", 2).await;
+    let theirs = ask(&store, other.id, "big", 3).await;
+    assert_eq!(latest(user.id).await, Some(second.clone()));
+    store.decide_upgrade(second.id, false, &admin()).await.unwrap();
+    let decided = latest(user.id).await.unwrap();
+    assert_eq!((decided.id, decided.status), (second.id, UpgradeStatus::Rejected));
+    assert_eq!(latest(other.id).await, Some(theirs));
+}
+
 pub async fn a_request_for_another_plan_replaces_the_first(store: Any) {
     let (user, other) = (user(&store, "1@b.c").await, user(&store, "2@b.c").await);
     let first = ask(&store, user.id, "big", 1).await;
