@@ -19,7 +19,7 @@ struct Asset {
     body: &'static [u8],
 }
 
-const ASSETS: [Asset; 4] = [
+const ASSETS: [Asset; 5] = [
     Asset {
         file: "console.css",
         content_type: "text/css; charset=utf-8",
@@ -29,6 +29,11 @@ const ASSETS: [Asset; 4] = [
         file: "console.js",
         content_type: "text/javascript; charset=utf-8",
         body: include_bytes!("../../assets/console/console.js"),
+    },
+    Asset {
+        file: "playground.js",
+        content_type: "text/javascript; charset=utf-8",
+        body: include_bytes!("../../assets/console/playground.js"),
     },
     Asset {
         file: "htmx.min.js",

@@ -40,6 +40,7 @@ pub fn router() -> Router<ControlState> {
         .merge(pages::keys::routes())
         .merge(pages::usage::routes())
         .merge(pages::plans::routes())
+        .merge(pages::playground::routes())
         .route("/console/{*path}", get(pages::not_found))
         .layer(from_fn(guard::guard))
 }

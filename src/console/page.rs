@@ -20,6 +20,7 @@ const NAVIGATION: &[(&str, &str)] = &[
     ("/console", text("Overview")),
     ("/console/keys", text("Keys")),
     ("/console/usage", text("Usage")),
+    ("/console/playground", text("Playground")),
     ("/console/plans", text("Plans")),
     ("/console/account", text("Account")),
 ];

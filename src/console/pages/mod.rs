@@ -10,6 +10,7 @@ pub mod links;
 pub mod keys;
 pub mod usage;
 pub mod plans;
+pub mod playground;
 
 use super::error::PageError;
 

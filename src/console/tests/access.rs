@@ -8,7 +8,7 @@ use store::UserChange;
 use system::clock;
 
 /// Pages of logged-in users.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "/console",
     "/console/meters",
     "/console/keys",
@@ -18,6 +18,7 @@ const PAGES: [&str; 9] = [
     "/console/usage/req_0",
     "/console/plans",
     "/console/plans/log-min",
+    "/console/playground",
 ];
 
 #[tokio::test]

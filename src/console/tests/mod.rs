@@ -9,6 +9,7 @@ mod routes;
 mod keys;
 mod usage;
 mod plans;
+mod playground;
 
 use crate::control::tests::{Control, PASSWORD, Reply, control, raw};
 use axum::body::Body;
