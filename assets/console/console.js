@@ -43,6 +43,14 @@ const modelBoxes = () => {
   });
 };
 
+// Prints the page.
+const printButtons = () => {
+  for (const button of document.querySelectorAll("button[data-print]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => window.print());
+  }
+};
+
 // Language and colours apply at once; without a script there is a button.
 const preferences = () => {
   document.querySelector("footer button").hidden = true;
@@ -55,5 +63,6 @@ const enhance = (root) => { localTimes(root); copyButtons(root); };
 enhance(document);
 preferences();
 playgroundKey();
+printButtons();
 modelBoxes();
 document.addEventListener("htmx:afterSettle", (event) => enhance(event.target.parentElement ?? document));

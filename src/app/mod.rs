@@ -391,6 +391,7 @@ fn control(
         top_reports: Arc::new(control::routes::admin::top_users::reports()),
         announcements: Arc::new(control::routes::announcements::cache()),
         model_reports: Arc::new(control::routes::admin::usage::model_reports()),
+        daily_totals: Arc::new(control::routes::admin::stats::daily_totals()),
     };
     let edge = EdgeConfig {
         cors: config.cors.clone(),

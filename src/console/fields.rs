@@ -36,10 +36,6 @@ pub fn new_password(page: &Page, text: Option<String>) -> Result<NewPassword, Ap
 
 /// A code of the second factor; `None` if the field is empty.
 #[must_use]
-pub fn code(text: Option<String>) -> Option<Code> {
-    text.filter(|text| !text.trim().is_empty()).and_then(|text| Code::try_from(text).ok())
-}
-
 /// The current password.
 ///
 /// # Errors
@@ -48,4 +44,12 @@ pub fn password(page: &Page, text: Option<String>) -> Result<Password, ApiError>
     let password = Password::try_from(text.unwrap_or_default());
     password
         .map_err(|_| ApiError::invalid("current_password", page.t("Enter your current password.")))
+}
+
+/// A code of the second factor; `None` if the field is empty or missing.
+///
+/// # Errors
+/// [`ApiError::WrongCode`].
+pub fn code(text: Option<String>) -> Result<Option<Code>, ApiError> {
+    text.map(Code::try_from).transpose().map_err(|_| ApiError::WrongCode)
 }

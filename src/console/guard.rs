@@ -84,7 +84,8 @@ pub fn message(page: &Page, error: &ApiError) -> String {
         ApiError::InvalidCredentials => {
             page.t("The e-mail address or the password is wrong.").to_owned()
         }
-        ApiError::SecondFactorRequired | ApiError::CodeRequired => {
+        ApiError::CodeRequired => page.t("Enter a code of the second factor.").to_owned(),
+        ApiError::SecondFactorRequired => {
             page.t("Enter the password again, with the code of your authenticator app or a recovery code.").to_owned()
         }
         ApiError::InvalidCode | ApiError::WrongCode => {
@@ -119,6 +120,12 @@ fn account_message(page: &Page, error: &ApiError) -> String {
             page.t("Too many mails are waiting for the mail server. Retry in a few minutes.")
         }
         ApiError::MailNotConfigured => page.t("This gateway has no mail server."),
+        ApiError::UnreadableSecondFactor => {
+            page.t("The second factor cannot be checked, because the secret of the server has changed. Ask an admin to remove it.")
+        }
+        ApiError::SecondFactorEnabled => page.t("The second factor is already on."),
+        ApiError::NoSecondFactor => page.t("There is no second factor."),
+        ApiError::LastAdmin => page.t("This is the last admin. Make another user an admin first."),
         error => return error.to_string(),
     };
     text.to_owned()

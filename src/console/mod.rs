@@ -11,10 +11,12 @@ pub mod page;
 pub mod error;
 pub mod forms;
 pub mod fields;
+pub mod query;
 pub mod session;
 pub mod guard;
 pub mod format;
 pub mod outcome;
+pub mod program;
 pub mod chart;
 pub mod pages;
 
@@ -22,7 +24,10 @@ use crate::control::state::ControlState;
 use axum::Router;
 use axum::middleware::from_fn;
 use axum::routing::{get, post};
-use pages::{account, confirm, links, login, overview, preferences, signup};
+use pages::{
+    account, admin, confirm, keys, links, login, overview, plans, playground, preferences, signup,
+    usage,
+};
 
 /// All pages, below `/console`. A page that does not exist is a 404 in the form of a page.
 pub fn router() -> Router<ControlState> {
@@ -37,12 +42,14 @@ pub fn router() -> Router<ControlState> {
         .route("/console/assets/{file}", get(assets::serve))
         .merge(account::routes())
         .merge(links::routes())
-        .merge(pages::keys::routes())
-        .merge(pages::usage::routes())
-        .merge(pages::plans::routes())
-        .merge(pages::playground::routes())
+        .merge(keys::routes())
+        .merge(usage::routes())
+        .merge(plans::routes())
+        .merge(playground::routes())
+        .merge(admin::routes())
         .route("/console/{*path}", get(pages::not_found))
         .layer(from_fn(guard::guard))
 }
+
 #[cfg(test)]
 mod tests;

@@ -26,7 +26,19 @@ const NAVIGATION: &[(&str, &str)] = &[
 ];
 
 /// Paths and names of the pages of admins.
-const ADMIN_NAVIGATION: &[(&str, &str)] = &[];
+const ADMIN_NAVIGATION: &[(&str, &str)] = &[
+    ("/console/admin", text("All users")),
+    ("/console/admin/users", text("Users")),
+    ("/console/admin/keys", text("Find a key")),
+    ("/console/admin/usage", text("Usage of all users")),
+    ("/console/admin/plans", text("Plans")),
+    ("/console/admin/upgrades", text("Plan requests")),
+    ("/console/admin/models", text("Models and prices")),
+    ("/console/admin/upstreams", text("Upstreams")),
+    ("/console/admin/system", text("System")),
+    ("/console/admin/announcements", text("Announcements")),
+    ("/console/admin/audit", text("Audit")),
+];
 
 /// Marks a text that is translated where it is shown.
 #[must_use]

@@ -39,49 +39,49 @@ pub enum Phase {
 /// The health of this instance.
 #[derive(Serialize, ToSchema)]
 pub struct Health {
-    status: Status,
-    phase: Phase,
-    serving: Serving,
-    version: &'static str,
-    uptime_seconds: u64,
-    components: Components,
+    pub status: Status,
+    pub phase: Phase,
+    pub serving: Serving,
+    pub version: &'static str,
+    pub uptime_seconds: u64,
+    pub components: Components,
 }
 
 /// State of each dependency.
 #[derive(Serialize, ToSchema)]
-struct Serving {
+pub struct Serving {
     /// Model calls with keys that are cached in this instance.
-    known_callers: bool,
+    pub known_callers: bool,
     /// Model calls with keys that must be looked up in the store.
-    new_callers: bool,
+    pub new_callers: bool,
     /// Login, keys, plans and reports.
-    control_plane: bool,
+    pub control_plane: bool,
 }
 
 /// The components of this instance.
 #[derive(Clone, Copy, Serialize, ToSchema)]
 pub struct Components {
     pub store: Component,
-    counters: Component,
-    ledger: Ledger,
+    pub counters: Component,
+    pub ledger: Ledger,
 }
 
 /// Charges that are not yet written to the ledger.
 #[derive(Clone, Copy, Serialize, ToSchema)]
-struct Ledger {
+pub struct Ledger {
     /// `degraded` if charges wait and none was written for 10 seconds. They are not lost.
-    status: Status,
+    pub status: Status,
     /// Number of waiting charges.
-    waiting: u64,
+    pub waiting: u64,
     /// Milliseconds since the last write while charges wait.
-    lag_ms: u64,
+    pub lag_ms: u64,
 }
 
 /// The health of one component.
 #[derive(Clone, Copy, Serialize, ToSchema)]
 pub struct Component {
-    status: Status,
-    latency_ms: f64,
+    pub status: Status,
+    pub latency_ms: f64,
 }
 
 /// The health status.

@@ -4,6 +4,7 @@ use super::auth::identity::Identity;
 use super::health::{self, Readiness};
 use super::routes::admin::overview::Overviews;
 use super::routes::admin::reload::Reloads;
+use super::routes::admin::stats::DailyTotals;
 use super::routes::admin::top_users::TopReports;
 use super::routes::admin::usage::ModelReports;
 use super::routes::announcements::CurrentAnnouncements;
@@ -37,6 +38,7 @@ pub struct ControlState {
     pub top_reports: Arc<TopReports>,
     pub announcements: Arc<CurrentAnnouncements>,
     pub model_reports: Arc<ModelReports>,
+    pub daily_totals: Arc<DailyTotals>,
 }
 
 /// This instance of the gateway, for health and reload.

@@ -64,6 +64,10 @@ pub trait Keys: Send + Sync + 'static {
     /// A key of a user, revoked or not; `None` when it is not this user's.
     async fn key(&self, user: UserId, key: &KeyId) -> Result<Option<Key>, StoreError>;
 
+    /// At most `limit` keys of all users with this id or these last four characters, the newest first, each with
+    /// its user; revoked ones as well.
+    async fn find_keys(&self, text: &str, limit: u32) -> Result<Vec<(UserId, Key)>, StoreError>;
+
     /// Revokes a key; `None` when there is no such key. Revoking twice keeps the first time.
     async fn revoke_key(&self, key: &KeyId, by: &AuditContext) -> Result<Option<Key>, StoreError>;
 }

@@ -92,6 +92,9 @@ pub trait Reports: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<UserUsage>, StoreError>;
 
+    /// Sums over all users by day, the earliest first; days without a call are left out.
+    async fn totals_by_day(&self, from: Day, to: Day) -> Result<Vec<DayTotals>, StoreError>;
+
     /// The users who used the most, in order; users who used nothing are left out.
     async fn top_users(
         &self,
@@ -175,6 +178,25 @@ impl Latency {
         }
         LATENCY_BOUNDS.last().copied()
     }
+}
+
+impl<'a> Sum<&'a Latency> for Latency {
+    fn sum<I: Iterator<Item = &'a Self>>(all: I) -> Self {
+        let mut sum = Self::default();
+        for one in all {
+            sum.0.iter_mut().zip(one.0).for_each(|(count, more)| *count += more);
+        }
+        sum
+    }
+}
+
+/// What all users used on a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DayTotals {
+    pub day: Day,
+    pub sums: Sums,
+    /// The durations of the day's calls.
+    pub latency: Latency,
 }
 
 /// A filter for ledger rows; `None` = any.
@@ -320,5 +342,7 @@ mod tests {
         assert_eq!(of(&[(0, 95), (4, 5)]).quantile(0.96), Some(600));
         assert_eq!(of(&[(11, 1)]).quantile(0.5), Some(300_000));
         assert_eq!(of(&[(3, 4)]).quantile(1.0), Some(500));
+        let sum: Latency = [of(&[(0, 95)]), of(&[(4, 5)])].iter().sum();
+        assert_eq!(sum, of(&[(0, 95), (4, 5)]));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::StoreError;
 use super::encode::{self, DayColumn};
-use super::reports::{Latency, Sums, UserUsage};
+use super::reports::{DayTotals, Latency, Sums, UserUsage};
 use domain::day::Day;
 use domain::id::{KeyId, PlanId, UserId};
 use domain::user::UserStatus;
@@ -91,6 +91,15 @@ pub(super) struct LatencyRow {
     took_longer: i64,
 }
 
+#[derive(sqlx::FromRow)]
+pub(super) struct DayTotalsRow {
+    day: DayColumn,
+    #[sqlx(flatten)]
+    sums: SumsRow,
+    #[sqlx(flatten)]
+    latency: LatencyRow,
+}
+
 impl TryFrom<SumsRow> for Sums {
     type Error = StoreError;
 
@@ -113,6 +122,14 @@ impl TryFrom<DayRow> for (Day, Sums) {
 
     fn try_from(row: DayRow) -> Result<Self, StoreError> {
         Ok((row.day.0, row.sums.try_into()?))
+    }
+}
+
+impl TryFrom<DayTotalsRow> for DayTotals {
+    type Error = StoreError;
+
+    fn try_from(row: DayTotalsRow) -> Result<Self, StoreError> {
+        Ok(Self { day: row.day.0, sums: row.sums.try_into()?, latency: row.latency.try_into()? })
     }
 }
 

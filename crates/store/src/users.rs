@@ -19,6 +19,9 @@ pub trait Users: Send + Sync + 'static {
     /// The user with this normalised e-mail.
     async fn user_by_email(&self, email: &str) -> Result<Option<User>, StoreError>;
 
+    /// Those of these users that exist, in no order.
+    async fn users_by_ids(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError>;
+
     /// At most `limit` users after `after`, in the order of their ids.
     async fn users(
         &self,

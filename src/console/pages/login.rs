@@ -142,6 +142,7 @@ fn done(word: Option<&str>) -> &'static str {
     match word {
         Some("password") => text("Your password is set. Log in with it."),
         Some("verified") => text("Your e-mail address is verified."),
+        Some("deleted") => text("Your account is deleted."),
         _ => "",
     }
 }

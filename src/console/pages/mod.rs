@@ -11,6 +11,7 @@ pub mod keys;
 pub mod usage;
 pub mod plans;
 pub mod playground;
+pub mod admin;
 
 use super::error::PageError;
 

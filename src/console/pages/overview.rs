@@ -40,18 +40,19 @@ struct Meters {
 }
 
 /// How much of one limit is used.
-struct Meter {
-    name: String,
-    used: u64,
-    reserved: u64,
-    limit: u64,
+pub struct Meter {
+    pub name: String,
+    pub used: u64,
+    pub reserved: u64,
+    pub limit: u64,
     /// What is left and reserved, as a sentence.
-    note: String,
+    pub note: String,
 }
 
 impl Meter {
     /// From here on the limit is near.
-    fn high(&self) -> u64 {
+    #[must_use]
+    pub fn high(&self) -> u64 {
         self.limit - self.limit / 5
     }
 }
@@ -123,7 +124,9 @@ fn bar(day: Day, sums: &Sums) -> Bar {
     Bar { label: day.0.strftime("%m-%d").to_string(), value: sums.tokens() }
 }
 
-fn meters_of(page: &Page, usage: &Usage) -> Vec<Meter> {
+/// The meters of a user.
+#[must_use]
+pub fn meters_of(page: &Page, usage: &Usage) -> Vec<Meter> {
     let (tokens, requests) = (&usage.tokens, &usage.requests);
     let (window, streams) = (&usage.window, &usage.streams);
     let meter = |name: String, used: u64, reserved: u64, limit: u64, remaining: u64| {

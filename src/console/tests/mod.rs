@@ -4,6 +4,8 @@ mod access;
 mod account;
 mod announcements;
 mod links;
+mod admin;
+mod second_factor;
 mod headers;
 mod routes;
 mod keys;

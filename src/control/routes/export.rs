@@ -104,7 +104,12 @@ pub async fn export(
     State(state): State<ControlState>,
     current: CurrentUser,
 ) -> Result<Response, ApiError> {
-    let body = document(&state, &current).await?;
+    file(&state, &current).await
+}
+
+/// The document of the logged-in user as a file.
+pub async fn file(state: &ControlState, current: &CurrentUser) -> Result<Response, ApiError> {
+    let body = document(state, current).await?;
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

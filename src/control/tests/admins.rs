@@ -174,6 +174,15 @@ async fn the_overview_adds_up() {
     assert_eq!(overview["today_by_model"].as_array().unwrap().len(), 2);
     assert_eq!(overview["monthly_recurring_revenue_cents"], 800);
 
+    let daily = control.get("/api/v1/admin/stats/daily", Some(&root.token)).await.ok();
+    assert_eq!(
+        (&daily["total"]["calls"], &daily["total"]["tokens"]["total"]),
+        (&json!(2), &json!(70))
+    );
+    assert_eq!((&daily["error_share"], &daily["latency"]["p99_ms"]), (&json!(0.0), &json!(249)));
+    assert_eq!(daily["by_day"].as_array().unwrap().len(), 30);
+    control.get("/api/v1/admin/stats/daily?to=x", Some(&root.token)).await.invalid("to");
+
     let path = "/api/v1/admin/usage/top-users";
     let top = control.get(path, Some(&root.token)).await.ok();
     assert_eq!(top["data"].as_array().unwrap().len(), 1);

@@ -208,6 +208,7 @@ pub(crate) async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>
         top_reports: Arc::new(admin::top_users::reports()),
         announcements: Arc::new(routes::announcements::cache()),
         model_reports: Arc::new(admin::usage::model_reports()),
+        daily_totals: Arc::new(admin::stats::daily_totals()),
     };
     let trusted_proxies = config.listener.trusted_proxies.clone().into();
     let router = router(

@@ -13,15 +13,25 @@ use utoipa::ToSchema;
 const MAX_MODELS: usize = 100;
 /// The most entries of a list of words.
 const MAX_WORDS: usize = 32;
+/// Requests of the short-term limit.
+pub const WINDOW_REQUESTS: RangeInclusive<u32> = 1..=1_000_000;
+/// Seconds over which it is refilled.
+pub const WINDOW_SECONDS: RangeInclusive<u32> = 1..=86_400;
 
 /// A number or list outside of its bounds.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct OutOfBounds(String);
 
+/// A number of a request, with its bounds.
+pub trait Bounded: TryFrom<u64> {
+    const LEAST: u64;
+    const MOST: u64;
+}
+
 /// A number within bounds.
 macro_rules! bounded {
-    ($($(#[$meta:meta])* $name:ident($number:ty): $bounds:expr;)*) => {
+    ($($(#[$meta:meta])* $name:ident($number:ty): $least:literal..=$most:literal;)*) => {
         $(
             #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
             #[serde(try_from = "u64")]
@@ -31,11 +41,16 @@ macro_rules! bounded {
             impl TryFrom<u64> for $name {
                 type Error = OutOfBounds;
                 fn try_from(given: u64) -> Result<Self, OutOfBounds> {
-                    let bounds: RangeInclusive<$number> = $bounds;
+                    let bounds: RangeInclusive<$number> = $least..=$most;
                     let number = <$number>::try_from(given).ok();
                     let number = number.filter(|number| bounds.contains(number));
                     number.map(Self).ok_or_else(|| out_of_bounds(&bounds, given))
                 }
+            }
+
+            impl Bounded for $name {
+                const LEAST: u64 = $least;
+                const MOST: u64 = $most;
             }
         )*
     };
@@ -79,8 +94,7 @@ pub struct WindowForm(pub Window);
 impl TryFrom<Object<WindowView>> for WindowForm {
     type Error = OutOfBounds;
     fn try_from(Object(given): Object<WindowView>) -> Result<Self, OutOfBounds> {
-        let (requests, seconds) = (1..=1_000_000, 1..=86_400);
-        if requests.contains(&given.requests) && seconds.contains(&given.seconds) {
+        if WINDOW_REQUESTS.contains(&given.requests) && WINDOW_SECONDS.contains(&given.seconds) {
             return Ok(Self(Window { capacity: given.requests, refill_seconds: given.seconds }));
         }
         Err(OutOfBounds(format!(

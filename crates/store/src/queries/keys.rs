@@ -28,6 +28,14 @@ struct KeyRow {
     state: KeyStateRow,
 }
 
+/// A key with its user.
+#[derive(sqlx::FromRow)]
+struct OwnedKeyRow {
+    user_id: Uuid,
+    #[sqlx(flatten)]
+    key: KeyRow,
+}
+
 /// Columns that limit or expire a key; they are also part of the caller record.
 #[derive(sqlx::FromRow)]
 pub(super) struct KeyStateRow {
@@ -179,6 +187,28 @@ impl Keys for Backend {
 
     async fn key(&self, user: UserId, key: &KeyId) -> Result<Option<Key>, StoreError> {
         self.read(StoreOp::Accounts, find(&self.pool, key, Some(user))).await
+    }
+
+    async fn find_keys(&self, text: &str, limit: u32) -> Result<Vec<(UserId, Key)>, StoreError> {
+        self.read(StoreOp::Accounts, async {
+            let rows: Vec<OwnedKeyRow> = sqlx::query_as(
+                "select
+                     user_id, id, name, last_four, created_at, expires_at, revoked_at,
+                     tokens_per_day as key_tokens_per_day,
+                     requests_per_day as key_requests_per_day,
+                     models as key_models
+                 from api_key
+                 where id = $1 or last_four = $1
+                 order by created_at desc, id
+                 limit $2",
+            )
+            .bind(text)
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await?;
+            rows.into_iter().map(|row| Ok((UserId(row.user_id), row.key.try_into()?))).collect()
+        })
+        .await
     }
 
     async fn revoke_key(&self, key: &KeyId, by: &AuditContext) -> Result<Option<Key>, StoreError> {

@@ -6,9 +6,9 @@ use super::usage_pages::UsagePage;
 use super::users;
 use crate::StoreError;
 use crate::encode::DayColumn;
-use crate::reports::{Grouping, HistoryFilter, Latency, Reports, Sums, TopBy};
+use crate::reports::{DayTotals, Grouping, HistoryFilter, Latency, Reports, Sums, TopBy};
 use crate::reports::{UsagePosition, UserUsage};
-use crate::rows::{DayRow, LastUsedRow, LatencyRow, ModelRow, PlanRow, QuarterRow};
+use crate::rows::{DayRow, DayTotalsRow, LastUsedRow, LatencyRow, ModelRow, PlanRow, QuarterRow};
 use crate::rows::{SumsRow, UserCountRow};
 use async_trait::async_trait;
 use domain::charge::{Adjustment, Charge};
@@ -31,6 +31,24 @@ macro_rules! sums {
     };
 }
 pub(super) use sums;
+
+/// The columns of a [`LatencyRow`].
+macro_rules! took {
+    () => {
+        "cast(coalesce(sum(took_50), 0) as bigint) as took_50,
+             cast(coalesce(sum(took_100), 0) as bigint) as took_100,
+             cast(coalesce(sum(took_250), 0) as bigint) as took_250,
+             cast(coalesce(sum(took_500), 0) as bigint) as took_500,
+             cast(coalesce(sum(took_1000), 0) as bigint) as took_1000,
+             cast(coalesce(sum(took_2500), 0) as bigint) as took_2500,
+             cast(coalesce(sum(took_5000), 0) as bigint) as took_5000,
+             cast(coalesce(sum(took_10000), 0) as bigint) as took_10000,
+             cast(coalesce(sum(took_30000), 0) as bigint) as took_30000,
+             cast(coalesce(sum(took_60000), 0) as bigint) as took_60000,
+             cast(coalesce(sum(took_300000), 0) as bigint) as took_300000,
+             cast(coalesce(sum(took_longer), 0) as bigint) as took_longer"
+    };
+}
 
 #[derive(sqlx::FromRow)]
 struct UserRow {
@@ -118,23 +136,12 @@ impl Reports for Backend {
 
     async fn latency(&self, user: UserId, from: Day, to: Day) -> Result<Latency, StoreError> {
         self.read(StoreOp::Reports, async {
-            let row: LatencyRow = sqlx::query_as(
-                "select
-                     cast(coalesce(sum(took_50), 0) as bigint) as took_50,
-                     cast(coalesce(sum(took_100), 0) as bigint) as took_100,
-                     cast(coalesce(sum(took_250), 0) as bigint) as took_250,
-                     cast(coalesce(sum(took_500), 0) as bigint) as took_500,
-                     cast(coalesce(sum(took_1000), 0) as bigint) as took_1000,
-                     cast(coalesce(sum(took_2500), 0) as bigint) as took_2500,
-                     cast(coalesce(sum(took_5000), 0) as bigint) as took_5000,
-                     cast(coalesce(sum(took_10000), 0) as bigint) as took_10000,
-                     cast(coalesce(sum(took_30000), 0) as bigint) as took_30000,
-                     cast(coalesce(sum(took_60000), 0) as bigint) as took_60000,
-                     cast(coalesce(sum(took_300000), 0) as bigint) as took_300000,
-                     cast(coalesce(sum(took_longer), 0) as bigint) as took_longer
-                 from usage_daily
-                 where user_id = $1 and day between $2 and $3",
-            )
+            let row: LatencyRow = sqlx::query_as(concat!(
+                "select ",
+                took!(),
+                " from usage_daily
+                 where user_id = $1 and day between $2 and $3"
+            ))
             .bind(user.0)
             .bind(DayColumn(from))
             .bind(DayColumn(to))
@@ -261,6 +268,28 @@ impl Reports for Backend {
     ) -> Result<Vec<UserUsage>, StoreError> {
         let page = UsagePage { period, grouping, after, limit };
         self.read(StoreOp::Reports, page.read(self)).await
+    }
+
+    async fn totals_by_day(&self, from: Day, to: Day) -> Result<Vec<DayTotals>, StoreError> {
+        self.read(StoreOp::Reports, async {
+            let rows: Vec<DayTotalsRow> = sqlx::query_as(concat!(
+                "select day, ",
+                sums!(),
+                ", ",
+                took!(),
+                " from usage_daily
+                 where day between $1 and $2
+                 group by day
+                 having sum(calls) > 0
+                 order by day"
+            ))
+            .bind(DayColumn(from))
+            .bind(DayColumn(to))
+            .fetch_all(&self.pool)
+            .await?;
+            rows.into_iter().map(TryInto::try_into).collect()
+        })
+        .await
     }
 
     async fn top_users(

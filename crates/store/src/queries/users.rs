@@ -75,6 +75,10 @@ impl Users for Backend {
         .await
     }
 
+    async fn users_by_ids(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
+        self.read(StoreOp::Accounts, by_ids(self, ids)).await
+    }
+
     async fn users(
         &self,
         filter: &UserFilter,

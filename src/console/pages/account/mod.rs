@@ -1,10 +1,13 @@
 //! The pages of one's own account.
 
 mod profile;
+mod sessions;
+mod second_factor;
+mod data;
 
 use crate::control::state::ControlState;
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde::Deserialize;
 
 /// The pages below `/console/account`.
@@ -15,6 +18,27 @@ pub fn routes() -> Router<ControlState> {
         .route("/console/account/username", get(profile::show).post(profile::change_username))
         .route("/console/account/verify", get(profile::show).post(profile::send_link))
         .route("/console/account/password", get(profile::show).post(profile::change_password))
+        .route("/console/account/sessions", get(sessions::list))
+        .route("/console/account/sessions/end", post(sessions::end))
+        .route("/console/account/sessions/end-others", post(sessions::end_others))
+        .route(
+            "/console/account/second-factor",
+            get(second_factor::show).post(second_factor::begin),
+        )
+        .route(
+            "/console/account/second-factor/set-up",
+            get(second_factor::set_up).post(second_factor::enable),
+        )
+        .route(
+            "/console/account/second-factor/codes",
+            get(second_factor::show).post(second_factor::replace_codes),
+        )
+        .route(
+            "/console/account/second-factor/off",
+            get(second_factor::show).post(second_factor::turn_off),
+        )
+        .route("/console/account/export", post(data::export))
+        .route("/console/account/delete", get(data::form).post(data::delete))
 }
 
 /// What was done before this page is shown.

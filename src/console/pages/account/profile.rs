@@ -11,6 +11,7 @@ use crate::control::account_links;
 use crate::control::api_error::ApiError;
 use crate::control::http::extract::Query;
 use crate::control::routes::profile::{self, PasswordChange, ProfileChange};
+use crate::control::routes::second_factor;
 use crate::control::state::ControlState;
 use crate::mail::message::Language;
 use askama::Template;
@@ -33,6 +34,7 @@ struct ProfilePage {
     username: String,
     /// True if the gateway can send the link that verifies the e-mail address.
     sends_mail: bool,
+    has_second_factor: bool,
     done: &'static str,
     problem: Problem,
 }
@@ -65,7 +67,7 @@ pub async fn show(
     signed_in: SignedIn,
     Query(query): Query<DoneQuery>,
 ) -> Result<Response, PageError> {
-    let mut shown = page(&state, signed_in);
+    let mut shown = page(&state, signed_in).await?;
     shown.done = done(query.done.as_deref());
     html(&shown)
 }
@@ -80,7 +82,7 @@ pub async fn change_email(
     match try_email(&state, &signed_in, form).await {
         Ok(()) => Ok(redirect("/console/account?done=email")),
         Err(error) => {
-            let mut again = page(&state, signed_in);
+            let mut again = page(&state, signed_in).await?;
             again.email = entered;
             again.refused("email", &error)
         }
@@ -95,11 +97,12 @@ async fn try_email(
     let page = &signed_in.page;
     let email = fields::email(page, form.email)?;
     let password = fields::password(page, form.current_password)?;
+    let code = fields::code(form.code)?;
     let change = ProfileChange {
         username: None,
         email: Some(email),
         current_password: Some(password),
-        code: fields::code(form.code),
+        code,
     };
     profile::change_own(state, &signed_in.current, change, reader(signed_in)).await?;
     Ok(())
@@ -127,7 +130,7 @@ pub async fn change_username(
     match changed {
         Ok(_) => Ok(redirect("/console/account?done=username")),
         Err(error) => {
-            let mut again = page(&state, signed_in);
+            let mut again = page(&state, signed_in).await?;
             again.username = entered;
             again.refused("username", &error)
         }
@@ -142,7 +145,7 @@ pub async fn change_password(
 ) -> Result<Response, PageError> {
     match try_password(&state, &signed_in, form).await {
         Ok(response) => Ok(response),
-        Err(error) => page(&state, signed_in).refused("password", &error),
+        Err(error) => page(&state, signed_in).await?.refused("password", &error),
     }
 }
 
@@ -154,7 +157,7 @@ async fn try_password(
     let (page, context) = (&signed_in.page, &signed_in.context);
     let password = fields::password(page, form.current_password)?;
     let new = fields::new_password(page, form.new_password)?;
-    let code = fields::code(form.code);
+    let code = fields::code(form.code)?;
     let change = PasswordChange { current_password: password, code, new_password: new };
     let changed = profile::replace_password(state, &signed_in.current, change).await?;
     let identity = &state.identity;
@@ -175,7 +178,7 @@ pub async fn send_link(
     match account_links::send_verification(&state, user, from).await {
         Ok(()) => Ok(redirect("/console/account?done=link")),
         Err(ApiError::AlreadyVerified) => Ok(redirect("/console/account?done=verified")),
-        Err(error) => page(&state, signed_in).refused("verify", &error),
+        Err(error) => page(&state, signed_in).await?.refused("verify", &error),
     }
 }
 
@@ -184,18 +187,20 @@ fn reader(signed_in: &SignedIn) -> (IpAddr, Language) {
     (signed_in.context.address, signed_in.page.language.into())
 }
 
-fn page(state: &ControlState, signed_in: SignedIn) -> ProfilePage {
+async fn page(state: &ControlState, signed_in: SignedIn) -> Result<ProfilePage, PageError> {
     let SignedIn { page, current, .. } = signed_in;
     let user = current.user;
-    ProfilePage {
+    let factor = second_factor::of_user(state, user.id).await?;
+    Ok(ProfilePage {
         page: Page { path: PATH.to_owned(), ..page },
         email: user.email.clone(),
         username: user.username.clone().unwrap_or_default(),
+        has_second_factor: factor.enabled,
         user,
         sends_mail: state.mailer.is_on(),
         done: "",
         problem: Problem::default(),
-    }
+    })
 }
 
 /// The text of what was done.

@@ -27,9 +27,9 @@ use uuid::Uuid;
 pub struct AnnouncementsQuery {
     /// Announcements per page; default 50.
     #[param(minimum = 1, maximum = 200)]
-    limit: Option<u32>,
+    pub limit: Option<u32>,
     /// `next_cursor` of the previous page.
-    cursor: Option<String>,
+    pub cursor: Option<String>,
 }
 
 #[derive(Deserialize, ToSchema)]

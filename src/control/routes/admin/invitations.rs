@@ -11,11 +11,12 @@ use crate::control::state::ControlState;
 use crate::control::views::fields::{Email, Username};
 use crate::control::views::user::UserView;
 use crate::links::IssuedLink;
+use crate::mail::message::Language;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use domain::id::PlanId;
-use domain::user::Role;
+use domain::user::{Role, User};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::NewUser;
@@ -24,21 +25,21 @@ use utoipa::ToSchema;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUserForm {
-    email: Email,
+    pub email: Email,
     /// Must be unique.
     #[schema(inline = false)]
-    username: Option<Username>,
+    pub username: Option<Username>,
     /// Default: `accounts.default_plan`, or the first plan.
     #[serde(default)]
     #[schema(example = "log-min")]
-    plan_id: Option<String>,
+    pub plan_id: Option<String>,
     /// Default: `user`.
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^(user|admin)$", example = "user")]
-    role: Option<Role>,
+    pub role: Option<Role>,
     /// True: the invitation link is mailed to the user as well.
     #[serde(default)]
-    send_mail: bool,
+    pub send_mail: bool,
 }
 
 #[derive(Default, Deserialize, ToSchema)]
@@ -84,6 +85,20 @@ pub async fn add(
     PreferredLanguage(language): PreferredLanguage,
     JsonBody(form): JsonBody<NewUserForm>,
 ) -> Result<(StatusCode, Json<InvitedUser>), ApiError> {
+    let mailed = form.send_mail;
+    let (user, link) = add_user(&state, &admin, form, language).await?;
+    let invitation = InvitationView::of(link, mailed);
+    let user = UserView::of(&state, user).await?;
+    Ok((StatusCode::CREATED, Json(InvitedUser { user, invitation })))
+}
+
+/// Adds a user without a password, and makes an invitation link. Mail is in `language`.
+pub async fn add_user(
+    state: &ControlState,
+    admin: &Admin,
+    form: NewUserForm,
+    language: Language,
+) -> Result<(User, IssuedLink), ApiError> {
     // Before the user is added, who would be left without a mail.
     if form.send_mail && !state.mailer.is_on() {
         return Err(ApiError::MailNotConfigured);
@@ -94,15 +109,13 @@ pub async fn add(
         password_hash: None,
         email_verified: false,
         role: form.role.unwrap_or(Role::User),
-        plan: plan(&state, form.plan_id.as_deref()).await?,
+        plan: plan(state, form.plan_id.as_deref()).await?,
         created_at: admin.by.at,
     };
     let user = state.store.add_user(&new, &admin.by).await?;
     let mail_in = form.send_mail.then_some(language);
-    let link = links::invite(&state, &user, mail_in, &admin.by).await?;
-    let invitation = InvitationView::of(link, form.send_mail);
-    let user = UserView::of(&state, user).await?;
-    Ok((StatusCode::CREATED, Json(InvitedUser { user, invitation })))
+    let link = links::invite(state, &user, mail_in, &admin.by).await?;
+    Ok((user, link))
 }
 
 /// Invite a user

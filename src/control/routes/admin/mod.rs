@@ -1,6 +1,7 @@
 //! Administration. Every handler takes an [`crate::control::auth::Admin`], and every change is audited.
 
 pub mod overview;
+pub mod stats;
 pub mod users;
 pub mod invitations;
 pub mod keys;
@@ -15,6 +16,7 @@ pub mod announcements;
 pub mod usage;
 pub mod upstreams;
 pub mod config;
+pub mod models;
 pub mod audit;
 pub mod system;
 pub mod reload;

@@ -38,44 +38,44 @@ pub fn overviews() -> Overviews {
 #[derive(Serialize, ToSchema)]
 pub struct Overview {
     #[schema(value_type = String, format = Date)]
-    day: Day,
-    users: UserCounts,
+    pub day: Day,
+    pub users: UserCounts,
     /// Number of users with calls today.
-    active_today: u64,
-    today: SumsView,
-    today_by_plan: Vec<PlanSums>,
-    today_by_model: Vec<ModelSums>,
+    pub active_today: u64,
+    pub today: SumsView,
+    pub today_by_plan: Vec<PlanSums>,
+    pub today_by_model: Vec<ModelSums>,
     /// Sum of the plan prices of all active users, in US cents per month.
-    monthly_recurring_revenue_cents: u64,
+    pub monthly_recurring_revenue_cents: u64,
 }
 
 /// Number of users by status and plan.
 #[derive(Serialize, ToSchema)]
 pub struct UserCounts {
-    total: u64,
-    active: u64,
-    suspended: u64,
+    pub total: u64,
+    pub active: u64,
+    pub suspended: u64,
     /// Not counted elsewhere.
-    deleted: u64,
-    by_plan: Vec<PlanUsers>,
+    pub deleted: u64,
+    pub by_plan: Vec<PlanUsers>,
 }
 
 /// Number of users of a plan.
 #[derive(Serialize, ToSchema)]
 pub struct PlanUsers {
     #[schema(value_type = String)]
-    plan: PlanId,
-    users: u64,
+    pub plan: PlanId,
+    pub users: u64,
 }
 
 /// Usage of the users of a plan.
 #[derive(Serialize, ToSchema)]
 pub struct PlanSums {
     #[schema(value_type = String)]
-    plan: PlanId,
-    active_users: u64,
+    pub plan: PlanId,
+    pub active_users: u64,
     #[serde(flatten)]
-    sums: SumsView,
+    pub sums: SumsView,
 }
 
 /// Get an overview
@@ -88,10 +88,15 @@ pub async fn overview(
     State(state): State<ControlState>,
     _admin: Admin,
 ) -> Result<Response, ApiError> {
+    let overview = today(&state).await?;
+    Ok(Json(&*overview).into_response())
+}
+
+/// The overview of the current UTC day.
+pub async fn today(state: &ControlState) -> Result<Arc<Overview>, ApiError> {
     let today = Day::at(clock::now(), &TimeZone::UTC);
     let query = of_day(Arc::clone(&state.store), today);
-    let overview = state.overviews.get(today, clock::instant(), query).await?;
-    Ok(Json(&*overview).into_response())
+    Ok(state.overviews.get(today, clock::instant(), query).await?)
 }
 
 async fn of_day(store: Arc<dyn Store>, day: Day) -> Result<Overview, StoreError> {

@@ -27,90 +27,90 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 pub struct PlanForm {
     #[schema(value_type = String, pattern = "^[a-z0-9][a-z0-9-]{0,63}$", example = "team")]
-    id: PlanName,
-    name: Label,
-    price_cents: PriceCents,
-    max_tokens_per_day: TokensPerDay,
-    max_requests_per_day: RequestsPerDay,
+    pub id: PlanName,
+    pub name: Label,
+    pub price_cents: PriceCents,
+    pub max_tokens_per_day: TokensPerDay,
+    pub max_requests_per_day: RequestsPerDay,
     #[schema(value_type = WindowView)]
-    window: WindowForm,
-    concurrent_streams: ConcurrentStreams,
+    pub window: WindowForm,
+    pub concurrent_streams: ConcurrentStreams,
     /// Model ids or aliases; missing or `null` for all models.
     #[serde(default)]
-    models: Option<ModelNames>,
+    pub models: Option<ModelNames>,
     /// IANA time zone in which a day begins; default: UTC.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "Europe/Berlin")]
-    time_zone: Option<Zone>,
+    pub time_zone: Option<Zone>,
     /// Server-side tools, which the upstream runs and bills per call: `allow`, `strip` or `refuse`.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "allow")]
-    server_tools: Option<ServerTools>,
+    pub server_tools: Option<ServerTools>,
     /// Maximum number of server-side tool calls per request.
     #[serde(default)]
-    max_tool_calls: Option<MaxToolCalls>,
+    pub max_tool_calls: Option<MaxToolCalls>,
     /// Allowed values of `service_tier`; others are removed. `any` allows all.
     #[serde(default)]
-    service_tiers: Option<WordList>,
+    pub service_tiers: Option<WordList>,
     /// Allowed image sizes; others are refused.
     #[serde(default)]
-    image_sizes: Option<WordList>,
+    pub image_sizes: Option<WordList>,
     /// Allowed image qualities; others are refused.
     #[serde(default)]
-    image_qualities: Option<WordList>,
+    pub image_qualities: Option<WordList>,
     /// True if requests may refer to files and other objects in the upstream account, which all
     /// users share.
     #[serde(default)]
-    account_references: Option<bool>,
+    pub account_references: Option<bool>,
 }
 
 /// Fields to change. Missing fields stay as they are.
-#[derive(Deserialize, ToSchema)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlanPatch {
     #[serde(default)]
-    name: Option<Label>,
+    pub name: Option<Label>,
     #[serde(default)]
-    price_cents: Option<PriceCents>,
+    pub price_cents: Option<PriceCents>,
     #[serde(default)]
-    max_tokens_per_day: Option<TokensPerDay>,
+    pub max_tokens_per_day: Option<TokensPerDay>,
     #[serde(default)]
-    max_requests_per_day: Option<RequestsPerDay>,
+    pub max_requests_per_day: Option<RequestsPerDay>,
     #[serde(default)]
     #[schema(value_type = Option<WindowView>)]
-    window: Option<WindowForm>,
+    pub window: Option<WindowForm>,
     #[serde(default)]
-    concurrent_streams: Option<ConcurrentStreams>,
+    pub concurrent_streams: Option<ConcurrentStreams>,
     /// Model ids or aliases; `null` for all models.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<ModelNames>)]
-    models: Option<Option<ModelNames>>,
+    pub models: Option<Option<ModelNames>>,
     #[serde(default)]
     #[schema(value_type = Option<String>)]
-    time_zone: Option<Zone>,
+    pub time_zone: Option<Zone>,
     /// False reopens a retired plan.
     #[serde(default)]
-    retired: Option<bool>,
+    pub retired: Option<bool>,
     /// Server-side tools, which the upstream runs and bills per call: `allow`, `strip` or `refuse`.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "allow")]
-    server_tools: Option<ServerTools>,
+    pub server_tools: Option<ServerTools>,
     /// Maximum number of server-side tool calls per request.
     #[serde(default)]
-    max_tool_calls: Option<MaxToolCalls>,
+    pub max_tool_calls: Option<MaxToolCalls>,
     /// Allowed values of `service_tier`; others are removed. `any` allows all.
     #[serde(default)]
-    service_tiers: Option<WordList>,
+    pub service_tiers: Option<WordList>,
     /// Allowed image sizes; others are refused.
     #[serde(default)]
-    image_sizes: Option<WordList>,
+    pub image_sizes: Option<WordList>,
     /// Allowed image qualities; others are refused.
     #[serde(default)]
-    image_qualities: Option<WordList>,
+    pub image_qualities: Option<WordList>,
     /// True if requests may refer to files and other objects in the upstream account, which all
     /// users share.
     #[serde(default)]
-    account_references: Option<bool>,
+    pub account_references: Option<bool>,
 }
 
 /// The id of a plan.
@@ -132,11 +132,18 @@ pub async fn add(
     admin: Admin,
     JsonBody(form): JsonBody<PlanForm>,
 ) -> Result<(StatusCode, Json<PlanView>), ApiError> {
-    let plan = form.plan(&state)?;
-    if !state.store.add_plan(&plan, &admin.by).await? {
-        return Err(ApiError::PlanExists);
-    }
+    let plan = add_plan(&state, &admin, form).await?;
     Ok((StatusCode::CREATED, Json(PlanView::of(plan))))
+}
+
+/// Adds a plan.
+pub async fn add_plan(
+    state: &ControlState,
+    admin: &Admin,
+    form: PlanForm,
+) -> Result<Plan, ApiError> {
+    let plan = form.plan(state)?;
+    if state.store.add_plan(&plan, &admin.by).await? { Ok(plan) } else { Err(ApiError::PlanExists) }
 }
 
 /// Change a plan
@@ -152,8 +159,8 @@ pub async fn change(
     PathParam(id): PathParam,
     JsonBody(form): JsonBody<PlanPatch>,
 ) -> Result<Json<PlanView>, ApiError> {
-    let plan = state.plan(&id).await?;
-    change_plan(&state, &plan.id, form.change(&state)?, &admin).await
+    let changed = change_plan(&state, &admin, &id, form).await?;
+    Ok(Json(PlanView::of(changed)))
 }
 
 /// Retire a plan
@@ -167,18 +174,21 @@ pub async fn retire(
     admin: Admin,
     PathParam(id): PathParam,
 ) -> Result<Json<PlanView>, ApiError> {
-    let retired = PlanChange { retired: Some(true), ..PlanChange::default() };
-    change_plan(&state, &PlanId::from(id.as_str()), retired, &admin).await
+    let retired = PlanPatch { retired: Some(true), ..PlanPatch::default() };
+    let changed = change_plan(&state, &admin, &id, retired).await?;
+    Ok(Json(PlanView::of(changed)))
 }
 
-async fn change_plan(
+/// Changes the plan with this id. Returns the plan afterwards.
+pub async fn change_plan(
     state: &ControlState,
-    id: &PlanId,
-    change: PlanChange,
     admin: &Admin,
-) -> Result<Json<PlanView>, ApiError> {
-    let changed = state.store.change_plan(id, &change, &admin.by).await?;
-    changed.map(|plan| Json(PlanView::of(plan))).ok_or(ApiError::NotFound("plan"))
+    id: &str,
+    form: PlanPatch,
+) -> Result<Plan, ApiError> {
+    let plan = state.plan(id).await?;
+    let changed = state.store.change_plan(&plan.id, &form.change(state)?, &admin.by).await?;
+    changed.ok_or(ApiError::NotFound("plan"))
 }
 
 impl PlanForm {

@@ -42,12 +42,20 @@ pub async fn reload(
     State(state): State<ControlState>,
     admin: Admin,
 ) -> Result<Json<Reloaded>, ApiError> {
+    let waiting_for_restart = reload_config(&state, admin.by).await?;
+    Ok(Json(Reloaded { status: "reloaded", waiting_for_restart }))
+}
+
+/// Reloads the configuration. Returns the changed settings that take effect only after a restart.
+pub async fn reload_config(
+    state: &ControlState,
+    by: AuditContext,
+) -> Result<Vec<&'static str>, ApiError> {
     let (reply, outcome) = oneshot::channel();
     let unsupported =
         || ApiError::ReloadFailed("this process cannot reload its configuration.".to_owned());
-    let request = ReloadRequest { by: admin.by, reply };
+    let request = ReloadRequest { by, reply };
     state.instance.reloads.send(request).await.map_err(|_| unsupported())?;
     let outcome = outcome.await.map_err(|_| unsupported())?;
-    let waiting_for_restart = outcome.map_err(ApiError::ReloadFailed)?;
-    Ok(Json(Reloaded { status: "reloaded", waiting_for_restart }))
+    outcome.map_err(ApiError::ReloadFailed)
 }

@@ -21,9 +21,9 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub struct ResetView {
     #[schema(value_type = String, format = Date)]
-    day: Day,
-    removed_tokens: u64,
-    removed_requests: u64,
+    pub day: Day,
+    pub removed_tokens: u64,
+    pub removed_requests: u64,
 }
 
 /// Reset a user's usage of today
@@ -37,7 +37,16 @@ pub async fn reset(
     admin: Admin,
     PathParam(id): PathParam,
 ) -> Result<Json<ResetView>, ApiError> {
-    let user = state.user(&id).await?;
+    reset_today(&state, &admin, &id).await.map(Json)
+}
+
+/// Resets today's usage of the user with this id.
+pub async fn reset_today(
+    state: &ControlState,
+    admin: &Admin,
+    id: &str,
+) -> Result<ResetView, ApiError> {
+    let user = state.user(id).await?;
     let plan = state.plan_of(&user).await?;
     let zone = user.overrides.over(plan.limits).time_zone;
     let now = state.quota.now(clock::now());
@@ -64,5 +73,5 @@ pub async fn reset(
         })),
     };
     state.store.append_audit(&change, &admin.by).await?;
-    Ok(Json(ResetView { day, removed_tokens: removed.tokens, removed_requests: removed.requests }))
+    Ok(ResetView { day, removed_tokens: removed.tokens, removed_requests: removed.requests })
 }

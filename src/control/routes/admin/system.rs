@@ -18,72 +18,72 @@ use utoipa::ToSchema;
 #[derive(Serialize, ToSchema)]
 pub struct SystemHealth {
     #[serde(flatten)]
-    health: Health,
-    store_connections: ConnectionsView,
-    usage: Pipeline,
-    counters: CountersView,
-    calls: CallsView,
-    build: BuildView,
-    upstreams: Vec<UpstreamView>,
+    pub health: Health,
+    pub store_connections: ConnectionsView,
+    pub usage: Pipeline,
+    pub counters: CountersView,
+    pub calls: CallsView,
+    pub build: BuildView,
+    pub upstreams: Vec<UpstreamView>,
     /// Running calls of this gateway.
-    open_calls: u64,
+    pub open_calls: u64,
     /// Entries that could not be written to the ledger and were set aside.
-    dead_entries: u64,
+    pub dead_entries: u64,
 }
 
 /// Counters and their repairs, since the start of this gateway.
 #[derive(Serialize, ToSchema)]
 pub struct CountersView {
     /// Accounts whose counters were repaired because they differed from the ledger.
-    drift_repaired: u64,
+    pub drift_repaired: u64,
     /// Charges that Redis acknowledged and then lost; they were resent.
-    lost_writes: u64,
+    pub lost_writes: u64,
 }
 
 /// Calls of this gateway since its start.
 #[derive(Serialize, ToSchema)]
 pub struct CallsView {
-    admitted: u64,
+    pub admitted: u64,
     /// Streams that are open now.
-    streams_open: u64,
+    pub streams_open: u64,
     /// Calls that wait now for tokens reserved by calls in flight.
-    waiting_for_tokens: u64,
+    pub waiting_for_tokens: u64,
     /// Calls that were retried before their first byte.
-    retries: u64,
+    pub retries: u64,
 }
 
 /// The program.
 #[derive(Serialize, ToSchema)]
 pub struct BuildView {
-    version: &'static str,
+    pub version: &'static str,
     /// `release` or `debug`.
-    profile: &'static str,
+    pub profile: &'static str,
 }
 
 /// Database connections of this gateway.
 #[derive(Serialize, ToSchema)]
 pub struct ConnectionsView {
-    in_use: u32,
-    open: u32,
-    max: u32,
+    pub in_use: u32,
+    pub open: u32,
+    pub max: u32,
 }
 
 /// The state of an upstream.
 #[derive(Serialize, ToSchema)]
 pub struct UpstreamView {
     #[schema(example = "xai")]
-    name: String,
-    state: UpstreamState,
+    pub name: String,
+    pub state: UpstreamState,
     /// Consecutive failures.
-    failures: u32,
-    in_flight: u32,
+    pub failures: u32,
+    pub in_flight: u32,
     /// Calls that wait for a free slot.
-    queued: usize,
+    pub queued: usize,
 }
 
 /// `asked`: in use. `tried`: single calls probe if it has recovered. `left_alone`: not used after repeated failures.
-#[derive(Serialize, ToSchema)]
-enum UpstreamState {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub enum UpstreamState {
     #[serde(rename = "asked")]
     Closed,
     #[serde(rename = "tried")]
@@ -108,15 +108,15 @@ impl From<UpstreamStatus> for UpstreamView {
 #[derive(Serialize, ToSchema)]
 pub struct Pipeline {
     /// Number of waiting charges.
-    queue_depth: u64,
+    pub queue_depth: u64,
     /// Milliseconds since the last write while charges wait; 0 if none wait.
-    flush_lag_ms: u64,
+    pub flush_lag_ms: u64,
     /// Rows written to the ledger since the start of this gateway.
-    written: u64,
+    pub written: u64,
     /// Bytes of the journal that are not yet written to the ledger; 0 with Redis, where charges wait.
-    journal_behind_bytes: u64,
+    pub journal_behind_bytes: u64,
     /// Failed writes to the journal since the start; each is retried.
-    journal_failures: u64,
+    pub journal_failures: u64,
 }
 
 const PROFILE: &str = if cfg!(debug_assertions) { "debug" } else { "release" };

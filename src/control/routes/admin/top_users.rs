@@ -80,10 +80,7 @@ pub async fn top_users(
     let today = Day::at(clock::now(), &TimeZone::UTC);
     let period = Period::asked(query.from.as_deref(), query.to.as_deref(), today)?;
     let limit = pagination::limit(query.limit)?;
-    let by = query.by.unwrap_or_default();
-    let (Period { from, to }, store) = (period, Arc::clone(&state.store));
-    let query = async move { store.top_users(from, to, by, pagination::MAX_LIMIT).await };
-    let top = state.top_reports.get((from, to, by), clock::instant(), query).await?;
+    let top = top_of(&state, period, query.by.unwrap_or_default()).await?;
     let shown = top.iter().zip(0..limit).map(|((user, sums), _)| TopUser {
         id: user.id,
         email: user.email.clone(),
@@ -92,4 +89,15 @@ pub async fn top_users(
         sums: (*sums).into(),
     });
     Ok(Json(Page::single(shown.collect())))
+}
+
+/// The 200 users with the highest usage of a period, the highest first.
+pub async fn top_of(
+    state: &ControlState,
+    Period { from, to }: Period,
+    by: TopBy,
+) -> Result<Arc<Vec<(User, Sums)>>, ApiError> {
+    let store = Arc::clone(&state.store);
+    let query = async move { store.top_users(from, to, by, pagination::MAX_LIMIT).await };
+    Ok(state.top_reports.get((from, to, by), clock::instant(), query).await?)
 }

@@ -13,7 +13,7 @@ use axum::Json;
 use axum::extract::State;
 use domain::id::UpgradeId;
 use serde::Deserialize;
-use store::upgrades::{Decided, UpgradeStatus};
+use store::upgrades::{Decided, Upgrade, UpgradeStatus};
 use utoipa::IntoParams;
 
 #[derive(Deserialize, IntoParams)]
@@ -22,12 +22,12 @@ use utoipa::IntoParams;
 pub struct UpgradesQuery {
     /// `pending`, `approved`, `rejected` or `superseded`; default: all.
     #[param(value_type = Option<String>, pattern = "^(pending|approved|rejected|superseded)$")]
-    status: Option<UpgradeStatus>,
+    pub status: Option<UpgradeStatus>,
     /// Requests per page; default 50.
     #[param(minimum = 1, maximum = 200)]
-    limit: Option<u32>,
+    pub limit: Option<u32>,
     /// `next_cursor` of the previous page.
-    cursor: Option<String>,
+    pub cursor: Option<String>,
 }
 
 /// List upgrade requests
@@ -41,10 +41,19 @@ pub async fn list(
     _admin: Admin,
     Query(query): Query<UpgradesQuery>,
 ) -> Result<Json<Page<UpgradeView>>, ApiError> {
+    let Page { data, next_cursor } = page_of(&state, query).await?;
+    Ok(Json(Page { data: data.into_iter().map(UpgradeView::of).collect(), next_cursor }))
+}
+
+/// A page of requests, the newest first.
+pub async fn page_of(
+    state: &ControlState,
+    query: UpgradesQuery,
+) -> Result<Page<Upgrade>, ApiError> {
     let limit = pagination::limit(query.limit)?;
     let before = pagination::cursor::<UpgradeId>(query.cursor.as_deref())?;
     let rows = state.store.upgrades(query.status, before, limit + 1).await?;
-    Ok(Json(Page::of(rows, limit, |row| row.id.to_string(), UpgradeView::of)))
+    Ok(Page::of(rows, limit, |row| row.id.to_string(), |row| row))
 }
 
 /// Approve an upgrade request
@@ -58,7 +67,8 @@ pub async fn approve(
     admin: Admin,
     PathParam(id): PathParam,
 ) -> Result<Json<UpgradeView>, ApiError> {
-    decide(&state, &admin, &id, true).await
+    let decided = decide(&state, &admin, &id, true).await?;
+    Ok(Json(UpgradeView::of(decided)))
 }
 
 /// Reject an upgrade request
@@ -70,18 +80,20 @@ pub async fn reject(
     admin: Admin,
     PathParam(id): PathParam,
 ) -> Result<Json<UpgradeView>, ApiError> {
-    decide(&state, &admin, &id, false).await
+    let decided = decide(&state, &admin, &id, false).await?;
+    Ok(Json(UpgradeView::of(decided)))
 }
 
-async fn decide(
+/// Approves or rejects the request with this id.
+pub async fn decide(
     state: &ControlState,
     admin: &Admin,
     id: &str,
     approve: bool,
-) -> Result<Json<UpgradeView>, ApiError> {
+) -> Result<Upgrade, ApiError> {
     let id: UpgradeId = id.parse().map_err(|_| ApiError::NotFound("upgrade request"))?;
     match state.store.decide_upgrade(id, approve, &admin.by).await? {
-        Some(Decided::Now(upgrade)) => Ok(Json(UpgradeView::of(upgrade))),
+        Some(Decided::Now(upgrade)) => Ok(upgrade),
         Some(Decided::Before(_)) => Err(ApiError::AlreadyDecided),
         Some(Decided::Outdated(_)) => Err(ApiError::UpgradeOutdated),
         None => Err(ApiError::NotFound("upgrade request")),

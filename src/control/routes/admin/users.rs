@@ -36,24 +36,24 @@ use utoipa::{IntoParams, ToSchema};
 /// Maximum length of a search, in characters; no e-mail address is longer.
 const MAX_SEARCH: usize = 254;
 
-#[derive(Deserialize, IntoParams)]
+#[derive(Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct UsersQuery {
     /// Part of the e-mail address or username. One or two letters match only the beginning.
     #[param(max_length = 254)]
-    search: Option<String>,
+    pub search: Option<String>,
     #[param(example = "leveler")]
-    plan: Option<String>,
+    pub plan: Option<String>,
     #[param(value_type = Option<String>, pattern = "^(active|suspended|deleted)$")]
-    status: Option<UserStatus>,
+    pub status: Option<UserStatus>,
     #[param(value_type = Option<String>, pattern = "^(user|admin)$")]
-    role: Option<Role>,
+    pub role: Option<Role>,
     /// Users per page; default 50.
     #[param(minimum = 1, maximum = 200)]
-    limit: Option<u32>,
+    pub limit: Option<u32>,
     /// `next_cursor` of the previous page.
-    cursor: Option<String>,
+    pub cursor: Option<String>,
 }
 
 /// A user with overrides, usage and keys.
@@ -84,43 +84,43 @@ pub struct OverridesView {
 }
 
 /// Fields to change. Missing fields stay as they are.
-#[derive(Deserialize, ToSchema)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserPatch {
     #[serde(default)]
-    email: Option<Email>,
+    pub email: Option<Email>,
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<Username>)]
-    username: Option<Option<Username>>,
+    pub username: Option<Option<Username>>,
     #[serde(default)]
     #[schema(example = "log-min")]
-    plan_id: Option<String>,
+    pub plan_id: Option<String>,
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^(user|admin)$", example = "user")]
-    role: Option<Role>,
+    pub role: Option<Role>,
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^(active|suspended)$", example = "active")]
-    status: Option<UserStatus>,
+    pub status: Option<UserStatus>,
     /// Replaces all overrides: missing limits are again those of the plan.
     #[serde(default)]
     #[schema(value_type = Option<OverridesForm>)]
-    overrides: Option<Object<OverridesForm>>,
+    pub overrides: Option<Object<OverridesForm>>,
 }
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OverridesForm {
     #[serde(default)]
-    max_tokens_per_day: Option<TokensPerDay>,
+    pub max_tokens_per_day: Option<TokensPerDay>,
     #[serde(default)]
-    max_requests_per_day: Option<RequestsPerDay>,
+    pub max_requests_per_day: Option<RequestsPerDay>,
     #[serde(default)]
     #[schema(value_type = Option<WindowView>)]
-    window: Option<WindowForm>,
+    pub window: Option<WindowForm>,
     #[serde(default)]
-    concurrent_streams: Option<ConcurrentStreams>,
+    pub concurrent_streams: Option<ConcurrentStreams>,
     #[serde(default)]
-    models: Option<ModelNames>,
+    pub models: Option<ModelNames>,
 }
 
 /// List users
@@ -134,6 +134,16 @@ pub async fn list(
     _admin: Admin,
     Query(query): Query<UsersQuery>,
 ) -> Result<Json<Page<UserView>>, ApiError> {
+    let Page { data, next_cursor } = page_of(&state, query).await?;
+    let data = data.into_iter().map(|(user, plan)| UserView::new(user, plan)).collect();
+    Ok(Json(Page { data, next_cursor }))
+}
+
+/// A page of users with their plans.
+pub async fn page_of(
+    state: &ControlState,
+    query: UsersQuery,
+) -> Result<Page<(User, Plan)>, ApiError> {
     let limit = pagination::limit(query.limit)?;
     let after = pagination::cursor::<UserId>(query.cursor.as_deref())?;
     let filter = UserFilter {
@@ -149,13 +159,8 @@ pub async fn list(
         let plan = plans.iter().find(|plan| plan.id == user.plan)?.clone();
         Some((user, plan))
     });
-    let page = Page::of(
-        users.collect(),
-        limit,
-        |(user, _): &(User, Plan)| user.id.to_string(),
-        |(user, plan)| UserView::new(user, plan),
-    );
-    Ok(Json(page))
+    let cursor = |(user, _): &(User, Plan)| user.id.to_string();
+    Ok(Page::of(users.collect(), limit, cursor, |row| row))
 }
 
 /// Get a user
@@ -186,7 +191,20 @@ pub async fn change(
     PreferredLanguage(language): PreferredLanguage,
     JsonBody(form): JsonBody<UserPatch>,
 ) -> Result<Json<UserInFull>, ApiError> {
-    let user = state.user(&id).await?;
+    let (before, changed) = change_user(&state, &admin, &id, form).await?;
+    account_links::after_change(&state, &before, &changed, (context.address, language)).await;
+    in_full(&state, changed).await.map(Json)
+}
+
+/// Changes the user with this id. Returns the user before and afterwards. Mail about another e-mail address is
+/// left to the caller, who knows the language.
+pub async fn change_user(
+    state: &ControlState,
+    admin: &Admin,
+    id: &str,
+    form: UserPatch,
+) -> Result<(User, User), ApiError> {
+    let user = state.user(id).await?;
     if form.status == Some(UserStatus::Deleted) {
         let problem = "`status` must be `active` or `suspended`. To delete a user, send DELETE to this route.";
         return Err(ApiError::invalid("status", problem));
@@ -205,13 +223,11 @@ pub async fn change(
         username: form.username.map(|name| name.map(|name| name.0)),
         role: form.role,
         status: form.status,
-        overrides: form.overrides.map(|overrides| overrides.0.resolved(&state)).transpose()?,
+        overrides: form.overrides.map(|overrides| overrides.0.resolved(state)).transpose()?,
         ..UserChange::default()
     };
     let changed = state.store.change_user(user.id, &change, &admin.by).await?;
-    let changed = changed.ok_or(ApiError::NotFound("user"))?;
-    account_links::after_change(&state, &user, &changed, (context.address, language)).await;
-    in_full(&state, changed).await.map(Json)
+    Ok((user, changed.ok_or(ApiError::NotFound("user"))?))
 }
 
 /// The search text; an empty one matches all users.

@@ -28,6 +28,30 @@ pub async fn a_key_added_twice_is_added_once(store: Any) {
     assert!(matches!(orphan, Err(StoreError::Missing("user"))), "{orphan:?}");
 }
 
+pub async fn keys_are_found_by_id_and_by_last_four(store: Any) {
+    let (user, other) = (add_user(&store, "1@b.c").await, add_user(&store, "2@b.c").await);
+    let named = |last_four: &str, created| NewKey {
+        last_four: last_four.to_owned(),
+        created_at: at(created),
+        ..new_key("laptop")
+    };
+    let mut keys = Vec::new();
+    for (owner, key) in
+        [(&user, named("aaaa", 1)), (&other, named("aaaa", 2)), (&user, named("AAAA", 3))]
+    {
+        keys.push((owner.id, store.add_key(owner.id, &key, &by()).await.unwrap()));
+    }
+    let found = store.find_keys("aaaa", 10).await.unwrap();
+    assert_eq!(found, [keys[1].clone(), keys[0].clone()]);
+    assert_eq!(store.find_keys("aaaa", 1).await.unwrap(), [keys[1].clone()]);
+    let revoked = store.revoke_key(&keys[2].1.id, &by()).await.unwrap().unwrap();
+    let found = store.find_keys(keys[2].1.id.as_str(), 10).await.unwrap();
+    assert_eq!(found, [(user.id, revoked)]);
+    for nothing in ["", "aaa", "%"] {
+        assert_eq!(store.find_keys(nothing, 10).await.unwrap(), [], "{nothing}");
+    }
+}
+
 pub async fn keys_are_listed_the_oldest_first(store: Any) {
     let user = add_user(&store, "a@b.c").await;
     for (name, created) in [("second", 2), ("third", 3), ("first", 1)] {

@@ -67,6 +67,7 @@ macro_rules! suite {
             }
             keys {
                 a_key_added_twice_is_added_once
+                keys_are_found_by_id_and_by_last_four
                 keys_are_listed_the_oldest_first
                 keys_come_in_pages_and_are_one_users
                 revoked_keys_of_a_user_are_bounded

@@ -11,7 +11,7 @@ use domain::user::{User, UserStatus};
 use jiff::Timestamp;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use store::reports::{HistoryFilter, LATENCY_BOUNDS, Latency, Sums, TopBy};
+use store::reports::{DayTotals, HistoryFilter, LATENCY_BOUNDS, Latency, Sums, TopBy};
 use store::{Entry, UserChange};
 
 /// A store with three users and what is in its ledger.
@@ -339,6 +339,13 @@ pub async fn totals_are_the_sums_of_all_users(store: Any) {
             .map(|(plan, sums)| (plan.clone(), people(&plan), sums))
             .collect();
         assert_eq!(store.totals_by_plan(from, to).await.unwrap(), expected);
+
+        let by_day = in_order(folded(&rows, |row| row.day)).into_iter().map(|(day, sums)| {
+            let of_day: Vec<&Charge> = rows.iter().copied().filter(|row| row.day == day).collect();
+            DayTotals { day, sums, latency: latency_of(&of_day) }
+        });
+        let expected: Vec<DayTotals> = by_day.collect();
+        assert_eq!(store.totals_by_day(from, to).await.unwrap(), expected);
     }
 }
 
@@ -398,5 +405,6 @@ pub async fn reports_on_nothing_are_empty(store: Any) {
     assert_eq!(store.user_counts().await.unwrap(), []);
     assert_eq!(store.totals_by_plan(on, on).await.unwrap(), []);
     assert_eq!(store.totals_by_model(on, on).await.unwrap(), []);
+    assert_eq!(store.totals_by_day(on, on).await.unwrap(), []);
     assert_eq!(store.top_users(on, on, TopBy::Cost, 10).await.unwrap(), []);
 }

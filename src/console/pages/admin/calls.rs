@@ -1,0 +1,145 @@
+//! Single calls of one user.
+
+use super::{Choice, Tag};
+use crate::console::error::{PageError, html};
+use crate::console::format::{Time, count, dollars};
+use crate::console::page::{Page, text};
+use crate::console::query::{PageQuery, Pager};
+use crate::console::session::AdminOnly;
+use crate::control::http::extract::PathParam;
+use crate::control::routes::usage::history::{ChargeView, HistoryQuery, rows};
+use crate::control::state::ControlState;
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use domain::charge::{Source, Status};
+use domain::id::KeyId;
+use serde::Deserialize;
+
+#[derive(Template)]
+#[template(path = "console/admin/calls.html")]
+struct CallsPage {
+    page: Page,
+    id: String,
+    email: String,
+    from: String,
+    to: String,
+    model: String,
+    key: String,
+    request_id: String,
+    statuses: Vec<Choice>,
+    rows: Vec<Row>,
+    pager: Pager,
+}
+
+/// The filters, as the address has them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallsFilter {
+    from: Option<String>,
+    to: Option<String>,
+    model: Option<String>,
+    status: Option<Status>,
+    key: Option<KeyId>,
+    request_id: Option<String>,
+    cursor: Option<String>,
+}
+
+struct Row {
+    request: String,
+    at: Time,
+    model: String,
+    upstream: String,
+    key: String,
+    status: Tag,
+    prompt: String,
+    cached: String,
+    output: String,
+    is_estimate: bool,
+    cost: String,
+    seconds: String,
+}
+
+/// `GET /console/admin/users/{id}/calls`.
+pub async fn list(
+    State(state): State<ControlState>,
+    admin: AdminOnly,
+    PathParam(id): PathParam,
+    PageQuery(filter): PageQuery<CallsFilter>,
+) -> Result<Response, PageError> {
+    let page = admin.page;
+    let user = state.user(&id).await?;
+    let query = HistoryQuery {
+        from: filter.from.clone(),
+        to: filter.to.clone(),
+        model: filter.model.clone(),
+        status: filter.status,
+        key: filter.key.clone(),
+        request_id: filter.request_id.clone(),
+        cursor: filter.cursor.clone(),
+        ..HistoryQuery::default()
+    };
+    let found = rows(&state, user.id, query).await?;
+    html(&CallsPage {
+        id: user.id.to_string(),
+        email: user.email,
+        from: filter.from.unwrap_or_default(),
+        to: filter.to.unwrap_or_default(),
+        model: filter.model.unwrap_or_default(),
+        key: filter.key.map(|key| key.to_string()).unwrap_or_default(),
+        request_id: filter.request_id.unwrap_or_default(),
+        statuses: status_choices(&page, filter.status),
+        pager: Pager::new(&page.path, filter.cursor.as_deref(), found.next_cursor.as_deref()),
+        rows: found.data.iter().map(|call| Row::of(&page, call)).collect(),
+        page,
+    })
+}
+
+fn status_choices(page: &Page, chosen: Option<Status>) -> Vec<Choice> {
+    let choice = |status: Status| {
+        Choice::new(status.as_str(), page.t(status_name(status)), chosen == Some(status))
+    };
+    Status::ALL.map(choice).into()
+}
+
+fn status_name(status: Status) -> &'static str {
+    match status {
+        Status::Complete => text("complete"),
+        Status::CutByClient => text("cut by the client"),
+        Status::CutByUpstream => text("cut by the upstream"),
+        Status::CutByQuota => text("cut by the quota"),
+        Status::Failed => text("failed"),
+        Status::Abandoned => text("abandoned"),
+    }
+}
+
+fn status_class(status: Status) -> &'static str {
+    match status {
+        Status::Complete => "good",
+        Status::CutByClient | Status::CutByQuota => "warn",
+        Status::CutByUpstream | Status::Failed | Status::Abandoned => "bad",
+    }
+}
+
+impl Row {
+    fn of(page: &Page, call: &ChargeView) -> Self {
+        let tokens = call.tokens;
+        Self {
+            request: call.request_id.clone(),
+            at: Time(call.admitted_at),
+            model: call.model.clone(),
+            upstream: call.upstream.clone(),
+            key: call.key_id.to_string(),
+            status: Tag {
+                name: page.t(status_name(call.status)).to_owned(),
+                class: status_class(call.status),
+            },
+            prompt: count(tokens.prompt),
+            cached: count(tokens.cached),
+            output: count(tokens.completion.saturating_add(tokens.reasoning)),
+            is_estimate: call.source == Source::Estimated,
+            cost: dollars(call.cost_micro_dollars),
+            seconds: format!("{:.1} s", f64::from(call.total_ms) / 1e3),
+        }
+    }
+}

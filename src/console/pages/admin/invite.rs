@@ -1,0 +1,158 @@
+//! Adds users, and shows the link by which a user sets a password.
+
+use super::user_changes::path_of;
+use super::{Choice, NoFields, plan_choices, users};
+use crate::console::error::{PageError, html};
+use crate::console::format::Time;
+use crate::console::forms::SafeForm;
+use crate::console::guard::message;
+use crate::console::page::Page;
+use crate::console::session::AdminOnly;
+use crate::control::account_links;
+use crate::control::api_error::ApiError;
+use crate::control::http::extract::PathParam;
+use crate::control::routes::admin::invitations::{NewUserForm, add_user};
+use crate::control::state::ControlState;
+use crate::control::views::fields::{Email, Username};
+use crate::links::IssuedLink;
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use domain::id::PlanId;
+use domain::user::{Role, User};
+use serde::Deserialize;
+
+#[derive(Template)]
+#[template(path = "console/admin/new_user.html")]
+struct NewUserPage {
+    page: Page,
+    problem: String,
+    fields: NewUserFields,
+    plans: Vec<Choice>,
+    roles: Vec<Choice>,
+    can_mail: bool,
+}
+
+/// The page that shows a link. It is the only one.
+#[derive(Template)]
+#[template(path = "console/admin/invitation.html")]
+struct InvitationPage {
+    page: Page,
+    email: String,
+    user: String,
+    link: String,
+    expires: Option<Time>,
+    mailed: bool,
+}
+
+/// The fields of the form, as typed.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NewUserFields {
+    email: String,
+    username: String,
+    plan: String,
+    role: String,
+    /// `on` if the box is checked.
+    send_mail: String,
+}
+
+/// `GET /console/admin/users/new`.
+pub async fn form(
+    State(state): State<ControlState>,
+    admin: AdminOnly,
+) -> Result<Response, PageError> {
+    admin.confirmed(&admin.page.path)?;
+    show(&state, admin.page, NewUserFields::default(), None).await
+}
+
+/// `POST /console/admin/users/new`.
+pub async fn add(
+    State(state): State<ControlState>,
+    admin: AdminOnly,
+    SafeForm(fields): SafeForm<NewUserFields>,
+) -> Result<Response, PageError> {
+    admin.confirmed("/console/admin/users/new")?;
+    let AdminOnly { page, admin, .. } = admin;
+    let mailed = !fields.send_mail.is_empty();
+    let added = async {
+        let form = fields.form(&page)?;
+        add_user(&state, &admin, form, page.language.into()).await
+    };
+    match added.await {
+        Ok((user, link)) => shown(page, &user, link, mailed),
+        Err(error) => show(&state, page, fields, Some(&error)).await,
+    }
+}
+
+/// `POST /console/admin/users/{id}/invitation`: a new link, also for a user who forgot the password.
+pub async fn invite(
+    State(state): State<ControlState>,
+    admin: AdminOnly,
+    PathParam(id): PathParam,
+    SafeForm(_): SafeForm<NoFields>,
+) -> Result<Response, PageError> {
+    admin.confirmed(&path_of(&id))?;
+    let user = state.user(&id).await?;
+    let link = account_links::invite(&state, &user, None, &admin.admin.by).await?;
+    shown(admin.page, &user, link, false)
+}
+
+fn shown(page: Page, user: &User, link: IssuedLink, mailed: bool) -> Result<Response, PageError> {
+    let mut response = html(&InvitationPage {
+        email: user.email.clone(),
+        user: user.id.to_string(),
+        link: link.url.unwrap_or_else(|| format!("{}{}", page.origin, link.path)),
+        expires: link.expires_at.map(Time),
+        mailed,
+        page,
+    })?;
+    *response.status_mut() = StatusCode::CREATED;
+    Ok(response)
+}
+
+async fn show(
+    state: &ControlState,
+    page: Page,
+    fields: NewUserFields,
+    error: Option<&ApiError>,
+) -> Result<Response, PageError> {
+    let plans = state.store.plans().await?;
+    let usual = state.identity.accounts.default_plan.as_ref().map(|plan| plan.as_str());
+    let chosen =
+        if fields.plan.is_empty() { usual.unwrap_or_default() } else { fields.plan.as_str() };
+    let open: Vec<_> = plans.into_iter().filter(|plan| !plan.retired).collect();
+    let role = if fields.role == Role::Admin.as_str() { Role::Admin } else { Role::User };
+    let mut response = html(&NewUserPage {
+        problem: error.map(|error| message(&page, error)).unwrap_or_default(),
+        plans: plan_choices(&open, &PlanId::from(chosen)),
+        roles: users::role_choices(&page, Some(role)),
+        can_mail: state.mailer.is_on(),
+        fields,
+        page,
+    })?;
+    *response.status_mut() = error.map_or(StatusCode::OK, ApiError::status);
+    Ok(response)
+}
+
+impl NewUserFields {
+    fn form(&self, page: &Page) -> Result<NewUserForm, ApiError> {
+        let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let email = Email::try_from(self.email.clone())
+            .map_err(|_| ApiError::invalid("email", page.t("This is not an e-mail address.")))?;
+        let username = given(&self.username).map(Username::try_from).transpose();
+        let username = username.map_err(|_| {
+            let rule =
+                page.t("A username has 3 to 32 letters, digits, dots, underscores and hyphens.");
+            ApiError::invalid("username", rule)
+        })?;
+        Ok(NewUserForm {
+            email,
+            username,
+            plan_id: given(&self.plan),
+            role: (self.role == Role::Admin.as_str()).then_some(Role::Admin),
+            send_mail: !self.send_mail.is_empty(),
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! The upstreams as this gateway sees them now, and a test of each.
+
+use super::{NoFields, Tag};
+use crate::console::error::{PageError, html};
+use crate::console::format::{Time, count};
+use crate::console::forms::SafeForm;
+use crate::console::page::{Page, text};
+use crate::console::session::AdminOnly;
+use crate::control::http::extract::PathParam;
+use crate::control::routes::admin::upstreams::{
+    BreakerState, UpstreamDetail, UpstreamFailureView, UpstreamTest, all, tested,
+};
+use crate::control::state::ControlState;
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use system::clock;
+
+#[derive(Template)]
+#[template(path = "console/admin/upstreams.html")]
+struct UpstreamsPage {
+    page: Page,
+    /// The result of a test, if one was asked for.
+    test: Option<TestResult>,
+    upstreams: Vec<Upstream>,
+}
+
+struct TestResult {
+    ok: bool,
+    sentence: String,
+}
+
+struct Upstream {
+    name: String,
+    base_url: String,
+    breaker: Tag,
+    rejects_account: bool,
+    failures: String,
+    in_flight: String,
+    max_in_flight: String,
+    waiting: String,
+    calls: String,
+    failed: String,
+    errors: Vec<Failure>,
+}
+
+/// One of the last failures.
+struct Failure {
+    at: Time,
+    reason: String,
+    status: String,
+}
+
+/// `GET /console/admin/upstreams`.
+pub async fn list(
+    State(state): State<ControlState>,
+    admin: AdminOnly,
+) -> Result<Response, PageError> {
+    show(&state, admin.page, None)
+}
+
+/// `POST /console/admin/upstreams/{name}/test`. It costs nothing and changes nothing, so no password is asked.
+pub async fn test(
+    State(state): State<ControlState>,
+    admin: AdminOnly,
+    PathParam(name): PathParam,
+    SafeForm(_): SafeForm<NoFields>,
+) -> Result<Response, PageError> {
+    let result = tested(&state, &name).await?;
+    let test = TestResult::of(&admin.page, &name, &result);
+    show(&state, admin.page, Some(test))
+}
+
+fn show(state: &ControlState, page: Page, test: Option<TestResult>) -> Result<Response, PageError> {
+    let upstreams = all(state, clock::now());
+    let upstreams = upstreams.into_iter().map(|upstream| Upstream::of(&page, upstream)).collect();
+    html(&UpstreamsPage { test, upstreams, page })
+}
+
+impl TestResult {
+    fn of(page: &Page, name: &str, result: &UpstreamTest) -> Self {
+        let ms = format!("{:.0}", result.latency_ms);
+        let took = page.fill("{} tested in {} ms", &[&name, &ms]);
+        let status = result.status.map(|status| format!(" · HTTP {status}")).unwrap_or_default();
+        Self { ok: result.ok, sentence: format!("{took}{status} · {}", result.message) }
+    }
+}
+
+impl Upstream {
+    fn of(page: &Page, upstream: UpstreamDetail) -> Self {
+        Self {
+            breaker: match upstream.breaker {
+                BreakerState::Closed => Tag::new(page, text("in use"), "good"),
+                BreakerState::HalfOpen => Tag::new(page, text("being tried again"), "warn"),
+                BreakerState::Open => Tag::new(page, text("paused after failures"), "bad"),
+            },
+            rejects_account: upstream.rejects_account,
+            failures: count(u64::from(upstream.failures)),
+            in_flight: count(u64::from(upstream.in_flight)),
+            max_in_flight: count(u64::from(upstream.max_in_flight)),
+            waiting: count(upstream.waiting),
+            calls: count(upstream.recent_calls),
+            failed: share(upstream.recent_failures, upstream.error_share),
+            errors: upstream.last_errors.into_iter().map(Failure::of).collect(),
+            name: upstream.name,
+            base_url: upstream.base_url,
+        }
+    }
+}
+
+fn share(failures: u64, share: Option<f64>) -> String {
+    match share {
+        Some(share) => format!("{} ({:.1} %)", count(failures), share * 100.0),
+        None => count(failures),
+    }
+}
+
+impl Failure {
+    fn of(failure: UpstreamFailureView) -> Self {
+        Self {
+            at: Time(failure.at),
+            reason: failure.reason.to_owned(),
+            status: failure.status.map(|status| format!("HTTP {status}")).unwrap_or_default(),
+        }
+    }
+}

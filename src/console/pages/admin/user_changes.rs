@@ -1,0 +1,94 @@
+//! What admins do to one user.
+
+use super::NoFields;
+use crate::console::error::{PageError, safe_next};
+use crate::console::forms::SafeForm;
+use crate::console::query::done;
+use crate::console::session::AdminOnly;
+use crate::control::http::extract::{PathParam, PathParams};
+use crate::control::routes::admin::reset;
+use crate::control::routes::admin::users::{UserPatch, change_user};
+use crate::control::routes::keys;
+use crate::control::state::ControlState;
+use axum::extract::State;
+use axum::response::Response;
+use domain::user::{Role, UserStatus};
+use serde::Deserialize;
+
+/// One change; the form of a list or of the user's page sends one of them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserForm {
+    plan: Option<String>,
+    status: Option<UserStatus>,
+    role: Option<Role>,
+    next: Option<String>,
+}
+
+/// `POST /console/admin/users/{id}/change`.
+pub async fn change(
+    State(state): State<ControlState>,
+    admin: AdminOnly,
+    PathParam(id): PathParam,
+    SafeForm(form): SafeForm<UserForm>,
+) -> Result<Response, PageError> {
+    let next = next(form.next.as_deref(), &id);
+    admin.confirmed(&next)?;
+    let word = match (&form.plan, form.status, form.role) {
+        (Some(_), ..) => "plan",
+        (_, Some(status), _) => status.as_str(),
+        (.., Some(_)) => "role",
+        (None, None, None) => return Err(PageError::not_found()),
+    };
+    let patch = UserPatch {
+        plan_id: form.plan,
+        status: form.status,
+        role: form.role,
+        ..UserPatch::default()
+    };
+    change_user(&state, &admin.admin, &id, patch).await?;
+    Ok(done(&next, word))
+}
+
+/// `POST /console/admin/users/{id}/reset-usage`.
+pub async fn reset_usage(
+    State(state): State<ControlState>,
+    admin: AdminOnly,
+    PathParam(id): PathParam,
+    SafeForm(form): SafeForm<NoFields>,
+) -> Result<Response, PageError> {
+    let next = next(form.next.as_deref(), &id);
+    admin.confirmed(&next)?;
+    reset::reset_today(&state, &admin.admin, &id).await?;
+    Ok(done(&next, "reset"))
+}
+
+/// `POST /console/admin/users/{id}/keys/{key}/revoke`.
+pub async fn revoke_key(
+    State(state): State<ControlState>,
+    admin: AdminOnly,
+    PathParams(id, key): PathParams,
+    SafeForm(form): SafeForm<NoFields>,
+) -> Result<Response, PageError> {
+    let next = next(form.next.as_deref(), &id);
+    admin.confirmed(&next)?;
+    let user = state.user(&id).await?;
+    keys::revoke_of(&state, user.id, &key, &admin.admin.by).await?;
+    Ok(done(&next, "revoked"))
+}
+
+/// The page that the form came from; the user's page by default.
+fn next(asked: Option<&str>, id: &str) -> String {
+    match asked {
+        Some(next) => safe_next(Some(next)).to_owned(),
+        None => path_of(id),
+    }
+}
+
+/// The page of the user with this id.
+#[must_use]
+pub fn path_of(id: &str) -> String {
+    let is_plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let id = if is_plain { id } else { "" };
+    format!("/console/admin/users/{id}")
+}
