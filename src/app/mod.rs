@@ -397,7 +397,8 @@ fn control(
         cors: config.cors.clone(),
         trusted_proxies: config.listener.trusted_proxies.clone().into(),
     };
-    control::router(state, edge, console::router())
+    let pages = console::router(state.pepper.clone());
+    control::router(state, edge, pages)
 }
 
 /// Opens the store and starts the quota backend.

@@ -7,6 +7,7 @@ use super::display::{Section, written};
 use super::{Config, Limits, Log, MissingKey};
 use crate::upstream::catalog::{Model, Upstream};
 use serde::Serialize;
+use std::fmt;
 
 /// The settings of one section.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -59,7 +60,7 @@ impl Config {
     }
 }
 
-fn setting(key: &str, value: impl ToString) -> Setting {
+fn setting(key: &str, value: impl fmt::Display) -> Setting {
     Setting { key: key.to_owned(), value: value.to_string() }
 }
 

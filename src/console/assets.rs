@@ -6,6 +6,7 @@ use crate::control::http::extract::PathParam;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use std::sync::LazyLock;
 
@@ -50,8 +51,7 @@ const ASSETS: [Asset; 5] = [
 /// The paths of [`ASSETS`], in their order.
 static PATHS: LazyLock<[String; ASSETS.len()]> = LazyLock::new(|| {
     ASSETS.each_ref().map(|asset| {
-        let digest = Sha256::digest(asset.body);
-        let hash: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+        let hash = HEXLOWER.encode(&Sha256::digest(asset.body)[..6]);
         let (stem, kind) = asset.file.rsplit_once('.').unwrap_or((asset.file, ""));
         format!("/console/assets/{stem}-{hash}.{kind}")
     })

@@ -34,8 +34,6 @@ pub fn new_password(page: &Page, text: Option<String>) -> Result<NewPassword, Ap
         .map_err(|_| ApiError::invalid("password", page.t("A password has 8 to 128 characters.")))
 }
 
-/// A code of the second factor; `None` if the field is empty.
-#[must_use]
 /// The current password.
 ///
 /// # Errors

@@ -9,12 +9,14 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName};
 use data_encoding::BASE64URL_NOPAD;
 use domain::key::Pepper;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::de::DeserializeOwned;
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 
 /// The field of a form that holds the token of the session.
 const CSRF_FIELD: &str = "csrf";
@@ -47,7 +49,7 @@ fn read<T: DeserializeOwned>(body: &[u8], token: Option<&str>) -> Result<T, Page
     let pairs: Vec<_> = form_urlencoded::parse(body).collect();
     let sent = pairs.iter().find(|(name, _)| name == CSRF_FIELD).map(|(_, value)| value.as_bytes());
     if let Some(expected) = token {
-        let is_same = sent.is_some_and(|sent| constant_time_eq(sent, expected.as_bytes()));
+        let is_same = sent.is_some_and(|sent| bool::from(sent.ct_eq(expected.as_bytes())));
         if !is_same {
             return Err(PageError::CrossSite);
         }
@@ -106,17 +108,13 @@ pub fn is_same_origin(parts: &Parts, over_tls: bool) -> bool {
 #[must_use]
 pub fn host(parts: &Parts) -> Option<&str> {
     let named = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
-    named.or_else(|| parts.uri.authority().map(|authority| authority.as_str()))
+    named.or_else(|| parts.uri.authority().map(Authority::as_str))
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = value.split(';').next().unwrap_or_default().trim();
     kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
-}
-
-fn constant_time_eq(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
 }
 
 #[cfg(test)]

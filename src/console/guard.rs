@@ -6,13 +6,14 @@ use super::page::{Page, text};
 use crate::control::api_error::ApiError;
 use crate::control::http::middleware::RequestContext;
 use askama::Template;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, VARY,
 };
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use domain::key::Pepper;
 
 /// No inline script or style, nothing from elsewhere, no frames.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -35,10 +36,10 @@ struct ErrorPage {
 }
 
 /// Lets a request of our own pages pass, and finishes the response.
-pub async fn guard(request: Request, next: Next) -> Response {
+pub async fn guard(State(pepper): State<Pepper>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     let over_tls = RequestContext::of(&parts.extensions).over_tls;
-    let page = Page::of(&parts, over_tls);
+    let page = Page::of(&parts, over_tls, &pepper);
     let by_htmx = parts.headers.contains_key(HX_REQUEST);
     let response = if parts.method.is_safe() || forms::is_same_origin(&parts, over_tls) {
         next.run(Request::from_parts(parts, body)).await

@@ -22,15 +22,16 @@ pub mod pages;
 
 use crate::control::state::ControlState;
 use axum::Router;
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use domain::key::Pepper;
 use pages::{
     account, admin, confirm, keys, links, login, overview, plans, playground, preferences, signup,
     usage,
 };
 
-/// All pages, below `/console`. A page that does not exist is a 404 in the form of a page.
-pub fn router() -> Router<ControlState> {
+/// All pages, below `/console`; `pepper` keys the tokens of their forms. A page that does not exist is a 404 in the form of a page.
+pub fn router(pepper: Pepper) -> Router<ControlState> {
     Router::new()
         .route("/console", get(overview::show))
         .route("/console/meters", get(overview::meters))
@@ -48,7 +49,8 @@ pub fn router() -> Router<ControlState> {
         .merge(playground::routes())
         .merge(admin::routes())
         .route("/console/{*path}", get(pages::not_found))
-        .layer(from_fn(guard::guard))
+        .method_not_allowed_fallback(pages::method_not_allowed)
+        .layer(from_fn_with_state(pepper, guard::guard))
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub fn reason(page: &Page, status: Status) -> &str {
         }
         Status::Failed => page.t("The upstream could not be reached, or answered with an error."),
         Status::Abandoned => {
-            page.t("The gateway stopped while the call was running. Nobody knows what it used, so the tokens that were reserved for it are charged.")
+            page.t("The gateway stopped while the call was running. What it used is not known, so the tokens that were reserved for it are charged.")
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use super::assets;
 use super::forms;
+use super::session::session_cookie;
 use super::texts::Language;
 use crate::control::views::announcement::AnnouncementView;
 use axum::http::HeaderMap;
 use axum::http::header::COOKIE;
 use axum::http::request::Parts;
+use domain::key::Pepper;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -106,7 +108,7 @@ pub struct Page {
 impl Page {
     /// The page of a request. The account is added by [`super::session`].
     #[must_use]
-    pub fn of(parts: &Parts, over_tls: bool) -> Self {
+    pub fn of(parts: &Parts, over_tls: bool, pepper: &Pepper) -> Self {
         let headers = &parts.headers;
         let language = cookie(headers, LANGUAGE_COOKIE).and_then(Language::of_tag);
         let path = parts.uri.path_and_query().map_or("/console", |path| path.as_str());
@@ -116,6 +118,9 @@ impl Page {
             theme: cookie(headers, THEME_COOKIE).and_then(Theme::named).unwrap_or_default(),
             path: path.to_owned(),
             origin: format!("{scheme}://{}", forms::host(parts).unwrap_or("localhost")),
+            csrf: session_cookie(headers, over_tls)
+                .map(|cookie| forms::csrf_token(pepper, cookie))
+                .unwrap_or_default(),
             ..Self::default()
         }
     }

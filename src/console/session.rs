@@ -1,7 +1,6 @@
 //! Who sees a page. Each extractor is a rule; the arguments of a handler show which one its page has.
 
 use super::error::PageError;
-use super::forms::csrf_token;
 use super::page::{Account, Page, cookie};
 use crate::control::api_error::ApiError;
 use crate::control::auth::{Admin, CurrentUser};
@@ -11,14 +10,18 @@ use crate::control::state::ControlState;
 use axum::extract::FromRequestParts;
 use axum::http::header::SET_COOKIE;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::Response;
 use domain::actor::{Actor, AuditContext};
 use domain::refresh_token::RefreshToken;
 use domain::user::Role;
 use jiff::{SignedDuration, Timestamp};
-use std::time::Duration;
 use system::clock;
+
+/// Longer than any session, whose end the store decides: 400 days, the longest that browsers keep a cookie.
+const COOKIE_SECONDS: u32 = 34_560_000;
+/// The page on which htmx makes a request.
+const HX_CURRENT_URL: HeaderName = HeaderName::from_static("hx-current-url");
 
 /// How long after a password was entered sensitive changes are allowed.
 const CONFIRMED_FOR: SignedDuration = SignedDuration::from_mins(15);
@@ -102,7 +105,12 @@ impl FromRequestParts<ControlState> for SignedIn {
         let (mut page, context) = anonymous(parts, state);
         let log_in_first = || {
             // A form cannot be sent again after log-in.
-            let next = if parts.method == Method::GET { page.path.as_str() } else { "/console" };
+            let next = match parts.headers.get(HX_CURRENT_URL) {
+                // A part of a page: the page that has asked for it.
+                Some(url) => console_path(url),
+                None if parts.method == Method::GET => page.path.as_str(),
+                None => "/console",
+            };
             PageError::LogInFirst { next: next.to_owned() }
         };
         let Some(cookie) = session_cookie(&parts.headers, context.over_tls) else {
@@ -144,13 +152,16 @@ impl FromRequestParts<ControlState> for AdminOnly {
     }
 }
 
+/// The path of a page of the console, by its address.
+fn console_path(url: &HeaderValue) -> &str {
+    let url = url.to_str().unwrap_or_default();
+    url.find("/console").map_or("/console", |at| &url[at..])
+}
+
 /// The page of a request before it is known who sent it.
 fn anonymous(parts: &Parts, state: &ControlState) -> (Page, RequestContext) {
     let context = RequestContext::of(&parts.extensions);
-    let mut page = Page::of(parts, context.over_tls);
-    if let Some(cookie) = session_cookie(&parts.headers, context.over_tls) {
-        page.csrf = csrf_token(&state.pepper, cookie);
-    }
+    let page = Page::of(parts, context.over_tls, &state.pepper);
     (page, context)
 }
 
@@ -166,17 +177,11 @@ pub fn session_cookie(headers: &HeaderMap, over_tls: bool) -> Option<&str> {
 }
 
 /// Adds the cookie of a session that has begun.
-pub fn set_cookie(
-    response: &mut Response,
-    token: &RefreshToken,
-    over_tls: bool,
-    lifetime: Duration,
-) {
+pub fn set_cookie(response: &mut Response, token: &RefreshToken, over_tls: bool) {
     let value = format!(
-        "{}={}; Path=/; HttpOnly; SameSite=Lax; Max-Age={}{}",
+        "{}={}; Path=/; HttpOnly; SameSite=Lax; Max-Age={COOKIE_SECONDS}{}",
         cookie_name(over_tls),
         token.reveal(),
-        lifetime.as_secs(),
         if over_tls { "; Secure" } else { "" },
     );
     response

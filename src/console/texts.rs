@@ -60,7 +60,7 @@ impl Language {
 
     /// The text in this language. A text without a translation stays English; a test finds such texts.
     #[must_use]
-    pub fn t<'a>(self, english: &'a str) -> &'a str {
+    pub fn t(self, english: &str) -> &str {
         match self {
             Self::English => english,
             Self::Chinese => translated(english).unwrap_or(english),

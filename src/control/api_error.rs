@@ -111,7 +111,7 @@ pub enum ApiError {
     #[error("Registration is closed. Ask the operator for an account.")]
     RegistrationClosed,
     #[error(
-        "Admins cannot remove their own admin role, or suspend or delete their own account with this route. Ask another admin."
+        "Admins cannot demote, suspend, delete or invite themselves, or remove their own second factor, with this route. Ask another admin."
     )]
     OwnAccountLockout,
     #[error(

@@ -105,7 +105,7 @@ impl UserStatus {
     /// Checks that the user may log in and call.
     ///
     /// # Errors
-    /// The user is suspended or deleted. Nobody is told of the latter: a deleted user has neither a session nor
+    /// The user is suspended or deleted. The latter is not shown: a deleted user has neither a session nor
     /// a key that is not revoked.
     pub fn check(self) -> Result<(), Denied> {
         match self {
@@ -161,7 +161,7 @@ pub fn normalised_email(text: &str) -> Result<String, BadEmail> {
     }
 }
 
-/// What a deleted user has in place of an e-mail address. It is not one, so nobody can log in or register with it.
+/// What a deleted user has in place of an e-mail address. It is not one, so it cannot be used to log in or register.
 #[must_use]
 pub fn erased_email(id: UserId) -> String {
     format!("deleted user {id}")

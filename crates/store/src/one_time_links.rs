@@ -97,6 +97,7 @@ pub enum SetupState {
 
 /// Outcome of [`OneTimeLinks::create_first_admin`].
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "once in the life of a store")]
 pub enum FirstAdmin {
     Created(User),
     /// An admin exists; nothing has changed.

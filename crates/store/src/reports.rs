@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(days_of(id((1 << 48) - 1)), None, "after the last day");
         assert_eq!(days_of(RequestId(uuid::Uuid::nil())), None);
         let now = RequestId::new();
-        let today = Day::at(Timestamp::now(), &TimeZone::UTC);
+        let today = Day::at(system::clock::now(), &TimeZone::UTC);
         assert!(days_of(now).is_some_and(|(from, to)| (from..=to).contains(&today)));
     }
 

@@ -218,6 +218,7 @@ pub struct Rotation {
 
 /// Outcome of [`Sessions::rotate_session`].
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one a request, and never kept")]
 pub enum Rotated {
     /// The token was the current one.
     Done(User),

@@ -9,7 +9,7 @@ pub(super) fn text(ready: &Ready) -> String {
         ready;
     let (calls, usage) = (first_calls(ready), more(ready));
     format!(
-        r#"KnockXPrime is running. Open the console in a browser:
+        r"KnockXPrime is running. Open the console in a browser:
 
   {console_url}
 
@@ -20,7 +20,7 @@ Its upstream is a simulated Grok that generates random words; the token counts a
 days before today is made up: its calls have the upstream `{UPSTREAM}`.
 {calls}{usage}
 Press Ctrl-C to stop.
-"#
+"
     )
 }
 

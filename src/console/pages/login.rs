@@ -102,7 +102,7 @@ pub(super) async fn begin_session(
     let token =
         identity.begin_console(&*state.store, checked, context.client(), clock::now()).await?;
     let mut response = redirect(next);
-    set_cookie(&mut response, &token, context.over_tls, identity.accounts.refresh_token);
+    set_cookie(&mut response, &token, context.over_tls);
     Ok(response)
 }
 

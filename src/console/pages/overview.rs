@@ -32,6 +32,7 @@ struct OverviewPage {
 /// The meters alone, as the page loads them again.
 #[derive(Template)]
 #[template(path = "console/meters.html")]
+#[expect(clippy::struct_field_names, reason = "the names are those of the template")]
 struct Meters {
     page: Page,
     usage: Usage,
@@ -169,14 +170,24 @@ pub fn meters_of(page: &Page, usage: &Usage) -> Vec<Meter> {
 pub fn snippets(page: &Page, state: &ControlState, api_key: &str) -> Vec<Snippet> {
     let model = state.default_model();
     let base = format!("{}/v1", page.origin);
+    // The variable, as each language reads it.
+    let (python_key, javascript_key, python_import) = if api_key.starts_with('$') {
+        (
+            "os.environ[\"KNOCKX_KEY\"]".to_owned(),
+            "process.env.KNOCKX_KEY".to_owned(),
+            "import os\n",
+        )
+    } else {
+        (format!("\"{api_key}\""), format!("\"{api_key}\""), "")
+    };
     let curl = format!(
         "curl -N {base}/chat/completions \\\n  -H \"Authorization: Bearer {api_key}\" \\\n  -H \"Content-Type: application/json\" \\\n  -d '{{\"model\":\"{model}\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Hello!\"}}]}}'"
     );
     let python = format!(
-        "from openai import OpenAI\n\nclient = OpenAI(base_url=\"{base}\", api_key=\"{api_key}\")\nreply = client.chat.completions.create(\n    model=\"{model}\",\n    messages=[{{\"role\": \"user\", \"content\": \"Hello!\"}}],\n)\nprint(reply.choices[0].message.content)"
+        "{python_import}from openai import OpenAI\n\nclient = OpenAI(base_url=\"{base}\", api_key={python_key})\nreply = client.chat.completions.create(\n    model=\"{model}\",\n    messages=[{{\"role\": \"user\", \"content\": \"Hello!\"}}],\n)\nprint(reply.choices[0].message.content)"
     );
     let javascript = format!(
-        "import OpenAI from \"openai\";\n\nconst client = new OpenAI({{ baseURL: \"{base}\", apiKey: \"{api_key}\" }});\nconst reply = await client.chat.completions.create({{\n  model: \"{model}\",\n  messages: [{{ role: \"user\", content: \"Hello!\" }}],\n}});\nconsole.log(reply.choices[0].message.content);"
+        "import OpenAI from \"openai\";\n\nconst client = new OpenAI({{ baseURL: \"{base}\", apiKey: {javascript_key} }});\nconst reply = await client.chat.completions.create({{\n  model: \"{model}\",\n  messages: [{{ role: \"user\", content: \"Hello!\" }}],\n}});\nconsole.log(reply.choices[0].message.content);"
     );
     let codex = format!(
         "# ~/.codex/config.toml\nmodel = \"{model}\"\nmodel_provider = \"knockx\"\n\n[model_providers.knockx]\nname = \"KnockXPrime\"\nbase_url = \"{base}\"\nenv_key = \"KNOCKX_KEY\"\nwire_api = \"responses\""

@@ -103,8 +103,7 @@ async fn welcome(
     let snippets = api_key.as_ref().map(|key| snippets(&page, state, key)).unwrap_or_default();
     let mut response = html(&WelcomePage { page, api_key, snippets })?;
     *response.status_mut() = StatusCode::CREATED;
-    let lifetime = state.identity.accounts.refresh_token;
-    set_cookie(&mut response, &token, context.over_tls, lifetime);
+    set_cookie(&mut response, &token, context.over_tls);
     Ok(response)
 }
 

@@ -189,7 +189,7 @@ async fn sessions_are_listed_and_any_of_them_ended() {
     assert_eq!(page.matches("name=\"session\"").count(), 2, "the phone and the API: {page}");
     assert!(!page.contains("<script>alert"), "{page}");
 
-    // Somebody else's session does not exist.
+    // The session of another user does not exist.
     let eve = control.person("eve@example.com", Role::User).await;
     let others = control.store.sessions_of(eve.user.id, clock::now()).await.unwrap();
     let foreign = others[0].id.0.to_string();

@@ -313,7 +313,7 @@ async fn limits_of_one_user_replace_those_of_the_plan() {
         ("tokens", "7,000"),
         ("window_requests", "5"),
         ("window_seconds", "60"),
-        ("scope", "listed"),
+        ("scope", "some"),
         ("models", "grok-4.3"),
     ];
     let reply = root.post(&path, &fields).await;
@@ -336,7 +336,7 @@ async fn limits_of_one_user_replace_those_of_the_plan() {
         reply.text.contains("value=\"12\"")
             && reply.text.contains("Tokens per day: enter a whole number")
     );
-    for wrong in [("window_requests", "5"), ("streams", "0"), ("scope", "listed")] {
+    for wrong in [("window_requests", "5"), ("streams", "0"), ("scope", "some")] {
         let reply = root.post(&path, &[wrong]).await;
         assert_eq!(reply.status, StatusCode::UNPROCESSABLE_ENTITY, "{wrong:?}");
     }
@@ -404,7 +404,7 @@ async fn plans_are_added_changed_and_retired() {
         ("price", "free", "Dollars per month"),
         ("tokens", "", "Tokens per day: fill in"),
         ("window_seconds", "0", "Seconds of the window"),
-        ("scope", "listed", "Models: choose at least one."),
+        ("scope", "some", "Models: choose at least one."),
         ("time_zone", "Mars", "time zone such as"),
         ("image_sizes", "<b>", "Image sizes"),
     ] {
@@ -425,7 +425,7 @@ async fn plans_are_added_changed_and_retired() {
     fields.retain(|field| field.0 != "account_references");
     fields.retain(|field| field.0 != "id");
     fields.extend([("models", "grok-4.3")]);
-    let fields = changed(&fields, "scope", "listed");
+    let fields = changed(&fields, "scope", "some");
     let reply = root.post(edit, &fields).await;
     assert_eq!(reply.header("location"), "/console/admin/plans?done=plan-saved", "{}", reply.text);
     let plan = control.store.plan(&team).await.unwrap().unwrap();
@@ -642,7 +642,7 @@ async fn a_user_is_added_and_sets_a_password_by_the_link() {
     assert_eq!((bob.plan.as_str(), bob.role), ("log-min", Role::User));
     assert!(!root.get(&format!("/console/admin/users/{}", bob.id)).await.text.contains(&link));
     for (name, value, problem) in [
-        ("email", "ada@example.com", "has this e-mail address"),
+        ("email", "ada@example.com", "Another account has this"),
         ("email", "bob", "This is not an e-mail address."),
         ("username", "b", "A username has"),
         ("plan", "none", "no such record"),
@@ -668,4 +668,50 @@ async fn a_user_is_added_and_sets_a_password_by_the_link() {
     Browser::logged_in(&control, "bob@example.com").await;
     let reply = root.post(&format!("/console/admin/users/{}/invitation", ada.user.id), &[]).await;
     assert_eq!(reply.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn sessions_are_ended_and_a_user_is_deleted() {
+    let control = control().await;
+    let (mut root, ada, boss) = people(&control).await;
+    let user = format!("/console/admin/users/{}", ada.user.id);
+    let mut person = Browser::logged_in(&control, &ada.user.email).await;
+    let page = root.get(&user).await.text;
+    assert!(
+        words(&page).contains("Second factor off") && words(&page).contains("127.0.0.1"),
+        "{}",
+        words(&page)
+    );
+    let sessions: Vec<&str> =
+        page.split("/sessions/").skip(1).filter_map(|rest| rest.split('/').next()).collect();
+    assert_eq!(sessions.len(), 2, "of the API and of the console");
+    for session in sessions {
+        let reply = root.post(&format!("{user}/sessions/{session}/end"), &[]).await;
+        assert_eq!(reply.header("location"), format!("{user}?done=session-ended"));
+        let again = root.post(&format!("{user}/sessions/{session}/end"), &[]).await;
+        assert_eq!(again.status, StatusCode::NOT_FOUND);
+    }
+    assert_eq!(person.get("/console").await.status, StatusCode::SEE_OTHER);
+    assert!(words(&root.get(&user).await.text).contains("The user is logged in nowhere."));
+    let off = root.post(&format!("{user}/second-factor/remove"), &[]).await;
+    assert_eq!(off.status, StatusCode::CONFLICT, "there is none");
+
+    let delete = format!("{user}/delete");
+    assert!(words(&root.get(&delete).await.text).contains("This cannot be undone."));
+    let wrong = root.post(&delete, &[("email", "root@example.com")]).await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(current(&control, &ada.user).await.email, "ada@example.com");
+    let own = format!("/console/admin/users/{}/delete", boss.user.id);
+    let reply = root.post(&own, &[("email", "root@example.com")]).await;
+    assert_eq!(reply.status, StatusCode::CONFLICT);
+    let reply = root.post(&delete, &[("email", "Ada@Example.com")]).await;
+    assert_eq!(reply.header("location"), "/console/admin/users?done=deleted");
+    assert_eq!(current(&control, &ada.user).await.status, UserStatus::Deleted);
+    let page = words(&root.get(&user).await.text);
+    assert!(
+        page.contains("deleted") && !page.contains("Resume") && !page.contains("Set the plan"),
+        "{page}"
+    );
+    assert!(!words(&root.get("/console/admin/users?status=deleted").await.text).contains("Resume"));
+    assert_eq!(root.get(&delete).await.status, StatusCode::NOT_FOUND);
 }

@@ -30,7 +30,7 @@ async fn a_key_is_created_and_shown_once() {
     let control = control().await;
     let ada = control.user().await;
     let mut browser = Browser::logged_in(&control, &ada.user.email).await;
-    assert!(browser.get(KEYS).await.text.contains("You have no key that works."));
+    assert!(browser.get(KEYS).await.text.contains("You have no active key."));
     let form = browser.get(NEW).await.text;
     assert!(
         form.contains("5,000 tokens and 100 requests a day") && form.contains("grok-4.3"),
@@ -148,7 +148,7 @@ async fn a_key_is_changed_and_nothing_that_was_not_touched() {
     assert_eq!(reply.header("location"), "/console/keys?done=changed", "{}", reply.text);
     let key = control.store.key(ada.user.id, &plain.id()).await.unwrap().unwrap();
     assert_eq!((key.name.as_str(), key.limits.tokens_per_day), ("desk", Some(300)));
-    assert_eq!(key.expires_at.map(|at| at.as_millisecond()), Some(ends.as_millisecond()));
+    assert_eq!(key.expires_at.map(jiff::Timestamp::as_millisecond), Some(ends.as_millisecond()));
     assert_eq!(key.limits.models, Some(["grok-1".into()].into()));
     assert!(browser.get("/console/keys?done=changed").await.text.contains("The key was changed."));
 

@@ -16,7 +16,7 @@ async fn the_playground_offers_the_models_of_the_plan_that_chat() {
     let page = browser.get(PLAYGROUND).await.text;
     assert!(page.contains("<option>grok-4.3</option>"), "{page}");
     assert!(!page.contains("multi-agent"), "offers responses alone: {page}");
-    assert!(page.contains("You have no key that works."), "{page}");
+    assert!(page.contains("You have no active key."), "{page}");
     control.key(ada.user.id, None, KeyLimits::default()).await;
     assert!(!browser.get(PLAYGROUND).await.text.contains("You have no key"));
 

@@ -70,6 +70,8 @@ async fn a_second_factor_is_set_up_with_a_picture_or_a_text() {
     let reply = browser.post(CODES, &[("current_password", "wrong one")]).await;
     assert_eq!(reply.status, StatusCode::FORBIDDEN);
     let reply = browser.post(CODES, &[("current_password", PASSWORD)]).await;
+    assert_eq!(reply.status, StatusCode::FORBIDDEN, "a code is needed too");
+    let reply = browser.post(CODES, &[("current_password", PASSWORD), ("code", &codes[0])]).await;
     let new = recovery_codes(&reply.text);
     assert!(new.len() == codes.len() && new != codes);
     assert_eq!(
@@ -77,6 +79,8 @@ async fn a_second_factor_is_set_up_with_a_picture_or_a_text() {
         StatusCode::FORBIDDEN
     );
     let reply = browser.post(OFF, &[("current_password", PASSWORD)]).await;
+    assert_eq!(reply.status, StatusCode::FORBIDDEN, "a code is needed too");
+    let reply = browser.post(OFF, &[("current_password", PASSWORD), ("code", &new[0])]).await;
     assert_eq!(reply.header("location"), "/console/account/second-factor?done=off");
     Browser::logged_in(&control, &ada.user.email).await;
 }

@@ -160,7 +160,7 @@ pub async fn of_user(state: &ControlState, user: UserId) -> Result<SecondFactorV
     })
 }
 
-/// Begins a set-up with a new secret: an earlier one may be known to somebody else.
+/// Begins a set-up with a new secret: an earlier one may be known to another person.
 pub async fn begin(
     state: &ControlState,
     current: &CurrentUser,
@@ -216,7 +216,7 @@ pub async fn enable_with(
     Ok(RecoveryCodesView { recovery_codes })
 }
 
-/// Replaces the recovery codes; `proof` is a password or a code.
+/// Replaces the recovery codes; `proof` is the password and a code.
 pub async fn replace_codes(
     state: &ControlState,
     current: &CurrentUser,
@@ -224,7 +224,7 @@ pub async fn replace_codes(
 ) -> Result<RecoveryCodesView, ApiError> {
     let (identity, user) = (&state.identity, &current.user);
     let session = (user, current.session);
-    identity.confirm_either(&*state.store, session, proof, AttemptTime::now()).await?;
+    identity.confirm(&*state.store, session, both(proof)?, AttemptTime::now()).await?;
     identity.may_change(user.id, clock::instant())?;
     let (recovery_codes, digests) = identity.second_factor.new_recovery_codes(user.id)?;
     if !state.store.replace_recovery_codes(user.id, &digests, &current.by).await? {
@@ -233,19 +233,26 @@ pub async fn replace_codes(
     Ok(RecoveryCodesView { recovery_codes })
 }
 
-/// Disables the second factor; `proof` is a password or a code.
+/// Disables the second factor; `proof` is the password and a code.
 pub async fn disable_with(
     state: &ControlState,
     current: &CurrentUser,
     proof: (Option<&str>, Option<&str>),
 ) -> Result<(), ApiError> {
     let session = (&current.user, current.session);
-    state.identity.confirm_either(&*state.store, session, proof, AttemptTime::now()).await?;
+    state.identity.confirm(&*state.store, session, both(proof)?, AttemptTime::now()).await?;
     if state.store.remove_second_factor(current.user.id, &current.by).await? {
         Ok(())
     } else {
         Err(ApiError::NoSecondFactor)
     }
+}
+
+/// The password and the code, if the password was given. One of them alone must not remove the other.
+fn both<'a>(
+    (password, code): (Option<&'a str>, Option<&'a str>),
+) -> Result<(&'a str, Option<&'a str>), ApiError> {
+    Ok((password.ok_or_else(ApiError::password_required)?, code))
 }
 
 impl ProofForm {

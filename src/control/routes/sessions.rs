@@ -75,7 +75,7 @@ pub async fn end(
 
 /// End all other sessions
 ///
-/// Only the session of the request goes on.
+/// Only the session of the request continues.
 #[utoipa::path(delete, path = "/api/v1/users/sessions", tag = "Accounts", security(("token" = [])),
     responses((status = 200, body = EndedSessions), LoginRequired, Unavailable))]
 pub async fn end_others(

@@ -17,7 +17,7 @@ enum Rule {
 
 use Rule::{Admin as AdminOnly, Open, Reader, User as SignedIn};
 
-const RULES: [(&str, &str, Rule); 77] = [
+const RULES: [(&str, &str, Rule); 80] = [
     ("get", "/", Open),
     ("get", "/api", Open),
     ("get", "/health", Open),
@@ -52,6 +52,7 @@ const RULES: [(&str, &str, Rule); 77] = [
     ("get", "/api/v1/keys", SignedIn),
     ("post", "/api/v1/keys", SignedIn),
     ("patch", "/api/v1/keys/{id}", SignedIn),
+    ("post", "/api/v1/keys/{id}/rotate", SignedIn),
     ("delete", "/api/v1/keys/{id}", SignedIn),
     ("get", "/api/v1/chat/usage", Reader),
     ("get", "/api/v1/usage/current", Reader),
@@ -94,6 +95,8 @@ const RULES: [(&str, &str, Rule); 77] = [
     ("post", "/api/v1/admin/upgrades/{id}/approve", AdminOnly),
     ("post", "/api/v1/admin/upgrades/{id}/reject", AdminOnly),
     ("get", "/api/v1/admin/audit", AdminOnly),
+    ("get", "/api/v1/admin/models", AdminOnly),
+    ("get", "/api/v1/admin/stats/daily", AdminOnly),
     ("get", "/api/v1/admin/system/health", AdminOnly),
 ];
 const RELOAD: (&str, &str, Rule) = ("post", "/api/v1/admin/config/reload", AdminOnly);

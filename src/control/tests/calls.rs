@@ -28,8 +28,11 @@ async fn calls_are_found_by_the_ids_of_gateway_and_client() {
     };
     let admins = calls_of(ada.user.id);
     for (path, token) in [(HISTORY, &ada.token), (&*admins, &root.token)] {
-        assert_eq!(found(path, token, &format!("request_id={id}")).await, [id.clone()]);
-        assert_eq!(found(path, token, "request_id=batch-7").await, [id.clone()]);
+        assert_eq!(
+            found(path, token, &format!("request_id={id}")).await,
+            std::slice::from_ref(&id)
+        );
+        assert_eq!(found(path, token, "request_id=batch-7").await, std::slice::from_ref(&id));
         assert_eq!(found(path, token, "request_id=batch-7&model=grok-4.5").await, [""; 0]);
         assert_eq!(found(path, token, "request_id=batch").await, [""; 0]);
         assert_eq!(found(path, token, "request_id=%25").await, [""; 0]);

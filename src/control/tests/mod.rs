@@ -144,7 +144,9 @@ impl Reply {
 }
 
 fn configured(more: &str) -> Config {
-    config::load_from(Some(("test.toml", more)), &BTreeMap::new()).unwrap()
+    // With a key, the models of the default configuration can be called.
+    let key = BTreeMap::from([("GROK_API_KEY".to_owned(), "xai-fake".to_owned())]);
+    config::load_from(Some(("test.toml", more)), &key).unwrap()
 }
 
 /// The configuration of an upstream `mine` with the model `grok-4.3`.
@@ -214,7 +216,7 @@ pub(crate) async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>
     let router = router(
         state,
         EdgeConfig { cors: config.cors.clone(), trusted_proxies },
-        crate::console::router(),
+        crate::console::router(Pepper::new(SECRET)),
     );
     let admin_port = admin_port::router(AdminState {
         metrics,
@@ -222,8 +224,8 @@ pub(crate) async fn control_with(more: &str, quota: Option<Arc<dyn QuotaBackend>
         readiness: readiness.clone(),
         names: Vec::new(),
     });
-    let (mails, _folder) = (tokio::sync::Mutex::new(mails), folder);
-    Control { router, admin_port, store, quota, readiness, mails, links, instance, _folder }
+    let (mails, folder) = (tokio::sync::Mutex::new(mails), folder);
+    Control { router, admin_port, store, quota, readiness, mails, links, instance, _folder: folder }
 }
 
 async fn journal(store: &Arc<dyn Store>, metrics: &Arc<Metrics>, folder: &Path) -> Journal {

@@ -36,7 +36,7 @@ async fn upstream_with(status: u16) -> (String, tokio::sync::mpsc::UnboundedRece
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (asked, heads) = tokio::sync::mpsc::unbounded_channel();
-    tokio::spawn(async move {
+    tokio_util::task::TaskTracker::new().spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut head = vec![0; 4096];
             let length = stream.read(&mut head).await.unwrap_or_default();

@@ -101,8 +101,8 @@ async fn a_second_factor_is_set_up_in_two_steps() {
     control.login(&ada.user.email, PASSWORD).await.ok();
 
     let secret = domain::testing::totp_secret(shown);
-    let stale = domain::testing::totp_secret(earlier["secret"].as_str().unwrap());
-    for bad in [wrong_code(&secret), code(&stale, 0), "01ab-cdef-ghjk".to_owned()] {
+    let previous = domain::testing::totp_secret(earlier["secret"].as_str().unwrap());
+    for bad in [wrong_code(&secret), code(&previous, 0), "01ab-cdef-ghjk".to_owned()] {
         control.post(&enable, token, json!({ "code": bad })).await.refused(403, "wrong_code");
     }
     let first = code(&secret, 0);
@@ -155,7 +155,7 @@ async fn a_wrong_password_says_nothing_of_a_second_factor() {
     let ada = protected(&control, "ada@example.com", Role::User).await;
     let eve = control.person("eve@example.com", Role::User).await;
     let mut replies = Vec::new();
-    for email in [&ada.person.user.email, &eve.user.email, "nobody@example.com"] {
+    for email in [&ada.person.user.email, &eve.user.email, "unknown@example.com"] {
         for code in [None, Some(code(&ada.secret, 0)), Some("01ab-cdef-ghjk".to_owned())] {
             let mut form = json!({ "email": email, "password": "wrong" });
             if let Some(code) = code {
@@ -207,7 +207,9 @@ async fn a_recovery_code_is_good_once() {
     control.post(&path, token, json!({})).await.invalid("current_password");
     let wrong = json!({ "current_password": "wrong" });
     control.post(&path, token, wrong).await.refused(403, "wrong_password");
-    let form = json!({ "code": code(&ada.secret, 0) });
+    let form = json!({ "current_password": PASSWORD });
+    control.post(&path, token, form).await.refused(403, "second_factor_required");
+    let form = json!({ "current_password": PASSWORD, "code": code(&ada.secret, 0) });
     let new = control.post(&path, token, form).await.ok()["recovery_codes"].clone();
     log_in(&ada.recovery_codes[2]).await.refused(401, "invalid_code");
     log_in(new[0].as_str().unwrap()).await.ok();
@@ -228,7 +230,7 @@ async fn of_two_log_ins_with_one_code_one_succeeds() {
     assert_eq!(statuses, [200, 401]);
 }
 
-/// Somebody has the password, and tries codes from many addresses.
+/// An attacker has the password, and tries codes from many addresses.
 #[tokio::test]
 async fn codes_cannot_be_guessed_and_guessing_locks_nobody_out() {
     let control = control().await;
@@ -307,7 +309,8 @@ async fn guesses_in_a_session_have_to_wait() {
     let ada = protected(&control, "ada@example.com", Role::User).await;
     let token = Some(&*ada.person.token);
     let disable = async |code: &str| {
-        control.post(&format!("{FACTOR}/disable"), token, json!({ "code": code })).await
+        let form = json!({ "current_password": PASSWORD, "code": code });
+        control.post(&format!("{FACTOR}/disable"), token, form).await
     };
     for _ in 0..5 {
         disable(&wrong_code(&ada.secret)).await.refused(403, "wrong_code");
@@ -328,6 +331,10 @@ async fn disabling_needs_a_proof_and_ends_the_codes() {
     let wrong = json!({ "current_password": "wrong", "code": code(&ada.secret, 0) });
     control.post(&path, token, wrong).await.refused(403, "wrong_password");
     let form = json!({ "current_password": PASSWORD });
+    control.post(&path, token, form).await.refused(403, "second_factor_required");
+    let form = json!({ "code": code(&ada.secret, 0) });
+    control.post(&path, token, form).await.invalid("current_password");
+    let form = json!({ "current_password": PASSWORD, "code": code(&ada.secret, 0) });
     assert_eq!(control.post(&path, token, form.clone()).await.status, 204);
     control.login("ada@example.com", PASSWORD).await.ok();
     control.post(&path, token, form).await.refused(409, "no_second_factor");
@@ -356,7 +363,7 @@ async fn an_admin_removes_a_second_factor() {
     assert_eq!(entry["actor"], format!("user:{}", root.user.id));
 }
 
-/// As after a new `SECRET_KEY`: nobody gets in without a code, and nothing breaks.
+/// As after a new `SECRET_KEY`: no user gets in without a code, and nothing breaks.
 #[tokio::test]
 async fn a_second_factor_of_another_server_secret_is_refused_until_it_is_removed() {
     let control = control().await;
@@ -367,7 +374,7 @@ async fn a_second_factor_of_another_server_secret_is_refused_until_it_is_removed
     }
     let missing = control.login_with("ada@example.com", None, "127.0.0.1").await;
     missing.refused(401, "second_factor_required");
-    let form = json!({ "code": code(&ada.secret, 0) });
+    let form = json!({ "current_password": PASSWORD, "code": code(&ada.secret, 0) });
     let path = format!("{FACTOR}/disable");
     let reply = control.post(&path, Some(&ada.person.token), form).await;
     reply.refused(403, "second_factor_unreadable");

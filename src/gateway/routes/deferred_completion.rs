@@ -248,6 +248,7 @@ impl Gateway {
 }
 
 /// The head and body to send for a completion that has arrived, or the error that it is.
+#[expect(clippy::result_large_err, reason = "as of all steps of a call")]
 fn deliver(
     writer: &ResponseWriter<'_>,
     response: UpstreamResponse,

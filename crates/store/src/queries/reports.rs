@@ -160,7 +160,7 @@ impl Reports for Backend {
         limit: u32,
     ) -> Result<Vec<Charge>, StoreError> {
         let page = Page { user, filter, before, limit };
-        self.read(StoreOp::Reports, page.read(self)).await
+        Box::pin(self.read(StoreOp::Reports, page.read(self))).await
     }
 
     async fn call(
@@ -267,7 +267,7 @@ impl Reports for Backend {
         limit: u32,
     ) -> Result<Vec<UserUsage>, StoreError> {
         let page = UsagePage { period, grouping, after, limit };
-        self.read(StoreOp::Reports, page.read(self)).await
+        Box::pin(self.read(StoreOp::Reports, page.read(self))).await
     }
 
     async fn totals_by_day(&self, from: Day, to: Day) -> Result<Vec<DayTotals>, StoreError> {

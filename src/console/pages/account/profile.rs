@@ -164,7 +164,7 @@ async fn try_password(
     let token =
         identity.begin_console(&*state.store, changed, context.client(), clock::now()).await?;
     let mut response = redirect("/console/account?done=password");
-    set_cookie(&mut response, &token, context.over_tls, identity.accounts.refresh_token);
+    set_cookie(&mut response, &token, context.over_tls);
     Ok(response)
 }
 

@@ -58,6 +58,7 @@ struct CodesPage {
 #[serde(deny_unknown_fields)]
 pub struct PasswordForm {
     current_password: Option<String>,
+    code: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -141,9 +142,10 @@ pub async fn replace_codes(
     signed_in: SignedIn,
     SafeForm(form): SafeForm<PasswordForm>,
 ) -> Result<Response, PageError> {
+    let code = form.code;
     let replaced = match fields::password(&signed_in.page, form.current_password) {
         Ok(password) => {
-            let proof = (Some(&*password.0), None);
+            let proof = (Some(&*password.0), code.as_deref());
             second_factor::replace_codes(&state, &signed_in.current, proof).await
         }
         Err(error) => Err(error),
@@ -160,9 +162,10 @@ pub async fn turn_off(
     signed_in: SignedIn,
     SafeForm(form): SafeForm<PasswordForm>,
 ) -> Result<Response, PageError> {
+    let code = form.code;
     let removed = match fields::password(&signed_in.page, form.current_password) {
         Ok(password) => {
-            let proof = (Some(&*password.0), None);
+            let proof = (Some(&*password.0), code.as_deref());
             second_factor::disable_with(&state, &signed_in.current, proof).await
         }
         Err(error) => Err(error),

@@ -131,8 +131,12 @@ pub fn words(page: &Page, field: &str, typed: &str) -> Result<WordList, ApiError
 /// # Errors
 /// [`ApiError::InvalidValue`] if none is chosen.
 pub fn models(page: &Page, scope: &str, chosen: &[String]) -> Result<Option<ModelNames>, ApiError> {
-    if scope != "listed" {
-        return Ok(None);
+    if scope != "some" {
+        // Without a script, ticking a model does not choose it.
+        return match chosen {
+            [] => Ok(None),
+            _ => Err(refused(page, "Models", page.t("choose “only these”, or no model."))),
+        };
     }
     if chosen.is_empty() {
         return Err(refused(page, "Models", page.t("choose at least one.")));
@@ -210,9 +214,10 @@ mod tests {
     fn all_models_or_at_least_one() {
         let page = Page::default();
         let one = ["grok-4.3".to_owned()];
-        assert!(models(&page, "all", &one).unwrap().is_none());
-        assert_eq!(models(&page, "listed", &one).unwrap().unwrap().0.len(), 1);
-        assert!(models(&page, "listed", &[]).is_err());
+        assert!(models(&page, "all", &[]).unwrap().is_none());
+        assert!(models(&page, "all", &one).is_err(), "ticked, and not chosen");
+        assert_eq!(models(&page, "some", &one).unwrap().unwrap().0.len(), 1);
+        assert!(models(&page, "some", &[]).is_err());
         assert_eq!(words(&page, "x", "auto, low\r\n high").unwrap().0.len(), 3);
         assert!(words(&page, "x", "a\"b").is_err());
     }

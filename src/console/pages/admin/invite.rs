@@ -119,7 +119,7 @@ async fn show(
     error: Option<&ApiError>,
 ) -> Result<Response, PageError> {
     let plans = state.store.plans().await?;
-    let usual = state.identity.accounts.default_plan.as_ref().map(|plan| plan.as_str());
+    let usual = state.identity.accounts.default_plan.as_ref().map(PlanId::as_str);
     let chosen =
         if fields.plan.is_empty() { usual.unwrap_or_default() } else { fields.plan.as_str() };
     let open: Vec<_> = plans.into_iter().filter(|plan| !plan.retired).collect();

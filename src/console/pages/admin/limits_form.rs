@@ -52,7 +52,7 @@ pub struct LimitFields {
     window_requests: String,
     window_seconds: String,
     streams: String,
-    /// `listed` if only `models` are allowed.
+    /// `some` if only `models` are allowed.
     scope: String,
     models: Vec<String>,
 }
@@ -131,7 +131,7 @@ impl LimitFields {
             window_requests: typed(window.map(|window| window.capacity.into())),
             window_seconds: typed(window.map(|window| window.refill_seconds.into())),
             streams: typed(overrides.concurrent_streams.map(u64::from)),
-            scope: overrides.models.as_ref().map(|_| "listed".to_owned()).unwrap_or_default(),
+            scope: overrides.models.as_ref().map(|_| "some".to_owned()).unwrap_or_default(),
             models: ids(overrides.models.as_ref()),
         }
     }

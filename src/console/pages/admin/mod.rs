@@ -1,10 +1,11 @@
-//! The pages of admins. Each is a 404 for everybody else; changes need a password that was entered lately.
+//! The pages of admins. Each is a 404 for everybody else; changes need a password that was entered recently.
 
 pub mod overview;
 pub mod users;
 pub mod user;
 pub mod user_changes;
 pub mod invite;
+pub mod erase;
 pub mod fields;
 pub mod limits_form;
 pub mod calls;
@@ -40,6 +41,12 @@ pub fn routes() -> Router<ControlState> {
         .route("/console/admin/users/{id}/calls", get(calls::list))
         .route("/console/admin/users/{id}/change", post(user_changes::change))
         .route("/console/admin/users/{id}/limits", get(limits_form::form).post(limits_form::save))
+        .route("/console/admin/users/{id}/delete", get(erase::form).post(erase::delete))
+        .route(
+            "/console/admin/users/{id}/second-factor/remove",
+            post(user_changes::remove_second_factor),
+        )
+        .route("/console/admin/users/{id}/sessions/{session}/end", post(user_changes::end_session))
         .route("/console/admin/users/{id}/reset-usage", post(user_changes::reset_usage))
         .route("/console/admin/users/{id}/keys/{key}/revoke", post(user_changes::revoke_key))
         .route("/console/admin/keys", get(keys::list).post(keys::search))
@@ -142,6 +149,11 @@ fn done_sentence(page: &Page, word: Option<&str>) -> String {
         "plan" => text("The plan is changed, from the next call on."),
         "role" => text("The role is changed."),
         "limits" => text("The limits are changed, from the next call on."),
+        "deleted" => text("The user is deleted."),
+        "factor-removed" => {
+            text("The second factor is off. The user logs in with the password alone.")
+        }
+        "session-ended" => text("The session has ended."),
         "reset" => text("The usage of today is reset. The ledger keeps its rows."),
         "revoked" => text("The key is revoked. Open streams end within a second."),
         "plan-added" => text("The plan is added. Users can choose it now."),

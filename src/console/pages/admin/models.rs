@@ -44,7 +44,7 @@ pub async fn list(
 ) -> Result<Response, PageError> {
     let page = admin.page;
     let rows = configured(&state).iter().map(|model| Row::of(&page, model)).collect();
-    html(&ModelsPage { rows, page })
+    html(&ModelsPage { page, rows })
 }
 
 impl Row {

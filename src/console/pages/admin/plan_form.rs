@@ -49,7 +49,7 @@ pub struct PlanFields {
     window_requests: String,
     window_seconds: String,
     streams: String,
-    /// `listed` if only `models` are allowed.
+    /// `some` if only `models` are allowed.
     scope: String,
     models: Vec<String>,
     time_zone: String,
@@ -181,7 +181,7 @@ impl PlanFields {
             window_requests: window.capacity.to_string(),
             window_seconds: window.refill_seconds.to_string(),
             streams: limits.concurrent_streams.to_string(),
-            scope: limits.models.as_ref().map(|_| "listed".to_owned()).unwrap_or_default(),
+            scope: limits.models.as_ref().map(|_| "some".to_owned()).unwrap_or_default(),
             models: ids(limits.models.as_ref()),
             time_zone: limits.time_zone.iana_name().unwrap_or("UTC").to_owned(),
             ..Self::default()
@@ -239,7 +239,7 @@ impl PlanFields {
         let patch = self.values(page)?;
         let before = Self::of(plan);
         let is_same =
-            (&before.models, before.scope == "listed") == (&self.models, self.scope == "listed");
+            (&before.models, before.scope == "some") == (&self.models, self.scope == "some");
         let models = if is_same { None } else { patch.models };
         Ok(PlanPatch { models, ..patch })
     }

@@ -74,7 +74,7 @@ pub async fn test(
 fn show(state: &ControlState, page: Page, test: Option<TestResult>) -> Result<Response, PageError> {
     let upstreams = all(state, clock::now());
     let upstreams = upstreams.into_iter().map(|upstream| Upstream::of(&page, upstream)).collect();
-    html(&UpstreamsPage { test, upstreams, page })
+    html(&UpstreamsPage { page, test, upstreams })
 }
 
 impl TestResult {
@@ -101,7 +101,7 @@ impl Upstream {
             waiting: count(upstream.waiting),
             calls: count(upstream.recent_calls),
             failed: share(upstream.recent_failures, upstream.error_share),
-            errors: upstream.last_errors.into_iter().map(Failure::of).collect(),
+            errors: upstream.last_errors.iter().map(Failure::of).collect(),
             name: upstream.name,
             base_url: upstream.base_url,
         }
@@ -116,7 +116,7 @@ fn share(failures: u64, share: Option<f64>) -> String {
 }
 
 impl Failure {
-    fn of(failure: UpstreamFailureView) -> Self {
+    fn of(failure: &UpstreamFailureView) -> Self {
         Self {
             at: Time(failure.at),
             reason: failure.reason.to_owned(),

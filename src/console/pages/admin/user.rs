@@ -4,7 +4,7 @@ use super::audit::{self, Entry};
 use super::{Choice, Tag, done_sentence, plan_choices, users};
 use crate::console::error::{PageError, html};
 use crate::console::format::{Time, count, dollars};
-use crate::console::page::Page;
+use crate::console::page::{Page, text};
 use crate::console::pages::overview::{Meter, meters_of};
 use crate::console::query::PageQuery;
 use crate::console::session::AdminOnly;
@@ -22,6 +22,7 @@ use jiff::Timestamp;
 use std::collections::HashMap;
 use store::audit::AuditFilter;
 use store::reports::Sums;
+use store::sessions::{SessionInfo, SessionKind};
 use store::{KeyFilter, LIVE_KEYS};
 use system::clock;
 
@@ -30,6 +31,7 @@ const RECENT: u32 = 10;
 
 #[derive(Template)]
 #[template(path = "console/admin/user.html")]
+#[expect(clippy::struct_excessive_bools, reason = "each shows or hides one part of the page")]
 struct UserPage {
     page: Page,
     done: String,
@@ -39,7 +41,9 @@ struct UserPage {
     registered: Time,
     status: Tag,
     is_active: bool,
+    is_deleted: bool,
     is_oneself: bool,
+    has_second_factor: bool,
     roles: Vec<Choice>,
     plans: Vec<Choice>,
     /// Limits of the user's own, in words.
@@ -49,6 +53,7 @@ struct UserPage {
     month: MonthRow,
     models: Vec<MonthRow>,
     keys: Vec<KeyRow>,
+    sessions: Vec<SessionRow>,
     entries: Vec<Entry>,
 }
 
@@ -83,6 +88,17 @@ struct KeyRow {
     has_expired: bool,
 }
 
+/// A session that has not expired.
+struct SessionRow {
+    id: String,
+    kind: &'static str,
+    /// What the client said about itself.
+    program: String,
+    address: String,
+    began: Time,
+    seen: Time,
+}
+
 /// `GET /console/admin/users/{id}`.
 pub async fn show(
     State(state): State<ControlState>,
@@ -98,6 +114,8 @@ pub async fn show(
     let filter =
         AuditFilter { subject: Some(format!("user:{}", user.id)), ..AuditFilter::default() };
     let entries = state.store.audit(&filter, None, RECENT).await?;
+    let factor = state.store.second_factor(user.id).await?;
+    let sessions = state.store.sessions_of(user.id, clock::now()).await?;
     html(&UserPage {
         done: done_sentence(&page, query.done.as_deref()),
         id: user.id.to_string(),
@@ -105,6 +123,7 @@ pub async fn show(
         registered: Time(user.created_at),
         status: Tag::status(&page, user.status),
         is_active: user.status == UserStatus::Active,
+        is_deleted: user.status == UserStatus::Deleted,
         is_oneself: user.id == admin.user.id,
         roles: users::role_choices(&page, Some(user.role)),
         plans: plan_choices(&plans, &user.plan),
@@ -113,7 +132,9 @@ pub async fn show(
         resets_at: Time(usage.resets_at),
         month,
         models,
+        has_second_factor: factor.is_some_and(|factor| factor.enabled_at.is_some()),
         keys: keys_of(&state, &page, &user).await?,
+        sessions: sessions.into_iter().map(SessionRow::of).collect(),
         entries: audit::entries(&state, &page, entries).await?,
         email: user.email,
         page,
@@ -194,6 +215,22 @@ impl MonthRow {
             failed: count(sums.failed),
             tokens: count(sums.tokens()),
             cost: dollars(sums.cost_micro_dollars),
+        }
+    }
+}
+
+impl SessionRow {
+    fn of(session: SessionInfo) -> Self {
+        Self {
+            id: session.id.to_string(),
+            kind: match session.kind {
+                SessionKind::Console => text("Console"),
+                SessionKind::Api => text("API"),
+            },
+            program: session.client.user_agent.unwrap_or_default(),
+            address: session.client.address.unwrap_or_default(),
+            began: Time(session.created_at),
+            seen: Time(session.seen_at),
         }
     }
 }

@@ -6,9 +6,9 @@ use crate::console::forms::SafeForm;
 use crate::console::query::done;
 use crate::console::session::AdminOnly;
 use crate::control::http::extract::{PathParam, PathParams};
-use crate::control::routes::admin::reset;
 use crate::control::routes::admin::users::{UserPatch, change_user};
-use crate::control::routes::keys;
+use crate::control::routes::admin::{reset, second_factor};
+use crate::control::routes::{keys, sessions};
 use crate::control::state::ControlState;
 use axum::extract::State;
 use axum::response::Response;
@@ -75,6 +75,33 @@ pub async fn revoke_key(
     let user = state.user(&id).await?;
     keys::revoke_of(&state, user.id, &key, &admin.admin.by).await?;
     Ok(done(&next, "revoked"))
+}
+
+/// `POST /console/admin/users/{id}/second-factor/remove`: the user has lost the app and the recovery codes.
+pub async fn remove_second_factor(
+    State(state): State<ControlState>,
+    admin: AdminOnly,
+    PathParam(id): PathParam,
+    SafeForm(form): SafeForm<NoFields>,
+) -> Result<Response, PageError> {
+    let next = next(form.next.as_deref(), &id);
+    admin.confirmed(&next)?;
+    second_factor::remove_of(&state, &admin.admin, &id).await?;
+    Ok(done(&next, "factor-removed"))
+}
+
+/// `POST /console/admin/users/{id}/sessions/{session}/end`.
+pub async fn end_session(
+    State(state): State<ControlState>,
+    admin: AdminOnly,
+    PathParams(id, session): PathParams,
+    SafeForm(form): SafeForm<NoFields>,
+) -> Result<Response, PageError> {
+    let next = next(form.next.as_deref(), &id);
+    admin.confirmed(&next)?;
+    let user = state.user(&id).await?;
+    sessions::end_one(&state, user.id, &session).await?;
+    Ok(done(&next, "session-ended"))
 }
 
 /// The page that the form came from; the user's page by default.

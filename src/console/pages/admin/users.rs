@@ -16,6 +16,9 @@ use domain::plan::Plan;
 use domain::user::{Role, User, UserStatus};
 use serde::Deserialize;
 
+/// This page.
+pub const PATH: &str = "/console/admin/users";
+
 #[derive(Template)]
 #[template(path = "console/admin/users.html")]
 struct UsersPage {
@@ -44,6 +47,7 @@ pub struct UsersFilter {
 }
 
 /// A user with what may be done.
+#[expect(clippy::struct_excessive_bools, reason = "each shows or hides one part of the row")]
 struct Row {
     id: String,
     email: String,
@@ -51,9 +55,9 @@ struct Row {
     role: String,
     status: Tag,
     plans: Vec<Choice>,
-    plan: String,
     registered: Time,
     is_active: bool,
+    is_deleted: bool,
     has_overrides: bool,
     /// The admin, who can neither be suspended nor demoted here.
     is_oneself: bool,
@@ -91,9 +95,7 @@ pub async fn list(
             .collect(),
         statuses: status_choices(&page, filter.status),
         roles: role_choices(&page, filter.role),
-        rows: rows
-            .map(|(user, plan)| Row::of(&page, user, plan, (&plans, admin.user.id)))
-            .collect(),
+        rows: rows.map(|(user, _)| Row::of(&page, user, (&plans, admin.user.id))).collect(),
         pager,
         page,
     })
@@ -116,7 +118,7 @@ pub fn role_choices(page: &Page, chosen: Option<Role>) -> Vec<Choice> {
 }
 
 impl Row {
-    fn of(page: &Page, user: &User, plan: &Plan, (plans, oneself): (&[Plan], UserId)) -> Self {
+    fn of(page: &Page, user: &User, (plans, oneself): (&[Plan], UserId)) -> Self {
         Self {
             id: user.id.to_string(),
             email: user.email.clone(),
@@ -127,9 +129,9 @@ impl Row {
             },
             status: Tag::status(page, user.status),
             plans: plan_choices(plans, &user.plan),
-            plan: plan.name.clone(),
             registered: Time(user.created_at),
             is_active: user.status == UserStatus::Active,
+            is_deleted: user.status == UserStatus::Deleted,
             has_overrides: !user.overrides.is_empty(),
             is_oneself: user.id == oneself,
         }

@@ -62,7 +62,7 @@ async fn apply(
     key: &Key,
     settings: Settings,
 ) -> Result<(), ApiError> {
-    // Models that have left the configuration since may stay, but not come anew.
+    // Models that have left the configuration since may stay, but not be added again.
     let models = match (&settings.models, &key.limits.models) {
         (Some(asked), Some(known)) if is_same(asked, known) => None,
         _ => Some(state.model_ids("models", settings.models)?),

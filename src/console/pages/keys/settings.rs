@@ -117,7 +117,7 @@ impl KeyFields {
             tokens: text(key.limits.tokens_per_day),
             requests: text(key.limits.requests_per_day),
             scope: if models.is_some() { "some" } else { "all" }.to_owned(),
-            models: models.unwrap_or_default().iter().map(|id| id.to_string()).collect(),
+            models: models.unwrap_or_default().iter().map(ToString::to_string).collect(),
             expires_on: key.expires_at.map(|at| last_day(at).to_string()).unwrap_or_default(),
         }
     }

@@ -88,7 +88,7 @@ pub async fn show(
 
 fn done(page: &Page, word: Option<&str>) -> String {
     let sentence = match word {
-        Some("changed") => page.t("Your plan was changed. It holds from your next request on."),
+        Some("changed") => page.t("Your plan was changed. It takes effect with your next request."),
         Some("requested") => page.t("Your request was sent."),
         Some("withdrawn") => page.t("Your request was withdrawn."),
         _ => "",

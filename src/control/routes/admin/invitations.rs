@@ -133,6 +133,9 @@ pub async fn invite(
     JsonBody(form): JsonBody<InvitationForm>,
 ) -> Result<(StatusCode, Json<InvitationView>), ApiError> {
     let user = state.user(&id).await?;
+    if user.id == admin.user.id {
+        return Err(ApiError::OwnAccountLockout);
+    }
     let mail_in = form.send_mail.then_some(language);
     let link = links::invite(&state, &user, mail_in, &admin.by).await?;
     Ok((StatusCode::CREATED, Json(InvitationView::of(link, form.send_mail))))

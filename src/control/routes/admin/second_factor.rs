@@ -27,6 +27,9 @@ pub async fn remove(
 /// Removes the second factor of the user with this id.
 pub async fn remove_of(state: &ControlState, admin: &Admin, id: &str) -> Result<(), ApiError> {
     let user = state.user(id).await?;
+    if user.id == admin.user.id {
+        return Err(ApiError::OwnAccountLockout);
+    }
     if state.store.remove_second_factor(user.id, &admin.by).await? {
         Ok(())
     } else {

@@ -48,6 +48,7 @@ pub struct DailyStats {
 
 /// Time from admission to the end of a call; `null` without calls.
 #[derive(Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "the names of the JSON fields")]
 pub struct LatencyShares {
     #[schema(required)]
     p50_ms: Option<u32>,
