@@ -81,7 +81,7 @@ impl Mailer {
         Self { queue: None, metrics }
     }
 
-    /// A mailer, and the queue to be worked off by [`delivery::run`].
+    /// A mailer, and the queue to be worked off by [`delivery::Delivery::run`].
     #[must_use]
     pub fn queued(metrics: Arc<Metrics>) -> (Self, mpsc::Receiver<Job>) {
         let (queue, jobs) = mpsc::channel(QUEUE_LENGTH);
