@@ -269,7 +269,7 @@ impl ApiError {
 
             Self::AlreadyVerified => (S::CONFLICT, INVALID, Some("already_verified")),
             Self::AdminExists => (S::CONFLICT, INVALID, Some("admin_exists")),
-            Self::MailNotConfigured => (S::NOT_IMPLEMENTED, SERVER, Some("mail_not_configured")),
+            Self::MailNotConfigured => (S::CONFLICT, INVALID, Some("mail_not_configured")),
             Self::MailQueueFull => (S::SERVICE_UNAVAILABLE, SERVER, Some("mail_queue_full")),
             Self::SecondFactorEnabled => (S::CONFLICT, INVALID, Some("second_factor_enabled")),
             Self::NoSecondFactor => (S::CONFLICT, INVALID, Some("no_second_factor")),

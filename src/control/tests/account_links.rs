@@ -193,10 +193,10 @@ async fn without_a_mail_server_all_else_works() {
     let form = json!({ "email": "eve@example.com", "password": PASSWORD });
     assert!(control.post(REGISTER, None, form).await.ok()["api_key"].is_string());
     let ada = control.user().await;
-    control.post(SEND, Some(&ada.token), json!({})).await.refused(501, "mail_not_configured");
+    control.post(SEND, Some(&ada.token), json!({})).await.refused(409, "mail_not_configured");
     for email in [&*ada.user.email, "unknown@example.com"] {
         let reply = control.post(FORGOT, None, json!({ "email": email })).await;
-        reply.refused(501, "mail_not_configured");
+        reply.refused(409, "mail_not_configured");
     }
     let change = json!({ "email": "new@example.com", "current_password": PASSWORD });
     control.patch(PROFILE, Some(&ada.token), change).await.ok();

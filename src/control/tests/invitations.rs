@@ -97,7 +97,7 @@ async fn only_admins_invite_and_bad_invitations_add_nobody() {
     let post = async |form: Value| control.post(USERS, admin, form).await;
     post(json!({ "email": "a@b.c", "plan_id": "none" })).await.refused(404, "plan_not_found");
     post(json!({ "email": ada.user.email })).await.refused(409, "email_taken");
-    post(json!({ "email": "a@b.c", "send_mail": true })).await.refused(501, "mail_not_configured");
+    post(json!({ "email": "a@b.c", "send_mail": true })).await.refused(409, "mail_not_configured");
     let unknown = format!("{USERS}/{}/invitation", UserId::new());
     control.post(&unknown, admin, json!({})).await.refused(404, "not_found");
     let users = control.get(USERS, admin).await.ok();

@@ -5,7 +5,8 @@ use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
 use crate::control::http::extract::{JsonBody, PathParam, PreferredLanguage};
 use crate::control::openapi::errors::{
-    AdminRequired, InvalidBody, InvalidNewUser, MailUnavailable, PlanNotFound, UserNotFound,
+    AdminRequired, InvalidBody, InvalidNewUser, InvalidUserChange, MailUnavailable, PlanNotFound,
+    UserNotFound,
 };
 use crate::control::state::ControlState;
 use crate::control::views::fields::{Email, Username};
@@ -124,7 +125,8 @@ pub async fn add_user(
 #[utoipa::path(post, path = "/api/v1/admin/users/{id}/invitation", tag = "Admin",
     security(("token" = [])), params(("id" = String, Path, description = "Id of the user")),
     request_body = InvitationForm,
-    responses((status = 201, body = InvitationView), InvalidBody, AdminRequired, UserNotFound, MailUnavailable))]
+    responses((status = 201, body = InvitationView), InvalidBody, AdminRequired, UserNotFound, InvalidUserChange,
+        MailUnavailable))]
 pub async fn invite(
     State(state): State<ControlState>,
     admin: Admin,

@@ -114,6 +114,20 @@ pub async fn history(
     reply(page, format, &uri)
 }
 
+/// Maximum length of a request id in characters, as of those that clients send.
+const MAX_REQUEST_ID: usize = 128;
+
+/// The request id to find; no id is longer than [`MAX_REQUEST_ID`].
+fn request_id(text: Option<String>) -> Result<Option<String>, ApiError> {
+    match text {
+        Some(text) if text.chars().count() > MAX_REQUEST_ID => {
+            let problem = format!("`request_id` must have at most {MAX_REQUEST_ID} characters.");
+            Err(ApiError::invalid("request_id", problem))
+        }
+        text => Ok(text),
+    }
+}
+
 /// A page of a user's rows.
 pub async fn rows(
     state: &ControlState,
@@ -129,7 +143,7 @@ pub async fn rows(
         model: query.model,
         status: query.status,
         key: query.key,
-        request: query.request_id,
+        request: request_id(query.request_id)?,
     };
     let rows = state.store.history(user, &filter, before, limit + 1).await?;
     Ok(Page::of(
