@@ -1,10 +1,11 @@
 //! Configuration to running gateway: the only place that knows every part.
 //!
-//! [`start`] binds its sockets before it serves, so that whoever started it knows the
+//! [`start`] binds its sockets before it serves, so that its caller knows the
 //! addresses; [`Running::stop`] ends it softly first: not ready, new calls refused, open calls
 //! finished, charges written.
 
 mod background;
+mod control_plane;
 mod quota_setup;
 mod initial;
 mod restart;
@@ -14,13 +15,9 @@ use crate::callers::cache::CallerCache;
 use crate::callers::open::OpenCalls;
 use crate::config::report::SectionReport;
 use crate::config::{Config, Limits, TlsFiles, waiting_for_restart};
-use crate::console;
-use crate::control;
 use crate::control::admin_port::AdminState;
-use crate::control::auth::identity::Identity;
-use crate::control::health::{Checks, Phase, Readiness};
+use crate::control::health::{Phase, Readiness};
 use crate::control::routes::admin::reload::ReloadRequest;
-use crate::control::state::{ControlState, EdgeConfig, InstanceInfo};
 use crate::data_dir::{DataDir, Instance, Lock};
 use crate::gateway::call::body_memory::BodyMemory;
 use crate::gateway::call::exhausted_users::ExhaustedUsers;
@@ -32,7 +29,6 @@ use crate::gateway::{Gateway, RoutingSnapshot};
 use crate::hot_restart::predecessor::Ended;
 use crate::hot_restart::successor::Takeover;
 use crate::links::{IssuedLink, Links};
-use crate::mail::Mailer;
 use crate::response_owners::ResponseOwners;
 use crate::upstream::Upstreams;
 use crate::upstream::catalog::Catalog;
@@ -146,7 +142,7 @@ pub async fn start(config: Config, mut takeover: Option<Takeover>) -> anyhow::Re
     let mail = (Arc::clone(&links), mailer);
     let effective = Arc::new(EffectiveConfig::from_pointee(config.report()));
     let reload = (reload_requests, Arc::clone(&effective));
-    let control = control(&config, &parts, &readiness, reload, mail);
+    let control = control_plane::control(&config, &parts, &readiness, reload, mail);
     let admin_names = config.admin_names.clone();
     let gateway = Arc::new(Gateway { tls, ..gateway(config.clone(), &parts, control, &calls) });
 
@@ -358,47 +354,6 @@ fn pepper(config: &Config, folder: Option<&DataDir>) -> anyhow::Result<Pepper> {
         (None, None) => anyhow::bail!("SECRET_KEY is required: the store has no data directory"),
     };
     Ok(Pepper::new(secret.expose().as_bytes()))
-}
-
-fn control(
-    config: &Config,
-    parts: &Services,
-    readiness: &Readiness,
-    (reloads, effective): (mpsc::Sender<ReloadRequest>, Arc<EffectiveConfig>),
-    (links, mailer): (Arc<Links>, Mailer),
-) -> axum::Router {
-    let identity = Identity::new(&parts.pepper, config.accounts.clone(), config.billing);
-    let instance = InstanceInfo {
-        readiness: readiness.clone(),
-        started_at: clock::instant(),
-        metrics: Arc::clone(&parts.metrics),
-        upstreams: parts.upstreams.clone(),
-        reloads,
-        checks: Checks::default(),
-        config: effective,
-        upstream_test: Mutex::default(),
-    };
-    let state = ControlState {
-        store: Arc::clone(&parts.store),
-        quota: Arc::clone(&parts.quota),
-        callers: Arc::clone(&parts.callers),
-        pepper: parts.pepper.clone(),
-        identity: Arc::new(identity),
-        links,
-        mailer,
-        instance: Arc::new(instance),
-        overviews: Arc::new(control::routes::admin::overview::overviews()),
-        top_reports: Arc::new(control::routes::admin::top_users::reports()),
-        announcements: Arc::new(control::routes::announcements::cache()),
-        model_reports: Arc::new(control::routes::admin::usage::model_reports()),
-        daily_totals: Arc::new(control::routes::admin::stats::daily_totals()),
-    };
-    let edge = EdgeConfig {
-        cors: config.cors.clone(),
-        trusted_proxies: config.listener.trusted_proxies.clone().into(),
-    };
-    let pages = console::router(state.pepper.clone());
-    control::router(state, edge, pages)
 }
 
 /// Opens the store and starts the quota backend.

@@ -100,9 +100,7 @@ async fn offer_setup(running: &app::Running) {
         Ok(Some(link)) => {
             let local = || format!("{}{}", running.local_url(), link.path);
             let url = link.url.clone().unwrap_or_else(local);
-            tracing::warn!(
-                "no admin exists yet; whoever opens this link creates the first one: {url}"
-            );
+            tracing::warn!("no admin exists yet; open this link to create the first one: {url}");
         }
         Ok(None) => {}
         Err(error) => {

@@ -213,7 +213,7 @@ pub async fn create_first_admin(
         email,
         username: None,
         password_hash: password_hash.clone(),
-        // Whoever has the link reads the gateway's log.
+        // The link is in the log, which only the operator reads.
         email_verified: true,
         role: Role::Admin,
         plan,

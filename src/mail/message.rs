@@ -1,6 +1,6 @@
 //! The texts of mails, in English and Simplified Chinese.
 //!
-//! A text has nothing in it that a user chose: whoever registers with another person's address must not be able
+//! A text has nothing in it that a user chose: a person who registers with the address of another must not be able
 //! to send them words of their own.
 
 use super::Content;

@@ -299,7 +299,8 @@ pub(super) fn last_day(at: Timestamp) -> Day {
     Day::at(latest.unwrap_or(Timestamp::MAX), &TimeZone::UTC)
 }
 
-/// The days that a call may have whose id was made when it arrived; `None` if the id does not say when.
+/// The days on which the call with this id may be charged: its id holds the time of its arrival. `None` if the
+/// id holds no time.
 pub(super) fn days_of(request: RequestId) -> Option<(Day, Day)> {
     // A UUIDv7 begins with the milliseconds since 1970.
     let at = i64::try_from(request.0.as_u128() >> 80).ok();

@@ -43,8 +43,8 @@ pub trait Sessions: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Option<User>, StoreError>;
 
-    /// The console session whose cookie holds the token with this digest, if it has not expired at `now`,
-    /// whatever the user's status.
+    /// The console session with this id and token digest, unless it has expired at `now`. The user may be
+    /// suspended.
     async fn console_session(
         &self,
         session: SessionId,

@@ -47,7 +47,7 @@ pub struct NewUser {
     pub username: Option<String>,
     /// A PHC string (argon2id); `None` for a user who cannot log in.
     pub password_hash: Option<String>,
-    /// True if whoever adds the user vouches for the e-mail address; else the user has to verify it.
+    /// True if the address needs no verification, because an admin or the operator has entered it.
     pub email_verified: bool,
     pub role: Role,
     pub plan: PlanId,

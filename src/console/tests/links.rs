@@ -185,11 +185,11 @@ async fn without_a_mail_server_the_pages_say_what_to_do() {
     let page = browser.get("/console/forgot").await.text;
     assert!(page.contains("no mail server") && page.contains("knockx user invite"), "{page}");
     let reply = browser.post("/console/forgot", &[("email", &ada.user.email)]).await;
-    assert_eq!(reply.status, StatusCode::NOT_IMPLEMENTED);
+    assert_eq!(reply.status, StatusCode::CONFLICT);
     let mut browser = Browser::logged_in(&control, &ada.user.email).await;
     let page = browser.get("/console/account").await.text;
     assert!(page.contains("no mail server") && !page.contains("Send the link again"), "{page}");
     let reply = browser.post("/console/account/verify", &[]).await;
-    assert_eq!(reply.status, StatusCode::NOT_IMPLEMENTED);
+    assert_eq!(reply.status, StatusCode::CONFLICT);
     assert!(reply.text.contains("no mail server"), "{}", reply.text);
 }

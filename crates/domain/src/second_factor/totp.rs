@@ -61,8 +61,7 @@ impl TotpSecret {
         )
     }
 
-    /// The step whose code this is, of those that are valid at `now`. Takes the same time whatever the code
-    /// is.
+    /// Finds the valid step at `now` that has this code. Takes the same time for every code.
     #[must_use]
     pub fn matching_step(&self, code: &str, now: Timestamp) -> Option<i64> {
         let now = step(now);

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use telemetry::labels::StoreOp;
 use uuid::Uuid;
 
-/// A user whose ledger rows are to be visited.
+/// A deleted user with ledger rows that are still to be cleared.
 type DueVisit = (Uuid, i64, i64, i64);
 
 #[async_trait]

@@ -4,6 +4,7 @@
 
 use super::audit;
 use super::dialect::{self, Backend, Connection, for_update};
+use super::second_factors;
 use super::users::{self, change_in, insert, lock};
 use crate::StoreError;
 use crate::audit::Change;
@@ -214,6 +215,11 @@ async fn redeem(
         .await
         .map_err(StoreError::from)?;
     let by = AuditContext { actor: Actor::User(user), ..by.clone() };
+    if link.purpose == LinkPurpose::ResetPassword && found.user.email_verified_at.is_none() {
+        // Until now the address may have been another person's claim: its second factor must not lock out
+        // the owner.
+        second_factors::remove_audited(tx, user, &by).await?;
+    }
     change_in(tx, user, change, &by).await
 }
 

@@ -165,16 +165,25 @@ impl SecondFactors for Backend {
     ) -> Result<bool, StoreError> {
         self.transaction(StoreOp::Sessions, async |tx| {
             users::lock(tx, user).await?;
-            let was_enabled = is_enabled(tx, user).await?;
-            remove(tx, user).await?;
-            if was_enabled {
-                let change = Change::of_second_factor("second_factor.disable", user);
-                audit::append(tx, &change, by).await?;
-            }
-            Ok(was_enabled)
+            remove_audited(tx, user, by).await
         })
         .await
     }
+}
+
+/// Removes the second factor of a user, who is locked. True if it was enabled, which is then audited.
+pub(super) async fn remove_audited(
+    tx: &mut Connection,
+    user: UserId,
+    by: &AuditContext,
+) -> Result<bool, StoreError> {
+    let was_enabled = is_enabled(tx, user).await?;
+    remove(tx, user).await?;
+    if was_enabled {
+        let change = Change::of_second_factor("second_factor.disable", user);
+        audit::append(tx, &change, by).await?;
+    }
+    Ok(was_enabled)
 }
 
 /// Deletes the second factor of a user, enabled or not, with its recovery codes.

@@ -32,8 +32,7 @@ pub async fn change(
     PathParam(id): PathParam,
     SafeForm(form): SafeForm<UserForm>,
 ) -> Result<Response, PageError> {
-    let next = next(form.next.as_deref(), &id);
-    admin.confirmed(&next)?;
+    let next = confirmed(&admin, form.next.as_deref(), &id)?;
     let word = match (&form.plan, form.status, form.role) {
         (Some(_), ..) => "plan",
         (_, Some(status), _) => status.as_str(),
@@ -57,8 +56,7 @@ pub async fn reset_usage(
     PathParam(id): PathParam,
     SafeForm(form): SafeForm<NoFields>,
 ) -> Result<Response, PageError> {
-    let next = next(form.next.as_deref(), &id);
-    admin.confirmed(&next)?;
+    let next = confirmed(&admin, form.next.as_deref(), &id)?;
     reset::reset_today(&state, &admin.admin, &id).await?;
     Ok(done(&next, "reset"))
 }
@@ -70,8 +68,7 @@ pub async fn revoke_key(
     PathParams(id, key): PathParams,
     SafeForm(form): SafeForm<NoFields>,
 ) -> Result<Response, PageError> {
-    let next = next(form.next.as_deref(), &id);
-    admin.confirmed(&next)?;
+    let next = confirmed(&admin, form.next.as_deref(), &id)?;
     let user = state.user(&id).await?;
     keys::revoke_of(&state, user.id, &key, &admin.admin.by).await?;
     Ok(done(&next, "revoked"))
@@ -84,8 +81,7 @@ pub async fn remove_second_factor(
     PathParam(id): PathParam,
     SafeForm(form): SafeForm<NoFields>,
 ) -> Result<Response, PageError> {
-    let next = next(form.next.as_deref(), &id);
-    admin.confirmed(&next)?;
+    let next = confirmed(&admin, form.next.as_deref(), &id)?;
     second_factor::remove_of(&state, &admin.admin, &id).await?;
     Ok(done(&next, "factor-removed"))
 }
@@ -97,19 +93,20 @@ pub async fn end_session(
     PathParams(id, session): PathParams,
     SafeForm(form): SafeForm<NoFields>,
 ) -> Result<Response, PageError> {
-    let next = next(form.next.as_deref(), &id);
-    admin.confirmed(&next)?;
+    let next = confirmed(&admin, form.next.as_deref(), &id)?;
     let user = state.user(&id).await?;
     sessions::end_one(&state, user.id, &session).await?;
     Ok(done(&next, "session-ended"))
 }
 
-/// The page that the form came from; the user's page by default.
-fn next(asked: Option<&str>, id: &str) -> String {
-    match asked {
+/// The page that the form came from, by default the user's, if the password was entered recently.
+fn confirmed(admin: &AdminOnly, asked: Option<&str>, id: &str) -> Result<String, PageError> {
+    let next = match asked {
         Some(next) => safe_next(Some(next)).to_owned(),
         None => path_of(id),
-    }
+    };
+    admin.confirmed(&next)?;
+    Ok(next)
 }
 
 /// The page of the user with this id.

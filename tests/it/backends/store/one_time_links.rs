@@ -1,7 +1,7 @@
 //! One-time links.
 
-use super::{Any, add_user, at, by, new_user, plan, sessions, suspend};
-use domain::id::LinkId;
+use super::{Any, add_user, at, by, new_user, plan, second_factors, sessions, suspend};
+use domain::id::{LinkId, UserId};
 use domain::one_time_link::{LinkDigest, LinkPurpose};
 use domain::user::{Role, User};
 use jiff::Timestamp;
@@ -44,6 +44,26 @@ fn password(hash: &str) -> UserChange {
 
 fn verified() -> UserChange {
     UserChange { email_verified_at: Some(at(9)), ..UserChange::default() }
+}
+
+pub async fn a_reset_of_an_unverified_account_removes_the_second_factor(store: Any) {
+    let has_factor = async |user: UserId| store.second_factor(user).await.unwrap().is_some();
+    let squatted = second_factors::with_factor(&store, "owner@b.c").await;
+    let verified_user = second_factors::with_factor(&store, "verified@b.c").await;
+    store.change_user(verified_user, &verified(), &by()).await.unwrap();
+    for (user, purpose, keeps) in [(squatted, VERIFY, true), (verified_user, RESET, true)] {
+        let user = store.user(user).await.unwrap().unwrap();
+        let link = add(&store, &user, purpose).await;
+        let change = UserChange::default();
+        store.redeem_link(&link, &change, &by()).await.unwrap().unwrap();
+        assert_eq!(has_factor(user.id).await, keeps, "{purpose:?}");
+    }
+    let user = store.user(squatted).await.unwrap().unwrap();
+    assert_eq!(user.email_verified_at, None);
+    let link = add(&store, &user, RESET).await;
+    let change = UserChange { email_verified_at: Some(at(9)), ..password("new") };
+    store.redeem_link(&link, &change, &by()).await.unwrap().unwrap();
+    assert!(!has_factor(squatted).await, "the owner is not locked out");
 }
 
 pub async fn a_link_is_used_once_and_applies_its_change(store: Any) {

@@ -34,7 +34,7 @@ async fn enable(store: &Any, user: UserId, byte: u8) -> bool {
 }
 
 /// A user with an enabled second factor.
-async fn with_factor(store: &Any, email: &str) -> UserId {
+pub async fn with_factor(store: &Any, email: &str) -> UserId {
     let user = add_user(store, email).await.id;
     assert!(begin(store, user, 7).await && enable(store, user, 7).await);
     user
