@@ -22,6 +22,7 @@ EXEMPT = {
     f"POST {V1}/users/login": HASHES,
     f"POST {V1}/users/register": HASHES,
     f"POST {V1}/users/change-password": HASHES,
+    f"GET {V1}/users/export": "reads everything that is stored about a user",
     f"GET {V1}/admin/usage/top-users, asked for the first time": "adds up all days of a period; then it is kept",
     f"GET {V1}/admin/usage, by model for the first time": "adds up all days of a period; then it is kept",
     f"PATCH {V1}/admin/plans/{{id}}, new limits for most users": "gives each of its users a new version",
@@ -96,7 +97,8 @@ def reads(world):
     yield f"GET {V1}/plans", f"{V1}/plans", None
     yield f"GET {V1}/plans/{{plan_id}}", f"{V1}/plans/leveler", None
     yield f"GET {V1}/plans/compare/pricing", f"{V1}/plans/compare/pricing", None
-    for name in ("users/profile", "keys", "chat/usage", "usage/current", "usage/daily", "usage/monthly"):
+    of_a_user = ("users/profile", "users/sessions", "users/second-factor", "keys", "chat/usage")
+    for name in (*of_a_user, "usage/current", "usage/daily", "usage/monthly"):
         yield f"GET {V1}/{name}", f"{V1}/{name}", heavy
 
     stats = f"{V1}/usage/stats"
@@ -128,10 +130,8 @@ def reads(world):
     for what, query in [("newest", ""), ("a rare status", "status=failed&limit=200"), ("a request", f"request_id={some_call}")]:
         yield f"GET {V1}/admin/users/{{id}}/calls, {what}", f"{calls}?{query}", admin
     yield f"GET {V1}/announcements", f"{V1}/announcements", None
-    yield f"GET {V1}/admin/announcements", f"{V1}/admin/announcements", admin
-    yield f"GET {V1}/admin/config", f"{V1}/admin/config", admin
-    yield f"GET {V1}/admin/upstreams", f"{V1}/admin/upstreams", admin
-    yield f"GET {V1}/admin/stats/overview", f"{V1}/admin/stats/overview", admin
+    for name in ("announcements", "config", "models", "upstreams", "stats/overview", "stats/daily"):
+        yield f"GET {V1}/admin/{name}", f"{V1}/admin/{name}", admin
     users = f"{V1}/admin/users"
     for what, query in [
         ("first page", "limit=200"),
@@ -275,10 +275,13 @@ def writes(world):
         path = f"{V1}/users/change-password"
         yield Ask(f"POST {path}", path, begun["access_token"], form)
 
+    def export(_):
+        yield Ask(f"GET {V1}/users/export", f"{V1}/users/export", heavy)
+
     def large_plan(n):
         path = f"{V1}/admin/plans/baby-free"
         yield Ask(f"PATCH {V1}/admin/plans/{{id}}, new name for most users", path, admin, {"name": f"Baby {n}"})
         limit = {"max_tokens_per_day": 1001 + n}
         yield Ask(f"PATCH {V1}/admin/plans/{{id}}, new limits for most users", path, admin, limit)
 
-    return [profile, keys, regenerate, user, reset, plans, upgrade, decide, reload, session, account, large_plan]
+    return [profile, keys, regenerate, user, reset, plans, upgrade, decide, reload, session, account, export, large_plan]

@@ -27,8 +27,8 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 const CALLS: usize = 16;
-/// On each of the two Redis set-ups, so that a run plays ten thousand.
-const CASES: u32 = 5_000;
+/// On each of the two Redis set-ups; `KNOCKX_HISTORIES` sets another number.
+const CASES: u32 = 1_000;
 /// In memory: each reset waits for the ledger.
 const MEMORY_CASES: u32 = 500;
 
@@ -353,6 +353,10 @@ fn play<'a>(
     assert_eq!(quota.open_leases(), 0);
 }
 
+fn redis_cases() -> u32 {
+    std::env::var("KNOCKX_HISTORIES").map_or(CASES, |number| number.parse().unwrap())
+}
+
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -362,7 +366,7 @@ fn redis_matches_the_model() {
     let (redis, runtime) = (Redis::start(), runtime());
     let urls = RedisUrls::new(vec![redis.url()]);
     let connection = runtime.block_on(RedisConn::open(&urls)).unwrap();
-    play_redis(&runtime, &connection, CASES);
+    play_redis(&runtime, &connection, redis_cases());
 }
 
 #[test]
@@ -370,7 +374,7 @@ fn a_redis_cluster_matches_the_model() {
     let (redis, runtime) = (Redis::start_cluster(), runtime());
     let urls = RedisUrls::new(vec![redis.url()]);
     let connection = runtime.block_on(RedisConn::open_cluster(&urls)).unwrap();
-    play_redis(&runtime, &connection, CASES);
+    play_redis(&runtime, &connection, redis_cases());
 }
 
 #[test]
