@@ -8,11 +8,12 @@ use domain::actor::AuditContext;
 use domain::id::PlanId;
 use domain::one_time_link::LinkPurpose;
 use domain::password;
+use domain::server_secret::ServerSecret;
 use domain::user::{Role, User, UserStatus, normalised_email, normalised_username};
 use serde::Serialize;
 use std::io::Read;
 use std::process::ExitCode;
-use store::{NewUser, UserChange, UserError, UserFilter};
+use store::{Erased, NewUser, UserChange, UserError, UserFilter};
 use system::clock;
 
 /// Users listed in one reading.
@@ -58,6 +59,14 @@ enum Action {
     /// Remove a user's second factor, so that the password alone is enough to log in.
     #[command(after_help = "Example: knockx user remove-second-factor ada@example.com")]
     RemoveSecondFactor { user: String },
+    /// Delete a user for good: the person is erased, the usage stays under the user's id.
+    #[command(after_help = "Example: knockx user delete ada@example.com --yes")]
+    Delete {
+        user: String,
+        /// Confirm: deletion cannot be undone.
+        #[arg(long, required = true)]
+        yes: bool,
+    },
     /// Reactivate a suspended user.
     #[command(after_help = "Example: knockx user resume ada@example.com")]
     Resume { user: String },
@@ -129,6 +138,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Action::RemoveSecondFactor { user } => {
             remove_second_factor(&session, &user, json).await?;
         }
+        Action::Delete { user, yes: _ } => delete(&session, &user).await?,
         Action::Resume { user } => set_status(&session, &user, UserStatus::Active, json).await?,
     }
     session.store.close().await;
@@ -260,6 +270,21 @@ async fn remove_second_factor(session: &CliSession, who: &str, json: bool) -> an
         anyhow::bail!("`{who}` has no second factor");
     }
     show(&user, json)
+}
+
+async fn delete(session: &CliSession, who: &str) -> anyhow::Result<()> {
+    let user = session.user(who).await?;
+    let now = clock::now();
+    let secret = ServerSecret::of(&session.pepper(now).await?);
+    let by = AuditContext::operator(now);
+    match session.store.erase_user(user.id, &secret, &by).await? {
+        Erased::Done => println!("deleted {}; the usage stays under this id", user.id),
+        Erased::Absent => anyhow::bail!("there is no user `{who}`"),
+        Erased::LastAdmin => {
+            anyhow::bail!("`{who}` is the last admin; give another user the role admin first")
+        }
+    }
+    Ok(())
 }
 
 async fn no_such_plan(session: &CliSession, plan: &PlanId) -> anyhow::Result<()> {

@@ -105,6 +105,10 @@ pub fn message(page: &Page, error: &ApiError) -> String {
         ApiError::TooManyKeys(most) => {
             page.fill("An account can have at most {} active keys. Revoke one first.", &[most])
         }
+        ApiError::AddressReserved(until) => page.fill(
+            "Another account had this e-mail address today. It can be used again from {}.",
+            &[until],
+        ),
         ApiError::TooManyAttempts(wait) => {
             page.fill("Too many attempts. Retry in {} s.", &[&(wait.as_secs() + 1)])
         }

@@ -5,6 +5,7 @@
 //! request without a valid link may cause. The store uses it and applies its effect in one transaction.
 
 use super::api_error::ApiError;
+use super::auth::verified_user::VerifiedUser;
 use super::http::middleware::RequestContext;
 use super::state::ControlState;
 use crate::links::IssuedLink;
@@ -201,7 +202,7 @@ pub async fn create_first_admin(
     token: &str,
     (email, password): (String, &str),
     context: &RequestContext,
-) -> Result<Credentials, ApiError> {
+) -> Result<VerifiedUser, ApiError> {
     let link = open_setup(state, token).await?;
     let plan = match &state.identity.accounts.default_plan {
         Some(plan) => plan.clone(),
@@ -222,7 +223,7 @@ pub async fn create_first_admin(
     match state.store.create_first_admin(&link, &new, &by).await? {
         FirstAdmin::Created(user) => {
             context.set_user(user.id);
-            Ok(Credentials { user, password_hash })
+            Ok(VerifiedUser::without_factor(Credentials { user, password_hash }))
         }
         FirstAdmin::AdminExists => Err(ApiError::AdminExists),
         FirstAdmin::InvalidLink => Err(ApiError::InvalidLink),

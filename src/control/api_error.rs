@@ -10,6 +10,7 @@ use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use domain::caller::Denied;
+use jiff::Timestamp;
 use quota::backend::QuotaUnavailable;
 use serde::Serialize;
 use std::time::Duration;
@@ -115,9 +116,11 @@ pub enum ApiError {
     )]
     OwnAccountLockout,
     #[error(
-        "This is the account of the last admin, which cannot be deleted. Give another user the role `admin` first."
+        "This is the account of the last admin, which cannot be deleted, suspended or demoted. Give another user the role `admin` first."
     )]
     LastAdmin,
+    #[error("Another account had this e-mail address today. It can be used again from {0}.")]
+    AddressReserved(Timestamp),
 
     #[error("The e-mail address of this account is verified already.")]
     AlreadyVerified,
@@ -266,6 +269,7 @@ impl ApiError {
             Self::RegistrationClosed => (S::FORBIDDEN, PERMISSION, Some("registration_closed")),
             Self::OwnAccountLockout => (S::CONFLICT, INVALID, Some("own_account")),
             Self::LastAdmin => (S::CONFLICT, INVALID, Some("last_admin")),
+            Self::AddressReserved(_) => (S::CONFLICT, INVALID, Some("email_reserved")),
 
             Self::AlreadyVerified => (S::CONFLICT, INVALID, Some("already_verified")),
             Self::AdminExists => (S::CONFLICT, INVALID, Some("admin_exists")),
@@ -397,6 +401,8 @@ impl From<UserError> for ApiError {
             UserError::EmailTaken => Self::AlreadyTaken("email"),
             UserError::UsernameTaken => Self::AlreadyTaken("username"),
             UserError::NoSuchPlan(_) => Self::NotFound("plan"),
+            UserError::AddressReserved(until) => Self::AddressReserved(until),
+            UserError::LastAdmin => Self::LastAdmin,
             UserError::Store(error) => error.into(),
         }
     }

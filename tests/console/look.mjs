@@ -8,8 +8,11 @@ import { accessible, fits, meter, named, steady, translated } from "./checks.mjs
 import { pagesFrom, routes } from "./routes.mjs";
 
 const SCREENSHOTS = process.env.SCREENSHOTS;
-const WIDTHS = [360, 1280];
-const LANGUAGES = [{ locale: "en-US", lang: "en" }, { locale: "zh-CN", lang: "zh-CN" }];
+const ENGLISH = { locale: "en-US", lang: "en" };
+const CHINESE = { locale: "zh-CN", lang: "zh-CN" };
+// Each width and each language once; with --every-look each width in each language. Light and dark in either case.
+const PAIRS = [[CHINESE, 360], [ENGLISH, 1280]];
+const LOOKS = process.env.EVERY_LOOK ? [...PAIRS, [ENGLISH, 360], [CHINESE, 1280]] : PAIRS;
 const FIRST_PAGE_BYTES = 60_000;
 const PAGE_BYTES = 150_000;
 
@@ -38,14 +41,12 @@ export async function lookAtAll(t, gateway, people, isHere) {
     const state = await first.context.storageState();
     await first.context.close();
     const here = pages.filter(({ route }) => isHere(route));
-    for (const { locale, lang } of LANGUAGES) {
-      for (const width of WIDTHS) {
-        const viewport = { width, height: width < 600 ? 720 : 800 };
-        const visitor = await person(browser, gateway.base, { locale, viewport, storageState: state });
-        const bytes = await meter(visitor.page);
-        for (const page of here) await t.test(`${who} ${page.path} ${width} px ${lang}`, () => look(visitor, bytes, page, { who, width, lang }));
-        await visitor.context.close();
-      }
+    for (const [{ locale, lang }, width] of LOOKS) {
+      const viewport = { width, height: width < 600 ? 720 : 800 };
+      const visitor = await person(browser, gateway.base, { locale, viewport, storageState: state });
+      const bytes = await meter(visitor.page);
+      for (const page of here) await t.test(`${who} ${page.path} ${width} px ${lang}`, () => look(visitor, bytes, page, { who, width, lang }));
+      await visitor.context.close();
     }
   }
   const readable = routes().filter(({ methods, path }) => methods.includes("get") && isHere(path) && !LED_TO.has(path));

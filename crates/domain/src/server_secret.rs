@@ -17,6 +17,7 @@ pub struct ServerSecret {
     fingerprint: Fingerprint,
     refresh_tokens: Pepper,
     one_time_links: Pepper,
+    addresses: Pepper,
 }
 
 impl ServerSecret {
@@ -29,6 +30,7 @@ impl ServerSecret {
             fingerprint: Fingerprint(fingerprint),
             refresh_tokens: Pepper::new(&pepper.derived(b"refresh tokens")),
             one_time_links: Pepper::new(&pepper.derived(b"one-time links")),
+            addresses: Pepper::new(&pepper.derived(b"addresses")),
         }
     }
 
@@ -55,6 +57,14 @@ impl ServerSecret {
         mac.update(purpose.as_bytes());
         mac.update(b"\0");
         mac.update(token.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+
+    /// The keyed hash that is stored for a normalised e-mail address that an account gave up.
+    #[must_use]
+    pub fn address_digest(&self, email: &str) -> [u8; 32] {
+        let mut mac = self.addresses.mac();
+        mac.update(email.as_bytes());
         mac.finalize().into_bytes().into()
     }
 }

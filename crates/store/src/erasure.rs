@@ -4,6 +4,7 @@ use super::StoreError;
 use async_trait::async_trait;
 use domain::actor::AuditContext;
 use domain::id::UserId;
+use domain::server_secret::ServerSecret;
 
 /// Ledger rows that one step may visit: few, so that it does not block other writes for long.
 pub(super) const VISIT_BATCH: u32 = 1000;
@@ -14,12 +15,18 @@ pub(super) const SECOND_VISIT_DAYS: i64 = 7;
 #[async_trait]
 pub trait Erasure: Send + Sync + 'static {
     /// Deletes a user for good, in one transaction: the user can never log in, call or be resumed, the e-mail
-    /// address and the username are free again, and what names the person is gone. Keys are revoked, and the
+    /// address (after a day, see [`UserError::AddressReserved`]) and the username are free again, and what names the person is gone. Keys are revoked, and the
     /// user's sessions, second factor and stored responses are deleted. Audit entries keep ids alone. Of ledger
     /// rows the request ids that callers chose are deleted, those of a long history by [`prune`] within a day.
     ///
     /// [`prune`]: crate::Maintenance::prune
-    async fn erase_user(&self, user: UserId, by: &AuditContext) -> Result<Erased, StoreError>;
+    /// [`UserError::AddressReserved`]: crate::UserError::AddressReserved
+    async fn erase_user(
+        &self,
+        user: UserId,
+        secret: &ServerSecret,
+        by: &AuditContext,
+    ) -> Result<Erased, StoreError>;
 }
 
 /// Outcome of [`Erasure::erase_user`].

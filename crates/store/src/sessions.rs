@@ -32,8 +32,8 @@ pub trait Sessions: Send + Sync + 'static {
     /// Begins a session. Ends the user's expired sessions, and the oldest beyond a hundred.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] unless the user exists, is active, and still has the password that was
-    /// checked.
+    /// [`StoreError::Missing`] unless the user exists, is active, still has the password that was checked, and
+    /// has no second factor that was not.
     async fn open_session(&self, session: &NewSession) -> Result<(), StoreError>;
 
     /// The user of a session that has not expired at `now`, whatever the user's status.
@@ -135,6 +135,9 @@ pub struct NewSession {
     pub digest: TokenDigest,
     /// The hash that the password was checked against; if it has changed since, no session begins.
     pub password_hash: Option<String>,
+    /// True if the log-in passed the user's second factor. If it did not, and one is enabled by now, no session
+    /// begins.
+    pub has_passed_factor: bool,
     pub kind: SessionKind,
     pub client: SessionClient,
     pub created_at: Timestamp,

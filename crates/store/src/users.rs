@@ -4,14 +4,30 @@ use super::StoreError;
 use async_trait::async_trait;
 use domain::actor::AuditContext;
 use domain::id::{PlanId, UserId};
+use domain::server_secret::ServerSecret;
 use domain::user::{LimitOverrides, Role, User, UserStatus};
 use jiff::Timestamp;
+
+/// Time for which an e-mail address that an account gave up cannot be registered with again, in hours: a new
+/// account would come with a fresh day's quota. No day of any time zone is longer.
+pub(super) const ADDRESS_RESERVED_HOURS: i64 = 25;
 
 /// Reading and changing users. Every change is audited in its own transaction.
 #[async_trait]
 pub trait Users: Send + Sync + 'static {
     /// Adds a user with the status active.
     async fn add_user(&self, user: &NewUser, by: &AuditContext) -> Result<User, UserError>;
+
+    /// Adds a user who registers, with the status active.
+    ///
+    /// # Errors
+    /// [`UserError::AddressReserved`] if another account gave the address up too recently.
+    async fn register_user(
+        &self,
+        user: &NewUser,
+        secret: &ServerSecret,
+        by: &AuditContext,
+    ) -> Result<User, UserError>;
 
     /// The user with this id.
     async fn user(&self, id: UserId) -> Result<Option<User>, StoreError>;
@@ -32,6 +48,9 @@ pub trait Users: Send + Sync + 'static {
 
     /// Applies the change and increments the user's version. A new password or a suspension ends the
     /// user's sessions and one-time links. `None` when there is no such user, or it was deleted.
+    ///
+    /// # Errors
+    /// [`UserError::LastAdmin`] if a user suspends or demotes the last active admin; the operator may.
     async fn change_user(
         &self,
         id: UserId,
@@ -80,6 +99,9 @@ pub struct UserChange {
     pub plan: Option<PlanId>,
     pub role: Option<Role>,
     pub status: Option<UserStatus>,
+    /// Hashes the former e-mail address, so that no other account takes it within the day. Users themselves cannot
+    /// take an address that another account gave up. Without it, neither is checked.
+    pub secret: Option<ServerSecret>,
 }
 
 impl UserChange {
@@ -123,6 +145,10 @@ pub enum UserError {
     UsernameTaken,
     #[error("there is no plan `{0}`")]
     NoSuchPlan(PlanId),
+    #[error("another account had this e-mail; it can be used again from {0}")]
+    AddressReserved(Timestamp),
+    #[error("no other active admin would be left")]
+    LastAdmin,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -133,7 +159,9 @@ impl UserError {
         match self {
             Self::Store(error) => error,
             Self::NoSuchPlan(_) => StoreError::Missing("plan"),
-            Self::EmailTaken | Self::UsernameTaken => StoreError::Corrupt(self.to_string()),
+            Self::EmailTaken | Self::UsernameTaken | Self::AddressReserved(_) | Self::LastAdmin => {
+                StoreError::Corrupt(self.to_string())
+            }
         }
     }
 }

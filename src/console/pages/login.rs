@@ -8,6 +8,7 @@ use crate::console::session::{SignedIn, Visitor, remove_cookie, set_cookie};
 use crate::control::api_error::ApiError;
 use crate::control::auth::AttemptTime;
 use crate::control::auth::identity::Presented;
+use crate::control::auth::verified_user::VerifiedUser;
 use crate::control::http::extract::Query;
 use crate::control::state::ControlState;
 use crate::control::views::fields::{Email, Password};
@@ -15,7 +16,6 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
-use store::sessions::Credentials;
 use system::clock;
 
 #[derive(Template)]
@@ -94,11 +94,11 @@ pub async fn log_in(
 pub(super) async fn begin_session(
     state: &ControlState,
     visitor: &Visitor,
-    checked: Credentials,
+    checked: VerifiedUser,
     next: &str,
 ) -> Result<Response, PageError> {
     let (context, identity) = (&visitor.context, &state.identity);
-    context.set_user(checked.user.id);
+    context.set_user(checked.credentials.user.id);
     let token =
         identity.begin_console(&*state.store, checked, context.client(), clock::now()).await?;
     let mut response = redirect(next);

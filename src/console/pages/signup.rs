@@ -93,7 +93,7 @@ async fn welcome(
     account: NewAccount,
 ) -> Result<Response, PageError> {
     let Visitor { mut page, context, .. } = visitor;
-    let email = account.checked.user.email.clone();
+    let email = account.checked.credentials.user.email.clone();
     let client = context.client();
     let token =
         state.identity.begin_console(&*state.store, account.checked, client, clock::now()).await?;

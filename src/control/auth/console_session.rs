@@ -1,13 +1,14 @@
 //! Sessions of the console: a browser proves itself by one cookie, which lasts as long as the session.
 
 use super::identity::Identity;
+use super::verified_user::VerifiedUser;
 use crate::control::api_error::ApiError;
 use domain::id::SessionId;
 use domain::refresh_token::RefreshToken;
 use jiff::{SignedDuration, Timestamp};
 use store::Sessions;
 use store::StoreError;
-use store::sessions::{ConsoleSession, Credentials, NewSession, SessionClient, SessionKind};
+use store::sessions::{ConsoleSession, NewSession, SessionClient, SessionKind};
 
 /// The use of a session is recorded at most this often.
 const RECORD_USE_EVERY: SignedDuration = SignedDuration::from_mins(1);
@@ -16,21 +17,23 @@ impl Identity {
     /// Begins a console session of a user whose password was verified or set. Returns the value of its cookie.
     ///
     /// # Errors
-    /// [`ApiError::InvalidCredentials`] if the password was changed meanwhile.
+    /// [`ApiError::InvalidCredentials`] if the password was changed or a second factor enabled meanwhile.
     pub async fn begin_console(
         &self,
         store: &dyn Sessions,
-        checked: Credentials,
+        verified: VerifiedUser,
         client: SessionClient,
         now: Timestamp,
     ) -> Result<RefreshToken, ApiError> {
+        let VerifiedUser { credentials, has_passed_factor } = verified;
         let session = SessionId::new();
         let token = RefreshToken::generate(session).map_err(|_| ApiError::Internal)?;
         let new = NewSession {
             id: session,
-            user: checked.user.id,
+            user: credentials.user.id,
             digest: token.digest(&self.secret),
-            password_hash: checked.password_hash,
+            password_hash: credentials.password_hash,
+            has_passed_factor,
             kind: SessionKind::Console,
             client,
             created_at: now,

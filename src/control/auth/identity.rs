@@ -6,6 +6,7 @@ use super::login_throttle::{LoginAttempt, LoginThrottle};
 use super::passwords::{PasswordHasher, Scheduling};
 use super::second_factor::SecondFactorCheck;
 use super::throttle::{Backoff, Throttle};
+use super::verified_user::VerifiedUser;
 use crate::config::{Accounts, Billing};
 use crate::control::api_error::ApiError;
 use crate::http::client_ip;
@@ -110,6 +111,12 @@ impl Identity {
         }
     }
 
+    /// The secret that keys the hashes of what the store keeps.
+    #[must_use]
+    pub fn secret(&self) -> &ServerSecret {
+        &self.secret
+    }
+
     /// Counts a registration from `address`.
     ///
     /// # Errors
@@ -159,7 +166,7 @@ impl Identity {
         store: &dyn Store,
         presented: Presented<'_>,
         (address, at): (IpAddr, AttemptTime),
-    ) -> Result<Credentials, ApiError> {
+    ) -> Result<VerifiedUser, ApiError> {
         let Presented { email, password, code } = presented;
         let attempt =
             self.logins.begin(email, address, at.instant).map_err(ApiError::TooManyAttempts)?;
@@ -168,7 +175,8 @@ impl Identity {
         let (Some(mut found), Verified::Yes | Verified::YesRehash) = (found, verified) else {
             return Err(ApiError::InvalidCredentials);
         };
-        self.may_log_in(store, &found.user, code, (&attempt, at)).await.inspect_err(|error| {
+        let checked = self.may_log_in(store, &found.user, code, (&attempt, at)).await;
+        let has_passed_factor = checked.inspect_err(|error| {
             // Of those who know the password, only a wrong code is a guess.
             if !matches!(error, ApiError::InvalidCode) {
                 self.logins.cancelled(&attempt);
@@ -178,17 +186,18 @@ impl Identity {
         if verified == Verified::YesRehash {
             found = self.rehashed(store, found, password).await?;
         }
-        Ok(found)
+        Ok(VerifiedUser { credentials: found, has_passed_factor })
     }
 
-    /// Checks that a user whose password is right is active, and the code.
+    /// Checks that a user whose password is right is active, and the code. Returns true if there is a second
+    /// factor.
     async fn may_log_in(
         &self,
         store: &dyn Store,
         user: &User,
         code: Option<&str>,
         (attempt, at): (&LoginAttempt, AttemptTime),
-    ) -> Result<(), ApiError> {
+    ) -> Result<bool, ApiError> {
         user.status.check()?;
         self.second_factor.check_login(store, user, code, (attempt.is_known_host, at)).await
     }
@@ -235,7 +244,8 @@ impl Identity {
         }
     }
 
-    /// Verifies the password of a logged-in user, and the code if the user has a second factor.
+    /// Verifies the password of a logged-in user, and the code if the user has a second factor: then it returns
+    /// true.
     ///
     /// # Errors
     /// [`ApiError::WrongPassword`], [`ApiError::TooManyAttempts`], and those of
@@ -246,7 +256,7 @@ impl Identity {
         (user, session): (&User, SessionId),
         (password, code): (&str, Option<&str>),
         at: AttemptTime,
-    ) -> Result<(), ApiError> {
+    ) -> Result<bool, ApiError> {
         self.confirm_password(store, (user, session), password, at.instant).await?;
         self.confirm_code(store, (user, session), code, at).await
     }
@@ -270,7 +280,7 @@ impl Identity {
         if code.is_none() || !has_factor {
             return Err(ApiError::password_required());
         }
-        self.confirm_code(store, (user, session), code, at).await
+        self.confirm_code(store, (user, session), code, at).await.map(drop)
     }
 
     async fn confirm_password(
@@ -298,14 +308,14 @@ impl Identity {
         (user, session): (&User, SessionId),
         code: Option<&str>,
         at: AttemptTime,
-    ) -> Result<(), ApiError> {
+    ) -> Result<bool, ApiError> {
         if code.is_some() {
             let attempt = self.code_confirmations.attempt(&session, at.instant);
             attempt.map_err(ApiError::TooManyAttempts)?;
         }
-        self.second_factor.check_in_session(store, user, code, at).await?;
+        let has_factor = self.second_factor.check_in_session(store, user, code, at).await?;
         self.code_confirmations.reset(&session);
-        Ok(())
+        Ok(has_factor)
     }
 
     /// Checks the first code of a second factor that is being set up. Returns its time step.
@@ -332,22 +342,24 @@ impl Identity {
     /// Begins a session of a user whose password was verified or set.
     ///
     /// # Errors
-    /// [`ApiError::InvalidCredentials`] if the password was changed meanwhile.
+    /// [`ApiError::InvalidCredentials`] if the password was changed or a second factor enabled meanwhile.
     pub async fn begin(
         &self,
         store: &dyn Sessions,
-        checked: Credentials,
+        verified: VerifiedUser,
         client: SessionClient,
         now: Timestamp,
     ) -> Result<TokenPair, ApiError> {
-        let user = checked.user.id;
+        let VerifiedUser { credentials, has_passed_factor } = verified;
+        let user = credentials.user.id;
         let session = SessionId::new();
         let refresh = RefreshToken::generate(session).map_err(|_| ApiError::Internal)?;
         let new = NewSession {
             id: session,
             user,
             digest: refresh.digest(&self.secret),
-            password_hash: checked.password_hash,
+            password_hash: credentials.password_hash,
+            has_passed_factor,
             kind: SessionKind::Api,
             client,
             created_at: now,

@@ -10,6 +10,7 @@ pub mod passwords;
 pub mod login_throttle;
 pub mod second_factor;
 pub mod throttle;
+pub mod verified_user;
 
 use crate::control::api_error::ApiError;
 use crate::control::http::middleware::RequestContext;

@@ -44,7 +44,8 @@ impl SecondFactorCheck {
         }
     }
 
-    /// Checks the code of a log-in whose password is right. Users without a second factor need none.
+    /// Checks the code of a log-in whose password is right. Users without a second factor need none: then it
+    /// returns false.
     ///
     /// # Errors
     /// [`ApiError::SecondFactorRequired`], [`ApiError::InvalidCode`], [`ApiError::UnreadableSecondFactor`],
@@ -55,17 +56,18 @@ impl SecondFactorCheck {
         user: &User,
         code: Option<&str>,
         (is_known_host, at): (bool, AttemptTime),
-    ) -> Result<(), ApiError> {
-        let Some(factor) = enabled(store, user.id).await? else { return Ok(()) };
+    ) -> Result<bool, ApiError> {
+        let Some(factor) = enabled(store, user.id).await? else { return Ok(false) };
         let code = code.ok_or(ApiError::SecondFactorRequired)?;
         let throttle = (!is_known_host).then_some(&self.login_attempts);
         match self.compare(store, user, &factor, code, (throttle, at)).await? {
-            Comparison::Accepted => Ok(()),
+            Comparison::Accepted => Ok(true),
             Comparison::Wrong => Err(ApiError::InvalidCode),
         }
     }
 
-    /// Checks the code that a logged-in user enters. Users without a second factor need none.
+    /// Checks the code that a logged-in user enters. Users without a second factor need none: then it returns
+    /// false.
     ///
     /// # Errors
     /// [`ApiError::CodeRequired`], [`ApiError::WrongCode`], [`ApiError::UnreadableSecondFactor`],
@@ -76,12 +78,12 @@ impl SecondFactorCheck {
         user: &User,
         code: Option<&str>,
         at: AttemptTime,
-    ) -> Result<(), ApiError> {
-        let Some(factor) = enabled(store, user.id).await? else { return Ok(()) };
+    ) -> Result<bool, ApiError> {
+        let Some(factor) = enabled(store, user.id).await? else { return Ok(false) };
         let code = code.ok_or(ApiError::CodeRequired)?;
         let throttle = Some(&self.session_attempts);
         match self.compare(store, user, &factor, code, (throttle, at)).await? {
-            Comparison::Accepted => Ok(()),
+            Comparison::Accepted => Ok(true),
             Comparison::Wrong => Err(ApiError::WrongCode),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::control::api_error::{ApiError, ErrorBody};
 use axum::http::StatusCode;
+use jiff::Timestamp;
 use quota::backend::QuotaUnavailable;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -95,7 +96,10 @@ error_sets! {
     /// Registration.
     RegistrationClosed: [ApiError::RegistrationClosed];
     /// Routes that set an e-mail address or a username.
-    AlreadyExists: [ApiError::AlreadyTaken("email"), ApiError::AlreadyTaken("username")];
+    AlreadyExists: [
+        ApiError::AlreadyTaken("email"), ApiError::AlreadyTaken("username"),
+        ApiError::AddressReserved(Timestamp::UNIX_EPOCH),
+    ];
     /// Adding the first admin.
     FirstAdminExists: [ApiError::AdminExists, ApiError::AlreadyTaken("email")];
     /// Accepting an invitation.

@@ -58,7 +58,7 @@ pub async fn delete_own(
 
 /// Deletes a user.
 pub async fn erase(state: &ControlState, user: UserId, by: &AuditContext) -> Result<(), ApiError> {
-    match state.store.erase_user(user, by).await? {
+    match state.store.erase_user(user, state.identity.secret(), by).await? {
         Erased::Done => {
             tracing::info!(%user, actor = %by.actor, "user deleted");
             Ok(())

@@ -3,6 +3,7 @@
 use super::session::{LoggedIn, logged_in};
 use crate::control::account_links;
 use crate::control::api_error::ApiError;
+use crate::control::auth::verified_user::VerifiedUser;
 use crate::control::auth::{AnyCredential, AttemptTime, CurrentUser};
 use crate::control::http::extract::{JsonBody, PreferredLanguage};
 use crate::control::http::middleware::RequestContext;
@@ -111,6 +112,7 @@ pub async fn change_own(
     let change = UserChange {
         email: form.email.map(|email| email.0),
         username: form.username.map(|name| name.map(|name| name.0)),
+        secret: Some(state.identity.secret().clone()),
         ..UserChange::default()
     };
     let changed = state.store.change_user(current.user.id, &change, &current.by).await?;
@@ -140,14 +142,15 @@ pub async fn replace_password(
     state: &ControlState,
     current: &CurrentUser,
     form: PasswordChange,
-) -> Result<Credentials, ApiError> {
+) -> Result<VerifiedUser, ApiError> {
     let identity = &state.identity;
     let proof = (&*form.current_password.0, form.code.as_ref().map(|code| &*code.0));
     let session = (&current.user, current.session);
-    identity.confirm(&*state.store, session, proof, AttemptTime::now()).await?;
+    let confirmed = identity.confirm(&*state.store, session, proof, AttemptTime::now()).await;
+    let has_passed_factor = confirmed?;
     let password_hash = Some(identity.passwords.hash(&form.new_password.0).await?);
     let change = UserChange { password_hash: password_hash.clone(), ..UserChange::default() };
     let changed = state.store.change_user(current.user.id, &change, &current.by).await?;
     let user = changed.ok_or(ApiError::InvalidToken)?;
-    Ok(Credentials { user, password_hash })
+    Ok(VerifiedUser { credentials: Credentials { user, password_hash }, has_passed_factor })
 }

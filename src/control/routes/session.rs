@@ -4,6 +4,7 @@ use super::keys::new_key;
 use crate::control::account_links;
 use crate::control::api_error::ApiError;
 use crate::control::auth::identity::{Presented, TokenPair};
+use crate::control::auth::verified_user::VerifiedUser;
 use crate::control::auth::{AttemptTime, CurrentUser};
 use crate::control::http::extract::{JsonBody, PreferredLanguage};
 use crate::control::http::middleware::RequestContext;
@@ -91,7 +92,7 @@ pub async fn register(
     JsonBody(form): JsonBody<Registration>,
 ) -> Result<(StatusCode, Json<Registered>), ApiError> {
     let NewAccount { checked, secret } = create_account(&state, &context, form, language).await?;
-    let user = UserView::of(&state, checked.user.clone()).await?;
+    let user = UserView::of(&state, checked.credentials.user.clone()).await?;
     let tokens =
         state.identity.begin(&*state.store, checked, context.client(), clock::now()).await?;
     let api_key = secret.map(|secret| secret.reveal().to_owned());
@@ -100,7 +101,7 @@ pub async fn register(
 
 /// A new account with its first key.
 pub struct NewAccount {
-    pub checked: Credentials,
+    pub checked: VerifiedUser,
     /// `None` if the e-mail address has to be verified first.
     pub secret: Option<PlainKey>,
 }
@@ -132,12 +133,13 @@ pub async fn create_account(
     // The actor of the creation is the gateway: the user does not exist yet.
     let by =
         AuditContext { actor: Actor::Gateway, at: now, request_id: Some(context.request_id()) };
-    let user = state.store.add_user(&new, &by).await?;
+    let user = state.store.register_user(&new, identity.secret(), &by).await?;
     context.set_user(user.id);
     let by = AuditContext { actor: Actor::User(user.id), ..by };
     let secret = first_key(state, &user, &by).await?;
     account_links::offer_verification(state, &user, (context.address, language)).await;
-    Ok(NewAccount { checked: Credentials { user, password_hash: new.password_hash }, secret })
+    let credentials = Credentials { user, password_hash: new.password_hash };
+    Ok(NewAccount { checked: VerifiedUser::without_factor(credentials), secret })
 }
 
 /// Log in
@@ -160,7 +162,7 @@ pub async fn login(
     };
     let from = (context.address, AttemptTime::now());
     let checked = identity.check(&*state.store, presented, from).await?;
-    context.set_user(checked.user.id);
+    context.set_user(checked.credentials.user.id);
     logged_in(&state, checked, context.client()).await.map(Json)
 }
 
@@ -209,10 +211,10 @@ async fn first_key(
 /// Begins a session of a user whose password was verified.
 pub async fn logged_in(
     state: &ControlState,
-    checked: Credentials,
+    checked: VerifiedUser,
     client: SessionClient,
 ) -> Result<LoggedIn, ApiError> {
-    let user = checked.user.clone();
+    let user = checked.credentials.user.clone();
     let tokens = state.identity.begin(&*state.store, checked, client, clock::now()).await?;
     Ok(LoggedIn { user: UserView::of(state, user).await?, tokens })
 }

@@ -73,7 +73,7 @@ async fn an_account_is_deleted_with_everything_that_names_its_person() {
 }
 
 #[tokio::test]
-async fn a_deleted_user_stays_deleted_and_leaves_the_address_free() {
+async fn a_deleted_user_stays_deleted_and_the_address_is_reserved_for_a_day() {
     let control = control().await;
     let (ada, root) = (control.user().await, control.admin().await);
     let admin = Some(&*root.token);
@@ -93,10 +93,12 @@ async fn a_deleted_user_stays_deleted_and_leaves_the_address_free() {
     control.store.add_key(ada.user.id, &key, &by).await.unwrap_err();
 
     let form = json!({ "email": "ada@example.com", "password": "another password" });
-    let again = control.post("/api/v1/users/register", None, form).await.ok();
-    assert_ne!(again["user"]["id"], json!(ada.user.id.to_string()));
+    let again = control.post("/api/v1/users/register", None, form).await;
+    again.refused(409, "email_reserved");
     control.login("ada@example.com", PASSWORD).await.refused(401, "invalid_credentials");
-    let history = control.get("/api/v1/usage/history", again["access_token"].as_str()).await.ok();
+    let again = control.person("ada@example.com", Role::User).await;
+    assert_ne!(again.user.id, ada.user.id);
+    let history = control.get("/api/v1/usage/history", Some(&again.token)).await.ok();
     assert_eq!(history["data"], json!([]), "nothing of the earlier account");
 }
 

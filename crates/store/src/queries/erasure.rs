@@ -1,14 +1,15 @@
 //! Deletes users.
 
 use super::dialect::{self, Backend, Connection, next_change};
-use super::{audit, one_time_links, second_factors, sessions, users};
+use super::{audit, one_time_links, released_addresses, second_factors, sessions, users};
 use crate::StoreError;
 use crate::audit::Change;
 use crate::erasure::{Erased, Erasure, SECOND_VISIT_DAYS, VISIT_BATCH};
 use async_trait::async_trait;
 use domain::actor::AuditContext;
 use domain::id::UserId;
-use domain::user::{Role, User, UserStatus, erased_email};
+use domain::server_secret::ServerSecret;
+use domain::user::{Role, UserStatus, erased_email};
 use jiff::{SignedDuration, Timestamp};
 use telemetry::labels::StoreOp;
 use uuid::Uuid;
@@ -18,16 +19,22 @@ type DueVisit = (Uuid, i64, i64, i64);
 
 #[async_trait]
 impl Erasure for Backend {
-    async fn erase_user(&self, user: UserId, by: &AuditContext) -> Result<Erased, StoreError> {
+    async fn erase_user(
+        &self,
+        user: UserId,
+        secret: &ServerSecret,
+        by: &AuditContext,
+    ) -> Result<Erased, StoreError> {
         let erased = self
             .transaction(StoreOp::Accounts, async |tx| {
                 dialect::lock_change_sequence(tx).await?;
                 let found = users::lock(tx, user).await?.map(|found| found.user);
                 match found {
                     Some(found) if found.status != UserStatus::Deleted => {
-                        if is_last_admin(tx, &found).await? {
+                        if users::is_last_admin(tx, &found).await? {
                             return Ok(Erased::LastAdmin);
                         }
+                        released_addresses::release(tx, &found, secret, by.at).await?;
                         erase(tx, user, by).await?;
                         Ok(Erased::Done)
                     }
@@ -39,26 +46,6 @@ impl Erasure for Backend {
         self.handle.publish(Some(user)).await?;
         Ok(erased)
     }
-}
-
-/// True if the user is an active admin, and no other is.
-async fn is_last_admin(tx: &mut Connection, user: &User) -> Result<bool, StoreError> {
-    if user.role != Role::Admin || user.status != UserStatus::Active {
-        return Ok(false);
-    }
-    let other: Option<i32> = sqlx::query_scalar(
-        "select 1
-         from users
-         where role = 'admin'
-           and role <> 'user'
-           and status = 'active'
-           and id <> $1
-         limit 1",
-    )
-    .bind(user.id.0)
-    .fetch_optional(tx)
-    .await?;
-    Ok(other.is_none())
 }
 
 async fn erase(tx: &mut Connection, user: UserId, by: &AuditContext) -> Result<(), StoreError> {

@@ -289,6 +289,30 @@ async fn revoke(tx: &mut Connection, key: &KeyId, now: Timestamp) -> Result<bool
     Ok(done.rows_affected() > 0)
 }
 
+/// Revokes all keys of a user.
+pub(super) async fn revoke_all(
+    tx: &mut Connection,
+    user: UserId,
+    by: &AuditContext,
+) -> Result<(), StoreError> {
+    let live: Vec<String> = sqlx::query_scalar(
+        "select id
+         from api_key
+         where user_id = $1
+           and revoked_at is null",
+    )
+    .bind(user.0)
+    .fetch_all(&mut *tx)
+    .await?;
+    for key in live.iter().map(|key| KeyId::from(&**key)) {
+        revoke(tx, &key, by.at).await?;
+        if let Some(revoked) = find(&mut *tx, &key, None).await? {
+            audit::append(tx, &of_revoked(&revoked), by).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Revokes a key that another one replaces, or lets it expire at `ends_at` at the latest.
 async fn retire(
     tx: &mut Connection,

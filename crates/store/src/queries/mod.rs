@@ -13,6 +13,7 @@ mod maintenance;
 mod one_time_links;
 mod plans;
 mod reconciliation;
+mod released_addresses;
 mod reports;
 mod second_factors;
 mod secret;

@@ -2,10 +2,9 @@
 //!
 //! A user's row is locked before the rows of the user's links, in every verb, so that verbs cannot deadlock.
 
-use super::audit;
 use super::dialect::{self, Backend, Connection, for_update};
-use super::second_factors;
 use super::users::{self, change_in, insert, lock};
+use super::{audit, keys, second_factors};
 use crate::StoreError;
 use crate::audit::Change;
 use crate::one_time_links::{FirstAdmin, NewLink, OneTimeLinks, PresentedLink, SetupState};
@@ -216,9 +215,10 @@ async fn redeem(
         .map_err(StoreError::from)?;
     let by = AuditContext { actor: Actor::User(user), ..by.clone() };
     if link.purpose == LinkPurpose::ResetPassword && found.user.email_verified_at.is_none() {
-        // Until now the address may have been another person's claim: its second factor must not lock out
-        // the owner.
+        // Until now the address may have been another person's claim, whose second factor must not lock out the
+        // owner, and whose keys must not work on the owner's account.
         second_factors::remove_audited(tx, user, &by).await?;
+        keys::revoke_all(tx, user, &by).await?;
     }
     change_in(tx, user, change, &by).await
 }

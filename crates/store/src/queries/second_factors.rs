@@ -215,7 +215,7 @@ async fn enable(
     Ok(done.rows_affected() > 0)
 }
 
-async fn is_enabled(tx: &mut Connection, user: UserId) -> Result<bool, StoreError> {
+pub(super) async fn is_enabled(tx: &mut Connection, user: UserId) -> Result<bool, StoreError> {
     let enabled: Option<i32> = sqlx::query_scalar(
         "select 1 from second_factor where user_id = $1 and enabled_at is not null",
     )

@@ -1,8 +1,8 @@
 //! Log-ins and their sessions.
 
 use super::dialect::{Backend, Connection};
-use super::secret;
 use super::users::{CredentialsRow, UserRow, find, lock};
+use super::{second_factors, secret};
 use crate::sessions::{
     ConsoleSession, Rotated, Rotation, SessionClient, SessionInfo, Sessions, TokenDigest,
 };
@@ -56,6 +56,10 @@ impl Sessions for Backend {
         self.transaction(StoreOp::Sessions, async |tx| {
             let found = lock(tx, session.user).await?;
             if !found.is_some_and(|found| session.is_for(&found)) {
+                return Err(StoreError::Missing("user"));
+            }
+            // It may have been enabled since the password was checked. Enabling locks the user's row as well.
+            if !session.has_passed_factor && second_factors::is_enabled(tx, session.user).await? {
                 return Err(StoreError::Missing("user"));
             }
             sqlx::query(

@@ -3,15 +3,16 @@
 
 use super::dialect::{self, Backend, Connection, Driver};
 use super::dialect::{for_no_key_update, id_in, next_change, page_end, page_start};
-use super::{audit, one_time_links, sessions};
+use super::{audit, one_time_links, released_addresses, sessions};
 use crate::StoreError;
 use crate::audit::Change;
 use crate::encode;
 use crate::sessions::Credentials;
 use crate::users::{NewUser, UserChange, UserError, UserFilter, Users};
 use async_trait::async_trait;
-use domain::actor::AuditContext;
+use domain::actor::{Actor, AuditContext};
 use domain::id::{PlanId, UserId};
+use domain::server_secret::ServerSecret;
 use domain::user::{Role, User, UserStatus};
 use jiff::Timestamp;
 use sqlx::error::{DatabaseError, ErrorKind};
@@ -46,6 +47,21 @@ pub(super) struct CredentialsRow {
 impl Users for Backend {
     async fn add_user(&self, user: &NewUser, by: &AuditContext) -> Result<User, UserError> {
         self.transaction(StoreOp::Accounts, async |tx| {
+            let added = insert(tx, user).await?;
+            audit::append(tx, &Change::of_user(None, &added, false), by).await?;
+            Ok(added)
+        })
+        .await
+    }
+
+    async fn register_user(
+        &self,
+        user: &NewUser,
+        secret: &ServerSecret,
+        by: &AuditContext,
+    ) -> Result<User, UserError> {
+        self.transaction(StoreOp::Accounts, async |tx| {
+            released_addresses::check(tx, (None, &user.email), secret, by.at).await?;
             let added = insert(tx, user).await?;
             audit::append(tx, &Change::of_user(None, &added, false), by).await?;
             Ok(added)
@@ -239,6 +255,12 @@ pub(super) async fn change_in(
     if let Some((from, to)) = zones(tx, &before.plan, &after.plan).await? {
         after.overrides.time_zone = before.overrides.zone_after(&from, &to, by.at);
     }
+    if by.actor != Actor::Operator && ends_last_admin(tx, &before, &after).await? {
+        return Err(UserError::LastAdmin);
+    }
+    if let Some(secret) = &change.secret {
+        released_addresses::exchange(tx, (&before, &after), secret, by).await?;
+    }
     let after = update(tx, &after, password_hash).await?;
     if change.ends_sessions() {
         sessions::end_all(tx, id).await?;
@@ -248,6 +270,39 @@ pub(super) async fn change_in(
     }
     audit::append(tx, &Change::of_user(Some(&before), &after, new_password), by).await?;
     Ok(Some(after))
+}
+
+/// True if the change leaves no active admin. Changes wait for each other, so that two admins cannot demote one
+/// another.
+async fn ends_last_admin(
+    tx: &mut Connection,
+    before: &User,
+    after: &User,
+) -> Result<bool, StoreError> {
+    if after.role == Role::Admin && after.status == UserStatus::Active {
+        return Ok(false);
+    }
+    is_last_admin(tx, before).await
+}
+
+/// True if the user is an active admin, and no other is.
+pub(super) async fn is_last_admin(tx: &mut Connection, user: &User) -> Result<bool, StoreError> {
+    if user.role != Role::Admin || user.status != UserStatus::Active {
+        return Ok(false);
+    }
+    let other: Option<i32> = sqlx::query_scalar(
+        "select 1
+         from users
+         where role = 'admin'
+           and role <> 'user'
+           and status = 'active'
+           and id <> $1
+         limit 1",
+    )
+    .bind(user.id.0)
+    .fetch_optional(tx)
+    .await?;
+    Ok(other.is_none())
 }
 
 /// The time zones of two plans, if the plans differ and both exist.

@@ -10,13 +10,13 @@ use crate::console::pages::login::begin_session;
 use crate::console::session::Visitor;
 use crate::control::account_links;
 use crate::control::api_error::ApiError;
+use crate::control::auth::verified_user::VerifiedUser;
 use crate::control::http::extract::Query;
 use crate::control::state::ControlState;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
-use store::sessions::Credentials;
 
 const NEWEST: &str = text("Use the newest link in the gateway's log, or log in as the admin.");
 
@@ -80,7 +80,7 @@ async fn try_create(
     state: &ControlState,
     visitor: &Visitor,
     form: SetupForm,
-) -> Result<Credentials, ApiError> {
+) -> Result<VerifiedUser, ApiError> {
     let email = fields::email(&visitor.page, form.email)?;
     let password = fields::new_password(&visitor.page, form.new_password)?;
     let admin = (email.0, &*password.0);

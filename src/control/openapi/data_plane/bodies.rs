@@ -11,6 +11,7 @@ use utoipa::openapi::{Ref, RefOr};
 #[schema(example = json!({"model": "grok-4.3", "messages": [{"role": "user", "content": "Hello"}]}))]
 pub struct ChatRequest {
     /// A model id or alias from `GET /v1/models`.
+    #[schema(min_length = 1)]
     pub model: String,
     /// The conversation; at least one message.
     #[schema(min_items = 1)]
@@ -81,6 +82,7 @@ pub struct Model {
 #[schema(example = json!({"model": "grok-4.3", "input": "Hello", "max_output_tokens": 200}))]
 pub struct ResponseRequest {
     /// A model id or alias from `GET /v1/models`.
+    #[schema(min_length = 1)]
     pub model: String,
     /// A text, or a list of items such as messages.
     #[schema(schema_with = text_or_items)]
@@ -108,6 +110,7 @@ pub struct ResponseRequest {
 #[schema(example = json!({"model": "grok-4.3", "prompt": "Once upon a time", "max_tokens": 20}))]
 pub struct CompletionRequest {
     /// A model id or alias from `GET /v1/models`.
+    #[schema(min_length = 1)]
     pub model: String,
     /// A text or a list of texts; each may be a list of token ids.
     #[schema(schema_with = texts)]
@@ -126,6 +129,7 @@ pub struct CompletionRequest {
 #[schema(example = json!({"model": "simulated-embedding", "input": ["one text", "another"]}))]
 pub struct EmbeddingRequest {
     /// A model id or alias from `GET /v1/models`.
+    #[schema(min_length = 1)]
     pub model: String,
     /// A text or a list of texts; each may be a list of token ids.
     #[schema(schema_with = texts)]
@@ -140,6 +144,7 @@ pub struct EmbeddingRequest {
 #[schema(example = json!({"model": "grok-imagine-image", "prompt": "A lighthouse at night"}))]
 pub struct ImageRequest {
     /// A model id or alias from `GET /v1/models`.
+    #[schema(min_length = 1)]
     pub model: String,
     pub prompt: String,
     /// Number of images.
@@ -153,6 +158,7 @@ pub struct ImageRequest {
 #[schema(example = json!({"model": "grok-4.3", "max_tokens": 200, "messages": [{"role": "user", "content": "Hello"}]}))]
 pub struct MessageRequest {
     /// A model id or alias from `GET /v1/models`.
+    #[schema(min_length = 1)]
     pub model: String,
     /// Maximum number of output tokens; lowered to what the quota grants.
     #[schema(minimum = 1)]
@@ -170,6 +176,7 @@ pub struct MessageRequest {
 #[schema(example = json!({"model": "grok-4.3", "messages": [{"role": "user", "content": "Hello"}]}))]
 pub struct CountRequest {
     /// A model id or alias from `GET /v1/models`.
+    #[schema(min_length = 1)]
     pub model: String,
     /// The conversation; at least one message.
     #[schema(min_items = 1)]
@@ -181,6 +188,7 @@ pub struct CountRequest {
 #[schema(example = json!({"model": "grok-4.3", "text": "Hello there"}))]
 pub struct TokenizeRequest {
     /// A model id or alias from `GET /v1/models`.
+    #[schema(min_length = 1)]
     pub model: String,
     pub text: String,
 }

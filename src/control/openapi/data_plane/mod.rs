@@ -14,6 +14,7 @@ use utoipa::openapi::path::{
     Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn,
 };
 use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::ObjectBuilder;
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{
     ContentBuilder, HttpMethod, Object, OpenApi as Document, Ref, RefOr, Required, Response,
@@ -26,6 +27,9 @@ use utoipa::{OpenApi, PartialSchema, ToSchema};
 pub fn described(document: Document) -> Document {
     let mut document = document.merge_from(Schemas::openapi());
     for route in routes::ROUTES {
+        if let (Some(schema), Some(components)) = (route.request, &mut document.components) {
+            with_ascii_names(components.schemas.get_mut(&schema()));
+        }
         document.paths.add_path_operation(route.path, vec![route.method.into()], route.operation());
     }
     document
@@ -205,6 +209,14 @@ fn path_id(description: &str, example: &str) -> Parameter {
         .schema(Some(Object::with_type(Type::String)))
         .example(Some(example.into()))
         .build()
+}
+
+/// Says of a request body that its fields have ASCII names: others could be mistaken for known ones.
+fn with_ascii_names(schema: Option<&mut RefOr<Schema>>) {
+    if let Some(RefOr::T(Schema::Object(object))) = schema {
+        let names = ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"^[\x00-\x7f]*$"));
+        object.property_names = Some(Box::new(names.build().into()));
+    }
 }
 
 fn reference(schema: fn() -> String) -> RefOr<Schema> {

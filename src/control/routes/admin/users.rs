@@ -224,6 +224,7 @@ pub async fn change_user(
         role: form.role,
         status: form.status,
         overrides: form.overrides.map(|overrides| overrides.0.resolved(state)).transpose()?,
+        secret: Some(state.identity.secret().clone()),
         ..UserChange::default()
     };
     let changed = state.store.change_user(user.id, &change, &admin.by).await?;

@@ -1,7 +1,7 @@
 //! Deleted users: what is gone, what stays, and that it happens once.
 
 use super::sessions::{lives, open};
-use super::{Any, add_user, at, by, charge, lease, new_key, new_user};
+use super::{Any, add_user, at, by, charge, lease, new_key, new_user, server_secret};
 use domain::actor::AuditContext;
 use domain::charge::Charge;
 use domain::id::UserId;
@@ -14,7 +14,7 @@ use store::reports::HistoryFilter;
 use store::{Entry, Erased, NewUser, PRUNE_BATCH, StoreError, UserChange, all_keys};
 
 async fn erase(store: &Any, user: UserId) -> Erased {
-    store.erase_user(user, &by()).await.unwrap()
+    store.erase_user(user, &server_secret(), &by()).await.unwrap()
 }
 
 async fn charged(store: &Any, user: &User, count: u32) -> Vec<Charge> {
@@ -161,7 +161,7 @@ pub async fn a_long_history_is_visited_in_steps_and_once_more(store: Any) {
     };
     let before = sums().await;
     let now = AuditContext { at: at(1000), ..by() };
-    assert_eq!(store.erase_user(user.id, &now).await.unwrap(), Erased::Done);
+    assert_eq!(store.erase_user(user.id, &server_secret(), &now).await.unwrap(), Erased::Done);
     let left = named_rows(&store, user.id).await;
     assert!(left > 0 && left <= (PRUNE_BATCH + 100) as usize, "{left} of a first step");
     let mut steps = 0;

@@ -29,6 +29,7 @@ use domain::day::Day;
 use domain::id::{PlanId, UserId};
 use domain::key::{KeyLimits, Pepper, PlainKey};
 use domain::plan::{Plan, PlanLimits, PolicyChange, RequestPolicy, ServerTools, Window};
+use domain::server_secret::ServerSecret;
 use domain::user::{Role, User, UserStatus};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -60,6 +61,8 @@ macro_rules! suite {
                 users_come_in_pages
                 users_are_found_by_part_of_email_or_username
                 users_are_filtered_by_role_status_and_plan
+                two_admins_cannot_demote_each_other
+                an_address_that_was_given_up_is_reserved_for_a_day
                 every_change_raises_the_version_and_is_published_once
                 limits_of_a_user_can_be_set_and_removed
                 a_change_of_time_zone_keeps_the_current_day
@@ -93,6 +96,7 @@ macro_rules! suite {
                 credentials_hold_the_hash
                 a_hash_is_replaced_unless_it_was_changed
                 a_session_lives_until_it_ends
+                a_factor_that_was_enabled_during_a_log_in_is_needed
                 a_console_session_is_found_by_its_cookie_alone
                 a_session_needs_the_password_that_was_checked
                 a_session_continues_with_each_new_refresh_token
@@ -114,6 +118,7 @@ macro_rules! suite {
             one_time_links {
                 a_link_is_used_once_and_applies_its_change
                 a_reset_of_an_unverified_account_removes_the_second_factor
+                a_reset_of_an_unverified_account_revokes_its_keys
                 only_the_right_token_purpose_and_time_open_a_link
                 a_newer_link_of_the_same_purpose_ends_the_earlier
                 a_password_a_suspension_or_another_address_ends_links
@@ -238,6 +243,11 @@ pub fn at(seconds: i64) -> Timestamp {
 }
 
 /// Whoever changes something when it does not matter who.
+/// The secret of the gateway that uses the store.
+pub fn server_secret() -> ServerSecret {
+    ServerSecret::of(&Pepper::new(b"pepper"))
+}
+
 pub fn by() -> AuditContext {
     AuditContext::operator(at(9))
 }

@@ -1,13 +1,13 @@
 //! One-time links.
 
-use super::{Any, add_user, at, by, new_user, plan, second_factors, sessions, suspend};
+use super::{Any, add_user, at, by, new_key, new_user, plan, second_factors, sessions, suspend};
 use domain::id::{LinkId, UserId};
 use domain::one_time_link::{LinkDigest, LinkPurpose};
 use domain::user::{Role, User};
 use jiff::Timestamp;
 use store::audit::AuditFilter;
 use store::one_time_links::{FirstAdmin, NewLink, PresentedLink, SetupState};
-use store::{NewUser, StoreError, UserChange, UserError};
+use store::{NewUser, StoreError, UserChange, UserError, all_keys};
 
 const RESET: LinkPurpose = LinkPurpose::ResetPassword;
 const VERIFY: LinkPurpose = LinkPurpose::VerifyEmail;
@@ -87,6 +87,25 @@ pub async fn a_link_is_used_once_and_applies_its_change(store: Any) {
     let shown =
         |value: &Option<serde_json::Value>| value.as_ref().unwrap()["email_verified"].clone();
     assert_eq!((shown(&entries[0].before), shown(&entries[0].after)), (false.into(), true.into()));
+}
+
+pub async fn a_reset_of_an_unverified_account_revokes_its_keys(store: Any) {
+    let live = async |user: UserId| {
+        let keys = all_keys(&*store, user).await.unwrap();
+        keys.iter().filter(|key| key.revoked_at.is_none()).count()
+    };
+    let claimed = add_user(&store, "owner@b.c").await;
+    let proven = add_user(&store, "proven@b.c").await;
+    store.change_user(proven.id, &verified(), &by()).await.unwrap();
+    for (user, left) in [(&claimed, 0), (&proven, 2)] {
+        for name in ["one", "two"] {
+            store.add_key(user.id, &new_key(name), &by()).await.unwrap();
+        }
+        let reset = add(&store, user, RESET).await;
+        let change = UserChange { email_verified_at: Some(at(9)), ..password("new") };
+        assert!(store.redeem_link(&reset, &change, &by()).await.unwrap().is_some());
+        assert_eq!(live(user.id).await, left, "{}", user.email);
+    }
 }
 
 pub async fn only_the_right_token_purpose_and_time_open_a_link(store: Any) {

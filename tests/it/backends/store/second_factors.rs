@@ -36,8 +36,13 @@ async fn enable(store: &Any, user: UserId, byte: u8) -> bool {
 /// A user with an enabled second factor.
 pub async fn with_factor(store: &Any, email: &str) -> UserId {
     let user = add_user(store, email).await.id;
-    assert!(begin(store, user, 7).await && enable(store, user, 7).await);
+    with_factor_of(store, user).await;
     user
+}
+
+/// Enables a second factor of the user.
+pub async fn with_factor_of(store: &Any, user: UserId) {
+    assert!(begin(store, user, 7).await && enable(store, user, 7).await);
 }
 
 async fn uses(store: &Any, user: UserId, byte: u8) -> bool {

@@ -1,6 +1,6 @@
 //! Log-ins and their sessions.
 
-use super::{Any, add_user, at, by, new_key, new_user, suspend};
+use super::{Any, add_user, at, by, new_key, new_user, second_factors, suspend};
 use domain::id::{SessionId, UserId};
 use domain::user::{LimitOverrides, Role, UserStatus};
 use jiff::Timestamp;
@@ -33,6 +33,7 @@ async fn session(
         user,
         digest: [1; 32],
         password_hash,
+        has_passed_factor: false,
         kind: SessionKind::Api,
         client: SessionClient::default(),
         created_at,
@@ -106,6 +107,7 @@ pub async fn a_session_lives_until_it_ends(store: Any) {
         user: UserId::new(),
         digest: [1; 32],
         password_hash: None,
+        has_passed_factor: false,
         kind: SessionKind::Api,
         client: SessionClient::default(),
         created_at: at(1),
@@ -116,6 +118,17 @@ pub async fn a_session_lives_until_it_ends(store: Any) {
     let again = NewSession { id: two, user: user.id, ..nobody };
     store.open_session(&again).await.unwrap();
     assert!(lives(&store, two, at(2)).await);
+}
+
+pub async fn a_factor_that_was_enabled_during_a_log_in_is_needed(store: Any) {
+    let user = add_user(&store, "a@b.c").await.id;
+    let without = session(&store, SessionId::new(), user, at(1), at(100)).await;
+    second_factors::with_factor_of(&store, user).await;
+    let begun = store.open_session(&without).await;
+    assert!(matches!(begun, Err(StoreError::Missing("user"))), "{begun:?}");
+    let with = NewSession { has_passed_factor: true, ..without };
+    store.open_session(&with).await.unwrap();
+    assert!(lives(&store, with.id, at(2)).await);
 }
 
 pub async fn a_console_session_is_found_by_its_cookie_alone(store: Any) {

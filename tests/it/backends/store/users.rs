@@ -1,11 +1,12 @@
 //! Users.
 
-use super::{Any, add_user, at, by, changed, new_key, new_user, plan, suspend};
-use domain::actor::AuditContext;
+use super::{Any, add_user, at, by, changed, new_key, new_user, plan, server_secret, suspend};
+use domain::actor::{Actor, AuditContext};
 use domain::id::{KeyId, PlanId, RequestId, SessionId, UpgradeId, UserId};
 use domain::plan::{Plan, PlanLimits, Window};
 use domain::user::{LimitOverrides, Role, User, UserStatus};
 use futures_util::future::join_all;
+use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use std::sync::Arc;
 use store::audit::AuditFilter;
@@ -192,6 +193,67 @@ pub async fn users_are_filtered_by_role_status_and_plan(store: Any) {
         let rest = store.users(&filter, found.first().map(|user| user.id), 9).await.unwrap();
         assert_eq!(rest.len(), found.len().saturating_sub(1));
     }
+}
+
+pub async fn two_admins_cannot_demote_each_other(store: Any) {
+    add_user(&store, "a@b.c").await;
+    let admin = |email: &str| NewUser { role: Role::Admin, ..new_user(email, "basic") };
+    let one = store.add_user(&admin("1@b.c"), &by()).await.unwrap().id;
+    let two = store.add_user(&admin("2@b.c"), &by()).await.unwrap().id;
+    let demotion = UserChange { role: Some(Role::User), ..UserChange::default() };
+    let suspension = UserChange { status: Some(UserStatus::Suspended), ..UserChange::default() };
+    let of = |admin: UserId| AuditContext { actor: Actor::User(admin), ..by() };
+    let (by_one, by_two) = (of(one), of(two));
+    let (first, second) = tokio::join!(
+        store.change_user(two, &demotion, &by_one),
+        store.change_user(one, &suspension, &by_two),
+    );
+    let refused = [&first, &second].map(|outcome| matches!(outcome, Err(UserError::LastAdmin)));
+    assert!(refused[0] != refused[1], "{first:?} {second:?}");
+    let admins = UserFilter { role: Some(Role::Admin), ..UserFilter::default() };
+    let left = store.users(&admins, None, 9).await.unwrap();
+    let active = left.iter().find(|user| user.status == UserStatus::Active).unwrap();
+    // The operator has other ways in.
+    assert!(store.change_user(active.id, &suspension, &by()).await.unwrap().is_some());
+}
+
+pub async fn an_address_that_was_given_up_is_reserved_for_a_day(store: Any) {
+    let secret = server_secret();
+    let user = add_user(&store, "a@b.c").await.id;
+    let own = |hour: i64| {
+        let at = at(9) + SignedDuration::from_hours(hour);
+        AuditContext { actor: Actor::User(user), at, ..by() }
+    };
+    let to = |email: &str| UserChange {
+        email: Some(email.to_owned()),
+        secret: Some(secret.clone()),
+        ..UserChange::default()
+    };
+    let register = async |email: &str, hour: i64| {
+        let at = at(9) + SignedDuration::from_hours(hour);
+        let by = AuditContext { actor: Actor::Gateway, at, ..by() };
+        store.register_user(&new_user(email, "basic"), &secret, &by).await
+    };
+    let reserved = |hour: i64| at(9) + SignedDuration::from_hours(hour + 25);
+
+    // Of an account that lives on, which may take it back.
+    store.change_user(user, &to("n@b.c"), &own(0)).await.unwrap();
+    let refused = register("a@b.c", 24).await;
+    assert!(matches!(refused, Err(UserError::AddressReserved(until)) if until == reserved(0)));
+    store.change_user(user, &to("a@b.c"), &own(1)).await.unwrap();
+    // Of a deleted account.
+    store.erase_user(user, &secret, &own(2)).await.unwrap();
+    let refused = register("a@b.c", 26).await;
+    assert!(matches!(refused, Err(UserError::AddressReserved(until)) if until == reserved(2)));
+    // Another user cannot change to it either, but an admin decides otherwise.
+    let other = register("o@b.c", 3).await.unwrap();
+    let by_other = AuditContext { actor: Actor::User(other.id), ..own(3) };
+    let refused = store.change_user(other.id, &to("a@b.c"), &by_other).await;
+    assert!(matches!(refused, Err(UserError::AddressReserved(_))), "{refused:?}");
+    assert!(store.change_user(other.id, &to("n@b.c"), &by()).await.unwrap().is_some());
+    assert!(register("a@b.c", 27).await.is_ok(), "the day is over");
+    assert!(store.prune(reserved(30)).await.unwrap() > 0);
+    assert!(register("o@b.c", 4).await.is_ok(), "pruned");
 }
 
 pub async fn every_change_raises_the_version_and_is_published_once(store: Any) {
