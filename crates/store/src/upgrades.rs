@@ -31,6 +31,9 @@ pub trait Upgrades: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<Upgrade>, StoreError>;
 
+    /// At most `limit` requests of a user, the newest first.
+    async fn upgrades_of(&self, user: UserId, limit: u32) -> Result<Vec<Upgrade>, StoreError>;
+
     /// The newest request of a user, decided or not.
     async fn latest_upgrade(&self, user: UserId) -> Result<Option<Upgrade>, StoreError>;
 

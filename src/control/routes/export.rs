@@ -13,6 +13,7 @@ use crate::control::routes::sessions::{self, SessionView};
 use crate::control::routes::usage::history::ChargeView;
 use crate::control::state::ControlState;
 use crate::control::views::key::KeyView;
+use crate::control::views::upgrade::UpgradeView;
 use crate::control::views::user::UserView;
 use axum::body::Body;
 use axum::extract::State;
@@ -57,6 +58,8 @@ pub struct ExportHead {
     /// All keys without their secrets, including revoked ones.
     keys: Vec<KeyView>,
     sessions: Vec<SessionView>,
+    /// Requests for another plan, newest first.
+    plan_requests: Vec<UpgradeView>,
 }
 
 /// A change of the account or of one of its keys.
@@ -76,7 +79,7 @@ pub struct ExportedChange {
 }
 
 /// An export that is being written.
-struct Writing {
+struct ExportStream {
     store: Arc<dyn Store>,
     user: UserId,
     section: Section,
@@ -95,8 +98,8 @@ enum Section {
 
 /// Export your account
 ///
-/// A JSON document with everything that is stored about you: profile, keys without their secrets, changes, and
-/// all calls. It is written as it is read; a document that does not end with `}` was cut off. Limited to a few
+/// A JSON document with everything that is stored about you: profile, keys without their secrets, requests for
+/// other plans, changes, and all calls. It is written as it is read; a document that does not end with `}` was cut off. Limited to a few
 /// exports per hour.
 #[utoipa::path(get, path = "/api/v1/users/export", tag = "Accounts", security(("token" = [])),
     responses((status = 200, body = AccountExport), LoginRequired, RateLimited, Unavailable))]
@@ -129,13 +132,13 @@ pub async fn document(state: &ControlState, current: &CurrentUser) -> Result<Bod
     let mut text = serde_json::to_vec(&head).map_err(|_| ApiError::Internal)?;
     // The sections that follow belong to the same object.
     text.pop();
-    let writing = Writing {
+    let export = ExportStream {
         store: Arc::clone(&state.store),
         user,
         section: Section::Head(text, subjects),
         is_first: true,
     };
-    Ok(Body::from_stream(stream::try_unfold(writing, Writing::next)))
+    Ok(Body::from_stream(stream::try_unfold(export, ExportStream::next)))
 }
 
 async fn head(
@@ -145,16 +148,18 @@ async fn head(
 ) -> Result<ExportHead, ApiError> {
     let user = current.user.id;
     let last_used = keys::last_used(state, user).await?;
+    let plan_requests = state.store.upgrades_of(user, PAGE).await?;
     Ok(ExportHead {
         exported_at: clock::now(),
         profile: UserView::of(state, current.user.clone()).await?,
         second_factor: second_factor::of_user(state, user).await?,
         sessions: sessions::of_user(state, user, Some(current.session)).await?,
         keys: keys.into_iter().map(|key| KeyView::of(key, &last_used)).collect(),
+        plan_requests: plan_requests.into_iter().map(UpgradeView::of).collect(),
     })
 }
 
-impl Writing {
+impl ExportStream {
     /// The next piece of the document, which is not empty; `None` after the last.
     async fn next(mut self) -> Result<Option<(Bytes, Self)>, StoreError> {
         let mut text = Vec::new();
@@ -172,12 +177,12 @@ impl Writing {
                 Ok(Self { section: Section::Audit(subjects, None), ..self })
             }
             Section::Audit(subjects, before) => {
-                let writing = Self { section: Section::Done, ..self };
-                writing.write_audit(subjects, before, text).await
+                let export = Self { section: Section::Done, ..self };
+                export.write_audit(subjects, before, text).await
             }
             Section::Usage(before) => {
-                let writing = Self { section: Section::Done, ..self };
-                writing.write_usage(before, text).await
+                let export = Self { section: Section::Done, ..self };
+                export.write_usage(before, text).await
             }
             Section::Done => Ok(self),
         }

@@ -162,6 +162,10 @@ async fn an_export_has_everything_of_one_user() {
     let key = control.post("/api/v1/keys", Some(&ada.token), form.clone()).await.ok();
     control.post("/api/v1/keys", Some(&eve.token), form).await.ok();
     control.patch(PROFILE, Some(&ada.token), json!({ "username": "lovelace" })).await.ok();
+    let form = json!({ "plan_id": "high-max" });
+    for token in [&ada.token, &eve.token] {
+        control.post("/api/v1/plans/upgrade", Some(token), form.clone()).await.ok();
+    }
 
     let reply = control.get(EXPORT, Some(&ada.token)).await;
     assert!(reply.header("content-disposition").starts_with("attachment"), "{:?}", reply.headers);
@@ -171,6 +175,8 @@ async fn an_export_has_everything_of_one_user() {
     assert_eq!(export["second_factor"]["enabled"], false);
     assert_eq!(export["keys"].as_array().unwrap().len(), 1);
     assert_eq!(export["sessions"][0]["current"], true);
+    let requests = export["plan_requests"].as_array().unwrap();
+    assert_eq!((requests.len(), &requests[0]["to"]), (1, &json!("high-max")));
     let rows = export["usage"].as_array().unwrap();
     let found: BTreeSet<String> =
         rows.iter().map(|row| row["request_id"].as_str().unwrap().to_owned()).collect();

@@ -83,21 +83,26 @@ impl Upgrades for Backend {
         .await
     }
 
-    async fn latest_upgrade(&self, user: UserId) -> Result<Option<Upgrade>, StoreError> {
+    async fn upgrades_of(&self, user: UserId, limit: u32) -> Result<Vec<Upgrade>, StoreError> {
         self.read(StoreOp::Accounts, async {
-            let row: Option<UpgradeRow> = sqlx::query_as(
+            let rows: Vec<UpgradeRow> = sqlx::query_as(
                 "select id, user_id, from_plan, to_plan, status, asked_at, decided_at, decided_by
                  from upgrade
                  where user_id = $1
                  order by id desc
-                 limit 1",
+                 limit $2",
             )
             .bind(user.0)
-            .fetch_optional(&self.pool)
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
             .await?;
-            row.map(Upgrade::try_from).transpose()
+            rows.into_iter().map(Upgrade::try_from).collect()
         })
         .await
+    }
+
+    async fn latest_upgrade(&self, user: UserId) -> Result<Option<Upgrade>, StoreError> {
+        Ok(self.upgrades_of(user, 1).await?.pop())
     }
 
     async fn decide_upgrade(
