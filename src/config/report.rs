@@ -87,6 +87,7 @@ fn of_model(model: &Model) -> SectionReport {
         routes.map(|route| format!("{}:{}", route.upstream.name, route.upstream_model)).collect();
     let settings = vec![
         setting("aliases", model.aliases.join(",")),
+        setting("list_aliases", model.lists_aliases),
         setting("upstreams", routes.join(",")),
         setting("context_tokens", model.context_tokens),
         setting("output_tokens", model.output_tokens),

@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use telemetry::labels::{Outcome, Route};
 use tokio_util::sync::CancellationToken;
+use wire::surface::Surface;
 
 /// The data plane: what all its requests share.
 pub struct Gateway {
@@ -127,6 +128,7 @@ impl Gateway {
             Endpoint::StoredResponse(kept) => {
                 Box::pin(self.stored_response(session, writer, kept)).await
             }
+            Endpoint::InputTokens => Box::pin(self.input_tokens(session, writer)).await,
             Endpoint::Deferred(id) => Box::pin(self.deferred(session, writer, id)).await,
             Endpoint::Models(id, shape) => {
                 Box::pin(self.models(session, writer, id.as_deref(), *shape)).await
@@ -160,6 +162,7 @@ fn no_such_route(session: &Session) -> Refusal {
 fn route_of(endpoint: &Endpoint) -> Route {
     match endpoint {
         Endpoint::Call(surface) => Route::Call(*surface),
+        Endpoint::InputTokens => Route::Call(Surface::CountTokens),
         Endpoint::StoredResponse(_) => Route::StoredResponse,
         Endpoint::Deferred(_) => Route::DeferredCompletion,
         Endpoint::Models(..) => Route::Models,

@@ -96,6 +96,8 @@ pub struct Timeouts {
 pub struct Model {
     pub id: Arc<str>,
     pub aliases: Vec<Arc<str>>,
+    /// True if `/v1/models` lists the aliases as models.
+    pub lists_aliases: bool,
     /// In order of preference, or ranked by weight.
     pub routes: Vec<Route>,
     /// Prompt and output together, in tokens.

@@ -26,6 +26,7 @@ select coalesce(json_agg(row_to_json(rows)), '[]') from (
 
 # By the rule that their bill and their charge have to keep.
 EQUAL, AT_LEAST, NEAR, ESTIMATE, NOTHING, OPEN = "equal", "not less", "near", "estimated", "nothing", "open"
+ESTIMATE_AT_LEAST = "estimated, not less"
 # For a user as a whole, or not judged: no single call breaks these.
 LENIENT = (NEAR, OPEN)
 
@@ -94,6 +95,8 @@ class LedgerCheck:
         """Whether a call's bill and charge are not as the rule says; NEAR holds for a user, not a call."""
         if rule == ESTIMATE:
             return charged == 0 < billed or abs(charged - billed) > billed * ESTIMATED + ESTIMATED_TOKENS
+        if rule == ESTIMATE_AT_LEAST:
+            return billed - charged > billed * ESTIMATED + ESTIMATED_TOKENS
         return {EQUAL: charged != billed, AT_LEAST: charged < billed, NOTHING: charged > 0}.get(rule, False)
 
     def cost_breaks(self, rule, row, entries):
@@ -121,6 +124,9 @@ class LedgerCheck:
             # A model that may reason unseen is charged an allowance for it, whether it did or not.
             if entry["reasoning"] or row["reasoning"]:
                 return f"usage not reported, {shape}, hidden reasoning", OPEN
+            if call and call.previous:
+                # The reasoning of the response before is estimated as part of the prompt; not all upstreams bill it.
+                return f"usage not reported, {shape}, continues a response", ESTIMATE_AT_LEAST
             return f"usage not reported, {shape}", ESTIMATE
         if entry["deferred"]:
             read = call is not None and call.read
@@ -137,6 +143,9 @@ class LedgerCheck:
         if entry["finished"] and row["status"] == "cut_by_client" and row["source"] != "reported":
             # The upstream was faster than the hang-up; what it bills beyond the text must be known all the same.
             return f"left near the end, {shape}", NEAR if self.ends_with_caller(entry) else AT_LEAST
+        if entry["finished"] and row["status"] == "cut_by_upstream" and row["source"] != "reported":
+            # The gateway ended it at a broken event; the rest was in the sockets already.
+            return f"ended at a broken event, {shape}", NEAR
         if entry["finished"]:
             left = row["status"] == "cut_by_client"
             return f"{'left and drained' if left else 'ended by itself'}, {entry['surface']} {shape}", EQUAL

@@ -38,6 +38,7 @@ use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::Refusal;
 use crate::gateway::response::rejection::Rejection;
 use crate::gateway::response::writer::ResponseWriter;
+use crate::gateway::routes::token_count::is_counted_upstream;
 use crate::gateway::{Gateway, Handled, RoutingSnapshot};
 use body_memory::BodyPermit;
 use domain::caller::Caller;
@@ -88,6 +89,11 @@ impl Gateway {
         let (body, body_permit) =
             self.read_body(surface, caller, session, writer, &current).await?;
         let mut request = Request::parse(surface, &body).map_err(Refusal::BadBody)?;
+        if surface == Surface::CountTokens
+            && !is_counted_upstream(&current.upstreams.catalog, &request.model)
+        {
+            return Box::pin(self.count_tokens(&body, caller, session, writer)).await;
+        }
         let previous = self.previous_response(caller, &mut request, session, writer).await?;
         let pinned = previous.as_ref().map(|response| &*response.upstream);
         let mut cancellation = self.cancellation(caller, writer, &current, request.stream);

@@ -78,17 +78,28 @@ fn no_tokens(
 }
 
 impl ReservationRequest<'_> {
-    /// Counts the prompt; `None` above `most`. Long ones take turns, so that they leave threads and processors
-    /// to other calls.
+    /// Counts the prompt; `None` above `most`.
     pub(crate) async fn count(&self, caller: &Caller, most: u64) -> Result<Option<u64>, Refusal> {
-        let overhead = self.model.prompt_overhead_tokens;
-        let count = || estimate::count_prompt_within(self.body, overhead, most);
-        if self.body.prompt.size.text_bytes <= LONG_PROMPT_BYTES {
-            return Ok(count());
-        }
-        let _turn = turn(self.counting, caller.user).await?;
-        Ok(tokio::task::block_in_place(count))
+        within(self.body, self.model, most, (self.counting, caller.user)).await
     }
+}
+
+/// Counts a prompt; `None` above `most`. Long ones take turns, which are fair to users.
+///
+/// # Errors
+/// [`Refusal::CountingBusy`] if too many long prompts wait.
+pub(crate) async fn within(
+    request: &Request<'_>,
+    model: &Model,
+    most: u64,
+    (turns, user): (&Arc<FairLimiter>, UserId),
+) -> Result<Option<u64>, Refusal> {
+    let count = || estimate::count_prompt_within(request, model.prompt_overhead_tokens, most);
+    if request.prompt.size.text_bytes <= LONG_PROMPT_BYTES {
+        return Ok(count());
+    }
+    let _turn = turn(turns, user).await?;
+    Ok(tokio::task::block_in_place(count))
 }
 
 /// The prompt counted exactly. A long one would delay other calls on this thread, so it is

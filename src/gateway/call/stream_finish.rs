@@ -198,6 +198,7 @@ impl Stream<'_> {
             kind: "server_error",
             code: Some(code.into()),
             param: None,
+            details: None,
         })
     }
 }

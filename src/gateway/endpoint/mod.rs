@@ -28,6 +28,8 @@ const DEFERRED: &str = "/chat/deferred-completion/";
 pub enum Endpoint {
     /// A metered call.
     Call(Surface),
+    /// The number of tokens of a response's input.
+    InputTokens,
     /// A stored response.
     StoredResponse(StoredResponseRequest),
     /// A deferred chat completion, by its id.
@@ -110,6 +112,7 @@ impl Endpoint {
             (Some(surface), _) => (Self::Call(surface), "POST"),
             (None, "/models") => (Self::Models(None, ModelListFormat::OpenAi), "GET"),
             (None, "/language-models") => (Self::Models(None, ModelListFormat::Xai), "GET"),
+            (None, "/responses/input_tokens") => (Self::InputTokens, "POST"),
             _ if below.starts_with("/responses/") => {
                 return Self::of_stored_response(method, below);
             }
@@ -160,9 +163,8 @@ impl Endpoint {
     fn of_stored_response(method: &Method, below: &str) -> Self {
         let mut parts = below.split('/').skip(2);
         let (id, rest, more) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
-        // Routes of OpenAI's, not ids.
-        let is_route = matches!(id, "compact" | "input_tokens");
-        if !is_id(id) || is_route || more.is_some() {
+        // `compact` is a route of OpenAI's, not an id.
+        if !is_id(id) || matches!(id, "compact" | "input_tokens") || more.is_some() {
             return Self::Unknown;
         }
         let (action, allow) = match (method.as_str(), rest) {

@@ -81,7 +81,9 @@ fn paths_and_methods_name_endpoints() {
         kept(StoredResponseAction::ListInput)
     );
     assert_eq!(of("POST", "/v1/responses/compact"), Endpoint::Unknown);
-    assert_eq!(of("POST", "/v1/responses/input_tokens"), Endpoint::Unknown);
+    assert_eq!(of("POST", "/v1/responses/input_tokens"), Endpoint::InputTokens);
+    assert_eq!(of("GET", "/v1/responses/input_tokens"), Endpoint::WrongMethod { allow: "POST" });
+    assert_eq!(of("POST", "/v1/responses/input_tokens/cancel"), Endpoint::Unknown);
     let wrong = |allow| Endpoint::WrongMethod { allow };
     assert_eq!(of("POST", "/v1/responses/resp_1-a"), wrong("GET, DELETE"));
     assert_eq!(of("GET", "/v1/responses/resp_1-a/cancel"), wrong("POST"));

@@ -5,6 +5,7 @@ use domain::plan::Window;
 use jiff::{Timestamp, Unit};
 use quota::backend::UsageSnapshot;
 use quota::remaining::{Allotment, remaining};
+use serde_json::{Value, json};
 
 /// The limits of a caller, what a call needed, and what was left of the day when it was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,36 @@ impl QuotaNumbers {
         self.with_reset(&format!("All of today's {of} requests are used."))
     }
 
+    /// The same numbers for programs, in tokens and requests.
+    #[must_use]
+    pub fn details(&self) -> Value {
+        let of = |allotment: &Allotment| {
+            json!({
+                "limit": allotment.limit,
+                "used": allotment.used,
+                "reserved": allotment.reserved,
+                "remaining": allotment.remaining(),
+            })
+        };
+        json!({
+            "tokens_needed": self.needed,
+            "can_ever_fit": !self.exceeds_the_day(),
+            "tokens": of(&self.tokens),
+            "requests": of(&self.requests),
+            "resets_at": self.resets_at.round(Unit::Second).unwrap_or(self.resets_at).to_string(),
+            "resets_in_seconds": self.resets_in_ms.div_ceil(1000),
+        })
+    }
+
+    /// True if the call does not fit into any day.
+    fn exceeds_the_day(&self) -> bool {
+        match self.needed {
+            Some(needed) => needed > self.tokens.limit,
+            // Its prompt was counted as far as what is left, which is the whole day.
+            None => self.tokens.used == 0,
+        }
+    }
+
     fn with_reset(&self, what: &str) -> String {
         let resets_at = self.resets_at.round(Unit::Second).unwrap_or(self.resets_at);
         format!("{what} The quota resets at {resets_at}, in {}.", roughly(self.resets_in_ms))
@@ -73,9 +104,7 @@ impl QuotaNumbers {
         let Allotment { limit, used, .. } = self.tokens;
         let (left, of) = (limit.saturating_sub(used), grouped(limit));
         match self.needed {
-            Some(needed) if needed > limit => None,
-            // Its prompt was counted as far as what is left, which is the whole day.
-            None if used == 0 => None,
+            _ if self.exceeds_the_day() => None,
             _ if left == 0 => Some(format!("All of today's {of} tokens are used.")),
             Some(needed) if needed > left => Some(format!(
                 "This request needs about {} tokens; {} of today's {of} are left.",

@@ -2,6 +2,7 @@
 
 pub mod models;
 pub mod stored_responses;
+pub mod token_count;
 pub mod deferred_completion;
 pub mod preflight;
 pub mod control_plane;

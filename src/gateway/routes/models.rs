@@ -63,13 +63,24 @@ struct ModelObject<'a> {
     owned_by: &'a str,
 }
 
-/// OpenAI's model object with the context length, under the name that agents and chat clients read.
+/// OpenAI's model object with what agents and chat clients read beside it, under OpenRouter's names.
 #[derive(Serialize)]
 struct ListedModel<'a> {
     #[serde(flatten)]
     model: ModelObject<'a>,
     /// Tokens.
     context_length: u64,
+    /// Tokens of one choice, where the caller names no limit.
+    max_output_tokens: u64,
+    pricing: Pricing,
+}
+
+/// Prices of one token, in US dollars as decimal numbers.
+#[derive(Serialize)]
+struct Pricing {
+    prompt: String,
+    completion: String,
+    input_cache_read: String,
 }
 
 /// Anthropic's model object.
@@ -121,7 +132,11 @@ pub fn list(catalog: &Catalog, caller: &Caller, shape: ModelListFormat) -> Bytes
     let allowed = catalog.models.iter().filter(|model| caller.may_use(&model.id));
     match shape {
         ModelListFormat::OpenAi => {
-            json(&ModelList { object: "list", data: allowed.map(|model| listed(model)).collect() })
+            let named = allowed.flat_map(|model| {
+                let aliases = model.aliases.iter().filter(|_| model.lists_aliases);
+                [&model.id].into_iter().chain(aliases).map(|name| listed(model, name))
+            });
+            json(&ModelList { object: "list", data: named.collect() })
         }
         ModelListFormat::Anthropic => {
             // Anthropic clients request their own model names, which are aliases here.
@@ -152,7 +167,7 @@ pub fn one(
     let model = catalog.model(name).filter(|model| caller.may_use(&model.id));
     let model = model.ok_or_else(|| Refusal::UnknownModel(name.to_owned()))?;
     Ok(match shape {
-        ModelListFormat::OpenAi => json(&listed(model)),
+        ModelListFormat::OpenAi => json(&listed(model, name)),
         ModelListFormat::Anthropic => json(&of_anthropic(model, name)),
         ModelListFormat::Xai => json(&priced(model)),
     })
@@ -166,17 +181,29 @@ pub fn etag(body: &[u8]) -> String {
     format!("\"{start:016x}\"")
 }
 
-fn object(model: &Model) -> ModelObject<'_> {
-    ModelObject {
-        id: &model.id,
-        object: "model",
-        created: model.created,
-        owned_by: &model.owned_by,
+fn object<'a>(model: &'a Model, name: &'a str) -> ModelObject<'a> {
+    ModelObject { id: name, object: "model", created: model.created, owned_by: &model.owned_by }
+}
+
+fn listed<'a>(model: &'a Model, name: &'a str) -> ListedModel<'a> {
+    let prices = &model.prices.short;
+    ListedModel {
+        model: object(model, name),
+        context_length: model.context_tokens,
+        max_output_tokens: model.output_tokens,
+        pricing: Pricing {
+            prompt: dollars(prices.input),
+            completion: dollars(prices.output),
+            input_cache_read: dollars(prices.cached_input),
+        },
     }
 }
 
-fn listed(model: &Model) -> ListedModel<'_> {
-    ListedModel { model: object(model), context_length: model.context_tokens }
+/// Ticks (1e-10 US dollars) as a decimal number of dollars.
+fn dollars(ticks: u64) -> String {
+    const TICKS: u64 = 10_000_000_000;
+    let text = format!("{}.{:010}", ticks / TICKS, ticks % TICKS);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn of_anthropic<'a>(model: &'a Model, name: &'a str) -> AnthropicModel<'a> {
@@ -187,7 +214,7 @@ fn of_anthropic<'a>(model: &'a Model, name: &'a str) -> AnthropicModel<'a> {
 fn priced(model: &Model) -> LanguageModel<'_> {
     let prices = &model.prices.short;
     LanguageModel {
-        model: object(model),
+        model: object(model, &model.id),
         aliases: &model.aliases,
         context_length: model.context_tokens,
         prompt_text_token_price: prices.input,

@@ -84,6 +84,7 @@ fn an_error_event_is_one_line() {
         kind: "server_error",
         param: None,
         code: Some("upstream_cut".into()),
+        details: None,
     };
     let event = error_event(&body);
     assert_eq!(

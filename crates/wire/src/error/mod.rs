@@ -18,6 +18,8 @@ pub struct ErrorBody {
     pub kind: &'static str,
     pub param: Option<String>,
     pub code: Option<Cow<'static, str>>,
+    /// Numbers for programs, as the JSON field `details`; absent from most errors.
+    pub details: Option<Value>,
 }
 
 /// An upstream's error, ready for the caller.
@@ -69,8 +71,10 @@ impl ErrorBody {
     pub fn to_json(&self) -> String {
         let [message, kind] = [self.message.as_str(), self.kind].map(Value::from);
         let [param, code] = [self.param.as_deref(), self.code.as_deref()].map(Value::from);
+        let details = self.details.as_ref();
+        let details = details.map_or_else(String::new, |value| format!(",\"details\":{value}"));
         format!(
-            "{{\"error\":{{\"message\":{message},\"type\":{kind},\"param\":{param},\"code\":{code}}}}}"
+            "{{\"error\":{{\"message\":{message},\"type\":{kind},\"param\":{param},\"code\":{code}{details}}}}}"
         )
     }
 }
@@ -190,6 +194,7 @@ impl UpstreamError {
             kind: if self.fault.is_retriable() { "server_error" } else { self.body.kind },
             param: self.upstream_param.or(self.body.param),
             code: code.or(Some(Cow::Borrowed("upstream_cut"))),
+            details: None,
         }
     }
 
@@ -218,7 +223,7 @@ impl UpstreamError {
         Self {
             fault,
             status,
-            body: ErrorBody { message, kind, param, code },
+            body: ErrorBody { message, kind, param, code, details: None },
             upstream_message: detail,
             upstream_code,
             upstream_param,

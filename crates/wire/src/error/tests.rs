@@ -211,7 +211,13 @@ fn nothing_secret_is_relayed() {
 
 #[test]
 fn writes_openais_shape() {
-    let body = ErrorBody { message: "m".to_owned(), kind: "server_error", param: None, code: None };
+    let body = ErrorBody {
+        message: "m".to_owned(),
+        kind: "server_error",
+        param: None,
+        code: None,
+        details: None,
+    };
     assert_eq!(
         body.to_json(),
         r#"{"error":{"message":"m","type":"server_error","param":null,"code":null}}"#

@@ -159,6 +159,7 @@ fn a_stream_can_be_ended_after_any_event() {
                 kind: "server_error",
                 param: None,
                 code: Some("upstream_cut".into()),
+                details: None,
             };
             let event = read_stream(surface, so_far.as_bytes(), 1000).reader.error(&error);
             assert!(std::str::from_utf8(&event).unwrap().contains("two\\nlines"));

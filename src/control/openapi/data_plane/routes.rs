@@ -131,9 +131,16 @@ pub(super) const ROUTES: &[Route] = &[
         .with_body(name::<MessageRequest>)
         .replying(STREAMABLE, ANTHROPIC_CALL),
     Route::new(Method::Post, "/v1/messages/count_tokens", "count_tokens")
-        .described("Count the tokens of messages", "Anthropic's route. No tokens are charged.")
+        .described("Count the tokens of messages", "Anthropic's route. No tokens are charged. The gateway counts for models whose upstreams do not.")
         .with_body(name::<CountRequest>)
         .replying(WHOLE, ANTHROPIC_CALL),
+    Route::new(Method::Post, "/v1/responses/input_tokens", "input_tokens")
+        .described(
+            "Count the tokens of a response's input",
+            "OpenAI's route, answered with the gateway's own count. Not metered.",
+        )
+        .with_body(name::<ResponseRequest>)
+        .replying(WHOLE, CALL),
     Route::new(Method::Post, "/v1/tokenize-text", "tokenize_text")
         .described("Tokenize a text", "xAI's route. No tokens are charged.")
         .with_body(name::<TokenizeRequest>)

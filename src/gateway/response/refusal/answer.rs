@@ -1,5 +1,6 @@
 //! A refusal as a response, and the forms that several refusals share.
 
+use serde_json::Value;
 use std::borrow::Cow;
 use wire::error::ErrorBody;
 
@@ -24,6 +25,11 @@ impl Answer {
         self
     }
 
+    pub(super) fn with_details(mut self, details: Option<Value>) -> Self {
+        self.body.details = details;
+        self
+    }
+
     pub(super) fn closed(mut self) -> Self {
         self.close = true;
         self
@@ -36,7 +42,8 @@ fn error(
     text: impl Into<String>,
     code: Option<&'static str>,
 ) -> Answer {
-    let body = ErrorBody { message: text.into(), kind, code: code.map(Cow::Borrowed), param: None };
+    let (message, code) = (text.into(), code.map(Cow::Borrowed));
+    let body = ErrorBody { message, kind, code, param: None, details: None };
     Answer { status, body, headers: Vec::new(), close: false }
 }
 

@@ -293,6 +293,15 @@ fn not_offered(model: &str, surface: Surface, on: &[Surface]) -> Answer {
 
 impl Limited {
     fn answer(&self) -> Answer {
+        let numbers = self.numbers.as_ref();
+        let answer = self.without_details().with_details(numbers.map(QuotaNumbers::details));
+        match numbers.and_then(|numbers| numbers.needed) {
+            Some(needed) => answer.with("x-kx-tokens-needed", needed.to_string()),
+            None => answer,
+        }
+    }
+
+    fn without_details(&self) -> Answer {
         match self.limit {
             LimitKind::Window => {
                 let wait = seconds(self.retry_after_ms);

@@ -18,8 +18,7 @@ async fn a_websocket_handshake_is_rejected_at_once() {
         let reply = handshake.send().await;
         assert_eq!((reply.status, reply.code().as_str()), (426, "upgrade_required"), "{path}");
     }
-    let named = ["compact", "input_tokens"].map(|name| format!("/v1/responses/{name}"));
-    for path in named.iter().map(String::as_str).chain(["/v1/v1/chat/completions"]) {
+    for path in ["/v1/responses/compact", "/v1/v1/chat/completions"] {
         let reply = Call::post(gw.addr(), path).key(&key.text).body("{}").send().await;
         assert_eq!((reply.status, reply.code().as_str()), (404, "unknown_url"), "{path}");
     }
@@ -68,8 +67,67 @@ async fn anthropic_clients_list_models_in_their_format() {
     assert!(one["created_at"].as_str().is_some_and(|at| at.ends_with('Z')), "{one}");
     let refused = ask("/v1/models", "sk-kx-wrong").await;
     assert_eq!((refused.status, &refused.json()["type"]), (401, &json!("error")));
-    let of_openai = Call::get(gw.addr(), "/v1/models").key(&key.text).send().await.json();
-    assert_eq!(of_openai["data"][0]["context_length"], 1_000_000);
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_are_listed_with_limits_and_prices() {
+    let aliased = "[[models]]\nid = \"m\"\naliases = [\"claude-m\"]\nlist_aliases = true\n\
+         upstreams = [{ name = \"simulator\" }]\ncontext_tokens = 9000\noutput_tokens = 700\n\
+         prices = { input = 3, cached_input = 0.0001, output = 15 }\n";
+    let gw = gateway().models(aliased).start().await;
+    let key = gw.key("wide").await;
+    let list = Call::get(gw.addr(), "/v1/models").key(&key.text).send().await.json();
+    let named = |id: &str| {
+        let mut all = list["data"].as_array().unwrap().iter();
+        all.find(|model| model["id"] == id).cloned().unwrap_or_default()
+    };
+    let pricing =
+        json!({"prompt": "0.000003", "completion": "0.000015", "input_cache_read": "0.0000000001"});
+    for id in ["m", "claude-m"] {
+        let model = named(id);
+        assert_eq!(
+            (&model["context_length"], &model["max_output_tokens"]),
+            (&json!(9000), &json!(700))
+        );
+        assert_eq!(model["pricing"], pricing, "{id}");
+    }
+    assert_eq!(named("grok-4.3")["context_length"], 1_000_000);
+    assert!(named("grok-latest").is_null(), "its aliases are not listed");
+    gw.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_counts_tokens_where_no_upstream_does() {
+    let upstream = "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{simulator}/v1\"\n\
+         api_key = \"sim-test-key\"\nsurfaces = [\"messages\", \"responses\"]\n";
+    let narrow = Plan { id: "narrow", window: 1, ..WIDE };
+    let gw = gateway().upstreams(upstream).plan(narrow).start().await;
+    let key = gw.key("narrow").await;
+    let count = async |path: &str, body: Value| {
+        Call::post(gw.addr(), path).key(&key.text).body(body.to_string()).send().await
+    };
+    let messages = |words: usize| json!({"model": "grok-4.3", "messages": [{"role": "user", "content": "word ".repeat(words)}]});
+    let input = |words: usize| json!({"model": "grok-4.3", "input": "word ".repeat(words)});
+    let mut counted = Vec::new();
+    for words in [10, 1_010, 60_010] {
+        let of_messages = count("/v1/messages/count_tokens", messages(words)).await.json();
+        let of_input = count("/v1/responses/input_tokens", input(words)).await.json();
+        assert_eq!(of_input["object"], "response.input_tokens");
+        let both = [&of_messages, &of_input]
+            .map(|reply| reply["input_tokens"].as_u64().unwrap_or_else(|| panic!("{reply}")));
+        assert!(both[0].abs_diff(both[1]) < 8, "{both:?}");
+        counted.push(both[0]);
+    }
+    let words = [counted[1] - counted[0], counted[2] - counted[1]];
+    assert_eq!(words, [1_000, 59_000], "a token each");
+    let unknown = count("/v1/responses/input_tokens", json!({"model": "x", "input": "hi"})).await;
+    assert_eq!((unknown.status, unknown.code().as_str()), (404, "model_not_found"));
+    let broken = count("/v1/responses/input_tokens", json!({"model": "grok-4.3"})).await;
+    assert_eq!(broken.status, 400);
+    // Neither used the one request of the window.
+    assert_eq!(gw.used(key.user).await, (0, 0));
+    assert_eq!(gw.ask(&key, &body("hi", "")).await.status, 404, "chat is not offered");
     gw.finish().await;
 }
 
@@ -79,7 +137,9 @@ async fn a_daily_quota_error_contains_the_numbers() {
     let gw = gateway().plan(small).simulator(|s| s.tokens = 300).start().await;
     let key = gw.key("small").await;
     let message = |reply: &Value| reply["error"]["message"].as_str().unwrap().to_owned();
-    let never = message(&gw.ask(&key, &body(&"word ".repeat(3_000), "")).await.json());
+    let never = gw.ask(&key, &body(&"word ".repeat(3_000), "")).await.json();
+    assert_eq!(never["error"]["details"]["can_ever_fit"], false);
+    let never = message(&never);
     assert!(never.contains("than the limit of 1,200 per day"), "{never}");
     assert_eq!(gw.ask(&key, &body("hi", r#","max_tokens":300"#)).await.status, 200);
     let used = gw.used(key.user).await.0;
@@ -87,6 +147,10 @@ async fn a_daily_quota_error_contains_the_numbers() {
     let prompt = "word ".repeat(usize::try_from(left).unwrap() + 50);
     let refused = gw.ask(&key, &body(&prompt, "")).await;
     assert_eq!((refused.status, refused.code().as_str()), (429, "insufficient_quota"));
+    let details = refused.json()["error"]["details"].clone();
+    let tokens = json!({"limit": 1_200, "used": used, "reserved": 0, "remaining": left});
+    assert_eq!((&details["tokens"], &details["can_ever_fit"]), (&tokens, &json!(true)));
+    assert!(details["resets_in_seconds"].as_u64().unwrap() <= 86_400, "{details}");
     let told = message(&refused.json());
     let reset = "The quota resets at 2";
     assert!(told.contains(&format!("{left} of today's 1,200")) && told.contains(reset), "{told}");

@@ -74,7 +74,11 @@ fn error(status: u16, error: &ErrorBody) -> String {
         504 => "timeout_error",
         _ => "api_error",
     };
-    json!({"type": "error", "error": {"type": kind, "message": error.message}}).to_string()
+    let mut body = json!({"type": "error", "error": {"type": kind, "message": error.message}});
+    if let Some(details) = &error.details {
+        body["error"]["details"] = details.clone();
+    }
+    body.to_string()
 }
 
 fn read_reply(body: &[u8], to: &mut dyn UsageSink) -> bool {

@@ -42,6 +42,7 @@ fn errors_are_in_anthropics_shape() {
         kind: "invalid_request_error",
         param: Some("model".to_owned()),
         code: Some("model_not_found".into()),
+        details: None,
     };
     for (status, kind) in [
         (400, "invalid_request_error"),

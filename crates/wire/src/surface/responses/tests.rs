@@ -59,6 +59,7 @@ fn an_error_takes_the_number_that_is_free() {
         kind: "server_error",
         param: None,
         code: Some("upstream_cut".into()),
+        details: None,
     };
     let mut read = read_stream(Surface::Responses, &begun(3), 1000);
     let event = read.reader.error(&error);
