@@ -9,7 +9,7 @@ use domain::id::PlanId;
 use domain::one_time_link::LinkPurpose;
 use domain::password;
 use domain::server_secret::ServerSecret;
-use domain::user::{Role, User, UserStatus, normalised_email, normalised_username};
+use domain::user::{Role, User, UserStatus, new_email, normalised_username};
 use serde::Serialize;
 use std::io::Read;
 use std::process::ExitCode;
@@ -154,7 +154,7 @@ async fn add_user(session: &CliSession, add: Add, json: bool) -> anyhow::Result<
         }
     };
     let new = NewUser {
-        email: normalised_email(&add.email)?,
+        email: new_email(&add.email)?,
         username: add.username.as_deref().map(normalised_username).transpose()?,
         password_hash: if add.password_stdin { Some(read_password_hash()?) } else { None },
         // The operator vouches for the address, unless the user is yet to be invited.
