@@ -2,10 +2,9 @@
 
 use crate::control::api_error::ApiError;
 use askama::Template;
-use axum::http::header::LOCATION;
+use axum::http::header::{LOCATION, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
-use std::sync::Arc;
 
 /// Tells htmx to load another page as a whole.
 const HX_REDIRECT: HeaderName = HeaderName::from_static("hx-redirect");
@@ -22,10 +21,6 @@ pub enum PageError {
     /// The request comes from another site, or its form is not ours.
     CrossSite,
 }
-
-/// The message of an error, for [`super::guard`] to show.
-#[derive(Clone)]
-pub struct ShownError(pub Arc<ApiError>);
 
 /// A request that another site may have caused.
 #[derive(Clone, Copy)]
@@ -48,14 +43,9 @@ impl<E: Into<ApiError>> From<E> for PageError {
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
         match self {
-            Self::Api(error) => {
-                let status = error.status();
-                let mut response = status.into_response();
-                response.extensions_mut().insert(ShownError(Arc::new(error)));
-                response
-            }
-            Self::LogInFirst { next } => redirect(&with_next("/console/login", &next)),
-            Self::ConfirmFirst { next } => redirect(&with_next("/console/confirm", &next)),
+            Self::Api(error) => error.into_response(),
+            Self::LogInFirst { next } => detour("/console/login", &next),
+            Self::ConfirmFirst { next } => detour("/console/confirm", &next),
             Self::CrossSite => {
                 let mut response = StatusCode::FORBIDDEN.into_response();
                 response.extensions_mut().insert(ShownCrossSite);
@@ -63,6 +53,17 @@ impl IntoResponse for PageError {
             }
         }
     }
+}
+
+/// Marks a response to a form that was not taken, because something else comes first.
+#[derive(Clone, Copy)]
+pub struct FormNotTaken;
+
+/// Leads to the page at `path`, which leads to `next` afterwards.
+fn detour(path: &str, next: &str) -> Response {
+    let mut response = redirect(&with_next(path, next));
+    response.extensions_mut().insert(FormNotTaken);
+    response
 }
 
 /// The page of a template.
@@ -75,6 +76,32 @@ pub fn html(template: &impl Template) -> Result<Response, PageError> {
         ApiError::Internal
     })?;
     Ok(Html(text).into_response())
+}
+
+/// A page that shows its form again, with the error that it was refused with.
+///
+/// # Errors
+/// The template cannot be rendered.
+pub fn refused(template: &impl Template, error: &ApiError) -> Result<Response, PageError> {
+    let mut response = html(template)?;
+    *response.status_mut() = error.status();
+    let seconds = error.retry_after().map(|seconds| (RETRY_AFTER, seconds.into()));
+    response.headers_mut().extend(seconds);
+    Ok(response)
+}
+
+/// The page of a form: for the first time, or refused with an error.
+///
+/// # Errors
+/// The template cannot be rendered.
+pub fn form_page(
+    template: &impl Template,
+    error: Option<&ApiError>,
+) -> Result<Response, PageError> {
+    match error {
+        Some(error) => refused(template, error),
+        None => html(template),
+    }
 }
 
 /// A redirect that loads `path` with GET, in place of the whole page.
@@ -102,15 +129,28 @@ pub fn with_next(path: &str, next: &str) -> String {
     format!("{path}?{query}")
 }
 
-/// Where to go after log-in: a page of the console, never another site.
+/// Where to go after log-in: a page of the console, never another site or another part of this one.
 #[must_use]
 pub fn safe_next(next: Option<&str>) -> &str {
-    let is_ours = |path: &&str| {
-        let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-        let rest = path.strip_prefix("/console");
-        is_plain && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+    next.filter(|next| is_page(next)).unwrap_or("/console")
+}
+
+/// True if a browser, which resolves dots and backslashes and may decode a path, finds a page of the console there.
+fn is_page(next: &str) -> bool {
+    let path = next.split(['?', '#']).next().unwrap_or_default();
+    let decoded: Vec<u8> = percent_encoding::percent_decode_str(path).collect();
+    let is_plain = |byte: &u8| match byte {
+        b'\\' | b'%' | b'?' | b'#' => false,
+        byte => byte.is_ascii_graphic() || *byte == b' ',
     };
-    next.filter(is_ours).unwrap_or("/console")
+    let mut segments = decoded.split(|byte| *byte == b'/');
+    let begins_well = segments.next() == Some(b"") && segments.next() == Some(b"console");
+    let is_segment = |segment: &[u8]| !matches!(segment, b"" | b"." | b"..");
+    next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+        && decoded.iter().all(is_plain)
+        && decoded.iter().filter(|byte| **byte == b'/').count() == path.matches('/').count()
+        && begins_well
+        && segments.all(is_segment)
 }
 
 #[cfg(test)]
@@ -119,7 +159,14 @@ mod tests {
 
     #[test]
     fn the_next_page_is_one_of_the_console() {
-        for path in ["/console", "/console/keys?x=1", "/console?x"] {
+        for path in [
+            "/console",
+            "/console/keys?x=1",
+            "/console?x",
+            "/console/usage?from=2026-11-01&next=%2Fconsole%2F..",
+            "/console/admin/upstreams/my%20one/test",
+            "/console/a.b/..c",
+        ] {
             assert_eq!(safe_next(Some(path)), path);
         }
         for other in [
@@ -134,6 +181,20 @@ mod tests {
             "console",
             "/api",
             "/console ",
+            "/console/",
+            "/console/../../x",
+            "/console/keys/..",
+            "/console/./keys",
+            "/console/%2e%2e/x",
+            "/console/%2E%2e%2fx",
+            "/console/.%2e/x",
+            "/console/%252e%252e/x",
+            "/console/%5c..%5cx",
+            "/console//evil.example",
+            "/console%2f..%2fx",
+            "/console/%00",
+            "/%63onsole/../x",
+            "/api/..//console",
         ] {
             assert_eq!(safe_next(Some(other)), "/console", "{other:?}");
         }

@@ -1,6 +1,7 @@
 //! Forms of pages: where they come from, and what they hold.
 
 use super::error::PageError;
+use super::form_results::FORM_FIELD;
 use super::session::session_cookie;
 use crate::control::api_error::ApiError;
 use crate::control::http::middleware::{BODY_BYTES, RequestContext};
@@ -31,9 +32,7 @@ impl<T: DeserializeOwned> FromRequest<ControlState> for SafeForm<T> {
     async fn from_request(request: Request, state: &ControlState) -> Result<Self, PageError> {
         let (parts, body) = request.into_parts();
         if !is_form(&parts.headers) {
-            return Err(
-                ApiError::invalid("form", "The request must be a form of this page.").into()
-            );
+            return Err(ApiError::UnsupportedMediaType.into());
         }
         let over_tls = RequestContext::of(&parts.extensions).over_tls;
         let expected = session_cookie(&parts.headers, over_tls)
@@ -59,7 +58,9 @@ fn read<T: DeserializeOwned>(body: &[u8], token: Option<&str>) -> Result<T, Page
         let problem = format!("`{name}` must not contain control characters.");
         return Err(ApiError::invalid(name, problem).into());
     }
-    let fields = pairs.iter().filter(|(name, value)| name != CSRF_FIELD && !value.is_empty());
+    let fields = pairs.iter().filter(|(name, value)| {
+        !matches!(name.as_ref(), CSRF_FIELD | FORM_FIELD) && !value.is_empty()
+    });
     let form = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(fields.map(|(name, value)| (name.as_ref(), value.as_ref())))
         .finish();
@@ -137,7 +138,8 @@ mod tests {
 
     #[test]
     fn fields_are_read_and_empty_ones_are_missing() {
-        let form = read_form("csrf=t&name=a+b&count=&models=x&models=y", Some("t")).unwrap();
+        let form =
+            read_form("csrf=t&form_id=7&name=a+b&count=&models=x&models=y", Some("t")).unwrap();
         let models = vec!["x".to_owned(), "y".to_owned()];
         assert_eq!(form, Form { name: "a b".to_owned(), count: None, models });
         assert_eq!(read_form("name=a&count=7", None).unwrap().count, Some(7));

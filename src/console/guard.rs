@@ -1,14 +1,16 @@
 //! The layer around all pages: refuses changes from other sites, adds headers, shows errors as pages.
 
-use super::error::{PageError, ShownCrossSite, ShownError, html, whole_page_redirect};
+use super::error::{PageError, ShownCrossSite, html, whole_page_redirect};
+use super::error_text::message;
 use super::forms;
 use super::page::{Page, text};
-use crate::control::api_error::ApiError;
+use crate::control::api_error::{ApiError, ReportedError};
 use crate::control::http::middleware::RequestContext;
 use askama::Template;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, VARY,
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY,
+    RETRY_AFTER, VARY,
 };
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -33,12 +35,15 @@ struct ErrorPage {
     page: Page,
     status: u16,
     message: String,
+    /// The id of the request, for errors that are reported to the operator; otherwise empty.
+    request: String,
 }
 
 /// Lets a request of our own pages pass, and finishes the response.
 pub async fn guard(State(pepper): State<Pepper>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    let over_tls = RequestContext::of(&parts.extensions).over_tls;
+    let context = RequestContext::of(&parts.extensions);
+    let over_tls = context.over_tls;
     let page = Page::of(&parts, over_tls, &pepper);
     let by_htmx = parts.headers.contains_key(HX_REQUEST);
     let response = if parts.method.is_safe() || forms::is_same_origin(&parts, over_tls) {
@@ -46,7 +51,7 @@ pub async fn guard(State(pepper): State<Pepper>, request: Request, next: Next) -
     } else {
         PageError::CrossSite.into_response()
     };
-    let mut response = shown(response, page);
+    let mut response = shown(response, page, context.request_id());
     if by_htmx && response.status() == StatusCode::SEE_OTHER {
         let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let mut whole = whole_page_redirect(location.unwrap_or("/console"));
@@ -59,81 +64,27 @@ pub async fn guard(State(pepper): State<Pepper>, request: Request, next: Next) -
 }
 
 /// The response, or the page of its error.
-fn shown(response: Response, page: Page) -> Response {
+fn shown(response: Response, page: Page, request: String) -> Response {
     let status = response.status();
-    let message = if let Some(ShownError(error)) = response.extensions().get() {
-        message(&page, error)
-    } else if response.extensions().get::<ShownCrossSite>().is_some() {
-        page.t(CROSS_SITE).to_owned()
+    let extensions = response.extensions();
+    let (message, is_internal) = if let Some(ReportedError(error)) = extensions.get() {
+        (message(&page, error), matches!(**error, ApiError::Internal))
+    } else if extensions.get::<ShownCrossSite>().is_some() {
+        (page.t(CROSS_SITE).to_owned(), false)
     } else {
         return response;
     };
-    let error = ErrorPage { page, status: status.as_u16(), message };
+    let request = if is_internal { request } else { String::new() };
+    let error = ErrorPage { page, status: status.as_u16(), message, request };
     let Ok(mut shown) = html(&error) else { return status.into_response() };
     *shown.status_mut() = status;
+    let kept = [RETRY_AFTER, ALLOW];
+    let kept = kept.into_iter().filter_map(|name| {
+        let value = response.headers().get(&name)?.clone();
+        Some((name, value))
+    });
+    shown.headers_mut().extend(kept);
     shown
-}
-
-/// The message of an error in the language of the page, where it has a translation.
-#[must_use]
-pub fn message(page: &Page, error: &ApiError) -> String {
-    match error {
-        ApiError::RouteNotFound => page.t("This page does not exist.").to_owned(),
-        ApiError::NotFound(_) => {
-            page.t("There is no such record. It may have been deleted.").to_owned()
-        }
-        ApiError::InvalidCredentials => {
-            page.t("The e-mail address or the password is wrong.").to_owned()
-        }
-        ApiError::CodeRequired => page.t("Enter a code of the second factor.").to_owned(),
-        ApiError::SecondFactorRequired => {
-            page.t("Enter the password again, with the code of your authenticator app or a recovery code.").to_owned()
-        }
-        ApiError::InvalidCode | ApiError::WrongCode => {
-            page.t("The code is wrong, has expired, or was already used.").to_owned()
-        }
-        ApiError::WrongPassword => page.t("The password is wrong.").to_owned(),
-        ApiError::Suspended => {
-            page.t("This account is suspended. Ask the operator to resume it.").to_owned()
-        }
-        ApiError::RegistrationClosed => {
-            page.t("Registration is closed. Ask the operator for an account.").to_owned()
-        }
-        ApiError::RetiredPlan => {
-            page.t("This plan is closed to new subscribers. Choose another one.").to_owned()
-        }
-        ApiError::TooManyKeys(most) => {
-            page.fill("An account can have at most {} active keys. Revoke one first.", &[most])
-        }
-        ApiError::AddressReserved(until) => page.fill(
-            "Another account had this e-mail address today. It can be used again from {}.",
-            &[until],
-        ),
-        ApiError::TooManyAttempts(wait) => {
-            page.fill("Too many attempts. Retry in {} s.", &[&(wait.as_secs() + 1)])
-        }
-        error => account_message(page, error),
-    }
-}
-
-/// The messages of the account pages.
-fn account_message(page: &Page, error: &ApiError) -> String {
-    let text = match error {
-        ApiError::AlreadyTaken("username") => page.t("Another account has this username."),
-        ApiError::AlreadyTaken(_) => page.t("Another account has this e-mail address."),
-        ApiError::MailQueueFull => {
-            page.t("Too many mails are waiting for the mail server. Retry in a few minutes.")
-        }
-        ApiError::MailNotConfigured => page.t("This gateway has no mail server."),
-        ApiError::UnreadableSecondFactor => {
-            page.t("The second factor cannot be checked, because the secret of the server has changed. Ask an admin to remove it.")
-        }
-        ApiError::SecondFactorEnabled => page.t("The second factor is already on."),
-        ApiError::NoSecondFactor => page.t("There is no second factor."),
-        ApiError::LastAdmin => page.t("This is the last admin. Make another user an admin first."),
-        error => return error.to_string(),
-    };
-    text.to_owned()
 }
 
 fn add_headers(response: &mut Response) {

@@ -9,7 +9,10 @@ pub mod texts;
 pub mod assets;
 pub mod page;
 pub mod error;
+pub mod error_text;
 pub mod forms;
+pub mod form_results;
+pub mod notice;
 pub mod fields;
 pub mod query;
 pub mod session;
@@ -20,19 +23,22 @@ pub mod program;
 pub mod chart;
 pub mod pages;
 
+use crate::control::http::middleware::bounded;
 use crate::control::state::ControlState;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use domain::key::Pepper;
+use form_results::FormResults;
 use pages::{
     account, admin, confirm, keys, links, login, overview, plans, playground, preferences, signup,
     usage,
 };
+use std::sync::Arc;
 
 /// All pages, below `/console`; `pepper` keys the tokens of their forms. A page that does not exist is a 404 in the form of a page.
 pub fn router(pepper: Pepper) -> Router<ControlState> {
-    Router::new()
+    let pages = Router::new()
         .route("/console", get(overview::show))
         .route("/console/meters", get(overview::meters))
         .route("/console/login", get(login::form).post(login::log_in))
@@ -50,7 +56,8 @@ pub fn router(pepper: Pepper) -> Router<ControlState> {
         .merge(admin::routes())
         .route("/console/{*path}", get(pages::not_found))
         .method_not_allowed_fallback(pages::method_not_allowed)
-        .layer(from_fn_with_state(pepper, guard::guard))
+        .layer(from_fn_with_state(Arc::<FormResults>::default(), form_results::once));
+    bounded(pages).layer(from_fn_with_state(pepper, guard::guard))
 }
 
 #[cfg(test)]

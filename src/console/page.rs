@@ -3,10 +3,11 @@
 use super::assets;
 use super::forms;
 use super::session::session_cookie;
-use super::texts::Language;
+use crate::control::http::middleware::RequestContext;
 use crate::control::views::announcement::AnnouncementView;
+use crate::mail::message::Language;
 use axum::http::HeaderMap;
-use axum::http::header::COOKIE;
+use axum::http::header::{ACCEPT_LANGUAGE, COOKIE};
 use axum::http::request::Parts;
 use domain::key::Pepper;
 use std::fmt::Display;
@@ -101,6 +102,8 @@ pub struct Page {
     pub announcements: Arc<Vec<AnnouncementView>>,
     /// The token that every form of the page sends back; empty without a session cookie.
     pub csrf: String,
+    /// The id of this rendering, in the forms that work once: see [`super::form_results`].
+    pub form_id: String,
     /// The address of the gateway as this browser sees it, without a slash at its end.
     pub origin: String,
 }
@@ -114,9 +117,10 @@ impl Page {
         let path = parts.uri.path_and_query().map_or("/console", |path| path.as_str());
         let scheme = if over_tls { "https" } else { "http" };
         Self {
-            language: language.unwrap_or_else(|| Language::accepted(headers)),
+            language: language.unwrap_or_else(|| accepted_language(headers)),
             theme: cookie(headers, THEME_COOKIE).and_then(Theme::named).unwrap_or_default(),
             path: path.to_owned(),
+            form_id: RequestContext::of(&parts.extensions).request_id(),
             origin: format!("{scheme}://{}", forms::host(parts).unwrap_or("localhost")),
             csrf: session_cookie(headers, over_tls)
                 .map(|cookie| forms::csrf_token(pepper, cookie))
@@ -168,6 +172,11 @@ impl Page {
     pub fn is_admin(&self) -> bool {
         self.account.as_ref().is_some_and(|account| account.is_admin)
     }
+}
+
+/// The language that the browser prefers.
+fn accepted_language(headers: &HeaderMap) -> Language {
+    Language::accepted(headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()))
 }
 
 /// The value of a cookie.

@@ -1,8 +1,6 @@
 //! The languages of the console. The English text is the key; `locales/zh.toml` has the Chinese one.
 
-use crate::mail;
-use axum::http::HeaderMap;
-use axum::http::header::ACCEPT_LANGUAGE;
+use crate::mail::message::Language;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::sync::LazyLock;
@@ -11,44 +9,7 @@ use std::sync::LazyLock;
 static CHINESE: LazyLock<HashMap<String, String>> =
     LazyLock::new(|| toml::from_str(include_str!("locales/zh.toml")).unwrap_or_default());
 
-/// A language of the console.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Language {
-    #[default]
-    English,
-    Chinese,
-}
-
-impl From<Language> for mail::message::Language {
-    fn from(language: Language) -> Self {
-        match language {
-            Language::English => Self::English,
-            Language::Chinese => Self::Chinese,
-        }
-    }
-}
-
 impl Language {
-    /// The language with this tag (`en`, `zh`, `zh-CN`).
-    #[must_use]
-    pub fn of_tag(tag: &str) -> Option<Self> {
-        let primary = tag.split(['-', '_']).next().unwrap_or_default();
-        match primary {
-            _ if primary.eq_ignore_ascii_case("en") => Some(Self::English),
-            _ if primary.eq_ignore_ascii_case("zh") => Some(Self::Chinese),
-            _ => None,
-        }
-    }
-
-    /// The first language of `Accept-Language` that the console has; English by default. The order of the
-    /// header is taken as the order of preference, as browsers send it.
-    #[must_use]
-    pub fn accepted(headers: &HeaderMap) -> Self {
-        let value = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-        let tags = value.unwrap_or_default().split(',').map(|range| range.split(';').next());
-        tags.flatten().find_map(|tag| Self::of_tag(tag.trim())).unwrap_or_default()
-    }
-
     /// The value of the attribute `lang`.
     #[must_use]
     pub fn tag(self) -> &'static str {
@@ -139,17 +100,15 @@ mod tests {
     }
 
     #[test]
-    fn the_first_known_language_is_taken() {
-        for (header, expected) in [
-            ("zh-CN,zh;q=0.9,en;q=0.8", Language::Chinese),
-            ("de-DE, en;q=0.7, zh;q=0.3", Language::English),
-            ("fr, zh-TW;q=0.5", Language::Chinese),
-            ("fr", Language::English),
-            ("", Language::English),
+    fn a_language_is_named_by_its_tag() {
+        for (tag, expected) in [
+            ("en-GB", Some(Language::English)),
+            ("zh_TW", Some(Language::Chinese)),
+            ("ZH", Some(Language::Chinese)),
+            ("english", None),
+            ("", None),
         ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT_LANGUAGE, header.parse().unwrap());
-            assert_eq!(Language::accepted(&headers), expected, "{header}");
+            assert_eq!(Language::of_tag(tag), expected, "{tag}");
         }
     }
 

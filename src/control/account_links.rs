@@ -10,7 +10,7 @@ use super::http::middleware::RequestContext;
 use super::state::ControlState;
 use crate::links::IssuedLink;
 use crate::mail::message::Language;
-use crate::mail::{Content, Job, Mail};
+use crate::mail::{Content, Job, Mail, SecurityEvent};
 use domain::actor::{Actor, AuditContext};
 use domain::one_time_link::LinkPurpose;
 use domain::user::{Role, User};
@@ -112,7 +112,7 @@ pub fn forgot_password(
 pub async fn reset_password(
     state: &ControlState,
     token: &str,
-    new_password: &str,
+    (new_password, language): (&str, Language),
     context: &RequestContext,
 ) -> Result<User, ApiError> {
     let (link, _) = open_link(state, token, LinkPurpose::ResetPassword).await?;
@@ -120,7 +120,9 @@ pub async fn reset_password(
     let by = by(context);
     let email_verified_at = Some(by.at);
     let change = UserChange { password_hash, email_verified_at, ..UserChange::default() };
-    redeem(state, &link, &change, &by, context).await
+    let user = redeem(state, &link, &change, &by, context).await?;
+    notify(state, &user, language, SecurityEvent::PasswordChanged);
+    Ok(user)
 }
 
 /// Sets the password of an invited user, and the username if one is given. The address counts as verified,
@@ -132,6 +134,7 @@ pub async fn accept_invitation(
     state: &ControlState,
     token: &str,
     (password, username): (&str, Option<String>),
+    language: Language,
     context: &RequestContext,
 ) -> Result<User, ApiError> {
     let (link, _) = open_link(state, token, LinkPurpose::Invitation).await?;
@@ -143,28 +146,40 @@ pub async fn accept_invitation(
         email_verified_at: Some(by.at),
         ..UserChange::default()
     };
-    redeem(state, &link, &change, &by, context).await
+    let user = redeem(state, &link, &change, &by, context).await?;
+    notify(state, &user, language, SecurityEvent::PasswordChanged);
+    Ok(user)
+}
+
+/// An invitation link. It is shown once, also if its mail could not be sent.
+pub struct Invitation {
+    pub link: IssuedLink,
+    /// True if the mail with the link is on its way.
+    pub is_mailed: bool,
+    /// The reason for which a mail that was asked for is not sent.
+    pub mail_problem: Option<ApiError>,
 }
 
 /// A link by which the user sets a password, in place of an earlier one; mailed as well if `mail_in` is given.
 ///
 /// # Errors
-/// With `mail_in`: [`ApiError::MailNotConfigured`], before a link is made; [`ApiError::MailQueueFull`].
+/// With `mail_in`: [`ApiError::MailNotConfigured`], before a link is made.
 pub async fn invite(
     state: &ControlState,
     user: &User,
     mail_in: Option<Language>,
     by: &AuditContext,
-) -> Result<IssuedLink, ApiError> {
+) -> Result<Invitation, ApiError> {
     if mail_in.is_some() && !state.mailer.is_on() {
         return Err(ApiError::MailNotConfigured);
     }
     let purpose = LinkPurpose::Invitation;
-    let issued = state.links.issue(&*state.store, user, purpose, by).await?;
-    if let Some(language) = mail_in {
-        mail_link(state, &user.email, language, &issued, |url| Content::Invitation { url })?;
-    }
-    Ok(issued)
+    let link = state.links.issue(&*state.store, user, purpose, by).await?;
+    let mailed = mail_in.map(|language| {
+        mail_link(state, &user.email, language, &link, |url| Content::Invitation { url })
+    });
+    let is_mailed = matches!(mailed, Some(Ok(())));
+    Ok(Invitation { link, is_mailed, mail_problem: mailed.and_then(Result::err) })
 }
 
 /// To be called after a change of a user: mails a notice to the former address, and a link to the new one, if
@@ -240,6 +255,18 @@ pub fn require_verified(state: &ControlState, user: &User) -> Result<(), ApiErro
         return Err(ApiError::EmailUnverified);
     }
     Ok(())
+}
+
+/// Mails a notice of a change that has been made to the owner of the account. Does nothing without a mail server;
+/// a notice that cannot be queued is logged, because the change stands.
+pub fn notify(state: &ControlState, user: &User, language: Language, event: SecurityEvent) {
+    if !state.mailer.is_on() {
+        return;
+    }
+    let notice = Mail::security(&user.email, language, event, clock::now());
+    if let Err(error) = state.mailer.send(Job::Mail(notice)) {
+        tracing::warn!(user = %user.id, %error, "no notice of a change of the account was sent");
+    }
 }
 
 async fn open_link(

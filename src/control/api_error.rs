@@ -13,6 +13,7 @@ use domain::caller::Denied;
 use jiff::Timestamp;
 use quota::backend::QuotaUnavailable;
 use serde::Serialize;
+use std::sync::Arc;
 use std::time::Duration;
 use store::{LIVE_KEYS, StoreError, UserError};
 use utoipa::ToSchema;
@@ -45,6 +46,9 @@ pub enum ApiError {
     MalformedJson(String),
     #[error("{problem}")]
     InvalidValue { param: String, problem: String },
+    /// A field of a form of the console; the sentence is in the language of its page.
+    #[error("{0}")]
+    FormField(String),
 
     #[error(
         "This route requires an access token. Log in with `POST /api/v1/users/login` and send the token as `Authorization: Bearer ...`."
@@ -172,6 +176,10 @@ pub enum ApiError {
     Internal,
 }
 
+/// The error that a response reports: an extension of the response, from which the console makes a page.
+#[derive(Debug, Clone)]
+pub struct ReportedError(pub Arc<ApiError>);
+
 /// The body of every error, on both planes.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErrorBody {
@@ -209,6 +217,12 @@ impl ApiError {
         Self::InvalidValue { param: param.to_owned(), problem: problem.into() }
     }
 
+    /// A field of a form of the console, with a sentence in the language of its page.
+    #[must_use]
+    pub fn form_field(sentence: impl Into<String>) -> Self {
+        Self::FormField(sentence.into())
+    }
+
     /// A field that names a model the gateway does not have.
     #[must_use]
     pub fn unknown_model(param: &str, name: &str) -> Self {
@@ -237,7 +251,9 @@ impl ApiError {
             Self::BodyTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, INVALID, Some("body_too_large")),
             Self::UnsupportedMediaType => (S::UNSUPPORTED_MEDIA_TYPE, INVALID, Some("not_json")),
             Self::MalformedJson(_) => (S::BAD_REQUEST, INVALID, Some("not_json")),
-            Self::InvalidValue { .. } => (S::UNPROCESSABLE_ENTITY, INVALID, Some("invalid_value")),
+            Self::InvalidValue { .. } | Self::FormField(_) => {
+                (S::UNPROCESSABLE_ENTITY, INVALID, Some("invalid_value"))
+            }
 
             Self::TokenMissing | Self::CredentialMissing => {
                 (S::UNAUTHORIZED, INVALID, Some("not_authenticated"))
@@ -335,7 +351,8 @@ impl ApiError {
     }
 
     /// Seconds for the `Retry-After` header.
-    fn retry_after(&self) -> Option<u64> {
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u64> {
         match self {
             Self::TooManyAttempts(wait) => Some(wait.as_secs() + 1),
             _ => (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
@@ -357,6 +374,7 @@ impl IntoResponse for ApiError {
             headers.insert(WWW_AUTHENTICATE, scheme);
         }
         headers.extend(self.retry_after().map(|seconds| (RETRY_AFTER, seconds.into())));
+        response.extensions_mut().insert(ReportedError(Arc::new(self)));
         response
     }
 }

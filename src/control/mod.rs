@@ -39,9 +39,9 @@ pub fn router(state: ControlState, edge: EdgeConfig, pages: Router<ControlState>
     let description = root::Description::of(description);
     let router = router
         .route("/api/openapi.json", get(root::openapi).with_state(description))
-        .merge(pages)
-        .with_state(state);
-    middleware::layers(with_fallbacks(router), &edge.cors, edge.trusted_proxies)
+        .with_state(state.clone());
+    let router = middleware::bounded(with_fallbacks(router)).merge(pages.with_state(state));
+    middleware::layers(router, &edge.cors, edge.trusted_proxies)
 }
 
 /// The handler of each path and method, with the OpenAPI document of both planes.

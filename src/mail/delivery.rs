@@ -36,15 +36,15 @@ pub struct Delivery {
 
 /// Mails that wait, and the state of the mail server.
 #[derive(Default)]
-struct Waiting {
-    jobs: VecDeque<Pending>,
+struct MailBacklog {
+    jobs: VecDeque<QueuedJob>,
     /// Attempts since the mail server was last available.
     outage_attempts: u32,
     /// No mail is sent before then.
     resume_at: Option<Instant>,
 }
 
-struct Pending {
+struct QueuedJob {
     job: Job,
     /// Attempts at this mail that the server deferred.
     attempts: u32,
@@ -66,7 +66,7 @@ enum Attempt {
 impl Delivery {
     /// Sends mails until `stop`.
     pub async fn run(self, mut jobs: mpsc::Receiver<Job>, stop: CancellationToken) {
-        let mut waiting = Waiting::default();
+        let mut waiting = MailBacklog::default();
         while !stop.is_cancelled() {
             let now = clock::instant();
             if let Some(pending) = waiting.next(now) {
@@ -81,7 +81,7 @@ impl Delivery {
                 biased;
                 () = stop.cancelled() => break,
                 Some(job) = jobs.recv(), if waiting.jobs.len() < QUEUE_LENGTH => {
-                    waiting.jobs.push_back(Pending { job, attempts: 0, due: now });
+                    waiting.jobs.push_back(QueuedJob { job, attempts: 0, due: now });
                 }
                 () = sleep(wait) => {}
             }
@@ -139,7 +139,13 @@ impl Delivery {
         Ok(content.map(|content| Mail { to: user.email, language, content, until }))
     }
 
-    fn record(&self, waiting: &mut Waiting, pending: &Pending, attempt: Attempt, now: Instant) {
+    fn record(
+        &self,
+        waiting: &mut MailBacklog,
+        pending: &QueuedJob,
+        attempt: Attempt,
+        now: Instant,
+    ) {
         let kind = pending.job.kind();
         let count = |outcome| self.metrics.mails(kind, outcome).increment(1);
         match attempt {
@@ -157,12 +163,12 @@ impl Delivery {
             Attempt::Deferred(job, error) => {
                 count(MailOutcome::Retried);
                 tracing::debug!(kind = kind.as_str(), error, "mail deferred");
-                waiting.defer(Pending { job, ..*pending }, now);
+                waiting.defer(QueuedJob { job, ..*pending }, now);
             }
             Attempt::Unavailable(job, error) => {
                 count(MailOutcome::Retried);
                 let mails = waiting.jobs.len() + 1;
-                if waiting.suspend(Pending { job, ..*pending }, now) {
+                if waiting.suspend(QueuedJob { job, ..*pending }, now) {
                     tracing::warn!(mails, error, "mail server unavailable, retrying");
                 }
             }
@@ -170,9 +176,9 @@ impl Delivery {
     }
 }
 
-impl Waiting {
+impl MailBacklog {
     /// Takes the next mail to send.
-    fn next(&mut self, now: Instant) -> Option<Pending> {
+    fn next(&mut self, now: Instant) -> Option<QueuedJob> {
         if self.resume_at.is_some_and(|at| at > now) {
             return None;
         }
@@ -187,9 +193,9 @@ impl Waiting {
     }
 
     /// Lets one mail wait.
-    fn defer(&mut self, pending: Pending, now: Instant) {
+    fn defer(&mut self, pending: QueuedJob, now: Instant) {
         let due = now + backoff(pending.attempts);
-        self.jobs.push_back(Pending {
+        self.jobs.push_back(QueuedJob {
             attempts: pending.attempts.saturating_add(1),
             due,
             ..pending
@@ -197,7 +203,7 @@ impl Waiting {
     }
 
     /// Lets all mails wait. True at the beginning of an outage.
-    fn suspend(&mut self, pending: Pending, now: Instant) -> bool {
+    fn suspend(&mut self, pending: QueuedJob, now: Instant) -> bool {
         self.resume_at = Some(now + backoff(self.outage_attempts));
         let is_new = self.outage_attempts == 0;
         self.outage_attempts = self.outage_attempts.saturating_add(1);
@@ -222,12 +228,12 @@ fn backoff(attempts: u32) -> Duration {
 mod tests {
     use super::*;
 
-    fn pending(name: &str, due: Instant) -> Pending {
+    fn pending(name: &str, due: Instant) -> QueuedJob {
         let mail = Mail::email_changed(name, Language::English, Timestamp::UNIX_EPOCH);
-        Pending { job: Job::Mail(mail), attempts: 0, due }
+        QueuedJob { job: Job::Mail(mail), attempts: 0, due }
     }
 
-    fn name(pending: Option<Pending>) -> Option<String> {
+    fn name(pending: Option<QueuedJob>) -> Option<String> {
         pending.map(|pending| match pending.job {
             Job::Mail(mail) => mail.to,
             Job::PasswordReset { email, .. } => email,
@@ -237,7 +243,7 @@ mod tests {
     #[test]
     fn while_the_server_is_unavailable_all_mails_wait_longer_each_time() {
         let mut now = clock::instant();
-        let mut waiting = Waiting::default();
+        let mut waiting = MailBacklog::default();
         waiting.jobs.extend([pending("a", now), pending("b", now)]);
         for (place, seconds) in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300].into_iter().enumerate()
         {
@@ -262,7 +268,7 @@ mod tests {
     #[test]
     fn a_deferred_mail_holds_up_no_other() {
         let now = clock::instant();
-        let mut waiting = Waiting::default();
+        let mut waiting = MailBacklog::default();
         waiting.jobs.extend([pending("a", now), pending("b", now)]);
         let first = waiting.next(now).unwrap();
         waiting.defer(first, now);

@@ -3,9 +3,9 @@
 //! A text has nothing in it that a user chose: a person who registers with the address of another must not be able
 //! to send them words of their own.
 
-use super::Content;
+use super::{Content, SecurityEvent};
 
-/// A language that mails are written in.
+/// A language of mails and of the console.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Language {
     #[default]
@@ -30,16 +30,22 @@ impl Language {
         best.map_or(Self::English, |(language, _)| language)
     }
 
+    /// The language with this tag (`en`, `zh`, `zh-CN`).
+    #[must_use]
+    pub fn of_tag(tag: &str) -> Option<Self> {
+        let primary = tag.split(['-', '_']).next().unwrap_or_default();
+        match primary {
+            _ if primary.eq_ignore_ascii_case("en") => Some(Self::English),
+            _ if primary.eq_ignore_ascii_case("zh") => Some(Self::Chinese),
+            _ => None,
+        }
+    }
+
     /// The language of one range with its weight; `None` for other languages, and for weight 0.
     fn range(range: &str) -> Option<(Self, f32)> {
         let (name, weight) = range.split_once(';').unwrap_or((range, "q=1"));
         let weight: f32 = weight.trim().strip_prefix("q=")?.parse().ok()?;
-        let main = name.trim().split('-').next().unwrap_or_default().to_ascii_lowercase();
-        let language = match main.as_str() {
-            "en" => Self::English,
-            "zh" => Self::Chinese,
-            _ => return None,
-        };
+        let language = Self::of_tag(name.trim())?;
         (weight > 0.0).then_some((language, weight))
     }
 }
@@ -86,6 +92,16 @@ impl Content {
                      If it was not you, another person knows your password: tell the operator of {site} at once.\n"
                 ),
             ),
+            Self::Security(event) => {
+                let (subject, what) = event.english();
+                let advice = "If it was not you, set a new password at once";
+                (
+                    subject,
+                    format!(
+                        "{what} Your account is at {site}.\n\n{advice}, and tell the operator of {site}.\n"
+                    ),
+                )
+            }
         };
         Text { subject, body }
     }
@@ -122,8 +138,51 @@ impl Content {
                      如果不是你本人操作，说明有人知道你的密码，请立即联系 {site} 的运营者。\n"
                 ),
             ),
+            Self::Security(event) => {
+                let (subject, what) = event.chinese();
+                let advice = "如果不是你本人操作，请立即设置新密码";
+                (
+                    subject,
+                    format!("{what}账号位于 {site}。\n\n{advice}，并联系 {site} 的运营者。\n"),
+                )
+            }
         };
         Text { subject, body }
+    }
+}
+
+impl SecurityEvent {
+    /// The subject, and what happened.
+    fn english(self) -> (&'static str, &'static str) {
+        match self {
+            Self::PasswordChanged => {
+                ("Your password was changed", "A new password was set for your account.")
+            }
+            Self::SecondFactorEnabled => {
+                ("The second factor is on", "A second factor was turned on for your account.")
+            }
+            Self::SecondFactorRemoved => (
+                "The second factor is off",
+                "The second factor of your account was turned off: the password alone is enough to log in.",
+            ),
+            Self::RecoveryCodesReplaced => (
+                "New recovery codes",
+                "New recovery codes were made for your account. The previous ones no longer work.",
+            ),
+        }
+    }
+
+    fn chinese(self) -> (&'static str, &'static str) {
+        match self {
+            Self::PasswordChanged => ("你的密码已更改", "你的账号已设置新密码。"),
+            Self::SecondFactorEnabled => ("两步验证已启用", "你的账号已启用两步验证。"),
+            Self::SecondFactorRemoved => {
+                ("两步验证已关闭", "你的账号已关闭两步验证，仅凭密码即可登录。")
+            }
+            Self::RecoveryCodesReplaced => {
+                ("恢复码已更换", "你的账号已生成新的恢复码，之前的恢复码已失效。")
+            }
+        }
     }
 }
 
@@ -156,13 +215,21 @@ mod tests {
             Content::ResetPassword { url: url.clone() },
             Content::Invitation { url: url.clone() },
             Content::EmailChanged,
+            Content::Security(SecurityEvent::PasswordChanged),
+            Content::Security(SecurityEvent::SecondFactorEnabled),
+            Content::Security(SecurityEvent::SecondFactorRemoved),
+            Content::Security(SecurityEvent::RecoveryCodesReplaced),
         ];
         for content in contents {
             for language in [Language::English, Language::Chinese] {
                 let Text { subject, body } = content.text(language, "https://api.example.com");
                 assert!(!subject.is_empty() && body.contains("https://api.example.com"), "{body}");
                 let has_link = body.lines().any(|line| line == url);
-                assert_eq!(has_link, !matches!(content, Content::EmailChanged), "{body}");
+                assert_eq!(
+                    has_link,
+                    !matches!(content, Content::EmailChanged | Content::Security(_)),
+                    "{body}"
+                );
                 assert_eq!(body.is_ascii(), language == Language::English, "{body}");
             }
         }

@@ -63,6 +63,17 @@ pub enum Content {
     Invitation { url: String },
     /// The account has another address now.
     EmailChanged,
+    /// Something that protects the account was changed.
+    Security(SecurityEvent),
+}
+
+/// A change that the owner of an account is told of, because a thief of the account would make it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecurityEvent {
+    PasswordChanged,
+    SecondFactorEnabled,
+    SecondFactorRemoved,
+    RecoveryCodesReplaced,
 }
 
 /// The reason for which a mail was not put into the queue.
@@ -113,8 +124,18 @@ impl Mail {
     /// The notice to the former address of an account.
     #[must_use]
     pub fn email_changed(old: &str, language: Language, now: Timestamp) -> Self {
+        Self::notice(old, language, Content::EmailChanged, now)
+    }
+
+    /// The notice of a change to the owner of an account.
+    #[must_use]
+    pub fn security(to: &str, language: Language, event: SecurityEvent, now: Timestamp) -> Self {
+        Self::notice(to, language, Content::Security(event), now)
+    }
+
+    fn notice(to: &str, language: Language, content: Content, now: Timestamp) -> Self {
         let until = now.checked_add(NOTICE_LIFETIME).unwrap_or(Timestamp::MAX);
-        Self { to: old.to_owned(), language, content: Content::EmailChanged, until }
+        Self { to: to.to_owned(), language, content, until }
     }
 }
 
@@ -125,6 +146,7 @@ impl Content {
             Self::ResetPassword { .. } => MailKind::ResetPassword,
             Self::Invitation { .. } => MailKind::Invitation,
             Self::EmailChanged => MailKind::EmailChanged,
+            Self::Security(_) => MailKind::SecurityNotice,
         }
     }
 }

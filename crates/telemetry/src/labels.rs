@@ -57,6 +57,8 @@ pub enum MailKind {
     Invitation,
     /// A notice to the old address after the e-mail address of an account was changed.
     EmailChanged,
+    /// A notice of another password or second factor.
+    SecurityNotice,
 }
 
 /// Values of the label `outcome` of `knockx_mails_total`.
@@ -223,8 +225,13 @@ impl TokenKind {
 
 impl MailKind {
     /// Every kind, in the order of declaration.
-    pub const ALL: [Self; 4] =
-        [Self::VerifyEmail, Self::ResetPassword, Self::Invitation, Self::EmailChanged];
+    pub const ALL: [Self; 5] = [
+        Self::VerifyEmail,
+        Self::ResetPassword,
+        Self::Invitation,
+        Self::EmailChanged,
+        Self::SecurityNotice,
+    ];
 
     /// Returns the value of the label in the metrics.
     #[must_use]
@@ -234,6 +241,7 @@ impl MailKind {
             Self::ResetPassword => "reset_password",
             Self::Invitation => "invitation",
             Self::EmailChanged => "email_changed",
+            Self::SecurityNotice => "security_notice",
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Entering the password again, before a sensitive change.
 
-use crate::console::error::{PageError, html, redirect, safe_next};
+use crate::console::error::{PageError, html, redirect, refused, safe_next};
+use crate::console::error_text::message;
 use crate::console::forms::SafeForm;
-use crate::console::guard::message;
 use crate::console::page::Page;
 use crate::console::session::SignedIn;
 use crate::control::auth::AttemptTime;
@@ -57,9 +57,7 @@ pub async fn confirm(
     let checked = state.identity.confirm_either(&*state.store, who, proof, at).await;
     if let Err(error) = checked {
         let problem = message(&page, &error);
-        let mut again = html(&ConfirmPage { page, next, problem })?;
-        *again.status_mut() = error.status();
-        return Ok(again);
+        return refused(&ConfirmPage { page, next, problem }, &error);
     }
     state.store.confirm_session(current.session, clock::now()).await?;
     Ok(redirect(&next))

@@ -1,13 +1,13 @@
 //! Log-in and log-out.
 
-use crate::console::error::{PageError, html, redirect, safe_next};
+use crate::console::error::{PageError, html, redirect, refused, safe_next};
+use crate::console::error_text::message;
 use crate::console::forms::SafeForm;
-use crate::console::guard::message;
 use crate::console::page::{Page, text};
 use crate::console::session::{SignedIn, Visitor, remove_cookie, set_cookie};
 use crate::control::api_error::ApiError;
 use crate::control::auth::AttemptTime;
-use crate::control::auth::identity::Presented;
+use crate::control::auth::identity::LogInProof;
 use crate::control::auth::verified_user::VerifiedUser;
 use crate::control::http::extract::Query;
 use crate::control::state::ControlState;
@@ -44,6 +44,8 @@ pub struct LogInForm {
     email: String,
     password: Password,
     code: Option<String>,
+    /// `yes` if the form has the field for the code.
+    asks_code: Option<String>,
     next: Option<String>,
 }
 
@@ -73,7 +75,7 @@ pub async fn log_in(
     let code = form.code.as_deref().filter(|code| !code.trim().is_empty());
     let checked = match Email::try_from(form.email.clone()) {
         Ok(email) => {
-            let presented = Presented { email: &email.0, password: &form.password.0, code };
+            let presented = LogInProof { email: &email.0, password: &form.password.0, code };
             identity.check(&*state.store, presented, from).await
         }
         Err(_) => Err(ApiError::InvalidCredentials),
@@ -81,10 +83,10 @@ pub async fn log_in(
     let checked = match checked {
         Ok(checked) => checked,
         Err(error) => {
-            let status = error.status();
-            let mut again = html(&page(&state, visitor.page, form.email, next, Some(&error)))?;
-            *again.status_mut() = status;
-            return Ok(again);
+            let mut again = page(&state, visitor.page, form.email, next, Some(&error));
+            // Whoever has to wait, or mistypes the password, still needs the code.
+            again.asks_code |= form.asks_code.is_some();
+            return refused(&again, &error);
         }
     };
     begin_session(&state, &visitor, checked, &next).await

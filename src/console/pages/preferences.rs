@@ -4,7 +4,7 @@ use crate::console::error::{PageError, redirect, safe_next};
 use crate::console::forms::SafeForm;
 use crate::console::page::{LANGUAGE_COOKIE, THEME_COOKIE, Theme};
 use crate::console::session::Visitor;
-use crate::console::texts::Language;
+use crate::mail::message::Language;
 use axum::http::HeaderValue;
 use axum::http::header::SET_COOKIE;
 use axum::response::Response;

@@ -1,15 +1,15 @@
 //! Registration: the account, its first key (shown once), and how to use it.
 
 use super::overview::snippets;
-use crate::console::error::{PageError, html, redirect};
+use crate::console::error::{PageError, html, redirect, refused};
+use crate::console::error_text::message;
 use crate::console::forms::{SafeForm, csrf_token};
-use crate::console::guard::message;
 use crate::console::page::{Account, Page};
 use crate::console::session::{Visitor, set_cookie};
 use crate::control::api_error::ApiError;
 use crate::control::routes::session::{NewAccount, Registration, create_account};
 use crate::control::state::ControlState;
-use crate::control::views::fields::{Email, NewPassword};
+use crate::control::views::fields::{NewEmail, NewPassword};
 use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -31,8 +31,7 @@ struct SignUpPage {
 #[template(path = "console/welcome.html")]
 struct WelcomePage {
     page: Page,
-    /// `None` if the e-mail address has to be verified first.
-    api_key: Option<String>,
+    api_key: String,
     snippets: Vec<super::overview::Snippet>,
 }
 
@@ -65,9 +64,7 @@ pub async fn sign_up(
         Ok(account) => welcome(&state, visitor, account).await,
         Err(error) => {
             let problem = message(&visitor.page, &error);
-            let mut again = html(&page(&state, visitor.page, email, problem))?;
-            *again.status_mut() = error.status();
-            Ok(again)
+            refused(&page(&state, visitor.page, email, problem), &error)
         }
     }
 }
@@ -77,14 +74,12 @@ async fn create(
     visitor: &Visitor,
     form: SignUpForm,
 ) -> Result<NewAccount, ApiError> {
-    let email = Email::try_from(form.email).map_err(|_| {
-        ApiError::invalid("email", visitor.page.t("This is not an e-mail address."))
-    })?;
-    let password = NewPassword::try_from(form.password.unwrap_or_default()).map_err(|_| {
-        ApiError::invalid("password", visitor.page.t("A password has 8 to 128 characters."))
-    })?;
+    let email = NewEmail::try_from(form.email)
+        .map_err(|_| ApiError::form_field(visitor.page.t("This is not an e-mail address.")))?;
+    let password = NewPassword::try_from(form.password.unwrap_or_default())
+        .map_err(|_| ApiError::form_field(visitor.page.t("A password has 8 to 128 characters.")))?;
     let form = Registration { email, password, username: None };
-    create_account(state, &visitor.context, form, visitor.page.language.into()).await
+    create_account(state, &visitor.context, form, visitor.page.language).await
 }
 
 async fn welcome(
@@ -97,10 +92,16 @@ async fn welcome(
     let client = context.client();
     let token =
         state.identity.begin_console(&*state.store, account.checked, client, clock::now()).await?;
+    let Some(secret) = account.secret else {
+        // The page of the account says how to verify the address, and can send the link again.
+        let mut response = redirect("/console/account?done=registered");
+        set_cookie(&mut response, &token, context.over_tls);
+        return Ok(response);
+    };
     page.account = Some(Account { email, is_admin: false });
     page.csrf = csrf_token(&state.pepper, token.reveal());
-    let api_key = account.secret.map(|secret| secret.reveal().to_owned());
-    let snippets = api_key.as_ref().map(|key| snippets(&page, state, key)).unwrap_or_default();
+    let api_key = secret.reveal().to_owned();
+    let snippets = snippets(&page, state, &api_key);
     let mut response = html(&WelcomePage { page, api_key, snippets })?;
     *response.status_mut() = StatusCode::CREATED;
     set_cookie(&mut response, &token, context.over_tls);

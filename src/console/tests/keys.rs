@@ -64,7 +64,7 @@ async fn a_key_is_created_and_shown_once() {
     assert!(!list.contains(&key) && list.contains("Never"));
     // The page sent again, as by a reload.
     let again = browser.post(NEW, &fields).await;
-    assert_eq!(again.status, StatusCode::CONFLICT);
+    assert_eq!(again.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(again.text.contains("You have a key with this name."), "{}", again.text);
     assert_eq!(ids(&control, &ada).await.len(), 1);
 }
@@ -185,7 +185,7 @@ async fn a_key_is_rotated_at_once_or_later() {
     control.get(USAGE, Some(&shown_key(&reply.text))).await.ok();
     // The page sent again, as by a reload.
     let again = browser.post(&path, &[("old_key", "day")]).await;
-    assert_eq!(again.status, StatusCode::CONFLICT);
+    assert_eq!(again.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(again.text.contains("was rotated already"), "{}", again.text);
     assert_eq!(ids(&control, &ada).await.len(), 2);
 }

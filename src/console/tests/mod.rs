@@ -7,6 +7,8 @@ mod links;
 mod admin;
 mod second_factor;
 mod headers;
+mod forms;
+mod notices;
 mod routes;
 mod keys;
 mod usage;
@@ -21,11 +23,14 @@ use jiff::ToSpan;
 use system::clock;
 
 /// A browser: it keeps cookies, and sends forms with the token of the page it has read.
+#[derive(Clone)]
 pub struct Browser<'a> {
     control: &'a Control,
     pub cookies: Vec<(String, String)>,
     /// The token in the forms of the last page.
     csrf: String,
+    /// The id of the forms of the last page that work once; empty if it has none.
+    form_id: String,
     pub headers: Vec<(&'static str, String)>,
 }
 
@@ -35,7 +40,7 @@ const ORIGIN: &str = "http://kx.example:8000";
 impl<'a> Browser<'a> {
     pub fn new(control: &'a Control) -> Self {
         let headers = vec![("host", HOST.to_owned())];
-        Self { control, cookies: Vec::new(), csrf: String::new(), headers }
+        Self { control, cookies: Vec::new(), csrf: String::new(), form_id: String::new(), headers }
     }
 
     /// A browser in which the user with this e-mail address is logged in.
@@ -50,8 +55,14 @@ impl<'a> Browser<'a> {
 
     pub async fn get(&mut self, path: &str) -> Reply {
         let reply = self.send("GET", path, Vec::new(), Body::empty()).await;
-        if let Some((_, rest)) = reply.text.split_once("name=\"csrf\" value=\"") {
-            self.csrf = rest.split('"').next().unwrap().to_owned();
+        let field = |name: &str| {
+            let start = format!("name=\"{name}\" value=\"");
+            let (_, rest) = reply.text.split_once(&start)?;
+            rest.split('"').next().map(str::to_owned)
+        };
+        if let Some(csrf) = field("csrf") {
+            self.csrf = csrf;
+            self.form_id = field("form_id").unwrap_or_default();
         }
         reply
     }

@@ -129,7 +129,8 @@ async fn where_an_admin_decides_a_request_waits_and_can_be_withdrawn() {
     assert_eq!(withdrawn.header("location"), "/console/plans?done=withdrawn");
     let page = browser.get(PLANS).await.text;
     assert!(!page.contains("You have asked") && !page.contains("declined"), "{page}");
-    browser.post("/console/plans/request/withdraw", &[]).await;
+    let again = browser.post("/console/plans/request/withdraw", &[]).await;
+    assert_eq!(again.header("location"), "/console/plans?done=withdrawn", "a double click");
 
     ask(&mut browser).await;
     let pending = control.store.latest_upgrade(ada.user.id).await.unwrap().unwrap();
@@ -145,7 +146,10 @@ async fn where_an_admin_decides_a_request_waits_and_can_be_withdrawn() {
     assert!(!page.contains("You have asked") && !page.contains("declined"), "{page}");
     assert_eq!(plan_of(&control, &ada).await, "log-min");
     // What is decided cannot be withdrawn.
-    browser.post("/console/plans/request/withdraw", &[]).await;
+    let late = browser.post("/console/plans/request/withdraw", &[]).await;
+    assert_eq!(late.header("location"), "/console/plans?done=decided");
+    let page = browser.get(late.header("location")).await.text;
+    assert!(page.contains("Your request was decided before you withdrew it."), "{page}");
     assert_eq!(plan_of(&control, &ada).await, "log-min");
 }
 

@@ -279,6 +279,8 @@ async fn no_page_leads_to_another_site() {
                 "/\\evil.example",
                 "/console@evil.example",
                 "/%0d%0a",
+                "/console/../evil",
+                "/console/%2e%2e/evil",
             ] {
                 let query = form_urlencoded::Serializer::new(String::new())
                     .append_pair("next", next)
@@ -296,7 +298,7 @@ async fn no_page_leads_to_another_site() {
                         || location == "/console"
                         || location.starts_with("/console/")
                         || location.starts_with("/console?");
-                    assert!(is_ours, "{path} leads to {location}");
+                    assert!(is_ours && !location.contains("evil"), "{path} leads to {location}");
                     let links = reply
                         .text
                         .split("href=\"")
@@ -313,5 +315,20 @@ async fn no_page_leads_to_another_site() {
                 }
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn the_address_of_a_form_leads_to_its_page() {
+    let control = control().await;
+    let [_, _, mut admin] = browsers(&control).await;
+    let all = routes();
+    for form in all.iter().filter(|route| route.is_sent && !route.is_read) {
+        let reply = admin.get(&form.path()).await;
+        assert_eq!(reply.status, StatusCode::SEE_OTHER, "{}", form.pattern);
+        let location = reply.header("location");
+        let page = all.iter().find(|route| route.is_read && route.path() == location);
+        let page = page.unwrap_or_else(|| panic!("{} leads to {location}", form.pattern));
+        assert!(form.pattern.starts_with(&page.pattern), "{} leads to {location}", form.pattern);
     }
 }

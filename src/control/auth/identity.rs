@@ -61,7 +61,7 @@ pub struct Identity {
 
 /// What a person presents to log in.
 #[derive(Clone, Copy)]
-pub struct Presented<'a> {
+pub struct LogInProof<'a> {
     /// The e-mail address, normalised.
     pub email: &'a str,
     pub password: &'a str,
@@ -164,10 +164,10 @@ impl Identity {
     pub async fn check(
         &self,
         store: &dyn Store,
-        presented: Presented<'_>,
+        presented: LogInProof<'_>,
         (address, at): (IpAddr, AttemptTime),
     ) -> Result<VerifiedUser, ApiError> {
-        let Presented { email, password, code } = presented;
+        let LogInProof { email, password, code } = presented;
         let attempt =
             self.logins.begin(email, address, at.instant).map_err(ApiError::TooManyAttempts)?;
         let checked = self.verify(store, email, password, &attempt).await;

@@ -93,15 +93,20 @@ impl RequestContext {
     }
 }
 
+/// Limits the size of bodies and the time of requests, and turns panics into errors. Pages and JSON routes have
+/// these layers each for themselves, because they show errors in different forms.
+pub fn bounded<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    router
+        .layer(from_fn(limit_body))
+        .layer(from_fn(timeout))
+        .layer(CatchPanicLayer::custom(after_panic))
+}
+
 /// Wraps `router` in the layers; the last one added sees a request first.
 pub fn layers(router: Router, cors: &Cors, trusted: Arc<[IpNet]>) -> Router {
     // Every path works with and without a trailing slash. A redirect would lose the body of a POST.
     let router = Router::new().fallback_service(NormalizePath::trim_trailing_slash(router));
-    let router = router
-        .layer(from_fn(limit_body))
-        .layer(from_fn(timeout))
-        .layer(CatchPanicLayer::custom(after_panic))
-        .layer(CompressionLayer::new());
+    let router = router.layer(CatchPanicLayer::custom(after_panic)).layer(CompressionLayer::new());
     let router = match cors_layer(cors) {
         Some(layer) => router.layer(layer),
         None => router,

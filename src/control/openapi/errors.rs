@@ -113,6 +113,8 @@ error_sets! {
         ApiError::MailQueueFull,
         ApiError::Internal,
     ];
+    /// Routes that can mail what they respond with.
+    MailOff: [ApiError::MailNotConfigured];
     /// Requesting a verification mail.
     AlreadyVerified: [ApiError::AlreadyVerified];
     /// Routes that add keys.

@@ -111,9 +111,11 @@ pub async fn forgot_password(
 pub async fn reset_password(
     State(state): State<ControlState>,
     Extension(context): Extension<RequestContext>,
+    PreferredLanguage(language): PreferredLanguage,
     JsonBody(form): JsonBody<PasswordReset>,
 ) -> Result<StatusCode, ApiError> {
-    links::reset_password(&state, &form.token, &form.new_password.0, &context).await?;
+    let new = (&*form.new_password.0, language);
+    links::reset_password(&state, &form.token, new, &context).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -126,9 +128,10 @@ pub async fn reset_password(
 pub async fn accept_invitation(
     State(state): State<ControlState>,
     Extension(context): Extension<RequestContext>,
+    PreferredLanguage(language): PreferredLanguage,
     JsonBody(form): JsonBody<InvitationAcceptance>,
 ) -> Result<Json<UserView>, ApiError> {
     let chosen = (&*form.password.0, form.username.map(|name| name.0));
-    let user = links::accept_invitation(&state, &form.token, chosen, &context).await?;
+    let user = links::accept_invitation(&state, &form.token, chosen, language, &context).await?;
     UserView::of(&state, user).await.map(Json)
 }

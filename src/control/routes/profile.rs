@@ -12,8 +12,9 @@ use crate::control::openapi::errors::{
     WrongPassword,
 };
 use crate::control::state::ControlState;
-use crate::control::views::fields::{Code, Email, NewPassword, Password, Username, present};
+use crate::control::views::fields::{Code, NewEmail, NewPassword, Password, Username, present};
 use crate::control::views::user::UserView;
+use crate::mail::SecurityEvent;
 use crate::mail::message::Language;
 use axum::extract::State;
 use axum::{Extension, Json};
@@ -34,7 +35,7 @@ pub struct ProfileChange {
     pub username: Option<Option<Username>>,
     /// Requires `current_password`.
     #[serde(default)]
-    pub email: Option<Email>,
+    pub email: Option<NewEmail>,
     #[serde(default)]
     pub current_password: Option<Password>,
     /// Required to change the e-mail address if the account has a second factor.
@@ -131,9 +132,10 @@ pub async fn change_password(
     State(state): State<ControlState>,
     current: CurrentUser,
     Extension(context): Extension<RequestContext>,
+    PreferredLanguage(language): PreferredLanguage,
     JsonBody(form): JsonBody<PasswordChange>,
 ) -> Result<Json<LoggedIn>, ApiError> {
-    let checked = replace_password(&state, &current, form).await?;
+    let checked = replace_password(&state, &current, form, language).await?;
     logged_in(&state, checked, context.client()).await.map(Json)
 }
 
@@ -142,6 +144,7 @@ pub async fn replace_password(
     state: &ControlState,
     current: &CurrentUser,
     form: PasswordChange,
+    language: Language,
 ) -> Result<VerifiedUser, ApiError> {
     let identity = &state.identity;
     let proof = (&*form.current_password.0, form.code.as_ref().map(|code| &*code.0));
@@ -152,5 +155,6 @@ pub async fn replace_password(
     let change = UserChange { password_hash: password_hash.clone(), ..UserChange::default() };
     let changed = state.store.change_user(current.user.id, &change, &current.by).await?;
     let user = changed.ok_or(ApiError::InvalidToken)?;
+    account_links::notify(state, &user, language, SecurityEvent::PasswordChanged);
     Ok(VerifiedUser { credentials: Credentials { user, password_hash }, has_passed_factor })
 }

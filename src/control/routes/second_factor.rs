@@ -1,8 +1,9 @@
 //! The second factor of the logged-in user: set up in two steps, recovery codes, disabling.
 
+use crate::control::account_links::notify;
 use crate::control::api_error::ApiError;
 use crate::control::auth::{AttemptTime, CurrentUser};
-use crate::control::http::extract::JsonBody;
+use crate::control::http::extract::{JsonBody, PreferredLanguage};
 use crate::control::openapi::errors::{
     InvalidBody, LoginRequired, NoSecondFactor, RateLimited, SecondFactorEnabled, Unavailable,
     WrongPassword,
@@ -10,6 +11,8 @@ use crate::control::openapi::errors::{
 use crate::control::state::ControlState;
 use crate::control::views::fields::{Code, Password};
 use crate::control::views::qr_code;
+use crate::mail::SecurityEvent;
+use crate::mail::message::Language;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -113,9 +116,10 @@ pub async fn set_up(
 pub async fn enable(
     State(state): State<ControlState>,
     current: CurrentUser,
+    PreferredLanguage(language): PreferredLanguage,
     JsonBody(form): JsonBody<EnableForm>,
 ) -> Result<Json<RecoveryCodesView>, ApiError> {
-    enable_with(&state, &current, &form.code.0).await.map(Json)
+    enable_with(&state, &current, &form.code.0, language).await.map(Json)
 }
 
 /// Replace the recovery codes
@@ -128,9 +132,10 @@ pub async fn enable(
 pub async fn recovery_codes(
     State(state): State<ControlState>,
     current: CurrentUser,
+    PreferredLanguage(language): PreferredLanguage,
     JsonBody(form): JsonBody<ProofForm>,
 ) -> Result<Json<RecoveryCodesView>, ApiError> {
-    replace_codes(&state, &current, form.proof()).await.map(Json)
+    replace_codes(&state, &current, form.proof(), language).await.map(Json)
 }
 
 /// Disable the second factor
@@ -143,9 +148,10 @@ pub async fn recovery_codes(
 pub async fn disable(
     State(state): State<ControlState>,
     current: CurrentUser,
+    PreferredLanguage(language): PreferredLanguage,
     JsonBody(form): JsonBody<ProofForm>,
 ) -> Result<StatusCode, ApiError> {
-    disable_with(&state, &current, form.proof()).await?;
+    disable_with(&state, &current, form.proof(), language).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -195,6 +201,7 @@ pub async fn enable_with(
     state: &ControlState,
     current: &CurrentUser,
     code: &str,
+    language: Language,
 ) -> Result<RecoveryCodesView, ApiError> {
     let (identity, user) = (&state.identity, current.user.id);
     let factor = state.store.second_factor(user).await?;
@@ -213,6 +220,7 @@ pub async fn enable_with(
     if !state.store.enable_second_factor(&enabling, &current.by).await? {
         return Err(ApiError::NoSecondFactor);
     }
+    notify(state, &current.user, language, SecurityEvent::SecondFactorEnabled);
     Ok(RecoveryCodesView { recovery_codes })
 }
 
@@ -221,6 +229,7 @@ pub async fn replace_codes(
     state: &ControlState,
     current: &CurrentUser,
     proof: (Option<&str>, Option<&str>),
+    language: Language,
 ) -> Result<RecoveryCodesView, ApiError> {
     let (identity, user) = (&state.identity, &current.user);
     let session = (user, current.session);
@@ -230,6 +239,7 @@ pub async fn replace_codes(
     if !state.store.replace_recovery_codes(user.id, &digests, &current.by).await? {
         return Err(ApiError::NoSecondFactor);
     }
+    notify(state, user, language, SecurityEvent::RecoveryCodesReplaced);
     Ok(RecoveryCodesView { recovery_codes })
 }
 
@@ -238,14 +248,15 @@ pub async fn disable_with(
     state: &ControlState,
     current: &CurrentUser,
     proof: (Option<&str>, Option<&str>),
+    language: Language,
 ) -> Result<(), ApiError> {
     let session = (&current.user, current.session);
     state.identity.confirm(&*state.store, session, both(proof)?, AttemptTime::now()).await?;
-    if state.store.remove_second_factor(current.user.id, &current.by).await? {
-        Ok(())
-    } else {
-        Err(ApiError::NoSecondFactor)
+    if !state.store.remove_second_factor(current.user.id, &current.by).await? {
+        return Err(ApiError::NoSecondFactor);
     }
+    notify(state, &current.user, language, SecurityEvent::SecondFactorRemoved);
+    Ok(())
 }
 
 /// The password and the code, if the password was given. One of them alone must not remove the other.

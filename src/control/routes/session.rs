@@ -3,7 +3,7 @@
 use super::keys::new_key;
 use crate::control::account_links;
 use crate::control::api_error::ApiError;
-use crate::control::auth::identity::{Presented, TokenPair};
+use crate::control::auth::identity::{LogInProof, TokenPair};
 use crate::control::auth::verified_user::VerifiedUser;
 use crate::control::auth::{AttemptTime, CurrentUser};
 use crate::control::http::extract::{JsonBody, PreferredLanguage};
@@ -13,7 +13,7 @@ use crate::control::openapi::errors::{
     RateLimited, RegistrationClosed, Unavailable,
 };
 use crate::control::state::ControlState;
-use crate::control::views::fields::{Code, Email, NewPassword, Password, Username};
+use crate::control::views::fields::{Code, Email, NewEmail, NewPassword, Password, Username};
 use crate::control::views::user::UserView;
 use crate::mail::message::Language;
 use axum::extract::State;
@@ -34,7 +34,7 @@ pub const DEFAULT_KEY: &str = "default";
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Registration {
-    pub email: Email,
+    pub email: NewEmail,
     pub password: NewPassword,
     /// Must be unique.
     #[schema(inline = false)]
@@ -155,7 +155,7 @@ pub async fn login(
     JsonBody(form): JsonBody<LogIn>,
 ) -> Result<Json<LoggedIn>, ApiError> {
     let identity = &state.identity;
-    let presented = Presented {
+    let presented = LogInProof {
         email: &form.email.0,
         password: &form.password.0,
         code: form.code.as_ref().map(|code| &*code.0),

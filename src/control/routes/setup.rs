@@ -7,7 +7,7 @@ use crate::control::http::extract::JsonBody;
 use crate::control::http::middleware::RequestContext;
 use crate::control::openapi::errors::{FirstAdminExists, InvalidBody, InvalidLink, Unavailable};
 use crate::control::state::ControlState;
-use crate::control::views::fields::{Email, NewPassword};
+use crate::control::views::fields::{NewEmail, NewPassword};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -20,7 +20,7 @@ pub struct Setup {
     /// The token of the link that the gateway logs when it starts without an admin.
     #[schema(example = "su-kx-...")]
     token: String,
-    email: Email,
+    email: NewEmail,
     password: NewPassword,
 }
 

@@ -87,17 +87,21 @@ async fn only_admins_invite_and_bad_invitations_add_nobody() {
     let admin = Some(&*root.token);
     for (form, param) in [
         (json!({ "email": "no-address" }), "email"),
-        (json!({ "email": "a@b.c\r\nBcc: d@e.f" }), "email"),
-        (json!({ "email": "a@b.c", "role": "root" }), "role"),
-        (json!({ "email": "a@b.c", "password": PASSWORD }), "password"),
-        (json!({ "email": "a@b.c", "username": "x y" }), "username"),
+        (json!({ "email": "a@example.com\r\nBcc: d@e.f" }), "email"),
+        (json!({ "email": "a@example.com", "role": "root" }), "role"),
+        (json!({ "email": "a@example.com", "password": PASSWORD }), "password"),
+        (json!({ "email": "a@example.com", "username": "x y" }), "username"),
     ] {
         control.post(USERS, admin, form).await.invalid(param);
     }
     let post = async |form: Value| control.post(USERS, admin, form).await;
-    post(json!({ "email": "a@b.c", "plan_id": "none" })).await.refused(404, "plan_not_found");
+    post(json!({ "email": "a@example.com", "plan_id": "none" }))
+        .await
+        .refused(404, "plan_not_found");
     post(json!({ "email": ada.user.email })).await.refused(409, "email_taken");
-    post(json!({ "email": "a@b.c", "send_mail": true })).await.refused(409, "mail_not_configured");
+    post(json!({ "email": "a@example.com", "send_mail": true }))
+        .await
+        .refused(409, "mail_not_configured");
     let unknown = format!("{USERS}/{}/invitation", UserId::new());
     control.post(&unknown, admin, json!({})).await.refused(404, "not_found");
     let users = control.get(USERS, admin).await.ok();

@@ -2,7 +2,7 @@
 
 use domain::label::{has_only_seen_characters, label};
 use domain::password;
-use domain::user::{normalised_email, normalised_username};
+use domain::user::{new_email, normalised_email, normalised_username};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
 use store::announcements::MAX_CHARACTERS as MAX_ANNOUNCEMENT;
@@ -16,6 +16,12 @@ const LONGEST_CODE: usize = 64;
 #[serde(try_from = "String")]
 #[schema(value_type = String, format = Email, min_length = 3, max_length = 254, example = "ada@example.com")]
 pub struct Email(pub String);
+
+/// The e-mail address of a new account, or a new one of an account: plain `local@domain.tld`.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(try_from = "String")]
+#[schema(value_type = String, format = Email, min_length = 6, max_length = 254, example = "ada@example.com")]
+pub struct NewEmail(pub String);
 
 /// A username: 3 to 32 letters, digits, dots, underscores and hyphens.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -66,6 +72,15 @@ impl TryFrom<String> for Email {
     type Error = BadField;
     fn try_from(text: String) -> Result<Self, BadField> {
         normalised_email(&text).map(Self).map_err(|_| bad("must be an e-mail address"))
+    }
+}
+
+impl TryFrom<String> for NewEmail {
+    type Error = BadField;
+    fn try_from(text: String) -> Result<Self, BadField> {
+        new_email(&text)
+            .map(Self)
+            .map_err(|_| bad("must be an e-mail address such as ada@example.com"))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Export and deletion of one's own account.
 
-use crate::console::error::{PageError, html, redirect};
+use crate::console::error::{PageError, html, redirect, refused};
+use crate::console::error_text::message;
 use crate::console::fields;
 use crate::console::forms::SafeForm;
-use crate::console::guard::message;
 use crate::console::page::Page;
 use crate::console::session::{SignedIn, remove_cookie};
 use crate::control::api_error::ApiError;
@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 #[derive(Template)]
 #[template(path = "console/account/delete.html")]
-struct DeletePage {
+struct DeleteAccountPage {
     page: Page,
     email: String,
     has_second_factor: bool,
@@ -25,7 +25,7 @@ struct DeletePage {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DeleteForm {
+pub struct DeleteAccountForm {
     /// The e-mail address of the account, typed as a sign that this account is meant.
     email: Option<String>,
     current_password: Option<String>,
@@ -55,13 +55,11 @@ pub async fn form(
 pub async fn delete(
     State(state): State<ControlState>,
     signed_in: SignedIn,
-    SafeForm(form): SafeForm<DeleteForm>,
+    SafeForm(form): SafeForm<DeleteAccountForm>,
 ) -> Result<Response, PageError> {
     if let Err(error) = try_delete(&state, &signed_in, form).await {
         let problem = message(&signed_in.page, &error);
-        let mut again = html(&page(&state, signed_in, problem).await?)?;
-        *again.status_mut() = error.status();
-        return Ok(again);
+        return refused(&page(&state, signed_in, problem).await?, &error);
     }
     let mut response = redirect("/console/login?done=deleted");
     remove_cookie(&mut response, signed_in.context.over_tls);
@@ -71,13 +69,13 @@ pub async fn delete(
 async fn try_delete(
     state: &ControlState,
     signed_in: &SignedIn,
-    form: DeleteForm,
+    form: DeleteAccountForm,
 ) -> Result<(), ApiError> {
     let (page, current) = (&signed_in.page, &signed_in.current);
     let typed = form.email.unwrap_or_default();
     if !typed.trim().eq_ignore_ascii_case(&current.user.email) {
         let problem = page.t("Type the e-mail address of this account.");
-        return Err(ApiError::invalid("email", problem));
+        return Err(ApiError::form_field(problem));
     }
     let password = fields::password(page, form.current_password)?;
     let code = fields::code(form.code)?;
@@ -89,9 +87,9 @@ async fn page(
     state: &ControlState,
     signed_in: SignedIn,
     problem: String,
-) -> Result<DeletePage, PageError> {
+) -> Result<DeleteAccountPage, PageError> {
     let SignedIn { page, current, .. } = signed_in;
     let factor = second_factor::of_user(state, current.user.id).await?;
     let email = current.user.email;
-    Ok(DeletePage { page, email, has_second_factor: factor.enabled, problem })
+    Ok(DeleteAccountPage { page, email, has_second_factor: factor.enabled, problem })
 }

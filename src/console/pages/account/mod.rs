@@ -43,7 +43,7 @@ pub fn routes() -> Router<ControlState> {
 
 /// What was done before this page is shown.
 #[derive(Default, Deserialize)]
-pub struct DoneQuery {
+pub struct AccountQuery {
     done: Option<String>,
 }
 

@@ -1,10 +1,10 @@
 //! `/console/account`: e-mail address, username, password, and what a client needs.
 
-use super::{DoneQuery, Problem};
-use crate::console::error::{PageError, html, redirect};
+use super::{AccountQuery, Problem};
+use crate::console::error::{PageError, html, redirect, refused};
+use crate::console::error_text::message;
 use crate::console::fields;
 use crate::console::forms::SafeForm;
-use crate::console::guard::message;
 use crate::console::page::{Page, text};
 use crate::console::session::{SignedIn, set_cookie};
 use crate::control::account_links;
@@ -55,7 +55,7 @@ pub struct UsernameForm {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PasswordForm {
+pub struct NewPasswordForm {
     current_password: Option<String>,
     code: Option<String>,
     new_password: Option<String>,
@@ -65,7 +65,7 @@ pub struct PasswordForm {
 pub async fn show(
     State(state): State<ControlState>,
     signed_in: SignedIn,
-    Query(query): Query<DoneQuery>,
+    Query(query): Query<AccountQuery>,
 ) -> Result<Response, PageError> {
     let mut shown = page(&state, signed_in).await?;
     shown.done = done(query.done.as_deref());
@@ -95,7 +95,7 @@ async fn try_email(
     form: EmailForm,
 ) -> Result<(), ApiError> {
     let page = &signed_in.page;
-    let email = fields::email(page, form.email)?;
+    let email = fields::new_email(page, form.email)?;
     let password = fields::password(page, form.current_password)?;
     let code = fields::code(form.code)?;
     let change = ProfileChange {
@@ -141,7 +141,7 @@ pub async fn change_username(
 pub async fn change_password(
     State(state): State<ControlState>,
     signed_in: SignedIn,
-    SafeForm(form): SafeForm<PasswordForm>,
+    SafeForm(form): SafeForm<NewPasswordForm>,
 ) -> Result<Response, PageError> {
     match try_password(&state, &signed_in, form).await {
         Ok(response) => Ok(response),
@@ -152,14 +152,15 @@ pub async fn change_password(
 async fn try_password(
     state: &ControlState,
     signed_in: &SignedIn,
-    form: PasswordForm,
+    form: NewPasswordForm,
 ) -> Result<Response, ApiError> {
     let (page, context) = (&signed_in.page, &signed_in.context);
     let password = fields::password(page, form.current_password)?;
     let new = fields::new_password(page, form.new_password)?;
     let code = fields::code(form.code)?;
     let change = PasswordChange { current_password: password, code, new_password: new };
-    let changed = profile::replace_password(state, &signed_in.current, change).await?;
+    let changed =
+        profile::replace_password(state, &signed_in.current, change, page.language).await?;
     let identity = &state.identity;
     let token =
         identity.begin_console(&*state.store, changed, context.client(), clock::now()).await?;
@@ -184,7 +185,7 @@ pub async fn send_link(
 
 /// Where the reader of mails is, and in which language.
 fn reader(signed_in: &SignedIn) -> (IpAddr, Language) {
-    (signed_in.context.address, signed_in.page.language.into())
+    (signed_in.context.address, signed_in.page.language)
 }
 
 async fn page(state: &ControlState, signed_in: SignedIn) -> Result<ProfilePage, PageError> {
@@ -210,6 +211,9 @@ fn done(word: Option<&str>) -> &'static str {
         Some("username") => text("Your username is changed."),
         Some("password") => text("Your password is changed. All other sessions have ended."),
         Some("verified") => text("Your e-mail address is verified."),
+        Some("registered") => text(
+            "Welcome. Open the link in the mail that was sent to you. Then you can create an API key.",
+        ),
         Some("link") => text("The link is on its way. Open it within 24 hours."),
         _ => "",
     }
@@ -219,8 +223,6 @@ impl ProfilePage {
     /// The page again, with the error of one of its forms.
     fn refused(mut self, form: &'static str, error: &ApiError) -> Result<Response, PageError> {
         self.problem = Problem { form, message: message(&self.page, error) };
-        let mut response = html(&self)?;
-        *response.status_mut() = error.status();
-        Ok(response)
+        refused(&self, error)
     }
 }

@@ -3,12 +3,12 @@
 //! A set-up has two steps: the password, then the first code of the app. Recovery codes are in the reply to the
 //! form that makes them, and nowhere else.
 
-use super::{DoneQuery, Problem};
-use crate::console::error::{PageError, html, redirect};
+use super::{AccountQuery, Problem};
+use crate::console::error::{PageError, html, redirect, refused};
+use crate::console::error_text::message;
 use crate::console::fields;
 use crate::console::format::Time;
 use crate::console::forms::SafeForm;
-use crate::console::guard::message;
 use crate::console::page::{Page, text};
 use crate::console::session::SignedIn;
 use crate::control::api_error::ApiError;
@@ -56,7 +56,7 @@ struct CodesPage {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PasswordForm {
+pub struct ProofFields {
     current_password: Option<String>,
     code: Option<String>,
 }
@@ -71,7 +71,7 @@ pub struct CodeForm {
 pub async fn show(
     State(state): State<ControlState>,
     signed_in: SignedIn,
-    Query(query): Query<DoneQuery>,
+    Query(query): Query<AccountQuery>,
 ) -> Result<Response, PageError> {
     let mut shown = page(&state, signed_in).await?;
     if query.done.as_deref() == Some("off") {
@@ -84,7 +84,7 @@ pub async fn show(
 pub async fn begin(
     State(state): State<ControlState>,
     signed_in: SignedIn,
-    SafeForm(form): SafeForm<PasswordForm>,
+    SafeForm(form): SafeForm<ProofFields>,
 ) -> Result<Response, PageError> {
     let begun = match fields::password(&signed_in.page, form.current_password) {
         Ok(password) => second_factor::begin(&state, &signed_in.current, &password.0).await,
@@ -118,9 +118,10 @@ pub async fn enable(
     SafeForm(form): SafeForm<CodeForm>,
 ) -> Result<Response, PageError> {
     signed_in.confirmed(SET_UP)?;
+    let language = signed_in.page.language;
     let code = fields::code(form.code).and_then(|code| code.ok_or(ApiError::WrongCode));
     let enabled = match code {
-        Ok(code) => second_factor::enable_with(&state, &signed_in.current, &code.0).await,
+        Ok(code) => second_factor::enable_with(&state, &signed_in.current, &code.0, language).await,
         Err(error) => Err(error),
     };
     match enabled {
@@ -129,9 +130,7 @@ pub async fn enable(
         Err(error) => {
             let view = second_factor::pending(&state, &signed_in.current).await?;
             let problem = message(&signed_in.page, &error);
-            let mut again = html(&SetUpPage::of(signed_in.page, view, problem))?;
-            *again.status_mut() = error.status();
-            Ok(again)
+            refused(&SetUpPage::of(signed_in.page, view, problem), &error)
         }
     }
 }
@@ -140,13 +139,13 @@ pub async fn enable(
 pub async fn replace_codes(
     State(state): State<ControlState>,
     signed_in: SignedIn,
-    SafeForm(form): SafeForm<PasswordForm>,
+    SafeForm(form): SafeForm<ProofFields>,
 ) -> Result<Response, PageError> {
-    let code = form.code;
+    let (code, language) = (form.code, signed_in.page.language);
     let replaced = match fields::password(&signed_in.page, form.current_password) {
         Ok(password) => {
             let proof = (Some(&*password.0), code.as_deref());
-            second_factor::replace_codes(&state, &signed_in.current, proof).await
+            second_factor::replace_codes(&state, &signed_in.current, proof, language).await
         }
         Err(error) => Err(error),
     };
@@ -160,13 +159,13 @@ pub async fn replace_codes(
 pub async fn turn_off(
     State(state): State<ControlState>,
     signed_in: SignedIn,
-    SafeForm(form): SafeForm<PasswordForm>,
+    SafeForm(form): SafeForm<ProofFields>,
 ) -> Result<Response, PageError> {
-    let code = form.code;
+    let (code, language) = (form.code, signed_in.page.language);
     let removed = match fields::password(&signed_in.page, form.current_password) {
         Ok(password) => {
             let proof = (Some(&*password.0), code.as_deref());
-            second_factor::disable_with(&state, &signed_in.current, proof).await
+            second_factor::disable_with(&state, &signed_in.current, proof, language).await
         }
         Err(error) => Err(error),
     };
@@ -203,9 +202,7 @@ impl SecondFactorPage {
     /// The page again, with the error of one of its forms.
     fn refused(mut self, form: &'static str, error: &ApiError) -> Result<Response, PageError> {
         self.problem = Problem { form, message: message(&self.page, error) };
-        let mut response = html(&self)?;
-        *response.status_mut() = error.status();
-        Ok(response)
+        refused(&self, error)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `/console/account/sessions`: where the user is logged in. Any session can be ended.
 
-use super::DoneQuery;
+use super::AccountQuery;
 use crate::console::error::{PageError, html, redirect};
 use crate::console::format::Time;
 use crate::console::forms::SafeForm;
@@ -22,12 +22,12 @@ use system::clock;
 #[template(path = "console/account/sessions.html")]
 struct SessionsPage {
     page: Page,
-    rows: Vec<Row>,
+    rows: Vec<OwnSessionRow>,
     done: &'static str,
 }
 
 /// A session, as its owner sees it.
-struct Row {
+struct OwnSessionRow {
     id: SessionId,
     kind: &'static str,
     program: String,
@@ -49,7 +49,7 @@ pub struct EndForm {
 pub async fn list(
     State(state): State<ControlState>,
     signed_in: SignedIn,
-    Query(query): Query<DoneQuery>,
+    Query(query): Query<AccountQuery>,
 ) -> Result<Response, PageError> {
     let SignedIn { page, current, .. } = signed_in;
     let sessions = state.store.sessions_of(current.user.id, clock::now()).await?;
@@ -82,13 +82,13 @@ pub async fn end_others(
     Ok(redirect("/console/account/sessions?done=others"))
 }
 
-fn row(page: &Page, session: SessionInfo, this: SessionId) -> Row {
+fn row(page: &Page, session: SessionInfo, this: SessionId) -> OwnSessionRow {
     let user_agent = session.client.user_agent.unwrap_or_default();
     let kind = match session.kind {
         SessionKind::Console => text("Console"),
         SessionKind::Api => text("API"),
     };
-    Row {
+    OwnSessionRow {
         id: session.id,
         kind,
         program: program(page, &user_agent),

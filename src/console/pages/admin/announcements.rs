@@ -1,10 +1,10 @@
 //! Lines that are shown to all callers for a time.
 
 use super::{Choice, NoFields, Tag, done_sentence};
-use crate::console::error::{PageError, html};
+use crate::console::error::{PageError, form_page};
+use crate::console::error_text::message;
 use crate::console::format::Time;
 use crate::console::forms::SafeForm;
-use crate::console::guard::message;
 use crate::console::page::{Page, text};
 use crate::console::query::{PageQuery, Pager, done};
 use crate::console::session::AdminOnly;
@@ -19,7 +19,6 @@ use crate::control::views::announcement::AnnouncementInFull;
 use crate::control::views::fields::AnnouncementText;
 use askama::Template;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -40,7 +39,7 @@ struct AnnouncementsPage {
     problem: String,
     fields: AnnouncementFields,
     levels: Vec<Choice>,
-    rows: Vec<Row>,
+    rows: Vec<AnnouncementRow>,
     pager: Pager,
 }
 
@@ -64,7 +63,7 @@ pub struct AnnouncementFields {
     ends_at: String,
 }
 
-struct Row {
+struct AnnouncementRow {
     id: String,
     text: String,
     level: Tag,
@@ -128,10 +127,15 @@ pub async fn save(
 ) -> Result<Response, PageError> {
     admin.confirmed(&admin.page.path)?;
     let AdminOnly { page, admin, .. } = admin;
-    let saved = async { change_as(&state, &id, fields.patch(&page)?, &admin.by).await };
+    let saved = async {
+        let before = AnnouncementFields::of(&find(&state, &id).await?);
+        change_as(&state, &id, fields.patch(&page, &before)?, &admin.by).await
+    };
     match saved.await {
         Ok(_) => Ok(done(PATH, "announcement-saved")),
-        Err(error @ ApiError::InvalidValue { .. }) => show_one(page, &id, fields, Some(&error)),
+        Err(error @ (ApiError::InvalidValue { .. } | ApiError::FormField(_))) => {
+            show_one(page, &id, fields, Some(&error))
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -175,17 +179,18 @@ async fn show_all(
         AnnouncementsQuery { cursor: filter.cursor.clone(), ..AnnouncementsQuery::default() };
     let found = rows(state, query).await?;
     let now = clock::now();
-    let mut response = html(&AnnouncementsPage {
-        done: done_sentence(&page, filter.done.as_deref()),
-        problem: error.map(|error| message(&page, error)).unwrap_or_default(),
-        levels: level_choices(&page, &fields.level),
-        fields,
-        rows: found.data.iter().map(|row| Row::of(&page, row, now)).collect(),
-        pager: Pager::new(&page.path, filter.cursor.as_deref(), found.next_cursor.as_deref()),
-        page,
-    })?;
-    *response.status_mut() = error.map_or(StatusCode::OK, ApiError::status);
-    Ok(response)
+    form_page(
+        &AnnouncementsPage {
+            done: done_sentence(&page, filter.done.as_deref()),
+            problem: error.map(|error| message(&page, error)).unwrap_or_default(),
+            levels: level_choices(&page, &fields.level),
+            fields,
+            rows: found.data.iter().map(|row| AnnouncementRow::of(&page, row, now)).collect(),
+            pager: Pager::new(&page.path, filter.cursor.as_deref(), found.next_cursor.as_deref()),
+            page,
+        },
+        error,
+    )
 }
 
 fn show_one(
@@ -194,15 +199,16 @@ fn show_one(
     fields: AnnouncementFields,
     error: Option<&ApiError>,
 ) -> Result<Response, PageError> {
-    let mut response = html(&AnnouncementPage {
-        problem: error.map(|error| message(&page, error)).unwrap_or_default(),
-        id: id.to_owned(),
-        levels: level_choices(&page, &fields.level),
-        fields,
-        page,
-    })?;
-    *response.status_mut() = error.map_or(StatusCode::OK, ApiError::status);
-    Ok(response)
+    form_page(
+        &AnnouncementPage {
+            problem: error.map(|error| message(&page, error)).unwrap_or_default(),
+            id: id.to_owned(),
+            levels: level_choices(&page, &fields.level),
+            fields,
+            page,
+        },
+        error,
+    )
 }
 
 fn level_choices(page: &Page, chosen: &str) -> Vec<Choice> {
@@ -242,20 +248,22 @@ impl AnnouncementFields {
         })
     }
 
-    fn patch(&self, page: &Page) -> Result<AnnouncementPatch, ApiError> {
+    /// The changes to an announcement whose fields were `before`. The form has no seconds, so times that are the
+    /// same are left as they are.
+    fn patch(&self, page: &Page, before: &Self) -> Result<AnnouncementPatch, ApiError> {
+        let starts_at = time(page, &self.starts_at)?;
+        let ends_at = time(page, &self.ends_at)?;
         Ok(AnnouncementPatch {
             text: Some(self.text(page)?),
             level: Some(self.level()),
-            starts_at: time(page, &self.starts_at)?,
-            ends_at: Some(time(page, &self.ends_at)?),
+            starts_at: starts_at.filter(|_| self.starts_at != before.starts_at),
+            ends_at: (self.ends_at != before.ends_at).then_some(ends_at),
         })
     }
 
     fn text(&self, page: &Page) -> Result<AnnouncementText, ApiError> {
         let text = AnnouncementText::try_from(self.text.replace("\r\n", "\n"));
-        text.map_err(|_| {
-            ApiError::invalid("text", page.t("A text has 1 to 500 visible characters."))
-        })
+        text.map_err(|_| ApiError::form_field(page.t("A text has 1 to 500 visible characters.")))
     }
 
     fn level(&self) -> Level {
@@ -270,12 +278,10 @@ fn time(page: &Page, typed: &str) -> Result<Option<Timestamp>, ApiError> {
     }
     let time = typed.parse::<DateTime>().and_then(|time| time.to_zoned(TimeZone::UTC));
     let time = time.map(|time| Some(time.timestamp()));
-    time.map_err(|_| {
-        ApiError::invalid("time", page.t("Enter times such as 2026-11-27T02:00, in UTC."))
-    })
+    time.map_err(|_| ApiError::form_field(page.t("Enter times such as 2026-11-27T02:00, in UTC.")))
 }
 
-impl Row {
+impl AnnouncementRow {
     fn of(page: &Page, row: &AnnouncementInFull, now: Timestamp) -> Self {
         let announcement = &row.announcement;
         let has_ended = announcement.ends_at.is_some_and(|end| end <= now);

@@ -32,14 +32,14 @@ struct AuditPage {
     action: String,
     from: String,
     to: String,
-    entries: Vec<Entry>,
+    entries: Vec<AuditRow>,
     pager: Pager,
 }
 
 /// The filters, as the address has them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AuditQuery {
+pub struct AuditFilters {
     /// An e-mail address, `user:ID`, `operator` or `gateway`.
     actor: Option<String>,
     /// An e-mail address, or such as `plan:leveler`.
@@ -54,7 +54,7 @@ pub struct AuditQuery {
 }
 
 /// An entry of the log.
-pub struct Entry {
+pub struct AuditRow {
     pub at: Time,
     pub actor: Named,
     pub action: String,
@@ -83,7 +83,7 @@ pub struct FieldChange {
 pub async fn list(
     State(state): State<ControlState>,
     admin: AdminOnly,
-    PageQuery(query): PageQuery<AuditQuery>,
+    PageQuery(query): PageQuery<AuditFilters>,
 ) -> Result<Response, PageError> {
     let page = admin.page;
     let limit = pagination::limit(None)?;
@@ -124,20 +124,20 @@ pub async fn entries(
     state: &ControlState,
     page: &Page,
     rows: Vec<AuditEntry>,
-) -> Result<Vec<Entry>, ApiError> {
+) -> Result<Vec<AuditRow>, ApiError> {
     let names = rows.iter().flat_map(|row| [&row.actor, &row.subject]);
     let mut ids: Vec<UserId> = names.filter_map(|name| user_id(name)).collect();
     ids.sort_unstable();
     ids.dedup();
     let users = state.store.users_by_ids(&ids).await?;
-    Ok(rows.into_iter().map(|row| Entry::of(page, row, &users)).collect())
+    Ok(rows.into_iter().map(|row| AuditRow::of(page, row, &users)).collect())
 }
 
 fn user_id(name: &str) -> Option<UserId> {
     name.strip_prefix("user:")?.parse().ok()
 }
 
-impl Entry {
+impl AuditRow {
     fn of(page: &Page, row: AuditEntry, users: &[User]) -> Self {
         let changes = changes(row.before.as_ref(), row.after.as_ref());
         let fields: Vec<&str> = changes.iter().map(|change| &*change.field).collect();

@@ -3,7 +3,8 @@
 use super::{Choice, Tag};
 use crate::console::error::{PageError, html};
 use crate::console::format::{Time, count, dollars};
-use crate::console::page::{Page, text};
+use crate::console::outcome;
+use crate::console::page::Page;
 use crate::console::query::{PageQuery, Pager};
 use crate::console::session::AdminOnly;
 use crate::control::http::extract::PathParam;
@@ -18,7 +19,7 @@ use serde::Deserialize;
 
 #[derive(Template)]
 #[template(path = "console/admin/calls.html")]
-struct CallsPage {
+struct AdminCallsPage {
     page: Page,
     id: String,
     email: String,
@@ -28,7 +29,7 @@ struct CallsPage {
     key: String,
     request_id: String,
     statuses: Vec<Choice>,
-    rows: Vec<Row>,
+    rows: Vec<AdminCallRow>,
     pager: Pager,
 }
 
@@ -45,7 +46,7 @@ pub struct CallsFilter {
     cursor: Option<String>,
 }
 
-struct Row {
+struct AdminCallRow {
     request: String,
     at: Time,
     model: String,
@@ -80,7 +81,7 @@ pub async fn list(
         ..HistoryQuery::default()
     };
     let found = rows(&state, user.id, query).await?;
-    html(&CallsPage {
+    html(&AdminCallsPage {
         id: user.id.to_string(),
         email: user.email,
         from: filter.from.unwrap_or_default(),
@@ -90,38 +91,19 @@ pub async fn list(
         request_id: filter.request_id.unwrap_or_default(),
         statuses: status_choices(&page, filter.status),
         pager: Pager::new(&page.path, filter.cursor.as_deref(), found.next_cursor.as_deref()),
-        rows: found.data.iter().map(|call| Row::of(&page, call)).collect(),
+        rows: found.data.iter().map(|call| AdminCallRow::of(&page, call)).collect(),
         page,
     })
 }
 
 fn status_choices(page: &Page, chosen: Option<Status>) -> Vec<Choice> {
     let choice = |status: Status| {
-        Choice::new(status.as_str(), page.t(status_name(status)), chosen == Some(status))
+        Choice::new(status.as_str(), outcome::name(page, status), chosen == Some(status))
     };
     Status::ALL.map(choice).into()
 }
 
-fn status_name(status: Status) -> &'static str {
-    match status {
-        Status::Complete => text("complete"),
-        Status::CutByClient => text("cut by the client"),
-        Status::CutByUpstream => text("cut by the upstream"),
-        Status::CutByQuota => text("cut by the quota"),
-        Status::Failed => text("failed"),
-        Status::Abandoned => text("abandoned"),
-    }
-}
-
-fn status_class(status: Status) -> &'static str {
-    match status {
-        Status::Complete => "good",
-        Status::CutByClient | Status::CutByQuota => "warn",
-        Status::CutByUpstream | Status::Failed | Status::Abandoned => "bad",
-    }
-}
-
-impl Row {
+impl AdminCallRow {
     fn of(page: &Page, call: &ChargeView) -> Self {
         let tokens = call.tokens;
         Self {
@@ -131,8 +113,8 @@ impl Row {
             upstream: call.upstream.clone(),
             key: call.key_id.to_string(),
             status: Tag {
-                name: page.t(status_name(call.status)).to_owned(),
-                class: status_class(call.status),
+                name: outcome::name(page, call.status).to_owned(),
+                class: outcome::class(call.status),
             },
             prompt: count(tokens.prompt),
             cached: count(tokens.cached),

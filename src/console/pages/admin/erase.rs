@@ -1,9 +1,9 @@
 //! Deletes a user, after the e-mail address was typed.
 
 use super::users;
-use crate::console::error::{PageError, html};
+use crate::console::error::{PageError, form_page};
+use crate::console::error_text::message;
 use crate::console::forms::SafeForm;
-use crate::console::guard::message;
 use crate::console::page::Page;
 use crate::console::query::done;
 use crate::console::session::AdminOnly;
@@ -13,14 +13,13 @@ use crate::control::routes::admin::deletion::delete_user;
 use crate::control::state::ControlState;
 use askama::Template;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use domain::user::{User, UserStatus};
 use serde::Deserialize;
 
 #[derive(Template)]
 #[template(path = "console/admin/delete.html")]
-struct DeletePage {
+struct DeleteUserPage {
     page: Page,
     problem: String,
     id: String,
@@ -29,7 +28,7 @@ struct DeletePage {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DeleteForm {
+pub struct DeleteUserForm {
     /// The e-mail address of the user, typed again.
     email: Option<String>,
 }
@@ -50,7 +49,7 @@ pub async fn delete(
     State(state): State<ControlState>,
     admin: AdminOnly,
     PathParam(id): PathParam,
-    SafeForm(form): SafeForm<DeleteForm>,
+    SafeForm(form): SafeForm<DeleteUserForm>,
 ) -> Result<Response, PageError> {
     let user = existing(&state, &id).await?;
     admin.confirmed(&admin.page.path)?;
@@ -58,7 +57,7 @@ pub async fn delete(
     let typed = form.email.unwrap_or_default();
     if !typed.trim().eq_ignore_ascii_case(&user.email) {
         let problem = page.t("This is not the e-mail address of the user. Nothing is deleted.");
-        let error = ApiError::invalid("email", problem);
+        let error = ApiError::form_field(problem);
         return show(page, &user, Some(&error));
     }
     match delete_user(&state, &admin, &id).await {
@@ -77,12 +76,13 @@ async fn existing(state: &ControlState, id: &str) -> Result<User, ApiError> {
 }
 
 fn show(page: Page, user: &User, error: Option<&ApiError>) -> Result<Response, PageError> {
-    let mut response = html(&DeletePage {
-        problem: error.map(|error| message(&page, error)).unwrap_or_default(),
-        id: user.id.to_string(),
-        email: user.email.clone(),
-        page,
-    })?;
-    *response.status_mut() = error.map_or(StatusCode::OK, ApiError::status);
-    Ok(response)
+    form_page(
+        &DeleteUserPage {
+            problem: error.map(|error| message(&page, error)).unwrap_or_default(),
+            id: user.id.to_string(),
+            email: user.email.clone(),
+            page,
+        },
+        error,
+    )
 }

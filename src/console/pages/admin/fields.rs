@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// The field of a number or list that is not valid.
 fn refused(page: &Page, field: &str, rule: &str) -> ApiError {
-    ApiError::invalid(field, format!("{}: {rule}", page.t(field)))
+    ApiError::form_field(format!("{}: {rule}", page.t(field)))
 }
 
 /// A number within its bounds; `None` if the field is empty. `field` is its name on the page.

@@ -2,19 +2,18 @@
 
 use super::user_changes::path_of;
 use super::{Choice, NoFields, plan_choices, users};
-use crate::console::error::{PageError, html};
+use crate::console::error::{PageError, form_page, html};
+use crate::console::error_text::message;
 use crate::console::format::Time;
 use crate::console::forms::SafeForm;
-use crate::console::guard::message;
 use crate::console::page::Page;
 use crate::console::session::AdminOnly;
-use crate::control::account_links;
+use crate::control::account_links::{self, Invitation};
 use crate::control::api_error::ApiError;
 use crate::control::http::extract::PathParam;
 use crate::control::routes::admin::invitations::{NewUserForm, add_user};
 use crate::control::state::ControlState;
-use crate::control::views::fields::{Email, Username};
-use crate::links::IssuedLink;
+use crate::control::views::fields::{NewEmail, Username};
 use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -43,7 +42,9 @@ struct InvitationPage {
     user: String,
     link: String,
     expires: Option<Time>,
-    mailed: bool,
+    is_mailed: bool,
+    /// The reason for which a mail that was asked for is not sent.
+    mail_problem: Option<String>,
 }
 
 /// The fields of the form, as typed.
@@ -75,13 +76,12 @@ pub async fn add(
 ) -> Result<Response, PageError> {
     admin.confirmed("/console/admin/users/new")?;
     let AdminOnly { page, admin, .. } = admin;
-    let mailed = !fields.send_mail.is_empty();
     let added = async {
         let form = fields.form(&page)?;
-        add_user(&state, &admin, form, page.language.into()).await
+        add_user(&state, &admin, form, page.language).await
     };
     match added.await {
-        Ok((user, link)) => shown(page, &user, link, mailed),
+        Ok((user, invitation)) => shown(page, &user, invitation),
         Err(error) => show(&state, page, fields, Some(&error)).await,
     }
 }
@@ -95,17 +95,19 @@ pub async fn invite(
 ) -> Result<Response, PageError> {
     admin.confirmed(&path_of(&id))?;
     let user = state.user(&id).await?;
-    let link = account_links::invite(&state, &user, None, &admin.admin.by).await?;
-    shown(admin.page, &user, link, false)
+    let invitation = account_links::invite(&state, &user, None, &admin.admin.by).await?;
+    shown(admin.page, &user, invitation)
 }
 
-fn shown(page: Page, user: &User, link: IssuedLink, mailed: bool) -> Result<Response, PageError> {
+fn shown(page: Page, user: &User, invitation: Invitation) -> Result<Response, PageError> {
+    let Invitation { link, is_mailed, mail_problem } = invitation;
     let mut response = html(&InvitationPage {
         email: user.email.clone(),
         user: user.id.to_string(),
         link: link.url.unwrap_or_else(|| format!("{}{}", page.origin, link.path)),
         expires: link.expires_at.map(Time),
-        mailed,
+        is_mailed,
+        mail_problem: mail_problem.map(|error| message(&page, &error)),
         page,
     })?;
     *response.status_mut() = StatusCode::CREATED;
@@ -124,28 +126,29 @@ async fn show(
         if fields.plan.is_empty() { usual.unwrap_or_default() } else { fields.plan.as_str() };
     let open: Vec<_> = plans.into_iter().filter(|plan| !plan.retired).collect();
     let role = if fields.role == Role::Admin.as_str() { Role::Admin } else { Role::User };
-    let mut response = html(&NewUserPage {
-        problem: error.map(|error| message(&page, error)).unwrap_or_default(),
-        plans: plan_choices(&open, &PlanId::from(chosen)),
-        roles: users::role_choices(&page, Some(role)),
-        can_mail: state.mailer.is_on(),
-        fields,
-        page,
-    })?;
-    *response.status_mut() = error.map_or(StatusCode::OK, ApiError::status);
-    Ok(response)
+    form_page(
+        &NewUserPage {
+            problem: error.map(|error| message(&page, error)).unwrap_or_default(),
+            plans: plan_choices(&open, &PlanId::from(chosen)),
+            roles: users::role_choices(&page, Some(role)),
+            can_mail: state.mailer.is_on(),
+            fields,
+            page,
+        },
+        error,
+    )
 }
 
 impl NewUserFields {
     fn form(&self, page: &Page) -> Result<NewUserForm, ApiError> {
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let email = Email::try_from(self.email.clone())
-            .map_err(|_| ApiError::invalid("email", page.t("This is not an e-mail address.")))?;
+        let email = NewEmail::try_from(self.email.clone())
+            .map_err(|_| ApiError::form_field(page.t("This is not an e-mail address.")))?;
         let username = given(&self.username).map(Username::try_from).transpose();
         let username = username.map_err(|_| {
             let rule =
                 page.t("A username has 3 to 32 letters, digits, dots, underscores and hyphens.");
-            ApiError::invalid("username", rule)
+            ApiError::form_field(rule)
         })?;
         Ok(NewUserForm {
             email,

@@ -22,15 +22,15 @@ const SHOWN: u32 = 50;
 
 #[derive(Template)]
 #[template(path = "console/admin/keys.html")]
-struct KeysPage {
+struct FindKeyPage {
     page: Page,
     done: String,
     here: String,
     key: String,
-    rows: Vec<Row>,
+    rows: Vec<FoundKeyRow>,
 }
 
-struct Row {
+struct FoundKeyRow {
     id: String,
     name: String,
     last_four: String,
@@ -68,11 +68,11 @@ pub async fn list(
     };
     let owners: Vec<UserId> = found.iter().map(|(user, _)| *user).collect();
     let users = state.store.users_by_ids(&owners).await?;
-    html(&KeysPage {
+    html(&FindKeyPage {
         done: done_sentence(&page, filter.done.as_deref()),
         here: without_done(&page.path),
         key: filter.key.unwrap_or_default(),
-        rows: found.into_iter().map(|(user, key)| Row::of(key, user, &users)).collect(),
+        rows: found.into_iter().map(|(user, key)| FoundKeyRow::of(key, user, &users)).collect(),
         page,
     })
 }
@@ -98,7 +98,7 @@ fn public_part(typed: &str) -> String {
     typed.chars().take_while(char::is_ascii_alphanumeric).take(12).collect()
 }
 
-impl Row {
+impl FoundKeyRow {
     fn of(key: Key, owner: UserId, users: &[User]) -> Self {
         let user = users.iter().find(|user| user.id == owner);
         Self {

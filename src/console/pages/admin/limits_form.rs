@@ -3,10 +3,10 @@
 use super::Choice;
 use super::fields::{self, ids};
 use super::user_changes::path_of;
-use crate::console::error::{PageError, html};
+use crate::console::error::{PageError, html, refused};
+use crate::console::error_text::message;
 use crate::console::format::count;
 use crate::console::forms::SafeForm;
-use crate::console::guard::message;
 use crate::console::page::{Page, text};
 use crate::console::query::done;
 use crate::console::session::AdminOnly;
@@ -66,7 +66,7 @@ pub async fn form(
     admin.confirmed(&admin.page.path)?;
     let user = state.user(&id).await?;
     let fields = LimitFields::of(&user.overrides);
-    show(&state, admin.page, &user, fields, String::new()).await
+    html(&shown(&state, admin.page, &user, fields, String::new()).await?)
 }
 
 /// `POST /console/admin/users/{id}/limits`.
@@ -88,22 +88,20 @@ pub async fn save(
         Ok(_) => Ok(done(&path, "limits")),
         Err(error) => {
             let problem = message(&page, &error);
-            let mut again = show(&state, page, &user, fields, problem).await?;
-            *again.status_mut() = error.status();
-            Ok(again)
+            refused(&shown(&state, page, &user, fields, problem).await?, &error)
         }
     }
 }
 
-async fn show(
+async fn shown(
     state: &ControlState,
     page: Page,
     user: &User,
     fields: LimitFields,
     problem: String,
-) -> Result<Response, PageError> {
+) -> Result<LimitsPage, PageError> {
     let plan = state.plan_of(user).await?;
-    html(&LimitsPage {
+    Ok(LimitsPage {
         problem,
         id: user.id.to_string(),
         email: user.email.clone(),

@@ -21,6 +21,7 @@ pub mod system;
 pub mod audit;
 
 use crate::console::page::{Page, text};
+use crate::console::pages::usage::receipt;
 use crate::control::state::ControlState;
 use axum::Router;
 use axum::routing::{get, post};
@@ -39,6 +40,7 @@ pub fn routes() -> Router<ControlState> {
         .route("/console/admin/users/{id}", get(user::show))
         .route("/console/admin/users/{id}/meters", get(user::meters))
         .route("/console/admin/users/{id}/calls", get(calls::list))
+        .route("/console/admin/calls/{request}", get(receipt::show_any))
         .route("/console/admin/users/{id}/change", post(user_changes::change))
         .route("/console/admin/users/{id}/limits", get(limits_form::form).post(limits_form::save))
         .route("/console/admin/users/{id}/delete", get(erase::form).post(erase::delete))

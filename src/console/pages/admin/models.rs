@@ -14,10 +14,10 @@ use axum::response::Response;
 #[template(path = "console/admin/models.html")]
 struct ModelsPage {
     page: Page,
-    rows: Vec<Row>,
+    rows: Vec<ModelRow>,
 }
 
-struct Row {
+struct ModelRow {
     id: String,
     aliases: String,
     upstreams: String,
@@ -43,11 +43,11 @@ pub async fn list(
     admin: AdminOnly,
 ) -> Result<Response, PageError> {
     let page = admin.page;
-    let rows = configured(&state).iter().map(|model| Row::of(&page, model)).collect();
+    let rows = configured(&state).iter().map(|model| ModelRow::of(&page, model)).collect();
     html(&ModelsPage { page, rows })
 }
 
-impl Row {
+impl ModelRow {
     fn of(page: &Page, model: &ConfiguredModel) -> Self {
         let upstreams = model.upstreams.iter().map(|upstream| match upstream.weight {
             Some(weight) => format!("{} ({}, {weight})", upstream.name, upstream.model),

@@ -26,11 +26,11 @@ const NEAR_PERCENT: u64 = 80;
 
 #[derive(Template)]
 #[template(path = "console/admin/overview.html")]
-struct OverviewPage {
+struct AdminOverviewPage {
     page: Page,
     cards: Vec<Card>,
     chart: String,
-    days: Vec<DayRow>,
+    days: Vec<AdminDayRow>,
     top: Vec<TopList>,
     near: Vec<NearLimit>,
     plans: Vec<PlanRow>,
@@ -44,7 +44,7 @@ struct Card {
 }
 
 /// A day of the chart's table.
-struct DayRow {
+struct AdminDayRow {
     day: Day,
     calls: String,
     tokens: String,
@@ -97,10 +97,10 @@ pub async fn show(
     let by_day = totals.iter().map(|day| (day.day, day.sums)).collect();
     let by_day: Vec<(Day, Sums)> = period.filled(by_day);
     let bars: Vec<Bar> = by_day.iter().map(|(day, sums)| bar(*day, sums)).collect();
-    html(&OverviewPage {
+    html(&AdminOverviewPage {
         cards: cards(&page, &overview, &totals),
         chart: chart::bars(page.t("Tokens of all users per day"), &bars),
-        days: by_day.iter().rev().map(|(day, sums)| DayRow::of(*day, sums)).collect(),
+        days: by_day.iter().rev().map(|(day, sums)| AdminDayRow::of(*day, sums)).collect(),
         top: vec![
             TopList { name: page.t("Most tokens today").to_owned(), rows: top_rows(&used_today) },
             TopList {
@@ -176,7 +176,7 @@ fn bar(day: Day, sums: &Sums) -> Bar {
     Bar { label: day.0.strftime("%m-%d").to_string(), value: sums.tokens() }
 }
 
-impl DayRow {
+impl AdminDayRow {
     fn of(day: Day, sums: &Sums) -> Self {
         Self {
             day,

@@ -2,9 +2,9 @@
 
 use super::fields::{self, ids, typed_price};
 use super::{Choice, plans};
-use crate::console::error::{PageError, html};
+use crate::console::error::{PageError, form_page};
+use crate::console::error_text::message;
 use crate::console::forms::SafeForm;
-use crate::console::guard::message;
 use crate::console::page::{Page, text};
 use crate::console::query::done;
 use crate::console::session::AdminOnly;
@@ -17,7 +17,6 @@ use crate::control::state::ControlState;
 use crate::control::views::fields::Label;
 use askama::Template;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use domain::plan::{Plan, PlanLimits, RequestPolicy, ServerTools, Window, Words};
 use serde::Deserialize;
@@ -131,20 +130,21 @@ fn show(
         let word = word_of(tools);
         Choice::new(word, name, fields.server_tools == word)
     };
-    let mut response = html(&PlanPage {
-        problem: error.map(|error| message(&page, error)).unwrap_or_default(),
-        name: plan.map(|plan| plan.name.clone()).unwrap_or_default(),
-        action: match plan {
-            Some(plan) => format!("{}/{}", plans::PATH, plan.id),
-            None => format!("{}/new", plans::PATH),
+    form_page(
+        &PlanPage {
+            problem: error.map(|error| message(&page, error)).unwrap_or_default(),
+            name: plan.map(|plan| plan.name.clone()).unwrap_or_default(),
+            action: match plan {
+                Some(plan) => format!("{}/{}", plans::PATH, plan.id),
+                None => format!("{}/new", plans::PATH),
+            },
+            models: fields::model_choices(state, &fields.models),
+            server_tools: tools.map(choice).into(),
+            fields,
+            page,
         },
-        models: fields::model_choices(state, &fields.models),
-        server_tools: tools.map(choice).into(),
-        fields,
-        page,
-    })?;
-    *response.status_mut() = error.map_or(StatusCode::OK, ApiError::status);
-    Ok(response)
+        error,
+    )
 }
 
 fn word_of(tools: ServerTools) -> &'static str {
@@ -208,7 +208,7 @@ impl PlanFields {
         let missing = |field: &str| fields::missing(page, field);
         let id = PlanName::try_from(self.id.clone()).map_err(|_| {
             let rule = page.t("An id has 1 to 64 lower-case letters, digits and hyphens, and does not begin with a hyphen.");
-            ApiError::invalid("id", rule)
+            ApiError::form_field(rule)
         })?;
         Ok(PlanForm {
             id,
@@ -246,14 +246,10 @@ impl PlanFields {
 
     /// All values, each of which is filled in.
     fn values(&self, page: &Page) -> Result<PlanPatch, ApiError> {
-        let name = Label::try_from(self.name.clone()).map_err(|_| {
-            ApiError::invalid("name", page.t("A name has 1 to 64 visible characters."))
-        })?;
+        let name = Label::try_from(self.name.clone())
+            .map_err(|_| ApiError::form_field(page.t("A name has 1 to 64 visible characters.")))?;
         let time_zone = Zone::try_from(self.time_zone.clone()).map_err(|_| {
-            ApiError::invalid(
-                "time_zone",
-                page.t("Enter a time zone such as UTC or Europe/Berlin."),
-            )
+            ApiError::form_field(page.t("Enter a time zone such as UTC or Europe/Berlin."))
         })?;
         let window = (&*self.window_requests, &*self.window_seconds);
         let window = fields::window(page, window)?;

@@ -21,13 +21,13 @@ pub const PATH: &str = "/console/admin/plans";
 
 #[derive(Template)]
 #[template(path = "console/admin/plans.html")]
-struct PlansPage {
+struct AdminPlansPage {
     page: Page,
     done: String,
-    rows: Vec<Row>,
+    rows: Vec<PlanListRow>,
 }
 
-struct Row {
+struct PlanListRow {
     id: String,
     name: String,
     price: String,
@@ -53,9 +53,9 @@ pub async fn list(
         let row = counts.users.by_plan.iter().find(|row| row.plan == plan.id);
         row.map_or_else(|| "0".to_owned(), |row| count(row.users))
     };
-    html(&PlansPage {
+    html(&AdminPlansPage {
         done: done_sentence(&page, query.done.as_deref()),
-        rows: plans.iter().map(|plan| Row::of(&page, plan, users(plan))).collect(),
+        rows: plans.iter().map(|plan| PlanListRow::of(&page, plan, users(plan))).collect(),
         page,
     })
 }
@@ -94,7 +94,7 @@ async fn set_retired(
     Ok(())
 }
 
-impl Row {
+impl PlanListRow {
     fn of(page: &Page, plan: &Plan, users: String) -> Self {
         let limits = &plan.limits;
         let (requests, seconds) =

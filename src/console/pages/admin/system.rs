@@ -1,10 +1,11 @@
 //! This gateway: its components, queues and version, and the reload of its configuration.
 
 use super::{NoFields, Tag};
-use crate::console::error::{PageError, html};
+use crate::console::error::{PageError, html, refused};
+use crate::console::error_text::message;
 use crate::console::format::count;
 use crate::console::forms::SafeForm;
-use crate::console::guard::message;
+use crate::console::notice::{Notice, NoticeQuery, noticed};
 use crate::console::page::{Page, text};
 use crate::console::query::{PageQuery, done};
 use crate::console::session::AdminOnly;
@@ -26,16 +27,17 @@ const PATH: &str = "/console/admin/system";
 struct SystemPage {
     page: Page,
     done: String,
+    notice: Option<Notice>,
     problem: String,
     status: Tag,
-    components: Vec<Component>,
+    components: Vec<ComponentCard>,
     facts: Vec<(String, String)>,
     /// The configuration in effect, with secrets masked.
     sections: Vec<ConfigSection>,
 }
 
 /// A component that this gateway depends on.
-struct Component {
+struct ComponentCard {
     name: String,
     status: Tag,
     note: String,
@@ -45,10 +47,12 @@ struct Component {
 pub async fn show(
     State(state): State<ControlState>,
     admin: AdminOnly,
-    PageQuery(query): PageQuery<super::DoneQuery>,
+    PageQuery(query): PageQuery<NoticeQuery>,
 ) -> Result<Response, PageError> {
     let done = super::done_sentence(&admin.page, query.done.as_deref());
-    shown(&state, admin.page, done, String::new()).await
+    let notice = query.read(&admin.page, PATH);
+    let shown = shown(&state, admin.page, String::new()).await?;
+    html(&SystemPage { done, notice, ..shown })
 }
 
 /// `POST /console/admin/system/reload`.
@@ -60,35 +64,29 @@ pub async fn reload(
     admin.confirmed(PATH)?;
     let AdminOnly { page, admin, .. } = admin;
     match reload_config(&state, admin.by).await {
-        Ok(waiting) if waiting.is_empty() => Ok(done(PATH, "reloaded")),
-        Ok(waiting) => {
+        Ok(need_restart) if need_restart.is_empty() => Ok(done(PATH, "reloaded")),
+        Ok(need_restart) => {
             let sentence = page.fill(
                 text(
                     "The configuration is reloaded. These settings take effect after a restart: {}",
                 ),
-                &[&waiting.join(", ")],
+                &[&need_restart.join(", ")],
             );
-            shown(&state, page, sentence, String::new()).await
+            Ok(noticed(&page, PATH, &Notice { failed: false, sentence }))
         }
         Err(error @ ApiError::ReloadFailed(_)) => {
             let problem = message(&page, &error);
-            let mut response = shown(&state, page, String::new(), problem).await?;
-            *response.status_mut() = error.status();
-            Ok(response)
+            refused(&shown(&state, page, problem).await?, &error)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-async fn shown(
-    state: &ControlState,
-    page: Page,
-    done: String,
-    problem: String,
-) -> Result<Response, PageError> {
+async fn shown(state: &ControlState, page: Page, problem: String) -> Result<SystemPage, PageError> {
     let system = of_system(state).await?;
-    html(&SystemPage {
-        done,
+    Ok(SystemPage {
+        done: String::new(),
+        notice: None,
         problem,
         status: status_tag(&page, system.health.status),
         components: components(&page, &system),
@@ -106,7 +104,7 @@ fn status_tag(page: &Page, status: Status) -> Tag {
     }
 }
 
-fn components(page: &Page, system: &SystemHealth) -> Vec<Component> {
+fn components(page: &Page, system: &SystemHealth) -> Vec<ComponentCard> {
     let all = &system.health.components;
     let connections = &system.store_connections;
     let ms = |latency: f64| page.fill("answers in {} ms", &[&format!("{latency:.1}")]);
@@ -116,7 +114,7 @@ fn components(page: &Page, system: &SystemHealth) -> Vec<Component> {
         text("{} charges wait to be written, for {} ms"),
         &[&count(all.ledger.waiting), &count(all.ledger.lag_ms)],
     );
-    let component = |name: &str, status, note| Component {
+    let component = |name: &str, status, note| ComponentCard {
         name: page.t(name).to_owned(),
         status: status_tag(page, status),
         note,

@@ -15,7 +15,7 @@ use axum::extract::State;
 use axum::response::Response;
 use domain::id::{PlanId, UserId};
 use domain::plan::Plan;
-use domain::user::User;
+use domain::user::{User, UserStatus};
 use serde::Deserialize;
 use store::upgrades::{Upgrade, UpgradeStatus};
 
@@ -29,11 +29,11 @@ struct UpgradesPage {
     done: String,
     here: String,
     statuses: Vec<Choice>,
-    rows: Vec<Row>,
+    rows: Vec<UpgradeRow>,
     pager: Pager,
 }
 
-struct Row {
+struct UpgradeRow {
     id: String,
     user: String,
     email: String,
@@ -43,6 +43,8 @@ struct Row {
     asked: Time,
     decided: Option<Time>,
     is_pending: bool,
+    /// True if approving it could only fail.
+    is_outdated: bool,
 }
 
 /// The filter, as the address has it: `all`, or the word of a status; by default those that are pending.
@@ -73,7 +75,7 @@ pub async fn list(
         done: done_sentence(&page, filter.done.as_deref()),
         here: without_done(&page.path),
         statuses: status_choices(&page, status),
-        rows: found.data.iter().map(|row| Row::of(&page, row, &users, &plans)).collect(),
+        rows: found.data.iter().map(|row| UpgradeRow::of(&page, row, &users, &plans)).collect(),
         pager,
         page,
     })
@@ -128,13 +130,18 @@ fn status_name(status: UpgradeStatus) -> &'static str {
     }
 }
 
-impl Row {
+impl UpgradeRow {
     fn of(page: &Page, upgrade: &Upgrade, users: &[User], plans: &[Plan]) -> Self {
         let user = users.iter().find(|user| user.id == upgrade.user);
         let plan = |id: &PlanId| {
             let plan = plans.iter().find(|plan| plan.id == *id);
             plan.map_or_else(|| id.to_string(), |plan| plan.name.clone())
         };
+        let fits = user.is_some_and(|user| {
+            let is_open = |plan: &Plan| plan.id == upgrade.to && !plan.retired;
+            let is_there = user.status != UserStatus::Deleted && user.plan == upgrade.from;
+            is_there && plans.iter().any(is_open)
+        });
         let class = match upgrade.status {
             UpgradeStatus::Pending => "warn",
             UpgradeStatus::Approved => "good",
@@ -150,6 +157,7 @@ impl Row {
             asked: Time(upgrade.asked_at),
             decided: upgrade.decided_at.map(Time),
             is_pending: upgrade.status == UpgradeStatus::Pending,
+            is_outdated: !fits,
         }
     }
 }

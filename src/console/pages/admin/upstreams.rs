@@ -4,7 +4,9 @@ use super::{NoFields, Tag};
 use crate::console::error::{PageError, html};
 use crate::console::format::{Time, count};
 use crate::console::forms::SafeForm;
+use crate::console::notice::{Notice, NoticeQuery, noticed};
 use crate::console::page::{Page, text};
+use crate::console::query::PageQuery;
 use crate::console::session::AdminOnly;
 use crate::control::http::extract::PathParam;
 use crate::control::routes::admin::upstreams::{
@@ -16,21 +18,19 @@ use axum::extract::State;
 use axum::response::Response;
 use system::clock;
 
+/// This page.
+const PATH: &str = "/console/admin/upstreams";
+
 #[derive(Template)]
 #[template(path = "console/admin/upstreams.html")]
 struct UpstreamsPage {
     page: Page,
     /// The result of a test, if one was asked for.
-    test: Option<TestResult>,
-    upstreams: Vec<Upstream>,
+    notice: Option<Notice>,
+    upstreams: Vec<UpstreamCard>,
 }
 
-struct TestResult {
-    ok: bool,
-    sentence: String,
-}
-
-struct Upstream {
+struct UpstreamCard {
     name: String,
     base_url: String,
     breaker: Tag,
@@ -41,11 +41,11 @@ struct Upstream {
     waiting: String,
     calls: String,
     failed: String,
-    errors: Vec<Failure>,
+    errors: Vec<FailureRow>,
 }
 
 /// One of the last failures.
-struct Failure {
+struct FailureRow {
     at: Time,
     reason: String,
     status: String,
@@ -55,8 +55,13 @@ struct Failure {
 pub async fn list(
     State(state): State<ControlState>,
     admin: AdminOnly,
+    PageQuery(query): PageQuery<NoticeQuery>,
 ) -> Result<Response, PageError> {
-    show(&state, admin.page, None)
+    let page = admin.page;
+    let upstreams = all(&state, clock::now());
+    let upstreams =
+        upstreams.into_iter().map(|upstream| UpstreamCard::of(&page, upstream)).collect();
+    html(&UpstreamsPage { notice: query.read(&page, PATH), upstreams, page })
 }
 
 /// `POST /console/admin/upstreams/{name}/test`. It costs nothing and changes nothing, so no password is asked.
@@ -67,26 +72,34 @@ pub async fn test(
     SafeForm(_): SafeForm<NoFields>,
 ) -> Result<Response, PageError> {
     let result = tested(&state, &name).await?;
-    let test = TestResult::of(&admin.page, &name, &result);
-    show(&state, admin.page, Some(test))
+    let notice = test_result(&admin.page, &name, &result);
+    Ok(noticed(&admin.page, PATH, &notice))
 }
 
-fn show(state: &ControlState, page: Page, test: Option<TestResult>) -> Result<Response, PageError> {
-    let upstreams = all(state, clock::now());
-    let upstreams = upstreams.into_iter().map(|upstream| Upstream::of(&page, upstream)).collect();
-    html(&UpstreamsPage { page, test, upstreams })
+fn test_result(page: &Page, name: &str, result: &UpstreamTest) -> Notice {
+    let ms = format!("{:.0}", result.latency_ms);
+    let took = page.fill("{} tested in {} ms", &[&name, &ms]);
+    let status = result.status.map(|status| format!(" · HTTP {status}")).unwrap_or_default();
+    Notice { failed: !result.ok, sentence: format!("{took}{status} · {}", meaning(page, result)) }
 }
 
-impl TestResult {
-    fn of(page: &Page, name: &str, result: &UpstreamTest) -> Self {
-        let ms = format!("{:.0}", result.latency_ms);
-        let took = page.fill("{} tested in {} ms", &[&name, &ms]);
-        let status = result.status.map(|status| format!(" · HTTP {status}")).unwrap_or_default();
-        Self { ok: result.ok, sentence: format!("{took}{status} · {}", result.message) }
+/// What the test has shown.
+fn meaning<'a>(page: &'a Page, result: &'a UpstreamTest) -> &'a str {
+    match result.status {
+        None => page.t("The upstream did not respond."),
+        Some(200..=299) => page.t("The upstream lists its models."),
+        Some(401 | 403) => {
+            page.t("The upstream rejects the API key. Check the key and its account.")
+        }
+        Some(402) => page.t("The upstream rejects the account. Check its balance."),
+        Some(404 | 405) => page.t("The upstream responds, but does not list its models."),
+        Some(429) => page.t("The rate limit of the upstream is reached."),
+        Some(500..=599) => page.t("The upstream responds with a server error."),
+        Some(_) => page.t("The upstream rejects the request. Check its base URL."),
     }
 }
 
-impl Upstream {
+impl UpstreamCard {
     fn of(page: &Page, upstream: UpstreamDetail) -> Self {
         Self {
             breaker: match upstream.breaker {
@@ -101,7 +114,7 @@ impl Upstream {
             waiting: count(upstream.waiting),
             calls: count(upstream.recent_calls),
             failed: share(upstream.recent_failures, upstream.error_share),
-            errors: upstream.last_errors.iter().map(Failure::of).collect(),
+            errors: upstream.last_errors.iter().map(FailureRow::of).collect(),
             name: upstream.name,
             base_url: upstream.base_url,
         }
@@ -115,7 +128,7 @@ fn share(failures: u64, share: Option<f64>) -> String {
     }
 }
 
-impl Failure {
+impl FailureRow {
     fn of(failure: &UpstreamFailureView) -> Self {
         Self {
             at: Time(failure.at),

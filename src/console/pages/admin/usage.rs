@@ -22,7 +22,7 @@ const MONTHS: i32 = 13;
 
 #[derive(Template)]
 #[template(path = "console/admin/usage.html")]
-struct UsagePage {
+struct AdminUsagePage {
     page: Page,
     months: Vec<Choice>,
     groupings: Vec<Choice>,
@@ -30,7 +30,7 @@ struct UsagePage {
     csv: String,
     has_users: bool,
     has_models: bool,
-    rows: Vec<Row>,
+    rows: Vec<UserUsageRow>,
     pager: Pager,
 }
 
@@ -44,7 +44,7 @@ pub struct UsageFilter {
     format: Option<Format>,
 }
 
-struct Row {
+struct UserUsageRow {
     /// The page of the user, if the account exists.
     link: Option<String>,
     user: String,
@@ -80,13 +80,13 @@ pub async fn show(
     let months = months(filter.month.as_deref());
     let month =
         months.iter().find(|month| month.is_chosen).map_or("", |month| month.value.as_str());
-    html(&UsagePage {
+    html(&AdminUsagePage {
         csv: format!("/console/admin/usage?month={month}&by={}&format=csv", word_of(by)),
         groupings: grouping_choices(&page, by),
         has_users: by != UsageBy::Model,
         has_models: by != UsageBy::User,
         pager: Pager::new(&page.path, filter.cursor.as_deref(), found.next_cursor.as_deref()),
-        rows: found.data.iter().map(|row| Row::of(&page, row)).collect(),
+        rows: found.data.iter().map(|row| UserUsageRow::of(&page, row)).collect(),
         months,
         page,
     })
@@ -121,7 +121,7 @@ fn word_of(by: UsageBy) -> &'static str {
     }
 }
 
-impl Row {
+impl UserUsageRow {
     fn of(page: &Page, row: &UsageRow) -> Self {
         let (sums, tokens) = (&row.sums, row.sums.tokens);
         let deleted = || page.t(text("deleted account")).to_owned();

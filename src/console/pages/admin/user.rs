@@ -1,6 +1,6 @@
 //! One user: live meters, limits, keys, this month, and what was changed.
 
-use super::audit::{self, Entry};
+use super::audit::{self, AuditRow};
 use super::{Choice, Tag, done_sentence, plan_choices, users};
 use crate::console::error::{PageError, html};
 use crate::console::format::{Time, count, dollars};
@@ -52,9 +52,9 @@ struct UserPage {
     resets_at: Time,
     month: MonthRow,
     models: Vec<MonthRow>,
-    keys: Vec<KeyRow>,
-    sessions: Vec<SessionRow>,
-    entries: Vec<Entry>,
+    keys: Vec<UserKeyRow>,
+    sessions: Vec<UserSessionRow>,
+    entries: Vec<AuditRow>,
 }
 
 /// The meters alone, as the page loads them again.
@@ -77,7 +77,7 @@ struct MonthRow {
 }
 
 /// A key that is not revoked.
-struct KeyRow {
+struct UserKeyRow {
     id: String,
     name: String,
     last_four: String,
@@ -89,7 +89,7 @@ struct KeyRow {
 }
 
 /// A session that has not expired.
-struct SessionRow {
+struct UserSessionRow {
     id: String,
     kind: &'static str,
     /// What the client said about itself.
@@ -134,7 +134,7 @@ pub async fn show(
         models,
         has_second_factor: factor.is_some_and(|factor| factor.enabled_at.is_some()),
         keys: keys_of(&state, &page, &user).await?,
-        sessions: sessions.into_iter().map(SessionRow::of).collect(),
+        sessions: sessions.into_iter().map(UserSessionRow::of).collect(),
         entries: audit::entries(&state, &page, entries).await?,
         email: user.email,
         page,
@@ -173,13 +173,17 @@ async fn month_of(
     Ok((MonthRow::of(page.t("All models"), &total), rows))
 }
 
-async fn keys_of(state: &ControlState, page: &Page, user: &User) -> Result<Vec<KeyRow>, PageError> {
+async fn keys_of(
+    state: &ControlState,
+    page: &Page,
+    user: &User,
+) -> Result<Vec<UserKeyRow>, PageError> {
     let filter = KeyFilter { live: true, after: None };
     let limit = u32::try_from(LIVE_KEYS).unwrap_or(u32::MAX);
     let keys = state.store.keys(user.id, &filter, limit).await?;
     let last_used: HashMap<_, _> = state.store.last_used(user.id).await?.into_iter().collect();
     let now = clock::now();
-    let row = |key: Key| KeyRow::of(page, last_used.get(&key.id).copied(), now, key);
+    let row = |key: Key| UserKeyRow::of(page, last_used.get(&key.id).copied(), now, key);
     Ok(keys.into_iter().map(row).collect())
 }
 
@@ -219,7 +223,7 @@ impl MonthRow {
     }
 }
 
-impl SessionRow {
+impl UserSessionRow {
     fn of(session: SessionInfo) -> Self {
         Self {
             id: session.id.to_string(),
@@ -235,7 +239,7 @@ impl SessionRow {
     }
 }
 
-impl KeyRow {
+impl UserKeyRow {
     fn of(page: &Page, last_used: Option<Timestamp>, now: Timestamp, key: Key) -> Self {
         let limits = [
             key.limits.tokens_per_day.map(|limit| page.fill("{} tokens per day", &[&count(limit)])),

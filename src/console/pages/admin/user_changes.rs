@@ -82,7 +82,7 @@ pub async fn remove_second_factor(
     SafeForm(form): SafeForm<NoFields>,
 ) -> Result<Response, PageError> {
     let next = confirmed(&admin, form.next.as_deref(), &id)?;
-    second_factor::remove_of(&state, &admin.admin, &id).await?;
+    second_factor::remove_of(&state, &admin.admin, &id, admin.page.language).await?;
     Ok(done(&next, "factor-removed"))
 }
 

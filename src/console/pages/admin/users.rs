@@ -30,7 +30,7 @@ struct UsersPage {
     plans: Vec<Choice>,
     statuses: Vec<Choice>,
     roles: Vec<Choice>,
-    rows: Vec<Row>,
+    rows: Vec<UserListRow>,
     pager: Pager,
 }
 
@@ -48,7 +48,7 @@ pub struct UsersFilter {
 
 /// A user with what may be done.
 #[expect(clippy::struct_excessive_bools, reason = "each shows or hides one part of the row")]
-struct Row {
+struct UserListRow {
     id: String,
     email: String,
     username: String,
@@ -95,7 +95,7 @@ pub async fn list(
             .collect(),
         statuses: status_choices(&page, filter.status),
         roles: role_choices(&page, filter.role),
-        rows: rows.map(|(user, _)| Row::of(&page, user, (&plans, admin.user.id))).collect(),
+        rows: rows.map(|(user, _)| UserListRow::of(&page, user, (&plans, admin.user.id))).collect(),
         pager,
         page,
     })
@@ -117,7 +117,7 @@ pub fn role_choices(page: &Page, chosen: Option<Role>) -> Vec<Choice> {
     [Role::User, Role::Admin].map(choice).into()
 }
 
-impl Row {
+impl UserListRow {
     fn of(page: &Page, user: &User, (plans, oneself): (&[Plan], UserId)) -> Self {
         Self {
             id: user.id.to_string(),

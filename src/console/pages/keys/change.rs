@@ -1,9 +1,9 @@
 //! Changing a key that is not revoked.
 
-use super::settings::{KeyFields, KeyForm, Settings};
-use crate::console::error::{PageError, html, redirect};
+use super::settings::{KeyFields, KeyFormPage, Settings};
+use crate::console::error::{PageError, html, redirect, refused};
+use crate::console::error_text::message;
 use crate::console::forms::SafeForm;
-use crate::console::guard::message;
 use crate::console::session::SignedIn;
 use crate::control::api_error::ApiError;
 use crate::control::auth::CurrentUser;
@@ -12,7 +12,6 @@ use crate::control::routes::keys;
 use crate::control::state::ControlState;
 use crate::control::views::limits::ModelNames;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use domain::key::Key;
 use std::sync::Arc;
@@ -30,7 +29,7 @@ pub async fn form(
     let key = state.live_key(current.user.id, &id).await?;
     let limits = state.limits_of(&current.user).await?;
     let fields = KeyFields::of(&key);
-    html(&KeyForm::new(page, &state, &limits, (id, fields), String::new()))
+    html(&KeyFormPage::new(page, &state, &limits, (id, fields), String::new()))
 }
 
 /// `POST /console/keys/{id}`.
@@ -43,17 +42,16 @@ pub async fn change(
     let PathParam(id) = id?;
     let SignedIn { page, current, .. } = signed_in;
     let key = state.live_key(current.user.id, &id).await?;
-    let problem = match fields.read(&page, Some(&key), clock::now()) {
+    let error = match fields.read(&page, Some(&key), clock::now()) {
         Ok(settings) => match apply(&state, &current, &key, settings).await {
             Ok(()) => return Ok(redirect("/console/keys?done=changed")),
-            Err(error) => (error.status(), message(&page, &error)),
+            Err(error) => error,
         },
-        Err(problem) => (StatusCode::UNPROCESSABLE_ENTITY, problem),
+        Err(problem) => ApiError::FormField(problem),
     };
+    let problem = message(&page, &error);
     let limits = state.limits_of(&current.user).await?;
-    let mut again = html(&KeyForm::new(page, &state, &limits, (id, fields), problem.1))?;
-    *again.status_mut() = problem.0;
-    Ok(again)
+    refused(&KeyFormPage::new(page, &state, &limits, (id, fields), problem), &error)
 }
 
 async fn apply(

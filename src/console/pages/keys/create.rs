@@ -1,10 +1,10 @@
 //! Creating a key.
 
 use super::created;
-use super::settings::{KeyFields, KeyForm, Settings};
-use crate::console::error::{PageError, html};
+use super::settings::{KeyFields, KeyFormPage, Settings};
+use crate::console::error::{PageError, html, refused};
+use crate::console::error_text::message;
 use crate::console::forms::SafeForm;
-use crate::console::guard::message;
 use crate::console::page::Page;
 use crate::console::session::SignedIn;
 use crate::control::api_error::ApiError;
@@ -12,7 +12,6 @@ use crate::control::auth::CurrentUser;
 use crate::control::routes::keys::{self, KeySettings};
 use crate::control::state::ControlState;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use domain::key::{Key, KeyLimits, PlainKey};
 use store::{KeyFilter, LIVE_KEYS};
@@ -28,7 +27,7 @@ pub async fn form(
     signed_in.confirmed(PATH)?;
     let limits = state.limits_of(&signed_in.current.user).await?;
     let fields = (String::new(), KeyFields::empty());
-    html(&KeyForm::new(signed_in.page, &state, &limits, fields, String::new()))
+    html(&KeyFormPage::new(signed_in.page, &state, &limits, fields, String::new()))
 }
 
 /// `POST /console/keys/new`.
@@ -41,12 +40,11 @@ pub async fn create(
     let SignedIn { page, current, .. } = signed_in;
     match add(&page, &state, &current, &fields).await {
         Ok(added) => created(page, &state, added, String::new()),
-        Err((status, problem)) => {
+        Err(error) => {
+            let problem = message(&page, &error);
             let limits = state.limits_of(&current.user).await?;
             let fields = (String::new(), fields);
-            let mut again = html(&KeyForm::new(page, &state, &limits, fields, problem))?;
-            *again.status_mut() = status;
-            Ok(again)
+            refused(&KeyFormPage::new(page, &state, &limits, fields, problem), &error)
         }
     }
 }
@@ -56,14 +54,13 @@ async fn add(
     state: &ControlState,
     current: &CurrentUser,
     fields: &KeyFields,
-) -> Result<(PlainKey, Key), (StatusCode, String)> {
+) -> Result<(PlainKey, Key), ApiError> {
     let settings = fields.read(page, None, clock::now());
-    let settings = settings.map_err(|problem| (StatusCode::UNPROCESSABLE_ENTITY, problem))?;
-    let added = add_unless_named(state, current, settings).await;
-    added.map_err(|error| (error.status(), message(page, &error)))?.ok_or_else(|| {
+    let settings = settings.map_err(ApiError::FormField)?;
+    add_unless_named(state, current, settings).await?.ok_or_else(|| {
         let problem =
             page.t("You have a key with this name. Choose another name, or rotate that key.");
-        (StatusCode::CONFLICT, problem.to_owned())
+        ApiError::form_field(problem)
     })
 }
 

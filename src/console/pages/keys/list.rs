@@ -27,8 +27,8 @@ struct KeysPage {
     page: Page,
     /// What was just done; empty if nothing was.
     done: String,
-    live: Vec<KeyRow>,
-    revoked: Vec<KeyRow>,
+    live: Vec<OwnKeyRow>,
+    revoked: Vec<OwnKeyRow>,
     revoked_title: String,
     /// True if the reader has turned a page of the revoked keys.
     shows_revoked: bool,
@@ -37,7 +37,7 @@ struct KeysPage {
 }
 
 /// A key as the list shows it.
-struct KeyRow {
+struct OwnKeyRow {
     id: String,
     name: String,
     last_four: String,
@@ -52,7 +52,7 @@ struct KeyRow {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct KeysQuery {
+pub struct KeyListQuery {
     done: Option<String>,
     /// The page of revoked keys, from 1.
     revoked: Option<usize>,
@@ -62,7 +62,7 @@ pub struct KeysQuery {
 pub async fn show(
     State(state): State<ControlState>,
     signed_in: SignedIn,
-    query: Result<Query<KeysQuery>, ApiError>,
+    query: Result<Query<KeyListQuery>, ApiError>,
 ) -> Result<Response, PageError> {
     let Query(query) = query?;
     let SignedIn { page, current, .. } = signed_in;
@@ -70,7 +70,7 @@ pub async fn show(
     // Bounded: an account has at most 100 keys that work and 500 revoked ones.
     let all = all_keys(&*state.store, current.user.id).await?;
     let last_used = keys::last_used(&state, current.user.id).await?;
-    let row = |key: Key| KeyRow::of(&page, last_used.get(&key.id).copied(), key, now);
+    let row = |key: Key| OwnKeyRow::of(&page, last_used.get(&key.id).copied(), key, now);
     let (mut revoked, live): (Vec<Key>, Vec<Key>) =
         all.into_iter().partition(|key| key.revoked_at.is_some());
     revoked.sort_by_key(|key| Reverse(key.revoked_at));
@@ -102,7 +102,7 @@ fn done(page: &Page, word: Option<&str>) -> String {
     sentence.to_owned()
 }
 
-impl KeyRow {
+impl OwnKeyRow {
     fn of(page: &Page, last_used: Option<Timestamp>, key: Key, now: Timestamp) -> Self {
         Self {
             limits: limits(page, &key),

@@ -1,10 +1,10 @@
 //! Rotating a key: a new one with the same settings takes the place of the old one.
 
 use super::created;
-use crate::console::error::{PageError, html};
+use crate::console::error::{PageError, html, refused};
+use crate::console::error_text::message;
 use crate::console::format::Time;
 use crate::console::forms::SafeForm;
-use crate::console::guard::message;
 use crate::console::page::Page;
 use crate::console::session::SignedIn;
 use crate::control::api_error::ApiError;
@@ -13,7 +13,6 @@ use crate::control::routes::keys;
 use crate::control::state::ControlState;
 use askama::Template;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use domain::id::UserId;
 use domain::key::Key;
@@ -34,7 +33,7 @@ struct RotatePage {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RotateForm {
+pub struct RotateKeyForm {
     #[serde(default)]
     old_key: OldKey,
 }
@@ -77,15 +76,16 @@ pub async fn rotate(
     State(state): State<ControlState>,
     signed_in: SignedIn,
     id: Result<PathParam, ApiError>,
-    SafeForm(form): SafeForm<RotateForm>,
+    SafeForm(form): SafeForm<RotateKeyForm>,
 ) -> Result<Response, PageError> {
     let PathParam(id) = id?;
     signed_in.confirmed(&path(&id))?;
     let SignedIn { page, current, .. } = signed_in;
     let old = state.live_key(current.user.id, &id).await?;
     if has_successor(&state, current.user.id, &old).await? {
-        let problem = page.t("A newer key has this name: this one was rotated already. Revoke it when nothing uses it any more.").to_owned();
-        return again(page, &old, StatusCode::CONFLICT, problem);
+        let problem = page.t("A newer key has this name: this one was rotated already. Revoke it when nothing uses it any more.");
+        let error = ApiError::form_field(problem);
+        return again(page, &old, &error);
     }
     let ends_at = form.old_key.ends_at(clock::now());
     match keys::rotate_of(&state, &current, &id, ends_at).await {
@@ -93,10 +93,7 @@ pub async fn rotate(
             let old = fate_of(&page, &old, ends_at);
             created(page, &state, added, old)
         }
-        Err(error) => {
-            let problem = message(&page, &error);
-            again(page, &old, error.status(), problem)
-        }
+        Err(error) => again(page, &old, &error),
     }
 }
 
@@ -106,15 +103,9 @@ fn path(id: &str) -> String {
     if is_id { format!("/console/keys/{id}/rotate") } else { "/console/keys".to_owned() }
 }
 
-fn again(
-    page: Page,
-    key: &Key,
-    status: StatusCode,
-    problem: String,
-) -> Result<Response, PageError> {
-    let mut again = html(&RotatePage::new(page, key, problem))?;
-    *again.status_mut() = status;
-    Ok(again)
+fn again(page: Page, key: &Key, error: &ApiError) -> Result<Response, PageError> {
+    let problem = message(&page, error);
+    refused(&RotatePage::new(page, key, problem), error)
 }
 
 /// True if a newer key with this name works. A page that is sent again by mistake makes no third key.

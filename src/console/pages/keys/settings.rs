@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 #[derive(Template)]
 #[template(path = "console/keys/form.html")]
-pub struct KeyForm {
+pub struct KeyFormPage {
     page: Page,
     /// The id of the key to change; empty for a new one.
     id: String,
@@ -64,7 +64,7 @@ pub struct Settings {
     pub expires_at: Option<Timestamp>,
 }
 
-impl KeyForm {
+impl KeyFormPage {
     /// The form for a new key, or for the key with this id.
     pub fn new(
         page: Page,

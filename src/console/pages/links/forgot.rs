@@ -1,14 +1,15 @@
 //! `/console/forgot`: mails a link that sets a new password. What the page says does not depend on whether there
 //! is such an account.
 
-use crate::console::error::{PageError, html};
+use crate::console::error::{PageError, html, redirect, refused};
+use crate::console::error_text::message;
 use crate::console::fields;
 use crate::console::forms::SafeForm;
-use crate::console::guard::message;
 use crate::console::page::Page;
 use crate::console::session::Visitor;
 use crate::control::account_links;
 use crate::control::api_error::ApiError;
+use crate::control::http::extract::Query;
 use crate::control::state::ControlState;
 use askama::Template;
 use axum::extract::State;
@@ -32,12 +33,20 @@ pub struct ForgotForm {
     email: Option<String>,
 }
 
+#[derive(Default, Deserialize)]
+pub struct ForgotQuery {
+    /// `sent` after a link was asked for.
+    done: Option<String>,
+}
+
 /// `GET /console/forgot`.
 pub async fn form(
     State(state): State<ControlState>,
     visitor: Visitor,
+    Query(query): Query<ForgotQuery>,
 ) -> Result<Response, PageError> {
-    html(&page(&state, visitor.page, String::new()))
+    let is_sent = query.done.as_deref() == Some("sent");
+    html(&ForgotPage { is_sent, ..page(&state, visitor.page, String::new()) })
 }
 
 /// `POST /console/forgot`.
@@ -48,21 +57,19 @@ pub async fn send(
 ) -> Result<Response, PageError> {
     let entered = form.email.clone().unwrap_or_default();
     let sent = try_send(&state, &visitor, form);
-    let mut shown = page(&state, visitor.page, entered);
     match sent {
-        Ok(()) => html(&ForgotPage { is_sent: true, ..shown }),
+        Ok(()) => Ok(redirect("/console/forgot?done=sent")),
         Err(error) => {
+            let mut shown = page(&state, visitor.page, entered);
             shown.problem = message(&shown.page, &error);
-            let mut again = html(&shown)?;
-            *again.status_mut() = error.status();
-            Ok(again)
+            refused(&shown, &error)
         }
     }
 }
 
 fn try_send(state: &ControlState, visitor: &Visitor, form: ForgotForm) -> Result<(), ApiError> {
     let email = fields::email(&visitor.page, form.email)?;
-    let from = (visitor.context.address, visitor.page.language.into());
+    let from = (visitor.context.address, visitor.page.language);
     account_links::forgot_password(state, &email.0, from)
 }
 

@@ -2,10 +2,10 @@
 //! with the second factor if there is one.
 
 use super::{LinkQuery, SEND_ANOTHER, unusable};
-use crate::console::error::{PageError, html, redirect};
+use crate::console::error::{PageError, html, redirect, refused};
+use crate::console::error_text::message;
 use crate::console::fields;
 use crate::console::forms::SafeForm;
-use crate::console::guard::message;
 use crate::console::page::{Page, text};
 use crate::console::session::Visitor;
 use crate::control::account_links;
@@ -36,7 +36,7 @@ struct PasswordPage {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PasswordForm {
+pub struct LinkPasswordForm {
     #[serde(default)]
     token: String,
     new_password: Option<String>,
@@ -64,19 +64,20 @@ pub async fn invitation_form(
 pub async fn reset(
     State(state): State<ControlState>,
     visitor: Visitor,
-    SafeForm(form): SafeForm<PasswordForm>,
+    SafeForm(form): SafeForm<LinkPasswordForm>,
 ) -> Result<Response, PageError> {
     let set = match fields::new_password(&visitor.page, form.new_password) {
         Ok(new) => {
             let context = &visitor.context;
-            account_links::reset_password(&state, &form.token, &new.0, context).await
+            let new = (&*new.0, visitor.page.language);
+            account_links::reset_password(&state, &form.token, new, context).await
         }
         Err(error) => Err(error),
     };
     match set {
         Ok(_) => Ok(redirect(DONE)),
         Err(error) => {
-            refused(&state, visitor.page, LinkPurpose::ResetPassword, form.token, error).await
+            shown_again(&state, visitor.page, LinkPurpose::ResetPassword, form.token, error).await
         }
     }
 }
@@ -85,19 +86,20 @@ pub async fn reset(
 pub async fn accept(
     State(state): State<ControlState>,
     visitor: Visitor,
-    SafeForm(form): SafeForm<PasswordForm>,
+    SafeForm(form): SafeForm<LinkPasswordForm>,
 ) -> Result<Response, PageError> {
     let set = match fields::new_password(&visitor.page, form.new_password) {
         Ok(new) => {
             let (chosen, context) = ((&*new.0, None), &visitor.context);
-            account_links::accept_invitation(&state, &form.token, chosen, context).await
+            let language = visitor.page.language;
+            account_links::accept_invitation(&state, &form.token, chosen, language, context).await
         }
         Err(error) => Err(error),
     };
     match set {
         Ok(_) => Ok(redirect(DONE)),
         Err(error) => {
-            refused(&state, visitor.page, LinkPurpose::Invitation, form.token, error).await
+            shown_again(&state, visitor.page, LinkPurpose::Invitation, form.token, error).await
         }
     }
 }
@@ -115,7 +117,7 @@ async fn form(
 }
 
 /// The form again with an error, or the page of a link that cannot be used any more.
-async fn refused(
+async fn shown_again(
     state: &ControlState,
     page: Page,
     purpose: LinkPurpose,
@@ -128,9 +130,7 @@ async fn refused(
     };
     let mut shown = password_page(page, purpose, token, user.email);
     shown.problem = message(&shown.page, &error);
-    let mut again = html(&shown)?;
-    *again.status_mut() = error.status();
-    Ok(again)
+    refused(&shown, &error)
 }
 
 fn advice(purpose: LinkPurpose) -> &'static str {

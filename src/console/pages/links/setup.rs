@@ -1,10 +1,10 @@
 //! `/console/setup`: the link in the gateway's log creates the first admin.
 
 use super::{LinkQuery, unusable};
-use crate::console::error::{PageError, html};
+use crate::console::error::{PageError, html, refused};
+use crate::console::error_text::message;
 use crate::console::fields;
 use crate::console::forms::SafeForm;
-use crate::console::guard::message;
 use crate::console::page::{Page, text};
 use crate::console::pages::login::begin_session;
 use crate::console::session::Visitor;
@@ -69,9 +69,7 @@ pub async fn create(
         Err(error) => {
             let page = visitor.page;
             let problem = message(&page, &error);
-            let mut again = html(&SetupPage { page, token, email, problem })?;
-            *again.status_mut() = error.status();
-            Ok(again)
+            refused(&SetupPage { page, token, email, problem }, &error)
         }
     }
 }
@@ -81,7 +79,7 @@ async fn try_create(
     visitor: &Visitor,
     form: SetupForm,
 ) -> Result<VerifiedUser, ApiError> {
-    let email = fields::email(&visitor.page, form.email)?;
+    let email = fields::new_email(&visitor.page, form.email)?;
     let password = fields::new_password(&visitor.page, form.new_password)?;
     let admin = (email.0, &*password.0);
     account_links::create_first_admin(state, &form.token, admin, &visitor.context).await

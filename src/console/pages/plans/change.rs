@@ -16,7 +16,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use domain::plan::{Plan, PlanLimits};
-use store::upgrades::UpgradeStatus;
+use store::upgrades::{Decided, UpgradeStatus};
 
 const PATH: &str = "/console/plans";
 
@@ -29,7 +29,7 @@ struct ChangePage {
     price: String,
     current_name: String,
     current_price: String,
-    rows: Vec<Row>,
+    rows: Vec<LimitRow>,
     used: String,
     /// Set if the new plan has fewer tokens or requests a day than were used today.
     blocked_until: Option<Time>,
@@ -37,7 +37,7 @@ struct ChangePage {
 }
 
 /// One limit, now and then.
-struct Row {
+struct LimitRow {
     name: String,
     now: String,
     then: String,
@@ -93,12 +93,18 @@ pub async fn withdraw(
 ) -> Result<Response, PageError> {
     let current = signed_in.current;
     let latest = state.store.latest_upgrade(current.user.id).await?;
-    let pending = latest.filter(|latest| latest.status == UpgradeStatus::Pending);
-    if let Some(pending) = pending {
-        // If an admin decides at the same time, the first of the two counts.
-        state.store.decide_upgrade(pending.id, false, &current.by).await?;
-    }
-    Ok(redirect(&format!("{PATH}?done=withdrawn")))
+    let is_withdrawn = match latest {
+        Some(latest) if latest.status == UpgradeStatus::Pending => {
+            // If an admin decides at the same time, the first of the two counts.
+            let decided = state.store.decide_upgrade(latest.id, false, &current.by).await?;
+            matches!(decided, Some(Decided::Now(_)))
+        }
+        // A page that is sent again by mistake.
+        Some(latest) => latest.decided_by == Some(current.by.actor.to_string()),
+        None => false,
+    };
+    let done = if is_withdrawn { "withdrawn" } else { "decided" };
+    Ok(redirect(&format!("{PATH}?done={done}")))
 }
 
 impl ChangePage {
@@ -113,7 +119,7 @@ impl ChangePage {
         let is_blocked = tokens >= then.tokens_per_day || requests >= then.requests_per_day;
         let rows = limits(&page, &now).into_iter().zip(limits(&page, &then));
         Self {
-            rows: rows.map(|((name, now), (_, then))| Row { name, now, then }).collect(),
+            rows: rows.map(|((name, now), (_, then))| LimitRow { name, now, then }).collect(),
             used: page.fill(
                 "Today you have used {} tokens and {} requests. They stay counted and are measured against the new limits.",
                 &[&count(tokens), &count(requests)],

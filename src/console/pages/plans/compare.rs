@@ -91,6 +91,9 @@ fn done(page: &Page, word: Option<&str>) -> String {
         Some("changed") => page.t("Your plan was changed. It takes effect with your next request."),
         Some("requested") => page.t("Your request was sent."),
         Some("withdrawn") => page.t("Your request was withdrawn."),
+        Some("decided") => {
+            page.t("Your request was decided before you withdrew it. This is how it was decided:")
+        }
         _ => "",
     };
     sentence.to_owned()

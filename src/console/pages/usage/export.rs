@@ -1,6 +1,6 @@
 //! The filtered calls as one CSV file. It is read and sent page by page, so that its size takes no memory.
 
-use super::filters::{Filters, UsageQuery};
+use super::filters::{CallFilters, Filters};
 use super::list::today;
 use crate::console::error::PageError;
 use crate::console::format::count;
@@ -22,10 +22,10 @@ use futures_util::stream;
 const MAX_CALLS: u64 = 200_000;
 
 /// What is left to send.
-struct Export {
+struct UsageExport {
     state: ControlState,
     user: UserId,
-    query: UsageQuery,
+    query: CallFilters,
     filters: Filters,
     next: Next,
 }
@@ -42,13 +42,13 @@ enum Next {
 pub async fn save(
     State(state): State<ControlState>,
     signed_in: SignedIn,
-    query: Result<Query<UsageQuery>, ApiError>,
+    query: Result<Query<CallFilters>, ApiError>,
 ) -> Result<Response, PageError> {
     let Query(query) = query?;
     let SignedIn { page, current, .. } = signed_in;
     let user = current.user;
     let filters = query.read(&page, today(&state, &user).await?);
-    let filters = filters.map_err(|problem| ApiError::invalid("from", problem))?;
+    let filters = filters.map_err(ApiError::FormField)?;
     let (from, to) = (filters.period.from, filters.period.to);
     // Found by its id, a request is one row or few.
     if query.request.is_empty() {
@@ -57,7 +57,7 @@ pub async fn save(
         let totals = totals.iter().filter(|(model, _)| is_asked(model));
         check(&page, totals.map(|(_, sums)| sums.calls).sum())?;
     }
-    let export = Export { state, user: user.id, query, filters, next: Next::First };
+    let export = UsageExport { state, user: user.id, query, filters, next: Next::First };
     // The first piece is read before the head is sent: an outage is still an error page.
     let first = piece(export).await?;
     let body = Body::from_stream(stream::try_unfold(first, |piece| async move {
@@ -76,17 +76,17 @@ fn check(page: &Page, calls: u64) -> Result<(), ApiError> {
         "These days have {} calls, but a file has at most {}. Choose fewer days.",
         &[&count(calls), &count(MAX_CALLS)],
     );
-    Err(ApiError::invalid("from", problem))
+    Err(ApiError::form_field(problem))
 }
 
 /// The next piece of the file, and what is left after it.
-async fn piece(mut export: Export) -> Result<Option<(Bytes, Export)>, ApiError> {
+async fn piece(mut export: UsageExport) -> Result<Option<(Bytes, UsageExport)>, ApiError> {
     let (head, cursor) = match &export.next {
         Next::First => (Some(history::CSV_HEAD.map(str::to_owned)), export.query.cursor.clone()),
         Next::Page(cursor) => (None, cursor.clone()),
         Next::Nothing => return Ok(None),
     };
-    let query = UsageQuery { cursor, ..export.query.clone() };
+    let query = CallFilters { cursor, ..export.query.clone() };
     let asked = query.history(&export.filters, pagination::MAX_LIMIT);
     let rows = history::rows(&export.state, export.user, asked).await?;
     let text = csv::written(head.into_iter().chain(rows.data.iter().map(ChargeView::fields)))?;

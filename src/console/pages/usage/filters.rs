@@ -11,7 +11,7 @@ use serde::Deserialize;
 /// The parameters of the address. Those of a form that was left empty are empty.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct UsageQuery {
+pub struct CallFilters {
     pub from: String,
     pub to: String,
     pub key: String,
@@ -30,7 +30,7 @@ pub struct Filters {
     status: Option<Status>,
 }
 
-impl UsageQuery {
+impl CallFilters {
     /// Reads the parameters. The error says what is wrong.
     pub fn read(&self, page: &Page, today: Day) -> Result<Filters, String> {
         let status = match self.status.as_str() {
@@ -103,48 +103,48 @@ fn given(text: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn query() -> UsageQuery {
-        UsageQuery {
+    fn query() -> CallFilters {
+        CallFilters {
             model: "grok & co".to_owned(),
             status: "failed".to_owned(),
-            ..UsageQuery::default()
+            ..CallFilters::default()
         }
     }
 
     #[test]
     fn the_address_keeps_the_filters_and_no_empty_ones() {
-        assert_eq!(UsageQuery::default().address("/console/usage", None), "/console/usage");
+        assert_eq!(CallFilters::default().address("/console/usage", None), "/console/usage");
         let address = query().address("/console/usage", Some("1.req_2"));
         assert_eq!(address, "/console/usage?model=grok+%26+co&status=failed&cursor=1.req_2");
-        let earlier = UsageQuery { cursor: "old".to_owned(), ..query() };
+        let earlier = CallFilters { cursor: "old".to_owned(), ..query() };
         assert!(!earlier.address("/console/usage", None).contains("old"));
     }
 
     #[test]
     fn a_request_is_looked_for_on_any_day() {
         let today = "2026-11-27".parse().unwrap();
-        let read = |query: &UsageQuery| {
+        let read = |query: &CallFilters| {
             let filters = query.read(&Page::default(), today).unwrap();
             let history = query.history(&filters, 50);
             (history.from, history.to)
         };
         let day = |text: &str| Some(text.to_owned());
         assert_eq!(read(&query()), (day("2026-10-29"), day("2026-11-27")));
-        let request = UsageQuery { request: "req_1".to_owned(), ..query() };
+        let request = CallFilters { request: "req_1".to_owned(), ..query() };
         assert_eq!(read(&request), (None, None));
-        let on_a_day = UsageQuery { from: "2026-11-01".to_owned(), ..request };
+        let on_a_day = CallFilters { from: "2026-11-01".to_owned(), ..request };
         assert_eq!(read(&on_a_day), (day("2026-11-01"), day("2026-11-27")));
     }
 
     #[test]
     fn wrong_filters_are_named() {
         let today = "2026-11-27".parse().unwrap();
-        let problem = |query: UsageQuery| query.read(&Page::default(), today).err().unwrap();
-        let status = UsageQuery { status: "done".to_owned(), ..UsageQuery::default() };
+        let problem = |query: CallFilters| query.read(&Page::default(), today).err().unwrap();
+        let status = CallFilters { status: "done".to_owned(), ..CallFilters::default() };
         assert!(problem(status).contains("outcome"));
         for (from, to) in [("yesterday", ""), ("2026-11-28", ""), ("2020-01-01", "2026-01-01")] {
             let (from, to) = (from.to_owned(), to.to_owned());
-            assert!(problem(UsageQuery { from, to, ..UsageQuery::default() }).contains("366"));
+            assert!(problem(CallFilters { from, to, ..CallFilters::default() }).contains("366"));
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The totals of the chosen days, from the rollups, and the calls in pages.
 
-use super::filters::{Filters, UsageQuery};
+use super::filters::{CallFilters, Filters};
 use crate::console::error::{PageError, html};
 use crate::console::format::{Time, duration};
 use crate::console::outcome;
-use crate::console::page::Page;
+use crate::console::page::{Page, text};
 use crate::console::session::SignedIn;
 use crate::control::api_error::ApiError;
 use crate::control::auth::AnyCredential;
@@ -37,10 +37,10 @@ const PATH: &str = "/console/usage";
 struct UsagePage {
     page: Page,
     problem: String,
-    query: UsageQuery,
-    keys: Vec<Choice>,
-    models: Vec<Choice>,
-    statuses: Vec<Choice>,
+    query: CallFilters,
+    keys: Vec<FilterChoice>,
+    models: Vec<FilterChoice>,
+    statuses: Vec<FilterChoice>,
     totals_title: String,
     totals: Vec<(String, Sums)>,
     sum: Sums,
@@ -51,7 +51,7 @@ struct UsagePage {
 }
 
 /// One value that a filter can have.
-struct Choice {
+struct FilterChoice {
     value: String,
     name: String,
     is_chosen: bool,
@@ -74,7 +74,7 @@ struct CallRow {
 pub async fn show(
     State(state): State<ControlState>,
     signed_in: SignedIn,
-    query: Result<Query<UsageQuery>, ApiError>,
+    query: Result<Query<CallFilters>, ApiError>,
 ) -> Result<Response, PageError> {
     let Query(query) = query?;
     let SignedIn { page, current, .. } = signed_in;
@@ -117,7 +117,7 @@ impl Found {
 async fn found(
     state: &ControlState,
     user: UserId,
-    query: &UsageQuery,
+    query: &CallFilters,
     filters: &Filters,
 ) -> Result<Found, ApiError> {
     let period = filters.period;
@@ -128,12 +128,17 @@ async fn found(
 
 fn view(
     page: Page,
-    (query, problem): (UsageQuery, String),
+    (query, problem): (CallFilters, String),
     keys: &[Key],
     found: Found,
 ) -> UsagePage {
     let Found { period, mut totals, calls } = found;
     let models = model_choices(&totals, &query.model);
+    let title = if query.is_narrowed() {
+        text("Totals of all keys and outcomes from {} to {}")
+    } else {
+        text("Totals from {} to {}")
+    };
     totals.retain(|(model, _)| query.model.is_empty() || *model == query.model);
     let names: HashMap<&KeyId, &str> =
         keys.iter().map(|key| (&key.id, key.name.as_str())).collect();
@@ -141,7 +146,7 @@ fn view(
         keys: key_choices(keys, &query.key),
         models,
         statuses: status_choices(&page, &query.status),
-        totals_title: page.fill("Totals from {} to {}", &[&period.from, &period.to]),
+        totals_title: page.fill(title, &[&period.from, &period.to]),
         sum: totals.iter().map(|(_, sums)| sums).sum(),
         totals,
         calls: calls.data.iter().map(|call| CallRow::of(&page, &names, call)).collect(),
@@ -155,9 +160,9 @@ fn view(
 }
 
 /// The keys that work, and the chosen one.
-fn key_choices(keys: &[Key], chosen: &str) -> Vec<Choice> {
+fn key_choices(keys: &[Key], chosen: &str) -> Vec<FilterChoice> {
     let is_shown = |key: &&Key| key.revoked_at.is_none() || key.id.as_str() == chosen;
-    let choice = |key: &Key| Choice {
+    let choice = |key: &Key| FilterChoice {
         value: key.id.to_string(),
         name: format!("{} (…{})", key.name, key.last_four),
         is_chosen: key.id.as_str() == chosen,
@@ -166,8 +171,8 @@ fn key_choices(keys: &[Key], chosen: &str) -> Vec<Choice> {
 }
 
 /// The models that were used on these days, and the chosen one.
-fn model_choices(totals: &[(String, Sums)], chosen: &str) -> Vec<Choice> {
-    let choice = |(id, _): &(String, Sums)| Choice {
+fn model_choices(totals: &[(String, Sums)], chosen: &str) -> Vec<FilterChoice> {
+    let choice = |(id, _): &(String, Sums)| FilterChoice {
         value: id.clone(),
         name: id.clone(),
         is_chosen: id == chosen,
@@ -175,8 +180,8 @@ fn model_choices(totals: &[(String, Sums)], chosen: &str) -> Vec<Choice> {
     with_chosen(totals.iter().map(choice).collect(), chosen)
 }
 
-fn status_choices(page: &Page, chosen: &str) -> Vec<Choice> {
-    let choice = |status: Status| Choice {
+fn status_choices(page: &Page, chosen: &str) -> Vec<FilterChoice> {
+    let choice = |status: Status| FilterChoice {
         value: status.as_str().to_owned(),
         name: outcome::name(page, status).to_owned(),
         is_chosen: status.as_str() == chosen,
@@ -185,10 +190,10 @@ fn status_choices(page: &Page, chosen: &str) -> Vec<Choice> {
 }
 
 /// Keeps a chosen value in the form although it is none of the usual ones.
-fn with_chosen(mut choices: Vec<Choice>, chosen: &str) -> Vec<Choice> {
+fn with_chosen(mut choices: Vec<FilterChoice>, chosen: &str) -> Vec<FilterChoice> {
     if !chosen.is_empty() && !choices.iter().any(|choice| choice.is_chosen) {
         let (value, name) = (chosen.to_owned(), chosen.to_owned());
-        choices.push(Choice { value, name, is_chosen: true });
+        choices.push(FilterChoice { value, name, is_chosen: true });
     }
     choices
 }

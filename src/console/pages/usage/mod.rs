@@ -3,7 +3,7 @@
 mod filters;
 mod list;
 mod export;
-mod receipt;
+pub mod receipt;
 
 use crate::control::state::ControlState;
 use axum::Router;

@@ -4,7 +4,7 @@ use crate::console::error::{PageError, html};
 use crate::console::format::{Time, dollars, duration};
 use crate::console::outcome;
 use crate::console::page::Page;
-use crate::console::session::SignedIn;
+use crate::console::session::{AdminOnly, SignedIn};
 use crate::control::api_error::ApiError;
 use crate::control::http::extract::PathParam;
 use crate::control::routes::usage::receipt::{self, PriceLine, Receipt};
@@ -14,18 +14,21 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use domain::key::Key;
+use domain::user::User;
 
 #[derive(Template)]
 #[template(path = "console/usage/receipt.html")]
 struct ReceiptPage {
     page: Page,
+    /// The user who made the call, for admins.
+    owner: Option<User>,
     /// The key of the call, if it still exists.
     key: Option<Key>,
     status: String,
     class: &'static str,
     reason: String,
     source: String,
-    lines: Vec<Line>,
+    lines: Vec<ReceiptLine>,
     /// What was charged beyond the price list; empty if nothing was.
     rest: String,
     cost: String,
@@ -37,7 +40,7 @@ struct ReceiptPage {
 }
 
 /// Tokens of one kind.
-struct Line {
+struct ReceiptLine {
     kind: String,
     tokens: u64,
     price: String,
@@ -57,6 +60,8 @@ struct Reset {
 struct NoReceiptPage {
     page: Page,
     request: String,
+    /// True for a call of any user, which an admin looks for.
+    is_of_any: bool,
 }
 
 /// `GET /console/usage/{request}`.
@@ -72,14 +77,35 @@ pub async fn show(
         Ok(receipt) => receipt,
         Err(ApiError::NotFound(_)) => {
             // A call that has just ended is written within seconds. Nothing tells one of another user apart.
-            let mut response = html(&NoReceiptPage { page, request })?;
-            *response.status_mut() = StatusCode::NOT_FOUND;
-            return Ok(response);
+            return no_receipt(page, request, false);
         }
         Err(error) => return Err(error.into()),
     };
     let key = state.store.key(user, &receipt.call.key_id).await?;
     html(&ReceiptPage::new(page, receipt, key))
+}
+
+/// `GET /console/admin/calls/{request}`: the call of any user.
+pub async fn show_any(
+    State(state): State<ControlState>,
+    admin: AdminOnly,
+    PathParam(request): PathParam,
+) -> Result<Response, PageError> {
+    let page = admin.page;
+    let receipt = match receipt::any(&state, &request).await {
+        Ok(receipt) => receipt,
+        Err(ApiError::NotFound(_)) => return no_receipt(page, request, true),
+        Err(error) => return Err(error.into()),
+    };
+    let key = state.store.key(receipt.user_id, &receipt.call.key_id).await?;
+    let owner = state.store.user(receipt.user_id).await?;
+    html(&ReceiptPage { owner, ..ReceiptPage::new(page, receipt, key) })
+}
+
+fn no_receipt(page: Page, request: String, is_of_any: bool) -> Result<Response, PageError> {
+    let mut response = html(&NoReceiptPage { page, request, is_of_any })?;
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    Ok(response)
 }
 
 impl ReceiptPage {
@@ -90,6 +116,7 @@ impl ReceiptPage {
         let listed = receipt.prices.as_ref().map(|prices| prices.total_micro_dollars);
         let rest = listed.map_or(0, |listed| cost - listed);
         Self {
+            owner: None,
             key,
             status: outcome::name(&page, status).to_owned(),
             class: outcome::class(status),
@@ -109,9 +136,9 @@ impl ReceiptPage {
 }
 
 /// The tokens by kind: with prices where the model is still configured.
-fn lines(page: &Page, receipt: &Receipt) -> Vec<Line> {
+fn lines(page: &Page, receipt: &Receipt) -> Vec<ReceiptLine> {
     if let Some(prices) = &receipt.prices {
-        return prices.lines.iter().map(|line| Line::of(page, line)).collect();
+        return prices.lines.iter().map(|line| ReceiptLine::of(page, line)).collect();
     }
     let tokens = &receipt.call.tokens;
     let input = tokens.prompt.saturating_sub(tokens.cached);
@@ -121,7 +148,7 @@ fn lines(page: &Page, receipt: &Receipt) -> Vec<Line> {
         ("output", tokens.completion),
         ("reasoning", tokens.reasoning),
     ]
-    .map(|(kind, tokens)| Line {
+    .map(|(kind, tokens)| ReceiptLine {
         kind: name(page, kind).to_owned(),
         tokens,
         price: String::new(),
@@ -130,7 +157,7 @@ fn lines(page: &Page, receipt: &Receipt) -> Vec<Line> {
     .into()
 }
 
-impl Line {
+impl ReceiptLine {
     fn of(page: &Page, line: &PriceLine) -> Self {
         Self {
             kind: name(page, line.kind).to_owned(),

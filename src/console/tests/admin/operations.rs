@@ -1,6 +1,7 @@
 //! Overview, audit log, system, usage of all users and announcements.
 
 use super::*;
+use crate::control::tests::{configured_upstream, control_with};
 
 #[tokio::test]
 async fn the_overview_shows_who_used_what() {
@@ -156,4 +157,45 @@ async fn announcements_are_made_changed_and_ended() {
     root.post(&format!("{path}/{id}/end"), &[]).await;
     assert!(words(&root.get(path).await.text).contains("Now notice ended"));
     assert_eq!(root.get(&format!("{path}/none")).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn an_announcement_that_is_saved_unchanged_keeps_its_times() {
+    let control = control().await;
+    let (mut root, ..) = people(&control).await;
+    let path = "/console/admin/announcements";
+    root.post(path, &[("text", "Sunday"), ("ends_at", "2126-11-27T02:00")]).await;
+    let before = control.store.announcements(None, 1).await.unwrap().remove(0);
+    let edit = format!("{path}/{}", before.id);
+    let form = root.get(&edit).await.text;
+    let value = |name: &str| {
+        let field = form.split(&format!("name=\"{name}\"")).nth(1).unwrap();
+        field.split("value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+    };
+    let (starts_at, ends_at) = (value("starts_at"), value("ends_at"));
+    let fields =
+        [("text", "Sunday"), ("level", "info"), ("starts_at", &*starts_at), ("ends_at", &*ends_at)];
+    let reply = root.post(&edit, &fields).await;
+    assert_eq!(reply.header("location"), format!("{path}?done=announcement-saved"));
+    assert_eq!(control.store.announcements(None, 1).await.unwrap().remove(0), before);
+    root.post(&edit, &[fields[0], fields[1], fields[2]]).await;
+    let after = control.store.announcements(None, 1).await.unwrap().remove(0);
+    assert_eq!((after.starts_at, after.ends_at), (before.starts_at, None), "until it is ended");
+}
+
+#[tokio::test]
+async fn the_result_of_a_test_is_on_the_page_of_upstreams() {
+    let control = control_with(&configured_upstream("http://127.0.0.1:9/v1"), None).await;
+    let (mut root, ..) = people(&control).await;
+    let path = "/console/admin/upstreams";
+    let reply = root.post(&format!("{path}/mine/test"), &[]).await;
+    assert_eq!(reply.status, StatusCode::SEE_OTHER, "{}", reply.text);
+    let location = reply.header("location").to_owned();
+    let shown = "The upstream did not respond.";
+    let page = root.get(&location).await.text;
+    assert!(words(&page).contains("mine tested in") && words(&page).contains(shown), "{page}");
+    assert!(page.contains("role=\"alert\""), "{page}");
+    let forged = location.replace("mine+tested", "all+tested");
+    assert_ne!(forged, location);
+    assert!(!root.get(&forged).await.text.contains(shown));
 }

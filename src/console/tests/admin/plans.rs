@@ -1,6 +1,7 @@
 //! Plans, and requests for them.
 
 use super::*;
+use store::PlanChange;
 
 /// The fields of a plan, as a person fills them in.
 const TEAM: [(&str, &str); 16] = [
@@ -47,7 +48,7 @@ async fn plans_are_added_changed_and_retired() {
     );
 
     for (name, value, problem) in [
-        ("id", "team", "already exists"),
+        ("id", "team", "Another plan has this id"),
         ("id", "Team", "An id has"),
         ("name", " ", "A name has"),
         ("price", "free", "Dollars per month"),
@@ -118,4 +119,27 @@ async fn requests_for_plans_are_decided() {
     assert_eq!(current(&control, &ada.user).await.plan, PlanId::from("high-max"));
     let all = words(&root.get(&format!("{path}?status=all")).await.text);
     assert!(all.contains("approved") && all.contains("rejected"), "{all}");
+}
+
+#[tokio::test]
+async fn a_request_that_is_out_of_date_can_only_be_rejected() {
+    let control = control().await;
+    let (mut root, ada, _) = people(&control).await;
+    let by = AuditContext::operator(clock::now());
+    let (wanted, path) = (PlanId::from("log-min"), "/console/admin/upgrades");
+    let approvals = |page: &str| page.matches("/approve\"").count();
+    let asked = control.store.request_upgrade(ada.user.id, &wanted, &by).await.unwrap();
+    assert_eq!(approvals(&root.get(path).await.text), 1);
+    let retired = |retired| PlanChange { retired: Some(retired), ..PlanChange::default() };
+    control.store.change_plan(&wanted, &retired(true), &by).await.unwrap();
+    let page = root.get(path).await.text;
+    assert!(approvals(&page) == 0 && page.contains("/reject\""), "{page}");
+    assert!(words(&page).contains("out of date"), "{page}");
+    control.store.change_plan(&wanted, &retired(false), &by).await.unwrap();
+    assert_eq!(approvals(&root.get(path).await.text), 1);
+    let moved = UserChange { plan: Some(PlanId::from("high-max")), ..UserChange::default() };
+    control.store.change_user(ada.user.id, &moved, &by).await.unwrap();
+    assert_eq!(approvals(&root.get(path).await.text), 0);
+    let reply = root.post(&format!("{path}/{}/reject", asked.id), &[]).await;
+    assert_eq!(reply.header("location"), format!("{path}?done=rejected"), "{}", reply.text);
 }

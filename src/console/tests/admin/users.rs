@@ -126,7 +126,15 @@ async fn a_users_page_has_meters_keys_month_and_changes() {
     assert!(meters.contains("Tokens today") && !meters.contains("<html"));
 
     let calls = root.get(&format!("{user}/calls")).await.text;
-    assert!(words(&calls).contains("complete") && words(&calls).contains("failed"));
+    assert!(words(&calls).contains("Complete") && words(&calls).contains("Failed"));
+    let receipt = calls.split("href=\"/console/admin/calls/").nth(1).unwrap();
+    let receipt = format!("/console/admin/calls/{}", receipt.split('"').next().unwrap());
+    let page = root.get(&receipt).await.text;
+    assert!(words(&page).contains("Receipt") && words(&page).contains("ada@example.com"), "{page}");
+    assert!(page.contains(&format!("href=\"{user}/calls\"")), "{page}");
+    let none = root.get(&format!("/console/admin/calls/{}", RequestId::new())).await;
+    assert_eq!(none.status, StatusCode::NOT_FOUND);
+    assert!(words(&none.text).contains("There is no call with this id."), "{}", none.text);
     let failed = root.get(&format!("{user}/calls?status=failed&from=&to=&model=&key=")).await.text;
     assert_eq!(failed.matches("<code>req_").count(), 1);
     let none = root.get(&format!("{user}/calls?model=other")).await.text;
@@ -291,11 +299,10 @@ async fn sessions_are_ended_and_a_user_is_deleted() {
     let reply = root.post(&delete, &[("email", "Ada@Example.com")]).await;
     assert_eq!(reply.header("location"), "/console/admin/users?done=deleted");
     assert_eq!(current(&control, &ada.user).await.status, UserStatus::Deleted);
-    let page = words(&root.get(&user).await.text);
-    assert!(
-        page.contains("deleted") && !page.contains("Resume") && !page.contains("Set the plan"),
-        "{page}"
-    );
+    let page = root.get(&user).await.text;
+    let main = page.split_once("<main").unwrap().1.split_once("</main>").unwrap().0;
+    assert!(words(&page).contains("deleted") && !main.contains("<button"), "{main}");
+    assert!(!main.contains("hx-get") && !main.contains("/limits\"") && !main.contains("/delete\""));
     assert!(!words(&root.get("/console/admin/users?status=deleted").await.text).contains("Resume"));
     assert_eq!(root.get(&delete).await.status, StatusCode::NOT_FOUND);
 }

@@ -1,17 +1,16 @@
 //! Adds users without a password, and makes the links by which they set one.
 
-use crate::control::account_links as links;
+use crate::control::account_links::{self as links, Invitation};
 use crate::control::api_error::ApiError;
 use crate::control::auth::Admin;
 use crate::control::http::extract::{JsonBody, PathParam, PreferredLanguage};
 use crate::control::openapi::errors::{
-    AdminRequired, InvalidBody, InvalidNewUser, InvalidUserChange, MailUnavailable, PlanNotFound,
-    UserNotFound,
+    AdminRequired, InvalidBody, InvalidNewUser, InvalidUserChange, MailOff, PlanNotFound,
+    Unavailable, UserNotFound,
 };
 use crate::control::state::ControlState;
-use crate::control::views::fields::{Email, Username};
+use crate::control::views::fields::{NewEmail, Username};
 use crate::control::views::user::UserView;
-use crate::links::IssuedLink;
 use crate::mail::message::Language;
 use axum::Json;
 use axum::extract::State;
@@ -26,7 +25,7 @@ use utoipa::ToSchema;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUserForm {
-    pub email: Email,
+    pub email: NewEmail,
     /// Must be unique.
     #[schema(inline = false)]
     pub username: Option<Username>,
@@ -62,7 +61,7 @@ pub struct InvitationView {
     url: Option<String>,
     #[schema(required)]
     expires_at: Option<Timestamp>,
-    /// True if it is mailed to the user.
+    /// True if it is mailed to the user. False as well if too many mails are waiting for the mail server.
     mailed: bool,
 }
 
@@ -79,16 +78,15 @@ pub struct InvitedUser {
 #[utoipa::path(post, path = "/api/v1/admin/users", tag = "Admin", security(("token" = [])),
     request_body = NewUserForm,
     responses((status = 201, body = InvitedUser), InvalidBody, AdminRequired, PlanNotFound, InvalidNewUser,
-        MailUnavailable))]
+        MailOff, Unavailable))]
 pub async fn add(
     State(state): State<ControlState>,
     admin: Admin,
     PreferredLanguage(language): PreferredLanguage,
     JsonBody(form): JsonBody<NewUserForm>,
 ) -> Result<(StatusCode, Json<InvitedUser>), ApiError> {
-    let mailed = form.send_mail;
-    let (user, link) = add_user(&state, &admin, form, language).await?;
-    let invitation = InvitationView::of(link, mailed);
+    let (user, invitation) = add_user(&state, &admin, form, language).await?;
+    let invitation = InvitationView::of(invitation);
     let user = UserView::of(&state, user).await?;
     Ok((StatusCode::CREATED, Json(InvitedUser { user, invitation })))
 }
@@ -99,7 +97,7 @@ pub async fn add_user(
     admin: &Admin,
     form: NewUserForm,
     language: Language,
-) -> Result<(User, IssuedLink), ApiError> {
+) -> Result<(User, Invitation), ApiError> {
     // Before the user is added, who would be left without a mail.
     if form.send_mail && !state.mailer.is_on() {
         return Err(ApiError::MailNotConfigured);
@@ -115,8 +113,8 @@ pub async fn add_user(
     };
     let user = state.store.add_user(&new, &admin.by).await?;
     let mail_in = form.send_mail.then_some(language);
-    let link = links::invite(state, &user, mail_in, &admin.by).await?;
-    Ok((user, link))
+    let invitation = links::invite(state, &user, mail_in, &admin.by).await?;
+    Ok((user, invitation))
 }
 
 /// Invite a user
@@ -126,7 +124,7 @@ pub async fn add_user(
     security(("token" = [])), params(("id" = String, Path, description = "Id of the user")),
     request_body = InvitationForm,
     responses((status = 201, body = InvitationView), InvalidBody, AdminRequired, UserNotFound, InvalidUserChange,
-        MailUnavailable))]
+        MailOff, Unavailable))]
 pub async fn invite(
     State(state): State<ControlState>,
     admin: Admin,
@@ -139,8 +137,8 @@ pub async fn invite(
         return Err(ApiError::OwnAccountLockout);
     }
     let mail_in = form.send_mail.then_some(language);
-    let link = links::invite(&state, &user, mail_in, &admin.by).await?;
-    Ok((StatusCode::CREATED, Json(InvitationView::of(link, form.send_mail))))
+    let invitation = links::invite(&state, &user, mail_in, &admin.by).await?;
+    Ok((StatusCode::CREATED, Json(InvitationView::of(invitation))))
 }
 
 /// The named plan, or the one of new users; it must take new users.
@@ -155,7 +153,8 @@ async fn plan(state: &ControlState, id: Option<&str>) -> Result<PlanId, ApiError
 }
 
 impl InvitationView {
-    fn of(link: IssuedLink, mailed: bool) -> Self {
-        Self { path: link.path, url: link.url, expires_at: link.expires_at, mailed }
+    fn of(invitation: Invitation) -> Self {
+        let Invitation { link, is_mailed, .. } = invitation;
+        Self { path: link.path, url: link.url, expires_at: link.expires_at, mailed: is_mailed }
     }
 }

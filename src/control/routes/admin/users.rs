@@ -13,7 +13,7 @@ use crate::control::openapi::errors::{
 use crate::control::routes::keys;
 use crate::control::routes::usage::live::{self, Usage};
 use crate::control::state::ControlState;
-use crate::control::views::fields::{Email, Username, present};
+use crate::control::views::fields::{NewEmail, Username, present};
 use crate::control::views::key::KeyView;
 use crate::control::views::limits::{
     ConcurrentStreams, ModelNames, RequestsPerDay, TokensPerDay, WindowForm,
@@ -88,7 +88,7 @@ pub struct OverridesView {
 #[serde(deny_unknown_fields)]
 pub struct UserPatch {
     #[serde(default)]
-    pub email: Option<Email>,
+    pub email: Option<NewEmail>,
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<Username>)]
     pub username: Option<Option<Username>>,

@@ -1,0 +1,192 @@
+//! Results of forms that were taken, for the same form that is sent again: by a double click, a lost reply or a
+//! reload. The second request does nothing and gets the page that the first one got.
+//!
+//! A form takes part if it has the hidden field [`FORM_FIELD`] with the id of its rendering. Results are in the
+//! memory of this gateway, for [`LIFETIME`] and at most [`MOST_RESULTS`] of them; some hold a secret that is shown
+//! once, such as a new key. They go to the session that sent the form, and to nothing but the same bytes. A form
+//! that was refused is forgotten, so that it can be sent again.
+
+use super::error::FormNotTaken;
+use super::session::session_cookie;
+use crate::control::api_error::ApiError;
+use crate::control::http::middleware::{BODY_BYTES, RequestContext};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use system::clock;
+use tokio_util::task::TaskTracker;
+
+/// The field with the id of the rendered form.
+pub const FORM_FIELD: &str = "form_id";
+/// Time for which the result of a form is kept.
+const LIFETIME: Duration = Duration::from_mins(5);
+/// Results that are kept; the oldest is forgotten first.
+const MOST_RESULTS: usize = 1000;
+/// Size of the largest page that is kept, in bytes.
+const MAX_PAGE: usize = 256 * 1024;
+
+/// The digest of a form with its session and its path.
+type FormDigest = [u8; 32];
+
+/// The results of the forms that were taken last.
+#[derive(Default)]
+pub struct FormResults {
+    results: Mutex<HashMap<FormDigest, FormResult>>,
+    tasks: TaskTracker,
+}
+
+struct FormResult {
+    sent_at: Instant,
+    /// Locked while the form is worked on; `None` until it is taken, and if it was refused.
+    page: Arc<tokio::sync::Mutex<Option<KeptPage>>>,
+}
+
+/// A page that answered a form.
+#[derive(Clone)]
+struct KeptPage {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// Lets each form with an id work once. The work goes on if the client leaves: its second request gets the result.
+pub async fn once(
+    State(results): State<Arc<FormResults>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if request.method() != Method::POST {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, BODY_BYTES).await else {
+        return ApiError::BodyTooLarge { limit: BODY_BYTES }.into_response();
+    };
+    let digest = form_digest(&parts, &body);
+    let request = Request::from_parts(parts, Body::from(body));
+    let Some(digest) = digest else { return next.run(request).await };
+    let page = results.page_of(digest, clock::instant());
+    let work = results.tasks.spawn(async move {
+        let mut kept = page.lock().await;
+        if let Some(page) = &*kept {
+            return page.clone().into_response();
+        }
+        let response = next.run(request).await;
+        let status = response.status();
+        let is_refused = status.is_client_error() || status.is_server_error();
+        if is_refused || response.extensions().get::<FormNotTaken>().is_some() {
+            return response;
+        }
+        match KeptPage::of(response).await {
+            Ok(page) => kept.insert(page).clone().into_response(),
+            Err(error) => error.into_response(),
+        }
+    });
+    work.await.unwrap_or_else(|_| ApiError::Internal.into_response())
+}
+
+/// The digest of a form that has an id.
+fn form_digest(parts: &Parts, body: &[u8]) -> Option<FormDigest> {
+    let mut fields = form_urlencoded::parse(body);
+    fields.find(|(name, value)| name == FORM_FIELD && !value.is_empty())?;
+    let over_tls = RequestContext::of(&parts.extensions).over_tls;
+    let cookie = session_cookie(&parts.headers, over_tls).unwrap_or_default();
+    let mut digest = Sha256::new();
+    for part in [cookie.as_bytes(), parts.uri.path().as_bytes(), body] {
+        digest.update(part.len().to_be_bytes());
+        digest.update(part);
+    }
+    Some(digest.finalize().into())
+}
+
+impl FormResults {
+    fn page_of(
+        &self,
+        digest: FormDigest,
+        now: Instant,
+    ) -> Arc<tokio::sync::Mutex<Option<KeptPage>>> {
+        let mut results = self.results.lock();
+        results.retain(|_, result| now.saturating_duration_since(result.sent_at) < LIFETIME);
+        if results.len() >= MOST_RESULTS && !results.contains_key(&digest) {
+            let oldest = results.iter().min_by_key(|(_, result)| result.sent_at);
+            if let Some(oldest) = oldest.map(|(digest, _)| *digest) {
+                results.remove(&oldest);
+            }
+        }
+        let result = results
+            .entry(digest)
+            .or_insert_with(|| FormResult { sent_at: now, page: Arc::default() });
+        Arc::clone(&result.page)
+    }
+}
+
+impl KeptPage {
+    async fn of(response: Response) -> Result<Self, ApiError> {
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, MAX_PAGE).await.map_err(|_| {
+            tracing::error!("console page is too large to be kept");
+            ApiError::Internal
+        })?;
+        Ok(Self { status: parts.status, headers: parts.headers, body })
+    }
+}
+
+impl IntoResponse for KeptPage {
+    fn into_response(self) -> Response {
+        (self.status, self.headers, self.body).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(path: &str, cookie: &str, body: &str) -> Option<FormDigest> {
+        let request = axum::http::Request::post(path).header("cookie", format!("kx={cookie}"));
+        form_digest(&request.body(()).unwrap().into_parts().0, body.as_bytes())
+    }
+
+    #[test]
+    fn a_form_is_known_by_session_path_and_bytes() {
+        let first = digest("/console/keys/new", "a", "name=x&form_id=1");
+        assert!(first.is_some());
+        assert_eq!(first, digest("/console/keys/new", "a", "name=x&form_id=1"));
+        for (path, cookie, body) in [
+            ("/console/keys/new", "b", "name=x&form_id=1"),
+            ("/console/keys/old", "a", "name=x&form_id=1"),
+            ("/console/keys/new", "a", "name=y&form_id=1"),
+            ("/console/keys/new", "a", "name=x&form_id=2"),
+        ] {
+            assert_ne!(digest(path, cookie, body), first, "{path} {cookie} {body}");
+        }
+        assert_eq!(digest("/console/keys/new", "a", "name=x"), None);
+        assert_eq!(digest("/console/keys/new", "a", "name=x&form_id="), None);
+    }
+
+    #[test]
+    fn results_are_bounded_in_number_and_time() {
+        let (results, now) = (FormResults::default(), clock::instant());
+        let digest = |n: usize| {
+            let mut digest = [0; 32];
+            digest[..8].copy_from_slice(&n.to_be_bytes());
+            digest
+        };
+        let first = results.page_of(digest(0), now);
+        assert!(Arc::ptr_eq(&first, &results.page_of(digest(0), now + Duration::from_secs(9))));
+        for n in 1..=MOST_RESULTS {
+            results.page_of(digest(n), now + Duration::from_secs(10));
+        }
+        assert_eq!(results.results.lock().len(), MOST_RESULTS);
+        assert!(!results.results.lock().contains_key(&digest(0)), "the oldest is forgotten");
+        results.page_of(digest(0), now + Duration::from_secs(10) + LIFETIME);
+        assert_eq!(results.results.lock().len(), 1, "the others are too old");
+    }
+}
