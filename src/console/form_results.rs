@@ -57,7 +57,7 @@ struct KeptPage {
     body: Bytes,
 }
 
-/// Lets each form with an id work once. The work goes on if the client leaves: its second request gets the result.
+/// Lets each form with an id work once. The work continues if the client leaves: its second request gets the result.
 pub async fn once(
     State(results): State<Arc<FormResults>>,
     request: Request,

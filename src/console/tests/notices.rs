@@ -1,4 +1,4 @@
-//! Mails to the owner of an account whose password or second factor changes.
+//! Mails to the owner of an account about another password or second factor.
 
 use super::*;
 use crate::control::tests::{SECRET, control_with};

@@ -248,7 +248,7 @@ impl AnnouncementFields {
         })
     }
 
-    /// The changes to an announcement whose fields were `before`. The form has no seconds, so times that are the
+    /// The changes to an announcement; `before` has its fields. The form has no seconds, so times that are the
     /// same are left as they are.
     fn patch(&self, page: &Page, before: &Self) -> Result<AnnouncementPatch, ApiError> {
         let starts_at = time(page, &self.starts_at)?;
