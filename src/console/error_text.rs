@@ -6,6 +6,7 @@ use crate::control::api_error::ApiError;
 
 /// What happened and what to do, in the language of the page.
 #[must_use]
+#[expect(clippy::too_many_lines, reason = "one exhaustive table")]
 pub fn message(page: &Page, error: &ApiError) -> String {
     let text = match error {
         ApiError::FormField(sentence) => return sentence.clone(),
