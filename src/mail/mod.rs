@@ -67,7 +67,7 @@ pub enum Content {
     Security(SecurityEvent),
 }
 
-/// A change that the owner of an account is told of, because a thief of the account would make it.
+/// A change that the owner of an account is notified of, because a thief of the account would make it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecurityEvent {
     PasswordChanged,
