@@ -28,4 +28,5 @@ mod error_phrases;
 pub mod redact;
 pub mod redact_reply;
 pub mod json;
+pub mod translation;
 pub mod tokens;

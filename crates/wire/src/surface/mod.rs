@@ -191,4 +191,4 @@ fn unsupported_stream(_include_usage: bool) -> Box<dyn StreamReader> {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
