@@ -29,4 +29,5 @@ pub mod redact;
 pub mod redact_reply;
 pub mod json;
 pub mod translation;
+pub mod dialect;
 pub mod tokens;
