@@ -228,6 +228,7 @@ fn meaning(model: &raw::Model, routes: Vec<Route>) -> Model {
     Model {
         id: model.id.value.0.as_str().into(),
         aliases: aliases.collect(),
+        translates: said(model.translate.as_ref()).unwrap_or(true),
         lists_aliases: said(model.list_aliases.as_ref()).unwrap_or(false),
         context_tokens: model.context_tokens.value.0,
         output_tokens: said(model.output_tokens.as_ref()).map_or(OUTPUT_TOKENS, |n| n.0),

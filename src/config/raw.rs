@@ -191,6 +191,7 @@ pub struct Model {
     pub id: Field<Name>,
     pub aliases: Optional<NameList>,
     pub list_aliases: Optional<bool>,
+    pub translate: Optional<bool>,
     pub upstreams: Vec<Route>,
     pub context_tokens: Field<Tokens>,
     pub output_tokens: Optional<Tokens>,

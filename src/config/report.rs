@@ -88,6 +88,7 @@ fn of_model(model: &Model) -> SectionReport {
     let settings = vec![
         setting("aliases", model.aliases.join(",")),
         setting("list_aliases", model.lists_aliases),
+        setting("translate", model.translates),
         setting("upstreams", routes.join(",")),
         setting("context_tokens", model.context_tokens),
         setting("output_tokens", model.output_tokens),

@@ -12,6 +12,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;
 use std::net::IpAddr;
 use wire::request::Request;
+use wire::surface::Surface;
 
 /// Caller headers forwarded upstream: API versions and the conversation id. All others are dropped, so that
 /// a caller cannot set a key, an account, an address or another path.
@@ -131,6 +132,12 @@ pub(crate) fn make_stream_head(head: &mut ResponseHead) {
     if !head.headers.contains_key(header::CONTENT_TYPE) {
         head.set(header::CONTENT_TYPE, "text/event-stream");
     }
+}
+
+/// Says that the upstream served the call on another surface than the caller's.
+pub fn add_translated(head: &mut ResponseHead, from: Surface, to: Surface) {
+    let name = |surface: Surface| surface.path().trim_start_matches('/');
+    head.set("x-kx-translated", format!("{}->{}", name(from), name(to)));
 }
 
 /// Adds the output limit that was sent upstream, if it is below the one requested.

@@ -98,6 +98,8 @@ pub struct Model {
     pub aliases: Vec<Arc<str>>,
     /// True if `/v1/models` lists the aliases as models.
     pub lists_aliases: bool,
+    /// True if calls on a surface that no upstream offers are translated to one that is offered.
+    pub translates: bool,
     /// In order of preference, or ranked by weight.
     pub routes: Vec<Route>,
     /// Prompt and output together, in tokens.

@@ -33,6 +33,7 @@ pub mod interruption;
 pub mod drain;
 pub mod correction;
 pub mod reread;
+pub mod translation;
 
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::Refusal;
@@ -45,13 +46,19 @@ use domain::caller::Caller;
 use std::sync::Arc;
 use wire::request::Request;
 use wire::surface::Surface;
+use wire::translation::ReplyTranslation;
 
 /// The context that every step of a call shares.
 pub(crate) struct Call<'a> {
     pub gateway: &'a Gateway,
     pub writer: &'a ResponseWriter<'a>,
     pub current: &'a RoutingSnapshot,
+    /// The caller's surface.
+    pub surface: Surface,
+    /// The request as the upstream receives it, on its surface.
     pub request: &'a Request<'a>,
+    /// Translates the reply, if the upstream's surface is not the caller's.
+    pub translation: Option<ReplyTranslation>,
     /// The memory of its bodies.
     pub body_permit: BodyPermit,
 }
@@ -86,20 +93,36 @@ impl Gateway {
         writer: &ResponseWriter<'_>,
     ) -> Result<Handled, Rejection> {
         let current = self.current();
-        let (body, body_permit) =
+        let (body, mut body_permit) =
             self.read_body(surface, caller, session, writer, &current).await?;
-        let mut request = Request::parse(surface, &body).map_err(Refusal::BadBody)?;
+        let original = Request::parse(surface, &body).map_err(Refusal::BadBody)?;
         if surface == Surface::CountTokens
-            && !is_counted_upstream(&current.upstreams.catalog, &request.model)
+            && !is_counted_upstream(&current.upstreams.catalog, &original.model)
         {
             return Box::pin(self.count_tokens(&body, caller, session, writer)).await;
         }
+        let catalog = &current.upstreams.catalog;
+        let translated =
+            translation::translate(&original, &body, catalog, writer.head, &mut body_permit)?;
+        let mut request = match &translated {
+            Some(translated) => {
+                Request::parse(translated.surface, &translated.body).map_err(Refusal::BadBody)?
+            }
+            None => original,
+        };
         let previous = self.previous_response(caller, &mut request, session, writer).await?;
         let pinned = previous.as_ref().map(|response| &*response.upstream);
         let mut cancellation = self.cancellation(caller, writer, &current, request.stream);
         cancellation.early = early_keepalive::schedule(writer, &current.limits, &request);
-        let mut call =
-            Call { gateway: self, writer, current: &current, request: &request, body_permit };
+        let mut call = Call {
+            gateway: self,
+            writer,
+            current: &current,
+            surface,
+            request: &request,
+            translation: translated.as_ref().map(|translated| translated.reply.clone()),
+            body_permit,
+        };
         let reservation = Box::pin(call.admit(session, &cancellation, caller, pinned)).await?;
         let overhead = writer.elapsed().saturating_sub(reservation.waited);
         self.services.metrics.request_overhead_seconds.record(overhead);

@@ -11,8 +11,10 @@ use crate::gateway::call::relay_stream::{self, Stream};
 use crate::gateway::call::reread::StoredResponseReader;
 use crate::gateway::headers;
 use crate::gateway::listener::session::{ResponseHead, Session};
+use crate::gateway::response::refusal::{Refusal, UpstreamFailure};
 use crate::gateway::response::rejection::Rejection;
 use crate::gateway::response::writer;
+use bytes::Bytes;
 use domain::charge::Status;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +34,9 @@ impl Call<'_> {
         headers::add_upstream_reply(&mut head, exchange);
         headers::add_clamped(&mut head, &responding.reservation);
         headers::add_stripped(&mut head, self.request, &responding.reservation);
+        if self.translation.is_some() {
+            headers::add_translated(&mut head, self.surface, self.request.surface);
+        }
         if self.request.stream && is_event_stream(exchange) {
             Ok(Box::pin(self.relay_stream(session, head, Box::new(responding))).await)
         } else {
@@ -40,7 +45,7 @@ impl Call<'_> {
     }
 
     async fn relay_stream(
-        &self,
+        &mut self,
         session: &mut Session,
         mut head: ResponseHead,
         mut responding: Box<RespondingCall>,
@@ -57,7 +62,9 @@ impl Call<'_> {
         };
         let bounds = self.stream_limits();
         let rereader = self.request.dependencies.is_stored.then(|| self.rereader());
-        let stream = Stream::new(session, *responding, self.request, bounds, rereader);
+        let mut stream = Stream::new(session, *responding, self.request, bounds, rereader);
+        let translation = self.translation.take();
+        stream.translator = translation.map(|translation| Box::new(translation.into_stream()));
         let status = if sent { stream.run().await } else { stream.hang_up().await };
         metrics.streams_open.decrement(1.0);
         metrics.stream_duration_seconds.record(self.writer.elapsed());
@@ -85,7 +92,9 @@ impl Call<'_> {
             BodyRelay::Complete { body, at, charged } => {
                 response.client.release(*response.exchange);
                 let budget = budget.returned(reserved, !self.request.surface.is_free());
-                budget.charged(charged).write(&mut head);
+                let budget = budget.charged(charged);
+                let body = self.translated(body).map_err(|no| no.with_budget(budget))?;
+                budget.write(&mut head);
                 let own = overhead + clock::instant().duration_since(at);
                 head.write(&writer::PROCESS_TIME, writer::Seconds(own));
                 let written = self.writer.whole(session, head, body).await;
@@ -105,6 +114,13 @@ impl Call<'_> {
                 Err(Rejection::of(by))
             }
         }
+    }
+
+    /// A whole reply in the caller's surface.
+    fn translated(&self, body: Bytes) -> Result<Bytes, Rejection> {
+        let Some(translation) = &self.translation else { return Ok(body) };
+        let translated = translation.reply(&body).map(Bytes::from);
+        translated.map_err(|_| Refusal::Upstream(UpstreamFailure::BadReply).into())
     }
 
     fn rereader(&self) -> StoredResponseReader {
@@ -128,7 +144,7 @@ impl Call<'_> {
     }
 
     fn handled(&self, status: u16, recorded: Status) -> Handled {
-        let route = Route::Call(self.request.surface);
+        let route = Route::Call(self.surface);
         Handled { route, status, outcome: outcome_of_status(recorded) }
     }
 }

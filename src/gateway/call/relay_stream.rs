@@ -27,6 +27,7 @@ use wire::redact_reply::ReplyRedactor;
 use wire::request::Request;
 use wire::sse::{Event, Scanner};
 use wire::stream_reader::{EventVerdict, StreamReader};
+use wire::translation::StreamTranslator;
 
 /// Limits of a stream.
 pub struct StreamLimits {
@@ -67,6 +68,8 @@ pub struct Stream<'a> {
     /// Set for a stored response.
     pub(crate) stored_response_reader: Option<StoredResponseReader>,
     redactor: Arc<ReplyRedactor>,
+    /// Translates what is sent, if the upstream's surface is not the caller's.
+    pub(crate) translator: Option<Box<StreamTranslator>>,
     /// The record of the stored response, once its id has arrived.
     pub(crate) stored: Option<StoredResponse>,
 }
@@ -103,6 +106,7 @@ impl<'a> Stream<'a> {
             partial_write: false,
             stored_response_reader,
             redactor,
+            translator: None,
             stored: None,
         })
     }
@@ -313,7 +317,15 @@ impl<'a> Stream<'a> {
         if self.out.is_empty() {
             return None;
         }
-        let bytes = self.out.split().freeze();
+        let mut bytes = self.out.split().freeze();
+        if let Some(translator) = &mut self.translator {
+            let mut translated = Vec::new();
+            translator.push(&bytes, &mut translated);
+            if translated.is_empty() {
+                return None;
+            }
+            bytes = translated.into();
+        }
         tokio::select! {
             biased;
             sent = self.session.send(bytes, false) => {

@@ -90,7 +90,15 @@ impl Gateway {
         let Fetch { current, reply, .. } = fetch;
         let request = Request::for_deferred_completion(&reply.model);
         let memory = self.body_memory.empty_permit(Some(caller.user), writer.head.address);
-        let call = Call { gateway: self, writer, current, request: &request, body_permit: memory };
+        let call = Call {
+            gateway: self,
+            writer,
+            current,
+            surface: Surface::ChatCompletions,
+            request: &request,
+            translation: None,
+            body_permit: memory,
+        };
         let cancellation = self.cancellation(caller, writer, current, false);
         let reservation = call.admit(session, &cancellation, caller, Some(&reply.upstream)).await?;
         let budget = reservation.budget().returned(reservation.reserved, false);

@@ -55,8 +55,13 @@ pub(super) fn translate(to: Surface, status: u16, body: &[u8]) -> Vec<u8> {
     }
     let failure = Failure::read(&object.unwrap_or_default());
     if to == Surface::Messages {
-        let error =
-            ErrorBody { message: failure.message, kind: "server_error", param: None, code: None };
+        let error = ErrorBody {
+            message: failure.message,
+            kind: "server_error",
+            param: None,
+            code: None,
+            details: None,
+        };
         return to.error(status, &error).into_bytes();
     }
     let mut out = Vec::new();

@@ -73,7 +73,7 @@ pub struct TranslatedRequest {
 }
 
 /// The translation of the reply to one request.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ReplyTranslation {
     /// The caller's surface.
     from: Surface,

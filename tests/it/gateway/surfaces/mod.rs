@@ -6,3 +6,4 @@ mod recorded_replies;
 mod stored_responses;
 mod agent_clients;
 mod headers;
+mod translated;

@@ -35,6 +35,7 @@ fn gateway_ending(surface: Surface, is_cut: bool) -> String {
         kind: "server_error",
         param: None,
         code: Some("upstream_cut".into()),
+        details: None,
     };
     let bytes = if is_cut { reader.length_cut(&tokens) } else { reader.error(&error) };
     String::from_utf8(bytes.to_vec()).unwrap()

@@ -1,0 +1,215 @@
+//! Calls on a surface that the model's upstream does not offer.
+
+use crate::support::http_client::{Call, Reply};
+use crate::support::{Gateway, Key, Plan, WIDE, gateway, soon};
+use domain::charge::{Source, Status};
+use serde_json::{Value, json};
+
+/// Every translation: the caller's path, and the surface that the upstream offers.
+const PAIRS: [(&str, &str); 4] = [
+    ("/v1/messages", "chat/completions"),
+    ("/v1/messages", "responses"),
+    ("/v1/responses", "chat/completions"),
+    ("/v1/chat/completions", "responses"),
+];
+
+fn upstream(surface: &str) -> String {
+    format!(
+        "[[upstreams]]\nname = \"simulator\"\nbase_url = \"{{simulator}}/v1\"\n\
+         api_key = \"sim-test-key\"\nsurfaces = [{surface:?}]\n"
+    )
+}
+
+fn call_body(path: &str, text: &str, more: Value) -> String {
+    let mut body = match path {
+        "/v1/responses" => json!({"model": "grok-4.3", "input": text}),
+        _ => json!({"model": "grok-4.3", "messages": [{"role": "user", "content": text}]}),
+    };
+    if path == "/v1/messages" {
+        body["max_tokens"] = json!(400);
+    }
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body.to_string()
+}
+
+async fn ask(gw: &Gateway, key: &Key, path: &str, body: String) -> Reply {
+    Call::post(gw.addr(), path).key(&key.text).body(body).send().await
+}
+
+/// Input and output tokens that the caller of a whole reply is told.
+fn told(path: &str, usage: &Value) -> (u64, u64) {
+    let names = if path == "/v1/chat/completions" {
+        ["prompt_tokens", "completion_tokens"]
+    } else {
+        ["input_tokens", "output_tokens"]
+    };
+    let number = |name: &str| usage[name].as_u64().unwrap_or_else(|| panic!("{path}: {usage}"));
+    let cached = usage["cache_read_input_tokens"].as_u64().unwrap_or(0);
+    (number(names[0]) + cached, number(names[1]))
+}
+
+fn text_of(path: &str, reply: &Value) -> String {
+    let text = match path {
+        "/v1/messages" => {
+            let blocks = reply["content"].as_array().unwrap();
+            blocks.iter().find(|block| block["type"] == "text").map(|block| &block["text"])
+        }
+        "/v1/responses" => {
+            let items = reply["output"].as_array().unwrap();
+            let message = items.iter().find(|item| item["type"] == "message");
+            message.map(|item| &item["content"][0]["text"])
+        }
+        _ => Some(&reply["choices"][0]["message"]["content"]),
+    };
+    text.and_then(Value::as_str).unwrap_or_else(|| panic!("{path}: {reply}")).to_owned()
+}
+
+/// The data of each event.
+fn events(reply: &Reply) -> Vec<Value> {
+    let data = reply.events().into_iter();
+    let data = data.filter(|data| data != "[DONE]");
+    data.map(|data| serde_json::from_str(&data).unwrap_or_else(|_| panic!("{data}"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_replies_are_translated_and_charged_what_the_upstream_billed() {
+    for (path, offered) in PAIRS {
+        let gw = gateway().upstreams(&upstream(offered)).start().await;
+        let key = gw.key("wide").await;
+        let reply = ask(&gw, &key, path, call_body(path, "Hello there!", json!({}))).await;
+        assert_eq!(reply.status, 200, "{path} over {offered}: {}", reply.text());
+        let name = |path: &str| path.trim_start_matches("/v1/").to_owned();
+        assert_eq!(reply.header("x-kx-translated"), format!("{}->{offered}", name(path)));
+        assert!(!text_of(path, &reply.json()).is_empty(), "{path} over {offered}");
+        let charge = gw.charge(reply.header("x-request-id")).await;
+        assert_eq!((charge.status, charge.source), (Status::Complete, Source::Reported));
+        let shown = told(path, &reply.json()["usage"]);
+        assert_eq!(shown.0, charge.tokens.prompt, "{path} over {offered}");
+        assert_eq!(shown.1, charge.tokens.completion + charge.tokens.reasoning);
+        assert_eq!(gw.used(key.user).await, (charge.tokens.total(), 1));
+        gw.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_are_translated_and_end_as_their_surface_ends() {
+    for (path, offered) in PAIRS {
+        for fault in ["", "split", "drip", "crlf", "comments"] {
+            let gw = gateway().upstreams(&upstream(offered)).start().await;
+            let key = gw.key("wide").await;
+            let body = call_body(path, "Hello there!", json!({"stream": true}));
+            let mut call = Call::post(gw.addr(), path).key(&key.text).body(body);
+            if !fault.is_empty() {
+                call = call.header("x-sim-fault", fault);
+            }
+            let reply = call.send().await;
+            let what = format!("{path} over {offered}, {fault}: {}", reply.text());
+            assert!(reply.status == 200 && reply.whole, "{what}");
+            let events = events(&reply);
+            let last = events.last().unwrap();
+            match path {
+                "/v1/messages" => assert_eq!(last["type"], "message_stop", "{what}"),
+                "/v1/responses" => assert_eq!(last["type"], "response.completed", "{what}"),
+                _ => assert!(reply.is_done() && !reply.text().contains("\"usage\""), "{what}"),
+            }
+            let charge = gw.charge(reply.header("x-request-id")).await;
+            assert_eq!((charge.status, charge.source), (Status::Complete, Source::Reported));
+            if path == "/v1/responses" {
+                let shown = told(path, &last["response"]["usage"]);
+                assert_eq!(shown.0, charge.tokens.prompt, "{what}");
+                assert!(!text_of(path, &last["response"]).is_empty());
+            }
+            gw.finish().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_translated_stream_that_is_cut_ends_with_an_error_and_looks_cut() {
+    for (path, offered) in PAIRS {
+        let gw = gateway().upstreams(&upstream(offered)).start().await;
+        let key = gw.key("wide").await;
+        let body = call_body(path, "Hello there!", json!({"stream": true}));
+        let call = Call::post(gw.addr(), path).key(&key.text).body(body);
+        let reply = call.header("x-sim-fault", "cut=3").send().await;
+        let what = format!("{path} over {offered}: {}", reply.text());
+        assert!(reply.status == 200 && !reply.whole, "{what}");
+        let last = events(&reply).pop().unwrap();
+        let error = match path {
+            "/v1/responses" if last["type"] == "response.failed" => &last["response"]["error"],
+            "/v1/responses" => &last,
+            _ => &last["error"],
+        };
+        let message = error["message"].as_str().unwrap_or_else(|| panic!("{what}"));
+        assert!(message.contains("incomplete"), "{what}");
+        soon("it is charged", || async { gw.used(key.user).await.1 == 1 }).await;
+        gw.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_translated_stream_without_quota_ends_as_one_at_its_limit() {
+    for (path, offered) in PAIRS {
+        let small = Plan { id: "small", tokens: 400, ..WIDE };
+        let gw = gateway().upstreams(&upstream(offered)).plan(small).start().await;
+        let key = gw.key("small").await;
+        let body = call_body(path, "Hello there!", json!({"stream": true}));
+        let call = Call::post(gw.addr(), path).key(&key.text).body(body);
+        let reply = call.header("x-sim-tokens", "2000").send().await;
+        let what = format!("{path} over {offered}: {}", reply.text());
+        assert_eq!(reply.status, 200, "{what}");
+        let events = events(&reply);
+        let reason = match path {
+            "/v1/messages" => {
+                let delta = events.iter().rfind(|event| event["type"] == "message_delta");
+                delta.map(|event| event["delta"]["stop_reason"].clone())
+            }
+            "/v1/responses" => {
+                let last = events.last().unwrap();
+                Some(last["response"]["incomplete_details"]["reason"].clone())
+            }
+            _ => {
+                let mut choices = events.iter().rev().map(|event| &event["choices"][0]);
+                choices.find_map(|choice| choice.get("finish_reason")).cloned()
+            }
+        };
+        let expected = match path {
+            "/v1/messages" => "max_tokens",
+            "/v1/responses" => "max_output_tokens",
+            _ => "length",
+        };
+        assert_eq!(reason.unwrap(), expected, "{what}");
+        assert!(gw.used(key.user).await.0 <= 400, "{what}");
+        gw.finish().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_translated_is_refused_and_costs_nothing() {
+    let gw = gateway().upstreams(&upstream("chat/completions")).start().await;
+    let key = gw.key("wide").await;
+    let body = json!({"model": "grok-4.3", "input": "hi", "previous_response_id": "resp_1"});
+    let reply = ask(&gw, &key, "/v1/responses", body.to_string()).await;
+    assert_eq!(reply.status, 400, "{}", reply.text());
+    assert_eq!(reply.json()["error"]["param"], "previous_response_id");
+    let failed = Call::post(gw.addr(), "/v1/messages").key(&key.text);
+    let failed = failed.body(call_body("/v1/messages", "hi", json!({})));
+    let failed = failed.header("x-sim-fault", "429=5").send().await;
+    assert_eq!(
+        (failed.status, &failed.json()["type"]),
+        (429, &json!("error")),
+        "{}",
+        failed.text()
+    );
+    assert_eq!(gw.used(key.user).await, (0, 0));
+    gw.finish().await;
+
+    let only = "[[models]]\nid = \"m\"\ntranslate = false\nupstreams = [{ name = \"simulator\" }]\n\
+         context_tokens = 9000\nprices = { input = 3, cached_input = 1, output = 15 }\n";
+    let gw = gateway().upstreams(&upstream("chat/completions")).models(only).start().await;
+    let key = gw.key("wide").await;
+    let body = json!({"model": "m", "input": "hi"}).to_string();
+    let reply = ask(&gw, &key, "/v1/responses", body).await;
+    assert_eq!((reply.status, reply.code().as_str()), (404, "model_not_found"));
+    gw.finish().await;
+}
