@@ -158,6 +158,7 @@ fn server(upstream: &raw::Upstream, url: &BaseUrl, api_key: Option<Secret>) -> A
             .map(|every| every.0)
             .filter(|every| !every.is_zero()),
         limit_field: said(upstream.limit_field.as_ref()).unwrap_or_default(),
+        dialect: said(upstream.dialect.as_ref()).unwrap_or_default(),
         on_hang_up: said(upstream.on_hang_up.as_ref()),
         stream_options: said(upstream.stream_options.as_ref()).unwrap_or(true),
         surfaces: said(upstream.surfaces.as_ref())
@@ -228,6 +229,7 @@ fn meaning(model: &raw::Model, routes: Vec<Route>) -> Model {
     Model {
         id: model.id.value.0.as_str().into(),
         aliases: aliases.collect(),
+        takes_effort: said(model.reasoning_effort.as_ref()).unwrap_or(true),
         translates: said(model.translate.as_ref()).unwrap_or(true),
         lists_aliases: said(model.list_aliases.as_ref()).unwrap_or(false),
         context_tokens: model.context_tokens.value.0,

@@ -4,6 +4,7 @@ use super::mail::MailTls;
 use super::value::{FromConfig, RawValue};
 use super::{Billing, Durability, Environment, LogFormat};
 use crate::upstream::catalog::OnHangUp;
+use wire::dialect::Dialect;
 use wire::request::LimitField;
 
 /// The choice whose word the value is.
@@ -75,6 +76,16 @@ impl FromConfig for LimitField {
             value,
             [("max_completion_tokens", Self::MaxCompletionTokens), ("max_tokens", Self::MaxTokens)],
         )
+    }
+}
+
+impl FromConfig for Dialect {
+    fn expected() -> String {
+        "openai or xai".to_owned()
+    }
+
+    fn from_value(value: &RawValue) -> Option<Self> {
+        choose(value, [("openai", Self::OpenAi), ("xai", Self::Xai)])
     }
 }
 

@@ -16,6 +16,7 @@ use domain::secret::Secret;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use std::net::IpAddr;
+use wire::dialect::Dialect;
 use wire::request::LimitField;
 
 type Optional<T> = Option<Field<T>>;
@@ -180,6 +181,7 @@ pub struct Upstream {
     pub probe_interval: Optional<Pause>,
     pub ca_file: Optional<Option<CaFile>>,
     pub limit_field: Optional<LimitField>,
+    pub dialect: Optional<Dialect>,
     pub on_hang_up: Optional<OnHangUp>,
     pub stream_options: Optional<bool>,
     pub surfaces: Optional<SurfaceList>,
@@ -192,6 +194,7 @@ pub struct Model {
     pub aliases: Optional<NameList>,
     pub list_aliases: Optional<bool>,
     pub translate: Optional<bool>,
+    pub reasoning_effort: Optional<bool>,
     pub upstreams: Vec<Route>,
     pub context_tokens: Field<Tokens>,
     pub output_tokens: Optional<Tokens>,

@@ -89,6 +89,7 @@ fn of_model(model: &Model) -> SectionReport {
         setting("aliases", model.aliases.join(",")),
         setting("list_aliases", model.lists_aliases),
         setting("translate", model.translates),
+        setting("reasoning_effort", model.takes_effort),
         setting("upstreams", routes.join(",")),
         setting("context_tokens", model.context_tokens),
         setting("output_tokens", model.output_tokens),

@@ -148,7 +148,7 @@ fn is_page(next: &str) -> bool {
     let is_segment = |segment: &[u8]| !matches!(segment, b"" | b"." | b"..");
     next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
         && decoded.iter().all(is_plain)
-        && decoded.iter().filter(|byte| **byte == b'/').count() == path.matches('/').count()
+        && decoded.split(|byte| *byte == b'/').count() == path.split('/').count()
         && begins_well
         && segments.all(is_segment)
 }

@@ -49,7 +49,7 @@ const MAX_REPLY_VALUE: usize = 128;
 
 /// Headers that browsers' scripts may read on replies of the data plane.
 const EXPOSED: &str = "x-request-id, x-upstream-request-id, x-process-time, retry-after, retry-after-ms, \
-    x-should-retry, x-kx-clamped, x-kx-stripped, x-kx-quota-day-tokens-remaining, x-kx-quota-day-requests-remaining, \
+    x-should-retry, x-kx-clamped, x-kx-stripped, x-kx-translated, x-kx-tokens-needed, x-kx-quota-day-tokens-remaining, x-kx-quota-day-requests-remaining, \
     x-ratelimit-limit-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-requests, \
     x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens";
 

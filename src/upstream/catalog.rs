@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use wire::dialect::Dialect;
 use wire::surface::Surface;
 
 /// The unit of the price list below in that of the ledger.
@@ -51,6 +52,7 @@ pub struct Upstream {
     /// Time between two active health checks; `None` = none.
     pub probe: Option<Duration>,
     pub limit_field: wire::request::LimitField,
+    pub dialect: Dialect,
     /// Handling of a call after its client disconnects; `None` = it depends on the call.
     pub on_hang_up: Option<OnHangUp>,
     /// True if it accepts `stream_options`, and so reports the usage of streams.
@@ -93,11 +95,14 @@ pub struct Timeouts {
 
 /// A model, with its routes and prices.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Model {
     pub id: Arc<str>,
     pub aliases: Vec<Arc<str>>,
     /// True if `/v1/models` lists the aliases as models.
     pub lists_aliases: bool,
+    /// True if it takes an effort of reasoning.
+    pub takes_effort: bool,
     /// True if calls on a surface that no upstream offers are translated to one that is offered.
     pub translates: bool,
     /// In order of preference, or ranked by weight.

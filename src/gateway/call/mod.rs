@@ -33,7 +33,7 @@ pub mod interruption;
 pub mod drain;
 pub mod correction;
 pub mod reread;
-pub mod translation;
+pub mod adaptation;
 
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::Refusal;
@@ -41,12 +41,12 @@ use crate::gateway::response::rejection::Rejection;
 use crate::gateway::response::writer::ResponseWriter;
 use crate::gateway::routes::token_count::is_counted_upstream;
 use crate::gateway::{Gateway, Handled, RoutingSnapshot};
+use adaptation::ReplyAdapter;
 use body_memory::BodyPermit;
 use domain::caller::Caller;
 use std::sync::Arc;
 use wire::request::Request;
 use wire::surface::Surface;
-use wire::translation::ReplyTranslation;
 
 /// The context that every step of a call shares.
 pub(crate) struct Call<'a> {
@@ -57,8 +57,8 @@ pub(crate) struct Call<'a> {
     pub surface: Surface,
     /// The request as the upstream receives it, on its surface.
     pub request: &'a Request<'a>,
-    /// Translates the reply, if the upstream's surface is not the caller's.
-    pub translation: Option<ReplyTranslation>,
+    /// Adapts the reply to the caller.
+    pub adapter: ReplyAdapter,
     /// The memory of its bodies.
     pub body_permit: BodyPermit,
 }
@@ -102,11 +102,10 @@ impl Gateway {
             return Box::pin(self.count_tokens(&body, caller, session, writer)).await;
         }
         let catalog = &current.upstreams.catalog;
-        let translated =
-            translation::translate(&original, &body, catalog, writer.head, &mut body_permit)?;
-        let mut request = match &translated {
-            Some(translated) => {
-                Request::parse(translated.surface, &translated.body).map_err(Refusal::BadBody)?
+        let adapted = adaptation::adapt(&original, &body, catalog, writer.head, &mut body_permit)?;
+        let mut request = match &adapted {
+            Some(adapted) => {
+                Request::parse(adapted.surface, &adapted.body).map_err(Refusal::BadBody)?
             }
             None => original,
         };
@@ -120,7 +119,7 @@ impl Gateway {
             current: &current,
             surface,
             request: &request,
-            translation: translated.as_ref().map(|translated| translated.reply.clone()),
+            adapter: adapted.as_ref().map(|adapted| adapted.reply.clone()).unwrap_or_default(),
             body_permit,
         };
         let reservation = Box::pin(call.admit(session, &cancellation, caller, pinned)).await?;

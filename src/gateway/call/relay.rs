@@ -34,7 +34,7 @@ impl Call<'_> {
         headers::add_upstream_reply(&mut head, exchange);
         headers::add_clamped(&mut head, &responding.reservation);
         headers::add_stripped(&mut head, self.request, &responding.reservation);
-        if self.translation.is_some() {
+        if self.adapter.translates() {
             headers::add_translated(&mut head, self.surface, self.request.surface);
         }
         if self.request.stream && is_event_stream(exchange) {
@@ -63,8 +63,7 @@ impl Call<'_> {
         let bounds = self.stream_limits();
         let rereader = self.request.dependencies.is_stored.then(|| self.rereader());
         let mut stream = Stream::new(session, *responding, self.request, bounds, rereader);
-        let translation = self.translation.take();
-        stream.translator = translation.map(|translation| Box::new(translation.into_stream()));
+        stream.adapter = std::mem::take(&mut self.adapter).into_stream();
         let status = if sent { stream.run().await } else { stream.hang_up().await };
         metrics.streams_open.decrement(1.0);
         metrics.stream_duration_seconds.record(self.writer.elapsed());
@@ -93,7 +92,8 @@ impl Call<'_> {
                 response.client.release(*response.exchange);
                 let budget = budget.returned(reserved, !self.request.surface.is_free());
                 let budget = budget.charged(charged);
-                let body = self.translated(body).map_err(|no| no.with_budget(budget))?;
+                let body =
+                    self.adapted(body).map_err(|no| Rejection::from(no).with_budget(budget))?;
                 budget.write(&mut head);
                 let own = overhead + clock::instant().duration_since(at);
                 head.write(&writer::PROCESS_TIME, writer::Seconds(own));
@@ -116,11 +116,10 @@ impl Call<'_> {
         }
     }
 
-    /// A whole reply in the caller's surface.
-    fn translated(&self, body: Bytes) -> Result<Bytes, Rejection> {
-        let Some(translation) = &self.translation else { return Ok(body) };
-        let translated = translation.reply(&body).map(Bytes::from);
-        translated.map_err(|_| Refusal::Upstream(UpstreamFailure::BadReply).into())
+    /// A whole reply as the caller reads it.
+    fn adapted(&self, body: Bytes) -> Result<Bytes, Refusal> {
+        let adapted = self.adapter.reply(body);
+        adapted.map_err(|_| Refusal::Upstream(UpstreamFailure::BadReply))
     }
 
     fn rereader(&self) -> StoredResponseReader {

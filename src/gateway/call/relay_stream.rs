@@ -5,6 +5,7 @@
 //! says what it is. An event that would pass the reservation waits until more is reserved.
 //! The charge is durable before the end marker leaves.
 
+use crate::gateway::call::adaptation::StreamAdapter;
 use crate::gateway::call::attempt;
 use crate::gateway::call::cancellation::{CancelReason, Cancellation};
 use crate::gateway::call::drain;
@@ -27,7 +28,6 @@ use wire::redact_reply::ReplyRedactor;
 use wire::request::Request;
 use wire::sse::{Event, Scanner};
 use wire::stream_reader::{EventVerdict, StreamReader};
-use wire::translation::StreamTranslator;
 
 /// Limits of a stream.
 pub struct StreamLimits {
@@ -68,8 +68,8 @@ pub struct Stream<'a> {
     /// Set for a stored response.
     pub(crate) stored_response_reader: Option<StoredResponseReader>,
     redactor: Arc<ReplyRedactor>,
-    /// Translates what is sent, if the upstream's surface is not the caller's.
-    pub(crate) translator: Option<Box<StreamTranslator>>,
+    /// Adapts what is sent to the caller; `None` if it passes as it is.
+    pub(crate) adapter: Option<Box<StreamAdapter>>,
     /// The record of the stored response, once its id has arrived.
     pub(crate) stored: Option<StoredResponse>,
 }
@@ -106,7 +106,7 @@ impl<'a> Stream<'a> {
             partial_write: false,
             stored_response_reader,
             redactor,
-            translator: None,
+            adapter: None,
             stored: None,
         })
     }
@@ -318,13 +318,11 @@ impl<'a> Stream<'a> {
             return None;
         }
         let mut bytes = self.out.split().freeze();
-        if let Some(translator) = &mut self.translator {
-            let mut translated = Vec::new();
-            translator.push(&bytes, &mut translated);
-            if translated.is_empty() {
+        if let Some(adapter) = &mut self.adapter {
+            bytes = adapter.push(bytes);
+            if bytes.is_empty() {
                 return None;
             }
-            bytes = translated.into();
         }
         tokio::select! {
             biased;

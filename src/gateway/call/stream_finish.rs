@@ -1,5 +1,6 @@
 //! The end of a stream: what is still read of its upstream, the charge, and the last bytes for its caller.
 
+use crate::gateway::call::adaptation::adapted_end;
 use crate::gateway::call::cancellation::CancelReason;
 use crate::gateway::call::drain::{Drain, OnSettlement, RemainingStream, SentRequest};
 use crate::gateway::call::end::{EndReason, UpstreamEnd};
@@ -8,7 +9,6 @@ use crate::gateway::call::relay_stream::Stream;
 use crate::gateway::call::reservation::Reservation;
 use crate::gateway::call::settle::Settlement;
 use crate::gateway::call::stream_charge::{count_uncharged, settlement_of};
-use crate::gateway::call::translation::translated_end;
 use crate::gateway::listener::session::Session;
 use crate::gateway::response::refusal::RIGHT_ENDED;
 use bytes::Bytes;
@@ -66,7 +66,7 @@ impl Stream<'_> {
         };
         let last_bytes = self.last_bytes(end, &settlement.tokens);
         count_uncharged(&mut self.quota, (&mut self.scanner, &mut *self.events), &settlement);
-        let last_bytes = translated_end(self.translator.take(), last_bytes);
+        let last_bytes = adapted_end(self.adapter.take(), last_bytes);
         let on_settlement = self.on_settlement();
         let Self { session, response, quota, partial_write, .. } = self;
         let reservation = quota.into_reservation();
@@ -114,14 +114,14 @@ impl Stream<'_> {
     /// Ends a stream that finds no more quota.
     async fn end_at_quota(mut self) -> Status {
         let (end, on_settlement) = (EndReason::QuotaExhausted, self.on_settlement());
-        let translator = self.translator.take();
+        let adapter = self.adapter.take();
         let Self { session, response, mut quota, mut scanner, mut events, .. } = self;
         let upstream = Arc::clone(&response.upstream);
         // Further output is not charged, and counting takes time.
         drop(response);
         let first = self.first_output_at.map(Instant::into_std);
         let settlement = settlement_of(end, &mut quota, upstream, first).await;
-        let last_bytes = translated_end(translator, events.length_cut(&settlement.tokens));
+        let last_bytes = adapted_end(adapter, events.length_cut(&settlement.tokens));
         count_uncharged(&mut quota, (&mut scanner, &mut *events), &settlement);
         on_settlement(&settlement);
         quota.into_reservation().settle(settlement).await;
@@ -133,7 +133,7 @@ impl Stream<'_> {
     async fn read_on(mut self, sent_request: SentRequest, end: EndReason) -> Status {
         let status = end.status();
         let last_bytes = self.last_bytes(end, &TokenCount::default());
-        let last_bytes = translated_end(self.translator.take(), last_bytes);
+        let last_bytes = adapted_end(self.adapter.take(), last_bytes);
         let on_settlement = self.on_settlement();
         let Self { session, response, quota, scanner, events, limits, partial_write, .. } = self;
         let upstream = Arc::clone(&response.upstream);

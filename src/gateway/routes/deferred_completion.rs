@@ -5,6 +5,7 @@
 //! meanwhile. The fetch itself counts as a request of the window and costs no tokens.
 
 use crate::gateway::call::Call;
+use crate::gateway::call::adaptation::ReplyAdapter;
 use crate::gateway::call::attempt;
 use crate::gateway::call::cancellation::Cancellation;
 use crate::gateway::call::end::outcome_of_http;
@@ -96,7 +97,7 @@ impl Gateway {
             current,
             surface: Surface::ChatCompletions,
             request: &request,
-            translation: None,
+            adapter: ReplyAdapter::default(),
             body_permit: memory,
         };
         let cancellation = self.cancellation(caller, writer, current, false);

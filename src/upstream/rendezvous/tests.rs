@@ -3,6 +3,7 @@ use crate::upstream::catalog::{Timeouts, Upstream};
 use domain::secret::Secret;
 use std::sync::Arc;
 use std::time::Duration;
+use wire::dialect::Dialect;
 use wire::request::LimitField;
 
 fn route(name: &str, weight: Option<u32>) -> Route {
@@ -21,6 +22,7 @@ fn route(name: &str, weight: Option<u32>) -> Route {
         queue_timeout: second,
         probe: None,
         limit_field: LimitField::default(),
+        dialect: Dialect::default(),
         on_hang_up: None,
         stream_options: true,
         surfaces: Vec::new(),

@@ -31,7 +31,7 @@ pub(super) fn edit_object(
     let walked = each_member(text, |name, value| {
         let edit = edit(&name, value);
         let name = serde_json::Value::from(&*name);
-        written.add(edit, value, &format!("{name}:"));
+        written.add(&edit, value, &format!("{name}:"));
     });
     walked.ok().and_then(|()| written.end('}'))
 }
@@ -42,7 +42,7 @@ pub(super) fn edit_array(text: &str, mut edit: impl FnMut(&RawValue) -> Edit) ->
         return None;
     }
     let mut written = Written::new('[', text.len());
-    let walked = each_element(text, |value| written.add(edit(value), value, ""));
+    let walked = each_element(text, |value| written.add(&edit(value), value, ""));
     walked.ok().and_then(|()| written.end(']'))
 }
 
@@ -59,9 +59,9 @@ impl Written {
         Self { out, is_empty: true, is_changed: false }
     }
 
-    fn add(&mut self, edit: Edit, value: &RawValue, name: &str) {
+    fn add(&mut self, edit: &Edit, value: &RawValue, name: &str) {
         self.is_changed |= !matches!(edit, Edit::Keep);
-        let json = match &edit {
+        let json = match edit {
             Edit::Keep => value.get(),
             Edit::Replace(json) if !json.is_empty() => json,
             Edit::Drop | Edit::Replace(_) => return,

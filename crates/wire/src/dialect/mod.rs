@@ -50,12 +50,12 @@ pub struct DialectRequest<'a> {
 impl Dialect {
     /// Writes a request in this dialect. A body that cannot be read stays as it is: the upstream will refuse it.
     #[must_use]
-    pub fn of_request<'a>(
+    pub fn of_request(
         self,
         surface: Surface,
-        body: &'a [u8],
-        options: &DialectOptions,
-    ) -> DialectRequest<'a> {
+        body: &[u8],
+        options: DialectOptions,
+    ) -> DialectRequest<'_> {
         let mut names = FlatNames::default();
         let edited =
             json::object_text(body).and_then(|text| self.edit(surface, text, options, &mut names));
@@ -67,7 +67,7 @@ impl Dialect {
         self,
         surface: Surface,
         text: &str,
-        options: &DialectOptions,
+        options: DialectOptions,
         names: &mut FlatNames,
     ) -> Option<String> {
         let is_xai = self == Self::Xai && surface == Surface::Responses;

@@ -6,7 +6,7 @@ const TAKES_EFFORT: DialectOptions = DialectOptions { takes_effort: true };
 
 fn xai(body: &Value) -> (Value, DialectReply) {
     let text = body.to_string();
-    let request = Dialect::Xai.of_request(Surface::Responses, text.as_bytes(), &TAKES_EFFORT);
+    let request = Dialect::Xai.of_request(Surface::Responses, text.as_bytes(), TAKES_EFFORT);
     (serde_json::from_slice(&request.body).unwrap(), request.reply)
 }
 
@@ -28,7 +28,7 @@ fn with_namespace() -> Value {
 fn a_request_that_needs_no_change_keeps_its_bytes() {
     let body = br#" { "input" : [ {"type":"message","content":"agents__wait"} ], "tools":[{"type":"web_search"}],"reasoning":{"effort":"low"} } "#;
     for dialect in [Dialect::OpenAi, Dialect::Xai, Dialect::ChatOnly] {
-        let request = dialect.of_request(Surface::Responses, body, &TAKES_EFFORT);
+        let request = dialect.of_request(Surface::Responses, body, TAKES_EFFORT);
         assert!(matches!(request.body, Cow::Borrowed(same) if same == body));
         assert!(request.reply.is_identity());
     }
@@ -103,7 +103,7 @@ proptest! {
             format!("{{\"tools\":[{{\"type\":\"function\",\"parameters\":{{\"oneOf\":{text}}}}}]}}"),
         ];
         for body in bodies {
-            let request = Dialect::Xai.of_request(Surface::Responses, body.as_bytes(), &TAKES_EFFORT);
+            let request = Dialect::Xai.of_request(Surface::Responses, body.as_bytes(), TAKES_EFFORT);
             let was_json = serde_json::from_str::<Value>(&body).is_ok();
             prop_assert_eq!(serde_json::from_slice::<Value>(&request.body).is_ok(), was_json);
         }
@@ -141,7 +141,7 @@ fn effort_and_personal_metadata_are_left_out() {
         "metadata": {"user_id": "device", "topic": "x"}});
     let text = body.to_string();
     let options = DialectOptions { takes_effort: false };
-    let request = Dialect::OpenAi.of_request(Surface::Responses, text.as_bytes(), &options);
+    let request = Dialect::OpenAi.of_request(Surface::Responses, text.as_bytes(), options);
     let body: Value = serde_json::from_slice(&request.body).unwrap();
     assert_eq!(body, json!({"reasoning": {"summary": "auto"}, "metadata": {"topic": "x"}}));
 }

@@ -19,7 +19,7 @@ pub struct ErrorBody {
     pub param: Option<String>,
     pub code: Option<Cow<'static, str>>,
     /// Numbers for programs, as the JSON field `details`; absent from most errors.
-    pub details: Option<Value>,
+    pub details: Option<Box<Value>>,
 }
 
 /// An upstream's error, ready for the caller.

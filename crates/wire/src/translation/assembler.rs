@@ -103,7 +103,7 @@ impl Assembler {
         match event {
             ReplyEvent::Stop(reason) => self.stop(reason, writer, out),
             ReplyEvent::End => self.end(writer, out),
-            event if self.progress == Progress::Started => self.push_output(event, writer, out),
+            event if self.progress == Progress::Started => self.push_output(&event, writer, out),
             _ => {}
         }
         if self.stored > MAX_STORED_BYTES && !self.has_ended() {
@@ -123,12 +123,12 @@ impl Assembler {
         }
     }
 
-    fn push_output(&mut self, event: ReplyEvent<'_>, writer: Writer<'_>, out: &mut Vec<u8>) {
+    fn push_output(&mut self, event: &ReplyEvent<'_>, writer: Writer<'_>, out: &mut Vec<u8>) {
         // Behind a stop sequence there is nothing more for the caller.
         if self.stops.found().is_some() {
             return;
         }
-        match event {
+        match *event {
             ReplyEvent::Text(text) => self.push_text(text, writer, out),
             ReplyEvent::Refusal(text) => self.grow(ItemKind::Refusal, text, writer, out),
             ReplyEvent::Reasoning(text) if self.options.shows_reasoning => {
@@ -144,12 +144,7 @@ impl Assembler {
             }
             ReplyEvent::ItemEnd => self.close_open(true, writer, out),
             ReplyEvent::Call { lane, kind, call_id, namespace, name } => {
-                let index = self.reply.items.len();
-                let call_id = if call_id.is_empty() {
-                    format!("call_{}_{index}", self.options.id)
-                } else {
-                    call_id.to_owned()
-                };
+                let call_id = self.call_id(call_id);
                 let (item, is_wrapped) = self.call_item(kind, call_id, namespace, name);
                 self.open_call(lane, item, is_wrapped, writer, out);
             }
@@ -238,6 +233,14 @@ impl Assembler {
             item.is_complete = is_complete;
             writer.closed(index, item, out);
         }
+    }
+
+    /// The upstream's id of the next call, or one of the gateway's.
+    fn call_id(&self, id: &str) -> String {
+        if id.is_empty() {
+            return format!("call_{}_{}", self.options.id, self.reply.items.len());
+        }
+        id.to_owned()
     }
 
     /// The item of a call, and whether its input is the argument of a function.

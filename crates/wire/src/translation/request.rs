@@ -81,6 +81,7 @@ pub(super) enum CallKind {
 
 /// The model's call of a tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "all surfaces call it `call_id`")]
 pub(super) struct Call<'a> {
     pub kind: CallKind,
     pub call_id: Cow<'a, str>,
@@ -174,7 +175,7 @@ pub(super) enum Format<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Adds a part to the conversation: to the last message if it is of the same role and may be extended.
+    /// Adds a message to the conversation, unless it is empty.
     pub fn push_message(&mut self, role: Role, parts: Vec<Part<'a>>) {
         if !parts.is_empty() {
             self.items.push(Item::Message { role, parts });

@@ -27,8 +27,10 @@ use utoipa::{OpenApi, PartialSchema, ToSchema};
 pub fn described(document: Document) -> Document {
     let mut document = document.merge_from(Schemas::openapi());
     for route in routes::ROUTES {
-        if let (Some(schema), Some(components)) = (route.request, &mut document.components) {
-            with_ascii_names(components.schemas.get_mut(&schema()));
+        if let (Some(schema), Some(components)) = (route.request, &mut document.components)
+            && let Some(body) = components.schemas.get_mut(&schema())
+        {
+            with_ascii_names(body);
         }
         document.paths.add_path_operation(route.path, vec![route.method.into()], route.operation());
     }
@@ -212,8 +214,8 @@ fn path_id(description: &str, example: &str) -> Parameter {
 }
 
 /// Says of a request body that its fields have ASCII names: others could be mistaken for known ones.
-fn with_ascii_names(schema: Option<&mut RefOr<Schema>>) {
-    if let Some(RefOr::T(Schema::Object(object))) = schema {
+fn with_ascii_names(schema: &mut RefOr<Schema>) {
+    if let RefOr::T(Schema::Object(object)) = schema {
         let names = ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"^[\x00-\x7f]*$"));
         object.property_names = Some(Box::new(names.build().into()));
     }

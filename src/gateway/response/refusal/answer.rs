@@ -26,7 +26,7 @@ impl Answer {
     }
 
     pub(super) fn with_details(mut self, details: Option<Value>) -> Self {
-        self.body.details = details;
+        self.body.details = details.map(Box::new);
         self
     }
 

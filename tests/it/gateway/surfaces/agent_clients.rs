@@ -1,6 +1,7 @@
 //! What agent clients send beside plain calls, and what they are told.
 
 use crate::support::http_client::Call;
+use crate::support::scripted_upstream::{Asked, ScriptedUpstream, events, json as json_reply};
 use crate::support::{Plan, WIDE, body, gateway};
 use serde_json::{Value, json};
 
@@ -127,7 +128,6 @@ async fn the_gateway_counts_tokens_where_no_upstream_does() {
     assert_eq!(broken.status, 400);
     // Neither used the one request of the window.
     assert_eq!(gw.used(key.user).await, (0, 0));
-    assert_eq!(gw.ask(&key, &body("hi", "")).await.status, 404, "chat is not offered");
     gw.finish().await;
 }
 
@@ -154,5 +154,56 @@ async fn a_daily_quota_error_contains_the_numbers() {
     let told = message(&refused.json());
     let reset = "The quota resets at 2";
     assert!(told.contains(&format!("{left} of today's 1,200")) && told.contains(reset), "{told}");
+    gw.finish().await;
+}
+
+/// Codex's default tools: functions in a namespace, and a search that must not leave the cache.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_of_xais_dialect_gets_what_it_takes() {
+    let call = r#"{"type":"function_call","id":"fc_1","call_id":"c","name":"agents__spawn","arguments":"{}"}"#;
+    let reply = format!(
+        r#"{{"id":"r","object":"response","status":"completed","output":[{call}],"usage":{{"input_tokens":9,"output_tokens":5,"total_tokens":14}}}}"#
+    );
+    let answer = move |asked: &Asked| {
+        if !asked.body.contains("\"stream\":true") {
+            return json_reply(200, &reply);
+        }
+        let done =
+            format!(r#"{{"type":"response.output_item.done","output_index":0,"item":{call}}}"#);
+        let completed = format!(r#"{{"type":"response.completed","response":{reply}}}"#);
+        events(&[&done, &completed])
+    };
+    let upstream = ScriptedUpstream::start(answer).await;
+    let gw = gateway().upstreams(&upstream.table("x", "k", "dialect = \"xai\"")).start().await;
+    let key = gw.key("wide").await;
+    let body = |is_stream: bool| {
+        json!({
+            "model": "grok-4.3", "stream": is_stream, "store": false,
+            "client_metadata": {"workspace": "/home/ada/secret"},
+            "input": [
+                {"type": "message", "role": "user", "content": "hi"},
+                {"type": "reasoning", "id": "rs_1", "summary": [], "content": null},
+            ],
+            "tools": [
+                {"type": "namespace", "name": "agents", "tools": [{"type": "function", "name": "spawn", "parameters": {"type": "object"}}]},
+                {"type": "web_search", "external_web_access": false},
+            ],
+        })
+    };
+    for is_stream in [false, true] {
+        let call = Call::post(gw.addr(), "/v1/responses").key(&key.text);
+        let reply = call.body(body(is_stream).to_string()).send().await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let restored = reply.text().matches(r#""name":"spawn","namespace":"agents""#).count();
+        assert_eq!(restored, if is_stream { 2 } else { 1 }, "{}", reply.text());
+        assert!(!reply.text().contains("agents__spawn"), "{}", reply.text());
+    }
+    for asked in upstream.asked() {
+        let sent: Value = serde_json::from_str(&asked.body).unwrap();
+        assert_eq!(sent["tools"].as_array().unwrap().len(), 1, "{sent}");
+        assert_eq!(sent["tools"][0]["name"], "agents__spawn");
+        assert!(sent.get("client_metadata").is_none() && !asked.body.contains("secret"));
+        assert!(sent["input"][1].get("content").is_none(), "{sent}");
+    }
     gw.finish().await;
 }

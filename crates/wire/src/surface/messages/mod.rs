@@ -76,7 +76,7 @@ fn error(status: u16, error: &ErrorBody) -> String {
     };
     let mut body = json!({"type": "error", "error": {"type": kind, "message": error.message}});
     if let Some(details) = &error.details {
-        body["error"]["details"] = details.clone();
+        body["error"]["details"] = serde_json::Value::clone(details);
     }
     body.to_string()
 }

@@ -301,8 +301,8 @@ pub(in crate::translation) fn read_allowed<'a>(
     each(&allowed.list("tools")?, |tool| {
         let tool = Object::of(tool)?;
         let kind = tool.kind();
-        let named = tool.object_leniently(&kind).text_leniently("name");
-        names.push(named.or(tool.text_leniently("name")).unwrap_or(kind));
+        let nested = tool.object_leniently(&kind).text_leniently("name");
+        names.push(nested.or(tool.text_leniently("name")).unwrap_or(kind));
         Ok(())
     })
     .map_err(|error| error.within("tools"))?;

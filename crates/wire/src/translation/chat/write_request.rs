@@ -156,7 +156,7 @@ struct MessageWriter<'w> {
     images: Vec<Part<'w>>,
 }
 
-impl<'w> MessageWriter<'w> {
+impl MessageWriter<'_> {
     fn message(&self, role: Role, parts: &[Part<'_>], messages: &mut JsonWriter<'_>) {
         let role = match role {
             Role::System | Role::Developer if self.options.system_first_only => Role::User,
@@ -202,7 +202,9 @@ impl<'w> MessageWriter<'w> {
                 message.text_if("reasoning_content", reasoning);
                 if !calls.is_empty() {
                     message.list("tool_calls", |list| {
-                        calls.iter().for_each(|call| write_call(call, list));
+                        for call in calls {
+                            write_call(call, list);
+                        }
                     });
                 }
             });

@@ -145,9 +145,9 @@ fn read_web_search<'a>(tool: &Object<'a>) -> Result<Tool<'a>> {
             for (name, domains) in [("allowed_domains", allowed), ("blocked_domains", blocked)] {
                 if !domains.is_empty() {
                     filters.list(name, |list| {
-                        domains.iter().for_each(|domain| {
+                        for domain in domains {
                             list.json_element(domain.get());
-                        });
+                        }
                     });
                 }
             }

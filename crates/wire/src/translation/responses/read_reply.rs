@@ -45,7 +45,9 @@ impl ResponsesReader {
             "response.output_item.done" => {
                 self.read_item(index, &event.object_leniently("item"), visit);
             }
-            kind if kind.ends_with(".delta") => self.read_delta(kind, index, &event, visit),
+            kind if kind.strip_suffix(".delta").is_some() => {
+                self.read_delta(kind, index, &event, visit);
+            }
             _ => {
                 if let Some(response) =
                     event.get("response").and_then(|raw| Object::read(raw.get()))

@@ -191,9 +191,9 @@ fn write_each(tools: &[Tool<'_>], list: &mut JsonWriter<'_>) {
             }
             Tool::WebSearch(options) => {
                 object.text("type", "web_search");
-                options.iter().for_each(|(name, value)| {
+                for (name, value) in options {
                     object.json(name, value);
-                });
+                }
             }
         });
     }

@@ -125,12 +125,12 @@ async fn a_compressed_reply_is_a_failure_before_the_head() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_surface_that_a_model_lacks_is_named() {
-    let only = "[[upstreams]]\nname = \"plain\"\nbase_url = \"{simulator}/v1\"\napi_key = \"k\"\nsurfaces = [\"chat/completions\", \"completions\"]\n";
+    let only = "[[upstreams]]\nname = \"plain\"\nbase_url = \"{simulator}/v1\"\napi_key = \"k\"\nsurfaces = [\"completions\", \"embeddings\"]\n";
     let gw = gateway().upstreams(only).start().await;
     let key = gw.key("wide").await;
     let reply = ask(&gw, &key, "/v1/responses", "u", "").await;
     assert_eq!((reply.status, reply.code()), (404, "model_not_found".to_owned()));
-    let text = "is not available on /v1/responses; use /v1/chat/completions, /v1/completions.";
+    let text = "is not available on /v1/responses; use /v1/completions, /v1/embeddings.";
     assert!(reply.text().contains(text), "{}", reply.text());
     gw.finish().await;
 }
