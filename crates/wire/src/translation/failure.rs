@@ -53,14 +53,16 @@ pub(super) fn translate(to: Surface, status: u16, body: &[u8]) -> Vec<u8> {
     if is_openai && to != Surface::Messages {
         return body.to_vec();
     }
-    let failure = Failure::read(&object.unwrap_or_default());
+    let object = object.unwrap_or_default();
+    let failure = Failure::read(&object);
     if to == Surface::Messages {
+        let details = object.object_leniently("error").get("details");
         let error = ErrorBody {
             message: failure.message,
             kind: "server_error",
             param: None,
             code: None,
-            details: None,
+            details: details.and_then(|raw| serde_json::from_str(raw.get()).ok()),
         };
         return to.error(status, &error).into_bytes();
     }

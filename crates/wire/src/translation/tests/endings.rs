@@ -145,12 +145,13 @@ fn comments_pass() {
 
 #[test]
 fn errors_are_written_in_the_callers_shape() {
-    let body = br#"{"error":{"message":"No.","type":"invalid_request_error","param":"input","code":null}}"#;
+    let body = br#"{"error":{"message":"No.","type":"invalid_request_error","param":"input","code":null,"details":{"left":4}}}"#;
     for (from, to) in PAIRS {
         let error = reply_translation(from, to).error(429, body);
         if from == Surface::Messages {
             let error: Value = serde_json::from_slice(&error).unwrap();
-            let expected = json!({"type": "rate_limit_error", "message": "No."});
+            let expected =
+                json!({"type": "rate_limit_error", "message": "No.", "details": {"left": 4}});
             assert_eq!(error, json!({"type": "error", "error": expected}));
         } else {
             assert_eq!(error, body);
